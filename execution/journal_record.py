@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
@@ -23,13 +23,13 @@ from execution.journal.migrations import as_it_is_today
 from execution.journal.passes import PassRow, passes_of
 from execution.option_orders import SHARES, is_option
 from execution.orders import Fill, Order, client_order_id
-from execution.records import Booking, BookingKind, Row, Run
+from execution.records import COIN_FEE, Booking, BookingKind, Held, Row, Run
 from foundation.arrays import Instants
 from foundation.database import Database
 from foundation.decimals import ZERO, as_written
 from foundation.errors import InputError
 from trainingdata.instants import utc_text
-from trainingdata.instruments import is_coin, is_symbol
+from trainingdata.instruments import is_coin
 
 Number = float | Fraction
 _BOOKED: Mapping[Kind, BookingKind] = {
@@ -67,10 +67,10 @@ class Reading:
         return {symbol: held * self.prices[symbol] for symbol, held in self.positions.items()}
 
     @property
-    def held(self) -> dict[str, Decimal]:
-        """The positions as decimals, which they were read as."""
+    def held(self) -> dict[str, Held]:
+        """The positions as a run begins with them."""
         return {
-            symbol: Decimal(held.numerator) / held.denominator
+            symbol: Held(Decimal(held.numerator) / held.denominator, float(self.prices[symbol]))
             for symbol, held in self.positions.items()
         }
 
@@ -234,15 +234,19 @@ class JournalRecord:
         )
         return sum(paid_in, ZERO)
 
-    def run(self, name: str, begin: Reading, end: Reading) -> Run:
+    def run(
+        self, name: str, begin: Reading, end: Reading, symbols: Collection[str] | None = None
+    ) -> Run:
         """What the account did between two readings, as its venue lists it.
 
         Its rows are the readings, with equity and cash as stated, less what was paid in since it
-        began; what is no stock and no coin is cash. Prices of fills have the spread in them, which
+        began; what is none of its symbols is cash. Prices of fills have the spread in them, which
         no venue lists. A fee is `rounding`, as one that is a whole day's.
 
         name: of the decider.
+        symbols: that it trades; none: whatever was decided.
         """
+        symbols = set(self.symbols if symbols is None else symbols)
         marks = [mark for mark in self.marks if begin.at < mark.at < end.at]
         instants = np.unique([begin.at, *(mark.at for mark in marks), end.at])
         fills = [
@@ -266,7 +270,8 @@ class JournalRecord:
         paid_in = 0.0
         for at, (equity, worth), own in zip(instants, read, booked, strict=True):
             paid_in += math.fsum(float(each.amount) for each in own if each.kind == "transfer")
-            rows.append(_row(at, float(equity) - paid_in, worth, own))
+            own_worth = {symbol: usd for symbol, usd in worth.items() if symbol in symbols}
+            rows.append(_row(at, float(equity) - paid_in, own_worth, own))
         bookings = [
             Booking(at, each.symbol, _booking_kind(each), float(each.amount))
             for at, own in zip(instants, booked, strict=True)
@@ -336,7 +341,7 @@ def _row(
 
     positions: value of each, signed, USD by symbol.
     """
-    worth = {symbol: float(usd) for symbol, usd in positions.items() if is_symbol(symbol)}
+    worth = {symbol: float(usd) for symbol, usd in positions.items()}
     sums = dict.fromkeys(get_args(BookingKind), 0.0)
     for each in booked:
         if each.kind != "transfer":
@@ -378,7 +383,7 @@ def _in_kind(each: BookingRow, counted: np.datetime64) -> Fill:
 
     It is listed with its day alone: what it was of was before.
     """
-    cause = each.kind.replace(" ", "_")
+    cause = COIN_FEE if each.kind == "coin fee" else each.kind.replace(" ", "_")
     name = client_order_id(cause, each.at, each.symbol, 0)
     return Fill(name, each.symbol, each.quantity, 0.0, 0.0, counted)
 

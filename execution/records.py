@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cached_property, partial
 from operator import attrgetter
@@ -29,6 +29,7 @@ EQUITY_COLUMNS = (
 FILL_COLUMNS = ("at", "symbol", "qty", "price", "fee", "client_order_id", "booked_at")
 ORDER_COLUMNS = ("at", "client_order_id", "symbol", "side", "qty", "type", "tif", "reason")
 BOOKING_COLUMNS = ("at", "symbol", "kind", "usd")
+COIN_FEE = "coin_fee"  # the strategy that names a fee in coin whose order nobody lists
 BookingKind = Literal[
     "spread",
     "slippage",
@@ -95,6 +96,17 @@ class Booking(NamedTuple):
     usd: float
 
 
+class Held(NamedTuple):
+    """A position that an account begins with.
+
+    quantity: signed, shares or coins.
+    price: USD, that its first row marks it at.
+    """
+
+    quantity: Decimal
+    price: float
+
+
 @dataclass(frozen=True)
 class Run:
     """One decider's decisions, fills and account rows, in the order in which they were booked.
@@ -103,9 +115,9 @@ class Run:
     decisions: one of each instant at which anything decided.
     fills: everything on the tape.
     rows: the account at each instant at which a bar became known.
-    margin: how often the broker stepped in, by what for.
+    margin: how often the broker stepped in, by what for; empty where nobody counts it.
     bookings: the rows' flows by symbol, without fees.
-    begins: signed quantities that it began with, by symbol, at the closes of its first row.
+    begins: what it held before its first row, by symbol.
     """
 
     name: str
@@ -114,7 +126,7 @@ class Run:
     rows: list[Row]
     margin: dict[str, int]
     bookings: list[Booking] = field(default_factory=list)
-    begins: Mapping[str, Decimal] = field(default_factory=dict)
+    begins: Mapping[str, Held] = field(default_factory=dict)
 
     @cached_property
     def log(self) -> DecisionLog:
@@ -132,6 +144,31 @@ class Run:
     def curve(self) -> tuple[Instants, Array]:
         """Instants and equity of every row, [N] each."""
         return np.array([r.at for r in self.rows]), np.array([r.equity for r in self.rows])
+
+    def quantities(self, symbols: Sequence[str]) -> Array:
+        """[S, N] signed shares or coins that it holds after the fills of every row."""
+        at, _ = self.curve()
+        held = np.zeros((len(symbols), len(at)))
+        changes: dict[str, list[Fill]] = {}
+        for fill in self.fills:
+            changes.setdefault(fill.symbol, []).append(fill)
+        for s, symbol in enumerate(symbols):
+            begin = float(self.begins[symbol].quantity) if symbol in self.begins else 0.0
+            own = changes.get(symbol, [])
+            booked = np.array([fill.booked_at for fill in own], dtype=at.dtype)
+            sizes = np.cumsum([begin, *(float(fill.qty) for fill in own)])
+            held[s] = sizes[np.searchsorted(booked, at, side="right")]
+        return held
+
+    def until(self, at: np.datetime64) -> Run:
+        """What of it was done by an instant."""
+        return replace(
+            self,
+            decisions=[decision for decision in self.decisions if decision.at <= at],
+            fills=[fill for fill in self.fills if fill.booked_at <= at],
+            rows=[row for row in self.rows if row.at <= at],
+            bookings=[booking for booking in self.bookings if booking.at <= at],
+        )
 
     def not_filled_whole(self) -> int:
         """Orders that filled in part or not at all."""

@@ -37,7 +37,7 @@ from foundation.overrides import (
 from foundation.plugin import SLOTS, TARGET, allow_named
 
 ADVICE = "see `--cfg job` for every setting"  # every command answers it
-FILES = {"batch": ("output",), "drift": ("output",)}  # by command: other outputs are folders
+FILES = {"batch": ("output",)}  # by command: other outputs are folders
 OWN_FOLDERS = ("backtest",)  # commands of which each run of a multirun has one, of Hydra's
 _UNKNOWN_KEYS = (
     re.compile(r"is not in struct\s+full_key: (\S+\.\S+)"),

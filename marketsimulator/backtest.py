@@ -19,22 +19,19 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from execution.records import Run
-from execution.trader import Decider, Trader
-from forecasting.baseline import RandomWalk
+from execution.trader import Trader
 from forecasting.forecast import Progress, silent
 from forecasting.settings import spoken_on
 from foundation.command import Result
 from foundation.errors import InputError
 from foundation.terminal import show_parts, terminal
 from marketsimulator.results.summary import (
-    BUY_AND_HOLD,
-    RANDOM_WALK,
     Results,
+    plain_runs,
     result_files,
     result_parts,
 )
 from marketsimulator.results.trials import UNCOUNTED, check_ledger, enter
-from marketsimulator.runs.buy_and_hold import BuyAndHold
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars
@@ -76,15 +73,7 @@ def run_backtest(
     correlations = KeptCorrelations(settings.correlation.source())
     trader = replace(settings.trader(forecaster), correlations=correlations)
     main = _run_configured(settings, trader, bars, begin, progress, logging.INFO)
-    walk = RandomWalk(context_length=settings.forecaster.context_length)
-    deciders: list[tuple[str, Decider]] = [
-        (RANDOM_WALK, settings.trader_with_beliefs(replace(trader, forecaster=walk), bars, begin)),
-        (BUY_AND_HOLD, BuyAndHold(settings.orders)),
-    ]
-    comparisons = [
-        simulate_trading(settings, bars, begin, name, decider, progress)
-        for name, decider in deciders
-    ]
+    comparisons = plain_runs(settings, trader, bars, begin, progress)
     placebo = None
     if settings.placebo:
         without_edge = settings.without_edge()
@@ -93,7 +82,7 @@ def run_backtest(
         trader = without_edge.trader(rebuilt)
         placebo = _run_configured(without_edge, trader, panel, first, progress, logging.DEBUG)
     seconds = time.monotonic() - began
-    results = Results(settings, bars, begin, main, tuple(comparisons), seconds, placebo)
+    results = Results(settings, bars, begin, main, comparisons, seconds, placebo)
     return _entered(replace(results, spoken_on=spoken_on(forecaster)))
 
 

@@ -1,13 +1,16 @@
 """Does a live journal do what the simulation of the same hours does?
 
     python -m marketsimulator.drift journal=data/live/<account id>/journal.sqlite 'data.dir=[DIR]'
-        [each=false] [json=true] [output=drift.json] [key=value …]
+        [each=false] [json=true] [output=FOLDER] [key=value …]
 
 Settings are those of configs/live.yaml: say the words that the live run was started with. The
 simulation begins with the account of the first journaled decision and ends at the last reading of
 the account. Every decision and every fill is compared, and the difference of the profits is split
 into terms that add up to the cent. With each=true (the default) every journaled instant is decided
 anew on the account as journaled too: what differs there comes from other bars, settings or code.
+
+output=FOLDER is the whole report of the live account: the files of a backtest, whose main run it
+is, beside the simulation of its hours, a random walk and holding, and where its money came from.
 
 The exit code is 0 where everything agrees, 1 where it drifts, and 2 for input that cannot be used.
 """
@@ -20,7 +23,8 @@ if __name__ == "__main__":
     start("marketsimulator.drift")
 
 import json
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from pathlib import Path
@@ -33,15 +37,15 @@ from execution.journal_record import JournalRecord, Reading, read_journal
 from execution.live.accounts import TRADE, holds_contracts
 from execution.live.settings import LiveSettings
 from execution.orders import Account, Fill, strategy_of
-from execution.records import Run
+from execution.records import Held, Run
 from execution.trader import Decider, Trader
 from forecasting.forecast import Progress, silent
+from forecasting.settings import spoken_on
 from foundation.command import Result
 from foundation.compose import composed_config
-from foundation.configuration import may_overwrite, settings_of
+from foundation.configuration import output_of, settings_of
 from foundation.decimals import ZERO
 from foundation.errors import InputError
-from foundation.files import check_file
 from foundation.settings import setting, settings_class
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.results.drift_account import journaled_account
@@ -56,6 +60,8 @@ from marketsimulator.results.drift_orders import (
 from marketsimulator.results.drift_report import Drift, drift_json, drift_parts
 from marketsimulator.results.drift_sides import reading_of, side_of
 from marketsimulator.results.drift_terms import profit_terms
+from marketsimulator.results.live_run import marked_at_closes
+from marketsimulator.results.summary import Results, plain_runs, result_files
 from marketsimulator.runs.simulate import step_trading
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars, closes_of, panel
@@ -63,6 +69,8 @@ from trainingdata.instants import HOUR, history_start, hour_begun, utc_text
 from trainingdata.instruments import Kind
 from trainingdata.sessions import started_at, stock_grid
 
+DRIFT_FILE = "drift.json"
+NO_TRIAL = "A live account is no trial: what was tried before it is not counted."
 OTHER_BARS = "name those that the live run met, data.dir=[DIR]"
 
 
@@ -77,7 +85,7 @@ class ComparisonWords:
         True, "decide each journaled instant anew as well, on the account as journaled"
     )
     json: bool = setting(False, "print JSON in the place of tables")
-    output: str | None = setting(None, "file of the same JSON; none: nowhere")
+    output: str | None = setting(None, "folder of the live account's report; none: nowhere")
 
 
 OF_DRIFT = {field.name for field in fields(ComparisonWords)}
@@ -217,7 +225,8 @@ class LiveHours:
     @property
     def live(self) -> Run:
         """What the account did, as its venue lists it."""
-        return self.record.run(self.trader.forecaster.name, self.start, self.end)
+        name = self.trader.forecaster.name
+        return self.record.run(name, self.start, self.end, self.bars.symbols)
 
 
 def measure_drift(settings: DriftSettings, progress: Progress = silent) -> Drift:
@@ -359,7 +368,8 @@ def _simulated_hours(
     broker = settings.broker(bars, first, begins)
     witness = _Witness(trader, broker, end.at)
     run = step_trading(settings, bars, first, "simulation", witness, broker, progress)
-    run = replace(run, begins=begins.positions)
+    met = {symbol: Held(held, closes[symbol]) for symbol, held in begins.positions.items()}
+    run = replace(run, begins=met)
     last = witness.account.as_of
     ends = witness.account
     fills = run.fills[: witness.fills]
@@ -407,42 +417,60 @@ def _decided_anew(
     return decisions, closes
 
 
+def live_results(hours: LiveHours, progress: Progress = silent) -> Results:
+    """The account as a backtest's main run, beside its simulation, a random walk and holding."""
+    begun = time.monotonic()
+    times = hours.bars.times
+    bars = hours.bars.between(0, int(np.searchsorted(times, hours.end.at, side="right")))
+    live = marked_at_closes(hours.live, bars, hours.simulation.data.corporate_actions())
+    capital = live.rows[0].equity
+    if capital <= 0:
+        raise InputError(f"journal: the account was worth {capital:,.2f} USD: it earns no return")
+    settings = replace(hours.simulation, capital=capital)
+    simulated = hours.simulated.run.until(bars.now)
+    plain = plain_runs(settings, hours.trader, bars, hours.first, progress)
+    return Results(
+        settings=settings,
+        bars=bars,
+        first=hours.first,
+        main=live,
+        comparisons=(simulated, *plain),
+        seconds=time.monotonic() - begun,
+        uncounted=NO_TRIAL,
+        spoken_on=spoken_on(hours.trader.forecaster),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class DriftRequest:
-    """What is compared; file: that the difference is written to, empty for none; json: as text."""
+    """What is compared; writes: whether the account's report is; json: as text."""
 
     drift: DriftSettings
-    file: str
+    writes: bool
     json: bool
 
 
-def _is_drift(path: Path) -> bool:
-    """Whether a file was written by this command."""
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return False
-    return isinstance(content, dict) and {"agrees", "profit", "decisions"} <= content.keys()
-
-
 def read(words: Sequence[str]) -> tuple[DriftRequest, Path | None]:
-    """The settings, and the folder of the file that the difference is written to."""
+    """The settings, and the folder of the live account's report."""
     config = composed_config("drift", ["trials=null", *words])
     settings = DriftSettings.of(config)
-    output = None if config.output is None else Path(str(config.output)).expanduser()
-    if output is not None:
-        check_file(output, "output", _is_drift, overwrite=may_overwrite(config))
-    name = "" if output is None else output.name
-    return DriftRequest(settings, name, bool(config.json)), output and output.parent
+    output = None if config.output is None else output_of(config, DRIFT_FILE)
+    return DriftRequest(settings, output is not None, bool(config.json)), output
 
 
 def run(settings: DriftRequest, progress: Progress) -> Result:
-    """Every difference, as tables or as JSON; exit code 1 where there is one."""
-    drift = measure_drift(settings.drift, progress)
+    """Every difference, as tables or as JSON, and the report; exit code 1 where there is one."""
+    hours = LiveHours.of(settings.drift, progress)
+    drift = drift_of(hours, each=settings.drift.each, progress=progress)
     text = json.dumps(drift_json(drift), indent=1)
+    files: Mapping[str, Callable[[Path], object]] = {}
+    if settings.writes:
+        results = live_results(hours, progress)
+        more = {DRIFT_FILE: lambda path: path.write_text(text + "\n")}
+        files = result_files(results, results.summary(), more)
     return Result(
         tables=[text] if settings.json else list(drift_parts(drift)),
-        files={settings.file: lambda path: path.write_text(text + "\n")} if settings.file else {},
+        files=files,
         names_files=not settings.json,
         code=0 if drift.agrees else 1,
     )

@@ -23,7 +23,8 @@ sent for, Q = held E / p + qty. In these words each part is, of q[i-1]:
 each times r m[i] - m[i-1]; and beside them, by what happened at i,
 
     costs      spread, slippage and impact, fees, coin fees at the price of their fill, rounding
-    financing  interest, borrow, dividends, cash for fractions of a share
+    financing  interest, borrow, dividends, cash for fractions of a share; what else a live account
+               was booked, and what nobody has listed
     timing     quantity times (m[i] less the price before costs) of each fill, which for what was
                decided at i is the way from the decision's price to the open it met
 
@@ -41,7 +42,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from execution.records import Booking, BookingKind, Run
+from execution.orders import strategy_of
+from execution.records import COIN_FEE, Booking, BookingKind, Run
 from foundation.arrays import Array, Index, Instants, Mask
 from sizing.binding import LIMITS
 from trainingdata.actions import Action
@@ -216,7 +218,7 @@ def attribution(
 
 
 def run_attribution(run: Run, bars: Bars, actions: Sequence[Action] = ()) -> Attribution:
-    """Of a run that begins without positions. actions: those that its account was booked."""
+    """Where a run's profit came from. actions: those that its account was booked."""
     at, _ = run.curve()
     histories = {}
     fills: dict[str, list[tuple[int, float, float, float, str]]] = {s: [] for s in bars.symbols}
@@ -228,7 +230,8 @@ def run_attribution(run: Run, bars: Bars, actions: Sequence[Action] = ()) -> Att
     for k, booking in zip(_rows(at, booked_at), run.bookings, strict=True):
         bookings.setdefault(booking.symbol, []).append((k, booking))
     for s, symbol in enumerate(bars.symbols):
-        if not fills[symbol]:
+        begin = run.begins.get(symbol)
+        if not fills[symbol] and begin is None:
             histories[symbol] = _still(len(at))
             continue
         own = [action for action in actions if action.symbol == symbol]
@@ -240,13 +243,14 @@ def run_attribution(run: Run, bars: Bars, actions: Sequence[Action] = ()) -> Att
             paid[k] += quantity * price
             fees[k] += fee
             # A fee in coin follows the purchase that it is of; a split is no order's.
-            if price == 0.0 and order == last[0]:
+            if price == 0.0 and (order == last[0] or strategy_of(order) == COIN_FEE):
                 in_coin[k] -= quantity * last[1]
-            last = order, price
+            else:
+                last = order, price
         booked = _booked(bookings.get(symbol, ()), len(at))
         histories[symbol] = History(
             marks=marks,
-            before=(float(marks[0]), 0.0),
+            before=(float(marks[0]), 0.0 if begin is None else float(begin.quantity)),
             ratios=ratios,
             changes=changes,
             paid=paid,
@@ -259,7 +263,7 @@ def run_attribution(run: Run, bars: Bars, actions: Sequence[Action] = ()) -> Att
     rows = np.array(_rows(at, decisions["at"].to_numpy(dtype="datetime64[ns]")), dtype=np.int64)
     plans = {}
     for symbol in bars.symbols:
-        if fills[symbol]:
+        if fills[symbol] or symbol in run.begins:
             own_rows = np.flatnonzero(decisions["symbol"] == symbol)
             plans[symbol] = plans_of(rows[own_rows], decisions.iloc[own_rows])
     return attribution(at, histories, plans, _booked(bookings.get("", ()), len(at)))

@@ -51,6 +51,9 @@ def contributions(bars: Bars, run: Run, capital: float) -> dict[str, float]:
     """
     earned = dict.fromkeys(bars.symbols, 0.0)
     quantity = dict.fromkeys(bars.symbols, 0.0)
+    for symbol, held in run.begins.items():
+        earned[symbol] -= float(held.quantity) * held.price
+        quantity[symbol] += float(held.quantity)
     for fill in run.fills:
         earned[fill.symbol] -= float(fill.qty) * fill.price + fill.fee
         quantity[fill.symbol] += float(fill.qty)

@@ -173,7 +173,7 @@ def broker_remarks(run: Run) -> list[str]:
     notes = [
         f"The broker stepped in: {counted(run.margin[name], one, several)}."
         for name, one, several in INTERVENTIONS
-        if run.margin[name]
+        if run.margin.get(name)
     ]
     short = run.not_filled_whole()
     if short:

@@ -112,7 +112,7 @@ def render_report(summary: dict[str, Any], evidence: Evidence) -> str:
     """The page; summary: the content of `summary.json`."""
     orders = evidence.main.order_frame()
     main = evidence.main
-    trips = round_trips(main.fills, closes_of(evidence.bars), main.rows[-1].at)
+    trips = round_trips(main, closes_of(evidence.bars))
     profits = profits_to_the_cent(
         trips, evidence.bars.symbols, summary["contributions"], evidence.capital
     )

@@ -88,16 +88,10 @@ def daily_weights(bars: Bars, run: Run, rows: Index) -> Array:
     """[S, D] position over equity, signed, at these rows of the account; 0 without equity."""
     at = np.array([run.rows[row].at for row in rows])
     equity = np.array([run.rows[row].equity for row in rows])
-    held = np.zeros((len(bars.symbols), len(rows)))
-    for s, symbol in enumerate(bars.symbols):
-        own = [fill for fill in run.fills if fill.symbol == symbol]
-        if not own:
-            continue
-        filled = np.array([fill.booked_at for fill in own])
-        sizes = np.cumsum([0.0, *(float(fill.qty) for fill in own)])
+    held = run.quantities(bars.symbols)[:, rows]
+    for s in np.flatnonzero(held.any(axis=1)).tolist():
         times, values = bars.real_bars(s)
-        closes = values[np.searchsorted(times, at, side="right") - 1, CLOSE]
-        held[s] = sizes[np.searchsorted(filled, at, side="right")] * closes
+        held[s] *= values[np.searchsorted(times, at, side="right") - 1, CLOSE]
     weights = np.zeros_like(held)
     np.divide(held, equity, out=weights, where=equity > 0)
     return weights

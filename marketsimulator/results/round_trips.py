@@ -14,6 +14,7 @@ from decimal import Decimal
 import numpy as np
 
 from execution.orders import Fill
+from execution.records import Run
 
 BILLIONTH = Decimal("1e-9")  # the smallest part of a share or coin
 
@@ -79,20 +80,18 @@ class RoundTrips:
     held: tuple[RoundTrip, ...]
 
 
-def round_trips(
-    fills: Sequence[Fill], marks: Mapping[str, float], end: np.datetime64
-) -> RoundTrips:
-    """The round trips of fills in time order.
+def round_trips(run: Run, marks: Mapping[str, float]) -> RoundTrips:
+    """The round trips of a run; what it began with was opened at its first row.
 
-    Parameters
-    ----------
-    fills: of one account that begins without positions.
     marks: last close of each symbol that is held at the end, USD.
-    end: instant of the marks.
     """
+    begin, end = run.rows[0].at, run.rows[-1].at
     book: dict[str, deque[Lot]] = {}
+    for symbol, met in run.begins.items():
+        paid = float(met.quantity) * met.price
+        book[symbol] = deque([Lot(symbol, met.quantity, paid, 0.0, begin, "")])
     closed: list[RoundTrip] = []
-    for fill in fills:
+    for fill in run.fills:
         lots = book.setdefault(fill.symbol, deque())
         if fill.price == 0:
             _change_quantity(lots, fill)

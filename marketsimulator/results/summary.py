@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ import yaml
 from rich.table import Table
 
 from execution.records import Run, prior_share, writers_of
-from forecasting.forecast import reads_future
+from execution.trader import Decider, Trader
+from forecasting.baseline import RandomWalk
+from forecasting.forecast import Progress, reads_future
 from foundation.arrays import Array
 from foundation.files import run_files
 from foundation.sample_size import allows_annual_figures
@@ -60,7 +62,9 @@ from marketsimulator.results.trials import NO_LEDGER, Trial, TrialStatistics
 from marketsimulator.results.verdict import BUY_AND_HOLD as BUY_AND_HOLD
 from marketsimulator.results.verdict import RANDOM_WALK as RANDOM_WALK
 from marketsimulator.results.verdict import verdict
+from marketsimulator.runs.buy_and_hold import BuyAndHold
 from marketsimulator.runs.outcome import Outcome
+from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars
 from trainingdata.instants import compact_text, utc_text
@@ -270,8 +274,28 @@ class Results:
         return daily_equity(at, equity, capital=self.settings.capital, coins=self.coins)
 
 
-def result_files(results: Results, summary: dict[str, Any]) -> dict[str, Callable[[Path], object]]:
-    """What writes each file of a backtest; summary: the results' own."""
+def plain_runs(
+    settings: BacktestSettings, trader: Trader, bars: Bars, first: int, progress: Progress
+) -> tuple[Run, Run]:
+    """The same trader on a random walk, and buy and hold: what any result is compared with."""
+    walk = RandomWalk(context_length=settings.forecaster.context_length)
+    deciders: list[tuple[str, Decider]] = [
+        (RANDOM_WALK, settings.trader_with_beliefs(replace(trader, forecaster=walk), bars, first)),
+        (BUY_AND_HOLD, BuyAndHold(settings.orders)),
+    ]
+    walked, held = (
+        simulate_trading(settings, bars, first, name, decider, progress)
+        for name, decider in deciders
+    )
+    return walked, held
+
+
+def result_files(
+    results: Results,
+    summary: dict[str, Any],
+    more: Mapping[str, Callable[[Path], object]] | None = None,
+) -> dict[str, Callable[[Path], object]]:
+    """What writes each file of a backtest; summary: the results' own; more: files beside them."""
     run = results.main
 
     config = yaml.safe_dump(_plain(asdict(results.settings)), sort_keys=False)
@@ -294,6 +318,7 @@ def result_files(results: Results, summary: dict[str, Any]) -> dict[str, Callabl
 
     writers: dict[str, Callable[[Path], object]] = {
         **writers_of(run),
+        **(more or {}),
         "config.yaml": write_config,
         "report.html": write_report,
     }

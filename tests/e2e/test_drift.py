@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from execution.account_lock import JOURNAL
@@ -18,9 +20,12 @@ from foundation.cents import CENT
 from foundation.compose import composed_config
 from foundation.database import Database
 from foundation.errors import InputError
-from marketsimulator.drift import DriftSettings, measure_drift
+from marketsimulator.drift import DriftSettings, LiveHours, live_results, measure_drift
+from marketsimulator.results.attribution import PARTS
 from marketsimulator.results.drift_report import Drift, drift_json
 from marketsimulator.results.drift_terms import cents
+from marketsimulator.results.figures import contributions
+from marketsimulator.results.summary import BUY_AND_HOLD, RANDOM_WALK, Results, result_files
 from tests.commands import overridden, run_command
 from tests.e2e.practice import OPENING, SPAN, Practice, Start, buy, trading
 from tests.e2e.test_live_account import Desk
@@ -369,6 +374,89 @@ def test_a_loop_that_looks_again_between_two_bars_does_not_drift(
     assert drift.agrees
 
 
+def results_of(journal: Path, *words: str) -> Results:
+    """The live account's report, with the settings of its passes."""
+    told = [*SPAN, "trials=null", *words, f"journal={journal}"]
+    return live_results(LiveHours.of(DriftSettings.of(composed_config("drift", told))))
+
+
+def parts_of(results: Results) -> dict[str, float]:
+    """USD of the seven parts of the money, which add up to the profit."""
+    symbols = results.attribution()["symbols"].values()
+    parts = {name: sum(own[name] for own in symbols) for name in PARTS}
+    rows = results.main.rows
+    assert sum(parts.values()) == pytest.approx(rows[-1].equity - rows[0].equity, abs=0.01)
+    shares = contributions(results.bars, results.main, rows[0].equity)
+    assert sum(shares.values()) == pytest.approx(rows[-1].equity / rows[0].equity - 1, abs=1e-9)
+    return parts
+
+
+@pytest.mark.parametrize("words", [(WITH_COIN, *BOTH_WAYS), (STOCKS, *STEADY)])
+def test_a_live_account_is_reported_as_the_backtest_of_its_hours(
+    practice: Start, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    """Equity at every instant, fills, decisions and the parts of the money; spread is timing."""
+    results = results_of(passes(begun(practice, words[0]), tmp_path, *words, count=10), *words)
+    live, simulated = results.main, results.comparisons[0]
+    assert [row.at for row in live.rows] == [row.at for row in simulated.rows]
+    # What the venue charges for a day is listed as the next instant comes, and what an instant
+    # sends is in the next reading.
+    charged = sum(row.rounding + row.interest + row.borrow for row in simulated.rows)
+    traded = {fill.booked_at for fill in simulated.fills}
+    assert traded
+    for one, other in zip(live.rows, simulated.rows, strict=True):
+        if one.at not in traded:
+            assert one.equity == pytest.approx(other.equity, abs=charged + 1e-6)
+    pd.testing.assert_frame_equal(live.decision_frame(), simulated.decision_frame(), rtol=1e-9)
+    parts = parts_of(results)
+    begun_with = replace(simulated, rows=[live.rows[0], *simulated.rows[1:]])
+    theirs = parts_of(replace(results, main=begun_with))
+    for name in ("premium", "forecast", "sizing", "limits"):
+        assert parts[name] == pytest.approx(theirs[name], abs=1e-6)
+    summary = results.summary()
+    assert summary["comparisons"].keys() == {"simulation", RANDOM_WALK, BUY_AND_HOLD}
+    assert "simulation" in render_files(results, summary, tmp_path)
+
+
+def render_files(results: Results, summary: dict[str, Any], folder: Path) -> str:
+    """The page of a report, whose files are all written."""
+    for name, write in result_files(results, summary).items():
+        write(folder / name)
+    return (folder / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_what_happens_to_a_live_account_is_in_its_report(practice: Start, tmp_path: Path) -> None:
+    """Held before, paid in, charged, earned and traded by hand: the parts are the profit."""
+    here = begun(practice, "symbols=[SYA,SYB,SYC]")
+    trading(here).submit_order(buy("SYA", 300))
+    trading(here).submit_order(buy("SYC", 5))
+    here.advance()
+
+    def deposit(here: Practice, _: Desk) -> None:
+        noted(here, "CSD", 5_000.0)
+        trading(here).submit_order(buy("SYB", 10))
+
+    events = {
+        2: deposit,
+        3: lambda here, _: noted(here, "FEE", -12.34),
+        4: lambda here, _: noted(here, "DIV", 20.0),
+        5: lambda here, _: noted(here, "INT", -3.0),
+    }
+    journal = passes(here, tmp_path, *WORDS, count=8, before=events)
+    results = results_of(journal, *WORDS)
+    drift = drift_of(journal, *WORDS)
+    live = results.main
+    assert live.begins["SYA"].quantity == 300
+    assert live.rows[0].equity == pytest.approx(float(drift.live.start_equity), abs=1e-6)
+    earned = live.rows[-1].equity - live.rows[0].equity
+    assert earned == pytest.approx(float(drift.live.profit), abs=0.01)
+    parts = parts_of(results)
+    assert parts["costs"] <= -12.34
+    assert results.summary()["dividends"] == 20.0
+    assert results.summary()["interest"] == pytest.approx(3.0, abs=0.05)  # and a night of its own
+
+
 def command(journal: Path, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     told = [*overridden(SPAN, words), f"journal={journal}"]
     return run_command(["-m", "marketsimulator.drift", *told], cwd=folder)
@@ -383,10 +471,11 @@ def test_the_command_prints_json_and_ends_with_1_where_it_drifts_and_with_0_wher
     assert same.returncode == 0, same.stderr
     assert "No drift." in same.stdout
     fee = "fees.commission_per_share=0.01"
-    other = command(journal, tmp_path, *WORDS, fee, "json=true", "output=d.json")
+    other = command(journal, tmp_path, *WORDS, fee, "json=true", "output=live")
     assert other.returncode == 1, other.stderr
     told: dict[str, Any] = json.loads(other.stdout)
-    assert told == json.loads((tmp_path / "d.json").read_text())
+    assert told == json.loads((tmp_path / "live" / "drift.json").read_text())
+    assert json.loads((tmp_path / "live" / "summary.json").read_text())["trades"] == 2
     profit = told["profit"]
     assert profit["terms"]["fees"] == profit["difference"] != "0.00"
     assert sum(map(Decimal, profit["terms"].values())) == Decimal(profit["difference"])

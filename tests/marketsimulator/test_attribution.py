@@ -94,7 +94,7 @@ def test_what_is_shown_of_the_parts_adds_up_to_the_cent(
 ) -> None:
     """By symbol, by hour and by part, also where dividends, splits and borrow are a symbol's."""
     run, bars, _ = wild_run(seed, Nature(), capital, wild, big)
-    trips = round_trips(run.fills, closes_of(bars), run.rows[-1].at)
+    trips = round_trips(run, closes_of(bars))
     profits = profits_to_the_cent(trips, bars.symbols, contributions(bars, run, capital), capital)
     parts = run_attribution(run, bars, ACTIONS).as_dict()
     shown = attribution_tables(

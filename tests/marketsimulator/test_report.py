@@ -19,6 +19,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from execution.orders import Fill
+from execution.records import Row, Run
 from foundation.cents import to_cents
 from foundation.compose import composed_config
 from foundation.files import write_whole
@@ -323,7 +324,8 @@ def fill(qty: str, price: float, fee: float = 0.0, order: str = "", hour: int = 
 
 
 def trips_of(*fills: Fill, mark: float = 0.0) -> RoundTrips:
-    return round_trips(fills, {"SYA": mark}, NOON + 99 * HOUR)
+    rows = [Row(at, *[0.0] * (len(Row._fields) - 1)) for at in (NOON, NOON + 99 * HOUR)]
+    return round_trips(Run("", [], list(fills), rows, {}), {"SYA": mark})
 
 
 def test_what_came_first_is_closed_first() -> None:
