@@ -38,6 +38,7 @@ from trainingdata.instants import compact_text
 log = logging.getLogger(__name__)
 
 JOURNAL = "journal.sqlite"
+PAGE = "status.html"  # its page, which the loop writes
 LOCK = "lock"
 KILL_FILE = "KILL"  # its name in the account's folder
 FLATTEN = "flatten"  # in it, it closes everything too

@@ -19,9 +19,9 @@ from forecasting.evaluation_charts import (
     transforms_chart,
 )
 from forecasting.forecast import reads_future
-from foundation.charts import CHART_MACRO, CHART_STYLE, Chart
+from foundation.charts import Chart
 from foundation.counts import counted
-from foundation.page import COLOURS, SHEET, SHEET_MACROS, around, content_policy, render_page
+from foundation.page import around, render_page
 from foundation.sample_size import FEWEST_WEEKS
 from trainingdata.instants import NEW_YORK
 
@@ -44,64 +44,6 @@ _COLUMNS = {
     "PIT mean": ("pit_mean", ".3f"),
     "PIT distance": ("pit_distance", ".3f"),
 }
-
-_SCORES = """
-{% macro scored(group, steps) %}{% call box(group) %}
-<table><thead><tr><th>step</th>
-{% for head in steps[0][1] %}<th>{{ head }}</th>{% endfor %}</tr></thead><tbody>
-{% for step, cells in steps %}<tr><th scope="row">{{ step }}</th>
-{% for text, kind in cells.values() %}<td class="{{ kind }}">{{ text }}</td>{% endfor %}</tr>
-{% endfor %}</tbody></table>{% endcall %}{% endmacro %}
-"""
-
-_BODY = """
-<h1>{{ f.forecaster }}: {{ span }}</h1>
-<p class="muted">{{ f.data }} &middot; dates and hours are New York's, instants with a Z are UTC,
-prices are USD</p>
-{{ top(verdict, warnings) }}
-<div class="grid">
-<section class="wide"><h2>Forecasts and what happened</h2>
-{% if not fans %}<p class="muted">No forecast of the span has an outcome for every step.</p>
-{% endif %}
-{% for title, chart in fans %}{% if loop.first %}<h3>{{ title }}</h3>{{ drawn(chart) }}
-{% else %}<details><summary>{{ title }}</summary>{{ drawn(chart) }}</details>{% endif %}
-{% endfor %}
-<p class="muted">The last forecast of each symbol whose 24 steps are all known; steps are the
-symbol's own bars, the grey line is what the forecast had seen.</p></section>
-<section class="wide"><h2>Legend</h2><p class="legend">
-{% for name, kind in legend %}<span class="entry"><span class="key {{ kind }}"></span>{{ name }}
-</span>{% endfor %}<span class="entry"><span class="key limit"></span>what is meant</span></p>
-<p class="muted">Gains are on the forecaster of that colour. Whiskers reach as far as the 95 %
-interval. Grey lines are zero, or how far a figure may be from what is
-meant before it is noticed.</p></section>
-{% for title, chart in panels %}<section><h2>{{ title }}</h2>{{ drawn(chart) }}</section>
-{% endfor %}
-{% for group, steps in tables %}<section class="wide">
-{% if group in classes %}<h2>{{ classes[group] | capitalize }}</h2>{{ scored(group, steps) }}
-{% else %}<details><summary>{{ group }}</summary>{{ scored(group, steps) }}</details>{% endif %}
-</section>{% endfor %}
-<section class="wide"><p class="muted">Loss: mean pinball loss over 21 levels of the log return, in
-units of the trailing deviation. A gain is how much less is lost than by another forecaster on the
-same forecasts; it is coloured where its interval does not hold zero. {{ reach }}</p>
-</section></div>
-"""
-
-PAGE = (
-    '{% extends "frame" %}'
-    "{% block title %}Forecasts {{ span }}{% endblock %}"
-    "{% block head %}"
-    + content_policy()
-    + "{% endblock %}{% block style %}"
-    + COLOURS
-    + SHEET
-    + CHART_STYLE
-    + "{% endblock %}{% block body %}"
-    + SHEET_MACROS
-    + CHART_MACRO
-    + _SCORES
-    + _BODY
-    + "{% endblock %}"
-)
 
 
 def cells_of(figures: dict[str, Any], scores: dict[str, Any]) -> dict[str, tuple[str, str]]:
@@ -214,7 +156,7 @@ def render(
     """
     names = [figures["forecaster"], *figures["against"]]
     return render_page(
-        PAGE,
+        "forecasting/evaluation.html.j2",
         f=figures,
         span=span_text(figures),
         around=around,

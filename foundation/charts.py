@@ -18,54 +18,6 @@ POINTS = 400  # of a curve at most
 COLOURS = ("first", "second", "third", "fourth", "fifth", "sixth")  # of curves, in this order
 BINS = 20  # of a probability integral transform
 
-CHART_STYLE = """
-figure { margin: 0 } figcaption { font-size: .85rem; color: var(--quiet); margin-top: .4rem }
-.plot { display: grid; grid-template-columns: auto minmax(0, 1fr); gap: 0 .5rem }
-.ticks { display: flex; flex-direction: column; justify-content: space-between; height: 13rem;
-  font-size: .75rem; color: var(--quiet); text-align: right; font-variant-numeric: tabular-nums }
-.ticks span { line-height: 0; white-space: nowrap }
-.plot svg { width: 100%; height: 13rem; border: 1px solid var(--rule); overflow: visible }
-.labels { grid-column: 2; display: flex; justify-content: space-between; font-size: .75rem;
-  color: var(--quiet); margin-top: .3rem }
-svg .rule { stroke: var(--rule); stroke-width: 1 } svg path { fill: none; stroke-width: 2;
-  vector-effect: non-scaling-stroke; stroke-linejoin: round }
-svg .first { stroke: var(--first) } svg .second { stroke: var(--second) }
-svg .third { stroke: var(--third) } svg .other { stroke: var(--quiet) }
-svg .fourth { stroke: var(--fourth) } svg .fifth { stroke: var(--fifth) }
-svg .sixth { stroke: var(--sixth) }
-svg path.faint { stroke: var(--quiet); stroke-width: 1; opacity: .35 }
-svg path.area { stroke: none; fill-opacity: .28 } svg .first.area { fill: var(--first) }
-svg .second.area { fill: var(--second) } svg .third.area { fill: var(--third) }
-svg path.area.deep { fill-opacity: .6 }
-svg .limit { stroke: var(--limit); stroke-width: 1.5; stroke-dasharray: 5 4 }
-.key { display: inline-block; width: 1.4rem; border-top: 3px solid; vertical-align: middle;
-  margin: 0 .3rem 0 0 } .entry { display: inline-block; margin-right: .9rem }
-.key.first { color: var(--first) }
-.key.second { color: var(--second) } .key.third { color: var(--third) }
-.key.fourth { color: var(--fourth) } .key.fifth { color: var(--fifth) }
-.key.sixth { color: var(--sixth) } .key.faint { color: var(--quiet); opacity: .5 }
-.key.other { color: var(--quiet) } .key.area { border-top-width: .7rem; opacity: .35 }
-.key.area.deep { opacity: .7 } .key.limit { color: var(--limit); border-top-style: dashed }
-svg .dots { stroke-width: 6; stroke-linecap: round }
-"""
-
-CHART_MACRO = """
-{% macro drawn(chart) %}
-<figure><div class="plot">
-<div class="ticks" aria-hidden="true">
-{% for tick in chart.ticks %}<span>{{ tick }}</span>{% endfor %}</div>
-<svg viewBox="0 0 1000 300" preserveAspectRatio="none" role="img" aria-label="{{ chart.text }}">
-{% for y in chart.rules %}<path class="rule" d="M0 {{ '%.1f' % y }}H1000"/>{% endfor %}
-{% for line in chart.lines %}<path class="{{ line.kind }}" d="{{ line.path }}"/>{% endfor %}
-</svg>
-<div class="labels" aria-hidden="true">
-{% for label in chart.labels %}<span>{{ label }}</span>{% endfor %}</div>
-</div><figcaption>
-{% for line in chart.lines | reverse if line.name %}<span class="entry">
-<span class="key {{ line.kind }}"></span>{{ line.name }}</span>{% endfor %}</figcaption></figure>
-{% endmacro %}
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class Axis:

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from execution.account_lock import PAGE
 from execution.decision import plan_text
 from execution.journal.halts import Halt
 from execution.journal.intents import STATES, WAITING, Intent
@@ -33,10 +34,8 @@ from execution.live.loop import Stop
 from execution.live.losses import LossLimits
 from execution.live.open_account import OpenAccount
 from execution.live.page_words import day, percent, usd
-from execution.live.templates import PAGE, SCRIPT, STYLE, TEMPLATE
 from foundation.arrays import Array
 from foundation.charts import (
-    CHART_STYLE,
     WIDTH,
     Chart,
     Line,
@@ -48,7 +47,7 @@ from foundation.charts import (
 from foundation.clock import OURS, Time
 from foundation.errors import InputError
 from foundation.files import remove_unfinished, staged_file
-from foundation.page import COLOURS, SHEET, content_policy, render_page
+from foundation.page import render_page
 from trainingdata.instants import HOUR
 from trainingdata.instruments import is_symbol
 
@@ -202,11 +201,9 @@ class StatusPage:
         claim, level = _verdict(change, halts, trouble=bool(unknown or failed))
         styles = "".join(section.style for section in self._sections)
         return render_page(
-            TEMPLATE,
+            "execution/status.html.j2",
             words=page_words,
-            policy=Markup(content_policy(SCRIPT)),
-            script=Markup(SCRIPT),
-            style=Markup(COLOURS + SHEET + CHART_STYLE + STYLE + styles),
+            styles=Markup(styles),
             folder=folder,
             kill_file=self._account.kill_file,
             written=self._time.now(),

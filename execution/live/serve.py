@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from execution.live.lines import say
-from execution.live.templates import PAGE
+from execution.account_lock import PAGE
 from foundation.errors import InputError
 
 LOOPBACK = "127.0.0.1"

@@ -45,7 +45,6 @@ from marketsimulator.results.report_figures import (
     profits_to_the_cent,
     stock_leverage,
 )
-from marketsimulator.results.report_page import PAGE
 from marketsimulator.results.report_tables import (
     LISTED,
     NOMINAL_PLACE,
@@ -117,7 +116,7 @@ def render_report(summary: dict[str, Any], evidence: Evidence) -> str:
         trips, evidence.bars.symbols, summary["contributions"], evidence.capital
     )
     return render_page(
-        PAGE,
+        "marketsimulator/report.html.j2",
         s=summary,
         heading=heading(summary),
         spoken_on=evidence.spoken_on,

@@ -40,24 +40,10 @@ MARKED_EVERY = np.timedelta64(1, "m")
 CLOSING_LOOKS = 3  # until what was to be bought back is said to be open
 FOLDER = "spreads folder"  # whose files say what is open, in the journal
 
-_OPEN_SPREADS = """
-{% from "sheet" import box %}
-{% if spreads %}{% call box("Open spreads") %}<table>
-<thead><tr>{% for head in ("trade", "strategy", "strikes", "stage", "contracts left", "credit",
-"asked for it", "since, New York") %}<th>{{ head }}</th>{% endfor %}<th class="text">why</th></tr>
-</thead><tbody>{% for s in spreads %}<tr><th scope="row">{{ s.trade_id }}</th>
-<td>{{ s.strategy }}</td>
-<td>{% for o in s.options %}{{ "%g" % o.strike }}{{ "" if loop.last else " / " }}{% endfor %}</td>
-<td>{{ s.stage }}</td><td>{{ s.remaining }} of {{ s.contracts }}</td><td>{{ s.credit }}</td>
-<td>{{ s.asked }}</td><td>{{ s.entered }}</td><td class="text">{{ s.why or s.reason }}</td></tr>
-{% endfor %}</tbody></table>{% endcall %}
-{% else %}<p class="muted">No spread is open.</p>{% endif %}
-"""
-
 
 def spreads_section(spreads: Callable[[], Sequence[OpenSpread]]) -> Section:
     """What is open, on an account's page; credits in points a spread."""
-    return Section("Open spreads", lambda: render_page(_OPEN_SPREADS, spreads=spreads()))
+    return Section("Open spreads", lambda: render_page("option_spreads/open_spreads.html.j2", spreads=spreads()))
 
 
 def spread_guard(

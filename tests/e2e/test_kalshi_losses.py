@@ -33,7 +33,7 @@ from execution.account_lock import JOURNAL, KILL_FILE
 from execution.live.__main__ import clear, kill, status
 from execution.live.loop import Stop
 from execution.live.page import Bounds, StatusPage
-from execution.live.templates import PAGE
+from execution.account_lock import PAGE
 from foundation.clock import Time, system_clock
 from foundation.database import rows_of
 from foundation.errors import BrokerError, InputError

@@ -29,7 +29,7 @@ from execution.live.cycle import Cycle
 from execution.live.loop import Stop
 from execution.live.marking import write_down
 from execution.live.open_account import OpenAccount
-from execution.live.templates import PAGE
+from execution.account_lock import PAGE
 from execution.live.trading import TradingJob
 from execution.orders import Account
 from foundation.clock import system_clock

@@ -39,7 +39,7 @@ from execution.live.open_account import OpenAccount
 from execution.live.page import REST, Bounds, Section, StatusPage
 from execution.live.serve import MOST, is_host_of, served
 from execution.live.settings import LiveSettings
-from execution.live.templates import PAGE, SCRIPT
+from execution.account_lock import PAGE
 from execution.orders import Order
 from foundation.clock import Time
 from foundation.command import Ended

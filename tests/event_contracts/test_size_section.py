@@ -21,7 +21,7 @@ from execution.account_lock import JOURNAL
 from execution.journal.intents import Intent, IntentBook, Progress, State
 from execution.live.open_account import OpenAccount
 from execution.live.page import Bounds, StatusPage
-from execution.live.templates import PAGE
+from execution.account_lock import PAGE
 from foundation.charts import HEIGHT, WIDTH
 from foundation.database import Database
 from foundation.notices import Notices
