@@ -8,7 +8,7 @@ from foundation.lazy import public
 from foundation.registry import Command
 
 if TYPE_CHECKING:
-    from event_contracts.simulation.manager import SimulatedOrderManager as SimulatedOrderManager
+    from event_contracts.simulation.exchange import SimulatedOrderManager as SimulatedOrderManager
     from event_contracts.simulation.recorded import RecordedMarket as RecordedMarket
     from event_contracts.simulation.recorded import recorded_markets as recorded_markets
     from event_contracts.simulation.recorded import recorded_sessions as recorded_sessions

@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from event_contracts.trading.connection import Answer, KalshiConnection
+from event_contracts.trading.endpoint import Answer, KalshiConnection
 from event_contracts.trading.fees import NOTHING, FeeRules
 from event_contracts.trading.order_venue import FILLS, OrderVenue
 from event_contracts.trading.orders import PAYOUT, RestingOrder

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from event_contracts.trading.connection import KalshiConnection
+from event_contracts.trading.endpoint import KalshiConnection
 from event_contracts.trading.listings import Listing, read_markets
 from event_contracts.trading.orders import PAYOUT
 from event_contracts.trading.records import TICK, WHOLE, MarketSpan, MarketUpdate, Record

@@ -24,12 +24,10 @@ from event_contracts.simulation.sessions import outcome_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.trading.action_log import ActionEntry, ActionRecords
-from event_contracts.trading.connection import KalshiConnection
-from event_contracts.trading.endpoint import KalshiKeys, KalshiSettings
+from event_contracts.trading.endpoint import KalshiConnection, KalshiKeys, KalshiSettings
 from event_contracts.trading.fees import FeeRules
-from event_contracts.trading.network import ABOUT, About
 from event_contracts.trading.observation import features_of
-from event_contracts.trading.policies import BinaryKelly, Nothing, RandomPolicy
+from event_contracts.trading.policies import ABOUT, About, BinaryKelly, Nothing, RandomPolicy
 from event_contracts.trading.records import WHOLE
 from event_contracts.trading.sampler import Sampler
 from execution.account_lock import JOURNAL, KILL_FILE

@@ -20,8 +20,8 @@ from event_contracts.simulation.comparison_page import report_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import SyntheticMarket
 from event_contracts.trading.actions import POSITION_SIZES
-from event_contracts.trading.network import About
 from event_contracts.trading.observation import features_of
+from event_contracts.trading.policies import About
 from foundation.compose import composed_config
 from foundation.errors import InputError
 from tests.commands import overridden, run_command

@@ -12,18 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from event_contracts import SyntheticMarket
-from event_contracts.simulation.exchange import Exchange, Listing
-from event_contracts.simulation.manager import SimulatedOrderManager
-from event_contracts.simulation.paper_report import paper_report
-from event_contracts.simulation.replay import Recording, replay
+from event_contracts.simulation.exchange import Exchange, Listing, SimulatedOrderManager
+from event_contracts.simulation.paper_report import Recording, paper_report, replay
 from event_contracts.simulation.sessions import tape_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.trading.action_log import ActionLog
-from event_contracts.trading.actor import ActorService
+from event_contracts.trading.actor import ActorService, worth
 from event_contracts.trading.policies import RandomPolicy
 from event_contracts.trading.records import MarketSpan, MarketUpdate
-from event_contracts.trading.sight import worth
 from execution.journal.events import EventLog
 from execution.journal.intents import IntentBook
 from foundation.database import Database

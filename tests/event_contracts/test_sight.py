@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from event_contracts.trading.actions import POSITION_SIZES, LimitOrderActionSpace
+from event_contracts.trading.actor import MarketMemory, worth
 from event_contracts.trading.listings import Listing
 from event_contracts.trading.observation import features_of
 from event_contracts.trading.orders import (
@@ -23,7 +24,6 @@ from event_contracts.trading.orders import (
 )
 from event_contracts.trading.records import DOLLAR, SLOTS, TICK, MarketSpan, Record
 from event_contracts.trading.sampler import tick_of
-from event_contracts.trading.sight import MarketMemory, worth
 from foundation.errors import SenselessAnswer
 
 D = Decimal
