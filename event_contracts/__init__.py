@@ -63,7 +63,7 @@ __getattr__, __dir__, __all__ = public(
         "MarketAgnosticKalshiEnv": "simulation.vector",
         "PositionLimits": "trading.admission",
         "RecordedMarket": "simulation.recorded",
-        "SimulatedOrderManager": "simulation.manager",
+        "SimulatedOrderManager": "simulation.exchange",
         "SyntheticMarket": "simulation.synthetic",
         "checked_session": "simulation.sessions",
         "outcome_of": "simulation.sessions",

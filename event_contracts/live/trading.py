@@ -19,7 +19,7 @@ import numpy as np
 from event_contracts.live.settings import KalshiGuard, KalshiTradingSettings
 from event_contracts.trading.action_log import ActionEntry, ActionLog
 from event_contracts.trading.actions import LimitOrderActionSpace
-from event_contracts.trading.actor import ActorService, worth
+from event_contracts.trading.actor import ActorService
 from event_contracts.trading.books import Reading
 from event_contracts.trading.endpoint import KalshiConnection, KalshiKeys, KalshiSettings
 from event_contracts.trading.fees import FeeRules
@@ -198,7 +198,7 @@ def trade(
                 time=time,
             )
             ours.go_on(manager)
-            began = ours.actions.began(worth(manager.view(settings.markets[0])))
+            began = ours.actions.began(manager.view(settings.markets[0]).worth)
             service = ActorService(
                 account.name,
                 manager,

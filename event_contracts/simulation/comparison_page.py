@@ -1,10 +1,11 @@
-"""What several ways to play the same came to: rows, sizes and answers, as words, JSON and a page."""
+"""What several ways to play the same came to, as words, as JSON and on a page."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from rich.table import Table
 from event_contracts.simulation.comparison import Comparison, Standing
 from event_contracts.simulation.judgement import MORE, Answer, Estimate
 from event_contracts.trading.position_sizes import (
+    SHOWN,
     SIZE_MACRO,
     SIZE_STYLE,
     Clock,
@@ -27,11 +29,12 @@ from marketsimulator.results.comparison_page import Cell, Row, Sheet, sheet_temp
 from marketsimulator.results.significance import LEVEL, SHORTEST
 from marketsimulator.results.verdict import Verdict
 
-SIZE_HEADS = ("winning size", "losing size", "size, profit", "largest", "changes")
+SIZE_HEADS = tuple(head for _, head, _, _ in SHOWN)
 HEADS = ("growth", "profit, USD", "Sharpe", "deflated", "orders", "fills", *SIZE_HEADS)
 LEVELS: Mapping[str, Any] = {"yes": "good", "no": "bad", "no power": "open"}
-PAGE = SIZE_MACRO + sheet_template(
-    """</section>
+PAGE = sheet_template(
+    SIZE_MACRO
+    + """</section>
 {% for name, view in views.items() %}<section class="wide"><h2>Sizes: {{ name }}</h2>
 {% if view %}{{ sized(view) }}{% else %}<p class="muted">No order was sent.</p>{% endif %}
 </section>{% endfor %}""",
@@ -78,7 +81,13 @@ class Played:
 
 def size_cells(sizes: PositionSizeMetrics) -> tuple[Cell, ...]:
     """A cell for each of `SIZE_HEADS`; the histogram shows how many orders each size had."""
-    return tuple(Cell(text, text) for _, text in sizes.rows()[1:])
+    return tuple(cell_of(getattr(sizes, name), form) for name, _, _, form in SHOWN)
+
+
+def cell_of(value: float | Decimal | None, form: str, range: str = "") -> Cell:
+    """A figure, and what stands below it."""
+    text = number(None if value is None else float(value), form)
+    return Cell(text, "" if value is None else str(value), range)
 
 
 def report_of(comparison: Comparison) -> Played:
@@ -108,25 +117,21 @@ def report_of(comparison: Comparison) -> Played:
 def _cells(standing: Standing, sizes: PositionSizeMetrics) -> tuple[Cell, ...]:
     """A row's cells, one for each of `HEADS`."""
     figures = standing.judgement
-    orders, fills = standing.orders, standing.fills
     return (
         _estimate_cell(figures.growth, "+.3%"),
         _estimate_cell(figures.profit, "+,.2f"),
         _estimate_cell(figures.sharpe, "+.3f"),
-        Cell(number(standing.deflated, ".0%"), str(standing.deflated or "")),
-        Cell(f"{orders:,.1f}", str(orders)),
-        Cell(f"{fills:,.1f}", str(fills)),
+        cell_of(standing.deflated, ".0%"),
+        cell_of(standing.orders, ",.1f"),
+        cell_of(standing.fills, ",.1f"),
         *size_cells(sizes),
     )
 
 
 def _estimate_cell(estimate: Estimate, style: str) -> Cell:
     """A figure, and its interval below it."""
-    text = number(estimate.value, style)
-    value = "" if estimate.value is None else str(estimate.value)
-    if estimate.interval is None:
-        return Cell(text, value)
-    return Cell(text, value, " … ".join(number(end, style) for end in estimate.interval))
+    ends = estimate.interval or ()
+    return cell_of(estimate.value, style, " … ".join(number(end, style) for end in ends))
 
 
 def _sentence(pair: tuple[str, str], answer: Answer) -> str:

@@ -139,7 +139,7 @@ class Trials:
         return Answer(excess, sharpe, verdict if traded else "no power")
 
     def _means(self, name: str) -> tuple[Array, Array, Array]:
-        """Of returns, their squares and log(1 + return), each [1 + R]: of all, then of each draw."""
+        """Of returns, of their squares and of log(1 + return), [1 + R]: of all, then of draws."""
         returns = self.returns[name]
         count = int(self.groups.max()) + 1
         drawn = RUNS if count >= SHORTEST else 0

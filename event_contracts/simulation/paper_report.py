@@ -13,23 +13,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from event_contracts.simulation.comparison_page import SIZE_HEADS, Played, cell_of, size_cells
 from event_contracts.simulation.exchange import Exchange, Listing
 from event_contracts.simulation.settings import EpisodeSettings
-from event_contracts.simulation.size_report import SIZE_HEADS, SizeReport, size_cells
 from event_contracts.trading.action_log import ACTION_TABLE, ActionEntry, ActionRecords
 from event_contracts.trading.actions import POSITION_SIZES, decode_action
-from event_contracts.trading.actor import worth
 from event_contracts.trading.orders import LimitOrder
-from event_contracts.trading.position_sizes import (
-    Episode,
-    PositionSizeMetrics,
-    SentOrder,
-    size_view,
-)
+from event_contracts.trading.position_sizes import Episode, PositionSizeMetrics, SentOrder
 from event_contracts.trading.records import TICK, MarketSpan, MarketUpdate
 from execution.journal.migrations import as_it_is_today
 from execution.live.page_words import number
@@ -37,11 +30,14 @@ from foundation.arrays import Records
 from foundation.cents import CENT
 from foundation.counts import counted
 from foundation.errors import InputError, OrderRejected
+from marketsimulator.results.comparison_page import Cell, Row, Sheet
+from marketsimulator.results.verdict import Verdict
 
 HEADS = ("profit, USD", "orders", "not allowed", *SIZE_HEADS)
+MOST_STEPS = 5_000_000  # from the first tick to the last: nine years of minutes
 
 
-def paper_report(journal: Path, size: int, episode: EpisodeSettings) -> SizeReport:
+def paper_report(journal: Path, size: int, episode: EpisodeSettings) -> Played:
     """What an account's sizes came to, what bounded them, and what a fixed one would have.
 
     `content` has the number of decisions on ticks, HOLD among them; orders sent by their contracts
@@ -63,35 +59,45 @@ def paper_report(journal: Path, size: int, episode: EpisodeSettings) -> SizeRepo
     unknown = sum(each.answer.startswith("unknown") for each in entries)
     sent = Counter(each.sent for each in entries if each.sent)
     runs = {"as decided": decided, f"fixed at {size}": fixed}
-    return SizeReport(
+    sizes = {name: PositionSizeMetrics.of(run.episodes) for name, run in runs.items()}
+    sheet = Sheet(
         title="Sizes on paper",
-        source="The decisions of a journal, played again over the ticks that they were made on",
-        sentences=(
+        subtitle="The decisions of a journal, played again over the ticks that they were made on",
+        verdict=Verdict(
+            "open",
             f"As decided they earned {_signed(difference)} USD beyond {size} contracts each time.",
+            f"The account changed by {_signed(change)} USD between the first and the last of"
+            f" {counted(len(entries), 'decision')}, deposits among it.",
         ),
         heads=HEADS,
-        rows={name: _cells(run) for name, run in runs.items()},
-        notes=(
-            f"{counted(len(entries), 'decision')}. The account changed by {_signed(change)} USD"
-            " between the first and the last, deposits among it.",
+        rows=[Row(name, _cells(run, sizes[name])) for name, run in runs.items()],
+        notes=[
             f"{counted(bounded, 'purchase')} kept from a larger size,"
             f" {counted(rejected, 'order')} not taken, {unknown:,} of unknown fate.",
             "Not allowed: orders that cash, inventory or limits did not allow in the replay.",
-        ),
-        views={name: size_view(run.episodes, "seconds") for name, run in runs.items()},
-        content={
-            "decisions": len(entries),
-            "sizes": {str(contracts): sent[contracts] for contracts in sorted(sent)},
-            "bounded": bounded,
-            "rejected": rejected,
-            "unknown": unknown,
-            "account_change": str(change),
-            "fixed_size": size,
-            "as_decided": _replay_json(decided),
-            "at_fixed_size": _replay_json(fixed),
-            "difference": str(difference),
-        },
+        ],
     )
+    content = {
+        "decisions": len(entries),
+        "sizes": {str(contracts): sent[contracts] for contracts in sorted(sent)},
+        "bounded": bounded,
+        "rejected": rejected,
+        "unknown": unknown,
+        "account_change": str(change),
+        "fixed_size": size,
+        "difference": str(difference),
+        "runs": [
+            {
+                "run": name,
+                "profit": str(run.profit),
+                "orders": run.orders,
+                "refused": run.refused,
+                "sizes": sizes[name].as_json(),
+            }
+            for name, run in runs.items()
+        ],
+    }
+    return Played(sheet, {name: run.episodes for name, run in runs.items()}, content, "seconds")
 
 
 def _recording(path: Path) -> Recording:
@@ -104,10 +110,14 @@ def _recording(path: Path) -> Recording:
         return Recording.of(ActionRecords(database))
 
 
-def _cells(run: Replay) -> tuple[str, ...]:
+def _cells(run: Replay, sizes: PositionSizeMetrics) -> tuple[Cell, ...]:
     """A row's cells, one for each of `HEADS`."""
-    sizes = size_cells(PositionSizeMetrics.of(run.episodes))
-    return (_signed(run.profit), f"{run.orders:,}", f"{run.refused:,}", *sizes)
+    return (
+        cell_of(run.profit, "+,.2f"),
+        cell_of(run.orders, ",.0f"),
+        cell_of(run.refused, ",.0f"),
+        *size_cells(sizes),
+    )
 
 
 def _signed(amount: Decimal) -> str:
@@ -119,18 +129,6 @@ def _is_bounded(entry: ActionEntry) -> bool:
     intent, size = decode_action(entry.action)
     larger = entry.intent.startswith("BUY") and size + 1 < len(POSITION_SIZES)
     return bool(intent) and larger and not entry.allowed >> entry.action + 1 & 1
-
-
-def _replay_json(run: Replay) -> dict[str, Any]:
-    return {
-        "profit": str(run.profit),
-        "orders": run.orders,
-        "refused": run.refused,
-        "position_sizes": PositionSizeMetrics.of(run.episodes).as_json(),
-    }
-
-
-MOST_STEPS = 5_000_000  # from the first tick to the last: nine years of minutes
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -256,7 +254,7 @@ def replay(
                 refused += 1
         if tick + 1 < recording.ticks:
             exchange.advance()
-    ended_with = worth(exchange.view(recording.listings[0].ticker))
+    ended_with = exchange.view(recording.listings[0].ticker).worth
     return Replay(ended_with - recording.cash, refused, _episodes(exchange))
 
 

@@ -26,9 +26,8 @@ from event_contracts.trading.actions import (
     intent_of,
 )
 from event_contracts.trading.admission import reserved
-from event_contracts.trading.masks import masks
-from event_contracts.trading.observation import blank, observe
-from event_contracts.trading.orders import PAYOUT, LimitOrder, MarketView, OrderManager, other
+from event_contracts.trading.observation import features_of, observe
+from event_contracts.trading.orders import LimitOrder, MarketView, OrderManager, other
 from event_contracts.trading.policies import Observations, Policy
 from event_contracts.trading.records import (
     DOLLAR,
@@ -286,7 +285,7 @@ class ActorService:
     def _began_with(self, market: str) -> int:
         """Millionths of a USD that the account was worth when the journal began."""
         if self._began is None:
-            now = worth(self._manager.view(market))
+            now = self._manager.view(market).worth
             self._began = int(self._actions.began(now) * DOLLAR)
         return self._began
 
@@ -305,7 +304,7 @@ class ActorService:
             digest=seen.digest if seen else "",
             allowed=seen.bits if seen else 0,
             cash=view.cash,
-            worth=worth(view),
+            worth=view.worth,
             job=self._actions.job,
         )
 
@@ -427,20 +426,13 @@ class MarketMemory:
         record["reserved"] = _millionths(reserved(elsewhere, self._fees), ROUND_CEILING)
         terms = self._terms[0]
         terms["tick"] = int(view.quote.tick * WHOLE)
-        features = blank(sizes=self._sizes)
-        observe(record, orders, self._tape, terms, self._sizes, features)
+        features = np.zeros(len(features_of(sizes=self._sizes)), np.float32)
         allowed = np.zeros(ACTIONS, dtype=bool)
-        masks(record, orders, self._tape[self.row], terms, allowed)
+        observe(record, orders, self._tape, terms, self._sizes, features, allowed)
         if len(resting) > SLOTS:
             # More orders than the environment knows, as others' may be: no action was learned here.
             allowed[1:] = False
         return Seen(features, allowed)
-
-
-def worth(view: MarketView) -> Decimal:
-    """USD: cash, positions elsewhere, and what is held at the middle of the quote."""
-    middle = (view.quote.yes_bid + view.quote.yes_ask) / 2
-    return view.cash + view.elsewhere + view.yes * middle + view.no * (PAYOUT - middle)
 
 
 def _millionths(amount: Decimal, direction: str) -> int:

@@ -47,6 +47,13 @@ from foundation.charts import (
     thinned,
 )
 
+SHOWN = (  # field, head of a column, words for a row, form
+    ("avg_winning_position_size", "winning size", "mean size of winning orders", ".1f"),
+    ("avg_losing_position_size", "losing size", "mean size of losing orders", ".1f"),
+    ("size_efficiency", "size, profit", "correlation of size and profit", "+.3f"),
+    ("max_position_reached", "largest", "largest position, contracts", ",g"),
+    ("size_changes_per_episode", "changes", "changes of size an episode", ".1f"),
+)
 FEWEST = 3  # orders of which a correlation says something: two always lie on a line
 
 
@@ -159,14 +166,8 @@ class PositionSizeMetrics:
         """What each figure is, and the figure, as a table shows them."""
         sizes = self.position_size_distribution
         shares = [f"{size}: {count:,}" for size, count in sizes.items()]
-        return (
-            ("orders by size", ", ".join(shares) or "–"),
-            ("mean size of winning orders", number(self.avg_winning_position_size, ".1f")),
-            ("mean size of losing orders", number(self.avg_losing_position_size, ".1f")),
-            ("correlation of size and profit", number(self.size_efficiency, "+.3f")),
-            ("largest position, contracts", number(self.max_position_reached, ",g")),
-            ("changes of size an episode", number(self.size_changes_per_episode, ".1f")),
-        )
+        figures = [(what, number(getattr(self, name), form)) for name, _, what, form in SHOWN]
+        return (("orders by size", ", ".join(shares) or "–"), *figures)
 
 
 def sized_profits(episodes: Iterable[Episode]) -> list[tuple[int, float]]:

@@ -166,9 +166,8 @@ def test_a_market_that_settles_ends_the_trading(
     assert (last.tick["bid"] > 5000) == bool(outcome_of(session))
     report = paper_report(path, 10, EpisodeSettings()).content
     assert report["decisions"] == len(shown) >= 3
-    assert report["as_decided"]["orders"] + report["as_decided"]["refused"] == sum(
-        e.sent > 0 for e in shown
-    )
+    decided = report["runs"][0]
+    assert decided["orders"] + decided["refused"] == sum(e.sent > 0 for e in shown)
 
 
 def test_markets_are_sampled_until_trading_ends(practice: KalshiPractice) -> None:
