@@ -106,11 +106,8 @@ def train(settings: TrainingSettings, progress: Any = None) -> Learner:
 
     progress: called with the work, the steps done and all of them.
 
-    Raises
-    ------
-    InputError
-        for settings, sessions, a checkpoint or a folder that cannot be used, or without the extra
-        `rl`; before anything is learned it leaves nothing.
+    Raises `InputError` for settings, sessions, a checkpoint or a folder that cannot be used, or
+    without the extra `rl`; before anything is learned it leaves nothing.
     """
     try:
         import torch

@@ -164,12 +164,9 @@ def trade(
 
     show: called with every decision.
 
-    Raises
-    ------
-    InputError
-        for settings that cannot be used, an account that another process trades, a kill file, a
-        venue that does not answer at the start (one that is to trade until it is stopped waits for
-        it), and what the last of `halt_after` ticks met.
+    Raises `InputError` for settings that cannot be used, an account that another process trades, a
+    kill file, a venue that does not answer at the start (one that is to trade until it is stopped
+    waits for it), and what the last of `halt_after` ticks met.
     """
     venue = settings.venue()
     fees = MarketFees(settings.fees.on)
@@ -338,10 +335,8 @@ class KalshiAccount:
 
         Returns what was read, beside what it was when it was marked before.
 
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer, or an account that trades whenever it is read.
+        Raises `BrokerError` for a venue that does not answer, or an account that trades whenever it
+        is read.
         """
         reading = manager.reading()
         cash, positions = reading.books.cash, reading.books.positions

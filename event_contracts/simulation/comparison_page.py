@@ -119,7 +119,7 @@ def _cells(standing: Standing, sizes: PositionSizeMetrics) -> tuple[Cell, ...]:
     figures = standing.judgement
     return (
         _estimate_cell(figures.growth, "+.3%"),
-        _estimate_cell(figures.profit, "+,.2f"),
+        _estimate_cell(figures.profit_usd, "+,.2f"),
         _estimate_cell(figures.sharpe, "+.3f"),
         cell_of(standing.deflated, ".0%"),
         cell_of(standing.orders, ",.1f"),
@@ -137,8 +137,8 @@ def _estimate_cell(estimate: Estimate, style: str) -> Cell:
 def _sentence(pair: tuple[str, str], answer: Answer) -> str:
     """The answer of a pair, in words."""
     one, other = pair
-    excess = _estimate_cell(answer.excess, "+,.2f")
-    sharpe = _estimate_cell(answer.sharpe, "+.3f")
+    excess = _estimate_cell(answer.excess_usd, "+,.2f")
+    sharpe = _estimate_cell(answer.sharpe_difference, "+.3f")
     return (
         f"Does {one} earn more than {MORE:.0%} more than {other}, at a better Sharpe ratio?"
         f" {answer.verdict.capitalize()}: USD an episode beyond that {excess}; Sharpe ratio beyond"
@@ -181,10 +181,8 @@ def _content(comparison: Comparison, sizes: Mapping[str, PositionSizeMetrics]) -
             {
                 "run": each.name,
                 "seeds": each.runs,
-                "growth": asdict(each.judgement.growth),
-                "profit_usd": asdict(each.judgement.profit),
+                **asdict(each.judgement),
                 "total_profit_usd": each.profit,
-                "sharpe": asdict(each.judgement.sharpe),
                 "deflated_sharpe": each.deflated,
                 "orders": each.orders,
                 "fills": each.fills,
@@ -193,13 +191,7 @@ def _content(comparison: Comparison, sizes: Mapping[str, PositionSizeMetrics]) -
             for each in comparison.standings
         ],
         "answers": [
-            {
-                "run": one,
-                "against": other,
-                "verdict": answer.verdict,
-                "excess_usd": asdict(answer.excess),
-                "sharpe_difference": asdict(answer.sharpe),
-            }
+            {"run": one, "against": other, **asdict(answer)}
             for (one, other), answer in comparison.answers.items()
         ],
     }

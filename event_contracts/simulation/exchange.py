@@ -253,11 +253,8 @@ class Exchange:
     settlement: ticks from the end of trading until a market pays. One before that its outcome is
         known.
 
-    Raises
-    ------
-    InputError
-        for listings that share a ticker, or none; in every method, for a market or an order that
-        is not there.
+    Raises `InputError` for listings that share a ticker, or none; in every method, for a market or
+    an order that is not there.
     """
 
     def __init__(
@@ -369,13 +366,9 @@ class Exchange:
     def submit(self, order: LimitOrder) -> PlacedOrder:
         """Take an order; it meets the next tick. A client_order_id may come again.
 
-        Raises
-        ------
-        InputError
-            for a market that is not listed.
-        OrderRejected
-            for a market that is not open, a price or a count between its steps, an order that is
-            not admitted, and one more than a market has room for.
+        Raises `InputError` for a market that is not listed; `OrderRejected` for a market that is
+        not open, a price or a count between its steps, an order that is not admitted, and one more
+        than a market has room for.
         """
         market = self._market(order.market)
         price = int(order.price * WHOLE)

@@ -66,12 +66,12 @@ class Judgement:
     """Figures of one policy, each of an episode.
 
     growth: mean logarithm of the final over the first cash.
-    profit: mean, USD.
+    profit_usd: mean.
     sharpe: mean over deviation of returns; not annual.
     """
 
     growth: Estimate
-    profit: Estimate
+    profit_usd: Estimate
     sharpe: Estimate
 
 
@@ -79,17 +79,17 @@ class Judgement:
 class Answer:
     """Whether one policy earned more than 10 % more than another, at a better Sharpe ratio.
 
-    excess: USD an episode, mean of the one less max(1.1 · mean of the other, 0). Where the other
+    excess_usd: an episode, mean of the one less max(1.1 · mean of the other, 0). Where the other
         loses, the one has to earn something.
-    sharpe: the one's Sharpe ratio an episode less the other's.
+    sharpe_difference: the one's Sharpe ratio an episode less the other's.
     verdict: `yes` where both intervals lie above 0: each is wrong one time in twenty at most, and
         so is their conjunction. `no` where one of the two lies at 0 or below, whatever the other
         does. `no power` otherwise, and where neither has ever traded: these sessions do not
         decide it.
     """
 
-    excess: Estimate
-    sharpe: Estimate
+    excess_usd: Estimate
+    sharpe_difference: Estimate
     verdict: Answered
 
 
@@ -123,7 +123,7 @@ class Trials:
         mean, square, growth = self._means(name)
         return Judgement(
             growth=Estimate.of(growth),
-            profit=Estimate.of(mean, self.cash),
+            profit_usd=Estimate.of(mean, self.cash),
             sharpe=Estimate.of(_sharpe(mean, square)),
         )
 

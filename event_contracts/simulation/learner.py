@@ -289,10 +289,7 @@ class Learner:
     def load(self, path: Path) -> None:
         """Go on from a file of the same networks.
 
-        Raises
-        ------
-        InputError
-            for a file that is none, or of other networks or actions.
+        Raises `InputError` for a file that is none, or of other networks or actions.
         """
         weights, about = read_checkpoint(path)
         for name in ("position_sizes", "fixed_size", "features"):

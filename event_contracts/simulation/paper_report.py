@@ -154,11 +154,8 @@ class Recording:
     def of(cls, records: ActionRecords) -> Recording:
         """The recording in a journal.
 
-        Raises
-        ------
-        InputError
-            for a journal without decisions, markets whose ticks have no step in common, and rows
-            that contradict one another.
+        Raises `InputError` for a journal without decisions, markets whose ticks have no step in
+        common, and rows that contradict one another.
         """
         # A process may be writing: what a decision rests on was written with it, or before.
         entries = records.entries()

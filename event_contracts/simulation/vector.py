@@ -55,12 +55,8 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
         synthetic ones.
     settings: those of `EpisodeSettings`.
 
-    Raises
-    ------
-    InputError
-        for settings or a session that cannot be.
-    ValueError
-        in every method but `reset`, before the first one.
+    Raises `InputError` for settings or a session that cannot be; `ValueError` in every method but
+    `reset`, before the first one.
     """
 
     def __init__(
@@ -260,12 +256,8 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
         episode.
     settings: `starting_cash`, `reward` and the others of `EpisodeSettings`.
 
-    Raises
-    ------
-    InputError
-        for settings or a session that cannot be.
-    ValueError
-        in every method but `reset`, before the first one.
+    Raises `InputError` for settings or a session that cannot be; `ValueError` in every method but
+    `reset`, before the first one.
     """
 
     def __init__(self, session: npt.ArrayLike | None = None, **settings: Any) -> None:

@@ -56,10 +56,8 @@ UNKNOWN_FATE = "an order of unknown fate keeps this market"
 class TradingManager(OrderManager, Protocol):
     """An order manager whose orders are written down before they are sent.
 
-    Raises
-    ------
-    BrokerError
-        in every method, for a venue that does not answer, or an order that it does not end.
+    Raises `BrokerError` in every method, for a venue that does not answer, or an order that it does
+    not end.
     """
 
     def expiry(self) -> np.datetime64 | None:

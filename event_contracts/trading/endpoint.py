@@ -249,10 +249,7 @@ class KalshiConnection:
     keys: what opens it.
     time: this machine's; the venue shows none.
 
-    Raises
-    ------
-    BrokerError
-        in every method but `request`, for a venue that does not answer.
+    Raises `BrokerError` in every method but `request`, for a venue that does not answer.
     """
 
     def __init__(self, settings: KalshiSettings, keys: KalshiKeys, time: Time = OURS) -> None:

@@ -86,10 +86,7 @@ class Episode:
         has contracts open.
     largest: the most contracts of one side that were held at once; none before the first fill.
 
-    Raises
-    ------
-    ValueError
-        for a fill of an order that was not sent, and a sale of more than is held.
+    Raises `ValueError` for a fill of an order that was not sent, and a sale of more than is held.
     """
 
     orders: tuple[SentOrder, ...]

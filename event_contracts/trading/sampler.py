@@ -40,10 +40,7 @@ class EstimateFile:
 
     path: none has no estimates.
 
-    Raises
-    ------
-    InputError
-        for a file that cannot be read now.
+    Raises `InputError` for a file that cannot be read now.
     """
 
     def __init__(self, path: Path | None, notices: Notices) -> None:
@@ -65,10 +62,7 @@ class EstimateFile:
 def read_estimates(path: Path) -> dict[str, tuple[float, np.datetime64]]:
     """Probabilities of YES in a file, and from when on they count no more, by market.
 
-    Raises
-    ------
-    InputError
-        naming the file, and the line and the value that cannot be.
+    Raises `InputError` naming the file, and the line and the value that cannot be.
     """
     try:
         if path.stat().st_size > LARGEST_FILE:
