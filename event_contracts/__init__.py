@@ -8,7 +8,7 @@ from foundation.lazy import public
 from foundation.registry import Command
 
 if TYPE_CHECKING:
-    from event_contracts.simulation.manager import SimulatedOrderManager as SimulatedOrderManager
+    from event_contracts.simulation.exchange import SimulatedOrderManager as SimulatedOrderManager
     from event_contracts.simulation.recorded import RecordedMarket as RecordedMarket
     from event_contracts.simulation.recorded import recorded_markets as recorded_markets
     from event_contracts.simulation.recorded import recorded_sessions as recorded_sessions
@@ -63,7 +63,7 @@ __getattr__, __dir__, __all__ = public(
         "MarketAgnosticKalshiEnv": "simulation.vector",
         "PositionLimits": "trading.admission",
         "RecordedMarket": "simulation.recorded",
-        "SimulatedOrderManager": "simulation.manager",
+        "SimulatedOrderManager": "simulation.exchange",
         "SyntheticMarket": "simulation.synthetic",
         "checked_session": "simulation.sessions",
         "outcome_of": "simulation.sessions",

@@ -34,9 +34,8 @@ from event_contracts.simulation.paper_report import paper_report
 from event_contracts.simulation.recorded import events_of, recorded_markets
 from event_contracts.simulation.settings import EpisodeSettings, PlayedSettings
 from event_contracts.simulation.synthetic import synthetic_sessions
-from event_contracts.trading.network import About, load_network
 from event_contracts.trading.observation import features_of
-from event_contracts.trading.policies import BinaryKelly, Nothing, RandomPolicy
+from event_contracts.trading.policies import About, BinaryKelly, Nothing, RandomPolicy, load_network
 from forecasting.forecast import Progress, silent
 from foundation.command import Result
 from foundation.configuration import settings_of

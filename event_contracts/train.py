@@ -24,7 +24,7 @@ from omegaconf import DictConfig
 from event_contracts.simulation.recorded import events_of, recorded_markets
 from event_contracts.simulation.settings import EpisodeSettings, LearnerSettings, PlayedSettings
 from event_contracts.simulation.vector import VectorKalshiEnv
-from event_contracts.trading.network import EARLIER, read_checkpoint
+from event_contracts.trading.policies import EARLIER, read_checkpoint
 from forecasting.forecast import Progress
 from foundation.arrays import Array
 from foundation.command import Result
@@ -106,11 +106,8 @@ def train(settings: TrainingSettings, progress: Any = None) -> Learner:
 
     progress: called with the work, the steps done and all of them.
 
-    Raises
-    ------
-    InputError
-        for settings, sessions, a checkpoint or a folder that cannot be used, or without the extra
-        `rl`; before anything is learned it leaves nothing.
+    Raises `InputError` for settings, sessions, a checkpoint or a folder that cannot be used, or
+    without the extra `rl`; before anything is learned it leaves nothing.
     """
     try:
         import torch

@@ -28,9 +28,15 @@ from event_contracts.simulation.settings import EpisodeSettings, LearnerSettings
 from event_contracts.simulation.synthetic import SyntheticMarket
 from event_contracts.simulation.vector import VectorKalshiEnv
 from event_contracts.trading.actions import POSITION_SIZES
-from event_contracts.trading.network import load_network
 from event_contracts.trading.observation import features_of
-from event_contracts.trading.policies import BinaryKelly, Codes, Nothing, Observations, Policy
+from event_contracts.trading.policies import (
+    BinaryKelly,
+    Codes,
+    Nothing,
+    Observations,
+    Policy,
+    load_network,
+)
 from foundation.arrays import Array, Mask
 from foundation.files import put_whole
 

@@ -4,39 +4,57 @@ account is marked.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 
-from event_contracts.live.account import JOB, KalshiAccount, kalshi_account
-from event_contracts.live.settings import KalshiTradingSettings
-from event_contracts.trading.action_log import ActionEntry
+from event_contracts.live.settings import KalshiGuard, KalshiTradingSettings
+from event_contracts.trading.action_log import ActionEntry, ActionLog
 from event_contracts.trading.actions import LimitOrderActionSpace
 from event_contracts.trading.actor import ActorService
-from event_contracts.trading.connection import KalshiConnection
-from event_contracts.trading.endpoint import KalshiKeys
+from event_contracts.trading.books import Reading
+from event_contracts.trading.endpoint import KalshiConnection, KalshiKeys, KalshiSettings
 from event_contracts.trading.fees import FeeRules
-from event_contracts.trading.listings import UnknownMarket
+from event_contracts.trading.listings import MarketFees, UnknownMarket, read_markets, sale_prices
 from event_contracts.trading.manager import ORDER_LIFE, KalshiMultiMarketOrderManager
-from event_contracts.trading.market_fees import MarketFees
-from event_contracts.trading.network import load_network
 from event_contracts.trading.observation import features_of
 from event_contracts.trading.orders import Fill
-from event_contracts.trading.policies import BinaryKelly, Nothing, Policy, RandomPolicy
-from event_contracts.trading.position_sizes import Episode, SentOrder
+from event_contracts.trading.policies import (
+    BinaryKelly,
+    Nothing,
+    Policy,
+    RandomPolicy,
+    load_network,
+)
+from event_contracts.trading.position_sizes import (
+    SIZE_MACRO,
+    SIZE_STYLE,
+    Episode,
+    SentOrder,
+    size_view,
+)
 from event_contracts.trading.sampler import EstimateFile, Sampler
-from event_contracts.trading.sight import worth
-from event_contracts.trading.size_section import SIZE_MACRO, SIZE_STYLE, size_view
 from event_contracts.trading.venue_orders import order_of
+from execution.journal.decisions import Journal
 from execution.journal.intents import TAKEN, Intent, IntentBook
+from execution.journal.marks import AccountMark
+from execution.live.accounts import CONTRACTS
+from execution.live.guards import why_halted
 from execution.live.loop import Stop
+from execution.live.losses import LossLimits, write_mark
+from execution.live.open_account import OpenAccount, open_account
 from execution.live.page import Bounds, Section
 from execution.live.runner import awaited, kept_loop
+from execution.posting import Guard
+from execution.sight import Sight
 from foundation.clock import OURS, Time
 from foundation.errors import AccessRefused, BrokerError, InputError
 from foundation.page import render_page
@@ -146,12 +164,9 @@ def trade(
 
     show: called with every decision.
 
-    Raises
-    ------
-    InputError
-        for settings that cannot be used, an account that another process trades, a kill file, a
-        venue that does not answer at the start (one that is to trade until it is stopped waits for
-        it), and what the last of `halt_after` ticks met.
+    Raises `InputError` for settings that cannot be used, an account that another process trades, a
+    kill file, a venue that does not answer at the start (one that is to trade until it is stopped
+    waits for it), and what the last of `halt_after` ticks met.
     """
     venue = settings.venue()
     fees = MarketFees(settings.fees.on)
@@ -180,7 +195,7 @@ def trade(
                 time=time,
             )
             ours.go_on(manager)
-            began = ours.actions.began(worth(manager.view(settings.markets[0])))
+            began = ours.actions.began(manager.view(settings.markets[0]).worth)
             service = ActorService(
                 account.name,
                 manager,
@@ -282,3 +297,120 @@ def _episode(intents: Iterable[Intent]) -> Episode:
         return Episode(tuple(orders), tuple(fills))
     except ValueError:
         return Episode(tuple(orders), ())
+
+
+JOB = "kalshi"
+DIFFERENCES = "kalshi books"  # a kind of alert
+_NAME = 16  # characters that tell accounts apart
+_TICK = np.timedelta64(1, "ns")
+
+
+@dataclass(frozen=True, slots=True)
+class KalshiAccount:
+    """An account at Kalshi while a process has it, and the marks by which its openings are halted.
+
+    journal, actions: of the job.
+    guard: has the last word before an order is sent.
+    limits: shares whose loss halts.
+    """
+
+    account: OpenAccount
+    journal: Journal
+    actions: ActionLog
+    guard: Guard
+    limits: LossLimits
+
+    def opens_nothing(self) -> bool:
+        """Whether a halt stands under which nothing is opened."""
+        halts = self.account.halts
+        return bool(why_halted(halts, "everything") or why_halted(halts, "openings"))
+
+    def go_on(self, manager: KalshiMultiMarketOrderManager) -> None:
+        """Have a manager go on from the books that are kept."""
+        if kept := self.actions.kept():
+            manager.begin(kept[0])
+
+    def mark(self, manager: KalshiMultiMarketOrderManager) -> Reading:
+        """Read the account, write down what it is worth, and halt or resume by what it has lost.
+
+        Returns what was read, beside what it was when it was marked before.
+
+        Raises `BrokerError` for a venue that does not answer, or an account that trades whenever it
+        is read.
+        """
+        reading = manager.reading()
+        cash, positions = reading.books.cash, reading.books.positions
+        listings = read_markets(manager.venue, positions)
+        kept = self.actions.kept()
+        sales = sale_prices(listings, kept[1] if kept else {})
+        values = {
+            market: listings[market].value_of(count, sales[market])
+            for market, count in positions.items()
+        }
+        mark = AccountMark(
+            at=self._instant(reading.books.at),
+            equity=float(sum(values.values(), cash)),
+            cash=float(cash),
+            gross_stock=0.0,
+            gross_crypto=0.0,
+            stock_ceiling=0.0,
+            flows=float(reading.flow),
+            positions={market: float(value) for market, value in values.items()},
+        )
+        with self.account.database.transaction():
+            _, changes = write_mark(self.journal, self.account.halts, mark, self.limits)
+            self.actions.keep(reading.books, sales)
+        manager.begin(reading.books)
+        self.account.tell_of_changes(changes)
+        if reading.differences:
+            self.account.notices.alert(DIFFERENCES, "; ".join(reading.differences))
+        else:
+            self.account.notices.end_alert(DIFFERENCES)
+        return reading
+
+    def _instant(self, at: np.datetime64) -> np.datetime64:
+        """When a mark is made: after the one before, though the clock may have gone back."""
+        last = self.journal.point_before()
+        return at if last is None else max(at, last.at + _TICK)
+
+
+@contextmanager
+def kalshi_account(
+    settings: KalshiTradingSettings,
+    venue: KalshiSettings,
+    keys: KalshiKeys,
+    now: Callable[[], np.datetime64],
+) -> Iterator[KalshiAccount]:
+    """Hold the locks of an account, and open its journal; in memory where nothing is sent.
+
+    Raises `InputError` for an account that another process trades, a journal that cannot be used,
+    and a kill file.
+    """
+    name, root, dry = account_name(venue, keys), Path(settings.folder), settings.mode == "dry"
+    told = settings.healthcheck_url, settings.alert_url
+    with open_account(name, root, keys.redact, now, *told, unattended=True, dry=dry) as account:
+        account.next_pass.expect(JOB, now(), now())
+        guard = KalshiGuard(settings.guards, account.halts, account.book, account.kill_file)
+        yield KalshiAccount(
+            account,
+            account.journal(JOB),
+            ActionLog(account.database, account.events, account.book, JOB),
+            _nothing_is_sent if dry else guard,
+            settings.guards,
+        )
+
+
+def account_name(venue: KalshiSettings, keys: KalshiKeys) -> str:
+    """What the account is called here: the venue tells no id, so that a key stands for its account.
+
+    Two keys of one account are two names: one process alone may trade an account.
+    """
+    # This machine has several names, and a port has one account.
+    where = urlsplit(venue.address).port if venue.on_this_machine else venue.address
+    digest = hashlib.sha256(f"{where} {keys.key_id}".encode()).hexdigest()
+    return f"{CONTRACTS}{venue.mode}-{digest[:_NAME]}"
+
+
+def _nothing_is_sent(intent: Intent, now: np.datetime64, seen: Sight | None) -> str:
+    del intent, now, seen
+    return "mode=dry sends nothing"

@@ -19,9 +19,8 @@ from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.vector import VectorKalshiEnv
 from event_contracts.trading.orders import Fill, Outcome
 from event_contracts.trading.policies import Policy
-from event_contracts.trading.position_sizes import Episode, PositionSizeMetrics, SentOrder
+from event_contracts.trading.position_sizes import Episode, SentOrder
 from event_contracts.trading.records import DOLLAR
-from event_contracts.trading.size_section import SizeView, size_view
 from forecasting.forecast import Progress, silent
 from foundation.arrays import Array, Index, Records
 from marketsimulator.results.metrics import shape_of
@@ -158,8 +157,7 @@ class Standing:
     profit: USD of all sessions, mean of its runs.
     orders: sent an episode, mean.
     fills: of an episode, mean.
-    sizes: of all runs.
-    view: the same as tables and plots; none where it sent nothing.
+    episodes: of all runs.
     deflated: probability that its Sharpe ratio is above 0 after all that was tried on these
         sessions; none of a control, without a ledger, and without a ratio.
     """
@@ -170,8 +168,7 @@ class Standing:
     profit: float
     orders: float
     fills: float
-    sizes: PositionSizeMetrics
-    view: SizeView | None = field(repr=False)
+    episodes: tuple[Episode, ...] = field(repr=False)
     deflated: float | None = None
 
 
@@ -208,10 +205,7 @@ def compare_policies(
     ledger: of trials; none records nothing.
     progress: called as runs are done.
 
-    Raises
-    ------
-    InputError
-        for a session or a ledger that cannot be used.
+    Raises `InputError` for a session or a ledger that cannot be used.
     """
     played: dict[str, list[Rollout]] = {}
     total = sum(len(entrant.policies) for entrant in entrants)
@@ -220,11 +214,11 @@ def compare_policies(
         for policy in entrant.policies:
             runs.append(rollout(policy, held_out.sessions, entrant.episode))
             progress("runs", sum(map(len, played.values())), total)
+    cash = entrants[0].episode.starting_cash
     returns = {
-        each.name: np.array([run.profits for run in played[each.name]]) / each.episode.starting_cash
-        for each in entrants
+        name: np.array([run.profits for run in runs]) / cash for name, runs in played.items()
     }
-    judged = Trials(returns, held_out.groups, seed)
+    judged = Trials(returns, held_out.groups, cash, seed)
     digest = held_out.digest
     trials = {
         each.name: _trial(each, returns[each.name], held_out, digest)
@@ -232,39 +226,24 @@ def compare_policies(
         if not each.control
     }
     tried = enter(ledger, list(trials.values()))
-    standings = [
-        _standing(
-            each,
-            played[each.name],
-            judged.judge(each.name),
-            _deflated(trials.get(each.name), returns[each.name], held_out, tried),
+    standings = []
+    for name, runs in played.items():
+        episodes = tuple(episode for run in runs for episode in run.episodes)
+        standings.append(
+            Standing(
+                name=name,
+                runs=len(runs),
+                judgement=judged.judge(name),
+                profit=float(np.mean([run.profits.sum() for run in runs])),
+                orders=sum(run.orders for run in runs) / len(episodes),
+                fills=sum(run.fills for run in runs) / len(episodes),
+                episodes=episodes,
+                deflated=_deflated(trials.get(name), returns[name], held_out, tried),
+            )
         )
-        for each in entrants
-    ]
-    return Comparison(
-        held_out=held_out,
-        cash=entrants[0].episode.starting_cash,
-        standings=tuple(standings),
-        answers={pair: judged.answer(*pair) for pair in pairs},
-        trials=None if tried is None else tried.count,
-    )
-
-
-def _standing(
-    entrant: Entrant, runs: Sequence[Rollout], judgement: Judgement, deflated: float | None
-) -> Standing:
-    episodes = [episode for run in runs for episode in run.episodes]
-    return Standing(
-        name=entrant.name,
-        runs=len(runs),
-        judgement=judgement,
-        profit=float(np.mean([run.profits.sum() for run in runs])),
-        orders=sum(run.orders for run in runs) / len(episodes),
-        fills=sum(run.fills for run in runs) / len(episodes),
-        sizes=PositionSizeMetrics.of(episodes),
-        view=size_view(episodes),
-        deflated=deflated,
-    )
+    answers = {pair: judged.answer(*pair) for pair in pairs}
+    count = None if tried is None else tried.count
+    return Comparison(held_out, cash, tuple(standings), answers, count)
 
 
 def _trial(entrant: Entrant, returns: Array, held_out: HeldOut, digest: str) -> Trial:

@@ -1,68 +1,144 @@
-"""A comparison of policies as words, figures, and a report."""
+"""What several ways to play the same came to, as words, as JSON and on a page."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
+
+from rich.table import Table
 
 from event_contracts.simulation.comparison import Comparison, Standing
 from event_contracts.simulation.judgement import MORE, Answer, Estimate
-from event_contracts.simulation.size_report import SIZE_HEADS, SizeReport, size_cells
+from event_contracts.trading.position_sizes import (
+    SHOWN,
+    SIZE_MACRO,
+    SIZE_STYLE,
+    Clock,
+    Episode,
+    PositionSizeMetrics,
+    size_view,
+)
 from execution.live.page_words import number
+from foundation.command import Result
 from foundation.counts import counted
+from marketsimulator.results.comparison_page import Cell, Row, Sheet, sheet_template
 from marketsimulator.results.significance import LEVEL, SHORTEST
+from marketsimulator.results.verdict import Verdict
 
+SIZE_HEADS = tuple(head for _, head, _, _ in SHOWN)
 HEADS = ("growth", "profit, USD", "Sharpe", "deflated", "orders", "fills", *SIZE_HEADS)
+LEVELS: Mapping[str, Any] = {"yes": "good", "no": "bad", "no power": "open"}
+PAGE = sheet_template(
+    SIZE_MACRO
+    + """</section>
+{% for name, view in views.items() %}<section class="wide"><h2>Sizes: {{ name }}</h2>
+{% if view %}{{ sized(view) }}{% else %}<p class="muted">No order was sent.</p>{% endif %}
+</section>{% endfor %}""",
+    SIZE_STYLE,
+)
 
 
-def report_of(comparison: Comparison) -> SizeReport:
+@dataclass(frozen=True, eq=False, slots=True)
+class Played:
+    """Several ways to play the same.
+
+    sheet: its table has the figures of `SIZE_HEADS` in its last columns.
+    episodes: of each row, by its name.
+    content: everything but the plots, as JSON writes it.
+    clock: what the times of its orders count.
+    """
+
+    sheet: Sheet
+    episodes: Mapping[str, Sequence[Episode]]
+    content: Mapping[str, Any]
+    clock: Clock = "steps"
+
+    def page(self) -> str:
+        """One self-contained page."""
+        views = {name: size_view(each, self.clock) for name, each in self.episodes.items()}
+        return self.sheet.page(PAGE, views=views)
+
+    def result(self) -> Result:
+        """The table, the sentences and the notes; the JSON file and the page."""
+        sheet = self.sheet
+        table = Table("run", *sheet.heads, title=sheet.subtitle)
+        for row in sheet.rows:
+            table.add_row(row.name, *(str(cell) for cell in row.cells))
+        text = json.dumps(self.content, indent=1, allow_nan=False) + "\n"
+        page = self.page()
+        files: dict[str, Callable[[Path], object]] = {
+            "comparison.json": lambda path: path.write_text(text, encoding="utf-8"),
+            "comparison.html": lambda path: path.write_text(page, encoding="utf-8"),
+        }
+        verdict = sheet.verdict
+        said = [verdict.claim, verdict.rest, *sheet.warnings, *sheet.notes]
+        return Result([table], list(filter(None, said)), files)
+
+
+def size_cells(sizes: PositionSizeMetrics) -> tuple[Cell, ...]:
+    """A cell for each of `SIZE_HEADS`; the histogram shows how many orders each size had."""
+    return tuple(cell_of(getattr(sizes, name), form) for name, _, _, form in SHOWN)
+
+
+def cell_of(value: float | Decimal | None, form: str, range: str = "") -> Cell:
+    """A figure, and what stands below it."""
+    text = number(None if value is None else float(value), form)
+    return Cell(text, "" if value is None else str(value), range)
+
+
+def report_of(comparison: Comparison) -> Played:
     """The answers, a row a policy, and the sizes of each."""
     standings = comparison.standings
-    return SizeReport(
-        title="Policies over the same held-out sessions",
-        source=comparison.held_out.source,
-        sentences=_sentences(comparison),
-        heads=HEADS,
-        rows={each.name: _cells(each, comparison.cash) for each in standings},
-        notes=_notes(comparison),
-        views={each.name: each.view for each in standings},
-        content=_content(comparison),
+    sizes = {each.name: PositionSizeMetrics.of(each.episodes) for each in standings}
+    first, *others = (_sentence(pair, answer) for pair, answer in comparison.answers.items())
+    level = LEVELS[next(iter(comparison.answers.values())).verdict]
+    groups = comparison.held_out.independent
+    few = f"{counted(groups, 'group')} {'is' if groups == 1 else 'are'} fewer than {SHORTEST}"
+    warning = f"{few}: nothing has an interval, and no question an answer."
+    return Played(
+        Sheet(
+            title="Policies over the same held-out sessions",
+            subtitle=comparison.held_out.source,
+            verdict=Verdict(level, first, " ".join(others)),
+            heads=HEADS,
+            rows=[Row(each.name, _cells(each, sizes[each.name])) for each in standings],
+            warnings=[warning] if groups < SHORTEST else [],
+            notes=_notes(comparison),
+        ),
+        {each.name: each.episodes for each in standings},
+        _content(comparison, sizes),
     )
 
 
-def _cells(standing: Standing, cash: float) -> tuple[str, ...]:
-    """A row's cells, one for each of `HEADS`; cash: USD at the beginning of an episode."""
+def _cells(standing: Standing, sizes: PositionSizeMetrics) -> tuple[Cell, ...]:
+    """A row's cells, one for each of `HEADS`."""
     figures = standing.judgement
     return (
-        _estimate_text(figures.growth, "+.3%"),
-        _estimate_text(figures.profit, "+,.2f", cash),
-        _estimate_text(figures.sharpe, "+.3f"),
-        number(standing.deflated, ".0%"),
-        f"{standing.orders:,.1f}",
-        f"{standing.fills:,.1f}",
-        *size_cells(standing.sizes),
+        _estimate_cell(figures.growth, "+.3%"),
+        _estimate_cell(figures.profit_usd, "+,.2f"),
+        _estimate_cell(figures.sharpe, "+.3f"),
+        cell_of(standing.deflated, ".0%"),
+        cell_of(standing.orders, ",.1f"),
+        cell_of(standing.fills, ",.1f"),
+        *size_cells(sizes),
     )
 
 
-def _estimate_text(estimate: Estimate, style: str, unit: float = 1.0) -> str:
-    """A figure and its interval; unit: by which both are multiplied."""
-    text = number(estimate.value, style, scale=unit)
-    if estimate.interval is None:
-        return text
-    low, high = (number(end, style, scale=unit) for end in estimate.interval)
-    return f"{text} ({low} … {high})"
+def _estimate_cell(estimate: Estimate, style: str) -> Cell:
+    """A figure, and its interval below it."""
+    ends = estimate.interval or ()
+    return cell_of(estimate.value, style, " … ".join(number(end, style) for end in ends))
 
 
-def _sentences(comparison: Comparison) -> tuple[str, ...]:
-    """The answer of each pair, in words."""
-    answers = comparison.answers.items()
-    return tuple(_sentence(pair, answer, comparison.cash) for pair, answer in answers)
-
-
-def _sentence(pair: tuple[str, str], answer: Answer, cash: float) -> str:
+def _sentence(pair: tuple[str, str], answer: Answer) -> str:
+    """The answer of a pair, in words."""
     one, other = pair
-    excess = _estimate_text(answer.excess, "+,.2f", cash)
-    sharpe = _estimate_text(answer.sharpe, "+.3f")
+    excess = _estimate_cell(answer.excess_usd, "+,.2f")
+    sharpe = _estimate_cell(answer.sharpe_difference, "+.3f")
     return (
         f"Does {one} earn more than {MORE:.0%} more than {other}, at a better Sharpe ratio?"
         f" {answer.verdict.capitalize()}: USD an episode beyond that {excess}; Sharpe ratio beyond"
@@ -70,10 +146,9 @@ def _sentence(pair: tuple[str, str], answer: Answer, cash: float) -> str:
     )
 
 
-def _notes(comparison: Comparison) -> tuple[str, ...]:
+def _notes(comparison: Comparison) -> list[str]:
     """What has to be known to read the table."""
     groups = comparison.held_out.independent
-    tried = comparison.trials
     text = [
         f"Figures are of an episode that begins with ${comparison.cash:,.2f}: growth of the"
         " account as a mean logarithm, mean profit after fees, and the Sharpe ratio, not annual."
@@ -82,24 +157,19 @@ def _notes(comparison: Comparison) -> tuple[str, ...]:
         "Yes: both differences lie above 0. No: one of them does not. No power: these sessions do"
         " not decide it.",
     ]
-    if groups < SHORTEST:
-        text.append(
-            f"{counted(groups, 'group')} {'is' if groups == 1 else 'are'} fewer than {SHORTEST}:"
-            " nothing has an interval, and no question an answer."
-        )
-    if tried is not None:
+    if comparison.trials is not None:
         text.append(
             f"Deflated: the probability that a Sharpe ratio is above 0 after"
-            f" {counted(tried, 'trial')} on these sessions."
+            f" {counted(comparison.trials, 'trial')} on these sessions."
         )
-    return tuple(text)
+    return text
 
 
-def _content(comparison: Comparison) -> dict[str, Any]:
+def _content(comparison: Comparison, sizes: Mapping[str, PositionSizeMetrics]) -> dict[str, Any]:
     """Everything but the plots, as JSON writes it; money in USD, growth and returns fractions."""
     held_out = comparison.held_out
     return {
-        "source": held_out.source,
+        "data": held_out.source,
         "sessions": len(held_out.sessions),
         "groups": held_out.independent,
         "first": held_out.first,
@@ -107,38 +177,21 @@ def _content(comparison: Comparison) -> dict[str, Any]:
         "starting_cash": comparison.cash,
         "interval": LEVEL,
         "trials": comparison.trials,
-        "policies": {each.name: _figures(each, comparison.cash) for each in comparison.standings},
-        "answers": [
+        "runs": [
             {
-                "policy": one,
-                "against": other,
-                "verdict": answer.verdict,
-                "excess_usd": _scaled(answer.excess, comparison.cash),
-                "sharpe_difference": asdict(answer.sharpe),
+                "run": each.name,
+                "seeds": each.runs,
+                **asdict(each.judgement),
+                "total_profit_usd": each.profit,
+                "deflated_sharpe": each.deflated,
+                "orders": each.orders,
+                "fills": each.fills,
+                "sizes": sizes[each.name].as_json(),
             }
+            for each in comparison.standings
+        ],
+        "answers": [
+            {"run": one, "against": other, **asdict(answer)}
             for (one, other), answer in comparison.answers.items()
         ],
-    }
-
-
-def _figures(standing: Standing, cash: float) -> dict[str, Any]:
-    figures = standing.judgement
-    return {
-        "runs": standing.runs,
-        "growth": asdict(figures.growth),
-        "profit_usd": _scaled(figures.profit, cash),
-        "total_profit_usd": standing.profit,
-        "sharpe": asdict(figures.sharpe),
-        "deflated_sharpe": standing.deflated,
-        "orders": standing.orders,
-        "fills": standing.fills,
-        "sizes": standing.sizes.as_json(),
-    }
-
-
-def _scaled(estimate: Estimate, cash: float) -> dict[str, Any]:
-    value, interval = estimate.value, estimate.interval
-    return {
-        "value": None if value is None else cash * value,
-        "interval": None if interval is None else [cash * end for end in interval],
     }

@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -37,6 +37,7 @@ from event_contracts.trading.orders import (
     MarketView,
     Outcome,
     Quote,
+    Receipt,
     RestingOrder,
 )
 from event_contracts.trading.records import (
@@ -51,9 +52,11 @@ from event_contracts.trading.records import (
     quote_of,
     usd_of,
 )
-from event_contracts.trading.venue_orders import STATES, Status
-from execution.journal.intents import Intent, Progress
+from event_contracts.trading.venue_orders import STATES, Status, order_of
+from execution.journal.intents import Intent, IntentBook, Progress
+from execution.posting import Guard, Outbox, unguarded
 from foundation.arrays import Records
+from foundation.clock import Time
 from foundation.errors import InputError, OrderRejected
 
 # As Kalshi names them: closed once it has settled, determined a tick before it pays.
@@ -183,6 +186,56 @@ class Settlement:
     payout: Decimal
 
 
+@dataclass(eq=False, slots=True)
+class _Market:
+    """A listing as the kernel has it: its record, the slots of its orders [SLOTS], its tape [T]."""
+
+    listing: Listing
+    record: Records
+    slots: Records
+    tape: Records
+
+    @classmethod
+    def of(cls, listing: Listing) -> _Market:
+        record = np.zeros(1, MARKET)
+        record["rows"] = len(listing.tape)
+        return cls(listing, record[0], np.zeros(SLOTS, ORDER), np.ascontiguousarray(listing.tape))
+
+    @property
+    def shown(self) -> Record:
+        return self.tape[int(self.record["row"])]
+
+    @property
+    def is_settled(self) -> bool:
+        return bool(self.record["row"] == self.record["rows"] - 1)
+
+    @property
+    def held(self) -> Holding:
+        return Holding(Decimal(int(self.record["yes"])), Decimal(int(self.record["no"])))
+
+    @property
+    def worth(self) -> int:
+        """Millionths of a USD at the middle of the quote."""
+        quotes = int(self.shown["bid"]) + int(self.shown["ask"])
+        yes, no = int(self.record["yes"]), int(self.record["no"])
+        return (yes * quotes + no * (2 * WHOLE - quotes)) * (POINT // 2)
+
+    def order_id(self, number: Any) -> str:
+        """The exchange's id of an order; number: the kernel's, of its market."""
+        return f"{self.listing.ticker}-{int(number)}"
+
+    def remaining(self) -> dict[str, Decimal]:
+        """What can still trade of each order in the queues, in the order of their slots."""
+        rows = self.slots[: int(self.record["resting"])]
+        return {self.order_id(row["number"]): Decimal(int(row["remaining"])) for row in rows}
+
+    def take_out(self, order_id: str) -> None:
+        slot = list(self.remaining()).index(order_id)
+        resting = int(self.record["resting"])
+        self.slots[slot : resting - 1] = self.slots[slot + 1 : resting].copy()
+        self.record["resting"] -= 1
+
+
 class Exchange:
     """One account in front of several markets; the head of this module shows its use.
 
@@ -200,11 +253,8 @@ class Exchange:
     settlement: ticks from the end of trading until a market pays. One before that its outcome is
         known.
 
-    Raises
-    ------
-    InputError
-        for listings that share a ticker, or none; in every method, for a market or an order that
-        is not there.
+    Raises `InputError` for listings that share a ticker, or none; in every method, for a market or
+    an order that is not there.
     """
 
     def __init__(
@@ -229,14 +279,9 @@ class Exchange:
         self._terms = self.settings.terms()[0]
         self._cash = self.settings.cash
         self._delay = settlement
-        self._unpaid: dict[str, Settlement] = {}
-        self._numbers = {ticker: k for k, ticker in enumerate(self.listings)}
-        self._tapes = [np.ascontiguousarray(each.tape) for each in listings]
-        self._markets = np.zeros(len(listings), MARKET)
-        self._markets["rows"] = [len(tape) for tape in self._tapes]
-        self._orders = np.zeros((len(listings), SLOTS), ORDER)
+        self._markets = {each.ticker: _Market.of(each) for each in listings}
         self._fills = np.zeros(SLOTS, FILL)
-        self._open: list[str] = []
+        self._open: dict[str, PlacedOrder] = {}
 
     @property
     def now(self) -> np.datetime64:
@@ -271,7 +316,7 @@ class Exchange:
     @property
     def resting(self) -> tuple[RestingOrder, ...]:
         """The account's orders in every market, the oldest first."""
-        placed = [self.orders[order_id] for order_id in self._open]
+        placed = self._open.values()
         return tuple(RestingOrder(each.order_id, each.order, each.remaining) for each in placed)
 
     def pay_in(self, amount: Decimal) -> None:
@@ -280,7 +325,7 @@ class Exchange:
 
     def market_state(self, market: str) -> MarketState:
         """How far the life of a market has come."""
-        if not self._is_settled(self._number(market)):
+        if not self._market(market).is_settled:
             return "initialized" if self.tick < self.listings[market].first else "active"
         left = self._settlement(market).pays - self.tick
         if left <= 0:
@@ -294,17 +339,14 @@ class Exchange:
 
     def holding(self, market: str) -> Holding:
         """What is held of a market; of one that has settled until it pays."""
-        record = self._markets[self._number(market)]
-        if market in self._unpaid:
-            return self._unpaid[market].held
-        return Holding(Decimal(int(record["yes"])), Decimal(int(record["no"])))
+        held = self._market(market).held
+        return self._settlement(market).held if self._is_unpaid(market) else held
 
     def shown(self, market: str) -> Record:
         """The TICK that a market shows; the settlement row once it has settled."""
-        number = self._number(market)
         if self.market_state(market) == "initialized":
             raise InputError(f"{market}: opens at tick {self.listings[market].first}")
-        return self._tapes[number][int(self._markets[number]["row"])]
+        return self._market(market).shown
 
     def quote(self, market: str) -> Quote:
         """The best prices of a market, as `shown` has them."""
@@ -324,151 +366,103 @@ class Exchange:
     def submit(self, order: LimitOrder) -> PlacedOrder:
         """Take an order; it meets the next tick. A client_order_id may come again.
 
-        Raises
-        ------
-        InputError
-            for a market that is not listed.
-        OrderRejected
-            for a market that is not open, a price or a count between its steps, an order that is
-            not admitted, and one more than a market has room for.
+        Raises `InputError` for a market that is not listed; `OrderRejected` for a market that is
+        not open, a price or a count between its steps, an order that is not admitted, and one more
+        than a market has room for.
         """
-        number = self._number(order.market)
+        market = self._market(order.market)
+        price = int(order.price * WHOLE)
         state = self.market_state(order.market)
         if state != "active":
-            raise OrderRejected(f"{order.market}: {state}, takes none")
-        price = int(order.price * WHOLE)
-        if price % int(self._terms["tick"]) or order.count % 1:
-            raise OrderRejected(
-                f"{order.market}: {order.count} at ${order.price} is between ticks or contracts"
+            why: str | None = f"{state}, takes none"
+        elif price % int(self._terms["tick"]) or order.count % 1:
+            why = f"{order.count} at ${order.price} is between ticks or contracts"
+        elif market.record["resting"] == SLOTS:
+            why = f"{SLOTS} orders rest, there is room for no more"
+        else:
+            why = self.space.admission.refusal(
+                order.action, order.side, order.price, order.count, self.view(order.market)
             )
-        record = self._markets[number]
-        if record["resting"] == SLOTS:
-            raise OrderRejected(f"{order.market}: {SLOTS} orders rest, there is room for no more")
-        why = self.space.admission.refusal(
-            order.action, order.side, order.price, order.count, self.view(order.market)
-        )
         if why:
             raise OrderRejected(f"{order.market}: {why}")
-        order_id = _order_id(order.market, record["numbers"])
+        order_id = market.order_id(market.record["numbers"])
         placed = PlacedOrder(order_id, order, self.tick, order.count)
-        self.orders[order_id] = placed
-        self._open.append(order_id)
-        slots, shown = self._orders[number], self.shown(order.market)
-        place(record, slots, shown, intent_of(order), price, int(order.count))
+        self.orders[order_id] = self._open[order_id] = placed
+        intent, count = intent_of(order), int(order.count)
+        place(market.record, market.slots, market.shown, intent, price, count)
         return placed
 
     def cancel(self, order_id: str) -> None:
         """Take an order out of the book; one that has ended stays as it ended."""
         if order_id not in self.orders:
             raise InputError(f"{order_id}: no order has this id")
-        if order_id not in self._open:
-            return
-        placed = self.orders[order_id]
-        number = self._number(placed.order.market)
-        slot = self._slots(placed.order.market)[order_id]
-        resting = int(self._markets[number]["resting"])
-        behind = self._orders[number, slot + 1 : resting].copy()
-        self._orders[number, slot : resting - 1] = behind
-        self._markets[number]["resting"] -= 1
-        self._end(placed)
+        if placed := self._open.get(order_id):
+            self._market(placed.order.market).take_out(order_id)
+            self._end(placed)
 
     def advance(self) -> None:
         """Show the next tick of every active market, and let its orders meet it."""
-        self._end_expired()
-        self.tick += 1
-        for market in [m for m, each in self._unpaid.items() if each.pays <= self.tick]:
-            self._cash += int(self._unpaid.pop(market).payout * DOLLAR)
-        worth = sum(map(self._worth, self.listings))
-        for ticker, number in self._numbers.items():
-            if self.tick > self.listings[ticker].first and not self._is_settled(number):
-                elsewhere = worth - self._worth(ticker)
-                self._step(ticker, number, elsewhere)
-                worth = elsewhere + self._worth(ticker)
-
-    def _end_expired(self) -> None:
-        """End orders that expire before the next tick, and those that a fault turns down."""
         after = self.now + self.interval
-        for placed in [self.orders[order_id] for order_id in self._open]:
+        for placed in list(self._open.values()):
             if placed.doomed or (placed.expires is not None and placed.expires < after):
                 self.cancel(placed.order_id)
+        self.tick += 1
+        due = [each for each in self.settlements if each.pays == self.tick]
+        self._cash += sum(int(each.payout * DOLLAR) for each in due)
+        worth = sum(map(self._worth, self.listings))
+        for ticker, market in self._markets.items():
+            if self.tick > market.listing.first and not market.is_settled:
+                elsewhere = worth - self._worth(ticker)
+                self._step(ticker, market, elsewhere)
+                worth = elsewhere + self._worth(ticker)
 
-    def _step(self, ticker: str, number: int, elsewhere: int) -> None:
-        record = self._markets[number]
-        held = self.holding(ticker)
+    def _step(self, ticker: str, market: _Market, elsewhere: int) -> None:
+        """Show a market's next tick; elsewhere: what is held in others, millionths of a USD."""
+        record, held = market.record, market.held
         record["cash"] = self._cash
         record["elsewhere"] = elsewhere
-        tape = self._tapes[number]
-        step(record, self._orders[number], self._fills, tape, self._terms, _NO_ACTION)
-        if self._is_settled(number):
-            outcome: Outcome = "YES" if is_yes_outcome(tape[-1]) else "NO"
+        step(record, market.slots, self._fills, market.tape, self._terms, _NO_ACTION)
+        if market.is_settled:
+            outcome: Outcome = "YES" if is_yes_outcome(market.shown) else "NO"
             payout = Decimal(int(record["cash"]) - self._cash) / DOLLAR
             pays = self.tick + self._delay
             self.settlements.append(Settlement(ticker, self.tick, pays, outcome, held, payout))
-        if self._is_settled(number) and self._delay:
-            self._unpaid[ticker] = self.settlements[-1]
-        else:
+        if not self._is_unpaid(ticker):
             self._cash = int(record["cash"])
         for row in self._fills[: int(record["fills"])]:
-            self._book(ticker, row)
-        self._read_slots(ticker)
-
-    def _book(self, ticker: str, row: Record) -> None:
-        order_id = _order_id(ticker, row["number"])
-        fill, fee = fill_of(row, order_id, ticker)
-        self.fills.append(BookedFill(fill, self.tick, fee))
-        self.orders[order_id].fills.append(self.fills[-1])
-
-    def _read_slots(self, ticker: str) -> None:
-        slots = self._slots(ticker)
-        for placed in [self.orders[order_id] for order_id in self._open]:
-            if placed.order.market != ticker:
-                continue
-            if placed.order_id not in slots:
+            order_id = market.order_id(row["number"])
+            fill, fee = fill_of(row, order_id, ticker)
+            self.fills.append(BookedFill(fill, self.tick, fee))
+            self.orders[order_id].fills.append(self.fills[-1])
+        left = market.remaining()
+        for placed in [each for each in self._open.values() if each.order.market == ticker]:
+            if placed.order_id in left:
+                placed.remaining = left[placed.order_id]
+            else:
                 self._end(placed)
-                continue
-            row = self._orders[self._number(ticker), slots[placed.order_id]]
-            placed.remaining = Decimal(int(row["remaining"]))
 
     def _end(self, placed: PlacedOrder) -> None:
         placed.remaining = NOTHING
         placed.state = "executed" if placed.filled == placed.count else "canceled"
-        self._open.remove(placed.order_id)
+        del self._open[placed.order_id]
 
-    def _slots(self, ticker: str) -> dict[str, int]:
-        """The slot of each order of a market that is in its queues."""
-        number = self._number(ticker)
-        rows = self._orders[number, : int(self._markets[number]["resting"])]
-        return {_order_id(ticker, row["number"]): slot for slot, row in enumerate(rows)}
-
-    def _worth(self, market: str) -> int:
+    def _worth(self, ticker: str) -> int:
         """Millionths of a USD that a position is worth at the middle, or that are to be paid."""
-        if market in self._unpaid:
-            return int(self._unpaid[market].payout * DOLLAR)
-        number = self._numbers[market]
-        record = self._markets[number]
-        yes, no = int(record["yes"]), int(record["no"])
-        if not yes + no:
-            return 0
-        tick = self._tapes[number][int(record["row"])]
-        quotes = int(tick["bid"]) + int(tick["ask"])
-        return (yes * quotes + no * (2 * WHOLE - quotes)) * (POINT // 2)
+        if self._is_unpaid(ticker):
+            return int(self._settlement(ticker).payout * DOLLAR)
+        return self._market(ticker).worth
 
-    def _settlement(self, market: str) -> Settlement:
-        return next(each for each in self.settlements if each.market == market)
+    def _is_unpaid(self, ticker: str) -> bool:
+        settled = self._market(ticker).is_settled
+        return settled and self._settlement(ticker).pays > self.tick
 
-    def _is_settled(self, number: int) -> bool:
-        record = self._markets[number]
-        return bool(record["row"] == record["rows"] - 1)
+    def _settlement(self, ticker: str) -> Settlement:
+        return next(each for each in self.settlements if each.market == ticker)
 
-    def _number(self, market: str) -> int:
-        if market not in self._numbers:
-            raise InputError(f"{market}: no such market; listed are {', '.join(self.listings)}")
-        return self._numbers[market]
-
-
-def _order_id(market: str, number: int) -> str:
-    """The exchange's id of an order; number: the kernel's, of its market."""
-    return f"{market}-{int(number)}"
+    def _market(self, ticker: str) -> _Market:
+        if ticker not in self._markets:
+            raise InputError(f"{ticker}: no such market; listed are {', '.join(self.listings)}")
+        return self._markets[ticker]
 
 
 def fill_of(row: Record, order_id: str, market: str) -> tuple[Fill, Decimal]:
@@ -477,3 +471,97 @@ def fill_of(row: Record, order_id: str, market: str) -> tuple[Fill, Decimal]:
     price, count = usd_of(row["price"]), Decimal(int(row["count"]))
     fill = Fill(order_id, market, action, side, price, count, bool(row["maker"]))
     return fill, Decimal(int(row["fee"])) / DOLLAR
+
+
+class SimulatedOrderManager:
+    """`OrderManager` over the markets of an exchange; who drives it calls `advance`.
+
+    Orders are written down before they are sent, as at a real venue, and one of an id that was sent
+    before is that order.
+
+    book: where intents are kept; none keeps them in memory.
+    guard: has the last word before an order is sent.
+    """
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        book: IntentBook | None = None,
+        guard: Guard = unguarded,
+    ) -> None:
+        self.exchange = exchange
+        self._outbox = Outbox(_Venue(exchange), book, guard)
+
+    def advance(self) -> None:
+        """Show the next tick of every open market, and let its orders meet it."""
+        before = self.exchange.resting
+        self.exchange.advance()
+        for each in before:
+            self._outbox.noted(self.exchange.orders[each.order_id])
+
+    def view(self, market: str) -> MarketView:
+        """The account in front of a market now."""
+        return self.exchange.view(market)
+
+    def expiry(self) -> None:
+        """An order waits here until it is cancelled."""
+
+    def submit(self, order: LimitOrder) -> Receipt:
+        """Send an order once; it meets the next tick.
+
+        Raises `OrderRejected` where the guard or the exchange does not take it; `OutcomeUnknown`
+        where nobody says what became of it.
+        """
+        placed = self._outbox.post(order)
+        return Receipt(placed.order_id, placed.filled, placed.remaining)
+
+    def undetermined(self, market: str) -> tuple[Intent, ...]:
+        """Orders of a market of which nobody knows what became, once they were looked for."""
+        return self._outbox.undetermined(lambda intent: order_of(intent).market == market)
+
+    def withdraw(self, market: str, before: np.datetime64) -> tuple[Intent, ...]:
+        """Nothing: orders end after so many ticks as the exchange's settings say."""
+        del market, before
+        return ()
+
+    def cancel(self, order_id: str) -> None:
+        """Take an order out of the book; one that has ended stays as it ended."""
+        self.exchange.cancel(order_id)
+        self._outbox.noted(self.exchange.orders[order_id])
+
+
+class _Venue:
+    """The exchange as a venue, which takes two orders of one id."""
+
+    name: ClassVar[str] = "simulated"
+    one_order_an_id: ClassVar[bool] = False
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self.time = Time(now=self.now, wait=lambda seconds: None)
+
+    def now(self) -> np.datetime64:
+        return self._exchange.now
+
+    def estimated_now(self) -> np.datetime64:
+        return self._exchange.now
+
+    def find(self, client_order_id: str, intent: Intent | None) -> PlacedOrder | None:
+        del intent
+        orders = self._exchange.orders.values()
+        return next((each for each in orders if each.client_order_id == client_order_id), None)
+
+    def cancel(self, placed: PlacedOrder) -> None:
+        self._exchange.cancel(placed.order_id)
+
+    def refreshed(self, placed: PlacedOrder) -> PlacedOrder:
+        return placed
+
+    def post(self, intent: Intent, patience: float) -> PlacedOrder:
+        del patience
+        return self._exchange.submit(order_of(intent))
+
+    def lands_no_more(self, intent: Intent, now: np.datetime64) -> bool:
+        # An order reaches the exchange within the call that sends it, or never.
+        del intent, now
+        return True

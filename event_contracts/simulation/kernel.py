@@ -22,30 +22,16 @@ from event_contracts.trading.masks import (
     best_ask,
     best_bid,
     fee_of,
+    fits,
     held_of,
     is_beyond_limits,
     is_purchase,
     is_yes,
-    limit_price,
-    may_send,
+    room_for,
 )
 from event_contracts.trading.records import DOLLAR, POINT, SELL_NO, SELL_YES, WHOLE, Record
 from foundation.arrays import Records
 from foundation.compiled import compiled, inlined
-
-
-@inlined
-def _write_fill(
-    market: Record, order: Record, fills: Records, price: int, count: int, maker: bool, fee: int
-) -> None:
-    row = fills[market.fills]
-    row.number = order.number
-    row.intent = order.intent
-    row.price = price
-    row.count = count
-    row.maker = 1 if maker else 0
-    row.fee = fee
-    market.fills += 1
 
 
 @inlined
@@ -81,7 +67,14 @@ def _book(
     else:
         market.no += added
         market.yes -= pairs
-    _write_fill(market, order, fills, price, count, maker, fee + rounding - rebate)
+    row = fills[market.fills]
+    row.number = order.number
+    row.intent = order.intent
+    row.price = price
+    row.count = count
+    row.maker = 1 if maker else 0
+    row.fee = fee + rounding - rebate
+    market.fills += 1
     return True
 
 
@@ -261,8 +254,8 @@ def step(
         size = (action - 1) % 5
         if terms.allowed[size] == 1:
             count = terms.sizes[size]
-            if may_send(market, orders, before, terms, intent, count):
-                price = limit_price(before, terms, intent)
+            price, free, towards = room_for(market, orders, before, terms, intent)
+            if fits(market, terms, intent, count, price, free, towards):
                 _send(market, orders, before, intent, price, count)
     market.row += 1
     after = tape[market.row]

@@ -9,26 +9,35 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
-from event_contracts.simulation.replay import Recording, Replay, replay
+import numpy as np
+
+from event_contracts.simulation.comparison_page import SIZE_HEADS, Played, cell_of, size_cells
+from event_contracts.simulation.exchange import Exchange, Listing
 from event_contracts.simulation.settings import EpisodeSettings
-from event_contracts.simulation.size_report import SIZE_HEADS, SizeReport, size_cells
 from event_contracts.trading.action_log import ACTION_TABLE, ActionEntry, ActionRecords
 from event_contracts.trading.actions import POSITION_SIZES, decode_action
-from event_contracts.trading.position_sizes import PositionSizeMetrics
-from event_contracts.trading.size_section import size_view
+from event_contracts.trading.orders import LimitOrder
+from event_contracts.trading.position_sizes import Episode, PositionSizeMetrics, SentOrder
+from event_contracts.trading.records import TICK, MarketSpan, MarketUpdate
 from execution.journal.migrations import as_it_is_today
 from execution.live.page_words import number
+from foundation.arrays import Records
+from foundation.cents import CENT
 from foundation.counts import counted
-from foundation.errors import InputError
+from foundation.errors import InputError, OrderRejected
+from marketsimulator.results.comparison_page import Cell, Row, Sheet
+from marketsimulator.results.verdict import Verdict
 
 HEADS = ("profit, USD", "orders", "not allowed", *SIZE_HEADS)
+MOST_STEPS = 5_000_000  # from the first tick to the last: nine years of minutes
 
 
-def paper_report(journal: Path, size: int, episode: EpisodeSettings) -> SizeReport:
+def paper_report(journal: Path, size: int, episode: EpisodeSettings) -> Played:
     """What an account's sizes came to, what bounded them, and what a fixed one would have.
 
     `content` has the number of decisions on ticks, HOLD among them; orders sent by their contracts
@@ -50,35 +59,45 @@ def paper_report(journal: Path, size: int, episode: EpisodeSettings) -> SizeRepo
     unknown = sum(each.answer.startswith("unknown") for each in entries)
     sent = Counter(each.sent for each in entries if each.sent)
     runs = {"as decided": decided, f"fixed at {size}": fixed}
-    return SizeReport(
+    sizes = {name: PositionSizeMetrics.of(run.episodes) for name, run in runs.items()}
+    sheet = Sheet(
         title="Sizes on paper",
-        source="The decisions of a journal, played again over the ticks that they were made on",
-        sentences=(
+        subtitle="The decisions of a journal, played again over the ticks that they were made on",
+        verdict=Verdict(
+            "open",
             f"As decided they earned {_signed(difference)} USD beyond {size} contracts each time.",
+            f"The account changed by {_signed(change)} USD between the first and the last of"
+            f" {counted(len(entries), 'decision')}, deposits among it.",
         ),
         heads=HEADS,
-        rows={name: _cells(run) for name, run in runs.items()},
-        notes=(
-            f"{counted(len(entries), 'decision')}. The account changed by {_signed(change)} USD"
-            " between the first and the last, deposits among it.",
+        rows=[Row(name, _cells(run, sizes[name])) for name, run in runs.items()],
+        notes=[
             f"{counted(bounded, 'purchase')} kept from a larger size,"
             f" {counted(rejected, 'order')} not taken, {unknown:,} of unknown fate.",
             "Not allowed: orders that cash, inventory or limits did not allow in the replay.",
-        ),
-        views={name: size_view(run.episodes, "seconds") for name, run in runs.items()},
-        content={
-            "decisions": len(entries),
-            "sizes": {str(contracts): sent[contracts] for contracts in sorted(sent)},
-            "bounded": bounded,
-            "rejected": rejected,
-            "unknown": unknown,
-            "account_change": str(change),
-            "fixed_size": size,
-            "as_decided": _replay_json(decided),
-            "at_fixed_size": _replay_json(fixed),
-            "difference": str(difference),
-        },
+        ],
     )
+    content = {
+        "decisions": len(entries),
+        "sizes": {str(contracts): sent[contracts] for contracts in sorted(sent)},
+        "bounded": bounded,
+        "rejected": rejected,
+        "unknown": unknown,
+        "account_change": str(change),
+        "fixed_size": size,
+        "difference": str(difference),
+        "runs": [
+            {
+                "run": name,
+                "profit": str(run.profit),
+                "orders": run.orders,
+                "refused": run.refused,
+                "sizes": sizes[name].as_json(),
+            }
+            for name, run in runs.items()
+        ],
+    }
+    return Played(sheet, {name: run.episodes for name, run in runs.items()}, content, "seconds")
 
 
 def _recording(path: Path) -> Recording:
@@ -91,10 +110,14 @@ def _recording(path: Path) -> Recording:
         return Recording.of(ActionRecords(database))
 
 
-def _cells(run: Replay) -> tuple[str, ...]:
+def _cells(run: Replay, sizes: PositionSizeMetrics) -> tuple[Cell, ...]:
     """A row's cells, one for each of `HEADS`."""
-    sizes = size_cells(PositionSizeMetrics.of(run.episodes))
-    return (_signed(run.profit), f"{run.orders:,}", f"{run.refused:,}", *sizes)
+    return (
+        cell_of(run.profit, "+,.2f"),
+        cell_of(run.orders, ",.0f"),
+        cell_of(run.refused, ",.0f"),
+        *size_cells(sizes),
+    )
 
 
 def _signed(amount: Decimal) -> str:
@@ -108,10 +131,141 @@ def _is_bounded(entry: ActionEntry) -> bool:
     return bool(intent) and larger and not entry.allowed >> entry.action + 1 & 1
 
 
-def _replay_json(run: Replay) -> dict[str, Any]:
-    return {
-        "profit": str(run.profit),
-        "orders": run.orders,
-        "refused": run.refused,
-        "position_sizes": PositionSizeMetrics.of(run.episodes).as_json(),
-    }
+@dataclass(frozen=True, eq=False, slots=True)
+class Recording:
+    """The ticks and decisions of a journal, on one clock.
+
+    listings: a market each, its recorded rows without gaps.
+    begins: UTC, the first tick of any.
+    interval: between ticks.
+    ticks: from the first to the last of any.
+    entries: decisions, oldest first.
+    cash: USD before the first decision, in whole cents.
+    """
+
+    listings: tuple[Listing, ...]
+    begins: np.datetime64
+    interval: np.timedelta64
+    ticks: int
+    entries: tuple[ActionEntry, ...] = field(repr=False)
+    cash: Decimal
+
+    @classmethod
+    def of(cls, records: ActionRecords) -> Recording:
+        """The recording in a journal.
+
+        Raises `InputError` for a journal without decisions, markets whose ticks have no step in
+        common, and rows that contradict one another.
+        """
+        # A process may be writing: what a decision rests on was written with it, or before.
+        entries = records.entries()
+        journal = f"journal: {records.database.path}"
+        spans = records.spans()
+        shown = {market: records.ticks(market) for market in spans}
+        # Of a market that was first seen as it settled nothing was decided.
+        shown = {m: ticks for m, ticks in shown.items() if ticks and not spans[m].settles(ticks[0])}
+        if not entries or not shown:
+            raise InputError(f"{journal} has no decisions on event contracts")
+        begins = min(spans[m].shown_at(ticks[0]) for m, ticks in shown.items())
+        ends = max(spans[m].shown_at(ticks[-1]) for m, ticks in shown.items())
+        intervals = {spans[market].interval for market in shown}
+        interval = next(iter(intervals))
+        if len(intervals) > 1 or any((spans[m].begins - begins) % interval for m in shown):
+            raise InputError(f"{journal}: its markets are not shown at the same instants")
+        count = int((ends - begins) // interval) + 1
+        if count > MOST_STEPS:
+            raise InputError(f"{journal}: {count:,} steps of ticks, more than {MOST_STEPS:,}")
+        listings = tuple(_listing(m, spans[m], ticks, begins, count) for m, ticks in shown.items())
+        cash = entries[0].cash // CENT * CENT
+        return cls(listings, begins, interval, count, tuple(entries), cash)
+
+
+def _listing(
+    market: str, span: MarketSpan, ticks: Sequence[MarketUpdate], begins: np.datetime64, count: int
+) -> Listing:
+    """A market from its first recorded row on; one that has not settled goes on as it was shown."""
+    rows = np.array([span.row(update.at) for update in ticks])
+    first = int(rows[0])
+    opened = int((span.shown_at(ticks[0]) - begins) // span.interval)
+    settled = span.settles(ticks[-1])
+    trading = ticks[:-1] if settled else ticks
+    # The last row of a tape settles: of a market that has not, it lies beyond the recording.
+    length = int(rows[-1]) - first + 1 if settled else count - opened + 1
+    tape: Records = np.zeros(length, TICK)
+    for row, after, update in zip(rows, [*rows[1:], first + length], ticks, strict=True):
+        stretch = tape[row - first : after - first]
+        stretch[:] = update.tick
+        # What was traded in a step is traded once.
+        stretch["sold"][1:] = 0
+        stretch["bought"][1:] = 0
+        if update is trading[-1]:
+            # After its last tick the market was closed, or nobody looked at it.
+            stretch["bid_size"][1:] = 0
+            stretch["ask_size"][1:] = 0
+    return Listing(market, tape, opened)
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What decisions came to over the ticks of a journal.
+
+    profit: USD after fees; what is still held is at the middle of the last quotes.
+    refused: orders that cash, inventory or limits did not allow here.
+    episodes: orders and fills, one of each market.
+    """
+
+    profit: Decimal
+    refused: int
+    episodes: tuple[Episode, ...] = field(repr=False)
+
+    @property
+    def orders(self) -> int:
+        """Orders sent, filled or not."""
+        return sum(len(episode.orders) for episode in self.episodes)
+
+
+def replay(
+    recording: Recording, settings: EpisodeSettings, fixed_size: int | None = None
+) -> Replay:
+    """Play every order again that was not rejected, from flat, with the cash that there was.
+
+    Each goes out on its tick at the price that it had.
+
+    settings: limits, fees and the life of an order.
+    fixed_size: contracts of every order in the place of the decision's; none leaves them.
+    """
+    settings = replace(settings, starting_cash=float(recording.cash))
+    exchange = Exchange(recording.listings, settings, recording.begins, recording.interval)
+    due: dict[int, list[LimitOrder]] = {}
+    for entry in recording.entries:
+        if entry.order is not None and entry.sent:
+            tick = int((entry.at - recording.begins) // recording.interval)
+            due.setdefault(tick, []).append(entry.order)
+    refused = 0
+    for tick in range(recording.ticks):
+        for order in due.get(tick, []):
+            count = order.count if fixed_size is None else Decimal(fixed_size)
+            try:
+                exchange.submit(replace(order, count=count))
+            except OrderRejected:
+                refused += 1
+        if tick + 1 < recording.ticks:
+            exchange.advance()
+    ended_with = exchange.view(recording.listings[0].ticker).worth
+    return Replay(ended_with - recording.cash, refused, _episodes(exchange))
+
+
+def _episodes(exchange: Exchange) -> tuple[Episode, ...]:
+    outcomes = {each.market: each.outcome for each in exchange.settlements}
+    seconds = exchange.interval / np.timedelta64(1, "s")
+    start = float((exchange.begins - np.datetime64(0, "ns")) / np.timedelta64(1, "s"))
+    episodes = []
+    for market in exchange.listings:
+        placed = [each for each in exchange.orders.values() if each.order.market == market]
+        orders = tuple(
+            SentOrder(each.order_id, int(each.order.count), start + each.placed * seconds)
+            for each in placed
+        )
+        fills = tuple((b.fill, b.fee) for b in exchange.fills if b.fill.market == market)
+        episodes.append(Episode(orders, fills, outcomes.get(market)))
+    return tuple(episodes)

@@ -90,12 +90,8 @@ def recorded_markets(
         `../shared/data/kalshi` beside the project.
     step: between rows.
 
-    Raises
-    ------
-    InputError
-        where there is no such folder, and for a step that is none.
-    DataError
-        for files that cannot be read, or say something else.
+    Raises `InputError` where there is no such folder, and for a step that is none; `DataError` for
+    files that cannot be read, or say something else.
     """
     if not step > np.timedelta64(0, "ns"):
         raise InputError(f"step: {step} is not above 0")

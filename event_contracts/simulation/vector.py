@@ -18,12 +18,9 @@ from event_contracts.simulation.kernel import step
 from event_contracts.simulation.sessions import checked_session, tape_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import draws_from, next_generator, sessions_from
-from event_contracts.trading.actions import ACTIONS, decode_action
-from event_contracts.trading.masks import masks
+from event_contracts.trading.actions import ACTIONS, SIDES, decode_action
 from event_contracts.trading.observation import LARGEST, observe, value
 from event_contracts.trading.records import (
-    BUY_NO,
-    BUY_YES,
     DOLLAR,
     FILL,
     MARKET,
@@ -58,12 +55,8 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
         synthetic ones.
     settings: those of `EpisodeSettings`.
 
-    Raises
-    ------
-    InputError
-        for settings or a session that cannot be.
-    ValueError
-        in every method but `reset`, before the first one.
+    Raises `InputError` for settings or a session that cannot be; `ValueError` in every method but
+    `reset`, before the first one.
     """
 
     def __init__(
@@ -226,8 +219,15 @@ def _step_all(
         rewards[i] = math.log(after / worth[i]) if is_log else after - worth[i]
         worth[i] = after
         over[i] = market.row == market.rows - 1
-        observe(market, unowned(orders[i]), unowned(tapes[i]), rules, sizes, unowned(seen[i]))
-        masks(market, unowned(orders[i]), tick, rules, unowned(allowed[i]))
+        observe(
+            market,
+            unowned(orders[i]),
+            unowned(tapes[i]),
+            rules,
+            sizes,
+            unowned(seen[i]),
+            unowned(allowed[i]),
+        )
 
 
 @compiled
@@ -243,9 +243,7 @@ def _show(
 ) -> None:
     rules = terms[0]
     for i in which:
-        market = markets[i]
-        observe(market, orders[i], tapes[i], rules, sizes, seen[i])
-        masks(market, orders[i], tapes[i, market.row], rules, allowed[i])
+        observe(markets[i], orders[i], tapes[i], rules, sizes, seen[i], allowed[i])
 
 
 class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
@@ -258,12 +256,8 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
         episode.
     settings: `starting_cash`, `reward` and the others of `EpisodeSettings`.
 
-    Raises
-    ------
-    InputError
-        for settings or a session that cannot be.
-    ValueError
-        in every method but `reset`, before the first one.
+    Raises `InputError` for settings or a session that cannot be; `ValueError` in every method but
+    `reset`, before the first one.
     """
 
     def __init__(self, session: npt.ArrayLike | None = None, **settings: Any) -> None:
@@ -331,10 +325,10 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
 
 def _fill(row: Any) -> dict[str, Any]:
     """A fill in words; price in USD of its side, fee in USD net of the rebate."""
-    intent = int(row["intent"])
+    action, side = SIDES[int(row["intent"]) - 1]
     return {
-        "action": "BUY" if intent in (BUY_YES, BUY_NO) else "SELL",
-        "side": "YES" if intent <= BUY_YES + 1 else "NO",
+        "action": action,
+        "side": side,
         "price": int(row["price"]) / WHOLE,
         "count": int(row["count"]),
         "maker": bool(row["maker"]),

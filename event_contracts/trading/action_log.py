@@ -153,11 +153,8 @@ def order_name(account: str, market: str, at: np.datetime64, action: int) -> str
 class ActionRecords:
     """What is in a journal of event contracts.
 
-    Raises
-    ------
-    DatabaseFailed
-        here and in every method, for a journal that cannot be read or written, and rows that say
-        nothing.
+    Raises `DatabaseFailed` here and in every method, for a journal that cannot be read or written,
+    and rows that say nothing.
     """
 
     def __init__(self, database: Database) -> None:

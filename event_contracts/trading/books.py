@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from event_contracts.trading.connection import Answer, KalshiConnection
+from event_contracts.trading.endpoint import Answer, KalshiConnection
 from event_contracts.trading.fees import NOTHING, FeeRules
 from event_contracts.trading.order_venue import FILLS, OrderVenue
 from event_contracts.trading.orders import PAYOUT, RestingOrder
@@ -225,11 +225,8 @@ class AccountReader:
         """The account, read until it stands still and knows our answers, and is explained or not
         for longer than it takes to list things.
 
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer, something that trades whenever the account is read,
-            and fills that were answered and are not listed, by name.
+        Raises `BrokerError` for a venue that does not answer, something that trades whenever the
+        account is read, and fills that were answered and are not listed, by name.
         """
         for _ in self._venue.time.tries((*ONE_LOOK, *LOOK_DELAYS)):
             at = self._venue.now()

@@ -42,10 +42,8 @@ class KalshiMultiMarketOrderManager:
     life: after which an order that still waits ends at the venue.
     time: this machine's; the venue shows none.
 
-    Raises
-    ------
-    BrokerError
-        in every method, for a venue that does not answer, and answers that do not agree, by name.
+    Raises `BrokerError` in every method, for a venue that does not answer, and answers that do not
+    agree, by name.
     """
 
     def __init__(

@@ -21,7 +21,7 @@ from event_contracts.trading.records import (
     Record,
 )
 from foundation.arrays import Mask, Records
-from foundation.compiled import compiled, inlined
+from foundation.compiled import inlined
 
 _FEE_UNIT = 100_000_000  # 10⁻¹⁴ USD, of rate · count · price · (1 − price), in a millionth
 
@@ -166,15 +166,6 @@ def fits(
 
 
 @inlined
-def may_send(
-    market: Record, orders: Records, tick: Record, terms: Record, intent: int, count: int
-) -> bool:
-    """Whether an order of an intent, BUY_YES … SELL_NO, may be sent in front of a tick."""
-    price, free, towards = room_for(market, orders, tick, terms, intent)
-    return fits(market, terms, intent, count, price, free, towards)
-
-
-@compiled
 def masks(market: Record, orders: Records, tick: Record, terms: Record, allowed: Mask) -> None:
     """Write which of the 25 actions may be sent: HOLD always, the reserved ones never."""
     allowed[:] = False

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from event_contracts.trading.masks import fits, room_for
+from event_contracts.trading.masks import masks
 from event_contracts.trading.records import (
     BUY_NO,
     BUY_YES,
@@ -17,7 +17,7 @@ from event_contracts.trading.records import (
     WHOLE,
     Record,
 )
-from foundation.arrays import Records
+from foundation.arrays import Mask, Records
 from foundation.compiled import compiled, inlined
 
 # Name, and what it is. All are within ±LARGEST.
@@ -93,13 +93,11 @@ def _deviation(tape: Records, row: int) -> float:
 
 
 @inlined
-def _largest(market: Record, orders: Records, tick: Record, terms: Record, intent: int) -> float:
+def _largest(allowed: Mask, terms: Record, intent: int) -> float:
     """The largest size of an intent that may be sent, in multiples of the largest there is."""
-    price, free, towards = room_for(market, orders, tick, terms, intent)
     for size in range(4, -1, -1):
-        count = terms.sizes[size]
-        if terms.allowed[size] == 1 and fits(market, terms, intent, count, price, free, towards):
-            return float(count / terms.sizes[4])
+        if allowed[(intent - 1) * 5 + size + 1]:
+            return float(terms.sizes[size] / terms.sizes[4])
     return 0.0
 
 
@@ -111,14 +109,16 @@ def observe(
     terms: Record,
     sizes: bool,
     seen: npt.NDArray[np.float32],
+    allowed: Mask,
 ) -> None:
-    """Write the features of a market at its tick.
+    """Write the features of a market at its tick, and which of the 25 actions may be sent.
 
     tape: ticks up to the market's at least; later ones are not read.
-    sizes: whether the features of sizes are written. seen: [F] float32.
+    sizes: whether the features of sizes are written. seen: [F] float32. allowed: [25].
     """
     row = market.row
     tick = tape[row]
+    masks(market, orders, tick, terms, allowed)
     middle = _middle(tick)
     limit = float(terms.contracts)
     began = market.began / DOLLAR
@@ -152,12 +152,7 @@ def observe(
         largest = terms.sizes[4]
         seen[18] = market.sent / largest
         seen[19] = market.total / market.numbers / largest if market.numbers else 0.0
-        seen[20] = _largest(market, orders, tick, terms, BUY_YES)
-        seen[21] = _largest(market, orders, tick, terms, BUY_NO)
+        seen[20] = _largest(allowed, terms, BUY_YES)
+        seen[21] = _largest(allowed, terms, BUY_NO)
     for k in range(len(seen)):
         seen[k] = min(max(seen[k], -LARGEST), LARGEST)
-
-
-def blank(*, sizes: bool) -> npt.NDArray[np.float32]:
-    """Room for one observation [F], float32."""
-    return np.zeros(len(features_of(sizes=sizes)), np.float32)

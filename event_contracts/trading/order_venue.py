@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from event_contracts.trading.connection import (
+from event_contracts.trading.endpoint import (
     UNKNOWN_THING,
     Answer,
     KalshiConnection,

@@ -165,6 +165,12 @@ class MarketView:
                 f" {self.no}"
             )
 
+    @property
+    def worth(self) -> Decimal:
+        """USD: cash, positions elsewhere, and what is held at the middle of the quote."""
+        middle = (self.quote.yes_bid + self.quote.yes_ask) / 2
+        return self.cash + self.elsewhere + self.yes * middle + self.no * (PAYOUT - middle)
+
     def held(self, side: Outcome) -> Decimal:
         """Contracts held of a side."""
         return self.yes if side == "YES" else self.no

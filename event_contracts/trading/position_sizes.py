@@ -28,13 +28,32 @@ from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from fractions import Fraction
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from event_contracts.trading.orders import Fill, Outcome, other
-from execution.live.page_words import number
+from execution.live.page_words import hour, number, usd
+from foundation.arrays import Array
+from foundation.charts import (
+    WIDTH,
+    Axis,
+    Chart,
+    Line,
+    axis_of,
+    chart_of,
+    dots_path,
+    line_path,
+    thinned,
+)
 
+SHOWN = (  # field, head of a column, words for a row, form
+    ("avg_winning_position_size", "winning size", "mean size of winning orders", ".1f"),
+    ("avg_losing_position_size", "losing size", "mean size of losing orders", ".1f"),
+    ("size_efficiency", "size, profit", "correlation of size and profit", "+.3f"),
+    ("max_position_reached", "largest", "largest position, contracts", ",g"),
+    ("size_changes_per_episode", "changes", "changes of size an episode", ".1f"),
+)
 FEWEST = 3  # orders of which a correlation says something: two always lie on a line
 
 
@@ -67,10 +86,7 @@ class Episode:
         has contracts open.
     largest: the most contracts of one side that were held at once; none before the first fill.
 
-    Raises
-    ------
-    ValueError
-        for a fill of an order that was not sent, and a sale of more than is held.
+    Raises `ValueError` for a fill of an order that was not sent, and a sale of more than is held.
     """
 
     orders: tuple[SentOrder, ...]
@@ -147,14 +163,8 @@ class PositionSizeMetrics:
         """What each figure is, and the figure, as a table shows them."""
         sizes = self.position_size_distribution
         shares = [f"{size}: {count:,}" for size, count in sizes.items()]
-        return (
-            ("orders by size", ", ".join(shares) or "–"),
-            ("mean size of winning orders", number(self.avg_winning_position_size, ".1f")),
-            ("mean size of losing orders", number(self.avg_losing_position_size, ".1f")),
-            ("correlation of size and profit", number(self.size_efficiency, "+.3f")),
-            ("largest position, contracts", number(self.max_position_reached, ",g")),
-            ("changes of size an episode", number(self.size_changes_per_episode, ".1f")),
-        )
+        figures = [(what, number(getattr(self, name), form)) for name, _, what, form in SHOWN]
+        return (("orders by size", ", ".join(shares) or "–"), *figures)
 
 
 def sized_profits(episodes: Iterable[Episode]) -> list[tuple[int, float]]:
@@ -229,3 +239,153 @@ def _correlation(sized: list[tuple[int, float]]) -> float | None:
     if np.ptp(sizes) == 0 or np.ptp(profits) == 0:
         return None
     return float(np.corrcoef(sizes, profits)[0, 1])
+
+
+Clock = Literal["steps", "seconds"]
+STRETCHES = 20  # of time, over each of which a mean is taken
+
+SIZE_STYLE = """
+.sizes svg { width: 100%; height: 1.2rem; display: block; min-width: 4rem }
+.sizes rect { fill: var(--first) } .sizes td:last-child, .sizes th:last-child { width: 45% }
+.size-plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr));
+  gap: 1rem } .size-plots h3 { font-size: .95rem; margin: .6rem 0 }
+"""
+
+SIZE_MACRO = """
+{% macro sized(view) %}
+<table>
+{% for name, value in view.rows %}<tr><th scope="row">{{ name }}</th><td>{{ value }}</td></tr>
+{% endfor %}</table>
+<table class="sizes"><caption>Orders by size</caption>
+<tr><th scope="col">contracts</th><th scope="col">orders</th><th scope="col">share</th>
+<th scope="col">mean profit</th><th scope="col"></th></tr>
+{% for bar in view.bars %}<tr><th scope="row">{{ bar.size }}</th><td>{{ bar.orders }}</td>
+<td>{{ bar.share }}</td><td>{{ bar.profit }}</td>
+<td><svg viewBox="0 0 100 10" preserveAspectRatio="none" role="presentation">
+<rect x="0" y="1" width="{{ bar.width }}" height="8"/></svg></td></tr>
+{% endfor %}</table>
+<div class="size-plots">
+{% for heading, chart in view.plots %}<div><h3>{{ heading }}</h3>{{ drawn(chart) }}</div>
+{% endfor %}</div>
+{% endmacro %}
+"""
+
+
+class Bar(NamedTuple):
+    """A row of the histogram: contracts, orders, their share and mean profit, width in percent."""
+
+    size: str
+    orders: str
+    share: str
+    profit: str
+    width: str
+
+
+@dataclass(frozen=True, slots=True)
+class SizeView:
+    """What the section shows.
+
+    rows: name and text of each figure.
+    bars: of the histogram, the smallest size first.
+    plots: heading and plot.
+    """
+
+    rows: tuple[tuple[str, str], ...]
+    bars: tuple[Bar, ...]
+    plots: tuple[tuple[str, Chart], ...]
+
+
+def size_view(episodes: Iterable[Episode], clock: Clock = "steps") -> SizeView | None:
+    """The section of some episodes; none where no order was sent.
+
+    clock: what `SentOrder.at` counts.
+    """
+    episodes = tuple(episodes)
+    metrics = PositionSizeMetrics.of(episodes)
+    if not metrics.position_size_distribution:
+        return None
+    profits = sized_profits(episodes)
+    sent = [(order.at, order.size) for episode in episodes for order in episode.orders]
+    at, sizes = np.array(sent, dtype=float).T
+    plots = [("Sizing over time", _over_time(at, sizes, clock))]
+    if profits:
+        plots.insert(0, ("Size against profit", _against_profit(*np.array(profits).T)))
+    return SizeView(metrics.rows(), _bars(metrics, profits), tuple(plots))
+
+
+def _bars(metrics: PositionSizeMetrics, profits: list[tuple[int, float]]) -> tuple[Bar, ...]:
+    counts = metrics.position_size_distribution
+    bars = []
+    for size, count in counts.items():
+        earned = [profit for each, profit in profits if each == size]
+        bars.append(
+            Bar(
+                size=f"{size}",
+                orders=f"{count:,}",
+                share=f"{count / sum(counts.values()):.1%}",
+                profit=usd(float(np.mean(earned)), "+,.2f") if earned else "–",
+                width=f"{100 * count / max(counts.values()):.2f}",
+            )
+        )
+    return tuple(bars)
+
+
+def _against_profit(sizes: Array, profits: Array) -> Chart:
+    """A point for each order, and the mean profit of each size."""
+    across = axis_of(0.0, float(sizes.max()))
+    up = axis_of(min(float(profits.min()), 0.0), max(float(profits.max()), 0.0))
+    kept = thinned(profits)
+    each = np.unique(sizes)
+    means = np.array([profits[sizes == size].mean() for size in each])
+    text = (
+        f"Profit of {len(profits)} orders by their size, from {profits.min():.2f} to"
+        f" {profits.max():.2f} USD."
+    )
+    return chart_of(
+        text,
+        tuple(f"{tick:g}" for tick in across.ticks),
+        up,
+        lambda value: usd(value, ",.0f"),
+        Line(
+            "an order",
+            "second dots",
+            dots_path(_places(sizes[kept], across), up.heights(profits[kept])),
+        ),
+        Line("mean of a size", "first", line_path(_places(each, across), up.heights(means))),
+    )
+
+
+def _over_time(at: Array, sizes: Array, clock: Clock) -> Chart:
+    """A point for each order, and the mean size of each stretch of time."""
+    begin, end = float(at.min()), float(at.max())
+    span = max(end - begin, 1.0)
+    places = WIDTH * (at - begin) / span
+    up = axis_of(0.0, float(sizes.max()))
+    order = np.argsort(at, kind="stable")
+    kept = order[thinned(sizes[order])]
+    stretch = np.minimum((STRETCHES * (at - begin) / span).astype(int), STRETCHES - 1)
+    counts = np.bincount(stretch, minlength=STRETCHES)
+    sums = np.bincount(stretch, sizes, STRETCHES)
+    means = np.divide(sums, counts, out=np.full(STRETCHES, np.nan), where=counts > 0)
+    middles = WIDTH * (np.arange(STRETCHES) + 0.5) / STRETCHES
+    there = ~np.isnan(means)
+    labels = tuple(_clock_text(value, clock) for value in (begin, (begin + end) / 2, end))
+    text = f"Sizes of {len(at)} orders from {labels[0]} to {labels[-1]}, mean {sizes.mean():.1f}."
+    return chart_of(
+        text,
+        labels,
+        up,
+        lambda value: f"{value:g}",
+        Line("an order", "second dots", dots_path(places[kept], up.heights(sizes[kept]))),
+        Line("mean size", "first", line_path(middles[there], up.heights(means[there]))),
+    )
+
+
+def _places(values: Array, across: Axis) -> Array:
+    return np.asarray(WIDTH * (values - across.ticks[0]) / (across.ticks[-1] - across.ticks[0]))
+
+
+def _clock_text(value: float, clock: Clock) -> str:
+    if clock == "steps":
+        return f"step {value:.0f}"
+    return f"{hour(np.datetime64(round(value), 's'))} UTC"

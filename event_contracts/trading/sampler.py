@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from event_contracts.trading.connection import KalshiConnection
+from event_contracts.trading.endpoint import KalshiConnection
 from event_contracts.trading.listings import Listing, read_markets
 from event_contracts.trading.orders import PAYOUT
 from event_contracts.trading.records import TICK, WHOLE, MarketSpan, MarketUpdate, Record
@@ -40,10 +40,7 @@ class EstimateFile:
 
     path: none has no estimates.
 
-    Raises
-    ------
-    InputError
-        for a file that cannot be read now.
+    Raises `InputError` for a file that cannot be read now.
     """
 
     def __init__(self, path: Path | None, notices: Notices) -> None:
@@ -65,10 +62,7 @@ class EstimateFile:
 def read_estimates(path: Path) -> dict[str, tuple[float, np.datetime64]]:
     """Probabilities of YES in a file, and from when on they count no more, by market.
 
-    Raises
-    ------
-    InputError
-        naming the file, and the line and the value that cannot be.
+    Raises `InputError` naming the file, and the line and the value that cannot be.
     """
     try:
         if path.stat().st_size > LARGEST_FILE:

@@ -92,9 +92,8 @@ class Comparison:
         heads = [_heading(column, " (90 %)") for column in self._columns]
         table = Table("run", *heads, "against the best", title=self._subtitle())
         for k in self.runs.ranking()[:SHOWN]:
-            cells = [_cell(rows[k], column) for column in self._columns]
-            texts = [f"{cell.text} ({cell.range})" if cell.range else cell.text for cell in cells]
-            table.add_row(self.names[k], *texts, SAYS[found.relations[k]])
+            cells = [str(_cell(rows[k], column)) for column in self._columns]
+            table.add_row(self.names[k], *cells, SAYS[found.relations[k]])
         return table
 
     def summary(self) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from marketsimulator.results.run_set import (
     set_verdict,
 )
 from marketsimulator.results.variant_table import figure_text, shown_figure
+from marketsimulator.results.verdict import Verdict
 from trainingdata.instants import NEW_YORK
 
 WIDEST = 4  # settings that have columns
@@ -95,16 +96,16 @@ td.words { text-align: left; white-space: normal; min-width: 7rem }
 """
 )
 
-_BODY = """
-<h1>{{ title }}</h1>
-<p class="muted">{{ subtitle }} &middot; dates are New York's, amounts are USD</p>
-{{ top(verdict, warnings, notes) }}
+_TABLE = """
+<h1>{{ sheet.title }}</h1>
+<p class="muted">{{ sheet.subtitle }}</p>
+{{ top(sheet.verdict, sheet.warnings, sheet.notes) }}
 <div class="grid">
 <section class="wide"><h2>Runs</h2>
-{% call box("Runs", rows | length > 30) %}<table class="sortable"><thead><tr><th>run</th>
-{% for head in heads %}<th{% if head == "which is" %} class="words"{% endif %}>{{ head }}</th>
+{% call box("Runs", sheet.rows | length > 30) %}<table class="sortable"><thead><tr><th>run</th>
+{% for head in sheet.heads %}<th{% if head == "which is" %} class="words"{% endif %}>{{ head }}</th>
 {%- endfor %}</tr></thead><tbody>
-{% for row in rows %}<tr><th scope="row" data-value="{{ row.name }}">
+{% for row in sheet.rows %}<tr><th scope="row" data-value="{{ row.name }}">
 {% if row.kind %}<span class="key {{ row.kind }}"></span>{% endif %}
 {%- if row.link %}<a href="{{ row.link }}">{{ row.name }}</a>{% else %}{{ row.name }}{% endif -%}
 </th>
@@ -112,6 +113,32 @@ _BODY = """
 {{- cell.value }}">{{ cell.text }}{% if cell.range %}<span class="range">{{ cell.range }}</span>
 {%- endif %}</td>{% endfor %}</tr>{% endfor %}
 </tbody></table>{% endcall %}
+"""
+
+
+def sheet_template(below: str, style: str = "") -> str:
+    """The template of a page of `Sheet`.
+
+    below: what follows the table, from within its section on; it closes that section.
+    style: of what follows.
+    """
+    return (
+        '{% extends "frame" %}{% block title %}{{ sheet.title }}{% endblock %}'
+        "{% block head %}"
+        + content_policy(SCRIPT)
+        + "{% endblock %}{% block style %}"
+        + _STYLE
+        + style
+        + "{% endblock %}{% block body %}"
+        + SHEET_MACROS
+        + CHART_MACRO
+        + _TABLE
+        + below
+        + "</div><script>{{ script | safe }}</script>{% endblock %}"
+    )
+
+
+PAGE = sheet_template("""
 <p class="muted">After spread, slippage, fees and interest; Sharpe ratios from the equity at 16:00
 New York, {{ per_year }} days a year; ranges are 90 % intervals by the stationary bootstrap of daily
 returns. Deflated: the probability that a ratio is above zero after all that was tried. The
@@ -140,21 +167,7 @@ likely luck than a plateau.</p></section>{% endif %}
 runs.</p></section>
 <section class="wide"><h2>Drawdown</h2>{{ drawn(falls) }}
 <p class="muted">Below the highest equity until then.</p></section>
-</div><script>{{ script | safe }}</script>
-"""
-
-PAGE = (
-    '{% extends "frame" %}{% block title %}{{ title }}{% endblock %}'
-    "{% block head %}"
-    + content_policy(SCRIPT)
-    + "{% endblock %}{% block style %}"
-    + _STYLE
-    + "{% endblock %}{% block body %}"
-    + SHEET_MACROS
-    + CHART_MACRO
-    + _BODY
-    + "{% endblock %}"
-)
+""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,15 +185,43 @@ class Cell:
     range: str = ""
     words: bool = False
 
+    def __str__(self) -> str:
+        return f"{self.text} ({self.range})" if self.range else self.text
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """A run in the table; kind: of its curve, empty for a grey one. link: to its own page."""
 
     name: str
-    kind: str
-    link: str
     cells: tuple[Cell, ...]
+    kind: str = ""
+    link: str = ""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Sheet:
+    """Runs side by side as readers see them.
+
+    title, subtitle: of the page; the second says what was run, on which data.
+    verdict: what can be told apart.
+    heads: of the columns of figures.
+    rows: a run each, in the order in which they are shown.
+    warnings: what must not be missed.
+    notes: what is good to know.
+    """
+
+    title: str
+    subtitle: str
+    verdict: Verdict
+    heads: Sequence[str]
+    rows: Sequence[Row]
+    warnings: Sequence[str] = ()
+    notes: Sequence[str] = ()
+
+    def page(self, template: str, **values: Any) -> str:
+        """One self-contained page by a template of `sheet_template`, with values for its rest."""
+        return render_page(template, sheet=self, script=SCRIPT, **values)
 
 
 def render_comparison(
@@ -225,12 +266,11 @@ def render_comparison(
         values = [_setting_cell(runs.varied[name][k]) for name in settings]
         link = links[k] if links else ""
         every = (*values, *cells[k][:LEADING], *_lead_cells(found, k), *cells[k][LEADING:])
-        rows.append(Row(runs.names[k], colours.get(k, ""), link, every))
+        rows.append(Row(runs.names[k], every, colours.get(k, ""), link))
     more = [f"Also different among them: {', '.join(hidden)}."] if hidden else []
-    return render_page(
-        PAGE,
+    sheet = Sheet(
         title=f"{counted(len(runs.names), 'run')}, {_span(runs)}",
-        subtitle=subtitle,
+        subtitle=f"{subtitle} · dates are New York's, amounts are USD",
         verdict=set_verdict(runs, found),
         warnings=[*warnings, *length_remarks(runs)],
         notes=[*notes, *more],
@@ -241,6 +281,9 @@ def render_comparison(
             *heads[LEADING:],
         ],
         rows=rows,
+    )
+    return sheet.page(
+        PAGE,
         per_year=runs.per_year,
         best=best,
         rule=NO_ANNUAL_FIGURES,
@@ -248,7 +291,6 @@ def render_comparison(
         map=heat_map(runs),
         growth=growth_chart(runs, colours),
         falls=falls_chart(runs, colours),
-        script=SCRIPT,
     )
 
 

@@ -83,7 +83,7 @@ def intervals(returns: Array, per_year: int, *, seed: int) -> dict[str, tuple[fl
         return {}
     figures = figures_of_draws(_draws(returns, seed), per_year)
     # Quantiles of the defined draws alone would leave out the worst: those that lost all.
-    return {name: _ends(values) for name, values in figures.items() if np.isfinite(values).all()}
+    return {name: ends(values) for name, values in figures.items() if np.isfinite(values).all()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ def lead(returns: Array, other: Array, *, seed: int) -> Lead | None:
     ahead = float(np.expm1(difference.sum()))
     if len(difference) < SHORTEST or np.ptp(difference) < STILL:
         return Lead(ahead, None, same=bool((np.abs(difference) < STILL).all()))
-    return Lead(ahead, _ends(np.expm1(_draws(difference, seed).sum(axis=1))))
+    return Lead(ahead, ends(np.expm1(_draws(difference, seed).sum(axis=1))))
 
 
 def simultaneous_leads(returns: Array, *, seed: int) -> list[Lead]:
@@ -189,7 +189,7 @@ def _draws(returns: Array, seed: int) -> Array:
     return np.asarray(returns[drawn_days(len(returns), length, RUNS, seed=seed)])
 
 
-def _ends(values: Array) -> tuple[float, float]:
+def ends(values: Array) -> tuple[float, float]:
     """Both ends of the interval that holds `LEVEL` of these values, in the middle."""
     tail = (1.0 - LEVEL) / 2.0
     low, high = np.quantile(values, (tail, 1.0 - tail))

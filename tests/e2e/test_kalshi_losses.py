@@ -16,15 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from event_contracts.live.account import JOB, KalshiAccount, kalshi_account
 from event_contracts.live.settings import KalshiGuardSettings, KalshiTradingSettings
-from event_contracts.live.trading import KalshiJob, trade
+from event_contracts.live.trading import JOB, KalshiAccount, KalshiJob, kalshi_account, trade
 from event_contracts.trading.action_log import ActionEntry
 from event_contracts.trading.actor import ActorService
 from event_contracts.trading.admission import PositionLimits
 from event_contracts.trading.books import Reading
-from event_contracts.trading.connection import KalshiConnection
-from event_contracts.trading.endpoint import KalshiKeys, KalshiSettings
+from event_contracts.trading.endpoint import KalshiConnection, KalshiKeys, KalshiSettings
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
 from event_contracts.trading.records import TICK, MarketSpan, MarketUpdate

@@ -24,12 +24,10 @@ from event_contracts.simulation.sessions import outcome_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.trading.action_log import ActionEntry, ActionRecords
-from event_contracts.trading.connection import KalshiConnection
-from event_contracts.trading.endpoint import KalshiKeys, KalshiSettings
+from event_contracts.trading.endpoint import KalshiConnection, KalshiKeys, KalshiSettings
 from event_contracts.trading.fees import FeeRules
-from event_contracts.trading.network import ABOUT, About
 from event_contracts.trading.observation import features_of
-from event_contracts.trading.policies import BinaryKelly, Nothing, RandomPolicy
+from event_contracts.trading.policies import ABOUT, About, BinaryKelly, Nothing, RandomPolicy
 from event_contracts.trading.records import WHOLE
 from event_contracts.trading.sampler import Sampler
 from execution.account_lock import JOURNAL, KILL_FILE
@@ -168,9 +166,8 @@ def test_a_market_that_settles_ends_the_trading(
     assert (last.tick["bid"] > 5000) == bool(outcome_of(session))
     report = paper_report(path, 10, EpisodeSettings()).content
     assert report["decisions"] == len(shown) >= 3
-    assert report["as_decided"]["orders"] + report["as_decided"]["refused"] == sum(
-        e.sent > 0 for e in shown
-    )
+    decided = report["runs"][0]
+    assert decided["orders"] + decided["refused"] == sum(e.sent > 0 for e in shown)
 
 
 def test_markets_are_sampled_until_trading_ends(practice: KalshiPractice) -> None:

@@ -14,8 +14,12 @@ from hypothesis import strategies as st
 
 from event_contracts.live.settings import KalshiTradingSettings
 from event_contracts.simulation.settings import EpisodeSettings
-from event_contracts.trading.connection import KalshiConnection, StatusAnswer
-from event_contracts.trading.endpoint import KalshiKeys, KalshiSettings
+from event_contracts.trading.endpoint import (
+    KalshiConnection,
+    KalshiKeys,
+    KalshiSettings,
+    StatusAnswer,
+)
 from foundation.errors import AccessRefused, BrokerError, InputError, SenselessAnswer
 from tests.event_contracts.practice import KEYS
 

@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from event_contracts import MarketAgnosticKalshiEnv, SyntheticMarket
-from event_contracts.simulation.exchange import Exchange, Listing
-from event_contracts.simulation.manager import SimulatedOrderManager
+from event_contracts.simulation.exchange import Exchange, Listing, SimulatedOrderManager
 from event_contracts.simulation.sessions import tape_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_session

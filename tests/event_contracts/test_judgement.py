@@ -27,10 +27,10 @@ def trials(groups: int | None = None, /, **returns: Array) -> Trials:
 
 def test_figures_to_check_by_hand() -> None:
     judged = trials(one=np.array([[0.1, -0.1, 0.3]])).judge("one")
-    assert judged.profit.value == pytest.approx(0.1)
+    assert judged.profit_usd.value == pytest.approx(0.1)
     assert judged.sharpe.value == pytest.approx(0.1 / np.sqrt(0.08 / 3))
     assert judged.growth.value == pytest.approx(np.log(1.1 * 0.9 * 1.3) / 3)
-    assert judged.profit.interval is None
+    assert judged.profit_usd.interval is None
 
 
 @given(seeds, st.floats(-0.02, 0.02))
@@ -55,8 +55,8 @@ def test_more_money_at_a_worse_ratio_is_no(seed: int) -> None:
     fixed = drawn(seed, 60, mean=0.05, deviation=0.02)
     wild = 2 * fixed + 0.4 * np.where(np.arange(60) % 2, 1.0, -1.0)
     answer = trials(one=wild, other=fixed).answer("one", "other")
-    assert answer.excess.value is not None
-    assert answer.excess.value > 0
+    assert answer.excess_usd.value is not None
+    assert answer.excess_usd.value > 0
     assert answer.verdict == "no"
 
 
@@ -65,7 +65,7 @@ def test_a_tenth_more_is_the_bar() -> None:
     calm = fixed.mean() + (fixed - fixed.mean()) / 2
     for more, verdict in ((1.05, "no"), (1.099, "no power"), (1.2, "yes")):
         answer = trials(one=more * calm, other=fixed).answer("one", "other")
-        assert answer.excess.value == pytest.approx((more - 1.1) * fixed.mean())
+        assert answer.excess_usd.value == pytest.approx((more - 1.1) * fixed.mean())
         assert answer.verdict == verdict
 
 
@@ -73,9 +73,9 @@ def test_where_the_other_loses_something_has_to_be_earned() -> None:
     losing = drawn(1, 100, mean=-0.1, deviation=0.01)
     less = drawn(2, 100, mean=-0.02, deviation=0.01)
     answer = trials(one=less, other=losing).answer("one", "other")
-    assert answer.excess.value == pytest.approx(less.mean())
-    assert answer.sharpe.interval is not None
-    assert answer.sharpe.interval[0] > 0
+    assert answer.excess_usd.value == pytest.approx(less.mean())
+    assert answer.sharpe_difference.interval is not None
+    assert answer.sharpe_difference.interval[0] > 0
     assert answer.verdict == "no"
 
 
@@ -96,10 +96,10 @@ def test_a_little_better_in_few_sessions_has_no_power() -> None:
     fixed = drawn(4, 25, mean=0.01)
     answer = trials(one=fixed + drawn(5, 25, mean=0.005), other=fixed).answer("one", "other")
     assert answer.verdict == "no power"
-    assert answer.excess.interval is not None
+    assert answer.excess_usd.interval is not None
     few = trials(4, one=drawn(6, 24, mean=0.05) + 0.5, other=drawn(6, 24, mean=0.05))
     assert few.answer("one", "other").verdict == "no power"
-    assert few.answer("one", "other").excess.interval is None
+    assert few.answer("one", "other").excess_usd.interval is None
 
 
 @given(seeds, st.integers(2, 5))
@@ -108,19 +108,19 @@ def test_sessions_that_hang_together_count_once(seed: int, copies: int) -> None:
     returns = drawn(seed, 30)
     once = trials(one=returns).judge("one")
     again = trials(30, one=np.tile(returns, copies)).judge("one")
-    for before, after in ((once.profit, again.profit), (once.sharpe, again.sharpe)):
+    for before, after in ((once.profit_usd, again.profit_usd), (once.sharpe, again.sharpe)):
         assert before.interval is not None
         assert after.interval == pytest.approx(before.interval)
     alone = trials(one=np.tile(returns, copies)).judge("one")
-    assert alone.profit.interval is not None
-    assert np.diff(alone.profit.interval) < np.diff(once.profit.interval)  # type: ignore[arg-type]
+    assert alone.profit_usd.interval is not None
+    assert np.diff(alone.profit_usd.interval) < np.diff(once.profit_usd.interval)  # type: ignore[arg-type]
 
 
 def test_runs_that_differ_widen_an_interval_and_runs_that_do_not_leave_it() -> None:
     returns = drawn(7, 40)
-    once = trials(one=returns).judge("one").profit.interval
-    same = trials(one=np.repeat(returns, 3, axis=0)).judge("one").profit.interval
-    apart = trials(one=returns + np.array([[-0.1], [0.0], [0.1]])).judge("one").profit.interval
+    once = trials(one=returns).judge("one").profit_usd.interval
+    same = trials(one=np.repeat(returns, 3, axis=0)).judge("one").profit_usd.interval
+    apart = trials(one=returns + np.array([[-0.1], [0.0], [0.1]])).judge("one").profit_usd.interval
     assert once is not None
     assert same == pytest.approx(once)
     assert apart is not None
@@ -131,8 +131,8 @@ def test_an_interval_holds_the_truth_nine_times_in_ten() -> None:
     held = 0
     for seed in range(200):
         judged = trials(one=drawn(seed, 60, mean=0.03)).judge("one")
-        assert judged.profit.interval is not None
-        held += judged.profit.interval[0] <= 0.03 <= judged.profit.interval[1]
+        assert judged.profit_usd.interval is not None
+        held += judged.profit_usd.interval[0] <= 0.03 <= judged.profit_usd.interval[1]
     assert 165 <= held <= 193
 
 

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from event_contracts.simulation.experience import Experience
 from event_contracts.simulation.learner import (
     ERROR_WEIGHT,
     SHUT,
     VALUE,
     VALUING,
+    Experience,
     Learner,
     Lessons,
     Networks,
@@ -26,7 +26,7 @@ from event_contracts.simulation.learner import (
 from event_contracts.simulation.settings import LearnerSettings
 from event_contracts.simulation.synthetic import SyntheticMarket
 from event_contracts.simulation.vector import VectorKalshiEnv
-from event_contracts.trading.network import CHOICE, HIDDEN
+from event_contracts.trading.policies import CHOICE, HIDDEN
 
 CLIP, ENTROPY = 0.2, 0.01
 WIDTH = 22

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from event_contracts.simulation import answers
-from event_contracts.trading.connection import KalshiConnection
+from event_contracts.trading.endpoint import KalshiConnection
 from event_contracts.trading.fees import FeeRules, KalshiFees
-from event_contracts.trading.market_fees import FeeTerms, MarketFees
+from event_contracts.trading.listings import FeeTerms, MarketFees
 from execution.fees import DatedRate
 from foundation.errors import BrokerError, InputError
 from tests.e2e.kalshi_desk import KalshiStand, kalshi_stand, order

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from event_contracts.trading.network import ABOUT, About, load_network
+from event_contracts.trading.policies import ABOUT, About, load_network
 
 WIDTH = len(About().features)
 

@@ -12,10 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from event_contracts import SyntheticMarket
-from event_contracts.simulation.exchange import Exchange, Listing
-from event_contracts.simulation.manager import SimulatedOrderManager
-from event_contracts.simulation.paper_report import paper_report
-from event_contracts.simulation.replay import Recording, replay
+from event_contracts.simulation.exchange import Exchange, Listing, SimulatedOrderManager
+from event_contracts.simulation.paper_report import Recording, paper_report, replay
 from event_contracts.simulation.sessions import tape_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_session
@@ -23,7 +21,6 @@ from event_contracts.trading.action_log import ActionLog
 from event_contracts.trading.actor import ActorService
 from event_contracts.trading.policies import RandomPolicy
 from event_contracts.trading.records import MarketSpan, MarketUpdate
-from event_contracts.trading.sight import worth
 from execution.journal.events import EventLog
 from execution.journal.intents import IntentBook
 from foundation.database import Database
@@ -87,7 +84,7 @@ def test_decisions_played_again_come_to_what_they_came_to(
     episode = EpisodeSettings(price_style=style)  # type: ignore[arg-type]
     exchange, log = traded(seed, episode, ticks)
     again = replay(Recording.of(log), episode)
-    assert again.profit == worth(exchange.view("RAIN")) - 1000
+    assert again.profit == exchange.view("RAIN").worth - 1000
     assert again.refused == 0
     # The last decisions may be of the very last tick, whose orders nothing has met.
     assert again.orders == len(exchange.orders)
@@ -100,7 +97,7 @@ def test_a_journal_that_was_traded_with_several_tables_of_sizes_is_played_as_it_
     exchange, log = traded(11, episode)
     again = replay(Recording.of(log), EpisodeSettings())
     assert {order.size for each in again.episodes for order in each.orders} <= {1, 7, 13, 40, 90}
-    assert (again.profit, again.refused) == (worth(exchange.view("RAIN")) - 1000, 0)
+    assert (again.profit, again.refused) == (exchange.view("RAIN").worth - 1000, 0)
     assert again.orders == len(exchange.orders)
 
 
@@ -161,14 +158,14 @@ def test_a_report_says_what_was_sent_what_bounded_it_and_what_it_earned(
         if entry.intent in ("BUY_YES", "BUY_NO") and entry.action % 5:
             bounded += not entry.allowed & (1 << (entry.action + 1))
     assert found["bounded"] == bounded
-    profits = {name: D(found[name]["profit"]) for name in ("as_decided", "at_fixed_size")}
-    assert profits["as_decided"] == worth(exchange.view("RAIN")) - 1000
-    assert D(found["difference"]) == profits["as_decided"] - profits["at_fixed_size"]
+    decided, fixed = (D(run["profit"]) for run in found["runs"])
+    assert decided == exchange.view("RAIN").worth - 1000
+    assert D(found["difference"]) == decided - fixed
     output = tmp_path / "report"
     write_whole(report.result().files, output)
     said = json.loads((output / "comparison.json").read_text())
     assert said == found
-    assert said["at_fixed_size"]["position_sizes"]["position_size_distribution"].keys() <= {"10"}
+    assert said["runs"][1]["sizes"]["position_size_distribution"].keys() <= {"10"}
     page = (output / "comparison.html").read_text()
     assert "fixed at 10" in page
     assert "Size against profit" in page

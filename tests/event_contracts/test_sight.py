@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from event_contracts.trading.actions import POSITION_SIZES, LimitOrderActionSpace
+from event_contracts.trading.actor import MarketMemory
 from event_contracts.trading.listings import Listing
 from event_contracts.trading.observation import features_of
 from event_contracts.trading.orders import (
@@ -23,7 +24,6 @@ from event_contracts.trading.orders import (
 )
 from event_contracts.trading.records import DOLLAR, SLOTS, TICK, MarketSpan, Record
 from event_contracts.trading.sampler import tick_of
-from event_contracts.trading.sight import MarketMemory, worth
 from foundation.errors import SenselessAnswer
 
 D = Decimal
@@ -132,7 +132,7 @@ def test_each_purchase_that_rests_takes_cash_once_wherever_it_rests() -> None:
 
 def test_an_account_is_worth_its_cash_and_its_positions_here_and_elsewhere() -> None:
     account = view(elsewhere="7.50", yes="10")
-    assert worth(account) == D("1000") + D("7.50") + 10 * D("0.41")
+    assert account.worth == D("1000") + D("7.50") + 10 * D("0.41")
 
 
 def test_a_market_is_sampled_by_its_quote_and_by_its_result_once_there_is_one() -> None:

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from event_contracts.live.settings import KalshiGuardSettings
 from event_contracts.live.trading import sizes_section
 from event_contracts.trading.orders import Fill, LimitOrder, Outcome, Verb
-from event_contracts.trading.position_sizes import Episode, SentOrder
-from event_contracts.trading.size_section import size_view
+from event_contracts.trading.position_sizes import Episode, SentOrder, size_view
 from execution.account_lock import JOURNAL
 from execution.journal.intents import Intent, IntentBook, Progress, State
 from execution.live.open_account import OpenAccount

@@ -12,8 +12,7 @@ import pytest
 import requests
 
 from event_contracts.trading.admission import Admission, PositionLimits
-from event_contracts.trading.connection import PAGES, KalshiConnection, StatusAnswer
-from event_contracts.trading.endpoint import KalshiSettings
+from event_contracts.trading.endpoint import PAGES, KalshiConnection, KalshiSettings, StatusAnswer
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
 from event_contracts.trading.orders import LimitOrder

@@ -15,12 +15,11 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from event_contracts.simulation.experience import Markets
-from event_contracts.simulation.learner import Learner, learner_of
+from event_contracts.simulation.learner import Learner, Markets, learner_of
 from event_contracts.simulation.settings import EpisodeSettings, LearnerSettings
 from event_contracts.simulation.synthetic import SyntheticMarket
 from event_contracts.simulation.vector import VectorKalshiEnv
-from event_contracts.trading.network import load_network, read_checkpoint
+from event_contracts.trading.policies import load_network, read_checkpoint
 from event_contracts.train import CHECKPOINT, UPDATES, TrainingSettings, train
 from foundation.arrays import Mask
 from foundation.compose import composed_config

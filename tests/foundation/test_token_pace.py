@@ -10,7 +10,7 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
-from event_contracts.trading.connection import COST, RATES, TokenPace, shared_token_pace
+from event_contracts.trading.endpoint import COST, RATES, TokenPace, shared_token_pace
 from foundation.clock import Time
 from foundation.transport import Transport
 from tests.foundation.test_transport import JSON, answering
