@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -26,14 +26,13 @@ from event_contracts.simulation.exchange import (
     PlacedOrder,
     Settlement,
 )
-from event_contracts.simulation.venue import Refused, listing_of
+from event_contracts.simulation.venue import listing_of
 from event_contracts.trading.fees import NOTHING, FeeRules
 from event_contracts.trading.orders import FLAT, PAYOUT, Fill, LimitOrder
 from event_contracts.trading.records import usd_of
 from event_contracts.trading.venue_orders import book_side, yes_price
-from marketsimulator.venue.request_values import whole_number
+from marketsimulator.venue.asked import Answer, Refused, whole_number
 
-Answer = dict[str, Any]
 Row = TypeVar("Row")
 
 LONGEST_PAGE = 1000
@@ -208,7 +207,7 @@ def markets(exchange: Exchange, query: Mapping[str, str]) -> Answer:
 def series(exchange: Exchange, ticker: str) -> Answer:
     """`GET /series/{series_ticker}`: what its fees are."""
     if ticker not in {series_of(each) for each in exchange.listings.values()}:
-        raise Refused(404, "not_found", f"series {ticker} not found")
+        raise Refused(404, None, f"series {ticker} not found")
     fees = exchange.space.fees
     kind = "quadratic_with_maker_fees" if fees.maker > 0 else "quadratic"
     multiplier = float(fees.taker / FeeRules().taker)
@@ -222,7 +221,7 @@ def event(exchange: Exchange, ticker: str) -> Answer:
         if event_of(listing) == ticker:
             event = {"event_ticker": ticker, "series_ticker": series_of(listing), "title": ticker}
             return {"event": event}
-    raise Refused(404, "not_found", f"event {ticker} not found")
+    raise Refused(404, None, f"event {ticker} not found")
 
 
 def event_of(listing: Listing) -> str:

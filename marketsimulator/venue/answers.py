@@ -7,13 +7,14 @@ from decimal import Decimal
 
 import numpy as np
 
-from foundation.errors import InputError
-from marketsimulator.venue.request_values import whole_number
+from marketsimulator.venue.asked import Answer, Refused, whole_number
 from marketsimulator.venue.stocks import Venue
-from marketsimulator.venue.tickets import Answer, Refused, asset_id, quantity_text, timestamp
+from marketsimulator.venue.tickets import made_id, quantity_text, timestamp
 from trainingdata.instants import instant
-from trainingdata.instruments import instrument, is_coin, venue_spelling
+from trainingdata.instruments import is_coin, venue_spelling
 from trainingdata.sessions import in_session, stock_grid
+
+PAGES = ("after", "direction", "page_size", "page_token")  # what activities are asked for by
 
 
 def account_answer(venue: Venue) -> Answer:
@@ -59,7 +60,7 @@ def account_answer(venue: Venue) -> Answer:
 
 
 def positions_answer(venue: Venue) -> list[Answer]:
-    """`GET /v2/positions`, but for options."""
+    """`GET /v2/positions`."""
     account = venue.broker.account()
     short_proceeds = venue.broker.short_proceeds()
     positions = []
@@ -81,7 +82,7 @@ def positions_answer(venue: Venue) -> list[Answer]:
         available = (abs(quantity) - closing) * (1 if quantity > 0 else -1)
         positions.append(
             {
-                "asset_id": asset_id(symbol),
+                "asset_id": made_id(symbol),
                 # Alpaca writes a coin's position without the slash that its orders have.
                 "symbol": symbol,
                 "exchange": "CRYPTO" if coin else "NASDAQ",
@@ -97,20 +98,15 @@ def positions_answer(venue: Venue) -> list[Answer]:
                 "current_price": repr(price),
             }
         )
-    return positions
+    return [*positions, *venue.options.positions()]
 
 
-def activities_answer(
-    venue: Venue, query: Mapping[str, str], kinds: str | None = None
-) -> list[Answer]:
-    """`GET /v2/account/activities`: a page of them, newest first unless `direction` is `asc`.
-
-    kinds: words with commas between them; None for every kind.
-    """
+def activities_answer(venue: Venue, query: Mapping[str, str]) -> list[Answer]:
+    """`GET /v2/account/activities`: a page of them, newest first unless `direction` is `asc`."""
+    # To leave a filter out of account would show what was not asked for.
+    if others := set(query) - set(PAGES):
+        raise Refused(422, None, f"{min(others)} is not served here: {', '.join(PAGES)}")
     activities = venue.record.listed()
-    if kinds:
-        words = set(kinds.split(","))
-        activities = [each for each in activities if each["activity_type"] in words]
     if "after" in query:
         since = timestamp(instant(query["after"], name="after"))
         # Trades have an instant, everything else a day: as texts the two compare in time order.
@@ -145,7 +141,7 @@ def asset_answer(venue: Venue, symbol: str) -> Answer:
     coin = is_coin(symbol)
     asset = venue.asset(symbol)
     answer = {
-        "id": asset_id(symbol),
+        "id": made_id(symbol),
         "class": "crypto" if coin else "us_equity",
         "exchange": "CRYPTO" if coin else "NASDAQ",
         "symbol": venue_spelling(symbol),
@@ -163,21 +159,3 @@ def asset_answer(venue: Venue, symbol: str) -> Answer:
         answer["min_trade_increment"] = f"{asset.increment:f}"
         answer["price_increment"] = "0.000000001"
     return answer
-
-
-def find_asset(venue: Venue, name: str) -> Answer:
-    """`GET /v2/assets/{name}`, for a symbol in any spelling, or an asset's id.
-
-    Raises
-    ------
-    Refused
-        for one that the venue does not have.
-    """
-    try:
-        symbol = instrument(name).symbol
-    except InputError:
-        matches = (each for each in venue.bars.symbols if asset_id(each) == name)
-        symbol = next(matches, "")
-    if symbol not in venue.bars.symbols:
-        raise Refused(404, 40410000, f"asset not found for {name}")
-    return asset_answer(venue, symbol)
