@@ -24,7 +24,6 @@ from foundation.command import start
 if __name__ == "__main__":
     start("event_contracts.practice_server")
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -36,7 +35,6 @@ import numpy as np
 from event_contracts.simulation.answers import written
 from event_contracts.simulation.app import KalshiServer, new_keys
 from event_contracts.simulation.venue import KalshiVenueSettings, rehearse
-from event_contracts.trading.endpoint import KalshiKeys
 from foundation.compose import composed_config
 from foundation.errors import InputError
 from foundation.files import check_file, staged_file
@@ -64,8 +62,8 @@ class Practice:
         rehearse()
         keys = new_keys()
         exchange = self.settings.exchange(listings, np.datetime64(time.time_ns(), "ns"))
-        with _key_errors(self.key_file):
-            _write_key(key_file, keys)
+        with _key_errors(self.key_file), staged_file(key_file) as part:
+            part.write_text(keys.private_key, encoding="utf-8")
         server = KalshiServer(exchange, self.settings, keys, self.serving.speed)
         tickers = ", ".join(exchange.listings)
         key = f"key {keys.key_id}, its private half in {key_file}"
@@ -105,11 +103,3 @@ def _key_errors(word: str) -> Iterator[Path]:
     except (OSError, RuntimeError) as error:
         why = getattr(error, "strerror", None) or error
         raise InputError(f"--key-file: {word} cannot be written: {why}") from error
-
-
-def _write_key(path: Path, keys: KalshiKeys) -> None:
-    """Write the private key, readable by the user alone from the first byte on."""
-    with staged_file(path) as part:
-        handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(keys.private_key)

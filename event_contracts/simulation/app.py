@@ -23,10 +23,15 @@ from event_contracts.simulation.venue import KalshiVenueSettings, OrderRequest, 
 from event_contracts.trading.endpoint import KEY, ROOT, SIGNATURE, TIMESTAMP, KalshiKeys
 from event_contracts.trading.order_venue import WRITES
 from marketsimulator.venue.asked import Answer, Asked, Refused, Route
+from marketsimulator.venue.faults import STATUSES, Status
 from marketsimulator.venue.server import PracticeServer
 
 PRIVATE = f"{ROOT}/portfolio"  # what needs keys
-STATES = {"filled": "executed", "canceled": "canceled"}  # of a fault `state`; else resting
+STATES: dict[Status, str] = {
+    **dict.fromkeys(STATUSES, "resting"),
+    "filled": "executed",
+    "canceled": "canceled",
+}
 CODES = {401: "authentication_error", 403: "forbidden", 404: "not_found", 409: "clock"}
 BITS = 2048
 PATIENCE = 5_000  # milliseconds that a timestamp may be off; how many the real venue allows is U
@@ -77,6 +82,7 @@ class KalshiServer(PracticeServer):
     """
 
     order_id = "order_id"
+    states = STATES
     unreadable = 400
     rejection = (400, "invalid_order")
 
@@ -144,26 +150,19 @@ class KalshiServer(PracticeServer):
         return self.exchange.now
 
     @property
+    def next_at(self) -> np.datetime64 | None:
+        """Of the exchange, until every market has paid."""
+        exchange = self.exchange
+        return None if exchange.is_over else exchange.at(exchange.tick + 1)
+
+    @property
     def passed(self) -> int:
         """Ticks."""
         return self.exchange.tick
 
-    @property
-    def over(self) -> bool:
-        """Whether every market has paid."""
-        return self.exchange.is_over
-
-    def passed_at(self, at: np.datetime64) -> int:
-        """Up to the last tick not after an instant."""
-        return int((at - self.exchange.begins) // self.exchange.interval)
-
     def step(self) -> None:
         """Orders meet the next tick."""
         self.exchange.advance()
-
-    def word_of_state(self, state: str) -> str:
-        """Kalshi knows three."""
-        return STATES.get(state, "resting")
 
     def _submit(self, asked: Asked) -> Answer:
         order = OrderRequest.of(asked.json_object())

@@ -14,7 +14,14 @@ from marketsimulator.venue.answers import (
     clock_answer,
     positions_answer,
 )
-from marketsimulator.venue.asked import Answer, Asked, Refused, Route, whole_number
+from marketsimulator.venue.asked import (
+    Answer,
+    Asked,
+    Refused,
+    Route,
+    refuse_other_keys,
+    whole_number,
+)
 from marketsimulator.venue.market_data import bars_page, latest_bars, latest_trades
 from marketsimulator.venue.server import PracticeServer
 from marketsimulator.venue.stocks import FLAGS, Venue
@@ -22,7 +29,6 @@ from trainingdata.bars import Bars
 from trainingdata.instruments import instrument, venue_spelling
 
 MOST_ORDERS = 500  # an answer holds
-LISTS = ("status", "limit", "nested")  # what a list of orders is asked for by
 INSTANTS = 9  # that a rehearsal goes through: a session with its end
 
 
@@ -97,19 +103,14 @@ class AlpacaServer(PracticeServer):
         return self.venue.now
 
     @property
+    def next_at(self) -> np.datetime64 | None:
+        """Of the panel."""
+        return None if self.venue.over else self.venue.bars.times[self.venue.index + 1]
+
+    @property
     def passed(self) -> int:
         """Of the panel's instants."""
         return self.venue.index - self.venue.first
-
-    @property
-    def over(self) -> bool:
-        """Whether the panel has no other."""
-        return self.venue.over
-
-    def passed_at(self, at: np.datetime64) -> int:
-        """Up to the panel's last instant not after one."""
-        last = int(np.searchsorted(self.venue.bars.times, at, side="right")) - 1
-        return last - self.venue.first
 
     def step(self) -> None:
         """What waits meets the bars."""
@@ -136,9 +137,7 @@ class AlpacaServer(PracticeServer):
     def _orders(self, asked: Asked) -> list[Answer]:
         """The newest first."""
         query = asked.query
-        # To leave a filter out of account would show what was not asked for.
-        if others := set(query) - set(LISTS):
-            raise Refused(422, None, f"{min(others)} is not served here: {', '.join(LISTS)}")
+        refuse_other_keys(query, "status", "limit", "nested")
         status = query.get("status", "open")
         chosen = [
             order

@@ -7,14 +7,12 @@ from decimal import Decimal
 
 import numpy as np
 
-from marketsimulator.venue.asked import Answer, Refused, whole_number
+from marketsimulator.venue.asked import Answer, refuse_other_keys, whole_number
 from marketsimulator.venue.stocks import Venue
 from marketsimulator.venue.tickets import made_id, quantity_text, timestamp
 from trainingdata.instants import instant
 from trainingdata.instruments import is_coin, venue_spelling
 from trainingdata.sessions import in_session, stock_grid
-
-PAGES = ("after", "direction", "page_size", "page_token")  # what activities are asked for by
 
 
 def account_answer(venue: Venue) -> Answer:
@@ -27,8 +25,6 @@ def account_answer(venue: Venue) -> Answer:
     options = [float(position["market_value"]) for position in venue.options.positions()]
     worth = [*values.values(), *options]
     equity = account.equity + venue.options.reserved + sum(options)
-    today = venue.now.astype("datetime64[D]")
-    earlier = (value for at, value in reversed(venue.curve) if at < today)
     # Coins are no security for a loan: only what is not in coins is multiplied. Coins and options
     # are bought with cash that is not borrowed.
     marginable = account.equity - coins
@@ -40,10 +36,8 @@ def account_answer(venue: Venue) -> Answer:
         "currency": "USD",
         "cash": repr(account.cash + venue.options.reserved),
         "equity": repr(equity),
-        "last_equity": repr(next(earlier, equity)),
         "portfolio_value": repr(equity),
         "buying_power": repr(max(account.leverage * marginable - stocks, 0.0)),
-        "regt_buying_power": repr(max(2 * marginable - stocks, 0.0)),
         "non_marginable_buying_power": repr(account.unborrowed_cash),
         "options_buying_power": repr(max(account.unborrowed_cash, 0.0)),
         "options_approved_level": 3 if venue.options.desks else 0,
@@ -53,9 +47,7 @@ def account_answer(venue: Venue) -> Answer:
         "shorting_enabled": equity >= venue.settings.margin.margin_equity,
         "trading_blocked": False,
         "account_blocked": False,
-        "transfers_blocked": False,
         "trade_suspended_by_user": False,
-        "created_at": timestamp(venue.bars.times[venue.first]),
     }
 
 
@@ -103,9 +95,7 @@ def positions_answer(venue: Venue) -> list[Answer]:
 
 def activities_answer(venue: Venue, query: Mapping[str, str]) -> list[Answer]:
     """`GET /v2/account/activities`: a page of them, newest first unless `direction` is `asc`."""
-    # To leave a filter out of account would show what was not asked for.
-    if others := set(query) - set(PAGES):
-        raise Refused(422, None, f"{min(others)} is not served here: {', '.join(PAGES)}")
+    refuse_other_keys(query, "after", "direction", "page_size", "page_token")
     activities = venue.record.listed()
     if "after" in query:
         since = timestamp(instant(query["after"], name="after"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,3 +83,9 @@ def whole_number(
         shown = text if len(text) < 40 else f"{text[:40]}…"
         raise InputError(f"{name}: {shown!r} is no whole number of {low} to {high}")
     return int(text)
+
+
+def refuse_other_keys(given: Iterable[str], *served: str) -> None:
+    """Refuse what a request says and nobody here reads: to pass over it would change its sense."""
+    if others := set(given) - set(served):
+        raise InputError(f"{min(others)} is not served here: {', '.join(served)}")

@@ -31,6 +31,7 @@ Status = Literal[
     Open, Ended, "done_for_day", "stopped", "suspended", "calculated", "accepted_for_bidding"
 ]
 OPEN_STATUSES: tuple[Status, ...] = get_args(Open)
+STATUSES: tuple[Status, ...] = get_args(Status)
 
 
 @settings_class("faults")

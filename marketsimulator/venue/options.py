@@ -47,9 +47,6 @@ class Desk(Protocol):
         """Quotes of options; an option without one is left out."""
         ...
 
-    def value(self) -> Decimal:
-        """What closing all positions would bring in, USD, below 0 where it would cost."""
-
     def send(
         self, order: SpreadOrder, *, partial: bool = False, rejected: bool = False
     ) -> SpreadTicket:
@@ -109,11 +106,6 @@ class VenueOptions:
     def reserved(self) -> float:
         """USD set aside for what positions can lose at most."""
         return float(sum(desk.reserved for desk in self.desks.values()))
-
-    @property
-    def value(self) -> float:
-        """What closing all positions would bring in, USD, below 0 where it would cost."""
-        return float(sum(desk.value() for desk in self.desks.values()))
 
     def advance(self) -> None:
         """The venue's clock has moved."""

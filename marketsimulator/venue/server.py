@@ -10,15 +10,15 @@ import asyncio
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from aiohttp import web
 
 from marketsimulator.venue.asked import Answer, Asked, Refused, Route
-from marketsimulator.venue.faults import AFTER, BEFORE, Fault, FaultPlan
+from marketsimulator.venue.faults import AFTER, BEFORE, Fault, FaultPlan, Status
 from trainingdata.instants import instant
 
 PERIOD = 0.05  # seconds between looks at a clock that runs by itself, at most
@@ -44,6 +44,7 @@ class PracticeServer(ABC):
     """
 
     order_id = "id"  # what the API calls the venue's own id of an order
+    states: ClassVar[Mapping[Status, str]] = {}  # the API's words for Alpaca's states of an order
     unreadable = 422  # status of a request that makes no sense
     rejection: tuple[int, int | str | None] = (403, None)  # status and code of an order not taken
 
@@ -81,17 +82,13 @@ class PracticeServer(ABC):
 
     @property
     @abstractmethod
-    def passed(self) -> int:
-        """How many instants the clock has gone through since the server began."""
+    def next_at(self) -> np.datetime64 | None:
+        """The instant that follows; None where there is no other."""
 
     @property
     @abstractmethod
-    def over(self) -> bool:
-        """Whether no instant follows."""
-
-    @abstractmethod
-    def passed_at(self, at: np.datetime64) -> int:
-        """How many have been gone through when the clock shows an instant."""
+    def passed(self) -> int:
+        """How many instants it has gone through since the server began."""
 
     @abstractmethod
     def step(self) -> None:
@@ -99,7 +96,7 @@ class PracticeServer(ABC):
 
     def now(self) -> np.datetime64:
         """What the clock shows: one that runs passes on between two instants of the venue."""
-        if self._started is None or self.over:
+        if self._started is None or self.next_at is None:
             return self.stands_at
         seconds = (time.monotonic() - self._started[0]) * (self.speed or 0.0)
         return self._started[1] + np.timedelta64(int(seconds * 1e9), "ns")
@@ -118,11 +115,9 @@ class PracticeServer(ABC):
     def in_fault(self, answer: Answer, asked: Asked) -> Answer:
         """An order's answer, in another state than its own on demand."""
         fault = self.faults.take(asked, "state")
-        return answer if fault is None else {**answer, "status": self.word_of_state(fault.state)}
-
-    def word_of_state(self, state: str) -> str:
-        """What the API calls a state of Alpaca's."""
-        return state
+        if fault is None:
+            return answer
+        return {**answer, "status": self.states.get(fault.state, fault.state)}
 
     def order_faults(self, asked: Asked) -> dict[str, bool]:
         """Whether a new order is to fill in part or to be turned down; `Refused` if not taken."""
@@ -154,14 +149,12 @@ class PracticeServer(ABC):
         steps = command.get("steps", 1)
         if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
             raise Refused(422, None, f"steps: {steps!r} is no whole number above 0")
-        before = self.passed
-        goal = before + steps
-        if "to" in command:
-            goal = self.passed_at(instant(command["to"], name="to"))
-        while self.passed < goal and not self.over:
+        to = instant(command["to"], name="to") if "to" in command else None
+        moved = 0
+        while (at := self.next_at) is not None and (moved < steps if to is None else at <= to):
             self.step()
-        progress = {"moved": self.passed - before, "passed": self.passed, "over": self.over}
-        return {**self.clock(), **progress}
+            moved += 1
+        return {**self.clock(), "moved": moved, "passed": self.passed, "over": at is None}
 
     async def _clockwork(self, _: web.Application) -> AsyncIterator[None]:
         # A server may be built long before it is started: time passes from here on.
@@ -171,8 +164,8 @@ class PracticeServer(ABC):
         clock.cancel()
 
     async def _run_clock(self) -> None:
-        while not self.over:
-            is_due = self.passed < self.passed_at(self.now())
+        while (at := self.next_at) is not None:
+            is_due = at <= self.now()
             if is_due:
                 self.step()
             await asyncio.sleep(0 if is_due else min(PERIOD, LOOK / (self.speed or 1.0)))

@@ -49,7 +49,6 @@ class Venue:
     record: activities and orders, of stocks and options.
     tickets: orders of stocks and coins by client_order_id, in the order they came.
     entries: signed quantity and mean price (USD) of what is held, by symbol.
-    curve: instants and equity, USD.
     flags: what assets allow where that is not everything, by symbol.
     halts: from and until when (None: still) a symbol did not trade.
     """
@@ -69,7 +68,6 @@ class Venue:
         self.record = Record(lambda: self.now)
         self.flags: dict[str, dict[str, bool]] = {}
         self.halts: dict[str, list[tuple[np.datetime64, np.datetime64 | None]]] = {}
-        self.curve: list[tuple[np.datetime64, float]] = []
         self.entries: dict[str, tuple[Decimal, float]] = {}
         self._working: dict[str, Ticket] = {}
         self._fills_seen = 0
@@ -216,11 +214,9 @@ class Venue:
         self.broker.halt(symbol, halted)
 
     def _note_row(self) -> None:
-        """Write down the equity of an instant, and what it brought or cost beside trades."""
+        """Write down what an instant brought or cost beside trades."""
         row = self.broker.row()
         self._update_tickets()
-        # The broker knows no options: what they have set aside is missing from its cash.
-        self.curve.append((self.now, row.equity + self.options.reserved + self.options.value))
         flows = {
             "INT": -row.interest,
             "FEE": -(row.fees + row.rounding),

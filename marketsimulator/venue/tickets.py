@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 
 from execution.orders import ORDER_TYPES, PRICES, TIMES_IN_FORCE, Fill, Order
-from marketsimulator.venue.asked import Answer, Refused
+from marketsimulator.venue.asked import Answer, Refused, refuse_other_keys
 from marketsimulator.venue.faults import OPEN_STATUSES, Status
 from trainingdata.instruments import Kind, instrument, venue_spelling
 
 # Every id of the venue is derived from a name within this namespace: the same run has the same ids.
 ID_NAMESPACE = uuid.UUID("5f6d3c1e-7a44-4b57-9a8e-0f3f0f2d9c11")
 ORDER_CLASSES = ("", "simple")  # of a single symbol
-CHANGES = ("qty", "limit_price", "client_order_id")  # that one order in another's place may have
 END_KEYS = {  # when an order ended, by how it ended
     "filled": "filled_at",
     "canceled": "canceled_at",
@@ -145,8 +144,7 @@ def replacement_order(ticket: Ticket, request: Mapping[str, Any], number: int) -
         raise Refused(422, None, f"an order that is {ticket.status} cannot be replaced")
     with refused_fields():
         given = {key: value for key, value in request.items() if value is not None}
-        if others := set(given) - set(CHANGES):
-            raise ValueError(f"{min(others)} is not replaced here: {', '.join(CHANGES)}")
+        refuse_other_keys(given, "qty", "limit_price", "client_order_id")
         whole = Decimal(str(given.get("qty", order.qty)))
         limit = float(given["limit_price"]) if "limit_price" in given else order.limit_price
         name = client_id(request, f"order {number}")

@@ -330,7 +330,7 @@ def test_what_cannot_be_put_in_its_place_leaves_an_order_as_it_is(practice: Star
     )
     with pytest.raises(APIError, match="insufficient qty"):
         client.replace_order_by_id(rest.id, ReplaceOrderRequest(qty=6))
-    with pytest.raises(APIError, match="stop_price is not replaced here"):
+    with pytest.raises(APIError, match="stop_price is not served here"):
         client.replace_order_by_id(rest.id, ReplaceOrderRequest(stop_price=9))
     assert client.get_order_by_id(rest.id).status == "new"
     assert client.get_all_positions()[0].qty_available == "0"
