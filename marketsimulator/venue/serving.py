@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import signal
 import socket
 import sys
@@ -60,18 +59,11 @@ class Serving:
         try:
             return socket.create_server((self.host, self.port), family=family)
         except (OSError, UnicodeError) as error:
-            reason = self._reason(error)
-            raise InputError(f"--port: {self.url} cannot be served: {reason}") from error
-
-    def _reason(self, error: Exception) -> str:
-        """Why the address cannot be taken, and what to do."""
-        number = getattr(error, "errno", None)
-        if number == errno.EACCES:
-            return "this user may not take a port below 1024; name another, as --port 8000"
-        if number == errno.EADDRINUSE:
-            other = self.port + 1 if self.port < 65_535 else self.port - 1
-            return f"another program listens there; end it, or name a port, as --port {other}"
-        return str(getattr(error, "strerror", None) or error)
+            why = getattr(error, "strerror", None) or error
+            raise InputError(
+                f"--port: {self.url} cannot be served: {why}; end what listens there, or name"
+                " another, as --port 8005, or --port 0 for a free one"
+            ) from error
 
 
 class ServingParser(Parser):
