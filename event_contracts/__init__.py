@@ -34,6 +34,7 @@ COMMANDS = {
         "event_contracts.practice_server",
         config="kalshi_venue",
         interrupted="the server is down",
+        private=True,
         flags={"folder": "--folder", "markets": "--markets", "starting_cash": "--capital"},
     ),
     "kalshi_train": Command(

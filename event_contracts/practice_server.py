@@ -24,8 +24,6 @@ from foundation.command import start
 if __name__ == "__main__":
     start("event_contracts.practice_server")
 
-import os
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -37,46 +35,11 @@ import numpy as np
 from event_contracts.simulation.answers import written
 from event_contracts.simulation.app import KalshiServer, new_keys
 from event_contracts.simulation.venue import KalshiVenueSettings, rehearse
-from event_contracts.trading.endpoint import KalshiKeys
 from foundation.compose import composed_config
 from foundation.errors import InputError
 from foundation.files import check_file, staged_file
-from foundation.flags import Parser, overrides_of_flags, refuse_both
-from foundation.registry import command_of
-from marketsimulator.venue.door import serve as listen
-from marketsimulator.venue.serving import Serving, add_serving_flags
-
-
-def serve(settings: KalshiVenueSettings, key_word: str, serving: Serving) -> None:
-    """Serve until interrupted.
-
-    key_word: the path of the private key's file, which is written; it may not be there.
-
-    Raises `InputError` for settings, data, a file or an address that cannot be used.
-    """
-    with _key_errors(key_word) as key_file:
-        if key_file.exists():
-            raise InputError(
-                f"--key-file: {key_file} is there already; name a new file, or remove it"
-            )
-        check_file(key_file, "--key-file")
-    serving.refuse_taken()
-    listings = settings.listings()
-    rehearse()
-    keys = new_keys()
-    exchange = settings.exchange(listings, np.datetime64(time.time_ns(), "ns"))
-    server = KalshiServer(exchange, settings, keys, serving.speed)
-    listener = serving.listener()
-    with _key_errors(key_word):
-        _write_key(key_file, keys)
-    tickers = ", ".join(exchange.listings)
-    sys.stdout.write(
-        f"{serving.url_of(listener)}: {tickers} from {written(exchange.now)}; key {keys.key_id},"
-        f" its private half in {key_file}\n"
-    )
-    # A process that starts the server waits for this line.
-    sys.stdout.flush()
-    listen(server.app(), listener, serving.host)
+from foundation.flags import overrides_of_flags
+from marketsimulator.venue.serving import Serving, ServingParser, serve
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,34 +50,49 @@ class Practice:
     key_file: str
     serving: Serving
 
+    def prepared(self) -> tuple[KalshiServer, str]:
+        """The server, and what it serves; its private key is in a file by then."""
+        with _key_errors(self.key_file) as key_file:
+            if key_file.exists():
+                raise InputError(
+                    f"--key-file: {key_file} is there already; name a new file, or remove it"
+                )
+            check_file(key_file, "--key-file")
+        listings = self.settings.listings()
+        rehearse()
+        keys = new_keys()
+        exchange = self.settings.exchange(listings, np.datetime64(time.time_ns(), "ns"))
+        with _key_errors(self.key_file), staged_file(key_file) as part:
+            part.write_text(keys.private_key, encoding="utf-8")
+        server = KalshiServer(exchange, self.settings, keys, self.serving.speed)
+        tickers = ", ".join(exchange.listings)
+        key = f"key {keys.key_id}, its private half in {key_file}"
+        return server, f"{tickers} from {written(exchange.now)}; {key}"
+
 
 def read(words: Sequence[str]) -> tuple[Practice, None]:
     """The settings that flags and words name, and where the server listens."""
-    parser = Parser(settings=True)
+    parser = ServingParser("event_contracts.practice_server", port=8001)
     parser.add_argument("--key-file")
     parser.add_argument("--folder")
     parser.add_argument("--markets", nargs="+", default=[])
-    add_serving_flags(parser, port=8001)
     parser.add_argument("--capital", type=float)
-    arguments = parser.parse_intermixed_args(list(words))
-    parser.refuse_others(arguments.overrides)
+    arguments, serving = parser.read(words)
     # Asked for by argparse, it would not say first which flag is none.
     if arguments.key_file is None:
         parser.error("--key-file is missing; name a new file, --key-file KEY.pem")
-    refuse_both(command_of("event_contracts.practice_server").flags, words)
     flags = {
         "folder": arguments.folder,
         "markets": arguments.markets,
         "starting_cash": arguments.capital,
     }
     config = composed_config("kalshi_venue", [*overrides_of_flags(flags), *arguments.overrides])
-    serving = Serving.of(arguments)
     return Practice(KalshiVenueSettings.of(config), arguments.key_file, serving), None
 
 
 def run(settings: Practice) -> None:
     """Serve until interrupted."""
-    serve(settings.settings, settings.key_file, settings.serving)
+    serve(settings.serving, settings.prepared)
 
 
 @contextmanager
@@ -125,11 +103,3 @@ def _key_errors(word: str) -> Iterator[Path]:
     except (OSError, RuntimeError) as error:
         why = getattr(error, "strerror", None) or error
         raise InputError(f"--key-file: {word} cannot be written: {why}") from error
-
-
-def _write_key(path: Path, keys: KalshiKeys) -> None:
-    """Write the private key, readable by the user alone from the first byte on."""
-    with staged_file(path) as part:
-        handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(keys.private_key)

@@ -23,18 +23,15 @@ from foundation.command import start
 if __name__ == "__main__":
     start("marketsimulator.alpaca_server")
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from foundation.compose import composed_config
-from foundation.flags import Parser, overrides_of_flags, refuse_both
-from foundation.registry import command_of, registered_module
+from foundation.flags import overrides_of_flags
+from foundation.registry import registered_module
 from marketsimulator.settings import VenueSettings
-from marketsimulator.venue.app import Server
-from marketsimulator.venue.door import serve as listen
-from marketsimulator.venue.rehearsal import rehearse
-from marketsimulator.venue.serving import Serving, add_serving_flags
+from marketsimulator.venue.alpaca import AlpacaServer, rehearse
+from marketsimulator.venue.serving import Serving, ServingParser, serve
 from marketsimulator.venue.stocks import Venue
 from marketsimulator.venue.tickets import timestamp
 
@@ -46,46 +43,30 @@ class Practice:
     settings: VenueSettings
     serving: Serving
 
-
-def serve(settings: VenueSettings, serving: Serving) -> None:
-    """Serve until interrupted.
-
-    Raises
-    ------
-    InputError
-        for settings, data or an address that cannot be used.
-    """
-    serving.refuse_taken()
-    bars, first = settings.panel()
-    rehearse(settings, bars, first)
-    server = Server(Venue(settings, bars, first), serving.speed)
-    listener = serving.listener()
-    symbols = ", ".join(bars.symbols)
-    sys.stdout.write(f"{serving.url_of(listener)}: {symbols} from {timestamp(bars.times[first])}\n")
-    # A process that starts the server waits for this line.
-    sys.stdout.flush()
-    listen(server.app(), listener, serving.host)
+    def prepared(self) -> tuple[AlpacaServer, str]:
+        """The server, and what it serves."""
+        bars, first = self.settings.panel()
+        rehearse(self.settings, bars, first)
+        server = AlpacaServer(Venue(self.settings, bars, first), self.serving.speed)
+        return server, f"{', '.join(bars.symbols)} from {timestamp(bars.times[first])}"
 
 
 def read(words: Sequence[str]) -> tuple[Practice, None]:
     """The settings that flags and words name, and where the server listens."""
-    parser = Parser(settings=True)
+    parser = ServingParser("marketsimulator.alpaca_server", port=8000)
     parser.add_argument("--data-dir", nargs="+", default=[])
     parser.add_argument("--symbols", nargs="+", default=[])
     parser.add_argument("--start")
     parser.add_argument("--end")
-    add_serving_flags(parser, port=8000)
     parser.add_argument("--capital", type=float)
-    arguments = parser.parse_intermixed_args(list(words))
-    parser.refuse_others(arguments.overrides)
-    refuse_both(command_of("marketsimulator.alpaca_server").flags, words)
+    arguments, serving = parser.read(words)
     flags = {key: getattr(arguments, key) for key in ("start", "end", "capital", "symbols")}
     overrides = overrides_of_flags({**flags, "data.dir": arguments.data_dir})
     config = composed_config("venue", [*overrides, "trials=null", *arguments.overrides])
     practice = registered_module("DESKS", "options")
-    return Practice(practice.PracticeSettings.of(config), Serving.of(arguments)), None
+    return Practice(practice.PracticeSettings.of(config), serving), None
 
 
 def run(settings: Practice) -> None:
     """Serve until interrupted."""
-    serve(settings.settings, settings.serving)
+    serve(settings.serving, settings.prepared)

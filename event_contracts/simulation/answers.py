@@ -13,9 +13,10 @@ money and markets. Assumed, because nothing that was read says so:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from decimal import Decimal
-from typing import Any, TypeVar
+from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 
@@ -26,15 +27,15 @@ from event_contracts.simulation.exchange import (
     PlacedOrder,
     Settlement,
 )
-from event_contracts.simulation.venue import Refused, listing_of
+from event_contracts.simulation.venue import listing_of
 from event_contracts.trading.fees import NOTHING, FeeRules
 from event_contracts.trading.orders import FLAT, PAYOUT, Fill, LimitOrder
 from event_contracts.trading.records import usd_of
 from event_contracts.trading.venue_orders import book_side, yes_price
-from marketsimulator.venue.request_values import whole_number
+from marketsimulator.venue.asked import Answer, Refused, whole_number
 
-Answer = dict[str, Any]
 Row = TypeVar("Row")
+Query = Mapping[str, str]
 
 LONGEST_PAGE = 1000
 PAGE = 100
@@ -44,18 +45,14 @@ CENTS = 100
 def balance(exchange: Exchange) -> Answer:
     """`GET /portfolio/balance`."""
     cash = exchange.cash
-    return {
-        "balance": int(cash * CENTS // 1),
-        "balance_dollars": dollars(cash),
-    }
+    return {"balance": int(cash * CENTS // 1), "balance_dollars": dollars(cash)}
 
 
 def order(exchange: Exchange, placed: PlacedOrder) -> Answer:
     """One order."""
     own = placed.order
     return {
-        "order_id": placed.order_id,
-        "client_order_id": placed.client_order_id,
+        **_ids(placed),
         "ticker": own.market,
         **_direction(own),
         "status": placed.state,
@@ -70,96 +67,76 @@ def order(exchange: Exchange, placed: PlacedOrder) -> Answer:
 
 def receipt(placed: PlacedOrder, now: np.datetime64) -> Answer:
     """What a new order is answered with: it has yet to meet a tick."""
-    return {
-        "order_id": placed.order_id,
-        "client_order_id": placed.client_order_id,
+    counts = {
         "fill_count": counted(placed.filled),
         "remaining_count": counted(placed.waiting),
-        "ts_ms": milliseconds(now),
     }
+    return {**_ids(placed), **counts, "ts_ms": milliseconds(now)}
 
 
 def cancellation(placed: PlacedOrder, reduced: Decimal, now: np.datetime64) -> Answer:
     """What `DELETE` of an order is answered with; reduced: contracts that waited."""
-    return {
-        "order_id": placed.order_id,
-        "client_order_id": placed.client_order_id,
-        "reduced_by": counted(reduced),
-        "ts_ms": milliseconds(now),
-    }
+    return {**_ids(placed), "reduced_by": counted(reduced), "ts_ms": milliseconds(now)}
 
 
-def orders(exchange: Exchange, query: Mapping[str, str], hidden: int = 0) -> Answer:
+def orders(exchange: Exchange, query: Query, hidden: int = 0) -> Answer:
     """`GET /portfolio/orders`; hidden: so many of the newest are left out."""
     status = query.get("status")
     if status not in (None, "resting", "canceled", "executed"):
-        raise Refused(400, "invalid_parameters", "status must be resting, canceled or executed")
+        raise Refused(400, None, "status must be resting, canceled or executed")
     rows = {
-        number: placed
-        for number, placed in _numbered(list(exchange.orders.values()), hidden)
+        number: order(exchange, placed)
+        for number, placed in _numbered(exchange.orders.values(), hidden)
         if _is_asked_for(query, status=placed.state, ticker=placed.order.market)
         and _within(query, exchange.at(placed.placed))
     }
-    return _page("orders", rows, query, lambda number: order(exchange, rows[number]))
+    return _page("orders", rows, query)
 
 
-def fills(exchange: Exchange, query: Mapping[str, str], hidden: int = 0) -> Answer:
+def fills(exchange: Exchange, query: Query, hidden: int = 0) -> Answer:
     """`GET /portfolio/fills`; hidden: so many of the newest are left out."""
     rows = {
-        number: booked
+        number: _fill_answer(exchange, number, booked)
         for number, booked in _numbered(exchange.fills, hidden)
         if _is_asked_for(query, ticker=booked.fill.market, order_id=booked.fill.order_id)
         and _within(query, exchange.at(booked.tick))
     }
-    return _page("fills", rows, query, lambda number: _fill_answer(exchange, number, rows[number]))
+    return _page("fills", rows, query)
 
 
-def _fill_answer(exchange: Exchange, number: int, booked: BookedFill) -> Answer:
-    fill = booked.fill
-    at = exchange.at(booked.tick)
-    return {
-        "fill_id": f"trade-{number:06d}",
-        "order_id": fill.order_id,
-        "ticker": fill.market,
-        **_direction(fill),
-        "count_fp": counted(fill.count),
-        **_prices(yes_price(fill.side, fill.price)),
-        "is_taker": not fill.maker,
-        "fee_cost": dollars(booked.fee),
-        "created_time": written(at),
-        "ts": milliseconds(at) // 1000,
-    }
-
-
-def positions(exchange: Exchange, query: Mapping[str, str]) -> Answer:
+def positions(exchange: Exchange, query: Query) -> Answer:
     """`GET /portfolio/positions`: markets that were traded and have not paid."""
     paid = {settlement.market for settlement in exchange.payments}
     traded = {booked.fill.market for booked in exchange.fills} - paid
-    rows = {
-        number: ticker
-        for number, ticker in _numbered(list(exchange.listings))
-        if ticker in traded and _is_asked_for(query, ticker=ticker)
-    }
-
-    def position(number: int) -> Answer:
-        held = exchange.holding(rows[number])
-        return {"ticker": rows[number], "position_fp": counted(held.yes - held.no)}
-
-    return _page("market_positions", rows, query, position)
+    rows = {}
+    for number, ticker in _numbered(exchange.listings):
+        if ticker in traded and _is_asked_for(query, ticker=ticker):
+            held = exchange.holding(ticker)
+            rows[number] = {"ticker": ticker, "position_fp": counted(held.yes - held.no)}
+    return _page("market_positions", rows, query)
 
 
-def settlements(exchange: Exchange, query: Mapping[str, str]) -> Answer:
+def settlements(exchange: Exchange, query: Query) -> Answer:
     """`GET /portfolio/settlements`: markets that paid while something of them was held."""
     rows = {
-        number: settlement
+        number: _settlement_answer(exchange, settlement)
         for number, settlement in _numbered(exchange.payments)
         if _is_asked_for(query, ticker=settlement.market)
         and settlement.held != FLAT
         and _within(query, exchange.at(settlement.pays))
     }
-    return _page(
-        "settlements", rows, query, lambda number: _settlement_answer(exchange, rows[number])
-    )
+    return _page("settlements", rows, query)
+
+
+def markets(exchange: Exchange, query: Query) -> Answer:
+    """`GET /markets`."""
+    wanted = [name for name in query.get("tickers", "").split(",") if name]
+    rows = {
+        number: market(exchange, ticker)
+        for number, ticker in _numbered(exchange.listings)
+        if not wanted or ticker in wanted
+    }
+    return _page("markets", rows, query)
 
 
 def market(exchange: Exchange, ticker: str) -> Answer:
@@ -194,21 +171,10 @@ def market(exchange: Exchange, ticker: str) -> Answer:
     }
 
 
-def markets(exchange: Exchange, query: Mapping[str, str]) -> Answer:
-    """`GET /markets`."""
-    wanted = [name for name in query.get("tickers", "").split(",") if name]
-    rows = {
-        number: ticker
-        for number, ticker in _numbered(list(exchange.listings))
-        if not wanted or ticker in wanted
-    }
-    return _page("markets", rows, query, lambda number: market(exchange, rows[number]))
-
-
 def series(exchange: Exchange, ticker: str) -> Answer:
     """`GET /series/{series_ticker}`: what its fees are."""
     if ticker not in {series_of(each) for each in exchange.listings.values()}:
-        raise Refused(404, "not_found", f"series {ticker} not found")
+        raise Refused(404, None, f"series {ticker} not found")
     fees = exchange.space.fees
     kind = "quadratic_with_maker_fees" if fees.maker > 0 else "quadratic"
     multiplier = float(fees.taker / FeeRules().taker)
@@ -222,7 +188,7 @@ def event(exchange: Exchange, ticker: str) -> Answer:
         if event_of(listing) == ticker:
             event = {"event_ticker": ticker, "series_ticker": series_of(listing), "title": ticker}
             return {"event": event}
-    raise Refused(404, "not_found", f"event {ticker} not found")
+    raise Refused(404, None, f"event {ticker} not found")
 
 
 def event_of(listing: Listing) -> str:
@@ -233,6 +199,23 @@ def event_of(listing: Listing) -> str:
 def series_of(listing: Listing) -> str:
     """The series that a market's event is one of."""
     return event_of(listing).split("-")[0]
+
+
+def _fill_answer(exchange: Exchange, number: int, booked: BookedFill) -> Answer:
+    fill = booked.fill
+    at = exchange.at(booked.tick)
+    return {
+        "fill_id": f"trade-{number:06d}",
+        "order_id": fill.order_id,
+        "ticker": fill.market,
+        **_direction(fill),
+        "count_fp": counted(fill.count),
+        **_prices(yes_price(fill.side, fill.price)),
+        "is_taker": not fill.maker,
+        "fee_cost": dollars(booked.fee),
+        "created_time": written(at),
+        "ts": milliseconds(at) // 1000,
+    }
 
 
 def _settlement_answer(exchange: Exchange, settlement: Settlement) -> Answer:
@@ -263,17 +246,21 @@ def _prices(yes: Decimal) -> Answer:
     return {"yes_price_dollars": dollars(yes), "no_price_dollars": dollars(PAYOUT - yes)}
 
 
-def _numbered(rows: Sequence[Row], hidden: int = 0) -> list[tuple[int, Row]]:
+def _ids(placed: PlacedOrder) -> Answer:
+    return {"order_id": placed.order_id, "client_order_id": placed.client_order_id}
+
+
+def _numbered(rows: Collection[Row], hidden: int = 0) -> Iterator[tuple[int, Row]]:
     """Rows by their numbers, counted from 1; hidden: so many of the newest are left out."""
-    return list(enumerate(rows[: len(rows) - hidden], start=1))
+    return enumerate(islice(rows, len(rows) - hidden), start=1)
 
 
-def _is_asked_for(query: Mapping[str, str], **said: str) -> bool:
+def _is_asked_for(query: Query, **said: str) -> bool:
     """Whether a row that says this of itself is one that a query asks for."""
     return all(query.get(name) in (None, value) for name, value in said.items())
 
 
-def _within(query: Mapping[str, str], at: np.datetime64) -> bool:
+def _within(query: Query, at: np.datetime64) -> bool:
     """Whether an instant is between `min_ts` and `max_ts`, seconds, both included."""
     seconds = milliseconds(at) // 1000
     first = whole_number(query, "min_ts", 0)
@@ -281,19 +268,14 @@ def _within(query: Mapping[str, str], at: np.datetime64) -> bool:
     return first <= seconds <= last
 
 
-def _page(
-    name: str,
-    rows: Iterable[int],
-    query: Mapping[str, str],
-    answer: Callable[[int], Answer],
-) -> Answer:
-    """The newest rows before the cursor, and the cursor of those before them; rows: numbers."""
+def _page(name: str, rows: Mapping[int, Answer], query: Query) -> Answer:
+    """The newest rows before the cursor, and the cursor of those before them; rows: by number."""
     limit = whole_number(query, "limit", PAGE, 1, LONGEST_PAGE)
     before = whole_number(query, "cursor", 2**62)
     earlier = [number for number in rows if number < before][::-1]
     shown = earlier[:limit]
     cursor = str(shown[-1]) if len(earlier) > limit else ""
-    return {name: [answer(number) for number in shown], "cursor": cursor}
+    return {name: [rows[number] for number in shown], "cursor": cursor}
 
 
 def dollars(amount: Decimal) -> str:

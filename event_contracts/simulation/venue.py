@@ -38,6 +38,7 @@ from foundation.configuration import settings_of
 from foundation.errors import InputError, OrderRejected
 from foundation.settings import setting, settings_class
 from marketsimulator.settings import refuse_other_fees
+from marketsimulator.venue.asked import Refused
 
 EVENT = "SIM"  # of synthetic markets
 LONGEST_ID = 64  # characters of a client_order_id
@@ -139,19 +140,6 @@ class KalshiVenueSettings:
     def _synthetic(self, number: int) -> Listing:
         tape = tape_of(synthetic_session((self.seed, number), self.market))
         return Listing(f"{EVENT}-{number + 1}", tape, event=EVENT)
-
-
-class Refused(Exception):
-    """A request the venue does not take.
-
-    status: of HTTP.
-    code: a word for programs.
-    """
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
 
 
 def _count(value: object) -> Decimal:

@@ -7,12 +7,11 @@ from decimal import Decimal
 
 import numpy as np
 
-from foundation.errors import InputError
-from marketsimulator.venue.request_values import whole_number
+from marketsimulator.venue.asked import Answer, refuse_other_keys, whole_number
 from marketsimulator.venue.stocks import Venue
-from marketsimulator.venue.tickets import Answer, Refused, asset_id, quantity_text, timestamp
+from marketsimulator.venue.tickets import made_id, quantity_text, timestamp
 from trainingdata.instants import instant
-from trainingdata.instruments import instrument, is_coin, venue_spelling
+from trainingdata.instruments import is_coin, venue_spelling
 from trainingdata.sessions import in_session, stock_grid
 
 
@@ -26,8 +25,6 @@ def account_answer(venue: Venue) -> Answer:
     options = [float(position["market_value"]) for position in venue.options.positions()]
     worth = [*values.values(), *options]
     equity = account.equity + venue.options.reserved + sum(options)
-    today = venue.now.astype("datetime64[D]")
-    earlier = (value for at, value in reversed(venue.curve) if at < today)
     # Coins are no security for a loan: only what is not in coins is multiplied. Coins and options
     # are bought with cash that is not borrowed.
     marginable = account.equity - coins
@@ -39,10 +36,8 @@ def account_answer(venue: Venue) -> Answer:
         "currency": "USD",
         "cash": repr(account.cash + venue.options.reserved),
         "equity": repr(equity),
-        "last_equity": repr(next(earlier, equity)),
         "portfolio_value": repr(equity),
         "buying_power": repr(max(account.leverage * marginable - stocks, 0.0)),
-        "regt_buying_power": repr(max(2 * marginable - stocks, 0.0)),
         "non_marginable_buying_power": repr(account.unborrowed_cash),
         "options_buying_power": repr(max(account.unborrowed_cash, 0.0)),
         "options_approved_level": 3 if venue.options.desks else 0,
@@ -52,14 +47,12 @@ def account_answer(venue: Venue) -> Answer:
         "shorting_enabled": equity >= venue.settings.margin.margin_equity,
         "trading_blocked": False,
         "account_blocked": False,
-        "transfers_blocked": False,
         "trade_suspended_by_user": False,
-        "created_at": timestamp(venue.bars.times[venue.first]),
     }
 
 
 def positions_answer(venue: Venue) -> list[Answer]:
-    """`GET /v2/positions`, but for options."""
+    """`GET /v2/positions`."""
     account = venue.broker.account()
     short_proceeds = venue.broker.short_proceeds()
     positions = []
@@ -81,7 +74,7 @@ def positions_answer(venue: Venue) -> list[Answer]:
         available = (abs(quantity) - closing) * (1 if quantity > 0 else -1)
         positions.append(
             {
-                "asset_id": asset_id(symbol),
+                "asset_id": made_id(symbol),
                 # Alpaca writes a coin's position without the slash that its orders have.
                 "symbol": symbol,
                 "exchange": "CRYPTO" if coin else "NASDAQ",
@@ -97,20 +90,13 @@ def positions_answer(venue: Venue) -> list[Answer]:
                 "current_price": repr(price),
             }
         )
-    return positions
+    return [*positions, *venue.options.positions()]
 
 
-def activities_answer(
-    venue: Venue, query: Mapping[str, str], kinds: str | None = None
-) -> list[Answer]:
-    """`GET /v2/account/activities`: a page of them, newest first unless `direction` is `asc`.
-
-    kinds: words with commas between them; None for every kind.
-    """
+def activities_answer(venue: Venue, query: Mapping[str, str]) -> list[Answer]:
+    """`GET /v2/account/activities`: a page of them, newest first unless `direction` is `asc`."""
+    refuse_other_keys(query, "after", "direction", "page_size", "page_token")
     activities = venue.record.listed()
-    if kinds:
-        words = set(kinds.split(","))
-        activities = [each for each in activities if each["activity_type"] in words]
     if "after" in query:
         since = timestamp(instant(query["after"], name="after"))
         # Trades have an instant, everything else a day: as texts the two compare in time order.
@@ -145,7 +131,7 @@ def asset_answer(venue: Venue, symbol: str) -> Answer:
     coin = is_coin(symbol)
     asset = venue.asset(symbol)
     answer = {
-        "id": asset_id(symbol),
+        "id": made_id(symbol),
         "class": "crypto" if coin else "us_equity",
         "exchange": "CRYPTO" if coin else "NASDAQ",
         "symbol": venue_spelling(symbol),
@@ -163,21 +149,3 @@ def asset_answer(venue: Venue, symbol: str) -> Answer:
         answer["min_trade_increment"] = f"{asset.increment:f}"
         answer["price_increment"] = "0.000000001"
     return answer
-
-
-def find_asset(venue: Venue, name: str) -> Answer:
-    """`GET /v2/assets/{name}`, for a symbol in any spelling, or an asset's id.
-
-    Raises
-    ------
-    Refused
-        for one that the venue does not have.
-    """
-    try:
-        symbol = instrument(name).symbol
-    except InputError:
-        matches = (each for each in venue.bars.symbols if asset_id(each) == name)
-        symbol = next(matches, "")
-    if symbol not in venue.bars.symbols:
-        raise Refused(404, 40410000, f"asset not found for {name}")
-    return asset_answer(venue, symbol)

@@ -1,4 +1,4 @@
-"""How a practice server lets clients in, and ends: a bound of connections, a time for a head.
+"""How a practice server lets clients in: a bound of connections, and a time for a head.
 
 aiohttp bounds lines, headers, bodies and idle connections by itself, but neither the number of
 connections nor how long the first head of a request may take.
@@ -9,78 +9,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
-import signal
-import socket
-from ipaddress import ip_address
 
 from aiohttp import web
 
 MOST_CONNECTIONS = 512
 HEAD_SECONDS = 10.0  # for the first head of a request
 LONGEST_HEAD = 2**16  # bytes; what is longer goes to aiohttp, which refuses it
-ENDING_SECONDS = 0.5  # for requests under way, and once more to cancel them
-OWN_NAME = web.AppKey("own_name", str)  # of the interface, beside numbers and localhost
-PAGE_TYPES = ("text/plain", "multipart/form-data")  # what a page may post without being asked for
 
 log = logging.getLogger(__name__)
 
 
-def serve(app: web.Application, listener: socket.socket, host: str) -> None:
-    """Serve until SIGINT or SIGTERM.
-
-    host: its name, under which control routes answer beside numbers and localhost.
-    """
-    app[OWN_NAME] = host
-    asyncio.run(_serve(app, listener))
-
-
-async def _serve(app: web.Application, listener: socket.socket) -> None:
-    loop = asyncio.get_running_loop()
-    told_to_end = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, told_to_end.set)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=ENDING_SECONDS)
-    await runner.setup()
-    assert runner.server is not None
-    door = Door(runner.server, _most_connections())
-    listening = await loop.create_server(door.caller, sock=listener)
-    try:
-        await told_to_end.wait()
-    finally:
-        listening.close()
-        door.close()
-        await runner.cleanup()
-
-
-def _most_connections() -> int:
+def most_connections() -> int:
     """Half of the files that the process may open at most: the others are for the venue."""
     allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return MOST_CONNECTIONS if allowed < 0 else min(MOST_CONNECTIONS, allowed // 2)
-
-
-def foreign_page(request: web.Request) -> str | None:
-    """Why a control request comes from another site's page; None where it does not.
-
-    A page may post to any address without asking the server, and a name that its site makes
-    point here passes for the site's own (DNS rebinding).
-    """
-    name = request.url.host or ""
-    if not (_is_number(name) or name in ("localhost", request.app.get(OWN_NAME))):
-        return f"Host: control routes answer under a number or localhost, not under {name!r}"
-    origin = request.headers.get("Origin")
-    if origin is not None and origin != f"{request.scheme}://{request.host}":
-        return f"Origin: a page of {origin!r} may not control this server"
-    if request.content_type in PAGE_TYPES and request.can_read_body:
-        return f"Content-Type: {request.content_type} is none; application/json is needed"
-    return None
-
-
-def _is_number(name: str) -> bool:
-    try:
-        ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 class Door:

@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
 from foundation.errors import InputError
-from marketsimulator.venue.tickets import STATUSES
+from foundation.settings import about, setting, settings_class
+from marketsimulator.venue.asked import Asked
 
-BEFORE_FAULTS = ("delay", "drop_before", "late", "silent", "status")  # the request is not done yet
-AFTER_FAULTS = (
-    *("drop_after", "status_after", "malformed", "trickle", "html", "null", "empty", "other"),
-)
-ORDER_FAULTS = ("reject", "reject_later", "partial", "state", "skew", "unlisted")
-KINDS = (*BEFORE_FAULTS, *AFTER_FAULTS, *ORDER_FAULTS)
+Before = Literal["delay", "drop_before", "late", "silent", "status"]  # the request is not done yet
+After = Literal[
+    "drop_after", "status_after", "malformed", "trickle", "html", "null", "empty", "other"
+]
+OfOrders = Literal["reject", "reject_later", "partial", "state", "skew", "unlisted"]
+Kind = Literal[Before, After, OfOrders]
+BEFORE: tuple[Kind, ...] = get_args(Before)
+AFTER: tuple[Kind, ...] = get_args(After)
+
+Open = Literal[
+    "new",
+    "partially_filled",
+    "accepted",
+    "held",
+    "pending_new",
+    "pending_cancel",
+    "pending_replace",
+]
+Ended = Literal["filled", "canceled", "expired", "replaced", "rejected"]
+Status = Literal[
+    Open, Ended, "done_for_day", "stopped", "suspended", "calculated", "accepted_for_bidding"
+]
+OPEN_STATUSES: tuple[Status, ...] = get_args(Open)
+STATUSES: tuple[Status, ...] = get_args(Status)
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class("faults")
 class Fault:
     """One way to fail, `count` times.
 
@@ -37,100 +54,46 @@ class Fault:
         `unlisted` answers a read of orders or fills as if the newest order were not there (at
         Kalshi; Alpaca's lists late activities instead);
         `skew` lets the clock say `seconds` too much.
-    count: how often, from 1.
-    method: of the requests it meets; empty for every one.
-    path: beginning of the paths it meets; empty for every one.
-    status: of HTTP, 400 to 599 (429, 500, 502 and 504 are the usual ones).
-    seconds: 0 to 3600; with status 429 what `Retry-After` says.
-    retry_after: what it says instead, whatever the status; empty for the seconds of a 429.
-    state: one of `STATUSES`.
     """
 
-    kind: str
-    count: int = 1
-    method: str = ""
-    path: str = ""
-    status: int = 500
-    seconds: float = 1.0
-    retry_after: str = ""
-    state: str = "pending_new"
+    kind: Annotated[Kind, about("what goes wrong")]
+    count: int = setting(1, "how often", ge=1, le=100_000)
+    method: str = setting("", "of the requests it meets; empty for every one")
+    path: str = setting("", "beginning of the paths it meets; empty for every one")
+    status: int = setting(500, "of HTTP (429, 500, 502 and 504 are the usual ones)", ge=400, lt=600)
+    seconds: float = setting(1.0, "with status 429 what `Retry-After` says", ge=0, le=3600)
+    retry_after: str = setting("", "what it says instead, whatever the status")
+    state: Status = setting("pending_new", "of the order that is shown, in Alpaca's words")
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise InputError(f"faults: kind {self.kind!r} is none of {', '.join(KINDS)}")
-        if self.count < 1:
-            raise InputError(f"faults: count {self.count} is below 1")
-        if not 400 <= self.status < 600:
-            raise InputError(f"faults: status {self.status} is outside 400 … 599")
-        if self.state not in STATUSES:
-            raise InputError(f"faults: state {self.state!r} is none of {', '.join(STATUSES)}")
-        if not 0 <= self.seconds <= 3600:
-            raise InputError(f"faults: seconds {self.seconds} is outside 0 … 3600")
         if not self.retry_after.isprintable():
-            raise InputError("faults: retry_after: a header holds no line ends or controls")
-
-    def meets(self, method: str, path: str) -> bool:
-        """Whether it is meant for a request."""
-        return (not self.method or self.method == method) and path.startswith(self.path)
-
-
-_WORDS = ("kind", "method", "path", "retry_after", "state")
-_TYPES: dict[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(_WORDS, str),
-    **dict.fromkeys(("count", "status"), int),
-    "seconds": (int, float),
-}
-_TYPE_NAMES = {str: "text", int: "whole number", (int, float): "number"}
+            raise InputError("faults.retry_after: a header holds no line ends or controls")
 
 
 class FaultPlan:
     """What is still to go wrong, in order."""
 
     def __init__(self) -> None:
-        self._remaining: list[tuple[Fault, int]] = []
+        self._remaining: list[Fault] = []
 
-    def add(self, fault: Fault) -> None:
-        """Plan one more."""
-        self._remaining.append((fault, fault.count))
+    def add(self, asked: Asked) -> None:
+        """Plan the fault of a JSON object, or those of a list; `InputError` for what is none."""
+        body = asked.json()
+        rows: list[Any] = body if isinstance(body, list) else [body]
+        if not all(isinstance(row, dict) for row in rows):
+            raise InputError('faults: an object is needed, as {"kind": "drop_after"}')
+        faults = [Fault(**row) for row in rows]
+        for fault in faults:
+            self._remaining += [fault] * fault.count
 
     def clear(self) -> None:
         """Forget all."""
         self._remaining.clear()
 
-    def take(self, kinds: Sequence[str], method: str = "", path: str = "") -> Fault | None:
-        """The first planned fault of these kinds that meets a request, counted down."""
-        for place, (fault, count) in enumerate(self._remaining):
-            if fault.kind in kinds and fault.meets(method, path):
-                if count > 1:
-                    self._remaining[place] = (fault, count - 1)
-                else:
-                    del self._remaining[place]
-                return fault
+    def take(self, asked: Asked, *kinds: Kind) -> Fault | None:
+        """The first planned fault of these kinds that meets a request; it is planned no more."""
+        for place, fault in enumerate(self._remaining):
+            of_method = fault.method in ("", asked.method)
+            if fault.kind in kinds and of_method and asked.path.startswith(fault.path):
+                return self._remaining.pop(place)
         return None
-
-
-def parse_faults(body: Any) -> list[Fault]:
-    """The faults of a JSON object, or of a list of them.
-
-    Raises
-    ------
-    InputError
-        for a key or value that cannot be.
-    """
-    return [_parse_fault(each) for each in (body if isinstance(body, list) else [body])]
-
-
-def _parse_fault(request: Any) -> Fault:
-    if not isinstance(request, dict):
-        raise InputError('faults: an object is needed, as {"kind": "drop_after"}')
-    unknown = set(request) - set(Fault.__slots__)
-    if unknown:
-        raise InputError(
-            f"faults: there is no {sorted(unknown)[0]!r}; a fault has {', '.join(Fault.__slots__)}"
-        )
-    if "kind" not in request:
-        raise InputError(f"faults: kind is missing; one of {', '.join(KINDS)}")
-    for name, value in request.items():
-        if isinstance(value, bool) or not isinstance(value, _TYPES[name]):
-            raise InputError(f"faults: {name}: {value!r} is no {_TYPE_NAMES[_TYPES[name]]}")
-    return Fault(**request)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-import pandas as pd
 
-from marketsimulator.venue.request_values import whole_number
+from marketsimulator.venue.asked import Answer, Refused, whole_number
 from marketsimulator.venue.stocks import Venue
-from marketsimulator.venue.tickets import Answer, Refused, timestamp
+from marketsimulator.venue.tickets import timestamp
 from trainingdata.actions import split_adjusted
 from trainingdata.bars import Bars
-from trainingdata.instants import DAY, HOUR, NEW_YORK, instant
+from trainingdata.instants import DAY, HOUR, instant
 from trainingdata.instruments import instrument, venue_spelling
 from trainingdata.sessions import started_at, stock_grid
 
@@ -23,17 +21,11 @@ HALF_HOUR = np.timedelta64(30, "m")
 
 
 def bars_page(venue: Venue, query: Mapping[str, str]) -> Answer:
-    """`GET /v2/stocks/bars` and `/v1beta3/crypto/us/bars`: one page of them.
-
-    Raises
-    ------
-    Refused
-        for a timeframe that is not served.
-    """
+    """`GET /v2/stocks/bars` and `/v1beta3/crypto/us/bars`: one page of them."""
     timeframe = query.get("timeframe", "1Hour")
     if timeframe not in FRAMES:
         served = ", ".join(FRAMES)
-        raise Refused(400, 40010000, f"timeframe {timeframe} is not served here: {served}")
+        raise Refused(400, None, f"timeframe {timeframe} is not served here: {served}")
     now = venue.now
     today = now.astype("datetime64[D]").astype("datetime64[ns]")
     start = instant(query["start"], name="start") if "start" in query else today
@@ -160,24 +152,7 @@ def _half_hours(bars: list[Answer]) -> list[Answer]:
     return halves
 
 
-def _days(bars: list[Answer]) -> list[Answer]:
-    """Hourly bars as one a New York day."""
-    if not bars:
-        return []
-    frame = pd.DataFrame(bars)
-    days = pd.DatetimeIndex(frame["t"]).tz_convert(NEW_YORK).normalize().tz_convert("UTC")
-    grouped = frame.groupby(days).agg(
-        {"o": "first", "h": "max", "l": "min", "c": "last", "v": "sum", "n": "sum", "vw": "last"}
-    )
-    rows: list[Answer] = json.loads(grouped.to_json(orient="records", double_precision=15))
-    return [
-        {"t": f"{at:%Y-%m-%dT%H:%M:%SZ}", **row}
-        for at, row in zip(grouped.index, rows, strict=True)
-    ]
-
-
 FRAMES: Mapping[str, Callable[[list[Answer]], list[Answer]]] = {
     "30Min": _half_hours,
     "1Hour": list,
-    "1Day": _days,
 }

@@ -13,17 +13,17 @@ from foundation.errors import InputError, OrderRejected
 from foundation.registry import registered_module
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.settings import OptionTerms
+from marketsimulator.venue.asked import Answer, Refused
 from marketsimulator.venue.record import Record
 from marketsimulator.venue.spread_tickets import (
+    SpreadEntry,
     SpreadTicket,
     leg_number,
     option_position_answer,
     parse_spread_order,
     quote_answer,
-    spread_answer,
-    spread_number,
 )
-from marketsimulator.venue.tickets import Answer, Refused, quantity_text, timestamp
+from marketsimulator.venue.tickets import quantity_text, timestamp
 from marketsimulator.venue.underlying import Price, Underlying
 from trainingdata.bars import Bars
 from trainingdata.volatility_index import volatility_index
@@ -46,9 +46,6 @@ class Desk(Protocol):
     def quotes(self, contracts: Iterable[Contract]) -> Mapping[Contract, Quote]:
         """Quotes of options; an option without one is left out."""
         ...
-
-    def value(self) -> Decimal:
-        """What closing all positions would bring in, USD, below 0 where it would cost."""
 
     def send(
         self, order: SpreadOrder, *, partial: bool = False, rejected: bool = False
@@ -80,8 +77,6 @@ class VenueOptions:
     ) -> None:
         """price: of a stock, what a market order sent now trades at."""
         self._record = record
-        self._desk_of: dict[str, Desk] = {}
-        self._name_of: dict[str, str] = {}
         self.desks: dict[str, Desk] = {}
         if terms.vix is None:
             return
@@ -112,11 +107,6 @@ class VenueOptions:
         """USD set aside for what positions can lose at most."""
         return float(sum(desk.reserved for desk in self.desks.values()))
 
-    @property
-    def value(self) -> float:
-        """What closing all positions would bring in, USD, below 0 where it would cost."""
-        return float(sum(desk.value() for desk in self.desks.values()))
-
     def advance(self) -> None:
         """The venue's clock has moved."""
         for desk in self.desks.values():
@@ -126,64 +116,30 @@ class VenueOptions:
     def submit(
         self, request: Mapping[str, Any], *, partial: bool = False, reject: bool = False
     ) -> Answer:
-        """Take an order of several legs.
+        """Take an order of several legs; `Refused` for what the venue would not take.
 
         partial: half of it fills, the rest is cancelled.
         reject: it is taken, and turned down afterwards.
-
-        Raises
-        ------
-        Refused
-            for what the venue would not take.
         """
-        order = parse_spread_order(request, len(self._desk_of))
+        order = parse_spread_order(request, len(self._record.orders))
         roots = {leg.contract.root for leg in order.legs}
         desk = self.desks.get(roots.pop()) if len(roots) == 1 else None
         if desk is None:
             symbols = ", ".join(self.desks) or "nothing"
-            raise Refused(
-                422, 42210000, f"options on {symbols} are traded here, on one in an order"
-            )
-        name = order.client_order_id
-        self._record.refuse_used_id(name)
+            raise Refused(422, None, f"options on {symbols} are traded here, on one in an order")
+        self._record.refuse_used_id(order.client_order_id)
         try:
             desk.send(order, partial=partial, rejected=reject)
         except OrderRejected as error:
-            raise Refused(403, 40310000, str(error)) from None
-        self._desk_of[name] = desk
-        self._name_of[spread_number(name)] = name
-        self._record.use_id(name)
-        return self.answer(name)
+            raise Refused(403, None, str(error)) from None
+        entry = SpreadEntry(order.client_order_id, desk.tickets)
+        self._record.note_order(entry)
+        return entry.answer(nested=True)
 
-    @property
-    def tickets(self) -> dict[str, SpreadTicket]:
-        """Orders by client_order_id, in the order they came."""
-        return {name: self._ticket(name) for name in self._desk_of}
-
-    def took(self, client_order_id: str) -> bool:
-        """Whether an order of that id is one of options."""
-        return client_order_id in self._desk_of
-
-    def client_order_id_of(self, number: str) -> str | None:
-        """The client's id of the order that the venue calls so; None where there is none."""
-        return self._name_of.get(number)
-
-    def cancel(self, client_order_id: str) -> None:
-        """Cancel an open order.
-
-        Raises
-        ------
-        Refused
-            for one that is not open.
-        """
-        status = self._ticket(client_order_id).status
-        if status != "new":
-            raise Refused(422, 42210000, f"order is already in {status} state")
-        self._desk_of[client_order_id].cancel(client_order_id)
-
-    def answer(self, client_order_id: str, *, nested: bool = True) -> Answer:
-        """An order in Alpaca's words; nested: with its legs in it."""
-        return spread_answer(self._ticket(client_order_id), nested=nested)
+    def cancel(self, entry: SpreadEntry) -> None:
+        """End an order that still works."""
+        root = entry.ticket.order.legs[0].contract.root
+        self.desks[root].cancel(entry.client_order_id)
 
     def positions(self) -> list[Answer]:
         """Options held, as `GET /v2/positions` says them."""
@@ -206,9 +162,6 @@ class VenueOptions:
             for contract, quote in desk.quotes(contracts).items():
                 quotes[contract.symbol] = quote_answer(quote, now)
         return quotes
-
-    def _ticket(self, client_order_id: str) -> SpreadTicket:
-        return self._desk_of[client_order_id].tickets[client_order_id]
 
     def _note_fill(self, ticket: SpreadTicket) -> None:
         """Write down what each leg of an order has traded, as Alpaca does."""

@@ -1,4 +1,7 @@
-"""What a practice venue writes down, and which client ids it has seen."""
+"""What a practice venue writes down of its one account: orders, activities, and when it shows them.
+
+Stocks and options share it, because at Alpaca they share one account.
+"""
 
 from __future__ import annotations
 
@@ -7,68 +10,72 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from marketsimulator.venue.tickets import Answer, Refused, timestamp
+from marketsimulator.venue.asked import Answer, Refused
+from marketsimulator.venue.spread_tickets import SpreadEntry
+from marketsimulator.venue.tickets import Ticket, timestamp
 from trainingdata.instants import DAY
 from trainingdata.sessions import session_of, sessions_between
 
+Listed = Ticket | SpreadEntry
+
 
 class Record:
-    """Activities of one account in the order they came, and ids in use.
+    """Activities of one account in the order they came, and its orders.
 
-    Stocks and options share one record, because at Alpaca they share one account.
+    now: where the venue stands.
+    running: what its clock shows: one that runs by itself passes on between two instants.
+    orders: by client_order_id, in the order they came.
     """
 
-    def __init__(self, clock: Callable[[], np.datetime64]) -> None:
-        """clock: where the venue stands."""
-        self._clock = clock
-        # A clock that runs by itself passes on between two instants of the panel.
-        self.running: Callable[[], np.datetime64] = clock
+    def __init__(self, now: Callable[[], np.datetime64]) -> None:
+        self.now = now
+        self.running = now
         # Each start is another account, whose orders are none of those of the one before.
         self.account_id = str(uuid.uuid4())
         self.activities: list[Answer] = []
-        self._used_ids: set[str] = set()
+        self.orders: dict[str, Listed] = {}
+        self._by_number: dict[str, Listed] = {}
         self._late_kinds: frozenset[str] = frozenset()
         self._listed_from: dict[str, np.datetime64] = {}
 
     @property
-    def now(self) -> np.datetime64:
-        """Where the venue's clock stands."""
-        return self._clock()
-
-    @property
     def stamp(self) -> str:
         """What the clock shows, as the API writes instants."""
-        return timestamp(max(self.now, self.running()))
+        return timestamp(max(self.now(), self.running()))
 
     def refuse_used_id(self, client_order_id: str) -> None:
-        """Refuse an id that an order has had.
-
-        As at Alpaca, an id stays used once its order has ended or been cancelled.
-
-        Raises
-        ------
-        Refused
-            where it has.
-        """
-        if client_order_id in self._used_ids:
+        """Refuse an id that an order has had: it stays used once its order has ended."""
+        if client_order_id in self.orders:
             raise Refused(422, 40010001, "client_order_id must be unique")
 
-    def use_id(self, client_order_id: str) -> None:
-        """An order has this id from now on."""
-        self._used_ids.add(client_order_id)
+    def note_order(self, order: Listed) -> None:
+        """The account has an order more."""
+        self.orders[order.client_order_id] = order
+        self._by_number[order.number] = order
+
+    def order(self, number: str) -> Listed:
+        """The order that the venue calls so; `Refused` where there is none."""
+        if number not in self._by_number:
+            raise Refused(404, None, f"order not found for {number}")
+        return self._by_number[number]
+
+    def order_of_client(self, client_order_id: str) -> Listed:
+        """The order that a client calls so; `Refused` where there is none."""
+        if client_order_id not in self.orders:
+            raise Refused(404, None, f"order not found for {client_order_id}")
+        return self.orders[client_order_id]
 
     def note_activity(self, activity: Answer) -> None:
-        """Write down what has happened to the account."""
-        number = f"{timestamp(self.now)}::{len(self.activities):09d}"
-        shared = {
-            "id": number,
-            "account_id": self.account_id,
-            "description": activity["activity_type"],
-            "status": "executed",
-        }
-        self.activities.append({**shared, **activity})
-        if activity["activity_type"] in self._late_kinds:
-            self._listed_from[number] = _next_opening(self.now)
+        """Write down what has happened to the account.
+
+        activity: in Alpaca's words; a trade has a `transaction_time`, anything else a `date`.
+        """
+        number = f"{timestamp(self.now())}::{len(self.activities):09d}"
+        kind = activity["activity_type"]
+        shared = {"account_id": self.account_id, "description": kind, "status": "executed"}
+        self.activities.append({"id": number, **shared, **activity})
+        if kind in self._late_kinds:
+            self._listed_from[number] = _next_opening(self.now())
 
     def list_late(self, kinds: Iterable[str]) -> None:
         """Activities of these kinds are listed once the next session opens, as paper accounts do.
@@ -80,7 +87,7 @@ class Record:
 
     def listed(self) -> list[Answer]:
         """The activities that a client may see by now, in the order they came."""
-        now = self.now
+        now = self.now()
         return [each for each in self.activities if self._listed_from.get(each["id"], now) <= now]
 
 

@@ -1,15 +1,25 @@
-"""Where a practice server listens, and how fast its clock runs."""
+"""Where a practice server listens and how fast its clock runs; how it serves, and ends."""
 
 from __future__ import annotations
 
-import errno
+import asyncio
+import signal
 import socket
-from argparse import ArgumentParser, Namespace
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from aiohttp import web
+
 from foundation.errors import InputError
+from foundation.flags import Parser, refuse_both
+from foundation.registry import command_of
+from marketsimulator.venue.door import Door, most_connections
+from marketsimulator.venue.server import PracticeServer
 
 FASTEST = 1_000_000  # simulated seconds a second
+ENDING_SECONDS = 0.5  # for requests under way, and once more to cancel them
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +43,6 @@ class Serving:
         if self.speed is not None and not 0 < self.speed <= FASTEST:
             raise _no_speed(f"{self.speed:g}")
 
-    @classmethod
-    def of(cls, arguments: Namespace) -> Serving:
-        """What the flags say.
-
-        Raises
-        ------
-        InputError
-            naming the flag, the value and what was expected.
-        """
-        return cls(arguments.host, arguments.port, _speed(arguments.speed))
-
     @property
     def url(self) -> str:
         """As a client writes it."""
@@ -55,54 +54,80 @@ class Serving:
         return replace(self, port=listener.getsockname()[1]).url
 
     def listener(self) -> socket.socket:
-        """The address, taken.
-
-        Raises
-        ------
-        InputError
-            for one that cannot be.
-        """
+        """The address, taken; `InputError` for one that cannot be."""
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         try:
             return socket.create_server((self.host, self.port), family=family)
         except (OSError, UnicodeError) as error:
-            reason = self._reason(error)
-            raise InputError(f"--port: {self.url} cannot be served: {reason}") from error
-
-    def refuse_taken(self) -> None:
-        """Refuse an address that cannot be taken, before any work is done for it.
-
-        Raises
-        ------
-        InputError
-            as `listener`; the address is free again.
-        """
-        self.listener().close()
-
-    def _reason(self, error: Exception) -> str:
-        """Why the address cannot be taken, and what to do."""
-        number = getattr(error, "errno", None)
-        if number == errno.EACCES:
-            return "this user may not take a port below 1024; name another, as --port 8000"
-        if number == errno.EADDRINUSE:
-            other = self.port + 1 if self.port < 65_535 else self.port - 1
-            return f"another program listens there; end it, or name a port, as --port {other}"
-        return str(getattr(error, "strerror", None) or error)
+            why = getattr(error, "strerror", None) or error
+            raise InputError(
+                f"--port: {self.url} cannot be served: {why}; end what listens there, or name"
+                " another, as --port 8005, or --port 0 for a free one"
+            ) from error
 
 
-def add_serving_flags(parser: ArgumentParser, port: int) -> None:
-    """Declare --speed, --host and --port; port: unless another is named."""
-    parser.add_argument("--speed", default="wait")
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=port)
+class ServingParser(Parser):
+    """The words of a practice server's command: its flags, where it listens, key=value.
+
+    module: of the command.
+    port: unless another is named.
+    """
+
+    def __init__(self, module: str, port: int) -> None:
+        super().__init__(settings=True)
+        self._module = module
+        self.add_argument("--speed", default="wait")
+        self.add_argument("--host", default="127.0.0.1")
+        self.add_argument("--port", type=int, default=port)
+
+    def read(self, words: Sequence[str]) -> tuple[Namespace, Serving]:
+        """What the words say; `InputError` names the flag, the value and what was expected."""
+        arguments = self.parse_intermixed_args(list(words))
+        self.refuse_others(arguments.overrides)
+        refuse_both(command_of(self._module).flags, words)
+        speed = _speed(arguments.speed)
+        return arguments, Serving(arguments.host, arguments.port, speed)
+
+
+def serve(serving: Serving, prepared: Callable[[], tuple[PracticeServer, str]]) -> None:
+    """Serve until SIGINT or SIGTERM.
+
+    prepared: makes the server, and says what it serves; it may take a minute.
+
+    Raises `InputError` for an address that cannot be taken, before any work is done for it.
+    """
+    serving.listener().close()
+    server, about = prepared()
+    listener = serving.listener()
+    sys.stdout.write(f"{serving.url_of(listener)}: {about}\n")
+    # A process that starts the server waits for this line.
+    sys.stdout.flush()
+    server.host = serving.host
+    asyncio.run(_serve(server.app(), listener))
+
+
+async def _serve(app: web.Application, listener: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    told_to_end = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, told_to_end.set)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=ENDING_SECONDS)
+    await runner.setup()
+    assert runner.server is not None
+    door = Door(runner.server, most_connections())
+    listening = await loop.create_server(door.caller, sock=listener)
+    try:
+        await told_to_end.wait()
+    finally:
+        listening.close()
+        door.close()
+        await runner.cleanup()
 
 
 def _speed(word: str) -> float | None:
     """Simulated seconds a second; none where the clock waits for a client."""
-    if word == "wait":
-        return None
     try:
-        return float(word)
+        return None if word == "wait" else float(word)
     except ValueError:
         raise _no_speed(word) from None
 

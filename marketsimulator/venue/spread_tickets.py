@@ -6,10 +6,9 @@ credit is above 0.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, Literal
 
 import numpy as np
@@ -24,18 +23,17 @@ from execution.option_orders import (
     SpreadOrder,
     contract_of,
 )
-from foundation.errors import InputError
-from marketsimulator.venue.tickets import ID_NAMESPACE, Answer, Refused, asset_id, timestamp
+from marketsimulator.venue.asked import Answer
+from marketsimulator.venue.tickets import (
+    client_id,
+    made_id,
+    order_state,
+    refused_fields,
+    timestamp,
+)
 
 Status = Literal["new", "filled", "canceled", "expired", "rejected"]
 
-# When an order ended, by how it ended.
-END_KEYS = {
-    "filled": "filled_at",
-    "canceled": "canceled_at",
-    "expired": "expired_at",
-    "rejected": "failed_at",
-}
 # What Alpaca says of a position and this venue does not keep for options.
 UNKNOWN = ("avg_entry_price", "cost_basis", "unrealized_pl", "unrealized_plpc", "change_today")
 
@@ -67,9 +65,49 @@ class SpreadTicket:
         return SpreadFill(self.filled, credit)
 
 
+@dataclass(frozen=True, slots=True)
+class SpreadEntry:
+    """An order of several legs among those of an account.
+
+    tickets: of the desk that has it, by client_order_id.
+    """
+
+    client_order_id: str
+    tickets: Mapping[str, SpreadTicket]
+
+    @property
+    def number(self) -> str:
+        """The venue's own id."""
+        return spread_number(self.client_order_id)
+
+    @property
+    def ticket(self) -> SpreadTicket:
+        """What it has come to."""
+        return self.tickets[self.client_order_id]
+
+    @property
+    def submitted_at(self) -> str:
+        """When it came, as the API writes instants."""
+        return timestamp(self.ticket.submitted_at)
+
+    @property
+    def status(self) -> Status:
+        """In Alpaca's words."""
+        return self.ticket.status
+
+    @property
+    def open(self) -> bool:
+        """Whether it may still do something."""
+        return self.status == "new"
+
+    def answer(self, *, nested: bool = False) -> Answer:
+        """The order in Alpaca's words; nested: with its legs in it."""
+        return spread_answer(self.ticket, nested=nested)
+
+
 def spread_number(name: str) -> str:
     """The venue's own id of an order of several legs, or of a leg, the same always."""
-    return str(uuid.uuid5(ID_NAMESPACE, f"spread {name}"))
+    return made_id(f"spread {name}")
 
 
 def leg_number(name: str, leg: OptionLeg) -> str:
@@ -78,19 +116,13 @@ def leg_number(name: str, leg: OptionLeg) -> str:
 
 
 def parse_spread_order(request: Mapping[str, Any], number: int) -> SpreadOrder:
-    """The order of several legs that a request asks for.
+    """The order of several legs that a request asks for; `Refused` names what cannot be.
 
-    number: how many such orders came before; it makes an id where the client gives none.
-
-    Raises
-    ------
-    Refused
-        naming what is missing or cannot be.
+    number: how many orders came before; it makes an id where the client gives none.
     """
-    try:
+    with refused_fields():
         kind = str(request["type"])
         limited = request.get("limit_price") is not None
-        name = str(request.get("client_order_id") or uuid.uuid5(ID_NAMESPACE, f"spread {number}"))
         if kind not in ("market", "limit") or (kind == "limit") != limited:
             raise ValueError(
                 "an order of several legs is a market order, or a limit order with a limit_price"
@@ -103,11 +135,9 @@ def parse_spread_order(request: Mapping[str, Any], number: int) -> SpreadOrder:
         if not 1 <= contracts <= MOST_CONTRACTS or contracts != int(contracts):
             raise ValueError(f"qty {contracts} is no number of contracts")
         least_credit = -Decimal(str(request["limit_price"])) if limited else None
-        return SpreadOrder(name, legs, int(contracts), least_credit)
-    except (KeyError, TypeError, AttributeError, InvalidOperation, OverflowError) as error:
-        raise Refused(422, 40010001, f"{error} is missing or no number") from None
-    except (InputError, ValueError) as error:
-        raise Refused(422, 40010001, str(error)) from None
+        return SpreadOrder(
+            client_id(request, f"spread {number}"), legs, int(contracts), least_credit
+        )
 
 
 def _parse_leg(request: Mapping[str, Any]) -> OptionLeg:
@@ -126,15 +156,15 @@ def spread_answer(ticket: SpreadTicket, *, nested: bool = True) -> Answer:
     name = order.client_order_id
     limit = None if order.least_credit is None else f"{-order.least_credit:.2f}"
     kind = "market" if limit is None else "limit"
+    closed_at = None if ticket.closed_at is None else timestamp(ticket.closed_at)
     shared = {
-        **_times(ticket),
+        **order_state(ticket.status, timestamp(ticket.submitted_at), closed_at),
         "qty": str(order.contracts),
         "filled_qty": str(ticket.filled),
         "order_class": "mleg",
         "order_type": kind,
         "type": kind,
         "time_in_force": "day",
-        "status": ticket.status,
         "asset_class": "us_option",
         "extended_hours": False,
     }
@@ -145,7 +175,7 @@ def spread_answer(ticket: SpreadTicket, *, nested: bool = True) -> Answer:
         answer = {
             "id": number,
             "client_order_id": spread_number(f"{name}/{leg.contract.symbol}/own"),
-            "asset_id": asset_id(leg.contract.symbol),
+            "asset_id": made_id(leg.contract.symbol),
             "symbol": leg.contract.symbol,
             "side": leg.side,
             "ratio_qty": "1",
@@ -167,19 +197,6 @@ def spread_answer(ticket: SpreadTicket, *, nested: bool = True) -> Answer:
     }
 
 
-def _times(ticket: SpreadTicket) -> Answer:
-    submitted_at = timestamp(ticket.submitted_at)
-    closed_at = None if ticket.closed_at is None else timestamp(ticket.closed_at)
-    times: Answer = {
-        "created_at": submitted_at,
-        "updated_at": closed_at or submitted_at,
-        "submitted_at": submitted_at,
-    }
-    for status, key in END_KEYS.items():
-        times[key] = closed_at if ticket.status == status else None
-    return times
-
-
 def option_position_answer(contract: Contract, count: int, quote: Quote | None) -> Answer:
     """A position in an option, as `GET /v2/positions` says it.
 
@@ -190,7 +207,7 @@ def option_position_answer(contract: Contract, count: int, quote: Quote | None) 
     if quote is not None:
         price = quote.price("sell" if count > 0 else "buy")
     return {
-        "asset_id": asset_id(contract.symbol),
+        "asset_id": made_id(contract.symbol),
         "symbol": contract.symbol,
         "exchange": "",
         "asset_class": "us_option",

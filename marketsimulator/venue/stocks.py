@@ -18,14 +18,12 @@ from execution.orders import Account, Fill, Order, Side
 from execution.venue_rules import refusal
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.settings import BacktestSettings, OptionTerms, VenueSettings
+from marketsimulator.venue.asked import Answer, Refused
+from marketsimulator.venue.faults import Status
 from marketsimulator.venue.options import VenueOptions
-from marketsimulator.venue.record import Record
+from marketsimulator.venue.record import Listed, Record
 from marketsimulator.venue.tickets import (
-    OPEN_STATUSES,
-    Answer,
-    Refused,
     Ticket,
-    order_number,
     parse_order,
     quantity_text,
     replacement_order,
@@ -48,10 +46,9 @@ class Venue:
     filed: the panel with the bars that are left out of it: what a client asks for as history.
     broker: the account on the bars.
     options: the option desks beside it.
-    record: activities and client ids, of stocks and options.
-    tickets: orders by client_order_id, in the order they came.
+    record: activities and orders, of stocks and options.
+    tickets: orders of stocks and coins by client_order_id, in the order they came.
     entries: signed quantity and mean price (USD) of what is held, by symbol.
-    curve: instants and equity, USD.
     flags: what assets allow where that is not everything, by symbol.
     halts: from and until when (None: still) a symbol did not trade.
     """
@@ -71,9 +68,7 @@ class Venue:
         self.record = Record(lambda: self.now)
         self.flags: dict[str, dict[str, bool]] = {}
         self.halts: dict[str, list[tuple[np.datetime64, np.datetime64 | None]]] = {}
-        self.curve: list[tuple[np.datetime64, float]] = []
         self.entries: dict[str, tuple[Decimal, float]] = {}
-        self._by_number: dict[str, Ticket] = {}
         self._working: dict[str, Ticket] = {}
         self._fills_seen = 0
         terms = settings.options if isinstance(settings, VenueSettings) else OptionTerms()
@@ -108,71 +103,70 @@ class Venue:
         partial: half of it fills, the rest is cancelled.
         reject: it is taken, and turned down afterwards.
 
-        Raises
-        ------
-        Refused
-            for what the venue would not take.
+        Raises `Refused` for what the venue would not take.
         """
         if request.get("order_class") == "mleg":
             return self.options.submit(request, partial=partial, reject=reject)
         order = parse_order(request, len(self.tickets))
         self._check(order, self.broker.account())
-        ticket = Ticket.of(order, self.record.stamp)
+        ticket = Ticket(order, self.record.stamp)
         self._send(ticket, partial=partial, reject=reject)
         return ticket.answer()
 
-    def change(self, number: str, request: Mapping[str, Any]) -> Answer:
+    def change(self, old: Listed, request: Mapping[str, Any]) -> Answer:
         """Put a new order in the place of an open one, which is `replaced`.
 
-        Where the new one cannot be, the old one stays.
-
-        Raises
-        ------
-        Refused
-            for an order that is not there or cannot be changed, and a new one that the venue would
-            not take.
+        Where the new one cannot be, the old one stays. Raises `Refused` for an order that cannot be
+        changed, and a new one that the venue would not take.
         """
-        old = self.ticket_of_number(number)
+        if not isinstance(old, Ticket):
+            raise Refused(422, None, "an order of several legs is not replaced here")
         account = self.broker.account()
         order = replacement_order(old, request, len(self.tickets))
         # The two never work at the same time: the new order is held to the account without the old
         # one, and the old one is cancelled only once nothing speaks against the new one.
         others = tuple(
-            other
-            for other in account.open_orders
-            if other.client_order_id != old.order.client_order_id
+            other for other in account.open_orders if other.client_order_id != old.client_order_id
         )
         self._check(order, replace(account, open_orders=others))
-        self.broker.cancel([old.order.client_order_id])
-        old.replaced_by = order_number(order)
+        self.broker.cancel([old.client_order_id])
+        ticket = Ticket(order, self.record.stamp, replaces=old.number)
+        old.replaced_by = ticket.number
         self._update_tickets()
-        ticket = Ticket.of(order, self.record.stamp)
-        ticket.replaces = old.number
         self._send(ticket)
         return ticket.answer()
+
+    def cancel(self, order: Listed) -> None:
+        """Cancel an open order; `Refused` for one that is not open."""
+        if not order.open:
+            raise Refused(422, None, f"order is already in {order.status} state")
+        if not isinstance(order, Ticket):
+            self.options.cancel(order)
+            return
+        self.broker.cancel([order.client_order_id])
+        self._update_tickets()
 
     def _check(self, order: Order, account: Account) -> None:
         """Refuse an order that the venue would not take."""
         self.record.refuse_used_id(order.client_order_id)
         if order.symbol not in self.bars.symbols:
-            raise Refused(422, 42210000, f"asset {order.symbol} is not tradable here")
+            raise Refused(422, None, f"asset {order.symbol} is not tradable here")
         # A request does not say whether it opens or closes: the venue sees that from what is held.
         # Only an order marked as one that opens is held to what the asset allows for shorts.
         held = account.positions.get(order.symbol, Decimal(0))
         opens_short = not order.reduces and order.side == "sell" and held <= 0
         marked = order if opens_short else replace(order, reduces=True)
         if reason := refusal(marked, self.asset(order.symbol), account, self.settings.orders):
-            raise Refused(403, 40310000, reason)
+            raise Refused(403, None, reason)
         if opens_short and order.instrument.kind is Kind.CRYPTO:
             name = venue_spelling(order.symbol)
-            raise Refused(403, 40310000, f"insufficient balance for {name} (available: 0)")
+            raise Refused(403, None, f"insufficient balance for {name} (available: 0)")
 
     def _send(self, ticket: Ticket, *, partial: bool = False, reject: bool = False) -> None:
         """Keep a ticket, and hand the order to the broker."""
         order = ticket.order
         self.tickets[order.client_order_id] = ticket
-        self._by_number[ticket.number] = ticket
-        self.record.use_id(order.client_order_id)
+        self.record.note_order(ticket)
         if reject:
             ticket.status = "rejected"
             ticket.closed_at = self.record.stamp
@@ -219,50 +213,10 @@ class Venue:
             spans[-1] = (spans[-1][0], self.now)
         self.broker.halt(symbol, halted)
 
-    def cancel(self, number: str) -> None:
-        """Cancel an open order.
-
-        Raises
-        ------
-        Refused
-            for one that is not there, or not open.
-        """
-        ticket = self.ticket_of_number(number)
-        if ticket.status not in OPEN_STATUSES:
-            raise Refused(422, 42210000, f"order is already in {ticket.status} state")
-        self.broker.cancel([ticket.order.client_order_id])
-        self._update_tickets()
-
-    def ticket_of_number(self, number: str) -> Ticket:
-        """The order that the venue calls so.
-
-        Raises
-        ------
-        Refused
-            where there is none.
-        """
-        if number not in self._by_number:
-            raise Refused(404, 40410000, f"order not found for {number}")
-        return self._by_number[number]
-
-    def ticket_of_client_id(self, client_order_id: str) -> Ticket:
-        """The order that a client calls so.
-
-        Raises
-        ------
-        Refused
-            where there is none.
-        """
-        if client_order_id not in self.tickets:
-            raise Refused(404, 40410000, f"order not found for {client_order_id}")
-        return self.tickets[client_order_id]
-
     def _note_row(self) -> None:
-        """Write down the equity of an instant, and what it brought or cost beside trades."""
+        """Write down what an instant brought or cost beside trades."""
         row = self.broker.row()
         self._update_tickets()
-        # The broker knows no options: what they have set aside is missing from its cash.
-        self.curve.append((self.now, row.equity + self.options.reserved + self.options.value))
         flows = {
             "INT": -row.interest,
             "FEE": -(row.fees + row.rounding),
@@ -298,7 +252,7 @@ class Venue:
             else:
                 ticket.status = "expired" if state == "expired" else "canceled"
 
-    def _open_status(self, ticket: Ticket) -> str:
+    def _open_status(self, ticket: Ticket) -> Status:
         """Alpaca's word for an order that is open."""
         if ticket.filled:
             return "partially_filled"
@@ -351,9 +305,9 @@ class Venue:
         """The venue's own order that met a margin call."""
         side: Side = "buy" if fill.qty > 0 else "sell"
         order = Order(fill.client_order_id, fill.symbol, side, abs(fill.qty), "margin call")
-        ticket = Ticket.of(order, timestamp(fill.booked_at))
+        ticket = Ticket(order, timestamp(fill.booked_at))
         self.tickets[order.client_order_id] = ticket
-        self._by_number[ticket.number] = ticket
+        self.record.note_order(ticket)
         return ticket
 
     def _update_entry(self, fill: Fill) -> None:

@@ -44,7 +44,7 @@ class Underlying:
 
     def now(self) -> np.datetime64:
         """Where the venue's clock stands."""
-        return self._record.now
+        return self._record.now()
 
     def index(self) -> float | None:
         """What it trades at; None while its market is shut."""

@@ -120,18 +120,6 @@ class OptionDesk:
             quotes[contract] = Quote(bid, ask)
         return quotes
 
-    def value(self) -> Decimal:
-        """What closing all positions would bring in, USD, below 0 where it would cost.
-
-        A position without a quote counts as 0.
-        """
-        positions = self.held()
-        points = Decimal(0)
-        for contract, quote in self.quotes(positions).items():
-            count = positions[contract]
-            points += quote.price("sell" if count > 0 else "buy") * count
-        return points * SHARES
-
     def send(
         self, order: SpreadOrder, *, partial: bool = False, rejected: bool = False
     ) -> SpreadTicket:

@@ -36,8 +36,7 @@ from execution.trader import Trader
 from foundation.compose import composed_config
 from foundation.database import Database
 from marketsimulator.settings import VenueSettings
-from marketsimulator.venue.app import Server
-from marketsimulator.venue.rehearsal import rehearse
+from marketsimulator.venue.alpaca import AlpacaServer, rehearse
 from marketsimulator.venue.stocks import Venue
 from option_spreads.simulation.desk import PracticeSettings
 from tests.passing import HURRIED
@@ -113,7 +112,7 @@ def practising() -> Iterator[Start]:
         _rehearse_once(settings, panel, first)
         shown = bars(panel)
         begin = int(np.searchsorted(shown.times, panel.times[first]))
-        server = Server(Venue(settings, shown, begin), speed)
+        server = AlpacaServer(Venue(settings, shown, begin), speed)
         posts = []
         app = server.app()
 

@@ -33,7 +33,7 @@ from execution.option_orders import OptionLeg, SpreadOrder, contract_of
 from execution.orders import Side
 from foundation.database import Database
 from foundation.errors import BrokerError
-from marketsimulator.venue import answers, app
+from marketsimulator.venue import alpaca, answers
 from tests.e2e import test_live_account as live
 from tests.e2e.practice import KEYS, OPENING, Practice, Start, order, trading
 from tests.passing import AT_ONCE
@@ -245,10 +245,10 @@ def test_a_page_that_comes_again_is_refused_by_the_name_of_what_it_repeats(
         noted(here, "CSD", net_amount="1")
     whole = answers.activities_answer
 
-    def without_token(venue: Any, query: Any, kinds: Any) -> Any:
-        return whole(venue, {k: v for k, v in query.items() if k != "page_token"}, kinds)
+    def without_token(venue: Any, query: Any) -> Any:
+        return whole(venue, {k: v for k, v in query.items() if k != "page_token"})
 
-    monkeypatch.setattr(app, "activities_answer", without_token)
+    monkeypatch.setattr(alpaca, "activities_answer", without_token)
     first = here.venue.record.activities[0]["id"]
     with pytest.raises(BrokerError, match=rf"activities: .*activity {first} is listed twice"):
         activities_since(desk.connection, np.datetime64("2024-01-01", "ns"))

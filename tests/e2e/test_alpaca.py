@@ -14,7 +14,7 @@ from execution.alpaca.broker import AlpacaBroker
 from execution.broker import place
 from foundation.errors import OutcomeUnknown
 from foundation.transport import shared_pace
-from marketsimulator.venue import app as alpaca_app
+from marketsimulator.venue import alpaca
 from tests.e2e.practice import KEYS, OPENING, Start, broker, order
 from trainingdata.feed.endpoint import BrokerSettings
 from trainingdata.feed.market_data import MarketData
@@ -159,11 +159,11 @@ def test_fields_that_a_venue_drops_or_adds_change_nothing(
         "pdt_check": "both",
         "brand_new": [1],
     }
-    real = alpaca_app.account_answer
-    monkeypatch.setattr(alpaca_app, "account_answer", lambda venue: real(venue) | old)
+    real = alpaca.account_answer
+    monkeypatch.setattr(alpaca, "account_answer", lambda venue: real(venue) | old)
     assert mine.account() == before
     monkeypatch.setattr(
-        alpaca_app,
+        alpaca,
         "account_answer",
         lambda venue: {k: v for k, v in real(venue).items() if k == "cash"},
     )

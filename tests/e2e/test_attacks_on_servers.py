@@ -61,8 +61,7 @@ class Served:
 
     def clock(self) -> int:
         """How far the clock has been moved, one more with each time it is asked."""
-        moved = self.control("advance").json()
-        return int(moved["passed"] if "passed" in moved else moved["tick"])
+        return int(self.control("advance").json()["passed"])
 
 
 @contextmanager

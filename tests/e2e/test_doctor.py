@@ -57,7 +57,7 @@ from foundation.clock import system_clock
 from foundation.compose import composed_config
 from foundation.database import Database
 from foundation.errors import InputError
-from marketsimulator.venue import app as alpaca_app
+from marketsimulator.venue import alpaca
 from tests.commands import overridden, run_command
 from tests.e2e.practice import KEYS, OPENING, Practice, environment, practising
 from tests.e2e.practice import Start as StartServer
@@ -148,13 +148,13 @@ def begun(here: Practice, folder: Path) -> Path:
 
 def say(monkeypatch: pytest.MonkeyPatch, **facts: Any) -> None:
     """Have the venue say something else of the account; None: nothing."""
-    usual = alpaca_app.account_answer
+    usual = alpaca.account_answer
 
     def answer(venue: Any) -> dict[str, Any]:
         said = {**usual(venue), **facts}
         return {name: value for name, value in said.items() if value is not None}
 
-    monkeypatch.setattr(alpaca_app, "account_answer", answer)
+    monkeypatch.setattr(alpaca, "account_answer", answer)
 
 
 def test_a_healthy_account_is_ready_and_nothing_is_left_behind(

@@ -47,7 +47,7 @@ def test_what_it_prints_and_writes_opens_the_account_and_a_client_moves_the_cloc
         markets = requests.get(f"{url}{API}/markets", timeout=30).json()["markets"]
         assert {market["ticker"] for market in markets} == {"SIM-1", "SIM-2", "SIM-3"}
         moved = requests.post(f"{url}/control/advance", json={"steps": 2}, timeout=60).json()
-        assert moved["tick"] == 2
+        assert moved["passed"] == 2
 
 
 @pytest.mark.slow

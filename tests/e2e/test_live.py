@@ -29,7 +29,7 @@ from foundation.database import Database
 from foundation.errors import BrokerError, DataError
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
-from marketsimulator.venue import app as alpaca_app
+from marketsimulator.venue import alpaca
 from marketsimulator.venue import market_data as alpaca_data
 from marketsimulator.venue.stocks import Venue
 from tests.commands import run_command
@@ -324,8 +324,8 @@ def test_an_account_that_is_blocked_lent_less_or_may_not_short_is_heeded(
     here = practice("symbols=[SYA,SYB,SYC,SYD]")
     told = {}
     here.advance(OPENING)
-    real = alpaca_app.account_answer
-    monkeypatch.setattr(alpaca_app, "account_answer", lambda venue: real(venue) | told)
+    real = alpaca.account_answer
+    monkeypatch.setattr(alpaca, "account_answer", lambda venue: real(venue) | told)
     live = Live.at(here)
     mine = broker(here)
     free = live.cycle(mine).decision

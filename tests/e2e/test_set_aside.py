@@ -193,7 +193,8 @@ def test_what_the_venue_settles_trades_again_by_itself(desk: Desk, here: Practic
     waiting_order(here)
     desk.job.step()
     assert halted_by(desk) == ["symbols"]
-    trading(here).cancel_orders()
+    (waiting,) = trading(here).get_orders()
+    trading(here).cancel_order_by_id(waiting.id)  # type: ignore[union-attr]
     here.advance(PASSES[1])
     desk.job.step()
     assert "SYA" in ordered(desk)

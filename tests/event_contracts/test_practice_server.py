@@ -321,13 +321,13 @@ def test_faults_that_are_cleared_do_nothing_and_unknown_ones_are_refused(
     for wrong in ({"kind": "earthquake"}, {"kind": "status", "status": 200}, {"sort": "status"}):
         answer = requests.post(f"{practice.url}/control/faults", json=wrong, timeout=30)
         assert answer.status_code == 422
-        assert answer.json()["message"].startswith("faults: ")
+        assert answer.json()["message"].startswith("faults.")
 
 
 def test_the_clock_moves_as_far_as_there_are_ticks(practice: KalshiPractice) -> None:
     before = practice.exchange.now
     answer = practice.advance(3)
-    assert (answer["moved"], answer["tick"], answer["over"]) == (3, 3, False)
+    assert (answer["moved"], answer["passed"], answer["over"]) == (3, 3, False)
     assert practice.exchange.now - before == np.timedelta64(180, "s")
     assert practice.advance(1000)["moved"] == 26
     assert practice.advance()["moved"] == 0

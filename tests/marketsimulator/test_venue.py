@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from foundation.compose import composed_config
 from marketsimulator.settings import BacktestSettings
+from marketsimulator.venue.asked import Refused
+from marketsimulator.venue.faults import OPEN_STATUSES
 from marketsimulator.venue.stocks import Venue
-from marketsimulator.venue.tickets import OPEN_STATUSES, Refused
 from trainingdata.bars import Bars
 
 SPAN = (
@@ -93,7 +94,6 @@ changes = st.fixed_dictionaries(
     optional={
         "qty": st.sampled_from(["1", "9", "NaN"]),
         "limit_price": prices,
-        "stop_price": prices,
     },
 )
 steps = st.one_of(
@@ -104,14 +104,12 @@ steps = st.one_of(
         lambda halt: lambda venue: venue.halt(*halt)
     ),
     st.integers(0, 30).map(
-        lambda k: (
-            lambda venue: venue.cancel(list(venue.tickets.values())[k % len(venue.tickets)].number)
-        )
+        lambda k: lambda venue: venue.cancel(list(venue.tickets.values())[k % len(venue.tickets)])
     ),
     st.tuples(st.integers(0, 30), changes).map(
         lambda asked: (
             lambda venue: venue.change(
-                list(venue.tickets.values())[asked[0] % len(venue.tickets)].number, asked[1]
+                list(venue.tickets.values())[asked[0] % len(venue.tickets)], asked[1]
             )
         )
     ),

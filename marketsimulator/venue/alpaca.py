@@ -1,0 +1,211 @@
+"""Alpaca's HTTP over a `Venue`: what its clients ask for, in its words."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import numpy as np
+
+from marketsimulator.settings import VenueSettings
+from marketsimulator.venue.answers import (
+    account_answer,
+    activities_answer,
+    asset_answer,
+    clock_answer,
+    positions_answer,
+)
+from marketsimulator.venue.asked import (
+    Answer,
+    Asked,
+    Refused,
+    Route,
+    refuse_other_keys,
+    whole_number,
+)
+from marketsimulator.venue.market_data import bars_page, latest_bars, latest_trades
+from marketsimulator.venue.server import PracticeServer
+from marketsimulator.venue.stocks import FLAGS, Venue
+from trainingdata.bars import Bars
+from trainingdata.instruments import instrument, venue_spelling
+
+MOST_ORDERS = 500  # an answer holds
+INSTANTS = 9  # that a rehearsal goes through: a session with its end
+
+
+class AlpacaServer(PracticeServer):
+    """The venue behind HTTP."""
+
+    def __init__(self, venue: Venue, speed: float | None = None) -> None:
+        super().__init__(speed)
+        self.venue = venue
+        venue.record.running = self.now
+
+    def routes(self) -> list[Route]:
+        """The account, its orders and positions, what may be traded when, and prices."""
+        venue = self.venue
+        find = venue.record.order
+        return [
+            Route("GET", "/v2/account", lambda _: account_answer(venue)),
+            Route(
+                "GET", "/v2/account/activities", lambda asked: activities_answer(venue, asked.query)
+            ),
+            Route("GET", "/v2/positions", lambda _: positions_answer(venue)),
+            Route("GET", "/v2/clock", self._clock),
+            Route("GET", "/v2/assets/{symbol:.+}", self._asset),
+            Route("GET", "/v2/orders", self._orders),
+            Route("POST", "/v2/orders", self._submit),
+            Route("GET", "/v2/orders:by_client_order_id", self._order_of_client),
+            Route("GET", "/v2/orders/{number}", self._order),
+            Route(
+                "PATCH",
+                "/v2/orders/{number}",
+                lambda asked: venue.change(find(asked.names["number"]), asked.json_object()),
+            ),
+            Route(
+                "DELETE",
+                "/v2/orders/{number}",
+                lambda asked: venue.cancel(find(asked.names["number"])),
+                status=204,
+            ),
+            Route("GET", "/v1beta1/options/quotes/latest", self._option_quotes),
+            *self._prices("/v2/stocks/bars", "/v2/stocks/bars/latest", "/v2/stocks/trades/latest"),
+            *self._prices(
+                "/v1beta3/crypto/us/bars",
+                "/v1beta3/crypto/us/latest/bars",
+                "/v1beta3/crypto/us/latest/trades",
+            ),
+        ]
+
+    def controls(self) -> list[Route]:
+        """Late activities, flags of assets."""
+        return [
+            Route("POST", "activities", self._list_activities_late),
+            Route("POST", "assets", self._flag_asset),
+        ]
+
+    def why_unsigned(self, asked: Asked) -> str | None:
+        """Alpaca gives prices of coins without keys."""
+        keyless = asked.path.startswith("/v1beta3") or asked.headers.get("APCA-API-KEY-ID")
+        return None if keyless else "request is not authorized"
+
+    def refusal(self, status: int, code: int | str | None, message: str) -> Answer:
+        """Its code has the status in front."""
+        return {"code": code or status * 100_000 + 10_000, "message": message}
+
+    def clock(self) -> Answer:
+        """As Alpaca's clock, and how many instants are left."""
+        left = len(self.venue.bars.times) - 1 - self.venue.index
+        return {**clock_answer(self.venue.now), "left": left}
+
+    @property
+    def stands_at(self) -> np.datetime64:
+        """Of the panel."""
+        return self.venue.now
+
+    @property
+    def next_at(self) -> np.datetime64 | None:
+        """Of the panel."""
+        return None if self.venue.over else self.venue.bars.times[self.venue.index + 1]
+
+    @property
+    def passed(self) -> int:
+        """Of the panel's instants."""
+        return self.venue.index - self.venue.first
+
+    def step(self) -> None:
+        """What waits meets the bars."""
+        self.venue.advance(self.venue.index + 1)
+
+    def _prices(self, bars: str, latest: str, trades: str) -> list[Route]:
+        """Those of stocks, or of coins."""
+        return [
+            Route("GET", bars, lambda asked: bars_page(self.venue, asked.query)),
+            Route("GET", latest, lambda asked: latest_bars(self.venue, asked.query)),
+            Route("GET", trades, lambda asked: latest_trades(self.venue, self.now(), asked.query)),
+        ]
+
+    def _clock(self, asked: Asked) -> Answer:
+        skew = self.faults.take(asked, "skew")
+        return clock_answer(self.now() + np.timedelta64(int(skew.seconds) if skew else 0, "s"))
+
+    def _asset(self, asked: Asked) -> Answer:
+        symbol = instrument(asked.names["symbol"]).symbol
+        if symbol not in self.venue.bars.symbols:
+            raise Refused(404, None, f"asset not found for {symbol}")
+        return asset_answer(self.venue, symbol)
+
+    def _orders(self, asked: Asked) -> list[Answer]:
+        """The newest first."""
+        query = asked.query
+        refuse_other_keys(query, "status", "limit", "nested")
+        status = query.get("status", "open")
+        chosen = [
+            order
+            for order in self.venue.record.orders.values()
+            if status == "all" or order.open == (status == "open")
+        ]
+        chosen.sort(key=lambda order: order.submitted_at)
+        newest = chosen[::-1][: whole_number(query, "limit", 50, 1, MOST_ORDERS)]
+        return [order.answer(nested=_is_nested(asked)) for order in newest]
+
+    def _submit(self, asked: Asked) -> Answer:
+        request = asked.json_object()
+        return self.in_fault(self.venue.submit(request, **self.order_faults(asked)), asked)
+
+    def _order_of_client(self, asked: Asked) -> Answer:
+        order = self.venue.record.order_of_client(asked.query.get("client_order_id", ""))
+        return self.in_fault(order.answer(), asked)
+
+    def _order(self, asked: Asked) -> Answer:
+        order = self.venue.record.order(asked.names["number"])
+        return self.in_fault(order.answer(nested=_is_nested(asked)), asked)
+
+    def _option_quotes(self, asked: Asked) -> Answer:
+        names = [name for name in asked.query.get("symbols", "").split(",") if name]
+        return {"quotes": self.venue.options.quotes(names, self.now())}
+
+    def _list_activities_late(self, asked: Asked) -> None:
+        """List kinds of activities only once the next session opens: {"late": ["OPEXP", "SPLIT"]}.
+
+        [] lists everything at once.
+        """
+        kinds = asked.json_object().get("late")
+        if not (isinstance(kinds, list) and all(isinstance(kind, str) for kind in kinds)):
+            raise Refused(422, None, "late: a list of kinds of activities, as OPEXP, is needed")
+        self.venue.record.list_late(kinds)
+
+    def _flag_asset(self, asked: Asked) -> None:
+        """Set what an asset allows: {"symbol": "NVDA", "tradable": false, "shortable": false, …}.
+
+        "halted": orders wait.
+        """
+        body = asked.json_object()
+        symbol = instrument(str(body.get("symbol"))).symbol
+        flags = {key: value for key, value in body.items() if key != "symbol"}
+        served = symbol in self.venue.bars.symbols and not set(flags) - {*FLAGS, "halted"}
+        if not served or not all(isinstance(value, bool) for value in flags.values()):
+            names = ", ".join(FLAGS)
+            needed = f"a symbol of this venue with {names} or halted, true or false, is needed"
+            raise Refused(422, None, needed)
+        if "halted" in flags:
+            self.venue.halt(symbol, flags.pop("halted"))
+        self.venue.flags[symbol] = {**self.venue.flags.get(symbol, {}), **flags}
+
+
+def rehearse(settings: VenueSettings, bars: Bars, first: int) -> None:
+    """Trade a little on a venue of its own, and throw it away.
+
+    Whatever a venue needs is compiled then, which takes a minute after an installation: a client's
+    first request would wait for that longer than it waits for any.
+    """
+    venue = Venue(settings, bars, first)
+    shared = {"side": "buy", "qty": "1", "type": "market", "time_in_force": "gtc"}
+    for symbol in bars.symbols:
+        # What the venue would refuse compiles what refuses it.
+        with suppress(Refused):
+            venue.submit({"symbol": venue_spelling(symbol), **shared})
+    venue.advance(first + INSTANTS)
+
+
+def _is_nested(asked: Asked) -> bool:
+    return asked.query.get("nested") in ("true", "True")

@@ -1,0 +1,337 @@
+"""One practice server: its clock, its faults, its control routes and how it refuses.
+
+A venue is a subclass: it says which routes its API has, in which words it refuses, and what its
+clock moves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from ipaddress import ip_address
+from typing import Any, ClassVar
+
+import numpy as np
+from aiohttp import web
+
+from marketsimulator.venue.asked import Answer, Asked, Refused, Route
+from marketsimulator.venue.faults import AFTER, BEFORE, Fault, FaultPlan, Status
+from trainingdata.instants import instant
+
+PERIOD = 0.05  # seconds between looks at a clock that runs by itself, at most
+LOOK = 900.0  # simulated seconds between them, at most: instants are further apart than that
+NO_ORDER = "00000000-0000-0000-0000-000000000000"  # the id of another order than was meant
+BODIES = {  # of faults that answer with something else than what was asked for
+    "malformed": ('{"id": "half of a', "application/json"),
+    "html": ("<html><body>Bad gateway</body></html>", "text/html"),
+    "null": ("null", "application/json"),
+    "empty": ("[]", "application/json"),
+}
+PAGE_TYPES = ("text/plain", "multipart/form-data")  # what a page may post without being asked for
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class PracticeServer(ABC):
+    """A venue behind HTTP.
+
+    speed: simulated seconds a second; None: the clock waits for a client.
+    faults: what goes wrong on demand, planned while it runs.
+    host: a name under which control routes answer, beside numbers and localhost.
+    """
+
+    order_id = "id"  # what the API calls the venue's own id of an order
+    states: ClassVar[Mapping[Status, str]] = {}  # the API's words for Alpaca's states of an order
+    unreadable = 422  # status of a request that makes no sense
+    rejection: tuple[int, int | str | None] = (403, None)  # status and code of an order not taken
+
+    def __init__(self, speed: float | None = None) -> None:
+        self.speed = speed
+        self.faults = FaultPlan()
+        self.host = ""
+        self._started: tuple[float, np.datetime64] | None = None
+        self._on_their_way: list[tuple[Route, Asked]] = []
+
+    @abstractmethod
+    def routes(self) -> Sequence[Route]:
+        """The venue's API."""
+
+    @abstractmethod
+    def controls(self) -> Sequence[Route]:
+        """What the venue does not have, beside its clock and its faults."""
+
+    @abstractmethod
+    def why_unsigned(self, asked: Asked) -> str | None:
+        """Why a request does not come from the owner of the account; None where it does."""
+
+    @abstractmethod
+    def refusal(self, status: int, code: int | str | None, message: str) -> Answer:
+        """A refusal in the API's words; code: None for the one that goes with the status."""
+
+    @abstractmethod
+    def clock(self) -> Answer:
+        """What the clock shows, as the answer to whoever moves it has it."""
+
+    @property
+    @abstractmethod
+    def stands_at(self) -> np.datetime64:
+        """The instant where the venue stands."""
+
+    @property
+    @abstractmethod
+    def next_at(self) -> np.datetime64 | None:
+        """The instant that follows; None where there is no other."""
+
+    @property
+    @abstractmethod
+    def passed(self) -> int:
+        """How many instants it has gone through since the server began."""
+
+    @abstractmethod
+    def step(self) -> None:
+        """Move the venue to its next instant."""
+
+    def now(self) -> np.datetime64:
+        """What the clock shows: one that runs passes on between two instants of the venue."""
+        if self._started is None or self.next_at is None:
+            return self.stands_at
+        seconds = (time.monotonic() - self._started[0]) * (self.speed or 0.0)
+        return self._started[1] + np.timedelta64(int(seconds * 1e9), "ns")
+
+    def app(self) -> web.Application:
+        """The application."""
+        app = web.Application(middlewares=[self._in_the_words_of_the_api])
+        for route in self.routes():
+            app.router.add_route(route.method, route.path, self._handler(route))
+        for route in (*self._controls(), *self.controls()):
+            app.router.add_route(route.method, f"/control/{route.path}", self._control(route))
+        if self.speed is not None:
+            app.cleanup_ctx.append(self._clockwork)
+        return app
+
+    def in_fault(self, answer: Answer, asked: Asked) -> Answer:
+        """An order's answer, in another state than its own on demand."""
+        fault = self.faults.take(asked, "state")
+        if fault is None:
+            return answer
+        return {**answer, "status": self.states.get(fault.state, fault.state)}
+
+    def order_faults(self, asked: Asked) -> dict[str, bool]:
+        """Whether a new order is to fill in part or to be turned down; `Refused` if not taken."""
+        if self.faults.take(asked, "reject"):
+            raise Refused(*self.rejection, "rejected on demand")
+        return {
+            "partial": self.faults.take(asked, "partial") is not None,
+            "reject": self.faults.take(asked, "reject_later") is not None,
+        }
+
+    def _controls(self) -> list[Route]:
+        return [
+            Route("POST", "advance", self._advance),
+            Route("POST", "faults", self.faults.add),
+            Route("DELETE", "faults", lambda _: self.faults.clear()),
+            Route("POST", "land", lambda _: self._land_all()),
+        ]
+
+    def _advance(self, asked: Asked) -> Answer:
+        """Move a waiting clock by {"steps": 1} instants, or to the last one not after `to`.
+
+        The answer says by how many it moved, how many it has gone through, and whether all is over.
+        """
+        if self.speed is not None:
+            raise Refused(409, None, "this clock runs by itself")
+        command = asked.json_object()
+        if len(command) > 1 or set(command) - {"to", "steps"}:
+            raise Refused(422, None, 'one of {"steps": 1} and {"to": "2024-03-18T14:30Z"}')
+        steps = command.get("steps", 1)
+        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+            raise Refused(422, None, f"steps: {steps!r} is no whole number above 0")
+        to = instant(command["to"], name="to") if "to" in command else None
+        moved = 0
+        while (at := self.next_at) is not None and (moved < steps if to is None else at <= to):
+            self.step()
+            moved += 1
+        return {**self.clock(), "moved": moved, "passed": self.passed, "over": at is None}
+
+    async def _clockwork(self, _: web.Application) -> AsyncIterator[None]:
+        # A server may be built long before it is started: time passes from here on.
+        self._started = (time.monotonic(), self.stands_at)
+        clock = asyncio.create_task(self._run_clock())
+        yield
+        clock.cancel()
+
+    async def _run_clock(self) -> None:
+        while (at := self.next_at) is not None:
+            is_due = at <= self.now()
+            if is_due:
+                self.step()
+            await asyncio.sleep(0 if is_due else min(PERIOD, LOOK / (self.speed or 1.0)))
+
+    @web.middleware
+    async def _in_the_words_of_the_api(
+        self, request: web.Request, handler: Handler
+    ) -> web.StreamResponse:
+        """A path that is none and a body that is too long are refused as anything else is."""
+        try:
+            return await handler(request)
+        except web.HTTPException as error:
+            return self._refused(error.status, None, error.reason)
+
+    def _control(self, route: Route) -> Handler:
+        """Faults leave the control routes alone: otherwise nobody could clear them."""
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            foreign = self._foreign_page(request)
+            if foreign is not None:
+                return self._refused(403, None, foreign)
+            status, content = self._done(route, await _read(request), 422)
+            return web.json_response(content or {}, status=status)
+
+        return handle
+
+    def _handler(self, route: Route) -> Handler:
+        """A route of the API, and the faults between it and its client."""
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            # What is not read before the client has gone could not be done after that.
+            asked = await _read(request)
+            why = self.why_unsigned(asked)
+            if why is not None:
+                return self._refused(401, None, why)
+            before = self.faults.take(asked, *BEFORE)
+            if before is not None and before.kind != "delay":
+                return await self._failed(before, request, route, asked)
+            if before is not None:
+                await asyncio.sleep(before.seconds)
+            status, content = self._done(route, asked, self.unreadable)
+            # These come after the handler, so that the request is done though its answer is lost.
+            after = self.faults.take(asked, *AFTER)
+            if after is not None:
+                return await self._spoilt(after, request, status, content)
+            return _response(status, content)
+
+        return handle
+
+    def _done(self, route: Route, asked: Asked, unreadable: int) -> tuple[int, Any]:
+        """Do a request: status and JSON of what it is answered with."""
+        try:
+            return route.status, route.answer(asked)
+        except Refused as refused:
+            status, code = refused.status, refused.code
+            return status, self.refusal(status, code, str(refused))
+        except ValueError as error:  # a symbol, instant, number or JSON that is none
+            return unreadable, self.refusal(unreadable, None, str(error))
+
+    async def _failed(
+        self, fault: Fault, request: web.Request, route: Route, asked: Asked
+    ) -> web.StreamResponse:
+        """What a client gets of a request that the venue does not do, or much later."""
+        if fault.kind == "status":
+            return _status_answer(fault)
+        if fault.kind == "late":
+            held_up = (route, asked)
+            self._on_their_way.append(held_up)
+            asyncio.get_running_loop().call_later(fault.seconds, self._land, held_up)
+        if fault.kind == "silent":
+            await asyncio.sleep(fault.seconds)
+        return _hang_up(request)
+
+    def _land_all(self) -> None:
+        """Do what was held up on its way, in the order in which it was sent."""
+        for held_up in tuple(self._on_their_way):
+            self._land(held_up)
+
+    def _land(self, held_up: tuple[Route, Asked]) -> None:
+        """Do a request that was held up, unless it has been done."""
+        for place, each in enumerate(self._on_their_way):
+            if each is held_up:
+                del self._on_their_way[place]
+                self._done(*held_up, self.unreadable)
+                return
+
+    async def _spoilt(
+        self, fault: Fault, request: web.Request, status: int, content: Any
+    ) -> web.StreamResponse:
+        """What a fault makes of the answer to a request that is done."""
+        if fault.kind == "drop_after":
+            return _hang_up(request)
+        if fault.kind == "status_after":
+            return _status_answer(fault)
+        if fault.kind in BODIES:
+            text, content_type = BODIES[fault.kind]
+            return web.Response(text=text, content_type=content_type)
+        if fault.kind == "other":
+            return _response(status, self._about_another(content))
+        trickle = web.StreamResponse(status=status)
+        trickle.content_type = "application/json"
+        await trickle.prepare(request)
+        for byte in json.dumps(content).encode():
+            await trickle.write(bytes([byte]))
+            await asyncio.sleep(fault.seconds)
+        return trickle
+
+    def _about_another(self, content: Any) -> Any:
+        """An answer as if another order had been meant."""
+        if not isinstance(content, dict):
+            return content
+        if "order" in content:
+            return {**content, "order": self._about_another(content["order"])}
+        if "orders" in content:
+            return {**content, "orders": [self._about_another(each) for each in content["orders"]]}
+        if "client_order_id" in content:
+            return {**content, self.order_id: NO_ORDER, "client_order_id": "another"}
+        return content
+
+    def _refused(self, status: int, code: int | str | None, message: str) -> web.Response:
+        return web.json_response(self.refusal(status, code, message), status=status)
+
+    def _foreign_page(self, request: web.Request) -> str | None:
+        """Why a control request comes from another site's page; None where it does not.
+
+        A page may post to any address without asking the server, and a name that its site makes
+        point here passes for the site's own (DNS rebinding).
+        """
+        name = request.url.host or ""
+        if not (_is_number(name) or name in ("localhost", self.host)):
+            return f"Host: control routes answer under a number or localhost, not under {name!r}"
+        origin = request.headers.get("Origin")
+        if origin is not None and origin != f"{request.scheme}://{request.host}":
+            return f"Origin: a page of {origin!r} may not control this server"
+        if request.content_type in PAGE_TYPES and request.can_read_body:
+            return f"Content-Type: {request.content_type} is none; application/json is needed"
+        return None
+
+
+async def _read(request: web.Request) -> Asked:
+    body = await request.read()
+    path, names = request.path, request.match_info
+    return Asked(request.method, path, request.query, names, request.headers, body)
+
+
+def _response(status: int, content: Any) -> web.Response:
+    return web.Response(status=204) if status == 204 else web.json_response(content, status=status)
+
+
+def _status_answer(fault: Fault) -> web.Response:
+    wait = fault.retry_after or (f"{fault.seconds:g}" if fault.status == 429 else "")
+    headers = {"Retry-After": wait} if wait else {}
+    body = {"code": fault.status * 100_000, "message": "a fault on demand"}
+    return web.json_response(body, status=fault.status, headers=headers)
+
+
+def _hang_up(request: web.Request) -> web.StreamResponse:
+    """Close the connection without an answer."""
+    if request.transport is not None:
+        request.transport.close()
+    return web.Response(status=500)
+
+
+def _is_number(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
