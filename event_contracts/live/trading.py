@@ -35,8 +35,6 @@ from event_contracts.trading.policies import (
     load_network,
 )
 from event_contracts.trading.position_sizes import (
-    SIZE_MACRO,
-    SIZE_STYLE,
     Episode,
     SentOrder,
     size_view,
@@ -69,16 +67,6 @@ _TAKEN = f"state IN ({', '.join(repr(state) for state in TAKEN)})"
 _LATEST = (
     f"{_TAKEN} AND symbol IN (SELECT symbol FROM intents WHERE {_TAKEN}"
     f" GROUP BY symbol ORDER BY max(rowid) DESC LIMIT {MARKETS_SHOWN})"
-)
-_SIZES = (
-    """{% from "charts" import drawn %}{% from "sheet" import box %}"""
-    + SIZE_MACRO
-    + """
-<p class="muted">Orders that were taken in the latest markets, {{ markets }} of them. Profits are
-of contracts that a trade has closed, at least: at prices and fees no better than those of a taker;
-what settlement paid is no part of the journal.</p>
-{% call box("Sizes of event contracts") %}{{ sized(sizes) }}{% endcall %}
-"""
 )
 
 
@@ -265,7 +253,9 @@ def policy_of(
 
 def sizes_section(book: IntentBook) -> Section:
     """Sizes of the latest markets' orders, on the account's page."""
-    return Section("Sizes of event contracts", partial(_sizes_body, book), SIZE_STYLE)
+    return Section(
+        "Sizes of event contracts", partial(_sizes_body, book), "event_contracts/sizes.css"
+    )
 
 
 def _sizes_body(book: IntentBook) -> str:
@@ -275,7 +265,7 @@ def _sizes_body(book: IntentBook) -> str:
     sizes = size_view(map(_episode, by_market.values()), "seconds")
     if sizes is None:
         return ""
-    return render_page(_SIZES, sizes=sizes, markets=len(by_market))
+    return render_page("event_contracts/open_sizes.html.j2", sizes=sizes, markets=len(by_market))
 
 
 def _episode(intents: Iterable[Intent]) -> Episode:

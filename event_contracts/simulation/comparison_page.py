@@ -15,8 +15,6 @@ from event_contracts.simulation.comparison import Comparison, Standing
 from event_contracts.simulation.judgement import MORE, Answer, Estimate
 from event_contracts.trading.position_sizes import (
     SHOWN,
-    SIZE_MACRO,
-    SIZE_STYLE,
     Clock,
     Episode,
     PositionSizeMetrics,
@@ -25,21 +23,13 @@ from event_contracts.trading.position_sizes import (
 from execution.live.page_words import number
 from foundation.command import Result
 from foundation.counts import counted
-from marketsimulator.results.comparison_page import Cell, Row, Sheet, sheet_template
+from marketsimulator.results.comparison_page import Cell, Row, Sheet
 from marketsimulator.results.significance import LEVEL, SHORTEST
 from marketsimulator.results.verdict import Verdict
 
 SIZE_HEADS = tuple(head for _, head, _, _ in SHOWN)
 HEADS = ("growth", "profit, USD", "Sharpe", "deflated", "orders", "fills", *SIZE_HEADS)
 LEVELS: Mapping[str, Any] = {"yes": "good", "no": "bad", "no power": "open"}
-PAGE = sheet_template(
-    SIZE_MACRO
-    + """</section>
-{% for name, view in views.items() %}<section class="wide"><h2>Sizes: {{ name }}</h2>
-{% if view %}{{ sized(view) }}{% else %}<p class="muted">No order was sent.</p>{% endif %}
-</section>{% endfor %}""",
-    SIZE_STYLE,
-)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -60,7 +50,7 @@ class Played:
     def page(self) -> str:
         """One self-contained page."""
         views = {name: size_view(each, self.clock) for name, each in self.episodes.items()}
-        return self.sheet.page(PAGE, views=views)
+        return self.sheet.page("event_contracts/policies.html.j2", views=views)
 
     def result(self) -> Result:
         """The table, the sentences and the notes; the JSON file and the page."""

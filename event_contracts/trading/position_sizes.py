@@ -244,32 +244,6 @@ def _correlation(sized: list[tuple[int, float]]) -> float | None:
 Clock = Literal["steps", "seconds"]
 STRETCHES = 20  # of time, over each of which a mean is taken
 
-SIZE_STYLE = """
-.sizes svg { width: 100%; height: 1.2rem; display: block; min-width: 4rem }
-.sizes rect { fill: var(--first) } .sizes td:last-child, .sizes th:last-child { width: 45% }
-.size-plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr));
-  gap: 1rem } .size-plots h3 { font-size: .95rem; margin: .6rem 0 }
-"""
-
-SIZE_MACRO = """
-{% macro sized(view) %}
-<table>
-{% for name, value in view.rows %}<tr><th scope="row">{{ name }}</th><td>{{ value }}</td></tr>
-{% endfor %}</table>
-<table class="sizes"><caption>Orders by size</caption>
-<tr><th scope="col">contracts</th><th scope="col">orders</th><th scope="col">share</th>
-<th scope="col">mean profit</th><th scope="col"></th></tr>
-{% for bar in view.bars %}<tr><th scope="row">{{ bar.size }}</th><td>{{ bar.orders }}</td>
-<td>{{ bar.share }}</td><td>{{ bar.profit }}</td>
-<td><svg viewBox="0 0 100 10" preserveAspectRatio="none" role="presentation">
-<rect x="0" y="1" width="{{ bar.width }}" height="8"/></svg></td></tr>
-{% endfor %}</table>
-<div class="size-plots">
-{% for heading, chart in view.plots %}<div><h3>{{ heading }}</h3>{{ drawn(chart) }}</div>
-{% endfor %}</div>
-{% endmacro %}
-"""
-
 
 class Bar(NamedTuple):
     """A row of the histogram: contracts, orders, their share and mean profit, width in percent."""

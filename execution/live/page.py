@@ -85,7 +85,7 @@ class Section:
 
     body: its HTML, in which text is escaped; empty where there is nothing to show. What it raises
         as `InputError` is shown in its place.
-    style: of its own.
+    style: of its own, as of `foundation.page.text_of`.
     """
 
     title: str
@@ -199,11 +199,10 @@ class StatusPage:
         ended = next((each for each in passes if each.ended_at is not None), None)
         failed = "" if ended is None else ended.failed
         claim, level = _verdict(change, halts, trouble=bool(unknown or failed))
-        styles = "".join(section.style for section in self._sections)
         return render_page(
             "execution/status.html.j2",
             words=page_words,
-            styles=Markup(styles),
+            styles=[section.style for section in self._sections if section.style],
             folder=folder,
             kill_file=self._account.kill_file,
             written=self._time.now(),

@@ -13,8 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from execution.live.lines import say
 from execution.account_lock import PAGE
+from execution.live.lines import say
 from foundation.errors import InputError
 
 LOOPBACK = "127.0.0.1"

@@ -9,9 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from foundation.charts import CHART_MACRO, CHART_STYLE
 from foundation.counts import counted
-from foundation.page import COLOURS, SHEET, SHEET_MACROS, content_policy, render_page
+from foundation.page import render_page
 from marketsimulator.results.comparison_charts import (
     coloured,
     falls_chart,
@@ -44,130 +43,6 @@ SAYS = {
     "ruined": "nothing left",
     "left out": "not compared",
 }
-
-# Headings become buttons that sort; without the script they are words, the best run first.
-SCRIPT = """
-for (const table of document.querySelectorAll('table.sortable')) {
-  const body = table.tBodies[0];
-  Array.from(table.tHead.rows[0].cells).forEach((head, column) => {
-    const button = document.createElement('button');
-    button.type = 'button';
-    button.append(...head.childNodes);
-    head.append(button);
-    button.addEventListener('click', () => {
-      const sign = head.getAttribute('aria-sort') === 'descending' ? 1 : -1;
-      for (const other of table.tHead.rows[0].cells) other.removeAttribute('aria-sort');
-      head.setAttribute('aria-sort', sign > 0 ? 'ascending' : 'descending');
-      const key = row => row.cells[column].dataset.value ?? '';
-      const number = row => key(row) === '' ? NaN : Number(key(row));
-      const rows = Array.from(body.rows);
-      const words = rows.some(row => key(row) !== '' && Number.isNaN(number(row)));
-      rows.sort((a, b) => {
-        if (words) return sign * key(a).localeCompare(key(b), undefined, {numeric: true});
-        const x = number(a), y = number(b);
-        if (Number.isNaN(x) || Number.isNaN(y)) return Number.isNaN(x) - Number.isNaN(y);
-        return sign * (x - y);
-      });
-      body.append(...rows);
-    });
-  });
-}
-"""
-
-_STYLE = (
-    COLOURS
-    + SHEET
-    + CHART_STYLE
-    + """
-body { max-width: 1600px } .sortable { font-size: .82rem }
-.sortable td, .sortable th { padding: .28rem .3rem } .sortable .range { white-space: normal }
-thead button { font: inherit; color: inherit; background: none; border: 0; padding: 0;
-  text-align: inherit; cursor: pointer; text-decoration: underline dotted }
-thead button:focus-visible { outline: 2px solid var(--first) }
-th[aria-sort] { color: var(--first) } th[aria-sort=descending] button::after { content: " ↓" }
-th[aria-sort=ascending] button::after { content: " ↑" }
-.sortable tbody th { min-width: 9rem; max-width: 14rem } .sortable .key { margin-right: .4rem }
-.sortable thead th { max-width: 8rem; overflow-wrap: normal }
-.sortable .words { text-align: left }
-td.words { text-align: left; white-space: normal; min-width: 7rem }
-.map { width: auto } .map td { text-align: center; min-width: 3.6rem }
-.map td.gain { background: color-mix(in srgb, var(--first) var(--share), transparent) }
-.map td.loss { background: color-mix(in srgb, var(--third) var(--share), transparent) }
-"""
-)
-
-_TABLE = """
-<h1>{{ sheet.title }}</h1>
-<p class="muted">{{ sheet.subtitle }}</p>
-{{ top(sheet.verdict, sheet.warnings, sheet.notes) }}
-<div class="grid">
-<section class="wide"><h2>Runs</h2>
-{% call box("Runs", sheet.rows | length > 30) %}<table class="sortable"><thead><tr><th>run</th>
-{% for head in sheet.heads %}<th{% if head == "which is" %} class="words"{% endif %}>{{ head }}</th>
-{%- endfor %}</tr></thead><tbody>
-{% for row in sheet.rows %}<tr><th scope="row" data-value="{{ row.name }}">
-{% if row.kind %}<span class="key {{ row.kind }}"></span>{% endif %}
-{%- if row.link %}<a href="{{ row.link }}">{{ row.name }}</a>{% else %}{{ row.name }}{% endif -%}
-</th>
-{% for cell in row.cells %}<td{% if cell.words %} class="words"{% endif %} data-value="
-{{- cell.value }}">{{ cell.text }}{% if cell.range %}<span class="range">{{ cell.range }}</span>
-{%- endif %}</td>{% endfor %}</tr>{% endfor %}
-</tbody></table>{% endcall %}
-"""
-
-
-def sheet_template(below: str, style: str = "") -> str:
-    """The template of a page of `Sheet`.
-
-    below: what follows the table, from within its section on; it closes that section.
-    style: of what follows.
-    """
-    return (
-        '{% extends "frame" %}{% block title %}{{ sheet.title }}{% endblock %}'
-        "{% block head %}"
-        + content_policy(SCRIPT)
-        + "{% endblock %}{% block style %}"
-        + _STYLE
-        + style
-        + "{% endblock %}{% block body %}"
-        + SHEET_MACROS
-        + CHART_MACRO
-        + _TABLE
-        + below
-        + "</div><script>{{ script | safe }}</script>{% endblock %}"
-    )
-
-
-PAGE = sheet_template("""
-<p class="muted">After spread, slippage, fees and interest; Sharpe ratios from the equity at 16:00
-New York, {{ per_year }} days a year; ranges are 90 % intervals by the stationary bootstrap of daily
-returns. Deflated: the probability that a ratio is above zero after all that was tried. The
-probability of backtest overfitting, by combinatorially symmetric cross-validation (Bailey, Borwein,
-López de Prado and Zhu 2017), tells whether the best of these runs stays among the better ones on
-other days, and not whether it earns anything there. Against the best, {{ best }}: final equity over
-its own, both at the end of the runs, and the interval of whole days' differences up to the last
-16:00, which holds for all compared pairs at once: over bootstrap draws of the same days for all
-runs, the largest deviation of any pair decides how wide all are (Romano and Wolf 2005).
-{%- if pinned %} The return beyond {{ pinned }} has the interval of that pair alone.{% endif %}
-A page shows {{ rule }}
-{%- if pinned %}; {{ pinned }}, which only holds, goes by its days alone{% endif %}.</p>
-</section>
-{% if map %}<section class="wide"><h2>{{ map.figure }} by {{ map.down }} and {{ map.across }}</h2>
-{% call box(map.figure ~ " by two settings") %}<table class="map"><thead><tr>
-<th>{{ map.down }} ↓ {{ map.across }} →</th>
-{% for value in map.columns %}<th>{{ value }}</th>{% endfor %}</tr></thead><tbody>
-{% for name, cells in map.rows %}<tr><th scope="row">{{ name }}</th>
-{% for cell in cells %}<td class="{{ cell.tone }}" style="--share: {{ cell.share }}%">
-{{- cell.text }}</td>{% endfor %}</tr>{% endfor %}</tbody></table>{% endcall %}
-<p class="muted">{% if map.runs > 1 %}Each cell is the median of up to {{ map.runs }} runs.
-{% endif %}Blue is above zero, orange below; a peak that stands alone among its neighbours is more
-likely luck than a plateau.</p></section>{% endif %}
-<section class="wide"><h2>Growth</h2>{{ drawn(growth) }}
-<p class="muted">Equity over that of the begin, at 16:00 New York of each day and at the end of the
-runs.</p></section>
-<section class="wide"><h2>Drawdown</h2>{{ drawn(falls) }}
-<p class="muted">Below the highest equity until then.</p></section>
-""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,8 +95,8 @@ class Sheet:
     notes: Sequence[str] = ()
 
     def page(self, template: str, **values: Any) -> str:
-        """One self-contained page by a template of `sheet_template`, with values for its rest."""
-        return render_page(template, sheet=self, script=SCRIPT, **values)
+        """One self-contained page by a template that extends `marketsimulator/runs.html.j2`."""
+        return render_page(template, sheet=self, **values)
 
 
 def render_comparison(
@@ -283,7 +158,7 @@ def render_comparison(
         rows=rows,
     )
     return sheet.page(
-        PAGE,
+        "marketsimulator/comparison.html.j2",
         per_year=runs.per_year,
         best=best,
         rule=NO_ANNUAL_FIGURES,

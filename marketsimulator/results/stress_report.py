@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from foundation.cents import usd_text
-from foundation.page import COLOURS, SHEET, SHEET_MACROS, content_policy, render_page
+from foundation.page import render_page
 from marketsimulator.results.stress_outcomes import OPTIONS, Outcome, Stress
 from marketsimulator.results.stress_words import (
     call_text,
@@ -91,67 +91,12 @@ def _loss_rows(found: Stress) -> list[tuple[str, ...]]:
     return rows
 
 
-_STYLE = (
-    COLOURS
-    + SHEET
-    + "tbody th { white-space: nowrap } td.words { text-align: left; white-space: normal;"
-    + " min-width: 9rem }"
-)
-
-_BODY = """
-<h1>Stress</h1>
-<p class="muted">{{ held }} &middot; instants with a Z are UTC, amounts are USD</p>
-{{ top(verdict, [], notes) }}
-<div class="grid">
-<section class="wide"><h2>Scenarios</h2>
-{% call box("Scenarios") %}<table><thead><tr>{% for head in heads %}<th>{{ head }}</th>{% endfor %}
-</tr></thead><tbody>
-{% for row in rows %}<tr><th scope="row">{{ row[0] }}</th>
-{% for cell in row[1:] %}<td{% if loop.index in (5, 6) %} class="words"{% endif %}>{{ cell }}</td>
-{%- endfor %}</tr>{% endfor %}</tbody></table>{% endcall %}
-<p class="muted">{{ rules }}</p></section>
-<section class="wide"><h2>Loss by symbol</h2>
-{% call box("Loss by symbol") %}<table><thead><tr><th></th><th>quantity</th><th>mark</th>
-{% for name in names %}<th>{{ name }}</th>{% endfor %}</tr></thead><tbody>
-{% for row in losses %}<tr><th scope="row">{{ row[0] }}</th>
-{% for cell in row[1:] %}<td>{{ cell }}</td>{% endfor %}</tr>{% endfor %}
-</tbody></table>{% endcall %}
-</section>
-{% for each in details %}<section class="wide"><h2>{{ each.name }}</h2>
-<p>{{ each.source }}</p>
-{% call box("Moves of " ~ each.name) %}<table><thead><tr><th></th><th>move</th><th>by</th></tr>
-</thead><tbody>{% for row in each.moves %}<tr><th scope="row">{{ row[0] }}</th><td>{{ row[1] }}</td>
-<td>{{ row[2] }}</td></tr>{% endfor %}</tbody></table>{% endcall %}
-{% if each.liquidations %}<h3>What the broker closes, in order</h3>
-{% call box("Liquidations of " ~ each.name, each.liquidations | length > 20) %}<table><thead><tr>
-<th></th><th>at</th><th>quantity</th><th>price</th><th>proceeds</th><th>costs</th></tr></thead>
-<tbody>
-{% for row in each.liquidations %}<tr><th scope="row">{{ row[0] }}</th>
-{% for cell in row[1:] %}<td>{{ cell }}</td>{% endfor %}</tr>{% endfor %}
-</tbody></table>{% endcall %}
-{% endif %}<p class="muted">The nights until then cost {{ each.carrying }} beside that: interest,
-borrowing and rounding.</p></section>{% endfor %}
-</div>
-"""
-
-_PAGE = (
-    '{% extends "frame" %}{% block title %}Stress{% endblock %}{% block head %}'
-    + content_policy()
-    + "{% endblock %}{% block style %}"
-    + _STYLE
-    + "{% endblock %}{% block body %}"
-    + SHEET_MACROS
-    + _BODY
-    + "{% endblock %}"
-)
-
-
 def stress_page(found: Stress) -> str:
     """The page."""
     bad = any(outcome.wiped_out or outcome.settled.called for outcome in found.outcomes)
     verdict = Verdict("bad" if bad else "open", claim(found), consequence(found))
     return render_page(
-        _PAGE,
+        "marketsimulator/stress.html.j2",
         held=held_text(found),
         verdict=verdict,
         notes=remarks(found),

@@ -43,7 +43,10 @@ FOLDER = "spreads folder"  # whose files say what is open, in the journal
 
 def spreads_section(spreads: Callable[[], Sequence[OpenSpread]]) -> Section:
     """What is open, on an account's page; credits in points a spread."""
-    return Section("Open spreads", lambda: render_page("option_spreads/open_spreads.html.j2", spreads=spreads()))
+    return Section(
+        "Open spreads",
+        lambda: render_page("option_spreads/open_spreads.html.j2", spreads=spreads()),
+    )
 
 
 def spread_guard(

@@ -27,11 +27,10 @@ from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
 from event_contracts.trading.records import TICK, MarketSpan, MarketUpdate
 from event_contracts.trading.sampler import Sampler
-from execution.account_lock import JOURNAL, KILL_FILE
+from execution.account_lock import JOURNAL, KILL_FILE, PAGE
 from execution.live.__main__ import clear, kill, status
 from execution.live.loop import Stop
 from execution.live.page import Bounds, StatusPage
-from execution.account_lock import PAGE
 from foundation.clock import Time, system_clock
 from foundation.database import rows_of
 from foundation.errors import BrokerError, InputError

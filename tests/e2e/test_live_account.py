@@ -17,7 +17,7 @@ from alpaca.trading.enums import OrderSide
 from alpaca.trading.requests import MarketOrderRequest
 
 import trade_stock_e2e
-from execution.account_lock import JOURNAL, journal_of_account
+from execution.account_lock import JOURNAL, PAGE, journal_of_account
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.connection import VenueConnection
 from execution.journal.intents import STATES
@@ -29,7 +29,6 @@ from execution.live.cycle import Cycle
 from execution.live.loop import Stop
 from execution.live.marking import write_down
 from execution.live.open_account import OpenAccount
-from execution.account_lock import PAGE
 from execution.live.trading import TradingJob
 from execution.orders import Account
 from foundation.clock import system_clock

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from execution.account_lock import JOURNAL, KILL_FILE
+from execution.account_lock import JOURNAL, KILL_FILE, PAGE
 from execution.journal.decisions import Journal
 from execution.journal.events import EventLog
 from execution.journal.halts import HALT_RULES, Halts
@@ -39,7 +39,6 @@ from execution.live.open_account import OpenAccount
 from execution.live.page import REST, Bounds, Section, StatusPage
 from execution.live.serve import MOST, is_host_of, served
 from execution.live.settings import LiveSettings
-from execution.account_lock import PAGE
 from execution.orders import Order
 from foundation.clock import Time
 from foundation.command import Ended
@@ -47,6 +46,7 @@ from foundation.compose import composed_config
 from foundation.database import Database, rows_of
 from foundation.errors import BrokerError, InputError
 from foundation.notices import Notices
+from foundation.page import script
 from option_spreads.selling.job import spreads_section
 from option_spreads.selling.state import OpenSpread
 from tests.commands import Started
@@ -240,7 +240,7 @@ def test_text_from_outside_is_text_on_the_page(practised: Path, written: Written
     written.status = written.status_page(refused)
     assert written.text().count(ATTACK) == 8
     for page in (written.page(), (practised / PAGE).read_text()):
-        assert page.count("<script") == page.count(f"<script>{SCRIPT}</script>") == 1
+        assert page.count("<script") == page.count(script("execution/status.js")) == 1
         assert not re.search(r"""\b(src|href|style|on\w+)=["']|url\(|@import""", page)
 
 

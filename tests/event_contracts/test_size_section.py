@@ -16,11 +16,10 @@ from event_contracts.live.settings import KalshiGuardSettings
 from event_contracts.live.trading import sizes_section
 from event_contracts.trading.orders import Fill, LimitOrder, Outcome, Verb
 from event_contracts.trading.position_sizes import Episode, SentOrder, size_view
-from execution.account_lock import JOURNAL
+from execution.account_lock import JOURNAL, PAGE
 from execution.journal.intents import Intent, IntentBook, Progress, State
 from execution.live.open_account import OpenAccount
 from execution.live.page import Bounds, StatusPage
-from execution.account_lock import PAGE
 from foundation.charts import HEIGHT, WIDTH
 from foundation.database import Database
 from foundation.notices import Notices
