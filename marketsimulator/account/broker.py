@@ -39,8 +39,8 @@ from marketsimulator.account.book import (
 from marketsimulator.account.matching import send_orders
 from marketsimulator.account.settlement import mark_positions
 from marketsimulator.account.tape import Entry, read_tape
-from marketsimulator.account.timeline import Timeline, advance, open_bars
-from trainingdata.bars import Bars
+from marketsimulator.account.timeline import Timeline, advance, open_bars, opening_row
+from trainingdata.bars import OPEN, Bars
 from trainingdata.instruments import Kind
 
 log = logging.getLogger(__name__)
@@ -74,8 +74,9 @@ class _Standing(NamedTuple):
 class SimulatedBroker:
     """An account on a panel's instants.
 
-    `advance` to one, look at the `account`, `submit` orders, read the `row`. A market order fills
-    at the open of the bar that starts at that instant; the bars that follow meet what waits.
+    `advance` to one, look at the `account`, `submit` orders, `open` the bars that start there, read
+    the `row`. A market order fills at the open of the bar that starts at that instant; the bars
+    that follow meet what waits. Questions change nothing.
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class SimulatedBroker:
 
         It steps through every instant between, because orders fill and sessions close in them.
         """
-        self._open()
+        self.open()
         self._flows[...] = 0.0
         for step in range(self._index + 1, index + 1):
             self._opening = None
@@ -113,8 +114,15 @@ class SimulatedBroker:
             advance(self._book, self._line, tape, step)
             self._record(tape)
             if step < index:
-                self._open()
+                self.open()
         self._drop_done_orders()
+
+    def open(self) -> None:
+        """The bars that start at this instant open; what waited for an open meets it, once."""
+        if self._opening is None:
+            tape = self._tape()
+            self._opening = open_bars(self._book, self._line, tape, self._index)
+            self._record(tape)
 
     def account(self) -> Account:
         """The account at this instant, before its bars open."""
@@ -163,7 +171,9 @@ class SimulatedBroker:
             orders = [order for order in orders if self._accepts(order, standing)]
         if not orders:
             return []
-        opens, volumes, volatility = self._open()
+        self.open()
+        assert self._opening is not None
+        opens, volumes, volatility = self._opening
         first = len(self._book.orders)
         rows = self._book_rows(orders)
         if first:
@@ -202,9 +212,9 @@ class SimulatedBroker:
 
     def open_price(self, symbol: str) -> float | None:
         """Open of the bar that starts at this instant, before spread; None where none does."""
-        opens = self._open()[0]
-        price = float(opens[self._symbol[symbol]])
-        return None if np.isnan(price) else price
+        s = self._symbol[symbol]
+        row = opening_row(self._line, self._index, s, int(self._bars.crypto[s]))
+        return None if row < 0 else float(self._line.bars[row, s, OPEN])
 
     def halt(self, symbol: str, halted: bool) -> None:
         """Trading in a symbol stops after this instant, or goes on.
@@ -264,8 +274,7 @@ class SimulatedBroker:
         self._book.account["equity"] += usd
 
     def row(self) -> Row:
-        """The account after this instant's fills."""
-        self._open()
+        """The account after what has filled at this instant so far."""
         state = self._book.account[0]
         return Row(self.now(), *_row_values(state.item()))
 
@@ -275,14 +284,6 @@ class SimulatedBroker:
         Margin calls, intraday deficits, freezes, and orders refused or cut.
         """
         return margin_events(self._book)
-
-    def _open(self) -> tuple[np.ndarray, ...]:
-        """The bars that start at this instant; what waited for an open meets it, once."""
-        if self._opening is None:
-            tape = self._tape()
-            self._opening = open_bars(self._book, self._line, tape, self._index)
-            self._record(tape)
-        return self._opening
 
     def _tape(self) -> Records:
         """Room for what one step can write.

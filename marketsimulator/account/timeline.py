@@ -168,8 +168,8 @@ def open_bars(book: Book, line: Timeline, tape: Records, t: int) -> tuple[Array,
     volumes = np.full(size, np.nan)
     starts = np.full(2, line.now[t])
     for s in range(size):
-        row = line.ends[t, book.holding[s].crypto]
-        if row >= 0 and _fills_orders(day, line.bars[row, s, VOLUME]):
+        row = opening_row(line, t, s, book.holding[s].crypto)
+        if row >= 0:
             opens[s] = line.bars[row, s, OPEN]
             volumes[s] = line.bars[row, s, VOLUME]
     start_bars(book, day, volumes)
@@ -223,6 +223,17 @@ def _meet_bars(
         meet_extremes(book, day, tape, highs, lows, known_volumes, volatility, begun, now)
         if line.nights[t] > 0:
             meet_closes(book, day, tape, closes, known_volumes, volatility, now)
+
+
+@compiled
+def opening_row(line: Timeline, t: int, s: int, kind: int) -> int:
+    """Row of the symbol's bar that starts at instant t and fills orders; -1 where there is none.
+
+    kind: 0 for stocks, 1 for coins.
+    """
+    row: int = line.ends[t, kind]
+    day = line.days[line.day[t]]
+    return row if row >= 0 and _fills_orders(day, line.bars[row, s, VOLUME]) else -1
 
 
 @compiled

@@ -186,8 +186,6 @@ class Venue:
         USD; None where the symbol has no bar yet.
         """
         opening = self.broker.open_price(symbol) if symbol in self.bars.symbols else None
-        # Asking for the open lets the bar open, and orders that waited for it may have filled.
-        self._update_tickets()
         return opening or self.broker.account().prices.get(symbol)
 
     def asset(self, symbol: str) -> Asset:
@@ -215,6 +213,7 @@ class Venue:
 
     def _note_row(self) -> None:
         """Write down what an instant brought or cost beside trades."""
+        self.broker.open()
         row = self.broker.row()
         self._update_tickets()
         flows = {

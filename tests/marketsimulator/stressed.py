@@ -135,6 +135,7 @@ def run_through(
         broker.submit(
             [_order(symbol, size) for symbol, size in orders if symbol.endswith("USD") == traded]
         )
+        broker.open()
         rows.append(broker.row())
     run = Run("by hand", [], broker.fills, rows, broker.margin_events())
     folder.mkdir(parents=True)

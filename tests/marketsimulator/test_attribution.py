@@ -350,6 +350,7 @@ def test_a_limit_order_pays_no_spread_and_a_stop_pays_its_own() -> None:
     limit = replace(market("c", "AAA", 10), type="limit", limit_price=98.0)
     broker.submit([stop, limit])
     broker.advance(1)
+    broker.open()
     row = broker.row()
     paid = {(b.symbol, b.kind): -b.usd for b in broker.bookings}
     assert paid["AAA", "spread"] == pytest.approx(1.0)
@@ -378,6 +379,7 @@ def test_a_dividend_a_fraction_of_a_share_and_a_loan_worked_by_hand() -> None:
     found = []
     for t in range(1, 8):
         broker.advance(t)
+        broker.open()
         found.append(broker.row())
     booked = {(each.symbol, each.kind): each.usd for each in broker.bookings}
     assert booked == {

@@ -47,7 +47,7 @@ def called(
 
 def step(broker: SimulatedBroker) -> None:
     broker.advance(broker._index + 1)
-    broker.row()
+    broker.open()
 
 
 def to_the_end(broker: SimulatedBroker) -> list[float]:

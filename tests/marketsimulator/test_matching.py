@@ -306,6 +306,7 @@ def test_whatever_is_sent_nothing_beats_its_limit_or_leaves_the_bar_and_the_ledg
                     more["stop_price"] = round(stop, 2)
                 known[f"o{k}"] = order(side, qty, kind, f"o{k}", tif=tif, **more)
                 b.submit([known[f"o{k}"]])
+        b.open()
         row = b.row()
         total += Decimal(repr(row.other)) - Decimal(repr(row.interest))
         held = float(b.account().positions.get("AAA", Decimal(0)))

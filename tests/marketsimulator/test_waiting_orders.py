@@ -37,7 +37,7 @@ def walk(broker: SimulatedBroker, instants: int) -> list[tuple[str, float, float
     """All fills once so many instants have passed."""
     for step in range(1, instants + 1):
         broker.advance(step)
-        broker.row()
+        broker.open()
     return [(f.client_order_id, float(f.qty), f.price) for f in broker.fills]
 
 
@@ -155,7 +155,7 @@ def test_one_waiting_order_fills_where_the_bars_say(data: Any, sent: Order, cost
         assert [f.price for f in broker.fills] == (
             [] if filled is None else [pytest.approx(filled, abs=1e-9)]
         )
-        broker.row()
+        broker.open()
         if step + 1 < len(bars):
             filled = filled or waiting.opens(bars[step + 1][0])
             start = bars[step + 1][0]

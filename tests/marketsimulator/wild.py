@@ -156,6 +156,7 @@ def wild_run(
                     cancels[waits.client_order_id] = waits.qty
         decisions.append(decision_at(account.as_of, account.equity, choices, orders))
         place(broker, orders, cancels)
+        broker.open()
         rows.append(broker.row())
     events = broker.margin_events()
     return Run("wild", decisions, broker.fills, rows, events, broker.bookings), bars, costs
