@@ -22,7 +22,6 @@ from foundation.command import start
 if __name__ == "__main__":
     start("marketsimulator.drift")
 
-import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -462,11 +461,11 @@ def run(settings: DriftRequest, progress: Progress) -> Result:
     """Every difference, as tables or as JSON, and the report; exit code 1 where there is one."""
     hours = LiveHours.of(settings.drift, progress)
     drift = drift_of(hours, each=settings.drift.each, progress=progress)
-    text = json.dumps(drift_json(drift), indent=1)
+    text = drift_json(drift)
     files: Mapping[str, Callable[[Path], object]] = {}
     if settings.writes:
         results = live_results(hours, progress)
-        more = {DRIFT_FILE: lambda path: path.write_text(text + "\n")}
+        more = {DRIFT_FILE: lambda path: path.write_text(text)}
         files = result_files(results, results.summary(), more)
     return Result(
         tables=[text] if settings.json else list(drift_parts(drift)),

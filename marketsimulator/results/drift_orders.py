@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from statistics import fmean, stdev
 from typing import Literal
 
 import numpy as np
@@ -68,6 +69,13 @@ class OrderComparison:
     outcome: Outcome
     why: str
 
+    @property
+    def lag(self) -> float | None:
+        """Seconds by which the live order filled later; none where one did not fill."""
+        if not (self.live and self.simulated) or self.live.at is None or self.simulated.at is None:
+            return None
+        return float((self.live.at - self.simulated.at) / np.timedelta64(1, "s"))
+
 
 @dataclass(frozen=True, slots=True)
 class Slippage:
@@ -79,15 +87,20 @@ class Slippage:
     charged: half-spread and slippage that the simulator adds to the price at which a bar opens.
     simulated: mean of the simulated fills, what the price did until the bar opened included.
     realised: mean of the live fills.
-    error: standard error of that mean; NaN of one fill.
+    error: standard error of that mean; none of one fill.
     """
 
     symbol: str
     fills: int
     charged: float
-    simulated: float
+    simulated: float | None
     realised: float
-    error: float
+    error: float | None
+
+    @property
+    def points(self) -> tuple[float | None, ...]:
+        """What is charged, simulated and realised, and the error."""
+        return self.charged, self.simulated, self.realised, self.error
 
 
 def causes_of(orders: Iterable[OrderComparison]) -> dict[str, Term]:
@@ -251,9 +264,9 @@ def slippage(
             symbol=symbol,
             fills=len(values),
             charged=_charged(symbol, costs),
-            simulated=_mean(simulated.get(symbol, [])),
-            realised=_mean(values),
-            error=_error(values),
+            simulated=fmean(simulated[symbol]) if symbol in simulated else None,
+            realised=fmean(values),
+            error=stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None,
         )
         for symbol, values in sorted(realised.items())
     )
@@ -270,18 +283,6 @@ def _charged(symbol: str, costs: TradingCosts) -> float:
     crypto = np.array([is_coin(symbol)])
     share = float(costs.half_spread(crypto)[0] + costs.slippage(crypto)[0])
     return share / BASIS_POINT
-
-
-def _mean(values: list[float]) -> float:
-    return math.fsum(values) / len(values) if values else math.nan
-
-
-def _error(values: list[float]) -> float:
-    if len(values) < 2:
-        return math.nan
-    mean = _mean(values)
-    variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
-    return math.sqrt(variance / len(values))
 
 
 def _ordered(intent: Intent) -> Fraction:

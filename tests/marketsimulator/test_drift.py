@@ -418,7 +418,7 @@ def test_slippage_is_what_a_fill_was_worse_than_the_price_it_was_sized_at() -> N
     assert row.charged == pytest.approx(2.0)
     assert row.realised == pytest.approx(20.0)
     assert row.error == pytest.approx(10.0)
-    assert np.isnan(row.simulated)
+    assert row.simulated is None
 
 
 def test_a_sale_below_its_price_paid_slippage() -> None:
