@@ -436,6 +436,7 @@ def live_results(hours: LiveHours, progress: Progress = silent) -> Results:
         comparisons=(simulated, *plain),
         seconds=time.monotonic() - begun,
         uncounted=NO_TRIAL,
+        title="Live account",
         spoken_on=spoken_on(hours.trader.forecaster),
     )
 

@@ -79,6 +79,7 @@ class Evidence:
 
     bars: the panel of all runs.
     runs: the main run, then what it is compared with.
+    title: what the main run is.
     capital: USD at the start.
     crypto_ceiling: of coins, in multiples of equity.
     splits: that the bars are not adjusted for.
@@ -89,6 +90,7 @@ class Evidence:
 
     bars: Bars
     runs: tuple[Run, ...]
+    title: str
     capital: float
     crypto_ceiling: float
     splits: tuple[Action, ...]
@@ -118,6 +120,7 @@ def render_report(summary: dict[str, Any], evidence: Evidence) -> str:
     return render_page(
         "marketsimulator/report.html.j2",
         s=summary,
+        title=evidence.title,
         heading=heading(summary),
         spoken_on=evidence.spoken_on,
         verdict=verdict(summary),

@@ -93,6 +93,7 @@ class Results:
     trials: what has been tried on these data, this run included; none without a ledger.
     uncounted: what is said where there is none.
     spoken_on: where the main run's model forecast, as `forecasting.settings.spoken_on` says it.
+    title: what the main run is.
     """
 
     settings: BacktestSettings
@@ -105,6 +106,7 @@ class Results:
     trials: TrialStatistics | None = None
     uncounted: str = NO_LEDGER
     spoken_on: str = ""
+    title: str = "Backtest"
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -169,6 +171,7 @@ class Results:
             "start": pd.Timestamp(self.main.rows[0].at, tz="UTC").isoformat(),
             "end": pd.Timestamp(self.main.rows[-1].at, tz="UTC").isoformat(),
             "symbols": list(self.bars.symbols),
+            "begins": {symbol: str(held.quantity) for symbol, held in self.main.begins.items()},
             "doubts": [doubt.as_dict() for doubt in self.bars.doubts],
             "data": self.bars.source,
             "prices": prices_text(self.settings.data.adjustment, self.bars),
@@ -309,6 +312,7 @@ def result_files(
             runs=results.runs,
             capital=results.settings.capital,
             crypto_ceiling=results.settings.limits.crypto_leverage,
+            title=results.title,
             splits=results.settings.data.splits(),
             spoken_on=results.spoken_on,
             settings=config,
