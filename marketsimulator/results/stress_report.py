@@ -1,186 +1,270 @@
-"""What stress found, as tables on the terminal and as one HTML page."""
+"""What stress found: words and tables for the terminal and the page, and all of it as JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from decimal import Decimal
+from typing import NamedTuple
 
+import numpy as np
 from rich.console import RenderableType
 from rich.table import Table
 
-from foundation.cents import usd_text
-from foundation.page import COLOURS, SHEET, SHEET_MACROS, content_policy, render_page
-from marketsimulator.results.stress_outcomes import OPTIONS, Outcome, Stress
-from marketsimulator.results.stress_words import (
-    call_text,
-    claim,
-    consequence,
-    end_leverage,
-    held_text,
-    leverage_text,
-    liquidated_text,
-    liquidation_rows,
-    remarks,
-    source_text,
-)
+from foundation.cents import to_cents, usd_text
+from foundation.counts import counted
+from foundation.page import COLOURS, SHEET, content_policy, render_page
+from marketsimulator.results.stress_outcomes import OPTIONS, SESSIONS, Outcome, Stress
+from marketsimulator.results.stress_scenarios import OWN_BARS
 from marketsimulator.results.verdict import Verdict
 from trainingdata.instants import utc_text
 
-HEADS = (
-    *("scenario", "loss", "of equity", "equity after", "leverage", "margin call"),
-    *("the broker closes", "equity then", "leverage then"),
-)
+ENDINGS = {
+    "none": "",
+    "met": "which meets the call",
+    "nothing_left": "the call stands, and nothing more can be closed",
+    "standing": f"the call still stands after {SESSIONS} more sessions",
+}
 RULES = (
     "Margin, fees and liquidation are the simulator's own settlement on the moved prices, which"
-    " stay where they are; nobody decides anything meanwhile. A broker's own order is its affair."
+    " stay where they are; nobody decides anything meanwhile. Equity then is less by what"
+    " liquidations and the nights cost. A broker's own order is its affair."
 )
+
+
+def verdict_of(found: Stress) -> Verdict:
+    """The worst case, and in which scenarios the broker calls or nothing is left."""
+    worst = found.worst
+    if worst is None:
+        return Verdict("open", "No scenario could be computed.", "")
+    claim = "No scenario loses anything."
+    if worst.loss > 0:
+        share = worst.share_of_equity
+        of_equity = "" if share is None else f", {share:.1%} of equity"
+        claim = f"Worst case: {worst.name} loses {usd_text(worst.loss)}{of_equity}."
+    called = [each.name for each in found.outcomes if each.margin.called]
+    wiped = [each.name for each in found.outcomes if each.wiped_out]
+    rest = f"The broker calls in {', '.join(called)}." if called else "The broker calls in none."
+    if wiped:
+        rest += f" The account is wiped out in {', '.join(wiped)}."
+    return Verdict("bad" if called or wiped else "open", claim, rest)
+
+
+def remarks(found: Stress) -> list[str]:
+    """What a reader should know: of the book, of scenarios, and of those that were not computed."""
+    lines = list(found.book.notes)
+    unmoved = found.unmoved
+    if unmoved.standing:
+        lines.append("A margin call of the close before stands already, before anything moves.")
+    elif unmoved.called:
+        lines.append(
+            f"Without any move the close of {utc_text(unmoved.close)} calls for"
+            f" {usd_text(unmoved.missing)} already: more is held than a night allows, which a"
+            " trader may cut before then."
+        )
+    lines += [f"{each.name}: {note}" for each in found.outcomes for note in each.notes]
+    return lines + [f"{name} was not computed: {why}." for name, why in found.skipped.items()]
+
+
+def stress_json(found: Stress) -> str:
+    """Everything, for machines: money as text, instants in UTC."""
+    book = found.book
+    held = zip(book.symbols, book.quantities.tolist(), book.marks.tolist(), strict=True)
+    content = {
+        "source": book.source,
+        "at": book.at,
+        "claim": verdict_of(found).claim,
+        "worst": found.worst and found.worst.name,
+        "book": {
+            "cash": to_cents(book.cash),
+            "equity": to_cents(book.equity),
+            "leverage": book.leverage,
+            "option_risk": to_cents(book.option_risk),
+            "positions": [{"symbol": s, "quantity": q, "mark": mark} for s, q, mark in held],
+        },
+        "scenarios": [asdict(outcome) for outcome in found.outcomes],
+        "unmoved": asdict(found.unmoved),
+        "skipped": found.skipped,
+        "remarks": remarks(found),
+    }
+    return json.dumps(content, indent=1, allow_nan=False, default=_json_text) + "\n"
+
+
+def _json_text(value: Decimal | np.datetime64) -> str:
+    return str(value) if isinstance(value, Decimal) else utc_text(value)
+
+
+class Sheet(NamedTuple):
+    """A table, its first column a name; words: numbers of the columns that are text."""
+
+    title: str
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    words: Sequence[int] = ()
+
+
+def _scenarios(found: Stress) -> Sheet:
+    book = found.book
+    heads = ("scenario", "loss", "of equity", "equity after", "leverage", "margin call")
+    before = _leverage_text(book.leverage)
+    rows = [
+        (
+            each.name,
+            usd_text(each.loss),
+            "" if each.share_of_equity is None else f"{each.share_of_equity:.2%}",
+            usd_text(each.equity_after) + (", wiped out" if each.wiped_out else ""),
+            f"{before} to {_leverage_text(each.leverage_after)}",
+            _call_text(each),
+            _closed_text(each),
+            usd_text(each.equity_end),
+            _leverage_text(each.leverage_end),
+        )
+        for each in found.outcomes
+    ]
+    more = ("the broker closes", "equity then", "leverage then")
+    return Sheet(_held_text(found), (*heads, *more), rows, words=(5, 6))
+
+
+def _losses(found: Stress) -> Sheet:
+    book = found.book
+    columns = [each.losses for each in found.outcomes]
+    rows = []
+    for s, symbol in enumerate(book.symbols):
+        held = (f"{book.quantities[s]:,.10g}", f"{book.marks[s]:,.6g}")
+        rows.append((symbol, *held, *(usd_text(losses[symbol]) for losses in columns)))
+    if book.option_risk:
+        rows.append((OPTIONS, "", "", *(usd_text(losses[OPTIONS]) for losses in columns)))
+    rows.append(("sum", "", "", *(usd_text(each.loss) for each in found.outcomes)))
+    return Sheet("Loss by symbol", ("", "quantity", "mark", *_names(found)), rows)
+
+
+def _moves(found: Stress) -> Sheet:
+    moves = [each.moves for each in found.outcomes]
+    rows = [(s, *(f"{own[s].move:+.2%}" for own in moves)) for s in found.book.symbols]
+    return Sheet("Moves", ("", *_names(found)), rows)
+
+
+def _closed(found: Stress) -> Sheet:
+    heads = ("scenario", "symbol", "at", "quantity", "price", "proceeds", "costs")
+    rows = [
+        (
+            outcome.name,
+            each.symbol,
+            utc_text(each.at),
+            f"{each.quantity:+,.10g}",
+            f"{each.price:,.4f}",
+            usd_text(each.proceeds),
+            usd_text(each.cost),
+        )
+        for outcome in found.outcomes
+        for each in outcome.liquidations
+    ]
+    return Sheet("What the broker closes, in order", heads, rows)
 
 
 def stress_parts(found: Stress) -> Iterator[RenderableType]:
     """The worst case, the table of scenarios, losses by symbol, and what a reader should know."""
-    yield from (claim(found), consequence(found))
-    table = Table(*HEADS, title=held_text(found))
-    for column in table.columns[1:5]:
-        column.justify = "right"
-    for outcome in found.outcomes:
-        table.add_row(*_cells(found, outcome))
-    yield table
-    yield _by_symbol(found)
-    yield from (f"{o.scenario.name}: {source_text(found, o)}" for o in found.outcomes)
-    yield from (*remarks(found), RULES)
+    verdict = verdict_of(found)
+    yield from (verdict.claim, verdict.rest)
+    for sheet in (_scenarios(found), _losses(found)):
+        table = Table(*sheet.heads, title=sheet.title)
+        for k, column in enumerate(table.columns):
+            column.justify = "left" if k in (0, *sheet.words) else "right"
+        for row in sheet.rows:
+            table.add_row(*row)
+        yield table
+    yield from (*_sources(found), *remarks(found), RULES)
 
-
-def _cells(found: Stress, outcome: Outcome) -> tuple[str, ...]:
-    share = found.share(outcome.loss)
-    wiped = ", wiped out" if outcome.wiped_out else ""
-    return (
-        outcome.scenario.name,
-        usd_text(outcome.loss),
-        "" if share is None else f"{share:.2%}",
-        usd_text(outcome.equity) + wiped,
-        f"{leverage_text(found.leverage)} to {leverage_text(outcome.leverage)}",
-        call_text(outcome),
-        liquidated_text(outcome),
-        usd_text(outcome.equity_end),
-        leverage_text(end_leverage(outcome)),
-    )
-
-
-def _by_symbol(found: Stress) -> Table:
-    """Losses in USD, a column for each scenario."""
-    names = [outcome.scenario.name for outcome in found.outcomes]
-    table = Table("", "quantity", "mark", *names, title="loss")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for row in _loss_rows(found):
-        table.add_row(*row)
-    return table
-
-
-def _loss_rows(found: Stress) -> list[tuple[str, ...]]:
-    book = found.book
-    held = zip(book.symbols, book.quantities.tolist(), book.marks.tolist(), strict=True)
-    rows = []
-    for symbol, quantity, mark in held:
-        losses = (usd_text(outcome.losses[symbol]) for outcome in found.outcomes)
-        rows.append((symbol, f"{quantity:,.10g}", f"{mark:,.6g}", *losses))
-    if book.option_risk:
-        losses = (usd_text(outcome.losses[OPTIONS]) for outcome in found.outcomes)
-        rows.append((OPTIONS, "", "", *losses))
-    rows.append(("sum", "", "", *(usd_text(outcome.loss) for outcome in found.outcomes)))
-    return rows
-
-
-_STYLE = (
-    COLOURS
-    + SHEET
-    + "tbody th { white-space: nowrap } td.words { text-align: left; white-space: normal;"
-    + " min-width: 9rem }"
-)
-
-_BODY = """
-<h1>Stress</h1>
-<p class="muted">{{ held }} &middot; instants with a Z are UTC, amounts are USD</p>
-{{ top(verdict, [], notes) }}
-<div class="grid">
-<section class="wide"><h2>Scenarios</h2>
-{% call box("Scenarios") %}<table><thead><tr>{% for head in heads %}<th>{{ head }}</th>{% endfor %}
-</tr></thead><tbody>
-{% for row in rows %}<tr><th scope="row">{{ row[0] }}</th>
-{% for cell in row[1:] %}<td{% if loop.index in (5, 6) %} class="words"{% endif %}>{{ cell }}</td>
-{%- endfor %}</tr>{% endfor %}</tbody></table>{% endcall %}
-<p class="muted">{{ rules }}</p></section>
-<section class="wide"><h2>Loss by symbol</h2>
-{% call box("Loss by symbol") %}<table><thead><tr><th></th><th>quantity</th><th>mark</th>
-{% for name in names %}<th>{{ name }}</th>{% endfor %}</tr></thead><tbody>
-{% for row in losses %}<tr><th scope="row">{{ row[0] }}</th>
-{% for cell in row[1:] %}<td>{{ cell }}</td>{% endfor %}</tr>{% endfor %}
-</tbody></table>{% endcall %}
-</section>
-{% for each in details %}<section class="wide"><h2>{{ each.name }}</h2>
-<p>{{ each.source }}</p>
-{% call box("Moves of " ~ each.name) %}<table><thead><tr><th></th><th>move</th><th>by</th></tr>
-</thead><tbody>{% for row in each.moves %}<tr><th scope="row">{{ row[0] }}</th><td>{{ row[1] }}</td>
-<td>{{ row[2] }}</td></tr>{% endfor %}</tbody></table>{% endcall %}
-{% if each.liquidations %}<h3>What the broker closes, in order</h3>
-{% call box("Liquidations of " ~ each.name, each.liquidations | length > 20) %}<table><thead><tr>
-<th></th><th>at</th><th>quantity</th><th>price</th><th>proceeds</th><th>costs</th></tr></thead>
-<tbody>
-{% for row in each.liquidations %}<tr><th scope="row">{{ row[0] }}</th>
-{% for cell in row[1:] %}<td>{{ cell }}</td>{% endfor %}</tr>{% endfor %}
-</tbody></table>{% endcall %}
-{% endif %}<p class="muted">The nights until then cost {{ each.carrying }} beside that: interest,
-borrowing and rounding.</p></section>{% endfor %}
-</div>
-"""
 
 _PAGE = (
-    '{% extends "frame" %}{% block title %}Stress{% endblock %}{% block head %}'
+    '{% extends "frame" %}{% from "sheet" import box, top %}{% block title %}Stress{% endblock %}'
+    "{% block head %}"
     + content_policy()
     + "{% endblock %}{% block style %}"
-    + _STYLE
-    + "{% endblock %}{% block body %}"
-    + SHEET_MACROS
-    + _BODY
-    + "{% endblock %}"
+    + COLOURS
+    + SHEET
+    + """
+tbody th { white-space: nowrap } td.words { text-align: left; white-space: normal; min-width: 9rem }
+{% endblock %}{% block body %}<h1>Stress</h1>
+<p class="muted">Instants with a Z are UTC, amounts are USD</p>
+{{ top(verdict, [], notes) }}
+<div class="grid">{% for sheet in sheets if sheet.rows %}
+<section class="wide"><h2>{{ sheet.title }}</h2>
+{% call box(sheet.title, sheet.rows | length > 20) %}<table><thead><tr>
+{% for head in sheet.heads %}<th>{{ head }}</th>{% endfor %}</tr></thead><tbody>
+{% for row in sheet.rows %}<tr><th scope="row">{{ row[0] }}</th>
+{% for cell in row[1:] %}<td{% if loop.index in sheet.words %} class="words"{% endif %}>
+{{- cell }}</td>{% endfor %}</tr>{% endfor %}</tbody></table>{% endcall %}</section>{% endfor %}
+<section class="wide"><h2>Where the moves are from</h2>
+{% for source in sources %}<p>{{ source }}</p>{% endfor %}<p class="muted">{{ rules }}</p></section>
+</div>{% endblock %}"""
 )
 
 
 def stress_page(found: Stress) -> str:
-    """The page."""
-    bad = any(outcome.wiped_out or outcome.settled.called for outcome in found.outcomes)
-    verdict = Verdict("bad" if bad else "open", claim(found), consequence(found))
+    """All of it as one HTML page."""
     return render_page(
         _PAGE,
-        held=held_text(found),
-        verdict=verdict,
+        verdict=verdict_of(found),
         notes=remarks(found),
-        heads=HEADS,
-        rows=[_cells(found, outcome) for outcome in found.outcomes],
+        sheets=[_scenarios(found), _losses(found), _moves(found), _closed(found)],
+        sources=_sources(found),
         rules=RULES,
-        names=[outcome.scenario.name for outcome in found.outcomes],
-        losses=_loss_rows(found),
-        details=[_details(found, outcome) for outcome in found.outcomes],
     )
 
 
-def _details(found: Stress, outcome: Outcome) -> dict[str, Any]:
-    moves = outcome.moves
-    rows = zip(found.book.symbols, moves.fractions.tolist(), moves.basis, strict=True)
-    return {
-        "name": outcome.scenario.name,
-        "source": source_text(found, outcome),
-        "moves": [(symbol, f"{move:+.2%}", basis) for symbol, move, basis in rows],
-        "liquidations": [
-            (
-                each.symbol,
-                utc_text(each.at),
-                f"{each.quantity:+,.10g}",
-                f"{each.price:,.4f}",
-                usd_text(came),
-                usd_text(cost),
-            )
-            for each, came, cost in liquidation_rows(outcome)
-        ],
-        "carrying": usd_text(outcome.carrying),
-    }
+def _names(found: Stress) -> list[str]:
+    return [each.name for each in found.outcomes]
+
+
+def _sources(found: Stress) -> list[str]:
+    """Where the moves of each scenario are from, and of which symbols their own bars decided."""
+    lines = []
+    for each in found.outcomes:
+        own: dict[str, list[str]] = {}
+        for symbol, move in each.moves.items():
+            if move.basis.startswith(OWN_BARS):
+                own.setdefault(move.basis, []).append(symbol)
+        said = [f"By {basis}: {', '.join(symbols)}." for basis, symbols in own.items()]
+        lines.append(" ".join([f"{each.name}: {each.source}.", *said]))
+    return lines
+
+
+def _held_text(found: Stress) -> str:
+    """Whose book it is, what it is worth and carries."""
+    book = found.book
+    return (
+        f"{book.source}: {counted(len(book.symbols), 'position')}, equity"
+        f" {usd_text(to_cents(book.equity))}, cash {usd_text(to_cents(book.cash))}, leverage"
+        f" {_leverage_text(book.leverage)}"
+    )
+
+
+def _leverage_text(leverage: float | None) -> str:
+    return "without equity" if leverage is None else f"{leverage:.2f}x"
+
+
+def _call_text(outcome: Outcome) -> str:
+    """Whether the broker calls, and by how much."""
+    margin = outcome.margin
+    deficit = "; intraday deficit" if margin.intraday_deficit else ""
+    if margin.called and (margin.missing > 0 or not margin.standing):
+        return f"call, {usd_text(margin.missing)} short{deficit}"
+    before = "a call of before, then" if margin.standing else "none,"
+    return f"{before} {usd_text(-margin.missing)} to spare{deficit}"
+
+
+def _closed_text(outcome: Outcome) -> str:
+    """What is closed, by symbol in the order of the first sale, and how that ends."""
+    if not outcome.margin.called:
+        return "nothing"
+    quantities: dict[str, float] = {}
+    for each in outcome.liquidations:
+        quantities[each.symbol] = quantities.get(each.symbol, 0.0) + each.quantity
+    ending = ENDINGS[outcome.ending]
+    closed = ", ".join(f"{symbol} {quantity:+,.10g}" for symbol, quantity in quantities.items())
+    if not closed:
+        return f"nothing: {ending}"
+    sums = f"proceeds {usd_text(outcome.proceeds)}, costs {usd_text(outcome.costs)}"
+    return f"{closed} ({sums}), {ending}"
