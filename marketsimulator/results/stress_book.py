@@ -103,10 +103,10 @@ class HeldBook:
         return leverage_of(float(np.abs(self.values).sum()), self.equity)
 
     @property
-    def has_volumes(self) -> bool:
-        """Whether the recent bars of every symbol say that something trades."""
+    def volumes(self) -> Array:
+        """[S] that recent bars usually have; 0 where there are none."""
         recent = (self.recent(s)[1][:, VOLUME] for s in range(len(self.symbols)))
-        return all(len(volumes) and np.median(volumes) > 0 for volumes in recent)
+        return np.array([np.median(volumes) if len(volumes) else 0.0 for volumes in recent])
 
     def recent(self, s: int) -> tuple[Instants, Array]:
         """The last bars of symbol number `s`, by which impact and volume are judged."""
@@ -223,7 +223,7 @@ def account_book(broker: BrokerSettings, keys: Keys, settings: BacktestSettings)
     if account.open_orders:
         count = counted(len(account.open_orders), "open order")
         notes.append(f"{count} of the account: what they would still trade is left out.")
-    if not book.has_volumes:
+    if not book.volumes.all():
         notes.append(
             "No bars say how much of each symbol trades, so nothing bounds a liquidation;"
             " data.dir=[DIR] names some."

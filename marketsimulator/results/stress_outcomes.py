@@ -24,7 +24,7 @@ from marketsimulator.account.terms import FillTerms
 from marketsimulator.results.stress_book import HeldBook, leverage_of
 from marketsimulator.results.stress_scenarios import Moves, NotComputed, Scenario, moves_of
 from marketsimulator.settings import BacktestSettings
-from trainingdata.bars import VOLUME, Bars, panel
+from trainingdata.bars import Bars, panel
 from trainingdata.instants import HOUR, hour_begun
 from trainingdata.instruments import Kind
 from trainingdata.sessions import beyond_calendar, in_session, stock_grid
@@ -132,7 +132,7 @@ def stress(
     """
     # Where no bar says what a symbol trades, nothing is bounded by its volume; and no dividend nor
     # split comes beside the move.
-    fills = settings.fills if book.has_volumes else FillTerms(volume_share=None)
+    fills = settings.fills if book.volumes.all() else FillTerms(volume_share=None)
     terms = replace(settings, fills=fills, data=DataSettings())
     outcomes = []
     skipped = {}
@@ -263,9 +263,8 @@ def _moved_bars(book: HeldBook, moves: Moves) -> tuple[Bars, int]:
     ends = _ends_of_stock_bars(book.at)
     now, next_hour = np.array([[book.at], [hour_begun(book.at) + HOUR]], dtype="datetime64[ns]")
     tables = []
-    for s, item in enumerate(book.known.instruments):
+    for s, (item, usual) in enumerate(zip(book.known.instruments, book.volumes, strict=True)):
         times, values = book.recent(s)
-        usual = float(np.median(values[:, VOLUME])) if len(times) else 0.0
         if not len(times) or times[-1] != book.at:
             times = np.concatenate([times, now])
             values = np.concatenate([values, [[*[book.marks[s]] * 4, usual]]])

@@ -13,10 +13,8 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from foundation.cents import to_cents, usd_text
-from foundation.counts import counted
 from foundation.page import COLOURS, SHEET, content_policy, render_page
-from marketsimulator.results.stress_outcomes import OPTIONS, SESSIONS, Outcome, Stress
-from marketsimulator.results.stress_scenarios import OWN_BARS
+from marketsimulator.results.stress_outcomes import SESSIONS, Outcome, Stress
 from marketsimulator.results.verdict import Verdict
 from trainingdata.instants import utc_text
 
@@ -123,26 +121,23 @@ def _scenarios(found: Stress) -> Sheet:
         for each in found.outcomes
     ]
     more = ("the broker closes", "equity then", "leverage then")
-    return Sheet(_held_text(found), (*heads, *more), rows, words=(5, 6))
+    equity = usd_text(to_cents(book.equity))
+    title = f"{book.source}: equity {equity}, leverage {before}"
+    return Sheet(title, (*heads, *more), rows, words=(5, 6))
 
 
-def _losses(found: Stress) -> Sheet:
+def _by_symbol(found: Stress, outcomes: Sequence[Outcome]) -> Sheet:
     book = found.book
-    columns = [each.losses for each in found.outcomes]
+    held = zip(book.symbols, book.quantities.tolist(), book.marks.tolist(), strict=True)
+    texts = {symbol: (f"{size:,.10g}", f"{mark:,.6g}") for symbol, size, mark in held}
     rows = []
-    for s, symbol in enumerate(book.symbols):
-        held = (f"{book.quantities[s]:,.10g}", f"{book.marks[s]:,.6g}")
-        rows.append((symbol, *held, *(usd_text(losses[symbol]) for losses in columns)))
-    if book.option_risk:
-        rows.append((OPTIONS, "", "", *(usd_text(losses[OPTIONS]) for losses in columns)))
-    rows.append(("sum", "", "", *(usd_text(each.loss) for each in found.outcomes)))
-    return Sheet("Loss by symbol", ("", "quantity", "mark", *_names(found)), rows)
-
-
-def _moves(found: Stress) -> Sheet:
-    moves = [each.moves for each in found.outcomes]
-    rows = [(s, *(f"{own[s].move:+.2%}" for own in moves)) for s in found.book.symbols]
-    return Sheet("Moves", ("", *_names(found)), rows)
+    for each in outcomes:
+        for symbol, usd in each.losses.items():
+            move = each.moves.get(symbol)
+            moved = ("", "") if move is None else (f"{move.move:+.2%}", move.basis)
+            rows.append((each.name, symbol, *texts.get(symbol, ("", "")), *moved, usd_text(usd)))
+    heads = ("scenario", "symbol", "quantity", "mark", "move", "by", "loss")
+    return Sheet("Loss by symbol", heads, rows, words=(1, 5))
 
 
 def _closed(found: Stress) -> Sheet:
@@ -160,14 +155,15 @@ def _closed(found: Stress) -> Sheet:
         for outcome in found.outcomes
         for each in outcome.liquidations
     ]
-    return Sheet("What the broker closes, in order", heads, rows)
+    return Sheet("What the broker closes, in order", heads, rows, words=(1,))
 
 
 def stress_parts(found: Stress) -> Iterator[RenderableType]:
-    """The worst case, the table of scenarios, losses by symbol, and what a reader should know."""
+    """The table of scenarios, what the worst is made of, and what a reader should know."""
     verdict = verdict_of(found)
     yield from (verdict.claim, verdict.rest)
-    for sheet in (_scenarios(found), _losses(found)):
+    worst = [found.worst] if found.worst else []
+    for sheet in (_scenarios(found), _by_symbol(found, worst)):
         table = Table(*sheet.heads, title=sheet.title)
         for k, column in enumerate(table.columns):
             column.justify = "left" if k in (0, *sheet.words) else "right"
@@ -208,37 +204,14 @@ def stress_page(found: Stress) -> str:
         _PAGE,
         verdict=verdict_of(found),
         notes=remarks(found),
-        sheets=[_scenarios(found), _losses(found), _moves(found), _closed(found)],
+        sheets=[_scenarios(found), _by_symbol(found, found.outcomes), _closed(found)],
         sources=_sources(found),
         rules=RULES,
     )
 
 
-def _names(found: Stress) -> list[str]:
-    return [each.name for each in found.outcomes]
-
-
 def _sources(found: Stress) -> list[str]:
-    """Where the moves of each scenario are from, and of which symbols their own bars decided."""
-    lines = []
-    for each in found.outcomes:
-        own: dict[str, list[str]] = {}
-        for symbol, move in each.moves.items():
-            if move.basis.startswith(OWN_BARS):
-                own.setdefault(move.basis, []).append(symbol)
-        said = [f"By {basis}: {', '.join(symbols)}." for basis, symbols in own.items()]
-        lines.append(" ".join([f"{each.name}: {each.source}.", *said]))
-    return lines
-
-
-def _held_text(found: Stress) -> str:
-    """Whose book it is, what it is worth and carries."""
-    book = found.book
-    return (
-        f"{book.source}: {counted(len(book.symbols), 'position')}, equity"
-        f" {usd_text(to_cents(book.equity))}, cash {usd_text(to_cents(book.cash))}, leverage"
-        f" {_leverage_text(book.leverage)}"
-    )
+    return [f"{each.name}: {each.source}." for each in found.outcomes]
 
 
 def _leverage_text(leverage: float | None) -> str:

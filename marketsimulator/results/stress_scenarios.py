@@ -185,17 +185,16 @@ def _halted(name: str | None, book: HeldBook) -> tuple[Mask, tuple[str, ...]]:
     halted = np.zeros(len(book.symbols), dtype=bool)
     if name is None:
         return halted, ()
-    if name == LARGEST:
-        stocks = np.where(book.crypto, 0.0, np.abs(book.values))
-        if not stocks.any():
-            return halted, ("No stock is held: nothing is halted.",)
-        halted[np.argmax(stocks)] = True
-    else:
+    sizes = np.where(book.crypto, 0.0, np.abs(book.values))
+    if name != LARGEST:
         name = instrument(name).symbol
-        if name not in book.symbols:
-            return halted, (f"{name} is not held: nothing is halted.",)
-        halted[book.symbols.index(name)] = True
-    return halted, (f"{book.symbols[int(np.argmax(halted))]} is halted at its last price.",)
+        sizes = sizes * (np.array(book.symbols) == name)
+    if not sizes.any():
+        none = "stock" if name == LARGEST else name
+        return halted, (f"Nothing is halted: no {none} is held.",)
+    s = int(np.argmax(sizes))
+    halted[s] = True
+    return halted, (f"{book.symbols[s]} is halted at its last price.",)
 
 
 def _own_moves(

@@ -19,6 +19,7 @@ from execution.orders import Order
 from execution.records import Run, writers_of
 from execution.run_folder import RunFolder
 from foundation.compose import composed_config
+from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.results.stress_book import HeldBook, run_book, run_settings
 from marketsimulator.results.stress_outcomes import Outcome, Stress, stress
 from marketsimulator.results.stress_scenarios import Scenario
@@ -136,7 +137,7 @@ def write_bars(
 
 def run_through(
     folder: Path, data: Path, orders: Sequence[tuple[str, str]], *words: str, capital: float = 1.2e5
-) -> tuple[Run, BacktestSettings]:
+) -> tuple[Run, BacktestSettings, SimulatedBroker]:
     """A run that trades once, two sessions before the crash, and then holds; in its folder."""
     accepted = f"data.dir=[{data}]", "data.accept_jumps=true"
     told = [*accepted, "trials=null", f"capital={capital:.0f}", *words]
@@ -160,7 +161,7 @@ def run_through(
         write(folder / name)
     (folder / "config.yaml").write_text(yaml.safe_dump(_plain(asdict(settings))))
     (folder / "summary.json").write_text(json.dumps({"total_return": 0.0, "comparisons": {}}))
-    return run, settings
+    return run, settings, broker
 
 
 def _order(symbol: str, quantity: str) -> Order:

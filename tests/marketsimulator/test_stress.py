@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from execution.lending import proceeds_of_short
 from foundation.cents import to_cents
 from foundation.command import is_override
 from foundation.compose import composed_config
@@ -46,6 +48,11 @@ FRIDAY = "2024-10-04T20:00Z"  # the close before the crash
 positions = st.dictionaries(
     st.sampled_from((*STOCKS, "BTCUSD")),
     st.tuples(st.floats(0.001, 2_000).map(lambda x: round(x, 3)), st.floats(10.0, 300.0)),
+    min_size=1,
+)
+both_sides = st.dictionaries(
+    st.sampled_from(STOCKS),
+    st.tuples(st.integers(-3_000, 3_000).filter(bool), st.floats(20.0, 200.0)),
     min_size=1,
 )
 moves = st.just(0.0) | st.floats(-0.95, -0.01) | st.floats(0.01, 2.0)
@@ -108,15 +115,7 @@ def test_a_call_comes_at_the_move_that_maintenance_says_and_at_none_below_it(
     assert below.loss < above.loss
 
 
-@given(
-    st.dictionaries(
-        st.sampled_from(STOCKS),
-        st.tuples(st.integers(-3_000, 3_000).filter(bool), st.floats(20.0, 200.0)),
-        min_size=1,
-    ),
-    st.floats(0.0, 0.6),
-    st.floats(1.2, 6.0),
-)
+@given(both_sides, st.floats(0.0, 0.6), st.floats(1.2, 6.0))
 @settings(max_examples=60)
 def test_a_liquidation_ends_with_margin_met_or_with_nothing_left(
     held: dict[str, tuple[float, float]], move: float, leverage: float
@@ -156,16 +155,6 @@ def test_a_call_and_a_liquidation_by_hand() -> None:
     assert verdict.rest == "The broker calls in one."
 
 
-def test_an_account_that_is_wiped_out_owes() -> None:
-    found = stress_of(book_of({"AAA": (4_000, 100.0)}, 100_000), stocks=-0.5)
-    (outcome,) = found.outcomes
-    assert (outcome.equity_after, outcome.leverage_after) == (-100_000, None)
-    assert outcome.wiped_out
-    assert sold(outcome) == {"AAA": -4_000.0}
-    assert outcome.ending == "nothing_left"
-    assert "The account is wiped out in one." in verdict_of(found).rest
-
-
 def test_a_book_that_no_night_allows_is_called_without_any_move() -> None:
     """Four times equity at 11:30, which a trader cuts at 15:30."""
     noon = np.datetime64("2024-10-04T15:30", "ns")
@@ -193,10 +182,13 @@ def test_shorts_lose_in_a_rise_and_are_bought_back() -> None:
 def test_a_squeeze_loses_a_short_several_times_its_worth_and_the_account_with_it() -> None:
     """100 short at 20 rise to 80, which costs 6,000; the long falls by a fifth of 5,000."""
     book = book_of({"AAA": (50, 100.0), "BBB": (-100, 20.0), "BTCUSD": (1, 900.0)}, 5_000)
-    outcome = outcome_of(book, stocks=-0.2, shorts=3.0)
+    found = stress_of(book, stocks=-0.2, shorts=3.0)
+    (outcome,) = found.outcomes
     assert outcome.losses == {"AAA": 1_000, "BBB": 6_000, "BTCUSD": 0}
-    assert (outcome.equity_after, outcome.wiped_out) == (-2_000, True)
-    assert sold(outcome)["BBB"] == 100
+    assert (outcome.equity_after, outcome.leverage_after) == (-2_000, None)
+    assert (sold(outcome), outcome.ending) == ({"AAA": -50, "BBB": 100}, "nothing_left")
+    assert outcome.wiped_out
+    assert "The account is wiped out in one." in verdict_of(found).rest
     single = outcome_of(book, stocks=-0.2, shorts=3.0, symbols={"BBB": 10.0, "ETH/USD": 1.0})
     assert single.losses["BBB"] == 20_000
     assert single.notes == ("not held, so that their moves change nothing: ETHUSD.",)
@@ -226,9 +218,9 @@ def test_what_is_halted_keeps_its_price_and_is_not_sold_and_the_rest_is_sold_wit
     stands = outcome_of(most, stocks=-0.3, halted="AAA")
     assert (sold(stands), stands.ending) == ({"BBB": -10.0}, "nothing_left")
     other = outcome_of(most, stocks=-0.3, halted="ZZZ")
-    assert other.notes == ("ZZZ is not held: nothing is halted.",)
+    assert other.notes == ("Nothing is halted: no ZZZ is held.",)
     coins = outcome_of(book_of({"BTCUSD": (1, 900.0)}, 900), coins=-0.3, halted="largest")
-    assert coins.notes == ("No stock is held: nothing is halted.",)
+    assert coins.notes == ("Nothing is halted: no stock is held.",)
 
 
 def test_fractions_of_shares_are_closed_whole_and_never_beyond() -> None:
@@ -288,37 +280,23 @@ THIN = ("fills.volume_share=0.0001", "fills.remainder=carry", "margin.order_marg
 LENT = ("fills.volume_share=null", "costs.stock_half_spread_bps=3", "margin.order_margin=1")
 
 
+SHORT = [("AAA", "-1700"), ("AAA", "200"), ("BBB", "1300")]  # a part is bought back
+CRASHES = {
+    "called": (HELD, {"AAA": 0.75, "BBB": 0.9, "BTCUSD": 0.5}, LENT),
+    "not called": (HELD, {"AAA": 0.95, "BBB": 0.9, "BTCUSD": 0.5}, LENT),
+    "wiped out": (HELD, {"AAA": 0.3, "BBB": 0.5, "BTCUSD": 0.5}, LENT),
+    "short": (SHORT, {"AAA": 1.5, "BBB": 1.01}, LENT),
+    "thin": (HELD, {"AAA": 0.6, "BBB": 0.9, "BTCUSD": 0.5}, (*THIN, "costs.stock_impact=0.5")),
+}
+
+
 @pytest.mark.first_example
-@pytest.mark.parametrize(
-    ("orders", "factors", "words"),
-    [
-        pytest.param(HELD, {"AAA": 0.75, "BBB": 0.9, "BTCUSD": 0.5}, LENT, id="called"),
-        pytest.param(HELD, {"AAA": 0.95, "BBB": 0.9, "BTCUSD": 0.5}, LENT, id="not called"),
-        pytest.param(HELD, {"AAA": 0.3, "BBB": 0.5, "BTCUSD": 0.5}, LENT, id="wiped out"),
-        pytest.param(
-            # What the shorts were sold for is held against them, and a part was bought back.
-            [("AAA", "-1700"), ("AAA", "200"), ("BBB", "1300")],
-            {"AAA": 1.5, "BBB": 1.01},
-            LENT,
-            id="short",
-        ),
-        pytest.param(
-            HELD,
-            {"AAA": 0.6, "BBB": 0.9, "BTCUSD": 0.5},
-            (*THIN, "costs.stock_impact=0.5"),
-            id="thin",
-        ),
-    ],
-)
-def test_stress_is_what_a_backtest_through_the_same_crash_does(
-    tmp_path: Path,
-    orders: list[tuple[str, str]],
-    factors: dict[str, float],
-    words: tuple[str, ...],
-) -> None:
+@pytest.mark.parametrize("crash", CRASHES)
+def test_stress_is_what_a_backtest_through_the_same_crash_does(tmp_path: Path, crash: str) -> None:
     """The same call, the same liquidations at the same prices, the same equity after them."""
+    orders, factors, words = CRASHES[crash]
     data = write_bars(tmp_path / "bars", factors, sessions=12, volume=3e6)
-    run, its = run_through(tmp_path / "run", data, orders, *words)
+    run, its, _ = run_through(tmp_path / "run", data, orders, *words)
     book, settled_by = book_at(tmp_path / "run", FRIDAY)
     for name in ("costs", "fees", "margin", "fills"):
         assert getattr(settled_by, name) == getattr(its, name)
@@ -333,8 +311,7 @@ def test_stress_is_what_a_backtest_through_the_same_crash_does(
     came = sum(-float(fill.qty) * fill.price - fill.fee for fill in through)
     assert to_cents(came) == found.proceeds
     assert bool(run.margin["margin_calls"]) == found.margin.called == bool(through)
-    if words[0] == THIN[0]:
-        assert len(through) > 3
+    assert len(through) > 3 or crash != "thin"
     rows = {row.at: row for row in run.rows}
     at_close = rows[found.margin.close]
     assert to_cents(at_close.equity - at_close.gross_crypto) == found.margin.collateral
@@ -346,10 +323,36 @@ def test_stress_is_what_a_backtest_through_the_same_crash_does(
         assert found.leverage_end == pytest.approx(gross / end.equity, rel=1e-12)
 
 
+def test_what_open_shorts_were_sold_for_is_what_the_account_has(tmp_path: Path) -> None:
+    """One is sold twice and bought back in part, and a call closes a share of both."""
+    data = write_bars(tmp_path / "bars", {"AAA": 1.5, "BBB": 1.6}, sessions=12)
+    orders = [("AAA", "-1000"), ("AAA", "-700"), ("AAA", "200"), ("BBB", "-100"), ("BBB", "30")]
+    run, _, broker = run_through(tmp_path / "run", data, orders, *LENT)
+    assert run.margin["margin_calls"]
+    book, _ = book_at(tmp_path / "run", "end")
+    assert book.symbols == ("AAA", "BBB")
+    proceeds = dict(zip(book.symbols, book.proceeds.tolist(), strict=True))
+    assert proceeds == pytest.approx(broker.short_proceeds(), abs=2e-6)
+
+
+@pytest.mark.parametrize("number", [float, Fraction])
+def test_a_short_that_is_bought_back_in_part_keeps_its_share_of_the_proceeds(
+    number: type[float] | type[Fraction],
+) -> None:
+    held, sold = number(0), number(0)
+    for quantity, price, then in (
+        *((100, 9, 0), (-100, 9, 0), (-100, 10, 1_000), (-50, 20, 2_000)),
+        *((30, 70, 1_600), (120, 70, 0), (-8, 5, 40), (8, 1, 0)),
+    ):
+        sold = proceeds_of_short(sold, held, number(quantity), number(quantity * price))
+        held += quantity
+        assert sold == then
+
+
 def test_a_call_that_stands_already_is_answered_at_the_next_opens(tmp_path: Path) -> None:
     """The book of the crash's own close, at prices that stand still, as they do in the run."""
     data = write_bars(tmp_path / "bars", {"AAA": 0.75, "BBB": 0.9, "BTCUSD": 0.5}, sessions=12)
-    run, _ = run_through(tmp_path / "run", data, HELD, *LENT)
+    run, *_ = run_through(tmp_path / "run", data, HELD, *LENT)
     through = [fill for fill in run.fills if fill.client_order_id.startswith("liquidation")]
     for at in ("2024-10-07T20:00Z", "2024-10-08T03:00Z"):
         found = stress_of(*book_at(tmp_path / "run", at))
