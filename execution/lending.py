@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Annotated, Literal
+from fractions import Fraction
+from typing import Annotated, Literal, TypeVar
 
 from execution.fees import DatedRate, rates_on
 from foundation.arrays import Array, Instants
@@ -14,6 +15,23 @@ from trainingdata.instruments import instrument
 
 # Brokers charge debit · rate / 360 for every night, so that a Friday's debit costs three of them.
 DAYS_A_YEAR = 360.0
+Number = TypeVar("Number", float, Fraction)
+
+
+def proceeds_of_short(sold: Number, held: Number, quantity: Number, value: Number) -> Number:
+    """USD that an open short was sold for, once a quantity of a value has been traded, both signed.
+
+    It grows with sales, and what is bought back takes its share of it.
+
+    sold, held: USD and signed quantity before.
+    """
+    if held > 0:
+        return sold
+    if quantity < 0:
+        return sold - value
+    if quantity >= -held:
+        return sold * 0
+    return sold * (1 + quantity / held)
 
 
 @settings_class("margin")

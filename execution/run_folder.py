@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
 
+from execution.lending import proceeds_of_short
+from execution.records import EQUITY_COLUMNS, FILL_COLUMNS
 from foundation.config_files import plain_yaml
 from foundation.errors import DataError, InputError
 from foundation.files import RUN_MARKS, refuse_mixture
+from trainingdata.instants import instant, utc_text
 
 SUMMARY, CONFIG = "summary.json", "config.yaml"
 INSTANTS = {"at", "booked_at", "until"}
@@ -21,6 +26,23 @@ TEXTS = {"symbol", "client_order_id", "side", "type", "tif", "reason", "binding"
 INSTEAD = {"booked_at": "at"}  # in fills of earlier runs, which do not say the row that counts them
 NAMED = 5  # runs within a folder that a refusal names
 _ADVICE = "name the folder of a backtest's results (the page of a live account has its reasons)"
+
+
+@dataclass(frozen=True, slots=True)
+class RunBook:
+    """What the account of a run held.
+
+    at: instant of its row.
+    cash, equity: USD then.
+    positions: signed quantities by symbol, none 0.
+    proceeds: USD that open shorts of them were sold for.
+    """
+
+    at: np.datetime64
+    cash: float
+    equity: float
+    positions: Mapping[str, Decimal]
+    proceeds: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +136,76 @@ class RunFolder:
             reason = _first_line(error)
             raise DataError(f"RUN: {path}: cannot be read: {reason}; {_ADVICE}") from None
         return frame
+
+    def book_at(self, at: str) -> RunBook:
+        """What the account held by an instant.
+
+        at: `end`, `worst` for the most leverage, a New York date or an instant with a zone.
+
+        Raises
+        ------
+        InputError
+            for an instant outside the run, and one at which nothing was held.
+        """
+        rows = self.table("equity", EQUITY_COLUMNS)
+        if rows.empty:
+            raise DataError(f"RUN: {self.path / 'equity.parquet'}: it has no row")
+        row = rows.iloc[_row_at(rows, at)]
+        now = np.datetime64(row["at"], "ns")
+        fills = self.table("fills", FILL_COLUMNS)
+        positions, proceeds = _held(fills[fills["booked_at"] <= now])
+        if not positions:
+            held = rows["at"][_gross(rows) > 0]
+            if held.empty:
+                raise InputError(f"at: nothing was ever held in {self.path}")
+            last = utc_text(np.datetime64(held.iloc[-1], "ns"))
+            raise InputError(
+                f"at: nothing is held at {utc_text(now)} in {self.path}; the last book that held"
+                f" something is at={last}, that with the most leverage at=worst"
+            )
+        return RunBook(now, float(row["cash"]), float(row["equity"]), positions, proceeds)
+
+
+def _gross(rows: pd.DataFrame) -> pd.Series:
+    return rows["gross_stock"] + rows["gross_crypto"]
+
+
+def _row_at(rows: pd.DataFrame, at: str) -> int:
+    """The number of the account's row that `at` means: the last by then."""
+    if at == "end":
+        return len(rows) - 1
+    if at == "worst":
+        # Nothing is worse than debts; of the others the most that a dollar of equity carries.
+        solvent = rows["equity"].where(rows["equity"] > 0)
+        return int(np.argmax((_gross(rows) / solvent).fillna(np.inf)))
+    try:
+        first, last = instant(at, name="at"), instant(at, name="at", end_of_day=True)
+    except InputError as error:
+        raise InputError(f"{error}, nor end or worst") from None
+    times = rows["at"].to_numpy(dtype="datetime64[ns]")
+    if last < times[0] or first > times[-1]:
+        ends = f"{utc_text(times[0])} to {utc_text(times[-1])}"
+        raise InputError(f"at: {at} is outside the run, which goes from {ends}")
+    return int(np.searchsorted(times, last, side="right")) - 1
+
+
+def _held(fills: pd.DataFrame) -> tuple[dict[str, Decimal], dict[str, float]]:
+    """Signed quantities by symbol, none 0, and what open shorts of them were sold for, USD."""
+    held: dict[str, Decimal] = {}
+    sold: dict[str, float] = {}
+    columns = (fills[name].tolist() for name in ("symbol", "qty", "price"))
+    for symbol, quantity, price in zip(*columns, strict=True):
+        before = held.get(symbol, Decimal(0))
+        held[symbol] = before + Decimal(repr(quantity))
+        # At price 0 are splits, which leave proceeds as they are, and fees in coin.
+        if price:
+            had = sold.get(symbol, 0.0)
+            after = proceeds_of_short(had, float(before), quantity, quantity * price)
+            sold[symbol] = round(after, 6)
+    positions = {symbol: quantity for symbol, quantity in held.items() if quantity}
+    return positions, {
+        symbol: sold[symbol] for symbol, held_now in positions.items() if held_now < 0
+    }
 
 
 def _first_line(error: Exception) -> str:

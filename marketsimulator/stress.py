@@ -19,32 +19,29 @@ from foundation.command import start
 if __name__ == "__main__":
     start("marketsimulator.stress")
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from omegaconf import DictConfig, OmegaConf
 
-from forecasting.forecast import Progress, silent
+from execution.run_folder import RunFolder
 from foundation.command import Result, is_override
 from foundation.compose import composed_config
 from foundation.configuration import may_overwrite, settings_of
 from foundation.earlier_runs import is_of_an_earlier_run
-from foundation.errors import InputError
+from foundation.errors import InputError, nearest_or_all
 from foundation.files import check_file, check_output
 from foundation.flags import Parser
 from foundation.settings import setting, settings_class
-from marketsimulator.results.stress_account import account_book
-from marketsimulator.results.stress_book import CHANGEABLE, run_book
+from marketsimulator.results.stress_book import CHANGEABLE, account_book, run_book, run_settings
 from marketsimulator.results.stress_outcomes import Stress, stress
-from marketsimulator.results.stress_report import stress_page, stress_parts
-from marketsimulator.results.stress_scenarios import Scenario, chosen_scenarios
-from marketsimulator.results.stress_settlement import SettlementTerms
-from marketsimulator.results.stress_words import stress_json
+from marketsimulator.results.stress_report import stress_json, stress_page, stress_parts
+from marketsimulator.results.stress_scenarios import Scenario
 from marketsimulator.settings import BacktestSettings
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 
@@ -84,129 +81,120 @@ class StressSettings:
 
     @property
     def chosen(self) -> tuple[Scenario, ...]:
-        """The scenarios that are wanted.
+        """The scenarios that are wanted, in the order in which they are defined.
 
         Raises
         ------
         InputError
             for a name that none has, or two have.
         """
-        return chosen_scenarios((*self.scenarios, *self.own), self.only)
-
-
-def run_changes(config: DictConfig, words: Sequence[str]) -> DictConfig:
-    """What the words of a command line change of a run's own settings.
-
-    Raises
-    ------
-    InputError
-        for a word that changes what has happened in the run already.
-    """
-    changes = OmegaConf.create()
-    for word in words:
-        key = word.lstrip("+").partition("=")[0]
-        group = key.partition(".")[0]
-        if group in {each.name for each in fields(StressSettings)} | {"overwrite"}:
-            continue
-        if group not in CHANGEABLE:
-            raise InputError(
-                f"{key}: a run has its own; of {', '.join(CHANGEABLE)} it may be changed here"
-            )
-        OmegaConf.update(changes, key, OmegaConf.select(config, key), force_add=True)
-    return changes
-
-
-def stressed(
-    config: DictConfig,
-    settings: StressSettings,
-    run: Path | None,
-    words: Sequence[str],
-    progress: Progress = silent,
-) -> Stress:
-    """The book of a run, or of the account where none is named, under the chosen scenarios.
-
-    Raises
-    ------
-    InputError
-        for what cannot be used; the message names it.
-    """
-    chosen = settings.chosen
-    if run is None:
-        keys = Keys.of(os.environ)
-        names = {each.name for each in fields(BacktestSettings)} - {"output"}
-        simulation = BacktestSettings.of(OmegaConf.masked_copy(config, sorted(names)))
-        book = account_book(settings.broker, keys, simulation)
-    else:
-        book, simulation = run_book(run, settings.at, run_changes(config, words))
-    window = simulation.correlation.session_window
-    return stress(book, chosen, SettlementTerms.of(simulation), window, progress)
-
-
-def named_run(words: Sequence[str], settings: StressSettings) -> Path | None:
-    """The run that the words name; none where it is the account.
-
-    Raises
-    ------
-    InputError
-        unless it is one of the two.
-    """
-    runs = [word for word in words if not is_override(word)]
-    if settings.account is None and len(runs) == 1:
-        return Path(runs[0]).expanduser()
-    if settings.account is None:
-        said = f"RUN: {len(runs)} are named" if runs else "RUN: none is named"
-        raise InputError(f"{said}; name the folder of a backtest, or say account=venue")
-    if runs:
-        raise InputError(f"RUN: {runs[0]} is named beside account=venue; leave one of them")
-    if settings.at != "end":
-        raise InputError(f"at: {settings.at} is of a run; an account is read as it is now")
-    return None
-
-
-def _output(config: DictConfig, settings: StressSettings, run: Path | None) -> Path:
-    """The folder of the files, once they may be written there."""
-    if run is not None and settings.output is None:
-        check_file(run / PAGE, "output")
-        check_file(
-            run / JSON,
-            "output",
-            lambda path: is_of_an_earlier_run(path, JSON),
-            overwrite=may_overwrite(config),
-        )
-        return run
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-    output = Path(settings.output or f"outputs/stress-{stamp}").expanduser()
-    check_output(output, JSON, overwrite=may_overwrite(config))
-    return output
+        every = (*self.scenarios, *self.own)
+        names = [scenario.name for scenario in every]
+        for name in names:
+            if names.count(name) > 1:
+                raise InputError(f"own: {name} is the name of two scenarios; give yours another")
+        for name in self.only:
+            if name not in names:
+                hint = nearest_or_all(name, names)
+                raise InputError(f"only: there is no scenario {name!r}{hint}")
+        if not every:
+            raise InputError("scenarios: there is none")
+        return tuple(each for each in every if not self.only or each.name in self.only)
 
 
 @dataclass(frozen=True, slots=True)
 class StressRequest:
-    """What is put under stress, of which run, none being the account, and as which words say."""
+    """What is put under stress, by which scenarios, and the terms that it is settled by.
 
-    config: DictConfig
+    run: whose book it is; none is the account at the venue.
+    """
+
     settings: StressSettings
-    run: Path | None
-    words: Sequence[str]
+    scenarios: tuple[Scenario, ...]
+    run: RunFolder | None
+    terms: BacktestSettings
+
+    @classmethod
+    def of(cls, config: DictConfig, words: Sequence[str]) -> StressRequest:
+        """What the words of a command line ask for; config: composed of those that are settings.
+
+        Raises
+        ------
+        InputError
+            for what cannot be used; the message names it.
+        """
+        settings = StressSettings.of(config)
+        runs = [word for word in words if not is_override(word)]
+        if settings.account is None:
+            if len(runs) != 1:
+                found = f"{len(runs)} are named" if runs else "none is named"
+                raise InputError(
+                    f"RUN: {found}; name the folder of a backtest, or say account=venue"
+                )
+            run = RunFolder(Path(runs[0]).expanduser())
+            terms = run_settings(run, _changes(config, words))
+            return cls(settings, settings.chosen, run, terms)
+        if runs:
+            raise InputError(f"RUN: {runs[0]} is named beside account=venue; leave one of them")
+        if settings.at != "end":
+            raise InputError(f"at: {settings.at} is of a run; an account is read as it is now")
+        names = {each.name for each in fields(BacktestSettings)} - {"output"}
+        terms = BacktestSettings.of(OmegaConf.masked_copy(config, sorted(names)))
+        return cls(settings, settings.chosen, None, terms)
+
+    def result(self) -> Stress:
+        """The book under the scenarios.
+
+        Raises
+        ------
+        InputError
+            for a book that there is not, or that nothing marks.
+        """
+        if self.run is None:
+            book = account_book(self.settings.broker, Keys.of(os.environ), self.terms)
+        else:
+            book = run_book(self.run, self.settings.at, self.terms)
+        return stress(book, self.scenarios, self.terms)
+
+
+def _changes(config: DictConfig, words: Sequence[str]) -> DictConfig:
+    """What the words of a command line change of a run's own settings."""
+    changes = OmegaConf.create()
+    for word in filter(is_override, words):
+        key = word.lstrip("+").partition("=")[0]
+        group = key.partition(".")[0]
+        if group in CHANGEABLE:
+            OmegaConf.update(changes, key, OmegaConf.select(config, key), force_add=True)
+        elif group not in {each.name for each in fields(StressSettings)} | {"overwrite"}:
+            changeable = ", ".join(CHANGEABLE)
+            raise InputError(f"{key}: a run has its own; of {changeable} it may be changed here")
+    return changes
 
 
 def read(words: Sequence[str]) -> tuple[StressRequest, Path]:
-    """The run's folder among the words, and settings."""
+    """What is put under stress, and the folder of the files once they may be written there."""
     parser = Parser()
     parser.add_argument("words", nargs="*", metavar="RUN, key=value")
     named: list[str] = parser.parse_args(list(words)).words
-    overrides = [word for word in named if is_override(word)]
-    config = composed_config("stress", overrides)
-    settings = StressSettings.of(config)
-    run = named_run(named, settings)
-    request = StressRequest(config, settings, run, overrides)
-    return request, _output(config, settings, run)
+    config = composed_config("stress", [word for word in named if is_override(word)])
+    request = StressRequest.of(config, named)
+    overwrite = may_overwrite(config)
+    if request.run is not None and request.settings.output is None:
+        output = request.run.path
+        check_file(output / PAGE, "output")
+        ours = partial(is_of_an_earlier_run, mark=JSON)
+        check_file(output / JSON, "output", ours, overwrite=overwrite)
+    else:
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+        output = Path(request.settings.output or f"outputs/stress-{stamp}").expanduser()
+        check_output(output, JSON, overwrite=overwrite)
+    return request, output
 
 
-def run(settings: StressRequest, progress: Progress) -> Result:
+def run(settings: StressRequest) -> Result:
     """What the book would lose, its page and its figures."""
-    found = stressed(settings.config, settings.settings, settings.run, settings.words, progress)
-    text = json.dumps(stress_json(found), indent=1, allow_nan=False) + "\n"
+    found = settings.result()
+    text = stress_json(found)
     page = stress_page(found)
     return Result(
         tables=list(stress_parts(found)),

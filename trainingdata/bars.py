@@ -18,6 +18,7 @@ from trainingdata.sessions import in_session, known_at, stock_grid
 
 FIELDS = ("open", "high", "low", "close", "volume")
 OPEN, HIGH, LOW, CLOSE, VOLUME = range(5)
+NO_INSTANTS: Instants = np.empty(0, dtype="datetime64[ns]")
 
 # Fields that are the same for every part of a panel.
 _SHARED_FIELDS = (
@@ -206,12 +207,19 @@ def closes_of(bars: Bars) -> dict[str, float]:
     return {symbol: float(close) for symbol, close in closes if not np.isnan(close)}
 
 
-def panel(tables: Iterable[tuple[Instrument, Instants, Array]], source: str) -> Bars:
-    """Lay per-symbol bars (known-at instants [N], values [N, 5]) on the union of their instants."""
+def panel(
+    tables: Iterable[tuple[Instrument, Instants, Array]],
+    source: str,
+    besides: Instants = NO_INSTANTS,
+) -> Bars:
+    """Lay per-symbol bars (known-at instants [N], values [N, 5]) on the union of their instants.
+
+    besides: instants that it has whether any bar became known then or not.
+    """
     parts = sorted(tables, key=lambda part: part[0].symbol)
     if not parts:
         raise DataError("symbols: none were asked for")
-    times = np.unique(np.concatenate([instants for _, instants, _ in parts]))
+    times = np.unique(np.concatenate([besides, *(instants for _, instants, _ in parts)]))
     values = np.full((len(parts), len(times), len(FIELDS)), np.nan)
     mask = np.zeros((len(parts), len(times)), dtype=bool)
     for s, (_, instants, bars) in enumerate(parts):

@@ -273,22 +273,24 @@ def new_book(capital: float, holding: Records, tiers: Array) -> Book:
     return Book(account, holding, orders, np.zeros(31), tiers, day_trades)
 
 
-def hold(book: Book, cash: float, quantities: Array, closes: Array) -> None:
-    """Begin with positions instead of cash alone.
-
-    Shorts count as sold at these closes, and everything as settled.
+def hold(
+    book: Book, cash: float, quantities: Array, closes: Array, proceeds: Array | None = None
+) -> None:
+    """Begin with positions instead of cash alone, all of them settled.
 
     cash: USD; below 0 it is borrowed.
     quantities: [S] signed.
     closes: [S] USD, NaN where there is none.
+    proceeds: [S] USD that shorts were sold for; none: they count as sold at these closes.
     """
     account = book.account[0]
     account["cash"] = cash
     book.holding["quantity"] = quantities
     stocks = book.holding["crypto"] == 0
-    short = stocks & (quantities < 0)
-    # Whole millionths, as settlement keeps them.
-    proceeds = np.rint(np.where(short, -quantities * closes, 0.0) * MILLION) / MILLION
+    if proceeds is None:
+        short = stocks & (quantities < 0)
+        # Whole millionths, as settlement keeps them.
+        proceeds = np.rint(np.where(short, -quantities * closes, 0.0) * MILLION) / MILLION
     book.holding["proceeds"] = proceeds
     account["proceeds"] = proceeds.sum()
     stock_value = np.where(stocks & (quantities != 0), quantities * closes, 0.0).sum()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from execution.lending import proceeds_of_short
 from foundation.arrays import Array, Records
 from foundation.compiled import compiled, inlined
 from marketsimulator.account.book import (
@@ -31,6 +32,8 @@ from marketsimulator.account.book import (
 )
 from marketsimulator.account.impact import market_price, note_market_volume
 from marketsimulator.account.margin import buying_power, call_is_met, clear_call
+
+_proceeds = inlined(proceeds_of_short)
 
 
 @inlined
@@ -294,19 +297,16 @@ def _move_position(account: Record, position: Record, quantity: float, cash: flo
 
 @inlined
 def _move_short_proceeds(account: Record, position: Record, quantity: float, price: float) -> None:
-    """What a short was sold for grows with sales and shrinks in proportion with purchases."""
+    """What shorts were sold for follows a trade of one of them."""
     if position.quantity > 0.0 or (position.quantity == 0.0 and quantity > 0.0):
         return
     before = position.proceeds
     fresh = position.fresh_proceeds
+    held = position.quantity
+    value = quantity * price
     # Whole millionths, so that the account's sum and that of its positions stay equal.
-    if quantity < 0.0:
-        position.proceeds = np.rint((before - quantity * price) * 1e6) / 1e6
-        position.fresh_proceeds = np.rint((fresh - quantity * price) * 1e6) / 1e6
-    else:
-        kept = 0.0 if quantity >= -position.quantity else 1.0 + quantity / position.quantity
-        position.proceeds = np.rint(before * kept * 1e6) / 1e6
-        position.fresh_proceeds = np.rint(fresh * kept * 1e6) / 1e6
+    position.proceeds = np.rint(_proceeds(before, held, quantity, value) * 1e6) / 1e6
+    position.fresh_proceeds = np.rint(_proceeds(fresh, held, quantity, value) * 1e6) / 1e6
     proceeds = account.proceeds + position.proceeds - before
     account.proceeds = np.rint(proceeds * 1e6) / 1e6
     fresh_proceeds = account.fresh_proceeds + position.fresh_proceeds - fresh

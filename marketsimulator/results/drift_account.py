@@ -15,6 +15,7 @@ import numpy as np
 
 from execution.journal.decisions import DecisionRow
 from execution.journal_record import JournalRecord
+from execution.lending import proceeds_of_short
 from execution.live.night import is_stock
 from execution.orders import Account
 from execution.settings import TradingSettings
@@ -84,19 +85,10 @@ def _shorts(record: JournalRecord, decision: DecisionRow) -> tuple[Fraction, Fra
             net = ZERO
         net -= value
         for part in (sold, fresh):
-            part[symbol] = _proceeds(part.get(symbol, ZERO), before, quantity, value)
+            part[symbol] = proceeds_of_short(part.get(symbol, ZERO), before, quantity, value)
     if opened != _session_opened(decision.at):
         return sum(sold.values(), ZERO), ZERO, ZERO
     return sum(sold.values(), ZERO), sum(fresh.values(), ZERO), net
-
-
-def _proceeds(sold: Fraction, held: Fraction, quantity: Fraction, value: Fraction) -> Fraction:
-    """What a short was sold for, after a trade; quantity and value are signed."""
-    if held > 0 or (held == 0 and quantity > 0):
-        return sold
-    if quantity < 0:
-        return sold - value
-    return ZERO if quantity >= -held else sold * (1 + quantity / held)
 
 
 def _session_opened(at: np.datetime64) -> np.datetime64:

@@ -1,50 +1,59 @@
 """The book that is put under stress: what is held at an instant, and the bars that are known of it.
 
-It comes from the folder of a backtest: positions from the fills, cash from the account's row, marks
-from the bars that the run was made of.
+A run's is what its folder says was held, marked by the bars that the run was made of. An account's
+is what the venue says; the account is read, and left as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
-from execution.records import EQUITY_COLUMNS, FILL_COLUMNS
+from execution.alpaca.broker import AlpacaBroker
+from execution.alpaca.connection import VenueConnection
+from execution.alpaca.fields import Position
+from execution.alpaca.holdings import holdings_of
+from execution.option_orders import Contract, contract_of, is_option, largest_loss
 from execution.run_folder import CONFIG, RunFolder
-from foundation.arrays import Array, Index, Instants, Mask
+from foundation.arrays import Array, Instants, Mask
+from foundation.cents import to_cents, usd_text
+from foundation.counts import counted
 from foundation.errors import DataError, InputError
 from marketsimulator.account.timeline import IMPACT_BARS
 from marketsimulator.settings import BacktestSettings
-from trainingdata.bars import FIELDS, VOLUME, Bars
-from trainingdata.instants import instant, utc_text
-from trainingdata.instruments import Instrument, Kind, instrument
+from trainingdata.bar_files import find_files
+from trainingdata.bars import FIELDS, NO_INSTANTS, VOLUME, Bars, panel
+from trainingdata.confirmation import confirmed
+from trainingdata.feed.endpoint import BrokerSettings, Keys
+from trainingdata.feed.fields import entries
+from trainingdata.instants import utc_text
+from trainingdata.instruments import Instrument, instrument
 
 # Groups of settings that a book is marked and settled by, and of which a word may change a run's.
 CHANGEABLE = ("data", "costs", "fees", "margin", "fills", "correlation")
 _KEPT = ("symbols", "increments", *CHANGEABLE)
 _TOLERANCE = 0.01  # USD by which the bars may value a book otherwise than the run did
+_OWN_BARS = "name the bars that the run was made of, data.dir=[DIR]"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class HeldBook:
-    """Positions and cash at an instant.
+    """Positions in S symbols, and cash, at an instant.
 
     at: the instant.
     source: whose book it is, in a few words.
-    instruments: of what is held, S of them.
     quantities: [S] signed, none 0.
     marks: [S] USD.
     cash: USD, below 0 where it is borrowed.
     proceeds: [S] USD that open shorts were sold for.
-    bars: all that there are of these instruments, in their order, for days that have a name; none
-        without any.
+    bars: all that there are of the symbols, for days that have a name.
     known: of them what was known at the instant, as it was seen then.
     option_risk: USD that open options can lose at most from what they are valued at.
     notes: what a reader should know about it.
@@ -52,38 +61,31 @@ class HeldBook:
 
     at: np.datetime64
     source: str
-    instruments: tuple[Instrument, ...]
     quantities: Array
     marks: Array
     cash: float
     proceeds: Array
-    bars: Bars | None = None
-    known: Bars | None = None
+    bars: Bars
+    known: Bars
     option_risk: float = 0.0
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        shape = (len(self.instruments),)
         for name in ("quantities", "marks", "proceeds"):
-            if getattr(self, name).shape != shape:
-                raise ValueError(f"{name} must be [S] = {shape}, got {getattr(self, name).shape}")
-        if not (np.isfinite(self.marks).all() and (self.marks > 0).all()):
-            raise ValueError("marks must be above 0")
-        if not self.quantities.all():
-            raise ValueError("quantities must not be 0")
-        for bars in (self.bars, self.known):
-            if bars is not None and bars.symbols != self.symbols:
-                raise ValueError(f"bars must be of {self.symbols}, got {bars.symbols}")
+            if getattr(self, name).shape != (len(self.symbols),):
+                raise ValueError(f"{name} must be [S], of {self.symbols}")
+        if not ((self.marks > 0) & np.isfinite(self.marks)).all() or not self.quantities.all():
+            raise ValueError("marks must be above 0, and no quantity 0")
 
     @property
     def symbols(self) -> tuple[str, ...]:
-        """Names of the instruments."""
-        return tuple(item.symbol for item in self.instruments)
+        """[S] names."""
+        return self.known.symbols
 
     @property
     def crypto(self) -> Mask:
         """[S] which are coins."""
-        return np.array([item.kind is Kind.CRYPTO for item in self.instruments], dtype=bool)
+        return self.known.crypto
 
     @property
     def values(self) -> Array:
@@ -96,86 +98,41 @@ class HeldBook:
         return self.cash + float(self.values.sum())
 
     @property
-    def gross(self) -> float:
-        """USD of all positions without their signs."""
-        return float(np.abs(self.values).sum())
+    def leverage(self) -> float | None:
+        """Gross over equity; none without equity."""
+        return leverage_of(float(np.abs(self.values).sum()), self.equity)
 
     @property
-    def has_volumes(self) -> bool:
-        """Whether the recent bars of every symbol say that something trades."""
+    def volumes(self) -> Array:
+        """[S] that recent bars usually have; 0 where there are none."""
         recent = (self.recent(s)[1][:, VOLUME] for s in range(len(self.symbols)))
-        return all(bool(np.median(volumes) > 0) if len(volumes) else False for volumes in recent)
+        return np.array([np.median(volumes) if len(volumes) else 0.0 for volumes in recent])
 
     def recent(self, s: int) -> tuple[Instants, Array]:
         """The last bars of symbol number `s`, by which impact and volume are judged."""
-        if self.known is None:
-            return np.empty(0, dtype="datetime64[ns]"), np.empty((0, len(FIELDS)))
         times, values = self.known.real_bars(s)
         return times[-IMPACT_BARS:], values[-IMPACT_BARS:]
 
 
-def run_book(folder: Path, at: str, changes: DictConfig) -> tuple[HeldBook, BacktestSettings]:
-    """The book of a backtest at an instant, and the settings that it is settled by.
+def leverage_of(gross: float, equity: float) -> float | None:
+    """Gross over equity; none without equity."""
+    return gross / equity if equity > 0 else None
 
-    Parameters
-    ----------
-    folder
-        of the run.
-    at
-        `end`, `worst` (the most leverage), or an instant: the last row of the account by then.
-    changes
-        of the run's settings, by group.
+
+def run_settings(run: RunFolder, changes: DictConfig) -> BacktestSettings:
+    """The settings that a run's book is marked and settled by.
+
+    changes: of the run's own, by group.
 
     Raises
     ------
     InputError
-        for a folder without a run, an instant outside it, a book without positions, and bars that
-        value the book otherwise than the run did.
+        for a folder without a backtest, or without its settings.
     """
-    run = RunFolder(folder)
     run.summary()  # that says whether it is a backtest's
-    settings = _settings(run, changes)
-    fills, rows = run.table("fills", FILL_COLUMNS), run.table("equity", EQUITY_COLUMNS)
-    if rows.empty:
-        raise DataError(f"{folder / 'equity.parquet'}: it has no row")
-    row = _chosen_row(rows, at, folder)
-    now = np.datetime64(rows["at"].iloc[row], "ns")
-    positions, proceeds = _positions(fills[fills["booked_at"].to_numpy() <= now])
-    if not positions:
-        raise InputError(f"at: {_nothing_held(rows, now, folder)}")
-    symbols = tuple(sorted(positions))
-    bars = settings.with_increments(settings.data.bars(symbols, None, None))
-    known = bars.until(now)
-    if bars.symbols != symbols or not len(known.times):
-        raise InputError(f"data.dir: {bars.source} has no bar by {utc_text(now)}; {_OWN_BARS}")
-    book = HeldBook(
-        at=now,
-        source=f"{folder} at {utc_text(now)}",
-        instruments=bars.instruments,
-        quantities=np.array([float(positions[symbol]) for symbol in symbols]),
-        marks=_marks(known),
-        cash=float(rows["cash"].iloc[row]),
-        proceeds=np.array([proceeds.get(symbol, 0.0) for symbol in symbols]),
-        bars=settings.view(bars),
-        known=settings.view(known),
-    )
-    stated = float(rows["equity"].iloc[row])
-    if abs(book.equity - stated) > _TOLERANCE:
-        raise InputError(
-            f"data.dir: {bars.source} values the book of {utc_text(now)} at {book.equity:,.2f} USD,"
-            f" and the run has {stated:,.2f}; {_OWN_BARS}"
-        )
-    return book, settings
-
-
-_OWN_BARS = "name the bars that the run was made of, data.dir=[DIR]"
-
-
-def _settings(folder: RunFolder, changes: DictConfig) -> BacktestSettings:
-    """The settings of a run's `config.yaml` that a book is settled by, with changes."""
-    content = folder.settings()
+    content = run.settings()
     if not content:
-        raise DataError(f"{folder.path / CONFIG}: there is none; a backtest leaves one")
+        raise DataError(f"{run.path / CONFIG}: there is none; a backtest leaves one")
     data = content.get("data")
     if isinstance(data, dict) and "splits" in data:
         # Earlier runs say so whether they went on over a jump like a split.
@@ -185,7 +142,7 @@ def _settings(folder: RunFolder, changes: DictConfig) -> BacktestSettings:
     try:
         return BacktestSettings.of(kept)
     except InputError as error:
-        raise InputError(f"{folder.path / CONFIG}: {error}") from None
+        raise InputError(f"{run.path / CONFIG}: {error}") from None
 
 
 def _finite(value: Any) -> Any:
@@ -195,83 +152,129 @@ def _finite(value: Any) -> Any:
     return [_finite(part) for part in value] if isinstance(value, list) else value
 
 
-def _chosen_row(rows: pd.DataFrame, at: str, folder: Path) -> int:
-    """The number of the account's row that `at` means."""
-    if at == "end":
-        return len(rows) - 1
-    if at == "worst":
-        gross = (rows["gross_stock"] + rows["gross_crypto"]).to_numpy()
-        equity = rows["equity"].to_numpy()
-        # Nothing is worse than debts; of the others the most that a dollar of equity carries.
-        leverage = np.where(equity > 0, gross / np.where(equity > 0, equity, 1.0), np.inf)
-        return int(np.argmax(leverage))
-    try:
-        wanted = instant(at, name="at", end_of_day=True)
-    except InputError as error:
-        raise InputError(f"{error}, nor end or worst") from None
-    times = rows["at"].to_numpy(dtype="datetime64[ns]")
-    if not times[0] <= wanted or (wanted > times[-1] and not _is_that_day(at, times[-1])):
-        raise InputError(
-            f"at: {at} is outside the run in {folder}, which goes from {utc_text(times[0])} to"
-            f" {utc_text(times[-1])}"
-        )
-    return int(np.searchsorted(times, wanted, side="right")) - 1
-
-
-def _is_that_day(at: str, last: np.datetime64) -> bool:
-    """Whether `at` is a New York date, and an instant lies in it or after it."""
-    return bool(instant(at, name="at") <= last)
-
-
-def _nothing_held(rows: pd.DataFrame, now: np.datetime64, folder: Path) -> str:
-    """That nothing is held, and when something was."""
-    held = rows[(rows["gross_stock"] + rows["gross_crypto"]) > 0]
-    if held.empty:
-        return f"nothing was ever held in {folder}: there is nothing to put under stress"
-    last = np.datetime64(held["at"].iloc[-1], "ns")
-    return (
-        f"nothing is held at {utc_text(now)} in {folder}; the last book that held something is"
-        f" at={utc_text(last)}, that with the most leverage at=worst"
-    )
-
-
-def _positions(fills: pd.DataFrame) -> tuple[dict[str, Decimal], dict[str, float]]:
-    """Signed quantities by symbol, and what those below zero were sold for, USD.
-
-    A short that is bought back in part keeps its share of the proceeds, as in settlement.
-    """
-    held: dict[str, Decimal] = {}
-    sold: dict[str, float] = {}
-    columns: Mapping[str, Any] = {name: fills[name].tolist() for name in ("symbol", "qty", "price")}
-    for symbol, qty, price in zip(*columns.values(), strict=True):
-        before = held.get(symbol, Decimal(0))
-        quantity = Decimal(repr(float(qty)))
-        held[symbol] = before + quantity
-        # At price 0 are splits, which leave proceeds as they are, and fees in coin.
-        if price == 0 or instrument(symbol).kind is Kind.CRYPTO:
-            continue
-        if before <= 0 and quantity < 0:
-            sold[symbol] = sold.get(symbol, 0.0) - float(quantity) * price
-        elif before < 0:
-            kept = max(0.0, float(1 + quantity / before))
-            sold[symbol] = round(sold.get(symbol, 0.0) * kept, 6)
-    positions = {symbol: quantity for symbol, quantity in held.items() if quantity}
-    return positions, {s: sold.get(s, 0.0) for s, quantity in positions.items() if quantity < 0}
-
-
-def _marks(known: Bars) -> Array:
-    """[S] the last known closes.
+def run_book(run: RunFolder, at: str, settings: BacktestSettings) -> HeldBook:
+    """The book of a backtest at an instant, as `RunFolder.book_at` takes it.
 
     Raises
     ------
     InputError
-        naming a symbol that has none.
+        for an instant at which nothing is held, and bars that value the book otherwise than the
+        run did.
     """
-    closes = known.last_closes()
-    missing: Index = np.flatnonzero(np.isnan(closes))
-    if len(missing):
+    held = run.book_at(at)
+    symbols = sorted(held.positions)
+    bars = settings.with_increments(settings.data.bars(symbols, None, None))
+    known = bars.until(held.at)
+    marks = known.last_closes() if len(known.times) else np.full(len(symbols), np.nan)
+    when = utc_text(held.at)
+    if np.isnan(marks).any():
+        missing = symbols[int(np.argmax(np.isnan(marks)))]
+        raise InputError(f"data.dir: {bars.source} has no bar of {missing} by {when}; {_OWN_BARS}")
+    book = HeldBook(
+        at=held.at,
+        source=f"{run.path} at {when}",
+        quantities=np.array([float(held.positions[symbol]) for symbol in symbols]),
+        marks=marks,
+        cash=held.cash,
+        proceeds=np.array([held.proceeds.get(symbol, 0.0) for symbol in symbols]),
+        bars=settings.view(bars),
+        known=settings.view(known),
+    )
+    if abs(book.equity - held.equity) > _TOLERANCE:
         raise InputError(
-            f"data.dir: {known.source} has no bar of {known.symbols[missing[0]]} by"
-            f" {utc_text(known.now)}; {_OWN_BARS}"
+            f"data.dir: {bars.source} values the book of {when} at {book.equity:,.2f} USD, and the"
+            f" run has {held.equity:,.2f}; {_OWN_BARS}"
         )
-    return closes
+    return book
+
+
+def account_book(broker: BrokerSettings, keys: Keys, settings: BacktestSettings) -> HeldBook:
+    """The book that an account at the venue holds now.
+
+    settings: whose `data.dir` names bars of the symbols; without it there are none.
+
+    Raises
+    ------
+    InputError
+        for an account without positions, and a venue that does not answer.
+    """
+    account = AlpacaBroker(broker, keys).account()
+    connection = VenueConnection(broker, keys)
+    with connection.translated_errors("the positions"):
+        positions = entries(connection.client.get_all_positions())
+        risk, options = option_risk(positions)
+    held = sorted(symbol for symbol, quantity in account.positions.items() if quantity)
+    if not held:
+        where = "with options alone" if options else "nothing is held"
+        raise InputError(f"account: {where}, so there is no position to put under stress")
+    bars = _bars(settings, [instrument(symbol) for symbol in held], account.as_of)
+    book = HeldBook(
+        at=account.as_of,
+        source=f"{'paper account' if broker.paper else 'account'} at {utc_text(account.as_of)}",
+        quantities=np.array([float(account.positions[symbol]) for symbol in held]),
+        marks=np.array([account.prices[symbol] for symbol in held]),
+        cash=account.cash,
+        proceeds=np.zeros(len(held)),
+        bars=bars,
+        known=bars,
+        option_risk=risk,
+    )
+    notes = [options] if options else []
+    if account.open_orders:
+        count = counted(len(account.open_orders), "open order")
+        notes.append(f"{count} of the account: what they would still trade is left out.")
+    if not book.volumes.all():
+        notes.append(
+            "No bars say how much of each symbol trades, so nothing bounds a liquidation;"
+            " data.dir=[DIR] names some."
+        )
+    shorts = np.maximum(-book.values, 0.0) * ~book.crypto
+    # The venue says what all shorts together were sold for: each has its share by what it is worth.
+    share = account.short_proceeds / shorts.sum() if shorts.any() else 0.0
+    return replace(book, proceeds=np.rint(shorts * share * 1e6) / 1e6, notes=tuple(notes))
+
+
+def _bars(settings: BacktestSettings, held: Sequence[Instrument], now: np.datetime64) -> Bars:
+    """The bars of files that were known now, without any of a symbol that has no file."""
+    real: dict[str, tuple[Instants, Array]] = {}
+    if settings.data.dir:
+        files = find_files([Path(folder).expanduser() for folder in settings.data.dir], None)
+        if symbols := [item.symbol for item in held if item.symbol in files]:
+            bars = confirmed(settings.view(settings.data.bars_up_to(symbols, now)))
+            real = {symbol: bars.real_bars(s) for s, symbol in enumerate(bars.symbols)}
+    nothing = (NO_INSTANTS, np.empty((0, len(FIELDS))))
+    tables = [(item, *real.get(item.symbol, nothing)) for item in held]
+    return panel(tables, "files", np.array([now], dtype="datetime64[ns]"))
+
+
+def option_risk(positions: Sequence[Mapping[str, Any]]) -> tuple[float, str]:
+    """USD that the options among positions can lose at most by their expiry, and that in words.
+
+    It is what they count in an account's cash, and beyond it all that they can still cost.
+
+    Raises
+    ------
+    InputError
+        for calls that were sold without a call against each: what they lose has no bound.
+    """
+    held: dict[Contract, Decimal] = defaultdict(Decimal)
+    for row in positions:
+        name = Position.symbol.of(row)
+        if is_option(name):
+            held[contract_of(name)] += Position.qty.of(row)
+    if not held:
+        return 0.0, ""
+    loss = largest_loss(held)
+    if loss is None:
+        roots = ", ".join(sorted({contract.root for contract in held}))
+        raise InputError(
+            f"account: of its options on {roots} calls were sold without as many bought: what they"
+            " can lose has no bound"
+        )
+    holdings = holdings_of(positions)
+    counted_in_cash = min(holdings.owed, holdings.options) - holdings.owed
+    risk = max(counted_in_cash + float(loss), 0.0)
+    return risk, (
+        f"Open options count as lost: {usd_text(to_cents(risk))} is the most that they can lose by"
+        " their expiry, in every scenario."
+    )

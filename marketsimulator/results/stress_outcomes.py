@@ -1,144 +1,295 @@
-"""What each scenario does to a book, in whole cents."""
+"""What each scenario does to a book, in whole cents: its loss, and what the broker does then.
+
+What follows a move is a backtest's own settlement, stepped: from the book's instant on every price
+is where the move has left it, sessions open and close by the exchange's calendar, margin is looked
+at as ever, and what is called is closed at the next opens. Nobody decides anything.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from forecasting.forecast import Progress, silent
+from execution.orders import Fill
+from foundation.arrays import Instants
 from foundation.cents import cents_that_add_up, to_cents
-from marketsimulator.results.stress_book import HeldBook
-from marketsimulator.results.stress_scenarios import Moves, NotComputed, Scenario, moves_of, unmoved
-from marketsimulator.results.stress_settlement import Settled, SettlementTerms, settle
+from marketsimulator.account.book import hold
+from marketsimulator.account.broker import SimulatedBroker
+from marketsimulator.account.margin import close_margin, required_equity
+from marketsimulator.account.terms import FillTerms
+from marketsimulator.results.stress_book import HeldBook, leverage_of
+from marketsimulator.results.stress_scenarios import Moves, NotComputed, Scenario, moves_of
+from marketsimulator.settings import BacktestSettings
+from trainingdata.bars import Bars, panel
+from trainingdata.instants import HOUR, hour_begun
+from trainingdata.instruments import Kind
+from trainingdata.sessions import beyond_calendar, in_session, stock_grid
+from trainingdata.source import DataSettings
 
 OPTIONS = "options"  # under which the greatest loss of open options stands
+SESSIONS = 10  # closes that a call may take to end
+# none: no call; met: what was closed ended it; nothing_left: it stands, and nothing more could be
+# closed; standing: it stands, and more would be closed after the last session.
+Ending = Literal["none", "met", "nothing_left", "standing"]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, slots=True)
+class Move:
+    """How far the price of a symbol moves."""
+
+    move: float  # a fraction of its mark
+    basis: str  # what decided that, in words
+
+
+@dataclass(frozen=True, slots=True)
+class Margin:
+    """The first close after a move; USD."""
+
+    close: np.datetime64
+    required: Decimal  # that stocks need
+    collateral: Decimal  # equity without coins, after the night's charges
+    standing: bool  # whether a margin call stood before the move already
+    called: bool  # whether there was one, before or then
+    missing: Decimal  # of collateral; below 0 what is there beyond need
+    intraday_deficit: bool  # whether the intraday margin was exceeded before the close
+
+
+@dataclass(frozen=True, slots=True)
+class Liquidation:
+    """A position, or a part of one, that the broker closes."""
+
+    symbol: str
+    at: np.datetime64  # start of the bar whose open it meets, or when an unseen one became known
+    quantity: float  # signed; below 0 it is sold
+    price: float
+    proceeds: Decimal  # USD after fees, below 0 for a short that is bought back
+    cost: Decimal  # USD of spread, slippage and fees
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
-    """A scenario, and what it does to a book.
+    """A scenario, and what it does to a book; USD."""
 
-    scenario: what happens.
-    moves: of the book's symbols.
-    losses: USD by symbol, below 0 a gain; they add up to `loss` to the cent.
-    loss: USD.
-    equity: USD after the move, before the broker does anything.
-    leverage: gross over equity then; none without equity.
-    settled: what the broker does.
-    costs: USD of spread, slippage and fees that liquidations cost.
-    carrying: USD that the nights until then cost beside them: interest, borrowing and rounding.
-    """
-
-    scenario: Scenario
-    moves: Moves
-    losses: Mapping[str, Decimal]
+    name: str
+    source: str
+    moves: Mapping[str, Move]  # by symbol of the book
     loss: Decimal
-    equity: Decimal
-    leverage: float | None
-    settled: Settled
-    costs: Decimal
-    carrying: Decimal
+    share_of_equity: float | None  # of that before; none without equity, like leverage
+    losses: Mapping[str, Decimal]  # by symbol, below 0 a gain; they add up to the cent
+    equity_after: Decimal  # before the broker does anything
+    leverage_after: float | None
+    margin: Margin
+    liquidations: tuple[Liquidation, ...]  # in their order
+    ending: Ending  # of the margin call
+    sessions: int  # closes until then
+    equity_end: Decimal  # once the broker is done: less costs of liquidations and `carrying`
+    leverage_end: float | None
+    carrying: Decimal  # that the nights cost beside them: interest, borrowing and rounding
+    wiped_out: bool  # whether the account is worth less than nothing, after the move or at the end
+    notes: tuple[str, ...]
 
     @property
-    def equity_end(self) -> Decimal:
-        """USD once the broker is done: what the move leaves less costs and carrying."""
-        return self.equity - self.costs - self.carrying
+    def proceeds(self) -> Decimal:
+        """USD that liquidations bring, after fees."""
+        return sum((each.proceeds for each in self.liquidations), Decimal(0))
 
     @property
-    def wiped_out(self) -> bool:
-        """Whether the account is worth less than nothing, after the move or at the end."""
-        return self.equity < 0 or self.equity_end < 0
+    def costs(self) -> Decimal:
+        """USD of spread, slippage and fees that liquidations cost."""
+        return sum((each.cost for each in self.liquidations), Decimal(0))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Stress:
-    """A book under all scenarios.
-
-    book: what is held.
-    equity: USD before.
-    leverage: gross over equity before; none without equity.
-    outcomes: of the scenarios, in their order.
-    skipped: why there is none, by scenario.
-    unmoved: what the broker does to the book at prices that do not move.
-    """
+    """A book under all scenarios."""
 
     book: HeldBook
-    equity: Decimal
-    leverage: float | None
     outcomes: tuple[Outcome, ...]
-    skipped: Mapping[str, str]
-    unmoved: Settled
+    skipped: Mapping[str, str]  # why there is no outcome, by scenario
+    unmoved: Margin  # at prices that do not move
 
     @property
     def worst(self) -> Outcome | None:
         """The scenario that loses most; none where there is none."""
         return max(self.outcomes, key=lambda outcome: outcome.loss, default=None)
 
-    def share(self, usd: Decimal) -> float | None:
-        """USD as a fraction of equity before; none without equity."""
-        return float(usd / self.equity) if self.equity > 0 else None
-
 
 def stress(
     book: HeldBook,
     scenarios: Sequence[Scenario],
-    terms: SettlementTerms,
-    window: int,
-    progress: Progress = silent,
+    settings: BacktestSettings,
 ) -> Stress:
-    """The book under each scenario.
-
-    window: daily returns that deviations are estimated from, at most.
+    """The book under each scenario, settled as a backtest of these settings is.
 
     Raises
     ------
     InputError
         for an instant after which the calendar has too few sessions.
     """
+    # Where no bar says what a symbol trades, nothing is bounded by its volume; and no dividend nor
+    # split comes beside the move.
+    fills = settings.fills if book.volumes.all() else FillTerms(volume_share=None)
+    terms = replace(settings, fills=fills, data=DataSettings())
     outcomes = []
     skipped = {}
-    for number, scenario in enumerate(scenarios, 1):
-        progress("scenarios", number, len(scenarios))
+    for scenario in scenarios:
         try:
-            moves = moves_of(scenario, book, window)
+            moves = moves_of(scenario, book, settings.correlation.session_window)
         except NotComputed as error:
             skipped[scenario.name] = str(error)
             continue
         outcomes.append(_outcome(book, scenario, moves, terms))
-    return Stress(
-        book=book,
-        equity=to_cents(book.equity),
-        leverage=_leverage(book.gross, book.equity),
-        outcomes=tuple(outcomes),
-        skipped=skipped,
-        unmoved=settle(book, unmoved(book), terms),
-    )
+    still = np.zeros(len(book.symbols))
+    margin = _settled(book, Moves(still, ("none",) * len(still), still > 0), terms).margin
+    return Stress(book, tuple(outcomes), skipped, margin)
 
 
-def _outcome(book: HeldBook, scenario: Scenario, moves: Moves, terms: SettlementTerms) -> Outcome:
+def _outcome(
+    book: HeldBook, scenario: Scenario, moves: Moves, settings: BacktestSettings
+) -> Outcome:
     parts = dict(zip(book.symbols, (-book.values * moves.fractions).tolist(), strict=True))
     if book.option_risk:
         parts[OPTIONS] = book.option_risk
-    loss = to_cents(sum(parts.values()))
-    equity = book.equity - sum(parts.values())
+    lost = sum(parts.values())
+    loss = to_cents(lost)
+    before = to_cents(book.equity)
+    settled = _settled(book, moves, settings)
+    liquidations = _liquidations(book, moves, settled.fills)
+    costs = sum((each.cost for each in liquidations), Decimal(0))
+    carrying = to_cents(book.equity - lost - settled.equity - float(costs))
+    end = before - loss - costs - carrying
     gross = float(np.abs(book.values * (1.0 + moves.fractions)).sum())
-    settled = settle(book, moves, terms)
-    costs = to_cents(sum(each.cost for each in settled.liquidations))
+    each_move = map(Move, moves.fractions.tolist(), moves.basis)
     return Outcome(
-        scenario=scenario,
-        moves=moves,
-        losses=cents_that_add_up(parts, loss),
+        name=scenario.name,
+        source=scenario.source,
+        moves=dict(zip(book.symbols, each_move, strict=True)),
         loss=loss,
-        equity=to_cents(book.equity) - loss,
-        leverage=_leverage(gross, equity),
-        settled=settled,
-        costs=costs,
-        carrying=to_cents(equity - settled.equity - float(costs)),
+        share_of_equity=float(loss / before) if before > 0 else None,
+        losses=cents_that_add_up(parts, loss),
+        equity_after=before - loss,
+        leverage_after=leverage_of(gross, book.equity - lost),
+        margin=settled.margin,
+        liquidations=liquidations,
+        ending=settled.ending,
+        sessions=settled.sessions,
+        equity_end=end,
+        leverage_end=leverage_of(settled.gross, settled.equity),
+        carrying=carrying,
+        wiped_out=min(before - loss, end) < 0,
+        notes=moves.notes,
     )
 
 
-def _leverage(gross: float, equity: float) -> float | None:
-    return gross / equity if equity > 0 else None
+def _liquidations(book: HeldBook, moves: Moves, fills: Sequence[Fill]) -> tuple[Liquidation, ...]:
+    """Fills as what they bring and cost, in cents that add up to those of their sums."""
+    prices = dict(zip(book.symbols, book.marks * (1.0 + moves.fractions), strict=True))
+    came, cost = {}, {}
+    for k, fill in enumerate(fills):
+        quantity = float(fill.qty)
+        came[k] = -quantity * fill.price - fill.fee
+        cost[k] = abs(quantity) * abs(fill.price - prices[fill.symbol]) + fill.fee
+    came_cents = cents_that_add_up(came, to_cents(sum(came.values())))
+    cost_cents = cents_that_add_up(cost, to_cents(sum(cost.values())))
+    return tuple(
+        Liquidation(fill.symbol, fill.at, float(fill.qty), fill.price, came_cents[k], cost_cents[k])
+        for k, fill in enumerate(fills)
+    )
+
+
+class _Settled(NamedTuple):
+    """What became of a book; equity and gross in USD at the end."""
+
+    margin: Margin
+    fills: Sequence[Fill]
+    ending: Ending
+    sessions: int
+    equity: float
+    gross: float
+
+
+def _settled(book: HeldBook, moves: Moves, settings: BacktestSettings) -> _Settled:
+    """What becomes of a book once its prices have moved, until no call stands or none can end."""
+    bars, first = _moved_bars(book, moves)
+    account = settings.book(bars)
+    # Shorts were sold for other prices than the present ones, and interest is charged by those.
+    hold(account, book.cash, book.quantities, book.marks, book.proceeds)
+    line = settings.timeline(bars, impact=bool(account.holding["impact"].any()))
+    broker = SimulatedBroker(bars, line, account, first)
+    broker.deposit(-book.option_risk)
+    state = account.account[0]
+    if not in_session(bars.times[first : first + 1])[0]:
+        # What the close before has called is closed at the next opens, moved or not.
+        close_margin(account, line.days[line.day[first]])
+    standing = bool(state["called"])
+    closes = first + 1 + np.flatnonzero(line.nights[first + 1 :] > 0)
+    broker.advance(int(closes[0]))
+    required = to_cents(required_equity(account, 0.0))
+    collateral = to_cents(float(state["equity"] - state["coins"]))
+    called = bool(state["called"])
+    margin = Margin(
+        close=broker.now(),
+        required=required,
+        collateral=collateral,
+        standing=standing,
+        called=called or standing,
+        intraday_deficit=bool(state["deficits"]),
+        missing=required - collateral,
+    )
+    ending: Ending = "standing" if called else "met" if standing else "none"
+    sessions = 1
+    while ending == "standing" and sessions < len(closes):
+        sold = len(broker.fills)
+        broker.advance(int(closes[sessions]))
+        sessions += 1
+        if not state["called"]:
+            ending = "met"
+        elif len(broker.fills) == sold:
+            ending = "nothing_left"
+    gross = float(state["stock"] + state["coins"])
+    return _Settled(margin, broker.fills, ending, sessions, float(state["equity"]), gross)
+
+
+def _moved_bars(book: HeldBook, moves: Moves) -> tuple[Bars, int]:
+    """The book's last bars, then bars that stand where the moves have led; number of its instant.
+
+    Stocks have every bar of the sessions that follow, but for those that are halted; a coin, which
+    nobody liquidates, one bar. Each has the volume that its symbol's bars usually have.
+    """
+    ends = _ends_of_stock_bars(book.at)
+    now, next_hour = np.array([[book.at], [hour_begun(book.at) + HOUR]], dtype="datetime64[ns]")
+    tables = []
+    for s, (item, usual) in enumerate(zip(book.known.instruments, book.volumes, strict=True)):
+        times, values = book.recent(s)
+        if not len(times) or times[-1] != book.at:
+            times = np.concatenate([times, now])
+            values = np.concatenate([values, [[*[book.marks[s]] * 4, usual]]])
+        later = next_hour if item.kind is Kind.CRYPTO else ends
+        if moves.halted[s]:
+            later = later[:0]
+        price = book.marks[s] * (1.0 + moves.fractions[s])
+        flat = np.tile([*[price] * 4, usual], (len(later), 1))
+        tables.append((item, np.concatenate([times, later]), np.concatenate([values, flat])))
+    # Sessions close whether anything of the book trades in them or not.
+    bars = panel(tables, book.source, ends)
+    return bars, int(np.searchsorted(bars.times, book.at))
+
+
+def _ends_of_stock_bars(at: np.datetime64) -> Instants:
+    """When the bars of the sessions become known that close after an instant.
+
+    Raises
+    ------
+    InputError
+        where the calendar has too few of them.
+    """
+    grid = stock_grid()
+    first = int(np.searchsorted(grid.closes, at, side="right"))
+    if first + SESSIONS + 1 >= len(grid.closes):
+        raise beyond_calendar(at)
+    kept = (grid.ends > at) & (grid.ends <= grid.closes[first + SESSIONS])
+    return np.asarray(grid.ends[kept])

@@ -1,131 +1,196 @@
-"""What stress found, as tables on the terminal and as one HTML page."""
+"""What stress found: words and tables for the terminal and the page, and all of it as JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 
 from rich.console import RenderableType
-from rich.table import Table
 
-from foundation.cents import usd_text
+from foundation.cents import to_cents, usd_text
 from foundation.page import render_page
-from marketsimulator.results.stress_outcomes import OPTIONS, Outcome, Stress
-from marketsimulator.results.stress_words import (
-    call_text,
-    claim,
-    consequence,
-    end_leverage,
-    held_text,
-    leverage_text,
-    liquidated_text,
-    liquidation_rows,
-    remarks,
-    source_text,
-)
+from foundation.tables import Table, json_text
+from marketsimulator.results.stress_outcomes import SESSIONS, Outcome, Stress
 from marketsimulator.results.verdict import Verdict
 from trainingdata.instants import utc_text
 
-HEADS = (
-    *("scenario", "loss", "of equity", "equity after", "leverage", "margin call"),
-    *("the broker closes", "equity then", "leverage then"),
-)
+ENDINGS = {
+    "none": "",
+    "met": "which meets the call",
+    "nothing_left": "the call stands, and nothing more can be closed",
+    "standing": f"the call still stands after {SESSIONS} more sessions",
+}
 RULES = (
     "Margin, fees and liquidation are the simulator's own settlement on the moved prices, which"
-    " stay where they are; nobody decides anything meanwhile. A broker's own order is its affair."
+    " stay where they are; nobody decides anything meanwhile. Equity then is less by what"
+    " liquidations and the nights cost. A broker's own order is its affair."
 )
+
+
+def verdict_of(found: Stress) -> Verdict:
+    """The worst case, and in which scenarios the broker calls or nothing is left."""
+    worst = found.worst
+    if worst is None:
+        return Verdict("open", "No scenario could be computed.", "")
+    claim = "No scenario loses anything."
+    if worst.loss > 0:
+        share = worst.share_of_equity
+        of_equity = "" if share is None else f", {share:.1%} of equity"
+        claim = f"Worst case: {worst.name} loses {usd_text(worst.loss)}{of_equity}."
+    called = [each.name for each in found.outcomes if each.margin.called]
+    wiped = [each.name for each in found.outcomes if each.wiped_out]
+    rest = f"The broker calls in {', '.join(called)}." if called else "The broker calls in none."
+    if wiped:
+        rest += f" The account is wiped out in {', '.join(wiped)}."
+    return Verdict("bad" if called or wiped else "open", claim, rest)
+
+
+def remarks(found: Stress) -> list[str]:
+    """What a reader should know: of the book, of scenarios, and of those that were not computed."""
+    lines = list(found.book.notes)
+    unmoved = found.unmoved
+    if unmoved.standing:
+        lines.append("A margin call of the close before stands already, before anything moves.")
+    elif unmoved.called:
+        lines.append(
+            f"Without any move the close of {utc_text(unmoved.close)} calls for"
+            f" {usd_text(unmoved.missing)} already: more is held than a night allows, which a"
+            " trader may cut before then."
+        )
+    lines += [f"{each.name}: {note}" for each in found.outcomes for note in each.notes]
+    return lines + [f"{name} was not computed: {why}." for name, why in found.skipped.items()]
+
+
+def stress_json(found: Stress) -> str:
+    """Everything, for machines: money as text, instants in UTC."""
+    book = found.book
+    held = zip(book.symbols, book.quantities.tolist(), book.marks.tolist(), strict=True)
+    content = {
+        "source": book.source,
+        "at": book.at,
+        "claim": verdict_of(found).claim,
+        "worst": found.worst and found.worst.name,
+        "book": {
+            "cash": to_cents(book.cash),
+            "equity": to_cents(book.equity),
+            "leverage": book.leverage,
+            "option_risk": to_cents(book.option_risk),
+            "positions": [{"symbol": s, "quantity": q, "mark": mark} for s, q, mark in held],
+        },
+        "scenarios": [asdict(outcome) for outcome in found.outcomes],
+        "unmoved": asdict(found.unmoved),
+        "skipped": found.skipped,
+        "remarks": remarks(found),
+    }
+    return json_text(content)
+
+
+def _scenarios(found: Stress) -> Table:
+    book = found.book
+    heads = ("scenario", "loss", "of equity", "equity after", "leverage", "margin call")
+    before = _leverage_text(book.leverage)
+    rows = [
+        (
+            each.name,
+            usd_text(each.loss),
+            "" if each.share_of_equity is None else f"{each.share_of_equity:.2%}",
+            usd_text(each.equity_after) + (", wiped out" if each.wiped_out else ""),
+            f"{before} to {_leverage_text(each.leverage_after)}",
+            _call_text(each),
+            _closed_text(each),
+            usd_text(each.equity_end),
+            _leverage_text(each.leverage_end),
+        )
+        for each in found.outcomes
+    ]
+    more = ("the broker closes", "equity then", "leverage then")
+    equity = usd_text(to_cents(book.equity))
+    title = f"{book.source}: equity {equity}, leverage {before}"
+    return Table(title, (*heads, *more), rows, words=(5, 6))
+
+
+def _by_symbol(found: Stress, outcomes: Sequence[Outcome]) -> Table:
+    book = found.book
+    held = zip(book.symbols, book.quantities.tolist(), book.marks.tolist(), strict=True)
+    texts = {symbol: (f"{size:,.10g}", f"{mark:,.6g}") for symbol, size, mark in held}
+    rows = []
+    for each in outcomes:
+        for symbol, usd in each.losses.items():
+            move = each.moves.get(symbol)
+            moved = ("", "") if move is None else (f"{move.move:+.2%}", move.basis)
+            rows.append((each.name, symbol, *texts.get(symbol, ("", "")), *moved, usd_text(usd)))
+    heads = ("scenario", "symbol", "quantity", "mark", "move", "by", "loss")
+    return Table("Loss by symbol", heads, rows, words=(1, 5))
+
+
+def _closed(found: Stress) -> Table:
+    heads = ("scenario", "symbol", "at", "quantity", "price", "proceeds", "costs")
+    rows = [
+        (
+            outcome.name,
+            each.symbol,
+            utc_text(each.at),
+            f"{each.quantity:+,.10g}",
+            f"{each.price:,.4f}",
+            usd_text(each.proceeds),
+            usd_text(each.cost),
+        )
+        for outcome in found.outcomes
+        for each in outcome.liquidations
+    ]
+    return Table("What the broker closes, in order", heads, rows, words=(1,))
 
 
 def stress_parts(found: Stress) -> Iterator[RenderableType]:
-    """The worst case, the table of scenarios, losses by symbol, and what a reader should know."""
-    yield from (claim(found), consequence(found))
-    table = Table(*HEADS, title=held_text(found))
-    for column in table.columns[1:5]:
-        column.justify = "right"
-    for outcome in found.outcomes:
-        table.add_row(*_cells(found, outcome))
-    yield table
-    yield _by_symbol(found)
-    yield from (f"{o.scenario.name}: {source_text(found, o)}" for o in found.outcomes)
-    yield from (*remarks(found), RULES)
-
-
-def _cells(found: Stress, outcome: Outcome) -> tuple[str, ...]:
-    share = found.share(outcome.loss)
-    wiped = ", wiped out" if outcome.wiped_out else ""
-    return (
-        outcome.scenario.name,
-        usd_text(outcome.loss),
-        "" if share is None else f"{share:.2%}",
-        usd_text(outcome.equity) + wiped,
-        f"{leverage_text(found.leverage)} to {leverage_text(outcome.leverage)}",
-        call_text(outcome),
-        liquidated_text(outcome),
-        usd_text(outcome.equity_end),
-        leverage_text(end_leverage(outcome)),
-    )
-
-
-def _by_symbol(found: Stress) -> Table:
-    """Losses in USD, a column for each scenario."""
-    names = [outcome.scenario.name for outcome in found.outcomes]
-    table = Table("", "quantity", "mark", *names, title="loss")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for row in _loss_rows(found):
-        table.add_row(*row)
-    return table
-
-
-def _loss_rows(found: Stress) -> list[tuple[str, ...]]:
-    book = found.book
-    held = zip(book.symbols, book.quantities.tolist(), book.marks.tolist(), strict=True)
-    rows = []
-    for symbol, quantity, mark in held:
-        losses = (usd_text(outcome.losses[symbol]) for outcome in found.outcomes)
-        rows.append((symbol, f"{quantity:,.10g}", f"{mark:,.6g}", *losses))
-    if book.option_risk:
-        losses = (usd_text(outcome.losses[OPTIONS]) for outcome in found.outcomes)
-        rows.append((OPTIONS, "", "", *losses))
-    rows.append(("sum", "", "", *(usd_text(outcome.loss) for outcome in found.outcomes)))
-    return rows
+    """The table of scenarios, what the worst is made of, and what a reader should know."""
+    verdict = verdict_of(found)
+    yield from (verdict.claim, verdict.rest)
+    worst = [found.worst] if found.worst else []
+    for table in (_scenarios(found), _by_symbol(found, worst)):
+        yield table.on_terminal()
+    yield from (*_sources(found), *remarks(found), RULES)
 
 
 def stress_page(found: Stress) -> str:
-    """The page."""
-    bad = any(outcome.wiped_out or outcome.settled.called for outcome in found.outcomes)
-    verdict = Verdict("bad" if bad else "open", claim(found), consequence(found))
+    """All of it as one HTML page."""
     return render_page(
         "marketsimulator/stress.html.j2",
-        held=held_text(found),
-        verdict=verdict,
+        verdict=verdict_of(found),
         notes=remarks(found),
-        heads=HEADS,
-        rows=[_cells(found, outcome) for outcome in found.outcomes],
+        tables=[_scenarios(found), _by_symbol(found, found.outcomes), _closed(found)],
+        sources=_sources(found),
         rules=RULES,
-        names=[outcome.scenario.name for outcome in found.outcomes],
-        losses=_loss_rows(found),
-        details=[_details(found, outcome) for outcome in found.outcomes],
     )
 
 
-def _details(found: Stress, outcome: Outcome) -> dict[str, Any]:
-    moves = outcome.moves
-    rows = zip(found.book.symbols, moves.fractions.tolist(), moves.basis, strict=True)
-    return {
-        "name": outcome.scenario.name,
-        "source": source_text(found, outcome),
-        "moves": [(symbol, f"{move:+.2%}", basis) for symbol, move, basis in rows],
-        "liquidations": [
-            (
-                each.symbol,
-                utc_text(each.at),
-                f"{each.quantity:+,.10g}",
-                f"{each.price:,.4f}",
-                usd_text(came),
-                usd_text(cost),
-            )
-            for each, came, cost in liquidation_rows(outcome)
-        ],
-        "carrying": usd_text(outcome.carrying),
-    }
+def _sources(found: Stress) -> list[str]:
+    return [f"{each.name}: {each.source}." for each in found.outcomes]
+
+
+def _leverage_text(leverage: float | None) -> str:
+    return "without equity" if leverage is None else f"{leverage:.2f}x"
+
+
+def _call_text(outcome: Outcome) -> str:
+    """Whether the broker calls, and by how much."""
+    margin = outcome.margin
+    deficit = "; intraday deficit" if margin.intraday_deficit else ""
+    if margin.called and (margin.missing > 0 or not margin.standing):
+        return f"call, {usd_text(margin.missing)} short{deficit}"
+    before = "a call of before, then" if margin.standing else "none,"
+    return f"{before} {usd_text(-margin.missing)} to spare{deficit}"
+
+
+def _closed_text(outcome: Outcome) -> str:
+    """What is closed, by symbol in the order of the first sale, and how that ends."""
+    if not outcome.margin.called:
+        return "nothing"
+    quantities: dict[str, float] = {}
+    for each in outcome.liquidations:
+        quantities[each.symbol] = quantities.get(each.symbol, 0.0) + each.quantity
+    ending = ENDINGS[outcome.ending]
+    closed = ", ".join(f"{symbol} {quantity:+,.10g}" for symbol, quantity in quantities.items())
+    if not closed:
+        return f"nothing: {ending}"
+    sums = f"proceeds {usd_text(outcome.proceeds)}, costs {usd_text(outcome.costs)}"
+    return f"{closed} ({sums}), {ending}"

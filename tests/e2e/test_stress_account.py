@@ -14,10 +14,10 @@ import pytest
 from execution.account_lock import KILL_FILE
 from foundation.compose import composed_config
 from foundation.errors import InputError
-from marketsimulator.results.stress_account import account_book, option_risk
+from marketsimulator.results.stress_book import account_book, option_risk
 from marketsimulator.results.stress_outcomes import Stress
 from marketsimulator.settings import BacktestSettings
-from marketsimulator.stress import StressSettings, stressed
+from marketsimulator.stress import StressRequest
 from tests.commands import run_command
 from tests.e2e.practice import KEYS, OPENING, Practice, Start, broker, order, trading
 from trainingdata.bars import FIELDS
@@ -46,8 +46,7 @@ def found_at(here: Practice, monkeypatch: pytest.MonkeyPatch, *words: str) -> St
     for name, value in SHOWN.items():
         monkeypatch.setenv(name, value)
     told = ["account=venue", f"broker.url_override={here.url}", *words]
-    config = composed_config("stress", told)
-    return stressed(config, StressSettings.of(config), None, told)
+    return StressRequest.of(composed_config("stress", told), told).result()
 
 
 def test_the_book_is_what_the_venue_says_and_nothing_is_sent(
@@ -97,18 +96,20 @@ def test_files_of_bars_decide_days_by_name_and_deviations_and_bound_liquidations
     found = found_at(here, monkeypatch, *words, f"data.dir=[{every}]")
     assert found.skipped == {}
     assert found.book.notes == ()
-    assert found.book.known is not None
     assert found.book.known.now <= found.book.at, "later bars are not known"
     correlation, then = found.outcomes
     assert correlation.loss > 0
-    assert all(basis.startswith("own bars, 2024-02-14T21:00Z") for basis in then.moves.basis)
+    by_own_bars = [
+        move.basis.startswith("own bars, 2024-02-14T21:00Z") for move in then.moves.values()
+    ]
+    assert all(by_own_bars)
 
     one = write_bars(here, tmp_path / "one", ("SYA",))
     found = found_at(here, monkeypatch, *words, f"data.dir=[{one}]")
-    moves = found.outcomes[0].moves
-    assert moves.basis[0].startswith("own bars")
-    assert moves.basis[1:] == ("stated of its class",) * 2
-    assert abs(moves.fractions[0]) < 0.1
+    first, *others = found.outcomes[0].moves.values()
+    assert first.basis.startswith("own bars")
+    assert [other.basis for other in others] == ["stated of its class"] * 2
+    assert abs(first.move) < 0.1
     assert found.skipped["correlation"].startswith("SYB has 0 daily returns")
     assert any("nothing bounds a liquidation" in note for note in found.book.notes)
     assert here.posts == []

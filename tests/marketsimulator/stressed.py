@@ -11,19 +11,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import yaml
+from omegaconf import OmegaConf
 
-from execution.fees import FeeSchedule, TradingCosts
+from execution.fees import TradingCosts
 from execution.lending import MarginTerms
 from execution.orders import Order
 from execution.records import Run, writers_of
+from execution.run_folder import RunFolder
 from foundation.compose import composed_config
-from marketsimulator.account.terms import FillTerms
-from marketsimulator.results.stress_book import HeldBook
-from marketsimulator.results.stress_outcomes import Outcome, stress
+from marketsimulator.account.broker import SimulatedBroker
+from marketsimulator.results.stress_book import HeldBook, run_book, run_settings
+from marketsimulator.results.stress_outcomes import Outcome, Stress, stress
 from marketsimulator.results.stress_scenarios import Scenario
-from marketsimulator.results.stress_settlement import SettlementTerms
 from marketsimulator.results.summary import _plain
 from marketsimulator.settings import BacktestSettings
+from trainingdata.bars import FIELDS, NO_INSTANTS, panel
 from trainingdata.instruments import instrument
 from trainingdata.sessions import stock_grid
 
@@ -47,38 +49,55 @@ def book_of(
     quantities = np.array([positions[symbol][0] for symbol in symbols], dtype=float)
     marks = np.array([positions[symbol][1] for symbol in symbols], dtype=float)
     stocks = np.array([not symbol.endswith("USD") for symbol in symbols])
+    nothing = (NO_INSTANTS, np.empty((0, len(FIELDS))))
+    bars = panel([(instrument(symbol), *nothing) for symbol in symbols], "by hand", np.array([at]))
     return HeldBook(
         at=at,
         source="by hand",
-        instruments=tuple(instrument(symbol) for symbol in symbols),
         quantities=quantities,
         marks=marks,
         cash=equity - float(quantities @ marks),
         proceeds=np.rint(np.where(stocks, np.maximum(-quantities, 0) * marks, 0) * 1e6) / 1e6,
+        bars=bars,
+        known=bars,
         option_risk=option_risk,
     )
 
 
-def terms(costs: TradingCosts = FREE, **margin: float) -> SettlementTerms:
+def terms(costs: TradingCosts = FREE, **margin: float) -> BacktestSettings:
     """What a book is settled by; nothing costs anything unless it is said."""
     lent = MarginTerms(**{"interest_rate": 0.0, **margin})  # type: ignore[arg-type]
-    return SettlementTerms(costs, FeeSchedule(), lent, FillTerms())
+    return BacktestSettings(costs=costs, margin=lent)
+
+
+def stress_of(
+    book: HeldBook, settled_by: BacktestSettings | None = None, **scenario: object
+) -> Stress:
+    """The book under one scenario."""
+    one = Scenario(**{"name": "one", "source": "a test", **scenario})  # type: ignore[arg-type]
+    return stress(book, [one], settled_by or terms())
 
 
 def outcome_of(
-    book: HeldBook, settled_by: SettlementTerms | None = None, **scenario: object
+    book: HeldBook, settled_by: BacktestSettings | None = None, **scenario: object
 ) -> Outcome:
     """What one scenario does to a book."""
-    one = Scenario(**{"name": "one", "source": "a test", **scenario})  # type: ignore[arg-type]
-    found = stress(book, [one], settled_by or terms(), 120)
+    found = stress_of(book, settled_by, **scenario)
     assert not found.skipped, found.skipped
     return found.outcomes[0]
+
+
+def book_at(run: Path, at: str, *changes: str) -> tuple[HeldBook, BacktestSettings]:
+    """The book of a run in its folder, and what it is settled by."""
+    folder = RunFolder(run)
+    settings = run_settings(folder, OmegaConf.from_dotlist(list(changes)))
+    return run_book(folder, at, settings), settings
 
 
 def sold(outcome: Outcome) -> dict[str, float]:
     """Signed quantities that the broker closes, by symbol."""
     quantities: dict[str, float] = {}
-    for each in outcome.settled.liquidations:
+    for each in outcome.liquidations:
         quantities[each.symbol] = quantities.get(each.symbol, 0.0) + each.quantity
     return quantities
 
@@ -118,7 +137,7 @@ def write_bars(
 
 def run_through(
     folder: Path, data: Path, orders: Sequence[tuple[str, str]], *words: str, capital: float = 1.2e5
-) -> tuple[Run, BacktestSettings]:
+) -> tuple[Run, BacktestSettings, SimulatedBroker]:
     """A run that trades once, two sessions before the crash, and then holds; in its folder."""
     accepted = f"data.dir=[{data}]", "data.accept_jumps=true"
     told = [*accepted, "trials=null", f"capital={capital:.0f}", *words]
@@ -143,7 +162,7 @@ def run_through(
         write(folder / name)
     (folder / "config.yaml").write_text(yaml.safe_dump(_plain(asdict(settings))))
     (folder / "summary.json").write_text(json.dumps({"total_return": 0.0, "comparisons": {}}))
-    return run, settings
+    return run, settings, broker
 
 
 def _order(symbol: str, quantity: str) -> Order:

@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from omegaconf import OmegaConf
 
 from docs.promises import PROMISES
 from execution.explain import explain
 from execution.orders import Account
+from execution.run_folder import RunFolder
 from foundation.compose import composed_config
 from foundation.errors import InputError
 from foundation.files import write_whole
@@ -25,7 +25,6 @@ from marketsimulator import backtest
 from marketsimulator.backtest import run_backtest
 from marketsimulator.results.report_tables import significance_text
 from marketsimulator.results.run_record import read_run
-from marketsimulator.results.stress_book import run_book
 from marketsimulator.results.summary import Results, result_files
 from marketsimulator.results.trials import NO_LEDGER, check_ledger
 from marketsimulator.results.verdict import verdict
@@ -384,7 +383,7 @@ def test_a_folder_mixed_of_two_runs_is_read_by_nobody(
         for read in (
             read_run,
             lambda run: explain(run, symbol="SYA"),
-            lambda run: run_book(run, "last", OmegaConf.create()),
+            RunFolder,
         ):
             with pytest.raises(InputError, match=r"RUN: .* is of another run than the summary"):
                 read(mixed)
