@@ -283,13 +283,20 @@ class JournalRecord:
         return Run(name, decisions, fills, rows, {}, bookings, begin.held)
 
     def _counted(self, fill: FillRow, instants: Instants) -> int:
-        """The number of the first of these instants whose account held what a fill did."""
+        """The number of the first of these instants whose account held what a fill did.
+
+        A reading of an instant is the last one of its pass. A practice clock that waits stands
+        still within one, where ours goes on: of what was sent and listed the second counts.
+        """
         intent = self.intents.get(fill.order)
         traded = np.searchsorted(instants, fill.at)
         after = np.searchsorted(instants, fill.at, side="right")
-        listed = np.searchsorted(instants, fill.listed_at)
-        sent = 0 if intent is None else np.searchsorted(instants, intent.sent_at, side="right")
-        return int(max(traded, sent, min(after, listed)))
+        listed = np.searchsorted(instants, _second(fill.listed_at))
+        sent = 0 if intent is None else np.searchsorted(instants, _second(intent.sent_at))
+        k = int(max(traded, sent, min(after, listed)))
+        # The first and the last are of decisions, before what these sent.
+        beyond = k in (0, len(instants) - 1) and not self._is_before(fill, instants[k])
+        return k + beyond
 
 
 def read_journal(path: Path, job: str) -> JournalRecord:
@@ -386,6 +393,10 @@ def _in_kind(each: BookingRow, counted: np.datetime64) -> Fill:
     cause = COIN_FEE if each.kind == "coin fee" else each.kind.replace(" ", "_")
     name = client_order_id(cause, each.at, each.symbol, 0)
     return Fill(name, each.symbol, each.quantity, 0.0, 0.0, counted)
+
+
+def _second(at: np.datetime64) -> np.datetime64:
+    return at.astype("datetime64[s]").astype("datetime64[ns]")
 
 
 def foreign_name(symbol: str, at: np.datetime64) -> str:
