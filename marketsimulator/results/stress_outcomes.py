@@ -15,14 +15,15 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from execution.orders import Fill
-from foundation.arrays import Instants
+from foundation.arrays import Array, Instants
 from foundation.cents import cents_that_add_up, to_cents
+from foundation.errors import InputError
 from marketsimulator.account.book import hold
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.account.margin import close_margin, required_equity
 from marketsimulator.account.terms import FillTerms
 from marketsimulator.results.stress_book import HeldBook, leverage_of
-from marketsimulator.results.stress_scenarios import Moves, NotComputed, Scenario, moves_of
+from marketsimulator.results.stress_scenarios import HALTED, Move, Scenario, moves_of
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars, panel
 from trainingdata.instants import HOUR, hour_begun
@@ -35,14 +36,6 @@ SESSIONS = 10  # closes that a call may take to end
 # none: no call; met: what was closed ended it; nothing_left: it stands, and nothing more could be
 # closed; standing: it stands, and more would be closed after the last session.
 Ending = Literal["none", "met", "nothing_left", "standing"]
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """How far the price of a symbol moves."""
-
-    move: float  # a fraction of its mark
-    basis: str  # what decided that, in words
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,36 +131,41 @@ def stress(
     skipped = {}
     for scenario in scenarios:
         try:
-            moves = moves_of(scenario, book, settings.correlation.session_window)
-        except NotComputed as error:
+            moves, notes = moves_of(scenario, book, settings.correlation.session_window)
+        except InputError as error:
             skipped[scenario.name] = str(error)
-            continue
-        outcomes.append(_outcome(book, scenario, moves, terms))
-    still = np.zeros(len(book.symbols))
-    margin = _settled(book, Moves(still, ("none",) * len(still), still > 0), terms).margin
-    return Stress(book, tuple(outcomes), skipped, margin)
+        else:
+            outcomes.append(_outcome(book, scenario, moves, notes, terms))
+    unmoved = _settled(book, book.marks, (), terms).margin
+    return Stress(book, tuple(outcomes), skipped, unmoved)
 
 
 def _outcome(
-    book: HeldBook, scenario: Scenario, moves: Moves, settings: BacktestSettings
+    book: HeldBook,
+    scenario: Scenario,
+    moves: Mapping[str, Move],
+    notes: tuple[str, ...],
+    settings: BacktestSettings,
 ) -> Outcome:
-    parts = dict(zip(book.symbols, (-book.values * moves.fractions).tolist(), strict=True))
+    fractions = np.array([each.move for each in moves.values()])
+    prices = book.marks * (1.0 + fractions)
+    parts = dict(zip(book.symbols, (-book.values * fractions).tolist(), strict=True))
     if book.option_risk:
         parts[OPTIONS] = book.option_risk
     lost = sum(parts.values())
     loss = to_cents(lost)
     before = to_cents(book.equity)
-    settled = _settled(book, moves, settings)
-    liquidations = _liquidations(book, moves, settled.fills)
+    halted = [symbol for symbol, each in moves.items() if each.basis == HALTED]
+    settled = _settled(book, prices, halted, settings)
+    liquidations = _liquidations(settled.fills, dict(zip(book.symbols, prices, strict=True)))
     costs = sum((each.cost for each in liquidations), Decimal(0))
     carrying = to_cents(book.equity - lost - settled.equity - float(costs))
     end = before - loss - costs - carrying
-    gross = float(np.abs(book.values * (1.0 + moves.fractions)).sum())
-    each_move = map(Move, moves.fractions.tolist(), moves.basis)
+    gross = float(np.abs(book.values * (1.0 + fractions)).sum())
     return Outcome(
         name=scenario.name,
         source=scenario.source,
-        moves=dict(zip(book.symbols, each_move, strict=True)),
+        moves=moves,
         loss=loss,
         share_of_equity=float(loss / before) if before > 0 else None,
         losses=cents_that_add_up(parts, loss),
@@ -181,13 +179,12 @@ def _outcome(
         leverage_end=leverage_of(settled.gross, settled.equity),
         carrying=carrying,
         wiped_out=min(before - loss, end) < 0,
-        notes=moves.notes,
+        notes=notes,
     )
 
 
-def _liquidations(book: HeldBook, moves: Moves, fills: Sequence[Fill]) -> tuple[Liquidation, ...]:
-    """Fills as what they bring and cost, in cents that add up to those of their sums."""
-    prices = dict(zip(book.symbols, book.marks * (1.0 + moves.fractions), strict=True))
+def _liquidations(fills: Sequence[Fill], prices: Mapping[str, float]) -> tuple[Liquidation, ...]:
+    """What fills bring and cost, in cents that add up to those of their sums."""
     came, cost = {}, {}
     for k, fill in enumerate(fills):
         quantity = float(fill.qty)
@@ -212,15 +209,19 @@ class _Settled(NamedTuple):
     gross: float
 
 
-def _settled(book: HeldBook, moves: Moves, settings: BacktestSettings) -> _Settled:
-    """What becomes of a book once its prices have moved, until no call stands or none can end."""
-    bars, first = _moved_bars(book, moves)
+def _settled(
+    book: HeldBook, prices: Array, halted: Sequence[str], settings: BacktestSettings
+) -> _Settled:
+    """What becomes of a book at prices [S], until no call stands or none can end."""
+    bars, first = _moved_bars(book, prices)
     account = settings.book(bars)
     # Shorts were sold for other prices than the present ones, and interest is charged by those.
     hold(account, book.cash, book.quantities, book.marks, book.proceeds)
     line = settings.timeline(bars, impact=bool(account.holding["impact"].any()))
     broker = SimulatedBroker(bars, line, account, first)
     broker.deposit(-book.option_risk)
+    for symbol in halted:
+        broker.halt(symbol, True)
     state = account.account[0]
     if not in_session(bars.times[first : first + 1])[0]:
         # What the close before has called is closed at the next opens, moved or not.
@@ -254,11 +255,11 @@ def _settled(book: HeldBook, moves: Moves, settings: BacktestSettings) -> _Settl
     return _Settled(margin, broker.fills, ending, sessions, float(state["equity"]), gross)
 
 
-def _moved_bars(book: HeldBook, moves: Moves) -> tuple[Bars, int]:
-    """The book's last bars, then bars that stand where the moves have led; number of its instant.
+def _moved_bars(book: HeldBook, prices: Array) -> tuple[Bars, int]:
+    """The book's last bars, then bars that stand at prices [S]; number of the book's instant.
 
-    Stocks have every bar of the sessions that follow, but for those that are halted; a coin, which
-    nobody liquidates, one bar. Each has the volume that its symbol's bars usually have.
+    Stocks have every bar of the sessions that follow; a coin, which nobody liquidates, one. Each
+    has the volume that its symbol's bars usually have.
     """
     ends = _ends_of_stock_bars(book.at)
     now, next_hour = np.array([[book.at], [hour_begun(book.at) + HOUR]], dtype="datetime64[ns]")
@@ -269,10 +270,7 @@ def _moved_bars(book: HeldBook, moves: Moves) -> tuple[Bars, int]:
             times = np.concatenate([times, now])
             values = np.concatenate([values, [[*[book.marks[s]] * 4, usual]]])
         later = next_hour if item.kind is Kind.CRYPTO else ends
-        if moves.halted[s]:
-            later = later[:0]
-        price = book.marks[s] * (1.0 + moves.fractions[s])
-        flat = np.tile([*[price] * 4, usual], (len(later), 1))
+        flat = np.tile([*[prices[s]] * 4, usual], (len(later), 1))
         tables.append((item, np.concatenate([times, later]), np.concatenate([values, flat])))
     # Sessions close whether anything of the book trades in them or not.
     bars = panel(tables, book.source, ends)

@@ -19,7 +19,7 @@ from trainingdata.instruments import Kind, instrument
 from trainingdata.sessions import Session, last_four_pm, session_of
 
 LARGEST = "largest"
-OWN_BARS = "own bars"  # what a basis begins with where they decided
+HALTED = "halted"  # the basis of what does not trade
 FEWEST_RETURNS = 20  # of a symbol, from which a deviation is estimated
 LARGEST_RISE = 20.0  # GME rose to twenty times its price in January 2021
 
@@ -121,34 +121,24 @@ class Scenario:
         return found
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Moves:
-    """How far each symbol of a book moves, [S].
+@dataclass(frozen=True, slots=True)
+class Move:
+    """How far the price of a symbol moves."""
 
-    fractions: of its mark.
-    basis: what decided that, in words.
-    halted: which do not trade any more.
-    notes: what a reader should know.
-    """
-
-    fractions: Array
-    basis: tuple[str, ...]
-    halted: Mask
-    notes: tuple[str, ...] = ()
+    move: float  # a fraction of its mark
+    basis: str  # what decided that, in words
 
 
-class NotComputed(InputError):
-    """A scenario that a book has not the bars for; the message says which are missing."""
-
-
-def moves_of(scenario: Scenario, book: HeldBook, window: int) -> Moves:
-    """The moves of a book's symbols.
+def moves_of(
+    scenario: Scenario, book: HeldBook, window: int
+) -> tuple[Mapping[str, Move], tuple[str, ...]]:
+    """The moves of a book's symbols, `HALTED` what does not trade, and what a reader should know.
 
     window: daily returns that deviations are estimated from, at most.
 
     Raises
     ------
-    NotComputed
+    InputError
         where deviations are needed, and there are no bars to take them from.
     """
     stated = {instrument(symbol).symbol: move for symbol, move in scenario.symbols.items()}
@@ -171,13 +161,15 @@ def moves_of(scenario: Scenario, book: HeldBook, window: int) -> Moves:
         if session := scenario.session():
             moves, basis = _own_moves(book, ~halted, session, moves, basis)
     if (moves <= -1).any():
-        raise NotComputed(
+        raise InputError(
             f"{book.symbols[int(np.argmin(moves))]} would fall by all that it is worth and more;"
             " name fewer deviations"
         )
-    basis = ["halted" if h else words for h, words in zip(halted, basis, strict=True)]
     # No move has no sign.
-    return Moves(np.where(halted, 0.0, moves) + 0.0, tuple(basis), halted, notes)
+    found = map(Move, (moves + 0.0).tolist(), basis)
+    still = Move(0.0, HALTED)
+    each = zip(book.symbols, found, halted, strict=True)
+    return {symbol: still if stops else move for symbol, move, stops in each}, notes
 
 
 def _halted(name: str | None, book: HeldBook) -> tuple[Mask, tuple[str, ...]]:
@@ -225,7 +217,7 @@ def _own_moves(
         now = np.searchsorted(times, instants, side="right") - 1
         moves[:, s] = values[now, CLOSE] / values[k, CLOSE] - 1.0
     worst = int(np.argmin(moves @ np.where(trading, book.values, 0.0)))
-    words = f"{OWN_BARS}, {utc_text(before.closes)} to {utc_text(instants[worst])}"
+    words = f"own bars, {utc_text(before.closes)} to {utc_text(instants[worst])}"
     return moves[worst], [words if s in bases else basis[s] for s in range(len(basis))]
 
 
@@ -239,7 +231,7 @@ def _book_move(
 
     Raises
     ------
-    NotComputed
+    InputError
         naming a symbol of which there are too few returns.
     """
     moves = np.zeros(len(book.symbols))
@@ -250,7 +242,7 @@ def _book_move(
     counts = np.isfinite(returns).sum(axis=0)
     if counts.min() < FEWEST_RETURNS:
         s = int(np.argmin(counts))
-        raise NotComputed(
+        raise InputError(
             f"{book.symbols[moving[s]]} has {counts[s]} daily returns by {utc_text(book.at)}, and a"
             f" deviation takes {FEWEST_RETURNS}; data.dir=[DIR] names bars of it"
         )

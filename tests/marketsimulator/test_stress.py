@@ -19,6 +19,7 @@ from foundation.cents import to_cents
 from foundation.command import is_override
 from foundation.compose import composed_config
 from foundation.errors import InputError
+from marketsimulator.results.stress_book import HeldBook
 from marketsimulator.results.stress_outcomes import stress
 from marketsimulator.results.stress_report import remarks, stress_json, stress_page, verdict_of
 from marketsimulator.results.stress_scenarios import Scenario, moves_of
@@ -237,6 +238,10 @@ def test_options_count_as_lost_in_every_scenario() -> None:
     assert outcome.margin.collateral == 100_000 - Decimal("1234.56")
 
 
+def fractions(scenario: Scenario, book: HeldBook) -> np.ndarray:
+    return np.array([each.move for each in moves_of(scenario, book, 120)[0].values()])
+
+
 def test_a_move_of_the_whole_book_loses_as_many_deviations_of_what_trades(tmp_path: Path) -> None:
     factors = {"AAA": 1.0, "BBB": 1.0, "BTCUSD": 1.0}
     data = write_bars(tmp_path / "bars", factors, sessions=30)
@@ -248,7 +253,7 @@ def test_a_move_of_the_whole_book_loses_as_many_deviations_of_what_trades(tmp_pa
         covariance = np.outer(sigma[trading], sigma[trading]) * correlations
         values = book.values[trading]
         scenario = Scenario("all", "a test", correlation=0.9, deviations=3.0, halted=halted)
-        found = moves_of(scenario, book, 120).fractions
+        found = fractions(scenario, book)
         assert -found @ book.values == pytest.approx(3 * np.sqrt(values @ covariance @ values))
         assert (found != 0).tolist() == [s in trading for s in range(3)]
     without = stress(book_of({"AAA": (10, 100.0)}, 1_000), SHIPPED, terms())
@@ -268,11 +273,9 @@ def test_the_bar_of_a_day_is_the_worst_of_what_still_trades(tmp_path: Path) -> N
         frame.to_csv(data / f"{symbol}.csv", index=False)
     run_through(tmp_path / "run", data, [("AAA", "900"), ("BBB", "300")])
     book, _ = book_at(tmp_path / "run", FRIDAY)
-    halted = moves_of(Scenario("day", "a test", day=CRASH, halted="largest"), book, 120)
-    assert halted.fractions == pytest.approx([0.0, -0.2])
-    assert halted.basis[0] == "halted"
-    trading = moves_of(Scenario("day", "a test", day=CRASH), book, 120)
-    assert trading.fractions == pytest.approx([-0.4, 0.0])
+    halted = Scenario("day", "a test", day=CRASH, halted="largest")
+    assert fractions(halted, book) == pytest.approx([0.0, -0.2])
+    assert fractions(Scenario("day", "a test", day=CRASH), book) == pytest.approx([-0.4, 0.0])
 
 
 HELD = [("AAA", "1400"), ("BBB", "1200"), ("BTCUSD", "150")]
