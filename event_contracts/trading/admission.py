@@ -110,7 +110,10 @@ class Admission:
         contracts that no resting sale has reserved.
         """
         if action == "SELL":
-            return self._refusal_of_sale(side, count, view)
+            held, waiting = view.held(side), view.resting_count("SELL", side)
+            if count <= held - waiting:
+                return None
+            return f"selling {count} {side}; {held} held, {waiting} of them in resting sales"
         cost = self.fees.most_cost(price, count)
         free = self.free_cash(view)
         if free - cost < self.cash_buffer:
@@ -119,28 +122,15 @@ class Admission:
                 " stays"
             )
         towards = view.resting_count("BUY", side) + view.resting_count("SELL", other(side))
-        return self.beyond_limits(side, price, count, towards, view)
-
-    def free_cash(self, view: MarketView) -> Decimal:
-        """USD that resting purchases cannot take."""
-        return view.cash - reserved(view.resting, self.fees)
-
-    def _refusal_of_sale(self, side: Outcome, count: Decimal, view: MarketView) -> str | None:
-        held = view.held(side)
-        reserved = view.resting_count("SELL", side)
-        if count > held - reserved:
-            return f"selling {count} {side}; {held} held, {reserved} of them in resting sales"
-        return None
-
-    def beyond_limits(
-        self, side: Outcome, price: Decimal, count: Decimal, resting: Decimal, view: MarketView
-    ) -> str | None:
-        """Why a position after an order, and resting ones that go the same way, breaks a limit."""
         return self.limits.validate_order(
             count=count,
             price=price,
             held=view.held(side) - view.held(other(side)),
             cash=view.cash,
-            resting=resting,
+            resting=towards,
             elsewhere=view.elsewhere,
         )
+
+    def free_cash(self, view: MarketView) -> Decimal:
+        """USD that resting purchases cannot take."""
+        return view.cash - reserved(view.resting, self.fees)
