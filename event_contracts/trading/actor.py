@@ -24,8 +24,8 @@ from event_contracts.trading.actions import (
     LimitOrderActions,
     LimitOrderActionSpace,
     intent_of,
+    reserved,
 )
-from event_contracts.trading.admission import reserved
 from event_contracts.trading.observation import features_of, observe
 from event_contracts.trading.orders import LimitOrder, MarketView, OrderManager, other
 from event_contracts.trading.policies import Observations, Policy
@@ -312,9 +312,7 @@ def _reduces(order: LimitOrder, view: MarketView) -> bool:
     if order.action == "SELL":
         return True
     # What rests and goes the same way may use up what is held before this does.
-    waiting = view.resting_count("BUY", order.side)
-    waiting += view.resting_count("SELL", other(order.side))
-    return order.count + waiting <= view.held(other(order.side))
+    return order.count + view.resting_towards(order.side) <= view.held(other(order.side))
 
 
 def _kind(market: str) -> str:

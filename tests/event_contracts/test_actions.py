@@ -18,11 +18,11 @@ from event_contracts.trading.actions import (
     POSITION_SIZES,
     LimitOrderActions,
     LimitOrderActionSpace,
+    PositionLimits,
     decode_action,
     encode_action,
     process_action,
 )
-from event_contracts.trading.admission import PositionLimits
 from event_contracts.trading.orders import (
     Fill,
     LimitOrder,

@@ -20,8 +20,7 @@ from event_contracts.simulation.exchange import (
 from event_contracts.simulation.sessions import tape_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_session
-from event_contracts.trading.actions import LimitOrderActionSpace
-from event_contracts.trading.admission import PositionLimits
+from event_contracts.trading.actions import LimitOrderActionSpace, PositionLimits
 from event_contracts.trading.orders import Holding, LimitOrder
 from event_contracts.trading.records import SLOTS
 from foundation.errors import InputError, OrderRejected

@@ -10,8 +10,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from event_contracts.trading.actions import LimitOrderActionSpace, PriceStyle, decode_action
-from event_contracts.trading.admission import PositionLimits
+from event_contracts.trading.actions import (
+    LimitOrderActionSpace,
+    PositionLimits,
+    PriceStyle,
+    decode_action,
+)
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.observation import features_of
 from event_contracts.trading.policies import (
