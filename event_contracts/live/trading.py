@@ -199,7 +199,6 @@ def trade(
                 settings.actor,
                 clock=account.now,
                 sizes=sizes,
-                life=settings.life,
                 halted=ours.opens_nothing,
                 show=show,
             )

@@ -196,13 +196,12 @@ class Trading:
         self.service = ActorService(
             "account",
             self.manager,
-            LimitOrderActionSpace(),
+            LimitOrderActionSpace(life=self.life),
             Nothing(),
             self.log,
             notices,
             self.settings,
             clock=self.stand.clock,
-            life=self.life,
             halted=lambda: self.halted,
         )
         self.began = self.stand.clock()
