@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from event_contracts.simulation.synthetic import synthetic_session as synthetic_session
     from event_contracts.simulation.synthetic import synthetic_sessions as synthetic_sessions
     from event_contracts.simulation.vector import MarketAgnosticKalshiEnv as MarketAgnosticKalshiEnv
-    from event_contracts.trading.admission import PositionLimits as PositionLimits
+    from event_contracts.trading.actions import PositionLimits as PositionLimits
 
 # What is registered, by kinds of `foundation.registry`.
 COMMANDS = {
@@ -62,7 +62,7 @@ __getattr__, __dir__, __all__ = public(
     __name__,
     {
         "MarketAgnosticKalshiEnv": "simulation.vector",
-        "PositionLimits": "trading.admission",
+        "PositionLimits": "trading.actions",
         "RecordedMarket": "simulation.recorded",
         "SimulatedOrderManager": "simulation.exchange",
         "SyntheticMarket": "simulation.synthetic",

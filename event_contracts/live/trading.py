@@ -1,5 +1,6 @@
 """Event contracts as a job of the loop: at equal steps their ticks are read and decided on, and the
-account is marked.
+account is marked. A day is New York's, as for stocks: the venue is there, and its fees are dated by
+it.
 """
 
 from __future__ import annotations
@@ -68,6 +69,10 @@ _LATEST = (
     f"{_TAKEN} AND symbol IN (SELECT symbol FROM intents WHERE {_TAKEN}"
     f" GROUP BY symbol ORDER BY max(rowid) DESC LIMIT {MARKETS_SHOWN})"
 )
+JOB = "kalshi"
+DIFFERENCES = "kalshi books"  # a kind of alert
+_NAME = 16  # characters that tell accounts apart
+_TICK = np.timedelta64(1, "ns")
 
 
 @dataclass(slots=True)
@@ -194,7 +199,6 @@ def trade(
                 settings.actor,
                 clock=account.now,
                 sizes=sizes,
-                life=settings.life,
                 halted=ours.opens_nothing,
                 show=show,
             )
@@ -287,12 +291,6 @@ def _episode(intents: Iterable[Intent]) -> Episode:
         return Episode(tuple(orders), tuple(fills))
     except ValueError:
         return Episode(tuple(orders), ())
-
-
-JOB = "kalshi"
-DIFFERENCES = "kalshi books"  # a kind of alert
-_NAME = 16  # characters that tell accounts apart
-_TICK = np.timedelta64(1, "ns")
 
 
 @dataclass(frozen=True, slots=True)

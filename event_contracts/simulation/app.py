@@ -21,7 +21,7 @@ from event_contracts.simulation.answers import milliseconds
 from event_contracts.simulation.exchange import Exchange
 from event_contracts.simulation.venue import KalshiVenueSettings, OrderRequest, placed_of, take
 from event_contracts.trading.endpoint import KEY, ROOT, SIGNATURE, TIMESTAMP, KalshiKeys
-from event_contracts.trading.order_venue import WRITES
+from event_contracts.trading.venue_orders import WRITES
 from marketsimulator.venue.asked import Answer, Asked, Refused, Route
 from marketsimulator.venue.faults import STATUSES, Status
 from marketsimulator.venue.server import PracticeServer

@@ -11,8 +11,7 @@ from typing import Any
 
 from rich.table import Table
 
-from event_contracts.simulation.comparison import Comparison, Standing
-from event_contracts.simulation.judgement import MORE, Answer, Estimate
+from event_contracts.simulation.comparison import MORE, Answer, Comparison, Estimate, Standing
 from event_contracts.trading.position_sizes import (
     SHOWN,
     Clock,

@@ -45,6 +45,11 @@ MOST_TRAINED = 10**12  # steps, over all markets and runs
 SHUT = -1e8  # logit of an action that may not be sent
 ERROR_WEIGHT = 0.5  # of the valuing network
 LARGEST_GRADIENT = 0.5  # its norm
+PERCENT = 100
+SHOWN = [features_of(sizes=False).index(name) for name in ("bid", "ask", "estimate")]
+# Of observations [N, F] and allowed actions [N, 25], codes [N] and the logarithms of their
+# likelihoods [N].
+Choose = Callable[[Floats, Mask], tuple[Codes, Floats]]
 
 
 class Layer(NamedTuple):
@@ -356,13 +361,6 @@ def learner_of(
     )
     markets = Markets(env, settings, seed)
     return Learner(networks, optimizer, markets, settings, about, draws)
-
-
-PERCENT = 100
-SHOWN = [features_of(sizes=False).index(name) for name in ("bid", "ask", "estimate")]
-# Of observations [N, F] and allowed actions [N, 25], codes [N] and the logarithms of their
-# likelihoods [N].
-Choose = Callable[[Floats, Mask], tuple[Codes, Floats]]
 
 
 @dataclass(frozen=True, eq=False, slots=True)

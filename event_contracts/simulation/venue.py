@@ -22,8 +22,7 @@ from event_contracts.simulation.recorded import recorded_markets
 from event_contracts.simulation.sessions import tape_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import SyntheticMarket, synthetic_session
-from event_contracts.trading.actions import LIFE
-from event_contracts.trading.admission import PositionLimits
+from event_contracts.trading.actions import LIFE, PositionLimits
 from event_contracts.trading.fees import KalshiFees
 from event_contracts.trading.orders import LimitOrder
 from event_contracts.trading.venue_orders import (

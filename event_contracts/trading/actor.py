@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Protocol
 
@@ -20,12 +20,11 @@ from event_contracts.trading.action_log import ActionEntry, ActionLog, order_nam
 from event_contracts.trading.actions import (
     ACTIONS,
     INTENTS,
-    LIFE,
     LimitOrderActions,
     LimitOrderActionSpace,
     intent_of,
+    reserved,
 )
-from event_contracts.trading.admission import reserved
 from event_contracts.trading.observation import features_of, observe
 from event_contracts.trading.orders import LimitOrder, MarketView, OrderManager, other
 from event_contracts.trading.policies import Observations, Policy
@@ -85,55 +84,40 @@ class ActorSettings:
     rest: float = setting(300.0, "seconds for which it is; then it is tried once", ge=1, le=86_400)
 
 
+@dataclass(eq=False)
 class ActorService:
     """A policy on live, recorded or simulated markets.
 
     Killed anywhere and begun again over the same journal it goes on: what was planned and not sent
     is withheld, and a market with an order of unknown fate is kept from anything new.
 
-    skipped: ticks that were not decided on, by reason: `old`, `settling`, `late`, `failed`.
-
     account: of which order ids are made.
-    space: sizes, limits and price styles; the ones that the policy was trained with.
+    space: sizes, limits, price styles and life of the orders; those that the policy learned with.
     clock: UTC; the simulation's, where there is one.
     sizes: whether the policy is shown features of sizes.
-    life: ticks that an order rests.
     halted: whether nothing may be opened: no order then rests.
     show: called with every decision, once it was carried out.
+    skipped: ticks that were not decided on, by reason: `old`, `settling`, `late`, `failed`.
     """
 
-    def __init__(
-        self,
-        account: str,
-        manager: TradingManager,
-        space: LimitOrderActionSpace,
-        policy: Policy,
-        actions: ActionLog,
-        notices: Notices,
-        settings: ActorSettings | None = None,
-        *,
-        clock: Callable[[], np.datetime64],
-        sizes: bool = True,
-        life: int = LIFE,
-        halted: Callable[[], bool] = lambda: False,
-        show: Callable[[ActionEntry], None] = lambda entry: None,
-    ) -> None:
-        self._account = account
-        self._manager = manager
-        self._space = space
-        self._policy = policy
-        self._actions = actions
-        self._notices = notices
-        self._settings = settings or ActorSettings()
-        self._clock = clock
-        self._sizes = sizes
-        self._life = life
-        self._halted = halted
-        self._show = show
-        self._markets: dict[str, MarketMemory] = {}
-        self._began: int | None = None
-        self.skipped: dict[str, int] = {}
-        actions.withhold_planned()
+    account: str
+    manager: TradingManager
+    space: LimitOrderActionSpace
+    policy: Policy
+    actions: ActionLog
+    notices: Notices
+    settings: ActorSettings = field(default_factory=ActorSettings)
+    _: KW_ONLY
+    clock: Callable[[], np.datetime64]
+    sizes: bool = True
+    halted: Callable[[], bool] = lambda: False
+    show: Callable[[ActionEntry], None] = lambda entry: None
+    skipped: dict[str, int] = field(default_factory=dict, init=False)
+    _markets: dict[str, MarketMemory] = field(default_factory=dict, init=False)
+    _began: int | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.actions.withhold_planned()
 
     def follow(self, market: str, span: MarketSpan) -> None:
         """Trade a market from now on; what the journal knows of it is remembered.
@@ -141,12 +125,10 @@ class ActorService:
         span: the steps in which it is shown; those of an earlier process hold.
         """
         began = self._began_with(market)
-        memory = MarketMemory(
-            self._actions.span(market, span), self._space, began, sizes=self._sizes
-        )
-        for update in self._actions.ticks(market):
+        memory = MarketMemory(self.actions.span(market, span), self.space, began, sizes=self.sizes)
+        for update in self.actions.ticks(market):
             memory.show(update.at, update.tick)
-        for entry in self._actions.entries(market):
+        for entry in self.actions.entries(market):
             memory.note(memory.span.row(entry.at), entry.sent)
         self._markets[market] = memory
 
@@ -165,18 +147,18 @@ class ActorService:
         try:
             if not rests:
                 self._withdraw(update, memory.span)
-            age = (self._clock() - update.at) / np.timedelta64(1, "s")
-            is_late = age > self._settings.decision_seconds
+            age = (self.clock() - update.at) / np.timedelta64(1, "s")
+            is_late = age > self.settings.decision_seconds
             if not is_open or is_late or rests:
-                self._actions.show(update)
+                self.actions.show(update)
                 self._skip("settling" if not is_open else "late" if is_late else "failed")
                 return None
             entry = self._decide(memory, update)
         except BrokerError as error:
-            self._actions.show(update)
+            self.actions.show(update)
             self._fail(update, str(error))
             return None
-        self._show(entry)
+        self.show(entry)
         return entry
 
     def _skip(self, why: str) -> None:
@@ -184,36 +166,36 @@ class ActorService:
 
     def _withdraw(self, update: MarketUpdate, span: MarketSpan) -> None:
         """Take orders of ours out of the book that have met as many ticks as they may."""
-        met = 1 if self._halted() else self._life
+        met = 1 if self.halted() else self.space.life
         before = update.at - (met - 1) * span.interval
-        for each in self._manager.withdraw(update.market, before):
+        for each in self.manager.withdraw(update.market, before):
             log.info("%s: order %s is taken out", update.market, each.client_order_id)
 
     def _decide(self, memory: MarketMemory, update: MarketUpdate) -> ActionEntry:
         """Build, mask, select, record and send."""
         market = update.market
-        unknown = self._manager.undetermined(market)
-        view = self._manager.view(market)
+        unknown = self.manager.undetermined(market)
+        view = self.manager.view(market)
         if unknown:
-            self._notices.alert(_fate(market), f"{market}: {UNKNOWN_FATE}")
+            self.notices.alert(_fate(market), f"{market}: {UNKNOWN_FATE}")
             reason = f"{UNKNOWN_FATE}: {unknown[0].client_order_id}"
             entry = self._entry(update, view, None, LimitOrderActions.HOLD, reason)
-            self._actions.write(update, entry)
+            self.actions.write(update, entry)
             return entry
-        self._notices.end_alert(_fate(market))
+        self.notices.end_alert(_fate(market))
         # An order stands at the price that the policy saw, whatever the venue quotes by now.
         view = replace(view, quote=quote_of(update.tick, view.quote.tick))
         seen = memory.seen(view)
-        chosen = int(self._policy.actions(seen.features[None], seen.allowed[None])[0])
+        chosen = int(self.policy.actions(seen.features[None], seen.allowed[None])[0])
         # What is masked does what HOLD does, as in the environment.
         action = chosen if seen.allowed[chosen] else LimitOrderActions.HOLD
-        held = f"{self._policy.name} chose {chosen}, which is masked" if action != chosen else ""
+        held = f"{self.policy.name} chose {chosen}, which is masked" if action != chosen else ""
         entry = self._entry(update, view, seen, action, held)
-        name = order_name(self._account, market, update.at, action)
-        order = self._space.order(action, view, name)
+        name = order_name(self.account, market, update.at, action)
+        order = self.space.order(action, view, name)
         if order is None:
-            entry = replace(entry, reason=held or self._space.refusal(action, view) or INTENTS[0])
-            self._actions.write(update, entry)
+            entry = replace(entry, reason=held or self.space.refusal(action, view) or INTENTS[0])
+            self.actions.write(update, entry)
             self._succeed(market)
         else:
             entry = self._send(order, update, view, entry)
@@ -233,24 +215,24 @@ class ActorService:
         )
         intent = Intent(
             order=order,
-            sent_at=self._clock(),
-            expires_at=self._manager.expiry(),
+            sent_at=self.clock(),
+            expires_at=self.manager.expiry(),
             state="planned",
-            job=self._actions.job,
+            job=self.actions.job,
             venue="kalshi",
             decision=f"{entry.market} {entry.at}",
             part="reduction" if _reduces(order, view) else "opening",
             reason=entry.reason,
         )
-        self._actions.write(update, entry, intent)
+        self.actions.write(update, entry, intent)
         failed = ""
         try:
-            receipt = self._manager.submit(order)
+            receipt = self.manager.submit(order)
             said = f"taken {receipt.order_id}: {receipt.filled} filled, {receipt.remaining} rest"
         except (OrderRejected, OutcomeUnknown) as error:
             failed = str(error)
             said = f"{'unknown' if isinstance(error, OutcomeUnknown) else 'rejected'}: {failed}"
-        self._actions.answer(update.market, update.at, said)
+        self.actions.answer(update.market, update.at, said)
         if not failed:
             self._succeed(update.market)
         elif not self._was_withheld(order):
@@ -259,22 +241,22 @@ class ActorService:
 
     def _was_withheld(self, order: LimitOrder) -> bool:
         """Whether an order was kept back by a guard: that is no failure of its market."""
-        intent = self._actions.book.get(order.client_order_id)
+        intent = self.actions.book.get(order.client_order_id)
         return intent is not None and intent.state == "withheld"
 
     def _succeed(self, market: str) -> None:
         self._markets[market].failed = 0
         self._markets[market].rests_until = None
-        self._notices.end_alert(_kind(market))
+        self.notices.end_alert(_kind(market))
 
     def _fail(self, update: MarketUpdate, why: str) -> None:
         log.warning("%s: %s", update.market, why)
         here = self._markets[update.market]
         here.failed += 1
-        if here.failed >= self._settings.failures:
-            seconds = self._settings.rest
+        if here.failed >= self.settings.failures:
+            seconds = self.settings.rest
             here.rests_until = update.at + np.timedelta64(round(seconds * 1e9), "ns")
-            self._notices.alert(
+            self.notices.alert(
                 _kind(update.market),
                 f"{update.market} is left alone for {seconds:g} seconds after {here.failed}"
                 f" failures: {why}",
@@ -283,8 +265,8 @@ class ActorService:
     def _began_with(self, market: str) -> int:
         """Millionths of a USD that the account was worth when the journal began."""
         if self._began is None:
-            now = self._manager.view(market).worth
-            self._began = int(self._actions.began(now) * DOLLAR)
+            now = self.manager.view(market).worth
+            self._began = int(self.actions.began(now) * DOLLAR)
         return self._began
 
     def _entry(
@@ -293,9 +275,9 @@ class ActorService:
         return ActionEntry(
             market=update.market,
             at=update.at,
-            policy=self._policy.name,
+            policy=self.policy.name,
             action=action,
-            intent=self._space.process_action(action)[0],
+            intent=self.space.process_action(action)[0],
             size=0,
             price=None,
             reason=reason,
@@ -303,7 +285,7 @@ class ActorService:
             allowed=seen.bits if seen else 0,
             cash=view.cash,
             worth=view.worth,
-            job=self._actions.job,
+            job=self.actions.job,
         )
 
 
@@ -312,9 +294,7 @@ def _reduces(order: LimitOrder, view: MarketView) -> bool:
     if order.action == "SELL":
         return True
     # What rests and goes the same way may use up what is held before this does.
-    waiting = view.resting_count("BUY", order.side)
-    waiting += view.resting_count("SELL", other(order.side))
-    return order.count + waiting <= view.held(other(order.side))
+    return order.count + view.resting_towards(order.side) <= view.held(other(order.side))
 
 
 def _kind(market: str) -> str:

@@ -30,9 +30,10 @@ import numpy as np
 
 from event_contracts.trading.endpoint import Answer, KalshiConnection
 from event_contracts.trading.fees import NOTHING, FeeRules
-from event_contracts.trading.order_venue import FILLS, OrderVenue
 from event_contracts.trading.orders import PAYOUT, RestingOrder
 from event_contracts.trading.venue_orders import (
+    FILLS,
+    OrderVenue,
     VenueFill,
     VenueOrder,
     a_signed_count,

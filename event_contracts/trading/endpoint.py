@@ -1,4 +1,7 @@
-"""The venue's address, and the keys to it and their signatures."""
+"""An account at Kalshi: its address, its keys, and signed requests to it, paced by its tokens.
+
+Reads alone are repeated, and what goes wrong is one line without secrets.
+"""
 
 from __future__ import annotations
 
@@ -41,6 +44,17 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _SHOWN = 8  # characters of a line of a key below which it could be any word
 
 Mode = Literal["demo", "live"]
+Answer = Mapping[str, Any]
+Value = TypeVar("Value")
+REFUSALS = (401, 403)  # statuses that say what the keys do not open
+UNKNOWN_THING = 404
+LISTED = 200  # entries of a page
+PAGES = 500  # of one answer; more than that goes round in circles
+READS = ("GET", "HEAD")
+# Tokens a second, and in a full bucket: of reads, and of all others. They are those of the venue's
+# lowest tier: an account that may ask for more is asked less of.
+RATES = (200.0, 100.0)
+COST = 10  # tokens of a request
 
 
 @dataclass(frozen=True)
@@ -182,20 +196,6 @@ def _check_address(url: str) -> None:
             "broker.url_override: a scheme, a host of this machine and a port are needed, as"
             " http://127.0.0.1:8000; keys are sent nowhere else"
         )
-
-
-Answer = Mapping[str, Any]
-Value = TypeVar("Value")
-
-REFUSALS = (401, 403)  # statuses that say what the keys do not open
-UNKNOWN_THING = 404
-LISTED = 200  # entries of a page
-PAGES = 500  # of one answer; more than that goes round in circles
-READS = ("GET", "HEAD")
-# Tokens a second, and in a full bucket: of reads, and of all others. They are those of the venue's
-# lowest tier: an account that may ask for more is asked less of.
-RATES = (200.0, 100.0)
-COST = 10  # tokens of a request
 
 
 class StatusAnswer(Exception):

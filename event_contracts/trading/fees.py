@@ -18,11 +18,6 @@ The cash moves by change + rebate. Two purchases of 10 YES at $0.37 as a taker, 
 What an order still carries when it ends, less than one step, never comes back. Of whole contracts
 at prices in whole cents, fee + rounding is a whole number of cents, so that no fill has a fee below
 0 once its rebate is taken off. Settlement has no fee.
-
-Integers say the same. The unit that is exact for every price (4 decimals), count (2 decimals) and
-balance is $0.000001. With rate in 0.0001, C in 0.01 and P in 0.0001 the fee before rounding is
-rate · C · P · (10⁴ − P) in 10⁻¹⁴ USD: its ceiling over 10¹⁰ is the fee in $0.0001, and 64 bits hold
-it for up to 5 million contracts. Floors and remainders of integers are the rest.
 """
 
 from __future__ import annotations

@@ -1,4 +1,12 @@
-"""Markets as the venue lists them: their quote, the prices they take, what positions are worth."""
+"""Markets as the venue lists them: their quote, the prices they take, what positions are worth, and
+what trading in each costs.
+
+    market ──event_ticker──▶ /events/{…} ──series_ticker──▶ /series/{…}: fee_type, fee_multiplier
+
+`quadratic` charges what trades at once alone, `quadratic_with_maker_fees` what waited as well; both
+dated rates are multiplied by `fee_multiplier`. Before `fee_waiver_expiration_time` nothing is
+charged.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +38,8 @@ ASKED = 50  # tickers in one request: addresses have a longest length
 TRADED = "active"  # the status of a market that takes orders
 Sides = tuple[Decimal, Decimal]  # USD of YES and of NO
 _UNSOLD: Sides = (NOTHING, NOTHING)
+MOST_MULTIPLIED = 10  # of fee rates
+CHARGED_MAKERS = {"quadratic": False, "quadratic_with_maker_fees": True}
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,10 +212,6 @@ def sale_prices(listings: Mapping[str, Listing], before: Mapping[str, Sides]) ->
             yes, no = listing.quote.bid("YES") or yes, listing.quote.bid("NO") or no
         prices[market] = (yes, no)
     return prices
-
-
-MOST_MULTIPLIED = 10  # of fee rates
-CHARGED_MAKERS = {"quadratic": False, "quadratic_with_maker_fees": True}
 
 
 @dataclass(frozen=True, slots=True)

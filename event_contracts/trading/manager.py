@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from event_contracts.trading.admission import Admission
+from event_contracts.trading.actions import Admission
 from event_contracts.trading.books import (
     BEGINNING,
     AccountBooks,
@@ -19,9 +19,8 @@ from event_contracts.trading.books import (
 from event_contracts.trading.endpoint import KalshiKeys, KalshiSettings
 from event_contracts.trading.fees import NOTHING
 from event_contracts.trading.listings import Listing, bid_value, read_markets
-from event_contracts.trading.order_venue import OrderVenue
 from event_contracts.trading.orders import Holding, LimitOrder, MarketView, Receipt
-from event_contracts.trading.venue_orders import awaited, epoch_seconds, order_of
+from event_contracts.trading.venue_orders import OrderVenue, awaited, epoch_seconds, order_of
 from execution.journal.intents import Intent, IntentBook
 from execution.posting import Guard, Outbox, unguarded
 from foundation.clock import OURS, Time

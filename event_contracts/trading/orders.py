@@ -185,6 +185,10 @@ class MarketView:
         ]
         return sum(waiting, Decimal(0))
 
+    def resting_towards(self, side: Outcome) -> Decimal:
+        """Contracts that resting orders can still add to a side's position."""
+        return self.resting_count("BUY", side) + self.resting_count("SELL", other(side))
+
 
 class OrderManager(Protocol):
     """What sends orders and knows what became of them, simulated or at the venue."""

@@ -1,4 +1,9 @@
-"""What chooses among the actions that a market allows."""
+"""What chooses among the actions that a market allows: nothing, chance, Kelly, a trained network.
+
+A checkpoint is one safetensors file of numbers and no code: the weights of two small networks over
+the same features (one chooses, the other one values) and, in its header, JSON that says what they
+were trained for.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +38,11 @@ Codes = npt.NDArray[np.int64]
 
 _SIZES = len(POSITION_SIZES)
 _PLACES = {name: place for place, name in enumerate(features_of(sizes=False))}
+HIDDEN = "mlp_extractor.policy_net."
+CHOICE = "action_net."
+ABOUT = "kalshi"  # key of the header
+EARLIER = "resumed_from"  # in the settings: those of the run that was gone on from
+Weights = Mapping[str, np.ndarray[Any, Any]]
 
 
 class Policy(Protocol):
@@ -200,13 +210,6 @@ class BinaryKelly:
         fits = allowed[:, first : first + _SIZES] & (sizes <= wanted[:, None] + 1e-6)
         largest = _SIZES - 1 - fits[:, ::-1].argmax(axis=1)
         return np.where(fits.any(axis=1), first + largest, 0)
-
-
-HIDDEN = "mlp_extractor.policy_net."
-CHOICE = "action_net."
-ABOUT = "kalshi"  # key of the header
-EARLIER = "resumed_from"  # in the settings: those of the run that was gone on from
-Weights = Mapping[str, np.ndarray[Any, Any]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,8 @@ SHOWN = (  # field, head of a column, words for a row, form
     ("size_changes_per_episode", "changes", "changes of size an episode", ".1f"),
 )
 FEWEST = 3  # orders of which a correlation says something: two always lie on a line
+Clock = Literal["steps", "seconds"]
+STRETCHES = 20  # of time, over each of which a mean is taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,10 +241,6 @@ def _correlation(sized: list[tuple[int, float]]) -> float | None:
     if np.ptp(sizes) == 0 or np.ptp(profits) == 0:
         return None
     return float(np.corrcoef(sizes, profits)[0, 1])
-
-
-Clock = Literal["steps", "seconds"]
-STRETCHES = 20  # of time, over each of which a mean is taken
 
 
 class Bar(NamedTuple):

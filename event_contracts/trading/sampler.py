@@ -15,7 +15,8 @@ its own instants; at the middle of its quote nobody has an edge.
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,7 @@ def tick_of(listing: Listing) -> Record:
     return tick
 
 
+@dataclass(eq=False, slots=True)
 class Sampler:
     """Reads the same markets at equal steps.
 
@@ -122,18 +124,11 @@ class Sampler:
     spans: the steps in which each market is shown, once `follow` has said them.
     """
 
-    def __init__(
-        self,
-        connection: KalshiConnection,
-        markets: Iterable[str],
-        interval: np.timedelta64,
-        estimates: Callable[[np.datetime64], Mapping[str, float]] = lambda _: {},
-    ) -> None:
-        self.spans: dict[str, MarketSpan] = {}
-        self._connection = connection
-        self._markets = tuple(markets)
-        self.interval = interval
-        self._estimates = estimates
+    connection: KalshiConnection
+    markets: tuple[str, ...]
+    interval: np.timedelta64
+    estimates: Callable[[np.datetime64], Mapping[str, float]] = lambda _: {}
+    spans: dict[str, MarketSpan] = field(default_factory=dict, init=False)
 
     def tick_after(self, now: np.datetime64) -> np.datetime64:
         """The first instant after another at which markets are shown: whole steps since 1970."""
@@ -154,7 +149,7 @@ class Sampler:
 
     def read(self) -> dict[str, Listing]:
         """Every market as it is listed now."""
-        return read_markets(self._connection, self._markets)
+        return read_markets(self.connection, self.markets)
 
     def sample(self, at: np.datetime64) -> list[MarketUpdate]:
         """What markets that are followed show at an instant; one that has settled, once.
@@ -162,7 +157,7 @@ class Sampler:
         A market that is not active shows nothing until it is, or settles.
         """
         updates = []
-        own = self._estimates(at)
+        own = self.estimates(at)
         for market, listing in self.read().items():
             span = self.spans.get(market)
             if span is None:

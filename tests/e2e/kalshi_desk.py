@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from event_contracts.trading.admission import Admission, PositionLimits
+from event_contracts.trading.actions import Admission, PositionLimits
 from event_contracts.trading.books import BEGINNING, AccountBooks, RulesOf
 from event_contracts.trading.endpoint import KalshiKeys, KalshiSettings
 from event_contracts.trading.fees import FeeRules

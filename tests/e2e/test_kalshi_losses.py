@@ -19,8 +19,8 @@ import pytest
 from event_contracts.live.settings import KalshiGuardSettings, KalshiTradingSettings
 from event_contracts.live.trading import JOB, KalshiAccount, KalshiJob, kalshi_account, trade
 from event_contracts.trading.action_log import ActionEntry
+from event_contracts.trading.actions import PositionLimits
 from event_contracts.trading.actor import ActorService
-from event_contracts.trading.admission import PositionLimits
 from event_contracts.trading.books import Reading
 from event_contracts.trading.endpoint import KalshiConnection, KalshiKeys, KalshiSettings
 from event_contracts.trading.fees import FeeRules

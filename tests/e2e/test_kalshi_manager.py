@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from event_contracts.trading.admission import Admission
+from event_contracts.trading.actions import Admission
 from event_contracts.trading.books import BEGINNING, AccountBooks
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
 from event_contracts.trading.orders import LimitOrder, MarketView, Outcome, Verb

@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 
 from event_contracts.trading.action_log import ActionLog
-from event_contracts.trading.actions import LimitOrderActionSpace
+from event_contracts.trading.actions import Admission, LimitOrderActionSpace
 from event_contracts.trading.actor import ActorService, ActorSettings
-from event_contracts.trading.admission import Admission
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
 from event_contracts.trading.policies import Nothing
 from event_contracts.trading.records import TICK, MarketSpan, MarketUpdate
@@ -197,13 +196,12 @@ class Trading:
         self.service = ActorService(
             "account",
             self.manager,
-            LimitOrderActionSpace(),
+            LimitOrderActionSpace(life=self.life),
             Nothing(),
             self.log,
             notices,
             self.settings,
             clock=self.stand.clock,
-            life=self.life,
             halted=lambda: self.halted,
         )
         self.began = self.stand.clock()

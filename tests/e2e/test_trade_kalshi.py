@@ -340,7 +340,7 @@ def test_unattended_it_waits_for_a_venue_that_is_not_there_until_it_is_told_to_s
     practice.fault("status", status=503, seconds=0, count=20)
     shown = traded(practice, most=1, steps=None, policy="kelly")
     assert len(shown) >= 1
-    practice.fault("status", status=503, seconds=0, count=10**6)
+    practice.fault("status", status=503, seconds=0, count=10**5)
     stop = Stop()
     monkeypatch.setattr(Stop, "wait", lambda stop, _: stop.tell("enough"))
     keys = KalshiKeys(practice.key_id, practice.private_key)
@@ -351,7 +351,7 @@ def test_unattended_it_waits_for_a_venue_that_is_not_there_until_it_is_told_to_s
 def test_what_no_waiting_mends_ends_it_at_once(practice: KalshiPractice) -> None:
     with pytest.raises(BrokerError, match="HAIL: the venue has no such market"):
         traded(practice, steps=None, markets=("HAIL",))
-    practice.fault("status", status=401, seconds=0, count=10**6)
+    practice.fault("status", status=401, seconds=0, count=10**5)
     with pytest.raises(BrokerError, match="refused \\(401\\)"):
         traded(practice, steps=None)
     with pytest.raises(BrokerError):

@@ -22,9 +22,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
-from event_contracts.trading.admission import Admission
 from event_contracts.trading.fees import NOTHING, FeeRules
-from event_contracts.trading.orders import FLAT, PAYOUT, Fill, Holding, MarketView, Outcome, other
+from event_contracts.trading.orders import FLAT, PAYOUT, Fill, Holding, Outcome, other
 from foundation.errors import BrokerError
 
 
@@ -155,23 +154,3 @@ def _with(holdings: Mapping[str, Holding], market: str, holding: Holding) -> Map
     """The holdings with one market's replaced; one that is flat leaves."""
     others = {name: held for name, held in holdings.items() if name != market}
     return others if holding == FLAT else {**others, market: holding}
-
-
-def refusal_at_fill(
-    admission: Admission, fill: Fill, view: MarketView, carried: Decimal = NOTHING
-) -> str | None:
-    """Why a fill that is about to happen is cancelled instead, in words; nothing where it may.
-
-    A purchase has to leave the buffer, with the pairs that it makes paid out, and a position
-    within the limits. It counts alone: other resting orders are checked before theirs. Sales
-    only reduce, and are cut to what is held.
-
-    carried: USD of the order's rounding so far that has not come back.
-    """
-    if fill.action == "SELL":
-        return None
-    pairs = min(fill.count, view.held(other(fill.side)))
-    left = view.cash + charge(fill, admission.fees, carried).cash + pairs * PAYOUT
-    if left < admission.cash_buffer:
-        return f"filling {fill.count} {fill.side} leaves ${left}; ${admission.cash_buffer} stays"
-    return admission.beyond_limits(fill.side, fill.price, fill.count, NOTHING, view)

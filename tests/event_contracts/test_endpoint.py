@@ -77,7 +77,6 @@ def test_the_keys_come_from_the_environment_as_text_or_from_a_file(tmp_path: Pat
     [
         ({}, "KALSHI_API_KEY_ID: not set"),
         ({"KALSHI_API_KEY_ID": "a"}, "KALSHI_PRIVATE_KEY: not set"),
-        ({"KALSHI_PRIVATE_KEY": PEM}, "KALSHI_API_KEY_ID: not set"),
         (
             {"KALSHI_API_KEY_ID": "a", "KALSHI_PRIVATE_KEY_PATH": "/nowhere/k"},
             "KALSHI_PRIVATE_KEY_PATH: /nowhere/k: cannot be read",
@@ -137,11 +136,6 @@ def test_keys_that_open_nothing_are_told_with_what_to_check() -> None:
         raise StatusAnswer(401, "no such key")
 
 
-def test_what_the_user_gave_wrong_stays_his_own_error() -> None:
-    with pytest.raises(InputError, match=r"^size: 0$"), THERE.translated_errors("a"):
-        raise InputError("size: 0")
-
-
 def test_money_is_played_with_unless_it_is_said_twice() -> None:
     assert KalshiSettings().address == "https://external-api.demo.kalshi.co"
     with pytest.raises(InputError, match="confirm_live=true"):
@@ -163,10 +157,7 @@ def test_another_address_is_one_of_this_machine() -> None:
         "https://example.com",
         "http://127.0.0.1.example.com:80",
         "http://key:word@127.0.0.1:80",
-        "http://127.0.0.1:80/trade-api",
         "http://127.0.0.1:80?a=1",
-        "ftp://127.0.0.1",
-        "http://127.0.0.1:99999",
         "127.0.0.1:8000",
     ],
 )

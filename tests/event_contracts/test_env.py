@@ -19,19 +19,19 @@ from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.trading.actions import INTENTS, LimitOrderActionSpace
 from event_contracts.trading.orders import (
     Fill,
-    Holding,
     LimitOrder,
     MarketView,
+    Outcome,
     Quote,
     RestingOrder,
 )
 from event_contracts.trading.records import DOLLAR, SLOTS, WHOLE
 from foundation.errors import InputError
-from tests.event_contracts.desk import within_inventory
 from tests.event_contracts.exact_account import Account
 
 D = Decimal
 MARKET = "RAIN"
+SIDES: tuple[Outcome, ...] = ("YES", "NO")
 SHORT = SyntheticMarket(steps=60)
 STYLES = ("passive", "mid", "aggressive")
 seeds = st.integers(0, 2**31)
@@ -111,31 +111,8 @@ def test_masks_are_those_of_the_live_manager(seed: int, style: str, cash: float)
             MARKET, exact(info["cash"]), D(info["yes"]), D(info["no"]), resting, Quote(bid, ask)
         )
         assert np.array_equal(env.action_masks(), space.action_masks(view))
-        holding = Holding(D(info["yes"]), D(info["no"]))
-        assert within_inventory(resting, MARKET, holding) == resting
-
-
-@settings(max_examples=50, deadline=None)
-@given(seeds, styles, st.booleans())
-def test_a_fill_leaves_buffer_limits_and_inventory(seed: int, style: str, masked: bool) -> None:
-    env = env_of(style)
-    held = {"YES": 0, "NO": 0}
-    account = Account(D(1000))
-    for _, _, done, info, _ in played(env, seed, masked=masked):
-        for entry in info["fills"]:
-            if entry["action"] == "SELL":
-                assert entry["count"] <= held[entry["side"]]
-            account, _ = account.booked(as_fill(entry), env.space.fees)
-            holding = account.holding(MARKET)
-            held = {"YES": int(holding.yes), "NO": int(holding.no)}
-            position = held[entry["side"]]
-            if entry["action"] == "BUY" and position:
-                worth = position * entry["price"]
-                assert account.cash >= 50
-                assert worth <= 1.02 * min(500, 0.25 * (float(account.cash) + worth))
-        if not done:
-            assert min(info["yes"], info["no"]) == 0
-            assert max(info["yes"], info["no"]) <= 500
+        for side in SIDES:
+            assert view.resting_count("SELL", side) <= view.held(side)
 
 
 @settings(max_examples=50, deadline=None)
@@ -284,12 +261,7 @@ def test_gymnasiums_own_check_finds_nothing() -> None:
         ({"life": 0}, "life: 0 is below 1"),
         ({"session": np.zeros((5, len(COLUMNS)))}, "is not above the row's yes_bid"),
         ({"position_sizes": (0.5, 10, 20, 50, 100)}, "0.5 is no whole number"),
-        ({"starting_cash": 1e-9}, "starting_cash: 1e-09 is below 0.01"),
         ({"starting_cash": 1.7e308}, "starting_cash: .* is above 1e"),
-        ({"starting_cash": float("-inf")}, "starting_cash: -inf is no finite number"),
-        ({"starting_cash": "much"}, "starting_cash: .* no number"),
-        ({"limits": None}, "limits: "),
-        ({"life": 2.5}, "life: .* no whole number"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_in_a_line(

@@ -11,12 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from event_contracts import MarketAgnosticKalshiEnv, SyntheticMarket
-from event_contracts.simulation.exchange import Exchange, Listing, SimulatedOrderManager
+from event_contracts.simulation.exchange import (
+    Exchange,
+    Listing,
+    PlacedOrder,
+    SimulatedOrderManager,
+)
 from event_contracts.simulation.sessions import tape_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_session
-from event_contracts.trading.actions import LimitOrderActionSpace
-from event_contracts.trading.orders import LimitOrder
+from event_contracts.trading.actions import LimitOrderActionSpace, PositionLimits
+from event_contracts.trading.orders import Holding, LimitOrder
 from event_contracts.trading.records import SLOTS
 from foundation.errors import InputError, OrderRejected
 from tests.event_contracts.exact_account import Account
@@ -111,7 +116,13 @@ def test_one_account_over_many_markets_is_the_exact_account_tick_by_tick(
     account = Account(exchange.cash)
     rng = np.random.default_rng(seed)
     booked = settled = 0
+    flows = D(0)
     while not exchange.is_over:
+        if rng.random() < 0.1:
+            flow = D(int(rng.integers(-500, 2000))) / 100
+            exchange.pay_in(flow)
+            account = account.with_flow(flow)
+            flows += flow
         act(exchange, space, rng)
         # A market that settles trades no more, so that its fills come before its settlement.
         for each in exchange.fills[booked:]:
@@ -135,7 +146,7 @@ def test_one_account_over_many_markets_is_the_exact_account_tick_by_tick(
     paid = sum((end.payout for end in exchange.settlements), D(0))
     expired = sum((end.held.yes + end.held.no for end in exchange.settlements), D(0))
     # Every contract that was bought and not sold was paired with another or held to the end.
-    assert exchange.cash == D(repr(cash)) + booked_cash + (pairs - expired) / 2 + paid
+    assert exchange.cash == D(repr(cash)) + flows + booked_cash + (pairs - expired) / 2 + paid
 
 
 @settings(max_examples=12, deadline=None)
@@ -183,6 +194,86 @@ def test_buffer_and_limits_hold_over_the_whole_account(seed: int, style: str, ca
                 assert view.resting == exchange.resting
                 assert view.resting_count("SELL", "YES") <= view.yes
                 assert view.resting_count("SELL", "NO") <= view.no
+
+
+def shown(*quotes: tuple[str, str], size: int = 1000, **more: Any) -> Exchange:
+    """One market that shows these quotes of YES, bid and ask, with so many contracts at each."""
+    rows = [[float(bid), float(ask), size, size, 0, 0, 0.5] for bid, ask in quotes]
+    session = np.array([*rows, [0.99, 1.0, 0, 0, 0, 0, 1.0]])
+    return Exchange([Listing("RAIN", tape_of(session))], EpisodeSettings(life=20, **more))
+
+
+def sent(exchange: Exchange, action: str, side: str, price: str, count: int) -> PlacedOrder:
+    order = LimitOrder("c", "RAIN", action, side, D(price), D(count))  # type: ignore[arg-type]
+    return exchange.submit(order)
+
+
+HERE = ("0.40", "0.42")
+BELOW = ("0.38", "0.40")
+
+
+def test_a_resting_order_that_would_break_a_limit_is_cancelled_when_about_to_fill() -> None:
+    """Limits were once built and never called, and resting orders never checked for fills."""
+    exchange = shown(HERE, BELOW, starting_cash=200.0)
+    placed = sent(exchange, "BUY", "YES", "0.40", 100)
+    exchange.pay_in(D(-80))
+    exchange.advance()
+    # $40 are more than 25 % of $120.
+    assert (placed.state, placed.filled, exchange.cash) == ("canceled", 0, 120)
+
+
+@pytest.mark.parametrize(("cash", "filled"), [("90.42", 100), ("90.41", 0)])
+def test_a_resting_order_that_would_touch_the_buffer_is_cancelled_when_about_to_fill(
+    cash: str, filled: int
+) -> None:
+    """100 at 0.40 as a maker: 40.00 and 0.42."""
+    exchange = shown(HERE, BELOW, limits=PositionLimits(share=D(1)))
+    placed = sent(exchange, "BUY", "YES", "0.40", 100)
+    exchange.pay_in(D(cash) - exchange.cash)
+    exchange.advance()
+    assert placed.filled == filled
+    assert exchange.cash == (50 if filled else D(cash))
+
+
+@pytest.mark.parametrize(("cash", "filled"), [("45.85", 10), ("45.84", 0)])
+def test_a_fill_leaves_the_buffer_to_the_cent_with_its_pairs(cash: str, filled: int) -> None:
+    """10 NO at 0.58 as a maker are 5.80 and 0.0427, so 5.85; with 10 YES they pay 10.00."""
+    exchange = shown(HERE, HERE, ("0.42", "0.44"), limits=PositionLimits(share=D(1)))
+    sent(exchange, "BUY", "YES", "0.42", 10)
+    exchange.advance()
+    placed = sent(exchange, "BUY", "NO", "0.58", 10)
+    exchange.pay_in(D(cash) - exchange.cash)
+    exchange.advance()
+    assert placed.filled == filled
+    assert exchange.cash == (50 if filled else D(cash))
+
+
+def test_a_resting_order_fills_when_the_quote_reaches_it_and_pays_its_fee() -> None:
+    """100 at 0.40 as a maker: 40.00 and 0.42, in two fills."""
+    exchange = shown(HERE, ("0.39", "0.41"), BELOW, BELOW, size=60, starting_cash=200.0)
+    sent(exchange, "BUY", "YES", "0.40", 100)
+    for _ in range(3):
+        exchange.advance()
+    fills = [(each.tick, each.fill.count, each.fill.price) for each in exchange.fills]
+    assert fills == [(2, 60, D("0.40")), (3, 40, D("0.40"))]
+    assert all(each.fill.maker for each in exchange.fills)
+    assert exchange.cash == D("159.58")
+
+
+def test_a_sale_in_the_book_is_reserved_and_shrinks_with_what_netting_takes() -> None:
+    exchange = shown(*[HERE] * 5)
+    sent(exchange, "BUY", "YES", "0.42", 20)
+    exchange.advance()
+    sale = sent(exchange, "SELL", "YES", "0.50", 20)
+    assert not exchange.space.action_masks(exchange.view("RAIN"))[6:11].any()
+    with pytest.raises(OrderRejected, match="20 held, 20 of them in resting sales"):
+        sent(exchange, "SELL", "YES", "0.50", 5)
+    for count, left in ((10, 10), (20, 0)):
+        sent(exchange, "BUY", "NO", "0.60", count)
+        exchange.advance()
+        assert sale.remaining == left
+    assert sale.state == "canceled"
+    assert exchange.holding("RAIN") == Holding(no=D(10))
 
 
 def test_orders_end_executed_or_canceled_and_say_what_filled() -> None:

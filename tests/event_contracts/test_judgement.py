@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from event_contracts.simulation.judgement import Trials
+from event_contracts.simulation.comparison import Trials
 from foundation.arrays import Array
 
 seeds = st.integers(0, 2**31)

@@ -8,18 +8,17 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from event_contracts.trading.actions import LimitOrderActionSpace
 from event_contracts.trading.fees import FeeRules, KalshiFees
 from event_contracts.trading.orders import Fill, Holding, Outcome, Quote, Verb, other
 from execution.fees import DatedRate
-from foundation.errors import BrokerError, InputError
-from tests.event_contracts.desk import MARKET, Desk
+from foundation.errors import InputError
 from tests.event_contracts.exact_account import Account, Charge, charge
 
 D = Decimal
+MARKET = "RAIN"
 RULES = FeeRules()
 NEWEST = FeeRules(fee_step=D("0.000001"))
 DIRECT = FeeRules(fee_step=D("0.000001"), balance_step=D("0.0001"))
@@ -121,40 +120,6 @@ def test_at_prices_in_cents_no_fill_is_paid_for(
     assert charge(each, RULES, D(carried) / 10_000).net_fee >= 0
 
 
-def integer_charge(
-    action: Verb, price: int, count: int, rate: int, carried: int, fee_step: int, step: int
-) -> tuple[int, int]:
-    """Cash and carried rounding in $0.000001, of integers alone: price in 0.0001, count in 0.01,
-    rate in 0.0001; the steps in $0.000001.
-    """
-    fee = -(-rate * price * count * (10_000 - price) // (10**8 * fee_step)) * fee_step
-    revenue = price * count if action == "SELL" else -price * count
-    change = (revenue - fee) // step * step
-    carried += revenue - fee - change
-    return change + carried // step * step, carried % step
-
-
-@given(
-    st.sampled_from(VERBS),
-    st.integers(1, 9_999),
-    st.integers(1, 50_000),
-    st.booleans(),
-    st.integers(0, 9_999),
-    st.sampled_from([RULES, NEWEST, DIRECT]),
-)
-def test_integers_of_a_millionth_of_a_dollar_say_the_same(
-    action: Verb, price: int, count: int, maker: bool, carried: int, rules: FeeRules
-) -> None:
-    unit = D("0.000001")
-    carried %= int(rules.balance_step / unit)
-    each = Fill("a", MARKET, action, "NO", D(price) / 10_000, D(count) / 100, maker)
-    cost = charge(each, rules, carried * unit)
-    rate = int((rules.maker if maker else rules.taker) * 10_000)
-    steps = int(rules.fee_step / unit), int(rules.balance_step / unit)
-    cash, left = integer_charge(action, price, count, rate, carried, *steps)
-    assert (cash * unit, left * unit) == (cost.cash, cost.carried)
-
-
 @given(
     st.integers(1, 9_999),
     st.lists(st.tuples(st.integers(1, 40), st.integers(0, 9_998), st.booleans()), min_size=1),
@@ -175,67 +140,6 @@ def test_no_split_into_fills_costs_more_than_was_reserved(
 
 
 # The account
-
-
-@settings(max_examples=400)
-@given(
-    st.lists(
-        st.one_of(
-            st.tuples(st.just("action"), st.integers(0, 24)),
-            st.tuples(st.just("quote"), st.tuples(QUOTES, WHOLE)),
-            st.tuples(st.just("flow"), st.integers(-20_000, 20_000)),
-            st.tuples(st.just("settle"), st.sampled_from(SIDES)),
-        ),
-        max_size=30,
-    ),
-    st.sampled_from(["passive", "mid", "aggressive"]),
-    st.sampled_from([60, 300, 1_000, 5_000]),
-)
-def test_no_sequence_makes_money_sells_what_is_not_held_or_leaves_a_limit(
-    steps: list[tuple[str, Any]], style: Any, start: int
-) -> None:
-    """Orders, fills, netting, flows, settlements: cash = start + flows + what the fills moved −
-    their net fees + pairs + payouts, and every promise of the limits after each step.
-    """
-    space = LimitOrderActionSpace(price_style=style)
-    desk = Desk(account=Account(D(start)))
-    expected = D(start)
-    held = {"YES": D(0), "NO": D(0)}
-    for number, (kind, what) in enumerate(steps):
-        seen = len(desk.log)
-        if kind == "action":
-            space.execute_action_sync(what, desk, MARKET, f"intention-{number}")
-        elif kind == "quote":
-            desk.move(*what)
-        elif kind == "flow":
-            amount = D(what) / 100
-            desk.account = desk.account.with_flow(amount)
-            expected += amount
-        else:
-            desk.resting = ()
-            desk.account = desk.account.settled(MARKET, what)
-            expected += held[what]
-            held = {"YES": D(0), "NO": D(0)}
-        for each, cost, after in desk.log[seen:]:
-            sign = 1 if each.action == "SELL" else -1
-            expected += sign * each.price * each.count - cost.net_fee
-            held[each.side] -= sign * each.count
-            assert held[each.side] >= 0, "nothing is sold that is not held"
-            pairs = min(held.values())
-            expected += pairs
-            held = {side: count - pairs for side, count in held.items()}
-            position = max(held.values())
-            if each.action == "BUY" and position:
-                assert after.cash >= 50
-            if each.action == "BUY" and held[each.side]:
-                value = position * each.price
-                assert value <= D("1.02") * min(D(500), (after.cash + value) / 4)
-        view = desk.view(MARKET)
-        assert view.cash == expected
-        assert {"YES": view.yes, "NO": view.no} == held
-        for side in SIDES:
-            assert view.held(side) <= 500
-            assert view.resting_count("SELL", side) <= view.held(side)
 
 
 @given(st.lists(st.tuples(st.sampled_from(SIDES), CENTS, st.integers(1, 60), st.booleans())))
@@ -286,24 +190,6 @@ def test_a_pair_loses_exactly_the_spread_and_its_fees(
     assert fees > 0
 
 
-@pytest.mark.parametrize("side", SIDES)
-def test_selling_from_flat_is_no_free_money(side: Outcome) -> None:
-    """Fifty sold from flat once turned $100 into $149."""
-    with pytest.raises(BrokerError, match=rf"sells 50 {side} and 0 are held"):
-        Account(D(100)).booked(fill("SELL", side, "0.99", 50), RULES)
-    account, _ = booked(Account(D(100)), fill("BUY", other(side), "0.10", 60))
-    with pytest.raises(BrokerError, match="are held"):
-        account.booked(fill("SELL", side, "0.99", 50), RULES)
-
-
-def test_all_that_is_held_is_sold_and_not_one_more() -> None:
-    account, _ = booked(Account(D(100)), fill("BUY", "YES", "0.40", 10))
-    sold, _ = account.booked(fill("SELL", "YES", "0.40", 10, order="b"), RULES)
-    assert sold.holdings == {}
-    with pytest.raises(BrokerError, match="sells 11 YES and 10 are held"):
-        account.booked(fill("SELL", "YES", "0.40", 11, order="b"), RULES)
-
-
 def test_a_yes_and_a_no_pay_their_dollar_at_once() -> None:
     """10 YES at 0.40 and 10 NO at 0.58: 0.98 a pair comes back as a dollar."""
     account, _ = booked(Account(D(100)), fill("BUY", "YES", "0.40", 10))
@@ -314,25 +200,6 @@ def test_a_yes_and_a_no_pay_their_dollar_at_once() -> None:
     assert cost.net_fee == D("0.07")
     account, _ = account.booked(fill("BUY", "NO", "0.58", 16, order="c"), RULES)
     assert account.holding(MARKET) == Holding(no=D(10))
-
-
-def test_a_market_settles_at_a_dollar_or_nothing_and_without_a_fee() -> None:
-    held = Account(D(20), {MARKET: Holding(yes=D(7)), "SNOW": Holding(no=D(3))})
-    won = held.settled(MARKET, "YES")
-    lost = held.settled(MARKET, "NO")
-    assert (won.cash, lost.cash) == (27, 20)
-    assert dict(won.holdings) == dict(lost.holdings) == {"SNOW": Holding(no=D(3))}
-    assert won.settled("SNOW", "NO").cash == 30
-
-
-def test_fees_leave_the_cash() -> None:
-    account, fees = booked(
-        Account(D(100)),
-        fill("BUY", "YES", "0.50", 20, maker=True),
-        fill("SELL", "YES", "0.50", 20, order="b"),
-    )
-    assert fees == D("0.09") + D("0.35")
-    assert account.cash == 100 - fees
 
 
 def test_what_cannot_be_held_is_refused() -> None:

@@ -10,13 +10,16 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from event_contracts.trading.actions import LimitOrderActionSpace, PriceStyle, decode_action
-from event_contracts.trading.admission import PositionLimits
+from event_contracts.trading.actions import (
+    LimitOrderActionSpace,
+    PositionLimits,
+    PriceStyle,
+    decode_action,
+)
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.observation import features_of
 from event_contracts.trading.policies import (
     BinaryKelly,
-    Nothing,
     Observations,
     Policy,
     RandomPolicy,
@@ -238,12 +241,6 @@ def test_an_empty_side_is_left_alone() -> None:
         seen = seen_of(estimate=0.5, position=30.0, **quote)
         intent, _ = decode_action(int(policy.actions(seen, everything())[0]))
         assert intent not in ((2, 3) if quote["bid"] == 0.0 else (1, 4))
-
-
-def test_nothing_holds() -> None:
-    assert (
-        Nothing().actions(np.zeros((3, len(NAMES)), np.float32), everything(3)).tolist() == [0] * 3
-    )
 
 
 @pytest.mark.parametrize("wrong", [{"fraction": 0.0}, {"starting_cash": float("nan")}])

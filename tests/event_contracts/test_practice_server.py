@@ -15,7 +15,6 @@ from event_contracts.simulation.app import PATIENCE, new_keys
 from foundation.arrays import Array
 from tests.event_contracts.practice import (
     API,
-    ORDERS,
     KalshiPractice,
     kalshi_practice,
     signed_headers,
@@ -93,12 +92,6 @@ def test_a_query_is_not_signed_and_markets_are_read_without_keys(practice: Kalsh
     refused = {"KALSHI-ACCESS-KEY": practice.key_id}
     answer = requests.get(f"{practice.url}{API}/markets", headers=refused, timeout=30)
     assert answer.status_code == 401
-
-
-def test_the_private_key_shows_nowhere() -> None:
-    keys = new_keys()
-    assert "PRIVATE" in keys.private_key
-    assert repr(keys) == "KalshiKeys()"
 
 
 def test_an_order_is_taken_fills_at_the_next_tick_and_is_found_again(
@@ -218,52 +211,6 @@ def test_markets_show_their_ticks_and_quotes(practice: KalshiPractice) -> None:
     assert practice.ask("GET", "/nothing/here").status_code == 404
 
 
-def lost(practice: KalshiPractice) -> None:
-    """An order whose answer never comes."""
-    with pytest.raises(requests.RequestException):
-        create(practice)
-
-
-@pytest.mark.parametrize(
-    ("kind", "orders"), [("drop_before", 0), ("drop_after", 1), ("late", 0), ("silent", 0)]
-)
-def test_an_answer_that_is_lost_leaves_the_order_where_the_fault_says(
-    practice: KalshiPractice, kind: str, orders: int
-) -> None:
-    seconds = 0.01 if kind == "silent" else 3600
-    practice.fault(kind, method="POST", path=ORDERS, seconds=seconds)
-    lost(practice)
-    assert len(listed(practice)) == orders
-    practice.land()
-    assert len(listed(practice)) == orders + (kind == "late")
-
-
-@pytest.mark.parametrize(("kind", "orders"), [("status", 0), ("status_after", 1)])
-@pytest.mark.parametrize("status", [429, 500, 503])
-def test_an_error_comes_before_or_after_the_order(
-    practice: KalshiPractice, kind: str, orders: int, status: int
-) -> None:
-    practice.fault(kind, method="POST", path=ORDERS, status=status)
-    assert create(practice).status_code == status
-    assert len(practice.exchange.orders) == orders
-
-
-@pytest.mark.parametrize("kind", ["malformed", "html", "null", "empty", "trickle", "delay"])
-def test_an_answer_is_nonsense_or_late_though_the_order_was_taken(
-    practice: KalshiPractice, kind: str
-) -> None:
-    practice.fault(kind, method="POST", path=ORDERS, seconds=0.0005)
-    answer = create(practice)
-    assert len(practice.exchange.orders) == 1
-    if kind in ("trickle", "delay"):
-        assert answer.json()["client_order_id"] == "a"
-    elif kind in ("malformed", "html"):
-        with pytest.raises(requests.JSONDecodeError):
-            answer.json()
-    else:
-        assert not answer.json()
-
-
 def test_answers_are_about_another_order_on_demand(practice: KalshiPractice) -> None:
     practice.fault("other", count=3)
     answers = [
@@ -310,18 +257,6 @@ def test_an_order_is_not_listed_or_shown_in_another_state_on_demand(
     practice.fault("state", state="filled")
     assert listed(practice)[0]["status"] == "executed"
     assert listed(practice)[0]["status"] == "resting"
-
-
-def test_faults_that_are_cleared_do_nothing_and_unknown_ones_are_refused(
-    practice: KalshiPractice,
-) -> None:
-    practice.fault("drop_before", count=5)
-    practice.clear_faults()
-    assert create(practice).status_code == 201
-    for wrong in ({"kind": "earthquake"}, {"kind": "status", "status": 200}, {"sort": "status"}):
-        answer = requests.post(f"{practice.url}/control/faults", json=wrong, timeout=30)
-        assert answer.status_code == 422
-        assert answer.json()["message"].startswith("faults.")
 
 
 def test_the_clock_moves_as_far_as_there_are_ticks(practice: KalshiPractice) -> None:

@@ -250,29 +250,18 @@ def test_an_ask_without_reduce_only_buys_no_which_pairs_with_what_is_held() -> N
     ("change", "says"),
     [
         ({"count": 10}, "count: .*no fixed-point text"),
-        ({"price": "0.5"}, None),
         ({"price": "1.0000"}, "price: .*no price of an order"),
-        ({"price": "NaN"}, "price: .*not a number"),
         ({"price": "0.5050"}, "between ticks or contracts"),
         ({"side": "yes"}, "side: .*'bid' or 'ask'"),
-        ({"time_in_force": "immediate_or_cancel"}, "time_in_force: .*'good_till_canceled'"),
         ({"ticker": "HAIL"}, "market HAIL not found"),
-        ({"yes_price": 50}, "yes_price: Unexpected"),
-        ({"client_order_id": "x" * 65}, "at most 64 characters"),
         ({"expiration_time": "soon"}, "expiration_time: .*whole seconds since 1970"),
         ({"post_only": True}, "post_only: Unexpected"),
-        ({"reduce_only": "yes"}, "reduce_only: .*valid boolean"),
         ({"count": "5000"}, "insufficient balance"),
     ],
 )
-def test_an_order_that_makes_no_sense_is_refused_by_name(
-    change: dict[str, Any], says: str | None
-) -> None:
+def test_an_order_that_makes_no_sense_is_refused_by_name(change: dict[str, Any], says: str) -> None:
     venue = venue_of(flat())
     body = body_of(buying("a"), **change)
-    if says is None:
-        take(venue, OrderRequest.of(body))
-        return
     with pytest.raises(Refused, match=says):
         take(venue, OrderRequest.of(body))
     assert not venue.orders

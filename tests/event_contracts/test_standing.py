@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import requests
 
-from event_contracts.trading.admission import Admission, PositionLimits
+from event_contracts.trading.actions import Admission, PositionLimits
 from event_contracts.trading.endpoint import PAGES, KalshiConnection, KalshiSettings, StatusAnswer
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager

@@ -110,16 +110,6 @@ def test_what_comes_later_changes_no_row(seed: int, market: SyntheticMarket, dat
     )
 
 
-def test_what_comes_later_changes_the_rows_after_it_and_the_outcome() -> None:
-    draws = draws_of(0, 50, SHORT)
-    normals = draws.normals.copy()
-    normals[:, LATENT, 4:] += 5.0
-    before = sessions_from(draws, SHORT)
-    raised = sessions_from(Draws(normals, draws.uniforms), SHORT)
-    assert (raised[:, 4:-1, ESTIMATE] > before[:, 4:-1, ESTIMATE]).all()
-    assert outcomes_of(raised).sum() > outcomes_of(before).sum()
-
-
 def test_the_fair_price_is_the_expectation_of_the_next_one() -> None:
     nodes, weights = np.polynomial.hermite_e.hermegauss(60)
     weights = weights / weights.sum()

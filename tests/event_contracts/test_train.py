@@ -93,7 +93,6 @@ def test_a_resumed_run_plays_other_sessions() -> None:
         (["episode.fixed_size=7"], "error: episode.fixed_size: 7"),
         (["learner.layers=[5000]"], "are not 1 … 8 layers of 1 … 4096 units"),
         (["markets=100000", "learner.rollout=1000"], "which an update holds in memory"),
-        (["output=deep/in/a/folder", "resume=nowhere"], "nowhere: no checkpoint"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_in_a_line(
@@ -173,16 +172,11 @@ def said(**words: Any) -> Callable[[Tensors, dict[str, Any]], object]:
     ("damage", "says"),
     [
         (without("value_net.bias"), "value_net.bias does not fit"),
-        (without("optimizer.3.exp_avg"), "optimizer.3.exp_avg does not fit"),
         (without("optimizer.3.step"), "optimizer.3.step does not fit"),
         (put("optimizer.0.exp_avg", np.zeros((2, 2), np.float32)), "optimizer.0.exp_avg does not"),
-        (put("value_net.bias", np.zeros(1, np.int64)), "value_net.bias has numbers"),
         (changed("value_net.weight", np.nan), "value_net.weight has numbers that are not finite"),
-        (changed("optimizer.0.exp_avg_sq", np.inf), "optimizer.0.exp_avg_sq has numbers"),
         (changed("optimizer.0.exp_avg_sq", -1.0), "counts or squares below 0"),
-        (changed("optimizer.0.step", -1.0), "counts or squares below 0"),
         (said(steps=-5), "trained for -5 steps"),
-        (said(steps=10**40), "steps, outside 0"),
         (said(fixed_size=10), "trained with fixed_size 10"),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from event_contracts.trading.admission import PositionLimits, held_value
+from event_contracts.trading.actions import PositionLimits, held_value
 from foundation.errors import InputError
 
 D = Decimal
