@@ -135,7 +135,7 @@ class AlpacaServer(PracticeServer):
         return asset_answer(self.venue, symbol)
 
     def _orders(self, asked: Asked) -> list[Answer]:
-        """The newest first."""
+        """The newest first; they are kept in the order they came."""
         query = asked.query
         refuse_other_keys(query, "status", "limit", "nested")
         status = query.get("status", "open")
@@ -144,7 +144,6 @@ class AlpacaServer(PracticeServer):
             for order in self.venue.record.orders.values()
             if status == "all" or order.open == (status == "open")
         ]
-        chosen.sort(key=lambda order: order.submitted_at)
         newest = chosen[::-1][: whole_number(query, "limit", 50, 1, MOST_ORDERS)]
         return [order.answer(nested=_is_nested(asked)) for order in newest]
 

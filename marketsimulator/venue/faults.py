@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal, get_args
 
 from foundation.errors import InputError
@@ -57,7 +58,7 @@ class Fault:
     """
 
     kind: Annotated[Kind, about("what goes wrong")]
-    count: int = setting(1, "how often", ge=1, le=100_000)
+    count: int = setting(1, "how often", ge=1)
     method: str = setting("", "of the requests it meets; empty for every one")
     path: str = setting("", "beginning of the paths it meets; empty for every one")
     status: int = setting(500, "of HTTP (429, 500, 502 and 504 are the usual ones)", ge=400, lt=600)
@@ -82,18 +83,18 @@ class FaultPlan:
         rows: list[Any] = body if isinstance(body, list) else [body]
         if not all(isinstance(row, dict) for row in rows):
             raise InputError('faults: an object is needed, as {"kind": "drop_after"}')
-        faults = [Fault(**row) for row in rows]
-        for fault in faults:
-            self._remaining += [fault] * fault.count
+        self._remaining += [Fault(**row) for row in rows]
 
     def clear(self) -> None:
         """Forget all."""
         self._remaining.clear()
 
     def take(self, asked: Asked, *kinds: Kind) -> Fault | None:
-        """The first planned fault of these kinds that meets a request; it is planned no more."""
+        """The first planned fault of these kinds that meets a request, counted down."""
         for place, fault in enumerate(self._remaining):
             of_method = fault.method in ("", asked.method)
             if fault.kind in kinds and of_method and asked.path.startswith(fault.path):
-                return self._remaining.pop(place)
+                left = [replace(fault, count=fault.count - 1)] if fault.count > 1 else []
+                self._remaining[place : place + 1] = left
+                return fault
         return None

@@ -16,7 +16,6 @@ from marketsimulator.settings import OptionTerms
 from marketsimulator.venue.asked import Answer, Refused
 from marketsimulator.venue.record import Record
 from marketsimulator.venue.spread_tickets import (
-    SpreadEntry,
     SpreadTicket,
     leg_number,
     option_position_answer,
@@ -32,11 +31,9 @@ from trainingdata.volatility_index import volatility_index
 class Desk(Protocol):
     """Trades the options on a stock; a product registers what makes one.
 
-    tickets: orders by client_order_id, in the order they came.
     reserved: USD set aside for what positions can lose at most.
     """
 
-    tickets: dict[str, SpreadTicket]
     reserved: Decimal
 
     def held(self) -> Mapping[Contract, int]:
@@ -129,17 +126,16 @@ class VenueOptions:
             raise Refused(422, None, f"options on {symbols} are traded here, on one in an order")
         self._record.refuse_used_id(order.client_order_id)
         try:
-            desk.send(order, partial=partial, rejected=reject)
+            ticket = desk.send(order, partial=partial, rejected=reject)
         except OrderRejected as error:
             raise Refused(403, None, str(error)) from None
-        entry = SpreadEntry(order.client_order_id, desk.tickets)
-        self._record.note_order(entry)
-        return entry.answer(nested=True)
+        self._record.note_order(ticket)
+        return ticket.answer(nested=True)
 
-    def cancel(self, entry: SpreadEntry) -> None:
+    def cancel(self, ticket: SpreadTicket) -> None:
         """End an order that still works."""
-        root = entry.ticket.order.legs[0].contract.root
-        self.desks[root].cancel(entry.client_order_id)
+        root = ticket.order.legs[0].contract.root
+        self.desks[root].cancel(ticket.client_order_id)
 
     def positions(self) -> list[Answer]:
         """Options held, as `GET /v2/positions` says them."""

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from marketsimulator.venue.asked import Answer, Refused
-from marketsimulator.venue.spread_tickets import SpreadEntry
+from marketsimulator.venue.spread_tickets import SpreadTicket
 from marketsimulator.venue.tickets import Ticket, timestamp
 from trainingdata.instants import DAY
 from trainingdata.sessions import session_of, sessions_between
 
-Listed = Ticket | SpreadEntry
+Listed = Ticket | SpreadTicket
 
 
 class Record:

@@ -38,7 +38,7 @@ Status = Literal["new", "filled", "canceled", "expired", "rejected"]
 UNKNOWN = ("avg_entry_price", "cost_basis", "unrealized_pl", "unrealized_plpc", "change_today")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SpreadTicket:
     """An order as the venue keeps it.
 
@@ -58,22 +58,9 @@ class SpreadTicket:
     closed_at: np.datetime64 | None = None
 
     @property
-    def fill(self) -> SpreadFill:
-        """What it has done."""
-        traded = zip(self.order.legs, self.prices, strict=False)
-        credit = sum((-leg.direction * price for leg, price in traded), Decimal(0))
-        return SpreadFill(self.filled, credit)
-
-
-@dataclass(frozen=True, slots=True)
-class SpreadEntry:
-    """An order of several legs among those of an account.
-
-    tickets: of the desk that has it, by client_order_id.
-    """
-
-    client_order_id: str
-    tickets: Mapping[str, SpreadTicket]
+    def client_order_id(self) -> str:
+        """The client's id."""
+        return self.order.client_order_id
 
     @property
     def number(self) -> str:
@@ -81,28 +68,62 @@ class SpreadEntry:
         return spread_number(self.client_order_id)
 
     @property
-    def ticket(self) -> SpreadTicket:
-        """What it has come to."""
-        return self.tickets[self.client_order_id]
-
-    @property
-    def submitted_at(self) -> str:
-        """When it came, as the API writes instants."""
-        return timestamp(self.ticket.submitted_at)
-
-    @property
-    def status(self) -> Status:
-        """In Alpaca's words."""
-        return self.ticket.status
-
-    @property
     def open(self) -> bool:
         """Whether it may still do something."""
         return self.status == "new"
 
+    @property
+    def fill(self) -> SpreadFill:
+        """What it has done."""
+        traded = zip(self.order.legs, self.prices, strict=False)
+        credit = sum((-leg.direction * price for leg, price in traded), Decimal(0))
+        return SpreadFill(self.filled, credit)
+
     def answer(self, *, nested: bool = False) -> Answer:
         """The order in Alpaca's words; nested: with its legs in it."""
-        return spread_answer(self.ticket, nested=nested)
+        order = self.order
+        name = self.client_order_id
+        limit = None if order.least_credit is None else f"{-order.least_credit:.2f}"
+        kind = "market" if limit is None else "limit"
+        closed_at = None if self.closed_at is None else timestamp(self.closed_at)
+        shared = {
+            **order_state(self.status, timestamp(self.submitted_at), closed_at),
+            "qty": str(order.contracts),
+            "filled_qty": str(self.filled),
+            "order_class": "mleg",
+            "order_type": kind,
+            "type": kind,
+            "time_in_force": "day",
+            "asset_class": "us_option",
+            "extended_hours": False,
+        }
+        prices: Sequence[Decimal | None] = self.prices or (None,) * len(order.legs)
+        legs = []
+        for leg, price in zip(order.legs, prices, strict=True):
+            number = leg_number(name, leg)
+            answer = {
+                "id": number,
+                "client_order_id": spread_number(f"{name}/{leg.contract.symbol}/own"),
+                "asset_id": made_id(leg.contract.symbol),
+                "symbol": leg.contract.symbol,
+                "side": leg.side,
+                "ratio_qty": "1",
+                "filled_avg_price": None if price is None else str(price),
+                **shared,
+                "limit_price": None,
+                "legs": None,
+            }
+            legs.append(answer)
+        return {
+            **shared,
+            "id": self.number,
+            "client_order_id": name,
+            "symbol": "",
+            "side": None,
+            "filled_avg_price": repr(float(-self.fill.credit)) if self.filled else None,
+            "limit_price": limit,
+            "legs": legs if nested else None,
+        }
 
 
 def spread_number(name: str) -> str:
@@ -148,53 +169,6 @@ def _parse_leg(request: Mapping[str, Any]) -> OptionLeg:
     if side not in ("buy", "sell"):
         raise ValueError(f"side {side!r} is none of buy, sell")
     return OptionLeg(contract_of(str(request["symbol"])), "buy" if side == "buy" else "sell")
-
-
-def spread_answer(ticket: SpreadTicket, *, nested: bool = True) -> Answer:
-    """An order of several legs in Alpaca's words; nested: with its legs in it."""
-    order = ticket.order
-    name = order.client_order_id
-    limit = None if order.least_credit is None else f"{-order.least_credit:.2f}"
-    kind = "market" if limit is None else "limit"
-    closed_at = None if ticket.closed_at is None else timestamp(ticket.closed_at)
-    shared = {
-        **order_state(ticket.status, timestamp(ticket.submitted_at), closed_at),
-        "qty": str(order.contracts),
-        "filled_qty": str(ticket.filled),
-        "order_class": "mleg",
-        "order_type": kind,
-        "type": kind,
-        "time_in_force": "day",
-        "asset_class": "us_option",
-        "extended_hours": False,
-    }
-    prices: Sequence[Decimal | None] = ticket.prices or (None,) * len(order.legs)
-    legs = []
-    for leg, price in zip(order.legs, prices, strict=True):
-        number = leg_number(name, leg)
-        answer = {
-            "id": number,
-            "client_order_id": spread_number(f"{name}/{leg.contract.symbol}/own"),
-            "asset_id": made_id(leg.contract.symbol),
-            "symbol": leg.contract.symbol,
-            "side": leg.side,
-            "ratio_qty": "1",
-            "filled_avg_price": None if price is None else str(price),
-            **shared,
-            "limit_price": None,
-            "legs": None,
-        }
-        legs.append(answer)
-    return {
-        **shared,
-        "id": spread_number(name),
-        "client_order_id": name,
-        "symbol": "",
-        "side": None,
-        "filled_avg_price": repr(float(-ticket.fill.credit)) if ticket.filled else None,
-        "limit_price": limit,
-        "legs": legs if nested else None,
-    }
 
 
 def option_position_answer(contract: Contract, count: int, quote: Quote | None) -> Answer:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 
@@ -135,17 +134,16 @@ class OptionDesk:
         """
         if reason := self._refusal(order):
             raise OrderRejected(reason)
-        name = order.client_order_id
         ticket = SpreadTicket(order, self.now())
-        self.tickets[name] = ticket
-        self._working.add(name)
+        self.tickets[order.client_order_id] = ticket
+        self._working.add(order.client_order_id)
         if rejected:
             self._end(ticket, "rejected")
-            return self.tickets[name]
+            return ticket
         self._match(ticket, max(order.contracts // 2, 1) if partial else order.contracts)
         if partial:
-            self.cancel(name)
-        return self.tickets[name]
+            self.cancel(order.client_order_id)
+        return ticket
 
     def cancel(self, client_order_id: str) -> None:
         """End an order that still works; others are left alone."""
@@ -191,19 +189,18 @@ class OptionDesk:
         credit = net_price(order.legs, quotes)
         if credit is None or (order.least_credit is not None and credit < order.least_credit):
             return
-        prices = tuple(quotes[leg.contract].price(leg.side) for leg in order.legs)
         self.positions.update(_changes(order.legs, contracts))
-        status: Status = "filled" if contracts == order.contracts else "canceled"
-        self._filled(self._end(replace(ticket, filled=contracts, prices=prices), status))
+        ticket.filled = contracts
+        ticket.prices = tuple(quotes[leg.contract].price(leg.side) for leg in order.legs)
+        self._end(ticket, "filled" if contracts == order.contracts else "canceled")
+        self._filled(ticket)
         self._book_cash(credit * contracts * SHARES)
 
-    def _end(self, ticket: SpreadTicket, status: Status) -> SpreadTicket:
-        """Keep an order as it has ended now."""
-        ended = replace(ticket, status=status, closed_at=self.now())
-        name = ticket.order.client_order_id
-        self.tickets[name] = ended
-        self._working.discard(name)
-        return ended
+    def _end(self, ticket: SpreadTicket, status: Status) -> None:
+        """An order ends now."""
+        ticket.status = status
+        ticket.closed_at = self.now()
+        self._working.discard(ticket.client_order_id)
 
     def _book_cash(self, cash: Decimal) -> None:
         """Book what an order or a settlement brings in, and reserve what the positions need now."""
