@@ -14,7 +14,7 @@ import pandas as pd
 import yaml
 
 from execution.lending import proceeds_of_short
-from execution.records import EQUITY_COLUMNS, FILL_COLUMNS
+from execution.records import EQUITY_COLUMNS, FILL_COLUMNS, Held
 from foundation.config_files import plain_yaml
 from foundation.errors import DataError, InputError
 from foundation.files import RUN_MARKS, refuse_mixture
@@ -153,7 +153,7 @@ class RunFolder:
         row = rows.iloc[_row_at(rows, at)]
         now = np.datetime64(row["at"], "ns")
         fills = self.table("fills", FILL_COLUMNS)
-        positions, proceeds = _held(fills[fills["booked_at"] <= now])
+        positions, proceeds = _held(self._begins(), fills[fills["booked_at"] <= now])
         if not positions:
             held = rows["at"][_gross(rows) > 0]
             if held.empty:
@@ -164,6 +164,19 @@ class RunFolder:
                 f" something is at={last}, that with the most leverage at=worst"
             )
         return RunBook(now, float(row["cash"]), float(row["equity"]), positions, proceeds)
+
+    def _begins(self) -> Mapping[str, Held]:
+        """What the account of a run held before its first row; of a backtest nothing."""
+        if not (self.path / SUMMARY).is_file():
+            return {}
+        begins = self.summary().get("begins", {})
+        try:
+            return {
+                symbol: Held(Decimal(held["quantity"]), float(held["price"]))
+                for symbol, held in begins.items()
+            }
+        except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError) as error:
+            raise DataError(f"RUN: {self.path / SUMMARY}: begins: {_first_line(error)}") from None
 
 
 def _gross(rows: pd.DataFrame) -> pd.Series:
@@ -189,10 +202,15 @@ def _row_at(rows: pd.DataFrame, at: str) -> int:
     return int(np.searchsorted(times, last, side="right")) - 1
 
 
-def _held(fills: pd.DataFrame) -> tuple[dict[str, Decimal], dict[str, float]]:
-    """Signed quantities by symbol, none 0, and what open shorts of them were sold for, USD."""
-    held: dict[str, Decimal] = {}
-    sold: dict[str, float] = {}
+def _held(
+    begins: Mapping[str, Held], fills: pd.DataFrame
+) -> tuple[dict[str, Decimal], dict[str, float]]:
+    """Signed quantities by symbol, none 0, and what open shorts of them were sold for, USD.
+
+    Shorts that the run began with count as sold at its first price.
+    """
+    held = {symbol: met.quantity for symbol, met in begins.items()}
+    sold = {s: -float(met.quantity) * met.price for s, met in begins.items() if met.quantity < 0}
     columns = (fills[name].tolist() for name in ("symbol", "qty", "price"))
     for symbol, quantity, price in zip(*columns, strict=True):
         before = held.get(symbol, Decimal(0))

@@ -171,7 +171,10 @@ class Results:
             "start": pd.Timestamp(self.main.rows[0].at, tz="UTC").isoformat(),
             "end": pd.Timestamp(self.main.rows[-1].at, tz="UTC").isoformat(),
             "symbols": list(self.bars.symbols),
-            "begins": {symbol: str(held.quantity) for symbol, held in self.main.begins.items()},
+            "begins": {
+                symbol: {"quantity": str(held.quantity), "price": held.price}
+                for symbol, held in self.main.begins.items()
+            },
             "doubts": [doubt.as_dict() for doubt in self.bars.doubts],
             "data": self.bars.source,
             "prices": prices_text(self.settings.data.adjustment, self.bars),

@@ -16,6 +16,7 @@ import pytest
 
 from execution.account_lock import JOURNAL
 from execution.journal.halts import HaltKind
+from execution.run_folder import RunFolder
 from foundation.cents import CENT
 from foundation.compose import composed_config
 from foundation.database import Database
@@ -422,6 +423,7 @@ def test_a_live_account_is_reported_as_the_backtest_of_its_hours(
 
 def render_files(results: Results, summary: dict[str, Any], folder: Path) -> str:
     """The page of a report, whose files are all written."""
+    folder.mkdir(exist_ok=True)
     for name, write in result_files(results, summary).items():
         write(folder / name)
     return (folder / "report.html").read_text()
@@ -455,8 +457,16 @@ def test_what_happens_to_a_live_account_is_in_its_report(practice: Start, tmp_pa
     assert earned == pytest.approx(float(drift.live.profit), abs=0.01)
     parts = parts_of(results)
     assert parts["costs"] <= -12.34
-    assert results.summary()["dividends"] == 20.0
-    assert results.summary()["interest"] == pytest.approx(3.0, abs=0.05)  # and a night of its own
+    summary = results.summary()
+    assert summary["dividends"] == 20.0
+    render_files(results, summary, tmp_path / "report")
+    book = RunFolder(tmp_path / "report").book_at("end")
+    assert book.equity == live.rows[-1].equity
+    held = live.quantities(results.bars.symbols)[:, -1]
+    assert {s: float(q) for s, q in book.positions.items()} == dict(
+        zip(results.bars.symbols, held.tolist(), strict=True)
+    )
+    assert summary["interest"] == pytest.approx(3.0, abs=0.05)  # and a night of its own
 
 
 def command(journal: Path, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
