@@ -396,7 +396,8 @@ def _in_kind(each: BookingRow, counted: np.datetime64) -> Fill:
 
 
 def _second(at: np.datetime64) -> np.datetime64:
-    return np.datetime64(np.datetime64(at, "s"), "ns")
+    second: np.datetime64 = at.astype("datetime64[s]").astype("datetime64[ns]")
+    return second
 
 
 def foreign_name(symbol: str, at: np.datetime64) -> str:

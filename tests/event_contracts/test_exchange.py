@@ -260,6 +260,18 @@ def test_a_resting_order_fills_when_the_quote_reaches_it_and_pays_its_fee() -> N
     assert exchange.cash == D("159.58")
 
 
+@pytest.mark.parametrize("side", ["YES", "NO"])
+def test_selling_from_flat_is_no_free_money(side: str) -> None:
+    """Fifty sold from flat once turned $100 into $149; what is held of the other side sells none."""
+    exchange = shown(*[HERE] * 3)
+    other = {"YES": ("NO", "0.60"), "NO": ("YES", "0.42")}[side]
+    for _ in range(2):
+        with pytest.raises(OrderRejected, match="0 held"):
+            sent(exchange, "SELL", side, "0.41", 5)
+        sent(exchange, "BUY", *other, 20)
+        exchange.advance()
+
+
 def test_a_sale_in_the_book_is_reserved_and_shrinks_with_what_netting_takes() -> None:
     exchange = shown(*[HERE] * 5)
     sent(exchange, "BUY", "YES", "0.42", 20)
