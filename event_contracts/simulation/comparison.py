@@ -115,7 +115,7 @@ class HeldOut:
     """Sessions that judge, and where they come from.
 
     sessions: [T, F] each, N of them.
-    groups: number of the group that each belongs to [N], as `judgement` has them.
+    groups: number of the group that each belongs to [N], 0 … G - 1.
     markets: names of them, as the trial ledger keeps them.
     source: in words.
     first: what the first one is called, in words that sort.

@@ -159,11 +159,7 @@ class MarketView:
     elsewhere: Decimal = Decimal(0)
 
     def __post_init__(self) -> None:
-        if min(self.yes, self.no) != 0:
-            raise ValueError(
-                f"{self.market}: yes and no must be 0 or more, one of them 0, got {self.yes} and"
-                f" {self.no}"
-            )
+        Holding(self.yes, self.no)
 
     @property
     def worth(self) -> Decimal:
