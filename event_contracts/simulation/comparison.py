@@ -117,7 +117,6 @@ class HeldOut:
     sessions: [T, F] each, N of them.
     groups: number of the group that each belongs to [N], 0 … G - 1.
     markets: names of them, as the trial ledger keeps them.
-    source: in words.
     first: what the first one is called, in words that sort.
     last: the last one.
     earlier: recorded events before them, which training may have seen; none of synthetic ones.
@@ -150,7 +149,6 @@ class Entrant:
     """A policy as it enters the comparison.
 
     policies: one for each of its runs, each with its seed.
-    episode: what it plays under.
     settings: that make it what it is, for the trial ledger.
     control: whether it only shows what chance, or nothing, comes to: nobody would choose it, so
         that it is no trial.
@@ -236,7 +234,6 @@ class Trials:
     returns: [K, N] by policy; K may be 1 beside others.
     groups: number of each session's group [N], 0 … G - 1.
     cash: USD at the beginning of each session.
-    seed: of the draws.
     """
 
     returns: Mapping[str, Array]
@@ -310,11 +307,9 @@ def _sharpe(mean: Array, square: Array) -> Array:
 class Standing:
     """What an entrant came to.
 
-    judgement: figures of an episode.
     profit: USD of all sessions, mean of its runs.
     orders: sent an episode, mean.
     fills: of an episode, mean.
-    episodes: of all runs.
     deflated: probability that its Sharpe ratio is above 0 after all that was tried on these
         sessions; none of a control, without a ledger, and without a ratio.
     """
@@ -334,7 +329,6 @@ class Comparison:
     """Everything that was found.
 
     cash: USD at the beginning of each session.
-    standings: one of each entrant.
     answers: by the names of two entrants, the one that may be better first.
     trials: tried on these sessions so far; none without a ledger.
     """
