@@ -54,16 +54,6 @@ class Rollout:
     profits: Array
     episodes: tuple[Episode, ...]
 
-    @property
-    def orders(self) -> int:
-        """Orders sent, filled or not."""
-        return sum(len(episode.orders) for episode in self.episodes)
-
-    @property
-    def fills(self) -> int:
-        """Fills of them."""
-        return sum(len(episode.fills) for episode in self.episodes)
-
 
 def rollout(policy: Policy, sessions: Sequence[Array], settings: EpisodeSettings) -> Rollout:
     """Let a policy play every session [T, F] from its first row to its settlement.
@@ -308,8 +298,6 @@ class Standing:
     """What an entrant came to.
 
     profit: USD of all sessions, mean of its runs.
-    orders: sent an episode, mean.
-    fills: of an episode, mean.
     deflated: probability that its Sharpe ratio is above 0 after all that was tried on these
         sessions; none of a control, without a ledger, and without a ratio.
     """
@@ -318,10 +306,18 @@ class Standing:
     runs: int
     judgement: Judgement
     profit: float
-    orders: float
-    fills: float
     episodes: tuple[Episode, ...] = field(repr=False)
     deflated: float | None = None
+
+    @property
+    def orders(self) -> float:
+        """Sent an episode, filled or not."""
+        return sum(len(each.orders) for each in self.episodes) / len(self.episodes)
+
+    @property
+    def fills(self) -> float:
+        """Of an episode."""
+        return sum(len(each.fills) for each in self.episodes) / len(self.episodes)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -386,8 +382,6 @@ def compare_policies(
                 runs=len(runs),
                 judgement=judged.judge(name),
                 profit=float(np.mean([run.profits.sum() for run in runs])),
-                orders=sum(run.orders for run in runs) / len(episodes),
-                fills=sum(run.fills for run in runs) / len(episodes),
                 episodes=episodes,
                 deflated=_deflated(trials.get(name), returns[name], held_out, tried),
             )
