@@ -59,8 +59,6 @@ class KalshiGuardSettings:
 class KalshiGuard:
     """Says why an intent may not be sent: `Outbox` asks it.
 
-    settings: its bounds.
-    halts: of the account.
     book: of all jobs of the account.
     kill_file: as long as it is there, nothing is sent.
     """

@@ -54,16 +54,6 @@ class Rollout:
     profits: Array
     episodes: tuple[Episode, ...]
 
-    @property
-    def orders(self) -> int:
-        """Orders sent, filled or not."""
-        return sum(len(episode.orders) for episode in self.episodes)
-
-    @property
-    def fills(self) -> int:
-        """Fills of them."""
-        return sum(len(episode.fills) for episode in self.episodes)
-
 
 def rollout(policy: Policy, sessions: Sequence[Array], settings: EpisodeSettings) -> Rollout:
     """Let a policy play every session [T, F] from its first row to its settlement.
@@ -115,9 +105,8 @@ class HeldOut:
     """Sessions that judge, and where they come from.
 
     sessions: [T, F] each, N of them.
-    groups: number of the group that each belongs to [N], as `judgement` has them.
+    groups: number of the group that each belongs to [N], 0 … G - 1.
     markets: names of them, as the trial ledger keeps them.
-    source: in words.
     first: what the first one is called, in words that sort.
     last: the last one.
     earlier: recorded events before them, which training may have seen; none of synthetic ones.
@@ -150,7 +139,6 @@ class Entrant:
     """A policy as it enters the comparison.
 
     policies: one for each of its runs, each with its seed.
-    episode: what it plays under.
     settings: that make it what it is, for the trial ledger.
     control: whether it only shows what chance, or nothing, comes to: nobody would choose it, so
         that it is no trial.
@@ -236,7 +224,6 @@ class Trials:
     returns: [K, N] by policy; K may be 1 beside others.
     groups: number of each session's group [N], 0 … G - 1.
     cash: USD at the beginning of each session.
-    seed: of the draws.
     """
 
     returns: Mapping[str, Array]
@@ -310,11 +297,7 @@ def _sharpe(mean: Array, square: Array) -> Array:
 class Standing:
     """What an entrant came to.
 
-    judgement: figures of an episode.
     profit: USD of all sessions, mean of its runs.
-    orders: sent an episode, mean.
-    fills: of an episode, mean.
-    episodes: of all runs.
     deflated: probability that its Sharpe ratio is above 0 after all that was tried on these
         sessions; none of a control, without a ledger, and without a ratio.
     """
@@ -323,10 +306,18 @@ class Standing:
     runs: int
     judgement: Judgement
     profit: float
-    orders: float
-    fills: float
     episodes: tuple[Episode, ...] = field(repr=False)
     deflated: float | None = None
+
+    @property
+    def orders(self) -> float:
+        """Sent an episode, filled or not."""
+        return sum(len(each.orders) for each in self.episodes) / len(self.episodes)
+
+    @property
+    def fills(self) -> float:
+        """Of an episode."""
+        return sum(len(each.fills) for each in self.episodes) / len(self.episodes)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -334,7 +325,6 @@ class Comparison:
     """Everything that was found.
 
     cash: USD at the beginning of each session.
-    standings: one of each entrant.
     answers: by the names of two entrants, the one that may be better first.
     trials: tried on these sessions so far; none without a ledger.
     """
@@ -392,8 +382,6 @@ def compare_policies(
                 runs=len(runs),
                 judgement=judged.judge(name),
                 profit=float(np.mean([run.profits.sum() for run in runs])),
-                orders=sum(run.orders for run in runs) / len(episodes),
-                fills=sum(run.fills for run in runs) / len(episodes),
                 episodes=episodes,
                 deflated=_deflated(trials.get(name), returns[name], held_out, tried),
             )

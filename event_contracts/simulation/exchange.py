@@ -71,7 +71,6 @@ _MINUTE = np.timedelta64(1, "m")
 class Listing:
     """A market that is listed.
 
-    ticker: its name.
     tape: TICK records [T], T ≥ 2, the settlement row last (`sessions.tape_of`).
     first: the exchange's tick at which the market opens and shows row 0.
     event: of which it is one market; none is an event of its own.
@@ -107,8 +106,6 @@ class BookedFill:
 class PlacedOrder:
     """An order that was taken, and how far it has come.
 
-    order_id: the exchange's.
-    order: as it was sent.
     placed: the tick at which it was taken.
     remaining: contracts that can still trade; what netting or the end took neither rests nor fills.
     state: resting; executed, all of it traded; canceled, ended before that.
@@ -249,7 +246,6 @@ class Exchange:
     settings: cash at the beginning, life of an order, limits, fees, tick between prices; its
         synthetic market, reward and features are not read.
     begins: UTC, the instant of tick 0.
-    interval: between ticks.
     settlement: ticks from the end of trading until a market pays. One before that its outcome is
         known.
 

@@ -104,11 +104,13 @@ def _sweep(market: Record, orders: Records) -> None:
     market.resting = kept
 
 
-@inlined
-def _send(
+@compiled
+def place(
     market: Record, orders: Records, tick: Record, intent: int, price: int, count: int
 ) -> None:
-    """Put an order into a slot, behind what its level shows."""
+    """Put an order that may be sent before a tick into a free slot, behind what its level shows;
+    the next `step` meets it.
+    """
     yes = is_yes(intent)
     order = orders[market.resting]
     order.number = market.numbers
@@ -228,17 +230,6 @@ def _meet(
 
 
 @compiled
-def place(
-    market: Record, orders: Records, tick: Record, intent: int, price: int, count: int
-) -> None:
-    """Put an order that may be sent before a tick, at any price; the next `step` meets it.
-
-    market: with a slot that is free.
-    """
-    _send(market, orders, tick, intent, price, count)
-
-
-@compiled
 def step(
     market: Record, orders: Records, fills: Records, tape: Records, terms: Record, action: int
 ) -> None:
@@ -256,7 +247,7 @@ def step(
             count = terms.sizes[size]
             price, free, towards = room_for(market, orders, before, terms, intent)
             if fits(market, terms, intent, count, price, free, towards):
-                _send(market, orders, before, intent, price, count)
+                place(market, orders, before, intent, price, count)
     market.row += 1
     after = tape[market.row]
     if market.row < market.rows - 1:

@@ -137,7 +137,6 @@ class Recording:
 
     listings: a market each, its recorded rows without gaps.
     begins: UTC, the first tick of any.
-    interval: between ticks.
     ticks: from the first to the last of any.
     entries: decisions, oldest first.
     cash: USD before the first decision, in whole cents.

@@ -61,7 +61,6 @@ class RecordedMarket:
     """One market's session, and what it is called.
 
     event: of which it is one market.
-    market: its ticker.
     session: [T, F], the settlement row last.
     times: UTC, of the rows before settlement [T - 1].
     """
@@ -88,7 +87,6 @@ def recorded_markets(
 
     folder: of the files; without one, `data/kalshi` under the working folder, else
         `../shared/data/kalshi` beside the project.
-    step: between rows.
 
     Raises `InputError` where there is no such folder, and for a step that is none; `DataError` for
     files that cannot be read, or say something else.

@@ -161,10 +161,8 @@ def _instant(seconds: object) -> np.datetime64 | None:
 class OrderRequest:
     """What a client asked for, checked as far as no market has to be known; by the API's names.
 
-    ticker: of the market.
     side: of the book of YES.
     price: USD of YES.
-    count: contracts.
     time_in_force, self_trade_prevention_type: the only ones that are known here.
     client_order_id: the client's; empty where he gave none.
     reduce_only: whether it may only sell what is held.

@@ -92,10 +92,7 @@ _UNLESS_THERE = "ON CONFLICT DO NOTHING"
 class ActionEntry:
     """One decision on a market.
 
-    market: its ticker.
     at: UTC, the tick that it was decided on.
-    policy: who chose.
-    action: the code.
     intent: HOLD, BUY_YES, SELL_YES, BUY_NO or SELL_NO.
     size: contracts that were to be sent; 0 of what was not.
     price: USD of the order; none without one.
@@ -107,7 +104,6 @@ class ActionEntry:
     client_order_id: of the order; empty without one.
     answer: what the venue said, `taken …`, `rejected: …` or `unknown: …`; empty where it was not
         asked, or the process ended before it answered.
-    job: that decided.
     """
 
     market: Text

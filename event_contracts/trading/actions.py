@@ -251,7 +251,6 @@ class Admission:
 class Execution:
     """What became of an action.
 
-    action: its code.
     order: what was sent; none of HOLD and of what was refused.
     receipt: what the venue answered.
     reason: why this order, or why none, in words.

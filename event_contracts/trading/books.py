@@ -64,7 +64,6 @@ Positions = Mapping[str, Decimal]  # contracts by market, YES above 0 and NO bel
 class Settlement:
     """A market that has paid.
 
-    market: ticker.
     yes: USD that it paid for a contract of YES; NO got the rest of a dollar.
     at: UTC, when it paid.
     """
@@ -79,7 +78,6 @@ class News:
     """What the venue lists from an instant on.
 
     fills: oldest first.
-    settlements: as they are listed.
     """
 
     fills: tuple[VenueFill, ...] = ()
@@ -173,7 +171,6 @@ def explained(books: AccountBooks, news: News, rules_of: RulesOf) -> Explained:
 class Reading:
     """An account that was read, beside the books before.
 
-    books: of it.
     resting: orders that wait, whoever sent them, oldest first, and orders of ours that are not
         listed and may still trade.
     fills: listed beyond the books before.
@@ -193,8 +190,6 @@ class Reading:
 class AccountReader:
     """Reads one account.
 
-    venue: of its orders.
-    outbox: through which ours go.
     rules_of: fee rules of a market at an instant.
     books: of an earlier reading, from which on it is explained; without them those of the first.
     """

@@ -199,11 +199,7 @@ def _check_address(url: str) -> None:
 
 
 class StatusAnswer(Exception):
-    """An answer whose status is no success.
-
-    status: of HTTP.
-    words: of the answer.
-    """
+    """An answer whose status is no success."""
 
     def __init__(self, status: int, words: str) -> None:
         super().__init__(f"status {status}: {words}")
@@ -245,8 +241,6 @@ def shared_token_pace(where: str) -> TokenPace:
 class KalshiConnection:
     """Requests to one account.
 
-    settings: where it is.
-    keys: what opens it.
     time: this machine's; the venue shows none.
 
     Raises `BrokerError` in every method but `request`, for a venue that does not answer.

@@ -91,7 +91,6 @@ CENTS = Ticks(((NOTHING, PAYOUT, Decimal("0.01")),))
 class Listing(Entry):
     """A market as the venue lists it.
 
-    market: its ticker.
     status: `active` where it takes orders.
     bid: USD of YES; 0 where nobody bids. ask: 1 where nobody offers, or as some pages say it, 0.
     bid_size: contracts at the YES bid. ask_size: at the YES ask.

@@ -84,8 +84,6 @@ FLAT = Holding()
 class RestingOrder:
     """An order that waits in the book.
 
-    order_id: the venue's.
-    order: as it was sent.
     remaining: contracts that can still fill, above 0 and at most the order's count.
     """
 
@@ -107,7 +105,6 @@ class Fill:
 
     order_id: the venue's; fills are joined to orders by it.
     price: USD of the order's side.
-    count: contracts.
     maker: whether the order waited in the book.
     """
 
@@ -127,7 +124,6 @@ class Fill:
 class Receipt:
     """What the venue answered to an order.
 
-    order_id: the venue's.
     filled: contracts that traded at once.
     remaining: contracts that wait in the book.
     """
@@ -141,12 +137,10 @@ class Receipt:
 class MarketView:
     """An account in front of one market, all read at one instant.
 
-    market: ticker of the market.
     cash: USD, with what resting orders may take still in it.
     yes: contracts held of this market.
     no: contracts held of this market; a pair is paid out at once, so that one of the two is 0.
     resting: the account's orders in every market.
-    quote: of this market.
     elsewhere: USD that positions in other markets are worth.
     """
 
@@ -159,11 +153,7 @@ class MarketView:
     elsewhere: Decimal = Decimal(0)
 
     def __post_init__(self) -> None:
-        if min(self.yes, self.no) != 0:
-            raise ValueError(
-                f"{self.market}: yes and no must be 0 or more, one of them 0, got {self.yes} and"
-                f" {self.no}"
-            )
+        Holding(self.yes, self.no)
 
     @property
     def worth(self) -> Decimal:

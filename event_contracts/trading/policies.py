@@ -125,7 +125,6 @@ class BinaryKelly:
     space: sizes, limits, price styles and fees of the orders.
     starting_cash: USD that the feature `cash` is a multiple of.
     fraction: of full Kelly, above 0.
-    name: how results call it.
     """
 
     space: LimitOrderActionSpace = field(default_factory=LimitOrderActionSpace)
@@ -220,7 +219,6 @@ class About:
     fixed_size: the one that was allowed; none for all.
     features: what the network sees, by name.
     steps: so far, over all markets.
-    seed: of the training.
     settings: of the training, as they were given.
     """
 
@@ -274,7 +272,6 @@ class About:
 class NetworkPolicy:
     """Layers of hyperbolic tangents, and the allowed action that they give most.
 
-    name: how results call it.
     about: what it was trained for.
     layers: weights [out, in] and offsets [out], the last of them of the 25 actions.
     """

@@ -149,7 +149,6 @@ class MarketSpan:
 class MarketUpdate:
     """A market as it is shown at an instant.
 
-    market: its ticker.
     at: UTC, a whole number of intervals after its span began.
     tick: a row of TICK.
     """

@@ -118,7 +118,6 @@ def tick_of(listing: Listing) -> Record:
 class Sampler:
     """Reads the same markets at equal steps.
 
-    markets: tickers.
     interval: between ticks, above 0.
     estimates: probabilities of YES that one has of markets at an instant, by ticker.
     spans: the steps in which each market is shown, once `follow` has said them.

@@ -136,9 +136,7 @@ class Entry:
 class VenueOrder(Entry):
     """An order as it is read.
 
-    order_id: the venue's.
     client_order_id: the sender's; empty for one without.
-    market: ticker.
     side: of the book of YES.
     price: USD of YES.
     filled: contracts that have traded.
@@ -215,12 +213,9 @@ class VenueOrder(Entry):
 class VenueFill(Entry):
     """An entry of `fills`, `GET /portfolio/fills`; it does not name our id of the order.
 
-    fill_id: the venue's.
     order_id: the venue's, of the order.
-    market: ticker.
     side: of the book of YES.
     price: USD of YES.
-    count: contracts.
     taker: whether the order took what waited.
     at: UTC, when it was.
     fee: USD; none where the venue does not say it.
