@@ -22,7 +22,7 @@ from marketsimulator.venue.faults import AFTER, BEFORE, Fault, FaultPlan, Status
 from trainingdata.instants import instant
 
 PERIOD = 0.05  # seconds between looks at a clock that runs by itself, at most
-LOOK = 900.0  # simulated seconds between them, at most: instants are further apart than that
+LOOK = 900.0  # simulated seconds between them, at most: those of bars are further apart
 NO_ORDER = "00000000-0000-0000-0000-000000000000"  # the id of another order than was meant
 BODIES = {  # of faults that answer with something else than what was asked for
     "malformed": ('{"id": "half of a', "application/json"),

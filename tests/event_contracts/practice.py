@@ -54,7 +54,7 @@ KEYS = new_keys()  # making one takes a while
 class KalshiPractice:
     """A running server.
 
-    url: http://127.0.0.1:PORT, without /trade-api/v2; the websocket is at /trade-api/ws/v2.
+    url: http://127.0.0.1:PORT, without /trade-api/v2.
     key_id, private_key: what requests are signed with; the latter is PEM text.
     exchange: the truth. Read it while no request is under way.
     asked: method, path and body of every request that reached the server, in order.

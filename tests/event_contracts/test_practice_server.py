@@ -73,6 +73,7 @@ def test_a_request_is_taken_with_its_own_signature_and_no_other(practice: Kalshi
         {"SIGNATURE": "no base64!"},
         {"TIMESTAMP": ""},
         {"TIMESTAMP": "yesterday"},
+        {"TIMESTAMP": "9" * 5000},
         {"TIMESTAMP": str(now + 1)},
     ):
         assert read(practice, **wrong).status_code == 401
