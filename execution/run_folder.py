@@ -221,9 +221,8 @@ def _held(
             after = proceeds_of_short(had, float(before), quantity, quantity * price)
             sold[symbol] = round(after, 6)
     positions = {symbol: quantity for symbol, quantity in held.items() if quantity}
-    return positions, {
-        symbol: sold[symbol] for symbol, held_now in positions.items() if held_now < 0
-    }
+    shorts = [symbol for symbol, quantity in positions.items() if quantity < 0]
+    return positions, {symbol: sold.get(symbol, 0.0) for symbol in shorts}
 
 
 def _first_line(error: Exception) -> str:

@@ -81,7 +81,10 @@ class Scenario:
         furthest = max(map(abs, (self.stocks, *self.symbols.values())))
         for wrong, why in (
             (len(named) < len(self.symbols), "symbols names one twice; leave one of them"),
-            (halts and halts.kind is Kind.CRYPTO, "halted: the venues of coins halt no trading"),
+            (
+                halts and halts.kind is Kind.CRYPTO,
+                f"halted: {self.halted} is a coin, whose venues halt no trading",
+            ),
             (
                 self.against and self.shorts is not None,
                 "against and shorts both say how a short moves; leave one",

@@ -383,7 +383,7 @@ def test_a_call_that_stands_already_is_answered_at_the_next_opens(tmp_path: Path
         ({"correlation": 0.9}, "go together"),
         ({"correlation": 1.0, "deviations": 2}, "is above 0.999"),
         ({"correlation": 0.9, "deviations": 2, "stocks": -0.1}, "follow from the book"),
-        ({"halted": "BTCUSD"}, "halted: the venues of coins"),
+        ({"halted": "BTCUSD"}, "halted: BTCUSD is a coin"),
     ],
 )
 def test_a_scenario_that_makes_no_sense_is_refused(fields: dict[str, object], says: str) -> None:
