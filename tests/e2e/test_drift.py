@@ -429,7 +429,6 @@ def render_files(results: Results, summary: dict[str, Any], folder: Path) -> str
     return (folder / "report.html").read_text()
 
 
-@pytest.mark.slow
 def test_what_happens_to_a_live_account_is_in_its_report(practice: Start, tmp_path: Path) -> None:
     """Held before, paid in, charged, earned and traded by hand: the parts are the profit."""
     here = begun(practice, "symbols=[SYA,SYB,SYC]")
