@@ -1,4 +1,4 @@
-"""Contracts are worth the middle of their quote, never more than is sure; a market says its prices."""
+"""Contracts are worth the middle of their quote, or what is sure; a market says its prices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Baselines choose what is allowed, Kelly the best position; a checkpoint holds numbers and no code."""
+"""Choices are allowed ones, Kelly the best of them; a checkpoint holds numbers and no code."""
 
 from __future__ import annotations
 
