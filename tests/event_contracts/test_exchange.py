@@ -262,7 +262,7 @@ def test_a_resting_order_fills_when_the_quote_reaches_it_and_pays_its_fee() -> N
 
 @pytest.mark.parametrize("side", ["YES", "NO"])
 def test_selling_from_flat_is_no_free_money(side: str) -> None:
-    """Fifty sold from flat once turned $100 into $149; what is held of the other side sells none."""
+    """Fifty sold from flat once turned $100 into $149; what is held of one side sells no other."""
     exchange = shown(*[HERE] * 3)
     other = {"YES": ("NO", "0.60"), "NO": ("YES", "0.42")}[side]
     for _ in range(2):
