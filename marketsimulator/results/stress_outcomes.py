@@ -85,16 +85,6 @@ class Outcome:
     wiped_out: bool  # whether the account is worth less than nothing, after the move or at the end
     notes: tuple[str, ...]
 
-    @property
-    def proceeds(self) -> Decimal:
-        """USD that liquidations bring, after fees."""
-        return sum((each.proceeds for each in self.liquidations), Decimal(0))
-
-    @property
-    def costs(self) -> Decimal:
-        """USD of spread, slippage and fees that liquidations cost."""
-        return sum((each.cost for each in self.liquidations), Decimal(0))
-
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Stress:

@@ -192,5 +192,6 @@ def _closed_text(outcome: Outcome) -> str:
     closed = ", ".join(f"{symbol} {quantity:+,.10g}" for symbol, quantity in quantities.items())
     if not closed:
         return f"nothing: {ending}"
-    sums = f"proceeds {usd_text(outcome.proceeds)}, costs {usd_text(outcome.costs)}"
-    return f"{closed} ({sums}), {ending}"
+    came = usd_text(sum((each.proceeds for each in outcome.liquidations), Decimal(0)))
+    cost = usd_text(sum((each.cost for each in outcome.liquidations), Decimal(0)))
+    return f"{closed} (proceeds {came}, costs {cost}), {ending}"
