@@ -1,4 +1,4 @@
-"""One self-contained HTML page from an evaluation, which reads without scripts."""
+"""One self-contained HTML page from an evaluation."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pandas as pd
 from forecasting.evaluation_charts import (
     FIFTHS,
     Fan,
+    colour_of,
     fan_chart,
     gains_chart,
-    kind_of,
     level_chart,
     ranks_chart,
     transforms_chart,
@@ -165,7 +165,7 @@ def render(
         verdict=judgement(figures),
         warnings=_warnings(figures),
         fans=[(fan.symbol, fan_chart(fan)) for fan in fans],
-        legend=[(name, kind_of(number)) for number, name in enumerate(names)],
+        legend=[(name, colour_of(number)) for number, name in enumerate(names)],
         panels=[panel for kind in CLASSES for panel in _panels(figures, frames, kind)],
         tables=[
             (name, [(step, cells_of(figures, scores)) for step, scores in steps.items()])

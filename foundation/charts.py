@@ -1,98 +1,117 @@
-"""Plots of a page without scripts: paths of an SVG, and the words beside it."""
+"""Charts of a page as data: a script of the page draws them, their text says what they show."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any, Literal
 
 import numpy as np
 
-from foundation.arrays import Array, Index
+from foundation.arrays import Array, Index, Instants
 
-WIDTH = 1000.0  # of a plot, in the units of its paths
-HEIGHT = 300.0
-FLAT = 1e-6  # of the values of a curve
 POINTS = 400  # of a curve at most
 COLOURS = ("first", "second", "third", "fourth", "fifth", "sixth")  # of curves, in this order
 BINS = 20  # of a probability integral transform
+DIGITS = 8  # of a value, significant
+FAINT_DIGITS = 4  # of one that the legend leaves out
+
+Form = Literal["line", "faint", "steps", "area", "bars", "dots", "dotted", "band", "whiskers"]
+Unit = Literal["plain", "percent", "usd", "multiple"]
 
 
-@dataclass(frozen=True, slots=True)
-class Axis:
-    """Values from the bottom to the top of a plot.
+@dataclass(frozen=True, eq=False, slots=True)
+class Series:
+    """Values that are drawn together.
 
-    ticks: at equal distances, the lowest and the highest included, increasing.
-    """
-
-    ticks: tuple[float, ...]
-
-    def heights(self, values: Array) -> Array:
-        """[T] distance of values from the top of the plot, in its units."""
-        low, high = self.ticks[0], self.ticks[-1]
-        return HEIGHT * (high - values) / (high - low)
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A curve.
-
-    name: for the legend; empty for one that the legend leaves out.
-    kind: which colour it has: `first` to `sixth`, `other`, `faint` or `limit`. `dots` beside it
-        draws points, `area` fills what its path encloses, `deep` fills that more strongly.
-    path: in units of the plot.
+    name: for the legend; empty for those that it leaves out.
+    colour: `first` to `sixth`, `quiet`, or `limit`, which is dashed.
+    x: [T] increasing where a line joins them: instants, numbers, or places of the chart's labels.
+    values: [T]; NaN leaves a gap.
+    form: `steps` hold until the next value, `area` fills what is below such steps, `dotted` is a
+        line through dots, `band` and `whiskers` reach from `base` to `values`.
+    base: [T] of the two forms that have one.
     """
 
     name: str
-    kind: str
-    path: str
+    colour: str
+    x: Array | Instants
+    values: Array
+    form: Form = "line"
+    base: Array | None = None
+
+    def __post_init__(self) -> None:
+        if (self.base is not None) != (self.form in ("band", "whiskers")):
+            raise ValueError(f"{self.name or 'series'}: form {self.form} and base do not agree")
+        for values in (self.x, self.values, self.base):
+            if values is not None and values.shape != (len(self.values),):
+                raise ValueError(f"{self.name or 'series'}: x, values and base must be [T] each")
+
+    def thinned(self, most: int = POINTS) -> Series:
+        """At most so many of the values, which show the curve of all."""
+        kept = thinned(self.values, most)
+        base = None if self.base is None else self.base[kept]
+        return replace(self, x=self.x[kept], values=self.values[kept], base=base)
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A plot and what stands around it.
+    """What is drawn over one pair of axes.
 
     text: what it shows, for those who do not see it.
-    lines: in the order in which they are drawn.
-    ticks: labels from the top to the bottom.
-    rules: heights of the lines behind the labels.
-    labels: from the left to the right, at equal distances.
+    series: in the order in which they are drawn; the legend begins with the last one.
+    unit: how values are written; fractions as percent.
+    zone: of the clock by which instants are written; empty where x are none.
+    labels: of the places 0, 1, …; empty where x are numbers or instants.
+    logarithmic: whether a reader may choose a logarithmic scale.
     """
 
     text: str
-    lines: tuple[Line, ...]
-    ticks: tuple[str, ...]
-    rules: tuple[float, ...]
-    labels: tuple[str, ...]
+    series: tuple[Series, ...]
+    unit: Unit = "plain"
+    zone: str = ""
+    labels: tuple[str, ...] = ()
+    logarithmic: bool = False
+
+    @property
+    def json(self) -> str:
+        """The values that the page's script draws, as `foundation/templates/charts.js` reads them.
+
+        Instants are seconds since 1970, each as what it adds to the one before. An x that is that
+        of the series before is left out.
+        """
+        written: list[dict[str, Any]] = []
+        before: list[float | None] = []
+        for series in self.series:
+            each: dict[str, Any] = {
+                "name": series.name,
+                "colour": series.colour,
+                "form": series.form,
+                "y": _numbers(series.values, FAINT_DIGITS if series.form == "faint" else DIGITS),
+            }
+            if series.base is not None:
+                each["base"] = _numbers(series.base)
+            x = _places(series.x)
+            if x != before:
+                each["x"] = before = x
+            written.append(each)
+        values = {
+            "unit": self.unit,
+            "zone": self.zone,
+            "labels": self.labels,
+            "logarithmic": self.logarithmic,
+            "series": written,
+        }
+        return json.dumps(values, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
-def chart_of(
-    text: str, labels: tuple[str, ...], axis: Axis, label: Callable[[float], str], *lines: Line
-) -> Chart:
-    """A plot of lines over an axis; label: writes a value beside it."""
-    heights = axis.heights(np.array(axis.ticks))
-    return Chart(
-        text=text,
-        lines=lines,
-        ticks=tuple(label(value) for value in reversed(axis.ticks)),
-        rules=tuple(height for height in heights.tolist() if 0 < height < HEIGHT),
-        labels=labels,
-    )
-
-
-def axis_of(low: float, high: float, parts: int = 4) -> Axis:
-    """An axis of round values from at most `low` to at least `high`, about so many parts."""
-    # A curve that is flat but for rounding is drawn flat.
-    least = max(abs(low), abs(high), 1.0) * FLAT
-    if high - low < least:
-        low, high = low - least, high + least
-    rough = (high - low) / parts
-    unit = 10.0 ** math.floor(math.log10(rough))
-    step = next(size * unit for size in (1.0, 2.0, 2.5, 5.0, 10.0) if size * unit >= rough * 0.999)
-    first = math.floor(low / step + 1e-9)
-    last = math.ceil(high / step - 1e-9)
-    return Axis(tuple(number * step for number in range(first, last + 1)))
+def level(
+    value: float, x: Array | Instants, colour: str, name: str = "", form: Form = "line"
+) -> Series:
+    """A line at one value, from the first place to the last one."""
+    return Series(name, colour, x[[0, -1]], np.full(2, value), form)
 
 
 def thinned(values: Array, most: int = POINTS) -> Index:
@@ -115,113 +134,38 @@ def thinned(values: Array, most: int = POINTS) -> Index:
     return np.array(sorted(kept))
 
 
-def line_path(places: Array, heights: Array, *, steps: bool = False) -> str:
-    """The path of a line through points; steps: each height holds until the next point.
-
-    A point without a height interrupts the line.
-    """
-    parts: list[str] = []
-    drawing = False
-    for x, y in zip(places.tolist(), heights.tolist(), strict=True):
-        if math.isnan(y):
-            drawing = False
-            continue
-        if drawing and steps:
-            parts.append(f"H{x:.1f}V{y:.1f}")
-        else:
-            parts.append(f"{'L' if drawing else 'M'}{x:.1f} {y:.1f}")
-        drawing = True
-    return "".join(parts)
-
-
-def area_path(places: Array, heights: Array, base: float) -> str:
-    """The path around what lies between a height and a curve of steps.
-
-    A point without a height leaves a gap.
-
-    Parameters
-    ----------
-    places: [T + 1] where steps begin, and where the last one ends.
-    heights: [T] of the steps.
-    base: the height that the area begins from.
-    """
-    parts: list[str] = []
-    drawing = False
-    steps = zip(places[:-1].tolist(), places[1:].tolist(), heights.tolist(), strict=True)
-    for begin, end, y in steps:
-        if math.isnan(y):
-            parts.append(f"V{base:.1f}Z" if drawing else "")
-            drawing = False
-            continue
-        parts.append(
-            f"V{y:.1f}H{end:.1f}" if drawing else f"M{begin:.1f} {base:.1f}V{y:.1f}H{end:.1f}"
-        )
-        drawing = True
-    return "".join(parts) + (f"V{base:.1f}Z" if drawing else "")
-
-
-def band_path(places: Array, low: Array, high: Array) -> str:
-    """The path around what lies between two curves; [T] each, without gaps."""
-    upper = line_path(places, high)
-    return f"{upper}L{line_path(places[::-1], low[::-1])[1:]}Z"
-
-
-def percent_label(axis: Axis) -> Callable[[float], str]:
-    """How fractions on an axis are written, with as many digits as tell its ticks apart."""
-    digits = _digits((axis.ticks[1] - axis.ticks[0]) * 100)
-    return lambda value: f"{value:.{digits}%}"
-
-
-def price_label(axis: Axis) -> Callable[[float], str]:
-    """How prices in USD on an axis are written, with as many digits as tell its ticks apart."""
-    digits = _digits(axis.ticks[1] - axis.ticks[0])
-    return lambda value: f"${value:,.{digits}f}"
-
-
-def _digits(step: float) -> int:
-    """Digits after the point that multiples of a step have; of 2.5 it is one more than of 2."""
-    exponent = math.floor(math.log10(step) + 1e-9)
-    return max(0, (abs(step / 10.0**exponent - 2.5) < 1e-6) - exponent)
-
-
-def level_line(axis: Axis, value: float, kind: str, name: str = "") -> Line:
-    """A line at one value, from edge to edge."""
-    height = float(axis.heights(np.array([value]))[0])
-    return Line(name, kind, f"M0 {height:.1f}H{WIDTH:.0f}")
-
-
-def transform_chart(text: str, transforms: Sequence[Array], names: tuple[str, str]) -> Chart:
+def transform_chart(
+    text: str, transforms: Sequence[Array], names: Sequence[str], meant: str
+) -> Chart:
     """Densities of probability integral transforms: 1 in every bin where calibrated.
 
     Parameters
     ----------
     text: what the first one is of.
     transforms: [N] values from 0 to 1 of each, N at least 1; the first one is filled, the others
-        are lines in the colours after the first.
-    names: of the first one and of what is meant, for the legend; empty for none.
+        are steps in the colours after the first.
+    names: of each, for the legend.
+    meant: the name of 1.
     """
-    densities = [
-        np.histogram(values, bins=BINS, range=(0.0, 1.0))[0] * BINS / len(values)
-        for values in transforms
-    ]
-    axis = axis_of(0.0, max(1.2, *(float(density.max()) for density in densities)))
-    edges = np.linspace(0.0, WIDTH, BINS + 1)
-    lines = [Line(names[0], "first area", area_path(edges, axis.heights(densities[0]), HEIGHT))]
-    for kind, density in reversed(list(zip(COLOURS[1:], densities[1:], strict=False))):
-        heights = axis.heights(np.append(density, density[-1]))
-        lines.append(Line("", kind, line_path(edges, heights, steps=True)))
-    said = ", ".join(f"{value:.2f}" for value in densities[0])
-    return chart_of(
+    edges = np.linspace(0.0, 1.0, BINS + 1)
+    series: list[Series] = []
+    for values, name, colour in zip(transforms, names, COLOURS, strict=False):
+        density = np.histogram(values, bins=edges)[0] * BINS / len(values)
+        form: Form = "steps" if series else "area"
+        series.append(Series(name, colour, edges, np.append(density, density[-1]), form))
+    said = ", ".join(f"{value:.2f}" for value in series[0].values[:-1])
+    return Chart(
         f"{text} in {BINS} bins: {said}",
-        ("0", "0.5", "1"),
-        axis,
-        lambda value: f"{value:g}",
-        *lines,
-        level_line(axis, 1.0, "limit", names[1]),
+        (series[0], *series[:0:-1], level(1.0, edges, "limit", meant)),
     )
 
 
-def dots_path(places: Array, heights: Array) -> str:
-    """The path of points, which round ends of lines draw: no square and no scale of a page does."""
-    pairs = zip(places.tolist(), heights.tolist(), strict=True)
-    return "".join(f"M{x:.1f} {y:.1f}h0" for x, y in pairs)
+def _numbers(values: Array, digits: int = DIGITS) -> list[float | None]:
+    """Values as JSON has them: none for NaN."""
+    return [float(f"{v:.{digits}g}") if np.isfinite(v) else None for v in values.tolist()]
+
+
+def _places(x: Array | Instants) -> list[float | None]:
+    if np.issubdtype(x.dtype, np.datetime64):
+        return list(np.diff(x.astype("datetime64[s]").astype(int), prepend=0).tolist())
+    return _numbers(np.asarray(x, dtype=float))

@@ -11,6 +11,9 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, Template
 from markupsafe import Markup
 
+CHART_STYLES = ("foundation/uPlot.min.css", "foundation/charts.css")
+CHART_SCRIPTS = ("foundation/uPlot.iife.min.js", "foundation/charts.js")
+
 
 def text_of(name: str) -> str:
     """The text of a template, style or script; name: ROOM/FILE, of the room's `templates`."""
@@ -60,5 +63,6 @@ def render_page(name: str, **values: Any) -> str:
 def _template(name: str) -> Template:
     """A template, compiled: that takes longer than to fill it in."""
     made = Environment(autoescape=True, loader=FunctionLoader(text_of))
-    made.globals |= {"style": style, "script": script, "policy": content_policy}
+    made.globals |= {"style": style, "script": script, "policy": content_policy, "text_of": text_of}
+    made.globals |= {"chart_styles": CHART_STYLES, "chart_scripts": CHART_SCRIPTS}
     return made.get_template(name)

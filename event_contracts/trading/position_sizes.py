@@ -35,17 +35,7 @@ import numpy as np
 from event_contracts.trading.orders import Fill, Outcome, other
 from execution.live.page_words import hour, number, usd
 from foundation.arrays import Array
-from foundation.charts import (
-    WIDTH,
-    Axis,
-    Chart,
-    Line,
-    axis_of,
-    chart_of,
-    dots_path,
-    line_path,
-    thinned,
-)
+from foundation.charts import Chart, Series
 
 SHOWN = (  # field, head of a column, words for a row, form
     ("avg_winning_position_size", "winning size", "mean size of winning orders", ".1f"),
@@ -304,26 +294,16 @@ def _bars(metrics: PositionSizeMetrics, profits: list[tuple[int, float]]) -> tup
 
 def _against_profit(sizes: Array, profits: Array) -> Chart:
     """A point for each order, and the mean profit of each size."""
-    across = axis_of(0.0, float(sizes.max()))
-    up = axis_of(min(float(profits.min()), 0.0), max(float(profits.max()), 0.0))
-    kept = thinned(profits)
     each = np.unique(sizes)
     means = np.array([profits[sizes == size].mean() for size in each])
-    text = (
+    return Chart(
         f"Profit of {len(profits)} orders by their size, from {profits.min():.2f} to"
-        f" {profits.max():.2f} USD."
-    )
-    return chart_of(
-        text,
-        tuple(f"{tick:g}" for tick in across.ticks),
-        up,
-        lambda value: usd(value, ",.0f"),
-        Line(
-            "an order",
-            "second dots",
-            dots_path(_places(sizes[kept], across), up.heights(profits[kept])),
+        f" {profits.max():.2f} USD.",
+        (
+            Series("an order", "second", sizes, profits, "dots").thinned(),
+            Series("mean of a size", "first", each, means),
         ),
-        Line("mean of a size", "first", line_path(_places(each, across), up.heights(means))),
+        "usd",
     )
 
 
@@ -331,30 +311,21 @@ def _over_time(at: Array, sizes: Array, clock: Clock) -> Chart:
     """A point for each order, and the mean size of each stretch of time."""
     begin, end = float(at.min()), float(at.max())
     span = max(end - begin, 1.0)
-    places = WIDTH * (at - begin) / span
-    up = axis_of(0.0, float(sizes.max()))
     order = np.argsort(at, kind="stable")
-    kept = order[thinned(sizes[order])]
     stretch = np.minimum((STRETCHES * (at - begin) / span).astype(int), STRETCHES - 1)
     counts = np.bincount(stretch, minlength=STRETCHES)
-    sums = np.bincount(stretch, sizes, STRETCHES)
-    means = np.divide(sums, counts, out=np.full(STRETCHES, np.nan), where=counts > 0)
-    middles = WIDTH * (np.arange(STRETCHES) + 0.5) / STRETCHES
-    there = ~np.isnan(means)
-    labels = tuple(_clock_text(value, clock) for value in (begin, (begin + end) / 2, end))
-    text = f"Sizes of {len(at)} orders from {labels[0]} to {labels[-1]}, mean {sizes.mean():.1f}."
-    return chart_of(
-        text,
-        labels,
-        up,
-        lambda value: f"{value:g}",
-        Line("an order", "second dots", dots_path(places[kept], up.heights(sizes[kept]))),
-        Line("mean size", "first", line_path(middles[there], up.heights(means[there]))),
+    there = np.flatnonzero(counts)
+    means = np.bincount(stretch, sizes, STRETCHES)[there] / counts[there]
+    middles = begin + span * (there + 0.5) / STRETCHES
+    first, last = (_clock_text(value, clock) for value in (begin, end))
+    return Chart(
+        f"Sizes of {len(at)} orders from {first} to {last}, mean {sizes.mean():.1f}.",
+        (
+            Series("an order", "second", at[order], sizes[order], "dots").thinned(),
+            Series("mean size", "first", middles, means),
+        ),
+        zone="UTC" if clock == "seconds" else "",
     )
-
-
-def _places(values: Array, across: Axis) -> Array:
-    return np.asarray(WIDTH * (values - across.ticks[0]) / (across.ticks[-1] - across.ticks[0]))
 
 
 def _clock_text(value: float, clock: Clock) -> str:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from markupsafe import Markup
 
 from execution.account_lock import PAGE
@@ -35,15 +34,7 @@ from execution.live.losses import LossLimits
 from execution.live.open_account import OpenAccount
 from execution.live.page_words import day, percent, usd
 from foundation.arrays import Array
-from foundation.charts import (
-    WIDTH,
-    Chart,
-    Line,
-    axis_of,
-    chart_of,
-    line_path,
-    thinned,
-)
+from foundation.charts import Chart, Series, level
 from foundation.clock import OURS, Time
 from foundation.errors import InputError
 from foundation.files import remove_unfinished, staged_file
@@ -339,38 +330,32 @@ class Curve:
         """
         if len(self.marks) < 2:
             return []
-        equity, lost = self.marks["equity"], -self.marks["drawdown"]
+        at, equity, lost = self.marks["at"], self.marks["equity"], -self.marks["drawdown"]
         paid = equity[0] + np.append(0.0, np.cumsum(self.marks["flows"][1:]))
-        halts = np.full(len(lost), -limit)
         return [
-            self._chart("Equity", equity, "equity", paid, "paid in", usd),
-            self._chart("Drawdown", lost, "below the peak", halts, "halts", percent),
+            Chart(
+                f"Equity {self._said(equity, usd)}",
+                (
+                    Series("paid in", "limit", at, paid, "steps").thinned(),
+                    Series("equity", "first", at, equity).thinned(),
+                ),
+                "usd",
+                "UTC",
+            ),
+            Chart(
+                f"Drawdown {self._said(lost, percent)}",
+                (
+                    level(-limit, at, "limit", "halts"),
+                    Series("below the peak", "first", at, lost).thinned(),
+                ),
+                "percent",
+                "UTC",
+            ),
         ]
 
-    def _chart(
-        self,
-        title: str,
-        values: Array,
-        name: str,
-        beside: Array,
-        name_beside: str,
-        text: Callable[[float], str],
-    ) -> Chart:
-        """A curve, and another one in steps beside it."""
-        both = np.append(values, beside)
-        axis = axis_of(float(both.min()), float(both.max()))
-        kept = thinned(values)
+    def _said(self, values: Array, text: Callable[[float], str]) -> str:
         at = self.marks["at"]
-        seconds = (at[kept] - at[0]) / np.timedelta64(1, "s")
-        places = np.asarray(WIDTH * seconds / max(seconds[-1], 1.0))
-        first, last = pd.Timestamp(at[0]), pd.Timestamp(at[-1])
-        style = "%d %b %H:%M" if last - first < pd.Timedelta(days=4) else "%d %b %Y"
-        return chart_of(
-            f"{title} from {day(at[0])} to {day(at[-1])}: {text(values[0])} to"
-            f" {text(values[-1])}, lowest {text(values.min())}, highest {text(values.max())}.",
-            tuple(f"{each:{style}}" for each in (first, first + (last - first) / 2, last)),
-            axis,
-            text,
-            Line(name_beside, "limit", line_path(places, axis.heights(beside[kept]), steps=True)),
-            Line(name, "first", line_path(places, axis.heights(values[kept]))),
+        return (
+            f"from {day(at[0])} to {day(at[-1])}: {text(values[0])} to {text(values[-1])}, lowest"
+            f" {text(values.min())}, highest {text(values.max())}."
         )

@@ -11,19 +11,9 @@ from typing import Any
 import numpy as np
 
 from foundation.arrays import Array, Instants
-from foundation.charts import (
-    COLOURS,
-    POINTS,
-    Chart,
-    Line,
-    axis_of,
-    chart_of,
-    line_path,
-    percent_label,
-    thinned,
-)
-from marketsimulator.results.report_charts import places_of, span_labels
+from foundation.charts import COLOURS, Chart, Series
 from marketsimulator.results.run_set import RunSet
+from trainingdata.instants import NEW_YORK
 
 GREY = 60  # curves without a colour at most
 GREY_POINTS = 120  # of each of them at most
@@ -50,31 +40,30 @@ def falls_chart(runs: RunSet, colours: Mapping[int, str]) -> Chart:
     return _curves("Drawdown", runs, runs.at, runs.falls(), colours)
 
 
+def grey_text(runs: RunSet, colours: Mapping[int, str]) -> str:
+    """How many curves have no colour, and how many of them are drawn; empty where none is."""
+    count = len(runs.names) - len(colours)
+    shown = f"{GREY} of {count:,}" if count > GREY else f"{count:,}"
+    return f"{shown} other{'s' if count > 1 else ''} in grey." if count else ""
+
+
 def _curves(
     text: str, runs: RunSet, at: Instants, values: Array, colours: Mapping[int, str]
 ) -> Chart:
     others = [k for k in runs.ranking() if k not in colours]
     spread = np.linspace(0, len(others) - 1, min(GREY, len(others)), dtype=int)
-    shown = [others[j] for j in spread]
-    drawn = values[[*colours, *shown]]
-    axis = axis_of(float(drawn.min()), max(float(drawn.max()), 0.0))
-    label = percent_label(axis)
-
-    def path(k: int, points: int) -> str:
-        kept = thinned(values[k], points)
-        places = places_of(at[kept], at[0], at[-1])
-        return line_path(places, axis.heights(values[k][kept]))
-
-    lines = []
-    for place, k in enumerate(shown):
-        words = "the other" if len(others) == 1 else f"{len(others):,} others"
-        if len(shown) < len(others):
-            words = f"{len(shown)} of {len(others):,} others"
-        lines.append(Line("" if place else words, "faint", path(k, GREY_POINTS)))
-    for k, kind in reversed(list(colours.items())):
-        lines.append(Line(runs.names[k], kind, path(k, POINTS)))
+    grey = [Series("", "quiet", at, values[others[j]], "faint") for j in spread]
+    named = [Series(runs.names[k], colour, at, values[k]) for k, colour in colours.items()]
     ends = ", ".join(f"{runs.names[k]} {values[k, -1]:.2%}" for k in colours)
-    return chart_of(f"{text}; at the end: {ends}", span_labels(at[0], at[-1]), axis, label, *lines)
+    return Chart(
+        f"{text}; at the end: {ends}. {grey_text(runs, colours)}".rstrip(". "),
+        (
+            *(series.thinned(GREY_POINTS) for series in grey),
+            *(series.thinned() for series in reversed(named)),
+        ),
+        "percent",
+        NEW_YORK.key,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from foundation.page import render_page
 from marketsimulator.results.comparison_charts import (
     coloured,
     falls_chart,
+    grey_text,
     growth_chart,
     heat_map,
     setting_text,
@@ -66,11 +67,11 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A run in the table; kind: of its curve, empty for a grey one. link: to its own page."""
+    """A run in the table; colour: of its curve, empty if grey. link: to its own page."""
 
     name: str
     cells: tuple[Cell, ...]
-    kind: str = ""
+    colour: str = ""
     link: str = ""
 
 
@@ -166,6 +167,7 @@ def render_comparison(
         map=heat_map(runs),
         growth=growth_chart(runs, colours),
         falls=falls_chart(runs, colours),
+        grey=grey_text(runs, colours),
     )
 
 

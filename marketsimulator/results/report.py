@@ -145,31 +145,29 @@ def render_report(summary: dict[str, Any], evidence: Evidence) -> str:
 def _curve_values(summary: dict[str, Any], evidence: Evidence) -> dict[str, Any]:
     """Equity, drawdown, leverage, months and the rolling Sharpe ratio."""
     names = column_names(summary)
-    equity = [Curve(name, *run.curve()) for name, run in zip(names, evidence.runs, strict=True)]
-    main = equity[0]
-    rows, marks = daily_rows(main.at, coins=evidence.coins)
-    years, months = month_table(monthly_returns(main.at, main.values, capital=evidence.capital))
-    falls = [_daily_fall(curve, evidence) for curve in equity] if len(marks) else []
+    at, values = evidence.main.curve()
+    rows, marks = daily_rows(at, coins=evidence.coins)
+    years, months = month_table(monthly_returns(at, values, capital=evidence.capital))
+    falls = [_daily_fall(run, evidence) for run in evidence.runs] if len(marks) else []
     return {
-        "equity": equity_chart(equity, evidence.capital, logarithmic=False),
-        "equity_log": equity_chart(equity, evidence.capital, logarithmic=True),
-        "drawdown": drawdown_chart(falls) if falls else None,
+        "equity": equity_chart(names, [run.curve() for run in evidence.runs]),
+        "drawdown": drawdown_chart(names, falls) if falls else None,
         "deepest": dict(format_rows(summary))["largest drawdown at 16:00"][0],
         "leverage": _leverage(evidence, rows, marks) if len(marks) else [],
         "years": years,
         "months": months,
         "window": WINDOW,
-        "rolling": _rolling(main, rows, marks, evidence, summary),
+        "rolling": _rolling(values[rows], marks, evidence, summary),
         "no_rolling": _no_rolling(summary),
     }
 
 
-def _daily_fall(curve: Curve, evidence: Evidence) -> Curve:
+def _daily_fall(run: Run, evidence: Evidence) -> Curve:
     """Below the peak until then, at the run's begin and at 16:00 New York of each day."""
-    rows, marks = daily_rows(curve.at, coins=evidence.coins)
-    daily = np.concatenate([[evidence.capital], curve.values[rows]])
-    at = np.append(curve.at[0], marks)
-    return Curve(curve.name, at, daily / np.maximum.accumulate(daily) - 1)
+    at, values = run.curve()
+    rows, marks = daily_rows(at, coins=evidence.coins)
+    daily = np.concatenate([[evidence.capital], values[rows]])
+    return np.append(at[0], marks), daily / np.maximum.accumulate(daily) - 1
 
 
 def _leverage(evidence: Evidence, rows: Index, marks: Instants) -> list[tuple[str, Chart]]:
@@ -185,14 +183,14 @@ def _leverage(evidence: Evidence, rows: Index, marks: Instants) -> list[tuple[st
 
 
 def _rolling(
-    main: Curve, rows: Index, marks: Instants, evidence: Evidence, summary: dict[str, Any]
+    daily: Array, marks: Instants, evidence: Evidence, summary: dict[str, Any]
 ) -> Chart | None:
-    """None for a run without yearly figures, or with one window alone."""
+    """Of daily equity; none for a run without yearly figures, or with one window alone."""
     if not summary["annual_figures"]:
         return None
-    returns = daily_returns(np.concatenate([[evidence.capital], main.values[rows]]))
+    returns = daily_returns(np.concatenate([[evidence.capital], daily]))
     ratios: Array = rolling_sharpe(returns, WINDOW, summary["periods_per_year"])
-    return rolling_chart(Curve("", marks[WINDOW - 1 :], ratios)) if len(ratios) > 1 else None
+    return rolling_chart(marks[WINDOW - 1 :], ratios) if len(ratios) > 1 else None
 
 
 def _no_rolling(summary: dict[str, Any]) -> str:

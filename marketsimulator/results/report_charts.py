@@ -1,4 +1,4 @@
-"""The charts of a report: paths of an SVG, and the words beside it."""
+"""The charts of a report."""
 
 from __future__ import annotations
 
@@ -10,93 +10,40 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from foundation.arrays import Array, Instants, Mask
-from foundation.charts import (
-    FLAT,
-    HEIGHT,
-    WIDTH,
-    Axis,
-    Chart,
-    Line,
-    area_path,
-    axis_of,
-    chart_of,
-    level_line,
-    line_path,
-    percent_label,
-    price_label,
-    thinned,
-    transform_chart,
-)
+from foundation.arrays import Array, Instants
+from foundation.charts import Chart, Form, Series, Unit, level, transform_chart
 from marketsimulator.results.forecast_outcomes import ForecastOutcomes
 from trainingdata.instants import NEW_YORK
 
-KINDS = ("first", "other", "third")  # colours of the main run, the random walk, buy-and-hold
-RATIOS = (1.01, 1.02, 1.05, 1.1, 1.2, 1.5, 2.0, 5.0, 10.0, 100.0)  # from line to line, logarithmic
-LINES = 6  # of a logarithmic axis at most
+CLOCK = NEW_YORK.key  # of every chart
+RUNS = ("first", "quiet", "third")  # colours of the main run, the random walk, buy-and-hold
+SAME = 1e-6  # of the values of two curves that are one line
 CONES = 40  # intervals of a fan
-CLOCK = np.timedelta64(4, "D")  # below it a plot has times beside its dates
+CONE = 0.98  # of the way to the next decision, where a cone ends so that the next can begin
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Curve:
-    """What a run was worth, or how far below its peak it was.
-
-    name: of the run.
-    at: [N] instants.
-    values: [N] of each.
-    """
-
-    name: str
-    at: Instants
-    values: Array
+Curve = tuple[Instants, Array]  # instants [N], and what a run was worth at each
 
 
-def equity_chart(curves: Sequence[Curve], capital: float, *, logarithmic: bool) -> Chart:
-    """Equity of the main run and of what it is compared with, USD.
-
-    On a logarithmic axis lines lie as many percent apart as the axis says, from the capital on.
-    """
-    solvent = np.concatenate([curve.values[curve.values > 0] for curve in curves])
-    low = float(solvent.min(initial=capital))
-    high = float(solvent.max(initial=capital))
-    if not logarithmic:
-        low = min(low, *(float(curve.values.min()) for curve in curves))
-        return _curves_chart("Equity in USD", curves, axis_of(low, high), _usd)
-    ratio = next(
-        (r for r in RATIOS if _parts(low, high, capital, r) <= LINES),
-        RATIOS[-1],
-    )
-    first = math.floor(math.log(low / capital, ratio) + 1e-9)
-    last = max(math.ceil(math.log(high / capital, ratio) - 1e-9), first + 1)
-    ticks = tuple(math.log(capital) + k * math.log(ratio) for k in range(first, last + 1))
-    logs = [Curve(curve.name, curve.at, _logarithms(curve.values)) for curve in curves]
-    text = f"Equity in USD, {ratio - 1:.0%} from line to line"
-    return _curves_chart(text, logs, Axis(ticks), lambda value: _usd(math.exp(value)))
+def equity_chart(names: Sequence[str], curves: Sequence[Curve]) -> Chart:
+    """Equity of the main run and of what it is compared with, USD."""
+    return _curves_chart("Equity in USD", names, curves, "usd", _usd)
 
 
-def drawdown_chart(curves: Sequence[Curve]) -> Chart:
+def drawdown_chart(names: Sequence[str], curves: Sequence[Curve]) -> Chart:
     """How far each run was below its earlier peak; values: fractions ≤ 0."""
-    low = min(float(curve.values.min()) for curve in curves)
-    axis = axis_of(min(low, -0.001), 0.0)
-    return _curves_chart("Drawdown", curves, axis, percent_label(axis))
+    return _curves_chart("Drawdown", names, curves, "percent", lambda value: f"{value:.2%}")
 
 
-def rolling_chart(curve: Curve) -> Chart | None:
+def rolling_chart(at: Instants, ratios: Array) -> Chart | None:
     """A rolling Sharpe ratio; none where it is never defined."""
-    finite = curve.values[np.isfinite(curve.values)]
+    finite = ratios[np.isfinite(ratios)]
     if len(finite) < 2:
         return None
-    axis = axis_of(min(float(finite.min()), 0.0), max(float(finite.max()), 0.0))
-    places = places_of(curve.at, curve.at[0], curve.at[-1])
-    kept = thinned(curve.values)
-    return chart_of(
+    return Chart(
         f"Rolling Sharpe ratio, lowest {finite.min():.2f}, highest {finite.max():.2f}",
-        span_labels(curve.at[0], curve.at[-1]),
-        axis,
-        lambda value: f"{value:g}",
-        level_line(axis, 0.0, "other"),
-        Line(curve.name, "first", line_path(places[kept], axis.heights(curve.values[kept]))),
+        (level(0.0, at, "quiet"), Series("ratio", "first", at, ratios).thinned()),
+        zone=CLOCK,
     )
 
 
@@ -118,34 +65,30 @@ class DailyLeverage:
 
 def leverage_chart(days: DailyLeverage, what: str) -> Chart:
     """Steps by day, filled: the day's highest, and what was held at 16:00, under the ceilings."""
-    top = [days.highest.max(), *(float(np.nanmax(values)) for _, values in days.ceilings)]
-    axis = axis_of(0.0, max(float(np.nanmax(top)), 0.1))
-    places = places_of(days.bounds, days.bounds[0], days.bounds[-1])
-    highest = axis.heights(days.highest)
-    held = axis.heights(days.held)
+
+    def by_day(name: str, colour: str, values: Array, form: Form) -> Series:
+        return Series(name, colour, days.bounds, np.append(values, values[-1]), form).thinned()
+
     ceilings = [
-        Line(
-            name,
-            "limit" if number == 0 else "third",
-            line_path(places, axis.heights(np.append(values, values[-1])), steps=True),
-        )
-        for number, (name, values) in enumerate(days.ceilings)
+        by_day(name, colour, values, "steps")
+        for (name, values), colour in zip(days.ceilings, ("limit", "third"), strict=False)
     ]
-    return chart_of(
+    return Chart(
         f"Leverage in {what}: highest {days.highest.max():.2f} times equity",
-        span_labels(days.bounds[0], days.bounds[-1]),
-        axis,
-        lambda value: f"{value:g}×",
-        *ceilings[::-1],
-        Line("highest of the day", "first area", area_path(places, highest, HEIGHT)),
-        Line("held at 16:00", "first area deep", area_path(places, held, HEIGHT)),
+        (
+            *reversed(ceilings),
+            by_day("highest of the day", "first", days.highest, "area"),
+            by_day("held at 16:00", "first", days.held, "area"),
+        ),
+        "multiple",
+        CLOCK,
     )
 
 
 def pit_chart(pit: Array) -> Chart:
     """The probability integral transform [N] of what followed the run's forecasts."""
     text = "Probability of a lower return than the one that followed, by the forecast's normal,"
-    return transform_chart(text, [pit], ("outcomes", "calibrated"))
+    return transform_chart(text, [pit], ["outcomes"], "calibrated")
 
 
 def fan_chart(outcomes: ForecastOutcomes, s: int) -> Chart | None:
@@ -159,128 +102,86 @@ def fan_chart(outcomes: ForecastOutcomes, s: int) -> Chart | None:
     price = outcomes.price[rows]
     ends = price * (1 + outcomes.outcome[rows])
     middle = price * (1 + outcomes.mu[rows])
-    wide, narrow = (ndtri(0.5 + mass / 2) * outcomes.sigma[rows] * price for mass in (0.8, 0.5))
-    low = float(min((middle - wide).min(), ends.min(), price.min()))
-    high = float(max((middle + wide).max(), ends.max(), price.max()))
-    axis = axis_of(low, high)
-    places = np.linspace(0.0, WIDTH, len(rows) + 1)
-    begins = axis.heights(price)
+    deviation = outcomes.sigma[rows] * price
+    decisions = np.arange(len(rows) + 1.0)
+    places = np.column_stack([decisions[:-1], decisions[:-1] + CONE]).ravel()
 
-    def cones(half: Array) -> str:
-        up = axis.heights(middle + half)
-        down = axis.heights(middle - half)
-        return "".join(
-            f"M{places[k]:.1f} {begins[k]:.1f}L{places[k + 1]:.1f} {up[k]:.1f}V{down[k]:.1f}Z"
-            for k in range(len(rows))
-        )
+    def cones(name: str, mass: float) -> Series:
+        half = ndtri(0.5 + mass / 2) * deviation
+        high, low = (np.column_stack([price, middle + sign * half]).ravel() for sign in (1, -1))
+        return Series(name, "first", places, high, "band", low)
 
-    path = line_path(places, axis.heights(np.append(price, ends[-1])))
-    symbol = outcomes.symbols[s]
-    inside = int((np.abs(ends - middle) <= wide).sum())
-    return chart_of(
-        f"The last {len(rows)} forecasts of {symbol} up to the next decision, and what followed:"
-        f" {inside} of {len(rows)} inside the 80 % interval",
-        span_labels(outcomes.at[rows[0]], outcomes.until[rows[-1]]),
-        axis,
-        price_label(axis),
-        Line("80 % of the forecast's normal", "first area", cones(wide)),
-        Line("50 %", "first area deep", cones(narrow)),
-        Line("price", "third", path),
+    inside = int((np.abs(ends - middle) <= ndtri(0.9) * deviation).sum())
+    at = pd.DatetimeIndex([*outcomes.at[rows], outcomes.until[rows[-1]]]).tz_localize("UTC")
+    return Chart(
+        f"The last {len(rows)} forecasts of {outcomes.symbols[s]} up to the next decision, and what"
+        f" followed: {inside} of {len(rows)} inside the 80 % interval",
+        (
+            cones("80 % of the forecast's normal", 0.8),
+            cones("50 %", 0.5),
+            Series("price", "third", decisions, np.append(price, ends[-1])),
+        ),
+        "usd",
+        labels=tuple(f"{each.day} {each:%b %H:%M}" for each in at.tz_convert(NEW_YORK)),
     )
 
 
 def hour_chart(hours: Sequence[str], usd: Sequence[float]) -> Chart:
     """What was earned at each hour of day; hours: [H] as 10:30, USD of each."""
     values = np.array(usd)
-    axis = axis_of(min(0.0, *usd), max(0.0, *usd))
-    places = np.linspace(0.0, WIDTH, len(values) + 1)
-    zero = float(axis.heights(np.zeros(1))[0])
-
-    def bars(kept: Mask) -> str:
-        return area_path(places, axis.heights(np.where(kept, values, np.nan)), zero)
-
+    places = np.arange(float(len(values)))
     said = ", ".join(f"{hour} {_usd(value)}" for hour, value in zip(hours, usd, strict=True))
-    middle = hours[len(hours) // 2]
-    return chart_of(
+    return Chart(
         f"Profit by hour of day, New York: {said}",
-        (hours[0], middle, hours[-1]) if len(hours) > 2 else tuple(hours),
-        axis,
-        _usd,
-        Line("losses", "third area deep", bars(values < 0)),
-        Line("gains", "first area deep", bars(values > 0)),
+        (
+            Series("losses", "third", places, np.where(values < 0, values, np.nan), "bars"),
+            Series("gains", "first", places, np.where(values < 0, np.nan, values), "bars"),
+        ),
+        "usd",
+        labels=tuple(hours),
     )
 
 
-def places_of(at: Instants, first: np.datetime64, last: np.datetime64) -> Array:
-    """[N] places of instants between the begin and the end of a plot."""
-    whole = max(float((last - first) / np.timedelta64(1, "s")), 1.0)
-    return np.asarray((at - first) / np.timedelta64(1, "s") * (WIDTH / whole))
-
-
-def span_labels(first: np.datetime64, last: np.datetime64) -> tuple[str, ...]:
-    """The begin, the middle and the end of a plot, New York's dates; its clock within days.
-
-    The clock has its zone, as 4 Mar 09:30 EST.
-    """
-    middle = first + (last - first) / 2
-    at = pd.DatetimeIndex([first, middle, last]).tz_localize("UTC").tz_convert(NEW_YORK)
-    style = "%b %H:%M %Z" if last - first < CLOCK else "%b %Y"
-    return tuple(f"{each.day} {each:{style}}" for each in at)
-
-
 def spark_path(weights: Array, scale: float, zero: float) -> str:
-    """Steps of one symbol's weights [D], filled from 0, in a plot 100 high.
+    """Steps of one symbol's weights [D], filled from 0, in a plot 1000 wide and 100 high.
 
     Parameters
     ----------
     scale: weight that reaches from 0 to the end of the plot.
     zero: height of 0, from the top.
     """
-    places = np.linspace(0.0, WIDTH, len(weights) + 1)
-    return area_path(places, zero * (1.0 - weights / scale), zero)
+    ends = np.linspace(0.0, 1000.0, len(weights) + 1)[1:].tolist()
+    heights = (zero * (1.0 - weights / scale)).tolist()
+    steps = (f"V{y:.1f}H{x:.1f}" for x, y in zip(ends, heights, strict=True))
+    return f"M0 {zero:.1f}{''.join(steps)}V{zero:.1f}Z"
 
 
 def _curves_chart(
-    text: str, curves: Sequence[Curve], axis: Axis, label: Callable[[float], str]
+    text: str,
+    names: Sequence[str],
+    curves: Sequence[Curve],
+    unit: Unit,
+    written: Callable[[float], str],
 ) -> Chart:
     """Runs over each other, the main one on top."""
-    first, last = curves[0].at[0], curves[0].at[-1]
-    lines = []
-    for number, (curve, kind) in enumerate(zip(curves, KINDS, strict=False)):
-        kept = thinned(curve.values)
-        places = places_of(curve.at[kept], first, last)
-        path = line_path(places, axis.heights(curve.values[kept]))
-        lines.append(Line(curve.name + _hidden_text(curve, curves[:number]), kind, path))
-    ends = ", ".join(f"{curve.name} {_end_text(curve, label)}" for curve in curves)
-    return chart_of(
-        f"{text}; at the end: {ends}", span_labels(first, last), axis, label, *lines[::-1]
-    )
+    series: list[Series] = []
+    ends = []
+    for name, colour, (at, values) in zip(names, RUNS, curves, strict=False):
+        over = _hidden_text(names, curves[: len(series)], at, values)
+        series.append(Series(name + over, colour, at, values).thinned())
+        ends.append(f"{name} {written(values[-1]) if math.isfinite(values[-1]) else 'nothing'}")
+    said = f"{text}; at the end: {', '.join(ends)}"
+    return Chart(said, tuple(series[::-1]), unit, CLOCK, logarithmic=unit == "usd")
 
 
-def _hidden_text(curve: Curve, above: Sequence[Curve]) -> str:
+def _hidden_text(names: Sequence[str], above: Sequence[Curve], at: Instants, values: Array) -> str:
     """Which of the curves that are drawn above it covers a curve whole; empty where none does."""
-    for other in above:
-        if np.array_equal(curve.at, other.at) and np.allclose(
-            curve.values, other.values, rtol=FLAT, atol=0.0, equal_nan=True
+    for name, (other, worth) in zip(names, above, strict=False):
+        if np.array_equal(at, other) and np.allclose(
+            values, worth, rtol=SAME, atol=0.0, equal_nan=True
         ):
-            return f" (the same line, under {other.name})"
+            return f" (the same line, under {name})"
     return ""
-
-
-def _end_text(curve: Curve, label: Callable[[float], str]) -> str:
-    end = float(curve.values[-1])
-    return label(end) if math.isfinite(end) else "nothing"
-
-
-def _logarithms(values: Array) -> Array:
-    """Of what is above 0, else NaN."""
-    logs = np.full(len(values), np.nan)
-    return np.log(values, out=logs, where=values > 0)
-
-
-def _parts(low: float, high: float, capital: float, ratio: float) -> int:
-    above = math.ceil(math.log(high / capital, ratio) - 1e-9)
-    return above - math.floor(math.log(low / capital, ratio) + 1e-9)
 
 
 def _usd(value: float) -> str:

@@ -31,8 +31,13 @@ ROOT = "document.documentElement"
 CUT = """Array.from(document.querySelectorAll('body *')).filter(e => !e.closest('.box, pre')
   && e.getClientRects().length && e.getBoundingClientRect().right
   > document.documentElement.clientWidth + 1).map(e => e.outerHTML.slice(0, 80))"""
-SMALL = """Array.from(document.querySelectorAll('figure svg')).filter(e =>
+SMALL = """Array.from(document.querySelectorAll('figure canvas')).filter(e =>
   e.getClientRects().length && e.getBoundingClientRect().width < 150).length"""
+# Of a canvas, how many of its pixels are drawn upon.
+INKED = """canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data
+  .filter((value, place) => place % 4 === 3 && value > 0).length"""
+PLACE = """(({left, top, width, height}) => [left, top, width, height])(
+  document.querySelector('.u-over').getBoundingClientRect())"""
 # Boxes whose table goes on beyond an edge at which nothing shows that it does: the shades stay,
 # and what covers them moves with the table.
 UNSHADED = """Array.from(document.querySelectorAll('.box')).filter(e =>
@@ -76,6 +81,8 @@ class Page:
         answer: dict[str, Any] = json.loads(self.connection.recv(PATIENCE))
         if answer.get("method") == "Log.entryAdded":
             self.complaints.append(answer["params"]["entry"]["text"])
+        if answer.get("method") == "Runtime.exceptionThrown":
+            self.complaints.append(json.dumps(answer["params"]["exceptionDetails"]))
         return answer
 
     def open(self, address: str, width: int, *, dark: bool = False) -> None:
@@ -97,6 +104,22 @@ class Page:
         answer = self.ask("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
+
+    def mouse(self, what: str, x: float, y: float, clicks: int = 0) -> None:
+        """The pointer moves, or its first button is pressed or let go, at a place of the window."""
+        self.ask(
+            "Input.dispatchMouseEvent",
+            type=f"mouse{what}",
+            x=x,
+            y=y,
+            button="left" if clicks else "none",
+            clickCount=clicks,
+        )
+
+    def settle(self) -> None:
+        """Wait until what has changed is drawn."""
+        frames = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+        self.ask("Runtime.evaluate", expression=frames, awaitPromise=True)
 
     def screenshot(self) -> bytes:
         """The whole page, as a PNG."""
@@ -148,6 +171,44 @@ def look_at_all_widths(page: Page, file: Path, titles: tuple[str, ...]) -> None:
             shown = page.value("document.body.innerText")
             for title in titles:
                 assert title in shown
+    assert page.complaints == []
+
+
+def look_at_charts(page: Page, count: int) -> None:
+    """So many charts are drawn, no wider than the page; the first one tells the values below the
+    pointer, shows a stretch that is dragged over, and all of it after a double click.
+    """
+    page.value("document.querySelectorAll('details').forEach(e => e.open = true)")
+    page.settle()
+    drawn = page.value(f"Array.from(document.querySelectorAll('figure canvas'), {INKED})")
+    assert len(drawn) == count
+    assert min(drawn) > 200
+    assert page.value(f"{ROOT}.scrollWidth <= {ROOT}.clientWidth")
+    page.value("document.querySelector('.u-over').scrollIntoView({block: 'center'})")
+    page.settle()
+    left, top, width, height = page.value(PLACE)
+    middle = top + height / 2
+
+    def told(share: float) -> str:
+        page.mouse("Moved", left + width * share, middle)
+        page.settle()
+        text: str = page.value("document.querySelector('.u-legend').innerText")
+        assert len(re.findall(r"\d", text)) > 3
+        return text
+
+    places = {share: told(share) for share in (0.1, 0.5, 0.9)}
+    assert len(set(places.values())) == 3
+    page.mouse("Pressed", left + width * 0.5, middle, 1)
+    page.mouse("Moved", left + width * 0.9, middle, 1)
+    page.mouse("Released", left + width * 0.9, middle, 1)
+    page.settle()
+    assert told(0.1) not in places.values()
+    for number in (1, 2):
+        page.mouse("Pressed", left + width * 0.1, middle, number)
+        page.mouse("Released", left + width * 0.1, middle, number)
+    page.settle()
+    told(0.5)
+    assert told(0.1) == places[0.1]
     assert page.complaints == []
 
 

@@ -17,7 +17,6 @@ from forecasting.evaluation_page import judgement, span_text
 from forecasting.forecast import HORIZON, LEVELS
 from forecasting.scores import gain
 from foundation.arrays import Array
-from foundation.charts import axis_of, percent_label, price_label, transform_chart
 from trainingdata.bars import Bars
 
 ISSUED = np.datetime64("2024-05-28T17:30", "ns")
@@ -123,10 +122,16 @@ def test_a_fan_counts_what_its_interval_held_and_stands_on_the_instant_of_issue(
     assert fan(109.0).inside() == 0
     chart = fan_chart(fan(100.0))
     assert chart.text.startswith("NVDA, forecast of 28 May 2024 17:30Z: 24 of 24 outcomes inside")
-    assert chart.labels == ("24 bars before", "issued 28 May 2024 17:30Z", "24 bars after")
-    happened = next(line for line in chart.lines if line.name == "what happened")
-    assert happened.path.startswith("M500.0 ")
-    assert {line.name for line in chart.lines} == {"80 %", "50 %", "median", "what happened", ""}
+    assert (chart.labels[0], chart.labels[24], chart.labels[-1]) == ("-24", "issued", "+24")
+    series = {each.name: each for each in chart.series}
+    assert list(series) == ["80 %", "50 %", "median", "seen", "what happened"]
+    assert series["what happened"].x[0] == 24
+    assert series["seen"].values.tolist() == fan(100.0).closes.tolist()
+    for name, low, high in (("80 %", 92.0, 108.0), ("50 %", 95.0, 105.0)):
+        band = series[name]
+        assert band.base is not None
+        assert (band.base[0], band.values[0]) == (100.0, 100.0)
+        np.testing.assert_allclose((band.base[1:], band.values[1:]), ([low] * 24, [high] * 24))
 
 
 def test_fans_show_the_last_forecast_whose_outcomes_are_all_known(market: Bars) -> None:
@@ -149,44 +154,22 @@ def test_gains_and_ranks_are_drawn_by_step_and_ranks_need_two() -> None:
 
     chart = gains_chart({"1": score(0.01), "6": score(-0.02)}, ["ewma"], ["1", "6"])
     assert chart.text == "Gain by step, ewma 1.0%, -2.0%"
-    assert {line.kind for line in chart.lines} == {"other", "second", "second dots"}
+    zero, reach, gain_line = chart.series
+    assert (zero.colour, gain_line.name, gain_line.colour) == ("quiet", "ewma", "second")
+    assert gain_line.values.tolist() == [0.01, -0.02]
+    assert reach.base is not None
+    assert reach.base.tolist() == reach.values.tolist() == [0.01, -0.02]
     none = {"information": None, "information_reach": None}
     some = {"information": 0.1, "information_reach": 0.02}
     assert ranks_chart([none, some], ["1", "6"]) is None
     drawn = ranks_chart([some, none, some], ["1", "3", "6"])
     assert drawn is not None
-    assert "nan" not in "".join(line.path for line in drawn.lines)
+    np.testing.assert_array_equal(drawn.series[-1].values, [0.1, np.nan, 0.1])
 
 
 def test_a_level_is_drawn_where_it_is_even_far_from_what_is_meant() -> None:
     chart = level_chart("Held", ["10:30", "11:30"], [0.1, 0.99], "inside80")
-    assert chart.ticks[-1] == "0%"
-    heights = [float(y) for line in chart.lines if line.kind == "first dots"
-               for y in line.path.replace("h0", "").replace("M", " ").split()[1::2]]  # fmt: skip
-    assert all(0 <= height <= 300 for height in heights)
-
-
-@given(st.floats(-1, 1), st.floats(1e-4, 1))
-def test_ticks_are_written_with_as_many_digits_as_tell_them_apart(low: float, span: float) -> None:
-    axis = axis_of(low, low + span)
-    percents = [percent_label(axis)(tick) for tick in axis.ticks]
-    assert [float(text.strip("%")) for text in percents] == pytest.approx(
-        [100 * tick for tick in axis.ticks], abs=1e-6
-    )
-    prices = [price_label(axis)(tick) for tick in axis.ticks]
-    assert [float(text.replace("$", "").replace(",", "")) for text in prices] == pytest.approx(
-        list(axis.ticks), abs=1e-9
-    )
-
-
-def test_a_transform_is_drawn_as_a_density_and_calibrated_is_one() -> None:
-    even = (np.arange(200) + 0.5) / 200
-    low = np.full(10, 0.01)
-    chart = transform_chart("PIT", [even, low], ("outcomes", "calibrated"))
-    assert chart.text == "PIT in 20 bins: " + ", ".join(["1.00"] * 20)
-    assert [(line.name, line.kind) for line in chart.lines] == [
-        ("outcomes", "first area"),
-        ("", "second"),
-        ("calibrated", "limit"),
+    assert [each.values.tolist() for each in chart.series] == [
+        *([0.75, 0.75], [0.8 + 0.05] * 2, [0.8, 0.8], [0.1, 0.99])
     ]
-    assert chart.ticks[0] == "20"
+    assert (chart.unit, chart.labels) == ("percent", ("10:30", "11:30"))

@@ -1,0 +1,210 @@
+
+const RATIOS = [1.01, 1.02, 1.05, 1.1, 1.2, 1.5, 2, 5, 10, 100]; // from line to line, logarithmic
+const DAY = 86400;
+// Of forms that let through what is behind them, in two hexadecimal digits.
+const OPACITY = {faint: "59", area: "47", band: "47", bars: "99"};
+const FROM_ZERO = ["area", "bars", "dots"]; // forms
+const scheme = matchMedia("(prefers-color-scheme: dark)");
+const ink = (name, opacity = "") =>
+  getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim() + opacity;
+
+// A value as people read it; step: from tick to tick of the axis that it stands at, if at one.
+function write(unit, value, step) {
+  if (value == null) return "–";
+  const scale = unit === "percent" ? 100 : 1;
+  const size = Math.abs(value) * scale;
+  let [fewest, most] = unit === "plain" ? [0, 3] : unit === "usd" && size < 1 ? [0, 4] : [2, 2];
+  if (step) {
+    const exponent = Math.floor(Math.log10(step * scale) + 1e-9);
+    const half = Math.abs(step * scale / 10 ** exponent - 2.5) < 1e-6; // 2.5 has one digit more
+    fewest = most = Math.max(0, half - exponent);
+  }
+  const digits = {minimumFractionDigits: fewest, maximumFractionDigits: most};
+  const text = (unit === "usd" ? "$" : "") + size.toLocaleString("en-US", digits);
+  return (value < 0 ? "-" : "") + text + ({percent: "%", multiple: "×"}[unit] ?? "");
+}
+
+// How places below a plot are written, on its axis and in its legend.
+function placesOf({labels, zone}) {
+  if (labels.length) {
+    const legend = x => labels[Math.round(x)] ?? "";
+    return {legend, axis: xs => xs.map(x => (Number.isInteger(x) ? legend(x) : ""))};
+  }
+  if (!zone) {
+    const axis = (xs, step) => xs.map(x => write("plain", x, step));
+    return {legend: x => write("plain", x), axis};
+  }
+  const clock = (parts, language = "en-GB") => {
+    const form = new Intl.DateTimeFormat(language, {timeZone: zone, ...parts});
+    return seconds => form.formatToParts(seconds * 1000);
+  };
+  const text = parts => seconds => clock(parts)(seconds).map(part => part.value).join("");
+  const hour = text({hour: "2-digit", minute: "2-digit"});
+  const day = text({day: "numeric", month: "short"});
+  const month = text({month: "short"}), year = text({year: "numeric"});
+  const zoneAt = seconds => clock({timeZoneName: "short"}, "en-US")(seconds).at(-1).value;
+  const axis = (xs, step) => {
+    const [fine, coarse] = step < DAY ? [hour, day] : [step < 28 * DAY ? day : month, year];
+    const fresh = i => !i || coarse(xs[i]) !== coarse(xs[i - 1]);
+    return xs.map((x, i) => (fresh(i) ? `${fine(x)}\n${coarse(x)}` : fine(x)));
+  };
+  return {legend: x => `${day(x)} ${year(x)} ${hour(x)} ${zoneAt(x)}`, axis};
+}
+
+// Values the same ratio apart, one of which is where the chart begins.
+function powers(from, low, high) {
+  const parts = ratio => Math.log(high / low) / Math.log(ratio);
+  const ratio = RATIOS.find(each => parts(each) <= 6) ?? RATIOS.at(-1);
+  const first = Math.ceil(Math.log(low / from) / Math.log(ratio));
+  return Array.from({length: parts(ratio) + 1}, (_, k) => from * ratio ** (first + k));
+}
+
+// The row of the value of a series that is nearest to a row.
+function nearest(plot, number, row) {
+  const x = plot.data[0], values = plot.data[number];
+  let low = row, high = row;
+  while (low >= 0 && values[low] === undefined) low--;
+  while (high < x.length && values[high] === undefined) high++;
+  if (low < 0 || high === x.length) return low < 0 ? Math.min(high, row) : low;
+  return x[high] - x[row] < x[row] - x[low] ? high : low;
+}
+
+// Upright lines from a series to its base, which is the series after it.
+function whiskers(plot, number, from, to) {
+  const stroke = new Path2D();
+  const [x, high, low] = [plot.data[0], plot.data[number], plot.data[number + 1]];
+  for (let i = from; i <= to; i++) {
+    if (high[i] == null) continue;
+    stroke.moveTo(plot.valToPos(x[i], "x", true), plot.valToPos(low[i], "y", true));
+    stroke.lineTo(plot.valToPos(x[i], "x", true), plot.valToPos(high[i], "y", true));
+  }
+  return {stroke, flags: 0};
+}
+
+const steps = uPlot.paths.stepped({align: 1});
+const PATHS = {
+  steps, area: steps, bars: uPlot.paths.bars({size: [0.8]}), dots: () => null, whiskers,
+};
+
+// What uPlot needs of a series, and of its base where it has one; text: of its value at a row.
+function looks({name, colour, form, base}, text) {
+  const own = () => ink(colour, OPACITY[form]);
+  const look = {
+    label: name, class: name ? "named" : "nameless", value: text, paths: PATHS[form],
+    stroke: form === "band" ? "transparent" : own, width: form === "faint" ? 1 : 2,
+    fill: form === "area" || form === "bars" ? own : null, fillTo: 0,
+    dash: colour === "limit" ? [5, 4] : null,
+    points: {show: form === "dots" || form === "dotted", size: 6, fill: own},
+  };
+  const unseen = {...look, class: "nameless", stroke: "transparent"};
+  return base ? [look, form === "band" ? unseen : {...unseen, paths: PATHS.dots}] : [look];
+}
+
+// The values of a chart as uPlot has them. Each point has a row of its own, so that no series needs
+// a value where another one has one.
+function tableOf({series, unit}, logarithmic) {
+  const points = series.flatMap((s, k) => s.x.map((x, i) => ({x, k, i})));
+  points.sort((a, b) => a.x - b.x);
+  const table = {data: [points.map(point => point.x)], looks: [{}], bands: [], colours: [""]};
+  series.forEach((s, k) => {
+    const text = (plot, value, number, row) => {
+      const i = row == null ? s.y.length - 1 : points[row].i;
+      return (s.base ? `${write(unit, s.base[i])} … ` : "") + write(unit, s.y[i]);
+    };
+    if (s.form === "band") {
+      const own = table.data.length;
+      table.bands.push({series: [own, own + 1], fill: () => ink(s.colour, OPACITY.band)});
+    }
+    const shown = y => (logarithmic && y <= 0 ? null : y);
+    for (const values of s.base ? [s.y, s.base] : [s.y]) {
+      table.data.push(points.map(point => (point.k === k ? shown(values[point.i]) : undefined)));
+      table.colours.push(`var(--${s.colour})`);
+    }
+    table.looks.push(...looks(s, text));
+  });
+  return table;
+}
+
+function scalesOf({series, labels, zone}, logarithmic) {
+  const beside = (low, high) => (labels.length ? 0.5 : (high - low) * 0.02);
+  const across = (plot, low, high) => [low - beside(low, high), high + beside(low, high)];
+  const end = {pad: 0.1, soft: 0, mode: 3};
+  const zero = series.some(s => FROM_ZERO.includes(s.form)) ? [0] : [];
+  const up = (plot, low, high) =>
+    uPlot.rangeNum(Math.min(low, ...zero), Math.max(high, ...zero), {min: end, max: end});
+  const around = (plot, low, high) => [low / (high / low) ** 0.05, high * (high / low) ** 0.05];
+  return {
+    x: zone ? {time: true} : {time: false, range: across},
+    y: logarithmic ? {distr: 100, fwd: Math.log, bwd: Math.exp, range: around} : {range: up},
+  };
+}
+
+function axesOf({series, unit, labels, zone}, places, logarithmic) {
+  const look = {
+    stroke: () => ink("quiet"), grid: {stroke: () => ink("rule"), width: 1},
+    ticks: {show: false}, font: "12px system-ui, sans-serif", gap: 6,
+  };
+  const across = {
+    ...look, size: zone ? 42 : 26, values: (plot, xs, axis, space, step) => places.axis(xs, step),
+    space: Math.max(55, ...labels.map(label => 10 + 7 * label.length)),
+  };
+  const up = {
+    ...look, size: (plot, texts) => 14 + 7 * Math.max(2, ...(texts ?? []).map(t => t.length)),
+    values: (plot, ys, axis, space, step) =>
+      ys.map(y => write(unit, y, logarithmic ? ys[1] - ys[0] : step)),
+  };
+  if (labels.length) across.incrs = [1, 2, 3, 4, 6, 8, 12, 24, 48];
+  if (logarithmic) up.splits = (plot, axis, low, high) => powers(series.at(-1).y[0], low, high);
+  return [across, up];
+}
+
+function plotted(chart, figure, logarithmic) {
+  const {data, looks, bands, colours} = tableOf(chart, logarithmic);
+  const places = placesOf(chart);
+  looks[0] = {label: "at", value: (plot, x) => places.legend(x ?? data[0].at(-1))};
+  const colour = (plot, number) => colours[number];
+  const size = (plot, number) => (looks[number].class === "named" ? 7 : 0);
+  // The legend begins with what is drawn on top.
+  const init = plot => {
+    const [at, ...rows] = plot.root.querySelectorAll(".u-series");
+    at.after(...rows.reverse());
+  };
+  return new uPlot({
+    width: figure.clientWidth, height: figure.clientWidth < 500 ? 180 : 220, series: looks, bands,
+    tzDate: seconds => uPlot.tzDate(new Date(seconds * 1000), chart.zone || "UTC"),
+    scales: scalesOf(chart, logarithmic), axes: axesOf(chart, places, logarithmic),
+    legend: {markers: {stroke: colour, fill: colour}}, hooks: {init: [init]},
+    cursor: {dataIdx: nearest, points: {stroke: colour, fill: colour, size}},
+  }, data, figure);
+}
+
+for (const figure of document.querySelectorAll("figure[data-chart]")) {
+  const chart = JSON.parse(figure.dataset.chart);
+  chart.series.forEach((series, k) => {
+    let at = 0;
+    if (series.x && chart.zone) series.x = series.x.map(step => (at += step));
+    series.x ??= chart.series[k - 1].x;
+  });
+  let plot = null, logarithmic = false;
+  const draw = () => {
+    plot?.destroy();
+    plot = plotted(chart, figure, logarithmic);
+    figure.classList.add("plotted");
+  };
+  // What is closed has no width yet.
+  new ResizeObserver(() => {
+    if (figure.clientWidth && figure.clientWidth !== plot?.width) draw();
+  }).observe(figure);
+  scheme.addEventListener("change", () => plot?.redraw());
+  if (!chart.logarithmic) continue;
+  const button = document.createElement("button");
+  button.type = "button";
+  button.textContent = "logarithmic";
+  button.ariaPressed = false;
+  button.addEventListener("click", () => {
+    logarithmic = !logarithmic;
+    button.ariaPressed = logarithmic;
+    draw();
+  });
+  figure.prepend(button);
+}

@@ -1,0 +1,94 @@
+"""Charts as data: what a page carries is what was given, and text in it is text."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markupsafe import Markup
+
+from foundation.charts import POINTS, Chart, Series, level, thinned, transform_chart
+from foundation.page import render_page
+from tests.pages import charts_of
+
+START = np.datetime64("2024-03-04T14:30", "ns")
+numbers = st.lists(
+    st.one_of(st.just(np.nan), st.floats(-1e9, 1e9, allow_subnormal=False)), min_size=1
+)
+
+
+def drawn(chart: Chart) -> str:
+    """A page with a chart."""
+    return f'<figure data-chart="{Markup.escape(chart.json)}"></figure>'
+
+
+@given(numbers, numbers)
+def test_a_page_carries_the_values_to_eight_digits_and_the_instants_to_the_second(
+    first: list[float], second: list[float]
+) -> None:
+    series = []
+    for name, values in (("a", first), ("b", first[::-1]), ("c", second)):
+        at = START + np.timedelta64(3600, "s") * np.arange(len(values))
+        series.append(Series(name, "first", at, np.array(values)))
+    (chart,) = charts_of(drawn(Chart("text", tuple(series), zone="UTC")))
+    for each, told in zip(chart["series"], series, strict=True):
+        got = np.array(each["y"], dtype=float)
+        np.testing.assert_allclose(got, told.values, rtol=1e-7)
+        seconds = np.array(each["x"], dtype="datetime64[s]")
+        np.testing.assert_array_equal(seconds, told.x.astype("datetime64[s]"))
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=3000), st.integers(10, POINTS))
+def test_few_points_keep_both_ends_the_highest_and_the_lowest(
+    values: list[float], most: int
+) -> None:
+    curve = np.array(values)
+    kept = thinned(curve, most)
+    assert len(kept) <= most
+    assert (np.diff(kept) > 0).all()
+    assert {0, len(curve) - 1} <= set(kept.tolist())
+    assert (curve[kept].min(), curve[kept].max()) == (curve.min(), curve.max())
+
+
+def test_a_series_says_what_does_not_fit() -> None:
+    x = np.arange(3.0)
+    with pytest.raises(ValueError, match=r"a: x, values and base must be \[T\] each"):
+        Series("a", "first", x, x[:2])
+    for form, base in (("band", None), ("line", x)):
+        with pytest.raises(ValueError, match=r"form .* and base do not agree"):
+            Series("", "first", x, x, form, base)  # type: ignore[arg-type]
+
+
+def test_names_and_labels_are_text() -> None:
+    hostile = "\"'><script>alert(1)</script>&amp;"
+    x = np.arange(2.0)
+    chart = Chart(hostile, (Series(hostile, "first", x, x),), labels=(hostile, "b"))
+    page = render_page("event_contracts/open_sizes.html.j2", markets=1, sizes=_sizes(chart))
+    assert "<script" not in page
+    (carried,) = charts_of(page)
+    assert carried["series"] == json.loads(chart.json)["series"]
+    assert carried["series"][0]["name"] == carried["labels"][0] == hostile
+
+
+def _sizes(chart: Chart) -> dict[str, object]:
+    return {"rows": [], "bars": [], "plots": [("a plot", chart)]}
+
+
+def test_a_transform_is_drawn_as_a_density_and_calibrated_is_one() -> None:
+    even = (np.arange(200) + 0.5) / 200
+    low = np.full(10, 0.01)
+    chart = transform_chart("PIT", [even, low], ["ours", "other"], "calibrated")
+    assert chart.text == "PIT in 20 bins: " + ", ".join(["1.00"] * 20)
+    assert [(s.name, s.colour, s.form) for s in chart.series] == [
+        ("ours", "first", "area"),
+        ("other", "second", "steps"),
+        ("calibrated", "limit", "line"),
+    ]
+    ours, other, calibrated = (each.values for each in chart.series)
+    np.testing.assert_allclose(ours, 1.0)
+    assert (other[0], other[1:].max()) == (20.0, 0.0)
+    assert calibrated.tolist() == [1.0, 1.0]
+    assert level(0.5, np.arange(9.0), "quiet").x.tolist() == [0.0, 8.0]
