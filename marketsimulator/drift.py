@@ -69,7 +69,10 @@ from trainingdata.instruments import Kind
 from trainingdata.sessions import started_at, stock_grid
 
 DRIFT_FILE = "drift.json"
-NO_TRIAL = "A live account is no trial: what was tried before it is not counted."
+NO_TRIAL = (
+    "A live account is no trial: what was tried before it is not counted. Its costs are those that"
+    " the venue lists; what fills paid of the spread is in their prices."
+)
 OTHER_BARS = "name those that the live run met, data.dir=[DIR]"
 
 
