@@ -402,8 +402,10 @@ def test_a_live_account_is_reported_as_the_backtest_of_its_hours(
     # What the venue charges for a day is listed as the next instant comes. The first and the last
     # reading are of decisions, before what they sent.
     charged = sum(row.rounding + row.interest + row.borrow for row in simulated.rows)
-    equity = [[row.equity for row in run.rows[1:-1]] for run in (live, simulated)]
-    assert equity[0] == pytest.approx(equity[1], abs=charged + 1e-6)
+    for one, other in zip(live.rows[1:-1], simulated.rows[1:-1], strict=True):
+        assert one.equity == pytest.approx(other.equity, abs=charged + 1e-6)
+        assert one.gross_stock == pytest.approx(other.gross_stock)
+        assert one.gross_crypto == pytest.approx(other.gross_crypto)
     first, last = live.rows[0].at, live.rows[-1].at
     booked = [
         [fill.booked_at for fill in run.fills if first < fill.at < last]
