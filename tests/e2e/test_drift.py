@@ -441,6 +441,7 @@ def test_what_happens_to_a_live_account_is_in_its_report(practice: Start, tmp_pa
     def deposit(here: Practice, _: Desk) -> None:
         noted(here, "CSD", 5_000.0)
         trading(here).submit_order(buy("SYB", 10))
+        trading(here).submit_order(buy("SYC", 1))
 
     events = {
         2: deposit,
@@ -467,7 +468,7 @@ def test_what_happens_to_a_live_account_is_in_its_report(practice: Start, tmp_pa
     assert {s: float(q) for s, q in book.positions.items()} == dict(
         zip(results.bars.symbols, held.tolist(), strict=True)
     )
-    assert summary["interest"] == pytest.approx(3.0, abs=0.05)  # and a night of its own
+    assert summary["interest"] == pytest.approx(3.0, abs=0.2)  # and a night of its own
 
 
 def command(journal: Path, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:

@@ -21,8 +21,8 @@ from execution.journal.intents import Intent, Part, State
 from execution.journal.marks import AccountMark
 from execution.journal.passes import PassRow
 from execution.journal_record import JournalRecord
-from execution.orders import Account, Order
-from execution.records import Run
+from execution.orders import Account, Fill, Order
+from execution.records import Booking, Held, Row, Run
 from execution.trader import Decider
 from foundation.cents import to_cents
 from foundation.compose import composed_config
@@ -47,6 +47,7 @@ from marketsimulator.results.drift_terms import (
     cents,
     profit_terms,
 )
+from marketsimulator.results.live_run import marked_at_closes
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars, closes_of
@@ -307,6 +308,30 @@ def test_an_account_in_debt_can_be_begun_with() -> None:
 def test_settings_that_cannot_be_used_are_named(words: list[str], says: str) -> None:
     with pytest.raises(InputError, match=says):
         DriftSettings.of(composed_config("drift", [*words, "trials=null"]))
+
+
+def test_a_live_account_is_worth_what_closes_make_it_and_its_cash_whatever_it_states() -> None:
+    """Ten shares and two coins, marked by the venue at a dollar each; one of a symbol of nobody's."""
+    bars = SETTINGS.bars()
+    at = bars.times[-3:-1]
+    rest = [0.0] * (len(Row._fields) - 5)
+    rows = [Row(instant, 1_000.0, 1_013.0, 10.0, 2.0, *rest) for instant in at]
+    begins = {s: Held(Decimal(q), 1.0) for s, q in (("SYA", 10), ("SYXUSD", 2), ("ZZZ", 1))}
+    foreign = Fill("x", "ZZZ", Decimal(1), 1.0, 0.0, at[1])
+    told = Run("", [], [foreign], rows, {}, [Booking(at[1], "ZZZ", "dividend", 3.0)], begins)
+    found = marked_at_closes(told, bars)
+    for row in found.rows:
+        closes = closes_of(bars.until(row.at))
+        assert row.gross_stock == pytest.approx(10 * closes["SYA"])
+        assert row.gross_crypto == pytest.approx(2 * closes["SYXUSD"])
+        assert row.equity == pytest.approx(1_000 + row.gross_stock + row.gross_crypto)
+    first = closes_of(bars.until(at[0]))
+    assert {s: held.price for s, held in found.begins.items()} == {
+        s: first[s] for s in found.begins
+    }
+    assert set(found.begins) == {"SYA", "SYXUSD"}
+    assert found.fills == []
+    assert found.bookings == [Booking(at[1], "", "dividend", 3.0)]
 
 
 AT = np.datetime64("2024-02-20T15:30", "ns")
