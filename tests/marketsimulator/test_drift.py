@@ -311,7 +311,7 @@ def test_settings_that_cannot_be_used_are_named(words: list[str], says: str) -> 
 
 
 def test_a_live_account_is_worth_what_closes_make_it_and_its_cash_whatever_it_states() -> None:
-    """Ten shares and two coins, marked by the venue at a dollar each; one of a symbol of nobody's."""
+    """Ten shares and two coins, a dollar each at the venue, and one of a symbol of nobody's."""
     bars = SETTINGS.bars()
     at = bars.times[-3:-1]
     rest = [0.0] * (len(Row._fields) - 5)
