@@ -3,6 +3,7 @@ const RATIOS = [1.01, 1.02, 1.05, 1.1, 1.2, 1.5, 2, 5, 10, 100]; // from line to
 const DAY = 86400;
 // Of forms that let through what is behind them, in two hexadecimal digits.
 const OPACITY = {faint: "59", area: "47", band: "47", bars: "99"};
+const WIDTH = {faint: 1, bars: 0};
 const FROM_ZERO = ["area", "bars", "dots"]; // forms
 const scheme = matchMedia("(prefers-color-scheme: dark)");
 const ink = (name, opacity = "") =>
@@ -91,7 +92,7 @@ function looks({name, colour, form, base}, text) {
   const own = () => ink(colour, OPACITY[form]);
   const look = {
     label: name, class: name ? "named" : "nameless", value: text, paths: PATHS[form],
-    stroke: form === "band" ? "transparent" : own, width: form === "faint" ? 1 : 2,
+    stroke: form === "band" ? "transparent" : own, width: WIDTH[form] ?? 2,
     fill: form === "area" || form === "bars" ? own : null, fillTo: 0,
     dash: colour === "limit" ? [5, 4] : null,
     points: {show: form === "dots" || form === "dotted", size: 6, fill: own},
@@ -100,24 +101,51 @@ function looks({name, colour, form, base}, text) {
   return base ? [look, form === "band" ? unseen : {...unseen, paths: PATHS.dots}] : [look];
 }
 
-// The values of a chart as uPlot has them. Each point has a row of its own, so that no series needs
-// a value where another one has one.
+// A row for each point of every series, so that none needs a value where another one has one. Rows
+// of one place lie a billionth of the whole apart: among equal ones uPlot would leave some out.
+function rowsOf(series) {
+  const rows = series.flatMap((s, k) => s.x.map((x, i) => ({x, k, i})));
+  rows.sort((a, b) => a.x - b.x);
+  const apart = (rows.at(-1).x - rows[0].x || 1) / 1e9;
+  let before = 0;
+  rows.forEach((row, n) => {
+    before = n && row.x === rows[n - 1].x ? before + 1 : 0;
+    row.at = row.x + before * apart;
+  });
+  return rows;
+}
+
+// The values of a series by row: none at rows of others, null where it has a gap.
+function column(rows, k, values, logarithmic) {
+  const shown = y => (logarithmic && y <= 0 ? null : y);
+  const found = rows.map(row => (row.k === k ? shown(values[row.i]) : undefined));
+  // A gap reaches from the value before it to the one after it.
+  for (const order of [found.keys(), [...found.keys()].reverse()]) {
+    let gap = false;
+    for (const n of order) {
+      if (found[n] !== undefined) gap = found[n] === null;
+      else if (gap) found[n] = null;
+    }
+  }
+  return found;
+}
+
+// What uPlot draws of a chart, each part beside the colour that it has in the legend.
 function tableOf({series, unit}, logarithmic) {
-  const points = series.flatMap((s, k) => s.x.map((x, i) => ({x, k, i})));
-  points.sort((a, b) => a.x - b.x);
-  const table = {data: [points.map(point => point.x)], looks: [{}], bands: [], colours: [""]};
+  const rows = rowsOf(series);
+  const table = {data: [rows.map(row => row.at)], looks: [{}], bands: [], colours: [""]};
   series.forEach((s, k) => {
     const text = (plot, value, number, row) => {
-      const i = row == null ? s.y.length - 1 : points[row].i;
-      return (s.base ? `${write(unit, s.base[i])} … ` : "") + write(unit, s.y[i]);
+      const [low, high] = row == null ? [s.base?.at(-1), s.y.at(-1)]
+        : [plot.data[number + 1]?.[row], value];
+      return (s.base ? `${write(unit, low)} … ` : "") + write(unit, high);
     };
     if (s.form === "band") {
       const own = table.data.length;
       table.bands.push({series: [own, own + 1], fill: () => ink(s.colour, OPACITY.band)});
     }
-    const shown = y => (logarithmic && y <= 0 ? null : y);
     for (const values of s.base ? [s.y, s.base] : [s.y]) {
-      table.data.push(points.map(point => (point.k === k ? shown(values[point.i]) : undefined)));
+      table.data.push(column(rows, k, values, logarithmic));
       table.colours.push(`var(--${s.colour})`);
     }
     table.looks.push(...looks(s, text));
@@ -126,13 +154,19 @@ function tableOf({series, unit}, logarithmic) {
 }
 
 function scalesOf({series, labels, zone}, logarithmic) {
-  const beside = (low, high) => (labels.length ? 0.5 : (high - low) * 0.02);
-  const across = (plot, low, high) => [low - beside(low, high), high + beside(low, high)];
+  const across = (plot, low, high) => {
+    if (labels.length) return [Math.max(low, 0) - 0.5, Math.min(high, labels.length - 1) + 0.5];
+    const beside = high - low > 1e-6 ? (high - low) * 0.02 : 0.5;
+    return [low - beside, high + beside];
+  };
   const end = {pad: 0.1, soft: 0, mode: 3};
   const zero = series.some(s => FROM_ZERO.includes(s.form)) ? [0] : [];
   const up = (plot, low, high) =>
     uPlot.rangeNum(Math.min(low, ...zero), Math.max(high, ...zero), {min: end, max: end});
-  const around = (plot, low, high) => [low / (high / low) ** 0.05, high * (high / low) ** 0.05];
+  const around = (plot, low, high) => {
+    const beyond = Math.max(high / low, 1.01) ** 0.05;
+    return [low / beyond, high * beyond];
+  };
   return {
     x: zone ? {time: true} : {time: false, range: across},
     y: logarithmic ? {distr: 100, fwd: Math.log, bwd: Math.exp, range: around} : {range: up},
@@ -151,10 +185,13 @@ function axesOf({series, unit, labels, zone}, places, logarithmic) {
   const up = {
     ...look, size: (plot, texts) => 14 + 7 * Math.max(2, ...(texts ?? []).map(t => t.length)),
     values: (plot, ys, axis, space, step) =>
-      ys.map(y => write(unit, y, logarithmic ? ys[1] - ys[0] : step)),
+      ys.map(y => write(unit, y, logarithmic ? y / 100 : step)),
   };
   if (labels.length) across.incrs = [1, 2, 3, 4, 6, 8, 12, 24, 48];
-  if (logarithmic) up.splits = (plot, axis, low, high) => powers(series.at(-1).y[0], low, high);
+  if (logarithmic) {
+    up.splits = (plot, axis, low, high) => powers(series.at(-1).y[0], low, high);
+    up.filter = (plot, ys) => ys;
+  }
   return [across, up];
 }
 
@@ -200,10 +237,10 @@ for (const figure of document.querySelectorAll("figure[data-chart]")) {
   const button = document.createElement("button");
   button.type = "button";
   button.textContent = "logarithmic";
-  button.ariaPressed = false;
+  button.setAttribute("aria-pressed", false);
   button.addEventListener("click", () => {
     logarithmic = !logarithmic;
-    button.ariaPressed = logarithmic;
+    button.setAttribute("aria-pressed", logarithmic);
     draw();
   });
   figure.prepend(button);

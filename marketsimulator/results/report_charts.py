@@ -134,8 +134,8 @@ def hour_chart(hours: Sequence[str], usd: Sequence[float]) -> Chart:
     return Chart(
         f"Profit by hour of day, New York: {said}",
         (
-            Series("losses", "third", places, np.where(values < 0, values, np.nan), "bars"),
-            Series("gains", "first", places, np.where(values < 0, np.nan, values), "bars"),
+            Series("losses", "third", places, np.minimum(values, 0.0), "bars"),
+            Series("gains", "first", places, np.maximum(values, 0.0), "bars"),
         ),
         "usd",
         labels=tuple(hours),

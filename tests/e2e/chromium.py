@@ -34,8 +34,13 @@ CUT = """Array.from(document.querySelectorAll('body *')).filter(e => !e.closest(
 SMALL = """Array.from(document.querySelectorAll('figure canvas')).filter(e =>
   e.getClientRects().length && e.getBoundingClientRect().width < 150).length"""
 # Of a canvas, how many of its pixels are drawn upon.
-INKED = """canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data
-  .filter((value, place) => place % 4 === 3 && value > 0).length"""
+INKED = """canvas => {
+  const copy = document.createElement('canvas');
+  [copy.width, copy.height] = [canvas.width, canvas.height];
+  const context = copy.getContext('2d', {willReadFrequently: true});
+  context.drawImage(canvas, 0, 0);
+  return context.getImageData(0, 0, copy.width, copy.height).data
+    .filter((value, place) => place % 4 === 3 && value > 0).length }"""
 PLACE = """(({left, top, width, height}) => [left, top, width, height])(
   document.querySelector('.u-over').getBoundingClientRect())"""
 # Boxes whose table goes on beyond an edge at which nothing shows that it does: the shades stay,
@@ -202,7 +207,7 @@ def look_at_charts(page: Page, count: int) -> None:
     page.mouse("Moved", left + width * 0.9, middle, 1)
     page.mouse("Released", left + width * 0.9, middle, 1)
     page.settle()
-    assert told(0.1) not in places.values()
+    assert told(0.1) != places[0.1]
     for number in (1, 2):
         page.mouse("Pressed", left + width * 0.1, middle, number)
         page.mouse("Released", left + width * 0.1, middle, number)

@@ -119,6 +119,8 @@ def test_in_a_browser_no_table_of_a_comparison_is_cut_off_on_a_desk(tmp_path: Pa
             page.open(file.as_uri(), 1280)
             assert page.value("document.querySelectorAll('table').length") > 0
             assert page.value(BEYOND) == []
+        page.open(events.as_uri(), 390)
+        look_at_charts(page, page.value("document.querySelectorAll('figure').length"))
 
 
 def test_in_a_browser_an_evaluation_reads_at_any_width(evaluation: Path) -> None:

@@ -261,7 +261,7 @@ def test_the_curves_of_the_page_are_those_of_the_run(
     np.testing.assert_allclose(drawn["y"], equity[rows], rtol=1e-7)
     assert len(drawn["y"]) <= POINTS
     hours = charts_of(section(page, "Where the money came from"))[0]
-    earned = sum(usd for each in hours["series"] for usd in each["y"] if usd is not None)
+    earned = sum(usd for each in hours["series"] for usd in each["y"])
     assert earned == pytest.approx(summary["total_return"] * 100_000, abs=0.02)
 
 
