@@ -457,6 +457,9 @@ def test_what_happens_to_a_live_account_is_in_its_report(practice: Start, tmp_pa
     assert live.rows[0].equity == pytest.approx(float(drift.live.start_equity), abs=1e-6)
     earned = live.rows[-1].equity - live.rows[0].equity
     assert earned == pytest.approx(float(drift.live.profit), abs=0.01)
+    fewer = results_of(journal, "symbols=[SYA]", *STEADY).main
+    assert [row.equity for row in fewer.rows] == pytest.approx([r.equity for r in live.rows])
+    assert fewer.rows[-1].gross_stock < live.rows[-1].gross_stock, "what is not asked for is cash"
     parts = parts_of(results)
     assert parts["costs"] <= -12.34
     summary = results.summary()
