@@ -99,10 +99,14 @@ class Page:
             deviceScaleFactor=1,
             mobile=width < 600,
         )
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.ask("Emulation.setEmulatedMedia", features=[scheme])
+        self.scheme(dark=dark)
         self.ask("Page.navigate", url=address)
         self.wait("Page.loadEventFired")
+
+    def scheme(self, *, dark: bool) -> None:
+        """The reader's choice of colours."""
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.ask("Emulation.setEmulatedMedia", features=[scheme])
 
     def value(self, expression: str) -> Any:
         """What an expression is on the page."""

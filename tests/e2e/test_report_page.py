@@ -56,6 +56,12 @@ def test_the_charts_are_drawn_and_the_equity_changes_its_scale_by_a_click(page_f
         assert logarithmic != before
         page.value("document.querySelector('.chart button').click()")
         assert page.value(PICTURE) == before
+        page.scheme(dark=True)
+        page.settle()
+        assert page.value(PICTURE) != before
+        page.scheme(dark=False)
+        page.settle()
+        assert page.value(PICTURE) == before
         assert page.complaints == []
 
 
