@@ -29,7 +29,6 @@ from execution.account_lock import JOURNAL, PAGE
 from execution.journal.intents import Intent, IntentBook, Progress, State
 from execution.live.open_account import OpenAccount
 from execution.live.page import Bounds, StatusPage
-from foundation.charts import HEIGHT, WIDTH
 from foundation.database import Database
 from foundation.notices import Notices
 from tests.event_contracts.exact_account import Account
@@ -237,11 +236,15 @@ def test_every_point_lies_in_its_plot_and_bars_hold_every_order(
     assert [heading for heading, _ in view.plots] == (
         ["Size against profit", "Sizing over time"] if settled else ["Sizing over time"]
     )
+    sizes = sorted(order.size for episode in played for order in episode.orders)
+    over = view.plots[-1][1]
+    assert sorted(over.series[0].values.tolist()) == sizes
+    assert over.zone == ("UTC" if clock == "seconds" else "")
     for _, chart in view.plots:
-        for line in chart.lines:
-            points = re.findall(r"[ML]([\d.]+) ([\d.]+)", line.path)
-            assert points
-            assert all(0 <= float(x) <= WIDTH and 0 <= float(y) <= HEIGHT for x, y in points)
+        dots, means = chart.series
+        assert dots.values.min() <= means.values.min() <= means.values.max() <= dots.values.max()
+        assert dots.x.min() <= means.x.max()
+        assert (np.diff(means.x) > 0).all()
 
 
 def test_figures_to_check_by_hand() -> None:
@@ -252,8 +255,11 @@ def test_figures_to_check_by_hand() -> None:
         ("50", "1", "33.3%", "+$24.99", "50.00"),
     ]
     against, over = (chart for _, chart in view.plots)
-    assert against.labels == ("0", "20", "40", "60")
-    assert over.labels == ("step 0", "step 3", "step 6")
+    dots, means = against.series
+    assert dots.x.tolist() == [10, 10, 50]
+    assert dots.values == pytest.approx([5.99, 3.99, 24.99])
+    assert dict(zip(means.x, means.values, strict=True)) == pytest.approx({10: 4.99, 50: 24.99})
+    assert over.series[0].x.tolist() == [0, 3, 6]
     assert "Sizes of 3 orders from step 0 to step 6, mean 23.3" in over.text
 
 
