@@ -33,7 +33,6 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.table import Table
 
 from execution.account_lock import JOURNAL, KILL_FILE, is_there
 from execution.alpaca.account import Reading
@@ -61,6 +60,7 @@ from foundation.configuration import may_overwrite
 from foundation.counts import counted
 from foundation.errors import InputError, none_of
 from foundation.supervisor import Supervisor
+from foundation.tables import Table
 from foundation.terminal import LoopTerminal
 from trainingdata.bars import Bars, closes_of
 from trainingdata.feed.bar_feed import BarFeed
@@ -275,10 +275,8 @@ def show(cycle: Cycle) -> None:
     if decision is None:
         console.print(f"{when}: {cycle.idle}.", highlight=False, soft_wrap=True)
         return
-    table = Table("symbol", "mu, bp", "sigma, bp", "Kelly", "target", "order", "bound by")
-    table.title = f"{utc_text(decision.at)}, equity ${cycle.account.equity:,.2f}"
-    for choice in decision.choices:
-        table.add_row(
+    rows = [
+        (
             choice.symbol,
             f"{choice.mu * 1e4:+.1f}",
             f"{choice.sigma * 1e4:.1f}",
@@ -287,7 +285,11 @@ def show(cycle: Cycle) -> None:
             f"{choice.qty:+f}",
             _bound_by(choice),
         )
-    console.print(table)
+        for choice in decision.choices
+    ]
+    title = f"{utc_text(decision.at)}, equity ${cycle.account.equity:,.2f}"
+    heads = ("symbol", "mu, bp", "sigma, bp", "Kelly", "target", "order", "bound by")
+    console.print(Table(title, heads, rows, words=(6,)))
     _explain(console, decision)
     for fill in cycle.fills:
         console.print(f"filled {fill.qty:+f} {fill.symbol} at {fill.price:,.4f}", highlight=False)

@@ -12,6 +12,7 @@ from typing import Any
 
 from forecasting.calibration.kept import folder_of_code
 from forecasting.store import FILES, LESSONS, facts
+from foundation.tables import Table
 
 ABOUT = ("weights", "implementation", "context_length", "dtype", "augmentation", "group")
 
@@ -47,14 +48,13 @@ def prune(cache: Path, unused_days: float | None = None) -> dict[str, int]:
     return {"shelves": len(shelves), "lessons": len(lessons)}
 
 
-def shelf_table(cache: Path) -> Any:
+def shelf_table(cache: Path) -> Table:
     """The rows for a terminal."""
-    from rich.table import Table
-
     heads = ("shelf", *ABOUT, "computed", "portions", "forecasts", "MB", "used")
-    table = Table(*(head.removesuffix("_length") for head in heads))
+    rows = []
     for row in shelf_rows(cache):
         *cells, size, used = row.values()
         texts = [f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in cells]
-        table.add_row(*texts, f"{size / 1e6:,.1f}", f"{used:%Y-%m-%d %H:%M}")
-    return table
+        rows.append((*texts, f"{size / 1e6:,.1f}", f"{used:%Y-%m-%d %H:%M}"))
+    named = range(1, len(ABOUT) + 1)
+    return Table("", [head.removesuffix("_length") for head in heads], rows, words=named)

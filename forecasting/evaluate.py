@@ -11,6 +11,7 @@ each symbol, and writes what proved itself walk-forward where forecasters read i
 from __future__ import annotations
 
 from foundation.command import start
+from foundation.tables import Table
 
 if __name__ == "__main__":
     start("forecasting.evaluate")
@@ -25,7 +26,6 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
 from rich.console import RenderableType
-from rich.table import Table
 
 from forecasting.candidates import Verdict, verdicts
 from forecasting.chronos2.profile import write_symbol_settings
@@ -218,17 +218,18 @@ def figure_parts(figures: dict[str, Any]) -> list[RenderableType]:
     """A line a class and step, and one of the hours between which its coverage lies."""
     gains = [f"gain on {name}" for name in figures["against"]]
     heads = ["loss", *gains, "80 % holds", "(return/σ)²", "rank correlation"]
-    table = Table("", "step", *heads)
+    rows: list[tuple[str, ...]] = []
     for group, named in CLASSES.items():
         for step, scores in figures["groups"].get(group, {}).items():
             cells = cells_of(figures, scores)
-            table.add_row(named, step, *(cells[head][0] for head in heads))
+            rows.append((named, step, *(cells[head][0] for head in heads)))
             if step.isdigit():
                 held = [hour["inside80"] for hour in scores["hours"].values()]
                 spread = f"{min(held):.2f} … {max(held):.2f}"
-                table.add_row("", f"{step}, by hour", *[""] * (1 + len(gains)), spread)
+                rest = [""] * (len(heads) - 2 - len(gains))
+                rows.append(("", f"{step}, by hour", *[""] * (1 + len(gains)), spread, *rest))
     title = f"{figures['forecaster']}, {span_text(figures)}, {figures['data']}"
-    return [title, table, REACH]
+    return [title, Table("", ("", "step", *heads), rows, words=(1,)), REACH]
 
 
 def write_symbols(found: Sequence[Verdict], folder: Path) -> list[str]:

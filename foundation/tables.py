@@ -25,11 +25,12 @@ class Table:
     rows: Sequence[Sequence[str]]
     words: Collection[int] = ()
 
-    def on_terminal(self) -> TerminalTable:
+    def __rich__(self) -> TerminalTable:
         """The table in a terminal's width."""
         table = TerminalTable(*self.heads, title=self.title or None)
         for k, column in enumerate(table.columns):
             column.justify = "left" if k == 0 or k in self.words else "right"
+            column.overflow = "fold"
         for row in self.rows:
             table.add_row(*row)
         return table

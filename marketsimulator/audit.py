@@ -20,7 +20,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from rich.table import Table
 
 from execution.decision import Choice, Decision
 from execution.records import Run
@@ -28,6 +27,7 @@ from forecasting.forecast import Progress, silent
 from foundation.command import Result
 from foundation.compose import composed_config
 from foundation.errors import InputError, nearest_or_all
+from foundation.tables import Table
 from marketsimulator.results.counterfactuals import scrambled_bars, truncated_bars
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
@@ -181,9 +181,11 @@ def _decision_difference(before: Decision, after: Decision) -> str:
 def _result(question: str, probes: Sequence[Probe]) -> Result:
     """The probes and what they say; exit code 1 where the future moved anything."""
     headings = ("decisions until", "with", "decisions compared", "first that moved")
-    table = Table(*headings, title=question)
-    for probe in probes:
-        table.add_row(utc_text(probe.cut), probe.bars, str(probe.compared), probe.moved or "none")
+    rows = [
+        (utc_text(probe.cut), probe.bars, str(probe.compared), probe.moved or "none")
+        for probe in probes
+    ]
+    table = Table(question, headings, rows, words=(1, 3))
     if not any(probe.moved for probe in probes):
         return Result([table], ["No decision and no fill moved."])
     if question == "look_ahead":

@@ -17,8 +17,6 @@ if __name__ == "__main__":
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from rich.table import Table
-
 from foundation.clock import system_clock
 from foundation.command import Result, is_override
 from foundation.compose import composed_config
@@ -26,6 +24,7 @@ from foundation.configuration import settings_of
 from foundation.counts import counted
 from foundation.errors import DataError, InputError
 from foundation.notices import Notices
+from foundation.tables import Table
 from option_spreads.autoscaler.account import BALANCE, TRADES, AccountFiles, AccountState
 from option_spreads.autoscaler.now import Sizing, contracts_now
 from option_spreads.autoscaler.rules import WIDTHS, AutoscalingSettings, max_risk, recommended_cap
@@ -123,15 +122,15 @@ def account_result(
     state = files.read()
     # The fifth line is the size for one risk. The table has it for each strategy's own.
     lines = Sizing.of(state, RISK_ASSUMED, settings).lines[:4]
-    table = Table("strategy", "width", "credit", "max risk", "contracts", "why")
-    table.title = f"{files.mode} account, {files.folder}"
+    rows = []
     for strategy, width in WIDTHS.items():
         credit = CREDITS[strategy]
         risk = max_risk(strategy, credit, condor=settings.CONDOR_RISK)
         count = Sizing.of(state, risk, settings).count
-        table.add_row(
-            strategy, f"{width:g}", f"{credit:.2f}", f"${risk:,.0f}", str(count.number), count.why
-        )
+        figures = f"{width:g}", f"{credit:.2f}", f"${risk:,.0f}", str(count.number)
+        rows.append((strategy, *figures, count.why))
+    heads = ("strategy", "width", "credit", "max risk", "contracts", "why")
+    table = Table(f"{files.mode} account, {files.folder}", heads, rows, words=(5,))
     balance = float(state.certain_balance)
     advice = (
         f"A balance of ${balance:,.0f} may well carry"

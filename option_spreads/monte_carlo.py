@@ -26,13 +26,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from forecasting.forecast import Progress
 from foundation.clock import system_clock
 from foundation.command import Result
 from foundation.counts import counted, usd
 from foundation.errors import InputError
+from foundation.tables import Table
 from option_spreads.simulation.account_check import (
     Month,
     account_months,
@@ -175,12 +174,12 @@ def _check_account(settings: MonteCarloSettings, file: str) -> Result:
 
 def _months_table(months: Sequence[Month]) -> Table:
     columns = ("month", "trades", "result", "5 %", "median", "95 %", "learned from", "place")
-    table = Table(*columns)
+    rows = []
     for month in months:
         band = ("", "", "") if month.band is None else map(usd, month.band)
         counts = str(month.trades), usd(month.result), *band, str(month.learned)
-        table.add_row(month.month, *counts, month.place or "no band")
-    return table
+        rows.append((month.month, *counts, month.place or "no band"))
+    return Table("", columns, rows, words=(7,))
 
 
 def run(settings: MonteCarloSettings, progress: Progress) -> Result:

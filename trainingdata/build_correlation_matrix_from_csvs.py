@@ -32,13 +32,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.table import Table
 
 from foundation.arrays import Array
 from foundation.command import Result
 from foundation.errors import InputError
 from foundation.files import check_file
 from foundation.flags import Parser
+from foundation.tables import Table
 from trainingdata.bar_files import read_bars
 from trainingdata.bars import CLOSE, VOLUME, Bars
 from trainingdata.confirmation import confirmed
@@ -166,27 +166,23 @@ def _volatility(hourly: Array, daily: Array) -> dict[str, float | None]:
 def _parts(built: BuiltMatrix) -> tuple[Table, list[str]]:
     """What the data are worth, and what moves together."""
     facts = built.facts
-    table = Table(
-        "symbol",
-        "bars",
-        "hours in window",
-        "missing",
-        "sessions",
-        "volatility a year",
-        "worst session",
-    )
-    table.title = f"as of {utc_text(built.matrix.as_of)}, {facts['source']}"
+    heads = ("symbol", "bars", "hours in window", "missing", "sessions")
+    rows = []
     for symbol, quality in facts["quality"].items():
         moves = facts["volatility"][symbol]
-        table.add_row(
-            symbol,
-            f"{quality['bars']:,}",
-            f"{quality['hourly_returns']:,}",
-            _percent(quality["hourly_missing"]),
-            f"{quality['session_returns']:,}",
-            _percent(moves["annual"]),
-            _percent(moves["worst_session"]),
+        rows.append(
+            (
+                symbol,
+                f"{quality['bars']:,}",
+                f"{quality['hourly_returns']:,}",
+                _percent(quality["hourly_missing"]),
+                f"{quality['session_returns']:,}",
+                _percent(moves["annual"]),
+                _percent(moves["worst_session"]),
+            )
         )
+    title = f"as of {utc_text(built.matrix.as_of)}, {facts['source']}"
+    table = Table(title, (*heads, "volatility a year", "worst session"), rows)
     together = [" ".join(group) for group in facts["clusters"] if len(group) > 1]
     groups = "; ".join(together) or "none"
     sentences = [f"Together (average correlation ≥ {facts['threshold']:g}): {groups}"]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from rich.console import RenderableType
-from rich.table import Table
 
+from foundation.tables import Table
 from trainingdata.bars import CLOSE, Bars, Origin
 from trainingdata.instants import instant, utc_text
 from trainingdata.sessions import bars_ended, nth_bar_end_after, started_at
@@ -149,13 +149,9 @@ def coverage_parts(
 
 
 def _table(rows: Iterable[Coverage]) -> Table:
-    table = Table(title="Bars read")
-    for name in ("symbol", "first bar, UTC", "last bar, UTC", "stamps"):
-        table.add_column(name, overflow="fold")
-    for name in ("bars", "gaps", "longest gap", f"jumps > {JUMP:.0%}"):
-        table.add_column(name, overflow="fold", justify="right")
-    for row in rows:
-        table.add_row(
+    heads = ("symbol", "first bar, UTC", "last bar, UTC", "stamps", "bars", "gaps", "longest gap")
+    texts = [
+        (
             row.symbol,
             _minute(row.first),
             _minute(row.last),
@@ -165,7 +161,9 @@ def _table(rows: Iterable[Coverage]) -> Table:
             "" if row.longest_at is None else f"{row.longest:,} from {_day(row.longest_at)}",
             f"{row.jumps:,}: {row.largest:+.0%} {_day(row.largest_at)}" if row.jumps else "0",
         )
-    return table
+        for row in rows
+    ]
+    return Table("Bars read", (*heads, f"jumps > {JUMP:.0%}"), texts, words=(1, 2, 3))
 
 
 def _minute(at: np.datetime64) -> str:

@@ -9,8 +9,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from event_contracts.simulation.comparison import MORE, Answer, Comparison, Estimate, Standing
 from event_contracts.trading.position_sizes import (
     SHOWN,
@@ -22,6 +20,7 @@ from event_contracts.trading.position_sizes import (
 from execution.live.page_words import number
 from foundation.command import Result
 from foundation.counts import counted
+from foundation.tables import Table
 from marketsimulator.results.comparison_page import Cell, Row, Sheet
 from marketsimulator.results.significance import LEVEL, SHORTEST
 from marketsimulator.results.verdict import Verdict
@@ -54,9 +53,8 @@ class Played:
     def result(self) -> Result:
         """The table, the sentences and the notes; the JSON file and the page."""
         sheet = self.sheet
-        table = Table("run", *sheet.heads, title=sheet.subtitle)
-        for row in sheet.rows:
-            table.add_row(row.name, *(str(cell) for cell in row.cells))
+        rows = [(row.name, *map(str, row.cells)) for row in sheet.rows]
+        table = Table(sheet.subtitle, ("run", *sheet.heads), rows)
         text = json.dumps(self.content, indent=1, allow_nan=False) + "\n"
         page = self.page()
         files: dict[str, Callable[[Path], object]] = {

@@ -12,12 +12,12 @@ from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
-from rich.table import Table
 
 from forecasting.forecast import reads_future
 from foundation.arrays import Array
 from foundation.counts import counted
 from foundation.sample_size import FEWEST_FILLS, allows_annual_figures
+from foundation.tables import Table
 from marketsimulator.results.comparison_page import SAYS, Cell, figure_cell, render_comparison
 from marketsimulator.results.metrics import daily_performance, returns_until_ruin
 from marketsimulator.results.overfitting import overfitting
@@ -90,11 +90,16 @@ class Comparison:
         found = separation(self.runs)
         rows = table_rows(self.table)
         heads = [_heading(column, " (90 %)") for column in self._columns]
-        table = Table("run", *heads, "against the best", title=self._subtitle())
-        for k in self.runs.ranking()[:SHOWN]:
-            cells = [str(_cell(rows[k], column)) for column in self._columns]
-            table.add_row(self.names[k], *cells, SAYS[found.relations[k]])
-        return table
+        shown = [
+            (
+                self.names[k],
+                *(str(_cell(rows[k], column)) for column in self._columns),
+                SAYS[found.relations[k]],
+            )
+            for k in self.runs.ranking()[:SHOWN]
+        ]
+        heads = ["run", *heads, "against the best"]
+        return Table(self._subtitle(), heads, shown, words=(len(heads) - 1,))
 
     def summary(self) -> dict[str, Any]:
         """The content of `comparison.json`."""

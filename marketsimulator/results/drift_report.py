@@ -120,7 +120,7 @@ def _decisions_json(comparison: DecisionComparison) -> dict[str, Any]:
 
 def drift_parts(drift: Drift) -> Iterator[RenderableType]:
     """Tables of the profit, the decisions, the orders and the slippage."""
-    yield _profit(drift).on_terminal()
+    yield _profit(drift)
     if drift.live.transfers:
         paid = float(drift.live.transfers)
         yield f"Paid in less taken out: {paid:+,.2f} USD, no profit."
@@ -129,15 +129,15 @@ def drift_parts(drift: Drift) -> Iterator[RenderableType]:
         comparisons["each on the account as journaled"] = drift.each
     for name, comparison in comparisons.items():
         title = f"decisions, {name}: {comparison.equal} of {comparison.compared} instants are equal"
-        yield _decisions(title, comparison).on_terminal() if comparison.differences else title
+        yield _decisions(title, comparison) if comparison.differences else title
         if comparison.differences:
             counts = ", ".join(f"{count} {cause}" for cause, count in comparison.counts.items())
             yield f"{len(comparison.differences)} differences: {counts}"
     same = len(drift.orders) - len(drift.other_orders)
     title = f"orders: {same} of {len(drift.orders)} are filled the same"
-    yield _orders(title, drift.other_orders).on_terminal() if drift.other_orders else title
+    yield _orders(title, drift.other_orders) if drift.other_orders else title
     if drift.slippage:
-        yield _slippage(drift.slippage).on_terminal()
+        yield _slippage(drift.slippage)
     yield "No drift." if drift.agrees else "The live account drifts from the simulation."
     yield drift.source
 

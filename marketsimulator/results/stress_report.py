@@ -147,8 +147,7 @@ def stress_parts(found: Stress) -> Iterator[RenderableType]:
     verdict = verdict_of(found)
     yield from (verdict.claim, verdict.rest)
     worst = [found.worst] if found.worst else []
-    for table in (_scenarios(found), _by_symbol(found, worst)):
-        yield table.on_terminal()
+    yield from (_scenarios(found), _by_symbol(found, worst))
     yield from (*_sources(found), *remarks(found), RULES)
 
 

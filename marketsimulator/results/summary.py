@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 import yaml
-from rich.table import Table
 
 from execution.records import Run, prior_share, writers_of
 from execution.trader import Decider, Trader
@@ -18,6 +17,7 @@ from forecasting.forecast import Progress, reads_future
 from foundation.arrays import Array
 from foundation.files import run_files
 from foundation.sample_size import allows_annual_figures
+from foundation.tables import Table
 from marketsimulator.results.attribution import run_attribution
 from marketsimulator.results.figures import account_figures, contributions
 from marketsimulator.results.forecast_coverage import centre_remarks, coverage_remarks
@@ -338,11 +338,8 @@ def result_files(
 def result_parts(summary: dict[str, Any], seconds: float) -> tuple[Table, list[str]]:
     """The result table; the report's verdict and the remarks."""
     title = f"{heading(summary)}\n{', '.join(summary['symbols'])}\n{summary['data']}"
-    table = Table("", title=title)
-    for name in column_names(summary):
-        table.add_column(name, justify="right")
-    for label, cells in format_rows(summary):
-        table.add_row(label, *cells)
+    rows = [(label, *cells) for label, cells in format_rows(summary)]
+    table = Table(title, ("", *column_names(summary)), rows)
     found = verdict(summary)
     sentences = [f"{found.claim} {found.rest}", significance_text(summary), *summary["remarks"]]
     regime = REGIMES[summary["margin_regime"]]

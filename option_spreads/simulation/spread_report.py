@@ -9,10 +9,10 @@ from decimal import Decimal
 from typing import Any
 
 from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from foundation.counts import counted, usd
+from foundation.tables import Table
 from foundation.terminal import Terminal
 from option_spreads.autoscaler.trades import COLUMNS, ClosedTrade, csv_of, entry_columns
 from option_spreads.simulation.path import IndexDays
@@ -91,10 +91,9 @@ def trade_table(trades: Sequence[SpreadTrade], days: IndexDays) -> str:
 
 def figure_table(title: str, columns: Mapping[str, Mapping[str, str]]) -> Table:
     """A row for each figure; columns: the texts of the same figures by their label."""
-    table = Table("", *columns, title=title)
-    for label in next(iter(columns.values())):
-        table.add_row(label, *(texts[label] for texts in columns.values()))
-    return table
+    labels = next(iter(columns.values()))
+    rows = [(label, *(texts[label] for texts in columns.values())) for label in labels]
+    return Table(title, ("", *columns), rows)
 
 
 def _clock_text(minutes: float) -> str:
@@ -123,13 +122,13 @@ def _span_parts(
 def _shares_table(parts: Mapping[str, Mapping[str, Any]]) -> Table:
     """What each strategy did within the account of all."""
     names = ("trades", "win rate", "mean, standard error", "mean contracts", "profit factor")
-    table = Table("within the account", *names, "costs", "profit")
+    rows = []
     for name, figures in parts.items():
         texts = _trade_texts(figures)
         profit = f"{figures['profit']:+,.0f}"
         cells = (texts[label] for label in names)
-        table.add_row(name, *cells, f"{figures['costs']['total']:,.0f}", profit)
-    return table
+        rows.append((name, *cells, f"{figures['costs']['total']:,.0f}", profit))
+    return Table("", ("within the account", *names, "costs", "profit"), rows)
 
 
 def _unsold_text(account: Mapping[str, Any]) -> str:
