@@ -38,6 +38,7 @@ _BOOKED: Mapping[Kind, BookingKind] = {
     "interest": "interest",
     "fee": "rounding",
     "coin fee": "rounding",
+    "transfer": "transfer",
 }
 
 
@@ -276,7 +277,7 @@ class JournalRecord:
             Booking(at, each.symbol, _booking_kind(each), float(each.amount))
             for at, own in zip(instants, booked, strict=True)
             for each in own
-            if each.amount and each.kind != "transfer"
+            if each.amount
         ]
         decisions = [decision for decision in self.made() if decision.at <= end.at]
         fills.sort(key=attrgetter("booked_at"))
@@ -351,8 +352,7 @@ def _row(
     worth = {symbol: float(usd) for symbol, usd in positions.items()}
     sums = dict.fromkeys(get_args(BookingKind), 0.0)
     for each in booked:
-        if each.kind != "transfer":
-            sums[_booking_kind(each)] += float(each.amount)
+        sums[_booking_kind(each)] += float(each.amount)
     return Row(
         at=at,
         cash=equity - math.fsum(worth.values()),
@@ -361,7 +361,7 @@ def _row(
         gross_crypto=math.fsum(abs(usd) for symbol, usd in worth.items() if is_coin(symbol)),
         interest=0.0 - sums["interest"],
         fees=0.0,
-        other=math.fsum(usd for kind, usd in sums.items() if kind != "interest"),
+        other=math.fsum(usd for kind, usd in sums.items() if kind not in ("interest", "transfer")),
         spread=0.0,
         slippage=0.0,
         coin_fees=0.0,

@@ -40,6 +40,7 @@ BookingKind = Literal[
     "cash_interest",
     "rounding",
     "other",
+    "transfer",
 ]
 
 
@@ -86,7 +87,7 @@ class Booking(NamedTuple):
     symbol: empty for what the account as a whole pays or gets.
     kind: `spread` and `slippage` are in the prices of fills already; `split` is cash for a fraction
         of a share; `cash_interest` is got, `rounding` is that of a day's fees; `other` is what a
-        live account was booked beside.
+        live account was booked beside, `transfer` what was paid in, no profit of any row.
     usd: below 0 where it is paid.
     """
 

@@ -14,7 +14,7 @@ import pandas as pd
 import yaml
 
 from execution.lending import proceeds_of_short
-from execution.records import EQUITY_COLUMNS, FILL_COLUMNS, Held
+from execution.records import BOOKING_COLUMNS, EQUITY_COLUMNS, FILL_COLUMNS, Held
 from foundation.config_files import plain_yaml
 from foundation.errors import DataError, InputError
 from foundation.files import RUN_MARKS, refuse_mixture
@@ -22,7 +22,7 @@ from trainingdata.instants import instant, utc_text
 
 SUMMARY, CONFIG = "summary.json", "config.yaml"
 INSTANTS = {"at", "booked_at", "until"}
-TEXTS = {"symbol", "client_order_id", "side", "type", "tif", "reason", "binding"}
+TEXTS = {"symbol", "kind", "client_order_id", "side", "type", "tif", "reason", "binding"}
 INSTEAD = {"booked_at": "at"}  # in fills of earlier runs, which do not say the row that counts them
 NAMED = 5  # runs within a folder that a refusal names
 _ADVICE = "name the folder of a backtest's results (the page of a live account has its reasons)"
@@ -36,6 +36,7 @@ class RunBook:
     cash, equity: USD then.
     positions: signed quantities by symbol, none 0.
     proceeds: USD that open shorts of them were sold for.
+    beside: what a live account held beside its symbols, which is cash here.
     """
 
     at: np.datetime64
@@ -43,6 +44,7 @@ class RunBook:
     equity: float
     positions: Mapping[str, Decimal]
     proceeds: Mapping[str, float]
+    beside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,13 +165,27 @@ class RunFolder:
                 f"at: nothing is held at {utc_text(now)} in {self.path}; the last book that held"
                 f" something is at={last}, that with the most leverage at=worst"
             )
-        return RunBook(now, float(row["cash"]), float(row["equity"]), positions, proceeds)
+        # The rows of a live account are without what was paid in, which is cash all the same.
+        paid_in = self._paid_in(now)
+        cash, equity = float(row["cash"]) + paid_in, float(row["equity"]) + paid_in
+        beside = tuple(map(str, self._of_summary("beside", ())))
+        return RunBook(now, cash, equity, positions, proceeds, beside)
+
+    def _paid_in(self, now: np.datetime64) -> float:
+        """Deposits less withdrawals of a live account by an instant, USD."""
+        if not (self.path / "bookings.parquet").is_file():
+            return 0.0
+        bookings = self.table("bookings", BOOKING_COLUMNS)
+        own = (bookings["kind"] == "transfer") & (bookings["at"] <= now)
+        return float(bookings["usd"][own].sum())
+
+    def _of_summary(self, name: str, default: Any) -> Any:
+        """What a summary has under a name; `default` of a folder without one."""
+        return self.summary().get(name, default) if (self.path / SUMMARY).is_file() else default
 
     def _begins(self) -> Mapping[str, Held]:
         """What the account of a run held before its first row; of a backtest nothing."""
-        if not (self.path / SUMMARY).is_file():
-            return {}
-        begins = self.summary().get("begins", {})
+        begins = self._of_summary("begins", {})
         try:
             return {
                 symbol: Held(Decimal(held["quantity"]), float(held["price"]))

@@ -17,8 +17,10 @@ CONTENT: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "comparison.json": (
         ("variants", "overfitting"),  # before runs of any kind had one form
         ("verdict", "runs"),
-        ("policies", "groups"),
+        ("policies", "groups"),  # before event contracts had that form
         ("as_decided",),
+        ("runs", "answers"),
+        ("runs", "decisions"),
     ),
     "monte_carlo*.json": (("trades", "starting_capital"), ("check", "months")),
     "spreads.json": (("index", "strategies"),),

@@ -120,6 +120,11 @@ class DriftSettings:
         words = settings_of(ComparisonWords, OmegaConf.masked_copy(config, sorted(OF_DRIFT)))
         if not words.journal:
             raise InputError("journal: name the journal.sqlite of an account")
+        if config.get("start") is not None:
+            raise InputError(
+                f"start: {config.start}: what is compared begins with the journal's first decision;"
+                " leave start out (end ends it)"
+            )
         live = LiveSettings.of(config)
         names = {field.name for field in fields(BacktestSettings)} - OF_DRIFT
         simulation = BacktestSettings.of(OmegaConf.masked_copy(config, sorted(names)))
@@ -440,6 +445,7 @@ def live_results(hours: LiveHours, progress: Progress = silent) -> Results:
         seconds=time.monotonic() - begun,
         uncounted=NO_TRIAL,
         title="Live account",
+        beside=tuple(sorted(set(hours.end.positions) - set(bars.symbols))),
         spoken_on=spoken_on(hours.trader.forecaster),
     )
 

@@ -319,6 +319,8 @@ def _booked(
     """[N] costs and financing, signed."""
     booked: dict[Part, Array] = {"costs": np.zeros(count), "financing": np.zeros(count)}
     for k, booking in bookings:
+        if booking.kind == "transfer":
+            continue
         part: Part = "costs" if booking.kind in _COST_KINDS else "financing"
         booked[part][k] += booking.usd
     return booked

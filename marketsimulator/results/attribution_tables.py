@@ -22,7 +22,7 @@ MEANINGS: Mapping[Part, str] = {
     "sizing": "plan, costs of moving, hedges, whole increments; what rests on neither",
     "limits": "what limits took from, or gave to, what was wanted",
     "costs": "spread, slippage, impact, fees",
-    "financing": "interest, borrow, dividends",
+    "financing": "interest, borrow, dividends; of a live account all else that moved its cash",
     "timing": "held and not decided; the way from the decision's price to the fill's",
 }
 NO_CENTS = Decimal(0)

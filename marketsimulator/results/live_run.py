@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from execution.records import Booking, Held, Run
+from execution.orders import strategy_of
+from execution.records import COIN_FEE, Booking, Held, Run
 from marketsimulator.results.attribution import marks_of
 from trainingdata.actions import Action
 from trainingdata.bars import Bars
@@ -29,6 +30,13 @@ def marked_at_closes(run: Run, bars: Bars, actions: Sequence[Action] = ()) -> Ru
     counted = np.minimum(np.searchsorted(at, [fill.booked_at for fill in fills]), len(at) - 1)
     paid = np.zeros(len(at))
     np.add.at(paid, counted, [float(fill.qty) * fill.price for fill in fills])
+    in_coin = np.zeros(len(at))
+    traded_at: dict[str, float] = {}
+    for fill, k in zip(fills, counted.tolist(), strict=True):
+        if fill.price > 0:
+            traded_at[fill.symbol] = fill.price
+        elif strategy_of(fill.client_order_id) == COIN_FEE:
+            in_coin[k] -= float(fill.qty) * traded_at.get(fill.symbol, 0.0)
     gross = {False: np.zeros(len(at)), True: np.zeros(len(at))}
     equity = cash.copy()
     begins = {}
@@ -51,6 +59,7 @@ def marked_at_closes(run: Run, bars: Bars, actions: Sequence[Action] = ()) -> Ru
             gross_stock=float(gross[False][k]),
             gross_crypto=float(gross[True][k]),
             other=row.other + float(unlisted[k]),
+            coin_fees=float(in_coin[k]),
         )
         for k, row in enumerate(run.rows)
     ]

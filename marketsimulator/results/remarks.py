@@ -142,6 +142,25 @@ def placebo_remark(total_return: float, trades: int, share: float | None) -> str
     )
 
 
+def account_remarks(run: Run, beside: Sequence[str]) -> list[str]:
+    """What of a live account is no profit of its run, and what it holds that is not in it.
+
+    beside: symbols held at the end that are not the run's.
+    """
+    notes = []
+    paid_in = sum(booking.usd for booking in run.bookings if booking.kind == "transfer")
+    if paid_in:
+        notes.append(
+            f"{paid_in:+,.2f} USD were paid in less taken out: equity, returns and leverage are"
+            " shown without them."
+        )
+    if beside:
+        notes.append(
+            f"The account holds {', '.join(beside)} as well: cash here, and its moves financing."
+        )
+    return notes
+
+
 def random_walk_remarks(walk_share: float | None) -> list[str]:
     """What the run on a random walk is.
 

@@ -179,6 +179,7 @@ def run_book(run: RunFolder, at: str, settings: BacktestSettings) -> HeldBook:
         proceeds=np.array([held.proceeds.get(symbol, 0.0) for symbol in symbols]),
         bars=settings.view(bars),
         known=settings.view(known),
+        notes=_beside_notes(held.beside),
     )
     if abs(book.equity - held.equity) > _TOLERANCE:
         raise InputError(
@@ -186,6 +187,13 @@ def run_book(run: RunFolder, at: str, settings: BacktestSettings) -> HeldBook:
             f" run has {held.equity:,.2f}; {_OWN_BARS}"
         )
     return book
+
+
+def _beside_notes(beside: Sequence[str]) -> tuple[str, ...]:
+    if not beside:
+        return ()
+    names = ", ".join(beside)
+    return (f"The live account held {names} as well at its end: cash here, and nothing moves it.",)
 
 
 def account_book(broker: BrokerSettings, keys: Keys, settings: BacktestSettings) -> HeldBook:

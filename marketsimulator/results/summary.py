@@ -28,6 +28,7 @@ from marketsimulator.results.metrics import (
     performance,
 )
 from marketsimulator.results.remarks import (
+    account_remarks,
     broker_remarks,
     cost_remarks,
     doubt_remarks,
@@ -94,6 +95,7 @@ class Results:
     uncounted: what is said where there is none.
     spoken_on: where the main run's model forecast, as `forecasting.settings.spoken_on` says it.
     title: what the main run is.
+    beside: what a live account held at the end beside its symbols.
     """
 
     settings: BacktestSettings
@@ -107,6 +109,7 @@ class Results:
     uncounted: str = NO_LEDGER
     spoken_on: str = ""
     title: str = "Backtest"
+    beside: tuple[str, ...] = ()
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -151,6 +154,7 @@ class Results:
         significance = self.significance()
         sizing = self.settings.sizing
         warnings = [
+            *account_remarks(self.main, self.beside),
             *doubt_remarks(self.bars),
             *self.settings.unused_rows(self.bars.symbols),
             *market_remarks(self.bars.source, reads_future=reads_future(self.main.name)),
@@ -171,6 +175,7 @@ class Results:
             "start": pd.Timestamp(self.main.rows[0].at, tz="UTC").isoformat(),
             "end": pd.Timestamp(self.main.rows[-1].at, tz="UTC").isoformat(),
             "symbols": list(self.bars.symbols),
+            "beside": list(self.beside),
             "begins": {
                 symbol: {"quantity": str(held.quantity), "price": held.price}
                 for symbol, held in self.main.begins.items()

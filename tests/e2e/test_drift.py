@@ -396,7 +396,7 @@ def test_a_live_account_is_reported_as_the_backtest_of_its_hours(
     practice: Start, tmp_path: Path, words: tuple[str, ...]
 ) -> None:
     """Equity at every instant, fills, decisions and the parts of the money; spread is timing."""
-    results = results_of(passes(begun(practice, words[0]), tmp_path, *words, count=10), *words)
+    results = results_of(passes(begun(practice, words[0]), tmp_path, *words, count=12), *words)
     live, simulated = results.main, results.comparisons[0]
     assert [row.at for row in live.rows] == [row.at for row in simulated.rows]
     # What the venue charges for a day is listed as the next instant comes. The first and the last
@@ -406,6 +406,8 @@ def test_a_live_account_is_reported_as_the_backtest_of_its_hours(
         assert one.equity == pytest.approx(other.equity, abs=charged + 1e-6)
         assert one.gross_stock == pytest.approx(other.gross_stock)
         assert one.gross_crypto == pytest.approx(other.gross_crypto)
+    coin_fees = [sum(row.coin_fees for row in run.rows[:-1]) for run in (live, simulated)]
+    assert coin_fees[0] == pytest.approx(coin_fees[1])
     first, last = live.rows[0].at, live.rows[-1].at
     booked = [
         [fill.booked_at for fill in run.fills if first < fill.at < last]
@@ -465,8 +467,11 @@ def test_what_happens_to_a_live_account_is_in_its_report(practice: Start, tmp_pa
     summary = results.summary()
     assert summary["dividends"] == 20.0
     render_files(results, summary, tmp_path / "report")
+    assert any("5,000.00 USD were paid in" in warning for warning in summary["warnings"])
+    assert any("holds SYC as well" in warning for warning in summary["warnings"])
     book = RunFolder(tmp_path / "report").book_at("end")
-    assert book.equity == live.rows[-1].equity
+    assert book.equity == pytest.approx(live.rows[-1].equity + 5_000), "what it can lose"
+    assert book.beside == ("SYC",)
     held = live.quantities(results.bars.symbols)[:, -1]
     assert {s: float(q) for s, q in book.positions.items()} == dict(
         zip(results.bars.symbols, held.tolist(), strict=True)
