@@ -226,6 +226,8 @@ def test_the_command_writes_a_page_and_refuses_in_one_line(tmp_path: Path) -> No
         "comparison.html",
         "comparison.json",
     ]
+    again = run_command([*command, "output=out"], cwd=tmp_path, env=dict(os.environ))
+    assert again.returncode == 0, again.stderr
     before = sorted(tmp_path.rglob("*"))
     refused = run_command(
         [*command, "variable=nowhere", "output=deep/in/no"], cwd=tmp_path, env=dict(os.environ)

@@ -25,7 +25,7 @@ from execution.journal.events import EventLog
 from execution.journal.intents import IntentBook
 from foundation.database import Database
 from foundation.errors import InputError
-from foundation.files import write_whole
+from foundation.files import check_output, write_whole
 from foundation.notices import Notices
 from tests.e2e.refused import refusal_of, started
 
@@ -165,6 +165,7 @@ def test_a_report_says_what_was_sent_what_bounded_it_and_what_it_earned(
     write_whole(report.result().files, output)
     said = json.loads((output / "comparison.json").read_text())
     assert said == found
+    check_output(output, "comparison.json")
     assert said["runs"][1]["sizes"]["position_size_distribution"].keys() <= {"10"}
     page = (output / "comparison.html").read_text()
     assert "fixed at 10" in page
