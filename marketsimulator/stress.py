@@ -177,17 +177,19 @@ def read(words: Sequence[str]) -> tuple[StressRequest, Path]:
     parser.add_argument("words", nargs="*", metavar="RUN, key=value")
     named: list[str] = parser.parse_args(list(words)).words
     config = composed_config("stress", [word for word in named if is_override(word)])
-    request = StressRequest.of(config, named)
     overwrite = may_overwrite(config)
-    if request.run is not None and request.settings.output is None:
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+    output = Path(str(config.output or f"outputs/stress-{stamp}")).expanduser()
+    if config.output is not None:
+        check_output(output, JSON, overwrite=overwrite)
+    request = StressRequest.of(config, named)
+    if config.output is None and request.run is None:
+        check_output(output, JSON, overwrite=overwrite)
+    elif config.output is None and request.run is not None:
         output = request.run.path
         check_file(output / PAGE, "output")
         ours = partial(is_of_an_earlier_run, mark=JSON)
         check_file(output / JSON, "output", ours, overwrite=overwrite)
-    else:
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-        output = Path(request.settings.output or f"outputs/stress-{stamp}").expanduser()
-        check_output(output, JSON, overwrite=overwrite)
     return request, output
 
 
