@@ -11,7 +11,6 @@ each symbol, and writes what proved itself walk-forward where forecasters read i
 from __future__ import annotations
 
 from foundation.command import start
-from foundation.tables import Table
 
 if __name__ == "__main__":
     start("forecasting.evaluate")
@@ -39,6 +38,7 @@ from foundation.command import Result
 from foundation.configuration import settings_of
 from foundation.errors import InputError
 from foundation.settings import setting, settings_class
+from foundation.tables import Table
 from trainingdata.instants import utc_text
 from trainingdata.source import span_of
 
