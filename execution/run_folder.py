@@ -155,7 +155,8 @@ class RunFolder:
         row = rows.iloc[_row_at(rows, at)]
         now = np.datetime64(row["at"], "ns")
         fills = self.table("fills", FILL_COLUMNS)
-        positions, proceeds = _held(self._begins(), fills[fills["booked_at"] <= now])
+        told = self.summary() if (self.path / SUMMARY).is_file() else {}
+        positions, proceeds = _held(self._begins(told), fills[fills["booked_at"] <= now])
         if not positions:
             held = rows["at"][_gross(rows) > 0]
             if held.empty:
@@ -168,7 +169,7 @@ class RunFolder:
         # The rows of a live account are without what was paid in, which is cash all the same.
         paid_in = self._paid_in(now)
         cash, equity = float(row["cash"]) + paid_in, float(row["equity"]) + paid_in
-        beside = tuple(map(str, self._of_summary("beside", ())))
+        beside = tuple(map(str, told.get("beside", ())))
         return RunBook(now, cash, equity, positions, proceeds, beside)
 
     def _paid_in(self, now: np.datetime64) -> float:
@@ -179,17 +180,12 @@ class RunFolder:
         own = (bookings["kind"] == "transfer") & (bookings["at"] <= now)
         return float(bookings["usd"][own].sum())
 
-    def _of_summary(self, name: str, default: Any) -> Any:
-        """What a summary has under a name; `default` of a folder without one."""
-        return self.summary().get(name, default) if (self.path / SUMMARY).is_file() else default
-
-    def _begins(self) -> Mapping[str, Held]:
+    def _begins(self, summary: Mapping[str, Any]) -> Mapping[str, Held]:
         """What the account of a run held before its first row; of a backtest nothing."""
-        begins = self._of_summary("begins", {})
         try:
             return {
                 symbol: Held(Decimal(held["quantity"]), float(held["price"]))
-                for symbol, held in begins.items()
+                for symbol, held in summary.get("begins", {}).items()
             }
         except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError) as error:
             raise DataError(f"RUN: {self.path / SUMMARY}: begins: {_first_line(error)}") from None

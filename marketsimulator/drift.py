@@ -186,6 +186,7 @@ class LiveHours:
     first: number of the instant that was decided first.
     trader: that decides.
     simulated: what it does.
+    live: what the account did, as its venue lists it.
     """
 
     journal: Path
@@ -197,6 +198,7 @@ class LiveHours:
     first: int
     trader: Trader
     simulated: SimulatedHours
+    live: Run
 
     @classmethod
     def of(cls, settings: DriftSettings, progress: Progress = silent) -> LiveHours:
@@ -226,14 +228,18 @@ class LiveHours:
         forecaster = simulation.forecaster.build(bars.symbols)
         trader = simulation.trader(forecaster)
         trader = simulation.trader_with_beliefs(trader, bars, first, progress)
-        simulated = _simulated_hours(simulation, bars, first, trader, record, end, progress)
-        return cls(settings.journal, record, start, end, simulation, bars, first, trader, simulated)
-
-    @property
-    def live(self) -> Run:
-        """What the account did, as its venue lists it."""
-        name = self.trader.forecaster.name
-        return self.record.run(name, self.start, self.end, self.bars.symbols)
+        return cls(
+            journal=settings.journal,
+            record=record,
+            start=start,
+            end=end,
+            simulation=simulation,
+            bars=bars,
+            first=first,
+            trader=trader,
+            simulated=_simulated_hours(simulation, bars, first, trader, record, end, progress),
+            live=record.run(forecaster.name, start, end, bars.symbols),
+        )
 
 
 def measure_drift(settings: DriftSettings, progress: Progress = silent) -> Drift:

@@ -21,7 +21,6 @@ from foundation.command import start
 if __name__ == "__main__":
     start("option_spreads.monte_carlo")
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from foundation.clock import system_clock
 from foundation.command import Result
 from foundation.counts import counted, usd
 from foundation.errors import InputError
-from foundation.tables import Table
+from foundation.tables import Table, json_text
 from option_spreads.simulation.account_check import (
     Month,
     account_months,
@@ -93,7 +92,7 @@ def result_files(
 ) -> dict[str, Callable[[Path], object]]:
     """What writes monte_carlo.json and monte_carlo.png."""
     rules = settings.sizing
-    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
+    text = json_text(content)
     name = "trades" if settings.trades is None else Path(settings.trades).name
     heading = (
         f"{name}: {counted(len(sample.results), 'trade')}, {counted(settings.runs, 'run')} of"
@@ -162,7 +161,7 @@ def _check_account(settings: MonteCarloSettings, file: str) -> Result:
         "learned_from": learned_text(both),
         **check_content(months),
     }
-    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
+    text = json_text(content)
     outside = [month.words for month in months if month.place != "within"]
     place = str(Path(settings.output) / CHECKED)
     return Result(

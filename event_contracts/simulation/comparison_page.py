@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from decimal import Decimal
@@ -20,7 +19,7 @@ from event_contracts.trading.position_sizes import (
 from execution.live.page_words import number
 from foundation.command import Result
 from foundation.counts import counted
-from foundation.tables import Table
+from foundation.tables import Table, json_text
 from marketsimulator.results.comparison_page import Cell, Row, Sheet
 from marketsimulator.results.significance import LEVEL, SHORTEST
 from marketsimulator.results.verdict import Verdict
@@ -55,7 +54,7 @@ class Played:
         sheet = self.sheet
         rows = [(row.name, *map(str, row.cells)) for row in sheet.rows]
         table = Table(sheet.subtitle, ("run", *sheet.heads), rows)
-        text = json.dumps(self.content, indent=1, allow_nan=False) + "\n"
+        text = json_text(self.content)
         page = self.page()
         files: dict[str, Callable[[Path], object]] = {
             "comparison.json": lambda path: path.write_text(text, encoding="utf-8"),

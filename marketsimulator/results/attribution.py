@@ -42,7 +42,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from execution.orders import strategy_of
+from execution.orders import Fill, strategy_of
 from execution.records import COIN_FEE, Booking, BookingKind, Run
 from foundation.arrays import Array, Index, Instants, Mask
 from sizing.binding import LIMITS
@@ -221,10 +221,10 @@ def run_attribution(run: Run, bars: Bars, actions: Sequence[Action] = ()) -> Att
     """Where a run's profit came from. actions: those that its account was booked."""
     at, _ = run.curve()
     histories = {}
-    fills: dict[str, list[tuple[int, float, float, float, str]]] = {s: [] for s in bars.symbols}
-    for k, fill in zip(_rows(at, [fill.booked_at for fill in run.fills]), run.fills, strict=True):
-        entry = (float(fill.qty), fill.price, fill.fee, fill.client_order_id)
-        fills[fill.symbol].append((k, *entry))
+    fills: dict[str, list[tuple[int, float, float, float, float]]] = {s: [] for s in bars.symbols}
+    rows_of_fills = _rows(at, [fill.booked_at for fill in run.fills])
+    for k, fill, taken in zip(rows_of_fills, run.fills, fees_in_coin(run.fills), strict=True):
+        fills[fill.symbol].append((k, float(fill.qty), fill.price, fill.fee, taken))
     bookings: dict[str, list[tuple[int, Booking]]] = {}
     booked_at = [booking.at for booking in run.bookings]
     for k, booking in zip(_rows(at, booked_at), run.bookings, strict=True):
@@ -237,16 +237,11 @@ def run_attribution(run: Run, bars: Bars, actions: Sequence[Action] = ()) -> Att
         own = [action for action in actions if action.symbol == symbol]
         marks, ratios = marks_of(bars, s, at, own)
         changes, paid, in_coin, fees = (np.zeros(len(at)) for _ in range(4))
-        last = ("", 0.0)
-        for k, quantity, price, fee, order in fills[symbol]:
+        for k, quantity, price, fee, taken in fills[symbol]:
             changes[k] += quantity
             paid[k] += quantity * price
             fees[k] += fee
-            # A fee in coin follows the purchase that it is of; a split is no order's.
-            if price == 0.0 and (order == last[0] or strategy_of(order) == COIN_FEE):
-                in_coin[k] -= quantity * last[1]
-            else:
-                last = order, price
+            in_coin[k] += taken
         booked = _booked(bookings.get(symbol, ()), len(at))
         histories[symbol] = History(
             marks=marks,
@@ -267,6 +262,26 @@ def run_attribution(run: Run, bars: Bars, actions: Sequence[Action] = ()) -> Att
             own_rows = np.flatnonzero(decisions["symbol"] == symbol)
             plans[symbol] = plans_of(rows[own_rows], decisions.iloc[own_rows])
     return attribution(at, histories, plans, _booked(bookings.get("", ()), len(at)))
+
+
+def fees_in_coin(fills: Iterable[Fill]) -> list[float]:
+    """What each fill takes in coin, USD at the price of the symbol's trade before it.
+
+    A fee follows the purchase that it is of; a split is no order's.
+    """
+    traded: dict[str, Fill] = {}
+    taken = []
+    for fill in fills:
+        worth = 0.0
+        before = traded.get(fill.symbol)
+        if fill.price > 0:
+            traded[fill.symbol] = fill
+        elif before is not None:
+            order = fill.client_order_id
+            if order == before.client_order_id or strategy_of(order) == COIN_FEE:
+                worth = -float(fill.qty) * before.price
+        taken.append(worth)
+    return taken
 
 
 def marks_of(

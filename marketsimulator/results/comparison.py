@@ -17,7 +17,7 @@ from forecasting.forecast import reads_future
 from foundation.arrays import Array
 from foundation.counts import counted
 from foundation.sample_size import FEWEST_FILLS, allows_annual_figures
-from foundation.tables import Table
+from foundation.tables import Table, json_text
 from marketsimulator.results.comparison_page import SAYS, Cell, figure_cell, render_comparison
 from marketsimulator.results.metrics import daily_performance, returns_until_ruin
 from marketsimulator.results.overfitting import overfitting
@@ -158,7 +158,7 @@ class Comparison:
 
     def files(self) -> dict[str, Callable[[Path], object]]:
         """What writes each file."""
-        text = json.dumps(_plain(self.summary()), indent=1, allow_nan=False) + "\n"
+        text = json_text(_plain(self.summary()))
         ranked = self.table.iloc[self.runs.ranking()]
         return {
             "comparison.parquet": lambda path: ranked.to_parquet(path, index=False),

@@ -7,9 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from execution.orders import strategy_of
-from execution.records import COIN_FEE, Booking, Held, Run
-from marketsimulator.results.attribution import marks_of
+from execution.records import Booking, Held, Run
+from marketsimulator.results.attribution import fees_in_coin, marks_of
 from trainingdata.actions import Action
 from trainingdata.bars import Bars
 
@@ -31,12 +30,7 @@ def marked_at_closes(run: Run, bars: Bars, actions: Sequence[Action] = ()) -> Ru
     paid = np.zeros(len(at))
     np.add.at(paid, counted, [float(fill.qty) * fill.price for fill in fills])
     in_coin = np.zeros(len(at))
-    traded_at: dict[str, float] = {}
-    for fill, k in zip(fills, counted.tolist(), strict=True):
-        if fill.price > 0:
-            traded_at[fill.symbol] = fill.price
-        elif strategy_of(fill.client_order_id) == COIN_FEE:
-            in_coin[k] -= float(fill.qty) * traded_at.get(fill.symbol, 0.0)
+    np.add.at(in_coin, counted, fees_in_coin(fills))
     gross = {False: np.zeros(len(at)), True: np.zeros(len(at))}
     equity = cash.copy()
     begins = {}
