@@ -68,7 +68,6 @@ from trainingdata.feed.endpoint import KEY, Keys, say_unread_address
 from trainingdata.feed.market_data import MarketData
 from trainingdata.instants import DAY, history_start, utc_text
 from trainingdata.instruments import Kind, instrument
-from trainingdata.sessions import holding_end, is_decision, last_known, started_at
 
 log = logging.getLogger("live")
 
@@ -137,7 +136,8 @@ def venue_parts(config: DictConfig) -> tuple[LiveSettings, Keys, BarFeed, Trader
     # A replay's clock waits for its caller: a bar that is not there would never come.
     if config.mode == "replay":
         settings = replace(settings, bar_patience=0.0)
-    data = MarketData(settings.broker, keys, settings.data.feed, settings.data.adjustment)
+    adjustment, timeframe = settings.data.adjustment, settings.named_timeframe
+    data = MarketData(settings.broker, keys, settings.data.feed, adjustment, timeframe)
     feed = BarFeed(data, names, settings.history_days, settings.bar_patience)
     return settings, keys, feed, settings.trader(settings.forecaster.build(names))
 
@@ -238,7 +238,7 @@ def _show_preview(
     for line in stops:
         say(line)
     if cycle.decision is None:
-        instant = next_instant(cycle.account.as_of, settings.symbols)
+        instant = next_instant(cycle.account.as_of, settings.symbols, cycle.bars.timeframe)
         say(f"Ask again at {utc_text(instant)}.")
 
 
@@ -346,12 +346,14 @@ def _why_undecided(cycle: Cycle, symbol: str, context: int) -> str:
         return "the account takes no orders for coins"
     if not bars.instruments[s].tradable:
         return "the venue takes no orders for it"
-    expected = last_known(kind, account.as_of)
+    timeframe = bars.timeframe
+    clock = timeframe.clock(kind)
+    expected = timeframe.last_known(kind, account.as_of)
     if times[-1] < expected:
         return f"its last bar is of {utc_text(times[-1])}, and that of {utc_text(expected)} is late"
     now = account.as_of
-    if now - bars.now >= OLDEST_BAR or not is_decision(kind, np.array([bars.now]))[0]:
-        return f"its market decides again at {utc_text(holding_end(kind, now))}"
+    if now - bars.now >= OLDEST_BAR or not clock.is_decision(np.array([bars.now]))[0]:
+        return f"its market decides again at {utc_text(clock.holding_end(now))}"
     if len(times) < context:
         return (
             f"{counted(len(times), 'bar')} of it, fewer than the {context} that a forecast sees"
@@ -373,7 +375,7 @@ def history_lines(bars: Bars, asked: np.datetime64, context: int) -> list[str]:
         if not len(times):
             lines.append(f"{symbol} has no bars: nothing is forecast of it.")
             continue
-        first = started_at(instrument(symbol).kind, times[:1])[0]
+        first = bars.clock(instrument(symbol).kind).started_at(times[:1])[0]
         if first - asked > LATE:
             firsts.setdefault(first, []).append(symbol)
         if len(times) < context:

@@ -14,7 +14,7 @@ import numpy as np
 from foundation.arrays import Array, Array32, Index, Instants, Mask
 from foundation.compiled import AnyArray, compiled, inlined
 from sizing.problem import Returns
-from trainingdata.sessions import Holding
+from trainingdata.timeframe import Holding
 
 
 @dataclass(frozen=True, slots=True)

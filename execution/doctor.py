@@ -56,7 +56,6 @@ from trainingdata.feed.fields import as_mapping
 from trainingdata.feed.market_data import MarketData
 from trainingdata.instants import utc_text
 from trainingdata.instruments import instrument, is_coin
-from trainingdata.sessions import last_known
 
 Level = Literal["ok", "warning", "failure"]
 Said = tuple[Level, str]
@@ -282,7 +281,8 @@ def _feed(start: Start) -> Said:
     now = start.connection.known_now()
     late = np.timedelta64(round(settings.bar_patience * 1e9), "ns")
     feed, adjustment = settings.data.feed, settings.data.adjustment
-    data = MarketData(settings.broker, start.given_keys(), feed, adjustment)
+    timeframe = settings.named_timeframe
+    data = MarketData(settings.broker, start.given_keys(), feed, adjustment, timeframe)
     tables = data.tables(start.symbols, now - HISTORY, now, late)
     latest = {item.symbol: times[-1] for item, times, _ in tables}
     missing = ", ".join(symbol for symbol in start.symbols if symbol not in latest)
@@ -298,7 +298,7 @@ def _feed(start: Start) -> Said:
         f"{feed}, the latest bar, of {newest}, closed at {utc_text(latest[newest])},"
         f" {minutes:,.0f} min ago"
     )
-    due = {symbol: last_known(instrument(symbol).kind, now) for symbol in latest}
+    due = {symbol: timeframe.last_known(instrument(symbol).kind, now) for symbol in latest}
     behind = [s for s in latest if latest[s] < due[s] and now - due[s] >= late]
     if missing:
         found += f"; no bar of {missing}: take what is not traded out of symbols"

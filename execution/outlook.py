@@ -26,17 +26,9 @@ from trainingdata.bars import Bars
 from trainingdata.correlation import CorrelationSource, correlations_over
 from trainingdata.instants import DAY, utc_text
 from trainingdata.instruments import Kind
-from trainingdata.sessions import (
-    BARS_A_YEAR,
-    bar_position,
-    holding_end,
-    intraday_ceiling_holds,
-    is_decision,
-    nights_until,
-    nth_bar_end_after,
-    shared_news,
-)
+from trainingdata.sessions import nights_until, shared_news
 from trainingdata.slow_variance import slow_variances
+from trainingdata.timeframe import nth_end_after
 
 FORECASTS_AT_ONCE = 4096  # read from a table at once, for memory alone
 STALE_AFTER = 7 * DAY  # a symbol without a forecast for longer counts for its class no more
@@ -83,8 +75,9 @@ def belief_table(
     with np.errstate(invalid="ignore"):
         spreads = (moments.sigma[:, 0] > 0) & np.isfinite(moments.sigma).all(axis=1)
     deciding = closed & moments.fresh & spreads
-    overnight = np.array([not intraday_ceiling_holds(now) for now in times], dtype=bool)
-    cuts = overnight & is_decision(Kind.STOCK, times)
+    stocks = bars.timeframe.stocks
+    overnight = np.array([not stocks.intraday_ceiling_holds(now) for now in times], dtype=bool)
+    cuts = overnight & stocks.is_decision(times)
     # Stocks are cut for the night also where nothing has a forecast: the ceiling is the broker's.
     kept = deciding.any(axis=1) | cuts
     deciding = deciding[kept]
@@ -128,14 +121,11 @@ def belief_of_symbol(
     if symbol not in bars.symbols:
         raise NoForecast(f"{symbol}: no forecast: there are no bars of it")
     s = bars.symbols.index(symbol)
-    kind = bars.instruments[s].kind
+    clock = bars.clock(bars.instruments[s].kind)
     bar_times = bars.real_bars(s)[0]
     here = np.array([now])
     # The last bar that should be known closed less than one own bar ago.
-    if (
-        not len(bar_times)
-        or bar_position(kind, here)[0] - bar_position(kind, bar_times[-1:])[0] >= 1
-    ):
+    if not len(bar_times) or clock.position(here)[0] - clock.position(bar_times[-1:])[0] >= 1:
         last = utc_text(bar_times[-1]) if len(bar_times) else "never"
         raise NoForecast(
             f"{symbol}: no forecast: its last bar was known at {last}, and it is {utc_text(now)}"
@@ -159,7 +149,7 @@ def belief_of_symbol(
         here,
         ends,
         deciding=deciding,
-        overnight=np.array([not intraday_ceiling_holds(now)]),
+        overnight=np.array([not bars.timeframe.stocks.intraday_ceiling_holds(now)]),
         # One symbol is asked about. The rest of the book is cut by the trader's own decisions.
         cuts=np.zeros(1, dtype=bool),
         moments=moments,
@@ -228,8 +218,8 @@ def _assembled_beliefs(
     end = ends.ravel()
     years = []
     for kind in _KINDS:
-        open_bars = bar_position(kind, end) - bar_position(kind, begin)
-        years.append(open_bars / BARS_A_YEAR[kind])
+        clock = bars.clock(kind)
+        years.append((clock.position(end) - clock.position(begin)) / clock.bars_a_year)
     return BeliefTable(
         symbols=bars.symbols,
         at=times,
@@ -253,7 +243,7 @@ def _assembled_beliefs(
 
 def _closed_and_fillable(bars: Bars) -> Mask:
     """[T, S] whether a symbol's bar closed at each instant and its market is open to fill."""
-    stock, coin = (is_decision(kind, bars.times)[:, None] for kind in _KINDS)
+    stock, coin = (bars.clock(kind).is_decision(bars.times)[:, None] for kind in _KINDS)
     return np.asarray(bars.mask.T & np.where(bars.crypto, coin, stock))
 
 
@@ -266,11 +256,12 @@ def _block_ends(bars: Bars, times: Instants, closed: Mask, blocks: Blocks) -> In
     ends = np.full((len(times), 3 if plans else 1), np.datetime64("1900-01-01", "ns"))
     for kind, members in ((Kind.STOCK, ~bars.crypto), (Kind.CRYPTO, bars.crypto)):
         rows = np.flatnonzero(closed[:, members].any(axis=1))
-        next_decisions = [holding_end(kind, now, blocks.holding) for now in times[rows]]
+        clock = bars.clock(kind)
+        next_decisions = [clock.holding_end(now, blocks.holding) for now in times[rows]]
         first = np.array(next_decisions, dtype="datetime64[ns]")
         ends[rows, 0] = np.maximum(ends[rows, 0], first)
         if plans:
-            second = nth_bar_end_after(kind, times[rows], blocks.signal_bars)
+            second = nth_end_after(clock, times[rows], blocks.signal_bars)
             ends[rows, 1] = np.maximum(ends[rows, 1], second)
     if plans:
         # A block may be empty, for instance where the next decision comes after the signal's end.
@@ -328,11 +319,12 @@ def _forecast_moments(
         window = latest[part][t, s].astype(np.int64)
         crypto = bars.crypto[s]
         issued = table.windows.issued_at[window]
-        place = _bars_since_issue(bounds[part], t, issued, crypto)
+        place = _bars_since_issue(bars, bounds[part], t, issued, crypto)
         values = ChosenQuantiles(table.quantiles, window)
         price = table.price[window]
         persistence = table.persistence[window]
-        bars_a_year = np.where(crypto, BARS_A_YEAR[Kind.CRYPTO], BARS_A_YEAR[Kind.STOCK])
+        stock_year, coin_year = (bars.clock(kind).bars_a_year for kind in _KINDS)
+        bars_a_year = np.where(crypto, coin_year, stock_year)
         horizon = np.full(len(t), float(HORIZON))
         steps = np.stack([horizon, *np.minimum(place, HORIZON)])
         whole, *within = variance_until(values, price, steps, rule, np.zeros(len(t)))
@@ -359,7 +351,9 @@ def _forecast_moments(
     return _Moments(mu, sigma, variance, worth, signal, fresh)
 
 
-def _bars_since_issue(bounds: Instants, t: Index, issued: Instants, crypto: Mask) -> Array:
+def _bars_since_issue(
+    bars: Bars, bounds: Instants, t: Index, issued: Instants, crypto: Mask
+) -> Array:
     """[K + 1, n] own bars from the issue of each forecast to the bounds of its blocks.
 
     bounds: [T, K + 1] where blocks begin and end. t: [n] whose row is each forecast's. issued: [n].
@@ -367,8 +361,9 @@ def _bars_since_issue(bounds: Instants, t: Index, issued: Instants, crypto: Mask
     """
     place = np.empty((bounds.shape[1], len(t)))
     for kind, members in ((Kind.STOCK, ~crypto), (Kind.CRYPTO, crypto)):
-        position = bar_position(kind, bounds.ravel()).reshape(bounds.shape).T
-        place[:, members] = position[:, t[members]] - bar_position(kind, issued[members])
+        clock = bars.clock(kind)
+        position = clock.position(bounds.ravel()).reshape(bounds.shape).T
+        place[:, members] = position[:, t[members]] - clock.position(issued[members])
     return place
 
 

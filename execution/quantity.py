@@ -29,7 +29,7 @@ from trainingdata.feed.endpoint import Keys, say_unread_address
 from trainingdata.feed.market_data import MarketData
 from trainingdata.instants import HOUR, history_start, utc_text
 from trainingdata.instruments import Kind, instrument
-from trainingdata.sessions import in_session, intraday_ceiling_holds
+from trainingdata.sessions import in_session
 
 log = logging.getLogger(__name__)
 
@@ -173,7 +173,7 @@ def _without_forecast(
         account=account,
         moments=None,
         limits=settings.limits.with_account_leverage(account.leverage),
-        overnight=not intraday_ceiling_holds(account.as_of),
+        overnight=not settings.named_timeframe.stocks.intraday_ceiling_holds(account.as_of),
         enhanced=sizing.enhanced,
         fallback=sizing.fallback,
         risk_multiplier=sizing.risk_multiplier,
@@ -199,11 +199,14 @@ def _bar_source(settings: LiveSettings, keys: Keys) -> Fetch:
             raise NoForecast(
                 f"no forecast: no file of {' '.join(symbols)} in {' '.join(map(str, folders))}"
             )
-        return settings.data.bars_up_to([s for s in symbols if s in files], now)
+        named = [symbol for symbol in symbols if symbol in files]
+        return settings.data.bars_up_to(named, now, settings.named_timeframe)
 
     def from_venue(symbols: Sequence[str], now: np.datetime64) -> Bars:
         try:
-            data = MarketData(settings.broker, keys, settings.data.feed)
+            data = MarketData(
+                settings.broker, keys, settings.data.feed, timeframe=settings.named_timeframe
+            )
             return data.bars(symbols, history_start(now, settings.history_days), now)
         except (DataError, BrokerError) as error:
             raise NoForecast(str(error)) from error

@@ -67,7 +67,7 @@ class TradingSettings(PanelSettings):
             for settings or files that cannot be used, before any bar is read where it can be told.
         """
         self.check_files()
-        bars = self.with_increments(self.data.bars(self.symbols, self.start, self.end))
+        bars = self.with_increments(PanelSettings.bars(self))
         self.orders.check(bars)
         return bars
 

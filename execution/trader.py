@@ -45,7 +45,7 @@ from sizing.situation import Situation, check_priced, no_equity
 from sizing.strategies import Kelly, Legacy, named, with_fraction
 from trainingdata.bars import Bars
 from trainingdata.correlation import CorrelationSource
-from trainingdata.sessions import Holding
+from trainingdata.timeframe import Holding
 
 _NOTHING = Decimal(0)
 

@@ -111,7 +111,7 @@ def run_batch(settings: BatchSettings, progress: Progress = silent) -> Batch:
         for settings or data that cannot be used, and where no forecast is issued in the span.
     """
     settings.forecaster.check()
-    bars = settings.data.bars(settings.symbols, settings.start, settings.end)
+    bars = settings.bars()
     first, last = span_of(bars, settings.start, settings.end)
     issued = Windows.of(bars, first, settings.forecaster.context_length).issued_at
     # Looked at before anything is computed: a span without a forecast would else take as long as

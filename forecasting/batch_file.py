@@ -37,7 +37,7 @@ from foundation.files import (
 )
 from foundation.threads import side_by_side
 from trainingdata.bars import Bars
-from trainingdata.sessions import following_bar_ends
+from trainingdata.timeframe import following_ends
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -237,7 +237,8 @@ class _Rows:
         ends = []
         for s, item in enumerate(batch.bars.instruments):
             own = batch.bars.real_bars(s)[0]
-            ends += [own, following_bar_ends(item.kind, own[-1:], HORIZON).ravel()]
+            clock = batch.bars.clock(item.kind)
+            ends += [own, following_ends(clock, own[-1:], HORIZON).ravel()]
         lengths = [len(part) for part in ends]
         return cls(
             batch,

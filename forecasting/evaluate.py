@@ -160,7 +160,7 @@ def evaluate(settings: EvaluationSettings, progress: Progress = silent) -> Evalu
     # Candidates are written into a folder of symbols' settings, which need not be there.
     folder = None if settings.candidates else settings.forecaster.per_symbol
     replace(settings.forecaster, per_symbol=folder).check()
-    bars = settings.data.bars(settings.symbols, settings.start, settings.end)
+    bars = settings.bars()
     first, last = span_of(bars, settings.start, settings.end)
     found: tuple[Verdict, ...] = ()
     if settings.candidates:

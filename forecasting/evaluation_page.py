@@ -228,7 +228,7 @@ def _held_by_hour(kind: str, step: str, hours: dict[str, Any]) -> dict[str, Char
 
 
 def _days_of(kind: str, place: str) -> str:
-    """Which days a place among a class's bars (`trainingdata.sessions.bar_slots`) is of."""
+    """Which days a place among a class's bars (`trainingdata.timeframe.Clock.slots`) is of."""
     return ", Saturdays and Sundays" if kind == "crypto" and int(place) >= 24 else ""
 
 

@@ -36,7 +36,6 @@ from foundation.files import file_digest
 from trainingdata.bars import Bars
 from trainingdata.instants import instants_of_column, utc_text
 from trainingdata.instruments import instrument
-from trainingdata.sessions import started_at
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -265,7 +264,7 @@ def _windows_of(portion: _Portion, windows: Windows, bars: Bars) -> Index:
         off = np.zeros(len(stamps), dtype=bool)
         off[rows] = _places(ends, stamps[rows]) < 0
         if off.any():
-            starts = started_at(bars.instruments[number].kind, ends)
+            starts = bars.clock(bars.instruments[number].kind).started_at(ends)
             advice = _issue_advice(np.unique(stamps[rows]), starts, ends)
             portion.refuse(
                 off, f"{{symbol}} has no bar that becomes known at {{issued_at}}{advice}"

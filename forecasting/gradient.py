@@ -19,7 +19,8 @@ from foundation.settings import setting, settings_class
 from trainingdata.bars import Bars
 from trainingdata.instants import DAY
 from trainingdata.instruments import Kind
-from trainingdata.sessions import bar_slots, last_fridays
+from trainingdata.sessions import last_fridays
+from trainingdata.timeframe import Clock
 
 if TYPE_CHECKING:
     from sklearn.ensemble import HistGradientBoostingRegressor
@@ -69,11 +70,12 @@ class Gradient:
         values[:] = np.nan
         jobs = list(self._fits(bars, windows))
         for done, (kind, members, friday, rows) in enumerate(jobs):
-            trees = self._fitted(kind, learned, members, friday)
+            clock = bars.clock(kind)
+            trees = self._fitted(clock, learned, members, friday)
             if trees:
                 for first in range(0, len(rows), CHUNK):
                     part = rows[first : first + CHUNK]
-                    values[part] = _predicted(trees, kind, windows, part)
+                    values[part] = _predicted(trees, clock, windows, part)
             progress("gradient", done + 1, len(jobs))
         there = np.flatnonzero(np.isfinite(values[:, 0, 0]))
         return ForecastTable.of(self.name, bars, windows.part(there), values[there])
@@ -96,7 +98,7 @@ class Gradient:
         return last_fridays(fridays - number % self.weeks * WEEK + DAY)
 
     def _fitted(
-        self, kind: Kind, windows: Windows, members: Index, friday: np.datetime64
+        self, clock: Clock, windows: Windows, members: Index, friday: np.datetime64
     ) -> list[HistGradientBoostingRegressor]:
         """Trees of each level, from outcomes that were known on that Friday; none for too few."""
         from sklearn.ensemble import HistGradientBoostingRegressor
@@ -113,7 +115,7 @@ class Gradient:
         numbers = numbers[::-stride][::-1]
         if len(numbers) * len(TRAINED) < FEWEST_ROWS:
             return []
-        inputs, scale = _inputs(kind, windows, numbers)
+        inputs, scale = _inputs(clock, windows, numbers)
         chosen, targets = [], []
         for step in TRAINED:
             ahead = windows.last[numbers] + step
@@ -141,10 +143,10 @@ class Gradient:
 
 
 def _predicted(
-    trees: list[HistGradientBoostingRegressor], kind: Kind, windows: Windows, rows: Index
+    trees: list[HistGradientBoostingRegressor], clock: Clock, windows: Windows, rows: Index
 ) -> Array32:
     """Quantiles [n, H, Q] in USD of the closes after windows number `rows` [n]."""
-    inputs, scale = _inputs(kind, windows, rows)
+    inputs, scale = _inputs(clock, windows, rows)
     flat = inputs.reshape(-1, inputs.shape[-1])
     unit = np.stack([level.predict(flat) for level in trees], axis=-1)
     # Levels are fitted apart and may cross: sorted, none is further from the truth (Chernozhukov,
@@ -155,14 +157,14 @@ def _predicted(
     return np.asarray(price * np.exp(width[:, :, None] * ordered), dtype=np.float32)
 
 
-def _inputs(kind: Kind, windows: Windows, rows: Index) -> tuple[Array, Array]:
+def _inputs(clock: Clock, windows: Windows, rows: Index) -> tuple[Array, Array]:
     """What each step of windows [n] is predicted from, [n, H, F], and a bar's deviation [n]."""
     logs = np.log(windows.contexts(rows))
     squares = np.diff(logs, axis=1) ** 2
     scale = np.maximum(np.sqrt(squares.mean(axis=1)), STANDING_STILL)
     columns = [(logs[:, -1] - logs[:, -1 - lag]) / scale / np.sqrt(lag) for lag in LAGS]
     columns += [np.sqrt(squares[:, -span:].mean(axis=1)) / scale for span in SPANS]
-    slots = bar_slots(kind, windows.issued_at[rows], HORIZON).astype(np.float64)
+    slots = clock.slots(windows.issued_at[rows], HORIZON).astype(np.float64)
     steps = np.broadcast_to(np.arange(1, HORIZON + 1), (len(rows), HORIZON))
     # A stock's first bar holds the night: how many nights lie ahead says more than the hour.
     nights = np.cumsum(slots[:, 1:] == 0, axis=1)

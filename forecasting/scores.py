@@ -23,7 +23,7 @@ from foundation.sample_size import FEWEST_WEEKS
 from trainingdata.bars import Bars
 from trainingdata.instants import utc_text
 from trainingdata.instruments import Kind
-from trainingdata.sessions import bar_slots, last_fridays
+from trainingdata.sessions import last_fridays
 
 TRAILING = 100  # own bars of the deviation that scores are measured in
 PORTION = 8192  # forecasts scored at once
@@ -124,7 +124,7 @@ def _scored(
     slot = np.zeros(len(rows), dtype=np.int64)
     for kind in Kind:
         own = np.flatnonzero(bars.crypto[symbol] == (kind is Kind.CRYPTO))
-        slot[own] = bar_slots(kind, issued[own], 0)[:, 0]
+        slot[own] = bars.clock(kind).slots(issued[own], 0)[:, 0]
     values = table.quantiles[rows][:, steps - 1].astype(np.float64)
     values = values.swapaxes(0, 1).reshape(-1, len(LEVELS))
     # The price is rounded as the values are: otherwise a forecast without an edge would have one of

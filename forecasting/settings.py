@@ -235,5 +235,26 @@ class PanelSettings:
     symbols: tuple[str, ...] = setting((), "none means every symbol the data holds")
     start: str | None = setting(None, "New York date, inclusive, or an instant with a zone")
     end: str | None = setting(None, "the same")
+    timeframe: TimeframeName | None = setting(
+        None,
+        "of bars and decisions, to which shorter bars are put together; none: days where a file "
+        "has them, else hours",
+    )
     data: DataSettings = setting(DataSettings(), "where bars come from")
     forecaster: ForecasterSettings = setting(ForecasterSettings(), "what forecasts")
+
+    @property
+    def named_timeframe(self) -> Timeframe:
+        """The timeframe where no files say it: hours unless another is named."""
+        return Timeframe(self.timeframe) if self.timeframe else HOURLY
+
+    def bars(self) -> Bars:
+        """The panel: files up to `end` with all history before `start`, or the synthetic market.
+
+        Raises
+        ------
+        InputError
+            for settings or files that cannot be used.
+        """
+        named = Timeframe(self.timeframe) if self.timeframe else None
+        return self.data.bars(self.symbols, self.start, self.end, named)

@@ -64,9 +64,8 @@ from marketsimulator.results.summary import Results, plain_runs, result_files
 from marketsimulator.runs.simulate import step_trading
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars, closes_of, panel
-from trainingdata.instants import HOUR, history_start, hour_begun, utc_text
+from trainingdata.instants import history_start, utc_text
 from trainingdata.instruments import Kind
-from trainingdata.sessions import started_at, stock_grid
 
 DRIFT_FILE = "drift.json"
 NO_TRIAL = (
@@ -311,16 +310,19 @@ def _refuse_other_names(record: JournalRecord, settings: BacktestSettings) -> No
 
 def is_covered(bars: Bars, at: np.datetime64) -> bool:
     """Whether every bar that had started before an instant is there: what was sent meets it."""
-    grid = stock_grid()
-    started = int(np.searchsorted(grid.starts, at)) - 1
-    hour = hour_begun(at)
-    needed = {Kind.STOCK: grid.ends[started], Kind.CRYPTO: hour if hour == at else hour + HOUR}
     latest: dict[Kind, np.datetime64] = {}
     for s, item in enumerate(bars.instruments):
         times = bars.real_bars(s)[0]
         if len(times):
             latest[item.kind] = max(latest.get(item.kind, times[-1]), times[-1])
-    return all(last >= needed[kind] for kind, last in latest.items())
+    # A bar that starts at the instant has not started before it.
+    before = np.array([at - np.timedelta64(1, "ns")])
+    for kind, last in latest.items():
+        clock = bars.clock(kind)
+        end = clock.end_of(clock.bars_ended(before) + 1, before)
+        if last < end[0] and clock.started_at(end)[0] < at:
+            return False
+    return True
 
 
 def _bars_between(
@@ -342,10 +344,10 @@ def _bars_between(
     tables = []
     for s, item in enumerate(bars.instruments):
         times, values = bars.real_bars(s)
-        opened = started_at(item.kind, times)
+        opened = bars.clock(item.kind).started_at(times)
         kept = (opened >= since) & (opened < end.at)
         tables.append((item, times[kept], values[kept]))
-    bars = panel(tables, bars.source)
+    bars = panel(tables, bars.source, bars.timeframe)
     first = int(np.searchsorted(bars.times, begin))
     if first == len(bars.times) or bars.times[first] != begin:
         raise InputError(

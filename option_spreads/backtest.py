@@ -60,7 +60,7 @@ from option_spreads.simulation.spread_report import (
 )
 from trainingdata.bars import Bars
 from trainingdata.instants import Unzoned, instant
-from trainingdata.sessions import stock_grid
+from trainingdata.sessions import calendar
 from trainingdata.source import DataSettings
 from trainingdata.volatility_index import RESPONSE, volatility_index
 
@@ -211,7 +211,7 @@ class SpreadSettings(SizedSettings):
             bars = self.bars.read()
             vix = volatility_index(self.bars.vix)
             return index_days(bars, bars.symbols[0], vix, self.bars.scale, self.bars.response)
-        calendar = stock_grid().dates
+        sessions = calendar().dates
         count = max(self.years) * TRADING_DAYS
         dates = calendar[calendar >= np.datetime64(self.start, "D")][:count]
         if len(dates) < count:

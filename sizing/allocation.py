@@ -20,7 +20,7 @@ from sizing.solver.active_set import SOLVED
 from sizing.solver.multi_period import SizingProblem, optimal_weights
 from sizing.spans import explanation_of
 from trainingdata.instruments import Kind
-from trainingdata.sessions import Holding
+from trainingdata.timeframe import Holding
 
 SAME = 1e-9  # a weight this close to the desired one is it
 

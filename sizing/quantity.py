@@ -25,7 +25,7 @@ from sizing.situation import AccountLike, Situation, check_priced, no_equity
 from sizing.solver.multi_period import change_costs
 from sizing.strategies import Kelly, Legacy
 from trainingdata.instruments import Instrument, Kind, instrument
-from trainingdata.sessions import BARS_A_YEAR
+from trainingdata.timeframe import HOURLY
 
 log = logging.getLogger(__name__)
 
@@ -232,7 +232,7 @@ def _situation(request: _Request, limits: Limits) -> tuple[Situation, int]:
     n = len(symbols)
     blocks = len(mu)
     crypto = np.array([item.kind is Kind.CRYPTO for item in items])
-    years = np.array([request.hours / BARS_A_YEAR[item.kind] for item in items])
+    years = np.array([request.hours / HOURLY.clock(item.kind).bars_a_year for item in items])
     cost = np.full(n, request.cost)
     signal = np.full(n, request.signal)
     tolls = np.array([*request.tolls, *[0.0] * (blocks - len(request.tolls))], dtype=np.float64)

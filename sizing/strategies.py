@@ -26,7 +26,7 @@ from sizing.own_rules import OWN, SLOT, own_rule
 from sizing.problem import Costs, Problem
 from sizing.situation import Situation
 from trainingdata.instruments import Kind
-from trainingdata.sessions import BARS_A_DAY, BARS_A_YEAR, Holding
+from trainingdata.timeframe import DAYS_A_YEAR, Holding
 
 KELLY = re.compile(r"(kelly|premium)_(\d+(?:\.\d+)?)(_x4|pct)?", re.IGNORECASE)
 ROUNDS = 500  # of risk parity's steps at most
@@ -237,8 +237,7 @@ def comparable_symbols(s: Situation) -> Index | None:
     weekend a coin's next day holds only part of a session, and no night: stocks would seem calm.
     """
     symbols = np.flatnonzero(s.universe)
-    coin_day, stock_day = (BARS_A_DAY[k] / BARS_A_YEAR[k] for k in (Kind.CRYPTO, Kind.STOCK))
-    day = np.where(s.crypto, coin_day, stock_day)[symbols]
+    day = 1 / np.where(s.crypto, DAYS_A_YEAR[Kind.CRYPTO], DAYS_A_YEAR[Kind.STOCK])[symbols]
     variance = np.diag(s.covariance)[symbols]
     comparable = (s.years[symbols] >= day * (1 - CLOSE)) & (variance > 0)
     return symbols if len(symbols) and comparable.all() else None

@@ -101,7 +101,7 @@ def split_adjusted(bars: Bars, actions: Sequence[Action]) -> Bars:
         before = bars.times <= action.opens
         values[s, before, :VOLUME] /= action.ratio
         values[s, before, VOLUME] *= action.ratio
-    return Bars(bars.instruments, bars.times, values, bars.mask, bars.source)
+    return Bars(bars.instruments, bars.times, values, bars.mask, bars.source, bars.timeframe)
 
 
 def spans_without_split(bars: Bars, actions: Sequence[Action], first: int) -> list[tuple[int, int]]:

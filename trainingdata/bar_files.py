@@ -1,7 +1,7 @@
 """Files of bars read into a panel: which file has which symbol, and what is in it.
 
-A file is CSV or Parquet under a head of `trainingdata.heads`, in bars of an hour or of 1 to 30
-minutes. It is named after its symbol, or has a column that names the symbols of its rows.
+A file is CSV or Parquet under a head of `trainingdata.heads`, in bars of a day, of an hour or of 1
+to 30 minutes. It is named after its symbol, or has a column that names the symbols of its rows.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from foundation.errors import DataError, InputError, did_you_mean
-from trainingdata.bar_rows import bars_of_rows
+from trainingdata.bar_rows import Rows, rows_of
 from trainingdata.bar_tables import read_table, symbols_inside
 from trainingdata.bars import Bars, panel
 from trainingdata.instants import REFUSED, Unzoned, utc_text
@@ -27,7 +27,7 @@ from trainingdata.instruments import (
     no_dollar_pair,
     symbols_of,
 )
-from trainingdata.sessions import started_at
+from trainingdata.timeframe import DAILY, HOURLY, Timeframe
 
 SUFFIXES = (".parquet", ".csv")
 LISTED = 20  # symbols that a refusal names, at most
@@ -113,11 +113,15 @@ def read_bars(
     *,
     start: np.datetime64 | None = None,
     end: np.datetime64 | None = None,
+    timeframe: Timeframe | None = None,
+    adjusted: bool = False,
     unzoned: Unzoned = REFUSED,
 ) -> Bars:
     """Read the panel of `symbols` up to `end`, history before `start` included.
 
     places: folders of bar files, and single ones.
+    timeframe: of the bars; none: days where a file has them, else hours.
+    adjusted: whether prices are those of a column of adjusted closes, where a file has one.
     unzoned: what stamps without a zone mean.
 
     Raises DataError for anything in a file that cannot be trusted, and for a symbol without a bar
@@ -126,22 +130,28 @@ def read_bars(
     files = find_files(places, symbols)
     # A file of several symbols is read once.
     table_of = cache(read_table)
+    read: dict[str, Rows] = {}
+    for symbol, path in files.items():
+        table = table_of(path)
+        frame, place = table.rows_of(symbol)
+        rows = rows_of(frame, table.head, instrument(symbol), place, unzoned, adjusted=adjusted)
+        if in_tethers(table.spellings().get(symbol, _stem(path))):
+            rows = replace(rows, notes=(_TETHERS, *rows.notes))
+        read[symbol] = rows
+    if timeframe is None:
+        timeframe = DAILY if any(rows.daily for rows in read.values()) else HOURLY
     tables = []
     origins = {}
-    for symbol, path in files.items():
-        item = instrument(symbol)
-        table = table_of(path)
-        rows, place = table.rows_of(symbol)
-        times, values, origin = bars_of_rows(rows, table.head, item, place, unzoned)
-        if in_tethers(table.spellings().get(symbol, _stem(path))):
-            origin = replace(origin, notes=(_TETHERS, *origin.notes))
+    for symbol, rows in read.items():
+        item, path = rows.item, files[symbol]
+        times, values, origin = rows.bars(timeframe)
         # History before `start` stays: a first decision needs it.
         known = np.ones(len(times), dtype=bool) if end is None else times <= end
         between = known if start is None else known & (times >= start)
         if not between.any():
             since = "its beginning" if start is None else utc_text(start)
             until = "its end" if end is None else utc_text(end)
-            held = started_at(item.kind, times[[0, -1]])
+            held = timeframe.clock(item.kind).started_at(times[[0, -1]])
             raise DataError(
                 f"{path}: {symbol} has no bars between {since} and {until}; the file holds those"
                 f" that start from {utc_text(held[0])} to {utc_text(held[1])}, and a bar counts at"
@@ -150,5 +160,5 @@ def read_bars(
         tables.append((item, times[known], values[known]))
         origins[symbol] = origin
     folders = sorted({str(path.parent) for path in files.values()})
-    bars = panel(tables, f"files: {', '.join(folders)}")
+    bars = panel(tables, f"files: {', '.join(folders)}", timeframe)
     return replace(bars, origins=tuple(origins[symbol] for symbol in bars.symbols))

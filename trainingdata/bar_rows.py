@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -10,89 +11,244 @@ import pandas as pd
 from foundation.arrays import Array, Instants, first_row
 from foundation.counts import counted
 from foundation.errors import DataError
-from trainingdata.bars import FIELDS, Origin, check_bars, regular_bars, row_fault
+from trainingdata.bars import CLOSE, FIELDS, VOLUME, Origin, check_bars, regular_bars, row_fault
 from trainingdata.heads import Head
-from trainingdata.instants import Unzoned, cell_text, instants_of_column
+from trainingdata.instants import DAY, Unzoned, cell_text, instants_of_column, new_york_date
 from trainingdata.instruments import Instrument, Kind
-from trainingdata.resampling import PARTS, hours_of, usual_minutes
-from trainingdata.sessions import stock_grid
+from trainingdata.resampling import PARTS, joined_bars, parts_of, usual_minutes
+from trainingdata.sessions import calendar, in_session, opens_on
 from trainingdata.stamp_checks import Reading, begun_at, refuse_misread
+from trainingdata.timeframe import DAILY, HOURLY, TIMEFRAMES, Timeframe
 
 _OFFSET = re.compile(r"[+-]\d{2}:?\d{2}$")
+_DATE = r"\d{4}-\d{2}-\d{2}"
 _HOUR = np.timedelta64(1, "h")
 _NEARLY_A_DAY = np.timedelta64(20, "h")
-_DAILY = (
-    "daily bars: forecasts, trading and correlations here need bars of an hour or less (1 to 60"
-    " minutes); of daily files only a volatility index is read (bars.vix, options.vix)"
-)
+# Of a price, by which a ratio of adjusted closes may fall from a day to the next: two roundings.
+_RATIO_FALL = 2e-3
 
 
-def bars_of_rows(
-    frame: pd.DataFrame, head: Head, item: Instrument, path: str, unzoned: Unzoned
-) -> tuple[Instants, Array, Origin]:
-    """Known-at instants [N] and values [N, 5] of hours, and how they stood in the file.
+@dataclass(frozen=True, eq=False, slots=True)
+class Rows:
+    """Checked rows of a symbol as they stand in a file, N of them.
 
-    frame: the rows of the symbol, with the head's columns.
+    item: whose they are.
+    stamps: [N] instants, increasing; those of dates are midnight UTC.
+    values: [N, 5].
+    minutes: that a row lasts, 1440 a day.
+    zone: of the stamps, in words.
+    ends: whether a stamp is the end of its bar.
+    unzoned: what stamps without a zone mean.
+    notes: what of the file is ignored or changed.
+    path: where they are from, for messages.
+    """
+
+    item: Instrument
+    stamps: Instants
+    values: Array
+    minutes: int
+    zone: str
+    ends: bool
+    unzoned: Unzoned
+    notes: tuple[str, ...]
+    path: str
+
+    @property
+    def daily(self) -> bool:
+        """Whether a row is a day."""
+        return self.minutes == DAILY.minutes
+
+    def bars(self, timeframe: Timeframe) -> tuple[Instants, Array, Origin]:
+        """Known-at instants [n] and values [n, 5] of bars of a timeframe, and how they stood.
+
+        Raises DataError for rows that make no such bars, or that lie on another clock.
+        """
+        notes = list(self.notes)
+        starts = self._starts()
+        if self.minutes == timeframe.minutes:
+            times, bars = regular_bars(starts, self.values, self.item, timeframe, self.path)
+            outside = len(starts) - len(times)
+        elif self.minutes in parts_of(timeframe):
+            made = joined_bars(
+                starts, self.values, self.item, self.minutes, timeframe, self.path
+            )
+            times, bars, outside = made.times, made.values, made.outside
+            unit = timeframe.unit
+            notes.append(f"{self.minutes}-minute bars are put together to {timeframe.bars}")
+            if made.lacking:
+                verb = "lacks" if made.lacking == 1 else "lack"
+                of = counted(len(times), unit)
+                notes.append(f"{made.lacking:,} of {of} {verb} some of them")
+            if made.cut:
+                cut = counted(made.cut, unit)
+                notes.append(f"left out: {cut} in which the file begins or ends")
+        else:
+            raise DataError(f"{self.path}: {_no_parts(self.minutes, timeframe)}")
+        if outside:
+            notes.append(f"left out: {counted(outside, 'row')} outside regular New York hours")
+            if self.zone == self.unzoned.zone and self.item.kind is Kind.STOCK:
+                _refuse_wrong_zone(starts, self.minutes, self.unzoned, outside, self.path)
+        origin = Origin(self.path, self.zone, self.minutes, tuple(notes), ends=self.ends)
+        return times, bars, origin
+
+    def _starts(self) -> Instants:
+        """When the bars begin, [N]."""
+        stock = self.item.kind is Kind.STOCK
+        if self.daily:
+            return _session_opens(self) if stock else self.stamps - (DAY if self.ends else 0 * DAY)
+        if stock:
+            reading = Reading(self.minutes, self.zone, ends=self.ends)
+            refuse_misread(self.stamps, reading, self.unzoned, self.path)
+        if self.ends:
+            return begun_at(self.item.kind, self.stamps, self.minutes)
+        return self.stamps
+
+
+def rows_of(
+    frame: pd.DataFrame,
+    head: Head,
+    item: Instrument,
+    path: str,
+    unzoned: Unzoned,
+    *,
+    adjusted: bool,
+) -> Rows:
+    """The checked rows of a symbol.
+
+    frame: its rows, with the head's columns.
     path: where they are from, for messages.
     unzoned: what stamps without a zone mean where the head does not say it.
+    adjusted: whether prices are to be those of the column of adjusted closes, where there is one.
 
     Raises DataError for anything in them that cannot be trusted.
     """
     if frame.empty:
         raise DataError(f"{path}: the file holds no bars")
-    if head.daily:
-        raise DataError(f"{path}: {_DAILY}")
     unzoned = Unzoned(head.zone) if head.zone else unzoned
-    stamps, zone = _instants(frame, head, path, unzoned)
+    stamps, zone, dates = _instants(frame, head, path, unzoned)
     values = _values(frame, head, path)
+    notes = []
+    if head.adjusted in frame.columns:
+        notes.append(f"{head.adjusted} is ignored")
+        if adjusted:
+            values = _adjusted(values, frame[head.adjusted], path)
+            notes = [f"prices are multiplied by {head.adjusted} over {head.fields[CLOSE]}"]
     check_bars(stamps, values, path)
-    _refuse_coarse(stamps, path)
-    # Rows mostly two hours apart are hours with holes: no bar is longer than an hour here.
-    minutes = usual if (usual := usual_minutes(stamps)) in PARTS else 60
-    starts = begun_at(item.kind, stamps, minutes) if head.ends else stamps
-    if item.kind is Kind.STOCK:
-        refuse_misread(stamps, Reading(minutes, zone, ends=head.ends), unzoned, path)
-    notes = [f"{head.adjusted} is ignored"] if head.adjusted in frame.columns else []
-    outside = 0
-    if minutes in PARTS:
-        hours = hours_of(starts, values, item.kind, minutes, path)
-        times, bars = hours.times, hours.values
-        outside = hours.outside
-        notes.append(f"{minutes}-minute bars are put together to hours")
-        if hours.lacking:
-            verb = "lacks" if hours.lacking == 1 else "lack"
-            notes.append(f"{hours.lacking:,} of {counted(len(times), 'hour')} {verb} some of them")
-        if hours.cut:
-            cut = counted(hours.cut, "hour")
-            notes.append(f"left out: {cut} in which the file begins or ends")
-    else:
-        times, bars = regular_bars(starts, values, item, path)
-        outside = len(starts) - len(times)
-    if outside:
-        notes.append(f"left out: {counted(outside, 'row')} outside regular New York hours")
-        if zone == unzoned.zone and item.kind is Kind.STOCK:
-            _refuse_wrong_zone(times, unzoned, outside, path)
-    return times, bars, Origin(path, zone, minutes, tuple(notes), ends=head.ends)
+    minutes = _minutes(stamps, path, daily=head.daily or dates)
+    return Rows(item, stamps, values, minutes, zone, head.ends, unzoned, tuple(notes), path)
 
 
-def _instants(frame: pd.DataFrame, head: Head, path: str, unzoned: Unzoned) -> tuple[Instants, str]:
-    """When the stamps [N] are, and their zone in words."""
+def _minutes(stamps: Instants, path: str, *, daily: bool) -> int:
+    """Minutes that a row lasts.
+
+    Rows that are all a day apart are days; mostly two hours apart, hours with holes. Raises
+    DataError for rows that are all more than an hour apart, which would pass for hours.
+    """
+    least = np.diff(stamps).min() if len(stamps) > 2 else _HOUR
+    if daily or least >= _NEARLY_A_DAY:
+        return DAILY.minutes
+    if least > _HOUR:
+        minutes = int(least / np.timedelta64(1, "m"))
+        raise DataError(
+            f"{path}: its bars are {minutes} minutes apart and more; bars of"
+            f" {', '.join(map(str, PARTS))} or 60 minutes, or of a day, can be used"
+        )
+    return usual if (usual := usual_minutes(stamps)) in PARTS else HOURLY.minutes
+
+
+def _no_parts(minutes: int, timeframe: Timeframe) -> str:
+    """Why bars of so many minutes make none of a timeframe, and which would do."""
+    made = [each.name for each in TIMEFRAMES if minutes in (*parts_of(each), each.minutes)]
+    lengths = (*map(str, parts_of(timeframe)), str(timeframe.minutes))
+    rows = "daily bars" if minutes == DAILY.minutes else f"{minutes}-minute bars"
+    other = f"; timeframe={' or '.join(made)} reads them" if made else ""
+    return (
+        f"{rows} make no {timeframe.bars}: timeframe={timeframe.name} needs rows of"
+        f" {', '.join(lengths)} minutes{other}"
+    )
+
+
+def _session_opens(rows: Rows) -> Instants:
+    """When the sessions of daily rows open, [N].
+
+    A stamp is a date, or an instant of its day in New York: midnight, the open, or, where stamps
+    are ends, the close.
+
+    Raises DataError for a row that is of no session.
+    """
+    stamps = rows.stamps
+    midnight = stamps.astype("datetime64[D]")
+    dates = midnight if (midnight == stamps).all() else new_york_date(stamps)
+    opens = opens_on(dates)
+    if np.isnat(opens).any():
+        row = first_row(np.isnat(opens))
+        raise row_fault(
+            rows.path,
+            row,
+            f"{dates[row]} is no session of New York's; write the date of the session, or call a"
+            " coin's file after its pair, as BTCUSD",
+        )
+    same = np.diff(opens) == np.timedelta64(0)
+    if same.any():
+        row = first_row(same) + 1
+        raise row_fault(rows.path, row, f"{dates[row]} is there twice; keep one bar a session")
+    return opens
+
+
+def _adjusted(values: Array, adjusted: pd.Series, path: str) -> Array:
+    """Values [N, 5] whose prices are multiplied by adjusted close over close.
+
+    Raises DataError for a ratio that is none, above 1, or falls: dividends and splits let it rise.
+    """
+    numbers = pd.to_numeric(adjusted, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    ratio = numbers / values[:, CLOSE]
+    falls = np.append(False, np.diff(ratio) < -_RATIO_FALL * ratio[:-1])
+    wrong = ~((ratio > 0) & (ratio <= 1 + _RATIO_FALL)) | falls
+    if wrong.any():
+        row = first_row(wrong)
+        before = f" after {ratio[row - 1]:.6g}" if falls[row] else ""
+        raise row_fault(
+            path,
+            row,
+            f"{adjusted.name} {cell_text(adjusted.iloc[row])} is {ratio[row]:.6g} of the close"
+            f"{before}; it contradicts prices that are adjusted for dividends and splits, so"
+            " data.adjustment=all cannot use it",
+        )
+    scaled = values.copy()
+    scaled[:, :VOLUME] *= ratio[:, None]
+    return scaled
+
+
+def _instants(
+    frame: pd.DataFrame, head: Head, path: str, unzoned: Unzoned
+) -> tuple[Instants, str, bool]:
+    """When the stamps [N] are, their zone in words, and whether they are dates alone."""
     column = frame[head.stamp[0]]
     for name in head.stamp[1:]:
         column = (column + " " + frame[name]).rename(f"{column.name} {name}")
     if head.epochs:
-        return _counted(column, head, path)
+        return *_counted(column, head, path), False
     if head.form:
         parsed = pd.to_datetime(column, format=head.form, errors="coerce")
         column = parsed.dt.strftime("%Y-%m-%d %H:%M:%S").where(parsed.notna(), column)
+    if _are_dates(column):
+        return instants_of_column(column, path, unzoned=Unzoned("UTC")), "dates", True
     instants = instants_of_column(column, path, unzoned=unzoned)
     if isinstance(column.dtype, pd.DatetimeTZDtype):
-        return instants, str(column.dtype.tz)
+        return instants, str(column.dtype.tz), False
     first = str(column.iloc[0]).strip().upper()
     offset = _OFFSET.search(first[10:])
     if first.endswith("Z") or (offset and set(offset[0]) <= set("+-0:")):
-        return instants, "UTC"
-    return instants, offset[0] if offset else str(unzoned.zone)
+        return instants, "UTC", False
+    return instants, offset[0] if offset else str(unzoned.zone), False
+
+
+def _are_dates(column: pd.Series) -> bool:
+    """Whether cells say a day and no time of it: those mean the same in every zone."""
+    if pd.api.types.is_datetime64_dtype(column):
+        return bool((column == column.dt.normalize()).all())
+    text = column.astype(str).str.strip()
+    return bool(text.str.fullmatch(_DATE).all())
 
 
 def _counted(column: pd.Series, head: Head, path: str) -> tuple[Instants, str]:
@@ -123,28 +279,17 @@ def _counted(column: pd.Series, head: Head, path: str) -> tuple[Instants, str]:
     return times, f"UTC, epoch {unit}"
 
 
-def _refuse_coarse(stamps: Instants, path: str) -> None:
-    """Refuse bars that are all more than an hour apart: those of a coin would pass for hours."""
-    if len(stamps) < 3:
-        return
-    least = np.diff(stamps).min()
-    if least >= _NEARLY_A_DAY:
-        raise DataError(f"{path}: {_DAILY}")
-    if least > _HOUR:
-        minutes = int(least / np.timedelta64(1, "m"))
-        raise DataError(
-            f"{path}: its bars are {minutes} minutes apart and more; bars of"
-            f" {', '.join(map(str, PARTS))} or 60 minutes can be used"
-        )
-
-
-def _refuse_wrong_zone(times: Instants, unzoned: Unzoned, outside: int, path: str) -> None:
+def _refuse_wrong_zone(
+    starts: Instants, minutes: int, unzoned: Unzoned, outside: int, path: str
+) -> None:
     """Refuse sessions none of which has its first bar, or none its last: the clock is another's."""
-    grid = stock_grid()
-    k = np.searchsorted(grid.ends, times)
-    if len(np.unique(grid.session[k])) < 2:
+    days = calendar()
+    inside = starts[in_session(starts)]
+    k = np.searchsorted(days.opens, inside, side="right") - 1
+    if len(np.unique(k)) < 2:
         return
-    if np.isin(grid.starts[k], grid.opens).any() and np.isin(times, grid.closes).any():
+    closing = inside + np.timedelta64(minutes, "m") >= days.closes[k]
+    if (inside == days.opens[k]).any() and closing.any():
         return
     verb = "lies" if outside == 1 else "lie"
     raise DataError(

@@ -1,4 +1,4 @@
-"""Hourly bars of stocks and coins in one panel, and what a bar has to satisfy to be in it.
+"""Bars of stocks and coins in one panel, and what a bar has to satisfy to be in it.
 
 The panel marks a bar at the instant it became **known**; what is missing is masked, never filled.
 """
@@ -14,7 +14,8 @@ from foundation.arrays import Array, Instants, Mask, first_row
 from foundation.errors import DataError
 from trainingdata.instants import utc_text
 from trainingdata.instruments import Instrument, Kind
-from trainingdata.sessions import in_session, known_at, stock_grid
+from trainingdata.sessions import calendar, in_session
+from trainingdata.timeframe import HOURLY, Clock, Timeframe
 
 FIELDS = ("open", "high", "low", "close", "volume")
 OPEN, HIGH, LOW, CLOSE, VOLUME = range(5)
@@ -24,6 +25,7 @@ NO_INSTANTS: Instants = np.empty(0, dtype="datetime64[ns]")
 _SHARED_FIELDS = (
     "instruments",
     "source",
+    "timeframe",
     "origins",
     "symbols",
     "crypto",
@@ -76,7 +78,7 @@ class Origin:
 
     file: its path.
     zone: of its stamps, in words.
-    minutes: that a row lasts: 60, or less where rows were put together to hours.
+    minutes: that a row lasts: as a bar, or less where rows were put together to bars.
     notes: what of it is ignored, left out or taken for something else.
     ends: whether a stamp is the end of its bar, not its begin.
     doubts: what of its bars may be wrong.
@@ -106,6 +108,7 @@ class Bars:
     values: [S, T, 5] float64, open, high, low, close in USD, and volume; NaN where `mask` is false.
     mask: [S, T] whether the symbol has a bar then.
     source: where the bars come from, in a few words, for every report made of them.
+    timeframe: how long a bar lasts.
     origins: of each symbol's file; none where the bars are from no files.
     symbols: names of the instruments.
     crypto: [S] which are coins.
@@ -118,6 +121,7 @@ class Bars:
     values: Array
     mask: Mask
     source: str
+    timeframe: Timeframe = HOURLY
     origins: tuple[Origin, ...] = ()
     symbols: tuple[str, ...] = field(init=False)
     crypto: Mask = field(init=False)
@@ -154,6 +158,10 @@ class Bars:
     def now(self) -> np.datetime64:
         """The last instant the panel knows."""
         return np.datetime64(self.times[-1])
+
+    def clock(self, kind: Kind) -> Clock:
+        """When a class has bars."""
+        return self.timeframe.clock(kind)
 
     def between(self, first: int, last: int) -> Bars:
         """Rows first … last - 1 as views; nothing is copied or checked again."""
@@ -210,6 +218,7 @@ def closes_of(bars: Bars) -> dict[str, float]:
 def panel(
     tables: Iterable[tuple[Instrument, Instants, Array]],
     source: str,
+    timeframe: Timeframe = HOURLY,
     besides: Instants = NO_INSTANTS,
 ) -> Bars:
     """Lay per-symbol bars (known-at instants [N], values [N, 5]) on the union of their instants.
@@ -226,11 +235,12 @@ def panel(
         rows = np.searchsorted(times, instants)
         values[s, rows] = bars
         mask[s, rows] = True
-    return Bars(tuple(item for item, _, _ in parts), times, values, mask, source)
+    items = tuple(item for item, _, _ in parts)
+    return Bars(items, times, values, mask, source, timeframe)
 
 
 def regular_bars(
-    starts: Instants, values: Array, item: Instrument, path: str
+    starts: Instants, values: Array, item: Instrument, timeframe: Timeframe, path: str
 ) -> tuple[Instants, Array]:
     """Known-at instants [N] and values [N, 5] of checked bars that start at `starts`.
 
@@ -238,15 +248,15 @@ def regular_bars(
 
     Raises DataError for a start that is on another grid, and where no bar is left.
     """
-    ends = known_at(item.kind, starts)
+    ends = timeframe.clock(item.kind).known_at(starts)
     irregular = np.isnat(ends)
     # Feeds bring hours before and after the session: those are dropped. A start within the session
     # that is no start of a regular bar means another grid, and its bars would be marked wrongly.
     misplaced = irregular & in_session(starts) if item.kind is Kind.STOCK else irregular
     if misplaced.any():
         row = first_row(misplaced)
-        place = f"{utc_text(starts[row])} is no start of an hourly bar"
-        raise row_fault(path, row, f"{place} {_grid_advice(item, starts[row])}")
+        place = f"{utc_text(starts[row])} is no start of {timeframe.bar}"
+        raise row_fault(path, row, f"{place} {_grid_advice(item, timeframe, starts[row])}")
     if irregular.all():
         raise no_regular_hour(starts, path)
     return ends[~irregular], values[~irregular]
@@ -254,15 +264,19 @@ def regular_bars(
 
 def no_regular_hour(starts: Instants, path: str) -> DataError:
     """What is wrong with bars none of which lies within regular New York hours."""
-    last = stock_grid().ends[-1]
+    last = calendar().closes[-1]
     beyond = f", and the calendar of sessions ends at {utc_text(last)}" if starts[0] >= last else ""
     return DataError(
         f"{path}: no row lies within regular New York hours; first {utc_text(starts[0])}{beyond}"
     )
 
 
-def _grid_advice(item: Instrument, start: np.datetime64) -> str:
+def _grid_advice(item: Instrument, timeframe: Timeframe, start: np.datetime64) -> str:
     """What the grid is and what a file with another one would need."""
+    shorter = "give shorter bars, of 5 minutes or of 1, which are put together here"
+    if timeframe != HOURLY:
+        day = "midnight UTC" if item.kind is Kind.CRYPTO else "09:30 New York"
+        return f"(counted from {day}); {shorter}"
     shorter = "give 5-, 15- or 30-minute bars, which are put together here"
     if item.kind is Kind.CRYPTO:
         return f"(full hours); {shorter}"

@@ -11,7 +11,7 @@ from rich.console import RenderableType
 from foundation.tables import Table
 from trainingdata.bars import CLOSE, Bars, Origin
 from trainingdata.instants import instant, utc_text
-from trainingdata.sessions import bars_ended, nth_bar_end_after, started_at
+from trainingdata.timeframe import nth_end_after
 
 # Share of its price by which a bar's close differs from the one before it in a jump: a split that
 # the prices are not adjusted for, a wrong row, or news.
@@ -66,16 +66,16 @@ def coverage(bars: Bars) -> tuple[Coverage, ...]:
         times, values = bars.real_bars(s)
         if not len(times):
             continue
+        clock = bars.clock(item.kind)
         listed, _ = in_files.real_bars(s)
-        missing = np.diff(bars_ended(item.kind, listed)) - 1
+        missing = np.diff(clock.bars_ended(listed)) - 1
         gap = int(missing.argmax()) if missing.any() else None
-        starts = started_at(item.kind, times)
+        starts = clock.started_at(times)
         changes = np.append(0.0, values[1:, CLOSE] / values[:-1, CLOSE] - 1)
         largest = int(np.abs(changes).argmax())
         after = None
         if gap is not None:
-            end = nth_bar_end_after(item.kind, listed[gap : gap + 1], 1)
-            after = started_at(item.kind, end)[0]
+            after = clock.started_at(nth_end_after(clock, listed[gap : gap + 1], 1))[0]
         row = Coverage(
             symbol=item.symbol,
             first=starts[0],
@@ -106,18 +106,19 @@ def clipped(bars: Bars, start: str | None, end: str | None) -> tuple[str, ...]:
         times, _ = bars.real_bars(s)
         if not len(times):
             continue
-        first, last = map(utc_text, started_at(item.kind, times[[0, -1]]))
-        numbers = bars_ended(item.kind, times)
+        clock = bars.clock(item.kind)
+        first, last = map(utc_text, clock.started_at(times[[0, -1]]))
+        numbers = clock.bars_ended(times)
         if start:
             before = instant(start, name="start") - np.timedelta64(1, "ns")
-            least = bars_ended(item.kind, np.array([before]))[0] + 1
+            least = clock.bars_ended(np.array([before]))[0] + 1
             if least < numbers[0]:
                 begins.setdefault(first, []).append(item.symbol)
             lacking = numbers[1:] - np.maximum(numbers[:-1] + 1, least)
             if count := int(np.maximum(lacking, 0).sum()):
                 inside.append(f"{item.symbol} {count:,}")
         until = np.array([instant(end, name="end", end_of_day=True)]) if end else times[-1:]
-        if bars_ended(item.kind, until)[0] > numbers[-1]:
+        if clock.bars_ended(until)[0] > numbers[-1]:
             ends.setdefault(last, []).append(item.symbol)
     lines = [f"start: asked from {start}; {_first(s)} from {at} on" for at, s in begins.items()]
     lines += [f"end: asked until {end}; {_first(s)} up to {at} only" for at, s in ends.items()]

@@ -43,17 +43,15 @@ from trainingdata.bar_files import read_bars
 from trainingdata.bars import FIELDS
 from trainingdata.feed.endpoint import BrokerSettings, Keys, say_unread_address
 from trainingdata.feed.market_data import MarketData
-from trainingdata.instants import DAY, HOUR, instant, utc_text
+from trainingdata.instants import DAY, instant, utc_text
 from trainingdata.instruments import Instrument, instrument, is_coin
-from trainingdata.sessions import started_at
 from trainingdata.source import DataSettings
+from trainingdata.timeframe import HOURLY, Timeframe
 
 Progress = Callable[[str, int, int], None]
 
 # What is requested at once, and written: a run that is stopped loses no more.
 CHUNK = 90 * DAY
-# Requested before a chunk: a bar that begins before it and ends within is in no other.
-REACH = 2 * HOUR
 # The end of a file that is requested again, to see whether the venue still gives the same bars.
 OVERLAP = 3 * DAY
 # A file may begin this much after the start: the first days may have no bar at all.
@@ -93,23 +91,24 @@ def _update_file(
     progress: Progress,
 ) -> int:
     path = folder / f"{item.symbol}.parquet"
-    times, values = _stored_bars(path, item, start)
+    times, values = _stored_bars(path, item, data.timeframe, start)
     # After a split the venue's whole history is in other units: a file that went on from there
     # would hold a jump that no market made.
     if len(times) and not _still_agrees(data, item, times, values):
         times = times[:0]
         values = values[:0]
     begin = times[-1] if len(times) else start
+    reach = 2 * data.timeframe.length
     steps = max(1, int(np.ceil((end - begin) / CHUNK)))
     for step in range(steps):
         since = begin + step * CHUNK
         until = min(begin + (step + 1) * CHUNK, end)
-        for _, new_times, new_values in data.tables([item.symbol], since - REACH, until):
+        for _, new_times, new_values in data.tables([item.symbol], since - reach, until):
             later = new_times > (times[-1] if len(times) else start)
             times = np.concatenate([times, new_times[later]])
             values = np.concatenate([values, new_values[later]])
         if len(times):
-            _write(path, item, times, values)
+            _write(path, item, data.timeframe, times, values)
         progress(item.symbol, step + 1, steps)
     if not len(times):
         raise DataError(
@@ -118,7 +117,9 @@ def _update_file(
     return len(times)
 
 
-def _stored_bars(path: Path, item: Instrument, start: np.datetime64) -> tuple[Instants, Array]:
+def _stored_bars(
+    path: Path, item: Instrument, timeframe: Timeframe, start: np.datetime64
+) -> tuple[Instants, Array]:
     """Known-at instants [N] and values [N, 5] that a file holds already.
 
     None where the file begins later than `start`: a run only adds at its end.
@@ -127,7 +128,7 @@ def _stored_bars(path: Path, item: Instrument, start: np.datetime64) -> tuple[In
     if not path.exists():
         return nothing
     try:
-        times, values = read_bars([path], [item.symbol]).real_bars(0)
+        times, values = read_bars([path], [item.symbol], timeframe=timeframe).real_bars(0)
     except DataError as error:
         raise DataError(f"{error}; move it away") from error
     return (times, values) if len(times) and times[0] <= start + SLACK else nothing
@@ -144,10 +145,13 @@ def _still_agrees(data: MarketData, item: Instrument, times: Instants, values: A
     return bool(in_file.any() and np.array_equal(values[in_file], venue_values[at_venue]))
 
 
-def _write(path: Path, item: Instrument, times: Instants, values: Array) -> None:
+def _write(
+    path: Path, item: Instrument, timeframe: Timeframe, times: Instants, values: Array
+) -> None:
     """The whole file, put in place at once."""
     frame = pd.DataFrame(values, columns=list(FIELDS))
-    frame.insert(0, "timestamp", pd.DatetimeIndex(started_at(item.kind, times)).tz_localize("UTC"))
+    starts = timeframe.clock(item.kind).started_at(times)
+    frame.insert(0, "timestamp", pd.DatetimeIndex(starts).tz_localize("UTC"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with staged_file(path) as part:
@@ -165,6 +169,7 @@ class DownloadSettings:
     broker: the venue.
     data: feed and adjustment.
     folder: of the files.
+    timeframe: of the bars.
     """
 
     symbols: tuple[str, ...]
@@ -173,6 +178,7 @@ class DownloadSettings:
     broker: BrokerSettings
     data: DataSettings
     folder: Path
+    timeframe: Timeframe
 
 
 def read(words: Sequence[str]) -> tuple[DownloadSettings, Path]:
@@ -201,6 +207,7 @@ def read(words: Sequence[str]) -> tuple[DownloadSettings, Path]:
         broker=settings_of(BrokerSettings, OmegaConf.masked_copy(config, ["broker"]).broker),
         data=settings_of(DataSettings, config.data),
         folder=flags.output,
+        timeframe=Timeframe(config.timeframe) if config.timeframe else HOURLY,
     )
     return settings, flags.output
 
@@ -211,7 +218,8 @@ def run(settings: DownloadSettings, progress: Progress) -> Result:
     keys = Keys.of(os.environ) if stocks else None
     if keys is not None:
         say_unread_address(keys, settings.broker)
-    data = MarketData(settings.broker, keys, settings.data.feed, settings.data.adjustment)
+    feed, adjustment = settings.data.feed, settings.data.adjustment
+    data = MarketData(settings.broker, keys, feed, adjustment, settings.timeframe)
     span = settings.start, settings.end
     counts = download(data, settings.symbols, *span, settings.folder, progress)
     files = {settings.folder / f"{symbol}.parquet": count for symbol, count in counts.items()}

@@ -17,9 +17,9 @@ from trainingdata.bars import Bars, Doubt, panel
 from trainingdata.confirmation import doubts_of, unconfirmed, without
 from trainingdata.instants import Unzoned, instant, utc_text
 from trainingdata.instruments import Kind, symbols_of
-from trainingdata.sessions import started_at
 from trainingdata.splits import unconfirmed_actions, unlike_trading
 from trainingdata.synthetic import SyntheticMarket
+from trainingdata.timeframe import HOURLY, Timeframe, TimeframeName
 
 Adjustment = Literal["split", "all", "raw"]
 Feed = Literal["iex", "sip"]
@@ -73,6 +73,7 @@ class DataSettings:
         symbols: Sequence[str],
         start: str | None,
         end: str | None,
+        timeframe: Timeframe | None = None,
         zone_flag: str = "data.zone",
     ) -> Bars:
         """The panel: every bar up to `end`, all history before `start` included.
@@ -80,6 +81,7 @@ class DataSettings:
         Bars that nothing confirms (`trainingdata.confirmation`) are left out.
 
         symbols: several in one word stand between commas; none means all there are.
+        timeframe: of the bars; none: days where a file has them, else hours.
         zone_flag: by which a user names the zone, for messages.
 
         Raises InputError for settings or files that cannot be used.
@@ -93,8 +95,17 @@ class DataSettings:
             folders = [Path(folder).expanduser() for folder in self.dir]
             words = symbols if names else None
             unzoned = self._unzoned(zone_flag)
-            return self._doubted(read_bars(folders, words, start=first, end=last, unzoned=unzoned))
-        return self._synthetic(names, first, last)
+            bars = read_bars(
+                folders,
+                words,
+                start=first,
+                end=last,
+                timeframe=timeframe,
+                adjusted=self.adjustment == "all",
+                unzoned=unzoned,
+            )
+            return self._doubted(bars)
+        return self._synthetic(names, first, last, timeframe or HOURLY)
 
     def _doubted(self, bars: Bars) -> Bars:
         """The bars that others confirm, with every doubt of them in their origins.
@@ -115,7 +126,7 @@ class DataSettings:
         for s, (item, origin) in enumerate(zip(bars.instruments, bars.origins, strict=True)):
             jumps = [one for one in found if one.symbol == item.symbol]
             times, values = adjusted.real_bars(s)
-            starts = started_at(item.kind, times)
+            starts = bars.clock(item.kind).started_at(times)
             doubts = doubts_of(item.symbol, starts, values, unread[s, bars.mask[s]], jumps)
             rows = bars.times[unread[s]], bars.values[s, unread[s]]
             origins.append(replace(origin, doubts=doubts, unread=rows))
@@ -143,13 +154,22 @@ class DataSettings:
         self._refuse_unless_accepted(unconfirmed_actions(bars, listed, raw=True))
         return split_adjusted(bars, splits)
 
-    def bars_up_to(self, symbols: Sequence[str], now: np.datetime64) -> Bars:
+    def bars_up_to(
+        self, symbols: Sequence[str], now: np.datetime64, timeframe: Timeframe
+    ) -> Bars:
         """Bars of files that were known at an instant, of symbols that have one.
 
         Raises InputError for files that cannot be used.
         """
         folders = [Path(folder).expanduser() for folder in self.dir]
-        return read_bars(folders, symbols, end=now, unzoned=self._unzoned())
+        return read_bars(
+            folders,
+            symbols,
+            end=now,
+            timeframe=timeframe,
+            adjusted=self.adjustment == "all",
+            unzoned=self._unzoned(),
+        )
 
     def corporate_actions(self) -> tuple[Action, ...]:
         """Dividends and splits to apply to positions in these prices.
@@ -180,9 +200,15 @@ class DataSettings:
             raise DataError(f"data.actions: {error}") from error
 
     def _synthetic(
-        self, names: list[str] | None, start: np.datetime64 | None, end: np.datetime64 | None
+        self,
+        names: list[str] | None,
+        start: np.datetime64 | None,
+        end: np.datetime64 | None,
+        timeframe: Timeframe,
     ) -> Bars:
-        market = SyntheticMarket(seed=self.seed, edge=self.edge, start=self.start, end=self.end)
+        market = SyntheticMarket(
+            seed=self.seed, edge=self.edge, start=self.start, end=self.end, timeframe=timeframe
+        )
         unknown = [symbol for symbol in names or () if symbol not in market.symbols]
         if unknown:
             raise InputError(
@@ -200,7 +226,8 @@ class DataSettings:
                 " (data.start, data.end)"
             )
         numbers = [s for s, symbol in enumerate(bars.symbols) if names is None or symbol in names]
-        return panel([(bars.instruments[s], *bars.real_bars(s)) for s in numbers], bars.source)
+        tables = [(bars.instruments[s], *bars.real_bars(s)) for s in numbers]
+        return panel(tables, bars.source, timeframe)
 
 
 def load_bars(
@@ -208,10 +235,11 @@ def load_bars(
     symbols: Sequence[str] = (),
     start: str | None = None,
     end: str | None = None,
+    timeframe: TimeframeName | None = None,
     zone: str | None = None,
     accept_jumps: bool = False,
 ) -> Bars:
-    """Hourly bars of folders of files, or of single files, as a panel on one clock.
+    """Bars of folders of files, or of single files, as a panel on one clock.
 
     The panel's values are [S, T, 5]: open, high, low, close, volume.
 
@@ -224,6 +252,9 @@ def load_bars(
     start, end
         New York dates, both inclusive, or instants with a zone. History before `start` is kept: a
         first decision needs it.
+    timeframe
+        `1d`, `1h`, `30m`, `15m` or `5m`, to which shorter bars are put together; none means days
+        where a file has them, else hours.
     zone
         of stamps that say none, as America/New_York; without it they are refused.
     accept_jumps
@@ -236,7 +267,7 @@ def load_bars(
         raise InputError("load_bars: no folder is given")
     places = tuple(str(folder) for folder in folders)
     settings = DataSettings(dir=places, zone=zone, accept_jumps=accept_jumps)
-    return settings.bars(symbols, start, end)
+    return settings.bars(symbols, start, end, Timeframe(timeframe) if timeframe else None)
 
 
 def span_of(bars: Bars, start: str | None, end: str | None) -> Span:

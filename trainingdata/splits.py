@@ -19,7 +19,6 @@ from foundation.arrays import Array, Instants
 from trainingdata.actions import Action
 from trainingdata.bars import CLOSE, OPEN, Bars, Doubt
 from trainingdata.confirmation import RECENT
-from trainingdata.sessions import started_at
 
 BEYOND = 0.4  # share of its price by which a bar's close differs from the one before it
 NEAR = 0.1  # of the logarithm: how near a ratio of closes is to one that splits have
@@ -75,7 +74,7 @@ def unlike_trading(
     found: list[Doubt] = []
     for s, item in enumerate(bars.instruments):
         times, values = bars.real_bars(s)
-        starts = started_at(item.kind, times)
+        starts = bars.clock(item.kind).started_at(times)
         splits = [action for action in actions if raw and action.ratio != 1]
         known = [action.opens for action in splits if action.symbol == item.symbol]
         found += list(_of_symbol(item.symbol, starts, values, known))
@@ -99,7 +98,7 @@ def unconfirmed_actions(bars: Bars, actions: Sequence[Action], *, raw: bool) -> 
     @cache
     def of_symbol(s: int) -> tuple[Instants, Array]:
         times, values = bars.real_bars(s)
-        return started_at(bars.instruments[s].kind, times), values
+        return bars.clock(bars.instruments[s].kind).started_at(times), values
 
     found: list[Doubt] = []
     for (symbol, opens), each in groupby(actions, key=attrgetter("symbol", "opens")):

@@ -17,7 +17,7 @@ from foundation.arrays import Instants
 from foundation.errors import DataError
 from trainingdata.instants import Unzoned
 from trainingdata.instruments import Kind
-from trainingdata.sessions import stock_grid
+from trainingdata.sessions import calendar
 
 # A day's trading, before and after the session included, in hours from New York's midnight.
 _EARLY, _LATE = 4, 20
@@ -59,15 +59,15 @@ class Fit:
 
 def fit(starts: Instants, minutes: int) -> Fit:
     """How well the starts [N] of a stock's bars of so many minutes fit the calendar."""
-    grid = stock_grid()
+    days = calendar()
     step = np.timedelta64(minutes, "m")
     local = _wall(starts, _NEW_YORK).to_numpy("datetime64[ns]")
     dates = local.astype("datetime64[D]")
-    day = np.minimum(np.searchsorted(grid.dates, dates), len(grid.dates) - 1)
+    day = np.minimum(np.searchsorted(days.dates, dates), len(days.dates) - 1)
     hours = (local - dates) / np.timedelta64(1, "h")
-    trading = (grid.dates[day] == dates) & (hours >= _EARLY) & (hours < _LATE)
-    opens = grid.opens[day]
-    closes = grid.closes[day]
+    trading = (days.dates[day] == dates) & (hours >= _EARLY) & (hours < _LATE)
+    opens = days.opens[day]
+    closes = days.closes[day]
     # The last bar of a session begins a whole number of bars after the open, at 15:30 if hourly.
     last = closes - (closes - opens - np.timedelta64(1, "ns")) % step - np.timedelta64(1, "ns")
     sessions = np.unique(day[trading])
@@ -85,10 +85,10 @@ def begun_at(kind: Kind, ends: Instants, minutes: int) -> Instants:
     step = np.timedelta64(minutes, "m")
     if kind is Kind.CRYPTO:
         return np.asarray(ends - step)
-    grid = stock_grid()
-    k = np.minimum(np.searchsorted(grid.closes, ends), len(grid.closes) - 1)
-    length = (grid.closes[k] - grid.opens[k]) % step
-    shorter = (grid.closes[k] == ends) & (length > np.timedelta64(0))
+    days = calendar()
+    k = np.minimum(np.searchsorted(days.closes, ends), len(days.closes) - 1)
+    length = (days.closes[k] - days.opens[k]) % step
+    shorter = (days.closes[k] == ends) & (length > np.timedelta64(0))
     return np.asarray(ends - np.where(shorter, length, step))
 
 
@@ -158,9 +158,9 @@ def _refuse_other_meaning(stamps: Instants, said: Reading, unzoned: Unzoned, pla
 
 def _from_the_open(begins: Instants, minutes: int) -> bool:
     """Whether most bars inside sessions begin a whole number of bars after the open."""
-    grid = stock_grid()
-    k = np.minimum(np.searchsorted(grid.closes, begins, side="right"), len(grid.closes) - 1)
-    after = (begins - grid.opens[k])[begins >= grid.opens[k]]
+    days = calendar()
+    k = np.minimum(np.searchsorted(days.closes, begins, side="right"), len(days.closes) - 1)
+    after = (begins - days.opens[k])[begins >= days.opens[k]]
     return bool(np.mean(after % np.timedelta64(minutes, "m") == np.timedelta64(0)) > 0.5)
 
 

@@ -19,7 +19,8 @@ from foundation.errors import InputError
 from trainingdata.bars import Bars, panel
 from trainingdata.instants import HOUR, instant, new_york_date
 from trainingdata.instruments import Instrument, Kind, instrument
-from trainingdata.sessions import bar_position, sessions_between, stock_grid
+from trainingdata.sessions import calendar, in_session, sessions_between
+from trainingdata.timeframe import HOURLY, Clock, Timeframe
 
 SYMBOLS = ("SYA", "SYB", "SYC", "SYD", "SYE", "SYXUSD", "SYYUSD", "SYZUSD")
 HALF_HOUR = np.timedelta64(30, "m")
@@ -39,6 +40,7 @@ class SyntheticMarket:
         correlations and contexts fill.
     end: New York date of the last bars, inclusive.
     symbols: stocks and coins of the market.
+    timeframe: of the bars.
     """
 
     seed: int = 0
@@ -46,6 +48,7 @@ class SyntheticMarket:
     start: str = "2023-01-02"
     end: str = "2024-06-28"
     symbols: tuple[str, ...] = SYMBOLS
+    timeframe: Timeframe = HOURLY
 
     def __post_init__(self) -> None:
         if not 0 <= self.edge <= 0.5:
@@ -61,18 +64,23 @@ class SyntheticMarket:
             raise InputError(
                 f"data.start, data.end: no session lies between {self.start} and {self.end}"
             )
-        slots = np.arange(first.astype("datetime64[h]"), last, HALF_HOUR).astype("datetime64[ns]")
+        slot = min(HALF_HOUR, self.timeframe.length)
+        slots = np.arange(first.astype("datetime64[h]"), last, slot).astype("datetime64[ns]")
         items = [instrument(symbol) for symbol in self.symbols]
-        shocks = _shocks(np.random.default_rng(self.seed), items, len(slots))
+        shocks = _shocks(np.random.default_rng(self.seed), items, len(slots), slot)
         tables = []
         for k, item in enumerate(items):
             rng = np.random.default_rng((self.seed, k))
-            tables.append(_symbol_bars(rng, item, slots, shocks[k], self.edge))
-        return panel(tables, f"synthetic market (seed {self.seed}, edge {self.edge:g})")
+            spans = _bar_times(self.timeframe.clock(item.kind), slots)
+            tables.append(_symbol_bars(rng, item, slots, *spans, shocks[k], self.edge))
+        source = f"synthetic market (seed {self.seed}, edge {self.edge:g})"
+        return panel(tables, source, self.timeframe)
 
 
-def _shocks(rng: np.random.Generator, items: list[Instrument], slots: int) -> Array:
-    """Half-hourly returns [S, N] in units of a symbol's baseline deviation.
+def _shocks(
+    rng: np.random.Generator, items: list[Instrument], slots: int, slot: np.timedelta64
+) -> Array:
+    """Returns of slots [S, N] in units of a symbol's baseline deviation.
 
     They have factors, heavy tails and clustering volatility.
     """
@@ -82,23 +90,23 @@ def _shocks(rng: np.random.Generator, items: list[Instrument], slots: int) -> Ar
         classes[kind] = WORLD * world + np.sqrt(1 - WORLD**2) * rng.normal(size=slots)
     # A normal over the root of a chi-square is a t; one draw for all makes extremes come together.
     common_tail = np.sqrt(4.0 / rng.chisquare(6.0, size=slots))
-    market_volatility = _volatility_clusters(rng, slots, hours=120.0, width=0.35)
+    market_volatility = _volatility_clusters(rng, slots, 120.0 * HOUR / slot, width=0.35)
     rows = []
     for item in items:
         loading = COMMON[item.kind]
         specific = np.sqrt(1 - loading**2) * rng.normal(size=slots)
         specific = specific * np.sqrt(4.0 / rng.chisquare(6.0, size=slots))
         common = loading * classes[item.kind] * common_tail
-        volatility = _volatility_clusters(rng, slots, hours=30.0, width=0.3)
+        volatility = _volatility_clusters(rng, slots, 30.0 * HOUR / slot, width=0.3)
         rows.append((common + specific) * market_volatility * volatility)
     return np.stack(rows)
 
 
 def _volatility_clusters(
-    rng: np.random.Generator, slots: int, *, hours: float, width: float
+    rng: np.random.Generator, slots: int, memory: float, *, width: float
 ) -> Array:
-    """A deviation multiplier [N] with mean square one whose logarithm forgets over `hours`."""
-    keep = np.exp(-0.5 / hours)
+    """A deviation multiplier [N] with mean square one whose logarithm forgets over some slots."""
+    keep = np.exp(-1.0 / memory)
     noise = rng.normal(size=slots) * np.sqrt(1 - keep**2)
     noise[0] = rng.normal()
     return np.asarray(np.exp(width * _summed(noise, keep) - width**2))
@@ -110,28 +118,34 @@ def _summed(shocks: Array, keep: float) -> Array:
 
 
 def _symbol_bars(
-    rng: np.random.Generator, item: Instrument, slots: Instants, shocks: Array, edge: float
+    rng: np.random.Generator,
+    item: Instrument,
+    slots: Instants,
+    starts: Instants,
+    ends: Instants,
+    shocks: Array,
+    edge: float,
 ) -> tuple[Instrument, Instants, Array]:
     """One symbol's bars: known-at instants [N] and values [N, 5]."""
     stock = item.kind is Kind.STOCK
-    starts, ends = _bar_times(item.kind, slots)
-    # Of a half hour in the session, or of any half hour for a coin.
-    deviation = (0.0030 if stock else 0.0036) * rng.uniform(0.7, 1.5)
+    slot = slots[1] - slots[0]
+    # Of a slot in the session, or of any slot for a coin.
+    deviation = (0.0030 if stock else 0.0036) * rng.uniform(0.7, 1.5) * np.sqrt(slot / HALF_HOUR)
     steps = shocks * deviation * (_activity(slots) if stock else 1.0)
     # The latent log price at each slot's start, and after the last.
     path = np.concatenate([[0.0], np.cumsum(steps)])
 
     def path_at(times: Instants) -> Array:
-        return np.asarray(path[((times - slots[0]) // HALF_HOUR).astype(int)])
+        return np.asarray(path[((times - slots[0]) // slot).astype(int)])
 
     # The drift lies after a bar's open, where an order that fills at the open earns it.
     gap = path_at(starts) - np.concatenate([[path_at(starts)[0]], path_at(ends)[:-1]])
     inside = path_at(ends) - path_at(starts)
-    bar_deviation = deviation * np.sqrt((ends - starts) / HALF_HOUR)
+    bar_deviation = deviation * np.sqrt((ends - starts) / slot)
     drift = edge * bar_deviation * _momentum((gap + inside) / bar_deviation, edge)
     close = np.cumsum(gap + inside + drift)
     open_ = close - inside - drift
-    middle = open_ + path_at(np.minimum(starts + HALF_HOUR, ends)) - path_at(starts)
+    middle = open_ + path_at(np.minimum(starts + slot, ends)) - path_at(starts)
     reach = np.abs(rng.normal(0, 0.35, (2, len(starts)))) * bar_deviation
     high = np.max([open_, middle, close], axis=0) + reach[0]
     low = np.min([open_, middle, close], axis=0) - reach[1]
@@ -156,27 +170,21 @@ def _momentum(standardised: Array, edge: float) -> Array:
     return np.concatenate([[0.0], state[:-1]])
 
 
-def _bar_times(kind: Kind, slots: Instants) -> tuple[Instants, Instants]:
+def _bar_times(clock: Clock, slots: Instants) -> tuple[Instants, Instants]:
     """Starts [N] and ends [N] of the bars that are known within the slots."""
-    end = slots[-1]
-    if kind is Kind.CRYPTO:
-        starts = slots[slots.astype("datetime64[h]") == slots]
-        starts = starts[starts + HOUR <= end]
-        return starts, starts + HOUR
-    grid = stock_grid()
-    rows = (grid.starts >= slots[0]) & (grid.ends <= end)
-    return grid.starts[rows], grid.ends[rows]
+    ends = clock.known_at(slots)
+    rows = ends <= slots[-1]
+    return slots[rows], ends[rows]
 
 
 def _activity(slots: Instants) -> Array:
-    """A stock's deviation [N] in each half hour relative to mid-session.
+    """A stock's deviation [N] in each slot relative to mid-session.
 
     It is U-shaped by day, and quiet at night and on weekends.
     """
-    inside = np.diff(bar_position(Kind.STOCK, np.append(slots, slots[-1] + HALF_HOUR))) > 0
-    grid = stock_grid()
-    k = np.maximum(np.searchsorted(grid.opens, slots, side="right") - 1, 0)
-    place = np.clip((slots - grid.opens[k]) / (grid.closes[k] - grid.opens[k]), 0, 1)
+    days = calendar()
+    k = np.maximum(np.searchsorted(days.opens, slots, side="right") - 1, 0)
+    place = np.clip((slots - days.opens[k]) / (days.closes[k] - days.opens[k]), 0, 1)
     weekday = (slots.astype("datetime64[D]").astype(int) + 3) % 7 < 5  # 1970-01-01 was a Thursday
     quiet = np.where(weekday, 0.45, 0.08)
-    return np.where(inside, 0.8 + 0.8 * (2 * place - 1) ** 2, quiet)
+    return np.where(in_session(slots), 0.8 + 0.8 * (2 * place - 1) ** 2, quiet)

@@ -22,7 +22,8 @@ from trainingdata.bars import Bars, closes_of
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.instants import new_york_date, utc_text
 from trainingdata.instruments import Kind, instrument
-from trainingdata.sessions import holding_end, session_of
+from trainingdata.sessions import session_of
+from trainingdata.timeframe import Timeframe
 
 log = logging.getLogger(__name__)
 
@@ -183,7 +184,9 @@ def expiry(order: Order, decided_at: np.datetime64, life: np.timedelta64) -> np.
     return end
 
 
-def next_instant(now: np.datetime64, symbols: Sequence[str]) -> np.datetime64:
+def next_instant(
+    now: np.datetime64, symbols: Sequence[str], timeframe: Timeframe
+) -> np.datetime64:
     """The next instant after `now` at which any of these symbols may decide."""
     kinds = {instrument(symbol).kind for symbol in symbols}
-    return min(holding_end(kind, now) for kind in kinds)
+    return min(timeframe.clock(kind).holding_end(now) for kind in kinds)

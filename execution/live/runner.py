@@ -30,7 +30,8 @@ from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import Keys
 from trainingdata.instants import utc_text
 from trainingdata.instruments import Kind, instrument
-from trainingdata.sessions import holding_end, in_session, is_decision
+from trainingdata.sessions import in_session
+from trainingdata.timeframe import HOURLY, Timeframe
 
 log = logging.getLogger("live")
 
@@ -121,6 +122,7 @@ def trading_loop(
                 halt_after=settings.halt_after,
                 flatten=settings.flatten_at_stop,
                 symbols=settings.symbols,
+                timeframe=settings.named_timeframe,
             )
         )
 
@@ -139,6 +141,7 @@ def kept_loop(
     halt_after: int,
     flatten: bool = False,
     symbols: Sequence[str] = (),
+    timeframe: Timeframe = HOURLY,
 ) -> Iterator[Loop]:
     """The loop over the jobs of an account, which are ended where it was told to stop.
 
@@ -146,7 +149,7 @@ def kept_loop(
     clock, answers, halt_after: as for `Loop`.
     bounds, sections: as for the account's page, which is kept meanwhile.
     flatten: whether everything is closed where it is told to stop.
-    symbols: of stocks and coins, whose next pass is said.
+    symbols, timeframe: of stocks and coins, whose next pass is said.
     """
     page = StatusPage(account, bounds, sections)
     announced: set[np.datetime64] = set()
@@ -160,7 +163,7 @@ def kept_loop(
         page.refresh()
         if due is not None and job == TRADE and due not in announced:
             announced.add(due)
-            say(waiting_line(due, symbols))
+            say(waiting_line(due, symbols, timeframe))
 
     with page.kept(stop):
         supervisor.notify(READY=1)
@@ -240,17 +243,17 @@ def _says_flatten(kill_file: Path) -> bool:
         return False
 
 
-def waiting_line(due: np.datetime64, symbols: Sequence[str]) -> str:
+def waiting_line(due: np.datetime64, symbols: Sequence[str], timeframe: Timeframe) -> str:
     """When the next pass is, what may be decided then, and why not everything."""
     at = np.array([due])
     kinds = [kind for kind in NAMES if kind in {instrument(symbol).kind for symbol in symbols}]
-    deciding = [kind for kind in kinds if is_decision(kind, at)[0]]
+    deciding = [kind for kind in kinds if timeframe.clock(kind).is_decision(at)[0]]
     line = f"The next pass is at {utc_text(due)}"
     if not deciding or deciding == kinds:
         return f"{line}."
     [waiting] = [kind for kind in kinds if kind not in deciding]
     shut = waiting is Kind.STOCK and not in_session(at)[0]
-    again = f"again at {utc_text(holding_end(waiting, due))}"
+    again = f"again at {utc_text(timeframe.clock(waiting).holding_end(due))}"
     why = f"{NAMES[waiting]} are shut, {again}" if shut else f"{NAMES[waiting]} {again}"
     return f"{line}, {NAMES[deciding[0]]} only: {why}."
 

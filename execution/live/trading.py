@@ -160,7 +160,8 @@ class TradingJob:
         The next try comes at once then.
         """
         try:
-            return next_instant(self._connection.known_now(), self._settings.symbols)
+            now = self._connection.known_now()
+            return next_instant(now, self._settings.symbols, self._settings.named_timeframe)
         except BrokerError:
             return None
 

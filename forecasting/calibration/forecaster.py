@@ -187,7 +187,7 @@ class CalibratedForecaster:
         name = hashlib.sha256(f"{source} {bars} {kind} {week} {self.settings}".encode()).hexdigest()
         lesson = kept.get(name) if kept else None
         if lesson is None:
-            lesson = fit(kind, history, week, self.settings.window, self.settings.confidence)
+            lesson = fit(history, week, self.settings.window, self.settings.confidence)
             if kept:
                 kept.put(name, lesson)
         return lesson

@@ -21,7 +21,7 @@ from foundation.errors import DataError
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.instants import utc_text
 from trainingdata.instruments import Kind
-from trainingdata.sessions import bar_slots
+from trainingdata.timeframe import Timeframe
 
 # log variance a bar below which nothing can be learned from a symbol
 STANDING_STILL = 2 * np.log(1e-7)
@@ -36,6 +36,7 @@ _NO_TIMES = np.empty(0, dtype="datetime64[ns]")
 class ClassHistory:
     """A class's own bars and base forecasts, one symbol after another.
 
+    kind, timeframe: whose bars, and how long.
     members: [S] number of each symbol in the panel, rising.
     symbols: [S] their names.
     begin: [S + 1] where each symbol's bars lie.
@@ -54,6 +55,8 @@ class ClassHistory:
         and as like the last as not.
     """
 
+    kind: Kind
+    timeframe: Timeframe
     members: Index
     symbols: tuple[str, ...]
     begin: Index
@@ -82,6 +85,8 @@ class ClassHistory:
             digests = [_digests(own, values) for own, values in tables]
             np.cumsum(np.concatenate(digests), axis=0, out=digest[1:])
         return cls(
+            kind=kind,
+            timeframe=bars.timeframe,
             members=members,
             symbols=tuple(bars.symbols[s] for s in members.tolist()),
             begin=np.cumsum([0, *(len(own) for own, _ in tables)]),
@@ -89,7 +94,7 @@ class ClassHistory:
             digest=digest,
             close=np.concatenate([_NOTHING, *(np.log(own[:, CLOSE]) for _, own in tables)]),
             variance=np.concatenate([_NOTHING, *(bar_variance(own) for _, own in tables)]),
-            slots=bar_slots(kind, clock, HORIZON),
+            slots=bars.clock(kind).slots(clock, HORIZON),
             column=column,
         )
 
@@ -137,6 +142,11 @@ class ClassHistory:
             first_step=first_step,
         )
 
+    @property
+    def places(self) -> int:
+        """In a day, that `slots` tells apart."""
+        return self.timeframe.clock(self.kind).places
+
     def own_times(self) -> Iterator[tuple[int, Instants]]:
         """Each symbol's number in the panel, and when each of its bars became known."""
         spans = zip(self.members.tolist(), self.begin, self.begin[1:], strict=False)
@@ -152,8 +162,8 @@ class ClassHistory:
         # Their numbers belong to it, because a lesson says from which own bar on its averages see.
         ends = self.known(week)
         bars = self.digest[self.begin[:-1] + ends] - self.digest[self.begin[:-1]]
-        said = f"{week} {self.symbols} {ends.tolist()} ".encode()
-        return hashlib.sha256(said + bars.tobytes()).hexdigest()
+        what = f"{self.timeframe.name} {week} {self.symbols} {ends.tolist()} ".encode()
+        return hashlib.sha256(what + bars.tobytes()).hexdigest()
 
     def first_steps(self, starts: Index, stops: Index) -> list[Array]:
         """`first_step` of each symbol's forecasts at its bars starts … stops - 1 [S]."""

@@ -74,7 +74,7 @@ def folder_of_code() -> str:
     """Digest of the code that a lesson is a result of, beside its bars and forecasts."""
     room = Path(__file__).resolve().parent
     root = room.parent.parent
-    beyond = ("forecasting/forecast.py", "forecasting/moments.py", "trainingdata/sessions.py")
+    beyond = ("forecasting/forecast.py", "forecasting/moments.py", "trainingdata/timeframe.py")
     digest = hashlib.sha256()
     for path in [*sorted(room.glob("*.py")), *(root / name for name in beyond)]:
         digest.update(path.read_bytes())

@@ -20,8 +20,6 @@ from forecasting.calibration.history import (
 from forecasting.calibration.variance import SPANS, day_pattern
 from forecasting.forecast import HORIZON
 from foundation.arrays import Array, Index, spans
-from trainingdata.instruments import Kind
-from trainingdata.sessions import PLACES
 
 # forecasts a lesson learns from at most: symbols of a class move together, more say little more
 MAX_ROWS = 16_384
@@ -57,15 +55,13 @@ class Lesson:
         return self.slopes * sample.median, self.dispersion.deviation(sample)
 
 
-def fit(
-    kind: Kind, history: ClassHistory, week: np.datetime64, window: int, confidence: float
-) -> Lesson:
+def fit(history: ClassHistory, week: np.datetime64, window: int, confidence: float) -> Lesson:
     """What a class knows at the beginning of a week.
 
     Parameters
     ----------
-    kind, history
-        the class, and the bars and base forecasts of its symbols [S].
+    history
+        the bars and base forecasts of its symbols [S].
     week
         the Friday 16:00 New York that the week begins at; bars after it are not seen.
     window
@@ -73,7 +69,7 @@ def fit(
     confidence
         standard errors by which a centre's worth must exceed zero to count.
     """
-    slots = PLACES[kind]
+    slots = history.places
     ends = history.known(week)
     starts = np.maximum(ends - window, 0)
     bar = spans(history.begin[:-1] + starts, history.begin[:-1] + ends)

@@ -30,14 +30,8 @@ from trainingdata.actions import Action
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars
 from trainingdata.instants import new_york_date
 from trainingdata.instruments import Kind
-from trainingdata.sessions import (
-    in_session,
-    known_at,
-    nights_between,
-    sessions_opened,
-    started_at,
-    stock_grid,
-)
+from trainingdata.sessions import calendar, in_session, nights_between, sessions_opened
+from trainingdata.timeframe import Clock
 
 ACTION = np.dtype(
     [("opens", "i8"), ("symbol", "i8"), ("ratio", "f8"), ("dividend", "f8")], align=True
@@ -109,12 +103,13 @@ def timeline(
     # A feed that shows a part of the trades (IEX: 3 %) is scaled to the market that orders meet.
     panel[:, :, VOLUME] /= fills.coverage
     days, day = np.unique(dates, return_inverse=True)
-    starts = np.stack([started_at(kind, times) for kind in (Kind.STOCK, Kind.CRYPTO)], axis=1)
+    clocks = [bars.clock(kind) for kind in (Kind.STOCK, Kind.CRYPTO)]
+    starts = np.stack([clock.started_at(times) for clock in clocks], axis=1)
     session_opened = sessions_opened(times)
     action_table, first_action = _action_table(bars, session_opened, actions)
     return Timeline(
         bars=panel,
-        ends=np.stack([_end_rows(kind, times) for kind in (Kind.STOCK, Kind.CRYPTO)], axis=1),
+        ends=np.stack([_end_rows(clock, times) for clock in clocks], axis=1),
         starts=starts.astype(np.int64),
         unseen=np.stack([_unseen_rows(times, starts[:, k]) for k in (0, 1)], axis=1),
         now=times.astype(np.int64),
@@ -122,7 +117,7 @@ def timeline(
         days=day_table(days, fees, margin, fills),
         nights=nights_between(times),
         session_opened=session_opened,
-        begins_session=np.isin(starts[:, 0], stock_grid().opens),
+        begins_session=np.isin(starts[:, 0], calendar().opens),
         trading=in_session(times),
         volatility=_range_volatility(panel) if impact else np.zeros((1, panel.shape[1])),
         actions=action_table,
@@ -271,12 +266,12 @@ def _unseen_rows(times: Instants, starts: Instants) -> Index:
     return unseen
 
 
-def _end_rows(kind: Kind, times: Instants) -> Index:
+def _end_rows(clock: Clock, times: Instants) -> Index:
     """[T] row of the instant at which the bar that starts at each becomes known.
 
     -1 where none is in the panel.
     """
-    ends = known_at(kind, times)
+    ends = clock.known_at(times)
     row = np.minimum(np.searchsorted(times, ends), len(times) - 1)
     return np.where(times[row] == ends, row, -1).astype(np.int64)
 

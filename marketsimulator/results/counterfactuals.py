@@ -15,7 +15,6 @@ from execution.lending import MarginTerms
 from foundation.configuration import with_changes
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars
-from trainingdata.sessions import started_at
 
 Kind = Literal["lag", "shuffled", "costs"]
 SCALES = (0.0, 2.0, 4.0)  # multiples of the costs
@@ -69,7 +68,7 @@ def scrambled_bars(bars: Bars, cut: np.datetime64, seed: int) -> Bars:
     rng = np.random.default_rng(seed)
     values = bars.values.copy()
     for s, item in enumerate(bars.instruments):
-        starts = started_at(item.kind, bars.times)
+        starts = bars.clock(item.kind).started_at(bars.times)
         later = starts >= cut
         running = (starts < cut) & (bars.times > cut)
         walk = np.exp(np.cumsum(rng.normal(0, DEVIATION, int(later.sum()))))
@@ -78,7 +77,9 @@ def scrambled_bars(bars: Bars, cut: np.datetime64, seed: int) -> Bars:
         values[s, running, CLOSE] = close
         values[s, running, HIGH] = np.maximum(values[s, running, OPEN], close)
         values[s, running, LOW] = np.minimum(values[s, running, OPEN], close)
-    return Bars(bars.instruments, bars.times, values, bars.mask, bars.source)
+    return Bars(
+        bars.instruments, bars.times, values, bars.mask, bars.source, bars.timeframe
+    )
 
 
 def truncated_bars(bars: Bars, cut: np.datetime64) -> Bars:
@@ -90,10 +91,17 @@ def truncated_bars(bars: Bars, cut: np.datetime64) -> Bars:
     for s, item in enumerate(bars.instruments):
         # An instant without a bar of this kind has no start, NaT, for which every comparison is
         # false: the negation keeps what the mask says of it.
-        mask[s] &= ~(started_at(item.kind, bars.times) >= cut)
+        mask[s] &= ~(bars.clock(item.kind).started_at(bars.times) >= cut)
     values = np.where(mask[:, :, None], bars.values, np.nan)
     stop = int(np.flatnonzero(mask.any(axis=0))[-1]) + 1
-    return Bars(bars.instruments, bars.times[:stop], values[:, :stop], mask[:, :stop], bars.source)
+    return Bars(
+        bars.instruments,
+        bars.times[:stop],
+        values[:, :stop],
+        mask[:, :stop],
+        bars.source,
+        bars.timeframe,
+    )
 
 
 def lagged_beliefs(beliefs: BeliefTable) -> BeliefTable:

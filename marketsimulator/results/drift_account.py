@@ -20,7 +20,7 @@ from execution.live.night import is_stock
 from execution.orders import Account
 from execution.settings import TradingSettings
 from foundation.decimals import ZERO, as_written
-from trainingdata.sessions import stock_grid
+from trainingdata.sessions import calendar
 
 
 def journaled_account(
@@ -93,5 +93,5 @@ def _shorts(record: JournalRecord, decision: DecisionRow) -> tuple[Fraction, Fra
 
 def _session_opened(at: np.datetime64) -> np.datetime64:
     """When the session that opened last by an instant did."""
-    opens = stock_grid().opens
+    opens = calendar().opens
     return np.datetime64(opens[np.searchsorted(opens, at, side="right") - 1])

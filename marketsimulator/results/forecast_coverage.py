@@ -16,7 +16,6 @@ from marketsimulator.results.forecast_outcomes import forecast_outcomes
 from trainingdata.bars import Bars
 from trainingdata.instants import utc_text
 from trainingdata.instruments import Kind
-from trainingdata.sessions import is_decision
 
 MOST = 0.95  # of the decisions with a forecast, below which a reader is told
 LOOKED_AT = 200  # decisions, at most
@@ -30,7 +29,7 @@ def coverage_remarks(run: Run, bars: Bars, first: int) -> list[str]:
     first: number of the instant that the run begins at. A decision is one of one symbol.
     """
     times = bars.times[first:]
-    stock, coin = (is_decision(kind, times) for kind in (Kind.STOCK, Kind.CRYPTO))
+    stock, coin = (bars.clock(kind).is_decision(times) for kind in (Kind.STOCK, Kind.CRYPTO))
     possible = int((bars.mask[:, first:] & np.where(bars.crypto[:, None], coin, stock)).sum())
     decisions = run.decision_frame()
     forecast = decisions["at"][decisions["sigma"].notna()].to_numpy(dtype="datetime64[ns]")

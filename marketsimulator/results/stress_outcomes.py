@@ -26,9 +26,9 @@ from marketsimulator.results.stress_book import HeldBook, leverage_of
 from marketsimulator.results.stress_scenarios import HALTED, Move, Scenario, moves_of
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars, panel
-from trainingdata.instants import HOUR, hour_begun
+from trainingdata.instants import ZZZ
 from trainingdata.instruments import Kind
-from trainingdata.sessions import beyond_calendar, in_session, stock_grid
+from trainingdata.sessions import beyond_calendar, calendar, in_session
 from trainingdata.source import DataSettings
 
 OPTIONS = "options"  # under which the greatest loss of open options stands
@@ -251,23 +251,25 @@ def _moved_bars(book: HeldBook, prices: Array) -> tuple[Bars, int]:
     Stocks have every bar of the sessions that follow; a coin, which nobody liquidates, one. Each
     has the volume that its symbol's bars usually have.
     """
-    ends = _ends_of_stock_bars(book.at)
-    now, next_hour = np.array([[book.at], [hour_begun(book.at) + HOUR]], dtype="datetime64[ns]")
+    timeframe = book.known.timeframe
+    ends = _ends_of_stock_bars(timeframe, book.at)
+    now = np.array([book.at])
+    next_bar = nth_end_after(timeframe.clock(Kind.CRYPTO), now, 1)
     tables = []
     for s, (item, usual) in enumerate(zip(book.known.instruments, book.volumes, strict=True)):
         times, values = book.recent(s)
         if not len(times) or times[-1] != book.at:
             times = np.concatenate([times, now])
             values = np.concatenate([values, [[*[book.marks[s]] * 4, usual]]])
-        later = next_hour if item.kind is Kind.CRYPTO else ends
+        later = next_bar if item.kind is Kind.CRYPTO else ends
         flat = np.tile([*[prices[s]] * 4, usual], (len(later), 1))
         tables.append((item, np.concatenate([times, later]), np.concatenate([values, flat])))
     # Sessions close whether anything of the book trades in them or not.
-    bars = panel(tables, book.source, ends)
+    bars = panel(tables, book.source, timeframe, ends)
     return bars, int(np.searchsorted(bars.times, book.at))
 
 
-def _ends_of_stock_bars(at: np.datetime64) -> Instants:
+def _ends_of_stock_bars(timeframe: Timeframe, at: np.datetime64) -> Instants:
     """When the bars of the sessions become known that close after an instant.
 
     Raises
@@ -275,9 +277,9 @@ def _ends_of_stock_bars(at: np.datetime64) -> Instants:
     InputError
         where the calendar has too few of them.
     """
-    grid = stock_grid()
-    first = int(np.searchsorted(grid.closes, at, side="right"))
-    if first + SESSIONS + 1 >= len(grid.closes):
+    closes = calendar().closes
+    first = int(np.searchsorted(closes, at, side="right"))
+    if first + SESSIONS + 1 >= len(closes):
         raise beyond_calendar(at)
-    kept = (grid.ends > at) & (grid.ends <= grid.closes[first + SESSIONS])
-    return np.asarray(grid.ends[kept])
+    ends = timeframe.stocks.ends
+    return np.asarray(ends[(ends > at) & (ends <= closes[first + SESSIONS])])

@@ -12,7 +12,7 @@ from marketsimulator.venue.stocks import Venue
 from marketsimulator.venue.tickets import made_id, quantity_text, timestamp
 from trainingdata.instants import instant
 from trainingdata.instruments import is_coin, venue_spelling
-from trainingdata.sessions import in_session, stock_grid
+from trainingdata.sessions import calendar, in_session
 
 
 def account_answer(venue: Venue) -> Answer:
@@ -114,15 +114,15 @@ def activities_answer(venue: Venue, query: Mapping[str, str]) -> list[Answer]:
 
 def clock_answer(now: np.datetime64) -> Answer:
     """`GET /v2/clock`."""
-    grid = stock_grid()
-    current = int(np.searchsorted(grid.closes, now, side="right"))
+    days = calendar()
+    current = int(np.searchsorted(days.closes, now, side="right"))
     opened = bool(in_session(np.array([now]))[0])
     following = current + 1 if opened else current
     return {
         "timestamp": timestamp(now),
         "is_open": opened,
-        "next_open": timestamp(grid.opens[following]),
-        "next_close": timestamp(grid.closes[current]),
+        "next_open": timestamp(days.opens[following]),
+        "next_close": timestamp(days.closes[current]),
     }
 
 

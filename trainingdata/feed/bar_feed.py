@@ -13,7 +13,6 @@ from trainingdata.bars import Bars, panel
 from trainingdata.feed.market_data import LastTrade, MarketData
 from trainingdata.instants import history_start
 from trainingdata.instruments import Instrument, instrument
-from trainingdata.sessions import last_known
 
 # So many of a symbol's last bars are requested again each time, to see whether they have changed.
 OVERLAP = 14
@@ -61,7 +60,8 @@ class BarFeed:
         if not self._tables:
             days = counted(self._days, "day")
             raise DataError(f"{', '.join(self._symbols)}: the venue has no bar of the last {days}")
-        return panel([(item, *table) for item, table in self._tables.items()], "bars of the venue")
+        tables = [(item, *table) for item, table in self._tables.items()]
+        return panel(tables, "bars of the venue", self._data.timeframe)
 
     def _request(self, symbols: Sequence[str], since: np.datetime64, now: np.datetime64) -> None:
         """Take over whole histories, but one in which most of what was here is gone."""
@@ -89,7 +89,7 @@ class BarFeed:
         symbols = []
         for symbol in self._symbols:
             item = instrument(symbol)
-            recent = now - last_known(item.kind, now) < self._patience
+            recent = now - self._last_known(item, now) < self._patience
             if recent and not self._complete(item, now):
                 symbols.append(symbol)
         return tuple(symbols)
@@ -102,10 +102,13 @@ class BarFeed:
         """The last trade of each symbol that has one."""
         return self._data.last_trades(symbols)
 
+    def _last_known(self, item: Instrument, now: np.datetime64) -> np.datetime64:
+        return self._data.timeframe.last_known(item.kind, now)
+
     def _complete(self, item: Instrument, now: np.datetime64) -> bool:
         """Whether the last bar that can be known of a symbol is here."""
         table = self._tables.get(item)
-        return table is not None and bool(table[0][-1] >= last_known(item.kind, now))
+        return table is not None and bool(table[0][-1] >= self._last_known(item, now))
 
     def _extend(self, now: np.datetime64) -> list[str]:
         """Add what is new, and take over what the venue has corrected.

@@ -18,11 +18,12 @@ from trainingdata.bars import CLOSE, Bars, check_bars, panel, regular_bars
 from trainingdata.feed.endpoint import KEY, SECRET, BrokerSettings, Keys, translated_errors
 from trainingdata.feed.fields import BarEntry, TradeEntry
 from trainingdata.feed.pages import checked_pages
-from trainingdata.instants import utc_text
+from trainingdata.instants import new_york_date, utc_text
 from trainingdata.instruments import Instrument, Kind, instrument, venue_spelling
 from trainingdata.resampling import joined
-from trainingdata.sessions import stock_grid
+from trainingdata.sessions import opens_on
 from trainingdata.source import Adjustment, Feed
+from trainingdata.timeframe import HOURLY, Clock, Timeframe
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,6 @@ Latest = TypeVar("Latest")
 
 OLDEST_PRICE = np.timedelta64(2, "h")
 NO_GRACE = np.timedelta64(0, "s")
-HALF_HOUR = np.timedelta64(30, "m")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,7 @@ class MarketData:
     keys: of the account; None is enough for coins.
     feed: of stocks, `iex` or `sip`.
     adjustment: of the history of stocks, for splits unless another is named.
+    timeframe: of bars.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class MarketData:
         keys: Keys | None,
         feed: Feed,
         adjustment: Adjustment = "split",
+        timeframe: Timeframe = HOURLY,
     ) -> None:
         from alpaca.data.historical import CryptoHistoricalDataClient, StockHistoricalDataClient
 
@@ -80,6 +82,7 @@ class MarketData:
         self._keys = keys
         self._feed = feed
         self._adjustment = adjustment
+        self.timeframe = timeframe
         url = settings.address
         key, secret = (None, None) if keys is None else (keys.key, keys.secret)
         options: dict[str, Any] = {"raw_data": True, "url_override": url}
@@ -120,13 +123,13 @@ class MarketData:
         now: np.datetime64,
         grace: np.timedelta64 = NO_GRACE,
     ) -> list[Table]:
-        """Hourly bars that begin from `since` on and were known at `now`, a table for each symbol.
+        """Bars that begin from `since` on and were known at `now`, a table for each symbol.
 
-        Stocks are regular hours from 09:30 New York, made of the venue's half-hours; coins are full
-        hours. A symbol without a bar has no table.
+        A stock's hours begin at 09:30 New York and are made of the venue's half-hours, a coin's
+        days at midnight UTC and are made of its hours. A symbol without a bar has no table.
 
-        grace: an hour that closed no longer than this ago, and whose last half is not there, is
-        left out: it may still come.
+        grace: a bar that is made of parts, closed no longer than this ago, and whose last part is
+        not there, is left out: it may still come.
 
         Raises DataError for bars that cannot be trusted; BrokerError for a venue that does not
         answer, or refuses.
@@ -137,13 +140,13 @@ class MarketData:
                 rows_by_item = self._bars(items, _moment(since), _moment(now))
                 answers = [(item, *_arrays(rows)) for item, rows in rows_by_item if rows]
             for item, starts, values in answers:
-                times, values = _known_bars(item, starts, values, now, grace)
+                times, values = _known_bars(item, self.timeframe, starts, values, now, grace)
                 if len(times):
                     tables.append((item, times, values))
         return tables
 
     def bars(self, symbols: Sequence[str], since: np.datetime64, now: np.datetime64) -> Bars:
-        """Hourly bars that begin from `since` on and were known at `now`, as a panel.
+        """Bars that begin from `since` on and were known at `now`, as a panel.
 
         Raises DataError for bars that cannot be trusted, and where no symbol has one; BrokerError
         for a venue that does not answer, or refuses.
@@ -154,7 +157,8 @@ class MarketData:
                 f"{', '.join(symbols)}: the venue has no bar between {utc_text(since)} and"
                 f" {utc_text(now)}"
             )
-        return panel(tables, f"bars of {self._settings.url_override or 'Alpaca'}")
+        source = f"bars of {self._settings.url_override or 'Alpaca'}"
+        return panel(tables, source, self.timeframe)
 
     def _by_kind(self, symbols: Sequence[str]) -> list[list[Instrument]]:
         """Stocks and coins, each once, where there are any."""
@@ -199,17 +203,18 @@ class MarketData:
     def _bars(
         self, items: Sequence[Instrument], start: datetime, end: datetime
     ) -> list[tuple[Instrument, Rows]]:
-        """Half-hours of stocks, hours of coins."""
+        """The venue's own bars, or the parts that ours are made of."""
         from alpaca.data.enums import Adjustment as Adjusted
         from alpaca.data.timeframe import TimeFrame, TimeFrameUnit
 
-        if items[0].kind is Kind.CRYPTO:
-            return self._asked("bars", items, timeframe=TimeFrame.Hour, start=start, end=end)
-        adjustment = Adjusted(self._adjustment)
-        half_hours = TimeFrame(30, TimeFrameUnit.Minute)
-        return self._asked(
-            "bars", items, timeframe=half_hours, start=start, end=end, adjustment=adjustment
-        )
+        kind = items[0].kind
+        asked = {"1d": TimeFrame.Day, "1h": TimeFrame.Hour}
+        part = _part(kind, self.timeframe)
+        of = asked.get(part.name) or TimeFrame(part.minutes, TimeFrameUnit.Minute)
+        options: dict[str, Any] = {"timeframe": of, "start": start, "end": end}
+        if kind is Kind.STOCK:
+            options["adjustment"] = Adjusted(self._adjustment)
+        return self._asked("bars", items, **options)
 
 
 def _names(items: Sequence[Instrument]) -> str:
@@ -230,40 +235,57 @@ def _arrays(rows: Rows) -> tuple[Instants, Array]:
     return stamps.to_numpy("datetime64[ns]"), np.array(values, dtype=np.float64)
 
 
+def _part(kind: Kind, timeframe: Timeframe) -> Timeframe:
+    """What bars of a timeframe are made of.
+
+    The venue's own hours lie on clock hours and hold the time before the open: only its half-hours
+    fit a grid from 09:30. Its days of coins begin at a midnight that is not UTC's.
+    """
+    parts = {(Kind.STOCK, "1h"): Timeframe("30m"), (Kind.CRYPTO, "1d"): HOURLY}
+    return parts.get((kind, timeframe.name), timeframe)
+
+
 def _known_bars(
-    item: Instrument, starts: Instants, values: Array, now: np.datetime64, grace: np.timedelta64
+    item: Instrument,
+    timeframe: Timeframe,
+    starts: Instants,
+    values: Array,
+    now: np.datetime64,
+    grace: np.timedelta64,
 ) -> tuple[Instants, Array]:
-    """Known-at instants [N] and values [N, 5] of an instrument's hours that were known at `now`."""
+    """Known-at instants [N] and values [N, 5] of an instrument's bars that were known at `now`."""
     source = f"bars of {item.symbol}"
     check_bars(starts, values, source)
-    if item.kind is Kind.STOCK:
-        starts, values = _regular_hours(starts, values, now - grace)
+    part = _part(item.kind, timeframe)
+    if part != timeframe:
+        clock = timeframe.clock(item.kind)
+        starts, values = _put_together(clock, starts, values, part.length, now - grace)
+    elif timeframe.daily:
+        # A day's stamp is its midnight; one that is of no session has nothing to trade on.
+        opens = opens_on(new_york_date(starts))
+        starts, values = opens[~np.isnat(opens)], values[~np.isnat(opens)]
     if not len(starts):
         return starts, values
-    times, values = regular_bars(starts, values, item, source)
+    times, values = regular_bars(starts, values, item, timeframe, source)
     rows = times <= now
     return times[rows], values[rows]
 
 
-def _regular_hours(
-    starts: Instants, halves: Array, settled: np.datetime64
+def _put_together(
+    clock: Clock, starts: Instants, parts: Array, length: np.timedelta64, settled: np.datetime64
 ) -> tuple[Instants, Array]:
-    """Starts [N] and values [N, 5] of the regular hours that half-hours [M, 5] make.
+    """Starts [N] and values [N, 5] of the bars that parts [M, 5] of this length make.
 
-    What lies outside a session is left out. An hour that closed after `settled` needs its last
-    half.
+    What lies outside a session is left out. A bar that closed after `settled` needs its last part.
     """
-    # The venue's own hourly bars lie on clock hours and hold the time before the open: only its
-    # half-hours fit a grid from 09:30.
-    grid = stock_grid()
-    k = np.searchsorted(grid.starts, starts, side="right") - 1
-    ends = grid.ends[np.maximum(k, 0)]
-    within = (k >= 0) & (starts < ends)
-    # A half without a trade has no bar: an hour that is long past is whole without it.
-    within &= (ends <= settled) | np.isin(k, k[within & (starts + HALF_HOUR >= ends)])
-    hours = grid.starts[k[within]]
-    counts, values = joined(hours, halves[within])
-    return hours[np.cumsum(counts) - counts], values
+    numbers = clock.bars_ended(starts) + 1
+    ends = clock.end_of(numbers, starts)
+    begun = clock.started_at(ends)
+    within = starts >= begun
+    # A part without a trade has no bar: a bar that is long past is whole without it.
+    within &= (ends <= settled) | np.isin(numbers, numbers[within & (starts + length >= ends)])
+    counts, values = joined(begun[within], parts[within])
+    return begun[within][np.cumsum(counts) - counts], values
 
 
 def _moment(at: np.datetime64) -> datetime:

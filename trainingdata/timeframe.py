@@ -1,0 +1,351 @@
+"""How long a bar lasts, and by that where bars lie, when they become known and when one decides.
+
+A stock's bars start at the session's open, the last one ends with the session, on half-days too; a
+daily bar is the session. A coin's bars follow one another without an end, its days are UTC's. All
+instants are UTC `datetime64[ns]`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from foundation.arrays import Array, Index, Instants, Mask
+from trainingdata.instants import DAY, HOUR, NEW_YORK
+from trainingdata.instruments import Kind
+from trainingdata.sessions import FULL_SESSION, beyond_calendar, calendar
+
+Holding = Literal["next", "session", "plan"]
+TimeframeName = Literal["1d", "1h", "30m", "15m", "5m"]
+
+MINUTES: dict[TimeframeName, int] = {"1d": 1440, "1h": 60, "30m": 30, "15m": 15, "5m": 5}
+_BAR = {"1h": "an hourly bar", "1d": "a daily bar"}
+_UNIT = {"1h": "hour", "1d": "day"}
+# Days that the market of a class is open.
+DAYS_A_YEAR = {Kind.STOCK: 252.0, Kind.CRYPTO: 365.25}
+_HOURS = 24  # of a day, that a coin's pattern tells apart, on weekends once more
+_NEVER = np.datetime64("NaT", "ns")
+_EPOCH = np.datetime64(0, "ns")
+
+Slots = npt.NDArray[np.int8]
+
+
+class Clock(Protocol):
+    """When a class has bars of a timeframe, and decides.
+
+    bars_a_day: that it trades.
+    bars_a_year: the same of a year.
+    places: in its day that `slots` tells apart.
+    """
+
+    @property
+    def bars_a_day(self) -> int: ...
+    @property
+    def bars_a_year(self) -> float: ...
+    @property
+    def places(self) -> int: ...
+
+    def known_at(self, starts: Instants) -> Instants:
+        """When bars with these start stamps become known, [N]; NaT where no bar starts then."""
+        ...
+
+    def started_at(self, ends: Instants) -> Instants:
+        """When the bars that become known at these instants started, [N]; NaT where none does.
+
+        The inverse of `known_at`.
+        """
+        ...
+
+    def bars_ended(self, instants: Instants) -> Index:
+        """How many bars of the calendar have ended by each instant, [N]."""
+        ...
+
+    def end_of(self, numbers: Index, instants: Instants) -> Instants:
+        """When the bars of these numbers, counted from 1, end; they follow some instants.
+
+        Raises InputError beyond the calendar's end.
+        """
+        ...
+
+    def position(self, instants: Instants) -> Array:
+        """Bars that have elapsed by each instant, [N], fractional within a bar.
+
+        The count stands still while the market is shut.
+        """
+        ...
+
+    def slots(self, ends: Instants, ahead: int) -> Slots:
+        """Place in its day of each bar that ends at an instant and of `ahead` more, [N, 1 + ahead].
+
+        The bars after it are those of the calendar. Raises InputError beyond its end.
+        """
+        ...
+
+    def is_decision(self, instants: Instants) -> Mask:
+        """Whether a decision may be made: a bar has just closed and a later one can fill it."""
+        ...
+
+    def holding_end(self, now: np.datetime64, holding: Holding = "next") -> np.datetime64:
+        """End of the holding interval of a decision at `now`: the next that can change it.
+
+        It is the end of a plan's first block, too. `session` moves it to the same decision of the
+        next session (its last one where that session is shorter), and to a day later for a coin.
+        Raises InputError beyond the calendar's end.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Timeframe:
+    """Bars of one length.
+
+    name: as settings have it.
+    """
+
+    name: TimeframeName
+
+    @property
+    def minutes(self) -> int:
+        """That a bar lasts at most; a day's are those of a coin."""
+        return MINUTES[self.name]
+
+    @property
+    def length(self) -> np.timedelta64:
+        """The same."""
+        return np.timedelta64(self.minutes, "m").astype("timedelta64[ns]")
+
+    @property
+    def daily(self) -> bool:
+        """Whether a session is one bar."""
+        return self.name == "1d"
+
+    @property
+    def bar(self) -> str:
+        """One of its bars, in words."""
+        return _BAR.get(self.name, f"a {self.minutes}-minute bar")
+
+    @property
+    def unit(self) -> str:
+        """What one is called beside others."""
+        return _UNIT.get(self.name, "bar")
+
+    @property
+    def bars(self) -> str:
+        """Several, in words."""
+        return f"{self.unit}s" if self.name in _UNIT else f"{self.minutes}-minute bars"
+
+    @property
+    def stocks(self) -> StockClock:
+        """Of stocks."""
+        return _stock_clock(self.name)
+
+    def clock(self, kind: Kind) -> Clock:
+        """Of a class."""
+        return _coin_clock(self.name) if kind is Kind.CRYPTO else _stock_clock(self.name)
+
+    def last_known(self, kind: Kind, now: np.datetime64) -> np.datetime64:
+        """When the last bar that can be known at `now` became so."""
+        clock = self.clock(kind)
+        here = np.array([now])
+        return np.datetime64(clock.end_of(clock.bars_ended(here), here)[0])
+
+
+HOURLY = Timeframe("1h")
+DAILY = Timeframe("1d")
+TIMEFRAMES = tuple(map(Timeframe, MINUTES))
+
+
+def following_ends(clock: Clock, instants: Instants, ahead: int) -> Instants:
+    """When the `ahead` bars after those that end at each instant become known, [N, ahead]."""
+    numbers = clock.bars_ended(instants)[:, None] + np.arange(1, 1 + ahead)
+    return clock.end_of(numbers, instants)
+
+
+def nth_end_after(clock: Clock, instants: Instants, ahead: int) -> Instants:
+    """When the `ahead`-th bar of the calendar that ends after each instant becomes known, [N]."""
+    return clock.end_of(clock.bars_ended(instants) + ahead, instants)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class StockClock:
+    """Every regular bar that the exchange's calendar knows: N bars, K decisions.
+
+    bars_a_day: of a whole session.
+    starts: [N] when each bar starts.
+    ends: [N] when it ends and becomes known.
+    session: [N] number of the session it belongs to.
+    decisions: [K] ends of bars that are followed by another one of the same session; of daily bars
+        all ends.
+    decision_session: [K] number of the session of each decision.
+    """
+
+    bars_a_day: int
+    starts: Instants
+    ends: Instants
+    session: npt.NDArray[np.int64]
+    decisions: Instants
+    decision_session: npt.NDArray[np.int64]
+
+    @property
+    def bars_a_year(self) -> float:
+        return self.bars_a_day * DAYS_A_YEAR[Kind.STOCK]
+
+    @property
+    def places(self) -> int:
+        return self.bars_a_day
+
+    def known_at(self, starts: Instants) -> Instants:
+        k = np.minimum(np.searchsorted(self.starts, starts), len(self.starts) - 1)
+        return np.where(self.starts[k] == starts, self.ends[k], _NEVER)
+
+    def started_at(self, ends: Instants) -> Instants:
+        k = np.minimum(np.searchsorted(self.ends, ends), len(self.ends) - 1)
+        return np.where(self.ends[k] == ends, self.starts[k], _NEVER)
+
+    def bars_ended(self, instants: Instants) -> Index:
+        return np.asarray(np.searchsorted(self.ends, instants, side="right"), dtype=np.int64)
+
+    def end_of(self, numbers: Index, instants: Instants) -> Instants:
+        if numbers.size and numbers.max() > len(self.ends):
+            raise beyond_calendar(instants.max())
+        return np.asarray(self.ends[numbers - 1])
+
+    def position(self, instants: Instants) -> Array:
+        done = self.bars_ended(instants)
+        k = np.minimum(done, len(self.starts) - 1)
+        share = (instants - self.starts[k]) / (self.ends[k] - self.starts[k])
+        return np.asarray(done + np.clip(share, 0.0, 1.0) * (done < len(self.starts)))
+
+    def slots(self, ends: Instants, ahead: int) -> Slots:
+        """A bar's number within its session: 0 for the one that holds the night."""
+        place = _numbers_in_session(self)
+        k = np.searchsorted(self.ends, ends)
+        if len(k) and k.max() + ahead >= len(place):
+            raise beyond_calendar(ends.max())
+        return np.asarray(place[k[:, None] + np.arange(1 + ahead)])
+
+    def is_decision(self, instants: Instants) -> Mask:
+        k = np.minimum(np.searchsorted(self.decisions, instants), len(self.decisions) - 1)
+        return np.asarray(self.decisions[k] == instants)
+
+    def holding_end(self, now: np.datetime64, holding: Holding = "next") -> np.datetime64:
+        k = int(np.searchsorted(self.decisions, now, side="right"))
+        if k >= len(self.decisions) - 10:
+            raise beyond_calendar(now)
+        if holding != "session":
+            return np.datetime64(self.decisions[k])
+        session = int(self.decision_session[k - 1])
+        numbers = (session, session + 1, session + 2)
+        first, next_first, next_end = np.searchsorted(self.decision_session, numbers)
+        place = k - 1 - first
+        return np.datetime64(self.decisions[min(next_first + place, next_end - 1)])
+
+    def intraday_ceiling_holds(self, now: np.datetime64) -> bool:
+        """Whether the market is open and a later decision of the session can still cut the book.
+
+        While one can, the intraday ceiling holds; from the session's last decision until the next
+        open, the overnight one. With daily bars none ever can.
+        """
+        days = calendar()
+        k = int(np.searchsorted(days.opens, now, side="right")) - 1
+        if k < 0 or self.bars_a_day == 1:
+            return False
+        # On a shortened session the cut is made at the last decision but one: feeds often lack the
+        # half hour that would fill the orders of the last.
+        shortened = days.closes[k] - days.opens[k] < FULL_SESSION
+        end = int(np.searchsorted(self.decision_session, k, side="right"))
+        return bool(now < self.decisions[end - (2 if shortened else 1)])
+
+
+@dataclass(frozen=True, slots=True)
+class CoinClock:
+    """Bars that follow one another from midnight UTC on.
+
+    length: of a bar, of which a day holds whole ones.
+    """
+
+    length: np.timedelta64
+
+    @property
+    def bars_a_day(self) -> int:
+        return int(DAY // self.length)
+
+    @property
+    def bars_a_year(self) -> float:
+        return self.bars_a_day * DAYS_A_YEAR[Kind.CRYPTO]
+
+    @property
+    def places(self) -> int:
+        return 2 * min(self.bars_a_day, _HOURS)
+
+    def known_at(self, starts: Instants) -> Instants:
+        return np.where(self.is_decision(starts), starts + self.length, _NEVER)
+
+    def started_at(self, ends: Instants) -> Instants:
+        return np.where(self.is_decision(ends), ends - self.length, _NEVER)
+
+    def bars_ended(self, instants: Instants) -> Index:
+        return np.asarray((instants - _EPOCH) // self.length, dtype=np.int64)
+
+    def end_of(self, numbers: Index, instants: Instants) -> Instants:
+        del instants
+        return np.asarray(_EPOCH + numbers * self.length)
+
+    def position(self, instants: Instants) -> Array:
+        return np.asarray((instants - _EPOCH) / self.length)
+
+    def slots(self, ends: Instants, ahead: int) -> Slots:
+        """The New York hour a bar starts in; a day's is 0. As many more on Saturdays and Sundays."""
+        if not len(ends):
+            return np.empty((0, 1 + ahead), dtype=np.int8)
+        first = ends.min() - self.length
+        starts = np.arange(first, ends.max() + ahead * self.length, self.length)
+        begun = pd.DatetimeIndex(starts)
+        if self.bars_a_day == 1:
+            place = (begun.day_of_week >= 5).astype(np.int8)
+        else:
+            local = begun.tz_localize("UTC").tz_convert(NEW_YORK)
+            weekend = _HOURS * (local.day_of_week >= 5)
+            place = (local.hour + weekend).to_numpy(dtype=np.int8)
+        k = ((ends - self.length - first) // self.length).astype(np.int64)
+        return np.asarray(place[k[:, None] + np.arange(1 + ahead)])
+
+    def is_decision(self, instants: Instants) -> Mask:
+        return np.asarray((instants - _EPOCH) % self.length == np.timedelta64(0))
+
+    def holding_end(self, now: np.datetime64, holding: Holding = "next") -> np.datetime64:
+        begun = now - (now - _EPOCH) % self.length
+        return np.datetime64(begun + (DAY if holding == "session" else self.length))
+
+
+@cache
+def _stock_clock(name: TimeframeName) -> StockClock:
+    days = calendar()
+    step = Timeframe(name).length
+    # Six and a half hours make seven bars of an hour: the floor of a negative quotient rounds up.
+    counts = -((days.opens - days.closes) // step)
+    session = np.repeat(np.arange(len(days.opens)), counts)
+    first = np.repeat(np.cumsum(counts) - counts, counts)
+    starts = days.opens[session] + (np.arange(len(session)) - first) * step
+    ends = np.minimum(starts + step, days.closes[session])
+    # Nothing is decided at the close of a session that has later bars to wait for: none is left to
+    # fill an order in. Of daily bars the next open fills it.
+    whole = int(-(-FULL_SESSION // step))
+    followed = np.append(session[1:] == session[:-1], False) | (whole == 1)
+    return StockClock(whole, starts, ends, session, ends[followed], session[followed])
+
+
+@cache
+def _coin_clock(name: TimeframeName) -> CoinClock:
+    return CoinClock(Timeframe(name).length)
+
+
+@cache
+def _numbers_in_session(clock: StockClock) -> Slots:
+    session = clock.session
+    return (np.arange(len(session)) - np.searchsorted(session, session)).astype(np.int8)
