@@ -30,7 +30,9 @@ from forecasting.store import DEFAULT
 from foundation.errors import InputError, none_of
 from foundation.plugin import called, is_own, load_own, own_code
 from foundation.settings import setting, settings_class
+from trainingdata.bars import Bars
 from trainingdata.source import DataSettings
+from trainingdata.timeframe import HOURLY, Timeframe, TimeframeName
 
 PER_SYMBOL = (
     Path(__file__).resolve().parent.parent / "configs" / "preaugstrategies" / "chronos2" / "hourly"

@@ -62,6 +62,7 @@ from trainingdata.bars import Bars
 from trainingdata.instants import Unzoned, instant
 from trainingdata.sessions import calendar
 from trainingdata.source import DataSettings
+from trainingdata.timeframe import HOURLY
 from trainingdata.volatility_index import RESPONSE, volatility_index
 
 log = logging.getLogger(__name__)
@@ -115,7 +116,7 @@ class BarsSettings:
         """
         data = DataSettings(self.dir, self.zone, accept_jumps=True)
         try:
-            bars = data.bars([self.symbol], None, None, "bars.zone")
+            bars = data.bars([self.symbol], None, None, HOURLY, "bars.zone")
         except DataError as error:
             raise DataError(str(error).replace("data.dir:", "bars.dir:", 1)) from error
         for doubt in bars.origins[0].doubts:
@@ -213,7 +214,7 @@ class SpreadSettings(SizedSettings):
             return index_days(bars, bars.symbols[0], vix, self.bars.scale, self.bars.response)
         sessions = calendar().dates
         count = max(self.years) * TRADING_DAYS
-        dates = calendar[calendar >= np.datetime64(self.start, "D")][:count]
+        dates = sessions[sessions >= np.datetime64(self.start, "D")][:count]
         if len(dates) < count:
             raise InputError(
                 f"start, years: the calendar ends before {counted(max(self.years), 'year')} from"

@@ -25,7 +25,7 @@ from option_spreads.selling.rules import CLOCK, SESSION, TRADING_DAYS
 from option_spreads.simulation.path import IndexDays, IndexModel, index_days
 from option_spreads.simulation.pricing import Smile
 from trainingdata.bar_files import read_bars
-from trainingdata.sessions import stock_grid
+from trainingdata.sessions import calendar
 from trainingdata.volatility_index import volatility_index
 
 MARKS = (0, 60, 120, 180, 240, 300, 360, SESSION)
@@ -154,7 +154,7 @@ def main() -> None:
     real = index_days(read_bars([words.bars], [words.symbol]), words.symbol, vix)
     real = part_of(real, real.dates <= np.datetime64(words.until))
     checked = real.dates >= np.datetime64(words.check)
-    dates = np.resize(stock_grid().dates[:TRADING_DAYS], words.years * TRADING_DAYS)
+    dates = np.resize(calendar().dates[:TRADING_DAYS], words.years * TRADING_DAYS)
     model = IndexModel()
     columns = {
         "model": model.days(dates, words.seed, smile),

@@ -105,9 +105,9 @@ def market(symbols: int, count: int, first: str = "2024-01-02") -> Bars:
     """Synthetic stocks on the regular New York grid."""
     from trainingdata.bars import panel
     from trainingdata.instruments import instrument
-    from trainingdata.sessions import stock_grid
+    from trainingdata.timeframe import HOURLY
 
-    ends = stock_grid().ends
+    ends = HOURLY.stocks.ends
     begin = int(np.searchsorted(ends, np.datetime64(first, "ns")))
     rng = np.random.default_rng(7)
     common = rng.normal(0, 0.004, count)[:, None] * rng.uniform(0.5, 1.5, symbols)

@@ -69,9 +69,7 @@ class Rows:
             times, bars = regular_bars(starts, self.values, self.item, timeframe, self.path)
             outside = len(starts) - len(times)
         elif self.minutes in parts_of(timeframe):
-            made = joined_bars(
-                starts, self.values, self.item, self.minutes, timeframe, self.path
-            )
+            made = joined_bars(starts, self.values, self.item, self.minutes, timeframe, self.path)
             times, bars, outside = made.times, made.values, made.outside
             unit = timeframe.unit
             notes.append(f"{self.minutes}-minute bars are put together to {timeframe.bars}")

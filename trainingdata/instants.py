@@ -242,9 +242,18 @@ def hour_begun(now: np.datetime64) -> np.datetime64:
     return hour
 
 
+def midnight(dates: npt.NDArray[np.datetime64]) -> Instants:
+    """0:00 New York on each date, as UTC instants."""
+    return _new_york_hour(dates, 0)
+
+
 def four_pm(dates: npt.NDArray[np.datetime64]) -> Instants:
     """16:00 New York on each date, as UTC instants."""
-    local = pd.DatetimeIndex(dates.astype("datetime64[ns]")) + pd.Timedelta(hours=16)
+    return _new_york_hour(dates, 16)
+
+
+def _new_york_hour(dates: npt.NDArray[np.datetime64], hour: int) -> Instants:
+    local = pd.DatetimeIndex(dates.astype("datetime64[ns]")) + pd.Timedelta(hours=hour)
     utc = local.tz_localize(NEW_YORK).tz_convert("UTC")
     return np.asarray(utc.tz_localize(None).to_numpy("datetime64[ns]"))
 

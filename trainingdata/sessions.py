@@ -1,4 +1,4 @@
-"""The exchange's calendar: sessions, the nights between them, and what is learned once a day or week.
+"""The exchange's calendar: sessions, the nights between them, days and weeks that end at 16:00.
 
 It is New York's (`exchange_calendars`, XNYS). All instants are UTC `datetime64[ns]`.
 """

@@ -154,9 +154,7 @@ class DataSettings:
         self._refuse_unless_accepted(unconfirmed_actions(bars, listed, raw=True))
         return split_adjusted(bars, splits)
 
-    def bars_up_to(
-        self, symbols: Sequence[str], now: np.datetime64, timeframe: Timeframe
-    ) -> Bars:
+    def bars_up_to(self, symbols: Sequence[str], now: np.datetime64, timeframe: Timeframe) -> Bars:
         """Bars of files that were known at an instant, of symbols that have one.
 
         Raises InputError for files that cannot be used.

@@ -7,16 +7,18 @@ instants are UTC `datetime64[ns]`.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from typing_extensions import override
 
 from foundation.arrays import Array, Index, Instants, Mask
-from trainingdata.instants import DAY, HOUR, NEW_YORK
+from trainingdata.instants import DAY, NEW_YORK
 from trainingdata.instruments import Kind
 from trainingdata.sessions import FULL_SESSION, beyond_calendar, calendar
 
@@ -35,61 +37,67 @@ _EPOCH = np.datetime64(0, "ns")
 Slots = npt.NDArray[np.int8]
 
 
-class Clock(Protocol):
-    """When a class has bars of a timeframe, and decides.
+class Clock(ABC):
+    """When a class has bars of a timeframe, and decides."""
 
-    bars_a_day: that it trades.
-    bars_a_year: the same of a year.
-    places: in its day that `slots` tells apart.
-    """
+    __slots__ = ()
 
     @property
-    def bars_a_day(self) -> int: ...
-    @property
-    def bars_a_year(self) -> float: ...
-    @property
-    def places(self) -> int: ...
+    @abstractmethod
+    def bars_a_day(self) -> int:
+        """Bars of a day that its market is open all the time it can be."""
 
+    @property
+    @abstractmethod
+    def bars_a_year(self) -> float:
+        """Bars of a year."""
+
+    @property
+    @abstractmethod
+    def places(self) -> int:
+        """Places in a day that `slots` tells apart."""
+
+    @abstractmethod
     def known_at(self, starts: Instants) -> Instants:
         """When bars with these start stamps become known, [N]; NaT where no bar starts then."""
-        ...
 
+    @abstractmethod
     def started_at(self, ends: Instants) -> Instants:
         """When the bars that become known at these instants started, [N]; NaT where none does.
 
         The inverse of `known_at`.
         """
-        ...
 
+    @abstractmethod
     def bars_ended(self, instants: Instants) -> Index:
         """How many bars of the calendar have ended by each instant, [N]."""
-        ...
 
+    @abstractmethod
     def end_of(self, numbers: Index, instants: Instants) -> Instants:
         """When the bars of these numbers, counted from 1, end; they follow some instants.
 
         Raises InputError beyond the calendar's end.
         """
-        ...
 
+    @abstractmethod
     def position(self, instants: Instants) -> Array:
         """Bars that have elapsed by each instant, [N], fractional within a bar.
 
         The count stands still while the market is shut.
         """
-        ...
 
+    @abstractmethod
     def slots(self, ends: Instants, ahead: int) -> Slots:
         """Place in its day of each bar that ends at an instant and of `ahead` more, [N, 1 + ahead].
 
         The bars after it are those of the calendar. Raises InputError beyond its end.
         """
-        ...
 
+    @abstractmethod
     def is_decision(self, instants: Instants) -> Mask:
         """Whether a decision may be made: a bar has just closed and a later one can fill it."""
-        ...
 
+    @abstractmethod
     def holding_end(self, now: np.datetime64, holding: Holding = "next") -> np.datetime64:
         """End of the holding interval of a decision at `now`: the next that can change it.
 
@@ -97,7 +105,6 @@ class Clock(Protocol):
         next session (its last one where that session is shorter), and to a day later for a coin.
         Raises InputError beyond the calendar's end.
         """
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +124,7 @@ class Timeframe:
     @property
     def length(self) -> np.timedelta64:
         """The same."""
-        return np.timedelta64(self.minutes, "m").astype("timedelta64[ns]")
+        return np.timedelta64(self.minutes * 60 * 10**9, "ns")
 
     @property
     def daily(self) -> bool:
@@ -172,10 +179,10 @@ def nth_end_after(clock: Clock, instants: Instants, ahead: int) -> Instants:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class StockClock:
+class StockClock(Clock):
     """Every regular bar that the exchange's calendar knows: N bars, K decisions.
 
-    bars_a_day: of a whole session.
+    whole: number of bars of a whole session.
     starts: [N] when each bar starts.
     ends: [N] when it ends and becomes known.
     session: [N] number of the session it belongs to.
@@ -184,7 +191,7 @@ class StockClock:
     decision_session: [K] number of the session of each decision.
     """
 
-    bars_a_day: int
+    whole: int
     starts: Instants
     ends: Instants
     session: npt.NDArray[np.int64]
@@ -192,35 +199,48 @@ class StockClock:
     decision_session: npt.NDArray[np.int64]
 
     @property
-    def bars_a_year(self) -> float:
-        return self.bars_a_day * DAYS_A_YEAR[Kind.STOCK]
+    @override
+    def bars_a_day(self) -> int:
+        return self.whole
 
     @property
-    def places(self) -> int:
-        return self.bars_a_day
+    @override
+    def bars_a_year(self) -> float:
+        return self.whole * DAYS_A_YEAR[Kind.STOCK]
 
+    @property
+    @override
+    def places(self) -> int:
+        return self.whole
+
+    @override
     def known_at(self, starts: Instants) -> Instants:
         k = np.minimum(np.searchsorted(self.starts, starts), len(self.starts) - 1)
         return np.where(self.starts[k] == starts, self.ends[k], _NEVER)
 
+    @override
     def started_at(self, ends: Instants) -> Instants:
         k = np.minimum(np.searchsorted(self.ends, ends), len(self.ends) - 1)
         return np.where(self.ends[k] == ends, self.starts[k], _NEVER)
 
+    @override
     def bars_ended(self, instants: Instants) -> Index:
         return np.asarray(np.searchsorted(self.ends, instants, side="right"), dtype=np.int64)
 
+    @override
     def end_of(self, numbers: Index, instants: Instants) -> Instants:
         if numbers.size and numbers.max() > len(self.ends):
             raise beyond_calendar(instants.max())
         return np.asarray(self.ends[numbers - 1])
 
+    @override
     def position(self, instants: Instants) -> Array:
         done = self.bars_ended(instants)
         k = np.minimum(done, len(self.starts) - 1)
         share = (instants - self.starts[k]) / (self.ends[k] - self.starts[k])
         return np.asarray(done + np.clip(share, 0.0, 1.0) * (done < len(self.starts)))
 
+    @override
     def slots(self, ends: Instants, ahead: int) -> Slots:
         """A bar's number within its session: 0 for the one that holds the night."""
         place = _numbers_in_session(self)
@@ -229,10 +249,12 @@ class StockClock:
             raise beyond_calendar(ends.max())
         return np.asarray(place[k[:, None] + np.arange(1 + ahead)])
 
+    @override
     def is_decision(self, instants: Instants) -> Mask:
         k = np.minimum(np.searchsorted(self.decisions, instants), len(self.decisions) - 1)
         return np.asarray(self.decisions[k] == instants)
 
+    @override
     def holding_end(self, now: np.datetime64, holding: Holding = "next") -> np.datetime64:
         k = int(np.searchsorted(self.decisions, now, side="right"))
         if k >= len(self.decisions) - 10:
@@ -253,7 +275,7 @@ class StockClock:
         """
         days = calendar()
         k = int(np.searchsorted(days.opens, now, side="right")) - 1
-        if k < 0 or self.bars_a_day == 1:
+        if k < 0 or self.whole == 1:
             return False
         # On a shortened session the cut is made at the last decision but one: feeds often lack the
         # half hour that would fill the orders of the last.
@@ -263,7 +285,7 @@ class StockClock:
 
 
 @dataclass(frozen=True, slots=True)
-class CoinClock:
+class CoinClock(Clock):
     """Bars that follow one another from midnight UTC on.
 
     length: of a bar, of which a day holds whole ones.
@@ -272,35 +294,44 @@ class CoinClock:
     length: np.timedelta64
 
     @property
+    @override
     def bars_a_day(self) -> int:
         return int(DAY // self.length)
 
     @property
+    @override
     def bars_a_year(self) -> float:
         return self.bars_a_day * DAYS_A_YEAR[Kind.CRYPTO]
 
     @property
+    @override
     def places(self) -> int:
         return 2 * min(self.bars_a_day, _HOURS)
 
+    @override
     def known_at(self, starts: Instants) -> Instants:
         return np.where(self.is_decision(starts), starts + self.length, _NEVER)
 
+    @override
     def started_at(self, ends: Instants) -> Instants:
         return np.where(self.is_decision(ends), ends - self.length, _NEVER)
 
+    @override
     def bars_ended(self, instants: Instants) -> Index:
         return np.asarray((instants - _EPOCH) // self.length, dtype=np.int64)
 
+    @override
     def end_of(self, numbers: Index, instants: Instants) -> Instants:
         del instants
         return np.asarray(_EPOCH + numbers * self.length)
 
+    @override
     def position(self, instants: Instants) -> Array:
         return np.asarray((instants - _EPOCH) / self.length)
 
+    @override
     def slots(self, ends: Instants, ahead: int) -> Slots:
-        """The New York hour a bar starts in; a day's is 0. As many more on Saturdays and Sundays."""
+        """The New York hour a bar starts in; a day's is 0; weekends have others."""
         if not len(ends):
             return np.empty((0, 1 + ahead), dtype=np.int8)
         first = ends.min() - self.length
@@ -315,9 +346,11 @@ class CoinClock:
         k = ((ends - self.length - first) // self.length).astype(np.int64)
         return np.asarray(place[k[:, None] + np.arange(1 + ahead)])
 
+    @override
     def is_decision(self, instants: Instants) -> Mask:
         return np.asarray((instants - _EPOCH) % self.length == np.timedelta64(0))
 
+    @override
     def holding_end(self, now: np.datetime64, holding: Holding = "next") -> np.datetime64:
         begun = now - (now - _EPOCH) % self.length
         return np.datetime64(begun + (DAY if holding == "session" else self.length))

@@ -184,9 +184,7 @@ def expiry(order: Order, decided_at: np.datetime64, life: np.timedelta64) -> np.
     return end
 
 
-def next_instant(
-    now: np.datetime64, symbols: Sequence[str], timeframe: Timeframe
-) -> np.datetime64:
+def next_instant(now: np.datetime64, symbols: Sequence[str], timeframe: Timeframe) -> np.datetime64:
     """The next instant after `now` at which any of these symbols may decide."""
     kinds = {instrument(symbol).kind for symbol in symbols}
     return min(timeframe.clock(kind).holding_end(now) for kind in kinds)

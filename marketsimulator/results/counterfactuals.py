@@ -77,9 +77,7 @@ def scrambled_bars(bars: Bars, cut: np.datetime64, seed: int) -> Bars:
         values[s, running, CLOSE] = close
         values[s, running, HIGH] = np.maximum(values[s, running, OPEN], close)
         values[s, running, LOW] = np.minimum(values[s, running, OPEN], close)
-    return Bars(
-        bars.instruments, bars.times, values, bars.mask, bars.source, bars.timeframe
-    )
+    return Bars(bars.instruments, bars.times, values, bars.mask, bars.source, bars.timeframe)
 
 
 def truncated_bars(bars: Bars, cut: np.datetime64) -> Bars:

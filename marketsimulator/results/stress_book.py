@@ -163,7 +163,8 @@ def run_book(run: RunFolder, at: str, settings: BacktestSettings) -> HeldBook:
     """
     held = run.book_at(at)
     symbols = sorted(held.positions)
-    bars = settings.with_increments(settings.data.bars(symbols, None, None, _named(settings)))
+    whole = replace(settings, symbols=tuple(symbols), start=None, end=None, days=None)
+    bars = whole.bars()
     known = bars.until(held.at)
     marks = known.last_closes() if len(known.times) else np.full(len(symbols), np.nan)
     when = utc_text(held.at)
@@ -248,7 +249,8 @@ def _bars(settings: BacktestSettings, held: Sequence[Instrument], now: np.dateti
     if settings.data.dir:
         files = find_files([Path(folder).expanduser() for folder in settings.data.dir], None)
         if symbols := [item.symbol for item in held if item.symbol in files]:
-            bars = confirmed(settings.view(settings.data.bars_up_to(symbols, now, settings.named_timeframe)))
+            known = settings.data.bars_up_to(symbols, now, settings.named_timeframe)
+            bars = confirmed(settings.view(known))
             real = {symbol: bars.real_bars(s) for s, symbol in enumerate(bars.symbols)}
     nothing = (NO_INSTANTS, np.empty((0, len(FIELDS))))
     tables = [(item, *real.get(item.symbol, nothing)) for item in held]

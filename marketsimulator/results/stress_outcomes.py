@@ -26,10 +26,10 @@ from marketsimulator.results.stress_book import HeldBook, leverage_of
 from marketsimulator.results.stress_scenarios import HALTED, Move, Scenario, moves_of
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars, panel
-from trainingdata.instants import ZZZ
 from trainingdata.instruments import Kind
 from trainingdata.sessions import beyond_calendar, calendar, in_session
 from trainingdata.source import DataSettings
+from trainingdata.timeframe import Timeframe, nth_end_after
 
 OPTIONS = "options"  # under which the greatest loss of open options stands
 SESSIONS = 10  # closes that a call may take to end

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -11,31 +11,44 @@ from marketsimulator.venue.stocks import Venue
 from marketsimulator.venue.tickets import timestamp
 from trainingdata.actions import split_adjusted
 from trainingdata.bars import Bars
-from trainingdata.instants import DAY, HOUR, instant
-from trainingdata.instruments import instrument, venue_spelling
-from trainingdata.sessions import started_at, stock_grid
+from trainingdata.instants import DAY, instant, midnight, new_york_date
+from trainingdata.instruments import Kind, instrument, venue_spelling
+from trainingdata.timeframe import Clock, Timeframe, TimeframeName
 
 PAGE = 10_000  # bars an answer holds
 LATEST = 10 * DAY  # how old the latest bar may be
-HALF_HOUR = np.timedelta64(30, "m")
+FRAMES: Mapping[TimeframeName, str] = {
+    "1d": "1Day",
+    "1h": "1Hour",
+    "30m": "30Min",
+    "15m": "15Min",
+    "5m": "5Min",
+}
 
 
 def bars_page(venue: Venue, query: Mapping[str, str]) -> Answer:
     """`GET /v2/stocks/bars` and `/v1beta3/crypto/us/bars`: one page of them."""
     timeframe = query.get("timeframe", "1Hour")
-    if timeframe not in FRAMES:
-        served = ", ".join(FRAMES)
-        raise Refused(400, None, f"timeframe {timeframe} is not served here: {served}")
+    asked = query_symbols(query)
+    kinds = {instrument(symbol).kind for symbol in asked}
+    served = [_served(venue.bars.timeframe, kind) for kind in kinds]
+    if not all(timeframe in each for each in served):
+        names = ", ".join(sorted({name for each in served for name in each}))
+        raise Refused(400, None, f"timeframe {timeframe} is not served here: {names}")
     now = venue.now
     today = now.astype("datetime64[D]").astype("datetime64[ns]")
     start = instant(query["start"], name="start") if "start" in query else today
     end = instant(query["end"], name="end") if "end" in query else now
     adjustment = query.get("adjustment", "raw")
-    hourly = bars_answer(venue, query_symbols(query), start, end, adjustment)
+    answer = bars_answer(venue, asked, start, end, adjustment)
     # A page counts bars over all symbols, so that a symbol's bars may go on in the next page.
     rows: list[tuple[str, Answer]] = []
-    for symbol, bars in hourly.items():
-        rows += [(venue_spelling(symbol), bar) for bar in FRAMES[timeframe](bars)]
+    for symbol, bars in answer.items():
+        kind = instrument(symbol).kind
+        frame = _served(venue.bars.timeframe, kind)[timeframe]
+        if frame != venue.bars.timeframe:
+            bars = in_parts(bars, venue.bars.clock(kind), frame.length)
+        rows += [(venue_spelling(symbol), bar) for bar in bars]
     begin = whole_number(query, "page_token", 0)
     end_of_page = begin + min(whole_number(query, "limit", PAGE, 1), PAGE)
     page: dict[str, list[Answer]] = {}
@@ -107,16 +120,19 @@ def _rows(
     """Bars of one symbol in Alpaca's words."""
     s = past.symbols.index(symbol)
     times, values = past.real_bars(s)
-    # The panel marks a bar by the instant it becomes known, an hour after it begins at most.
-    near = slice(*np.searchsorted(times, [start, end + HOUR], side="right"))
+    # The panel marks a bar by the instant it becomes known, its length after it begins at most.
+    length = past.timeframe.length
+    near = slice(*np.searchsorted(times, [start, end + length], side="right"))
     times = times[near]
     values = values[near]
-    begins = started_at(past.instruments[s].kind, times)
+    begins = past.clock(past.instruments[s].kind).started_at(times)
     within = (begins >= start) & (begins <= end)
     # The panel has bars of the time in which a test has halted the symbol; the venue has none.
     for since, until in venue.halts.get(symbol, []):
         within &= (times <= since) | (False if until is None else times > until)
     rows = np.flatnonzero(within)[-latest:]  # with 0 all of them
+    if past.timeframe.daily and past.instruments[s].kind is Kind.STOCK:
+        begins = midnight(new_york_date(begins))
     stamps = [timestamp(begin) for begin in begins[rows]]
     return [
         {"t": at, "o": o, "h": h, "l": low, "c": c, "v": v, "n": 1, "vw": c}
@@ -124,35 +140,35 @@ def _rows(
     ]
 
 
-def _half_hours(bars: list[Answer]) -> list[Answer]:
-    """Hourly bars as half-hours that make them again; the second trades at the close.
+def in_parts(bars: list[Answer], clock: Clock, length: np.timedelta64) -> list[Answer]:
+    """Bars as shorter ones that make them again; those after the first trade at the close.
 
     Alpaca's own hours begin on the full hour and a session at 9:30, so a client that needs hours
-    from 9:30 on asks for half-hours and joins them.
+    from 9:30 on asks for half-hours and joins them; its days of coins begin at no midnight of UTC.
     """
-    grid = stock_grid()
-    halves = []
+    parts = []
     for bar in bars:
         begins = np.datetime64(bar["t"][:-1], "ns")
-        k = int(np.searchsorted(grid.starts, begins))
-        # The last bar before a close is half an hour long already.
-        if grid.starts[k] == begins and grid.ends[k] <= begins + HALF_HOUR:
-            halves.append(bar)
-            continue
-        early_volume = float(np.floor(bar["v"] / 2))
+        ends = clock.known_at(np.array([begins]))[0]
+        starts = np.arange(begins, ends, length)
+        early = float(np.floor(bar["v"] / len(starts)))
         close = bar["c"]
-        second = {
-            "t": timestamp(begins + HALF_HOUR),
-            "o": close,
-            "h": close,
-            "l": close,
-            "v": bar["v"] - early_volume,
-        }
-        halves += [{**bar, "v": early_volume}, {**bar, **second}]
-    return halves
+        flat = {"o": close, "h": close, "l": close, "v": early}
+        made = [{**bar, **(flat if k else {"v": early})} for k in range(len(starts))]
+        made[-1]["v"] = bar["v"] - early * (len(starts) - 1)
+        parts += [{**part, "t": timestamp(at)} for part, at in zip(made, starts, strict=True)]
+    return parts
 
 
-FRAMES: Mapping[str, Callable[[list[Answer]], list[Answer]]] = {
-    "30Min": _half_hours,
-    "1Hour": list,
-}
+def _served(timeframe: Timeframe, kind: Kind) -> dict[str, Timeframe]:
+    """What a client may ask for, by the venue's name of it.
+
+    Bars of the panel's length, and the parts that a client puts its hours of stocks and its days of
+    coins together from.
+    """
+    parts: dict[tuple[Kind, str], TimeframeName] = {
+        (Kind.STOCK, "1h"): "30m",
+        (Kind.CRYPTO, "1d"): "1h",
+    }
+    part = parts.get((kind, timeframe.name), timeframe.name)
+    return {FRAMES[each]: Timeframe(each) for each in (timeframe.name, part)}

@@ -15,8 +15,7 @@ from option_spreads.selling.rules import SESSION, TRADING_DAYS, variance_left
 from option_spreads.simulation.pricing import Smile
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, Bars
 from trainingdata.instants import new_york_date
-from trainingdata.instruments import Kind
-from trainingdata.sessions import BARS_A_DAY, session_of
+from trainingdata.sessions import session_of
 from trainingdata.volatility_index import RESPONSE, within_day
 
 Dates = npt.NDArray[np.datetime64]
@@ -202,7 +201,7 @@ def index_days(
         session = session_of(date)
         before = None if session is None else session_of(session.before)
         # Half-days and days with a missing bar have another number of points than the others.
-        if session is None or before is None or end - begin != BARS_A_DAY[Kind.STOCK]:
+        if session is None or before is None or end - begin != bars.timeframe.stocks.bars_a_day:
             continue
         close_before = closes.get(before.closes.astype("datetime64[ns]").item())
         vix_before = vix.get(pd.Timestamp(before.date))
