@@ -90,6 +90,7 @@ class ComparisonWords:
     output: str | None = setting(None, "folder of the live account's report; none: nowhere")
 
 
+OF_JOURNAL = ("capital", "positions")  # settings of an account, which a journal has its own of
 OF_DRIFT = {field.name for field in fields(ComparisonWords)}
 
 
@@ -467,6 +468,10 @@ class DriftRequest:
 
 def read(words: Sequence[str]) -> tuple[DriftRequest, Path | None]:
     """The settings, and the folder of the live account's report."""
+    for word in words:
+        key = word.lstrip("+~").partition("=")[0]
+        if key.partition(".")[0] in OF_JOURNAL:
+            raise InputError(f"{key}: the account is that of the journal; leave it out")
     config = composed_config("drift", ["trials=null", *words])
     settings = DriftSettings.of(config)
     output = None if config.output is None else output_of(config, DRIFT_FILE)

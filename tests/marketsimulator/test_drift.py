@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,15 +22,16 @@ from execution.journal.decisions import DecisionRow
 from execution.journal.intents import Intent, Part, State
 from execution.journal.marks import AccountMark
 from execution.journal.passes import PassRow
-from execution.journal_record import JournalRecord
+from execution.journal_record import JournalRecord, read_journal
 from execution.orders import Account, Fill, Order
 from execution.records import Booking, Held, Row, Run
 from execution.trader import Decider
 from foundation.cents import to_cents
 from foundation.compose import composed_config
+from foundation.database import Database
 from foundation.decimals import as_written
 from foundation.errors import InputError
-from marketsimulator.drift import DriftSettings, is_covered
+from marketsimulator.drift import DriftSettings, is_covered, read
 from marketsimulator.results.drift_account import journaled_account
 from marketsimulator.results.drift_decisions import compare_decisions
 from marketsimulator.results.drift_orders import (
@@ -308,6 +311,26 @@ def test_an_account_in_debt_can_be_begun_with() -> None:
 def test_settings_that_cannot_be_used_are_named(words: list[str], says: str) -> None:
     with pytest.raises(InputError, match=says):
         DriftSettings.of(composed_config("drift", [*words, "trials=null"]))
+
+
+@pytest.mark.parametrize("word", ["capital=100000", "+positions.NVDA=100", "positions={NVDA: 1}"])
+def test_what_a_journal_has_of_its_own_is_refused_beside_it(word: str) -> None:
+    key = word.lstrip("+").partition("=")[0]
+    with pytest.raises(InputError, match=f"^{key}: the account is that of the journal; leave it"):
+        read(["journal=x", word])
+
+
+def test_a_journal_in_which_nothing_was_begun_is_named_as_it_was_typed(tmp_path: Path) -> None:
+    """An earlier version's file is read from a copy, of which nobody has heard."""
+    path = tmp_path / "journal.sqlite"
+    Database(path).close()
+    with pytest.raises(InputError, match=f"^journal: in {path} the job trade has decided nothing$"):
+        read_journal(path, "trade")
+    with closing(Database(path)) as begun:
+        begun.create("CREATE TABLE decisions (at TEXT)")
+    with pytest.raises(InputError, match=f"^{path}: ") as refused:
+        read_journal(path, "trade")
+    assert str(refused.value).count("journal.sqlite") == 1
 
 
 def test_a_live_account_is_worth_what_closes_make_it_and_its_cash_whatever_it_states() -> None:
