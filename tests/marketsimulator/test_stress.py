@@ -446,6 +446,8 @@ def test_the_command_leaves_a_page_and_json_beside_the_run(run: Path, tmp_path: 
         (["{run}/.."], "name one of its runs: idle, run"),
         (["{run}", "only=[2024-08-06]"], "did you mean 2024-08-05"),
         (["{run}", "own=[{{name: gap, source: mine}}]"], "gap is the name of two scenarios"),
+        (["{run}", "own=[{{name: x, source: y}}]"], "own: x moves nothing; give stocks, shorts"),
+        (["{run}", "own=[{{name: x, source: y, symbols: {{AAA: 0.0}}}}]"], "own: x moves nothing"),
         (["{run}", "capital=5"], "capital: a run has its own"),
         (
             ["{run}", "own=[{{name: x, stcks: -0.3, source: y}}]"],
