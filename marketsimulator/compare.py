@@ -12,8 +12,8 @@ a cluster. Where runs alone are named, nothing is run.
 
 Counterfactuals hold each variant against itself on older or shuffled forecasts and at other costs.
 
-Variants enter the trial ledger, and each Sharpe ratio is deflated by all that it counts. Runs over
-different periods are compared over the days that all of them have.
+Variants enter the trial ledger, and each Sharpe ratio is deflated by all that it counts; a live
+account is no trial. Runs over different periods are compared over the days that all of them have.
 """
 
 from __future__ import annotations
@@ -124,8 +124,9 @@ def compare(
     notes = [*doubt_remarks(bars), *([NO_LEDGER] if settings.trials is None else [])]
     if own := sorted({v.sizing.strategy for _, v in variants if is_own(v.sizing.strategy)}):
         notes.append(f"{', '.join(own)}: asked by one variant after the other. {STATELESS}")
-    uncounted = sum(record.summary["trials"] is None for record in kept)
-    beside_ledger = len(kept) if settings.trials is None else uncounted
+    tried = [record for record in kept if record.tried]
+    uncounted = sum(record.summary["trials"] is None for record in tried)
+    beside_ledger = len(tried) if settings.trials is None else uncounted
     trials = replace(trials, count=trials.count + beside_ledger)
     return compared([*kept, *made], trials, notes, seed=settings.seed)
 

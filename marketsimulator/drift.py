@@ -60,6 +60,7 @@ from marketsimulator.results.drift_report import Drift, drift_json, drift_parts
 from marketsimulator.results.drift_sides import reading_of, side_of
 from marketsimulator.results.drift_terms import profit_terms
 from marketsimulator.results.live_run import marked_at_closes
+from marketsimulator.results.run_record import LIVE
 from marketsimulator.results.summary import Results, plain_runs, result_files
 from marketsimulator.runs.simulate import step_trading
 from marketsimulator.settings import BacktestSettings
@@ -451,7 +452,7 @@ def live_results(hours: LiveHours, progress: Progress = silent) -> Results:
         comparisons=(simulated, *plain),
         seconds=time.monotonic() - begun,
         uncounted=NO_TRIAL,
-        title="Live account",
+        title=LIVE,
         beside=tuple(sorted(set(hours.end.positions) - set(bars.symbols))),
         spoken_on=spoken_on(hours.trader.forecaster),
     )

@@ -167,6 +167,7 @@ class Results:
             *luck_remarks(significance["deflated_sharpe"], significance["trials"]),
         ]
         return {
+            "title": self.title,
             **figures,
             **significance,
             "annual_figures": allows_annual_figures(figures["trades"], figures["days"]),
