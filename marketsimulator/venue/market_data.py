@@ -60,7 +60,7 @@ def latest_trades(venue: Venue, now: np.datetime64, query: Mapping[str, str]) ->
     shared = {"t": timestamp(now), "s": 1, "x": "V", "i": 1, "c": ["@"], "z": "C"}
     trades = {}
     for symbol in query_symbols(query):
-        price = venue.price_of(symbol) if symbol in venue.bars.symbols else None
+        price = venue.price_of(symbol) if symbol in venue.market.bars.symbols else None
         if price is not None:
             trades[venue_spelling(symbol)] = {**shared, "p": price}
     return {"trades": trades}
@@ -91,9 +91,9 @@ def bars_answer(
     """
     # A client judges the history itself, as one of a real venue does; what trades and is marked is
     # believed already.
-    past = (venue.bars if latest else venue.filed).between(0, venue.index + 1)
-    if adjustment != "raw" and venue.settings.data.adjustment == "raw":
-        past = split_adjusted(past, venue.settings.data.corporate_actions())
+    past = (venue.market.bars if latest else venue.filed).between(0, venue.index + 1)
+    if adjustment != "raw":
+        past = split_adjusted(past, venue.market.actions)
     return {
         symbol: _rows(venue, past, symbol, start, end, latest)
         for symbol in symbols

@@ -44,7 +44,7 @@ def test_a_pass_without_the_network(tmp_path: Path) -> None:
         known = known_bars(bars, now, settings.history_days)
         account = Account(100_000.0, {}, closes_of(known), now, leverage=4.0)
         began = time.perf_counter()
-        trader.decide(settings.view(known), account)
+        trader.decide(settings.data.market(known).view(), account)
         taken.append(time.perf_counter() - began)
     first, *others = taken
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

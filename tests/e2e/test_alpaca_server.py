@@ -65,7 +65,7 @@ def test_the_real_clients_read_account_clock_assets_and_bars(practice: Start) ->
     bars = stocks.get_stock_bars(
         StockBarsRequest(symbol_or_symbols="SYA", timeframe=half_hours, start="2024-02-16")
     )["SYA"]
-    times, values = here.venue.bars.real_bars(here.venue.bars.symbols.index("SYA"))
+    times, values = here.venue.market.bars.real_bars(here.venue.market.bars.symbols.index("SYA"))
     known = values[times <= np.datetime64(OPENING[:-1], "ns")]
     hours = {
         (bar.timestamp - pd.Timedelta(minutes=30 * (bar.timestamp.minute == 0))): bar.close

@@ -180,9 +180,9 @@ def filed(folder: Path, *odd: tuple[int, str, float], without: int | None = None
 
 
 def backtested(settings: BacktestSettings) -> Run:
-    bars, first = settings.panel()
-    trader = settings.trader(settings.forecaster.build(bars.symbols))
-    return simulate_trading(settings, bars, first, "alone", trader)
+    market = settings.market()
+    trader = settings.trader(settings.forecaster.build(market.bars.symbols))
+    return simulate_trading(settings, market, "alone", trader)
 
 
 def test_a_backtest_of_a_bad_bar_is_the_one_without_it(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_the_book_is_what_the_venue_says_and_nothing_is_sent(
 def write_bars(here: Practice, folder: Path, symbols: Sequence[str]) -> Path:
     """The venue's bars in files, all of its days."""
     folder.mkdir()
-    bars = here.venue.bars
+    bars = here.venue.market.bars
     for s, item in enumerate(bars.instruments):
         if item.symbol in symbols:
             times, values = bars.real_bars(s)

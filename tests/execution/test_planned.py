@@ -28,6 +28,7 @@ from sizing.strategies import Kelly
 from tests.execution.traders import account_in, trader_of
 from trainingdata.bars import Bars
 from trainingdata.instruments import Kind
+from trainingdata.market import Market
 from trainingdata.sessions import BARS_A_YEAR
 from trainingdata.slow_variance import slow_variances
 
@@ -68,7 +69,7 @@ def trader(
 
 def believed(market: Bars, at: str, who: Trader) -> Belief:
     panel = market.until(np.datetime64(at, "ns"))
-    found = who.belief_table(panel, panel.now).of(panel.now)
+    found = who.belief_table(Market(panel, len(panel.times) - 1)).of(panel.now)
     assert found is not None
     return found
 

@@ -145,7 +145,7 @@ def run_through(
     bars = settings.bars()
     # Coins are bought with cash that nobody has lent, and so before any stock.
     first = int(np.searchsorted(bars.times, np.datetime64("2024-10-02T15:00", "ns")))
-    broker = settings.broker(bars, first)
+    broker = settings.broker(settings.data.market(bars, first))
     rows = []
     for index in range(first, len(bars.times)):
         if index > first:

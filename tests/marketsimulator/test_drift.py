@@ -54,6 +54,7 @@ from marketsimulator.results.live_run import marked_at_closes
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars, closes_of
+from trainingdata.market import Market
 
 SYMBOLS = ("AAA", "BBB", "BTCUSD")
 ELSEWHERE = "?FOREIGN"
@@ -267,7 +268,7 @@ def test_an_account_that_begins_with_positions_is_the_one_that_has_come_to_hold_
     bars = SETTINGS.bars()
     first = int(np.searchsorted(bars.times, np.datetime64("2024-02-20T15:30", "ns")))
     settled = int(np.searchsorted(bars.times, np.datetime64("2024-02-21T15:30", "ns")))
-    grown = SETTINGS.broker(bars, first)
+    grown = SETTINGS.broker(Market(bars, first))
     for symbol, quantity in (("SYA", 100), ("SYB", -50), ("SYXUSD", 1)):
         side = "buy" if quantity > 0 else "sell"
         grown.submit(
@@ -275,7 +276,7 @@ def test_an_account_that_begins_with_positions_is_the_one_that_has_come_to_hold_
         )
     grown.advance(settled)
     account = grown.account()
-    begun = SETTINGS.broker(bars, settled, account)
+    begun = SETTINGS.broker(Market(bars, settled), account)
     met = begun.account()
     assert met.positions == account.positions
     assert met.equity == pytest.approx(account.equity, abs=1e-9)
@@ -294,7 +295,7 @@ def test_an_account_in_debt_can_be_begun_with() -> None:
     closes = bars.between(0, first + 1).last_closes()
     prices = {symbol: float(close) for symbol, close in zip(bars.symbols, closes, strict=True)}
     owes = Account(-1_000.0, {"SYA": Decimal(1_000)}, prices, bars.times[first])
-    broker = SETTINGS.broker(bars, first, owes)
+    broker = SETTINGS.broker(Market(bars, first), owes)
     assert broker.account().cash == -1_000.0
     assert broker.account().equity == pytest.approx(owes.equity)
 
@@ -342,7 +343,7 @@ def test_a_live_account_is_worth_what_closes_make_it_and_its_cash_whatever_it_st
     begins = {s: Held(Decimal(q), 1.0) for s, q in (("SYA", 10), ("SYXUSD", 2), ("ZZZ", 1))}
     foreign = Fill("x", "ZZZ", Decimal(1), 1.0, 0.0, at[1])
     told = Run("", [], [foreign], rows, {}, [Booking(at[1], "ZZZ", "dividend", 3.0)], begins)
-    found = marked_at_closes(told, bars)
+    found = marked_at_closes(told, Market(bars))
     for row in found.rows:
         closes = closes_of(bars.until(row.at))
         assert row.gross_stock == pytest.approx(10 * closes["SYA"])
@@ -585,9 +586,10 @@ def test_the_account_of_a_decision_follows_from_the_journal(seed: int) -> None:
     days = np.array(["2024-02-20T15:30", "2024-02-27T15:30"], dtype="datetime64[ns]")
     first, last = np.searchsorted(bars.times, days).tolist()
     bars = bars.between(0, last)
+    market = Market(bars, first)
     trader = settings.trader(settings.forecaster.build(bars.symbols))
-    watched = Watched(settings.trader_with_beliefs(trader, bars, first))
-    run = simulate_trading(settings, bars, first, "test", watched)
+    watched = Watched(trader.over(market))
+    run = simulate_trading(settings, market, "test", watched)
     journal = journal_of(run, watched.seen)
     shorts = 0
     for (account, made), journaled in zip(watched.seen, journal.decisions, strict=True):

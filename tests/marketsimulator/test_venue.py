@@ -21,7 +21,7 @@ from marketsimulator.settings import BacktestSettings
 from marketsimulator.venue.asked import Refused
 from marketsimulator.venue.faults import OPEN_STATUSES, Fault
 from marketsimulator.venue.stocks import Venue
-from trainingdata.bars import Bars
+from trainingdata.market import Market
 
 SPAN = (
     "data.start=2024-01-02",
@@ -50,11 +50,11 @@ JUNK = st.sampled_from(
 
 
 @cache
-def market() -> tuple[BacktestSettings, Bars, int]:
+def practised() -> tuple[BacktestSettings, Market]:
     settings_ = BacktestSettings.of(
         composed_config("backtest", [*SPAN, "symbols=[SYA,SYB,SYXUSD]", "capital=20000"])
     )
-    return settings_, *settings_.panel()
+    return settings_, settings_.market()
 
 
 prices = st.integers(3000, 11000).map(lambda cents: str(cents / 100))
@@ -121,9 +121,9 @@ steps = st.one_of(
 @settings(max_examples=80, deadline=None)
 @given(st.lists(steps, min_size=20, max_size=60))
 def test_tickets_agree_with_the_broker_whatever_is_asked(asked: list[Step]) -> None:
-    settings_, bars, first = market()
-    venue = Venue(settings_, bars, first)
-    venue.advance(int(np.searchsorted(bars.times, np.datetime64("2024-02-20T15:30"))))
+    settings_, market = practised()
+    venue = Venue(settings_, market)
+    venue.advance(int(np.searchsorted(market.bars.times, np.datetime64("2024-02-20T15:30"))))
     venue.submit(
         {"symbol": "SYA", "side": "buy", "qty": "5", "type": "market", "time_in_force": "day"}
     )
@@ -140,7 +140,7 @@ def test_tickets_agree_with_the_broker_whatever_is_asked(asked: list[Step]) -> N
             assert ticket.filled <= ticket.order.qty
             assert (ticket.status == "filled") == (ticket.filled == ticket.order.qty)
             assert (ticket.closed_at is None) == (ticket.status in OPEN_STATUSES)
-        for symbol in bars.symbols:
+        for symbol in market.bars.symbols:
             traded = sum(
                 (fill.qty for fill in venue.broker.fills if fill.symbol == symbol), Decimal(0)
             )
