@@ -175,7 +175,7 @@ def test_an_order_that_cannot_be_says_which_of_its_fields_is_wrong(
 ) -> None:
     asked = {"time_in_force": "day", **usual, **changed}
     with pytest.raises(Refused, match=f"^{says}$") as refused:
-        Venue(*market()).submit({key: value for key, value in asked.items() if value is not ...})
+        Venue(*practised()).submit({key: value for key, value in asked.items() if value is not ...})
     assert (refused.value.status, refused.value.code) == (422, 40010001)
 
 
