@@ -92,7 +92,7 @@ def dry_pass(settings: LiveSettings, positions: Mapping[str, Decimal]) -> Cycle:
     lent = settings.margin.leverage
     account = Account(settings.capital, positions, prices, bars.now, leverage=lent)
     trader = settings.trader(settings.forecaster.build(bars.symbols))
-    decision = trader.decide(settings.view(bars), account)
+    decision = trader.decide(settings.data.market(bars).view(), account)
     return Cycle(account, bars, decision, idle="" if decision else NOTHING_CLOSED)
 
 
@@ -131,7 +131,7 @@ def venue_parts(config: DictConfig) -> tuple[LiveSettings, Keys, BarFeed, Trader
         raise InputError("symbols: a venue has too many; name those to trade")
     settings.check_files()
     names = tuple(sorted(settings.tradable_symbols))
-    for unused in settings.unused_rows(names):
+    for unused in settings.unused_rows(names, settings.data.corporate_actions()):
         log.warning("%s", unused)
     # A replay's clock waits for its caller: a bar that is not there would never come.
     if config.mode == "replay":

@@ -3,8 +3,9 @@
     python -m execution.explain RUN --order CLIENT_ORDER_ID
     python -m execution.explain RUN --symbol NVDA [--at 2024-10-01T14:30Z]
 
-RUN is the folder of a backtest's results. --at is an instant with a zone; without it, it is that of
-the symbol's last order, or of its last decision where it never had one.
+RUN is the folder of a backtest's results, or of a live account's report. --at is an instant with a
+zone; without it, it is that of the symbol's last order, or of its last decision where it never had
+one.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from typing import Any
 import pandas as pd
 
 from execution.decision_log import DECISION_COLUMNS
-from execution.records import FILL_COLUMNS, ORDER_COLUMNS
+from execution.orders import strategy_of
+from execution.records import COIN_FEE, FILL_COLUMNS, ORDER_COLUMNS
 from execution.run_folder import RunFolder
 from foundation.command import Result
 from foundation.errors import InputError
@@ -75,7 +77,8 @@ def explain(
     sent = orders.merge(one, on=["symbol", "at"]).to_dict("records")
     lines = _decision_lines(decided, reasoned=not sent)
     for row in sent:
-        lines += _order_lines(row, fills[fills["client_order_id"] == row["client_order_id"]])
+        own = fills[fills["client_order_id"] == row["client_order_id"]]
+        lines += [*_order_lines(row, own), *_listed_fees(row, own, fills)]
     return "\n".join(lines)
 
 
@@ -105,6 +108,23 @@ def _order_lines(order: dict[Any, Any], fills: pd.DataFrame) -> list[str]:
         fee = f"fee {fill['fee']:,.4f} USD"
         lines.append(f"  filled {fill['qty']:+g} {price}, {fee}, {_at(fill['at'])}")
     return lines if len(fills) else [*lines, "  not filled"]
+
+
+def _listed_fees(order: dict[Any, Any], own: pd.DataFrame, fills: pd.DataFrame) -> list[str]:
+    """The fees in coin that a venue lists without their orders, after a purchase of a coin.
+
+    own: fills of the order; fills: of all.
+    """
+    nameless = fills["client_order_id"].map(strategy_of) == COIN_FEE
+    fees = fills[nameless & (fills["symbol"] == order["symbol"])]
+    if own.empty or order["side"] != "buy":
+        return []
+    later = fees[fees["booked_at"] > own["at"].min()]
+    if later.empty:
+        return []
+    listed = later["booked_at"].min()
+    taken = later["qty"][later["booked_at"] == listed].sum()
+    return [f"  fees in coin, listed by {_at(listed)} without their orders: {taken:+g}"]
 
 
 def _at(when: pd.Timestamp) -> str:

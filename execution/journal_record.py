@@ -314,8 +314,10 @@ def read_journal(path: Path, job: str) -> JournalRecord:
     if not path.is_file():
         raise InputError(f"journal: {path} is no file; it is the journal.sqlite of an account")
     with as_it_is_today(path) as database:
-        record = JournalRecord.of(database, job)
-    if not record.decisions:
+        # A process may have been ended before it made the tables.
+        begun = database.rows("SELECT 1 FROM sqlite_master WHERE name = 'decisions'")
+        record = JournalRecord.of(database, job) if begun else None
+    if record is None or not record.decisions:
         raise InputError(f"journal: in {path} the job {job} has decided nothing")
     return record
 

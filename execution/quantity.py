@@ -120,7 +120,7 @@ def decide(
     account = replace(account, prices=prices)
     try:
         bars = fetch(_panel_symbols(symbol, settings, account), now)
-        bars = confirmed(settings.view(settings.with_increments(bars)))
+        bars = confirmed(settings.data.market(settings.with_increments(bars)).view())
         if asset is not None:
             bars = _with_asset(bars, symbol, asset, increments=settings.increments == "broker")
         account = _fully_priced(account.with_prices(closes_of(bars)))

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from execution.beliefs import BeliefTable, joined_beliefs
 from execution.fees import FeeSchedule, TradingCosts
 from execution.lending import MarginTerms, SymbolRate
 from execution.orders import OrderTerms
 from execution.trader import SizingSettings, Trader
-from forecasting.forecast import Forecaster, Progress, silent
+from forecasting.forecast import Forecaster
 from forecasting.settings import PanelSettings
 from foundation.errors import InputError
 from foundation.settings import setting, settings_class
 from sizing.limits import Limits
 from sizing.premium import PriorSettings
-from trainingdata.actions import Action, spans_without_split
+from trainingdata.actions import Action
 from trainingdata.bars import Bars
 from trainingdata.instruments import BILLIONTH, Kind, instrument
 from trainingdata.stored_correlation import CorrelationSettings
@@ -86,16 +85,10 @@ class TradingSettings(PanelSettings):
         self.sizing.chosen_strategy()
         self.correlation.source()
 
-    def unused_rows(self, symbols: Collection[str]) -> list[str]:
-        """What is named of symbols that are none of a run's, a sentence for each file or table.
-
-        Raises
-        ------
-        InputError
-            for a file that cannot be used.
-        """
+    def unused_rows(self, symbols: Collection[str], actions: Sequence[Action]) -> list[str]:
+        """What is named of symbols that are none of a run's, a sentence for each file or table."""
         tables: dict[str, Sequence[Action | SymbolRate]] = {
-            "data.actions": self.data.corporate_actions(),
+            "data.actions": actions,
             "margin.borrow_rates": self.margin.borrow_rates,
             "margin.requirements": self.margin.requirements,
         }
@@ -116,38 +109,6 @@ class TradingSettings(PanelSettings):
             coin = item.kind is Kind.CRYPTO
             instruments.append(replace(item, increment=BILLIONTH) if coin else item)
         return replace(bars, instruments=tuple(instruments))
-
-    def view(self, bars: Bars) -> Bars:
-        """The panel as a decision at its end sees it.
-
-        Raw prices are adjusted for the splits that are known then. A later split changes nothing.
-
-        Raises
-        ------
-        DataError
-            for a split that the prices contradict.
-        """
-        return self.data.adjusted(bars)
-
-    def views(self, bars: Bars, first: int) -> Iterator[tuple[int, int, Bars]]:
-        """Instants from number `first` on, as rows [begin, end) with the panel as they see it."""
-        for begin, end in spans_without_split(bars, self.data.splits(), first):
-            yield begin, end, self.view(bars.between(0, end))
-
-    def belief_table(
-        self, trader: Trader, bars: Bars, first: int, progress: Progress = silent
-    ) -> BeliefTable:
-        """What a trader believes from number `first` on, at each instant from what was known."""
-        parts = []
-        for begin, _, view in self.views(bars, first):
-            parts.append(trader.belief_table(view, bars.times[begin], progress))
-        return joined_beliefs(parts)
-
-    def trader_with_beliefs(
-        self, trader: Trader, bars: Bars, first: int, progress: Progress = silent
-    ) -> Trader:
-        """The trader with these beliefs computed in advance."""
-        return replace(trader, table=self.belief_table(trader, bars, first, progress))
 
     def trader(self, forecaster: Forecaster) -> Trader:
         """The trader these settings describe, with this forecaster."""

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from execution.beliefs import Belief, BeliefTable, Blocks
+from execution.beliefs import Belief, BeliefTable, Blocks, joined_beliefs
 from execution.book_state import BookState, book_state
 from execution.choices import (
     Believed,
@@ -45,6 +45,7 @@ from sizing.situation import Situation, check_priced, no_equity
 from sizing.strategies import Kelly, Legacy, named, with_fraction
 from trainingdata.bars import Bars
 from trainingdata.correlation import CorrelationSource
+from trainingdata.market import Market
 from trainingdata.timeframe import Holding
 
 _NOTHING = Decimal(0)
@@ -220,23 +221,25 @@ class Trader:
         """The spans of time that its decisions look at."""
         return Blocks(self.sizing.interval(), self.sizing.signal_bars, self.prior.horizon_days)
 
-    def over(self, bars: Bars, since: np.datetime64, progress: Progress = silent) -> Trader:
-        """The same trader with its beliefs at every instant from `since` on computed in advance."""
-        return replace(self, table=self.belief_table(bars, since, progress))
+    def over(self, market: Market, progress: Progress = silent) -> Trader:
+        """The same trader with its beliefs at every instant of a run computed in advance."""
+        return replace(self, table=self.belief_table(market, progress))
 
-    def belief_table(
-        self, bars: Bars, since: np.datetime64, progress: Progress = silent
-    ) -> BeliefTable:
-        """What it believes at every instant of the panel from `since` on."""
-        return belief_table(
-            self.forecaster,
-            self.correlations,
-            bars,
-            since,
-            rule=self.sizing.volatility,
-            blocks=self.blocks,
-            progress=progress,
-        )
+    def belief_table(self, market: Market, progress: Progress = silent) -> BeliefTable:
+        """What it believes at every instant of a run, at each from what was known."""
+        parts = [
+            belief_table(
+                self.forecaster,
+                self.correlations,
+                view,
+                view.times[begin],
+                rule=self.sizing.volatility,
+                blocks=self.blocks,
+                progress=progress,
+            )
+            for begin, _, view in market.views()
+        ]
+        return joined_beliefs(parts)
 
     def belief_of(self, bars: Bars, symbol: str, now: np.datetime64) -> Belief:
         """What it believes of one symbol at any instant, as if it alone decided then.
@@ -279,7 +282,8 @@ class Trader:
         """
         # A belief knows nothing of the account. A backtest can therefore compute those of all
         # instants in one pass, and both ways read the same numbers.
-        table = self.belief_table(bars, bars.now) if self.table is None else self.table
+        now = Market(bars, len(bars.times) - 1)
+        table = self.belief_table(now) if self.table is None else self.table
         belief = table.of(bars.now)
         if belief is None:
             return None

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from glob import escape
@@ -19,6 +19,7 @@ from foundation.errors import InputError
 OVERWRITE = "overwrite=true"
 RUN_MARKS = ("summary.json", "replay.json")  # what a run leaves in its folder, one of them
 DIGESTS = "digests"  # there, of the other files by name
+OF_A_RUN = {"stress.json": ("stress.json", "stress.html")}  # by mark, what others leave beside it
 UNFINISHED = ".unfinished"  # in a folder while the files of a run are given their names
 
 
@@ -243,7 +244,8 @@ def write_whole(
     """Write every file into a folder, each put in place whole once all of them are written.
 
     While several are put in place the folder is marked: one in which a process was ended between
-    two of them is a mixture, which `refuse_mixture` names.
+    two of them is a mixture, which `refuse_mixture` names. What is left there of the run that a run
+    replaces goes.
 
     writers: by the file's name, what writes it to a path.
     output: the folder.
@@ -260,9 +262,27 @@ def write_whole(
             if len(writers) > 1:
                 (output / UNFINISHED).touch()
                 flush_to_disk(output)
+                _remove_replaced(output, writers)
         (output / UNFINISHED).unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"{name}: {output} cannot be written: {error.strerror}") from error
+
+
+def _remove_replaced(output: Path, writers: Collection[str]) -> None:
+    """Remove what an earlier run has left, and what was made of it, where a run is written anew.
+
+    What was changed since is somebody's own, and stays.
+    """
+    marks = [mark for mark in RUN_MARKS if mark in writers]
+    for mark in marks:
+        for file, digest in _digests(output / mark).items():
+            path = output / Path(file).name
+            if path.name not in writers and path.is_file() and file_digest(path) == digest:
+                path.unlink()
+    for mark, files in OF_A_RUN.items():
+        if marks and (output / mark).is_file() and is_of_an_earlier_run(output / mark, mark):
+            for path in filter(Path.is_file, (output / file for file in files)):
+                path.unlink()
 
 
 def run_files(

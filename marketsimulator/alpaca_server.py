@@ -45,10 +45,10 @@ class Practice:
 
     def prepared(self) -> tuple[AlpacaServer, str]:
         """The server, and what it serves."""
-        bars, first = self.settings.panel()
-        rehearse(self.settings, bars, first)
-        server = AlpacaServer(Venue(self.settings, bars, first), self.serving.speed)
-        return server, f"{', '.join(bars.symbols)} from {timestamp(bars.times[first])}"
+        market = self.settings.market()
+        rehearse(self.settings, market)
+        server = AlpacaServer(Venue(self.settings, market), self.serving.speed)
+        return server, f"{', '.join(market.bars.symbols)} from {timestamp(market.history.now)}"
 
 
 def read(words: Sequence[str]) -> tuple[Practice, None]:

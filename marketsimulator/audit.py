@@ -31,8 +31,8 @@ from foundation.tables import Table
 from marketsimulator.results.counterfactuals import scrambled_bars, truncated_bars
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
-from trainingdata.bars import Bars
 from trainingdata.instants import utc_text
+from trainingdata.market import Market
 
 QUESTIONS = ("look_ahead", "begin")
 VARIANTS = {"lag": "[lag]", "costs": "[costs]", "forecast": "[shuffled]"}  # that were questions
@@ -59,43 +59,40 @@ class Probe:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Setup:
-    """A configuration with its panel.
-
-    settings: of a backtest.
-    bars: up to the end of the run.
-    first: number of the instant that the run begins at.
-    """
+    """A configuration with its market; settings: of a backtest."""
 
     settings: BacktestSettings
-    bars: Bars
-    first: int
+    market: Market
 
     @classmethod
     def of(cls, settings: BacktestSettings) -> Setup:
-        """The panel the settings ask for.
+        """The market the settings ask for.
 
         Raises
         ------
         InputError
             for settings or data that cannot be used.
         """
-        bars, begin = settings.panel()
-        if len(bars.times) - begin < 2:
-            raise InputError(f"start, end: only one bar becomes known, at {utc_text(bars.now)}")
-        return cls(settings, bars, begin)
+        market = settings.market()
+        if len(market.period.times) < 2:
+            now = utc_text(market.bars.now)
+            raise InputError(f"start, end: only one bar becomes known, at {now}")
+        return cls(settings, market)
 
-    def windows(self) -> Iterator[tuple[np.datetime64, int, int]]:
-        """Instants at even distances, and the numbers at which an account begins and bars end.
+    def windows(self) -> Iterator[tuple[np.datetime64, Market]]:
+        """Instants at even distances, and the market of some days around each.
 
         None is at the ends: both sides of each hold bars.
         """
-        times = self.bars.times
-        cuts = np.unique(np.linspace(self.first, len(times) - 2, CUTS + 2).astype(int)[1:-1])
+        bars, first = self.market.bars, self.market.first
+        times = bars.times
+        cuts = np.unique(np.linspace(first, len(times) - 2, CUTS + 2).astype(int)[1:-1])
         for row in cuts:
             cut = np.datetime64(times[row])
             edges = np.array([cut - BEFORE, cut + AFTER], dtype="datetime64[ns]")
             begin, end = np.searchsorted(times, edges, side="right").tolist()
-            yield cut, max(self.first, begin), end
+            window = bars.between(0, end)
+            yield cut, replace(self.market, bars=window, first=max(first, begin))
 
 
 def look_ahead(setup: Setup, progress: Progress = silent) -> list[Probe]:
@@ -105,17 +102,16 @@ def look_ahead(setup: Setup, progress: Progress = silent) -> list[Probe]:
     by then, or in a fill before it, has read the future.
     """
     probes: list[Probe] = []
-    for done, (cut, begin, end) in enumerate(setup.windows(), 1):
-        window = setup.bars.between(0, end)
-        scrambled = scrambled_bars(window, cut, setup.settings.seed)
+    for done, (cut, window) in enumerate(setup.windows(), 1):
+        scrambled = scrambled_bars(window.bars, cut, setup.settings.seed)
         futures = {
             "no future": truncated_bars(scrambled, cut),
             "another future": scrambled,
         }
-        truth = _run_window(setup, window, begin)
+        truth = _run_window(setup, window)
         for name, bars in futures.items():
-            compared, moved = _first_difference(truth, _run_window(setup, bars, begin), cut)
-            probes.append(Probe(cut, name, compared, moved))
+            other = _run_window(setup, window.on(bars))
+            probes.append(Probe(cut, name, *_first_difference(truth, other, cut)))
         progress("instants", done, CUTS)
     return probes
 
@@ -127,21 +123,20 @@ def other_begin(setup: Setup, progress: Progress = silent) -> list[Probe]:
     one that looks at its window, and all that is not learned, does not.
     """
     probes: list[Probe] = []
-    for done, (cut, begin, end) in enumerate(setup.windows(), 1):
-        half = begin // 2
-        truth = _run_window(setup, setup.bars.between(0, end), begin)
-        later = _run_window(setup, setup.bars.between(half, end), begin - half)
-        since = f"bars from {utc_text(setup.bars.times[half])}"
-        probes.append(Probe(cut, since, *_first_difference(truth, later, cut)))
+    for done, (cut, window) in enumerate(setup.windows(), 1):
+        later = window.bars.between(window.first // 2, len(window.bars.times))
+        truth, other = (_run_window(setup, each) for each in (window, window.on(later)))
+        since = f"bars from {utc_text(later.times[0])}"
+        probes.append(Probe(cut, since, *_first_difference(truth, other, cut)))
         progress("instants", done, CUTS)
     return probes
 
 
-def _run_window(setup: Setup, bars: Bars, first: int) -> Run:
-    """The configured trader over a panel, with an account that begins at instant number `first`."""
-    trader = setup.settings.trader(setup.settings.forecaster.build(bars.symbols))
-    prepared = setup.settings.trader_with_beliefs(trader, bars, first)
-    return simulate_trading(setup.settings, bars, first, "audit", prepared, level=logging.NOTSET)
+def _run_window(setup: Setup, market: Market) -> Run:
+    """The configured trader in a market."""
+    trader = setup.settings.trader(setup.settings.forecaster.build(market.bars.symbols))
+    prepared = trader.over(market)
+    return simulate_trading(setup.settings, market, "audit", prepared, level=logging.NOTSET)
 
 
 def _first_difference(truth: Run, other: Run, cut: np.datetime64) -> tuple[int, str]:
@@ -224,5 +219,5 @@ def run(settings: AuditSettings, progress: Progress) -> Result:
     setup = Setup.of(settings.backtest)
     ask = look_ahead if settings.name == "look_ahead" else other_begin
     result = _result(settings.name, ask(setup, progress))
-    source = f"{setup.bars.source}; {', '.join(setup.bars.symbols)}"
+    source = f"{setup.market.bars.source}; {', '.join(setup.market.bars.symbols)}"
     return replace(result, sentences=[*result.sentences, source])

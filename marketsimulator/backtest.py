@@ -38,6 +38,7 @@ from trainingdata.bars import Bars
 from trainingdata.correlation import KeptCorrelations
 from trainingdata.coverage import coverage_parts
 from trainingdata.instants import utc_text
+from trainingdata.market import Market
 
 log = logging.getLogger("marketsimulator")
 
@@ -66,45 +67,38 @@ def run_backtest(
     """
     check_ledger(settings.trials)
     began = time.monotonic()
-    bars, begin = settings.panel()
-    show(bars)
+    market = settings.market()
+    show(market.bars)
     # Operators grep the log for one trader: only the main run's decisions go there.
-    forecaster = settings.forecaster.build(bars.symbols)
+    forecaster = settings.forecaster.build(market.bars.symbols)
     correlations = KeptCorrelations(settings.correlation.source())
     trader = replace(settings.trader(forecaster), correlations=correlations)
-    main = _run_configured(settings, trader, bars, begin, progress, logging.INFO)
-    comparisons = plain_runs(settings, trader, bars, begin, progress)
+    main = _run_configured(settings, trader, market, progress, logging.INFO)
+    comparisons = plain_runs(settings, trader, market, progress)
     placebo = None
     if settings.placebo:
         without_edge = settings.without_edge()
-        panel, first = without_edge.panel()
-        rebuilt = without_edge.forecaster.build(panel.symbols)
-        trader = without_edge.trader(rebuilt)
-        placebo = _run_configured(without_edge, trader, panel, first, progress, logging.DEBUG)
+        other = without_edge.market()
+        trader = without_edge.trader(without_edge.forecaster.build(other.bars.symbols))
+        placebo = _run_configured(without_edge, trader, other, progress, logging.DEBUG)
     seconds = time.monotonic() - began
-    results = Results(settings, bars, begin, main, comparisons, seconds, placebo)
+    results = Results(settings, market, main, comparisons, seconds, placebo)
     return _entered(replace(results, spoken_on=spoken_on(forecaster)))
 
 
 def _run_configured(
-    settings: BacktestSettings,
-    trader: Trader,
-    bars: Bars,
-    begin: int,
-    progress: Progress,
-    level: int,
+    settings: BacktestSettings, trader: Trader, market: Market, progress: Progress, level: int
 ) -> Run:
-    """The settings' trader over the bars from instant number `begin` on, logged at `level`."""
+    """The settings' trader, logged at `level`."""
     context = settings.forecaster.context_length
-    if bars.mask.sum(axis=1).max() < context:
-        first, last = settings.span(bars)
+    if market.bars.mask.sum(axis=1).max() < context:
+        first, last = settings.span(market.bars)
         raise InputError(
             f"nothing can be decided between {utc_text(first)} and {utc_text(last)}: no symbol has"
             f" {context} bars of its own by then"
         )
     name = trader.forecaster.name
-    trader = settings.trader_with_beliefs(trader, bars, begin, progress)
-    return simulate_trading(settings, bars, begin, name, trader, progress, level)
+    return simulate_trading(settings, market, name, trader.over(market, progress), progress, level)
 
 
 def run(settings: BacktestSettings, progress: Progress) -> Result:

@@ -12,8 +12,8 @@ a cluster. Where runs alone are named, nothing is run.
 
 Counterfactuals hold each variant against itself on older or shuffled forecasts and at other costs.
 
-Variants enter the trial ledger, and each Sharpe ratio is deflated by all that it counts. Runs over
-different periods are compared over the days that all of them have.
+Variants enter the trial ledger, and each Sharpe ratio is deflated by all that it counts; a live
+account is no trial. Runs over different periods are compared over the days that all of them have.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ from marketsimulator.runs.on_ray import outcomes_on_ray
 from marketsimulator.runs.outcome import Outcome
 from marketsimulator.runs.variants import outcomes
 from marketsimulator.settings import BacktestSettings
-from trainingdata.bars import Bars
 from trainingdata.correlation import KeptCorrelations
+from trainingdata.market import Market
 
 STRATEGY = "sizing.strategy"
 FRACTION = "sizing.fraction"
@@ -117,15 +117,16 @@ def compare(
     names = tuple(_variant_name(variation, variant) for variation, variant in variants)
     _refuse_same_names(variants, names)
     check_ledger(settings.trials)
-    bars, begin = settings.panel()
-    made = _records(variants, names, bars, begin, cases, ray, progress)
+    market = settings.market()
+    made = _records(variants, names, market, cases, ray, progress)
     found = pd.DataFrame([record.summary for record in made[: len(variants)]])
-    trials = record_variants(settings, variants, found, bars, begin)
-    notes = [*doubt_remarks(bars), *([NO_LEDGER] if settings.trials is None else [])]
+    trials = record_variants(settings, variants, found, market)
+    notes = [*doubt_remarks(market.bars), *([NO_LEDGER] if settings.trials is None else [])]
     if own := sorted({v.sizing.strategy for _, v in variants if is_own(v.sizing.strategy)}):
         notes.append(f"{', '.join(own)}: asked by one variant after the other. {STATELESS}")
-    uncounted = sum(record.summary["trials"] is None for record in kept)
-    beside_ledger = len(kept) if settings.trials is None else uncounted
+    tried = [record for record in kept if record.tried]
+    uncounted = sum(record.summary["trials"] is None for record in tried)
+    beside_ledger = len(tried) if settings.trials is None else uncounted
     trials = replace(trials, count=trials.count + beside_ledger)
     return compared([*kept, *made], trials, notes, seed=settings.seed)
 
@@ -176,8 +177,7 @@ def _refuse_same_names(variants: Variants, names: Sequence[str]) -> None:
 def _records(
     variants: Variants,
     names: Sequence[str],
-    bars: Bars,
-    begin: int,
+    market: Market,
     cases: Sequence[Counterfactual],
     ray: RaySettings | None,
     progress: Progress,
@@ -186,7 +186,7 @@ def _records(
     found: dict[tuple[str, int], Outcome] = {}
     forecasters: dict[int, str] = {}
     every = len(variants) * len(cases)
-    for beliefs, members, forecaster in _by_beliefs(variants, bars, begin, progress):
+    for beliefs, members, forecaster in _by_beliefs(variants, market, progress):
         forecasters |= dict.fromkeys(members, forecaster)
         for case in cases:
             chosen = [case.settings(variants[k][1]) for k in members]
@@ -197,24 +197,26 @@ def _records(
 
             table = case.beliefs(beliefs)
             if ray is None:
-                walked = outcomes(chosen, bars, table, begin, progress=told)
+                walked = outcomes(chosen, market, table, progress=told)
             else:
-                walked = outcomes_on_ray(chosen, bars, table, begin, ray, progress=told)
+                walked = outcomes_on_ray(chosen, market, table, ray, progress=told)
             found |= {(case.name, k): each for k, each in zip(members, walked, strict=True)}
-    at = bars.times[begin:]
+    bars = market.period
     coins = bool(bars.crypto.any())
     return [
         RunRecord(
             name=f"{name} {case.name}".rstrip(),
             summary={
-                **account_figures(at, found[case.name, k], capital=variant.capital, coins=coins),
+                **account_figures(
+                    bars.times, found[case.name, k], capital=variant.capital, coins=coins
+                ),
                 "forecaster": forecasters[k],
                 "data": bars.source,
                 "symbols": list(bars.symbols),
                 "trials": None,
             },
             settings={**flat_settings(asdict(variant)), "counterfactual": case.name or None},
-            at=at,
+            at=bars.times,
             equity=found[case.name, k].equity,
         )
         for case in cases
@@ -223,7 +225,7 @@ def _records(
 
 
 def _by_beliefs(
-    variants: Variants, bars: Bars, begin: int, progress: Progress
+    variants: Variants, market: Market, progress: Progress
 ) -> Iterator[tuple[BeliefTable, list[int], str]]:
     """The beliefs of variants, one table after the other: whose they are, and which forecaster's.
 
@@ -241,9 +243,9 @@ def _by_beliefs(
         key = repr(variant.correlation)
         if key not in correlations:
             correlations[key] = KeptCorrelations(variant.correlation.source())
-        forecaster = variant.forecaster.build(bars.symbols)
+        forecaster = variant.forecaster.build(market.bars.symbols)
         trader = replace(variant.trader(forecaster), correlations=correlations[key])
-        yield variant.belief_table(trader, bars, begin, progress), members, forecaster.name
+        yield trader.belief_table(market, progress), members, forecaster.name
 
 
 @settings_class()

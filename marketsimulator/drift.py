@@ -60,12 +60,15 @@ from marketsimulator.results.drift_report import Drift, drift_json, drift_parts
 from marketsimulator.results.drift_sides import reading_of, side_of
 from marketsimulator.results.drift_terms import profit_terms
 from marketsimulator.results.live_run import marked_at_closes
+from marketsimulator.results.run_record import LIVE
 from marketsimulator.results.summary import Results, plain_runs, result_files
 from marketsimulator.runs.simulate import step_trading
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars, closes_of, panel
 from trainingdata.instants import history_start, utc_text
 from trainingdata.instruments import Kind
+from trainingdata.market import Market
+from trainingdata.source import DataSettings
 
 DRIFT_FILE = "drift.json"
 NO_TRIAL = (
@@ -89,6 +92,7 @@ class ComparisonWords:
     output: str | None = setting(None, "folder of the live account's report; none: nowhere")
 
 
+OF_JOURNAL = ("capital", "positions")  # settings of an account, which a journal has its own of
 OF_DRIFT = {field.name for field in fields(ComparisonWords)}
 
 
@@ -181,8 +185,7 @@ class LiveHours:
     record: what it says.
     start, end: the account as it was read at either end.
     simulation: its settings.
-    bars: that the live run had and that its orders met.
-    first: number of the instant that was decided first.
+    market: the bars that the live run had and its orders met, from what was decided first on.
     trader: that decides.
     simulated: what it does.
     live: what the account did, as its venue lists it.
@@ -193,8 +196,7 @@ class LiveHours:
     start: Reading
     end: Reading
     simulation: BacktestSettings
-    bars: Bars
-    first: int
+    market: Market
     trader: Trader
     simulated: SimulatedHours
     live: Run
@@ -223,20 +225,19 @@ class LiveHours:
                 f" decided first was met; {OTHER_BARS}"
             )
         decided = record.decisions[0].at
-        bars, first = _bars_between(bars, start, end, decided, settings.history_days)
+        since = history_start(start.at, settings.history_days)
+        market = _market_between(simulation.data, bars, decided, since, end.at)
         forecaster = simulation.forecaster.build(bars.symbols)
-        trader = simulation.trader(forecaster)
-        trader = simulation.trader_with_beliefs(trader, bars, first, progress)
+        trader = simulation.trader(forecaster).over(market, progress)
         return cls(
             journal=settings.journal,
             record=record,
             start=start,
             end=end,
             simulation=simulation,
-            bars=bars,
-            first=first,
+            market=market,
             trader=trader,
-            simulated=_simulated_hours(simulation, bars, first, trader, record, end, progress),
+            simulated=_simulated_hours(simulation, market, trader, record, end, progress),
             live=record.run(forecaster.name, start, end, bars.symbols),
         )
 
@@ -255,6 +256,7 @@ def measure_drift(settings: DriftSettings, progress: Progress = silent) -> Drift
 def drift_of(hours: LiveHours, *, each: bool, progress: Progress = silent) -> Drift:
     """Every difference of hours; each: whether every instant is decided anew as well."""
     record, start, end, there = hours.record, hours.start, hours.end, hours.simulated
+    bars = hours.market.bars
     simulated = side_of(there.counted, reading_of(there.begins), reading_of(there.ends))
     transfers = record.transferred(start.at, end.at)
     live = side_of(hours.live, start, end, simulated.end_marks, transfers)
@@ -272,7 +274,7 @@ def drift_of(hours: LiveHours, *, each: bool, progress: Progress = silent) -> Dr
         decisions, closes = _decided_anew(hours, progress)
         anew = compare_decisions(record, decisions, end.at, closes)
     return Drift(
-        source=f"{hours.journal}; {', '.join(hours.bars.symbols)}: {hours.bars.source}",
+        source=f"{hours.journal}; {', '.join(bars.symbols)}: {bars.source}",
         begins=start.at,
         ends=end.at,
         live=live,
@@ -325,10 +327,12 @@ def is_covered(bars: Bars, at: np.datetime64) -> bool:
     return True
 
 
-def _bars_between(
-    bars: Bars, start: Reading, end: Reading, begin: np.datetime64, history_days: int
-) -> tuple[Bars, int]:
-    """The bars that the live run had and that its orders met, and the number of its first instant.
+def _market_between(
+    data: DataSettings, bars: Bars, begin: np.datetime64, since: np.datetime64, end: np.datetime64
+) -> Market:
+    """The bars that the live run had and that its orders met, from its first instant on.
+
+    since, end: when the bars that it had were opened.
 
     Raises
     ------
@@ -340,12 +344,11 @@ def _bars_between(
             f"data.dir: the bars ({bars.source}) end before {utc_text(begin)}, which the journal"
             f" has decided; {OTHER_BARS}"
         )
-    since = history_start(start.at, history_days)
     tables = []
     for s, item in enumerate(bars.instruments):
         times, values = bars.real_bars(s)
         opened = bars.clock(item.kind).started_at(times)
-        kept = (opened >= since) & (opened < end.at)
+        kept = (opened >= since) & (opened < end)
         tables.append((item, times[kept], values[kept]))
     bars = panel(tables, bars.source, bars.timeframe)
     first = int(np.searchsorted(bars.times, begin))
@@ -354,13 +357,12 @@ def _bars_between(
             f"data.dir: no bar ({bars.source}) becomes known at {utc_text(begin)}, which the"
             f" journal has decided; {OTHER_BARS}"
         )
-    return bars, first
+    return data.market(bars, first)
 
 
 def _simulated_hours(
     settings: BacktestSettings,
-    bars: Bars,
-    first: int,
+    market: Market,
     trader: Trader,
     record: JournalRecord,
     end: Reading,
@@ -368,7 +370,7 @@ def _simulated_hours(
 ) -> SimulatedHours:
     """The simulation of an account that begins as the live one was read first."""
     start = record.beginning()
-    closes = closes_of(bars.between(0, first + 1))
+    closes = closes_of(market.history)
     positions = record.decisions[0].positions
     cash = start.cash
     for symbol, quantity in start.positions.items():
@@ -378,11 +380,11 @@ def _simulated_hours(
         cash=float(cash),
         positions={symbol: held for symbol, held in positions.items() if symbol in closes},
         prices=closes,
-        as_of=bars.times[first],
+        as_of=market.history.now,
     )
-    broker = settings.broker(bars, first, begins)
+    broker = settings.broker(market, begins)
     witness = _Witness(trader, broker, end.at)
-    run = step_trading(settings, bars, first, "simulation", witness, broker, progress)
+    run = step_trading(settings, market, "simulation", witness, broker, progress)
     met = {symbol: Held(held, closes[symbol]) for symbol, held in begins.positions.items()}
     run = replace(run, begins=met)
     last = witness.account.as_of
@@ -415,13 +417,13 @@ def _decided_anew(
     hours: LiveHours, progress: Progress
 ) -> tuple[list[Decision], dict[np.datetime64, dict[str, float]]]:
     """What is decided for each account as journaled, and the closes of the bars then."""
-    record, settings, bars = hours.record, hours.simulation, hours.bars
+    record, settings, market = hours.record, hours.simulation, hours.market
     decisions = []
     closes = {}
     compared = [decision for decision in record.decisions if decision.at <= hours.end.at]
     for number, journaled in enumerate(compared, 1):
-        index = int(np.searchsorted(bars.times, journaled.at, side="right"))
-        view = settings.view(bars.between(0, index))
+        index = int(np.searchsorted(market.bars.times, journaled.at, side="right"))
+        view = market.view(index)
         closes[journaled.at] = closes_of(view)
         if view.now == journaled.at:
             account = journaled_account(record, journaled, settings, closes[journaled.at])
@@ -435,25 +437,23 @@ def _decided_anew(
 def live_results(hours: LiveHours, progress: Progress = silent) -> Results:
     """The account as a backtest's main run, beside its simulation, a random walk and holding."""
     begun = time.monotonic()
-    times = hours.bars.times
-    bars = hours.bars.between(0, int(np.searchsorted(times, hours.end.at, side="right")))
-    live = marked_at_closes(hours.live, bars, hours.simulation.data.corporate_actions())
+    market = hours.market.on(hours.market.bars.until(hours.end.at))
+    live = marked_at_closes(hours.live, market)
     capital = live.rows[0].equity
     if capital <= 0:
         raise InputError(f"journal: the account was worth {capital:,.2f} USD: it earns no return")
     settings = replace(hours.simulation, capital=capital)
-    simulated = hours.simulated.run.until(bars.now)
-    plain = plain_runs(settings, hours.trader, bars, hours.first, progress)
+    simulated = hours.simulated.run.until(market.bars.now)
+    plain = plain_runs(settings, hours.trader, market, progress)
     return Results(
         settings=settings,
-        bars=bars,
-        first=hours.first,
+        market=market,
         main=live,
         comparisons=(simulated, *plain),
         seconds=time.monotonic() - begun,
         uncounted=NO_TRIAL,
-        title="Live account",
-        beside=tuple(sorted(set(hours.end.positions) - set(bars.symbols))),
+        title=LIVE,
+        beside=tuple(sorted(set(hours.end.positions) - set(market.bars.symbols))),
         spoken_on=spoken_on(hours.trader.forecaster),
     )
 
@@ -469,6 +469,10 @@ class DriftRequest:
 
 def read(words: Sequence[str]) -> tuple[DriftRequest, Path | None]:
     """The settings, and the folder of the live account's report."""
+    for word in words:
+        key = word.lstrip("+~").partition("=")[0]
+        if key.partition(".")[0] in OF_JOURNAL:
+            raise InputError(f"{key}: the account is that of the journal; leave it out")
     config = composed_config("drift", ["trials=null", *words])
     settings = DriftSettings.of(config)
     output = None if config.output is None else output_of(config, DRIFT_FILE)

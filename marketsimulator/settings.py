@@ -23,6 +23,7 @@ from marketsimulator.account.timeline import Timeline, timeline
 from trainingdata.bars import Bars
 from trainingdata.instants import DAY, instant, new_york_date, utc_text
 from trainingdata.instruments import data_symbol
+from trainingdata.market import Market
 from trainingdata.source import Span, span_of
 from trainingdata.volatility_index import RESPONSE
 
@@ -120,8 +121,8 @@ class BacktestSettings(TradingSettings):
         refuse_other_fees(config, FeeSchedule, STOCK_FEES)
         return settings_of(cls, config)
 
-    def panel(self) -> tuple[Bars, int]:
-        """The bars up to the end of the run, and the number of the instant it begins at.
+    def market(self) -> Market:
+        """The bars up to the end of the run, where in them it begins, and the actions to apply.
 
         Raises
         ------
@@ -138,7 +139,7 @@ class BacktestSettings(TradingSettings):
                 f"{', '.join(typed)}: no bar becomes known between {utc_text(first)} and"
                 f" {utc_text(last)}"
             )
-        return bars.between(0, end), begin
+        return self.data.market(bars.between(0, end), begin)
 
     def without_edge(self) -> BacktestSettings:
         """The same settings on the same synthetic market without its edge."""
@@ -149,23 +150,19 @@ class BacktestSettings(TradingSettings):
         holding = holdings_of(bars.instruments, self.costs, self.margin)
         return new_book(self.capital, holding, tier_table(self.fees))
 
-    def timeline(self, bars: Bars, *, impact: bool) -> Timeline:
-        """The panel as settlement walks it; impact: whether ranges are needed."""
-        actions = self.data.corporate_actions()
-        return timeline(bars, self.fees, self.margin, self.fills, impact=impact, actions=actions)
+    def timeline(self, market: Market, *, impact: bool) -> Timeline:
+        """The market as settlement walks it; impact: whether ranges are needed."""
+        return timeline(market, self.fees, self.margin, self.fills, impact=impact)
 
-    def broker(self, bars: Bars, first: int, begins: Account | None = None) -> SimulatedBroker:
-        """An account on the panel, from instant number `first` on.
-
-        begins: whose cash and positions it has then; none for `capital` in cash.
-        """
+    def broker(self, market: Market, begins: Account | None = None) -> SimulatedBroker:
+        """An account where a run begins; begins: its cash and positions; none for `capital`."""
+        bars = market.bars
         book = self.book(bars)
         if begins is not None:
             held = [float(begins.positions.get(symbol, 0)) for symbol in bars.symbols]
-            closes = bars.between(0, first + 1).last_closes()
-            hold(book, begins.cash, np.array(held), closes)
-        line = self.timeline(bars, impact=bool(book.holding["impact"].any()))
-        return SimulatedBroker(bars, line, book, first, self.orders)
+            hold(book, begins.cash, np.array(held), market.history.last_closes())
+        line = self.timeline(market, impact=bool(book.holding["impact"].any()))
+        return SimulatedBroker(market, line, book, self.orders)
 
     def span(self, bars: Bars) -> Span:
         """First and last instant of the run."""

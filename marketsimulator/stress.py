@@ -86,7 +86,7 @@ class StressSettings:
         Raises
         ------
         InputError
-            for a name that none has, or two have.
+            for a name that none has, or two have, and a scenario in which nothing happens.
         """
         every = (*self.scenarios, *self.own)
         names = [scenario.name for scenario in every]
@@ -99,6 +99,12 @@ class StressSettings:
                 raise InputError(f"only: there is no scenario {name!r}{hint}")
         if not every:
             raise InputError("scenarios: there is none")
+        for scenario in every:
+            if scenario.moves_nothing:
+                raise InputError(
+                    f"own: {scenario.name} moves nothing; give stocks, shorts, coins, symbols, day,"
+                    " halted, or correlation and deviations"
+                )
         return tuple(each for each in every if not self.only or each.name in self.only)
 
 

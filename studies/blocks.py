@@ -85,20 +85,20 @@ def market(edge: float, seed: int) -> list[dict[str, Any]]:
 
 
 def _rows(edge: float, seed: int, settings: BacktestSettings) -> Iterator[dict[str, Any]]:
-    bars, begin = settings.panel()
-    forecaster = Once(settings.forecaster.build(bars.symbols))
+    market = settings.market()
+    forecaster = Once(settings.forecaster.build(market.bars.symbols))
     for name, blocks in BLOCKS.items():
         chosen = with_changes(settings, blocks)
-        found = chosen.belief_table(chosen.trader(forecaster), bars, begin)
+        found = chosen.trader(forecaster).belief_table(market)
         ways = [(name, found), (name + PAID, replace(found, signal=0.0 * found.signal))]
         for (called, held), sharpe in itertools.product(
             [way for way in ways if way[0] in NAMES], PRIORS
         ):
             outcome = outcomes(
-                [with_changes(chosen, {"prior.stock_sharpe": sharpe})], bars, held, begin, workers=1
+                [with_changes(chosen, {"prior.stock_sharpe": sharpe})], market, held, workers=1
             )[0]
             equity, year = daily_equity(
-                bars.times[begin:], outcome.equity, capital=settings.capital, coins=True
+                market.period.times, outcome.equity, capital=settings.capital, coins=True
             )
             daily = np.diff(np.log(equity))
             simple = np.diff(equity) / equity[:-1]

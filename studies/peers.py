@@ -101,7 +101,7 @@ def replay_rows() -> None:
             )
 
 
-def market(symbols: int, count: int, first: str = "2024-01-02") -> Bars:
+def synthetic(symbols: int, count: int, first: str = "2024-01-02") -> Bars:
     """Synthetic stocks on the regular New York grid."""
     from trainingdata.bars import panel
     from trainingdata.instruments import instrument
@@ -132,41 +132,42 @@ def decision_rows() -> None:
     from marketsimulator.runs.simulate import simulate_trading, step_trading
     from marketsimulator.runs.variants import outcomes
     from marketsimulator.settings import BacktestSettings
+    from trainingdata.market import Market
 
     words = ["capital=1000000", "trials=null", "sizing.holding=next"]  # as far as the peers look
     settings = BacktestSettings.of(composed_config("backtest", words))
 
-    def believed(bars: Bars, settings: BacktestSettings) -> Any:
+    def believed(market: Market, settings: BacktestSettings) -> Any:
         trader = settings.trader(RandomWalk())
-        table = trader.belief_table(bars, bars.times[0])
+        table = trader.belief_table(market)
         spread = np.where(table.sigma > 0, table.sigma, 0.0)
         noise = np.random.default_rng(1).normal(0, 0.5, table.mu.shape) * spread
         mu = np.where(table.deciding[:, None], noise, table.mu)
         return replace(trader, table=replace(table, mu=mu))
 
-    bars = market(10, 1764)
-    trader = believed(bars, settings)
-    broker = settings.broker(bars, 0)
-    run = step_trading(settings, bars, 0, "noise", trader, broker)
-    (found,) = outcomes([settings], bars, trader.table, 0)
+    narrow = Market(synthetic(10, 1764))
+    trader = believed(narrow, settings)
+    broker = settings.broker(narrow)
+    run = step_trading(settings, narrow, "noise", trader, broker)
+    (found,) = outcomes([settings], narrow, trader.table)
     apart = np.abs(found.equity - [each.equity for each in run.rows]).max()
     plan = with_changes(settings, {"sizing.holding": "plan"})
-    planner = believed(bars, plan)
+    planner = believed(narrow, plan)
     works: dict[str, Callable[[], object]] = {
         f"a backtest, every decision kept, {len(run.fills):,} fills": lambda: simulate_trading(
-            settings, bars, 0, "noise", trader
+            settings, narrow, "noise", trader
         ),
         "the same, and every decision read": lambda: simulate_trading(
-            settings, bars, 0, "noise", trader
+            settings, narrow, "noise", trader
         ).decision_frame(),
         "asked at every instant, as live": lambda: step_trading(
-            settings, bars, 0, "noise", trader, settings.broker(bars, 0)
+            settings, narrow, "noise", trader, settings.broker(narrow)
         ),
         f"compiled, as in a sweep; accounts {apart:.4f} USD apart": lambda: outcomes(
-            [settings], bars, trader.table, 0, workers=1
+            [settings], narrow, trader.table, workers=1
         ),
         "a backtest, a plan of three blocks": lambda: simulate_trading(
-            plan, bars, 0, "noise", planner
+            plan, narrow, "noise", planner
         ),
     }
     theirs = {
@@ -180,10 +181,10 @@ def decision_rows() -> None:
             f"{rate / rows[-1]['bars_per_s_med']:.1f} ×" if rows else "" for rows in theirs.values()
         )
         row(what, f"{rate / 1e3:.1f}", *ratios)
-    wide = market(20, 1764)
+    wide = Market(synthetic(20, 1764))
     table = believed(wide, settings).table
     variants = [with_changes(settings, {"sizing.fraction": 0.001 * k}) for k in range(1, 1001)]
-    taken = seconds(lambda: outcomes(variants, wide, table, 0), 1)
+    taken = seconds(lambda: outcomes(variants, wide, table), 1)
     row(
         "1,000 variants of 20 × 1,764, all cores",
         f"{20 * 1764 / taken:,.0f} ({taken:.0f} s)",

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -90,27 +89,21 @@ def split_adjusted(bars: Bars, actions: Sequence[Action]) -> Bars:
 
     A model compares these across a split; raw ones would read as a loss of most of the price.
     """
+    splits = [action for action in actions if action.ratio != 1.0]
+    if not splits:
+        return bars
     values = bars.values.copy()
-    for action in actions:
+    for action in splits:
         # A decision sees the splits that are known then and no later one: a panel adjusted for
         # those, too, would give it the same returns, but for the rounding of a quotient, and so now
         # and then another share.
-        if action.ratio == 1.0 or action.symbol not in bars.symbols or action.opens > bars.now:
+        if action.symbol not in bars.symbols or action.opens > bars.now:
             continue
         s = bars.symbols.index(action.symbol)
         before = bars.times <= action.opens
         values[s, before, :VOLUME] /= action.ratio
         values[s, before, VOLUME] *= action.ratio
     return Bars(bars.instruments, bars.times, values, bars.mask, bars.source, bars.timeframe)
-
-
-def spans_without_split(bars: Bars, actions: Sequence[Action], first: int) -> list[tuple[int, int]]:
-    """Spans [begin, end) of rows from `first` on, in each of which no split takes hold."""
-    splits = [a for a in actions if a.ratio != 1.0 and a.symbol in bars.symbols]
-    opens = np.array([split.opens for split in splits], dtype="datetime64[ns]")
-    starts = np.searchsorted(bars.times, opens)
-    inner = {int(row) for row in starts if first < row < len(bars.times)}
-    return list(pairwise(sorted({first, len(bars.times), *inner})))
 
 
 def _action(path: Path, row: int, symbol: str, date: str, kind: str, value: str) -> Action:

@@ -13,11 +13,12 @@ from foundation.errors import DataError, InputError, nearest_or_all
 from foundation.settings import setting, settings_class
 from trainingdata.actions import Action, read_actions, split_adjusted
 from trainingdata.bar_files import read_bars
-from trainingdata.bars import Bars, Doubt, panel
+from trainingdata.bars import Bars, panel
 from trainingdata.confirmation import doubts_of, unconfirmed, without
-from trainingdata.instants import Unzoned, instant, utc_text
+from trainingdata.instants import Unzoned, instant
 from trainingdata.instruments import Kind, symbols_of
-from trainingdata.splits import unconfirmed_actions, unlike_trading
+from trainingdata.market import Market
+from trainingdata.splits import refuse_jumps, unlike_trading
 from trainingdata.synthetic import SyntheticMarket
 from trainingdata.timeframe import HOURLY, Timeframe, TimeframeName
 
@@ -112,47 +113,30 @@ class DataSettings:
 
         Raises DataError for a jump by the ratio of a split that was not accepted.
         """
-        splits = self.splits()
+        listed = self._listed_actions()
         raw = self.adjustment == "raw"
-        found = unlike_trading(bars, self._listed_actions(), raw=raw)
+        found = unlike_trading(bars, listed, raw=raw)
         # A coin has no splits.
         stocks = {item.symbol for item in bars.instruments if item.kind is Kind.STOCK}
-        self._refuse_unless_accepted([one for one in found if one.symbol in stocks])
-        adjusted = split_adjusted(bars, splits) if splits else bars
+        jumps = [one for one in found if one.symbol in stocks]
+        refuse_jumps(jumps, accepted=self.accept_jumps)
+        adjusted = split_adjusted(bars, listed) if raw else bars
         unread = unconfirmed(adjusted)
         if not found and not unread.any():
             return bars
         origins = []
         for s, (item, origin) in enumerate(zip(bars.instruments, bars.origins, strict=True)):
-            jumps = [one for one in found if one.symbol == item.symbol]
+            own = [one for one in found if one.symbol == item.symbol]
             times, values = adjusted.real_bars(s)
             starts = bars.clock(item.kind).started_at(times)
-            doubts = doubts_of(item.symbol, starts, values, unread[s, bars.mask[s]], jumps)
+            doubts = doubts_of(item.symbol, starts, values, unread[s, bars.mask[s]], own)
             rows = bars.times[unread[s]], bars.values[s, unread[s]]
             origins.append(replace(origin, doubts=doubts, unread=rows))
         return without(replace(bars, origins=tuple(origins)), unread)
 
-    def _refuse_unless_accepted(self, jumps: Sequence[Doubt]) -> None:
-        if jumps and not self.accept_jumps:
-            one = jumps[0]
-            more = f" (and {len(jumps) - 1} more)" if len(jumps) > 1 else ""
-            raise DataError(
-                f"{one.symbol}, {utc_text(one.at)}: {one.what}{more}: {one.cure};"
-                " data.accept_jumps=true takes it for a move of the market"
-            )
-
-    def adjusted(self, bars: Bars) -> Bars:
-        """Raw prices, adjusted for the splits that are known at the panel's end.
-
-        Raises DataError for a split that the prices contradict, unless jumps are accepted.
-        """
-        listed = self.corporate_actions()
-        splits = _splits_of(listed)
-        if not splits:
-            return bars
-        # Only prices that are adjusted for nothing have splits left to apply.
-        self._refuse_unless_accepted(unconfirmed_actions(bars, listed, raw=True))
-        return split_adjusted(bars, splits)
+    def market(self, bars: Bars, first: int = 0) -> Market:
+        """Bars with the actions to apply to them, of a run from instant number `first` on."""
+        return Market(bars, first, self.corporate_actions(), self.accept_jumps)
 
     def bars_up_to(self, symbols: Sequence[str], now: np.datetime64, timeframe: Timeframe) -> Bars:
         """Bars of files that were known at an instant, of symbols that have one.
@@ -174,24 +158,20 @@ class DataSettings:
 
         Raises InputError for a file that cannot be used, or prices that hold dividends already.
         """
-        if self.actions is not None and self.adjustment == "all":
-            raise InputError(
-                "data.actions: prices adjusted for everything (data.adjustment=all) leave nothing"
-                " to apply"
-            )
         listed = self._listed_actions()
         if self.adjustment == "raw":
             return listed
         return tuple(action for action in listed if action.dividend)
 
-    def splits(self) -> tuple[Action, ...]:
-        """Splits that the prices are not adjusted for."""
-        return _splits_of(self.corporate_actions())
-
     def _listed_actions(self) -> tuple[Action, ...]:
         """What the file lists, in time order."""
         if self.actions is None:
             return ()
+        if self.adjustment == "all":
+            raise InputError(
+                "data.actions: prices adjusted for everything (data.adjustment=all) leave nothing"
+                " to apply"
+            )
         try:
             return read_actions(Path(self.actions).expanduser())
         except DataError as error:
@@ -273,7 +253,3 @@ def span_of(bars: Bars, start: str | None, end: str | None) -> Span:
     first = instant(start, name="start") if start else bars.times[0]
     last = instant(end, name="end", end_of_day=True) if end else bars.now
     return np.datetime64(first), np.datetime64(last)
-
-
-def _splits_of(actions: Sequence[Action]) -> tuple[Action, ...]:
-    return tuple(action for action in actions if action.ratio != 1.0)

@@ -16,9 +16,11 @@ from operator import attrgetter
 import numpy as np
 
 from foundation.arrays import Array, Instants
+from foundation.errors import DataError
 from trainingdata.actions import Action
 from trainingdata.bars import CLOSE, OPEN, Bars, Doubt
 from trainingdata.confirmation import RECENT
+from trainingdata.instants import utc_text
 
 BEYOND = 0.4  # share of its price by which a bar's close differs from the one before it
 NEAR = 0.1  # of the logarithm: how near a ratio of closes is to one that splits have
@@ -81,6 +83,17 @@ def unlike_trading(
     seen = {(one.symbol, one.at) for one in found}
     against = unconfirmed_actions(bars, actions, raw=raw)
     return *found, *(one for one in against if (one.symbol, one.at) not in seen)
+
+
+def refuse_jumps(jumps: Sequence[Doubt], *, accepted: bool) -> None:
+    """Refuse what was not accepted, naming the first."""
+    if jumps and not accepted:
+        one = jumps[0]
+        more = f" (and {len(jumps) - 1} more)" if len(jumps) > 1 else ""
+        raise DataError(
+            f"{one.symbol}, {utc_text(one.at)}: {one.what}{more}: {one.cure};"
+            " data.accept_jumps=true takes it for a move of the market"
+        )
 
 
 def unconfirmed_actions(bars: Bars, actions: Sequence[Action], *, raw: bool) -> list[Doubt]:

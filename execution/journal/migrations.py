@@ -18,7 +18,7 @@ import numpy as np
 from execution.journal.linked_returns import Point
 from execution.option_orders import SHARES, is_option
 from foundation import database as files
-from foundation.database import Damaged, Database
+from foundation.database import Damaged, Database, DatabaseFailed
 from foundation.decimals import EXACT, plain, total
 from foundation.errors import InputError
 
@@ -364,6 +364,7 @@ def as_it_is_today(path: Path) -> Iterator[Database]:
                 if place != path:
                     migrate(database)
                 yield database
-        except Damaged as error:
+        except DatabaseFailed as error:
             # The copy is gone by the time that somebody reads of it.
-            raise Damaged(str(error).replace(str(place), str(path))) from error
+            named = str(error).replace(str(place), str(path))
+            raise type(error)(named) from error.__cause__

@@ -89,7 +89,7 @@ def decided_cycle(
     belief = belief or BarBelief()
     account = broker.account()
     bars, waited = _await_bars(feed, account.as_of, settings.bar_patience, time)
-    bars = settings.view(settings.with_increments(bars))
+    bars = settings.data.market(settings.with_increments(bars)).view()
     if waited:
         account = (again or broker.account)()
     if rules is not None:

@@ -184,7 +184,7 @@ class TradingJob:
         self._live.reconcile()
         account = self._read_and_mark()
         if why := self._blocked(account) or self._gone(account):
-            bars = self._settings.view(self._feed.bars(account.as_of))
+            bars = self._settings.data.market(self._feed.bars(account.as_of)).view()
             return idle_cycle(account, bars, why, self._belief)
         ours = self._settings.tradable_symbols
         resumed = resume(self.broker, self._journal, self._live.book, ours, self._live.sight)

@@ -40,8 +40,9 @@ from marketsimulator.account.matching import send_orders
 from marketsimulator.account.settlement import mark_positions
 from marketsimulator.account.tape import Entry, read_tape
 from marketsimulator.account.timeline import Timeline, advance, open_bars, opening_row
-from trainingdata.bars import OPEN, Bars
+from trainingdata.bars import OPEN
 from trainingdata.instruments import Kind
+from trainingdata.market import Market
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ class _Standing(NamedTuple):
 
 
 class SimulatedBroker:
-    """An account on a panel's instants.
+    """An account on a run's instants.
 
     `advance` to one, look at the `account`, `submit` orders, `open` the bars that start there, read
     the `row`. A market order fills at the open of the bar that starts at that instant; the bars
@@ -80,12 +81,12 @@ class SimulatedBroker:
     """
 
     def __init__(
-        self, bars: Bars, line: Timeline, book: Book, first: int = 0, terms: OrderTerms = TERMS
+        self, market: Market, line: Timeline, book: Book, terms: OrderTerms = TERMS
     ) -> None:
         """book: an account as it begins, whose arrays the broker takes over."""
         self.fills: list[Fill] = []
         self.bookings: list[Booking] = []
-        self._bars = bars
+        bars = self._bars = market.bars
         self._line = line
         self._book = book
         self._terms = terms
@@ -93,12 +94,12 @@ class SimulatedBroker:
         self._orders: list[Order] = []
         self._numbers: dict[str, int] = {}
         self._states: list[State] = []
-        self._index = first
+        self._index = market.first
         self._opening: tuple[np.ndarray, ...] | None = None
         self._recorded: np.ndarray | None = None
         self._flows = book.account[list(FLOWS)]  # a view
         self._room = new_tape(0)
-        mark_positions(book.account[0], book.holding, bars.between(0, first + 1).last_closes())
+        mark_positions(book.account[0], book.holding, market.history.last_closes())
 
     def advance(self, index: int) -> None:
         """Move to a later instant of the panel: bars become known, carrying costs are charged.

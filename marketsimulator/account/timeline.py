@@ -26,10 +26,10 @@ from marketsimulator.account.margin import note_deficit
 from marketsimulator.account.matching import meet_closes, meet_extremes, meet_opens
 from marketsimulator.account.settlement import liquidate, mark_positions, start_bars
 from marketsimulator.account.terms import FillTerms, day_table
-from trainingdata.actions import Action
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars
 from trainingdata.instants import new_york_date
 from trainingdata.instruments import Kind
+from trainingdata.market import Market
 from trainingdata.sessions import calendar, in_session, nights_between, sessions_opened
 from trainingdata.timeframe import Clock
 
@@ -76,27 +76,20 @@ class Timeline(NamedTuple):
 
 
 def timeline(
-    bars: Bars,
-    fees: FeeSchedule,
-    margin: MarginTerms,
-    fills: FillTerms,
-    *,
-    impact: bool,
-    actions: tuple[Action, ...],
+    market: Market, fees: FeeSchedule, margin: MarginTerms, fills: FillTerms, *, impact: bool
 ) -> Timeline:
-    """The panel laid out for settlement.
-
-    impact: whether ranges are needed. actions: on the panel's prices.
+    """The market laid out for settlement; impact: whether ranges are needed.
 
     Raises
     ------
     InputError
         for a symbol without any volume, where orders fill against it.
     """
+    bars = market.bars
     if fills.volume_share is not None:
         _check_volume(bars)
     times = bars.times
-    dates = new_york_date(bars.times)
+    dates = new_york_date(times)
     # Instants come first here and symbols in a panel: settlement reads all symbols of an instant.
     values = np.where(bars.mask[:, :, None], bars.values, np.nan)
     panel = np.ascontiguousarray(values.transpose(1, 0, 2))
@@ -106,7 +99,7 @@ def timeline(
     clocks = [bars.clock(kind) for kind in (Kind.STOCK, Kind.CRYPTO)]
     starts = np.stack([clock.started_at(times) for clock in clocks], axis=1)
     session_opened = sessions_opened(times)
-    action_table, first_action = _action_table(bars, session_opened, actions)
+    action_table, first_action = _action_table(market, session_opened)
     return Timeline(
         bars=panel,
         ends=np.stack([_end_rows(clock, times) for clock in clocks], axis=1),
@@ -299,18 +292,17 @@ def _range_volatility(panel: Array) -> Array:
     return result
 
 
-def _action_table(
-    bars: Bars, session_opened: Mask, actions: tuple[Action, ...]
-) -> tuple[Records, Index]:
+def _action_table(market: Market, session_opened: Mask) -> tuple[Records, Index]:
     """Actions in the order in which they take hold, and the row where each instant's begin.
 
     An action from before the panel's first bar became known is in its prices already, and the
     account held nothing then.
     """
+    bars = market.bars
     rows: list[tuple[int, int, float, float]] = []
     instants: list[int] = []
     openings: npt.NDArray[np.int64] = np.flatnonzero(session_opened)
-    for action in sorted(actions, key=lambda action: action.opens):
+    for action in sorted(market.actions, key=lambda action: action.opens):
         later = openings[bars.times[openings] >= action.opens]
         if action.opens >= bars.times[0] and action.symbol in bars.symbols and len(later):
             instants.append(int(later[0]))

@@ -49,6 +49,7 @@ from sizing.binding import LIMITS
 from trainingdata.actions import Action
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.instants import NEW_YORK
+from trainingdata.market import Market
 
 Part = Literal["premium", "forecast", "sizing", "limits", "costs", "financing", "timing"]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -217,8 +218,9 @@ def attribution(
     return Attribution(symbols, labels, usd)
 
 
-def run_attribution(run: Run, bars: Bars, actions: Sequence[Action] = ()) -> Attribution:
-    """Where a run's profit came from. actions: those that its account was booked."""
+def run_attribution(run: Run, market: Market) -> Attribution:
+    """Where a run's profit came from."""
+    bars = market.bars
     at, _ = run.curve()
     histories = {}
     fills: dict[str, list[tuple[int, float, float, float, float]]] = {s: [] for s in bars.symbols}
@@ -234,7 +236,7 @@ def run_attribution(run: Run, bars: Bars, actions: Sequence[Action] = ()) -> Att
         if not fills[symbol] and begin is None:
             histories[symbol] = _still(len(at))
             continue
-        own = [action for action in actions if action.symbol == symbol]
+        own = [action for action in market.actions if action.symbol == symbol]
         marks, ratios = marks_of(bars, s, at, own)
         changes, paid, in_coin, fees = (np.zeros(len(at)) for _ in range(4))
         for k, quantity, price, fee, taken in fills[symbol]:

@@ -198,7 +198,8 @@ def compared(
     Parameters
     ----------
     records: the runs.
-    counted_trials: what their Sharpe ratios are deflated by; none for these runs alone.
+    counted_trials: what their Sharpe ratios are deflated by; none for those of these runs that were
+        tried on recorded data.
     notes: what is good to know of how they were made.
     seed: of the bootstrap.
 
@@ -212,7 +213,8 @@ def compared(
     shared = shared_days(records, names)
     table = _table(records, names, shared)
     ratios = table["sharpe"].to_numpy(dtype=np.float64)
-    trials = counted_trials or _statistics(ratios, shared.per_year)
+    tried = np.array([record.tried for record in records])
+    trials = counted_trials or _statistics(ratios[tried], shared.per_year)
     table = add_deflated_sharpe(table, trials)
     reasons = [no_result(dict(record.summary)) for record in records]
     runs = RunSet(
@@ -233,7 +235,12 @@ def compared(
     )
     _add_intervals(table, runs)
     warnings = [*_market_warnings(records), *_period_warnings(records, names, shared)]
-    said = [*notes, *_ledger_notes(records, trials.count), *_idle_notes(names, table)]
+    said = [
+        *notes,
+        *_ledger_notes(records, trials.count),
+        *_live_notes(records, names),
+        *_idle_notes(names, table),
+    ]
     return Comparison(tuple(records), runs, table, tuple(warnings), tuple(said))
 
 
@@ -375,6 +382,12 @@ def _ledger_notes(records: Sequence[RunRecord], trials: int) -> list[str]:
     if any(not record.settings for record in records):
         notes.append("A run without config.yaml: its settings are not compared.")
     return notes
+
+
+def _live_notes(records: Sequence[RunRecord], names: Sequence[str]) -> list[str]:
+    """Which runs no trial was made for."""
+    live = [name for record, name in zip(records, names, strict=True) if not record.tried]
+    return [f"A live account is no trial and counts as none: {', '.join(live)}."] if live else []
 
 
 def _idle_notes(names: Sequence[str], table: pd.DataFrame) -> list[str]:

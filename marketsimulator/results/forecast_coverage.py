@@ -16,6 +16,7 @@ from marketsimulator.results.forecast_outcomes import forecast_outcomes
 from trainingdata.bars import Bars
 from trainingdata.instants import utc_text
 from trainingdata.instruments import Kind
+from trainingdata.market import Market
 
 MOST = 0.95  # of the decisions with a forecast, below which a reader is told
 LOOKED_AT = 200  # decisions, at most
@@ -23,14 +24,14 @@ FEWEST = 20  # forecasts whose centres say something together
 CLAIM = 10.0  # deviations of recent bars from the last close, further than bars move
 
 
-def coverage_remarks(run: Run, bars: Bars, first: int) -> list[str]:
+def coverage_remarks(run: Run, market: Market) -> list[str]:
     """That many decisions had no forecast, with the first and the last that had one.
 
-    first: number of the instant that the run begins at. A decision is one of one symbol.
+    A decision is one of one symbol.
     """
-    times = bars.times[first:]
-    stock, coin = (bars.clock(kind).is_decision(times) for kind in (Kind.STOCK, Kind.CRYPTO))
-    possible = int((bars.mask[:, first:] & np.where(bars.crypto[:, None], coin, stock)).sum())
+    bars = market.period
+    stock, coin = (bars.clock(kind).is_decision(bars.times) for kind in (Kind.STOCK, Kind.CRYPTO))
+    possible = int((bars.mask & np.where(bars.crypto[:, None], coin, stock)).sum())
     decisions = run.decision_frame()
     forecast = decisions["at"][decisions["sigma"].notna()].to_numpy(dtype="datetime64[ns]")
     if not len(forecast) or len(forecast) >= MOST * possible:

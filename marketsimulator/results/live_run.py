@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from execution.records import Booking, Held, Run
 from marketsimulator.results.attribution import fees_in_coin, marks_of
-from trainingdata.actions import Action
-from trainingdata.bars import Bars
+from trainingdata.market import Market
 
 HALF_A_CENT = 0.005  # USD: what floats leave over is less
 
 
-def marked_at_closes(run: Run, bars: Bars, actions: Sequence[Action] = ()) -> Run:
+def marked_at_closes(run: Run, market: Market) -> Run:
     """The run of a journal, with rows whose worth follows from the bars alone.
 
     A position is worth what its last close makes it, as in a backtest; what is not among the bars
     is cash. Cash that neither a fill nor a booking explains is `other` of the account.
-
-    actions: of the symbols, where the bars are not adjusted for them.
     """
+    bars = market.bars
     fills = [fill for fill in run.fills if fill.symbol in bars.symbols]
     at, _ = run.curve()
     cash = np.array([row.cash for row in run.rows])
@@ -38,7 +35,7 @@ def marked_at_closes(run: Run, bars: Bars, actions: Sequence[Action] = ()) -> Ru
     for s, symbol in enumerate(bars.symbols):
         if not quantities[s].any():
             continue
-        own = [action for action in actions if action.symbol == symbol]
+        own = [action for action in market.actions if action.symbol == symbol]
         marks, _ = marks_of(bars, s, at, own)
         worth = quantities[s] * marks
         equity += worth

@@ -1,4 +1,4 @@
-"""Backtests as comparisons take them, just made or read from folders, laid over the same days."""
+"""Runs as comparisons take them, just made or read from folders, laid over the same days."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from trainingdata.instants import new_york_date
 EQUITY = "equity"
 NUMBERS = ("total_return", "costs", "trades", "periods_per_year", "max_leverage", "trials")
 UNCOUNTED = "trials"  # null where a run is in no ledger
+LIVE = "Live account"  # what the summary of one is headed
 WORDS = ("forecaster", "data")
 # Settings that make no variant: where results go, and what the days of a run say by themselves.
 NO_VARIANT = ("output", "trials", "start", "end", "days")
@@ -49,6 +50,11 @@ class RunRecord:
     def coins(self) -> bool:
         """Whether days are calendar days."""
         return int(self.summary["periods_per_year"]) > 300
+
+    @property
+    def tried(self) -> bool:
+        """Whether it was tried on recorded data, so that it may have been picked among others."""
+        return self.summary.get("title") != LIVE
 
     def marks(self) -> tuple[Instants, Array]:
         """The begin and 16:00 New York of each day, and equity then, [1 + D] each."""

@@ -178,8 +178,8 @@ def run_book(run: RunFolder, at: str, settings: BacktestSettings) -> HeldBook:
         marks=marks,
         cash=held.cash,
         proceeds=np.array([held.proceeds.get(symbol, 0.0) for symbol in symbols]),
-        bars=settings.view(bars),
-        known=settings.view(known),
+        bars=settings.data.market(bars).view(),
+        known=settings.data.market(known).view(),
         notes=_beside_notes(held.beside),
     )
     if abs(book.equity - held.equity) > _TOLERANCE:
@@ -250,7 +250,7 @@ def _bars(settings: BacktestSettings, held: Sequence[Instrument], now: np.dateti
         files = find_files([Path(folder).expanduser() for folder in settings.data.dir], None)
         if symbols := [item.symbol for item in held if item.symbol in files]:
             known = settings.data.bars_up_to(symbols, now, settings.named_timeframe)
-            bars = confirmed(settings.view(known))
+            bars = confirmed(settings.data.market(known).view())
             real = {symbol: bars.real_bars(s) for s, symbol in enumerate(bars.symbols)}
     nothing = (NO_INSTANTS, np.empty((0, len(FIELDS))))
     tables = [(item, *real.get(item.symbol, nothing)) for item in held]

@@ -25,10 +25,10 @@ from marketsimulator.account.terms import FillTerms
 from marketsimulator.results.stress_book import HeldBook, leverage_of
 from marketsimulator.results.stress_scenarios import HALTED, Move, Scenario, moves_of
 from marketsimulator.settings import BacktestSettings
-from trainingdata.bars import Bars, panel
+from trainingdata.bars import panel
 from trainingdata.instruments import Kind
+from trainingdata.market import Market
 from trainingdata.sessions import beyond_calendar, calendar, in_session
-from trainingdata.source import DataSettings
 from trainingdata.timeframe import Timeframe, nth_end_after
 
 OPTIONS = "options"  # under which the greatest loss of open options stands
@@ -113,10 +113,9 @@ def stress(
     InputError
         for an instant after which the calendar has too few sessions.
     """
-    # Where no bar says what a symbol trades, nothing is bounded by its volume; and no dividend nor
-    # split comes beside the move.
+    # Where no bar says what a symbol trades, nothing is bounded by its volume.
     fills = settings.fills if book.volumes.all() else FillTerms(volume_share=None)
-    terms = replace(settings, fills=fills, data=DataSettings())
+    terms = replace(settings, fills=fills)
     outcomes = []
     skipped = {}
     for scenario in scenarios:
@@ -203,17 +202,18 @@ def _settled(
     book: HeldBook, prices: Array, halted: Sequence[str], settings: BacktestSettings
 ) -> _Settled:
     """What becomes of a book at prices [S], until no call stands or none can end."""
-    bars, first = _moved_bars(book, prices)
-    account = settings.book(bars)
+    market = _moved_market(book, prices)
+    first = market.first
+    account = settings.book(market.bars)
     # Shorts were sold for other prices than the present ones, and interest is charged by those.
     hold(account, book.cash, book.quantities, book.marks, book.proceeds)
-    line = settings.timeline(bars, impact=bool(account.holding["impact"].any()))
-    broker = SimulatedBroker(bars, line, account, first)
+    line = settings.timeline(market, impact=bool(account.holding["impact"].any()))
+    broker = SimulatedBroker(market, line, account)
     broker.deposit(-book.option_risk)
     for symbol in halted:
         broker.halt(symbol, True)
     state = account.account[0]
-    if not in_session(bars.times[first : first + 1])[0]:
+    if not in_session(market.period.times[:1])[0]:
         # What the close before has called is closed at the next opens, moved or not.
         close_margin(account, line.days[line.day[first]])
     standing = bool(state["called"])
@@ -245,8 +245,8 @@ def _settled(
     return _Settled(margin, broker.fills, ending, sessions, float(state["equity"]), gross)
 
 
-def _moved_bars(book: HeldBook, prices: Array) -> tuple[Bars, int]:
-    """The book's last bars, then bars that stand at prices [S]; number of the book's instant.
+def _moved_market(book: HeldBook, prices: Array) -> Market:
+    """The book's last bars, then bars that stand at prices [S]; no action comes beside the move.
 
     Stocks have every bar of the sessions that follow; a coin, which nobody liquidates, one. Each
     has the volume that its symbol's bars usually have.
@@ -266,7 +266,7 @@ def _moved_bars(book: HeldBook, prices: Array) -> tuple[Bars, int]:
         tables.append((item, np.concatenate([times, later]), np.concatenate([values, flat])))
     # Sessions close whether anything of the book trades in them or not.
     bars = panel(tables, book.source, timeframe, ends)
-    return bars, int(np.searchsorted(bars.times, book.at))
+    return Market(bars, int(np.searchsorted(bars.times, book.at)))
 
 
 def _ends_of_stock_bars(timeframe: Timeframe, at: np.datetime64) -> Instants:

@@ -107,6 +107,12 @@ class Scenario:
             if wrong:
                 raise InputError(f"{place}: {why}")
 
+    @property
+    def moves_nothing(self) -> bool:
+        """Whether every price stays and everything trades."""
+        stated = (self.stocks, self.shorts, self.coins, *self.symbols.values())
+        return not (any(stated) or self.day or self.halted or self.deviations)
+
     def session(self) -> Session | None:
         """The session of its day; none without a day.
 

@@ -67,8 +67,8 @@ from marketsimulator.runs.buy_and_hold import BuyAndHold
 from marketsimulator.runs.outcome import Outcome
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
-from trainingdata.bars import Bars
 from trainingdata.instants import compact_text, utc_text
+from trainingdata.market import Market
 
 WALKS = ("ewma", "mix")  # forecasters that are random walks
 SUMMARY = "summary.json"
@@ -84,8 +84,7 @@ class Results:
     """A backtest's main run and the runs to compare it with.
 
     settings: of the main run.
-    bars: the panel of all runs.
-    first: number of the instant that the runs begin at.
+    market: of all runs.
     main: the configured trader.
     comparisons: the same trader on a random walk, and buy-and-hold.
     seconds: that all of it took.
@@ -99,8 +98,7 @@ class Results:
     """
 
     settings: BacktestSettings
-    bars: Bars
-    first: int
+    market: Market
     main: Run
     comparisons: tuple[Run, ...]
     seconds: float
@@ -119,7 +117,7 @@ class Results:
     @property
     def coins(self) -> bool:
         """Whether a coin is in the universe: days are then calendar days."""
-        return bool(self.bars.crypto.any())
+        return bool(self.market.bars.crypto.any())
 
     @property
     def label(self) -> str:
@@ -134,11 +132,12 @@ class Results:
     def trial(self) -> Trial:
         """The main run as the trial ledger keeps it."""
         figures = self.performance(self.main)
+        bars = self.market.bars
         return Trial(
-            config_hash=config_hash(variant_of(self.settings, self.bars)),
-            data_hash=data_hash(self.bars, self.first),
-            source=self.bars.source,
-            symbols=self.bars.symbols,
+            config_hash=config_hash(variant_of(self.settings, bars)),
+            data_hash=data_hash(self.market),
+            source=bars.source,
+            symbols=bars.symbols,
             first=utc_text(self.main.rows[0].at),
             last=utc_text(self.main.rows[-1].at),
             days=figures.days,
@@ -153,20 +152,22 @@ class Results:
         comparisons = {run.name: self.figures(run) for run in self.comparisons}
         significance = self.significance()
         sizing = self.settings.sizing
+        bars = self.market.bars
         warnings = [
             *account_remarks(self.main, self.beside),
-            *doubt_remarks(self.bars),
-            *self.settings.unused_rows(self.bars.symbols),
-            *market_remarks(self.bars.source, reads_future=reads_future(self.main.name)),
+            *doubt_remarks(bars),
+            *self.settings.unused_rows(bars.symbols, self.market.actions),
+            *market_remarks(bars.source, reads_future=reads_future(self.main.name)),
             *raw_remarks(self.main.name, calibrated=self.settings.forecaster.calibrated),
-            *coverage_remarks(self.main, self.bars, self.first),
-            *centre_remarks(self.main, self.bars),
+            *coverage_remarks(self.main, self.market),
+            *centre_remarks(self.main, bars),
             *little_remarks(figures["trades"], figures["days"]),
             *cost_remarks(figures["total_return"] * self.settings.capital, figures["costs"]),
             *same_trades_remarks(self.main, self._walk),
             *luck_remarks(significance["deflated_sharpe"], significance["trials"]),
         ]
         return {
+            "title": self.title,
             **figures,
             **significance,
             "annual_figures": allows_annual_figures(figures["trades"], figures["days"]),
@@ -174,15 +175,15 @@ class Results:
             "attribution": self.attribution(),
             "start": pd.Timestamp(self.main.rows[0].at, tz="UTC").isoformat(),
             "end": pd.Timestamp(self.main.rows[-1].at, tz="UTC").isoformat(),
-            "symbols": list(self.bars.symbols),
+            "symbols": list(bars.symbols),
             "beside": list(self.beside),
             "begins": {
                 symbol: {"quantity": str(held.quantity), "price": held.price}
                 for symbol, held in self.main.begins.items()
             },
-            "doubts": [doubt.as_dict() for doubt in self.bars.doubts],
-            "data": self.bars.source,
-            "prices": prices_text(self.settings.data.adjustment, self.bars),
+            "doubts": [doubt.as_dict() for doubt in bars.doubts],
+            "data": bars.source,
+            "prices": prices_text(self.settings.data.adjustment, bars),
             "margin_regime": self.settings.margin.regime,
             "forecaster": self.label,
             "seed": self.settings.seed,
@@ -194,7 +195,7 @@ class Results:
                 *no_trade_remarks(self.main, sizing.strategy if sizing.enhanced else "legacy"),
                 *drawdown_remarks(sizing.drawdown),
                 *self._prior_remarks(comparisons),
-                *undecided_remarks(self.main, self.bars.symbols),
+                *undecided_remarks(self.main, bars.symbols),
                 *broker_remarks(self.main),
                 *failure_remarks(self.main),
             ],
@@ -220,8 +221,7 @@ class Results:
 
     def attribution(self) -> dict[str, Any]:
         """Where the main run's profit came from, USD by part, of every symbol and hour of day."""
-        actions = self.settings.data.corporate_actions()
-        return run_attribution(self.main, self.bars, actions).as_dict()
+        return run_attribution(self.main, self.market).as_dict()
 
     def performance(self, run: Run) -> Performance:
         """Return and risk of one run."""
@@ -235,7 +235,7 @@ class Results:
         return {
             **account_figures(at, outcome, capital=self.settings.capital, coins=self.coins),
             "rests_on_prior": prior_share(run),
-            "contributions": contributions(self.bars, run, self.settings.capital),
+            "contributions": contributions(self.market.bars, run, self.settings.capital),
             "orders": len(run.log.orders),
             "not_filled_whole": run.not_filled_whole(),
             "margin": run.margin,
@@ -286,17 +286,16 @@ class Results:
 
 
 def plain_runs(
-    settings: BacktestSettings, trader: Trader, bars: Bars, first: int, progress: Progress
+    settings: BacktestSettings, trader: Trader, market: Market, progress: Progress
 ) -> tuple[Run, Run]:
     """The same trader on a random walk, and buy and hold: what any result is compared with."""
     walk = RandomWalk(context_length=settings.forecaster.context_length)
     deciders: list[tuple[str, Decider]] = [
-        (RANDOM_WALK, settings.trader_with_beliefs(replace(trader, forecaster=walk), bars, first)),
+        (RANDOM_WALK, replace(trader, forecaster=walk).over(market)),
         (BUY_AND_HOLD, BuyAndHold(settings.orders)),
     ]
     walked, held = (
-        simulate_trading(settings, bars, first, name, decider, progress)
-        for name, decider in deciders
+        simulate_trading(settings, market, name, decider, progress) for name, decider in deciders
     )
     return walked, held
 
@@ -316,12 +315,12 @@ def result_files(
 
     def write_report(path: Path) -> None:
         evidence = Evidence(
-            bars=results.bars,
+            bars=results.market.bars,
             runs=results.runs,
             capital=results.settings.capital,
             crypto_ceiling=results.settings.limits.crypto_leverage,
             title=results.title,
-            splits=results.settings.data.splits(),
+            splits=results.market.splits,
             spoken_on=results.spoken_on,
             settings=config,
             files=(*(name for name in writers if name != "report.html"), SUMMARY),

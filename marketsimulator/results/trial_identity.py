@@ -23,6 +23,7 @@ from marketsimulator.settings import BacktestSettings
 from sizing.allocation import Strategy
 from sizing.strategies import Kelly, Legacy, WeightPattern
 from trainingdata.bars import Bars
+from trainingdata.market import Market
 from trainingdata.source import DataSettings
 from trainingdata.stored_correlation import table_and_notes
 
@@ -59,11 +60,11 @@ def variant_of(settings: BacktestSettings, bars: Bars) -> dict[str, Any]:
     }
 
 
-def data_hash(bars: Bars, first: int) -> str:
-    """Digest of the bars from instant number `first` on, in whatever order symbols are named."""
-    order = sorted(range(len(bars.symbols)), key=lambda s: bars.symbols[s])
-    digest = hashlib.sha256(json.dumps([bars.symbols[s] for s in order]).encode())
-    part = bars.between(first, len(bars.times))
+def data_hash(market: Market) -> str:
+    """Digest of the bars of a run, in whatever order symbols are named."""
+    part = market.period
+    order = sorted(range(len(part.symbols)), key=lambda s: part.symbols[s])
+    digest = hashlib.sha256(json.dumps([part.symbols[s] for s in order]).encode())
     digest.update(np.ascontiguousarray(part.times).tobytes())
     # What stands where there is no bar says nothing.
     values = np.where(part.mask[:, :, None], part.values, 0.0)

@@ -21,8 +21,8 @@ from marketsimulator.results.trials import (
     own_statistics,
 )
 from marketsimulator.settings import BacktestSettings
-from trainingdata.bars import Bars
 from trainingdata.instants import utc_text
+from trainingdata.market import Market
 
 Variation = dict[str, Any]  # value by setting
 FIGURES = {  # heading and form of each figure that tables have
@@ -69,8 +69,7 @@ def record_variants(
     settings: BacktestSettings,
     variants: Sequence[tuple[Variation, BacktestSettings]],
     table: pd.DataFrame,
-    bars: Bars,
-    first: int,
+    market: Market,
 ) -> TrialStatistics:
     """Enter every row of the table in the settings' trial ledger, and count all on these data.
 
@@ -82,14 +81,15 @@ def record_variants(
         for a trial ledger that cannot be used.
     """
     daily_ratios = table["sharpe"].astype(float) / np.sqrt(table["periods_per_year"])
-    digest = data_hash(bars, first)
+    bars = market.period
+    digest = data_hash(market)
     trials = [
         Trial(
             config_hash=config_hash(variant_of(variant, bars)),
             data_hash=digest,
             source=bars.source,
             symbols=bars.symbols,
-            first=utc_text(bars.times[first]),
+            first=utc_text(bars.times[0]),
             last=utc_text(bars.now),
             days=row["days"],
             daily_sharpe=None if np.isnan(ratio) else float(ratio),

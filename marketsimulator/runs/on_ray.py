@@ -1,6 +1,6 @@
 """Variants side by side on a Ray cluster: the outcomes of one process, byte for byte.
 
-The panel and the beliefs are put into Ray's object store once, and every process of the cluster
+The market and the beliefs are put into Ray's object store once, and every process of the cluster
 copies them once. A task walks some variants, one after the other; Ray gives the tasks of a machine
 that dies to the others, up to `ATTEMPTS` times each.
 """
@@ -21,16 +21,15 @@ from foundation.errors import InputError, in_one_line
 from marketsimulator.runs.outcome import Outcome
 from marketsimulator.runs.variants import outcomes
 from marketsimulator.settings import BacktestSettings
-from trainingdata.bars import Bars
+from trainingdata.market import Market
 
 CHUNK = 50  # variants a task: what laying out the panel takes is shared by as many
 
 
 def outcomes_on_ray(
     variants: Sequence[BacktestSettings],
-    bars: Bars,
+    market: Market,
     beliefs: BeliefTable,
-    first: int,
     settings: RaySettings | None = None,
     *,
     progress: Progress = silent,
@@ -50,10 +49,10 @@ def outcomes_on_ray(
         ray = connected(settings.address)
     walk = ray.remote(_walk).options(num_cpus=settings.cores, max_retries=ATTEMPTS)
     # In a list, so that a task is given the reference and copies what it stands for itself.
-    shared = [ray.put((bars, beliefs))]
+    shared = [ray.put((market, beliefs))]
     starts = range(0, len(variants), CHUNK)
     waiting = {
-        walk.remote(shared, list(variants[start : start + CHUNK]), first, VERSION): start
+        walk.remote(shared, list(variants[start : start + CHUNK]), VERSION): start
         for start in starts
     }
     found: dict[int, list[Outcome]] = {}
@@ -80,25 +79,22 @@ def outcomes_on_ray(
     return [outcome for start in starts for outcome in found[start]]
 
 
-def _walk(
-    shared: list[Any], variants: list[BacktestSettings], first: int, version: str
-) -> list[Outcome]:
+def _walk(shared: list[Any], variants: list[BacktestSettings], version: str) -> list[Outcome]:
     """A task: the outcomes of some variants."""
     if version != VERSION:
         raise InputError(
             f"ray: a machine has version {VERSION} of kelly-chronos, and {version} asks; install"
             " the same on every machine of the cluster"
         )
-    bars, beliefs = _copied(shared[0])
-    return outcomes(variants, bars, beliefs, first, workers=1)
+    return outcomes(variants, *_copied(shared[0]), workers=1)
 
 
 @lru_cache(maxsize=1)
-def _copied(reference: Any) -> tuple[Bars, BeliefTable]:
+def _copied(reference: Any) -> tuple[Market, BeliefTable]:
     """What a reference stands for. Ray's arrays cannot be written to, which is another type to
     compiled code: a copy is what the other processes have.
     """
     import ray
 
-    bars, beliefs = ray.get(reference)
-    return deepcopy(bars), deepcopy(beliefs)
+    market, beliefs = ray.get(reference)
+    return deepcopy(market), deepcopy(beliefs)

@@ -24,6 +24,7 @@ from marketsimulator.runs.walk import walked
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars
 from trainingdata.instants import compact_text, utc_text
+from trainingdata.market import Market
 
 log = logging.getLogger("marketsimulator")
 
@@ -32,21 +33,18 @@ _NEVER = 2**31 - 1  # collections of the middle generation before a full one
 
 def simulate_trading(
     settings: BacktestSettings,
-    bars: Bars,
-    first: int,
+    market: Market,
     name: str,
     decider: Decider,
     progress: Progress = silent,
     level: int = logging.DEBUG,
 ) -> Run:
-    """What one decider does on the panel's instants.
+    """What one decider does with an account that begins in cash.
 
     A trader of these settings walks, any other decider is stepped: the fills are the same.
 
     Parameters
     ----------
-    first
-        number of the instant at which its account begins, in cash.
     name
         of the run, in its log lines and its progress.
     decider
@@ -54,10 +52,10 @@ def simulate_trading(
     level
         at which its decisions are logged.
     """
-    if isinstance(decider, Trader) and _can_walk(settings, bars, decider):
-        return _walk(settings, bars, first, name, decider, progress, level)
-    broker = settings.broker(bars, first)
-    return step_trading(settings, bars, first, name, decider, broker, progress, level)
+    if isinstance(decider, Trader) and _can_walk(settings, market.bars, decider):
+        return _walk(settings, market, name, decider, progress, level)
+    broker = settings.broker(market)
+    return step_trading(settings, market, name, decider, broker, progress, level)
 
 
 def walks(settings: BacktestSettings, bars: Bars) -> bool:
@@ -82,8 +80,7 @@ def _can_walk(settings: BacktestSettings, bars: Bars, trader: Trader) -> bool:
 
 def _walk(
     settings: BacktestSettings,
-    bars: Bars,
-    first: int,
+    market: Market,
     name: str,
     trader: Trader,
     progress: Progress,
@@ -92,13 +89,13 @@ def _walk(
     """The walk of a trader, as a run."""
     table = trader.table
     assert table is not None
-    line = settings.timeline(bars, impact=bool(settings.costs.impact(bars.crypto).any()))
+    bars = market.bars
+    line = settings.timeline(market, impact=bool(settings.costs.impact(bars.crypto).any()))
     work = _work_of(name)
-    total = len(bars.times) - first
+    at = market.period.times
     walk = walked(
-        settings, bars, table, first, line, keeps=True, progress=lambda k: progress(work, k, total)
+        settings, market, table, line, keeps=True, progress=lambda k: progress(work, k, len(at))
     )
-    at = bars.times[first:]
     rows = [
         Row(instant, *values[: len(Row._fields) - 1])
         for instant, values in zip(at, walk.account.tolist(), strict=True)
@@ -134,8 +131,7 @@ def _walk(
 
 def step_trading(
     settings: BacktestSettings,
-    bars: Bars,
-    first: int,
+    market: Market,
     name: str,
     decider: Decider,
     broker: SimulatedBroker,
@@ -144,14 +140,15 @@ def step_trading(
 ) -> Run:
     """What one decider does, asked at every instant as a live loop asks it.
 
-    broker: the account, at instant number `first`.
+    broker: the account, where the run begins.
     """
     decisions: list[Decision] = []
     rows: list[Row] = []
-    total = len(bars.times)
+    first = market.first
+    total = len(market.bars.times)
     work = _work_of(name)
     with _only_young_garbage():
-        for begin, end, view in settings.views(bars, first):
+        for begin, end, view in market.views():
             for index in range(begin, end):
                 if index > first:
                     broker.advance(index)

@@ -20,46 +20,43 @@ from marketsimulator.runs.outcome import Outcome
 from marketsimulator.runs.simulate import simulate_trading, walks
 from marketsimulator.runs.walk import walked
 from marketsimulator.settings import BacktestSettings
-from trainingdata.bars import Bars
+from trainingdata.market import Market
 
 
 def outcomes(
     variants: Sequence[BacktestSettings],
-    bars: Bars,
+    market: Market,
     beliefs: BeliefTable,
-    first: int,
     *,
     workers: int | None = None,
     progress: Progress = silent,
 ) -> list[Outcome]:
-    """What becomes of an account under each variant, over the same panel and beliefs.
+    """What becomes of an account under each variant, over the same market and beliefs.
 
     Parameters
     ----------
     variants
         whole settings; those that beliefs come from are the same in all.
-    first
-        number of the instant that the runs begin at.
     workers
         threads; one a core by default.
     """
-    base = variants[0].timeline(bars, impact=True)
+    base = variants[0].timeline(market, impact=True)
 
     def simulate(variant: BacktestSettings) -> Outcome:
-        if not walks(variant, bars):
+        if not walks(variant, market.bars):
             trader = replace(variant.trader(RandomWalk()), table=beliefs)
-            return Outcome.of_run(simulate_trading(variant, bars, first, "variant", trader))
+            return Outcome.of_run(simulate_trading(variant, market, "variant", trader))
         # Laying out the panel takes longer than many a run, and depends on one setting alone.
         if variant.fills.coverage == variants[0].fills.coverage:
             dates = base.days["date"].astype("datetime64[D]")
             days = day_table(dates, variant.fees, variant.margin, variant.fills)
             line = base._replace(days=days)
         else:
-            line = variant.timeline(bars, impact=True)
-        walk = walked(variant, bars, beliefs, first, line, keeps=False)
+            line = variant.timeline(market, impact=True)
+        walk = walked(variant, market, beliefs, line, keeps=False)
         return Outcome.of_walk(walk.account)
 
-    # Threads do, because compiled loops hold no lock; the panel and the beliefs are shared. A rule
+    # Threads do, because compiled loops hold no lock; the market and the beliefs are shared. A rule
     # of one's own is asked by one variant after the other: nobody knows what it holds.
     own = any(is_own(variant.sizing.strategy) for variant in variants)
     done: list[Outcome] = []

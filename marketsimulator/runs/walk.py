@@ -39,6 +39,7 @@ from sizing.situation import Situation
 from sizing.solver.active_set import SOLVED, UNFINISHED
 from sizing.strategies import Kelly
 from trainingdata.bars import Bars
+from trainingdata.market import Market
 
 AT_ONCE = 512  # instants of one call: between two a walk can be watched and ended
 
@@ -149,22 +150,22 @@ def compiles(strategy: Strategy) -> TypeGuard[Kelly]:
 
 def walked(
     settings: BacktestSettings,
-    bars: Bars,
+    market: Market,
     table: BeliefTable,
-    first: int,
     line: Timeline,
     *,
     keeps: bool,
     progress: Callable[[int], object] | None = None,
 ) -> Walk:
-    """An account's way through the panel from instant number `first` on.
+    """An account's way through a run.
 
-    table: the beliefs. line: the panel, laid out. keeps: whether decisions and entries are kept.
+    table: the beliefs. line: the market, laid out. keeps: whether decisions and entries are kept.
     progress: told how many instants are done.
     """
+    bars, first = market.bars, market.first
     inputs = walk_inputs(settings, bars, table)
     book = settings.book(bars)
-    mark_positions(book.account[0], book.holding, bars.between(0, first + 1).last_closes())
+    mark_positions(book.account[0], book.holding, market.history.last_closes())
     count = len(bars.times)
     rows = np.full(count, -1, dtype=np.int64)
     places = np.searchsorted(bars.times, table.at)

@@ -25,8 +25,8 @@ from marketsimulator.venue.asked import (
 from marketsimulator.venue.market_data import bars_page, latest_bars, latest_trades
 from marketsimulator.venue.server import PracticeServer
 from marketsimulator.venue.stocks import FLAGS, Venue
-from trainingdata.bars import Bars
 from trainingdata.instruments import instrument, venue_spelling
+from trainingdata.market import Market
 
 MOST_ORDERS = 500  # an answer holds
 INSTANTS = 9  # that a rehearsal goes through: a session with its end
@@ -94,7 +94,7 @@ class AlpacaServer(PracticeServer):
 
     def clock(self) -> Answer:
         """As Alpaca's clock, and how many instants are left."""
-        left = len(self.venue.bars.times) - 1 - self.venue.index
+        left = len(self.venue.market.bars.times) - 1 - self.venue.index
         return {**clock_answer(self.venue.now), "left": left}
 
     @property
@@ -105,12 +105,12 @@ class AlpacaServer(PracticeServer):
     @property
     def next_at(self) -> np.datetime64 | None:
         """Of the panel."""
-        return None if self.venue.over else self.venue.bars.times[self.venue.index + 1]
+        return None if self.venue.over else self.venue.market.bars.times[self.venue.index + 1]
 
     @property
     def passed(self) -> int:
         """Of the panel's instants."""
-        return self.venue.index - self.venue.first
+        return self.venue.index - self.venue.market.first
 
     def step(self) -> None:
         """What waits meets the bars."""
@@ -130,7 +130,7 @@ class AlpacaServer(PracticeServer):
 
     def _asset(self, asked: Asked) -> Answer:
         symbol = instrument(asked.names["symbol"]).symbol
-        if symbol not in self.venue.bars.symbols:
+        if symbol not in self.venue.market.bars.symbols:
             raise Refused(404, None, f"asset not found for {symbol}")
         return asset_answer(self.venue, symbol)
 
@@ -181,7 +181,7 @@ class AlpacaServer(PracticeServer):
         body = asked.json_object()
         symbol = instrument(str(body.get("symbol"))).symbol
         flags = {key: value for key, value in body.items() if key != "symbol"}
-        served = symbol in self.venue.bars.symbols and not set(flags) - {*FLAGS, "halted"}
+        served = symbol in self.venue.market.bars.symbols and not set(flags) - {*FLAGS, "halted"}
         if not served or not all(isinstance(value, bool) for value in flags.values()):
             names = ", ".join(FLAGS)
             needed = f"a symbol of this venue with {names} or halted, true or false, is needed"
@@ -191,19 +191,19 @@ class AlpacaServer(PracticeServer):
         self.venue.flags[symbol] = {**self.venue.flags.get(symbol, {}), **flags}
 
 
-def rehearse(settings: VenueSettings, bars: Bars, first: int) -> None:
+def rehearse(settings: VenueSettings, market: Market) -> None:
     """Trade a little on a venue of its own, and throw it away.
 
     Whatever a venue needs is compiled then, which takes a minute after an installation: a client's
     first request would wait for that longer than it waits for any.
     """
-    venue = Venue(settings, bars, first)
+    venue = Venue(settings, market)
     shared = {"side": "buy", "qty": "1", "type": "market", "time_in_force": "gtc"}
-    for symbol in bars.symbols:
+    for symbol in market.bars.symbols:
         # What the venue would refuse compiles what refuses it.
         with suppress(Refused):
             venue.submit({"symbol": venue_spelling(symbol), **shared})
-    venue.advance(first + INSTANTS)
+    venue.advance(market.first + INSTANTS)
 
 
 def _is_nested(asked: Asked) -> bool:

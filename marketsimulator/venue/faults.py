@@ -15,6 +15,7 @@ After = Literal[
 ]
 OfOrders = Literal["reject", "reject_later", "partial", "state", "skew", "unlisted"]
 Kind = Literal[Before, After, OfOrders]
+Method = Literal["", "GET", "POST", "PATCH", "DELETE"]  # of the requests that practice servers take
 BEFORE: tuple[Kind, ...] = get_args(Before)
 AFTER: tuple[Kind, ...] = get_args(After)
 
@@ -59,7 +60,7 @@ class Fault:
 
     kind: Annotated[Kind, about("what goes wrong")]
     count: int = setting(1, "how often", ge=1)
-    method: str = setting("", "of the requests it meets; empty for every one")
+    method: Method = setting("", "of the requests it meets; empty for every one")
     path: str = setting("", "beginning of the paths it meets; empty for every one")
     status: int = setting(500, "of HTTP (429, 500, 502 and 504 are the usual ones)", ge=400, lt=600)
     seconds: float = setting(1.0, "with status 429 what `Retry-After` says", ge=0, le=3600)
@@ -69,6 +70,8 @@ class Fault:
     def __post_init__(self) -> None:
         if not self.retry_after.isprintable():
             raise InputError("faults.retry_after: a header holds no line ends or controls")
+        if not self.path.startswith("/"[: len(self.path)]):
+            raise InputError(f"faults.path: {self.path!r} is no path, which begins with /")
 
 
 class FaultPlan:

@@ -31,7 +31,7 @@ def bars_page(venue: Venue, query: Mapping[str, str]) -> Answer:
     timeframe = query.get("timeframe", "1Hour")
     asked = query_symbols(query)
     kinds = {instrument(symbol).kind for symbol in asked}
-    served = [_served(venue.bars.timeframe, kind) for kind in kinds]
+    served = [_served(venue.market.bars.timeframe, kind) for kind in kinds]
     if not all(timeframe in each for each in served):
         names = ", ".join(sorted({name for each in served for name in each}))
         raise Refused(400, None, f"timeframe {timeframe} is not served here: {names}")
@@ -45,9 +45,9 @@ def bars_page(venue: Venue, query: Mapping[str, str]) -> Answer:
     rows: list[tuple[str, Answer]] = []
     for symbol, bars in answer.items():
         kind = instrument(symbol).kind
-        frame = _served(venue.bars.timeframe, kind)[timeframe]
-        if frame != venue.bars.timeframe:
-            bars = in_parts(bars, venue.bars.clock(kind), frame.length)
+        frame = _served(venue.market.bars.timeframe, kind)[timeframe]
+        if frame != venue.market.bars.timeframe:
+            bars = in_parts(bars, venue.market.bars.clock(kind), frame.length)
         rows += [(venue_spelling(symbol), bar) for bar in bars]
     begin = whole_number(query, "page_token", 0)
     end_of_page = begin + min(whole_number(query, "limit", PAGE, 1), PAGE)
@@ -73,7 +73,7 @@ def latest_trades(venue: Venue, now: np.datetime64, query: Mapping[str, str]) ->
     shared = {"t": timestamp(now), "s": 1, "x": "V", "i": 1, "c": ["@"], "z": "C"}
     trades = {}
     for symbol in query_symbols(query):
-        price = venue.price_of(symbol) if symbol in venue.bars.symbols else None
+        price = venue.price_of(symbol) if symbol in venue.market.bars.symbols else None
         if price is not None:
             trades[venue_spelling(symbol)] = {**shared, "p": price}
     return {"trades": trades}
@@ -104,9 +104,9 @@ def bars_answer(
     """
     # A client judges the history itself, as one of a real venue does; what trades and is marked is
     # believed already.
-    past = (venue.bars if latest else venue.filed).between(0, venue.index + 1)
-    if adjustment != "raw" and venue.settings.data.adjustment == "raw":
-        past = split_adjusted(past, venue.settings.data.corporate_actions())
+    past = (venue.market.bars if latest else venue.filed).between(0, venue.index + 1)
+    if adjustment != "raw":
+        past = split_adjusted(past, venue.market.actions)
     return {
         symbol: _rows(venue, past, symbol, start, end, latest)
         for symbol in symbols

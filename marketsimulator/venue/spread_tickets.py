@@ -27,6 +27,7 @@ from marketsimulator.venue.asked import Answer
 from marketsimulator.venue.tickets import (
     client_id,
     made_id,
+    number_of,
     order_state,
     refused_fields,
     timestamp,
@@ -150,19 +151,22 @@ def parse_spread_order(request: Mapping[str, Any], number: int) -> SpreadOrder:
             )
         if request.get("time_in_force") != "day":
             raise ValueError("an order of several legs is good for the day")
-        legs = tuple(_parse_leg(leg) for leg in request["legs"])
-        contracts = Decimal(str(request["qty"]))
+        asked = request["legs"]
+        if not (isinstance(asked, list) and all(isinstance(leg, dict) for leg in asked)):
+            raise ValueError("legs is no list of objects")
+        legs = tuple(map(_parse_leg, asked))
+        contracts = number_of(request, "qty")
         # The bound comes first: a whole number of a million digits takes minutes to write out.
         if not 1 <= contracts <= MOST_CONTRACTS or contracts != int(contracts):
             raise ValueError(f"qty {contracts} is no number of contracts")
-        least_credit = -Decimal(str(request["limit_price"])) if limited else None
+        least_credit = -number_of(request, "limit_price") if limited else None
         return SpreadOrder(
             client_id(request, f"spread {number}"), legs, int(contracts), least_credit
         )
 
 
 def _parse_leg(request: Mapping[str, Any]) -> OptionLeg:
-    if Decimal(str(request["ratio_qty"])) != 1:
+    if number_of(request, "ratio_qty") != 1:
         raise ValueError("legs of a ratio other than 1 are not served here")
     # A leg names its side, or what it is meant for: `sell_to_open` begins with the side.
     side = str(request.get("side") or str(request["position_intent"]).split("_")[0])

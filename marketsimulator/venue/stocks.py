@@ -30,8 +30,8 @@ from marketsimulator.venue.tickets import (
     timestamp,
 )
 from sizing.quantity import truncate_to_increment
-from trainingdata.bars import Bars
 from trainingdata.instruments import BILLIONTH, Kind, is_coin, venue_spelling
+from trainingdata.market import Market
 from trainingdata.sessions import in_session
 
 THOUSANDTH = Decimal("0.001")
@@ -42,7 +42,7 @@ class Venue:
     """One account, its orders and its clock.
 
     settings: costs, margin and increments, those of a backtest.
-    bars: the panel; index: the instant where the clock stands; first: where it began.
+    market: where the clock began, in its panel; index: the instant where it stands.
     filed: the panel with the bars that are left out of it: what a client asks for as history.
     broker: the account on the bars.
     options: the option desks beside it.
@@ -53,17 +53,15 @@ class Venue:
     halts: from and until when (None: still) a symbol did not trade.
     """
 
-    def __init__(self, settings: BacktestSettings, bars: Bars, first: int) -> None:
-        """bars: the panel, history before instant number `first` included."""
+    def __init__(self, settings: BacktestSettings, market: Market) -> None:
         # At Alpaca a market order that finds no bar, or too little volume, goes on working: a
         # client that wants the rest cancelled has to say so.
         settings = replace(settings, fills=replace(settings.fills, remainder="carry"))
         self.settings = settings
-        self.bars = bars
-        self.filed = bars.with_unread()
-        self.index = first
-        self.first = first
-        self.broker: SimulatedBroker = settings.broker(bars, first)
+        self.market = market
+        self.filed = market.bars.with_unread()
+        self.index = market.first
+        self.broker: SimulatedBroker = settings.broker(market)
         self.tickets: dict[str, Ticket] = {}
         self.record = Record(lambda: self.now)
         self.flags: dict[str, dict[str, bool]] = {}
@@ -72,21 +70,21 @@ class Venue:
         self._working: dict[str, Ticket] = {}
         self._fills_seen = 0
         terms = settings.options if isinstance(settings, VenueSettings) else OptionTerms()
-        self.options = VenueOptions(self.record, self.broker, bars, self.price_of, terms)
+        self.options = VenueOptions(self.record, self.broker, market.bars, self.price_of, terms)
 
     @property
     def now(self) -> np.datetime64:
         """Where the clock stands."""
-        return np.datetime64(self.bars.times[self.index])
+        return np.datetime64(self.market.bars.times[self.index])
 
     @property
     def over(self) -> bool:
         """Whether no instant follows."""
-        return self.index + 1 >= len(self.bars.times)
+        return self.index + 1 >= len(self.market.bars.times)
 
     def advance(self, index: int) -> None:
         """Move to a later instant, every one between included; what waits meets the bars."""
-        while self.index < min(index, len(self.bars.times) - 1):
+        while self.index < min(index, len(self.market.bars.times) - 1):
             # The row of an instant is complete only when the clock leaves it: orders that come
             # while it stands there still fill at its open.
             self._note_row()
@@ -149,7 +147,7 @@ class Venue:
     def _check(self, order: Order, account: Account) -> None:
         """Refuse an order that the venue would not take."""
         self.record.refuse_used_id(order.client_order_id)
-        if order.symbol not in self.bars.symbols:
+        if order.symbol not in self.market.bars.symbols:
             raise Refused(422, None, f"asset {order.symbol} is not tradable here")
         # A request does not say whether it opens or closes: the venue sees that from what is held.
         # Only an order marked as one that opens is held to what the asset allows for shorts.
@@ -185,7 +183,7 @@ class Venue:
 
         USD; None where the symbol has no bar yet.
         """
-        opening = self.broker.open_price(symbol) if symbol in self.bars.symbols else None
+        opening = self.broker.open_price(symbol) if symbol in self.market.bars.symbols else None
         return opening or self.broker.account().prices.get(symbol)
 
     def asset(self, symbol: str) -> Asset:

@@ -19,6 +19,7 @@ from trainingdata.instruments import Kind, instrument, venue_spelling
 # Every id of the venue is derived from a name within this namespace: the same run has the same ids.
 ID_NAMESPACE = uuid.UUID("5f6d3c1e-7a44-4b57-9a8e-0f3f0f2d9c11")
 ORDER_CLASSES = ("", "simple")  # of a single symbol
+LONGEST_SHOWN = 40  # characters of a value that is refused
 END_KEYS = {  # when an order ended, by how it ended
     "filled": "filled_at",
     "canceled": "canceled_at",
@@ -117,13 +118,15 @@ def parse_order(request: Mapping[str, Any], number: int) -> Order:
         if request.get("notional") is not None:
             raise ValueError("notional is not served here: qty")
         prices: dict[str, Any] = {
-            name: float(request[name]) for name in PRICES if request.get(name) is not None
+            name: float(number_of(request, name))
+            for name in PRICES
+            if request.get(name) is not None
         }
         return Order(
             client_order_id=client_id(request, f"order {number}"),
             symbol=instrument(str(request["symbol"])).symbol,
             side=_choice(request, "side", ("buy", "sell")),
-            qty=Decimal(str(request["qty"])),
+            qty=number_of(request, "qty"),
             reason="over the wire",
             type=_choice(request, "type", ORDER_TYPES),
             tif=_choice(request, "time_in_force", TIMES_IN_FORCE),
@@ -145,8 +148,10 @@ def replacement_order(ticket: Ticket, request: Mapping[str, Any], number: int) -
     with refused_fields():
         given = {key: value for key, value in request.items() if value is not None}
         refuse_other_keys(given, "qty", "limit_price", "client_order_id")
-        whole = Decimal(str(given.get("qty", order.qty)))
-        limit = float(given["limit_price"]) if "limit_price" in given else order.limit_price
+        whole = number_of({"qty": order.qty, **given}, "qty")
+        limit = order.limit_price
+        if "limit_price" in given:
+            limit = float(number_of(given, "limit_price"))
         name = client_id(request, f"order {number}")
         left = whole - ticket.filled
         return replace(order, client_order_id=name, qty=left, limit_price=limit)
@@ -159,8 +164,27 @@ def refused_fields() -> Iterator[None]:
         yield
     except ValueError as error:
         raise Refused(422, 40010001, str(error)) from None
-    except (KeyError, TypeError, AttributeError, InvalidOperation, OverflowError) as error:
-        raise Refused(422, 40010001, f"{error} is missing or no number") from None
+    except KeyError as error:
+        raise Refused(422, 40010001, f"{error.args[0]} is missing") from None
+    except (TypeError, AttributeError, InvalidOperation, OverflowError) as error:
+        raise Refused(422, 40010001, f"the order makes no sense: {error}") from None
+
+
+def number_of(request: Mapping[str, Any], key: str) -> Decimal:
+    """The number under a key.
+
+    Raises
+    ------
+    KeyError
+        where there is none.
+    ValueError
+        for what is no number, which the message shows.
+    """
+    value = request[key]
+    try:
+        return Decimal(str(value))
+    except InvalidOperation:
+        raise ValueError(f"{key} {str(value)[:LONGEST_SHOWN]!r} is no number") from None
 
 
 def client_id(request: Mapping[str, Any], name: str) -> str:

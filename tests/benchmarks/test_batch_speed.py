@@ -16,7 +16,7 @@ import pytest
 from forecasting.forecast import HORIZON, LEVELS
 from tests.benchmarks.instant_network import CURVE
 from trainingdata.instruments import Kind
-from trainingdata.sessions import started_at, stock_grid
+from trainingdata.timeframe import HOURLY
 
 pytestmark = pytest.mark.bench
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,9 +30,9 @@ def bars(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Synthetic stocks that share a factor and a volatility, a file each."""
     folder = tmp_path_factory.mktemp("bars")
     rng = np.random.default_rng(0)
-    ends = stock_grid().ends
+    ends = HOURLY.stocks.ends
     ends = ends[ends < np.datetime64("2025-01-01")][-BARS:]
-    starts = pd.DatetimeIndex(started_at(Kind.STOCK, ends)).tz_localize("UTC")
+    starts = pd.DatetimeIndex(HOURLY.clock(Kind.STOCK).started_at(ends)).tz_localize("UTC")
     market = rng.standard_t(5, BARS)
     level = np.exp(np.cumsum(0.03 * rng.normal(size=BARS)) / 4)
     for s in range(SYMBOLS):

@@ -14,8 +14,8 @@ from execution.orders import Account
 from foundation.compose import composed_config
 from trainingdata.bars import Bars, closes_of, panel
 from trainingdata.instants import history_start
-from trainingdata.sessions import started_at
 from trainingdata.synthetic import SyntheticMarket
+from trainingdata.timeframe import HOURLY
 
 pytestmark = pytest.mark.bench
 STOCKS = tuple(f"SYS{letter}" for letter in "ABCDEFGHIJKLMN")
@@ -28,7 +28,9 @@ def known_bars(bars: Bars, now: np.datetime64, days: int) -> Bars:
     tables = []
     for s, item in enumerate(bars.instruments):
         times, values = bars.real_bars(s)
-        kept = (started_at(item.kind, times) >= history_start(now, days)) & (times <= now)
+        kept = (HOURLY.clock(item.kind).started_at(times) >= history_start(now, days)) & (
+            times <= now
+        )
         tables.append((item, times[kept], values[kept]))
     return panel(tables, bars.source)
 
@@ -44,7 +46,7 @@ def test_a_pass_without_the_network(tmp_path: Path) -> None:
         known = known_bars(bars, now, settings.history_days)
         account = Account(100_000.0, {}, closes_of(known), now, leverage=4.0)
         began = time.perf_counter()
-        trader.decide(settings.view(known), account)
+        trader.decide(settings.data.market(known).view(), account)
         taken.append(time.perf_counter() - began)
     first, *others = taken
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -59,6 +59,6 @@ def test_the_report_of_a_year_of_18_symbols_is_made_in_3_seconds_and_below_6_meg
     write_whole(result_files(results, results.summary()), tmp_path)
     size = (tmp_path / "report.html").stat().st_size
     print(f"\n{len(results.main.fills):,} fills: {spent[0]:.2f} s of CPU, {size:,} bytes")
-    assert len(results.bars.symbols) == 18
+    assert len(results.market.bars.symbols) == 18
     assert spent[0] < MOST_SECONDS
     assert size < MOST_BYTES

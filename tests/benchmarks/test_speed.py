@@ -17,6 +17,7 @@ from marketsimulator.settings import BacktestSettings
 from sizing.covariance import Covariance
 from sizing.kelly import SizingProblem, kelly_weights
 from studies.peers import market
+from trainingdata.market import Market
 from trainingdata.synthetic import SyntheticMarket
 
 Seconds = Callable[..., float]
@@ -29,12 +30,11 @@ def test_decisions_a_second(seconds: Seconds) -> None:
             "backtest", ["start=2024-04-01", "forecaster=oracle", "forecaster.calibrated=false"]
         )
     )
-    bars = settings.bars()
-    first = np.datetime64("2024-04-01T04:00", "ns")
-    begin = int(np.searchsorted(bars.times, first))
-    trader = settings.trader(settings.forecaster.build(bars.symbols)).over(bars, first)
-    taken = seconds(lambda: simulate_trading(settings, bars, begin, "oracle", trader))
-    instants = len(bars.times) - begin
+    market = settings.market()
+    bars = market.period
+    trader = settings.trader(settings.forecaster.build(bars.symbols)).over(market)
+    taken = seconds(lambda: simulate_trading(settings, market, "oracle", trader))
+    instants = len(bars.times)
     each = 1e3 * taken / instants
     print(
         f"\n{instants} instants, {len(bars.symbols)} symbols: {each:.3f} ms an instant, decision"
@@ -123,6 +123,6 @@ def test_beliefs_of_a_wide_history(seconds: Seconds) -> None:
     settings = BacktestSettings.of(composed_config("backtest", ["trials=null"]))
     bars = market(500, 8820, "2020-01-02")
     trader = settings.trader(RandomWalk())
-    taken = seconds(lambda: trader.belief_table(bars, bars.times[0]))
+    taken = seconds(lambda: trader.belief_table(Market(bars)))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"\nbeliefs of 500 stocks x 8,820 bars: {taken:.1f} s; the process held {peak:.2f} GiB")

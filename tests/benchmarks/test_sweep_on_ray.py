@@ -31,18 +31,18 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def test_a_sweep_over_two_machines() -> None:
-    variants, bars, beliefs, begin = sweep_of(VARIANTS)
-    outcomes(variants[:4], bars, beliefs, begin, workers=1)
+    variants, market, beliefs = sweep_of(VARIANTS)
+    outcomes(variants[:4], market, beliefs, workers=1)
     spent = time.process_time()
-    alone, expected = timed(lambda: outcomes(variants, bars, beliefs, begin, workers=1))
+    alone, expected = timed(lambda: outcomes(variants, market, beliefs, workers=1))
     spent = time.process_time() - spent
     with ray_head(cores=1) as cluster:
         starting, node = timed(lambda: cluster.add_node(num_cpus=1))
         settings = RaySettings(address=cluster.address)
-        first, _ = timed(lambda: outcomes_on_ray(variants[:100], bars, beliefs, begin, settings))
-        threads, _ = timed(lambda: outcomes(variants, bars, beliefs, begin, workers=2))
+        first, _ = timed(lambda: outcomes_on_ray(variants[:100], market, beliefs, settings))
+        threads, _ = timed(lambda: outcomes(variants, market, beliefs, workers=2))
         before = resource.getrusage(resource.RUSAGE_SELF)
-        two, found = timed(lambda: outcomes_on_ray(variants, bars, beliefs, begin, settings))
+        two, found = timed(lambda: outcomes_on_ray(variants, market, beliefs, settings))
         after = resource.getrusage(resource.RUSAGE_SELF)
         assert content(found) == content(expected)
         killed: list[int] = []
@@ -53,13 +53,14 @@ def test_a_sweep_over_two_machines() -> None:
                 cluster.remove_node(node, allow_graceful=False)
 
         wounded, found = timed(
-            lambda: outcomes_on_ray(variants, bars, beliefs, begin, settings, progress=kill)
+            lambda: outcomes_on_ray(variants, market, beliefs, settings, progress=kill)
         )
         assert killed
         assert content(found) == content(expected)
     driver = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    bars = market.period
     print(
-        f"\n{VARIANTS:,} variants of {len(bars.symbols)} symbols × {len(bars.times) - begin:,}"
+        f"\n{VARIANTS:,} variants of {len(bars.symbols)} symbols × {len(bars.times):,}"
         f" instants: one core {alone:.1f} s ({spent:.1f} s of processor),"
         f" two threads {threads:.1f} s;"
         f" two machines {two:.1f} s, efficiency {alone / two / 2:.2f}, the driver's share"

@@ -17,7 +17,7 @@ import numpy as np
 
 from foundation import clock
 from trainingdata import instants
-from trainingdata.sessions import stock_grid
+from trainingdata.timeframe import HOURLY
 
 LONGEST = 0.02  # seconds that anything waits
 PATIENCE = 0.3  # seconds that an order may take to fill
@@ -70,7 +70,7 @@ def _import_commands() -> None:
     for name in COMMANDS:
         importlib.import_module(name)
         del sys.modules[name]
-    instants.new_york_date(stock_grid().ends[:1])
+    instants.new_york_date(HOURLY.stocks.ends[:1])
     gc.collect()
     gc.freeze()
 

@@ -13,7 +13,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import requests
 from aiohttp import web
 from alpaca.trading.client import TradingClient
@@ -44,6 +43,7 @@ from trainingdata.bars import Bars
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.feed.market_data import MarketData
+from trainingdata.market import Market
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 KEYS = Keys("KEYKEYKEY", "SECRETSECRET")
@@ -87,10 +87,10 @@ Start = Callable[..., Practice]
 _rehearsed: list[bool] = []
 
 
-def _rehearse_once(settings: VenueSettings, panel: Bars, first: int) -> None:
+def _rehearse_once(settings: VenueSettings, market: Market) -> None:
     """Compile what the servers of this process need, once."""
     if not _rehearsed:
-        rehearse(settings, panel, first)
+        rehearse(settings, market)
         _rehearsed.append(True)
 
 
@@ -108,11 +108,9 @@ def practising() -> Iterator[Start]:
         settings = PracticeSettings.of(
             composed_config("venue", [*SPAN, "start=2024-02-20", "end=2024-02-23", *words])
         )
-        panel, first = settings.panel()
-        _rehearse_once(settings, panel, first)
-        shown = bars(panel)
-        begin = int(np.searchsorted(shown.times, panel.times[first]))
-        server = AlpacaServer(Venue(settings, shown, begin), speed)
+        market = settings.market()
+        _rehearse_once(settings, market)
+        server = AlpacaServer(Venue(settings, market.on(bars(market.bars))), speed)
         posts = []
         app = server.app()
 
@@ -194,10 +192,10 @@ class Live:
     def at(cls, here: Practice, *words: str, patience: float = 0.0) -> Live:
         told = [*SPAN[3:], f"broker.url_override={here.url}", f"bar_patience={patience}", *words]
         settings = LiveSettings.of(composed_config("live", told))
-        bars = here.venue.bars
+        bars = here.venue.market.bars
         trader = settings.trader(settings.forecaster.build(bars.symbols))
         if "oracle" in trader.forecaster.name:
-            trader = trader.over(bars, here.venue.now)
+            trader = trader.over(Market(bars, here.venue.index))
         symbols = settings.symbols or bars.symbols
         data = MarketData(settings.broker, KEYS, "iex", settings.data.adjustment)
         return cls(settings, BarFeed(data, symbols, settings.history_days, patience), trader)

@@ -28,7 +28,8 @@ from option_spreads.simulation.pricing import Smile
 from trainingdata.bars import CLOSE, Bars, panel
 from trainingdata.instants import new_york_date
 from trainingdata.instruments import instrument
-from trainingdata.sessions import session_of, stock_grid
+from trainingdata.sessions import session_of
+from trainingdata.timeframe import HOURLY
 
 COSTS = SpreadCosts()
 SMILE = Smile()
@@ -39,7 +40,7 @@ def synthetic(days: int, seed: int, deviation: float = 0.002) -> tuple[Bars, pd.
     session.
     """
     rng = np.random.default_rng(seed)
-    grid = stock_grid()
+    grid = HOURLY.stocks
     first = int(np.searchsorted(grid.ends, np.datetime64("2024-04-01")))
     ends = grid.ends[first : first + 7 * days]
     closes = 500 * np.exp(np.cumsum(rng.standard_normal(len(ends)) * deviation))

@@ -34,7 +34,7 @@ from tests.e2e.fault_proxy import FaultProxy, faulty_wire
 from tests.e2e.fault_runs import FaultRuns, Place, leaking_files
 from tests.e2e.practice import OPENING, Practice, practising
 from trainingdata.bars import Bars
-from trainingdata.sessions import stock_grid
+from trainingdata.sessions import calendar
 
 NEVER = (
     *("duplicates", "lost", "breaches", "differing_fills", "hangs", "leaks"),
@@ -143,7 +143,7 @@ class SellingSchedule:
         """Go on on a wire that works until nothing is undetermined, and look at everything."""
         self._look_while_calm()
         # A day after its expiry, here a session's close, it is certain that an order never came.
-        closes = stock_grid().closes
+        closes = calendar().closes
         later = closes[int(np.searchsorted(closes, self._now)) + 1]
         self.here.advance(f"{later}Z")
         for _ in range(2):

@@ -65,7 +65,7 @@ def test_the_real_clients_read_account_clock_assets_and_bars(practice: Start) ->
     bars = stocks.get_stock_bars(
         StockBarsRequest(symbol_or_symbols="SYA", timeframe=half_hours, start="2024-02-16")
     )["SYA"]
-    times, values = here.venue.bars.real_bars(here.venue.bars.symbols.index("SYA"))
+    times, values = here.venue.market.bars.real_bars(here.venue.market.bars.symbols.index("SYA"))
     known = values[times <= np.datetime64(OPENING[:-1], "ns")]
     hours = {
         (bar.timestamp - pd.Timedelta(minutes=30 * (bar.timestamp.minute == 0))): bar.close
@@ -171,6 +171,8 @@ def test_what_the_venue_does_not_take_is_refused_in_its_words(
         ("POST", "/control/advance", '{"steps": 2, "to": "2024-02-21"}'),
         ("POST", "/control/advance", "[2]"),
         ("POST", "/control/faults", '{"kind": "gremlin"}'),
+        ("POST", "/control/faults", '{"kind": "status", "method": "FOO"}'),
+        ("POST", "/control/faults", '{"kind": "status", "path": "v2/orders"}'),
         ("POST", "/control/assets", "half of a"),
         ("POST", "/control/activities", '{"late": "OPEXP"}'),
     ],

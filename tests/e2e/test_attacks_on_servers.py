@@ -164,7 +164,7 @@ def test_no_value_of_a_control_field_makes_the_server_fail(
     servers: dict[str, Served], name: str
 ) -> None:
     here = servers[name]
-    usual = {"faults": '"kind": "status", "method": "NEVER", ', "assets": ""}
+    usual = {"faults": '"kind": "status", "path": "/never", ', "assets": ""}
     for route in CONTROLS[name]:
         for field in FIELDS[route]:
             for value in VALUES:

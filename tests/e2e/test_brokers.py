@@ -46,17 +46,17 @@ def stand(request: pytest.FixtureRequest) -> Iterator[Stand]:
     settings = BacktestSettings.of(
         composed_config("backtest", [*SPAN, "start=2024-02-20", "end=2024-02-23"])
     )
-    bars, first = settings.panel()
+    market = settings.market()
     if request.param == "simulator":
-        simulated = settings.broker(bars, first)
-        here = Stand(simulated, bars, simulated.advance)
+        simulated = settings.broker(market)
+        here = Stand(simulated, market.bars, simulated.advance)
         here.advance(OPENING)
         yield here
         return
     with practising() as start:
         practice = start()
         broker = AlpacaBroker(BrokerSettings(url_override=practice.url), KEYS, patience=0.0)
-        here = Stand(broker, bars, practice.venue.advance)
+        here = Stand(broker, market.bars, practice.venue.advance)
         here.advance(OPENING)
         yield here
 

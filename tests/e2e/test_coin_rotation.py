@@ -60,13 +60,13 @@ def alone(*words: str) -> BacktestSettings:
 def test_a_full_rotation_is_bought_as_large_as_the_venue_takes_it(capital: float) -> None:
     """It checks a purchase at 1.03 of its price against the cash that the sale has brought."""
     settings = alone(*REFUSES, f"capital={capital}")
-    bars, first = settings.panel()
-    trader = settings.trader(settings.forecaster.build(bars.symbols))
-    run = simulate_trading(settings, bars, first, "alone", trader.over(bars, bars.times[first]))
+    market = settings.market()
+    trader = settings.trader(settings.forecaster.build(market.bars.symbols))
+    run = simulate_trading(settings, market, "alone", trader.over(market))
     assert rotations(run) > 10
     assert run.margin["refusals"] == 0
     # No bar starts at the last instant.
-    decisions = [d for d in run.decisions if d.at < bars.times[-1]]
+    decisions = [d for d in run.decisions if d.at < market.bars.now]
     ordered = {o.client_order_id: o.qty for d in decisions for o in d.orders}
     traded = dict.fromkeys(ordered, Decimal(0))
     for fill in run.fills:
@@ -88,9 +88,9 @@ def test_what_part_of_a_coin_brings_is_not_spent_before_it_is_rounded(
         "limits.crypto_leverage=1",
     )
     settings = alone(*REFUSES, *words, f"capital={capital}", f"increments={increments}")
-    bars, first = settings.panel()
-    trader = settings.trader(settings.forecaster.build(bars.symbols))
-    run = simulate_trading(settings, bars, first, "alone", trader.over(bars, bars.times[first]))
+    market = settings.market()
+    trader = settings.trader(settings.forecaster.build(market.bars.symbols))
+    run = simulate_trading(settings, market, "alone", trader.over(market))
     assert rotations(run) > 10
     assert run.margin["refusals"] == 0
     least = 0.6 if increments == "original" and capital < 10_000 else 0.95
@@ -101,10 +101,10 @@ def test_what_part_of_a_coin_brings_is_not_spent_before_it_is_rounded(
 def test_a_full_rotation_over_the_wire_is_the_backtests(practice: Start) -> None:
     here = practice(*WORDS, *REFUSES, "increments=original")
     settings = alone(*REFUSES)
-    bars, first = here.venue.bars, here.venue.first
-    oracle = settings.forecaster.build(bars.symbols)
-    trader = settings.trader(oracle).over(bars, bars.times[first])
-    expected = simulate_trading(settings, bars, first, "alone", trader)
+    market = here.venue.market
+    oracle = settings.forecaster.build(market.bars.symbols)
+    trader = settings.trader(oracle).over(market)
+    expected = simulate_trading(settings, market, "alone", trader)
     decisions = Live.at(here, *WORDS).through(here)
     assert rotations(expected) > 10
     assert sent(decisions) == sent(expected.decisions)
@@ -116,12 +116,11 @@ def test_a_full_rotation_over_the_wire_is_the_backtests(practice: Start) -> None
 
 def test_the_compiled_sweep_cuts_a_rotation_as_the_backtest_does() -> None:
     settings = alone(*REFUSES, "sizing.strategy=kelly_100", "~sizing._target_")
-    bars, first = settings.panel()
-    trader = settings.trader(settings.forecaster.build(bars.symbols))
-    trader = trader.over(bars, bars.times[first])
+    market = settings.market()
+    trader = settings.trader(settings.forecaster.build(market.bars.symbols)).over(market)
     assert trader.table is not None
-    run = simulate_trading(settings, bars, first, "alone", trader)
-    (outcome,) = outcomes([settings], bars, trader.table, first)
+    run = simulate_trading(settings, market, "alone", trader)
+    (outcome,) = outcomes([settings], market, trader.table)
     assert rotations(run) > 10
     assert run.margin["refusals"] == 0
     cut = [c for d in run.decisions for c in d.choices if np.isnan(c.binding.get(CASH, 0.0))]

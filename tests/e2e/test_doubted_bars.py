@@ -23,8 +23,8 @@ from marketsimulator.venue import market_data
 from marketsimulator.venue.stocks import Venue
 from tests.e2e.practice import Live, Practice, Start, broker
 from tests.e2e.test_live_account import Desk
-from trainingdata.sessions import started_at
 from trainingdata.synthetic import SyntheticMarket
+from trainingdata.timeframe import HOURLY
 
 PASSES = ("2024-02-20T15:30:00Z", "2024-02-20T16:30:00Z", "2024-02-20T17:30:00Z")
 WORDS = (
@@ -168,7 +168,9 @@ def filed(folder: Path, *odd: tuple[int, str, float], without: int | None = None
     for s, item in enumerate(market.instruments):
         times, values = market.real_bars(s)
         frame = pd.DataFrame(values, columns=[*NAMES.values(), "volume"])
-        frame.insert(0, "timestamp", pd.DatetimeIndex(started_at(item.kind, times), tz="UTC"))
+        frame.insert(
+            0, "timestamp", pd.DatetimeIndex(HOURLY.clock(item.kind).started_at(times), tz="UTC")
+        )
         if item.symbol == "SYA":
             for row, price, factor in odd:
                 frame.loc[row, NAMES[price]] *= factor
@@ -180,9 +182,9 @@ def filed(folder: Path, *odd: tuple[int, str, float], without: int | None = None
 
 
 def backtested(settings: BacktestSettings) -> Run:
-    bars, first = settings.panel()
-    trader = settings.trader(settings.forecaster.build(bars.symbols))
-    return simulate_trading(settings, bars, first, "alone", trader)
+    market = settings.market()
+    trader = settings.trader(settings.forecaster.build(market.bars.symbols))
+    return simulate_trading(settings, market, "alone", trader)
 
 
 def test_a_backtest_of_a_bad_bar_is_the_one_without_it(tmp_path: Path) -> None:

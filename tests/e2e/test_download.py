@@ -17,7 +17,7 @@ from trainingdata.bar_files import read_bars
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.download import download
 from trainingdata.feed.market_data import Table
-from trainingdata.sessions import started_at
+from trainingdata.timeframe import HOURLY
 
 START, END = (np.datetime64(day, "ns") for day in ("2024-01-03", "2024-03-08T21:00"))
 
@@ -39,7 +39,7 @@ class Known:
             if symbol in self.bars.symbols:
                 s = self.bars.symbols.index(symbol)
                 times, values = self.bars.real_bars(s)
-                begins = started_at(self.bars.instruments[s].kind, times)
+                begins = HOURLY.clock(self.bars.instruments[s].kind).started_at(times)
                 part = (begins >= since) & (times <= now)
                 found.append((self.bars.instruments[s], times[part], values[part]))
         return [table for table in found if len(table[1])]

@@ -386,7 +386,7 @@ def parts_of(results: Results) -> dict[str, float]:
     parts = {name: sum(own[name] for own in symbols) for name in PARTS}
     rows = results.main.rows
     assert sum(parts.values()) == pytest.approx(rows[-1].equity - rows[0].equity, abs=0.01)
-    shares = contributions(results.bars, results.main, rows[0].equity)
+    shares = contributions(results.market.bars, results.main, rows[0].equity)
     assert sum(shares.values()) == pytest.approx(rows[-1].equity / rows[0].equity - 1, abs=1e-9)
     return parts
 
@@ -472,9 +472,9 @@ def test_what_happens_to_a_live_account_is_in_its_report(practice: Start, tmp_pa
     book = RunFolder(tmp_path / "report").book_at("end")
     assert book.equity == pytest.approx(live.rows[-1].equity + 5_000), "what it can lose"
     assert book.beside == ("SYC",)
-    held = live.quantities(results.bars.symbols)[:, -1]
+    held = live.quantities(results.market.bars.symbols)[:, -1]
     assert {s: float(q) for s, q in book.positions.items()} == dict(
-        zip(results.bars.symbols, held.tolist(), strict=True)
+        zip(results.market.bars.symbols, held.tolist(), strict=True)
     )
     assert summary["interest"] == pytest.approx(3.0, abs=0.2)  # and a night of its own
 

@@ -90,14 +90,12 @@ def test_the_same_decisions_over_the_wire_end_with_the_backtests_fills_and_equit
     words = ("symbols=[SYA,SYB,SYC,SYXUSD]", "limits.symbol_cap=0.4", f"sizing.holding={holding}")
     here = practice(*words, "increments=original")
     settings = here.venue.settings
-    bars, first = settings.panel()
-    oracle = settings.forecaster.build(bars.symbols)
+    market = settings.market()
+    oracle = settings.forecaster.build(market.bars.symbols)
     alone = BacktestSettings.of(
         composed_config("backtest", [*SPAN, "start=2024-02-20", "end=2024-02-23", *words])
     )
-    expected = simulate_trading(
-        alone, bars, first, "alone", alone.trader(oracle).over(bars, bars.times[first])
-    )
+    expected = simulate_trading(alone, market, "alone", alone.trader(oracle).over(market))
     decisions = Live.at(here, *words).through(here)
     assert len(expected.fills) > fills
     assert [d.orders for d in decisions] == [d.orders for d in expected.decisions]
@@ -135,13 +133,12 @@ def test_a_crash_with_impact_missing_bars_and_a_margin_call_is_the_same_over_the
         *("costs.stock_impact=1.0", "costs.crypto_impact=1.0"),
     )
     here = practice(*words, "increments=original", f"capital={capital}", bars=wild)
-    bars = here.venue.bars
-    first = here.venue.first
+    market = here.venue.market
     settings = here.venue.settings
-    trader = settings.trader(settings.forecaster.build(bars.symbols))
-    believed = eager(trader.belief_table(bars, bars.times[first]), "2024-02-20T10:00")
+    trader = settings.trader(settings.forecaster.build(market.bars.symbols))
+    believed = eager(trader.belief_table(market), "2024-02-20T10:00")
     alone = replace(settings, fills=replace(settings.fills, remainder="cancel"))
-    expected = simulate_trading(alone, bars, first, "alone", replace(trader, table=believed))
+    expected = simulate_trading(alone, market, "alone", replace(trader, table=believed))
     live = Live.at(here, *words)
     live = replace(live, trader=replace(live.trader, table=believed))
     while True:
@@ -180,12 +177,10 @@ def test_a_split_is_the_same_over_the_wire(practice: Start, tmp_path: Path) -> N
     here = practice(
         *words, *raw, bars=lambda bars: halved_from(bars, "SYA", "2024-02-21T14:30", 4.0)
     )
-    bars = here.venue.bars
-    first = here.venue.first
+    market = here.venue.market
     settings = here.venue.settings
-    expected = simulate_trading(
-        settings, bars, first, "alone", settings.trader(settings.forecaster.build(bars.symbols))
-    )
+    trader = settings.trader(settings.forecaster.build(market.bars.symbols))
+    expected = simulate_trading(settings, market, "alone", trader)
     live = Live.at(here, *words)
     history = []
     while True:
@@ -410,8 +405,9 @@ def test_history_is_downloaded_into_files_that_a_backtest_reads(
     read = read_bars([tmp_path / "bars"], None)
     since = np.datetime64("2024-01-10T05:00", "ns")
     until = here.venue.now
+    bars = here.venue.market.bars
     for s, symbol in enumerate(read.symbols):
-        times, values = here.venue.bars.real_bars(here.venue.bars.symbols.index(symbol))
+        times, values = bars.real_bars(bars.symbols.index(symbol))
         part = (times > since) & (times <= until)
         np.testing.assert_array_equal(read.real_bars(s)[0], times[part])
         np.testing.assert_array_equal(read.real_bars(s)[1], values[part])
@@ -457,7 +453,7 @@ def test_whatever_the_wire_does_nothing_is_sent_twice_and_the_books_agree(
         "state",
         "status",
     ]
-    while not here.venue.over and here.venue.index < here.venue.first + 60:
+    while not here.venue.over and here.venue.index < here.venue.market.first + 60:
         for _ in range(rng.randrange(4)):
             kind = rng.choice(kinds)
             path = rng.choice(["/v2/orders", "/v2/orders", "/v2/account", "/v2/stocks", ""])

@@ -4,7 +4,6 @@ on the stated premium alone.
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from execution.records import prior_share
@@ -23,10 +22,9 @@ def prior_of(seed: int) -> float | None:
     """
     words = ["start=2024-04-01", f"data.seed={seed}", "data.edge=0", "forecaster.cache=null"]
     settings = BacktestSettings.of(composed_config("backtest", words))
-    bars = settings.bars()
-    first, _ = settings.span(bars)
-    trader = settings.trader(settings.forecaster.build(bars.symbols)).over(bars, first)
-    run = simulate_trading(settings, bars, int(np.searchsorted(bars.times, first)), "noise", trader)
+    market = settings.market()
+    trader = settings.trader(settings.forecaster.build(market.bars.symbols)).over(market)
+    run = simulate_trading(settings, market, "noise", trader)
     assert run.fills, "the prior is traded"
     return prior_share(run)
 

@@ -362,7 +362,7 @@ def test_the_adapter_says_what_became_of_orders(practice: Start, vix: Path) -> N
     assert mine.resume("back", again=True) == bought
     assert mine.close_of(date(2024, 2, 20)) is None
     here.advance("2024-02-20T21:00:00Z")
-    bars = here.venue.bars
+    bars = here.venue.market.bars
     times, values = bars.real_bars(bars.symbols.index(UNDER))
     assert mine.close_of(date(2024, 2, 20)) == values[times == here.venue.now][0, 3]
     assert not mine.quotes([contract_of(SHORT)])

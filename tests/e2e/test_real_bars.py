@@ -34,7 +34,7 @@ def test_a_month_of_real_bars_from_file_to_ledger(real_data: list[Path]) -> None
     fills = results.main.fill_frame()
     assert len(fills) > 50
     assert (fills.groupby("symbol")["qty"].cumsum() < 0).any()
-    records = Records.of(asdict(results.settings), results.bars, results.main)
+    records = Records.of(asdict(results.settings), results.market.bars, results.main)
     assert str(audit(records)) == "0 differences"
 
 

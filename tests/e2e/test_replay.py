@@ -176,7 +176,7 @@ def test_an_undisturbed_replay_has_the_venues_own_fills_and_equity(whole: Desk) 
     assert (said["partial"], said["instants_left"], said["stopped"]) == (False, 0, "")
     assert said["instants_left_out"] == 0
     frames = whole.frames()
-    assert len(frames["equity"]) == said["instants"] == venue.index - venue.first + 1
+    assert len(frames["equity"]) == said["instants"] == venue.index - venue.market.first + 1
     traded = [fill for fill in venue.broker.fills if fill.price > 0]
     listed = frames["fills"][frames["fills"]["price"] > 0]
     rows = listed[["client_order_id", "symbol", "qty", "price"]]

@@ -22,7 +22,7 @@ from tests.commands import run_command
 from tests.e2e.practice import KEYS, OPENING, Practice, Start, broker, order, trading
 from trainingdata.bars import FIELDS
 from trainingdata.feed.endpoint import BrokerSettings
-from trainingdata.sessions import started_at
+from trainingdata.timeframe import HOURLY
 
 SHOWN = {"APCA_API_KEY_ID": KEYS.key, "APCA_API_SECRET_KEY": KEYS.secret}
 
@@ -77,11 +77,11 @@ def test_the_book_is_what_the_venue_says_and_nothing_is_sent(
 def write_bars(here: Practice, folder: Path, symbols: Sequence[str]) -> Path:
     """The venue's bars in files, all of its days."""
     folder.mkdir()
-    bars = here.venue.bars
+    bars = here.venue.market.bars
     for s, item in enumerate(bars.instruments):
         if item.symbol in symbols:
             times, values = bars.real_bars(s)
-            starts = pd.DatetimeIndex(started_at(item.kind, times)).tz_localize("UTC")
+            starts = pd.DatetimeIndex(HOURLY.clock(item.kind).started_at(times)).tz_localize("UTC")
             frame = pd.DataFrame(values, columns=list(FIELDS)).assign(timestamp=starts)
             frame.to_csv(folder / f"{item.symbol}.csv", index=False)
     return folder

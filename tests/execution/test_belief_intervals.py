@@ -21,8 +21,9 @@ from forecasting.moments import expected_between, variance_until
 from trainingdata.bars import Bars
 from trainingdata.correlation import CorrelationEstimator
 from trainingdata.instruments import Kind
-from trainingdata.sessions import shared_news, stock_grid
+from trainingdata.sessions import shared_news
 from trainingdata.slow_variance import slow_variances
+from trainingdata.timeframe import HOURLY
 
 HOUR = np.timedelta64(1, "h")
 STOCK = "SYA"
@@ -135,7 +136,7 @@ def elapsed(kind: Kind, instant: np.datetime64) -> float:
     """Own bars until an instant: hours of a coin, bars of a stock's sessions."""
     if kind is Kind.CRYPTO:
         return float((instant - at("1970-01-01")) / HOUR)
-    grid = stock_grid()
+    grid = HOURLY.stocks
     return float(np.clip((instant - grid.starts) / (grid.ends - grid.starts), 0.0, 1.0).sum())
 
 
@@ -195,7 +196,7 @@ def test_every_moment_is_that_of_the_latest_forecast_over_what_is_left_of_it(
     mask[1, : int(rng.integers(0, len(market.times)))] = False
     gappy = np.where(mask[:, :, None], market.values, np.nan)
     bars = Bars(market.instruments, market.times, gappy, mask, market.source)
-    decides = mask[0] & np.isin(bars.times, stock_grid().decisions)
+    decides = mask[0] & np.isin(bars.times, HOURLY.stocks.decisions)
     since = bars.times[np.flatnonzero(decides)[-int(rng.integers(30, 80))]]
     found = believed(bars, str(since), holding)
     table = Tilted().forecast(bars, since)
@@ -230,7 +231,7 @@ def test_every_moment_is_that_of_the_latest_forecast_over_what_is_left_of_it(
             assert found.mu[t, 0, s] == pytest.approx(mu[0], abs=1e-12, nan_ok=True)
             assert found.sigma[t, 0, s] == pytest.approx(sigma[0], abs=1e-9, nan_ok=True)
             hour = now == now.astype("datetime64[h]")
-            trades = hour if item.kind is Kind.CRYPTO else now in stock_grid().decisions
+            trades = hour if item.kind is Kind.CRYPTO else now in HOURLY.stocks.decisions
             known = bool(mask[s, np.searchsorted(bars.times, now)])
             assert found.deciding[t, s] == (known and trades and issued == now and sigma[0] > 0)
 

@@ -23,6 +23,7 @@ from marketsimulator.settings import BacktestSettings
 from sizing.limits import Limits
 from tests.execution.traders import prices_of, trader_of
 from trainingdata.bars import VOLUME, Bars
+from trainingdata.market import Market
 
 MIDDAY = np.datetime64("2024-02-21T16:30", "ns")
 
@@ -113,7 +114,7 @@ def test_only_reductions_of_its_own_in_what_decides_now_are_decided_anew(market:
         waiting("SYC", -20),
         waiting("SYXUSD", -5),
     )
-    belief = holder(0.1).belief_table(bars, bars.now).of(bars.now)
+    belief = holder(0.1).belief_table(Market(bars, len(bars.times) - 1)).of(bars.now)
     assert belief is not None
     decides = np.array([symbol in ("SYA", "SYB", "SYXUSD") for symbol in belief.symbols])
     held = account(bars, *mine, *others, SYA=100, SYB=-100, SYC=100)
@@ -222,10 +223,10 @@ def carried() -> tuple[Run, BacktestSettings]:
         ),
     ]
     settings = BacktestSettings.of(composed_config("backtest", words))
-    bars = thin(settings.bars(), 0.02)
-    first = int(np.searchsorted(bars.times, settings.span(bars)[0]))
-    trader = settings.trader(settings.forecaster.build(bars.symbols)).over(bars, bars.times[first])
-    return simulate_trading(settings, bars, first, "carried", trader), settings
+    market = settings.market()
+    market = market.on(thin(market.bars, 0.02))
+    trader = settings.trader(settings.forecaster.build(market.bars.symbols)).over(market)
+    return simulate_trading(settings, market, "carried", trader), settings
 
 
 @pytest.mark.slow

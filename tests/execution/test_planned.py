@@ -28,8 +28,9 @@ from sizing.strategies import Kelly
 from tests.execution.traders import account_in, trader_of
 from trainingdata.bars import Bars
 from trainingdata.instruments import Kind
-from trainingdata.sessions import BARS_A_YEAR
+from trainingdata.market import Market
 from trainingdata.slow_variance import slow_variances
+from trainingdata.timeframe import HOURLY
 
 MIDDAY = "2024-03-05T17:30"
 LAST = "2024-03-05T20:30"
@@ -68,7 +69,7 @@ def trader(
 
 def believed(market: Bars, at: str, who: Trader) -> Belief:
     panel = market.until(np.datetime64(at, "ns"))
-    found = who.belief_table(panel, panel.now).of(panel.now)
+    found = who.belief_table(Market(panel, len(panel.times) - 1)).of(panel.now)
     assert found is not None
     return found
 
@@ -178,7 +179,7 @@ def test_a_plan_looks_at_the_next_decision_the_life_of_a_signal_and_the_horizon(
     ]  # clocks change: the close is before 20:30 by then
     assert belief.nights.tolist() == nights
     for s, kind in enumerate([Kind.STOCK] * 3 + [Kind.CRYPTO] * 2):
-        whole = {Kind.STOCK: 19 * 7, Kind.CRYPTO: 28 * 24}[kind] / BARS_A_YEAR[kind]
+        whole = {Kind.STOCK: 19 * 7, Kind.CRYPTO: 28 * 24}[kind] / HOURLY.clock(kind).bars_a_year
         assert belief.years[:, s].sum() == pytest.approx(whole, rel=0.06)
     assert believed(market, at, trader(holding="next")).ends.tolist() == belief.ends[:1].tolist()
     assert believed(market, at, trader(holding="session")).mu.shape == (1, len(belief.symbols))
@@ -195,7 +196,7 @@ def test_beyond_the_forecast_variance_is_the_root_of_fast_times_slow(market: Bar
     none = np.zeros(len(last))
     _, slow = slow_variances(panel, np.array([panel.now]))
     for s, item in enumerate(panel.instruments[:3]):
-        year = BARS_A_YEAR[item.kind]
+        year = HOURLY.clock(item.kind).bars_a_year
         day = variance_until(values, price, np.full(len(last), 24.0), "quantile", none)[s]
         bars = belief.years[:, s] * year
         here = variance_until(
@@ -214,7 +215,9 @@ def test_a_forecast_is_worth_its_first_step_fading(market: Bars, left: float) ->
     """
     belief = believed(market, MIDDAY, trader(left, SYA=10.0))
     s = belief.symbols.index("SYA")
-    bars = np.cumsum(np.round(belief.years[:, s] * BARS_A_YEAR[Kind.STOCK])).astype(int)
+    bars = np.cumsum(np.round(belief.years[:, s] * HOURLY.clock(Kind.STOCK).bars_a_year)).astype(
+        int
+    )
     assert belief.mu[0, s] == pytest.approx(1e-3, rel=1e-3)
     assert belief.mu[1, s] == pytest.approx(
         1e-3 * sum(left**j for j in range(bars[0], bars[1])), rel=1e-3, abs=1e-9
@@ -245,7 +248,7 @@ def test_what_leaving_costs_counts_less_where_forecasts_are_worth_more(market: B
     hourly = np.sqrt(
         belief.sigma[:2, s]
         @ belief.sigma[:2, s]
-        / (belief.years[:2, s].sum() * BARS_A_YEAR[Kind.STOCK])
+        / (belief.years[:2, s].sum() * HOURLY.clock(Kind.STOCK).bars_a_year)
     )
     assert belief.signal[s] == pytest.approx(0.1 * hourly / 0.4, rel=0.5)
     sizes = [

@@ -34,7 +34,7 @@ from tests.latest import latest
 from trainingdata.bars import FIELDS, Bars
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.feed.market_data import MarketData
-from trainingdata.sessions import bar_position, stock_grid
+from trainingdata.timeframe import HOURLY
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 KEYS = Keys("KEYKEYKEY", "SECRETSECRET")
@@ -79,7 +79,7 @@ def real_like(market: Bars, tmp_path: Path) -> Path:
     folder = tmp_path / "bars"
     folder.mkdir()
     times, values = market.real_bars(market.symbols.index("SYA"))
-    starts = stock_grid().starts[np.searchsorted(stock_grid().ends, times)]
+    starts = HOURLY.stocks.starts[np.searchsorted(HOURLY.stocks.ends, times)]
     frame = pd.DataFrame(values, columns=list(FIELDS))
     frame.insert(0, "timestamp", pd.DatetimeIndex(starts).tz_localize("UTC"))
     frame.to_parquet(folder / "SYA.parquet")
@@ -242,7 +242,9 @@ def test_what_is_fixed_moves_by_the_part_of_its_own_bars_in_the_interval(market:
         trader.belief_of(market.until(at), "SYXUSD", at) for at in (night, before_open)
     )
     assert asleep.sigma[0, stock] == 0
-    bars = bar_position(market.instruments[stock].kind, np.array([waking.until, waking.at]))
+    bars = HOURLY.clock(market.instruments[stock].kind).position(
+        np.array([waking.until, waking.at])
+    )
     assert bars[0] - bars[1] == 0.5
     close = market.until(np.datetime64("2024-03-04T21:00", "ns"))
     step = latest(RandomWalk().forecast(close, close.now), close.now)

@@ -29,7 +29,8 @@ from tests.execution.traders import Tilted, prices_of, trader_of
 from tests.latest import latest
 from trainingdata.bars import Bars
 from trainingdata.instruments import Kind
-from trainingdata.sessions import is_decision
+from trainingdata.market import Market
+from trainingdata.timeframe import HOURLY
 
 COSTS = TradingCosts()
 FEES = FeeSchedule()
@@ -196,9 +197,10 @@ def test_later_bars_change_no_decision(
     """No decision sees what comes after it."""
     cut = np.datetime64(MIDDAY, "ns")
     altered = scrambled_after(market, cut)
-    since = market.times[-400]
-    here, there = (trader(SYA=5.0, SYXUSD=60.0).over(b, since) for b in (market, altered))
-    for now in market.times[(market.times >= since) & (market.times <= cut)]:
+    first = len(market.times) - 400
+    both = (Market(bars, first) for bars in (market, altered))
+    here, there = (trader(SYA=5.0, SYXUSD=60.0).over(each) for each in both)
+    for now in market.times[first:][market.times[first:] <= cut]:
         a = market.until(now)
         b = altered.until(now)
         assert here.decide(a, account(a)) == there.decide(b, account(b))
@@ -213,7 +215,7 @@ def test_a_prepared_trader_decides_as_one_that_has_only_the_bars(market: Bars) -
         "fees": FeeSchedule(crypto_tiers=(CryptoTier(0, 0, 0),)),
     }
     plain = replace(trader(SYA=0.3, SYB=-0.2, SYXUSD=0.15, SYYUSD=0.1), **free)
-    prepared = plain.over(market, market.times[-300])
+    prepared = plain.over(Market(market, len(market.times) - 300))
     for now in market.times[-300::5]:
         panel = market.until(now)
         for held in (
@@ -430,7 +432,7 @@ def test_limits_hold_for_any_forecast_account_and_time(
         sum(float(q) * prices[s] for s, q in held.positions.items() if s.endswith("USD"))
         / held.equity
     )
-    stock_fixed = not is_decision(Kind.STOCK, np.array([panel.now]))[0]
+    stock_fixed = not HOURLY.clock(Kind.STOCK).is_decision(np.array([panel.now]))[0]
     ceiling = decision.stock_ceiling
     if stock_fixed:
         assert (

@@ -13,6 +13,7 @@ from execution.live.account import LiveAccount
 from execution.live.runner import WatchedClock, waiting_line
 from foundation.errors import BrokerError, InputError
 from foundation.supervisor import Supervisor
+from trainingdata.timeframe import HOURLY
 
 BOTH = ("NVDA", "BTCUSD")
 
@@ -36,7 +37,7 @@ def test_a_pass_is_announced_with_what_may_be_decided_then(
     due: str, symbols: tuple[str, ...], line: str
 ) -> None:
     at = np.datetime64(due, "ns")
-    assert waiting_line(at, symbols) == f"The next pass is at {due[:11]}{line}"
+    assert waiting_line(at, symbols, HOURLY) == f"The next pass is at {due[:11]}{line}"
 
 
 NOON = np.datetime64("2024-10-01T12:00", "ns")

@@ -31,8 +31,9 @@ from foundation.errors import DataError, InputError
 from tests.latest import latest
 from trainingdata.bars import Bars
 from trainingdata.instruments import Kind
-from trainingdata.sessions import bar_slots, following_bar_ends, last_fridays, stock_grid
+from trainingdata.sessions import last_fridays
 from trainingdata.synthetic import SyntheticMarket
+from trainingdata.timeframe import HOURLY, following_ends
 
 SHORT = CalibrationSettings(window=300)
 
@@ -377,7 +378,7 @@ def test_a_coins_quiet_weekend_has_narrower_intervals() -> None:
     whole = SyntheticMarket(seed=2, edge=0.0, start="2023-01-02", end="2023-12-31").bars()
     coin = [s for s, item in enumerate(whole.instruments) if item.kind is Kind.CRYPTO][:2]
     times = whole.times[whole.mask[coin].all(axis=0)]
-    weekend = bar_slots(Kind.CRYPTO, times, 0)[:, 0] >= 24
+    weekend = HOURLY.clock(Kind.CRYPTO).slots(times, 0)[:, 0] >= 24
     rng = np.random.default_rng(0)
     size = np.where(weekend, 0.002, 0.004)
     steps = rng.normal(0, 1 / np.sqrt(60), (2, len(times), 60)) * size[:, None]
@@ -407,14 +408,14 @@ def test_places_in_the_day_and_the_calendar_ahead() -> None:
     at = np.array(
         ["2024-07-03T14:30", "2024-07-03T17:00", "2024-07-02T20:00"], dtype="datetime64[ns]"
     )  # a half-day
-    slots = bar_slots(Kind.STOCK, at, 3)
+    slots = HOURLY.clock(Kind.STOCK).slots(at, 3)
     assert slots.tolist() == [[0, 1, 2, 3], [3, 0, 1, 2], [6, 0, 1, 2]]
-    assert following_bar_ends(Kind.STOCK, at[1:2], 1)[0, 0] == np.datetime64(
+    assert following_ends(HOURLY.clock(Kind.STOCK), at[1:2], 1)[0, 0] == np.datetime64(
         "2024-07-05T14:30", "ns"
     )
     coin = np.array(["2024-01-05T05:00", "2024-07-05T04:00"], dtype="datetime64[ns]")
-    assert bar_slots(Kind.CRYPTO, coin, 1).tolist() == [[23, 0], [23, 0]]
-    assert following_bar_ends(Kind.CRYPTO, coin[:1], 2)[0, 1] == np.datetime64(
+    assert HOURLY.clock(Kind.CRYPTO).slots(coin, 1).tolist() == [[23, 0], [23, 0]]
+    assert following_ends(HOURLY.clock(Kind.CRYPTO), coin[:1], 2)[0, 1] == np.datetime64(
         "2024-01-05T07:00", "ns"
     )
 
@@ -425,7 +426,7 @@ def test_learning_happens_on_fridays_at_four() -> None:
     )
     expected = ["2024-07-05T20:00", "2024-06-28T20:00", "2024-01-05T21:00"]
     assert last_fridays(at).tolist() == np.array(expected, dtype="datetime64[ns]").tolist()
-    grid = stock_grid()
+    grid = HOURLY.stocks
     assert len(grid.ends)
 
 
@@ -503,6 +504,8 @@ def test_an_outcome_is_what_followed_and_nothing_beyond_what_is_known() -> None:
     variance = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
     times = np.datetime64("2024-01-01", "ns") + np.arange(5) * np.timedelta64(1, "h")
     history = ClassHistory(
+        kind=Kind.STOCK,
+        timeframe=HOURLY,
         members=np.zeros(1, dtype=np.int64),
         symbols=("SYA",),
         begin=np.array([0, 5]),
@@ -548,9 +551,9 @@ def test_a_week_learns_from_all_that_was_known_when_it_began_and_from_overlappin
         known.append((get_ident(), ends))
         return outcomes(history, member, last, ends)
 
-    def fit(kind: Kind, history: Any, week: np.datetime64, window: int, confidence: float) -> Any:
+    def fit(history: Any, week: np.datetime64, window: int, confidence: float) -> Any:
         first = len(known)
-        lesson = learned(kind, history, week, window, confidence)
+        lesson = learned(history, week, window, confidence)
         parts = np.split(history.times, history.begin[1:-1])
         counts = np.array([(times <= week).sum() for times in parts])
         for thread, ends in known[first:]:
@@ -630,9 +633,9 @@ def test_first_steps_are_centres_in_deviations_and_a_days_pattern_goes_by_where_
     assert np.abs(history.first_step).max(where=known, initial=0.0) > 0.1
     np.testing.assert_allclose(history.first_step[known], (centre / spread)[known], rtol=1e-3)
     week = last_fridays(market.times[-1:])[0]
-    factor = lessons.fit(Kind.STOCK, history, week, 10_000, 3.0).pattern
+    factor = lessons.fit(history, week, 10_000, 3.0).pattern
     begun = history.times <= week
-    place = bar_slots(Kind.STOCK, history.times[begun], 0)[:, 0]
+    place = HOURLY.clock(Kind.STOCK).slots(history.times[begun], 0)[:, 0]
     plain = [history.variance[begun][place == k].mean() for k in range(len(factor))]
     assert factor.argmax() == np.argmax(plain) == 0, "the bar that holds the night"
 
@@ -716,9 +719,9 @@ def test_a_lesson_is_learned_once_ever_and_a_damaged_one_again(
     learned: list[np.datetime64] = []
     real = calibration.fit
 
-    def fit(kind: Kind, history: Any, week: np.datetime64, *rest: Any) -> Any:
+    def fit(history: Any, week: np.datetime64, *rest: Any) -> Any:
         learned.append(week)
-        return real(kind, history, week, *rest)
+        return real(history, week, *rest)
 
     monkeypatch.setattr(calibration, "fit", fit)
 

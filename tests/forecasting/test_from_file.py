@@ -20,8 +20,8 @@ from foundation.errors import DataError, InputError
 from tests.latest import latest
 from trainingdata.bars import Bars, panel
 from trainingdata.instruments import Kind
-from trainingdata.sessions import started_at
 from trainingdata.source import DataSettings
+from trainingdata.timeframe import HOURLY
 
 SYMBOLS = ("SYA", "SYXUSD")
 SPAN = {"start": "2024-03-18", "end": "2024-03-18"}
@@ -337,7 +337,7 @@ def test_forecasts_stamped_with_the_starts_of_bars_are_told_so(
 ) -> None:
     stock = rows[rows["symbol"] == "SYA"]
     ends = np.unique(stock["issued_at"].dt.tz_localize(None).to_numpy("datetime64[ns]"))
-    starts = dict(zip(ends, started_at(Kind.STOCK, ends), strict=True))
+    starts = dict(zip(ends, HOURLY.clock(Kind.STOCK).started_at(ends), strict=True))
     moved = stock.assign(
         issued_at=stock["issued_at"].dt.tz_localize(None).map(starts).dt.tz_localize("UTC")
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -16,9 +17,12 @@ from foundation.files import (
     check_file,
     check_output,
     put_whole,
+    refuse_mixture,
     release_outputs,
     remove_unfinished,
+    run_files,
     staged_file,
+    write_whole,
 )
 from tests.commands import run_command
 
@@ -148,3 +152,47 @@ def test_results_are_never_written_among_the_bars_they_come_from(
         output_of(OmegaConf.create(words), "summary.json")
     words["output"] = "bars/run"
     assert output_of(OmegaConf.create(words), "summary.json") == Path("bars/run")
+
+
+def _writer(text: str) -> Callable[[Path], object]:
+    return lambda path: path.write_text(text)
+
+
+def test_what_is_left_of_a_run_goes_with_it_where_another_is_written_over_it(
+    tmp_path: Path,
+) -> None:
+    first = {name: _writer(name) for name in ("equity", "drift", "unsolved", "edited")}
+    write_whole(run_files(first, "summary.json", {}), tmp_path)
+    write_whole(
+        {"stress.json": _writer('{"book": 1, "scenarios": []}'), "stress.html": _writer("page")},
+        tmp_path,
+    )
+    (tmp_path / "edited").write_text("somebody's")
+    (tmp_path / "notes").write_text("somebody's")
+    kept = {path.name for path in tmp_path.iterdir()}
+    assert kept == {*first, "notes", "summary.json", "stress.json", "stress.html"}
+    write_whole(run_files({"equity": _writer("new")}, "summary.json", {}), tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("equity", "summary.json", "edited", "notes")
+    }
+    refuse_mixture(tmp_path, "RUN")
+
+
+def test_a_stress_file_of_somebody_elses_stays_beside_a_run(tmp_path: Path) -> None:
+    (tmp_path / "stress.json").write_text('{"load": 3}')
+    (tmp_path / "stress.html").write_text("mine")
+    write_whole(run_files({"equity": _writer("new")}, "summary.json", {}), tmp_path)
+    assert (tmp_path / "stress.json").is_file()
+    assert (tmp_path / "stress.html").is_file()
+
+
+def test_a_run_that_cannot_be_written_leaves_the_one_before_whole(tmp_path: Path) -> None:
+    write_whole(run_files({"drift": _writer("old")}, "summary.json", {}), tmp_path)
+
+    def fail(path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(InputError, match="No space left"):
+        write_whole(run_files({"equity": fail}, "summary.json", {}), tmp_path)
+    assert (tmp_path / "drift").read_text() == "old"
+    refuse_mixture(tmp_path, "RUN")

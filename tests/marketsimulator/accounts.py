@@ -17,7 +17,8 @@ from marketsimulator.account.timeline import timeline
 from trainingdata.actions import Action
 from trainingdata.bars import Bars, panel
 from trainingdata.instruments import instrument
-from trainingdata.sessions import stock_grid
+from trainingdata.market import Market
+from trainingdata.timeframe import HOURLY
 
 FREE = TradingCosts(0, 0, 0, 0, 0, 0)
 COINLESS = FeeSchedule()
@@ -27,7 +28,7 @@ HOUR = np.timedelta64(1, "h")
 
 def stock_ends(since: str, bars: int) -> np.ndarray:
     """When so many regular bars become known, from a New York date on."""
-    ends = stock_grid().ends
+    ends = HOURLY.stocks.ends
     first = int(np.searchsorted(ends, np.datetime64(since, "ns")))
     return ends[first : first + bars]
 
@@ -56,8 +57,9 @@ def account_on(
     terms = margin or MarginTerms()
     filling = fills or FillTerms(volume_share=None)
     book = new_book(capital, holdings_of(bars.instruments, costs, terms), tier_table(fees))
-    line = timeline(bars, fees, terms, filling, impact=impact, actions=actions)
-    return SimulatedBroker(bars, line, book, 0, NO_LIMIT)
+    market = Market(bars, actions=actions)
+    line = timeline(market, fees, terms, filling, impact=impact)
+    return SimulatedBroker(market, line, book, NO_LIMIT)
 
 
 def market(name: str, symbol: str, qty: float) -> Order:

@@ -22,7 +22,8 @@ from marketsimulator.runs.on_ray import outcomes_on_ray
 from marketsimulator.runs.variants import Outcome, outcomes
 from marketsimulator.settings import BacktestSettings
 from tests.ray_nodes import ray_head
-from trainingdata.bars import Bars
+from trainingdata.bars import VOLUME
+from trainingdata.market import Market
 
 # Ray leaves processes to themselves that it has started.
 pytestmark = [
@@ -37,18 +38,18 @@ WORDS = [
     "forecaster.calibrated=false",
     "trials=null",
 ]
-Sweep = tuple[list[BacktestSettings], Bars, BeliefTable, int]
+Sweep = tuple[list[BacktestSettings], Market, BeliefTable]
 
 
 def sweep_of(count: int) -> Sweep:
-    """Variants, the bars of all of them, what is believed on these, and where they begin."""
+    """Variants, the market of all of them, and what is believed in it."""
     settings = BacktestSettings.of(composed_config("backtest", WORDS))
-    bars, begin = settings.panel()
-    trader = settings.trader(settings.forecaster.build(bars.symbols))
-    beliefs = settings.belief_table(trader, bars, begin)
+    market = settings.market()
+    trader = settings.trader(settings.forecaster.build(market.bars.symbols))
+    beliefs = trader.belief_table(market)
     fractions = np.linspace(0.01, 1.0, count)
     variants = [with_changes(settings, {"sizing.fraction": float(each)}) for each in fractions]
-    return variants, bars, beliefs, begin
+    return variants, market, beliefs
 
 
 def content(found: Sequence[Outcome]) -> list[tuple[bytes, object]]:
@@ -65,8 +66,8 @@ def cluster() -> Iterator[Any]:
 def test_a_machine_that_dies_in_the_middle_loses_nothing(
     cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    variants, bars, beliefs, begin = sweep_of(60)
-    alone = outcomes(variants, bars, beliefs, begin)
+    variants, market, beliefs = sweep_of(60)
+    alone = outcomes(variants, market, beliefs)
     assert len({each.equity[-1] for each in alone}) > 40
     monkeypatch.setattr(on_ray, "CHUNK", 3)
     told = []
@@ -78,17 +79,19 @@ def test_a_machine_that_dies_in_the_middle_loses_nothing(
             cluster.remove_node(node, allow_graceful=False)
 
     settings = RaySettings(address=cluster.address)
-    found = outcomes_on_ray(variants, bars, beliefs, begin, settings, progress=kill_in_the_middle)
+    found = outcomes_on_ray(variants, market, beliefs, settings, progress=kill_in_the_middle)
     assert not node.any_processes_alive()
     assert told == [(3 * k, 60) for k in range(1, 21)]
     assert content(found) == content(alone)
 
 
 def test_what_a_variant_refuses_is_one_line_wherever_it_is_walked(cluster: Any) -> None:
-    variants, bars, beliefs, begin = sweep_of(1)
-    lost = replace(variants[0], data=replace(variants[0].data, actions="none.csv"))
-    with pytest.raises(InputError, match=r"^data\.actions: none\.csv: cannot be read"):
-        outcomes_on_ray([lost], bars, beliefs, begin, RaySettings(address=cluster.address))
+    variants, market, beliefs = sweep_of(1)
+    values = market.bars.values.copy()
+    values[0, :, VOLUME] = 0.0
+    still = replace(market, bars=replace(market.bars, values=values))
+    with pytest.raises(InputError, match=r"^\w+: no bar has volume, so nothing would fill"):
+        outcomes_on_ray(variants, still, beliefs, RaySettings(address=cluster.address))
 
 
 def test_a_machine_with_another_version_is_refused(

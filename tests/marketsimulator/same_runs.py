@@ -13,19 +13,19 @@ from execution.trader import Trader
 from marketsimulator.runs.decisions import WalkedDecisions
 from marketsimulator.runs.simulate import simulate_trading, step_trading
 from marketsimulator.settings import BacktestSettings
-from trainingdata.bars import Bars
+from trainingdata.market import Market
 
 NEAR = {"rtol": 1e-9, "atol": 1e-12}
 
 
-def walked_as_stepped(settings: BacktestSettings, bars: Bars, first: int, trader: Trader) -> Run:
+def walked_as_stepped(settings: BacktestSettings, market: Market, trader: Trader) -> Run:
     """The backtest of a trader on its table, once it has been found to be what a trader asked at
     every instant does.
     """
     own = replace(settings.trader(trader.forecaster), table=trader.table)
-    walked = simulate_trading(settings, bars, first, "x", own)
+    walked = simulate_trading(settings, market, "x", own)
     assert isinstance(walked.decisions, WalkedDecisions)
-    stepped = step_trading(settings, bars, first, "x", own, settings.broker(bars, first))
+    stepped = step_trading(settings, market, "x", own, settings.broker(market))
     assert walked.fills == stepped.fills
     assert walked.rows == stepped.rows
     assert walked.margin == stepped.margin

@@ -27,7 +27,8 @@ from marketsimulator.results.summary import _plain
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import FIELDS, NO_INSTANTS, panel
 from trainingdata.instruments import instrument
-from trainingdata.sessions import stock_grid
+from trainingdata.sessions import calendar
+from trainingdata.timeframe import HOURLY
 
 CLOSE = np.datetime64("2024-10-04T20:00", "ns")  # a Friday, 16:00 New York
 CRASH = "2024-10-07"
@@ -106,9 +107,9 @@ def write_bars(
     folder: Path, factors: Mapping[str, float], sessions: int = 10, volume: float = 1e6
 ) -> Path:
     """Files of bars on a wave around 100 until the crash, at a factor of it from then on."""
-    grid = stock_grid()
-    crash = int(np.searchsorted(grid.dates, np.datetime64(CRASH)))
-    first, last = grid.opens[crash - sessions], grid.closes[crash + sessions]
+    grid = HOURLY.stocks
+    crash = int(np.searchsorted(calendar().dates, np.datetime64(CRASH)))
+    first, last = calendar().opens[crash - sessions], calendar().closes[crash + sessions]
     folder.mkdir(parents=True)
     for number, (symbol, factor) in enumerate(factors.items()):
         if symbol.endswith("USD"):
@@ -118,7 +119,7 @@ def write_bars(
             starts = grid.starts[inside]
         wave = 100 + np.round(3 * np.sin(np.arange(len(starts)) * (0.7 + 0.1 * number)), 2)
         # The last close before the crash is 100, so that the factor is the whole move.
-        before = starts < (CLOSE if symbol.endswith("USD") else grid.opens[crash])
+        before = starts < (CLOSE if symbol.endswith("USD") else calendar().opens[crash])
         price = np.where(before, wave, 100.0 * factor)
         price[np.flatnonzero(before)[-1]] = 100.0
         frame = pd.DataFrame(
@@ -145,7 +146,7 @@ def run_through(
     bars = settings.bars()
     # Coins are bought with cash that nobody has lent, and so before any stock.
     first = int(np.searchsorted(bars.times, np.datetime64("2024-10-02T15:00", "ns")))
-    broker = settings.broker(bars, first)
+    broker = settings.broker(settings.data.market(bars, first))
     rows = []
     for index in range(first, len(bars.times)):
         if index > first:

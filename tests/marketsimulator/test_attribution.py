@@ -43,6 +43,7 @@ from tests.marketsimulator.accounts import FREE, account_on, market, panel_of, s
 from tests.marketsimulator.wild import ACTIONS, Nature, decision_at, wild_run
 from trainingdata.actions import Action
 from trainingdata.bars import CLOSE, closes_of
+from trainingdata.market import Market
 from trainingdata.sessions import session_open
 
 NAN = float("nan")
@@ -61,7 +62,7 @@ def test_the_parts_are_the_profit_of_every_symbol_and_of_the_account(
     seed: int, capital: float, wild: float, big: float
 ) -> None:
     run, bars, _ = wild_run(seed, Nature(), capital, wild, big)
-    found = run_attribution(run, bars, ACTIONS)
+    found = run_attribution(run, Market(bars, 0, ACTIONS))
     profit = run.rows[-1].equity - capital
     near = 1e-9 * (capital + np.abs(found.usd).sum())
     assert sum(found.parts().values()) == pytest.approx(profit, abs=near)
@@ -96,7 +97,7 @@ def test_what_is_shown_of_the_parts_adds_up_to_the_cent(
     run, bars, _ = wild_run(seed, Nature(), capital, wild, big)
     trips = round_trips(run, closes_of(bars))
     profits = profits_to_the_cent(trips, bars.symbols, contributions(bars, run, capital), capital)
-    parts = run_attribution(run, bars, ACTIONS).as_dict()
+    parts = run_attribution(run, Market(bars, 0, ACTIONS)).as_dict()
     shown = attribution_tables(
         parts["symbols"], parts["hours"], profits=profits, bookings=run.bookings
     )
@@ -141,7 +142,7 @@ def test_what_no_decision_knew_has_no_part(
     seed: int, capital: float, wild: float, big: float, nature: str
 ) -> None:
     run, bars, _ = wild_run(seed, replace(Nature(), **{nature: False}), capital, wild, big)
-    parts = run_attribution(run, bars, ACTIONS).parts()
+    parts = run_attribution(run, Market(bars, 0, ACTIONS)).parts()
     assert parts.pop(nature) == 0.0  # type: ignore[call-overload]
     assert all(parts[name] for name in ("premium", "forecast", "limits") if name in parts)
 
@@ -151,7 +152,7 @@ def test_what_no_decision_knew_has_no_part(
 def test_a_run_that_trades_nothing_gives_zeros(seed: int) -> None:
     run, bars, _ = wild_run(seed, Nature(), CAPITAL, 0.03, 0.0)
     assert not run.fills
-    found = run_attribution(run, bars, ACTIONS)
+    found = run_attribution(run, Market(bars, 0, ACTIONS))
     idle = sum(row.other for row in run.rows)
     assert found.parts() == {part: 0.0 for part in PARTS} | {"financing": pytest.approx(idle)}
     assert not found.usd[:-1].any()
@@ -229,12 +230,12 @@ def test_a_reader_finds_the_same_parts_in_the_files_of_a_run(
     for name, write in writers_of(run).items():
         write(tmp_path / name)
     closes = []
-    for s, symbol in enumerate(results.bars.symbols):
-        at, values = results.bars.real_bars(s)
+    for s, symbol in enumerate(results.market.bars.symbols):
+        at, values = results.market.bars.real_bars(s)
         known = pd.DatetimeIndex(at).tz_localize("UTC")
         closes.append(pd.DataFrame({"at": known, "symbol": symbol, "close": values[:, CLOSE]}))
     read = by_pandas(tmp_path, pd.concat(closes))
-    found = run_attribution(run, results.bars)
+    found = run_attribution(run, results.market)
     assert read[list(PARTS)].abs().sum().sum() > 0
     for name, table, keys in (
         ("symbols", found.by_symbol(), read["symbol"]),
@@ -252,7 +253,7 @@ def test_a_reader_finds_the_same_parts_in_the_files_of_a_run(
 
 
 def test_the_parts_of_a_walk_of_buy_and_hold_and_of_a_forecast(results: Results) -> None:
-    main, walk, held = (run_attribution(run, results.bars).parts() for run in results.runs)
+    main, walk, held = (run_attribution(run, results.market).parts() for run in results.runs)
     assert all(main[part] for part in ("premium", "forecast", "limits", "sizing", "costs"))
     assert walk["forecast"] == 0.0 != walk["premium"]
     assert (held["premium"], held["forecast"], held["limits"]) == (0.0, 0.0, 0.0)

@@ -130,12 +130,11 @@ def by_hand(run: Run, bars: Bars) -> pd.DataFrame:
 
 @pytest.mark.first_example
 def test_the_parts_of_every_symbol_and_hour_are_what_the_account_earned(results: Results) -> None:
-    actions = results.settings.data.corporate_actions()
     for run in results.runs:
-        earned = by_hand(run, results.bars)
+        earned = by_hand(run, results.market.bars)
         equity = np.append(results.settings.capital, run.equity()["equity"])
         assert earned.sum(axis=1).to_numpy() == pytest.approx(np.diff(equity), abs=1e-5)
-        found = run_attribution(run, results.bars, actions)
+        found = run_attribution(run, results.market)
         assert np.isfinite(found.usd).all()
         hour = earned.index.tz_convert(NEW_YORK).strftime("%H:%M")
         mine = earned.groupby(hour).sum()
@@ -147,13 +146,13 @@ def test_the_parts_of_every_symbol_and_hour_are_what_the_account_earned(results:
 
 def test_the_accountant_agrees_with_all_that_befalls_an_account(results: Results) -> None:
     actions = results.settings.data.corporate_actions()
-    records = Records.of(asdict(results.settings), results.bars, results.main, actions)
+    records = Records.of(asdict(results.settings), results.market.bars, results.main, actions)
     assert str(audit(records)) == "0 differences"
 
 
 def test_costs_and_financing_of_every_symbol_are_what_it_paid(results: Results) -> None:
     run = results.main
-    found = run_attribution(run, results.bars, results.settings.data.corporate_actions())
+    found = run_attribution(run, results.market)
     fills = run.fill_frame()
     usd = run.booking_frame().groupby(["symbol", "kind"])["usd"].sum()
     for symbol, parts in found.by_symbol().items():

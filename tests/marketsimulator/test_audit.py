@@ -24,7 +24,7 @@ from marketsimulator.results.counterfactuals import (
 from marketsimulator.settings import BacktestSettings
 from tests.commands import run_command
 from trainingdata.bars import CLOSE, OPEN, Bars
-from trainingdata.sessions import started_at
+from trainingdata.timeframe import HOURLY
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 WORDS = [
@@ -85,7 +85,7 @@ def test_a_forecaster_that_peeks_is_caught_and_its_first_decision_named(
     for probe in probes:
         stamp = np.datetime64(probe.moved.split("Z")[0], "ns")
         assert probe.cut - np.timedelta64(5, "D") < stamp <= probe.cut
-        assert any(symbol in probe.moved for symbol in setup.bars.symbols)
+        assert any(symbol in probe.moved for symbol in setup.market.bars.symbols)
 
 
 def test_what_has_happened_by_the_cut_stays_and_the_rest_changes(market: Bars) -> None:
@@ -93,7 +93,7 @@ def test_what_has_happened_by_the_cut_stays_and_the_rest_changes(market: Bars) -
     other = scrambled_bars(market, cut, 1)
     less = truncated_bars(market, cut)
     for s, item in enumerate(market.instruments):
-        starts = started_at(item.kind, market.times)
+        starts = HOURLY.clock(item.kind).started_at(market.times)
         past = market.mask[s] & (market.times <= cut)
         ahead = market.mask[s] & (starts >= cut)
         running = market.mask[s] & (starts < cut) & (market.times > cut)
@@ -126,14 +126,14 @@ def test_whether_decisions_depend_on_where_the_data_begins_is_told(setup: Setup)
 
 def beliefs_of(setup: Setup) -> BeliefTable:
     settings = setup.settings
-    trader = settings.trader(settings.forecaster.build(setup.bars.symbols))
-    return settings.belief_table(trader, setup.bars, setup.first)
+    trader = settings.trader(settings.forecaster.build(setup.market.bars.symbols))
+    return trader.belief_table(setup.market)
 
 
 def test_a_lag_uses_each_symbols_decision_before(setup: Setup) -> None:
     believed = beliefs_of(setup)
     late = lagged_beliefs(believed)
-    for s in range(len(setup.bars.symbols)):
+    for s in range(len(setup.market.bars.symbols)):
         rows = np.flatnonzero(believed.deciding[:, s])
         np.testing.assert_array_equal(late.mu[rows[1:], :, s], believed.mu[rows[:-1], :, s])
         assert not late.deciding[rows[0], s]

@@ -34,7 +34,8 @@ from tests.marketsimulator.accountant import Records, audit
 from tests.own_module import own_module
 from trainingdata.bars import Bars, panel
 from trainingdata.instruments import Kind, instrument
-from trainingdata.sessions import stock_grid
+from trainingdata.market import Market
+from trainingdata.timeframe import HOURLY
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FILES = {
@@ -89,7 +90,7 @@ def test_the_demonstration_sells_shorts_and_rebalances(results: Results) -> None
 
 
 def test_the_accountant_agrees_with_a_walked_run(results: Results) -> None:
-    records = Records.of(asdict(results.settings), results.bars, results.main)
+    records = Records.of(asdict(results.settings), results.market.bars, results.main)
     assert str(audit(records)) == "0 differences"
 
 
@@ -99,7 +100,7 @@ def test_the_clock_is_every_instant_a_bar_becomes_known_and_rows_are_in_order(
     """A symbol without a bar is worth its last close, and the clock is everybody's."""
     equity = results.main.equity()
     decisions = results.main.decision_frame()
-    instants = results.bars.times
+    instants = results.market.bars.times
     first = np.datetime64("2024-02-20T05:00", "ns")
     np.testing.assert_array_equal(
         equity["at"].dt.tz_localize(None).to_numpy("datetime64[ns]"), instants[instants >= first]
@@ -126,7 +127,7 @@ def test_later_bars_change_no_earlier_decision_or_fill(
 ) -> None:
     """No decision sees what comes after it."""
     cut = pd.Timestamp("2024-02-29T18:30Z")
-    altered = scrambled_after(results.bars, np.datetime64("2024-02-29T18:30", "ns"))
+    altered = scrambled_after(results.market.bars, np.datetime64("2024-02-29T18:30", "ns"))
     other = on(altered, monkeypatch=monkeypatch)
     for frame in ("decision_frame", "fill_frame"):
         a, b = (getattr(r.main, frame)() for r in (results, other))
@@ -152,14 +153,14 @@ def test_a_run_truncated_at_an_instant_equals_the_long_run_up_to_it(results: Res
 
 @pytest.mark.slow
 def test_runs_begun_on_different_dates_with_equal_accounts_decide_equally(results: Results) -> None:
-    forecaster = results.settings.forecaster.build(results.bars.symbols)
-    early, late = (
-        results.settings.trader(forecaster).over(results.bars, np.datetime64(since, "ns"))
-        for since in ("2024-02-20T05:00", "2024-02-29T19:00")
-    )
+    whole = results.market.bars
+    trader = results.settings.trader(results.settings.forecaster.build(whole.symbols))
+    begins = np.array(["2024-02-20T05:00", "2024-02-29T19:00"], dtype="datetime64[ns]")
+    firsts = np.searchsorted(whole.times, begins).tolist()
+    early, late = (trader.over(Market(whole, first)) for first in firsts)
     compared = 0
-    for now in results.bars.times[results.bars.times >= np.datetime64("2024-02-29T19:00", "ns")]:
-        bars = results.bars.until(now)
+    for now in whole.times[firsts[1] :]:
+        bars = whole.until(now)
         prices = {s: float(p) for s, p in zip(bars.symbols, bars.last_closes(), strict=True)}
         account = Account(50_000.0, {"SYA": Decimal(300), "SYXUSD": Decimal("3.5")}, prices, now)
         decision = early.decide(bars, account)
@@ -291,7 +292,7 @@ def test_the_oracle_shorts_a_falling_market_earns_and_is_marked_everywhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The sign reaches the order, and what an oracle earns is called no result."""
-    grid = stock_grid()
+    grid = HOURLY.stocks
     some = (grid.starts > np.datetime64("2024-01-02", "ns")) & (
         grid.ends < np.datetime64("2024-03-09", "ns")
     )
@@ -326,7 +327,7 @@ def test_a_missing_bar_is_valued_at_the_last_close_and_fills_nothing(
     results: Results, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Hide a symbol's bars for a day; it is worth its last close and does not trade."""
-    bars = results.bars
+    bars = results.market.bars
     s = bars.symbols.index("SYA")
     hidden = (bars.times > np.datetime64("2024-02-28T12:00", "ns")) & (
         bars.times < np.datetime64("2024-02-29T12:00", "ns")
@@ -455,14 +456,15 @@ def test_the_log_has_the_phrases_operators_grep_for(caplog: pytest.LogCaptureFix
 
 
 def test_coins_and_stocks_are_told_apart_in_the_ledger(results: Results) -> None:
-    crypto = [i.symbol for i in results.bars.instruments if i.kind is Kind.CRYPTO]
+    bars = results.market.bars
+    crypto = [i.symbol for i in bars.instruments if i.kind is Kind.CRYPTO]
     hold = next(r for r in results.comparisons if r.name == "buy_and_hold")
     last = hold.equity().iloc[-1]
-    assert sum(f.price > 0 for f in hold.fills) == len(results.bars.symbols)
+    assert sum(f.price > 0 for f in hold.fills) == len(bars.symbols)
     assert sum(f.price == 0 for f in hold.fills) == len(crypto)
     assert last["gross_crypto"] == pytest.approx(
         sum(
-            float(f.qty) * results.bars.last_closes()[results.bars.symbols.index(f.symbol)]
+            float(f.qty) * bars.last_closes()[bars.symbols.index(f.symbol)]
             for f in hold.fills
             if f.symbol in crypto
         )
@@ -564,7 +566,7 @@ def test_a_ledger_that_cannot_be_used_is_refused_before_the_run(
         monkeypatch.setattr(
             sqlite3, "connect", lambda path, **more: connect(f"file:{path}?mode=ro", uri=True)
         )
-    monkeypatch.setattr(BacktestSettings, "panel", lambda _: pytest.fail("it ran"))
+    monkeypatch.setattr(BacktestSettings, "market", lambda _: pytest.fail("it ran"))
     with pytest.raises(InputError, match=r"^trials: .*trials\.sqlite cannot be used: [^\n]+$"):
         run_backtest(settings("start=2024-03-07", "forecaster=ewma", f"trials={ledger}"))
 
@@ -647,8 +649,9 @@ def test_a_later_split_changes_no_earlier_decision(
     assert any(f.price == 0 for f in whole.main.fills), "the split has moved a position"
     live = whole.settings.trader(whole.settings.forecaster.build(raw.symbols))
     for decision in whole.main.decisions[-3:] + before[-3:]:
-        known = whole.settings.view(raw.until(decision.at))
-        belief = live.belief_table(known, decision.at).of(decision.at)
+        known = whole.settings.data.market(raw.until(decision.at)).view()
+        now = Market(known, len(known.times) - 1)
+        belief = live.belief_table(now).of(decision.at)
         assert belief is not None
         mine = {c.symbol: (c.mu, c.sigma) for c in decision.choices}
         for symbol, (mu, sigma) in mine.items():

@@ -10,6 +10,7 @@ from execution.orders import Account
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars
+from trainingdata.market import Market
 
 
 class Looks:
@@ -30,7 +31,7 @@ class Looks:
 def test_full_collections_wait_for_the_end_of_a_run(market: Bars) -> None:
     before = gc.get_threshold()
     looks = Looks(fails=False)
-    simulate_trading(BacktestSettings(), market.between(0, 60), 0, "looks", looks)
+    simulate_trading(BacktestSettings(), Market(market.between(0, 60)), "looks", looks)
     assert gc.get_threshold() == before
     assert {seen[:2] for seen in looks.seen} == {before[:2]}
     assert min(seen[2] for seen in looks.seen) > 1_000_000
@@ -40,5 +41,5 @@ def test_a_run_that_fails_leaves_collection_as_it_was(market: Bars) -> None:
     before = gc.get_threshold()
     looks = Looks(fails=True)
     with pytest.raises(RuntimeError, match="no decision"):
-        simulate_trading(BacktestSettings(), market.between(0, 60), 0, "looks", looks)
+        simulate_trading(BacktestSettings(), Market(market.between(0, 60)), "looks", looks)
     assert gc.get_threshold() == before

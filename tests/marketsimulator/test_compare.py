@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from foundation.files import write_whole
 from marketsimulator.backtest import run_backtest
 from marketsimulator.compare import compare
 from marketsimulator.results.comparison import Comparison
+from marketsimulator.results.run_record import LIVE
 from marketsimulator.results.summary import result_files
 from marketsimulator.settings import BacktestSettings
 from sizing.strategies import NAMES
@@ -131,6 +133,10 @@ def test_what_is_run_now_stands_beside_what_was_run_before(
     assert list(found.runs.varied["sizing.strategy"]) == strategies
     assert found.runs.final[again] == found.runs.final[0]
     assert (found.table["trials"] == 5).all()
+    live = replace(before, title=LIVE)
+    write_whole(result_files(live, live.summary()), tmp_path / "live")
+    beside = compare(settings, [], now, [tmp_path / "live"])
+    assert (beside.table["trials"] == 4).all(), "a live account is none"
 
 
 def command(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:

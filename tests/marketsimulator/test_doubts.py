@@ -18,9 +18,9 @@ from foundation.errors import DataError
 from marketsimulator.results.remarks import prices_text
 from tests.commands import run_command
 from trainingdata.bars import Bars
-from trainingdata.sessions import started_at
 from trainingdata.source import DataSettings
 from trainingdata.synthetic import SyntheticMarket
+from trainingdata.timeframe import HOURLY
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PRICES = ["open", "high", "low", "close"]
@@ -36,7 +36,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for s, item in enumerate(market.instruments):
         times, values = market.real_bars(s)
         frame = pd.DataFrame(values, columns=[*PRICES, "volume"])
-        frame.insert(0, "timestamp", pd.DatetimeIndex(started_at(item.kind, times), tz="UTC"))
+        frame.insert(
+            0, "timestamp", pd.DatetimeIndex(HOURLY.clock(item.kind).started_at(times), tz="UTC")
+        )
         if item.symbol == "SYA":
             frame.loc[SPLIT, PRICES] = frame["close"][SPLIT - 1]
             frame.loc[SPLIT:, PRICES] *= 0.55
@@ -123,8 +125,8 @@ def test_an_action_that_prices_do_not_show_is_refused_or_by_setting_a_doubt(
     raw = one.bars_up_to(["SYB"], np.datetime64("2024-04-01", "ns"))
     if row.startswith("split"):
         with pytest.raises(DataError, match=what):
-            live.view(raw)
-        assert replace(live, data=accepted).view(raw).symbols == ("SYB",)
+            live.data.market(raw).view()
+        assert replace(live, data=accepted).data.market(raw).view().symbols == ("SYB",)
 
 
 def test_rows_of_other_symbols_are_named_file_by_file(tmp_path: Path) -> None:
@@ -136,11 +138,11 @@ def test_rows_of_other_symbols_are_named_file_by_file(tmp_path: Path) -> None:
     settings = TradingSettings(
         data=DataSettings(actions=str(path), adjustment="raw"), margin=margin
     )
-    assert settings.unused_rows(["SYA"]) == [
+    assert settings.unused_rows(["SYA"], settings.data.corporate_actions()) == [
         "data.actions: not in this run, not applied: NVDA.",
         "margin.borrow_rates: not in this run, not applied: AA, AB, AC, AD, AE and 2 more.",
     ]
-    assert TradingSettings().unused_rows(["SYA"]) == []
+    assert TradingSettings().unused_rows(["SYA"], ()) == []
 
 
 def test_adjusted_is_said_only_where_it_was_checked(folder: Path, market: Bars) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,15 +22,16 @@ from execution.journal.decisions import DecisionRow
 from execution.journal.intents import Intent, Part, State
 from execution.journal.marks import AccountMark
 from execution.journal.passes import PassRow
-from execution.journal_record import JournalRecord
+from execution.journal_record import JournalRecord, read_journal
 from execution.orders import Account, Fill, Order
 from execution.records import Booking, Held, Row, Run
 from execution.trader import Decider
 from foundation.cents import to_cents
 from foundation.compose import composed_config
+from foundation.database import Database
 from foundation.decimals import as_written
 from foundation.errors import InputError
-from marketsimulator.drift import DriftSettings, is_covered
+from marketsimulator.drift import DriftSettings, is_covered, read
 from marketsimulator.results.drift_account import journaled_account
 from marketsimulator.results.drift_decisions import compare_decisions
 from marketsimulator.results.drift_orders import (
@@ -51,6 +54,7 @@ from marketsimulator.results.live_run import marked_at_closes
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars, closes_of
+from trainingdata.market import Market
 
 SYMBOLS = ("AAA", "BBB", "BTCUSD")
 ELSEWHERE = "?FOREIGN"
@@ -264,7 +268,7 @@ def test_an_account_that_begins_with_positions_is_the_one_that_has_come_to_hold_
     bars = SETTINGS.bars()
     first = int(np.searchsorted(bars.times, np.datetime64("2024-02-20T15:30", "ns")))
     settled = int(np.searchsorted(bars.times, np.datetime64("2024-02-21T15:30", "ns")))
-    grown = SETTINGS.broker(bars, first)
+    grown = SETTINGS.broker(Market(bars, first))
     for symbol, quantity in (("SYA", 100), ("SYB", -50), ("SYXUSD", 1)):
         side = "buy" if quantity > 0 else "sell"
         grown.submit(
@@ -272,7 +276,7 @@ def test_an_account_that_begins_with_positions_is_the_one_that_has_come_to_hold_
         )
     grown.advance(settled)
     account = grown.account()
-    begun = SETTINGS.broker(bars, settled, account)
+    begun = SETTINGS.broker(Market(bars, settled), account)
     met = begun.account()
     assert met.positions == account.positions
     assert met.equity == pytest.approx(account.equity, abs=1e-9)
@@ -291,7 +295,7 @@ def test_an_account_in_debt_can_be_begun_with() -> None:
     closes = bars.between(0, first + 1).last_closes()
     prices = {symbol: float(close) for symbol, close in zip(bars.symbols, closes, strict=True)}
     owes = Account(-1_000.0, {"SYA": Decimal(1_000)}, prices, bars.times[first])
-    broker = SETTINGS.broker(bars, first, owes)
+    broker = SETTINGS.broker(Market(bars, first), owes)
     assert broker.account().cash == -1_000.0
     assert broker.account().equity == pytest.approx(owes.equity)
 
@@ -310,6 +314,26 @@ def test_settings_that_cannot_be_used_are_named(words: list[str], says: str) -> 
         DriftSettings.of(composed_config("drift", [*words, "trials=null"]))
 
 
+@pytest.mark.parametrize("word", ["capital=100000", "+positions.NVDA=100", "positions={NVDA: 1}"])
+def test_what_a_journal_has_of_its_own_is_refused_beside_it(word: str) -> None:
+    key = word.lstrip("+").partition("=")[0]
+    with pytest.raises(InputError, match=f"^{key}: the account is that of the journal; leave it"):
+        read(["journal=x", word])
+
+
+def test_a_journal_in_which_nothing_was_begun_is_named_as_it_was_typed(tmp_path: Path) -> None:
+    """An earlier version's file is read from a copy, of which nobody has heard."""
+    path = tmp_path / "journal.sqlite"
+    Database(path).close()
+    with pytest.raises(InputError, match=f"^journal: in {path} the job trade has decided nothing$"):
+        read_journal(path, "trade")
+    with closing(Database(path)) as begun:
+        begun.create("CREATE TABLE decisions (at TEXT)")
+    with pytest.raises(InputError, match=f"^{path}: ") as refused:
+        read_journal(path, "trade")
+    assert str(refused.value).count("journal.sqlite") == 1
+
+
 def test_a_live_account_is_worth_what_closes_make_it_and_its_cash_whatever_it_states() -> None:
     """Ten shares and two coins, a dollar each at the venue, and one of a symbol of nobody's."""
     bars = SETTINGS.bars()
@@ -319,7 +343,7 @@ def test_a_live_account_is_worth_what_closes_make_it_and_its_cash_whatever_it_st
     begins = {s: Held(Decimal(q), 1.0) for s, q in (("SYA", 10), ("SYXUSD", 2), ("ZZZ", 1))}
     foreign = Fill("x", "ZZZ", Decimal(1), 1.0, 0.0, at[1])
     told = Run("", [], [foreign], rows, {}, [Booking(at[1], "ZZZ", "dividend", 3.0)], begins)
-    found = marked_at_closes(told, bars)
+    found = marked_at_closes(told, Market(bars))
     for row in found.rows:
         closes = closes_of(bars.until(row.at))
         assert row.gross_stock == pytest.approx(10 * closes["SYA"])
@@ -562,9 +586,10 @@ def test_the_account_of_a_decision_follows_from_the_journal(seed: int) -> None:
     days = np.array(["2024-02-20T15:30", "2024-02-27T15:30"], dtype="datetime64[ns]")
     first, last = np.searchsorted(bars.times, days).tolist()
     bars = bars.between(0, last)
+    market = Market(bars, first)
     trader = settings.trader(settings.forecaster.build(bars.symbols))
-    watched = Watched(settings.trader_with_beliefs(trader, bars, first))
-    run = simulate_trading(settings, bars, first, "test", watched)
+    watched = Watched(trader.over(market))
+    run = simulate_trading(settings, market, "test", watched)
     journal = journal_of(run, watched.seen)
     shorts = 0
     for (account, made), journaled in zip(watched.seen, journal.decisions, strict=True):

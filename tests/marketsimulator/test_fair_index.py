@@ -15,7 +15,7 @@ from option_spreads.selling.rules import CLOCK, SESSION, SpreadCosts, SpreadRule
 from option_spreads.simulation.path import IndexDays, IndexModel, normal_paths
 from option_spreads.simulation.pricing import Smile, black_scholes
 from option_spreads.simulation.selling import sell_spread
-from trainingdata.sessions import stock_grid
+from trainingdata.sessions import calendar
 
 SMILE = Smile().flat
 SPOT = 5000.0
@@ -27,7 +27,7 @@ CALM = IndexModel(vol_of_vol=0.0, jumps=0.0)
 
 def simulated(model: IndexModel, count: int, seed: int, smile: Smile = SMILE) -> IndexDays:
     """So many sessions, beyond what the calendar holds."""
-    return model.days(np.resize(stock_grid().dates[:252], count), seed, smile)
+    return model.days(np.resize(calendar().dates[:252], count), seed, smile)
 
 
 def ends_over_starts(count: int, premium: float) -> Array:

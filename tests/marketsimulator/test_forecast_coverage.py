@@ -36,7 +36,7 @@ def remarks(*words: str) -> list[str]:
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Forecasts of a random walk that end on Wednesday."""
-    bars = settings("forecaster=ewma").panel()[0]
+    bars = settings("forecaster=ewma").market().bars
     table = RandomWalk().forecast(bars, np.datetime64("2024-02-25", "ns"))
     windows = table.windows
     rows = np.flatnonzero(windows.issued_at < np.datetime64("2024-02-28T12:00"))
@@ -66,7 +66,7 @@ def test_a_forecaster_that_covers_everything_is_not_mentioned() -> None:
 
 def test_centres_further_away_than_bars_move_are_a_warning_of_the_report() -> None:
     results = run_backtest(settings("forecaster=ewma"))
-    usual = float(np.median(forecast_outcomes(results.main, results.bars).trailing))
+    usual = float(np.median(forecast_outcomes(results.main, results.market.bars).trailing))
 
     def said(deviations: float) -> list[str]:
         decisions = [
@@ -77,12 +77,12 @@ def test_centres_further_away_than_bars_move_are_a_warning_of_the_report() -> No
             for decision in results.main.decisions
         ]
         main = replace(results.main, decisions=decisions)
-        remarks = centre_remarks(main, results.bars)
+        remarks = centre_remarks(main, results.market.bars)
         assert set(remarks) <= set(replace(results, main=main).summary()["warnings"])
         return remarks
 
     [remark] = said(-14.5)
     assert "centre lies 14 or more deviations of the last 100 bars from the last close" in remark
     assert said(8.0) == []
-    assert centre_remarks(results.main, results.bars) == []
-    assert centre_remarks(replace(results.main, decisions=[]), results.bars) == []
+    assert centre_remarks(results.main, results.market.bars) == []
+    assert centre_remarks(replace(results.main, decisions=[]), results.market.bars) == []

@@ -27,6 +27,7 @@ from sizing.strategies import NAMES
 from trainingdata.bars import Bars
 from trainingdata.correlation import CorrelationEstimator
 from trainingdata.instruments import Kind
+from trainingdata.market import Market
 
 DECIDED = 14  # instants a sequence
 SETTINGS = BacktestSettings.of(
@@ -92,7 +93,8 @@ def broker_with(
         book.holding["proceeds"][s] = max(-book.holding["quantity"][s] * closes[s], 0.0)
     book.account["proceeds"] = book.holding["proceeds"].sum()
     book.account["cash"] = equity - float(book.holding["quantity"] @ closes)
-    return SimulatedBroker(bars, SETTINGS.timeline(bars, impact=False), book, index)
+    market = Market(bars, index)
+    return SimulatedBroker(market, SETTINGS.timeline(market, impact=False), book)
 
 
 def check(before: Account, after: Account, decision: Decision, limits: Limits) -> None:

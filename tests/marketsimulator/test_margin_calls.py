@@ -15,9 +15,9 @@ from marketsimulator.account.margin import call_is_met
 from tests.marketsimulator.accounts import FREE
 from tests.marketsimulator.by_hand import FLAT, market, order
 from trainingdata.actions import Action
-from trainingdata.sessions import stock_grid
+from trainingdata.timeframe import HOURLY
 
-GRID = stock_grid()
+GRID = HOURLY.stocks
 FIRST = int(np.searchsorted(GRID.ends, np.datetime64("2024-10-02", "ns")))
 STOCK_TIMES = GRID.ends[FIRST : FIRST + 28]  # four sessions
 HOURS = np.arange(STOCK_TIMES[0] - np.timedelta64(30, "m"), STOCK_TIMES[-1], np.timedelta64(1, "h"))

@@ -14,7 +14,7 @@ from execution.fees import TradingCosts
 from execution.orders import Order
 from marketsimulator.account.terms import FillTerms
 from tests.marketsimulator.by_hand import FLAT, coin, market, order, prices, stock, walk
-from trainingdata.sessions import stock_grid
+from trainingdata.timeframe import HOURLY
 
 
 def test_a_limit_fills_only_where_the_bar_trades_through_it() -> None:
@@ -126,7 +126,7 @@ def test_no_order_fills_on_a_bar_that_began_before_it_was_sent() -> None:
     """At 14:30 UTC a stock's bar begins; the coin's bar of 14:00 is half done and must not fill
     what is sent now.
     """
-    grid = stock_grid()
+    grid = HOURLY.stocks
     ends = grid.ends[int(np.searchsorted(grid.ends, np.datetime64("2024-10-02", "ns"))) :][:2]
     hours = np.array(
         ["2024-10-02T14:00", "2024-10-02T15:00", "2024-10-02T16:00"], dtype="datetime64[ns]"

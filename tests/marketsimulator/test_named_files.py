@@ -40,7 +40,7 @@ def test_a_backtest_refuses_a_file_before_it_reads_bars(
     settings: BacktestSettings, says: str
 ) -> None:
     with pytest.raises(InputError) as refused:
-        settings.panel()
+        settings.market()
     assert str(refused.value).startswith(says)
 
 
@@ -48,7 +48,7 @@ def test_corporate_actions_that_cannot_be_read_are_said_with_key_and_row(tmp_pat
     path = tmp_path / "actions.csv"
     path.write_text("symbol,date,kind,value\nSYA,2024-02-01,gift,4\n")
     with pytest.raises(InputError, match=r"^data\.actions: .*actions\.csv: row 1: kind is 'gift'"):
-        BacktestSettings(data=DataSettings(actions=str(path))).panel()
+        BacktestSettings(data=DataSettings(actions=str(path))).market()
 
 
 def test_forecasts_and_evaluations_refuse_it_as_early() -> None:

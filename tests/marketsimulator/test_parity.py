@@ -23,7 +23,7 @@ from tests.marketsimulator.accountant import Records, audit
 from tests.marketsimulator.by_hand import eager, wild
 from tests.marketsimulator.same_runs import walked_as_stepped
 from tests.own_module import own_module
-from trainingdata.bars import Bars
+from trainingdata.market import Market
 
 Runs = dict[float, tuple[Run, Outcome, Records]]
 CAPITALS = (1_500.0, 100_000.0, 2_000_000.0)
@@ -40,29 +40,27 @@ WORDS = (
 )
 
 
-def believing(*words: str, seed: int = 5) -> tuple[BacktestSettings, Bars, int, Trader]:
-    """Settings, wild bars, the instant a run begins at, and a trader that is eager to trade."""
+def believing(*words: str, seed: int = 5) -> tuple[BacktestSettings, Market, Trader]:
+    """Settings, a wild market, and a trader that is eager to trade."""
     settings = BacktestSettings.of(composed_config("backtest", [*WORDS, *words]))
-    bars = wild(settings.bars())
-    first = int(np.searchsorted(bars.times, settings.span(bars)[0]))
-    trader = settings.trader(settings.forecaster.build(bars.symbols))
-    table = eager(trader.belief_table(bars, bars.times[first]), "2024-02-17", seed=seed)
-    return settings, bars, first, replace(trader, table=table)
+    market = settings.market()
+    market = market.on(wild(market.bars))
+    trader = settings.trader(settings.forecaster.build(market.bars.symbols))
+    table = eager(trader.belief_table(market), "2024-02-17", seed=seed)
+    return settings, market, replace(trader, table=table)
 
 
 def walked_and_swept(*words: str) -> tuple[Run, Outcome]:
     """A run of these settings, walked, stepped, swept and reckoned to one account."""
-    settings, bars, first, trader = believing(*words)
-    run = walked_as_stepped(settings, bars, first, trader)
-    assert str(audit(Records.of(asdict(settings), bars, run))) == "0 differences"
+    settings, market, trader = believing(*words)
+    run = walked_as_stepped(settings, market, trader)
+    assert str(audit(Records.of(asdict(settings), market.bars, run))) == "0 differences"
     assert trader.table is not None
-    (outcome,) = outcomes([settings], bars, trader.table, first)
+    (outcome,) = outcomes([settings], market, trader.table)
     assert outcome.equity.tolist() == [row.equity for row in run.rows]
     assert outcome.totals.failures == run.log.failures
-    line = settings.timeline(bars, impact=True)
-    kept, swept = (
-        walked(settings, bars, trader.table, first, line, keeps=k) for k in (True, False)
-    )
+    line = settings.timeline(market, impact=True)
+    kept, swept = (walked(settings, market, trader.table, line, keeps=k) for k in (True, False))
     np.testing.assert_array_equal(kept.account, swept.account)
     return run, outcome
 
@@ -70,12 +68,14 @@ def walked_and_swept(*words: str) -> tuple[Run, Outcome]:
 @pytest.fixture(scope="module")
 def runs() -> Runs:
     """By capital: the stepped backtest and the compiled sweep on the same beliefs."""
-    settings, bars, first, trader = believing()
+    settings, market, trader = believing()
     assert trader.table is not None
     variants = [replace(settings, capital=capital) for capital in CAPITALS]
-    swept = outcomes(variants, bars, trader.table, first)
-    stepped = [walked_as_stepped(v, bars, first, trader) for v in variants]
-    records = [Records.of(asdict(v), bars, run) for v, run in zip(variants, stepped, strict=True)]
+    swept = outcomes(variants, market, trader.table)
+    stepped = [walked_as_stepped(v, market, trader) for v in variants]
+    records = [
+        Records.of(asdict(v), market.bars, run) for v, run in zip(variants, stepped, strict=True)
+    ]
     return dict(zip(CAPITALS, zip(stepped, swept, records, strict=True), strict=True))
 
 
@@ -106,13 +106,13 @@ def test_these_runs_hold_what_they_are_about(runs: Runs) -> None:
 
 
 def test_a_run_of_one_decision_is_walked_and_said() -> None:
-    settings, bars, _, trader = believing()
+    settings, market, trader = believing()
     assert trader.table is not None
     last = trader.table.at[trader.table.deciding.any(axis=1)][-1]
-    first = int(np.searchsorted(bars.times, last))
-    panel = bars.between(0, first + 1)
-    table = trader.belief_table(panel, last)
-    run = walked_as_stepped(settings, panel, first, replace(trader, table=table))
+    first = int(np.searchsorted(market.bars.times, last))
+    one = Market(market.bars.between(0, first + 1), first)
+    table = trader.belief_table(one)
+    run = walked_as_stepped(settings, one, replace(trader, table=table))
     assert len(run.decisions) == 1
     assert run.decisions[0].choices
 
@@ -150,22 +150,22 @@ def test_where_a_rule_of_ones_own_has_no_answer_a_walk_says_what_a_trader_asked_
 
 
 def test_a_walk_says_why_where_symbols_are_one_and_where_no_program_was_solved() -> None:
-    settings, bars, first, trader = believing(seed=7)
+    settings, market, trader = believing(seed=7)
     table = trader.table
     assert table is not None
     alike = table.correlations.copy()
     alike[::2] = 1.0  # a matrix without a factor
     sigma = np.where(table.sigma > 0, table.sigma[:, :, :1], table.sigma)
     hard = replace(table, correlations=alike, sigma=sigma)
-    run = walked_as_stepped(settings, bars, first, replace(trader, table=hard))
+    run = walked_as_stepped(settings, market, replace(trader, table=hard))
     assert len(run.fills) > 100
 
-    line = settings.timeline(bars, impact=True)
-    walk = walked(settings, bars, hard, first, line, keeps=True)
+    line = settings.timeline(market, impact=True)
+    walk = walked(settings, market, hard, line, keeps=True)
     kept = walk.kept
     row = int(np.flatnonzero(hard.deciding.any(axis=1))[40])
     kept.status[row] = UNFINISHED
-    said = WalkedDecisions(settings, "x", bars, hard, walk)
+    said = WalkedDecisions(settings, "x", market.bars, hard, walk)
     (failed,) = said.unsolved(9)
     assert said.failures == 1
     assert failed.at == hard.at[row]

@@ -268,7 +268,7 @@ def test_the_curves_of_the_page_are_those_of_the_run(
 def test_weights_at_four_are_the_exposure_of_the_account(results: Results) -> None:
     at, equity = results.main.curve()
     rows, _ = daily_rows(at, coins=True)
-    weights = daily_weights(results.bars, results.main, rows)
+    weights = daily_weights(results.market.bars, results.main, rows)
     account = [results.main.rows[row] for row in rows]
     gross = np.array([row.gross_stock + row.gross_crypto for row in account]) / equity[rows]
     assert np.abs(weights).sum(axis=0) == pytest.approx(gross, abs=1e-9)
@@ -409,11 +409,11 @@ def test_round_trips_earn_what_the_cash_flows_and_the_position_do(
 
 
 def test_forecasts_are_judged_by_the_close_at_the_end_of_their_interval(results: Results) -> None:
-    outcomes = forecast_outcomes(results.main, results.bars)
+    outcomes = forecast_outcomes(results.main, results.market.bars)
     assert len(outcomes) > 100
-    assert (outcomes.until <= results.bars.now).all()
+    assert (outcomes.until <= results.market.bars.now).all()
     for n in range(0, len(outcomes), 37):
-        times, values = results.bars.real_bars(int(outcomes.symbol[n]))
+        times, values = results.market.bars.real_bars(int(outcomes.symbol[n]))
         first, last = (values[times == at[n], CLOSE] for at in (outcomes.at, outcomes.until))
         assert outcomes.outcome[n] == pytest.approx((last / first - 1).item())
     everything = sum(len(decision.choices) for decision in results.main.decisions)
@@ -423,7 +423,7 @@ def test_forecasts_are_judged_by_the_close_at_the_end_of_their_interval(results:
 def test_outcomes_drawn_from_their_forecasts_are_covered_as_often_as_they_say(
     results: Results,
 ) -> None:
-    outcomes = forecast_outcomes(results.main, results.bars)
+    outcomes = forecast_outcomes(results.main, results.market.bars)
     rng = np.random.default_rng(1)
     for scale, inside in ((1.0, 0.8), (2.0, 0.478)):
         drawn = outcomes.mu + scale * outcomes.sigma * rng.normal(size=len(outcomes))

@@ -24,7 +24,7 @@ from marketsimulator.results.comparison_charts import GREY, heat_map
 from marketsimulator.results.metrics import daily_performance
 from marketsimulator.results.multirun import ComparePage
 from marketsimulator.results.overfitting import overfitting
-from marketsimulator.results.run_record import read_run, run_paths
+from marketsimulator.results.run_record import LIVE, read_run, run_paths
 from marketsimulator.results.run_set import RunSet, separation, set_verdict
 from tests.commands import run_command
 from tests.marketsimulator.run_folder_files import write_run
@@ -70,6 +70,22 @@ def test_figures_of_the_same_days_are_those_of_the_runs_own_summaries(tmp_path: 
     assert found.runs.names == ("a", "b", "c")
     assert found.warnings == ()
     assert (found.table["trials"] == 3).all()
+
+
+def test_a_live_account_beside_backtests_adds_no_trial(tmp_path: Path) -> None:
+    """A bad one would widen the spread of what was tried, and any one would count."""
+    tried = [write_run(tmp_path / name, returns=NOISE[k]) for k, name in enumerate("abc")]
+    live = write_run(tmp_path / "live", returns=NOISE[3] - 0.01, title=LIVE, trials=None)
+    alone = comparison_of(*tried)
+    beside = comparison_of(*tried, live)
+    assert (beside.table["trials"] == 3).all()
+    assert beside.table["deflated_sharpe"][:3].tolist() == alone.table["deflated_sharpe"].tolist()
+    assert "A live account is no trial and counts as none: live." in beside.notes
+    assert not any("live account" in note for note in alone.notes)
+    other = write_run(tmp_path / "other", returns=NOISE[4], title=LIVE, trials=None)
+    pair = comparison_of(live, other).table
+    assert (pair["trials"] == 0).all()
+    assert pair["deflated_sharpe"].between(0, 1).all()
 
 
 def test_runs_over_other_days_are_compared_over_the_days_that_both_have(tmp_path: Path) -> None:

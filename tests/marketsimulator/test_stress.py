@@ -39,7 +39,7 @@ from tests.marketsimulator.stressed import (
     write_bars,
 )
 from trainingdata.correlation import session_returns
-from trainingdata.sessions import stock_grid
+from trainingdata.sessions import calendar
 
 SHIPPED = StressSettings.of(composed_config("stress", [])).scenarios
 STOCKS = ("AAA", "BBB", "CCC")
@@ -316,7 +316,7 @@ def test_stress_is_what_a_backtest_through_the_same_crash_does(tmp_path: Path, c
     rows = {row.at: row for row in run.rows}
     at_close = rows[found.margin.close]
     assert to_cents(at_close.equity - at_close.gross_crypto) == found.margin.collateral
-    closes = [at for at in rows if at >= found.margin.close and at in stock_grid().closes]
+    closes = [at for at in rows if at >= found.margin.close and at in calendar().closes]
     end = rows[closes[found.sessions - 1]]
     assert abs(to_cents(end.equity) - found.equity_end) <= CENT, "its parts are rounded one by one"
     if found.leverage_end is not None:
@@ -446,6 +446,8 @@ def test_the_command_leaves_a_page_and_json_beside_the_run(run: Path, tmp_path: 
         (["{run}/.."], "name one of its runs: idle, run"),
         (["{run}", "only=[2024-08-06]"], "did you mean 2024-08-05"),
         (["{run}", "own=[{{name: gap, source: mine}}]"], "gap is the name of two scenarios"),
+        (["{run}", "own=[{{name: x, source: y}}]"], "own: x moves nothing; give stocks, shorts"),
+        (["{run}", "own=[{{name: x, source: y, symbols: {{AAA: 0.0}}}}]"], "own: x moves nothing"),
         (["{run}", "capital=5"], "capital: a run has its own"),
         (
             ["{run}", "own=[{{name: x, stcks: -0.3, source: y}}]"],

@@ -19,6 +19,7 @@ from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.by_hand import CRASH
 from tests.marketsimulator.same_runs import walked_as_stepped
 from trainingdata.bars import CLOSE, OPEN, Bars
+from trainingdata.market import Market
 
 WORDS = [
     "start=2024-02-12",
@@ -50,11 +51,9 @@ def test_a_variant_has_the_account_of_the_backtest_to_the_cent(settings: Backtes
     """The compiled loop and the stepped broker keep the same ledger: instant by instant, and in
     every total.
     """
-    bars = settings.bars()
-    first, _ = settings.span(bars)
-    begin = int(np.searchsorted(bars.times, first))
-    trader = settings.trader(settings.forecaster.build(bars.symbols))
-    beliefs = trader.belief_table(bars, first)
+    market = settings.market()
+    trader = settings.trader(settings.forecaster.build(market.bars.symbols))
+    beliefs = trader.belief_table(market)
     beliefs = replace(
         beliefs, signal=np.random.default_rng(0).uniform(0, 5e-3, beliefs.signal.shape)
     )
@@ -63,15 +62,14 @@ def test_a_variant_has_the_account_of_the_backtest_to_the_cent(settings: Backtes
     told: list[tuple[str, int, int]] = []
     found = outcomes(
         [variant for _, variant in variants],
-        bars,
+        market,
         beliefs,
-        begin,
         progress=lambda *said: told.append(said),
     )
     assert told == [("variants", k, 16) for k in range(1, 17)]
     finals = set()
     for (_, variant), outcome in zip(variants, found, strict=True):
-        run = walked_as_stepped(variant, bars, begin, replace(trader, table=beliefs))
+        run = walked_as_stepped(variant, market, replace(trader, table=beliefs))
         np.testing.assert_allclose(
             outcome.equity, [row.equity for row in run.rows], atol=0.005, rtol=0
         )
@@ -110,34 +108,29 @@ def test_what_cannot_be_varied_is_refused(settings: BacktestSettings) -> None:
 @pytest.mark.parametrize("words", [["fills.remainder=carry"], ["sizing.fallback=legacy"]])
 def test_what_does_not_walk_is_stepped_in_a_sweep_too(words: list[str]) -> None:
     settings = BacktestSettings.of(composed_config("backtest", [*WORDS, *words]))
-    bars = settings.bars()
-    begin, trader = prepared(settings, bars)
-    run = simulate_trading(settings, bars, begin, "x", trader)
+    market = settings.market()
+    trader = prepared(settings, market)
+    run = simulate_trading(settings, market, "x", trader)
     assert not isinstance(run.decisions, WalkedDecisions)
-    (outcome,) = outcomes([settings], bars, trader.table, begin)
+    (outcome,) = outcomes([settings], market, trader.table)
     assert outcome.equity.tolist() == [row.equity for row in run.rows]
     assert outcome.totals == Outcome.of_run(run).totals
 
 
-def agreed(
-    variant: BacktestSettings, bars: Bars, begin: int, trader: Trader
-) -> tuple[Run, Outcome]:
+def agreed(variant: BacktestSettings, market: Market, trader: Trader) -> tuple[Run, Outcome]:
     """The backtest and the sweep of one variant on the trader's table, whose accounts are the
     same to the cent.
     """
     assert trader.table is not None
-    run = walked_as_stepped(variant, bars, begin, trader)
-    (outcome,) = outcomes([variant], bars, trader.table, begin)
+    run = walked_as_stepped(variant, market, trader)
+    (outcome,) = outcomes([variant], market, trader.table)
     np.testing.assert_allclose(outcome.equity, [row.equity for row in run.rows], atol=0.005, rtol=0)
     return run, outcome
 
 
-def prepared(settings: BacktestSettings, bars: Bars) -> tuple[int, Trader]:
-    """The instant a run begins at, and its trader with everything it believes from there on."""
-    begin = int(np.searchsorted(bars.times, settings.span(bars)[0]))
-    return begin, settings.trader(settings.forecaster.build(bars.symbols)).over(
-        bars, bars.times[begin]
-    )
+def prepared(settings: BacktestSettings, market: Market) -> Trader:
+    """The trader of a run with everything it believes in it."""
+    return settings.trader(settings.forecaster.build(market.bars.symbols)).over(market)
 
 
 @pytest.mark.first_example
@@ -145,14 +138,14 @@ def prepared(settings: BacktestSettings, bars: Bars) -> tuple[int, Trader]:
 def test_the_higher_of_two_thresholds_for_margin_holds(
     settings: BacktestSettings, limit: float, broker: float
 ) -> None:
-    bars = settings.bars()
+    market = settings.market()
     poor = replace(
         settings,
         capital=2_500.0,
         limits=replace(settings.limits, margin_equity=limit),
         margin=replace(settings.margin, margin_equity=broker),
     )
-    run, outcome = agreed(poor, bars, *prepared(poor, bars))
+    run, outcome = agreed(poor, market, prepared(poor, market))
     assert outcome.totals.trades == sum(fill.price > 0 for fill in run.fills) > 10
 
 
@@ -160,16 +153,16 @@ def test_the_higher_of_two_thresholds_for_margin_holds(
 def test_variants_of_how_much_of_the_market_the_bars_show_are_backtests_too(
     settings: BacktestSettings,
 ) -> None:
-    bars = settings.bars()
-    begin, trader = prepared(settings, bars)
+    market = settings.market()
+    trader = prepared(settings, market)
     assert trader.table is not None
     thin = [
         replace(settings, fills=replace(settings.fills, volume_share=1e-4, coverage=share))
         for share in (1.0, 0.1)
     ]
     finals = set()
-    for variant, outcome in zip(thin, outcomes(thin, bars, trader.table, begin), strict=True):
-        run = walked_as_stepped(variant, bars, begin, trader)
+    for variant, outcome in zip(thin, outcomes(thin, market, trader.table), strict=True):
+        run = walked_as_stepped(variant, market, trader)
         np.testing.assert_allclose(
             outcome.equity, [row.equity for row in run.rows], atol=0.005, rtol=0
         )
@@ -185,12 +178,14 @@ def test_an_account_that_is_wiped_out_closes_what_it_holds_in_a_sweep_too(
     leave nothing held. A stock that decides no more is kept until the night.
     """
     crash = CRASH - np.timedelta64(hours, "h")
-    bars = settings.bars()
+    market = settings.market()
+    bars = market.bars
     values = bars.values.copy()
     later = bars.times > crash
     for s in np.flatnonzero(~bars.crypto):
         values[s, later, OPEN : CLOSE + 1] *= 0.4
     bars = Bars(bars.instruments, bars.times, values, bars.mask, "synthetic bars, halved")
+    market = market.on(bars)
     rash = replace(
         settings,
         limits=replace(
@@ -203,7 +198,7 @@ def test_an_account_that_is_wiped_out_closes_what_it_holds_in_a_sweep_too(
         fills=replace(settings.fills, volume_share=None),
         prior=replace(settings.prior, crypto_sharpe=0.0),
     )
-    begin, trader = prepared(rash, bars)
+    trader = prepared(rash, market)
     beliefs = trader.table
     assert beliefs is not None
     silent = np.outer(beliefs.at > crash, np.array(bars.symbols) == "SYA")
@@ -214,7 +209,7 @@ def test_an_account_that_is_wiped_out_closes_what_it_holds_in_a_sweep_too(
             beliefs.deciding[:, None], np.where(bars.crypto, 0.0, 10 * beliefs.sigma), beliefs.mu
         ),
     )
-    run, outcome = agreed(rash, bars, begin, replace(trader, table=keen))
+    run, outcome = agreed(rash, market, replace(trader, table=keen))
     assert outcome.equity.min() < 0
     assert run.rows[-1].gross_stock == 0.0
     assert any(row.gross_stock > 0 for row in run.rows if row.equity < 0)
@@ -226,14 +221,14 @@ def test_an_account_that_is_wiped_out_closes_what_it_holds_in_a_sweep_too(
 def test_premiums_and_what_rests_on_them_alone_are_varied_as_backtests(
     settings: BacktestSettings,
 ) -> None:
-    bars = settings.bars()
-    begin, trader = prepared(settings, bars)
+    market = settings.market()
+    trader = prepared(settings, market)
     priors = combinations(
         settings, {"prior.stock_sharpe": [0.0, 0.9], "prior.crypto_sharpe": [0.0, 0.5]}
     )
     alone = replace(settings, sizing=replace(settings.sizing, strategy="premium_50"))
     finals = {
-        round(agreed(one, bars, begin, trader)[1].equity[-1], 2)
+        round(agreed(one, market, trader)[1].equity[-1], 2)
         for one in (*(v for _, v in priors), alone)
     }
     assert len(finals) == 5
@@ -252,9 +247,8 @@ def test_splits_and_dividends_reach_the_account_in_a_sweep_too(
     few = replace(
         settings, symbols=("SYA", "SYB"), data=replace(settings.data, actions=str(actions))
     )
-    bars = few.bars()
-    assert len(few.data.corporate_actions()) > 4 * len(bars.symbols)
-    begin, trader = prepared(few, bars)
-    run, outcome = agreed(few, bars, begin, trader)
+    market = few.market()
+    assert len(market.actions) > 4 * len(market.bars.symbols)
+    run, outcome = agreed(few, market, prepared(few, market))
     assert sum(row.dividends != 0.0 for row in run.rows) > 3
     assert outcome.totals.trades > 10

@@ -16,11 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foundation.compose import composed_config
+from foundation.errors import InputError
 from marketsimulator.settings import BacktestSettings
 from marketsimulator.venue.asked import Refused
-from marketsimulator.venue.faults import OPEN_STATUSES
+from marketsimulator.venue.faults import OPEN_STATUSES, Fault
 from marketsimulator.venue.stocks import Venue
-from trainingdata.bars import Bars
+from trainingdata.market import Market
 
 SPAN = (
     "data.start=2024-01-02",
@@ -49,11 +50,11 @@ JUNK = st.sampled_from(
 
 
 @cache
-def market() -> tuple[BacktestSettings, Bars, int]:
+def practised() -> tuple[BacktestSettings, Market]:
     settings_ = BacktestSettings.of(
         composed_config("backtest", [*SPAN, "symbols=[SYA,SYB,SYXUSD]", "capital=20000"])
     )
-    return settings_, *settings_.panel()
+    return settings_, settings_.market()
 
 
 prices = st.integers(3000, 11000).map(lambda cents: str(cents / 100))
@@ -120,9 +121,9 @@ steps = st.one_of(
 @settings(max_examples=80, deadline=None)
 @given(st.lists(steps, min_size=20, max_size=60))
 def test_tickets_agree_with_the_broker_whatever_is_asked(asked: list[Step]) -> None:
-    settings_, bars, first = market()
-    venue = Venue(settings_, bars, first)
-    venue.advance(int(np.searchsorted(bars.times, np.datetime64("2024-02-20T15:30"))))
+    settings_, market = practised()
+    venue = Venue(settings_, market)
+    venue.advance(int(np.searchsorted(market.bars.times, np.datetime64("2024-02-20T15:30"))))
     venue.submit(
         {"symbol": "SYA", "side": "buy", "qty": "5", "type": "market", "time_in_force": "day"}
     )
@@ -139,7 +140,7 @@ def test_tickets_agree_with_the_broker_whatever_is_asked(asked: list[Step]) -> N
             assert ticket.filled <= ticket.order.qty
             assert (ticket.status == "filled") == (ticket.filled == ticket.order.qty)
             assert (ticket.closed_at is None) == (ticket.status in OPEN_STATUSES)
-        for symbol in bars.symbols:
+        for symbol in market.bars.symbols:
             traded = sum(
                 (fill.qty for fill in venue.broker.fills if fill.symbol == symbol), Decimal(0)
             )
@@ -147,3 +148,48 @@ def test_tickets_agree_with_the_broker_whatever_is_asked(asked: list[Step]) -> N
         assert account.positions.get("SYXUSD", Decimal(0)) >= 0
     spent = sum(float(fill.qty) * fill.price + fill.fee for fill in venue.broker.fills)
     assert venue.broker.account().cash == pytest.approx(20_000 - spent, abs=50), "but for interest"
+
+
+PLAIN = {"symbol": "SYA", "qty": "1", "side": "buy", "type": "limit", "limit_price": "50"}
+LEG = {"symbol": "SPXW261124P05900000", "ratio_qty": "1", "side": "buy"}
+SPREAD = {"order_class": "mleg", "qty": "1", "type": "market", "legs": [LEG]}
+
+
+@pytest.mark.parametrize(
+    ("usual", "changed", "says"),
+    [
+        (PLAIN, {"qty": "abc"}, "qty 'abc' is no number"),
+        (PLAIN, {"qty": None}, "qty 'None' is no number"),
+        (PLAIN, {"qty": "9x" * 30}, f"qty '{'9x' * 20}' is no number"),
+        (PLAIN, {"limit_price": "much"}, "limit_price 'much' is no number"),
+        (PLAIN, {"symbol": ...}, "symbol is missing"),
+        (PLAIN, {"qty": ...}, "qty is missing"),
+        (SPREAD, {"qty": "abc"}, "qty 'abc' is no number"),
+        (SPREAD, {"legs": "both"}, "legs is no list of objects"),
+        (SPREAD, {"legs": ["one"]}, "legs is no list of objects"),
+        (SPREAD, {"legs": [{**LEG, "ratio_qty": "twice"}]}, "ratio_qty 'twice' is no number"),
+    ],
+)
+def test_an_order_that_cannot_be_says_which_of_its_fields_is_wrong(
+    usual: dict[str, Any], changed: dict[str, Any], says: str
+) -> None:
+    asked = {"time_in_force": "day", **usual, **changed}
+    with pytest.raises(Refused, match=f"^{says}$") as refused:
+        Venue(*practised()).submit({key: value for key, value in asked.items() if value is not ...})
+    assert (refused.value.status, refused.value.code) == (422, 40010001)
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ({"method": "FOO"}, "faults.method: 'FOO'"),
+        ({"method": "post"}, "faults.method: 'post'"),
+        ({"path": "v2/orders"}, "faults.path: 'v2/orders' is no path, which begins with /"),
+    ],
+)
+def test_a_fault_that_would_meet_no_request_is_refused_by_name(
+    fault: dict[str, str], says: str
+) -> None:
+    with pytest.raises(InputError, match=says):
+        Fault(kind="status", **fault)
+    assert Fault(kind="status", method="PATCH", path="/v2").path == "/v2"

@@ -35,7 +35,8 @@ from tests.commands import run_command
 from tests.option_spreads.sold import sold
 from trainingdata.bars import panel
 from trainingdata.instruments import instrument
-from trainingdata.sessions import stock_grid
+from trainingdata.sessions import calendar
+from trainingdata.timeframe import HOURLY
 from trainingdata.volatility_index import volatility_index
 
 FREE = SpreadCosts(0, 0, 0)
@@ -52,8 +53,8 @@ STRATEGIES = ("CALL", "PUT", "IRON_CONDOR", "OTM_SINGLE_SIDED")
 
 
 def sessions(count: int) -> Any:
-    grid = stock_grid()
-    return grid.dates[grid.dates >= np.datetime64("2024-01-02")][:count]
+    dates = calendar().dates
+    return dates[dates >= np.datetime64("2024-01-02")][:count]
 
 
 def path(*points: float, vix: float = 20.0) -> IndexDays:
@@ -197,7 +198,7 @@ def test_a_path_is_its_seed_and_more_days_leave_the_first_as_they_are() -> None:
 
 def spy(*sessions_of_bars: list[list[float]]) -> Any:
     """Bars of SPY from 2024-06-28 on; a session is as many as it has."""
-    grid = stock_grid()
+    grid = HOURLY.stocks
     first = int(np.searchsorted(grid.ends, np.datetime64("2024-06-28")))
     values = np.array([bar for session in sessions_of_bars for bar in session])
     return panel([(instrument("SPY"), grid.ends[first : first + len(values)], values)], "by hand")

@@ -40,7 +40,7 @@ from option_spreads.simulation.selling import (
 from option_spreads.simulation.spread_figures import account_figures, cost_figures, figures
 from option_spreads.simulation.spread_report import report_text
 from tests.option_spreads.sold import sold
-from trainingdata.sessions import stock_grid
+from trainingdata.sessions import calendar
 
 PUT = spread_of("PUT", 5000.0, distance=20, width=5)
 SIZING = AutoscalingSettings()
@@ -48,7 +48,7 @@ BOTH = ("PUT", "IRON_CONDOR")
 
 
 def path(days: int, seed: int = 0, **model: Any) -> IndexDays:
-    dates = stock_grid().dates
+    dates = calendar().dates
     dates = dates[dates >= np.datetime64("2024-01-02")][:days]
     return IndexModel(**model).days(dates, seed)
 

@@ -28,6 +28,7 @@ from trainingdata.bars import (
     regular_bars,
 )
 from trainingdata.instruments import instrument
+from trainingdata.timeframe import HOURLY
 
 ROWS = 7
 
@@ -206,22 +207,22 @@ def test_a_file_without_a_regular_hour_is_refused_and_a_coin_keeps_every_hour(
     with pytest.raises(
         DataError, match=r"AAA: no row lies within regular New York hours; first 2024-10-01T23:30Z$"
     ):
-        regular_bars(night, coherent(0), instrument("AAA"), "AAA")
+        regular_bars(night, coherent(0), instrument("AAA"), HOURLY, "AAA")
     whole = night + np.timedelta64(30, "m")
-    known, values = regular_bars(whole, coherent(0), instrument("AAAUSD"), "AAAUSD")
+    known, values = regular_bars(whole, coherent(0), instrument("AAAUSD"), HOURLY, "AAAUSD")
     assert known.tolist() == (whole + np.timedelta64(1, "h")).tolist()
     np.testing.assert_array_equal(values, coherent(0))
     with pytest.raises(
         DataError,
         match=r"AAAUSD: row 1: 2024-10-01T23:30Z is no start of an hourly bar \(full hours\)",
     ):
-        regular_bars(night, coherent(0), instrument("AAAUSD"), "AAAUSD")
+        regular_bars(night, coherent(0), instrument("AAAUSD"), HOURLY, "AAAUSD")
     astray = starts_of_a_day()
     astray[4] += np.timedelta64(15, "m")
     with pytest.raises(
         DataError, match=r"AAA: row 5: 2024-10-01T17:45Z is no start of an hourly bar \(09:30"
     ):
-        regular_bars(astray, coherent(0), instrument("AAA"), "AAA")
+        regular_bars(astray, coherent(0), instrument("AAA"), HOURLY, "AAA")
     assert "left out" not in caplog.text
 
 

@@ -1,4 +1,4 @@
-"""Bars of some minutes put together to hours, by hand and against a slow loop."""
+"""Bars of some minutes put together to longer ones, by hand and against a slow loop."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from foundation.arrays import Array, Instants
 from foundation.errors import DataError
-from trainingdata.instruments import Kind
-from trainingdata.resampling import PARTS, Hours, hours_of, usual_minutes
-from trainingdata.sessions import stock_grid
+from trainingdata.instruments import Kind, instrument
+from trainingdata.resampling import Joined, joined_bars, parts_of, usual_minutes
+from trainingdata.timeframe import HOURLY, TIMEFRAMES, Timeframe
 
+ITEMS = {Kind.STOCK: instrument("AAA"), Kind.CRYPTO: instrument("AAAUSD")}
 MINUTE = np.timedelta64(1, "m")
 
 
@@ -38,7 +39,7 @@ def by_hand(
 def test_an_hour_is_its_first_open_extremes_last_close_and_whole_volume() -> None:
     rows = [[10, 12, 9, 11, 1], [11, 15, 11, 14, 2], [14, 14, 8, 9, 3], [9, 10, 9, 10, 4]]
     starts = starts_at("13:30", "13:45", "14:00", "14:15")
-    hours = hours_of(starts, np.array(rows, dtype=float), Kind.STOCK, 15, "AAA")
+    hours = joined_bars(starts, np.array(rows, dtype=float), ITEMS[Kind.STOCK], 15, HOURLY, "AAA")
     assert hours.values.tolist() == [[10, 15, 8, 10, 10]]
 
 
@@ -56,40 +57,44 @@ def test_whole_hours_are_made_and_the_rest_is_counted(
     minutes: int, starts: str, ends: str, outside: int, cut: int, lacking: int
 ) -> None:
     at = starts_at(*starts.split())
-    hours = hours_of(at, parts(len(at)), Kind.STOCK, minutes, "AAA")
+    hours = joined_bars(at, parts(len(at)), instrument("AAA"), minutes, HOURLY, "AAA")
     assert hours.times.tolist() == starts_at(*ends.split()).tolist()
     assert (hours.outside, hours.cut, hours.lacking) == (outside, cut, lacking)
 
 
 @given(
     st.sampled_from(list(Kind)),
-    st.sampled_from([minutes for minutes in PARTS if minutes > 3]),
+    st.sampled_from(
+        [(each, minutes) for each in TIMEFRAMES for minutes in parts_of(each) if minutes > 3]
+    ),
     st.integers(0, 1000),
     st.floats(0.3, 1.0),
 )
-def test_hours_are_those_of_a_slow_loop_whatever_parts_are_missing(
-    kind: Kind, minutes: int, seed: int, share: float
+def test_bars_are_those_of_a_slow_loop_whatever_parts_are_missing(
+    kind: Kind, lengths: tuple[Timeframe, int], seed: int, share: float
 ) -> None:
     """Two days around the night of a stock; a part that is missing had no trade."""
+    timeframe, minutes = lengths
     step = minutes * MINUTE
     starts = np.arange(
-        np.datetime64("2024-10-01T12:00", "ns"), np.datetime64("2024-10-02T22:00", "ns"), step
+        np.datetime64("2024-10-01T11:30", "ns"), np.datetime64("2024-10-02T22:00", "ns"), step
     )
     rng = np.random.default_rng(seed)
     starts = starts[rng.random(len(starts)) < share]
     values = parts(len(starts), seed)
     try:
-        hours = hours_of(starts, values, kind, minutes, "AAA")
+        hours = joined_bars(starts, values, ITEMS[kind], minutes, timeframe, "AAA")
     except DataError:
-        hours = Hours(starts[:0], values[:0], 0, 0, 0)
-    grid = stock_grid()
+        hours = Joined(starts[:0], values[:0], 0, 0, 0)
+    grid = timeframe.stocks
     if kind is Kind.CRYPTO:
-        begins = np.arange(np.datetime64("2024-10-01T12", "ns"), starts[-1], 60 * MINUTE)
-        spans = [(begin, begin + 60 * MINUTE) for begin in begins]
+        length = timeframe.minutes * MINUTE
+        begins = np.arange(np.datetime64("2024-10-01", "ns"), starts[-1], length)
+        spans = [(begin, begin + length) for begin in begins]
     else:
         spans = list(zip(grid.starts, grid.ends, strict=True))
         k = int(np.searchsorted(grid.starts, np.datetime64("2024-10-01", "ns")))
-        spans = spans[k : k + 14]
+        spans = spans[k : k + 2 * grid.bars_a_day]
     expected = [
         (end, by_hand(starts, values, begin, end))
         for begin, end in spans
@@ -106,7 +111,7 @@ def test_hours_are_those_of_a_slow_loop_whatever_parts_are_missing(
 
 def test_a_shortened_session_ends_with_its_own_close() -> None:
     starts = np.array(["2024-11-29T17:30", "2024-11-29T18:00"], dtype="datetime64[ns]")
-    hours = hours_of(starts, parts(2), Kind.STOCK, 30, "AAA")
+    hours = joined_bars(starts, parts(2), instrument("AAA"), 30, HOURLY, "AAA")
     assert hours.times.tolist() == [starts[1].astype(object)], "13:00 New York"
     assert hours.outside == 1
 
@@ -124,4 +129,4 @@ def test_parts_of_two_lengths_in_one_file_are_refused_by_row() -> None:
     """A longer bar among shorter ones would reach beyond the hour that it is put into."""
     starts = starts_at("13:30", "14:00", "14:30", "15:15")
     with pytest.raises(DataError, match=r"AAA: row 4: .*15:15Z is no start of a 30-minute bar"):
-        hours_of(starts, parts(4), Kind.STOCK, 30, "AAA")
+        joined_bars(starts, parts(4), ITEMS[Kind.STOCK], 30, HOURLY, "AAA")

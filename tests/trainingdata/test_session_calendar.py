@@ -20,32 +20,20 @@ from foundation.errors import InputError
 from trainingdata.instants import compact_text, four_pm, instant, new_york_date, utc_text
 from trainingdata.instruments import Kind
 from trainingdata.sessions import (
-    BARS_A_DAY,
-    BARS_A_YEAR,
     FULL_SESSION,
-    PLACES,
     Session,
-    bar_position,
-    bar_slots,
-    following_bar_ends,
-    holding_end,
+    calendar,
     in_session,
-    intraday_ceiling_holds,
-    is_decision,
-    known_at,
     last_four_pm,
     last_fridays,
-    last_known,
     nights_between,
-    nth_bar_end_after,
     session_of,
     session_open,
     sessions_between,
     sessions_opened,
     shared_news,
-    started_at,
-    stock_grid,
 )
+from trainingdata.timeframe import HOURLY, following_ends, nth_end_after
 
 NEW_YORK = ZoneInfo("America/New_York")
 HOUR = timedelta(hours=1)
@@ -132,13 +120,13 @@ def day_of(at: datetime) -> Day | None:
 def test_a_bar_is_known_when_it_ends_and_one_ends_where_it_is_known(at: datetime) -> None:
     start = {begin: end for begin, end in bars()}
     end = {end: begin for begin, end in bars()}
-    known = known_at(Kind.STOCK, all64(at))[0]
-    began = started_at(Kind.STOCK, all64(at))[0]
+    known = HOURLY.clock(Kind.STOCK).known_at(all64(at))[0]
+    began = HOURLY.clock(Kind.STOCK).started_at(all64(at))[0]
     assert np.isnat(known) if at not in start else known == at64(start[at])
     assert np.isnat(began) if at not in end else began == at64(end[at])
     whole = at.minute == 0
-    known = known_at(Kind.CRYPTO, all64(at))[0]
-    began = started_at(Kind.CRYPTO, all64(at))[0]
+    known = HOURLY.clock(Kind.CRYPTO).known_at(all64(at))[0]
+    began = HOURLY.clock(Kind.CRYPTO).started_at(all64(at))[0]
     assert np.isnat(known) != whole
     assert np.isnat(began) != whole
     assert not whole or (known == at64(at + HOUR) and began == at64(at - HOUR))
@@ -147,8 +135,8 @@ def test_a_bar_is_known_when_it_ends_and_one_ends_where_it_is_known(at: datetime
 @given(moments())
 def test_the_last_bar_known_is_the_last_that_has_ended(at: datetime) -> None:
     ends = [end for _, end in bars()]
-    assert last_known(Kind.STOCK, at64(at)) == at64(ends[bisect_right(ends, at) - 1])
-    assert last_known(Kind.CRYPTO, at64(at)) == at64(at.replace(minute=0))
+    assert HOURLY.last_known(Kind.STOCK, at64(at)) == at64(ends[bisect_right(ends, at) - 1])
+    assert HOURLY.last_known(Kind.CRYPTO, at64(at)) == at64(at.replace(minute=0))
 
 
 @given(moments())
@@ -156,8 +144,8 @@ def test_the_market_is_open_from_its_first_instant_to_the_last_before_the_close(
     at: datetime,
 ) -> None:
     assert bool(in_session(all64(at))[0]) == (day_of(at) is not None)
-    assert bool(is_decision(Kind.STOCK, all64(at))[0]) == (at in decisions())
-    assert bool(is_decision(Kind.CRYPTO, all64(at))[0]) == (at.minute == 0)
+    assert bool(HOURLY.clock(Kind.STOCK).is_decision(all64(at))[0]) == (at in decisions())
+    assert bool(HOURLY.clock(Kind.CRYPTO).is_decision(all64(at))[0]) == (at.minute == 0)
 
 
 @given(moments())
@@ -166,16 +154,16 @@ def test_holding_ends_at_the_next_decision_or_at_the_same_one_of_the_next_sessio
 ) -> None:
     """Late in the day, and at night, the decision held from is the last that was made."""
     k = bisect_right(decisions(), at)
-    assert holding_end(Kind.STOCK, at64(at)) == at64(decisions()[k])
+    assert HOURLY.clock(Kind.STOCK).holding_end(at64(at)) == at64(decisions()[k])
     held_from = decisions()[k - 1]
     number = next(i for i, day in enumerate(days()) if held_from in day.decisions)
     place = days()[number].decisions.index(held_from)
     following = days()[number + 1].decisions
     expected = following[min(place, len(following) - 1)]
-    assert holding_end(Kind.STOCK, at64(at), "session") == at64(expected)
+    assert HOURLY.clock(Kind.STOCK).holding_end(at64(at), "session") == at64(expected)
     hour = at.replace(minute=0)
-    assert holding_end(Kind.CRYPTO, at64(at)) == at64(hour + HOUR)
-    assert holding_end(Kind.CRYPTO, at64(at), "session") == at64(hour + 24 * HOUR)
+    assert HOURLY.clock(Kind.CRYPTO).holding_end(at64(at)) == at64(hour + HOUR)
+    assert HOURLY.clock(Kind.CRYPTO).holding_end(at64(at), "session") == at64(hour + 24 * HOUR)
 
 
 @given(moments())
@@ -187,7 +175,7 @@ def test_the_book_may_be_cut_later_until_the_last_decision_or_the_one_before_on_
     if day is not None:
         shortened = day.closes - day.opens < timedelta(minutes=390)
         expected = at < day.decisions[-2 if shortened else -1]
-    assert intraday_ceiling_holds(at64(at)) == expected
+    assert HOURLY.stocks.intraday_ceiling_holds(at64(at)) == expected
 
 
 @given(moments(), moments())
@@ -196,13 +184,13 @@ def test_the_bars_between_two_instants_are_counted_with_their_parts(
 ) -> None:
     begin = min(one, other)
     end = max(one, other)
-    here, there = bar_position(Kind.STOCK, all64(begin, end))
+    here, there = HOURLY.clock(Kind.STOCK).position(all64(begin, end))
     parts = 0.0
     for start, stop in bars():
         inside = min(stop, end) - max(start, begin)
         parts += max(inside / (stop - start), 0.0)
     assert there - here == pytest.approx(parts, abs=1e-6)
-    here, there = bar_position(Kind.CRYPTO, all64(begin, end))
+    here, there = HOURLY.clock(Kind.CRYPTO).position(all64(begin, end))
     assert there - here == pytest.approx((end - begin) / HOUR, abs=1e-9)
 
 
@@ -211,11 +199,11 @@ def test_the_bars_after_one_are_those_of_the_calendar(numbers: list[int], ahead:
     """And their places in the day: 0 for the bar that holds the night."""
     ends = all64(*(bars()[k][1] for k in numbers))
     expected = [[at64(bars()[k + j][1]) for j in range(1, ahead + 1)] for k in numbers]
-    after = following_bar_ends(Kind.STOCK, ends, ahead)
+    after = following_ends(HOURLY.clock(Kind.STOCK), ends, ahead)
     assert after.shape == (len(numbers), ahead)
     assert [list(row) for row in after] == expected
     places = {bar: k for day in days() for k, bar in enumerate(day.bars)}
-    assert bar_slots(Kind.STOCK, ends, ahead).tolist() == [
+    assert HOURLY.clock(Kind.STOCK).slots(ends, ahead).tolist() == [
         [places[bars()[k + j]] for j in range(ahead + 1)] for k in numbers
     ]
 
@@ -226,9 +214,9 @@ def test_the_bars_that_end_after_any_instant_are_counted_one_by_one(
 ) -> None:
     ends = [end for _, end in bars()]
     after = at64(ends[bisect_right(ends, at) + ahead - 1])
-    assert nth_bar_end_after(Kind.STOCK, all64(at), ahead).tolist() == [after.tolist()]
+    assert nth_end_after(HOURLY.clock(Kind.STOCK), all64(at), ahead).tolist() == [after.tolist()]
     hour = at64(at.replace(minute=0) + ahead * HOUR)
-    assert nth_bar_end_after(Kind.CRYPTO, all64(at), ahead).tolist() == [hour.tolist()]
+    assert nth_end_after(HOURLY.clock(Kind.CRYPTO), all64(at), ahead).tolist() == [hour.tolist()]
 
 
 @given(st.lists(st.integers(0, 9_000), min_size=1, max_size=5), st.integers(0, 30))
@@ -240,8 +228,8 @@ def test_a_coins_place_is_the_new_york_hour_and_kind_of_day_in_which_its_bar_sta
         [(end + (j - 1) * HOUR).astimezone(NEW_YORK) for j in range(ahead + 1)] for end in ends
     ]
     expected = [[start.hour + 24 * (start.isoweekday() > 5) for start in row] for row in starts]
-    assert bar_slots(Kind.CRYPTO, all64(*ends), ahead).tolist() == expected
-    after = following_bar_ends(Kind.CRYPTO, all64(*ends), ahead)
+    assert HOURLY.clock(Kind.CRYPTO).slots(all64(*ends), ahead).tolist() == expected
+    after = following_ends(HOURLY.clock(Kind.CRYPTO), all64(*ends), ahead)
     assert [[at64(end + j * HOUR) for j in range(1, ahead + 1)] for end in ends] == [
         list(row) for row in after
     ]
@@ -250,8 +238,8 @@ def test_a_coins_place_is_the_new_york_hour_and_kind_of_day_in_which_its_bar_sta
 def test_no_instants_have_no_places() -> None:
     none = np.array([], dtype="datetime64[ns]")
     for kind in Kind:
-        assert bar_slots(kind, none, 3).shape == (0, 4)
-        assert following_bar_ends(kind, none, 3).shape == (0, 3)
+        assert HOURLY.clock(kind).slots(none, 3).shape == (0, 4)
+        assert following_ends(HOURLY.clock(kind), none, 3).shape == (0, 3)
     assert last_fridays(none).shape == (0,)
     assert nights_between(none).shape == (0,)
     assert sessions_opened(none).shape == (0,)
@@ -335,14 +323,14 @@ def test_what_stocks_and_coins_share_is_symmetric_in_scale_and_never_above_one(
 
 
 def test_beyond_the_calendar_there_is_a_line_and_no_guess() -> None:
-    grid = stock_grid()
+    grid = HOURLY.stocks
     early = np.datetime64("1999-06-01", "ns")
-    late = grid.closes[-1]
+    late = calendar().closes[-1]
     for ask in (
-        lambda: holding_end(Kind.STOCK, late),
-        lambda: holding_end(Kind.STOCK, grid.decisions[-11], "session"),
-        lambda: following_bar_ends(Kind.STOCK, grid.ends[-3:-2], 3),
-        lambda: bar_slots(Kind.STOCK, grid.ends[-3:-2], 3),
+        lambda: HOURLY.clock(Kind.STOCK).holding_end(late),
+        lambda: HOURLY.clock(Kind.STOCK).holding_end(grid.decisions[-11], "session"),
+        lambda: following_ends(HOURLY.clock(Kind.STOCK), grid.ends[-3:-2], 3),
+        lambda: HOURLY.clock(Kind.STOCK).slots(grid.ends[-3:-2], 3),
         lambda: last_fridays(np.array([early])),
         lambda: nights_between(np.array([late])),
         lambda: last_four_pm(early),
@@ -354,33 +342,38 @@ def test_beyond_the_calendar_there_is_a_line_and_no_guess() -> None:
         ):
             ask()
     assert (
-        following_bar_ends(Kind.STOCK, grid.ends[-3:-2], 2)[0].tolist() == grid.ends[-2:].tolist()
+        following_ends(HOURLY.clock(Kind.STOCK), grid.ends[-3:-2], 2)[0].tolist()
+        == grid.ends[-2:].tolist()
     )
-    assert bar_slots(Kind.STOCK, grid.ends[-3:-2], 2).shape == (1, 3)
-    assert holding_end(Kind.STOCK, grid.decisions[-12]) == grid.decisions[-11]
-    assert session_open(grid.dates[-1] + np.timedelta64(1, "D")) is None
-    assert session_of(grid.dates[-1] + np.timedelta64(1, "D")) is None
-    assert session_of(grid.dates[0]) is None, "the session before it is not known"
-    assert bar_position(Kind.STOCK, grid.ends[-1:]).tolist() == [len(grid.ends)]
-    second = session_of(grid.dates[1])
+    assert HOURLY.clock(Kind.STOCK).slots(grid.ends[-3:-2], 2).shape == (1, 3)
+    assert HOURLY.clock(Kind.STOCK).holding_end(grid.decisions[-12]) == grid.decisions[-11]
+    assert session_open(calendar().dates[-1] + np.timedelta64(1, "D")) is None
+    assert session_of(calendar().dates[-1] + np.timedelta64(1, "D")) is None
+    assert session_of(calendar().dates[0]) is None, "the session before it is not known"
+    assert HOURLY.clock(Kind.STOCK).position(grid.ends[-1:]).tolist() == [len(grid.ends)]
+    second = session_of(calendar().dates[1])
     assert second is not None
-    assert second.before == grid.dates[0]
+    assert second.before == calendar().dates[0]
     assert not in_session(np.array([early]))[0]
-    assert not intraday_ceiling_holds(early)
-    assert np.isnat(known_at(Kind.STOCK, np.array([late]))[0])
-    assert np.isnat(started_at(Kind.STOCK, np.array([late + np.timedelta64(1, "D")]))[0])
-    assert not is_decision(Kind.STOCK, np.array([late]))[0]
+    assert not HOURLY.stocks.intraday_ceiling_holds(early)
+    assert np.isnat(HOURLY.clock(Kind.STOCK).known_at(np.array([late]))[0])
+    assert np.isnat(
+        HOURLY.clock(Kind.STOCK).started_at(np.array([late + np.timedelta64(1, "D")]))[0]
+    )
+    assert not HOURLY.clock(Kind.STOCK).is_decision(np.array([late]))[0]
 
 
 def test_days_and_years_have_the_bars_they_are_said_to_have() -> None:
     """A full session of 390 minutes, 252 of them a year; a coin's day and its 365.25 days."""
-    assert max(len(day.bars) for day in days()) == BARS_A_DAY[Kind.STOCK] == 7
-    assert BARS_A_YEAR[Kind.STOCK] == 7 * 252
-    assert BARS_A_DAY[Kind.CRYPTO] == 24
-    assert BARS_A_YEAR[Kind.CRYPTO] == 24 * 365.25
+    assert max(len(day.bars) for day in days()) == HOURLY.clock(Kind.STOCK).bars_a_day == 7
+    assert HOURLY.clock(Kind.STOCK).bars_a_year == 7 * 252
+    assert HOURLY.clock(Kind.CRYPTO).bars_a_day == 24
+    assert HOURLY.clock(Kind.CRYPTO).bars_a_year == 24 * 365.25
     week = all64(*(FIRST + k * HOUR for k in range(168)))
-    assert bar_slots(Kind.CRYPTO, week, 0).max() + 1 == PLACES[Kind.CRYPTO] == 48
-    assert PLACES[Kind.STOCK] == 7
+    assert (
+        HOURLY.clock(Kind.CRYPTO).slots(week, 0).max() + 1 == HOURLY.clock(Kind.CRYPTO).places == 48
+    )
+    assert HOURLY.clock(Kind.STOCK).places == 7
     assert np.timedelta64(390, "m") == FULL_SESSION
 
 

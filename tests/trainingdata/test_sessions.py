@@ -10,16 +10,8 @@ from hypothesis import strategies as st
 from foundation.errors import InputError
 from trainingdata.instants import HOUR, four_pm, history_start, instant
 from trainingdata.instruments import Kind
-from trainingdata.sessions import (
-    bar_position,
-    holding_end,
-    intraday_ceiling_holds,
-    is_decision,
-    known_at,
-    nights_between,
-    shared_news,
-    stock_grid,
-)
+from trainingdata.sessions import calendar, nights_between, shared_news
+from trainingdata.timeframe import HOURLY
 
 
 def of(*texts: str) -> np.ndarray:
@@ -32,20 +24,20 @@ def utc(text: str) -> np.datetime64:
 
 def test_a_day_has_seven_bars_and_a_half_day_four_the_last_half_an_hour_long() -> None:
     starts = of(*(f"2024-10-01T{h}:30" for h in range(13, 20)))
-    ends = known_at(Kind.STOCK, starts)
+    ends = HOURLY.clock(Kind.STOCK).known_at(starts)
     assert (ends[:-1] - starts[:-1] == HOUR).all()
     assert ends[-1] == utc("2024-10-01T20:00")
-    ends = known_at(Kind.STOCK, of(*(f"2024-11-29T{h}:30" for h in range(14, 19))))
+    ends = HOURLY.clock(Kind.STOCK).known_at(of(*(f"2024-11-29T{h}:30" for h in range(14, 19))))
     assert ends[3] == utc("2024-11-29T18:00")
     assert np.isnat(ends[4])
-    assert is_decision(Kind.STOCK, ends[:4]).tolist() == [True, True, True, False]
+    assert HOURLY.clock(Kind.STOCK).is_decision(ends[:4]).tolist() == [True, True, True, False]
     no_start = of("2024-07-04T13:30", "2024-10-05T13:30", "2024-10-01T14:00")
-    assert np.isnat(known_at(Kind.STOCK, no_start)).all()
+    assert np.isnat(HOURLY.clock(Kind.STOCK).known_at(no_start)).all()
 
 
 def test_new_yorks_clock_decides_in_summer_and_in_winter() -> None:
     starts = of("2024-03-08T14:30", "2024-03-11T13:30")
-    assert (known_at(Kind.STOCK, starts) == starts + HOUR).all()
+    assert (HOURLY.clock(Kind.STOCK).known_at(starts) == starts + HOUR).all()
     dates = np.array(["2024-03-08", "2024-03-11"], dtype="datetime64[D]")
     assert (four_pm(dates) == of("2024-03-08T21:00", "2024-03-11T20:00")).all()
 
@@ -66,8 +58,8 @@ def test_holding_ends_at_the_next_decision_or_at_the_same_one_of_the_next_sessio
     kind: Kind, now: str, end: str, session: str
 ) -> None:
     """A half-day's last decision stands for later ones."""
-    assert holding_end(kind, utc(now)) == utc(end)
-    assert holding_end(kind, utc(now), "session") == utc(session)
+    assert HOURLY.clock(kind).holding_end(utc(now)) == utc(end)
+    assert HOURLY.clock(kind).holding_end(utc(now), "session") == utc(session)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +74,7 @@ def test_holding_ends_at_the_next_decision_or_at_the_same_one_of_the_next_sessio
 def test_the_count_of_bars_stands_still_while_the_market_is_shut(
     start: str, end: str, bars: float
 ) -> None:
-    assert np.diff(bar_position(Kind.STOCK, of(start, end))) == [bars]
+    assert np.diff(HOURLY.clock(Kind.STOCK).position(of(start, end))) == [bars]
 
 
 def test_the_overnight_ceiling_begins_with_the_last_decision_or_the_one_before() -> None:
@@ -96,7 +88,7 @@ def test_the_overnight_ceiling_begins_with_the_last_decision_or_the_one_before()
         ("2024-11-29T15:30", True),
         ("2024-11-29T16:30", False),
     ):
-        assert intraday_ceiling_holds(utc(at)) == holds, at
+        assert HOURLY.stocks.intraday_ceiling_holds(utc(at)) == holds, at
 
 
 def test_friday_carries_three_nights_and_a_long_weekend_four() -> None:
@@ -110,9 +102,9 @@ def test_friday_carries_three_nights_and_a_long_weekend_four() -> None:
 
 
 def test_every_decision_is_the_start_of_a_bar() -> None:
-    grid = stock_grid()
+    grid = HOURLY.stocks
     assert np.isin(grid.decisions, grid.starts).all()
-    assert not np.isin(grid.closes, grid.decisions).any()
+    assert not np.isin(calendar().closes, grid.decisions).any()
 
 
 def test_dates_are_new_york_dates_and_both_ends_inclusive() -> None:

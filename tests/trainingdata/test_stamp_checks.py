@@ -14,7 +14,7 @@ from foundation.arrays import Instants
 from foundation.errors import DataError
 from trainingdata.instants import Unzoned, instants_of_column
 from trainingdata.instruments import Kind
-from trainingdata.sessions import stock_grid
+from trainingdata.sessions import calendar
 from trainingdata.stamp_checks import Reading, begun_at, refuse_misread
 
 NEW_YORK = "America/New_York"
@@ -33,7 +33,7 @@ class File:
     extended: bool
 
     def starts(self) -> Instants:
-        grid = stock_grid()
+        grid = calendar()
         first = int(np.searchsorted(grid.dates, np.datetime64(self.day)))
         step = np.timedelta64(self.minutes, "m")
         days = []
@@ -49,7 +49,7 @@ class File:
     def ends(self) -> Instants:
         """When the bars end; the last of a session of hourly ones with the session."""
         ends = self.starts() + np.timedelta64(self.minutes, "m")
-        closes = stock_grid().closes
+        closes = calendar().closes
         close = closes[np.searchsorted(closes, self.starts(), side="right")]
         return np.asarray(np.minimum(ends, close) if not self.extended else ends)
 
@@ -109,7 +109,7 @@ def test_bars_begin_where_they_are_said_to_end(file: File) -> None:
 def test_a_bar_at_the_close_of_few_sessions_or_of_a_file_without_its_opens_is_no_end() -> None:
     """The closing auction is a bar that begins at the close; one day shows nothing for certain."""
     starts = File("2024-07-08", 5, 30, extended=False).starts()
-    closes = stock_grid().closes
+    closes = calendar().closes
     at_close = closes[(closes > starts[0]) & (closes < starts[-1] + np.timedelta64(1, "h"))]
     utc = Reading(30, "UTC")
     refuse_misread(np.union1d(starts, at_close), utc, ON_NEW_YORKS_CLOCK, "AAA.csv")

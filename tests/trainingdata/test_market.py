@@ -1,0 +1,64 @@
+"""The market of a run: what is known when it begins, and what each of its instants sees."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from foundation.errors import DataError
+from trainingdata.actions import Action
+from trainingdata.bars import CLOSE, Bars
+from trainingdata.market import Market
+from trainingdata.sessions import session_open
+
+SPLIT = np.datetime64("2024-02-21")
+
+
+def raw(market: Bars, ratio: float) -> tuple[Bars, Action]:
+    """The bars before a split of SYA, which the adjusted ones hold, and the split."""
+    opens = session_open(SPLIT)
+    assert opens is not None
+    values = market.values.copy()
+    before = market.times <= opens
+    values[market.symbols.index("SYA"), before, : CLOSE + 1] *= ratio
+    return replace(market, values=values), Action("SYA", opens, ratio=ratio)
+
+
+def test_history_ends_where_the_period_begins(market: Bars) -> None:
+    run = Market(market, 40)
+    assert run.history.now == run.period.times[0] == market.times[40]
+    assert len(run.history.times) + len(run.period.times) == len(market.times) + 1
+    later = run.on(market.between(30, 90))
+    assert (later.first, later.history.now) == (10, run.history.now)
+    for first in (-1, len(market.times)):
+        with pytest.raises(ValueError, match="first must be 0 to"):
+            Market(market, first)
+
+
+def test_an_instant_sees_the_splits_that_are_known_then_and_no_later_one(market: Bars) -> None:
+    bars, split = raw(market, 4.0)
+    run = Market(bars, 40, (split, Action("ZZZ", split.opens, ratio=2.0)))
+    (begin, middle, early), (end, last, late) = run.views()
+    row = int(np.searchsorted(bars.times, split.opens))
+    assert (begin, middle, end, last) == (40, row, row, len(bars.times))
+    np.testing.assert_array_equal(early.values, bars.between(0, row).values)
+    s = bars.symbols.index("SYA")
+    np.testing.assert_allclose(late.values[s, :, CLOSE], market.values[s, :, CLOSE])
+    np.testing.assert_array_equal(run.view().values, late.values)
+
+
+def test_without_splits_a_run_is_one_span_and_prices_stay_as_they_are(market: Bars) -> None:
+    dividend = Action("SYA", np.datetime64("2024-02-21T14:30", "ns"), dividend=1.0)
+    ((begin, end, view),) = Market(market, 40, (dividend,)).views()
+    assert (begin, end) == (40, len(market.times))
+    assert np.shares_memory(view.values, market.values)
+
+
+def test_a_split_that_the_prices_contradict_is_refused_or_accepted(market: Bars) -> None:
+    _, split = raw(market, 4.0)
+    run = Market(market, 40, (split,))
+    with pytest.raises(DataError, match="do not show the split of 4:1 of "):
+        run.view()
+    assert replace(run, accepted=True).view().symbols == market.symbols

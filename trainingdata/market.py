@@ -1,0 +1,77 @@
+"""What a run goes through: bars, what happens to their symbols, and where in them it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+
+from trainingdata.actions import Action, split_adjusted
+from trainingdata.bars import Bars
+from trainingdata.splits import refuse_jumps, unconfirmed_actions
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Market:
+    """The market of a run.
+
+    bars: history, then the instants of the run.
+    first: number of the instant that the run begins at.
+    actions: dividends and splits of positions in these prices, in time order.
+    accepted: whether splits that the prices contradict are applied all the same.
+    """
+
+    bars: Bars
+    first: int = 0
+    actions: tuple[Action, ...] = ()
+    accepted: bool = False
+
+    def __post_init__(self) -> None:
+        count = len(self.bars.times)
+        if not 0 <= self.first < count:
+            raise ValueError(f"first must be 0 to {count - 1}, an instant's, got {self.first}")
+
+    @property
+    def history(self) -> Bars:
+        """What is known when the run begins."""
+        return self.bars.between(0, self.first + 1)
+
+    @property
+    def period(self) -> Bars:
+        """What becomes known from then on."""
+        return self.bars.between(self.first, len(self.bars.times))
+
+    @property
+    def splits(self) -> tuple[Action, ...]:
+        """Those that the prices are not adjusted for."""
+        return tuple(action for action in self.actions if action.ratio != 1.0)
+
+    def on(self, bars: Bars) -> Market:
+        """The same run over other bars, from the same instant on."""
+        first = int(np.searchsorted(bars.times, self.bars.times[self.first]))
+        return replace(self, bars=bars, first=first)
+
+    def view(self, end: int | None = None) -> Bars:
+        """The first `end` rows, or all, as a decision at the last of them sees them.
+
+        Raw prices are adjusted for the splits that are known then. A later split changes nothing.
+
+        Raises DataError for a split that the prices contradict and that was not accepted.
+        """
+        bars = self.bars.between(0, end or len(self.bars.times))
+        # Only prices that are adjusted for nothing have splits left to apply.
+        if self.splits:
+            jumps = unconfirmed_actions(bars, self.actions, raw=True)
+            refuse_jumps(jumps, accepted=self.accepted)
+        return split_adjusted(bars, self.actions)
+
+    def views(self) -> Iterator[tuple[int, int, Bars]]:
+        """The run as rows [begin, end) between splits, with the panel as each of them sees it."""
+        count = len(self.bars.times)
+        opens = [split.opens for split in self.splits if split.symbol in self.bars.symbols]
+        rows = np.searchsorted(self.bars.times, np.array(opens, dtype="datetime64[ns]")).tolist()
+        inner = {row for row in rows if self.first < row < count}
+        for begin, end in pairwise(sorted({self.first, count, *inner})):
+            yield begin, end, self.view(end)
