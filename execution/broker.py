@@ -81,7 +81,8 @@ def place(
 ) -> list[Fill]:
     """Cancel what a decision replaces, send its reductions, then what opens positions.
 
-    Openings are sent only once the reductions have filled whole. They were sized for a book without
+    Openings are sent only once the reductions have filled whole, but those for an auction together
+    with them: there all meet one price. They were sized for a book without
     what the reductions take off it: where one does not fill (a halt, a missing bar), adding would
     carry the book over its ceilings.
 
@@ -106,7 +107,8 @@ def place(
     # Only purchases of coins pay a fee in coin, so a reduction has one fill.
     filled = {fill.client_order_id: abs(fill.qty) for fill in fills}
     for order in reductions:
-        if not is_whole(filled.get(order.client_order_id, Decimal(0)), order.qty):
+        waits = order.tif == "opg"
+        if not waits and not is_whole(filled.get(order.client_order_id, Decimal(0)), order.qty):
             return fills
     return fills + broker.submit([order for order in orders if not order.reduces], seen)
 

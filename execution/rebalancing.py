@@ -13,6 +13,7 @@ from execution.orders import UNLIMITED, Order, Side, TimeInForce, order_identity
 from sizing.quantity import part_count, truncate_to_increment
 from trainingdata.instants import compact_text
 from trainingdata.instruments import Instrument, Kind
+from trainingdata.timeframe import HOURLY, Timeframe
 
 _NOTHING = Decimal(0)
 _rank_and_symbol = itemgetter(0, 1)
@@ -36,13 +37,18 @@ class Target:
     reason: object
 
 
-def rebalance(strategy: str, at: np.datetime64, targets: Iterable[Target]) -> tuple[Order, ...]:
+def rebalance(
+    strategy: str, at: np.datetime64, targets: Iterable[Target], timeframe: Timeframe = HOURLY
+) -> tuple[Order, ...]:
     """Orders that move each instrument from what is held to its target.
 
     A change of sign is two orders, a close and an opening one: no order flips a position.
     Reductions come first, then coin purchases, then the rest, each by symbol. A quantity is in
     whole increments, unless it closes a position. What exceeds the largest order goes out in parts
     as equal as increments allow.
+
+    timeframe: of decisions. Of a daily one the next bar begins with a session, and a stock's order
+        is one for its opening auction.
     """
     ranked: list[tuple[int, str, Order]] = []
     when = compact_text(at)
@@ -50,7 +56,7 @@ def rebalance(strategy: str, at: np.datetime64, targets: Iterable[Target]) -> tu
         item = target.instrument
         symbol = item.symbol
         coin = item.kind is Kind.CRYPTO
-        tif: TimeInForce = "gtc" if coin else "day"
+        tif: TimeInForce = "gtc" if coin else "opg" if timeframe.daily else "day"
         leg = 0
         for before, after in _steps(target.held, target.quantity):
             reduces = abs(after) < abs(before)

@@ -339,7 +339,7 @@ class Trader:
             equity=account.equity,
             stock_ceiling=problem.limits.stock_ceiling,
             choices=choices,
-            orders=rebalance(self.order_name, belief.at, targets),
+            orders=rebalance(self.order_name, belief.at, targets, bars.timeframe),
             rule=rule,
             failure=sizing.failure,
             unsolved=sizing.unsolved,

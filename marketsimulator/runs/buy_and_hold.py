@@ -42,5 +42,5 @@ class BuyAndHold:
             )
             most = self.terms.largest_quantity(item, price)
             targets.append(Target(item, Decimal(0), quantity, most, "bought once and held"))
-        orders = rebalance("buy_and_hold", bars.now, targets)
+        orders = rebalance("buy_and_hold", bars.now, targets, bars.timeframe)
         return Decision(bars.now, bars.now, equity, 1.0, tuple(choices), orders)

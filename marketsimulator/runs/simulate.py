@@ -65,7 +65,9 @@ def walks(settings: BacktestSettings, bars: Bars) -> bool:
     rule of its own.
     """
     carries = settings.fills.remainder == "carry"
-    return not carries and settings.sizing.fallback == "none" and bool(bars.tradable.all())
+    fills_at_once = not bars.timeframe.daily or bool(bars.crypto.all())
+    plain = not carries and settings.sizing.fallback == "none"
+    return plain and fills_at_once and bool(bars.tradable.all())
 
 
 def _can_walk(settings: BacktestSettings, bars: Bars, trader: Trader) -> bool:

@@ -284,7 +284,6 @@ def test_a_count_in_another_unit_than_the_vendors_is_refused_and_none_is_guessed
 @pytest.mark.parametrize(
     ("stamps", "says"),
     [
-        ([f"2024-10-0{day}T00:00:00Z" for day in (1, 2, 3)], "daily bars: forecasts, trading and"),
         ([f"2024-10-01T{h:02}:00:00Z" for h in (0, 4, 8, 12)], "bars are 240 minutes apart"),
         ([f"2024-10-01T13:{m}:00Z" for m in (30, 35, 40, 47)], "no start of a 5-minute bar"),
         ([f"2024-10-01T13:{m}:00Z" for m in (35, 40, 45)], "5-minute bars fill no hour"),
