@@ -57,86 +57,72 @@ class Probe:
     moved: str
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Setup:
-    """A configuration with its market; settings: of a backtest."""
+def windows(market: Market) -> Iterator[tuple[np.datetime64, Market]]:
+    """Instants at even distances, and the market of some days around each.
 
-    settings: BacktestSettings
-    market: Market
+    None is at the ends: both sides of each hold bars.
 
-    @classmethod
-    def of(cls, settings: BacktestSettings) -> Setup:
-        """The market the settings ask for.
-
-        Raises
-        ------
-        InputError
-            for settings or data that cannot be used.
-        """
-        market = settings.market()
-        if len(market.period.times) < 2:
-            now = utc_text(market.bars.now)
-            raise InputError(f"start, end: only one bar becomes known, at {now}")
-        return cls(settings, market)
-
-    def windows(self) -> Iterator[tuple[np.datetime64, Market]]:
-        """Instants at even distances, and the market of some days around each.
-
-        None is at the ends: both sides of each hold bars.
-        """
-        bars, first = self.market.bars, self.market.first
-        times = bars.times
-        cuts = np.unique(np.linspace(first, len(times) - 2, CUTS + 2).astype(int)[1:-1])
-        for row in cuts:
-            cut = np.datetime64(times[row])
-            edges = np.array([cut - BEFORE, cut + AFTER], dtype="datetime64[ns]")
-            begin, end = np.searchsorted(times, edges, side="right").tolist()
-            window = bars.between(0, end)
-            yield cut, replace(self.market, bars=window, first=max(first, begin))
+    Raises
+    ------
+    InputError
+        for a run of one bar.
+    """
+    bars, first = market.bars, market.first
+    last = len(bars.times) - 1
+    if first == last:
+        raise InputError(f"start, end: only one bar becomes known, at {utc_text(bars.now)}")
+    for row in np.unique(np.linspace(first, last - 1, CUTS + 2).astype(int)[1:-1]):
+        cut = np.datetime64(bars.times[row])
+        edges = np.array([cut - BEFORE, cut + AFTER], dtype="datetime64[ns]")
+        begin, end = np.searchsorted(bars.times, edges, side="right").tolist()
+        yield cut, replace(market, bars=bars.between(0, end), first=max(first, begin))
 
 
-def look_ahead(setup: Setup, progress: Progress = silent) -> list[Probe]:
+def look_ahead(
+    settings: BacktestSettings, market: Market, progress: Progress = silent
+) -> list[Probe]:
     """Decide up to several instants with the true future, with none, with another one; compare.
 
     Each comparison starts an account some days before the instant. Whatever differs in a decision
     by then, or in a fill before it, has read the future.
     """
     probes: list[Probe] = []
-    for done, (cut, window) in enumerate(setup.windows(), 1):
-        scrambled = scrambled_bars(window.bars, cut, setup.settings.seed)
+    for done, (cut, window) in enumerate(windows(market), 1):
+        scrambled = scrambled_bars(window.bars, cut, settings.seed)
         futures = {
             "no future": truncated_bars(scrambled, cut),
             "another future": scrambled,
         }
-        truth = _run_window(setup, window)
+        truth = _run_window(settings, window)
         for name, bars in futures.items():
-            other = _run_window(setup, window.on(bars))
+            other = _run_window(settings, window.on(bars))
             probes.append(Probe(cut, name, *_first_difference(truth, other, cut)))
         progress("instants", done, CUTS)
     return probes
 
 
-def other_begin(setup: Setup, progress: Progress = silent) -> list[Probe]:
+def other_begin(
+    settings: BacktestSettings, market: Market, progress: Progress = silent
+) -> list[Probe]:
     """Decide up to several instants on all bars, and without the earlier half of those before.
 
     The account begins at the same instant. A forecaster that learns from all of its past differs;
     one that looks at its window, and all that is not learned, does not.
     """
     probes: list[Probe] = []
-    for done, (cut, window) in enumerate(setup.windows(), 1):
+    for done, (cut, window) in enumerate(windows(market), 1):
         later = window.bars.between(window.first // 2, len(window.bars.times))
-        truth, other = (_run_window(setup, each) for each in (window, window.on(later)))
+        truth, other = (_run_window(settings, each) for each in (window, window.on(later)))
         since = f"bars from {utc_text(later.times[0])}"
         probes.append(Probe(cut, since, *_first_difference(truth, other, cut)))
         progress("instants", done, CUTS)
     return probes
 
 
-def _run_window(setup: Setup, market: Market) -> Run:
+def _run_window(settings: BacktestSettings, market: Market) -> Run:
     """The configured trader in a market."""
-    trader = setup.settings.trader(setup.settings.forecaster.build(market.bars.symbols))
-    prepared = trader.over(market)
-    return simulate_trading(setup.settings, market, "audit", prepared, level=logging.NOTSET)
+    trader = settings.trader(settings.forecaster.build(market.bars.symbols)).over(market)
+    return simulate_trading(settings, market, "audit", trader, level=logging.NOTSET)
 
 
 def _first_difference(truth: Run, other: Run, cut: np.datetime64) -> tuple[int, str]:
@@ -216,8 +202,8 @@ def read(words: Sequence[str]) -> tuple[AuditSettings, None]:
 
 def run(settings: AuditSettings, progress: Progress) -> Result:
     """The answer to one question."""
-    setup = Setup.of(settings.backtest)
+    market = settings.backtest.market()
     ask = look_ahead if settings.name == "look_ahead" else other_begin
-    result = _result(settings.name, ask(setup, progress))
-    source = f"{setup.market.bars.source}; {', '.join(setup.market.bars.symbols)}"
+    result = _result(settings.name, ask(settings.backtest, market, progress))
+    source = f"{market.bars.source}; {', '.join(market.bars.symbols)}"
     return replace(result, sentences=[*result.sentences, source])

@@ -150,8 +150,9 @@ class BacktestSettings(TradingSettings):
         holding = holdings_of(bars.instruments, self.costs, self.margin)
         return new_book(self.capital, holding, tier_table(self.fees))
 
-    def timeline(self, market: Market, *, impact: bool) -> Timeline:
-        """The market as settlement walks it; impact: whether ranges are needed."""
+    def timeline(self, market: Market, *, impact: bool = False) -> Timeline:
+        """The market as settlement walks it; impact: whether ranges are needed by other costs."""
+        impact = impact or bool(self.costs.impact(market.bars.crypto).any())
         return timeline(market, self.fees, self.margin, self.fills, impact=impact)
 
     def broker(self, market: Market, begins: Account | None = None) -> SimulatedBroker:
@@ -161,8 +162,7 @@ class BacktestSettings(TradingSettings):
         if begins is not None:
             held = [float(begins.positions.get(symbol, 0)) for symbol in bars.symbols]
             hold(book, begins.cash, np.array(held), market.history.last_closes())
-        line = self.timeline(market, impact=bool(book.holding["impact"].any()))
-        return SimulatedBroker(market, line, book, self.orders)
+        return SimulatedBroker(market, self.timeline(market), book, self.orders)
 
     def span(self, bars: Bars) -> Span:
         """First and last instant of the run."""

@@ -46,8 +46,7 @@ from execution.orders import Fill, strategy_of
 from execution.records import COIN_FEE, Booking, BookingKind, Run
 from foundation.arrays import Array, Index, Instants, Mask
 from sizing.binding import LIMITS
-from trainingdata.actions import Action
-from trainingdata.bars import CLOSE, Bars
+from trainingdata.bars import CLOSE
 from trainingdata.instants import NEW_YORK
 from trainingdata.market import Market
 
@@ -236,8 +235,7 @@ def run_attribution(run: Run, market: Market) -> Attribution:
         if not fills[symbol] and begin is None:
             histories[symbol] = _still(len(at))
             continue
-        own = [action for action in market.actions if action.symbol == symbol]
-        marks, ratios = marks_of(bars, s, at, own)
+        marks, ratios = marks_of(market, s, at)
         changes, paid, in_coin, fees = (np.zeros(len(at)) for _ in range(4))
         for k, quantity, price, fee, taken in fills[symbol]:
             changes[k] += quantity
@@ -286,25 +284,23 @@ def fees_in_coin(fills: Iterable[Fill]) -> list[float]:
     return taken
 
 
-def marks_of(
-    bars: Bars, s: int, at: Instants, actions: Sequence[Action] = ()
-) -> tuple[Array, Array]:
+def marks_of(market: Market, s: int, at: Instants) -> tuple[Array, Array]:
     """(last known close of a symbol at each instant, shares that one became), [N] each.
 
-    Before its first close it has that one. actions: of the symbol, in the bars' own prices.
+    Before its first close it has that one.
     """
-    times, values = bars.real_bars(s)
+    times, values = market.bars.real_bars(s)
     latest = np.searchsorted(times, at, side="right") - 1
     marks = values[np.maximum(latest, 0), CLOSE].copy()
     known = times[np.maximum(latest, 0)]
     ratios = np.ones(len(at))
-    for action in actions:
-        k = int(np.searchsorted(at, action.opens))
-        if action.ratio == 1.0 or not 0 < k < len(at):
+    for split in market.splits:
+        k = int(np.searchsorted(at, split.opens))
+        if split.symbol != market.bars.symbols[s] or not 0 < k < len(at):
             continue
-        ratios[k] *= action.ratio
+        ratios[k] *= split.ratio
         old = np.arange(len(at)) >= k
-        marks[old & (known < at[k])] /= action.ratio
+        marks[old & (known < at[k])] /= split.ratio
     return marks, ratios
 
 

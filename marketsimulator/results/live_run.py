@@ -35,8 +35,7 @@ def marked_at_closes(run: Run, market: Market) -> Run:
     for s, symbol in enumerate(bars.symbols):
         if not quantities[s].any():
             continue
-        own = [action for action in market.actions if action.symbol == symbol]
-        marks, _ = marks_of(bars, s, at, own)
+        marks, _ = marks_of(market, s, at)
         worth = quantities[s] * marks
         equity += worth
         gross[bool(bars.crypto[s])] += np.abs(worth)

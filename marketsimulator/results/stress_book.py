@@ -171,6 +171,7 @@ def run_book(run: RunFolder, at: str, settings: BacktestSettings) -> HeldBook:
     if np.isnan(marks).any():
         missing = symbols[int(np.argmax(np.isnan(marks)))]
         raise InputError(f"data.dir: {bars.source} has no bar of {missing} by {when}; {_OWN_BARS}")
+    market = settings.data.market(bars)
     book = HeldBook(
         at=held.at,
         source=f"{run.path} at {when}",
@@ -178,8 +179,8 @@ def run_book(run: RunFolder, at: str, settings: BacktestSettings) -> HeldBook:
         marks=marks,
         cash=held.cash,
         proceeds=np.array([held.proceeds.get(symbol, 0.0) for symbol in symbols]),
-        bars=settings.data.market(bars).view(),
-        known=settings.data.market(known).view(),
+        bars=market.view(),
+        known=market.view(len(known.times)),
         notes=_beside_notes(held.beside),
     )
     if abs(book.equity - held.equity) > _TOLERANCE:

@@ -207,7 +207,7 @@ def _settled(
     account = settings.book(market.bars)
     # Shorts were sold for other prices than the present ones, and interest is charged by those.
     hold(account, book.cash, book.quantities, book.marks, book.proceeds)
-    line = settings.timeline(market, impact=bool(account.holding["impact"].any()))
+    line = settings.timeline(market)
     broker = SimulatedBroker(market, line, account)
     broker.deposit(-book.option_risk)
     for symbol in halted:

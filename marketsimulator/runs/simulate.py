@@ -92,7 +92,7 @@ def _walk(
     table = trader.table
     assert table is not None
     bars = market.bars
-    line = settings.timeline(market, impact=bool(settings.costs.impact(bars.crypto).any()))
+    line = settings.timeline(market)
     work = _work_of(name)
     at = market.period.times
     walk = walked(

@@ -12,7 +12,7 @@ from forecasting.forecast import ForecastTable, Progress, silent
 from foundation.compose import composed_config
 from foundation.configuration import with_changes
 from marketsimulator import audit
-from marketsimulator.audit import Setup, look_ahead, other_begin
+from marketsimulator.audit import look_ahead, other_begin
 from marketsimulator.compare import compare
 from marketsimulator.results.counterfactuals import (
     lagged_beliefs,
@@ -24,6 +24,7 @@ from marketsimulator.results.counterfactuals import (
 from marketsimulator.settings import BacktestSettings
 from tests.commands import run_command
 from trainingdata.bars import CLOSE, OPEN, Bars
+from trainingdata.market import Market
 from trainingdata.timeframe import HOURLY
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -37,9 +38,13 @@ WORDS = [
 ]
 
 
+Setup = tuple[BacktestSettings, Market]
+
+
 @pytest.fixture(scope="module")
 def setup() -> Setup:
-    return Setup.of(BacktestSettings.of(composed_config("backtest", WORDS)))
+    settings = BacktestSettings.of(composed_config("backtest", WORDS))
+    return settings, settings.market()
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ class Peeking:
 @pytest.mark.slow
 def test_an_honest_configuration_moves_no_decision(setup: Setup) -> None:
     """No decision sees what comes after it."""
-    probes = look_ahead(setup)
+    probes = look_ahead(*setup)
     assert len(probes) == 2 * audit.CUTS
     assert [probe.moved for probe in probes] == [""] * len(probes)
     assert all(probe.compared > 50 for probe in probes)
@@ -79,13 +84,13 @@ def test_an_honest_configuration_moves_no_decision(setup: Setup) -> None:
 def test_a_forecaster_that_peeks_is_caught_and_its_first_decision_named(
     setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(type(setup.settings.forecaster), "build", lambda self, symbols: Peeking())
-    probes = look_ahead(setup)
+    monkeypatch.setattr(type(setup[0].forecaster), "build", lambda self, symbols: Peeking())
+    probes = look_ahead(*setup)
     assert all(probe.moved for probe in probes)
     for probe in probes:
         stamp = np.datetime64(probe.moved.split("Z")[0], "ns")
         assert probe.cut - np.timedelta64(5, "D") < stamp <= probe.cut
-        assert any(symbol in probe.moved for symbol in setup.market.bars.symbols)
+        assert any(symbol in probe.moved for symbol in setup[1].bars.symbols)
 
 
 def test_what_has_happened_by_the_cut_stays_and_the_rest_changes(market: Bars) -> None:
@@ -109,31 +114,30 @@ def test_what_has_happened_by_the_cut_stays_and_the_rest_changes(market: Bars) -
 
 @pytest.mark.parametrize("strategy", ["risk_parity", "kelly_50_x4"])
 def test_figures_that_are_none_are_no_difference(setup: Setup, strategy: str) -> None:
-    sized = with_changes(setup.settings, {"sizing.strategy": strategy})
-    probes = look_ahead(replace(setup, settings=sized))
+    sized = with_changes(setup[0], {"sizing.strategy": strategy})
+    probes = look_ahead(sized, setup[1])
     assert [probe.moved for probe in probes] == [""] * len(probes)
 
 
 def test_whether_decisions_depend_on_where_the_data_begins_is_told(setup: Setup) -> None:
     """Of six weeks a half is less than the windows of correlations, of four years it is more."""
-    short = other_begin(setup)
+    short = other_begin(*setup)
     assert len(short) == audit.CUTS
     assert all("kelly" in probe.moved for probe in short)
     words = [word for word in WORDS if not word.startswith("data.start")]
     settings = BacktestSettings.of(composed_config("backtest", [*words, "data.start=2020-06-01"]))
-    assert [probe.moved for probe in other_begin(Setup.of(settings))] == [""] * audit.CUTS
+    assert [probe.moved for probe in other_begin(settings, settings.market())] == [""] * audit.CUTS
 
 
 def beliefs_of(setup: Setup) -> BeliefTable:
-    settings = setup.settings
-    trader = settings.trader(settings.forecaster.build(setup.market.bars.symbols))
-    return trader.belief_table(setup.market)
+    settings, market = setup
+    return settings.trader(settings.forecaster.build(market.bars.symbols)).belief_table(market)
 
 
 def test_a_lag_uses_each_symbols_decision_before(setup: Setup) -> None:
     believed = beliefs_of(setup)
     late = lagged_beliefs(believed)
-    for s in range(len(setup.market.bars.symbols)):
+    for s in range(len(setup[1].bars.symbols)):
         rows = np.flatnonzero(believed.deciding[:, s])
         np.testing.assert_array_equal(late.mu[rows[1:], :, s], believed.mu[rows[:-1], :, s])
         assert not late.deciding[rows[0], s]
@@ -148,13 +152,13 @@ def test_a_shuffle_deals_each_symbols_forecasts_anew(setup: Setup) -> None:
 
 
 def test_a_variant_is_held_against_itself_late_shuffled_and_at_other_costs(setup: Setup) -> None:
-    double = with_scaled_costs(setup.settings, 2.0)
-    assert double.costs.stock_slippage_bps == 2 * setup.settings.costs.stock_slippage_bps
-    assert double.fees.crypto_tiers[0].taker == 2 * setup.settings.fees.crypto_tiers[0].taker
-    assert double.fees.sec_per_dollar[0].rate == 2 * setup.settings.fees.sec_per_dollar[0].rate
-    assert double.margin.interest_rate == 2 * setup.settings.margin.interest_rate
+    double = with_scaled_costs(setup[0], 2.0)
+    assert double.costs.stock_slippage_bps == 2 * setup[0].costs.stock_slippage_bps
+    assert double.fees.crypto_tiers[0].taker == 2 * setup[0].fees.crypto_tiers[0].taker
+    assert double.fees.sec_per_dollar[0].rate == 2 * setup[0].fees.sec_per_dollar[0].rate
+    assert double.margin.interest_rate == 2 * setup[0].margin.interest_rate
     kinds = {"forecaster.kind": ["chronos2", "oracle"]}
-    found = compare(setup.settings, ["kelly_50"], kinds, beside=["lag", "shuffled", "costs"])
+    found = compare(setup[0], ["kelly_50"], kinds, beside=["lag", "shuffled", "costs"])
     rows = {row.pop("run"): row for row in found.table.to_dict("records")}
     names = ("", " lagged", " shuffled", " costs×0", " costs×2", " costs×4")
     own, late, dealt, free, _, dear = (

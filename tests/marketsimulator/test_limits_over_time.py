@@ -94,7 +94,7 @@ def broker_with(
     book.account["proceeds"] = book.holding["proceeds"].sum()
     book.account["cash"] = equity - float(book.holding["quantity"] @ closes)
     market = Market(bars, index)
-    return SimulatedBroker(market, SETTINGS.timeline(market, impact=False), book)
+    return SimulatedBroker(market, SETTINGS.timeline(market), book)
 
 
 def check(before: Account, after: Account, decision: Decision, limits: Limits) -> None:
