@@ -40,6 +40,7 @@ class Cell:
         return f"{self.text} ({self.below})" if self.below else self.text
 
 
+NOTHING = Cell("")
 Row = Sequence[str | Cell]
 
 
@@ -70,19 +71,15 @@ class Table:
             table.add_row(*map(str, row))
         return table
 
-    def cells(self) -> list[list[Cell]]:
-        """The cells of the rows, as a page shows them."""
-        return [[c if isinstance(c, Cell) else Cell(c) for c in row] for row in self.rows]
-
-    def kind(self, column: int, cell: Cell | None = None) -> str:
+    def kind(self, column: int, cell: Cell = NOTHING) -> str:
         """By what a page lays out a cell of a column, or its head."""
-        kinds = {
-            "words": column in self.words,
-            "spare": column in self.spare,
-            "drawn": cell is not None and bool(cell.drawing),
-            (cell.tone if cell else ""): True,
-        }
-        return " ".join(kind for kind, so in kinds.items() if kind and so)
+        kinds = (
+            ("words", column in self.words),
+            ("spare", column in self.spare),
+            ("drawn", cell.drawing),
+            (cell.tone, cell.tone),
+        )
+        return " ".join(kind for kind, so in kinds if so)
 
 
 def bar(begin: float, end: float, kind: str = "") -> Shape:
