@@ -21,6 +21,7 @@ symbol's bars were, which symbols move together, how much each moves.
 from __future__ import annotations
 
 from foundation.command import start
+from foundation.figures import percent
 
 if __name__ == "__main__":
     start("trainingdata.build_correlation_matrix_from_csvs")
@@ -175,10 +176,10 @@ def _parts(built: BuiltMatrix) -> tuple[Table, list[str]]:
                 symbol,
                 f"{quality['bars']:,}",
                 f"{quality['hourly_returns']:,}",
-                _percent(quality["hourly_missing"]),
+                percent(quality["hourly_missing"], 1),
                 f"{quality['session_returns']:,}",
-                _percent(moves["annual"]),
-                _percent(moves["worst_session"]),
+                percent(moves["annual"], 1),
+                percent(moves["worst_session"], 1),
             )
         )
     title = f"as of {utc_text(built.matrix.as_of)}, {facts['source']}"
@@ -190,10 +191,6 @@ def _parts(built: BuiltMatrix) -> tuple[Table, list[str]]:
         smallest = facts["smallest_eigenvalue_before_repair"]
         sentences.append(f"Repaired: the smallest eigenvalue was {smallest:.2e}.")
     return table, sentences
-
-
-def _percent(share: float | None) -> str:
-    return "n/a" if share is None else f"{share:.1%}"
 
 
 def _parser() -> Parser:
