@@ -18,7 +18,6 @@ for a dry pass. `execution/live/` is the loop, its journal and its guards.
 from __future__ import annotations
 
 from foundation.command import start
-from foundation.figures import number, usd
 
 if __name__ == "__main__":
     start("trade_stock_e2e")
@@ -60,6 +59,7 @@ from foundation.compose import composed_config
 from foundation.configuration import may_overwrite
 from foundation.counts import counted
 from foundation.errors import InputError, none_of
+from foundation.figures import number, usd
 from foundation.supervisor import Supervisor
 from foundation.tables import Table
 from foundation.terminal import LoopTerminal

@@ -11,7 +11,6 @@ one.
 from __future__ import annotations
 
 from foundation.command import start
-from foundation.figures import basis_points, number
 
 if __name__ == "__main__":
     start("execution.explain")
@@ -29,6 +28,7 @@ from execution.records import COIN_FEE, FILL_COLUMNS, ORDER_COLUMNS
 from execution.run_folder import RunFolder
 from foundation.command import Result
 from foundation.errors import InputError
+from foundation.figures import basis_points, number
 from foundation.flags import Parser
 from trainingdata.instants import instant, utc_text
 from trainingdata.instruments import instrument

@@ -21,7 +21,6 @@ symbol's bars were, which symbols move together, how much each moves.
 from __future__ import annotations
 
 from foundation.command import start
-from foundation.figures import percent
 
 if __name__ == "__main__":
     start("trainingdata.build_correlation_matrix_from_csvs")
@@ -37,6 +36,7 @@ import numpy as np
 from foundation.arrays import Array
 from foundation.command import Result
 from foundation.errors import InputError
+from foundation.figures import percent
 from foundation.files import check_file
 from foundation.flags import Parser
 from foundation.tables import Table
