@@ -59,6 +59,7 @@ from foundation.compose import composed_config
 from foundation.configuration import may_overwrite
 from foundation.counts import counted
 from foundation.errors import InputError, none_of
+from foundation.figures import number, usd
 from foundation.supervisor import Supervisor
 from foundation.tables import Table
 from foundation.terminal import LoopTerminal
@@ -278,21 +279,23 @@ def show(cycle: Cycle) -> None:
     rows = [
         (
             choice.symbol,
-            f"{choice.mu * 1e4:+.1f}",
-            f"{choice.sigma * 1e4:.1f}",
-            f"{choice.kelly:+.3f}",
-            f"{choice.target:+.3f}",
+            number(choice.mu * 1e4, 1, sign=True),
+            number(choice.sigma * 1e4, 1),
+            number(choice.kelly, 3, sign=True),
+            number(choice.target, 3, sign=True),
             f"{choice.qty:+f}",
             _bound_by(choice),
         )
         for choice in decision.choices
     ]
-    title = f"{utc_text(decision.at)}, equity ${cycle.account.equity:,.2f}"
+    title = f"{utc_text(decision.at)}, equity {usd(cycle.account.equity)}"
     heads = ("symbol", "mu, bp", "sigma, bp", "Kelly", "target", "order", "bound by")
     console.print(Table(title, heads, rows, words=(6,)))
     _explain(console, decision)
     for fill in cycle.fills:
-        console.print(f"filled {fill.qty:+f} {fill.symbol} at {fill.price:,.4f}", highlight=False)
+        console.print(
+            f"filled {fill.qty:+f} {fill.symbol} at {number(fill.price, 4)}", highlight=False
+        )
     for order in decision.orders:
         if why := cycle.unsent.get(order.client_order_id):
             line = f"NOT sent: {order.side} {order.qty} {order.symbol}: {why}"
@@ -310,7 +313,7 @@ def show_briefly(cycle: Cycle) -> None:
         for choice in decision.choices
     ]
     LoopTerminal().print(
-        f"{utc_text(decision.at)}: equity ${cycle.account.equity:,.2f}, no order of"
+        f"{utc_text(decision.at)}: equity {usd(cycle.account.equity)}, no order of"
         f" {', '.join(bound) or 'anything'}.",
         highlight=False,
         soft_wrap=True,
@@ -370,8 +373,8 @@ def history_lines(bars: Bars, asked: np.datetime64, context: int) -> list[str]:
     """
     firsts: dict[np.datetime64, list[str]] = {}
     lines = []
-    for number, symbol in enumerate(bars.symbols):
-        times, _ = bars.real_bars(number)
+    for k, symbol in enumerate(bars.symbols):
+        times, _ = bars.real_bars(k)
         if not len(times):
             lines.append(f"{symbol} has no bars: nothing is forecast of it.")
             continue

@@ -28,6 +28,7 @@ from execution.records import COIN_FEE, FILL_COLUMNS, ORDER_COLUMNS
 from execution.run_folder import RunFolder
 from foundation.command import Result
 from foundation.errors import InputError
+from foundation.figures import basis_points, number
 from foundation.flags import Parser
 from trainingdata.instants import instant, utc_text
 from trainingdata.instruments import instrument
@@ -89,13 +90,17 @@ def _decision_lines(row: dict[Any, Any], *, reasoned: bool) -> list[str]:
         f"{row['symbol']}, decided {_at(row['at'])} for {hours:g} h, until {_at(row['until'])}"
     ]
     if reasoned:
-        forecast = f"forecast {row['mu'] * 1e4:+.1f} bp, deviation {row['sigma'] * 1e4:.1f} bp"
+        forecast = f"forecast {basis_points(row['mu'], 1, sign=True)}"
+        deviation = f"deviation {basis_points(row['sigma'], 1)}"
+        held, target = (number(row[name], 3, sign=True) for name in ("held", "target"))
         bound = f", bound by {row['binding'].replace('+', ', ')}" if row["binding"] else ""
-        lines.append(f"  {forecast}; weight {row['held']:+.3f} to {row['target']:+.3f}{bound}")
+        lines.append(f"  {forecast}, {deviation}; weight {held} to {target}{bound}")
     if not row["qty"]:
         return [*lines, "  nothing ordered"]
-    cost = f"{row['cost']:,.2f} USD ({1e4 * row['cost'] / abs(row['qty'] * row['price']):.2f} bp)"
-    quantity = f"quantity {row['qty']:+g} at {row['price']:,.4f} USD"
+    cost = (
+        f"{number(row['cost'])} USD ({basis_points(row['cost'] / abs(row['qty'] * row['price']))})"
+    )
+    quantity = f"quantity {row['qty']:+g} at {number(row['price'], 4)} USD"
     return [*lines, f"  {quantity}, reckoned to cost {cost}"]
 
 
@@ -104,8 +109,8 @@ def _order_lines(order: dict[Any, Any], fills: pd.DataFrame) -> list[str]:
     terms = f"{order['side']} {order['qty']:g}, {order['type']}, {order['tif']}"
     lines = [f"order {order['client_order_id']}: {terms}", f"  {order['reason']}"]
     for fill in fills.to_dict("records"):
-        price = f"at {fill['price']:,.4f} USD" if fill["price"] > 0 else "as a fee in coin"
-        fee = f"fee {fill['fee']:,.4f} USD"
+        price = f"at {number(fill['price'], 4)} USD" if fill["price"] > 0 else "as a fee in coin"
+        fee = f"fee {number(fill['fee'], 4)} USD"
         lines.append(f"  filled {fill['qty']:+g} {price}, {fee}, {_at(fill['at'])}")
     return lines if len(fills) else [*lines, "  not filled"]
 

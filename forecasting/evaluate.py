@@ -37,8 +37,9 @@ from foundation.arrays import Index
 from foundation.command import Result
 from foundation.configuration import settings_of
 from foundation.errors import InputError
+from foundation.figures import interval, number
 from foundation.settings import setting, settings_class
-from foundation.tables import Table
+from foundation.tables import Row, Table
 from trainingdata.instants import utc_text
 from trainingdata.source import span_of
 
@@ -218,14 +219,14 @@ def figure_parts(figures: dict[str, Any]) -> list[RenderableType]:
     """A line a class and step, and one of the hours between which its coverage lies."""
     gains = [f"gain on {name}" for name in figures["against"]]
     heads = ["loss", *gains, "80 % holds", "(return/σ)²", "rank correlation"]
-    rows: list[tuple[str, ...]] = []
+    rows: list[Row] = []
     for group, named in CLASSES.items():
         for step, scores in figures["groups"].get(group, {}).items():
             cells = cells_of(figures, scores)
-            rows.append((named, step, *(cells[head][0] for head in heads)))
+            rows.append((named, step, *(cells[head] for head in heads)))
             if step.isdigit():
                 held = [hour["inside80"] for hour in scores["hours"].values()]
-                spread = f"{min(held):.2f} … {max(held):.2f}"
+                spread = interval((min(held), max(held)), number, " … ")
                 rest = [""] * (len(heads) - 2 - len(gains))
                 rows.append(("", f"{step}, by hour", *[""] * (1 + len(gains)), spread, *rest))
     title = f"{figures['forecaster']}, {span_text(figures)}, {figures['data']}"

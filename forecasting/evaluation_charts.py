@@ -12,6 +12,7 @@ import pandas as pd
 from forecasting.forecast import HORIZON, LEVELS, MEDIAN
 from foundation.arrays import Array
 from foundation.charts import COLOURS, Chart, Series, level, transform_chart
+from foundation.figures import number
 
 BEFORE = HORIZON  # own bars that a fan shows of what was seen: it was issued in the middle
 BESIDE = 0.05  # between whiskers of one step, which can be read beside each other
@@ -75,12 +76,12 @@ def gains_chart(group: dict[str, Any], against: Sequence[str], steps: Sequence[s
     """Share of each other forecaster's loss that is saved, by step; whiskers are its reach."""
     places = np.arange(float(len(steps)))
     series = [_zero(places)]
-    for number, name in enumerate(against):
+    for k, name in enumerate(against):
         gains = [group[step]["skill"][name] for step in steps]
         means = np.array([gain["mean"] for gain in gains])
         errors = np.array([gain["reach"] or 0.0 for gain in gains])
-        beside = places + (number - (len(against) - 1) / 2) * BESIDE
-        series += _whiskers(name, colour_of(number + 1), beside, means, errors)
+        beside = places + (k - (len(against) - 1) / 2) * BESIDE
+        series += _whiskers(name, colour_of(k + 1), beside, means, errors)
     text = "Gain by step, " + "; ".join(
         f"{name} {', '.join(format(group[step]['skill'][name]['mean'], '.1%') for step in steps)}"
         for name in against
@@ -107,7 +108,7 @@ def ranks_chart(scores: Sequence[dict[str, Any]], steps: Sequence[str]) -> Chart
         return None
     places = np.arange(float(len(steps)))
     return Chart(
-        "Rank correlation by step: " + ", ".join(f"{value:+.3f}" for value in means),
+        "Rank correlation by step: " + ", ".join(number(value, 3, sign=True) for value in means),
         (_zero(places), *_whiskers("rank correlation", "first", places, means, errors)),
         labels=tuple(steps),
     )
@@ -117,7 +118,9 @@ def level_chart(text: str, labels: Sequence[str], values: Sequence[float], what:
     """Points by group, what is meant as a dashed line, and grey lines around it."""
     target, around = TARGETS[what]
     places = np.arange(float(len(values)))
-    said = ", ".join(f"{name} {value:.3f}" for name, value in zip(labels, values, strict=True))
+    said = ", ".join(
+        f"{name} {number(value, 3)}" for name, value in zip(labels, values, strict=True)
+    )
     return Chart(
         f"{text}: {said}",
         (

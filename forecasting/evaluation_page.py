@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import pandas as pd
@@ -21,8 +22,10 @@ from forecasting.evaluation_charts import (
 from forecasting.forecast import reads_future
 from foundation.charts import Chart
 from foundation.counts import counted
-from foundation.page import around, render_page
+from foundation.figures import Words, around, number, percent
+from foundation.page import render_page
 from foundation.sample_size import FEWEST_WEEKS
+from foundation.tables import Cell, Table
 from trainingdata.instants import NEW_YORK
 
 CLASSES = {"stock": "stocks", "crypto": "coins"}
@@ -31,35 +34,44 @@ REACH = (
     f" observation. Below {FEWEST_WEEKS} weeks there is none, and no claim."
 )
 
-# of the tables: the score under a head, and how it is written; gains stand behind the CRPS
-_COLUMNS = {
-    "forecasts": ("forecasts", ","),
-    "loss": ("loss", ".4f"),
-    "CRPS": ("crps", ".4f"),
-    "80 % interval score": ("score80", ".3f"),
-    "80 % holds": ("inside80", ".3f"),
-    "90 % holds": ("inside90", ".3f"),
-    "98 % holds": ("inside98", ".3f"),
-    "(return/σ)²": ("scale", ".2f"),
-    "PIT mean": ("pit_mean", ".3f"),
-    "PIT distance": ("pit_distance", ".3f"),
+_COUNT = partial(number, places=0)
+_FOURTH = partial(number, places=4)
+_THIRD = partial(number, places=3)
+_COLUMNS: Mapping[str, tuple[str, Words]] = {  # score by head; gains stand behind the CRPS
+    "forecasts": ("forecasts", _COUNT),
+    "loss": ("loss", _FOURTH),
+    "CRPS": ("crps", _FOURTH),
+    "80 % interval score": ("score80", _THIRD),
+    "80 % holds": ("inside80", _THIRD),
+    "90 % holds": ("inside90", _THIRD),
+    "98 % holds": ("inside98", _THIRD),
+    "(return/σ)²": ("scale", number),
+    "PIT mean": ("pit_mean", _THIRD),
+    "PIT distance": ("pit_distance", _THIRD),
 }
 
 
-def cells_of(figures: dict[str, Any], scores: dict[str, Any]) -> dict[str, tuple[str, str]]:
-    """Text and colour of each figure of a line of the tables, by its head."""
+def cells_of(figures: dict[str, Any], scores: dict[str, Any]) -> dict[str, Cell]:
+    """Each figure of a line of the tables, by its head."""
     main = scores[figures["forecaster"]]
     cells = {}
-    for head, (name, form) in _COLUMNS.items():
-        cells[head] = f"{main[name]:{form}}", ""
+    for head, (name, words) in _COLUMNS.items():
+        cells[head] = Cell(words(main[name]))
         for other in figures["against"] if name == "crps" else ():
             gain = scores["skill"][other]
-            text = f"{gain['mean']:+.2%}{around(gain['reach'], '.2%')}"
-            cells[f"gain on {other}"] = text, {1: "good", 0: "", -1: "bad"}[gain["beyond"]]
+            text = percent(gain["mean"], sign=True) + around(gain["reach"], percent)
+            cells[f"gain on {other}"] = Cell(text, {1: "good", 0: "", -1: "bad"}[gain["beyond"]])
     rank = "none"
     if main["information"] is not None:
-        rank = f"{main['information']:+.3f}{around(main['information_reach'], '.3f')}"
-    return {**cells, "rank correlation": (rank, "")}
+        rank = number(main["information"], 3, sign=True) + around(main["information_reach"], _THIRD)
+    return {**cells, "rank correlation": Cell(rank)}
+
+
+def score_table(figures: dict[str, Any], group: str) -> Table:
+    """A line a step of a group."""
+    lines = {name: cells_of(figures, each) for name, each in figures["groups"][group].items()}
+    heads = ("step", *next(iter(lines.values())))
+    return Table(group, heads, [(step, *cells.values()) for step, cells in lines.items()])
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +139,11 @@ def _no_result(figures: dict[str, Any]) -> str:
 def _held(figures: dict[str, Any], kind: str) -> str:
     """What the 80 % interval held, and what that rests on."""
     main = figures["groups"][kind]["all"][figures["forecaster"]]
-    half = around(main["inside80_reach"], ".1%")
+    held = percent(main["inside80"], 1)
+    half = around(main["inside80_reach"], partial(percent, places=1))
     outcomes = counted(main["forecasts"], "outcome")
     return (
-        f"The 80 % interval held {main['inside80']:.1%}{half} of {outcomes} of {CLASSES[kind]} in"
+        f"The 80 % interval held {held}{half} of {outcomes} of {CLASSES[kind]} in"
         f" {counted(main['weeks'], 'week')}."
     )
 
@@ -159,7 +172,6 @@ def render(
         "forecasting/evaluation.html.j2",
         f=figures,
         span=span_text(figures),
-        around=around,
         reach=REACH,
         classes=CLASSES,
         verdict=judgement(figures),
@@ -167,10 +179,7 @@ def render(
         fans=[(fan.symbol, fan_chart(fan)) for fan in fans],
         legend=[(name, colour_of(number)) for number, name in enumerate(names)],
         panels=[panel for kind in CLASSES for panel in _panels(figures, frames, kind)],
-        tables=[
-            (name, [(step, cells_of(figures, scores)) for step, scores in steps.items()])
-            for name, steps in figures["groups"].items()
-        ],
+        tables=[score_table(figures, group) for group in figures["groups"]],
     )
 
 

@@ -73,9 +73,3 @@ def table_that_adds_up(
 def to_cents(usd: Fraction | Decimal | float) -> Decimal:
     """USD, to the nearest cent; nothing has no sign."""
     return CENT * round(100 * as_written(usd))
-
-
-def usd_text(usd: Decimal, *, sign: bool = False) -> str:
-    """USD to the cent: $1,234.50, -$0.10; with `sign` also +$1.00."""
-    mark = "-" if usd < 0 else "+" if sign and usd > 0 else ""
-    return f"{mark}${abs(usd):,.2f}"

@@ -1,8 +1,6 @@
-"""Numbers of things and amounts of money, as messages write them."""
+"""Numbers of things and lengths of time, as messages write them."""
 
 from __future__ import annotations
-
-from fractions import Fraction
 
 MINUTE = 60  # seconds
 
@@ -28,13 +26,3 @@ def time_text(seconds: float) -> str:
         if count or parts:
             parts.append((count, name))
     return " ".join(counted(count, name) for count, name in parts[:2] if count)
-
-
-def usd(amount: float) -> str:
-    """Whole dollars with their sign in front: -$1,234."""
-    return f"{'-' if round(amount) < 0 else ''}${abs(amount):,.0f}"
-
-
-def dollars_text(amount: Fraction) -> str:
-    """USD as $10,000, with cents where there are any."""
-    return f"${float(amount):,.{0 if amount.denominator == 1 else 2}f}"

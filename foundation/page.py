@@ -11,6 +11,8 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, Template
 from markupsafe import Markup
 
+from foundation.tables import Table
+
 CHART_STYLES = ("foundation/uPlot.min.css", "foundation/charts.css")
 CHART_SCRIPTS = ("foundation/uPlot.iife.min.js", "foundation/charts.js")
 
@@ -46,17 +48,17 @@ def script(*names: str) -> Markup:
     return Markup("".join(f"<script>{text_of(name)}</script>" for name in names))
 
 
-def around(reach: float | None, form: str) -> str:
-    """How far an interval reaches on either side, as ± 2.0%; empty where there is none."""
-    return "" if reach is None else f" ± {reach:{form}}"
-
-
 def render_page(name: str, **values: Any) -> str:
     """The page, or the part of one, of a Jinja template; name: as of `text_of`.
 
     Text among the values is escaped.
     """
     return _template(name).render(**values)
+
+
+def table_html(table: Table) -> Markup:
+    """A table alone, as a part of a page that has `foundation/sheet.css`."""
+    return Markup(_template("foundation/sheet.html.j2").module.tabled(table))  # type: ignore[attr-defined]
 
 
 @lru_cache(maxsize=16)

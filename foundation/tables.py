@@ -12,18 +12,54 @@ from typing import Any
 import numpy as np
 from rich.table import Table as TerminalTable
 
+Shape = tuple[str, str]  # kind, by which a page colours it, and path in a box 1,000 wide, 100 high
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What stands in a place of a table.
+
+    text: as people read it; of a drawing, what it shows.
+    tone: `good`, `bad`, `muted` or `strong`.
+    below: what stands beneath, smaller.
+    key: colour of the line that is drawn of it elsewhere.
+    link: where the text leads to.
+    shade: how far above or below nothing it is, -1 … 1, as its ground shows.
+    drawing: what a page draws instead of the text.
+    """
+
+    text: str
+    tone: str = ""
+    below: str = ""
+    key: str = ""
+    link: str = ""
+    shade: float = 0.0
+    drawing: Sequence[Shape] = ()
+
+    def __str__(self) -> str:
+        return f"{self.text} ({self.below})" if self.below else self.text
+
+
+NOTHING = Cell("")
+Row = Sequence[str | Cell]
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
     """Figures as they are read, a row each; the first column names the row.
 
+    heads: of the columns; none of a list of named figures.
     words: numbers of the other columns that are text: they stand to the left.
+    spare: numbers of the columns that a narrow page leaves out.
+    summed: whether the last row is the sum of the others.
     """
 
     title: str
     heads: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Row]
     words: Collection[int] = ()
+    spare: Collection[int] = ()
+    summed: bool = False
 
     def __rich__(self) -> TerminalTable:
         """The table in a terminal's width."""
@@ -32,8 +68,29 @@ class Table:
             column.justify = "left" if k == 0 or k in self.words else "right"
             column.overflow = "fold"
         for row in self.rows:
-            table.add_row(*row)
+            table.add_row(*map(str, row))
         return table
+
+    def kind(self, column: int, cell: Cell = NOTHING) -> str:
+        """By what a page lays out a cell of a column, or its head."""
+        kinds = (
+            ("words", column in self.words),
+            ("spare", column in self.spare),
+            ("drawn", cell.drawing),
+            (cell.tone, cell.tone),
+        )
+        return " ".join(kind for kind, so in kinds if so)
+
+
+def bar(begin: float, end: float, kind: str = "") -> Shape:
+    """A bar from one place to another, 0 … 100; kind: `long` or `short` where none is said."""
+    path = f"M{10 * begin:.1f} 10V90H{10 * end:.1f}V10Z"
+    return kind or ("long" if end >= begin else "short"), path
+
+
+def upright(place: float, kind: str = "axis") -> Shape:
+    """A line through the whole height, at a place 0 … 100."""
+    return kind, f"M{10 * place:.1f} 0V100"
 
 
 def json_text(content: Any) -> str:

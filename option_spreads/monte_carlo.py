@@ -28,8 +28,9 @@ from typing import Any
 from forecasting.forecast import Progress
 from foundation.clock import system_clock
 from foundation.command import Result
-from foundation.counts import counted, usd
+from foundation.counts import counted
 from foundation.errors import InputError
+from foundation.figures import number, percent, usd
 from foundation.tables import Table, json_text
 from option_spreads.simulation.account_check import (
     Month,
@@ -118,28 +119,28 @@ def _figures_table(content: Mapping[str, Any]) -> Table:
 
 def _figure_texts(figures: Mapping[str, Any], above: float | None) -> dict[str, str]:
     """The figures of a set that people look for, by label."""
-    more = {} if above is None else {f"P(above ${above:,.0f})": f"{figures['p_above']:.1%}"}
+    more = {} if above is None else {f"P(above {usd(above, 0)})": percent(figures["p_above"], 1)}
     win_rate = figures["win_rate"]
     fall = figures["max_drawdown_usd"]
     final = figures["final_balance"]
     drawdown = figures["max_drawdown"]
     sortino = figures["sortino"]
-    multiples = f"{figures['p_at_least_2x']:.1%}, {figures['p_at_least_3x']:.1%}"
+    multiples = f"{percent(figures['p_at_least_2x'], 1)}, {percent(figures['p_at_least_3x'], 1)}"
     return {
-        "final balance, median": usd(final["p50"]),
-        "5 to 95 %": f"{usd(final['p5'])} to {usd(final['p95'])}",
-        "least and most": f"{usd(final['least'])} to {usd(final['most'])}",
-        "mean": usd(final["mean"]),
-        "standard deviation": f"${final['standard_deviation']:,.0f}",
-        "P(loss)": f"{figures['p_loss']:.1%}",
+        "final balance, median": usd(final["p50"], 0),
+        "5 to 95 %": f"{usd(final['p5'], 0)} to {usd(final['p95'], 0)}",
+        "least and most": f"{usd(final['least'], 0)} to {usd(final['most'], 0)}",
+        "mean": usd(final["mean"], 0),
+        "standard deviation": usd(final["standard_deviation"], 0),
+        "P(loss)": percent(figures["p_loss"], 1),
         "P(at least 2x), P(at least 3x)": multiples,
         **more,
-        "P(halt)": f"{figures['p_halt']:.1%}",
-        "drawdown, median and 95 %": f"{drawdown['p50']:.1%}, {drawdown['p95']:.1%}",
-        "drawdown in USD, median and most": f"${fall['p50']:,.0f}, ${fall['most']:,.0f}",
-        "trades won": "n/a" if win_rate is None else f"{win_rate:.1%}",
-        "Sortino, median": "n/a" if sortino is None else f"{sortino['p50']:.2f}",
-        "days under water, median": f"{figures['longest_days_under_water']['p50']:.0f}",
+        "P(halt)": percent(figures["p_halt"], 1),
+        "drawdown, median and 95 %": ", ".join(percent(drawdown[p], 1) for p in ("p50", "p95")),
+        "drawdown in USD, median and most": f"{usd(fall['p50'], 0)}, {usd(fall['most'], 0)}",
+        "trades won": percent(win_rate, 1),
+        "Sortino, median": number(sortino and sortino["p50"]),
+        "days under water, median": number(figures["longest_days_under_water"]["p50"], 0),
     }
 
 
@@ -176,7 +177,7 @@ def _months_table(months: Sequence[Month]) -> Table:
     rows = []
     for month in months:
         band = ("", "", "") if month.band is None else map(usd, month.band)
-        counts = str(month.trades), usd(month.result), *band, str(month.learned)
+        counts = str(month.trades), usd(month.result, 0), *band, str(month.learned)
         rows.append((month.month, *counts, month.place or "no band"))
     return Table("", columns, rows, words=(7,))
 

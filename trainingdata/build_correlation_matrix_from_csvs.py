@@ -36,6 +36,7 @@ import numpy as np
 from foundation.arrays import Array
 from foundation.command import Result
 from foundation.errors import InputError
+from foundation.figures import percent
 from foundation.files import check_file
 from foundation.flags import Parser
 from foundation.tables import Table
@@ -175,10 +176,10 @@ def _parts(built: BuiltMatrix) -> tuple[Table, list[str]]:
                 symbol,
                 f"{quality['bars']:,}",
                 f"{quality['hourly_returns']:,}",
-                _percent(quality["hourly_missing"]),
+                percent(quality["hourly_missing"], 1),
                 f"{quality['session_returns']:,}",
-                _percent(moves["annual"]),
-                _percent(moves["worst_session"]),
+                percent(moves["annual"], 1),
+                percent(moves["worst_session"], 1),
             )
         )
     title = f"as of {utc_text(built.matrix.as_of)}, {facts['source']}"
@@ -190,10 +191,6 @@ def _parts(built: BuiltMatrix) -> tuple[Table, list[str]]:
         smallest = facts["smallest_eigenvalue_before_repair"]
         sentences.append(f"Repaired: the smallest eigenvalue was {smallest:.2e}.")
     return table, sentences
-
-
-def _percent(share: float | None) -> str:
-    return "n/a" if share is None else f"{share:.1%}"
 
 
 def _parser() -> Parser:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,18 @@ from event_contracts.trading.position_sizes import (
     PositionSizeMetrics,
     size_view,
 )
-from execution.live.page_words import number
 from foundation.command import Result
 from foundation.counts import counted
-from foundation.tables import Table, json_text
-from marketsimulator.results.comparison_page import Cell, Row, Sheet
+from foundation.figures import Words, interval, number, percent, usd
+from foundation.tables import Cell, Table, json_text
+from marketsimulator.results.comparison_page import Sheet
 from marketsimulator.results.significance import LEVEL, SHORTEST
 from marketsimulator.results.verdict import Verdict
 
 SIZE_HEADS = tuple(head for _, head, _, _ in SHOWN)
-HEADS = ("growth", "profit, USD", "Sharpe", "deflated", "orders", "fills", *SIZE_HEADS)
+HEADS = ("run", "growth", "profit, USD", "Sharpe", "deflated", "orders", "fills", *SIZE_HEADS)
+AMOUNT = partial(number, sign=True)
+RATIO = partial(number, places=3, sign=True)
 LEVELS: Mapping[str, Any] = {"yes": "good", "no": "bad", "no power": "open"}
 
 
@@ -52,8 +54,6 @@ class Played:
     def result(self) -> Result:
         """The table, the sentences and the notes; the JSON file and the page."""
         sheet = self.sheet
-        rows = [(row.name, *map(str, row.cells)) for row in sheet.rows]
-        table = Table(sheet.subtitle, ("run", *sheet.heads), rows)
         text = json_text(self.content)
         page = self.page()
         files: dict[str, Callable[[Path], object]] = {
@@ -62,18 +62,12 @@ class Played:
         }
         verdict = sheet.verdict
         said = [verdict.claim, verdict.rest, *sheet.warnings, *sheet.notes]
-        return Result([table], list(filter(None, said)), files)
+        return Result([sheet.table], list(filter(None, said)), files)
 
 
 def size_cells(sizes: PositionSizeMetrics) -> tuple[Cell, ...]:
     """A cell for each of `SIZE_HEADS`; the histogram shows how many orders each size had."""
-    return tuple(cell_of(getattr(sizes, name), form) for name, _, _, form in SHOWN)
-
-
-def cell_of(value: float | Decimal | None, form: str, range: str = "") -> Cell:
-    """A figure, and what stands below it."""
-    text = number(None if value is None else float(value), form)
-    return Cell(text, "" if value is None else str(value), range)
+    return tuple(Cell(words(getattr(sizes, name))) for name, _, _, words in SHOWN)
 
 
 def report_of(comparison: Comparison) -> Played:
@@ -90,8 +84,11 @@ def report_of(comparison: Comparison) -> Played:
             title="Policies over the same held-out sessions",
             subtitle=comparison.held_out.source,
             verdict=Verdict(level, first, " ".join(others)),
-            heads=HEADS,
-            rows=[Row(each.name, _cells(each, sizes[each.name])) for each in standings],
+            table=Table(
+                comparison.held_out.source,
+                HEADS,
+                [(each.name, *_cells(each, sizes[each.name])) for each in standings],
+            ),
             warnings=[warning] if groups < SHORTEST else [],
             notes=_notes(comparison),
         ),
@@ -104,29 +101,28 @@ def _cells(standing: Standing, sizes: PositionSizeMetrics) -> tuple[Cell, ...]:
     """A row's cells, one for each of `HEADS`."""
     figures = standing.judgement
     return (
-        _estimate_cell(figures.growth, "+.3%"),
-        _estimate_cell(figures.profit_usd, "+,.2f"),
-        _estimate_cell(figures.sharpe, "+.3f"),
-        cell_of(standing.deflated, ".0%"),
-        cell_of(standing.orders, ",.1f"),
-        cell_of(standing.fills, ",.1f"),
+        _estimate_cell(figures.growth, partial(percent, places=3, sign=True)),
+        _estimate_cell(figures.profit_usd, AMOUNT),
+        _estimate_cell(figures.sharpe, RATIO),
+        Cell(percent(standing.deflated, 0)),
+        Cell(number(standing.orders, 1)),
+        Cell(number(standing.fills, 1)),
         *size_cells(sizes),
     )
 
 
-def _estimate_cell(estimate: Estimate, style: str) -> Cell:
+def _estimate_cell(estimate: Estimate, words: Words) -> Cell:
     """A figure, and its interval below it."""
-    ends = estimate.interval or ()
-    return cell_of(estimate.value, style, " … ".join(number(end, style) for end in ends))
+    return Cell(words(estimate.value), below=interval(estimate.interval, words, " … "))
 
 
 def _sentence(pair: tuple[str, str], answer: Answer) -> str:
     """The answer of a pair, in words."""
     one, other = pair
-    excess = _estimate_cell(answer.excess_usd, "+,.2f")
-    sharpe = _estimate_cell(answer.sharpe_difference, "+.3f")
+    excess = _estimate_cell(answer.excess_usd, AMOUNT)
+    sharpe = _estimate_cell(answer.sharpe_difference, RATIO)
     return (
-        f"Does {one} earn more than {MORE:.0%} more than {other}, at a better Sharpe ratio?"
+        f"Does {one} earn more than {percent(MORE, 0)} more than {other}, at a better Sharpe ratio?"
         f" {answer.verdict.capitalize()}: USD an episode beyond that {excess}; Sharpe ratio beyond"
         f" the other's {sharpe}."
     )
@@ -136,9 +132,10 @@ def _notes(comparison: Comparison) -> list[str]:
     """What has to be known to read the table."""
     groups = comparison.held_out.independent
     text = [
-        f"Figures are of an episode that begins with ${comparison.cash:,.2f}: growth of the"
+        f"Figures are of an episode that begins with {usd(comparison.cash)}: growth of the"
         " account as a mean logarithm, mean profit after fees, and the Sharpe ratio, not annual."
-        f" Intervals hold {LEVEL:.0%}: {counted(len(comparison.held_out.sessions), 'session')} in"
+        f" Intervals hold {percent(LEVEL, 0)}:"
+        f" {counted(len(comparison.held_out.sessions), 'session')} in"
         f" {counted(groups, 'independent group')}, and the runs of a policy, are drawn anew.",
         "Yes: both differences lie above 0. No: one of them does not. No power: these sessions do"
         " not decide it.",

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from event_contracts.simulation.comparison_page import SIZE_HEADS, Played, cell_of, size_cells
+from event_contracts.simulation.comparison_page import SIZE_HEADS, Played, size_cells
 from event_contracts.simulation.exchange import Exchange, Listing
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.trading.action_log import ACTION_TABLE, ActionEntry, ActionRecords
@@ -25,15 +25,17 @@ from event_contracts.trading.orders import LimitOrder
 from event_contracts.trading.position_sizes import Episode, PositionSizeMetrics, SentOrder
 from event_contracts.trading.records import TICK, MarketSpan, MarketUpdate
 from execution.journal.migrations import as_it_is_today
-from execution.live.page_words import number
 from foundation.arrays import Records
 from foundation.cents import CENT
 from foundation.counts import counted
 from foundation.errors import InputError, OrderRejected
-from marketsimulator.results.comparison_page import Cell, Row, Sheet
+from foundation.figures import number
+from foundation.tables import Cell, Table
+from marketsimulator.results.comparison_page import Sheet
 from marketsimulator.results.verdict import Verdict
 
-HEADS = ("profit, USD", "orders", "not allowed", *SIZE_HEADS)
+SOURCE = "The decisions of a journal, played again over the ticks that they were made on"
+HEADS = ("run", "profit, USD", "orders", "not allowed", *SIZE_HEADS)
 MOST_STEPS = 5_000_000  # from the first tick to the last: nine years of minutes
 
 
@@ -62,15 +64,17 @@ def paper_report(journal: Path, size: int, episode: EpisodeSettings) -> Played:
     sizes = {name: PositionSizeMetrics.of(run.episodes) for name, run in runs.items()}
     sheet = Sheet(
         title="Sizes on paper",
-        subtitle="The decisions of a journal, played again over the ticks that they were made on",
+        subtitle=SOURCE,
         verdict=Verdict(
             "open",
-            f"As decided they earned {_signed(difference)} USD beyond {size} contracts each time.",
-            f"The account changed by {_signed(change)} USD between the first and the last of"
-            f" {counted(len(entries), 'decision')}, deposits among it.",
+            f"As decided they earned {number(difference, sign=True)} USD beyond {size} contracts"
+            " each time.",
+            f"The account changed by {number(change, sign=True)} USD between the first and the last"
+            f" of {counted(len(entries), 'decision')}, deposits among it.",
         ),
-        heads=HEADS,
-        rows=[Row(name, _cells(run, sizes[name])) for name, run in runs.items()],
+        table=Table(
+            SOURCE, HEADS, [(name, *_cells(run, sizes[name])) for name, run in runs.items()]
+        ),
         notes=[
             f"{counted(bounded, 'purchase')} kept from a larger size,"
             f" {counted(rejected, 'order')} not taken, {unknown:,} of unknown fate.",
@@ -113,15 +117,11 @@ def _recording(path: Path) -> Recording:
 def _cells(run: Replay, sizes: PositionSizeMetrics) -> tuple[Cell, ...]:
     """A row's cells, one for each of `HEADS`."""
     return (
-        cell_of(run.profit, "+,.2f"),
-        cell_of(run.orders, ",.0f"),
-        cell_of(run.refused, ",.0f"),
+        Cell(number(run.profit, sign=True)),
+        Cell(number(run.orders, 0)),
+        Cell(number(run.refused, 0)),
         *size_cells(sizes),
     )
-
-
-def _signed(amount: Decimal) -> str:
-    return number(float(amount), "+,.2f")
 
 
 def _is_bounded(entry: ActionEntry) -> bool:

@@ -27,22 +27,27 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
 from event_contracts.trading.orders import Fill, Outcome, other
-from execution.live.page_words import hour, number, usd
+from execution.live.page_words import hour
 from foundation.arrays import Array
 from foundation.charts import Chart, Series
+from foundation.figures import NONE, Words, number, percent, quantity, usd
+from foundation.tables import Cell, Table, bar
 
-SHOWN = (  # field, head of a column, words for a row, form
-    ("avg_winning_position_size", "winning size", "mean size of winning orders", ".1f"),
-    ("avg_losing_position_size", "losing size", "mean size of losing orders", ".1f"),
-    ("size_efficiency", "size, profit", "correlation of size and profit", "+.3f"),
-    ("max_position_reached", "largest", "largest position, contracts", ",g"),
-    ("size_changes_per_episode", "changes", "changes of size an episode", ".1f"),
+MEAN = partial(number, places=1)
+RATIO = partial(number, places=3, sign=True)
+SHOWN: tuple[tuple[str, str, str, Words], ...] = (  # field, heads of a column and a row, its words
+    ("avg_winning_position_size", "winning size", "mean size of winning orders", MEAN),
+    ("avg_losing_position_size", "losing size", "mean size of losing orders", MEAN),
+    ("size_efficiency", "size, profit", "correlation of size and profit", RATIO),
+    ("max_position_reached", "largest", "largest position, contracts", quantity),
+    ("size_changes_per_episode", "changes", "changes of size an episode", MEAN),
 )
 FEWEST = 3  # orders of which a correlation says something: two always lie on a line
 Clock = Literal["steps", "seconds"]
@@ -151,12 +156,13 @@ class PositionSizeMetrics:
         sizes = {str(size): count for size, count in self.position_size_distribution.items()}
         return {**asdict(self), "position_size_distribution": sizes}
 
-    def rows(self) -> tuple[tuple[str, str], ...]:
-        """What each figure is, and the figure, as a table shows them."""
+    def table(self) -> Table:
+        """What each figure is, and the figure."""
         sizes = self.position_size_distribution
         shares = [f"{size}: {count:,}" for size, count in sizes.items()]
-        figures = [(what, number(getattr(self, name), form)) for name, _, what, form in SHOWN]
-        return (("orders by size", ", ".join(shares) or "–"), *figures)
+        figures = [(what, words(getattr(self, name))) for name, _, what, words in SHOWN]
+        rows = [("orders by size", ", ".join(shares) or NONE), *figures]
+        return Table("Sizes", (), rows)
 
 
 def sized_profits(episodes: Iterable[Episode]) -> list[tuple[int, float]]:
@@ -233,27 +239,17 @@ def _correlation(sized: list[tuple[int, float]]) -> float | None:
     return float(np.corrcoef(sizes, profits)[0, 1])
 
 
-class Bar(NamedTuple):
-    """A row of the histogram: contracts, orders, their share and mean profit, width in percent."""
-
-    size: str
-    orders: str
-    share: str
-    profit: str
-    width: str
-
-
 @dataclass(frozen=True, slots=True)
 class SizeView:
     """What the section shows.
 
-    rows: name and text of each figure.
-    bars: of the histogram, the smallest size first.
+    figures: a row each.
+    sizes: the histogram, the smallest first.
     plots: heading and plot.
     """
 
-    rows: tuple[tuple[str, str], ...]
-    bars: tuple[Bar, ...]
+    figures: Table
+    sizes: Table
     plots: tuple[tuple[str, Chart], ...]
 
 
@@ -272,24 +268,25 @@ def size_view(episodes: Iterable[Episode], clock: Clock = "steps") -> SizeView |
     plots = [("Sizing over time", _over_time(at, sizes, clock))]
     if profits:
         plots.insert(0, ("Size against profit", _against_profit(*np.array(profits).T)))
-    return SizeView(metrics.rows(), _bars(metrics, profits), tuple(plots))
+    return SizeView(metrics.table(), _histogram(metrics, profits), tuple(plots))
 
 
-def _bars(metrics: PositionSizeMetrics, profits: list[tuple[int, float]]) -> tuple[Bar, ...]:
+def _histogram(metrics: PositionSizeMetrics, profits: list[tuple[int, float]]) -> Table:
     counts = metrics.position_size_distribution
-    bars = []
+    rows = []
     for size, count in counts.items():
         earned = [profit for each, profit in profits if each == size]
-        bars.append(
-            Bar(
-                size=f"{size}",
-                orders=f"{count:,}",
-                share=f"{count / sum(counts.values()):.1%}",
-                profit=usd(float(np.mean(earned)), "+,.2f") if earned else "–",
-                width=f"{100 * count / max(counts.values()):.2f}",
+        rows.append(
+            (
+                f"{size}",
+                f"{count:,}",
+                percent(count / sum(counts.values()), 1),
+                usd(float(np.mean(earned)) if earned else None, sign=True),
+                Cell("", drawing=(bar(0, 100 * count / max(counts.values())),)),
             )
         )
-    return tuple(bars)
+    heads = ("contracts", "orders", "share", "mean profit", "")
+    return Table("Orders by size", heads, rows)
 
 
 def _against_profit(sizes: Array, profits: Array) -> Chart:
@@ -297,8 +294,8 @@ def _against_profit(sizes: Array, profits: Array) -> Chart:
     each = np.unique(sizes)
     means = np.array([profits[sizes == size].mean() for size in each])
     return Chart(
-        f"Profit of {len(profits)} orders by their size, from {profits.min():.2f} to"
-        f" {profits.max():.2f} USD.",
+        f"Profit of {len(profits)} orders by their size, from {number(profits.min())} to"
+        f" {number(profits.max())} USD.",
         (
             Series("an order", "second", sizes, profits, "dots").thinned(),
             Series("mean of a size", "first", each, means),
@@ -319,7 +316,7 @@ def _over_time(at: Array, sizes: Array, clock: Clock) -> Chart:
     middles = begin + span * (there + 0.5) / STRETCHES
     first, last = (_clock_text(value, clock) for value in (begin, end))
     return Chart(
-        f"Sizes of {len(at)} orders from {first} to {last}, mean {sizes.mean():.1f}.",
+        f"Sizes of {len(at)} orders from {first} to {last}, mean {number(sizes.mean(), 1)}.",
         (
             Series("an order", "second", at[order], sizes[order], "dots").thinned(),
             Series("mean size", "first", middles, means),
@@ -330,5 +327,5 @@ def _over_time(at: Array, sizes: Array, clock: Clock) -> Chart:
 
 def _clock_text(value: float, clock: Clock) -> str:
     if clock == "steps":
-        return f"step {value:.0f}"
+        return f"step {number(value, 0)}"
     return f"{hour(np.datetime64(round(value), 's'))} UTC"

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,6 @@ import numpy as np
 from markupsafe import Markup
 
 from execution.account_lock import PAGE
-from execution.decision import plan_text
 from execution.journal.halts import Halt
 from execution.journal.intents import STATES, WAITING, Intent
 from execution.journal.marks import AccountMark
@@ -32,15 +32,15 @@ from execution.live.accounts import TRADE
 from execution.live.loop import Stop
 from execution.live.losses import LossLimits
 from execution.live.open_account import OpenAccount
-from execution.live.page_words import day, percent, usd
+from execution.live.page_tables import choice_table, notice_table, position_table
+from execution.live.page_words import day
+from foundation import figures
 from foundation.arrays import Array
 from foundation.charts import Chart, Series, level
 from foundation.clock import OURS, Time
 from foundation.errors import InputError
 from foundation.files import remove_unfinished, staged_file
 from foundation.page import render_page
-from trainingdata.instants import HOUR
-from trainingdata.instruments import is_symbol
 
 log = logging.getLogger(__name__)
 
@@ -183,6 +183,7 @@ class StatusPage:
     def _page(self, folder: Path, change: Change) -> str:
         book = self._account.book
         mark = self._journal.last_mark()
+        decision = self._journal.last_decision()
         self._curve = self._curve.extended(self._journal.marks(self._curve.last_at))
         halts = self._account.halts.standing()
         unknown = len(book.undetermined())
@@ -193,6 +194,7 @@ class StatusPage:
         return render_page(
             "execution/status.html.j2",
             words=page_words,
+            figures=figures,
             styles=[section.style for section in self._sections if section.style],
             folder=folder,
             kill_file=self._account.kill_file,
@@ -207,15 +209,14 @@ class StatusPage:
             mark=mark,
             curve=self._curve,
             bounds=self._bounds,
-            rows=[] if mark is None else _rows(mark, self._bounds),
+            positions=mark and position_table(mark, self._bounds.position, self._bounds.coins),
             waiting=book.latest(WAITING, SHOWN),
             recent=book.latest(OVER, SHOWN),
             what=what,
-            decision=self._journal.last_decision(),
-            choices=self._journal.last_choices(),
-            plan=lambda row: plan_text(row.choice.basis, float((row.until - row.at) / HOUR)),
+            decision=decision,
+            choices=decision and choice_table(self._journal.last_choices(), decision.name),
             sections=self._sections,
-            notices=self._notices.latest(SHOWN),
+            notices=notice_table(self._notices.latest(SHOWN)),
         )
 
 
@@ -231,50 +232,15 @@ def _verdict(change: Change, halts: Sequence[Halt], *, trouble: bool) -> tuple[s
     return ("Running, with trouble", "warn") if trouble else ("Running", "good")
 
 
-class Row(NamedTuple):
-    """What is held of something, in multiples of equity; ceiling: none where it has none."""
-
-    name: str
-    value: float
-    weight: float
-    ceiling: float | None
-
-    @property
-    def above(self) -> bool:
-        """Whether it is above its ceiling."""
-        return self.ceiling is not None and abs(self.weight) > self.ceiling
-
-    @property
-    def bar(self) -> float:
-        """Where its bar ends, −100 … 100: the ceiling stands at 80, an equity where it has none."""
-        return float(np.nan_to_num(np.clip(80 * self.weight / (self.ceiling or 1.0), -100, 100)))
-
-
-def _rows(mark: AccountMark, bounds: Bounds) -> list[Row]:
-    """What is held, the largest first, after the gross of stocks and coins."""
-    gross = [
-        ("stocks, gross", mark.gross_stock, mark.stock_ceiling),
-        ("coins, gross", mark.gross_crypto, bounds.coins),
-    ]
-    contracts = bounds.coins is None
-    held = [
-        (name, value, bounds.position if contracts or is_symbol(name) else None)
-        for name, value in sorted(mark.positions.items(), key=lambda item: -abs(item[1]))
-    ]
-    unit = mark.equity if mark.equity > 0 else np.nan
-    rows = held if contracts or not held else [*gross, *held]
-    return [Row(name, value, value / unit, ceiling) for name, value, ceiling in rows]
-
-
 def what(intent: Intent) -> str:
     """What an order asks for: buy 10 NVDA, limit $120.50."""
     asked = words_of(intent.order)
     legs = [f"{leg['side']} {leg['symbol']}" for leg in asked.get("legs", ())]
     name = asked.get("symbol", ", ".join(legs))
-    size = page_words.quantity(Decimal(asked["qty"]))
+    size = figures.quantity(Decimal(asked["qty"]))
     limit = asked.get("limit_price", asked.get("least_credit"))
     text = f"{asked.get('side', '')} {size} {name}".strip()
-    return text if limit is None else f"{text}, limit {page_words.price(limit)}"
+    return text if limit is None else f"{text}, limit {figures.price(limit)}"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -334,7 +300,7 @@ class Curve:
         paid = equity[0] + np.append(0.0, np.cumsum(self.marks["flows"][1:]))
         return [
             Chart(
-                f"Equity {self._said(equity, usd)}",
+                f"Equity {self._said(equity, figures.usd)}",
                 (
                     Series("paid in", "limit", at, paid, "steps").thinned(),
                     Series("equity", "first", at, equity).thinned(),
@@ -343,7 +309,7 @@ class Curve:
                 "UTC",
             ),
             Chart(
-                f"Drawdown {self._said(lost, percent)}",
+                f"Drawdown {self._said(lost, partial(figures.percent, places=1))}",
                 (
                     level(-limit, at, "limit", "halts"),
                     Series("below the peak", "first", at, lost).thinned(),

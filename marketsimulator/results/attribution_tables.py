@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from typing import NamedTuple
 
 from execution.records import Booking
-from foundation.cents import cents_that_add_up, table_that_adds_up, to_cents, usd_text
+from foundation.cents import cents_that_add_up, table_that_adds_up, to_cents
 from foundation.charts import Chart
+from foundation.figures import usd
+from foundation.tables import Cell, Row, Table
 from marketsimulator.results.attribution import ACCOUNT, PARTS, Part
 from marketsimulator.results.report_charts import hour_chart
 from marketsimulator.results.report_figures import Profits
-from marketsimulator.results.report_tables import Bar, bar_around_zero
+from marketsimulator.results.report_tables import around_zero
 
 Parts = Mapping[Part, float]
 Cents = Mapping[Part, Decimal]
@@ -28,21 +30,12 @@ MEANINGS: Mapping[Part, str] = {
 NO_CENTS = Decimal(0)
 
 
-@dataclass(frozen=True, slots=True)
-class AttributionTables:
-    """The parts of a profit as a report shows them; the cells of a row are PARTS and their sum.
+class AttributionTables(NamedTuple):
+    """The parts of a profit as a report shows them, and the profit by hour of day."""
 
-    parts: a row a part, and the profit: an amount, and a bar around nothing.
-    meanings: of each of these rows.
-    symbols: (name, cells) of each symbol and of the account; the last row is the sum of all.
-    hours: the same of each hour of day at which anything was earned or paid.
-    chart: the profit by hour of day.
-    """
-
-    parts: list[Bar]
-    meanings: list[str]
-    symbols: list[tuple[str, list[str]]]
-    hours: list[tuple[str, list[str]]]
+    parts: Table
+    symbols: Table
+    hours: Table
     chart: Chart
 
 
@@ -67,15 +60,24 @@ def attribution_tables(
     by_hour = cents_that_add_up(earned, profits.total)
     symbol_cents = table_that_adds_up(symbols, by_symbol, totals)
     hour_cents = table_that_adds_up(hours, by_hour, totals)
-    largest = max(*(abs(usd) for usd in totals.values()), Decimal(1))
-    rows = [bar_around_zero(part, usd, largest) for part, usd in totals.items()]
-    total = Bar("profit", (usd_text(profits.total, sign=True),), 0.0, 0.0, "long")
+    largest = max(*map(abs, totals.values()), Decimal(1))
+    rows = [
+        (part, usd(amount, sign=True), around_zero(amount, largest), MEANINGS[part])
+        for part, amount in totals.items()
+    ]
+    heads = ("part", "USD", "loss · gain", "what it is")
     return AttributionTables(
-        parts=[*rows, total],
-        meanings=[*(MEANINGS[part] for part in totals), ""],
-        symbols=_rows(symbol_cents, totals),
-        hours=_rows(hour_cents, totals),
-        chart=hour_chart(tuple(by_hour), [float(usd) for usd in by_hour.values()]),
+        parts=Table(
+            "Where the money came from",
+            heads,
+            [*rows, ("profit", usd(profits.total, sign=True), "", "")],
+            words=(2, 3),
+            spare=(2,),
+            summed=True,
+        ),
+        symbols=_table("Parts by symbol", symbol_cents, totals),
+        hours=_table("Parts by hour of day", hour_cents, totals),
+        chart=hour_chart(tuple(by_hour), [float(earned) for earned in by_hour.values()]),
     )
 
 
@@ -86,9 +88,9 @@ def symbol_profits(profits: Profits, bookings: Iterable[Booking]) -> dict[str, D
     for booking in bookings:
         # The trades of a symbol hold its spread and slippage. All else is booked in whole cents.
         if booking.symbol and booking.kind not in ("spread", "slippage"):
-            usd = to_cents(booking.usd)
-            own[booking.symbol] += usd
-            own[ACCOUNT] -= usd
+            amount = to_cents(booking.usd)
+            own[booking.symbol] += amount
+            own[ACCOUNT] -= amount
     return own
 
 
@@ -99,10 +101,12 @@ def part_totals(rows: Iterable[Parts], profit: Decimal) -> dict[Part, Decimal]:
     return cents_that_add_up(exact, profit)
 
 
-def _rows(table: Mapping[str, Cents], totals: Cents) -> list[tuple[str, list[str]]]:
-    return [(name, _cells(parts)) for name, parts in [*table.items(), ("total", totals)]]
-
-
-def _cells(parts: Cents) -> list[str]:
-    amounts: Sequence[Decimal] = [parts[part] for part in PARTS]
-    return [usd_text(usd, sign=True) for usd in (*amounts, sum(amounts, NO_CENTS))]
+def _table(title: str, table: Mapping[str, Cents], totals: Cents) -> Table:
+    """The parts of each row and their sum; the last row is the sum of all."""
+    rows: list[Row] = []
+    for name, parts in [*table.items(), ("total", totals)]:
+        profit = sum((parts[part] for part in PARTS), NO_CENTS)
+        tone = "good" if profit > 0 else "bad" if profit < 0 else ""
+        cells = [usd(parts[part], sign=True) for part in PARTS]
+        rows.append((name, *cells, Cell(usd(profit, sign=True), tone)))
+    return Table(title, ("", *PARTS, "profit"), rows, summed=True)

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -16,10 +17,16 @@ import pandas as pd
 from forecasting.forecast import reads_future
 from foundation.arrays import Array
 from foundation.counts import counted
+from foundation.figures import NONE, interval, percent
 from foundation.sample_size import FEWEST_FILLS, allows_annual_figures
-from foundation.tables import Table, json_text
-from marketsimulator.results.comparison_page import SAYS, Cell, figure_cell, render_comparison
-from marketsimulator.results.metrics import daily_performance, returns_until_ruin
+from foundation.tables import Cell, Table, json_text
+from marketsimulator.results.comparison_page import SAYS, render_comparison
+from marketsimulator.results.metrics import (
+    WORDS,
+    daily_performance,
+    figure_text,
+    returns_until_ruin,
+)
 from marketsimulator.results.overfitting import overfitting
 from marketsimulator.results.remarks import market_remarks
 from marketsimulator.results.run_record import (
@@ -41,9 +48,7 @@ from marketsimulator.results.significance import FIGURES, intervals
 from marketsimulator.results.trials import TrialStatistics
 from marketsimulator.results.variant_table import (
     add_deflated_sharpe,
-    figure_heading,
     is_missing,
-    shown_figure,
     table_rows,
 )
 from marketsimulator.results.verdict import no_result
@@ -51,8 +56,18 @@ from trainingdata.instants import new_york_date, utc_text
 
 BENCHMARK = "buy_and_hold"
 WHOLE = ("turnover", "costs", "trades", "max_leverage")  # of a run as a whole, no part of it
-COLUMNS = ("total_return", "sharpe", "deflated_sharpe", "sortino", "max_drawdown", "excess", *WHOLE)
-EXCESS = f"return a year beyond {BENCHMARK}"
+COLUMNS = {  # heading by figure
+    "total_return": "return",
+    "sharpe": "Sharpe",
+    "deflated_sharpe": "deflated",
+    "sortino": "Sortino",
+    "max_drawdown": "drawdown",
+    "excess": f"return a year beyond {BENCHMARK}",
+    "turnover": "turnover a year",
+    "costs": "costs",
+    "trades": "fills",
+    "max_leverage": "leverage, max",
+}
 REPORT = "report.html"
 NAMED = 3  # markets that a sentence names
 SHOWN = 20  # runs on the screen; the page has all
@@ -304,7 +319,7 @@ def _benchmark(names: Sequence[str]) -> str:
 
 def _heading(column: str, interval: str = "") -> str:
     """The heading of a column; interval: added where its cells have one."""
-    text = EXCESS if column == "excess" else figure_heading(column)
+    text = COLUMNS[column]
     return text + interval if column in ("sharpe", "excess") else text
 
 
@@ -313,12 +328,14 @@ def _cell(row: Mapping[str, Any], column: str) -> Cell:
     if column == "excess":
         low = row["excess_low"]
         if is_missing(low) or not row["annual_figures"]:
-            return Cell("n/a")
-        return Cell(f"{low:+.0%} … {row['excess_high']:+.0%}", repr(float(low)))
-    if column == "sharpe" and shown_figure(row, column) is not None:
-        low, high = row["sharpe_low"], row["sharpe_high"]
-        return figure_cell(row, column, "" if is_missing(low) else f"{low:.2f} … {high:.2f}")
-    return figure_cell(row, column)
+            return Cell(NONE)
+        ends = (low, row["excess_high"])
+        return Cell(interval(ends, partial(percent, places=0, sign=True), " … "))
+    text = figure_text(row, column, annual=row["annual_figures"])
+    if column == "sharpe" and text != NONE and not is_missing(row["sharpe_low"]):
+        ends = (row["sharpe_low"], row["sharpe_high"])
+        return Cell(text, below=interval(ends, WORDS[column], " … "))
+    return Cell(text)
 
 
 def _link(folder: Path | None, output: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -12,6 +13,8 @@ import numpy as np
 
 from foundation.arrays import Array, Instants
 from foundation.charts import COLOURS, Chart, Series
+from foundation.figures import number, percent
+from foundation.tables import Cell, Row, Table
 from marketsimulator.results.run_set import RunSet
 from trainingdata.instants import NEW_YORK
 
@@ -54,7 +57,7 @@ def _curves(
     spread = np.linspace(0, len(others) - 1, min(GREY, len(others)), dtype=int)
     grey = [Series("", "quiet", at, values[others[j]], "faint") for j in spread]
     named = [Series(runs.names[k], colour, at, values[k]) for k, colour in colours.items()]
-    ends = ", ".join(f"{runs.names[k]} {values[k, -1]:.2%}" for k in colours)
+    ends = ", ".join(f"{runs.names[k]} {percent(values[k, -1])}" for k in colours)
     return Chart(
         f"{text}; at the end: {ends}. {grey_text(runs, colours)}".rstrip(". "),
         (
@@ -67,35 +70,19 @@ def _curves(
 
 
 @dataclass(frozen=True, slots=True)
-class Square:
-    """A cell of the map.
-
-    text: the figure, n/a where there is none.
-    tone: `gain` or `loss`.
-    share: of the full colour, percent.
-    """
-
-    text: str
-    tone: str
-    share: int
-
-
-@dataclass(frozen=True, slots=True)
 class HeatMap:
     """Sharpe ratios by two settings; returns where no run is long enough for ratios.
 
     figure: which of them the cells show.
     down, across: names of the settings.
-    columns: values of the one across.
-    rows: value of the one down, and a cell for each column.
+    table: a row a value of the one down, a column a value of the one across.
     runs: most that share a cell, which shows their median.
     """
 
     figure: str
     down: str
     across: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[Square, ...]], ...]
+    table: Table
     runs: int
 
 
@@ -123,13 +110,22 @@ def heat_map(runs: RunSet) -> HeatMap | None:
         return None
     medians = {cell: _median(figures.get(cell, [])) for cell in cells}
     scale = max((abs(m) for m in medians.values() if math.isfinite(m)), default=0.0)
-    columns = tuple(map(value_text, kinds[across]))
-    name, form = ("Sharpe ratio", ".2f") if runs.annual.any() else ("Return", "+.2%")
-    rows = tuple(
-        (y, tuple(_square(medians[y, x], scale, form) for x in columns))
+    name, words = "Sharpe ratio", number
+    if not runs.annual.any():
+        name, words = "Return", partial(percent, sign=True)
+    rows: list[Row] = [
+        (
+            y,
+            *(
+                Cell(words(medians[y, x]), shade=_shade(medians[y, x], scale))
+                for x in map(value_text, kinds[across])
+            ),
+        )
         for y in map(value_text, kinds[down])
-    )
-    return HeatMap(name, down, across, columns, rows, max(map(len, figures.values())))
+    ]
+    heads = (f"{down} ↓ {across} →", *map(value_text, kinds[across]))
+    table = Table(f"{name} by two settings", heads, rows)
+    return HeatMap(name, down, across, table, max(map(len, figures.values())))
 
 
 def value_text(value: Any) -> str:
@@ -163,8 +159,6 @@ def _median(figures: Sequence[float]) -> float:
     return float(np.median(finite)) if finite else math.nan
 
 
-def _square(figure: float, scale: float, form: str) -> Square:
-    if not math.isfinite(figure):
-        return Square("n/a", "", 0)
-    share = round(55 * abs(figure) / scale) if scale else 0
-    return Square(f"{figure:{form}}", "gain" if figure >= 0 else "loss", share)
+def _shade(figure: float, scale: float) -> float:
+    """How far a figure is from nothing, as a share of the largest."""
+    return figure / scale if scale and math.isfinite(figure) else 0.0

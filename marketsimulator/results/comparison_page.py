@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pandas as pd
 
 from foundation.counts import counted
+from foundation.figures import NONE, interval, percent
 from foundation.page import render_page
+from foundation.tables import Cell, Row, Table
 from marketsimulator.results.comparison_charts import (
     coloured,
     falls_chart,
@@ -28,7 +31,6 @@ from marketsimulator.results.run_set import (
     separation,
     set_verdict,
 )
-from marketsimulator.results.variant_table import figure_text, shown_figure
 from marketsimulator.results.verdict import Verdict
 from trainingdata.instants import NEW_YORK
 
@@ -46,43 +48,13 @@ SAYS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """A figure of the table.
-
-    text: as people read it.
-    value: by which its column is sorted; empty where it is not defined.
-    range: what stands below it.
-    words: whether it is text.
-    """
-
-    text: str
-    value: str = ""
-    range: str = ""
-    words: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.text} ({self.range})" if self.range else self.text
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A run in the table; colour: of its curve, empty if grey. link: to its own page."""
-
-    name: str
-    cells: tuple[Cell, ...]
-    colour: str = ""
-    link: str = ""
-
-
 @dataclass(frozen=True, eq=False, slots=True)
 class Sheet:
     """Runs side by side as readers see them.
 
     title, subtitle: of the page; the second says what was run, on which data.
     verdict: what can be told apart.
-    heads: of the columns of figures.
-    rows: a run each, in the order in which they are shown.
+    table: a row a run.
     warnings: what must not be missed.
     notes: what is good to know.
     """
@@ -90,8 +62,7 @@ class Sheet:
     title: str
     subtitle: str
     verdict: Verdict
-    heads: Sequence[str]
-    rows: Sequence[Row]
+    table: Table
     warnings: Sequence[str] = ()
     notes: Sequence[str] = ()
 
@@ -137,12 +108,14 @@ def render_comparison(
     unnamed = [name for name in runs.varied if not _is_in_names(runs, name)]
     settings, hidden = unnamed[:WIDEST], unnamed[WIDEST:]
     best = runs.names[found.best]
-    rows = []
+    rows: list[Row] = []
     for k in runs.ranking():
-        values = [_setting_cell(runs.varied[name][k]) for name in settings]
-        link = links[k] if links else ""
-        every = (*values, *cells[k][:LEADING], *_lead_cells(found, k), *cells[k][LEADING:])
-        rows.append(Row(runs.names[k], every, colours.get(k, ""), link))
+        name = Cell(runs.names[k], key=colours.get(k, ""), link=links[k] if links else "")
+        values = [value_text(runs.varied[setting][k]) for setting in settings]
+        lead = (_lead_cell(found, k), SAYS[found.relations[k]])
+        rows.append((name, *values, *cells[k][:LEADING], *lead, *cells[k][LEADING:]))
+    shown = [re.sub(r"([._])", "\\1\u200b", name) for name in settings]
+    columns = ("run", *shown, *heads[:LEADING], "against the best", "which is", *heads[LEADING:])
     more = [f"Also different among them: {', '.join(hidden)}."] if hidden else []
     sheet = Sheet(
         title=f"{counted(len(runs.names), 'run')}, {_span(runs)}",
@@ -150,13 +123,7 @@ def render_comparison(
         verdict=set_verdict(runs, found),
         warnings=[*warnings, *length_remarks(runs)],
         notes=[*notes, *more],
-        heads=[
-            *(re.sub(r"([._])", "\\1\u200b", name) for name in settings),
-            *heads[:LEADING],
-            *("against the best", "which is"),
-            *heads[LEADING:],
-        ],
-        rows=rows,
+        table=Table("Runs", columns, rows, words=(len(settings) + LEADING + 2,)),
     )
     return sheet.page(
         "marketsimulator/comparison.html.j2",
@@ -171,13 +138,6 @@ def render_comparison(
     )
 
 
-def figure_cell(row: Mapping[str, Any], column: str, interval: str = "") -> Cell:
-    """The cell of a figure of a row; n/a, which is sorted last, where none is shown."""
-    value = shown_figure(row, column)
-    text = figure_text(row, column)
-    return Cell(text) if value is None else Cell(text, repr(float(value)), interval)
-
-
 def _is_in_names(runs: RunSet, setting: str) -> bool:
     """Whether every run's name says its value of a setting, so that it needs no column."""
     pairs = zip(runs.names, runs.varied[setting], strict=True)
@@ -187,22 +147,13 @@ def _is_in_names(runs: RunSet, setting: str) -> bool:
     )
 
 
-def _setting_cell(value: Any) -> Cell:
-    text = value_text(value)
-    return Cell(text, text)
-
-
-def _lead_cells(found: Separation, k: int) -> tuple[Cell, Cell]:
-    says = SAYS[found.relations[k]]
-    words = Cell(says, says, words=True)
+def _lead_cell(found: Separation, k: int) -> Cell:
+    """How far a run ends ahead of the best, and the interval."""
     lead = found.leads[k]
     if lead is None:
-        return Cell("–"), words
-    interval = ""
-    if lead.interval is not None:
-        low, high = lead.interval
-        interval = f"{low:+.1%} … {high:+.1%}"
-    return Cell(f"{lead.ahead:+.2%}", repr(lead.ahead), interval), words
+        return Cell(NONE)
+    ends = interval(lead.interval, partial(percent, places=1, sign=True), " … ")
+    return Cell(percent(lead.ahead, sign=True), below=ends)
 
 
 def _span(runs: RunSet) -> str:

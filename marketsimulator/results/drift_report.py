@@ -13,6 +13,7 @@ from rich.console import RenderableType
 
 from foundation.cents import to_cents
 from foundation.decimals import ZERO
+from foundation.figures import number
 from foundation.tables import Table, json_text
 from marketsimulator.results.drift_decisions import CAUSES, DecisionComparison
 from marketsimulator.results.drift_orders import Filled, OrderComparison, Slippage
@@ -123,7 +124,7 @@ def drift_parts(drift: Drift) -> Iterator[RenderableType]:
     yield _profit(drift)
     if drift.live.transfers:
         paid = float(drift.live.transfers)
-        yield f"Paid in less taken out: {paid:+,.2f} USD, no profit."
+        yield f"Paid in less taken out: {number(paid, sign=True)} USD, no profit."
     comparisons = {"simulated from the beginning": drift.whole}
     if drift.each is not None:
         comparisons["each on the account as journaled"] = drift.each
@@ -152,7 +153,7 @@ def _profit(drift: Drift) -> Table:
         "difference": sum(terms.values(), Decimal(0)),
     }
     title = f"profit, {utc_text(drift.begins)} to {utc_text(drift.ends)}"
-    return Table(title, ("", "USD"), [(name, f"{usd:+,.2f}") for name, usd in rows.items()])
+    return Table(title, ("", "USD"), [(name, number(usd, sign=True)) for name, usd in rows.items()])
 
 
 def _decisions(title: str, comparison: DecisionComparison) -> Table:
@@ -167,7 +168,7 @@ def _decisions(title: str, comparison: DecisionComparison) -> Table:
 def _orders(title: str, orders: Sequence[OrderComparison]) -> Table:
     rows = []
     for order in orders[:SHOWN]:
-        later = "" if order.lag is None else f"{order.lag:+.1f} s"
+        later = "" if order.lag is None else f"{number(order.lag, 1, sign=True)} s"
         words = f"{order.outcome}: {order.why}" if order.why else order.outcome
         live, simulated = _filled_text(order.live), _filled_text(order.simulated)
         rows.append((order.name, live, simulated, later, words))
@@ -177,7 +178,7 @@ def _orders(title: str, orders: Sequence[OrderComparison]) -> Table:
 def _slippage(rows: Sequence[Slippage]) -> Table:
     heads = ("symbol", "fills", "charged", "simulated", "realised", "± error")
     texts = [
-        (row.symbol, str(row.fills), *("" if bp is None else f"{bp:.2f}" for bp in row.points))
+        (row.symbol, str(row.fills), *("" if bp is None else number(bp) for bp in row.points))
         for row in rows
     ]
     return Table("slippage, basis points of value", heads, texts)
@@ -189,4 +190,4 @@ def _filled_text(order: Filled | None) -> str:
     if order.price is None:
         return f"0 of {float(order.ordered):+g}"
     wanted = f" of {float(order.ordered):+g}" if order.quantity != order.ordered else ""
-    return f"{float(order.quantity):+g}{wanted} at {float(order.price):,.4f}"
+    return f"{float(order.quantity):+g}{wanted} at {number(float(order.price), 4)}"

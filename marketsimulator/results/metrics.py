@@ -7,17 +7,43 @@ movement, no loss) is None, never 0.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from foundation.arrays import Array, Index, Instants
+from foundation.figures import NONE, Words, multiple, number, percent, usd
 from trainingdata.instants import DAY, four_pm, new_york_date
 from trainingdata.sessions import sessions_between
 
 TAIL = 0.05  # share of days, for value at risk and expected shortfall
 # Figures that are scaled to a year, and say nothing where there is little to scale.
 ANNUAL = ("annual_return", "volatility", "sharpe", "sortino", "calmar", "turnover")
+WORDS: Mapping[str, Words] = {  # of every figure that tables have
+    "total_return": partial(percent, sign=True),
+    "annual_return": partial(percent, sign=True),
+    "volatility": percent,
+    "sharpe": number,
+    "deflated_sharpe": partial(percent, places=0),
+    "sortino": number,
+    "calmar": number,
+    "max_drawdown": percent,
+    "max_drawdown_every_bar": percent,
+    "drawdown_days": partial(number, places=0),
+    "value_at_risk": percent,
+    "expected_shortfall": percent,
+    "hit_rate": partial(percent, places=0),
+    "profit_factor": number,
+    "mean_leverage": multiple,
+    "max_leverage": multiple,
+    "turnover": partial(multiple, places=0),
+    "costs": usd,
+    "interest": usd,
+    "trades": partial(number, places=0),
+}
 LARGEST_LOG = 700.0  # a float64 holds no more than e ^ 709
 
 
@@ -69,6 +95,11 @@ class Performance:
     def daily_sharpe(self) -> float | None:
         """The Sharpe ratio per day, mean over sample deviation of r."""
         return None if self.sharpe is None else self.sharpe / float(np.sqrt(self.periods_per_year))
+
+
+def figure_text(figures: Mapping[str, Any], name: str, *, annual: bool) -> str:
+    """A figure as people read it; annual: whether those that are scaled to a year are shown."""
+    return WORDS[name](figures[name]) if annual or name not in ANNUAL else NONE
 
 
 def performance(at: Instants, equity: Array, *, capital: float, coins: bool) -> Performance:

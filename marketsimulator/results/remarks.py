@@ -9,8 +9,9 @@ import numpy as np
 
 from execution.decision import Choice
 from execution.records import Run
-from foundation.cents import to_cents, usd_text
+from foundation.cents import to_cents
 from foundation.counts import counted
+from foundation.figures import basis_points, number, percent, usd
 from foundation.plugin import is_own
 from foundation.sample_size import FEWEST_DAYS, FEWEST_FILLS, allows_annual_figures
 from sizing.kelly import Drawdown
@@ -110,8 +111,8 @@ def cost_remarks(profit: float, costs: float) -> list[str]:
     if paid <= 0 or paid <= gross:
         return []
     if gross > 0:
-        return [f"Costs of {usd_text(paid)} exceed the gross profit of {usd_text(gross)}."]
-    return [f"Costs of {usd_text(paid)} come on top of a gross loss of {usd_text(-gross)}."]
+        return [f"Costs of {usd(paid)} exceed the gross profit of {usd(gross)}."]
+    return [f"Costs of {usd(paid)} come on top of a gross loss of {usd(-gross)}."]
 
 
 def luck_remarks(deflated: float | None, trials: int | None) -> list[str]:
@@ -119,8 +120,8 @@ def luck_remarks(deflated: float | None, trials: int | None) -> list[str]:
     if deflated is None or trials is None or deflated >= LIKELY:
         return []
     return [
-        f"Luck is not ruled out: the deflated Sharpe ratio is {deflated:.2f} after"
-        f" {counted(trials, 'variant')} tried on these data, below {LIKELY:.2f}."
+        f"Luck is not ruled out: the deflated Sharpe ratio is {number(deflated)} after"
+        f" {counted(trials, 'variant')} tried on these data, below {number(LIKELY)}."
     ]
 
 
@@ -135,9 +136,10 @@ def placebo_remark(total_return: float, trades: int, share: float | None) -> str
     """
     rests = ""
     if share is not None:
-        rests = f", {share:.0%} of its position on the prior, {1 - share:.0%} on the forecast"
+        rests = f", {percent(share, 0)} of its position on the prior,"
+        rests += f" {percent(1 - share, 0)} on the forecast"
     return (
-        f"The same market without an edge (data.edge=0): {total_return:+.2%},"
+        f"The same market without an edge (data.edge=0): {percent(total_return, sign=True)},"
         f" {counted(trades, 'fill')}{rests}."
     )
 
@@ -151,8 +153,8 @@ def account_remarks(run: Run, beside: Sequence[str]) -> list[str]:
     paid_in = sum(booking.usd for booking in run.bookings if booking.kind == "transfer")
     if paid_in:
         notes.append(
-            f"{paid_in:+,.2f} USD were paid in less taken out: equity, returns and leverage are"
-            " shown without them."
+            f"{number(paid_in, sign=True)} USD were paid in less taken out: equity, returns and"
+            " leverage are shown without them."
         )
     if beside:
         notes.append(
@@ -227,8 +229,8 @@ def no_trade_remarks(run: Run, strategy: str) -> list[str]:
     if is_own(strategy):
         return [_own_no_trade_remark(run, choices, strategy)]
     best = max(forecast, key=lambda choice: _edge(choice) - choice.cost)
-    edge = f"{_edge(best) * 1e4:.2f} bp ({best.symbol})"
-    cost = f"{best.cost * 1e4:.2f} bp"
+    edge = f"{basis_points(_edge(best))} ({best.symbol})"
+    cost = basis_points(best.cost)
     if _edge(best) <= best.cost:
         return [f"No trades: the largest edge, {edge}, did not exceed its cost of {cost}."]
     why = _why_too_small(best)

@@ -10,11 +10,11 @@ import numpy as np
 
 from execution.records import Run, hours_of
 from foundation.arrays import Array, Index, Instants
-from foundation.cents import to_cents, usd_text
+from foundation.cents import to_cents
 from foundation.charts import Chart
+from foundation.figures import percent, usd
 from foundation.page import render_page
 from foundation.sample_size import FEWEST_DAYS
-from marketsimulator.results.attribution import PARTS
 from marketsimulator.results.attribution_tables import attribution_tables
 from marketsimulator.results.forecast_outcomes import (
     REGIMES,
@@ -47,22 +47,20 @@ from marketsimulator.results.report_figures import (
 )
 from marketsimulator.results.report_tables import (
     LISTED,
-    NOMINAL_PLACE,
     TRIPS,
     column_names,
-    cost_bars,
-    coverage_rows,
-    format_rows,
+    cost_table,
+    coverage_table,
+    figure_table,
     heading,
-    interval_cells,
-    lead_rows,
+    lead_table,
     month_table,
-    order_rows,
+    order_table,
     significance_text,
-    symbol_rows,
+    symbol_table,
     trip_facts,
-    trip_rows,
     trip_sums,
+    trip_table,
 )
 from marketsimulator.results.round_trips import RoundTrips, round_trips
 from marketsimulator.results.verdict import verdict
@@ -125,18 +123,16 @@ def render_report(summary: dict[str, Any], evidence: Evidence) -> str:
         spoken_on=evidence.spoken_on,
         verdict=verdict(summary),
         notes=[note for note in summary["remarks"] if note not in summary["warnings"]],
-        columns=column_names(summary),
-        rows=list(zip(format_rows(summary), interval_cells(summary), strict=True)),
+        figures=figure_table(summary, ranges=True),
         significance=significance_text(summary),
-        leads=lead_rows(summary),
+        leads=lead_table(summary),
         sent=len(orders),
-        orders=order_rows(orders.tail(LISTED), main.fill_frame()),
+        orders=order_table(orders.tail(LISTED), main.fill_frame()),
         settings=evidence.settings,
         files=evidence.files,
         **_curve_values(summary, evidence),
         **_symbol_values(summary, evidence, profits),
         money=attribution_tables(**summary["attribution"], profits=profits, bookings=main.bookings),
-        part_names=PARTS,
         **_trip_values(trips, profits),
         **_forecast_values(evidence),
     )
@@ -147,15 +143,13 @@ def _curve_values(summary: dict[str, Any], evidence: Evidence) -> dict[str, Any]
     names = column_names(summary)
     at, values = evidence.main.curve()
     rows, marks = daily_rows(at, coins=evidence.coins)
-    years, months = month_table(monthly_returns(at, values, capital=evidence.capital))
     falls = [_daily_fall(run, evidence) for run in evidence.runs] if len(marks) else []
     return {
         "equity": equity_chart(names, [run.curve() for run in evidence.runs]),
         "drawdown": drawdown_chart(names, falls) if falls else None,
-        "deepest": dict(format_rows(summary))["largest drawdown at 16:00"][0],
+        "deepest": percent(summary["max_drawdown"]),
         "leverage": _leverage(evidence, rows, marks) if len(marks) else [],
-        "years": years,
-        "months": months,
+        "months": month_table(monthly_returns(at, values, capital=evidence.capital)),
         "window": WINDOW,
         "rolling": _rolling(values[rows], marks, evidence, summary),
         "no_rolling": _no_rolling(summary),
@@ -205,16 +199,13 @@ def _symbol_values(summary: dict[str, Any], evidence: Evidence, profits: Profits
     at, _ = evidence.main.curve()
     rows, _ = daily_rows(at, coins=evidence.coins)
     weights = daily_weights(evidence.bars, evidence.main, rows)
-    symbols, rest = symbol_rows(evidence.bars.symbols, weights, profits)
     notional = sum(abs(float(fill.qty)) * fill.price for fill in evidence.main.fills)
     gross = profits.total + to_cents(summary["costs"])
-    text = f"Before costs {usd_text(gross, sign=True)}, after them"
-    text += f" {usd_text(profits.total, sign=True)}."
     return {
-        "symbols": symbols,
-        "rest": rest,
-        "costs": cost_bars(summary["costs_by_kind"], notional),
-        "gross": text,
+        "symbols": symbol_table(evidence.bars.symbols, weights, profits),
+        "costs": cost_table(summary["costs_by_kind"], notional),
+        "gross": f"Before costs {usd(gross, sign=True)}, after them"
+        f" {usd(profits.total, sign=True)}.",
     }
 
 
@@ -223,7 +214,7 @@ def _trip_values(trips: RoundTrips, profits: Profits) -> dict[str, Any]:
     return {
         "trip_facts": trip_facts(trips),
         "trip_sums": trip_sums(profits),
-        "trips": trip_rows(trips, profits, TRIPS),
+        "trips": trip_table(trips, profits),
         "closed": len(trips.closed),
         "listed": min(len(trips.closed), TRIPS),
     }
@@ -243,9 +234,8 @@ def _forecast_values(evidence: Evidence) -> dict[str, Any]:
         "forecasts": len(outcomes),
         "fans": _fans(evidence, outcomes),
         "pit": pit_chart(outcomes.pit()),
-        "coverage_regimes": coverage_rows(coverage(outcomes, every + by_regime)),
-        "coverage_hours": coverage_rows(coverage(outcomes, by_hour)),
-        "nominal": NOMINAL_PLACE,
+        "coverage_regimes": coverage_table(coverage(outcomes, every + by_regime)),
+        "coverage_hours": coverage_table(coverage(outcomes, by_hour)),
     }
 
 

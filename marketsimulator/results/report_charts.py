@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,8 @@ from scipy.special import ndtri
 
 from foundation.arrays import Array, Instants
 from foundation.charts import Chart, Form, Series, Unit, level, transform_chart
+from foundation.figures import number, percent, usd
+from foundation.tables import Shape
 from marketsimulator.results.forecast_outcomes import ForecastOutcomes
 from trainingdata.instants import NEW_YORK
 
@@ -27,12 +30,12 @@ Curve = tuple[Instants, Array]  # instants [N], and what a run was worth at each
 
 def equity_chart(names: Sequence[str], curves: Sequence[Curve]) -> Chart:
     """Equity of the main run and of what it is compared with, USD."""
-    return _curves_chart("Equity in USD", names, curves, "usd", _usd)
+    return _curves_chart("Equity in USD", names, curves, "usd", partial(usd, places=0))
 
 
 def drawdown_chart(names: Sequence[str], curves: Sequence[Curve]) -> Chart:
     """How far each run was below its earlier peak; values: fractions ≤ 0."""
-    return _curves_chart("Drawdown", names, curves, "percent", lambda value: f"{value:.2%}")
+    return _curves_chart("Drawdown", names, curves, "percent", percent)
 
 
 def rolling_chart(at: Instants, ratios: Array) -> Chart | None:
@@ -41,7 +44,7 @@ def rolling_chart(at: Instants, ratios: Array) -> Chart | None:
     if len(finite) < 2:
         return None
     return Chart(
-        f"Rolling Sharpe ratio, lowest {finite.min():.2f}, highest {finite.max():.2f}",
+        f"Rolling Sharpe ratio, lowest {number(finite.min())}, highest {number(finite.max())}",
         (level(0.0, at, "quiet"), Series("ratio", "first", at, ratios).thinned()),
         zone=CLOCK,
     )
@@ -74,7 +77,7 @@ def leverage_chart(days: DailyLeverage, what: str) -> Chart:
         for (name, values), colour in zip(days.ceilings, ("limit", "third"), strict=False)
     ]
     return Chart(
-        f"Leverage in {what}: highest {days.highest.max():.2f} times equity",
+        f"Leverage in {what}: highest {number(days.highest.max())} times equity",
         (
             *reversed(ceilings),
             by_day("highest of the day", "first", days.highest, "area"),
@@ -126,11 +129,11 @@ def fan_chart(outcomes: ForecastOutcomes, s: int) -> Chart | None:
     )
 
 
-def hour_chart(hours: Sequence[str], usd: Sequence[float]) -> Chart:
-    """What was earned at each hour of day; hours: [H] as 10:30, USD of each."""
-    values = np.array(usd)
+def hour_chart(hours: Sequence[str], earned: Sequence[float]) -> Chart:
+    """What was earned at each hour of day; hours: [H] as 10:30; earned: USD of each."""
+    values = np.array(earned)
     places = np.arange(float(len(values)))
-    said = ", ".join(f"{hour} {_usd(value)}" for hour, value in zip(hours, usd, strict=True))
+    said = ", ".join(f"{hour} {usd(value, 0)}" for hour, value in zip(hours, earned, strict=True))
     return Chart(
         f"Profit by hour of day, New York: {said}",
         (
@@ -142,18 +145,18 @@ def hour_chart(hours: Sequence[str], usd: Sequence[float]) -> Chart:
     )
 
 
-def spark_path(weights: Array, scale: float, zero: float) -> str:
-    """Steps of one symbol's weights [D], filled from 0, in a plot 1000 wide and 100 high.
-
-    Parameters
-    ----------
-    scale: weight that reaches from 0 to the end of the plot.
-    zero: height of 0, from the top.
-    """
+def spark(weights: Array, every: Array) -> tuple[Shape, ...]:
+    """Steps of one symbol's weights [D], filled from 0, on the scale of those of all, [S, D]."""
+    scale = max(float(np.abs(every).max(initial=0.0)), 1e-9)
+    # Where nothing was short, the half below 0 would be empty.
+    zero = 50.0 if (every < 0).any() else 100.0
+    axis = ("axis", f"M0 {zero}H1000")
+    if not weights.any():
+        return (axis,)
     ends = np.linspace(0.0, 1000.0, len(weights) + 1)[1:].tolist()
     heights = (zero * (1.0 - weights / scale)).tolist()
     steps = (f"V{y:.1f}H{x:.1f}" for x, y in zip(ends, heights, strict=True))
-    return f"M0 {zero:.1f}{''.join(steps)}V{zero:.1f}Z"
+    return axis, ("area", f"M0 {zero}{''.join(steps)}V{zero}Z")
 
 
 def _curves_chart(
@@ -182,7 +185,3 @@ def _hidden_text(names: Sequence[str], above: Sequence[Curve], at: Instants, val
         ):
             return f" (the same line, under {name})"
     return ""
-
-
-def _usd(value: float) -> str:
-    return f"${value:,.0f}" if value >= 0 else f"-${-value:,.0f}"

@@ -10,6 +10,7 @@ import numpy as np
 
 from foundation.arrays import Array, Instants, Mask
 from foundation.counts import counted
+from foundation.figures import number, percent
 from foundation.sample_size import FEWEST_DAYS, FEWEST_FILLS
 from marketsimulator.results.metrics import daily_rows
 from marketsimulator.results.overfitting import BLOCKS, Overfitting
@@ -223,7 +224,7 @@ def _rest(runs: RunSet, found: Separation, deflated: float, ruined: Sequence[str
         after = f"; after {tried} its Sharpe ratio"
     text = f"{counted(len(runs.names), 'run')} over the same {days}. {best}"
     if np.isfinite(deflated):
-        text += f"{after} is above zero with a probability of {deflated:.0%}"
+        text += f"{after} is above zero with a probability of {percent(deflated, 0)}"
         text += ", luck is not ruled out" if deflated < LIKELY else ""
     text += f". {overfitting_text(runs)}{_intervals_text(found)}"
     if left_out := found.relations.count("left out"):
@@ -241,16 +242,17 @@ def overfitting_text(runs: RunSet) -> str:
             why = f"{counted(runs.days, 'day')}, and {BLOCKS} blocks of them take {FEWEST_DAYS}"
         return f"The probability of backtest overfitting is not told: {why}."
     text = (
-        f"The probability of backtest overfitting is {found.probability:.1%}: so often the best of"
-        f" one half of the days is below the median of {found.variants:,} in the other half"
+        f"The probability of backtest overfitting is {percent(found.probability, 1)}: so often the"
+        f" best of one half of the days is below the median of {found.variants:,} in the other half"
         f" ({found.splits:,} splits; a choice by chance comes to 50%), and below zero in"
-        f" {found.loss:.1%}"
+        f" {percent(found.loss, 1)}"
     )
     if not runs.annual.any():
         return f"{text}."
     root = float(np.sqrt(runs.per_year))
     inside, outside = found.inside * root, found.outside * root
-    return f"{text}; its mean Sharpe ratio is {inside:.2f} a year in the one, {outside:.2f} there."
+    ratios = f"{number(inside)} a year in the one, {number(outside)} there"
+    return f"{text}; its mean Sharpe ratio is {ratios}."
 
 
 def overfitting_figures(runs: RunSet) -> dict[str, float | int | None] | None:
@@ -271,10 +273,12 @@ def _intervals_text(found: Separation) -> str:
     compared = 1 + sum(lead is not None for lead in found.leads)
     pairs = compared * (compared - 1) // 2
     if pairs < 2:
-        return f" Intervals of the days' differences hold with {LEVEL:.0%}." if pairs else ""
+        return (
+            f" Intervals of the days' differences hold with {percent(LEVEL, 0)}." if pairs else ""
+        )
     return (
         f" Intervals of the days' differences hold for all {pairs:,} pairs at once with"
-        f" {LEVEL:.0%}: that the best was picked among them is allowed for."
+        f" {percent(LEVEL, 0)}: that the best was picked among them is allowed for."
     )
 
 

@@ -23,9 +23,10 @@ from execution.alpaca.holdings import holdings_of
 from execution.option_orders import Contract, contract_of, is_option, largest_loss
 from execution.run_folder import CONFIG, RunFolder
 from foundation.arrays import Array, Instants, Mask
-from foundation.cents import to_cents, usd_text
+from foundation.cents import to_cents
 from foundation.counts import counted
 from foundation.errors import DataError, InputError
+from foundation.figures import usd
 from marketsimulator.account.timeline import IMPACT_BARS
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bar_files import find_files
@@ -287,6 +288,6 @@ def option_risk(positions: Sequence[Mapping[str, Any]]) -> tuple[float, str]:
     counted_in_cash = min(holdings.owed, holdings.options) - holdings.owed
     risk = max(counted_in_cash + float(loss), 0.0)
     return risk, (
-        f"Open options count as lost: {usd_text(to_cents(risk))} is the most that they can lose by"
+        f"Open options count as lost: {usd(to_cents(risk))} is the most that they can lose by"
         " their expiry, in every scenario."
     )

@@ -8,7 +8,8 @@ from decimal import Decimal
 
 from rich.console import RenderableType
 
-from foundation.cents import to_cents, usd_text
+from foundation.cents import to_cents
+from foundation.figures import number, percent, quantity, usd
 from foundation.page import render_page
 from foundation.tables import Table, json_text
 from marketsimulator.results.stress_outcomes import SESSIONS, Outcome, Stress
@@ -36,8 +37,8 @@ def verdict_of(found: Stress) -> Verdict:
     claim = "No scenario loses anything."
     if worst.loss > 0:
         share = worst.share_of_equity
-        of_equity = "" if share is None else f", {share:.1%} of equity"
-        claim = f"Worst case: {worst.name} loses {usd_text(worst.loss)}{of_equity}."
+        of_equity = "" if share is None else f", {percent(share, 1)} of equity"
+        claim = f"Worst case: {worst.name} loses {usd(worst.loss)}{of_equity}."
     called = [each.name for each in found.outcomes if each.margin.called]
     wiped = [each.name for each in found.outcomes if each.wiped_out]
     rest = f"The broker calls in {', '.join(called)}." if called else "The broker calls in none."
@@ -55,7 +56,7 @@ def remarks(found: Stress) -> list[str]:
     elif unmoved.called:
         lines.append(
             f"Without any move the close of {utc_text(unmoved.close)} calls for"
-            f" {usd_text(unmoved.missing)} already: more is held than a night allows, which a"
+            f" {usd(unmoved.missing)} already: more is held than a night allows, which a"
             " trader may cut before then."
         )
     lines += [f"{each.name}: {note}" for each in found.outcomes for note in each.notes]
@@ -93,19 +94,19 @@ def _scenarios(found: Stress) -> Table:
     rows = [
         (
             each.name,
-            usd_text(each.loss),
-            "" if each.share_of_equity is None else f"{each.share_of_equity:.2%}",
-            usd_text(each.equity_after) + (", wiped out" if each.wiped_out else ""),
+            usd(each.loss),
+            percent(each.share_of_equity),
+            usd(each.equity_after) + (", wiped out" if each.wiped_out else ""),
             f"{before} to {_leverage_text(each.leverage_after)}",
             _call_text(each),
             _closed_text(each),
-            usd_text(each.equity_end),
+            usd(each.equity_end),
             _leverage_text(each.leverage_end),
         )
         for each in found.outcomes
     ]
     more = ("the broker closes", "equity then", "leverage then")
-    equity = usd_text(to_cents(book.equity))
+    equity = usd(to_cents(book.equity))
     title = f"{book.source}: equity {equity}, leverage {before}"
     return Table(title, (*heads, *more), rows, words=(5, 6))
 
@@ -113,13 +114,13 @@ def _scenarios(found: Stress) -> Table:
 def _by_symbol(found: Stress, outcomes: Sequence[Outcome]) -> Table:
     book = found.book
     held = zip(book.symbols, book.quantities.tolist(), book.marks.tolist(), strict=True)
-    texts = {symbol: (f"{size:,.10g}", f"{mark:,.6g}") for symbol, size, mark in held}
+    texts = {symbol: (quantity(size), quantity(mark, 6)) for symbol, size, mark in held}
     rows = []
     for each in outcomes:
-        for symbol, usd in each.losses.items():
+        for symbol, loss in each.losses.items():
             move = each.moves.get(symbol)
-            moved = ("", "") if move is None else (f"{move.move:+.2%}", move.basis)
-            rows.append((each.name, symbol, *texts.get(symbol, ("", "")), *moved, usd_text(usd)))
+            moved = ("", "") if move is None else (percent(move.move, sign=True), move.basis)
+            rows.append((each.name, symbol, *texts.get(symbol, ("", "")), *moved, usd(loss)))
     heads = ("scenario", "symbol", "quantity", "mark", "move", "by", "loss")
     return Table("Loss by symbol", heads, rows, words=(1, 5))
 
@@ -131,10 +132,10 @@ def _closed(found: Stress) -> Table:
             outcome.name,
             each.symbol,
             utc_text(each.at),
-            f"{each.quantity:+,.10g}",
-            f"{each.price:,.4f}",
-            usd_text(each.proceeds),
-            usd_text(each.cost),
+            quantity(each.quantity, sign=True),
+            number(each.price, 4),
+            usd(each.proceeds),
+            usd(each.cost),
         )
         for outcome in found.outcomes
         for each in outcome.liquidations
@@ -168,7 +169,7 @@ def _sources(found: Stress) -> list[str]:
 
 
 def _leverage_text(leverage: float | None) -> str:
-    return "without equity" if leverage is None else f"{leverage:.2f}x"
+    return "without equity" if leverage is None else f"{number(leverage)}x"
 
 
 def _call_text(outcome: Outcome) -> str:
@@ -176,9 +177,9 @@ def _call_text(outcome: Outcome) -> str:
     margin = outcome.margin
     deficit = "; intraday deficit" if margin.intraday_deficit else ""
     if margin.called and (margin.missing > 0 or not margin.standing):
-        return f"call, {usd_text(margin.missing)} short{deficit}"
+        return f"call, {usd(margin.missing)} short{deficit}"
     before = "a call of before, then" if margin.standing else "none,"
-    return f"{before} {usd_text(-margin.missing)} to spare{deficit}"
+    return f"{before} {usd(-margin.missing)} to spare{deficit}"
 
 
 def _closed_text(outcome: Outcome) -> str:
@@ -189,9 +190,11 @@ def _closed_text(outcome: Outcome) -> str:
     for each in outcome.liquidations:
         quantities[each.symbol] = quantities.get(each.symbol, 0.0) + each.quantity
     ending = ENDINGS[outcome.ending]
-    closed = ", ".join(f"{symbol} {quantity:+,.10g}" for symbol, quantity in quantities.items())
+    closed = ", ".join(
+        f"{symbol} {quantity(size, sign=True)}" for symbol, size in quantities.items()
+    )
     if not closed:
         return f"nothing: {ending}"
-    came = usd_text(sum((each.proceeds for each in outcome.liquidations), Decimal(0)))
-    cost = usd_text(sum((each.cost for each in outcome.liquidations), Decimal(0)))
+    came = usd(sum((each.proceeds for each in outcome.liquidations), Decimal(0)))
+    cost = usd(sum((each.cost for each in outcome.liquidations), Decimal(0)))
     return f"{closed} (proceeds {came}, costs {cost}), {ending}"

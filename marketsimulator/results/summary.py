@@ -15,6 +15,7 @@ from execution.trader import Decider, Trader
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import Progress, reads_future
 from foundation.arrays import Array
+from foundation.figures import number
 from foundation.files import run_files
 from foundation.sample_size import allows_annual_figures
 from foundation.tables import Table
@@ -47,8 +48,7 @@ from marketsimulator.results.remarks import (
 )
 from marketsimulator.results.report import Evidence, render_report
 from marketsimulator.results.report_tables import (
-    column_names,
-    format_rows,
+    figure_table,
     heading,
     significance_text,
 )
@@ -342,12 +342,11 @@ def result_files(
 def result_parts(summary: dict[str, Any], seconds: float) -> tuple[Table, list[str]]:
     """The result table; the report's verdict and the remarks."""
     title = f"{heading(summary)}\n{', '.join(summary['symbols'])}\n{summary['data']}"
-    rows = [(label, *cells) for label, cells in format_rows(summary)]
-    table = Table(title, ("", *column_names(summary)), rows)
+    table = figure_table(summary, title)
     found = verdict(summary)
     sentences = [f"{found.claim} {found.rest}", significance_text(summary), *summary["remarks"]]
     regime = REGIMES[summary["margin_regime"]]
-    sentences.append(f"Prices {summary['prices']}; margin rules: {regime}. {seconds:.1f} s.")
+    sentences.append(f"Prices {summary['prices']}; margin rules: {regime}. {number(seconds, 1)} s.")
     return table, list(filter(None, sentences))
 
 

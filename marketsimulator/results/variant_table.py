@@ -11,7 +11,6 @@ import pandas as pd
 
 from foundation.configuration import with_changes
 from foundation.errors import InputError
-from marketsimulator.results.metrics import ANNUAL
 from marketsimulator.results.significance import deflated_sharpe
 from marketsimulator.results.trial_identity import config_hash, data_hash, variant_of
 from marketsimulator.results.trials import (
@@ -25,19 +24,6 @@ from trainingdata.instants import utc_text
 from trainingdata.market import Market
 
 Variation = dict[str, Any]  # value by setting
-FIGURES = {  # heading and form of each figure that tables have
-    "total_return": ("return", "{:+.2%}"),
-    "annual_return": ("return a year", "{:+.2%}"),
-    "volatility": ("volatility a year", "{:.2%}"),
-    "sharpe": ("Sharpe", "{:.2f}"),
-    "deflated_sharpe": ("deflated", "{:.0%}"),
-    "sortino": ("Sortino", "{:.2f}"),
-    "max_drawdown": ("drawdown", "{:.2%}"),
-    "turnover": ("turnover a year", "{:,.0f}×"),
-    "costs": ("costs", "${:,.2f}"),
-    "trades": ("fills", "{:,.0f}"),
-    "max_leverage": ("leverage, max", "{:.2f}×"),
-}
 
 
 def combinations(
@@ -115,13 +101,6 @@ def add_deflated_sharpe(table: pd.DataFrame, trials: TrialStatistics) -> pd.Data
     return table
 
 
-def shown_figure(row: Mapping[str, Any], column: str) -> Any:
-    """A figure of a row; None where it is not defined, or scaled to a year from too little."""
-    value = row[column]
-    hidden = column in ANNUAL and not row["annual_figures"]
-    return None if hidden or is_missing(value) else value
-
-
 def _deflated_ratio(row: Mapping[str, Any], trials: TrialStatistics) -> float | None:
     """The deflated Sharpe ratio of a row; None for one without a Sharpe ratio."""
     if is_missing(row["sharpe"]):
@@ -144,14 +123,3 @@ def table_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
 def is_missing(value: Any) -> bool:
     """Whether a figure is not defined: None, which a column of numbers turns into NaN."""
     return value is None or value != value
-
-
-def figure_heading(column: str) -> str:
-    """What people call a figure."""
-    return FIGURES[column][0]
-
-
-def figure_text(row: Mapping[str, Any], column: str) -> str:
-    """A figure of a row as people read it, n/a where none is shown."""
-    value = shown_figure(row, column)
-    return "n/a" if value is None else FIGURES[column][1].format(value)

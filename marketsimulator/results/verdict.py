@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from forecasting.forecast import reads_future
 from foundation.counts import counted
+from foundation.figures import percent
 
 RANDOM_WALK = "random_walk"  # the comparison that shows what the forecast adds
 BUY_AND_HOLD = "buy_and_hold"  # the comparison that shows what deciding adds
@@ -92,11 +93,12 @@ def _too_little(summary: dict[str, Any]) -> str:
 
 
 def _rest(summary: dict[str, Any]) -> str:
-    earned = f"{summary['total_return']:+,.2%} after costs in {counted(summary['days'], 'day')}"
+    earned = percent(summary["total_return"], sign=True)
+    earned += f" after costs in {counted(summary['days'], 'day')}"
     share = summary["rests_on_prior"]
     if share is None:
         return f"{earned}; no position rests on a premium or on a forecast."
     return (
-        f"{earned}; {share:.0%} of the mean position rests on the prior,"
-        f" {1 - share:.0%} on the forecast."
+        f"{earned}; {percent(share, 0)} of the mean position rests on the prior,"
+        f" {percent(1 - share, 0)} on the forecast."
     )

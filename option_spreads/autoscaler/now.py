@@ -7,9 +7,10 @@ import sys
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from foundation.counts import counted, dollars_text
+from foundation.counts import counted
 from foundation.decimals import exact_number
 from foundation.errors import InputError
+from foundation.figures import short_usd
 from foundation.notices import Notices
 from option_spreads.autoscaler.account import AccountFiles, AccountState, UnknownState
 from option_spreads.autoscaler.rules import (
@@ -81,7 +82,7 @@ class Sizing:
         """The line of one decision, for whoever looks for `Position sizing`."""
         return (
             f"Position sizing: {self.count.number} contract(s) at a balance of"
-            f" {dollars_text(self.state.certain_balance)} and a risk of"
+            f" {short_usd(self.state.certain_balance)} and a risk of"
             f" ${float(self.risk):,.0f}: {self.count.why}"
         )
 

@@ -21,9 +21,9 @@ from omegaconf import DictConfig
 
 from execution.option_orders import SHARES
 from foundation.configuration import settings_with_inner
-from foundation.counts import dollars_text
 from foundation.decimals import exact_number
 from foundation.errors import InputError
+from foundation.figures import short_usd
 from foundation.notices import check_url
 from foundation.settings import setting, settings_class
 
@@ -308,7 +308,7 @@ def contracts_for(
     """
     if balance < settings.floor:
         # Balances are whole cents: one is below the floor where it is below the next cent.
-        floor = dollars_text(Fraction(math.ceil(settings.floor * 100), 100))
+        floor = short_usd(Fraction(math.ceil(settings.floor * 100), 100))
         return ContractCount(0, f"safety halt: balance below {floor}", halted=True)
     if fall > 0:
         return ContractCount(0, f"drawdown halt: {fall:.1%} below the peak", halted=True)

@@ -26,7 +26,8 @@ from execution.sight import Sight
 from foundation.compose import composed_config
 from foundation.database import DatabaseFailed
 from foundation.errors import BrokerError, InputError
-from foundation.page import render_page
+from foundation.page import table_html
+from foundation.tables import Table
 from option_spreads.autoscaler.account import AccountFiles, UnknownState
 from option_spreads.selling.seller import TROUBLE, SpreadSeller, told, trouble_text
 from option_spreads.selling.settings import SellingSettings
@@ -38,15 +39,30 @@ log = logging.getLogger(__name__)
 
 MARKED_EVERY = np.timedelta64(1, "m")
 CLOSING_LOOKS = 3  # until what was to be bought back is said to be open
+HEADS = (
+    *("trade", "strategy", "strikes", "stage", "contracts left", "credit", "asked for it"),
+    *("since, New York", "why"),
+)
 FOLDER = "spreads folder"  # whose files say what is open, in the journal
 
 
 def spreads_section(spreads: Callable[[], Sequence[OpenSpread]]) -> Section:
     """What is open, on an account's page; credits in points a spread."""
-    return Section(
-        "Open spreads",
-        lambda: render_page("option_spreads/open_spreads.html.j2", spreads=spreads()),
-    )
+
+    def body() -> str:
+        rows = [
+            (
+                *(each.trade_id, each.strategy, " / ".join(f"{o.strike:g}" for o in each.options)),
+                *(each.stage, f"{each.remaining} of {each.contracts}", str(each.credit)),
+                *(str(each.asked), each.entered, each.why or each.reason),
+            )
+            for each in spreads()
+        ]
+        if not rows:
+            return '<p class="muted">No spread is open.</p>'
+        return table_html(Table("Open spreads", HEADS, rows, words=(8,)))
+
+    return Section("Open spreads", body)
 
 
 def spread_guard(

@@ -13,8 +13,8 @@ import pandas as pd
 
 from execution.option_orders import OptionLeg, SpreadVenue, net_price
 from foundation.cents import CENT
-from foundation.counts import dollars_text
 from foundation.errors import InputError
+from foundation.figures import short_usd
 from foundation.notices import Notices
 from option_spreads.autoscaler.now import contracts_now
 from option_spreads.autoscaler.rules import ContractCount, max_risk
@@ -112,7 +112,7 @@ class SpreadOffers:
         count = spread.covered(rest)
         if count == 0:
             text = "%s: the balance without the collateral of open spreads, %s, covers no contract"
-            log.warning(text, name, dollars_text(rest))
+            log.warning(text, name, short_usd(rest))
             return 0
         power = self.venue.buying_power()
         if power is None:
@@ -169,5 +169,5 @@ def new_york_text(at: np.datetime64) -> str:
 
 def _size_text(size: ContractCount, risk: float) -> str:
     kelly = "" if size.kelly is None else f" at Kelly {float(size.kelly):.2%}"
-    held = "" if size.balance is None else f"balance {dollars_text(size.balance)}, "
+    held = "" if size.balance is None else f"balance {short_usd(size.balance)}, "
     return f"{held}${risk:,.0f} at risk a contract; {size.number} by {size.why}{kelly}"

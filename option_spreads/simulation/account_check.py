@@ -17,8 +17,9 @@ from typing import Any, Literal
 import numpy as np
 
 from foundation.arrays import Array
-from foundation.counts import counted, usd
+from foundation.counts import counted
 from foundation.errors import InputError
+from foundation.figures import percent, usd
 from foundation.sample_size import FEWEST_FILLS
 from option_spreads.autoscaler.rules import Drawdown
 from option_spreads.simulation.draws import NO_TRADE, draw_trades
@@ -73,7 +74,7 @@ class Month:
     @property
     def words(self) -> str:
         """What is said of it."""
-        made = f"{self.month}: {usd(self.result)} by {counted(self.trades, 'trade')}"
+        made = f"{self.month}: {usd(self.result, 0)} by {counted(self.trades, 'trade')}"
         if self.band is None:
             return (
                 f"{made}; {counted(self.learned, 'trade')} had closed before it, a band takes"
@@ -290,7 +291,8 @@ def _verdict(judged: int, outside: int, chance: float) -> str:
     if not judged:
         return f"No month has {FEWEST_FILLS} trades before it: nothing is judged."
     return (
-        f"{outside} of {counted(judged, 'month')} outside the band, as were {OUTSIDE:.0%} of the"
+        f"{outside} of {counted(judged, 'month')} outside the band, as were"
+        f" {percent(OUTSIDE, 0)} of the"
         f" months of simulated accounts of unchanged luck; by luck so many or more have a chance"
-        f" of {min(chance, 1.0):.1%}."
+        f" of {percent(min(chance, 1.0), 1)}."
     )

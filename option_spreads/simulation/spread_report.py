@@ -11,7 +11,8 @@ from typing import Any
 from rich.console import RenderableType
 from rich.text import Text
 
-from foundation.counts import counted, usd
+from foundation.counts import counted
+from foundation.figures import NONE, number, percent, usd
 from foundation.tables import Table
 from foundation.terminal import Terminal
 from option_spreads.autoscaler.trades import COLUMNS, ClosedTrade, csv_of, entry_columns
@@ -125,9 +126,9 @@ def _shares_table(parts: Mapping[str, Mapping[str, Any]]) -> Table:
     rows = []
     for name, figures in parts.items():
         texts = _trade_texts(figures)
-        profit = f"{figures['profit']:+,.0f}"
+        profit = number(figures["profit"], 0, sign=True)
         cells = (texts[label] for label in names)
-        rows.append((name, *cells, f"{figures['costs']['total']:,.0f}", profit))
+        rows.append((name, *cells, number(figures["costs"]["total"], 0), profit))
     return Table("", ("within the account", *names, "costs", "profit"), rows)
 
 
@@ -141,24 +142,25 @@ def _unsold_text(account: Mapping[str, Any]) -> str:
         text += f"; the first halt on {account['first_halt']}"
     if account["cut_to_balance"]:
         text += f"; {account['cut_to_balance']:,} cut to what the balance covered"
-    return f"{text}. At most ${account['most_collateral']:,.0f} were held against open spreads."
+    return f"{text}. At most {usd(account['most_collateral'], 0)} were held against open spreads."
 
 
 def _figure_texts(figures: Mapping[str, Any]) -> dict[str, str]:
     """The figures of an account that people look for, by label."""
     costs = figures["costs"]
+    returned = percent(figures["total_return"], 1, sign=True)
     losing = f"{figures['losing_days']:,} of {figures['days_with_trades']:,}"
     return {
         **_trade_texts(figures),
         "losing days": losing,
-        "worst day": _text(figures, "worst_day", "+,.0f"),
-        "cost of slippage": f"{costs['slippage']:,.0f}",
-        "commission": f"{costs['commission']:,.0f}",
-        "exchange, OCC": f"{costs['fee']:,.0f}",
-        "most collateral": f"${figures['most_collateral']:,.0f}",
-        "final balance": usd(figures["final_balance"]),
-        "return, drawdown": f"{figures['total_return']:+.1%}, {figures['max_drawdown']:.1%}",
-        "Sortino": _text(figures, "sortino", ".2f"),
+        "worst day": number(figures["worst_day"], 0, sign=True),
+        "cost of slippage": number(costs["slippage"], 0),
+        "commission": number(costs["commission"], 0),
+        "exchange, OCC": number(costs["fee"], 0),
+        "most collateral": usd(figures["most_collateral"], 0),
+        "final balance": usd(figures["final_balance"], 0),
+        "return, drawdown": f"{returned}, {percent(figures['max_drawdown'], 1)}",
+        "Sortino": number(figures["sortino"]),
     }
 
 
@@ -166,33 +168,29 @@ def _trade_texts(figures: Mapping[str, Any]) -> dict[str, str]:
     """The figures of trades that need no balance, by label."""
     exits = figures["exits"]
     expired = exits.get("expired", 0) + exits.get("settled", 0)
-    stopped = f"{exits.get('stop', 0):.1%}, {exits.get('gap', 0):.1%}"
-    worst = _text(figures, "worst", ",.0f")
-    possible = _text(figures, "largest_possible_loss", ",.0f")
-    won = _text(figures, "average_win", ",.0f")
-    lost = _text(figures, "average_loss", ",.0f")
-    mean = _text(figures, "mean", "+,.1f")
+    stopped = f"{percent(exits.get('stop', 0), 1)}, {percent(exits.get('gap', 0), 1)}"
+    worst = number(figures["worst"], 0)
+    possible = number(figures["largest_possible_loss"], 0)
+    won = number(figures["average_win"], 0)
+    lost = number(figures["average_loss"], 0)
+    mean = number(figures["mean"], 1, sign=True)
     return {
         "trades": f"{figures['trades']:,}",
-        "win rate": _text(figures, "win_rate", ".1%"),
+        "win rate": percent(figures["win_rate"], 1),
         "profit factor": _profit_factor_text(figures),
         "average win, loss": f"{won}, {lost}",
-        "mean, standard error": f"{mean}, {_text(figures, 'mean_error', ',.1f')}",
+        "mean, standard error": f"{mean}, {number(figures['mean_error'], 1)}",
         "worst, possible": f"{worst}, {possible}",
-        "stopped, gapped": stopped if exits else "n/a",
-        "held to the close": f"{expired:.1%}" if exits else "n/a",
-        "mean contracts": _text(figures, "mean_contracts", ".2f"),
+        "stopped, gapped": stopped if exits else NONE,
+        "held to the close": percent(expired, 1) if exits else NONE,
+        "mean contracts": number(figures["mean_contracts"]),
     }
 
 
 def _profit_factor_text(figures: Mapping[str, Any]) -> str:
     """The profit factor, or why there is none."""
     if not figures["trades"]:
-        return "n/a, no trade"
+        return f"{NONE}, no trade"
     if figures["profit_factor"] is None:
-        return "n/a, no loss"
-    return f"{figures['profit_factor']:.2f}"
-
-
-def _text(figures: Mapping[str, Any], name: str, style: str) -> str:
-    return "n/a" if figures[name] is None else format(figures[name], style)
+        return f"{NONE}, no loss"
+    return number(figures["profit_factor"])

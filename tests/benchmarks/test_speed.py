@@ -16,7 +16,7 @@ from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from sizing.covariance import Covariance
 from sizing.kelly import SizingProblem, kelly_weights
-from studies.peers import market
+from studies.peers import synthetic
 from trainingdata.market import Market
 from trainingdata.synthetic import SyntheticMarket
 
@@ -121,7 +121,7 @@ def test_a_random_walk_over_a_long_history(seconds: Seconds) -> None:
 
 def test_beliefs_of_a_wide_history(seconds: Seconds) -> None:
     settings = BacktestSettings.of(composed_config("backtest", ["trials=null"]))
-    bars = market(500, 8820, "2020-01-02")
+    bars = synthetic(500, 8820, "2020-01-02")
     trader = settings.trader(RandomWalk())
     taken = seconds(lambda: trader.belief_table(Market(bars)))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

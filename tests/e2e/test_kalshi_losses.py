@@ -363,8 +363,8 @@ def test_an_operator_sees_marks_and_halts_and_what_clears_them(
     assert "halted: drawdown since" in said
     page = text_of(journal().with_name(PAGE).read_text())
     assert "$57.25" in page
-    assert "halts at −20 %" in page
-    assert "halts at 40.0 %" in page or "halts at 40 %" in page
+    assert "halts at -20%" in page
+    assert "halts at 40.0%" in page or "halts at 40%" in page, page
     where = f"--folder {journal().parent.parent.absolute()} --account {journal().parent.name}"
     assert f"python -m execution.live {where} clear drawdown --by NAME" in page
     assert "stocks, gross" not in page

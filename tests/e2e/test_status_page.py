@@ -45,6 +45,7 @@ from foundation.command import Ended
 from foundation.compose import composed_config
 from foundation.database import Database, rows_of
 from foundation.errors import BrokerError, InputError
+from foundation.figures import multiple
 from foundation.notices import Notices
 from option_spreads.selling.job import spreads_section
 from option_spreads.selling.state import OpenSpread
@@ -215,7 +216,7 @@ def test_the_page_says_what_stops_the_loop_what_was_earned_and_why_each_order_wa
     (last,) = rows_of(path, "SELECT id, choices FROM decisions ORDER BY rowid DESC LIMIT 1")
     assert f"{last[0]} Enhanced Kelly sizing" in text
     for choice in json.loads(last[1]):
-        target = f"{choice['target']:+.3f}×".replace("-", "−")
+        target = multiple(choice["target"], 3, sign=True)
         assert re.search(rf"{choice['symbol']} 21 Feb .*{re.escape(target)}", text)
 
 
@@ -312,15 +313,13 @@ def test_what_is_held_is_shown_against_its_ceiling(written: Written) -> None:
     text = written.text()
     assert "stocks, gross +1.000× 4.00× $1,000" in text
     assert "NVDA +0.700× above 0.60× $700" in text
-    assert "AAPL −0.300× 0.60× −$300" in text
-    bars = re.findall(r'class="(\w*)" x="(\S+)"\s+y="1.5" width="(\S+)"', written.page())
+    assert "AAPL -0.300× 0.60× -$300" in text
+    bars = re.findall(r'class="(\w+)" d="M(\S+) 10V90H(\S+?)V', written.page())
     # Four fifths of a bar's half stand for the ceiling: 80 · 0.7 / 0.6 is cut off at 100 only.
-    kinds = [kind for kind, *_ in bars]
-    assert kinds == ["", "", "above", "short"]
-    begins = [float(begin) for _, begin, _ in bars]
-    widths = [float(width) for *_, width in bars]
-    assert begins == pytest.approx([0, 0, 0, -40])
-    assert widths == pytest.approx([20, 0, 80 * 0.7 / 0.6, 40])
+    assert [kind for kind, *_ in bars] == ["long", "long", "above", "short"]
+    assert {float(begin) for _, begin, _ in bars} == {500}
+    ends = [float(end) for *_, end in bars]
+    assert ends == pytest.approx([600, 500, 500 + 400 * 0.7 / 0.6, 300], abs=0.1)
     written.mark(NOW, 1_000.0, NVDA=4_100.0)
     assert "stocks, gross +4.100× above 4.00×" in written.text()
 

@@ -104,9 +104,9 @@ def test_json_holds_every_figure_and_the_page_every_section(named: ComparisonSet
     assert random["total_profit_usd"] == pytest.approx(25 * random["profit_usd"]["value"])
     assert set(random["sizes"]["position_size_distribution"]) <= {str(s) for s in POSITION_SIZES}
     page = report.page()
-    for row in report.sheet.rows:
-        assert f"<h2>Sizes: {row.name}</h2>" in page
-        assert len(row.cells) == len(report.sheet.heads)
+    for row in report.sheet.table.rows:
+        assert f"<h2>Sizes: {row[0]}</h2>" in page
+        assert len(row) == len(report.sheet.table.heads)
     assert page.count("Size against profit") == page.count("Sizing over time") == 5
     assert page.count("No order was sent.") == 1
     for sentence in (report.sheet.verdict.claim, report.sheet.verdict.rest):

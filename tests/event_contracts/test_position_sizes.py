@@ -31,6 +31,7 @@ from execution.live.open_account import OpenAccount
 from execution.live.page import Bounds, StatusPage
 from foundation.database import Database
 from foundation.notices import Notices
+from foundation.tables import Cell, Row
 from tests.event_contracts.exact_account import Account
 
 D = Decimal
@@ -223,6 +224,13 @@ episodes = st.lists(
 )
 
 
+def bar_of(row: Row) -> float:
+    """Where the bar of a row ends, of 100."""
+    cell = row[-1]
+    assert isinstance(cell, Cell)
+    return float(cell.drawing[0][1].partition("H")[2].partition("V")[0]) / 10
+
+
 @given(st.lists(episodes, min_size=1, max_size=3), st.sampled_from(["steps", "seconds"]))
 def test_every_point_lies_in_its_plot_and_bars_hold_every_order(
     played: list[Episode], clock: str
@@ -230,8 +238,8 @@ def test_every_point_lies_in_its_plot_and_bars_hold_every_order(
     view = size_view(played, clock)  # type: ignore[arg-type]
     assert view is not None
     sent = sum(len(episode.orders) for episode in played)
-    assert sum(int(bar.orders) for bar in view.bars) == sent
-    assert max(float(bar.width) for bar in view.bars) == 100
+    assert sum(int(str(row[1])) for row in view.sizes.rows) == sent
+    assert max(bar_of(row) for row in view.sizes.rows) == 100
     settled = any(episode.outcome for episode in played)
     assert [heading for heading, _ in view.plots] == (
         ["Size against profit", "Sizing over time"] if settled else ["Sizing over time"]
@@ -250,9 +258,9 @@ def test_every_point_lies_in_its_plot_and_bars_hold_every_order(
 def test_figures_to_check_by_hand() -> None:
     view = size_view([bought([10, 10, 50], [40, 60, 50])])
     assert view is not None
-    assert [(bar.size, bar.orders, bar.share, bar.profit, bar.width) for bar in view.bars] == [
-        ("10", "2", "66.7%", "+$4.99", "100.00"),
-        ("50", "1", "33.3%", "+$24.99", "50.00"),
+    assert [(*row[:4], bar_of(row)) for row in view.sizes.rows] == [
+        ("10", "2", "66.7%", "+$4.99", 100),
+        ("50", "1", "33.3%", "+$24.99", 50),
     ]
     against, over = (chart for _, chart in view.plots)
     dots, means = against.series

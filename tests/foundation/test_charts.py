@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from foundation.charts import POINTS, Chart, Series, level, thinned, transform_chart
 from foundation.page import render_page
+from foundation.tables import Table
 from tests.pages import charts_of
 
 START = np.datetime64("2024-03-04T14:30", "ns")
@@ -74,7 +75,8 @@ def test_names_and_labels_are_text() -> None:
 
 
 def _sizes(chart: Chart) -> dict[str, object]:
-    return {"rows": [], "bars": [], "plots": [("a plot", chart)]}
+    empty = Table("", (), [])
+    return {"figures": empty, "sizes": empty, "plots": [("a plot", chart)]}
 
 
 def test_a_transform_is_drawn_as_a_density_and_calibrated_is_one() -> None:

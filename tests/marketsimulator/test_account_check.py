@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from foundation.counts import usd
 from foundation.errors import InputError
+from foundation.figures import usd
 from option_spreads.autoscaler.rules import AutoscalingSettings
 from option_spreads.simulation.account_check import (
     Month,
@@ -276,7 +276,7 @@ def test_trades_and_deposits_are_read_with_their_days(tmp_path: Path) -> None:
     ("amount", "text"), [(-1234.4, "-$1,234"), (0.4, "$0"), (-0.4, "$0"), (99.6, "$100")]
 )
 def test_dollars_have_their_sign_in_front(amount: float, text: str) -> None:
-    assert usd(amount) == text
+    assert usd(amount, 0) == text
 
 
 def test_a_verdict_says_how_likely_so_many_are() -> None:

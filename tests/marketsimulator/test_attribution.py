@@ -20,6 +20,7 @@ from execution.lending import MarginTerms, SymbolRate
 from execution.records import writers_of
 from foundation.cents import to_cents
 from foundation.compose import composed_config
+from foundation.tables import Cell
 from marketsimulator.backtest import run_backtest
 from marketsimulator.results.attribution import (
     ACCOUNT,
@@ -102,17 +103,17 @@ def test_what_is_shown_of_the_parts_adds_up_to_the_cent(
         parts["symbols"], parts["hours"], profits=profits, bookings=run.bookings
     )
     assert profits.total == to_cents(run.rows[-1].equity - capital)
-    in_all = [cents(bar.cells[0]) for bar in shown.parts]
+    in_all = [cents(row[1]) for row in shown.parts.rows]
     assert sum(in_all[:-1]) == in_all[-1] == profits.total
     for table in (shown.symbols, shown.hours):
-        amounts = [[cents(cell) for cell in cells] for _, cells in table]
+        amounts = [[cents(cell) for cell in cells] for _, *cells in table.rows]
         assert amounts[-1] == in_all
         assert [sum(column) for column in zip(*amounts[:-1], strict=True)] == in_all
         assert all(sum(row[:-1]) == row[-1] for row in amounts)
 
 
-def cents(cell: str) -> Decimal:
-    return Decimal(cell.replace("$", "").replace(",", ""))
+def cents(cell: str | Cell) -> Decimal:
+    return Decimal(str(cell).replace("$", "").replace(",", ""))
 
 
 def test_the_wild_runs_hold_everything_that_an_account_can_meet() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from foundation.compose import composed_config
 from foundation.configuration import with_changes
+from foundation.figures import percent
 from foundation.files import write_whole
 from marketsimulator.backtest import run_backtest
 from marketsimulator.compare import compare
@@ -100,8 +101,8 @@ def test_the_page_says_what_can_be_told_apart_and_colours_the_benchmark(found: C
     assert f"{len(NAMES) - 6} others" in growth
     returns = dict(zip(found.table["run"], found.table["total_return"], strict=True))
     for name in NAMES:
-        row = page[page.index(f'data-value="{name}"') :]
-        assert f"{returns[name]:+.2%}" in row[: row.index("</tr>")]
+        row = page[page.index(f">{name}</th>") :]
+        assert percent(returns[name], sign=True) in row[: row.index("</tr>")]
 
 
 def test_on_a_random_walk_premium_50_is_kelly_50(found: Comparison) -> None:

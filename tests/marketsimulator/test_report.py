@@ -23,10 +23,11 @@ from execution.records import Row, Run
 from foundation.cents import to_cents
 from foundation.charts import POINTS
 from foundation.compose import composed_config
+from foundation.figures import NONE
 from foundation.files import write_whole
 from marketsimulator.backtest import run_backtest
 from marketsimulator.results.forecast_outcomes import coverage, forecast_outcomes
-from marketsimulator.results.metrics import ANNUAL, daily_rows, monthly_returns
+from marketsimulator.results.metrics import ANNUAL, daily_rows, figure_text, monthly_returns
 from marketsimulator.results.remarks import (
     cost_remarks,
     little_remarks,
@@ -40,7 +41,7 @@ from marketsimulator.results.report_figures import (
     profits_to_the_cent,
     stock_leverage,
 )
-from marketsimulator.results.report_tables import ROWS, column_names, lead_rows
+from marketsimulator.results.report_tables import FIGURES, column_names, lead_table
 from marketsimulator.results.round_trips import RoundTrip, RoundTrips, round_trips
 from marketsimulator.results.significance import lead
 from marketsimulator.results.summary import Results, result_files
@@ -102,12 +103,12 @@ def test_every_figure_of_the_page_is_that_of_the_summary(
     rows = rows_of(section(page, "Figures"))
     columns = [summary, *summary["comparisons"].values()]
     assert not summary["annual_figures"], "33 days are too few for yearly figures"
-    for label, key, style in ROWS:
+    for key, label in FIGURES.items():
         for cell, column in zip(rows[label], columns, strict=True):
             if column[key] is None or key in ANNUAL:
-                assert cell == "n/a"
+                assert cell == NONE
             else:
-                assert cell == style.format(column[key])
+                assert cell == figure_text(column, key, annual=True)
     long = {**summary, "annual_figures": True}
     assert not {key for key in ANNUAL if long[key] is None}
 
@@ -522,7 +523,7 @@ def test_the_verdict_says_what_is_beaten_beyond_error_and_what_is_not(
     }
     same = {**summary, "leads": leads, "data": "files: bars"}
     assert verdict(same).claim == f"Beats buy and hold beyond error; earns the same as {walk}."
-    assert [row[3] for row in lead_rows(same)] == ["the same", "ahead beyond error"]
+    assert [row[3] for row in lead_table(same).rows] == ["the same", "ahead beyond error"]
     assert verdict(summary).claim.startswith("No result: the market is synthetic.")
     oracle = verdict({**summary, "forecaster": "oracle (reads the future; not a result)"})
     assert oracle.level == "bad"
@@ -605,7 +606,7 @@ def test_nothing_of_the_page_is_fetched_and_its_charts_alone_are_run(
 
 def test_instants_have_a_zone_and_fees_a_currency(both: tuple[str, dict[str, Any]]) -> None:
     page, _ = both
-    orders = re.findall(r"<tr><td>(.*?)</td>", section(page, "Orders and why"))
+    orders = re.findall(r'<tr><th scope="row">(.*?)</th>', section(page, "Orders and why"))
     assert len(orders) > 20
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\dZ", at) for at in orders)
     trips = re.findall(r"<tr><th scope=.*?</tr>", section(page, "Round trips"), re.DOTALL)

@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from foundation.arrays import Array
 from foundation.charts import COLOURS
 from foundation.errors import InputError
+from foundation.figures import NONE
 from foundation.files import DIGESTS, write_whole
 from foundation.terminal import show_parts, terminal
 from marketsimulator.results.comparison import Comparison, compared
@@ -174,7 +175,7 @@ def test_a_run_too_short_for_a_year_shows_no_yearly_figures_anywhere(tmp_path: P
     found = comparison_of(*folders)
     page = found.page(tmp_path)
     table = page[page.index('<table class="sortable">') : page.index("</table>")]
-    assert table.count(">n/a</td>") == 8, "the Sharpe and the Sortino ratio of each"
+    assert table.count(f">{NONE}</td>") == 9, "both ratios of each, and the best's lead"
     assert "<h2>Return by" in page
     assert "Only 59 days: no yearly figures below 30 fills or 60 days." in page
     figures = json.loads(json.dumps(found.summary()))["runs"]
@@ -184,7 +185,7 @@ def test_a_run_too_short_for_a_year_shows_no_yearly_figures_anywhere(tmp_path: P
     mixed = comparison_of(*longer, idle)
     assert mixed.table["annual_figures"].tolist() == [True, True, False]
     assert "Fewer than 30 fills: idle; no yearly figures" in mixed.page(tmp_path)
-    assert comparison_of(*longer).page(tmp_path).count("n/a") == 0
+    assert comparison_of(*longer).page(tmp_path).count(f">{NONE}</td>") == 1
 
 
 def test_the_screen_shows_no_yearly_figure_of_a_short_run_and_no_raw_name(
@@ -194,7 +195,7 @@ def test_the_screen_shows_no_yearly_figure_of_a_short_run_and_no_raw_name(
     found = comparison_of(*folders)
     show_parts(terminal(), (found.screen(), *found.sentences()))
     shown = capsys.readouterr().out
-    assert shown.count("n/a") == 4
+    assert shown.count(NONE) == 4
     assert "Only 30 days" in shown
     assert "_" not in shown
 
@@ -225,9 +226,9 @@ def test_the_map_has_a_cell_for_every_combination_numbers_in_order() -> None:
     runs = set_of(NOISE[:6], {"sizing.fraction": fractions, "limits.symbol_cap": caps})
     found = heat_map(runs)
     assert found is not None
-    assert (found.across, found.columns) == ("sizing.fraction", ("0.1", "0.25", "0.5"))
-    assert [name for name, _ in found.rows] == ["2", "10"]
-    assert found.rows[1][1][0].text == f"{runs.sharpes[3]:.2f}"
+    assert (found.across, found.table.heads[1:]) == ("sizing.fraction", ("0.1", "0.25", "0.5"))
+    assert [row[0] for row in found.table.rows] == ["2", "10"]
+    assert str(found.table.rows[1][1]) == f"{runs.sharpes[3]:.2f}"
     assert heat_map(set_of(NOISE[:6], {"sizing.fraction": fractions})) is None
 
 
@@ -241,7 +242,7 @@ def test_with_three_settings_the_map_shows_the_median_over_the_third() -> None:
     found = heat_map(runs)
     assert found is not None
     assert found.runs == 2
-    assert found.rows[0][1][0].text == f"{np.median(runs.sharpes[:2]):.2f}"
+    assert str(found.table.rows[0][1]) == f"{np.median(runs.sharpes[:2]):.2f}"
     holes = {name: values[:-3] for name, values in varied.items()}
     assert heat_map(set_of(NOISE[:9], holes)) is None
 

@@ -237,9 +237,9 @@ def test_without_a_loss_or_a_trade_there_is_no_profit_factor_and_the_report_says
     assert none["account"]["profit_factor"] is None
     assert none["account"]["worst_day"] is None
     assert none["account"]["trades"] == none["account"]["offers"] == 0
-    assert re.search(r"profit factor +│ +n/a, no trade", report_text(none))
-    assert re.search(r"stopped, gapped +│ +n/a │", report_text(none))
-    assert re.search(r"held to the close +│ +n/a │", report_text(none))
+    assert re.search(r"profit factor +│ +—, no trade", report_text(none))
+    assert re.search(r"stopped, gapped +│ +— │", report_text(none))
+    assert re.search(r"held to the close +│ +— │", report_text(none))
     none["strategies"]["PUT"]["final_balance"] = -1234.4
     assert re.search(r"final balance +│ +-\$1,234 │", report_text(none))
     assert "the premium that is put in" in " ".join(report_text(none).split())
@@ -247,7 +247,7 @@ def test_without_a_loss_or_a_trade_there_is_no_profit_factor_and_the_report_says
     assert told["profit_factor"] is None
     assert told["losing_days"] == 0
     none["strategies"]["PUT"] |= told
-    assert re.search(r"profit factor +│ +n/a, no loss", report_text(none))
+    assert re.search(r"profit factor +│ +—, no loss", report_text(none))
     assert json.dumps(none, allow_nan=False)
 
 

@@ -1,0 +1,92 @@
+"""Numbers and instants as people read them: on pages, on terminals, in remarks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from fractions import Fraction
+
+import numpy as np
+
+NONE = "—"  # where there is no number
+Number = Fraction | Decimal | float
+Words = Callable[[Number | None], str]
+
+
+def number(
+    value: Number | None,
+    places: int = 2,
+    *,
+    sign: bool = False,
+    before: str = "",
+    unit: str = "",
+    scale: int = 1,
+) -> str:
+    """1,234.50; what is written as nothing has no sign.
+
+    sign: also of what is above nothing.
+    before, unit: what stands between sign and number, and behind it.
+    scale: units in one.
+    """
+    if value is None or value != value:
+        return NONE
+    exact = scale * (float(value) if isinstance(value, Fraction) else value)
+    size = f"{abs(exact):,.{places}f}"
+    written = size.strip("0.,")
+    mark = "" if not written else "-" if exact < 0 else "+" if sign else ""
+    return f"{mark}{before}{size}{unit}"
+
+
+def usd(amount: Number | None, places: int = 2, *, sign: bool = False) -> str:
+    """$1,234.50, -$0.10; with `sign` also +$1.00."""
+    return number(amount, places, sign=sign, before="$")
+
+
+def short_usd(amount: Fraction) -> str:
+    """$10,000, with cents where there are any."""
+    return usd(amount, 0 if amount.denominator == 1 else 2)
+
+
+def percent(fraction: Number | None, places: int = 2, *, sign: bool = False) -> str:
+    """12.50% of 0.125."""
+    return number(fraction, places, sign=sign, unit="%", scale=100)
+
+
+def basis_points(fraction: Number | None, places: int = 2, *, sign: bool = False) -> str:
+    """1.25 bp of 0.000125."""
+    return number(fraction, places, sign=sign, unit=" bp", scale=10_000)
+
+
+def multiple(value: Number | None, places: int = 2, *, sign: bool = False) -> str:
+    """1.25×, of equity for one."""
+    return number(value, places, sign=sign, unit="×")
+
+
+def quantity(value: Number | None, digits: int = 10, *, sign: bool = False) -> str:
+    """1,250.5, without idle zeros; digits: at most, but a Decimal has all of its own."""
+    if value is None:
+        return NONE
+    exact = value if isinstance(value, Decimal) else Decimal(f"{float(value):.{digits}g}")
+    text = f"{exact:{'+' if sign else ''},f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def price(value: Decimal | float | str) -> str:
+    """A price in USD: $1,250.50, with more places where it has more."""
+    exact = Decimal(str(value))
+    return usd(exact, max(len(quantity(exact).partition(".")[2]), 2))
+
+
+def interval(ends: Sequence[Number] | None, words: Words, between: str = " to ") -> str:
+    """The ends of an interval, 1.0% to 2.0%; empty where there is none."""
+    return between.join(map(words, ends or ()))
+
+
+def around(reach: Number | None, words: Words) -> str:
+    """How far an interval reaches on either side, as ± 2.0%; empty where there is none."""
+    return "" if reach is None else f" ± {words(reach)}"
+
+
+def minute(at: np.datetime64) -> str:
+    """An instant in UTC: 2024-10-01 14:30Z."""
+    return f"{np.datetime_as_string(at, unit='m')}Z".replace("T", " ")

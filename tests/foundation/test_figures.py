@@ -1,0 +1,101 @@
+"""Numbers are written in one place, so that one number has one text."""
+
+from __future__ import annotations
+
+import math
+import re
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from foundation.figures import (
+    NONE,
+    around,
+    basis_points,
+    interval,
+    minute,
+    multiple,
+    number,
+    percent,
+    price,
+    quantity,
+    short_usd,
+    usd,
+)
+
+ROOT = Path(__file__).parents[2]
+READ = (  # what people read: results, pages, reports, what a terminal shows
+    "marketsimulator/results/*.py",
+    "forecasting/evaluation_*.py",
+    "execution/live/page*.py",
+    "execution/explain.py",
+    "event_contracts/simulation/*_page.py",
+    "event_contracts/simulation/paper_report.py",
+    "event_contracts/trading/position_sizes.py",
+    "option_spreads/simulation/spread_report.py",
+    "option_spreads/monte_carlo.py",
+)
+# A path of a drawing, as in V12.5, is no figure.
+SPECIFICATION = re.compile(r"""(?<![MHV])\{[^{}"]+:(\+?,?\.\d[f%]|\+,?|,\.\d[f%])\}|"\{:""")
+ALLOWED = {  # data and refusals, not figures that are read
+    'Decimal(f"{float(trade.total):.2f}"),',
+    'raise ValueError(f"trips in {symbol} earn {usd} USD, no {contributions[symbol]:.6%}")',
+    'f"data.dir: {bars.source} values the book of {when} at {book.equity:,.2f} USD, and the"',
+    'f" run has {held.equity:,.2f}; {_OWN_BARS}"',
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (number(-1234.5), "-1,234.50"),
+        (number(None), NONE),
+        (number(math.nan, sign=True), NONE),
+        (number(-0.004, sign=True), "0.00"),
+        (number(0.004, 3, sign=True), "+0.004"),
+        (usd(Decimal("-0.1")), "-$0.10"),
+        (usd(1, sign=True), "+$1.00"),
+        (usd(-0.4, 0), "$0"),
+        (short_usd(Fraction(10_000)), "$10,000"),
+        (short_usd(Fraction("1234.5")), "$1,234.50"),
+        (percent(0.125), "12.50%"),
+        (percent(-0.1, 0, sign=True), "-10%"),
+        (basis_points(-0.000125, 1, sign=True), "-1.2 bp"),
+        (multiple(1.25), "1.25×"),
+        (quantity(Decimal("1250.50")), "1,250.5"),
+        (quantity(1e-7, sign=True), "+0.0000001"),
+        (quantity(12_345_678.0, 6), "12,345,700"),
+        (quantity(None), NONE),
+        (price("1250.5"), "$1,250.50"),
+        (price(0.12345), "$0.12345"),
+        (interval((0.1, 0.2), percent), "10.00% to 20.00%"),
+        (interval(None, percent), ""),
+        (around(0.02, percent), " ± 2.00%"),
+        (around(None, percent), ""),
+        (minute(np.datetime64("2024-10-01T14:30:59")), "2024-10-01 14:30Z"),
+    ],
+)
+def test_a_figure_is_said_as_its_page_says_it(text: str, said: str) -> None:
+    assert text == said
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False), st.integers(0, 4), st.booleans())
+def test_a_number_is_python_s_own_rounding_and_nothing_has_no_sign(
+    value: float, places: int, sign: bool
+) -> None:
+    text = f"{value:{'+' if sign else ''},.{places}f}"
+    nothing = not text.strip("+-0.,")
+    assert number(value, places, sign=sign) == (text.lstrip("+-") if nothing else text)
+
+
+def test_no_page_or_report_writes_a_number_by_a_specification_of_its_own() -> None:
+    files = [path for pattern in READ for path in ROOT.glob(pattern)]
+    assert len(files) > 40
+    lines = [line.strip() for path in files for line in path.read_text().splitlines()]
+    found = {line for line in lines if SPECIFICATION.search(line)}
+    assert found <= ALLOWED
