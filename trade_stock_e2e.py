@@ -38,12 +38,19 @@ from execution.account_lock import JOURNAL, KILL_FILE, is_there
 from execution.alpaca.account import Reading
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.connection import VenueConnection
+from execution.auctions import taken_from
 from execution.decision import Choice, Decision, keep_unsolved
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from execution.journal.migrations import as_it_is_today
 from execution.live.accounts import TRADE
-from execution.live.cycle import NOTHING_CLOSED, OLDEST_BAR, Cycle, decided_cycle, next_instant
+from execution.live.cycle import (
+    NOTHING_CLOSED,
+    Cycle,
+    decided_cycle,
+    decision_end,
+    next_instant,
+)
 from execution.live.exposure import last_prices
 from execution.live.lines import say, say_aside
 from execution.live.replay import run_replay
@@ -296,6 +303,10 @@ def show(cycle: Cycle) -> None:
         console.print(
             f"filled {fill.qty:+f} {fill.symbol} at {number(fill.price, 4)}", highlight=False
         )
+    if cycle.planned:
+        count = counted(len(cycle.planned), "order")
+        at = utc_text(taken_from(cycle.planned[0], cycle.account.as_of))
+        console.print(f"planned: {count} for the auction, sent at {at}", highlight=False)
     for order in decision.orders:
         if why := cycle.unsent.get(order.client_order_id):
             line = f"NOT sent: {order.side} {order.qty} {order.symbol}: {why}"
@@ -355,7 +366,7 @@ def _why_undecided(cycle: Cycle, symbol: str, context: int) -> str:
     if times[-1] < expected:
         return f"its last bar is of {utc_text(times[-1])}, and that of {utc_text(expected)} is late"
     now = account.as_of
-    if now - bars.now >= OLDEST_BAR or not clock.is_decision(np.array([bars.now]))[0]:
+    if now >= decision_end(bars) or not clock.is_decision(np.array([bars.now]))[0]:
         return f"its market decides again at {utc_text(clock.holding_end(now))}"
     if len(times) < context:
         return (

@@ -112,6 +112,11 @@ class Order:
         return instrument(self.symbol)
 
     @property
+    def for_auction(self) -> bool:
+        """Whether it trades in the session's first or last print alone."""
+        return self.tif in ("opg", "cls")
+
+    @property
     def signed_qty(self) -> Decimal:
         """Positive for a buy, negative for a sale."""
         return self.qty if self.side == "buy" else -self.qty

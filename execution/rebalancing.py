@@ -48,7 +48,9 @@ def rebalance(
     as equal as increments allow.
 
     timeframe: of decisions. Of a daily one the next bar begins with a session, and a stock's order
-        is one for its opening auction.
+        is one for its opening auction. That trades whole shares, and of a change of sign only the
+        close: the venue takes no order that opens the other side before the close has filled. The
+        next decision opens it.
     """
     ranked: list[tuple[int, str, Order]] = []
     when = compact_text(at)
@@ -56,13 +58,17 @@ def rebalance(
         item = target.instrument
         symbol = item.symbol
         coin = item.kind is Kind.CRYPTO
-        tif: TimeInForce = "gtc" if coin else "opg" if timeframe.daily else "day"
+        auction = timeframe.daily and not coin
+        tif: TimeInForce = "gtc" if coin else "opg" if auction else "day"
         leg = 0
-        for before, after in _steps(target.held, target.quantity):
+        steps = _steps(target.held, target.quantity)
+        for before, after in steps[:1] if auction else steps:
             reduces = abs(after) < abs(before)
             rank = _rank(reduces, coin)
             side: Side = "buy" if after > before else "sell"
             quantity = _order_quantity(before, after, item.increment)
+            if auction:
+                quantity -= quantity % 1
             for part in in_parts(quantity, target.largest_order, item.increment):
                 identity = order_identity(strategy, when, symbol, leg)
                 order = Order(identity, symbol, side, part, target.reason, reduces, tif=tif)

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from execution.auctions import auction_refusal
 from execution.broker import Asset, Broker
 from execution.orders import TERMS, Order, OrderTerms
 from trainingdata.bars import Bars
@@ -43,6 +44,7 @@ def refusal(
     asset: Asset | None = None,
     account: OrderingAccount | None = None,
     terms: OrderTerms = TERMS,
+    at: np.datetime64 | None = None,
 ) -> str:
     """Why the venue would not take an order, in words; empty where it would.
 
@@ -52,6 +54,7 @@ def refusal(
     asset: what the venue allows with the symbol, where it is known.
     account: what is held and open, where it is known.
     terms: what an order may be worth.
+    at: when it is sent; none: whenever it is taken.
     """
     # Alpaca's rules, which the simulator keeps as well, so that a backtest trades nothing that the
     # venue would have refused.
@@ -60,6 +63,8 @@ def refusal(
     if fraction and order.qty % BILLIONTH:
         return f"a quantity has nine decimals at most, not {order.qty:f}"
     why = _shape_refusal(order, coin, fraction)
+    if not why and at is not None:
+        why = auction_refusal(order, at)
     if not why and asset is not None:
         why = _asset_refusal(order, coin, fraction, asset)
     if not why and account is not None:

@@ -244,16 +244,17 @@ def hour_begun(now: np.datetime64) -> np.datetime64:
 
 def midnight(dates: npt.NDArray[np.datetime64]) -> Instants:
     """0:00 New York on each date, as UTC instants."""
-    return _new_york_hour(dates, 0)
+    return on_new_york_clock(dates, 0 * HOUR)
 
 
 def four_pm(dates: npt.NDArray[np.datetime64]) -> Instants:
     """16:00 New York on each date, as UTC instants."""
-    return _new_york_hour(dates, 16)
+    return on_new_york_clock(dates, 16 * HOUR)
 
 
-def _new_york_hour(dates: npt.NDArray[np.datetime64], hour: int) -> Instants:
-    local = pd.DatetimeIndex(dates.astype("datetime64[ns]")) + pd.Timedelta(hours=hour)
+def on_new_york_clock(dates: npt.NDArray[np.datetime64], time: np.timedelta64) -> Instants:
+    """When New York's clock shows a time of day on each date, as UTC instants."""
+    local = pd.DatetimeIndex(dates.astype("datetime64[ns]")) + pd.Timedelta(time)
     utc = local.tz_localize(NEW_YORK).tz_convert("UTC")
     return np.asarray(utc.tz_localize(None).to_numpy("datetime64[ns]"))
 

@@ -246,7 +246,8 @@ class AlpacaBroker:
         sent = []
         for order in orders:
             others = account.without(self._not_against(order, account))
-            if why := refusal(order, self._assets.get(order.symbol), others, self._terms):
+            asset = self._assets.get(order.symbol)
+            if why := refusal(order, asset, others, self._terms, self._venue.estimated_now()):
                 log.warning("%s is not sent: %s", order.client_order_id, why)
                 self._outbox.withhold(order.client_order_id, why)
                 continue
@@ -348,4 +349,4 @@ def _asset(symbol: str, answer: Answer) -> Asset:
 
 def _is_immediate(order: Order) -> bool:
     """Whether an order is to trade now, so that what it has not done soon is cancelled."""
-    return order.type == "market" and order.tif not in ("opg", "cls")
+    return order.type == "market" and not order.for_auction

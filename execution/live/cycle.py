@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from execution.auctions import sending_end
 from execution.broker import Broker
 from execution.decision import Decision
 from execution.live.belief import BarBelief
@@ -27,7 +28,8 @@ from trainingdata.timeframe import Timeframe
 
 log = logging.getLogger(__name__)
 
-OLDEST_BAR = np.timedelta64(30, "m")  # age of the last bar from which on an instant is over
+# Age of the last bar from which on an instant is over; half a bar's length where that is less.
+OLDEST_BAR = np.timedelta64(30, "m")
 LOOK_SECONDS = 2.0  # between looks for a bar that is late
 
 NOT_REDUCED = "a reduction of its decision did not fill whole"
@@ -49,6 +51,7 @@ class Cycle:
     doubted: why the last bars of a symbol were not read, by symbol.
     name: of the decision in the journal; empty for one that is not written down.
     unsent: why an order of the decision is not at the venue, by order.
+    planned: orders of the decision that the venue takes later, and are sent then.
     """
 
     account: Account
@@ -59,6 +62,7 @@ class Cycle:
     doubted: Mapping[str, str] = field(default_factory=dict)
     name: str = ""
     unsent: Mapping[str, str] = field(default_factory=dict)
+    planned: tuple[Order, ...] = ()
 
 
 def decided_cycle(
@@ -151,7 +155,7 @@ def _idle_reason(account: Account, bars: Bars) -> str:
     """Why nothing may be decided; empty where something may."""
     if account.blocked:
         return BLOCKED
-    if account.as_of - bars.now >= OLDEST_BAR:
+    if account.as_of >= decision_end(bars):
         return f"{NOTHING_CLOSED}; the last bar is of {utc_text(bars.now)}"
     return ""
 
@@ -170,12 +174,31 @@ def _without_undetermined(bars: Bars, account: Account) -> Bars:
     return replace(bars, instruments=tuple(items))
 
 
-def expiry(order: Order, decided_at: np.datetime64, life: np.timedelta64) -> np.datetime64:
+def decision_end(bars: Bars) -> np.datetime64:
+    """The instant from which on a panel's last instant is too old to decide on.
+
+    Of days that stocks decide on it is when the orders for the next auction have to be sent.
+    """
+    timeframe = bars.timeframe
+    stocks = any(item.kind is Kind.STOCK for item in bars.instruments)
+    if timeframe.daily and stocks and timeframe.stocks.is_decision(np.array([bars.now]))[0]:
+        return sending_end("opg", bars.now)
+    return np.datetime64(bars.now + min(OLDEST_BAR, timeframe.length // 2))
+
+
+def expiry(
+    order: Order, bar_at: np.datetime64, decided_at: np.datetime64, life: np.timedelta64
+) -> np.datetime64:
     """The instant from which on an order of a decision is not sent any more.
 
     It is sized with the prices and the account of its decision, and of stocks it is meant for the
     session: sent after the close it would wait for the next one.
+
+    bar_at: instant of the bars that were decided on; decided_at: when they were.
+    life: of a decision, whose orders for an auction have until then.
     """
+    if order.for_auction:
+        return sending_end(order.tif, bar_at)
     end = decided_at + life
     if order.instrument.kind is Kind.STOCK:
         session = session_of(new_york_date(np.array([decided_at]))[0])

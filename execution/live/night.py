@@ -99,9 +99,12 @@ class NightWatch:
         """Cut what is above the night's ceiling, and at the last look say where it still is."""
         self._ask_again(closes)
         self._broker.follow()
-        # What decisions and earlier looks have left working in stocks.
-        working = [o for o in self._seen().open_orders if self._is_ours(o) and is_stock(o.symbol)]
-        self._broker.cancel(order.client_order_id for order in working)
+        # What decisions and earlier looks have left working in stocks; an auction gives none back.
+        self._broker.cancel(
+            order.client_order_id
+            for order in self._seen().open_orders
+            if self._is_ours(order) and is_stock(order.symbol) and not order.for_auction
+        )
         try:
             account = self._read()
         except UnbelievedMarks as error:

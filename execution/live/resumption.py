@@ -8,6 +8,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Sequence
 
+import numpy as np
+
+from execution.auctions import taken_from
 from execution.broker import Broker, is_whole, place
 from execution.journal.decisions import EXPIRED, DecisionRow, Journal
 from execution.journal.expected import NONE, Owned
@@ -33,6 +36,7 @@ def resume(
 
     An order that may have been sent is looked for first, and sent under the same id where the
     account holds what it held when it was decided, but for what the decision itself has filled.
+    One for an auction that takes none yet stays planned.
 
     tradable: symbols that are ours to trade by now.
     look: what guards judge orders by.
@@ -47,8 +51,15 @@ def resume(
         # Reading the account looks for orders of unknown fate, and books what became of them.
         account = broker.account()
         intents = book.of_decision(decision.name)
-        # What worked when the process ended was followed by nobody since.
-        if working := [each.client_order_id for each in intents if each.state == "working"]:
+        if not _due(intents, account.as_of) and any(map(_is_left, intents)):
+            continue
+        # What worked when the process ended was followed by nobody since; an auction needs nobody.
+        working = [
+            each.client_order_id
+            for each in intents
+            if each.state == "working" and not each.single.for_auction
+        ]
+        if working:
             broker.cancel(working)
             intents = book.of_decision(decision.name)
         why = why_not_resumed(decision, intents, account, tradable)
@@ -57,14 +68,18 @@ def resume(
             journal.end(decision.name, why)
             continue
         log.info("%s is gone on with", decision.name)
-        orders = [intent.single for intent in intents if _is_left(intent)]
+        due = _due(intents, account.as_of)
+        orders = [intent.single for intent in due]
         try:
             seen = look(account.with_prices(decision.prices), decision.prices)
             fills += place(broker, orders, decision.cancels, seen)
         except BrokerError as error:
-            journal.end(decision.name, str(error))
+            # An auction is hours away: the same is tried again until its orders expire.
+            if not any(order.for_auction for order in orders):
+                journal.end(decision.name, str(error))
             raise
-        journal.end(decision.name, NOT_REDUCED)
+        if len(due) == sum(map(_is_left, intents)):
+            journal.end(decision.name, NOT_REDUCED)
     return fills
 
 
@@ -80,7 +95,7 @@ def why_not_resumed(
     account: as it is now.
     tradable: symbols that are ours to trade by now.
     """
-    left = [intent for intent in intents if _is_left(intent)]
+    left = _due(intents, account.as_of)
     if not left:
         return "nothing is left of it"
     if not all(intent.wanted(account.as_of) for intent in left):
@@ -92,12 +107,18 @@ def why_not_resumed(
     if any(
         not is_whole(each.progress.filled, each.single.qty)
         for each in done
-        if each.state != "replaced"
+        if each.state != "replaced" and not each.single.for_auction
     ):
         return NOT_REDUCED
     if not _holds_what_it_should(decision, intents, left, account):
         return OTHER_HOLDINGS
     return ""
+
+
+def _due(intents: Sequence[Intent], now: np.datetime64) -> list[Intent]:
+    """What is left of a decision, without what the venue takes later and is in time then."""
+    left = filter(_is_left, intents)
+    return [i for i in left if not i.wanted(now) or taken_from(i.single, now) == now]
 
 
 def _is_left(intent: Intent) -> bool:

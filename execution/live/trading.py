@@ -1,4 +1,8 @@
-"""The job that trades stocks and coins: a pass at every hourly bar, and a cut before the close."""
+"""The job that trades stocks and coins: a pass at every bar, and a cut before the close.
+
+What a daily decision orders for the next auction is planned, and sent by a pass of its own once
+the venue takes it.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +16,10 @@ import numpy as np
 from execution.alpaca.account import Unbelieved
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.holdings import held_in
+from execution.auctions import next_sending, taken_from
 from execution.broker import Broker, place
 from execution.journal.decisions import Journal
+from execution.journal.intents import WAITING
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
 from execution.live.belief import BarBelief, histories_gone
@@ -41,6 +47,8 @@ from trainingdata.feed.endpoint import Keys
 from trainingdata.instants import compact_text
 
 log = logging.getLogger("live")
+
+RESEND = np.timedelta64(15, "m")  # until what could not be sent for an auction is tried again
 
 
 class TradingJob:
@@ -90,6 +98,7 @@ class TradingJob:
         self._rules = VenueRules(self.broker)
         self._passes = 0
         self._next_pass: np.datetime64 | None = None
+        self._next_sending: np.datetime64 | None = None
         self._night = NightWatch(self.broker, live, self._journal, settings, self._read_and_mark)
         self._adopted = False
         self._belief = BarBelief()
@@ -99,23 +108,26 @@ class TradingJob:
 
     @property
     def ended(self) -> bool:
-        """Whether all its passes were made."""
-        return self._passes == self._cycles
+        """Whether all its passes were made, and nothing that they planned is to be sent."""
+        return self._passes == self._cycles and self._next_sending is None
 
     def due(self, now: np.datetime64) -> np.datetime64 | None:
-        """The next pass, or the next look before the close; None once all passes were made."""
-        if self.ended:
-            return None
+        """The next pass, or look before the close, or sending; None once all passes were made."""
+        if self._passes == self._cycles:
+            return self._next_sending
         if self._next_pass is None:
             return now
-        look = self._night.due(now)
-        return self._next_pass if look is None else min(self._next_pass, look)
+        instants = (self._next_pass, self._night.due(now), self._next_sending)
+        return min(each for each in instants if each is not None)
 
     def step(self) -> None:
         """A pass, or a look at the book before the close."""
-        looked = self._next_pass is not None and self._night.step(self._connection.now())
-        if not looked:
-            self.pass_now()
+        now = self._connection.now()
+        if self._next_pass is not None and self._night.step(now):
+            return
+        if self._next_pass is not None and now < self._next_pass:
+            self._passes -= 1  # one that is there to send counts as none
+        self.pass_now()
 
     def pass_now(self) -> None:
         """Look after what was sent, and decide what can be decided now.
@@ -137,6 +149,7 @@ class TradingJob:
         finally:
             # Whoever moves a practice server's clock does so once the pass has ended.
             self._next_pass = self._instant_after()
+            self._next_sending = self._sending_after()
         self._journal.passes.end(
             number,
             self._connection.estimated_now(),
@@ -164,6 +177,19 @@ class TradingJob:
             return next_instant(now, self._settings.symbols, self._settings.named_timeframe)
         except BrokerError:
             return None
+
+    def _sending_after(self) -> np.datetime64 | None:
+        """When what is planned for an auction is sent, tried again or given up."""
+        planned = [
+            intent.single
+            for decision in self._journal.unfinished()
+            for intent in self._live.book.of_decision(decision.name)
+            if intent.state in WAITING and intent.state != "working"
+        ]
+        try:
+            return next_sending(planned, self._connection.known_now(), RESEND)
+        except BrokerError:
+            return self._next_sending
 
     def _believed_pass(self) -> Cycle:
         """A pass, which decides nothing on an account that nothing explains."""
@@ -347,20 +373,23 @@ def _sent(cycle: Cycle, broker: Broker, journal: Journal, look: Look, seconds: f
     account = cycle.account
     life = np.timedelta64(round(seconds * 1000), "ms")
     orders = [
-        replace(order, expires_at=expiry(order, account.as_of, life))
+        replace(order, expires_at=expiry(order, cycle.decision.at, account.as_of, life))
         for order in cycle.decision.orders
     ]
+    planned = [order for order in orders if taken_from(order, account.as_of) > account.as_of]
     decision = replace(cycle.decision, orders=tuple(orders))
     # An order that is replaced is cancelled first, so it is not judged beside its successor.
     seen = look(account.without(decision.cancels), {order.symbol for order in orders})
     name = journal.write(decision, account)
     try:
-        fills = place(broker, orders, decision.cancelled, seen)
+        sent = [order for order in orders if order not in planned]
+        fills = place(broker, sent, decision.cancelled, seen)
     except AccountChanged as error:
         journal.end(name, str(error), taken_back=True)
         raise
     except BrokerError as error:
         journal.end(name, str(error))
         raise
-    journal.end(name, NOT_REDUCED)
-    return replace(cycle, fills=tuple(fills), name=name)
+    if not planned:
+        journal.end(name, NOT_REDUCED)
+    return replace(cycle, fills=tuple(fills), name=name, planned=tuple(planned))

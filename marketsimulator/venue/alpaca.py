@@ -94,27 +94,27 @@ class AlpacaServer(PracticeServer):
 
     def clock(self) -> Answer:
         """As Alpaca's clock, and how many instants are left."""
-        left = len(self.venue.market.bars.times) - 1 - self.venue.index
+        left = len(self.venue.stops) - 1 - self.venue.stop
         return {**clock_answer(self.venue.now), "left": left}
 
     @property
     def stands_at(self) -> np.datetime64:
-        """Of the panel."""
+        """A stop of its clock."""
         return self.venue.now
 
     @property
     def next_at(self) -> np.datetime64 | None:
-        """Of the panel."""
-        return None if self.venue.over else self.venue.market.bars.times[self.venue.index + 1]
+        """Of its clock's stops."""
+        return None if self.venue.over else self.venue.stops[self.venue.stop + 1]
 
     @property
     def passed(self) -> int:
-        """Of the panel's instants."""
-        return self.venue.index - self.venue.market.first
+        """Of its clock's stops."""
+        return self.venue.stop
 
     def step(self) -> None:
         """What waits meets the bars."""
-        self.venue.advance(self.venue.index + 1)
+        self.venue.step()
 
     def _prices(self, bars: str, latest: str, trades: str) -> list[Route]:
         """Those of stocks, or of coins."""

@@ -17,6 +17,7 @@ from trainingdata.timeframe import Clock, Timeframe, TimeframeName
 
 PAGE = 10_000  # bars an answer holds
 LATEST = 10 * DAY  # how old the latest bar may be
+MINUTE = np.timedelta64(1, "m")
 FRAMES: Mapping[TimeframeName, str] = {
     "1d": "1Day",
     "1h": "1Hour",
@@ -131,7 +132,9 @@ def _rows(
     for since, until in venue.halts.get(symbol, []):
         within &= (times <= since) | (False if until is None else times > until)
     rows = np.flatnonzero(within)[-latest:]  # with 0 all of them
-    if past.timeframe.daily and past.instruments[s].kind is Kind.STOCK:
+    if past.timeframe.daily and latest:
+        begins = times - MINUTE  # the venue's latest bar is of a minute
+    elif past.timeframe.daily and past.instruments[s].kind is Kind.STOCK:
         begins = midnight(new_york_date(begins))
     stamps = [timestamp(begin) for begin in begins[rows]]
     return [

@@ -2,6 +2,7 @@
 
 It stands at an instant of the panel; `advance` moves it. A market order meets the open of the bar
 that starts there, what waits meets the bars that follow: the broker underneath is the backtest's.
+Between days its clock stops in the evening as well, from when on auctions take orders.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from execution.auctions import EVENING
 from execution.broker import Asset
 from execution.orders import Account, Fill, Order, Side
 from execution.venue_rules import refusal
+from foundation.arrays import Instants
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.settings import BacktestSettings, OptionTerms, VenueSettings
 from marketsimulator.venue.asked import Answer, Refused
@@ -30,6 +33,7 @@ from marketsimulator.venue.tickets import (
     timestamp,
 )
 from sizing.quantity import truncate_to_increment
+from trainingdata.instants import new_york_date, on_new_york_clock
 from trainingdata.instruments import BILLIONTH, Kind, is_coin, venue_spelling
 from trainingdata.market import Market
 from trainingdata.sessions import in_session
@@ -42,7 +46,8 @@ class Venue:
     """One account, its orders and its clock.
 
     settings: costs, margin and increments, those of a backtest.
-    market: where the clock began, in its panel; index: the instant where it stands.
+    market: where the clock began, in its panel; index: the last of its instants that has come.
+    stops: instants at which the clock stands; stop: the one where it does.
     filed: the panel with the bars that are left out of it: what a client asks for as history.
     broker: the account on the bars.
     options: the option desks beside it.
@@ -61,6 +66,8 @@ class Venue:
         self.market = market
         self.filed = market.bars.with_unread()
         self.index = market.first
+        self.stops = clock_stops(market)
+        self.stop = 0
         self.broker: SimulatedBroker = settings.broker(market)
         self.tickets: dict[str, Ticket] = {}
         self.record = Record(lambda: self.now)
@@ -75,23 +82,31 @@ class Venue:
     @property
     def now(self) -> np.datetime64:
         """Where the clock stands."""
-        return np.datetime64(self.market.bars.times[self.index])
+        return np.datetime64(self.stops[self.stop])
 
     @property
     def over(self) -> bool:
-        """Whether no instant follows."""
-        return self.index + 1 >= len(self.market.bars.times)
+        """Whether no stop follows."""
+        return self.stop + 1 >= len(self.stops)
 
     def advance(self, index: int) -> None:
         """Move to a later instant, every one between included; what waits meets the bars."""
         while self.index < min(index, len(self.market.bars.times) - 1):
-            # The row of an instant is complete only when the clock leaves it: orders that come
-            # while it stands there still fill at its open.
-            self._note_row()
-            self.index += 1
-            self.broker.advance(self.index)
-            self._update_tickets()
-            self.options.advance()
+            self.step()
+
+    def step(self) -> None:
+        """Move to the clock's next stop; where bars become known then, what waits meets them."""
+        if self.stops[self.stop + 1] < self.market.bars.times[self.index + 1]:
+            self.stop += 1
+            return
+        # The row of an instant is complete only when the clock leaves it: orders that come while
+        # it stands there still fill at its open.
+        self._note_row()
+        self.stop += 1
+        self.index += 1
+        self.broker.advance(self.index)
+        self._update_tickets()
+        self.options.advance()
 
     def submit(
         self, request: Mapping[str, Any], *, partial: bool = False, reject: bool = False
@@ -154,7 +169,8 @@ class Venue:
         held = account.positions.get(order.symbol, Decimal(0))
         opens_short = not order.reduces and order.side == "sell" and held <= 0
         marked = order if opens_short else replace(order, reduces=True)
-        if reason := refusal(marked, self.asset(order.symbol), account, self.settings.orders):
+        asset, at = self.asset(order.symbol), self.record.running()
+        if reason := refusal(marked, asset, account, self.settings.orders, at):
             raise Refused(403, None, reason)
         if opens_short and order.instrument.kind is Kind.CRYPTO:
             name = venue_spelling(order.symbol)
@@ -319,6 +335,16 @@ class Venue:
         elif abs(after) > abs(before) and fill.price > 0:
             entry = (entry * float(before) + fill.price * float(fill.qty)) / float(after)
         self.entries[fill.symbol] = after, entry
+
+
+def clock_stops(market: Market) -> Instants:
+    """The instants of a run, and between the days of stocks when auctions take orders again."""
+    bars = market.bars
+    times = bars.times[market.first :]
+    if not bars.timeframe.daily or bars.crypto.all():
+        return times
+    evenings = on_new_york_clock(new_york_date(times), EVENING)
+    return np.union1d(times, evenings[(evenings > times[0]) & (evenings < times[-1])])
 
 
 def _trade_fields(fill: Fill) -> Answer:

@@ -197,7 +197,8 @@ class Live:
         if "oracle" in trader.forecaster.name:
             trader = trader.over(Market(bars, here.venue.index))
         symbols = settings.symbols or bars.symbols
-        data = MarketData(settings.broker, KEYS, "iex", settings.data.adjustment)
+        adjustment, timeframe = settings.data.adjustment, settings.named_timeframe
+        data = MarketData(settings.broker, KEYS, "iex", adjustment, timeframe)
         return cls(settings, BarFeed(data, symbols, settings.history_days, patience), trader)
 
     def through(self, here: Practice) -> list[Decision]:

@@ -174,10 +174,15 @@ def test_a_trailing_stop_waits_behind_the_price(stand: Stand) -> None:
 
 
 def test_orders_on_the_close_and_on_the_open_meet_the_sessions_prints(stand: Stand) -> None:
-    stand.broker.submit([order("moc-1", tif="cls"), order("moo-1", "SYB", tif="opg")])
-    assert len(stand.broker.account().open_orders) == 2
-    stand.advance(np.datetime64("2024-02-20T21:00", "ns"))
+    stand.broker.submit([order("moc-1", tif="cls")])
+    assert len(stand.broker.account().open_orders) == 1
+    stand.advance(np.datetime64("2024-02-21T00:00", "ns"))
     assert stand.broker.account().positions == {"SYA": Decimal(10)}
+    stand.broker.submit([order("moo-1", "SYB", tif="opg")])
+    stand.broker.submit([order("moo-2", type="limit", limit_price=1.0, tif="opg")])
+    assert len(stand.broker.account().open_orders) == 2
+    stand.advance(np.datetime64("2024-02-21T21:00", "ns"))
+    assert stand.broker.account().positions == {"SYA": Decimal(10), "SYB": Decimal(10)}
     assert stand.broker.account().open_orders == ()
 
 

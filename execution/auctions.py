@@ -1,0 +1,71 @@
+"""When a venue takes orders for an auction, and until when those of a decision are sent.
+
+Alpaca (docs, "Time in Force") refuses `opg` from 9:28 and `cls` from 15:50 New York on, ten minutes
+before the close on half-days; from 19:00 on both are taken for the next session's auction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from execution.orders import Order, TimeInForce
+from trainingdata.instants import HOUR, new_york_date, on_new_york_clock, utc_text
+from trainingdata.sessions import beyond_calendar, calendar, session_of
+
+MINUTE = np.timedelta64(1, "m")
+# On New York's clock, from when on auctions of the next session take orders.
+EVENING = 19 * HOUR
+# The same, from when on the day's take none; on a half-day the close is earlier.
+_SHUT = {"opg": 9 * HOUR + 28 * MINUTE, "cls": 15 * HOUR + 50 * MINUTE}
+_NAMES = {"opg": "opening", "cls": "closing"}
+CLOSES_BEFORE = 10 * MINUTE  # the close, on half-days as well
+SENT_BEFORE = {"opg": 5 * MINUTE, "cls": 15 * MINUTE}  # the auction, by ourselves
+
+
+def auction_refusal(order: Order, at: np.datetime64) -> str:
+    """Why an auction takes no such order at an instant; empty where it does, or it is for none."""
+    again = taken_from(order, at)
+    if again == at:
+        return ""
+    return f"the {_NAMES[order.tif]} auction takes no orders now, and again at {utc_text(again)}"
+
+
+def taken_from(order: Order, at: np.datetime64) -> np.datetime64:
+    """The first instant from `at` on at which an order is taken; `at` for one of no auction."""
+    if not order.for_auction:
+        return at
+    today = new_york_date(np.array([at]))
+    shut = on_new_york_clock(today, _SHUT[order.tif])[0]
+    session = session_of(today[0])
+    if order.tif == "cls" and session is not None:
+        shut = min(shut, session.closes - CLOSES_BEFORE)
+    evening = np.datetime64(on_new_york_clock(today, EVENING)[0])
+    return evening if shut <= at < evening else at
+
+
+def sending_end(tif: TimeInForce, decided_at: np.datetime64) -> np.datetime64:
+    """The instant from which on an order of a decision for the auction after it is not sent."""
+    days = calendar()
+    auctions = days.opens if tif == "opg" else days.closes
+    k = int(np.searchsorted(auctions, decided_at, side="right"))
+    if k == len(auctions):
+        raise beyond_calendar(decided_at)
+    return np.datetime64(auctions[k] - SENT_BEFORE[tif])
+
+
+def next_sending(
+    orders: Iterable[Order], now: np.datetime64, retry: np.timedelta64
+) -> np.datetime64 | None:
+    """When planned orders are sent next, or given up; none where none is planned for later.
+
+    retry: after which what could not be sent is tried again.
+    """
+    instants = []
+    for order in orders:
+        if order.expires_at is not None and now < order.expires_at:
+            at = taken_from(order, now)
+            at = at if at > now else taken_from(order, now + retry)
+            instants.append(min(order.expires_at, at))
+    return min(instants, default=None)

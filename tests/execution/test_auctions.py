@@ -1,0 +1,99 @@
+"""When orders for an auction are taken, sent and given up."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from execution.auctions import auction_refusal, next_sending, sending_end, taken_from
+from execution.orders import Order, TimeInForce
+from execution.rebalancing import Target, rebalance
+from execution.venue_rules import refusal
+from trainingdata.instruments import instrument
+from trainingdata.timeframe import DAILY
+
+MINUTES = st.integers(0, 366 * 24 * 60).map(
+    lambda k: np.datetime64("2024-01-02T00:00", "ns") + np.timedelta64(k, "m")
+)
+AUCTIONS: tuple[TimeInForce, ...] = ("opg", "cls")
+
+
+def order(tif: TimeInForce = "opg", **more: Any) -> Order:
+    return Order("s-20240102T000000Z-SYA-0-0", "SYA", "buy", Decimal(3), "test", tif=tif, **more)
+
+
+def at(text: str) -> np.datetime64:
+    return np.datetime64(text, "ns")
+
+
+@pytest.mark.parametrize(
+    ("tif", "first", "again"),
+    [
+        ("opg", "2024-02-20T14:28", "2024-02-21T00:00"),
+        ("opg", "2024-07-08T13:28", "2024-07-08T23:00"),
+        ("cls", "2024-02-20T20:50", "2024-02-21T00:00"),
+        ("cls", "2024-07-03T16:50", "2024-07-03T23:00"),  # a half-day ends at 13:00
+        ("opg", "2024-02-17T14:28", "2024-02-18T00:00"),  # a Saturday
+    ],
+)
+def test_an_auction_is_shut_to_the_minute_and_open_again_in_the_evening(
+    tif: TimeInForce, first: str, again: str
+) -> None:
+    shut, evening = at(first), at(again)
+    moment = np.timedelta64(1, "s")
+    for sound in (shut - moment, evening):
+        assert auction_refusal(order(tif), sound) == "" == refusal(order(tif), at=sound)
+    for unsound in (shut, evening - moment):
+        said = refusal(order(tif), at=unsound)
+        assert said == auction_refusal(order(tif), unsound) != ""
+        assert said.endswith(f"again at {again}Z")
+    assert refusal(order(tif)) == ""
+
+
+@given(MINUTES, st.sampled_from(AUCTIONS))
+def test_what_is_taken_from_an_instant_on_is_taken_then_and_not_before(
+    now: np.datetime64, tif: TimeInForce
+) -> None:
+    begins = taken_from(order(tif), now)
+    assert now <= begins <= now + np.timedelta64(10, "h")
+    assert auction_refusal(order(tif), begins) == ""
+    assert (auction_refusal(order(tif), now) == "") == (begins == now)
+    assert taken_from(order("day"), now) == now
+
+
+@given(MINUTES, st.sampled_from(AUCTIONS))
+def test_a_decision_is_sent_while_its_auction_takes_orders_or_is_given_up(
+    now: np.datetime64, tif: TimeInForce
+) -> None:
+    """Followed from one instant to the next, a plan is tried and ends with its expiry."""
+    ends = sending_end(tif, now)
+    planned = order(tif, expires_at=ends)
+    retry = np.timedelta64(15, "m")
+    instants = [now]
+    while (following := next_sending([planned], instants[-1], retry)) is not None:
+        assert following > instants[-1]
+        assert following == ends or auction_refusal(planned, following) == ""
+        instants.append(following)
+    assert now >= ends or instants[-1] == ends
+    assert next_sending([], now, retry) is None
+
+
+@given(st.integers(-50, 50), st.integers(-50, 50), st.booleans())
+def test_orders_for_an_auction_are_whole_and_the_venue_takes_all_of_them(
+    held: int, wanted: int, odd: bool
+) -> None:
+    here = Decimal(held) + (Decimal("0.5") if odd and held > 0 else 0)
+    target = Target(instrument("SYA"), here, Decimal(wanted), float("inf"), "test")
+    orders = rebalance("s", at("2024-02-20T21:00"), [target], DAILY)
+    assert len(orders) <= 1
+    for each in orders:
+        assert each.tif == "opg"
+        assert each.qty % 1 == 0
+        after = here + each.signed_qty
+        assert after * here >= 0 or here == 0
+        assert abs(after - wanted) < 1 or (after * wanted <= 0 and abs(after) < 1)
