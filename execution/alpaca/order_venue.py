@@ -119,9 +119,9 @@ class OrderVenue(VenueConnection):
             return self._followed(PlacedOrder.of(client_order_id, answer, self._price_of))
 
     def open_entries(self) -> tuple[Answer, ...]:
-        """What the venue says of the orders that work now, whoever sent them."""
+        """What the venue says of the orders that work now, whoever sent them, the oldest first."""
         query = {"status": "open", "limit": ORDERS_LISTED, "nested": "true"}
-        return entries(self.client.get("/orders", query))
+        return entries(self.client.get("/orders", query))[::-1]
 
     def refreshed(self, order: PlacedOrder) -> PlacedOrder:
         """The order as it is now."""

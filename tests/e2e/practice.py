@@ -28,6 +28,7 @@ from execution.journal.events import EventLog
 from execution.journal.intents import IntentBook
 from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle, Look, decided_cycle
+from execution.live.resumption import resume
 from execution.live.settings import LiveSettings
 from execution.live.trading import sent_cycle
 from execution.orders import Account, Order
@@ -150,9 +151,9 @@ def trading(here: Practice) -> TradingClient:
     return TradingClient(KEYS.key, KEYS.secret, url_override=here.url)
 
 
-def broker(here: Practice, patience: float = 0.0) -> AlpacaBroker:
+def broker(here: Practice, patience: float = 0.0, book: IntentBook | None = None) -> AlpacaBroker:
     settings = BrokerSettings(url_override=here.url, read_timeout=5.0)
-    return AlpacaBroker(settings, KEYS, patience=patience, time=HURRIED)
+    return AlpacaBroker(settings, KEYS, patience=patience, time=HURRIED, book=book)
 
 
 def buy(symbol: str = "SYA", qty: float = 10, **more: Any) -> MarketOrderRequest:
@@ -204,8 +205,14 @@ class Live:
     def through(self, here: Practice) -> list[Decision]:
         """The decisions of one pass after the other to the end of what the venue plays."""
         decisions = []
+        database = Database()
+        events = EventLog(database)
+        book = IntentBook(database, events)
+        journal = Journal(database, events, book, TRADE)
+        mine = broker(here, book=book)
         while True:
-            cycle = self.cycle(broker(here))
+            resume(mine, journal, book, self.settings.tradable_symbols, unseen)
+            cycle = self.cycle(mine, journal)
             decisions += [cycle.decision] if cycle.decision is not None else []
             if here.venue.over:
                 return decisions

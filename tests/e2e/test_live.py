@@ -78,16 +78,38 @@ def test_a_clock_that_is_wrong_decides_nothing_from_old_bars(practice: Start) ->
     assert here.venue.tickets == {}
 
 
+EVENLY = ("forecaster=ewma", "sizing.strategy=equal_weight", "sizing.band=0.002")
+DAYS = ("data.start=2022-01-03", "data.end=2025-02-28")  # of daily bars, enough for a forecast
+
+
 @pytest.mark.parametrize(
-    ("holding", "fills"), [pytest.param("next", 100, marks=pytest.mark.slow), ("plan", 20)]
+    ("timeframe", "holding", "fills", "span"),
+    [
+        pytest.param("1h", "next", 100, SPAN[:0], marks=pytest.mark.slow),
+        ("1h", "plan", 20, SPAN[:0]),
+        # Two weeks, one of them with a half-day, with clocks put forward, and without a coin.
+        ("1d", "next", 20, (*DAYS, "start=2024-06-24", "end=2024-07-08")),
+        ("1d", "plan", 5, (*DAYS, *EVENLY, "start=2024-03-04", "end=2024-03-15")),
+        ("1d", "next", 20, (*DAYS, "start=2024-02-20", "end=2024-03-05", "symbols=[SYA,SYB,SYC]")),
+        # A session, and three days over which a position is carried.
+        ("15m", "next", 80, ("start=2024-02-20", "end=2024-02-20")),
+        pytest.param("15m", "plan", 20, SPAN[:0], marks=pytest.mark.slow),
+        pytest.param(
+            "30m", "next", 80, ("start=2024-02-20", "end=2024-02-21"), marks=pytest.mark.slow
+        ),
+        pytest.param(
+            "5m", "next", 80, ("start=2024-02-20", "end=2024-02-20"), marks=pytest.mark.slow
+        ),
+    ],
 )
 def test_the_same_decisions_over_the_wire_end_with_the_backtests_fills_and_equity(
-    practice: Start, holding: str, fills: int
+    practice: Start, timeframe: str, holding: str, fills: int, span: tuple[str, ...]
 ) -> None:
     """The backtest is the live system: four days, every instant, bars, account and orders
     through `alpaca-py`.
     """
-    words = ("symbols=[SYA,SYB,SYC,SYXUSD]", "limits.symbol_cap=0.4", f"sizing.holding={holding}")
+    shared = (f"timeframe={timeframe}", "limits.symbol_cap=0.4", f"sizing.holding={holding}")
+    words = ("symbols=[SYA,SYB,SYC,SYXUSD]", *shared, *span)
     here = practice(*words, "increments=original")
     settings = here.venue.settings
     market = settings.market()
@@ -98,6 +120,8 @@ def test_the_same_decisions_over_the_wire_end_with_the_backtests_fills_and_equit
     expected = simulate_trading(alone, market, "alone", alone.trader(oracle).over(market))
     decisions = Live.at(here, *words).through(here)
     assert len(expected.fills) > fills
+    auctions = {order.tif for d in expected.decisions for order in d.orders} - {"gtc"}
+    assert auctions == {"opg" if timeframe == "1d" else "day"}
     assert [d.orders for d in decisions] == [d.orders for d in expected.decisions]
     traded = [(f.client_order_id, f.symbol, f.qty, f.price, f.fee, f.at) for f in expected.fills]
     assert [
