@@ -66,7 +66,8 @@ class SizingSettings:
     strategy: str = setting(
         "kelly_50",
         "kelly_10 … kelly_100, kelly_50_x4, premium_50, equal_weight, fixed_fraction, vol_target, "
-        "risk_parity, buy_and_hold or legacy; docs/STUDIES.md says why the default is half-Kelly",
+        "inverse_volatility, risk_parity, buy_and_hold or legacy; docs/STUDIES.md says why the "
+        "default is half-Kelly",
     )
     fraction: float | None = setting(
         None, "of full Kelly, instead of the one in a Kelly strategy's name"
