@@ -48,7 +48,8 @@ def rebalance(
     as equal as increments allow.
 
     timeframe: of decisions. Of a daily one the next bar begins with a session, and a stock's order
-        is one for its opening auction.
+        is one for its opening auction. Of a change of sign the closing one goes alone then, as the
+        venue refuses the other while it is open; the next decision opens.
     """
     ranked: list[tuple[int, str, Order]] = []
     when = compact_text(at)
@@ -58,7 +59,7 @@ def rebalance(
         coin = item.kind is Kind.CRYPTO
         tif: TimeInForce = "gtc" if coin else "opg" if timeframe.daily else "day"
         leg = 0
-        for before, after in _steps(target.held, target.quantity):
+        for before, after in _steps(target.held, target.quantity)[: 1 if tif == "opg" else 2]:
             reduces = abs(after) < abs(before)
             rank = _rank(reduces, coin)
             side: Side = "buy" if after > before else "sell"
