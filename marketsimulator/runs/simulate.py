@@ -77,6 +77,7 @@ def _can_walk(settings: BacktestSettings, bars: Bars, trader: Trader) -> bool:
     if type(trader) is not Trader or trader.table is None:
         return False
     same = own == (*named, settings.prior) and trader.margin == settings.margin
+    same &= trader.schedule == settings.decisions
     return same and walks(settings, bars)
 
 
