@@ -14,6 +14,7 @@ import numpy as np
 from foundation.arrays import Array, Array32, Index, Instants, Mask
 from foundation.compiled import AnyArray, compiled, inlined
 from sizing.problem import Returns
+from trainingdata.schedule import EVERY_BAR, Schedule
 from trainingdata.timeframe import Holding
 
 
@@ -25,11 +26,13 @@ class Blocks:
         decision.
     signal_bars: own bars from now after which a plan's second block ends.
     horizon_days: calendar days from now after which its last block ends.
+    schedule: which decisions are made.
     """
 
     holding: Holding = "plan"
     signal_bars: int = 3
     horizon_days: int = 28
+    schedule: Schedule = EVERY_BAR
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -26,6 +26,7 @@ from trainingdata.bars import Bars
 from trainingdata.correlation import CorrelationSource, correlations_over
 from trainingdata.instants import DAY, utc_text
 from trainingdata.instruments import Kind
+from trainingdata.schedule import EVERY_BAR, Schedule
 from trainingdata.sessions import nights_until, shared_news
 from trainingdata.slow_variance import slow_variances
 from trainingdata.timeframe import nth_end_after
@@ -61,11 +62,22 @@ def belief_table(
     progress: is told how far the forecasts are.
     """
     first = int(np.searchsorted(bars.times, since))
-    closed = _closed_and_fillable(bars.between(first, len(bars.times)))
-    rows = first + np.flatnonzero(closed.any(axis=1))
+    part = bars.between(first, len(bars.times))
+    closed = closed_and_due(part)
+    scheduled = closed_and_due(part, blocks.schedule)
+    stocks = bars.timeframe.stocks
+    # Stocks are cut for the night also where nothing decides, and where nothing has a forecast: the
+    # ceiling is the broker's.
+    late = np.array([not stocks.intraday_ceiling_holds(now) for now in part.times], dtype=bool)
+    cuts = np.asarray(late & stocks.is_decision(part.times) & closed.any(axis=1))
+    looked_at = np.flatnonzero(scheduled.any(axis=1) | cuts)
+    rows = first + looked_at
     times = bars.times[rows]
-    closed = closed[rows - first]
-    ends = _block_ends(bars, times, closed, blocks)
+    scheduled = scheduled[looked_at]
+    awaiting = np.where(scheduled.any(axis=1, keepdims=True), scheduled, closed[looked_at])
+    ends = _block_ends(bars, times, awaiting, blocks)
+    overnight = late[looked_at] | blocks.schedule.leaves_night(stocks, times)
+    cuts = cuts[looked_at]
     # The forecasts of years are let go of before the matrices take their place in memory.
     moments = _forecast_moments(
         forecaster.forecast(bars, since, progress), bars, rows, times, ends, rule
@@ -74,11 +86,7 @@ def belief_table(
     # forecast is not of the bar that has just closed decides on old news. Both stay as they are.
     with np.errstate(invalid="ignore"):
         spreads = (moments.sigma[:, 0] > 0) & np.isfinite(moments.sigma).all(axis=1)
-    deciding = closed & moments.fresh & spreads
-    stocks = bars.timeframe.stocks
-    overnight = np.array([not stocks.intraday_ceiling_holds(now) for now in times], dtype=bool)
-    cuts = overnight & stocks.is_decision(times)
-    # Stocks are cut for the night also where nothing has a forecast: the ceiling is the broker's.
+    deciding = scheduled & moments.fresh & spreads
     kept = deciding.any(axis=1) | cuts
     deciding = deciding[kept]
     times = times[kept]
@@ -144,12 +152,14 @@ def belief_of_symbol(
             f"{symbol}: no forecast that spreads between {utc_text(now)} and {utc_text(ends[0, 0])}"
         )
     numbers = np.zeros(1, dtype=np.int64)
+    stocks = bars.timeframe.stocks
+    late = not stocks.intraday_ceiling_holds(now)
     formed = _assembled_beliefs(
         bars,
         here,
         ends,
         deciding=deciding,
-        overnight=np.array([not bars.timeframe.stocks.intraday_ceiling_holds(now)]),
+        overnight=np.array([late]) | blocks.schedule.leaves_night(stocks, here),
         # One symbol is asked about. The rest of the book is cut by the trader's own decisions.
         cuts=np.zeros(1, dtype=bool),
         moments=moments,
@@ -162,9 +172,18 @@ def belief_of_symbol(
     return belief
 
 
+def closed_and_due(bars: Bars, schedule: Schedule = EVERY_BAR) -> Mask:
+    """[T, S] whether a symbol's bar closed at each instant, and a decision on its class is due.
+
+    One is only where the market is open to fill it.
+    """
+    stock, coin = (schedule.decides(bars.clock(kind), bars.times)[:, None] for kind in _KINDS)
+    return np.asarray(bars.mask.T & np.where(bars.crypto, coin, stock))
+
+
 def deciding_symbols(bars: Bars) -> Mask:
     """[S] whose bar closed at the panel's last instant and whose market is open to fill then."""
-    closed: Mask = _closed_and_fillable(bars.between(len(bars.times) - 1, len(bars.times)))[0]
+    closed: Mask = closed_and_due(bars.between(len(bars.times) - 1, len(bars.times)))[0]
     return closed
 
 
@@ -241,24 +260,18 @@ def _assembled_beliefs(
     )
 
 
-def _closed_and_fillable(bars: Bars) -> Mask:
-    """[T, S] whether a symbol's bar closed at each instant and its market is open to fill."""
-    stock, coin = (bars.clock(kind).is_decision(bars.times)[:, None] for kind in _KINDS)
-    return np.asarray(bars.mask.T & np.where(bars.crypto, coin, stock))
-
-
 def _block_ends(bars: Bars, times: Instants, closed: Mask, blocks: Blocks) -> Instants:
     """[T, K] the ends of the blocks.
 
-    Those of the first two are the latest among the ends of the classes that have closed a bar.
+    closed: [T, S] the symbols that they are for. Those of the first two are the latest among the
+    ends of their classes.
     """
     plans = blocks.holding == "plan"
     ends = np.full((len(times), 3 if plans else 1), np.datetime64("1900-01-01", "ns"))
     for kind, members in ((Kind.STOCK, ~bars.crypto), (Kind.CRYPTO, bars.crypto)):
         rows = np.flatnonzero(closed[:, members].any(axis=1))
         clock = bars.clock(kind)
-        next_decisions = [clock.holding_end(now, blocks.holding) for now in times[rows]]
-        first = np.array(next_decisions, dtype="datetime64[ns]")
+        first = blocks.schedule.holding_ends(clock, times[rows], blocks.holding)
         ends[rows, 0] = np.maximum(ends[rows, 0], first)
         if plans:
             second = nth_end_after(clock, times[rows], blocks.signal_bars)

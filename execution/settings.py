@@ -20,7 +20,9 @@ from sizing.premium import PriorSettings
 from trainingdata.actions import Action
 from trainingdata.bars import Bars
 from trainingdata.instruments import BILLIONTH, Kind, instrument
+from trainingdata.schedule import Schedule
 from trainingdata.stored_correlation import CorrelationSettings
+from trainingdata.timeframe import Timeframe
 
 
 @settings_class()
@@ -31,6 +33,12 @@ class TradingSettings(PanelSettings):
     seed: int = setting(0, "of whatever is drawn at random", ge=0, lt=2**63)
     strategy: str | None = setting(
         None, "the name orders carry, letters, digits, '.', '_' or '-'; none: sizing.strategy"
+    )
+    schedule: str = setting(
+        "bars",
+        "which decisions are made: at all `bars`, the first that fills in a week (`weekly`) or a "
+        "month (`monthly`), or New York times of day as in 10:30,15:30; between them guards and "
+        "the cuts for the night act alone",
     )
     increments: Literal["original", "broker"] = setting(
         "original",
@@ -47,6 +55,7 @@ class TradingSettings(PanelSettings):
     orders: OrderTerms = setting(OrderTerms(), "what an order may be worth")
 
     def __post_init__(self) -> None:
+        _ = self.decisions
         if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", self.order_name):
             raise InputError(
                 f"strategy: {self.order_name!r} is not 1 to 64 letters, digits, '.', '_' or '-'"
@@ -56,6 +65,11 @@ class TradingSettings(PanelSettings):
     def order_name(self) -> str:
         """The name orders carry."""
         return self.sizing.strategy if self.strategy is None else self.strategy
+
+    @property
+    def decisions(self) -> Schedule:
+        """Which decisions are made."""
+        return Schedule.of(self.schedule)
 
     def bars(self) -> Bars:
         """The panel: files up to `end` with all history before `start`, or the synthetic market.
@@ -68,7 +82,19 @@ class TradingSettings(PanelSettings):
         self.check_files()
         bars = self.with_increments(PanelSettings.bars(self))
         self.orders.check(bars)
+        self.check_schedule(bars.timeframe, bars.symbols)
         return bars
+
+    def check_schedule(self, timeframe: Timeframe, symbols: Collection[str]) -> None:
+        """Refuse times of day at which nothing of a panel decides.
+
+        Raises
+        ------
+        InputError
+            naming the time and those of the panel's decisions.
+        """
+        kinds = {instrument(symbol).kind for symbol in symbols}
+        self.decisions.check(timeframe, sorted(kinds))
 
     def check_files(self) -> None:
         """Refuse a file or a folder that is named beside the bars and cannot be used.
@@ -123,4 +149,5 @@ class TradingSettings(PanelSettings):
             self.orders,
             self.prior,
             self.margin,
+            self.decisions,
         )

@@ -46,6 +46,7 @@ from sizing.strategies import Kelly, Legacy, named, with_fraction
 from trainingdata.bars import Bars
 from trainingdata.correlation import CorrelationSource
 from trainingdata.market import Market
+from trainingdata.schedule import EVERY_BAR, Schedule
 from trainingdata.timeframe import Holding
 
 _NOTHING = Decimal(0)
@@ -66,7 +67,8 @@ class SizingSettings:
     strategy: str = setting(
         "kelly_50",
         "kelly_10 … kelly_100, kelly_50_x4, premium_50, equal_weight, fixed_fraction, vol_target, "
-        "risk_parity, buy_and_hold or legacy; docs/STUDIES.md says why the default is half-Kelly",
+        "inverse_volatility, risk_parity, buy_and_hold or legacy; docs/STUDIES.md says why the "
+        "default is half-Kelly",
     )
     fraction: float | None = setting(
         None, "of full Kelly, instead of the one in a Kelly strategy's name"
@@ -201,6 +203,7 @@ class Trader:
     terms: what an order may be worth.
     prior: the stated premiums, and how far a plan looks.
     margin: what borrowing costs.
+    schedule: which decisions are made.
     table: beliefs computed in advance, equal to those of the bars up to each instant.
     """
 
@@ -214,12 +217,14 @@ class Trader:
     terms: OrderTerms = TERMS
     prior: PriorSettings = field(default_factory=PriorSettings)
     margin: MarginTerms = field(default_factory=MarginTerms)
+    schedule: Schedule = EVERY_BAR
     table: BeliefTable | None = None
 
     @property
     def blocks(self) -> Blocks:
         """The spans of time that its decisions look at."""
-        return Blocks(self.sizing.interval(), self.sizing.signal_bars, self.prior.horizon_days)
+        sizing, days = self.sizing, self.prior.horizon_days
+        return Blocks(sizing.interval(), sizing.signal_bars, days, self.schedule)
 
     def over(self, market: Market, progress: Progress = silent) -> Trader:
         """The same trader with its beliefs at every instant of a run computed in advance."""
@@ -264,8 +269,8 @@ class Trader:
 
         None where nothing decides then. The steps from a bar to an order:
 
-        1. **Who decides.** The symbols whose bar has just closed and whose market is open to fill;
-           all others stay as they are.
+        1. **Who decides.** The symbols whose bar has just closed and whose market is open to fill,
+           where the schedule has a decision of theirs; all others stay as they are.
         2. **Forecast.** The latest one of each symbol, from its own last bars.
         3. **Moments.** The forecast is read over the blocks of a plan, from this fill to the next
            decision and on: mu and sigma.

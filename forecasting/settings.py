@@ -246,9 +246,14 @@ class PanelSettings:
     forecaster: ForecasterSettings = setting(ForecasterSettings(), "what forecasts")
 
     @property
+    def files_timeframe(self) -> Timeframe | None:
+        """The timeframe that files are put together to; none where they say it."""
+        return Timeframe(self.timeframe) if self.timeframe else None
+
+    @property
     def named_timeframe(self) -> Timeframe:
         """The timeframe where no files say it: hours unless another is named."""
-        return Timeframe(self.timeframe) if self.timeframe else HOURLY
+        return self.files_timeframe or HOURLY
 
     def bars(self) -> Bars:
         """The panel: files up to `end` with all history before `start`, or the synthetic market.
@@ -258,5 +263,4 @@ class PanelSettings:
         InputError
             for settings or files that cannot be used.
         """
-        named = Timeframe(self.timeframe) if self.timeframe else None
-        return self.data.bars(self.symbols, self.start, self.end, named)
+        return self.data.bars(self.symbols, self.start, self.end, self.files_timeframe)

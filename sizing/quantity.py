@@ -137,7 +137,7 @@ def get_qty(
     cost
         of trading, as a fraction of what is traded.
     hours
-        own bars in the first block, for `vol_target` and `risk_parity`.
+        own bars in the first block, for `vol_target`, `inverse_volatility` and `risk_parity`.
     overnight
         whether the overnight ceiling is in force.
     tolls : [K]

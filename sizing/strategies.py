@@ -193,6 +193,17 @@ def vol_target(s: Situation, deviation: float) -> Array:
     return weights
 
 
+def inverse_volatility(s: Situation) -> Array:
+    """Weights in proportion to 1/σ, 1 in all."""
+    symbols = comparable_symbols(s)
+    if symbols is None:
+        return s.held
+    weights = np.zeros(len(s.mu))
+    inverse = 1.0 / np.sqrt(np.diag(_yearly_covariance(s, symbols)))
+    weights[symbols] = inverse / inverse.sum()
+    return weights
+
+
 def risk_parity(s: Situation) -> Array:
     """Long weights, 1 in all, to each of which belongs the same part of the book's variance."""
     symbols = comparable_symbols(s)
@@ -282,6 +293,7 @@ STRATEGIES: Mapping[str, Callable[[PatternSettings], Strategy]] = {
     "vol_target": lambda p: WeightPattern(
         "vol_target", lambda s: vol_target(s, p.deviation), p.band
     ),
+    "inverse_volatility": lambda p: WeightPattern("inverse_volatility", inverse_volatility, p.band),
     "risk_parity": lambda p: WeightPattern("risk_parity", risk_parity, p.band),
     "buy_and_hold": lambda p: WeightPattern("buy_and_hold", buy_and_hold),
     "legacy": lambda p: Legacy(p.risk_multiplier),

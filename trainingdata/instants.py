@@ -22,6 +22,7 @@ from foundation.errors import DataError, InputError
 NEW_YORK = ZoneInfo("America/New_York")
 HOUR = np.timedelta64(1, "h")
 DAY = np.timedelta64(1, "D")
+MINUTES_A_DAY = 1440
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _INSTANT = re.compile(
@@ -261,9 +262,19 @@ def on_new_york_clock(dates: npt.NDArray[np.datetime64], time: np.timedelta64) -
 
 def new_york_date(instants: Instants) -> npt.NDArray[np.datetime64]:
     """The New York calendar date of each instant, `datetime64[D]`."""
+    return np.asarray(_new_york_time(instants).astype("datetime64[D]"))
+
+
+def new_york_minutes(instants: Instants) -> npt.NDArray[np.int64]:
+    """The New York time of day of each instant, in whole minutes after midnight."""
+    minutes = _new_york_time(instants).astype("datetime64[m]").astype(np.int64)
+    return np.asarray(minutes % MINUTES_A_DAY)
+
+
+def _new_york_time(instants: Instants) -> Instants:
+    """What New York's clock shows at each instant."""
     changes, offsets = _new_york_clock()
-    local = instants + offsets[np.searchsorted(changes, instants, side="right")]
-    return np.asarray(local.astype("datetime64[D]"))
+    return np.asarray(instants + offsets[np.searchsorted(changes, instants, side="right")])
 
 
 @cache

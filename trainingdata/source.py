@@ -138,8 +138,12 @@ class DataSettings:
         """Bars with the actions to apply to them, of a run from instant number `first` on."""
         return Market(bars, first, self.corporate_actions(), self.accept_jumps)
 
-    def bars_up_to(self, symbols: Sequence[str], now: np.datetime64, timeframe: Timeframe) -> Bars:
+    def bars_up_to(
+        self, symbols: Sequence[str], now: np.datetime64, timeframe: Timeframe | None = None
+    ) -> Bars:
         """Bars of files that were known at an instant, of symbols that have one.
+
+        timeframe: as of `bars`.
 
         Raises InputError for files that cannot be used.
         """

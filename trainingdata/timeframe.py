@@ -18,14 +18,14 @@ import pandas as pd
 from typing_extensions import override
 
 from foundation.arrays import Array, Index, Instants, Mask
-from trainingdata.instants import DAY, NEW_YORK
+from trainingdata.instants import DAY, MINUTES_A_DAY, NEW_YORK
 from trainingdata.instruments import Kind
 from trainingdata.sessions import FULL_SESSION, beyond_calendar, calendar
 
 Holding = Literal["next", "session", "plan"]
 TimeframeName = Literal["1d", "1h", "30m", "15m", "5m"]
 
-MINUTES: dict[TimeframeName, int] = {"1d": 1440, "1h": 60, "30m": 30, "15m": 15, "5m": 5}
+MINUTES: dict[TimeframeName, int] = {"1d": MINUTES_A_DAY, "1h": 60, "30m": 30, "15m": 15, "5m": 5}
 _BAR = {"1h": "an hourly bar", "1d": "a daily bar"}
 _UNIT = {"1h": "hour", "1d": "day"}
 # Days that the market of a class is open.
@@ -96,6 +96,18 @@ class Clock(ABC):
     @abstractmethod
     def is_decision(self, instants: Instants) -> Mask:
         """Whether a decision may be made: a bar has just closed and a later one can fill it."""
+
+    @abstractmethod
+    def decisions_between(self, first: np.datetime64, last: np.datetime64) -> Instants:
+        """Every decision in [first, last]."""
+
+    @abstractmethod
+    def decided_before(self, instants: Instants) -> Instants:
+        """The decision before each instant, [N]; NaT before the first one."""
+
+    @abstractmethod
+    def fill_dates(self, instants: Instants) -> npt.NDArray[np.datetime64]:
+        """Date of the day in which what is decided at each instant fills, [N]: the next bar's."""
 
     @abstractmethod
     def holding_end(self, now: np.datetime64, holding: Holding = "next") -> np.datetime64:
@@ -255,6 +267,22 @@ class StockClock(Clock):
         return np.asarray(self.decisions[k] == instants)
 
     @override
+    def decisions_between(self, first: np.datetime64, last: np.datetime64) -> Instants:
+        begin = np.searchsorted(self.decisions, first)
+        end = np.searchsorted(self.decisions, last, side="right")
+        return self.decisions[begin:end]
+
+    @override
+    def decided_before(self, instants: Instants) -> Instants:
+        k = np.searchsorted(self.decisions, instants)
+        return np.where(k > 0, self.decisions[k - 1], _NEVER)
+
+    @override
+    def fill_dates(self, instants: Instants) -> npt.NDArray[np.datetime64]:
+        k = np.minimum(self.bars_ended(instants), len(self.session) - 1)
+        return np.asarray(calendar().dates[self.session[k]])
+
+    @override
     def holding_end(self, now: np.datetime64, holding: Holding = "next") -> np.datetime64:
         k = int(np.searchsorted(self.decisions, now, side="right"))
         if k >= len(self.decisions) - 10:
@@ -349,6 +377,20 @@ class CoinClock(Clock):
     @override
     def is_decision(self, instants: Instants) -> Mask:
         return np.asarray((instants - _EPOCH) % self.length == np.timedelta64(0))
+
+    @override
+    def decisions_between(self, first: np.datetime64, last: np.datetime64) -> Instants:
+        begin = _EPOCH - (_EPOCH - first) // self.length * self.length
+        return np.arange(begin, last + np.timedelta64(1, "ns"), self.length)
+
+    @override
+    def decided_before(self, instants: Instants) -> Instants:
+        before = instants - np.timedelta64(1, "ns")
+        return np.asarray(before - (before - _EPOCH) % self.length)
+
+    @override
+    def fill_dates(self, instants: Instants) -> npt.NDArray[np.datetime64]:
+        return np.asarray(instants.astype("datetime64[D]"))
 
     @override
     def holding_end(self, now: np.datetime64, holding: Holding = "next") -> np.datetime64:

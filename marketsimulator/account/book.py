@@ -187,6 +187,12 @@ class Book(NamedTuple):
 
 
 @inlined
+def with_orders(book: Book, orders: Records) -> Book:
+    """The book with these orders in the place of its own."""
+    return Book(book.account, book.holding, orders, book.coin_volume, book.tiers, book.day_trades)
+
+
+@inlined
 def on_grid(quantity: float) -> float:
     """The quantity as the nearest billionth; a whole one is there already."""
     if quantity == np.floor(quantity):

@@ -11,8 +11,20 @@ import numpy as np
 
 from execution.broker import WHOLE_FILL
 from foundation.arrays import Array, Index, Records
-from foundation.compiled import inlined
-from marketsimulator.account.book import BY_ORDER, FIRST_LEG, SECOND_LEG, Record, on_grid
+from foundation.compiled import compiled, inlined
+from marketsimulator.account.book import (
+    BY_ORDER,
+    FIRST_LEG,
+    MARKET,
+    OPENING,
+    SECOND_LEG,
+    WORKING,
+    Book,
+    Record,
+    on_grid,
+    with_orders,
+)
+from marketsimulator.account.matching import send_orders
 from marketsimulator.account.settlement import trade_at_market
 from sizing.increments import whole_steps
 from sizing.quantity import largest_coin_order, part_count, part_steps
@@ -32,7 +44,7 @@ def move_to_targets(
     volatility: Array,
     largest: float,
     queue: Index,
-) -> None:
+) -> bool:
     """Send what brings every symbol [S] from what was held when it was decided to its target.
 
     On the tape an order's number is its leg: that among the decision's orders of its symbol.
@@ -41,6 +53,8 @@ def move_to_targets(
     opens: [S] NaN where no bar starts.
     largest: USD of one coin order at most.
     queue: [S] room for the numbers of the symbols that have an order to send.
+
+    Returns whether all reductions have filled whole.
     """
     done = True
     coins = holding["crypto"].sum()
@@ -72,7 +86,7 @@ def move_to_targets(
     # The openings are sized on what the reductions free. Where one has not filled, they would come
     # on top of it and pass the ceilings.
     if not done:
-        return
+        return False
     # Coins before stocks: they are paid with settled cash, which a stock purchase would use up.
     for kind in range(1 if coins else 0, -1, -1):
         for k in range(_queue_openings(holding, before, targets, opens, kind, queue)):
@@ -97,6 +111,66 @@ def move_to_targets(
                     volatility[s],
                     largest,
                 )
+    return True
+
+
+@compiled
+def order_for_auction(
+    book: Book,
+    day: Record,
+    tape: Records,
+    at: int,
+    t: int,
+    before: Array,
+    targets: Array,
+    opens: bool,
+) -> Book:
+    """Send what brings every stock [S] to its target as orders for the next auction.
+
+    The book with them: reductions first, then what opens, each by symbol. All meet one price, so
+    that openings wait for no reduction. Of a change of sign the closing order goes alone. An
+    order's number is that of its instant.
+
+    before: [S] held when it was decided.
+    opens: whether anything may be opened.
+    """
+    holding = book.holding
+    size = len(targets)
+    queue = np.zeros(size, np.int64)
+    none = np.full(size, np.nan)
+    sent = len(book.orders)
+    orders = np.zeros(sent + size, book.orders.dtype)
+    orders[:sent] = book.orders
+    for leg in range(2 if opens else 1):
+        first = sent
+        if leg == 0:
+            count = _queue_reductions(before, targets, queue)
+        else:
+            count = _queue_openings(holding, before, targets, np.zeros(size), 0, queue)
+        for k in range(count):
+            s = queue[k]
+            position = holding[s]
+            turns = targets[s] * before[s] < 0.0
+            quantity = _whole_change(before[s], targets[s], position.increment)
+            if targets[s] * before[s] <= 0.0 and before[s] != 0.0:
+                quantity = -before[s]
+            if position.crypto or quantity == 0.0 or (leg == 1 and turns):
+                continue
+            order = orders[sent]
+            sent += 1
+            order.number = t
+            order.symbol = s
+            order.quantity = quantity
+            order.kind = MARKET
+            order.force = OPENING
+            order.limit = np.nan
+            order.stop = np.nan
+            order.since = at
+            order.reduces = 1 - leg
+            order.state = WORKING
+        book = with_orders(book, orders[:sent])
+        send_orders(book, day, tape, first, none, none, none, at)
+    return book
 
 
 # In both queues, whether a symbol belongs to it is a coin toss to the processor. The count is added

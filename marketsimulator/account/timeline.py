@@ -54,6 +54,7 @@ class Timeline(NamedTuple):
     session_opened: [T] since the instant before.
     begins_session: [T] whether the stock bar known then began its session.
     trading: [T] whether stocks trade.
+    auction: whether orders of stocks wait for the auction in which their next bar opens.
     volatility: [T, S] deviation of a bar's return; [1, S] of zeros where nothing has impact.
     actions: [A] ACTION, in the order in which they take hold.
     first_action: [T + 1] row of actions at which each instant's begin.
@@ -70,6 +71,7 @@ class Timeline(NamedTuple):
     session_opened: Mask
     begins_session: Mask
     trading: Mask
+    auction: bool
     volatility: Array
     actions: Records
     first_action: Index
@@ -112,6 +114,7 @@ def timeline(
         session_opened=session_opened,
         begins_session=np.isin(starts[:, 0], calendar().opens),
         trading=in_session(times),
+        auction=bars.timeframe.daily,
         volatility=_range_volatility(panel) if impact else np.zeros((1, panel.shape[1])),
         actions=action_table,
         first_action=first_action,

@@ -10,13 +10,14 @@ from dataclasses import replace
 
 import numpy as np
 
+from execution.outlook import closed_and_due
 from execution.records import Run
 from foundation.counts import counted
 from marketsimulator.results.forecast_outcomes import forecast_outcomes
 from trainingdata.bars import Bars
 from trainingdata.instants import utc_text
-from trainingdata.instruments import Kind
 from trainingdata.market import Market
+from trainingdata.schedule import Schedule
 
 MOST = 0.95  # of the decisions with a forecast, below which a reader is told
 LOOKED_AT = 200  # decisions, at most
@@ -24,14 +25,13 @@ FEWEST = 20  # forecasts whose centres say something together
 CLAIM = 10.0  # deviations of recent bars from the last close, further than bars move
 
 
-def coverage_remarks(run: Run, market: Market) -> list[str]:
+def coverage_remarks(run: Run, market: Market, schedule: Schedule) -> list[str]:
     """That many decisions had no forecast, with the first and the last that had one.
 
     A decision is one of one symbol.
     """
     bars = market.period
-    stock, coin = (bars.clock(kind).is_decision(bars.times) for kind in (Kind.STOCK, Kind.CRYPTO))
-    possible = int((bars.mask & np.where(bars.crypto[:, None], coin, stock)).sum())
+    possible = int(closed_and_due(bars, schedule).sum())
     decisions = run.decision_frame()
     forecast = decisions["at"][decisions["sigma"].notna()].to_numpy(dtype="datetime64[ns]")
     if not len(forecast) or len(forecast) >= MOST * possible:

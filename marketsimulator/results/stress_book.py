@@ -164,8 +164,8 @@ def run_book(run: RunFolder, at: str, settings: BacktestSettings) -> HeldBook:
     """
     held = run.book_at(at)
     symbols = sorted(held.positions)
-    whole = replace(settings, symbols=tuple(symbols), start=None, end=None, days=None)
-    bars = whole.bars()
+    files = settings.files_timeframe
+    bars = settings.with_increments(settings.data.bars(symbols, None, None, files))
     known = bars.until(held.at)
     marks = known.last_closes() if len(known.times) else np.full(len(symbols), np.nan)
     when = utc_text(held.at)

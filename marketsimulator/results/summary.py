@@ -159,7 +159,7 @@ class Results:
             *self.settings.unused_rows(bars.symbols, self.market.actions),
             *market_remarks(bars.source, reads_future=reads_future(self.main.name)),
             *raw_remarks(self.main.name, calibrated=self.settings.forecaster.calibrated),
-            *coverage_remarks(self.main, self.market),
+            *coverage_remarks(self.main, self.market, self.settings.decisions),
             *centre_remarks(self.main, bars),
             *little_remarks(figures["trades"], figures["days"]),
             *cost_remarks(figures["total_return"] * self.settings.capital, figures["costs"]),

@@ -27,8 +27,11 @@ from trainingdata.market import Market
 from trainingdata.source import DataSettings
 from trainingdata.stored_correlation import table_and_notes
 
-# Of a run alone: its period, its draws, where it goes and what orders are called.
-NO_VARIANT = ("output", "start", "end", "days", "trials", "placebo", "seed", "strategy")
+# Of a run alone: its bars, its draws, where it goes and what orders are called.
+NO_VARIANT = (
+    *("output", "start", "end", "days", "timeframe", "trials", "placebo", "seed"),
+    "strategy",
+)
 READ_BY_PATTERN = {"fixed_fraction": "position", "vol_target": "target_volatility"}
 NETWORK = ("model", "augmentation", "dtype", "group")  # read by Chronos-2 alone
 WITHOUT_CONTEXT = ("garch", "file")

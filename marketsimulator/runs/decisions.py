@@ -64,6 +64,7 @@ class WalkedDecisions(DecisionLog):
         self._instruments = bars.instruments
         self._by_symbol = dict(zip(bars.symbols, bars.instruments, strict=True))
         self._symbols = bars.symbols
+        self._timeframe = bars.timeframe
         self._table = table
         self._inputs = walk.inputs
         self._kept = walk.kept
@@ -274,7 +275,7 @@ class WalkedDecisions(DecisionLog):
             self.failure_of(number),
             legacy=isinstance(self._strategy, Legacy) and bool(self._answers.sized[number]),
         )
-        return rebalance(self._order_name, at, targets)
+        return rebalance(self._order_name, at, targets, self._timeframe)
 
     def _chosen(self, number: int, symbols: Index) -> list[Choice]:
         """The choices of one, of some symbols [n]."""

@@ -13,11 +13,12 @@ from execution.beliefs import BeliefRow, BeliefTable, years_and_correlations
 from execution.problem import Settled, Terms, problem_of, settled
 from foundation.arrays import Array, Array32, Index, Mask, Records
 from foundation.compiled import compiled, copy_row, inlined
-from marketsimulator.account.book import FLOWS, Book, most_flows
+from marketsimulator.account.book import FLOWS, WORKING, Book, most_flows, with_orders
 from marketsimulator.account.margin import unborrowed_cash
 from marketsimulator.account.rebalancing import (
     most_fills,
     move_to_targets,
+    order_for_auction,
     quantity_of,
     tape_with_room,
 )
@@ -121,15 +122,17 @@ def walk_instants(
     account_rows: Records,
     written: Index,
     kept: Kept,
-) -> Records:
-    """Walk the instants [begin, end): what has become known, a decision, its fills; the tape.
+) -> tuple[Book, Records]:
+    """Walk the instants [begin, end): what has become known, a decision, its fills.
+
+    The book, with the orders that wait, and the tape.
 
     span: the first instant of the run, begin and end. rows [T]: of the beliefs, by instant; below 0
     where nothing decides.
     """
     first, begin, end = span
     for t in range(begin, end):
-        tape = come_to(book, line, tape, first, t, written)
+        book, tape = come_to(book, line, tape, first, t, written)
         targets = np.empty(0)
         decision = rows[t]
         # Decided before the bars open, as a live trader does: a liquidation at the open changes
@@ -138,27 +141,35 @@ def walk_instants(
         if decision >= 0:
             targets, failed = target_quantities(book, inputs, decision, kept)
             account_rows[t - first].failures = failed
-        tape = trade(book, line, tape, (first, t), held, targets, inputs.largest_coin, written)
+        book, tape = trade(
+            book, line, tape, (first, t), held, targets, inputs.largest_coin, written
+        )
         note_instant(account_rows, book, tape, t - first, written)
-    return tape
+    return book, tape
 
 
 @compiled
 def come_to(
     book: Book, line: Timeline, tape: Records, first: int, t: int, written: Index
-) -> Records:
-    """What has become known at an instant is booked; the tape, with room for the instant."""
+) -> tuple[Book, Records]:
+    """What has become known at an instant is booked.
+
+    The book, without orders that are done, and the tape, with room for the instant.
+    """
     account = book.account[0]
     size = len(book.holding)
     actions = line.first_action[t + 1] - line.first_action[t]
     if len(written) > 0:
-        room = 3 * size + actions + most_flows(size, actions)
+        room = 3 * size + len(book.orders) + actions + most_flows(size, actions)
         tape = tape_with_room(tape, account.entries, room)
     else:
         account.entries = 0
     if t > first:
         advance(book, line, tape, t)
-    return tape
+    for k in range(len(book.orders)):
+        if book.orders[k].state == WORKING:
+            return book, tape
+    return with_orders(book, book.orders[:0]), tape
 
 
 @compiled
@@ -171,8 +182,10 @@ def trade(
     targets: Array,
     largest_coin: float,
     written: Index,
-) -> Records:
-    """The bars open and what was decided is traded; the tape, which may be a larger one.
+) -> tuple[Book, Records]:
+    """The bars open and what was decided is traded, or waits for an auction.
+
+    The book with what waits, and the tape, which may be a larger one.
 
     place: the first instant of the run, and this one. targets: quantities [S]; empty where nothing
     was decided.
@@ -183,23 +196,29 @@ def trade(
     if len(targets) > 0:
         fills = most_fills(book.holding, targets, largest_coin)
         tape = tape_with_room(tape, account.entries, fills)
-        move_to_targets(
+        day, now = line.days[line.day[t]], line.now[t]
+        at_once = targets
+        if line.auction:
+            at_once = np.where(book.holding["crypto"] == 1, targets, held)
+        done = move_to_targets(
             account,
             book.holding,
-            line.days[line.day[t]],
+            day,
             tape,
-            line.now[t],
+            now,
             held,
-            targets,
+            at_once,
             opens,
             volumes,
             volatility,
             largest_coin,
             np.zeros(len(held), np.int64),
         )
+        if line.auction:
+            book = order_for_auction(book, day, tape, now, t, held, targets, done)
     if len(written) > 0:
         written[t - first] = account.entries
-    return tape
+    return book, tape
 
 
 @compiled

@@ -61,13 +61,13 @@ def simulate_trading(
 def walks(settings: BacktestSettings, bars: Bars) -> bool:
     """Whether a walk does what a trader of these settings would.
 
-    What a bar leaves of an order waits among orders that a walk does not carry; the fallback is a
-    rule of its own.
+    What a bar leaves of an order waits among orders that a walk does not carry, coins that decide
+    between the days of stocks see orders that wait; the fallback is a rule of its own.
     """
     carries = settings.fills.remainder == "carry"
-    fills_at_once = not bars.timeframe.daily or bool(bars.crypto.all())
+    mixed = bars.timeframe.daily and bool(bars.crypto.any()) and not bars.crypto.all()
     plain = not carries and settings.sizing.fallback == "none"
-    return plain and fills_at_once and bool(bars.tradable.all())
+    return plain and not mixed and bool(bars.tradable.all())
 
 
 def _can_walk(settings: BacktestSettings, bars: Bars, trader: Trader) -> bool:
@@ -77,6 +77,7 @@ def _can_walk(settings: BacktestSettings, bars: Bars, trader: Trader) -> bool:
     if type(trader) is not Trader or trader.table is None:
         return False
     same = own == (*named, settings.prior) and trader.margin == settings.margin
+    same &= trader.schedule == settings.decisions
     return same and walks(settings, bars)
 
 
@@ -112,7 +113,10 @@ def _walk(
 
     def name_of(entry: Entry) -> str:
         symbol = bars.symbols[entry.symbol]
-        return order_identity(trader.order_name, text_of(entry.at), symbol, entry.number)
+        sent, leg = entry.at, entry.number
+        if line.auction and not bars.crypto[entry.symbol]:
+            sent, leg = int(line.now[entry.number]), 0
+        return order_identity(trader.order_name, text_of(sent), symbol, leg)
 
     begin = 0
     ends: Index = np.unique(walk.written, return_index=True)[1]

@@ -182,10 +182,10 @@ def walked(
         end = min(begin + step, count)
         span = first, begin, end
         if asked is None:
-            tape = walk_instants(book, line, span, rows, inputs, tape, account, written, kept)
+            book, tape = walk_instants(book, line, span, rows, inputs, tape, account, written, kept)
         else:
             answers = _Answering(strategy, table, inputs, kept, asked)
-            tape = _ask_instants(book, line, span, rows, answers, tape, account, written)
+            book, tape = _ask_instants(book, line, span, rows, answers, tape, account, written)
         if progress:
             progress(end - first)
     tape = tape[: int(book.account["entries"][0])]
@@ -211,21 +211,21 @@ def _ask_instants(
     tape: Records,
     account_rows: Records,
     written: Index,
-) -> Records:
+) -> tuple[Book, Records]:
     """`walk_instants` with a strategy in Python in the place of the solver."""
     first, begin, end = span
     largest_coin = answering.inputs.largest_coin
     for t in range(begin, end):
-        tape = come_to(book, line, tape, first, t, written)
+        book, tape = come_to(book, line, tape, first, t, written)
         targets = np.empty(0)
         decision = int(rows[t])
         held = book.holding["quantity"].copy()
         if decision >= 0:
             targets, sized = _answered_targets(book, answering, decision)
             account_rows["failures"][t - first] = 0.0 if sized else 1.0
-        tape = trade(book, line, tape, (first, t), held, targets, largest_coin, written)
+        book, tape = trade(book, line, tape, (first, t), held, targets, largest_coin, written)
         note_instant(account_rows, book, tape, t - first, written)
-    return tape
+    return book, tape
 
 
 def _answered_targets(book: Book, answering: _Answering, row: int) -> tuple[Array, bool]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from trainingdata.bar_files import read_bars
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.download import download
 from trainingdata.feed.market_data import Table
-from trainingdata.timeframe import HOURLY
+from trainingdata.timeframe import HOURLY, Timeframe
 
 START, END = (np.datetime64(day, "ns") for day in ("2024-01-03", "2024-03-08T21:00"))
 
@@ -29,6 +30,7 @@ class Known:
     bars: Bars
     fails: int = 10**9
     asked: list[tuple[str, np.datetime64, np.datetime64]] = field(default_factory=list)
+    timeframe: ClassVar[Timeframe] = HOURLY
 
     def tables(self, symbols: list[str], since: np.datetime64, now: np.datetime64) -> list[Table]:
         if len(self.asked) >= self.fails:

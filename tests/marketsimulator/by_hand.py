@@ -106,7 +106,7 @@ def wild(bars: Bars) -> Bars:
             values[first, HIGH] = max(values[first, [OPEN, CLOSE, HIGH]])
             values[first, LOW] = min(values[first, [OPEN, CLOSE, LOW]])
         parts.append((item, times[kept], values[kept]))
-    return panel(parts, "synthetic bars, thinned and crashed")
+    return panel(parts, "synthetic bars, thinned and crashed", bars.timeframe)
 
 
 def eager(table: BeliefTable, switch: str, seed: int = 1) -> BeliefTable:

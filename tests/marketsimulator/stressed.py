@@ -51,7 +51,8 @@ def book_of(
     marks = np.array([positions[symbol][1] for symbol in symbols], dtype=float)
     stocks = np.array([not symbol.endswith("USD") for symbol in symbols])
     nothing = (NO_INSTANTS, np.empty((0, len(FIELDS))))
-    bars = panel([(instrument(symbol), *nothing) for symbol in symbols], "by hand", np.array([at]))
+    tables = [(instrument(symbol), *nothing) for symbol in symbols]
+    bars = panel(tables, "by hand", besides=np.array([at]))
     return HeldBook(
         at=at,
         source="by hand",

@@ -23,7 +23,11 @@ from tests.marketsimulator.accountant import Records, audit
 from tests.marketsimulator.by_hand import eager, wild
 from tests.marketsimulator.same_runs import walked_as_stepped
 from tests.own_module import own_module
+from trainingdata.actions import Action
+from trainingdata.bars import VOLUME
 from trainingdata.market import Market
+from trainingdata.sessions import opens_on
+from trainingdata.timeframe import HOURLY
 
 Runs = dict[float, tuple[Run, Outcome, Records]]
 CAPITALS = (1_500.0, 100_000.0, 2_000_000.0)
@@ -178,3 +182,50 @@ def test_a_walk_says_why_where_symbols_are_one_and_where_no_program_was_solved()
     assert not failed.orders
     assert {choice.bound_by for choice in failed.choices} == {"failed"}
     assert all(np.isnan(choice.kelly) for choice in failed.choices)
+
+
+DAILY = (
+    *("timeframe=1d", "start=2023-06-01", "data.start=2022-01-03", "data.end=2024-03-08"),
+    *("symbols=[SYA,SYB,SYC,SYD]", "trials=null", "margin.debit=settlement"),
+)
+
+
+def halved(market: Market, symbol: str, date: str) -> Market:
+    """Raw prices of a market in which a symbol splits two for one, and pays a dividend."""
+    (opens,) = opens_on(np.array([date], dtype="datetime64[D]"))
+    splits = Action(symbol, opens, ratio=2.0, dividend=0.5)
+    bars = market.bars
+    values = bars.values.copy()
+    later = bars.times >= splits.opens
+    values[bars.symbols.index(symbol), later, :VOLUME] /= 2.0
+    values[bars.symbols.index(symbol), later, VOLUME] *= 2.0
+    return replace(market.on(replace(bars, values=values)), actions=(splits,), accepted=True)
+
+
+@pytest.mark.parametrize("capital", CAPITALS)
+@pytest.mark.parametrize("strategy", ["kelly_50", "risk_parity", "fixed_fraction"])
+def test_orders_of_a_daily_decision_wait_for_the_open_walked_as_stepped(
+    strategy: str, capital: float
+) -> None:
+    """A stock splits between a decision and the open that fills it, in prices that show it."""
+    words = *DAILY, f"sizing.strategy={strategy}", f"capital={capital}"
+    settings, market, trader = believing(*words)
+    market = halved(market, "SYB", "2023-08-16")
+    assert trader.table is not None
+    run = walked_as_stepped(settings, market, trader)
+    opens = HOURLY.stocks.starts
+    bought = [fill for fill in run.fills if fill.price > 0 and "liq" not in fill.client_order_id]
+    assert len(bought) > 60
+    assert all(fill.at in opens and fill.booked_at > fill.at for fill in bought)
+    line = settings.timeline(market, impact=True)
+    kept, swept = (walked(settings, market, trader.table, line, keeps=k) for k in (True, False))
+    np.testing.assert_array_equal(kept.account, swept.account)
+
+
+def test_a_split_before_the_open_doubles_the_shares_that_wait_for_it() -> None:
+    settings, market, trader = believing(*DAILY)
+    run = walked_as_stepped(settings, halved(market, "SYB", "2023-08-16"), trader)
+    name = "kelly_50-20230815T200000Z-SYB-0-0"
+    (order,) = [order for _, order in run.decisions.orders if order.client_order_id == name]
+    (fill,) = [fill for fill in run.fills if fill.client_order_id == name]
+    assert fill.qty == 2 * order.signed_qty

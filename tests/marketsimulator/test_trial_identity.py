@@ -68,6 +68,7 @@ def of(market: Bars, *words: str) -> str:
         (["data.dir=[here]"], ["data.dir=[there]", "data.feed=sip", "data.seed=3"]),
         ([], ["sizing.position=0.2", "sizing.target_volatility=0.3"]),
         ([], ["output=elsewhere", "start=2024-02-01", "trials=null"]),
+        ([], ["timeframe=1h"]),
         (["symbols=[SYA,SYB]"], ["symbols=[SYB,SYA]"]),
     ],
 )

@@ -148,10 +148,11 @@ def test_vol_target_has_its_deviation_over_a_year_of_what_it_knows(
     assert (w[universe] > 0).all()
 
 
-def test_risk_parity_leaves_nothing_in_what_has_no_forecast() -> None:
+@pytest.mark.parametrize("name", ["risk_parity", "inverse_volatility"])
+def test_risks_that_nothing_joins_are_held_alike_and_nothing_without_a_forecast(name: str) -> None:
     s = book(3, universe=np.array([True, True, False]), held=np.array([0.0, 0.0, 0.4]))
     s = changed(s, covariance=np.diag([1e-4, 4e-4, 0.0]))
-    assert targets("risk_parity", s) == pytest.approx([2 / 3, 1 / 3, 0.0], rel=1e-9)
+    assert targets(name, s) == pytest.approx([2 / 3, 1 / 3, 0.0], rel=1e-9)
 
 
 @pytest.mark.parametrize("coin", [False, True])
@@ -208,13 +209,17 @@ def test_legacy_counts_neither_its_own_position_nor_coins_and_takes_nothing_with
 
 
 def test_every_name_has_its_own_look_ahead_and_settings() -> None:
-    sessions = {"equal_weight", "vol_target", "risk_parity", "buy_and_hold"}
+    sessions = {
+        *("equal_weight", "vol_target", "inverse_volatility", "risk_parity"),
+        "buy_and_hold",
+    }
     for name in ("kelly_50", "kelly_50_x4", "fixed_fraction", "legacy", *sessions):
         assert named(name).holding == ("session" if name in sessions else None), name
     quarter = {
         "equal_weight": 0.25,
         "fixed_fraction": 0.25,
         "vol_target": 0.25,
+        "inverse_volatility": 0.25,
         "risk_parity": 0.25,
         "buy_and_hold": 0.0,
     }
@@ -348,7 +353,7 @@ def test_where_a_market_is_shut_for_part_of_the_day_risks_do_not_compare_and_not
         years=np.array([1, 1, 0, 1]) / 252,
     )
     partly = book(4, held=held, years=np.array([1, 1, 1, 0.5]) / 252)
-    for name in ("vol_target", "risk_parity"):
+    for name in ("vol_target", "inverse_volatility", "risk_parity"):
         assert named(name).allocate(shut).target.tolist() == held.tolist()
         assert named(name).allocate(partly).target.tolist() == held.tolist()
 

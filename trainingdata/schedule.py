@@ -1,0 +1,157 @@
+"""Which of the decisions that bars allow are made: all, the first of a period, or those at a time.
+
+A decision belongs to the day in which it fills. A week's first is Monday's first of hourly bars;
+of daily ones it is made at Friday's close, which fills at Monday's open.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from foundation.arrays import Index, Instants, Mask
+from foundation.errors import InputError
+from trainingdata.instants import DAY, new_york_minutes
+from trainingdata.instruments import Kind
+from trainingdata.sessions import beyond_calendar, calendar
+from trainingdata.timeframe import Clock, Holding, StockClock, Timeframe
+
+Period = Literal["bars", "weekly", "monthly", "times"]
+_NAMED: tuple[Period, ...] = ("bars", "weekly", "monthly")
+
+_TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
+_CLASSES = {Kind.STOCK: "stocks", Kind.CRYPTO: "coins"}
+_APART = 45 * DAY  # decisions of a schedule lie at most, a month and holidays on both its sides
+_LISTED = 8  # times of day that a message lists
+# Days without an end before its hour, of New York's winter and summer.
+_ORDINARY = (np.datetime64("2024-01-16", "ns"), np.datetime64("2024-07-16", "ns"))
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When decisions are made, of those that a clock allows.
+
+    period: `bars` decides always, `weekly` and `monthly` at the first decision that fills in a week
+        or a month, `times` at some times of day.
+    times: of day, in minutes after New York's midnight.
+    """
+
+    period: Period = "bars"
+    times: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, text: str) -> Schedule:
+        """The schedule that a setting names.
+
+        Raises InputError for any other text.
+        """
+        for period in _NAMED:
+            if text == period:
+                return cls(period)
+        found = [_TIME.fullmatch(part.strip()) for part in text.split(",")]
+        times = [60 * int(each[1]) + int(each[2]) for each in found if each]
+        if len(times) < len(found) or len(set(times)) < len(times):
+            raise InputError(
+                f"schedule: {text!r} is neither bars, weekly, monthly nor different New York times"
+                " of day as in 10:30,15:30"
+            )
+        return cls("times", tuple(sorted(times)))
+
+    def check(self, timeframe: Timeframe, kinds: Iterable[Kind]) -> None:
+        """Refuse a time of day at which no class decides, and a class that never would.
+
+        Raises InputError naming the time and those that there are.
+        """
+        if self.period != "times":
+            return
+        grids = {kind: _times_of_day(timeframe.clock(kind)) for kind in kinds}
+        others = set(self.times).difference(*grids.values())
+        idle = [kind for kind, grid in grids.items() if others or set(self.times).isdisjoint(grid)]
+        if idle:
+            wrong = others or self.times
+            decide = [f"{_CLASSES[kind]} decide at {_grid_text(grids[kind])}" for kind in idle]
+            raise InputError(
+                f"schedule: {', '.join(map(_time_text, sorted(wrong)))} is no time of a decision on"
+                f" {timeframe.bars}; {'; '.join(decide)}"
+            )
+
+    def decides(self, clock: Clock, instants: Instants) -> Mask:
+        """Whether a class decides at each instant, [N]."""
+        decides = clock.is_decision(instants)
+        if self.period == "bars":
+            return decides
+        if self.period == "times":
+            return np.asarray(decides & np.isin(new_york_minutes(instants), self.times))
+        before = clock.decided_before(instants)
+        here, there = (self._period_of(clock.fill_dates(each)) for each in (instants, before))
+        return np.asarray(decides & (here != there))
+
+    def holding_ends(self, clock: Clock, instants: Instants, holding: Holding) -> Instants:
+        """End of the holding interval of a decision at each instant, [N].
+
+        It is that of the clock, or the first decision of the schedule after it. Raises InputError
+        beyond the calendar's end.
+        """
+        ends = np.array(
+            [clock.holding_end(now, holding) for now in instants], dtype="datetime64[ns]"
+        )
+        if self.period == "bars" or not len(ends):
+            return ends
+        ahead = clock.decisions_between(ends.min(), ends.max() + _APART)
+        decisions = ahead[self.decides(clock, ahead)]
+        k = np.searchsorted(decisions, ends)
+        if k.max() == len(decisions):
+            raise beyond_calendar(instants.max())
+        return np.asarray(decisions[k])
+
+    def holding_end(
+        self, clock: Clock, now: np.datetime64, holding: Holding = "next"
+    ) -> np.datetime64:
+        """`holding_ends` of one instant."""
+        return np.datetime64(self.holding_ends(clock, np.array([now]), holding)[0])
+
+    def leaves_night(self, stocks: StockClock, instants: Instants) -> Mask:
+        """Whether no decision on stocks follows within the session of each instant, [N]."""
+        if not len(instants):
+            return np.zeros(0, dtype=bool)
+        closes = calendar().closes
+        k = np.searchsorted(closes, instants, side="right")
+        decisions = stocks.decisions_between(instants.min(), closes[k.max()])
+        decisions = decisions[self.decides(stocks, decisions)]
+        done = np.searchsorted(decisions, instants, side="right")
+        return np.asarray(done == np.searchsorted(decisions, closes[k], side="right"))
+
+    def _period_of(self, dates: npt.NDArray[np.datetime64]) -> Index:
+        """Number of the week or the month of each date, [N]."""
+        if self.period == "monthly":
+            return dates.astype("datetime64[M]").astype(np.int64)
+        # The first of January 1970 was a Thursday, and weeks begin on Mondays.
+        return np.asarray((dates.astype("datetime64[D]").astype(np.int64) + 3) // 7)
+
+
+EVERY_BAR = Schedule()
+
+
+def _times_of_day(clock: Clock) -> Sequence[int]:
+    """Minutes after New York's midnight at which decisions are made on every whole day."""
+    winter, summer = (
+        new_york_minutes(clock.decisions_between(day, day + 2 * DAY)) for day in _ORDINARY
+    )
+    times: list[int] = np.intersect1d(winter, summer).tolist()
+    return times
+
+
+def _grid_text(times: Sequence[int]) -> str:
+    texts = [_time_text(each) for each in times]
+    if len(texts) > _LISTED:
+        return f"{texts[0]}, {texts[1]} … {texts[-1]}"
+    return ", ".join(texts) or "no time that winter and summer share"
+
+
+def _time_text(minutes: int) -> str:
+    return f"{minutes // 60:02d}:{minutes % 60:02d}"
