@@ -21,6 +21,7 @@ from trainingdata.actions import Action
 from trainingdata.bars import Bars
 from trainingdata.instruments import BILLIONTH, Kind, instrument
 from trainingdata.stored_correlation import CorrelationSettings
+from trainingdata.universe import UniverseSettings
 
 
 @settings_class()
@@ -40,6 +41,7 @@ class TradingSettings(PanelSettings):
     sizing: SizingSettings = setting(SizingSettings(), "how much")
     prior: PriorSettings = setting(PriorSettings(), "the stated premiums, and how far a plan looks")
     limits: Limits = setting(Limits(), "of weights")
+    universe: UniverseSettings = setting(UniverseSettings(), "which symbols may be held, and when")
     correlation: CorrelationSettings = setting(CorrelationSettings(), "where matrices come from")
     costs: TradingCosts = setting(TradingCosts(), "beside fees")
     fees: FeeSchedule = setting(FeeSchedule(), "of a trade")
@@ -84,6 +86,7 @@ class TradingSettings(PanelSettings):
         self.forecaster.check()
         self.sizing.chosen_strategy()
         self.correlation.source()
+        self.universe.rule()
 
     def unused_rows(self, symbols: Collection[str], actions: Sequence[Action]) -> list[str]:
         """What is named of symbols that are none of a run's, a sentence for each file or table."""
@@ -123,4 +126,5 @@ class TradingSettings(PanelSettings):
             self.orders,
             self.prior,
             self.margin,
+            self.universe.rule(),
         )

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
 
@@ -38,6 +39,7 @@ from marketsimulator.results.remarks import (
     little_remarks,
     luck_remarks,
     market_remarks,
+    membership,
     no_trade_remarks,
     placebo_remark,
     prices_text,
@@ -45,6 +47,7 @@ from marketsimulator.results.remarks import (
     raw_remarks,
     same_trades_remarks,
     undecided_remarks,
+    universe_remarks,
 )
 from marketsimulator.results.report import Evidence, render_report
 from marketsimulator.results.report_tables import (
@@ -157,6 +160,7 @@ class Results:
             *account_remarks(self.main, self.beside),
             *doubt_remarks(bars),
             *self.settings.unused_rows(bars.symbols, self.market.actions),
+            *universe_remarks(self.settings.universe, self.market, self.settings.data.adjustment),
             *market_remarks(bars.source, reads_future=reads_future(self.main.name)),
             *raw_remarks(self.main.name, calibrated=self.settings.forecaster.calibrated),
             *coverage_remarks(self.main, self.market),
@@ -195,7 +199,7 @@ class Results:
                 *no_trade_remarks(self.main, sizing.strategy if sizing.enhanced else "legacy"),
                 *drawdown_remarks(sizing.drawdown),
                 *self._prior_remarks(comparisons),
-                *undecided_remarks(self.main, bars.symbols),
+                *undecided_remarks(self.main, self._ever_held),
                 *broker_remarks(self.main),
                 *failure_remarks(self.main),
             ],
@@ -273,6 +277,15 @@ class Results:
             trades = Outcome.of_run(self.placebo).totals.trades
             notes.append(placebo_remark(earned, trades, prior_share(self.placebo)))
         return notes + random_walk_remarks(comparisons[RANDOM_WALK]["rests_on_prior"])
+
+    @property
+    def _ever_held(self) -> tuple[str, ...]:
+        """The symbols that the universe ever held in the run."""
+        symbols = self.market.bars.symbols
+        if self.settings.universe.everything:
+            return symbols
+        inside = membership(self.settings.universe.rule(), self.market) == 0
+        return tuple(symbols[s] for s in np.flatnonzero(inside.any(axis=0)))
 
     @property
     def _walk(self) -> Run:
