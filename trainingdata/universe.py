@@ -14,7 +14,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from foundation.arrays import Array, Index, Instants, Mask
+from foundation.compiled import compiled
 from foundation.errors import InputError
 from foundation.plugin import TARGET, is_own, load_own, own_code
 from foundation.settings import setting, settings_class
@@ -207,7 +207,7 @@ class Universe:
         if self.members is not None:
             leave_out("members", ~self.members.on(days, bars.symbols))
         if settings.min_bars:
-            leave_out("min_bars", known.counts() < settings.min_bars)
+            leave_out("min_bars", known.counts_at(days) < settings.min_bars)
         if settings.min_price:
             leave_out("min_price", ~(known.closes_at(days) >= settings.min_price))
         if settings.max_volatility is not None:
@@ -256,22 +256,26 @@ def keep_best(rule: Rule, score: Array, most: int, number: int) -> None:
     rule[(rule == 0) & ~(best & taking_part)] = number
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class _Known:
-    """What was known of S symbols at midnights of R days, from bars by New York days.
+    """What was known of S symbols at midnights of R days, from bars by D New York days.
 
     bars: the panel.
     days: [R] increasing.
     window: calendar days.
-    begin: the first day whose bars count one by one.
-    rows: [D + 1] how many rows of the panel were known by the midnights from `begin` on.
+    begin: the first day whose bars count one by one: the one before all windows.
+    counts: [D + 1, S] bars known at each midnight from `begin` on.
+    closes: [D + 1, S] the last close then; NaN before the first.
+    traded: [D, S] of each day, USD.
     """
 
     bars: Bars
     days: Dates
     window: int
     begin: np.datetime64
-    rows: Index
+    counts: Index
+    closes: Array
+    traded: Array
 
     @classmethod
     def before(cls, bars: Bars, days: Dates, window: int) -> _Known:
@@ -279,89 +283,130 @@ class _Known:
         begin = days[0] - window - 1
         midnights = midnight(np.arange(begin, days[-1] + 1))
         # A bar that ends at a midnight belongs to the day before it, and is known then.
-        rows = np.searchsorted(bars.times, midnights, side="right")
-        return cls(bars, days, window, begin, rows.astype(np.int64))
+        rows = np.searchsorted(bars.times, midnights, side="right").astype(np.int64)
+        history = bars.between(0, rows[0])
+        size = len(bars.symbols)
+        counts = np.zeros((len(rows), size), dtype=np.int64)
+        closes = np.full((len(rows), size), np.nan)
+        traded = np.zeros((len(rows) - 1, size))
+        if len(history.times):
+            counts[0] = np.count_nonzero(history.mask, axis=1)
+            closes[0] = history.last_closes()
+        part = slice(rows[0], rows[-1])
+        mask, close, volume = (
+            np.ascontiguousarray(each.T)
+            for each in (
+                bars.mask[:, part],
+                bars.values[:, part, CLOSE],
+                bars.values[:, part, VOLUME],
+            )
+        )
+        _write_days(mask, close, volume, rows - rows[0], counts, closes, traded)
+        return cls(bars, days, window, begin, counts, closes, traded)
 
-    def counts(self) -> Index:
+    def counts_at(self, days: Dates) -> Index:
         """[R, S] bars of the whole history."""
-        total = np.empty((len(self.days), len(self.bars.symbols)), dtype=np.int64)
-        seen = 0
-        count = np.zeros(len(self.bars.symbols), dtype=np.int64)
-        for r, row in enumerate(self.rows[self._places(self.days)].tolist()):
-            count += np.count_nonzero(self.bars.mask[:, seen:row], axis=1)
-            total[r] = count
-            seen = row
-        return total
+        return self.counts[self._places(days)]
 
     def closes_at(self, days: Dates) -> Array:
         """[R, S] the last close known at the midnight of each day; NaN before the first."""
-        return self._closes[:, self._places(days)].T
+        return self.closes[self._places(days)]
 
     def volatility(self) -> Array:
         """[R, S] a year, of the returns of days in the window; NaN without two of them."""
-        with np.errstate(invalid="ignore"):
-            moves = np.diff(np.log(self._closes), axis=1)  # of each day, 0 without a bar
-        mask = self.bars.mask[:, self.rows[0] : self.rows[-1]]
-        moved = np.isfinite(moves) & (self._by_day(mask.astype(np.float64)) > 0.0)
-        squared = np.where(moved, moves, 0.0) ** 2
         a_year = np.array([DAYS_A_YEAR[item.kind] for item in self.bars.instruments])
-        found = np.full((len(self.days), len(a_year)), np.nan)
-        for r, (first, last) in enumerate(self._windows()):
-            count = np.count_nonzero(moved[:, first:last], axis=1)
-            mean = squared[:, first:last].sum(axis=1) / np.maximum(count, 1)
-            found[r] = np.where(count > 1, np.sqrt(mean * a_year), np.nan)
-        return found
+        last = self._places(self.days)
+        return np.sqrt(_variances(self.counts, self.closes, last - self.window, last) * a_year)
 
     def dollar_volume(self) -> Array:
         """[R, S] the median of a day in the window, USD; minus infinity where nothing traded."""
-        values = self.bars.values
-        first, last = self.rows[0], self.rows[-1]
-        traded = np.zeros((len(self.bars.symbols), last - first))
-        np.multiply(
-            values[:, first:last, CLOSE],
-            values[:, first:last, VOLUME],
-            out=traded,
-            where=self.bars.mask[:, first:last],
-        )
-        daily = self._by_day(traded)
-        open_days = np.isin(np.arange(self.begin, self.days[-1]), calendar().dates)
-        found = np.zeros((len(self.days), len(daily)))
-        coins = self.bars.crypto
-        for r, (begin, end) in enumerate(self._windows()):
-            sessions = begin + np.flatnonzero(open_days[begin:end])
-            if coins.any():
-                found[r, coins] = np.median(daily[coins, begin:end], axis=1)
-            if len(sessions) and not coins.all():
-                found[r, ~coins] = np.median(daily[:, sessions][~coins], axis=1)
+        found = np.full((len(self.days), len(self.bars.symbols)), -np.inf)
+        last = self._places(self.days)
+        sessions = np.isin(np.arange(self.begin, self.days[-1]), calendar().dates)
+        for members, open_days in (
+            (~self.bars.crypto, sessions),
+            (self.bars.crypto, np.ones_like(sessions)),
+        ):
+            place = np.concatenate([[0], np.cumsum(open_days)])
+            daily = np.ascontiguousarray(self.traded[np.ix_(open_days, members)].T)
+            found[:, members] = _medians(daily, place[last - self.window], place[last])
         return np.where(found > 0.0, found, -np.inf)
-
-    def _windows(self) -> list[tuple[int, int]]:
-        """The first column of each window, and the one after its last."""
-        return [(k - self.window, k) for k in self._places(self.days).tolist()]
 
     def _places(self, days: Dates) -> Index:
         return (days - self.begin).astype(np.int64)
 
-    def _by_day(self, values: Array) -> Array:
-        """[S, D] sums over the days, of values [S, n] of their rows."""
-        rows = self.rows - self.rows[0]
-        sums = np.zeros((len(values), len(rows) - 1))
-        traded = np.flatnonzero(np.diff(rows))
-        if len(traded):
-            sums[:, traded] = np.add.reduceat(values, rows[traded], axis=1)
-        return sums
 
-    @cached_property
-    def _closes(self) -> Array:
-        """[S, D + 1] the last close known at each midnight from `begin` on."""
-        first, last = self.rows[0], self.rows[-1]
-        mask = self.bars.mask[:, first:last]
-        row = np.maximum.accumulate(np.where(mask, np.arange(1, 1 + last - first), 0), axis=1)
-        row = np.pad(row, ((0, 0), (1, 0)))[:, self.rows - first]
-        closes = np.take_along_axis(
-            self.bars.values[:, first:last, CLOSE], np.maximum(row - 1, 0), axis=1
-        )
-        history = self.bars.between(0, first)
-        none = np.full(len(row), np.nan)
-        earlier = history.last_closes() if len(history.times) else none
-        return np.where(row > 0, closes, earlier[:, None])
+@compiled
+def _write_days(
+    mask: Mask,
+    close: Array,
+    volume: Array,
+    rows: Index,
+    counts: Index,
+    closes: Array,
+    traded: Array,
+) -> None:
+    """Write what was known after each of D days, as of `_Known`, from bars [T, S] of theirs.
+
+    rows: [D + 1] how many of the bars' rows were known by then.
+    """
+    for d in range(len(traded)):
+        for s in range(counts.shape[1]):
+            counts[d + 1, s] = counts[d, s]
+            closes[d + 1, s] = closes[d, s]
+        for t in range(rows[d], rows[d + 1]):
+            for s in range(counts.shape[1]):
+                if mask[t, s]:
+                    counts[d + 1, s] += 1
+                    closes[d + 1, s] = close[t, s]
+                    traded[d, s] += close[t, s] * volume[t, s]
+
+
+@compiled
+def _variances(counts: Index, closes: Array, first: Index, last: Index) -> Array:
+    """[R, S] mean square of the log returns of days [first, last) with a bar; NaN below two."""
+    moves = np.full((len(closes) - 1, closes.shape[1]), np.nan)
+    for d in range(len(moves)):
+        for s in range(moves.shape[1]):
+            if counts[d + 1, s] > counts[d, s]:
+                moves[d, s] = np.log(closes[d + 1, s] / closes[d, s]) ** 2
+    found = np.full((len(first), moves.shape[1]), np.nan)
+    for r in range(len(first)):
+        total = np.zeros(moves.shape[1])
+        count = np.zeros(moves.shape[1])
+        for d in range(first[r], last[r]):
+            for s in range(moves.shape[1]):
+                if not np.isnan(moves[d, s]):
+                    total[s] += moves[d, s]
+                    count[s] += 1.0
+        for s in range(moves.shape[1]):
+            if count[s] > 1.0:
+                found[r, s] = total[s] / count[s]
+    return found
+
+
+@compiled
+def _medians(daily: Array, first: Index, last: Index) -> Array:
+    """[R, S] medians of daily values [S, D] in [first, last), both of which never fall."""
+    found = np.full((len(first), len(daily)), -np.inf)
+    ordered = np.empty(daily.shape[1])
+    for s in range(len(daily)):
+        begin = end = size = 0
+        for r in range(len(first)):
+            # The window's values stay in order: what comes in and goes out is moved past others.
+            while end < last[r]:
+                k = size
+                while k > 0 and ordered[k - 1] > daily[s, end]:
+                    ordered[k] = ordered[k - 1]
+                    k -= 1
+                ordered[k] = daily[s, end]
+                size += 1
+                end += 1
+            while begin < first[r]:
+                size -= 1
+                for k in range(np.searchsorted(ordered[: size + 1], daily[s, begin]), size):
+                    ordered[k] = ordered[k + 1]
+                begin += 1
+            if size > 0:
+                found[r, s] = (ordered[(size - 1) // 2] + ordered[size // 2]) / 2.0
+    return found

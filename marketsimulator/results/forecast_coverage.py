@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from execution.records import Run
+from foundation.arrays import Mask
 from foundation.counts import counted
 from marketsimulator.results.forecast_outcomes import forecast_outcomes
 from trainingdata.bars import Bars
@@ -24,14 +25,15 @@ FEWEST = 20  # forecasts whose centres say something together
 CLAIM = 10.0  # deviations of recent bars from the last close, further than bars move
 
 
-def coverage_remarks(run: Run, market: Market) -> list[str]:
+def coverage_remarks(run: Run, market: Market, inside: Mask) -> list[str]:
     """That many decisions had no forecast, with the first and the last that had one.
 
-    A decision is one of one symbol.
+    A decision is one of one symbol. inside: [T, S] whether the universe holds it at an instant.
     """
     bars = market.period
     stock, coin = (bars.clock(kind).is_decision(bars.times) for kind in (Kind.STOCK, Kind.CRYPTO))
-    possible = int((bars.mask & np.where(bars.crypto[:, None], coin, stock)).sum())
+    due = bars.mask & np.where(bars.crypto[:, None], coin, stock)
+    possible = int((due & inside.T).sum())
     decisions = run.decision_frame()
     forecast = decisions["at"][decisions["sigma"].notna()].to_numpy(dtype="datetime64[ns]")
     if not len(forecast) or len(forecast) >= MOST * possible:

@@ -10,6 +10,7 @@ import numpy as np
 from execution.decision import Choice
 from execution.outlook import STALE_AFTER
 from execution.records import Run
+from foundation.arrays import Mask
 from foundation.cents import to_cents
 from foundation.counts import counted
 from foundation.figures import basis_points, number, percent, usd
@@ -19,7 +20,7 @@ from sizing.kelly import Drawdown
 from trainingdata.bars import Bars
 from trainingdata.market import Market
 from trainingdata.source import Adjustment
-from trainingdata.universe import Rule, Universe, UniverseSettings
+from trainingdata.universe import UniverseSettings
 
 NO_ANNUAL_FIGURES = f"no yearly figures below {FEWEST_FILLS} fills or {FEWEST_DAYS} days"
 CALIBRATED = ", calibrated"  # how the name of a calibrated forecaster ends
@@ -186,15 +187,16 @@ def same_trades_remarks(main: Run, walk: Run) -> list[str]:
 
 
 def universe_remarks(
-    settings: UniverseSettings, market: Market, adjustment: Adjustment
+    settings: UniverseSettings, market: Market, inside: Mask, adjustment: Adjustment
 ) -> list[str]:
-    """What a rule of a universe came to over a run, and what it cannot see."""
+    """What a rule of a universe came to over a run, and what it cannot see.
+
+    inside: [T, S] what it holds at the instants of the run.
+    """
     if settings.everything:
         return []
     bars = market.bars
-    inside = membership(settings.rule(), market) == 0
-    rule = settings.rule()
-    _, first = np.unique(rule.renewals(market.period.times), return_index=True)
+    _, first = np.unique(settings.rule().renewals(market.period.times), return_index=True)
     held = inside[first]
     counts = np.count_nonzero(inside, axis=1)
     notes = [
@@ -217,13 +219,6 @@ def universe_remarks(
         " folder that lacks names which ended shows survivors, and what they earn is too much."
     )
     return notes
-
-
-def membership(rule: Universe, market: Market) -> Rule:
-    """[T, S] which rule leaves each symbol out at the instants of a run; 0 for what is in."""
-    return np.concatenate(
-        [rule.left_out(view, view.times[begin:end]) for begin, end, view in market.views()]
-    )
 
 
 def _ends_early(bars: Bars, s: int) -> bool:

@@ -15,7 +15,7 @@ from execution.records import Run, prior_share, writers_of
 from execution.trader import Decider, Trader
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import Progress, reads_future
-from foundation.arrays import Array
+from foundation.arrays import Array, Mask
 from foundation.figures import number
 from foundation.files import run_files
 from foundation.sample_size import allows_annual_figures
@@ -39,7 +39,6 @@ from marketsimulator.results.remarks import (
     little_remarks,
     luck_remarks,
     market_remarks,
-    membership,
     no_trade_remarks,
     placebo_remark,
     prices_text,
@@ -156,14 +155,19 @@ class Results:
         significance = self.significance()
         sizing = self.settings.sizing
         bars = self.market.bars
+        growth = self.settings.universe.by_growth
+        inside = self._inside()
+        ever_held = [bars.symbols[s] for s in np.flatnonzero(inside.any(axis=0))]
         warnings = [
             *account_remarks(self.main, self.beside),
             *doubt_remarks(bars),
             *self.settings.unused_rows(bars.symbols, self.market.actions),
-            *universe_remarks(self.settings.universe, self.market, self.settings.data.adjustment),
+            *universe_remarks(
+                self.settings.universe, self.market, inside, self.settings.data.adjustment
+            ),
             *market_remarks(bars.source, reads_future=reads_future(self.main.name)),
             *raw_remarks(self.main.name, calibrated=self.settings.forecaster.calibrated),
-            *coverage_remarks(self.main, self.market),
+            *([] if growth else coverage_remarks(self.main, self.market, inside)),
             *centre_remarks(self.main, bars),
             *little_remarks(figures["trades"], figures["days"]),
             *cost_remarks(figures["total_return"] * self.settings.capital, figures["costs"]),
@@ -199,7 +203,7 @@ class Results:
                 *no_trade_remarks(self.main, sizing.strategy if sizing.enhanced else "legacy"),
                 *drawdown_remarks(sizing.drawdown),
                 *self._prior_remarks(comparisons),
-                *undecided_remarks(self.main, self._ever_held),
+                *undecided_remarks(self.main, ever_held),
                 *broker_remarks(self.main),
                 *failure_remarks(self.main),
             ],
@@ -278,14 +282,14 @@ class Results:
             notes.append(placebo_remark(earned, trades, prior_share(self.placebo)))
         return notes + random_walk_remarks(comparisons[RANDOM_WALK]["rests_on_prior"])
 
-    @property
-    def _ever_held(self) -> tuple[str, ...]:
-        """The symbols that the universe ever held in the run."""
-        symbols = self.market.bars.symbols
-        if self.settings.universe.everything:
-            return symbols
-        inside = membership(self.settings.universe.rule(), self.market) == 0
-        return tuple(symbols[s] for s in np.flatnonzero(inside.any(axis=0)))
+    def _inside(self) -> Mask:
+        """[T, S] what the universe holds at the instants of the run."""
+        rule = self.settings.universe.rule()
+        parts = [
+            rule.left_out(view, view.times[begin:end]) == 0
+            for begin, end, view in self.market.views()
+        ]
+        return np.concatenate(parts)
 
     @property
     def _walk(self) -> Run:
