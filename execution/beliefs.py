@@ -16,6 +16,7 @@ from foundation.compiled import AnyArray, compiled, inlined
 from sizing.problem import Returns
 from trainingdata.schedule import EVERY_BAR, Schedule
 from trainingdata.timeframe import Holding
+from trainingdata.universe import Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,8 @@ class Belief:
     ends: [K] when each block ends.
     deciding: [S] whose bar has just closed, whose market is open to fill, and which have a forecast
         of it.
+    outside: [S] which rule of the universe leaves it out, a number of its RULES; 0 for what is in.
+    leaving: [S] which of those outside can be sold now, forecast or not.
     overnight: the first block holds the night, or leaves no later decision to cut for it.
     cuts: stocks can still be cut for the night now, forecast or not.
     years: [K, S] each symbol's own open time in the blocks, in years.
@@ -60,6 +63,8 @@ class Belief:
     at: np.datetime64
     ends: Instants
     deciding: Mask
+    outside: Rule
+    leaving: Mask
     overnight: bool
     cuts: bool
     years: Array
@@ -81,6 +86,8 @@ class Belief:
             self.years,
             self.correlation,
             self.deciding,
+            self.outside,
+            self.leaving,
             np.asarray(nightly_rate * self.nights, dtype=np.float64),
             self.overnight,
             self.cuts,
@@ -105,6 +112,8 @@ class BeliefRow(NamedTuple):
     years: Array
     correlation: Array
     deciding: Mask
+    outside: Rule
+    leaving: Mask
     toll: Array
     overnight: bool
     cuts: bool
@@ -124,6 +133,8 @@ class BeliefTable:
     shared: [T, K] share of their news that stocks and coins have in common.
     crypto: [S] which symbols are coins.
     deciding: [T, S] as in `Belief`.
+    outside: [T, S] as in `Belief`.
+    leaving: [T, S] as in `Belief`.
     mu: [T, K, S] as in `Belief`, and so are the next four.
     sigma: [T, K, S].
     worth: [T, S].
@@ -143,6 +154,8 @@ class BeliefTable:
     shared: Array
     crypto: Mask
     deciding: Mask
+    outside: Rule
+    leaving: Mask
     mu: Array
     sigma: Array
     worth: Array
@@ -164,6 +177,8 @@ class BeliefTable:
             at=now,
             ends=self.ends[t],
             deciding=self.deciding[t],
+            outside=self.outside[t],
+            leaving=self.leaving[t],
             overnight=bool(self.overnight[t]),
             cuts=bool(self.cuts[t]),
             years=years,
@@ -248,7 +263,7 @@ def returns_of(belief: BeliefRow, sharpe: Array, forecast: bool, size: int) -> R
                 )
     universe = np.zeros(size, dtype=np.bool_)
     for s in range(symbols):
-        universe[s] = np.isfinite(sigma[0, s])
+        universe[s] = np.isfinite(sigma[0, s]) and belief.outside[s] == 0
     return Returns(mu, premium, covariance, universe, padded(belief.years[0], size))
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple, cast
 import numpy as np
 
 from execution.beliefs import Belief, BeliefTable
-from execution.decision import NO_BASIS, Basis, Choice, ClassRule, OrderReason
+from execution.decision import NO_BASIS, UNIVERSE, Basis, Choice, ClassRule, OrderReason
 from execution.orders import OrderTerms
 from execution.problem import Settled
 from execution.rebalancing import Target
@@ -26,11 +26,18 @@ from sizing.limits import CEILINGS
 from sizing.problem import Problem
 from trainingdata.instants import DAY, HOUR
 from trainingdata.instruments import Instrument, Kind
+from trainingdata.universe import RULES, Rule
 
 # What can hold a target where it is: a limit, the venue's check of cash, a program without an
-# answer, the night.
-NAMES = (*BINDING, "unborrowed_cash", "failed", "overnight")
-CHECKED, FAILED, OVERNIGHT = range(len(BINDING), len(NAMES))
+# answer, the night, a rule of the universe that it has left.
+NAMES = (
+    *BINDING,
+    "unborrowed_cash",
+    "failed",
+    "overnight",
+    *(f"{UNIVERSE}{rule}" for rule in RULES[1:]),
+)
+CHECKED, FAILED, OVERNIGHT = range(len(BINDING), len(BINDING) + 3)
 
 _NOTHING = Decimal(0)
 
@@ -38,12 +45,15 @@ _NOTHING = Decimal(0)
 class Believed(NamedTuple):
     """What R instants believe of S symbols over K blocks; the fields are those of `Belief`.
 
-    at: [R]; ends: [R, K]; deciding, worth, premium: [R, S]; years, mu, sigma: [R, K, S].
+    at: [R]; ends: [R, K]; deciding, outside, leaving, worth, premium: [R, S];
+    years, mu, sigma: [R, K, S].
     """
 
     at: Instants
     ends: Instants
     deciding: Mask
+    outside: Rule
+    leaving: Mask
     years: Array
     mu: Array
     sigma: Array
@@ -96,7 +106,7 @@ class Answers(NamedTuple):
 class Choices(NamedTuple):
     """The choices of R instants over S symbols, [R, S]; the fields are those of `Choice`.
 
-    chosen: whether there is one: of what decides, or is cut for the night.
+    chosen: whether there is one: of what decides, is cut for the night, or has left the universe.
     steps: whole increments that are to be held, signed; NaN for what stays as it is.
     holds: which of NAMES hold the target, a bit each.
     own_price: shadow price of a bound of the symbol's own.
@@ -123,7 +133,8 @@ class Choices(NamedTuple):
         steps = self.steps[r, s]
         kept = before if np.isnan(steps) else int(steps) * item.increment
         own = float(self.own_price[r, s])
-        worth = (own, own, *self.prices[r].tolist(), *(math.nan,) * 4)
+        prices = own, own, *self.prices[r].tolist()
+        worth = (*prices, *(math.nan,) * (len(NAMES) - len(prices)))
         rests_on = Basis(*[float(column[r, s]) for column in self.basis])
         if math.isnan(rests_on.days):
             rests_on = NO_BASIS
@@ -158,7 +169,7 @@ class Choices(NamedTuple):
 def choices_of(
     believed: Believed, answers: Answers, sharpe: Array, *, uses_forecast: bool
 ) -> Choices:
-    """What was decided for each symbol that decides or that the night cuts.
+    """What was decided for each symbol that decides, that the night cuts or that is left.
 
     sharpe [S]: the stated Sharpe ratio that the strategy goes by; uses_forecast: whether it goes by
     the forecast.
@@ -166,14 +177,16 @@ def choices_of(
     deciding = believed.deciding
     answered = deciding & answers.sized[:, None]
     cut = answers.cut & ~answered
+    left = believed.leaving & (answers.held != 0.0)
     holds = np.where(answered, answers.limits_met, 0)
     holds |= (answered & (answers.target != answers.allocated)).astype(np.int64) << CHECKED
     holds |= (deciding & ~answered).astype(np.int64) << FAILED
     holds |= cut.astype(np.int64) << OVERNIGHT
+    holds |= left.astype(np.int64) << (OVERNIGHT + believed.outside.astype(np.int64))
     count = len(CEILINGS)
     financing = answers.prices[:, count:].sum(axis=1)
     return Choices(
-        chosen=deciding | answers.cut,
+        chosen=deciding | answers.cut | left,
         mu=believed.mu[:, 0],
         sigma=believed.sigma[:, 0],
         kelly=np.where(answered, answers.unlimited, np.nan),
@@ -181,7 +194,7 @@ def choices_of(
         target=answers.target,
         steps=answers.steps,
         price=answers.price,
-        cost=np.where(answered | cut, answers.cost, np.nan),
+        cost=np.where(answered | cut | left, answers.cost, np.nan),
         holds=holds,
         own_price=answers.own_price,
         prices=np.column_stack([answers.prices[:, :count], financing]),

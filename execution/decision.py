@@ -29,6 +29,7 @@ _WORTH = "%s (worth %.2f bp)"
 # Which of the two it is, nobody has reckoned: that would take a second solution of the program.
 KEPT_OFF = "kept from the unconstrained weight by costs or by what else is held"
 SHOWN = 0.0005  # from which on two weights differ in a line
+UNIVERSE = "universe."  # how the name of a rule that a symbol has left begins
 _PARTS = " (premium %+.3f, forecast %+.3f)"
 
 
@@ -237,6 +238,8 @@ def _binding_text(choice: Choice) -> str:
     """What binds and its worth, as a reason says it."""
     limits = []
     for name, price in choice.binding.items():
+        if name.startswith(UNIVERSE):
+            return f", it has left the universe ({name})"
         if name == "cost" and not math.isnan(choice.cost):
             limits.append(f"cost ({choice.cost * 1e4:.3g} bp)")
         else:

@@ -6,6 +6,7 @@ numbers.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -30,14 +31,43 @@ from trainingdata.schedule import EVERY_BAR, Schedule
 from trainingdata.sessions import nights_until, shared_news
 from trainingdata.slow_variance import slow_variances
 from trainingdata.timeframe import nth_end_after
+from trainingdata.universe import KEEP, Rule, Universe, keep_best
 
 FORECASTS_AT_ONCE = 4096  # read from a table at once, for memory alone
 STALE_AFTER = 7 * DAY  # a symbol without a forecast for longer counts for its class no more
+UNRANKED = -1  # for the moment: neither among the best nor outside
 _KINDS = (Kind.STOCK, Kind.CRYPTO)
+EVERYTHING = Universe()
 
 
 class NoForecast(DataError):
     """What is known at an instant does not forecast a symbol."""
+
+
+class Growth(NamedTuple):
+    """What ranks symbols by expected growth per risk, for S of them.
+
+    sharpe: [S] the stated Sharpe ratio of each one's class.
+    cost: [S] of trading one USD, one way.
+    long_only: [S] which may not be short.
+    """
+
+    sharpe: Array
+    cost: Array
+    long_only: Mask
+
+    def scores(self, table: BeliefTable) -> Array:
+        """[T, S] what is expected over all blocks less the cost of coming, over its deviation.
+
+        Kelly's growth is half the square of it. What may be short counts by its size. NaN without
+        a forecast.
+        """
+        years = table.years[:, :, table.crypto.astype(np.intp)]
+        expected = table.mu.sum(axis=1) + table.premium * self.sharpe * years.sum(axis=1)
+        gain = np.where(self.long_only, expected, np.abs(expected)) - self.cost
+        deviation = np.sqrt((table.sigma**2).sum(axis=1))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.asarray(np.where(deviation > 0, gain / deviation, np.nan))
 
 
 def belief_table(
@@ -49,6 +79,8 @@ def belief_table(
     rule: Volatility,
     blocks: Blocks,
     progress: Progress,
+    universe: Universe = EVERYTHING,
+    growth: Growth | None = None,
 ) -> BeliefTable:
     """What is believed at every instant from `since` on, each from the bars up to it alone.
 
@@ -60,6 +92,8 @@ def belief_table(
     rule: reads sigma from quantiles.
     blocks: the spans of time that a decision looks at.
     progress: is told how far the forecasts are.
+    universe: what may be held at each instant.
+    growth: by which the universe ranks what it keeps; needed where it does.
     """
     first = int(np.searchsorted(bars.times, since))
     part = bars.between(first, len(bars.times))
@@ -86,25 +120,52 @@ def belief_table(
     # forecast is not of the bar that has just closed decides on old news. Both stay as they are.
     with np.errstate(invalid="ignore"):
         spreads = (moments.sigma[:, 0] > 0) & np.isfinite(moments.sigma).all(axis=1)
-    deciding = scheduled & moments.fresh & spreads
-    kept = deciding.any(axis=1) | cuts
+    outside = universe.left_out(bars, times)
+    deciding = scheduled & moments.fresh & spreads & (outside == 0)
+    leaving = scheduled & (outside != 0)
+    kept = deciding.any(axis=1) | leaving.any(axis=1) | cuts
     deciding = deciding[kept]
     times = times[kept]
     moments = moments.at(kept)
     numbers, matrices = _correlation_matrices(
         correlations, bars, times, np.asarray(deciding.any(axis=1))
     )
-    return _assembled_beliefs(
+    table = _assembled_beliefs(
         bars,
         times,
         ends[kept],
         deciding=deciding,
+        outside=outside[kept],
+        leaving=leaving[kept],
         overnight=overnight[kept],
         cuts=cuts[kept],
         moments=moments,
         numbers=numbers,
         matrices=matrices,
         within=correlations.within,
+    )
+    if growth is None or not universe.settings.by_growth:
+        return table
+    return _kept_by_growth(table, universe.settings.keep or 0, growth, scheduled[kept], moments)
+
+
+def _kept_by_growth(
+    table: BeliefTable, keep: int, growth: Growth, closed: Mask, moments: _Moments
+) -> BeliefTable:
+    """The table, in which the universe holds the best by expected growth per risk alone.
+
+    One that nothing is forecast of stays as it is: what nobody expects anything of has no rank.
+    closed: [T, S] whose market is open to fill.
+    """
+    outside = table.outside.copy()
+    score = growth.scores(table)
+    outside[np.isnan(score) | np.isnan(moments.variance)] = UNRANKED
+    keep_best(outside, score, keep, KEEP)
+    outside[outside == UNRANKED] = 0
+    outside = np.where(table.outside == 0, outside, table.outside)
+    inside = outside == 0
+    return replace(
+        table, outside=outside, deciding=table.deciding & inside, leaving=closed & ~inside
     )
 
 
@@ -159,6 +220,8 @@ def belief_of_symbol(
         here,
         ends,
         deciding=deciding,
+        outside=np.zeros(deciding.shape, dtype=np.int8),
+        leaving=np.zeros(deciding.shape, dtype=bool),
         overnight=np.array([late]) | blocks.schedule.leaves_night(stocks, here),
         # One symbol is asked about. The rest of the book is cut by the trader's own decisions.
         cuts=np.zeros(1, dtype=bool),
@@ -224,6 +287,8 @@ def _assembled_beliefs(
     ends: Instants,
     *,
     deciding: Mask,
+    outside: Rule,
+    leaving: Mask,
     overnight: Mask,
     cuts: Mask,
     moments: _Moments,
@@ -250,11 +315,19 @@ def _assembled_beliefs(
         shared=shared_news(begin, end).reshape(ends.shape),
         crypto=bars.crypto,
         deciding=deciding,
+        outside=outside,
+        leaving=leaving,
         mu=moments.mu,
         sigma=moments.sigma,
         worth=moments.worth,
         signal=moments.signal,
-        premium=unit_premiums(moments.variance, numbers, matrices, bars.crypto, within),
+        premium=unit_premiums(
+            np.where(outside == 0, moments.variance, np.nan),
+            numbers,
+            matrices,
+            bars.crypto,
+            within,
+        ),
         matrix=numbers,
         correlations=matrices,
     )

@@ -62,6 +62,7 @@ def problem_of(belief: BeliefRow, account: AccountRow, terms: Terms) -> Problem:
     """
     size = len(account.quantity)
     deciding = padded(belief.deciding, size)
+    leaving = padded(belief.leaving, size)
     signal = padded(belief.signal, size) if terms.forecast else np.zeros(size)
     day, night = terms.leverage
     allowed = night if belief.overnight else day
@@ -83,7 +84,7 @@ def problem_of(belief: BeliefRow, account: AccountRow, terms: Terms) -> Problem:
         returns_of(belief, terms.sharpe, terms.forecast, size),
         Costs(change_costs(terms.cost, signal, len(belief.toll)), belief.toll),
         limits,
-        holdings_of(account, deciding, terms.order_margin),
+        holdings_of(account, deciding, leaving, terms.order_margin),
     )
 
 
@@ -95,16 +96,19 @@ def settled(
 
     Stocks that nothing has sized (no forecast, a missing bar, a solver that failed) are brought
     under the overnight ceiling before the night, which is the broker's and not the model's: each
-    keeps the same share. An account without equity keeps nothing of what decides or is cut.
+    keeps the same share. An account without equity keeps nothing of what decides or is cut. What
+    leaves the universe is sold whether anything is sized or not.
 
     sized: whether `weights` answer the problem; without an answer what is held stays.
     cuts: whether stocks can still be cut for the night now.
     """
     held = problem.account.held
     deciding = problem.account.deciding
+    leaving = problem.account.leaving
     crypto = problem.limits.crypto
     count = account.positions
-    target = affordable_weights(problem, weights) if sized else held.copy()
+    kept = affordable_weights(problem, weights) if sized else held
+    target = np.where(leaving, 0.0, kept)
     steps = np.full(len(held), np.nan)
     loose = np.zeros(len(held), dtype=np.bool_)
     if cuts:
@@ -112,7 +116,7 @@ def settled(
     # Weights are fractions of equity; where there is none, what can be closed is closed.
     if not account.equity > 0.0:
         for s in range(count):
-            if deciding[s] or loose[s]:
+            if deciding[s] or leaving[s] or loose[s]:
                 target[s] = 0.0
                 steps[s] = 0.0
         return Settled(target, steps, loose)
@@ -137,6 +141,6 @@ def settled(
 def _mark_unsized_stocks(loose: Mask, problem: Problem, sized: bool, account: AccountRow) -> None:
     """Mark the stocks [N] that nothing has sized; what takes no orders cannot be cut."""
     for s in range(account.positions):
-        sized_now = sized and problem.account.deciding[s]
+        sized_now = (sized and problem.account.deciding[s]) or problem.account.leaving[s]
         loose[s] = account.tradable[s] and not (problem.limits.crypto[s] or sized_now)
         loose[s] &= account.quantity[s] != 0.0

@@ -23,6 +23,7 @@ from trainingdata.instruments import BILLIONTH, Kind, instrument
 from trainingdata.schedule import Schedule
 from trainingdata.stored_correlation import CorrelationSettings
 from trainingdata.timeframe import Timeframe
+from trainingdata.universe import UniverseSettings
 
 
 @settings_class()
@@ -48,6 +49,7 @@ class TradingSettings(PanelSettings):
     sizing: SizingSettings = setting(SizingSettings(), "how much")
     prior: PriorSettings = setting(PriorSettings(), "the stated premiums, and how far a plan looks")
     limits: Limits = setting(Limits(), "of weights")
+    universe: UniverseSettings = setting(UniverseSettings(), "which symbols may be held, and when")
     correlation: CorrelationSettings = setting(CorrelationSettings(), "where matrices come from")
     costs: TradingCosts = setting(TradingCosts(), "beside fees")
     fees: FeeSchedule = setting(FeeSchedule(), "of a trade")
@@ -110,6 +112,7 @@ class TradingSettings(PanelSettings):
         self.forecaster.check()
         self.sizing.chosen_strategy()
         self.correlation.source()
+        self.universe.rule()
 
     def unused_rows(self, symbols: Collection[str], actions: Sequence[Action]) -> list[str]:
         """What is named of symbols that are none of a run's, a sentence for each file or table."""
@@ -150,4 +153,5 @@ class TradingSettings(PanelSettings):
             self.prior,
             self.margin,
             self.decisions,
+            self.universe.rule(),
         )

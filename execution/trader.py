@@ -26,7 +26,7 @@ from execution.fees import FeeSchedule, TradingCosts
 from execution.lending import MarginTerms
 from execution.open_orders import ordered_without, reductions_decided_anew, replaced_orders
 from execution.orders import TERMS, Account, OrderTerms
-from execution.outlook import belief_of_symbol, belief_table
+from execution.outlook import EVERYTHING, Growth, belief_of_symbol, belief_table
 from execution.problem import Settled, Terms, problem_of, settled
 from execution.rebalancing import rebalance
 from forecasting.forecast import HORIZON, Forecaster, Progress, silent
@@ -48,6 +48,7 @@ from trainingdata.correlation import CorrelationSource
 from trainingdata.market import Market
 from trainingdata.schedule import EVERY_BAR, Schedule
 from trainingdata.timeframe import Holding
+from trainingdata.universe import Universe
 
 _NOTHING = Decimal(0)
 
@@ -204,6 +205,7 @@ class Trader:
     prior: the stated premiums, and how far a plan looks.
     margin: what borrowing costs.
     schedule: which decisions are made.
+    universe: what may be held.
     table: beliefs computed in advance, equal to those of the bars up to each instant.
     """
 
@@ -218,6 +220,7 @@ class Trader:
     prior: PriorSettings = field(default_factory=PriorSettings)
     margin: MarginTerms = field(default_factory=MarginTerms)
     schedule: Schedule = EVERY_BAR
+    universe: Universe = EVERYTHING
     table: BeliefTable | None = None
 
     @property
@@ -232,6 +235,12 @@ class Trader:
 
     def belief_table(self, market: Market, progress: Progress = silent) -> BeliefTable:
         """What it believes at every instant of a run, at each from what was known."""
+        bars = market.bars
+        growth = Growth(
+            self.prior.sharpe(bars.crypto),
+            self.costs.expected(bars.crypto, self.fees),
+            bars.long_only,
+        )
         parts = [
             belief_table(
                 self.forecaster,
@@ -241,6 +250,8 @@ class Trader:
                 rule=self.sizing.volatility,
                 blocks=self.blocks,
                 progress=progress,
+                universe=self.universe,
+                growth=growth,
             )
             for begin, _, view in market.views()
         ]
@@ -269,8 +280,9 @@ class Trader:
 
         None where nothing decides then. The steps from a bar to an order:
 
-        1. **Who decides.** The symbols whose bar has just closed and whose market is open to fill,
-           where the schedule has a decision of theirs; all others stay as they are.
+        1. **Who decides.** The symbols of the universe whose bar has just closed and whose market
+           is open to fill, where the schedule has a decision of theirs. What has left the universe
+           is sold then; all others stay as they are.
         2. **Forecast.** The latest one of each symbol, from its own last bars.
         3. **Moments.** The forecast is read over the blocks of a plan, from this fill to the next
            decision and on: mu and sigma.
@@ -299,7 +311,11 @@ class Trader:
         """The decision that a belief leads to: steps 5 to 7 of `decide`."""
         # What the venue takes no orders for stays as it is.
         if not bars.tradable.all():
-            belief = replace(belief, deciding=belief.deciding & bars.tradable)
+            belief = replace(
+                belief,
+                deciding=belief.deciding & bars.tradable,
+                leaving=belief.leaving & bars.tradable,
+            )
 
         # 5. Weights. Open reductions of what decides now are sized once more from what is held.
         # Where nothing can be sized they go on working, because taking them back would be new risk.

@@ -21,7 +21,13 @@ from foundation.files import file_digest
 
 TARGET = "_target_"
 # The groups in which a part is chosen, and the key of each that names what is chosen.
-SLOTS = {"forecaster": "kind", "sizing": "strategy", "correlation": "kind", "fees": ""}
+SLOTS = {
+    "forecaster": "kind",
+    "sizing": "strategy",
+    "correlation": "kind",
+    "universe": "rank",
+    "fees": "",
+}
 _HYDRAS = (TARGET, "_partial_", "_args_", "_recursive_", "_convert_")
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 _named: set[str] = set()

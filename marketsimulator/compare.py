@@ -230,13 +230,15 @@ def _by_beliefs(
     """The beliefs of variants, one table after the other: whose they are, and which forecaster's.
 
     Beliefs depend on the bars, the forecaster, the correlation, the volatility rule and the blocks
-    of time, and on nothing else. No correlation is estimated twice.
+    of time, the universe, what it ranks by, and on nothing else. No correlation is estimated twice.
     """
     groups: dict[str, list[int]] = {}
     for k, (_, variant) in enumerate(variants):
         trader = variant.trader(RandomWalk())
         sources = variant.forecaster, variant.correlation, variant.sizing.volatility, trader.blocks
-        groups.setdefault(repr(sources), []).append(k)
+        universe = variant.universe
+        ranked_by = (variant.prior, variant.costs, variant.fees) if universe.by_growth else ()
+        groups.setdefault(repr((*sources, universe, *ranked_by)), []).append(k)
     correlations: dict[str, KeptCorrelations] = {}
     for members in groups.values():
         variant = variants[members[0]][1]

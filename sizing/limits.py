@@ -94,6 +94,7 @@ def kept_share(weights: Array, crypto: Mask, loose: Mask, stock_ceiling: float) 
 def bounds_of(limits: BookLimits, account: Holdings) -> tuple[Array, Array]:
     """Lower and upper weight, [S] each: ± the cap, or what is held where a symbol is fixed.
 
+    What is sold because it may not be held any more is fixed at 0, and takes no room.
     The lower bound of what is long only, and of every symbol where the account may not be short, is
     0.
     """
@@ -107,6 +108,9 @@ def bounds_of(limits: BookLimits, account: Holdings) -> tuple[Array, Array]:
             # and shrink, and only going further short is refused.
             lower[s] = max(least, min(held[s], 0.0)) if limits.long_only[s] else least
             upper[s] = limits.symbol_cap
+        elif account.leaving[s]:
+            lower[s] = 0.0
+            upper[s] = 0.0
     return lower, upper
 
 

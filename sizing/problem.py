@@ -68,6 +68,7 @@ class Holdings(NamedTuple):
 
     held: [S] weight held plus open orders.
     deciding: [S] whether it may change now; all others stay as they are.
+    leaving: [S] whether it is sold now: it may not be held any more. It does not decide.
     increment: [S] weight of one increment; 0 where quantities are not rounded.
     equity: USD.
     unborrowed: cash that may buy coins, a multiple of equity at the venue's check; below 0, what
@@ -77,6 +78,7 @@ class Holdings(NamedTuple):
 
     held: Array
     deciding: Mask
+    leaving: Mask
     increment: Array
     equity: float
     unborrowed: float
@@ -123,8 +125,10 @@ class AccountRow(NamedTuple):
 
 
 @inlined
-def holdings_of(account: AccountRow, deciding: Mask, order_margin: float) -> Holdings:
-    """The account as weights; NaN without equity. deciding: [N]."""
+def holdings_of(
+    account: AccountRow, deciding: Mask, leaving: Mask, order_margin: float
+) -> Holdings:
+    """The account as weights; NaN without equity. deciding, leaving: [N]."""
     equity = account.equity if account.equity > 0.0 else np.nan
     held = np.zeros(len(account.quantity))
     increment = np.zeros(len(held))
@@ -134,4 +138,4 @@ def holdings_of(account: AccountRow, deciding: Mask, order_margin: float) -> Hol
             held[s] = account.quantity[s] * account.price[s] / equity
             increment[s] = account.increment[s] * account.price[s] / equity
     unborrowed = account.unborrowed / equity / order_margin
-    return Holdings(held, deciding, increment, equity, unborrowed, order_margin)
+    return Holdings(held, deciding, leaving, increment, equity, unborrowed, order_margin)

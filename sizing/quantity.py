@@ -262,7 +262,7 @@ def _situation(request: _Request, limits: Limits) -> tuple[Situation, int]:
             crypto=crypto,
             long_only=np.array([not item.shortable for item in items]),
         ),
-        holdings_of(book, np.array([s == symbol for s in symbols]), 1.0),
+        holdings_of(book, np.array([s == symbol for s in symbols]), np.zeros(n, bool), 1.0),
     )
     return Situation(problem, tuple(symbols)), symbols.index(symbol)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Literal
 
+import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from execution.live.accounts import TRADE
@@ -16,7 +17,8 @@ from foundation.notices import WatchedSettings
 from foundation.registry import registered
 from foundation.settings import setting, settings_class
 from trainingdata.feed.endpoint import BrokerSettings
-from trainingdata.instruments import instrument
+from trainingdata.instruments import Kind, instrument
+from trainingdata.timeframe import DAYS_A_YEAR
 
 
 @settings_class("account")
@@ -69,7 +71,25 @@ class LiveSettings(TradingSettings, WatchedSettings):
                 raise none_of(f"jobs.{number}", job, (TRADE, *registered("JOBS")))
         if not self.jobs or len(set(self.jobs)) != len(self.jobs):
             raise InputError(f"jobs: {list(self.jobs)} names none, or one twice")
+        self._check_history()
         WatchedSettings.__post_init__(self)
+
+    def _check_history(self) -> None:
+        """Refuse a universe that asks for more than the history holds: it would sell everything."""
+        kinds = {instrument(symbol).kind for symbol in self.symbols}
+        years = self.history_days / DAYS_A_YEAR[Kind.CRYPTO]
+        clocks = [self.named_timeframe.clock(kind) for kind in kinds]
+        most = min((clock.bars_a_year * years for clock in clocks), default=np.inf)
+        if self.universe.days >= self.history_days and not self.universe.everything:
+            raise InputError(
+                f"universe.window: {self.universe.window} is not within"
+                f" history_days={self.history_days}; raise that"
+            )
+        if self.universe.min_bars > most:
+            raise InputError(
+                f"universe.min_bars: {self.universe.min_bars} is more than the {most:.0f} that"
+                f" history_days={self.history_days} holds; raise that"
+            )
 
     @property
     def pass_seconds(self) -> float:

@@ -12,6 +12,7 @@ import numpy as np
 
 from execution.outlook import closed_and_due
 from execution.records import Run
+from foundation.arrays import Mask
 from foundation.counts import counted
 from marketsimulator.results.forecast_outcomes import forecast_outcomes
 from trainingdata.bars import Bars
@@ -25,13 +26,13 @@ FEWEST = 20  # forecasts whose centres say something together
 CLAIM = 10.0  # deviations of recent bars from the last close, further than bars move
 
 
-def coverage_remarks(run: Run, market: Market, schedule: Schedule) -> list[str]:
+def coverage_remarks(run: Run, market: Market, schedule: Schedule, inside: Mask) -> list[str]:
     """That many decisions had no forecast, with the first and the last that had one.
 
-    A decision is one of one symbol.
+    A decision is one of one symbol. inside: [T, S] whether the universe holds it at an instant.
     """
     bars = market.period
-    possible = int(closed_and_due(bars, schedule).sum())
+    possible = int((closed_and_due(bars, schedule) & inside).sum())
     decisions = run.decision_frame()
     forecast = decisions["at"][decisions["sigma"].notna()].to_numpy(dtype="datetime64[ns]")
     if not len(forecast) or len(forecast) >= MOST * possible:

@@ -8,7 +8,9 @@ from decimal import Decimal
 import numpy as np
 
 from execution.decision import Choice
+from execution.outlook import STALE_AFTER
 from execution.records import Run
+from foundation.arrays import Mask
 from foundation.cents import to_cents
 from foundation.counts import counted
 from foundation.figures import basis_points, number, percent, usd
@@ -16,7 +18,9 @@ from foundation.plugin import is_own
 from foundation.sample_size import FEWEST_DAYS, FEWEST_FILLS, allows_annual_figures
 from sizing.kelly import Drawdown
 from trainingdata.bars import Bars
+from trainingdata.market import Market
 from trainingdata.source import Adjustment
+from trainingdata.universe import UniverseSettings
 
 NO_ANNUAL_FIGURES = f"no yearly figures below {FEWEST_FILLS} fills or {FEWEST_DAYS} days"
 CALIBRATED = ", calibrated"  # how the name of a calibrated forecaster ends
@@ -180,6 +184,48 @@ def same_trades_remarks(main: Run, walk: Run) -> list[str]:
     if _quantities(main) == _quantities(walk):
         return ["A random walk leads to the same trades: the forecast made no difference."]
     return []
+
+
+def universe_remarks(
+    settings: UniverseSettings, market: Market, inside: Mask, adjustment: Adjustment
+) -> list[str]:
+    """What a rule of a universe came to over a run, and what it cannot see.
+
+    inside: [T, S] what it holds at the instants of the run.
+    """
+    if settings.everything:
+        return []
+    bars = market.bars
+    _, first = np.unique(settings.rule().renewals(market.period.times), return_index=True)
+    held = inside[first]
+    counts = np.count_nonzero(inside, axis=1)
+    notes = [
+        f"Universe: {settings}. {counts.min():,} to {counts.max():,} of {len(bars.symbols):,}"
+        f" symbols may be held, {counts.mean():,.1f} on average; at {len(first) - 1:,} renewals"
+        f" {np.count_nonzero(held[1:] > held[:-1]):,} came and"
+        f" {np.count_nonzero(held[1:] < held[:-1]):,} left."
+    ]
+    if settings.by_growth:
+        notes[0] = notes[0][:-1] + f", before the {settings.keep} best are chosen at each decision."
+    if settings.min_price and adjustment != "raw":
+        notes.append(
+            "universe.min_price is compared with prices that are adjusted for later splits, which"
+            " nobody knew then: data.adjustment=raw has prices as they were."
+        )
+    ended = sum(_ends_early(bars, s) for s in range(len(bars.symbols)))
+    survivors = "" if ended else ", as if chosen afterwards among those that lasted"
+    notes.append(
+        f"{ended:,} of {counted(len(bars.symbols), 'symbol')} end before the run does{survivors}: a"
+        " folder that lacks names which ended shows survivors, and what they earn is too much."
+    )
+    return notes
+
+
+def _ends_early(bars: Bars, s: int) -> bool:
+    """Whether a symbol's last bar is more than a week older than the last it could have."""
+    times, _ = bars.real_bars(s)
+    due = bars.timeframe.last_known(bars.instruments[s].kind, bars.now)
+    return not len(times) or bool(due - times[-1] > STALE_AFTER)
 
 
 def undecided_remarks(run: Run, symbols: Sequence[str]) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
 
@@ -14,7 +15,7 @@ from execution.records import Run, prior_share, writers_of
 from execution.trader import Decider, Trader
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import Progress, reads_future
-from foundation.arrays import Array
+from foundation.arrays import Array, Mask
 from foundation.figures import number
 from foundation.files import run_files
 from foundation.sample_size import allows_annual_figures
@@ -45,6 +46,7 @@ from marketsimulator.results.remarks import (
     raw_remarks,
     same_trades_remarks,
     undecided_remarks,
+    universe_remarks,
 )
 from marketsimulator.results.report import Evidence, render_report
 from marketsimulator.results.report_tables import (
@@ -153,13 +155,20 @@ class Results:
         significance = self.significance()
         sizing = self.settings.sizing
         bars = self.market.bars
+        growth = self.settings.universe.by_growth
+        inside = self._inside()
+        due = self.settings.decisions
+        ever_held = [bars.symbols[s] for s in np.flatnonzero(inside.any(axis=0))]
         warnings = [
             *account_remarks(self.main, self.beside),
             *doubt_remarks(bars),
             *self.settings.unused_rows(bars.symbols, self.market.actions),
+            *universe_remarks(
+                self.settings.universe, self.market, inside, self.settings.data.adjustment
+            ),
             *market_remarks(bars.source, reads_future=reads_future(self.main.name)),
             *raw_remarks(self.main.name, calibrated=self.settings.forecaster.calibrated),
-            *coverage_remarks(self.main, self.market, self.settings.decisions),
+            *([] if growth else coverage_remarks(self.main, self.market, due, inside)),
             *centre_remarks(self.main, bars),
             *little_remarks(figures["trades"], figures["days"]),
             *cost_remarks(figures["total_return"] * self.settings.capital, figures["costs"]),
@@ -195,7 +204,7 @@ class Results:
                 *no_trade_remarks(self.main, sizing.strategy if sizing.enhanced else "legacy"),
                 *drawdown_remarks(sizing.drawdown),
                 *self._prior_remarks(comparisons),
-                *undecided_remarks(self.main, bars.symbols),
+                *undecided_remarks(self.main, ever_held),
                 *broker_remarks(self.main),
                 *failure_remarks(self.main),
             ],
@@ -273,6 +282,15 @@ class Results:
             trades = Outcome.of_run(self.placebo).totals.trades
             notes.append(placebo_remark(earned, trades, prior_share(self.placebo)))
         return notes + random_walk_remarks(comparisons[RANDOM_WALK]["rests_on_prior"])
+
+    def _inside(self) -> Mask:
+        """[T, S] what the universe holds at the instants of the run."""
+        rule = self.settings.universe.rule()
+        parts = [
+            rule.left_out(view, view.times[begin:end]) == 0
+            for begin, end, view in self.market.views()
+        ]
+        return np.concatenate(parts)
 
     @property
     def _walk(self) -> Run:

@@ -26,6 +26,7 @@ from trainingdata.bars import Bars
 from trainingdata.market import Market
 from trainingdata.source import DataSettings
 from trainingdata.stored_correlation import table_and_notes
+from trainingdata.universe import UniverseSettings
 
 # Of a run alone: its bars, its draws, where it goes and what orders are called.
 NO_VARIANT = (
@@ -48,11 +49,13 @@ def variant_of(settings: BacktestSettings, bars: Bars) -> dict[str, Any]:
 
     How bars are read shows in the bars, which have a digest of their own.
     """
-    variant = {key: value for key, value in asdict(settings).items() if key not in NO_VARIANT}
+    apart = (*NO_VARIANT, "universe")
+    variant = {key: value for key, value in asdict(settings).items() if key not in apart}
     return {
         **variant,
         "symbols": sorted(bars.symbols),
         "data": _prices(settings.data),
+        **_universe(settings.universe),
         "sizing": _sizing(settings.sizing),
         "forecaster": _forecaster(settings.forecaster),
         "correlation": {
@@ -77,6 +80,15 @@ def data_hash(market: Market) -> str:
 
 def _prices(data: DataSettings) -> dict[str, Any]:
     return {"adjustment": data.adjustment, "actions": _content(data.actions)}
+
+
+def _universe(universe: UniverseSettings) -> dict[str, Any]:
+    """What may be held, by what is read; nothing where that is everything."""
+    if universe.everything:
+        return {}
+    rank = None if universe.rank is None else _code(universe.rank)
+    rule = {**asdict(universe), "members": _content(universe.members), "rank": rank}
+    return {"universe": rule}
 
 
 def _sizing(sizing: SizingSettings) -> dict[str, Any]:

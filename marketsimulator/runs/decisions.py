@@ -119,10 +119,12 @@ class WalkedDecisions(DecisionLog):
 
     @cached_property
     def _rows(self) -> Index:
-        """[D] of the table, of each decision: where something decides or is cut."""
+        """[D] of the table, of each decision: where something decides, is cut or has left."""
         walked = np.isfinite(self._kept.equity)
-        deciding = self._table.deciding.any(axis=1)
-        return np.flatnonzero(walked & (deciding | self._every.answers.cut.any(axis=1)))
+        answers = self._every.answers
+        chosen = self._table.deciding | answers.cut
+        chosen |= self._table.leaving & (answers.held != 0.0)
+        return np.flatnonzero(walked & chosen.any(axis=1))
 
     @cached_property
     def _answers(self) -> Answers:

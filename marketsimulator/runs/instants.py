@@ -27,6 +27,7 @@ from sizing.allocation import best_weights
 from sizing.limits import CEILINGS, granted_leverage
 from sizing.problem import AccountRow, Problem
 from sizing.solver.active_set import SOLVED, UNFINISHED
+from trainingdata.universe import Rule
 
 # The account after an instant's fills: USD, and how many.
 ACCOUNT_ROW = np.dtype(
@@ -58,6 +59,8 @@ class WalkInputs(NamedTuple):
     """
 
     deciding: Mask
+    outside: Rule
+    leaving: Mask
     overnight: Mask
     cuts: Mask
     mu: Array
@@ -279,6 +282,8 @@ def belief_row(inputs: WalkInputs, row: int) -> BeliefRow:
         years,
         correlation,
         inputs.deciding[row],
+        inputs.outside[row],
+        inputs.leaving[row],
         inputs.toll[row],
         overnight=inputs.overnight[row],
         cuts=inputs.cuts[row],

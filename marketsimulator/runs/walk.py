@@ -114,6 +114,8 @@ def walk_inputs(settings: BacktestSettings, bars: Bars, table: BeliefTable) -> W
     sharpe = settings.prior.sharpe(bars.crypto)
     return WalkInputs(
         deciding=table.deciding,
+        outside=table.outside,
+        leaving=table.leaving,
         overnight=table.overnight,
         cuts=table.cuts,
         mu=table.mu,

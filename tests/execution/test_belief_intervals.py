@@ -118,7 +118,18 @@ def test_what_has_no_forecast_pulls_on_nobody() -> None:
     deciding = np.array([True, False, True])
     none = np.zeros(3)
     belief = BeliefRow(
-        nothing, sigma, none, none, nothing, correlation, deciding, np.zeros(1), False, False
+        nothing,
+        sigma,
+        none,
+        none,
+        nothing,
+        correlation,
+        deciding,
+        np.zeros(3, np.int8),
+        np.zeros(3, bool),
+        np.zeros(1),
+        False,
+        False,
     )
     mu, _, covariance, universe, _ = returns_of(belief, none, True, 4)
     assert universe.tolist() == [True, False, True, False]

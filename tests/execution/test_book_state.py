@@ -40,6 +40,8 @@ def rows(bars: Bars, deciding: bool = True) -> tuple[BeliefRow, Terms]:
         years=1e-2 * flat,
         correlation=np.stack([np.eye(panel), np.eye(panel)]),
         deciding=np.full(panel, deciding),
+        outside=np.zeros(panel, dtype=np.int8),
+        leaving=np.zeros(panel, dtype=bool),
         toll=np.array([0.0, 1e-4]),
         overnight=False,
         cuts=True,

@@ -145,6 +145,8 @@ def drawn_beliefs(rng: np.random.Generator, bars: Bars) -> BeliefTable:
         shared=rng.uniform(0.2, 1.0, (1, blocks)),
         crypto=bars.crypto,
         deciding=(known & (rng.random(size) < 0.85))[None],
+        outside=np.zeros((1, size), dtype=np.int8),
+        leaving=np.zeros((1, size), dtype=bool),
         mu=np.where(known, signal * faded, np.nan)[None],
         sigma=sigma[None],
         worth=np.full((1, size), np.nan),

@@ -121,6 +121,7 @@ def book_of(
             Holdings(
                 held,
                 deciding,
+                np.zeros(n, dtype=bool),
                 np.zeros(n) if increment is None else increment,
                 equity,
                 unborrowed,

@@ -1,0 +1,190 @@
+"""A universe in a run: what leaves it is sold by the same orders, walked, stepped and live."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from execution.explain import explain
+from execution.records import Run
+from execution.trader import Trader
+from foundation.compose import composed_config
+from foundation.files import write_whole
+from marketsimulator.audit import look_ahead
+from marketsimulator.backtest import run_backtest
+from marketsimulator.compare import compare
+from marketsimulator.results.summary import result_files
+from marketsimulator.runs.simulate import step_trading
+from marketsimulator.runs.variants import outcomes
+from marketsimulator.settings import BacktestSettings
+from tests.marketsimulator.accountant import Records, audit
+from tests.marketsimulator.by_hand import eager, wild
+from tests.marketsimulator.same_runs import walked_as_stepped
+from trainingdata.bars import Bars
+from trainingdata.market import Market
+from trainingdata.universe import KEEP, RULES
+
+WORDS = (
+    *("start=2024-02-12", "data.start=2024-01-02", "data.end=2024-03-08", "trials=null"),
+    *("symbols=[SYA,SYB,SYC,SYXUSD,SYYUSD]", "forecaster=ewma", "forecaster.calibrated=false"),
+    "universe.window=10d",
+)
+MOMENTUM = ("universe.rank=momentum", "universe.keep=3", "universe.rebalance=daily")
+GROWTH = ("universe.top=4", "universe.rank=growth", "universe.keep=2")
+
+
+def settings_of(*words: str) -> BacktestSettings:
+    return BacktestSettings.of(composed_config("backtest", [*WORDS, *words]))
+
+
+def believing(*words: str) -> tuple[BacktestSettings, Market, Trader]:
+    """Settings, a wild market, and a trader that is eager to trade."""
+    settings = settings_of(*words)
+    market = settings.market()
+    market = market.on(wild(market.bars))
+    trader = settings.trader(settings.forecaster.build(market.bars.symbols))
+    return settings, market, replace(trader, table=eager(trader.belief_table(market), "2024-02-17"))
+
+
+def sold_on_leaving(run: Run, trader: Trader) -> int:
+    """How many positions were sold because they had left, each down to nothing."""
+    table = trader.table
+    assert table is not None
+    count = 0
+    for decision in run.decisions:
+        t = int(np.searchsorted(table.at, decision.at))
+        for choice in decision.choices:
+            s = table.symbols.index(choice.symbol)
+            rule = int(table.outside[t, s])
+            assert [name for name in choice.binding if name.startswith("universe.")] == (
+                [f"universe.{RULES[rule]}"] if rule else []
+            )
+            if rule:
+                count += 1
+                assert choice.target == 0.0
+                assert np.isnan(choice.kelly)
+                assert choice.held != 0.0
+                assert choice.qty * int(np.sign(choice.held)) < 0
+    return count
+
+
+@pytest.mark.parametrize("ranked", [MOMENTUM, GROWTH], ids=["momentum", "growth"])
+@pytest.mark.parametrize("strategy", ["kelly_50", "equal_weight", "risk_parity", "legacy"])
+def test_what_leaves_is_sold_and_a_walk_is_what_is_stepped(
+    strategy: str, ranked: tuple[str, ...]
+) -> None:
+    settings, market, trader = believing(f"sizing.strategy={strategy}", *ranked)
+    run = walked_as_stepped(settings, market, trader)
+    assert str(audit(Records.of(asdict(settings), market.bars, run))) == "0 differences"
+    assert trader.table is not None
+    (outcome,) = outcomes([settings], market, trader.table)
+    assert outcome.equity.tolist() == [row.equity for row in run.rows]
+    assert sold_on_leaving(run, trader) > 1
+
+
+def test_a_symbol_without_a_forecast_is_sold_when_it_has_left() -> None:
+    settings, market, trader = believing(*MOMENTUM)
+    table = trader.table
+    assert table is not None
+    blind = np.where(table.outside[:, None] != 0, np.nan, table.sigma)
+    trader = replace(trader, table=replace(table, sigma=blind))
+    run = walked_as_stepped(settings, market, trader)
+    assert sold_on_leaving(run, trader) > 1
+    reasons = run.order_frame()["reason"]
+    assert reasons.str.contains("no forecast: weight").any()
+
+
+def test_a_universe_of_everything_is_no_universe() -> None:
+    settings, market, trader = believing()
+    whole = walked_as_stepped(settings, market, trader)
+    settings, market, trader = believing("universe.top=5")
+    assert trader.table is not None
+    assert not trader.table.outside[trader.table.at > np.datetime64("2024-02-19")].any()
+    rest = walked_as_stepped(settings, market, trader)
+    assert [row.equity for row in whole.rows] == [row.equity for row in rest.rows]
+
+
+@pytest.mark.parametrize("ranked", [MOMENTUM, GROWTH], ids=["momentum", "growth"])
+def test_the_future_reaches_no_membership(ranked: tuple[str, ...]) -> None:
+    settings = settings_of(*ranked)
+    probes = look_ahead(settings, settings.market())
+    assert [probe.moved for probe in probes] == [""] * len(probes)
+    assert sum(probe.compared for probe in probes) > 100
+
+
+@pytest.mark.parametrize("ranked", [MOMENTUM, GROWTH], ids=["momentum", "growth"])
+def test_a_live_pass_believes_of_its_instant_what_the_whole_history_does(
+    ranked: tuple[str, ...],
+) -> None:
+    settings = settings_of(*ranked)
+    market = settings.market()
+    trader = settings.trader(settings.forecaster.build(market.bars.symbols))
+    table = trader.belief_table(market)
+    assert {0, KEEP} <= set(np.unique(table.outside))
+    for t in range(0, len(table.at), len(table.at) // 12):
+        known = market.bars.until(table.at[t])
+        now = trader.belief_table(Market(known, len(known.times) - 1)).of(table.at[t])
+        then = table.of(table.at[t])
+        assert now is not None
+        assert then is not None
+        # Where nothing decides no matrix is asked for, and nobody reads the premium.
+        more = ("premium",) if then.deciding.any() else ()
+        for name in ("outside", "leaving", "deciding", *more):
+            np.testing.assert_array_equal(getattr(now, name), getattr(then, name))
+
+
+def test_a_run_from_a_later_start_has_the_same_members() -> None:
+    early, late = settings_of(*MOMENTUM), settings_of(*MOMENTUM, "start=2024-02-21")
+    tables = []
+    for settings in (early, late):
+        market = settings.market()
+        trader = settings.trader(settings.forecaster.build(market.bars.symbols))
+        tables.append(trader.belief_table(market))
+    rows = np.searchsorted(tables[0].at, tables[1].at)
+    np.testing.assert_array_equal(tables[0].outside[rows], tables[1].outside)
+
+
+def test_the_results_say_the_rule_and_what_it_came_to(tmp_path: Path) -> None:
+    results = run_backtest(settings_of(*MOMENTUM, "sizing.strategy=equal_weight"))
+    summary = results.summary()
+    said = "\n".join(summary["remarks"])
+    assert "Universe: of them the 3 best by momentum; renewed daily. " in said
+    assert "3 to 3 of 5 symbols may be held, 3.0 on average; at 25 renewals" in said
+    assert "0 of 5 symbols end before the run does" in said
+    write_whole(result_files(results, summary), tmp_path / "run")
+    sold = results.main.order_frame()
+    sold = sold[
+        sold["reason"].str.contains("it has left the universe (universe.keep)", regex=False)
+    ]
+    assert len(sold)
+    story = explain(tmp_path / "run", order=sold["client_order_id"].iloc[0])
+    assert "left the universe (universe.keep)" in story
+
+
+def test_symbols_that_end_are_counted(market: Bars) -> None:
+    settings = settings_of(*MOMENTUM)
+    whole = settings.market()
+    mask = whole.bars.mask.copy()
+    mask[0, whole.bars.times > np.datetime64("2024-02-20")] = False
+    results = run_backtest(settings)
+    ended = replace(results, market=whole.on(replace(whole.bars, mask=mask)))
+    assert any("1 of 5 symbols end before" in each for each in ended.summary()["remarks"])
+
+
+def test_variants_of_a_sweep_have_each_their_own_universe() -> None:
+    found = compare(settings_of("universe.top=5"), ["kelly_50"], {"universe.top": [1, 5]})
+    returns = found.table["total_return"].tolist()
+    assert returns[0] != returns[1]
+
+
+def test_stepped_asked_afresh_at_each_instant_is_the_walk() -> None:
+    """A trader without a table, as a live loop has it."""
+    settings = settings_of(*MOMENTUM, "start=2024-03-04")
+    market = settings.market()
+    trader = settings.trader(settings.forecaster.build(market.bars.symbols))
+    one = walked_as_stepped(settings, market, trader.over(market))
+    other = step_trading(settings, market, "x", trader, settings.broker(market))
+    assert one.fills == other.fills

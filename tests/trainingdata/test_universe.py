@@ -1,0 +1,316 @@
+"""Who may be held when: by what was known at the last renewal, and by nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from foundation.compose import composed_config
+from foundation.errors import DataError, InputError
+from marketsimulator.settings import BacktestSettings
+from tests.own_module import own_module
+from trainingdata.bars import CLOSE, VOLUME, Bars
+from trainingdata.instants import midnight, new_york_date
+from trainingdata.instruments import Instrument, Kind
+from trainingdata.members import read_members
+from trainingdata.sessions import calendar
+from trainingdata.timeframe import DAILY, HOURLY, Timeframe
+from trainingdata.universe import RULES, Rule, Universe, UniverseSettings, keep_best
+
+EVERY: dict[str, Any] = {
+    "top": 3,
+    "keep": 2,
+    "rank": "momentum",
+    "min_price": 6.0,
+    "min_bars": 20,
+    "max_volatility": 0.8,
+    "window": "30d",
+}
+RENEWED = st.sampled_from(["daily", "weekly", "monthly"])
+
+
+def drawn(seed: int, timeframe: Timeframe = DAILY, months: int = 5) -> Bars:
+    """Six stocks and two coins with gaps, whose sizes, prices and volatilities change order."""
+    rng = np.random.default_rng(seed)
+    stocks = [Instrument(f"S{k}", Kind.STOCK, Decimal(1)) for k in range(6)]
+    coins = [Instrument(f"C{k}USD", Kind.CRYPTO, Decimal("0.001")) for k in range(2)]
+    items = (*coins, *stocks)
+    since, until = np.datetime64("2023-01-01"), np.datetime64("2023-01-01") + 30 * months
+    stock = timeframe.stocks.ends
+    coin = np.arange(since, until, timeframe.length).astype("datetime64[ns]")
+    stock = stock[(stock > since) & (stock < until)].astype("datetime64[ns]")
+    times = np.union1d(stock, coin)
+    walk = rng.normal(0, 0.02 if timeframe.daily else 0.006, (8, len(times)))
+    walk *= rng.uniform(0.3, 2.0, (8, 1))
+    close = rng.uniform(5, 15, (8, 1)) * np.exp(np.cumsum(walk, axis=1))
+    volume = rng.lognormal(6, 0.7, (8, len(times)))
+    values = np.stack([close, close, close, close, volume], axis=2)
+    own = np.array([[item.kind is Kind.STOCK] for item in items])
+    mask = np.where(own, np.isin(times, stock), np.isin(times, coin))
+    mask &= rng.random(mask.shape) < 0.95
+    mask[-1, : len(times) // 2] = False
+    values[~mask] = np.nan
+    return Bars(items, times, values, mask, "drawn", timeframe)
+
+
+def rule_of(**values: Any) -> Universe:
+    return UniverseSettings(**values).rule()
+
+
+def by_hand(bars: Bars, now: np.datetime64, u: UniverseSettings) -> list[str]:
+    """What leaves each symbol out, from the definitions, one symbol after the other."""
+    day = new_york_date(np.array([now]))[0].astype("datetime64[D]")
+    if u.rebalance == "weekly":
+        day = max(d for d in day - np.arange(7) if d.astype(object).weekday() == 0)
+    if u.rebalance == "monthly":
+        day = day.astype("datetime64[M]").astype("datetime64[D]")
+    said, sizes, gains = [], [], []
+    days = [day - k for k in range(u.days, 0, -1)]
+    for s, item in enumerate(bars.instruments):
+        known = bars.mask[s] & (bars.times <= midnight(np.array([day]))[0])
+        dates = new_york_date(bars.times[known] - 1).astype("datetime64[D]")
+        close, volume = bars.values[s, known][:, [CLOSE, VOLUME]].T
+        stock = item.kind is Kind.STOCK
+        own_days = [d for d in days if not stock or d in calendar().dates]
+        size = np.median([(close * volume)[dates == d].sum() for d in own_days])
+        closes = {d: close[dates == d][-1] for d in np.unique(dates)}
+        before = [d for d in closes if d < days[0]]
+        line = [closes[d] for d in [*before[-1:], *(d for d in days if d in closes)]]
+        moves = np.diff(np.log(line))
+        year = 252 if stock else 365.25
+        risk = np.sqrt((moves**2).mean() * year) if len(moves) > 1 else np.nan
+        gains.append(close[-1] / closes[before[-1]] - 1 if before else -np.inf)
+        sizes.append(size)
+        if known.sum() < u.min_bars:
+            said.append("min_bars")
+        elif not close[-1] >= u.min_price:
+            said.append("min_price")
+        else:
+            said.append("" if risk <= (u.max_volatility or np.inf) else "max_volatility")
+    for name, score, most in (("top", sizes, u.top), ("keep", gains, u.keep)):
+        left = [s for s in range(len(said)) if not said[s]]
+        ranked = sorted((s for s in left if score[s] > -np.inf), key=lambda s: -score[s])
+        if name == "top":
+            ranked = [s for s in ranked if score[s] > 0]
+        for s in set(left) - set(ranked[:most]):
+            said[s] = name
+    return said
+
+
+@pytest.mark.parametrize("timeframe", [DAILY, HOURLY], ids=lambda each: each.name)
+@pytest.mark.parametrize("renewed", ["daily", "weekly", "monthly"])
+def test_a_universe_is_what_its_definitions_say(timeframe: Timeframe, renewed: Any) -> None:
+    bars = drawn(3, timeframe)
+    universe = rule_of(**EVERY, rebalance=renewed)
+    at = bars.times[bars.times > bars.times[0] + np.timedelta64(45, "D")]
+    found = universe.left_out(bars, at)
+    seen = {RULES[k] for k in np.unique(found)}
+    assert seen >= {"", "min_bars", "min_price", "max_volatility", "top", "keep"}
+    for t in range(0, len(at), len(at) // 40):
+        assert [RULES[k] for k in found[t]] == by_hand(bars, at[t], universe.settings)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), RENEWED, st.floats(0.3, 0.95), st.booleans())
+def test_what_comes_after_an_instant_changes_no_membership_before(
+    seed: int, renewed: Any, share: float, hourly: bool
+) -> None:
+    """Whether the panel ends there, or goes on with other prices, or lacks symbols' bars."""
+    bars = drawn(seed % 7, HOURLY if hourly else DAILY, months=4)
+    universe = rule_of(**EVERY, rebalance=renewed)
+    cut = int(share * len(bars.times))
+    truth = universe.left_out(bars, bars.times)[:cut]
+    short = bars.between(0, cut)
+    np.testing.assert_array_equal(universe.left_out(short, short.times), truth)
+    rng = np.random.default_rng(seed)
+    values, mask = bars.values.copy(), bars.mask.copy()
+    values[:, cut:] *= rng.lognormal(0, 3, values[:, cut:].shape)
+    mask[:, cut:] &= rng.random(mask[:, cut:].shape) < 0.5
+    garbage = replace(bars, values=values, mask=mask)
+    np.testing.assert_array_equal(universe.left_out(garbage, bars.times)[:cut], truth)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 6), RENEWED, st.integers(1, 60))
+def test_a_history_that_begins_before_the_window_says_the_same(
+    seed: int, renewed: Any, later: int
+) -> None:
+    """An instant alone, as a live pass asks, has the membership of the whole history."""
+    bars = drawn(seed)
+    words = {**EVERY, "min_bars": 5}
+    universe = rule_of(**words, rebalance=renewed)
+    last = len(bars.times) - later
+    begin = np.searchsorted(bars.times, bars.times[last - 1] - np.timedelta64(31 + 31 + 8, "D"))
+    whole = universe.left_out(bars, bars.times)[last - 1]
+    part = bars.between(int(begin), last)
+    one = universe.left_out(part, part.times[-1:])[0]
+    np.testing.assert_array_equal(one, whole)
+
+
+def test_everything_is_in_by_default_and_nothing_is_asked_of_the_bars() -> None:
+    bars = drawn(0)
+    found = Universe().left_out(bars.between(0, 1), bars.times)
+    assert found.shape == (len(bars.times), 8)
+    assert not found.any()
+
+
+def test_a_class_is_all_there_is() -> None:
+    found = rule_of(classes="crypto").left_out(drawn(0), drawn(0).times)
+    assert (found == [0, 0, 1, 1, 1, 1, 1, 1]).all()
+
+
+def members_file(folder: Path, *rows: str) -> str:
+    path = folder / "members.csv"
+    path.write_text("\n".join(["symbol,from,to", *rows, ""]))
+    return str(path)
+
+
+def test_a_list_of_members_counts_from_each_of_its_dates_on(tmp_path: Path) -> None:
+    """And the whole rule is renewed then: no member waits for the first of a month."""
+    rows = ("S0,2023-01-10,2023-02-15", "S0,2023-03-07,", "S1,2023-01-10,", "C0USD,2022-01-01,")
+    file = members_file(tmp_path, *rows, "GONE,2023-04-18,")
+    bars = drawn(1)
+    universe = rule_of(members=file, top=3, window="20d")
+    inside = universe.left_out(bars, bars.times) == 0
+    dates = new_york_date(bars.times).astype("datetime64[D]")
+    first = bars.symbols.index("S0")
+    was = (dates >= np.datetime64("2023-01-10")) & (dates < np.datetime64("2023-02-15"))
+    was |= dates >= np.datetime64("2023-03-07")
+    assert not inside[~was, first].any()
+    others = [s for s in range(8) if bars.symbols[s] not in ("S0", "S1", "C0USD")]
+    assert not inside[:, others].any()
+    changes = np.unique(dates[1:][(inside[1:] != inside[:-1]).any(axis=1)]).astype(str).tolist()
+    assert {"2023-02-15", "2023-03-07"} <= set(changes)
+    assert set(changes) <= {"2023-02-15", "2023-03-07", "2023-04-18"} | {
+        f"2023-{month:02d}-01" for month in range(1, 7)
+    }
+
+
+@given(st.integers(0, 99), st.integers(1, 6))
+def test_the_best_are_as_many_as_there_are_scores_and_no_other_is_better(
+    seed: int, most: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    rule: Rule = np.where(rng.random((9, 8)) < 0.3, 2, 0).astype(np.int8)
+    score = rng.integers(0, 5, (9, 8)).astype(float)
+    score[rng.random((9, 8)) < 0.2] = np.nan
+    before = rule.copy()
+    keep_best(rule, score, most, 7)
+    assert (rule[before != 0] == before[before != 0]).all()
+    for old, new, points in zip(before, rule, score, strict=True):
+        ranked = (old == 0) & np.isfinite(points)
+        kept = new == 0
+        assert kept.sum() == min(most, ranked.sum())
+        if kept.any():
+            assert not (points[ranked & ~kept] > points[kept].min()).any()
+
+
+OWN = """
+import numpy as np
+
+def cheap(bars):
+    assert not bars.values.flags.writeable
+    enough = bars.mask.sum(axis=1) > 5
+    return np.where(enough, -bars.last_closes(), np.nan)
+
+def short(bars):
+    return [1.0]
+
+def wrong(bars):
+    return 1 / 0
+
+class Kind:
+    pass
+"""
+
+
+def test_a_function_of_ones_own_ranks_by_what_was_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = own_module(OWN, tmp_path, monkeypatch)
+    bars = drawn(2)
+    found = rule_of(rank=f"{name}.cheap", keep=2).left_out(bars, bars.times)
+    assert ((found == 0).sum(axis=1)[len(found) // 2 :] == 2).all()
+    assert set(np.unique(found)) == {0, RULES.index("keep")}
+    for what, says in (("short", "one number a symbol"), ("wrong", "fails in"), ("none", "cannot")):
+        with pytest.raises(InputError, match=rf"^universe._target_: .*{says}"):
+            rule_of(rank=f"{name}.{what}", keep=2).left_out(bars, bars.times)
+    with pytest.raises(InputError, match="is no function"):
+        rule_of(rank=f"{name}.Kind", keep=2)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["top=0"], "universe.top: 0 is below 1"),
+        (["top=2.5"], "universe.top: 2.5 is no whole number"),
+        (["top=many"], "universe.top: 'many' is no whole number"),
+        (["by=market_cap"], "universe.by: 'market_cap' is none"),
+        (["window=60"], "universe.window: 60 is read as a number"),
+        (["window=60bars"], "universe.window: '60bars' is no number of calendar days"),
+        (["window=0d"], "universe.window: '0d' is no number of calendar days"),
+        (["window=9999d"], "universe.window: '9999d' is no number of calendar days"),
+        (["min_price=-1"], "universe.min_price: -1 is below 0"),
+        (["min_price=inf"], "universe.min_price: "),
+        (["min_bars=-250"], "universe.min_bars: -250 is below 0"),
+        (["max_volatility=0"], "universe.max_volatility: 0 is not above 0"),
+        (["classes=bond"], "universe.classes.0: 'bond' is none of stock, crypto"),
+        (["classes=[stock,stock]"], "universe.classes: stock, stock names one twice"),
+        (["rebalance=hourly"], "universe.rebalance: 'hourly' is none of"),
+        (["rank=momentum"], "universe.keep: a value is needed"),
+        (["keep=3"], "universe.rank: a value is needed"),
+        (["rank=luck", "keep=3"], "universe.rank: 'luck' is none of growth, momentum"),
+        (["rank=not.named", "keep=3"], "universe._target_: not.named is not run unless"),
+        (["top=5", "keep=6", "rank=growth"], "universe.keep: 6 is more than universe.top=5"),
+        (["tops=5"], "universe.tops: there is no such setting; did you mean universe.top"),
+        (["members=/nowhere.csv"], "/nowhere.csv: cannot be read as a list of members"),
+    ],
+)
+def test_a_universe_that_cannot_be_is_one_line(words: list[str], says: str) -> None:
+    named = [f"universe.{word}" for word in words]
+    with pytest.raises(InputError) as refused:
+        BacktestSettings.of(composed_config("backtest", named)).bars()
+    assert str(refused.value).startswith(says)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "cannot be read as a list of members"),
+        ("symbol,since\nA,2023-01-01\n", "column 'from' is missing"),
+        ("symbol,from,to\n", "no row"),
+        ("symbol,from,to\na b,2023-01-01,\n", "row 1: 'a b' is no symbol"),
+        ("symbol,from,to\nA,2023-01-01,\nB,01/02/2023,\n", "row 2: from '01/02/2023'"),
+        ("symbol,from,to\nA,2023,\n", "row 1: from '2023'"),
+        ("symbol,from,to\nA,,2023-01-01\n", "row 1: from ''"),
+        ("symbol,from,to\nA,2023-02-30,\n", "row 1: from '2023-02-30'"),
+        ("symbol,from,to\nA,2023-02-01,2023-02-01\n", "row 1: A is a member from 2023-02-01 to"),
+        ("symbol,from,to\nA,2023-02-01,\nA,2023-03-01,\n", "rows 1 and 2: A is a member twice"),
+        (
+            "symbol,from,to\nB,2023-02-01,2023-05-01\nA,2020-01-01,\nB,2023-01-01,2023-02-02\n",
+            "rows 1 and 3: B is a member twice on 2023-02-01",
+        ),
+    ],
+)
+def test_a_list_of_members_that_cannot_be_is_one_line(text: str, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "members.csv"
+    path.write_text(text)
+    with pytest.raises(DataError) as refused:
+        read_members(path)
+    assert str(refused.value).startswith(f"{path}: {says}")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_list_that_names_none_of_the_symbols_is_refused(tmp_path: Path) -> None:
+    bars = drawn(0)
+    universe = rule_of(members=members_file(tmp_path, "NVDA,2020-01-01,"))
+    with pytest.raises(DataError, match=r"universe.members: .*names none of the 8 symbols"):
+        universe.left_out(bars, bars.times)

@@ -1,0 +1,412 @@
+"""Which symbols may be held at each instant, by a rule over what was known then.
+
+Membership is renewed at New York's midnight of some days: of each day, of Mondays, or of the first
+of a month, and of every day on which a list of members changes. It holds until the next renewal.
+What is known by such a midnight says all of it, so that it depends neither on where a run begins
+nor on where it is cut, and live trading has the same.
+
+Days are calendar days. A stock's are sessions, a coin's all of them; one without a bar counts as
+one on which nothing was traded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from foundation.arrays import Array, Index, Instants, Mask
+from foundation.compiled import compiled
+from foundation.errors import InputError
+from foundation.plugin import TARGET, is_own, load_own, own_code
+from foundation.settings import setting, settings_class
+from trainingdata.bars import CLOSE, VOLUME, Bars
+from trainingdata.instants import midnight, new_york_date
+from trainingdata.instruments import Kind
+from trainingdata.members import Dates, Members, read_members
+from trainingdata.sessions import calendar
+from trainingdata.timeframe import DAYS_A_YEAR
+
+SLOT = "universe"  # the group that names a function of a user's own
+GROWTH = "growth"
+RANKS = (GROWTH, "momentum")
+# What leaves a symbol out, by the setting that says so; the place of a name is its number, and the
+# first that holds counts.
+RULES = ("", "classes", "members", "min_bars", "min_price", "max_volatility", "top", "keep")
+TOP, KEEP = RULES.index("top"), RULES.index("keep")
+MOST_DAYS = 1000  # of a window
+
+Rule = npt.NDArray[np.int8]  # numbers of RULES; 0 is in the universe
+Rank = Callable[[Bars], Any]
+
+
+@settings_class(SLOT)
+class UniverseSettings:
+    """Which symbols the strategy may hold at each instant."""
+
+    top: int | None = setting(None, "the largest so many of those that pass; none: all", ge=1)
+    by: Literal["dollar_volume"] = setting(
+        "dollar_volume", "what is large: the median of price times volume of a day, over the window"
+    )
+    window: str = setting("60d", "that volume, volatility and momentum are of, in calendar days")
+    min_price: float = setting(0.0, "USD of the last close, at least", ge=0)
+    min_bars: int = setting(0, "of history, at least", ge=0)
+    max_volatility: float | None = setting(
+        None, "a year, of the closes of days in the window, at most; none: any", gt=0
+    )
+    classes: tuple[Literal["stock", "crypto"], ...] = setting((), "`stock` or `crypto`; none: both")
+    members: str | None = setting(
+        None,
+        "a file of members with dates (symbol, from, to), such as an index's; to: the first day it "
+        "is none any more",
+    )
+    rebalance: Literal["daily", "weekly", "monthly"] = setting(
+        "monthly",
+        "how often membership is renewed, at New York's midnight; a list of members counts from "
+        "its dates on",
+    )
+    rank: str | None = setting(
+        None,
+        "of which `keep` are the best: `growth`, expected growth per risk at each decision, "
+        "or `momentum`, the return over the window at each renewal",
+    )
+    keep: int | None = setting(None, "the best so many by `rank`; none: all", ge=1)
+
+    def __post_init__(self) -> None:
+        if not (re.fullmatch(r"[1-9]\d*d", self.window) and self.days <= MOST_DAYS):
+            raise InputError(
+                f"universe.window: {self.window!r} is no number of calendar days from 1d to"
+                f" {MOST_DAYS}d, as 60d"
+            )
+        if (self.rank is None) != (self.keep is None):
+            missing = "rank" if self.rank is None else "keep"
+            raise InputError(
+                f"universe.{missing}: a value is needed: rank says which are the best, and keep how"
+                " many of them are held"
+            )
+        if self.keep is not None and self.top is not None and self.keep > self.top:
+            raise InputError(
+                f"universe.keep: {self.keep} is more than universe.top={self.top} leaves to keep"
+            )
+        if self.rank is not None and self.rank not in RANKS and not is_own(self.rank):
+            raise InputError(
+                f"universe.rank: {self.rank!r} is none of {', '.join(RANKS)}; a function of your"
+                f" own is named by +universe.{TARGET}=module.function"
+            )
+        if len(set(self.classes)) != len(self.classes):
+            raise InputError(f"universe.classes: {', '.join(self.classes)} names one twice")
+
+    @property
+    def days(self) -> int:
+        """Calendar days of the window."""
+        return int(self.window[:-1])
+
+    @property
+    def everything(self) -> bool:
+        """Whether nothing is left out."""
+        plain = self.top is None and self.keep is None and self.max_volatility is None
+        return plain and not (self.min_price or self.min_bars or self.classes or self.members)
+
+    @property
+    def by_growth(self) -> bool:
+        """Whether what is expected at a decision ranks them."""
+        return self.rank == GROWTH
+
+    def rule(self) -> Universe:
+        """The rule these settings say.
+
+        Raises
+        ------
+        InputError
+            for a file or a function of a user's own that cannot be used.
+        """
+        rank = load_own(SLOT, self.rank) if self.rank and is_own(self.rank) else None
+        if rank is not None and (isinstance(rank, type) or not callable(rank)):
+            raise InputError(f"universe.{TARGET}: {self.rank} is no function of bars")
+        members = None
+        if self.members is not None:
+            members = read_members(Path(self.members).expanduser())
+        return Universe(self, members, rank)
+
+    def __str__(self) -> str:
+        parts = []
+        if self.top is not None:
+            parts.append(f"the {self.top} largest by median daily dollar volume over {self.window}")
+        if self.classes:
+            parts.append(f"of {' and '.join(self.classes)}")
+        if self.members is not None:
+            parts.append(f"members by {Path(self.members).name}")
+        if self.min_bars:
+            parts.append(f"with {self.min_bars:,} bars or more")
+        if self.min_price:
+            parts.append(f"from {self.min_price:g} USD on")
+        if self.max_volatility is not None:
+            parts.append(f"a volatility of {self.max_volatility:.0%} a year at most")
+        if self.keep is not None:
+            parts.append(f"of them the {self.keep} best by {self.rank}")
+        return f"{', '.join(parts)}; renewed {self.rebalance}"
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Universe:
+    """A rule, with what it reads.
+
+    settings: what it is.
+    members: the list that it goes by, if it does.
+    rank: a function of a user's own, bars known at a renewal to a score a symbol, if it has one.
+    """
+
+    settings: UniverseSettings = field(default_factory=UniverseSettings)
+    members: Members | None = None
+    rank: Rank | None = None
+
+    def left_out(self, bars: Bars, instants: Instants) -> Rule:
+        """[T, S] which of RULES leaves each symbol out at each instant; 0 for what is in.
+
+        A rank by growth is no part of it: `keep_best` applies it to what a decision expects.
+        """
+        if self.settings.everything or not len(instants):
+            return np.zeros((len(instants), len(bars.symbols)), dtype=np.int8)
+        days, number = np.unique(self.renewals(instants), return_inverse=True)
+        return self._left_out_on(bars, days)[number]
+
+    def renewals(self, instants: Instants) -> Dates:
+        """[T] the day at whose midnight the membership of each instant was renewed."""
+        dates = new_york_date(instants).astype("datetime64[D]")
+        if self.settings.rebalance == "weekly":
+            # 1970-01-01 was a Thursday.
+            since = dates - (dates.astype(np.int64) + 3) % 7
+        elif self.settings.rebalance == "monthly":
+            since = dates.astype("datetime64[M]").astype("datetime64[D]")
+        else:
+            since = dates
+        if self.members is not None:
+            changes = self.members.changes
+            last = np.searchsorted(changes, dates, side="right") - 1
+            since = np.where(last >= 0, np.maximum(since, changes[np.maximum(last, 0)]), since)
+        return np.asarray(since)
+
+    def _left_out_on(self, bars: Bars, days: Dates) -> Rule:
+        """[R, S] which rule leaves each symbol out from each day's midnight on; days increase."""
+        settings = self.settings
+        known = _Known.before(bars, days, settings.days)
+        rule = np.zeros((len(days), len(bars.symbols)), dtype=np.int8)
+
+        def leave_out(name: str, out: Mask) -> None:
+            rule[out & (rule == 0)] = RULES.index(name)
+
+        if settings.classes:
+            kinds = {Kind.STOCK: "stock", Kind.CRYPTO: "crypto"}
+            others = [kinds[item.kind] not in settings.classes for item in bars.instruments]
+            leave_out("classes", np.broadcast_to(np.array(others), rule.shape))
+        if self.members is not None:
+            leave_out("members", ~self.members.on(days, bars.symbols))
+        if settings.min_bars:
+            leave_out("min_bars", known.counts_at(days) < settings.min_bars)
+        if settings.min_price:
+            leave_out("min_price", ~(known.closes_at(days) >= settings.min_price))
+        if settings.max_volatility is not None:
+            leave_out("max_volatility", ~(known.volatility() <= settings.max_volatility))
+        if settings.top is not None:
+            keep_best(rule, known.dollar_volume(), settings.top, TOP)
+        if settings.keep is not None and not settings.by_growth:
+            keep_best(rule, self._scores(bars, known, days), settings.keep, KEEP)
+        return rule
+
+    def _scores(self, bars: Bars, known: _Known, days: Dates) -> Array:
+        """[R, S] of the rank; NaN where it says nothing."""
+        if self.rank is None:
+            return known.closes_at(days) / known.closes_at(days - self.settings.days) - 1.0
+        return np.array([self._own_scores(bars, now) for now in midnight(days)])
+
+    def _own_scores(self, bars: Bars, now: np.datetime64) -> Array:
+        """[S] of a function of a user's own."""
+        assert self.rank is not None
+        name = str(self.settings.rank)
+        seen = bars.until(now)
+        if not len(seen.times):
+            return np.full(len(bars.symbols), np.nan)
+        for array in (seen.times, seen.values, seen.mask):
+            array.flags.writeable = False
+        with own_code(SLOT, name):
+            answer = self.rank(seen)
+        scores = np.asarray(answer)
+        if scores.shape != (len(bars.symbols),) or scores.dtype.kind not in "biuf":
+            raise InputError(
+                f"universe.{TARGET}: {name}: one number a symbol is needed, NaN for none, an array"
+                f" for {len(bars.symbols)}; it answered {type(answer).__name__} {scores.shape}"
+            )
+        return scores.astype(np.float64)
+
+
+def keep_best(rule: Rule, score: Array, most: int, number: int) -> None:
+    """Leave out by rule `number` all but the `most` with the highest score, in each row of [R, S].
+
+    One without a score, NaN or minus infinity, is none of them; of equal ones the first is.
+    """
+    taking_part = (rule == 0) & (score > -np.inf)
+    order = np.argsort(np.where(taking_part, -score, np.inf), axis=1, kind="stable")
+    best = np.zeros(rule.shape, dtype=bool)
+    np.put_along_axis(best, order[:, :most], True, axis=1)
+    rule[(rule == 0) & ~(best & taking_part)] = number
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Known:
+    """What was known of S symbols at midnights of R days, from bars by D New York days.
+
+    bars: the panel.
+    days: [R] increasing.
+    window: calendar days.
+    begin: the first day whose bars count one by one: the one before all windows.
+    counts: [D + 1, S] bars known at each midnight from `begin` on.
+    closes: [D + 1, S] the last close then; NaN before the first.
+    traded: [D, S] of each day, USD.
+    """
+
+    bars: Bars
+    days: Dates
+    window: int
+    begin: np.datetime64
+    counts: Index
+    closes: Array
+    traded: Array
+
+    @classmethod
+    def before(cls, bars: Bars, days: Dates, window: int) -> _Known:
+        """Over the windows before the days."""
+        begin = days[0] - window - 1
+        midnights = midnight(np.arange(begin, days[-1] + 1))
+        # A bar that ends at a midnight belongs to the day before it, and is known then.
+        rows = np.searchsorted(bars.times, midnights, side="right").astype(np.int64)
+        history = bars.between(0, rows[0])
+        size = len(bars.symbols)
+        counts = np.zeros((len(rows), size), dtype=np.int64)
+        closes = np.full((len(rows), size), np.nan)
+        traded = np.zeros((len(rows) - 1, size))
+        if len(history.times):
+            counts[0] = np.count_nonzero(history.mask, axis=1)
+            closes[0] = history.last_closes()
+        part = slice(rows[0], rows[-1])
+        mask, close, volume = (
+            np.ascontiguousarray(each.T)
+            for each in (
+                bars.mask[:, part],
+                bars.values[:, part, CLOSE],
+                bars.values[:, part, VOLUME],
+            )
+        )
+        _write_days(mask, close, volume, rows - rows[0], counts, closes, traded)
+        return cls(bars, days, window, begin, counts, closes, traded)
+
+    def counts_at(self, days: Dates) -> Index:
+        """[R, S] bars of the whole history."""
+        return self.counts[self._places(days)]
+
+    def closes_at(self, days: Dates) -> Array:
+        """[R, S] the last close known at the midnight of each day; NaN before the first."""
+        return self.closes[self._places(days)]
+
+    def volatility(self) -> Array:
+        """[R, S] a year, of the returns of days in the window; NaN without two of them."""
+        a_year = np.array([DAYS_A_YEAR[item.kind] for item in self.bars.instruments])
+        last = self._places(self.days)
+        return np.sqrt(_variances(self.counts, self.closes, last - self.window, last) * a_year)
+
+    def dollar_volume(self) -> Array:
+        """[R, S] the median of a day in the window, USD; minus infinity where nothing traded."""
+        found = np.full((len(self.days), len(self.bars.symbols)), -np.inf)
+        last = self._places(self.days)
+        sessions = np.isin(np.arange(self.begin, self.days[-1]), calendar().dates)
+        for members, open_days in (
+            (~self.bars.crypto, sessions),
+            (self.bars.crypto, np.ones_like(sessions)),
+        ):
+            place = np.concatenate([[0], np.cumsum(open_days)])
+            daily = np.ascontiguousarray(self.traded[np.ix_(open_days, members)].T)
+            found[:, members] = _medians(daily, place[last - self.window], place[last])
+        return np.where(found > 0.0, found, -np.inf)
+
+    def _places(self, days: Dates) -> Index:
+        return (days - self.begin).astype(np.int64)
+
+
+@compiled
+def _write_days(
+    mask: Mask,
+    close: Array,
+    volume: Array,
+    rows: Index,
+    counts: Index,
+    closes: Array,
+    traded: Array,
+) -> None:
+    """Write what was known after each of D days, as of `_Known`, from bars [T, S] of theirs.
+
+    rows: [D + 1] how many of the bars' rows were known by then.
+    """
+    for d in range(len(traded)):
+        for s in range(counts.shape[1]):
+            counts[d + 1, s] = counts[d, s]
+            closes[d + 1, s] = closes[d, s]
+        for t in range(rows[d], rows[d + 1]):
+            for s in range(counts.shape[1]):
+                if mask[t, s]:
+                    counts[d + 1, s] += 1
+                    closes[d + 1, s] = close[t, s]
+                    traded[d, s] += close[t, s] * volume[t, s]
+
+
+@compiled
+def _variances(counts: Index, closes: Array, first: Index, last: Index) -> Array:
+    """[R, S] mean square of the log returns of days [first, last) with a bar; NaN below two."""
+    moves = np.full((len(closes) - 1, closes.shape[1]), np.nan)
+    for d in range(len(moves)):
+        for s in range(moves.shape[1]):
+            if counts[d + 1, s] > counts[d, s]:
+                moves[d, s] = np.log(closes[d + 1, s] / closes[d, s]) ** 2
+    found = np.full((len(first), moves.shape[1]), np.nan)
+    for r in range(len(first)):
+        total = np.zeros(moves.shape[1])
+        count = np.zeros(moves.shape[1])
+        for d in range(first[r], last[r]):
+            for s in range(moves.shape[1]):
+                if not np.isnan(moves[d, s]):
+                    total[s] += moves[d, s]
+                    count[s] += 1.0
+        for s in range(moves.shape[1]):
+            if count[s] > 1.0:
+                found[r, s] = total[s] / count[s]
+    return found
+
+
+@compiled
+def _medians(daily: Array, first: Index, last: Index) -> Array:
+    """[R, S] medians of daily values [S, D] in [first, last), both of which never fall."""
+    found = np.full((len(first), len(daily)), -np.inf)
+    ordered = np.empty(daily.shape[1])
+    for s in range(len(daily)):
+        begin = end = size = 0
+        for r in range(len(first)):
+            # The window's values stay in order: what comes in and goes out is moved past others.
+            while end < last[r]:
+                k = size
+                while k > 0 and ordered[k - 1] > daily[s, end]:
+                    ordered[k] = ordered[k - 1]
+                    k -= 1
+                ordered[k] = daily[s, end]
+                size += 1
+                end += 1
+            while begin < first[r]:
+                size -= 1
+                for k in range(np.searchsorted(ordered[: size + 1], daily[s, begin]), size):
+                    ordered[k] = ordered[k + 1]
+                begin += 1
+            if size > 0:
+                found[r, s] = (ordered[(size - 1) // 2] + ordered[size // 2]) / 2.0
+    return found
