@@ -34,6 +34,7 @@ from marketsimulator.results.remarks import (
     cost_remarks,
     doubt_remarks,
     drawdown_remarks,
+    ended_remarks,
     failure_remarks,
     little_remarks,
     luck_remarks,
@@ -153,10 +154,15 @@ class Results:
         significance = self.significance()
         sizing = self.settings.sizing
         bars = self.market.bars
+        capital = self.settings.capital
+        earned = {name: part * capital for name, part in figures["contributions"].items()}
         warnings = [
             *account_remarks(self.main, self.beside),
             *doubt_remarks(bars),
-            *self.settings.unused_rows(bars.symbols, self.market.actions),
+            *ended_remarks(self.main, self.market, earned),
+            *self.settings.unused_rows(
+                bars.symbols, (*self.market.actions, *self.market.endings.listed)
+            ),
             *market_remarks(bars.source, reads_future=reads_future(self.main.name)),
             *raw_remarks(self.main.name, calibrated=self.settings.forecaster.calibrated),
             *coverage_remarks(self.main, self.market),
