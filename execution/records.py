@@ -30,9 +30,11 @@ FILL_COLUMNS = ("at", "symbol", "qty", "price", "fee", "client_order_id", "booke
 ORDER_COLUMNS = ("at", "client_order_id", "symbol", "side", "qty", "type", "tif", "reason")
 BOOKING_COLUMNS = ("at", "symbol", "kind", "usd")
 COIN_FEE = "coin_fee"  # the strategy that names a fee in coin whose order nobody lists
+ENDED: Literal["ended"] = "ended"  # the strategy that names what takes a symbol off the book
 BookingKind = Literal[
     "spread",
     "slippage",
+    "ended",
     "dividend",
     "split",
     "borrow",
@@ -85,7 +87,8 @@ class Booking(NamedTuple):
 
     at: instant of the row that it is in.
     symbol: empty for what the account as a whole pays or gets.
-    kind: `spread` and `slippage` are in the prices of fills already; `split` is cash for a fraction
+    kind: `spread` and `slippage` are in the prices of fills already, and so is what a symbol's last
+        price and the one it `ended` at differ by; `split` is cash for a fraction
         of a share; `cash_interest` is got, `rounding` is that of a day's fees; `other` is what a
         live account was booked beside, `transfer` what was paid in, no profit of any row.
     usd: below 0 where it is paid.

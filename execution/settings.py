@@ -19,6 +19,7 @@ from sizing.limits import Limits
 from sizing.premium import PriorSettings
 from trainingdata.actions import Action
 from trainingdata.bars import Bars
+from trainingdata.endings import Ending
 from trainingdata.instruments import BILLIONTH, Kind, instrument
 from trainingdata.schedule import Schedule
 from trainingdata.stored_correlation import CorrelationSettings
@@ -114,9 +115,11 @@ class TradingSettings(PanelSettings):
         self.correlation.source()
         self.universe.rule()
 
-    def unused_rows(self, symbols: Collection[str], actions: Sequence[Action]) -> list[str]:
+    def unused_rows(
+        self, symbols: Collection[str], actions: Sequence[Action | Ending]
+    ) -> list[str]:
         """What is named of symbols that are none of a run's, a sentence for each file or table."""
-        tables: dict[str, Sequence[Action | SymbolRate]] = {
+        tables: dict[str, Sequence[Action | Ending | SymbolRate]] = {
             "data.actions": actions,
             "margin.borrow_rates": self.margin.borrow_rates,
             "margin.requirements": self.margin.requirements,

@@ -28,7 +28,7 @@ from foundation.command import Result
 from foundation.compose import composed_config
 from foundation.errors import InputError, nearest_or_all
 from foundation.tables import Table
-from marketsimulator.results.counterfactuals import scrambled_bars, truncated_bars
+from marketsimulator.results.counterfactuals import ended_market, scrambled_bars, truncated_bars
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from trainingdata.instants import utc_text
@@ -81,7 +81,9 @@ def windows(market: Market) -> Iterator[tuple[np.datetime64, Market]]:
 def look_ahead(
     settings: BacktestSettings, market: Market, progress: Progress = silent
 ) -> list[Probe]:
-    """Decide up to several instants with the true future, with none, with another one; compare.
+    """Decide up to several instants with the true future, with none, with other ones; compare.
+
+    In one of the others prices go other ways, in one symbols end.
 
     Each comparison starts an account some days before the instant. Whatever differs in a decision
     by then, or in a fill before it, has read the future.
@@ -90,12 +92,13 @@ def look_ahead(
     for done, (cut, window) in enumerate(windows(market), 1):
         scrambled = scrambled_bars(window.bars, cut, settings.seed)
         futures = {
-            "no future": truncated_bars(scrambled, cut),
-            "another future": scrambled,
+            "no future": window.on(truncated_bars(scrambled, cut)),
+            "another future": window.on(scrambled),
+            "ended symbols": ended_market(window, cut, settings.seed),
         }
         truth = _run_window(settings, window)
-        for name, bars in futures.items():
-            other = _run_window(settings, window.on(bars))
+        for name, market_then in futures.items():
+            other = _run_window(settings, market_then)
             probes.append(Probe(cut, name, *_first_difference(truth, other, cut)))
         progress("instants", done, CUTS)
     return probes

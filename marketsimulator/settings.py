@@ -168,7 +168,11 @@ class BacktestSettings(TradingSettings):
         """First and last instant of the run."""
         first, last = span_of(bars, self.start, self.end)
         if self.days is not None:
-            last = min(bars.real_bars(s)[0][-1] for s in range(len(bars.symbols)))
+            lasts = [bars.real_bars(s)[0][-1] for s in range(len(bars.symbols))]
+            # What is gone shares no bar any more.
+            endings = self.data.market(bars).endings
+            kept = [at for at, gone in zip(lasts, endings.gone(bars), strict=True) if not gone]
+            last = min(kept or lasts)
             day = new_york_date(np.array([last]))[0] - (self.days - 1) * DAY
             first = instant(day, name="days")
         return first, np.datetime64(last)

@@ -1,13 +1,19 @@
-"""Dividends and splits: read from a file, and splits applied to a history of prices.
+"""Dividends, splits and ends of symbols: read from a file; splits applied to a history of prices.
 
-Settlement applies both to a book. A file (CSV or Parquet) has a row an action:
+Settlement applies them to a book. A file (CSV or Parquet) has a row an event:
 
-    symbol  of a stock
+    symbol  of a stock; of a coin, too, where it ends
     date    New York, YYYY-MM-DD, the first day without it
-    kind    dividend or split
-    value   USD a share, in the prices' own units; or new shares for one old share
+    kind    dividend, split, ended, merger or rename
+    value   dividend: USD a share, in the prices' own units; split: new shares for one old share;
+            ended: USD that a share is paid, 0 for nothing, empty for the last price less a stated
+            loss; merger: shares of `into` for one share; rename: 1 or empty
+    into    (merger, rename) the symbol that takes its place
+    cash    (merger) USD a share beside the new ones
+    known   (ended, merger) when that was known, a New York date or an instant with a zone; empty
+            for the open of `date`
 
-What a session has twice is refused: two splits, or one dividend in two rows.
+What a session has twice is refused: two splits, or one dividend in two rows. A symbol ends once.
 """
 
 from __future__ import annotations
@@ -15,17 +21,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from foundation.errors import DataError
+from foundation.errors import DataError, InputError
 from trainingdata.bars import VOLUME, Bars
-from trainingdata.instants import date_of
+from trainingdata.endings import Ending, Rename
+from trainingdata.instants import date_of, instant
 from trainingdata.instruments import instrument, is_coin, is_symbol
-from trainingdata.sessions import session_open
+from trainingdata.sessions import calendar, session_open
 
 COLUMNS = ("symbol", "date", "kind", "value")
+MORE = ("into", "cash", "known")  # columns that a file may have
+ENDS = ("ended", "merger", "rename")
+KINDS = ("dividend", "split", *ENDS)
+# Which kinds have an entry in a column that not all have.
+_OF_KIND = {"into": ENDS[1:], "cash": ENDS[1:2], "known": ENDS[:2]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +57,23 @@ class Action:
     dividend: float = 0.0
 
 
-def read_actions(path: Path) -> tuple[Action, ...]:
-    """The actions of a file, in time order.
+Listed = Action | Ending | Rename
+
+
+class _Row(NamedTuple):
+    """The cells of a row as text."""
+
+    symbol: str
+    date: str
+    kind: str
+    value: str
+    into: str = ""
+    cash: str = ""
+    known: str = ""
+
+
+def read_actions(path: Path) -> tuple[Listed, ...]:
+    """What a file lists, in time order.
 
     Raises DataError naming the file, the row and what is wrong with it.
     """
@@ -62,26 +90,36 @@ def read_actions(path: Path) -> tuple[Action, ...]:
         raise DataError(
             f"{path}: column {missing[0]!r} is missing; corporate actions have {', '.join(COLUMNS)}"
         )
-    actions = []
+    listed: list[Listed] = []
     rows: dict[tuple[object, ...], int] = {}
-    for number, row in enumerate(frame[list(COLUMNS)].itertuples(index=False, name=None), 1):
-        symbol, date, kind, value = ("" if pd.isna(cell) else str(cell).strip() for cell in row)
-        action = _action(path, number, symbol, date, kind, value)
+    names = [name for name in (*COLUMNS, *MORE) if name in frame.columns]
+    for number, cells in enumerate(frame[names].itertuples(index=False, name=None), 1):
+        texts = ("" if pd.isna(cell) else str(cell).strip() for cell in cells)
+        row = _Row(**dict(zip(names, texts, strict=True)))
+        try:
+            event = _event(row)
+        except DataError as error:
+            raise DataError(f"{path}: row {number}: {error}") from None
         # A session may have a regular and a special dividend.
-        same = (action.symbol, action.opens, kind, action.dividend)
+        same: tuple[object, ...] = (event.symbol,)
+        if isinstance(event, Action):
+            same = (event.symbol, event.opens, row.kind, event.dividend)
         if same in rows:
-            raise DataError(
-                f"{path}: rows {rows[same]} and {number}: a {kind} of {action.symbol} twice in the"
-                f" session of {date}; leave one of them, or one that is both together"
-            )
+            what = f"{event.symbol} ends twice; leave one of them"
+            if isinstance(event, Action):
+                what = f"a {row.kind} of {event.symbol} twice in the session of {row.date}; leave"
+                what += " one of them, or one that is both together"
+            raise DataError(f"{path}: rows {rows[same]} and {number}: {what}")
         rows[same] = number
-        actions.append(action)
-    return tuple(sorted(actions, key=_place))
+        listed.append(event)
+    return tuple(sorted(listed, key=_place))
 
 
-def _place(action: Action) -> tuple[object, ...]:
-    """Its place in a file's actions; a dividend comes before its session's split."""
-    return action.opens, action.symbol, action.ratio != 1.0, action.dividend
+def _place(event: Listed) -> tuple[object, ...]:
+    """Its place in a file's list; a dividend comes before its session's split, an end after it."""
+    if isinstance(event, Action):
+        return event.opens, event.symbol, event.ratio != 1.0, event.dividend
+    return event.opens, event.symbol, True, np.inf
 
 
 def split_adjusted(bars: Bars, actions: Sequence[Action]) -> Bars:
@@ -106,25 +144,73 @@ def split_adjusted(bars: Bars, actions: Sequence[Action]) -> Bars:
     return Bars(bars.instruments, bars.times, values, bars.mask, bars.source, bars.timeframe)
 
 
-def _action(path: Path, row: int, symbol: str, date: str, kind: str, value: str) -> Action:
-    if not (is_symbol(symbol.upper()) and not is_coin(symbol)):
-        raise DataError(f"{path}: row {row}: {symbol!r} is no stock")
-    if kind not in ("dividend", "split"):
-        raise DataError(f"{path}: row {row}: kind is {kind!r}, not 'dividend' or 'split'")
+def _event(row: _Row) -> Listed:
+    """What a row says."""
+    symbol, kind = row.symbol, row.kind
+    if not is_symbol(symbol.upper()) or (is_coin(symbol) and kind not in ENDS):
+        raise DataError(f"{symbol!r} is no stock")
+    if kind not in KINDS:
+        raise DataError(f"kind is {kind!r}, not one of {', '.join(KINDS)}")
+    for column, kinds in _OF_KIND.items():
+        if getattr(row, column) and kind not in kinds:
+            raise DataError(f"a {kind} has no {column!r}; leave it empty")
     try:
         # A column of days in a Parquet file has the midnight with them.
-        day = date_of(date.removesuffix(" 00:00:00"))
-        amount = float(value)
+        day = date_of(row.date.removesuffix(" 00:00:00"))
+        value = float(row.value or {"ended": "nan", "rename": "1"}.get(kind, ""))
+        cash = float(row.cash or "0")
     except ValueError:
         raise DataError(
-            f"{path}: row {row}: date {date!r} (YYYY-MM-DD) or value {value!r} cannot be read"
+            f"date {row.date!r} (YYYY-MM-DD) or value {row.value!r}"
+            f"{f' or cash {row.cash!r}' if row.cash else ''} cannot be read"
         ) from None
-    if not (np.isfinite(amount) and amount > 0):
-        raise DataError(f"{path}: row {row}: {kind} of {value} on {date}; a value must be above 0")
     opens = session_open(day)
     if opens is None:
-        raise DataError(f"{path}: row {row}: {date} lies beyond the exchange calendar")
+        raise DataError(f"{row.date} lies beyond the exchange calendar")
     name = instrument(symbol).symbol
+    if kind in ENDS:
+        return _end(row, name, opens, value, cash)
+    if not (np.isfinite(value) and value > 0):
+        raise DataError(f"{kind} of {row.value} on {row.date}; a value must be above 0")
     if kind == "split":
-        return Action(name, opens, ratio=amount)
-    return Action(name, opens, dividend=amount)
+        return Action(name, opens, ratio=value)
+    return Action(name, opens, dividend=value)
+
+
+def _end(row: _Row, name: str, opens: np.datetime64, value: float, cash: float) -> Ending | Rename:
+    """The end of a symbol that a row says; value: NaN where it says none."""
+    kind = row.kind
+    if kind == "rename" and value != 1.0:
+        raise DataError(f"rename with a value of {row.value}; it is 1, or a merger with a ratio")
+    if kind == "merger" and not (np.isfinite(value) and value > 0):
+        raise DataError(f"merger of {row.value} shares; a value must be above 0")
+    if kind == "ended" and row.value and not (np.isfinite(value) and value >= 0):
+        raise DataError(f"ended with {row.value}; a share is paid 0 USD or more")
+    if not (np.isfinite(cash) and cash >= 0):
+        raise DataError(f"cash of {row.cash}; a share is paid 0 USD or more")
+    if kind == "ended":
+        return Ending(name, opens, _booked(row, opens), price=value)
+    if not is_symbol(row.into.upper()):
+        raise DataError(f"a {kind} needs the symbol that takes its place in 'into': {row.into!r}")
+    into = instrument(row.into).symbol
+    if into == name:
+        raise DataError(f"a {kind} of {name} into itself")
+    if kind == "rename":
+        return Rename(name, opens, into)
+    return Ending(name, opens, _booked(row, opens), price=cash, ratio=value, into=into)
+
+
+def _booked(row: _Row, opens: np.datetime64) -> np.datetime64:
+    """When the first session opens from a day on at whose open the row was known."""
+    known = opens
+    if row.known:
+        try:
+            text = row.known.removesuffix(" 00:00:00")
+            known = max(opens, instant(text, name="known", end_of_day=True))
+        except InputError as error:
+            raise DataError(str(error)) from None
+    sessions = calendar().opens
+    k = int(np.searchsorted(sessions, known))
+    if k == len(sessions):
+        raise DataError(f"known {row.known} lies beyond the exchange calendar")
+    return np.datetime64(sessions[k])

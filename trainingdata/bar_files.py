@@ -17,6 +17,7 @@ from foundation.errors import DataError, InputError, did_you_mean
 from trainingdata.bar_rows import Rows, rows_of
 from trainingdata.bar_tables import read_table, symbols_inside
 from trainingdata.bars import Bars, panel
+from trainingdata.endings import Rename, join_renamed, old_names
 from trainingdata.instants import REFUSED, Unzoned, utc_text
 from trainingdata.instruments import (
     data_symbol,
@@ -35,19 +36,24 @@ _ENDINGS = " or ".join(SUFFIXES)
 _TETHERS = "quoted in USDT, which is taken for USD"
 
 
-def find_files(places: Sequence[Path], symbols: Sequence[str] | None) -> dict[str, Path]:
+def find_files(
+    places: Sequence[Path], symbols: Sequence[str] | None, renames: Sequence[Rename] = ()
+) -> dict[str, Path]:
     """The bar file of each symbol in folders and among files; of all when `symbols` is None.
+
+    renames: those whose old names are looked for beside the new ones; they may have no file.
 
     Raises DataError for a place that is none, a symbol without a file, or two files for one symbol
     (both are named).
     """
     names = None if symbols is None else symbols_of(symbols)
+    besides = old_names(names or (), renames)
     files: dict[str, Path] = {}
     for place in places:
         for path in _bar_files(place):
             for symbol in symbols_inside(path) or [_symbol_of(path)]:
                 known = files.get(symbol, path)
-                if known != path and (names is None or symbol in names):
+                if known != path and (names is None or symbol in (*names, *besides)):
                     raise DataError(f"{symbol}: two files, {known} and {path}; keep one")
                 files[symbol] = path
     where = ", ".join(str(place) for place in places)
@@ -64,6 +70,7 @@ def find_files(places: Sequence[Path], symbols: Sequence[str] | None) -> dict[st
                 f"{files[symbol]}: {symbol!r} is no symbol; name the symbols you want, or call the"
                 " file as NVDA.csv or BTCUSD.csv, or move it"
             )
+    names = names and [*names, *(name for name in besides if name in files)]
     return {symbol: files[symbol] for symbol in names or files}
 
 
@@ -116,6 +123,7 @@ def read_bars(
     timeframe: Timeframe | None = None,
     adjusted: bool = False,
     unzoned: Unzoned = REFUSED,
+    renames: Sequence[Rename] = (),
 ) -> Bars:
     """Read the panel of `symbols` up to `end`, history before `start` included.
 
@@ -123,11 +131,12 @@ def read_bars(
     timeframe: of the bars; none: days where a file has them, else hours.
     adjusted: whether prices are those of a column of adjusted closes, where a file has one.
     unzoned: what stamps without a zone mean.
+    renames: by which bars of an old name go before those of the new one, in time order.
 
     Raises DataError for anything in a file that cannot be trusted, and for a symbol without a bar
     between start and end.
     """
-    files = find_files(places, symbols)
+    files = find_files(places, symbols, renames)
     # A file of several symbols is read once.
     table_of = cache(read_table)
     read: dict[str, Rows] = {}
@@ -140,11 +149,12 @@ def read_bars(
         read[symbol] = rows
     if timeframe is None:
         timeframe = DAILY if any(rows.daily for rows in read.values()) else HOURLY
+    series = {symbol: rows.bars(timeframe) for symbol, rows in read.items()}
+    join_renamed(series, renames, timeframe)
     tables = []
     origins = {}
-    for symbol, rows in read.items():
-        item, path = rows.item, files[symbol]
-        times, values, origin = rows.bars(timeframe)
+    for symbol, (times, values, origin) in series.items():
+        item, path = read[symbol].item, files[symbol]
         # History before `start` stays: a first decision needs it.
         known = np.ones(len(times), dtype=bool) if end is None else times <= end
         between = known if start is None else known & (times >= start)

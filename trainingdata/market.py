@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
 
 from trainingdata.actions import Action, split_adjusted
 from trainingdata.bars import Bars
+from trainingdata.endings import Ending, Endings
 from trainingdata.splits import refuse_jumps, unconfirmed_actions
 
 
@@ -21,12 +22,14 @@ class Market:
     first: number of the instant that the run begins at.
     actions: dividends and splits of positions in these prices, in time order.
     accepted: whether splits that the prices contradict are applied all the same.
+    endings: how symbols end.
     """
 
     bars: Bars
     first: int = 0
     actions: tuple[Action, ...] = ()
     accepted: bool = False
+    endings: Endings = field(default_factory=Endings)
 
     def __post_init__(self) -> None:
         count = len(self.bars.times)
@@ -47,6 +50,12 @@ class Market:
     def splits(self) -> tuple[Action, ...]:
         """Those that the prices are not adjusted for."""
         return tuple(action for action in self.actions if action.ratio != 1.0)
+
+    @property
+    def ended(self) -> tuple[Ending, ...]:
+        """The ends of its symbols that are booked in it, each where it was known, in time order."""
+        begun = self.bars.times[self.first]
+        return tuple(each for each in self.endings.over(self.bars) if each.booked > begun)
 
     def on(self, bars: Bars) -> Market:
         """The same run over other bars, from the same instant on."""

@@ -11,10 +11,19 @@ import numpy as np
 
 from foundation.errors import DataError, InputError, nearest_or_all
 from foundation.settings import setting, settings_class
-from trainingdata.actions import Action, read_actions, split_adjusted
+from trainingdata.actions import Action, Listed, read_actions, split_adjusted
 from trainingdata.bar_files import read_bars
 from trainingdata.bars import Bars, panel
 from trainingdata.confirmation import doubts_of, unconfirmed, without
+from trainingdata.endings import (
+    USUAL_LOSS,
+    USUAL_SESSIONS,
+    Ending,
+    Endings,
+    Rename,
+    check_endings,
+    last_name,
+)
 from trainingdata.instants import Unzoned, instant
 from trainingdata.instruments import Kind, symbols_of
 from trainingdata.market import Market
@@ -39,8 +48,21 @@ class DataSettings:
     )
     actions: str | None = setting(
         None,
-        "a file of dividends and splits (symbol, date, kind, value); none means that nothing is "
-        "applied",
+        "a file of dividends, splits and ends of symbols (symbol, date, kind, value; into, cash, "
+        "known); none means that nothing is applied",
+    )
+    ended_after: int | None = setting(
+        USUAL_SESSIONS,
+        "sessions without a bar, while others of its class have some, after which a symbol counts "
+        "as ended and is taken off the book; none: never",
+        ge=1,
+    )
+    ended_loss: float = setting(
+        USUAL_LOSS,
+        "part of its last price that is lost then, where data.actions does not say what a share "
+        "became (Shumway 1997: 30 % for stocks delisted for their performance)",
+        ge=0,
+        le=1,
     )
     adjustment: Adjustment = setting(
         "split",
@@ -92,6 +114,23 @@ class DataSettings:
         last = instant(end, name="end", end_of_day=True) if end else None
         if first is not None and last is not None and first > last:
             raise InputError(f"start: {start} is after end {end}")
+        bars = self._read(names, symbols, first, last, timeframe, zone_flag)
+        try:
+            check_endings(bars, self._listed_endings())
+        except DataError as error:
+            raise DataError(f"data.actions: {error}") from None
+        return bars
+
+    def _read(
+        self,
+        names: list[str] | None,
+        symbols: Sequence[str],
+        first: np.datetime64 | None,
+        last: np.datetime64 | None,
+        timeframe: Timeframe | None,
+        zone_flag: str,
+    ) -> Bars:
+        """The panel of files, or of the synthetic market; names: of the symbols, none for all."""
         if self.dir:
             folders = [Path(folder).expanduser() for folder in self.dir]
             words = symbols if names else None
@@ -104,6 +143,7 @@ class DataSettings:
                 timeframe=timeframe,
                 adjusted=self.adjustment == "all",
                 unzoned=unzoned,
+                renames=[each for each in self._renames() if last is None or each.opens <= last],
             )
             return self._doubted(bars)
         return self._synthetic(names, first, last, timeframe or HOURLY)
@@ -136,7 +176,8 @@ class DataSettings:
 
     def market(self, bars: Bars, first: int = 0) -> Market:
         """Bars with the actions to apply to them, of a run from instant number `first` on."""
-        return Market(bars, first, self.corporate_actions(), self.accept_jumps)
+        endings = Endings(self._listed_endings(), self.ended_after, self.ended_loss)
+        return Market(bars, first, self.corporate_actions(), self.accept_jumps, endings)
 
     def bars_up_to(
         self, symbols: Sequence[str], now: np.datetime64, timeframe: Timeframe | None = None
@@ -155,6 +196,7 @@ class DataSettings:
             timeframe=timeframe,
             adjusted=self.adjustment == "all",
             unzoned=self._unzoned(),
+            renames=[each for each in self._renames() if each.opens <= now],
         )
 
     def corporate_actions(self) -> tuple[Action, ...]:
@@ -168,14 +210,39 @@ class DataSettings:
         return tuple(action for action in listed if action.dividend)
 
     def _listed_actions(self) -> tuple[Action, ...]:
+        """The dividends and splits of the file, in time order, by the last names of symbols."""
+        renames = self._renames()
+        found = [each for each in self._listed() if isinstance(each, Action)]
+        if found and self.adjustment == "all":
+            raise InputError(
+                "data.actions: prices adjusted for everything (data.adjustment=all) leave no"
+                " dividend or split to apply"
+            )
+        return tuple(
+            replace(each, symbol=last_name(each.symbol, each.opens, renames)) for each in found
+        )
+
+    def _listed_endings(self) -> tuple[Ending, ...]:
+        """The ends of symbols that the file lists, in time order, by their last names."""
+        renames = self._renames()
+        return tuple(
+            replace(
+                each,
+                symbol=last_name(each.symbol, each.opens, renames),
+                into=last_name(each.into, each.opens, renames),
+            )
+            for each in self._listed()
+            if isinstance(each, Ending)
+        )
+
+    def _renames(self) -> list[Rename]:
+        """The renames of the file, in time order."""
+        return [each for each in self._listed() if isinstance(each, Rename)]
+
+    def _listed(self) -> tuple[Listed, ...]:
         """What the file lists, in time order."""
         if self.actions is None:
             return ()
-        if self.adjustment == "all":
-            raise InputError(
-                "data.actions: prices adjusted for everything (data.adjustment=all) leave nothing"
-                " to apply"
-            )
         try:
             return read_actions(Path(self.actions).expanduser())
         except DataError as error:

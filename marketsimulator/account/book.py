@@ -32,8 +32,8 @@ DAY_ORDER, GTC, OPENING, CLOSING = _codes(0, 4)
 # States. WORKING orders meet the bars.
 WORKING, DONE, CANCELLED, EXPIRED = _codes(0, 4)
 # Why there is an entry: a fill, or from DIVIDEND on a flow of cash beside the fills.
-BY_ORDER, BY_COIN_FEE, BY_LIQUIDATION, BY_SPLIT = _codes(0, 4)
-DIVIDEND, SPLIT_CASH, INTEREST, CASH_INTEREST, BORROW, ROUNDING = _codes(4, 10)
+BY_ORDER, BY_COIN_FEE, BY_LIQUIDATION, BY_SPLIT, BY_END = _codes(0, 5)
+DIVIDEND, SPLIT_CASH, INTEREST, CASH_INTEREST, BORROW, ROUNDING = _codes(5, 11)
 
 (NO_ORDER,) = _codes(-1, 0)
 THE_ACCOUNT = NO_ORDER  # in the place of a symbol: what no symbol pays or gets
@@ -137,7 +137,7 @@ ENTRY = np.dtype(
         ("price", "f8"),
         ("fee", "f8"),  # USD taken
         ("spread", "f8"),  # USD, in the price already, like the next
-        ("slippage", "f8"),
+        ("slippage", "f8"),  # of an end: what its price is short of the last one
         ("usd", "f8"),  # got, below 0 where it is paid: of a flow beside the fills
     ],
     align=True,

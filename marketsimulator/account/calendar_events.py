@@ -1,4 +1,4 @@
-"""What the calendar does to an account: sessions, coin days, dividends and splits.
+"""What the calendar does to an account: sessions, coin days, dividends, splits, ends of symbols.
 
 Like the fills of `settlement.py`: compiled, on plain arrays, and in place.
 """
@@ -12,6 +12,7 @@ from foundation.arrays import Records
 from foundation.compiled import compiled, inlined
 from marketsimulator.account.book import (
     BORROW,
+    BY_END,
     BY_SPLIT,
     CANCELLED,
     CASH_INTEREST,
@@ -37,6 +38,7 @@ from marketsimulator.account.book import (
     write_flow,
 )
 from marketsimulator.account.margin import close_margin, open_margin
+from marketsimulator.account.settlement import move_position, move_short_proceeds
 
 
 @compiled
@@ -180,6 +182,61 @@ def apply_corporate_action(
             order.quantity = _whole_towards_zero(order.quantity * ratio, order.quantity, step)
             if order.quantity == 0.0:
                 order.state = CANCELLED
+
+
+@compiled
+def end_symbol(
+    book: Book, tape: Records, at: int, s: int, price: float, share: float, into: int, ratio: float
+) -> None:
+    """A symbol has ended: its orders are cancelled and its position leaves the book at what a share
+    is worth, which a short pays.
+
+    That is `price` in USD, `share` of its last price, and the last price of `ratio` shares of
+    symbol `into` (below 0: of none). These come onto the book at that price, whole ones; what is
+    left of them is cash.
+    """
+    for k in range(len(book.orders)):
+        order = book.orders[k]
+        if order.symbol == s and order.state == WORKING:
+            order.state = CANCELLED
+    position = book.holding[s]
+    quantity = position.quantity
+    if quantity == 0.0:
+        return
+    worth = price + share * position.mark
+    if into >= 0:
+        successor = book.holding[into]
+        # A symbol that begins with this has no price of its own yet: then nothing is won or lost.
+        if np.isnan(successor.mark):
+            successor.mark = max(position.mark - worth, 0.0) / ratio
+        worth += ratio * successor.mark
+    _exchange(book, tape, at, s, -quantity, worth)
+    if into >= 0:
+        successor = book.holding[into]
+        held = successor.quantity
+        added = _whole_towards_zero(quantity * ratio, quantity, successor.increment)
+        # What was short or long of it before is closed first, as the venue nets positions.
+        closing = 0.0
+        if held * added < 0.0:
+            closing = min(abs(held), abs(added)) * (1.0 if added > 0.0 else -1.0)
+        _exchange(book, tape, at, into, closing, successor.mark)
+        _exchange(book, tape, at, into, on_grid(added - closing), successor.mark)
+
+
+@inlined
+def _exchange(book: Book, tape: Records, at: int, s: int, quantity: float, price: float) -> None:
+    """A position changes by a quantity, signed, for cash, without an order and without a cost."""
+    if quantity == 0.0:
+        return
+    account = book.account[0]
+    position = book.holding[s]
+    account.cash -= quantity * price
+    if not position.crypto:
+        move_short_proceeds(account, position, quantity, price)
+    lost = quantity * (price - position.mark)
+    move_position(account, position, quantity, -quantity * price)
+    position.called = min(position.called, abs(position.quantity))
+    write_fill(account, tape, at, NO_ORDER, BY_END, s, quantity, price, 0.0, 0.0, lost)
 
 
 @inlined

@@ -144,8 +144,8 @@ def settle_fill(
             position.called = max(position.called - abs(quantity), 0.0)
         # Both look at the position as it was before the fill.
         _note_day_trade(account, position, quantity)
-        _move_short_proceeds(account, position, quantity, price)
-    _move_position(account, position, quantity, -quantity * price - fee)
+        move_short_proceeds(account, position, quantity, price)
+    move_position(account, position, quantity, -quantity * price - fee)
     position.room -= abs(quantity)
     # An order that waits at its price does not push the market.
     if position.impact > 0.0 and not maker:
@@ -163,7 +163,7 @@ def settle_fill(
         coins = rounded_up(quantity * rate, BILLION)
         if coins > 0:
             account.coin_fees += coins * price
-            _move_position(account, position, -coins, 0.0)
+            move_position(account, position, -coins, 0.0)
             write_fill(account, tape, at, number, BY_COIN_FEE, s, -coins, 0.0, 0.0, 0.0, 0.0)
 
 
@@ -281,7 +281,7 @@ def liquidate(
 
 
 @inlined
-def _move_position(account: Record, position: Record, quantity: float, cash: float) -> None:
+def move_position(account: Record, position: Record, quantity: float, cash: float) -> None:
     """The position changes by a quantity and cash by USD: so do equity and gross exposure.
 
     Both at the marks; the next `mark_positions` adds them up from the start.
@@ -296,7 +296,7 @@ def _move_position(account: Record, position: Record, quantity: float, cash: flo
 
 
 @inlined
-def _move_short_proceeds(account: Record, position: Record, quantity: float, price: float) -> None:
+def move_short_proceeds(account: Record, position: Record, quantity: float, price: float) -> None:
     """What shorts were sold for follows a trade of one of them."""
     if position.quantity > 0.0 or (position.quantity == 0.0 and quantity > 0.0):
         return

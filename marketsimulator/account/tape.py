@@ -11,10 +11,11 @@ from typing import NamedTuple
 import numpy as np
 
 from execution.orders import Fill, client_order_id, exact_decimal
-from execution.records import Booking, BookingKind
+from execution.records import ENDED, Booking, BookingKind
 from foundation.arrays import Records
 from marketsimulator.account.book import (
     BORROW,
+    BY_END,
     BY_LIQUIDATION,
     CASH_INTEREST,
     DIVIDEND,
@@ -34,6 +35,7 @@ _KINDS: dict[int, BookingKind] = {
     BORROW: "borrow",
     ROUNDING: "rounding",
 }
+_CAUSES = {BY_LIQUIDATION: "liquidation", BY_END: ENDED}
 
 
 class Entry(NamedTuple):
@@ -74,13 +76,17 @@ def read_tape(
             continue
         at = np.datetime64(entry.at, "ns")
         if entry.number == NO_ORDER:
-            cause = "liquidation" if entry.why == BY_LIQUIDATION else "split"
+            cause = _CAUSES.get(entry.why, "split")
             name = client_order_id(cause, at, symbol, 0)
         else:
             name = name_of(entry)
         quantity = exact_decimal(entry.quantity)
         booked_at = None if at == now else now
         fills.append(Fill(name, symbol, quantity, entry.price, entry.fee, at, booked_at))
+        if entry.why == BY_END:
+            if abs(entry.slippage) > DUST:
+                bookings.append(Booking(now, symbol, ENDED, -entry.slippage))
+            continue
         if entry.spread > DUST:
             bookings.append(Booking(now, symbol, "spread", -entry.spread))
         if entry.slippage > DUST:

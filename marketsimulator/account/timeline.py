@@ -19,6 +19,7 @@ from marketsimulator.account.book import Book, Record
 from marketsimulator.account.calendar_events import (
     apply_corporate_action,
     close_session,
+    end_symbol,
     open_session,
     update_coin_tier,
 )
@@ -34,7 +35,16 @@ from trainingdata.sessions import calendar, in_session, nights_between, sessions
 from trainingdata.timeframe import Clock
 
 ACTION = np.dtype(
-    [("opens", "i8"), ("symbol", "i8"), ("ratio", "f8"), ("dividend", "f8")], align=True
+    [
+        ("opens", "i8"),
+        ("symbol", "i8"),
+        ("ratio", "f8"),  # of a split; of an end the shares of `into` for one share
+        ("dividend", "f8"),  # USD a share; of an end what a share is paid
+        ("ends", "i8"),  # 1: the symbol has ended
+        ("share", "f8"),  # of its last price that a share is worth then
+        ("into", "i8"),  # the symbol that takes its place, below 0 for none
+    ],
+    align=True,
 )
 IMPACT_BARS = 50  # of a symbol's own, whose ranges are its volatility for market impact
 
@@ -132,8 +142,12 @@ def advance(book: Book, line: Timeline, tape: Records, t: int) -> None:
     if line.session_opened[t]:
         for k in range(line.first_action[t], line.first_action[t + 1]):
             action = line.actions[k]
-            at = action.opens
-            apply_corporate_action(book, tape, at, action.symbol, action.ratio, action.dividend)
+            at, s = action.opens, action.symbol
+            ratio, paid = action.ratio, action.dividend
+            if action.ends:
+                end_symbol(book, tape, at, s, paid, action.share, action.into, ratio)
+            else:
+                apply_corporate_action(book, tape, at, s, ratio, paid)
         open_session(book, day)
     volatility = _volatility_at(line, t)
     if book.account[0].called or len(book.orders) > 0:
@@ -296,21 +310,28 @@ def _range_volatility(panel: Array) -> Array:
 
 
 def _action_table(market: Market, session_opened: Mask) -> tuple[Records, Index]:
-    """Actions in the order in which they take hold, and the row where each instant's begin.
+    """Actions and ends in the order in which they take hold; the row where each instant's begin.
 
     An action from before the panel's first bar became known is in its prices already, and the
     account held nothing then.
     """
     bars = market.bars
-    rows: list[tuple[int, int, float, float]] = []
+    place = {symbol: s for s, symbol in enumerate(bars.symbols)}
+    listed: list[tuple[np.datetime64, tuple[float, ...]]] = []
+    for each in sorted(market.actions, key=lambda action: action.opens):
+        if each.symbol in place:
+            does = (place[each.symbol], each.ratio, each.dividend, 0, 0.0, -1)
+            listed.append((each.opens, does))
+    for end in market.ended:
+        becomes = (end.ratio, end.price, 1, end.share, place.get(end.into, -1))
+        listed.append((end.booked, (place[end.symbol], *becomes)))
+    rows: list[tuple[float, ...]] = []
     instants: list[int] = []
     openings: npt.NDArray[np.int64] = np.flatnonzero(session_opened)
-    for action in sorted(market.actions, key=lambda action: action.opens):
-        later = openings[bars.times[openings] >= action.opens]
-        if action.opens >= bars.times[0] and action.symbol in bars.symbols and len(later):
+    for opens, row in sorted(listed, key=lambda each: each[0]):
+        later = openings[bars.times[openings] >= opens]
+        if opens >= bars.times[0] and len(later):
             instants.append(int(later[0]))
-            opens = int(action.opens.astype("datetime64[ns]").astype(np.int64))
-            symbol = bars.symbols.index(action.symbol)
-            rows.append((opens, symbol, action.ratio, action.dividend))
+            rows.append((int(opens.astype("datetime64[ns]").astype(np.int64)), *row))
     first_action = np.searchsorted(instants, np.arange(len(bars.times) + 1))
     return np.array(rows, dtype=ACTION), first_action.astype(np.int64)

@@ -26,7 +26,8 @@ each times r m[i] - m[i-1]; and beside them, by what happened at i,
     financing  interest, borrow, dividends, cash for fractions of a share; what else a live account
                was booked, and what nobody has listed
     timing     quantity times (m[i] less the price before costs) of each fill, which for what was
-               decided at i is the way from the decision's price to the open it met
+               decided at i is the way from the decision's price to the open it met, and for a
+               symbol that has ended the way from its last price to what a share was worth
 
 They add up to the profit by definition. A split changes W, T and Q as it changes q. What a symbol
 was wanted, but never held, is in no part.
@@ -43,7 +44,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from execution.orders import Fill, strategy_of
-from execution.records import COIN_FEE, Booking, BookingKind, Run
+from execution.records import COIN_FEE, ENDED, Booking, BookingKind, Run
 from foundation.arrays import Array, Index, Instants, Mask
 from sizing.binding import LIMITS
 from trainingdata.bars import CLOSE
@@ -332,7 +333,7 @@ def _booked(
     """[N] costs and financing, signed."""
     booked: dict[Part, Array] = {"costs": np.zeros(count), "financing": np.zeros(count)}
     for k, booking in bookings:
-        if booking.kind == "transfer":
+        if booking.kind in ("transfer", ENDED):
             continue
         part: Part = "costs" if booking.kind in _COST_KINDS else "financing"
         booked[part][k] += booking.usd

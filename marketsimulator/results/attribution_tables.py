@@ -86,8 +86,8 @@ def symbol_profits(profits: Profits, bookings: Iterable[Booking]) -> dict[str, D
     own = dict(profits.symbols)
     own[ACCOUNT] = sum(profits.rest.values(), NO_CENTS)
     for booking in bookings:
-        # The trades of a symbol hold its spread and slippage. All else is booked in whole cents.
-        if booking.symbol and booking.kind not in ("spread", "slippage"):
+        # A symbol's trades hold its spread, slippage and end. All else is booked in whole cents.
+        if booking.symbol and booking.kind not in ("spread", "slippage", "ended"):
             amount = to_cents(booking.usd)
             own[booking.symbol] += amount
             own[ACCOUNT] -= amount

@@ -15,6 +15,8 @@ from execution.lending import MarginTerms
 from foundation.configuration import with_changes
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars
+from trainingdata.endings import Ending, opens_after
+from trainingdata.market import Market
 
 Kind = Literal["lag", "shuffled", "costs"]
 SCALES = (0.0, 2.0, 4.0)  # multiples of the costs
@@ -100,6 +102,26 @@ def truncated_bars(bars: Bars, cut: np.datetime64) -> Bars:
         bars.source,
         bars.timeframe,
     )
+
+
+def ended_market(market: Market, cut: np.datetime64, seed: int) -> Market:
+    """The market in which symbols end after `cut`: half of them, at random, with no bar later.
+
+    Of these every other one has an end for nothing, which a file lists in the session after.
+    """
+    bars = market.bars
+    rng = np.random.default_rng(seed)
+    chosen = rng.permutation(len(bars.symbols))[: max(1, len(bars.symbols) // 2)]
+    shorter = truncated_bars(bars, cut)
+    mask = bars.mask.copy()
+    mask[chosen, : len(shorter.times)] = shorter.mask[chosen]
+    mask[chosen, len(shorter.times) :] = False
+    values = np.where(mask[:, :, None], bars.values, np.nan)
+    cut_short = Bars(bars.instruments, bars.times, values, mask, bars.source, bars.timeframe)
+    opens = opens_after(cut)
+    listed = tuple(Ending(bars.symbols[s], opens, opens) for s in sorted(chosen[::2].tolist()))
+    endings = replace(market.endings, listed=(*market.endings.listed, *listed))
+    return replace(market, bars=cut_short, endings=endings)
 
 
 def lagged_beliefs(beliefs: BeliefTable) -> BeliefTable:

@@ -22,7 +22,10 @@ _BOOKED: Mapping[BookingKind, Term] = {
     "borrow": "other",
     "other": "other",
 }
-_IN_KIND: Mapping[str, Term] = {"split": "splits", "option": "other", "share_transfer": "other"}
+_IN_KIND: Mapping[str, Term] = {
+    "split": "splits",
+    **dict.fromkeys(("option", "share_transfer", "other", "ended"), "other"),
+}
 
 
 def reading_of(account: Account) -> Reading:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
 import numpy as np
 
 from execution.decision import Choice
 from execution.outlook import STALE_AFTER
-from execution.records import Run
+from execution.records import ENDED, Run
 from foundation.arrays import Mask
 from foundation.cents import to_cents
 from foundation.counts import counted
@@ -18,6 +18,8 @@ from foundation.plugin import is_own
 from foundation.sample_size import FEWEST_DAYS, FEWEST_FILLS, allows_annual_figures
 from sizing.kelly import Drawdown
 from trainingdata.bars import Bars
+from trainingdata.endings import Absence
+from trainingdata.instants import DAY
 from trainingdata.market import Market
 from trainingdata.source import Adjustment
 from trainingdata.universe import UniverseSettings
@@ -29,6 +31,8 @@ MU_IS_0 = (
     "A calibrated forecast's centre is 0 until it has proven itself, and the premium is not in it:"
     " read covariance, or run with forecaster.calibrated=false."
 )
+SURVIVORS_FROM = 365 * DAY  # that a run lasts, in which some of many companies would have ended
+LISTED = 8  # symbols that a remark names
 LIKELY = 0.95  # of a deflated Sharpe ratio that may be called real
 INTERVENTIONS = (
     (
@@ -43,6 +47,43 @@ INTERVENTIONS = (
 def doubt_remarks(bars: Bars) -> list[str]:
     """What of the bars may be wrong."""
     return [f"In doubt: {doubt}" for doubt in bars.doubts]
+
+
+def ended_remarks(run: Run, market: Market, earned: Mapping[str, float]) -> list[str]:
+    """How much of a result stands on symbols that ended, and which are missing at its end.
+
+    earned: USD that each symbol's trades and positions have, and what else made up the profit.
+    """
+    bars = market.bars
+    notes = []
+    if ended := sorted({each.symbol for each in market.ended}):
+        total = sum(earned.values())
+        own = sum(earned[symbol] for symbol in ended)
+        part = f" ({percent(own / total, 0)} of it)" if abs(total) >= 1 else ""
+        booked = sum(each.usd for each in run.bookings if each.kind == ENDED)
+        notes.append(
+            f"{counted(len(ended), 'symbol')} ended within the run ({_named(ended)}): they earned"
+            f" {usd(own, sign=True)} of {usd(total, sign=True)}{part}, their ends"
+            f" {usd(booked, sign=True)} of that."
+        )
+    long = bool(bars.now - bars.times[market.first] >= SURVIVORS_FROM)
+    if long and bars.origins and (~bars.crypto).sum() > 1 and not ended:
+        notes.append(
+            "No symbol ends within the run: bars of those alone that were left are survivorship,"
+            " which flatters whatever holds stocks."
+        )
+    absent = (Absence.of(bars).at_end > 0) & ~market.endings.gone(bars)
+    if missing := [symbol for symbol, is_ in zip(bars.symbols, absent, strict=True) if is_]:
+        notes.append(
+            f"Missing at the end, held at the last price and not decided on: {_named(missing)}."
+        )
+    return notes
+
+
+def _named(symbols: Sequence[str]) -> str:
+    """Some of the symbols, and how many more there are."""
+    more = f" and {len(symbols) - LISTED} more" if len(symbols) > LISTED else ""
+    return ", ".join(symbols[:LISTED]) + more
 
 
 def prices_text(adjustment: Adjustment, bars: Bars) -> str:

@@ -13,8 +13,8 @@ from decimal import Decimal
 
 import numpy as np
 
-from execution.orders import Fill
-from execution.records import Run
+from execution.orders import Fill, strategy_of
+from execution.records import ENDED, Run
 
 BILLIONTH = Decimal("1e-9")  # the smallest part of a share or coin
 
@@ -93,7 +93,7 @@ def round_trips(run: Run, marks: Mapping[str, float]) -> RoundTrips:
     closed: list[RoundTrip] = []
     for fill in run.fills:
         lots = book.setdefault(fill.symbol, deque())
-        if fill.price == 0:
+        if fill.price == 0 and strategy_of(fill.client_order_id) != ENDED:
             _change_quantity(lots, fill)
             continue
         taken, left = _take(lots, fill.qty)

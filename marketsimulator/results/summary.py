@@ -35,6 +35,7 @@ from marketsimulator.results.remarks import (
     cost_remarks,
     doubt_remarks,
     drawdown_remarks,
+    ended_remarks,
     failure_remarks,
     little_remarks,
     luck_remarks,
@@ -159,10 +160,14 @@ class Results:
         inside = self._inside()
         due = self.settings.decisions
         ever_held = [bars.symbols[s] for s in np.flatnonzero(inside.any(axis=0))]
+        capital = self.settings.capital
+        earned = {name: part * capital for name, part in figures["contributions"].items()}
+        listed = self.market.endings.listed
         warnings = [
             *account_remarks(self.main, self.beside),
             *doubt_remarks(bars),
-            *self.settings.unused_rows(bars.symbols, self.market.actions),
+            *ended_remarks(self.main, self.market, earned),
+            *self.settings.unused_rows(bars.symbols, (*self.market.actions, *listed)),
             *universe_remarks(
                 self.settings.universe, self.market, inside, self.settings.data.adjustment
             ),

@@ -23,6 +23,7 @@ from marketsimulator.settings import BacktestSettings
 from sizing.allocation import Strategy
 from sizing.strategies import Kelly, Legacy, WeightPattern
 from trainingdata.bars import Bars
+from trainingdata.endings import USUAL_LOSS, USUAL_SESSIONS
 from trainingdata.market import Market
 from trainingdata.source import DataSettings
 from trainingdata.stored_correlation import table_and_notes
@@ -79,7 +80,10 @@ def data_hash(market: Market) -> str:
 
 
 def _prices(data: DataSettings) -> dict[str, Any]:
-    return {"adjustment": data.adjustment, "actions": _content(data.actions)}
+    prices = {"adjustment": data.adjustment, "actions": _content(data.actions)}
+    if (data.ended_after, data.ended_loss) == (USUAL_SESSIONS, USUAL_LOSS):
+        return prices
+    return {**prices, "ended": [data.ended_after, data.ended_loss]}
 
 
 def _universe(universe: UniverseSettings) -> dict[str, Any]:

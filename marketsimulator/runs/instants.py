@@ -13,7 +13,14 @@ from execution.beliefs import BeliefRow, BeliefTable, years_and_correlations
 from execution.problem import Settled, Terms, problem_of, settled
 from foundation.arrays import Array, Array32, Index, Mask, Records
 from foundation.compiled import compiled, copy_row, inlined
-from marketsimulator.account.book import FLOWS, WORKING, Book, most_flows, with_orders
+from marketsimulator.account.book import (
+    BY_END,
+    FLOWS,
+    WORKING,
+    Book,
+    most_flows,
+    with_orders,
+)
 from marketsimulator.account.margin import unborrowed_cash
 from marketsimulator.account.rebalancing import (
     most_fills,
@@ -36,7 +43,7 @@ ACCOUNT_ROW = np.dtype(
         for name in (
             *("cash", "equity", "stock", "coins", *FLOWS),
             "notional",  # bought and sold
-            "trades",  # fills at a price, which the fee of a coin purchase is not
+            "trades",  # fills at a price that an order or the broker made
             "failures",  # 1 where the solver, or an account without equity, left it unmade
         )
     ],
@@ -347,7 +354,7 @@ def note_instant(rows: Records, book: Book, tape: Records, number: int, written:
     before = written[number - 1] if len(written) > 0 and number > 0 else 0
     for k in range(before, account.entries):
         entry = tape[k]
-        if entry.price > 0.0:
+        if entry.price > 0.0 and entry.why != BY_END:
             row.notional += abs(entry.quantity) * entry.price
             row.trades += 1.0
     row.cash = account.cash

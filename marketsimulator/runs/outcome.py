@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from execution.records import Run
+from execution.orders import strategy_of
+from execution.records import ENDED, Run
 from foundation.arrays import Array, Records
 
 
@@ -15,7 +16,8 @@ class Totals(NamedTuple):
     """What an account traded and paid over all its instants.
 
     notional: USD bought and sold.
-    trades: number of fills at a price; the fee of a coin purchase and a split are none.
+    trades: number of fills at a price; the fee of a coin purchase, a split and
+        the end of a symbol are none.
     fees: USD, as are all that follow but the last.
     coin_fees: fees of coin purchases, taken in coin, at the price of their fill.
     spread: half-spreads.
@@ -86,7 +88,11 @@ class Outcome:
     def of_run(cls, run: Run) -> Outcome:
         """Of a run's rows and fills."""
         flows: Any = {name: sum(getattr(row, name) for row in run.rows) for name in _FLOWS}
-        at_a_price = [fill for fill in run.fills if fill.price > 0]
+        at_a_price = [
+            fill
+            for fill in run.fills
+            if fill.price > 0 and strategy_of(fill.client_order_id) != ENDED
+        ]
         totals = Totals(
             notional=sum(abs(float(fill.qty)) * fill.price for fill in at_a_price),
             trades=len(at_a_price),

@@ -16,7 +16,8 @@ import numpy as np
 
 from execution.auctions import EVENING
 from execution.broker import Asset
-from execution.orders import Account, Fill, Order, Side
+from execution.orders import Account, Fill, Order, Side, strategy_of
+from execution.records import ENDED
 from execution.venue_rules import refusal
 from foundation.arrays import Instants
 from marketsimulator.account.broker import SimulatedBroker
@@ -278,13 +279,15 @@ class Venue:
         self._update_entry(fill)
         ticket = self.tickets.get(fill.client_order_id)
         traded_at = max(timestamp(fill.at), self.record.stamp)
-        if ticket is None and fill.price > 0:
+        ended = strategy_of(fill.client_order_id) == ENDED
+        if ticket is None and fill.price > 0 and not ended:
             # It was priced at the open, however many instants the clock has moved over since.
             ticket, traded_at = self._margin_call(fill), timestamp(fill.at)
         if ticket is not None:
             ticket.fills.append(fill)
         if ticket is None or fill.price == 0:
-            self._note_unordered_fill(fill, ticket)
+            kind = "CFEE" if ticket else "MA" if ended else "SPLIT"
+            self._note_unordered_fill(fill, kind)
             return
         done = ticket.filled == ticket.order.qty
         ticket.status = "filled" if done else "partially_filled"
@@ -302,17 +305,19 @@ class Venue:
         }
         self.record.note_activity(activity)
 
-    def _note_unordered_fill(self, fill: Fill, ticket: Ticket | None) -> None:
-        """Write down a change of a position that no order asked for.
+    def _note_unordered_fill(self, fill: Fill, kind: str) -> None:
+        """Write down a change of a position that no order asked for; kind: Alpaca's word for it.
 
-        ticket: of the order that caused it, if one did.
+        A coin's fee (CFEE) is taken out of what was bought; a merger, or the end of a symbol
+        otherwise (MA), pays what the shares were worth. Each says by how much it changes the
+        position, signed.
         """
-        # Alpaca takes a coin's fee out of what was bought, and lists it as CFEE. What no order has
-        # caused is a split. Either says by how much it changes the position, signed.
-        kind = "SPLIT" if ticket is None else "CFEE"
         day = str(fill.at.astype("datetime64[D]"))
         signed = {**_trade_fields(fill), "qty": quantity_text(fill.qty)}
-        self.record.note_activity({"activity_type": kind, "date": day, **signed, "net_amount": "0"})
+        paid = repr(0.0 - float(fill.qty) * fill.price) if fill.price else "0"
+        self.record.note_activity(
+            {"activity_type": kind, "date": day, **signed, "net_amount": paid}
+        )
 
     def _margin_call(self, fill: Fill) -> Ticket:
         """The venue's own order that met a margin call."""

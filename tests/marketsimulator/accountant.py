@@ -85,6 +85,19 @@ class Bar(NamedTuple):
     volatility: Decimal = NONE
 
 
+class End(NamedTuple):
+    """A symbol is gone from `booked` (ns) on: a share is worth so much in USD, such a share of its
+    last price, and `ratio` shares of another symbol.
+    """
+
+    booked: int
+    symbol: str
+    price: Decimal = NONE
+    share: Decimal = NONE
+    ratio: Decimal = NONE
+    into: str = ""
+
+
 Amounts = dict[str, Decimal]
 
 
@@ -328,6 +341,40 @@ class Book:
 
     # What the calendar brings
 
+    def swap(self, symbol: str, q: Decimal, price: Decimal, at: Any) -> None:
+        """Shares come or go for cash, by nobody's order: what was short is bought in."""
+        if not q:
+            return
+        held = self.held[symbol]
+        for sold in (self.sold, self.sold_today) if symbol not in self.coins else ():
+            if held < 0 < q:
+                sold[symbol] *= max(1 + q / held, NONE)
+            elif q < 0 and held <= 0:
+                sold[symbol] -= q * price
+        self.cash -= q * price
+        if gained := q * (self.marks[symbol] - price):
+            self.row[f"bookings.ended {symbol}"] += gained
+        self.fill(at, symbol, q, price, NONE, name_of("ended", at, symbol))
+        self.called[symbol] = min(self.called[symbol], abs(self.held[symbol]))
+
+    def end(self, end: End) -> None:
+        """The holders of a share get what it is worth: in USD, in shares, or both."""
+        held = self.held[end.symbol]
+        if not held:
+            return
+        last = self.marks[end.symbol]
+        worth = end.price + end.share * last
+        if end.into:
+            other = self.marks.setdefault(end.into, max(last - worth, NONE) / (end.ratio or 1))
+            worth += end.ratio * other
+        self.swap(end.symbol, -held, worth, end.booked)
+        if end.into:
+            new = whole(held * end.ratio, self.step(end.into))
+            had = self.held[end.into]
+            netted = min(abs(had), abs(new)).copy_sign(new) if had * new < 0 else NONE
+            self.swap(end.into, netted, other, end.booked)
+            self.swap(end.into, new - netted, other, end.booked)
+
     def book(self, kind: str, symbol: str, usd: Decimal) -> None:
         """Cash that moves beside the fills."""
         self.cash += usd
@@ -478,22 +525,36 @@ class Records:
     frames: dict[str, pd.DataFrame]
     summary: Any
     actions: Sequence[tuple[int, str, Decimal, Decimal]] = ()
+    ends: Sequence[End] = ()
 
     @classmethod
     def read(cls, folder: Path) -> Records:
         config = yaml.safe_load((folder / "config.yaml").read_text())
         summary = json.loads((folder / "summary.json").read_text())
         frames = {name: pd.read_parquet(folder / f"{name}.parquet") for name in FRAMES}
-        bars = {s: bars_of_file(config["data"]["dir"], s) for s in summary["symbols"]}
-        return cls(config, bars, frames, summary, actions_of(config["data"]))
+        folders = config["data"]["dir"]
+        bars = {s: bars_of_file(folders, s) for s in summary["symbols"]}
+        for old, day, new in renames_of(config["data"]):
+            if new in bars and find_file(folders, old):
+                before = bars_of_file(folders, old)
+                bars[new] = pd.concat([before[before.index <= day], bars[new]])
+        ends = ends_listed(config["data"], set(bars))
+        return cls(config, bars, frames, summary, actions_of(config["data"]), ends)
 
     @classmethod
-    def of(cls, settings: Any, bars: Any, run: Any, actions: Sequence[Any] = ()) -> Records:
+    def of(
+        cls,
+        settings: Any,
+        bars: Any,
+        run: Any,
+        actions: Sequence[Any] = (),
+        ends: Sequence[End] = (),
+    ) -> Records:
         """Of a run that has not been written; settings: as in a folder."""
         tables = {}
         for s, symbol in enumerate(bars.symbols):
-            ends, values = bars.real_bars(s)
-            tables[symbol] = pd.DataFrame(values, ends.astype("i8"), COLUMNS)
+            at, values = bars.real_bars(s)
+            tables[symbol] = pd.DataFrame(values, at.astype("i8"), COLUMNS)
         made = run.equity(), run.fill_frame(), run.order_frame(), run.booking_frame()
         names = ("spread", "slippage", "fees", "coin_fees", "interest", "borrow")
         sums = {n: sum(getattr(row, n) for row in run.rows) for n in (*names, "rounding")}
@@ -509,12 +570,16 @@ class Records:
             (a.opens.astype("i8").item(), a.symbol, exact(a.ratio), exact(a.dividend))
             for a in actions
         ]
-        return cls(settings, tables, dict(zip(FRAMES, made, strict=True)), summary, dated)
+        return cls(settings, tables, dict(zip(FRAMES, made, strict=True)), summary, dated, ends)
+
+
+def find_file(folders: Sequence[str], symbol: str) -> Path | None:
+    files = [Path(f) / f"{symbol}.{kind}" for f in folders for kind in ("parquet", "csv")]
+    return next((file for file in files if file.exists()), None)
 
 
 def bars_of_file(folders: Sequence[str], symbol: str) -> pd.DataFrame:
-    files = [Path(f) / f"{symbol}.{kind}" for f in folders for kind in ("parquet", "csv")]
-    file = next((file for file in files if file.exists()), None)
+    file = find_file(folders, symbol)
     if file is None:
         sys.exit(
             f"no file of {symbol} in {', '.join(map(str, folders)) or 'data.dir, which names none'}"
@@ -537,12 +602,74 @@ def actions_of(data: Any) -> list[tuple[int, str, Decimal, Decimal]]:
         return []
     found = []
     for row in pd.read_csv(data["actions"], dtype=str).itertuples():
-        opens = int(calendar().opens[np.searchsorted(calendar().dates, np.datetime64(row.date))])
+        if row.kind not in ("dividend", "split"):
+            continue
+        symbol, opens = row.symbol, opens_from(row.date)
+        for old, day, new in renames_of(data):
+            symbol = new if symbol == old and opens <= day else symbol
         if row.kind == "dividend":
-            found.append((opens, row.symbol, Decimal(1), Decimal(row.value)))
+            found.append((opens, symbol, Decimal(1), Decimal(row.value)))
         elif data["adjustment"] == "raw":
-            found.append((opens, row.symbol, Decimal(row.value), NONE))
+            found.append((opens, symbol, Decimal(row.value), NONE))
     return sorted(found, key=lambda a: (a[0], a[1], a[2] != 1, a[3]))
+
+
+def opens_from(date: str) -> int:
+    """When the first session from a New York date on opens."""
+    return int(calendar().opens[np.searchsorted(calendar().dates, np.datetime64(date))])
+
+
+def renames_of(data: Any) -> list[tuple[str, int, str]]:
+    """Old name, when the first session without it opens, and the new one."""
+    if data["actions"] is None:
+        return []
+    rows = pd.read_csv(data["actions"], dtype=str).itertuples()
+    found = [(row.symbol, opens_from(row.date), row.into) for row in rows if row.kind == "rename"]
+    return sorted(found, key=lambda each: each[1])
+
+
+def ends_listed(data: Any, symbols: set[str]) -> list[End]:
+    """What the file says of symbols that end; `known` as an instant with a zone."""
+    if data["actions"] is None:
+        return []
+    rows = pd.read_csv(data["actions"], dtype=str, keep_default_na=False)
+    found = []
+    for row in rows.to_dict("records"):
+        if row["symbol"] not in symbols or row["kind"] not in ("ended", "merger"):
+            continue
+        known = max(pd.Timestamp(row.get("known") or 0).value, opens_from(row["date"]))
+        booked = int(calendar().opens[np.searchsorted(calendar().opens.astype("i8"), known)])
+        if row["kind"] == "merger":
+            terms = Decimal(row.get("cash") or 0), NONE, Decimal(row["value"]), row["into"]
+        elif row["value"]:
+            terms = Decimal(row["value"]), NONE, NONE, ""
+        else:
+            terms = NONE, 1 - exact(data["ended_loss"]), NONE, ""
+        found.append(End(booked, row["symbol"], *terms))
+    return found
+
+
+def ends_found(data: Any, known: Mapping[str, Sequence[int]], coins: Any) -> list[End]:
+    """Symbols whose class has gone on without them for so many sessions.
+
+    known: instants of each symbol's bars.
+    """
+    if data.get("ended_after") is None:
+        return []
+    # What is known as a session opens was before it.
+    of = {
+        s: sorted(set(np.searchsorted(calendar().opens.astype("i8"), at)))
+        for s, at in known.items()
+    }
+    found = []
+    for symbol, own in of.items():
+        peers = {n for s, each in of.items() if (s in coins) == (symbol in coins) for n in each}
+        for last, following in zip(own, [*own[1:], math.inf], strict=True):
+            without = sorted(n for n in peers if last < n < following)
+            if len(without) >= data["ended_after"]:
+                booked = int(calendar().opens[without[data["ended_after"] - 1]])
+                found.append(End(booked, symbol, share=1 - exact(data["ended_loss"])))
+    return found
 
 
 class Order(NamedTuple):
@@ -582,6 +709,9 @@ class Walk:
         fills = records.frames["fills"]
         self.filled = {(f.client_order_id, f.at.value) for f in fills.itertuples()}
         self.waiting: list[Order] = []
+        instants = {s: [at for at in rows.index if at <= end] for s, rows in records.bars.items()}
+        self.ends = [*records.ends, *ends_found(records.config.get("data", {}), instants, coins)]
+        self.ends.sort(key=lambda each: (each.booked, each.symbol))
 
     def _bars_of(self, symbol: str) -> dict[int, list[float]]:
         """Open, high, low, close, volume and deviation by the instant that each is known at.
@@ -652,6 +782,10 @@ class Walk:
                     if o.symbol == symbol:
                         self.waiting[k] = o._replace(q=whole(o.q * ratio, step))
                 self.waiting = [o for o in self.waiting if o.q]
+        for each in self.ends:
+            if before < each.booked <= now:
+                self.book.end(each)
+                self.waiting = [o for o in self.waiting if o.symbol != each.symbol]
 
     def _meet(self, now: int, ends: dict[tuple[int, bool], int]) -> dict[str, Bar]:
         """Bars open: the broker closes what is called, then what waits meets them."""
@@ -760,7 +894,7 @@ def audit(records: Records) -> Audit:
             same = own == found
             if column == "fills.client_order_id":
                 cause = str(own).partition("-")[0]
-                seen[cause if cause in ("liquidation", "split") else "order"] += 1
+                seen[cause if cause in ("liquidation", "split", "ended") else "order"] += 1
         else:
             off = abs(float(own) - float(found))
             largest[column] = max(largest[column], off)

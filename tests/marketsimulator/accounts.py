@@ -16,6 +16,7 @@ from marketsimulator.account.terms import FillTerms, holdings_of, tier_table
 from marketsimulator.account.timeline import timeline
 from trainingdata.actions import Action
 from trainingdata.bars import Bars, panel
+from trainingdata.endings import Endings
 from trainingdata.instruments import instrument
 from trainingdata.market import Market
 from trainingdata.timeframe import HOURLY
@@ -52,12 +53,13 @@ def account_on(
     margin: MarginTerms | None = None,
     impact: bool = False,
     actions: tuple[Action, ...] = (),
+    endings: Endings | None = None,
 ) -> SimulatedBroker:
     """An account in cash at the panel's first instant."""
     terms = margin or MarginTerms()
     filling = fills or FillTerms(volume_share=None)
     book = new_book(capital, holdings_of(bars.instruments, costs, terms), tier_table(fees))
-    market = Market(bars, actions=actions)
+    market = Market(bars, actions=actions, endings=endings or Endings())
     line = timeline(market, fees, terms, filling, impact=impact)
     return SimulatedBroker(market, line, book, NO_LIMIT)
 

@@ -4,10 +4,13 @@ names the first row of a folder in which a cent is wrong.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import assume, given, settings
@@ -16,9 +19,11 @@ from hypothesis import strategies as st
 from execution.lending import DatedRate
 from marketsimulator.account.terms import FillTerms
 from tests.commands import run_command
-from tests.marketsimulator.accountant import MONEY, Audit, Records, audit
+from tests.marketsimulator.accountant import MONEY, Audit, End, Records, audit, exact
 from tests.marketsimulator.stressed import write_bars
 from tests.marketsimulator.wild import ACTIONS, FEES, MARGIN, Nature, wild_run
+from trainingdata.endings import Ending, Endings
+from trainingdata.sessions import session_open
 
 KINDS = "spread slippage dividend split borrow interest cash_interest rounding"
 EVENTS = "margin_calls deficits freezes refusals coin_fees"
@@ -33,12 +38,42 @@ def wild_records(seed: int, capital: float, wild: float, **terms: Any) -> Record
         interest_rates=(DatedRate("2026-06-03", 0.08),),
         **{name: terms.pop(name) for name in list(terms) if hasattr(MARGIN, name)},
     )
+    ends = terms.pop("ends", None)
+    endings = None
+    if ends is not None:
+        endings = endings_of(ends, **terms.pop("ending"))
     fills = FillTerms(**{"remainder": "carry" if seed % 3 else "cancel", **terms})
-    run, bars, costs = wild_run(seed, Nature(), capital, wild, margin=margin, fills=fills)
+    run, bars, costs = wild_run(
+        seed, Nature(), capital, wild, margin=margin, fills=fills, endings=endings
+    )
     parts = {"costs": costs, "fees": FEES, "margin": margin, "fills": fills}
     config = {name: asdict(part) for name, part in parts.items()}
     config |= {"capital": capital, "increments": "original"}
-    return Records.of(config, bars, run, ACTIONS)
+    if endings is not None:
+        config["data"] = {"ended_after": endings.after, "ended_loss": endings.loss}
+    return Records.of(config, bars, run, ACTIONS, ends or ())
+
+
+def endings_of(ends: Sequence[End], after: int, loss: float) -> Endings:
+    """How a run ends the symbols of the accountant's list."""
+    listed = []
+    for each in ends:
+        opens = np.datetime64(each.booked, "ns")
+        worth = map(float, (each.price, each.share, each.ratio))
+        listed.append(Ending(each.symbol, opens, opens, *worth, each.into))
+    return Endings(tuple(listed), after, loss)
+
+
+@st.composite
+def an_end(draw: st.DrawFn, symbol: str, into: str) -> End:
+    """The end of a symbol, for nothing, cash, shares of another one, or both."""
+    opens = session_open(np.datetime64(draw(st.sampled_from(["2026-06-01", "2026-06-03"]))))
+    price = draw(st.sampled_from([0.0, 0.37, 90.123]))
+    ratio = draw(st.sampled_from([0.0, 0.3, 1.0, 7.7]))
+    worth = exact(price), Decimal(0), exact(ratio)
+    return End(
+        opens.astype("datetime64[ns]").astype(int).item(), symbol, *worth, into * bool(ratio)
+    )
 
 
 @settings(max_examples=60)
@@ -57,6 +92,24 @@ def test_a_second_accountant_agrees_with_every_row_fill_and_flow(
     seed: int, capital: float, wild: float, **terms: Any
 ) -> None:
     assert audit(wild_records(seed, capital, wild, **terms)).differences == []
+
+
+@settings(max_examples=60)
+@given(
+    seed=st.integers(0, 10**6),
+    capital=st.sampled_from([2_100.0, 26_000.0, 2e6]),
+    wild=st.sampled_from([0.005, 0.03]),
+    ends=st.lists(st.one_of(an_end("AAA", "BBB"), an_end("BTCUSD", "XRPUSD")), max_size=1),
+    after=st.integers(1, 3),
+    loss=st.sampled_from([0.0, 0.3, 1.0]),
+    shortfall=st.sampled_from(["cut", "refuse"]),
+)
+def test_a_second_accountant_agrees_where_symbols_end(
+    seed: int, ends: list[End], after: int, loss: float, **terms: Any
+) -> None:
+    ending = {"after": after, "loss": loss}
+    found = audit(wild_records(seed, ends=ends, ending=ending, **terms))
+    assert found.differences == []
 
 
 def test_the_wild_runs_have_every_flow() -> None:

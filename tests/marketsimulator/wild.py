@@ -19,6 +19,7 @@ from sizing.binding import LIMITS
 from tests.marketsimulator.accounts import account_on, market, panel_of, stock_ends
 from trainingdata.actions import Action
 from trainingdata.bars import Bars
+from trainingdata.endings import Endings
 from trainingdata.sessions import session_open
 
 NAN = float("nan")
@@ -76,6 +77,20 @@ MARGIN = MarginTerms(
 )
 
 
+def ended_bars(bars: Bars, endings: Endings, seed: int) -> Bars:
+    """The bars up to the listed ends; of a symbol of each class up to an instant at random."""
+    last = {each.symbol: each.opens for each in endings.listed}
+    at = bars.times[np.random.default_rng(seed).integers(8, len(bars.times) - 8, 2)]
+    last = {"BBB": at[0], "XRPUSD": at[1]} | last
+    mask = bars.mask.copy()
+    for symbol, until in last.items():
+        mask[bars.symbols.index(symbol)] &= bars.times <= until
+    tables = {}
+    for s, symbol in enumerate(bars.symbols):
+        tables[symbol] = bars.times[mask[s]], bars.values[s, mask[s]]
+    return panel_of(tables)
+
+
 @dataclass(frozen=True)
 class Nature:
     """What random decisions have: whether they expect anything, and whether limits bind."""
@@ -107,10 +122,16 @@ def wild_run(
     big: float = 2.0,
     margin: MarginTerms = MARGIN,
     fills: FillTerms | None = None,
+    endings: Endings | None = None,
 ) -> tuple[Run, Bars, TradingCosts]:
-    """Random decisions with random orders, some for more than the account can carry."""
+    """Random decisions with random orders, some for more than the account can carry.
+
+    endings: of symbols, whose bars end with them; so do those of one stock and one coin.
+    """
     rng = np.random.default_rng(seed)
     bars = bars_of(rng, wild, 4 * capital)
+    if endings is not None:
+        bars = ended_bars(bars, endings, seed)
     impact = float(seed % 2)
     costs = replace(COSTS, stock_impact=impact, crypto_impact=impact)
     broker = account_on(
@@ -122,6 +143,7 @@ def wild_run(
         margin=margin,
         impact=bool(impact),
         actions=ACTIONS,
+        endings=endings,
     )
     decisions: list[Decision] = []
     rows: list[Row] = []

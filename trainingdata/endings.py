@@ -1,0 +1,241 @@
+"""Symbols that end: delisted, merged into another one, or renamed.
+
+A symbol is missing from the first session of its class in which it has no bar, and has ended after
+several in a row. That a bar was its last is known only then: nothing before uses it, and the end of
+a panel is no end. A row of the actions file says an end, and when it was known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from foundation.arrays import Array, Index, Instants, Mask
+from foundation.errors import DataError
+from trainingdata.bars import Bars, Origin
+from trainingdata.instants import new_york_date
+from trainingdata.instruments import instrument
+from trainingdata.sessions import calendar
+from trainingdata.timeframe import Timeframe
+
+# Shumway (1997), The Delisting Bias in CRSP Data: the mean return of NYSE and AMEX stocks that were
+# delisted for their performance, where the file of returns has none.
+USUAL_LOSS = 0.3
+USUAL_SESSIONS = 10  # a halt for news lasts hours; one for filings that are late lasts weeks
+
+Series = tuple[Instants, Array, Origin]
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """The end of a symbol, and what a share of it becomes.
+
+    symbol: that ends.
+    opens: when the first session without it opens.
+    booked: when the first session opens that comes after it and after it was known.
+    price: USD that a share is paid; NaN where nobody has said what it was worth.
+    share: of its last price that a share is worth, beside it.
+    ratio: shares of `into` that a share becomes, beside both.
+    into: the symbol that takes its place; empty for none.
+    """
+
+    symbol: str
+    opens: np.datetime64
+    booked: np.datetime64
+    price: float = 0.0
+    share: float = 0.0
+    ratio: float = 0.0
+    into: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """A symbol that goes on under another name.
+
+    symbol: the old name.
+    opens: when the first session under the new one opens.
+    into: the new name.
+    """
+
+    symbol: str
+    opens: np.datetime64
+    into: str
+
+
+@dataclass(frozen=True, slots=True)
+class Endings:
+    """How symbols of a panel end.
+
+    listed: by a file.
+    after: sessions without a bar by which a symbol has ended; none: only a file ends it.
+    loss: part of the last price that is lost where no file says what a share became.
+    """
+
+    listed: tuple[Ending, ...] = ()
+    after: int | None = None
+    loss: float = USUAL_LOSS
+
+    def over(self, bars: Bars) -> tuple[Ending, ...]:
+        """Those of a panel's symbols that are booked by its last instant, in time order."""
+        worth = 1.0 - self.loss
+        found = [
+            replace(each, price=0.0, share=worth) if np.isnan(each.price) else each
+            for each in self.listed
+            if each.symbol in bars.symbols
+        ]
+        if self.after is not None:
+            absent = Absence.of(bars)
+            for s, span in np.argwhere(absent.missing == self.after).tolist():
+                # A span in which nobody has a bar counts no further: the first one is meant.
+                if span and absent.missing[s, span - 1] == self.after:
+                    continue
+                opens = np.datetime64(absent.following[span])
+                found.append(Ending(bars.symbols[s], opens, opens, share=worth))
+        found = [each for each in found if each.booked <= bars.now]
+        return tuple(sorted(found, key=lambda each: (each.booked, each.symbol)))
+
+    def gone(self, bars: Bars) -> Mask:
+        """[S] which have ended by a panel's last instant, and have had no bar since."""
+        last = {each.symbol: each.booked for each in self.over(bars)}
+        return np.array(
+            [
+                symbol in last and bool(_starts(bars, symbol)[-1] < last[symbol])
+                for symbol in bars.symbols
+            ],
+            dtype=bool,
+        )
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Absence:
+    """For how long symbols have had no bar, over the D spans between sessions' opens of a panel.
+
+    missing: [S, D] spans since a symbol's last bar in which others of its class had one; 0 before
+        its first bar.
+    following: [D] when the session after each span opens.
+    """
+
+    missing: Index
+    following: Instants
+
+    @classmethod
+    def of(cls, bars: Bars) -> Absence:
+        """That of a panel."""
+        # What becomes known as a session opens belongs to the span before.
+        opens = calendar().opens
+        number = np.searchsorted(opens, bars.times, side="left")
+        spans, first = np.unique(number, return_index=True)
+        has = np.logical_or.reduceat(bars.mask, first, axis=1)
+        missing = np.zeros(has.shape, dtype=np.int64)
+        for members in (bars.crypto, ~bars.crypto):
+            due = np.cumsum(has[members].any(axis=0))
+            last = np.maximum.accumulate(np.where(has[members], due, 0), axis=1)
+            missing[members] = np.where(last > 0, due - last, 0)
+        return cls(missing, opens[np.minimum(spans, len(opens) - 1)])
+
+    @property
+    def at_end(self) -> Index:
+        """[S] spans that each symbol has been missing for at the panel's end."""
+        return np.asarray(self.missing[:, -1])
+
+
+def check_endings(bars: Bars, endings: Iterable[Ending]) -> None:
+    """Refuse an end that the bars contradict, or that leads to a symbol that is not there.
+
+    Raises DataError naming it.
+    """
+    for each in endings:
+        if each.symbol not in bars.symbols or each.opens > bars.now:
+            continue
+        date = _date(each.opens)
+        starts = _starts(bars, each.symbol)
+        if len(starts) and starts[-1] >= each.opens:
+            raise DataError(
+                f"{each.symbol} ends on {date}, and its file has bars after that; mend its row or"
+                " cut the file"
+            )
+        if not each.into:
+            continue
+        if each.into not in bars.symbols:
+            raise DataError(
+                f"{each.symbol} becomes {each.into} on {date}, which is none of the run's symbols;"
+                " name it beside it"
+            )
+        if instrument(each.into).kind is not instrument(each.symbol).kind:
+            raise DataError(f"{each.symbol} becomes {each.into}: a stock and a coin")
+        first = _starts(bars, each.into)[:1]
+        if not len(first) or new_york_date(first)[0] > date:
+            raise DataError(
+                f"{each.symbol} becomes {each.into} on {date}, which has no bar by then; give its"
+                " bars, or `ended` and what a share was worth"
+            )
+
+
+def join_renamed(
+    series: dict[str, Series], renames: Sequence[Rename], timeframe: Timeframe
+) -> None:
+    """Put the bars of old names before those of the new ones: one symbol, by its last name.
+
+    series: by symbol, known-at instants, values and origin. renames: in time order.
+
+    Raises DataError for a new name without bars, and bars on the wrong side of the day.
+    """
+    for each in renames:
+        if each.symbol not in series:
+            continue
+        date = _date(each.opens)
+        words = f"data.actions: {each.symbol} is called {each.into} from {date} on"
+        if each.into not in series:
+            raise DataError(f"{words}, which is none of the run's symbols; name that in its place")
+        times, values, origin = series.pop(each.symbol)
+        later_times, later_values, later = series[each.into]
+        clock = timeframe.clock(instrument(each.into).kind)
+        if len(times) and clock.started_at(times[-1:])[0] >= each.opens:
+            raise DataError(f"{words}, and {origin.file} has bars after that; cut it, or the row")
+        if len(later_times) and clock.started_at(later_times[:1])[0] < each.opens:
+            raise DataError(
+                f"{words}, and {later.file} has bars before that, which may be another company's;"
+                " cut it, or take the row out where they are the same ones"
+            )
+        note = f"until {date} called {each.symbol}, from {origin.file}"
+        series[each.into] = (
+            np.concatenate([times, later_times]),
+            np.concatenate([values, later_values]),
+            replace(later, notes=(note, *origin.notes, *later.notes)),
+        )
+
+
+def last_name(symbol: str, at: np.datetime64, renames: Iterable[Rename]) -> str:
+    """What a symbol of an instant is called in the end; renames: in time order."""
+    for each in renames:
+        if each.symbol == symbol and at <= each.opens:
+            symbol = each.into
+    return symbol
+
+
+def old_names(symbols: Iterable[str], renames: Sequence[Rename]) -> list[str]:
+    """Under which other names some symbols went before."""
+    names = set(symbols)
+    for each in reversed(renames):
+        if each.into in names:
+            names.add(each.symbol)
+    return sorted(names.difference(symbols))
+
+
+def opens_after(at: np.datetime64) -> np.datetime64:
+    """When the first session after an instant opens."""
+    opens = calendar().opens
+    return np.datetime64(opens[np.searchsorted(opens, at, side="right")])
+
+
+def _starts(bars: Bars, symbol: str) -> Instants:
+    """When the bars of a symbol started, [N]."""
+    s = bars.symbols.index(symbol)
+    return bars.clock(bars.instruments[s].kind).started_at(bars.real_bars(s)[0])
+
+
+def _date(opens: np.datetime64) -> np.datetime64:
+    """The New York date of an instant."""
+    return np.datetime64(new_york_date(np.array([opens]))[0])
