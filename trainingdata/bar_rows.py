@@ -158,12 +158,17 @@ def _no_parts(minutes: int, timeframe: Timeframe) -> str:
     """Why bars of so many minutes make none of a timeframe, and which would do."""
     made = [each.name for each in TIMEFRAMES if minutes in (*parts_of(each), each.minutes)]
     lengths = (*map(str, parts_of(timeframe)), str(timeframe.minutes))
-    rows = "daily bars" if minutes == DAILY.minutes else f"{minutes}-minute bars"
+    rows = bars_in_words(minutes)
     other = f"; timeframe={' or '.join(made)} reads them" if made else ""
     return (
         f"{rows} make no {timeframe.bars}: timeframe={timeframe.name} needs rows of"
         f" {', '.join(lengths)} minutes{other}"
     )
+
+
+def bars_in_words(minutes: int) -> str:
+    """What bars of so many minutes are called."""
+    return "daily bars" if minutes == DAILY.minutes else f"{minutes}-minute bars"
 
 
 def _session_opens(rows: Rows) -> Instants:

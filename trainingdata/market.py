@@ -21,12 +21,14 @@ class Market:
     first: number of the instant that the run begins at.
     actions: dividends and splits of positions in these prices, in time order.
     accepted: whether splits that the prices contradict are applied all the same.
+    finer: bars that orders meet in the place of these, on a panel that has all of their instants.
     """
 
     bars: Bars
     first: int = 0
     actions: tuple[Action, ...] = ()
     accepted: bool = False
+    finer: Bars | None = None
 
     def __post_init__(self) -> None:
         count = len(self.bars.times)
@@ -44,14 +46,19 @@ class Market:
         return self.bars.between(self.first, len(self.bars.times))
 
     @property
+    def met(self) -> Bars:
+        """What orders meet."""
+        return self.bars if self.finer is None else self.finer
+
+    @property
     def splits(self) -> tuple[Action, ...]:
         """Those that the prices are not adjusted for."""
         return tuple(action for action in self.actions if action.ratio != 1.0)
 
     def on(self, bars: Bars) -> Market:
-        """The same run over other bars, from the same instant on."""
+        """The same run over other bars, which orders meet, from the same instant on."""
         first = int(np.searchsorted(bars.times, self.bars.times[self.first]))
-        return replace(self, bars=bars, first=first)
+        return replace(self, bars=bars, first=first, finer=None)
 
     def view(self, end: int | None = None) -> Bars:
         """The first `end` rows, or all, as a decision at the last of them sees them.

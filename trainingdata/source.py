@@ -12,9 +12,10 @@ import numpy as np
 from foundation.errors import DataError, InputError, nearest_or_all
 from foundation.settings import setting, settings_class
 from trainingdata.actions import Action, read_actions, split_adjusted
-from trainingdata.bar_files import read_bars
+from trainingdata.bar_files import read_bars, read_finer_bars
 from trainingdata.bars import Bars, panel
 from trainingdata.confirmation import doubts_of, unconfirmed, without
+from trainingdata.finer import finer_panel
 from trainingdata.instants import Unzoned, instant
 from trainingdata.instruments import Kind, symbols_of
 from trainingdata.market import Market
@@ -206,6 +207,40 @@ class DataSettings:
         numbers = [s for s, symbol in enumerate(bars.symbols) if names is None or symbol in names]
         tables = [(bars.instruments[s], *bars.real_bars(s)) for s in numbers]
         return panel(tables, bars.source, timeframe)
+
+
+@settings_class("data")
+class SimulationData(DataSettings):
+    """The same of a simulation, which fills orders."""
+
+    fills: tuple[str, ...] = setting(
+        (),
+        "folders of finer bars (1, 5, 15 or 30 minutes) that orders meet, or files; none: those "
+        "that are decided on",
+    )
+
+    def with_finer(self, market: Market) -> Market:
+        """The market with the finer bars that orders meet, where some are named.
+
+        Raises InputError for files that cannot be used, or that contradict the market's bars.
+        """
+        if not self.fills:
+            return market
+        if not self.dir:
+            raise InputError("data.fills: the synthetic market has no finer bars; name data.dir")
+        bars = market.bars
+        try:
+            finer = read_finer_bars(
+                [Path(place).expanduser() for place in self.fills],
+                bars.symbols,
+                bars.timeframe,
+                bars.now,
+                adjusted=self.adjustment == "all",
+                unzoned=self._unzoned(),
+            )
+        except DataError as error:
+            raise DataError(f"data.fills: {str(error).removeprefix('data.dir: ')}") from error
+        return replace(market, finer=finer_panel(finer, bars, market.first))
 
 
 def load_bars(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,9 @@ from trainingdata.sessions import FULL_SESSION, beyond_calendar, calendar
 Holding = Literal["next", "session", "plan"]
 TimeframeName = Literal["1d", "1h", "30m", "15m", "5m"]
 
-MINUTES: dict[TimeframeName, int] = {"1d": 1440, "1h": 60, "30m": 30, "15m": 15, "5m": 5}
+BarName = TimeframeName | Literal["1m"]
+
+MINUTES: dict[BarName, int] = {"1d": 1440, "1h": 60, "30m": 30, "15m": 15, "5m": 5, "1m": 1}
 _BAR = {"1h": "an hourly bar", "1d": "a daily bar"}
 _UNIT = {"1h": "hour", "1d": "day"}
 # Days that the market of a class is open.
@@ -111,10 +113,10 @@ class Clock(ABC):
 class Timeframe:
     """Bars of one length.
 
-    name: as settings have it.
+    name: as settings have it; on `1m` orders may be met, but nothing is decided.
     """
 
-    name: TimeframeName
+    name: BarName
 
     @property
     def minutes(self) -> int:
@@ -164,7 +166,8 @@ class Timeframe:
 
 HOURLY = Timeframe("1h")
 DAILY = Timeframe("1d")
-TIMEFRAMES = tuple(map(Timeframe, MINUTES))
+MINUTE = Timeframe("1m")
+TIMEFRAMES = tuple(map(Timeframe, get_args(TimeframeName)))
 
 
 def following_ends(clock: Clock, instants: Instants, ahead: int) -> Instants:
@@ -357,7 +360,7 @@ class CoinClock(Clock):
 
 
 @cache
-def _stock_clock(name: TimeframeName) -> StockClock:
+def _stock_clock(name: BarName) -> StockClock:
     days = calendar()
     step = Timeframe(name).length
     # Six and a half hours make seven bars of an hour: the floor of a negative quotient rounds up.
@@ -374,7 +377,7 @@ def _stock_clock(name: TimeframeName) -> StockClock:
 
 
 @cache
-def _coin_clock(name: TimeframeName) -> CoinClock:
+def _coin_clock(name: BarName) -> CoinClock:
     return CoinClock(Timeframe(name).length)
 
 

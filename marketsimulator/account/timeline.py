@@ -5,6 +5,7 @@ First comes what has become known, then what opens.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -85,7 +86,10 @@ def timeline(
     InputError
         for a symbol without any volume, where orders fill against it.
     """
-    bars = market.bars
+    bars = market.met
+    # Between two decisions several bars meet what is left of an order.
+    if market.finer is not None:
+        fills = replace(fills, remainder="carry")
     if fills.volume_share is not None:
         _check_volume(bars)
     times = bars.times
@@ -298,7 +302,7 @@ def _action_table(market: Market, session_opened: Mask) -> tuple[Records, Index]
     An action from before the panel's first bar became known is in its prices already, and the
     account held nothing then.
     """
-    bars = market.bars
+    bars = market.met
     rows: list[tuple[int, int, float, float]] = []
     instants: list[int] = []
     openings: npt.NDArray[np.int64] = np.flatnonzero(session_opened)
