@@ -6,7 +6,7 @@ import numpy as np
 
 from foundation.arrays import Array, Instants, first_row
 from foundation.errors import DataError
-from trainingdata.bars import CLOSE, FIELDS, HIGH, LOW, OPEN, VOLUME, Bars, panel
+from trainingdata.bars import FIELDS, HIGH, LOW, VOLUME, Bars, panel
 from trainingdata.instants import utc_text
 from trainingdata.resampling import joined
 
@@ -17,8 +17,7 @@ ROUNDING = 1e-3
 def finer_panel(finer: Bars, bars: Bars, first: int) -> Bars:
     """Finer bars within those of a panel, laid on one that has all of its instants.
 
-    The first finer one of a bar gets its open and the last one its close, to the bit. What lies
-    within no bar of the panel is left out: no decision knows of it.
+    What lies within no bar of the panel is left out: no decision knows of it.
 
     finer: of the same symbols, from files.
     first: number of the instant from which on every bar needs some.
@@ -35,7 +34,7 @@ def finer_panel(finer: Bars, bars: Bars, first: int) -> Bars:
         begun = finer.clock(item.kind).started_at(ends)
         k = np.searchsorted(starts, begun, side="right") - 1
         within = (k >= 0) & (begun < times[k])
-        k, ends, parts = k[within], ends[within], parts[within].copy()
+        k, ends, parts = k[within], ends[within], parts[within]
         lacking = ~np.isin(np.arange(len(times)), k) & (times > bars.times[first])
         if lacking.any():
             at = utc_text(starts[first_row(lacking)])
@@ -44,12 +43,8 @@ def finer_panel(finer: Bars, bars: Bars, first: int) -> Bars:
                 f" {bars.timeframe.bar} that starts at {at}; give files that hold the whole run, or"
                 " a start and an end within them"
             )
-        held, begins = np.unique(k, return_index=True)
+        held = np.unique(k)
         _refuse_contradiction(what, bars, starts[held], values[held], joined(starts[k], parts)[1])
-        parts[begins, OPEN] = values[held, OPEN]
-        parts[np.append(begins, len(k))[1:] - 1, CLOSE] = values[held, CLOSE]
-        parts[:, HIGH] = parts[:, :VOLUME].max(axis=1)
-        parts[:, LOW] = parts[:, :VOLUME].min(axis=1)
         tables.append((item, ends, parts))
     return panel(tables, finer.source, finer.timeframe, bars.times)
 

@@ -76,9 +76,9 @@ class SimulatedBroker:
     """An account on a run's instants.
 
     `advance` to one, look at the `account`, `submit` orders, `open` the bars that start there, read
-    the `row`. A market order fills at the open of the bar that starts at that instant; the bars
-    that follow meet what waits. Finer bars are met one after the other, and by those within the bar
-    that starts at the instant a market order is filled. Questions change nothing.
+    the `row`. A market order fills at the open of the bar that starts at that instant, of finer
+    bars at the opens of those until the next; the bars that follow meet what waits. Questions
+    change nothing.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class SimulatedBroker:
     ) -> None:
         """book: an account as it begins, whose arrays the broker takes over.
 
-        cancels: whether what finer bars leave of a market order is cancelled as theirs ends.
+        cancels: whether what finer bars leave of a market order is cancelled at the next instant.
         """
         self.fills: list[Fill] = []
         self.bookings: list[Booking] = []
@@ -107,11 +107,7 @@ class SimulatedBroker:
         # Rows of the timeline at which the run's own instants are: it has more with finer bars.
         self._rows = np.searchsorted(line.now, bars.times.astype(np.int64))
         self._row = int(self._rows[market.first])
-        self._ends = np.zeros((len(bars.times), 2), dtype=bool)
-        if cancels and market.finer is not None:
-            clocks = (bars.clock(kind) for kind in (Kind.STOCK, Kind.CRYPTO))
-            started = [clock.started_at(bars.times) for clock in clocks]
-            self._ends = ~np.isnat(np.stack(started, axis=1))
+        self._cancels = cancels and market.finer is not None
         self._opening: tuple[np.ndarray, ...] | None = None
         self._recorded: np.ndarray | None = None
         self._flows = book.account[list(FLOWS)]  # a view
@@ -132,8 +128,8 @@ class SimulatedBroker:
             tape = self._tape()
             advance(self._book, self._line, tape, row)
             self._record(tape)
-            if len(self._book.orders):
-                self._cancel_ended()
+            if self._cancels and row == self._rows[np.searchsorted(self._rows, row)]:
+                self._cancel_left()
             if row < last:
                 self.open()
         self._drop_done_orders()
@@ -361,17 +357,13 @@ class SimulatedBroker:
                 remaining = exact_decimal(abs(float(row["quantity"])))
                 yield replace(self._orders[row["number"]], qty=remaining)
 
-    def _cancel_ended(self) -> None:
-        """Cancel what is left of market orders whose bar has ended, and been met by finer ones."""
-        number = int(np.searchsorted(self._rows, self._row))
-        if self._rows[number] != self._row or not self._ends[number].any():
-            return
+    def _cancel_left(self) -> None:
+        """Cancel what is left of market orders."""
         for row in self._book.orders:
             # A stop that was met is one at the market by now, and goes on.
             order = self._orders[row["number"]]
-            sent_now = order.type == "market" and order.tif in ("day", "gtc")
-            ended = self._ends[number, self._book.holding["crypto"][row["symbol"]]]
-            if sent_now and ended and row["state"] == WORKING:
+            met = order.type == "market" and order.tif in ("day", "gtc")
+            if met and row["state"] == WORKING:
                 row["state"] = CANCELLED
 
     def _drop_done_orders(self) -> None:

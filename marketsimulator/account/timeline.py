@@ -97,6 +97,13 @@ def timeline(
     # Instants come first here and symbols in a panel: settlement reads all symbols of an instant.
     values = np.where(bars.mask[:, :, None], bars.values, np.nan)
     panel = np.ascontiguousarray(values.transpose(1, 0, 2))
+    # An account is worth what its decisions see: finer bars fill orders and mark nothing.
+    if market.finer is not None:
+        panel[:, :, CLOSE] = np.nan
+        rows = np.searchsorted(times, market.bars.times)
+        panel[rows, :, CLOSE] = np.where(
+            market.bars.mask, market.bars.values[:, :, CLOSE], np.nan
+        ).T
     # A feed that shows a part of the trades (IEX: 3 %) is scaled to the market that orders meet.
     panel[:, :, VOLUME] /= fills.coverage
     days, day = np.unique(dates, return_inverse=True)
