@@ -118,7 +118,7 @@ def test_an_order_meets_finer_bars_as_an_account_on_those_would(
 
 
 @pytest.mark.parametrize("finer", [HALF, MINUTE], ids=str)
-@pytest.mark.parametrize("words", ["capital=1500", "capital=2e6 fills.volume_share=null"])
+@pytest.mark.parametrize("words", ["capital=1500", "limits.intraday_leverage=0.5"])
 def test_one_finer_bar_a_bar_changes_nothing(finer: Timeframe, words: str) -> None:
     """To the bit, with impact, missing bars, margin calls and coins.
 
