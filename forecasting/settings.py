@@ -248,7 +248,13 @@ class PanelSettings:
     @property
     def named_timeframe(self) -> Timeframe:
         """The timeframe where no files say it: hours unless another is named."""
-        return Timeframe(self.timeframe) if self.timeframe else HOURLY
+        return self._named_timeframe or HOURLY
+
+    @property
+    def _named_timeframe(self) -> Timeframe | None:
+        day = self.data.coin_day
+        named = self.timeframe or (None if day == "utc" else HOURLY.name)
+        return Timeframe(named, day) if named else None
 
     def bars(self) -> Bars:
         """The panel: files up to `end` with all history before `start`, or the synthetic market.
@@ -258,5 +264,4 @@ class PanelSettings:
         InputError
             for settings or files that cannot be used.
         """
-        named = Timeframe(self.timeframe) if self.timeframe else None
-        return self.data.bars(self.symbols, self.start, self.end, named)
+        return self.data.bars(self.symbols, self.start, self.end, self._named_timeframe)

@@ -65,6 +65,11 @@ class Rows:
         """
         notes = list(self.notes)
         starts = self._starts()
+        if self.daily and self.item.kind is Kind.CRYPTO and timeframe.coin_day != "utc":
+            raise DataError(
+                f"{self.path}: its days end at midnight UTC; data.coin_day={timeframe.coin_day}"
+                " needs the coin's bars of an hour or of minutes, of which days are put together"
+            )
         if self.minutes == timeframe.minutes:
             times, bars = regular_bars(starts, self.values, self.item, timeframe, self.path)
             outside = len(starts) - len(times)

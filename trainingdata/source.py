@@ -21,7 +21,7 @@ from trainingdata.instruments import Kind, symbols_of
 from trainingdata.market import Market
 from trainingdata.splits import refuse_jumps, unlike_trading
 from trainingdata.synthetic import SyntheticMarket
-from trainingdata.timeframe import HOURLY, Timeframe, TimeframeName
+from trainingdata.timeframe import HOURLY, CoinDay, Timeframe, TimeframeName
 
 Adjustment = Literal["split", "all", "raw"]
 Feed = Literal["iex", "sip"]
@@ -53,6 +53,11 @@ class DataSettings:
         "a jump of a file's prices that looks like a split they are not adjusted for, and "
         "an action that they do not show, is named as a doubt; without it the bars are "
         "refused",
+    )
+    coin_day: CoinDay = setting(
+        "utc",
+        "where a coin's daily bar begins and ends: midnight `utc`, or 16:00 `new_york`, with the "
+        "stocks' session; put together from shorter bars",
     )
     feed: Feed = setting("iex", "of the venue's stock bars, `iex` (free keys) or `sip` (paid)")
     seed: int = setting(0, "of the synthetic market's draws", ge=0, lt=2**63)
