@@ -248,7 +248,9 @@ class PanelSettings:
     @property
     def files_timeframe(self) -> Timeframe | None:
         """The timeframe that files are put together to; none where they say it."""
-        return Timeframe(self.timeframe) if self.timeframe else None
+        day = self.data.coin_day
+        named = self.timeframe or (None if day == "utc" else HOURLY.name)
+        return Timeframe(named, day) if named else None
 
     @property
     def named_timeframe(self) -> Timeframe:

@@ -200,7 +200,13 @@ def read(words: Sequence[str]) -> tuple[AuditSettings, None]:
         )
     # An audit is no trial: it leaves nothing in the ledger.
     config = composed_config("backtest", ["output=none", "trials=null", *words[1:]])
-    return AuditSettings(name, BacktestSettings.of(config)), None
+    settings = BacktestSettings.of(config)
+    if settings.data.fills:
+        raise InputError(
+            "data.fills: an audit alters the bars that are decided on, and finer ones would"
+            " contradict them; leave it out"
+        )
+    return AuditSettings(name, settings), None
 
 
 def run(settings: AuditSettings, progress: Progress) -> Result:

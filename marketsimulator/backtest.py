@@ -73,16 +73,22 @@ def run_backtest(
     forecaster = settings.forecaster.build(market.bars.symbols)
     correlations = KeptCorrelations(settings.correlation.source())
     trader = replace(settings.trader(forecaster), correlations=correlations)
-    main = _run_configured(settings, trader, market, progress, logging.INFO)
+    decider = trader.over(market, progress)
+    main = _run_configured(settings, decider, market, progress, logging.INFO)
+    coarse = None
+    if market.finer is not None:
+        beside = replace(market, finer=None)
+        coarse = _run_configured(settings, decider, beside, progress, logging.DEBUG)
     comparisons = plain_runs(settings, trader, market, progress)
     placebo = None
     if settings.placebo:
         without_edge = settings.without_edge()
         other = without_edge.market()
         trader = without_edge.trader(without_edge.forecaster.build(other.bars.symbols))
+        trader = trader.over(other, progress)
         placebo = _run_configured(without_edge, trader, other, progress, logging.DEBUG)
     seconds = time.monotonic() - began
-    results = Results(settings, market, main, comparisons, seconds, placebo)
+    results = Results(settings, market, main, comparisons, seconds, placebo, coarse=coarse)
     return _entered(replace(results, spoken_on=spoken_on(forecaster)))
 
 
@@ -98,7 +104,7 @@ def _run_configured(
             f" {context} bars of its own by then"
         )
     name = trader.forecaster.name
-    return simulate_trading(settings, market, name, trader.over(market, progress), progress, level)
+    return simulate_trading(settings, market, name, trader, progress, level)
 
 
 def run(settings: BacktestSettings, progress: Progress) -> Result:

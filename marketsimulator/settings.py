@@ -24,7 +24,7 @@ from trainingdata.bars import Bars
 from trainingdata.instants import DAY, instant, new_york_date, utc_text
 from trainingdata.instruments import data_symbol
 from trainingdata.market import Market
-from trainingdata.source import Span, span_of
+from trainingdata.source import SimulationData, Span, span_of
 from trainingdata.volatility_index import RESPONSE
 
 STOCK_FEES = "stocks and coins are traded for fees=alpaca"
@@ -91,6 +91,7 @@ class BacktestSettings(TradingSettings):
         "calendar days up to the last bar all symbols share, in the place of start and end",
         ge=1,
     )
+    data: SimulationData = setting(SimulationData(), "where bars come from")
     output: str = setting("outputs/backtest", "folder of the results")
     trials: str | None = setting(
         None, "the trial ledger, an SQLite file; none keeps the run out of it"
@@ -139,7 +140,7 @@ class BacktestSettings(TradingSettings):
                 f"{', '.join(typed)}: no bar becomes known between {utc_text(first)} and"
                 f" {utc_text(last)}"
             )
-        return self.data.market(bars.between(0, end), begin)
+        return self.data.with_finer(self.data.market(bars.between(0, end), begin))
 
     def without_edge(self) -> BacktestSettings:
         """The same settings on the same synthetic market without its edge."""
@@ -162,7 +163,8 @@ class BacktestSettings(TradingSettings):
         if begins is not None:
             held = [float(begins.positions.get(symbol, 0)) for symbol in bars.symbols]
             hold(book, begins.cash, np.array(held), market.history.last_closes())
-        return SimulatedBroker(market, self.timeline(market), book, self.orders)
+        cancels = self.fills.remainder == "cancel"
+        return SimulatedBroker(market, self.timeline(market), book, self.orders, cancels=cancels)
 
     def span(self, bars: Bars) -> Span:
         """First and last instant of the run."""

@@ -6,7 +6,7 @@ to 30 minutes. It is named after its symbol, or has a column that names the symb
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from foundation.errors import DataError, InputError, did_you_mean
-from trainingdata.bar_rows import Rows, rows_of
+from trainingdata.bar_rows import Rows, bars_in_words, rows_of
 from trainingdata.bar_tables import read_table, symbols_inside
 from trainingdata.bars import Bars, panel
 from trainingdata.endings import Rename, join_renamed, old_names
@@ -28,7 +28,8 @@ from trainingdata.instruments import (
     no_dollar_pair,
     symbols_of,
 )
-from trainingdata.timeframe import DAILY, HOURLY, Timeframe
+from trainingdata.resampling import parts_of
+from trainingdata.timeframe import DAILY, HOURLY, MINUTE, TIMEFRAMES, Timeframe
 
 SUFFIXES = (".parquet", ".csv")
 LISTED = 20  # symbols that a refusal names, at most
@@ -137,6 +138,42 @@ def read_bars(
     between start and end.
     """
     files = find_files(places, symbols, renames)
+    read = _read_rows(files, unzoned, adjusted=adjusted)
+    return _laid_out(files, read, timeframe or _timeframe_of(read), start, end, renames)
+
+
+def read_finer_bars(
+    places: Sequence[Path],
+    symbols: Sequence[str],
+    timeframe: Timeframe,
+    end: np.datetime64,
+    *,
+    adjusted: bool = False,
+    unzoned: Unzoned = REFUSED,
+    renames: Sequence[Rename] = (),
+) -> Bars:
+    """The panel of the shortest bars that all files of some symbols make, up to `end`.
+
+    timeframe: that they have to be finer than. The others as of `read_bars`.
+
+    Raises DataError for anything in a file that cannot be trusted, and for files that make no bars
+    of which whole ones fill each of the timeframe.
+    """
+    files = find_files(places, symbols, renames)
+    read = _read_rows(files, unzoned, adjusted=adjusted)
+    for finer in (MINUTE, *reversed(TIMEFRAMES)):
+        lengths = finer.minutes, *parts_of(finer)
+        if finer.minutes < timeframe.minutes and all(r.minutes in lengths for r in read.values()):
+            return _laid_out(files, read, finer, None, end, renames)
+    longest = max(read, key=lambda symbol: read[symbol].minutes)
+    raise DataError(
+        f"{files[longest]}: {bars_in_words(read[longest].minutes)} make none that are finer than"
+        f" {timeframe.bar} and fill it; give bars of 1, 5, 15 or 30 minutes"
+    )
+
+
+def _read_rows(files: Mapping[str, Path], unzoned: Unzoned, *, adjusted: bool) -> dict[str, Rows]:
+    """The checked rows of each symbol."""
     # A file of several symbols is read once.
     table_of = cache(read_table)
     read: dict[str, Rows] = {}
@@ -147,8 +184,34 @@ def read_bars(
         if in_tethers(table.spellings().get(symbol, _stem(path))):
             rows = replace(rows, notes=(_TETHERS, *rows.notes))
         read[symbol] = rows
-    if timeframe is None:
-        timeframe = DAILY if any(rows.daily for rows in read.values()) else HOURLY
+    return read
+
+
+def _timeframe_of(read: Mapping[str, Rows]) -> Timeframe:
+    """Of bars where nobody names it: days where files have them, else hours.
+
+    Raises DataError where some have days and others have not.
+    """
+    daily = [rows for rows in read.values() if rows.daily]
+    others = [rows for rows in read.values() if not rows.daily]
+    if daily and others:
+        raise DataError(
+            f"{daily[0].path} holds daily bars, and {others[0].path}"
+            f" {bars_in_words(others[0].minutes)}; timeframe=1d puts these together to days, or"
+            " name the symbols of one length"
+        )
+    return DAILY if daily else HOURLY
+
+
+def _laid_out(
+    files: Mapping[str, Path],
+    read: Mapping[str, Rows],
+    timeframe: Timeframe,
+    start: np.datetime64 | None,
+    end: np.datetime64 | None,
+    renames: Sequence[Rename],
+) -> Bars:
+    """The bars of a timeframe, as a panel; of every symbol some lie between start and end."""
     series = {symbol: rows.bars(timeframe) for symbol, rows in read.items()}
     join_renamed(series, renames, timeframe)
     tables = []

@@ -65,6 +65,11 @@ class Rows:
         """
         notes = list(self.notes)
         starts = self._starts()
+        if self.daily and self.item.kind is Kind.CRYPTO and timeframe.coin_day != "utc":
+            raise DataError(
+                f"{self.path}: its days end at midnight UTC; data.coin_day={timeframe.coin_day}"
+                " needs the coin's bars of an hour or of minutes, of which days are put together"
+            )
         if self.minutes == timeframe.minutes:
             times, bars = regular_bars(starts, self.values, self.item, timeframe, self.path)
             outside = len(starts) - len(times)
@@ -158,12 +163,17 @@ def _no_parts(minutes: int, timeframe: Timeframe) -> str:
     """Why bars of so many minutes make none of a timeframe, and which would do."""
     made = [each.name for each in TIMEFRAMES if minutes in (*parts_of(each), each.minutes)]
     lengths = (*map(str, parts_of(timeframe)), str(timeframe.minutes))
-    rows = "daily bars" if minutes == DAILY.minutes else f"{minutes}-minute bars"
+    rows = bars_in_words(minutes)
     other = f"; timeframe={' or '.join(made)} reads them" if made else ""
     return (
         f"{rows} make no {timeframe.bars}: timeframe={timeframe.name} needs rows of"
         f" {', '.join(lengths)} minutes{other}"
     )
+
+
+def bars_in_words(minutes: int) -> str:
+    """What bars of so many minutes are called."""
+    return "daily bars" if minutes == DAILY.minutes else f"{minutes}-minute bars"
 
 
 def _session_opens(rows: Rows) -> Instants:

@@ -23,6 +23,7 @@ class Market:
     actions: dividends and splits of positions in these prices, in time order.
     accepted: whether splits that the prices contradict are applied all the same.
     endings: how symbols end.
+    finer: bars that orders meet in the place of these, on a panel that has all of their instants.
     """
 
     bars: Bars
@@ -30,6 +31,7 @@ class Market:
     actions: tuple[Action, ...] = ()
     accepted: bool = False
     endings: Endings = field(default_factory=Endings)
+    finer: Bars | None = None
 
     def __post_init__(self) -> None:
         count = len(self.bars.times)
@@ -47,6 +49,11 @@ class Market:
         return self.bars.between(self.first, len(self.bars.times))
 
     @property
+    def met(self) -> Bars:
+        """What orders meet."""
+        return self.bars if self.finer is None else self.finer
+
+    @property
     def splits(self) -> tuple[Action, ...]:
         """Those that the prices are not adjusted for."""
         return tuple(action for action in self.actions if action.ratio != 1.0)
@@ -58,9 +65,9 @@ class Market:
         return tuple(each for each in self.endings.over(self.bars) if each.booked > begun)
 
     def on(self, bars: Bars) -> Market:
-        """The same run over other bars, from the same instant on."""
+        """The same run over other bars, which orders meet, from the same instant on."""
         first = int(np.searchsorted(bars.times, self.bars.times[self.first]))
-        return replace(self, bars=bars, first=first)
+        return replace(self, bars=bars, first=first, finer=None)
 
     def view(self, end: int | None = None) -> Bars:
         """The first `end` rows, or all, as a decision at the last of them sees them.

@@ -1,6 +1,6 @@
 """Bars of some minutes put together to longer ones.
 
-Stocks' begin at 09:30 New York, the last one ends with the session; coins' at midnight UTC.
+Stocks' begin at 09:30 New York, the last one ends with the session; coins' lie on their own clock.
 """
 
 from __future__ import annotations
@@ -83,10 +83,12 @@ def joined_bars(
     """
     step = minutes * _MINUTE
     _refuse_misplaced(starts, item.kind, minutes, path)
-    bar_starts: Instants = np.asarray(starts - (starts - _EPOCH) % timeframe.length)
-    ends: Instants = np.asarray(bar_starts + timeframe.length)
     within = np.ones(len(starts), dtype=bool)
-    if item.kind is Kind.STOCK:
+    if item.kind is Kind.CRYPTO:
+        clock = timeframe.clock(item.kind)
+        ends = clock.end_of(clock.bars_ended(starts) + 1, starts)
+        bar_starts = clock.started_at(ends)
+    else:
         grid = timeframe.stocks
         k = np.searchsorted(grid.starts, starts, side="right") - 1
         bar_starts, ends = grid.starts[np.maximum(k, 0)], grid.ends[np.maximum(k, 0)]

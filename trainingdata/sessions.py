@@ -166,7 +166,7 @@ def last_four_pm(now: np.datetime64) -> np.datetime64:
 
 def last_four_pms(instants: Instants) -> Instants:
     """The last 16:00 New York at or before each instant, [N]."""
-    return _last_of(_all_four_pms(), instants)
+    return _last_of(four_pms(), instants)
 
 
 def last_fridays(instants: Instants) -> Instants:
@@ -174,7 +174,7 @@ def last_fridays(instants: Instants) -> Instants:
 
     What is learned once a week is learned then.
     """
-    marks = _all_four_pms()
+    marks = four_pms()
     fridays = marks[new_york_date(marks).astype(np.int64) % 7 == 1]  # 1970-01-02 was a Friday
     return _last_of(fridays, instants)
 
@@ -189,7 +189,7 @@ def _last_of(marks: Instants, instants: Instants) -> Instants:
 
 
 @cache
-def _all_four_pms() -> Instants:
+def four_pms() -> Instants:
     """16:00 New York of every calendar day between the calendar's first and last session."""
     dates = calendar().dates
     return four_pm(np.arange(dates[0], dates[-1] + DAY))

@@ -12,7 +12,7 @@ import numpy as np
 from foundation.errors import DataError, InputError, nearest_or_all
 from foundation.settings import setting, settings_class
 from trainingdata.actions import Action, Listed, read_actions, split_adjusted
-from trainingdata.bar_files import read_bars
+from trainingdata.bar_files import read_bars, read_finer_bars
 from trainingdata.bars import Bars, panel
 from trainingdata.confirmation import doubts_of, unconfirmed, without
 from trainingdata.endings import (
@@ -24,12 +24,13 @@ from trainingdata.endings import (
     check_endings,
     last_name,
 )
+from trainingdata.finer import finer_panel
 from trainingdata.instants import Unzoned, instant
 from trainingdata.instruments import Kind, symbols_of
 from trainingdata.market import Market
 from trainingdata.splits import refuse_jumps, unlike_trading
 from trainingdata.synthetic import SyntheticMarket
-from trainingdata.timeframe import HOURLY, Timeframe, TimeframeName
+from trainingdata.timeframe import HOURLY, CoinDay, Timeframe, TimeframeName
 
 Adjustment = Literal["split", "all", "raw"]
 Feed = Literal["iex", "sip"]
@@ -74,6 +75,11 @@ class DataSettings:
         "a jump of a file's prices that looks like a split they are not adjusted for, and "
         "an action that they do not show, is named as a doubt; without it the bars are "
         "refused",
+    )
+    coin_day: CoinDay = setting(
+        "utc",
+        "where a coin's daily bar begins and ends: midnight `utc`, or 16:00 `new_york`, with the "
+        "stocks' session; put together from shorter bars",
     )
     feed: Feed = setting("iex", "of the venue's stock bars, `iex` (free keys) or `sip` (paid)")
     seed: int = setting(0, "of the synthetic market's draws", ge=0, lt=2**63)
@@ -277,6 +283,40 @@ class DataSettings:
         numbers = [s for s, symbol in enumerate(bars.symbols) if names is None or symbol in names]
         tables = [(bars.instruments[s], *bars.real_bars(s)) for s in numbers]
         return panel(tables, bars.source, timeframe)
+
+
+@settings_class("data")
+class SimulationData(DataSettings):
+    """The same of a simulation, which fills orders."""
+
+    fills: tuple[str, ...] = setting(
+        (),
+        "folders of finer bars (1, 5, 15 or 30 minutes) that orders meet, or files; none: those "
+        "that are decided on",
+    )
+
+    def with_finer(self, market: Market) -> Market:
+        """The market with the finer bars that orders meet, where some are named.
+
+        Raises InputError for files that cannot be used, or that contradict the market's bars.
+        """
+        if not self.fills:
+            return market
+        if not self.dir:
+            raise InputError("data.fills: the synthetic market has no finer bars; name data.dir")
+        bars = market.bars
+        try:
+            finer = read_finer_bars(
+                [Path(place).expanduser() for place in self.fills],
+                bars.symbols,
+                bars.timeframe,
+                bars.now,
+                adjusted=self.adjustment == "all",
+                unzoned=self._unzoned(),
+            )
+        except DataError as error:
+            raise DataError(f"data.fills: {str(error).removeprefix('data.dir: ')}") from error
+        return replace(market, finer=finer_panel(finer, bars, market.first))
 
 
 def load_bars(

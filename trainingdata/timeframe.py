@@ -1,8 +1,8 @@
 """How long a bar lasts, and by that where bars lie, when they become known and when one decides.
 
 A stock's bars start at the session's open, the last one ends with the session, on half-days too; a
-daily bar is the session. A coin's bars follow one another without an end, its days are UTC's. All
-instants are UTC `datetime64[ns]`.
+daily bar is the session. A coin's bars follow one another without an end, its days are UTC's, or
+end at 16:00 New York. All instants are UTC `datetime64[ns]`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -18,14 +18,25 @@ import pandas as pd
 from typing_extensions import override
 
 from foundation.arrays import Array, Index, Instants, Mask
-from trainingdata.instants import DAY, MINUTES_A_DAY, NEW_YORK
+from foundation.errors import InputError
+from trainingdata.instants import DAY, MINUTES_A_DAY, NEW_YORK, new_york_date
 from trainingdata.instruments import Kind
-from trainingdata.sessions import FULL_SESSION, beyond_calendar, calendar
+from trainingdata.sessions import FULL_SESSION, beyond_calendar, calendar, four_pms
 
 Holding = Literal["next", "session", "plan"]
 TimeframeName = Literal["1d", "1h", "30m", "15m", "5m"]
 
-MINUTES: dict[TimeframeName, int] = {"1d": MINUTES_A_DAY, "1h": 60, "30m": 30, "15m": 15, "5m": 5}
+BarName = TimeframeName | Literal["1m"]
+CoinDay = Literal["utc", "new_york"]
+
+MINUTES: dict[BarName, int] = {
+    "1d": MINUTES_A_DAY,
+    "1h": 60,
+    "30m": 30,
+    "15m": 15,
+    "5m": 5,
+    "1m": 1,
+}
 _BAR = {"1h": "an hourly bar", "1d": "a daily bar"}
 _UNIT = {"1h": "hour", "1d": "day"}
 # Days that the market of a class is open.
@@ -123,10 +134,18 @@ class Clock(ABC):
 class Timeframe:
     """Bars of one length.
 
-    name: as settings have it.
+    name: as settings have it; on `1m` orders may be met, but nothing is decided.
+    coin_day: where a coin's daily bar begins and ends: midnight UTC, or 16:00 New York.
     """
 
-    name: TimeframeName
+    name: BarName
+    coin_day: CoinDay = "utc"
+
+    def __post_init__(self) -> None:
+        if self.coin_day != "utc" and not self.daily:
+            raise InputError(
+                f"data.coin_day: {self.coin_day} is of daily bars; write timeframe=1d beside it"
+            )
 
     @property
     def minutes(self) -> int:
@@ -165,7 +184,11 @@ class Timeframe:
 
     def clock(self, kind: Kind) -> Clock:
         """Of a class."""
-        return _coin_clock(self.name) if kind is Kind.CRYPTO else _stock_clock(self.name)
+        return (
+            _coin_clock(self.name, self.coin_day)
+            if kind is Kind.CRYPTO
+            else _stock_clock(self.name)
+        )
 
     def last_known(self, kind: Kind, now: np.datetime64) -> np.datetime64:
         """When the last bar that can be known at `now` became so."""
@@ -176,7 +199,8 @@ class Timeframe:
 
 HOURLY = Timeframe("1h")
 DAILY = Timeframe("1d")
-TIMEFRAMES = tuple(map(Timeframe, MINUTES))
+MINUTE = Timeframe("1m")
+TIMEFRAMES = tuple(map(Timeframe, get_args(TimeframeName)))
 
 
 def following_ends(clock: Clock, instants: Instants, ahead: int) -> Instants:
@@ -191,39 +215,21 @@ def nth_end_after(clock: Clock, instants: Instants, ahead: int) -> Instants:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class StockClock(Clock):
-    """Every regular bar that the exchange's calendar knows: N bars, K decisions.
+class ListedClock(Clock):
+    """Every bar that a calendar lists: N bars, K decisions.
 
-    whole: number of bars of a whole session.
     starts: [N] when each bar starts.
     ends: [N] when it ends and becomes known.
     session: [N] number of the session it belongs to.
-    decisions: [K] ends of bars that are followed by another one of the same session; of daily bars
-        all ends.
+    decisions: [K] ends of bars that are followed by another one of the same session.
     decision_session: [K] number of the session of each decision.
     """
 
-    whole: int
     starts: Instants
     ends: Instants
     session: npt.NDArray[np.int64]
     decisions: Instants
     decision_session: npt.NDArray[np.int64]
-
-    @property
-    @override
-    def bars_a_day(self) -> int:
-        return self.whole
-
-    @property
-    @override
-    def bars_a_year(self) -> float:
-        return self.whole * DAYS_A_YEAR[Kind.STOCK]
-
-    @property
-    @override
-    def places(self) -> int:
-        return self.whole
 
     @override
     def known_at(self, starts: Instants) -> Instants:
@@ -251,15 +257,6 @@ class StockClock(Clock):
         k = np.minimum(done, len(self.starts) - 1)
         share = (instants - self.starts[k]) / (self.ends[k] - self.starts[k])
         return np.asarray(done + np.clip(share, 0.0, 1.0) * (done < len(self.starts)))
-
-    @override
-    def slots(self, ends: Instants, ahead: int) -> Slots:
-        """A bar's number within its session: 0 for the one that holds the night."""
-        place = _numbers_in_session(self)
-        k = np.searchsorted(self.ends, ends)
-        if len(k) and k.max() + ahead >= len(place):
-            raise beyond_calendar(ends.max())
-        return np.asarray(place[k[:, None] + np.arange(1 + ahead)])
 
     @override
     def is_decision(self, instants: Instants) -> Mask:
@@ -294,6 +291,40 @@ class StockClock(Clock):
         first, next_first, next_end = np.searchsorted(self.decision_session, numbers)
         place = k - 1 - first
         return np.datetime64(self.decisions[min(next_first + place, next_end - 1)])
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class StockClock(ListedClock):
+    """Those of the exchange's sessions; of daily bars all ends are decisions.
+
+    whole: number of bars of a whole session.
+    """
+
+    whole: int
+
+    @property
+    @override
+    def bars_a_day(self) -> int:
+        return self.whole
+
+    @property
+    @override
+    def bars_a_year(self) -> float:
+        return self.whole * DAYS_A_YEAR[Kind.STOCK]
+
+    @property
+    @override
+    def places(self) -> int:
+        return self.whole
+
+    @override
+    def slots(self, ends: Instants, ahead: int) -> Slots:
+        """A bar's number within its session: 0 for the one that holds the night."""
+        place = _numbers_in_session(self)
+        k = np.searchsorted(self.ends, ends)
+        if len(k) and k.max() + ahead >= len(place):
+            raise beyond_calendar(ends.max())
+        return np.asarray(place[k[:, None] + np.arange(1 + ahead)])
 
     def intraday_ceiling_holds(self, now: np.datetime64) -> bool:
         """Whether the market is open and a later decision of the session can still cut the book.
@@ -398,8 +429,38 @@ class CoinClock(Clock):
         return np.datetime64(begun + (DAY if holding == "session" else self.length))
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class NewYorkDayClock(ListedClock):
+    """A coin's days from 16:00 New York to 16:00 New York: of 23 to 25 hours, each a session."""
+
+    @property
+    @override
+    def bars_a_day(self) -> int:
+        return 1
+
+    @property
+    @override
+    def bars_a_year(self) -> float:
+        return DAYS_A_YEAR[Kind.CRYPTO]
+
+    @property
+    @override
+    def places(self) -> int:
+        return 2
+
+    @override
+    def slots(self, ends: Instants, ahead: int) -> Slots:
+        """1 for a day that ends on a weekend, through which stocks are shut."""
+        k = np.searchsorted(self.ends, ends)[:, None] + np.arange(1 + ahead)
+        if k.size and k.max() >= len(self.ends):
+            raise beyond_calendar(ends.max())
+        # A Thursday was 1970-01-01.
+        weekday = (new_york_date(self.ends).astype(np.int64) + 3) % 7
+        return np.asarray((weekday >= 5)[k], dtype=np.int8)
+
+
 @cache
-def _stock_clock(name: TimeframeName) -> StockClock:
+def _stock_clock(name: BarName) -> StockClock:
     days = calendar()
     step = Timeframe(name).length
     # Six and a half hours make seven bars of an hour: the floor of a negative quotient rounds up.
@@ -412,12 +473,16 @@ def _stock_clock(name: TimeframeName) -> StockClock:
     # fill an order in. Of daily bars the next open fills it.
     whole = int(-(-FULL_SESSION // step))
     followed = np.append(session[1:] == session[:-1], False) | (whole == 1)
-    return StockClock(whole, starts, ends, session, ends[followed], session[followed])
+    return StockClock(starts, ends, session, ends[followed], session[followed], whole)
 
 
 @cache
-def _coin_clock(name: TimeframeName) -> CoinClock:
-    return CoinClock(Timeframe(name).length)
+def _coin_clock(name: BarName, day: CoinDay) -> Clock:
+    if day == "utc":
+        return CoinClock(Timeframe(name).length)
+    marks = four_pms()
+    number = np.arange(len(marks) - 1)
+    return NewYorkDayClock(marks[:-1], marks[1:], number, marks[1:], number)
 
 
 @cache

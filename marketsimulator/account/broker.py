@@ -76,14 +76,24 @@ class SimulatedBroker:
     """An account on a run's instants.
 
     `advance` to one, look at the `account`, `submit` orders, `open` the bars that start there, read
-    the `row`. A market order fills at the open of the bar that starts at that instant; the bars
-    that follow meet what waits. Questions change nothing.
+    the `row`. A market order fills at the open of the bar that starts at that instant, of finer
+    bars at the opens of those until the next; the bars that follow meet what waits. Questions
+    change nothing.
     """
 
     def __init__(
-        self, market: Market, line: Timeline, book: Book, terms: OrderTerms = TERMS
+        self,
+        market: Market,
+        line: Timeline,
+        book: Book,
+        terms: OrderTerms = TERMS,
+        *,
+        cancels: bool = True,
     ) -> None:
-        """book: an account as it begins, whose arrays the broker takes over."""
+        """book: an account as it begins, whose arrays the broker takes over.
+
+        cancels: whether what finer bars leave of a market order is cancelled at the next instant.
+        """
         self.fills: list[Fill] = []
         self.bookings: list[Booking] = []
         bars = self._bars = market.bars
@@ -94,7 +104,10 @@ class SimulatedBroker:
         self._orders: list[Order] = []
         self._numbers: dict[str, int] = {}
         self._states: list[State] = []
-        self._index = market.first
+        # Rows of the timeline at which the run's own instants are: it has more with finer bars.
+        self._rows = np.searchsorted(line.now, bars.times.astype(np.int64))
+        self._row = int(self._rows[market.first])
+        self._cancels = cancels and market.finer is not None
         self._opening: tuple[np.ndarray, ...] | None = None
         self._recorded: np.ndarray | None = None
         self._flows = book.account[list(FLOWS)]  # a view
@@ -108,13 +121,16 @@ class SimulatedBroker:
         """
         self.open()
         self._flows[...] = 0.0
-        for step in range(self._index + 1, index + 1):
+        last = int(self._rows[index])
+        for row in range(self._row + 1, last + 1):
             self._opening = None
-            self._index = step
+            self._row = row
             tape = self._tape()
-            advance(self._book, self._line, tape, step)
+            advance(self._book, self._line, tape, row)
             self._record(tape)
-            if step < index:
+            if self._cancels and row == self._rows[np.searchsorted(self._rows, row)]:
+                self._cancel_left()
+            if row < last:
                 self.open()
         self._drop_done_orders()
 
@@ -122,13 +138,13 @@ class SimulatedBroker:
         """The bars that start at this instant open; what waited for an open meets it, once."""
         if self._opening is None:
             tape = self._tape()
-            self._opening = open_bars(self._book, self._line, tape, self._index)
+            self._opening = open_bars(self._book, self._line, tape, self._row)
             self._record(tape)
 
     def account(self) -> Account:
         """The account at this instant, before its bars open."""
         state = self._book.account[0]
-        day = self._line.days[self._line.day[self._index]]
+        day = self._line.days[self._line.day[self._row]]
         lends = bool(state["equity"] >= day["margin_equity"])
         standing = self._standing()
         # What shorts were sold for today has not settled and is collateral: it counts once, as
@@ -181,7 +197,7 @@ class SimulatedBroker:
             rows = np.concatenate([self._book.orders, rows])
         self._book = self._book._replace(orders=rows)
         line = self._line
-        t = self._index
+        t = self._row
         tape = self._tape()
         day = line.days[line.day[t]]
         now = int(line.now[t])
@@ -214,7 +230,7 @@ class SimulatedBroker:
     def open_price(self, symbol: str) -> float | None:
         """Open of the bar that starts at this instant, before spread; None where none does."""
         s = self._symbol[symbol]
-        row = opening_row(self._line, self._index, s, int(self._bars.crypto[s]))
+        row = opening_row(self._line, self._row, s, int(self._bars.crypto[s]))
         return None if row < 0 else float(self._line.bars[row, s, OPEN])
 
     def halt(self, symbol: str, halted: bool) -> None:
@@ -223,7 +239,7 @@ class SimulatedBroker:
         There are no bars of it while it is halted.
         """
         s = self._symbol[symbol]
-        later = self._index + 1
+        later = self._row + 1
         # The recorded bars are kept for when trading goes on.
         if self._recorded is None:
             self._recorded = self._line.bars
@@ -240,7 +256,7 @@ class SimulatedBroker:
 
     def now(self) -> np.datetime64:
         """The instant it stands at."""
-        return np.datetime64(self._bars.times[self._index])
+        return np.datetime64(int(self._line.now[self._row]), "ns")
 
     def assets(self, symbols: Sequence[str]) -> dict[str, Asset]:
         """Everything in the panel is tradable, stocks may be short."""
@@ -305,7 +321,8 @@ class SimulatedBroker:
         written = tape[: int(self._book.account["entries"][0])]
         if len(written):
             symbols = self._bars.symbols
-            read_tape(written, self.now(), symbols, self._name_of, self.fills, self.bookings)
+            at = np.datetime64(self._bars.times[np.searchsorted(self._rows, self._row)])
+            read_tape(written, at, symbols, self._name_of, self.fills, self.bookings)
         return self.fills[before:]
 
     def _name_of(self, entry: Entry) -> str:
@@ -313,7 +330,7 @@ class SimulatedBroker:
 
     def _book_rows(self, orders: Sequence[Order]) -> Records:
         """Orders as settlement keeps them, the fields of ORDER in their order."""
-        now = int(self._line.now[self._index])
+        now = int(self._line.now[self._row])
         rows = [
             (
                 self._numbers[order.client_order_id],
@@ -339,6 +356,15 @@ class SimulatedBroker:
             if row["state"] == WORKING and row["quantity"] != 0:
                 remaining = exact_decimal(abs(float(row["quantity"])))
                 yield replace(self._orders[row["number"]], qty=remaining)
+
+    def _cancel_left(self) -> None:
+        """Cancel what is left of market orders."""
+        for row in self._book.orders:
+            # A stop that was met is one at the market by now, and goes on.
+            order = self._orders[row["number"]]
+            met = order.type == "market" and order.tif in ("day", "gtc")
+            if met and row["state"] == WORKING:
+                row["state"] = CANCELLED
 
     def _drop_done_orders(self) -> None:
         """Empty the book's orders once none of them works any more."""

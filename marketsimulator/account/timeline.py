@@ -5,6 +5,7 @@ First comes what has become known, then what opens.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -97,7 +98,10 @@ def timeline(
     InputError
         for a symbol without any volume, where orders fill against it.
     """
-    bars = market.bars
+    bars = market.met
+    # Between two decisions several bars meet what is left of an order.
+    if market.finer is not None:
+        fills = replace(fills, remainder="carry")
     if fills.volume_share is not None:
         _check_volume(bars)
     times = bars.times
@@ -105,6 +109,13 @@ def timeline(
     # Instants come first here and symbols in a panel: settlement reads all symbols of an instant.
     values = np.where(bars.mask[:, :, None], bars.values, np.nan)
     panel = np.ascontiguousarray(values.transpose(1, 0, 2))
+    # An account is worth what its decisions see: finer bars fill orders and mark nothing.
+    if market.finer is not None:
+        panel[:, :, CLOSE] = np.nan
+        rows = np.searchsorted(times, market.bars.times)
+        panel[rows, :, CLOSE] = np.where(
+            market.bars.mask, market.bars.values[:, :, CLOSE], np.nan
+        ).T
     # A feed that shows a part of the trades (IEX: 3 %) is scaled to the market that orders meet.
     panel[:, :, VOLUME] /= fills.coverage
     days, day = np.unique(dates, return_inverse=True)
@@ -315,7 +326,7 @@ def _action_table(market: Market, session_opened: Mask) -> tuple[Records, Index]
     An action from before the panel's first bar became known is in its prices already, and the
     account held nothing then.
     """
-    bars = market.bars
+    bars = market.met
     place = {symbol: s for s, symbol in enumerate(bars.symbols)}
     listed: list[tuple[np.datetime64, tuple[float, ...]]] = []
     for each in sorted(market.actions, key=lambda action: action.opens):

@@ -43,6 +43,18 @@ def account_figures(
     }
 
 
+def fill_figures(run: Run, capital: float) -> dict[str, float]:
+    """What of an account depends on what its orders met; USD, a fraction, and how many."""
+    outcome = Outcome.of_run(run)
+    return {
+        "equity": float(outcome.equity[-1]),
+        "total_return": float(outcome.equity[-1] / capital - 1),
+        "fees": outcome.totals.fees + outcome.totals.coin_fees,
+        "costs": outcome.totals.costs,
+        "trades": outcome.totals.trades,
+    }
+
+
 def contributions(bars: Bars, run: Run, capital: float) -> dict[str, float]:
     """What each symbol's trades and positions added to total_return, after their fees.
 

@@ -123,6 +123,18 @@ def raw_remarks(forecaster: str, *, calibrated: bool) -> list[str]:
     return ["The forecasts are raw: nothing has corrected them by what came true."]
 
 
+def fill_remarks(fills: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """What the run's figures would be, had its orders met the bars that it decided on."""
+    if not fills:
+        return []
+    (finer, _), (decided, other) = fills.items()
+    return [
+        f"Orders met {finer}. Had they met {decided} as decisions do, the run would end at"
+        f" {usd(other['equity'])}, {percent(other['total_return'], sign=True)}, after fees of"
+        f" {usd(other['fees'])}."
+    ]
+
+
 def drawdown_remarks(bound: Drawdown | None) -> list[str]:
     """The fraction of Kelly that a bound on drawdowns has chosen, and what it rests on."""
     if bound is None:

@@ -114,6 +114,23 @@ def significance_text(summary: dict[str, Any]) -> str:
     return text + "."
 
 
+def fill_table(summary: dict[str, Any]) -> Table | None:
+    """The run by the bars that its orders met; none where they met those that it decided on."""
+    rows: list[Row] = [
+        (
+            bars,
+            Cell(usd(figures["equity"]), "strong"),
+            percent(figures["total_return"], sign=True),
+            usd(figures["fees"]),
+            usd(figures["costs"]),
+            f"{figures['trades']:,}",
+        )
+        for bars, figures in summary.get("fills", {}).items()
+    ]
+    headings = ("orders met", "equity", "total return", "fees", "costs", "fills")
+    return Table("By the bars that orders met", headings, rows) if rows else None
+
+
 def lead_table(summary: dict[str, Any]) -> Table:
     """How far the run ends ahead of each comparison, with a 90 % interval, and what that says."""
     says = {1: "ahead beyond error", 0: "within error", -1: "behind beyond error"}

@@ -21,7 +21,7 @@ from foundation.files import run_files
 from foundation.sample_size import allows_annual_figures
 from foundation.tables import Table
 from marketsimulator.results.attribution import run_attribution
-from marketsimulator.results.figures import account_figures, contributions
+from marketsimulator.results.figures import account_figures, contributions, fill_figures
 from marketsimulator.results.forecast_coverage import centre_remarks, coverage_remarks
 from marketsimulator.results.metrics import (
     Performance,
@@ -37,6 +37,7 @@ from marketsimulator.results.remarks import (
     drawdown_remarks,
     ended_remarks,
     failure_remarks,
+    fill_remarks,
     little_remarks,
     luck_remarks,
     market_remarks,
@@ -98,6 +99,8 @@ class Results:
     spoken_on: where the main run's model forecast, as `forecasting.settings.spoken_on` says it.
     title: what the main run is.
     beside: what a live account held at the end beside its symbols.
+    coarse: the main run's trader where orders meet the bars that are decided on, if they met finer
+        ones.
     """
 
     settings: BacktestSettings
@@ -111,6 +114,7 @@ class Results:
     spoken_on: str = ""
     title: str = "Backtest"
     beside: tuple[str, ...] = ()
+    coarse: Run | None = None
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -180,10 +184,12 @@ class Results:
             *same_trades_remarks(self.main, self._walk),
             *luck_remarks(significance["deflated_sharpe"], significance["trials"]),
         ]
+        fills = self.fills()
         return {
             "title": self.title,
             **figures,
             **significance,
+            **({"fills": fills} if fills else {}),
             "annual_figures": allows_annual_figures(figures["trades"], figures["days"]),
             "leads": self.leads(),
             "attribution": self.attribution(),
@@ -206,6 +212,7 @@ class Results:
             "remarks": [
                 *warnings,
                 *([self.uncounted] if self.trials is None else []),
+                *fill_remarks(fills),
                 *no_trade_remarks(self.main, sizing.strategy if sizing.enhanced else "legacy"),
                 *drawdown_remarks(sizing.drawdown),
                 *self._prior_remarks(comparisons),
@@ -214,6 +221,14 @@ class Results:
                 *failure_remarks(self.main),
             ],
         }
+
+    def fills(self) -> dict[str, dict[str, float]]:
+        """What the run earned and paid by the bars that its orders met; none without finer."""
+        finer = self.market.finer
+        if finer is None or self.coarse is None:
+            return {}
+        met = {finer.timeframe.bars: self.main, self.market.bars.timeframe.bars: self.coarse}
+        return {bars: fill_figures(run, self.settings.capital) for bars, run in met.items()}
 
     def leads(self) -> dict[str, dict[str, Any] | None]:
         """How far the main run ends ahead of each comparison, with an interval of whole days.

@@ -69,13 +69,14 @@ def variant_of(settings: BacktestSettings, bars: Bars) -> dict[str, Any]:
 
 def data_hash(market: Market) -> str:
     """Digest of the bars of a run, in whatever order symbols are named."""
-    part = market.period
-    order = sorted(range(len(part.symbols)), key=lambda s: part.symbols[s])
-    digest = hashlib.sha256(json.dumps([part.symbols[s] for s in order]).encode())
-    digest.update(np.ascontiguousarray(part.times).tobytes())
-    # What stands where there is no bar says nothing.
-    values = np.where(part.mask[:, :, None], part.values, 0.0)
-    digest.update(np.ascontiguousarray(values[order]).tobytes())
+    digest = hashlib.sha256()
+    for part in (market.period, *([] if market.finer is None else [market.finer])):
+        order = sorted(range(len(part.symbols)), key=lambda s: part.symbols[s])
+        digest.update(json.dumps([part.symbols[s] for s in order]).encode())
+        digest.update(np.ascontiguousarray(part.times).tobytes())
+        # What stands where there is no bar says nothing.
+        values = np.where(part.mask[:, :, None], part.values, 0.0)
+        digest.update(np.ascontiguousarray(values[order]).tobytes())
     return digest.hexdigest()
 
 

@@ -22,7 +22,6 @@ from marketsimulator.account.tape import Entry, read_tape
 from marketsimulator.runs.decisions import WalkedDecisions
 from marketsimulator.runs.walk import walked
 from marketsimulator.settings import BacktestSettings
-from trainingdata.bars import Bars
 from trainingdata.instants import compact_text, utc_text
 from trainingdata.market import Market
 
@@ -52,25 +51,27 @@ def simulate_trading(
     level
         at which its decisions are logged.
     """
-    if isinstance(decider, Trader) and _can_walk(settings, market.bars, decider):
+    if isinstance(decider, Trader) and _can_walk(settings, market, decider):
         return _walk(settings, market, name, decider, progress, level)
     broker = settings.broker(market)
     return step_trading(settings, market, name, decider, broker, progress, level)
 
 
-def walks(settings: BacktestSettings, bars: Bars) -> bool:
+def walks(settings: BacktestSettings, market: Market) -> bool:
     """Whether a walk does what a trader of these settings would.
 
-    What a bar leaves of an order waits among orders that a walk does not carry, coins that decide
-    between the days of stocks see orders that wait; the fallback is a rule of its own.
+    What a bar leaves of an order waits among orders that a walk does not carry, as it does for the
+    next of finer bars; coins that decide between the days of stocks see orders that wait; the
+    fallback is a rule of its own.
     """
-    carries = settings.fills.remainder == "carry"
+    bars = market.bars
+    carries = settings.fills.remainder == "carry" or market.finer is not None
     mixed = bars.timeframe.daily and bool(bars.crypto.any()) and not bars.crypto.all()
     plain = not carries and settings.sizing.fallback == "none"
     return plain and not mixed and bool(bars.tradable.all())
 
 
-def _can_walk(settings: BacktestSettings, bars: Bars, trader: Trader) -> bool:
+def _can_walk(settings: BacktestSettings, market: Market, trader: Trader) -> bool:
     """Whether the trader is that of these settings, and walks."""
     own = trader.sizing, trader.limits, trader.costs, trader.fees, trader.terms, trader.prior
     named = settings.sizing, settings.limits, settings.costs, settings.fees, settings.orders
@@ -78,7 +79,7 @@ def _can_walk(settings: BacktestSettings, bars: Bars, trader: Trader) -> bool:
         return False
     same = own == (*named, settings.prior) and trader.margin == settings.margin
     same &= trader.schedule == settings.decisions
-    return same and walks(settings, bars)
+    return same and walks(settings, market)
 
 
 def _walk(

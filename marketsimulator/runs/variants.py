@@ -43,7 +43,7 @@ def outcomes(
     base = variants[0].timeline(market, impact=True)
 
     def simulate(variant: BacktestSettings) -> Outcome:
-        if not walks(variant, market.bars):
+        if not walks(variant, market):
             trader = replace(variant.trader(RandomWalk()), table=beliefs)
             return Outcome.of_run(simulate_trading(variant, market, "variant", trader))
         # Laying out the panel takes longer than many a run, and depends on one setting alone.

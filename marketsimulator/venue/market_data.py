@@ -13,12 +13,12 @@ from trainingdata.actions import split_adjusted
 from trainingdata.bars import Bars
 from trainingdata.instants import DAY, instant, midnight, new_york_date
 from trainingdata.instruments import Kind, instrument, venue_spelling
-from trainingdata.timeframe import Clock, Timeframe, TimeframeName
+from trainingdata.timeframe import BarName, Clock, Timeframe, TimeframeName
 
 PAGE = 10_000  # bars an answer holds
 LATEST = 10 * DAY  # how old the latest bar may be
 MINUTE = np.timedelta64(1, "m")
-FRAMES: Mapping[TimeframeName, str] = {
+FRAMES: Mapping[BarName, str] = {
     "1d": "1Day",
     "1h": "1Hour",
     "30m": "30Min",

@@ -1,0 +1,406 @@
+"""Orders that meet finer bars than those that are decided on."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from execution.orders import Order
+from foundation.compose import composed_config
+from foundation.errors import DataError, InputError
+from marketsimulator.account.broker import SimulatedBroker
+from marketsimulator.account.terms import FillTerms
+from marketsimulator.audit import read as read_audit
+from marketsimulator.backtest import run_backtest
+from marketsimulator.results.summary import result_files
+from marketsimulator.results.trial_identity import data_hash
+from marketsimulator.runs.simulate import step_trading
+from marketsimulator.settings import BacktestSettings
+from tests.marketsimulator.accounts import account_of, stock_ends
+from tests.marketsimulator.by_hand import order, prices
+from tests.marketsimulator.test_parity import believing
+from trainingdata.bars import Bars, Origin, panel
+from trainingdata.finer import finer_panel
+from trainingdata.instruments import Kind, instrument
+from trainingdata.market import Market
+from trainingdata.resampling import joined
+from trainingdata.timeframe import HOURLY, MINUTE, Timeframe
+
+HALF = Timeframe("30m")
+ITEM = instrument("AAA")
+FEW = FillTerms(volume_share=0.5)
+
+
+def with_origins(bars: Bars) -> Bars:
+    origins = tuple(Origin(f"{symbol}.csv", "UTC", 1) for symbol in bars.symbols)
+    return replace(bars, origins=origins)
+
+
+def walks(seed: int, hours: int, timeframe: Timeframe = HALF) -> tuple[Bars, Bars]:
+    """Hours of a stock from a Monday on, and the finer bars that they are put together of."""
+    rng = np.random.default_rng(seed)
+    ends = stock_ends("2024-10-07", hours)
+    starts = HOURLY.stocks.started_at(ends)
+    clock = timeframe.stocks
+    finer = clock.ends[(clock.ends > starts[0]) & (clock.ends <= ends[-1])]
+    k = np.searchsorted(ends, finer)
+    # A trade may be missing from any part but the first.
+    first = np.append(True, np.diff(k) > 0)
+    kept = first | (rng.random(len(k)) < 0.8)
+    finer, k = finer[kept], k[kept]
+    closes = 100 + np.cumsum(rng.normal(0, 1, len(k))).round(1)
+    opens = np.append(100.0, closes[:-1]) + rng.normal(0, 0.3, len(k)).round(1)
+    inner = np.column_stack([opens, closes])
+    highs = inner.max(axis=1) + abs(rng.normal(0, 0.5, len(k))).round(1)
+    lows = inner.min(axis=1) - abs(rng.normal(0, 0.5, len(k))).round(1)
+    values = np.column_stack([opens, highs, lows, closes, rng.integers(0, 60, len(k))])
+    parts = with_origins(panel([(ITEM, finer, values)], "finer", timeframe))
+    return panel([(ITEM, ends, joined(starts[k], values)[1])], "hours"), parts
+
+
+def sent(draw: st.DataObject) -> Order:
+    """Any order of a stock."""
+    kind = draw.draw(st.sampled_from(["market", "limit", "stop", "stop_limit", "trailing_stop"]))
+    price = st.integers(95, 105).map(float)
+    more: dict[str, Any] = {}
+    if "limit" in kind:
+        more["limit_price"] = draw.draw(price)
+    if kind in ("stop", "stop_limit"):
+        more["stop_price"] = draw.draw(price)
+    if kind == "trailing_stop":
+        more["trail_price"] = float(draw.draw(st.integers(1, 3)))
+    side = draw.draw(st.sampled_from(["buy", "sell"]))
+    return order(side, draw.draw(st.integers(1, 60)), kind, **more)
+
+
+def told(broker: SimulatedBroker) -> list[tuple[Any, ...]]:
+    return [(f.at, f.client_order_id, f.qty, f.price, f.fee) for f in broker.fills]
+
+
+@given(st.data(), st.integers(0, 10**6))
+def test_an_order_meets_finer_bars_as_an_account_on_those_would(
+    data: st.DataObject, seed: int
+) -> None:
+    """What was decided on hours, and met the half-hours, is what an account on the half-hours does
+    with the same orders; of a market order what its hour leaves is cancelled.
+    """
+    hours, parts = walks(seed, 9)
+    finer = finer_panel(parts, hours, 0)
+    broker = account_of(Market(hours, finer=finer), fills=FEW)
+    carry = FillTerms(volume_share=0.5, remainder="carry")
+    rows = np.searchsorted(finer.times, hours.times)
+    other = account_of(Market(finer, int(rows[0])), fills=carry)
+    orders = {
+        data.draw(st.integers(0, 6)): replace(sent(data), client_order_id=f"o{k}") for k in range(2)
+    }
+    for t in range(9):
+        if t:
+            broker.advance(t)
+            for row in range(rows[t - 1] + 1, rows[t] + 1):
+                other.advance(row)
+            other.cancel([o.client_order_id for o in orders.values() if o.type == "market"])
+        if t in orders:
+            broker.submit([orders[t]])
+            other.submit([orders[t]])
+        assert broker.account() == other.account()
+        broker.open()
+        other.open()
+        assert broker.row()[:5] == other.row()[:5]
+    assert told(broker) == told(other)
+
+
+@pytest.mark.parametrize("finer", [HALF, MINUTE], ids=str)
+@pytest.mark.parametrize("words", ["capital=1500", "limits.intraday_leverage=0.5"])
+def test_one_finer_bar_a_bar_changes_nothing(finer: Timeframe, words: str) -> None:
+    """To the bit, with impact, missing bars, margin calls and coins.
+
+    Where volume bounds an order, what is left of it waits for finer bars, and holds buying power
+    back that the next order has in a backtest on one bar.
+    """
+    settings, market, trader = believing(*words.split())
+    tables = []
+    for s, item in enumerate(market.bars.instruments):
+        times, values = market.bars.real_bars(s)
+        starts = market.bars.clock(item.kind).started_at(times)
+        tables.append((item, finer.clock(item.kind).known_at(starts), values))
+    parts = finer_panel(with_origins(panel(tables, "finer", finer)), market.bars, market.first)
+    one, other = (
+        step_trading(settings, each, "x", trader, settings.broker(each))
+        for each in (market, replace(market, finer=parts))
+    )
+    assert other.fills == one.fills
+    assert other.bookings == one.bookings
+    assert other.rows == one.rows
+    assert other.margin == one.margin
+    assert len(one.fills) > 100
+
+
+@given(st.integers(0, 10**6), st.integers(1, 5), st.sampled_from(["buy", "sell"]))
+def test_finer_bars_whose_opens_coincide_fill_what_their_bar_fills(
+    seed: int, minutes: int, side: str
+) -> None:
+    hours, parts = walks(seed, 6, Timeframe("5m") if minutes == 5 else MINUTE)
+    same = finer_panel(parts, hours, 0)
+    values = same.values.copy()
+    held = np.flatnonzero(same.mask[0])
+    k = np.searchsorted(hours.times, same.times[held])
+    values[0, held, 0] = hours.values[0, k, 0]
+    values[0, held, 1] = values[0, held, :4].max(axis=1)
+    values[0, held, 2] = values[0, held, :4].min(axis=1)
+    enough = FillTerms(volume_share=None)
+    brokers = [
+        account_of(Market(hours, finer=each), fills=enough)
+        for each in (None, replace(same, values=values))
+    ]
+    for broker in brokers:
+        broker.submit([order(side, 10, name="first")])
+        broker.advance(3)
+        broker.submit([order(side, 7, name="second")])
+        broker.advance(5)
+    assert told(brokers[0]) == told(brokers[1])
+    assert brokers[0].row() == brokers[1].row()
+
+
+def test_which_of_two_prices_came_first_is_read_from_the_finer_bars() -> None:
+    """The hour from 10:30 trades at 112 and at 88. By itself it says not in which order, and the
+    stop is taken to be met first; its half-hours say that 112 came first.
+    """
+    ends = stock_ends("2024-10-07", 3)
+    hours = [(100, 100, 100, 100, 1e6), (100, 101, 99, 100, 1e6), (100, 112, 88, 90, 1e6)]
+    bars = panel([(ITEM, ends, np.array(hours, dtype=float))], "hours")
+    rows = [(100, 101, 99, 100, 5e5), (100, 101, 99, 100, 5e5)]
+    rows += [(100, 112, 99, 105, 5e5), (105, 106, 88, 90, 5e5)]
+    after = HALF.stocks.ends[HALF.stocks.ends > ends[0]][:4]
+    parts = with_origins(panel([(ITEM, after, np.array(rows, dtype=float))], "finer", HALF))
+    for finer, met in ((None, ("stop", 90.0)), (finer_panel(parts, bars, 0), ("limit", 110.0))):
+        broker = account_of(Market(bars, finer=finer))
+        broker.submit([order("buy", 10)])
+        broker.advance(1)
+        broker.submit(
+            [
+                order("sell", 10, "stop", "stop", stop_price=90.0, reduces=True),
+                order("sell", 10, "limit", "limit", limit_price=110.0, reduces=True),
+            ]
+        )
+        broker.advance(2)
+        assert [(f.client_order_id, f.price) for f in broker.fills[1:]] == [met]
+        assert broker.fills[1].booked_at == ends[2]
+
+
+def test_what_the_first_finer_bar_leaves_is_filled_by_those_of_the_same_bar() -> None:
+    """Half of 10, 30 and 50 shares: an order for 60 gets 5 and 15 within its hour, and no more."""
+    ends = stock_ends("2024-10-07", 3)
+    bars = panel([(ITEM, ends, np.full((3, 5), 100.0))], "hours")
+    after = HALF.stocks.ends[HALF.stocks.ends > ends[0]][:3]
+    rows = np.array([(100, 100, 100, 100, v) for v in (10, 30, 50)], dtype=float)
+    parts = with_origins(panel([(ITEM, after, rows)], "finer", HALF))
+    for remainder, filled in (("cancel", [5, 15]), ("carry", [5, 15, 25])):
+        fills = FillTerms(volume_share=0.5, remainder=remainder)
+        broker = account_of(Market(bars, finer=finer_panel(parts, bars, 0)), fills=fills)
+        broker.submit([order("buy", 60)])
+        broker.advance(2)
+        assert [quantity for quantity, _ in prices(broker.fills)] == filled
+        assert bool(broker.account().open_orders) is (remainder == "carry")
+
+
+# Files
+
+
+def write(folder: Path, timeframe: Timeframe, seed: int = 0, days: int = 30) -> Path:
+    """Files of a stock and a coin, of a walk of half-hours put together to a timeframe."""
+    folder.mkdir(parents=True, exist_ok=True)
+    begin = np.datetime64("2024-10-01", "ns")
+    for number, symbol in enumerate(("AAA", "BTCUSD")):
+        rng = np.random.default_rng([seed, number])
+        kind = instrument(symbol).kind
+        starts = np.arange(begin, begin + np.timedelta64(days, "D"), np.timedelta64(30, "m"))
+        starts = starts[~np.isnat(HALF.clock(kind).known_at(starts))]
+        closes = 100 * np.exp(np.cumsum(rng.normal(0, 0.003, len(starts))))
+        opens = np.append(100.0, closes[:-1])
+        values = np.column_stack(
+            [
+                opens,
+                np.maximum(opens, closes) * 1.001,
+                np.minimum(opens, closes) * 0.999,
+                closes,
+                rng.integers(500, 9000, len(starts)),
+            ]
+        )
+        clock = timeframe.clock(kind)
+        whole = clock.started_at(clock.end_of(clock.bars_ended(starts) + 1, starts))
+        stamps = starts if timeframe == HALF else np.unique(whole)
+        frame = pd.DataFrame(
+            values if timeframe == HALF else joined(whole, values)[1],
+            columns=["open", "high", "low", "close", "volume"],
+        )
+        frame.insert(0, "timestamp", pd.DatetimeIndex(stamps).tz_localize("UTC"))
+        frame.to_csv(folder / f"{symbol}.csv", index=False)
+    return folder
+
+
+WORDS = ("start=2024-10-21", "end=2024-10-28", "forecaster=ewma", "trials=null")
+CALM = ("forecaster.calibrated=false", "sizing.strategy=equal_weight", "sizing.band=0.02")
+
+
+def settings_of(hours: Path, finer: Path, *words: str) -> BacktestSettings:
+    places = (f"data.dir={hours}", f"data.fills={finer}")
+    return BacktestSettings.of(composed_config("backtest", [*places, *WORDS, *words]))
+
+
+def test_a_run_on_finer_fills_shows_those_of_its_own_bars_beside_and_adds_up(
+    tmp_path: Path,
+) -> None:
+    hours, finer = write(tmp_path / "hours", HOURLY), write(tmp_path / "finer", HALF)
+    settings = settings_of(hours, finer, *CALM, "capital=3e6")
+    results = run_backtest(settings)
+    plain = run_backtest(replace(settings, data=replace(settings.data, fills=())))
+    summary = results.summary()
+    met, decided = summary["fills"].items()
+    assert (met[0], decided[0]) == ("30-minute bars", "hours")
+    assert met[1]["equity"] == results.main.rows[-1].equity
+    assert decided[1]["equity"] == plain.main.rows[-1].equity != met[1]["equity"]
+    assert decided[1]["trades"] == plain.summary()["trades"]
+    assert "fills" not in plain.summary()
+    assert sum("Orders met 30-minute bars" in remark for remark in summary["remarks"]) == 1
+    assert data_hash(results.market) != data_hash(plain.market)
+    # Decisions see the same bars, at the same instants, marked at the same closes.
+    assert [d.at for d in results.main.decisions] == [d.at for d in plain.main.decisions]
+    for one, other in zip(results.main.decisions, plain.main.decisions, strict=True):
+        assert [c.price for c in one.choices] == [c.price for c in other.choices]
+    # The ledger adds up row by row: cash by fills, fees and bookings, equity by marks.
+    cash = settings.capital
+    held = dict.fromkeys(results.market.bars.symbols, 0.0)
+    for row in results.main.rows:
+        for fill in results.main.fills:
+            if fill.booked_at == row.at:
+                cash -= float(fill.qty) * fill.price + fill.fee
+                held[fill.symbol] += float(fill.qty)
+        cash += row.other - row.interest
+        closes = results.market.bars.until(row.at).last_closes()
+        assert cash == pytest.approx(row.cash, abs=1e-5)
+        assert row.equity == pytest.approx(cash + np.dot(list(held.values()), closes), abs=1e-4)
+    # Some filled between two decisions, at the open of a half-hour.
+    between = [f for f in results.main.fills if f.price > 0 and f.at != f.booked_at]
+    opens = {
+        (symbol, start): open_
+        for s, symbol in enumerate(results.market.met.symbols)
+        for times, values in [results.market.met.real_bars(s)]
+        for start, open_ in zip(times - np.timedelta64(30, "m"), values[:, 0], strict=True)
+    }
+    assert between
+    assert all(abs(f.price / opens[f.symbol, f.at] - 1) < 0.002 for f in between)
+    writers = result_files(results, summary)
+    writers["report.html"](tmp_path / "report.html")
+    writers["config.yaml"](tmp_path / "config.yaml")
+    assert "By the bars that orders met" in (tmp_path / "report.html").read_text()
+    assert str(finer) in (tmp_path / "config.yaml").read_text()
+    assert asdict(settings)["data"]["fills"] == (str(finer),)
+
+
+def test_finer_bars_after_an_instant_change_no_decision_by_then(tmp_path: Path) -> None:
+    hours, finer = write(tmp_path / "hours", HOURLY), write(tmp_path / "finer", HALF)
+    settings = settings_of(hours, finer, *CALM)
+    market = settings.market()
+    trader = settings.trader(settings.forecaster.build(market.bars.symbols)).over(market)
+    cut = market.bars.times[market.first + 60]
+    assert market.finer is not None
+    values = market.finer.values.copy()
+    values[:, market.finer.times > cut, :4] *= 1.07
+    other = replace(market, finer=replace(market.finer, values=values))
+    runs = [
+        step_trading(settings, each, "x", trader, settings.broker(each)).until(cut)
+        for each in (market, other)
+    ]
+    assert repr(runs[0].decisions) == repr(runs[1].decisions)
+    early = [[f for f in run.fills if f.booked_at < cut] for run in runs]
+    assert early[0] == early[1] != []
+
+
+def change(symbol: str, column: str, factor: float, row: int = 700) -> Any:
+    def make(folder: Path) -> None:
+        frame = pd.read_csv(folder / f"{symbol}.csv")
+        frame.loc[row, column] *= factor
+        wide = frame[["open", "high", "low", "close"]]
+        frame["high"], frame["low"] = wide.max(axis=1), wide.min(axis=1)
+        frame.to_csv(folder / f"{symbol}.csv", index=False)
+
+    return make
+
+
+def without(first: str, last: str, symbol: str = "BTCUSD") -> Any:
+    def make(folder: Path) -> None:
+        frame = pd.read_csv(folder / f"{symbol}.csv")
+        out = (frame["timestamp"] >= first) & (frame["timestamp"] < last)
+        frame[~out].to_csv(folder / f"{symbol}.csv", index=False)
+
+    return make
+
+
+def coarser(timeframe: Timeframe) -> Any:
+    return lambda folder: write(folder, timeframe)
+
+
+def every_second(folder: Path) -> None:
+    """Halves the prices, as files that are adjusted for another split."""
+    for path in folder.glob("*.csv"):
+        frame = pd.read_csv(path)
+        frame[["open", "high", "low", "close"]] /= 2
+        frame.to_csv(path, index=False)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda folder: (folder / "AAA.csv").unlink(), r"AAA: no AAA.parquet or .csv in"),
+        (without("2024-10-22", "2024-10-23"), r"BTCUSD has no 30-minute .* 2024-10-22T00:00Z"),
+        (without("2024-10-26 05", "2025"), r"BTCUSD has no 30-minute .* 2024-10-26T05:00Z"),
+        (without("2024", "2024-10-24T05", "BTCUSD"), r"BTCUSD has no 30-minute .*10-21T04:00Z"),
+        (change("BTCUSD", "open", 1.01), r"starts at 2024-10-15T14:00Z has the open .* make"),
+        (change("BTCUSD", "close", 1.01, 701), r"2024-10-15T14:00Z has the (high|close)"),
+        (change("BTCUSD", "high", 1.05), r"2024-10-15T14:00Z has the high"),
+        (change("BTCUSD", "low", 0.95), r"2024-10-15T14:00Z has the low"),
+        (every_second, r"AAA: an hourly bar that starts at 2024-10-01T13:30Z has the open"),
+        (coarser(HOURLY), r"60-minute bars make none that are finer than an hourly bar"),
+        (coarser(Timeframe("1d")), r"daily bars make none that are finer than an hourly bar"),
+        (lambda folder: (folder / "AAA.csv").write_text("a,b\n1,2\n"), r"AAA.csv"),
+        (change("BTCUSD", "close", -1.0), r"row 701: .* a price must be above 0"),
+    ],
+)
+def test_finer_files_that_do_not_fit_are_refused_in_a_line(
+    tmp_path: Path, spoil: Any, says: str
+) -> None:
+    hours, finer = write(tmp_path / "hours", HOURLY), write(tmp_path / "finer", HALF)
+    spoil(finer)
+    with pytest.raises(DataError, match=says) as refused:
+        settings_of(hours, finer).market()
+    assert str(refused.value).startswith("data.fills: ")
+    assert "\n" not in str(refused.value)
+
+
+def test_finer_bars_are_refused_where_nothing_can_be_said_of_them(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"data.fills: the synthetic market has no finer bars"):
+        BacktestSettings.of(composed_config("backtest", ["data.fills=x"])).market()
+    with pytest.raises(DataError, match=r"data.fills: nowhere is no folder and no file"):
+        settings_of(write(tmp_path, HOURLY), Path("nowhere")).market()
+    with pytest.raises(InputError, match=r"data.fills: an audit alters the bars"):
+        read_audit(["look_ahead", "data.dir=x", "data.fills=y"])
+
+
+def test_a_days_orders_meet_the_first_hour_of_its_session(tmp_path: Path) -> None:
+    days, finer = write(tmp_path / "days", Timeframe("1d")), write(tmp_path / "finer", HOURLY)
+    settings = settings_of(days, finer, "symbols=AAA")
+    market = settings.market()
+    broker = settings.broker(market)
+    broker.submit([order("buy", 10, tif="opg")])
+    broker.advance(market.first + 1)
+    (fill,) = broker.fills
+    assert fill.at == market.bars.clock(Kind.STOCK).started_at(market.bars.times)[market.first + 1]
+    assert fill.qty == Decimal(10)

@@ -1,0 +1,195 @@
+"""A coin's days that end at 16:00 New York, against a plain walk through the calendar's days."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from foundation.compose import composed_config
+from foundation.errors import DataError, InputError
+from marketsimulator.settings import BacktestSettings
+from tests.trainingdata.test_session_calendar import (
+    FIRST,
+    HOUR,
+    LAST,
+    NEW_YORK,
+    all64,
+    at64,
+    moments,
+)
+from trainingdata.instruments import Kind
+from trainingdata.timeframe import Timeframe, following_ends, nth_end_after
+
+DAYS = Timeframe("1d", "new_york")
+CLOCK = DAYS.clock(Kind.CRYPTO)
+A_MINUTE = timedelta(minutes=1)
+
+
+@cache
+def ends() -> tuple[datetime, ...]:
+    """16:00 New York of each day, both changes of the clock among them."""
+    first = datetime(2023, 11, 1, 16, tzinfo=NEW_YORK)
+    return tuple((first + timedelta(days=k)).astimezone(UTC) for k in range(500))
+
+
+def near_ends() -> st.SearchStrategy[datetime]:
+    within = [end for end in ends() if FIRST <= end < LAST]
+    shifts = st.sampled_from([-A_MINUTE, 0 * A_MINUTE, A_MINUTE])
+    return st.one_of(moments(), st.builds(lambda a, b: a + b, st.sampled_from(within), shifts))
+
+
+def test_a_day_has_23_hours_in_spring_and_25_in_autumn() -> None:
+    lengths = {
+        str(end.astimezone(NEW_YORK).date()): (end - begin) / HOUR
+        for begin, end in zip(ends(), ends()[1:], strict=False)
+    }
+    assert lengths["2024-03-10"] == 23
+    assert lengths["2024-11-03"] == 25
+    assert set(lengths.values()) == {23, 24, 25}
+    starts = all64(*ends()[:-1])
+    assert CLOCK.known_at(starts).tolist() == all64(*ends()[1:]).tolist()
+
+
+@given(near_ends(), st.integers(1, 20))
+def test_every_question_is_answered_by_the_days_one_by_one(at: datetime, ahead: int) -> None:
+    here = all64(at)
+    k = bisect_right(ends(), at)
+    is_end = at in ends()
+    assert bool(CLOCK.is_decision(here)[0]) == is_end
+    known, began = CLOCK.known_at(here)[0], CLOCK.started_at(here)[0]
+    assert np.isnat(known) if not is_end else known == at64(ends()[k])
+    assert np.isnat(began) if not is_end else began == at64(ends()[k - 2])
+    assert DAYS.last_known(Kind.CRYPTO, at64(at)) == at64(ends()[k - 1])
+    assert CLOCK.holding_end(at64(at)) == at64(ends()[k])
+    assert CLOCK.holding_end(at64(at), "session") == at64(ends()[k])
+    assert CLOCK.end_of(CLOCK.bars_ended(here), here)[0] == at64(ends()[k - 1])
+    assert nth_end_after(CLOCK, here, ahead)[0] == at64(ends()[k + ahead - 1])
+    after = following_ends(CLOCK, here, ahead)
+    assert after.tolist() == [all64(*ends()[k : k + ahead]).tolist()]
+
+
+@given(near_ends(), near_ends())
+def test_days_between_two_instants_are_counted_with_their_parts(
+    one: datetime, other: datetime
+) -> None:
+    begin, end = min(one, other), max(one, other)
+    parts = 0.0
+    for start, stop in zip(ends(), ends()[1:], strict=False):
+        parts += max((min(stop, end) - max(start, begin)) / (stop - start), 0.0)
+    here, there = CLOCK.position(all64(begin, end))
+    assert there - here == pytest.approx(parts, abs=1e-6)
+
+
+@given(st.lists(st.integers(10, 400), max_size=5), st.integers(0, 9))
+def test_a_days_place_is_whether_it_ends_on_a_weekend(numbers: list[int], ahead: int) -> None:
+    expected = [
+        [int(ends()[k + j].astimezone(NEW_YORK).isoweekday() > 5) for j in range(ahead + 1)]
+        for k in numbers
+    ]
+    given_ends = all64(*(ends()[k] for k in numbers)) if numbers else ends_of_none()
+    assert CLOCK.slots(given_ends, ahead).tolist() == expected
+    assert (CLOCK.places, CLOCK.bars_a_day, CLOCK.bars_a_year) == (2, 1, 365.25)
+
+
+def ends_of_none() -> np.ndarray:
+    return np.array([], dtype="datetime64[ns]")
+
+
+def test_beyond_the_calendar_there_is_a_line_and_no_guess() -> None:
+    late = np.array([np.datetime64("2200-01-01", "ns")])
+    for ask in (
+        lambda: nth_end_after(CLOCK, late, 1),
+        lambda: CLOCK.slots(late, 1),
+        lambda: CLOCK.holding_end(late[0]),
+    ):
+        with pytest.raises(InputError, match="outside the exchange calendar"):
+            ask()
+    assert np.isnat(CLOCK.known_at(late)).all()
+
+
+# Files
+
+
+def write(folder: Path, minutes: int, symbol: str = "BTCUSD", *, stocks: bool = True) -> None:
+    """Bars over both ends of summer time."""
+    rng = np.random.default_rng(minutes)
+    step = np.timedelta64(minutes, "m")
+    starts = np.arange(np.datetime64("2024-10-21", "ns"), np.datetime64("2024-11-12"), step)
+    closes = 100 + np.cumsum(rng.normal(0, 0.01, len(starts))).round(3)
+    opens = np.append(100.0, closes[:-1])
+    frame = pd.DataFrame(
+        {
+            "timestamp": pd.DatetimeIndex(starts).tz_localize("UTC"),
+            "open": opens,
+            "high": np.maximum(opens, closes) + 0.5,
+            "low": np.minimum(opens, closes) - 0.5,
+            "close": closes,
+            "volume": rng.integers(1, 99, len(starts)),
+        }
+    )
+    frame.to_csv(folder / f"{symbol}.csv", index=False)
+    if stocks:
+        dates = pd.bdate_range("2024-10-21", "2024-11-11").strftime("%Y-%m-%d")
+        row = {"open": 10.0, "high": 11.0, "low": 9.0, "close": 10.0, "volume": 1000}
+        pd.DataFrame([{"timestamp": date, **row} for date in dates]).to_csv(
+            folder / "AAA.csv", index=False
+        )
+
+
+def settings_of(folder: Path, *words: str) -> BacktestSettings:
+    base = [f"data.dir={folder}", "trials=null", "data.coin_day=new_york"]
+    return BacktestSettings.of(composed_config("backtest", [*base, *words]))
+
+
+@pytest.mark.parametrize("minutes", [1, 5, 15, 30, 60])
+def test_a_mixed_book_of_days_has_one_instant_put_together_of_any_shorter_bars(
+    tmp_path: Path, minutes: int
+) -> None:
+    write(tmp_path, minutes)
+    bars = settings_of(tmp_path, "timeframe=1d").bars()
+    assert bars.timeframe == DAYS
+    s, stock = bars.symbols.index("BTCUSD"), bars.symbols.index("AAA")
+    frame = pd.read_csv(tmp_path / "BTCUSD.csv", parse_dates=["timestamp"])
+    times, values = bars.real_bars(s)
+    begun = [bisect_left(ends(), pd.Timestamp(at, tz="UTC").to_pydatetime()) - 1 for at in times]
+    lengths = set()
+    for k, row in zip(begun, values, strict=True):
+        within = frame[(frame["timestamp"] >= ends()[k]) & (frame["timestamp"] < ends()[k + 1])]
+        lengths.add(len(within) * minutes // 60)
+        low, high = within["low"].min(), within["high"].max()
+        open_, close = within["open"].iloc[0], within["close"].iloc[-1]
+        assert row.tolist() == [open_, high, low, close, within["volume"].sum()]
+    assert lengths == {24, 25}
+    shared = np.isin(bars.times, times) & bars.mask[stock]
+    assert shared.sum() == bars.mask[stock, bars.times >= times[0]].sum() == 15
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "data.coin_day: new_york is of daily bars; write timeframe=1d beside it"),
+        (["timeframe=1h"], "data.coin_day: new_york is of daily bars"),
+        (["timeframe=1d", "symbols=ETHUSD"], "ETHUSD.csv: its days end at midnight UTC"),
+        (["timeframe=1d", "data.coin_day=tokyo"], "data.coin_day: 'tokyo' is none of utc, new_"),
+    ],
+)
+def test_what_has_no_new_york_days_is_refused_in_a_line(
+    tmp_path: Path, words: list[str], says: str
+) -> None:
+    write(tmp_path, 60)
+    dates = pd.date_range("2024-10-21", "2024-11-11").strftime("%Y-%m-%d")
+    row = {"open": 10.0, "high": 11.0, "low": 9.0, "close": 10.0, "volume": 1000}
+    frame = pd.DataFrame([{"timestamp": date, **row} for date in dates])
+    frame.to_csv(tmp_path / "ETHUSD.csv", index=False)
+    with pytest.raises((InputError, DataError)) as refused:
+        settings_of(tmp_path, *words).bars()
+    assert says in str(refused.value)
+    assert "\n" not in str(refused.value)
