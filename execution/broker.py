@@ -107,7 +107,7 @@ def place(
     # Only purchases of coins pay a fee in coin, so a reduction has one fill.
     filled = {fill.client_order_id: abs(fill.qty) for fill in fills}
     for order in reductions:
-        waits = order.tif == "opg"
+        waits = order.tif in ("opg", "cls")
         if not waits and not is_whole(filled.get(order.client_order_id, Decimal(0)), order.qty):
             return fills
     return fills + broker.submit([order for order in orders if not order.reduces], seen)

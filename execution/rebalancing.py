@@ -47,8 +47,8 @@ def rebalance(
     whole increments, unless it closes a position. What exceeds the largest order goes out in parts
     as equal as increments allow.
 
-    timeframe: of decisions. Of a daily one the next bar begins with a session, and a stock's order
-        is one for its opening auction. Of a change of sign the closing one goes alone then, as the
+    timeframe: of decisions. Of a daily one the next bar begins with an auction, and a stock's order
+        is one for it. Of a change of sign the closing one goes alone then, as the
         venue refuses the other while it is open; the next decision opens.
     """
     ranked: list[tuple[int, str, Order]] = []
@@ -57,9 +57,10 @@ def rebalance(
         item = target.instrument
         symbol = item.symbol
         coin = item.kind is Kind.CRYPTO
-        tif: TimeInForce = "gtc" if coin else "opg" if timeframe.daily else "day"
+        tif: TimeInForce = "gtc" if coin else timeframe.auction or "day"
+        waits = tif == timeframe.auction
         leg = 0
-        for before, after in _steps(target.held, target.quantity)[: 1 if tif == "opg" else 2]:
+        for before, after in _steps(target.held, target.quantity)[: 1 if waits else 2]:
             reduces = abs(after) < abs(before)
             rank = _rank(reduces, coin)
             side: Side = "buy" if after > before else "sell"

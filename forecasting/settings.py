@@ -32,7 +32,7 @@ from foundation.plugin import called, is_own, load_own, own_code
 from foundation.settings import setting, settings_class
 from trainingdata.bars import Bars
 from trainingdata.source import DataSettings
-from trainingdata.timeframe import HOURLY, Timeframe, TimeframeName
+from trainingdata.timeframe import HOURLY, Fill, Timeframe, TimeframeName
 
 PER_SYMBOL = (
     Path(__file__).resolve().parent.parent / "configs" / "preaugstrategies" / "chronos2" / "hourly"
@@ -242,13 +242,25 @@ class PanelSettings:
         "of bars and decisions, to which shorter bars are put together; none: days where a file "
         "has them, else hours",
     )
+    fill: Fill = setting(
+        "open",
+        "of daily decisions on stocks: at the next `open`, or in the closing auction of their "
+        "session, decided 15 minutes before its `close` on intraday bars",
+    )
     data: DataSettings = setting(DataSettings(), "where bars come from")
     forecaster: ForecasterSettings = setting(ForecasterSettings(), "what forecasts")
+
+    def __post_init__(self) -> None:
+        if self.named_timeframe.closes and self.data.adjustment == "raw":
+            raise InputError(
+                "fill: a bar from one closing auction to the next holds a split's two prices; give"
+                " prices that are adjusted for splits (data.adjustment=split) or fill=open"
+            )
 
     @property
     def named_timeframe(self) -> Timeframe:
         """The timeframe where no files say it: hours unless another is named."""
-        return Timeframe(self.timeframe) if self.timeframe else HOURLY
+        return Timeframe(self.timeframe or HOURLY.name, self.fill)
 
     def bars(self) -> Bars:
         """The panel: files up to `end` with all history before `start`, or the synthetic market.
@@ -258,5 +270,5 @@ class PanelSettings:
         InputError
             for settings or files that cannot be used.
         """
-        named = Timeframe(self.timeframe) if self.timeframe else None
+        named = self.named_timeframe if self.timeframe else None
         return self.data.bars(self.symbols, self.start, self.end, named)

@@ -3,6 +3,10 @@
 A stock's bars start at the session's open, the last one ends with the session, on half-days too; a
 daily bar is the session. A coin's bars follow one another without an end, its days are UTC's. All
 instants are UTC `datetime64[ns]`.
+
+Days that are filled in the closing auction (`fill="close"`) are another grid: a bar of it begins
+with that auction, holds the night, and becomes known a quarter of an hour before the next one, when
+it is decided. So a decision is filled at the next bar's open there too.
 """
 
 from __future__ import annotations
@@ -18,12 +22,14 @@ import pandas as pd
 from typing_extensions import override
 
 from foundation.arrays import Array, Index, Instants, Mask
+from foundation.errors import InputError
 from trainingdata.instants import DAY, NEW_YORK
 from trainingdata.instruments import Kind
 from trainingdata.sessions import FULL_SESSION, beyond_calendar, calendar
 
 Holding = Literal["next", "session", "plan"]
 TimeframeName = Literal["1d", "1h", "30m", "15m", "5m"]
+Fill = Literal["open", "close"]
 
 MINUTES: dict[TimeframeName, int] = {"1d": 1440, "1h": 60, "30m": 30, "15m": 15, "5m": 5}
 _BAR = {"1h": "an hourly bar", "1d": "a daily bar"}
@@ -31,6 +37,9 @@ _UNIT = {"1h": "hour", "1d": "day"}
 # Days that the market of a class is open.
 DAYS_A_YEAR = {Kind.STOCK: 252.0, Kind.CRYPTO: 365.25}
 _HOURS = 24  # of a day, that a coin's pattern tells apart, on weekends once more
+# Before the close, at which a closing auction is decided: its orders are taken until ten minutes
+# before it.
+BEFORE_CLOSE = np.timedelta64(15 * 60 * 10**9, "ns")
 _NEVER = np.datetime64("NaT", "ns")
 _EPOCH = np.datetime64(0, "ns")
 
@@ -112,9 +121,31 @@ class Timeframe:
     """Bars of one length.
 
     name: as settings have it.
+    fill: of a daily decision on stocks: at the next open, or in the closing auction of the day.
+
+    Raises InputError for an auction that fills no daily decision.
     """
 
     name: TimeframeName
+    fill: Fill = "open"
+
+    def __post_init__(self) -> None:
+        if self.fill != "open" and not self.daily:
+            raise InputError(
+                f"fill: {self.fill} fills daily decisions alone; it goes with timeframe=1d"
+            )
+
+    @property
+    def auction(self) -> Literal["opg", "cls"] | None:
+        """The time in force of orders that wait for the auction that a stock's bar begins with."""
+        if not self.daily:
+            return None
+        return "opg" if self.fill == "open" else "cls"
+
+    @property
+    def closes(self) -> bool:
+        """Whether the closing auction fills."""
+        return self.fill == "close"
 
     @property
     def minutes(self) -> int:
@@ -149,11 +180,11 @@ class Timeframe:
     @property
     def stocks(self) -> StockClock:
         """Of stocks."""
-        return _stock_clock(self.name)
+        return _closing_clock() if self.closes else _stock_clock(self.name)
 
     def clock(self, kind: Kind) -> Clock:
         """Of a class."""
-        return _coin_clock(self.name) if kind is Kind.CRYPTO else _stock_clock(self.name)
+        return _coin_clock(self.name) if kind is Kind.CRYPTO else self.stocks
 
     def last_known(self, kind: Kind, now: np.datetime64) -> np.datetime64:
         """When the last bar that can be known at `now` became so."""
@@ -371,6 +402,14 @@ def _stock_clock(name: TimeframeName) -> StockClock:
     whole = int(-(-FULL_SESSION // step))
     followed = np.append(session[1:] == session[:-1], False) | (whole == 1)
     return StockClock(whole, starts, ends, session, ends[followed], session[followed])
+
+
+@cache
+def _closing_clock() -> StockClock:
+    days = calendar()
+    ends = days.closes[1:] - BEFORE_CLOSE
+    session = np.arange(1, len(days.closes))
+    return StockClock(1, days.closes[:-1], ends, session, ends, session)
 
 
 @cache
