@@ -47,8 +47,8 @@ def rebalance(
     whole increments, unless it closes a position. What exceeds the largest order goes out in parts
     as equal as increments allow.
 
-    timeframe: of decisions. Of a daily one the next bar begins with a session, and a stock's order
-        is one for its opening auction. That trades whole shares, and of a change of sign only the
+    timeframe: of decisions. Of a daily one the next bar begins with an auction, and a stock's order
+        is one for it. That trades whole shares, and of a change of sign only the
         close: the venue takes no order that opens the other side before the close has filled. The
         next decision opens it.
     """
@@ -58,8 +58,8 @@ def rebalance(
         item = target.instrument
         symbol = item.symbol
         coin = item.kind is Kind.CRYPTO
-        auction = timeframe.daily and not coin
-        tif: TimeInForce = "gtc" if coin else "opg" if auction else "day"
+        auction = None if coin else timeframe.auction
+        tif: TimeInForce = "gtc" if coin else auction or "day"
         leg = 0
         steps = _steps(target.held, target.quantity)
         for before, after in steps[:1] if auction else steps:

@@ -32,7 +32,7 @@ from foundation.plugin import called, is_own, load_own, own_code
 from foundation.settings import setting, settings_class
 from trainingdata.bars import Bars
 from trainingdata.source import DataSettings
-from trainingdata.timeframe import HOURLY, Timeframe, TimeframeName
+from trainingdata.timeframe import HOURLY, Fill, Timeframe, TimeframeName
 
 PER_SYMBOL = (
     Path(__file__).resolve().parent.parent / "configs" / "preaugstrategies" / "chronos2" / "hourly"
@@ -242,15 +242,29 @@ class PanelSettings:
         "of bars and decisions, to which shorter bars are put together; none: days where a file "
         "has them, else hours",
     )
+    fill: Fill = setting(
+        "open",
+        "of daily decisions on stocks: at the next `open`, or in the closing auction of their "
+        "session, decided 15 minutes before its `close` on intraday bars",
+    )
     data: DataSettings = setting(DataSettings(), "where bars come from")
     forecaster: ForecasterSettings = setting(ForecasterSettings(), "what forecasts")
+
+    def __post_init__(self) -> None:
+        if self.named_timeframe.closes and self.data.adjustment == "raw":
+            raise InputError(
+                "fill: a bar from one closing auction to the next holds a split's two prices; give"
+                " prices that are adjusted for splits (data.adjustment=split) or fill=open"
+            )
 
     @property
     def files_timeframe(self) -> Timeframe | None:
         """The timeframe that files are put together to; none where they say it."""
         day = self.data.coin_day
-        named = self.timeframe or (None if day == "utc" else HOURLY.name)
-        return Timeframe(named, day) if named else None
+        # What days alone have is refused of hours, in words of its own.
+        found = day == "utc" and self.fill == "open"
+        named = self.timeframe or (None if found else HOURLY.name)
+        return Timeframe(named, self.fill, day) if named else None
 
     @property
     def named_timeframe(self) -> Timeframe:

@@ -15,7 +15,7 @@ from trainingdata.bars import CLOSE, FIELDS, VOLUME, Origin, check_bars, regular
 from trainingdata.heads import Head
 from trainingdata.instants import DAY, Unzoned, cell_text, instants_of_column, new_york_date
 from trainingdata.instruments import Instrument, Kind
-from trainingdata.resampling import PARTS, joined_bars, parts_of, usual_minutes
+from trainingdata.resampling import PARTS, days_between_closes, joined_bars, parts_of, usual_minutes
 from trainingdata.sessions import calendar, in_session, opens_on
 from trainingdata.stamp_checks import Reading, begun_at, refuse_misread
 from trainingdata.timeframe import DAILY, HOURLY, TIMEFRAMES, Timeframe
@@ -70,11 +70,13 @@ class Rows:
                 f"{self.path}: its days end at midnight UTC; data.coin_day={timeframe.coin_day}"
                 " needs the coin's bars of an hour or of minutes, of which days are put together"
             )
-        if self.minutes == timeframe.minutes:
+        closes = timeframe.closes and self.item.kind is Kind.STOCK
+        if self.minutes == timeframe.minutes and not closes:
             times, bars = regular_bars(starts, self.values, self.item, timeframe, self.path)
             outside = len(starts) - len(times)
         elif self.minutes in parts_of(timeframe):
-            made = joined_bars(starts, self.values, self.item, self.minutes, timeframe, self.path)
+            join = days_between_closes if closes else joined_bars
+            made = join(starts, self.values, self.item, self.minutes, timeframe, self.path)
             times, bars, outside = made.times, made.values, made.outside
             unit = timeframe.unit
             notes.append(f"{self.minutes}-minute bars are put together to {timeframe.bars}")
@@ -162,7 +164,14 @@ def _minutes(stamps: Instants, path: str, *, daily: bool) -> int:
 def _no_parts(minutes: int, timeframe: Timeframe) -> str:
     """Why bars of so many minutes make none of a timeframe, and which would do."""
     made = [each.name for each in TIMEFRAMES if minutes in (*parts_of(each), each.minutes)]
-    lengths = (*map(str, parts_of(timeframe)), str(timeframe.minutes))
+    lengths = tuple(map(str, parts_of(timeframe)))
+    if not timeframe.closes:
+        lengths = (*lengths, str(timeframe.minutes))
+    elif minutes == timeframe.minutes:
+        return (
+            "daily bars show no price from before the close; fill=close needs rows of"
+            f" {', '.join(lengths)} minutes, or give fill=open"
+        )
     rows = bars_in_words(minutes)
     other = f"; timeframe={' or '.join(made)} reads them" if made else ""
     return (

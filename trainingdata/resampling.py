@@ -14,6 +14,7 @@ from foundation.errors import DataError
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, no_regular_hour, row_fault
 from trainingdata.instants import DAY, utc_text
 from trainingdata.instruments import Instrument, Kind
+from trainingdata.sessions import calendar
 from trainingdata.timeframe import HOURLY, Timeframe
 
 # Lengths in minutes of which a whole number fills every bar of the grid, the half hour before the
@@ -107,6 +108,52 @@ def joined_bars(
     lengths = -((bar_starts - ends)[whole][first] // step)
     lacking = int((counts < lengths).sum())
     return Joined(ends[whole][first], bars, int((~within).sum()), cut, lacking)
+
+
+def days_between_closes(
+    starts: Instants,
+    values: Array,
+    item: Instrument,
+    minutes: int,
+    timeframe: Timeframe,
+    path: str,
+) -> Joined:
+    """A stock's bars from one closing auction to the decision on the next, made of shorter ones.
+
+    As of `joined_bars`. A bar opens with the last price of the session before, which its high and
+    low count. It holds the parts that have ended by its decision; a part that begins before it and
+    ends after it is in no bar, but for its close.
+
+    Raises DataError where no whole bar is left, and as `joined_bars` does.
+    """
+    step = minutes * _MINUTE
+    _refuse_misplaced(starts, item.kind, minutes, path)
+    days, grid = calendar(), timeframe.stocks
+    session = np.searchsorted(days.opens, starts, side="right") - 1
+    regular = (session >= 0) & (starts < days.closes[np.maximum(session, 0)])
+    if not regular.any():
+        raise no_regular_hour(starts, path)
+    begun, session, parts = starts[regular], session[regular], values[regular]
+    # The bar of a session is the one that began with the close of the session before.
+    bar = session - 1
+    ends = np.minimum(begun + step, days.closes[session])
+    known = (bar >= 0) & (ends <= grid.ends[np.maximum(bar, 0)])
+    counts, bars = joined(grid.starts[bar[known]], parts[known])
+    bar = bar[known][np.cumsum(counts) - counts]
+    last = np.searchsorted(session, bar, side="right") - 1
+    whole = (last >= 0) & (session[last] == bar)
+    if not whole.any():
+        raise DataError(
+            f"{path}: its {minutes}-minute bars fill no {timeframe.unit} from close to close"
+        )
+    close = parts[last, CLOSE]
+    bars[:, OPEN] = close
+    bars[:, HIGH] = np.maximum(bars[:, HIGH], close)
+    bars[:, LOW] = np.minimum(bars[:, LOW], close)
+    lengths = (grid.ends[bar] - days.opens[bar + 1]) // step
+    lacking = int((counts < lengths)[whole].sum())
+    outside = int((~regular).sum())
+    return Joined(grid.ends[bar[whole]], bars[whole], outside, int((~whole).sum()), lacking)
 
 
 def joined(bar_starts: Instants, parts: Array) -> tuple[Index, Array]:

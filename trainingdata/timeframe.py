@@ -3,6 +3,10 @@
 A stock's bars start at the session's open, the last one ends with the session, on half-days too; a
 daily bar is the session. A coin's bars follow one another without an end, its days are UTC's, or
 end at 16:00 New York. All instants are UTC `datetime64[ns]`.
+
+Days that are filled in the closing auction (`fill="close"`) are another grid: a bar of it begins
+with that auction, holds the night, and becomes known a quarter of an hour before the next one, when
+it is decided. So a decision is filled at the next bar's open there too.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ from trainingdata.sessions import FULL_SESSION, beyond_calendar, calendar, four_
 
 Holding = Literal["next", "session", "plan"]
 TimeframeName = Literal["1d", "1h", "30m", "15m", "5m"]
+Fill = Literal["open", "close"]
 
 BarName = TimeframeName | Literal["1m"]
 CoinDay = Literal["utc", "new_york"]
@@ -42,6 +47,9 @@ _UNIT = {"1h": "hour", "1d": "day"}
 # Days that the market of a class is open.
 DAYS_A_YEAR = {Kind.STOCK: 252.0, Kind.CRYPTO: 365.25}
 _HOURS = 24  # of a day, that a coin's pattern tells apart, on weekends once more
+# Before the close, at which a closing auction is decided: its orders are taken until ten minutes
+# before it.
+BEFORE_CLOSE = np.timedelta64(15 * 60 * 10**9, "ns")
 _NEVER = np.datetime64("NaT", "ns")
 _EPOCH = np.datetime64(0, "ns")
 
@@ -135,17 +143,37 @@ class Timeframe:
     """Bars of one length.
 
     name: as settings have it; on `1m` orders may be met, but nothing is decided.
+    fill: of a daily decision on stocks: at the next open, or in the closing auction of the day.
     coin_day: where a coin's daily bar begins and ends: midnight UTC, or 16:00 New York.
+
+    Raises InputError for an auction or a coin's day that is of other bars.
     """
 
     name: BarName
+    fill: Fill = "open"
     coin_day: CoinDay = "utc"
 
     def __post_init__(self) -> None:
+        if self.fill != "open" and not self.daily:
+            raise InputError(
+                f"fill: {self.fill} fills daily decisions alone; it goes with timeframe=1d"
+            )
         if self.coin_day != "utc" and not self.daily:
             raise InputError(
                 f"data.coin_day: {self.coin_day} is of daily bars; write timeframe=1d beside it"
             )
+
+    @property
+    def auction(self) -> Literal["opg", "cls"] | None:
+        """The time in force of orders that wait for the auction that a stock's bar begins with."""
+        if not self.daily:
+            return None
+        return "opg" if self.fill == "open" else "cls"
+
+    @property
+    def closes(self) -> bool:
+        """Whether the closing auction fills."""
+        return self.fill == "close"
 
     @property
     def minutes(self) -> int:
@@ -180,15 +208,13 @@ class Timeframe:
     @property
     def stocks(self) -> StockClock:
         """Of stocks."""
-        return _stock_clock(self.name)
+        return _closing_clock() if self.closes else _stock_clock(self.name)
 
     def clock(self, kind: Kind) -> Clock:
         """Of a class."""
-        return (
-            _coin_clock(self.name, self.coin_day)
-            if kind is Kind.CRYPTO
-            else _stock_clock(self.name)
-        )
+        if kind is Kind.STOCK:
+            return self.stocks
+        return _coin_clock(self.name, self.coin_day)
 
     def last_known(self, kind: Kind, now: np.datetime64) -> np.datetime64:
         """When the last bar that can be known at `now` became so."""
@@ -474,6 +500,14 @@ def _stock_clock(name: BarName) -> StockClock:
     whole = int(-(-FULL_SESSION // step))
     followed = np.append(session[1:] == session[:-1], False) | (whole == 1)
     return StockClock(starts, ends, session, ends[followed], session[followed], whole)
+
+
+@cache
+def _closing_clock() -> StockClock:
+    days = calendar()
+    ends = days.closes[1:] - BEFORE_CLOSE
+    session = np.arange(1, len(days.closes))
+    return StockClock(days.closes[:-1], ends, session, ends, session, 1)
 
 
 @cache

@@ -337,7 +337,8 @@ class SimulatedBroker:
                 self._symbol[order.symbol],
                 float(order.signed_qty),
                 KINDS[order.type],
-                FORCES[order.tif],
+                # The open of a bar that begins with the closing auction is its price.
+                OPENING if order.tif == self._bars.timeframe.auction else FORCES[order.tif],
                 order.limit_price or np.nan,
                 order.stop_price or np.nan,
                 order.trail_price or 0.0,

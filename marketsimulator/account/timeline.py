@@ -14,7 +14,7 @@ import numpy.typing as npt
 from execution.fees import FeeSchedule
 from execution.lending import MarginTerms
 from foundation.arrays import Array, Index, Instants, Mask, Records
-from foundation.compiled import compiled
+from foundation.compiled import compiled, inlined
 from foundation.errors import InputError
 from marketsimulator.account.book import Book, Record
 from marketsimulator.account.calendar_events import (
@@ -66,6 +66,7 @@ class Timeline(NamedTuple):
     begins_session: [T] whether the stock bar known then began its session.
     trading: [T] whether stocks trade.
     auction: whether orders of stocks wait for the auction in which their next bar opens.
+    closes: whether that is the closing one, after which come the night and the next session.
     volatility: [T, S] deviation of a bar's return; [1, S] of zeros where nothing has impact.
     actions: [A] ACTION, in the order in which they take hold.
     first_action: [T + 1] row of actions at which each instant's begin.
@@ -83,6 +84,7 @@ class Timeline(NamedTuple):
     begins_session: Mask
     trading: Mask
     auction: bool
+    closes: bool
     volatility: Array
     actions: Records
     first_action: Index
@@ -122,6 +124,8 @@ def timeline(
     clocks = [bars.clock(kind) for kind in (Kind.STOCK, Kind.CRYPTO)]
     starts = np.stack([clock.started_at(times) for clock in clocks], axis=1)
     session_opened = sessions_opened(times)
+    # Of a day that is filled in the closing auction, that one is the first price.
+    opens = calendar().closes if bars.timeframe.closes else calendar().opens
     action_table, first_action = _action_table(market, session_opened)
     return Timeline(
         bars=panel,
@@ -133,9 +137,10 @@ def timeline(
         days=day_table(days, fees, margin, fills),
         nights=nights_between(times),
         session_opened=session_opened,
-        begins_session=np.isin(starts[:, 0], calendar().opens),
+        begins_session=np.isin(starts[:, 0], opens),
         trading=in_session(times),
-        auction=bars.timeframe.daily,
+        auction=bars.timeframe.auction is not None,
+        closes=bars.timeframe.closes,
         volatility=_range_volatility(panel) if impact else np.zeros((1, panel.shape[1])),
         actions=action_table,
         first_action=first_action,
@@ -148,6 +153,9 @@ def advance(book: Book, line: Timeline, tape: Records, t: int) -> None:
     day = line.days[line.day[t]]
     if line.day[t] != line.day[t - 1]:
         update_coin_tier(book, line.days[line.day[t - 1]].date, day.date)
+    volatility = _volatility_at(line, t)
+    if line.closes:
+        _close_in_auction(book, line, tape, t)
     # What was sold before the ex-date gets no dividend, and opens are quoted after the split: the
     # actions come before anything meets a price of the session.
     if line.session_opened[t]:
@@ -160,15 +168,31 @@ def advance(book: Book, line: Timeline, tape: Records, t: int) -> None:
             else:
                 apply_corporate_action(book, tape, at, s, ratio, paid)
         open_session(book, day)
-    volatility = _volatility_at(line, t)
-    if book.account[0].called or len(book.orders) > 0:
-        _meet_bars(book, line, day, tape, t, volatility)
+    if not line.closes:
+        _meet_opens(book, line, day, tape, t)
+    if len(book.orders) > 0:
+        _meet_ranges(book, line, day, tape, t, volatility)
     mark_positions(book.account[0], book.holding, line.bars[t, :, CLOSE])
     # Interest and margin calls of the night are on the book as the last bar has left it.
-    if line.nights[t] > 0:
+    if line.nights[t] > 0 and not line.closes:
         close_session(book, tape, line.now[t], day, line.nights[t])
     elif line.trading[t]:
         note_deficit(book, day)
+
+
+@inlined
+def _close_in_auction(book: Book, line: Timeline, tape: Records, t: int) -> None:
+    """A session has closed since t - 1: its auction fills what waited for it, then comes the night.
+
+    Positions are worth its prices then.
+    """
+    day = line.days[line.day[t - 1]]
+    _meet_opens(book, line, day, tape, t)
+    row = line.unseen[t, 0]
+    if row >= 0:
+        mark_positions(book.account[0], book.holding, line.bars[row, :, OPEN])
+    if line.nights[t] > 0:
+        close_session(book, tape, line.now[t], day, line.nights[t])
 
 
 @compiled
@@ -191,7 +215,7 @@ def open_bars(book: Book, line: Timeline, tape: Records, t: int) -> tuple[Array,
     start_bars(book, day, volumes)
     if book.account[0].called and line.ends[t, 0] >= 0:
         liquidate(book, day, tape, line.now[t], opens, volumes, volatility)
-    # A session opens between two instants, as no bar becomes known then. `_meet_bars` meets its
+    # A session opens between two instants, as no bar becomes known then. `_meet_opens` meets its
     # first open, so none that is met here begins a session.
     if len(book.orders) > 0:
         meet_opens(book, day, tape, opens, volumes, volatility, starts, False)
@@ -199,30 +223,22 @@ def open_bars(book: Book, line: Timeline, tape: Records, t: int) -> tuple[Array,
 
 
 @compiled
-def _meet_bars(
-    book: Book, line: Timeline, day: Record, tape: Records, t: int, volatility: Array
-) -> None:
-    """Waiting orders and a liquidation meet opens since t - 1, and the bars that are known at t.
+def _meet_opens(book: Book, line: Timeline, day: Record, tape: Records, t: int) -> None:
+    """Waiting orders and a liquidation meet opens since t - 1.
 
-    They meet the opens only where no instant came at the start of the bars: elsewhere `open_bars`
-    has shown them. A coin's hour may end while a stock's bar runs: the open was before it.
+    They meet them only where no instant came at the start of the bars: elsewhere `open_bars` has
+    shown them. A coin's hour may end while a stock's bar runs: the open was before it.
     """
+    if not book.account[0].called and not len(book.orders):
+        return
     size = len(book.holding)
-    now = line.now[t]
     opens = np.full(size, np.nan)
     volumes = np.full(size, np.nan)
-    highs = np.full(size, np.nan)
-    lows = np.full(size, np.nan)
-    closes = line.bars[t, :, CLOSE]
-    known_volumes = line.bars[t, :, VOLUME]
     for s in range(size):
         row = line.unseen[t, book.holding[s].crypto]
         if row >= 0 and _fills_orders(day, line.bars[row, s, VOLUME]):
             opens[s] = line.bars[row, s, OPEN]
             volumes[s] = line.bars[row, s, VOLUME]
-        if _fills_orders(day, line.bars[t, s, VOLUME]):
-            highs[s] = line.bars[t, s, HIGH]
-            lows[s] = line.bars[t, s, LOW]
     start_bars(book, day, volumes)
     # As at any other open, the ranges known by then; what the bar itself has shown came later.
     deviations = _volatility_at(line, t - 1)
@@ -235,10 +251,26 @@ def _meet_bars(
         starts = np.array([line.starts[stocks, 0], line.starts[coins, 1]])
         first = stocks >= 0 and line.begins_session[stocks]
         meet_opens(book, day, tape, opens, volumes, deviations, starts, first)
-        begun = line.starts[t]
-        meet_extremes(book, day, tape, highs, lows, known_volumes, volatility, begun, now)
-        if line.nights[t] > 0:
-            meet_closes(book, day, tape, closes, known_volumes, volatility, now)
+
+
+@compiled
+def _meet_ranges(
+    book: Book, line: Timeline, day: Record, tape: Records, t: int, volatility: Array
+) -> None:
+    """Waiting orders meet the bars that are known at t, and where those end a session its close."""
+    size = len(book.holding)
+    now = line.now[t]
+    highs = np.full(size, np.nan)
+    lows = np.full(size, np.nan)
+    closes = line.bars[t, :, CLOSE]
+    volumes = line.bars[t, :, VOLUME]
+    for s in range(size):
+        if _fills_orders(day, volumes[s]):
+            highs[s] = line.bars[t, s, HIGH]
+            lows[s] = line.bars[t, s, LOW]
+    meet_extremes(book, day, tape, highs, lows, volumes, volatility, line.starts[t], now)
+    if line.nights[t] > 0 and not line.closes:
+        meet_closes(book, day, tape, closes, volumes, volatility, now)
 
 
 @compiled

@@ -26,8 +26,7 @@ from tests.own_module import own_module
 from trainingdata.actions import Action
 from trainingdata.bars import VOLUME
 from trainingdata.market import Market
-from trainingdata.sessions import opens_on
-from trainingdata.timeframe import HOURLY
+from trainingdata.sessions import calendar, opens_on
 
 Runs = dict[float, tuple[Run, Outcome, Records]]
 CAPITALS = (1_500.0, 100_000.0, 2_000_000.0)
@@ -204,19 +203,21 @@ def halved(market: Market, symbol: str, date: str) -> Market:
 
 @pytest.mark.parametrize("capital", CAPITALS)
 @pytest.mark.parametrize("strategy", ["kelly_50", "risk_parity", "fixed_fraction"])
-def test_orders_of_a_daily_decision_wait_for_the_open_walked_as_stepped(
-    strategy: str, capital: float
+@pytest.mark.parametrize("fill", ["open", "close"])
+def test_orders_of_a_daily_decision_wait_for_their_auction_walked_as_stepped(
+    fill: str, strategy: str, capital: float
 ) -> None:
     """A stock splits between a decision and the open that fills it, in prices that show it."""
-    words = *DAILY, f"sizing.strategy={strategy}", f"capital={capital}"
+    words = *DAILY, f"fill={fill}", f"sizing.strategy={strategy}", f"capital={capital}"
     settings, market, trader = believing(*words)
-    market = halved(market, "SYB", "2023-08-16")
+    if fill == "open":
+        market = halved(market, "SYB", "2023-08-16")
     assert trader.table is not None
     run = walked_as_stepped(settings, market, trader)
-    opens = HOURLY.stocks.starts
-    bought = [fill for fill in run.fills if fill.price > 0 and "liq" not in fill.client_order_id]
+    auctions = calendar().opens if fill == "open" else calendar().closes
+    bought = [each for each in run.fills if each.price and each.client_order_id[:3] != "liq"]
     assert len(bought) > 60
-    assert all(fill.at in opens and fill.booked_at > fill.at for fill in bought)
+    assert all(each.at in auctions and each.booked_at > each.at for each in bought)
     line = settings.timeline(market, impact=True)
     kept, swept = (walked(settings, market, trader.table, line, keeps=k) for k in (True, False))
     np.testing.assert_array_equal(kept.account, swept.account)

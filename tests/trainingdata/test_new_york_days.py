@@ -28,7 +28,7 @@ from tests.trainingdata.test_session_calendar import (
 from trainingdata.instruments import Kind
 from trainingdata.timeframe import Timeframe, following_ends, nth_end_after
 
-DAYS = Timeframe("1d", "new_york")
+DAYS = Timeframe("1d", coin_day="new_york")
 CLOCK = DAYS.clock(Kind.CRYPTO)
 A_MINUTE = timedelta(minutes=1)
 

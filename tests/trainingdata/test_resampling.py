@@ -8,10 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.arrays import Array, Instants
-from foundation.errors import DataError
+from foundation.errors import DataError, InputError
 from trainingdata.instruments import Kind, instrument
-from trainingdata.resampling import Joined, joined_bars, parts_of, usual_minutes
-from trainingdata.timeframe import HOURLY, TIMEFRAMES, Timeframe
+from trainingdata.resampling import (
+    Joined,
+    days_between_closes,
+    joined_bars,
+    parts_of,
+    usual_minutes,
+)
+from trainingdata.sessions import calendar
+from trainingdata.timeframe import DAILY, HOURLY, TIMEFRAMES, Timeframe
 
 ITEMS = {Kind.STOCK: instrument("AAA"), Kind.CRYPTO: instrument("AAAUSD")}
 MINUTE = np.timedelta64(1, "m")
@@ -130,3 +137,49 @@ def test_parts_of_two_lengths_in_one_file_are_refused_by_row() -> None:
     starts = starts_at("13:30", "14:00", "14:30", "15:15")
     with pytest.raises(DataError, match=r"AAA: row 4: .*15:15Z is no start of a 30-minute bar"):
         joined_bars(starts, parts(4), ITEMS[Kind.STOCK], 30, HOURLY, "AAA")
+
+
+CLOSING = Timeframe("1d", fill="close")
+
+
+@given(st.sampled_from(parts_of(CLOSING)), st.integers(0, 1000), st.floats(0.5, 1.0))
+def test_a_day_that_a_closing_auction_fills_opens_with_the_close_before_and_ends_before_its_own(
+    minutes: int, seed: int, share: float
+) -> None:
+    """Over a half-day; by a slow loop. What comes after a decision changes no bar but the next."""
+    step = minutes * MINUTE
+    first = np.datetime64("2024-11-26T13:30", "ns")
+    starts = np.arange(first, np.datetime64("2024-12-04T01:00", "ns"), step)
+    if minutes == HOURLY.minutes:
+        starts = HOURLY.stocks.starts[(HOURLY.stocks.starts >= first)][:30]
+    rng = np.random.default_rng(seed)
+    starts = starts[rng.random(len(starts)) < share]
+    values = parts(len(starts), seed)
+    days = days_between_closes(starts, values, ITEMS[Kind.STOCK], minutes, CLOSING, "AAA")
+    sessions = calendar()
+    assert np.isin(days.times, CLOSING.stocks.ends).all()
+    for known, found in zip(days.times, days.values, strict=True):
+        k = int(np.searchsorted(sessions.opens, known, side="right")) - 1
+        before = (starts >= sessions.opens[k - 1]) & (starts < sessions.closes[k - 1])
+        within = (starts >= sessions.opens[k]) & (starts + step <= known)
+        here = starts[within], values[within]
+        _, high, low, close, volume = by_hand(*here, sessions.opens[k], known)
+        opened = values[before][-1, 3]
+        assert found.tolist() == [opened, max(opened, high), min(opened, low), close, volume]
+        later = starts + step > known
+        changed = days_between_closes(
+            starts,
+            np.where(later[:, None], values + 100.0, values),
+            ITEMS[Kind.STOCK],
+            minutes,
+            CLOSING,
+            "AAA",
+        )
+        old = days.times <= known
+        np.testing.assert_array_equal(changed.values[old], days.values[old])
+
+
+def test_daily_rows_show_no_price_from_before_the_close() -> None:
+    assert DAILY.minutes not in parts_of(CLOSING)
+    with pytest.raises(InputError, match="goes with timeframe=1d"):
+        Timeframe("1h", fill="close")
