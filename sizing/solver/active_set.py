@@ -1,7 +1,7 @@
 """The sizing program, solved exactly by a primal active-set method, compiled.
 
     maximise  pull'w - w'Rw / 2 - cost'|w - held| - Σ toll·(what a group takes beyond its room)
-    subject to  lower ≤ w ≤ upper,  Σ gᵢ·|wᵢ| ≤ room for every group without a toll
+    subject to  lower ≤ w ≤ upper,  Σ gᵢ·|wᵢ| ≤ room, or Σ gᵢ·wᵢ, for every group without a toll
 
 |w| bends at 0 and |w - held| at `held`. Between such knots the program is a quadratic one. A weight
 is either free within its segment or stays at a knot, where the gradient may lie anywhere between
@@ -21,8 +21,8 @@ from __future__ import annotations
 import numpy as np
 
 from foundation.arrays import Array, Index
-from foundation.compiled import inlined, merged
-from sizing.solver.approach import WIDE, approach
+from foundation.compiled import compiled, inlined, merged
+from sizing.solver.approach import WIDE, approach, keep_to_rooms
 from sizing.solver.cholesky import RIDGE
 from sizing.solver.segments import (
     AT,
@@ -33,11 +33,13 @@ from sizing.solver.segments import (
     Program,
     State,
     bends_at_zero,
+    exceeds_net,
     exceeds_room,
     fix_weight,
     free_weight,
     group_slope,
     group_use,
+    is_net,
     neighbour,
 )
 from sizing.solver.step import REPEATS, find_step, largest_residual
@@ -46,10 +48,15 @@ SOLVED, INFEASIBLE, UNFINISHED = range(3)
 STILL = 1e-13  # a weight that would move less does not
 TOLERANCE = 1e-11  # of the largest gradient
 
+# Of the program that brings weights within net groups: what passing one costs, where holding
+# nothing would keep to it and where it asks for a position; a change of a weight; its curvature.
+CAP_TOLL, FLOOR_TOLL, CHANGE_COST, CURVATURE = 1e6, 1e3, 1e-3, 1e-7
+
 
 @merged
 def solve(program: Program) -> tuple[int, Array, Array]:
-    """Solve one program; its `risk` gains a ridge in place.
+    """Solve one program; in place its `risk` gains a ridge, and a net group that no weights keep to
+    the room that it takes to do so.
 
     Returns
     -------
@@ -65,9 +72,21 @@ def solve(program: Program) -> tuple[int, Array, Array]:
     if n == 0:
         return SOLVED, np.empty(0), np.zeros(m)
     tolerance = TOLERANCE * _add_ridge(program)
-    state = _starting_state(program)
-    if state.counts[FREE] < 0:
-        return INFEASIBLE, state.weight, state.price
+    weight = np.empty(n)
+    if not _set_start(program, weight):
+        return INFEASIBLE, weight, np.zeros(m)
+    return _optimum(program, weight, tolerance)
+
+
+@compiled
+def _optimum(program: Program, start: Array, tolerance: float) -> tuple[int, Array, Array]:
+    """The answer of `solve` from a feasible start [n], which it overwrites.
+
+    tolerance: of a gradient that counts as none.
+    """
+    n = len(program.pull)
+    m = len(program.room)
+    state = _state_at(program, start)
     step = np.empty(n)
     repeats = 0
     # The objective never falls. Ties and rounding may still make the method turn in circles, and
@@ -122,14 +141,12 @@ def _add_ridge(program: Program) -> float:
 
 
 @merged
-def _starting_state(program: Program) -> State:
-    """What is held, within bounds, or the smallest weights where that passes a group's room.
+def _set_start(program: Program, weight: Array) -> bool:
+    """Write what is held, within bounds, or the smallest weights where that passes a room, [n].
 
-    counts[FREE] is -1 where the smallest weights pass it as well: no weights fit then.
+    Whether any weights fit: not where the smallest weights pass a group of sizes as well.
     """
     n = len(program.pull)
-    m = len(program.room)
-    weight = np.empty(n)
     least = np.empty(n)
     for i in range(n):
         weight[i] = min(max(program.held[i], program.lower[i]), program.upper[i])
@@ -138,8 +155,67 @@ def _starting_state(program: Program) -> State:
     if feasible and n >= WIDE:
         approach(program, weight, least)
     # A primal method needs a feasible start. Every step after it keeps to the rooms.
+    passes_net = exceeds_net(program, weight)
+    if passes_net:
+        keep_to_rooms(program, weight, least)
     if exceeds_room(program, weight):
-        weight = least
+        for i in range(n):
+            weight[i] = least[i]
+        passes_net = exceeds_net(program, weight)
+    if passes_net and feasible:
+        _keep_to_net(program, weight)
+    return feasible
+
+
+@merged
+def _keep_to_net(program: Program, weight: Array) -> None:
+    """Bring weights [n] within the net groups with few changes, or as near as they come.
+
+    No group of sizes is passed for it. Where net groups contradict each other those give way that
+    ask for a position. A group that is passed for all that gets the room that it takes.
+    """
+    # This is the same kind of program: passing a net group has a toll far above what changes cost,
+    # so that it is passed only where nothing else is possible.
+    n = len(program.pull)
+    m = len(program.room)
+    toll = program.toll.copy()
+    room = program.room.copy()
+    for k in range(m):
+        if is_net(program, k):
+            toll[k] = CAP_TOLL if room[k] >= 0.0 else FLOOR_TOLL
+        elif toll[k] < np.inf:
+            room[k] = np.inf
+    risk = np.zeros((n, n))
+    cost = np.empty(n)
+    for i in range(n):
+        risk[i, i] = CURVATURE
+        # The first ones change first. Costs that are alike would spread a change over all.
+        cost[i] = CHANGE_COST * (1.0 + i / n)
+    nearest = Program(
+        np.zeros(n),
+        risk,
+        program.lower,
+        program.upper,
+        weight.copy(),
+        cost,
+        program.groups,
+        room,
+        toll,
+        program.net,
+    )
+    _, moved, _ = _optimum(nearest, weight.copy(), TOLERANCE * FLOOR_TOLL)
+    for i in range(n):
+        weight[i] = moved[i]
+    for k in range(m):
+        if is_net(program, k):
+            program.room[k] = max(program.room[k], group_use(program, k, weight))
+
+
+@merged
+def _state_at(program: Program, weight: Array) -> State:
+    """The method at feasible weights [n]."""
+    n = len(program.pull)
+    m = len(program.room)
     state = State(
         weight=weight,
         gradient=program.pull - program.risk @ weight,
@@ -155,9 +231,6 @@ def _starting_state(program: Program) -> State:
         barred=np.zeros(n, dtype=np.int64),
         counts=np.zeros(3, dtype=np.int64),
     )
-    if not feasible:
-        state.counts[FREE] = -1
-        return state
     for k in range(m):
         if program.toll[k] < np.inf and group_use(program, k, weight) > program.room[k]:
             state.active[k] = BOUGHT
@@ -249,7 +322,7 @@ def _nearest_ceiling(program: Program, state: State, step: Array) -> tuple[float
         for a in range(state.counts[FREE]):
             i = state.free[a]
             rise += group_slope(program, state, k, i) * step[a]
-            size += program.groups[k, i] * abs(step[a])
+            size += abs(program.groups[k, i]) * abs(step[a])
         toward = -rise if state.active[k] == BOUGHT else rise
         # A group of the same weights as one that is full already rises by rounding alone. Taken for
         # a rise it would stop every step at length 0.

@@ -62,7 +62,7 @@ def approach(program: Program, weight: Array, least: Array) -> None:
                 gradient[j] -= program.risk[i, j] * change
         if furthest <= NEAR:
             break
-    _keep_to_rooms(program, weight, least)
+    keep_to_rooms(program, weight, least)
 
 
 @merged
@@ -82,7 +82,7 @@ def _groups_of_each(program: Program) -> Index:
     members = np.zeros((len(program.pull), 1 + len(program.room)), dtype=np.int64)
     for i in range(len(members)):
         for k in range(len(program.room)):
-            if program.groups[k, i] > 0.0:
+            if program.groups[k, i] != 0.0:
                 members[i, 0] += 1
                 members[i, members[i, 0]] = k
     return members
@@ -159,12 +159,15 @@ def _best_alone(
     return float(min(max(best, program.lower[i]), program.upper[i]))
 
 
-@merged
-def _keep_to_rooms(program: Program, weight: Array, least: Array) -> None:
-    """Take what still passes a room without a toll off the weights between knots, then off all."""
+@compiled
+def keep_to_rooms(program: Program, weight: Array, least: Array) -> None:
+    """Take what still passes a room without a toll off the weights between knots, then off all.
+
+    A net group is left as it is: taking weights off need not bring it within its room.
+    """
     for k in range(len(program.room)):
         over = 0.0
-        if program.toll[k] == np.inf:
+        if program.toll[k] == np.inf and not program.net[k]:
             over = group_use(program, k, weight) - program.room[k]
         for knots in (False, True):
             for i in range(len(weight)):

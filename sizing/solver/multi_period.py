@@ -2,7 +2,7 @@
 
     maximise  Σₖ [muₖ'wₖ - wₖ'Σₖwₖ / (2·fraction) - tollₖ·(borrowed in block k)]
               - Σₖ costₖ'|wₖ - wₖ₋₁|,   w₀ = held
-    subject to  lower ≤ w₁ ≤ upper  and  Σ cᵢ·|w₁ᵢ| ≤ ceiling for every group
+    subject to  lower ≤ w₁ ≤ upper,  Σ cᵢ·|w₁ᵢ| ≤ ceiling  and  Σ nᵢ·w₁ᵢ ≤ limit for every group
 
 Each change is paid once, whatever the length of the blocks: what a position earns until the horizon
 is set against one cost. The last change may count for less (`change_costs`). Nobody trades the
@@ -29,6 +29,8 @@ from sizing.solver.active_set import solve
 from sizing.solver.segments import Program
 
 FAR = 100.0  # a weight beyond every plan
+NO_NET = np.zeros((0, 0))
+NO_LIMITS = np.zeros(0)
 
 
 class SizingProblem(NamedTuple):
@@ -45,6 +47,9 @@ class SizingProblem(NamedTuple):
     coefficients: [G, S] what a weight takes of each ceiling: Σ cᵢ·|w₁ᵢ| ≤ limit.
     limits: [G] the ceilings. One that what is fixed exceeds becomes what is fixed.
     fraction: of full Kelly.
+    net: [N, S] what a weight takes of each net limit: Σ nᵢ·w₁ᵢ ≤ limit.
+    net_limits: [N] the net limits. One that nothing within bounds and ceilings keeps to becomes
+        what keeps nearest to it.
     """
 
     mu: Array
@@ -57,9 +62,11 @@ class SizingProblem(NamedTuple):
     coefficients: Array
     limits: Array
     fraction: float
+    net: Array = NO_NET
+    net_limits: Array = NO_LIMITS
 
     def solve(self) -> tuple[int, Array, Array]:
-        """Status, weights [K, S], prices [G + K]."""
+        """Status, weights [K, S], prices [G + N + K]."""
         return optimal_weights(self)
 
     def save(self, path: Path) -> None:
@@ -125,9 +132,9 @@ def optimal_weights(problem: SizingProblem) -> tuple[int, Array, Array]:
         as of `active_set.solve`.
     weights : [K, S]
         of every block.
-    prices : [G + K]
-        what one more of each ceiling would add to the objective, then one more of what is not
-        borrowed in each block.
+    prices : [G + N + K]
+        what one more of each ceiling and of each net limit would add to the objective, then one
+        more of what is not borrowed in each block.
     """
     # Arrays are written by loops here. An assignment to a slice, and an index that is an array,
     # take longer to compile than the whole function, with the text of the error they may raise.
@@ -146,7 +153,8 @@ def optimal_weights(problem: SizingProblem) -> tuple[int, Array, Array]:
         start[a] = problem.held[free[a]]
         for k in range(blocks):
             price[k * n + a] = problem.cost[k, free[a]]
-    m = len(problem.limits)
+    sizes = len(problem.limits)
+    m = sizes + len(problem.net_limits)
     tolls = _tolls(problem)
     # A group whose room may be passed for nothing holds no weight back, and would only cost time.
     counted = np.empty(m + blocks, dtype=np.int64)
@@ -168,8 +176,15 @@ def optimal_weights(problem: SizingProblem) -> tuple[int, Array, Array]:
         # For the same reason the first block's borrowing counts sizes. A later weight is a sum of
         # variables here, and its size is no sum of theirs, so that later blocks count longs less
         # shorts, which is linear (`net`).
-        net[row] = g > m
-        if g < m:
+        net[row] = g != m and g >= sizes
+        if sizes <= g < m:
+            room[row] = problem.net_limits[g - sizes]
+            for i in range(len(problem.lower)):
+                if problem.upper[i] == problem.lower[i]:
+                    room[row] -= problem.net[g - sizes, i] * problem.lower[i]
+            for a in range(n):
+                groups[row, a] = problem.net[g - sizes, free[a]]
+        elif g < sizes:
             room[row] = max(problem.limits[g] - fixed_use(problem, problem.coefficients[g]), 0.0)
             for a in range(n):
                 groups[row, a] = problem.coefficients[g, free[a]]
@@ -216,8 +231,8 @@ def _weights_by_block(problem: SizingProblem, free: Index, solved: Array) -> Arr
 
 @merged
 def _tolls(problem: SizingProblem) -> Array:
-    """Price of passing each ceiling, infinite, and of borrowing in each block, [G + K]."""
-    groups = len(problem.limits)
+    """Price of passing each limit, infinite, and of borrowing in each block, [G + N + K]."""
+    groups = len(problem.limits) + len(problem.net_limits)
     tolls = np.full(groups + len(problem.toll), np.inf)
     free_of_toll = never_borrows(problem)
     for k in range(len(problem.toll)):

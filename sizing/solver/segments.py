@@ -22,6 +22,8 @@ BELOW, AT, BOUGHT = range(3)
 # and each update adds a rounding error; this is a guard against programs in which they add up.
 REFRESH = 40
 
+NET_ROUNDED = 1e-12  # of a net group: a sum in which longs and shorts cancel rounds by no share
+
 # Places in State.counts.
 FREE = 0
 CHANGES = 1
@@ -37,7 +39,7 @@ class Program(NamedTuple):
     upper: [n] largest weight.
     held: [n] weight now.
     cost: [n] of moving a weight by one.
-    groups: [m, n] what one of a weight takes of a group, ≥ 0.
+    groups: [m, n] what one of a weight takes of a group; ≥ 0 where it counts sizes.
     room: [m] what a group has to give.
     toll: [m] price of one more than a group's room; infinite where there is no more.
     net: [m] whether a group counts wᵢ instead of |wᵢ|.
@@ -96,13 +98,29 @@ def group_slope(program: Program, state: State, k: int, i: int) -> float:
 
 
 @inlined
+def is_net(program: Program, k: int) -> bool:
+    """Whether group k counts wᵢ and may not be passed: holding nothing need not keep to it."""
+    return bool(program.net[k] and program.toll[k] == np.inf)
+
+
+@inlined
 def exceeds_room(program: Program, weight: Array) -> bool:
-    """Whether weights [n] take more than the room of a group that has no toll."""
+    """Whether weights [n] take more than the room of a group of sizes that has no toll."""
     passed = False
     for k in range(len(program.room)):
-        if program.toll[k] == np.inf:
+        if program.toll[k] == np.inf and not program.net[k]:
             # What is held may fill a group exactly, and its sum may round upwards.
             passed |= group_use(program, k, weight) > program.room[k] * (1.0 + 1e-12) + 1e-15
+    return passed
+
+
+@inlined
+def exceeds_net(program: Program, weight: Array) -> bool:
+    """Whether weights [n] take more than the room of a net group that has no toll."""
+    passed = False
+    for k in range(len(program.room)):
+        if is_net(program, k):
+            passed |= group_use(program, k, weight) > program.room[k] + NET_ROUNDED
     return passed
 
 
