@@ -76,6 +76,7 @@ from trainingdata.feed.endpoint import KEY, Keys, say_unread_address
 from trainingdata.feed.market_data import MarketData
 from trainingdata.instants import DAY, history_start, utc_text
 from trainingdata.instruments import Kind, instrument
+from trainingdata.universe import RULES
 
 log = logging.getLogger("live")
 
@@ -336,9 +337,16 @@ def show_undecided(cycle: Cycle, settings: LiveSettings) -> None:
     if cycle.account.blocked:
         return
     choices = () if cycle.decision is None else cycle.decision.choices
-    asked = settings.tradable_symbols | set(cycle.bars.symbols)
+    bars = cycle.bars
+    asked = settings.tradable_symbols | set(bars.symbols)
+    rules = settings.universe.rule().left_out(bars, bars.times[-1:])[0].tolist()
+    left_out = {symbol: rule for symbol, rule in zip(bars.symbols, rules, strict=True) if rule}
     for symbol in sorted(asked - {choice.symbol for choice in choices}):
-        why = _why_undecided(cycle, symbol, settings.forecaster.own_bars)
+        if symbol in left_out:
+            why = f"it is not in the universe (universe.{RULES[left_out[symbol]]})"
+        else:
+            why = _why_undecided(cycle, symbol, settings.forecaster.own_bars)
+            why += " or it is none of universe.keep" if settings.universe.by_growth else ""
         LoopTerminal().print(f"{symbol} is not decided: {why}.", highlight=False, soft_wrap=True)
 
 

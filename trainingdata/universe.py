@@ -293,9 +293,9 @@ class _Known:
             counts[0] = np.count_nonzero(history.mask, axis=1)
             closes[0] = history.last_closes()
         part = slice(rows[0], rows[-1])
-        mask: Mask = np.ascontiguousarray(bars.mask[:, part].T)
-        close: Array = np.ascontiguousarray(bars.values[:, part, CLOSE].T)
-        volume: Array = np.ascontiguousarray(bars.values[:, part, VOLUME].T)
+        mask = np.ascontiguousarray(bars.mask[:, part].T)
+        close = np.ascontiguousarray(bars.values[:, part, CLOSE].T)
+        volume = np.ascontiguousarray(bars.values[:, part, VOLUME].T)
         _write_days(mask, close, volume, rows - rows[0], counts, closes, traded)
         return cls(bars, days, window, begin, counts, closes, traded)
 
@@ -311,8 +311,8 @@ class _Known:
         """[R, S] a year, of the returns of days in the window; NaN without two of them."""
         a_year = np.array([DAYS_A_YEAR[item.kind] for item in self.bars.instruments])
         last = self._places(self.days)
-        variances = _variances(self.counts, self.closes, last - self.window, last)
-        return np.asarray(np.sqrt(variances * a_year))
+        variance = _variances(self.counts, self.closes, last - self.window, last)
+        return np.asarray(np.sqrt(variance * a_year))
 
     def dollar_volume(self) -> Array:
         """[R, S] the median of a day in the window, USD; minus infinity where nothing traded."""

@@ -71,6 +71,7 @@ def sold_on_leaving(run: Run, trader: Trader) -> int:
     return count
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("ranked", [MOMENTUM, GROWTH], ids=["momentum", "growth"])
 @pytest.mark.parametrize("strategy", ["kelly_50", "equal_weight", "risk_parity", "legacy"])
 def test_what_leaves_is_sold_and_a_walk_is_what_is_stepped(
@@ -107,6 +108,7 @@ def test_a_universe_of_everything_is_no_universe() -> None:
     assert [row.equity for row in whole.rows] == [row.equity for row in rest.rows]
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("ranked", [MOMENTUM, GROWTH], ids=["momentum", "growth"])
 def test_the_future_reaches_no_membership(ranked: tuple[str, ...]) -> None:
     settings = settings_of(*ranked)
@@ -115,6 +117,7 @@ def test_the_future_reaches_no_membership(ranked: tuple[str, ...]) -> None:
     assert sum(probe.compared for probe in probes) > 100
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("ranked", [MOMENTUM, GROWTH], ids=["momentum", "growth"])
 def test_a_live_pass_believes_of_its_instant_what_the_whole_history_does(
     ranked: tuple[str, ...],

@@ -94,6 +94,7 @@ def book_of(
     increment: Array | None = None,
     earned: Array | None = None,
     limits: Limits | None = None,
+    leaving: Mask | None = None,
 ) -> Situation:
     """A situation by what it says of the first block, and the blocks after it."""
     n = len(mu)
@@ -121,7 +122,7 @@ def book_of(
             Holdings(
                 held,
                 deciding,
-                np.zeros(n, dtype=bool),
+                np.zeros(n, dtype=bool) if leaving is None else leaving,
                 np.zeros(n) if increment is None else increment,
                 equity,
                 unborrowed,

@@ -24,7 +24,7 @@ from sizing.strategies import (
     named,
     vol_target,
 )
-from tests.sizing.books import book_of, changed, under
+from tests.sizing.books import book_of, changed, random_situation, under
 from trainingdata.instruments import Kind
 
 WIDE = Limits(symbol_cap=4.0)
@@ -412,3 +412,18 @@ def test_strategies_say_how_they_size() -> None:
 def test_a_name_that_is_none_is_refused(name: str, fraction: float | None, says: str) -> None:
     with pytest.raises(InputError, match=says):
         named(name, fraction=fraction)
+
+
+@given(st.integers(0, 10_000))
+def test_what_leaves_is_sold_whole_and_takes_no_stocks_room(seed: int) -> None:
+    """The others are sized as if it were not there; it is left out of what is explained."""
+    s = random_situation(np.random.default_rng(seed))
+    leaving = ~s.crypto & ~s.deciding
+    gone = changed(s, leaving=leaving)
+    without = changed(s, held=np.where(leaving, 0.0, s.held))
+    for name in ("kelly_50", "equal_weight", "fixed_fraction", "legacy"):
+        strategy = named(name)
+        one, other = strategy.allocate(gone), strategy.allocate(without)
+        assert (one.target[leaving] == 0.0).all()
+        np.testing.assert_array_equal(one.target, other.target)
+        assert np.isnan(one.unlimited[leaving]).all()

@@ -104,6 +104,7 @@ def by_hand(bars: Bars, now: np.datetime64, u: UniverseSettings) -> list[str]:
     return said
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("timeframe", [DAILY, HOURLY], ids=lambda each: each.name)
 @pytest.mark.parametrize("renewed", ["daily", "weekly", "monthly"])
 def test_a_universe_is_what_its_definitions_say(timeframe: Timeframe, renewed: Any) -> None:
@@ -246,6 +247,7 @@ def test_a_function_of_ones_own_ranks_by_what_was_known(
         rule_of(rank=f"{name}.Kind", keep=2)
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("words", "says"),
     [
