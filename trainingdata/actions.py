@@ -153,7 +153,7 @@ def _event(row: _Row) -> Listed:
         raise DataError(f"kind is {kind!r}, not one of {', '.join(KINDS)}")
     for column, kinds in _OF_KIND.items():
         if getattr(row, column) and kind not in kinds:
-            raise DataError(f"a {kind} has no {column!r}; leave it empty")
+            raise DataError(f"{kind} has no {column!r}; leave it empty")
     try:
         # A column of days in a Parquet file has the midnight with them.
         day = date_of(row.date.removesuffix(" 00:00:00"))

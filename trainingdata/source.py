@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from foundation.errors import DataError, InputError, nearest_or_all
 from foundation.settings import setting, settings_class
-from trainingdata.actions import Action, Listed, read_actions, split_adjusted
+from trainingdata.actions import Action, read_actions, split_adjusted
 from trainingdata.bar_files import read_bars, read_finer_bars
 from trainingdata.bars import Bars, panel
 from trainingdata.confirmation import doubts_of, unconfirmed, without
@@ -35,6 +35,18 @@ from trainingdata.timeframe import HOURLY, CoinDay, Timeframe, TimeframeName
 Adjustment = Literal["split", "all", "raw"]
 Feed = Literal["iex", "sip"]
 Span = tuple[np.datetime64, np.datetime64]
+
+
+class Events(NamedTuple):
+    """What a file of actions lists, each in time order."""
+
+    actions: tuple[Action, ...] = ()
+    endings: tuple[Ending, ...] = ()
+    renames: tuple[Rename, ...] = ()
+
+    def renamed_by(self, at: np.datetime64 | None) -> list[Rename]:
+        """The renames up to an instant; none: all."""
+        return [each for each in self.renames if at is None or each.opens <= at]
 
 
 @settings_class("data")
@@ -122,7 +134,7 @@ class DataSettings:
             raise InputError(f"start: {start} is after end {end}")
         bars = self._read(names, symbols, first, last, timeframe, zone_flag)
         try:
-            check_endings(bars, self._listed_endings())
+            check_endings(bars, self._events().endings)
         except DataError as error:
             raise DataError(f"data.actions: {error}") from None
         return bars
@@ -149,7 +161,7 @@ class DataSettings:
                 timeframe=timeframe,
                 adjusted=self.adjustment == "all",
                 unzoned=unzoned,
-                renames=[each for each in self._renames() if last is None or each.opens <= last],
+                renames=self._events().renamed_by(last),
             )
             return self._doubted(bars)
         return self._synthetic(names, first, last, timeframe or HOURLY)
@@ -182,7 +194,7 @@ class DataSettings:
 
     def market(self, bars: Bars, first: int = 0) -> Market:
         """Bars with the actions to apply to them, of a run from instant number `first` on."""
-        endings = Endings(self._listed_endings(), self.ended_after, self.ended_loss)
+        endings = Endings(self._events().endings, self.ended_after, self.ended_loss)
         return Market(bars, first, self.corporate_actions(), self.accept_jumps, endings)
 
     def bars_up_to(
@@ -202,7 +214,7 @@ class DataSettings:
             timeframe=timeframe,
             adjusted=self.adjustment == "all",
             unzoned=self._unzoned(),
-            renames=[each for each in self._renames() if each.opens <= now],
+            renames=self._events().renamed_by(now),
         )
 
     def corporate_actions(self) -> tuple[Action, ...]:
@@ -216,43 +228,41 @@ class DataSettings:
         return tuple(action for action in listed if action.dividend)
 
     def _listed_actions(self) -> tuple[Action, ...]:
-        """The dividends and splits of the file, in time order, by the last names of symbols."""
-        renames = self._renames()
-        found = [each for each in self._listed() if isinstance(each, Action)]
+        """The dividends and splits of the file, in time order."""
+        found = self._events().actions
         if found and self.adjustment == "all":
             raise InputError(
                 "data.actions: prices adjusted for everything (data.adjustment=all) leave no"
                 " dividend or split to apply"
             )
-        return tuple(
-            replace(each, symbol=last_name(each.symbol, each.opens, renames)) for each in found
-        )
+        return found
 
-    def _listed_endings(self) -> tuple[Ending, ...]:
-        """The ends of symbols that the file lists, in time order, by their last names."""
-        renames = self._renames()
-        return tuple(
-            replace(
-                each,
-                symbol=last_name(each.symbol, each.opens, renames),
-                into=last_name(each.into, each.opens, renames),
-            )
-            for each in self._listed()
-            if isinstance(each, Ending)
-        )
-
-    def _renames(self) -> list[Rename]:
-        """The renames of the file, in time order."""
-        return [each for each in self._listed() if isinstance(each, Rename)]
-
-    def _listed(self) -> tuple[Listed, ...]:
-        """What the file lists, in time order."""
+    def _events(self) -> Events:
+        """What the file lists, in time order, by the last names of symbols."""
         if self.actions is None:
-            return ()
+            return Events()
         try:
-            return read_actions(Path(self.actions).expanduser())
+            listed = read_actions(Path(self.actions).expanduser())
         except DataError as error:
             raise DataError(f"data.actions: {error}") from error
+        renames = tuple(each for each in listed if isinstance(each, Rename))
+        old = {each.symbol for each in renames}
+
+        def last(symbol: str, at: np.datetime64) -> str:
+            return last_name(symbol, at, renames) if symbol in old else symbol
+
+        actions = (each for each in listed if isinstance(each, Action))
+        ends = (each for each in listed if isinstance(each, Ending))
+        return Events(
+            tuple(replace(each, symbol=last(each.symbol, each.opens)) for each in actions),
+            tuple(
+                replace(
+                    each, symbol=last(each.symbol, each.opens), into=last(each.into, each.opens)
+                )
+                for each in ends
+            ),
+            renames,
+        )
 
     def _synthetic(
         self,

@@ -76,7 +76,7 @@ class Peeking:
 def test_an_honest_configuration_moves_no_decision(setup: Setup) -> None:
     """No decision sees what comes after it."""
     probes = look_ahead(*setup)
-    assert len(probes) == 2 * audit.CUTS
+    assert len(probes) == 3 * audit.CUTS
     assert [probe.moved for probe in probes] == [""] * len(probes)
     assert all(probe.compared > 50 for probe in probes)
 

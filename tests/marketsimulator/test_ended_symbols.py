@@ -1,0 +1,244 @@
+"""Symbols that end: what a position becomes, in every account alike, and what a page says of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from execution.alpaca.activities import activity_of
+from execution.records import ENDED, Run
+from foundation.compose import composed_config
+from foundation.files import write_whole
+from marketsimulator.account.broker import SimulatedBroker
+from marketsimulator.backtest import run_backtest
+from marketsimulator.results.counterfactuals import ended_market
+from marketsimulator.results.remarks import ended_remarks
+from marketsimulator.results.summary import result_files
+from marketsimulator.runs.outcome import Outcome
+from marketsimulator.runs.variants import outcomes
+from marketsimulator.settings import BacktestSettings
+from marketsimulator.venue.stocks import Venue
+from tests.marketsimulator.accountant import End, Records, audit, exact
+from tests.marketsimulator.accounts import account_on, market, panel_of, stock_ends
+from tests.marketsimulator.by_hand import eager, wild
+from tests.marketsimulator.same_runs import walked_as_stepped
+from trainingdata.bars import Bars, Origin
+from trainingdata.endings import Ending, Endings
+from trainingdata.market import Market
+from trainingdata.sessions import session_open
+
+WORDS = (
+    *("start=2024-02-12", "data.start=2024-01-02", "data.end=2024-03-08", "trials=null"),
+    *("forecaster=ewma", "forecaster.calibrated=false", "symbols=[SYA,SYB,SYC,SYXUSD,SYYUSD]"),
+    *("limits.symbol_cap=1.2", "limits.overnight_leverage=3.5", "margin.borrow_rate=0.02"),
+)
+
+
+def cut(bars: Bars, last: dict[str, str]) -> Bars:
+    """The panel without bars of these symbols after a date."""
+    mask = bars.mask.copy()
+    for symbol, date in last.items():
+        mask[bars.symbols.index(symbol)] &= bars.times < np.datetime64(date, "ns")
+    values = np.where(mask[:, :, None], bars.values, np.nan)
+    kept = mask.any(axis=0)
+    return Bars(
+        bars.instruments,
+        bars.times[kept],
+        values[:, kept],
+        mask[:, kept],
+        bars.source,
+        bars.timeframe,
+        bars.origins,
+    )
+
+
+def flat(last: int, *, sessions: int = 8) -> Bars:
+    """AAA at 10 USD, of which so many bars are there, BBB at 4 and CCC at 1."""
+    times = stock_ends("2026-05-04", 7 * sessions)
+    prices = {"AAA": (10.0, last), "BBB": (4.0, len(times)), "CCC": (1.0, len(times))}
+    return panel_of({s: (times[:n], np.full((n, 4), usd)) for s, (usd, n) in prices.items()})
+
+
+def held(
+    quantity: float, endings: Endings, also: float = 0.0
+) -> tuple[SimulatedBroker, Bars, float]:
+    """An account with so many AAA and BBB, whose AAA has its last bar in the second session."""
+    bars = flat(14)
+    broker = account_on(bars, 10_000.0, endings=endings)
+    orders = [market("a", "AAA", quantity), *([market("b", "BBB", also)] if also else [])]
+    broker.submit(orders)
+    broker.open()
+    return broker, bars, float(broker.row().cash)
+
+
+@pytest.mark.parametrize("quantity", [100.0, -100.0])
+def test_a_position_is_gone_as_the_session_opens_after_enough_without_a_bar(
+    quantity: float,
+) -> None:
+    """A missing one keeps its last mark until then; a short is bought in at the same price."""
+    broker, bars, cash = held(quantity, Endings(after=2, loss=0.3))
+    fourth_close = 7 * 4 - 1
+    broker.advance(fourth_close)
+    assert float(broker.account().positions["AAA"]) == quantity
+    assert broker.row().equity == 10_000.0
+    broker.advance(fourth_close + 1)
+    assert broker.account().positions == {}
+    assert broker.row().cash == pytest.approx(cash + quantity * 7.0)
+    assert broker.row().equity == pytest.approx(10_000.0 - quantity * 3.0)
+    assert broker.short_proceeds() == {}
+    (booking,) = broker.bookings
+    assert booking == (bars.times[fourth_close + 1], "AAA", ENDED, pytest.approx(-3.0 * quantity))
+    fill = broker.fills[-1]
+    assert fill.at == session_open(np.datetime64("2026-05-08"))
+    assert fill.price == pytest.approx(7.0)
+
+
+def test_the_end_of_a_panel_and_a_setting_of_none_end_nothing() -> None:
+    for after in (None, 7):
+        broker, bars, _ = held(100.0, Endings(after=after))
+        broker.advance(len(bars.times) - 1)
+        assert float(broker.account().positions["AAA"]) == 100.0
+
+
+def ending(price: float = 0.0, ratio: float = 0.0, into: str = "") -> Endings:
+    opens = session_open(np.datetime64("2026-05-06"))
+    assert opens is not None
+    return Endings((Ending("AAA", opens, opens, price, 0.0, ratio, into),))
+
+
+@pytest.mark.parametrize(
+    ("quantity", "also", "endings", "left", "usd"),
+    [
+        (100.0, 0.0, ending(), {}, 0.0),
+        (100.0, 0.0, ending(12.5), {}, 1_250.0),
+        (-100.0, 0.0, ending(12.5), {}, -1_250.0),
+        # 35 new shares at 4 USD and 0.35 of one in cash.
+        (101.0, 0.0, ending(1.0, 0.35, "BBB"), {"BBB": 35.0}, 101.0 + 0.35 * 4),
+        (-101.0, 0.0, ending(1.0, 0.35, "BBB"), {"BBB": -35.0}, -101.0 - 0.35 * 4),
+        (100.0, -20.0, ending(0.0, 0.5, "BBB"), {"BBB": 30.0}, 0.0),
+        (-100.0, 20.0, ending(0.0, 0.5, "BBB"), {"BBB": -30.0}, 0.0),
+        (100.0, -50.0, ending(0.0, 0.5, "BBB"), {}, 0.0),
+    ],
+)
+def test_a_share_becomes_what_a_file_says(
+    quantity: float, also: float, endings: Endings, left: dict[str, float], usd: float
+) -> None:
+    broker, _, cash = held(quantity, endings, also)
+    broker.advance(14)
+    assert {s: float(q) for s, q in broker.account().positions.items()} == left
+    assert broker.row().cash == pytest.approx(cash + usd)
+    short = min(left.get("BBB", 0.0), 0.0)
+    assert sum(broker.short_proceeds().values()) == pytest.approx(-short * 4.0)
+
+
+def test_what_waits_is_cancelled_with_its_symbol() -> None:
+    bars = flat(14)
+    broker = account_on(bars, endings=ending())
+    broker.advance(13)
+    stays = replace(market("s", "CCC", 1), type="limit", limit_price=0.5, tif="gtc")
+    goes = replace(market("g", "AAA", 1), type="limit", limit_price=0.5, tif="gtc")
+    broker.submit([stays, goes])
+    broker.advance(14)
+    assert broker.states(["s", "g"]) == {"s": "working", "g": "canceled"}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_walk_stepped_broker_sweep_and_accountant_keep_one_account(seed: int) -> None:
+    words = (*WORDS, "data.ended_after=3", "data.ended_loss=0.4")
+    settings = BacktestSettings.of(composed_config("backtest", words))
+    market = settings.market()
+    opens = session_open(np.datetime64("2024-02-26"))
+    assert opens is not None
+    known = opens + np.timedelta64(7, "D")
+    listed = (Ending("SYB", opens, known, 2.5, 0.0, 0.7, "SYC"),)
+    # What is not known yet is found by its absence: this one is before the row.
+    last = {"SYA": "2024-02-22", "SYB": "2024-02-26", "SYYUSD": "2024-02-20"}
+    endings = replace(market.endings, listed=listed, after=3 if seed else 9)
+    market = replace(market.on(cut(wild(market.bars), last)), endings=endings)
+    trader = settings.trader(settings.forecaster.build(market.bars.symbols))
+    table = eager(trader.belief_table(market), "2024-02-17", seed=seed)
+    run = walked_as_stepped(settings, market, replace(trader, table=table))
+    worth = exact(2.5), exact(0.0), exact(0.7)
+    ends = [End(known.astype("datetime64[ns]").astype(int).item(), "SYB", *worth, "SYC")]
+    config = asdict(settings)
+    config["data"]["ended_after"] = endings.after
+    assert str(audit(Records.of(config, market.bars, run, ends=ends))) == "0 differences"
+    assert sum(booking.kind == ENDED for booking in run.bookings) >= (2 if seed else 1)
+    (outcome,) = outcomes([settings], market, table)
+    assert outcome.equity.tolist() == [row.equity for row in run.rows]
+    assert outcome.totals.trades == Outcome.of_run(run).totals.trades
+    assert outcome.totals.notional == pytest.approx(Outcome.of_run(run).totals.notional)
+
+
+def test_a_page_adds_up_where_a_share_is_worth_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    whole = BacktestSettings.market
+
+    def shorter(self: BacktestSettings) -> Market:
+        market = whole(self)
+        return market.on(cut(market.bars, {"SYA": "2024-02-22"}))
+
+    monkeypatch.setattr(BacktestSettings, "market", shorter)
+    words = (*WORDS, "data.ended_after=3", "data.ended_loss=1", "prior.stock_sharpe=2")
+    results = run_backtest(BacktestSettings.of(composed_config("backtest", words)))
+    summary = results.summary()
+    ends = [each for each in results.main.bookings if each.kind == ENDED]
+    assert len(ends) == 1
+    remark = next(each for each in summary["remarks"] if "ended within the run" in each)
+    assert remark.startswith("1 symbol ended within the run (SYA): they earned -$")
+    assert f"their ends -${-ends[0].usd:,.2f} of that." in remark
+    lost = sum(summary["attribution"]["symbols"]["SYA"].values())
+    booked = sum(b.usd for b in results.main.bookings if b.symbol == "SYA" and b.kind == "borrow")
+    earned = summary["contributions"]["SYA"] * results.settings.capital
+    assert lost == pytest.approx(earned + booked, abs=1e-6)
+    write_whole(result_files(results, summary), tmp_path / "run")
+    assert "ended within the run (SYA)" in (tmp_path / "run/report.html").read_text()
+
+
+def test_a_long_run_of_files_without_an_end_says_what_it_may_rest_on() -> None:
+    bars = flat(14)
+    origins = tuple(Origin(f"{symbol}.csv", "UTC", 60) for symbol in bars.symbols)
+    bars = replace(bars, origins=origins)
+    run = Run("x", [], [], [], {})
+    earned = dict.fromkeys((*bars.symbols, "interest", "other"), 0.0)
+    missing = "Missing at the end, held at the last price and not decided on: AAA."
+    assert ended_remarks(run, Market(bars), earned) == [missing]
+    times = bars.times.copy()
+    times[0] -= np.timedelta64(400, "D")
+    longer = replace(bars, times=times)
+    said = ended_remarks(run, Market(longer), earned)
+    assert "survivorship" in said[0]
+    ended = Market(longer, endings=Endings(after=2))
+    assert [each.partition(" ended")[0] for each in ended_remarks(run, ended, earned)] == [
+        "1 symbol"
+    ]
+
+
+def test_a_future_in_which_symbols_end_changes_nothing_before_it() -> None:
+    whole = Market(flat(56))
+    at = whole.bars.times[20]
+    other = ended_market(whole, at, 3)
+    assert [each.booked > at for each in other.ended] == [True]
+    before = whole.bars.times <= at
+    np.testing.assert_array_equal(other.bars.mask[:, before], whole.bars.mask[:, before])
+    assert not other.bars.mask[:, ~before].all()
+
+
+def test_the_practice_venue_lists_an_end_as_a_merger_that_a_journal_reads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = BacktestSettings.of(composed_config("backtest", [*WORDS, "increments=original"]))
+    venue = Venue(settings, Market(flat(14), endings=Endings(after=2)))
+    request = {"symbol": "AAA", "qty": "100", "side": "buy", "type": "market"}
+    venue.submit({**request, "time_in_force": "day"})
+    venue.advance(30)
+    entry = venue.record.activities[-1]
+    assert entry["activity_type"] == "MA"
+    read = activity_of({"id": "1", **entry})
+    assert (read.kind, read.symbol, float(read.quantity)) == ("other", "AAA", -100.0)
+    assert float(read.amount) == pytest.approx(700.0)
+    assert venue.broker.account().positions == {}

@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from foundation.errors import DataError
+from tests.marketsimulator.accounts import panel_of, stock_ends
+from trainingdata.actions import read_actions
+from trainingdata.bars import Bars
+from trainingdata.endings import Ending, Endings
+from trainingdata.sessions import calendar
+from trainingdata.source import DataSettings
+from trainingdata.timeframe import HOURLY
+
+HEAD = "symbol,date,kind,value,into,cash,known\n"
+SESSIONS = 12
+
+
+@st.composite
+def panels(draw: st.DrawFn) -> Bars:
+    """Three stocks over twelve sessions, of which each has some bars in some; two coins beside."""
+    ends = stock_ends("2026-05-04", 7 * SESSIONS)
+    hours = ends.astype("datetime64[h]").astype("datetime64[ns]")
+    tables = {}
+    for symbol in ("AAA", "BBB", "CCC", "BTCUSD", "ETHUSD"):
+        times = hours if symbol.endswith("USD") else ends
+        present = draw(st.lists(st.booleans(), min_size=SESSIONS, max_size=SESSIONS))
+        first = draw(st.integers(0, 6))
+        kept = np.repeat(present, 7) & (np.arange(len(times)) % 7 >= first)
+        kept[draw(st.integers(0, len(times) - 1))] = True
+        tables[symbol] = times[kept], np.ones((int(kept.sum()), 4))
+    return panel_of(tables)
+
+
+def by_hand(bars: Bars, after: int) -> set[tuple[str, str]]:
+    """Symbols and sessions: a loop over sessions that counts those which went on without each."""
+    opens = calendar().opens[calendar().opens >= np.datetime64("2026-05-01")]
+    found = set()
+    for s, symbol in enumerate(bars.symbols):
+        count, begun = 0, False
+        for begin, end in pairwise(opens):
+            if end > bars.now:
+                break
+            within = (bars.times > begin) & (bars.times <= end)
+            peers = bars.mask[bars.crypto == bars.crypto[s]][:, within].any()
+            if bars.mask[s, within].any():
+                count, begun = 0, True
+            elif begun and peers:
+                count += 1
+                if count == after:
+                    found.add((symbol, str(end)))
+    return found
+
+
+@given(bars=panels(), after=st.integers(1, 5), cut=st.integers(1, 83))
+def test_a_symbol_ends_as_the_session_opens_after_enough_that_went_on_without_it(
+    bars: Bars, after: int, cut: int
+) -> None:
+    """No end uses what comes later, and the end of a panel is none."""
+    endings = Endings(after=after)
+    found = endings.over(bars)
+    assert {(each.symbol, str(each.booked)) for each in found} == by_hand(bars, after)
+    known = bars.between(0, min(cut, len(bars.times)))
+    assert endings.over(known) == tuple(each for each in found if each.booked <= known.now)
+    assert all(each.share == 0.7 and not each.into for each in found)
+    assert Endings().over(bars) == ()
+
+
+def test_a_class_that_stops_as_a_whole_ends_nothing() -> None:
+    times = stock_ends("2026-05-04", 70)
+    coin = np.arange(times[0], times[-1], np.timedelta64(1, "h")).astype("datetime64[h]")
+    bars = panel_of(
+        {"AAA": (times[:14], np.ones((14, 4))), "BTCUSD": (coin, np.ones((len(coin), 4)))}
+    )
+    assert Endings(after=2).over(bars) == ()
+
+
+def rows(folder: Path, *lines: str) -> Path:
+    path = folder / "actions.csv"
+    path.write_text(HEAD + "".join(line + "\n" for line in lines))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("row", "booked", "worth"),
+    [
+        ("AAA,2024-06-10,ended,,,,", "2024-06-10T13:30", (np.nan, 0.0, "")),
+        ("AAA,2024-06-08,ended,0,,,", "2024-06-10T13:30", (0.0, 0.0, "")),
+        ("AAA,2024-06-10,ended,12.5,,,2024-05-01", "2024-06-10T13:30", (12.5, 0.0, "")),
+        ("AAA,2024-06-10,ended,1,,,2024-06-12T15:00Z", "2024-06-13T13:30", (1.0, 0.0, "")),
+        ("AAA,2024-06-10,ended,1,,,2024-06-12T13:30Z", "2024-06-12T13:30", (1.0, 0.0, "")),
+        ("AAA,2024-06-10,ended,1,,,2024-06-12", "2024-06-13T13:30", (1.0, 0.0, "")),
+        ("AAA,2024-06-10,merger,0.5,BBB,,", "2024-06-10T13:30", (0.0, 0.5, "BBB")),
+        ("AAA,2024-06-10,merger,0.5,bbb,3,", "2024-06-10T13:30", (3.0, 0.5, "BBB")),
+        ("BTCUSD,2024-06-09,ended,0,,,", "2024-06-10T13:30", (0.0, 0.0, "")),
+    ],
+)
+def test_a_row_ends_a_symbol_at_the_open_after_its_day_and_after_it_was_known(
+    row: str, booked: str, worth: tuple[float, float, str], tmp_path: Path
+) -> None:
+    (end,) = read_actions(rows(tmp_path, row))
+    assert isinstance(end, Ending)
+    assert end.booked == np.datetime64(booked, "ns")
+    np.testing.assert_equal((end.price, end.ratio, end.into), worth)
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ("AAA,2024-06-10,delisted,0,,,", "row 1: kind is 'delisted', not one of dividend, split"),
+        ("AAA,2024-06-10,merger,0.5,,,", "a merger needs the symbol that takes its place"),
+        ("AAA,2024-06-10,rename,1,,,", "a rename needs the symbol that takes its place"),
+        ("AAA,2024-06-10,merger,0,BBB,,", "merger of 0 shares; a value must be above 0"),
+        ("AAA,2024-06-10,merger,,BBB,,", "value '' cannot be read"),
+        ("AAA,2024-06-10,merger,1,AAA,,", "a merger of AAA into itself"),
+        ("AAA,2024-06-10,merger,1,BBB,-1,", "cash of -1; a share is paid 0 USD or more"),
+        ("AAA,2024-06-10,merger,1,BBB,much,", "or cash 'much' cannot be read"),
+        ("AAA,2024-06-10,rename,2,BBB,,", "rename with a value of 2; it is 1, or a merger"),
+        ("AAA,2024-06-10,ended,-1,,,", "ended with -1; a share is paid 0 USD or more"),
+        ("AAA,2024-06-10,ended,nan,,,", "ended with nan"),
+        ("AAA,2024-06-10,ended,1,BBB,,", "ended has no 'into'; leave it empty"),
+        ("AAA,2024-06-10,dividend,1,,,2024-06-01", "dividend has no 'known'; leave it empty"),
+        ("AAA,2024-06-10,ended,1,,,soon", "known: 'soon' is no date"),
+        ("AAA,2024-06-10,ended,1,,,2099-01-01", "known 2099-01-01 lies beyond the exchange"),
+        ("AAA,2099-06-10,ended,1,,,", "2099-06-10 lies beyond the exchange calendar"),
+        ("AAA,2024-06-10,ended,1,,,\nAAA,2024-07-10,ended,2,,,", "rows 1 and 2: AAA ends twice"),
+    ],
+)
+def test_a_row_of_an_end_that_cannot_be_is_named(row: str, says: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=re.escape(says)):
+        read_actions(rows(tmp_path, row))
+
+
+def write(folder: Path, symbol: str, starts: np.ndarray, price: float = 10.0) -> None:
+    close = price + np.arange(len(starts)) % 5
+    frame = pd.DataFrame({"timestamp": pd.DatetimeIndex(starts, tz="UTC")})
+    prices = dict.fromkeys(("open", "high", "low", "close"), close)
+    frame.assign(**prices, volume=1e6).to_csv(folder / f"{symbol}.csv", index=False)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """OLD until 10 June 2024, NEW from then on, and KEPT, with 70 bars all the time."""
+    clock = HOURLY.stocks
+    first = int(np.searchsorted(clock.starts, np.datetime64("2024-06-03", "ns")))
+    starts = clock.starts[first : first + 70]
+    place = tmp_path / "bars"
+    place.mkdir()
+    write(place, "KEPT", starts)
+    write(place, "OLD", starts[:35])
+    write(place, "NEW", starts[35:])
+    return place
+
+
+def settings(folder: Path, *lines: str) -> DataSettings:
+    return DataSettings(dir=(str(folder),), actions=str(rows(folder.parent, *lines)))
+
+
+RENAME = "OLD,2024-06-10,rename,1,NEW,,"
+
+
+@pytest.mark.parametrize("symbols", [[], ["NEW", "KEPT"], ["OLD", "NEW", "KEPT"]])
+def test_a_renamed_symbol_is_one_by_its_last_name(symbols: list[str], folder: Path) -> None:
+    data = settings(folder, RENAME, "OLD,2024-06-05,dividend,0.1,,,", "OLD,2024-06-11,split,2,,,")
+    bars = data.bars(symbols, None, None)
+    assert bars.symbols == ("KEPT", "NEW")
+    np.testing.assert_array_equal(*(bars.real_bars(s)[0] for s in (0, 1)))
+    assert "until 2024-06-10 called OLD" in bars.origins[1].notes[0]
+    assert [each.symbol for each in data.corporate_actions()] == ["NEW"]
+    assert data.market(bars).ended == ()
+
+
+def test_a_name_is_followed_through_several(folder: Path) -> None:
+    starts = HOURLY.stocks.starts
+    first = int(np.searchsorted(starts, np.datetime64("2024-05-06", "ns")))
+    write(folder, "FIRST", starts[first : first + 70])
+    data = settings(folder, RENAME, "FIRST,2024-06-01,rename,,OLD,,", "FIRST,2024-05-13,dividend,1")
+    bars = data.bars(["NEW"], None, None)
+    assert bars.symbols == ("NEW",)
+    assert bars.mask.sum() == 140
+    assert data.corporate_actions()[0].symbol == "NEW"
+
+
+def test_a_rename_after_the_end_of_a_run_is_none_of_it(folder: Path) -> None:
+    bars = settings(folder, RENAME).bars(["OLD", "KEPT"], None, "2024-06-07")
+    assert bars.symbols == ("KEPT", "OLD")
+
+
+@pytest.mark.parametrize(
+    ("symbols", "line", "says"),
+    [
+        (["OLD", "KEPT"], RENAME, "OLD is called NEW from 2024-06-10 on, which is none of the run"),
+        (["OLD", "KEPT"], "OLD,2024-06-10,merger,1,NEW,,", "becomes NEW on 2024-06-10, which"),
+        ([], "KEPT,2024-06-10,ended,1,,,", "KEPT ends on 2024-06-10, and its file has bars after"),
+        ([], "OLD,2024-06-05,rename,1,NEW,,", "OLD.csv has bars after that; cut it"),
+        ([], "OLD,2024-06-10,rename,1,KEPT,,", "KEPT.csv has bars before that, which may be"),
+        ([], "NEW,2024-06-17,ended,1,,,\nOLD,2024-06-10,merger,1,GONE,,", "becomes GONE on"),
+    ],
+)
+def test_an_end_that_the_bars_contradict_is_refused(
+    symbols: list[str], line: str, says: str, folder: Path
+) -> None:
+    with pytest.raises(DataError, match=rf"^data\.actions: .*{re.escape(says)}"):
+        settings(folder, line).bars(symbols, None, None)
+
+
+def test_a_successor_has_a_bar_by_then(folder: Path) -> None:
+    path = folder / "NEW.csv"
+    pd.read_csv(path).iloc[7:].to_csv(path, index=False)
+    data = settings(folder, "OLD,2024-06-10,merger,1,NEW,,")
+    with pytest.raises(DataError, match="becomes NEW on 2024-06-10, which has no bar by then"):
+        data.bars([], None, None)
+
+
+def test_prices_that_hold_dividends_may_end_and_be_renamed(folder: Path) -> None:
+    data = settings(folder, RENAME, "KEPT,2024-06-17,ended,1,,,")
+    whole = DataSettings(dir=data.dir, actions=data.actions, adjustment="all")
+    assert [end.symbol for end in whole.market(whole.bars([], None, None)).endings.listed] == [
+        "KEPT"
+    ]
