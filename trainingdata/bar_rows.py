@@ -132,13 +132,13 @@ def rows_of(
     unzoned = Unzoned(head.zone) if head.zone else unzoned
     stamps, zone, dates = _instants(frame, head, path, unzoned)
     values = _values(frame, head, path)
+    check_bars(stamps, values, path)
     notes = []
     if head.adjusted in frame.columns:
         notes.append(f"{head.adjusted} is ignored")
         if adjusted:
             values = _adjusted(values, frame[head.adjusted], path)
             notes = [f"prices are multiplied by {head.adjusted} over {head.fields[CLOSE]}"]
-    check_bars(stamps, values, path)
     minutes = _minutes(stamps, path, daily=head.daily or dates)
     return Rows(item, stamps, values, minutes, zone, head.ends, unzoned, tuple(notes), path)
 

@@ -136,11 +136,12 @@ def _first(symbols: list[str]) -> str:
 def coverage_parts(
     bars: Bars, start: str | None = None, end: str | None = None
 ) -> Iterator[RenderableType]:
-    """What is in doubt of files, what was read of them, and what of a range the bars lack.
+    """How long bars of files last, what is in doubt of them, what was read and what a range lacks.
 
     start, end: of the range, as a run's settings have them.
     """
     if bars.origins:
+        yield f"Bars are {bars.timeframe.bars}: timeframe={bars.timeframe.name}."
         yield from (f"In doubt: {doubt}" for doubt in bars.doubts)
         rows = coverage(bars)
         yield _table(rows)

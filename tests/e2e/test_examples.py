@@ -25,6 +25,7 @@ from tests.commands import run_command
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 FILES = (
     "make_bars.py",
+    "download_daily.py",
     "drift.py",
     "best_two.py",
     "fees/flat.yaml",

@@ -1,0 +1,62 @@
+r"""Daily bars of Yahoo's, by yfinance: a file a symbol, in which a run finds timeframe=1d.
+
+    .venv/bin/python examples/download_daily.py outputs/example-daily SPY QQQ TLT GLD BTC-USD
+    .venv/bin/python -m marketsimulator.backtest 'data.dir=[outputs/example-daily]' \
+        start=2020-01-02 end=2023-12-29 forecaster=ewma output=outputs/example-daily-run
+
+yfinance is no product of Yahoo's and not endorsed by it. Yahoo's terms allow personal use alone:
+research and learning, no passing on, no business. It comes with the extra: pip install '.[yahoo]'.
+
+Symbols are Yahoo's, coins as BTC-USD. `--start 2016-01-01` is the first date. Prices are adjusted
+for splits; `Adj Close`, for dividends too, is read with data.adjustment=all. The day that is not
+over is left out. A list of what is traded today has none that ended: it flatters any result.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+COLUMNS = ["Open", "High", "Low", "Close", "Adj Close", "Volume"]
+
+
+def days_of(yfinance: Any, symbol: str, start: str, today: str) -> pd.DataFrame:
+    """The whole days of a symbol before today, by date."""
+    frame: pd.DataFrame = yfinance.Ticker(symbol).history(
+        start=start, interval="1d", auto_adjust=False, actions=False
+    )
+    dates = pd.Series([str(stamp)[:10] for stamp in frame.index], frame.index, dtype=str)
+    days = frame.loc[dates < today].set_index(dates[dates < today].rename("Date"))
+    if days.empty:
+        raise SystemExit(f"{symbol}: Yahoo has no days from {start} on; is it spelled as there?")
+    return days[COLUMNS].dropna()
+
+
+def main(words: Sequence[str]) -> None:
+    """Write a file of each symbol."""
+    flags = argparse.ArgumentParser(description="Daily bars by yfinance")
+    flags.add_argument("folder", type=Path)
+    flags.add_argument("symbols", nargs="+")
+    flags.add_argument("--start", default="2016-01-01")
+    given = flags.parse_args(words)
+    try:
+        yfinance = importlib.import_module("yfinance")
+    except ImportError:
+        raise SystemExit("yfinance is not installed; pip install '.[yahoo]'") from None
+    # UTC's date is this one or the next: days before it are over, a coin's as well.
+    today = str(pd.Timestamp.now(tz="America/New_York").date())
+    given.folder.mkdir(parents=True, exist_ok=True)
+    for symbol in given.symbols:
+        days = days_of(yfinance, symbol, given.start, today)
+        days.to_csv(given.folder / f"{symbol}.csv")
+        sys.stdout.write(f"{symbol}: {len(days):,} days, {days.index[0]} to {days.index[-1]}\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

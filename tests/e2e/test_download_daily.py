@@ -1,0 +1,77 @@
+"""The example that downloads days, on a stand-in for yfinance: no network."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from examples.download_daily import main
+from foundation.compose import composed_config
+from marketsimulator.settings import BacktestSettings
+from tests.e2e.test_examples import commands_in, text_of
+from trainingdata.timeframe import DAILY
+
+ASKED: list[dict[str, Any]] = []
+
+
+class Ticker:
+    """Yahoo's days of a symbol up to this moment, as yfinance 1 gives them."""
+
+    def __init__(self, symbol: str) -> None:
+        self.coin = symbol.endswith("-USD")
+        self.unknown = symbol == "NOPE"
+
+    def history(self, *, start: str, **more: Any) -> pd.DataFrame:
+        ASKED.append({"start": start, **more})
+        now = pd.Timestamp.now(tz="UTC")
+        zone = "UTC" if self.coin else "America/New_York"
+        range_of = pd.date_range if self.coin else pd.bdate_range
+        days = range_of("2023-11-01", "2023-11-22", tz=zone)
+        days = days.append(pd.DatetimeIndex([now.tz_convert(zone).normalize()]))
+        columns = ["Open", "High", "Low", "Close", "Adj Close", "Volume"]
+        if self.unknown:
+            return pd.DataFrame(columns=columns, index=days[:0])
+        close = 100 + np.arange(float(len(days)))
+        table = [close, close + 1, close - 1, close, close / 2, 1000 + 0 * close]
+        return pd.DataFrame(dict(zip(columns, table, strict=True)), index=days)
+
+
+def test_days_are_downloaded_into_what_the_next_line_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "yfinance", SimpleNamespace(Ticker=Ticker))
+    monkeypatch.chdir(tmp_path)
+    first, second = commands_in(text_of("download_daily.py"))
+    main([*first[2:], "--start", "2023-11-01"])
+    plain = {"interval": "1d", "auto_adjust": False, "actions": False}
+    assert ASKED[0] == {"start": "2023-11-01", **plain}
+    assert "SPY: 16 days, 2023-11-01 to 2023-11-22" in capsys.readouterr().out
+    words = [word for word in second[3:] if not word.startswith(("start", "end"))]
+    settings = BacktestSettings.of(composed_config("backtest", words))
+    bars = settings.bars()
+    assert bars.timeframe == DAILY
+    assert set(bars.symbols) == {"SPY", "QQQ", "TLT", "GLD", "BTCUSD"}
+    assert bars.real_bars(bars.symbols.index("SPY"))[1][-1].tolist() == [115, 116, 114, 115, 1000]
+    assert int(bars.mask[bars.symbols.index("BTCUSD")].sum()) == 22
+
+
+@pytest.mark.parametrize(
+    ("module", "says"),
+    [
+        (SimpleNamespace(Ticker=Ticker), "NOPE: Yahoo has no days from 2016-01-01 on"),
+        (None, "yfinance is not installed; pip install"),
+    ],
+)
+def test_what_cannot_be_downloaded_is_said_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, says: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "yfinance", module)
+    with pytest.raises(SystemExit, match=says) as ended:
+        main([str(tmp_path), "NOPE"])
+    assert "\n" not in str(ended.value)

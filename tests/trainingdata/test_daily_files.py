@@ -1,0 +1,226 @@
+"""Days as vendors write them, and minutes put together to every longer bar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from foundation.errors import InputError
+from trainingdata.bars import Bars
+from trainingdata.instruments import Kind, instrument
+from trainingdata.source import DataSettings, load_bars
+from trainingdata.timeframe import DAILY, Timeframe, TimeframeName
+
+FIELDS = ["Open", "High", "Low", "Close"]
+DATES = ["2024-03-04", "2024-03-05", "2024-03-06", "2024-03-07", "2024-03-08", "2024-03-11"]
+
+
+def days(seed: int = 0, dates: list[str] = DATES) -> pd.DataFrame:
+    """A vendor's days of a quiet stock; `Adj Close` falls back by dividends."""
+    rng = np.random.default_rng(seed)
+    closes = 100 + rng.normal(0, 1, len(dates)).cumsum().round(2)
+    frame = pd.DataFrame({"Date": dates, "Open": closes - 0.5, "High": closes + 1.0})
+    frame["Low"], frame["Close"] = closes - 1.0, closes
+    frame["Adj Close"] = closes
+    frame["Volume"] = rng.integers(1, 10**6, len(dates))
+    return frame
+
+
+def write(folder: Path, frame: pd.DataFrame, name: str = "AAA.csv") -> Path:
+    frame.to_csv(folder / name, index=False)
+    return folder / name
+
+
+def read(folder: Path, **settings: Any) -> Bars:
+    return DataSettings(dir=(str(folder),), **settings).bars([], None, None)
+
+
+@given(st.lists(st.floats(0.9, 1.0), min_size=6, max_size=6), st.integers(0, 99))
+def test_a_file_with_adjusted_closes_is_the_file_whose_prices_are_adjusted(
+    falls: list[float], seed: int
+) -> None:
+    ratio = np.minimum.accumulate(falls)[::-1]
+    given_file = days(seed)
+    given_file["Adj Close"] = (given_file["Close"] * ratio).round(6)
+    exact = given_file["Adj Close"] / given_file["Close"]
+    adjusted = given_file.drop(columns="Adj Close")
+    adjusted[FIELDS] = adjusted[FIELDS].mul(exact, axis=0)
+    with TemporaryDirectory() as one, TemporaryDirectory() as other:
+        write(Path(one), given_file)
+        write(Path(other), adjusted)
+        found = read(Path(one), adjustment="all", accept_jumps=True)
+        expected = read(Path(other), adjustment="all", accept_jumps=True)
+        np.testing.assert_allclose(found.values, expected.values, rtol=1e-14, atol=0)
+        assert found.times.tolist() == expected.times.tolist()
+        assert found.origins[0].notes == ("prices are multiplied by Adj Close over Close",)
+        raw = read(Path(one), accept_jumps=True)
+    assert raw.values[0, :, :4].tolist() == given_file[FIELDS].to_numpy().tolist()
+    assert raw.origins[0].notes == ("Adj Close is ignored",)
+
+
+def stamped(stamps: Callable[[pd.DatetimeIndex], Any], name: str = "timestamp") -> pd.DataFrame:
+    frame = days().drop(columns="Adj Close").rename(columns=str.lower)
+    local = pd.DatetimeIndex(frame.pop("date")).tz_localize("America/New_York")
+    frame.insert(0, name, [str(stamp) for stamp in stamps(local)])
+    return frame
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        days(),
+        days().drop(columns="Adj Close"),
+        days().assign(Date=lambda f: f["Date"] + " 00:00:00-05:00").iloc[:5],
+        stamped(lambda local: local.date),
+        stamped(lambda local: local),
+        stamped(lambda local: local.tz_localize(None).tz_localize("UTC")),
+        stamped(lambda local: local + pd.Timedelta(hours=9.5)),
+        stamped(lambda local: local + pd.Timedelta(hours=16), "end"),
+    ],
+)
+def test_a_day_is_its_session_whichever_of_its_instants_stamps_it(
+    tmp_path: Path, frame: pd.DataFrame
+) -> None:
+    write(tmp_path, frame)
+    bars = load_bars(tmp_path)
+    assert bars.timeframe == DAILY
+    closes = [f"{date}T{'20' if date > '2024-03-10' else '21'}:00" for date in DATES]
+    assert bars.times.astype("datetime64[m]").astype(str).tolist() == closes[: len(frame)]
+    expected = days()[[*FIELDS, "Volume"]].to_numpy(dtype=float)[: len(frame)]
+    assert bars.values[0].tolist() == expected.tolist()
+
+
+def cell(row: int, column: str, value: Any) -> Callable[[Path], object]:
+    """A file with another cell."""
+
+    def spoil(folder: Path) -> None:
+        frame = days().astype({column: object})
+        frame.loc[row, column] = value
+        write(folder, frame)
+
+    return spoil
+
+
+def rows(*numbers: int) -> Callable[[Path], object]:
+    return lambda folder: write(folder, days().iloc[list(numbers)])
+
+
+def beside_hours(folder: Path) -> None:
+    write(folder, days())
+    stamps = [f"2024-03-04T{hour}:30:00Z" for hour in range(14, 20)]
+    frame = pd.DataFrame({"timestamp": stamps, **dict.fromkeys(["open", "high", "low"], 5.0)})
+    write(folder, frame.assign(close=5.0, volume=1), "BBB.csv")
+
+
+def late(folder: Path) -> None:
+    write(folder, days(dates=["2199-01-02", "2199-01-03", "2199-01-04"]))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "settings", "says"),
+    [
+        (cell(5, "Date", "2024-03-09"), {}, "row 6: 2024-03-09 is no session of New York's"),
+        (cell(0, "Date", "2024-02-19"), {}, "row 1: 2024-02-19 is no session of New York's"),
+        (cell(1, "Date", "2024-03-04"), {}, "row 2: timestamp 2024-03-04T00:00Z repeats"),
+        (rows(0, 2, 1), {}, "row 3: timestamp 2024-03-05T00:00Z is earlier than the row before"),
+        (cell(2, "Date", "2024-13-06"), {}, "row 3"),
+        (cell(2, "Date", "06/03/2024"), {}, "row 3"),
+        (cell(2, "Date", ""), {}, "row 3"),
+        (late, {}, "2199-01-02 is no session of New York's"),
+        (cell(3, "Close", 0.0), {}, "row 4: close is 0, a price must be above 0"),
+        (cell(3, "Close", 0.0), {"adjustment": "all"}, "row 4: close is 0, a price must be"),
+        (cell(3, "High", 50.0), {}, "row 4: high 50 is below low"),
+        (cell(3, "Volume", -1), {}, "row 4: volume is -1, below 0"),
+        (cell(3, "Open", "1,234.5"), {}, "row 4 has 8 cells under 7"),
+        (cell(3, "Adj Close", 120.0), {"adjustment": "all"}, "row 4: Adj Close 120.0 is 1."),
+        (cell(3, "Adj Close", 90.0), {"adjustment": "all"}, "row 4: Adj Close 90.0 is 0."),
+        (cell(3, "Adj Close", ""), {"adjustment": "all"}, "row 4: Adj Close"),
+        (cell(3, "Adj Close", 0.0), {"adjustment": "all"}, "row 4: Adj Close 0.0 is 0 of the"),
+        (rows(0), {"adjustment": "all", "actions": "x"}, "data.actions: prices adjusted for every"),
+        (beside_hours, {}, "AAA.csv holds daily bars, and "),
+    ],
+)
+def test_days_that_cannot_be_trusted_are_refused_in_a_line(
+    tmp_path: Path, spoil: Callable[[Path], object], settings: Any, says: str
+) -> None:
+    spoil(tmp_path)
+    with pytest.raises(InputError) as refused:
+        read(tmp_path, **settings)
+    assert says in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_days_make_no_hours_and_hours_beside_days_make_days_once_that_is_said(
+    tmp_path: Path,
+) -> None:
+    beside_hours(tmp_path)
+    with pytest.raises(InputError, match=r"timeframe=1d puts these together to days, or name"):
+        load_bars(tmp_path)
+    with pytest.raises(InputError, match=r"daily bars make no hours: timeframe=1h needs rows"):
+        load_bars(tmp_path, timeframe="1h")
+    stamps = pd.date_range("2024-03-04T14:30", periods=7, freq="h", tz="UTC")
+    frame = pd.read_csv(tmp_path / "BBB.csv")
+    frame = pd.concat([frame, frame.iloc[-1:]], ignore_index=True).assign(timestamp=stamps)
+    write(tmp_path, frame, "BBB.csv")
+    bars = load_bars(tmp_path, timeframe="1d")
+    assert bars.mask.tolist() == [[True] * 6, [True] + [False] * 5]
+    assert load_bars(tmp_path, symbols=["BBB"]).timeframe.name == "1h"
+
+
+def minutes_of(kind: Kind, step: int) -> pd.DataFrame:
+    """Minutes of the week of Thanksgiving, whose Friday is a half-day; prices in cents."""
+    grid = Timeframe("1m").clock(kind)
+    every = np.arange(np.datetime64("2024-11-25", "ns"), np.datetime64("2024-12-01"), 60 * 10**9)
+    starts = every[~np.isnat(grid.known_at(every))]
+    rng = np.random.default_rng(step)
+    closes = 100 + rng.integers(-3, 4, len(starts)).cumsum() / 100
+    opens = np.append(100.0, closes[:-1])
+    frame = pd.DataFrame({"timestamp": pd.DatetimeIndex(starts).tz_localize("UTC"), "open": opens})
+    frame["high"], frame["low"] = np.maximum(opens, closes) + 0.02, np.minimum(opens, closes) - 0.02
+    frame["close"], frame["volume"] = closes, rng.integers(1, 9, len(starts))
+    return put_together(frame, Timeframe("5m"), kind) if step == 5 else frame
+
+
+def put_together(frame: pd.DataFrame, timeframe: Timeframe, kind: Kind) -> pd.DataFrame:
+    """By pandas, on steps counted from the open or from midnight."""
+    step = pd.Timedelta(minutes=timeframe.minutes)
+    at = frame["timestamp"]
+    begins = at.dt.normalize()
+    if kind is Kind.STOCK:
+        begins += pd.Timedelta(hours=14.5)
+    start = begins + (at - begins) // step * step
+    how = {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum"}
+    return frame.groupby(start).agg(how).rename_axis("timestamp").reset_index()
+
+
+@pytest.mark.parametrize("symbol", ["AAA", "BTCUSD"])
+@pytest.mark.parametrize("step", [1, 5])
+@pytest.mark.parametrize("name", ["15m", "30m", "1h", "1d"])
+def test_minutes_are_the_longer_bars_that_a_file_of_those_holds(
+    tmp_path: Path, symbol: str, step: int, name: TimeframeName
+) -> None:
+    kind = instrument(symbol).kind
+    parts = minutes_of(kind, step)
+    path = write(tmp_path, parts, f"{symbol}.csv")
+    found = load_bars(path, timeframe=name)
+    whole = put_together(parts, Timeframe(name), kind)
+    if name == "1d":
+        whole["timestamp"] = whole["timestamp"].dt.date
+    expected = load_bars(write(tmp_path, whole, f"{symbol}.csv"), timeframe=name)
+    assert found.timeframe == expected.timeframe == Timeframe(name)
+    assert found.times.tolist() == expected.times.tolist()
+    assert found.values.tolist() == expected.values.tolist()
+    sessions = 6 if kind is Kind.CRYPTO else 4
+    bars = {"15m": 26, "30m": 13, "1h": 7, "1d": 1}[name] if kind is Kind.STOCK else 0
+    half = {"15m": 14, "30m": 7, "1h": 4, "1d": 1}[name]
+    day = 1440 // Timeframe(name).minutes
+    count = 3 * bars + half if bars else sessions * day
+    assert len(found.times) == count
