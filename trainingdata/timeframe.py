@@ -18,7 +18,7 @@ import pandas as pd
 from typing_extensions import override
 
 from foundation.arrays import Array, Index, Instants, Mask
-from trainingdata.instants import DAY, MINUTES_A_DAY, NEW_YORK
+from trainingdata.instants import DAY, MINUTES_A_DAY, NEW_YORK, new_york_minutes, time_text
 from trainingdata.instruments import Kind
 from trainingdata.sessions import FULL_SESSION, beyond_calendar, calendar
 
@@ -92,6 +92,14 @@ class Clock(ABC):
 
         The bars after it are those of the calendar. Raises InputError beyond its end.
         """
+
+    @abstractmethod
+    def place_text(self, place: int) -> str:
+        """New York's time by which bars of a place in the day have ended, as 10:30."""
+
+    @abstractmethod
+    def on_weekend(self, place: int) -> bool:
+        """Whether a place is one of weekends."""
 
     @abstractmethod
     def is_decision(self, instants: Instants) -> Mask:
@@ -262,6 +270,16 @@ class StockClock(Clock):
         return np.asarray(place[k[:, None] + np.arange(1 + ahead)])
 
     @override
+    def place_text(self, place: int) -> str:
+        opens, closes = self.starts[0], self.ends[self.whole - 1]
+        ended = min(opens + (place + 1) * (self.ends[0] - opens), closes)
+        return time_text(int(new_york_minutes(np.array([ended]))[0]))
+
+    @override
+    def on_weekend(self, place: int) -> bool:
+        return False
+
+    @override
     def is_decision(self, instants: Instants) -> Mask:
         k = np.minimum(np.searchsorted(self.decisions, instants), len(self.decisions) - 1)
         return np.asarray(self.decisions[k] == instants)
@@ -373,6 +391,14 @@ class CoinClock(Clock):
             place = (local.hour + weekend).to_numpy(dtype=np.int8)
         k = ((ends - self.length - first) // self.length).astype(np.int64)
         return np.asarray(place[k[:, None] + np.arange(1 + ahead)])
+
+    @override
+    def place_text(self, place: int) -> str:
+        return f"{(place + 1) % _HOURS:02d}:00" if self.bars_a_day > 1 else "a day"
+
+    @override
+    def on_weekend(self, place: int) -> bool:
+        return 2 * place >= self.places
 
     @override
     def is_decision(self, instants: Instants) -> Mask:
