@@ -43,7 +43,7 @@ from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from execution.journal.migrations import as_it_is_today
 from execution.live.accounts import TRADE
-from execution.live.cycle import NOTHING_CLOSED, OLDEST_BAR, Cycle, decided_cycle, next_instant
+from execution.live.cycle import OLDEST_BAR, Cycle, decided_cycle, next_instant, nothing_due
 from execution.live.exposure import last_prices
 from execution.live.lines import say, say_aside
 from execution.live.replay import run_replay
@@ -69,6 +69,7 @@ from trainingdata.feed.endpoint import KEY, Keys, say_unread_address
 from trainingdata.feed.market_data import MarketData
 from trainingdata.instants import DAY, history_start, utc_text
 from trainingdata.instruments import Kind, instrument
+from trainingdata.schedule import Schedule
 
 log = logging.getLogger("live")
 
@@ -94,7 +95,7 @@ def dry_pass(settings: LiveSettings, positions: Mapping[str, Decimal]) -> Cycle:
     account = Account(settings.capital, positions, prices, bars.now, leverage=lent)
     trader = settings.trader(settings.forecaster.build(bars.symbols))
     decision = trader.decide(settings.data.market(bars).view(), account)
-    return Cycle(account, bars, decision, idle="" if decision else NOTHING_CLOSED)
+    return Cycle(account, bars, decision, idle="" if decision else nothing_due(settings))
 
 
 def _positions(config: DictConfig) -> dict[str, Decimal]:
@@ -132,6 +133,7 @@ def venue_parts(config: DictConfig) -> tuple[LiveSettings, Keys, BarFeed, Trader
         raise InputError("symbols: a venue has too many; name those to trade")
     settings.check_files()
     names = tuple(sorted(settings.tradable_symbols))
+    settings.check_schedule(settings.named_timeframe, names)
     for unused in settings.unused_rows(names, settings.data.corporate_actions()):
         log.warning("%s", unused)
     # A replay's clock waits for its caller: a bar that is not there would never come.
@@ -239,7 +241,8 @@ def _show_preview(
     for line in stops:
         say(line)
     if cycle.decision is None:
-        instant = next_instant(cycle.account.as_of, settings.symbols, cycle.bars.timeframe)
+        now, timeframe = cycle.account.as_of, cycle.bars.timeframe
+        instant = next_instant(now, settings.symbols, timeframe, settings.decisions)
         say(f"Ask again at {utc_text(instant)}.")
 
 
@@ -327,11 +330,11 @@ def show_undecided(cycle: Cycle, settings: LiveSettings) -> None:
     choices = () if cycle.decision is None else cycle.decision.choices
     asked = settings.tradable_symbols | set(cycle.bars.symbols)
     for symbol in sorted(asked - {choice.symbol for choice in choices}):
-        why = _why_undecided(cycle, symbol, settings.forecaster.own_bars)
+        why = _why_undecided(cycle, symbol, settings.forecaster.own_bars, settings.decisions)
         LoopTerminal().print(f"{symbol} is not decided: {why}.", highlight=False, soft_wrap=True)
 
 
-def _why_undecided(cycle: Cycle, symbol: str, context: int) -> str:
+def _why_undecided(cycle: Cycle, symbol: str, context: int, schedule: Schedule) -> str:
     """Why a symbol is no choice of a pass; context: own bars that a forecast sees."""
     bars, account = cycle.bars, cycle.account
     if symbol in cycle.doubted:
@@ -355,8 +358,8 @@ def _why_undecided(cycle: Cycle, symbol: str, context: int) -> str:
     if times[-1] < expected:
         return f"its last bar is of {utc_text(times[-1])}, and that of {utc_text(expected)} is late"
     now = account.as_of
-    if now - bars.now >= OLDEST_BAR or not clock.is_decision(np.array([bars.now]))[0]:
-        return f"its market decides again at {utc_text(clock.holding_end(now))}"
+    if now - bars.now >= OLDEST_BAR or not schedule.decides(clock, np.array([bars.now]))[0]:
+        return f"its market decides again at {utc_text(schedule.holding_end(clock, now))}"
     if len(times) < context:
         return (
             f"{counted(len(times), 'bar')} of it, fewer than the {context} that a forecast sees"
