@@ -45,11 +45,11 @@ from execution.journal.halts import Halts
 from execution.journal.migrations import as_it_is_today
 from execution.live.accounts import TRADE
 from execution.live.cycle import (
-    NOTHING_CLOSED,
     Cycle,
     decided_cycle,
     decision_end,
     next_instant,
+    nothing_due,
 )
 from execution.live.exposure import last_prices
 from execution.live.lines import say, say_aside
@@ -76,6 +76,7 @@ from trainingdata.feed.endpoint import KEY, Keys, say_unread_address
 from trainingdata.feed.market_data import MarketData
 from trainingdata.instants import DAY, history_start, utc_text
 from trainingdata.instruments import Kind, instrument
+from trainingdata.schedule import Schedule
 from trainingdata.universe import RULES
 
 log = logging.getLogger("live")
@@ -102,7 +103,7 @@ def dry_pass(settings: LiveSettings, positions: Mapping[str, Decimal]) -> Cycle:
     account = Account(settings.capital, positions, prices, bars.now, leverage=lent)
     trader = settings.trader(settings.forecaster.build(bars.symbols))
     decision = trader.decide(settings.data.market(bars).view(), account)
-    return Cycle(account, bars, decision, idle="" if decision else NOTHING_CLOSED)
+    return Cycle(account, bars, decision, idle="" if decision else nothing_due(settings))
 
 
 def _positions(config: DictConfig) -> dict[str, Decimal]:
@@ -140,6 +141,7 @@ def venue_parts(config: DictConfig) -> tuple[LiveSettings, Keys, BarFeed, Trader
         raise InputError("symbols: a venue has too many; name those to trade")
     settings.check_files()
     names = tuple(sorted(settings.tradable_symbols))
+    settings.check_schedule(settings.named_timeframe, names)
     for unused in settings.unused_rows(names, settings.data.corporate_actions()):
         log.warning("%s", unused)
     # A replay's clock waits for its caller: a bar that is not there would never come.
@@ -247,7 +249,8 @@ def _show_preview(
     for line in stops:
         say(line)
     if cycle.decision is None:
-        instant = next_instant(cycle.account.as_of, settings.symbols, cycle.bars.timeframe)
+        now, timeframe = cycle.account.as_of, cycle.bars.timeframe
+        instant = next_instant(now, settings.symbols, timeframe, settings.decisions)
         say(f"Ask again at {utc_text(instant)}.")
 
 
@@ -345,12 +348,12 @@ def show_undecided(cycle: Cycle, settings: LiveSettings) -> None:
         if symbol in left_out:
             why = f"it is not in the universe (universe.{RULES[left_out[symbol]]})"
         else:
-            why = _why_undecided(cycle, symbol, settings.forecaster.own_bars)
+            why = _why_undecided(cycle, symbol, settings.forecaster.own_bars, settings.decisions)
             why += " or it is none of universe.keep" if settings.universe.by_growth else ""
         LoopTerminal().print(f"{symbol} is not decided: {why}.", highlight=False, soft_wrap=True)
 
 
-def _why_undecided(cycle: Cycle, symbol: str, context: int) -> str:
+def _why_undecided(cycle: Cycle, symbol: str, context: int, schedule: Schedule) -> str:
     """Why a symbol is no choice of a pass; context: own bars that a forecast sees."""
     bars, account = cycle.bars, cycle.account
     if symbol in cycle.doubted:
@@ -374,8 +377,8 @@ def _why_undecided(cycle: Cycle, symbol: str, context: int) -> str:
     if times[-1] < expected:
         return f"its last bar is of {utc_text(times[-1])}, and that of {utc_text(expected)} is late"
     now = account.as_of
-    if now >= decision_end(bars) or not clock.is_decision(np.array([bars.now]))[0]:
-        return f"its market decides again at {utc_text(clock.holding_end(now))}"
+    if now >= decision_end(bars) or not schedule.decides(clock, np.array([bars.now]))[0]:
+        return f"its market decides again at {utc_text(schedule.holding_end(clock, now))}"
     if len(times) < context:
         return (
             f"{counted(len(times), 'bar')} of it, fewer than the {context} that a forecast sees"

@@ -42,12 +42,9 @@ from foundation.settings import setting, settings_class
 from foundation.tables import Row, Table
 from trainingdata.instants import utc_text
 from trainingdata.source import span_of
+from trainingdata.timeframe import Timeframe
 
 FANS = 4  # symbols of which a forecast is drawn
-NIGHT = "15:30 to 10:30"
-LAST_DECISION = (
-    5  # place in the day of the bar that a stock's last decision of a full session is on
-)
 Baseline = Literal["ewma", "mix", "garch", "historical", "gradient"]
 
 
@@ -92,6 +89,7 @@ class Evaluation:
         first is the one that is evaluated.
     fans: forecasts of the evaluated one, with what happened.
     source: of the bars.
+    timeframe: of the bars.
     first, last: instants between which the forecasts were issued.
     verdicts: on the candidates, a symbol each; empty where none were named.
     """
@@ -99,6 +97,7 @@ class Evaluation:
     frames: dict[str, pd.DataFrame]
     fans: tuple[Fan, ...]
     source: str
+    timeframe: Timeframe
     first: np.datetime64
     last: np.datetime64
     verdicts: tuple[Verdict, ...]
@@ -128,12 +127,14 @@ class Evaluation:
         parts = {"all": chosen}
         for step in sorted(main["step"].unique()):
             parts[str(step)] = chosen & (main["step"] == step)
-        # The interval from 15:30 to 10:30 has about ten times the variance of the next bar, and its
-        # forecast is the one that a stock is held over night on.
-        last_decision = (main["kind"] == "stock") & (main["slot"] == LAST_DECISION)
-        night = chosen & last_decision & (main["step"] == 2)
+        # The interval from a full session's last decision to the next one's first, of hours that
+        # from 15:30 to 10:30, has about ten times the variance of the next bar, and its forecast is
+        # the one that a stock is held over night on.
+        clock = self.timeframe.stocks
+        place = clock.bars_a_day - 2
+        night = chosen & (main["kind"] == "stock") & (main["slot"] == place) & (main["step"] == 2)
         if night.any():
-            parts[NIGHT] = night
+            parts[f"{clock.place_text(place)} to {clock.place_text(0)}"] = night
         # A class may have no outcome at a step that another has.
         return {label: self._figures(rows) for label, rows in parts.items() if rows.any()}
 
@@ -176,7 +177,8 @@ def evaluate(settings: EvaluationSettings, progress: Progress = silent) -> Evalu
     frames = scored_together(bars, tables, first, last, settings.steps, progress)
     named = {table.name: frame for table, frame in zip(tables, frames, strict=True)}
     issued = common_forecasts(tables, first, last)[0]
-    return Evaluation(named, fans_of(tables[0], issued), bars.source, first, last, found)
+    fans = fans_of(tables[0], issued)
+    return Evaluation(named, fans, bars.source, bars.timeframe, first, last, found)
 
 
 def fans_of(table: ForecastTable, rows: Index) -> tuple[Fan, ...]:
@@ -209,7 +211,7 @@ def evaluation_files(
 ) -> dict[str, Callable[[Path], object]]:
     """What writes figures and page."""
     text = json.dumps(figures, indent=1, default=float, allow_nan=False)
-    page = render(figures, evaluation.frames, evaluation.fans)
+    page = render(figures, evaluation.frames, evaluation.fans, evaluation.timeframe)
     return {
         "evaluation.json": lambda path: path.write_text(f"{text}\n"),
         "evaluation.html": lambda path: path.write_text(page, encoding="utf-8"),

@@ -27,6 +27,8 @@ from foundation.page import render_page
 from foundation.sample_size import FEWEST_WEEKS
 from foundation.tables import Cell, Table
 from trainingdata.instants import NEW_YORK
+from trainingdata.instruments import Kind
+from trainingdata.timeframe import Clock, Timeframe
 
 CLASSES = {"stock": "stocks", "crypto": "coins"}
 REACH = (
@@ -157,7 +159,10 @@ def span_text(figures: dict[str, Any]) -> str:
 
 
 def render(
-    figures: dict[str, Any], frames: dict[str, pd.DataFrame], fans: Sequence[Fan] = ()
+    figures: dict[str, Any],
+    frames: dict[str, pd.DataFrame],
+    fans: Sequence[Fan],
+    timeframe: Timeframe,
 ) -> str:
     """The page: the verdict, fans, gains, calibration by hour and volatility, and tables.
 
@@ -166,6 +171,7 @@ def render(
     figures: the content of `evaluation.json`.
     frames: forecaster's name → scores of each forecast.
     fans: forecasts with what happened.
+    timeframe: of the bars.
     """
     names = [figures["forecaster"], *figures["against"]]
     return render_page(
@@ -178,7 +184,7 @@ def render(
         warnings=_warnings(figures),
         fans=[(fan.symbol, fan_chart(fan)) for fan in fans],
         legend=[(name, colour_of(number)) for number, name in enumerate(names)],
-        panels=[panel for kind in CLASSES for panel in _panels(figures, frames, kind)],
+        panels=[panel for kind in Kind for panel in _panels(figures, frames, kind, timeframe)],
         tables=[score_table(figures, group) for group in figures["groups"]],
     )
 
@@ -191,7 +197,7 @@ def _warnings(figures: dict[str, Any]) -> list[str]:
 
 
 def _panels(
-    figures: dict[str, Any], frames: dict[str, pd.DataFrame], kind: str
+    figures: dict[str, Any], frames: dict[str, pd.DataFrame], kind: Kind, timeframe: Timeframe
 ) -> list[tuple[str, Chart]]:
     """Title and chart of each panel of a class; none where nothing of it was scored."""
     group = figures["groups"].get(kind)
@@ -205,7 +211,7 @@ def _panels(
         "Rank correlation by step": ranks_chart(
             [group[step][figures["forecaster"]] for step in steps], steps
         ),
-        **_held_by_hour(kind, steps[0], first["hours"]),
+        **_held_by_hour(timeframe.clock(kind), steps[0], first["hours"]),
         "80 % interval holds, calmest to wildest fifth": level_chart(
             "Held by volatility", *_fifths(first, "inside80"), "inside80"
         ),
@@ -222,27 +228,18 @@ def _fifths(scores: dict[str, Any], what: str) -> tuple[Sequence[str], Sequence[
     return FIFTHS[: len(values)], values
 
 
-def _held_by_hour(kind: str, step: str, hours: dict[str, Any]) -> dict[str, Chart]:
+def _held_by_hour(clock: Clock, step: str, hours: dict[str, Any]) -> dict[str, Chart]:
     """Title and chart of what the 80 % interval holds by hour, a coin's weekends apart."""
     charts = {}
-    for days in ("", ", Saturdays and Sundays"):
-        held = {place: scores["inside80"] for place, scores in hours.items()}
-        held = {place: share for place, share in held.items() if _days_of(kind, place) == days}
+    for days, weekend in (("", False), (", Saturdays and Sundays", True)):
+        held = {
+            int(place): scores["inside80"]
+            for place, scores in hours.items()
+            if clock.on_weekend(int(place)) == weekend
+        }
         if held:
-            labels = [_issued_hour(kind, place) for place in held]
+            labels = [clock.place_text(place) for place in held]
             charts[f"80 % interval holds, step {step}, by hour{days}"] = level_chart(
                 f"Held by hour{days}", labels, list(held.values()), "inside80"
             )
     return charts
-
-
-def _days_of(kind: str, place: str) -> str:
-    """Which days a place among a class's bars (`trainingdata.timeframe.Clock.slots`) is of."""
-    return ", Saturdays and Sundays" if kind == "crypto" and int(place) >= 24 else ""
-
-
-def _issued_hour(kind: str, place: str) -> str:
-    """The New York time a forecast is issued at, from the place of its bar."""
-    if kind == "crypto":
-        return f"{(int(place) + 1) % 24:02d}:00"
-    return "16:00" if int(place) == 6 else f"{10 + int(place)}:30"

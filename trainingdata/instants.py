@@ -232,15 +232,9 @@ def compact_text(at: np.datetime64) -> str:
     return str(at.astype("datetime64[s]")).replace("-", "").replace(":", "") + "Z"
 
 
-def on_the_hour(instants: Instants) -> npt.NDArray[np.bool_]:
-    """Whether each instant is a full hour."""
-    return np.asarray(instants.astype("datetime64[h]") == instants)
-
-
-def hour_begun(now: np.datetime64) -> np.datetime64:
-    """The full hour at or before an instant."""
-    hour: np.datetime64 = now.astype("datetime64[h]").astype("datetime64[ns]")
-    return hour
+def time_text(minutes: int) -> str:
+    """A time of day as messages write it, from its minutes after midnight: 09:30."""
+    return f"{minutes // 60:02d}:{minutes % 60:02d}"
 
 
 def midnight(dates: npt.NDArray[np.datetime64]) -> Instants:

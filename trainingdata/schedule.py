@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from foundation.arrays import Index, Instants, Mask
 from foundation.errors import InputError
-from trainingdata.instants import DAY, new_york_minutes
+from trainingdata.instants import DAY, new_york_minutes, time_text
 from trainingdata.instruments import Kind
 from trainingdata.sessions import beyond_calendar, calendar
 from trainingdata.timeframe import Clock, Holding, StockClock, Timeframe
@@ -76,7 +76,7 @@ class Schedule:
             wrong = others or self.times
             decide = [f"{_CLASSES[kind]} decide at {_grid_text(grids[kind])}" for kind in idle]
             raise InputError(
-                f"schedule: {', '.join(map(_time_text, sorted(wrong)))} is no time of a decision on"
+                f"schedule: {', '.join(map(time_text, sorted(wrong)))} is no time of a decision on"
                 f" {timeframe.bars}; {'; '.join(decide)}"
             )
 
@@ -147,11 +147,7 @@ def _times_of_day(clock: Clock) -> Sequence[int]:
 
 
 def _grid_text(times: Sequence[int]) -> str:
-    texts = [_time_text(each) for each in times]
+    texts = [time_text(each) for each in times]
     if len(texts) > _LISTED:
         return f"{texts[0]}, {texts[1]} … {texts[-1]}"
     return ", ".join(texts) or "no time that winter and summer share"
-
-
-def _time_text(minutes: int) -> str:
-    return f"{minutes // 60:02d}:{minutes % 60:02d}"

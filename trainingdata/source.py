@@ -323,7 +323,7 @@ class SimulationData(DataSettings):
                 bars.now,
                 adjusted=self.adjustment == "all",
                 unzoned=self._unzoned(),
-                renames=[each for each in self._renames() if each.opens <= bars.now],
+                renames=self._events().renamed_by(bars.now),
             )
         except DataError as error:
             raise DataError(f"data.fills: {str(error).removeprefix('data.dir: ')}") from error

@@ -23,7 +23,14 @@ from typing_extensions import override
 
 from foundation.arrays import Array, Index, Instants, Mask
 from foundation.errors import InputError
-from trainingdata.instants import DAY, MINUTES_A_DAY, NEW_YORK, new_york_date
+from trainingdata.instants import (
+    DAY,
+    MINUTES_A_DAY,
+    NEW_YORK,
+    new_york_date,
+    new_york_minutes,
+    time_text,
+)
 from trainingdata.instruments import Kind
 from trainingdata.sessions import FULL_SESSION, beyond_calendar, calendar, four_pms
 
@@ -111,6 +118,14 @@ class Clock(ABC):
 
         The bars after it are those of the calendar. Raises InputError beyond its end.
         """
+
+    @abstractmethod
+    def place_text(self, place: int) -> str:
+        """New York's time by which bars of a place in the day have ended, as 10:30."""
+
+    @abstractmethod
+    def on_weekend(self, place: int) -> bool:
+        """Whether a place is one of weekends."""
 
     @abstractmethod
     def is_decision(self, instants: Instants) -> Mask:
@@ -352,6 +367,16 @@ class StockClock(ListedClock):
             raise beyond_calendar(ends.max())
         return np.asarray(place[k[:, None] + np.arange(1 + ahead)])
 
+    @override
+    def place_text(self, place: int) -> str:
+        opens, closes = self.starts[0], self.ends[self.whole - 1]
+        ended = min(opens + (place + 1) * (self.ends[0] - opens), closes)
+        return time_text(int(new_york_minutes(np.array([ended]))[0]))
+
+    @override
+    def on_weekend(self, place: int) -> bool:
+        return False
+
     def intraday_ceiling_holds(self, now: np.datetime64) -> bool:
         """Whether the market is open and a later decision of the session can still cut the book.
 
@@ -432,6 +457,14 @@ class CoinClock(Clock):
         return np.asarray(place[k[:, None] + np.arange(1 + ahead)])
 
     @override
+    def place_text(self, place: int) -> str:
+        return f"{(place + 1) % _HOURS:02d}:00" if self.bars_a_day > 1 else "a day"
+
+    @override
+    def on_weekend(self, place: int) -> bool:
+        return 2 * place >= self.places
+
+    @override
     def is_decision(self, instants: Instants) -> Mask:
         return np.asarray((instants - _EPOCH) % self.length == np.timedelta64(0))
 
@@ -483,6 +516,14 @@ class NewYorkDayClock(ListedClock):
         # A Thursday was 1970-01-01.
         weekday = (new_york_date(self.ends).astype(np.int64) + 3) % 7
         return np.asarray((weekday >= 5)[k], dtype=np.int8)
+
+    @override
+    def place_text(self, place: int) -> str:
+        return "a day"
+
+    @override
+    def on_weekend(self, place: int) -> bool:
+        return place == 1
 
 
 @cache

@@ -15,6 +15,7 @@ from execution.live.belief import BarBelief
 from execution.live.exposure import prices_of_orders
 from execution.live.settings import LiveSettings
 from execution.orders import Account, Fill, Order
+from execution.settings import TradingSettings
 from execution.sight import Sight
 from execution.trader import Trader
 from execution.venue_rules import BLOCKED, VenueRules
@@ -25,6 +26,7 @@ from trainingdata.endings import Absence
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.instants import new_york_date, utc_text
 from trainingdata.instruments import Kind, instrument
+from trainingdata.schedule import EVERY_BAR, Schedule
 from trainingdata.sessions import session_of
 from trainingdata.timeframe import Timeframe
 
@@ -117,7 +119,7 @@ def decided_cycle(
     idle = _unpriced_order(account)
     decision = None if idle else trader.decide(bars, account)
     if decision is None:
-        idle = idle or NOTHING_CLOSED
+        idle = idle or nothing_due(settings)
     return Cycle(account, bars, decision, idle=idle, doubted=doubted)
 
 
@@ -218,7 +220,19 @@ def expiry(
     return end
 
 
-def next_instant(now: np.datetime64, symbols: Sequence[str], timeframe: Timeframe) -> np.datetime64:
+def next_instant(
+    now: np.datetime64,
+    symbols: Sequence[str],
+    timeframe: Timeframe,
+    schedule: Schedule = EVERY_BAR,
+) -> np.datetime64:
     """The next instant after `now` at which any of these symbols may decide."""
     kinds = {instrument(symbol).kind for symbol in symbols}
-    return min(timeframe.clock(kind).holding_end(now) for kind in kinds)
+    return min(schedule.holding_end(timeframe.clock(kind), now) for kind in kinds)
+
+
+def nothing_due(settings: TradingSettings) -> str:
+    """Why a trader of these settings decides nothing at an instant of bars."""
+    if settings.decisions == EVERY_BAR:
+        return NOTHING_CLOSED
+    return f"no decision is due (schedule={settings.schedule})"

@@ -14,7 +14,7 @@ from execution.account_lock import FLATTEN
 from execution.alpaca.connection import SETBACK, VenueConnection
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
-from execution.live.cycle import Cycle
+from execution.live.cycle import Cycle, next_instant
 from execution.live.lines import say
 from execution.live.loop import VENUE_RETRY, Job, Loop, Stop, stopped_by_signals
 from execution.live.open_account import OpenAccount, open_account
@@ -30,6 +30,7 @@ from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import Keys
 from trainingdata.instants import utc_text
 from trainingdata.instruments import Kind, instrument
+from trainingdata.schedule import EVERY_BAR, Schedule
 from trainingdata.sessions import in_session
 from trainingdata.timeframe import HOURLY, Timeframe
 
@@ -123,6 +124,7 @@ def trading_loop(
                 flatten=settings.flatten_at_stop,
                 symbols=settings.symbols,
                 timeframe=settings.named_timeframe,
+                schedule=settings.decisions,
             )
         )
 
@@ -142,6 +144,7 @@ def kept_loop(
     flatten: bool = False,
     symbols: Sequence[str] = (),
     timeframe: Timeframe = HOURLY,
+    schedule: Schedule = EVERY_BAR,
 ) -> Iterator[Loop]:
     """The loop over the jobs of an account, which are ended where it was told to stop.
 
@@ -149,7 +152,7 @@ def kept_loop(
     clock, answers, halt_after: as for `Loop`.
     bounds, sections: as for the account's page, which is kept meanwhile.
     flatten: whether everything is closed where it is told to stop.
-    symbols, timeframe: of stocks and coins, whose next pass is said.
+    symbols, timeframe, schedule: of stocks and coins, whose next pass is said.
     """
     page = StatusPage(account, bounds, sections)
     announced: set[np.datetime64] = set()
@@ -163,7 +166,7 @@ def kept_loop(
         page.refresh()
         if due is not None and job == TRADE and due not in announced:
             announced.add(due)
-            say(waiting_line(due, symbols, timeframe))
+            say(waiting_line(due, symbols, timeframe, schedule))
 
     with page.kept(stop):
         supervisor.notify(READY=1)
@@ -243,17 +246,22 @@ def _says_flatten(kill_file: Path) -> bool:
         return False
 
 
-def waiting_line(due: np.datetime64, symbols: Sequence[str], timeframe: Timeframe) -> str:
+def waiting_line(
+    due: np.datetime64, symbols: Sequence[str], timeframe: Timeframe, schedule: Schedule = EVERY_BAR
+) -> str:
     """When the next pass is, what may be decided then, and why not everything."""
     at = np.array([due])
     kinds = [kind for kind in NAMES if kind in {instrument(symbol).kind for symbol in symbols}]
-    deciding = [kind for kind in kinds if timeframe.clock(kind).is_decision(at)[0]]
+    deciding = [kind for kind in kinds if schedule.decides(timeframe.clock(kind), at)[0]]
     line = f"The next pass is at {utc_text(due)}"
+    if kinds and not deciding and schedule != EVERY_BAR:
+        decided = next_instant(due, symbols, timeframe, schedule)
+        return f"{line}, of guards and cuts alone: the next decision is at {utc_text(decided)}."
     if not deciding or deciding == kinds:
         return f"{line}."
     [waiting] = [kind for kind in kinds if kind not in deciding]
     shut = waiting is Kind.STOCK and not in_session(at)[0]
-    again = f"again at {utc_text(timeframe.clock(waiting).holding_end(due))}"
+    again = f"again at {utc_text(schedule.holding_end(timeframe.clock(waiting), due))}"
     why = f"{NAMES[waiting]} are shut, {again}" if shut else f"{NAMES[waiting]} {again}"
     return f"{line}, {NAMES[deciding[0]]} only: {why}."
 

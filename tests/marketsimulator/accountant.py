@@ -26,7 +26,10 @@ import yaml
 
 CENT, MILLIONTH, BILLIONTH = Decimal("0.01"), Decimal("1e-6"), Decimal("1e-9")
 NONE, ENDLESS = Decimal(0), Decimal("inf")
-HOUR = 3_600 * 10**9
+MINUTE = 60 * 10**9
+LENGTHS = {name: n * MINUTE for name, n in (("1h", 60), ("30m", 30), ("15m", 15), ("5m", 5))}
+DAY = 1_440 * MINUTE
+LENGTHS["1d"] = DAY
 # USD. Rows are sums of floats: at 30 million one of them is within 4e-9 of its decimals, and some
 # ten thousand are added. A fault of half a cent is fifty times as large.
 TOLERANCE = 1e-4
@@ -338,6 +341,7 @@ class Book:
                 sold[symbol] *= max(1 + q / held, NONE)
             elif q < 0 and held <= 0:
                 sold[symbol] -= q * price
+            sold[symbol] = sold[symbol].quantize(MILLIONTH)
 
     # What the calendar brings
 
@@ -482,12 +486,11 @@ def name_of(cause: str, at: int, symbol: str) -> str:
 
 
 class Calendar(NamedTuple):
-    """The exchange's sessions (ns; New York dates), and by its end the start of each bar."""
+    """The exchange's sessions: ns, and New York dates."""
 
     opens: Any
     closes: Any
     dates: Any
-    started: dict[int, int]
 
 
 @cache
@@ -496,19 +499,25 @@ def calendar() -> Calendar:
     opens, closes = (
         table[name].to_numpy("datetime64[ns]").astype("i8") for name in ("open", "close")
     )
-    started = {
-        min(start + HOUR, close): start
+    return Calendar(opens, closes, table.index.to_numpy("datetime64[D]"))
+
+
+@cache
+def stock_bars(length: int) -> dict[int, int]:
+    """By its end the start of each bar of the exchange's sessions, which cut the last one short."""
+    opens, closes, _ = calendar()
+    return {
+        min(start + length, close): start
         for open_, close in zip(opens.tolist(), closes.tolist(), strict=True)
-        for start in range(open_, close, HOUR)
+        for start in range(open_, close, length)
     }
-    return Calendar(opens, closes, table.index.to_numpy("datetime64[D]"), started)
 
 
-def started(coin: bool, end: int) -> int | None:
+def started(coin: bool, end: int, length: int) -> int | None:
     """When the bar that is known at an instant started; None where none can be."""
     if coin:
-        return None if end % HOUR else end - HOUR
-    return calendar().started.get(end)
+        return None if end % length else end - length
+    return stock_bars(length).get(end)
 
 
 @dataclass
@@ -518,12 +527,14 @@ class Records:
     bars: by symbol (open, high, low, close, volume), by the instant (ns) each is known at.
     actions: opens (ns), symbol, ratio, dividend, in the order in which they take hold.
     frames: equity, fills, orders, bookings.
+    length: of a bar, ns.
     """
 
     config: Any
     bars: dict[str, pd.DataFrame]
     frames: dict[str, pd.DataFrame]
     summary: Any
+    length: int
     actions: Sequence[tuple[int, str, Decimal, Decimal]] = ()
     ends: Sequence[End] = ()
 
@@ -533,13 +544,17 @@ class Records:
         summary = json.loads((folder / "summary.json").read_text())
         frames = {name: pd.read_parquet(folder / f"{name}.parquet") for name in FRAMES}
         folders = config["data"]["dir"]
-        bars = {s: bars_of_file(folders, s) for s in summary["symbols"]}
+        files = {s: rows_of_file(folders, s) for s in summary["symbols"]}
+        # Where nobody names one, dates are days and everything else is hours.
+        dated = all((starts % DAY == 0).all() for _, starts in files.values())
+        length = LENGTHS[config["timeframe"] or ("1d" if dated else "1h")]
+        bars = {s: known_bars(s, *file, length) for s, file in files.items()}
         for old, day, new in renames_of(config["data"]):
             if new in bars and find_file(folders, old):
-                before = bars_of_file(folders, old)
+                before = known_bars(old, *rows_of_file(folders, old), length)
                 bars[new] = pd.concat([before[before.index <= day], bars[new]])
         ends = ends_listed(config["data"], set(bars))
-        return cls(config, bars, frames, summary, actions_of(config["data"]), ends)
+        return cls(config, bars, frames, summary, length, actions_of(config["data"]), ends)
 
     @classmethod
     def of(
@@ -555,7 +570,7 @@ class Records:
         for s, symbol in enumerate(bars.symbols):
             at, values = bars.real_bars(s)
             tables[symbol] = pd.DataFrame(values, at.astype("i8"), COLUMNS)
-        made = run.equity(), run.fill_frame(), run.order_frame(), run.booking_frame()
+        frames = run.equity(), run.fill_frame(), run.order_frame(), run.booking_frame()
         names = ("spread", "slippage", "fees", "coin_fees", "interest", "borrow")
         sums = {n: sum(getattr(row, n) for row in run.rows) for n in (*names, "rounding")}
         sums["fees"] += sums.pop("rounding")
@@ -570,7 +585,9 @@ class Records:
             (a.opens.astype("i8").item(), a.symbol, exact(a.ratio), exact(a.dividend))
             for a in actions
         ]
-        return cls(settings, tables, dict(zip(FRAMES, made, strict=True)), summary, dated, ends)
+        length = LENGTHS[bars.timeframe.name]
+        made = dict(zip(FRAMES, frames, strict=True))
+        return cls(settings, tables, made, summary, length, dated, ends)
 
 
 def find_file(folders: Sequence[str], symbol: str) -> Path | None:
@@ -578,7 +595,8 @@ def find_file(folders: Sequence[str], symbol: str) -> Path | None:
     return next((file for file in files if file.exists()), None)
 
 
-def bars_of_file(folders: Sequence[str], symbol: str) -> pd.DataFrame:
+def rows_of_file(folders: Sequence[str], symbol: str) -> tuple[pd.DataFrame, Any]:
+    """Rows, and when each bar starts, ns."""
     file = find_file(folders, symbol)
     if file is None:
         sys.exit(
@@ -586,10 +604,18 @@ def bars_of_file(folders: Sequence[str], symbol: str) -> pd.DataFrame:
         )
     rows = pd.read_parquet(file) if file.suffix == ".parquet" else pd.read_csv(file)
     starts = pd.DatetimeIndex(pd.to_datetime(rows["timestamp"], utc=True)).as_unit("ns").asi8
-    ends = {start: end for end, start in calendar().started.items()}
+    return rows[COLUMNS], starts
+
+
+def known_bars(symbol: str, rows: pd.DataFrame, starts: Any, length: int) -> pd.DataFrame:
+    """The rows by the instant at which each is known; of a stock's day the file says the date."""
+    ends = {start: end for end, start in stock_bars(length).items()}
+    if length == DAY:
+        days = calendar()
+        dates = days.dates.astype("datetime64[ns]").astype("i8")
+        ends = dict(zip(dates.tolist(), days.closes.tolist(), strict=True))
     coin = symbol.endswith("USD")
-    rows.index = [start + HOUR if coin else ends[start] for start in starts.tolist()]
-    rows = rows[COLUMNS]
+    rows.index = [start + length if coin else ends[start] for start in starts.tolist()]
     moves = np.log(rows.iloc[1:, :4].to_numpy() / rows["close"].to_numpy()[:-1, None])
     splits = np.abs(moves) > math.log(1.5)
     assert splits.any(axis=1).sum() <= 1, f"{symbol}: bars that wait to be believed"
@@ -673,11 +699,12 @@ def ends_found(data: Any, known: Mapping[str, Sequence[int]], coins: Any) -> lis
 
 
 class Order(NamedTuple):
-    """q: signed, what is left of it. reduces: whether it never opens."""
+    """q: signed, what is left of it. auction: for the next open. reduces: it never opens."""
 
     name: str
     symbol: str
     q: Decimal
+    auction: bool
     reduces: bool = False
 
 
@@ -705,7 +732,8 @@ class Walk:
         for o in records.frames["orders"].itertuples():
             assert o.type == "market", f"{o.client_order_id}: a {o.type} order is not reckoned here"
             q = exact(o.qty) if o.side == "buy" else -exact(o.qty)
-            self.orders[o.at.value].append(Order(o.client_order_id, o.symbol, q))
+            order = Order(o.client_order_id, o.symbol, q, o.tif == "opg")
+            self.orders[o.at.value].append(order)
         fills = records.frames["fills"]
         self.filled = {(f.client_order_id, f.at.value) for f in fills.itertuples()}
         self.waiting: list[Order] = []
@@ -730,7 +758,7 @@ class Walk:
         instants = set(self.known)
         for end in self.known:
             for coin in (False, True):
-                if start := started(coin, end):
+                if start := started(coin, end, self.records.length):
                     bars = self.starting if start in instants else self.unseen
                     bars[self.known[bisect_left(self.known, start)], coin] = end
 
@@ -799,7 +827,7 @@ class Walk:
                 bars[symbol] = Bar(end, exact(row[0]), volume, deviation)
         if (now, False) in ends:
             stocks = {s: bar for s, bar in bars.items() if s not in self.book.coins}
-            self.book.liquidate(stocks, started(False, ends[now, False]))
+            self.book.liquidate(stocks, started(False, ends[now, False], self.records.length))
         waiting, self.waiting = self.waiting, []
         for order in waiting:
             if order.symbol in bars:
@@ -810,13 +838,13 @@ class Walk:
 
     def _meet_again(self, order: Order, bar: Bar) -> None:
         """A folder does not say what a trader cancels: what could fill and has not is over."""
-        at = started(order.symbol in self.book.coins, bar.end)
+        at = started(order.symbol in self.book.coins, bar.end, self.records.length)
         events = self.book.events.copy()
         self._reserve()
         price = self.book.price(order.symbol, order.q, bar)
         could = self.book.fillable(order.symbol, order.q, price, bar)
         self.book.events = events
-        if (order.name, at) in self.filled or not could:
+        if (order.name, at) in self.filled or not could or order.auction:
             self._trade(order, bar, at)
 
     def _reserve(self) -> None:
@@ -829,7 +857,7 @@ class Walk:
         self.book.reserved = usd[0], usd[1]
 
     def _trade(self, order: Order, bar: Bar | None, at: int) -> bool:
-        """Whether it fills whole; what is left waits, if that is the rule."""
+        """Whether it fills whole; what is left waits, if that is the rule. An auction has none."""
         held = self.book.held
         if order.reduces and held[order.symbol] * order.q >= 0:
             return False
@@ -837,7 +865,8 @@ class Walk:
         done = NONE if bar is None else self.book.trade(order.symbol, order.q, bar, at, order.name)
         rest = order.q - done
         # No order turns a position round.
-        if rest and self.carries and not (done and held[order.symbol] == 0):
+        carries = self.carries and not order.auction
+        if rest and carries and not (done and held[order.symbol] == 0):
             self.waiting.append(order._replace(q=rest))
         return not rest
 
@@ -862,9 +891,31 @@ class Walk:
                 reductions.append(order._replace(reduces=True))
             else:
                 openings.append(order)
-        done = [self._trade(order, bars.get(order.symbol), now) for order in reductions]
+        done = [self._reach(order, bars, now) for order in reductions]
         for order in openings if all(done) else ():
-            self._trade(order, bars.get(order.symbol), now)
+            self._reach(order, bars, now)
+
+    def _reach(self, order: Order, bars: Mapping[str, Bar], now: int) -> bool:
+        """Whether nothing keeps openings back: it fills whole, or waits for the next open.
+
+        What waits is taken with the buying power that it holds back. No order turns a position
+        round, nor closes what another will.
+        """
+        if not order.auction:
+            return self._trade(order, bars.get(order.symbol), now)
+        self._reserve()
+        held, size = self.book.held[order.symbol], abs(order.q)
+        if held * order.q < 0:
+            same = [o.q for o in self.waiting if o.symbol == order.symbol and o.q * order.q > 0]
+            taken = size <= abs(held) - abs(sum(same, NONE))
+        else:
+            price = self.book.marks[order.symbol] * self.book.terms["order_margin"]
+            taken = size * price <= self.book.power(order.symbol, short=order.q < 0)
+        if taken:
+            self.waiting.append(order)
+        else:
+            self.book.events["refusals"] += 1
+        return True
 
 
 class Audit(NamedTuple):

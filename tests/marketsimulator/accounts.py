@@ -19,7 +19,7 @@ from trainingdata.bars import Bars, panel
 from trainingdata.endings import Endings
 from trainingdata.instruments import instrument
 from trainingdata.market import Market
-from trainingdata.timeframe import HOURLY
+from trainingdata.timeframe import HOURLY, Timeframe
 
 FREE = TradingCosts(0, 0, 0, 0, 0, 0)
 COINLESS = FeeSchedule()
@@ -34,13 +34,15 @@ def stock_ends(since: str, bars: int) -> np.ndarray:
     return ends[first : first + bars]
 
 
-def panel_of(tables: dict[str, tuple[Any, Any]], volume: float = 1e6) -> Bars:
+def panel_of(
+    tables: dict[str, tuple[Any, Any]], volume: float = 1e6, timeframe: Timeframe = HOURLY
+) -> Bars:
     """symbol → instants and rows (open, high, low, close), or (…, volume)."""
     parts = []
     for symbol, (times, rows) in tables.items():
         values = np.array([(*row, volume) if len(row) == 4 else row for row in rows], dtype=float)
         parts.append((instrument(symbol), np.asarray(times, dtype="datetime64[ns]"), values))
-    return panel(parts, "by hand")
+    return panel(parts, "by hand", timeframe=timeframe)
 
 
 def account_on(

@@ -24,6 +24,8 @@ from tests.marketsimulator.stressed import write_bars
 from tests.marketsimulator.wild import ACTIONS, FEES, MARGIN, Nature, wild_run
 from trainingdata.endings import Ending, Endings
 from trainingdata.sessions import session_open
+from trainingdata.synthetic import SyntheticMarket
+from trainingdata.timeframe import Timeframe, TimeframeName
 
 KINDS = "spread slippage dividend split borrow interest cash_interest rounding"
 EVENTS = "margin_calls deficits freezes refusals coin_fees"
@@ -31,7 +33,9 @@ FLOWS = {"order", "liquidation", "split", *(f"bookings.{kind}" for kind in KINDS
 FLOWS |= {f"summary.{event}" for event in EVENTS.split()}
 
 
-def wild_records(seed: int, capital: float, wild: float, **terms: Any) -> Records:
+def wild_records(
+    seed: int, capital: float, wild: float, name: TimeframeName = "1h", **terms: Any
+) -> Records:
     """What the folder of a wild run says."""
     margin = replace(
         MARGIN,
@@ -44,7 +48,11 @@ def wild_records(seed: int, capital: float, wild: float, **terms: Any) -> Record
         endings = endings_of(ends, **terms.pop("ending"))
     fills = FillTerms(**{"remainder": "carry" if seed % 3 else "cancel", **terms})
     run, bars, costs = wild_run(
-        seed, Nature(), capital, wild, margin=margin, fills=fills, endings=endings
+        *(seed, Nature(), capital, wild),
+        margin=margin,
+        fills=fills,
+        endings=endings,
+        timeframe=Timeframe(name),
     )
     parts = {"costs": costs, "fees": FEES, "margin": margin, "fills": fills}
     config = {name: asdict(part) for name, part in parts.items()}
@@ -87,6 +95,7 @@ def an_end(draw: st.DrawFn, symbol: str, into: str) -> End:
     volume_share=st.sampled_from([None, 0.1]),
     shortfall=st.sampled_from(["cut", "refuse"]),
     coverage=st.sampled_from([0.5, 1.0]),
+    name=st.sampled_from(["1h", "1h", "30m", "15m", "1d"]),
 )
 def test_a_second_accountant_agrees_with_every_row_fill_and_flow(
     seed: int, capital: float, wild: float, **terms: Any
@@ -112,8 +121,9 @@ def test_a_second_accountant_agrees_where_symbols_end(
     assert found.differences == []
 
 
-def test_the_wild_runs_have_every_flow() -> None:
-    runs = [audit(wild_records(seed, 26_000.0, 0.03)) for seed in range(4)]
+@pytest.mark.parametrize("name", ["1h", "1d"])
+def test_the_wild_runs_have_every_flow(name: TimeframeName) -> None:
+    runs = [audit(wild_records(seed, 26_000.0, 0.03, name)) for seed in range(4)]
     assert set().union(*(run.seen for run in runs)) >= FLOWS
 
 
@@ -145,6 +155,35 @@ def test_a_wrong_cent_is_named_where_it_stands(
     assert found[0][0] == at
 
 
+def write_market(folder: Path, timeframe: Timeframe, days: int) -> tuple[Path, Path]:
+    """Files of the synthetic market as a vendor has them that adjusts nothing, and of its actions.
+
+    Four shares become five in one stock and one of two in the other; both pay dividends.
+    """
+    end = np.datetime64("2024-05-10")
+    first = "2024-02-12" if timeframe.name == "5m" else str(end - days)
+    market = SyntheticMarket(
+        start=first, end=str(end), symbols=("SYA", "SYB", "SYXUSD"), timeframe=timeframe
+    ).bars()
+    splits = {"SYA": ("2024-03-07", 1.25), "SYB": ("2024-03-12", 0.5)}
+    rows = [(s, date, "split", ratio) for s, (date, ratio) in splits.items()]
+    rows += [("SYA", "2024-03-13", "dividend", 0.375), ("SYB", "2024-03-07", "dividend", 0.21)]
+    data, actions = folder / "bars", folder / "actions.csv"
+    data.mkdir()
+    pd.DataFrame(rows, columns=["symbol", "date", "kind", "value"]).to_csv(actions, index=False)
+    for s, symbol in enumerate(market.symbols):
+        ends, values = market.real_bars(s)
+        starts = market.clock(market.instruments[s].kind).started_at(ends)
+        stamps = starts.astype("datetime64[D]" if timeframe.daily else "datetime64[ns]")
+        frame = pd.DataFrame(values, columns=["open", "high", "low", "close", "volume"])
+        date, ratio = splits.get(symbol, ("2000-01-01", 1.0))
+        before = starts < np.datetime64(date, "ns")
+        frame.loc[before, ["open", "high", "low", "close"]] *= ratio
+        frame.insert(0, "timestamp", pd.DatetimeIndex(stamps).tz_localize("UTC"))
+        frame.to_csv(data / f"{symbol}.csv", index=False)
+    return data, actions
+
+
 def kept(folder: Path, *words: str) -> Audit:
     """A run's folder, as the command leaves it."""
     words = ("forecaster.calibrated=false", "trials=null", *words, f"output={folder}")
@@ -166,6 +205,49 @@ def test_the_folder_of_a_crash_is_right_to_the_cent(tmp_path: Path) -> None:
     )
     assert str(found) == "0 differences"
     assert set(found.seen) >= {"bookings.dividend", "summary.margin_calls", "liquidation"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "schedule"),
+    [
+        ("1d", "bars"),
+        ("1d", "weekly"),
+        ("30m", "weekly"),
+        ("15m", "10:30,15:30,20:00"),
+        ("5m", "bars"),
+    ],
+)
+def test_the_folder_of_a_run_on_any_timeframe_is_right_to_the_cent(
+    name: TimeframeName, schedule: str, tmp_path: Path
+) -> None:
+    days = {"1d": 600, "5m": 30}.get(name, 100)
+    data, actions = write_market(tmp_path, Timeframe(name), days)
+    found = kept(
+        tmp_path / "run",
+        *(f"data.dir=[{data}]", f"data.actions={actions}", "data.adjustment=raw"),
+        *(f"timeframe={name}", f"schedule='{schedule}'", "forecaster=ewma"),
+        *("start=2024-03-04", "end=2024-03-15" if name == "5m" else "end=2024-05-10"),
+        *("sizing.strategy=kelly_100", "prior.stock_sharpe=2", "prior.crypto_sharpe=2"),
+        *("costs.stock_impact=0.7", "margin.borrow_rate=0.05"),
+    )
+    assert str(found) == "0 differences"
+    assert set(found.seen) >= {"order", "split", "bookings.dividend", "bookings.spread"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("schedule", ["bars", "monthly"])
+def test_the_folder_of_a_run_on_real_daily_bars_is_right_to_the_cent(
+    schedule: str, real_data: list[Path], tmp_path: Path
+) -> None:
+    found = kept(
+        tmp_path / "run",
+        *(f"data.dir=[{real_data[0].parent / 'daily'}]", "data.adjustment=all", "timeframe=1d"),
+        *("symbols=[AMD,AMZN,AXP,BAC,CL,COP]", "start=2018-01-02", "end=2019-12-31"),
+        *("forecaster=mix", "prior.stock_sharpe=1", f"schedule={schedule}"),
+    )
+    assert str(found) == "0 differences"
+    assert found.seen["order"] > 50
 
 
 @pytest.mark.slow

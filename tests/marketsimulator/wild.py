@@ -16,11 +16,12 @@ from execution.orders import Order
 from execution.records import Row, Run
 from marketsimulator.account.terms import FillTerms
 from sizing.binding import LIMITS
-from tests.marketsimulator.accounts import account_on, market, panel_of, stock_ends
+from tests.marketsimulator.accounts import account_on, market, panel_of
 from trainingdata.actions import Action
 from trainingdata.bars import Bars
 from trainingdata.endings import Endings
 from trainingdata.sessions import session_open
+from trainingdata.timeframe import HOURLY, Timeframe
 
 NAN = float("nan")
 SYMBOLS = ("AAA", "BBB", "BTCUSD", "XRPUSD")
@@ -46,15 +47,16 @@ ACTIONS = tuple(
 )
 
 
-def bars_of(rng: np.random.Generator, wild: float, volume: float) -> Bars:
+def bars_of(rng: np.random.Generator, wild: float, volume: float, timeframe: Timeframe) -> Bars:
     """Two stocks in seven sessions, two coins at some hours of nine days; some bars are missing,
-    some have no volume.
+    some have no volume. Daily ones go back two months.
     """
-    ends = stock_ends(BEGINS, 49)
-    days = np.arange(BEGINS, ENDS, dtype="datetime64[D]").astype("datetime64[ns]")
-    hours = (
-        days[:, None] + np.array([3, 9, 12, 15, 16, 18, 21, 23]) * np.timedelta64(1, "h")
-    ).ravel()
+    grid = timeframe.stocks.ends
+    begins = "2026-04-01" if timeframe.daily else BEGINS
+    ends = grid[(grid >= np.datetime64(begins)) & (grid < np.datetime64(ENDS))]
+    days = np.arange(begins, ENDS, dtype="datetime64[D]").astype("datetime64[ns]")
+    looked_at = np.array([0] if timeframe.daily else [3, 9, 12, 15, 16, 18, 21, 23])
+    hours = (days[:, None] + looked_at * np.timedelta64(1, "h")).ravel()
     tables = {}
     for symbol in SYMBOLS:
         times = ends if symbol in STOCKS else hours
@@ -66,7 +68,7 @@ def bars_of(rng: np.random.Generator, wild: float, volume: float) -> Bars:
         )
         rows = [start, np.maximum(start, close), np.minimum(start, close), close, traded]
         tables[symbol] = kept, np.stack(rows, axis=1)
-    return panel_of(tables)
+    return panel_of(tables, timeframe=timeframe)
 
 
 MARGIN = MarginTerms(
@@ -123,13 +125,14 @@ def wild_run(
     margin: MarginTerms = MARGIN,
     fills: FillTerms | None = None,
     endings: Endings | None = None,
+    timeframe: Timeframe = HOURLY,
 ) -> tuple[Run, Bars, TradingCosts]:
     """Random decisions with random orders, some for more than the account can carry.
 
     endings: of symbols, whose bars end with them; so do those of one stock and one coin.
     """
     rng = np.random.default_rng(seed)
-    bars = bars_of(rng, wild, 4 * capital)
+    bars = bars_of(rng, wild, 4 * capital, timeframe)
     if endings is not None:
         bars = ended_bars(bars, endings, seed)
     impact = float(seed % 2)
@@ -171,6 +174,8 @@ def wild_run(
             )
             position = account.positions.get(symbol, Decimal(0))
             sent = legs(f"o{t}-{number}", symbol, qty, float(position))
+            if timeframe.daily and symbol in STOCKS:
+                sent = [replace(order, tif="opg") for order in sent]
             orders += sent
             for waits in account.open_orders if sent else ():
                 against = min(position * waits.signed_qty, waits.signed_qty * amount) < 0

@@ -1,5 +1,5 @@
 """The grid of sessions against a plain walk through the exchange's schedule, one session and
-one hour at a time.
+one bar at a time, of every timeframe.
 """
 
 from __future__ import annotations
@@ -33,7 +33,14 @@ from trainingdata.sessions import (
     sessions_opened,
     shared_news,
 )
-from trainingdata.timeframe import HOURLY, following_ends, nth_end_after
+from trainingdata.timeframe import (
+    HOURLY,
+    TIMEFRAMES,
+    Timeframe,
+    TimeframeName,
+    following_ends,
+    nth_end_after,
+)
 
 NEW_YORK = ZoneInfo("America/New_York")
 HOUR = timedelta(hours=1)
@@ -53,12 +60,12 @@ class Day:
 
     @property
     def decisions(self) -> list[datetime]:
-        """Every end of a bar but the close."""
-        return [end for _, end in self.bars[:-1]]
+        """Every end of a bar but the close, which is one where the session is a bar."""
+        return [end for _, end in self.bars[:-1] or self.bars]
 
 
 @cache
-def days() -> tuple[Day, ...]:
+def days(timeframe: Timeframe = HOURLY) -> tuple[Day, ...]:
     """The sessions from the end of 2023 to the start of 2025: half-days, long weekends and both
     changes of the clock.
     """
@@ -71,20 +78,29 @@ def days() -> tuple[Day, ...]:
         bars = []
         start = opens
         while start < closes:
-            bars.append((start, min(start + HOUR, closes)))
-            start += HOUR
+            bars.append((start, min(start + length(timeframe), closes)))
+            start += length(timeframe)
         found.append(Day(str(label.date()), opens, closes, tuple(bars)))
     return tuple(found)
 
 
 @cache
-def bars() -> tuple[tuple[datetime, datetime], ...]:
-    return tuple(bar for day in days() for bar in day.bars)
+def bars(timeframe: Timeframe = HOURLY) -> tuple[tuple[datetime, datetime], ...]:
+    return tuple(bar for day in days(timeframe) for bar in day.bars)
 
 
 @cache
-def decisions() -> tuple[datetime, ...]:
-    return tuple(at for day in days() for at in day.decisions)
+def decisions(timeframe: Timeframe) -> tuple[datetime, ...]:
+    return tuple(at for day in days(timeframe) for at in day.decisions)
+
+
+def length(timeframe: Timeframe) -> timedelta:
+    return timedelta(minutes=timeframe.minutes)
+
+
+def begun(at: datetime, timeframe: Timeframe) -> datetime:
+    """When the coin's bar that is under way began."""
+    return at - (at - FIRST) % length(timeframe)
 
 
 def at64(at: datetime) -> np.datetime64:
@@ -95,12 +111,15 @@ def all64(*instants: datetime) -> np.ndarray:
     return np.array([at64(at) for at in instants])
 
 
-def moments(step: int = 10) -> st.SearchStrategy[datetime]:
+frames = st.sampled_from(TIMEFRAMES)
+
+
+def moments(step: int = 5) -> st.SearchStrategy[datetime]:
     """Instants on a grid of minutes, half of them beside a bar's end, where an off-by-one shows."""
     minutes = st.integers(0, int((LAST - FIRST).total_seconds() // 60) // step).map(
         lambda k: FIRST + k * step * HOUR / 60
     )
-    ends = st.sampled_from([end for _, end in bars() if FIRST <= end < LAST])
+    ends = st.sampled_from([end for _, end in bars(Timeframe("5m")) if FIRST <= end < LAST])
     beside = st.tuples(ends, st.sampled_from([-1, 0, 1])).map(
         lambda pair: pair[0] + pair[1] * timedelta(minutes=1)
     )
@@ -111,112 +130,129 @@ def moments(step: int = 10) -> st.SearchStrategy[datetime]:
     return st.one_of(minutes, beside, ends, opens)
 
 
-def day_of(at: datetime) -> Day | None:
+def day_of(at: datetime, timeframe: Timeframe = HOURLY) -> Day | None:
     """The session that is open at an instant."""
-    return next((day for day in days() if day.opens <= at < day.closes), None)
+    return next((day for day in days(timeframe) if day.opens <= at < day.closes), None)
 
 
-@given(moments())
-def test_a_bar_is_known_when_it_ends_and_one_ends_where_it_is_known(at: datetime) -> None:
-    start = {begin: end for begin, end in bars()}
-    end = {end: begin for begin, end in bars()}
-    known = HOURLY.clock(Kind.STOCK).known_at(all64(at))[0]
-    began = HOURLY.clock(Kind.STOCK).started_at(all64(at))[0]
+@given(frames, moments())
+def test_a_bar_is_known_when_it_ends_and_one_ends_where_it_is_known(
+    timeframe: Timeframe, at: datetime
+) -> None:
+    start = {begin: end for begin, end in bars(timeframe)}
+    end = {end: begin for begin, end in bars(timeframe)}
+    stocks, coins = timeframe.clock(Kind.STOCK), timeframe.clock(Kind.CRYPTO)
+    known, began = stocks.known_at(all64(at))[0], stocks.started_at(all64(at))[0]
     assert np.isnat(known) if at not in start else known == at64(start[at])
     assert np.isnat(began) if at not in end else began == at64(end[at])
-    whole = at.minute == 0
-    known = HOURLY.clock(Kind.CRYPTO).known_at(all64(at))[0]
-    began = HOURLY.clock(Kind.CRYPTO).started_at(all64(at))[0]
+    whole = at == begun(at, timeframe)
+    known, began = coins.known_at(all64(at))[0], coins.started_at(all64(at))[0]
     assert np.isnat(known) != whole
     assert np.isnat(began) != whole
-    assert not whole or (known == at64(at + HOUR) and began == at64(at - HOUR))
+    assert not whole or (known, began) == (
+        at64(at + length(timeframe)),
+        at64(at - length(timeframe)),
+    )
 
 
-@given(moments())
-def test_the_last_bar_known_is_the_last_that_has_ended(at: datetime) -> None:
-    ends = [end for _, end in bars()]
-    assert HOURLY.last_known(Kind.STOCK, at64(at)) == at64(ends[bisect_right(ends, at) - 1])
-    assert HOURLY.last_known(Kind.CRYPTO, at64(at)) == at64(at.replace(minute=0))
+@given(frames, moments())
+def test_the_last_bar_known_is_the_last_that_has_ended(timeframe: Timeframe, at: datetime) -> None:
+    ends = [end for _, end in bars(timeframe)]
+    assert timeframe.last_known(Kind.STOCK, at64(at)) == at64(ends[bisect_right(ends, at) - 1])
+    assert timeframe.last_known(Kind.CRYPTO, at64(at)) == at64(begun(at, timeframe))
 
 
-@given(moments())
+@given(frames, moments())
 def test_the_market_is_open_from_its_first_instant_to_the_last_before_the_close(
-    at: datetime,
+    timeframe: Timeframe, at: datetime
 ) -> None:
     assert bool(in_session(all64(at))[0]) == (day_of(at) is not None)
-    assert bool(HOURLY.clock(Kind.STOCK).is_decision(all64(at))[0]) == (at in decisions())
-    assert bool(HOURLY.clock(Kind.CRYPTO).is_decision(all64(at))[0]) == (at.minute == 0)
+    stocks, coins = timeframe.clock(Kind.STOCK), timeframe.clock(Kind.CRYPTO)
+    assert bool(stocks.is_decision(all64(at))[0]) == (at in decisions(timeframe))
+    assert bool(coins.is_decision(all64(at))[0]) == (at == begun(at, timeframe))
 
 
-@given(moments())
+@given(frames, moments())
 def test_holding_ends_at_the_next_decision_or_at_the_same_one_of_the_next_session(
-    at: datetime,
+    timeframe: Timeframe, at: datetime
 ) -> None:
     """Late in the day, and at night, the decision held from is the last that was made."""
-    k = bisect_right(decisions(), at)
-    assert HOURLY.clock(Kind.STOCK).holding_end(at64(at)) == at64(decisions()[k])
-    held_from = decisions()[k - 1]
-    number = next(i for i, day in enumerate(days()) if held_from in day.decisions)
-    place = days()[number].decisions.index(held_from)
-    following = days()[number + 1].decisions
+    made = decisions(timeframe)
+    k = bisect_right(made, at)
+    stocks, coins = timeframe.clock(Kind.STOCK), timeframe.clock(Kind.CRYPTO)
+    assert stocks.holding_end(at64(at)) == at64(made[k])
+    held_from = made[k - 1]
+    every = days(timeframe)
+    number = next(i for i, day in enumerate(every) if held_from in day.decisions)
+    place = every[number].decisions.index(held_from)
+    following = every[number + 1].decisions
     expected = following[min(place, len(following) - 1)]
-    assert HOURLY.clock(Kind.STOCK).holding_end(at64(at), "session") == at64(expected)
-    hour = at.replace(minute=0)
-    assert HOURLY.clock(Kind.CRYPTO).holding_end(at64(at)) == at64(hour + HOUR)
-    assert HOURLY.clock(Kind.CRYPTO).holding_end(at64(at), "session") == at64(hour + 24 * HOUR)
+    assert stocks.holding_end(at64(at), "session") == at64(expected)
+    began = begun(at, timeframe)
+    assert coins.holding_end(at64(at)) == at64(began + length(timeframe))
+    assert coins.holding_end(at64(at), "session") == at64(began + 24 * HOUR)
 
 
-@given(moments())
+@given(frames, moments())
 def test_the_book_may_be_cut_later_until_the_last_decision_or_the_one_before_on_a_half_day(
-    at: datetime,
+    timeframe: Timeframe, at: datetime
 ) -> None:
-    day = day_of(at)
+    day = day_of(at, timeframe)
     expected = False
-    if day is not None:
+    if day is not None and len(day.bars) > 1:
         shortened = day.closes - day.opens < timedelta(minutes=390)
         expected = at < day.decisions[-2 if shortened else -1]
-    assert HOURLY.stocks.intraday_ceiling_holds(at64(at)) == expected
+    assert timeframe.stocks.intraday_ceiling_holds(at64(at)) == expected
 
 
-@given(moments(), moments())
+@given(frames, moments(), moments())
 def test_the_bars_between_two_instants_are_counted_with_their_parts(
-    one: datetime, other: datetime
+    timeframe: Timeframe, one: datetime, other: datetime
 ) -> None:
     begin = min(one, other)
     end = max(one, other)
-    here, there = HOURLY.clock(Kind.STOCK).position(all64(begin, end))
+    here, there = timeframe.clock(Kind.STOCK).position(all64(begin, end))
     parts = 0.0
-    for start, stop in bars():
+    for start, stop in bars(timeframe):
         inside = min(stop, end) - max(start, begin)
         parts += max(inside / (stop - start), 0.0)
     assert there - here == pytest.approx(parts, abs=1e-6)
-    here, there = HOURLY.clock(Kind.CRYPTO).position(all64(begin, end))
-    assert there - here == pytest.approx((end - begin) / HOUR, abs=1e-9)
+    here, there = timeframe.clock(Kind.CRYPTO).position(all64(begin, end))
+    assert there - here == pytest.approx((end - begin) / length(timeframe), abs=1e-8)
 
 
-@given(st.lists(st.sampled_from(range(40, 1700)), min_size=1, max_size=5), st.integers(0, 9))
-def test_the_bars_after_one_are_those_of_the_calendar(numbers: list[int], ahead: int) -> None:
+@given(frames, st.lists(st.sampled_from(range(40, 250)), min_size=1, max_size=5), st.integers(0, 9))
+def test_the_bars_after_one_are_those_of_the_calendar(
+    timeframe: Timeframe, numbers: list[int], ahead: int
+) -> None:
     """And their places in the day: 0 for the bar that holds the night."""
-    ends = all64(*(bars()[k][1] for k in numbers))
-    expected = [[at64(bars()[k + j][1]) for j in range(1, ahead + 1)] for k in numbers]
-    after = following_ends(HOURLY.clock(Kind.STOCK), ends, ahead)
+    clock, every = timeframe.clock(Kind.STOCK), bars(timeframe)
+    ends = all64(*(every[k][1] for k in numbers))
+    expected = [[at64(every[k + j][1]) for j in range(1, ahead + 1)] for k in numbers]
+    after = following_ends(clock, ends, ahead)
     assert after.shape == (len(numbers), ahead)
     assert [list(row) for row in after] == expected
-    places = {bar: k for day in days() for k, bar in enumerate(day.bars)}
-    assert HOURLY.clock(Kind.STOCK).slots(ends, ahead).tolist() == [
-        [places[bars()[k + j]] for j in range(ahead + 1)] for k in numbers
+    places = {bar: k for day in days(timeframe) for k, bar in enumerate(day.bars)}
+    assert clock.slots(ends, ahead).tolist() == [
+        [places[every[k + j]] for j in range(ahead + 1)] for k in numbers
     ]
 
 
-@given(moments(), st.integers(1, 20))
+@given(frames, moments(), st.integers(1, 20))
 def test_the_bars_that_end_after_any_instant_are_counted_one_by_one(
-    at: datetime, ahead: int
+    timeframe: Timeframe, at: datetime, ahead: int
 ) -> None:
-    ends = [end for _, end in bars()]
+    stocks, coins = timeframe.clock(Kind.STOCK), timeframe.clock(Kind.CRYPTO)
+    ends = [end for _, end in bars(timeframe)]
     after = at64(ends[bisect_right(ends, at) + ahead - 1])
-    assert nth_end_after(HOURLY.clock(Kind.STOCK), all64(at), ahead).tolist() == [after.tolist()]
-    hour = at64(at.replace(minute=0) + ahead * HOUR)
-    assert nth_end_after(HOURLY.clock(Kind.CRYPTO), all64(at), ahead).tolist() == [hour.tolist()]
+    assert nth_end_after(stocks, all64(at), ahead).tolist() == [after.tolist()]
+    later = at64(begun(at, timeframe) + ahead * length(timeframe))
+    assert nth_end_after(coins, all64(at), ahead).tolist() == [later.tolist()]
+    for clock in (stocks, coins):
+        number = clock.bars_ended(all64(at))
+        end = clock.end_of(number, all64(at))
+        assert clock.bars_ended(end) == number, "the last bar that has ended has that number"
+        assert clock.bars_ended(end - np.timedelta64(1, "ns")) == number - 1
 
 
 @given(st.lists(st.integers(0, 9_000), min_size=1, max_size=5), st.integers(0, 30))
@@ -363,17 +399,23 @@ def test_beyond_the_calendar_there_is_a_line_and_no_guess() -> None:
     assert not HOURLY.clock(Kind.STOCK).is_decision(np.array([late]))[0]
 
 
-def test_days_and_years_have_the_bars_they_are_said_to_have() -> None:
+@pytest.mark.parametrize(
+    ("name", "stock", "coin"),
+    [("1d", 1, 1), ("1h", 7, 24), ("30m", 13, 48), ("15m", 26, 96), ("5m", 78, 288)],
+)
+def test_days_and_years_have_the_bars_they_are_said_to_have(
+    name: TimeframeName, stock: int, coin: int
+) -> None:
     """A full session of 390 minutes, 252 of them a year; a coin's day and its 365.25 days."""
-    assert max(len(day.bars) for day in days()) == HOURLY.clock(Kind.STOCK).bars_a_day == 7
-    assert HOURLY.clock(Kind.STOCK).bars_a_year == 7 * 252
-    assert HOURLY.clock(Kind.CRYPTO).bars_a_day == 24
-    assert HOURLY.clock(Kind.CRYPTO).bars_a_year == 24 * 365.25
+    timeframe = Timeframe(name)
+    stocks, coins = timeframe.clock(Kind.STOCK), timeframe.clock(Kind.CRYPTO)
+    assert max(len(day.bars) for day in days(timeframe)) == stocks.bars_a_day == stock
+    assert stocks.bars_a_year == stock * 252
+    assert (coins.bars_a_day, coins.bars_a_year) == (coin, coin * 365.25)
     week = all64(*(FIRST + k * HOUR for k in range(168)))
-    assert (
-        HOURLY.clock(Kind.CRYPTO).slots(week, 0).max() + 1 == HOURLY.clock(Kind.CRYPTO).places == 48
-    )
-    assert HOURLY.clock(Kind.STOCK).places == 7
+    week = week[coins.is_decision(week)]
+    assert coins.slots(week, 0).max() + 1 == coins.places == 2 * min(coin, 24)
+    assert stocks.places == stock
     assert np.timedelta64(390, "m") == FULL_SESSION
 
 

@@ -1,0 +1,158 @@
+"""Which decisions a schedule makes, against a plain walk through all that there are."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from execution.settings import TradingSettings
+from foundation.errors import InputError
+from tests.trainingdata.test_session_calendar import (
+    NEW_YORK,
+    all64,
+    at64,
+    bars,
+    begun,
+    day_of,
+    decisions,
+    frames,
+    length,
+    moments,
+)
+from trainingdata.instruments import Kind
+from trainingdata.schedule import EVERY_BAR, Schedule
+from trainingdata.timeframe import Timeframe, TimeframeName
+
+kinds = st.sampled_from(list(Kind))
+periods = st.sampled_from(["weekly", "monthly"])
+
+
+def filled_on(timeframe: Timeframe, kind: Kind, at: datetime) -> date:
+    """The day that a decision belongs to: of the bar that starts after it."""
+    if kind is Kind.CRYPTO:
+        return at.date()
+    start = next(begin for begin, _ in bars(timeframe) if begin >= at)
+    return start.astimezone(NEW_YORK).date()
+
+
+def made_before(timeframe: Timeframe, kind: Kind, at: datetime) -> datetime:
+    if kind is Kind.CRYPTO:
+        return begun(at - timedelta(microseconds=1), timeframe)
+    return max(each for each in decisions(timeframe) if each < at)
+
+
+def period_of(day: date, name: str) -> tuple[int, ...]:
+    return day.isocalendar()[:2] if name == "weekly" else (day.year, day.month)
+
+
+def expected(schedule: str, timeframe: Timeframe, kind: Kind, at: datetime) -> bool:
+    """Whether it decides at an instant, by one look at it and one at the decision before."""
+    makes = at == begun(at, timeframe) if kind is Kind.CRYPTO else at in decisions(timeframe)
+    if not makes or schedule == "bars":
+        return makes
+    if schedule not in ("weekly", "monthly"):
+        return f"{at.astimezone(NEW_YORK):%H:%M}" in schedule.split(",")
+    before = made_before(timeframe, kind, at)
+    here, there = (filled_on(timeframe, kind, each) for each in (at, before))
+    return period_of(here, schedule) != period_of(there, schedule)
+
+
+@given(
+    st.sampled_from(["bars", "weekly", "monthly", "10:30,15:30", "16:00,00:00"]),
+    frames,
+    kinds,
+    moments(),
+)
+def test_a_schedule_makes_the_first_decision_that_fills_in_a_period_or_those_at_a_time(
+    text: str, timeframe: Timeframe, kind: Kind, at: datetime
+) -> None:
+    decides = Schedule.of(text).decides(timeframe.clock(kind), all64(at))
+    assert decides.tolist() == [expected(text, timeframe, kind, at)]
+
+
+@given(periods, frames, kinds, moments())
+def test_each_period_has_one_decision_at_its_first_fill(
+    name: str, timeframe: Timeframe, kind: Kind, at: datetime
+) -> None:
+    """Of daily bars Friday's close, which fills at Monday's open."""
+    clock = timeframe.clock(kind)
+    made = clock.decisions_between(at64(at), at64(at + timedelta(days=100)))
+    chosen = made[Schedule.of(name).decides(clock, made)]
+    dates = clock.fill_dates(chosen).astype("datetime64[D]").tolist()
+    assert len({period_of(day, name) for day in dates}) == len(dates)
+    assert 3 <= len(dates) <= 4 if name == "monthly" else 14 <= len(dates) <= 15
+
+
+@given(
+    st.sampled_from(["bars", "weekly", "monthly", "10:30", "10:00,15:30"]), frames, kinds, moments()
+)
+def test_what_is_held_is_held_until_the_next_decision_that_is_made(
+    text: str, timeframe: Timeframe, kind: Kind, at: datetime
+) -> None:
+    schedule, clock = Schedule.of(text), timeframe.clock(kind)
+    made = clock.decisions_between(at64(at), at64(at + timedelta(days=50)))
+    chosen = made[schedule.decides(clock, made) & (made > at64(at))]
+    if not len(chosen):
+        return  # a time of day that is none of this grid's
+    end = schedule.holding_end(clock, at64(at))
+    assert end == chosen[0] > at64(at)
+    if text == "bars":
+        assert end == clock.holding_end(at64(at))
+    session = schedule.holding_end(clock, at64(at), "session")
+    assert session in chosen
+    assert session >= clock.holding_end(at64(at), "session")
+    both = schedule.holding_ends(clock, all64(at, at + length(timeframe)), "next")
+    assert both[0] == end
+
+
+@given(st.sampled_from(["bars", "weekly", "10:30,15:30"]), frames, moments())
+def test_a_session_whose_decisions_are_over_leaves_its_stocks_for_the_night(
+    text: str, timeframe: Timeframe, at: datetime
+) -> None:
+    day = day_of(at, timeframe)
+    if day is None:
+        return
+    later = [
+        each for each in day.decisions if each > at and expected(text, timeframe, Kind.STOCK, each)
+    ]
+    leaves = Schedule.of(text).leaves_night(timeframe.stocks, all64(at))
+    assert leaves.tolist() == [not later]
+    if text == "bars":
+        assert not leaves[0] or not timeframe.stocks.intraday_ceiling_holds(at64(at))
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "symbols", "says"),
+    [
+        ("10:31", "1h", ["A"], r"10:31 is no time .* on hours; stocks decide at 10:30, .*, 15:30"),
+        ("16:00", "1h", ["A"], "16:00 is no time"),
+        ("16:00,17:10", "1d", ["A"], "17:10 is no time .* on days; stocks decide at 16:00$"),
+        ("10:30", "1h", ["A", "BTCUSD"], "coins decide at 00:00, 01:00 … 23:00"),
+        ("19:00", "1d", ["BTCUSD"], "coins decide at no time that winter and summer share"),
+        ("10:07", "5m", ["A"], "stocks decide at 09:35, 09:40 … 15:55"),
+        ("daily", "1h", ["A"], "'daily' is neither bars, weekly, monthly nor"),
+        ("24:00", "1h", ["A"], "'24:00' is neither"),
+        ("10:30,10:30", "1h", ["A"], "different New York times"),
+        ("", "1h", ["A"], "'' is neither"),
+    ],
+)
+def test_a_time_at_which_nothing_decides_is_refused_with_those_that_there_are(
+    text: str, name: TimeframeName, symbols: list[str], says: str
+) -> None:
+    with pytest.raises(InputError, match=f"^schedule: .*{says}|^schedule: {says}"):
+        TradingSettings(schedule=text).check_schedule(Timeframe(name), symbols)
+
+
+def test_times_of_either_class_are_taken_where_each_has_one() -> None:
+    settings = TradingSettings(schedule="15:30, 10:30,16:00")
+    settings.check_schedule(Timeframe("1h"), ["A", "BTCUSD"])
+    assert settings.decisions == Schedule("times", (630, 930, 960))
+    assert TradingSettings().decisions == EVERY_BAR
+    none = np.array([], dtype="datetime64[ns]")
+    clock = Timeframe("1h").stocks
+    assert len(settings.decisions.holding_ends(clock, none, "next")) == 0
+    assert len(settings.decisions.leaves_night(clock, none)) == 0
