@@ -124,7 +124,10 @@ def test_the_same_decisions_over_the_wire_end_with_the_backtests_fills_and_equit
     auctions = {order.tif for d in expected.decisions for order in d.orders} - {"gtc"}
     assert auctions == {"opg" if timeframe == "1d" else "day"}
     orders = [
-        [[replace(order, reason=str(order.reason)) for order in decision.orders] for decision in run]
+        [
+            [replace(order, reason=str(order.reason)) for order in decision.orders]
+            for decision in run
+        ]
         for run in (decisions, expected.decisions)
     ]
     assert orders[0] == orders[1]
