@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,13 @@ from tests.e2e.practice import KEYS, ROOT, Live, Practice, Start, environment, p
 
 FILES = ("decisions", "equity", "fills", "orders")
 SYMBOLS = "symbols=[SYA,SYB,SYXUSD]"
-HOURS = ("start=2024-02-20T14:00Z", "end=2024-02-20T18:00Z")
+SPANS = {
+    "1h": ("start=2024-02-20T14:00Z", "end=2024-02-20T18:00Z"),
+    "15m": ("start=2024-02-20T19:30Z", "end=2024-02-20T21:00Z"),
+    # Over a change of New York's clock: the evening is a coin's midnight, and then before it.
+    "1d": ("data.start=2023-01-03", "start=2024-03-06T21:00Z", "end=2024-03-12T21:00Z"),
+}
+HOURS = SPANS["1h"]
 SHARES = np.random.default_rng(20).random(5).tolist()  # of the events, after which it is killed
 WORDS = (SYMBOLS, "forecaster=ewma", "sizing.strategy=equal_weight", "sizing.band=0.002")
 
@@ -51,6 +58,7 @@ class Desk:
 
     here: Practice
     folder: Path
+    timeframe: str = "1h"
     events: int = 0
 
     @property
@@ -65,6 +73,7 @@ class Desk:
     ) -> dict[str, Any]:
         """A process that replays, with more words, and what it says at its end."""
         words = (*WORDS, f"folder={self.folder / 'live'}", "broker.attempts=1", *more)
+        words += (f"timeframe={self.timeframe}",)
         parts = Live.at(self.here, *words)
         summary = run_replay(
             parts.settings,
@@ -121,19 +130,34 @@ def mortal(at: int) -> Iterator[list[None]]:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    """A replay that nothing disturbed."""
+def whole_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Desk]]:
+    """A replay of a timeframe that nothing disturbed."""
     with practising() as start:
-        desk = Desk(start(SYMBOLS, *HOURS), tmp_path_factory.mktemp("whole"))
-        with mortal(10**9) as events:
-            desk.replay()
-        desk.events = len(events)
-        yield desk
+
+        @cache
+        def made(timeframe: str) -> Desk:
+            here = start(SYMBOLS, f"timeframe={timeframe}", *SPANS[timeframe])
+            desk = Desk(here, tmp_path_factory.mktemp("whole"), timeframe)
+            with mortal(10**9) as events:
+                desk.replay()
+            desk.events = len(events)
+            return desk
+
+        yield made
 
 
 @pytest.fixture
-def desk_of(practice: Start, tmp_path: Path) -> Callable[[str], Desk]:
-    return lambda name: Desk(practice(SYMBOLS, *HOURS), tmp_path / name)
+def whole(whole_of: Callable[[str], Desk]) -> Desk:
+    return whole_of("1h")
+
+
+@pytest.fixture
+def desk_of(practice: Start, tmp_path: Path) -> Callable[..., Desk]:
+    def made(name: str, timeframe: str = "1h") -> Desk:
+        here = practice(SYMBOLS, f"timeframe={timeframe}", *SPANS[timeframe])
+        return Desk(here, tmp_path / name, timeframe)
+
+    return made
 
 
 def stopping(at: int, told: Callable[[], None]) -> Callable[[Cycle], None]:
@@ -190,13 +214,24 @@ def test_an_undisturbed_replay_has_the_venues_own_fills_and_equity(whole: Desk) 
 
 
 @pytest.mark.parametrize(
-    "share", [0.03, 0.31, 0.74, *(pytest.param(s, marks=pytest.mark.slow) for s in SHARES)]
+    ("timeframe", "share"),
+    [
+        *(("1h", share) for share in (0.03, 0.31, 0.74)),
+        *(("1d", share) for share in (0.21, 0.4, 0.52)),
+        *(
+            pytest.param(timeframe, share, marks=pytest.mark.slow)
+            for timeframe in SPANS
+            for share in SHARES
+        ),
+    ],
 )
 def test_killed_anywhere_it_is_gone_on_with_and_ends_as_if_it_had_not_been(
-    desk_of: Callable[[str], Desk], whole: Desk, share: float
+    desk_of: Callable[..., Desk], whole_of: Callable[[str], Desk], timeframe: str, share: float
 ) -> None:
+    whole = whole_of(timeframe)
     assert whole.events > 200
-    desk = desk_of("killed")
+    assert len(whole.frames()["fills"]) >= 5
+    desk = desk_of("killed", timeframe)
     with mortal(round(share * whole.events)), pytest.raises(Killed):
         desk.replay()
     desk.replay()
