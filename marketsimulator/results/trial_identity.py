@@ -21,6 +21,7 @@ from forecasting.settings import ForecasterSettings
 from foundation.plugin import is_own, own_digest
 from marketsimulator.settings import BacktestSettings
 from sizing.allocation import Strategy
+from sizing.limits import Limits
 from sizing.strategies import Kelly, Legacy, WeightPattern
 from trainingdata.bars import Bars
 from trainingdata.market import Market
@@ -51,6 +52,7 @@ def variant_of(settings: BacktestSettings, bars: Bars) -> dict[str, Any]:
         "symbols": sorted(bars.symbols),
         "data": _prices(settings.data),
         "sizing": _sizing(settings.sizing),
+        "limits": _limits(settings.limits),
         "forecaster": _forecaster(settings.forecaster),
         "correlation": {
             **variant["correlation"],
@@ -74,6 +76,12 @@ def data_hash(market: Market) -> str:
 
 def _prices(data: DataSettings) -> dict[str, Any]:
     return {"adjustment": data.adjustment, "actions": _content(data.actions)}
+
+
+def _limits(limits: Limits) -> dict[str, Any]:
+    """How much at most; what limits nothing is left out."""
+    values = {key: value for key, value in asdict(limits).items() if value is not None}
+    return values | ({} if limits.groups is None else {"groups": _content(limits.groups)})
 
 
 def _sizing(sizing: SizingSettings) -> dict[str, Any]:

@@ -114,7 +114,7 @@ def _worth(problem: SizingProblem, weights: Array) -> float:
     free_of_toll = never_borrows(problem)
     total = 0.0
     for k in range(len(weights)):
-        chosen = np.flatnonzero(weights[k])
+        chosen: Index = np.flatnonzero(weights[k])
         borrowed = -unfixed
         for i in chosen:
             w = weights[k, i]

@@ -302,9 +302,10 @@ def _risk(problem: SizingProblem, free: Index) -> Array:
 def _room_beside_fixed(problem: SizingProblem, limit: int) -> float:
     """What a limit leaves beside what is fixed; limit: number of a ceiling, then of a net limit."""
     if limit < len(problem.limits):
-        return max(problem.limits[limit] - fixed_use(problem, problem.coefficients[limit]), 0.0)
+        left = problem.limits[limit] - fixed_use(problem, problem.coefficients[limit])
+        return float(max(left, 0.0))
     g = limit - len(problem.limits)
-    room: float = problem.net_limits[g]
+    room = float(problem.net_limits[g])
     for i in range(len(problem.lower)):
         if problem.upper[i] == problem.lower[i]:
             room -= problem.net[g, i] * problem.lower[i]
