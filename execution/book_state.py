@@ -18,12 +18,14 @@ class BookState(NamedTuple):
 
     symbols: [N] their names; empty for what an open order has yet to take off a position.
     crypto: [N] which are coins.
+    reductions: symbols of these last ones.
     row: what is held and open.
     """
 
     symbols: tuple[str, ...]
     crypto: Mask
     row: AccountRow
+    reductions: tuple[str, ...] = ()
 
 
 def book_state(bars: Bars, account: Account) -> BookState:
@@ -53,4 +55,5 @@ def book_state(bars: Bars, account: Account) -> BookState:
     )
     beside = [is_coin(symbol) for symbol in named[len(bars.symbols) :]]
     crypto = np.append(bars.crypto, np.array(beside, dtype=bool))
-    return BookState((*symbols, *[""] * len(reductions)), crypto, row)
+    names = (*symbols, *[""] * len(reductions))
+    return BookState(names, crypto, row, tuple(reductions))

@@ -21,8 +21,17 @@ from execution.rebalancing import Target
 from foundation.arrays import Array, Index, Instants, Mask
 from foundation.compiled import AnyArray
 from sizing.allocation import Allocation, Strategy
-from sizing.binding import BINDING, FIRST_CEILING, LIMITS, Bound, names_of
-from sizing.limits import CEILINGS
+from sizing.binding import (
+    BINDING,
+    FINANCING,
+    FIRST_CEILING,
+    FIRST_ROW,
+    LIMITS,
+    Bound,
+    names_of,
+    with_rows,
+)
+from sizing.limits import CEILINGS, priced_count
 from sizing.problem import Problem
 from trainingdata.instants import DAY, HOUR
 from trainingdata.instruments import Instrument, Kind
@@ -38,6 +47,7 @@ NAMES = (
     *(f"{UNIVERSE}{rule}" for rule in RULES[1:]),
 )
 CHECKED, FAILED, OVERNIGHT = range(len(BINDING), len(BINDING) + 3)
+NO_LIMITS = ("", "cost", "failed", "overnight")  # what holds a target and is no limit; "" nothing
 
 _NOTHING = Decimal(0)
 
@@ -83,7 +93,8 @@ class Answers(NamedTuple):
     price: USD, as sized.
     cost: of trading one USD, one way.
     unlimited, allocated, limits_met, own_price, blocks, premium, forecast: of the `Allocation`.
-    prices: [R, 4 + K] as of `Bound`.
+    prices: [R, 4 + G + K] as of `Bound`, G limits on groups.
+    gap: [R] as of `Allocation`.
     """
 
     sized: Mask
@@ -101,6 +112,7 @@ class Answers(NamedTuple):
     premium: Array
     forecast: Array
     prices: Array
+    gap: Array
 
 
 class Choices(NamedTuple):
@@ -108,10 +120,11 @@ class Choices(NamedTuple):
 
     chosen: whether there is one: of what decides, is cut for the night, or has left the universe.
     steps: whole increments that are to be held, signed; NaN for what stays as it is.
-    holds: which of NAMES hold the target, a bit each.
+    holds: which of NAMES and `rows` hold the target, a bit each.
     own_price: shadow price of a bound of the symbol's own.
-    prices: [R, 5] shadow prices of the CEILINGS, and of what is borrowed.
+    prices: [R, 5 + G] shadow prices of the CEILINGS, of what is borrowed, and of `rows`.
     basis: of columns.
+    rows: [G] names of the limits on groups.
     """
 
     chosen: Mask
@@ -127,14 +140,22 @@ class Choices(NamedTuple):
     own_price: Array
     prices: Array
     basis: tuple[Array, ...]
+    rows: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of whatever can hold a target, each in the place of its bit."""
+        return with_rows(NAMES, self.rows)
 
     def choice(self, r: int, s: int, item: Instrument, before: Decimal) -> Choice:
         """What was decided for a symbol at an instant. before: quantity held and open then."""
         steps = self.steps[r, s]
         kept = before if np.isnan(steps) else int(steps) * item.increment
         own = float(self.own_price[r, s])
-        prices = own, own, *self.prices[r].tolist()
-        worth = (*prices, *(math.nan,) * (len(NAMES) - len(prices)))
+        prices = self.prices[r].tolist()
+        fixed = len(CEILINGS) + 1
+        nothing = (math.nan,) * (FIRST_ROW - FINANCING - 1)
+        worth = (own, own, *prices[:fixed], *nothing, *prices[fixed:])
         rests_on = Basis(*[float(column[r, s]) for column in self.basis])
         if math.isnan(rests_on.days):
             rests_on = NO_BASIS
@@ -150,7 +171,7 @@ class Choices(NamedTuple):
             qty=kept - before,
             price=float(self.price[r, s]),
             # The last place of a name counts.
-            binding={name: worth[k] for k, name in names_of(int(self.holds[r, s]), NAMES)},
+            binding={name: worth[k] for k, name in names_of(int(self.holds[r, s]), self.names)},
             cost=float(self.cost[r, s]),
             basis=rests_on,
         )
@@ -161,18 +182,26 @@ class Choices(NamedTuple):
         for k, name in enumerate(LIMITS):
             price = self.own_price if k < FIRST_CEILING else self.prices[:, k - FIRST_CEILING, None]
             prices[name] = np.where(self.holds >> k & 1, price, 0.0)
+        for g, name in enumerate(self.rows):
+            held = self.holds >> (FIRST_ROW + g) & 1
+            prices[name] = np.where(held, self.prices[:, len(CEILINGS) + 1 + g, None], 0.0)
         checked = (self.holds >> CHECKED & 1).astype(bool)
         prices["unborrowed_cash"][checked] = np.nan
         return prices
 
 
 def choices_of(
-    believed: Believed, answers: Answers, sharpe: Array, *, uses_forecast: bool
+    believed: Believed,
+    answers: Answers,
+    sharpe: Array,
+    *,
+    uses_forecast: bool,
+    rows: tuple[str, ...] = (),
 ) -> Choices:
     """What was decided for each symbol that decides, that the night cuts or that is left.
 
     sharpe [S]: the stated Sharpe ratio that the strategy goes by; uses_forecast: whether it goes by
-    the forecast.
+    the forecast; rows: names of the limits on groups.
     """
     deciding = believed.deciding
     answered = deciding & answers.sized[:, None]
@@ -184,7 +213,8 @@ def choices_of(
     holds |= cut.astype(np.int64) << OVERNIGHT
     holds |= left.astype(np.int64) << (OVERNIGHT + believed.outside.astype(np.int64))
     count = len(CEILINGS)
-    financing = answers.prices[:, count:].sum(axis=1)
+    last = count + len(rows)
+    financing = answers.prices[:, last:].sum(axis=1)
     return Choices(
         chosen=deciding | answers.cut | left,
         mu=believed.mu[:, 0],
@@ -197,8 +227,11 @@ def choices_of(
         cost=np.where(answered | cut | left, answers.cost, np.nan),
         holds=holds,
         own_price=answers.own_price,
-        prices=np.column_stack([answers.prices[:, :count], financing]),
+        prices=np.column_stack(
+            [answers.prices[:, :count], financing, answers.prices[:, count:last]]
+        ),
         basis=_basis_of(believed, answers, answered, sharpe, uses_forecast),
+        rows=rows,
     )
 
 
@@ -242,7 +275,7 @@ def answer_of(
     def row(values: AnyArray) -> AnyArray:
         return cast(AnyArray, values[None, :size])
 
-    given = allocation or _no_allocation(len(problem.account.held), len(problem.returns.mu))
+    given = allocation or _no_allocation(problem)
     return Answers(
         sized=np.array([allocation is not None]),
         held=row(problem.account.held),
@@ -259,14 +292,16 @@ def answer_of(
         premium=row(given.premium),
         forecast=row(given.forecast),
         prices=given.bound.prices[None],
+        gap=np.array([given.gap]),
     )
 
 
-def _no_allocation(size: int, blocks: int) -> Allocation:
+def _no_allocation(problem: Problem) -> Allocation:
     """What stands in the columns where nothing was sized."""
+    size = len(problem.account.held)
     none = np.full(size, np.nan)
     zeros = np.zeros(size, dtype=np.int64)
-    bound = Bound(zeros, none, np.full(len(CEILINGS) + blocks, np.nan))
+    bound = Bound(zeros, none, np.full(priced_count(problem), np.nan))
     return Allocation(none, none, bound, zeros, none, none)
 
 

@@ -14,7 +14,9 @@ from typing import NamedTuple
 import numpy as np
 
 from execution.orders import Order
+from foundation.arrays import Instants
 from sizing.kelly import SizingProblem
+from trainingdata.instants import DAY
 from trainingdata.instruments import Kind
 
 log = logging.getLogger(__name__)
@@ -28,6 +30,7 @@ _CHANGE = "weight %+.3f to %+.3f"
 _WORTH = "%s (worth %.2f bp)"
 # Which of the two it is, nobody has reckoned: that would take a second solution of the program.
 KEPT_OFF = "kept from the unconstrained weight by costs or by what else is held"
+YEAR = 365.25 * DAY
 SHOWN = 0.0005  # from which on two weights differ in a line
 UNIVERSE = "universe."  # how the name of a rule that a symbol has left begins
 _PARTS = " (premium %+.3f, forecast %+.3f)"
@@ -138,6 +141,8 @@ class Decision:
     rule: which rule sized which symbols, by asset class; empty where none did.
     failure: why enhanced sizing did not answer; empty where it did.
     unsolved: the problem that was not solved, if one was not.
+    gap: what the best book of `limits.most_positions` can be better at most, a return a year net of
+        risk and cost; NaN where nobody can say.
     cancels: the trader's own open orders that this decision replaces; they end before its orders
         are sent.
     """
@@ -152,11 +157,17 @@ class Decision:
     failure: str = ""
     unsolved: SizingProblem | None = field(default=None, compare=False)
     cancels: tuple[Order, ...] = ()
+    gap: float = field(default=0.0, compare=False)
 
     @property
     def cancelled(self) -> dict[str, Decimal]:
         """What it saw as not filled of each order that it replaces, by its id."""
         return {order.client_order_id: order.qty for order in self.cancels}
+
+
+def gap_a_year(gap: float, at: np.datetime64, ends: Instants) -> float:
+    """A gap over the blocks of a plan, a year. ends: [K] of the blocks."""
+    return gap * float(YEAR / (ends[-1] - at))
 
 
 class OrderReason(NamedTuple):

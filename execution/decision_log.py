@@ -29,7 +29,22 @@ DECISION_COLUMNS = (
 
 
 class DecisionLog(Sequence[Decision]):
-    """The decisions of a run in time order."""
+    """The decisions of a run in time order.
+
+    rows: names of the limits on groups.
+    """
+
+    rows: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Of `frame`: DECISION_COLUMNS, and the shadow price of each limit on a group."""
+        return (*DECISION_COLUMNS, *(f"shadow_{name}" for name in self.rows))
+
+    @property
+    @abstractmethod
+    def gaps(self) -> Array:
+        """[D] as of `Decision`."""
 
     @property
     @abstractmethod
@@ -87,8 +102,9 @@ class DecisionLog(Sequence[Decision]):
 class ListedDecisions(DecisionLog):
     """Decisions that were made one by one."""
 
-    def __init__(self, decisions: Sequence[Decision]) -> None:
+    def __init__(self, decisions: Sequence[Decision], rows: tuple[str, ...] = ()) -> None:
         self._decisions = decisions
+        self.rows = rows
 
     def __len__(self) -> int:
         return len(self._decisions)
@@ -108,6 +124,11 @@ class ListedDecisions(DecisionLog):
         return np.array([decision.stock_ceiling for decision in self._decisions])
 
     @property
+    def gaps(self) -> Array:
+        """[D] as of `Decision`."""
+        return np.array([decision.gap for decision in self._decisions], dtype=np.float64)
+
+    @property
     def failures(self) -> int:
         """At how many of them nothing could be sized."""
         return sum(bool(decision.failure) for decision in self._decisions)
@@ -120,8 +141,12 @@ class ListedDecisions(DecisionLog):
     @cached_property
     def frame(self) -> pd.DataFrame:
         """DECISION_COLUMNS, a row per symbol that decided."""
-        rows = [_choice_row(d, c) for d in self._decisions for c in d.choices]
-        return frame_of(DECISION_COLUMNS, rows)
+        rows = [
+            (*_choice_row(d, c), *(c.binding.get(name, 0.0) for name in self.rows))
+            for d in self._decisions
+            for c in d.choices
+        ]
+        return frame_of(self.columns, rows)
 
     def unsolved(self, most: int) -> list[Decision]:
         """The first of those whose problem was not solved."""

@@ -13,9 +13,20 @@ from execution.beliefs import BeliefRow, padded, returns_of
 from foundation.arrays import Array, Mask
 from foundation.compiled import compiled, inlined
 from sizing.increments import whole_steps
-from sizing.limits import affordable_weights, granted_leverage, kept_share
-from sizing.problem import AccountRow, BookLimits, Costs, Problem, holdings_of
+from sizing.limits import ROUNDED, affordable_weights, granted_leverage, kept_share, net_excess
+from sizing.problem import (
+    NO_ROWS,
+    AccountRow,
+    BookLimits,
+    Costs,
+    Problem,
+    Rows,
+    holdings_of,
+    with_betas,
+)
 from sizing.solver.multi_period import change_costs
+
+ROUNDS = 3  # in which what one net limit takes off another may ask back
 
 
 class Terms(NamedTuple):
@@ -27,6 +38,7 @@ class Terms(NamedTuple):
     sharpe: [S] the stated Sharpe ratio that the strategy goes by.
     forecast: whether it goes by the forecast.
     caps: as of `Limits`.
+    rows: limits on groups of the N rows, without betas.
     leverage: stock gross by day, and into the night, in multiples of equity.
     order_margin: times their price, at which the venue checks orders.
     """
@@ -36,9 +48,10 @@ class Terms(NamedTuple):
     cost: Array
     sharpe: Array
     forecast: bool
-    caps: tuple[float, float, float]
+    caps: tuple[float, float, float, float]
     leverage: tuple[float, float]
     order_margin: float
+    rows: Rows = NO_ROWS
 
 
 class Settled(NamedTuple):
@@ -64,6 +77,7 @@ def problem_of(belief: BeliefRow, account: AccountRow, terms: Terms) -> Problem:
     deciding = padded(belief.deciding, size)
     leaving = padded(belief.leaving, size)
     signal = padded(belief.signal, size) if terms.forecast else np.zeros(size)
+    returns = returns_of(belief, terms.sharpe, terms.forecast, size)
     day, night = terms.leverage
     allowed = night if belief.overnight else day
     margin_equity = terms.caps[2]
@@ -74,14 +88,16 @@ def problem_of(belief: BeliefRow, account: AccountRow, terms: Terms) -> Problem:
         terms.caps[0],
         terms.caps[1],
         margin_equity,
+        terms.caps[3],
         granted_leverage(reachable, account.equity, margin_equity) * account.free,
         granted_leverage(min(allowed, account.leverage), account.equity, margin_equity),
         terms.crypto,
         # An account to which the venue lends no shares holds stocks long only, like coins.
         terms.long_only if account.shorting else np.ones(size, dtype=np.bool_),
+        with_betas(terms.rows, returns.covariance),
     )
     return Problem(
-        returns_of(belief, terms.sharpe, terms.forecast, size),
+        returns,
         Costs(change_costs(terms.cost, signal, len(belief.toll)), belief.toll),
         limits,
         holdings_of(account, deciding, leaving, terms.order_margin),
@@ -134,7 +150,49 @@ def settled(
             steps[s] = whole_steps(
                 target[s] * account.equity / account.price[s], account.increment[s]
             )
+    _keep_to_net_limits(problem, weights, sized, steps, account)
     return Settled(target, steps, loose)
+
+
+@inlined
+def _keep_to_net_limits(
+    problem: Problem, weights: Array, sized: bool, steps: Array, account: AccountRow
+) -> None:
+    """Take whole increments off what decides, where rounding a short passes a net limit.
+
+    weights [N]: as solved. A limit that asks for a position may be missed by what is rounded off.
+    """
+    rows = problem.limits.rows
+    if len(rows.net_most) == 0 or not sized:
+        return
+    held = problem.account.held
+    rounded = held.copy()
+    for s in range(len(held)):
+        if not np.isnan(steps[s]):
+            rounded[s] = steps[s] * problem.account.increment[s]
+    for _ in range(ROUNDS):
+        for k in range(len(rows.net_most)):
+            if rows.net_most[k] >= 0.0:
+                _keep_to_net_limit(problem, k, weights, rounded, steps, account)
+
+
+@inlined
+def _keep_to_net_limit(
+    problem: Problem, k: int, weights: Array, rounded: Array, steps: Array, account: AccountRow
+) -> None:
+    """`_keep_to_net_limits` for limit k; rounded [N]: the weights of the steps."""
+    for s in range(account.positions):
+        step = problem.account.increment[s]
+        taken = problem.limits.rows.net[k, s]
+        over = net_excess(problem, k, rounded, weights)
+        if over <= ROUNDED:
+            return
+        if problem.account.deciding[s] and taken * rounded[s] > 0.0 and step > 0.0:
+            if np.isnan(steps[s]):
+                steps[s] = whole_steps(account.quantity[s], account.increment[s])
+            fewer = min(np.ceil(over / (abs(taken) * step)), abs(steps[s]))
+            steps[s] -= np.sign(steps[s]) * fewer
+            rounded[s] = steps[s] * step
 
 
 @inlined

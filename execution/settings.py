@@ -113,6 +113,7 @@ class TradingSettings(PanelSettings):
         self.data.corporate_actions()
         self.forecaster.check()
         self.sizing.chosen_strategy()
+        self.limits.of_groups()
         self.correlation.source()
         self.universe.rule()
 
@@ -125,9 +126,13 @@ class TradingSettings(PanelSettings):
             "margin.borrow_rates": self.margin.borrow_rates,
             "margin.requirements": self.margin.requirements,
         }
+        named = {
+            place: {instrument(row.symbol).symbol for row in rows} for place, rows in tables.items()
+        }
+        named["limits.groups"] = set(self.limits.of_groups().symbols)
         said = []
-        for place, rows in tables.items():
-            names = sorted({instrument(row.symbol).symbol for row in rows}.difference(symbols))
+        for place, of_place in named.items():
+            names = sorted(of_place.difference(symbols))
             if names:
                 more = f" and {len(names) - 5} more" if len(names) > 5 else ""
                 said.append(f"{place}: not in this run, not applied: {', '.join(names[:5])}{more}.")

@@ -21,7 +21,7 @@ from execution.choices import (
     hours_between,
     targets_of,
 )
-from execution.decision import Choice, ClassRule, Decision
+from execution.decision import Choice, ClassRule, Decision, gap_a_year
 from execution.fees import FeeSchedule, TradingCosts
 from execution.lending import MarginTerms
 from execution.open_orders import ordered_without, reductions_decided_anew, replaced_orders
@@ -365,6 +365,7 @@ class Trader:
             failure=sizing.failure,
             unsolved=sizing.unsolved,
             cancels=(*withdrawn, *replaced),
+            gap=0.0 if allocation is None else gap_a_year(allocation.gap, belief.at, belief.ends),
         )
 
     def _choices(
@@ -382,7 +383,11 @@ class Trader:
         strategy = sizing.strategy
         sharpe = self._sharpe(bars, strategy)
         columns = choices_of(
-            Believed.of(belief), answer, sharpe, uses_forecast=strategy.uses_forecast
+            Believed.of(belief),
+            answer,
+            sharpe,
+            uses_forecast=strategy.uses_forecast,
+            rows=sizing.situation.rows,
         )
         exposure = book.exposure
         choices = []
@@ -414,6 +419,8 @@ class Trader:
         """The sizing problem that the strategy is given."""
         beside = len(state.symbols) - state.row.positions
         traded = state.crypto[: state.row.positions]
+        positions = state.row.positions
+        groups = self.limits.of_groups()
         terms = Terms(
             crypto=state.crypto,
             # What is fixed beside the panel is never traded.
@@ -426,10 +433,11 @@ class Trader:
             caps=self.limits.caps,
             leverage=(self.limits.intraday_leverage, self.limits.overnight_ceiling),
             order_margin=self.margin.order_margin,
+            rows=groups.rows_over(state.symbols[:positions], state.reductions),
         )
         (nightly,) = self.margin.nightly_rate(np.array([belief.at])).tolist()
         problem = problem_of(belief.row(nightly), state.row, terms)
-        return Situation(problem, state.symbols, belief.at)
+        return Situation(problem, state.symbols, belief.at, groups.names)
 
     def _sharpe(self, bars: Bars, strategy: Strategy) -> Array:
         """[S] the stated Sharpe ratio that a strategy goes by: of the symbol's class, or 0."""

@@ -12,10 +12,11 @@ from omegaconf.errors import OmegaConfBaseException
 from foundation.errors import InputError
 
 
-def check_config_file(path: Path, group: str) -> None:
+def check_config_file(path: Path, group: str, examples: str = "") -> None:
     """Refuse a YAML file that holds no settings by name.
 
-    path: of the file; group: of settings that it is for, the folder below `configs`.
+    path: of the file; group: of settings that it is for, the folder below `configs`. examples:
+    where such files are shown; none: in that folder.
 
     Raises
     ------
@@ -39,7 +40,7 @@ def check_config_file(path: Path, group: str) -> None:
     except OSError:
         # OmegaConf's, for a number or a date alone; what it says of it names no file.
         root = yaml.ScalarNode("", text.strip())
-    examples = f"see those in {Path('configs', group)}"
+    examples = examples or f"see those in {Path('configs', group)}"
     if root is None:
         raise InputError(f"{place}: it holds no {group or 'settings'}; {examples}")
     if not isinstance(root, yaml.MappingNode):

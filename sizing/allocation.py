@@ -13,11 +13,12 @@ from foundation.compiled import inlined, merged
 from foundation.errors import InputError
 from sizing.binding import Bound, limits_met
 from sizing.kelly import SolverFailed, failure_text
-from sizing.limits import CEILINGS, bounds_of, ceilings_of
+from sizing.limits import bounds_of, priced_count, size_rows
 from sizing.problem import Costs, Problem
 from sizing.situation import Situation
 from sizing.solver.active_set import SOLVED
-from sizing.solver.multi_period import SizingProblem, optimal_weights
+from sizing.solver.cardinality import sparse_weights
+from sizing.solver.multi_period import SizingProblem
 from sizing.spans import explanation_of
 from trainingdata.instruments import Kind
 from trainingdata.timeframe import Holding
@@ -37,6 +38,8 @@ class Allocation:
         decide, and where the premium's part of what is expected is not known. Kelly's weight
         without limits is linear in what is expected, and they add up to it. What they leave of
         `unlimited` rests on neither: the hedge of others' targets, the shape of returns, a rule.
+    gap: what the best book of `limits.most_positions` can be better at most, a return net of risk
+        and cost over all blocks; NaN where targets are not chosen by return, or nobody can say.
     """
 
     unlimited: Array
@@ -45,6 +48,7 @@ class Allocation:
     blocks: Index
     premium: Array
     forecast: Array
+    gap: float = 0.0
 
     @property
     def binding(self) -> tuple[Mapping[str, float], ...]:
@@ -106,10 +110,10 @@ def allocate(situation: Situation, fraction: float) -> Allocation:
     SolverFailed
         if the quadratic program is not solved.
     """
-    weights, prices = _solve(situation.problem, fraction)
+    weights, prices, gap = _solve(situation.problem, fraction)
     why = explanation_of(situation.problem, weights, prices, fraction)
-    bound = Bound(why.limits_met, why.own_price, prices)
-    return Allocation(why.unlimited, weights[0], bound, why.blocks, why.premium, why.forecast)
+    bound = Bound(why.limits_met, why.own_price, prices, situation.rows)
+    return Allocation(why.unlimited, weights[0], bound, why.blocks, why.premium, why.forecast, gap)
 
 
 def nearest(situation: Situation, desired: Array, *, directed: bool = False) -> Allocation:
@@ -135,32 +139,34 @@ def nearest(situation: Situation, desired: Array, *, directed: bool = False) -> 
         costs=Costs(np.zeros((1, n)), np.zeros(1)),
         account=account._replace(unborrowed=unborrowed),
     )
-    weights, _ = _solve(distance, 1.0)
+    weights, _, gap = _solve(distance, 1.0)
     # The program's ridge moves a weight by 1e-10 of it. Where the limits allow the desired weight,
     # that is the answer to the last bit: whoever desires what is held must get no order.
     same = situation.deciding & (np.abs(weights[0] - desired) <= SAME)
     target = np.where(same, desired, weights[0])
     unlimited = np.where(situation.deciding, desired, np.nan)
     unpriced = np.full(n, np.nan)
-    no_prices = np.full(len(CEILINGS) + len(problem.returns.mu), np.nan)
+    no_prices = np.full(priced_count(problem), np.nan)
     held_by, own_price = limits_met(problem, unlimited, target, unpriced, no_prices)
-    bound = Bound(held_by, own_price, no_prices)
+    bound = Bound(held_by, own_price, no_prices, situation.rows)
     none = np.where(situation.deciding, 0.0, np.nan)
     blocks = np.ones(n, dtype=np.int64)
-    return Allocation(unlimited, target, bound, blocks, none, unlimited if directed else none)
+    forecast = unlimited if directed else none
+    gap = 0.0 if gap == 0.0 else np.nan  # a distance is no return
+    return Allocation(unlimited, target, bound, blocks, none, forecast, gap)
 
 
-def _solve(problem: Problem, fraction: float) -> tuple[Array, Array]:
-    """Weights [K, S] of the blocks and prices [4 + K], as of `best_weights`."""
-    status, weights, prices = best_weights(problem, fraction)
+def _solve(problem: Problem, fraction: float) -> tuple[Array, Array, float]:
+    """Weights [K, S] of the blocks, prices [4 + G + N + K] and gap, as of `best_weights`."""
+    status, weights, prices, gap = best_weights(problem, fraction)
     if status == SOLVED:
-        return weights, prices
+        return weights, prices, gap
     text = failure_text(status, len(problem.account.held))
     raise SolverFailed(text, sizing_problem(problem, fraction))
 
 
 @merged
-def best_weights(problem: Problem, fraction: float) -> tuple[int, Array, Array]:
+def best_weights(problem: Problem, fraction: float) -> tuple[int, Array, Array, float]:
     """Solve the plan of a problem, the first block under every limit; fraction: of full Kelly.
 
     Returns
@@ -169,17 +175,20 @@ def best_weights(problem: Problem, fraction: float) -> tuple[int, Array, Array]:
         as of `active_set.solve`.
     weights : [K, S]
         of every block.
-    prices : [4 + K]
-        of the CEILINGS, then of what is borrowed in each block.
+    prices : [4 + G + N + K]
+        of the CEILINGS, of the groups' limits of sizes and net, then of what is borrowed in each
+        block.
+    gap
+        of `sparse_weights`.
     """
-    return optimal_weights(sizing_problem(problem, fraction))
+    return sparse_weights(sizing_problem(problem, fraction), problem.limits.most_positions)
 
 
 @inlined
 def sizing_problem(problem: Problem, fraction: float) -> SizingProblem:
     """The program's form of a problem: the book's limits as bounds and ceilings."""
     lower, upper = bounds_of(problem.limits, problem.account)
-    rows, rooms = ceilings_of(problem)
+    rows, rooms = size_rows(problem)
     return SizingProblem(
         problem.returns.mu,
         problem.returns.covariance,
@@ -191,4 +200,6 @@ def sizing_problem(problem: Problem, fraction: float) -> SizingProblem:
         rows,
         rooms,
         fraction,
+        problem.limits.rows.net,
+        problem.limits.rows.net_most,
     )

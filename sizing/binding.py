@@ -16,16 +16,18 @@ import numpy as np
 
 from foundation.arrays import Array, Index, Mask
 from foundation.compiled import compiled, inlined
-from sizing.limits import CEILINGS, ceilings_of
-from sizing.problem import Problem
+from sizing.limits import CEILINGS, size_rows
+from sizing.problem import Problem, Rows
 
 # Whatever can hold a weight where it is. The place of a name is its bit in what `limits_met` says.
-BINDING = ("symbol_cap", "long_only", *CEILINGS, "financing", "cost")
+BINDING = ("symbol_cap", "long_only", *CEILINGS, "financing", "cost", "most_positions")
 SYMBOL_CAP = 0
 LONG_ONLY = 1
 FIRST_CEILING = 2
 FINANCING = 2 + len(CEILINGS)
 COST = 3 + len(CEILINGS)
+MOST_POSITIONS = 4 + len(CEILINGS)
+FIRST_ROW = 24  # the bit of the first limit on a group; what else can hold a target lies below it
 LIMITS = BINDING[:COST]  # that have a price
 
 TOUCH = 1e-6  # a limit this close, in weight, binds
@@ -40,24 +42,36 @@ def names_of(bits: int, names: tuple[str, ...] = BINDING) -> tuple[tuple[int, st
     return tuple((k, name) for k, name in enumerate(names) if bits >> k & 1)
 
 
+def with_rows(names: tuple[str, ...], rows: tuple[str, ...]) -> tuple[str, ...]:
+    """Names in the places of their bits: the system's own, then those of limits on groups."""
+    return (*names, *[""] * (FIRST_ROW - len(names)), *rows)
+
+
 class Bound(NamedTuple):
     """What holds each of S targets where it is.
 
     limits_met: [S] which of BINDING, a bit each.
     own_price: [S] shadow price of a bound of the symbol's own; NaN where targets are not chosen by
         return.
-    prices: [4 + K] of the CEILINGS, then of what is borrowed in each block; NaN likewise.
+    prices: [4 + R + K] of the CEILINGS, of the R limits on groups, then of what is borrowed in each
+        block; NaN likewise.
+    rows: [R] names of the limits on groups.
     """
 
     limits_met: Index
     own_price: Array
     prices: Array
+    rows: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[Mapping[str, float], ...]:
-        """[S] the names of BINDING with their shadow prices."""
+        """[S] the names of BINDING and `rows` with their shadow prices."""
+        last = len(CEILINGS) + len(self.rows)
         ceilings = self.prices[: len(CEILINGS)].tolist()
-        financing = float(self.prices[len(CEILINGS) :].sum())
+        financing = float(self.prices[last:].sum())
+        nothing = (np.nan,) * (FIRST_ROW - COST)
+        groups = self.prices[len(CEILINGS) : last].tolist()
+        every = with_rows(BINDING, self.rows)
         named = []
         # Most of hundreds of symbols are held by the same ceilings at the same prices: one mapping
         # serves all of them. What names a bound of the symbol itself has a price of its own.
@@ -65,8 +79,8 @@ class Bound(NamedTuple):
         for bits, own in zip(self.limits_met.tolist(), self.own_price.tolist(), strict=True):
             names = shared.get(bits)
             if names is None:
-                worth = (own, own, *ceilings, financing, np.nan)
-                names = {name: worth[k] for k, name in names_of(bits)}
+                worth = (own, own, *ceilings, financing, *nothing, *groups)
+                names = {name: worth[k] for k, name in names_of(bits, every)}
                 if not bits & _OF_A_SYMBOL:
                     shared[bits] = names
             named.append(names)
@@ -77,7 +91,8 @@ class Bound(NamedTuple):
 def limits_met(
     problem: Problem, unlimited: Array, target: Array, gradient: Array, prices: Array
 ) -> tuple[Index, Array]:
-    """Which of BINDING hold each target [S], a bit each, and the price of its own bound [S].
+    """Which of BINDING and limits on groups hold each target [S], a bit each, and the price of its
+    own bound [S].
 
     unlimited, target: [S] weights before any limit, and under every limit.
     gradient: [S] of return net of risk, by weight; NaN where targets are not chosen by return.
@@ -89,14 +104,16 @@ def limits_met(
     limits = problem.limits
     account = problem.account
     cost = problem.costs.change[0]
-    rows, rooms = ceilings_of(problem)
+    rows, rooms = size_rows(problem)
     held_by = np.zeros(len(target), dtype=np.int64)
     bound_price = np.full(len(target), np.nan)
     full = np.empty(len(rooms), dtype=np.bool_)
     # In the first block sizes are borrowed for, so that going on always takes more of it. Later
     # blocks count longs less shorts: going further short gives some back.
-    first_block = prices[len(rooms)]
-    later_blocks = prices[len(rooms) + 1 :].sum()
+    full_net = _full_net(limits.rows, target)
+    first_block = prices[len(rooms) + len(full_net)]
+    later_blocks = prices[len(rooms) + len(full_net) + 1 :].sum()
+    many = (target != 0.0).sum() >= limits.most_positions
     for c in range(len(rooms)):
         full[c] = np.dot(rows[c], np.abs(target)) >= rooms[c] - TOUCH
     for k in range(len(target)):
@@ -112,11 +129,20 @@ def limits_met(
         taken, bits = _pressing_limits(
             rows[:, k], full, prices, first_block + outward * later_blocks
         )
+        net_taken, outward_bits, inward_bits = _pressing_net(
+            limits.rows, k, outward, full_net, prices[len(rooms) :]
+        )
+        taken += net_taken
+        bits |= outward_bits
         # Going on outwards costs the trade, unless it leads back to what is held and saves one.
         saved = cost[k] if (held_weight - weight) * outward > 0 else -cost[k]
         moves_on = outward * slope + (saved if priced else 0.0) > NOTHING
         if not moves_on:
             bits = 0
+        # What asks for a position keeps a weight from going back towards zero.
+        back = -cost[k] if (held_weight - weight) * outward >= 0 else cost[k]
+        moves_back = -outward * slope + (back if priced else 0.0) > NOTHING
+        bits |= _bits_at(weight, many and moves_on, inward_bits if moves_back else 0)
         gain = outward * gradient[k] + saved - taken
         bound_price[k] = 0.0 if gain < 0.0 else gain
         if abs(weight) >= limits.symbol_cap - TOUCH:
@@ -133,6 +159,49 @@ def limits_met(
 
 
 @inlined
+def _bits_at(weight: float, left_out: bool, back: int) -> int:
+    """What else holds a weight, in bits: the number of positions at zero, or `back` elsewhere."""
+    if weight != 0.0:
+        return back
+    return 1 << MOST_POSITIONS if left_out else 0
+
+
+@inlined
+def _full_net(rows: Rows, target: Array) -> Mask:
+    """Which net limits are full, [M]."""
+    full = np.empty(len(rows.net_most), dtype=np.bool_)
+    for c in range(len(full)):
+        use = 0.0
+        for s in range(len(target)):
+            use += rows.net[c, s] * target[s]
+        full[c] = use >= rows.net_most[c] - TOUCH
+    return full
+
+
+@inlined
+def _pressing_net(
+    rows: Rows, k: int, outward: float, full: Mask, prices: Array
+) -> tuple[float, int, int]:
+    """What one more of weight k away from zero pays to full net limits, and which hold it.
+
+    full, prices [M]. In bits, those that hold it on the way outward, and on the way back.
+    """
+    taken = 0.0
+    out = 0
+    back = 0
+    for c in range(len(full)):
+        part = rows.net[c, k] * outward
+        if full[c] and part != 0.0:
+            taken += prices[c] * part
+            bit = 1 << (FIRST_ROW + len(rows.gross_most) + c)
+            if part > 0.0:
+                out |= bit
+            else:
+                back |= bit
+    return taken, out, back
+
+
+@inlined
 def _pressing_limits(row: Array, full: Mask, prices: Array, financing: float) -> tuple[float, int]:
     """What one more of a weight pays to everything that has a price, and what holds it, in bits.
 
@@ -144,6 +213,8 @@ def _pressing_limits(row: Array, full: Mask, prices: Array, financing: float) ->
     for c in range(len(full)):
         if full[c]:
             taken += prices[c] * row[c]
-            if row[c] > 0:
+            if row[c] > 0 and c < len(CEILINGS):
                 bits |= 1 << (FIRST_CEILING + c)
+            elif row[c] > 0:
+                bits |= 1 << (FIRST_ROW + c - len(CEILINGS))
     return taken, bits

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 
 from foundation.arrays import Array, Mask
-from foundation.compiled import inlined
+from foundation.compiled import copy_row, inlined
+from foundation.errors import InputError
 from foundation.settings import setting, settings_class
+from sizing.group_limits import KEY, NO_GROUPS, GroupLimits, read_group_limits
 from sizing.increments import whole_steps
 from sizing.problem import BookLimits, Holdings, Problem
 
@@ -35,6 +38,25 @@ class Limits:
     margin_equity: float = setting(
         2000.0, "USD below which stocks are held 1×, and not short", ge=0
     )
+    groups: str | None = setting(
+        None, "a YAML file of limits on groups of symbols and on market beta; see docs/MATH.md"
+    )
+    most_positions: int | None = setting(
+        None, "held after a decision, those that cannot change then among them", ge=1, le=100_000
+    )
+
+    def of_groups(self) -> GroupLimits:
+        """The limits on groups; none where no file is named.
+
+        Raises
+        ------
+        InputError
+            for a file that cannot be used, or that no book keeps to.
+        """
+        if self.groups is None:
+            return NO_GROUPS
+        leverage = max(self.intraday_leverage, self.crypto_leverage)
+        return _checked_groups(self.groups, self.symbol_cap, leverage)
 
     def stock_ceiling(self, *, overnight: bool, equity: float) -> float:
         """Stock gross exposure allowed, in multiples of equity.
@@ -56,12 +78,25 @@ class Limits:
         return min(self.overnight_leverage * (1.0 - self.overnight_buffer), self.intraday_leverage)
 
     @property
-    def caps(self) -> tuple[float, float, float]:
-        """Of a symbol, of all coins, and the equity below which nothing is short.
+    def caps(self) -> tuple[float, float, float, float]:
+        """Of a symbol, of all coins, the equity below which nothing is short, how many positions.
 
         What compiled functions take of these limits.
         """
-        return self.symbol_cap, self.crypto_leverage, self.margin_equity
+        most = np.inf if self.most_positions is None else float(self.most_positions)
+        return self.symbol_cap, self.crypto_leverage, self.margin_equity, most
+
+
+@cache
+def _checked_groups(path: str, symbol_cap: float, leverage: float) -> GroupLimits:
+    """The limits of a file, once some book keeps to them."""
+    limits = read_group_limits(path)
+    if (row := limits.unmet(symbol_cap, leverage)) is not None:
+        raise InputError(
+            f"{KEY}: {path}: no book under limits.symbol_cap={symbol_cap:g}, the ceilings and the"
+            f" other groups' limits keeps to {row}; widen one of them"
+        )
+    return limits
 
 
 @inlined
@@ -141,6 +176,43 @@ def ceilings_of(problem: Problem) -> tuple[Array, Array]:
     # Coins are no margin for stocks: gross ≤ stock_ceiling · (1 - coins), written as a sum.
     rooms[3] = 1.0
     return coefficients, rooms
+
+
+@inlined
+def size_rows(problem: Problem) -> tuple[Array, Array]:
+    """The CEILINGS, then the groups' limits of sizes: [4 + G, S] and [4 + G]."""
+    rows, rooms = ceilings_of(problem)
+    groups = problem.limits.rows
+    count = len(groups.gross_most)
+    if count == 0:
+        return rows, rooms
+    all_rows = np.empty((len(rows) + count, rows.shape[1]))
+    all_rooms = np.empty(len(rooms) + count)
+    for k in range(len(rows)):
+        all_rooms[k] = rooms[k]
+        copy_row(all_rows[k], rows[k])
+    for k in range(count):
+        all_rooms[len(rooms) + k] = groups.gross_most[k]
+        copy_row(all_rows[len(rooms) + k], groups.gross[k])
+    return all_rows, all_rooms
+
+
+def priced_count(problem: Problem) -> int:
+    """How many limits and blocks have a price: 4 + G + N + K."""
+    rows = problem.limits.rows
+    return len(CEILINGS) + len(rows.gross) + len(rows.net) + len(problem.returns.mu)
+
+
+@inlined
+def net_excess(problem: Problem, k: int, weights: Array, solved: Array) -> float:
+    """By how much weights [S] pass net limit k, or what solved ones [S] take where they pass it."""
+    rows = problem.limits.rows
+    use = 0.0
+    allowed = 0.0
+    for s in range(rows.net.shape[1]):
+        use += rows.net[k, s] * weights[s]
+        allowed += rows.net[k, s] * solved[s]
+    return float(use - max(allowed, rows.net_most[k]))
 
 
 @inlined

@@ -42,25 +42,73 @@ class Costs(NamedTuple):
     toll: Array
 
 
+class Rows(NamedTuple):
+    """Limits on groups of N weights; multiples of equity.
+
+    gross: [G, N] what a weight takes of each limit of sizes: Σ cᵢ·|wᵢ| ≤ most.
+    gross_most: [G].
+    net: [M, N] what it takes of each net limit: Σ nᵢ·wᵢ ≤ most.
+    net_most: [M].
+    market: the row of N whose betas the last two rows of `net` are, and less them; −1: none.
+    """
+
+    gross: Array
+    gross_most: Array
+    net: Array
+    net_most: Array
+    market: int
+
+
+NO_ROWS = Rows(np.zeros((0, 0)), np.zeros(0), np.zeros((0, 0)), np.zeros(0), -1)
+
+
+@inlined
+def with_betas(rows: Rows, covariance: Array) -> Rows:
+    """The rows with each symbol's beta to the market; covariance [K, S, S].
+
+    Over all blocks: Σ cov(market, symbol) / Σ var(market). Where the market has no variance nothing
+    has a beta.
+    """
+    if rows.market < 0:
+        return rows
+    net = rows.net.copy()
+    at = rows.market
+    variance = 0.0
+    for k in range(len(covariance)):
+        variance += covariance[k, at, at]
+    for s in range(net.shape[1]):
+        shared = 0.0
+        for k in range(len(covariance)):
+            shared += covariance[k, at, s]
+        beta = shared / variance if variance > 0.0 else 0.0
+        net[len(net) - 2, s] = beta
+        net[len(net) - 1, s] = -beta
+    return Rows(rows.gross, rows.gross_most, net, rows.net_most, rows.market)
+
+
 class BookLimits(NamedTuple):
     """What a book may hold; multiples of equity.
 
     symbol_cap: of one symbol.
     crypto_cap: of all coins.
     margin_equity: USD below which nothing is short.
+    most_positions: how many of them; infinite: any number.
     stock_ceiling: stock gross that orders may reach now.
     granted: stock gross that is granted now, whether orders reach it or not.
     crypto: [S] whether it is a coin.
     long_only: [S] whether it may not be short.
+    rows: on groups of symbols.
     """
 
     symbol_cap: float
     crypto_cap: float
     margin_equity: float
+    most_positions: float
     stock_ceiling: float
     granted: float
     crypto: Mask
     long_only: Mask
+    rows: Rows = NO_ROWS
 
 
 class Holdings(NamedTuple):

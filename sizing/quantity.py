@@ -20,7 +20,15 @@ from sizing.allocation import Strategy
 from sizing.increments import whole_steps
 from sizing.kelly import SolverFailed
 from sizing.limits import Limits
-from sizing.problem import AccountRow, BookLimits, Costs, Problem, Returns, holdings_of
+from sizing.problem import (
+    AccountRow,
+    BookLimits,
+    Costs,
+    Problem,
+    Returns,
+    holdings_of,
+    with_betas,
+)
 from sizing.situation import AccountLike, Situation, check_priced, no_equity
 from sizing.solver.multi_period import change_costs
 from sizing.strategies import Kelly, Legacy
@@ -252,6 +260,7 @@ def _situation(request: _Request, limits: Limits) -> tuple[Situation, int]:
     )
     check_priced(symbols, book)
     ceiling = limits.stock_ceiling(overnight=request.overnight, equity=account.equity)
+    groups = limits.of_groups()
     problem = Problem(
         Returns(mu, np.full(mu.shape, np.nan), covariance, universe, years),
         Costs(change_costs(cost, signal, blocks), tolls),
@@ -261,10 +270,11 @@ def _situation(request: _Request, limits: Limits) -> tuple[Situation, int]:
             granted=ceiling,
             crypto=crypto,
             long_only=np.array([not item.shortable for item in items]),
+            rows=with_betas(groups.rows_over(symbols), covariance),
         ),
         holdings_of(book, np.array([s == symbol for s in symbols]), np.zeros(n, bool), 1.0),
     )
-    return Situation(problem, tuple(symbols)), symbols.index(symbol)
+    return Situation(problem, tuple(symbols), rows=groups.names), symbols.index(symbol)
 
 
 def _moments_of(

@@ -73,8 +73,9 @@ class Kelly:
         stretched = replace(situation, problem=problem)
         allocation = allocate(stretched, self.fraction)
         # The program's shadow prices are those of v. Nobody holds v, so only the names are kept.
-        held_by, own_price, prices = allocation.bound
-        unpriced = Bound(held_by, np.full_like(own_price, np.nan), np.full_like(prices, np.nan))
+        held_by, own_price, prices, rows = allocation.bound
+        nan = np.nan
+        unpriced = Bound(held_by, np.full_like(own_price, nan), np.full_like(prices, nan), rows)
         return replace(allocation, bound=unpriced)
 
     def phrase(self, kind: Kind, stock_ceiling: float) -> str:

@@ -43,10 +43,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from execution.choices import NO_LIMITS
 from execution.orders import Fill, strategy_of
 from execution.records import COIN_FEE, ENDED, Booking, BookingKind, Run
 from foundation.arrays import Array, Index, Instants, Mask
-from sizing.binding import LIMITS
 from trainingdata.bars import CLOSE
 from trainingdata.instants import NEW_YORK
 from trainingdata.market import Market
@@ -169,7 +169,9 @@ def planned_parts(decisions: pd.DataFrame) -> Array:
 
 def _limited(binding: pd.Series) -> Mask:
     """[D] whether a limit is named."""
-    named = {text: any(name in LIMITS for name in text.split("+")) for text in binding.unique()}
+    named = {
+        text: any(name not in NO_LIMITS for name in text.split("+")) for text in binding.unique()
+    }
     return binding.map(named).to_numpy(dtype=np.bool_)
 
 

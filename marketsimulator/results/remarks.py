@@ -303,6 +303,38 @@ def broker_remarks(run: Run) -> list[str]:
     return notes
 
 
+def position_gaps(run: Run) -> dict[str, float | int | None]:
+    """What choosing so many positions costs at most, a year, over the decisions where it is known.
+
+    mean, largest: None where it is known of none. bounded: at how many decisions more positions
+    were wanted; unknown: at how many of them nobody can say.
+    """
+    gaps = run.log.gaps
+    known = gaps[np.isfinite(gaps)]
+    return {
+        "mean": float(known.mean()) if len(known) else None,
+        "largest": float(known.max()) if len(known) else None,
+        "bounded": int((gaps != 0.0).sum()),
+        "unknown": int(np.isnan(gaps).sum()),
+    }
+
+
+def position_remarks(run: Run, most: int | None) -> list[str]:
+    """How far choosing at most so many positions may be from the best choice."""
+    if most is None:
+        return []
+    gaps = position_gaps(run)
+    bounded = counted(int(gaps["bounded"] or 0), "decision")
+    text = f"At most {counted(most, 'position')}: at {bounded} more were wanted"
+    if gaps["mean"] is not None and gaps["largest"] is not None:
+        text += (
+            f"; the best choice has at most {percent(gaps['mean'])} a year more in the mean of all"
+            f" decisions, {percent(gaps['largest'])} at one, net of risk and cost as believed"
+        )
+    unknown = f"; at {gaps['unknown']} nobody can say" if gaps["unknown"] else ""
+    return [f"{text}{unknown}."]
+
+
 def failure_remarks(run: Run) -> list[str]:
     """At how many instants sizing failed."""
     failed = run.log.failures

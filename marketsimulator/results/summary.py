@@ -43,6 +43,8 @@ from marketsimulator.results.remarks import (
     market_remarks,
     no_trade_remarks,
     placebo_remark,
+    position_gaps,
+    position_remarks,
     prices_text,
     random_walk_remarks,
     raw_remarks,
@@ -219,8 +221,16 @@ class Results:
                 *undecided_remarks(self.main, ever_held),
                 *broker_remarks(self.main),
                 *failure_remarks(self.main),
+                *position_remarks(self.main, self.settings.limits.most_positions),
             ],
+            **self._position_gaps(),
         }
+
+    def _position_gaps(self) -> dict[str, Any]:
+        """What `limits.most_positions` may cost, where there is one."""
+        if self.settings.limits.most_positions is None:
+            return {}
+        return {"most_positions_gap": position_gaps(self.main)}
 
     def fills(self) -> dict[str, dict[str, float]]:
         """What the run earned and paid by the bars that its orders met; none without finer."""

@@ -21,6 +21,7 @@ from forecasting.settings import ForecasterSettings
 from foundation.plugin import is_own, own_digest
 from marketsimulator.settings import BacktestSettings
 from sizing.allocation import Strategy
+from sizing.limits import Limits
 from sizing.strategies import Kelly, Legacy, WeightPattern
 from trainingdata.bars import Bars
 from trainingdata.endings import USUAL_LOSS, USUAL_SESSIONS
@@ -58,6 +59,7 @@ def variant_of(settings: BacktestSettings, bars: Bars) -> dict[str, Any]:
         "data": _prices(settings.data),
         **_universe(settings.universe),
         "sizing": _sizing(settings.sizing),
+        "limits": _limits(settings.limits),
         "forecaster": _forecaster(settings.forecaster),
         "correlation": {
             **variant["correlation"],
@@ -94,6 +96,12 @@ def _universe(universe: UniverseSettings) -> dict[str, Any]:
     rank = None if universe.rank is None else _code(universe.rank)
     rule = {**asdict(universe), "members": _content(universe.members), "rank": rank}
     return {"universe": rule}
+
+
+def _limits(limits: Limits) -> dict[str, Any]:
+    """How much at most; what limits nothing is left out."""
+    values = {key: value for key, value in asdict(limits).items() if value is not None}
+    return values | ({} if limits.groups is None else {"groups": _content(limits.groups)})
 
 
 def _sizing(sizing: SizingSettings) -> dict[str, Any]:

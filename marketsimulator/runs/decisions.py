@@ -12,7 +12,6 @@ import pandas as pd
 
 from execution.beliefs import BeliefTable
 from execution.choices import (
-    NAMES,
     Answers,
     Believed,
     Choices,
@@ -21,8 +20,8 @@ from execution.choices import (
     hours_between,
     targets_of,
 )
-from execution.decision import Basis, Choice, ClassRule, Decision
-from execution.decision_log import DECISION_COLUMNS, DecisionLog
+from execution.decision import Basis, Choice, ClassRule, Decision, gap_a_year
+from execution.decision_log import DecisionLog
 from execution.frames import frame_of_columns
 from execution.orders import Order, exact_decimal
 from execution.rebalancing import rebalance
@@ -69,6 +68,7 @@ class WalkedDecisions(DecisionLog):
         self._inputs = walk.inputs
         self._kept = walk.kept
         self._asked = walk.asked
+        self.rows = settings.limits.of_groups().names
 
     @cached_property
     def _every(self) -> Asked:
@@ -100,6 +100,7 @@ class WalkedDecisions(DecisionLog):
             premium=numbers(),
             forecast=numbers(),
             prices=kept.prices,
+            gap=kept.gap,
         )
         told = Asked(answers, np.full(rows, np.nan), np.full(rows, np.nan), {})
         singular = np.zeros(rows, dtype=np.bool_)
@@ -140,7 +141,13 @@ class WalkedDecisions(DecisionLog):
     def _choices(self) -> Choices:
         terms = self._inputs.terms
         believed = Believed.of_table(self._table, self._rows)
-        return choices_of(believed, self._answers, terms.sharpe, uses_forecast=terms.forecast)
+        return choices_of(
+            believed,
+            self._answers,
+            terms.sharpe,
+            uses_forecast=terms.forecast,
+            rows=self.rows,
+        )
 
     @cached_property
     def _quantities(self) -> Array:
@@ -164,6 +171,14 @@ class WalkedDecisions(DecisionLog):
         """[D] stock gross allowed, in multiples of equity."""
         return self._every.ceiling[self._rows]
 
+    @cached_property
+    def gaps(self) -> Array:
+        """[D] as of `Decision`."""
+        rows = self._rows
+        ends, at = self._table.ends[rows], self._table.at[rows]
+        gaps = [gap_a_year(*each) for each in zip(self._answers.gap, at, ends, strict=True)]
+        return np.array(gaps, dtype=np.float64)
+
     @property
     def failures(self) -> int:
         """At how many of them nothing could be sized."""
@@ -185,7 +200,7 @@ class WalkedDecisions(DecisionLog):
         rows = self._rows[d]
         kinds, kind = np.unique(c.holds[d, s], return_inverse=True)
         names = [
-            dict.fromkeys(name for _, name in names_of(bits, NAMES)) for bits in kinds.tolist()
+            dict.fromkeys(name for _, name in names_of(bits, c.names)) for bits in kinds.tolist()
         ]
         binding = np.array(["+".join(each) for each in names], dtype=object)
         quantity, price = self._quantities[d, s], c.price[d, s]
@@ -209,8 +224,9 @@ class WalkedDecisions(DecisionLog):
             },
             **{f"shadow_{name}": shadows[name][d, s] for name in LIMITS},
             "equity": self._kept.equity[rows],
+            **{f"shadow_{name}": shadows[name][d, s] for name in self.rows},
         }
-        return frame_of_columns({name: columns[name] for name in DECISION_COLUMNS})
+        return frame_of_columns({name: columns[name] for name in self.columns})
 
     def unsolved(self, most: int) -> list[Decision]:
         """The first of those whose problem was not solved."""
@@ -230,6 +246,7 @@ class WalkedDecisions(DecisionLog):
             rule=self.rule_of(number),
             failure=self.failure_of(number),
             unsolved=self._unsolved_of(number),
+            gap=float(self.gaps[number]),
         )
 
     def failure_of(self, number: int) -> str:

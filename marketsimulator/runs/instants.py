@@ -32,7 +32,7 @@ from marketsimulator.account.rebalancing import (
 from marketsimulator.account.timeline import Timeline, advance, open_bars
 from sizing.allocation import best_weights
 from sizing.limits import CEILINGS, granted_leverage
-from sizing.problem import AccountRow, Problem
+from sizing.problem import AccountRow, Problem, Rows
 from sizing.solver.active_set import SOLVED, UNFINISHED
 from trainingdata.universe import Rule
 
@@ -94,7 +94,8 @@ class Kept(NamedTuple):
     equity, unborrowed: [T'] USD, as of `AccountRow`; NaN where the walk did not come to.
     status: [T'] as of `best_weights`.
     weights: [T', K, S].
-    prices: [T', 4 + K].
+    prices: [T', 4 + G + K].
+    gap: [T'] as of `best_weights`.
     """
 
     quantity: Array
@@ -104,10 +105,11 @@ class Kept(NamedTuple):
     status: Index
     weights: Array
     prices: Array
+    gap: Array
 
     @classmethod
-    def room(cls, table: BeliefTable, *, none: bool = False) -> Kept:
-        """Room for the decisions of a table."""
+    def room(cls, table: BeliefTable, limits: Rows, *, none: bool = False) -> Kept:
+        """Room for the decisions of a table under limits on groups."""
         rows, blocks, size = table.mu.shape
         rows = 0 if none else rows
         return cls(
@@ -117,7 +119,8 @@ class Kept(NamedTuple):
             np.full(rows, np.nan),
             np.full(rows, UNFINISHED, dtype=np.int64),
             np.full((rows, blocks, size), np.nan),
-            np.full((rows, len(CEILINGS) + blocks), np.nan),
+            np.full((rows, len(CEILINGS) + len(limits.gross) + len(limits.net) + blocks), np.nan),
+            np.zeros(rows),
         )
 
 
@@ -245,12 +248,13 @@ def target_quantities(book: Book, inputs: WalkInputs, row: int, kept: Kept) -> t
     if not account.equity > 0.0:
         status = UNFINISHED
     elif belief.deciding.any():
-        status, plan, prices = best_weights(problem, inputs.fraction)
+        status, plan, prices, gap = best_weights(problem, inputs.fraction)
         weights = plan[0]
         if len(kept.status) > 0:
             for k in range(len(plan)):
                 copy_row(kept.weights[row, k], plan[k])
             copy_row(kept.prices[row], prices)
+            kept.gap[row] = gap
     if len(kept.status) > 0:
         copy_row(kept.quantity[row], account.quantity)
         copy_row(kept.price[row], account.price)

@@ -35,6 +35,7 @@ from marketsimulator.runs.instants import (
 from marketsimulator.settings import BacktestSettings
 from sizing.allocation import Strategy
 from sizing.limits import CEILINGS
+from sizing.problem import Rows
 from sizing.situation import Situation
 from sizing.solver.active_set import SOLVED, UNFINISHED
 from sizing.strategies import Kelly
@@ -57,8 +58,8 @@ class Asked(NamedTuple):
     failed: dict[int, SizingAnswer]
 
     @classmethod
-    def room(cls, table: BeliefTable, *, none: bool = False) -> Asked:
-        """Room for the decisions of a table; none where nobody will ask."""
+    def room(cls, table: BeliefTable, limits: Rows, *, none: bool = False) -> Asked:
+        """Room for the decisions of a table under limits on groups; none where nobody will ask."""
         rows, blocks, size = table.mu.shape
         rows = 0 if none else rows
 
@@ -71,7 +72,8 @@ class Asked(NamedTuple):
         names = Answers._fields
         columns: dict[str, Any] = {name: numbers() for name in names}
         columns |= {"limits_met": whole(), "blocks": whole(), "cut": whole().astype(np.bool_)}
-        columns |= {"sized": np.zeros(rows, bool), "prices": numbers(len(CEILINGS) + blocks)}
+        priced = len(CEILINGS) + len(limits.gross) + len(limits.net) + blocks
+        columns |= {"sized": np.zeros(rows, bool), "prices": numbers(priced), "gap": np.zeros(rows)}
         return cls(Answers(**columns), np.full(rows, np.nan), np.full(rows, np.nan), {})
 
     def note(self, row: int, answer: SizingAnswer, after: Settled, price: Array) -> None:
@@ -136,6 +138,7 @@ def walk_inputs(settings: BacktestSettings, bars: Bars, table: BeliefTable) -> W
             caps=limits.caps,
             leverage=(limits.intraday_leverage, limits.overnight_ceiling),
             order_margin=settings.margin.order_margin,
+            rows=limits.of_groups().rows_over(bars.symbols),
         ),
         lent=(settings.margin.leverage, settings.margin.margin_equity),
         fraction=rule.fraction if compiles(rule) else np.nan,
@@ -176,9 +179,11 @@ def walked(
     tape = new_tape(4 * size + actions + most_flows(size, actions))
     account = np.zeros(count - first, ACCOUNT_ROW)
     written = np.zeros(count - first if keeps else 0, dtype=np.int64)
-    kept = Kept.room(table, none=not keeps)
+    kept = Kept.room(table, inputs.terms.rows, none=not keeps)
     strategy = settings.sizing.chosen_strategy()
-    asked = None if compiles(strategy) else Asked.room(table, none=not keeps)
+    asked = None
+    if not compiles(strategy):
+        asked = Asked.room(table, inputs.terms.rows, none=not keeps)
     step = AT_ONCE if progress else count
     for begin in range(first, count, step):
         end = min(begin + step, count)
@@ -186,7 +191,8 @@ def walked(
         if asked is None:
             book, tape = walk_instants(book, line, span, rows, inputs, tape, account, written, kept)
         else:
-            answers = _Answering(strategy, table, inputs, kept, asked)
+            names = settings.limits.of_groups().names
+            answers = _Answering(strategy, table, inputs, kept, asked, names)
             book, tape = _ask_instants(book, line, span, rows, answers, tape, account, written)
         if progress:
             progress(end - first)
@@ -202,6 +208,7 @@ class _Answering(NamedTuple):
     inputs: WalkInputs
     kept: Kept
     asked: Asked
+    rows: tuple[str, ...]
 
 
 def _ask_instants(
@@ -232,10 +239,10 @@ def _ask_instants(
 
 def _answered_targets(book: Book, answering: _Answering, row: int) -> tuple[Array, bool]:
     """Target quantities [S] of a strategy in Python, and whether nothing was left unmade."""
-    strategy, table, inputs, kept, asked = answering
+    strategy, table, inputs, kept, asked, rows = answering
     account = account_shown(book, inputs)
     problem = problem_of(belief_row(inputs, row), account, inputs.terms)
-    situation = Situation(problem, table.symbols, table.at[row])
+    situation = Situation(problem, table.symbols, table.at[row], rows)
     answer = answered(strategy, situation, account)
     allocation = answer.allocation
     weights = problem.account.held if allocation is None else allocation.target

@@ -177,17 +177,11 @@ def optimal_weights(problem: SizingProblem) -> tuple[int, Array, Array]:
         # variables here, and its size is no sum of theirs, so that later blocks count longs less
         # shorts, which is linear (`net`).
         net[row] = g != m and g >= sizes
-        if sizes <= g < m:
-            room[row] = problem.net_limits[g - sizes]
-            for i in range(len(problem.lower)):
-                if problem.upper[i] == problem.lower[i]:
-                    room[row] -= problem.net[g - sizes, i] * problem.lower[i]
+        if g < m:
+            parts = problem.coefficients[g] if g < sizes else problem.net[g - sizes]
+            room[row] = _room_beside_fixed(problem, g)
             for a in range(n):
-                groups[row, a] = problem.net[g - sizes, free[a]]
-        elif g < sizes:
-            room[row] = max(problem.limits[g] - fixed_use(problem, problem.coefficients[g]), 0.0)
-            for a in range(n):
-                groups[row, a] = problem.coefficients[g, free[a]]
+                groups[row, a] = parts[free[a]]
         else:
             room[row] = unfixed
             for a in range(n * (g - m + 1)):
@@ -302,6 +296,20 @@ def _risk(problem: SizingProblem, free: Index) -> Array:
                     risk[c * n + a, q * n + b] = row[q * n + b]
                     row[c * n + b] = row[q * n + b]
     return risk
+
+
+@inlined
+def _room_beside_fixed(problem: SizingProblem, limit: int) -> float:
+    """What a limit leaves beside what is fixed; limit: number of a ceiling, then of a net limit."""
+    if limit < len(problem.limits):
+        left = problem.limits[limit] - fixed_use(problem, problem.coefficients[limit])
+        return float(max(left, 0.0))
+    g = limit - len(problem.limits)
+    room = float(problem.net_limits[g])
+    for i in range(len(problem.lower)):
+        if problem.upper[i] == problem.lower[i]:
+            room -= problem.net[g, i] * problem.lower[i]
+    return room
 
 
 @inlined

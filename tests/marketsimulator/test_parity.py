@@ -129,6 +129,35 @@ def test_a_strategy_has_the_same_account_walked_swept_and_asked(strategy: str) -
     assert outcome.totals.trades == sum(fill.price > 0 for fill in run.fills) > 40
 
 
+GROUPS = """
+groups:
+  some: {symbols: [SYA, SYB, SYXUSD], net: [0.1, 0.4], gross: 0.6}
+  book: {symbols: all, net: [-0.2, 0.9]}
+beta: {market: SYA, net: [-0.1, 0.5]}
+"""
+
+
+@pytest.mark.parametrize("strategy", ["kelly_50", "risk_parity"])
+def test_limits_on_groups_and_positions_hold_walked_swept_and_asked(
+    strategy: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "groups.yaml"
+    path.write_text(GROUPS)
+    words = (f"limits.groups={path}", "limits.most_positions=3", f"sizing.strategy={strategy}")
+    run, outcome = walked_and_swept(*words)
+    assert outcome.totals.trades > 10
+    frame = run.decision_frame()
+    names = {name for text in frame["binding"].unique() for name in text.split("+")}
+    assert names & {"some_gross", "some_most", "some_least", "book_most", "beta_most"}
+    together = frame.groupby("at").filter(lambda rows: len(rows) == 5).groupby("at")
+    assert (together["target"].apply(np.count_nonzero) <= 3).all()
+    some = frame[frame["symbol"].isin(["SYA", "SYB", "SYXUSD"])].groupby("at")["target"]
+    whole = some.count() == 3
+    assert (some.apply(lambda w: w.abs().sum())[whole] <= 0.6 + 1e-6).all()
+    assert (some.sum()[whole] <= 0.4 + 1e-6).all()
+    assert (run.log.gaps[np.isfinite(run.log.gaps)] >= 0).all()
+
+
 UNSOLVED_FOR_A_DAY = """
 import numpy as np
 from sizing.allocation import sizing_problem

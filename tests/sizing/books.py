@@ -152,7 +152,7 @@ def changed(s: Situation, **fields: Any) -> Situation:
         "symbols": s.symbols,
         "at": s.at,
     }
-    for name in ("premium", "symbol_cap", "crypto_cap", "margin_equity"):
+    for name in ("premium", "symbol_cap", "crypto_cap", "margin_equity", "most_positions", "rows"):
         del before[name]
     if len(fields.get("mu", s.mu)) != len(s.mu):
         for name in ("later", "increment", "earned"):
@@ -168,8 +168,8 @@ def changed(s: Situation, **fields: Any) -> Situation:
 
 def under(s: Situation, limits: Limits | BookLimits) -> Situation:
     """The same under the caps of other limits."""
-    caps = limits.caps if isinstance(limits, Limits) else limits[:3]
-    own = BookLimits(*caps, *s.problem.limits[3:])
+    caps = limits.caps if isinstance(limits, Limits) else limits[:4]
+    own = BookLimits(*caps, *s.problem.limits[4:])
     return replace(s, problem=s.problem._replace(limits=own))
 
 

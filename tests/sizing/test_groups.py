@@ -1,0 +1,315 @@
+"""Limits on groups and on beta: rows of the program, against an interior-point solver."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import piqp
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.optimize import linprog
+
+from execution.problem import settled
+from foundation.arrays import Array
+from foundation.errors import InputError
+from sizing.allocation import allocate, best_weights
+from sizing.group_limits import GroupLimits, read_group_limits
+from sizing.limits import Limits
+from sizing.problem import AccountRow, Rows, with_betas
+from sizing.situation import Situation
+from sizing.solver.active_set import SOLVED, solve
+from sizing.solver.segments import Program
+from sizing.strategies import NAMES, named
+from tests.sizing.books import random_situation
+from tests.sizing.test_program import problem, value
+
+
+def with_net_rows(rng: np.random.Generator, p: Program) -> Program:
+    """The same under one to three intervals, some of them a point."""
+    n = len(p.pull)
+    parts = []
+    rooms = []
+    for _ in range(int(rng.integers(1, 4))):
+        part = (rng.random(n) < 0.6) * 1.0 if rng.random() < 0.5 else rng.normal(0.5, 0.5, n)
+        low, high = np.sort(rng.normal(0, 0.3, 2))
+        low = high if rng.random() < 0.15 else low
+        parts += [part, -part]
+        rooms += [high, -low]
+    count = len(p.room) + len(rooms)
+    return p._replace(
+        groups=np.vstack([p.groups, *parts]),
+        room=np.append(p.room, rooms),
+        toll=np.full(count, np.inf),
+        net=np.arange(count) >= len(p.room),
+    )
+
+
+def use(p: Program, w: Array) -> Array:
+    return np.where(p.net, p.groups @ w, p.groups @ np.abs(w))
+
+
+def in_parts(p: Program) -> tuple[Array, Array]:
+    """Rows and limits over long and short parts [2n]."""
+    split = np.hstack([np.eye(len(p.pull)), -np.eye(len(p.pull))])
+    signed = np.where(p.net[:, None], -p.groups, p.groups)
+    rows = np.vstack([np.hstack([p.groups, signed]), split, -split])
+    return rows, np.concatenate([p.room, p.upper, -p.lower])
+
+
+def interior(p: Program) -> Array:
+    """The same program in long, short, bought and sold parts, by PIQP."""
+    n = len(p.pull)
+    split = np.hstack([np.eye(n), -np.eye(n)])
+    hessian = np.zeros((4 * n, 4 * n))
+    hessian[: 2 * n, : 2 * n] = split.T @ p.risk @ split
+    rows, limits = in_parts(p)
+    solver = piqp.DenseSolver()
+    s = solver.settings
+    s.eps_abs = s.eps_rel = s.eps_duality_gap_abs = s.eps_duality_gap_rel = 1e-11
+    s.max_iter = 400
+    scale = 1 / max(float(np.abs(p.pull).max()), float(np.abs(p.risk).max()), 1e-12)
+    solver.setup(
+        np.asfortranarray(hessian * scale),
+        np.concatenate([-p.pull, p.pull, p.cost, p.cost]) * scale,
+        np.asfortranarray(np.hstack([split, -np.eye(n), np.eye(n)])),
+        p.held,
+        np.asfortranarray(np.hstack([rows, np.zeros((len(rows), 2 * n))])),
+        None,
+        limits,
+        np.zeros(4 * n),
+        np.full(4 * n, 10.0),
+    )
+    solver.solve()
+    x = np.asarray(solver.result.x)
+    return x[:n] - x[n : 2 * n]
+
+
+def check(seed: int, n: int) -> bool:
+    """Whether any weights fit the rows; then the answer is the best of them."""
+    rng = np.random.default_rng(seed)
+    p = with_net_rows(rng, problem(rng, n))
+    relaxed = p._replace(risk=p.risk.copy(), room=p.room.copy())
+    status, w, prices = solve(relaxed)
+    assert status == SOLVED
+    assert (w >= p.lower).all()
+    assert (w <= p.upper).all()
+    over = use(p, w) - p.room
+    assert (over[~p.net] <= 1e-10).all()
+    assert (use(p, w) <= relaxed.room + 1e-10).all()
+    assert (prices >= -1e-9).all()
+    assert (prices[use(p, w) < relaxed.room - 1e-7] == 0).all()
+    rows, limits = in_parts(p)
+    fits = linprog(np.zeros(2 * n), A_ub=rows, b_ub=limits, bounds=(0, None)).status == 0
+    assert fits == bool((over <= 1e-9).all())
+    if fits:
+        best = interior(p)
+        passed = max(float((use(p, best) - p.room).max()), 0.0)
+        assert value(p, w) >= value(p, best) - 1e-9 - 1e-2 * passed
+    return fits
+
+
+def test_no_interior_point_answer_under_net_rows_is_better() -> None:
+    fitting = [check(seed, 1 + seed % 12) for seed in range(500)]
+    fitting += [check(10_000 + seed, 40) for seed in range(30)]
+    assert 300 < sum(fitting) < 500
+
+
+@pytest.mark.slow
+def test_no_interior_point_answer_under_net_rows_is_better_in_wide_programs() -> None:
+    for seed in range(40):
+        check(20_000 + seed, 110 + seed)
+
+
+def test_a_price_of_a_row_is_what_more_of_it_is_worth() -> None:
+    """The objective is concave in each room: its slopes to either side enclose the price."""
+    step = 1e-6
+    priced = 0
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        p = with_net_rows(rng, problem(rng, 6))
+        status, w, prices = solve(p._replace(risk=p.risk.copy(), room=p.room.copy()))
+        if status != SOLVED or (use(p, w) > p.room + 1e-12).any():
+            continue
+        for k in np.flatnonzero((prices > 1e-6) & p.net):
+            for change in (step, -step):
+                room = p.room.copy()
+                room[k] += change
+                other = p._replace(risk=p.risk.copy(), room=room.copy())
+                gain = value(p, solve(other)[1]) - value(p, w)
+                # Where nothing keeps to the smaller room, the answer is that of a larger one.
+                if (other.room == room).all():
+                    assert gain <= prices[k] * change + 1e-13
+                    priced += 1
+    assert priced > 50
+
+
+def grouped(s: Situation, seed: int) -> tuple[Situation, GroupLimits]:
+    """The situation under rows of two groups and of the first symbol's beta."""
+    rng = np.random.default_rng(seed)
+    n = len(s.mu)
+    parts = (rng.random((2, n)) < 0.6).astype(np.float64)
+    low, high = np.sort(rng.uniform(-0.4, 0.5, 2))
+    zeros = np.zeros((2, n))
+    rows = Rows(
+        parts[:1],
+        np.array([float(rng.uniform(0.05, 1.0))]),
+        np.vstack([parts[1], -parts[1], zeros]),
+        np.array([high, -low, 0.3, 0.1]),
+        0,
+    )
+    rows = with_betas(rows, s.problem.returns.covariance)
+    limits = s.problem.limits._replace(rows=rows)
+    names = ("a_gross", "b_most", "b_least", "beta_most", "beta_least")
+    return replace(s, problem=s.problem._replace(limits=limits), rows=names), GroupLimits()
+
+
+def passes(s: Situation, w: Array, reached: Array) -> bool:
+    """Whether weights pass a row by more than others, which nothing but the rows' program chose."""
+    rows = s.problem.limits.rows
+    fixed = rows.gross @ np.abs(np.where(s.deciding, 0.0, s.held))
+    most = np.maximum(rows.net_most, rows.net @ reached)
+    gross = rows.gross @ np.abs(w) > np.maximum(rows.gross_most, fixed) + 1e-8
+    return bool(gross.any() or (rows.net @ w > most + 1e-8).any())
+
+
+@given(st.integers(0, 100_000))
+def test_every_strategy_keeps_to_the_rows_that_can_be_kept_to(seed: int) -> None:
+    s, _ = grouped(random_situation(np.random.default_rng(seed)), seed)
+    _, plan, _, _ = best_weights(s.problem, 0.5)
+    reached = plan[0]
+    for name in NAMES:
+        assert not passes(s, named(name).allocate(s).target, reached), name
+
+
+@given(st.integers(0, 100_000))
+def test_whole_increments_pass_no_cap(seed: int) -> None:
+    s, _ = grouped(random_situation(np.random.default_rng(seed)), seed)
+    n = len(s.mu)
+    price = np.random.default_rng(seed).uniform(5.0, 500.0, n)
+    account = AccountRow(
+        quantity=s.held * s.equity / price,
+        price=price,
+        increment=np.ones(n),
+        tradable=np.ones(n, dtype=np.bool_),
+        positions=n,
+        equity=s.equity,
+        unborrowed=1.0,
+        leverage=4.0,
+        shorting=True,
+        free=1.0,
+    )
+    holdings = s.problem.account._replace(increment=price / s.equity, unborrowed=4.0)
+    p = s.problem._replace(account=holdings)
+    _, plan, _, _ = best_weights(p, 0.5)
+    after = settled(p, plan[0], True, account, False)
+    rounded = np.where(np.isnan(after.steps), s.held, after.steps * price / s.equity)
+    rows = p.limits.rows
+    caps = rows.net_most >= 0
+    most = np.maximum(rows.net_most, rows.net @ plan[0])
+    over = (rows.net @ rounded - most)[caps]
+    free = [
+        bool((s.deciding & (row * rounded > 0)).any()) for row in rows.net[caps]
+    ]  # what could still be taken off
+    assert not ((over > 1e-8) & free).any()
+    assert (rows.gross @ np.abs(rounded) <= rows.gross @ np.abs(plan[0]) + 1e-9).all()
+
+
+def test_a_row_that_holds_a_weight_is_named_with_its_price() -> None:
+    found = 0
+    for seed in range(60):
+        s, _ = grouped(random_situation(np.random.default_rng(seed)), seed)
+        allocation = allocate(s, 0.5)
+        for binding in allocation.binding:
+            for name in set(binding) & set(s.rows):
+                place = 4 + s.rows.index(name)
+                assert binding[name] == allocation.bound.prices[place]
+                found += 1
+    assert found > 20
+
+
+def test_a_beta_is_the_beliefs_own_covariance_over_the_markets_variance() -> None:
+    covariance = np.array([[[4.0, 2.0, 0.0], [2.0, 9.0, 0.0], [0.0, 0.0, 0.0]]]).repeat(2, axis=0)
+    rows = Rows(np.zeros((0, 3)), np.zeros(0), np.zeros((2, 3)), np.array([0.6, 0.2]), 0)
+    assert with_betas(rows, covariance).net.tolist() == [[1.0, 0.5, 0.0], [-1.0, -0.5, 0.0]]
+    assert not with_betas(rows, 0 * covariance).net.any()
+
+
+FILE = """
+groups:
+  tech: {symbols: [AAPL, BTC/USD], net: [0.0, 0.5], gross: 0.8}
+  book: {symbols: all, net: [-0.2, 1.0]}
+beta: {market: SPY, net: [-0.2, 0.6]}
+"""
+
+
+def test_a_file_becomes_rows_over_symbols(tmp_path: Path) -> None:
+    path = tmp_path / "groups.yaml"
+    path.write_text(FILE)
+    limits = Limits(groups=str(path)).of_groups()
+    assert limits.names == (
+        *("tech_gross", "tech_most", "tech_least", "book_most", "book_least"),
+        *("beta_most", "beta_least"),
+    )
+    rows = limits.rows_over(["AAPL", "SPY", "BTCUSD"], ["AAPL"])
+    assert rows.gross.tolist() == [[1, 0, 1, 1]]
+    assert rows.net[:3].tolist() == [[1, 0, 1, 0], [-1, 0, -1, 0], [1, 1, 1, 0]]
+    assert rows.net_most.tolist() == [0.5, 0.0, 1.0, 0.2, 0.6, 0.2]
+    assert rows.market == 1
+    with pytest.raises(InputError, match=r"beta.market: SPY is not among the symbols"):
+        limits.rows_over(["AAPL"])
+
+
+BAD = [
+    ("", "it holds no limits on groups"),
+    ("- 1", "it holds a list"),
+    ("groups: [", "it is no YAML"),
+    ("groups: {a: {symbols: [A], gross: 1}}\ngroups: {}", "groups"),
+    ("sectors: {}", "'sectors' is no key"),
+    ("groups: {}", "it limits nothing"),
+    ("groups: [A]", "names with their limits are needed"),
+    ("groups: {a: {symbols: [A]}}", "it limits nothing"),
+    ("groups: {a: {symbols: [A], net: [0.5, 0.1]}}", "the least, 0.5, is above the most, 0.1"),
+    ("groups: {a: {symbols: [A], net: [.nan, 0.1]}}", "nan is outside"),
+    ("groups: {a: {symbols: [A], net: 0.3}}", r"\[least, most\] is needed"),
+    ("groups: {a: {symbols: [A], gross: much}}", "a number is needed, not 'much'"),
+    ("groups: {a: {symbols: [A], gross: -1}}", "-1 is outside 0"),
+    ("groups: {a: {symbols: [A, a], gross: 1}}", "A stands twice"),
+    ("groups: {a: {symbols: [A B], gross: 1}}", "is neither a stock"),
+    ("groups: {a: {symbols: [ON], gross: 1}}", "True is no symbol; put it in quotes"),
+    ("groups: {a: {symbols: [], gross: 1}}", "a list of symbols, or all"),
+    ("groups: {a+b: {symbols: [A], gross: 1}}", "a name of up to 40"),
+    ("groups: {beta: {symbols: [A], gross: 1}}", "exists already"),
+    ("groups: {a: {symbols: [A], most: 1}}", "'most' is no key"),
+    ("groups: {a: {symbols: [A], net: [0.5, 1], gross: 0.4}}", "more than gross: 0.4 allows"),
+    ("groups: {a: {symbols: [A], net: [0.7, 1]}}", "keeps to a_least"),
+    ("beta: {net: [0, 1]}", "beta.market: it is missing"),
+    ("beta: {market: SPY, net: [0, 1], window: 3}", "'window' is no key"),
+    ("groups: &a {b: *a}", "refers to another place"),
+]
+
+
+@pytest.mark.parametrize(("content", "says"), BAD)
+def test_a_file_that_cannot_be_is_one_line(content: str, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "groups.yaml"
+    path.write_text(content)
+    with pytest.raises(InputError, match=says) as refused:
+        Limits(groups=str(path)).of_groups()
+    assert str(refused.value).startswith(f"limits.groups: {path}")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_folder_and_no_file_are_refused(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "nowhere.yaml"):
+        with pytest.raises(InputError, match=r"^limits.groups: .*it cannot be read"):
+            read_group_limits(str(path))
+
+
+def test_more_rows_than_bits_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "groups.yaml"
+    lines = [f"  g{k}: {{symbols: [A], net: [0, 1]}}" for k in range(21)]
+    path.write_text("groups:\n" + "\n".join(lines))
+    with pytest.raises(InputError, match="42 limits, each side counted; at most 40"):
+        read_group_limits(str(path))
