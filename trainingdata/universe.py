@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from foundation.arrays import Array, Index, Instants, Mask
 from foundation.compiled import compiled
-from foundation.errors import InputError
+from foundation.errors import DataError, InputError
 from foundation.plugin import TARGET, is_own, load_own, own_code
 from foundation.settings import setting, settings_class
 from trainingdata.bars import CLOSE, VOLUME, Bars
@@ -130,7 +130,10 @@ class UniverseSettings:
             raise InputError(f"universe.{TARGET}: {self.rank} is no function of bars")
         members = None
         if self.members is not None:
-            members = read_members(Path(self.members).expanduser())
+            try:
+                members = read_members(Path(self.members).expanduser())
+            except DataError as error:
+                raise DataError(f"universe.members: {error}") from error
         return Universe(self, members, rank)
 
     def __str__(self) -> str:

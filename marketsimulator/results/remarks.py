@@ -254,8 +254,8 @@ def universe_remarks(
     counts = np.count_nonzero(inside, axis=1)
     notes = [
         f"Universe: {settings}. {counts.min():,} to {counts.max():,} of {len(bars.symbols):,}"
-        f" symbols may be held, {counts.mean():,.1f} on average; at {len(first) - 1:,} renewals"
-        f" {np.count_nonzero(held[1:] > held[:-1]):,} came and"
+        f" symbols may be held, {number(counts.mean(), 1)} on average; at {len(first) - 1:,}"
+        f" renewals {np.count_nonzero(held[1:] > held[:-1]):,} came and"
         f" {np.count_nonzero(held[1:] < held[:-1]):,} left."
     ]
     if settings.by_growth:

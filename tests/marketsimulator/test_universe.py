@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from execution.explain import explain
+from execution.live.settings import LiveSettings
 from execution.records import Run
 from execution.trader import Trader
 from foundation.compose import composed_config
+from foundation.errors import InputError
 from foundation.files import write_whole
 from marketsimulator.audit import look_ahead
 from marketsimulator.backtest import run_backtest
@@ -175,6 +177,24 @@ def test_symbols_that_end_are_counted(market: Bars) -> None:
     results = run_backtest(settings)
     ended = replace(results, market=whole.on(replace(whole.bars, mask=mask)))
     assert any("1 of 5 symbols end before" in each for each in ended.summary()["remarks"])
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["universe.top=2", "universe.window=800d"], "universe.window: 800d is not within history"),
+        (
+            ["universe.min_bars=2000", "history_days=365"],
+            "universe.min_bars: 2000 is more than the",
+        ),
+    ],
+)
+def test_a_live_job_refuses_a_universe_that_its_history_cannot_fill(
+    words: list[str], says: str
+) -> None:
+    """Nothing would be in it, and everything would be sold."""
+    with pytest.raises(InputError, match=f"^{says}"):
+        LiveSettings.of(composed_config("live", ["symbols=[NVDA,BTCUSD]", *words]))
 
 
 def test_variants_of_a_sweep_have_each_their_own_universe() -> None:

@@ -272,7 +272,10 @@ def test_a_function_of_ones_own_ranks_by_what_was_known(
         (["rank=not.named", "keep=3"], "universe._target_: not.named is not run unless"),
         (["top=5", "keep=6", "rank=growth"], "universe.keep: 6 is more than universe.top=5"),
         (["tops=5"], "universe.tops: there is no such setting; did you mean universe.top"),
-        (["members=/nowhere.csv"], "/nowhere.csv: cannot be read as a list of members"),
+        (
+            ["members=/nowhere.csv"],
+            "universe.members: /nowhere.csv: cannot be read as a list of members",
+        ),
     ],
 )
 def test_a_universe_that_cannot_be_is_one_line(words: list[str], says: str) -> None:
