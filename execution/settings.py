@@ -47,6 +47,7 @@ class TradingSettings(PanelSettings):
     orders: OrderTerms = setting(OrderTerms(), "what an order may be worth")
 
     def __post_init__(self) -> None:
+        PanelSettings.__post_init__(self)
         if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", self.order_name):
             raise InputError(
                 f"strategy: {self.order_name!r} is not 1 to 64 letters, digits, '.', '_' or '-'"

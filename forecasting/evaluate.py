@@ -69,6 +69,7 @@ class EvaluationSettings(PanelSettings):
     output: str = setting("outputs/evaluation", "folder of figures and page")
 
     def __post_init__(self) -> None:
+        PanelSettings.__post_init__(self)
         wrong = [step for step in self.steps if not 1 <= step <= HORIZON]
         if wrong or not self.steps:
             raise InputError(f"steps: {wrong[0] if wrong else 'none'} is not among 1 … {HORIZON}")

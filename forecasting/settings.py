@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from forecasting.baseline import Garch, Historical, Oracle, RandomWalk
 from forecasting.calibration.forecaster import CalibratedForecaster, CalibrationSettings
@@ -244,6 +244,14 @@ class PanelSettings:
     )
     data: DataSettings = setting(DataSettings(), "where bars come from")
     forecaster: ForecasterSettings = setting(ForecasterSettings(), "what forecasts")
+
+    fills_orders: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.data.fills and not self.fills_orders:
+            raise InputError(
+                "data.fills: no order is filled on bars here, as in a backtest; leave it out"
+            )
 
     @property
     def named_timeframe(self) -> Timeframe:

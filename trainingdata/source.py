@@ -38,6 +38,11 @@ class DataSettings:
     zone: str | None = setting(
         None, "of stamps that say none, as America/New_York; none: those are refused"
     )
+    fills: tuple[str, ...] = setting(
+        (),
+        "folders of finer bars (1, 5, 15 or 30 minutes) that a simulation's orders meet, or files; "
+        "none: those that are decided on",
+    )
     actions: str | None = setting(
         None,
         "a file of dividends and splits (symbol, date, kind, value); none means that nothing is "
@@ -144,6 +149,29 @@ class DataSettings:
         """Bars with the actions to apply to them, of a run from instant number `first` on."""
         return Market(bars, first, self.corporate_actions(), self.accept_jumps)
 
+    def with_finer(self, market: Market) -> Market:
+        """The market with the finer bars that orders meet, where some are named.
+
+        Raises InputError for files that cannot be used, or that contradict the market's bars.
+        """
+        if not self.fills:
+            return market
+        if not self.dir:
+            raise InputError("data.fills: the synthetic market has no finer bars; name data.dir")
+        bars = market.bars
+        try:
+            finer = read_finer_bars(
+                [Path(place).expanduser() for place in self.fills],
+                bars.symbols,
+                bars.timeframe,
+                bars.now,
+                adjusted=self.adjustment == "all",
+                unzoned=self._unzoned(),
+            )
+        except DataError as error:
+            raise DataError(f"data.fills: {str(error).removeprefix('data.dir: ')}") from error
+        return replace(market, finer=finer_panel(finer, bars, market.first))
+
     def bars_up_to(self, symbols: Sequence[str], now: np.datetime64, timeframe: Timeframe) -> Bars:
         """Bars of files that were known at an instant, of symbols that have one.
 
@@ -212,40 +240,6 @@ class DataSettings:
         numbers = [s for s, symbol in enumerate(bars.symbols) if names is None or symbol in names]
         tables = [(bars.instruments[s], *bars.real_bars(s)) for s in numbers]
         return panel(tables, bars.source, timeframe)
-
-
-@settings_class("data")
-class SimulationData(DataSettings):
-    """The same of a simulation, which fills orders."""
-
-    fills: tuple[str, ...] = setting(
-        (),
-        "folders of finer bars (1, 5, 15 or 30 minutes) that orders meet, or files; none: those "
-        "that are decided on",
-    )
-
-    def with_finer(self, market: Market) -> Market:
-        """The market with the finer bars that orders meet, where some are named.
-
-        Raises InputError for files that cannot be used, or that contradict the market's bars.
-        """
-        if not self.fills:
-            return market
-        if not self.dir:
-            raise InputError("data.fills: the synthetic market has no finer bars; name data.dir")
-        bars = market.bars
-        try:
-            finer = read_finer_bars(
-                [Path(place).expanduser() for place in self.fills],
-                bars.symbols,
-                bars.timeframe,
-                bars.now,
-                adjusted=self.adjustment == "all",
-                unzoned=self._unzoned(),
-            )
-        except DataError as error:
-            raise DataError(f"data.fills: {str(error).removeprefix('data.dir: ')}") from error
-        return replace(market, finer=finer_panel(finer, bars, market.first))
 
 
 def load_bars(
