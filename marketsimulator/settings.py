@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
@@ -86,7 +86,7 @@ class OptionTerms:
 class BacktestSettings(TradingSettings):
     """A backtest from top to bottom."""
 
-    fills_orders: ClassVar[bool] = True
+    fills_orders = True
 
     days: int | None = setting(
         None,
