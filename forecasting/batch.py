@@ -74,6 +74,7 @@ class BatchSettings(PanelSettings):
     ray: RaySettings = setting(RaySettings(), "which one, and what an actor has of it")
 
     def __post_init__(self) -> None:
+        PanelSettings.__post_init__(self)
         if self.unused_days is not None and not (self.kept == "prune" and self.unused_days >= 0):
             raise InputError(
                 f"unused_days: {self.unused_days:g} is no number of days of kept=prune, from 0"

@@ -250,7 +250,13 @@ class PanelSettings:
     data: DataSettings = setting(DataSettings(), "where bars come from")
     forecaster: ForecasterSettings = setting(ForecasterSettings(), "what forecasts")
 
+    fills_orders = False
+
     def __post_init__(self) -> None:
+        if self.data.fills and not self.fills_orders:
+            raise InputError(
+                "data.fills: no order is filled on bars here, as in a backtest; leave it out"
+            )
         if self.named_timeframe.closes and self.data.adjustment == "raw":
             raise InputError(
                 "fill: a bar from one closing auction to the next holds a split's two prices; give"

@@ -68,7 +68,7 @@ from trainingdata.bars import Bars, closes_of, panel
 from trainingdata.instants import history_start, utc_text
 from trainingdata.instruments import Kind
 from trainingdata.market import Market
-from trainingdata.source import SimulationData
+from trainingdata.source import DataSettings
 
 DRIFT_FILE = "drift.json"
 NO_TRIAL = (
@@ -328,7 +328,7 @@ def is_covered(bars: Bars, at: np.datetime64) -> bool:
 
 
 def _market_between(
-    data: SimulationData, bars: Bars, begin: np.datetime64, since: np.datetime64, end: np.datetime64
+    data: DataSettings, bars: Bars, begin: np.datetime64, since: np.datetime64, end: np.datetime64
 ) -> Market:
     """The bars that the live run had and that its orders met, from its first instant on.
 

@@ -24,7 +24,7 @@ from trainingdata.bars import Bars
 from trainingdata.instants import DAY, instant, new_york_date, utc_text
 from trainingdata.instruments import data_symbol
 from trainingdata.market import Market
-from trainingdata.source import SimulationData, Span, span_of
+from trainingdata.source import Span, span_of
 from trainingdata.volatility_index import RESPONSE
 
 STOCK_FEES = "stocks and coins are traded for fees=alpaca"
@@ -86,12 +86,13 @@ class OptionTerms:
 class BacktestSettings(TradingSettings):
     """A backtest from top to bottom."""
 
+    fills_orders = True
+
     days: int | None = setting(
         None,
         "calendar days up to the last bar all symbols share, in the place of start and end",
         ge=1,
     )
-    data: SimulationData = setting(SimulationData(), "where bars come from")
     output: str = setting("outputs/backtest", "folder of the results")
     trials: str | None = setting(
         None, "the trial ledger, an SQLite file; none keeps the run out of it"

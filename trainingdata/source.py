@@ -59,6 +59,11 @@ class DataSettings:
     zone: str | None = setting(
         None, "of stamps that say none, as America/New_York; none: those are refused"
     )
+    fills: tuple[str, ...] = setting(
+        (),
+        "folders of finer bars (1, 5, 15 or 30 minutes) that a simulation's orders meet, or files; "
+        "none: those that are decided on",
+    )
     actions: str | None = setting(
         None,
         "a file of dividends, splits and ends of symbols (symbol, date, kind, value; into, cash, "
@@ -197,6 +202,30 @@ class DataSettings:
         endings = Endings(self._events().endings, self.ended_after, self.ended_loss)
         return Market(bars, first, self.corporate_actions(), self.accept_jumps, endings)
 
+    def with_finer(self, market: Market) -> Market:
+        """The market with the finer bars that orders meet, where some are named.
+
+        Raises InputError for files that cannot be used, or that contradict the market's bars.
+        """
+        if not self.fills:
+            return market
+        if not self.dir:
+            raise InputError("data.fills: the synthetic market has no finer bars; name data.dir")
+        bars = market.bars
+        try:
+            finer = read_finer_bars(
+                [Path(place).expanduser() for place in self.fills],
+                bars.symbols,
+                bars.timeframe,
+                bars.now,
+                adjusted=self.adjustment == "all",
+                unzoned=self._unzoned(),
+                renames=self._events().renamed_by(bars.now),
+            )
+        except DataError as error:
+            raise DataError(f"data.fills: {str(error).removeprefix('data.dir: ')}") from error
+        return replace(market, finer=finer_panel(finer, bars, market.first))
+
     def bars_up_to(
         self, symbols: Sequence[str], now: np.datetime64, timeframe: Timeframe | None = None
     ) -> Bars:
@@ -293,41 +322,6 @@ class DataSettings:
         numbers = [s for s, symbol in enumerate(bars.symbols) if names is None or symbol in names]
         tables = [(bars.instruments[s], *bars.real_bars(s)) for s in numbers]
         return panel(tables, bars.source, timeframe)
-
-
-@settings_class("data")
-class SimulationData(DataSettings):
-    """The same of a simulation, which fills orders."""
-
-    fills: tuple[str, ...] = setting(
-        (),
-        "folders of finer bars (1, 5, 15 or 30 minutes) that orders meet, or files; none: those "
-        "that are decided on",
-    )
-
-    def with_finer(self, market: Market) -> Market:
-        """The market with the finer bars that orders meet, where some are named.
-
-        Raises InputError for files that cannot be used, or that contradict the market's bars.
-        """
-        if not self.fills:
-            return market
-        if not self.dir:
-            raise InputError("data.fills: the synthetic market has no finer bars; name data.dir")
-        bars = market.bars
-        try:
-            finer = read_finer_bars(
-                [Path(place).expanduser() for place in self.fills],
-                bars.symbols,
-                bars.timeframe,
-                bars.now,
-                adjusted=self.adjustment == "all",
-                unzoned=self._unzoned(),
-                renames=self._events().renamed_by(bars.now),
-            )
-        except DataError as error:
-            raise DataError(f"data.fills: {str(error).removeprefix('data.dir: ')}") from error
-        return replace(market, finer=finer_panel(finer, bars, market.first))
 
 
 def load_bars(

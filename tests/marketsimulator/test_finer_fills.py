@@ -14,7 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.orders import Order
+from forecasting.batch import BatchSettings
+from forecasting.evaluate import EvaluationSettings
 from foundation.compose import composed_config
+from foundation.configuration import settings_of as settings_as
 from foundation.errors import DataError, InputError
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.account.terms import FillTerms
@@ -392,6 +395,10 @@ def test_finer_bars_are_refused_where_nothing_can_be_said_of_them(tmp_path: Path
         settings_of(write(tmp_path, HOURLY), Path("nowhere")).market()
     with pytest.raises(InputError, match=r"data.fills: an audit alters the bars"):
         read_audit(["look_ahead", "data.dir=x", "data.fills=y"])
+    for kind in (EvaluationSettings, BatchSettings):
+        name = "evaluate" if kind is EvaluationSettings else "batch"
+        with pytest.raises(InputError, match=r"data.fills: no order is filled on bars here"):
+            settings_as(kind, composed_config(name, ["data.dir=x", "data.fills=y"]))
 
 
 def test_a_days_orders_meet_the_first_hour_of_its_session(tmp_path: Path) -> None:
