@@ -151,6 +151,23 @@ def test_no_decision_of_a_schedule_sees_what_comes_after_it(name: str, schedule:
     assert sum(probe.compared for probe in probes) > 8
 
 
+def test_between_the_decisions_of_a_week_the_night_alone_acts() -> None:
+    """And what a week is held for is sized under the ceiling of its nights."""
+    setup = scheduled("1h", "weekly", "start=2024-02-05", "data.start=2023-09-01")
+    believed, bars = beliefs_of(setup), setup[1].bars
+    stocks = believed.deciding[:, ~bars.crypto].any(axis=1)
+    weeks = "2024-02-05 2024-02-12 2024-02-20 2024-02-26 2024-03-04"  # Washington's birthday
+    opens = [f"{date}T15:30:00.000000000" for date in weeks.split()]
+    assert believed.at[stocks].astype(str).tolist() == opens
+    assert believed.ends[stocks, 0].astype(str).tolist()[:-1] == opens[1:]
+    assert believed.overnight[stocks].all()
+    assert believed.cuts[~believed.deciding.any(axis=1)].all()
+    clock = bars.timeframe.stocks
+    every = clock.decisions_between(believed.at[0], believed.at[-1])
+    late = [at for at in every if not clock.intraday_ceiling_holds(at)]
+    assert np.isin(late, believed.at[believed.cuts]).all()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "schedule"), SCHEDULES)
 def test_decisions_of_a_schedule_are_the_same_wherever_the_data_begins(
