@@ -79,15 +79,21 @@ def test_a_clock_that_is_wrong_decides_nothing_from_old_bars(practice: Start) ->
 
 
 @pytest.mark.parametrize(
-    ("holding", "fills"), [pytest.param("next", 100, marks=pytest.mark.slow), ("plan", 20)]
+    ("holding", "fills", "schedule"),
+    [
+        pytest.param("next", 100, "bars", marks=pytest.mark.slow),
+        ("plan", 20, "bars"),
+        pytest.param("plan", 5, "11:30,14:30,09:00", marks=pytest.mark.slow),
+    ],
 )
 def test_the_same_decisions_over_the_wire_end_with_the_backtests_fills_and_equity(
-    practice: Start, holding: str, fills: int
+    practice: Start, holding: str, fills: int, schedule: str
 ) -> None:
     """The backtest is the live system: four days, every instant, bars, account and orders
     through `alpaca-py`.
     """
     words = ("symbols=[SYA,SYB,SYC,SYXUSD]", "limits.symbol_cap=0.4", f"sizing.holding={holding}")
+    words = (*words, f"schedule=[{schedule}]")
     here = practice(*words, "increments=original")
     settings = here.venue.settings
     market = settings.market()

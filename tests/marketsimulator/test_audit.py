@@ -188,6 +188,8 @@ def test_a_trader_who_is_asked_at_every_bar_decides_as_scheduled(name: str, sche
     walked = simulate_trading(settings, market, "a", trader.over(market))
     assert stepped.fills == walked.fills
     assert stepped.rows == walked.rows
+    found = compare(settings, ["kelly_50", "kelly_30"]).table["total_return"]
+    assert found[0] == pytest.approx(walked.rows[-1].equity / settings.capital - 1, abs=1e-12)
     assert list(map(repr, stepped.decisions)) == list(map(repr, walked.decisions))
     for decision in stepped.decisions:
         for choice in decision.choices:
