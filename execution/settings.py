@@ -36,8 +36,8 @@ class TradingSettings(PanelSettings):
     strategy: str | None = setting(
         None, "the name orders carry, letters, digits, '.', '_' or '-'; none: sizing.strategy"
     )
-    schedule: str = setting(
-        "bars",
+    schedule: tuple[str, ...] = setting(
+        ("bars",),
         "which decisions are made: at all `bars`, the first that fills in a week (`weekly`) or a "
         "month (`monthly`), or New York times of day as in 10:30,15:30; between them guards and "
         "the cuts for the night act alone",
@@ -73,7 +73,7 @@ class TradingSettings(PanelSettings):
     @property
     def decisions(self) -> Schedule:
         """Which decisions are made."""
-        return Schedule.of(self.schedule)
+        return Schedule.of(",".join(self.schedule))
 
     def bars(self) -> Bars:
         """The panel: files up to `end` with all history before `start`, or the synthetic market.

@@ -235,4 +235,4 @@ def nothing_due(settings: TradingSettings) -> str:
     """Why a trader of these settings decides nothing at an instant of bars."""
     if settings.decisions == EVERY_BAR:
         return NOTHING_CLOSED
-    return f"no decision is due (schedule={settings.schedule})"
+    return f"no decision is due (schedule={','.join(settings.schedule)})"

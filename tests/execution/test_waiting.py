@@ -13,6 +13,7 @@ from execution.live.account import LiveAccount
 from execution.live.runner import WatchedClock, waiting_line
 from foundation.errors import BrokerError, InputError
 from foundation.supervisor import Supervisor
+from trainingdata.schedule import Schedule
 from trainingdata.timeframe import HOURLY
 
 BOTH = ("NVDA", "BTCUSD")
@@ -38,6 +39,20 @@ def test_a_pass_is_announced_with_what_may_be_decided_then(
 ) -> None:
     at = np.datetime64(due, "ns")
     assert waiting_line(at, symbols, HOURLY) == f"The next pass is at {due[:11]}{line}"
+
+
+@pytest.mark.parametrize(
+    ("schedule", "line"),
+    [
+        ("weekly", "of guards and cuts alone: the next decision is at 2024-10-07T00:00Z."),
+        ("11:30,14:00", "stocks only: coins again at 2024-10-01T18:00Z."),
+        ("12:30,11:00", "of guards and cuts alone: the next decision is at 2024-10-01T16:30Z."),
+    ],
+)
+def test_a_pass_between_decisions_is_announced_with_the_next_one(schedule: str, line: str) -> None:
+    at = np.datetime64("2024-10-01T15:30", "ns")
+    said = waiting_line(at, BOTH, HOURLY, Schedule.of(schedule))
+    assert said == f"The next pass is at 2024-10-01T15:30Z, {line}"
 
 
 NOON = np.datetime64("2024-10-01T12:00", "ns")

@@ -21,9 +21,11 @@ from marketsimulator.results.counterfactuals import (
     truncated_bars,
     with_scaled_costs,
 )
+from marketsimulator.runs.simulate import simulate_trading, step_trading
 from marketsimulator.settings import BacktestSettings
 from tests.commands import run_command
 from trainingdata.bars import CLOSE, OPEN, Bars
+from trainingdata.instruments import instrument
 from trainingdata.market import Market
 from trainingdata.timeframe import HOURLY
 
@@ -127,6 +129,73 @@ def test_whether_decisions_depend_on_where_the_data_begins_is_told(setup: Setup)
     words = [word for word in WORDS if not word.startswith("data.start")]
     settings = BacktestSettings.of(composed_config("backtest", [*words, "data.start=2020-06-01"]))
     assert [probe.moved for probe in other_begin(settings, settings.market())] == [""] * audit.CUTS
+
+
+SCHEDULES = [("1d", "weekly"), ("1d", "bars"), ("30m", "monthly"), ("15m", "10:30,20:00")]
+
+
+def scheduled(name: str, schedule: str, *words: str) -> Setup:
+    """A market of bars of a timeframe, and a trader on a schedule."""
+    own = {"start", "data.start"}
+    words = (*words, f"timeframe={name}", f"schedule=[{schedule}]", "forecaster=ewma")
+    base = [word for word in WORDS if word.partition("=")[0] not in own]
+    settings = BacktestSettings.of(composed_config("backtest", [*base, *words]))
+    return settings, settings.market()
+
+
+@pytest.mark.parametrize(("name", "schedule"), SCHEDULES)
+def test_no_decision_of_a_schedule_sees_what_comes_after_it(name: str, schedule: str) -> None:
+    settings, market = scheduled(name, schedule, "start=2024-01-02", "data.start=2023-09-01")
+    probes = look_ahead(settings, market)
+    assert [probe.moved for probe in probes] == [""] * len(probes)
+    assert sum(probe.compared for probe in probes) > 8
+
+
+def test_between_the_decisions_of_a_week_the_night_alone_acts() -> None:
+    """And what a week is held for is sized under the ceiling of its nights."""
+    setup = scheduled("1h", "weekly", "start=2024-02-05", "data.start=2023-09-01")
+    believed, bars = beliefs_of(setup), setup[1].bars
+    stocks = believed.deciding[:, ~bars.crypto].any(axis=1)
+    weeks = "2024-02-05 2024-02-12 2024-02-20 2024-02-26 2024-03-04"  # Washington's birthday
+    opens = [f"{date}T15:30:00.000000000" for date in weeks.split()]
+    assert believed.at[stocks].astype(str).tolist() == opens
+    assert believed.ends[stocks, 0].astype(str).tolist()[:-1] == opens[1:]
+    assert believed.overnight[stocks].all()
+    assert believed.cuts[~believed.deciding.any(axis=1)].all()
+    clock = bars.timeframe.stocks
+    every = clock.decisions_between(believed.at[0], believed.at[-1])
+    late = [at for at in every if not clock.intraday_ceiling_holds(at)]
+    assert np.isin(late, believed.at[believed.cuts]).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "schedule"), SCHEDULES)
+def test_decisions_of_a_schedule_are_the_same_wherever_the_data_begins(
+    name: str, schedule: str
+) -> None:
+    first = "data.start=2020-06-01" if name == "1d" else "data.start=2021-06-01"
+    probes = other_begin(*scheduled(name, schedule, "start=2024-02-12", first))
+    assert [probe.moved for probe in probes] == [""] * audit.CUTS
+
+
+@pytest.mark.parametrize(("name", "schedule"), SCHEDULES)
+def test_a_trader_who_is_asked_at_every_bar_decides_as_scheduled(name: str, schedule: str) -> None:
+    """Stepped without beliefs in advance, as a live loop is: only the night acts between."""
+    words = ("start=2024-02-29", "data.start=2023-11-01", "symbols=[SYA,SYXUSD]")
+    settings, market = scheduled(name, schedule, *words)
+    trader = settings.trader(settings.forecaster.build(market.bars.symbols))
+    stepped = step_trading(settings, market, "a", trader, settings.broker(market))
+    walked = simulate_trading(settings, market, "a", trader.over(market))
+    assert stepped.fills == walked.fills
+    assert stepped.rows == walked.rows
+    found = compare(settings, ["kelly_50", "kelly_30"]).table["total_return"]
+    assert found[0] == pytest.approx(walked.rows[-1].equity / settings.capital - 1, abs=1e-12)
+    assert list(map(repr, stepped.decisions)) == list(map(repr, walked.decisions))
+    for decision in stepped.decisions:
+        for choice in decision.choices:
+            clock = market.bars.clock(instrument(choice.symbol).kind)
+            due = settings.decisions.decides(clock, np.array([decision.at]))[0]
+            assert due or "overnight" in choice.binding
 
 
 def beliefs_of(setup: Setup) -> BeliefTable:

@@ -144,11 +144,11 @@ def test_a_time_at_which_nothing_decides_is_refused_with_those_that_there_are(
     text: str, name: TimeframeName, symbols: list[str], says: str
 ) -> None:
     with pytest.raises(InputError, match=f"^schedule: .*{says}|^schedule: {says}"):
-        TradingSettings(schedule=text).check_schedule(Timeframe(name), symbols)
+        TradingSettings(schedule=(text,)).check_schedule(Timeframe(name), symbols)
 
 
 def test_times_of_either_class_are_taken_where_each_has_one() -> None:
-    settings = TradingSettings(schedule="15:30, 10:30,16:00")
+    settings = TradingSettings(schedule=("15:30", "10:30", "16:00"))
     settings.check_schedule(Timeframe("1h"), ["A", "BTCUSD"])
     assert settings.decisions == Schedule("times", (630, 930, 960))
     assert TradingSettings().decisions == EVERY_BAR
