@@ -35,6 +35,7 @@ from foundation.arrays import Array
 from foundation.errors import InputError
 from foundation.plugin import is_own
 from foundation.settings import setting, settings_class
+from foundation.threads import undivided
 from sizing.allocation import Allocation, Strategy
 from sizing.kelly import Drawdown, SizingProblem, SolverFailed
 from sizing.limits import Limits
@@ -185,7 +186,9 @@ def answered(strategy: Strategy, situation: Situation, account: AccountRow) -> S
         return SizingAnswer(situation, None, strategy, no_equity(account.equity))
     check_priced(situation.symbols, account)
     try:
-        return SizingAnswer(situation, strategy.allocate(situation), strategy)
+        # The same to the last bit on any number of processors, and as a walk sizes it.
+        with undivided():
+            return SizingAnswer(situation, strategy.allocate(situation), strategy)
     except SolverFailed as error:
         return SizingAnswer(situation, None, strategy, str(error), error.problem)
 

@@ -2,7 +2,8 @@
 
 Within a class it comes from hourly returns on the class's own clock; between stocks and coins from
 returns between 16:00 and 16:00 New York on session days, because hourly grids of different markets
-understate it. Estimates change once a day, at 16:00.
+understate it. Estimates change once a day, at 16:00; those of daily bars once a month, by which
+their window of years moves no further than that of hours by a day.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from foundation.settings import setting, settings_class
 from foundation.threads import side_by_side, undivided
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.instants import DAY, four_pm, new_york_date
-from trainingdata.sessions import last_four_pm, last_four_pms, sessions_between
+from trainingdata.sessions import last_four_pms, last_month_ends, sessions_between
+from trainingdata.timeframe import Timeframe
 
 # Priors, where nothing else is known.
 WITHIN_STOCKS = 0.4
@@ -67,7 +69,7 @@ class CorrelationSource(Protocol):
         ...
 
     def matrices_at(self, bars: Bars, instants: Instants) -> Array32:
-        """The matrix [D, S, S] of what the panel knew at each of these instants, a day each."""
+        """Matrices [D, S, S] of what the panel knew at these instants, an estimate each."""
         ...
 
     @property
@@ -91,26 +93,27 @@ class CorrelationEstimator:
         """Prior correlations within stocks and within coins."""
         return self.within_stocks, self.within_crypto
 
-    @property
-    def _calendar_reach(self) -> np.timedelta64:
+    def _calendar_reach(self, timeframe: Timeframe) -> np.timedelta64:
         """Calendar time that holds both windows, weekends and holidays included."""
-        return int(30 + 1.6 * max(self.session_window, self.hourly_window / 6)) * DAY
+        # One bar of a session may be missing.
+        sessions = self.hourly_window / max(1, timeframe.stocks.bars_a_day - 1)
+        return int(30 + 1.6 * max(self.session_window, sessions)) * DAY
 
     def matrix_at_end(self, bars: Bars) -> CorrelationMatrix:
-        """The matrix of the last 16:00 New York at or before the panel's end.
+        """The matrix of the last estimate at or before the panel's end.
 
         It is a function of the bars up to then: nothing that came later changes it.
         """
         return repaired(bars.symbols, *self.estimate(bars))
 
     def matrices_at(self, bars: Bars, instants: Instants) -> Array32:
-        """The matrix [D, S, S] of what the panel knew at each of these instants, a day each."""
+        """Matrices [D, S, S] of what the panel knew at these instants, an estimate each."""
         size = len(bars.symbols)
         matrices = np.empty((len(instants), size, size), dtype=np.float32)
         if not len(instants):
             return matrices
         known = bars.times[np.searchsorted(bars.times, instants, side="right") - 1]
-        boundaries = last_four_pms(known)
+        boundaries = estimated_at(bars.timeframe, known)
         closes = _closes_of(bars.until(known[-1]), boundaries[-1])
 
         def of_day(boundary: np.datetime64) -> Array:
@@ -125,16 +128,17 @@ class CorrelationEstimator:
 
         Before its repair it may have negative eigenvalues.
         """
-        boundary = last_four_pm(bars.now)
-        since, until = np.searchsorted(bars.times, self._reach(boundary))
+        boundary = np.datetime64(estimated_at(bars.timeframe, bars.times[-1:])[0])
+        since, until = np.searchsorted(bars.times, self._reach(bars, boundary))
         recent = bars.between(int(since), int(until))
         with undivided():
             values, _ = self._estimated(recent, _closes_of(recent, boundary), boundary)
         return values, boundary
 
-    def _reach(self, boundary: np.datetime64) -> Instants:
+    def _reach(self, bars: Bars, boundary: np.datetime64) -> Instants:
         """The calendar time that holds both windows: from the first instant to one after it."""
-        return np.array([boundary - self._calendar_reach, boundary + np.timedelta64(1, "ns")])
+        since = boundary - self._calendar_reach(bars.timeframe)
+        return np.array([since, boundary + np.timedelta64(1, "ns")])
 
     def _estimated(
         self, bars: Bars, closes: _Closes, boundary: np.datetime64
@@ -143,7 +147,7 @@ class CorrelationEstimator:
 
         With it comes what no eigenvalue of it is below, -inf where that is not known.
         """
-        reach = self._reach(boundary)
+        reach = self._reach(bars, boundary)
         since, until = np.searchsorted(bars.times, reach)
         if since == until:
             return self._prior(bars.crypto), -np.inf
@@ -220,14 +224,19 @@ def _closes_of(bars: Bars, boundary: np.datetime64) -> _Closes:
     return _Closes(hourly, session_closes(bars, boundary) if both else None)
 
 
+def estimated_at(timeframe: Timeframe, instants: Instants) -> Instants:
+    """16:00 New York at which the estimate in force at each instant was made, [N]."""
+    return last_month_ends(instants) if timeframe.daily else last_four_pms(instants)
+
+
 def correlations_over(
     estimator: CorrelationSource, bars: Bars, instants: Instants
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
     """Matrices of a history: number [T] of the one in force at each instant, and values [D, S, S].
 
-    A matrix holds from one 16:00 to the next, so each is estimated once.
+    A matrix holds from one estimate to the next, so each is made once.
     """
-    boundaries = last_four_pms(instants)
+    boundaries = estimated_at(bars.timeframe, instants)
     _, first, number = np.unique(boundaries, return_index=True, return_inverse=True)
     return number.astype(np.int64), estimator.matrices_at(bars, instants[first])
 
@@ -256,8 +265,8 @@ class KeptCorrelations:
         return self.source.matrix_at_end(bars)
 
     def matrices_at(self, bars: Bars, instants: Instants) -> Array32:
-        """The matrix [D, S, S] of what the panel knew at each of these instants, a day each."""
-        boundaries = last_four_pms(instants)
+        """Matrices [D, S, S] of what the panel knew at these instants, an estimate each."""
+        boundaries = estimated_at(bars.timeframe, instants)
         held, matrices = self._kept.get(bars.now, (None, None))
         if held is None or matrices is None or not np.isin(boundaries, held).all():
             held, matrices = boundaries, self.source.matrices_at(bars, instants)

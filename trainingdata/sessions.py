@@ -179,6 +179,13 @@ def last_fridays(instants: Instants) -> Instants:
     return _last_of(fridays, instants)
 
 
+def last_month_ends(instants: Instants) -> Instants:
+    """16:00 New York on the last day of a month, the last at or before each instant, [N]."""
+    marks = _all_four_pms()
+    month = new_york_date(marks).astype("datetime64[M]")
+    return _last_of(marks[:-1][month[1:] != month[:-1]], instants)
+
+
 def _last_of(marks: Instants, instants: Instants) -> Instants:
     """The last mark at or before each instant, [N]; there is one after it as well."""
     k = np.searchsorted(marks, instants, side="right")

@@ -17,6 +17,7 @@ from foundation.figures import basis_points, number, percent, usd
 from foundation.plugin import is_own
 from foundation.sample_size import FEWEST_DAYS, FEWEST_FILLS, allows_annual_figures
 from sizing.kelly import Drawdown
+from sizing.limits import Limits
 from trainingdata.bars import Bars
 from trainingdata.endings import Absence
 from trainingdata.instants import DAY
@@ -106,6 +107,18 @@ def market_remarks(source: str, *, reads_future: bool) -> list[str]:
     if reads_future:
         notes.append("The oracle reads the future: what it earns is not a result.")
     return notes
+
+
+def daily_remarks(bars: Bars, limits: Limits) -> list[str]:
+    """Which ceiling holds where nothing can be cut before the night."""
+    if not bars.timeframe.daily or bars.crypto.all():
+        return []
+    auction = "closing" if bars.timeframe.closes else "opening"
+    return [
+        f"Decided once a day and filled in the {auction} auction: every position is carried"
+        f" overnight, so that {number(limits.overnight_ceiling)}× equity holds for stocks, and"
+        f" never the {number(limits.intraday_leverage)}× of a day."
+    ]
 
 
 def raw_remarks(forecaster: str, *, calibrated: bool) -> list[str]:

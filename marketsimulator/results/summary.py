@@ -33,6 +33,7 @@ from marketsimulator.results.remarks import (
     account_remarks,
     broker_remarks,
     cost_remarks,
+    daily_remarks,
     doubt_remarks,
     drawdown_remarks,
     ended_remarks,
@@ -178,6 +179,7 @@ class Results:
                 self.settings.universe, self.market, inside, self.settings.data.adjustment
             ),
             *market_remarks(bars.source, reads_future=reads_future(self.main.name)),
+            *daily_remarks(bars, self.settings.limits),
             *raw_remarks(self.main.name, calibrated=self.settings.forecaster.calibrated),
             *([] if growth else coverage_remarks(self.main, self.market, due, inside)),
             *centre_remarks(self.main, bars),

@@ -17,6 +17,7 @@ from execution.choices import Answers, answer_of
 from execution.problem import Settled, Terms, problem_of
 from execution.trader import SizingAnswer, answered
 from foundation.arrays import Array, Index, Records
+from foundation.threads import undivided
 from marketsimulator.account.book import Book, most_flows, new_tape
 from marketsimulator.account.settlement import mark_positions
 from marketsimulator.account.timeline import Timeline
@@ -189,7 +190,10 @@ def walked(
         end = min(begin + step, count)
         span = first, begin, end
         if asked is None:
-            book, tape = walk_instants(book, line, span, rows, inputs, tape, account, written, kept)
+            with undivided():
+                book, tape = walk_instants(
+                    book, line, span, rows, inputs, tape, account, written, kept
+                )
         else:
             names = settings.limits.of_groups().names
             answers = _Answering(strategy, table, inputs, kept, asked, names)

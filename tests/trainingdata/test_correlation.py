@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.covariance import LedoitWolf
 
-from foundation.arrays import Array32, Instants, Mask
+from foundation.arrays import Array, Array32, Instants, Mask
 from foundation.errors import InputError
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.correlation import (
@@ -20,13 +20,15 @@ from trainingdata.correlation import (
     _mixed_with_prior,
     _Returns,
     correlations_over,
+    estimated_at,
     hourly_returns,
     positive_definite,
     session_returns,
 )
-from trainingdata.instants import four_pm
+from trainingdata.instants import DAY, four_pm, new_york_date
 from trainingdata.sessions import last_four_pm, sessions_between
 from trainingdata.synthetic import SyntheticMarket
+from trainingdata.timeframe import Fill, Timeframe
 
 
 def test_a_full_window_is_ledoit_wolf_on_standardised_returns(market: Bars) -> None:
@@ -93,6 +95,33 @@ def test_the_table_answers_what_the_estimator_would(market: Bars) -> None:
         np.testing.assert_array_equal(
             matrices[number], estimator.matrix_at_end(market.until(now)).values
         )
+
+
+@pytest.mark.parametrize("fill", ["open", "close"])
+def test_of_daily_bars_an_estimate_is_made_once_a_month_and_its_window_is_whole(fill: Fill) -> None:
+    market = SyntheticMarket(
+        start="2019-01-02", symbols=("SYA", "SYB", "SYC"), timeframe=Timeframe("1d", fill)
+    ).bars()
+    estimator = CorrelationEstimator()
+    instants = market.times[600::9]
+    numbers, matrices = correlations_over(estimator, market, instants)
+    months = np.unique(estimated_at(market.timeframe, instants))
+    assert len(matrices) == len(months) < len(instants) / 2
+    assert (
+        new_york_date(months + DAY).astype("datetime64[M]").astype("M8[D]")
+        == new_york_date(months + DAY)
+    ).all()
+    for now, number in zip(instants, numbers, strict=True):
+        known = estimator.matrix_at_end(market.until(now))
+        np.testing.assert_array_equal(matrices[number], known.values)
+    end = market.times <= months[-1]
+    returns = np.diff(np.log(market.values[:, end, CLOSE][:, -501:]), axis=1)
+    expected = LedoitWolf(assume_centered=True).fit(standardised(returns.T)).covariance_
+    np.testing.assert_allclose(matrices[-1], expected, atol=1e-6)
+
+
+def standardised(returns: Array) -> Array:
+    return np.asarray((returns - returns.mean(axis=0)) / returns.std(axis=0))
 
 
 @dataclass(frozen=True)
@@ -198,7 +227,8 @@ def test_what_is_looked_at_reaches_back_far_enough_for_both_windows(
     seen: list[tuple[int, int]] = []
     boundary = last_four_pm(bars.now)
     recent = bars.between(
-        int(np.searchsorted(bars.times, boundary - estimator._calendar_reach)), len(bars.times)
+        int(np.searchsorted(bars.times, boundary - estimator._calendar_reach(bars.timeframe))),
+        len(bars.times),
     ).until(boundary)
     for members in ([0], [1]):
         returns = hourly_returns(recent, np.array(members), hourly)
