@@ -60,12 +60,14 @@ def next_sending(
 ) -> np.datetime64 | None:
     """When planned orders are sent next, or given up; none where none is planned for later.
 
+    A minute after the evening begins no clock doubts it.
+
     retry: after which what could not be sent is tried again.
     """
     instants = []
     for order in orders:
         if order.expires_at is not None and now < order.expires_at:
             at = taken_from(order, now)
-            at = at if at > now else taken_from(order, now + retry)
+            at = at + MINUTE if at > now else taken_from(order, now + retry)
             instants.append(min(order.expires_at, at))
     return min(instants, default=None)

@@ -59,6 +59,7 @@ class Sent:
     at: what the venue's clock showed.
     known: whether the venue had taken an order of this id before.
     killed: whether the kill file was there.
+    auction: whether it is for an auction, which fills all of a decision at once.
     filled: what of every order had traded by then, signed, by its id.
     """
 
@@ -68,6 +69,7 @@ class Sent:
     at: np.datetime64
     known: bool
     killed: bool
+    auction: bool
     equity: float
     cash: float
     positions: Mapping[str, Decimal]
@@ -284,17 +286,25 @@ def _opening_breaches(world: World, sent: Sent, written: Written) -> Counter[str
     after = before + sent.signed
     if abs(after) > abs(before):
         count["cap"] += abs(float(after)) * price > (CAP + DRIFT) * sent.equity
-        others = sum(
-            abs(float(q)) * sent.prices[s] for s, q in sent.positions.items() if s != sent.symbol
-        )
+        held = _without_reductions(world, sent, written)
+        others = sum(abs(float(q)) * sent.prices[s] for s, q in held.items() if s != sent.symbol)
         count["gross"] += others + abs(float(after)) * price > (GROSS + DRIFT) * sent.equity
     if sent.symbol.endswith("USD") and sent.signed > 0:
         cost = float(sent.signed) * price
         count["coins"] += cost > sent.cash + COIN_DRIFT * sent.equity
     for each in world.books.written.values():
-        if (each.decision, each.part) == (written.decision, "reduction"):
+        if (each.decision, each.part) == (written.decision, "reduction") and not sent.auction:
             count["order of parts"] += sent.filled.get(each.name, Decimal(0)) != each.signed
     return count
+
+
+def _without_reductions(world: World, sent: Sent, written: Written) -> Mapping[str, Decimal]:
+    """What is held as an order is sent, after what meets the same auction beside it."""
+    held = dict(sent.positions)
+    for each in world.books.written.values():
+        if sent.auction and (each.decision, each.part) == (written.decision, "reduction"):
+            held[each.symbol] = held.get(each.symbol, Decimal(0)) + each.signed
+    return held
 
 
 def sent_under_halts(books: Books) -> int:

@@ -18,24 +18,22 @@ from tests.e2e.fault_checks import ordered
 from tests.e2e.fault_runs import PATIENT, FaultRun, arm_kill
 from tests.e2e.selling_checks import Tickets
 from tests.e2e.selling_schedule import SellingSchedule, selling
-from tests.e2e.trading_schedule import Trading, trading
+from tests.e2e.trading_schedule import HOURLY, Course, Trading, trading
 
-BEGIN = "2024-02-20T15:00Z"
-END = "2024-02-28"
-WEEK = {"trade": 203, "spreads": 35}  # instants
+WEEK = 35  # instants of spreads
 LEAST = 6  # instants
 
 Outcome = Mapping[str, Any]
-Replay = Callable[[list[int], int, Path, Counter[str]], Outcome]
+Replay = Callable[[list[int], int, Path, Counter[str], Course], Outcome]
 
 
-def kills(job: str, number: int, seed: int, folder: Path) -> Counter[str]:
+def kills(job: str, number: int, seed: int, folder: Path, course: Course = HOURLY) -> Counter[str]:
     """What came of a replay with so many kills, beside one without any.
 
     Of a small number only a part of the week is replayed.
     """
     counts: Counter[str] = Counter()
-    instants = min(WEEK[job], max(LEAST, number))
+    instants = min(WEEK if job == "spreads" else course.instants, max(LEAST, number))
     rng = random.Random(seed)
     planned = Counter(rng.choices(range(instants), k=number))
     outcomes = []
@@ -43,7 +41,8 @@ def kills(job: str, number: int, seed: int, folder: Path) -> Counter[str]:
         place = folder / name
         place.mkdir()
         one = Counter[str]()
-        outcomes.append(REPLAYS[job]([plan[k] for k in range(instants)], seed, place, one))
+        numbers = [plan[k] for k in range(instants)]
+        outcomes.append(REPLAYS[job](numbers, seed, place, one, course))
         # How the undisturbed replay ends is a kill as well, and none of those that were asked for.
         one["kills"] = one.pop("landed kills", 0)
         counts.update(one)
@@ -63,9 +62,12 @@ def differing(one: Outcome, other: Outcome) -> list[str]:
     ]
 
 
-def trading_replay(plan: list[int], seed: int, folder: Path, counts: Counter[str]) -> Outcome:
+def trading_replay(
+    plan: list[int], seed: int, folder: Path, counts: Counter[str], course: Course
+) -> Outcome:
     """What the venue has of stocks and coins after some instants; plan: kills at each of them."""
-    with trading(folder, seed, counts, BEGIN, END, plain=True) as one:
+    begin, until = course.begin, course.until
+    with trading(folder, seed, counts, begin, until, course, plain=True) as one:
         for number in plan:
             one.here.advance()
             for _ in range(number):
@@ -101,8 +103,11 @@ def trading_outcome(one: Trading) -> Outcome:
     }
 
 
-def selling_replay(plan: list[int], seed: int, folder: Path, counts: Counter[str]) -> Outcome:
+def selling_replay(
+    plan: list[int], seed: int, folder: Path, counts: Counter[str], course: Course
+) -> Outcome:
     """What the venue has of spreads after some instants; plan: kills at each of them."""
+    del course
     with selling(folder, seed, counts) as going:
         for number in plan:
             landed = 0

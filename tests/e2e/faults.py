@@ -1,12 +1,13 @@
 """Proves the live commands by faults: kills over a replayed week, and random schedules of faults.
 
     python tests/e2e/faults.py --kills 200 --schedules 1000 --seed 0
-        [--jobs trade|spreads|both|kalshi]
+        [--jobs trade|spreads|both|kalshi] [--timeframe 1h|15m|1d]
 
 Everything runs on this machine: the real commands as processes, a wire that fails, and a practice
 server whose clock moves only where it is told to. It prints one JSON object, whose first eight
 counts are what must never be, and ends with 1 where any of them is above 0. What a schedule met is
-seen again with its own seed: `--seed S --schedules 1 --kills 0 --jobs JOB`.
+seen again with its own seed: `--seed S --schedules 1 --kills 0 --jobs JOB`. Stocks and coins are
+traded on a timeframe; spreads and event contracts have none.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ SCHEDULES = {
 JOBS = {**{job: (job,) for job in SCHEDULES}, "both": ("trade", "spreads")}
 
 
-def run(jobs: Sequence[str], kills: int, schedules: int, seed: int) -> dict[str, Any]:
+def run(
+    jobs: Sequence[str], kills: int, schedules: int, seed: int, timeframe: str = "1h"
+) -> dict[str, Any]:
     """The counts of so many kills and schedules, shared among jobs; failed ones with their seed."""
     total: Counter[str] = Counter(dict.fromkeys((*SHOWN, *NEVER, LONGEST), 0))
     failed: list[str] = []
@@ -55,17 +58,20 @@ def run(jobs: Sequence[str], kills: int, schedules: int, seed: int) -> dict[str,
     with tempfile.TemporaryDirectory() as folder:
         entry = Path(__file__).resolve().parents[2] / "trade_stock_e2e.py"
         commands.run_command((str(entry), *FIRST_DECISION), cwd=Path(folder))
+    courses: Any = importlib.import_module("tests.e2e.trading_schedule").COURSES
+    course = courses[timeframe]
     for place, job in enumerate(jobs):
         number = shares(kills, len(jobs))[place]
         if number:
             replay: Any = importlib.import_module("tests.e2e.fault_kills").kills
             with tempfile.TemporaryDirectory() as folder:
-                counts = replay(job, number, seed, Path(folder))
+                counts = replay(job, number, seed, Path(folder), course)
             _note(f"{job} kills {number} seed {seed}", counts, total, failed)
         module: Any = importlib.import_module(SCHEDULES[job])
         for k in range(shares(schedules, len(jobs))[place]):
             with tempfile.TemporaryDirectory() as folder:
-                counts = module.schedule(seed + k, module.STEPS, Path(folder))
+                more = {"course": course} if job == "trade" else {}
+                counts = module.schedule(seed + k, module.STEPS, Path(folder), **more)
             # Kills within schedules are some of what goes wrong; those asked for are the replay's.
             counts["kills in schedules"] = counts.pop("kills", 0)
             _note(f"{job} schedule seed {seed + k}", counts, total, failed)
@@ -98,12 +104,15 @@ def main() -> None:
     parser.add_argument("--schedules", type=int, default=20, help="random schedules of faults")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", choices=tuple(JOBS), default="both")
+    parser.add_argument("--timeframe", choices=("1h", "15m", "1d"), default="1h")
     words = parser.parse_args()
     if min(words.kills, words.schedules) < 0:
         parser.error("--kills and --schedules are numbers from 0")
     if words.jobs == "kalshi" and words.kills:
         parser.error("--kills: event contracts are killed within schedules alone; give 0")
-    figures = run(JOBS[words.jobs], words.kills, words.schedules, words.seed)
+    if words.timeframe != "1h" and words.jobs != "trade":
+        parser.error("--timeframe: stocks and coins alone have one; give --jobs trade")
+    figures = run(JOBS[words.jobs], words.kills, words.schedules, words.seed, words.timeframe)
     print(json.dumps(figures, indent=1))
     sys.exit(any(figures[name] for name in NEVER))
 

@@ -34,7 +34,10 @@ SPANS = {
     "1h": ("start=2024-02-20T14:00Z", "end=2024-02-20T18:00Z"),
     "15m": ("start=2024-02-20T19:30Z", "end=2024-02-20T21:00Z"),
     # Over a change of New York's clock: the evening is a coin's midnight, and then before it.
-    "1d": ("data.start=2023-01-03", "start=2024-03-06T21:00Z", "end=2024-03-12T21:00Z"),
+    "1d": (
+        *("data.start=2023-01-03", "data.end=2024-03-29"),
+        *("start=2024-03-07T21:00Z", "end=2024-03-13T21:00Z"),
+    ),
 }
 HOURS = SPANS["1h"]
 SHARES = np.random.default_rng(20).random(5).tolist()  # of the events, after which it is killed

@@ -13,6 +13,7 @@ import signal
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
@@ -34,9 +35,50 @@ NEVER = (
     *("crashes", "stuck", "false_halts"),
 )
 STEPS = 4
-STARTS = ("2024-02-20T15:00Z", "2024-02-20T15:30Z", "2024-02-20T17:00Z", "2024-02-20T20:00Z")
 IMPATIENT = ("broker.read_timeout=0.5", "broker.deadline=1.5", "broker.attempts=2")
 SYMBOLS = ("SYA", "SYB", "SYXUSD")
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What schedules and kills of a timeframe go through.
+
+    starts: of schedules, one of them each; end: of their bars.
+    begin: of kills; until: of their bars.
+    instants: at which kills are made.
+    data: words of the server's market.
+    history: days that the command asks for.
+    """
+
+    timeframe: str
+    starts: tuple[str, ...]
+    end: str
+    begin: str
+    until: str
+    instants: int
+    data: tuple[str, ...] = ()
+    history: int = 90
+
+
+_HOURS = ("2024-02-20T15:00Z", "2024-02-20T15:30Z", "2024-02-20T17:00Z", "2024-02-20T20:00Z")
+COURSES = {
+    course.timeframe: course
+    for course in (
+        Course("1h", _HOURS, "2024-02-23", _HOURS[0], "2024-02-28", 203),
+        Course("15m", _HOURS, "2024-02-21", "2024-02-20T18:30Z", "2024-02-22", 120),
+        Course(
+            "1d",
+            ("2024-02-21T21:00Z", "2024-02-22T00:00Z", "2024-02-23T21:00Z", "2024-03-08T21:00Z"),
+            "2024-03-22",
+            "2024-02-26T21:00Z",
+            "2024-04-05",
+            75,
+            ("data.start=2023-01-03", "data.end=2024-04-12"),
+            400,
+        ),
+    )
+}
+HOURLY = COURSES["1h"]
 FOREIGN = "SYC"
 STRATEGY = "kelly_50"
 ADDRESS = "http://somebody:hushhush@"  # with a password, which nothing may show
@@ -72,7 +114,13 @@ class Trading:
     """
 
     def __init__(
-        self, here: Practice, place: Place, *, password: bool = False, foreign: str = "ignore"
+        self,
+        here: Practice,
+        place: Place,
+        course: Course = HOURLY,
+        *,
+        password: bool = False,
+        foreign: str = "ignore",
     ) -> None:
         self.here = here
         self.place = place
@@ -93,7 +141,8 @@ class Trading:
                 "forecaster.calibrated=false",
                 "sizing.holding=next",
             ),
-            *("history_days=90", f"sizing.strategy={STRATEGY}", f"account.foreign={foreign}"),
+            *(f"timeframe={course.timeframe}", f"history_days={course.history}"),
+            *(f"sizing.strategy={STRATEGY}", f"account.foreign={foreign}"),
             *((alerts,) if password else ()),
         )
         self.wire.on_order = self._note
@@ -128,6 +177,7 @@ class Trading:
                 at=self.shown(),
                 known=order["client_order_id"] in tickets,
                 killed=self.kill_file.exists(),
+                auction=order["time_in_force"] in ("opg", "cls"),
                 equity=account.equity,
                 cash=account.cash,
                 positions=dict(account.positions),
@@ -276,7 +326,14 @@ class Trading:
 
 @contextmanager
 def trading(
-    folder: Path, seed: int, counts: Counter[str], begin: str, end: str, *, plain: bool = False
+    folder: Path,
+    seed: int,
+    counts: Counter[str],
+    begin: str,
+    end: str,
+    course: Course = HOURLY,
+    *,
+    plain: bool = False,
 ) -> Iterator[Trading]:
     """A practice server at an instant, a wire before it, and nothing running yet.
 
@@ -284,13 +341,15 @@ def trading(
     """
     rng = random.Random(seed)
     with practising() as start:
-        here = start(f"symbols=[{','.join((*SYMBOLS, FOREIGN))}]", f"end={end}")
+        symbols = f"symbols=[{','.join((*SYMBOLS, FOREIGN))}]"
+        words = (f"timeframe={course.timeframe}", *course.data)
+        here = start(symbols, f"start={begin[:10]}", f"end={end}", *words)
         here.advance(begin)
         with faulty_wire(here.url, seed) as wire:
             place = Place(folder, wire, counts, rng)
             password = not plain and rng.random() < 0.3
             foreign = "refuse" if not plain and rng.random() < 0.1 else "ignore"
-            one = Trading(here, place, password=password, foreign=foreign)
+            one = Trading(here, place, course, password=password, foreign=foreign)
             try:
                 yield one
             finally:
@@ -299,7 +358,11 @@ def trading(
 
 
 def schedule(
-    seed: int, steps: int, folder: Path, kinds: Sequence[str] = tuple(KINDS)
+    seed: int,
+    steps: int,
+    folder: Path,
+    kinds: Sequence[str] = tuple(KINDS),
+    course: Course = HOURLY,
 ) -> Counter[str]:
     """What came of one schedule: counts of what happened and of what must never be.
 
@@ -307,7 +370,7 @@ def schedule(
     """
     counts: Counter[str] = Counter(schedules=1)
     rng = random.Random(seed)
-    with trading(folder, seed, counts, rng.choice(STARTS), "2024-02-23") as one:
+    with trading(folder, seed, counts, rng.choice(course.starts), course.end, course) as one:
         for _ in range(steps):
             kind = one.rng.choice(kinds)
             counts[f"kind {kind}"] += 1
