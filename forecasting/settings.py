@@ -257,6 +257,11 @@ class PanelSettings:
             raise InputError(
                 "data.fills: no order is filled on bars here, as in a backtest; leave it out"
             )
+        if self.named_timeframe.closes and self.data.fills:
+            raise InputError(
+                "data.fills: a closing auction has one price, which finer bars do not show; leave it"
+                " out, or give fill=open"
+            )
         if self.named_timeframe.closes and self.data.adjustment == "raw":
             raise InputError(
                 "fill: a bar from one closing auction to the next holds a split's two prices; give"

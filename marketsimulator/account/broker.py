@@ -39,7 +39,7 @@ from marketsimulator.account.book import (
 from marketsimulator.account.matching import send_orders
 from marketsimulator.account.settlement import mark_positions
 from marketsimulator.account.tape import Entry, read_tape
-from marketsimulator.account.timeline import Timeline, advance, open_bars, opening_row
+from marketsimulator.account.timeline import Timeline, advance, meet_finer, open_bars, opening_row
 from trainingdata.bars import OPEN
 from trainingdata.instruments import Kind
 from trainingdata.market import Market
@@ -106,7 +106,8 @@ class SimulatedBroker:
         self._states: list[State] = []
         # Rows of the timeline at which the run's own instants are: it has more with finer bars.
         self._rows = np.searchsorted(line.now, bars.times.astype(np.int64))
-        self._row = int(self._rows[market.first])
+        self._index = market.first
+        self._row = int(self._rows[self._index])
         self._cancels = cancels and market.finer is not None
         self._opening: tuple[np.ndarray, ...] | None = None
         self._recorded: np.ndarray | None = None
@@ -121,17 +122,22 @@ class SimulatedBroker:
         """
         self.open()
         self._flows[...] = 0.0
-        last = int(self._rows[index])
-        for row in range(self._row + 1, last + 1):
+        while self._index < index:
+            self.open()
             self._opening = None
-            self._row = row
+            self._index += 1
+            last = int(self._rows[self._index])
+            while self._row + 1 < last:
+                tape = self._tape()
+                finer = self._row + 1, last
+                self._row = meet_finer(self._book, self._line, tape, finer, self._most_entries())
+                self._record(tape)
+            self._row = last
             tape = self._tape()
-            advance(self._book, self._line, tape, row)
+            advance(self._book, self._line, tape, last)
             self._record(tape)
-            if self._cancels and row == self._rows[np.searchsorted(self._rows, row)]:
+            if self._cancels:
                 self._cancel_left()
-            if row < last:
-                self.open()
         self._drop_done_orders()
 
     def open(self) -> None:
@@ -302,15 +308,19 @@ class SimulatedBroker:
         """
         return margin_events(self._book)
 
-    def _tape(self) -> Records:
-        """Room for what one step can write.
+    def _most_entries(self) -> int:
+        """That one step can write.
 
         That is a split and a liquidation a symbol, and an order at an open and within a bar, each
         with a fee in coin; and the flows of the step.
         """
-        self._book.account["entries"] = 0
         size, actions = len(self._book.holding), len(self._line.actions)
-        needed = 4 * (size + len(self._book.orders)) + actions + most_flows(size, actions)
+        return 4 * (size + len(self._book.orders)) + actions + int(most_flows(size, actions))
+
+    def _tape(self) -> Records:
+        """Room for what one step can write."""
+        self._book.account["entries"] = 0
+        needed = self._most_entries()
         if len(self._room) < needed:
             self._room = new_tape(needed)
         return self._room
@@ -321,7 +331,7 @@ class SimulatedBroker:
         written = tape[: int(self._book.account["entries"][0])]
         if len(written):
             symbols = self._bars.symbols
-            at = np.datetime64(self._bars.times[np.searchsorted(self._rows, self._row)])
+            at = np.datetime64(self._bars.times[self._index])
             read_tape(written, at, symbols, self._name_of, self.fills, self.bookings)
         return self.fills[before:]
 

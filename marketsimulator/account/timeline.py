@@ -223,6 +223,24 @@ def open_bars(book: Book, line: Timeline, tape: Records, t: int) -> tuple[Array,
 
 
 @compiled
+def meet_finer(
+    book: Book, line: Timeline, tape: Records, between: tuple[int, int], room: int
+) -> int:
+    """Instants at which finer bars end come and go; the last one that has.
+
+    between: the first of them, and the one after the last. room: on the tape that one needs; the
+    others wait where it lacks.
+    """
+    first, end = between
+    for t in range(first, end):
+        if t > first and book.account[0].entries + room > len(tape):
+            return t - 1
+        advance(book, line, tape, t)
+        open_bars(book, line, tape, t)
+    return end - 1
+
+
+@compiled
 def _meet_opens(book: Book, line: Timeline, day: Record, tape: Records, t: int) -> None:
     """Waiting orders and a liquidation meet opens since t - 1.
 
