@@ -244,6 +244,7 @@ class WalkedDecisions(DecisionLog):
             failure=self.failure_of(number),
             unsolved=self._unsolved_of(number),
             gap=float(self.gaps[number]),
+            rows=self.rows,
         )
 
     def failure_of(self, number: int) -> str:
