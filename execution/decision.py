@@ -143,6 +143,7 @@ class Decision:
     unsolved: the problem that was not solved, if one was not.
     gap: what the best book of `limits.most_positions` can be better at most, a return a year net of
         risk and cost; NaN where nobody can say.
+    rows: names of the limits on groups.
     cancels: the trader's own open orders that this decision replaces; they end before its orders
         are sent.
     """
@@ -158,6 +159,7 @@ class Decision:
     unsolved: SizingProblem | None = field(default=None, compare=False)
     cancels: tuple[Order, ...] = ()
     gap: float = field(default=0.0, compare=False)
+    rows: tuple[str, ...] = ()
 
     @property
     def cancelled(self) -> dict[str, Decimal]:

@@ -102,9 +102,9 @@ class DecisionLog(Sequence[Decision]):
 class ListedDecisions(DecisionLog):
     """Decisions that were made one by one."""
 
-    def __init__(self, decisions: Sequence[Decision], rows: tuple[str, ...] = ()) -> None:
+    def __init__(self, decisions: Sequence[Decision]) -> None:
         self._decisions = decisions
-        self.rows = rows
+        self.rows = decisions[0].rows if decisions else ()
 
     def __len__(self) -> int:
         return len(self._decisions)

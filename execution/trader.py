@@ -369,6 +369,7 @@ class Trader:
             unsolved=sizing.unsolved,
             cancels=(*withdrawn, *replaced),
             gap=0.0 if allocation is None else gap_a_year(allocation.gap, belief.at, belief.ends),
+            rows=sizing.situation.rows,
         )
 
     def _choices(

@@ -247,6 +247,7 @@ class WalkedDecisions(DecisionLog):
             failure=self.failure_of(number),
             unsolved=self._unsolved_of(number),
             gap=float(self.gaps[number]),
+            rows=self.rows,
         )
 
     def failure_of(self, number: int) -> str:
