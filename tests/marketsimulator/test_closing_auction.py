@@ -1,0 +1,77 @@
+"""A day that is decided a quarter of an hour before its close and filled in the closing auction."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import numpy as np
+import pytest
+
+from execution.orders import Order, TimeInForce
+from execution.rebalancing import Target, rebalance
+from foundation.compose import composed_config
+from foundation.errors import InputError
+from marketsimulator.settings import BacktestSettings
+from tests.marketsimulator.accounts import account_on
+from trainingdata.actions import Action
+from trainingdata.bars import panel
+from trainingdata.instruments import instrument
+from trainingdata.timeframe import Fill, Timeframe
+
+CLOSING = Timeframe("1d", fill="close")
+STOCK = instrument("AAA")
+
+
+def test_a_position_is_taken_at_the_close_and_carried_for_the_night_to_the_next_dividend() -> None:
+    """Bought on Tuesday at 100, on margin: the night's interest is on Tuesday's fill, and what is
+    sold on Wednesday is worth Wednesday's close.
+    """
+    ends = CLOSING.stocks.ends
+    times = ends[(ends > np.datetime64("2024-10-01")) & (ends < np.datetime64("2024-10-05"))]
+    # From the close before until 15:45: open, high, low, close, volume.
+    rows = [[90, 99, 89, 95], [100, 120, 99, 110], [112, 115, 70, 80], [81, 82, 80, 81]]
+    values = np.array([[*row, 1e9] for row in rows], dtype=float)
+    bars = panel([(STOCK, times, values)], "by hand", CLOSING)
+    opens = np.datetime64("2024-10-02T13:30", "ns")
+    broker = account_on(bars, 10_000.0, actions=(Action("AAA", opens, dividend=1.0),))
+
+    broker.submit([Order("b", "AAA", "buy", Decimal(150), "test", tif="cls")])
+    assert not broker.fills
+    broker.advance(1)
+    (bought,) = broker.fills
+    assert (bought.price, bought.at) == (100.0, np.datetime64("2024-10-01T20:00"))
+    row = broker.row()
+    interest = 5_000.0 * broker._line.days[0]["interest_rate"] / 360
+    assert row.interest == pytest.approx(interest, abs=0.01)
+    assert row.dividends == 150.0
+    assert row.equity == pytest.approx(10_000 + 150 * 10 + 150 - row.interest, abs=0.01)
+
+    broker.submit([Order("s", "AAA", "sell", Decimal(150), "test", reduces=True, tif="cls")])
+    broker.advance(2)
+    sold = broker.fills[-1]
+    assert (sold.price, sold.at) == (112.0, np.datetime64("2024-10-02T20:00"))
+    broker.advance(3)
+    assert broker.row().interest == 0.0
+
+
+@pytest.mark.parametrize(("fill", "tif"), [("open", "opg"), ("close", "cls")])
+def test_a_daily_order_is_for_its_auction_and_a_change_of_sign_closes_first(
+    fill: Fill, tif: TimeInForce
+) -> None:
+    target = Target(STOCK, Decimal(10), Decimal(-5), float("inf"), "test")
+    (order,) = rebalance("x", np.datetime64("2024-10-01T20:00"), [target], Timeframe("1d", fill))
+    assert (order.tif, order.qty, order.side, order.reduces) == (tif, 10, "sell", True)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["fill=close"], "fill: close fills daily decisions alone; it goes with timeframe=1d"),
+        (["fill=close", "timeframe=15m"], "it goes with timeframe=1d"),
+        (["fill=noon", "timeframe=1d"], "'noon' is none of open, close"),
+        (["fill=close", "timeframe=1d", "data.adjustment=raw"], "holds a split's two prices"),
+    ],
+)
+def test_an_auction_that_fills_nothing_is_refused(words: list[str], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        BacktestSettings.of(composed_config("backtest", words))
