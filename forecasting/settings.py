@@ -259,7 +259,7 @@ class PanelSettings:
             )
         if self.named_timeframe.closes and self.data.fills:
             raise InputError(
-                "data.fills: a closing auction has one price, which finer bars do not show; leave it"
+                "data.fills: a closing auction has one price, that finer bars do not show; leave it"
                 " out, or give fill=open"
             )
         if self.named_timeframe.closes and self.data.adjustment == "raw":

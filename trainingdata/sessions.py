@@ -181,7 +181,7 @@ def last_fridays(instants: Instants) -> Instants:
 
 def last_month_ends(instants: Instants) -> Instants:
     """16:00 New York on the last day of a month, the last at or before each instant, [N]."""
-    marks = _all_four_pms()
+    marks = four_pms()
     month = new_york_date(marks).astype("datetime64[M]")
     return _last_of(marks[:-1][month[1:] != month[:-1]], instants)
 
