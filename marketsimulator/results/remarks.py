@@ -262,7 +262,8 @@ def universe_remarks(
     if settings.everything:
         return []
     bars = market.bars
-    _, first = np.unique(settings.rule().renewals(market.period.times), return_index=True)
+    rule = settings.rule()
+    _, first = np.unique(rule.renewals(market.period.times), return_index=True)
     held = inside[first]
     counts = np.count_nonzero(inside, axis=1)
     notes = [
@@ -277,6 +278,12 @@ def universe_remarks(
         notes.append(
             "universe.min_price is compared with prices that are adjusted for later splits, which"
             " nobody knew then: data.adjustment=raw has prices as they were."
+        )
+    listed = set() if rule.members is None else set(rule.members.symbols)
+    if missing := listed.difference(bars.symbols):
+        notes.append(
+            f"universe.members: {len(missing):,} of its {counted(len(listed), 'symbol')} have no"
+            " bars here, and are held by nobody."
         )
     ended = sum(_ends_early(bars, s) for s in range(len(bars.symbols)))
     survivors = "" if ended else ", as if chosen afterwards among those that lasted"

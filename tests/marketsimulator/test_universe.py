@@ -18,6 +18,7 @@ from foundation.files import write_whole
 from marketsimulator.audit import look_ahead
 from marketsimulator.backtest import run_backtest
 from marketsimulator.compare import compare
+from marketsimulator.results.remarks import universe_remarks
 from marketsimulator.results.summary import result_files
 from marketsimulator.runs.simulate import step_trading
 from marketsimulator.runs.variants import outcomes
@@ -25,7 +26,6 @@ from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.accountant import Records, audit
 from tests.marketsimulator.by_hand import eager, wild
 from tests.marketsimulator.same_runs import walked_as_stepped
-from trainingdata.bars import Bars
 from trainingdata.market import Market
 from trainingdata.universe import KEEP, RULES
 
@@ -169,7 +169,21 @@ def test_the_results_say_the_rule_and_what_it_came_to(tmp_path: Path) -> None:
     assert "left the universe (universe.keep)" in story
 
 
-def test_symbols_that_end_are_counted(market: Bars) -> None:
+def test_members_without_bars_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "index.csv"
+    path.write_text(
+        "symbol,from,to\nSYA,2020-01-01,\nSYB,2020-01-01,2024-03-01\nGONE,2020-01-01,\n"
+    )
+    settings = settings_of(f"universe.members={path}")
+    market = settings.market()
+    inside = settings.universe.rule().left_out(market.bars, market.period.times) == 0
+    said = universe_remarks(settings.universe, market, inside, "split")
+    assert said[0].startswith("Universe: members by index.csv; renewed monthly. 1 to 2 of 5")
+    assert said[0].endswith("0 came and 1 left.")
+    assert "universe.members: 1 of its 3 symbols have no bars here" in said[1]
+
+
+def test_symbols_that_end_are_counted() -> None:
     settings = settings_of(*MOMENTUM)
     whole = settings.market()
     mask = whole.bars.mask.copy()
