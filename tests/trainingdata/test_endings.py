@@ -14,7 +14,7 @@ from foundation.errors import DataError
 from tests.marketsimulator.accounts import panel_of, stock_ends
 from trainingdata.actions import read_actions
 from trainingdata.bars import Bars
-from trainingdata.endings import Ending, Endings
+from trainingdata.endings import Absence, Ending, Endings
 from trainingdata.sessions import calendar
 from trainingdata.source import DataSettings
 from trainingdata.timeframe import HOURLY
@@ -80,6 +80,18 @@ def test_a_class_that_stops_as_a_whole_ends_nothing() -> None:
         {"AAA": (times[:14], np.ones((14, 4))), "BTCUSD": (coin, np.ones((len(coin), 4)))}
     )
     assert Endings(after=2).over(bars) == ()
+
+
+@pytest.mark.parametrize(("more", "gone", "missing"), [(0, True, 4), (7, False, 0)])
+def test_what_is_gone_has_no_bar_since_its_end(more: int, gone: bool, missing: int) -> None:
+    times = stock_ends("2026-05-04", 56)
+    here = np.r_[times[:28], times[56 - more :]]
+    bars = panel_of(
+        {"AAA": (here, np.ones((len(here), 4))), "BBB": (times, np.ones((len(times), 4)))}
+    )
+    assert len(Endings(after=2).over(bars)) == 1
+    assert Endings(after=2).gone(bars).tolist() == [gone, False]
+    assert Absence.of(bars).at_end.tolist() == [missing, 0]
 
 
 def rows(folder: Path, *lines: str) -> Path:
