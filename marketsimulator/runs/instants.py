@@ -32,7 +32,7 @@ from marketsimulator.account.rebalancing import (
 from marketsimulator.account.timeline import Timeline, advance, open_bars
 from sizing.allocation import best_weights
 from sizing.limits import CEILINGS, granted_leverage
-from sizing.problem import AccountRow, Problem, Rows
+from sizing.problem import NO_ROWS, AccountRow, Problem, Rows
 from sizing.solver.active_set import SOLVED, UNFINISHED
 from trainingdata.universe import Rule
 
@@ -108,7 +108,7 @@ class Kept(NamedTuple):
     gap: Array
 
     @classmethod
-    def room(cls, table: BeliefTable, limits: Rows, *, none: bool = False) -> Kept:
+    def room(cls, table: BeliefTable, limits: Rows = NO_ROWS, *, none: bool = False) -> Kept:
         """Room for the decisions of a table under limits on groups."""
         rows, blocks, size = table.mu.shape
         rows = 0 if none else rows

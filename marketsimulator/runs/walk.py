@@ -36,7 +36,7 @@ from marketsimulator.runs.instants import (
 from marketsimulator.settings import BacktestSettings
 from sizing.allocation import Strategy
 from sizing.limits import CEILINGS
-from sizing.problem import Rows
+from sizing.problem import NO_ROWS, Rows
 from sizing.situation import Situation
 from sizing.solver.active_set import SOLVED, UNFINISHED
 from sizing.strategies import Kelly
@@ -59,7 +59,7 @@ class Asked(NamedTuple):
     failed: dict[int, SizingAnswer]
 
     @classmethod
-    def room(cls, table: BeliefTable, limits: Rows, *, none: bool = False) -> Asked:
+    def room(cls, table: BeliefTable, limits: Rows = NO_ROWS, *, none: bool = False) -> Asked:
         """Room for the decisions of a table under limits on groups; none where nobody will ask."""
         rows, blocks, size = table.mu.shape
         rows = 0 if none else rows

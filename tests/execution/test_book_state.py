@@ -52,7 +52,7 @@ def rows(bars: Bars, deciding: bool = True) -> tuple[BeliefRow, Terms]:
         cost=np.append(1e-4 * ones, np.zeros(beside)),
         sharpe=0.5 * ones,
         forecast=True,
-        caps=(0.6, 1.0, 2_000.0),
+        caps=(0.6, 1.0, 2_000.0, np.inf),
         leverage=(4.0, 1.96),
         order_margin=1.25,
     )

@@ -321,7 +321,7 @@ def test_a_solver_that_fails_takes_no_new_risk_and_leaves_its_problem(
     venue: Any, tilted: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(
-        "sizing.allocation.best_weights", lambda *_: (UNFINISHED, np.zeros(1), np.zeros(4))
+        "sizing.allocation.best_weights", lambda *_: (UNFINISHED, np.zeros(1), np.zeros(4), 0.0)
     )
     monkeypatch.chdir(tmp_path)
     answer = sized_quantity("SYA", 100.0, f"broker.url_override={venue.url}")

@@ -326,8 +326,8 @@ def test_an_order_that_the_legacy_rule_sized_says_so(market: Bars) -> None:
         assert "legacy" not in str(order.reason)
 
 
-def without_steps(*_: object) -> tuple[int, np.ndarray, np.ndarray]:
-    return UNFINISHED, np.zeros((1, 5)), np.zeros(5)
+def without_steps(*_: object) -> tuple[int, np.ndarray, np.ndarray, float]:
+    return UNFINISHED, np.zeros((1, 5)), np.zeros(5), 0.0
 
 
 def test_a_failed_solver_takes_no_new_risk_and_keeps_its_problem(
