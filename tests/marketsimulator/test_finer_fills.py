@@ -26,7 +26,9 @@ from marketsimulator.backtest import run_backtest
 from marketsimulator.results.summary import result_files
 from marketsimulator.results.trial_identity import data_hash
 from marketsimulator.runs.simulate import step_trading
+from marketsimulator.runs.variants import outcomes
 from marketsimulator.settings import BacktestSettings
+from marketsimulator.venue.stocks import Venue
 from tests.marketsimulator.accounts import account_of, stock_ends
 from tests.marketsimulator.by_hand import order, prices
 from tests.marketsimulator.test_parity import believing
@@ -325,6 +327,29 @@ def test_finer_bars_after_an_instant_change_no_decision_by_then(tmp_path: Path) 
     assert repr(runs[0].decisions) == repr(runs[1].decisions)
     early = [[f for f in run.fills if f.booked_at < cut] for run in runs]
     assert early[0] == early[1] != []
+    # A comparison takes the setting: its variants fill on the same finer bars.
+    assert trader.table is not None
+    (outcome,) = outcomes([settings], market, trader.table)
+    whole = step_trading(settings, market, "x", trader, settings.broker(market))
+    assert outcome.equity.tolist() == [row.equity for row in whole.rows]
+
+
+def test_the_practice_server_fills_a_limit_within_the_finer_bar_that_reaches_it(
+    tmp_path: Path,
+) -> None:
+    hours, finer = write(tmp_path / "hours", HOURLY), write(tmp_path / "finer", HALF)
+    market = settings_of(hours, finer, "symbols=BTCUSD").market()
+    venue = Venue(settings_of(hours, finer, "symbols=BTCUSD"), market)
+    assert market.finer is not None
+    first = int(np.searchsorted(market.finer.times, venue.now)) + 1
+    lows = market.finer.values[0, first : first + 48, 2]
+    limit = float(np.round(np.sort(lows)[4] + 0.001, 2))
+    reached = market.finer.times[first + int(np.argmax(lows < limit))]
+    request = {"symbol": "BTC/USD", "qty": "1", "side": "buy", "type": "limit"}
+    venue.submit({**request, "time_in_force": "gtc", "limit_price": str(limit)})
+    venue.advance(market.first + 24)
+    (fill,) = [fill for fill in venue.broker.fills if fill.price > 0]
+    assert (fill.price, fill.at) == (limit, reached)
 
 
 def change(symbol: str, column: str, factor: float, row: int = 700) -> Any:
