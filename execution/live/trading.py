@@ -16,7 +16,7 @@ import numpy as np
 from execution.alpaca.account import Unbelieved
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.holdings import held_in
-from execution.auctions import next_sending, taken_from
+from execution.auctions import next_sending, sending_end, taken_from
 from execution.broker import Broker, place
 from execution.journal.decisions import Journal
 from execution.journal.intents import WAITING
@@ -34,7 +34,7 @@ from execution.live.cycle import (
 )
 from execution.live.guards import why_stopped
 from execution.live.marking import read_and_mark
-from execution.live.night import NightWatch, flattening_orders
+from execution.live.night import NightWatch, flattening_orders, is_stock
 from execution.live.resumption import resume
 from execution.live.settings import LiveSettings
 from execution.orders import Account, Order, strategy_of
@@ -45,10 +45,12 @@ from trainingdata.bars import Bars, closes_of
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import Keys
 from trainingdata.instants import compact_text
+from trainingdata.instruments import Kind
 
 log = logging.getLogger("live")
 
-RESEND = np.timedelta64(15, "m")  # until what could not be sent for an auction is tried again
+# Until a day's pass that failed is made again, and what could not be sent for an auction is.
+RETRY = np.timedelta64(15, "m")
 
 
 class TradingJob:
@@ -141,14 +143,16 @@ class TradingJob:
         """
         now = self._connection.now()
         self._passes += 1
+        done = False
         try:
             if self._settings.broker.on_this_machine:
                 self._live.refuse_another_account()
             number = self._journal.passes.begin(now)
             cycle = self._ended_pass(number)
+            done = not self._waits_for_bars(cycle)
         finally:
             # Whoever moves a practice server's clock does so once the pass has ended.
-            self._next_pass = self._instant_after()
+            self._next_pass = self._instant_after(done=done)
             self._next_sending = self._sending_after()
         self._journal.passes.end(
             number,
@@ -167,16 +171,29 @@ class TradingJob:
             self._journal.passes.end(number, self._connection.estimated_now(), failed=str(error))
             raise
 
-    def _instant_after(self) -> np.datetime64 | None:
+    def _instant_after(self, *, done: bool) -> np.datetime64 | None:
         """The next instant at which anything may decide; none before the venue has said its time.
 
         The next try comes at once then.
+
+        done: whether the pass before did what it was for. Another one of the same day comes where
+            it did not: there is time until the auction.
         """
+        timeframe = self._settings.named_timeframe
         try:
             now = self._connection.known_now()
-            return next_instant(now, self._settings.symbols, self._settings.named_timeframe)
+            following = next_instant(now, self._settings.symbols, timeframe)
         except BrokerError:
             return None
+        return min(following, now + RETRY) if timeframe.daily and not done else following
+
+    def _waits_for_bars(self, cycle: Cycle) -> bool:
+        """Whether the day of stocks that has ended is not listed yet, of none of them."""
+        timeframe, now = self._settings.named_timeframe, cycle.account.as_of
+        if not any(map(is_stock, self._settings.symbols)) or not timeframe.daily:
+            return False
+        ended = timeframe.last_known(Kind.STOCK, now)
+        return bool(cycle.bars.now < ended and now < sending_end("opg", ended))
 
     def _sending_after(self) -> np.datetime64 | None:
         """When what is planned for an auction is sent, tried again or given up."""
@@ -187,7 +204,7 @@ class TradingJob:
             if intent.state in WAITING and intent.state != "working"
         ]
         try:
-            return next_sending(planned, self._connection.known_now(), RESEND)
+            return next_sending(planned, self._connection.known_now(), RETRY)
         except BrokerError:
             return self._next_sending
 

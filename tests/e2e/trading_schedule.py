@@ -74,7 +74,7 @@ COURSES = {
             "2024-04-05",
             75,
             ("data.start=2023-01-03", "data.end=2024-04-12"),
-            400,
+            150,
         ),
     )
 }
@@ -124,6 +124,7 @@ class Trading:
     ) -> None:
         self.here = here
         self.place = place
+        self.course = course
         self.rng = place.rng
         self.wire = place.wire
         self.counts = place.counts
@@ -297,6 +298,11 @@ class Trading:
     def look(self) -> None:
         """Count what must never be."""
         counts = self.counts
+        # After a day's decision a process waits for the evening, in which its orders are sent.
+        if self.course.timeframe == "1d" and str(self.here.venue.now)[11:13] in ("20", "21"):
+            self.here.advance()
+            counts["stuck"] += not self.work()
+            self.gone()
         # The second pass of an instant decides nothing, and lists what the first one filled.
         counts["stuck"] += self.alone("cycles=1") != 0
         world = self.world()
