@@ -133,7 +133,8 @@ class Legacy:
 
     def allocate(self, situation: Situation) -> Allocation:
         """Each deciding symbol in turn, the book as the ones before it left it."""
-        held = situation.held.copy()
+        # What is sold whole leaves its room to the others.
+        held = np.where(situation.problem.account.leaving, 0.0, situation.held)
         unlimited = np.full(len(held), np.nan)
         for k in np.flatnonzero(situation.deciding).tolist():
             turn = situation.beside(held, np.arange(len(held)) == k)

@@ -206,12 +206,12 @@ def test_no_order_of_a_stock_is_sent_after_the_close_of_its_session() -> None:
     stock = order("a", "SYA")
     coin = order("b", "SYXUSD", tif="gtc")
     last = np.datetime64("2024-02-20T20:58", "ns")
-    assert expiry(stock, last, FIVE) == np.datetime64("2024-02-20T21:00", "ns")
-    assert expiry(coin, last, FIVE) == last + FIVE
+    assert expiry(stock, last, last, FIVE) == np.datetime64("2024-02-20T21:00", "ns")
+    assert expiry(coin, last, last, FIVE) == last + FIVE
     half_day = np.datetime64("2024-07-03T16:59", "ns")
-    assert expiry(stock, half_day, FIVE) == np.datetime64("2024-07-03T17:00", "ns")
+    assert expiry(stock, half_day, half_day, FIVE) == np.datetime64("2024-07-03T17:00", "ns")
     midday = np.datetime64("2024-02-20T17:30", "ns")
-    assert expiry(stock, midday, FIVE) == midday + FIVE
+    assert expiry(stock, midday, midday, FIVE) == midday + FIVE
 
 
 def test_a_symbol_with_an_order_on_its_way_is_left_alone_and_the_others_are_not(

@@ -20,6 +20,7 @@ VENUE = "what the venue calls its bars, and which of them are put together"
 STEPS = "24 steps of own bars"
 ALLOWED = {
     "trainingdata/timeframe.py": "the place",
+    "trainingdata/universe.py": DAYS,
     "trainingdata/bar_files.py": DEFAULT,
     "trainingdata/bar_rows.py": "how far apart rows are, by which a file's bars are told",
     "trainingdata/bars.py": DEFAULT + "; the advice to files of hours",
@@ -45,8 +46,10 @@ ALLOWED = {
     "forecasting/forecast.py": STEPS,
     "forecasting/gradient.py": STEPS + "; " + DAYS,
     "forecasting/settings.py": DEFAULT,
+    "sizing/binding.py": "the 24th bit",
     "sizing/quantity.py": "its caller says the interval in hours",
     "execution/alpaca/order_venue.py": LENGTH,
+    "execution/auctions.py": "New York's clock of the venue",
     "execution/choices.py": "the words say hours",
     "execution/decision.py": "the words say hours",
     "execution/journal/intents.py": LENGTH,

@@ -144,7 +144,6 @@ def late(folder: Path) -> None:
         (cell(3, "Adj Close", 90.0), {"adjustment": "all"}, "row 4: Adj Close 90.0 is 0."),
         (cell(3, "Adj Close", ""), {"adjustment": "all"}, "row 4: Adj Close"),
         (cell(3, "Adj Close", 0.0), {"adjustment": "all"}, "row 4: Adj Close 0.0 is 0 of the"),
-        (rows(0), {"adjustment": "all", "actions": "x"}, "data.actions: prices adjusted for every"),
         (beside_hours, {}, "AAA.csv holds daily bars, and "),
     ],
 )
