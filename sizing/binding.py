@@ -27,7 +27,7 @@ FIRST_CEILING = 2
 FINANCING = 2 + len(CEILINGS)
 COST = 3 + len(CEILINGS)
 MOST_POSITIONS = 4 + len(CEILINGS)
-FIRST_ROW = 24  # the bit of the first limit on a group; what else can hold a target lies below it
+FIRST_ROW = 22  # the bit of the first limit on a group; what else can hold a target lies below it
 LIMITS = BINDING[:COST]  # that have a price
 
 TOUCH = 1e-6  # a limit this close, in weight, binds

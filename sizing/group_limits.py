@@ -31,7 +31,7 @@ KEY = "limits.groups"
 EVERYTHING = "all"
 BETA = "beta"
 MOST = 10.0  # of equity: what a limit may be
-MOST_ROWS = 40  # each is a bit of what holds a target
+MOST_ROWS = 40  # each is a bit of what holds a target, of 62
 MISSED = 1e-6  # of equity
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")

@@ -46,7 +46,6 @@ ALLOWED = {
     "forecasting/forecast.py": STEPS,
     "forecasting/gradient.py": STEPS + "; " + DAYS,
     "forecasting/settings.py": DEFAULT,
-    "sizing/binding.py": "the 24th bit",
     "sizing/quantity.py": "its caller says the interval in hours",
     "execution/alpaca/order_venue.py": LENGTH,
     "execution/auctions.py": "New York's clock of the venue",
