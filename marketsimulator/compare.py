@@ -70,7 +70,7 @@ STRATEGY = "sizing.strategy"
 FRACTION = "sizing.fraction"
 # Settings that all variants share: another panel is another comparison.
 PANEL_KEYS = (
-    *("data", "symbols", "start", "end", "days", "timeframe", "increments", "seed"),
+    *("data", "symbols", "start", "end", "days", "timeframe", "fill", "increments", "seed"),
     *("trials", "output", "placebo"),
 )
 STATELESS = "A rule that remembers anything has other answers in a backtest of its own."

@@ -32,7 +32,7 @@ from trainingdata.universe import UniverseSettings
 
 # Of a run alone: its bars, its draws, where it goes and what orders are called.
 NO_VARIANT = (
-    *("output", "start", "end", "days", "timeframe", "trials", "placebo", "seed"),
+    *("output", "start", "end", "days", "timeframe", "fill", "trials", "placebo", "seed"),
     "strategy",
 )
 READ_BY_PATTERN = {"fixed_fraction": "position", "vol_target": "target_volatility"}
