@@ -88,7 +88,7 @@ DAYS = ("data.start=2022-01-03", "data.end=2025-02-28")  # of daily bars, enough
     [
         pytest.param("1h", "next", 100, SPAN[:0], marks=pytest.mark.slow),
         ("1h", "plan", 20, SPAN[:0]),
-        pytest.param("1h", "plan", 5, ("schedule=[11:30,14:30,09:00]",), marks=pytest.mark.slow),
+        pytest.param("1h", "plan", 4, ("schedule=[11:30,14:30,09:00]",), marks=pytest.mark.slow),
         # Two weeks, one of them with a half-day, with clocks put forward, and without a coin.
         ("1d", "next", 20, (*DAYS, "start=2024-06-24", "end=2024-07-08")),
         ("1d", "plan", 5, (*DAYS, *EVENLY, "start=2024-03-04", "end=2024-03-15")),

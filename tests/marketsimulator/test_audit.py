@@ -173,7 +173,8 @@ def test_between_the_decisions_of_a_week_the_night_alone_acts() -> None:
 def test_decisions_of_a_schedule_are_the_same_wherever_the_data_begins(
     name: str, schedule: str
 ) -> None:
-    first = "data.start=2020-06-01" if name == "1d" else "data.start=2021-06-01"
+    # A half holds the windows of correlations, of days 500 of them.
+    first = "data.start=2016-06-01" if name == "1d" else "data.start=2021-06-01"
     probes = other_begin(*scheduled(name, schedule, "start=2024-02-12", first))
     assert [probe.moved for probe in probes] == [""] * audit.CUTS
 

@@ -68,7 +68,9 @@ def test_report_summary_and_first_lines_carry_the_same_doubts(folder: Path, tmp_
     assert "books -45%" in doubts[0]["effect"]
     assert doubts[1]["what"].startswith("1 bar left out")
     said = [line for line in done.stdout.splitlines() if line.startswith("In doubt: ")]
-    first = done.stdout.splitlines()[: len(doubts)]
+    told, *lines = done.stdout.splitlines()
+    assert told == "Bars are hours: timeframe=1h."
+    first = lines[: len(doubts)]
     assert first == said[: len(doubts)]
     page = html.unescape((tmp_path / "report.html").read_text())
     figures = page.index("<h2>Figures</h2>")
