@@ -227,7 +227,7 @@ def figure_parts(figures: dict[str, Any]) -> list[RenderableType]:
         for step, scores in figures["groups"].get(group, {}).items():
             cells = cells_of(figures, scores)
             rows.append((named, step, *(cells[head] for head in heads)))
-            if step.isdigit():
+            if step.isdigit() and len(scores["hours"]) > 1:
                 held = [hour["inside80"] for hour in scores["hours"].values()]
                 spread = interval((min(held), max(held)), number, " … ")
                 rest = [""] * (len(heads) - 2 - len(gains))

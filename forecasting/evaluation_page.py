@@ -237,7 +237,7 @@ def _held_by_hour(clock: Clock, step: str, hours: dict[str, Any]) -> dict[str, C
             for place, scores in hours.items()
             if clock.on_weekend(int(place)) == weekend
         }
-        if held:
+        if len(held) > 1:
             labels = [clock.place_text(place) for place in held]
             charts[f"80 % interval holds, step {step}, by hour{days}"] = level_chart(
                 f"Held by hour{days}", labels, list(held.values()), "inside80"
