@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from foundation.errors import DataError, InputError
 from trainingdata.bars import VOLUME, Bars
@@ -32,6 +31,7 @@ from trainingdata.endings import Ending, Rename
 from trainingdata.instants import date_of, instant
 from trainingdata.instruments import instrument, is_coin, is_symbol
 from trainingdata.sessions import calendar, session_open
+from trainingdata.text_rows import text_rows
 
 COLUMNS = ("symbol", "date", "kind", "value")
 MORE = ("into", "cash", "known")  # columns that a file may have
@@ -77,25 +77,11 @@ def read_actions(path: Path) -> tuple[Listed, ...]:
 
     Raises DataError naming the file, the row and what is wrong with it.
     """
-    try:
-        if path.suffix.lower() == ".parquet":
-            frame = pd.read_parquet(path)
-        else:
-            frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError, pd.errors.EmptyDataError) as error:
-        reason = getattr(error, "strerror", None) or (str(error).splitlines() or ["empty"])[0]
-        raise DataError(f"{path}: cannot be read as corporate actions: {reason}") from error
-    missing = [name for name in COLUMNS if name not in frame.columns]
-    if missing:
-        raise DataError(
-            f"{path}: column {missing[0]!r} is missing; corporate actions have {', '.join(COLUMNS)}"
-        )
     listed: list[Listed] = []
     rows: dict[tuple[object, ...], int] = {}
-    names = [name for name in (*COLUMNS, *MORE) if name in frame.columns]
-    for number, cells in enumerate(frame[names].itertuples(index=False, name=None), 1):
-        texts = ("" if pd.isna(cell) else str(cell).strip() for cell in cells)
-        row = _Row(**dict(zip(names, texts, strict=True)))
+    found = text_rows(path, COLUMNS, ("corporate actions", "have"), MORE)
+    for number, cells in enumerate(found, 1):
+        row = _Row(**cells)
         try:
             event = _event(row)
         except DataError as error:

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from foundation.arrays import Mask
 from foundation.errors import DataError
 from trainingdata.instants import date_of
 from trainingdata.instruments import instrument, is_symbol
+from trainingdata.text_rows import text_rows
 
 COLUMNS = ("symbol", "from", "to")
 STILL = np.datetime64("9999-12-31", "D")
@@ -72,25 +72,13 @@ def read_members(path: Path) -> Members:
 
     Raises DataError naming the file, the row and what is wrong with it.
     """
-    try:
-        if path.suffix.lower() == ".parquet":
-            frame = pd.read_parquet(path)
-        else:
-            frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError, pd.errors.EmptyDataError) as error:
-        reason = getattr(error, "strerror", None) or (str(error).splitlines() or ["empty"])[0]
-        raise DataError(f"{path}: cannot be read as a list of members: {reason}") from error
-    missing = [name for name in COLUMNS if name not in frame.columns]
-    if missing:
-        raise DataError(
-            f"{path}: column {missing[0]!r} is missing; a list of members has {', '.join(COLUMNS)}"
-        )
-    if frame.empty:
+    found = text_rows(path, COLUMNS, ("a list of members", "has"))
+    if not found:
         raise DataError(f"{path}: no row; a list of members has one a membership")
-    rows = []
-    for number, cells in enumerate(frame[list(COLUMNS)].itertuples(index=False, name=None), 1):
-        symbol, begin, end = ("" if pd.isna(cell) else str(cell).strip() for cell in cells)
-        rows.append(_membership(f"{path}: row {number}", symbol, begin, end))
+    rows = [
+        _membership(f"{path}: row {number}", *(row[name] for name in COLUMNS))
+        for number, row in enumerate(found, 1)
+    ]
     _refuse_overlaps(path, rows)
     symbols, begins, ends = zip(*rows, strict=True)
     return Members(str(path), symbols, np.array(begins), np.array(ends))

@@ -1,0 +1,44 @@
+"""Rows of a user's own list, CSV or Parquet, as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from foundation.errors import DataError
+
+
+def text_rows(
+    path: Path, columns: Sequence[str], what: tuple[str, str], more: Sequence[str] = ()
+) -> list[dict[str, str]]:
+    """The stripped cells of each row, by column; empty for one that is missing.
+
+    columns: that a file has to have. more: that it may have.
+    what: the file is, and the verb that goes with it, `have` or `has`.
+
+    Raises DataError for a file that cannot be read, or that lacks a column.
+    """
+    words, have = what
+    try:
+        if path.suffix.lower() == ".parquet":
+            frame = pd.read_parquet(path)
+        else:
+            frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError, pd.errors.EmptyDataError) as error:
+        reason = getattr(error, "strerror", None) or (str(error).splitlines() or ["empty"])[0]
+        raise DataError(f"{path}: cannot be read as {words}: {reason}") from error
+    missing = [name for name in columns if name not in frame.columns]
+    if missing:
+        raise DataError(
+            f"{path}: column {missing[0]!r} is missing; {words} {have} {', '.join(columns)}"
+        )
+    names = [name for name in (*columns, *more) if name in frame.columns]
+    return [
+        {
+            name: "" if pd.isna(cell) else str(cell).strip()
+            for name, cell in zip(names, cells, strict=True)
+        }
+        for cells in frame[names].itertuples(index=False, name=None)
+    ]
