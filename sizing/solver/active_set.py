@@ -37,9 +37,11 @@ from sizing.solver.segments import (
     exceeds_room,
     fix_weight,
     free_weight,
+    gradient_at,
     group_slope,
     group_use,
     is_net,
+    move_gradient,
     neighbour,
 )
 from sizing.solver.step import REPEATS, find_step, largest_residual
@@ -55,7 +57,7 @@ CAP_TOLL, FLOOR_TOLL, CHANGE_COST, CURVATURE = 1e6, 1e3, 1e-3, 1e-7
 
 @merged
 def solve(program: Program) -> tuple[int, Array, Array]:
-    """Solve one program; in place its `risk` gains a ridge, and a net group that no weights keep to
+    """Solve one program; in place variances gain a ridge, and a net group that no weights keep to
     the room that it takes to do so.
 
     Returns
@@ -125,7 +127,7 @@ def _snap_to_knots(state: State) -> None:
 
 @merged
 def _add_ridge(program: Program) -> float:
-    """Add the ridge to the risk; the problem's scale, of its pulls and variances and of its costs.
+    """Add the ridge to the variances; the scale of pulls and variances and of costs.
 
     A singular R (two symbols that are one) has a factor with it. The scale is never 0, so that a
     program of zeros has a tolerance, too.
@@ -133,10 +135,10 @@ def _add_ridge(program: Program) -> float:
     largest = 1e-30
     dearest = 0.0
     for i in range(len(program.pull)):
-        largest = max(largest, abs(program.pull[i]), program.risk[i, i])
+        largest = max(largest, abs(program.pull[i]), program.variance[i])
         dearest = max(dearest, program.cost[i])
     for i in range(len(program.pull)):
-        program.risk[i, i] += RIDGE * largest
+        program.variance[i] += RIDGE * largest
     return float(dearest + largest)
 
 
@@ -185,15 +187,14 @@ def _keep_to_net(program: Program, weight: Array) -> None:
             toll[k] = CAP_TOLL if room[k] >= 0.0 else FLOOR_TOLL
         elif toll[k] < np.inf:
             room[k] = np.inf
-    risk = np.zeros((n, n))
     cost = np.empty(n)
     for i in range(n):
-        risk[i, i] = CURVATURE
         # The first ones change first. Costs that are alike would spread a change over all.
         cost[i] = CHANGE_COST * (1.0 + i / n)
     nearest = Program(
         np.zeros(n),
-        risk,
+        np.full(n, CURVATURE),
+        np.zeros((1, n, n)),
         program.lower,
         program.upper,
         weight.copy(),
@@ -218,7 +219,7 @@ def _state_at(program: Program, weight: Array) -> State:
     m = len(program.room)
     state = State(
         weight=weight,
-        gradient=program.pull - program.risk @ weight,
+        gradient=gradient_at(program, weight),
         low=np.empty(n),
         high=np.empty(n),
         sign=np.empty(n),
@@ -258,8 +259,7 @@ def _take_step(program: Program, state: State, step: Array) -> bool:
             moved = length * step[a]
             at = state.free[a]
             state.weight[at] += moved
-            for j in range(len(state.weight)):
-                state.gradient[j] -= program.risk[at, j] * moved
+            move_gradient(program, state.gradient, at, moved)
             if abs(moved) > STILL:
                 # From another point a weight that could not move before may be able to. The weight
                 # freed last has moved as well, and may cross the next knot that it meets.

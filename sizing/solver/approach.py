@@ -14,7 +14,7 @@ import numpy as np
 
 from foundation.arrays import Array, Index
 from foundation.compiled import compiled, inlined, merged
-from sizing.solver.segments import Program, group_use
+from sizing.solver.segments import Program, gradient_at, group_use, move_gradient
 
 # Weights from which on this is worth while. In a narrower program the steps that it saves cost no
 # more than it does.
@@ -33,7 +33,7 @@ def approach(program: Program, weight: Array, least: Array) -> None:
     """
     m = len(program.room)
     members = _groups_of_each(program)
-    gradient = _gradient(program, weight)
+    gradient = gradient_at(program, weight)
     price = np.zeros(m)
     settled = np.zeros(m)
     stiffness = np.empty(m)
@@ -58,22 +58,10 @@ def approach(program: Program, weight: Array, least: Array) -> None:
                 use[k] += program.groups[k, i] * grown
                 price[k] = _price(program, k, use[k], settled[k], stiffness[k])
             weight[i] = best
-            for j in range(len(weight)):
-                gradient[j] -= program.risk[i, j] * change
+            move_gradient(program, gradient, i, change)
         if furthest <= NEAR:
             break
     keep_to_rooms(program, weight, least)
-
-
-@merged
-def _gradient(program: Program, weight: Array) -> Array:
-    """What one more of each weight adds before costs and prices, [n]."""
-    gradient = program.pull.copy()
-    for i in range(len(weight)):
-        if weight[i] != 0.0:
-            for j in range(len(weight)):
-                gradient[j] -= program.risk[i, j] * weight[i]
-    return gradient
 
 
 @merged
@@ -100,7 +88,7 @@ def _set_stiffness(program: Program, members: Index, weight: Array, stiffness: A
         stiffness[k] = 1e-30
     variance = 0.0
     for i in range(n):
-        variance += program.risk[i, i] / n
+        variance += program.variance[i] / n
         between = _between_knots(program, i, weight[i])
         for c in range(1, 1 + members[i, 0]):
             k = members[i, c]
@@ -136,7 +124,7 @@ def _best_alone(
 ) -> float:
     """The best weight i while all others stay."""
     size = 0.0
-    curve = program.risk[i, i]
+    curve = program.variance[i]
     for c in range(1, 1 + members[i, 0]):
         k = members[i, c]
         part = program.groups[k, i]

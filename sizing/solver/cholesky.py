@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from foundation.arrays import Array, Index
+from foundation.arrays import Array
 from foundation.compiled import compiled, inlined, reordered
 
 # Of the largest variance or pull, added to each variance: a singular matrix then has a factor, and
@@ -19,23 +19,22 @@ RIDGE = 1e-10
 # them and has no weight of its own.
 SINGULAR = 1e-10
 
+PANEL = 8  # columns that a matrix loses at once
+
 
 @reordered
-def append_row(matrix: Array, chosen: Index, factor: Array) -> None:
-    """Extend the factor of matrix[chosen[:-1], chosen[:-1]] to that of matrix[chosen, chosen].
+def append_row(factor: Array, last: int) -> None:
+    """Turn row `last` of the factor, a symbol's covariances and its variance, into a factor's.
 
-    matrix [n, n]; chosen [k]: rows of it, the last one new; factor [n, n]: leading k − 1 rows
-    filled, row k − 1 is written. Forward substitution gives the new row, and what the others leave
-    of the new variance its diagonal.
+    factor [n, n]: the rows before it are one. Forward substitution gives the new row, and what the
+    others leave of the new variance its diagonal.
     """
-    last = len(chosen) - 1
-    i = chosen[last]
-    rest = matrix[i, i]
+    rest = factor[last, last]
     # The ridge keeps `rest` above zero in exact arithmetic. Rounding can still take it below, and
     # the root of that would make every later step NaN.
     least = 0.5 * RIDGE * rest
     for a in range(last):
-        value = matrix[i, chosen[a]]
+        value = factor[last, a]
         for b in range(a):
             value -= factor[a, b] * factor[last, b]
         value *= factor[a, a]
@@ -141,17 +140,40 @@ def factored_solve(matrix: Array, solution: Array) -> bool:
     times it. Where the answer is False the contents of both are undefined.
     """
     n = len(solution)
-    for a in range(n):
-        variance = matrix[a, a]
-        for b in range(a + 1):
-            value = matrix[a, b]
-            for c in range(b):
-                value -= matrix[a, c] * matrix[b, c]
-            if a > b:
-                matrix[a, b] = value * matrix[b, b]
-            elif value <= SINGULAR * variance:
-                return False
-            else:
-                matrix[a, a] = 1.0 / np.sqrt(value)
+    variance = np.diag(matrix).copy()
+    panel = np.empty((PANEL, n))
+    for begin in range(0, n, PANEL):
+        end = min(begin + PANEL, n)
+        for a in range(begin, n):
+            for b in range(begin, min(a + 1, end)):
+                value = matrix[a, b]
+                for c in range(begin, b):
+                    value -= matrix[a, c] * matrix[b, c]
+                if a > b:
+                    matrix[a, b] = value * matrix[b, b]
+                elif value <= SINGULAR * variance[a]:
+                    return False
+                else:
+                    matrix[a, a] = 1.0 / np.sqrt(value)
+                panel[b - begin, a] = matrix[a, b]
+        if end < n:
+            _subtract_panel(matrix, panel, end)
     solve_in_place(matrix, solution)
     return True
+
+
+@inlined
+def _subtract_panel(matrix: Array, panel: Array, end: int) -> None:
+    """Take the columns before `end` out of what is left of a matrix, column after column.
+
+    panel [PANEL, n]: the columns. Each element loses its products in the order in which an
+    elimination one column at a time takes them, so the bits are the same; elements of a row lose
+    theirs side by side, for which the compiler has to know that no index is below 0.
+    """
+    for a in range(end, len(matrix)):
+        row, x = matrix[a], panel[:, a]
+        for b in range(np.uint64(end), np.uint64(a + 1)):
+            value = row[b] - x[0] * panel[0, b] - x[1] * panel[1, b]
+            value = value - x[2] * panel[2, b] - x[3] * panel[3, b]
+            value = value - x[4] * panel[4, b] - x[5] * panel[5, b]
+            row[b] = value - x[6] * panel[6, b] - x[7] * panel[7, b]

@@ -187,9 +187,9 @@ def optimal_weights(problem: SizingProblem) -> tuple[int, Array, Array]:
             for a in range(n * (g - m + 1)):
                 groups[row, a] = 1.0
     pull = _pull(problem, free)
-    risk = _risk(problem, free)
+    variance, risk = _risk(problem, free)
     status, solved, paid = solve(
-        Program(pull, risk, low, high, start, price, groups, room, toll, net)
+        Program(pull, variance, risk, low, high, start, price, groups, room, toll, net)
     )
     prices = np.zeros(m + blocks)
     for row in range(rows):
@@ -275,27 +275,25 @@ def _pull(problem: SizingProblem, free: Index) -> Array:
 
 
 @merged
-def _risk(problem: SizingProblem, free: Index) -> Array:
-    """Covariance of the variables over the fraction of Kelly, [n·K, n·K].
+def _risk(problem: SizingProblem, free: Index) -> tuple[Array, Array]:
+    """Variance [n·K] and covariance [K, n, n] of the variables over the fraction of Kelly.
 
     Each pair of variables has the covariance of every block in which both count: of the later one's
     block and all after it.
     """
     n = len(free)
     blocks = len(problem.toll)
-    risk = np.zeros((n * blocks, n * blocks))
+    risk = np.zeros((blocks, n, n))
+    variance = np.empty(n * blocks)
     for q in range(blocks):
         for a in range(n):
-            row = risk[q * n + a]
+            row = risk[q, a]
             for k in range(q, blocks):
                 variances = problem.covariance[k, free[a]]
                 for b in range(n):
-                    row[q * n + b] += variances[free[b]] / problem.fraction
-            for c in range(q):
-                for b in range(n):
-                    risk[c * n + a, q * n + b] = row[q * n + b]
-                    row[c * n + b] = row[q * n + b]
-    return risk
+                    row[b] += variances[free[b]] / problem.fraction
+            variance[q * n + a] = row[a]
+    return variance, risk
 
 
 @inlined

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from foundation.arrays import Array, Index, Mask
-from foundation.compiled import inlined
+from foundation.compiled import copy_row, inlined
 from sizing.solver.cholesky import append_row, delete_row
 
 # Where a group stands: under its room, exactly at it, or beyond it at the price of its toll.
@@ -34,7 +34,9 @@ class Program(NamedTuple):
     """One problem of n weights and m groups.
 
     pull: [n] return of one more of a weight.
-    risk: [n, n] covariance over the fraction of Kelly.
+    variance: [n] of a weight, over the fraction of Kelly.
+    risk: [K, n/K, n/K] covariances over the fraction of Kelly, of K blocks of weights; between
+        two blocks those of the later one count.
     lower: [n] least weight.
     upper: [n] largest weight.
     held: [n] weight now.
@@ -46,6 +48,7 @@ class Program(NamedTuple):
     """
 
     pull: Array
+    variance: Array
     risk: Array
     lower: Array
     upper: Array
@@ -89,6 +92,37 @@ class State(NamedTuple):
     factor: Array
     barred: Index
     counts: Index
+
+
+@inlined
+def covariance(program: Program, i: int, j: int) -> float:
+    """R of two different weights."""
+    size = program.risk.shape[1]
+    return float(program.risk[max(i // size, j // size), i % size, j % size])
+
+
+@inlined
+def move_gradient(program: Program, gradient: Array, i: int, change: float) -> None:
+    """Take from a gradient [n] what a change of weight i takes."""
+    size = program.risk.shape[1]
+    block = i // size
+    own = gradient[i] - program.variance[i] * change
+    for k in range(len(program.risk)):
+        row = program.risk[max(k, block), i - block * size]
+        part = gradient[k * size : (k + 1) * size]
+        for j in range(size):
+            part[j] -= row[j] * change
+    gradient[i] = own
+
+
+@inlined
+def gradient_at(program: Program, weight: Array) -> Array:
+    """What one more of each weight adds before costs and prices, [n]."""
+    gradient = program.pull.copy()
+    for i in range(len(weight)):
+        if weight[i] != 0.0:
+            move_gradient(program, gradient, i, weight[i])
+    return gradient
 
 
 @inlined
@@ -169,7 +203,17 @@ def free_weight(program: Program, state: State, i: int, low: float, high: float)
     state.free[state.counts[FREE]] = i
     state.place[i] = state.counts[FREE]
     state.counts[FREE] += 1
-    append_row(program.risk, state.free[: state.counts[FREE]], state.factor)
+    _extend_factor(program, state, state.counts[FREE] - 1)
+
+
+@inlined
+def _extend_factor(program: Program, state: State, last: int) -> None:
+    """Append the row of free weight number `last` to the factor of those before it."""
+    i = state.free[last]
+    for a in range(last):
+        state.factor[last, a] = covariance(program, i, state.free[a])
+    state.factor[last, last] = program.variance[i]
+    append_row(state.factor, last)
 
 
 @inlined
@@ -181,8 +225,7 @@ def fix_weight(program: Program, state: State, i: int, w: float) -> None:
     change = w - state.weight[i]
     if change != 0.0:
         state.weight[i] = w
-        for j in range(len(state.weight)):
-            state.gradient[j] -= program.risk[i, j] * change
+        move_gradient(program, state.gradient, i, change)
     state.place[i] = -1
     state.counts[FREE] -= 1
     state.counts[CHANGES] += 1
@@ -193,8 +236,6 @@ def fix_weight(program: Program, state: State, i: int, w: float) -> None:
     delete_row(state.factor, removed, count)
     if state.counts[CHANGES] >= REFRESH:
         for a in range(count):
-            append_row(program.risk, state.free[: a + 1], state.factor)
-        taken = program.risk @ state.weight
-        for j in range(len(taken)):
-            state.gradient[j] = program.pull[j] - taken[j]
+            _extend_factor(program, state, a)
+        copy_row(state.gradient, gradient_at(program, state.weight))
         state.counts[CHANGES] = 0

@@ -13,7 +13,7 @@ import numpy as np
 from foundation.arrays import Array, Index
 from foundation.compiled import inlined, merged
 from sizing.solver.cholesky import eliminate, solve_in_place
-from sizing.solver.segments import AT, BOUGHT, FREE, Program, State, group_slope
+from sizing.solver.segments import AT, BOUGHT, FREE, Program, State, covariance, group_slope
 
 LONG = 100.0  # a step in weights that only a nearly singular R asks for
 REPEATS = 4  # solutions refined at most, and full steps taken again where the first left a gradient
@@ -51,8 +51,11 @@ def find_step(program: Program, state: State, step: Array) -> None:
         if not huge:
             break
         for a in range(count):
+            i = state.free[a]
             for b in range(count):
-                rest[a] -= program.risk[state.free[a], state.free[b]] * part[b]
+                j = state.free[b]
+                shared = program.variance[i] if i == j else covariance(program, i, j)
+                rest[a] -= shared * part[b]
 
 
 @merged

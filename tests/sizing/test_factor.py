@@ -48,7 +48,8 @@ def test_a_factor_that_gained_and_lost_rows_is_that_of_the_rows_left(seed: int, 
         if count == 0 or (len(outside) and rng.random() < 0.6):
             chosen[count] = rng.choice(outside)
             count += 1
-            append_row(matrix, chosen[:count], factor)
+            factor[count - 1, :count] = matrix[chosen[count - 1], chosen[:count]]
+            append_row(factor, count - 1)
         else:
             gone = int(rng.integers(count))
             count -= 1
@@ -66,9 +67,9 @@ def test_a_factor_that_gained_and_lost_rows_is_that_of_the_rows_left(seed: int, 
 def test_a_row_that_the_others_explain_keeps_half_a_ridge() -> None:
     """Its square root is above zero, so that a step through it is finite."""
     matrix = np.array([[4.0, 4.0], [4.0, 4.0]])
-    factor = np.zeros((2, 2))
-    append_row(matrix, np.array([0]), factor)
-    append_row(matrix, np.array([0, 1]), factor)
+    factor = matrix.copy()
+    append_row(factor, 0)
+    append_row(factor, 1)
     assert factor[:, 0].tolist() == [0.5, 2.0]
     assert lower(factor)[1, 1] == pytest.approx(np.sqrt(0.5 * RIDGE * 4.0), rel=1e-12)
 

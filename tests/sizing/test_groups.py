@@ -24,6 +24,7 @@ from sizing.solver.active_set import SOLVED, solve
 from sizing.solver.segments import Program
 from sizing.strategies import NAMES, named
 from tests.sizing.books import random_situation
+from tests.sizing.hard_ceilings import solved, whole_risk
 from tests.sizing.test_program import problem, value
 
 
@@ -64,13 +65,13 @@ def interior(p: Program) -> Array:
     n = len(p.pull)
     split = np.hstack([np.eye(n), -np.eye(n)])
     hessian = np.zeros((4 * n, 4 * n))
-    hessian[: 2 * n, : 2 * n] = split.T @ p.risk @ split
+    hessian[: 2 * n, : 2 * n] = split.T @ whole_risk(p) @ split
     rows, limits = in_parts(p)
     solver = piqp.DenseSolver()
     s = solver.settings
     s.eps_abs = s.eps_rel = s.eps_duality_gap_abs = s.eps_duality_gap_rel = 1e-11
     s.max_iter = 400
-    scale = 1 / max(float(np.abs(p.pull).max()), float(np.abs(p.risk).max()), 1e-12)
+    scale = 1 / max(float(np.abs(p.pull).max()), float(np.abs(p.variance).max()), 1e-12)
     solver.setup(
         np.asfortranarray(hessian * scale),
         np.concatenate([-p.pull, p.pull, p.cost, p.cost]) * scale,
@@ -91,7 +92,7 @@ def check(seed: int, n: int) -> bool:
     """Whether any weights fit the rows; then the answer is the best of them."""
     rng = np.random.default_rng(seed)
     p = with_net_rows(rng, problem(rng, n))
-    relaxed = p._replace(risk=p.risk.copy(), room=p.room.copy())
+    relaxed = p._replace(variance=p.variance.copy(), room=p.room.copy())
     status, w, prices = solve(relaxed)
     assert status == SOLVED
     assert (w >= p.lower).all()
@@ -130,14 +131,14 @@ def test_a_price_of_a_row_is_what_more_of_it_is_worth() -> None:
     for seed in range(300):
         rng = np.random.default_rng(seed)
         p = with_net_rows(rng, problem(rng, 6))
-        status, w, prices = solve(p._replace(risk=p.risk.copy(), room=p.room.copy()))
+        status, w, prices = solved(p, room=p.room.copy())
         if status != SOLVED or (use(p, w) > p.room + 1e-12).any():
             continue
         for k in np.flatnonzero((prices > 1e-6) & p.net):
             for change in (step, -step):
                 room = p.room.copy()
                 room[k] += change
-                other = p._replace(risk=p.risk.copy(), room=room.copy())
+                other = p._replace(variance=p.variance.copy(), room=room.copy())
                 gain = value(p, solve(other)[1]) - value(p, w)
                 # Where nothing keeps to the smaller room, the answer is that of a larger one.
                 if (other.room == room).all():

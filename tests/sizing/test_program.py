@@ -9,7 +9,7 @@ import pytest
 from foundation.arrays import Array
 from sizing.solver.active_set import INFEASIBLE, SOLVED, solve
 from sizing.solver.segments import Program
-from tests.sizing.hard_ceilings import program
+from tests.sizing.hard_ceilings import program, solved, whole_risk
 
 
 def problem(rng: np.random.Generator, n: int) -> Program:
@@ -40,7 +40,7 @@ def problem(rng: np.random.Generator, n: int) -> Program:
 
 
 def value(p: Program, w: Array) -> float:
-    return float(p.pull @ w - w @ p.risk @ w / 2 - p.cost @ np.abs(w - p.held))
+    return float(p.pull @ w - w @ whole_risk(p) @ w / 2 - p.cost @ np.abs(w - p.held))
 
 
 def interior(p: Program) -> Array:
@@ -50,7 +50,7 @@ def interior(p: Program) -> Array:
     none = np.zeros((n, n))
     hessian = np.zeros((4 * n, 4 * n))
     split = np.hstack([eye, -eye])
-    hessian[: 2 * n, : 2 * n] = split.T @ p.risk @ split
+    hessian[: 2 * n, : 2 * n] = split.T @ whole_risk(p) @ split
     slope = np.concatenate([-p.pull, p.pull, p.cost, p.cost])
     rows = np.hstack([p.groups, p.groups, np.zeros((len(p.room), 2 * n))])
     rows = np.vstack([rows, np.hstack([split, none, none]), -np.hstack([split, none, none])])
@@ -59,7 +59,7 @@ def interior(p: Program) -> Array:
     s = solver.settings
     s.eps_abs = s.eps_rel = s.eps_duality_gap_abs = s.eps_duality_gap_rel = 1e-11
     s.max_iter = 400
-    scale = 1 / max(float(np.abs(p.pull).max()), float(np.abs(p.risk).max()), 1e-12)
+    scale = 1 / max(float(np.abs(p.pull).max()), float(np.abs(p.variance).max()), 1e-12)
     solver.setup(
         np.asfortranarray(hessian * scale),
         slope * scale,
@@ -78,7 +78,7 @@ def interior(p: Program) -> Array:
 
 def check(seed: int, n: int) -> None:
     p = problem(np.random.default_rng(seed), n)
-    status, w, prices = solve(p._replace(risk=p.risk.copy()))
+    status, w, prices = solved(p)
     assert status == SOLVED
     assert (w >= p.lower).all()
     assert (w <= p.upper).all()
@@ -108,17 +108,17 @@ def test_no_interior_point_answer_is_better_in_thousands_of_larger_problems() ->
 def test_a_price_is_what_more_room_is_worth() -> None:
     for seed in range(300):
         p = problem(np.random.default_rng(seed), 6)
-        _, w, prices = solve(p._replace(risk=p.risk.copy()))
+        _, w, prices = solved(p)
         for k in np.flatnonzero(prices > 1e-6):
             more = p.room.copy()
             more[k] += 1e-6
-            gain = value(p, solve(p._replace(risk=p.risk.copy(), room=more))[1]) - value(p, w)
+            gain = value(p, solved(p, room=more)[1]) - value(p, w)
             assert gain <= prices[k] * 1e-6 + 1e-13
 
 
 def test_the_same_problem_has_the_same_answer_to_the_last_bit() -> None:
     p = problem(np.random.default_rng(5), 10)
-    answers = [solve(p._replace(risk=p.risk.copy()))[1] for _ in range(3)]
+    answers = [solved(p)[1] for _ in range(3)]
     np.testing.assert_array_equal(answers[0], answers[1])
     np.testing.assert_array_equal(answers[0], answers[2])
 
@@ -149,7 +149,8 @@ def test_what_must_be_held_may_take_most_of_the_room_there_is() -> None:
     bounds = np.array([0.6, 0.3]), np.array([2.0, 2.0])
     p = Program(
         np.array([0.1, 3.0]),
-        np.eye(2),
+        np.ones(2),
+        np.zeros((1, 2, 2)),
         *bounds,
         np.zeros(2),
         np.zeros(2),

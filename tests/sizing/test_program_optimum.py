@@ -22,7 +22,7 @@ from sizing.solver.segments import (
     free_weight,
     neighbour,
 )
-from tests.sizing.hard_ceilings import program
+from tests.sizing.hard_ceilings import program, solved, whole_risk
 
 NARROW = (1, 9)  # symbols
 
@@ -112,13 +112,13 @@ def assert_optimal(p: Program) -> None:
     """Return, risk, cost and the price of ceilings balance at every weight; a ceiling with room
     left has no price.
     """
-    ridged = p.risk.copy()
-    status, w, prices = solve(p._replace(risk=ridged))
+    ridged = p._replace(variance=p.variance.copy())
+    status, w, prices = solve(ridged)
     assert status == SOLVED
-    scale = max(np.abs(p.pull).max(), ridged.diagonal().max()) + p.cost.max()
-    np.testing.assert_allclose(ridged, p.risk, rtol=0, atol=1.01e-10 * scale)
+    scale = max(np.abs(p.pull).max(), ridged.variance.max()) + p.cost.max()
+    np.testing.assert_allclose(ridged.variance, p.variance, rtol=0, atol=1.01e-10 * scale)
     slack = 1e-7 * scale
-    gradient = p.pull - ridged @ w - prices[p.net] @ p.groups[p.net]
+    gradient = p.pull - whole_risk(ridged) @ w - prices[p.net] @ p.groups[p.net]
     price = prices[~p.net] @ p.groups[~p.net]
     assert (w >= p.lower).all()
     assert (w <= p.upper).all()
@@ -141,7 +141,7 @@ def test_no_weight_gains_by_moving_either_way(seed: int) -> None:
     p = problem(seed)
     least = np.minimum(np.maximum(0.0, p.lower), p.upper)
     if (p.groups @ np.abs(least) > p.room + 1e-9).any():
-        assert solve(p._replace(risk=p.risk.copy()))[0] == INFEASIBLE
+        assert solved(p)[0] == INFEASIBLE
     else:
         assert_optimal(p)
 
@@ -152,32 +152,32 @@ def test_no_weight_gains_by_moving_where_room_can_be_bought(seed: int) -> None:
     least = np.minimum(np.maximum(0.0, p.lower), p.upper)
     hard = p.toll == np.inf
     if (p.groups @ np.abs(least) > p.room + 1e-9)[hard].any():
-        assert solve(p._replace(risk=p.risk.copy()))[0] == INFEASIBLE
+        assert solved(p)[0] == INFEASIBLE
     else:
         assert_optimal(p)
 
 
 def test_no_weight_gains_in_a_wide_program_and_its_start_is_near() -> None:
     """Most weights are where they belong before the first step, within bounds and rooms."""
-    solved = right = 0
+    count = right = 0
     for seed in range(120):
         p = (problem, borrowing_book)[seed % 2](seed, (WIDE, WIDE + 60))
         least = np.minimum(np.maximum(0.0, p.lower), p.upper)
         hard = p.toll == np.inf
         if (p.groups @ np.abs(least) > p.room + 1e-9)[hard].any():
-            assert solve(p._replace(risk=p.risk.copy()))[0] == INFEASIBLE
+            assert solved(p)[0] == INFEASIBLE
             continue
         assert_optimal(p)
         weight = np.clip(p.held, p.lower, p.upper)
-        risk = p.risk + 1e-10 * p.risk.max() * np.eye(len(weight))
-        approach(p._replace(risk=risk), weight, least)
+        variance = p.variance + 1e-10 * p.variance.max()
+        approach(p._replace(variance=variance), weight, least)
         assert ((weight >= p.lower) & (weight <= p.upper)).all()
         assert (p.groups @ np.abs(weight) <= p.room + 1e-12)[hard].all()
-        found = solve(p._replace(risk=risk))[1]
+        found = solve(p._replace(variance=variance))[1]
         right += (np.abs(weight - found) < 1e-6).mean()
-        solved += 1
-    assert solved > 60
-    assert right > 0.75 * solved
+        count += 1
+    assert count > 60
+    assert right > 0.75 * count
 
 
 def test_no_weight_gains_where_caps_and_ceilings_meet() -> None:
@@ -219,10 +219,10 @@ def test_a_position_that_is_swapped_for_another_may_pass_zero() -> None:
 def test_starting_from_the_answer_changes_nothing(seed: int) -> None:
     """What was reached at a cost is not left at that cost."""
     p = problem(seed)
-    status, w, _ = solve(p._replace(risk=p.risk.copy()))
+    status, w, _ = solved(p)
     if status != SOLVED or not (p.cost > 0).all():
         return
-    again = solve(p._replace(risk=p.risk.copy(), held=w))
+    again = solve(p._replace(variance=p.variance.copy(), held=w))
     assert again[0] == SOLVED
     np.testing.assert_allclose(again[1], w, atol=1e-6)
 
@@ -240,9 +240,9 @@ def test_a_ceiling_that_must_be_passed_leaves_no_answer_and_one_that_is_just_met
     p = program(
         np.zeros(1), np.eye(1), 0.5 * one, one, np.zeros(1), np.zeros(1), np.ones((1, 1)), 0.5 * one
     )
-    assert solve(p._replace(risk=np.eye(1)))[1].tolist() == [0.5]
-    assert solve(p._replace(risk=np.eye(1), room=0.499 * one))[0] == INFEASIBLE
-    short = p._replace(risk=np.eye(1), lower=-one, upper=-0.5 * one, room=0.499 * one)
+    assert solved(p)[1].tolist() == [0.5]
+    assert solved(p, room=0.499 * one)[0] == INFEASIBLE
+    short = p._replace(variance=np.ones(1), lower=-one, upper=-0.5 * one, room=0.499 * one)
     assert solve(short)[0] == INFEASIBLE
 
 
@@ -268,7 +268,7 @@ def test_a_long_walk_keeps_its_factor_exact(n: int, seed: int) -> None:
     )
     status, w, prices = solve(p)
     assert status == SOLVED
-    gradient = pull - p.risk @ w
+    gradient = pull - whole_risk(p) @ w
     inside = (np.abs(w) < 0.1) & (w != 0) & (w != held)
     balance = np.sign(w) * prices[0] + np.sign(w - held) * 1e-5
     np.testing.assert_allclose(gradient[inside], balance[inside], atol=1e-12)
@@ -308,7 +308,7 @@ def starting_state(p: Program, weight: Array) -> State:
     n = len(weight)
     return State(
         weight=weight,
-        gradient=p.pull - p.risk @ weight,
+        gradient=p.pull - whole_risk(p) @ weight,
         low=np.empty(n),
         high=np.empty(n),
         sign=np.empty(n),
@@ -327,10 +327,10 @@ def assert_consistent(p: Program, state: State) -> None:
     """The gradient is that of the weights, the factor that of the free ones, each in its place."""
     count = state.counts[FREE]
     rows = state.free[:count]
-    np.testing.assert_allclose(state.gradient, p.pull - p.risk @ state.weight, atol=1e-9)
+    np.testing.assert_allclose(state.gradient, p.pull - whole_risk(p) @ state.weight, atol=1e-9)
     triangle = np.tril(state.factor[:count, :count])
     np.fill_diagonal(triangle, 1.0 / np.diag(triangle))
-    np.testing.assert_allclose(triangle @ triangle.T, p.risk[np.ix_(rows, rows)], atol=1e-9)
+    np.testing.assert_allclose(triangle @ triangle.T, whole_risk(p)[np.ix_(rows, rows)], atol=1e-9)
     assert state.place[rows].tolist() == list(range(count))
     assert (state.place >= 0).sum() == count
 
