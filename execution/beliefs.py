@@ -164,30 +164,35 @@ class BeliefTable:
     matrix: Index
     correlations: Array32
 
-    def of(self, now: np.datetime64) -> Belief | None:
-        """The belief of an instant; None where nothing decides then."""
+    def of(self, now: np.datetime64, held: Mask | None = None) -> Belief | None:
+        """The belief of an instant, of what counts then; None where nothing decides.
+
+        held: [S] what counts although nothing may hold it; none: everything counts.
+        """
         t = int(self.at.searchsorted(now))
         if t >= len(self.at) or self.at[t] != now:
             return None
+        held = np.ones(len(self.symbols), dtype=bool) if held is None else held
+        chosen = counted(self.sigma[t], self.outside[t], held)
         years, correlation = years_and_correlations(
-            self.years[t], self.correlations[self.matrix[t]], self.crypto, self.shared[t]
+            self.years[t], self.correlations[self.matrix[t]], self.crypto, self.shared[t], chosen
         )
         return Belief(
-            symbols=self.symbols,
+            symbols=tuple([self.symbols[s] for s in chosen.tolist()]),
             at=now,
             ends=self.ends[t],
-            deciding=self.deciding[t],
-            outside=self.outside[t],
-            leaving=self.leaving[t],
+            deciding=self.deciding[t, chosen],
+            outside=self.outside[t, chosen],
+            leaving=self.leaving[t, chosen],
             overnight=bool(self.overnight[t]),
             cuts=bool(self.cuts[t]),
             years=years,
             nights=self.nights[t],
-            mu=self.mu[t],
-            sigma=self.sigma[t],
-            worth=self.worth[t],
-            signal=self.signal[t],
-            premium=self.premium[t],
+            mu=self.mu[t][:, chosen],
+            sigma=self.sigma[t][:, chosen],
+            worth=self.worth[t, chosen],
+            signal=self.signal[t, chosen],
+            premium=self.premium[t, chosen],
             correlation=correlation,
         )
 
@@ -208,26 +213,47 @@ def joined_beliefs(parts: Sequence[BeliefTable]) -> BeliefTable:
 
 
 @compiled
+def counted(sigma: Array, outside: Rule, held: Mask) -> Index:
+    """The symbols [m] that a decision reckons with: what may be held, and what is.
+
+    All others have no weight and get none, whatever is decided.
+
+    sigma [K, S], outside [S]: as of `Belief`. held: [S].
+    """
+    chosen = np.empty(len(outside), dtype=np.int64)
+    count = 0
+    for s in range(len(outside)):
+        if held[s] or (outside[s] == 0 and np.isfinite(sigma[0, s])):
+            chosen[count] = s
+            count += 1
+    return chosen[:count]
+
+
+@compiled
 def years_and_correlations(
-    years: Array, correlation: Array32, crypto: Mask, shared: Array
+    years: Array, correlation: Array32, crypto: Mask, shared: Array, chosen: Index
 ) -> tuple[Array, Array]:
-    """Each symbol's own years [K, S] in the blocks, and the correlation [K, S, S] over them.
+    """Each symbol's own years [K, m] in the blocks, and the correlation [K, m, m] over them.
+
+    chosen: [m] the symbols, of S.
 
     What is between the classes counts in proportion to the news that they share in a block; the
     matrix stays positive definite.
     """
     blocks = len(shared)
-    size = len(crypto)
+    size = len(chosen)
     symbol_years = np.empty((blocks, size))
     block_correlation = np.empty((blocks, size, size))
     for k in range(blocks):
-        for s in range(size):
-            symbol_years[k, s] = years[k, 1] if crypto[s] else years[k, 0]
-            for r in range(size):
+        for a in range(size):
+            s = chosen[a]
+            symbol_years[k, a] = years[k, 1] if crypto[s] else years[k, 0]
+            for b in range(size):
+                r = chosen[b]
                 # Between the classes the matrix is of returns from 16:00 to 16:00 New York, which
                 # hold all the news of both. The prices of a block share only part of theirs.
                 share = shared[k] if crypto[s] != crypto[r] else 1.0
-                block_correlation[k, s, r] = correlation[s, r] * share
+                block_correlation[k, a, b] = correlation[s, r] * share
     return symbol_years, block_correlation
 
 

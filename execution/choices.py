@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -113,6 +113,35 @@ class Answers(NamedTuple):
     forecast: Array
     prices: Array
     gap: Array
+
+    @classmethod
+    def room(cls, rows: int, size: int, priced: int) -> Answers:
+        """Room for those of R instants and S symbols, of which nothing is held or wanted yet.
+
+        priced: 4 + G + K.
+        """
+        columns: dict[str, Any] = {
+            name: np.full((rows, size), np.nan) for name in cls._fields if name != "prices"
+        }
+        for name in ("held", "target"):
+            columns[name] = np.zeros((rows, size))
+        for name in ("limits_met", "blocks"):
+            columns[name] = np.zeros((rows, size), dtype=np.int64)
+        return cls(
+            **columns
+            | {
+                "sized": np.zeros(rows, dtype=bool),
+                "cut": np.zeros((rows, size), dtype=bool),
+                "prices": np.full((rows, priced), np.nan),
+                "gap": np.zeros(rows),
+            }
+        )
+
+    def write(self, row: int, chosen: Index, answer: Answers) -> None:
+        """Write one instant's answer for those chosen [m] of the symbols."""
+        for name, column, values in zip(self._fields, self, answer, strict=True):
+            place = row if name in ("sized", "prices", "gap") else (row, chosen)
+            column[place] = values[0]
 
 
 class Choices(NamedTuple):

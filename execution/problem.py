@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from execution.beliefs import BeliefRow, padded, returns_of
-from foundation.arrays import Array, Mask
-from foundation.compiled import compiled, inlined
+from foundation.arrays import Array, Index, Mask
+from foundation.compiled import compiled, inlined, picked
 from sizing.increments import whole_steps
 from sizing.limits import ROUNDED, affordable_weights, granted_leverage, kept_share, net_excess
 from sizing.problem import (
@@ -22,6 +22,7 @@ from sizing.problem import (
     Problem,
     Rows,
     holdings_of,
+    rows_of,
     with_betas,
 )
 from sizing.solver.multi_period import change_costs
@@ -52,6 +53,22 @@ class Terms(NamedTuple):
     leverage: tuple[float, float]
     order_margin: float
     rows: Rows = NO_ROWS
+
+
+@inlined
+def terms_of(terms: Terms, chosen: Index) -> Terms:
+    """The terms of those chosen [m] of a panel's symbols."""
+    return Terms(
+        picked(terms.crypto, chosen),
+        picked(terms.long_only, chosen),
+        picked(terms.cost, chosen),
+        picked(terms.sharpe, chosen),
+        terms.forecast,
+        terms.caps,
+        terms.leverage,
+        terms.order_margin,
+        rows_of(terms.rows, chosen),
+    )
 
 
 class Settled(NamedTuple):

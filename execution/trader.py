@@ -304,10 +304,13 @@ class Trader:
         # instants in one pass, and both ways read the same numbers.
         now = Market(bars, len(bars.times) - 1)
         table = self.belief_table(now) if self.table is None else self.table
-        belief = table.of(bars.now)
+        # What is neither held nor may be held gets no weight, and is left out of what follows.
+        groups = self.limits.of_groups()
+        counts = {*account.exposure, *account.open_reductions, *groups.markets}
+        belief = table.of(bars.now, np.array([symbol in counts for symbol in bars.symbols]))
         if belief is None:
             return None
-        decision = self.decide_on(belief, bars, account)
+        decision = self.decide_on(belief, bars.at_last(belief.symbols), account)
         return decision if decision.choices or belief.deciding.any() else None
 
     def decide_on(self, belief: Belief, bars: Bars, account: Account) -> Decision:

@@ -21,6 +21,7 @@ from numba.core import config, event
 from numba.extending import intrinsic, overload
 from platformdirs import user_cache_path
 
+from foundation.arrays import Index
 from foundation.executed import digest_of, is_of_the_house
 
 log = logging.getLogger(__name__)
@@ -111,6 +112,36 @@ def copy_row(into: AnyArray, values: AnyArray) -> None:
     """
     for k in range(len(values)):
         into[k] = values[k]
+
+
+@inlined
+def picked(values: AnyArray, chosen: Index) -> AnyArray:
+    """Values [n] of those chosen [m], by number; the array itself where that is all of them."""
+    if len(chosen) == len(values):
+        return values
+    part: AnyArray = np.empty(len(chosen), dtype=values.dtype)  # type: ignore[assignment]
+    for a in range(len(chosen)):
+        part[a] = values[chosen[a]]
+    return part
+
+
+@inlined
+def picked_columns(values: AnyArray, chosen: Index) -> AnyArray:
+    """`picked` for every row of values [K, n]."""
+    if len(chosen) == values.shape[1]:
+        return values
+    part: AnyArray = np.empty((len(values), len(chosen)), dtype=values.dtype)  # type: ignore[assignment]
+    for k in range(len(values)):
+        for a in range(len(chosen)):
+            part[k, a] = values[k, chosen[a]]
+    return part
+
+
+@inlined
+def spread(into: AnyArray, chosen: Index, values: AnyArray) -> None:
+    """Write values [m] to the places chosen [m], by number."""
+    for a in range(len(chosen)):
+        into[chosen[a]] = values[a]
 
 
 def unowned(array: AnyArray) -> AnyArray:

@@ -76,11 +76,15 @@ class GroupLimits:
         return (*sizes, *[f"{name}_{side}" for name in nets for side in ("most", "least")])
 
     @property
+    def markets(self) -> frozenset[str]:
+        """What betas are to: one symbol, or none."""
+        return frozenset() if self.beta is None else frozenset({self.beta.market})
+
+    @property
     def symbols(self) -> frozenset[str]:
         """All that are named."""
         named = [group.symbols for group in self.groups if group.symbols is not None]
-        market = frozenset() if self.beta is None else frozenset({self.beta.market})
-        return market.union(*named)
+        return self.markets.union(*named)
 
     def rows_over(self, symbols: Sequence[str], beside: Sequence[str] = ()) -> Rows:
         """The rows over N symbols, then over what open orders have yet to take off positions.

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from foundation.arrays import Array, Mask
-from foundation.compiled import inlined
+from foundation.arrays import Array, Index, Mask
+from foundation.compiled import inlined, picked_columns
 
 
 class Returns(NamedTuple):
@@ -60,6 +60,22 @@ class Rows(NamedTuple):
 
 
 NO_ROWS = Rows(np.zeros((0, 0)), np.zeros(0), np.zeros((0, 0)), np.zeros(0), -1)
+
+
+@inlined
+def rows_of(rows: Rows, chosen: Index) -> Rows:
+    """The limits over those chosen [m] of N weights, in order; the market has to be among them."""
+    market = -1
+    for a in range(len(chosen)):
+        if chosen[a] == rows.market:
+            market = a
+    return Rows(
+        picked_columns(rows.gross, chosen),
+        rows.gross_most,
+        picked_columns(rows.net, chosen),
+        rows.net_most,
+        market,
+    )
 
 
 @inlined

@@ -5,7 +5,7 @@ The panel marks a bar at the instant it became **known**; what is missing is mas
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -173,6 +173,18 @@ class Bars:
         for name in _SHARED_FIELDS:
             put(part, name, getattr(self, name))
         return part
+
+    def at_last(self, symbols: Sequence[str]) -> Bars:
+        """The last instant of some of the symbols, in panel order."""
+        wanted = frozenset(symbols)
+        rows = [s for s, symbol in enumerate(self.symbols) if symbol in wanted]
+        last = self.between(len(self.times) - 1, len(self.times))
+        if len(rows) == len(self.symbols):
+            return last
+        items = tuple([self.instruments[s] for s in rows])
+        return replace(
+            last, instruments=items, values=last.values[rows], mask=last.mask[rows], origins=()
+        )
 
     def until(self, now: np.datetime64) -> Bars:
         """What was known at `now`."""

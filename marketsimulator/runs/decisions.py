@@ -26,7 +26,7 @@ from execution.frames import frame_of_columns
 from execution.orders import Order, exact_decimal
 from execution.rebalancing import rebalance
 from foundation.arrays import Array, Index, Instants, Mask
-from foundation.compiled import compiled, copy_row
+from foundation.compiled import compiled, spread
 from foundation.threads import side_by_side
 from marketsimulator.runs.instants import Kept, WalkInputs, decision_again
 from marketsimulator.runs.walk import Asked, Walk
@@ -77,28 +77,11 @@ class WalkedDecisions(DecisionLog):
             return self._asked
         kept = self._kept
         rows, size = kept.quantity.shape
-
-        def numbers() -> Array:
-            return np.full((rows, size), np.nan)
-
-        def whole() -> Index:
-            return np.zeros((rows, size), dtype=np.int64)
-
-        answers = Answers(
+        answers = Answers.room(rows, size, kept.prices.shape[1])._replace(
             sized=self._table.deciding.any(axis=1) & (kept.status == SOLVED),
-            held=numbers(),
-            target=numbers(),
-            steps=numbers(),
-            cut=np.zeros((rows, size), dtype=np.bool_),
             price=kept.price,
             cost=np.broadcast_to(self._inputs.terms.cost, (rows, size)),
-            unlimited=numbers(),
             allocated=kept.weights[:, 0],
-            limits_met=whole(),
-            own_price=numbers(),
-            blocks=whole(),
-            premium=numbers(),
-            forecast=numbers(),
             prices=kept.prices,
             gap=kept.gap,
         )
@@ -113,9 +96,9 @@ class WalkedDecisions(DecisionLog):
         for _ in side_by_side(explain, range(0, rows, AT_ONCE)):
             pass
         for row in np.flatnonzero(singular).tolist():
-            problem, _ = decision_again(self._inputs, kept, row)
-            weights, prices = kept.weights[row], kept.prices[row]
-            _write(answers, row, explanation_of(problem, weights, prices, self._inputs.fraction))
+            chosen, problem, weights, _ = decision_again(self._inputs, kept, row)
+            why = explanation_of(problem, weights, kept.prices[row], self._inputs.fraction)
+            _write(answers, row, chosen, why)
         return told
 
     @cached_property
@@ -260,7 +243,8 @@ class WalkedDecisions(DecisionLog):
             return self._asked.failed[row].failure
         if not equity > 0:
             return no_equity(equity)
-        return failure_text(int(self._kept.status[row]), len(self._symbols))
+        chosen, *_ = decision_again(self._inputs, self._kept, row)
+        return failure_text(int(self._kept.status[row]), len(chosen))
 
     def rule_of(self, number: int) -> tuple[ClassRule, ...]:
         """Which rule sized which symbols of one."""
@@ -317,7 +301,7 @@ class WalkedDecisions(DecisionLog):
             return None
         if self._asked is not None:
             return self._asked.failed[row].unsolved
-        problem, _ = decision_again(self._inputs, self._kept, row)
+        _, problem, *_ = decision_again(self._inputs, self._kept, row)
         return sizing_problem(problem, self._inputs.fraction)
 
 
@@ -340,11 +324,11 @@ def _explain(
     for row in range(begin, end):
         if not np.isfinite(kept.equity[row]):
             continue
-        problem, after = decision_again(inputs, kept, row)
-        copy_row(answers.held[row], problem.account.held)
-        copy_row(answers.target[row], after.target)
-        copy_row(answers.steps[row], after.steps)
-        copy_row(answers.cut[row], after.cut)
+        chosen, problem, weights, after = decision_again(inputs, kept, row)
+        spread(answers.held[row], chosen, problem.account.held)
+        spread(answers.target[row], chosen, after.target)
+        spread(answers.steps[row], chosen, after.steps)
+        spread(answers.cut[row], chosen, after.cut)
         ceiling[row] = problem.limits.stock_ceiling
         granted[row] = problem.limits.granted
         if kept.status[row] == SOLVED and problem.account.deciding.any():
@@ -352,17 +336,16 @@ def _explain(
             if without_factor.any():
                 singular[row] = True
                 continue
-            weights = kept.weights[row]
             why = explained(problem, weights, kept.prices[row], by_span, inputs.fraction)
-            _write(answers, row, why)
+            _write(answers, row, chosen, why)
 
 
 @compiled
-def _write(answers: Answers, row: int, why: Explanation) -> None:
-    """Write an explanation into its row."""
-    copy_row(answers.unlimited[row], why.unlimited)
-    copy_row(answers.limits_met[row], why.limits_met)
-    copy_row(answers.own_price[row], why.own_price)
-    copy_row(answers.blocks[row], why.blocks)
-    copy_row(answers.premium[row], why.premium)
-    copy_row(answers.forecast[row], why.forecast)
+def _write(answers: Answers, row: int, chosen: Index, why: Explanation) -> None:
+    """Write an explanation of those chosen [m] of the symbols into its row."""
+    spread(answers.unlimited[row], chosen, why.unlimited)
+    spread(answers.limits_met[row], chosen, why.limits_met)
+    spread(answers.own_price[row], chosen, why.own_price)
+    spread(answers.blocks[row], chosen, why.blocks)
+    spread(answers.premium[row], chosen, why.premium)
+    spread(answers.forecast[row], chosen, why.forecast)

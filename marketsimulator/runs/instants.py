@@ -9,10 +9,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from execution.beliefs import BeliefRow, BeliefTable, years_and_correlations
-from execution.problem import Settled, Terms, problem_of, settled
+from execution.beliefs import BeliefRow, BeliefTable, counted, years_and_correlations
+from execution.problem import Settled, Terms, problem_of, settled, terms_of
 from foundation.arrays import Array, Array32, Index, Mask, Records
-from foundation.compiled import compiled, copy_row, inlined
+from foundation.compiled import (
+    compiled,
+    copy_row,
+    inlined,
+    picked,
+    picked_columns,
+    spread,
+)
 from marketsimulator.account.book import (
     BY_END,
     FLOWS,
@@ -240,9 +247,9 @@ def target_quantities(book: Book, inputs: WalkInputs, row: int, kept: Kept) -> t
 
     What does not decide keeps what it holds.
     """
-    belief = belief_row(inputs, row)
-    account = account_shown(book, inputs)
-    problem = problem_of(belief, account, inputs.terms)
+    shown = account_shown(book, inputs)
+    chosen, belief, account, terms = reckoned(inputs, row, shown)
+    problem = problem_of(belief, account, terms)
     weights = problem.account.held
     status = SOLVED
     if not account.equity > 0.0:
@@ -252,49 +259,70 @@ def target_quantities(book: Book, inputs: WalkInputs, row: int, kept: Kept) -> t
         weights = plan[0]
         if len(kept.status) > 0:
             for k in range(len(plan)):
-                copy_row(kept.weights[row, k], plan[k])
+                spread(kept.weights[row, k], chosen, plan[k])
             copy_row(kept.prices[row], prices)
             kept.gap[row] = gap
     if len(kept.status) > 0:
-        copy_row(kept.quantity[row], account.quantity)
-        copy_row(kept.price[row], account.price)
+        copy_row(kept.quantity[row], shown.quantity)
+        copy_row(kept.price[row], shown.price)
         kept.equity[row] = account.equity
         kept.unborrowed[row] = account.unborrowed
         kept.status[row] = status
-    targets, _ = targets_of(problem, weights, status == SOLVED, account, belief.cuts)
-    return targets, 0.0 if status == SOLVED else 1.0
+    after = settled(problem, weights, status == SOLVED, account, belief.cuts)
+    return targets_of(after, chosen, shown), 0.0 if status == SOLVED else 1.0
 
 
 @compiled
-def targets_of(
-    problem: Problem, weights: Array, sized: bool, account: AccountRow, cuts: bool
-) -> tuple[Array, Settled]:
-    """Target quantities [S] that weights lead to; what is not ordered keeps what it holds."""
-    after = settled(problem, weights, sized, account, cuts)
-    targets = account.quantity.copy()
-    for s in range(len(targets)):
-        if not np.isnan(after.steps[s]):
-            targets[s] = quantity_of(after.steps[s], account.increment[s])
-    return targets, after
+def targets_of(after: Settled, chosen: Index, shown: AccountRow) -> Array:
+    """Target quantities [S] of what was settled for those chosen [m]; the rest keeps its own."""
+    targets = shown.quantity.copy()
+    for a in range(len(chosen)):
+        if not np.isnan(after.steps[a]):
+            targets[chosen[a]] = quantity_of(after.steps[a], shown.increment[chosen[a]])
+    return targets
 
 
 @compiled
-def belief_row(inputs: WalkInputs, row: int) -> BeliefRow:
-    """What is believed at an instant."""
+def reckoned(
+    inputs: WalkInputs, row: int, shown: AccountRow
+) -> tuple[Index, BeliefRow, AccountRow, Terms]:
+    """What a decision reckons with: which symbols [m], what is believed of them, their account."""
+    held = shown.quantity != 0.0
+    if inputs.terms.rows.market >= 0:
+        held[inputs.terms.rows.market] = True
+    chosen = counted(inputs.sigma[row], inputs.outside[row], held)
+    account = AccountRow(
+        picked(shown.quantity, chosen),
+        picked(shown.price, chosen),
+        picked(shown.increment, chosen),
+        picked(shown.tradable, chosen),
+        len(chosen),
+        shown.equity,
+        shown.unborrowed,
+        shown.leverage,
+        shown.shorting,
+        shown.free,
+    )
+    return chosen, belief_row(inputs, row, chosen), account, terms_of(inputs.terms, chosen)
+
+
+@inlined
+def belief_row(inputs: WalkInputs, row: int, chosen: Index) -> BeliefRow:
+    """What is believed of those chosen [m] at an instant."""
     matrix = inputs.correlations[inputs.matrix[row]]
     years, correlation = years_and_correlations(
-        inputs.years[row], matrix, inputs.terms.crypto, inputs.shared[row]
+        inputs.years[row], matrix, inputs.terms.crypto, inputs.shared[row], chosen
     )
     return BeliefRow(
-        inputs.mu[row],
-        inputs.sigma[row],
-        inputs.premium[row],
-        inputs.signal[row],
+        picked_columns(inputs.mu[row], chosen),
+        picked_columns(inputs.sigma[row], chosen),
+        picked(inputs.premium[row], chosen),
+        picked(inputs.signal[row], chosen),
         years,
         correlation,
-        inputs.deciding[row],
-        inputs.outside[row],
-        inputs.leaving[row],
+        picked(inputs.deciding[row], chosen),
+        picked(inputs.outside[row], chosen),
+        picked(inputs.leaving[row], chosen),
         inputs.toll[row],
         overnight=inputs.overnight[row],
         cuts=inputs.cuts[row],
@@ -337,17 +365,22 @@ def account_row(
 
 
 @compiled
-def decision_again(inputs: WalkInputs, kept: Kept, row: int) -> tuple[Problem, Settled]:
-    """The problem of a decision that was kept, and what became of its answer."""
-    belief = belief_row(inputs, row)
-    account = account_row(
+def decision_again(
+    inputs: WalkInputs, kept: Kept, row: int
+) -> tuple[Index, Problem, Array, Settled]:
+    """A decision that was kept: its symbols [m], problem, weights [K, m] and what became of them.
+
+    Where nothing was sized the weights are NaN.
+    """
+    shown = account_row(
         inputs, kept.quantity[row], kept.price[row], kept.equity[row], kept.unborrowed[row]
     )
-    problem = problem_of(belief, account, inputs.terms)
+    chosen, belief, account, terms = reckoned(inputs, row, shown)
+    problem = problem_of(belief, account, terms)
     sized = kept.status[row] == SOLVED
-    decided = sized and belief.deciding.any()
-    weights = kept.weights[row, 0] if decided else problem.account.held
-    return problem, settled(problem, weights, sized, account, belief.cuts)
+    weights = picked_columns(kept.weights[row], chosen)
+    first = weights[0] if sized and belief.deciding.any() else problem.account.held
+    return chosen, problem, weights, settled(problem, first, sized, account, belief.cuts)
 
 
 @compiled

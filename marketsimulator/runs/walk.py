@@ -8,13 +8,13 @@ each decision saw and answered; `runs.decisions` says of that why.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeGuard
+from typing import NamedTuple, TypeGuard
 
 import numpy as np
 
 from execution.beliefs import BeliefTable
 from execution.choices import Answers, answer_of
-from execution.problem import Settled, Terms, problem_of
+from execution.problem import Settled, Terms, problem_of, settled
 from execution.trader import SizingAnswer, answered
 from foundation.arrays import Array, Index, Records
 from foundation.threads import undivided
@@ -26,9 +26,9 @@ from marketsimulator.runs.instants import (
     Kept,
     WalkInputs,
     account_shown,
-    belief_row,
     come_to,
     note_instant,
+    reckoned,
     targets_of,
     trade,
     walk_instants,
@@ -63,26 +63,16 @@ class Asked(NamedTuple):
         """Room for the decisions of a table under limits on groups; none where nobody will ask."""
         rows, blocks, size = table.mu.shape
         rows = 0 if none else rows
-
-        def numbers(width: int = size) -> Array:
-            return np.full((rows, width), np.nan)
-
-        def whole() -> Index:
-            return np.zeros((rows, size), dtype=np.int64)
-
-        names = Answers._fields
-        columns: dict[str, Any] = {name: numbers() for name in names}
-        columns |= {"limits_met": whole(), "blocks": whole(), "cut": whole().astype(np.bool_)}
         priced = len(CEILINGS) + len(limits.gross) + len(limits.net) + blocks
-        columns |= {"sized": np.zeros(rows, bool), "prices": numbers(priced), "gap": np.zeros(rows)}
-        return cls(Answers(**columns), np.full(rows, np.nan), np.full(rows, np.nan), {})
+        answers = Answers.room(rows, size, priced)
+        return cls(answers, np.full(rows, np.nan), np.full(rows, np.nan), {})
 
-    def note(self, row: int, answer: SizingAnswer, after: Settled, price: Array) -> None:
-        """Note the decision of a row."""
+    def note(
+        self, row: int, chosen: Index, answer: SizingAnswer, after: Settled, price: Array
+    ) -> None:
+        """Note the decision of a row, over those chosen [m] of the symbols."""
         problem = answer.situation.problem
-        given = answer_of(answer.allocation, problem, after, price)
-        for column, values in zip(self.answers, given, strict=True):
-            column[row] = values[0]
+        self.answers.write(row, chosen, answer_of(answer.allocation, problem, after, price))
         self.ceiling[row] = problem.limits.stock_ceiling
         self.granted[row] = problem.limits.granted
         if answer.failure:
@@ -244,18 +234,19 @@ def _ask_instants(
 def _answered_targets(book: Book, answering: _Answering, row: int) -> tuple[Array, bool]:
     """Target quantities [S] of a strategy in Python, and whether nothing was left unmade."""
     strategy, table, inputs, kept, asked, rows = answering
-    account = account_shown(book, inputs)
-    problem = problem_of(belief_row(inputs, row), account, inputs.terms)
-    situation = Situation(problem, table.symbols, table.at[row], rows)
+    shown = account_shown(book, inputs)
+    chosen, belief, account, terms = reckoned(inputs, row, shown)
+    problem = problem_of(belief, account, terms)
+    symbols = tuple([table.symbols[s] for s in chosen.tolist()])
+    situation = Situation(problem, symbols, table.at[row], rows)
     answer = answered(strategy, situation, account)
     allocation = answer.allocation
     weights = problem.account.held if allocation is None else allocation.target
-    targets, after = targets_of(
-        problem, weights, allocation is not None, account, bool(table.cuts[row])
-    )
+    after = settled(problem, weights, allocation is not None, account, belief.cuts)
+    targets = targets_of(after, chosen, shown)
     if len(kept.status):
-        kept.quantity[row], kept.price[row] = account.quantity, account.price
+        kept.quantity[row], kept.price[row] = shown.quantity, shown.price
         kept.equity[row], kept.unborrowed[row] = account.equity, account.unborrowed
         kept.status[row] = UNFINISHED if allocation is None else SOLVED
-        asked.note(row, answer, after, account.price)
+        asked.note(row, chosen, answer, after, account.price)
     return targets, not answer.failure
