@@ -65,6 +65,8 @@ NO_ROWS = Rows(np.zeros((0, 0)), np.zeros(0), np.zeros((0, 0)), np.zeros(0), -1)
 @inlined
 def rows_of(rows: Rows, chosen: Index) -> Rows:
     """The limits over those chosen [m] of N weights, in order; the market has to be among them."""
+    if len(rows.gross) + len(rows.net) == 0:
+        return rows
     market = -1
     for a in range(len(chosen)):
         if chosen[a] == rows.market:

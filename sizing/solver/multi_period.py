@@ -285,14 +285,17 @@ def _risk(problem: SizingProblem, free: Index) -> tuple[Array, Array]:
     blocks = len(problem.toll)
     risk = np.zeros((blocks, n, n))
     variance = np.empty(n * blocks)
-    for q in range(blocks):
-        for a in range(n):
-            row = risk[q, a]
-            for k in range(q, blocks):
-                variances = problem.covariance[k, free[a]]
+    own = np.empty(n)
+    for a in range(n):
+        for k in range(blocks):
+            for b in range(n):
+                own[b] = problem.covariance[k, free[a], free[b]] / problem.fraction
+            for q in range(k + 1):
+                row = risk[q, a]
                 for b in range(n):
-                    row[b] += variances[free[b]] / problem.fraction
-            variance[q * n + a] = row[a]
+                    row[b] += own[b]
+        for q in range(blocks):
+            variance[q * n + a] = risk[q, a, a]
     return variance, risk
 
 
