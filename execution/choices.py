@@ -145,9 +145,9 @@ class Answers(NamedTuple):
 
 
 class Choices(NamedTuple):
-    """The choices of R instants over S symbols, [R, S]; the fields are those of `Choice`.
+    """The N choices of R instants; the fields are those of `Choice`, [N] unless it says otherwise.
 
-    chosen: whether there is one: of what decides, is cut for the night, or has left the universe.
+    row, symbol: numbers of the instant and of the symbol, in this order.
     steps: whole increments that are to be held, signed; NaN for what stays as it is.
     holds: which of NAMES and `rows` hold the target, a bit each.
     own_price: shadow price of a bound of the symbol's own.
@@ -156,7 +156,8 @@ class Choices(NamedTuple):
     rows: [G] names of the limits on groups.
     """
 
-    chosen: Mask
+    row: Index
+    symbol: Index
     mu: Array
     sigma: Array
     kelly: Array
@@ -176,44 +177,45 @@ class Choices(NamedTuple):
         """Of whatever can hold a target, each in the place of its bit."""
         return with_rows(NAMES, self.rows)
 
-    def choice(self, r: int, s: int, item: Instrument, before: Decimal) -> Choice:
-        """What was decided for a symbol at an instant. before: quantity held and open then."""
-        steps = self.steps[r, s]
+    def choice(self, i: int, item: Instrument, before: Decimal) -> Choice:
+        """The object of one; item: its symbol. before: quantity held and open then."""
+        steps = self.steps[i]
         kept = before if np.isnan(steps) else int(steps) * item.increment
-        own = float(self.own_price[r, s])
-        prices = self.prices[r].tolist()
+        own = float(self.own_price[i])
+        prices = self.prices[self.row[i]].tolist()
         fixed = len(CEILINGS) + 1
         nothing = (math.nan,) * (FIRST_ROW - FINANCING - 1)
         worth = (own, own, *prices[:fixed], *nothing, *prices[fixed:])
-        rests_on = Basis(*[float(column[r, s]) for column in self.basis])
+        rests_on = Basis(*[float(column[i]) for column in self.basis])
         if math.isnan(rests_on.days):
             rests_on = NO_BASIS
         elif math.isnan(rests_on.worth or 0.0):
             rests_on = rests_on._replace(worth=None)
         return Choice(
             symbol=item.symbol,
-            mu=float(self.mu[r, s]),
-            sigma=float(self.sigma[r, s]),
-            kelly=float(self.kelly[r, s]),
-            held=float(self.held[r, s]),
-            target=float(self.target[r, s]),
+            mu=float(self.mu[i]),
+            sigma=float(self.sigma[i]),
+            kelly=float(self.kelly[i]),
+            held=float(self.held[i]),
+            target=float(self.target[i]),
             qty=kept - before,
-            price=float(self.price[r, s]),
+            price=float(self.price[i]),
             # The last place of a name counts.
-            binding={name: worth[k] for k, name in names_of(int(self.holds[r, s]), self.names)},
-            cost=float(self.cost[r, s]),
+            binding={name: worth[k] for k, name in names_of(int(self.holds[i]), self.names)},
+            cost=float(self.cost[i]),
             basis=rests_on,
         )
 
     def shadow_prices(self) -> dict[str, Array]:
-        """[R, S] of each limit that has a price, 0 where it does not bind."""
+        """[N] of each limit that has a price, 0 where it does not bind."""
         prices: dict[str, Array] = {}
         for k, name in enumerate(LIMITS):
-            price = self.own_price if k < FIRST_CEILING else self.prices[:, k - FIRST_CEILING, None]
+            own = k < FIRST_CEILING
+            price = self.own_price if own else self.prices[self.row, k - FIRST_CEILING]
             prices[name] = np.where(self.holds >> k & 1, price, 0.0)
         for g, name in enumerate(self.rows):
             held = self.holds >> (FIRST_ROW + g) & 1
-            prices[name] = np.where(held, self.prices[:, len(CEILINGS) + 1 + g, None], 0.0)
+            prices[name] = np.where(held, self.prices[self.row, len(CEILINGS) + 1 + g], 0.0)
         checked = (self.holds >> CHECKED & 1).astype(bool)
         prices["unborrowed_cash"][checked] = np.nan
         return prices
@@ -232,62 +234,93 @@ def choices_of(
     sharpe [S]: the stated Sharpe ratio that the strategy goes by; uses_forecast: whether it goes by
     the forecast; rows: names of the limits on groups.
     """
-    deciding = believed.deciding
-    answered = deciding & answers.sized[:, None]
-    cut = answers.cut & ~answered
-    left = believed.leaving & (answers.held != 0.0)
-    holds = np.where(answered, answers.limits_met, 0)
-    holds |= (answered & (answers.target != answers.allocated)).astype(np.int64) << CHECKED
+    leaves = believed.leaving & (answers.held != 0.0)
+    place = np.nonzero(believed.deciding | answers.cut | leaves)
+    row, symbol = place
+    deciding, left = believed.deciding[place], leaves[place]
+    answered = deciding & answers.sized[row]
+    cut = answers.cut[place] & ~answered
+    held, target = answers.held[place], answers.target[place]
+    holds = np.where(answered, answers.limits_met[place], 0)
+    holds |= (answered & (target != answers.allocated[place])).astype(np.int64) << CHECKED
     holds |= (deciding & ~answered).astype(np.int64) << FAILED
     holds |= cut.astype(np.int64) << OVERNIGHT
-    holds |= left.astype(np.int64) << (OVERNIGHT + believed.outside.astype(np.int64))
+    holds |= left.astype(np.int64) << (OVERNIGHT + believed.outside[place].astype(np.int64))
     count = len(CEILINGS)
     last = count + len(rows)
     financing = answers.prices[:, last:].sum(axis=1)
     return Choices(
-        chosen=deciding | answers.cut | left,
-        mu=believed.mu[:, 0],
-        sigma=believed.sigma[:, 0],
-        kelly=np.where(answered, answers.unlimited, np.nan),
-        held=answers.held,
-        target=answers.target,
-        steps=answers.steps,
-        price=answers.price,
-        cost=np.where(answered | cut | left, answers.cost, np.nan),
+        row=row,
+        symbol=symbol,
+        mu=believed.mu[row, 0, symbol],
+        sigma=believed.sigma[row, 0, symbol],
+        kelly=np.where(answered, answers.unlimited[place], np.nan),
+        held=held,
+        target=target,
+        steps=answers.steps[place],
+        price=answers.price[place],
+        cost=np.where(answered | cut | left, answers.cost[place], np.nan),
         holds=holds,
-        own_price=answers.own_price,
+        own_price=answers.own_price[place],
         prices=np.column_stack(
             [answers.prices[:, :count], financing, answers.prices[:, count:last]]
         ),
-        basis=_basis_of(believed, answers, answered, sharpe, uses_forecast),
+        basis=_basis_of(believed, answers, place, answered, sharpe, uses_forecast),
         rows=rows,
     )
 
 
 def _basis_of(
-    believed: Believed, answers: Answers, answered: Mask, sharpe: Array, uses_forecast: bool
+    believed: Believed,
+    answers: Answers,
+    place: tuple[Index, ...],
+    answered: Mask,
+    sharpe: Array,
+    uses_forecast: bool,
 ) -> tuple[Array, ...]:
-    """The fields of `Basis`, [R, S] each: of the blocks that explain a target; NaN without one."""
-    last = np.where(answered, answers.blocks, 1)[:, None] - 1
+    """The fields of `Basis`, [N] each: of the blocks that explain a target; NaN without one.
+
+    place: rows and symbols [N] of the choices.
+    """
+    row, symbol = place
+    last = np.where(answered, answers.blocks[place], 1) - 1
 
     def over(blocks: Array) -> Array:
-        """The sum of values [R, K, S] over the blocks that explain."""
-        return np.take_along_axis(blocks.cumsum(axis=1), last, axis=1)[:, 0]
+        """The sum of values [N, K] over the blocks that explain."""
+        return np.asarray(blocks.cumsum(axis=1)[np.arange(len(row)), last])
 
-    ends = np.take_along_axis(believed.ends[:, :, None], last, axis=1)[:, 0]
-    premium = believed.premium * sharpe
+    stated = sharpe[symbol]
+    premium = believed.premium[place] * stated
     columns = (
-        (ends - believed.at[:, None]) / DAY,
-        np.broadcast_to(sharpe, premium.shape),
+        (believed.ends[row, last] - believed.at[row]) / DAY,
+        stated,
         premium,
-        premium * over(believed.years),
-        over(believed.mu) if uses_forecast else np.zeros_like(premium),
-        believed.worth,
-        np.sqrt(over(believed.sigma**2)),
-        answers.premium,
-        answers.forecast,
+        premium * over(believed.years[row, :, symbol]),
+        over(believed.mu[row, :, symbol]) if uses_forecast else np.zeros_like(premium),
+        believed.worth[place],
+        np.sqrt(over(believed.sigma[row, :, symbol] ** 2)),
+        answers.premium[place],
+        answers.forecast[place],
     )
     return tuple(np.where(answered, column, np.nan) for column in columns)
+
+
+def joined_choices(parts: Sequence[Choices], counts: Sequence[int]) -> Choices:
+    """Choices of spans of one history that follow each other; counts: of their instants."""
+    if len(parts) == 1:
+        return parts[0]
+    begins = np.cumsum([0, *counts[:-1]])
+    columns: dict[str, Any] = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in Choices._fields
+        if name not in ("row", "basis", "rows")
+    }
+    return Choices(
+        row=np.concatenate([part.row + at for part, at in zip(parts, begins, strict=True)]),
+        basis=tuple(map(np.concatenate, zip(*[part.basis for part in parts], strict=True))),
+        rows=parts[0].rows,
+        **columns,
+    )
 
 
 def answer_of(

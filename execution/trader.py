@@ -388,21 +388,21 @@ class Trader:
         price = state.row.price[: len(bars.symbols)]
         answer = answer_of(sizing.allocation, sizing.situation.problem, after, price)
         strategy = sizing.strategy
-        sharpe = self._sharpe(bars, strategy)
-        columns = choices_of(
+        choices = choices_of(
             Believed.of(belief),
             answer,
-            sharpe,
+            self._sharpe(bars, strategy),
             uses_forecast=strategy.uses_forecast,
             rows=sizing.situation.rows,
         )
         exposure = book.exposure
-        choices = []
-        for s in np.flatnonzero(columns.chosen[0]).tolist():
-            item = bars.instruments[s]
-            before = exposure.get(item.symbol, _NOTHING)
-            choices.append(columns.choice(0, s, item, before))
-        return tuple(choices)
+        items = [bars.instruments[s] for s in choices.symbol.tolist()]
+        return tuple(
+            [
+                choices.choice(i, item, exposure.get(item.symbol, _NOTHING))
+                for i, item in enumerate(items)
+            ]
+        )
 
     def _size(self, bars: Bars, state: BookState, belief: Belief) -> SizingAnswer:
         """The strategy's answer, else its fallback's, else why nothing is sized."""

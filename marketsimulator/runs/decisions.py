@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ from execution.choices import (
     choices_of,
     class_rules,
     hours_between,
+    joined_choices,
     targets_of,
 )
 from execution.decision import Basis, Choice, ClassRule, Decision, gap_a_year
@@ -29,7 +30,7 @@ from foundation.arrays import Array, Index, Instants, Mask
 from foundation.compiled import compiled, spread
 from foundation.threads import side_by_side
 from marketsimulator.runs.instants import Kept, WalkInputs, decision_again
-from marketsimulator.runs.walk import Asked, Walk
+from marketsimulator.runs.walk import Walk
 from marketsimulator.settings import BacktestSettings
 from sizing.allocation import sizing_problem
 from sizing.binding import LIMITS, names_of
@@ -43,6 +44,24 @@ from trainingdata.bars import Bars
 
 _NOTHING = Decimal(0)
 AT_ONCE = 256  # decisions explained in one call
+
+
+class _Come(NamedTuple):
+    """What D decisions come to.
+
+    rows: [D] of the table.
+    sized: [D] whether a strategy has answered.
+    ceiling, granted: [D] as of `BookLimits`.
+    gap: [D] as of `Allocation`.
+    choices: of the decisions.
+    """
+
+    rows: Index
+    sized: Mask
+    ceiling: Array
+    granted: Array
+    gap: Array
+    choices: Choices
 
 
 class WalkedDecisions(DecisionLog):
@@ -71,75 +90,93 @@ class WalkedDecisions(DecisionLog):
         self.rows = settings.limits.of_groups().names
 
     @cached_property
-    def _every(self) -> Asked:
-        """What the decisions come to, those of rows that no decision is of among them."""
+    def _every(self) -> _Come:
+        """What the decisions come to."""
+        count = max(1, len(self._kept.status))
+        parts = list(side_by_side(self._come, range(0, count, AT_ONCE)))
+        choices = joined_choices([part.choices for part in parts], [len(p.rows) for p in parts])
+        rows, sized, ceiling, granted, gap = (
+            np.concatenate([part[k] for part in parts]) for k in range(5)
+        )
+        return _Come(rows, sized, ceiling, granted, gap, choices)
+
+    def _come(self, begin: int) -> _Come:
+        """What those of the rows from `begin` on come to, AT_ONCE of them.
+
+        A decision is where something decides, is cut or has left.
+        """
+        part = slice(begin, begin + AT_ONCE)
+        walked = np.flatnonzero(np.isfinite(self._kept.equity[part]))
+        answers, ceiling, granted = self._answered(part)
+        columns: Any = [column[walked] for column in answers]
+        terms = self._inputs.terms
+        choices = choices_of(
+            Believed.of_table(self._table, begin + walked),
+            Answers(*columns),
+            terms.sharpe,
+            uses_forecast=terms.forecast,
+            rows=self.rows,
+        )
+        decided, row = np.unique(choices.row, return_inverse=True)
+        at = walked[decided]
+        choices = choices._replace(row=row, prices=choices.prices[decided])
+        return _Come(
+            begin + at, answers.sized[at], ceiling[at], granted[at], answers.gap[at], choices
+        )
+
+    def _answered(self, part: slice) -> tuple[Answers, Array, Array]:
+        """Answers of a span of rows, whether a decision is of them or not; ceilings as `Asked`."""
         if self._asked is not None:
-            return self._asked
-        kept = self._kept
+            asked: Any = [column[part] for column in self._asked.answers]
+            return Answers(*asked), self._asked.ceiling[part], self._asked.granted[part]
+        columns: Any = [column[part] for column in self._kept]
+        kept = Kept(*columns)
         rows, size = kept.quantity.shape
         answers = Answers.room(rows, size, kept.prices.shape[1])._replace(
-            sized=self._table.deciding.any(axis=1) & (kept.status == SOLVED),
+            sized=self._table.deciding[part].any(axis=1) & (kept.status == SOLVED),
             price=kept.price,
             cost=np.broadcast_to(self._inputs.terms.cost, (rows, size)),
             allocated=kept.weights[:, 0],
             prices=kept.prices,
             gap=kept.gap,
         )
-        told = Asked(answers, np.full(rows, np.nan), np.full(rows, np.nan), {})
+        ceilings = np.full(rows, np.nan), np.full(rows, np.nan)
         singular = np.zeros(rows, dtype=np.bool_)
-
-        def explain(begin: int) -> None:
-            ceilings = told.ceiling, told.granted
-            end = min(begin + AT_ONCE, rows)
-            _explain(self._inputs, kept, begin, end, answers, ceilings, singular)
-
-        for _ in side_by_side(explain, range(0, rows, AT_ONCE)):
-            pass
+        _explain(self._inputs, kept, part.start, answers, ceilings, singular)
         for row in np.flatnonzero(singular).tolist():
-            chosen, problem, weights, _ = decision_again(self._inputs, kept, row)
+            chosen, problem, weights, _ = decision_again(self._inputs, kept, row, part.start)
             why = explanation_of(problem, weights, kept.prices[row], self._inputs.fraction)
             _write(answers, row, chosen, why)
-        return told
+        return answers, *ceilings
 
-    @cached_property
+    @property
     def _rows(self) -> Index:
-        """[D] of the table, of each decision: where something decides, is cut or has left."""
-        walked = np.isfinite(self._kept.equity)
-        answers = self._every.answers
-        chosen = self._table.deciding | answers.cut
-        chosen |= self._table.leaving & (answers.held != 0.0)
-        return np.flatnonzero(walked & chosen.any(axis=1))
+        """[D] of the table, of each decision."""
+        return self._every.rows
+
+    @property
+    def _choices(self) -> Choices:
+        return self._every.choices
 
     @cached_property
-    def _answers(self) -> Answers:
-        columns: Any = [column[self._rows] for column in self._every.answers]
-        return Answers(*columns)
+    def _begins(self) -> Index:
+        """[D + 1] the first choice of each decision, and their number."""
+        return np.searchsorted(self._choices.row, np.arange(len(self._rows) + 1))
 
     @cached_property
     def _unsized(self) -> Mask:
         """[D] whether something decides and the strategy has not answered."""
-        return self._table.deciding[self._rows].any(axis=1) & ~self._answers.sized
-
-    @cached_property
-    def _choices(self) -> Choices:
-        terms = self._inputs.terms
-        believed = Believed.of_table(self._table, self._rows)
-        return choices_of(
-            believed,
-            self._answers,
-            terms.sharpe,
-            uses_forecast=terms.forecast,
-            rows=self.rows,
-        )
+        return self._table.deciding[self._rows].any(axis=1) & ~self._every.sized
 
     @cached_property
     def _quantities(self) -> Array:
-        """[D, S] signed quantity ordered."""
-        steps = self._answers.steps
-        before = self._kept.quantity[self._rows]
-        whole = np.array([float(item.increment) for item in self._instruments]) * steps
+        """[N] signed quantity ordered, of each choice."""
+        c = self._choices
+        before = self._kept.quantity[self._rows[c.row], c.symbol]
+        increment = np.array([float(item.increment) for item in self._instruments])
         # Whole billionths, as quantities are.
-        return np.where(np.isnan(steps), 0.0, np.rint((whole - before) * 1e9) / 1e9)
+        ordered = np.rint((increment[c.symbol] * c.steps - before) * 1e9) / 1e9
+        return np.where(np.isnan(c.steps), 0.0, ordered)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -152,14 +189,14 @@ class WalkedDecisions(DecisionLog):
     @cached_property
     def stock_ceilings(self) -> Array:
         """[D] stock gross allowed, in multiples of equity."""
-        return self._every.ceiling[self._rows]
+        return self._every.ceiling
 
     @cached_property
     def gaps(self) -> Array:
         """[D] as of `Decision`."""
         rows = self._rows
         ends, at = self._table.ends[rows], self._table.at[rows]
-        gaps = [gap_a_year(*each) for each in zip(self._answers.gap, at, ends, strict=True)]
+        gaps = [gap_a_year(*each) for each in zip(self._every.gap, at, ends, strict=True)]
         return np.array(gaps, dtype=np.float64)
 
     @property
@@ -170,7 +207,7 @@ class WalkedDecisions(DecisionLog):
     @cached_property
     def orders(self) -> Sequence[tuple[np.datetime64, Order]]:
         """Every order, with the instant of its decision."""
-        ordered = np.flatnonzero(self._quantities.any(axis=1)).tolist()
+        ordered = np.unique(self._choices.row[self._quantities != 0.0]).tolist()
         return [
             (self._table.at[self._rows[d]], order) for d in ordered for order in self.orders_of(d)
         ]
@@ -179,35 +216,31 @@ class WalkedDecisions(DecisionLog):
     def frame(self) -> pd.DataFrame:
         """DECISION_COLUMNS, a row per symbol that decided."""
         c = self._choices
-        d, s = np.nonzero(c.chosen)
-        rows = self._rows[d]
-        kinds, kind = np.unique(c.holds[d, s], return_inverse=True)
+        rows = self._rows[c.row]
+        kinds, kind = np.unique(c.holds, return_inverse=True)
         names = [
             dict.fromkeys(name for _, name in names_of(bits, c.names)) for bits in kinds.tolist()
         ]
         binding = np.array(["+".join(each) for each in names], dtype=object)
-        quantity, price = self._quantities[d, s], c.price[d, s]
+        quantity = self._quantities
         shadows = c.shadow_prices()
         columns = {
             "at": self._table.at[rows],
-            "symbol": np.array(self._symbols, dtype=object)[s],
-            "mu": c.mu[d, s],
-            "sigma": c.sigma[d, s],
-            "kelly": c.kelly[d, s],
-            "target": c.target[d, s],
+            "symbol": np.array(self._symbols, dtype=object)[c.symbol],
+            "mu": c.mu,
+            "sigma": c.sigma,
+            "kelly": c.kelly,
+            "target": c.target,
             "qty": quantity,
             "binding": binding[kind] if len(kinds) else binding,
             "until": self._table.ends[rows, 0],
-            "held": c.held[d, s],
-            "price": price,
-            "cost": np.where(quantity != 0.0, c.cost[d, s] * np.abs(quantity) * price, 0.0),
-            **{
-                f"plan_{name}": column[d, s]
-                for name, column in zip(Basis._fields, c.basis, strict=True)
-            },
-            **{f"shadow_{name}": shadows[name][d, s] for name in LIMITS},
+            "held": c.held,
+            "price": c.price,
+            "cost": np.where(quantity != 0.0, c.cost * np.abs(quantity) * c.price, 0.0),
+            **dict(zip([f"plan_{name}" for name in Basis._fields], c.basis, strict=True)),
+            **{f"shadow_{name}": shadows[name] for name in LIMITS},
             "equity": self._kept.equity[rows],
-            **{f"shadow_{name}": shadows[name][d, s] for name in self.rows},
+            **{f"shadow_{name}": shadows[name] for name in self.rows},
         }
         return frame_of_columns({name: columns[name] for name in self.columns})
 
@@ -224,7 +257,7 @@ class WalkedDecisions(DecisionLog):
             until=self._table.ends[row, 0],
             equity=float(self._kept.equity[row]),
             stock_ceiling=float(self.stock_ceilings[number]),
-            choices=tuple(self._chosen(number, np.flatnonzero(self._choices.chosen[number]))),
+            choices=tuple(self._chosen(number)),
             orders=self.orders_of(number),
             rule=self.rule_of(number),
             failure=self.failure_of(number),
@@ -248,10 +281,10 @@ class WalkedDecisions(DecisionLog):
 
     def rule_of(self, number: int) -> tuple[ClassRule, ...]:
         """Which rule sized which symbols of one."""
-        if not self._answers.sized[number]:
+        if not self._every.sized[number]:
             return ()
         deciding = self._table.deciding[self._rows[number]]
-        granted = float(self._every.granted[self._rows[number]])
+        granted = float(self._every.granted[number])
         key = deciding.tobytes(), granted
         rules = self._rules.get(key)
         if rules is None:
@@ -265,28 +298,33 @@ class WalkedDecisions(DecisionLog):
 
     def orders_of(self, number: int) -> tuple[Order, ...]:
         """The orders of one."""
-        ordered = np.flatnonzero(self._quantities[number])
-        if not len(ordered):
+        chosen = self._chosen(number, ordered=True)
+        if not chosen:
             return ()
         row = self._rows[number]
         at, until = self._table.at[row], self._table.ends[row, 0]
+        places = self._symbols.index
         targets = targets_of(
-            self._chosen(number, ordered),
+            chosen,
             self._by_symbol,
-            {self._symbols[s]: self._before(row, s) for s in ordered.tolist()},
+            {choice.symbol: self._before(row, places(choice.symbol)) for choice in chosen},
             hours_between(at, until),
             self._settings.orders,
             self.failure_of(number),
-            legacy=isinstance(self._strategy, Legacy) and bool(self._answers.sized[number]),
+            legacy=isinstance(self._strategy, Legacy) and bool(self._every.sized[number]),
         )
         return rebalance(self._order_name, at, targets, self._timeframe)
 
-    def _chosen(self, number: int, symbols: Index) -> list[Choice]:
-        """The choices of one, of some symbols [n]."""
+    def _chosen(self, number: int, *, ordered: bool = False) -> list[Choice]:
+        """The choices of one; ordered: those of which something is ordered."""
+        c = self._choices
         row = self._rows[number]
+        chosen = np.arange(*self._begins[number : number + 2])
+        if ordered:
+            chosen = chosen[self._quantities[chosen] != 0.0]
         return [
-            self._choices.choice(number, s, self._instruments[s], self._before(row, s))
-            for s in symbols.tolist()
+            c.choice(i, self._instruments[s], self._before(row, s))
+            for i, s in zip(chosen.tolist(), c.symbol[chosen].tolist(), strict=True)
         ]
 
     def _before(self, row: int, s: int) -> Decimal:
@@ -310,21 +348,20 @@ def _explain(
     inputs: WalkInputs,
     kept: Kept,
     begin: int,
-    end: int,
     answers: Answers,
     ceilings: tuple[Array, Array],
     singular: Mask,
 ) -> None:
-    """Say of the rows [begin, end) what they come to and why.
+    """Say of the rows kept, from `begin` on of the table, what they come to and why.
 
     ceilings: as of `Asked`. singular: marked where a covariance has no factor, so that machine code
     explains nothing.
     """
     ceiling, granted = ceilings
-    for row in range(begin, end):
+    for row in range(len(kept.status)):
         if not np.isfinite(kept.equity[row]):
             continue
-        chosen, problem, weights, after = decision_again(inputs, kept, row)
+        chosen, problem, weights, after = decision_again(inputs, kept, row, begin)
         spread(answers.held[row], chosen, problem.account.held)
         spread(answers.target[row], chosen, after.target)
         spread(answers.steps[row], chosen, after.steps)

@@ -366,16 +366,17 @@ def account_row(
 
 @compiled
 def decision_again(
-    inputs: WalkInputs, kept: Kept, row: int
+    inputs: WalkInputs, kept: Kept, row: int, begin: int = 0
 ) -> tuple[Index, Problem, Array, Settled]:
     """A decision that was kept: its symbols [m], problem, weights [K, m] and what became of them.
 
-    Where nothing was sized the weights are NaN.
+    Where nothing was sized the weights are NaN. row: of what is kept, from row `begin` of the
+    beliefs on.
     """
     shown = account_row(
         inputs, kept.quantity[row], kept.price[row], kept.equity[row], kept.unborrowed[row]
     )
-    chosen, belief, account, terms = reckoned(inputs, row, shown)
+    chosen, belief, account, terms = reckoned(inputs, begin + row, shown)
     problem = problem_of(belief, account, terms)
     sized = kept.status[row] == SOLVED
     weights = picked_columns(kept.weights[row], chosen)
