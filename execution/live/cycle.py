@@ -194,8 +194,8 @@ def decision_end(bars: Bars) -> np.datetime64:
     """
     timeframe = bars.timeframe
     stocks = any(item.kind is Kind.STOCK for item in bars.instruments)
-    if timeframe.daily and stocks and timeframe.stocks.is_decision(np.array([bars.now]))[0]:
-        return sending_end("opg", bars.now)
+    if timeframe.auction and stocks and timeframe.stocks.is_decision(np.array([bars.now]))[0]:
+        return sending_end(timeframe.auction, bars.now)
     return np.datetime64(bars.now + min(OLDEST_BAR, timeframe.length // 2))
 
 

@@ -93,6 +93,10 @@ DAYS = ("data.start=2022-01-03", "data.end=2025-02-28")  # of daily bars, enough
         ("1d", "next", 20, (*DAYS, "start=2024-06-24", "end=2024-07-08")),
         ("1d", "plan", 5, (*DAYS, *EVENLY, "start=2024-03-04", "end=2024-03-15")),
         ("1d", "next", 20, (*DAYS, "start=2024-02-20", "end=2024-03-05", "symbols=[SYA,SYB,SYC]")),
+        # In the closing auction, over a half-day, with clocks put forward, and with a coin.
+        ("1d fill=close", "next", 20, (*DAYS, "start=2024-06-24", "end=2024-07-08", "symbols=[SYA,SYB,SYC]")),
+        ("1d fill=close", "plan", 5, (*DAYS, *EVENLY, "start=2024-03-04", "end=2024-03-15", "symbols=[SYA,SYB,SYC]")),
+        ("1d fill=close", "next", 20, (*DAYS, "start=2024-06-24", "end=2024-07-08")),
         # A session, and three days over which a position is carried.
         ("15m", "next", 80, ("start=2024-02-20", "end=2024-02-20")),
         pytest.param("15m", "plan", 20, SPAN[:0], marks=pytest.mark.slow),
@@ -110,7 +114,7 @@ def test_the_same_decisions_over_the_wire_end_with_the_backtests_fills_and_equit
     """The backtest is the live system: four days, every instant, bars, account and orders
     through `alpaca-py`.
     """
-    shared = (f"timeframe={timeframe}", "limits.symbol_cap=0.4", f"sizing.holding={holding}")
+    shared = (*f"timeframe={timeframe}".split(), "limits.symbol_cap=0.4", f"sizing.holding={holding}")
     words = ("symbols=[SYA,SYB,SYC,SYXUSD]", *shared, *span)
     here = practice(*words, "increments=original")
     settings = here.venue.settings
@@ -123,7 +127,8 @@ def test_the_same_decisions_over_the_wire_end_with_the_backtests_fills_and_equit
     decisions = Live.at(here, *words).through(here)
     assert len(expected.fills) > fills
     auctions = {order.tif for d in expected.decisions for order in d.orders} - {"gtc"}
-    assert auctions == {"opg" if timeframe == "1d" else "day"}
+    forces = {"1d": "opg", "1d fill=close": "cls"}
+    assert auctions == {forces.get(timeframe, "day")}
     orders = [
         [
             [replace(order, reason=str(order.reason)) for order in decision.orders]

@@ -87,17 +87,3 @@ def test_a_shape_without_an_output_is_refused() -> None:
     words = ["shape=wide", "output=f.parquet"]
     assert BatchSettings.of(composed_config("batch", words)).shape == "wide"
     assert BatchSettings.of(composed_config("batch", ["shape=long"])).output is None
-
-
-@pytest.mark.parametrize(
-    ("settings", "says"),
-    [
-        (LiveSettings, "fill: close fills a backtest's"),
-        (VenueSettings, "fill: close is a backtest"),
-    ],
-)
-def test_the_closing_auction_fills_no_live_decision(
-    settings: type[LiveSettings | VenueSettings], says: str
-) -> None:
-    with pytest.raises(InputError, match=says):
-        settings(timeframe="1d", fill="close")
