@@ -168,8 +168,9 @@ def _idle_reason(account: Account, bars: Bars) -> str:
     """Why nothing may be decided; empty where something may."""
     if account.blocked:
         return BLOCKED
-    if account.as_of >= decision_end(bars):
-        return f"{NOTHING_CLOSED}; the last bar is of {utc_text(bars.now)}"
+    if account.as_of >= (end := decision_end(bars)):
+        last = f"the last bar is of {utc_text(bars.now)}, and was decided on until {utc_text(end)}"
+        return f"{NOTHING_CLOSED}; {last}"
     return ""
 
 

@@ -153,14 +153,14 @@ def in_parts(
     parts = []
     opens = calendar().opens
     for bar in bars:
-        begins = np.datetime64(bar["t"][:-1], "ns")
-        ends = timeframe.clock(kind).known_at(np.array([begins]))[0]
+        begins = np.array([bar["t"][:-1]], dtype="datetime64[ns]")
+        ends = timeframe.clock(kind).known_at(begins)
         if kind is Kind.STOCK and timeframe.closes:
             # The auction that a bar begins with is the last price of the session before.
             auction = {"h": bar["o"], "l": bar["o"], "c": bar["o"], "v": 0.0}
-            parts.append({**bar, **auction, "t": timestamp(begins - length)})
+            parts.append({**bar, **auction, "t": timestamp((begins - length)[0])})
             begins = opens[np.searchsorted(opens, begins)]
-        starts = np.arange(begins, ends, length)
+        starts = np.arange(begins[0], ends[0], length)
         early = float(np.floor(bar["v"] / len(starts)))
         close = bar["c"]
         flat = {"o": close, "h": close, "l": close, "v": early}

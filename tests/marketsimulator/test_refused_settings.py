@@ -6,11 +6,10 @@ import pytest
 from omegaconf import OmegaConf
 
 from event_contracts.trading.fees import KalshiFees
-from execution.live.settings import LiveSettings
 from forecasting.batch import BatchSettings
 from foundation.compose import composed_config
 from foundation.errors import InputError
-from marketsimulator.settings import BacktestSettings, VenueSettings, refuse_other_fees
+from marketsimulator.settings import BacktestSettings, refuse_other_fees
 
 STOCK_KEYS = (
     "sec_per_dollar, taf_per_share, cat_per_share, crypto_tiers, commission_bps,"
