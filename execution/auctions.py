@@ -21,7 +21,7 @@ EVENING = 19 * HOUR
 _SHUT = {"opg": 9 * HOUR + 28 * MINUTE, "cls": 15 * HOUR + 50 * MINUTE}
 _NAMES = {"opg": "opening", "cls": "closing"}
 CLOSES_BEFORE = 10 * MINUTE  # the close, on half-days as well
-SENT_BEFORE = {"opg": 5 * MINUTE, "cls": 15 * MINUTE}  # the auction, by ourselves
+SENT_BEFORE = {"opg": 5 * MINUTE, "cls": 11 * MINUTE}  # the auction, by ourselves
 
 
 def auction_refusal(order: Order, at: np.datetime64) -> str:

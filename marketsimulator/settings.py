@@ -187,14 +187,6 @@ class VenueSettings(BacktestSettings):
 
     options: OptionTerms = setting(OptionTerms(), "that are traded on its stocks")
 
-    def __post_init__(self) -> None:
-        BacktestSettings.__post_init__(self)
-        if self.fill != "open":
-            raise InputError(
-                f"fill: {self.fill} is a backtest's; a practice venue fills as its orders say, on"
-                " days of fill=open or on shorter bars"
-            )
-
     @classmethod
     def of(cls, config: DictConfig) -> VenueSettings:
         """The checked settings of a composed configuration.

@@ -118,21 +118,34 @@ def days_between_closes(
     timeframe: Timeframe,
     path: str,
 ) -> Joined:
-    """A stock's bars from one closing auction to the decision on the next, made of shorter ones.
-
-    As of `joined_bars`. A bar opens with the last price of the session before, which its high and
-    low count. It holds the parts that have ended by its decision; a part that begins before it and
-    ends after it is in no bar, but for its close.
+    """Bars as of `between_closes` that checked bars make; the rest as of `joined_bars`.
 
     Raises DataError where no whole bar is left, and as `joined_bars` does.
     """
-    step = minutes * _MINUTE
     _refuse_misplaced(starts, item.kind, minutes, path)
+    made = between_closes(starts, values, minutes, timeframe)
+    if made.outside == len(starts):
+        raise no_regular_hour(starts, path)
+    if not len(made.times):
+        raise DataError(
+            f"{path}: its {minutes}-minute bars fill no {timeframe.unit} from close to close"
+        )
+    return made
+
+
+def between_closes(starts: Instants, values: Array, minutes: int, timeframe: Timeframe) -> Joined:
+    """A stock's bars from one closing auction to the decision on the next, made of shorter ones.
+
+    A bar opens with the last price of the session before, which its high and low count; one whose
+    session before has no part is left out. It holds the parts that have ended by its decision; a
+    part that begins before it and ends after it is in no bar, but for its close.
+
+    starts, values: of the parts, [N] increasing and [N, 5].
+    """
+    step = minutes * _MINUTE
     days, grid = calendar(), timeframe.stocks
     session = np.searchsorted(days.opens, starts, side="right") - 1
     regular = (session >= 0) & (starts < days.closes[np.maximum(session, 0)])
-    if not regular.any():
-        raise no_regular_hour(starts, path)
     begun, session, parts = starts[regular], session[regular], values[regular]
     # The bar of a session is the one that began with the close of the session before.
     bar = session - 1
@@ -142,10 +155,6 @@ def days_between_closes(
     bar = bar[known][np.cumsum(counts) - counts]
     last = np.searchsorted(session, bar, side="right") - 1
     whole = (last >= 0) & (session[last] == bar)
-    if not whole.any():
-        raise DataError(
-            f"{path}: its {minutes}-minute bars fill no {timeframe.unit} from close to close"
-        )
     close = parts[last, CLOSE]
     bars[:, OPEN] = close
     bars[:, HIGH] = np.maximum(bars[:, HIGH], close)

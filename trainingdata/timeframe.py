@@ -177,6 +177,12 @@ class Timeframe:
             raise InputError(
                 f"data.coin_day: {self.coin_day} is of daily bars; write timeframe=1d beside it"
             )
+        # Its day ends with the auction, of which nobody knows then what has filled.
+        if self.closes and self.coin_day != "utc":
+            raise InputError(
+                f"data.coin_day: {self.coin_day} ends a coin's day with the auction of fill=close;"
+                " give utc, or fill=open"
+            )
 
     @property
     def auction(self) -> Literal["opg", "cls"] | None:

@@ -168,8 +168,9 @@ def _idle_reason(account: Account, bars: Bars) -> str:
     """Why nothing may be decided; empty where something may."""
     if account.blocked:
         return BLOCKED
-    if account.as_of >= decision_end(bars):
-        return f"{NOTHING_CLOSED}; the last bar is of {utc_text(bars.now)}"
+    if account.as_of >= (end := decision_end(bars)):
+        last = f"the last bar is of {utc_text(bars.now)}, and was decided on until {utc_text(end)}"
+        return f"{NOTHING_CLOSED}; {last}"
     return ""
 
 
@@ -194,8 +195,8 @@ def decision_end(bars: Bars) -> np.datetime64:
     """
     timeframe = bars.timeframe
     stocks = any(item.kind is Kind.STOCK for item in bars.instruments)
-    if timeframe.daily and stocks and timeframe.stocks.is_decision(np.array([bars.now]))[0]:
-        return sending_end("opg", bars.now)
+    if timeframe.auction and stocks and timeframe.stocks.is_decision(np.array([bars.now]))[0]:
+        return sending_end(timeframe.auction, bars.now)
     return np.datetime64(bars.now + min(OLDEST_BAR, timeframe.length // 2))
 
 

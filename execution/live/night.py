@@ -113,6 +113,7 @@ class NightWatch:
             # The broker sells by true prices, whatever it has marked positions at.
             log.warning("the feed's prices count: %s", error)
             account = error.account
+        account = after_the_auction(account)
         if not is_over_the_ceiling(account, self._settings.limits):
             self._live.notices.end_alert("overnight")
             log.info("the book is under the night's ceiling")
@@ -131,7 +132,7 @@ class NightWatch:
         )
         if orders:
             self.send(orders, account, name)
-        if last and is_over_the_ceiling(self._seen(), self._settings.limits):
+        if last and is_over_the_ceiling(after_the_auction(self._seen()), self._settings.limits):
             text = "the book is above the night's ceiling two minutes before the close"
             self._live.notices.alert("overnight", f"{text}; the broker may sell of it")
 
@@ -173,14 +174,14 @@ class NightWatch:
         return strategy_of(order.client_order_id) == self._settings.order_name
 
     def _in_somebodys_way(self, account: Account) -> set[str]:
-        """Symbols whose cut would trade with an open order of somebody else's in the account.
+        """Symbols whose cut would trade with an order of somebody else's, or for the auction.
 
         The venue refuses such a cut as a wash trade: what can be cut has to make up for it.
         """
         return {
             order.symbol
             for order in account.open_orders
-            if not self._is_ours(order)
+            if (order.for_auction or not self._is_ours(order))
             and order.signed_qty * account.positions.get(order.symbol, Decimal(0)) > 0
         }
 
@@ -265,6 +266,11 @@ def with_reductions(account: Account, reductions: Iterable[Order]) -> Account:
             positions[order.symbol] = held + filled
             cash -= float(filled) * account.prices[order.symbol]
     return replace(account, positions=positions, cash=cash)
+
+
+def after_the_auction(account: Account) -> Account:
+    """The account as if what waits for the closing auction had taken off what it can."""
+    return with_reductions(account, (each for each in account.open_orders if each.for_auction))
 
 
 def flattening_orders(

@@ -71,11 +71,6 @@ class LiveSettings(TradingSettings, WatchedSettings):
                 raise none_of(f"jobs.{number}", job, (TRADE, *registered("JOBS")))
         if not self.jobs or len(set(self.jobs)) != len(self.jobs):
             raise InputError(f"jobs: {list(self.jobs)} names none, or one twice")
-        if self.fill != "open":
-            raise InputError(
-                f"fill: {self.fill} fills a backtest's decisions alone so far; live ones of days"
-                " are filled at the next open, fill=open"
-            )
         self._check_history()
         WatchedSettings.__post_init__(self)
 

@@ -49,8 +49,9 @@ from trainingdata.instruments import Kind
 
 log = logging.getLogger("live")
 
-# Until a day's pass that failed is made again, and what could not be sent for an auction is.
-RETRY = np.timedelta64(15, "m")
+# Until a day's pass that failed is made again, and what could not be sent for an auction is: it
+# takes orders of a decision for a night, or for minutes.
+RETRY = {"open": np.timedelta64(15, "m"), "close": np.timedelta64(1, "m")}
 
 
 class TradingJob:
@@ -185,15 +186,17 @@ class TradingJob:
             following = next_instant(now, self._settings.symbols, timeframe)
         except BrokerError:
             return None
-        return min(following, now + RETRY) if timeframe.daily and not done else following
+        retried = now + RETRY[timeframe.fill]
+        return min(following, retried) if timeframe.daily and not done else following
 
     def _waits_for_bars(self, cycle: Cycle) -> bool:
         """Whether the day of stocks that has ended is not listed yet, of none of them."""
         timeframe, now = self._settings.named_timeframe, cycle.account.as_of
-        if not any(map(is_stock, self._settings.symbols)) or not timeframe.daily:
+        auction = timeframe.auction
+        if auction is None or not any(map(is_stock, self._settings.symbols)):
             return False
         ended = timeframe.last_known(Kind.STOCK, now)
-        return bool(cycle.bars.now < ended and now < sending_end("opg", ended))
+        return bool(cycle.bars.now < ended and now < sending_end(auction, ended))
 
     def _sending_after(self) -> np.datetime64 | None:
         """When what is planned for an auction is sent, tried again or given up."""
@@ -204,7 +207,8 @@ class TradingJob:
             if intent.state in WAITING and intent.state != "working"
         ]
         try:
-            return next_sending(planned, self._connection.known_now(), RETRY)
+            retry = RETRY[self._settings.fill]
+            return next_sending(planned, self._connection.known_now(), retry)
         except BrokerError:
             return self._next_sending
 

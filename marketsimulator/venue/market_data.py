@@ -13,7 +13,8 @@ from trainingdata.actions import split_adjusted
 from trainingdata.bars import Bars
 from trainingdata.instants import DAY, instant, midnight, new_york_date
 from trainingdata.instruments import Kind, instrument, venue_spelling
-from trainingdata.timeframe import BarName, Clock, Timeframe, TimeframeName
+from trainingdata.sessions import calendar
+from trainingdata.timeframe import BarName, Timeframe, TimeframeName
 
 PAGE = 10_000  # bars an answer holds
 LATEST = 10 * DAY  # how old the latest bar may be
@@ -48,7 +49,7 @@ def bars_page(venue: Venue, query: Mapping[str, str]) -> Answer:
         kind = instrument(symbol).kind
         frame = _served(venue.market.bars.timeframe, kind)[timeframe]
         if frame != venue.market.bars.timeframe:
-            bars = in_parts(bars, venue.market.bars.clock(kind), frame.length)
+            bars = in_parts(bars, venue.market.bars.timeframe, kind, frame.length)
         rows += [(venue_spelling(symbol), bar) for bar in bars]
     begin = whole_number(query, "page_token", 0)
     end_of_page = begin + min(whole_number(query, "limit", PAGE, 1), PAGE)
@@ -121,11 +122,9 @@ def _rows(
     """Bars of one symbol in Alpaca's words."""
     s = past.symbols.index(symbol)
     times, values = past.real_bars(s)
-    # The panel marks a bar by the instant it becomes known, its length after it begins at most.
-    length = past.timeframe.length
-    near = slice(*np.searchsorted(times, [start, end + length], side="right"))
-    times = times[near]
-    values = values[near]
+    near = int(np.searchsorted(times, start, side="right"))
+    times = times[near:]
+    values = values[near:]
     begins = past.clock(past.instruments[s].kind).started_at(times)
     within = (begins >= start) & (begins <= end)
     # The panel has bars of the time in which a test has halted the symbol; the venue has none.
@@ -134,7 +133,7 @@ def _rows(
     rows = np.flatnonzero(within)[-latest:]  # with 0 all of them
     if past.timeframe.daily and latest:
         begins = times - MINUTE  # the venue's latest bar is of a minute
-    elif past.timeframe.daily and past.instruments[s].kind is Kind.STOCK:
+    elif past.timeframe.auction == "opg" and past.instruments[s].kind is Kind.STOCK:
         begins = midnight(new_york_date(begins))
     stamps = [timestamp(begin) for begin in begins[rows]]
     return [
@@ -143,17 +142,25 @@ def _rows(
     ]
 
 
-def in_parts(bars: list[Answer], clock: Clock, length: np.timedelta64) -> list[Answer]:
+def in_parts(
+    bars: list[Answer], timeframe: Timeframe, kind: Kind, length: np.timedelta64
+) -> list[Answer]:
     """Bars as shorter ones that make them again; those after the first trade at the close.
 
     Alpaca's own hours begin on the full hour and a session at 9:30, so a client that needs hours
     from 9:30 on asks for half-hours and joins them; its days of coins begin at no midnight of UTC.
     """
     parts = []
+    opens = calendar().opens
     for bar in bars:
-        begins = np.datetime64(bar["t"][:-1], "ns")
-        ends = clock.known_at(np.array([begins]))[0]
-        starts = np.arange(begins, ends, length)
+        begins = np.array([bar["t"][:-1]], dtype="datetime64[ns]")
+        ends = timeframe.clock(kind).known_at(begins)
+        if kind is Kind.STOCK and timeframe.closes:
+            # The auction that a bar begins with is the last price of the session before.
+            auction = {"h": bar["o"], "l": bar["o"], "c": bar["o"], "v": 0.0}
+            parts.append({**bar, **auction, "t": timestamp((begins - length)[0])})
+            begins = opens[np.searchsorted(opens, begins)]
+        starts = np.arange(begins[0], ends[0], length)
         early = float(np.floor(bar["v"] / len(starts)))
         close = bar["c"]
         flat = {"o": close, "h": close, "l": close, "v": early}
@@ -167,8 +174,10 @@ def _served(timeframe: Timeframe, kind: Kind) -> dict[str, Timeframe]:
     """What a client may ask for, by the venue's name of it.
 
     Bars of the panel's length, and the parts that a client puts its hours of stocks and its days of
-    coins together from.
+    coins together from. What a session was after the decision on its closing auction is not known.
     """
+    if kind is Kind.STOCK and timeframe.closes:
+        return {FRAMES["15m"]: Timeframe("15m")}
     parts: dict[tuple[Kind, str], TimeframeName] = {
         (Kind.STOCK, "1h"): "30m",
         (Kind.CRYPTO, "1d"): "1h",

@@ -343,10 +343,10 @@ class Venue:
 
 
 def clock_stops(market: Market) -> Instants:
-    """The instants of a run, and between the days of stocks when auctions take orders again."""
+    """The instants of a run, and between the days of stocks when their opening takes orders."""
     bars = market.bars
     times = bars.times[market.first :]
-    if not bars.timeframe.daily or bars.crypto.all():
+    if bars.timeframe.auction != "opg" or bars.crypto.all():
         return times
     evenings = on_new_york_clock(new_york_date(times), EVENING)
     return np.union1d(times, evenings[(evenings > times[0]) & (evenings < times[-1])])

@@ -1,7 +1,7 @@
 """Proves the live commands by faults: kills over a replayed week, and random schedules of faults.
 
     python tests/e2e/faults.py --kills 200 --schedules 1000 --seed 0
-        [--jobs trade|spreads|both|kalshi] [--timeframe 1h|15m|1d]
+        [--jobs trade|spreads|both|kalshi] [--timeframe 1h|15m|1d|'1d fill=close']
 
 Everything runs on this machine: the real commands as processes, a wire that fails, and a practice
 server whose clock moves only where it is told to. It prints one JSON object, whose first eight
@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--schedules", type=int, default=20, help="random schedules of faults")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", choices=tuple(JOBS), default="both")
-    parser.add_argument("--timeframe", choices=("1h", "15m", "1d"), default="1h")
+    parser.add_argument("--timeframe", choices=("1h", "15m", "1d", "1d fill=close"), default="1h")
     words = parser.parse_args()
     if min(words.kills, words.schedules) < 0:
         parser.error("--kills and --schedules are numbers from 0")

@@ -254,6 +254,8 @@ def test_every_type_of_order_is_taken_and_shown_as_it_was_asked(practice: Start)
         assert done.extended_hours is bool(request.extended_hours)
     assert len(client.get_orders(GetOrdersRequest(status=QueryOrderStatus.OPEN))) == 6
     here.advance("2024-02-20T21:00:00Z")
+    with pytest.raises(APIError, match="closing auction takes no orders now, and again at 2024"):
+        client.submit_order(MarketOrderRequest(**{**opening, "time_in_force": "cls"}))
     ended = {
         o.time_in_force: o.status
         for o in client.get_orders(GetOrdersRequest(status=QueryOrderStatus.CLOSED))

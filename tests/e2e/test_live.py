@@ -81,6 +81,37 @@ def test_a_clock_that_is_wrong_decides_nothing_from_old_bars(practice: Start) ->
 
 EVENLY = ("forecaster=ewma", "sizing.strategy=equal_weight", "sizing.band=0.002")
 DAYS = ("data.start=2022-01-03", "data.end=2025-02-28")  # of daily bars, enough for a forecast
+STOCKS = "symbols=[SYA,SYB,SYC]"
+CLOSING = ("timeframe=1d", "fill=close")
+
+
+@pytest.mark.parametrize(
+    ("at", "ends"),
+    [("2024-07-01T19:45Z", "2024-07-01T19:49Z"), ("2024-07-03T16:45Z", "2024-07-03T16:49Z")],
+)
+@pytest.mark.parametrize("late", [239, 240, 420])
+def test_a_pass_that_is_late_for_the_closing_auction_sends_nothing_and_says_why(
+    practice: Start, at: str, ends: str, late: int
+) -> None:
+    """Ten minutes before the close, half-days included, the venue takes nothing any more."""
+    here = practice(*CLOSING, *DAYS, STOCKS, "start=2024-07-01", "end=2024-07-05")
+    here.advance(at)
+    here.fail(kind="skew", seconds=late, count=1)
+    done = Live.at(here, *CLOSING, *SIMPLE, STOCKS).cycle(broker(here))
+    assert done.bars.now == np.datetime64(at[:-1])
+    if late < 240:
+        assert {ticket.order.tif for ticket in here.venue.tickets.values()} == {"cls"}
+        return
+    assert done.idle.endswith(f"the last bar is of {at}, and was decided on until {ends}")
+    assert here.venue.tickets == {}
+
+
+def test_where_the_venue_has_no_bars_within_the_day_no_close_is_decided_on(
+    practice: Start,
+) -> None:
+    here = practice("timeframe=1d", *DAYS, STOCKS, "start=2024-07-01", "end=2024-07-05")
+    with pytest.raises(BrokerError, match="timeframe 15Min is not served here: 1Day"):
+        Live.at(here, *CLOSING, *SIMPLE, STOCKS).cycle(broker(here))
 
 
 @pytest.mark.parametrize(
@@ -92,7 +123,16 @@ DAYS = ("data.start=2022-01-03", "data.end=2025-02-28")  # of daily bars, enough
         # Two weeks, one of them with a half-day, with clocks put forward, and without a coin.
         ("1d", "next", 20, (*DAYS, "start=2024-06-24", "end=2024-07-08")),
         ("1d", "plan", 5, (*DAYS, *EVENLY, "start=2024-03-04", "end=2024-03-15")),
-        ("1d", "next", 20, (*DAYS, "start=2024-02-20", "end=2024-03-05", "symbols=[SYA,SYB,SYC]")),
+        ("1d", "next", 20, (*DAYS, "start=2024-02-20", "end=2024-03-05", STOCKS)),
+        # In the closing auction, over a half-day, with clocks put forward, and beside a coin.
+        ("1d fill=close", "next", 20, (*DAYS, "start=2024-06-24", "end=2024-07-08", STOCKS)),
+        (
+            "1d fill=close",
+            "plan",
+            5,
+            (*DAYS, *EVENLY, "start=2024-03-04", "end=2024-03-15", STOCKS),
+        ),
+        ("1d fill=close", "next", 20, (*DAYS, "start=2024-06-24", "end=2024-07-08")),
         # A session, and three days over which a position is carried.
         ("15m", "next", 80, ("start=2024-02-20", "end=2024-02-20")),
         pytest.param("15m", "plan", 20, SPAN[:0], marks=pytest.mark.slow),
@@ -110,7 +150,11 @@ def test_the_same_decisions_over_the_wire_end_with_the_backtests_fills_and_equit
     """The backtest is the live system: four days, every instant, bars, account and orders
     through `alpaca-py`.
     """
-    shared = (f"timeframe={timeframe}", "limits.symbol_cap=0.4", f"sizing.holding={holding}")
+    shared = (
+        *f"timeframe={timeframe}".split(),
+        "limits.symbol_cap=0.4",
+        f"sizing.holding={holding}",
+    )
     words = ("symbols=[SYA,SYB,SYC,SYXUSD]", *shared, *span)
     here = practice(*words, "increments=original")
     settings = here.venue.settings
@@ -123,7 +167,8 @@ def test_the_same_decisions_over_the_wire_end_with_the_backtests_fills_and_equit
     decisions = Live.at(here, *words).through(here)
     assert len(expected.fills) > fills
     auctions = {order.tif for d in expected.decisions for order in d.orders} - {"gtc"}
-    assert auctions == {"opg" if timeframe == "1d" else "day"}
+    forces = {"1d": "opg", "1d fill=close": "cls"}
+    assert auctions == {forces.get(timeframe, "day")}
     orders = [
         [
             [replace(order, reason=str(order.reason)) for order in decision.orders]
@@ -265,18 +310,22 @@ def test_a_bar_that_is_late_is_waited_for_and_one_that_never_comes_is_not(practi
     assert (sum(looks), [c.symbol for c in done.decision.choices]) == (4.0, ["SYB"])
 
 
-def test_an_hour_without_its_last_half_is_late_until_patience_ends(
-    practice: Start, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("words", "at"),
+    [((), OPENING), ((*CLOSING, *DAYS, "start=2024-07-01", "end=2024-07-05"), "2024-07-03T16:45Z")],
+)
+def test_a_bar_without_its_last_part_is_late_until_patience_ends(
+    practice: Start, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], at: str
 ) -> None:
-    here = practice("symbols=[SYA]")
-    here.advance(OPENING)
+    here = practice("symbols=[SYA]", *words)
+    here.advance(at)
     whole = alpaca_data.in_parts
     monkeypatch.setattr(alpaca_data, "in_parts", lambda *asked: whole(*asked)[:-1])
     looks: list[float] = []
-    live = Live.at(here, *SIMPLE, patience=6.0)
+    live = Live.at(here, *SIMPLE, *words[:2], patience=6.0)
     done = live.cycle(broker(here), time=Time(wait=looks.append))
     assert sum(looks) == 6.0
-    assert done.decision is not None, "at the end the half that is there counts"
+    assert done.decision is not None, "at the end what is there counts"
     assert live.feed.late(here.venue.now) == ()
 
 
@@ -311,6 +360,29 @@ def test_a_correction_is_taken_over_and_changed_units_are_asked_for_anew(
     third = feed.bars(here.venue.now)
     np.testing.assert_array_equal(third.values[0, : len(first.times), 0], first.values[0, :, 0] / 4)
     assert len(asked) == 3
+
+
+def test_a_feed_of_closing_days_knows_what_one_begun_anew_and_the_backtest_know(
+    practice: Start,
+) -> None:
+    here = practice(*CLOSING, *DAYS, "symbols=[SYA,SYXUSD]", "start=2024-06-24", "end=2024-07-12")
+    data = Live.at(here, *CLOSING, *SIMPLE).feed._data
+    running = BarFeed(data, ("SYA", "SYXUSD"), 30)
+    while True:
+        bars = running.bars(here.venue.now)
+        anew = BarFeed(data, ("SYA", "SYXUSD"), 30).bars(here.venue.now)
+        known = here.venue.market.bars.between(0, here.venue.index + 1)
+        for s, symbol in enumerate(bars.symbols):
+            (times, values), (again, same) = bars.real_bars(s), anew.real_bars(s)
+            _, backtests = known.real_bars(known.symbols.index(symbol))
+            assert np.array_equal(times, again)
+            assert np.array_equal(values, same)
+            np.testing.assert_allclose(values, backtests[-len(values) :], rtol=1e-12)
+            started = bars.clock(bars.instruments[s].kind).started_at(times)
+            assert started[0] >= history_start(here.venue.now, 30)
+        if here.venue.over:
+            return
+        here.advance()
 
 
 def test_a_feed_that_has_run_for_days_knows_what_one_begun_anew_knows(practice: Start) -> None:

@@ -130,6 +130,29 @@ def test_a_pass_writes_down_what_it_saw_decided_sent_and_what_filled(
     assert "PnL: " in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("fill", "at", "minutes", "state"),
+    [("open", "2024-07-03T17:00Z", 15, "planned"), ("close", "2024-07-03T16:45Z", 1, "working")],
+)
+def test_a_day_whose_bars_are_late_is_decided_while_its_auction_takes_orders(
+    practice: Start, tmp_path: Path, fill: str, at: str, minutes: int, state: str
+) -> None:
+    words = ("timeframe=1d", f"fill={fill}")
+    span = ("data.start=2023-01-03", "data.end=2024-07-12", "start=2024-07-01", "end=2024-07-08")
+    here = practice(*WORDS, *words, *span)
+    here.advance(at)
+    now = here.venue.now
+    here.venue.halts |= {name: [(now - np.timedelta64(1, "h"), None)] for name in ("SYA", "SYB")}
+    simple = ("forecaster=ewma", "sizing.strategy=equal_weight")
+    desk = Desk.at(here, Database(tmp_path / JOURNAL), tmp_path, *words, *simple)
+    desk.job.step()
+    assert desk.job.due(now) == now + np.timedelta64(minutes, "m")
+    here.venue.halts.clear()
+    desk.job.pass_now()
+    found = rows_of(tmp_path / JOURNAL, "SELECT DISTINCT state FROM intents")
+    assert (desk.cycles[0].decision, found) == (None, [(state,)])
+
+
 def test_an_instant_is_decided_once_however_often_the_process_is_started(
     here: Practice, tmp_path: Path
 ) -> None:

@@ -38,6 +38,10 @@ SPANS = {
         *("data.start=2023-01-03", "data.end=2024-03-29"),
         *("start=2024-03-07T21:00Z", "end=2024-03-13T21:00Z"),
     ),
+    "1d fill=close": (
+        *("data.start=2023-01-03", "data.end=2024-03-29"),
+        *("start=2024-03-07T20:45Z", "end=2024-03-13T19:45Z"),
+    ),
 }
 HOURS = SPANS["1h"]
 SHARES = np.random.default_rng(20).random(5).tolist()  # of the events, after which it is killed
@@ -46,6 +50,10 @@ WORDS = (SYMBOLS, "forecaster=ewma", "sizing.strategy=equal_weight", "sizing.ban
 
 class Killed(BaseException):
     """The process ends here."""
+
+
+def words_of(timeframe: str) -> tuple[str, ...]:
+    return tuple(f"timeframe={timeframe}".split())
 
 
 def nothing(_: Cycle) -> None:
@@ -76,7 +84,7 @@ class Desk:
     ) -> dict[str, Any]:
         """A process that replays, with more words, and what it says at its end."""
         words = (*WORDS, f"folder={self.folder / 'live'}", "broker.attempts=1", *more)
-        words += (f"timeframe={self.timeframe}",)
+        words += words_of(self.timeframe)
         parts = Live.at(self.here, *words)
         summary = run_replay(
             parts.settings,
@@ -139,7 +147,7 @@ def whole_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str
 
         @cache
         def made(timeframe: str) -> Desk:
-            here = start(SYMBOLS, f"timeframe={timeframe}", *SPANS[timeframe])
+            here = start(SYMBOLS, *words_of(timeframe), *SPANS[timeframe])
             desk = Desk(here, tmp_path_factory.mktemp("whole"), timeframe)
             with mortal(10**9) as events:
                 desk.replay()
@@ -157,7 +165,7 @@ def whole(whole_of: Callable[[str], Desk]) -> Desk:
 @pytest.fixture
 def desk_of(practice: Start, tmp_path: Path) -> Callable[..., Desk]:
     def made(name: str, timeframe: str = "1h") -> Desk:
-        here = practice(SYMBOLS, f"timeframe={timeframe}", *SPANS[timeframe])
+        here = practice(SYMBOLS, *words_of(timeframe), *SPANS[timeframe])
         return Desk(here, tmp_path / name, timeframe)
 
     return made
@@ -197,7 +205,11 @@ def assert_same(one: Desk, other: Desk) -> None:
 
 
 @pytest.mark.slow
-def test_an_undisturbed_replay_has_the_venues_own_fills_and_equity(whole: Desk) -> None:
+@pytest.mark.parametrize("timeframe", ["1h", "1d fill=close"])
+def test_an_undisturbed_replay_has_the_venues_own_fills_and_equity(
+    whole_of: Callable[[str], Desk], timeframe: str
+) -> None:
+    whole = whole_of(timeframe)
     said = whole.summary
     venue = whole.here.venue
     assert (said["partial"], said["instants_left"], said["stopped"]) == (False, 0, "")
@@ -221,6 +233,7 @@ def test_an_undisturbed_replay_has_the_venues_own_fills_and_equity(whole: Desk) 
     [
         *(("1h", share) for share in (0.03, 0.31, 0.74)),
         *(("1d", share) for share in (0.21, 0.4, 0.52)),
+        *(("1d fill=close", share) for share in (0.35, 0.6)),
         *(
             pytest.param(timeframe, share, marks=pytest.mark.slow)
             for timeframe in SPANS

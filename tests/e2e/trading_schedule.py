@@ -59,6 +59,11 @@ class Course:
     data: tuple[str, ...] = ()
     history: int = 90
 
+    @property
+    def words(self) -> list[str]:
+        """Settings of the timeframe."""
+        return f"timeframe={self.timeframe}".split()
+
 
 _HOURS = ("2024-02-20T15:00Z", "2024-02-20T15:30Z", "2024-02-20T17:00Z", "2024-02-20T20:00Z")
 COURSES = {
@@ -73,6 +78,16 @@ COURSES = {
             "2024-02-26T21:00Z",
             "2024-04-05",
             75,
+            ("data.start=2023-01-03", "data.end=2024-04-12"),
+            150,
+        ),
+        Course(
+            "1d fill=close",
+            ("2024-02-21T20:45Z", "2024-02-22T00:00Z", "2024-02-23T20:45Z", "2024-03-08T20:45Z"),
+            "2024-03-22",
+            "2024-02-26T20:45Z",
+            "2024-04-05",
+            60,
             ("data.start=2023-01-03", "data.end=2024-04-12"),
             150,
         ),
@@ -142,7 +157,7 @@ class Trading:
                 "forecaster.calibrated=false",
                 "sizing.holding=next",
             ),
-            *(f"timeframe={course.timeframe}", f"history_days={course.history}"),
+            *(*course.words, f"history_days={course.history}"),
             *(f"sizing.strategy={STRATEGY}", f"account.foreign={foreign}"),
             *((alerts,) if password else ()),
         )
@@ -348,7 +363,7 @@ def trading(
     rng = random.Random(seed)
     with practising() as start:
         symbols = f"symbols=[{','.join((*SYMBOLS, FOREIGN))}]"
-        words = (f"timeframe={course.timeframe}", *course.data)
+        words = (*course.words, *course.data)
         here = start(symbols, f"start={begin[:10]}", f"end={end}", *words)
         here.advance(begin)
         with faulty_wire(here.url, seed) as wire:

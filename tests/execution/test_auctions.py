@@ -15,7 +15,7 @@ from execution.orders import Order, TimeInForce
 from execution.rebalancing import Target, rebalance
 from execution.venue_rules import refusal
 from trainingdata.instruments import instrument
-from trainingdata.timeframe import DAILY
+from trainingdata.timeframe import DAILY, Timeframe
 
 MINUTES = st.integers(0, 366 * 24 * 60).map(
     lambda k: np.datetime64("2024-01-02T00:00", "ns") + np.timedelta64(k, "m")
@@ -64,6 +64,16 @@ def test_what_is_taken_from_an_instant_on_is_taken_then_and_not_before(
     assert auction_refusal(order(tif), begins) == ""
     assert (auction_refusal(order(tif), now) == "") == (begins == now)
     assert taken_from(order("day"), now) == now
+
+
+def test_what_is_decided_on_a_closing_auction_is_sent_for_four_minutes_all_of_which_it_takes() -> (
+    None
+):
+    for decided in Timeframe("1d", "close").stocks.ends[-2000:]:
+        ends = sending_end("cls", decided)
+        assert ends - decided == np.timedelta64(4, "m")
+        for at_once in (decided, ends):
+            assert auction_refusal(order("cls"), at_once) == ""
 
 
 @given(MINUTES, st.sampled_from(AUCTIONS))

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.live.night import (
+    after_the_auction,
     close_of_day,
     flattening_orders,
     is_over_the_ceiling,
@@ -129,6 +130,22 @@ def test_what_may_never_fill_counts_as_held_and_is_not_cut_a_second_time(
         assert load(account, cut) <= 1 + 1e-9 or whole
         if whole:
             assert cut == {s: q for s, q in everything.items() if q}, "all that is certain goes"
+
+
+@given(accounts(), st.dictionaries(st.sampled_from(STOCKS), shares))
+def test_what_waits_for_the_auction_and_a_cut_before_it_turn_no_position(
+    account: Account, waiting: dict[str, Decimal]
+) -> None:
+    orders = [replace(each, tif="cls") for each in orders_of(waiting)]
+    after = after_the_auction(replace(account, open_orders=tuple(orders)))
+    taken = with_reductions(account, orders)
+    assert after.positions == taken.positions
+    for cut in cuts(after):
+        left = after.positions[cut.symbol]
+        assert left * (left + cut.signed_qty) >= 0
+    assert after_the_auction(replace(account, open_orders=tuple(orders_of(waiting)))).positions == (
+        account.positions
+    ), "what works otherwise is cancelled before"
 
 
 def test_a_short_that_is_being_covered_hides_no_other_short() -> None:

@@ -6,11 +6,10 @@ import pytest
 from omegaconf import OmegaConf
 
 from event_contracts.trading.fees import KalshiFees
-from execution.live.settings import LiveSettings
 from forecasting.batch import BatchSettings
 from foundation.compose import composed_config
 from foundation.errors import InputError
-from marketsimulator.settings import BacktestSettings, VenueSettings, refuse_other_fees
+from marketsimulator.settings import BacktestSettings, refuse_other_fees
 
 STOCK_KEYS = (
     "sec_per_dollar, taf_per_share, cat_per_share, crypto_tiers, commission_bps,"
@@ -87,17 +86,3 @@ def test_a_shape_without_an_output_is_refused() -> None:
     words = ["shape=wide", "output=f.parquet"]
     assert BatchSettings.of(composed_config("batch", words)).shape == "wide"
     assert BatchSettings.of(composed_config("batch", ["shape=long"])).output is None
-
-
-@pytest.mark.parametrize(
-    ("settings", "says"),
-    [
-        (LiveSettings, "fill: close fills a backtest's"),
-        (VenueSettings, "fill: close is a backtest"),
-    ],
-)
-def test_the_closing_auction_fills_no_live_decision(
-    settings: type[LiveSettings | VenueSettings], says: str
-) -> None:
-    with pytest.raises(InputError, match=says):
-        settings(timeframe="1d", fill="close")

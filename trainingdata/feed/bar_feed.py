@@ -76,9 +76,10 @@ class BarFeed:
                 self.shrunk[item.symbol] = f"the venue lists {count} of its {before} bars"
 
     def _forget_before(self, since: np.datetime64) -> None:
-        """Drop bars that began before an instant at which no bar is under way."""
+        """Drop bars that began before an instant."""
         for item, (times, values) in list(self._tables.items()):
-            first = np.searchsorted(times, since, side="right")
+            started = self._data.timeframe.clock(item.kind).started_at(times)
+            first = np.searchsorted(started, since)
             if first == len(times):
                 del self._tables[item]
             elif first:

@@ -20,7 +20,7 @@ from trainingdata.feed.fields import BarEntry, TradeEntry
 from trainingdata.feed.pages import checked_pages
 from trainingdata.instants import new_york_date, utc_text
 from trainingdata.instruments import Instrument, Kind, instrument, venue_spelling
-from trainingdata.resampling import joined
+from trainingdata.resampling import between_closes, joined
 from trainingdata.sessions import opens_on
 from trainingdata.source import Adjustment, Feed
 from trainingdata.timeframe import HOURLY, Clock, Timeframe
@@ -125,8 +125,9 @@ class MarketData:
     ) -> list[Table]:
         """Bars that begin from `since` on and were known at `now`, a table for each symbol.
 
-        A stock's hours begin at 09:30 New York and are made of the venue's half-hours, a coin's
-        days at midnight UTC and are made of its hours. A symbol without a bar has no table.
+        A stock's hours begin at 09:30 New York and are made of the venue's half-hours, its days
+        between closing auctions of quarters of an hour; a coin's days at midnight UTC and are made
+        of its hours. A symbol without a bar has no table.
 
         grace: a bar that is made of parts, closed no longer than this ago, and whose last part is
         not there, is left out: it may still come.
@@ -141,8 +142,10 @@ class MarketData:
                 answers = [(item, *_arrays(rows)) for item, rows in rows_by_item if rows]
             for item, starts, values in answers:
                 times, values = _known_bars(item, self.timeframe, starts, values, now, grace)
-                if len(times):
-                    tables.append((item, times, values))
+                # Of a bar that began before, the venue was asked for the end alone.
+                whole = self.timeframe.clock(item.kind).started_at(times) >= since
+                if whole.any():
+                    tables.append((item, times[whole], values[whole]))
         return tables
 
     def bars(self, symbols: Sequence[str], since: np.datetime64, now: np.datetime64) -> Bars:
@@ -239,8 +242,11 @@ def _part(kind: Kind, timeframe: Timeframe) -> Timeframe:
     """What bars of a timeframe are made of.
 
     The venue's own hours lie on clock hours and hold the time before the open: only its half-hours
-    fit a grid from 09:30. Its days of coins begin at a midnight that is not UTC's.
+    fit a grid from 09:30. Its days of coins begin at a midnight that is not UTC's. A decision on a
+    closing auction falls on a quarter of an hour.
     """
+    if kind is Kind.STOCK and timeframe.closes:
+        return Timeframe("15m")
     parts = {(Kind.STOCK, "1h"): Timeframe("30m"), (Kind.CRYPTO, "1d"): HOURLY}
     return parts.get((kind, timeframe.name), timeframe)
 
@@ -257,6 +263,11 @@ def _known_bars(
     source = f"bars of {item.symbol}"
     check_bars(starts, values, source)
     part = _part(item.kind, timeframe)
+    if item.kind is Kind.STOCK and timeframe.closes:
+        days = between_closes(starts, values, part.minutes, timeframe)
+        rows = days.times <= now
+        rows &= (days.times <= now - grace) | np.isin(days.times - part.length, starts)
+        return days.times[rows], days.values[rows]
     if part != timeframe:
         clock = timeframe.clock(item.kind)
         starts, values = _put_together(clock, starts, values, part.length, now - grace)
