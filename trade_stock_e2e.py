@@ -149,7 +149,7 @@ def venue_parts(config: DictConfig) -> tuple[LiveSettings, Keys, BarFeed, Trader
         settings = replace(settings, bar_patience=0.0)
     adjustment, timeframe = settings.data.adjustment, settings.named_timeframe
     data = MarketData(settings.broker, keys, settings.data.feed, adjustment, timeframe)
-    feed = BarFeed(data, names, settings.history_days, settings.bar_patience)
+    feed = BarFeed(data, names, settings.days_of_history, settings.bar_patience)
     return settings, keys, feed, settings.trader(settings.forecaster.build(names))
 
 
@@ -272,7 +272,7 @@ def _stopped(settings: LiveSettings, account: str) -> tuple[list[str], frozenset
 
 def _say_at_first(cycle: Cycle, settings: LiveSettings) -> None:
     """Say of a first pass what of the history is not there, and what guards will keep back."""
-    asked = history_start(cycle.account.as_of, settings.history_days)
+    asked = history_start(cycle.account.as_of, settings.days_of_history)
     for line in history_lines(cycle.bars, asked, settings.forecaster.own_bars):
         say_aside(line)
     for line in settings.kept_back(cycle.account.equity):

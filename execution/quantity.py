@@ -207,7 +207,7 @@ def _bar_source(settings: LiveSettings, keys: Keys) -> Fetch:
             data = MarketData(
                 settings.broker, keys, settings.data.feed, timeframe=settings.named_timeframe
             )
-            return data.bars(symbols, history_start(now, settings.history_days), now)
+            return data.bars(symbols, history_start(now, settings.days_of_history), now)
         except (DataError, BrokerError) as error:
             raise NoForecast(str(error)) from error
 

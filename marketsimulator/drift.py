@@ -132,7 +132,7 @@ class DriftSettings:
         names = {field.name for field in fields(BacktestSettings)} - OF_DRIFT
         simulation = BacktestSettings.of(OmegaConf.masked_copy(config, sorted(names)))
         journal = Path(words.journal).expanduser()
-        return cls(journal, words.each, live.history_days, simulation)
+        return cls(journal, words.each, live.days_of_history, simulation)
 
 
 class _Witness:

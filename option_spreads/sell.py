@@ -61,7 +61,7 @@ def sell(words: Sequence[str], keys: Keys) -> None:
     with trading_loop(
         settings,
         keys,
-        BarFeed(data, (), settings.history_days),
+        BarFeed(data, (), settings.days_of_history),
         None,
         Supervisor.of(os.environ),
         cycles=selling.looks,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields
 from typing import Literal
 
-import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from execution.live.accounts import TRADE
@@ -19,6 +19,9 @@ from foundation.settings import setting, settings_class
 from trainingdata.feed.endpoint import BrokerSettings
 from trainingdata.instruments import Kind, instrument
 from trainingdata.timeframe import DAYS_A_YEAR
+
+LEAST_HISTORY = 730  # calendar days: what correlations and slow variances look back on
+LEAP_YEAR = 366
 
 
 @settings_class("account")
@@ -46,8 +49,12 @@ class LiveSettings(TradingSettings, WatchedSettings):
         AccountSettings(), "which account, and what to do about what is not ours in it"
     )
     guards: GuardSettings = setting(GuardSettings(), "bounds that no order of any job goes beyond")
-    history_days: int = setting(
-        730, "calendar days of bars that a decision is made from", ge=30, le=4000
+    history_days: int | None = setting(
+        None,
+        "calendar days of bars that a decision is made from; none: 730, and more where lessons of"
+        " calibration need more, as those of days",
+        ge=30,
+        le=6000,
     )
     bar_patience: float = setting(
         20.0, "seconds that a pass waits for bars that have closed and are not there", ge=0, le=600
@@ -76,20 +83,32 @@ class LiveSettings(TradingSettings, WatchedSettings):
 
     def _check_history(self) -> None:
         """Refuse a universe that asks for more than the history holds: it would sell everything."""
-        kinds = {instrument(symbol).kind for symbol in self.symbols}
-        years = self.history_days / DAYS_A_YEAR[Kind.CRYPTO]
-        clocks = [self.named_timeframe.clock(kind) for kind in kinds]
-        most = min((clock.bars_a_year * years for clock in clocks), default=np.inf)
-        if self.universe.days >= self.history_days and not self.universe.everything:
+        days = self.days_of_history
+        most = self._fewest_a_year() * days / DAYS_A_YEAR[Kind.CRYPTO]
+        if self.universe.days >= days and not self.universe.everything:
             raise InputError(
-                f"universe.window: {self.universe.window} is not within"
-                f" history_days={self.history_days}; raise that"
+                f"universe.window: {self.universe.window} is not within history_days={days};"
+                " raise that"
             )
         if self.universe.min_bars > most:
             raise InputError(
                 f"universe.min_bars: {self.universe.min_bars} is more than the {most:.0f} that"
-                f" history_days={self.history_days} holds; raise that"
+                f" history_days={days} holds; raise that"
             )
+
+    def _fewest_a_year(self) -> float:
+        """Own bars a year of the class that has the fewest."""
+        kinds = {instrument(symbol).kind for symbol in self.symbols} or set(Kind)
+        return min(self.named_timeframe.clock(kind).bars_a_year for kind in kinds)
+
+    @property
+    def days_of_history(self) -> int:
+        """Calendar days of bars that a decision is made from."""
+        if self.history_days is not None:
+            return self.history_days
+        forecaster = self.forecaster
+        own = forecaster.context_length + forecaster.calibration.window
+        return max(LEAST_HISTORY, math.ceil(own / self._fewest_a_year() * LEAP_YEAR))
 
     @property
     def pass_seconds(self) -> float:

@@ -43,7 +43,7 @@ def test_a_pass_without_the_network(tmp_path: Path) -> None:
     trader = settings.trader(settings.forecaster.build(bars.symbols))
     taken = []
     for now in bars.times[-HOURS:]:
-        known = known_bars(bars, now, settings.history_days)
+        known = known_bars(bars, now, settings.days_of_history)
         account = Account(100_000.0, {}, closes_of(known), now, leverage=4.0)
         began = time.perf_counter()
         trader.decide(settings.data.market(known).view(), account)

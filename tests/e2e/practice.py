@@ -200,7 +200,7 @@ class Live:
         symbols = settings.symbols or bars.symbols
         adjustment, timeframe = settings.data.adjustment, settings.named_timeframe
         data = MarketData(settings.broker, KEYS, "iex", adjustment, timeframe)
-        return cls(settings, BarFeed(data, symbols, settings.history_days, patience), trader)
+        return cls(settings, BarFeed(data, symbols, settings.days_of_history, patience), trader)
 
     def through(self, here: Practice) -> list[Decision]:
         """The decisions of one pass after the other to the end of what the venue plays."""

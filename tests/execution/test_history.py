@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
+from execution.live.settings import LiveSettings
+from foundation.compose import composed_config
 from trade_stock_e2e import history_lines
 from trainingdata.bars import Bars
+from trainingdata.instruments import instrument
 from trainingdata.synthetic import SyntheticMarket
 
 ASKED = np.datetime64("2024-01-01T00:00", "ns")
@@ -46,3 +50,21 @@ def test_a_symbol_without_a_bar_is_named() -> None:
     mask[1] = False
     without = Bars(panel.instruments, panel.times, panel.values, mask, panel.source)
     assert history_lines(without, ASKED, 10) == ["SYB has no bars: nothing is forecast of it."]
+
+
+@pytest.mark.parametrize("name", ["1d", "1h", "30m", "15m", "5m"])
+@pytest.mark.parametrize("symbols", ["[AAPL,MSFT]", "[BTCUSD]", "[AAPL,BTCUSD]"])
+def test_a_live_history_holds_every_bar_that_calibration_learns_from(
+    name: str, symbols: str
+) -> None:
+    """Otherwise a live decision is another than that of a backtest over files that reach back."""
+    words = [f"timeframe={name}", f"symbols={symbols}"]
+    settings = LiveSettings.of(composed_config("live", words))
+    forecaster = settings.forecaster
+    own = forecaster.context_length + forecaster.calibration.window
+    kinds = {instrument(symbol).kind for symbol in settings.symbols}
+    years = settings.days_of_history / 366
+    assert all(settings.named_timeframe.clock(kind).bars_a_year * years >= own for kind in kinds)
+    assert name == "1d" or settings.days_of_history == 730
+    stated = LiveSettings.of(composed_config("live", [*words, "history_days=90"]))
+    assert stated.days_of_history == 90
