@@ -37,10 +37,14 @@ class BuyAndHold:
             item = bars.instruments[s]
             price = account.prices[item.symbol]
             quantity = truncate_to_increment(weight * equity / price, item.increment)
+            if not quantity:
+                continue
             choices.append(
                 Choice(item.symbol, nan, nan, nan, 0.0, weight, quantity, price, {}, nan)
             )
             most = self.terms.largest_quantity(item, price)
             targets.append(Target(item, Decimal(0), quantity, most, "bought once and held"))
+        if not choices:
+            return None
         orders = rebalance("buy_and_hold", bars.now, targets, bars.timeframe)
         return Decision(bars.now, bars.now, equity, 1.0, tuple(choices), orders)
