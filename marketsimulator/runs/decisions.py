@@ -46,8 +46,8 @@ _NOTHING = Decimal(0)
 AT_ONCE = 256  # decisions explained in one call
 
 
-class _Come(NamedTuple):
-    """What D decisions come to.
+class _Decided(NamedTuple):
+    """D decisions as columns.
 
     rows: [D] of the table.
     sized: [D] whether a strategy has answered.
@@ -90,18 +90,18 @@ class WalkedDecisions(DecisionLog):
         self.rows = settings.limits.of_groups().names
 
     @cached_property
-    def _every(self) -> _Come:
-        """What the decisions come to."""
+    def _every(self) -> _Decided:
+        """The decisions of all rows."""
         count = max(1, len(self._kept.status))
-        parts = list(side_by_side(self._come, range(0, count, AT_ONCE)))
+        parts = list(side_by_side(self._decided_in, range(0, count, AT_ONCE)))
         choices = joined_choices([part.choices for part in parts], [len(p.rows) for p in parts])
         rows, sized, ceiling, granted, gap = (
             np.concatenate([part[k] for part in parts]) for k in range(5)
         )
-        return _Come(rows, sized, ceiling, granted, gap, choices)
+        return _Decided(rows, sized, ceiling, granted, gap, choices)
 
-    def _come(self, begin: int) -> _Come:
-        """What those of the rows from `begin` on come to, AT_ONCE of them.
+    def _decided_in(self, begin: int) -> _Decided:
+        """Those of AT_ONCE rows from `begin` on.
 
         A decision is where something decides, is cut or has left.
         """
@@ -120,7 +120,7 @@ class WalkedDecisions(DecisionLog):
         decided, row = np.unique(choices.row, return_inverse=True)
         at = walked[decided]
         choices = choices._replace(row=row, prices=choices.prices[decided])
-        return _Come(
+        return _Decided(
             begin + at, answers.sized[at], ceiling[at], granted[at], answers.gap[at], choices
         )
 
