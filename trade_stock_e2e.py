@@ -377,7 +377,7 @@ def _why_undecided(cycle: Cycle, symbol: str, context: int, schedule: Schedule) 
     if times[-1] < expected:
         return f"its last bar is of {utc_text(times[-1])}, and that of {utc_text(expected)} is late"
     now = account.as_of
-    if now >= decision_end(bars) or not schedule.decides(clock, np.array([bars.now]))[0]:
+    if now >= decision_end(bars, bars.now) or not schedule.decides(clock, np.array([bars.now]))[0]:
         return f"its market decides again at {utc_text(schedule.holding_end(clock, now))}"
     if len(times) < context:
         return (

@@ -26,6 +26,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,7 @@ from omegaconf import DictConfig, OmegaConf
 from execution.decision import Decision
 from execution.journal_record import JournalRecord, Reading, read_journal
 from execution.live.accounts import TRADE, holds_contracts
+from execution.live.cycle import decision_end
 from execution.live.settings import LiveSettings
 from execution.orders import Account, Fill, strategy_of
 from execution.records import Held, Run
@@ -263,16 +265,18 @@ def drift_of(hours: LiveHours, *, each: bool, progress: Progress = silent) -> Dr
     decided_at = {
         order.client_order_id: decision.at for decision in there.sent for order in decision.orders
     }
+    until = partial(decision_end, bars)
     orders = compare_orders(
         live_orders(record, TRADE, start.at, end.at),
         simulated_orders(there.sent, there.counted.fills),
         record,
         decided_at,
+        until,
     )
     anew = None
     if each:
         decisions, closes = _decided_anew(hours, progress)
-        anew = compare_decisions(record, decisions, end.at, closes)
+        anew = compare_decisions(record, decisions, end.at, until, closes)
     return Drift(
         source=f"{hours.journal}; {', '.join(bars.symbols)}: {bars.source}",
         begins=start.at,
@@ -280,7 +284,7 @@ def drift_of(hours: LiveHours, *, each: bool, progress: Progress = silent) -> Dr
         live=live,
         simulated=simulated,
         terms=profit_terms(live, simulated, causes_of(orders)),
-        whole=compare_decisions(record, there.run.decisions, end.at),
+        whole=compare_decisions(record, there.run.decisions, end.at, until),
         each=anew,
         orders=orders,
         slippage=slippage(orders, record, there.sent, hours.simulation.costs),

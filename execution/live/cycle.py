@@ -168,7 +168,7 @@ def _idle_reason(account: Account, bars: Bars) -> str:
     """Why nothing may be decided; empty where something may."""
     if account.blocked:
         return BLOCKED
-    if account.as_of >= (end := decision_end(bars)):
+    if account.as_of >= (end := decision_end(bars, bars.now)):
         last = f"the last bar is of {utc_text(bars.now)}, and was decided on until {utc_text(end)}"
         return f"{NOTHING_CLOSED}; {last}"
     return ""
@@ -188,16 +188,16 @@ def _without_undetermined(bars: Bars, account: Account) -> Bars:
     return replace(bars, instruments=tuple(items))
 
 
-def decision_end(bars: Bars) -> np.datetime64:
-    """The instant from which on a panel's last instant is too old to decide on.
+def decision_end(bars: Bars, at: np.datetime64) -> np.datetime64:
+    """The instant from which on an instant of a panel is too old to decide on.
 
     Of days that stocks decide on it is when the orders for the next auction have to be sent.
     """
     timeframe = bars.timeframe
-    stocks = any(item.kind is Kind.STOCK for item in bars.instruments)
-    if timeframe.auction and stocks and timeframe.stocks.is_decision(np.array([bars.now]))[0]:
-        return sending_end(timeframe.auction, bars.now)
-    return np.datetime64(bars.now + min(OLDEST_BAR, timeframe.length // 2))
+    stocks = not bars.crypto.all()
+    if timeframe.auction and stocks and timeframe.stocks.is_decision(np.array([at]))[0]:
+        return sending_end(timeframe.auction, at)
+    return np.datetime64(at + min(OLDEST_BAR, timeframe.length // 2))
 
 
 def expiry(

@@ -13,7 +13,7 @@ import numpy as np
 from execution.decision import Choice, Decision
 from execution.journal.decisions import DecisionRow
 from execution.journal_record import JournalRecord
-from marketsimulator.results.drift_orders import why_not_decided
+from marketsimulator.results.drift_orders import Deadline, why_not_decided
 
 Cause = Literal["missed", "halted", "bars", "forecast", "price", "account", "sizing"]
 CAUSES: Mapping[Cause, str] = {
@@ -73,11 +73,13 @@ def compare_decisions(
     record: JournalRecord,
     simulated: Iterable[Decision],
     until: np.datetime64,
+    deadline: Deadline,
     closes: Mapping[np.datetime64, Mapping[str, float]] | None = None,
 ) -> DecisionComparison:
     """Journaled decisions beside simulated ones of the same instants.
 
     until: the last instant that is compared.
+    deadline: from when on an instant cannot be decided any more.
     closes: of the bars at each instant, USD by symbol, where decisions are sized at the journaled
         prices; only these instants are compared then. None compares all that either side decided.
     """
@@ -88,7 +90,11 @@ def compare_decisions(
     equal = 0
     for at in compared:
         shown = {} if closes is None else closes[at]
-        found = _differences_at(at, mine.get(at), other.get(at), record, shown)
+        one, two = mine.get(at), other.get(at)
+        if one is None:
+            found = [_left_undecided(at, record, deadline(at))]
+        else:
+            found = _differences_at(at, one, two, shown)
         differences += found
         equal += not found
     return DecisionComparison(len(compared), equal, tuple(differences))
@@ -96,15 +102,10 @@ def compare_decisions(
 
 def _differences_at(
     at: np.datetime64,
-    mine: DecisionRow | None,
+    mine: DecisionRow,
     other: Decision | None,
-    record: JournalRecord,
     closes: Mapping[str, float],
 ) -> list[DecisionDifference]:
-    if mine is None:
-        term, why = why_not_decided(record.passes, at)
-        cause: Cause = "missed" if term == "missed" else "halted"
-        return [DecisionDifference(at, "", "", "not decided", "decided", cause, why)]
     if other is None:
         why = "no bar closed then for a market that is open"
         return [DecisionDifference(at, "", "", "decided", "not decided", "bars", why)]
@@ -125,6 +126,14 @@ def _differences_at(
                 DecisionDifference(at, symbol, field, there, here, cause, CAUSES[cause])
             )
     return differences
+
+
+def _left_undecided(
+    at: np.datetime64, record: JournalRecord, until: np.datetime64
+) -> DecisionDifference:
+    term, why = why_not_decided(record.passes, at, until)
+    cause: Cause = "missed" if term == "missed" else "halted"
+    return DecisionDifference(at, "", "", "not decided", "decided", cause, why)
 
 
 def _difference(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from statistics import fmean, stdev
@@ -16,13 +16,13 @@ from execution.fees import BASIS_POINT, TradingCosts
 from execution.journal.intents import UNSENT, Intent
 from execution.journal.passes import PassRow
 from execution.journal_record import JournalRecord, foreign_name
-from execution.live.cycle import OLDEST_BAR
 from execution.orders import Fill, Order, strategy_of
 from foundation.decimals import ZERO, as_written
 from marketsimulator.results.drift_terms import Term
 from trainingdata.instruments import is_coin
 
 Outcome = Literal["same"] | Term
+Deadline = Callable[[np.datetime64], np.datetime64]  # of an instant: until when it may be decided
 LIQUIDATION = "liquidation"
 
 
@@ -159,10 +159,12 @@ def compare_orders(
     simulated: Mapping[str, Filled],
     record: JournalRecord,
     decided_at: Mapping[str, np.datetime64],
+    until: Deadline,
 ) -> tuple[OrderComparison, ...]:
     """Every order of either side, in the order of their names' instants.
 
     decided_at: the instant that each simulated order was decided at.
+    until: from when on an instant cannot be decided any more.
     """
     names = dict.fromkeys([*live, *simulated])
     compared = []
@@ -170,7 +172,7 @@ def compare_orders(
         mine = live.get(name)
         other = simulated.get(name)
         intent = record.intents.get(name)
-        outcome, why = _outcome(mine, other, intent, record, decided_at.get(name))
+        outcome, why = _outcome(mine, other, intent, record, decided_at.get(name), until)
         symbol = _symbol_of(name, intent)
         compared.append(OrderComparison(name, symbol, mine, other, outcome, why))
     return tuple(compared)
@@ -189,6 +191,7 @@ def _outcome(
     intent: Intent | None,
     record: JournalRecord,
     decided_at: np.datetime64 | None,
+    until: Deadline,
 ) -> tuple[Outcome, str]:
     """Under which term the difference of an order counts, and why there is one."""
     if mine is not None and intent is None:
@@ -202,7 +205,7 @@ def _outcome(
             return "liquidation", "the simulated broker closed it"
         if any(decision.at == decided_at for decision in record.decisions):
             return "decided", "only the simulation ordered it"
-        return why_not_decided(record.passes, decided_at)
+        return why_not_decided(record.passes, decided_at, until(decided_at))
     why = "" if intent is None else intent.why or intent.state
     if intent is not None and not mine.quantity and intent.state in UNSENT:
         return ("rejected" if intent.state in ("rejected", "never_taken") else "withheld"), why
@@ -221,9 +224,14 @@ def _fill_outcome(mine: Filled, other: Filled, cause: Term, why: str) -> tuple[O
     return "same", ""
 
 
-def why_not_decided(passes: Iterable[PassRow], at: np.datetime64) -> tuple[Term, str]:
-    """Why the live loop did not decide an instant: `missed` without a pass, else `halted`."""
-    met = [each for each in passes if at <= each.began_at < at + OLDEST_BAR]
+def why_not_decided(
+    passes: Iterable[PassRow], at: np.datetime64, until: np.datetime64
+) -> tuple[Term, str]:
+    """Why the live loop did not decide an instant: `missed` without a pass, else `halted`.
+
+    until: from when on it could not be decided any more.
+    """
+    met = [each for each in passes if at <= each.began_at < until]
     said = [each.failed or each.idle for each in met if each.failed or each.idle]
     if said:
         return "halted", said[0]

@@ -23,6 +23,7 @@ from execution.journal.intents import Intent, Part, State
 from execution.journal.marks import AccountMark
 from execution.journal.passes import PassRow
 from execution.journal_record import JournalRecord, read_journal
+from execution.live.cycle import decision_end
 from execution.orders import Account, Fill, Order
 from execution.records import Booking, Held, Row, Run
 from execution.trader import Decider
@@ -40,6 +41,7 @@ from marketsimulator.results.drift_orders import (
     compare_orders,
     live_orders,
     slippage,
+    why_not_decided,
 )
 from marketsimulator.results.drift_terms import (
     TERMS,
@@ -53,8 +55,10 @@ from marketsimulator.results.drift_terms import (
 from marketsimulator.results.live_run import marked_at_closes
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
-from trainingdata.bars import Bars, closes_of
+from trainingdata.bars import Bars, closes_of, panel
+from trainingdata.instruments import instrument
 from trainingdata.market import Market
+from trainingdata.timeframe import Timeframe
 
 SYMBOLS = ("AAA", "BBB", "BTCUSD")
 ELSEWHERE = "?FOREIGN"
@@ -360,6 +364,13 @@ def test_a_live_account_is_worth_what_closes_make_it_and_its_cash_whatever_it_st
 
 AT = np.datetime64("2024-02-20T15:30", "ns")
 HOUR = np.timedelta64(1, "h")
+
+
+def half_an_hour(at: np.datetime64) -> np.datetime64:
+    """Until when an hourly bar may be decided on."""
+    return np.datetime64(at + np.timedelta64(30, "m"))
+
+
 NAME = "kelly_50-20240220T153000Z-AAA-0-0"
 
 
@@ -427,7 +438,7 @@ def test_every_order_has_one_outcome(
     journal = record(*([sent] if sent else []))
     there = {} if live is None else {NAME: live}
     here = {} if simulated is None else {NAME: simulated}
-    (order,) = compare_orders(there, here, journal, {NAME: AT})
+    (order,) = compare_orders(there, here, journal, {NAME: AT}, half_an_hour)
     assert (order.outcome, order.symbol) == (outcome, "AAA")
     assert causes_of([order]).get(NAME, "same") == outcome
 
@@ -447,8 +458,34 @@ def test_an_instant_that_was_not_decided_says_why(
     passes: tuple[PassRow, ...], term: str, why: str
 ) -> None:
     journal = record(passes=passes, decisions=(decision(AT - 3 * HOUR),))
-    (order,) = compare_orders({}, {NAME: filled(10)}, journal, {NAME: AT})
+    (order,) = compare_orders({}, {NAME: filled(10)}, journal, {NAME: AT}, half_an_hour)
     assert (order.outcome, order.why) == (term, why)
+
+
+@pytest.mark.parametrize(
+    ("at", "words", "first", "last"),
+    [
+        ("2024-02-20T15:30", "1h", "15:30", "15:59"),
+        ("2024-02-20T15:30", "5m", "15:30", "15:32"),
+        ("2024-02-20T21:00", "1d", "21:00", "2024-02-21T14:24"),
+        ("2024-07-02T19:45", "1d fill=close", "19:45", "19:48"),
+    ],
+)
+def test_an_instant_is_missed_once_the_live_loop_could_not_decide_it_any_more(
+    at: str, words: str, first: str, last: str
+) -> None:
+    """The same minute ends both, on every timeframe: the last pass in time is no miss."""
+    name, _, fill = words.partition(" fill=")
+    day = at[:11]
+    met, late = (np.datetime64(each if "T" in each else day + each, "ns") for each in (first, last))
+    now = np.datetime64(at, "ns")
+    stock = [(instrument("AAA"), np.array([now]), np.ones((1, 5)))]
+    bars = panel(stock, "made here", Timeframe(name, fill or "open"))
+    until = decision_end(bars, now)
+    for began in (met, late, late + np.timedelta64(5, "m")):
+        passed = (PassRow(0, "trade", began, began, idle="shut"),)
+        term = why_not_decided(passed, now, until)[0]
+        assert term == ("halted" if began <= late else "missed")
 
 
 def test_slippage_is_what_a_fill_was_worse_than_the_price_it_was_sized_at() -> None:
@@ -461,7 +498,7 @@ def test_slippage_is_what_a_fill_was_worse_than_the_price_it_was_sized_at() -> N
         NAME: filled(0).plus(Fraction(10), as_written(100.1), AT),
         second: filled(0).plus(Fraction(10), as_written(100.3), AT),
     }
-    orders = compare_orders(there, {}, journal, {})
+    orders = compare_orders(there, {}, journal, {}, half_an_hour)
     (row,) = slippage(orders, journal, [], TradingCosts())
     assert (row.symbol, row.fills) == ("AAA", 2)
     assert row.charged == pytest.approx(2.0)
@@ -473,7 +510,7 @@ def test_slippage_is_what_a_fill_was_worse_than_the_price_it_was_sized_at() -> N
 def test_a_sale_below_its_price_paid_slippage() -> None:
     sale = replace(intent(), order=replace(intent().single, side="sell"))
     there = {NAME: filled(0, ordered=-10).plus(Fraction(-10), as_written(99.9), AT)}
-    orders = compare_orders(there, {}, record(sale), {})
+    orders = compare_orders(there, {}, record(sale), {}, half_an_hour)
     (row,) = slippage(orders, record(sale), [], TradingCosts())
     assert row.realised == pytest.approx(10.0)
 
@@ -649,7 +686,7 @@ def made(**changed: Any) -> Decision:
 def test_the_first_field_that_differs_says_why(
     changed: dict[str, Any], field: str, cause: str
 ) -> None:
-    found = compare_decisions(record(), [made(**changed)], AT)
+    found = compare_decisions(record(), [made(**changed)], AT, half_an_hour)
     (difference,) = found.differences
     assert (difference.field, difference.cause) == (field, cause)
     assert (found.compared, found.equal, found.counts) == (1, 0, {cause: 1})
@@ -657,13 +694,13 @@ def test_the_first_field_that_differs_says_why(
 
 def test_decisions_that_differ_in_the_last_digits_of_a_float_are_equal() -> None:
     close = made(mu=1e-14, sigma=0.01 * (1 + 1e-12), target=0.1 * (1 - 1e-12))
-    assert compare_decisions(record(), [close], AT).differences == ()
+    assert compare_decisions(record(), [close], AT, half_an_hour).differences == ()
 
 
 def test_what_only_one_side_decides_is_a_difference() -> None:
     other = made(symbol="BBB")
-    symbols = compare_decisions(record(), [other], AT).differences
+    symbols = compare_decisions(record(), [other], AT, half_an_hour).differences
     assert [(each.symbol, each.cause) for each in symbols] == [("AAA", "bars"), ("BBB", "bars")]
-    (alone,) = compare_decisions(record(), [], AT).differences
+    (alone,) = compare_decisions(record(), [], AT, half_an_hour).differences
     assert (alone.live, alone.simulated, alone.cause) == ("decided", "not decided", "bars")
-    assert compare_decisions(record(), [], AT - HOUR).compared == 0
+    assert compare_decisions(record(), [], AT - HOUR, half_an_hour).compared == 0
