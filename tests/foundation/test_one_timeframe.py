@@ -46,6 +46,7 @@ ALLOWED = {
     "forecasting/forecast.py": STEPS,
     "forecasting/gradient.py": STEPS + "; " + DAYS,
     "forecasting/settings.py": DEFAULT,
+    "sizing/solver/cholesky.py": "eight columns, of which the last is number 7",
     "sizing/quantity.py": "its caller says the interval in hours",
     "execution/alpaca/order_venue.py": LENGTH,
     "execution/auctions.py": "New York's clock of the venue",
