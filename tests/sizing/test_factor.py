@@ -102,6 +102,21 @@ def test_rows_of_nothing_have_no_rank_and_ask_for_nothing() -> None:
     assert answer.tolist() == [0.0, 0.0]
 
 
+@given(st.integers(0, 100_000), st.integers(1, 30))
+def test_a_factor_of_many_columns_at_once_is_that_of_one_after_the_other(seed: int, n: int) -> None:
+    """To the last bit: the columns of a panel are taken in their order."""
+    matrix = definite(np.random.default_rng(seed), n)
+    factor, one_by_one = matrix.copy(), matrix.copy()
+    assert factored_solve(factor, np.ones(n))
+    for a in range(n):
+        for b in range(a + 1):
+            for c in range(b):
+                one_by_one[a, b] -= one_by_one[a, c] * one_by_one[b, c]
+            one_by_one[a, b] *= one_by_one[b, b] if a > b else 1.0
+        one_by_one[a, a] = 1.0 / np.sqrt(one_by_one[a, a])
+    np.testing.assert_array_equal(np.tril(factor), np.tril(one_by_one))
+
+
 @given(st.integers(0, 100_000), st.integers(1, 8))
 def test_a_definite_matrix_is_solved_and_its_factor_left_behind(seed: int, n: int) -> None:
     rng = np.random.default_rng(seed)
