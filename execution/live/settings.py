@@ -79,6 +79,12 @@ class LiveSettings(TradingSettings, WatchedSettings):
         if not self.jobs or len(set(self.jobs)) != len(self.jobs):
             raise InputError(f"jobs: {list(self.jobs)} names none, or one twice")
         self._check_history()
+        most = self.guards.max_orders_per_hour
+        if len(self.symbols) > most:
+            raise InputError(
+                f"guards.max_orders_per_hour: {most} orders are fewer than the {len(self.symbols)}"
+                " symbols, of which every one may be ordered at once; raise it"
+            )
         WatchedSettings.__post_init__(self)
 
     def _check_history(self) -> None:

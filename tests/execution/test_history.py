@@ -7,6 +7,7 @@ import pytest
 
 from execution.live.settings import LiveSettings
 from foundation.compose import composed_config
+from foundation.errors import InputError
 from trade_stock_e2e import history_lines
 from trainingdata.bars import Bars
 from trainingdata.instruments import instrument
@@ -68,3 +69,11 @@ def test_a_live_history_holds_every_bar_that_calibration_learns_from(
     assert name == "1d" or settings.days_of_history == 730
     stated = LiveSettings.of(composed_config("live", [*words, "history_days=90"]))
     assert stated.days_of_history == 90
+
+
+def test_a_guard_that_would_cut_a_plan_of_all_symbols_is_refused_before_anything_is_sent() -> None:
+    names = f"symbols=[{','.join('AB' + first + last for first in 'CDE' for last in 'FGH')}]"
+    few = [names, "guards.max_orders_per_hour=8"]
+    with pytest.raises(InputError, match="8 orders are fewer than the 9 symbols"):
+        LiveSettings.of(composed_config("live", few))
+    LiveSettings.of(composed_config("live", [names, "guards.max_orders_per_hour=9"]))
