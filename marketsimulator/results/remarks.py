@@ -62,9 +62,10 @@ def ended_remarks(run: Run, market: Market, earned: Mapping[str, float]) -> list
         own = sum(earned[symbol] for symbol in ended)
         part = f" ({percent(own / total, 0)} of it)" if abs(total) >= 1 else ""
         booked = sum(each.usd for each in run.bookings if each.kind == ENDED)
+        its = ("it earned", "its end") if len(ended) == 1 else ("they earned", "their ends")
         notes.append(
-            f"{counted(len(ended), 'symbol')} ended within the run ({_named(ended)}): they earned"
-            f" {usd(own, sign=True)} of {usd(total, sign=True)}{part}, their ends"
+            f"{counted(len(ended), 'symbol')} ended within the run ({_named(ended)}): {its[0]}"
+            f" {usd(own, sign=True)} of {usd(total, sign=True)}{part}, {its[1]}"
             f" {usd(booked, sign=True)} of that."
         )
     long = bool(bars.now - bars.times[market.first] >= SURVIVORS_FROM)
