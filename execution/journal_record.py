@@ -222,6 +222,7 @@ class JournalRecord:
                 choices=tuple(row.choices.values()),
                 orders=tuple(orders.get(row.name, ())),
                 failure=row.failure,
+                gap=np.nan if row.gap is None else row.gap,
             )
             for row in self.decisions
         ]

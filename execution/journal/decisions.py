@@ -100,6 +100,7 @@ class DecisionRow:
     positions: what was held then, signed quantities by symbol.
     job: that decided.
     ended: how it ended; empty while it is not sent whole.
+    gap: as of `Decision`; none where nobody can say.
     """
 
     name: Text
@@ -115,6 +116,7 @@ class DecisionRow:
     positions: Json[Mapping[str, Exact]]
     job: Text = ""
     ended: Text = ""
+    gap: Json[float | None] = 0.0
 
     @property
     def prices(self) -> dict[str, float]:
@@ -183,6 +185,7 @@ class Journal(MarkBook):
                 cancels=decision.cancelled,
                 positions=account.positions,
                 job=self._job,
+                gap=None if np.isnan(decision.gap) else float(decision.gap),
             )
             _DECISIONS.insert(self._database, row)
             self._events.append("decided", name, {"orders": len(decision.orders)})

@@ -287,6 +287,7 @@ MIGRATIONS: tuple[Migration, ...] = (
         Migration(table, (f"ALTER TABLE {table} ADD COLUMN {DIGEST} TEXT NOT NULL DEFAULT ''",))
         for table in _WITHOUT_DIGEST
     ),
+    Migration("decisions", ("ALTER TABLE decisions ADD COLUMN gap TEXT NOT NULL DEFAULT '0.0'",)),
 )
 
 

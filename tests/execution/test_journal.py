@@ -16,6 +16,7 @@ import pytest
 from execution.account_lock import refuse_unusable
 from execution.alpaca.activities import kind_of
 from execution.contract_orders import LimitOrder
+from execution.decision import Decision
 from execution.journal import migrations
 from execution.journal.activities import Activity, ActivityBook
 from execution.journal.decisions import Journal
@@ -28,9 +29,10 @@ from execution.journal.migrations import MIGRATIONS, as_it_is_today
 from execution.journal.next_pass import NextPassBook
 from execution.journal.notices import NoticeBook
 from execution.journal.orders import AnyOrder
+from execution.journal_record import JournalRecord
 from execution.live.holdings import HoldingsBook
 from execution.option_orders import OptionLeg, SpreadOrder, contract_of
-from execution.orders import Order
+from execution.orders import Account, Order
 from foundation.database import Damaged, Database
 from foundation.errors import InputError
 from tests.e2e.practice import ROOT
@@ -391,3 +393,17 @@ def test_a_row_of_an_earlier_version_that_says_nothing_is_damage(
     assert said in text_said
     assert "Invalid" not in text_said
     assert "class" not in text_said
+
+
+@pytest.mark.parametrize("gap", [0.0, 0.0125, np.nan])
+def test_a_record_says_how_far_a_decision_may_be_from_the_best_book(
+    tmp_path: Path, gap: float
+) -> None:
+    decision = Decision(SOON, NOW, 100_000.0, 2.0, (), (), gap=gap)
+    with closing(Database(tmp_path / "journal")) as database:
+        events = EventLog(database)
+        journal = Journal(database, events, opened(database), "trade")
+        journal.write(decision, Account(100_000.0, {}, {}, SOON))
+        [read] = JournalRecord.of(database, "trade").made()
+    assert (read.at, read.equity) == (decision.at, decision.equity)
+    assert read.gap == gap or np.isnan([read.gap, gap]).all()
