@@ -176,14 +176,17 @@ class Bars:
 
     def at_last(self, symbols: Sequence[str]) -> Bars:
         """The last instant of some of the symbols, in panel order."""
+        return self.between(len(self.times) - 1, len(self.times)).only(symbols)
+
+    def only(self, symbols: Sequence[str]) -> Bars:
+        """Some of the symbols, in panel order."""
         wanted = frozenset(symbols)
         rows = [s for s, symbol in enumerate(self.symbols) if symbol in wanted]
-        last = self.between(len(self.times) - 1, len(self.times))
         if len(rows) == len(self.symbols):
-            return last
+            return self
         items = tuple([self.instruments[s] for s in rows])
         return replace(
-            last, instruments=items, values=last.values[rows], mask=last.mask[rows], origins=()
+            self, instruments=items, values=self.values[rows], mask=self.mask[rows], origins=()
         )
 
     def until(self, now: np.datetime64) -> Bars:

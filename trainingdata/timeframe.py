@@ -323,8 +323,8 @@ class ListedClock(Clock):
 
     @override
     def fill_dates(self, instants: Instants) -> npt.NDArray[np.datetime64]:
-        k = np.minimum(self.bars_ended(instants), len(self.session) - 1)
-        return np.asarray(calendar().dates[self.session[k]])
+        k = np.minimum(self.bars_ended(instants), len(self.ends) - 1)
+        return new_york_date(self.ends[k])
 
     @override
     def holding_end(self, now: np.datetime64, holding: Holding = "next") -> np.datetime64:

@@ -32,10 +32,11 @@ from foundation.clock import OURS, Time
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown, SenselessAnswer
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.feed.fields import entries
-from trainingdata.instruments import BILLIONTH
+from trainingdata.instruments import BILLIONTH, Kind, instrument, venue_spelling
 
 log = logging.getLogger(__name__)
 
+ASKED_ONE_BY_ONE = 50  # assets; a minute has 200 requests, and of more the whole list is read
 RECENT = 60.0  # seconds for which an account that was read still counts as the account
 READINGS = (0.0, 2.0)  # seconds before each reading of an account whose answers are not believed
 
@@ -299,15 +300,32 @@ class AlpacaBroker:
 
     def assets(self, symbols: Sequence[str]) -> dict[str, Asset]:
         """What may be done with each symbol that the venue knows."""
+        listed: dict[str, Answer] = {}
+        if len(symbols) > ASKED_ONE_BY_ONE:
+            for kind in {instrument(symbol).kind for symbol in symbols}:
+                listed |= self._listed(kind)
         assets = {}
         for symbol in symbols:
             what = f"asset {symbol}"
-            answer = self._venue.lookup(what, f"/assets/{symbol}")
+            answer = listed.get(venue_spelling(symbol))
+            if answer is None and not listed:
+                answer = self._venue.lookup(what, f"/assets/{symbol}")
             if answer is not None:
                 with self._venue.translated_errors(what):
                     assets[symbol] = _asset(symbol, answer)
         self._assets |= assets
         return assets
+
+    def _listed(self, kind: Kind) -> dict[str, Answer]:
+        """What the venue says of every asset of a class that is active, by its name there."""
+        name = "crypto" if kind is Kind.CRYPTO else "us_equity"
+        with self._venue.translated_errors(f"assets of {name}"):
+            query = {"status": "active", "asset_class": name}
+            found = entries(self._venue.client.get("/assets", query))
+            answers = {AssetEntry.symbol.of(answer): answer for answer in found}
+            if not answers:
+                raise SenselessAnswer("none is listed")
+            return answers
 
 
 def _fills_of(order: Order, placed: PlacedOrder) -> list[Fill]:

@@ -125,8 +125,9 @@ class OrderEntry:
 
 
 class AssetEntry:
-    """`GET /v2/assets/{symbol}`."""
+    """`GET /v2/assets/{symbol}`, and each of `GET /v2/assets`."""
 
+    symbol = Needed("symbol", words)
     tradable = Optional("tradable", truth, False, "it is not traded")
     status = Optional("status", words, "", "it is not traded")
     shortable = Optional("shortable", truth, False, "it is not sold short")

@@ -51,6 +51,7 @@ class AlpacaServer(PracticeServer):
             ),
             Route("GET", "/v2/positions", lambda _: positions_answer(venue)),
             Route("GET", "/v2/clock", self._clock),
+            Route("GET", "/v2/assets", self._assets),
             Route("GET", "/v2/assets/{symbol:.+}", self._asset),
             Route("GET", "/v2/orders", self._orders),
             Route("POST", "/v2/orders", self._submit),
@@ -127,6 +128,13 @@ class AlpacaServer(PracticeServer):
     def _clock(self, asked: Asked) -> Answer:
         skew = self.faults.take(asked, "skew")
         return clock_answer(self.now() + np.timedelta64(int(skew.seconds) if skew else 0, "s"))
+
+    def _assets(self, asked: Asked) -> list[Answer]:
+        """Those of a class, stocks where none is named."""
+        refuse_other_keys(asked.query, "status", "asset_class")
+        wanted = asked.query.get("asset_class", "us_equity")
+        answers = [asset_answer(self.venue, each) for each in self.venue.market.bars.symbols]
+        return [answer for answer in answers if answer["class"] == wanted]
 
     def _asset(self, asked: Asked) -> Answer:
         symbol = instrument(asked.names["symbol"]).symbol

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from foundation.errors import InputError
 from marketsimulator.venue.asked import Answer, Refused, whole_number
 from marketsimulator.venue.stocks import Venue
 from marketsimulator.venue.tickets import timestamp
@@ -19,6 +21,7 @@ from trainingdata.timeframe import BarName, Timeframe, TimeframeName
 PAGE = 10_000  # bars an answer holds
 LATEST = 10 * DAY  # how old the latest bar may be
 MINUTE = np.timedelta64(1, "m")
+_TOKEN = re.compile(r"\d{1,6}-\d{1,9}", re.ASCII)
 FRAMES: Mapping[BarName, str] = {
     "1d": "1Day",
     "1h": "1Hour",
@@ -42,22 +45,32 @@ def bars_page(venue: Venue, query: Mapping[str, str]) -> Answer:
     start = instant(query["start"], name="start") if "start" in query else today
     end = instant(query["end"], name="end") if "end" in query else now
     adjustment = query.get("adjustment", "raw")
-    answer = bars_answer(venue, asked, start, end, adjustment)
-    # A page counts bars over all symbols, so that a symbol's bars may go on in the next page.
-    rows: list[tuple[str, Answer]] = []
-    for symbol, bars in answer.items():
+    left = min(whole_number(query, "limit", PAGE, 1), PAGE)
+    place, begin = _place_of(query.get("page_token") or "0-0")
+    # A page counts bars over all symbols: a symbol's may go on in the next page, which begins there
+    # and reads none of those before.
+    page: dict[str, list[Answer]] = {}
+    for k, symbol in enumerate(asked[place:], place):
+        bars = bars_answer(venue, [symbol], start, end, adjustment).get(symbol, [])
         kind = instrument(symbol).kind
         frame = _served(venue.market.bars.timeframe, kind)[timeframe]
-        if frame != venue.market.bars.timeframe:
+        if frame.length != venue.market.bars.timeframe.length:
             bars = in_parts(bars, venue.market.bars.timeframe, kind, frame.length)
-        rows += [(venue_spelling(symbol), bar) for bar in bars]
-    begin = whole_number(query, "page_token", 0)
-    end_of_page = begin + min(whole_number(query, "limit", PAGE, 1), PAGE)
-    page: dict[str, list[Answer]] = {}
-    for symbol, bar in rows[begin:end_of_page]:
-        page.setdefault(symbol, []).append(bar)
-    token = str(end_of_page) if end_of_page < len(rows) else None
-    return {"bars": page, "next_page_token": token}
+        if part := bars[begin : begin + left]:
+            page[venue_spelling(symbol)] = part
+        left -= len(part)
+        if begin + len(part) < len(bars):
+            return {"bars": page, "next_page_token": f"{k}-{begin + len(part)}"}
+        begin = 0
+    return {"bars": page, "next_page_token": None}
+
+
+def _place_of(token: str) -> tuple[int, int]:
+    """Number of the symbol, and of its bar, with which a page begins."""
+    if not _TOKEN.fullmatch(token):
+        raise InputError(f"page_token: {token[:40]!r} is no page's next_page_token")
+    symbol, _, bar = token.partition("-")
+    return int(symbol), int(bar)
 
 
 def latest_bars(venue: Venue, query: Mapping[str, str]) -> Answer:
@@ -82,8 +95,9 @@ def latest_trades(venue: Venue, now: np.datetime64, query: Mapping[str, str]) ->
 
 
 def query_symbols(query: Mapping[str, str]) -> list[str]:
-    """The symbols that a query names, as this project writes them."""
-    return [instrument(name).symbol for name in query.get("symbols", "").split(",") if name]
+    """The symbols that a query names, as this project writes them, each once."""
+    names = query.get("symbols", "").split(",")
+    return list(dict.fromkeys([instrument(name).symbol for name in names if name]))
 
 
 def bars_answer(
@@ -107,13 +121,10 @@ def bars_answer(
     # A client judges the history itself, as one of a real venue does; what trades and is marked is
     # believed already.
     past = (venue.market.bars if latest else venue.filed).between(0, venue.index + 1)
-    if adjustment != "raw":
-        past = split_adjusted(past, venue.market.actions)
-    return {
-        symbol: _rows(venue, past, symbol, start, end, latest)
-        for symbol in symbols
-        if symbol in past.symbols
-    }
+    symbols = [symbol for symbol in symbols if symbol in past.symbols]
+    if symbols and adjustment != "raw":
+        past = split_adjusted(past.only(symbols), venue.market.actions)
+    return {symbol: _rows(venue, past, symbol, start, end, latest) for symbol in symbols}
 
 
 def _rows(

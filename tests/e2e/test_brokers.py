@@ -150,8 +150,9 @@ def test_openings_wait_for_reductions(stand: Stand) -> None:
     assert [(f.symbol, f.qty) for f in fills] == [("SYA", -10), ("SYB", 4)]
 
 
-def test_assets_say_what_may_be_done(stand: Stand) -> None:
-    found = stand.broker.assets(["SYA", "SYXUSD", "NOPE"])
+@pytest.mark.parametrize("more", [0, 60])
+def test_assets_say_what_may_be_done_however_many_are_asked_for(stand: Stand, more: int) -> None:
+    found = stand.broker.assets(["SYA", "SYXUSD", "NOPE", *(f"N{k}" for k in range(more))])
     assert set(found) == {"SYA", "SYXUSD"}
     assert (found["SYA"].tradable, found["SYA"].shortable, found["SYXUSD"].shortable) == (
         True,

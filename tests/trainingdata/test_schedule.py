@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import pytest
@@ -85,6 +85,22 @@ def test_each_period_has_one_decision_at_its_first_fill(
     dates = clock.fill_dates(chosen).astype("datetime64[D]").tolist()
     assert len({period_of(day, name) for day in dates}) == len(dates)
     assert 3 <= len(dates) <= 4 if name == "monthly" else 14 <= len(dates) <= 15
+
+
+@given(periods, moments())
+def test_a_coins_days_of_new_york_have_one_decision_a_period_as_its_first_day_begins(
+    name: str, at: datetime
+) -> None:
+    clock = Timeframe("1d", coin_day="new_york").clock(Kind.CRYPTO)
+    made = clock.decisions_between(at64(at), at64(at + timedelta(days=100)))
+    chosen = made[Schedule.of(name).decides(clock, made)]
+    days = [
+        (each.replace(tzinfo=UTC).astimezone(NEW_YORK) + timedelta(days=1)).date()
+        for each in chosen.astype("datetime64[s]").tolist()
+    ]
+    assert [day.day == 1 if name == "monthly" else day.isoweekday() == 1 for day in days]
+    assert clock.fill_dates(chosen).tolist() == days
+    assert len(days) >= (3 if name == "monthly" else 14)
 
 
 @given(

@@ -9,6 +9,7 @@ accounts and orders in `execution.alpaca.fields`.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 Word = TypeVar("Word", bound=str)
 NOTHING = Decimal(0)
+# As venues write an instant; pandas reads every other way, at a thousand times the price.
+_OUR_DAYS = re.compile(r"(199\d|20\d\d|21\d\d)-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +176,8 @@ def entries(value: Any) -> tuple[Mapping[str, Any], ...]:
 
 def an_instant(value: Any) -> np.datetime64:
     """The instant of a time stamp with a zone."""
+    if isinstance(value, str) and _OUR_DAYS.fullmatch(value):
+        return np.datetime64(value.removesuffix("Z"), "ns")
     stamp = pd.to_datetime(value) if isinstance(value, str) else pd.NaT
     if pd.isna(stamp) or stamp.tzinfo is None:
         raise ValueError("no time with a zone")
@@ -203,7 +208,7 @@ class Page:
 class BarEntry:
     """A bar, of a history or the latest one."""
 
-    start = Needed("t", words)
+    start = Needed("t", an_instant)
     values = tuple(Needed(name, a_float) for name in "ohlcv")
 
 

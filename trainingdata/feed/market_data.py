@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import numpy as np
-import pandas as pd
 
 from foundation.arrays import Array, Instants
 from foundation.errors import DataError, InputError
@@ -233,9 +232,9 @@ def _start_and_close(row: dict[str, Any]) -> tuple[np.datetime64, float]:
 
 def _arrays(rows: Rows) -> tuple[Instants, Array]:
     """Starts [N] and values [N, 5]; whatever else the venue adds to a bar is dropped."""
-    stamps = pd.to_datetime([BarEntry.start.of(row) for row in rows], utc=True).tz_localize(None)
+    starts = [BarEntry.start.of(row) for row in rows]
     values = [[field.of(row) for field in BarEntry.values] for row in rows]
-    return stamps.to_numpy("datetime64[ns]"), np.array(values, dtype=np.float64)
+    return np.array(starts, dtype="datetime64[ns]"), np.array(values, dtype=np.float64)
 
 
 def _part(kind: Kind, timeframe: Timeframe) -> Timeframe:
