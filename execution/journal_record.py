@@ -23,7 +23,7 @@ from execution.journal.migrations import as_it_is_today
 from execution.journal.passes import PassRow, passes_of
 from execution.option_orders import SHARES, is_option
 from execution.orders import Fill, Order, client_order_id
-from execution.records import COIN_FEE, Booking, BookingKind, Held, Row, Run
+from execution.records import COIN_FEE, ENDED, Booking, BookingKind, Held, Row, Run
 from foundation.arrays import Instants
 from foundation.database import Database
 from foundation.decimals import ZERO, as_written
@@ -40,6 +40,7 @@ _BOOKED: Mapping[Kind, BookingKind] = {
     "coin fee": "rounding",
     "transfer": "transfer",
 }
+_CAUSES: Mapping[Kind, str] = {"coin fee": COIN_FEE, "merger": ENDED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,12 +258,16 @@ class JournalRecord:
             if 0 < (k := self._counted(fill, instants)) < len(instants)
         ]
         booked: list[list[BookingRow]] = [[] for _ in instants]
+        ends: list[tuple[int, BookingRow]] = []
         for each in self.activities:
             k = int(np.searchsorted(instants, each.listed_at))
             if 0 < k < len(instants):
-                booked[k].append(each)
                 if each.quantity:
                     fills.append(_in_kind(each, instants[k]))
+                if each.kind == "merger" and each.quantity:
+                    ends.append((k, each))
+                else:
+                    booked[k].append(each)
         read: list[tuple[Number, Mapping[str, Number]]] = [
             (begin.equity, begin.worth),
             *((mark.equity, mark.positions) for mark in marks),
@@ -280,6 +285,9 @@ class JournalRecord:
             for each in own
             if each.amount
         ]
+        for k, each in ends:
+            last = float(read[k - 1][1].get(each.symbol, 0.0))
+            bookings.append(Booking(instants[k], each.symbol, ENDED, float(each.amount) - last))
         decisions = [decision for decision in self.made() if decision.at <= end.at]
         fills.sort(key=attrgetter("booked_at"))
         return Run(name, decisions, fills, rows, {}, bookings, begin.held)
@@ -391,11 +399,13 @@ def _fill(fill: FillRow, counted: np.datetime64) -> Fill:
 def _in_kind(each: BookingRow, counted: np.datetime64) -> Fill:
     """What changed a position without a trade: at price 0, as a split and a fee in coin are.
 
-    It is listed with its day alone: what it was of was before.
+    A symbol that ends has the price that was paid for it. What is listed with its day alone was of
+    what was before.
     """
-    cause = COIN_FEE if each.kind == "coin fee" else each.kind.replace(" ", "_")
+    cause = _CAUSES.get(each.kind, each.kind.replace(" ", "_"))
     name = client_order_id(cause, each.at, each.symbol, 0)
-    return Fill(name, each.symbol, each.quantity, 0.0, 0.0, counted)
+    paid = -float(each.amount / each.quantity) if each.kind == "merger" else 0.0
+    return Fill(name, each.symbol, each.quantity, max(paid, 0.0), 0.0, counted)
 
 
 def _second(at: np.datetime64) -> np.datetime64:

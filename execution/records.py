@@ -19,7 +19,7 @@ from execution.broker import is_whole
 from execution.decision import Decision
 from execution.decision_log import DecisionLog, ListedDecisions
 from execution.frames import frame_of
-from execution.orders import Fill
+from execution.orders import Fill, strategy_of
 from foundation.arrays import Array, Instants
 
 EQUITY_COLUMNS = (
@@ -98,6 +98,11 @@ class Booking(NamedTuple):
     symbol: str
     kind: BookingKind
     usd: float
+
+
+def is_trade(fill: Fill) -> bool:
+    """Whether a fill is of a trade: no fee in coin, no split and no end of a symbol."""
+    return fill.price > 0 and strategy_of(fill.client_order_id) != ENDED
 
 
 class Held(NamedTuple):

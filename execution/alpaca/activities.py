@@ -39,6 +39,8 @@ _KINDS: Mapping[str, Kind] = {
     "FEE": "fee",
     "CFEE": "coin fee",
     "SPLIT": "split",
+    "MA": "merger",
+    "REORG": "merger",
 }
 
 

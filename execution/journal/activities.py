@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 ALL_TIME = np.datetime64("1970-01-01", "ns")
 
 # A transfer is cash that a person pays in (above 0) or takes out (below 0); an option's is its end
-# without a trade, and the shares that are delivered for it.
+# without a trade, and the shares that are delivered for it. A merger ends a symbol, or begins one.
 Kind = Literal[
     "trade",
     "transfer",
@@ -35,6 +35,7 @@ Kind = Literal[
     "coin fee",
     "split",
     "option",
+    "merger",
     "other",
 ]
 

@@ -17,6 +17,7 @@ from execution.journal.intents import UNSENT, Intent
 from execution.journal.passes import PassRow
 from execution.journal_record import JournalRecord, foreign_name
 from execution.orders import Fill, Order, strategy_of
+from execution.records import is_trade
 from foundation.decimals import ZERO, as_written
 from marketsimulator.results.drift_terms import Term
 from trainingdata.instruments import is_coin
@@ -119,8 +120,7 @@ def simulated_orders(decisions: Iterable[Decision], fills: Iterable[Fill]) -> di
         for order in decision.orders:
             orders[order.client_order_id] = Filled(ordered=as_written(order.signed_qty))
     for fill in fills:
-        # A fill at price 0 is a fee in coin or a split. Neither fills an order.
-        if fill.price > 0:
+        if is_trade(fill):
             name = fill_name(fill)
             before = orders.get(name, Filled())
             orders[name] = before.plus(as_written(fill.qty), as_written(fill.price), fill.at)

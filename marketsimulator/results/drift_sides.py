@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from execution.journal_record import Reading
 from execution.orders import Account, strategy_of
-from execution.records import BookingKind, Run
+from execution.records import BookingKind, Run, is_trade
 from foundation.decimals import ZERO, as_written
 from marketsimulator.results.drift_orders import fill_name
 from marketsimulator.results.drift_terms import Flow, Side, Term, Trade
@@ -52,14 +52,14 @@ def side_of(
     flows = [Flow("fees", -as_written(row.fees)) for row in run.rows if row.fees]
     for fill in run.fills:
         quantity, price = as_written(fill.qty), as_written(fill.price)
-        if price > 0:
+        if is_trade(fill):
             name = fill_name(fill)
             before = trades.get(name, Trade(fill.symbol, ZERO, ZERO))
             after = before.quantity + quantity, before.value + quantity * price
             trades[name] = Trade(fill.symbol, *after)
         else:
             term = _IN_KIND.get(strategy_of(fill.client_order_id), "coin_fees")
-            flows.append(Flow(term, ZERO, fill.symbol, quantity))
+            flows.append(Flow(term, -quantity * price, fill.symbol, quantity))
     flows += [
         Flow(_BOOKED[booking.kind], as_written(booking.usd))
         for booking in run.bookings

@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from execution.orders import strategy_of
-from execution.records import ENDED, Run
+from execution.records import Run, is_trade
 from foundation.arrays import Array, Records
 
 
@@ -88,14 +87,10 @@ class Outcome:
     def of_run(cls, run: Run) -> Outcome:
         """Of a run's rows and fills."""
         flows: Any = {name: sum(getattr(row, name) for row in run.rows) for name in _FLOWS}
-        at_a_price = [
-            fill
-            for fill in run.fills
-            if fill.price > 0 and strategy_of(fill.client_order_id) != ENDED
-        ]
+        trades = [fill for fill in run.fills if is_trade(fill)]
         totals = Totals(
-            notional=sum(abs(float(fill.qty)) * fill.price for fill in at_a_price),
-            trades=len(at_a_price),
+            notional=sum(abs(float(fill.qty)) * fill.price for fill in trades),
+            trades=len(trades),
             failures=run.log.failures,
             **flows,
         )
