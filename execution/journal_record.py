@@ -224,6 +224,7 @@ class JournalRecord:
                 orders=tuple(orders.get(row.name, ())),
                 failure=row.failure,
                 gap=np.nan if row.gap is None else row.gap,
+                rows=row.limits,
             )
             for row in self.decisions
         ]

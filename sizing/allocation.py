@@ -116,11 +116,18 @@ def allocate(situation: Situation, fraction: float) -> Allocation:
     return Allocation(why.unlimited, weights[0], bound, why.blocks, why.premium, why.forecast, gap)
 
 
-def nearest(situation: Situation, desired: Array, *, directed: bool = False) -> Allocation:
+def nearest(
+    situation: Situation,
+    desired: Array,
+    *,
+    ranked: Array | None = None,
+    directed: bool = False,
+) -> Allocation:
     """The weights under every limit that are closest to desired ones [S], by least squares.
 
     They rest on the first block and on no premium.
 
+    ranked: [S] weights that say which positions stand where not all may; none: the desired ones.
     directed: whether the forecast alone gives them their direction.
 
     Raises
@@ -139,6 +146,12 @@ def nearest(situation: Situation, desired: Array, *, directed: bool = False) -> 
         costs=Costs(np.zeros((1, n)), np.zeros(1)),
         account=account._replace(unborrowed=unborrowed),
     )
+    chosen_gap = 0.0
+    if ranked is not None and np.count_nonzero(desired) > problem.limits.most_positions:
+        choice = distance.returns._replace(mu=ranked[None])
+        chosen, _, chosen_gap = _solve(distance._replace(returns=choice), 1.0)
+        standing = distance.returns._replace(mu=np.where(chosen != 0.0, desired, 0.0))
+        distance = distance._replace(returns=standing)
     weights, _, gap = _solve(distance, 1.0)
     # The program's ridge moves a weight by 1e-10 of it. Where the limits allow the desired weight,
     # that is the answer to the last bit: whoever desires what is held must get no order.
@@ -152,7 +165,7 @@ def nearest(situation: Situation, desired: Array, *, directed: bool = False) -> 
     none = np.where(situation.deciding, 0.0, np.nan)
     blocks = np.ones(n, dtype=np.int64)
     forecast = unlimited if directed else none
-    gap = 0.0 if gap == 0.0 else np.nan  # a distance is no return
+    gap = 0.0 if gap == chosen_gap == 0.0 else np.nan  # a distance is no return
     return Allocation(unlimited, target, bound, blocks, none, forecast, gap)
 
 

@@ -106,11 +106,16 @@ class WeightPattern:
     uses_premium: ClassVar[bool] = False
 
     def allocate(self, situation: Situation) -> Allocation:
-        """The closest weights under the limits; what is within `band` of its place stays."""
+        """The closest weights under the limits; what is within `band` of its place stays.
+
+        Where not all positions may stand, one that is held gives way to another that is larger by
+        more than `band`.
+        """
         desired = self.rule(situation)
         near = np.abs(desired - situation.held) <= self.band * np.abs(desired)
         wanted = np.where(near, situation.held, desired)
-        return nearest(situation, wanted, directed=self.directed)
+        ranked = np.where(situation.held * desired > 0.0, 1.0 + self.band, 1.0) * desired
+        return nearest(situation, wanted, ranked=ranked, directed=self.directed)
 
     def phrase(self, kind: Kind, stock_ceiling: float) -> str:
         """Its name."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from foundation.arrays import Array, Index, Instants, Mask
 from foundation.errors import DataError
-from trainingdata.bars import Bars, Origin
+from trainingdata.bars import CLOSE, Bars, Origin
 from trainingdata.instants import new_york_date
 from trainingdata.instruments import instrument
 from trainingdata.sessions import calendar
@@ -23,6 +23,7 @@ from trainingdata.timeframe import Timeframe
 # Shumway (1997), The Delisting Bias in CRSP Data: the mean return of NYSE and AMEX stocks that were
 # delisted for their performance, where the file of returns has none.
 USUAL_LOSS = 0.3
+MOST_PAID = 10.0  # times the last close: more is a slip of a row, no offer
 USUAL_SESSIONS = 10  # a halt for news lasts hours; one for filings that are late lasts weeks
 
 Series = tuple[Instants, Array, Origin]
@@ -155,6 +156,12 @@ def check_endings(bars: Bars, endings: Iterable[Ending]) -> None:
             raise DataError(
                 f"{each.symbol} ends on {date}, and its file has bars after that; mend its row or"
                 " cut the file"
+            )
+        last = bars.real_bars(bars.symbols.index(each.symbol))[1][-1:, CLOSE]
+        if (each.price > MOST_PAID * last).any():
+            raise DataError(
+                f"{each.symbol} ends on {date} with {each.price:,.2f} USD a share, and its last"
+                f" close is {last[0]:,.2f}; mend its row, or its bars"
             )
         if not each.into:
             continue

@@ -101,6 +101,7 @@ class DecisionRow:
     job: that decided.
     ended: how it ended; empty while it is not sent whole.
     gap: as of `Decision`; none where nobody can say.
+    limits: names of the limits on groups.
     """
 
     name: Text
@@ -117,6 +118,7 @@ class DecisionRow:
     job: Text = ""
     ended: Text = ""
     gap: Json[float | None] = 0.0
+    limits: Json[tuple[str, ...]] = ()
 
     @property
     def prices(self) -> dict[str, float]:
@@ -186,6 +188,7 @@ class Journal(MarkBook):
                 positions=account.positions,
                 job=self._job,
                 gap=None if np.isnan(decision.gap) else float(decision.gap),
+                limits=decision.rows,
             )
             _DECISIONS.insert(self._database, row)
             self._events.append("decided", name, {"orders": len(decision.orders)})

@@ -287,7 +287,13 @@ MIGRATIONS: tuple[Migration, ...] = (
         Migration(table, (f"ALTER TABLE {table} ADD COLUMN {DIGEST} TEXT NOT NULL DEFAULT ''",))
         for table in _WITHOUT_DIGEST
     ),
-    Migration("decisions", ("ALTER TABLE decisions ADD COLUMN gap TEXT NOT NULL DEFAULT '0.0'",)),
+    Migration(
+        "decisions",
+        (
+            "ALTER TABLE decisions ADD COLUMN gap TEXT NOT NULL DEFAULT '0.0'",
+            "ALTER TABLE decisions ADD COLUMN limits TEXT NOT NULL DEFAULT '[]'",
+        ),
+    ),
 )
 
 

@@ -8,7 +8,6 @@ from decimal import Decimal
 import numpy as np
 
 from execution.decision import Choice
-from execution.outlook import STALE_AFTER
 from execution.records import ENDED, Run
 from foundation.arrays import Mask
 from foundation.cents import to_cents
@@ -50,10 +49,13 @@ def doubt_remarks(bars: Bars) -> list[str]:
     return [f"In doubt: {doubt}" for doubt in bars.doubts]
 
 
-def ended_remarks(run: Run, market: Market, earned: Mapping[str, float]) -> list[str]:
+def ended_remarks(
+    run: Run, market: Market, earned: Mapping[str, float], *, chosen: bool = False
+) -> list[str]:
     """How much of a result stands on symbols that ended, and which are missing at its end.
 
     earned: USD that each symbol's trades and positions have, and what else made up the profit.
+    chosen: whether a universe chose among them.
     """
     bars = market.bars
     notes = []
@@ -69,7 +71,7 @@ def ended_remarks(run: Run, market: Market, earned: Mapping[str, float]) -> list
             f" {usd(booked, sign=True)} of that."
         )
     long = bool(bars.now - bars.times[market.first] >= SURVIVORS_FROM)
-    if long and bars.origins and (~bars.crypto).sum() > 1 and not ended:
+    if (long or chosen) and bars.origins and (~bars.crypto).sum() > 1 and not ended:
         notes.append(
             "No symbol ends within the run: bars of those alone that were left are survivorship,"
             " which flatters whatever holds stocks."
@@ -286,20 +288,7 @@ def universe_remarks(
             f"universe.members: {len(missing):,} of its {counted(len(listed), 'symbol')} have no"
             " bars here, and are held by nobody."
         )
-    ended = sum(_ends_early(bars, s) for s in range(len(bars.symbols)))
-    survivors = "" if ended else ", as if chosen afterwards among those that lasted"
-    notes.append(
-        f"{ended:,} of {counted(len(bars.symbols), 'symbol')} end before the run does{survivors}: a"
-        " folder that lacks names which ended shows survivors, and what they earn is too much."
-    )
     return notes
-
-
-def _ends_early(bars: Bars, s: int) -> bool:
-    """Whether a symbol's last bar is more than a week older than the last it could have."""
-    times, _ = bars.real_bars(s)
-    due = bars.timeframe.last_known(bars.instruments[s].kind, bars.now)
-    return not len(times) or bool(due - times[-1] > STALE_AFTER)
 
 
 def undecided_remarks(run: Run, symbols: Sequence[str]) -> list[str]:

@@ -173,7 +173,9 @@ class Results:
         warnings = [
             *account_remarks(self.main, self.beside),
             *doubt_remarks(bars),
-            *ended_remarks(self.main, self.market, earned),
+            *ended_remarks(
+                self.main, self.market, earned, chosen=not self.settings.universe.everything
+            ),
             *self.settings.unused_rows(bars.symbols, (*self.market.actions, *listed)),
             *universe_remarks(
                 self.settings.universe, self.market, inside, self.settings.data.adjustment

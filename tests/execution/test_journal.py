@@ -399,11 +399,11 @@ def test_a_row_of_an_earlier_version_that_says_nothing_is_damage(
 def test_a_record_says_how_far_a_decision_may_be_from_the_best_book(
     tmp_path: Path, gap: float
 ) -> None:
-    decision = Decision(SOON, NOW, 100_000.0, 2.0, (), (), gap=gap)
+    decision = Decision(SOON, NOW, 100_000.0, 2.0, (), (), gap=gap, rows=("banks",))
     with closing(Database(tmp_path / "journal")) as database:
         events = EventLog(database)
         journal = Journal(database, events, opened(database), "trade")
         journal.write(decision, Account(100_000.0, {}, {}, SOON))
         [read] = JournalRecord.of(database, "trade").made()
-    assert (read.at, read.equity) == (decision.at, decision.equity)
+    assert (read.at, read.equity, read.rows) == (SOON, 100_000.0, ("banks",))
     assert read.gap == gap or np.isnan([read.gap, gap]).all()

@@ -208,6 +208,7 @@ def test_a_long_run_of_files_without_an_end_says_what_it_may_rest_on() -> None:
     earned = dict.fromkeys((*bars.symbols, "interest", "other"), 0.0)
     missing = "Missing at the end, held at the last price and not decided on: AAA."
     assert ended_remarks(run, Market(bars), earned) == [missing]
+    assert "survivorship" in ended_remarks(run, Market(bars), earned, chosen=True)[0]
     times = bars.times.copy()
     times[0] -= np.timedelta64(400, "D")
     longer = replace(bars, times=times)

@@ -158,7 +158,6 @@ def test_the_results_say_the_rule_and_what_it_came_to(tmp_path: Path) -> None:
     said = "\n".join(summary["remarks"])
     assert "Universe: of them the 3 best by momentum; renewed daily. " in said
     assert "3 to 3 of 5 symbols may be held, 3.0 on average; at 25 renewals" in said
-    assert "0 of 5 symbols end before the run does" in said
     write_whole(result_files(results, summary), tmp_path / "run")
     sold = results.main.order_frame()
     sold = sold[
@@ -181,16 +180,6 @@ def test_members_without_bars_are_counted(tmp_path: Path) -> None:
     assert said[0].startswith("Universe: members by index.csv; renewed monthly. 1 to 2 of 5")
     assert said[0].endswith("0 came and 1 left.")
     assert "universe.members: 1 of its 3 symbols have no bars here" in said[1]
-
-
-def test_symbols_that_end_are_counted() -> None:
-    settings = settings_of(*MOMENTUM)
-    whole = settings.market()
-    mask = whole.bars.mask.copy()
-    mask[0, whole.bars.times > np.datetime64("2024-02-20")] = False
-    results = run_backtest(settings)
-    ended = replace(results, market=whole.on(replace(whole.bars, mask=mask)))
-    assert any("1 of 5 symbols end before" in each for each in ended.summary()["remarks"])
 
 
 @pytest.mark.parametrize(

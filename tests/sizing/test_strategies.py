@@ -244,6 +244,24 @@ def test_a_pattern_is_the_nearest_point_to_its_rule(seed: int) -> None:
     assert found.tolist() == nearest(s, wish).target.tolist()
 
 
+@given(st.permutations(range(4)), st.floats(0.01, 0.6))
+def test_a_position_gives_its_place_up_to_one_that_is_larger_by_more_than_the_band(
+    order: list[int], more: float
+) -> None:
+    """Three of four may stand; what is held drifted within the band, and is left alone."""
+    places = np.array(order)
+    held = np.array([0.24, 0.22, 0.21, 0.0])[places]
+    wish = np.array([0.2, 0.2, 0.2, 0.2 * (1 + more)])[places]
+    s = under(book(4, held=held), Limits(symbol_cap=4.0, most_positions=3))
+    found = WeightPattern("any", lambda _: wish, band=0.25).allocate(s).target
+    newcomer = int(np.flatnonzero(held == 0.0)[0])
+    if more < 0.24:
+        assert found.tolist() == held.tolist()
+    elif more > 0.26:
+        assert found[newcomer] == wish[newcomer]
+        assert np.count_nonzero(found) == 3
+
+
 def test_what_is_not_given_is_what_the_settings_say() -> None:
     """A tenth of equity, 15 % a year, a band of a quarter, a factor of 1."""
     rng = np.random.default_rng(3)

@@ -211,6 +211,7 @@ def test_a_rename_after_the_end_of_a_run_is_none_of_it(folder: Path) -> None:
         (["OLD", "KEPT"], RENAME, "OLD is called NEW from 2024-06-10 on, which is none of the run"),
         (["OLD", "KEPT"], "OLD,2024-06-10,merger,1,NEW,,", "becomes NEW on 2024-06-10, which"),
         ([], "KEPT,2024-06-10,ended,1,,,", "KEPT ends on 2024-06-10, and its file has bars after"),
+        ([], "OLD,2024-06-10,ended,5e6,,,", "OLD ends on 2024-06-10 with 5,000,000.00 USD a share"),
         ([], "OLD,2024-06-05,rename,1,NEW,,", "OLD.csv has bars after that; cut it"),
         ([], "OLD,2024-06-10,rename,1,KEPT,,", "KEPT.csv has bars before that, which may be"),
         ([], "NEW,2024-06-17,ended,1,,,\nOLD,2024-06-10,merger,1,GONE,,", "becomes GONE on"),
