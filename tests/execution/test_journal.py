@@ -239,7 +239,7 @@ def test_what_had_filled_before_the_ground_and_is_not_listed_is_no_news(tmp_path
     "word",
     [
         *("ACATC", "CSD", "CSR", "CSW", "JNL", "JNLC", "TRANS", "ACATS", "JNLS"),
-        *("DIV", "DIVCGL", "DIVNRA", "INT", "FEE", "CFEE", "SPLIT", "OPEXP", "OPTRD", "MA", "NC"),
+        *("DIV", "DIVCGL", "DIVNRA", "INT", "FEE", "CFEE", "SPLIT", "OPEXP", "OPTRD", "NC"),
     ],
 )
 def test_what_was_kept_in_the_venues_words_is_of_the_kind_that_the_venue_lists(

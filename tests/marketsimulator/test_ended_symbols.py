@@ -249,6 +249,6 @@ def test_the_practice_venue_lists_an_end_as_a_merger_that_a_journal_reads(
     entry = venue.record.activities[-1]
     assert entry["activity_type"] == "MA"
     read = activity_of({"id": "1", **entry})
-    assert (read.kind, read.symbol, float(read.quantity)) == ("other", "AAA", -100.0)
+    assert (read.kind, read.symbol, float(read.quantity)) == ("merger", "AAA", -100.0)
     assert float(read.amount) == pytest.approx(700.0)
     assert venue.broker.account().positions == {}
