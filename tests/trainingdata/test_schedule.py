@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from execution.settings import TradingSettings
@@ -25,7 +25,7 @@ from tests.trainingdata.test_session_calendar import (
 )
 from trainingdata.instruments import Kind
 from trainingdata.schedule import EVERY_BAR, Schedule
-from trainingdata.timeframe import Timeframe, TimeframeName
+from trainingdata.timeframe import DAILY, Timeframe, TimeframeName
 
 kinds = st.sampled_from(list(Kind))
 periods = st.sampled_from(["weekly", "monthly"])
@@ -67,6 +67,8 @@ def expected(schedule: str, timeframe: Timeframe, kind: Kind, at: datetime) -> b
     kinds,
     moments(),
 )
+@example("weekly", DAILY, Kind.CRYPTO, datetime(2024, 3, 3, tzinfo=UTC))
+@example("weekly", DAILY, Kind.CRYPTO, datetime(2024, 3, 4, tzinfo=UTC))
 def test_a_schedule_makes_the_first_decision_that_fills_in_a_period_or_those_at_a_time(
     text: str, timeframe: Timeframe, kind: Kind, at: datetime
 ) -> None:
