@@ -258,7 +258,7 @@ def test_a_function_of_ones_own_ranks_by_what_was_known(
         (["window=60"], "universe.window: 60 is read as a number"),
         (["window=60bars"], "universe.window: '60bars' is no number of calendar days"),
         (["window=0d"], "universe.window: '0d' is no number of calendar days"),
-        (["window=9999d"], "universe.window: '9999d' is no number of calendar days"),
+        (["window=1001d"], "universe.window: '1001d' is no number of calendar days"),
         (["min_price=-1"], "universe.min_price: -1 is below 0"),
         (["min_price=inf"], "universe.min_price: "),
         (["min_bars=-250"], "universe.min_bars: -250 is below 0"),
@@ -284,6 +284,11 @@ def test_a_universe_that_cannot_be_is_one_line(words: list[str], says: str) -> N
         BacktestSettings.of(composed_config("backtest", named)).bars()
     assert str(refused.value).startswith(says)
     assert "\n" not in str(refused.value)
+
+
+def test_the_longest_window_and_as_many_to_keep_as_are_left_can_be() -> None:
+    at_most = UniverseSettings(window="1000d", top=3, keep=3, rank="growth")
+    assert (at_most.days, at_most.by_growth) == (1000, True)
 
 
 @pytest.mark.parametrize(
