@@ -159,6 +159,29 @@ def test_of_equal_symbols_the_first_stand_as_many_as_may(n: int, most: int) -> N
     assert gap == pytest.approx((n - most) * 2.5e-4)
 
 
+@pytest.mark.parametrize("floor", [0.2, 0.55])
+def test_a_floor_that_can_be_kept_to_is_kept_to_whatever_is_worth_more(floor: float) -> None:
+    """Whether what it needs stands at first, or is exchanged for what does."""
+    zero = np.zeros(2)
+    p = SizingProblem(
+        np.array([[1e-4, 1e-3]]),
+        np.eye(2)[None] * 1e-3,
+        zero[None],
+        zero[:1],
+        zero,
+        zero - 0.6,
+        zero + 0.6,
+        np.ones((1, 2)),
+        np.array([9.0]),
+        0.5,
+        np.array([[-1.0, 0.0]]),
+        np.array([-floor]),
+    )
+    _, plan, _, gap = sparse_weights(p, 1.0)
+    assert plan[0] == pytest.approx([floor, 0.0])
+    assert gap == pytest.approx(2.5e-4)
+
+
 def check(seed: int, n: int, most: int) -> float:
     """By how much the best choice is better; NaN where the gap is not known."""
     rng = np.random.default_rng(seed)
