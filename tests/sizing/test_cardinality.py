@@ -108,6 +108,7 @@ def test_what_a_weight_adds_alone_is_what_the_objective_gains(
     rng = np.random.default_rng(seed)
     p = p._replace(
         toll=0 * p.toll,
+        coefficients=rng.uniform(0.2, 2.0, (1, 5)),
         cost=np.where(np.arange(blocks)[:, None] == 0, 3e-4, 0 * p.cost),
         held=np.append(p.held[:4], held),
         lower=np.append(p.lower[:4], -0.3),
