@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -80,6 +81,16 @@ def test_a_class_that_stops_as_a_whole_ends_nothing() -> None:
         {"AAA": (times[:14], np.ones((14, 4))), "BTCUSD": (coin, np.ones((len(coin), 4)))}
     )
     assert Endings(after=2).over(bars) == ()
+
+
+def test_who_says_nothing_of_an_end_has_the_usual_one() -> None:
+    """Ten sessions, and three tenths of the last price lost."""
+    times = stock_ends("2026-05-04", 7)
+    bars = panel_of({"AAA": (times, np.ones((7, 4)))})
+    end = Ending("AAA", times[-1], times[-1], price=np.nan)
+    (found,) = Endings((end, replace(end, symbol="GONE"))).over(bars)
+    assert (found.price, found.share) == (0.0, 0.7)
+    assert DataSettings().ended_after == 10
 
 
 @pytest.mark.parametrize(("more", "gone", "missing"), [(0, True, 4), (1, False, 0), (7, False, 0)])
