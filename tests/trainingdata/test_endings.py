@@ -15,7 +15,15 @@ from foundation.errors import DataError
 from tests.marketsimulator.accounts import panel_of, stock_ends
 from trainingdata.actions import read_actions
 from trainingdata.bars import Bars
-from trainingdata.endings import Absence, Ending, Endings, check_endings
+from trainingdata.endings import (
+    Absence,
+    Ending,
+    Endings,
+    Rename,
+    check_endings,
+    last_name,
+    old_names,
+)
 from trainingdata.sessions import calendar
 from trainingdata.source import DataSettings
 from trainingdata.timeframe import HOURLY
@@ -210,6 +218,15 @@ def test_a_name_is_followed_through_several(folder: Path) -> None:
     assert bars.symbols == ("NEW",)
     assert bars.mask.sum() == 140
     assert data.corporate_actions()[0].symbol == "NEW"
+
+
+def test_a_name_is_the_old_one_until_the_day_of_its_rename_and_on_it() -> None:
+    """After it the name may be another company's."""
+    open_, later = calendar().opens[-9:-7]
+    renames = [Rename("OLD", open_, "MID"), Rename("MID", later, "NEW")]
+    assert last_name("OLD", open_, renames) == "NEW"
+    assert last_name("OLD", later, renames) == "OLD"
+    assert old_names(["NEW", "MID", "AAA"], renames) == ["OLD"]
 
 
 def test_a_rename_after_the_end_of_a_run_is_none_of_it(folder: Path) -> None:
