@@ -266,6 +266,7 @@ def test_a_function_of_ones_own_ranks_by_what_was_known(
         (["classes=bond"], "universe.classes.0: 'bond' is none of stock, crypto"),
         (["classes=[stock,stock]"], "universe.classes: stock, stock names one twice"),
         (["rebalance=hourly"], "universe.rebalance: 'hourly' is none of"),
+        (["keep=0", "rank=growth"], "universe.keep: 0 is below 1"),
         (["rank=momentum"], "universe.keep: a value is needed"),
         (["keep=3"], "universe.rank: a value is needed"),
         (["rank=luck", "keep=3"], "universe.rank: 'luck' is none of growth, momentum"),
@@ -287,8 +288,12 @@ def test_a_universe_that_cannot_be_is_one_line(words: list[str], says: str) -> N
 
 
 def test_the_longest_window_and_as_many_to_keep_as_are_left_can_be() -> None:
-    at_most = UniverseSettings(window="1000d", top=3, keep=3, rank="growth")
-    assert (at_most.days, at_most.by_growth) == (1000, True)
+    assert UniverseSettings(window="1000d", top=3, keep=3, rank="growth").by_growth
+
+
+def test_a_week_is_renewed_on_its_monday() -> None:
+    days = np.arange(np.datetime64("2024-02-05"), np.datetime64("2024-02-12"))
+    assert (rule_of(rebalance="weekly").renewals(midnight(days)) == days[0]).all()
 
 
 @pytest.mark.parametrize(
