@@ -71,7 +71,9 @@ def test_what_is_taken_from_an_instant_on_is_taken_then_and_not_before(
 def test_what_is_decided_on_a_closing_auction_is_sent_for_four_minutes_all_of_which_it_takes() -> (
     None
 ):
-    for decided in Timeframe("1d", "close").stocks.ends[-2000:]:
+    clock = Timeframe("1d", "close").stocks
+    assert clock.bars_a_day == clock.places == 1
+    for decided in clock.ends[-2000:]:
         ends = sending_end("cls", decided)
         assert ends - decided == np.timedelta64(4, "m")
         for at_once in (decided, ends):

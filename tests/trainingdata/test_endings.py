@@ -92,7 +92,6 @@ def test_a_class_that_stops_as_a_whole_ends_nothing() -> None:
 
 
 def test_who_says_nothing_of_an_end_has_the_usual_one() -> None:
-    """Ten sessions, and three tenths of the last price lost."""
     times = stock_ends("2026-05-04", 7)
     bars = panel_of({"AAA": (times, np.ones((7, 4)))})
     end = Ending("AAA", times[-1], times[-1], price=np.nan)
@@ -221,7 +220,6 @@ def test_a_name_is_followed_through_several(folder: Path) -> None:
 
 
 def test_a_name_is_the_old_one_until_the_day_of_its_rename_and_on_it() -> None:
-    """After it the name may be another company's."""
     open_, later = calendar().opens[-9:-7]
     renames = [Rename("OLD", open_, "MID"), Rename("MID", later, "NEW")]
     assert last_name("OLD", open_, renames) == "NEW"
