@@ -275,7 +275,6 @@ def test_a_limit_may_be_as_wide_and_as_narrow_as_is_said(tmp_path: Path) -> None
     path.write_text("groups:\n  " + "\n  ".join(lines))
     limits = read_group_limits(str(path))
     assert (limits.groups[0].net, limits.groups[1].net) == ((0.4, 0.4), (-10.0, 10.0))
-    assert limits.groups[2].gross == 0.0
 
 
 GROUP_A = "a: {symbols: [A, B], net: [0.5, 1]}"
