@@ -103,7 +103,7 @@ def _membership(
 
 
 def _refuse_overlaps(path: Path, rows: list[tuple[str, np.datetime64, np.datetime64]]) -> None:
-    order = sorted(range(len(rows)), key=lambda m: rows[m][:2])
+    order = sorted(range(len(rows)), key=rows.__getitem__)
     for before, after in pairwise(order):
         if rows[before][0] == rows[after][0] and rows[after][1] < rows[before][2]:
             first, second = sorted((before + 1, after + 1))

@@ -140,7 +140,7 @@ EVERY_BAR = Schedule()
 def _times_of_day(clock: Clock) -> Sequence[int]:
     """Minutes after New York's midnight at which decisions are made on every whole day."""
     winter, summer = (
-        new_york_minutes(clock.decisions_between(day, day + 2 * DAY)) for day in _ORDINARY
+        new_york_minutes(clock.decisions_between(day, day + DAY)) for day in _ORDINARY
     )
     times: list[int] = np.intersect1d(winter, summer).tolist()
     return times

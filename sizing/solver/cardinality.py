@@ -145,14 +145,16 @@ def _missed(problem: SizingProblem, weights: Array) -> float:
 def _parts(problem: SizingProblem, weights: Array) -> Array:
     """What each weight of the first block adds to the objective, about, [S]; 0 where it is 0.
 
-    At an optimum w²R/2 is lost without it, if nothing takes its place, and the cost of its way out
-    beyond that of its change.
+    At an optimum w²R/2 is lost without it, if nothing takes its place, and of what is held the cost
+    of its way out: twice where it is added to, as that was saved and is paid, and not at all where
+    it is taken off or turned round, as that pays for the way already.
     """
     parts = np.zeros(len(problem.held))
     for i in range(len(parts)):
         if weights[0, i] != 0.0:
             held = problem.held[i]
-            parts[i] = problem.cost[0, i] * (abs(held) - abs(weights[0, i] - held))
+            way = np.sign(weights[0, i] - held)
+            parts[i] = problem.cost[0, i] * (abs(held) + way * held)
             for k in range(len(weights)):
                 variance = problem.covariance[k, i, i] / problem.fraction
                 parts[i] += 0.5 * variance * weights[k, i] ** 2

@@ -14,7 +14,9 @@ from execution.auctions import auction_refusal, next_sending, sending_end, taken
 from execution.orders import Order, TimeInForce
 from execution.rebalancing import Target, rebalance
 from execution.venue_rules import refusal
+from foundation.errors import InputError
 from trainingdata.instruments import instrument
+from trainingdata.sessions import calendar
 from trainingdata.timeframe import DAILY, Timeframe
 
 MINUTES = st.integers(0, 366 * 24 * 60).map(
@@ -69,7 +71,9 @@ def test_what_is_taken_from_an_instant_on_is_taken_then_and_not_before(
 def test_what_is_decided_on_a_closing_auction_is_sent_for_four_minutes_all_of_which_it_takes() -> (
     None
 ):
-    for decided in Timeframe("1d", "close").stocks.ends[-2000:]:
+    clock = Timeframe("1d", "close").stocks
+    assert clock.bars_a_day == clock.places == 1
+    for decided in clock.ends[-2000:]:
         ends = sending_end("cls", decided)
         assert ends - decided == np.timedelta64(4, "m")
         for at_once in (decided, ends):
@@ -91,6 +95,22 @@ def test_a_decision_is_sent_while_its_auction_takes_orders_or_is_given_up(
         instants.append(following)
     assert now >= ends or instants[-1] == ends
     assert next_sending([], now, retry) is None
+
+
+def test_what_is_decided_at_an_auction_is_for_the_next_one() -> None:
+    opens = calendar().opens[-9:]
+    assert sending_end("opg", opens[-2]) == opens[-1] - np.timedelta64(5, "m")
+    for last in (opens[-1], calendar().closes[-1]):
+        with pytest.raises(InputError, match="outside the exchange calendar"):
+            sending_end("opg", last)
+
+
+def test_of_several_planned_orders_the_first_is_waited_for() -> None:
+    now, retry = at("2024-02-20T21:00"), np.timedelta64(15, "m")
+    ends = [at("2024-02-20T21:02"), at("2024-02-20T21:05")]
+    planned = [order("cls", expires_at=end) for end in ends]
+    assert next_sending(planned, now, retry) == ends[0]
+    assert next_sending([order("cls"), *planned[::-1]], now, retry) == ends[0]
 
 
 @given(st.integers(-50, 50), st.integers(-50, 50), st.booleans())

@@ -216,6 +216,20 @@ def test_what_the_first_finer_bar_leaves_is_filled_by_those_of_the_same_bar() ->
         assert bool(broker.account().open_orders) is (remainder == "carry")
 
 
+def test_finer_bars_may_lack_some_of_a_range_and_are_rounded_by_a_thousandth_at_most() -> None:
+    hours, parts = walks(1, 9)
+    narrow = parts.values.copy()
+    narrow[..., 1], narrow[..., 2] = (
+        narrow[..., [0, 3]].max(axis=2),
+        narrow[..., [0, 3]].min(axis=2),
+    )
+    for factor in (1.0, 1.0009, 0.9991):
+        finer_panel(replace(parts, values=narrow * factor), hours, 0)
+    for factor in (1.0015, 0.9985):
+        with pytest.raises(DataError, match=r"AAA: an hourly bar that starts at .* has the open"):
+            finer_panel(replace(parts, values=narrow * factor), hours, 0)
+
+
 # Files
 
 

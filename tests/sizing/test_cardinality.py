@@ -6,11 +6,21 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from foundation.arrays import Array
 from sizing.solver.active_set import SOLVED
-from sizing.solver.cardinality import _worth, sparse_weights
+from sizing.solver.cardinality import (
+    _added_alone,
+    _best_outside,
+    _parts,
+    _worth,
+    sparse_weights,
+)
 from sizing.solver.multi_period import SizingProblem, optimal_weights
+from tests.sizing.test_plan import plan as any_plan
+from tests.sizing.test_plan import worth
 
 
 def book(rng: np.random.Generator, n: int, blocks: int, *, rows: bool) -> SizingProblem:
@@ -53,8 +63,123 @@ def best_of_all(p: SizingProblem, places: int) -> float:
         lower[out] = upper[out] = 0.0
         status, plan, _ = optimal_weights(p._replace(lower=lower, upper=upper))
         if status == SOLVED and passed(p, plan) <= allowed:
-            best = max(best, _worth(p, plan))
+            best = max(best, worth(p, plan))
     return best
+
+
+@given(st.integers(0, 100_000), st.integers(1, 3))
+def test_the_worth_of_a_plan_is_its_objective(seed: int, blocks: int) -> None:
+    p = any_plan(seed, blocks)
+    held = np.where(p.upper == p.lower, p.held, 0.0)
+    for weights in (p.solve()[1], np.tile(held, (blocks, 1))):
+        assert _worth(p, weights) == pytest.approx(worth(p, weights), abs=1e-12)
+
+
+def wide(seed: int, blocks: int) -> SizingProblem:
+    """A book of free symbols that no limit holds, whose later blocks move for nothing."""
+    p = book(np.random.default_rng(seed), 6, blocks, rows=False)
+    cost = np.where(np.arange(blocks)[:, None] == 0, 3e-4, np.zeros((blocks, 6)))
+    far = np.full(6, 50.0)
+    held = np.where(np.random.default_rng(seed).random(6) < 0.5, p.held, 5 * p.held)
+    ceiling = np.array([1e3])
+    return p._replace(cost=cost, toll=0 * p.toll, lower=-far, upper=far, limits=ceiling, held=held)
+
+
+@given(st.integers(0, 100_000), st.integers(1, 3))
+def test_a_part_is_what_is_lost_without_a_weight(seed: int, blocks: int) -> None:
+    """Of one that stays as it is held more or less may be lost, by what leaving it costs."""
+    p = wide(seed, blocks)
+    weights = p.solve()[1]
+    parts = _parts(p, weights)
+    for i in range(6):
+        without = weights.copy()
+        without[:, i] = 0.0
+        lost = worth(p, weights) - worth(p, without) if weights[0, i] else 0.0
+        kept = weights[0, i] == p.held[i] != 0
+        assert parts[i] == pytest.approx(lost, abs=1e-9 + kept * 3e-4 * abs(p.held[i]))
+
+
+@given(st.integers(0, 100_000), st.integers(1, 3), st.sampled_from([-0.7, 0.0, 0.7]))
+def test_what_a_weight_adds_alone_is_what_the_objective_gains(
+    seed: int, blocks: int, held: float
+) -> None:
+    """Less what it takes of limits, at their prices."""
+    p = book(np.random.default_rng(seed), 5, blocks, rows=True)
+    rng = np.random.default_rng(seed)
+    p = p._replace(
+        toll=0 * p.toll,
+        coefficients=rng.uniform(0.2, 2.0, (1, 5)),
+        cost=np.where(np.arange(blocks)[:, None] == 0, 3e-4, 0 * p.cost),
+        held=np.append(p.held[:4], held),
+        lower=np.append(p.lower[:4], -0.3),
+        upper=np.append(p.upper[:4], 0.6),
+    )
+    weights = rng.uniform(-0.5, 0.5, (blocks, 5)) * (rng.random(5) < 0.7)
+    weights[:, 4] = 0.0
+    prices = rng.uniform(0, 4e-4, 3 + blocks) * (rng.random(3 + blocks) < 0.5)
+    sizes = p.coefficients[0, 4] * prices[0] + prices[3]
+    gains = []
+    for w in np.linspace(-0.3, 0.6, 901):
+        moved = weights.copy()
+        moved[:, 4] = w
+        dear = sizes * abs(w) + prices[1:3] @ p.net[:, 4] * w
+        gains.append(worth(p, moved) - worth(p, weights) - dear)
+    added = _added_alone(p, weights, prices, 4)
+    assert max(gains) - 1e-12 <= added <= max(gains) + 1e-8
+    tried = np.arange(5) < 4
+    assert _best_outside(p, weights, prices, tried) == (4 if added > 0 else -1)
+
+
+def test_positions_that_fit_are_what_they_are_without_a_limit() -> None:
+    p = book(np.random.default_rng(3), 8, 3, rows=True)
+    _, plan, prices = optimal_weights(p)
+    found = sparse_weights(p, 8.0)
+    np.testing.assert_array_equal(found[1], plan)
+    np.testing.assert_array_equal(found[2], prices)
+    assert found[3] == 0.0
+
+
+@pytest.mark.parametrize(("n", "most"), [(6, 2), (40, 39)])
+def test_of_equal_symbols_the_first_stand_as_many_as_may(n: int, most: int) -> None:
+    p = SizingProblem(
+        np.full((1, n), 1e-3),
+        np.eye(n)[None] * 1e-3,
+        np.zeros((1, n)),
+        np.zeros(1),
+        np.zeros(n),
+        np.zeros(n),
+        np.full(n, 0.6),
+        np.ones((1, n)),
+        np.array([100.0]),
+        0.5,
+    )
+    _, plan, _, gap = sparse_weights(p, float(most))
+    assert plan[0] == pytest.approx(np.where(np.arange(n) < most, 0.5, 0.0))
+    # Each weight of 0.5 that is left out is worth 1e-3/2 - 1e-3/4.
+    assert gap == pytest.approx((n - most) * 2.5e-4)
+
+
+@pytest.mark.parametrize("floor", [0.2, 0.55])
+def test_a_floor_that_can_be_kept_to_is_kept_to_whatever_is_worth_more(floor: float) -> None:
+    """Whether what it needs stands at first, or is exchanged for what does."""
+    zero = np.zeros(2)
+    p = SizingProblem(
+        np.array([[1e-4, 1e-3]]),
+        np.eye(2)[None] * 1e-3,
+        zero[None],
+        zero[:1],
+        zero,
+        zero - 0.6,
+        zero + 0.6,
+        np.ones((1, 2)),
+        np.array([9.0]),
+        0.5,
+        np.array([[-1.0, 0.0]]),
+        np.array([-floor]),
+    )
+    _, plan, _, gap = sparse_weights(p, 1.0)
+    assert plan[0] == pytest.approx([floor, 0.0])
+    assert gap == pytest.approx(2.5e-4)
 
 
 def check(seed: int, n: int, most: int) -> float:
@@ -69,7 +194,7 @@ def check(seed: int, n: int, most: int) -> float:
     assert np.count_nonzero(plan[0]) <= max(most, fixed)
     if np.isnan(gap):
         return gap
-    better = best_of_all(p, max(most - fixed, 0)) - _worth(p, plan)
+    better = best_of_all(p, max(most - fixed, 0)) - worth(p, plan)
     assert gap >= better - 1e-10
     assert gap >= 0
     return better
@@ -88,32 +213,3 @@ def test_the_gap_is_never_below_how_much_better_the_best_choice_is() -> None:
 def test_the_gap_holds_at_twenty_symbols() -> None:
     for seed in range(8):
         check(1_000 + seed, 20, 3)
-
-
-def test_positions_that_fit_are_what_they_are_without_a_limit() -> None:
-    p = book(np.random.default_rng(3), 8, 3, rows=True)
-    _, plan, prices = optimal_weights(p)
-    found = sparse_weights(p, 8.0)
-    np.testing.assert_array_equal(found[1], plan)
-    np.testing.assert_array_equal(found[2], prices)
-    assert found[3] == 0.0
-
-
-def test_of_equal_symbols_the_first_stand() -> None:
-    n = 6
-    p = SizingProblem(
-        np.full((1, n), 1e-3),
-        np.eye(n)[None] * 1e-3,
-        np.zeros((1, n)),
-        np.zeros(1),
-        np.zeros(n),
-        np.zeros(n),
-        np.full(n, 0.6),
-        np.ones((1, n)),
-        np.array([4.0]),
-        0.5,
-    )
-    _, plan, _, gap = sparse_weights(p, 2.0)
-    assert plan[0] == pytest.approx([0.5, 0.5, 0, 0, 0, 0])
-    # Four weights of 0.5, each worth 1e-3/2 - 1e-3/4, are left out.
-    assert gap == pytest.approx(4 * 2.5e-4)

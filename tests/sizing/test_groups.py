@@ -256,11 +256,48 @@ def test_a_file_becomes_rows_over_symbols(tmp_path: Path) -> None:
     )
     rows = limits.rows_over(["AAPL", "SPY", "BTCUSD"], ["AAPL"])
     assert rows.gross.tolist() == [[1, 0, 1, 1]]
-    assert rows.net[:3].tolist() == [[1, 0, 1, 0], [-1, 0, -1, 0], [1, 1, 1, 0]]
+    tech, book, beta = [1, 0, 1, 0], [1, 1, 1, 0], [0, 0, 0, 0]
+    least = [[-x for x in row] for row in (tech, book)]
+    assert rows.net.tolist() == [tech, least[0], book, least[1], beta, beta]
     assert rows.net_most.tolist() == [0.5, 0.0, 1.0, 0.2, 0.6, 0.2]
     assert rows.market == 1
+    assert GroupLimits(limits.groups).rows_over(["AAPL"]).market == -1
     with pytest.raises(InputError, match=r"beta.market: SPY is not among the symbols"):
         limits.rows_over(["AAPL"])
+
+
+def test_a_limit_may_be_as_wide_and_as_narrow_as_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "groups.yaml"
+    lines = ["a: {symbols: [A], net: [0.4, 0.4], gross: 0.4}", "b: {symbols: [B], net: [-10, 10]}"]
+    lines += ["c: {symbols: [C], gross: 0}", "e: {symbols: [E], gross: 10}"]
+    lines += ["d: {symbols: [D], net: [-0.4, -0.4], gross: 0.4}"]
+    lines += [f"{name * 40}: {{symbols: [A], net: [0, 1]}}" for name in "abcdefghijklmno"]
+    path.write_text("groups:\n  " + "\n  ".join(lines))
+    limits = read_group_limits(str(path))
+    assert (limits.groups[0].net, limits.groups[1].net) == ((0.4, 0.4), (-10.0, 10.0))
+
+
+GROUP_A = "a: {symbols: [A, B], net: [0.5, 1]}"
+
+
+@pytest.mark.parametrize(
+    ("lines", "cap", "leverage", "says"),
+    [
+        ([GROUP_A], 0.25, 1.0, None),
+        ([GROUP_A], 0.24, 1.0, "a_least"),
+        ([GROUP_A], 0.5, 0.49, "a_least"),
+        ([GROUP_A, "c: {symbols: [B], gross: 0.1}"], 0.3, 1.0, "a_least"),
+        (["a: {symbols: [A, B], net: [-1, -0.5]}"], 0.24, 1.0, "a_most"),
+        ([GROUP_A, "c: {symbols: all, net: [1.5, 2]}"], 0.25, 1.5, None),
+        ([GROUP_A, "c: {symbols: all, net: [1.5, 2]}"], 0.25, 1.4, "c_least"),
+    ],
+)
+def test_a_row_that_no_book_keeps_to_is_the_one_that_is_missed_the_most(
+    lines: list[str], cap: float, leverage: float, says: str | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "groups.yaml"
+    path.write_text("groups:\n  " + "\n  ".join(lines))
+    assert read_group_limits(str(path)).unmet(cap, leverage) == says
 
 
 BAD = [
@@ -277,6 +314,12 @@ BAD = [
     ("groups: {a: {symbols: [A], net: 0.3}}", r"\[least, most\] is needed"),
     ("groups: {a: {symbols: [A], gross: much}}", "a number is needed, not 'much'"),
     ("groups: {a: {symbols: [A], gross: -1}}", "-1 is outside 0"),
+    ("groups: {a: {symbols: [A], gross: 10.5}}", "10.5 is outside 0 … 10"),
+    ("groups: {a: {symbols: [A], net: [-10.5, 1]}}", "-10.5 is outside -10 … 10"),
+    ("groups: {a: {symbols: [A], net: [0, 1, 2]}}", r"\[least, most\] is needed"),
+    ("groups: {a: {symbols: [A], gross: true}}", "a number is needed, not True"),
+    ("groups: {a: {symbols: [A], net: [-1, -0.5], gross: 0.4}}", "more than gross: 0.4 allows"),
+    ("groups: {" + "a" * 41 + ": {symbols: [A], gross: 1}}", "a name of up to 40"),
     ("groups: {a: {symbols: [A, a], gross: 1}}", "A stands twice"),
     ("groups: {a: {symbols: [A B], gross: 1}}", "is neither a stock"),
     ("groups: {a: {symbols: [ON], gross: 1}}", "True is no symbol; put it in quotes"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,7 +15,15 @@ from foundation.errors import DataError
 from tests.marketsimulator.accounts import panel_of, stock_ends
 from trainingdata.actions import read_actions
 from trainingdata.bars import Bars
-from trainingdata.endings import Absence, Ending, Endings
+from trainingdata.endings import (
+    Absence,
+    Ending,
+    Endings,
+    Rename,
+    check_endings,
+    last_name,
+    old_names,
+)
 from trainingdata.sessions import calendar
 from trainingdata.source import DataSettings
 from trainingdata.timeframe import HOURLY
@@ -82,7 +91,16 @@ def test_a_class_that_stops_as_a_whole_ends_nothing() -> None:
     assert Endings(after=2).over(bars) == ()
 
 
-@pytest.mark.parametrize(("more", "gone", "missing"), [(0, True, 4), (7, False, 0)])
+def test_who_says_nothing_of_an_end_has_the_usual_one() -> None:
+    times = stock_ends("2026-05-04", 7)
+    bars = panel_of({"AAA": (times, np.ones((7, 4)))})
+    end = Ending("AAA", times[-1], times[-1], price=np.nan)
+    (found,) = Endings((end, replace(end, symbol="GONE"))).over(bars)
+    assert (found.price, found.share) == (0.0, 0.7)
+    assert DataSettings().ended_after == 10
+
+
+@pytest.mark.parametrize(("more", "gone", "missing"), [(0, True, 4), (1, False, 0), (7, False, 0)])
 def test_what_is_gone_has_no_bar_since_its_end(more: int, gone: bool, missing: int) -> None:
     times = stock_ends("2026-05-04", 56)
     here = np.r_[times[:28], times[56 - more :]]
@@ -121,6 +139,7 @@ def test_a_row_ends_a_symbol_at_the_open_after_its_day_and_after_it_was_known(
     assert isinstance(end, Ending)
     assert end.booked == np.datetime64(booked, "ns")
     np.testing.assert_equal((end.price, end.ratio, end.into), worth)
+    assert end.share == 0.0
 
 
 @pytest.mark.parametrize(
@@ -200,6 +219,14 @@ def test_a_name_is_followed_through_several(folder: Path) -> None:
     assert data.corporate_actions()[0].symbol == "NEW"
 
 
+def test_a_name_is_the_old_one_until_the_day_of_its_rename_and_on_it() -> None:
+    open_, later = calendar().opens[-9:-7]
+    renames = [Rename("OLD", open_, "MID"), Rename("MID", later, "NEW")]
+    assert last_name("OLD", open_, renames) == "NEW"
+    assert last_name("OLD", later, renames) == "OLD"
+    assert old_names(["NEW", "MID", "AAA"], renames) == ["OLD"]
+
+
 def test_a_rename_after_the_end_of_a_run_is_none_of_it(folder: Path) -> None:
     bars = settings(folder, RENAME).bars(["OLD", "KEPT"], None, "2024-06-07")
     assert bars.symbols == ("KEPT", "OLD")
@@ -222,6 +249,19 @@ def test_an_end_that_the_bars_contradict_is_refused(
 ) -> None:
     with pytest.raises(DataError, match=rf"^data\.actions: .*{re.escape(says)}"):
         settings(folder, line).bars(symbols, None, None)
+
+
+def test_one_bar_after_an_end_and_an_end_at_the_last_instant_are_looked_at() -> None:
+    times = stock_ends("2026-05-04", 7)
+    bars = panel_of({"AAA": (times, np.ones((7, 4)))})
+    last = HOURLY.stocks.started_at(times[-1:])[0]
+    check_endings(bars, [Ending("AAA", times[-1], times[-1])])
+    with pytest.raises(DataError, match="AAA ends on 2026-05-04, and its file has bars after"):
+        check_endings(bars, [Ending("AAA", last, last)])
+    with pytest.raises(DataError, match="becomes GONE on 2026-05-04, which is none"):
+        check_endings(bars, [Ending("AAA", times[-1], times[-1], ratio=1.0, into="GONE")])
+    later = times[-1] + np.timedelta64(1, "ns")
+    check_endings(bars, [Ending("AAA", later, later, ratio=1.0, into="GONE")])
 
 
 def test_a_successor_has_a_bar_by_then(folder: Path) -> None:

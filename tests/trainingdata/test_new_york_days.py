@@ -97,6 +97,7 @@ def test_a_days_place_is_whether_it_ends_on_a_weekend(numbers: list[int], ahead:
     given_ends = all64(*(ends()[k] for k in numbers)) if numbers else ends_of_none()
     assert CLOCK.slots(given_ends, ahead).tolist() == expected
     assert (CLOCK.places, CLOCK.bars_a_day, CLOCK.bars_a_year) == (2, 1, 365.25)
+    assert [CLOCK.on_weekend(place) for place in (0, 1)] == [False, True]
 
 
 def ends_of_none() -> np.ndarray:

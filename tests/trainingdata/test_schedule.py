@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from execution.settings import TradingSettings
@@ -25,7 +25,7 @@ from tests.trainingdata.test_session_calendar import (
 )
 from trainingdata.instruments import Kind
 from trainingdata.schedule import EVERY_BAR, Schedule
-from trainingdata.timeframe import Timeframe, TimeframeName
+from trainingdata.timeframe import DAILY, Timeframe, TimeframeName
 
 kinds = st.sampled_from(list(Kind))
 periods = st.sampled_from(["weekly", "monthly"])
@@ -67,6 +67,8 @@ def expected(schedule: str, timeframe: Timeframe, kind: Kind, at: datetime) -> b
     kinds,
     moments(),
 )
+@example("weekly", DAILY, Kind.CRYPTO, datetime(2024, 3, 3, tzinfo=UTC))
+@example("weekly", DAILY, Kind.CRYPTO, datetime(2024, 3, 4, tzinfo=UTC))
 def test_a_schedule_makes_the_first_decision_that_fills_in_a_period_or_those_at_a_time(
     text: str, timeframe: Timeframe, kind: Kind, at: datetime
 ) -> None:
@@ -147,7 +149,12 @@ def test_a_session_whose_decisions_are_over_leaves_its_stocks_for_the_night(
         ("10:31", "1h", ["A"], r"10:31 is no time .* on hours; stocks decide at 10:30, .*, 15:30"),
         ("16:00", "1h", ["A"], "16:00 is no time"),
         ("16:00,17:10", "1d", ["A"], "17:10 is no time .* on days; stocks decide at 16:00$"),
-        ("10:30", "1h", ["A", "BTCUSD"], "coins decide at 00:00, 01:00 … 23:00"),
+        (
+            "10:30",
+            "1h",
+            ["A", "BTCUSD"],
+            r"10:30 is no time .*; coins decide at 00:00, 01:00 … 23:00",
+        ),
         ("19:00", "1d", ["BTCUSD"], "coins decide at no time that winter and summer share"),
         ("10:07", "5m", ["A"], "stocks decide at 09:35, 09:40 … 15:55"),
         ("daily", "1h", ["A"], "'daily' is neither bars, weekly, monthly nor"),

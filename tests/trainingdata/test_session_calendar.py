@@ -392,6 +392,7 @@ def test_beyond_the_calendar_there_is_a_line_and_no_guess() -> None:
     assert second.before == calendar().dates[0]
     assert not in_session(np.array([early]))[0]
     assert not HOURLY.stocks.intraday_ceiling_holds(early)
+    assert HOURLY.stocks.intraday_ceiling_holds(calendar().opens[0])
     assert np.isnat(HOURLY.clock(Kind.STOCK).known_at(np.array([late]))[0])
     assert np.isnat(
         HOURLY.clock(Kind.STOCK).started_at(np.array([late + np.timedelta64(1, "D")]))[0]
@@ -417,6 +418,24 @@ def test_days_and_years_have_the_bars_they_are_said_to_have(
     assert coins.slots(week, 0).max() + 1 == coins.places == 2 * min(coin, 24)
     assert stocks.places == stock
     assert np.timedelta64(390, "m") == FULL_SESSION
+
+
+@pytest.mark.parametrize("timeframe", TIMEFRAMES, ids=lambda each: each.name)
+def test_a_place_is_told_by_new_yorks_time_and_by_whether_a_weekend_has_it(
+    timeframe: Timeframe,
+) -> None:
+    stocks, coins = timeframe.stocks, timeframe.clock(Kind.CRYPTO)
+    whole = max(days(timeframe), key=lambda day: len(day.bars))
+    told = [f"{end.astimezone(NEW_YORK):%H:%M}" for _, end in whole.bars]
+    assert [stocks.place_text(k) for k in range(stocks.places)] == told
+    assert not any(map(stocks.on_weekend, range(stocks.places)))
+    starts = [FIRST + k * length(timeframe) for k in range(14 * coins.bars_a_day)]
+    places = coins.slots(all64(*starts) + timeframe.length, 0)[:, 0].tolist()
+    for at, place in zip(starts, places, strict=True):
+        local = at if timeframe.daily else at.astimezone(NEW_YORK)
+        assert coins.on_weekend(place) == (local.weekday() >= 5)
+        ended = f"{local.replace(minute=0) + HOUR:%H:%M}"
+        assert coins.place_text(place) == ("a day" if timeframe.daily else ended)
 
 
 def test_instants_are_written_and_read_in_utc() -> None:

@@ -258,7 +258,7 @@ def test_a_function_of_ones_own_ranks_by_what_was_known(
         (["window=60"], "universe.window: 60 is read as a number"),
         (["window=60bars"], "universe.window: '60bars' is no number of calendar days"),
         (["window=0d"], "universe.window: '0d' is no number of calendar days"),
-        (["window=9999d"], "universe.window: '9999d' is no number of calendar days"),
+        (["window=1001d"], "universe.window: '1001d' is no number of calendar days"),
         (["min_price=-1"], "universe.min_price: -1 is below 0"),
         (["min_price=inf"], "universe.min_price: "),
         (["min_bars=-250"], "universe.min_bars: -250 is below 0"),
@@ -266,6 +266,7 @@ def test_a_function_of_ones_own_ranks_by_what_was_known(
         (["classes=bond"], "universe.classes.0: 'bond' is none of stock, crypto"),
         (["classes=[stock,stock]"], "universe.classes: stock, stock names one twice"),
         (["rebalance=hourly"], "universe.rebalance: 'hourly' is none of"),
+        (["keep=0", "rank=growth"], "universe.keep: 0 is below 1"),
         (["rank=momentum"], "universe.keep: a value is needed"),
         (["keep=3"], "universe.rank: a value is needed"),
         (["rank=luck", "keep=3"], "universe.rank: 'luck' is none of growth, momentum"),
@@ -284,6 +285,15 @@ def test_a_universe_that_cannot_be_is_one_line(words: list[str], says: str) -> N
         BacktestSettings.of(composed_config("backtest", named)).bars()
     assert str(refused.value).startswith(says)
     assert "\n" not in str(refused.value)
+
+
+def test_the_longest_window_and_as_many_to_keep_as_are_left_can_be() -> None:
+    assert UniverseSettings(window="1000d", top=3, keep=3, rank="growth").by_growth
+
+
+def test_a_week_is_renewed_on_its_monday() -> None:
+    days = np.arange(np.datetime64("2024-02-05"), np.datetime64("2024-02-12"))
+    assert (rule_of(rebalance="weekly").renewals(midnight(days)) == days[0]).all()
 
 
 @pytest.mark.parametrize(
