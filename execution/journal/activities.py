@@ -92,6 +92,11 @@ class Activity:
         """Whether an order made it; all else the venue books."""
         return self.kind == "trade"
 
+    @property
+    def is_exchange(self) -> bool:
+        """Whether it changes cash for a position, so that the account is worth about the same."""
+        return self.is_trade or (self.kind == "merger" and bool(self.quantity))
+
 
 @dataclass(frozen=True, slots=True)
 class FillRow:

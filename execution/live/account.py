@@ -42,6 +42,7 @@ from execution.orders import Account, Order, coin_bids
 from execution.sight import Sight
 from foundation.decimals import INFINITE, plain, total
 from foundation.errors import BrokerError, InputError, SenselessAnswer
+from trainingdata.endings import MOST_PAID
 from trainingdata.feed.market_data import LastTrade
 from trainingdata.instants import utc_text
 from trainingdata.sessions import in_session
@@ -450,17 +451,19 @@ class LiveAccount:
         news = self._holdings.listed.unwritten(listed)
         return [each for each in news if not each.is_trade and abs(each.amount) > room]
 
-    def _shown_by_cash(self, large: Sequence[Activity]) -> list[Activity]:
+    def _shown_by_cash(self, large: list[Activity]) -> list[Activity]:
         """All where together they explain the venue's cash, as legs of a spread that expires do;
         else those that bring what is written down nearer to it, and others are told.
         """
+        overpaid = {each.id: why for each in large if (why := self._why_overpaid(each))}
+        hidden = list(overpaid.values())
+        large = [each for each in large if each.id not in overpaid]
         last = self._holdings.last_cash() or CashReading(NONE, NONE)
         away = self._holdings.cash_reading(self.connection.cash()).beyond - last.beyond
         room = room_of(self._equity or NONE)
-        if abs(away - total(each.amount for each in large)) <= room:
-            return list(large)
+        if not hidden and abs(away - total(each.amount for each in large)) <= room:
+            return large
         shown = []
-        hidden = []
         for each in large:
             if abs(away - each.amount) < abs(away):
                 away -= each.amount
@@ -472,6 +475,19 @@ class LiveAccount:
                 )
         self.notices.tell("booking", "; ".join(hidden))
         return shown
+
+    def _why_overpaid(self, each: Activity) -> str:
+        """Why what a symbol ends for is not believed; empty where it is."""
+        mark = self.account.journal("").last_mark()
+        worth = None if mark is None else mark.positions.get(each.symbol)
+        if not each.is_exchange or not worth:
+            return ""
+        if abs(float(each.amount)) <= MOST_PAID * abs(worth):
+            return ""
+        return (
+            f"activity {each.id}: {each.symbol} is exchanged for {plain(each.amount)} USD, and was"
+            f" worth {worth:,.2f}: it is left out"
+        )
 
     def _listing_instant(self) -> np.datetime64:
         """The venue's time, later than at the last reading though its clock may stand still.

@@ -126,7 +126,7 @@ class HoldingsBook:
             written = self.listed.write(activities, at, ground=1)
             self.ground.add(
                 total(change for _, change in written),
-                total(change for activity, change in written if not activity.is_trade),
+                total(change for activity, change in written if not activity.is_exchange),
             )
         return len(written)
 
