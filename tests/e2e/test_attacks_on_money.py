@@ -201,18 +201,25 @@ def test_a_dividend_that_cash_does_not_show_is_left_out_and_named(
 
 
 @pytest.mark.slow
-def test_a_booking_of_more_than_half_of_the_account_asks_a_person_though_cash_shows_it(
-    practice: Start, tmp_path: Path
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        ({"activity_type": "DIV"}, "USD are booked at once, more than 50%"),
+        ({"activity_type": "MA", "symbol": "SYA", "qty": "-1"}, "SYA is exchanged for 1000000 USD"),
+    ],
+)
+def test_a_booking_beyond_what_was_there_asks_a_person_though_cash_shows_it(
+    practice: Start, tmp_path: Path, entry: dict[str, str], says: str
 ) -> None:
     with attacked(practice, tmp_path, Told(ACCOUNT, {})) as desk:
         desk.here.venue.broker.deposit(1e6)
-        entry = {"activity_type": "DIV", "date": "2024-02-20", "net_amount": "1000000"}
-        desk.here.venue.record.note_activity(entry)
+        shared = {"date": "2024-02-20", "net_amount": "1000000"}
+        desk.here.venue.record.note_activity({**shared, **entry})
         posts = len(desk.here.posts)
         desk.job.step()
         assert halted_by(desk) == ["cash"]
         assert len(desk.here.posts) == posts
-        assert "USD are booked at once, more than 50%" in alerts(desk)
+        assert says in alerts(desk)
         desk.live.halts.clear("cash", "a person", desk.here.venue.now)
         desk.here.advance(THIRD)
         desk.job.step()
