@@ -171,7 +171,8 @@ class Timeframe:
     def __post_init__(self) -> None:
         if self.fill != "open" and not self.daily:
             raise InputError(
-                f"fill: {self.fill} fills daily decisions alone; it goes with timeframe=1d"
+                f"fill: {self.fill} fills daily decisions alone; it goes with timeframe=1d and bars"
+                " within the session"
             )
         if self.coin_day != "utc" and not self.daily:
             raise InputError(

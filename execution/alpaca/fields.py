@@ -18,6 +18,7 @@ from trainingdata.feed.fields import (
     exact,
     loan,
     maybe,
+    mean,
     not_negative,
     one_of,
     positive,
@@ -78,7 +79,7 @@ class Position:
     last_price = maybe("lastday_price", not_negative)
     market_value = maybe("market_value", exact)
     entry_price = maybe(
-        "avg_entry_price", not_negative, "a short's proceeds are taken for what it is worth"
+        "avg_entry_price", mean(not_negative), "a short's proceeds are taken for what it is worth"
     )
     available = maybe("qty_available", exact, "all that is held may be sold")
 
@@ -103,11 +104,11 @@ class OrderEntry:
     notional = maybe("notional", positive)
     filled_qty = Optional("filled_qty", not_negative, NOTHING)
     filled_stated = Needed("filled_qty", not_negative)
-    mean_price = maybe("filled_avg_price", not_negative)
-    net_price = maybe("filled_avg_price", exact)  # of several legs, below 0 for a credit
+    mean_price = maybe("filled_avg_price", mean(not_negative))
+    net_price = maybe("filled_avg_price", mean(exact))  # of several legs, below 0 for a credit
     order_class = maybe("order_class", words)
-    filled_price = Needed("filled_avg_price", positive)
-    leg_price = Needed("filled_avg_price", not_negative)
+    filled_price = Needed("filled_avg_price", mean(positive))
+    leg_price = Needed("filled_avg_price", mean(not_negative))
     filled_at = maybe("filled_at", an_instant)
     updated_at = Needed("updated_at", an_instant)
     side = Needed("side", a_side)

@@ -13,7 +13,7 @@ from execution.alpaca import fields
 from execution.alpaca.account import Answers, reading_of
 from execution.alpaca.broker import _asset
 from execution.orders import Account
-from foundation.errors import BrokerError
+from foundation.errors import BrokerError, SenselessAnswer
 from trainingdata.bars import check_bars
 from trainingdata.feed.fields import Needed, Optional, QuoteEntry, TradeEntry
 from trainingdata.feed.market_data import _arrays
@@ -290,3 +290,14 @@ def test_a_price_whose_fields_go_is_no_price(declared: type, entry: dict[str, An
             said, _ = answered(lambda answer=answer, field=field: field.of(answer))
             missing = value in (None, "", "removed") and isinstance(field, Optional)
             assert said is None or (value == 7.5) or (missing and said == 0), (field, value)
+
+
+@pytest.mark.parametrize("count", [3, 7, 11])
+def test_a_mean_price_may_have_as_many_digits_as_a_quotient_has(count: int) -> None:
+    mean = Decimal("100") / Decimal(count) ** 3
+    for field in (fields.OrderEntry.filled_price, fields.OrderEntry.mean_price):
+        said = field.of({"filled_avg_price": f"{mean}"})
+        assert said is not None
+        assert abs(said - mean) < Decimal("1e-23")
+    with pytest.raises(SenselessAnswer, match="filled_avg_price is not a number"):
+        fields.OrderEntry.filled_price.of({"filled_avg_price": "1e-9999999"})

@@ -66,7 +66,7 @@ def test_a_daily_order_is_for_its_auction_and_a_change_of_sign_closes_first(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["fill=close"], "fill: close fills daily decisions alone; it goes with timeframe=1d"),
+        (["fill=close"], "fill: close fills daily decisions alone; it goes with timeframe=1d and"),
         (["fill=close", "timeframe=15m"], "it goes with timeframe=1d"),
         (
             ["fill=close", "timeframe=1d", "data.coin_day=new_york"],

@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import pandas as pd
 
-from foundation.decimals import is_bounded
+from foundation.decimals import FINEST, is_bounded
 from foundation.errors import SenselessAnswer
 
 log = logging.getLogger(__name__)
@@ -131,6 +131,16 @@ def not_negative(value: Any) -> Decimal:
     if number < 0:
         raise ValueError("below 0")
     return number
+
+
+def mean(parse: Callable[[Any], Decimal]) -> Callable[[Any], Decimal]:
+    """A parser of a quotient: what has more digits than a number here is cut to these."""
+
+    def cut(value: Any) -> Decimal:
+        whole, point, digits = str(value).partition(".")
+        return parse(f"{whole}{point}{digits[:-FINEST]}" if digits.isdigit() else value)
+
+    return cut
 
 
 def loan(value: Any) -> Decimal:
