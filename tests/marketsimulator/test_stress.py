@@ -418,6 +418,20 @@ def test_a_book_is_that_of_the_end_of_an_instant_or_the_one_with_the_most_levera
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("words", ["timeframe=15m", "timeframe=1d data.coin_day=new_york"])
+def test_a_book_of_a_timeframe_is_that_of_its_own_bars(tmp_path: Path, words: str) -> None:
+    span = "data.start=2023-08-01 data.end=2024-02-16 start=2024-02-12 end=2024-02-16 trials=null"
+    told = f"-m marketsimulator.backtest {span} forecaster=ewma sizing.strategy=equal_weight"
+    done = run_command((*told.split(), *words.split(), "output=run"), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = pd.read_parquet(tmp_path / "run/equity.parquet")
+    for at in ("end", "worst"):
+        book, _ = book_at(tmp_path / "run", at)
+        row = rows[rows["at"].dt.tz_localize(None) == pd.Timestamp(book.at)]
+        assert book.equity == pytest.approx(row["equity"].iloc[0])
+
+
+@pytest.mark.slow
 def test_the_command_leaves_a_page_and_json_beside_the_run(run: Path, tmp_path: Path) -> None:
     own = '{name: mine, stocks: -0.3, symbols: {BBB: -0.5}, source: "an assumption"}'
     words = ["at=2024-10-04", f"own=[{own}]", "only=[mine,gap]"]
