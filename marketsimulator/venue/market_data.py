@@ -21,7 +21,7 @@ from trainingdata.timeframe import BarName, Timeframe, TimeframeName
 PAGE = 10_000  # bars an answer holds
 LATEST = 10 * DAY  # how old the latest bar may be
 MINUTE = np.timedelta64(1, "m")
-_TOKEN = re.compile(r"\d{1,6}-\d{1,9}", re.ASCII)
+_TOKEN = re.compile(r"\d{1,6}(-\d{1,9})?", re.ASCII)
 FRAMES: Mapping[BarName, str] = {
     "1d": "1Day",
     "1h": "1Hour",
@@ -70,7 +70,7 @@ def _place_of(token: str) -> tuple[int, int]:
     if not _TOKEN.fullmatch(token):
         raise InputError(f"page_token: {token[:40]!r} is no page's next_page_token")
     symbol, _, bar = token.partition("-")
-    return int(symbol), int(bar)
+    return int(symbol), int(bar or 0)
 
 
 def latest_bars(venue: Venue, query: Mapping[str, str]) -> Answer:

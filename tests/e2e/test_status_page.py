@@ -492,7 +492,7 @@ def fill_a_year(written: Written) -> None:
         )
         connection.executemany(
             "INSERT INTO decisions VALUES (?, ?, ?, ?, 1e5, 4, '', '[]', ?, '{}', '{}', 'trade',"
-            " 'ended', '')",
+            " 'ended', '0.0', '[]', '')",
             [(f"d{hour}", hour, hour, hour, text) for hour in reversed(hours)],
         )
         columns = [name for _, name, *_ in connection.execute("PRAGMA table_info(intents)")]
