@@ -287,8 +287,10 @@ class JournalRecord:
             if each.amount
         ]
         for k, each in ends:
-            last = float(read[k - 1][1].get(each.symbol, 0.0))
-            bookings.append(Booking(instants[k], each.symbol, ENDED, float(each.amount) - last))
+            # What takes the place of another one is worth what it came at.
+            if each.symbol not in read[k][1]:
+                last = float(read[k - 1][1].get(each.symbol, 0.0))
+                bookings.append(Booking(instants[k], each.symbol, ENDED, float(each.amount) - last))
         decisions = [decision for decision in self.made() if decision.at <= end.at]
         fills.sort(key=attrgetter("booked_at"))
         return Run(name, decisions, fills, rows, {}, bookings, begin.held)

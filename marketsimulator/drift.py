@@ -141,7 +141,7 @@ class _Witness:
     """A decider that decides until an instant, and remembers the account that it decided for last.
 
     account: at that instant, before anything was sent.
-    fills: number of fills by then.
+    fills, bookings: how many there were by then.
     """
 
     def __init__(self, decider: Decider, broker: SimulatedBroker, until: np.datetime64) -> None:
@@ -150,6 +150,7 @@ class _Witness:
         self._until = until
         self.account = broker.account()
         self.fills = 0
+        self.bookings = 0
 
     def decide(self, bars: Bars, account: Account) -> Decision | None:
         """What the decider decides; nothing later."""
@@ -157,6 +158,7 @@ class _Witness:
             return None
         self.account = account
         self.fills = len(self._broker.fills)
+        self.bookings = len(self._broker.bookings)
         return self._decider.decide(bars, account)
 
 
@@ -168,7 +170,7 @@ class SimulatedHours:
     ends: its account as the live one was read last.
     run: all of it.
     counted: what that account had filled and was charged by then; what it was charged as the last
-        instant came is no more in it than a venue has listed it.
+        instant came is in it where a venue has listed it since.
     sent: the decisions whose orders were sent by then.
     """
 
@@ -404,7 +406,11 @@ def _simulated_hours(
         run,
         fills=fills,
         rows=[row for row in run.rows if row.at < last],
-        bookings=[booking for booking in run.bookings if booking.at < last],
+        bookings=[
+            booking
+            for k, booking in enumerate(run.bookings)
+            if booking.at < last or (k < witness.bookings and last < end.at)
+        ],
     )
     return SimulatedHours(begins, ends, run, counted, tuple(sent))
 

@@ -324,8 +324,8 @@ class ListedClock(Clock):
 
     @override
     def fill_dates(self, instants: Instants) -> npt.NDArray[np.datetime64]:
-        k = np.minimum(self.bars_ended(instants), len(self.ends) - 1)
-        return new_york_date(self.ends[k])
+        k = np.minimum(self.bars_ended(instants), len(self.starts) - 1)
+        return new_york_date(self.starts[k])
 
     @override
     def holding_end(self, now: np.datetime64, holding: Holding = "next") -> np.datetime64:

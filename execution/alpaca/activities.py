@@ -39,6 +39,7 @@ _KINDS: Mapping[str, Kind] = {
     "FEE": "fee",
     "CFEE": "coin fee",
     "SPLIT": "split",
+    "CIL": "split",
     "MA": "merger",
     "REORG": "merger",
 }

@@ -7,6 +7,7 @@ Between days its clock stops in the evening as well, from when on auctions take 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
@@ -17,7 +18,7 @@ import numpy as np
 from execution.auctions import EVENING
 from execution.broker import Asset
 from execution.orders import Account, Fill, Order, Side, strategy_of
-from execution.records import ENDED
+from execution.records import ENDED, BookingKind
 from execution.venue_rules import refusal
 from foundation.arrays import Instants
 from marketsimulator.account.broker import SimulatedBroker
@@ -40,6 +41,17 @@ from trainingdata.market import Market
 from trainingdata.sessions import in_session
 
 THOUSANDTH = Decimal("0.001")
+# What the account is booked beside trades, as Alpaca lists it: cash for a fraction is CIL, what a
+# short is lent for PTC.
+_LISTED_AS: Mapping[BookingKind, str] = {
+    "interest": "INT",
+    "cash_interest": "INT",
+    "rounding": "FEE",
+    "dividend": "DIV",
+    "split": "CIL",
+    "borrow": "PTC",
+}
+_OF_A_SYMBOL = ("DIV", "CIL", "PTC")
 FLAGS = ("tradable", "shortable", "easy_to_borrow", "fractionable")
 
 
@@ -77,6 +89,7 @@ class Venue:
         self.entries: dict[str, tuple[Decimal, float]] = {}
         self._working: dict[str, Ticket] = {}
         self._fills_seen = 0
+        self._bookings_seen = 0
         terms = settings.options if isinstance(settings, VenueSettings) else OptionTerms()
         self.options = VenueOptions(self.record, self.broker, market.bars, self.price_of, terms)
 
@@ -231,18 +244,20 @@ class Venue:
         self.broker.open()
         row = self.broker.row()
         self._update_tickets()
-        flows = {
-            "INT": -row.interest,
-            "FEE": -(row.fees + row.rounding),
-            "DIV": row.dividends,
-            "MA": -row.borrow,
-        }
-        for kind, usd in flows.items():
+        flows: defaultdict[tuple[str, str], float] = defaultdict(float, {("FEE", ""): -row.fees})
+        for booking in self.broker.bookings[self._bookings_seen :]:
+            if kind := _LISTED_AS.get(booking.kind):
+                symbol = booking.symbol if kind in _OF_A_SYMBOL else ""
+                flows[kind, symbol] += booking.usd
+        self._bookings_seen = len(self.broker.bookings)
+        for (kind, symbol), usd in flows.items():
             if usd:
-                day = str(self.now.astype("datetime64[D]"))
-                self.record.note_activity(
-                    {"activity_type": kind, "date": day, "net_amount": repr(usd)}
-                )
+                entry = {
+                    "activity_type": kind,
+                    "date": str(self.now.astype("datetime64[D]")),
+                    "net_amount": repr(usd),
+                }
+                self.record.note_activity(entry | ({"symbol": symbol} if symbol else {}))
 
     def _update_tickets(self) -> None:
         """Bring tickets up to date with the broker."""

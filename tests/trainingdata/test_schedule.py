@@ -89,15 +89,24 @@ def test_each_period_has_one_decision_at_its_first_fill(
     assert 3 <= len(dates) <= 4 if name == "monthly" else 14 <= len(dates) <= 15
 
 
+@given(moments())
+def test_a_decision_on_a_closing_auction_belongs_to_the_day_that_closes(at: datetime) -> None:
+    clock = Timeframe("1d", "close").clock(Kind.STOCK)
+    made = clock.decisions_between(at64(at), at64(at + timedelta(days=30)))
+    assert clock.fill_dates(made).tolist() == made.astype("datetime64[D]").tolist()
+    weekly = made[Schedule.of("weekly").decides(clock, made)].astype("datetime64[D]").tolist()
+    assert all(day.isoweekday() <= 2 for day in weekly), "a Monday may be a holiday"
+
+
 @given(periods, moments())
-def test_a_coins_days_of_new_york_have_one_decision_a_period_as_its_first_day_begins(
+def test_a_coins_days_of_new_york_have_one_decision_on_the_first_of_a_period(
     name: str, at: datetime
 ) -> None:
     clock = Timeframe("1d", coin_day="new_york").clock(Kind.CRYPTO)
     made = clock.decisions_between(at64(at), at64(at + timedelta(days=100)))
     chosen = made[Schedule.of(name).decides(clock, made)]
     days = [
-        (each.replace(tzinfo=UTC).astimezone(NEW_YORK) + timedelta(days=1)).date()
+        each.replace(tzinfo=UTC).astimezone(NEW_YORK).date()
         for each in chosen.astype("datetime64[s]").tolist()
     ]
     assert [day.day == 1 if name == "monthly" else day.isoweekday() == 1 for day in days]
