@@ -41,8 +41,8 @@ from trainingdata.market import Market
 from trainingdata.sessions import in_session
 
 THOUSANDTH = Decimal("0.001")
-# What the account is booked beside trades, as Alpaca lists it: cash for a fraction is CIL, what a
-# short is lent for PTC.
+# What is booked beside trades, as Alpaca lists it: CIL is cash for a fraction, PTC what a short
+# costs.
 _LISTED_AS: Mapping[BookingKind, str] = {
     "interest": "INT",
     "cash_interest": "INT",
