@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import requests
 from aiohttp import web
 from alpaca.trading.client import TradingClient
@@ -40,7 +41,7 @@ from marketsimulator.venue.alpaca import AlpacaServer, rehearse
 from marketsimulator.venue.stocks import Venue
 from option_spreads.simulation.desk import PracticeSettings
 from tests.passing import HURRIED
-from trainingdata.bars import Bars
+from trainingdata.bars import FIELDS, Bars
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.feed.market_data import MarketData
@@ -138,6 +139,18 @@ def practising() -> Iterator[Start]:
     loop.call_soon_threadsafe(loop.stop)
     thread.join(30)
     loop.close()
+
+
+def write_bars(bars: Bars, folder: Path, symbols: Sequence[str]) -> Path:
+    """Real bars of some symbols in files, all of their days."""
+    folder.mkdir()
+    for s, item in enumerate(bars.instruments):
+        if item.symbol in symbols:
+            times, values = bars.real_bars(s)
+            starts = pd.DatetimeIndex(bars.clock(item.kind).started_at(times)).tz_localize("UTC")
+            frame = pd.DataFrame(values, columns=list(FIELDS)).assign(timestamp=starts)
+            frame.to_csv(folder / f"{item.symbol}.csv", index=False)
+    return folder
 
 
 def environment(folder: Path, **more: str) -> dict[str, str]:

@@ -28,10 +28,8 @@ from marketsimulator.results.drift_terms import cents
 from marketsimulator.results.figures import contributions
 from marketsimulator.results.summary import BUY_AND_HOLD, RANDOM_WALK, Results, result_files
 from tests.commands import overridden, run_command
-from tests.e2e.practice import OPENING, SPAN, Practice, Start, buy, trading
+from tests.e2e.practice import OPENING, SPAN, Practice, Start, buy, trading, write_bars
 from tests.e2e.test_live_account import Desk
-from trainingdata.bars import FIELDS
-from trainingdata.instruments import Kind
 from trainingdata.source import DataSettings
 
 # A strategy that trades at nearly every decision, long, without a forecast to speak of.
@@ -120,16 +118,10 @@ def test_a_replayed_journal_does_not_drift(
 def test_an_account_in_which_a_symbol_ended_does_not_drift(practice: Start, tmp_path: Path) -> None:
     data = DataSettings(start="2024-01-02", end="2024-02-26")
     bars = data.bars(["SYA", "SYB"], None, None)
-    for s, symbol in enumerate(bars.symbols):
-        times, values = bars.real_bars(s)
-        kept = times < np.datetime64("2024-02-21" if symbol == "SYB" else "2024-03-01")
-        starts = pd.DatetimeIndex(bars.clock(Kind.STOCK).started_at(times[kept])).tz_localize("UTC")
-        columns = dict(zip(FIELDS, values[kept].T, strict=True))
-        (tmp_path / "bars").mkdir(exist_ok=True)
-        pd.DataFrame({"timestamp": starts, **columns}).to_parquet(
-            tmp_path / "bars" / f"{symbol}.parquet"
-        )
-    words = (f"data.dir=[{tmp_path / 'bars'}]", "data.ended_after=1", "data.end=2024-02-26")
+    mask = bars.mask.copy()
+    mask[bars.symbols.index("SYB"), bars.times >= np.datetime64("2024-02-21")] = False
+    folder = write_bars(replace(bars, mask=mask), tmp_path / "bars", bars.symbols)
+    words = (f"data.dir=[{folder}]", "data.ended_after=1", "data.end=2024-02-26")
     here = practice(STOCKS, *words)
     here.advance(OPENING)
     count = 20

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 
 from execution.account_lock import KILL_FILE
@@ -19,10 +17,8 @@ from marketsimulator.results.stress_outcomes import Stress
 from marketsimulator.settings import BacktestSettings
 from marketsimulator.stress import StressRequest
 from tests.commands import run_command
-from tests.e2e.practice import KEYS, OPENING, Practice, Start, broker, order, trading
-from trainingdata.bars import FIELDS
+from tests.e2e.practice import KEYS, OPENING, Practice, Start, broker, order, trading, write_bars
 from trainingdata.feed.endpoint import BrokerSettings
-from trainingdata.timeframe import HOURLY
 
 SHOWN = {"APCA_API_KEY_ID": KEYS.key, "APCA_API_SECRET_KEY": KEYS.secret}
 
@@ -74,23 +70,11 @@ def test_the_book_is_what_the_venue_says_and_nothing_is_sent(
     assert trading(here).get_orders() == []
 
 
-def write_bars(here: Practice, folder: Path, symbols: Sequence[str]) -> Path:
-    """The venue's bars in files, all of its days."""
-    folder.mkdir()
-    bars = here.venue.market.bars
-    for s, item in enumerate(bars.instruments):
-        if item.symbol in symbols:
-            times, values = bars.real_bars(s)
-            starts = pd.DatetimeIndex(HOURLY.clock(item.kind).started_at(times)).tz_localize("UTC")
-            frame = pd.DataFrame(values, columns=list(FIELDS)).assign(timestamp=starts)
-            frame.to_csv(folder / f"{item.symbol}.csv", index=False)
-    return folder
-
-
 def test_files_of_bars_decide_days_by_name_and_deviations_and_bound_liquidations(
     here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    every = write_bars(here, tmp_path / "every", ("SYA", "SYB", "SYXUSD"))
+    bars = here.venue.market.bars
+    every = write_bars(bars, tmp_path / "every", ("SYA", "SYB", "SYXUSD"))
     day = '{name: then, day: "2024-02-15", stocks: -0.5, coins: -0.5, source: "a test"}'
     words = ("only=[then,correlation]", f"own=[{day}]")
     found = found_at(here, monkeypatch, *words, f"data.dir=[{every}]")
@@ -104,7 +88,7 @@ def test_files_of_bars_decide_days_by_name_and_deviations_and_bound_liquidations
     ]
     assert all(by_own_bars)
 
-    one = write_bars(here, tmp_path / "one", ("SYA",))
+    one = write_bars(bars, tmp_path / "one", ("SYA",))
     found = found_at(here, monkeypatch, *words, f"data.dir=[{one}]")
     first, *others = found.outcomes[0].moves.values()
     assert first.basis.startswith("own bars")

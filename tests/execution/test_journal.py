@@ -254,6 +254,19 @@ def test_what_was_kept_in_the_venues_words_is_of_the_kind_that_the_venue_lists(
         assert not ActivityBook(database, EventLog(database)).unwritten([same])
 
 
+def test_a_merger_of_an_earlier_journal_is_one_once_it_is_listed_again(tmp_path: Path) -> None:
+    with closing(Database(restored(TODAY, tmp_path / "journal.sqlite"))) as database:
+        row = ("a", "MA", str(SOON), "SYA", "2", "3", str(SOON))
+        database.execute("INSERT INTO activities VALUES (?, ?, ?, ?, ?, ?, ?, 1)", row)
+        opened(database)
+        assert database.rows("SELECT kind FROM activities") == [("other",)]
+        book = ActivityBook(database, EventLog(database))
+        same = Activity("a", kind_of("MA"), SOON, "SYA", Decimal(2), None, Decimal(3))
+        assert book.write([same], NOW, ground=1) == [(same, 0)]
+        assert database.rows("SELECT kind FROM activities") == [("merger",)]
+        assert not book.unwritten([same])
+
+
 def test_only_an_earlier_journal_is_read_from_a_copy(tmp_path: Path) -> None:
     earlier = restored(TODAY, tmp_path / "earlier.sqlite")
     with as_it_is_today(earlier) as database:
