@@ -148,7 +148,7 @@ def room_for(
         return price, held_of(market, yes) - _resting(orders, market, intent), 0
     opposite = SELL_NO if yes else SELL_YES
     towards = _resting(orders, market, intent) + _resting(orders, market, opposite)
-    return price, _free_cash(orders, market, terms) - terms.buffer, towards
+    return price, _free_cash(orders, market, terms) - terms.cash_buffer, towards
 
 
 @inlined

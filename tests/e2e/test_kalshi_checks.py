@@ -14,7 +14,7 @@ import pytest
 from event_contracts.simulation.exchange import PlacedOrder
 from event_contracts.trading.action_log import ActionEntry
 from event_contracts.trading.fees import FeeRules
-from event_contracts.trading.orders import LimitOrder, MarketView, Outcome, Quote, Verb
+from event_contracts.trading.orders import MarketView, Outcome, Quote
 from execution.journal.intents import Intent
 from tests.e2e import kalshi_checks as checks
 from tests.e2e.kalshi_desk import KalshiStand, kalshi_stand, order
@@ -98,23 +98,20 @@ def test_a_persons_order_is_none_of_ours(
 
 
 @pytest.mark.parametrize(
-    ("action", "side", "price", "count", "cash", "yes", "breaks"),
+    ("side", "price", "cash", "yes", "breaks"),
     [
-        ("BUY", "YES", "0.50", 100, 1000, 0, False),
-        ("BUY", "YES", "0.50", 100, 101, 0, True),  # the buffer
-        ("BUY", "YES", "0.05", 100, 1000, 450, True),  # contracts
-        ("BUY", "YES", "0.90", 100, 10_000, 490, True),  # contracts and USD
-        ("BUY", "YES", "0.90", 100, 200, 0, True),  # the share of the portfolio
-        ("BUY", "NO", "0.50", 100, 1000, 450, False),  # reduces
-        ("SELL", "YES", "0.50", 100, 1, 100, False),
+        ("YES", "0.50", 1000, 0, False),
+        ("YES", "0.50", 101, 0, True),  # the buffer
+        ("YES", "0.05", 1000, 450, True),  # contracts
+        ("YES", "0.90", 200, 0, True),  # the share of the portfolio
+        ("NO", "0.50", 1000, 450, False),  # reduces
     ],
 )
 def test_an_order_beyond_buffer_or_limits_is_a_breach(
-    action: Verb, side: Outcome, price: str, count: int, cash: int, yes: int, breaks: bool
+    side: Outcome, price: str, cash: int, yes: int, breaks: bool
 ) -> None:
-    quote = Quote(D("0.49"), D("0.51"), D("0.01"))
-    view = MarketView("RAIN", D(cash), D(yes), D(0), (), quote, D(0))
-    sent = LimitOrder("o", "RAIN", action, side, D(price), D(count))
+    view = MarketView("RAIN", D(cash), D(yes), D(0), (), Quote(D("0.49"), D("0.51")))
+    sent = order("o", price, 100, side=side, market="RAIN")
     assert bool(checks.breach(sent, view, FeeRules())) == breaks
 
 

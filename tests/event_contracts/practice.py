@@ -31,6 +31,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import requests
@@ -42,9 +43,11 @@ from event_contracts.simulation.app import KalshiServer, new_keys
 from event_contracts.simulation.exchange import Exchange, Listing
 from event_contracts.simulation.sessions import checked_session, tape_of
 from event_contracts.simulation.venue import KalshiVenueSettings, rehearse
+from event_contracts.trading import endpoint
 from foundation.arrays import Array
 
 WAIT = 30.0  # seconds
+UNPACED = (1e6, 1e6)  # tokens a second: nobody waits for a bucket to fill
 API = "/trade-api/v2"
 ORDERS = f"{API}/portfolio/events/orders"
 KEYS = new_keys()  # making one takes a while
@@ -186,7 +189,8 @@ def kalshi_practice(
     try:
         port = asyncio.run_coroutine_threadsafe(up(), loop).result(WAIT)
         practice.url = f"http://127.0.0.1:{port}"
-        yield practice
+        with patch.object(endpoint, "RATES", UNPACED):
+            yield practice
     finally:
         asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(WAIT)
         loop.call_soon_threadsafe(loop.stop)

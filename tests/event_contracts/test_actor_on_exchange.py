@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -33,11 +32,11 @@ from execution.journal.events import EventLog
 from execution.journal.intents import IntentBook
 from foundation.arrays import Mask
 from foundation.database import Database
-from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
+from foundation.errors import BrokerError, OutcomeUnknown
 from foundation.notices import Notices
+from tests.e2e.kalshi_desk import RAIN, Always
 
 D = Decimal
-RAIN = "RAIN"
 SHORT = SyntheticMarket(steps=40)
 seeds = st.integers(0, 2**31)
 styles = st.sampled_from(["passive", "mid", "aggressive"])
@@ -55,18 +54,6 @@ class Watched:
     def actions(self, seen: Observations, allowed: Mask) -> Codes:
         self.shown.append((seen[0].tolist(), allowed[0].tolist()))
         return self.policy.actions(seen, allowed)
-
-
-class Always:
-    """The first of some codes that is allowed, else HOLD."""
-
-    name = "always"
-
-    def __init__(self, *codes: int) -> None:
-        self._codes = codes
-
-    def actions(self, seen: Observations, allowed: Mask) -> Codes:
-        return np.array([next((c for c in self._codes if row[c]), 0) for row in allowed])
 
 
 def exchange_of(session: Any, **more: Any) -> Exchange:
@@ -373,18 +360,6 @@ def test_a_market_that_fails_is_left_alone_for_a_while_and_that_is_said_once() -
     assert len(exchange.orders) == 1
 
 
-def test_a_tick_that_waited_too_long_is_seen_and_not_decided_on() -> None:
-    exchange = exchange_of(synthetic_session(3, SHORT))
-    log, book = journal()
-    service = service_of(SimulatedOrderManager(exchange, book), exchange, Always(1), log)
-    late = update_of(exchange)
-    exchange.advance()
-    exchange.advance()
-    assert service.work(late) is None
-    assert service.skipped == {"late": 1}
-    assert [each.at for each in log.ticks(RAIN)] == [late.at]
-
-
 def test_what_a_guard_keeps_back_is_written_down_and_no_failure() -> None:
     exchange = exchange_of(synthetic_session(3, SHORT))
     log, book = journal()
@@ -422,29 +397,3 @@ def test_the_journal_says_what_was_seen_decided_and_answered(tmp_path: Path) -> 
     assert (intent.job, intent.state, intent.part) == ("kalshi", "working", "opening")
     assert order_of(intent).count == 5
     assert list(log.spans()) == [RAIN]
-
-
-def test_an_order_that_the_exchange_refuses_is_written_down_as_such() -> None:
-    exchange = exchange_of(synthetic_session(3, SHORT))
-    log, book = journal()
-
-    class Refusing(SimulatedOrderManager):
-        def submit(self, order: LimitOrder) -> Receipt:
-            raise OrderRejected("no such market")
-
-    service = service_of(Refusing(exchange, book), exchange, Always(1), log)
-    entry = step(service, exchange)
-    assert entry is not None
-    assert (entry.answer, entry.sent) == ("rejected: no such market", 0)
-    assert log.entries() == [entry]
-
-
-def test_an_id_that_the_exchange_refused_is_answered_for_good() -> None:
-    exchange = exchange_of(synthetic_session(3, SHORT))
-    manager = SimulatedOrderManager(exchange, journal()[1])
-    wanted = LimitOrder("o-1", RAIN, "BUY", "YES", D("0.50"), D(501))
-    with pytest.raises(OrderRejected, match="501 contracts"):
-        manager.submit(wanted)
-    with pytest.raises(OrderRejected, match=r"501 contracts.*not sent a second time"):
-        manager.submit(wanted)
-    assert manager.submit(replace(wanted, client_order_id="o-2", count=D(1))).remaining == 1

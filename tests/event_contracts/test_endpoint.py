@@ -12,8 +12,6 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding
 from hypothesis import given
 from hypothesis import strategies as st
 
-from event_contracts.live.settings import KalshiTradingSettings
-from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.trading.endpoint import (
     KalshiConnection,
     KalshiKeys,
@@ -165,7 +163,3 @@ def test_keys_are_sent_to_no_other_address(url: str) -> None:
     with pytest.raises(InputError, match=r"broker\.url_override") as caught:
         KalshiSettings(url_override=url)
     assert "word" not in str(caught.value)
-
-
-def test_an_order_rests_as_many_ticks_in_training_as_live() -> None:
-    assert EpisodeSettings().life == KalshiTradingSettings(markets=("RAIN",)).life == 2

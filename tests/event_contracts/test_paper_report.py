@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sqlite3
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
@@ -19,13 +22,13 @@ from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.trading.action_log import ActionLog
 from event_contracts.trading.actor import ActorService
+from event_contracts.trading.books import AccountBooks
 from event_contracts.trading.policies import RandomPolicy
 from event_contracts.trading.records import MarketSpan, MarketUpdate
 from execution.journal.events import EventLog
 from execution.journal.intents import IntentBook
-from foundation.database import Database
+from foundation.database import Database, DatabaseFailed, rows_of
 from foundation.errors import InputError
-from foundation.files import check_output, write_whole
 from foundation.notices import Notices
 from tests.e2e.refused import refusal_of, started
 
@@ -161,18 +164,18 @@ def test_a_report_says_what_was_sent_what_bounded_it_and_what_it_earned(
     decided, fixed = (D(run["profit"]) for run in found["runs"])
     assert decided == exchange.view("RAIN").worth - 1000
     assert D(found["difference"]) == decided - fixed
-    output = tmp_path / "report"
-    write_whole(report.result().files, output)
-    said = json.loads((output / "comparison.json").read_text())
+    files = report.result().files
+    for name, write in files.items():
+        write(tmp_path / name)
+    said = json.loads((tmp_path / "comparison.json").read_text())
     assert said == found
-    check_output(output, "comparison.json")
     assert said["runs"][1]["sizes"]["position_size_distribution"].keys() <= {"10"}
-    page = (output / "comparison.html").read_text()
+    page = (tmp_path / "comparison.html").read_text()
     assert "fixed at 10" in page
     assert "Size against profit" in page
 
 
-def test_the_command_writes_the_report_and_refuses_what_is_no_journal(
+def test_the_command_writes_the_report(
     tmp_path: Path,
     on_disk: tuple[Path, Exchange, ActionLog],
     monkeypatch: pytest.MonkeyPatch,
@@ -183,11 +186,79 @@ def test_the_command_writes_the_report_and_refuses_what_is_no_journal(
     assert started("event_contracts.compare", f"journal={path}", "output=report") == 0
     assert (tmp_path / "report" / "comparison.html").is_file()
     assert "as decided" in capsys.readouterr().out
-    empty = tmp_path / "empty.sqlite"
-    Database(empty).create("CREATE TABLE other (name TEXT) STRICT")
-    said = refusal_of("event_contracts.compare", f"journal={empty}", "output=other")
-    assert "has no decisions on event contracts" in said
-    assert not (tmp_path / "other").exists()
+
+
+FIRST = "rowid = (SELECT min(rowid) FROM {})"
+LAST = "at = (SELECT max(at) FROM {})"
+DAMAGES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "no number": ("", ("UPDATE kalshi_actions SET worth = 'a\nb', row_digest = ''",)),
+    "a step of nothing": ("", ("UPDATE kalshi_markets SET interval = 0, row_digest = ''",)),
+    "no instant": ("", ("UPDATE kalshi_markets SET begins = '2026', row_digest = ''",)),
+    "changed": ("kalshi_ticks", (f"UPDATE kalshi_ticks SET bid = 20 WHERE {FIRST}",)),
+    "no ticks": ("kalshi_ticks", ("ALTER TABLE kalshi_ticks RENAME TO other",)),
+    "no decisions": ("no decisions", ("ALTER TABLE kalshi_actions RENAME TO other",)),
+    "endless": (
+        "more than",
+        (
+            "UPDATE kalshi_markets SET rows = 100000000000, row_digest = ''",
+            "UPDATE kalshi_ticks SET at = '2250-01-01T00:00:00', row_digest = ''"
+            f" WHERE market = 'RAIN' AND {LAST}",
+            f"DELETE FROM kalshi_actions WHERE {LAST}",
+        ),
+    ),
+    "bytes": ("no decisions", ()),
+    "text": ("not a database", ()),
+    "folder": ("no file", ()),
+}
+
+
+@pytest.fixture
+def journal(
+    on_disk: tuple[Path, Exchange, ActionLog], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A copy that may be damaged, in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    return Path(shutil.copy(on_disk[0], "journal.sqlite"))
+
+
+def damage(journal: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(journal)) as connection, connection:
+        for statement in statements:
+            table = statement.split()[2 if statement.startswith("DELETE") else 1]
+            connection.execute(statement.format(table))
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_a_journal_that_cannot_be_is_refused_in_a_line_and_nothing_is_written(
+    journal: Path, kind: str
+) -> None:
+    says, statements = DAMAGES[kind]
+    if statements:
+        damage(journal, *statements)
+    else:
+        journal.unlink()
+        if kind == "folder":
+            journal.mkdir()
+        else:
+            journal.write_text("" if kind == "bytes" else "worth,cash\n" * 200)
+    before = sorted(Path().rglob("*"))
+    said = refusal_of("event_contracts.compare", "journal=journal.sqlite", "output=deep/in/report")
+    assert "journal.sqlite" in said
+    assert says in said
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_a_market_that_was_first_seen_as_it_settled_is_left_out(journal: Path) -> None:
+    before = paper_report(journal, 10, EpisodeSettings())
+    (begins,) = rows_of(journal, "SELECT begins FROM kalshi_markets WHERE market = 'RAIN'")[0]
+    last = np.datetime64(begins, "ns") + 29 * np.timedelta64(1, "m")
+    damage(
+        journal,
+        "INSERT INTO kalshi_markets SELECT 'HAIL', begins, interval, 30, '' FROM kalshi_markets"
+        " WHERE market = 'RAIN'",
+        f"INSERT INTO kalshi_ticks VALUES ('HAIL', '{last}', 9900, 10000, 0, 0, 0, 0, 1.0, '')",
+    )
+    assert paper_report(journal, 10, EpisodeSettings()).content == before.content
 
 
 def test_markets_at_different_instants_are_refused_in_a_line() -> None:
@@ -197,3 +268,30 @@ def test_markets_at_different_instants_are_refused_in_a_line() -> None:
     log.show(MarketUpdate("HAIL", span.begins, log.ticks("RAIN")[0].tick))
     with pytest.raises(InputError, match="not shown at the same instants"):
         Recording.of(log)
+
+
+def test_how_an_account_stood_is_read_as_it_was_kept() -> None:
+    database = Database()
+    events = EventLog(database)
+    log = ActionLog(database, events, IntentBook(database, events))
+    assert log.kept() is None
+    at = np.datetime64("2026-11-22T10:00:00.123456789", "ns")
+    paid = frozenset({("SNOW", np.datetime64("2026-11-21", "ns"))})
+    books = AccountBooks(at, D("9.50"), {"RAIN": D("-3.00")}, frozenset("f"), paid)
+    sales = {"RAIN": (D("0.4"), D(0))}
+    log.keep(books, sales)
+    assert log.kept() == (books, sales)
+    # As every version has written it.
+    [(content,)] = database.rows("SELECT content FROM kalshi_books")
+    assert json.loads(content) == {
+        "cash": "9.5",
+        "positions": {"RAIN": "-3"},
+        "fills": ["f"],
+        "settlements": [["SNOW", "2026-11-21T00:00:00.000000000"]],
+        "sales": {"RAIN": ["0.4", "0"]},
+    }
+    database.execute(
+        "UPDATE kalshi_books SET content = replace(content, '9.5', 'NaN'), row_digest = ''"
+    )
+    with pytest.raises(DatabaseFailed, match="no number"):
+        log.kept()

@@ -5,8 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any, Literal
 
-from event_contracts.trading.orders import LimitOrder, MarketView, Quote, RestingOrder
-from tests.event_contracts.practice import KalshiPractice
+from event_contracts.trading.orders import LimitOrder
 
 D = Decimal
 CREATE = "/portfolio/events/orders"
@@ -37,29 +36,3 @@ def buying(
     side: Literal["YES", "NO"] = "YES",
 ) -> LimitOrder:
     return LimitOrder(name, market, "BUY", side, D(price), D(count))
-
-
-def view_of(practice: KalshiPractice, ticker: str) -> MarketView:
-    """The account in front of a market, from what the server answers and nothing else."""
-    balance = practice.ask("GET", "/portfolio/balance").json()
-    positions = practice.ask("GET", "/portfolio/positions", ticker=ticker).json()
-    orders = practice.ask("GET", "/portfolio/orders", status="resting").json()["orders"]
-    market = practice.ask("GET", f"/markets/{ticker}").json()["market"]
-    held = sum((D(row["position_fp"]) for row in positions["market_positions"]), D(0))
-    return MarketView(
-        ticker,
-        D(balance["balance_dollars"]),
-        max(held, D(0)),
-        max(-held, D(0)),
-        tuple(_resting(row) for row in reversed(orders)),
-        Quote(D(market["yes_bid_dollars"]), D(market["yes_ask_dollars"])),
-    )
-
-
-def _resting(row: dict[str, Any]) -> RestingOrder:
-    side: Literal["YES", "NO"] = "YES" if row["side"] == "yes" else "NO"
-    action: Literal["BUY", "SELL"] = "BUY" if row["action"] == "buy" else "SELL"
-    price = D(row[f"{row['side']}_price_dollars"])
-    count = D(row["initial_count_fp"])
-    order = LimitOrder(row["client_order_id"], row["ticker"], action, side, price, count)
-    return RestingOrder(row["order_id"], order, D(row["remaining_count_fp"]))
