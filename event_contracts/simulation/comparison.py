@@ -242,7 +242,6 @@ class Trials:
                 raise ValueError(f"returns of {name} must be above -1: no policy can lose it all")
 
     def judge(self, name: str) -> Judgement:
-        """The figures of a policy."""
         mean, square, growth = self._means(name)
         return Judgement(
             growth=Estimate.of(growth),
@@ -316,7 +315,6 @@ class Standing:
 
     @property
     def fills(self) -> float:
-        """Of an episode."""
         return sum(len(each.fills) for each in self.episodes) / len(self.episodes)
 
 
@@ -351,8 +349,6 @@ def compare_policies(
     seed: of the intervals' draws.
     ledger: of trials; none records nothing.
     progress: called as runs are done.
-
-    Raises `InputError` for a session or a ledger that cannot be used.
     """
     played: dict[str, list[Rollout]] = {}
     total = sum(len(entrant.policies) for entrant in entrants)

@@ -127,7 +127,6 @@ class PlacedOrder:
 
     @property
     def client_order_id(self) -> str:
-        """Our id of it."""
         return self.order.client_order_id
 
     @property
@@ -147,7 +146,6 @@ class PlacedOrder:
 
     @property
     def is_done(self) -> bool:
-        """Whether nothing more can happen to it."""
         return self.state != "resting"
 
     @property
@@ -160,7 +158,6 @@ class PlacedOrder:
         )
 
     def is_of(self, intent: Intent) -> bool:
-        """Whether it is the order of an intent."""
         return intent.order == self.order
 
 
@@ -218,7 +215,6 @@ class _Market:
         return (yes * quotes + no * (2 * WHOLE - quotes)) * (POINT // 2)
 
     def order_id(self, number: Any) -> str:
-        """The exchange's id of an order; number: the kernel's, of its market."""
         return f"{self.listing.ticker}-{int(number)}"
 
     def remaining(self) -> dict[str, Decimal]:
@@ -248,9 +244,6 @@ class Exchange:
     begins: UTC, the instant of tick 0.
     settlement: ticks from the end of trading until a market pays. One before that its outcome is
         known.
-
-    Raises `InputError` for listings that share a ticker, or none; in every method, for a market or
-    an order that is not there.
     """
 
     def __init__(
@@ -345,7 +338,6 @@ class Exchange:
         return self._market(market).shown
 
     def quote(self, market: str) -> Quote:
-        """The best prices of a market, as `shown` has them."""
         return quote_of(self.shown(market), usd_of(self._terms["tick"]))
 
     def view(self, market: str) -> MarketView:
@@ -496,7 +488,6 @@ class SimulatedOrderManager:
             self._outbox.noted(self.exchange.orders[each.order_id])
 
     def view(self, market: str) -> MarketView:
-        """The account in front of a market now."""
         return self.exchange.view(market)
 
     def expiry(self) -> None:
@@ -512,7 +503,6 @@ class SimulatedOrderManager:
         return Receipt(placed.order_id, placed.filled, placed.remaining)
 
     def undetermined(self, market: str) -> tuple[Intent, ...]:
-        """Orders of a market of which nobody knows what became, once they were looked for."""
         return self._outbox.undetermined(lambda intent: order_of(intent).market == market)
 
     def withdraw(self, market: str, before: np.datetime64) -> tuple[Intent, ...]:
@@ -521,7 +511,6 @@ class SimulatedOrderManager:
         return ()
 
     def cancel(self, order_id: str) -> None:
-        """Take an order out of the book; one that has ended stays as it ended."""
         self.exchange.cancel(order_id)
         self._outbox.noted(self.exchange.orders[order_id])
 

@@ -292,10 +292,7 @@ class Learner:
         put_whole(path, save(tensors, {ABOUT: json.dumps(about)}))
 
     def load(self, path: Path) -> None:
-        """Go on from a file of the same networks.
-
-        Raises `InputError` for a file that is none, or of other networks or actions.
-        """
+        """Go on from a file of the same networks."""
         weights, about = read_checkpoint(path)
         for name in ("position_sizes", "fixed_size", "features"):
             there, here = getattr(about, name), getattr(self.about, name)

@@ -54,9 +54,6 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
     sessions: [T, F] each, as `sessions` describes them, of which an episode draws one; none plays
         synthetic ones.
     settings: those of `EpisodeSettings`.
-
-    Raises `InputError` for settings or a session that cannot be; `ValueError` in every method but
-    `reset`, before the first one.
     """
 
     def __init__(
@@ -113,9 +110,6 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
 
         Where markets have settled, `settled` [K] says which; `final_obs` [K, F] is what they showed
         last, `final_markets` [K] their records, and `final_worth` [K] their cash, USD.
-
-        Raises `ValueError` for a code outside 0 … 24 or that is no whole number, and before the
-        first reset.
         """
         given = np.asarray(actions)
         if given.dtype.kind not in "iu":

@@ -117,7 +117,6 @@ class Listing(Entry):
 
     @property
     def quote(self) -> Quote:
-        """Its best prices."""
         ask = self.ask or PAYOUT
         return Quote(self.bid, ask, self.ticks.step(self.bid, ask))
 
@@ -232,7 +231,6 @@ class FeeTerms:
         return replace(dated, taker=dated.taker * self.multiplier, maker=maker)
 
     def rules(self, dated: FeeRules, at: np.datetime64) -> FeeRules:
-        """The rules at an instant."""
         if self.waived_until is not None and at < self.waived_until:
             return replace(dated, taker=NOTHING, maker=NOTHING)
         return self.scaled(dated)
@@ -249,7 +247,6 @@ class MarketFees:
         self._terms: dict[str, FeeTerms] = {}
 
     def __call__(self, market: str, at: np.datetime64) -> FeeRules:
-        """The rules of a market at an instant, UTC."""
         return self._terms.get(market, FeeTerms()).rules(self._dated(at), at)
 
     def dearest(self, at: np.datetime64) -> FeeRules:
@@ -259,11 +256,7 @@ class MarketFees:
         return replace(rules[0], taker=taker, maker=max(each.maker for each in rules))
 
     def learn(self, connection: KalshiConnection, markets: Iterable[str]) -> None:
-        """Read what is said of the fees of these markets, once.
-
-        Raises `InputError` for fees that are charged in a way that is not known here; `BrokerError`
-        for a venue that does not answer.
-        """
+        """Read what is said of the fees of these markets, once."""
         for market in markets:
             if market not in self._terms:
                 self._terms[market] = _terms(connection, market)

@@ -28,31 +28,26 @@ _FEE_UNIT = 100_000_000  # 10⁻¹⁴ USD, of rate · count · price · (1 − p
 
 @inlined
 def is_purchase(intent: int) -> bool:
-    """Whether an intent buys."""
     return intent in (BUY_YES, BUY_NO)
 
 
 @inlined
 def is_yes(intent: int) -> bool:
-    """Whether an intent trades YES, and not NO."""
     return intent in (BUY_YES, SELL_YES)
 
 
 @inlined
 def best_bid(tick: Record, yes: bool) -> int:
-    """The best bid for a side."""
     return int(tick.bid if yes else WHOLE - tick.ask)
 
 
 @inlined
 def best_ask(tick: Record, yes: bool) -> int:
-    """The best ask of a side."""
     return int(tick.ask if yes else WHOLE - tick.bid)
 
 
 @inlined
 def held_of(market: Record, yes: bool) -> int:
-    """Contracts held of a side."""
     return int(market.yes if yes else market.no)
 
 

@@ -65,7 +65,6 @@ class Nothing:
     name = "nothing"
 
     def actions(self, seen: Observations, allowed: Mask) -> Codes:
-        """Zeros [N]."""
         return np.zeros(len(seen), np.int64)
 
 
@@ -85,7 +84,6 @@ class RandomPolicy:
         self._calls = 0
 
     def actions(self, seen: Observations, allowed: Mask) -> Codes:
-        """Codes [N]."""
         draws = np.random.default_rng([self._seed, self._calls]).random(len(allowed))
         self._calls += 1
         counts = allowed.cumsum(axis=1)
@@ -281,7 +279,6 @@ class NetworkPolicy:
     layers: tuple[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]], ...] = field(repr=False)
 
     def actions(self, seen: Observations, allowed: Mask) -> Codes:
-        """Codes [N] of the allowed actions that the network prefers."""
         values = seen
         for weights, offsets in self.layers[:-1]:
             values = np.tanh(values @ weights.T + offsets)
@@ -291,7 +288,6 @@ class NetworkPolicy:
 
 
 def load_network(path: Path | str) -> NetworkPolicy:
-    """The policy of a checkpoint."""
     weights, about = read_checkpoint(path)
     layers = tuple(
         (weights[name], weights[name.replace("weight", "bias")]) for name in _layer_names(weights)
@@ -300,10 +296,7 @@ def load_network(path: Path | str) -> NetworkPolicy:
 
 
 def read_checkpoint(path: Path | str) -> tuple[Weights, About]:
-    """The tensors of a checkpoint by name, and what it was trained for.
-
-    Raises `InputError` for a file that is none, and for one of another action space.
-    """
+    """The tensors of a checkpoint by name, and what it was trained for."""
     path = Path(path)
     if zipfile.is_zipfile(path):
         raise InputError(

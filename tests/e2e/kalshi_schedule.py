@@ -26,6 +26,7 @@ from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.simulation.venue import OrderRequest
 from event_contracts.trading.action_log import ActionRecords
 from event_contracts.trading.fees import FeeRules
+from event_contracts.trading.orders import Outcome
 from execution.account_lock import JOURNAL, KILL_FILE
 from execution.journal.intents import UNDETERMINED
 from foundation.clock import system_clock
@@ -34,7 +35,15 @@ from tests.commands import overridden
 from tests.e2e import kalshi_checks as checks
 from tests.e2e.fault_proxy import FaultProxy, Trap, faulty_wire
 from tests.e2e.fault_runs import PATIENT, Door, FaultRun, Limits, Place, arm_kill, leaking_files
-from tests.event_contracts.practice import KEYS, ORDERS, KalshiPractice, kalshi_practice
+from tests.event_contracts.practice import (
+    CREATE,
+    KEYS,
+    ORDERS,
+    KalshiPractice,
+    body_of,
+    buying,
+    kalshi_practice,
+)
 
 NEVER = (
     *("duplicates", "lost", "breaches", "differing_fills", "hangs", "leaks"),
@@ -308,17 +317,12 @@ class KalshiTrading:
         """A person's order; the venue may refuse it."""
         rng = self.place.rng
         self._by_hand += 1
-        body = {
-            "ticker": rng.choice(MARKETS),
-            "client_order_id": f"{checks.BY_HAND}-{self._by_hand}",
-            "side": rng.choice(("bid", "ask")),
-            "count": "7.00",
-            "price": rng.choice(("0.0100", "0.3000", "0.5000", "0.9900")),
-            "time_in_force": "good_till_canceled",
-            "self_trade_prevention_type": "taker_at_cross",
-        }
+        side: Outcome = rng.choice(("YES", "NO"))
+        name = f"{checks.BY_HAND}-{self._by_hand}"
+        price = rng.choice(("0.01", "0.30", "0.50", "0.99"))
+        body = body_of(buying(name, rng.choice(MARKETS), price, 7, side))
         with suppress(requests.RequestException):  # what goes wrong meets a person as well
-            self.here.ask("POST", ORDERS.removeprefix("/trade-api/v2"), body)
+            self.here.ask("POST", CREATE, body)
         self.place.counts["orders by hand"] += 1
 
     def _note(self, body: bytes) -> None:

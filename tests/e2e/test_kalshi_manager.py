@@ -22,6 +22,7 @@ from event_contracts.trading.venue_orders import order_request
 from execution.journal.intents import Intent
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from tests.e2e.kalshi_desk import POST, KalshiStand, kalshi_stand, order
+from tests.event_contracts.practice import CREATE, body_of
 
 D = Decimal
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -227,7 +228,7 @@ def test_a_second_order_of_an_id_that_somebody_made_counts_as_well(
             manager.submit(order("o-1", price))
         (sent,) = stand.practice.posts()
         stand.practice.land()
-        assert stand.practice.ask("POST", "/portfolio/events/orders", sent).status_code == 201
+        assert stand.practice.ask("POST", CREATE, sent).status_code == 201
         view = manager.view("SIM-1")
         assert [r.order.client_order_id for r in view.resting] == ["o-1", "o-1"]
         assert "o-1: the venue has more than one order of this id" in caplog.text
@@ -313,17 +314,9 @@ def test_orders_of_others_take_cash_as_purchases(stand: KalshiStand) -> None:
     manager.submit(order("o-1", taking(view), 10))
     stand.practice.advance()
     manager.submit(order("o-2", "0.99", 4, "SELL"))
-    foreign = {
-        "ticker": "SIM-1",
-        "client_order_id": "by-hand",
-        "side": "ask",
-        "count": "9.00",
-        "price": "0.9800",
-        "time_in_force": "good_till_canceled",
-        "self_trade_prevention_type": "taker_at_cross",
-    }
-    path = "/portfolio/events/orders"
-    assert stand.practice.ask("POST", path, foreign).status_code == 201
+    # An ask at 0.98.
+    foreign = body_of(order("by-hand", "0.02", 9, side="NO"))
+    assert stand.practice.ask("POST", CREATE, foreign).status_code == 201
     view = manager.view("SIM-1")
     assert view.resting_count("SELL", "YES") == 4
     assert view.resting_count("BUY", "NO") == 9

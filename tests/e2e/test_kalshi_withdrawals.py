@@ -36,6 +36,7 @@ from tests.e2e.kalshi_desk import (
     quotes,
 )
 from tests.e2e.test_trade_kalshi import traded
+from tests.event_contracts.practice import CREATE, body_of
 
 D = Decimal
 BUY_NO_10 = 12
@@ -62,18 +63,10 @@ def placed(stand: KalshiStand, *names: str, price: str = "0.40", market: str = R
         manager.submit(order(name, price, 10, market=market))
 
 
-def by_hand(stand: KalshiStand, side: str, price: str, count: int) -> None:
-    """An order that a person sends; price: USD of YES."""
-    body = {
-        "ticker": RAIN,
-        "client_order_id": f"by-hand-{side}-{price}",
-        "side": side,
-        "count": f"{count}.00",
-        "price": price,
-        "time_in_force": "good_till_canceled",
-        "self_trade_prevention_type": "taker_at_cross",
-    }
-    assert stand.practice.ask("POST", "/portfolio/events/orders", body).status_code == 201
+def by_hand(stand: KalshiStand) -> None:
+    """A purchase of twenty YES that a person sends."""
+    body = body_of(order("by-hand", "0.30", 20, market=RAIN))
+    assert stand.practice.ask("POST", CREATE, body).status_code == 201
 
 
 def resting(stand: KalshiStand) -> list[str]:
@@ -95,9 +88,9 @@ def test_every_order_of_ours_that_works_leaves_its_book_and_a_persons_stay(
 ) -> None:
     placed(stand, "o-1", "o-2")
     placed(stand, "o-3", market="SNOW")
-    by_hand(stand, "bid", "0.3000", 20)
+    by_hand(stand)
     assert withdrawn(stand.manager()) == ["o-1", "o-2"]
-    assert resting(stand) == ["o-3", "by-hand-bid-0.3000"]
+    assert resting(stand) == ["o-3", "by-hand"]
     assert [stand.state(name) for name in ("o-1", "o-2", "o-3")] == [
         "canceled",
         "canceled",
@@ -133,7 +126,7 @@ def test_an_order_of_unknown_fate_is_left_to_the_looks_for_it(stand: KalshiStand
 
 def test_without_an_order_of_ours_that_works_the_venue_is_not_asked(stand: KalshiStand) -> None:
     manager = stand.manager(rich("999"))
-    by_hand(stand, "bid", "0.3000", 20)
+    by_hand(stand)
     asked = len(stand.practice.asked)
     assert withdrawn(manager) == []
     assert len(stand.practice.asked) == asked

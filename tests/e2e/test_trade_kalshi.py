@@ -130,12 +130,6 @@ def test_on_paper_every_order_is_in_the_journal_and_at_the_venue_once(
     assert sum(report["sizes"].values()) == sum(entry.sent > 0 for entry in entries)
 
 
-def test_it_trades_until_it_is_told_to_stop(practice: KalshiPractice) -> None:
-    shown = traded(practice, most=2, steps=None, policy="kelly")
-    assert len(shown) >= 2
-    assert {entry.policy for entry in shown} == {"kelly"}
-
-
 @pytest.mark.slow
 def test_a_market_that_settles_ends_the_trading(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from typing import Any
 
 from event_contracts.trading.fees import NOTHING, FeeRules
 from event_contracts.trading.orders import FLAT, PAYOUT, Fill, Holding, Outcome, other
@@ -124,3 +125,10 @@ class Account:
         """Another holding of a market; one that is flat leaves."""
         others = {name: held for name, held in self.holdings.items() if name != market}
         return replace(self, holdings=others if holding == FLAT else {**others, market: holding})
+
+
+def as_fill(entry: dict[str, Any], market: str = "RAIN") -> Fill:
+    """A fill as the environment tells of it."""
+    price, count = Decimal(repr(entry["price"])), Decimal(entry["count"])
+    order_id = f"{market}-{entry['order_id']}"
+    return Fill(order_id, market, entry["action"], entry["side"], price, count, entry["maker"])

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from gymnasium.spaces import Discrete
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from event_contracts.trading.actions import (
@@ -290,6 +290,8 @@ def test_own_sizes_buffer_and_limits_count() -> None:
 
 
 @given(views())
+@example(view(yes=150))
+@example(view(no=150))
 def test_an_action_that_may_be_sent_is_and_one_that_may_not_does_what_hold_does(
     before: MarketView,
 ) -> None:

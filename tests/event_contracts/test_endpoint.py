@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import time
 from pathlib import Path
 
 import pytest
@@ -48,13 +47,6 @@ def test_the_signature_is_over_time_method_and_path_without_the_query(
         padding.PSS(padding.MGF1(hashes.SHA256()), salt_length=32),
         hashes.SHA256(),
     )
-
-
-def test_each_attempt_has_the_time_at_which_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    times = iter([5_000_000, 7_900_000])
-    monkeypatch.setattr(time, "time_ns", lambda: next(times))
-    stamps = [MINE.sign("GET", "/a")["KALSHI-ACCESS-TIMESTAMP"] for _ in range(2)]
-    assert stamps == ["5", "7"]
 
 
 def test_the_keys_come_from_the_environment_as_text_or_from_a_file(tmp_path: Path) -> None:

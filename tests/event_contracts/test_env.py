@@ -16,11 +16,10 @@ from hypothesis import strategies as st
 from event_contracts import MarketAgnosticKalshiEnv, SyntheticMarket
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.trading.orders import (
-    Fill,
     Outcome,
 )
 from event_contracts.trading.records import DOLLAR
-from tests.event_contracts.exact_account import Account
+from tests.event_contracts.exact_account import Account, as_fill
 
 D = Decimal
 MARKET = "RAIN"
@@ -51,12 +50,6 @@ def played(
         action = int(rng.choice(allowed))
         seen, reward, done, _, info = env.step(action)
         yield action, reward, done, info, seen
-
-
-def as_fill(fill: dict[str, Any]) -> Fill:
-    price = exact(fill["price"])
-    count = D(fill["count"])
-    return Fill(fill["order_id"], MARKET, fill["action"], fill["side"], price, count, fill["maker"])
 
 
 @settings(max_examples=50, deadline=None)

@@ -15,11 +15,13 @@ from event_contracts.simulation.app import PATIENCE, new_keys
 from tests.e2e.kalshi_desk import flat
 from tests.event_contracts.practice import (
     API,
+    CREATE,
     KalshiPractice,
+    body_of,
+    buying,
     kalshi_practice,
     signed_headers,
 )
-from tests.event_contracts.wire import CREATE, body_of, buying
 
 D = Decimal
 BALANCE = f"{API}/portfolio/balance"

@@ -16,10 +16,10 @@ from event_contracts.simulation.answers import market
 from event_contracts.simulation.exchange import Exchange, Listing
 from event_contracts.simulation.sessions import checked_session, tape_of
 from event_contracts.simulation.venue import KalshiVenueSettings, OrderRequest, Refused, take
-from event_contracts.trading.orders import FLAT, LimitOrder
+from event_contracts.trading.orders import LimitOrder
 from foundation.arrays import Array
 from tests.e2e.kalshi_desk import flat
-from tests.event_contracts.wire import body_of, buying
+from tests.event_contracts.practice import body_of, buying
 
 D = Decimal
 SHORT = SyntheticMarket(steps=40)
@@ -119,20 +119,6 @@ def test_an_order_that_only_reduces_is_cut_to_what_is_held_and_not_reserved() ->
     first = send(venue, LimitOrder("s", "RAIN", "SELL", "YES", D("0.60"), D(7)))
     second = send(venue, LimitOrder("t", "RAIN", "SELL", "YES", D("0.60"), D(7)))
     assert [venue.orders[each].count for each in (first, second)] == [D(7), D(3)]
-
-
-def test_an_ask_without_reduce_only_buys_no_which_pairs_with_what_is_held() -> None:
-    """10 YES bought at 0.50, 10 NO at 0.52 (an ask at 0.48): $10.20 and two fees for pairs of $10.
-
-    Fees: 0.175 → 0.18 and 0.07 · 10 · 0.52 · 0.48 = 0.17472 → 0.18 with rounding.
-    """
-    venue = venue_of(flat())
-    send(venue, buying("a"))
-    venue.advance()
-    send(venue, buying("b", side="NO", price="0.52"))
-    venue.advance()
-    assert venue.holding("RAIN") == FLAT
-    assert venue.cash == D(1000) - D("10.20") - D("0.36") + 10
 
 
 @pytest.mark.parametrize(

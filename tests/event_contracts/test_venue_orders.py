@@ -25,29 +25,10 @@ from execution.journal.intents import Intent
 from execution.journal.orders import order_of as journaled
 from execution.journal.orders import words_of
 from foundation.errors import SenselessAnswer
+from tests.event_contracts.practice import FILL, ORDER
 
 D = Decimal
 AT = np.datetime64("2026-11-22T15:00:00.500", "ns")
-ORDER = {
-    "order_id": "v-1",
-    "client_order_id": "o-1",
-    "ticker": "RAIN",
-    "book_side": "ask",
-    "status": "resting",
-    "yes_price_dollars": "0.5600",
-    "fill_count_fp": "4.00",
-    "remaining_count_fp": "6.00",
-}
-FILL = {
-    "fill_id": "f-1",
-    "order_id": "v-1",
-    "ticker": "RAIN",
-    "book_side": "ask",
-    "yes_price_dollars": "0.5600",
-    "count_fp": "4.00",
-    "is_taker": True,
-    "created_time": "2026-11-22T15:00:00Z",
-}
 
 
 @st.composite
