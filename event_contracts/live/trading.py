@@ -35,11 +35,7 @@ from event_contracts.trading.policies import (
     RandomPolicy,
     load_network,
 )
-from event_contracts.trading.position_sizes import (
-    Episode,
-    SentOrder,
-    size_view,
-)
+from event_contracts.trading.position_sizes import Episode, SentOrder, size_view
 from event_contracts.trading.sampler import EstimateFile, Sampler
 from event_contracts.trading.venue_orders import order_of
 from execution.journal.decisions import Journal

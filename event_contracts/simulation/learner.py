@@ -24,14 +24,7 @@ from event_contracts.simulation.settings import LearnerSettings
 from event_contracts.simulation.vector import Codes, Floats, VectorKalshiEnv
 from event_contracts.trading.actions import ACTIONS
 from event_contracts.trading.observation import features_of
-from event_contracts.trading.policies import (
-    ABOUT,
-    CHOICE,
-    HIDDEN,
-    About,
-    Weights,
-    read_checkpoint,
-)
+from event_contracts.trading.policies import ABOUT, CHOICE, HIDDEN, About, Weights, read_checkpoint
 from foundation.arrays import Array, Mask
 from foundation.errors import InputError
 from foundation.files import put_whole

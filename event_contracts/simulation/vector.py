@@ -20,15 +20,7 @@ from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import draws_from, next_generator, sessions_from
 from event_contracts.trading.actions import ACTIONS, SIDES, decode_action
 from event_contracts.trading.observation import LARGEST, observe, value
-from event_contracts.trading.records import (
-    DOLLAR,
-    FILL,
-    MARKET,
-    ORDER,
-    SLOTS,
-    TICK,
-    WHOLE,
-)
+from event_contracts.trading.records import DOLLAR, FILL, MARKET, ORDER, SLOTS, TICK, WHOLE
 from foundation.arrays import Array, Mask, Records
 from foundation.compiled import compiled, unowned
 from foundation.configuration import with_changes

@@ -21,12 +21,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_type_hints
 
 import numpy as np
 
-from event_contracts.trading.endpoint import (
-    UNKNOWN_THING,
-    Answer,
-    KalshiConnection,
-    StatusAnswer,
-)
+from event_contracts.trading.endpoint import UNKNOWN_THING, Answer, KalshiConnection, StatusAnswer
 from event_contracts.trading.orders import (
     COUNT_STEP,
     PAYOUT,

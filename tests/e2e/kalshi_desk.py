@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 import numpy as np
+import pytest
 
 from event_contracts.trading.actions import Admission, PositionLimits
 from event_contracts.trading.books import BEGINNING, AccountBooks, RulesOf
@@ -22,6 +23,7 @@ from execution.journal.intents import IntentBook
 from foundation.arrays import Array, Mask
 from foundation.clock import Time, system_clock
 from foundation.database import Database
+from foundation.errors import OutcomeUnknown
 from tests.event_contracts.practice import KalshiPractice, kalshi_practice
 from tests.passing import AT_ONCE
 
@@ -98,6 +100,14 @@ class KalshiStand:
         )
         manager.begin(AccountBooks(BEGINNING, D(1000)))
         return manager
+
+    def lose(
+        self, manager: KalshiMultiMarketOrderManager, wanted: LimitOrder, kind: str = "late"
+    ) -> None:
+        """Send an order of which nobody hears: one that lands `late`, or is gone."""
+        self.practice.fault(kind, method="POST", path=POST, seconds=3600)
+        with pytest.raises(OutcomeUnknown, match=f"{wanted.client_order_id}: sent"):
+            manager.submit(wanted)
 
     def orders(self) -> Counter[str]:
         """How many orders the venue has of each id of ours."""

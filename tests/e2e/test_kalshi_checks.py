@@ -62,36 +62,22 @@ def test_what_is_as_it_should_be_counts_as_nothing(
     assert checks.differing_fills(placed, book) == 0
 
 
-def test_an_order_that_goes_out_again_is_a_duplicate(placed: list[PlacedOrder]) -> None:
+def test_each_damage_is_counted_once_and_a_persons_order_is_none_of_ours(
+    placed: list[PlacedOrder], book: dict[str, Intent]
+) -> None:
     assert checks.duplicates(["a", "b", "a"], placed, []) == 1
-    again = replace(placed[0])
-    assert checks.duplicates([], [*placed, again], []) == 1
+    assert checks.duplicates([], [*placed, replace(placed[0])], []) == 1
     assert checks.duplicates([], placed, [entry("a"), entry("c")]) == 1
-
-
-def test_an_order_that_one_side_alone_knows_is_lost(
-    placed: list[PlacedOrder], book: dict[str, Intent]
-) -> None:
-    assert checks.lost(placed, {"a": book["a"]}) == 1
-    assert checks.lost(placed[:1], book) == 1
-    never = replace(
-        book["b"], state="never_taken", progress=replace(book["b"].progress, venue_id="")
-    )
-    assert checks.lost(placed, {**book, "b": never}) == 1
-
-
-def test_fills_and_ends_that_the_book_has_otherwise_differ(
-    placed: list[PlacedOrder], book: dict[str, Intent]
-) -> None:
+    never = replace(book["b"].progress, venue_id="")
+    for there, known in (
+        (placed, {"a": book["a"]}),
+        (placed[:1], book),
+        (placed, {**book, "b": replace(book["b"], state="never_taken", progress=never)}),
+    ):
+        assert checks.lost(there, known) == 1
     less = replace(book["a"], progress=replace(book["a"].progress, filled=D(9)))
-    assert checks.differing_fills(placed, {**book, "a": less}) == 1
-    ended = replace(book["b"], state="canceled")
-    assert checks.differing_fills(placed, {**book, "b": ended}) == 1
-
-
-def test_a_persons_order_is_none_of_ours(
-    placed: list[PlacedOrder], book: dict[str, Intent]
-) -> None:
+    for known in ({**book, "a": less}, {**book, "b": replace(book["b"], state="canceled")}):
+        assert checks.differing_fills(placed, known) == 1
     person = replace(placed[0], order=replace(placed[0].order, client_order_id="by-hand-1"))
     assert checks.lost([*placed, person], book) == 0
     assert checks.duplicates([], [*placed, person, person], []) == 0

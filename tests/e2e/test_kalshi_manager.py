@@ -11,13 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from event_contracts.trading.actions import Admission
 from event_contracts.trading.books import BEGINNING, AccountBooks
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
-from event_contracts.trading.orders import LimitOrder, MarketView, Outcome, Verb
+from event_contracts.trading.orders import LimitOrder, MarketView, Outcome
 from event_contracts.trading.venue_orders import order_request
 from execution.journal.intents import Intent
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
@@ -134,9 +132,7 @@ def test_an_order_whose_answer_is_lost_or_nonsense_is_found_and_not_sent_again(
 def test_an_order_that_got_lost_counts_and_is_only_looked_for(stand: KalshiStand) -> None:
     manager = stand.manager()
     price = bid_below(manager.view("SIM-1"))
-    stand.practice.fault("drop_before", method="POST", path=POST)
-    with pytest.raises(OutcomeUnknown, match="o-1: sent"):
-        manager.submit(order("o-1", price))
+    stand.lose(manager, order("o-1", price), "drop_before")
     assert stand.state("o-1") == "open"
     for again in (manager, stand.manager()):
         view = again.view("SIM-1")
@@ -163,9 +159,7 @@ def test_an_order_that_got_lost_counts_and_is_only_looked_for(stand: KalshiStand
 def test_an_order_that_lands_late_is_recognised_and_never_doubled(stand: KalshiStand) -> None:
     manager = stand.manager()
     price = bid_below(manager.view("SIM-1"))
-    stand.practice.fault("late", method="POST", path=POST, seconds=3600)
-    with pytest.raises(OutcomeUnknown):
-        manager.submit(order("o-1", price))
+    stand.lose(manager, order("o-1", price))
     assert waiting(manager.view("SIM-1")) == {"o-1": 10}
     stand.practice.land()
     assert stand.orders() == {"o-1": 1}
@@ -184,9 +178,7 @@ def test_an_order_that_lands_late_is_recognised_and_never_doubled(stand: KalshiS
 def test_where_the_list_leaves_an_order_out_its_fills_lead_to_it(stand: KalshiStand) -> None:
     manager = stand.manager()
     price = taking(manager.view("SIM-1"))
-    stand.practice.fault("late", method="POST", path=POST, seconds=3600)
-    with pytest.raises(OutcomeUnknown):
-        manager.submit(order("o-1", price))
+    stand.lose(manager, order("o-1", price))
     stand.practice.land()
     stand.practice.advance()
     stand.practice.fault("unlisted", path="/trade-api/v2/portfolio/orders")
@@ -205,27 +197,13 @@ def test_a_busy_venue_takes_nothing_and_is_not_asked_twice(stand: KalshiStand) -
     assert stand.orders() == {}
 
 
-def test_a_refusal_is_one_line_and_leaves_nothing_behind(stand: KalshiStand) -> None:
-    manager = stand.manager()
-    price = bid_below(manager.view("SIM-1"))
-    stand.practice.fault("reject", method="POST", path=POST)
-    with pytest.raises(OrderRejected) as caught:
-        manager.submit(order("o-1", price))
-    assert str(caught.value).startswith("o-1: rejected (4")
-    assert "\n" not in str(caught.value)
-    assert waiting(manager.view("SIM-1")) == {}
-    assert stand.orders() == {}
-
-
 def test_a_second_order_of_an_id_that_somebody_made_counts_as_well(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with kalshi_stand(reused_ids_refused=False) as stand:
         manager = stand.manager()
         price = bid_below(manager.view("SIM-1"))
-        stand.practice.fault("late", method="POST", path=POST, seconds=3600)
-        with pytest.raises(OutcomeUnknown):
-            manager.submit(order("o-1", price))
+        stand.lose(manager, order("o-1", price))
         (sent,) = stand.practice.posts()
         stand.practice.land()
         assert stand.practice.ask("POST", CREATE, sent).status_code == 201
@@ -399,77 +377,6 @@ def test_an_answer_that_makes_no_sense_is_one_line(
     with pytest.raises(BrokerError, match=rf"the balance: the answer makes no sense: {says}"):
         manager.view("SIM-1")
     assert manager.view("SIM-1").cash == 1000
-
-
-STEPS = st.lists(
-    st.tuples(
-        st.sampled_from(["BUY", "SELL", "cancel", "advance", "restart", "land"]),
-        st.sampled_from(["YES", "NO"]),
-        st.sampled_from([1, 5, 20]),
-        st.sampled_from([-3, 0, 0, 3]),
-        st.sampled_from(["", "", "drop_before", "drop_after", "late", "other", "status_after"]),
-    ),
-    min_size=5,
-    max_size=25,
-)
-
-
-@pytest.mark.slow
-@settings(max_examples=5, suppress_health_check=[HealthCheck.too_slow])
-@given(STEPS)
-def test_whatever_happens_on_the_way_each_intention_has_one_order_at_most(
-    steps: list[tuple[str, Outcome, int, int, str]],
-) -> None:
-    with kalshi_stand(reused_ids_refused=False) as stand:
-        manager = stand.manager()
-        sent: list[LimitOrder] = []
-        for number, (what, side, count, cents, fault) in enumerate(steps):
-            stand.practice.clear_faults()
-            if what == "advance":
-                stand.practice.advance()
-            elif what == "land":
-                stand.practice.land()
-            elif what == "restart":
-                manager = stand.manager()
-                for each in sent:
-                    try_to(manager, each)
-            elif what == "cancel":
-                cancel_first(manager)
-            else:
-                quote = manager.view("SIM-1").quote
-                price = min(max(quote.ask(side) + D(cents) / 100, D("0.01")), D("0.99"))
-                action: Verb = "BUY" if what == "BUY" else "SELL"
-                sent.append(order(f"o-{number}", str(price), count, action, side))
-                if fault:
-                    stand.practice.fault(fault, method="POST", path=POST, seconds=3600)
-                try_to(manager, sent[-1])
-        stand.practice.clear_faults()
-        stand.practice.land()
-        check_ends(stand, manager)
-
-
-def check_ends(stand: KalshiStand, manager: KalshiMultiMarketOrderManager) -> None:
-    """Nothing was sent twice, and whatever waits or may come is shown."""
-    assert set(stand.posts().values()) <= {1}
-    assert set(stand.orders().values()) <= {1}
-    shown = waiting(check_books(stand, manager))
-    tickets = stand.practice.exchange.orders.values()
-    at_venue = {t.client_order_id for t in tickets if t.state == "resting"}
-    assert at_venue <= set(shown)
-    assert {stand.state(name) for name in set(shown) - at_venue} <= {"open"}
-
-
-def cancel_first(manager: KalshiMultiMarketOrderManager) -> None:
-    """Cancel the oldest order that waits, if any."""
-    for resting in manager.view("SIM-1").resting[:1]:
-        with suppress(OutcomeUnknown):
-            manager.cancel(resting.order_id)
-
-
-def try_to(manager: KalshiMultiMarketOrderManager, wanted: LimitOrder) -> None:
-    """Send an order; that it is refused or lost is no failure here."""
-    with suppress(OrderRejected, OutcomeUnknown):
-        manager.submit(wanted)
 
 
 def test_an_order_that_is_listed_as_waiting_with_nothing_left_waits_for_nothing(

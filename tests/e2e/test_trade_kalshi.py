@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -31,7 +29,6 @@ from execution.live import runner
 from execution.live.loop import Stop
 from foundation.database import Database, rows_of
 from foundation.errors import BrokerError, InputError
-from tests.commands import Started
 from tests.e2e.refused import refusal_of
 from tests.event_contracts.practice import KalshiPractice, kalshi_practice
 
@@ -155,63 +152,17 @@ def test_markets_are_sampled_until_trading_ends(practice: KalshiPractice) -> Non
     connection = KalshiConnection(KalshiSettings(url_override=practice.url), keys)
     sampler = Sampler(connection, ("RAIN", "SNOW"), np.timedelta64(1, "s"))
     now = np.datetime64("now", "ns")
-    samples = sampler.read()
-    for market, sample in samples.items():
-        sampler.spans[market] = sampler.span(market, sample, now)
-    at = sampler.tick_after(now)
-    updates = {update.market: update for update in sampler.sample(at)}
+    listings = sampler.read()
+    sampler.spans |= {market: sampler.span(market, each, now) for market, each in listings.items()}
+    updates = {update.market: update for update in sampler.sample(sampler.tick_after(now))}
     assert set(updates) == {"RAIN", "SNOW"}
     tick = practice.exchange.shown("RAIN")
     for name in ("bid", "ask", "bid_size", "ask_size"):
         assert updates["RAIN"].tick[name] == tick[name]
-    closes = samples["RAIN"].closes
+    closes = listings["RAIN"].closes
     assert not sampler.sample(sampler.tick_after(closes))
     with pytest.raises(InputError, match="RAIN: trading ends at"):
-        sampler.span("RAIN", samples["RAIN"], closes)
-    absent = Sampler(connection, ("HAIL",), np.timedelta64(1, "s"))
-    with pytest.raises(BrokerError, match="HAIL: the venue has no such market"):
-        absent.read()
-
-
-@pytest.mark.slow
-def test_killed_with_an_order_in_flight_and_started_again_nothing_is_sent_twice(
-    practice: KalshiPractice, tmp_path: Path
-) -> None:
-    environment = {
-        **os.environ,
-        "KALSHI_API_KEY_ID": practice.key_id,
-        "KALSHI_PRIVATE_KEY": practice.private_key,
-    }
-    words = [
-        *("-m", "event_contracts.trade", "markets=[RAIN]", "policy=random", "interval=1"),
-        *("folder=journals", f"broker.url_override={practice.url}"),
-    ]
-    for run in range(3):
-        # The answer to the order is late, and the process is gone before it comes.
-        practice.fault("delay", method="POST", seconds=2.0)
-        posted = len(practice.posts())
-        command = Started([*words, f"seed={run}"], cwd=tmp_path, env=environment)
-        deadline = time.monotonic() + 60
-        while len(practice.posts()) == posted and time.monotonic() < deadline:
-            assert command.running
-            time.sleep(0.01)
-        time.sleep(0.3 * run)
-        command.kill()
-        practice.clear_faults()
-        practice.advance()
-    ended = Started([*words, "steps=3"], cwd=tmp_path, env=environment).wait(60)
-    assert ended.returncode == 0, ended.stderr
-    names = [body["client_order_id"] for body in practice.posts()]
-    assert len(names) >= 3
-    assert len(names) == len(set(names))
-    landed = [ticket.client_order_id for ticket in practice.exchange.orders.values()]
-    assert len(landed) == len(set(landed))
-    book = IntentBook(Database(journals()[0]))
-    for name in names:
-        intent = book.get(name)
-        assert intent is not None
-        assert intent.taken == (name in landed)
-    assert not book.in_states(("planned",))
+        sampler.span("RAIN", listings["RAIN"], closes)
 
 
 @pytest.mark.parametrize(

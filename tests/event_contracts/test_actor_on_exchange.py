@@ -39,7 +39,7 @@ from tests.e2e.kalshi_desk import RAIN, Always
 from tests.event_contracts.exact_account import as_fill
 
 D = Decimal
-SHORT = SyntheticMarket(steps=40)
+SHORT = SyntheticMarket(steps=25)
 seeds = st.integers(0, 2**31)
 styles = st.sampled_from(["passive", "mid", "aggressive"])
 cash_amounts = st.sampled_from([1000.0, 300.0, 60.0, 20_000.0])
@@ -104,12 +104,14 @@ def step(service: ActorService, exchange: Exchange, market: str = RAIN) -> Actio
     return service.work(update_of(exchange, market))
 
 
-@settings(max_examples=8)
-@given(seeds, styles, cash_amounts, st.booleans())
+@settings(max_examples=6)
+@given(seeds, styles, cash_amounts, st.booleans(), st.booleans())
 def test_the_service_sees_and_does_what_happens_in_the_environment(
-    seed: int, style: str, cash: float, sizes: bool
+    seed: int, style: str, cash: float, sizes: bool, again: bool
 ) -> None:
-    """Masks are those of `Admission`, and every fill is the same to the last digit."""
+    """Masks are those of `Admission`, and every fill is the same to the last digit; whether one
+    service lives on, or another one begins over the same journal at every tick.
+    """
     session = synthetic_session(seed, SHORT)
     env = MarketAgnosticKalshiEnv(
         session, price_style=style, starting_cash=cash, size_features=sizes
@@ -129,6 +131,8 @@ def test_the_service_sees_and_does_what_happens_in_the_environment(
         assert (view.cash, view.yes, view.no) == (D(repr(info["cash"])), info["yes"], info["no"])
         if len(view.resting) < SLOTS:
             assert np.array_equal(env.space.action_masks(view), allowed)
+        if again:
+            service = service_of(manager, exchange, watched, log, sizes=sizes)
         entry = step(service, exchange)
         assert watched.shown[-1] == (observation.tolist(), allowed.tolist())
         action = int(policy.actions(observation[None], allowed[None])[0])
@@ -250,29 +254,6 @@ def test_killed_anywhere_and_begun_again_nothing_is_sent_twice(
     assert {each.state for each in book.in_states(("planned",))} == set()
     entries = log.entries(RAIN)
     assert [entry.client_order_id for entry in entries if entry.sent] == names
-
-
-@pytest.mark.slow
-@settings(max_examples=5, deadline=None)
-@given(seeds, styles)
-def test_a_service_begun_again_at_every_tick_sees_what_one_that_lives_on_sees(
-    seed: int, style: str
-) -> None:
-    told = []
-    for begun_again in (False, True):
-        exchange = exchange_of(synthetic_session(seed, SHORT), price_style=style)
-        log, book = journal()
-        manager = SimulatedOrderManager(exchange, book)
-        policy = Always(3, 13, 8, 18, 1, 11)
-        service = service_of(manager, exchange, policy, log)
-        while not exchange.is_over:
-            step(service, exchange)
-            manager.advance()
-            if begun_again:
-                service = service_of(manager, exchange, policy, log)
-        told.append(log.entries())
-    assert told[0] == told[1]
-    assert any(entry.sent for entry in told[0])
 
 
 class Unsure(SimulatedOrderManager):

@@ -18,12 +18,7 @@ from event_contracts.trading.actions import (
 )
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.observation import features_of
-from event_contracts.trading.policies import (
-    BinaryKelly,
-    Observations,
-    Policy,
-    RandomPolicy,
-)
+from event_contracts.trading.policies import BinaryKelly, Observations, RandomPolicy
 from foundation.arrays import Mask
 
 D = Decimal
@@ -171,58 +166,44 @@ def test_kelly_sends_nothing_that_is_not_allowed(
         assert allowed[np.arange(len(rows)), codes].all()
 
 
+def chosen(policy: BinaryKelly, allowed: Mask | None = None, **row: float) -> int:
+    seen = seen_of(policy.space, **row)
+    return int(policy.actions(seen, everything() if allowed is None else allowed)[0])
+
+
 def test_a_size_that_is_not_allowed_gives_way_to_the_next_smaller_one() -> None:
-    space = LimitOrderActionSpace()
-    policy = BinaryKelly(space)
-    seen = seen_of(space, estimate=0.6)
+    policy = BinaryKelly()
     # f* = (0.6 - 0.437052) / (1 - 0.437052) = 0.28945; half of it of $1,000 is 331 contracts.
-    assert policy.actions(seen, everything())[0] == 5
+    assert chosen(policy, estimate=0.6) == 5
     allowed = everything()
     allowed[0, 5] = False
-    assert policy.actions(seen, allowed)[0] == 4
+    assert chosen(policy, allowed, estimate=0.6) == 4
     allowed[0, :] = [code in (0, 2) for code in range(25)]
-    assert policy.actions(seen, allowed)[0] == 2
-
-
-def test_the_position_stops_at_its_share_of_the_account() -> None:
-    space = LimitOrderActionSpace()
-    # Half of f* = 0.911 of $100 would be 104 contracts; 25 % of $100 are 59 at 0.42.
-    assert (
-        BinaryKelly(space).actions(seen_of(space, estimate=0.95, cash=100.0), everything())[0] == 4
-    )
+    assert chosen(policy, allowed, estimate=0.6) == 2
 
 
 @pytest.mark.parametrize(
-    ("style", "stays_out", "buys"),
-    # Costs of YES: 0.40 + 0.0042, 0.41 + 0.0042 and 0.42 + 0.0171.
-    [("passive", 0.404, 0.412), ("mid", 0.414, 0.415), ("aggressive", 0.437, 0.438)],
+    ("style", "estimate", "intents"),
+    [
+        # Costs of YES: 0.40 + 0.0042, 0.41 + 0.0042 and 0.42 + 0.0171. A purchase of NO at 0.58
+        # may be worth it where one of YES at 0.40 is not; of two, the better one is bought.
+        *(("passive", 0.404, (0, 3)), ("passive", 0.412, (1,))),
+        *(("passive", 0.4142, (1,)), ("passive", 0.406, (3,))),
+        *(("mid", 0.414, (0,)), ("mid", 0.415, (1,))),
+        *(("aggressive", 0.437, (0,)), ("aggressive", 0.438, (1,))),
+    ],
 )
 def test_the_price_and_the_fee_are_those_of_the_style(
-    style: PriceStyle, stays_out: float, buys: float
+    style: PriceStyle, estimate: float, intents: tuple[int, ...]
 ) -> None:
-    space = replace(LOOSE, price_style=style)
-    policy = BinaryKelly(space)
-    intent, _ = decode_action(int(policy.actions(seen_of(estimate=stays_out), everything())[0]))
-    # A purchase of NO at 0.58 may be worth it where one of YES at 0.40 is not.
-    assert intent in ((0, 3) if style == "passive" else (0,))
-    intent, _ = decode_action(int(policy.actions(seen_of(estimate=buys), everything())[0]))
-    assert intent == 1
-
-
-def test_where_both_sides_are_worth_it_the_better_one_is_bought() -> None:
-    policy = BinaryKelly(replace(LOOSE, price_style="passive"))
-    for estimate, expected in ((0.4142, 1), (0.406, 3)):
-        code = int(policy.actions(seen_of(estimate=estimate), everything())[0])
-        assert decode_action(code)[0] == expected
+    policy = BinaryKelly(replace(LOOSE, price_style=style))
+    assert decode_action(chosen(policy, estimate=estimate))[0] in intents
 
 
 def test_inside_the_costs_nothing_is_done_and_beyond_them_all_is_sold() -> None:
-    space = LimitOrderActionSpace()
-    policy = BinaryKelly(space)
-    assert policy.actions(seen_of(space, estimate=0.43), everything())[0] == 0
-    assert policy.actions(seen_of(space, estimate=0.40, position=30.0), everything())[0] == 0
-    assert policy.actions(seen_of(space, estimate=0.30, position=50.0), everything())[0] == 9
-    assert policy.actions(seen_of(space, estimate=0.50, position=-20.0), everything())[0] == 18
+    policy = BinaryKelly()
+    for estimate, held, code in ((0.43, 0, 0), (0.40, 30, 0), (0.30, 50, 9), (0.50, -20, 18)):
+        assert chosen(policy, estimate=estimate, position=float(held)) == code
 
 
 def test_every_market_is_decided_alone() -> None:
@@ -234,9 +215,7 @@ def test_every_market_is_decided_alone() -> None:
 
 
 def test_an_empty_side_is_left_alone() -> None:
-    policy: Policy = BinaryKelly(LOOSE)
-    ends = [dict(bid=0.0, ask=1.0), dict(bid=0.0, ask=0.01), dict(bid=0.99, ask=1.0)]
-    for quote in ends:
-        seen = seen_of(estimate=0.5, position=30.0, **quote)
-        intent, _ = decode_action(int(policy.actions(seen, everything())[0]))
-        assert intent not in ((2, 3) if quote["bid"] == 0.0 else (1, 4))
+    for bid, ask in ((0.0, 1.0), (0.0, 0.01), (0.99, 1.0)):
+        row = dict(estimate=0.5, position=30.0, bid=bid, ask=ask)
+        intent, _ = decode_action(chosen(BinaryKelly(LOOSE), **row))
+        assert intent not in ((2, 3) if bid == 0.0 else (1, 4))

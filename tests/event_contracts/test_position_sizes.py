@@ -199,44 +199,11 @@ def bought(sizes: list[int], prices: list[int], outcome: Outcome | None = "YES")
     return Episode(orders, tuple(fills), outcome)
 
 
-episodes = st.lists(
-    st.tuples(st.sampled_from(SIZES), st.integers(1, 99)), min_size=1, max_size=60
-).flatmap(
-    lambda pairs: st.sampled_from(["YES", "NO", None]).map(
-        lambda outcome: bought([s for s, _ in pairs], [p for _, p in pairs], outcome)
-    )
-)
-
-
 def bar_of(row: Row) -> float:
     """Where the bar of a row ends, of 100."""
     cell = row[-1]
     assert isinstance(cell, Cell)
     return float(cell.drawing[0][1].partition("H")[2].partition("V")[0]) / 10
-
-
-@given(st.lists(episodes, min_size=1, max_size=3), st.sampled_from(["steps", "seconds"]))
-def test_every_point_lies_in_its_plot_and_bars_hold_every_order(
-    played: list[Episode], clock: str
-) -> None:
-    view = size_view(played, clock)  # type: ignore[arg-type]
-    assert view is not None
-    sent = sum(len(episode.orders) for episode in played)
-    assert sum(int(str(row[1])) for row in view.sizes.rows) == sent
-    assert max(bar_of(row) for row in view.sizes.rows) == 100
-    settled = any(episode.outcome for episode in played)
-    assert [heading for heading, _ in view.plots] == (
-        ["Size against profit", "Sizing over time"] if settled else ["Sizing over time"]
-    )
-    sizes = sorted(order.size for episode in played for order in episode.orders)
-    over = view.plots[-1][1]
-    assert sorted(over.series[0].values.tolist()) == sizes
-    assert over.zone == ("UTC" if clock == "seconds" else "")
-    for _, chart in view.plots:
-        dots, means = chart.series
-        assert dots.values.min() <= means.values.min() <= means.values.max() <= dots.values.max()
-        assert dots.x.min() <= means.x.max()
-        assert (np.diff(means.x) > 0).all()
 
 
 def test_figures_to_check_by_hand() -> None:

@@ -8,11 +8,7 @@ import pandas as pd
 import pytest
 
 from event_contracts.simulation import recorded
-from event_contracts.simulation.recorded import (
-    data_folder,
-    recorded_markets,
-    recorded_sessions,
-)
+from event_contracts.simulation.recorded import data_folder, recorded_markets, recorded_sessions
 from event_contracts.simulation.sessions import (
     BID_SIZE,
     BOUGHT,
@@ -197,32 +193,13 @@ def test_a_column_that_says_something_else_is_refused_with_its_file(
     assert why in str(refused.value)
 
 
-def test_outcomes_and_bids_of_other_number_types_are_the_same(tmp_path: Path) -> None:
+def test_a_market_that_two_events_list_is_refused(tmp_path: Path) -> None:
     write_files(tmp_path, QUOTES, SETTLED)
-    before = recorded_sessions(tmp_path)
-    for file, columns, kind in (
-        ("settlement", ["settled_yes_inferred"], bool),
-        ("top_of_book", ["yes_bid", "no_bid"], "Int64"),
-    ):
-        path = tmp_path / f"SERIES_{file}.parquet"
-        table = pd.read_parquet(path)
-        table[columns] = table[columns].astype(kind)
-        table.to_parquet(path)
-    after = recorded_sessions(tmp_path)
-    assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
-
-
-@pytest.mark.parametrize("files", [1, 2])
-def test_a_market_that_two_events_list_is_refused(tmp_path: Path, files: int) -> None:
-    quotes = pd.read_parquet(write_files(tmp_path, QUOTES, SETTLED) / "SERIES_top_of_book.parquet")
-    again = quotes[quotes["ticker"] == "E1-WARM"].assign(event="E2")
-    if files == 1:
-        quotes = pd.concat([quotes, again])
-    else:
-        again.to_parquet(tmp_path / "SERIES2_top_of_book.parquet")
-        settled = pd.read_parquet(tmp_path / "SERIES_settlement.parquet")
-        settled.to_parquet(tmp_path / "SERIES2_settlement.parquet")
-    quotes.to_parquet(tmp_path / "SERIES_top_of_book.parquet")
+    for kind in ("top_of_book", "settlement"):
+        table = pd.read_parquet(tmp_path / f"SERIES_{kind}.parquet")
+        if kind == "top_of_book":
+            table = table[table["ticker"] == "E1-WARM"].assign(event="E2")
+        table.to_parquet(tmp_path / f"SERIES2_{kind}.parquet")
     with pytest.raises(DataError, match=r"E1-WARM: listed in E\d and in E\d"):
         recorded_markets(tmp_path)
 
