@@ -14,7 +14,7 @@ import pytest
 
 from event_contracts.trading.actions import Admission, PositionLimits
 from event_contracts.trading.books import BEGINNING, AccountBooks, RulesOf
-from event_contracts.trading.endpoint import KalshiKeys, KalshiSettings
+from event_contracts.trading.endpoint import KalshiSettings
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
 from event_contracts.trading.orders import LimitOrder, Verb
@@ -24,7 +24,7 @@ from foundation.arrays import Array, Mask
 from foundation.clock import Time, system_clock
 from foundation.database import Database
 from foundation.errors import OutcomeUnknown
-from tests.event_contracts.practice import KalshiPractice, kalshi_practice
+from tests.event_contracts.practice import KEYS, KalshiPractice, kalshi_practice
 from tests.passing import AT_ONCE
 
 D = Decimal
@@ -55,7 +55,7 @@ def manager_at(
     """A manager of the account that a practice venue has the key of."""
     return KalshiMultiMarketOrderManager(
         settings or KalshiSettings(url_override=practice.url),
-        KalshiKeys(practice.key_id, practice.private_key),
+        KEYS,
         admission,
         rules_of,
         book=book,
@@ -79,9 +79,6 @@ class KalshiStand:
 
     def settings(self, **more: Any) -> KalshiSettings:
         return KalshiSettings(url_override=self.practice.url, **more)
-
-    def keys(self) -> KalshiKeys:
-        return KalshiKeys(self.practice.key_id, self.practice.private_key)
 
     def manager(
         self,

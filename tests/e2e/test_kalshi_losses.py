@@ -22,7 +22,7 @@ from event_contracts.trading.action_log import ActionEntry
 from event_contracts.trading.actions import PositionLimits
 from event_contracts.trading.actor import ActorService
 from event_contracts.trading.books import Reading
-from event_contracts.trading.endpoint import KalshiConnection, KalshiKeys, KalshiSettings
+from event_contracts.trading.endpoint import KalshiConnection, KalshiSettings
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
 from event_contracts.trading.records import TICK, MarketSpan, MarketUpdate
@@ -36,7 +36,7 @@ from foundation.database import rows_of
 from foundation.errors import BrokerError, InputError
 from tests.e2e.kalshi_desk import RAIN, SECOND, Always, Clock, manager_at, quotes
 from tests.e2e.test_status_page import text_of
-from tests.event_contracts.practice import KalshiPractice, kalshi_practice
+from tests.event_contracts.practice import KEYS, KalshiPractice, kalshi_practice
 
 BUY_YES_100 = 5
 SELL_YES_100 = 10
@@ -140,9 +140,8 @@ class Process:
 @contextmanager
 def process(here: KalshiPractice, **more: Any) -> Iterator[Process]:
     settings = settings_of(here, **more)
-    keys = KalshiKeys(here.key_id, here.private_key)
     clock = Clock()
-    with kalshi_account(settings, settings.venue(), keys, clock) as ours:
+    with kalshi_account(settings, settings.venue(), KEYS, clock) as ours:
         admission = settings.space_at(FeeRules()).admission
         manager = manager_at(
             here,
@@ -317,7 +316,7 @@ def test_the_loop_marks_every_round_writes_its_page_and_says_why_it_ended(
         pages.append(journal().with_name(PAGE).read_text())
 
     settings = settings_of(here, steps=2)
-    trade(settings, KalshiKeys(here.key_id, here.private_key), Stop(), look)
+    trade(settings, KEYS, Stop(), look)
     passes = rows_of(journal(), "SELECT job, decision, failed FROM cycles")
     assert passes == [("kalshi", "ticks of RAIN", "")] * 2
     assert rows_of(journal(), "SELECT count(*) FROM marks") == [(3,)]
@@ -335,7 +334,7 @@ def test_so_many_rounds_that_fail_in_a_row_end_the_process(here: KalshiPractice)
 
     settings = settings_of(here, halt_after=2)
     with pytest.raises(BrokerError, match="markets"):
-        trade(settings, KalshiKeys(here.key_id, here.private_key), Stop(), fail)
+        trade(settings, KEYS, Stop(), fail)
     failed = [bool(why) for (why,) in rows_of(journal(), "SELECT failed FROM cycles")]
     assert failed[-2:] == [True, True]
     assert sum(failed) == 2
@@ -378,12 +377,11 @@ def test_a_kill_stops_the_loop_and_says_that_it_closes_nothing(
             kill(folder, flatten=True)
         said.extend(kill(folder, flatten=False).sentences)
 
-    keys = KalshiKeys(here.key_id, here.private_key)
     settings = settings_of(here)
-    trade(settings, keys, Stop(), stopped)
+    trade(settings, KEYS, Stop(), stopped)
     assert "the loop stops. Remove it to trade again." in said[0]
     [(why,)] = rows_of(journal(), "SELECT content FROM events WHERE kind = 'stopped'")
     assert json.loads(why) == {"why": "the kill file is there", "flatten": False}
     assert (journal().parent / KILL_FILE).exists()
     with pytest.raises(InputError, match="nothing is traded; remove it first"):
-        trade(settings, keys, Stop(), stopped)
+        trade(settings, KEYS, Stop(), stopped)

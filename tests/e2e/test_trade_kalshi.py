@@ -19,7 +19,7 @@ from event_contracts.simulation.sessions import outcome_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.trading.action_log import ActionEntry, ActionRecords
-from event_contracts.trading.endpoint import KalshiConnection, KalshiKeys, KalshiSettings
+from event_contracts.trading.endpoint import KalshiConnection, KalshiSettings
 from event_contracts.trading.observation import features_of
 from event_contracts.trading.records import WHOLE
 from event_contracts.trading.sampler import Sampler
@@ -30,7 +30,7 @@ from execution.live.loop import Stop
 from foundation.database import Database, rows_of
 from foundation.errors import BrokerError, InputError
 from tests.e2e.refused import refusal_of
-from tests.event_contracts.practice import KalshiPractice, kalshi_practice
+from tests.event_contracts.practice import KEYS, KalshiPractice, kalshi_practice
 
 WIDTH = len(features_of(sizes=False))
 MARKET = SyntheticMarket(steps=40, start_deviation=0.5, edge=0.1)
@@ -70,8 +70,7 @@ def traded(practice: KalshiPractice, most: int = 100, **more: Any) -> list[Actio
         if len(shown) == most:
             stop.tell("that is enough")
 
-    keys = KalshiKeys(practice.key_id, practice.private_key)
-    trade(settings_of(practice, **more), keys, stop, show)
+    trade(settings_of(practice, **more), KEYS, stop, show)
     return shown
 
 
@@ -148,8 +147,7 @@ def test_a_market_that_settles_ends_the_trading(
 
 
 def test_markets_are_sampled_until_trading_ends(practice: KalshiPractice) -> None:
-    keys = KalshiKeys(practice.key_id, practice.private_key)
-    connection = KalshiConnection(KalshiSettings(url_override=practice.url), keys)
+    connection = KalshiConnection(KalshiSettings(url_override=practice.url), KEYS)
     sampler = Sampler(connection, ("RAIN", "SNOW"), np.timedelta64(1, "s"))
     now = np.datetime64("now", "ns")
     listings = sampler.read()
@@ -207,8 +205,7 @@ def test_unattended_it_waits_for_a_venue_that_is_not_there_until_it_is_told_to_s
     practice.fault("status", status=503, seconds=0, count=10**5)
     stop = Stop()
     monkeypatch.setattr(Stop, "wait", lambda stop, _: stop.tell("enough"))
-    keys = KalshiKeys(practice.key_id, practice.private_key)
-    trade(settings_of(practice, steps=None), keys, stop, lambda _: None)
+    trade(settings_of(practice, steps=None), KEYS, stop, lambda _: None)
     assert stop.why == "enough"
 
 
