@@ -233,11 +233,6 @@ class Trials:
 
     def __post_init__(self) -> None:
         for name, returns in self.returns.items():
-            if returns.ndim != 2 or returns.shape[1] != len(self.groups) or not len(self.groups):
-                raise ValueError(
-                    f"returns of {name} must have shape [K, N] = [K, {len(self.groups)}], got"
-                    f" {returns.shape}"
-                )
             if not np.all(returns > -1):
                 raise ValueError(f"returns of {name} must be above -1: no policy can lose it all")
 

@@ -188,6 +188,7 @@ class _Market:
     record: Records
     slots: Records
     tape: Records
+    settlement: Settlement | None = None
 
     @classmethod
     def of(cls, listing: Listing) -> _Market:
@@ -314,22 +315,23 @@ class Exchange:
 
     def market_state(self, market: str) -> MarketState:
         """How far the life of a market has come."""
-        if not self._market(market).is_settled:
+        settlement = self._market(market).settlement
+        if settlement is None:
             return "initialized" if self.tick < self.listings[market].first else "active"
-        left = self._settlement(market).pays - self.tick
+        left = settlement.pays - self.tick
         if left <= 0:
             return "finalized"
         return "determined" if left == 1 else "closed"
 
     def outcome(self, market: str) -> Outcome | None:
         """What came true; nothing before a market is determined."""
-        known = self.market_state(market) in ("determined", "finalized")
-        return self._settlement(market).outcome if known else None
+        settlement = self._market(market).settlement
+        return settlement.outcome if settlement and settlement.pays <= self.tick + 1 else None
 
     def holding(self, market: str) -> Holding:
         """What is held of a market; of one that has settled until it pays."""
-        held = self._market(market).held
-        return self._settlement(market).held if self._is_unpaid(market) else held
+        unpaid = self._unpaid(market)
+        return unpaid.held if unpaid else self._market(market).held
 
     def shown(self, market: str) -> Record:
         """The TICK that a market shows; the settlement row once it has settled."""
@@ -414,8 +416,9 @@ class Exchange:
             outcome: Outcome = "YES" if is_yes_outcome(market.shown) else "NO"
             payout = Decimal(int(record["cash"]) - self._cash) / DOLLAR
             pays = self.tick + self._delay
-            self.settlements.append(Settlement(ticker, self.tick, pays, outcome, held, payout))
-        if not self._is_unpaid(ticker):
+            market.settlement = Settlement(ticker, self.tick, pays, outcome, held, payout)
+            self.settlements.append(market.settlement)
+        if not self._unpaid(ticker):
             self._cash = int(record["cash"])
         for row in self._fills[: int(record["fills"])]:
             order_id = market.order_id(row["number"])
@@ -436,16 +439,13 @@ class Exchange:
 
     def _worth(self, ticker: str) -> int:
         """Millionths of a USD that a position is worth at the middle, or that are to be paid."""
-        if self._is_unpaid(ticker):
-            return int(self._settlement(ticker).payout * DOLLAR)
-        return self._market(ticker).worth
+        unpaid = self._unpaid(ticker)
+        return int(unpaid.payout * DOLLAR) if unpaid else self._market(ticker).worth
 
-    def _is_unpaid(self, ticker: str) -> bool:
-        settled = self._market(ticker).is_settled
-        return settled and self._settlement(ticker).pays > self.tick
-
-    def _settlement(self, ticker: str) -> Settlement:
-        return next(each for each in self.settlements if each.market == ticker)
+    def _unpaid(self, ticker: str) -> Settlement | None:
+        """What a market that has settled is still to pay."""
+        settlement = self._market(ticker).settlement
+        return settlement if settlement and settlement.pays > self.tick else None
 
     def _market(self, ticker: str) -> _Market:
         if ticker not in self._markets:

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from event_contracts.trading.endpoint import Answer, KalshiConnection
+from event_contracts.trading.endpoint import KalshiConnection
 from event_contracts.trading.fees import NOTHING, FeeRules
 from event_contracts.trading.orders import PAYOUT, LimitOrder, Outcome, Quote
 from event_contracts.trading.venue_orders import Entry, a_count, a_price, yes_price
@@ -268,20 +268,16 @@ class MarketFees:
 def _terms(connection: KalshiConnection, market: str) -> FeeTerms:
     what = f"the fees of {market}"
 
-    def found(path: str, name: str) -> Answer:
-        return connection.get(what, path, name) or {}
+    def said(path: str, name: str, *fields: Any) -> list[Any]:
+        entry = connection.get(what, path, name) or {}
+        with connection.translated_errors(what):
+            return [each.of(entry) for each in fields]
 
-    entry = found(f"/markets/{market}", "market")
-    with connection.translated_errors(what):
-        event = Needed("event_ticker", words).of(entry)
-        waived = maybe("fee_waiver_expiration_time", an_instant).of(entry)
-    entry = found(f"/events/{event}", "event")
-    with connection.translated_errors(what):
-        series = Needed("series_ticker", words).of(entry)
-    entry = found(f"/series/{series}", "series")
-    with connection.translated_errors(what):
-        kind = Needed("fee_type", words).of(entry)
-        multiplier = Needed("fee_multiplier", _multiplier).of(entry)
+    waiver = maybe("fee_waiver_expiration_time", an_instant)
+    event, waived = said(f"/markets/{market}", "market", Needed("event_ticker", words), waiver)
+    [series] = said(f"/events/{event}", "event", Needed("series_ticker", words))
+    multiplied = Needed("fee_multiplier", _multiplier)
+    kind, multiplier = said(f"/series/{series}", "series", Needed("fee_type", words), multiplied)
     if kind not in CHARGED_MAKERS:
         known = ", ".join(CHARGED_MAKERS)
         raise InputError(
