@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import requests
 
@@ -18,6 +17,7 @@ from event_contracts.simulation.venue import KalshiVenueSettings
 from tests.commands import Started
 from tests.e2e.refused import refusal_of
 from tests.event_contracts.practice import API, signed_headers
+from tests.event_contracts.recordings import Quote, write_files
 
 MODULE = ["-m", "event_contracts.practice_server"]
 BALANCE = f"{API}/portfolio/balance"
@@ -65,16 +65,12 @@ def test_a_clock_that_runs_plays_its_markets_to_the_end(tmp_path: Path) -> None:
 
 
 def test_recorded_markets_are_played_as_far_apart_as_they_were(tmp_path: Path) -> None:
-    start = pd.Timestamp("2025-05-01T10:00", tz="UTC")
-    rows = [
-        {"timestamp": start + pd.Timedelta(minutes=m), "ticker": t, "event": "E-1"}
-        | {"yes_bid": 40 + m // 5, "no_bid": 55}
-        for t, first in (("E-1-A", 0), ("E-1-B", 15))
-        for m in range(first, 40, 5)
+    quotes: list[Quote] = [
+        (f"2025-05-01T10:{m:02}", ticker, 40 + m // 5, 45)
+        for ticker, first in (("E-1-A", 0), ("E-1-B", 15))
+        for m in range(first, 25, 5)
     ]
-    pd.DataFrame(rows).to_parquet(tmp_path / "E_top_of_book.parquet")
-    outcomes = pd.DataFrame({"ticker": ["E-1-A", "E-1-B"], "settled_yes_inferred": [1, 0]})
-    outcomes.to_parquet(tmp_path / "E_settlement.parquet")
+    write_files(tmp_path, quotes, {"E-1-A": 1, "E-1-B": 0})
     settings = KalshiVenueSettings(folder=str(tmp_path), interval=300)
     exchange = settings.exchange(settings.listings(), np.datetime64("2026-01-01", "ns"))
     told = []

@@ -8,7 +8,6 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from event_contracts.compare import ComparisonSettings, compare, held_out_sessions
@@ -22,6 +21,7 @@ from foundation.errors import InputError
 from tests.commands import overridden
 from tests.e2e.refused import refusal_of, started
 from tests.event_contracts.checkpoints import checkpoint
+from tests.event_contracts.recordings import Quote, write_files
 from tests.pages import without_scripts
 
 EDGE = SyntheticMarket(steps=20, edge=0.2, memory=0.99)
@@ -93,25 +93,21 @@ def test_few_groups_are_said_to_decide_nothing() -> None:
     assert "5 groups are fewer than 20" in " ".join(report_of(comparison).sheet.warnings)
 
 
-def recorded(folder: Path, events: int) -> Path:
+def recorded(folder: Path) -> Path:
     """Files of events with two markets each, an hour long."""
-    rows, settled = [], []
-    for event in range(events):
-        for market in range(2):
-            ticker = f"RAIN-{event}-{market}"
-            settled.append({"ticker": ticker, "settled_yes_inferred": (event + market) % 2})
-            for minute in range(0, 60, 5):
-                at = pd.Timestamp(f"2026-11-{event + 1:02} 12:{minute:02}", tz="UTC")
-                bid = 40 + (minute + event) % 7
-                quote = {"yes_bid": bid, "no_bid": 98 - bid}
-                rows.append({"timestamp": at, "ticker": ticker, "event": f"RAIN-{event}", **quote})
-    pd.DataFrame(rows).to_parquet(folder / "RAIN_top_of_book.parquet")
-    pd.DataFrame(settled).to_parquet(folder / "RAIN_settlement.parquet")
-    return folder
+    quotes: list[Quote] = [
+        (f"2026-11-{event + 1:02}T12:{minute:02}", f"RAIN-{event}-{market}", bid, bid + 2)
+        for event in range(6)
+        for market in range(2)
+        for minute in range(0, 60, 5)
+        for bid in [40 + (minute + event) % 7]
+    ]
+    settled = {name: int(name[5]) + int(name[7]) & 1 for _, name, *_ in quotes}
+    return write_files(folder, quotes, settled)
 
 
 def test_the_last_events_judge_and_the_markets_of_one_are_one_group(tmp_path: Path) -> None:
-    folder = str(recorded(tmp_path, 6))
+    folder = str(recorded(tmp_path))
     settings = replace(SMALL, recorded=True, folder=folder, judge_events=4)
     held_out = held_out_sessions(settings)
     assert held_out.groups.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
@@ -123,7 +119,7 @@ def test_the_last_events_judge_and_the_markets_of_one_are_one_group(tmp_path: Pa
 
 
 def test_a_checkpoint_that_has_seen_what_judges_is_refused(tmp_path: Path) -> None:
-    folder = str(recorded(tmp_path, 6))
+    folder = str(recorded(tmp_path))
     settings = replace(SMALL, recorded=True, folder=folder, judge_events=4)
     taught = [
         checkpoint(tmp_path / f"after{k}", settings={"recorded": True, "train_events": k})

@@ -21,8 +21,7 @@ from event_contracts.simulation.sessions import (
     outcome_of,
 )
 from foundation.errors import DataError, InputError
-
-Quote = tuple[str, str, int, int]  # time on 2025-12-04, ticker, YES bid and YES ask in cents
+from tests.event_contracts.recordings import Quote, write_files
 
 # Two markets of one event. WARM is quoted until 12:31, COLD until 12:12.
 QUOTES: list[Quote] = [
@@ -36,26 +35,6 @@ QUOTES: list[Quote] = [
     ("12:31:00", "E1-WARM", 99, 100),
 ]
 SETTLED = {"E1-WARM": 1.0, "E1-COLD": 0.0}
-
-
-def write_files(folder: Path, quotes: list[Quote], settled: dict[str, float]) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    times, tickers, bids, asks = zip(*quotes, strict=True)
-    pd.DataFrame(
-        {
-            "timestamp": pd.to_datetime(
-                [f"2025-12-04T{time}Z" for time in times], format="ISO8601"
-            ),
-            "ticker": tickers,
-            "event": [ticker.split("-")[0] for ticker in tickers],
-            "yes_bid": np.array(bids, dtype=np.float32),
-            "no_bid": 100 - np.array(asks, dtype=np.float32),
-        }
-    ).to_parquet(folder / "SERIES_top_of_book.parquet")
-    pd.DataFrame(
-        {"ticker": list(settled), "settled_yes_inferred": list(settled.values())}
-    ).to_parquet(folder / "SERIES_settlement.parquet")
-    return folder
 
 
 def test_a_row_shows_the_last_quote_at_or_before_its_instant(tmp_path: Path) -> None:
