@@ -23,20 +23,17 @@ from event_contracts.simulation.exchange import (
 from event_contracts.simulation.sessions import tape_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_session
-from event_contracts.trading.action_log import ActionEntry, ActionLog
-from event_contracts.trading.actor import ActorService, ActorSettings, TradingManager
+from event_contracts.trading.actor import ActorService
 from event_contracts.trading.orders import LimitOrder, Receipt
 from event_contracts.trading.policies import Codes, Observations, Policy, RandomPolicy
-from event_contracts.trading.records import SLOTS, MarketSpan, MarketUpdate
+from event_contracts.trading.records import SLOTS
 from event_contracts.trading.venue_orders import order_of
-from execution.journal.events import EventLog
-from execution.journal.intents import IntentBook
 from foundation.arrays import Mask
-from foundation.database import Database
 from foundation.errors import BrokerError, OutcomeUnknown
 from foundation.notices import Notices
 from tests.e2e.kalshi_desk import RAIN, Always
 from tests.event_contracts.exact_account import as_fill
+from tests.event_contracts.trading import journal, service_of, step
 
 D = Decimal
 SHORT = SyntheticMarket(steps=25)
@@ -60,48 +57,6 @@ class Watched:
 
 def exchange_of(session: Any, **more: Any) -> Exchange:
     return Exchange([Listing(RAIN, tape_of(session))], EpisodeSettings(**more))
-
-
-def journal(path: Path | None = None) -> tuple[ActionLog, IntentBook]:
-    database = Database(path)
-    events = EventLog(database)
-    book = IntentBook(database, events)
-    return ActionLog(database, events, book), book
-
-
-def service_of(
-    manager: TradingManager,
-    exchange: Exchange,
-    policy: Policy,
-    log: ActionLog,
-    notices: Notices | None = None,
-    sizes: bool = True,
-    **more: Any,
-) -> ActorService:
-    service = ActorService(
-        "account",
-        manager,
-        exchange.space,
-        policy,
-        log,
-        notices or Notices(None, None),
-        ActorSettings(**more),
-        clock=lambda: exchange.now,
-        sizes=sizes,
-    )
-    for listing in exchange.listings.values():
-        begins = exchange.begins + listing.first * exchange.interval
-        service.follow(listing.ticker, MarketSpan(begins, exchange.interval, len(listing.tape)))
-    return service
-
-
-def update_of(exchange: Exchange, market: str = RAIN) -> MarketUpdate:
-    return MarketUpdate(market, exchange.now, exchange.shown(market))
-
-
-def step(service: ActorService, exchange: Exchange, market: str = RAIN) -> ActionEntry | None:
-    """Have the tick that is shown worked on."""
-    return service.work(update_of(exchange, market))
 
 
 @settings(max_examples=6)

@@ -21,16 +21,13 @@ from event_contracts.simulation.sessions import tape_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.trading.action_log import ActionLog
-from event_contracts.trading.actor import ActorService
 from event_contracts.trading.books import AccountBooks
 from event_contracts.trading.policies import RandomPolicy
 from event_contracts.trading.records import MarketSpan, MarketUpdate
-from execution.journal.events import EventLog
-from execution.journal.intents import IntentBook
-from foundation.database import Database, DatabaseFailed, rows_of
+from foundation.database import DatabaseFailed, rows_of
 from foundation.errors import InputError
-from foundation.notices import Notices
 from tests.e2e.refused import refusal_of, started
+from tests.event_contracts.trading import journal, service_of, step
 
 D = Decimal
 SHORT = SyntheticMarket(steps=30, noise=0.5)
@@ -47,34 +44,19 @@ def traded(
         for k, name in enumerate(("RAIN", "SNOW", "WIND"))
     ]
     exchange = Exchange(listings, episode)
-    database = Database(path)
-    events = EventLog(database)
-    book = IntentBook(database, events)
-    log = ActionLog(database, events, book)
+    log, book = journal(path)
     manager = SimulatedOrderManager(exchange, book)
-    service = ActorService(
-        "account",
-        manager,
-        exchange.space,
-        RandomPolicy(seed),
-        log,
-        Notices(None, None),
-        clock=lambda: exchange.now,
-    )
+    service = service_of(manager, exchange, RandomPolicy(seed), log)
+
+    def look() -> None:
+        for market in exchange.listings:
+            if exchange.market_state(market) != "initialized":
+                step(service, exchange, market)
 
     while not exchange.is_over and exchange.tick != ticks:
-        for listing in listings:
-            if exchange.tick == listing.first:
-                begins = exchange.now
-                span = MarketSpan(begins, exchange.interval, len(listing.tape))
-                service.follow(listing.ticker, span)
-            if exchange.tick >= listing.first:
-                tick = exchange.shown(listing.ticker)
-                service.work(MarketUpdate(listing.ticker, exchange.now, tick))
+        look()
         manager.advance()
-    for listing in listings:
-        tick = exchange.shown(listing.ticker)
-        service.work(MarketUpdate(listing.ticker, exchange.now, tick))
+    look()
     return exchange, log
 
 
@@ -213,7 +195,7 @@ DAMAGES: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 @pytest.fixture
-def journal(
+def path(
     on_disk: tuple[Path, Exchange, ActionLog], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
     """A copy that may be damaged, in the working folder."""
@@ -221,8 +203,8 @@ def journal(
     return Path(shutil.copy(on_disk[0], "journal.sqlite"))
 
 
-def damage(journal: Path, *statements: str) -> None:
-    with closing(sqlite3.connect(journal)) as connection, connection:
+def damage(path: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
         for statement in statements:
             table = statement.split()[2 if statement.startswith("DELETE") else 1]
             connection.execute(statement.format(table))
@@ -230,17 +212,17 @@ def damage(journal: Path, *statements: str) -> None:
 
 @pytest.mark.parametrize("kind", DAMAGES)
 def test_a_journal_that_cannot_be_is_refused_in_a_line_and_nothing_is_written(
-    journal: Path, kind: str
+    path: Path, kind: str
 ) -> None:
     says, statements = DAMAGES[kind]
     if statements:
-        damage(journal, *statements)
+        damage(path, *statements)
     else:
-        journal.unlink()
+        path.unlink()
         if kind == "folder":
-            journal.mkdir()
+            path.mkdir()
         else:
-            journal.write_text("" if kind == "bytes" else "worth,cash\n" * 200)
+            path.write_text("" if kind == "bytes" else "worth,cash\n" * 200)
     before = sorted(Path().rglob("*"))
     said = refusal_of("event_contracts.compare", "journal=journal.sqlite", "output=deep/in/report")
     assert "journal.sqlite" in said
@@ -248,17 +230,17 @@ def test_a_journal_that_cannot_be_is_refused_in_a_line_and_nothing_is_written(
     assert sorted(Path().rglob("*")) == before
 
 
-def test_a_market_that_was_first_seen_as_it_settled_is_left_out(journal: Path) -> None:
-    before = paper_report(journal, 10, EpisodeSettings())
-    (begins,) = rows_of(journal, "SELECT begins FROM kalshi_markets WHERE market = 'RAIN'")[0]
+def test_a_market_that_was_first_seen_as_it_settled_is_left_out(path: Path) -> None:
+    before = paper_report(path, 10, EpisodeSettings())
+    (begins,) = rows_of(path, "SELECT begins FROM kalshi_markets WHERE market = 'RAIN'")[0]
     last = np.datetime64(begins, "ns") + 29 * np.timedelta64(1, "m")
     damage(
-        journal,
+        path,
         "INSERT INTO kalshi_markets SELECT 'HAIL', begins, interval, 30, '' FROM kalshi_markets"
         " WHERE market = 'RAIN'",
         f"INSERT INTO kalshi_ticks VALUES ('HAIL', '{last}', 9900, 10000, 0, 0, 0, 0, 1.0, '')",
     )
-    assert paper_report(journal, 10, EpisodeSettings()).content == before.content
+    assert paper_report(path, 10, EpisodeSettings()).content == before.content
 
 
 def test_markets_at_different_instants_are_refused_in_a_line() -> None:
@@ -271,9 +253,7 @@ def test_markets_at_different_instants_are_refused_in_a_line() -> None:
 
 
 def test_how_an_account_stood_is_read_as_it_was_kept() -> None:
-    database = Database()
-    events = EventLog(database)
-    log = ActionLog(database, events, IntentBook(database, events))
+    log, _ = journal()
     assert log.kept() is None
     at = np.datetime64("2026-11-22T10:00:00.123456789", "ns")
     paid = frozenset({("SNOW", np.datetime64("2026-11-21", "ns"))})
@@ -282,7 +262,7 @@ def test_how_an_account_stood_is_read_as_it_was_kept() -> None:
     log.keep(books, sales)
     assert log.kept() == (books, sales)
     # As every version has written it.
-    [(content,)] = database.rows("SELECT content FROM kalshi_books")
+    [(content,)] = log.database.rows("SELECT content FROM kalshi_books")
     assert json.loads(content) == {
         "cash": "9.5",
         "positions": {"RAIN": "-3"},
@@ -290,7 +270,7 @@ def test_how_an_account_stood_is_read_as_it_was_kept() -> None:
         "settlements": [["SNOW", "2026-11-21T00:00:00.000000000"]],
         "sales": {"RAIN": ["0.4", "0"]},
     }
-    database.execute(
+    log.database.execute(
         "UPDATE kalshi_books SET content = replace(content, '9.5', 'NaN'), row_digest = ''"
     )
     with pytest.raises(DatabaseFailed, match="no number"):
