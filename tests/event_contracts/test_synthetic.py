@@ -39,7 +39,7 @@ from foundation.errors import InputError
 
 # A short market whose prices move far and whose quotes are wide: a bias shows.
 SHORT = SyntheticMarket(steps=8, start_deviation=2.0, volatility=2.0, width=6.0)
-MANY = 40_000
+MANY = 20_000
 
 markets = st.builds(
     SyntheticMarket,
