@@ -252,10 +252,24 @@ def expected_of_purchase(before: MarketView, side: Outcome, price: Decimal, size
         (view("3000", yes=480), [0, *range(1, 4), *range(6, 16)]),
         (view("9000", yes=490, quote=Quote(D("0.97"), D("0.99"))), [0, 1, 2, *range(6, 16)]),
         (view("380", quote=Quote(D("0.95"), D("0.97"))), [0, *range(1, 5), *range(11, 16)]),
+        (view("172"), [*range(6), *range(11, 15)]),  # 100 at 0.43 are a quarter of it
         (
-            view(yes=9, resting=[waiting("SELL", "YES", "0.5", 4)]),
-            [0, *range(1, 7), *range(11, 16)],
+            view("3000", resting=[waiting("BUY", "YES", "0.43", 450)]),
+            [*range(5), *range(11, 16)],
         ),
+        # A sale of NO goes the way of a purchase of YES.
+        (
+            view(
+                "3000",
+                no=100,
+                resting=[
+                    waiting("BUY", "YES", "0.43", 480),
+                    waiting("SELL", "NO", "0.57", 100),
+                ],
+            ),
+            [*range(4), *range(11, 16)],
+        ),
+        (view(yes=9, resting=[waiting("SELL", "YES", "0.5", 4)]), [*range(7), *range(11, 16)]),
     ],
 )
 def test_cash_contracts_and_share_bound_to_the_last_digit(
