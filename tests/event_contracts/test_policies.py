@@ -200,10 +200,12 @@ def test_the_price_and_the_fee_are_those_of_the_style(
     assert decode_action(chosen(policy, estimate=estimate))[0] in intents
 
 
-def test_inside_the_costs_nothing_is_done_and_beyond_them_all_is_sold() -> None:
+def test_inside_the_costs_nothing_is_done_beyond_them_all_is_sold_and_a_share_is_the_most() -> None:
     policy = BinaryKelly()
     for estimate, held, code in ((0.43, 0, 0), (0.40, 30, 0), (0.30, 50, 9), (0.50, -20, 18)):
         assert chosen(policy, estimate=estimate, position=float(held)) == code
+    # Half of f* = 0.911 of $83 would be 86 contracts; 25 % of $83 are 49 at 0.42.
+    assert chosen(policy, estimate=0.95, cash=83.0) == 3
 
 
 def test_every_market_is_decided_alone() -> None:
