@@ -26,7 +26,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from omegaconf import DictConfig
 
 from event_contracts.simulation.comparison import Comparison, Entrant, HeldOut, compare_policies
 from event_contracts.simulation.comparison_page import report_of
@@ -38,7 +37,6 @@ from event_contracts.trading.observation import features_of
 from event_contracts.trading.policies import About, BinaryKelly, Nothing, RandomPolicy, load_network
 from forecasting.forecast import Progress, silent
 from foundation.command import Result
-from foundation.configuration import settings_of
 from foundation.errors import InputError
 from foundation.files import file_digest
 from foundation.settings import setting, settings_class
@@ -84,11 +82,6 @@ class ComparisonSettings(PlayedSettings):
                 f"variable, fixed: {len(self.variable)} and {len(self.fixed)} checkpoints; as many"
                 " of each are needed, one for each seed of training"
             )
-
-    @classmethod
-    def of(cls, config: DictConfig) -> ComparisonSettings:
-        """The checked settings of a composed configuration."""
-        return settings_of(cls, config)
 
     @property
     def fixed_name(self) -> str:
@@ -200,8 +193,6 @@ def compare(settings: ComparisonSettings, *, progress: Progress = silent) -> Com
     """Play the whole comparison.
 
     progress: called as runs are done.
-
-    Raises `InputError` for settings, sessions, checkpoints or a ledger that cannot be used.
     """
     check_ledger(settings.trials)
     held_out = held_out_sessions(settings)

@@ -91,7 +91,6 @@ def read(words: Sequence[str]) -> tuple[Practice, None]:
 
 
 def run(settings: Practice) -> None:
-    """Serve until interrupted."""
     serve(settings.serving, settings.prepared)
 
 

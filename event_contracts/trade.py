@@ -37,7 +37,6 @@ def show(entry: ActionEntry) -> None:
 
 
 def run(settings: KalshiTradingSettings) -> None:
-    """Trade until it is told to stop."""
     stop = Stop()
     with stopped_by_signals(stop):
         trade(settings, KalshiKeys.of(os.environ), stop, show)

@@ -15,20 +15,17 @@ if __name__ == "__main__":
     start("event_contracts.train")
 
 import json
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig
-
 from event_contracts.simulation.recorded import events_of, recorded_markets
-from event_contracts.simulation.settings import EpisodeSettings, LearnerSettings, PlayedSettings
+from event_contracts.simulation.settings import LearnerSettings, PlayedSettings
 from event_contracts.simulation.vector import VectorKalshiEnv
 from event_contracts.trading.policies import EARLIER, read_checkpoint
 from forecasting.forecast import Progress
 from foundation.arrays import Array
 from foundation.command import Result
-from foundation.configuration import settings_of
 from foundation.counts import counted
 from foundation.errors import InputError
 from foundation.files import check_file, check_output
@@ -78,19 +75,6 @@ class TrainingSettings(PlayedSettings):
         """Steps over all markets between two updates."""
         return self.markets * self.learner.rollout
 
-    @classmethod
-    def of(cls, config: DictConfig) -> TrainingSettings:
-        """The checked settings of a composed configuration."""
-        try:
-            return settings_of(cls, config)
-        except InputError as error:
-            # An episode's own checks know nothing of the group that its keys stand in here.
-            name = str(error).partition(":")[0].partition(".")[0]
-            inner = {each.name for each in fields(EpisodeSettings)}
-            if name in inner - {each.name for each in fields(cls)}:
-                raise InputError(f"episode.{error}") from error
-            raise
-
 
 def sessions_to_train_on(settings: TrainingSettings) -> list[Array] | None:
     """Sessions [T, F] of the first events; none where markets are synthetic."""
@@ -105,19 +89,12 @@ def train(settings: TrainingSettings, progress: Any = None) -> Learner:
     """Train, and leave a checkpoint in the output folder.
 
     progress: called with the work, the steps done and all of them.
-
-    Raises `InputError` for settings, sessions, a checkpoint or a folder that cannot be used, or
-    without the extra `rl`; before anything is learned it leaves nothing.
     """
-    try:
-        import torch
-        from torch.utils.tensorboard import SummaryWriter
+    import torch
+    from torch.utils.tensorboard import SummaryWriter
 
-        from event_contracts.simulation.learner import learner_of
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"{error.name} is not installed: training needs pip install 'kelly-chronos[rl]'"
-        ) from None
+    from event_contracts.simulation.learner import learner_of
+
     output = Path(settings.output).expanduser()
     check_output(output)
     for name in (CHECKPOINT, UPDATES):
@@ -182,7 +159,6 @@ def _refuse_to_overwrite(output: Path, resume: str | None) -> None:
 
 
 def run(settings: TrainingSettings, progress: Progress) -> Result:
-    """Train, and say where the checkpoint lies."""
     learner = train(settings, progress)
     return Result(
         sentences=[

@@ -128,7 +128,6 @@ class KalshiTradingSettings(OrderSettings, WatchedSettings):
 
     @classmethod
     def of(cls, config: DictConfig) -> KalshiTradingSettings:
-        """The checked settings of a composed configuration."""
         settings = settings_of(cls, config)
         if not settings.markets:
             raise InputError("markets: none is named; markets=[TICKER,…]")
@@ -140,7 +139,6 @@ class KalshiTradingSettings(OrderSettings, WatchedSettings):
         return np.timedelta64(round(self.interval * 1e9), "ns")
 
     def venue(self) -> KalshiSettings:
-        """How the venue is reached."""
         if self.mode != "live":
             return self.broker
         if not self.confirm_live:

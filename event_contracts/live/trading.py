@@ -35,11 +35,7 @@ from event_contracts.trading.policies import (
     RandomPolicy,
     load_network,
 )
-from event_contracts.trading.position_sizes import (
-    Episode,
-    SentOrder,
-    size_view,
-)
+from event_contracts.trading.position_sizes import Episode, SentOrder, size_view
 from event_contracts.trading.sampler import EstimateFile, Sampler
 from event_contracts.trading.venue_orders import order_of
 from execution.journal.decisions import Journal
@@ -94,7 +90,6 @@ class KalshiJob:
 
     @property
     def name(self) -> str:
-        """What the journal calls it."""
         return JOB
 
     def due(self, now: np.datetime64) -> np.datetime64 | None:
@@ -130,8 +125,6 @@ class KalshiJob:
         """Take the orders that work out of their books.
 
         Returns what was to be closed and is held all the same: nothing is closed here.
-
-        Raises `BrokerError` for a venue that does not answer; what works there ends by itself.
         """
         now = self.account.account.now()
         troubles = []
@@ -156,10 +149,6 @@ def trade(
     """Trade until the steps are made, every market has settled, or it is told to stop.
 
     show: called with every decision.
-
-    Raises `InputError` for settings that cannot be used, an account that another process trades, a
-    kill file, a venue that does not answer at the start (one that is to trade until it is stopped
-    waits for it), and what the last of `halt_after` ticks met.
     """
     venue = settings.venue()
     fees = MarketFees(settings.fees.on)
@@ -239,9 +228,6 @@ def policy_of(
     """What makes the policy that settings name, and whether it is shown features of sizes.
 
     It is made of the actions, and of the USD that money in features is a multiple of.
-
-    Raises `InputError` for a checkpoint that cannot be read, or was trained with other sizes or
-    price styles.
     """
     if settings.policy == "nothing":
         return lambda *_: Nothing(), True
@@ -314,7 +300,6 @@ class KalshiAccount:
         return bool(why_halted(halts, "everything") or why_halted(halts, "openings"))
 
     def go_on(self, manager: KalshiMultiMarketOrderManager) -> None:
-        """Have a manager go on from the books that are kept."""
         if kept := self.actions.kept():
             manager.begin(kept[0])
 
@@ -322,9 +307,6 @@ class KalshiAccount:
         """Read the account, write down what it is worth, and halt or resume by what it has lost.
 
         Returns what was read, beside what it was when it was marked before.
-
-        Raises `BrokerError` for a venue that does not answer, or an account that trades whenever it
-        is read.
         """
         reading = manager.reading()
         cash, positions = reading.books.cash, reading.books.positions
@@ -369,11 +351,7 @@ def kalshi_account(
     keys: KalshiKeys,
     now: Callable[[], np.datetime64],
 ) -> Iterator[KalshiAccount]:
-    """Hold the locks of an account, and open its journal; in memory where nothing is sent.
-
-    Raises `InputError` for an account that another process trades, a journal that cannot be used,
-    and a kill file.
-    """
+    """Hold the locks of an account, and open its journal; in memory where nothing is sent."""
     name, root, dry = account_name(venue, keys), Path(settings.folder), settings.mode == "dry"
     told = settings.healthcheck_url, settings.alert_url
     with open_account(name, root, keys.redact, now, *told, unattended=True, dry=dry) as account:

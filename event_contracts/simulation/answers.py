@@ -49,7 +49,6 @@ def balance(exchange: Exchange) -> Answer:
 
 
 def order(exchange: Exchange, placed: PlacedOrder) -> Answer:
-    """One order."""
     own = placed.order
     return {
         **_ids(placed),
@@ -192,12 +191,10 @@ def event(exchange: Exchange, ticker: str) -> Answer:
 
 
 def event_of(listing: Listing) -> str:
-    """The event that a market is one of."""
     return listing.event or listing.ticker
 
 
 def series_of(listing: Listing) -> str:
-    """The series that a market's event is one of."""
     return event_of(listing).split("-")[0]
 
 

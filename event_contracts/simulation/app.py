@@ -100,7 +100,6 @@ class KalshiServer(PracticeServer):
         self.keys = keys
 
     def routes(self) -> list[Route]:
-        """Orders, the account, and what is traded."""
         exchange = self.exchange
         reads = {
             "portfolio/orders": self._orders,
@@ -126,7 +125,6 @@ class KalshiServer(PracticeServer):
         ]
 
     def controls(self) -> list[Route]:
-        """None of its own."""
         return []
 
     def why_unsigned(self, asked: Asked) -> str | None:
@@ -147,7 +145,6 @@ class KalshiServer(PracticeServer):
 
     @property
     def stands_at(self) -> np.datetime64:
-        """Of the exchange."""
         return self.exchange.now
 
     @property
@@ -162,7 +159,6 @@ class KalshiServer(PracticeServer):
         return self.exchange.tick
 
     def step(self) -> None:
-        """Orders meet the next tick."""
         self.exchange.advance()
 
     def _submit(self, asked: Asked) -> Answer:

@@ -233,16 +233,10 @@ class Trials:
 
     def __post_init__(self) -> None:
         for name, returns in self.returns.items():
-            if returns.ndim != 2 or returns.shape[1] != len(self.groups) or not len(self.groups):
-                raise ValueError(
-                    f"returns of {name} must have shape [K, N] = [K, {len(self.groups)}], got"
-                    f" {returns.shape}"
-                )
             if not np.all(returns > -1):
                 raise ValueError(f"returns of {name} must be above -1: no policy can lose it all")
 
     def judge(self, name: str) -> Judgement:
-        """The figures of a policy."""
         mean, square, growth = self._means(name)
         return Judgement(
             growth=Estimate.of(growth),
@@ -316,7 +310,6 @@ class Standing:
 
     @property
     def fills(self) -> float:
-        """Of an episode."""
         return sum(len(each.fills) for each in self.episodes) / len(self.episodes)
 
 
@@ -351,8 +344,6 @@ def compare_policies(
     seed: of the intervals' draws.
     ledger: of trials; none records nothing.
     progress: called as runs are done.
-
-    Raises `InputError` for a session or a ledger that cannot be used.
     """
     played: dict[str, list[Rollout]] = {}
     total = sum(len(entrant.policies) for entrant in entrants)

@@ -127,7 +127,6 @@ class PlacedOrder:
 
     @property
     def client_order_id(self) -> str:
-        """Our id of it."""
         return self.order.client_order_id
 
     @property
@@ -147,7 +146,6 @@ class PlacedOrder:
 
     @property
     def is_done(self) -> bool:
-        """Whether nothing more can happen to it."""
         return self.state != "resting"
 
     @property
@@ -160,7 +158,6 @@ class PlacedOrder:
         )
 
     def is_of(self, intent: Intent) -> bool:
-        """Whether it is the order of an intent."""
         return intent.order == self.order
 
 
@@ -191,6 +188,7 @@ class _Market:
     record: Records
     slots: Records
     tape: Records
+    settlement: Settlement | None = None
 
     @classmethod
     def of(cls, listing: Listing) -> _Market:
@@ -218,7 +216,6 @@ class _Market:
         return (yes * quotes + no * (2 * WHOLE - quotes)) * (POINT // 2)
 
     def order_id(self, number: Any) -> str:
-        """The exchange's id of an order; number: the kernel's, of its market."""
         return f"{self.listing.ticker}-{int(number)}"
 
     def remaining(self) -> dict[str, Decimal]:
@@ -248,9 +245,6 @@ class Exchange:
     begins: UTC, the instant of tick 0.
     settlement: ticks from the end of trading until a market pays. One before that its outcome is
         known.
-
-    Raises `InputError` for listings that share a ticker, or none; in every method, for a market or
-    an order that is not there.
     """
 
     def __init__(
@@ -321,22 +315,23 @@ class Exchange:
 
     def market_state(self, market: str) -> MarketState:
         """How far the life of a market has come."""
-        if not self._market(market).is_settled:
+        settlement = self._market(market).settlement
+        if settlement is None:
             return "initialized" if self.tick < self.listings[market].first else "active"
-        left = self._settlement(market).pays - self.tick
+        left = settlement.pays - self.tick
         if left <= 0:
             return "finalized"
         return "determined" if left == 1 else "closed"
 
     def outcome(self, market: str) -> Outcome | None:
         """What came true; nothing before a market is determined."""
-        known = self.market_state(market) in ("determined", "finalized")
-        return self._settlement(market).outcome if known else None
+        settlement = self._market(market).settlement
+        return settlement.outcome if settlement and settlement.pays <= self.tick + 1 else None
 
     def holding(self, market: str) -> Holding:
         """What is held of a market; of one that has settled until it pays."""
-        held = self._market(market).held
-        return self._settlement(market).held if self._is_unpaid(market) else held
+        unpaid = self._unpaid(market)
+        return unpaid.held if unpaid else self._market(market).held
 
     def shown(self, market: str) -> Record:
         """The TICK that a market shows; the settlement row once it has settled."""
@@ -345,7 +340,6 @@ class Exchange:
         return self._market(market).shown
 
     def quote(self, market: str) -> Quote:
-        """The best prices of a market, as `shown` has them."""
         return quote_of(self.shown(market), usd_of(self._terms["tick"]))
 
     def view(self, market: str) -> MarketView:
@@ -422,8 +416,9 @@ class Exchange:
             outcome: Outcome = "YES" if is_yes_outcome(market.shown) else "NO"
             payout = Decimal(int(record["cash"]) - self._cash) / DOLLAR
             pays = self.tick + self._delay
-            self.settlements.append(Settlement(ticker, self.tick, pays, outcome, held, payout))
-        if not self._is_unpaid(ticker):
+            market.settlement = Settlement(ticker, self.tick, pays, outcome, held, payout)
+            self.settlements.append(market.settlement)
+        if not self._unpaid(ticker):
             self._cash = int(record["cash"])
         for row in self._fills[: int(record["fills"])]:
             order_id = market.order_id(row["number"])
@@ -444,16 +439,13 @@ class Exchange:
 
     def _worth(self, ticker: str) -> int:
         """Millionths of a USD that a position is worth at the middle, or that are to be paid."""
-        if self._is_unpaid(ticker):
-            return int(self._settlement(ticker).payout * DOLLAR)
-        return self._market(ticker).worth
+        unpaid = self._unpaid(ticker)
+        return int(unpaid.payout * DOLLAR) if unpaid else self._market(ticker).worth
 
-    def _is_unpaid(self, ticker: str) -> bool:
-        settled = self._market(ticker).is_settled
-        return settled and self._settlement(ticker).pays > self.tick
-
-    def _settlement(self, ticker: str) -> Settlement:
-        return next(each for each in self.settlements if each.market == ticker)
+    def _unpaid(self, ticker: str) -> Settlement | None:
+        """What a market that has settled is still to pay."""
+        settlement = self._market(ticker).settlement
+        return settlement if settlement and settlement.pays > self.tick else None
 
     def _market(self, ticker: str) -> _Market:
         if ticker not in self._markets:
@@ -496,7 +488,6 @@ class SimulatedOrderManager:
             self._outbox.noted(self.exchange.orders[each.order_id])
 
     def view(self, market: str) -> MarketView:
-        """The account in front of a market now."""
         return self.exchange.view(market)
 
     def expiry(self) -> None:
@@ -512,7 +503,6 @@ class SimulatedOrderManager:
         return Receipt(placed.order_id, placed.filled, placed.remaining)
 
     def undetermined(self, market: str) -> tuple[Intent, ...]:
-        """Orders of a market of which nobody knows what became, once they were looked for."""
         return self._outbox.undetermined(lambda intent: order_of(intent).market == market)
 
     def withdraw(self, market: str, before: np.datetime64) -> tuple[Intent, ...]:
@@ -521,7 +511,6 @@ class SimulatedOrderManager:
         return ()
 
     def cancel(self, order_id: str) -> None:
-        """Take an order out of the book; one that has ended stays as it ended."""
         self.exchange.cancel(order_id)
         self._outbox.noted(self.exchange.orders[order_id])
 

@@ -56,7 +56,7 @@ def _book(
     rebate = (order.carried + rounding) // terms.balance_step * terms.balance_step
     pairs = min(count, held_of(market, not yes)) if buys else 0
     left = market.cash + change + rebate + pairs * DOLLAR
-    if buys and (left < terms.buffer or is_beyond_limits(market, terms, yes, price, count, 0)):
+    if buys and (left < terms.cash_buffer or is_beyond_limits(market, terms, yes, price, count, 0)):
         return False
     market.cash = left
     order.carried += rounding - rebate

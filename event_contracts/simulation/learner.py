@@ -24,14 +24,7 @@ from event_contracts.simulation.settings import LearnerSettings
 from event_contracts.simulation.vector import Codes, Floats, VectorKalshiEnv
 from event_contracts.trading.actions import ACTIONS
 from event_contracts.trading.observation import features_of
-from event_contracts.trading.policies import (
-    ABOUT,
-    CHOICE,
-    HIDDEN,
-    About,
-    Weights,
-    read_checkpoint,
-)
+from event_contracts.trading.policies import ABOUT, CHOICE, HIDDEN, About, Weights, read_checkpoint
 from foundation.arrays import Array, Mask
 from foundation.errors import InputError
 from foundation.files import put_whole
@@ -292,10 +285,7 @@ class Learner:
         put_whole(path, save(tensors, {ABOUT: json.dumps(about)}))
 
     def load(self, path: Path) -> None:
-        """Go on from a file of the same networks.
-
-        Raises `InputError` for a file that is none, or of other networks or actions.
-        """
+        """Go on from a file of the same networks."""
         weights, about = read_checkpoint(path)
         for name in ("position_sizes", "fixed_size", "features"):
             there, here = getattr(about, name), getattr(self.about, name)

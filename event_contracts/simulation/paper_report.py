@@ -46,9 +46,6 @@ def paper_report(journal: Path, size: int, episode: EpisodeSettings) -> Played:
     (`sizes`); purchases whose next larger size was masked, by cash, the buffer, a limit or a fixed
     size (`bounded`); orders that a guard or the venue did not take (`rejected`), and those of which
     it did not say what became (`unknown`). Money is text in USD.
-
-    Raises `InputError` for a journal that cannot be read or makes no sense, or has no decisions on
-    event contracts.
     """
     recording = _recording(journal)
     entries = recording.entries
@@ -151,11 +148,7 @@ class Recording:
 
     @classmethod
     def of(cls, records: ActionRecords) -> Recording:
-        """The recording in a journal.
-
-        Raises `InputError` for a journal without decisions, markets whose ticks have no step in
-        common, and rows that contradict one another.
-        """
+        """The recording in a journal."""
         # A process may be writing: what a decision rests on was written with it, or before.
         entries = records.entries()
         journal = f"journal: {records.database.path}"

@@ -113,10 +113,7 @@ def recorded_markets(
 
 
 def events_of(markets: Sequence[RecordedMarket], count: int, key: str) -> list[str]:
-    """The events of recorded markets, in their order, of which `count` leave some over.
-
-    Raises `InputError` with the setting's key where they do not.
-    """
+    """The events of recorded markets, in their order, of which `count` leave some over."""
     events = list(dict.fromkeys(market.event for market in markets))
     if count >= len(events):
         raise InputError(

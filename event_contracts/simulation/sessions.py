@@ -92,10 +92,7 @@ def outcome_of(session: Array) -> int:
 
 
 def ticks_in_a_dollar(tick: float) -> int:
-    """How many ticks a dollar is.
-
-    Raises `InputError` where it is no whole number from 2 to 10,000.
-    """
+    """How many ticks a dollar is."""
     ticks = round(1 / tick) if 0 < tick < 1 else 0
     if not 2 <= ticks <= 10_000 or abs(ticks * tick - 1) > _ROUNDING:
         raise InputError(f"tick: ${tick:g} is no share 1/2 … 1/10000 of a dollar")

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 from dataclasses import fields
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, Self
+
+from omegaconf import DictConfig
 
 from event_contracts.simulation.synthetic import SyntheticMarket
 from event_contracts.trading.actions import LimitOrderActionSpace, OrderSettings
@@ -14,6 +16,7 @@ from event_contracts.trading.fees import KalshiFees
 from event_contracts.trading.observation import features_of
 from event_contracts.trading.records import DOLLAR, terms_of
 from foundation.arrays import Records
+from foundation.configuration import settings_of
 from foundation.errors import InputError
 from foundation.settings import setting, settings_class
 
@@ -47,7 +50,6 @@ class EpisodeSettings(OrderSettings):
         self.terms()
 
     def space(self) -> LimitOrderActionSpace:
-        """The actions."""
         return self.space_at(self.fees.by_default())
 
     def terms(self) -> Records:
@@ -65,7 +67,6 @@ class EpisodeSettings(OrderSettings):
 
     @property
     def features(self) -> tuple[str, ...]:
-        """Names of what is seen."""
         return features_of(sizes=self.size_features)
 
 
@@ -81,6 +82,19 @@ class PlayedSettings:
         False, "whether recorded sessions are played in place of synthetic ones"
     )
     folder: str | None = setting(None, "of recorded files; none for the project's own")
+
+    @classmethod
+    def of(cls, config: DictConfig) -> Self:
+        """The checked settings of a composed configuration."""
+        try:
+            return settings_of(cls, config)
+        except InputError as error:
+            # An episode's own checks know nothing of the group that its keys stand in here.
+            name = str(error).partition(":")[0].partition(".")[0]
+            inner = {each.name for each in fields(EpisodeSettings)}
+            if name in inner - {each.name for each in fields(cls)}:
+                raise InputError(f"episode.{error}") from error
+            raise
 
 
 @settings_class("learner")

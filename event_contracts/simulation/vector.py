@@ -20,15 +20,7 @@ from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import draws_from, next_generator, sessions_from
 from event_contracts.trading.actions import ACTIONS, SIDES, decode_action
 from event_contracts.trading.observation import LARGEST, observe, value
-from event_contracts.trading.records import (
-    DOLLAR,
-    FILL,
-    MARKET,
-    ORDER,
-    SLOTS,
-    TICK,
-    WHOLE,
-)
+from event_contracts.trading.records import DOLLAR, FILL, MARKET, ORDER, SLOTS, TICK, WHOLE
 from foundation.arrays import Array, Mask, Records
 from foundation.compiled import compiled, unowned
 from foundation.configuration import with_changes
@@ -54,9 +46,6 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
     sessions: [T, F] each, as `sessions` describes them, of which an episode draws one; none plays
         synthetic ones.
     settings: those of `EpisodeSettings`.
-
-    Raises `InputError` for settings or a session that cannot be; `ValueError` in every method but
-    `reset`, before the first one.
     """
 
     def __init__(
@@ -113,9 +102,6 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
 
         Where markets have settled, `settled` [K] says which; `final_obs` [K, F] is what they showed
         last, `final_markets` [K] their records, and `final_worth` [K] their cash, USD.
-
-        Raises `ValueError` for a code outside 0 … 24 or that is no whole number, and before the
-        first reset.
         """
         given = np.asarray(actions)
         if given.dtype.kind not in "iu":

@@ -94,7 +94,6 @@ class KalshiVenueSettings:
 
     @classmethod
     def of(cls, config: DictConfig) -> KalshiVenueSettings:
-        """The checked settings of a composed configuration."""
         refuse_other_fees(config, KalshiFees, "event contracts are traded for fees=kalshi")
         return settings_of(cls, config)
 
@@ -106,11 +105,7 @@ class KalshiVenueSettings:
         return own if self.limited else replace(own, limits=_WITHOUT, cash_buffer=0.0)
 
     def listings(self) -> list[Listing]:
-        """The markets; recorded ones begin as far after the first as they did.
-
-        Raises `InputError` for a folder without markets, or a ticker that is not in it; `DataError`
-        for files that cannot be read.
-        """
+        """The markets; recorded ones begin as far after the first as they did."""
         if self.folder is None:
             return [self._synthetic(number) for number in range(self.synthetic)]
         step = np.timedelta64(self.interval, "s").astype("timedelta64[ns]")
@@ -209,9 +204,6 @@ def take(
     """Take an order.
 
     partial: half of it may trade, the rest is cancelled. reject: it ends at the next tick.
-
-    Raises `Refused` for a market that does not trade, a price between its steps, a used
-    client_order_id, and an order that cash or inventory do not cover.
     """
     market = listing_of(exchange, request.ticker)
     if exchange.market_state(market.ticker) != "active":

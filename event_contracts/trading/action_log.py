@@ -147,11 +147,7 @@ def order_name(account: str, market: str, at: np.datetime64, action: int) -> str
 
 
 class ActionRecords:
-    """What is in a journal of event contracts.
-
-    Raises `DatabaseFailed` here and in every method, for a journal that cannot be read or written,
-    and rows that say nothing.
-    """
+    """What is in a journal of event contracts."""
 
     def __init__(self, database: Database) -> None:
         self.database = database

@@ -340,7 +340,6 @@ class LimitOrderActionSpace(OrderSettings):
         return Discrete(ACTIONS)
 
     def process_action(self, action: int) -> tuple[str, int]:
-        """The intent's name and the contracts of a code."""
         return process_action(action, self.position_sizes)
 
     def price(self, intent: int, quote: Quote) -> Decimal | None:

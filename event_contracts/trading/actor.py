@@ -135,8 +135,6 @@ class ActorService:
     def work(self, update: MarketUpdate) -> ActionEntry | None:
         """Decide on a tick of a market that is followed, and send what follows; the decision, if
         any.
-
-        Raises `DatabaseFailed` for a journal that cannot be used: nothing is sent without it.
         """
         memory = self._markets[update.market]
         if not memory.is_newer(update.at):

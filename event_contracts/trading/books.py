@@ -205,7 +205,6 @@ class AccountReader:
         self._lasting: tuple[Decimal, tuple[str, ...]] | None = None
 
     def begin(self, books: AccountBooks) -> None:
-        """Explain the account from books on."""
         self.books = books
         self._began_at = books.at if self._began_at is None else self._began_at
 
@@ -220,9 +219,6 @@ class AccountReader:
     def read(self) -> Reading:
         """The account, read until it stands still and knows our answers, and is explained or not
         for longer than it takes to list things.
-
-        Raises `BrokerError` for a venue that does not answer, something that trades whenever the
-        account is read, and fills that were answered and are not listed, by name.
         """
         for _ in self._venue.time.tries((*ONE_LOOK, *LOOK_DELAYS)):
             at = self._venue.now()

@@ -78,10 +78,7 @@ class KalshiKeys:
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> KalshiKeys:
-        """The keys in an environment: the private one as PEM text, or the path of its file.
-
-        Raises `InputError` naming the variable that is missing or unreadable.
-        """
+        """The keys in an environment: the private one as PEM text, or the path of its file."""
         key_id = environment.get(KEY_ID, "").strip()
         text = environment.get(PRIVATE_KEY, "").strip()
         path = environment.get(PRIVATE_KEY_PATH, "").strip()
@@ -103,7 +100,6 @@ class KalshiKeys:
 
     @cached_property
     def signing_key(self) -> RSAPrivateKey:
-        """The private key, loaded."""
         from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
         from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -242,8 +238,6 @@ class KalshiConnection:
     """Requests to one account.
 
     time: this machine's; the venue shows none.
-
-    Raises `BrokerError` in every method but `request`, for a venue that does not answer.
     """
 
     def __init__(self, settings: KalshiSettings, keys: KalshiKeys, time: Time = OURS) -> None:
@@ -261,7 +255,6 @@ class KalshiConnection:
             self._session.mount(scheme, transport)
 
     def now(self) -> np.datetime64:
-        """The instant by this machine's clock."""
         return self.time.now()
 
     @contextmanager

@@ -114,10 +114,7 @@ class KalshiFees:
             raise InputError(f"fees.as_of: {self.as_of!r} is no date (YYYY-MM-DD)") from None
 
     def on(self, date: str) -> FeeRules:
-        """The rules in force on a New York date, YYYY-MM-DD.
-
-        Raises `InputError` for a day before the first row of a table.
-        """
+        """The rules in force on a New York date, YYYY-MM-DD."""
         names = ("taker", "maker", "fee_step", "balance_step")
         return FeeRules(**{name: self._rate(name, date) for name in names})
 

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from event_contracts.trading.endpoint import Answer, KalshiConnection
+from event_contracts.trading.endpoint import KalshiConnection
 from event_contracts.trading.fees import NOTHING, FeeRules
 from event_contracts.trading.orders import PAYOUT, LimitOrder, Outcome, Quote
 from event_contracts.trading.venue_orders import Entry, a_count, a_price, yes_price
@@ -117,7 +117,6 @@ class Listing(Entry):
 
     @property
     def quote(self) -> Quote:
-        """Its best prices."""
         ask = self.ask or PAYOUT
         return Quote(self.bid, ask, self.ticks.step(self.bid, ask))
 
@@ -232,7 +231,6 @@ class FeeTerms:
         return replace(dated, taker=dated.taker * self.multiplier, maker=maker)
 
     def rules(self, dated: FeeRules, at: np.datetime64) -> FeeRules:
-        """The rules at an instant."""
         if self.waived_until is not None and at < self.waived_until:
             return replace(dated, taker=NOTHING, maker=NOTHING)
         return self.scaled(dated)
@@ -249,7 +247,6 @@ class MarketFees:
         self._terms: dict[str, FeeTerms] = {}
 
     def __call__(self, market: str, at: np.datetime64) -> FeeRules:
-        """The rules of a market at an instant, UTC."""
         return self._terms.get(market, FeeTerms()).rules(self._dated(at), at)
 
     def dearest(self, at: np.datetime64) -> FeeRules:
@@ -259,11 +256,7 @@ class MarketFees:
         return replace(rules[0], taker=taker, maker=max(each.maker for each in rules))
 
     def learn(self, connection: KalshiConnection, markets: Iterable[str]) -> None:
-        """Read what is said of the fees of these markets, once.
-
-        Raises `InputError` for fees that are charged in a way that is not known here; `BrokerError`
-        for a venue that does not answer.
-        """
+        """Read what is said of the fees of these markets, once."""
         for market in markets:
             if market not in self._terms:
                 self._terms[market] = _terms(connection, market)
@@ -275,20 +268,16 @@ class MarketFees:
 def _terms(connection: KalshiConnection, market: str) -> FeeTerms:
     what = f"the fees of {market}"
 
-    def found(path: str, name: str) -> Answer:
-        return connection.get(what, path, name) or {}
+    def said(path: str, name: str, *fields: Any) -> list[Any]:
+        entry = connection.get(what, path, name) or {}
+        with connection.translated_errors(what):
+            return [each.of(entry) for each in fields]
 
-    entry = found(f"/markets/{market}", "market")
-    with connection.translated_errors(what):
-        event = Needed("event_ticker", words).of(entry)
-        waived = maybe("fee_waiver_expiration_time", an_instant).of(entry)
-    entry = found(f"/events/{event}", "event")
-    with connection.translated_errors(what):
-        series = Needed("series_ticker", words).of(entry)
-    entry = found(f"/series/{series}", "series")
-    with connection.translated_errors(what):
-        kind = Needed("fee_type", words).of(entry)
-        multiplier = Needed("fee_multiplier", _multiplier).of(entry)
+    waiver = maybe("fee_waiver_expiration_time", an_instant)
+    event, waived = said(f"/markets/{market}", "market", Needed("event_ticker", words), waiver)
+    [series] = said(f"/events/{event}", "event", Needed("series_ticker", words))
+    multiplied = Needed("fee_multiplier", _multiplier)
+    kind, multiplier = said(f"/series/{series}", "series", Needed("fee_type", words), multiplied)
     if kind not in CHARGED_MAKERS:
         known = ", ".join(CHARGED_MAKERS)
         raise InputError(

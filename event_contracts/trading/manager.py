@@ -9,13 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from event_contracts.trading.actions import Admission
-from event_contracts.trading.books import (
-    BEGINNING,
-    AccountBooks,
-    AccountReader,
-    Reading,
-    RulesOf,
-)
+from event_contracts.trading.books import BEGINNING, AccountBooks, AccountReader, Reading, RulesOf
 from event_contracts.trading.endpoint import KalshiKeys, KalshiSettings
 from event_contracts.trading.fees import NOTHING
 from event_contracts.trading.listings import Listing, bid_value, read_markets

@@ -28,31 +28,26 @@ _FEE_UNIT = 100_000_000  # 10⁻¹⁴ USD, of rate · count · price · (1 − p
 
 @inlined
 def is_purchase(intent: int) -> bool:
-    """Whether an intent buys."""
     return intent in (BUY_YES, BUY_NO)
 
 
 @inlined
 def is_yes(intent: int) -> bool:
-    """Whether an intent trades YES, and not NO."""
     return intent in (BUY_YES, SELL_YES)
 
 
 @inlined
 def best_bid(tick: Record, yes: bool) -> int:
-    """The best bid for a side."""
     return int(tick.bid if yes else WHOLE - tick.ask)
 
 
 @inlined
 def best_ask(tick: Record, yes: bool) -> int:
-    """The best ask of a side."""
     return int(tick.ask if yes else WHOLE - tick.bid)
 
 
 @inlined
 def held_of(market: Record, yes: bool) -> int:
-    """Contracts held of a side."""
     return int(market.yes if yes else market.no)
 
 
@@ -148,7 +143,7 @@ def room_for(
         return price, held_of(market, yes) - _resting(orders, market, intent), 0
     opposite = SELL_NO if yes else SELL_YES
     towards = _resting(orders, market, intent) + _resting(orders, market, opposite)
-    return price, _free_cash(orders, market, terms) - terms.buffer, towards
+    return price, _free_cash(orders, market, terms) - terms.cash_buffer, towards
 
 
 @inlined

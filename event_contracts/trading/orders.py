@@ -73,7 +73,6 @@ class Holding:
         return cls(max(count, Decimal(0)), max(-count, Decimal(0)))
 
     def of(self, side: Outcome) -> Decimal:
-        """Contracts of a side."""
         return self.yes if side == "YES" else self.no
 
 
@@ -162,7 +161,6 @@ class MarketView:
         return self.cash + self.elsewhere + self.yes * middle + self.no * (PAYOUT - middle)
 
     def held(self, side: Outcome) -> Decimal:
-        """Contracts held of a side."""
         return self.yes if side == "YES" else self.no
 
     def resting_count(self, action: Verb, side: Outcome) -> Decimal:

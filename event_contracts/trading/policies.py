@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -65,7 +65,6 @@ class Nothing:
     name = "nothing"
 
     def actions(self, seen: Observations, allowed: Mask) -> Codes:
-        """Zeros [N]."""
         return np.zeros(len(seen), np.int64)
 
 
@@ -85,7 +84,6 @@ class RandomPolicy:
         self._calls = 0
 
     def actions(self, seen: Observations, allowed: Mask) -> Codes:
-        """Codes [N]."""
         draws = np.random.default_rng([self._seed, self._calls]).random(len(allowed))
         self._calls += 1
         counts = allowed.cumsum(axis=1)
@@ -93,22 +91,21 @@ class RandomPolicy:
         return np.asarray((counts > wanted[:, None]).argmax(axis=1), np.int64)
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class _Side:
+class _Side(NamedTuple):
     """YES or NO in N markets.
 
     buy: the intent that buys it; the next one sells it.
-    chance: that it comes true [N].
-    bid: best bid for it, USD [N].
-    ask: best ask of it, USD [N].
     held: contracts [N].
+    share: of the account to have in it at the cost of buying it [N].
+    most: contracts worth buying up to under the limits [N].
+    least: contracts worth selling down to; all that is held where nobody bids [N].
     """
 
     buy: int
-    chance: Array
-    bid: Array
-    ask: Array
     held: Array
+    share: Array
+    most: Array
+    least: Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,57 +143,47 @@ class BinaryKelly:
         buying = np.round(columns["bids"] * contracts)
         selling = np.round(columns["offers"] * contracts)
         cash = columns["cash"] * self.starting_cash
-        chance = columns["estimate"]
-        bid = columns["bid"]
-        ask = columns["ask"]
-        yes = _Side(1, chance, bid, ask, np.maximum(held, 0.0))
-        no = _Side(3, 1.0 - chance, 1.0 - ask, 1.0 - bid, np.maximum(-held, 0.0))
-        shares = [self._share(side) for side in (yes, no)]
+        chance, bid, ask = (columns[name] for name in ("estimate", "bid", "ask"))
+        yes = self._side(1, chance, bid, ask, np.maximum(held, 0.0), cash)
+        no = self._side(3, 1.0 - chance, 1.0 - ask, 1.0 - bid, np.maximum(-held, 0.0), cash)
         # Where orders wait for a price inside the spread, both sides can be worth it.
-        better = (shares[0] >= shares[1], shares[0] < shares[1])
+        better = yes.share >= no.share
         codes = np.zeros(len(seen), np.int64)
-        for side, share, chosen in zip((yes, no), shares, better, strict=True):
-            wanted = self._most(side, share, cash) - side.held - buying
+        for side, chosen in ((yes, better), (no, ~better)):
+            wanted = side.most - side.held - buying
             wanted[~chosen | (selling > 0)] = 0.0
             codes += self._code(side.buy, wanted, allowed)
         for side in (yes, no):
-            unwanted = side.held - self._least(side, cash) - selling
-            sale = self._code(side.buy + 1, unwanted, allowed)
+            sale = self._code(side.buy + 1, side.held - side.least - selling, allowed)
             codes = np.where(sale > 0, sale, codes)
         return codes
 
-    def _share(self, side: _Side) -> Array:
-        """Share [N] of the account to have in a side at the cost of buying it."""
-        price, rate = self._terms(side.buy, side)
-        share = binary_kelly(side.chance, price + rate * price * (1.0 - price), self.fraction)
-        return np.asarray(np.where(side.ask < 1.0, share, 0.0))
-
-    def _most(self, side: _Side, share: Array, cash: Array) -> Array:
-        """Contracts [N] worth buying up to under the limits."""
-        price, rate = self._terms(side.buy, side)
+    def _side(
+        self, buy: int, chance: Array, bid: Array, ask: Array, held: Array, cash: Array
+    ) -> _Side:
+        """What a side is worth that comes true with a chance, at its own prices, USD; all [N]."""
+        price, rate = self._terms(buy, bid, ask)
         cost = price + rate * price * (1.0 - price)
+        share = np.where(ask < 1.0, binary_kelly(chance, cost, self.fraction), 0.0)
         limits = self.space.limits
-        worth = np.minimum(float(limits.value), float(limits.share) * (cash + side.held * price))
-        most = np.minimum(worth / price, float(limits.contracts))
-        return np.asarray(np.minimum(share * (cash + side.held * cost) / cost, most))
-
-    def _least(self, side: _Side, cash: Array) -> Array:
-        """Contracts [N] worth selling down to; all that is held where nobody bids."""
-        price, rate = self._terms(side.buy + 1, side)
+        worth = np.minimum(float(limits.value), float(limits.share) * (cash + held * price))
+        within = np.minimum(worth / price, float(limits.contracts))
+        most = np.minimum(share * (cash + held * cost) / cost, within)
+        price, rate = self._terms(buy + 1, bid, ask)
         proceeds = price - rate * price * (1.0 - price)
-        share = binary_kelly(side.chance, proceeds, self.fraction)
-        wanted = share * (cash + side.held * proceeds) / proceeds
-        return np.asarray(np.where(side.bid > 0.0, wanted, side.held))
+        kept = binary_kelly(chance, proceeds, self.fraction)
+        least = np.where(bid > 0.0, kept * (cash + held * proceeds) / proceeds, held)
+        return _Side(buy, held, share, most, least)
 
-    def _terms(self, intent: int, side: _Side) -> tuple[Array, float]:
+    def _terms(self, intent: int, bid: Array, ask: Array) -> tuple[Array, float]:
         """The price [N] at which an order of an intent trades, and the rate of its fee."""
         fees = self.space.fees
         style = self.space.styles[INTENTS[intent]]
         if style == "mid":
-            price = (side.bid + side.ask) / 2
+            price = (bid + ask) / 2
         else:
             takes = style == "aggressive"
-            price = side.ask if INTENTS[intent].startswith("BUY") == takes else side.bid
+            price = ask if INTENTS[intent].startswith("BUY") == takes else bid
         # An empty side has no price: whatever is computed from one is left out by the caller.
         priced = np.clip(price, 1e-4, 1.0 - 1e-4)
         return priced, float(fees.taker if style == "aggressive" else fees.maker)
@@ -281,7 +268,6 @@ class NetworkPolicy:
     layers: tuple[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]], ...] = field(repr=False)
 
     def actions(self, seen: Observations, allowed: Mask) -> Codes:
-        """Codes [N] of the allowed actions that the network prefers."""
         values = seen
         for weights, offsets in self.layers[:-1]:
             values = np.tanh(values @ weights.T + offsets)
@@ -291,7 +277,6 @@ class NetworkPolicy:
 
 
 def load_network(path: Path | str) -> NetworkPolicy:
-    """The policy of a checkpoint."""
     weights, about = read_checkpoint(path)
     layers = tuple(
         (weights[name], weights[name.replace("weight", "bias")]) for name in _layer_names(weights)
@@ -300,10 +285,7 @@ def load_network(path: Path | str) -> NetworkPolicy:
 
 
 def read_checkpoint(path: Path | str) -> tuple[Weights, About]:
-    """The tensors of a checkpoint by name, and what it was trained for.
-
-    Raises `InputError` for a file that is none, and for one of another action space.
-    """
+    """The tensors of a checkpoint by name, and what it was trained for."""
     path = Path(path)
     if zipfile.is_zipfile(path):
         raise InputError(

@@ -136,7 +136,6 @@ class PositionSizeMetrics:
 
     @classmethod
     def of(cls, episodes: Iterable[Episode]) -> PositionSizeMetrics:
-        """The metrics of episodes, of one account or of several."""
         episodes = tuple(episodes)
         sizes = Counter(order.size for episode in episodes for order in episode.orders)
         sized = sized_profits(episodes)
@@ -157,7 +156,6 @@ class PositionSizeMetrics:
         return {**asdict(self), "position_size_distribution": sizes}
 
     def table(self) -> Table:
-        """What each figure is, and the figure."""
         sizes = self.position_size_distribution
         shares = [f"{size}: {count:,}" for size, count in sizes.items()]
         figures = [(what, words(getattr(self, name))) for name, _, what, words in SHOWN]

@@ -98,7 +98,7 @@ TERMS = np.dtype(
         ("maker", "i8"),
         ("fee_step", "i8"),
         ("balance_step", "i8"),
-        ("buffer", "i8"),
+        ("cash_buffer", "i8"),
         ("contracts", "i8"),
         ("value", "i8"),
         ("share", "i8"),  # in millionths
@@ -173,19 +173,19 @@ def terms_of(space: LimitOrderActionSpace, tick: Decimal) -> Records:
     terms = np.zeros(1, TERMS)
     fees = space.fees
     limits = space.limits
-    for name, amount, unit in (
-        ("taker", fees.taker, DOLLAR),
-        ("maker", fees.maker, DOLLAR),
-        ("fee_step", fees.fee_step, DOLLAR),
-        ("balance_step", fees.balance_step, DOLLAR),
-        ("buffer", space.admission.cash_buffer, DOLLAR),
-        ("contracts", limits.contracts, 1),
-        ("value", limits.value, DOLLAR),
-        ("share", limits.share, DOLLAR),
+    for key, amount, unit in (
+        ("fees.taker", fees.taker, DOLLAR),
+        ("fees.maker", fees.maker, DOLLAR),
+        ("fees.fee_step", fees.fee_step, DOLLAR),
+        ("fees.balance_step", fees.balance_step, DOLLAR),
+        ("cash_buffer", space.admission.cash_buffer, DOLLAR),
+        ("limits.contracts", limits.contracts, 1),
+        ("limits.value", limits.value, DOLLAR),
+        ("limits.share", limits.share, DOLLAR),
         ("life", Decimal(space.life), 1),
         ("tick", tick, WHOLE),
     ):
-        terms[name] = _exact(name, amount, unit)
+        terms[key.rpartition(".")[2]] = _exact(key, amount, unit)
     if space.position_sizes[-1] > MOST_CONTRACTS:
         raise InputError(
             f"position_sizes: {space.position_sizes[-1]} is more than {MOST_CONTRACTS:,} contracts,"
@@ -197,10 +197,8 @@ def terms_of(space: LimitOrderActionSpace, tick: Decimal) -> Records:
     return terms
 
 
-def _exact(name: str, amount: Decimal, unit: int) -> int:
+def _exact(key: str, amount: Decimal, unit: int) -> int:
     number = amount * unit
     if number != int(number) or number > MOST:
-        raise InputError(
-            f"{name}: {amount} is no whole number of 1/{unit} up to {MOST / unit:,.0f}"
-        )
+        raise InputError(f"{key}: {amount} is no whole number of 1/{unit} up to {MOST / unit:,.0f}")
     return int(number)

@@ -40,8 +40,6 @@ class EstimateFile:
     """The estimates of a file, as they stand.
 
     path: none has no estimates.
-
-    Raises `InputError` for a file that cannot be read now.
     """
 
     def __init__(self, path: Path | None, notices: Notices) -> None:
@@ -61,10 +59,7 @@ class EstimateFile:
 
 
 def read_estimates(path: Path) -> dict[str, tuple[float, np.datetime64]]:
-    """Probabilities of YES in a file, and from when on they count no more, by market.
-
-    Raises `InputError` naming the file, and the line and the value that cannot be.
-    """
+    """Probabilities of YES in a file, and from when on they count no more, by market."""
     try:
         if path.stat().st_size > LARGEST_FILE:
             raise InputError(f"{path}: larger than {LARGEST_FILE:,} bytes")
@@ -136,10 +131,7 @@ class Sampler:
         return instant
 
     def span(self, market: str, listing: Listing, now: np.datetime64) -> MarketSpan:
-        """The steps of a market that is first seen now: the last one settles, after trading ends.
-
-        Raises `InputError` for a market in which trading has ended.
-        """
+        """The steps of a market first seen now: the last one settles, after trading ends."""
         begins = self.tick_after(now)
         steps = -int(-(listing.closes - begins) // self.interval)
         if steps < 1:
@@ -147,7 +139,6 @@ class Sampler:
         return MarketSpan(begins, self.interval, steps + 1)
 
     def read(self) -> dict[str, Listing]:
-        """Every market as it is listed now."""
         return read_markets(self.connection, self.markets)
 
     def sample(self, at: np.datetime64) -> list[MarketUpdate]:

@@ -21,12 +21,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_type_hints
 
 import numpy as np
 
-from event_contracts.trading.endpoint import (
-    UNKNOWN_THING,
-    Answer,
-    KalshiConnection,
-    StatusAnswer,
-)
+from event_contracts.trading.endpoint import UNKNOWN_THING, Answer, KalshiConnection, StatusAnswer
 from event_contracts.trading.orders import (
     COUNT_STEP,
     PAYOUT,
@@ -124,10 +119,7 @@ class Entry:
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Self:
-        """What an entry says.
-
-        Raises `SenselessAnswer` naming the field that is missing or makes no sense.
-        """
+        """What an entry says."""
         hints = get_type_hints(cls, include_extras=True)
         return cls(**{name: hint.__metadata__[0].of(entry) for name, hint in hints.items()})
 
@@ -156,10 +148,7 @@ class VenueOrder(Entry):
 
     @classmethod
     def answered(cls, intent: Intent, answer: Mapping[str, Any]) -> VenueOrder:
-        """The order of an intent, as the answer to its POST describes it.
-
-        Raises `SenselessAnswer` for an answer about another order, or one that cannot be.
-        """
+        """The order of an intent, as the answer to its POST describes it."""
         if Needed("client_order_id", words).of(answer) != intent.client_order_id:
             raise SenselessAnswer("it is about another order")
         filled = Needed("fill_count", a_count).of(answer)
@@ -188,7 +177,6 @@ class VenueOrder(Entry):
 
     @property
     def is_done(self) -> bool:
-        """Whether nothing more can happen to it."""
         return self.status != "resting"
 
     def is_of(self, intent: Intent) -> bool:
@@ -270,10 +258,7 @@ def epoch_seconds(at: np.datetime64) -> int:
 
 
 def order_of(intent: Intent) -> LimitOrder:
-    """The order that an intent asks for.
-
-    Raises `InputError` for one that is none of event contracts.
-    """
+    """The order that an intent asks for."""
     if not isinstance(intent.order, LimitOrder):
         raise InputError(f"{intent.client_order_id}: it is no order of event contracts")
     return intent.order
@@ -294,7 +279,6 @@ class OrderVenue(KalshiConnection):
     one_order_an_id: ClassVar[bool] = False
 
     def estimated_now(self) -> np.datetime64:
-        """The instant by this machine's clock; the venue shows none."""
         return self.now()
 
     def resting(self) -> tuple[VenueOrder, ...]:

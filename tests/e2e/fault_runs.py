@@ -237,11 +237,13 @@ class FaultRuns:
 
     words: of the command.
     impatient: how short it waits for answers while the wire may fail.
+    begun: done with each of them as it begins.
     """
 
     place: Place
     words: Sequence[str]
     impatient: Sequence[str]
+    begun: Callable[[FaultRun], None] = lambda run: None
 
     def run(self, *more: str, meanwhile: Callable[[], object] | None = None) -> int:
         """A run that may be killed, and its exit code.
@@ -252,21 +254,28 @@ class FaultRuns:
         limits = Limits()
         if rng.random() < 0.05:
             limits = rng.choice((Limits(pages=rng.randint(0, 2)), Limits(size=2**18)))
-        run = FaultRun(self.place, (*self.words, *self.impatient, *more), limits)
+        run = self.start(*self.impatient, *more, limits=limits)
         if rng.random() < KILLED:
             arm_kill(run, rng)
         elif meanwhile and self._asks(run):
             meanwhile()
-        return self._ended(run)
+        return self.ended(run)
+
+    def start(self, *more: str, limits: Limits | None = None) -> FaultRun:
+        """A run that has begun."""
+        run = FaultRun(self.place, (*self.words, *more), limits or Limits())
+        self.begun(run)
+        return run
 
     def calm_run(self, *more: str) -> int:
         """A run on a wire that works, which nobody kills, and its exit code."""
         self.place.wire.calm()
-        code = self._ended(FaultRun(self.place, (*self.words, *PATIENT, *more)))
+        code = self.ended(self.start(*PATIENT, *more))
         self.place.counts["stuck"] += code != 0
         return code
 
-    def _ended(self, run: FaultRun) -> int:
+    def ended(self, run: FaultRun) -> int:
+        """The exit code of a run, once it has ended."""
         run.until(lambda: False)
         self.place.wire.trap = None
         return run.end()

@@ -10,17 +10,21 @@ from decimal import Decimal
 from typing import Any, Literal
 
 import numpy as np
+import pytest
 
 from event_contracts.trading.actions import Admission, PositionLimits
 from event_contracts.trading.books import BEGINNING, AccountBooks, RulesOf
-from event_contracts.trading.endpoint import KalshiKeys, KalshiSettings
+from event_contracts.trading.endpoint import KalshiSettings
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
 from event_contracts.trading.orders import LimitOrder, Verb
+from event_contracts.trading.policies import Codes, Observations
 from execution.journal.intents import IntentBook
+from foundation.arrays import Array, Mask
 from foundation.clock import Time, system_clock
 from foundation.database import Database
-from tests.event_contracts.practice import KalshiPractice, kalshi_practice
+from foundation.errors import OutcomeUnknown
+from tests.event_contracts.practice import KEYS, KalshiPractice, kalshi_practice
 from tests.passing import AT_ONCE
 
 D = Decimal
@@ -51,7 +55,7 @@ def manager_at(
     """A manager of the account that a practice venue has the key of."""
     return KalshiMultiMarketOrderManager(
         settings or KalshiSettings(url_override=practice.url),
-        KalshiKeys(practice.key_id, practice.private_key),
+        KEYS,
         admission,
         rules_of,
         book=book,
@@ -76,9 +80,6 @@ class KalshiStand:
     def settings(self, **more: Any) -> KalshiSettings:
         return KalshiSettings(url_override=self.practice.url, **more)
 
-    def keys(self) -> KalshiKeys:
-        return KalshiKeys(self.practice.key_id, self.practice.private_key)
-
     def manager(
         self,
         admission: Admission = UNLIMITED,
@@ -96,6 +97,14 @@ class KalshiStand:
         )
         manager.begin(AccountBooks(BEGINNING, D(1000)))
         return manager
+
+    def lose(
+        self, manager: KalshiMultiMarketOrderManager, wanted: LimitOrder, kind: str = "late"
+    ) -> None:
+        """Send an order of which nobody hears: one that lands `late`, or is gone."""
+        self.practice.fault(kind, method="POST", path=POST, seconds=3600)
+        with pytest.raises(OutcomeUnknown, match=f"{wanted.client_order_id}: sent"):
+            manager.submit(wanted)
 
     def orders(self) -> Counter[str]:
         """How many orders the venue has of each id of ours."""
@@ -117,6 +126,35 @@ def kalshi_stand(**settings: Any) -> Iterator[KalshiStand]:
         database = Database()
         yield KalshiStand(practice, database)
         database.close()
+
+
+RAIN = "RAIN"
+SECOND = np.timedelta64(1, "s")
+
+
+def quotes(rows: list[tuple[float, float, int]], depth: float = 1000.0) -> Array:
+    """A session of quotes, each for so many rows; depth: contracts at each."""
+    bids, asks = (np.repeat([row[k] for row in rows], [row[2] for row in rows]) for k in (0, 1))
+    size = np.full(len(bids), depth)
+    nothing = np.zeros(len(bids))
+    return np.stack([bids, asks, size, size, nothing, nothing, (bids + asks) / 2], axis=1)
+
+
+def flat(rows: int = 6, bid: float = 0.48, ask: float = 0.50, depth: float = 30.0) -> Array:
+    """A quote that stands still, nobody trades, and YES comes true."""
+    return quotes([(bid, ask, rows - 1), (0.99, 1.0, 1)], depth)
+
+
+class Always:
+    """The first of some codes that is allowed, else HOLD."""
+
+    name = "always"
+
+    def __init__(self, *codes: int) -> None:
+        self._codes = codes
+
+    def actions(self, seen: Observations, allowed: Mask) -> Codes:
+        return np.array([next((c for c in self._codes if row[c]), 0) for row in allowed])
 
 
 def order(

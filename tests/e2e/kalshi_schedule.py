@@ -9,10 +9,9 @@ from __future__ import annotations
 import json
 import random
 import signal
-import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,15 +25,23 @@ from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.simulation.venue import OrderRequest
 from event_contracts.trading.action_log import ActionRecords
 from event_contracts.trading.fees import FeeRules
+from event_contracts.trading.orders import Outcome
 from execution.account_lock import JOURNAL, KILL_FILE
 from execution.journal.intents import UNDETERMINED
 from foundation.clock import system_clock
 from foundation.database import Database
-from tests.commands import overridden
 from tests.e2e import kalshi_checks as checks
 from tests.e2e.fault_proxy import FaultProxy, Trap, faulty_wire
-from tests.e2e.fault_runs import PATIENT, Door, FaultRun, Limits, Place, arm_kill, leaking_files
-from tests.event_contracts.practice import KEYS, ORDERS, KalshiPractice, kalshi_practice
+from tests.e2e.fault_runs import PATIENT, Door, FaultRun, FaultRuns, Place, arm_kill, leaking_files
+from tests.event_contracts.practice import (
+    CREATE,
+    KEYS,
+    ORDERS,
+    KalshiPractice,
+    body_of,
+    buying,
+    kalshi_practice,
+)
 
 NEVER = (
     *("duplicates", "lost", "breaches", "differing_fills", "hangs", "leaks"),
@@ -50,7 +57,7 @@ SHORTEST = 20  # characters of a line of a private key that could be no other wo
 IMPATIENT = ("broker.read_timeout=0.5", "broker.deadline=1.5", "broker.attempts=2")
 STYLES = ("passive", "mid", "aggressive")
 POLICIES = ("random", "random", "kelly")
-KILLED = 0.5  # share of the ordinary runs
+KILLED = 0.5  # share of the runs without an end
 PASSED = 0.6  # of the runs that are not killed, in which time passes
 AT_ORDERS: dict[str, Any] = {"method": "POST", "path": ORDERS}
 VENUE_FAULTS: tuple[dict[str, Any], ...] = (
@@ -140,6 +147,7 @@ class KalshiTrading:
 
     def __post_init__(self) -> None:
         self.place.wire.on_order = self._note
+        self._runs = FaultRuns(self.place, self.words, IMPATIENT, self._move_its_clock)
 
     @property
     def journal(self) -> Path:
@@ -164,15 +172,15 @@ class KalshiTrading:
         if rng.random() < 0.2:
             self._send_by_hand()
         if rng.random() < 0.2:
-            self._calm_run("steps=2")
+            self._calm_run()
         self._advance(rng.choice((1, 1, 2, 5)))
 
     def end(self) -> None:
         """Go on on a wire that works until nothing is undetermined, and look at everything."""
-        self._calm_run("steps=2")
+        self._calm_run()
         # What has not arrived an hour after its end never does.
         self._advance((ORDER_SECONDS + LANDING) // INTERVAL + 2)
-        self._calm_run("steps=2")
+        self._calm_run()
         self.look()
 
     def look(self) -> None:
@@ -194,19 +202,16 @@ class KalshiTrading:
 
     def _ordinary(self) -> None:
         rng = self.place.rng
-        run = self._start(limits=_limits(rng))
-        if rng.random() < KILLED:
-            self.place.counts[f"killed at {arm_kill(run, rng)}"] += 1
-        elif rng.random() < PASSED:
-            self._meanwhile(run, self._pass_time)
-        self._ended(run)
+        self._runs.run(*self._drawn(), meanwhile=self._pass_time if rng.random() < PASSED else None)
 
     def _until_told(self) -> None:
         """It trades without an end, waits for a venue that is not there, and is told to stop.
 
         Or it is killed before that.
         """
-        run = self._start("steps=null", "halt_after=1000")
+        run = self._runs.start(
+            *IMPATIENT, "halt_after=1000", f"seed={self.place.rng.randint(0, 99)}"
+        )
         wire = self.place.wire
         counts = self.place.counts
         if self.place.rng.random() < KILLED:
@@ -216,11 +221,11 @@ class KalshiTrading:
         if run.until(lambda: sum(wire.heard.values()) >= before + number):
             run.send(signal.SIGTERM)
             counts["told to stop"] += 1
-        self._stuck(run)
+        counts["stuck"] += self._runs.ended(run) not in (0, -signal.SIGKILL)
 
     def _kill_file(self) -> None:
         """A person puts the kill file there: after the order in flight nothing is sent."""
-        run = self._start()
+        run = self._runs.start(*IMPATIENT, *self._drawn())
         number = self.place.rng.randint(5, 60)
         sent: list[int] = []
 
@@ -230,95 +235,61 @@ class KalshiTrading:
                 sent.append(len(self.sent))
 
         self.place.wire.trap = Trap(put, "", DOOR.api, number)
-        self._ended(run)
+        self._runs.ended(run)
         if sent:
             self.place.counts["kill files"] += 1
             # The order whose request was on its way when the file came may still have left.
             self.place.counts["breaches"] += len(self.sent) > sent[0] + 1
             before = len(self.sent)
-            code = self._ended(self._start())
+            code = self._runs.ended(self._runs.start(*IMPATIENT, *self._drawn()))
             self.place.counts["breaches"] += code == 0 or len(self.sent) > before
             self.journal.with_name(KILL_FILE).unlink()
 
     def _beside(self) -> None:
         """Another process is started on the account while one trades it."""
-        run = self._start("steps=8")
+        run = self._runs.start(*IMPATIENT, "steps=8", "seed=5")
         if run.until(lambda: self.journal.exists() and bool(self.sent)):
             mine = FaultRun(self.place, (*self.words, *PATIENT, "steps=1", "seed=7"))
             mine.until(lambda: False)
             self.place.counts["breaches"] += run.running and mine.end() != 2
             mine.end()
             self.place.counts["second processes"] += 1
-        self._ended(run)
+        self._runs.ended(run)
 
-    def _start(self, *more: str, limits: Limits | None = None) -> FaultRun:
+    def _drawn(self) -> tuple[str, str]:
         rng = self.place.rng
-        usual = (
-            *self.words,
-            *IMPATIENT,
-            f"steps={rng.choice((2, 4, 6))}",
-            f"seed={rng.randint(0, 99)}",
-        )
-        run = FaultRun(self.place, tuple(overridden(usual, more)), limits or Limits())
-        run.control.ahead = self._ahead()
-        self._running = run
-        return run
+        return f"steps={rng.choice((2, 4, 6))}", f"seed={rng.randint(0, 99)}"
 
-    def _calm_run(self, *more: str) -> None:
+    def _calm_run(self) -> None:
         """A run on a wire that works, which nobody kills."""
         self.here.clear_faults()
-        self.place.wire.calm()
         self.here.land()
-        run = FaultRun(self.place, (*self.words, *PATIENT, *more))
-        run.control.ahead = self._ahead()
-        self._stuck(run)
-
-    def _stuck(self, run: FaultRun) -> None:
-        """Count a run that does not end well, and say how."""
-        if self._ended(run) not in (0, -signal.SIGKILL):
-            self.place.counts["stuck"] += 1
-            sys.stderr.write(run.told)
-
-    def _ended(self, run: FaultRun) -> int:
-        run.until(lambda: False)
-        self.place.wire.trap = None
-        return run.end()
-
-    def _meanwhile(self, run: FaultRun, happening: Callable[[], object]) -> None:
-        """Something happens once the process has asked for so much."""
-        wire = self.place.wire
-        before = sum(wire.heard.values())
-        number = self.place.rng.randint(5, 60)
-        if run.until(lambda: sum(wire.heard.values()) >= before + number):
-            happening()
-            run.control.ahead = self._ahead()
+        self._runs.calm_run("steps=2")
 
     def _pass_time(self) -> None:
         self._advance(self.place.rng.choice((1, 2, 15)))
+        self._move_its_clock(self._running)
 
     def _advance(self, steps: int) -> None:
         with self._turn:
             self.here.advance(steps)
 
-    def _ahead(self) -> int:
-        """Seconds by which the venue's clock is ahead of this machine's."""
-        return int((self.here.exchange.now - system_clock()) / np.timedelta64(1, "s"))
+    def _move_its_clock(self, run: FaultRun) -> None:
+        """Set a process's clock as far ahead of this machine's as the venue's is."""
+        self._running = run
+        ahead = (self.here.exchange.now - system_clock()) / np.timedelta64(1, "s")
+        run.control.ahead = int(ahead)
 
     def _send_by_hand(self) -> None:
         """A person's order; the venue may refuse it."""
         rng = self.place.rng
         self._by_hand += 1
-        body = {
-            "ticker": rng.choice(MARKETS),
-            "client_order_id": f"{checks.BY_HAND}-{self._by_hand}",
-            "side": rng.choice(("bid", "ask")),
-            "count": "7.00",
-            "price": rng.choice(("0.0100", "0.3000", "0.5000", "0.9900")),
-            "time_in_force": "good_till_canceled",
-            "self_trade_prevention_type": "taker_at_cross",
-        }
+        side: Outcome = rng.choice(("YES", "NO"))
+        name = f"{checks.BY_HAND}-{self._by_hand}"
+        price = rng.choice(("0.01", "0.30", "0.50", "0.99"))
+        body = body_of(buying(name, rng.choice(MARKETS), price, 7, side))
         with suppress(requests.RequestException):  # what goes wrong meets a person as well
-            self.here.ask("POST", ORDERS.removeprefix("/trade-api/v2"), body)
+            self.here.ask("POST", CREATE, body)
         self.place.counts["orders by hand"] += 1
 
     def _note(self, body: bytes) -> None:
@@ -331,10 +302,3 @@ class KalshiTrading:
         if why := checks.breach(order, view, FeeRules()):
             self.place.counts["breaches"] += 1
             self.place.counts[f"breach: {why}"] += 1
-
-
-def _limits(rng: random.Random) -> Limits:
-    """What is left of the disk, now and then too little."""
-    if rng.random() >= 0.08:
-        return Limits()
-    return rng.choice((Limits(pages=rng.randint(0, 4)), Limits(size=2**17)))

@@ -14,7 +14,7 @@ import pytest
 from event_contracts.simulation.exchange import PlacedOrder
 from event_contracts.trading.action_log import ActionEntry
 from event_contracts.trading.fees import FeeRules
-from event_contracts.trading.orders import LimitOrder, MarketView, Outcome, Quote, Verb
+from event_contracts.trading.orders import MarketView, Outcome, Quote
 from execution.journal.intents import Intent
 from tests.e2e import kalshi_checks as checks
 from tests.e2e.kalshi_desk import KalshiStand, kalshi_stand, order
@@ -62,59 +62,42 @@ def test_what_is_as_it_should_be_counts_as_nothing(
     assert checks.differing_fills(placed, book) == 0
 
 
-def test_an_order_that_goes_out_again_is_a_duplicate(placed: list[PlacedOrder]) -> None:
+def test_each_damage_is_counted_once_and_a_persons_order_is_none_of_ours(
+    placed: list[PlacedOrder], book: dict[str, Intent]
+) -> None:
     assert checks.duplicates(["a", "b", "a"], placed, []) == 1
-    again = replace(placed[0])
-    assert checks.duplicates([], [*placed, again], []) == 1
+    assert checks.duplicates([], [*placed, replace(placed[0])], []) == 1
     assert checks.duplicates([], placed, [entry("a"), entry("c")]) == 1
-
-
-def test_an_order_that_one_side_alone_knows_is_lost(
-    placed: list[PlacedOrder], book: dict[str, Intent]
-) -> None:
-    assert checks.lost(placed, {"a": book["a"]}) == 1
-    assert checks.lost(placed[:1], book) == 1
-    never = replace(
-        book["b"], state="never_taken", progress=replace(book["b"].progress, venue_id="")
-    )
-    assert checks.lost(placed, {**book, "b": never}) == 1
-
-
-def test_fills_and_ends_that_the_book_has_otherwise_differ(
-    placed: list[PlacedOrder], book: dict[str, Intent]
-) -> None:
+    never = replace(book["b"].progress, venue_id="")
+    for there, known in (
+        (placed, {"a": book["a"]}),
+        (placed[:1], book),
+        (placed, {**book, "b": replace(book["b"], state="never_taken", progress=never)}),
+    ):
+        assert checks.lost(there, known) == 1
     less = replace(book["a"], progress=replace(book["a"].progress, filled=D(9)))
-    assert checks.differing_fills(placed, {**book, "a": less}) == 1
-    ended = replace(book["b"], state="canceled")
-    assert checks.differing_fills(placed, {**book, "b": ended}) == 1
-
-
-def test_a_persons_order_is_none_of_ours(
-    placed: list[PlacedOrder], book: dict[str, Intent]
-) -> None:
+    for known in ({**book, "a": less}, {**book, "b": replace(book["b"], state="canceled")}):
+        assert checks.differing_fills(placed, known) == 1
     person = replace(placed[0], order=replace(placed[0].order, client_order_id="by-hand-1"))
     assert checks.lost([*placed, person], book) == 0
     assert checks.duplicates([], [*placed, person, person], []) == 0
 
 
 @pytest.mark.parametrize(
-    ("action", "side", "price", "count", "cash", "yes", "breaks"),
+    ("side", "price", "cash", "yes", "breaks"),
     [
-        ("BUY", "YES", "0.50", 100, 1000, 0, False),
-        ("BUY", "YES", "0.50", 100, 101, 0, True),  # the buffer
-        ("BUY", "YES", "0.05", 100, 1000, 450, True),  # contracts
-        ("BUY", "YES", "0.90", 100, 10_000, 490, True),  # contracts and USD
-        ("BUY", "YES", "0.90", 100, 200, 0, True),  # the share of the portfolio
-        ("BUY", "NO", "0.50", 100, 1000, 450, False),  # reduces
-        ("SELL", "YES", "0.50", 100, 1, 100, False),
+        ("YES", "0.50", 1000, 0, False),
+        ("YES", "0.50", 101, 0, True),  # the buffer
+        ("YES", "0.05", 1000, 450, True),  # contracts
+        ("YES", "0.90", 200, 0, True),  # the share of the portfolio
+        ("NO", "0.50", 1000, 450, False),  # reduces
     ],
 )
 def test_an_order_beyond_buffer_or_limits_is_a_breach(
-    action: Verb, side: Outcome, price: str, count: int, cash: int, yes: int, breaks: bool
+    side: Outcome, price: str, cash: int, yes: int, breaks: bool
 ) -> None:
-    quote = Quote(D("0.49"), D("0.51"), D("0.01"))
-    view = MarketView("RAIN", D(cash), D(yes), D(0), (), quote, D(0))
-    sent = LimitOrder("o", "RAIN", action, side, D(price), D(count))
+    view = MarketView("RAIN", D(cash), D(yes), D(0), (), Quote(D("0.49"), D("0.51")))
+    sent = order("o", price, 100, side=side, market="RAIN")
     assert bool(checks.breach(sent, view, FeeRules())) == breaks
 
 

@@ -8,13 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pandas as pd
+import numpy as np
 import pytest
 import requests
 
-from tests.commands import Started, run_command
+from event_contracts.simulation import answers
+from event_contracts.simulation.venue import KalshiVenueSettings
+from tests.commands import Started
 from tests.e2e.refused import refusal_of
 from tests.event_contracts.practice import API, signed_headers
+from tests.event_contracts.recordings import Quote, write_files
 
 MODULE = ["-m", "event_contracts.practice_server"]
 BALANCE = f"{API}/portfolio/balance"
@@ -62,60 +65,49 @@ def test_a_clock_that_runs_plays_its_markets_to_the_end(tmp_path: Path) -> None:
 
 
 def test_recorded_markets_are_played_as_far_apart_as_they_were(tmp_path: Path) -> None:
-    start = pd.Timestamp("2025-05-01T10:00", tz="UTC")
-    rows = [
-        {"timestamp": start + pd.Timedelta(minutes=m), "ticker": t, "event": "E-1"}
-        | {"yes_bid": 40 + m // 5, "no_bid": 55}
-        for t, first in (("E-1-A", 0), ("E-1-B", 15))
-        for m in range(first, 40, 5)
+    quotes: list[Quote] = [
+        (f"2025-05-01T10:{m:02}", ticker, 40 + m // 5, 45)
+        for ticker, first in (("E-1-A", 0), ("E-1-B", 15))
+        for m in range(first, 25, 5)
     ]
-    pd.DataFrame(rows).to_parquet(tmp_path / "E_top_of_book.parquet")
-    outcomes = pd.DataFrame({"ticker": ["E-1-A", "E-1-B"], "settled_yes_inferred": [1, 0]})
-    outcomes.to_parquet(tmp_path / "E_settlement.parquet")
-    words = ["--folder", str(tmp_path), "interval=300"]
-    with served(tmp_path, *words) as (url, _, _):
-        told = []
-        for _ in range(4):
-            markets = requests.get(f"{url}{API}/markets", timeout=30).json()["markets"]
-            told.append({m["ticker"]: (m["status"], m["yes_bid_dollars"]) for m in markets})
-            requests.post(f"{url}/control/advance", json={}, timeout=60)
-        assert told[0]["E-1-A"] == ("active", "0.4000")
-        assert told[0]["E-1-B"] == ("initialized", "0.0000")
-        assert told[3] == {"E-1-A": ("active", "0.4300"), "E-1-B": ("active", "0.4300")}
-
-
-@pytest.mark.parametrize(
-    "key", ["/dev/null/key.pem", "k" * 300, "~nobody at all/key.pem", "."], ids=lambda key: key[:9]
-)
-def test_a_key_that_cannot_be_written_starts_no_server(
-    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert f"--key-file: {key}" in refusal_of("event_contracts.practice_server", "--key-file", key)
-    assert not list(tmp_path.iterdir())
+    write_files(tmp_path, quotes, {"E-1-A": 1, "E-1-B": 0})
+    settings = KalshiVenueSettings(folder=str(tmp_path), interval=300)
+    exchange = settings.exchange(settings.listings(), np.datetime64("2026-01-01", "ns"))
+    told = []
+    for _ in range(4):
+        listed = answers.markets(exchange, {})["markets"]
+        told.append({m["ticker"]: (m["status"], m["yes_bid_dollars"]) for m in listed})
+        exchange.advance()
+    assert told[0] == {"E-1-A": ("active", "0.4000"), "E-1-B": ("initialized", "0.0000")}
+    assert told[3] == {"E-1-A": ("active", "0.4300"), "E-1-B": ("active", "0.4300")}
 
 
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["market.steps=0"], "market.steps: 0"),
-        (["--capital", "-5"], "--capital: -5"),
-        (["--folder", "nowhere"], "--folder: nowhere"),
+        (["--key-file", "/dev/null/key.pem"], "--key-file: /dev/null/key.pem"),
+        (["--key-file", "k" * 300], "--key-file: kkk"),
+        (["--key-file", "~nobody at all/key.pem"], "--key-file: ~nobody"),
+        (["--key-file", "."], "--key-file: ."),
+        (["--key-file", "key.pem", "market.steps=0"], "market.steps: 0"),
+        (["--key-file", "key.pem", "--capital", "-5"], "--capital: -5"),
+        (["--key-file", "key.pem", "--folder", "nowhere"], "--folder: nowhere"),
     ],
 )
-def test_settings_that_cannot_be_start_no_server(
+def test_a_key_that_cannot_be_written_and_settings_that_cannot_be_start_no_server(
     words: list[str], named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert named in refusal_of("event_contracts.practice_server", "--key-file", "key.pem", *words)
+    assert named in refusal_of("event_contracts.practice_server", *words)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_key_that_is_there_is_never_written_over(tmp_path: Path) -> None:
-    key = tmp_path / "mine.pem"
+def test_a_key_that_is_there_is_never_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    key = Path("mine.pem")
     key.write_text("a key of somebody")
-    words = ("-m", "event_contracts.practice_server", "--key-file", str(key), "--port", "8443")
-    done = run_command(words, cwd=tmp_path)
-    assert done.returncode == 2
-    assert "is there already" in done.stderr
+    said = refusal_of("event_contracts.practice_server", "--key-file", str(key), "--port", "8443")
+    assert "is there already" in said
     assert key.read_text() == "a key of somebody"

@@ -11,24 +11,35 @@ from typing import Any
 import numpy as np
 import pytest
 
-from event_contracts.trading.action_log import ActionLog
-from event_contracts.trading.actions import Admission, LimitOrderActionSpace
+from event_contracts.live.settings import KalshiGuard, KalshiGuardSettings
+from event_contracts.trading.action_log import ActionEntry, ActionLog
+from event_contracts.trading.actions import Admission, LimitOrderActionSpace, PriceStyle
 from event_contracts.trading.actor import ActorService, ActorSettings
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
-from event_contracts.trading.policies import Nothing
+from event_contracts.trading.policies import BinaryKelly, Nothing, Policy
 from event_contracts.trading.records import TICK, MarketSpan, MarketUpdate
 from execution.journal.events import EventLog
+from execution.journal.halts import Halts
 from execution.journal.intents import Intent, IntentBook
-from execution.posting import Guard, unguarded
 from foundation.clock import Time
-from foundation.errors import OrderRejected, OutcomeUnknown
+from foundation.errors import OrderRejected
 from foundation.notices import Notices
-from tests.e2e.kalshi_desk import POST, UNLIMITED, KalshiStand, kalshi_stand, manager_at, order
-from tests.e2e.test_kalshi_guarded import quotes
+from tests.e2e.kalshi_desk import (
+    POST,
+    RAIN,
+    UNLIMITED,
+    Always,
+    KalshiStand,
+    kalshi_stand,
+    manager_at,
+    order,
+    quotes,
+)
 from tests.e2e.test_trade_kalshi import traded
+from tests.event_contracts.practice import CREATE, body_of
 
 D = Decimal
-RAIN = "RAIN"
+BUY_NO_10 = 12
 STEP = np.timedelta64(1, "m")
 LATER = np.datetime64("2100-01-01", "ns")
 
@@ -52,18 +63,10 @@ def placed(stand: KalshiStand, *names: str, price: str = "0.40", market: str = R
         manager.submit(order(name, price, 10, market=market))
 
 
-def by_hand(stand: KalshiStand, side: str, price: str, count: int) -> None:
-    """An order that a person sends; price: USD of YES."""
-    body = {
-        "ticker": RAIN,
-        "client_order_id": f"by-hand-{side}-{price}",
-        "side": side,
-        "count": f"{count}.00",
-        "price": price,
-        "time_in_force": "good_till_canceled",
-        "self_trade_prevention_type": "taker_at_cross",
-    }
-    assert stand.practice.ask("POST", "/portfolio/events/orders", body).status_code == 201
+def by_hand(stand: KalshiStand) -> None:
+    """A purchase of twenty YES that a person sends."""
+    body = body_of(order("by-hand", "0.30", 20, market=RAIN))
+    assert stand.practice.ask("POST", CREATE, body).status_code == 201
 
 
 def resting(stand: KalshiStand) -> list[str]:
@@ -85,9 +88,9 @@ def test_every_order_of_ours_that_works_leaves_its_book_and_a_persons_stay(
 ) -> None:
     placed(stand, "o-1", "o-2")
     placed(stand, "o-3", market="SNOW")
-    by_hand(stand, "bid", "0.3000", 20)
+    by_hand(stand)
     assert withdrawn(stand.manager()) == ["o-1", "o-2"]
-    assert resting(stand) == ["o-3", "by-hand-bid-0.3000"]
+    assert resting(stand) == ["o-3", "by-hand"]
     assert [stand.state(name) for name in ("o-1", "o-2", "o-3")] == [
         "canceled",
         "canceled",
@@ -112,9 +115,7 @@ def test_orders_of_another_job_and_of_another_book_stay(stand: KalshiStand) -> N
 
 def test_an_order_of_unknown_fate_is_left_to_the_looks_for_it(stand: KalshiStand) -> None:
     manager = stand.manager(rich("999"))
-    stand.practice.fault("late", method="POST", path=POST, seconds=3600)
-    with pytest.raises(OutcomeUnknown):
-        stand.manager().submit(order("o-1", "0.40", 10, market=RAIN))
+    stand.lose(stand.manager(), order("o-1", "0.40", 10, market=RAIN))
     assert withdrawn(manager) == []
     stand.practice.land()
     assert manager.undetermined(RAIN) == ()
@@ -123,7 +124,7 @@ def test_an_order_of_unknown_fate_is_left_to_the_looks_for_it(stand: KalshiStand
 
 def test_without_an_order_of_ours_that_works_the_venue_is_not_asked(stand: KalshiStand) -> None:
     manager = stand.manager(rich("999"))
-    by_hand(stand, "bid", "0.3000", 20)
+    by_hand(stand)
     asked = len(stand.practice.asked)
     assert withdrawn(manager) == []
     assert len(stand.practice.asked) == asked
@@ -133,13 +134,15 @@ def test_an_id_that_the_venue_rejected_never_goes_out_a_second_time(stand: Kalsh
     manager = stand.manager()
     wanted = order("o-1", "0.40", 10, market=RAIN)
     stand.practice.fault("reject", method="POST", path=POST)
-    with pytest.raises(OrderRejected, match=r"^o-1: rejected \(4"):
+    with pytest.raises(OrderRejected, match=r"^o-1: rejected \(4[^\n]*$"):
         manager.submit(wanted)
     for again in (manager, stand.manager()):
         with pytest.raises(OrderRejected, match=r"^o-1: rejected \(4.*not sent a second time$"):
             again.submit(wanted)
     assert stand.posts() == {"o-1": 1}
+    assert stand.orders() == {}
     assert stand.state("o-1") == "rejected"
+    assert manager.view(RAIN).resting == ()
     assert manager.submit(order("o-2", "0.40", 10, market=RAIN)).remaining == 10
 
 
@@ -154,53 +157,43 @@ def test_an_id_that_was_withheld_goes_out_once_it_may(stand: KalshiStand) -> Non
     assert stand.posts() == {"o-1": 1}
 
 
-def test_an_id_that_was_never_taken_is_not_sent_again(stand: KalshiStand) -> None:
-    manager = stand.manager()
-    wanted = order("o-1", "0.40", 10, market=RAIN)
-    stand.practice.fault("drop_before", method="POST", path=POST)
-    with pytest.raises(OutcomeUnknown):
-        manager.submit(wanted)
-    stand.clock.ahead = np.timedelta64(2, "h")
-    assert manager.undetermined(RAIN) == ()
-    assert stand.state("o-1") == "never_taken"
-    with pytest.raises(OrderRejected, match="never took it; it is not sent a second time"):
-        manager.submit(wanted)
-    assert stand.posts() == {"o-1": 1}
-
-
 @dataclass
 class Trading:
-    """A service over the real manager, and what it was told."""
+    """A service over the real manager and its guard, and what it was told."""
 
     stand: KalshiStand
-    admission: Admission
-    guard: Guard = unguarded
-    settings: ActorSettings = field(default_factory=ActorSettings)
+    admission: Admission = UNLIMITED
+    policy: Policy = field(default_factory=Nothing)
+    style: PriceStyle = "aggressive"
     life: int = 1
     halted: bool = False
+    kill_file: Path = Path("no KILL")
     told: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.events = EventLog(self.stand.database)
-        book = IntentBook(self.stand.database, self.events)
+        database = self.stand.database
+        events = EventLog(database)
+        book = IntentBook(database, events)
+        self.halts = Halts(database, events)
+        guard = KalshiGuard(KalshiGuardSettings(), self.halts, book, self.kill_file)
         self.manager = manager_at(
             self.stand.practice,
             self.admission,
             book,
-            guard=self.guard,
+            guard=guard,
             time=Time(now=self.stand.clock, wait=self.stand.waited.append),
         )
-        self.log = ActionLog(self.stand.database, self.events, book)
+        self.log = ActionLog(database, events, book)
         notices = Notices(None, None)
         notices.keep_in(lambda kind, text: self.told.append(text))
         self.service = ActorService(
             "account",
             self.manager,
-            LimitOrderActionSpace(life=self.life),
-            Nothing(),
+            LimitOrderActionSpace(life=self.life, price_style=self.style),
+            self.policy,
             self.log,
             notices,
-            self.settings,
+            ActorSettings(decision_seconds=30.0),
             clock=self.stand.clock,
             halted=lambda: self.halted,
         )
@@ -208,24 +201,26 @@ class Trading:
         for market in (RAIN, "SNOW"):
             self.service.follow(market, MarketSpan(self.began, STEP, 60))
 
-    def tick(self, row: int, market: str = RAIN) -> Any:
+    def tick(
+        self, row: int, market: str = RAIN, bid: int = 50, ask: int = 52, estimate: float = 0.51
+    ) -> ActionEntry | None:
+        """What is decided on a tick with these prices in cents."""
         tick = np.zeros(1, TICK)[0]
-        tick["bid"], tick["ask"], tick["estimate"] = 5000, 5200, 0.51
-        update = MarketUpdate(market, self.began + row * STEP, tick)
-        return self.service.work(update)
+        tick["bid"], tick["ask"], tick["estimate"] = 100 * bid, 100 * ask, estimate
+        tick["bid_size"] = tick["ask_size"] = 1000
+        return self.service.work(MarketUpdate(market, self.began + row * STEP, tick))
 
 
 def test_a_tick_begins_with_no_order_of_ours_and_one_of_unknown_fate_masks_its_market(
     stand: KalshiStand,
 ) -> None:
     placed(stand, "o-1", "o-2")
-    stand.practice.fault("late", method="POST", path=POST, seconds=3600)
-    with pytest.raises(OutcomeUnknown):
-        stand.manager().submit(order("o-3", "0.40", 10, market="SNOW"))
-    trading = Trading(stand, UNLIMITED)
+    stand.lose(stand.manager(), order("o-3", "0.40", 10, market="SNOW"))
+    trading = Trading(stand)
     assert trading.tick(0) is not None
     assert resting(stand) == []
     masked = trading.tick(0, "SNOW")
+    assert masked is not None
     assert "an order of unknown fate keeps this market: o-3" in masked.reason
     assert masked.allowed == 0
     # Its worst case is spent, in every market.
@@ -236,7 +231,7 @@ def test_a_tick_begins_with_no_order_of_ours_and_one_of_unknown_fate_masks_its_m
 def test_an_order_rests_so_many_ticks_and_under_a_halt_no_longer_than_one(
     stand: KalshiStand,
 ) -> None:
-    trading = Trading(stand, UNLIMITED, life=2)
+    trading = Trading(stand, life=2)
     for row in range(4):
         stand.clock.ahead = row * STEP
         assert trading.tick(row) is not None
@@ -256,23 +251,27 @@ def test_an_order_that_would_not_be_admitted_now_rests_no_longer(stand: KalshiSt
     assert resting(stand) == ["o-1"]
 
 
-def test_halts_and_a_kill_file_keep_no_order_in_the_book(stand: KalshiStand) -> None:
+def test_halts_and_a_kill_file_keep_no_order_in_the_book(
+    stand: KalshiStand, tmp_path: Path
+) -> None:
     placed(stand, "o-1")
-    trading = Trading(stand, rich("999"), guard=lambda intent, now, seen: "KILL is there")
+    (tmp_path / "KILL").touch()
+    trading = Trading(stand, rich("999"), kill_file=tmp_path / "KILL")
     assert trading.tick(0) is not None
     assert resting(stand) == []
 
 
-@pytest.mark.parametrize("why", ["late", "settling"])
-def test_a_tick_that_is_not_decided_on_looks_at_the_orders_all_the_same(
-    stand: KalshiStand, why: str
+@pytest.mark.parametrize(("why", "row"), [("late", 1), ("settling", 59)])
+def test_a_tick_that_is_not_decided_on_is_kept_and_looks_at_the_orders_all_the_same(
+    stand: KalshiStand, why: str, row: int
 ) -> None:
-    trading = Trading(stand, rich("999"), settings=ActorSettings(decision_seconds=30.0))
+    trading = Trading(stand, rich("999"))
     placed(stand, "o-1")
     if why == "late":
         stand.clock.ahead = 2 * STEP
-    assert trading.tick(59 if why == "settling" else 1) is None
+    assert trading.tick(row) is None
     assert trading.service.skipped == {why: 1}
+    assert len(trading.log.ticks(RAIN)) == 1
     assert resting(stand) == []
 
 
@@ -286,13 +285,34 @@ def test_a_venue_that_does_not_cancel_fails_its_market_and_nothing_is_decided_th
         assert trading.tick(row) is None
     assert trading.log.entries() == []
     assert len(trading.log.ticks(RAIN)) == 4
-    # Three failures, and then the market rests.
-    assert trading.service.skipped == {"failed": 1}
-    assert [text.partition(":")[0] for text in trading.told] == [
-        "RAIN is left alone for 300 seconds after 3 failures"
-    ]
+    assert [text.partition(" is left alone")[0] for text in trading.told] == [RAIN]
     assert trading.tick(0, "SNOW") is not None
     assert resting(stand) == ["o-1"]
+
+
+def test_purchases_that_only_together_go_beyond_what_is_held_open_nothing_under_a_halt() -> None:
+    session = quotes([(0.40, 0.42, 8), (0.44, 0.46, 4), (0.60, 0.62, 30)])
+    with kalshi_stand(sessions={RAIN: session}, life=20) as stand:
+        trading = Trading(stand, policy=Always(BUY_NO_10), style="passive", life=2)
+        trading.manager.submit(order("seed", "0.42", 10, market=RAIN))
+        stand.practice.advance()
+        assert trading.manager.view(RAIN).yes == 10
+        trading.halts.raise_halt("daily_loss", "a test", stand.clock())
+        for row in range(5):
+            trading.tick(row, bid=40, ask=42, estimate=0.41)
+        stand.practice.advance(20)
+        view = trading.manager.view(RAIN)
+        assert (view.yes, view.no) == (0, 0)
+
+
+def test_an_order_stands_at_the_price_that_was_decided_on() -> None:
+    with kalshi_stand(sessions={RAIN: quotes([(0.93, 0.95, 40)])}) as stand:
+        trading = Trading(stand, policy=BinaryKelly())
+        entry = trading.tick(0, bid=40, ask=42, estimate=0.60)
+        assert entry is not None
+        assert (entry.intent, entry.price) == ("BUY_YES", D("0.42"))
+        stand.practice.advance()
+        assert trading.manager.view(RAIN).yes == 0
 
 
 def test_an_order_that_has_filled_before_it_is_taken_out_stays_as_it_ended(

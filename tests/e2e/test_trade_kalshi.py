@@ -2,44 +2,35 @@
 
 from __future__ import annotations
 
-import json
-import os
-import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from event_contracts import SyntheticMarket
 from event_contracts import trade as trade_kalshi
 from event_contracts.live.settings import KalshiTradingSettings
-from event_contracts.live.trading import policy_of, trade
+from event_contracts.live.trading import trade
 from event_contracts.simulation.paper_report import paper_report
 from event_contracts.simulation.sessions import outcome_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.trading.action_log import ActionEntry, ActionRecords
-from event_contracts.trading.endpoint import KalshiConnection, KalshiKeys, KalshiSettings
-from event_contracts.trading.fees import FeeRules
+from event_contracts.trading.endpoint import KalshiConnection, KalshiSettings
 from event_contracts.trading.observation import features_of
-from event_contracts.trading.policies import ABOUT, About, BinaryKelly, Nothing, RandomPolicy
 from event_contracts.trading.records import WHOLE
 from event_contracts.trading.sampler import Sampler
-from execution.account_lock import JOURNAL, KILL_FILE
+from execution.account_lock import JOURNAL
 from execution.journal.intents import IntentBook
 from execution.live import runner
 from execution.live.loop import Stop
-from foundation.compose import composed_config
 from foundation.database import Database, rows_of
 from foundation.errors import BrokerError, InputError
-from tests.commands import Started
 from tests.e2e.refused import refusal_of
-from tests.event_contracts.practice import KalshiPractice, kalshi_practice
+from tests.event_contracts.practice import KEYS, KalshiPractice, kalshi_practice
 
 WIDTH = len(features_of(sizes=False))
 MARKET = SyntheticMarket(steps=40, start_deviation=0.5, edge=0.1)
@@ -60,7 +51,7 @@ def settings_of(practice: KalshiPractice, **more: Any) -> KalshiTradingSettings:
     given: dict[str, Any] = {
         "markets": ("RAIN", "SNOW"),
         "policy": "random",
-        "interval": 0.3,
+        "interval": 0.1,
         "steps": 3,
         "folder": "journals",
         **more,
@@ -79,8 +70,7 @@ def traded(practice: KalshiPractice, most: int = 100, **more: Any) -> list[Actio
         if len(shown) == most:
             stop.tell("that is enough")
 
-    keys = KalshiKeys(practice.key_id, practice.private_key)
-    trade(settings_of(practice, **more), keys, stop, show)
+    trade(settings_of(practice, **more), KEYS, stop, show)
     return shown
 
 
@@ -113,14 +103,6 @@ def test_only_who_has_an_estimate_of_his_own_finds_an_edge(practice: KalshiPract
     assert told["RAIN"] == pytest.approx(own, abs=1e-4)
 
 
-def test_estimates_that_cannot_be_read_are_refused_before_anything_is_traded(
-    practice: KalshiPractice,
-) -> None:
-    with pytest.raises(InputError, match=r"none\.csv: estimates cannot be read"):
-        traded(practice, policy="kelly", estimates="none.csv")
-    assert not practice.posts()
-
-
 @pytest.mark.slow
 def test_on_paper_every_order_is_in_the_journal_and_at_the_venue_once(
     practice: KalshiPractice,
@@ -144,12 +126,6 @@ def test_on_paper_every_order_is_in_the_journal_and_at_the_venue_once(
     assert sum(report["sizes"].values()) == sum(entry.sent > 0 for entry in entries)
 
 
-def test_it_trades_until_it_is_told_to_stop(practice: KalshiPractice) -> None:
-    shown = traded(practice, most=2, steps=None, policy="kelly")
-    assert len(shown) >= 2
-    assert {entry.policy for entry in shown} == {"kelly"}
-
-
 @pytest.mark.slow
 def test_a_market_that_settles_ends_the_trading(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -171,89 +147,20 @@ def test_a_market_that_settles_ends_the_trading(
 
 
 def test_markets_are_sampled_until_trading_ends(practice: KalshiPractice) -> None:
-    keys = KalshiKeys(practice.key_id, practice.private_key)
-    connection = KalshiConnection(KalshiSettings(url_override=practice.url), keys)
+    connection = KalshiConnection(KalshiSettings(url_override=practice.url), KEYS)
     sampler = Sampler(connection, ("RAIN", "SNOW"), np.timedelta64(1, "s"))
     now = np.datetime64("now", "ns")
-    samples = sampler.read()
-    for market, sample in samples.items():
-        sampler.spans[market] = sampler.span(market, sample, now)
-    at = sampler.tick_after(now)
-    updates = {update.market: update for update in sampler.sample(at)}
+    listings = sampler.read()
+    sampler.spans |= {market: sampler.span(market, each, now) for market, each in listings.items()}
+    updates = {update.market: update for update in sampler.sample(sampler.tick_after(now))}
     assert set(updates) == {"RAIN", "SNOW"}
     tick = practice.exchange.shown("RAIN")
     for name in ("bid", "ask", "bid_size", "ask_size"):
         assert updates["RAIN"].tick[name] == tick[name]
-    closes = samples["RAIN"].closes
+    closes = listings["RAIN"].closes
     assert not sampler.sample(sampler.tick_after(closes))
     with pytest.raises(InputError, match="RAIN: trading ends at"):
-        sampler.span("RAIN", samples["RAIN"], closes)
-    absent = Sampler(connection, ("HAIL",), np.timedelta64(1, "s"))
-    with pytest.raises(BrokerError, match="HAIL: the venue has no such market"):
-        absent.read()
-
-
-def test_a_lost_answer_keeps_its_market_and_nothing_is_sent_twice(
-    practice: KalshiPractice,
-) -> None:
-    practice.fault("drop_after", count=1, method="POST")
-    shown = traded(practice, markets=("RAIN",), steps=4)
-    names = [body["client_order_id"] for body in practice.posts()]
-    assert len(names) == len(set(names))
-    landed = [t.client_order_id for t in practice.exchange.orders.values()]
-    assert len(landed) == len(set(landed))
-    assert {entry.client_order_id for entry in shown if entry.answer.startswith("taken")} <= set(
-        landed
-    )
-
-
-@pytest.mark.slow
-def test_killed_with_an_order_in_flight_and_started_again_nothing_is_sent_twice(
-    practice: KalshiPractice, tmp_path: Path
-) -> None:
-    environment = {
-        **os.environ,
-        "KALSHI_API_KEY_ID": practice.key_id,
-        "KALSHI_PRIVATE_KEY": practice.private_key,
-    }
-    words = [
-        *("-m", "event_contracts.trade", "markets=[RAIN]", "policy=random", "interval=1"),
-        *("folder=journals", f"broker.url_override={practice.url}"),
-    ]
-    for run in range(3):
-        # The answer to the order is late, and the process is gone before it comes.
-        practice.fault("delay", method="POST", seconds=2.0)
-        posted = len(practice.posts())
-        command = Started([*words, f"seed={run}"], cwd=tmp_path, env=environment)
-        deadline = time.monotonic() + 60
-        while len(practice.posts()) == posted and time.monotonic() < deadline:
-            assert command.running
-            time.sleep(0.01)
-        time.sleep(0.3 * run)
-        command.kill()
-        practice.clear_faults()
-        practice.advance()
-    ended = Started([*words, "steps=3"], cwd=tmp_path, env=environment).wait(60)
-    assert ended.returncode == 0, ended.stderr
-    names = [body["client_order_id"] for body in practice.posts()]
-    assert len(names) >= 3
-    assert len(names) == len(set(names))
-    landed = [ticket.client_order_id for ticket in practice.exchange.orders.values()]
-    assert len(landed) == len(set(landed))
-    book = IntentBook(Database(journals()[0]))
-    for name in names:
-        intent = book.get(name)
-        assert intent is not None
-        assert intent.taken == (name in landed)
-    assert not book.in_states(("planned",))
-
-
-def test_the_kill_file_stops_everything(practice: KalshiPractice) -> None:
-    traded(practice, steps=1)
-    [path] = journals()
-    (path.parent / KILL_FILE).touch()
-    with pytest.raises(InputError, match="nothing is traded; remove it first"):
-        traded(practice, steps=1)
+        sampler.span("RAIN", listings["RAIN"], closes)
 
 
 @pytest.mark.parametrize(
@@ -261,9 +168,6 @@ def test_the_kill_file_stops_everything(practice: KalshiPractice) -> None:
     [
         ([], "markets: none is named"),
         (["markets=[RAIN]", "mode=live"], "say so with confirm_live=true"),
-        (["markets=[RAIN,RAIN]"], "names one twice"),
-        (["markets=[RAIN]", "broker.url_override=http://example.com"], "url_override"),
-        (["markets=[RAIN]", "interval=0"], "interval: 0"),
         (["markets=[RAIN]"], "KALSHI_API_KEY_ID: not set"),
     ],
 )
@@ -275,48 +179,6 @@ def test_the_command_refuses_in_one_line(
         monkeypatch.delenv(name, raising=False)
     assert says in refusal_of("event_contracts.trade", *words)
     assert not list(tmp_path.iterdir())
-
-
-def test_a_policy_is_named_or_is_a_checkpoint_of_the_same_sizes(tmp_path: Path) -> None:
-    for name, kind in (("kelly", BinaryKelly), ("random", RandomPolicy), ("nothing", Nothing)):
-        settings = KalshiTradingSettings(policy=name)
-        make, sizes = policy_of(settings)
-        assert isinstance(make(settings.space_at(FeeRules()), 500.0), kind)
-        assert sizes
-    shapes = {"mlp_extractor.policy_net.0": (8, WIDTH), "action_net": (25, 8)}
-    tensors: dict[str, Any] = {
-        f"{name}.weight": np.zeros(shape, np.float32) for name, shape in shapes.items()
-    }
-    tensors |= {f"{name}.bias": np.zeros(shape[0], np.float32) for name, shape in shapes.items()}
-    about = About(fixed_size=10, features=features_of(sizes=False))
-    path = tmp_path / "fixed.safetensors"
-    save_file(tensors, path, {ABOUT: json.dumps(asdict(about))})
-    settings = KalshiTradingSettings(policy=str(path), fixed_size=10)
-    make, sizes = policy_of(settings)
-    assert make(settings.space_at(FeeRules()), 500.0).name == "fixed"
-    assert not sizes
-    other = KalshiTradingSettings(policy=str(path))
-    with pytest.raises(InputError, match="fixed_size=10; set it to that"):
-        policy_of(other)
-    about = About(settings={"episode": {"price_style": "mid"}}, features=about.features)
-    save_file(tensors, path, {ABOUT: json.dumps(asdict(about))})
-    with pytest.raises(InputError, match=r"fixed.safetensors: trained with price_style=mid; set"):
-        policy_of(other)
-    policy_of(KalshiTradingSettings(policy=str(path), price_style="mid"))
-    about = About(settings={"episode": {"life": 20}}, features=about.features)
-    save_file(tensors, path, {ABOUT: json.dumps(asdict(about))})
-    with pytest.raises(InputError, match=r"fixed.safetensors: trained with life=20; set it"):
-        policy_of(other)
-    policy_of(KalshiTradingSettings(policy=str(path), life=20))
-    absent = KalshiTradingSettings(policy=str(tmp_path / "none.safetensors"))
-    with pytest.raises(InputError, match="no checkpoint"):
-        policy_of(absent)
-
-
-def test_the_file_of_settings_says_the_defaults() -> None:
-    composed = KalshiTradingSettings.of(composed_config("trade_kalshi", ["markets=[RAIN]"]))
-    by_default = KalshiTradingSettings(markets=("RAIN",), fees=composed.fees)
-    assert composed == by_default
 
 
 def test_a_decision_is_a_line_and_a_hold_is_none(capsys: pytest.CaptureFixture[str]) -> None:
@@ -343,8 +205,7 @@ def test_unattended_it_waits_for_a_venue_that_is_not_there_until_it_is_told_to_s
     practice.fault("status", status=503, seconds=0, count=10**5)
     stop = Stop()
     monkeypatch.setattr(Stop, "wait", lambda stop, _: stop.tell("enough"))
-    keys = KalshiKeys(practice.key_id, practice.private_key)
-    trade(settings_of(practice, steps=None), keys, stop, lambda _: None)
+    trade(settings_of(practice, steps=None), KEYS, stop, lambda _: None)
     assert stop.why == "enough"
 
 

@@ -21,10 +21,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from typing import Any
 
 from event_contracts.trading.fees import NOTHING, FeeRules
 from event_contracts.trading.orders import FLAT, PAYOUT, Fill, Holding, Outcome, other
-from foundation.errors import BrokerError
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,63 +94,41 @@ class Account:
         return self.holdings.get(market, FLAT)
 
     def booked(self, fill: Fill, rules: FeeRules) -> tuple[Account, Charge]:
-        """The account after a fill, and what the fill cost.
-
-        Raises
-        ------
-        BrokerError
-            for a sale of more than is held.
-        """
-        holding, pairs = _traded(self.holding(fill.market), fill)
+        """The account after a fill, and what the fill cost; a pair is paid out at once."""
+        held, opposite = (self.holding(fill.market).of(s) for s in (fill.side, other(fill.side)))
+        pairs = NOTHING
+        if fill.action == "SELL":
+            assert fill.count <= held, f"{fill} sells more than {held}"
+            held -= fill.count
+        else:
+            pairs = min(fill.count, opposite)
+            held, opposite = held + fill.count - pairs, opposite - pairs
+        holding = Holding(held, opposite) if fill.side == "YES" else Holding(opposite, held)
         cost = charge(fill, rules, self.carried.get(fill.order_id, NOTHING))
         account = replace(
-            self,
+            self._with(fill.market, holding),
             cash=self.cash + cost.cash + pairs * PAYOUT,
-            holdings=_with(self.holdings, fill.market, holding),
             carried={**self.carried, fill.order_id: cost.carried},
         )
         return account, cost
 
     def settled(self, market: str, outcome: Outcome) -> Account:
         """The account after a market settled: $1 for a contract of the outcome, no fee."""
-        return self.paid(market, PAYOUT if outcome == "YES" else NOTHING)
-
-    def paid(self, market: str, yes: Decimal) -> Account:
-        """The account after a market paid, without a fee.
-
-        yes: USD for a contract of YES; NO gets the rest of a dollar. A market that settles at
-            neither side pays both.
-        """
-        held = self.holding(market)
-        payout = held.yes * yes + held.no * (PAYOUT - yes)
-        holdings = _with(self.holdings, market, FLAT)
-        return replace(self, cash=self.cash + payout, holdings=holdings)
+        payout = self.holding(market).of(outcome) * PAYOUT
+        return replace(self._with(market, FLAT), cash=self.cash + payout)
 
     def with_flow(self, amount: Decimal) -> Account:
         """The account after a deposit, or a withdrawal below 0, in USD."""
         return replace(self, cash=self.cash + amount)
 
-
-def _traded(holding: Holding, fill: Fill) -> tuple[Holding, Decimal]:
-    """The holding after a fill, and the pairs of YES and NO that it made."""
-    held = holding.of(fill.side)
-    opposite = holding.of(other(fill.side))
-    if fill.action == "SELL":
-        if fill.count > held:
-            raise BrokerError(
-                f"{fill.market}: a fill of order {fill.order_id} sells {fill.count} {fill.side} and"
-                f" {held} are held; compare the account with the venue's positions"
-            )
-        return _of_side(fill.side, held - fill.count, opposite), NOTHING
-    pairs = min(fill.count, opposite)
-    return _of_side(fill.side, held + fill.count - pairs, opposite - pairs), pairs
+    def _with(self, market: str, holding: Holding) -> Account:
+        """Another holding of a market; one that is flat leaves."""
+        others = {name: held for name, held in self.holdings.items() if name != market}
+        return replace(self, holdings=others if holding == FLAT else {**others, market: holding})
 
 
-def _of_side(side: Outcome, count: Decimal, opposite: Decimal) -> Holding:
-    return Holding(count, opposite) if side == "YES" else Holding(opposite, count)
-
-
-def _with(holdings: Mapping[str, Holding], market: str, holding: Holding) -> Mapping[str, Holding]:
-    """The holdings with one market's replaced; one that is flat leaves."""
-    others = {name: held for name, held in holdings.items() if name != market}
-    return others if holding == FLAT else {**others, market: holding}
+def as_fill(entry: dict[str, Any], market: str = "RAIN") -> Fill:
+    """A fill as the environment tells of it."""
+    price, count = Decimal(repr(entry["price"])), Decimal(entry["count"])
+    order_id = f"{market}-{entry['order_id']}"
+    return Fill(order_id, market, entry["action"], entry["side"], price, count, entry["maker"])

@@ -29,8 +29,10 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from decimal import Decimal
 from functools import cache
-from typing import Any
+from typing import Any, Literal
+from unittest.mock import patch
 
 import numpy as np
 import requests
@@ -42,12 +44,38 @@ from event_contracts.simulation.app import KalshiServer, new_keys
 from event_contracts.simulation.exchange import Exchange, Listing
 from event_contracts.simulation.sessions import checked_session, tape_of
 from event_contracts.simulation.venue import KalshiVenueSettings, rehearse
+from event_contracts.trading import endpoint
+from event_contracts.trading.orders import LimitOrder
 from foundation.arrays import Array
 
 WAIT = 30.0  # seconds
+UNPACED = (1e6, 1e6)  # tokens a second: nobody waits for a bucket to fill
 API = "/trade-api/v2"
-ORDERS = f"{API}/portfolio/events/orders"
+CREATE = "/portfolio/events/orders"
+ORDERS = f"{API}{CREATE}"
 KEYS = new_keys()  # making one takes a while
+
+# An order and a fill of it as the API tells of them.
+ORDER = {
+    "order_id": "v-1",
+    "client_order_id": "o-1",
+    "ticker": "RAIN",
+    "book_side": "ask",
+    "status": "resting",
+    "yes_price_dollars": "0.5600",
+    "fill_count_fp": "4.00",
+    "remaining_count_fp": "6.00",
+}
+FILL = {
+    "fill_id": "f-1",
+    "order_id": "v-1",
+    "ticker": "RAIN",
+    "book_side": "ask",
+    "yes_price_dollars": "0.5600",
+    "count_fp": "4.00",
+    "is_taker": True,
+    "created_time": "2026-11-22T15:00:00Z",
+}
 
 
 @dataclass
@@ -144,6 +172,36 @@ def _loaded(private_key: str) -> rsa.RSAPrivateKey:
     return key
 
 
+def body_of(order: LimitOrder, **more: Any) -> dict[str, Any]:
+    """An order as the API is sent it, written anew so that the client is not its own witness.
+
+    Buying NO at p is an ask at 1 - p, selling NO a bid at 1 - p; sales only reduce.
+    """
+    bid = (order.action == "BUY") == (order.side == "YES")
+    price = order.price if order.side == "YES" else 1 - order.price
+    return {
+        "ticker": order.market,
+        "client_order_id": order.client_order_id,
+        "side": "bid" if bid else "ask",
+        "price": f"{price:.4f}",
+        "count": f"{order.count:.2f}",
+        "time_in_force": "good_till_canceled",
+        "self_trade_prevention_type": "taker_at_cross",
+        **({"reduce_only": True} if order.action == "SELL" else {}),
+        **more,
+    }
+
+
+def buying(
+    name: str,
+    market: str = "RAIN",
+    price: str = "0.50",
+    count: int = 10,
+    side: Literal["YES", "NO"] = "YES",
+) -> LimitOrder:
+    return LimitOrder(name, market, "BUY", side, Decimal(price), Decimal(count))
+
+
 def _listings(sessions: Mapping[str, Array]) -> list[Listing]:
     return [Listing(ticker, tape_of(checked_session(each))) for ticker, each in sessions.items()]
 
@@ -186,7 +244,8 @@ def kalshi_practice(
     try:
         port = asyncio.run_coroutine_threadsafe(up(), loop).result(WAIT)
         practice.url = f"http://127.0.0.1:{port}"
-        yield practice
+        with patch.object(endpoint, "RATES", UNPACED):
+            yield practice
     finally:
         asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(WAIT)
         loop.call_soon_threadsafe(loop.stop)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import time
 from pathlib import Path
 
 import pytest
@@ -12,8 +11,6 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding
 from hypothesis import given
 from hypothesis import strategies as st
 
-from event_contracts.live.settings import KalshiTradingSettings
-from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.trading.endpoint import (
     KalshiConnection,
     KalshiKeys,
@@ -24,16 +21,16 @@ from foundation.errors import AccessRefused, BrokerError, InputError, SenselessA
 from tests.event_contracts.practice import KEYS
 
 PEM = KEYS.private_key
-MINE = KalshiKeys(KEYS.key_id, PEM)
-THERE = KalshiConnection(KalshiSettings(url_override="http://127.0.0.1:9"), MINE)
+THERE = KalshiConnection(KalshiSettings(url_override="http://127.0.0.1:9"), KEYS)
 TEXTS = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="?#"))
 
 
-def pem_of(key: ec.EllipticCurvePrivateKey, password: bytes = b"") -> str:
-    encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
-    if password:
-        encryption = serialization.BestAvailableEncryption(password)
+def pem_of(password: bytes = b"") -> str:
+    """A private key of another kind than the venue takes."""
+    hidden = serialization.BestAvailableEncryption(password) if password else None
+    key = ec.generate_private_key(ec.SECP256R1())
     form = serialization.PrivateFormat.PKCS8
+    encryption = hidden or serialization.NoEncryption()
     return key.private_bytes(serialization.Encoding.PEM, form, encryption).decode()
 
 
@@ -41,7 +38,7 @@ def pem_of(key: ec.EllipticCurvePrivateKey, password: bytes = b"") -> str:
 def test_the_signature_is_over_time_method_and_path_without_the_query(
     method: str, path: str, query: str, at: int
 ) -> None:
-    headers = MINE.headers(method, f"/trade-api/v2/a{path}?{query}", at)
+    headers = KEYS.headers(method, f"/trade-api/v2/a{path}?{query}", at)
     assert headers["KALSHI-ACCESS-KEY"] == KEYS.key_id
     assert headers["KALSHI-ACCESS-TIMESTAMP"] == str(at)
     KEYS.signing_key.public_key().verify(
@@ -50,13 +47,6 @@ def test_the_signature_is_over_time_method_and_path_without_the_query(
         padding.PSS(padding.MGF1(hashes.SHA256()), salt_length=32),
         hashes.SHA256(),
     )
-
-
-def test_each_attempt_has_the_time_at_which_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    times = iter([5_000_000, 7_900_000])
-    monkeypatch.setattr(time, "time_ns", lambda: next(times))
-    stamps = [MINE.sign("GET", "/a")["KALSHI-ACCESS-TIMESTAMP"] for _ in range(2)]
-    assert stamps == ["5", "7"]
 
 
 def test_the_keys_come_from_the_environment_as_text_or_from_a_file(tmp_path: Path) -> None:
@@ -82,6 +72,8 @@ def test_the_keys_come_from_the_environment_as_text_or_from_a_file(tmp_path: Pat
             "KALSHI_PRIVATE_KEY_PATH: /nowhere/k: cannot be read",
         ),
         ({"KALSHI_API_KEY_ID": "a", "KALSHI_PRIVATE_KEY": "hush"}, "no private key in PEM"),
+        ({"KALSHI_API_KEY_ID": "a", "KALSHI_PRIVATE_KEY": pem_of()}, "RSA keys alone"),
+        ({"KALSHI_API_KEY_ID": "a", "KALSHI_PRIVATE_KEY": pem_of(b"x")}, "without a password"),
         ({"KALSHI_API_KEY_ID": "a\nb", "KALSHI_PRIVATE_KEY": PEM}, "not an id"),
     ],
 )
@@ -92,18 +84,10 @@ def test_keys_that_are_missing_or_none_are_one_line(environment: dict[str, str],
     assert "hush" not in str(caught.value)
 
 
-def test_a_key_of_another_kind_or_behind_a_password_is_refused() -> None:
-    curve = ec.generate_private_key(ec.SECP256R1())
-    with pytest.raises(InputError, match="RSA keys alone"):
-        KalshiKeys("a", pem_of(curve))
-    with pytest.raises(InputError, match="without a password"):
-        KalshiKeys("a", pem_of(curve, b"secret"))
-
-
 def test_no_text_shows_a_key_whole_or_by_the_line() -> None:
-    assert repr(MINE) == "KalshiKeys()"
+    assert repr(KEYS) == "KalshiKeys()"
     lines = [line for line in PEM.splitlines() if not line.startswith("-----")]
-    shown = MINE.redact(f"{KEYS.key_id} {PEM} {lines[1]} and {lines[-1]}")
+    shown = KEYS.redact(f"{KEYS.key_id} {PEM} {lines[1]} and {lines[-1]}")
     assert KEYS.key_id not in shown
     assert not any(line in shown for line in lines)
 
@@ -165,7 +149,3 @@ def test_keys_are_sent_to_no_other_address(url: str) -> None:
     with pytest.raises(InputError, match=r"broker\.url_override") as caught:
         KalshiSettings(url_override=url)
     assert "word" not in str(caught.value)
-
-
-def test_an_order_rests_as_many_ticks_in_training_as_live() -> None:
-    assert EpisodeSettings().life == KalshiTradingSettings(markets=("RAIN",)).life == 2

@@ -17,6 +17,7 @@ from event_contracts.trading.listings import FeeTerms, MarketFees
 from execution.fees import DatedRate
 from foundation.errors import BrokerError, InputError
 from tests.e2e.kalshi_desk import KalshiStand, kalshi_stand, order
+from tests.event_contracts.practice import KEYS
 
 D = Decimal
 AT = np.datetime64("2026-11-22T10:00:00", "ns")
@@ -32,7 +33,7 @@ def cheap() -> Iterator[KalshiStand]:
 
 def learned(stand: KalshiStand, *markets: str) -> MarketFees:
     fees = MarketFees(KalshiFees().on)
-    fees.learn(KalshiConnection(stand.settings(), stand.keys()), markets or ("SIM-1",))
+    fees.learn(KalshiConnection(stand.settings(), KEYS), markets or ("SIM-1",))
     return fees
 
 

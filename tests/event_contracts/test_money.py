@@ -12,9 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from event_contracts.trading.fees import FeeRules, KalshiFees
-from event_contracts.trading.orders import Fill, Holding, Outcome, Quote, Verb, other
+from event_contracts.trading.orders import Fill, Outcome, Quote, Verb, other
 from execution.fees import DatedRate
-from foundation.errors import InputError
 from tests.event_contracts.exact_account import Account, Charge, charge
 
 D = Decimal
@@ -63,12 +62,6 @@ def test_whole_cents_of_an_orders_rounding_come_back_in_the_fill_that_completes_
     second = charge(fill("BUY", "YES", "0.37", 10), RULES, first.carried)
     assert second == Charge(D("-3.70"), D("0.1632"), D("0.0068"), D("0.01"), D("0.0036"))
     assert (first.cash, second.cash) == (D("-3.87"), D("-3.86"))
-
-
-def test_a_cent_exactly_comes_back() -> None:
-    """Fee 0.1632 and rounding 0.0068 after 0.0032 carried: one cent, and nothing is left."""
-    cost = charge(fill("BUY", "YES", "0.37", 10), RULES, D("0.0032"))
-    assert (cost.rebate, cost.carried) == (D("0.01"), 0)
 
 
 def test_rounding_is_carried_by_the_order_that_paid_it() -> None:
@@ -190,24 +183,6 @@ def test_a_pair_loses_exactly_the_spread_and_its_fees(
     assert fees > 0
 
 
-def test_a_yes_and_a_no_pay_their_dollar_at_once() -> None:
-    """10 YES at 0.40 and 10 NO at 0.58: 0.98 a pair comes back as a dollar."""
-    account, _ = booked(Account(D(100)), fill("BUY", "YES", "0.40", 10))
-    assert account.cash == D("95.83"), "4.00 and 0.168, to the cent"
-    account, cost = account.booked(fill("BUY", "NO", "0.58", 4, order="b"), RULES)
-    assert account.holding(MARKET) == Holding(yes=D(6))
-    assert account.cash == D("95.83") - D("2.32") - D("0.07") + 4
-    assert cost.net_fee == D("0.07")
-    account, _ = account.booked(fill("BUY", "NO", "0.58", 16, order="c"), RULES)
-    assert account.holding(MARKET) == Holding(no=D(10))
-
-
-def test_what_cannot_be_held_is_refused() -> None:
-    for yes, no in ((1, 1), (-1, 0), (0, -2)):
-        with pytest.raises(ValueError, match="one of them 0"):
-            Holding(D(yes), D(no))
-
-
 # The dated rules
 
 
@@ -225,23 +200,3 @@ def test_the_shipped_rules_are_the_default_and_change_on_their_day() -> None:
     assert fees.on("2025-12-05") == fees.on("2026-11-20") == RULES
     assert fees.on("2026-11-21") == NEWEST
     assert fees.on("2026-11-21").fee_step == D("0.000001"), "as written, not the float's digits"
-
-
-def test_rules_that_do_not_hold_are_named() -> None:
-    later = (DatedRate("2026-03-01", 0.08),)
-    with pytest.raises(InputError, match=r"fees.maker: nothing is known of 2026-02-28"):
-        KalshiFees(maker=later).on("2026-02-28")
-    with pytest.raises(InputError, match=r"fees.taker: dates"):
-        KalshiFees(taker=(*later, DatedRate("2025-01-01", 0.07)))
-    with pytest.raises(InputError, match=r"fees.fee_step: dates"):
-        KalshiFees(fee_step=())
-    with pytest.raises(InputError, match=r"as_of: 'soon' is no date"):
-        KalshiFees(as_of="soon")
-    for name, value in (
-        ("taker", "1"),
-        ("maker", "-0.1"),
-        ("fee_step", "0"),
-        ("balance_step", "2"),
-    ):
-        with pytest.raises(InputError, match=f"fees.{name}"):
-            FeeRules(**{name: D(value)})

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sqlite3
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
@@ -18,16 +21,13 @@ from event_contracts.simulation.sessions import tape_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.trading.action_log import ActionLog
-from event_contracts.trading.actor import ActorService
+from event_contracts.trading.books import AccountBooks
 from event_contracts.trading.policies import RandomPolicy
 from event_contracts.trading.records import MarketSpan, MarketUpdate
-from execution.journal.events import EventLog
-from execution.journal.intents import IntentBook
-from foundation.database import Database
+from foundation.database import DatabaseFailed, rows_of
 from foundation.errors import InputError
-from foundation.files import check_output, write_whole
-from foundation.notices import Notices
 from tests.e2e.refused import refusal_of, started
+from tests.event_contracts.trading import journal, service_of, step
 
 D = Decimal
 SHORT = SyntheticMarket(steps=30, noise=0.5)
@@ -44,34 +44,19 @@ def traded(
         for k, name in enumerate(("RAIN", "SNOW", "WIND"))
     ]
     exchange = Exchange(listings, episode)
-    database = Database(path)
-    events = EventLog(database)
-    book = IntentBook(database, events)
-    log = ActionLog(database, events, book)
+    log, book = journal(path)
     manager = SimulatedOrderManager(exchange, book)
-    service = ActorService(
-        "account",
-        manager,
-        exchange.space,
-        RandomPolicy(seed),
-        log,
-        Notices(None, None),
-        clock=lambda: exchange.now,
-    )
+    service = service_of(manager, exchange, RandomPolicy(seed), log)
+
+    def look() -> None:
+        for market in exchange.listings:
+            if exchange.market_state(market) != "initialized":
+                step(service, exchange, market)
 
     while not exchange.is_over and exchange.tick != ticks:
-        for listing in listings:
-            if exchange.tick == listing.first:
-                begins = exchange.now
-                span = MarketSpan(begins, exchange.interval, len(listing.tape))
-                service.follow(listing.ticker, span)
-            if exchange.tick >= listing.first:
-                tick = exchange.shown(listing.ticker)
-                service.work(MarketUpdate(listing.ticker, exchange.now, tick))
+        look()
         manager.advance()
-    for listing in listings:
-        tick = exchange.shown(listing.ticker)
-        service.work(MarketUpdate(listing.ticker, exchange.now, tick))
+    look()
     return exchange, log
 
 
@@ -161,18 +146,18 @@ def test_a_report_says_what_was_sent_what_bounded_it_and_what_it_earned(
     decided, fixed = (D(run["profit"]) for run in found["runs"])
     assert decided == exchange.view("RAIN").worth - 1000
     assert D(found["difference"]) == decided - fixed
-    output = tmp_path / "report"
-    write_whole(report.result().files, output)
-    said = json.loads((output / "comparison.json").read_text())
+    files = report.result().files
+    for name, write in files.items():
+        write(tmp_path / name)
+    said = json.loads((tmp_path / "comparison.json").read_text())
     assert said == found
-    check_output(output, "comparison.json")
     assert said["runs"][1]["sizes"]["position_size_distribution"].keys() <= {"10"}
-    page = (output / "comparison.html").read_text()
+    page = (tmp_path / "comparison.html").read_text()
     assert "fixed at 10" in page
     assert "Size against profit" in page
 
 
-def test_the_command_writes_the_report_and_refuses_what_is_no_journal(
+def test_the_command_writes_the_report(
     tmp_path: Path,
     on_disk: tuple[Path, Exchange, ActionLog],
     monkeypatch: pytest.MonkeyPatch,
@@ -183,11 +168,79 @@ def test_the_command_writes_the_report_and_refuses_what_is_no_journal(
     assert started("event_contracts.compare", f"journal={path}", "output=report") == 0
     assert (tmp_path / "report" / "comparison.html").is_file()
     assert "as decided" in capsys.readouterr().out
-    empty = tmp_path / "empty.sqlite"
-    Database(empty).create("CREATE TABLE other (name TEXT) STRICT")
-    said = refusal_of("event_contracts.compare", f"journal={empty}", "output=other")
-    assert "has no decisions on event contracts" in said
-    assert not (tmp_path / "other").exists()
+
+
+FIRST = "rowid = (SELECT min(rowid) FROM {})"
+LAST = "at = (SELECT max(at) FROM {})"
+DAMAGES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "no number": ("", ("UPDATE kalshi_actions SET worth = 'a\nb', row_digest = ''",)),
+    "a step of nothing": ("", ("UPDATE kalshi_markets SET interval = 0, row_digest = ''",)),
+    "no instant": ("", ("UPDATE kalshi_markets SET begins = '2026', row_digest = ''",)),
+    "changed": ("kalshi_ticks", (f"UPDATE kalshi_ticks SET bid = 20 WHERE {FIRST}",)),
+    "no ticks": ("kalshi_ticks", ("ALTER TABLE kalshi_ticks RENAME TO other",)),
+    "no decisions": ("no decisions", ("ALTER TABLE kalshi_actions RENAME TO other",)),
+    "endless": (
+        "more than",
+        (
+            "UPDATE kalshi_markets SET rows = 100000000000, row_digest = ''",
+            "UPDATE kalshi_ticks SET at = '2250-01-01T00:00:00', row_digest = ''"
+            f" WHERE market = 'RAIN' AND {LAST}",
+            f"DELETE FROM kalshi_actions WHERE {LAST}",
+        ),
+    ),
+    "bytes": ("no decisions", ()),
+    "text": ("not a database", ()),
+    "folder": ("no file", ()),
+}
+
+
+@pytest.fixture
+def path(
+    on_disk: tuple[Path, Exchange, ActionLog], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A copy that may be damaged, in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    return Path(shutil.copy(on_disk[0], "journal.sqlite"))
+
+
+def damage(path: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for statement in statements:
+            table = statement.split()[2 if statement.startswith("DELETE") else 1]
+            connection.execute(statement.format(table))
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_a_journal_that_cannot_be_is_refused_in_a_line_and_nothing_is_written(
+    path: Path, kind: str
+) -> None:
+    says, statements = DAMAGES[kind]
+    if statements:
+        damage(path, *statements)
+    else:
+        path.unlink()
+        if kind == "folder":
+            path.mkdir()
+        else:
+            path.write_text("" if kind == "bytes" else "worth,cash\n" * 200)
+    before = sorted(Path().rglob("*"))
+    said = refusal_of("event_contracts.compare", "journal=journal.sqlite", "output=deep/in/report")
+    assert "journal.sqlite" in said
+    assert says in said
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_a_market_that_was_first_seen_as_it_settled_is_left_out(path: Path) -> None:
+    before = paper_report(path, 10, EpisodeSettings())
+    (begins,) = rows_of(path, "SELECT begins FROM kalshi_markets WHERE market = 'RAIN'")[0]
+    last = np.datetime64(begins, "ns") + 29 * np.timedelta64(1, "m")
+    damage(
+        path,
+        "INSERT INTO kalshi_markets SELECT 'HAIL', begins, interval, 30, '' FROM kalshi_markets"
+        " WHERE market = 'RAIN'",
+        f"INSERT INTO kalshi_ticks VALUES ('HAIL', '{last}', 9900, 10000, 0, 0, 0, 0, 1.0, '')",
+    )
+    assert paper_report(path, 10, EpisodeSettings()).content == before.content
 
 
 def test_markets_at_different_instants_are_refused_in_a_line() -> None:
@@ -197,3 +250,28 @@ def test_markets_at_different_instants_are_refused_in_a_line() -> None:
     log.show(MarketUpdate("HAIL", span.begins, log.ticks("RAIN")[0].tick))
     with pytest.raises(InputError, match="not shown at the same instants"):
         Recording.of(log)
+
+
+def test_how_an_account_stood_is_read_as_it_was_kept() -> None:
+    log, _ = journal()
+    assert log.kept() is None
+    at = np.datetime64("2026-11-22T10:00:00.123456789", "ns")
+    paid = frozenset({("SNOW", np.datetime64("2026-11-21", "ns"))})
+    books = AccountBooks(at, D("9.50"), {"RAIN": D("-3.00")}, frozenset("f"), paid)
+    sales = {"RAIN": (D("0.4"), D(0))}
+    log.keep(books, sales)
+    assert log.kept() == (books, sales)
+    # As every version has written it.
+    [(content,)] = log.database.rows("SELECT content FROM kalshi_books")
+    assert json.loads(content) == {
+        "cash": "9.5",
+        "positions": {"RAIN": "-3"},
+        "fills": ["f"],
+        "settlements": [["SNOW", "2026-11-21T00:00:00.000000000"]],
+        "sales": {"RAIN": ["0.4", "0"]},
+    }
+    log.database.execute(
+        "UPDATE kalshi_books SET content = replace(content, '9.5', 'NaN'), row_digest = ''"
+    )
+    with pytest.raises(DatabaseFailed, match="no number"):
+        log.kept()

@@ -1,19 +1,14 @@
-"""Choices are allowed ones, Kelly the best of them; a checkpoint holds numbers and no code."""
+"""Choices are allowed ones, and Kelly is the best of them."""
 
 from __future__ import annotations
 
-import json
-import zipfile
-from dataclasses import asdict, replace
+from dataclasses import replace
 from decimal import Decimal
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
-from safetensors.numpy import save_file
 
 from event_contracts.trading.actions import (
     LimitOrderActionSpace,
@@ -23,17 +18,8 @@ from event_contracts.trading.actions import (
 )
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.observation import features_of
-from event_contracts.trading.policies import (
-    ABOUT,
-    About,
-    BinaryKelly,
-    Observations,
-    Policy,
-    RandomPolicy,
-    load_network,
-)
+from event_contracts.trading.policies import BinaryKelly, Observations, RandomPolicy
 from foundation.arrays import Mask
-from foundation.errors import InputError
 
 D = Decimal
 NAMES = features_of(sizes=False)
@@ -180,58 +166,46 @@ def test_kelly_sends_nothing_that_is_not_allowed(
         assert allowed[np.arange(len(rows)), codes].all()
 
 
+def chosen(policy: BinaryKelly, allowed: Mask | None = None, **row: float) -> int:
+    seen = seen_of(policy.space, **row)
+    return int(policy.actions(seen, everything() if allowed is None else allowed)[0])
+
+
 def test_a_size_that_is_not_allowed_gives_way_to_the_next_smaller_one() -> None:
-    space = LimitOrderActionSpace()
-    policy = BinaryKelly(space)
-    seen = seen_of(space, estimate=0.6)
+    policy = BinaryKelly()
     # f* = (0.6 - 0.437052) / (1 - 0.437052) = 0.28945; half of it of $1,000 is 331 contracts.
-    assert policy.actions(seen, everything())[0] == 5
+    assert chosen(policy, estimate=0.6) == 5
     allowed = everything()
     allowed[0, 5] = False
-    assert policy.actions(seen, allowed)[0] == 4
+    assert chosen(policy, allowed, estimate=0.6) == 4
     allowed[0, :] = [code in (0, 2) for code in range(25)]
-    assert policy.actions(seen, allowed)[0] == 2
-
-
-def test_the_position_stops_at_its_share_of_the_account() -> None:
-    space = LimitOrderActionSpace()
-    # Half of f* = 0.911 of $100 would be 104 contracts; 25 % of $100 are 59 at 0.42.
-    assert (
-        BinaryKelly(space).actions(seen_of(space, estimate=0.95, cash=100.0), everything())[0] == 4
-    )
+    assert chosen(policy, allowed, estimate=0.6) == 2
 
 
 @pytest.mark.parametrize(
-    ("style", "stays_out", "buys"),
-    # Costs of YES: 0.40 + 0.0042, 0.41 + 0.0042 and 0.42 + 0.0171.
-    [("passive", 0.404, 0.412), ("mid", 0.414, 0.415), ("aggressive", 0.437, 0.438)],
+    ("style", "estimate", "intents"),
+    [
+        # Costs of YES: 0.40 + 0.0042, 0.41 + 0.0042 and 0.42 + 0.0171. A purchase of NO at 0.58
+        # may be worth it where one of YES at 0.40 is not; of two, the better one is bought.
+        *(("passive", 0.404, (0, 3)), ("passive", 0.412, (1,))),
+        *(("passive", 0.4142, (1,)), ("passive", 0.406, (3,))),
+        *(("mid", 0.414, (0,)), ("mid", 0.415, (1,))),
+        *(("aggressive", 0.437, (0,)), ("aggressive", 0.438, (1,))),
+    ],
 )
 def test_the_price_and_the_fee_are_those_of_the_style(
-    style: PriceStyle, stays_out: float, buys: float
+    style: PriceStyle, estimate: float, intents: tuple[int, ...]
 ) -> None:
-    space = replace(LOOSE, price_style=style)
-    policy = BinaryKelly(space)
-    intent, _ = decode_action(int(policy.actions(seen_of(estimate=stays_out), everything())[0]))
-    # A purchase of NO at 0.58 may be worth it where one of YES at 0.40 is not.
-    assert intent in ((0, 3) if style == "passive" else (0,))
-    intent, _ = decode_action(int(policy.actions(seen_of(estimate=buys), everything())[0]))
-    assert intent == 1
+    policy = BinaryKelly(replace(LOOSE, price_style=style))
+    assert decode_action(chosen(policy, estimate=estimate))[0] in intents
 
 
-def test_where_both_sides_are_worth_it_the_better_one_is_bought() -> None:
-    policy = BinaryKelly(replace(LOOSE, price_style="passive"))
-    for estimate, expected in ((0.4142, 1), (0.406, 3)):
-        code = int(policy.actions(seen_of(estimate=estimate), everything())[0])
-        assert decode_action(code)[0] == expected
-
-
-def test_inside_the_costs_nothing_is_done_and_beyond_them_all_is_sold() -> None:
-    space = LimitOrderActionSpace()
-    policy = BinaryKelly(space)
-    assert policy.actions(seen_of(space, estimate=0.43), everything())[0] == 0
-    assert policy.actions(seen_of(space, estimate=0.40, position=30.0), everything())[0] == 0
-    assert policy.actions(seen_of(space, estimate=0.30, position=50.0), everything())[0] == 9
-    assert policy.actions(seen_of(space, estimate=0.50, position=-20.0), everything())[0] == 18
+def test_inside_the_costs_nothing_is_done_beyond_them_all_is_sold_and_a_share_is_the_most() -> None:
+    policy = BinaryKelly()
+    for estimate, held, code in ((0.43, 0, 0), (0.40, 30, 0), (0.30, 50, 9), (0.50, -20, 18)):
+        assert chosen(policy, estimate=estimate, position=float(held)) == code
+    # Half of f* = 0.911 of $83 would be 86 contracts; 25 % of $83 are 49 at 0.42.
+    assert chosen(policy, estimate=0.95, cash=83.0) == 3
 
 
 def test_every_market_is_decided_alone() -> None:
@@ -243,105 +217,7 @@ def test_every_market_is_decided_alone() -> None:
 
 
 def test_an_empty_side_is_left_alone() -> None:
-    policy: Policy = BinaryKelly(LOOSE)
-    ends = [dict(bid=0.0, ask=1.0), dict(bid=0.0, ask=0.01), dict(bid=0.99, ask=1.0)]
-    for quote in ends:
-        seen = seen_of(estimate=0.5, position=30.0, **quote)
-        intent, _ = decode_action(int(policy.actions(seen, everything())[0]))
-        assert intent not in ((2, 3) if quote["bid"] == 0.0 else (1, 4))
-
-
-@pytest.mark.parametrize("wrong", [{"fraction": 0.0}, {"starting_cash": float("nan")}])
-def test_settings_that_cannot_be_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(InputError, match=next(iter(wrong))):
-        BinaryKelly(**wrong)  # type: ignore[arg-type]
-
-
-WIDTH = len(About().features)
-
-
-def layers(rng: np.random.Generator, actions: int = 25, width: int = WIDTH) -> dict[str, Any]:
-    shapes = {
-        "mlp_extractor.policy_net.0": (8, width),
-        "mlp_extractor.policy_net.2": (8, 8),
-        "action_net": (actions, 8),
-    }
-    found: dict[str, Any] = {}
-    for name, shape in shapes.items():
-        found[f"{name}.weight"] = rng.normal(size=shape).astype(np.float32)
-        found[f"{name}.bias"] = rng.normal(size=shape[:1]).astype(np.float32)
-    return found
-
-
-def written(path: Path, tensors: dict[str, Any], about: Any = None) -> Path:
-    header = json.dumps(asdict(About()) if about is None else about)
-    save_file(tensors, path, {ABOUT: header})
-    return path
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.integers(0, 2**31), st.integers(1, 20))
-def test_only_allowed_actions_are_chosen_each_as_if_it_stood_alone(
-    tmp_path_factory: pytest.TempPathFactory, seed: int, count: int
-) -> None:
-    rng = np.random.default_rng(seed)
-    path = written(tmp_path_factory.mktemp("c") / "one.safetensors", layers(rng))
-    policy = load_network(path)
-    assert policy.name == "one"
-    seen = rng.normal(size=(count, WIDTH)).astype(np.float32)
-    allowed = rng.random((count, 25)) < 0.3
-    allowed[:, 0] = True
-    chosen = policy.actions(seen, allowed)
-    assert allowed[np.arange(count), chosen].all()
-    alone = [policy.actions(seen[k : k + 1], allowed[k : k + 1])[0] for k in range(count)]
-    assert chosen.tolist() == alone
-
-
-def test_a_checkpoint_of_five_actions_is_refused_in_a_line(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    path = written(tmp_path / "old.safetensors", layers(rng, actions=5))
-    with pytest.raises(ValueError, match="a checkpoint of 5 actions, this system has 25"):
-        load_network(path)
-
-
-def test_an_archive_of_the_past_is_refused_without_running_anything_of_it(tmp_path: Path) -> None:
-    path = tmp_path / "old.zip"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("data", json.dumps({"action_space": {":serialized:": "gAWV", "n": "5"}}))
-        archive.writestr("policy.pth", b"not read")
-    with pytest.raises(ValueError, match=r"an archive of another program; .* of 25 actions"):
-        load_network(path)
-
-
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        (lambda t, a: t.pop("action_net.weight"), "action_net.weight is missing"),
-        (lambda t, a: a.update(features=["price"]), "other features than those of this version"),
-        (lambda t, a: a.pop("features") and a.update(other=1), "does not say what it was trained"),
-        (lambda t, a: t.update(layers(np.random.default_rng(0), width=7)), "has shape"),
-        (lambda t, a: t["action_net.bias"].fill(np.nan), "numbers that are not finite"),
-        (lambda t, a: t.update({"action_net.weight": np.zeros((25, 8), np.int64)}), "has shape"),
-    ],
-)
-def test_a_checkpoint_that_does_not_fit_is_refused_in_a_line(
-    tmp_path: Path, change: Any, says: str
-) -> None:
-    tensors = layers(np.random.default_rng(0))
-    about = asdict(About())
-    change(tensors, about)
-    path = written(tmp_path / "one.safetensors", tensors, about)
-    with pytest.raises(ValueError, match=says) as caught:
-        load_network(path)
-    assert len(str(caught.value).splitlines()) == 1
-    assert str(path) in str(caught.value)
-
-
-def test_what_is_no_checkpoint_is_refused_in_a_line(tmp_path: Path) -> None:
-    for content in (b"", b"\x80\x04pickle", b"text" * 100):
-        path = tmp_path / "x.safetensors"
-        path.write_bytes(content)
-        with pytest.raises(ValueError, match="no checkpoint"):
-            load_network(path)
-    with pytest.raises(ValueError, match="no checkpoint"):
-        load_network(tmp_path / "missing")
+    for bid, ask in ((0.0, 1.0), (0.0, 0.01), (0.99, 1.0)):
+        row = dict(estimate=0.5, position=30.0, bid=bid, ask=ask)
+        intent, _ = decode_action(chosen(BinaryKelly(LOOSE), **row))
+        assert intent not in ((2, 3) if bid == 0.0 else (1, 4))

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import html
 import json
-import re
-from dataclasses import fields
 from decimal import Decimal
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from event_contracts.live.settings import KalshiGuardSettings
 from event_contracts.live.trading import sizes_section
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.orders import Fill, LimitOrder, Outcome, Verb
@@ -25,17 +20,14 @@ from event_contracts.trading.position_sizes import (
     SentOrder,
     size_view,
 )
-from execution.account_lock import JOURNAL, PAGE
 from execution.journal.intents import Intent, IntentBook, Progress, State
-from execution.live.open_account import OpenAccount
-from execution.live.page import Bounds, StatusPage
 from foundation.database import Database
-from foundation.notices import Notices
 from foundation.tables import Cell, Row
+from tests.e2e.kalshi_desk import RAIN
+from tests.e2e.test_status_page import text_of
 from tests.event_contracts.exact_account import Account
 
 D = Decimal
-MARKET = "RAIN"
 SIZES = (5, 10, 20, 50, 100)
 START = Account(D(1_000_000))
 
@@ -56,11 +48,11 @@ def booked(
     account = START
     fills = []
     for number, verb, side, price, count, maker in wanted:
-        held = account.holding(MARKET).of(side)
+        held = account.holding(RAIN).of(side)
         size = min(D(count), held) if verb == "SELL" else D(count)
         if not size:
             continue
-        fill = Fill(f"{number}", MARKET, verb, side, D(price) / 10_000, size, maker)
+        fill = Fill(f"{number}", RAIN, verb, side, D(price) / 10_000, size, maker)
         account, charge = account.booked(fill, FeeRules())
         fills.append((fill, charge.net_fee))
     return tuple(fills), account
@@ -71,7 +63,7 @@ def sent(count: int = 6) -> tuple[SentOrder, ...]:
 
 
 def fill(name: str, verb: Verb, side: Outcome, price: str, count: int) -> Fill:
-    return Fill(name, MARKET, verb, side, D(price), D(count), maker=False)
+    return Fill(name, RAIN, verb, side, D(price), D(count), maker=False)
 
 
 @given(st.lists(trades, max_size=40), st.sampled_from(["YES", "NO"]))
@@ -81,7 +73,7 @@ def test_profits_of_orders_add_up_to_what_the_account_earned(
     fills, account = booked(wanted)
     episode = Episode(sent(), fills, outcome)
     profits = [profit for profit in episode.profits if profit is not None]
-    earned = account.settled(MARKET, outcome).cash - START.cash
+    earned = account.settled(RAIN, outcome).cash - START.cash
     assert sum(profits, Fraction(0)) == Fraction(earned)
 
 
@@ -92,7 +84,7 @@ def test_an_order_has_a_profit_once_all_that_it_opened_is_closed(
     fills, account = booked(wanted)
     now = Episode(sent(), fills)
     later = Episode(sent(), fills, "YES")
-    held = account.holding(MARKET)
+    held = account.holding(RAIN)
     for before, after in zip(now.profits, later.profits, strict=True):
         assert before in (None, after)
     waiting = [a for a, b in zip(now.profits, later.profits, strict=True) if a != b]
@@ -165,9 +157,10 @@ def test_one_size_has_no_correlation_and_two_orders_say_nothing() -> None:
     assert PositionSizeMetrics.of([Episode(two, fills[:2], "YES")]).size_efficiency is None
 
 
-def test_the_six_figures_are_those_of_the_issue_and_json_reads_them_back() -> None:
-    names = [each.name for each in fields(PositionSizeMetrics)]
-    assert names == [
+def test_json_names_the_six_figures_and_reads_them_back() -> None:
+    metrics = PositionSizeMetrics.of([bought(list(SIZES), [40, 41, 42, 43, 44])])
+    read = json.loads(json.dumps(metrics.as_json(), allow_nan=False))
+    assert list(read) == [
         "position_size_distribution",
         "avg_winning_position_size",
         "avg_losing_position_size",
@@ -175,13 +168,7 @@ def test_the_six_figures_are_those_of_the_issue_and_json_reads_them_back() -> No
         "max_position_reached",
         "size_changes_per_episode",
     ]
-    wanted: list[tuple[int, Verb, Outcome, int, int, bool]] = [
-        (k, "BUY", "YES", 4000 + k, 10 * (k + 1), False) for k in range(5)
-    ]
-    metrics = PositionSizeMetrics.of([Episode(sent(), booked(wanted)[0], "YES")])
-    read = json.loads(json.dumps(metrics.as_json(), allow_nan=False))
-    assert list(read) == names
-    assert read["position_size_distribution"] == {"5": 2, "10": 1, "20": 1, "50": 1, "100": 1}
+    assert read["position_size_distribution"] == {f"{size}": 1 for size in SIZES}
 
 
 @pytest.mark.parametrize(
@@ -191,12 +178,11 @@ def test_the_six_figures_are_those_of_the_issue_and_json_reads_them_back() -> No
         ([(fill("0", "SELL", "YES", "0.5", 1), D(0))], "0: sells 1 YES that are not held"),
     ],
 )
-def test_fills_that_cannot_be_are_refused(fills: list[tuple[Fill, Decimal]], says: str) -> None:
+def test_fills_and_orders_that_cannot_be_are_refused(
+    fills: list[tuple[Fill, Decimal]], says: str
+) -> None:
     with pytest.raises(ValueError, match=says):
         Episode(sent(), tuple(fills))
-
-
-def test_an_order_of_nothing_is_none() -> None:
     with pytest.raises(ValueError, match="x: size must be above 0"):
         SentOrder("x", 0, 0)
 
@@ -208,20 +194,9 @@ MINUTE = np.timedelta64(1, "m")
 def bought(sizes: list[int], prices: list[int], outcome: Outcome | None = "YES") -> Episode:
     """One purchase of YES after another, each filled."""
     orders = tuple(SentOrder(f"{k}", size, 3.0 * k) for k, size in enumerate(sizes))
-    fills = []
-    for k, (size, price) in enumerate(zip(sizes, prices, strict=True)):
-        fill = Fill(f"{k}", "RAIN", "BUY", "YES", D(price) / 100, D(size), maker=False)
-        fills.append((fill, D("0.01")))
+    pairs = enumerate(zip(sizes, prices, strict=True))
+    fills = [(fill(f"{k}", "BUY", "YES", f"0.{price:02}", n), D("0.01")) for k, (n, price) in pairs]
     return Episode(orders, tuple(fills), outcome)
-
-
-episodes = st.lists(
-    st.tuples(st.sampled_from(SIZES), st.integers(1, 99)), min_size=1, max_size=60
-).flatmap(
-    lambda pairs: st.sampled_from(["YES", "NO", None]).map(
-        lambda outcome: bought([s for s, _ in pairs], [p for _, p in pairs], outcome)
-    )
-)
 
 
 def bar_of(row: Row) -> float:
@@ -229,30 +204,6 @@ def bar_of(row: Row) -> float:
     cell = row[-1]
     assert isinstance(cell, Cell)
     return float(cell.drawing[0][1].partition("H")[2].partition("V")[0]) / 10
-
-
-@given(st.lists(episodes, min_size=1, max_size=3), st.sampled_from(["steps", "seconds"]))
-def test_every_point_lies_in_its_plot_and_bars_hold_every_order(
-    played: list[Episode], clock: str
-) -> None:
-    view = size_view(played, clock)  # type: ignore[arg-type]
-    assert view is not None
-    sent = sum(len(episode.orders) for episode in played)
-    assert sum(int(str(row[1])) for row in view.sizes.rows) == sent
-    assert max(bar_of(row) for row in view.sizes.rows) == 100
-    settled = any(episode.outcome for episode in played)
-    assert [heading for heading, _ in view.plots] == (
-        ["Size against profit", "Sizing over time"] if settled else ["Sizing over time"]
-    )
-    sizes = sorted(order.size for episode in played for order in episode.orders)
-    over = view.plots[-1][1]
-    assert sorted(over.series[0].values.tolist()) == sizes
-    assert over.zone == ("UTC" if clock == "seconds" else "")
-    for _, chart in view.plots:
-        dots, means = chart.series
-        assert dots.values.min() <= means.values.min() <= means.values.max() <= dots.values.max()
-        assert dots.x.min() <= means.x.max()
-        assert (np.diff(means.x) > 0).all()
 
 
 def test_figures_to_check_by_hand() -> None:
@@ -276,75 +227,42 @@ def test_where_nothing_was_sent_there_is_no_section() -> None:
     assert size_view([Episode((), (), "NO")]) is None
 
 
-class Written:
-    """A journal of event contracts that is written by hand."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True)
-        self.file = folder / PAGE
-        self.database = Database(folder / JOURNAL)
-        self.book = IntentBook(self.database)
-        self.count = 0
-
-    def order(
-        self,
-        verb: Verb,
-        side: Outcome,
-        price: str,
-        count: int,
-        filled: int,
-        *,
-        market: str = "RAIN",
-        state: State = "filled",
-        job: str = "kalshi",
-        at: str | None = None,
-    ) -> None:
-        name = f"order-{self.count}"
-        sent = NOW - MINUTE * (100 - self.count)
-        order = LimitOrder(name, market, verb, side, D(price), D(count))
-        paid = None if at is None else D(at)
-        progress = Progress("filled", f"venue-{name}", D(filled), paid)
-        self.book.begin(Intent(order, sent, state=state, job=job, progress=progress))
-        self.count += 1
-
-    def page(self) -> str:
-        bounds = Bounds(0.25, KalshiGuardSettings())
-        account = OpenAccount(
-            "account", self.database, self.file.parent, Notices(None, None), str, lambda: NOW
-        )
-        StatusPage(account, bounds, [sizes_section(self.book)]).refresh()
-        return self.file.read_text()
+def sent_and_filled(*rows: tuple[Verb, Outcome, str, int, int, str, State]) -> str:
+    """What an account's page shows of a journal with these orders: verb, side, price, contracts,
+    those that filled, market and state.
+    """
+    book = IntentBook(Database())
+    assert sizes_section(book).html() == ""
+    for number, (verb, side, price, count, filled, market, state) in enumerate(rows):
+        order = LimitOrder(f"o-{number}", market, verb, side, D(price), D(count))
+        # What was bought at 0.45 was filled at 0.40.
+        paid = D("0.40") if verb == "BUY" else None
+        progress = Progress("filled", f"v-{number}", D(filled), paid)
+        sent = NOW + number * MINUTE
+        book.begin(Intent(order, sent, state=state, job="kalshi", progress=progress))
+    page = sizes_section(book).html()
+    assert " style=" not in page
+    return text_of(page)
 
 
-@pytest.fixture
-def written(tmp_path: Path) -> Written:
-    return Written(tmp_path / "account")
-
-
-def words(page: str) -> str:
-    body = re.sub(r"<style>.*?</style>|<[^>]*>", " ", page, flags=re.DOTALL)
-    return " ".join(html.unescape(body).split())
-
-
-def test_the_page_shows_sizes_where_event_contracts_were_sent(written: Written) -> None:
-    assert "Sizes of event contracts" not in written.page()
-    written.order("BUY", "YES", "0.40", 20, 20)
-    written.order("SELL", "YES", "0.50", 10, 10)
-    written.order("BUY", "NO", "0.45", 10, 10, at="0.40")
-    written.order("BUY", "NO", "0.45", 50, 0, state="rejected")
-    page = written.page()
-    text = words(page)
+def test_the_page_shows_sizes_where_event_contracts_were_sent() -> None:
+    text = sent_and_filled(
+        ("BUY", "YES", "0.40", 20, 20, RAIN, "filled"),
+        ("SELL", "YES", "0.50", 10, 10, RAIN, "filled"),
+        ("BUY", "NO", "0.45", 10, 10, RAIN, "filled"),
+        ("BUY", "NO", "0.45", 50, 0, RAIN, "rejected"),
+    )
     assert "Orders that were taken in the latest markets, 1 of them" in text
     assert "orders by size 10: 2, 20: 1" in text
     assert "largest position, contracts 20" in text
     # Bought at 0.40 for 0.336 of fees, sold at 0.50 for 0.175, and in pairs at 0.60 for 0.168.
     assert "+$2.32" in text
     assert "Sizing over time" in text
-    assert "BUY YES 20 RAIN, limit $0.40 filled filled 20" in text
-    assert " style=" not in page
 
 
-def test_fills_that_contradict_one_another_hide_nothing_else(written: Written) -> None:
-    written.order("SELL", "YES", "0.50", 10, 10, market="SNOW")
-    written.order("BUY", "YES", "0.40", 20, 20)
-    assert "orders by size 10: 1, 20: 1" in words(written.page())
+def test_fills_that_contradict_one_another_hide_nothing_else() -> None:
+    text = sent_and_filled(
+        ("SELL", "YES", "0.50", 10, 10, "SNOW", "filled"),
+        ("BUY", "YES", "0.40", 20, 20, RAIN, "filled"),
+    )
+    assert "orders by size 10: 1, 20: 1" in text

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import fields
 from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from event_contracts import MarketAgnosticKalshiEnv, SyntheticMarket
+from event_contracts import SyntheticMarket
 from event_contracts.simulation.answers import market
 from event_contracts.simulation.exchange import Exchange, Listing
 from event_contracts.simulation.sessions import checked_session, tape_of
-from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.simulation.venue import KalshiVenueSettings, OrderRequest, Refused, take
-from event_contracts.trading.actions import LimitOrderActionSpace
-from event_contracts.trading.orders import FLAT, LimitOrder
-from event_contracts.trading.venue_orders import book_side, yes_price
+from event_contracts.trading.orders import LimitOrder
 from foundation.arrays import Array
-from foundation.compose import composed_config
-from foundation.errors import InputError
-from tests.event_contracts.practice import kalshi_practice
-from tests.event_contracts.wire import CREATE, body_of, buying, view_of
+from tests.e2e.kalshi_desk import flat
+from tests.event_contracts.practice import body_of, buying
 
 D = Decimal
 SHORT = SyntheticMarket(steps=40)
@@ -44,12 +38,6 @@ def venue_of(*sessions: Array, **more: Any) -> Exchange:
     return KalshiVenueSettings(**more).exchange(listings, NOW)
 
 
-def flat(rows: int = 6, bid: float = 0.48, ask: float = 0.50, size: float = 30) -> Array:
-    """A quote that stands still, nobody trades, and YES comes true."""
-    row = [bid, ask, size, size, 0, 0, (bid + ask) / 2]
-    return np.array([*([row] * (rows - 1)), [0.99, 1.0, 0, 0, 0, 0, 1.0]])
-
-
 def send(venue: Exchange, order: LimitOrder, **more: Any) -> str:
     return take(venue, OrderRequest.of(body_of(order, **more))).order_id
 
@@ -58,105 +46,6 @@ def bid_of(venue: Exchange) -> tuple[str, str]:
     """The price and the size of the best bid for RAIN, as the API writes them."""
     answer = market(venue, "RAIN")
     return answer["yes_bid_dollars"], answer["yes_bid_size_fp"]
-
-
-@pytest.mark.slow
-@settings(max_examples=3, deadline=None)
-@given(seeds, styles)
-def test_over_the_wire_an_agent_sees_and_fills_what_the_environment_does(
-    seed: int, style: str
-) -> None:
-    session = synthetic_session(seed, SyntheticMarket(steps=20))
-    env = MarketAgnosticKalshiEnv(session, price_style=style, life=2)
-    space = LimitOrderActionSpace(price_style=style)  # type: ignore[arg-type]
-    env.reset(seed=0)
-    rng = np.random.default_rng(seed)
-    with kalshi_practice(sessions={"RAIN": session}, limited=True) as practice:
-        shown = []
-        for number in range(len(session) - 2):
-            view = view_of(practice, "RAIN")
-            if len(view.resting) < 8:
-                assert np.array_equal(space.action_masks(view), env.action_masks())
-            action = int(rng.choice(np.flatnonzero(env.action_masks())))
-            order = space.order(action, view, f"{number}")
-            if order is not None:
-                assert practice.ask("POST", CREATE, body_of(order)).status_code == 201
-            shown += env.step(action)[4]["fills"]
-            practice.advance()
-        fills = practice.ask("GET", "/portfolio/fills", limit=1000).json()["fills"]
-        for fill, expected in zip(reversed(fills), shown, strict=True):
-            side = fill["side"]
-            assert fill["action"] == expected["action"].lower()
-            assert side == expected["side"].lower()
-            assert float(fill[f"{side}_price_dollars"]) == expected["price"]
-            assert float(fill["count_fp"]) == expected["count"]
-            assert fill["is_taker"] != expected["maker"]
-            assert float(fill["fee_cost"]) == expected["fee"]
-            assert "client_order_id" not in fill
-
-
-@settings(max_examples=40, deadline=None)
-@given(seeds, st.lists(st.integers(0, 2**20), min_size=20, max_size=20), st.booleans())
-def test_money_is_conserved_and_the_two_books_agree_until_all_has_settled(
-    seed: int, draws: list[int], limited: bool
-) -> None:
-    """Random orders, changes and cancels in three markets with one account."""
-    sessions = [synthetic_session((seed, k), SyntheticMarket(steps=22 - k)) for k in range(3)]
-    venue = venue_of(*sessions, limited=limited, starting_cash=200.0)
-    for step, draw in enumerate(draws):
-        act_at_random(venue, np.random.default_rng(draw), step)
-        venue.advance()
-        assert venue.cash >= 0
-        for placed in venue.orders.values():
-            assert placed.filled + placed.waiting <= placed.count
-            assert (placed.state == "resting") == (placed.order_id in waiting_in(venue))
-    while not venue.is_over:
-        venue.advance()
-    fills = [each.fill for each in venue.fills]
-    bids = [1 if book_side(fill.action, fill.side) == "bid" else -1 for fill in fills]
-    bought = sum(
-        sign * yes_price(fill.side, fill.price) * fill.count
-        for sign, fill in zip(bids, fills, strict=True)
-    )
-    yes = {t: D(0) for t in venue.listings}
-    for sign, fill in zip(bids, fills, strict=True):
-        yes[fill.market] += sign * fill.count
-    fees = sum((each.fee for each in venue.fills), D(0))
-    # Every ask is a sale of YES at its price, a NO bought at 1 - p being a YES sold and $1 paid.
-    paid = sum(yes[each.market] for each in venue.settlements if each.outcome == "YES")
-    assert venue.cash == D(200) - bought - fees + paid
-    assert all(venue.holding(market) == FLAT for market in venue.listings)
-
-
-def waiting_in(exchange: Exchange) -> set[str]:
-    return {each.order_id for each in exchange.resting}
-
-
-def act_at_random(venue: Exchange, rng: np.random.Generator, step: int) -> None:
-    resting = [t.order_id for t in venue.orders.values() if t.state == "resting"]
-    choice = rng.integers(6)
-    price = D(int(rng.integers(1, 100))) / 100
-    count = D(int(rng.integers(1, 60)))
-    with suppress(Refused):
-        if choice == 0 and resting:
-            venue.cancel(str(rng.choice(resting)))
-        else:
-            body = body_of(
-                LimitOrder(
-                    f"mine-{step}",
-                    str(rng.choice(list(venue.listings))),
-                    "BUY" if choice < 5 else "SELL",
-                    "YES" if rng.random() < 0.5 else "NO",
-                    price,
-                    count,
-                )
-            )
-            take(
-                venue,
-                OrderRequest.of(body),
-                partial=rng.random() < 0.2,
-                reject=rng.random() < 0.1,
-            )
 
 
 def test_a_market_closes_is_determined_and_pays_when_it_is_finalized() -> None:
@@ -232,20 +121,6 @@ def test_an_order_that_only_reduces_is_cut_to_what_is_held_and_not_reserved() ->
     assert [venue.orders[each].count for each in (first, second)] == [D(7), D(3)]
 
 
-def test_an_ask_without_reduce_only_buys_no_which_pairs_with_what_is_held() -> None:
-    """10 YES bought at 0.50, 10 NO at 0.52 (an ask at 0.48): $10.20 and two fees for pairs of $10.
-
-    Fees: 0.175 → 0.18 and 0.07 · 10 · 0.52 · 0.48 = 0.17472 → 0.18 with rounding.
-    """
-    venue = venue_of(flat())
-    send(venue, buying("a"))
-    venue.advance()
-    send(venue, buying("b", side="NO", price="0.52"))
-    venue.advance()
-    assert venue.holding("RAIN") == FLAT
-    assert venue.cash == D(1000) - D("10.20") - D("0.36") + 10
-
-
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -275,7 +150,6 @@ json_values = st.recursive(
 numbers = st.sampled_from(["1e999999", "1e-999999", "-1", "0", "Infinity", "0.50", "7", "1E+2", ""])
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     st.dictionaries(st.sampled_from(sorted(body_of(buying("a")))), json_values | numbers),
     st.integers(0, 1),
@@ -302,25 +176,3 @@ def test_a_used_id_is_refused_or_makes_a_second_order_as_the_setting_says() -> N
     first, second = (take(loose, request, reused_ids_refused=False) for _ in range(2))
     assert first.order_id != second.order_id
     assert first.client_order_id == second.client_order_id == "a"
-
-
-def test_settings_of_the_file_are_those_of_the_dataclass() -> None:
-    composed = KalshiVenueSettings.of(composed_config("kalshi_venue", []))
-    default = KalshiVenueSettings()
-    assert composed.fees.by_default() == default.fees.by_default()
-    for each in fields(KalshiVenueSettings):
-        if each.name != "fees":
-            assert getattr(composed, each.name) == getattr(default, each.name), each.name
-
-
-@pytest.mark.parametrize(
-    ("words", "says"),
-    [
-        ({"starting_cash": 0.001}, "starting_cash"),
-        ({"markets": ("RAIN",)}, "name their folder"),
-        ({"folder": "/nowhere"}, "is no folder"),
-    ],
-)
-def test_settings_that_cannot_be_are_one_line(words: dict[str, Any], says: str) -> None:
-    with pytest.raises(InputError, match=says):
-        KalshiVenueSettings(**words).listings()

@@ -8,11 +8,7 @@ import pandas as pd
 import pytest
 
 from event_contracts.simulation import recorded
-from event_contracts.simulation.recorded import (
-    data_folder,
-    recorded_markets,
-    recorded_sessions,
-)
+from event_contracts.simulation.recorded import data_folder, recorded_markets, recorded_sessions
 from event_contracts.simulation.sessions import (
     BID_SIZE,
     BOUGHT,
@@ -25,8 +21,7 @@ from event_contracts.simulation.sessions import (
     outcome_of,
 )
 from foundation.errors import DataError, InputError
-
-Quote = tuple[str, str, int, int]  # time on 2025-12-04, ticker, YES bid and YES ask in cents
+from tests.event_contracts.recordings import Quote, write_files
 
 # Two markets of one event. WARM is quoted until 12:31, COLD until 12:12.
 QUOTES: list[Quote] = [
@@ -40,26 +35,6 @@ QUOTES: list[Quote] = [
     ("12:31:00", "E1-WARM", 99, 100),
 ]
 SETTLED = {"E1-WARM": 1.0, "E1-COLD": 0.0}
-
-
-def write_files(folder: Path, quotes: list[Quote], settled: dict[str, float]) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    times, tickers, bids, asks = zip(*quotes, strict=True)
-    pd.DataFrame(
-        {
-            "timestamp": pd.to_datetime(
-                [f"2025-12-04T{time}Z" for time in times], format="ISO8601"
-            ),
-            "ticker": tickers,
-            "event": [ticker.split("-")[0] for ticker in tickers],
-            "yes_bid": np.array(bids, dtype=np.float32),
-            "no_bid": 100 - np.array(asks, dtype=np.float32),
-        }
-    ).to_parquet(folder / "SERIES_top_of_book.parquet")
-    pd.DataFrame(
-        {"ticker": list(settled), "settled_yes_inferred": list(settled.values())}
-    ).to_parquet(folder / "SERIES_settlement.parquet")
-    return folder
 
 
 def test_a_row_shows_the_last_quote_at_or_before_its_instant(tmp_path: Path) -> None:
@@ -87,21 +62,15 @@ def test_the_markets_of_an_event_end_together_with_their_settlement(tmp_path: Pa
         np.testing.assert_array_equal(checked_session(session), session)
 
 
-def test_a_gap_in_the_recording_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    quotes = [*QUOTES[:-1], ("12:32:00", "E1-COLD", 0, 1), ("12:52:00", "E1-WARM", 99, 100)]
+@pytest.mark.parametrize(("last", "named"), [("12:52:00", False), ("12:52:01", True)])
+def test_a_gap_in_the_recording_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, last: str, named: bool
+) -> None:
+    """Twenty minutes in which no market of an event is quoted are none."""
+    quotes = [*QUOTES[:-1], ("12:32:00", "E1-COLD", 0, 1), (last, "E1-WARM", 99, 100)]
     with caplog.at_level(logging.INFO):
         recorded_markets(write_files(tmp_path, quotes, SETTLED))
-    assert "no quote" not in caplog.text
-
-    quotes[-1] = ("12:52:01", "E1-WARM", 99, 100)
-    with caplog.at_level(logging.INFO):
-        _, warm = recorded_markets(write_files(tmp_path, quotes, SETTLED))
-    assert "E1: no quote of any market from 2025-12-04T12:32:00" in caplog.text
-    inside = (warm.times > np.datetime64("2025-12-04T12:32:00")) & (
-        warm.times < np.datetime64("2025-12-04T12:52:01")
-    )
-    assert inside.sum() == 4
-    assert (warm.session[:-1][inside, YES_BID] == 0.25).all()
+    assert ("E1: no quote of any market from 2025-12-04T12:32:00" in caplog.text) == named
 
 
 def test_trades_are_assumed_where_a_quote_has_moved_and_nowhere_else(tmp_path: Path) -> None:
@@ -145,20 +114,29 @@ def test_a_market_that_is_not_settled_is_left_out_by_name(
         recorded_markets(write_files(tmp_path, QUOTES, {"OTHER": 1.0}))
 
 
-@pytest.mark.parametrize("step", [np.timedelta64(1, "m"), np.timedelta64(90, "s")])
-def test_another_step_has_other_rows_of_the_same_quotes(
-    tmp_path: Path, step: np.timedelta64
-) -> None:
+def test_another_step_has_other_rows_of_the_same_quotes(tmp_path: Path) -> None:
     folder = write_files(tmp_path, QUOTES, SETTLED)
+    step = np.timedelta64(90 * 10**9, "ns")
     for market in recorded_markets(folder, step):
         assert (np.diff(market.times) == step).all()
-        assert (
-            market.times.astype(np.int64) % step.astype("timedelta64[ns]").astype(np.int64) == 0
-        ).all()
-    with pytest.raises(InputError, match="step: "):
-        recorded_markets(folder, np.timedelta64(0, "m"))
-    with pytest.raises(InputError, match="no settled market"):
-        recorded_markets(folder, np.timedelta64(7, "D"))
+        assert (market.times.astype(np.int64) % step.astype(np.int64) == 0).all()
+    for none, says in ((np.timedelta64(0, "m"), "step: "), (np.timedelta64(7, "D"), "no settled")):
+        with pytest.raises(InputError, match=says):
+            recorded_markets(folder, none)
+
+
+def test_later_quotes_and_outcomes_change_no_earlier_row(tmp_path: Path) -> None:
+    before = recorded_markets(write_files(tmp_path / "one", QUOTES, SETTLED))
+    later: list[Quote] = [
+        ("12:12:00", "E1-COLD", 7, 9),
+        ("12:31:00", "E1-WARM", 3, 5),
+    ]
+    turned = {name: 1 - paid for name, paid in SETTLED.items()}
+    after = recorded_markets(write_files(tmp_path / "two", [*QUOTES[:-2], *later], turned))
+    for old, new in zip(before, after, strict=True):
+        same = int((old.times < np.datetime64("2025-12-04T12:12")).sum())
+        np.testing.assert_array_equal(new.session[:same], old.session[:same])
+        assert outcome_of(new.session) == 1 - outcome_of(old.session)
 
 
 @pytest.mark.parametrize(
@@ -171,6 +149,7 @@ def test_another_step_has_other_rows_of_the_same_quotes(
         ("top_of_book", "ticker", None, "no ticker, or no event"),
         ("settlement", "settled_yes_inferred", "yes", "settled at yes, neither 0 nor 1"),
         ("settlement", "settled_yes_inferred", 0.5, "settled at 0.5, neither 0 nor 1"),
+        ("settlement", "ticker", "E1-WARM", "E1-WARM: settled at 0 and at 1"),
     ],
 )
 def test_a_column_that_says_something_else_is_refused_with_its_file(
@@ -187,52 +166,23 @@ def test_a_column_that_says_something_else_is_refused_with_its_file(
     assert why in str(refused.value)
 
 
-def test_outcomes_and_bids_of_other_number_types_are_the_same(tmp_path: Path) -> None:
+def test_a_market_that_two_events_list_is_refused(tmp_path: Path) -> None:
     write_files(tmp_path, QUOTES, SETTLED)
-    before = recorded_sessions(tmp_path)
-    for file, columns, kind in (
-        ("settlement", ["settled_yes_inferred"], bool),
-        ("top_of_book", ["yes_bid", "no_bid"], "Int64"),
-    ):
-        path = tmp_path / f"SERIES_{file}.parquet"
-        table = pd.read_parquet(path)
-        table[columns] = table[columns].astype(kind)
-        table.to_parquet(path)
-    after = recorded_sessions(tmp_path)
-    assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
-
-
-def test_a_market_that_settled_both_ways_is_refused(tmp_path: Path) -> None:
-    write_files(tmp_path, QUOTES, SETTLED)
-    twice = pd.DataFrame({"ticker": ["E1-WARM"] * 2, "settled_yes_inferred": [0.0, 1.0]})
-    twice.to_parquet(tmp_path / "SERIES_settlement.parquet")
-    with pytest.raises(DataError, match="E1-WARM: settled at 0 and at 1"):
-        recorded_markets(tmp_path)
-
-
-@pytest.mark.parametrize("files", [1, 2])
-def test_a_market_that_two_events_list_is_refused(tmp_path: Path, files: int) -> None:
-    quotes = pd.read_parquet(write_files(tmp_path, QUOTES, SETTLED) / "SERIES_top_of_book.parquet")
-    again = quotes[quotes["ticker"] == "E1-WARM"].assign(event="E2")
-    if files == 1:
-        quotes = pd.concat([quotes, again])
-    else:
-        again.to_parquet(tmp_path / "SERIES2_top_of_book.parquet")
-        settled = pd.read_parquet(tmp_path / "SERIES_settlement.parquet")
-        settled.to_parquet(tmp_path / "SERIES2_settlement.parquet")
-    quotes.to_parquet(tmp_path / "SERIES_top_of_book.parquet")
+    for kind in ("top_of_book", "settlement"):
+        table = pd.read_parquet(tmp_path / f"SERIES_{kind}.parquet")
+        if kind == "top_of_book":
+            table = table[table["ticker"] == "E1-WARM"].assign(event="E2")
+        table.to_parquet(tmp_path / f"SERIES2_{kind}.parquet")
     with pytest.raises(DataError, match=r"E1-WARM: listed in E\d and in E\d"):
         recorded_markets(tmp_path)
 
 
 def test_a_file_that_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
-    write_files(tmp_path, QUOTES, SETTLED)
-    (tmp_path / "SERIES_settlement.parquet").unlink()
-    with pytest.raises(DataError, match=r"SERIES_settlement\.parquet: cannot be read"):
-        recorded_markets(tmp_path)
-    (tmp_path / "SERIES_settlement.parquet").write_text("no table")
-    with pytest.raises(DataError, match=r"SERIES_settlement\.parquet: cannot be read"):
-        recorded_markets(tmp_path)
+    path = write_files(tmp_path, QUOTES, SETTLED) / "SERIES_settlement.parquet"
+    for damage in (path.unlink, lambda: path.write_text("no table")):
+        damage()
+        with pytest.raises(DataError, match=r"SERIES_settlement\.parquet: cannot be read"):
+            recorded_markets(tmp_path)
 
 
 def test_the_folder_is_the_named_one_else_the_working_one_else_the_one_beside_the_project(
@@ -257,68 +207,24 @@ def test_the_folder_is_the_named_one_else_the_working_one_else_the_one_beside_th
         recorded_markets(tmp_path / "nowhere")
 
 
-@pytest.fixture(scope="module")
-def real_folder() -> Path:
+def test_real_sessions_show_the_quotes_of_the_file_and_settle_as_it_says() -> None:
     try:
-        return data_folder()
+        folder = data_folder()
     except InputError:
         pytest.skip("there are no recorded markets here")
-
-
-@pytest.fixture(scope="module")
-def real_markets(real_folder: Path) -> list[recorded.RecordedMarket]:
-    return recorded_markets(real_folder)
-
-
-def test_real_sessions_are_sessions_that_settle_as_the_file_says(
-    real_folder: Path, real_markets: list[recorded.RecordedMarket]
-) -> None:
-    tables = [pd.read_parquet(path) for path in real_folder.glob("*_settlement.parquet")]
-    settled = pd.concat(tables).set_index("ticker")["settled_yes_inferred"]
-    assert len(real_markets) == len(settled)
-    for market in real_markets:
-        np.testing.assert_array_equal(checked_session(market.session), market.session)
-        assert outcome_of(market.session) == settled[market.market]
-        assert len(market.times) == len(market.session) - 1
-
-
-def test_real_rows_show_the_quotes_of_the_file(
-    real_folder: Path, real_markets: list[recorded.RecordedMarket]
-) -> None:
-    tables = [pd.read_parquet(path) for path in real_folder.glob("*_top_of_book.parquet")]
-    quotes = pd.concat(tables)
+    quotes, settled = (
+        pd.concat([pd.read_parquet(path) for path in folder.glob(f"*_{kind}.parquet")])
+        for kind in ("top_of_book", "settlement")
+    )
+    outcomes = settled.set_index("ticker")["settled_yes_inferred"]
     quotes = quotes[quotes["yes_bid"] < quotes["yes_ask"]].sort_values("timestamp", kind="stable")
-    for market in real_markets[::11]:
-        own = quotes[quotes["ticker"] == market.market]
+    markets = recorded_markets(folder)
+    assert len(markets) == len(settled)
+    for market in markets:
+        np.testing.assert_array_equal(checked_session(market.session), market.session)
+        assert outcome_of(market.session) == outcomes[market.market]
+    for market in markets[::11]:
         rows = pd.DataFrame({"timestamp": pd.DatetimeIndex(market.times, tz="UTC").as_unit("us")})
-        shown = pd.merge_asof(rows, own, on="timestamp")
-        bids = shown["yes_bid"].to_numpy() / np.float32(100)
-        asks = shown["yes_ask"].to_numpy() / np.float32(100)
-        np.testing.assert_allclose(market.session[:-1, YES_BID], bids, atol=1e-6)
-        np.testing.assert_allclose(market.session[:-1, YES_ASK], asks, atol=1e-6)
-
-
-def test_later_real_quotes_and_outcomes_change_no_earlier_row(
-    real_folder: Path, real_markets: list[recorded.RecordedMarket], tmp_path: Path
-) -> None:
-    event = real_markets[0].event
-    before = [market for market in real_markets if market.event == event]
-    row = len(before[0].times) // 2
-    instant = pd.Timestamp(before[0].times[row], tz="UTC")
-    for path in real_folder.glob("*_top_of_book.parquet"):
-        quotes = pd.read_parquet(path)
-        quotes = quotes[quotes["event"] == event].copy()
-        later = (quotes["timestamp"] > instant).to_numpy()
-        quotes.loc[later, "yes_bid"] = 3.0
-        quotes.loc[later, "no_bid"] = 5.0
-        quotes.to_parquet(tmp_path / path.name)
-    for path in real_folder.glob("*_settlement.parquet"):
-        settled = pd.read_parquet(path)
-        settled["settled_yes_inferred"] = 1 - settled["settled_yes_inferred"]
-        settled.to_parquet(tmp_path / path.name)
-    after = recorded_markets(tmp_path)
-    assert [market.market for market in after] == [market.market for market in before]
-    for old, new in zip(before, after, strict=True):
-        np.testing.assert_array_equal(new.session[: row + 1], old.session[: row + 1])
-        assert not np.array_equal(new.session[row + 1 : -1], old.session[row + 1 : -1])
-        assert outcome_of(new.session) == 1 - outcome_of(old.session)
+        own = quotes[quotes["ticker"] == market.market]
+        shown = pd.merge_asof(rows, own, on="timestamp")[["yes_bid", "yes_ask"]].to_numpy()
+        np.testing.assert_allclose(market.session[:-1, [YES_BID, YES_ASK]], shown / 100, atol=1e-6)

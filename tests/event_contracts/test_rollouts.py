@@ -20,7 +20,6 @@ from event_contracts.trading.policies import (
     RandomPolicy,
 )
 from foundation.arrays import Array, Mask
-from foundation.errors import InputError
 
 SHORT = SyntheticMarket(steps=40)
 SETTINGS = EpisodeSettings(market=SHORT)
@@ -55,16 +54,6 @@ def test_a_rollout_is_what_the_environment_plays_one_by_one() -> None:
         assert together.profits[k] == pytest.approx(info["cash"] - 1000.0, abs=1e-9)
         assert [order.size for order in together.episodes[k].orders] == sizes
         assert [float(fee) for _, fee in together.episodes[k].fills] == [f["fee"] for f in fills]
-
-
-def test_a_session_that_cannot_be_is_refused_where_it_is_wrong() -> None:
-    with pytest.raises(InputError, match="row 0, yes_bid: nan is no finite number"):
-        rollout(Nothing(), [np.full((5, 7), np.nan)], SETTINGS)
-
-
-def test_a_session_played_backwards_is_one_too() -> None:
-    (session,) = sessions_of(1)
-    assert rollout(Nothing(), [session[::-1]], SETTINGS).profits.tolist() == [0.0]
 
 
 def test_profits_of_orders_are_those_of_the_account_in_every_session() -> None:

@@ -11,19 +11,17 @@ import numpy as np
 import pytest
 import requests
 
-from event_contracts.trading.actions import Admission, PositionLimits
 from event_contracts.trading.endpoint import PAGES, KalshiConnection, KalshiSettings, StatusAnswer
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
 from event_contracts.trading.orders import LimitOrder
 from execution.journal.intents import IntentBook
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
-from tests.event_contracts.practice import KEYS
+from tests.e2e.kalshi_desk import UNLIMITED
+from tests.event_contracts.practice import FILL, KEYS, ORDER
 from tests.passing import AT_ONCE, Passing
 
 D = Decimal
-UNLIMITED = Admission(PositionLimits(D(10**6), D(10**6), D(1)), D(0))
-CREATED = "2026-11-22T15:00:00Z"
 WISH = LimitOrder("o-1", "RAIN", "BUY", "YES", D("0.50"), D(10))
 
 
@@ -46,7 +44,11 @@ class Venue:
     def answer(self, method: str, path: str, query: Any, body: Any) -> dict[str, Any]:
         self.asked.append(f"{method} {path}")
         if method == "POST":
-            self.orders.append(placed(body, self.filled, self.remaining))
+            said = {"fill_count_fp": self.filled, "remaining_count_fp": self.remaining}
+            named = {"client_order_id": body["client_order_id"], "ticker": body["ticker"]}
+            status = "resting" if D(self.remaining) else "executed"
+            bid = {"book_side": body["side"], "yes_price_dollars": body["price"]}
+            self.orders.append({**ORDER, **named, **bid, **said, "status": status})
             if self.lost:
                 raise requests.ConnectionError("lost")
             made = {"fill_count": self.filled, "remaining_count": self.remaining}
@@ -83,32 +85,20 @@ class Venue:
             raise StatusAnswer(500, "no")
         return answers[path]
 
-
-def placed(body: dict[str, Any], filled: str, remaining: str) -> dict[str, Any]:
-    return {
-        "order_id": "v-1",
-        "client_order_id": body["client_order_id"],
-        "ticker": body["ticker"],
-        "book_side": body["side"],
-        "status": "resting" if D(remaining) else "executed",
-        "yes_price_dollars": body["price"],
-        "fill_count_fp": filled,
-        "remaining_count_fp": remaining,
-        "created_time": CREATED,
-    }
+    def trades(self, count: int, *, listed: bool = True) -> None:
+        """So much of the order that waits has traded; whether lists and sums know it."""
+        left = 10 - count
+        said = {"fill_count_fp": f"{count}.00", "remaining_count_fp": f"{left}.00"}
+        self.orders[0] |= {"status": "resting" if left else "executed", **said}
+        if listed:
+            self.cash = {4: "997.93", 10: "994.82"}[count]
+            self.positions = {"RAIN": f"{count}.00"}
+            self.fills = [fill(f"{count}.00")]
 
 
 def fill(count: str) -> dict[str, Any]:
-    return {
-        "fill_id": f"f-{count}",
-        "order_id": "v-1",
-        "ticker": "RAIN",
-        "book_side": "bid",
-        "yes_price_dollars": "0.5000",
-        "count_fp": count,
-        "is_taker": True,
-        "created_time": CREATED,
-    }
+    traded = {"book_side": "bid", "yes_price_dollars": "0.5000", "count_fp": count}
+    return {**FILL, "fill_id": f"f-{count}", **traded}
 
 
 @pytest.fixture
@@ -145,7 +135,7 @@ def test_a_fill_that_was_answered_and_is_not_listed_yet_is_waited_for(venue: Ven
 
     def heard(_: float) -> None:
         if passing.elapsed() > 1:
-            venue.cash, venue.positions, venue.fills = "994.82", {"RAIN": "10.00"}, [fill("10.00")]
+            venue.trades(10)
 
     passing = Passing(on_wait=heard)
     manager = manager_of(time=passing.time)
@@ -160,26 +150,18 @@ def test_a_fill_that_an_order_shows_and_the_account_does_not_is_waited_for(venue
     manager = manager_of()
     manager.submit(WISH)
     assert manager.view("RAIN").resting_count("BUY", "YES") == 10
-    venue.orders[0] |= {
-        "status": "executed",
-        "fill_count_fp": "10.00",
-        "remaining_count_fp": "0.00",
-    }
+    venue.trades(10, listed=False)
     with pytest.raises(BrokerError, match=r"order v-1: 10.00 traded, 0 listed"):
         manager.view("RAIN")
-    venue.cash, venue.positions, venue.fills = "994.82", {"RAIN": "10.00"}, [fill("10.00")]
+    venue.trades(10)
     assert manager.view("RAIN").yes == 10
 
 
 def test_what_an_order_traded_before_the_ledger_began_is_not_waited_for(venue: Venue) -> None:
     book = IntentBook()
     manager_of(book).submit(WISH)
-    venue.orders[0] |= {
-        "status": "executed",
-        "fill_count_fp": "10.00",
-        "remaining_count_fp": "0.00",
-    }
-    venue.cash, venue.positions = "994.82", {"RAIN": "10.00"}
+    venue.trades(10)
+    venue.fills = []
     assert manager_of(book).view("RAIN").yes == 10
 
 
@@ -215,8 +197,7 @@ def test_what_has_become_of_an_order_is_written_down_when_it_waits_no_more(venue
     book = IntentBook()
     manager = manager_of(book)
     manager.submit(WISH)
-    venue.orders[0] |= {"fill_count_fp": "4.00", "remaining_count_fp": "6.00"}
-    venue.cash, venue.positions, venue.fills = "997.93", {"RAIN": "4.00"}, [fill("4.00")]
+    venue.trades(4)
     assert manager.view("RAIN").resting_count("BUY", "YES") == 6
     intent = book.get("o-1")
     assert intent is not None
@@ -276,7 +257,7 @@ LATER = np.datetime64("2100-01-01", "ns")
 def test_what_an_order_filled_until_it_was_taken_out_is_waited_for(venue: Venue) -> None:
     manager = manager_of()
     manager.submit(WISH)
-    venue.orders[0] |= {"fill_count_fp": "4.00", "remaining_count_fp": "6.00"}
+    venue.trades(4, listed=False)
     assert [intent.client_order_id for intent in manager.withdraw("RAIN", LATER)] == ["o-1"]
     with pytest.raises(BrokerError, match=r"order v-1: 4.00 traded, 0 listed"):
         manager.view("RAIN")

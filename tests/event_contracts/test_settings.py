@@ -1,0 +1,103 @@
+"""What cannot be is refused in a line that names its key; files of settings say the defaults."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from event_contracts.compare import ComparisonSettings
+from event_contracts.live.settings import KalshiTradingSettings
+from event_contracts.simulation.settings import EpisodeSettings, LearnerSettings
+from event_contracts.simulation.synthetic import SyntheticMarket
+from event_contracts.simulation.vector import MarketAgnosticKalshiEnv
+from event_contracts.simulation.venue import KalshiVenueSettings
+from event_contracts.trading.actions import LimitOrderActionSpace
+from event_contracts.trading.endpoint import KalshiSettings
+from event_contracts.trading.fees import FeeRules, KalshiFees
+from event_contracts.trading.policies import BinaryKelly
+from event_contracts.train import TrainingSettings
+from execution.fees import DatedRate
+from foundation.compose import composed_config
+from foundation.errors import InputError
+
+D = Decimal
+RISING = (DatedRate("2026-03-01", 0.08), DatedRate("2025-01-01", 0.07))
+RAIN = {"markets": ("RAIN",)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "given"),
+    [
+        (LimitOrderActionSpace, {"position_sizes": (10,)}),
+        (LimitOrderActionSpace, {"position_sizes": (5, 10, 20, 20, 50)}),
+        (LimitOrderActionSpace, {"position_sizes": (0, 5, 10, 20, 50)}),
+        (LimitOrderActionSpace, {"fixed_size": 7}),
+        (LimitOrderActionSpace, {"life": 0}),
+        (LimitOrderActionSpace, {"price_style": "market"}),
+        (LimitOrderActionSpace, {"price_style": {"BUY_YES": "mid"}}),
+        (LimitOrderActionSpace, {"cash_buffer": D(-1)}),
+        (MarketAgnosticKalshiEnv, {"starting_cash": 10.001}),
+        (MarketAgnosticKalshiEnv, {"reward": "fame"}),
+        (MarketAgnosticKalshiEnv, {"position_sizes": (0.5, 10, 20, 50, 100)}),
+        (EpisodeSettings, {"position_sizes": (1, 2, 3, 4, 2_000_000)}),
+        (EpisodeSettings, {"cash_buffer": 1e-7}),
+        (SyntheticMarket, {"tick": 0.03}),
+        (SyntheticMarket, {"lot": 1.5}),
+        (LearnerSettings, {"layers": (5000,)}),
+        (LearnerSettings, {"layers": ()}),
+        (TrainingSettings, {"markets": 100_000, "learner": LearnerSettings(rollout=1000)}),
+        (ComparisonSettings, {"fixed_size": 7}),
+        (ComparisonSettings, {"variable": ("a", "b"), "fixed": ("c",)}),
+        (ComparisonSettings, {"episode": EpisodeSettings(fixed_size=5)}),
+        (KalshiVenueSettings, {"starting_cash": 0.001}),
+        (KalshiVenueSettings, RAIN),
+        (KalshiTradingSettings, {"markets": ("RAIN", "RAIN")}),
+        (KalshiTradingSettings, {"mode": "live"}),
+        (KalshiTradingSettings, {"folder": " "}),
+        (KalshiSettings, {"mode": "live"}),
+        (FeeRules, {"taker": D(1)}),
+        (FeeRules, {"maker": D("-0.1")}),
+        (FeeRules, {"fee_step": D(0)}),
+        (FeeRules, {"balance_step": D(2)}),
+        (KalshiFees, {"taker": RISING}),
+        (KalshiFees, {"fee_step": ()}),
+        (KalshiFees, {"as_of": "soon"}),
+        (BinaryKelly, {"fraction": 0.0}),
+        (BinaryKelly, {"starting_cash": float("nan")}),
+    ],
+)
+def test_what_cannot_be_is_refused_in_a_line_that_names_its_key(
+    kind: Any, given: dict[str, Any]
+) -> None:
+    with pytest.raises(InputError) as refused:
+        kind(**given)
+    assert next(iter(given)) in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "given"),
+    [
+        ("kalshi_compare", ComparisonSettings, {"trials": None, "output": "x"}),
+        ("kalshi_train", TrainingSettings, {"output": "x"}),
+        ("kalshi_venue", KalshiVenueSettings, {}),
+        ("trade_kalshi", KalshiTradingSettings, RAIN),
+    ],
+)
+def test_a_file_of_settings_says_the_defaults_of_its_class(
+    name: str, kind: Any, given: dict[str, Any]
+) -> None:
+    words = {"trials": "trials=null", "output": "output=x", "markets": "markets=[RAIN]"}
+    composed = kind.of(composed_config(name, [words[key] for key in given]))
+    # The rates of the file have a history that those of the class have not.
+    if hasattr(composed, "episode") and name != "kalshi_venue":
+        rates = {"episode": EpisodeSettings(fees=composed.episode.fees)}
+    else:
+        rates = {"fees": composed.fees}
+    assert composed == kind(**given, **rates)
+
+
+def test_an_order_rests_as_many_ticks_in_training_as_live() -> None:
+    assert EpisodeSettings().life == KalshiTradingSettings(markets=("RAIN",)).life == 2
