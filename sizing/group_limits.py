@@ -82,7 +82,6 @@ class GroupLimits:
 
     @property
     def symbols(self) -> frozenset[str]:
-        """All that are named."""
         named = [group.symbols for group in self.groups if group.symbols is not None]
         return self.markets.union(*named)
 
@@ -91,11 +90,6 @@ class GroupLimits:
 
         beside: the symbols of these; they count as gone where longs and shorts offset each other,
         and keep their part of sizes.
-
-        Raises
-        ------
-        InputError
-            where the market of a bound beta is not among the symbols.
         """
         return _rows_over(self, tuple(symbols), tuple(beside))
 
@@ -178,13 +172,7 @@ def _rows_over(limits: GroupLimits, symbols: tuple[str, ...], beside: tuple[str,
 
 @cache
 def read_group_limits(path: str) -> GroupLimits:
-    """The limits of a file, which is read once.
-
-    Raises
-    ------
-    InputError
-        naming the file, the place in it and what is needed there.
-    """
+    """The limits of a file, which is read once."""
     file = Path(path).expanduser()
     try:
         check_config_file(file, "limits on groups", "docs/MATH.md shows one")

@@ -79,7 +79,6 @@ class Kelly:
         return replace(allocation, bound=unpriced)
 
     def phrase(self, kind: Kind, stock_ceiling: float) -> str:
-        """What operators grep for."""
         if kind is Kind.CRYPTO:
             return "Enhanced Kelly sizing with no leverage (crypto)"
         return f"Enhanced Kelly sizing with {stock_ceiling:.1f}x leverage"
@@ -118,7 +117,6 @@ class WeightPattern:
         return nearest(situation, wanted, ranked=ranked, directed=self.directed)
 
     def phrase(self, kind: Kind, stock_ceiling: float) -> str:
-        """Its name."""
         return f"{self.name} sizing"
 
 
@@ -161,7 +159,6 @@ class Legacy:
         return -size if s.mu[k] < 0 else size
 
     def phrase(self, kind: Kind, stock_ceiling: float) -> str:
-        """What operators grep for."""
         return "Legacy sizing"
 
 
@@ -226,11 +223,6 @@ def equal_risk(covariance: Array) -> Array:
 
     Newton's steps to where the gradient of ½w'Σw − Σ ln(wᵢ)/S vanishes (Spinu 2013). S times that
     is self-concordant: a step of 1 / (1 + δ), with δ its decrement, keeps every weight above zero.
-
-    Raises
-    ------
-    InputError
-        where a variance is not above zero, or no such weights were found.
     """
     variance = np.diag(covariance)
     if not (variance > 0).all():
@@ -333,11 +325,6 @@ def named(
     its weights are put under the limits.
 
     fraction: of full Kelly, instead of the name's. The rest as in `PatternSettings`.
-
-    Raises
-    ------
-    InputError
-        for a name that is none, code that cannot be loaded, or a fraction for what is no Kelly.
     """
     if kelly := KELLY.fullmatch(name):
         if float(kelly[2]) < 1.0:
