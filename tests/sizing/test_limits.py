@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from foundation.errors import InputError
 from sizing.limits import CEILINGS, CENT, Limits, affordable_weights, bounds_of, ceilings_of
 from sizing.situation import Situation
-from tests.sizing.books import book_of, under
+from tests.sizing.books import rich_book, under
 
 WEIGHTS = st.one_of(st.just(0.0), st.floats(-2, 2))
 SYMBOL = st.tuples(
@@ -36,22 +36,8 @@ def columns(
 
 def random_book(held: np.ndarray, coins: np.ndarray, **fields: Any) -> Situation:
     """A book of these weights; trading costs 1 %."""
-    n = len(held)
-    values: dict[str, Any] = {
-        "mu": np.zeros(n),
-        "covariance": np.eye(n),
-        "held": held,
-        "cost": np.full(n, 0.01),
-        "crypto": coins,
-        "long_only": coins,
-        "deciding": np.ones(n, dtype=bool),
-        "universe": np.ones(n, dtype=bool),
-        "years": np.ones(n),
-        "equity": 1e5,
-        "stock_ceiling": 4.0,
-        "unborrowed": 1.0,
-    }
-    return book_of(**{**values, **fields})
+    cost = np.full(len(held), 0.01)
+    return rich_book(len(held), **{"held": held, "crypto": coins, "cost": cost, **fields})
 
 
 def affordable(
