@@ -25,7 +25,6 @@ from sizing.strategies import (
     vol_target,
 )
 from tests.sizing.books import changed, random_situation, rich_book, under
-from trainingdata.instruments import Kind
 
 WIDE = Limits(symbol_cap=4.0)
 DAY = {False: 1 / 252, True: 24 / 8766}  # of a stock and of a coin, in years of their own
@@ -397,16 +396,6 @@ def test_legacy_takes_half_of_what_power_is_left_in_turn() -> None:
     np.testing.assert_allclose(halved[:2], [1.0, -0.75], rtol=1e-9)
     coin = rich_book(1, crypto=np.array([True]), mu=np.array([-1.0]))
     assert named("legacy").allocate(coin).target.tolist() == [0.5]
-
-
-def test_strategies_say_how_they_size() -> None:
-    assert named("kelly_25").phrase(Kind.STOCK, 4.0) == "Enhanced Kelly sizing with 4.0x leverage"
-    assert (
-        named("kelly_25").phrase(Kind.CRYPTO, 4.0)
-        == "Enhanced Kelly sizing with no leverage (crypto)"
-    )
-    assert named("legacy").phrase(Kind.STOCK, 4.0) == "Legacy sizing"
-    assert named("risk_parity").phrase(Kind.STOCK, 4.0) == "risk_parity sizing"
 
 
 @pytest.mark.parametrize(
