@@ -241,32 +241,37 @@ BAD = [
     ("- 1", "it holds a list"),
     ("groups: [", "it is no YAML"),
     ("groups: {a: {symbols: [A], gross: 1}}\ngroups: {}", "groups"),
-    ("sectors: {}", "'sectors' is no key"),
-    ("groups: {}", "it limits nothing"),
+    ("sectors: {}", "sectors: there is no such setting; here are groups, beta"),
+    ("groups: {}", "0 limits, each side counted; at least one"),
+    ("groups: {a: {symbols: [A], gross: 1, name: b}}", "a: name is no key"),
+    ("groups: [{name: a, symbols: [A], gross: 1}]", "names with their limits are needed"),
     ("groups: [A]", "names with their limits are needed"),
     ("groups: {a: {symbols: [A]}}", "it limits nothing"),
     ("groups: {a: {symbols: [A], net: [0.5, 0.1]}}", "the least, 0.5, is above the most, 0.1"),
-    ("groups: {a: {symbols: [A], net: [.nan, 0.1]}}", "nan is outside"),
+    (
+        "groups: {a: {symbols: [A], net: [.nan, 0.1]}}",
+        r"groups\.a\.net\.0: nan is no finite number",
+    ),
     ("groups: {a: {symbols: [A], net: 0.3}}", r"\[least, most\] is needed"),
-    ("groups: {a: {symbols: [A], gross: much}}", "a number is needed, not 'much'"),
-    ("groups: {a: {symbols: [A], gross: -1}}", "-1 is outside 0"),
-    ("groups: {a: {symbols: [A], gross: 10.5}}", "10.5 is outside 0 … 10"),
-    ("groups: {a: {symbols: [A], net: [-10.5, 1]}}", "-10.5 is outside -10 … 10"),
+    ("groups: {a: {symbols: [A], gross: much}}", "'much' is no number"),
+    ("groups: {a: {symbols: [A], gross: -1}}", r"groups\.a\.gross: -1 is below 0"),
+    ("groups: {a: {symbols: [A], gross: 10.5}}", "10.5 is above 10"),
+    ("groups: {a: {symbols: [A], net: [-10.5, 1]}}", "-10.5 is below -10"),
     ("groups: {a: {symbols: [A], net: [0, 1, 2]}}", r"\[least, most\] is needed"),
-    ("groups: {a: {symbols: [A], gross: true}}", "a number is needed, not True"),
+    ("groups: {a: {symbols: [A], gross: true}}", "True is no number"),
     ("groups: {a: {symbols: [A], net: [-1, -0.5], gross: 0.4}}", "more than gross: 0.4 allows"),
-    ("groups: {" + "a" * 41 + ": {symbols: [A], gross: 1}}", "a name of up to 40"),
+    ("groups: {" + "a" * 41 + ": {symbols: [A], gross: 1}}", r"\.name: string should match"),
     ("groups: {a: {symbols: [A, a], gross: 1}}", "A stands twice"),
     ("groups: {a: {symbols: [A B], gross: 1}}", "is neither a stock"),
     ("groups: {a: {symbols: [ON], gross: 1}}", "True is no symbol; put it in quotes"),
     ("groups: {a: {symbols: [], gross: 1}}", "a list of symbols, or all"),
-    ("groups: {a+b: {symbols: [A], gross: 1}}", "a name of up to 40"),
+    ("groups: {a+b: {symbols: [A], gross: 1}}", r"groups\.a\+b\.name: string"),
     ("groups: {beta: {symbols: [A], gross: 1}}", "exists already"),
-    ("groups: {a: {symbols: [A], most: 1}}", "'most' is no key"),
+    ("groups: {a: {symbols: [A], most: 1}}", r"groups\.a\.most: there is no such"),
     ("groups: {a: {symbols: [A], net: [0.5, 1], gross: 0.4}}", "more than gross: 0.4 allows"),
     ("groups: {a: {symbols: [A], net: [0.7, 1]}}", "keeps to a_least"),
-    ("beta: {net: [0, 1]}", "beta.market: it is missing"),
-    ("beta: {market: SPY, net: [0, 1], window: 3}", "'window' is no key"),
+    ("beta: {net: [0, 1]}", "beta.market: a value is needed"),
+    ("beta: {market: SPY, net: [0, 1], window: 3}", "beta.window: there is no such"),
     ("groups: &a {b: *a}", "refers to another place"),
 ]
 
@@ -291,5 +296,7 @@ def test_more_rows_than_bits_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "groups.yaml"
     lines = [f"  g{k}: {{symbols: [A], net: [0, 1]}}" for k in range(21)]
     path.write_text("groups:\n" + "\n".join(lines))
-    with pytest.raises(InputError, match="42 limits, each side counted; at most 40"):
+    with pytest.raises(
+        InputError, match="42 limits, each side counted; at least one and at most 40"
+    ):
         read_group_limits(str(path))
