@@ -281,10 +281,8 @@ def test_an_id_has_the_day_and_the_minute_and_no_two_trades_have_one() -> None:
         {"entries": (400,)},
         {"entries": (30, 30)},
         {"vix_least": 36.0},
-        {"width": 0.0},
-        {"stop_usd": -1.0},
-        {"target": 1.5},
-        {"distance": -1.0},
+        {"holds": ((300, 0.5), (240, 0.6))},
+        {"holds": ((240, 2.0),)},
     ],
 )
 def test_rules_check_themselves(wrong: dict[str, Any]) -> None:
