@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.choices import Answers, Choices, joined_choices
+from execution.beliefs import BeliefTable
+from execution.choices import Answers, Believed, Choices, joined_choices
+from execution.decision import reason_text
 from sizing.binding import FIRST_CEILING, FIRST_ROW, LIMITS
 from sizing.limits import CEILINGS
 from trainingdata.instruments import instrument
@@ -88,3 +90,46 @@ def test_where_nothing_is_written_nothing_is_held_wanted_or_sized() -> None:
     assert room.target.tolist() == [[0.0, 0.0, 0.0], [4.0, 0.0, 5.0]]
     assert room.prices[1] == pytest.approx([7.0] * 5)
     assert np.isnan(room.prices[0]).all()
+
+
+def test_what_rows_of_a_table_believe_is_what_each_of_their_instants_does() -> None:
+    rng = np.random.default_rng(0)
+    instants, blocks, size = 4, 2, 3
+    at = np.datetime64("2024-03-04T15:00", "ns") + np.arange(instants) * np.timedelta64(1, "h")
+    some = {name: rng.random((instants, size)) for name in ("worth", "signal", "premium")}
+    flags = {name: rng.random((instants, size)) < 0.5 for name in ("deciding", "leaving")}
+    table = BeliefTable(
+        symbols=("AAA", "BBB", "CUSD"),
+        at=at,
+        ends=at[:, None] + np.array([1, 20]) * np.timedelta64(1, "h"),
+        overnight=np.zeros(instants, dtype=bool),
+        cuts=np.zeros(instants, dtype=bool),
+        years=rng.random((instants, blocks, 2)),
+        nights=np.zeros((instants, blocks), dtype=np.int64),
+        shared=np.ones((instants, blocks)),
+        crypto=np.array([False, False, True]),
+        outside=np.zeros((instants, size), dtype=np.int8),
+        mu=rng.normal(size=(instants, blocks, size)),
+        sigma=rng.random((instants, blocks, size)) + 0.1,
+        matrix=np.zeros(instants, dtype=np.int64),
+        correlations=np.eye(size, dtype=np.float32)[None],
+        **some,
+        **flags,
+    )
+    rows = np.array([3, 1])
+    found = Believed.of_table(table, rows)
+    for k, row in enumerate(rows):
+        belief = table.of(at[row])
+        assert belief is not None
+        for name, values in Believed.of(belief)._asdict().items():
+            np.testing.assert_array_equal(getattr(found, name)[k], values[0], name)
+
+
+def test_a_reason_says_what_a_change_costs_where_something_is_ordered_and_its_cost_is_known() -> (
+    None
+):
+    told = choices([0]).choice(0, instrument("AAA"), Decimal(3))
+    for qty, cost, says in ((3, 0.01, True), (0, 0.01, False), (3, np.nan, False)):
+        changed = told._replace(qty=Decimal(qty), cost=cost, price=50.0)
+        assert ("cost $1.50 (100 bp)" in reason_text(changed, 1.0)) is says
+        assert ("cost $" in reason_text(changed, 1.0)) is says
