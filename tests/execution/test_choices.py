@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.beliefs import BeliefTable
-from execution.choices import Answers, Believed, Choices, joined_choices
+from execution.choices import Answers, Believed, Choices, choices_of, joined_choices
 from execution.decision import reason_text
 from sizing.binding import FIRST_CEILING, FIRST_ROW, LIMITS
 from sizing.limits import CEILINGS
@@ -133,3 +133,27 @@ def test_a_reason_says_what_a_change_costs_where_something_is_ordered_and_its_co
         changed = told._replace(qty=Decimal(qty), cost=cost, price=50.0)
         assert ("cost $1.50 (100 bp)" in reason_text(changed, 1.0)) is says
         assert ("cost $" in reason_text(changed, 1.0)) is says
+
+
+def test_what_is_left_is_a_choice_where_it_is_held_and_none_else() -> None:
+    none = np.zeros((1, 3), dtype=bool)
+    blocks = np.ones((1, 1, 3))
+    at = np.array(["2024-03-04T15:00"], dtype="datetime64[ns]")
+    believed = Believed(
+        at=at,
+        ends=at[:, None] + np.timedelta64(1, "h"),
+        deciding=none,
+        outside=np.ones((1, 3), dtype=np.int8),
+        leaving=~none,
+        years=blocks,
+        mu=blocks,
+        sigma=blocks,
+        worth=blocks[0],
+        premium=blocks[0],
+    )
+    answers = Answers.room(1, 3, FIXED)
+    answers.held[:] = [[0.0, 1.0, -0.4]]
+    found = choices_of(believed, answers, np.zeros(3), uses_forecast=True)
+    assert found.symbol.tolist() == [1, 2]
+    assert found.held.tolist() == [1.0, -0.4]
+    assert found.target.tolist() == [0.0, 0.0]
