@@ -78,7 +78,7 @@ def test_the_seller_books_what_the_backtest_says(tmp_path: Path, rules: dict[str
         assert {(row["Exit_Reason"], row["Exit_Time"][-5:]) for row in rows} == {("time", "15:50")}
     balances = [Decimal(row["Account_Balance"]) for row in rows]
     assert balances[0] == 20_000
-    assert len(set(balances)) > 5, "each has the balance that it was sized from"
+    assert len(set(balances)) > 3, "each has the balance that it was sized from"
     for balance, row in zip(balances, rows, strict=True):
         assert "deviations" in row["Entry_Reason"]
         assert "at risk" in row["Entry_Reason"]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from execution.beliefs import BeliefTable
 from execution.choices import Answers, Believed, Choices, choices_of, joined_choices
-from execution.decision import reason_text
+from execution.decision import KEPT_OFF, SHOWN, Decision, plan_text, reason_text
 from sizing.binding import FIRST_CEILING, FIRST_ROW, LIMITS
 from sizing.limits import CEILINGS
 from trainingdata.instruments import instrument
@@ -157,3 +157,17 @@ def test_what_is_left_is_a_choice_where_it_is_held_and_none_else() -> None:
     assert found.symbol.tolist() == [1, 2]
     assert found.held.tolist() == [1.0, -0.4]
     assert found.target.tolist() == [0.0, 0.0]
+
+
+def test_a_reason_names_what_is_shown_apart_and_a_span_of_two_days_in_days() -> None:
+    told = choices([0]).choice(0, instrument("AAA"), Decimal(3))
+    for apart, said in ((SHOWN, True), (0.9 * SHOWN, False)):
+        assert (KEPT_OFF in reason_text(told._replace(kelly=apart, target=0.0), 1.0)) is said
+    for days, said in ((2.0, "2 days"), (1.9, "45.6 h")):
+        assert said in plan_text(told.basis._replace(days=days, sharpe=0.3), 1.0)
+
+
+def test_decisions_are_the_same_though_nobody_can_say_what_a_better_book_is_worth() -> None:
+    now = np.datetime64("2024-03-04T15:30", "ns")
+    one, other = (Decision(now, now, 1e5, 4.0, (), (), gap=gap) for gap in (np.nan, 0.1))
+    assert one == other
