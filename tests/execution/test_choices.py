@@ -57,20 +57,14 @@ def test_every_limit_that_holds_a_target_has_its_own_price(bits: list[int]) -> N
 
 def test_choices_of_spans_in_a_row_are_those_of_the_whole() -> None:
     whole = choices([0] * 6, rows=3)
-    parts = [
-        whole._replace(
-            **{
-                name: getattr(whole, name)[part]
-                for name in Choices._fields
-                if name not in ("prices", "basis", "rows")
-            },
-            basis=tuple([column[part] for column in whole.basis]),
-            prices=whole.prices[rows],
-        )
-        for part, rows in ((slice(0, 2), slice(0, 1)), (slice(2, 6), slice(1, 3)))
-    ]
-    parts[1] = parts[1]._replace(row=parts[1].row - 1)
-    joined = joined_choices(parts, [1, 2])
+    parts = []
+    for number in range(3):
+        part, rows = slice(2 * number, 2 * number + 2), slice(number, number + 1)
+        own = {name: getattr(whole, name)[part] for name in Choices._fields[:-3]}
+        basis = tuple([column[part] for column in whole.basis])
+        parts.append(whole._replace(**own, basis=basis, prices=whole.prices[rows]))
+        parts[-1] = parts[-1]._replace(row=parts[-1].row - number)
+    joined = joined_choices(parts, [1, 1, 1])
     for name in Choices._fields[:-2]:
         np.testing.assert_array_equal(getattr(joined, name), getattr(whole, name))
     np.testing.assert_array_equal(joined.basis, whole.basis)
