@@ -107,13 +107,7 @@ class BarsSettings:
             )
 
     def read(self) -> Bars:
-        """The bars that others confirm; a session that lacks one is not traded.
-
-        Raises
-        ------
-        InputError
-            for files that cannot be used.
-        """
+        """The bars that others confirm; a session that lacks one is not traded."""
         data = DataSettings(self.dir, self.zone, accept_jumps=True)
         try:
             bars = data.bars([self.symbol], None, None, HOURLY, "bars.zone")
@@ -169,7 +163,6 @@ class SpreadSettings(SizedSettings):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The strategies by their whole names."""
         return strategies_of(self.strategies)
 
     @property
@@ -184,11 +177,6 @@ class SpreadSettings(SizedSettings):
         """Numbers of sessions that figures are given of, rising, the last one of all.
 
         held: how many there are.
-
-        Raises
-        ------
-        InputError
-            for one of several numbers of years that bars do not hold.
         """
         if len(self.years) == 1:
             return [held]
@@ -201,13 +189,7 @@ class SpreadSettings(SizedSettings):
         return [*(count for count in counts if count < held), held]
 
     def days(self) -> IndexDays:
-        """The sessions that are traded.
-
-        Raises
-        ------
-        InputError
-            for files that cannot be used, or a calendar that does not reach.
-        """
+        """The sessions that are traded."""
         if self.bars.dir and self.bars.vix is not None:
             bars = self.bars.read()
             vix = volatility_index(self.bars.vix)
@@ -259,7 +241,6 @@ def _account(settings: SpreadSettings, offers: list[SpreadTrade]) -> SpreadAccou
 
 
 def _first_days(days: IndexDays, count: int) -> IndexDays:
-    """The first sessions of a path."""
     return replace(days, dates=days.dates[:count], spot=days.spot[:count], vix=days.vix[:count])
 
 

@@ -105,13 +105,7 @@ def get_max_risk_for_strategy(
 
 
 def autoscaling_settings(*overrides: str) -> AutoscalingSettings:
-    """The settings of configs/autoscaling.yaml, changed by the environment and `key=value` words.
-
-    Raises
-    ------
-    InputError
-        naming the key, the value and what was expected.
-    """
+    """Settings of configs/autoscaling.yaml, changed by the environment and `key=value` words."""
     return settings_of(AutoscalingSettings, composed_config("autoscaling", list(overrides)))
 
 

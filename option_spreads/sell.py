@@ -38,12 +38,6 @@ def sell(words: Sequence[str], keys: Keys) -> None:
     """Sell and follow spreads until as many looks were made as are set, or it is told to stop.
 
     words: overrides of configs/sell_spreads.yaml.
-
-    Raises
-    ------
-    InputError
-        for settings that cannot be used, an account that another process trades or a kill file
-        stops, and what the last look met.
     """
     selling = SellingSettings.of(composed_config("sell_spreads", list(words)))
     # A file that cannot be read is no reason to wait for the venue.
@@ -79,10 +73,8 @@ class SellingRequest:
 
 
 def read(words: Sequence[str]) -> tuple[SellingRequest, None]:
-    """The words, as they are."""
     return SellingRequest(tuple(words)), None
 
 
 def run(settings: SellingRequest) -> None:
-    """Sell until it is told to stop."""
     sell(settings.words, Keys.of(os.environ))

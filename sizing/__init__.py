@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from sizing.allocation import Allocation as Allocation
     from sizing.allocation import Strategy as Strategy
     from sizing.allocation import allocate as allocate
-    from sizing.covariance import Covariance as Covariance
+    from sizing.kelly import Covariance as Covariance
     from sizing.kelly import SizingProblem as SizingProblem
     from sizing.kelly import SolverFailed as SolverFailed
     from sizing.kelly import kelly_weights as kelly_weights
@@ -24,7 +24,7 @@ __getattr__, __dir__, __all__ = public(
     __name__,
     {
         "Allocation": "allocation",
-        "Covariance": "covariance",
+        "Covariance": "kelly",
         "Limits": "limits",
         "PriorSettings": "premium",
         "Situation": "situation",

@@ -86,13 +86,7 @@ class Strategy(Protocol):
 
 
 def check_fraction(fraction: float) -> None:
-    """Refuse a fraction of full Kelly that is none.
-
-    Raises
-    ------
-    InputError
-        for one that is not above 0, or above 1.
-    """
+    """Refuse a fraction of full Kelly that is none."""
     if not 0 < fraction <= 1:
         raise InputError(
             f"sizing.fraction: {fraction:g} is outside 0 … 1; 0.5 is half of full Kelly,"
@@ -129,11 +123,6 @@ def nearest(
 
     ranked: [S] weights that say which positions stand where not all may; none: the desired ones.
     directed: whether the forecast alone gives them their direction.
-
-    Raises
-    ------
-    SolverFailed
-        if the quadratic program is not solved.
     """
     n = len(desired)
     problem = situation.problem

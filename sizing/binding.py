@@ -38,7 +38,6 @@ _OF_A_SYMBOL = 1 << SYMBOL_CAP | 1 << LONG_ONLY
 
 @cache
 def names_of(bits: int, names: tuple[str, ...] = BINDING) -> tuple[tuple[int, str], ...]:
-    """Places and names of the bits that are set."""
     return tuple((k, name) for k, name in enumerate(names) if bits >> k & 1)
 
 

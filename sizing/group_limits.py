@@ -11,17 +11,26 @@ Numbers are multiples of equity. A group is any set of symbols: a sector, a coun
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, ClassVar
 
 import numpy as np
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
 
 from foundation.arrays import Array
 from foundation.config_files import check_config_file, plain_yaml
 from foundation.errors import InputError
+from foundation.refusals import refusal
 from sizing.problem import NO_ROWS, Rows
 from sizing.solver.active_set import SOLVED
 from sizing.solver.multi_period import SizingProblem, optimal_weights
@@ -34,7 +43,46 @@ MOST = 10.0  # of equity: what a limit may be
 MOST_ROWS = 40  # each is a bit of what holds a target, of 62
 MISSED = 1e-6  # of equity
 
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
+_PLACE = re.compile(r"^groups\.(\d+)")
+_NAME = r"^[A-Za-z][A-Za-z0-9_]{0,39}$"
+
+
+def _symbol(word: object) -> str:
+    if not isinstance(word, str):
+        raise ValueError(f"{word!r} is no symbol; put it in quotes if it is one")
+    try:
+        return instrument(word).symbol
+    except InputError as error:
+        raise ValueError(str(error)) from error
+
+
+def _symbols(words: object) -> frozenset[str] | None:
+    """The symbols of a group; None for all."""
+    if words == EVERYTHING:
+        return None
+    if not isinstance(words, list) or not words:
+        raise ValueError("a list of symbols, or all, is needed")
+    found = [_symbol(word) for word in words]
+    if twice := [symbol for symbol in found if found.count(symbol) > 1]:
+        raise ValueError(f"{twice[0]} stands twice; leave one of them")
+    return frozenset(found)
+
+
+def _range(value: object) -> object:
+    if not (isinstance(value, list) and len(value) == 2):
+        raise ValueError(f"[least, most] is needed, not {value!r}")
+    return tuple(value)
+
+
+def _rising(net: tuple[float, float]) -> tuple[float, float]:
+    if net[0] > net[1]:
+        raise ValueError(f"the least, {net[0]:g}, is above the most, {net[1]:g}")
+    return net
+
+
+Level = Annotated[float, Field(strict=True, ge=-MOST, le=MOST, allow_inf_nan=False)]
+Net = Annotated[tuple[Level, Level], BeforeValidator(_range), AfterValidator(_rising)]
+Size = Annotated[float, Field(strict=True, ge=0.0, le=MOST, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,26 +94,54 @@ class Group:
     gross: most of all sizes.
     """
 
-    name: str
-    symbols: frozenset[str] | None
-    net: tuple[float, float] | None
-    gross: float | None
+    name: Annotated[str, Field(pattern=_NAME)]
+    symbols: Annotated[frozenset[str] | None, BeforeValidator(_symbols)]
+    net: Net | None = None
+    gross: Size | None = None
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    def __post_init__(self) -> None:
+        if self.name in (BETA, "stock", "crypto"):
+            raise ValueError("a limit of this name exists already; name it otherwise")
+        if self.net is None and self.gross is None:
+            raise ValueError("it limits nothing; say net: [least, most] or gross: most")
+        if self.net and self.gross is not None and max(self.net[0], -self.net[1]) > self.gross:
+            raise ValueError(f"net: more than gross: {self.gross:g} allows")
 
 
 @dataclass(frozen=True, slots=True)
 class Beta:
     """Least and most of a book's beta to a market, Σ βᵢ·wᵢ."""
 
-    market: str
-    net: tuple[float, float]
+    market: Annotated[str, BeforeValidator(_symbol)]
+    net: Net
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+
+def _named(groups: object) -> object:
+    """The groups of a mapping, each with its name."""
+    if groups is None or isinstance(groups, tuple):
+        return groups or ()
+    if not isinstance(groups, Mapping):
+        raise ValueError("names with their limits are needed")
+    found = []
+    for name, values in groups.items():
+        if isinstance(values, Mapping) and "name" in values:
+            raise ValueError(f"{name}: name is no key of it")
+        found.append({**values, "name": name} if isinstance(values, Mapping) else values)
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
 class GroupLimits:
     """The content of a file."""
 
-    groups: tuple[Group, ...] = ()
+    groups: Annotated[tuple[Group, ...], BeforeValidator(_named)] = ()
     beta: Beta | None = None
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -82,7 +158,6 @@ class GroupLimits:
 
     @property
     def symbols(self) -> frozenset[str]:
-        """All that are named."""
         named = [group.symbols for group in self.groups if group.symbols is not None]
         return self.markets.union(*named)
 
@@ -91,11 +166,6 @@ class GroupLimits:
 
         beside: the symbols of these; they count as gone where longs and shorts offset each other,
         and keep their part of sizes.
-
-        Raises
-        ------
-        InputError
-            where the market of a bound beta is not among the symbols.
         """
         return _rows_over(self, tuple(symbols), tuple(beside))
 
@@ -134,6 +204,7 @@ class GroupLimits:
 
 
 NO_GROUPS = GroupLimits()
+_LIMITS = TypeAdapter(GroupLimits)
 
 
 @lru_cache(maxsize=64)
@@ -178,118 +249,23 @@ def _rows_over(limits: GroupLimits, symbols: tuple[str, ...], beside: tuple[str,
 
 @cache
 def read_group_limits(path: str) -> GroupLimits:
-    """The limits of a file, which is read once.
-
-    Raises
-    ------
-    InputError
-        naming the file, the place in it and what is needed there.
-    """
+    """The limits of a file, which is read once."""
     file = Path(path).expanduser()
     try:
         check_config_file(file, "limits on groups", "docs/MATH.md shows one")
     except InputError as error:
         raise InputError(f"{KEY}: {error}") from error
     content = plain_yaml(file)
-    _check_keys(content, {"groups", BETA}, path)
-    named = content.get("groups") or {}
-    if not isinstance(named, Mapping):
-        raise _refused(path, "groups", "names with their limits are needed")
-    groups = tuple(_group(path, name, values) for name, values in named.items())
-    beta = _beta(path, content[BETA]) if BETA in content else None
-    limits = GroupLimits(groups, beta)
-    if not limits.names:
-        raise _refused(path, "", "it limits nothing; name groups, or beta")
-    if len(limits.names) > MOST_ROWS:
-        raise _refused(
-            path, "groups", f"{len(limits.names)} limits, each side counted; at most {MOST_ROWS}"
+    try:
+        limits = _LIMITS.validate_python(content)
+    except ValidationError as error:
+        said = str(refusal(error, GroupLimits))
+        # The groups are a list to whoever checks them, and names to whoever wrote them.
+        place = _PLACE.sub(lambda found: f"groups.{[*content['groups']][int(found[1])]}", said)
+        raise InputError(f"{KEY}: {path}: {place}") from None
+    if not 1 <= len(limits.names) <= MOST_ROWS:
+        raise InputError(
+            f"{KEY}: {path}: {len(limits.names)} limits, each side counted; at least one and at"
+            f" most {MOST_ROWS}"
         )
     return limits
-
-
-def _group(path: str, name: object, values: object) -> Group:
-    """One group of a file."""
-    if not (isinstance(name, str) and _NAME.fullmatch(name)):
-        raise _refused(path, f"groups: {name!r}", "a name of up to 40 letters, digits and '_'")
-    place = f"groups.{name}"
-    if name in (BETA, "stock", "crypto"):
-        raise _refused(path, place, "a limit of this name exists already; name it otherwise")
-    if not isinstance(values, Mapping):
-        raise _refused(path, place, "symbols: and net: or gross: are needed")
-    _check_keys(values, {"symbols", "net", "gross"}, path, place)
-    net = values.get("net")
-    gross = values.get("gross")
-    if net is None and gross is None:
-        raise _refused(path, place, "it limits nothing; say net: [least, most] or gross: most")
-    between = None if net is None else _range(path, f"{place}.net", net)
-    most = None if gross is None else _number(path, f"{place}.gross", gross, least=0.0)
-    if most is not None and between is not None and max(between[0], -between[1]) > most:
-        raise _refused(path, f"{place}.net", f"more than gross: {most:g} allows")
-    return Group(name, _symbols(path, f"{place}.symbols", values.get("symbols")), between, most)
-
-
-def _symbols(path: str, place: str, values: object) -> frozenset[str] | None:
-    """The symbols of a group; None for all."""
-    if values == EVERYTHING:
-        return None
-    if not isinstance(values, list) or not values:
-        raise _refused(path, place, "a list of symbols, or all, is needed")
-    found: set[str] = set()
-    for word in values:
-        if not isinstance(word, str):
-            raise _refused(path, place, f"{word!r} is no symbol; put it in quotes if it is one")
-        symbol = _symbol(path, place, word)
-        if symbol in found:
-            raise _refused(path, place, f"{symbol} stands twice; leave one of them")
-        found.add(symbol)
-    return frozenset(found)
-
-
-def _symbol(path: str, place: str, word: object) -> str:
-    try:
-        return instrument(str(word)).symbol
-    except InputError as error:
-        raise _refused(path, place, str(error)) from error
-
-
-def _beta(path: str, values: object) -> Beta:
-    """The bounds of a book's beta."""
-    if not isinstance(values, Mapping):
-        raise _refused(path, BETA, "market: and net: [least, most] are needed")
-    _check_keys(values, {"market", "net"}, path, BETA)
-    for key in ("market", "net"):
-        if values.get(key) is None:
-            raise _refused(path, f"{BETA}.{key}", "it is missing")
-    market = _symbol(path, f"{BETA}.market", values["market"])
-    return Beta(market, _range(path, f"{BETA}.net", values["net"]))
-
-
-def _range(path: str, place: str, value: object) -> tuple[float, float]:
-    """Least and most."""
-    if not (isinstance(value, list) and len(value) == 2):
-        raise _refused(path, place, f"[least, most] is needed, not {value!r}")
-    least, most = (_number(path, place, each, least=-MOST) for each in value)
-    if least > most:
-        raise _refused(path, place, f"the least, {least:g}, is above the most, {most:g}")
-    return least, most
-
-
-def _number(path: str, place: str, value: object, *, least: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _refused(path, place, f"a number is needed, not {value!r}")
-    if not least <= value <= MOST:
-        raise _refused(path, place, f"{value:g} is outside {least:g} … {MOST:g}")
-    return float(value)
-
-
-def _check_keys(values: Mapping[Any, Any], known: set[str], path: str, place: str = "") -> None:
-    for key in _unknown(values, known):
-        raise _refused(path, place, f"{key!r} is no key; {', '.join(sorted(known))} are")
-
-
-def _unknown(values: Mapping[Any, Any], known: set[str]) -> Iterator[object]:
-    return (key for key in values if key not in known)
-
-
-def _refused(path: str, place: str, what: str) -> InputError:
-    return InputError(": ".join(part for part in (KEY, path, place, what) if part))

@@ -36,7 +36,6 @@ class PriorSettings:
     horizon_days: int = setting(28, "how far a plan looks, in calendar days", ge=1, le=365)
 
     def sharpe(self, crypto: Mask) -> Array:
-        """[S] the Sharpe ratio of each symbol's class."""
         return np.where(crypto, self.crypto_sharpe, self.stock_sharpe)
 
 

@@ -138,13 +138,7 @@ def no_equity(equity: float) -> str:
 
 
 def check_priced(symbols: Sequence[str], account: AccountRow) -> None:
-    """Refuse a position without a price.
-
-    Raises
-    ------
-    InputError
-        naming the first one.
-    """
+    """Refuse a position without a price."""
     # A position valued at zero would free its part of every ceiling for another.
     unpriced = np.flatnonzero((account.quantity != 0.0) & np.isnan(account.price))
     if len(unpriced):

@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import ClassVar
 
 import numpy as np
@@ -79,7 +79,6 @@ class Kelly:
         return replace(allocation, bound=unpriced)
 
     def phrase(self, kind: Kind, stock_ceiling: float) -> str:
-        """What operators grep for."""
         if kind is Kind.CRYPTO:
             return "Enhanced Kelly sizing with no leverage (crypto)"
         return f"Enhanced Kelly sizing with {stock_ceiling:.1f}x leverage"
@@ -118,7 +117,6 @@ class WeightPattern:
         return nearest(situation, wanted, ranked=ranked, directed=self.directed)
 
     def phrase(self, kind: Kind, stock_ceiling: float) -> str:
-        """Its name."""
         return f"{self.name} sizing"
 
 
@@ -161,7 +159,6 @@ class Legacy:
         return -size if s.mu[k] < 0 else size
 
     def phrase(self, kind: Kind, stock_ceiling: float) -> str:
-        """What operators grep for."""
         return "Legacy sizing"
 
 
@@ -189,35 +186,38 @@ def fixed_fraction(s: Situation, size: float) -> Array:
 
 def vol_target(s: Situation, deviation: float) -> Array:
     """Weights in proportion to 1/σ, scaled so that the book has this deviation a year."""
-    symbols = comparable_symbols(s)
-    # Weights from risks that do not compare would be bought now and sold with the next decision.
-    if symbols is None:
-        return s.held
-    covariance = _yearly_covariance(s, symbols)
-    weights = np.zeros(len(s.mu))
-    inverse = 1.0 / np.sqrt(np.diag(covariance))
-    weights[symbols] = inverse * deviation / np.sqrt(inverse @ covariance @ inverse)
-    return weights
+
+    def scaled(covariance: Array) -> Array:
+        inverse = 1.0 / np.sqrt(np.diag(covariance))
+        return np.asarray(inverse * deviation / np.sqrt(inverse @ covariance @ inverse))
+
+    return _by_risk(s, scaled)
 
 
 def inverse_volatility(s: Situation) -> Array:
     """Weights in proportion to 1/σ, 1 in all."""
-    symbols = comparable_symbols(s)
-    if symbols is None:
-        return s.held
-    weights = np.zeros(len(s.mu))
-    inverse = 1.0 / np.sqrt(np.diag(_yearly_covariance(s, symbols)))
-    weights[symbols] = inverse / inverse.sum()
-    return weights
+
+    def shares(covariance: Array) -> Array:
+        inverse = 1.0 / np.sqrt(np.diag(covariance))
+        return np.asarray(inverse / inverse.sum())
+
+    return _by_risk(s, shares)
 
 
 def risk_parity(s: Situation) -> Array:
     """Long weights, 1 in all, to each of which belongs the same part of the book's variance."""
+    return _by_risk(s, equal_risk)
+
+
+def _by_risk(s: Situation, weigh: Callable[[Array], Array]) -> Array:
+    """Weights by the covariance of what has a forecast, each over a year of its own open time."""
     symbols = comparable_symbols(s)
+    # Weights from risks that do not compare would be bought now and sold with the next decision.
     if symbols is None:
         return s.held
+    root = np.sqrt(s.years[symbols])
     weights = np.zeros(len(s.mu))
-    weights[symbols] = equal_risk(_yearly_covariance(s, symbols))
+    weights[symbols] = weigh(s.covariance[np.ix_(symbols, symbols)] / np.outer(root, root))
     return weights
 
 
@@ -226,11 +226,6 @@ def equal_risk(covariance: Array) -> Array:
 
     Newton's steps to where the gradient of ½w'Σw − Σ ln(wᵢ)/S vanishes (Spinu 2013). S times that
     is self-concordant: a step of 1 / (1 + δ), with δ its decrement, keeps every weight above zero.
-
-    Raises
-    ------
-    InputError
-        where a variance is not above zero, or no such weights were found.
     """
     variance = np.diag(covariance)
     if not (variance > 0).all():
@@ -261,58 +256,15 @@ def comparable_symbols(s: Situation) -> Index | None:
     return symbols if len(symbols) and comparable.all() else None
 
 
-def _yearly_covariance(s: Situation, symbols: Index) -> Array:
-    """Covariance of these symbols, each over a year of its own open time."""
-    root = np.sqrt(s.years[symbols])
-    return np.asarray(s.covariance[np.ix_(symbols, symbols)] / np.outer(root, root))
-
-
-@dataclass(frozen=True, slots=True)
-class PatternSettings:
-    """What the strategies that have no fraction read beside a situation.
-
-    size: of a position of `fixed_fraction`, a weight.
-    deviation: a year, of `vol_target`.
-    band: within which patterns leave a weight, relative to where it belongs.
-    risk_multiplier: of `legacy`.
-    """
-
-    size: float
-    deviation: float
-    band: float
-    risk_multiplier: float
-
-
-def _fixed_fraction(p: PatternSettings) -> Strategy:
-    return WeightPattern(
-        "fixed_fraction",
-        lambda s: fixed_fraction(s, p.size),
-        p.band,
-        holding=None,
-        uses_forecast=True,
-        directed=True,
-    )
-
-
-STRATEGIES: Mapping[str, Callable[[PatternSettings], Strategy]] = {
-    "equal_weight": lambda p: WeightPattern("equal_weight", equal_weight, p.band),
-    "fixed_fraction": _fixed_fraction,
-    "vol_target": lambda p: WeightPattern(
-        "vol_target", lambda s: vol_target(s, p.deviation), p.band
-    ),
-    "inverse_volatility": lambda p: WeightPattern("inverse_volatility", inverse_volatility, p.band),
-    "risk_parity": lambda p: WeightPattern("risk_parity", risk_parity, p.band),
-    "buy_and_hold": lambda p: WeightPattern("buy_and_hold", buy_and_hold),
-    "legacy": lambda p: Legacy(p.risk_multiplier),
+PATTERNS: Mapping[str, Callable[[Situation], Array]] = {
+    "equal_weight": equal_weight,
+    "inverse_volatility": inverse_volatility,
+    "risk_parity": risk_parity,
 }
 NAMES = (
-    "kelly_10",
-    "kelly_25",
-    "kelly_50",
-    "kelly_100",
-    "kelly_50_x4",
-    "premium_50",
-    *STRATEGIES,
+    *("kelly_10", "kelly_25", "kelly_50", "kelly_100", "kelly_50_x4", "premium_50"),
+    *("equal_weight", "fixed_fraction", "vol_target", "inverse_volatility", "risk_parity"),
+    *("buy_and_hold", "legacy"),
 )
 
 
@@ -332,29 +284,15 @@ def named(
     weights [S]. It counts as reading forecasts and looks at the configured holding interval, and
     its weights are put under the limits.
 
-    fraction: of full Kelly, instead of the name's. The rest as in `PatternSettings`.
-
-    Raises
-    ------
-    InputError
-        for a name that is none, code that cannot be loaded, or a fraction for what is no Kelly.
+    fraction: of full Kelly, instead of the name's.
+    size: of a position of `fixed_fraction`, a weight.
+    deviation: a year, of `vol_target`.
+    band: within which patterns leave a weight, relative to where it belongs.
+    risk_multiplier: of `legacy`.
     """
-    if kelly := KELLY.fullmatch(name):
-        if float(kelly[2]) < 1.0:
-            raise InputError(
-                f"sizing.strategy: {name} is {kelly[2]} % of Kelly; the number is a percentage from"
-                f" 1 on, {kelly[1]}_50 is half"
-            )
-        if float(kelly[2]) > 100.0 and fraction is None:
-            raise InputError(
-                f"sizing.strategy: {name} is {kelly[2]} % of Kelly, and more than 100 is refused:"
-                f" beyond it an account grows more slowly at more risk; {kelly[1]}_100 is full"
-                " Kelly"
-            )
-        times = 4.0 if (kelly[3] or "").lower() == "_x4" else 1.0
-        share = float(kelly[2]) / 100 if fraction is None else fraction
-        return Kelly(share, times, kelly[1].lower() == "kelly")
-    if name not in STRATEGIES and not is_own(name):
+    if KELLY.fullmatch(name):
+        return _kelly(name, fraction)
+    if name not in NAMES and not is_own(name):
         raise InputError(
             f"sizing.strategy: {name!r} is none of {', '.join(NAMES)} (or kelly_ or premium_ and"
             f" a percentage, or sizing._target_=module.function){did_you_mean(name, NAMES)}"
@@ -363,7 +301,36 @@ def named(
         raise InputError(f"sizing.fraction: {name} has none, only kelly_… and premium_… have")
     if is_own(name):
         return _own_strategy(name, band)
-    return STRATEGIES[name](PatternSettings(size, deviation, band, risk_multiplier))
+    if name == "legacy":
+        return Legacy(risk_multiplier)
+    if name == "buy_and_hold":
+        return WeightPattern(name, buy_and_hold)
+    if name == "vol_target":
+        return WeightPattern(name, partial(vol_target, deviation=deviation), band)
+    if name == "fixed_fraction":
+        rule = partial(fixed_fraction, size=size)
+        return WeightPattern(name, rule, band, holding=None, uses_forecast=True, directed=True)
+    return WeightPattern(name, PATTERNS[name], band)
+
+
+def _kelly(name: str, fraction: float | None) -> Kelly:
+    kelly = KELLY.fullmatch(name)
+    assert kelly is not None
+    percent = float(kelly[2])
+    if percent < 1.0:
+        raise InputError(
+            f"sizing.strategy: {name} is {kelly[2]} % of Kelly; the number is a percentage from"
+            f" 1 on, {kelly[1]}_50 is half"
+        )
+    if percent > 100.0 and fraction is None:
+        raise InputError(
+            f"sizing.strategy: {name} is {kelly[2]} % of Kelly, and more than 100 is refused:"
+            f" beyond it an account grows more slowly at more risk; {kelly[1]}_100 is full Kelly"
+        )
+    times = 4.0 if (kelly[3] or "").lower() == "_x4" else 1.0
+    return Kelly(
+        percent / 100 if fraction is None else fraction, times, kelly[1].lower() == "kelly"
+    )
 
 
 def with_fraction(name: str, fraction: float | None) -> str:

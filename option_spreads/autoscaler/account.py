@@ -106,13 +106,7 @@ class AccountFiles:
 
     @classmethod
     def of(cls, settings: AutoscalingSettings, mode: str) -> AccountFiles:
-        """The files of an account.
-
-        Raises
-        ------
-        InputError
-            for a mode that is neither PAPER nor LIVE.
-        """
+        """The files of an account."""
         if not isinstance(mode, str) or mode.upper() not in ("PAPER", "LIVE"):
             raise InputError(f"mode: {mode!r} is neither PAPER nor LIVE")
         folder = Path(settings.AUTOSCALING_DATA_DIR).expanduser() / mode.lower()
@@ -131,17 +125,10 @@ class AccountFiles:
 
     @property
     def empty(self) -> bool:
-        """Whether no file of an account is there."""
         return not any((self.folder / name).exists() for name in (BALANCE, TRADES, JOURNAL))
 
     def initialise(self) -> None:
-        """Write the files of an account that has not traded.
-
-        Raises
-        ------
-        InputError
-            where any of them is there already, or the folder cannot be written.
-        """
+        """Write the files of an account that has not traded."""
         try:
             keep_private(self.folder)
             with self._lock:
@@ -176,11 +163,6 @@ class AccountFiles:
         """The account at a balance that the caller knows, USD, with the trades of its files.
 
         One that has not begun has no trades. Files that are there have to be read all the same.
-
-        Raises
-        ------
-        UnknownState
-            as for `read`.
         """
         if self.empty:
             return AccountState(balance, (), ())
@@ -203,13 +185,7 @@ class AccountFiles:
             return self._read_state()
 
     def recover(self) -> AccountState:
-        """Rebuild the balance from the trades: what it began with, and every P/L and deposit.
-
-        Raises
-        ------
-        UnknownState
-            for trades that cannot be read.
-        """
+        """Rebuild the balance from the trades: what it began with, and every P/L and deposit."""
         with self._locked():
             columns, rows = self._read_rows()
             self._set_balance_aside()

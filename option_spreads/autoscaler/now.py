@@ -104,11 +104,6 @@ def contracts_now(
 
     In a halt and in unknown state they are 0; that is logged as an error, and `notices` alerts.
     Arguments as in `option_spreads.contracts.calculate_position_size`.
-
-    Raises
-    ------
-    InputError
-        for an argument that cannot be used.
     """
     if not isinstance(verbose, bool):
         raise InputError(f"verbose: {verbose!r} is neither true nor false")

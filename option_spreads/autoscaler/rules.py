@@ -149,13 +149,7 @@ class SizedSettings:
 
     @classmethod
     def of(cls, config: DictConfig) -> Self:
-        """The checked settings of a composed configuration.
-
-        Raises
-        ------
-        InputError
-            naming the key, the value and what was expected.
-        """
+        """The checked settings of a composed configuration."""
         return settings_with_inner(cls, "sizing", AutoscalingSettings, config)
 
 
@@ -200,7 +194,6 @@ class Statistics:
 
     @property
     def losses(self) -> int:
-        """Trades that won nothing."""
         return self.trades - self.wins
 
     @property
@@ -373,11 +366,6 @@ def strategy_of(word: str, key: str = "strategy") -> str:
     """The name of a strategy, from its name or its short one, in capitals or not.
 
     key: of the setting that names it, for the message.
-
-    Raises
-    ------
-    InputError
-        for any other.
     """
     if not isinstance(word, str):
         raise InputError(f"{key}: {word!r} is no word; it is one of {', '.join(WIDTHS)}")
@@ -405,12 +393,6 @@ def max_risk(
     width: points of one side; the strategy's usual one where none is given.
     condor: `table`: what the earlier system's table says of a condor of width 5, 250, whatever the
         credit.
-
-    Raises
-    ------
-    InputError
-        for a strategy that is none, a width not above 0, a credit below 0 or not below the width,
-        and for either that is no number.
     """
     name = strategy_of(strategy)
     points = exact_number(WIDTHS[name] if width is None else width, "width")

@@ -153,13 +153,7 @@ def _check_row(row: Mapping[str, Any], booked: set[str]) -> None:
 
 
 def total_of(row: Mapping[str, str]) -> Decimal:
-    """P/L of all contracts, USD.
-
-    Raises
-    ------
-    ValueError
-        for anything else.
-    """
+    """P/L of all contracts, USD."""
     return dollars(row["P/L_$"].strip(), "P/L_$")
 
 
@@ -167,11 +161,6 @@ def dollars(text: str, name: str) -> Decimal:
     """An amount of money in a file, USD.
 
     name: of its field, for messages.
-
-    Raises
-    ------
-    ValueError
-        for anything else, and for what is no amount that an account could hold.
     """
     try:
         amount = plain_number(text)
@@ -183,13 +172,7 @@ def dollars(text: str, name: str) -> Decimal:
 
 
 def size_of(row: Mapping[str, str]) -> int:
-    """Contracts of a trade: 1 where an old row says nothing.
-
-    Raises
-    ------
-    ValueError
-        for anything else.
-    """
+    """Contracts of a trade: 1 where an old row says nothing."""
     word = row.get("Position_Size", "").strip()
     try:
         size = plain_number(word or "1")

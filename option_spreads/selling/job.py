@@ -153,7 +153,6 @@ class SpreadJob:
 
     @property
     def section(self) -> Section:
-        """Of the account's page."""
         return spreads_section(lambda: self._seller.spreads)
 
     def at_risk(self) -> Mapping[str, float]:
@@ -276,11 +275,6 @@ def refuse_another_folder(folder: Path, events: EventLog) -> None:
     Nobody would look at its stops.
 
     events: of the account's journal.
-
-    Raises
-    ------
-    InputError
-        naming the other folder, and the spreads.
     """
     known = {spread.trade_id for spread in read_state(folder).spreads}
     lost = [line for line in events.last_held(SPREADS) if line.partition(":")[0] not in known]
@@ -304,12 +298,6 @@ def open_job(
     """The job, at the venue and in the folder of the loop's others, while its files are locked.
 
     What works at the venue once the loop has made all its passes is ended then.
-
-    Raises
-    ------
-    InputError
-        for words that cannot be used, an account without files, one that another seller works on,
-        and a volatility index that cannot be read.
     """
     selling = SellingSettings.of(composed_config("sell_spreads", list(live_settings.spreads)))
     settings = replace(selling, broker=live_settings.broker, folder=live_settings.folder)

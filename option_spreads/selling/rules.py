@@ -81,7 +81,6 @@ class StrikeLeg:
 
     @property
     def sold(self) -> bool:
-        """Whether it is a short leg."""
         return self.side == "sell"
 
 
@@ -168,11 +167,6 @@ def spread_of(
 
     distance: from the index to the short strikes, which are rounded away from it to the step.
     width: from a short strike to the one that protects it.
-
-    Raises
-    ------
-    InputError
-        for a strategy that does not exist, and for strikes that are not possible.
     """
     name = strategy_of(strategy)
     if not (distance >= 0 and width > 0 and step > 0 and spot > distance + width):
@@ -211,11 +205,9 @@ class Implied:
     )
 
     def session_days(self, minutes: Number) -> Number:
-        """Days of variance that the last minutes of a session hold."""
         return variance_left(minutes) * self.session
 
     def years(self, minutes: Number) -> Number:
-        """Years of variance that the last minutes of a session hold."""
         return self.session_days(minutes) / TRADING_DAYS
 
     def yearly_deviation(self, vix: Number, index: float = 1.0) -> Number:
@@ -352,11 +344,6 @@ class SpreadRules:
         """Refuse times of sale at which nothing is sold any more.
 
         last_orders: minute after 09:30 from which on the broker takes no orders.
-
-        Raises
-        ------
-        InputError
-            naming the times and what ends before them.
         """
         latest = min(self.latest, last_orders)
         if late := [minute for minute in self.entries if minute >= latest]:

@@ -63,7 +63,6 @@ def told(notices: Notices, what: str) -> Iterator[None]:
 
 
 def trouble_text(error: Exception) -> str:
-    """What a step met, in a line."""
     text = " ".join(str(error).split())
     return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
 
@@ -142,13 +141,7 @@ class SpreadSeller:
         return self._stepped()
 
     def end_orders(self) -> None:
-        """End what works at the venue, and write down what it has come to; nothing is sent.
-
-        Raises
-        ------
-        InputError, OSError, ArithmeticError, ValueError, LookupError, TypeError
-            the first trouble that was met; what it was met with may go on working.
-        """
+        """End what works at the venue, and write down what it has come to; nothing is sent."""
         self._met = []
         for spread in self.spreads:
             if spread.stage != "open":
@@ -192,7 +185,6 @@ class SpreadSeller:
         self._state = state
 
     def _put(self, spread: OpenSpread) -> OpenSpread:
-        """Write a spread down as it is now."""
         self._save(self._state.with_spread(spread))
         return spread
 

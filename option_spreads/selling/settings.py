@@ -140,7 +140,6 @@ class SellingSettings(SizedSettings):
         return next((each for each in every if each.strategy == strategy), every[0])
 
     def ordered_until(self, session: Session) -> np.datetime64:
-        """Instant from which on nothing is ordered of options that expire with a session."""
         return taken_until(session, self.cutoff_minutes)
 
     def volatility(self) -> pd.Series:
@@ -149,5 +148,4 @@ class SellingSettings(SizedSettings):
 
     @property
     def account(self) -> AccountFiles:
-        """The files of the account that spreads are sized from."""
         return AccountFiles.of(self.sizing, MODE)

@@ -111,7 +111,6 @@ class OpenSpread:
 
     @property
     def options(self) -> tuple[Contract, ...]:
-        """Its options, in the order of its legs."""
         return tuple(contract_of(symbol) for symbol in self.legs)
 
     @property
@@ -126,7 +125,6 @@ class OpenSpread:
 
     @property
     def closing_legs(self) -> tuple[OptionLeg, ...]:
-        """The legs that undo those that were sold."""
         return tuple(leg.closing for leg in self.option_legs)
 
     @property
@@ -145,7 +143,6 @@ class OpenSpread:
 
     @property
     def remaining(self) -> int:
-        """Contracts that have not been bought back."""
         return self.contracts - self.closed
 
     @property
@@ -171,7 +168,6 @@ class OpenSpread:
         )
 
     def closing(self) -> OpenSpread:
-        """The spread as the next closing order is sent."""
         return replace(self, stage="closing", attempts=self.attempts + 1)
 
     def never_left(self) -> OpenSpread:
@@ -234,12 +230,10 @@ class SellerState:
         return not lasting or any(spread.stage != "open" for spread in self.spreads)
 
     def with_spread(self, spread: OpenSpread) -> SellerState:
-        """The state with this spread in place of an earlier form of it."""
         others = self.without(spread.trade_id).spreads
         return replace(self, spreads=(*others, spread))
 
     def without(self, trade_id: str) -> SellerState:
-        """The state without a spread."""
         others = tuple(each for each in self.spreads if each.trade_id != trade_id)
         return replace(self, spreads=others)
 
@@ -252,6 +246,9 @@ class SellerState:
         """The state with an entry dealt with, and those of other days forgotten."""
         today = tuple(each for each in self.tried if day in each)
         return replace(self, tried=(*today, entry))
+
+
+_STATE = TypeAdapter(SellerState)
 
 
 def collateral(spreads: Iterable[OpenSpread]) -> Decimal:
@@ -298,7 +295,7 @@ def read_state(folder: Path, *, missing: bool = True) -> SellerState:
     path = folder / FILE
     try:
         data: Any = json.loads(path.read_text(encoding="utf-8-sig"))
-        state = TypeAdapter(SellerState).validate_python(data)
+        state = _STATE.validate_python(data)
     except FileNotFoundError:
         # One that was set aside, or that was there a moment ago, said that something is open.
         if missing and not any(folder.glob(f"{FILE}.aside-*")):

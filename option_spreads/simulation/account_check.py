@@ -116,11 +116,6 @@ def account_months(
     known: trades of another file, which are learned from too: only months after the last of them
         are given. Those that the account has as well are learned from once; what was paid in or out
         does not matter.
-
-    Raises
-    ------
-    InputError
-        for a row without a time, and where no month is left.
     """
     known = [flow for flow in known if flow.size]
     _refuse_undated(account, "check")
@@ -139,7 +134,6 @@ def account_months(
 
 
 def trades_in_both(account: Sequence[Flow], known: Sequence[Flow]) -> int:
-    """Trades of another file that the account has as well, by id, times and result."""
     return sum(flow.size > 0 for flow in known) - len(_others(account, known))
 
 

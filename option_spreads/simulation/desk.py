@@ -90,7 +90,6 @@ class OptionDesk:
         self._filled = filled
 
     def now(self) -> np.datetime64:
-        """Where the market's clock stands."""
         return self.market.now()
 
     def held(self) -> dict[Contract, int]:

@@ -185,11 +185,6 @@ def index_days(
     vix: closes of the volatility index by date, points.
     scale: of prices, 10 to read SPY as the S&P 500.
     response: see `within_day`.
-
-    Raises
-    ------
-    DataError
-        where there is none.
     """
     times, values = bars.real_bars(bars.symbols.index(symbol))
     closes = dict(zip(times.tolist(), values[:, CLOSE].tolist(), strict=True))

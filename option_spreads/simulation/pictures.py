@@ -27,7 +27,6 @@ WORDS = {"iid": "one by one", "block": "in blocks", "stress": "with maximum loss
 
 
 def write_picture(figure: Figure, path: Path) -> None:
-    """Write a figure as a PNG."""
     figure.savefig(path, format="png", dpi=110)
 
 

@@ -64,13 +64,7 @@ class MonteCarloSettings(SizedSettings):
 
 
 def simulate_accounts(sample: TradeSample, settings: MonteCarloSettings) -> dict[str, AccountPaths]:
-    """Runs by name: `iid`, `block`, and `stress` (iid with maximum losses).
-
-    Raises
-    ------
-    InputError
-        for more of them than this machine has memory for.
-    """
+    """Runs by name: `iid`, `block`, and `stress` (iid with maximum losses)."""
     n = len(sample.results)
     a_day = settings.trades_per_day or sample.trades_per_day
     _refuse_beyond_memory(settings, math.ceil(a_day))

@@ -140,7 +140,6 @@ class AccountPaths(NamedTuple):
         return np.concatenate([begins, self.balances], axis=1)
 
     def of_runs(self, rows: slice) -> AccountPaths:
-        """Some of the runs, in the same arrays."""
         arrays = {name: getattr(self, name)[rows] for name in self._fields if name != "start"}
         return self._replace(**arrays)
 

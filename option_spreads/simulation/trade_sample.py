@@ -83,7 +83,6 @@ class Flow:
 
 
 def read_sample(path: Path, now: np.datetime64) -> TradeSample:
-    """The closed trades of a file, as `read_flows`."""
     return sample_of(read_flows(path, now))
 
 
@@ -94,11 +93,6 @@ def read_flows(path: Path, now: np.datetime64, key: str = "trades") -> list[Flow
 
     now: after which nothing can have been entered, left or paid in.
     key: of the setting that names the file.
-
-    Raises
-    ------
-    DataError
-        naming the file, the row and what is wrong with it.
     """
     try:
         _, rows = rows_of(path.read_bytes())

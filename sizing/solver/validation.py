@@ -25,11 +25,6 @@ def float_array(name: str, value: npt.ArrayLike) -> Array:
     """A value as an array of float64, laid out as compiled functions take it.
 
     Another layout, or memory that may not be written, would compile all of them again.
-
-    Raises
-    ------
-    ValueError
-        naming the argument, for what is no array of numbers.
     """
     try:
         if np.iscomplexobj(value):
@@ -41,13 +36,7 @@ def float_array(name: str, value: npt.ArrayLike) -> Array:
 
 
 def check_shapes(vectors: Mapping[str, Array], symbols: int) -> None:
-    """Check that each of these arrays, by name, has shape [S].
-
-    Raises
-    ------
-    ValueError
-        naming the first that has another.
-    """
+    """Check that each of these arrays, by name, has shape [S]."""
     shape = (symbols,)
     for name, array in vectors.items():
         if array.shape != shape:
@@ -65,11 +54,6 @@ def check_problem(
         finite; lower ≤ upper; cost ≥ 0.
     row
         of a history, for the message.
-
-    Raises
-    ------
-    ValueError
-        naming what is wrong, and where.
     """
     if _are_sound(mu, lower, upper, held, cost):
         return
@@ -86,13 +70,7 @@ def check_problem(
 
 
 def check_covariance(covariance: Array, row: int | None = None) -> None:
-    """Check that [S, S] is finite, symmetric and positive semi-definite, but for rounding.
-
-    Raises
-    ------
-    ValueError
-        naming what is wrong, and in which row of a history.
-    """
+    """Check that [S, S] is finite, symmetric and positive semi-definite, but for rounding."""
     if _is_covariance(covariance):
         return
     where = _in_row(row)
@@ -115,13 +93,7 @@ def _in_row(row: int | None) -> str:
 
 
 def group_arrays(groups: Sequence[Group], symbols: int, rows: int = 0) -> tuple[Array, Array]:
-    """Coefficients [G, S] and limits [G] of groups; limits [T, G] for a history of T rows.
-
-    Raises
-    ------
-    ValueError
-        for coefficients or a ceiling that cannot be.
-    """
+    """Coefficients [G, S] and limits [G] of groups; limits [T, G] for a history of T rows."""
     coefficients = np.zeros((len(groups), symbols))
     limits = np.zeros((max(rows, 1), len(groups)))
     # A history of no rows takes numbers alone, as one problem does.

@@ -14,8 +14,7 @@ from foundation.arrays import Array
 from foundation.compose import composed_config
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
-from sizing.covariance import Covariance
-from sizing.kelly import SizingProblem, kelly_weights
+from sizing.kelly import Covariance, SizingProblem, kelly_weights
 from studies.peers import synthetic
 from trainingdata.market import Market
 from trainingdata.synthetic import SyntheticMarket

@@ -4,8 +4,8 @@ that is moved by hand.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -19,9 +19,11 @@ from foundation.errors import OrderRejected
 from foundation.notices import Notices
 from option_spreads.autoscaler.account import AccountFiles
 from option_spreads.autoscaler.rules import AutoscalingSettings
+from option_spreads.autoscaler.trades import Row, rows_of
 from option_spreads.selling.rules import Implied, SpreadCosts, SpreadRules
 from option_spreads.selling.seller import SpreadSeller
 from option_spreads.selling.settings import SellingSettings
+from option_spreads.selling.state import OpenSpread, SellerState, write_state
 from option_spreads.simulation.desk import OptionDesk, QuotedTerms
 from option_spreads.simulation.path import IndexDays, index_days
 from option_spreads.simulation.pricing import Smile
@@ -33,6 +35,11 @@ from trainingdata.timeframe import HOURLY
 
 COSTS = SpreadCosts()
 SMILE = Smile()
+HELD: dict[str, Any] = {"stop_usd": None, "stop_multiple": None, "target": None, "trail_from": None}
+NAME = "PUT-20240402-030"
+DAY = date(2024, 4, 2)
+OPENS = np.datetime64("2024-04-02T13:30", "ns")
+STRAY = Contract("SPXW", DAY, True, Decimal(6000))
 
 
 def synthetic(days: int, seed: int, deviation: float = 0.002) -> tuple[Bars, pd.Series]:
@@ -140,12 +147,19 @@ class Practising:
         """The desk, to a seller."""
         return DeskVenue(self.desk)
 
-    def seller(self, venue: Any = None) -> SpreadSeller:
-        """A seller at the desk, or at a venue in front of it."""
-        return SpreadSeller(venue or self.venue, self.settings, lambda: self.vix, self.notices)
+    def seller(self, venue: Any = None, **instead: Callable[..., Any]) -> SpreadSeller:
+        """A seller at the desk, or at a venue in front of it that answers other things instead."""
+        venue = venue or InFront(self)
+        vars(venue).update(instead)
+        return SpreadSeller(venue, self.settings, lambda: self.vix, self.notices)
 
-    def rows(self) -> pd.DataFrame:
-        return pd.read_csv(self.folder / "trades.csv", dtype=str, keep_default_na=False)
+    def to(self, day: int, minute: int) -> None:
+        """Go on to a minute after the open of a day."""
+        self.market.at = day, int(np.searchsorted(self.market.days.minutes, minute))
+        self.desk.advance()
+
+    def booked(self) -> list[Row]:
+        return rows_of((self.folder / "trades.csv").read_bytes())[1]
 
 
 @dataclass
@@ -156,6 +170,15 @@ class InFront:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.here.venue, name)
+
+
+def refusing(error: Exception | type[BaseException]) -> Callable[..., Any]:
+    """What answers with an error, whatever it is asked."""
+
+    def answer(*asked: Any, **more: Any) -> Any:
+        raise error
+
+    return answer
 
 
 def practising_seller(
@@ -181,3 +204,25 @@ def practising_seller(
     AccountFiles(folder / "paper", sizing.STARTING_CAPITAL).initialise()
     desk = OptionDesk("SPXW", market, QuotedTerms(slippage=COSTS.slippage, smile=SMILE))
     return Practising(market, desk, settings, vix, folder / "paper", Notices(None, None))
+
+
+def opened(
+    folder: Path, *, days: int = 3, settings: dict[str, Any] | None = None, **rules: Any
+) -> tuple[Practising, SpreadSeller, OpenSpread]:
+    """A seller with one spread, sold at 10:00 and held to the close unless rules say otherwise."""
+    here = practising_seller(folder, days, 0, "PUT", **{"entries": (30,), **HELD, **rules})
+    here.settings = replace(here.settings, **(settings or {}))
+    seller = here.seller()
+    here.to(0, 30)
+    (spread,) = seller.step().spreads
+    return here, seller, spread
+
+
+def stop(here: Practising, *spreads: OpenSpread) -> None:
+    """Have spreads bought back at the next look."""
+    stopped = tuple(replace(each, why="stop") for each in spreads)
+    write_state(here.folder, SellerState(stopped, (NAME,)))
+
+
+def exits(here: Practising) -> list[str]:
+    return [row["Exit_Reason"] for row in here.booked()]

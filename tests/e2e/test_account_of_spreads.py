@@ -35,6 +35,12 @@ BOOKED = (
 )  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def no_power_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes end here, machines do not: no disk is waited for."""
+    monkeypatch.setattr("os.fsync", lambda file: None)
+
+
 @dataclass
 class Funded(InFront):
     """The desk, for an account of whose money open spreads hold their collateral, guarded as a

@@ -5,14 +5,8 @@
 from __future__ import annotations
 
 import json
-import logging
-import os
-import signal
-import sqlite3
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import date
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -20,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import requests
 from alpaca.common.exceptions import APIError
@@ -40,6 +33,8 @@ from execution.alpaca.connection import VenueConnection
 from execution.alpaca.options import AlpacaSpreads
 from execution.journal.events import HELD, EventLog
 from execution.journal.intents import IntentBook
+from execution.live.__main__ import read
+from execution.live.__main__ import run as operate
 from execution.live.account import LiveAccount
 from execution.live.loop import Stop
 from execution.live.open_account import OpenAccount
@@ -100,6 +95,26 @@ def selling(*words: str) -> SellingSettings:
     return SellingSettings.of(composed_config("sell_spreads", ["vix=x", *SOLD, *words]))
 
 
+def seller_of(
+    venue: SpreadVenue, vix: Path, folder: Path, *words: str, notices: Notices | None = None
+) -> SpreadSeller:
+    """A seller of an account in a folder, which begins."""
+    AccountFiles(folder / "paper", 20_000.0).initialise()
+    settings = selling(f"vix={vix}", f"AUTOSCALING_DATA_DIR={folder}", *words)
+    return SpreadSeller(venue, settings, settings.volatility, notices or Notices(None, None))
+
+
+def market_order(client: Any, short: str, long: str, side: OrderSide, qty: int = 1) -> Any:
+    """A spread of two options at the market, its short leg on this side."""
+    other = OrderSide.BUY if side is OrderSide.SELL else OrderSide.SELL
+    legs = [
+        OptionLegRequest(symbol=symbol, ratio_qty=1, side=each)
+        for symbol, each in ((short, side), (long, other))
+    ]
+    shape: Any = {"order_class": OrderClass.MLEG, "time_in_force": TimeInForce.DAY}
+    return client.submit_order(MarketOrderRequest(legs=legs, qty=qty, **shape))
+
+
 def test_the_real_client_sells_a_spread_reads_it_and_buys_it_back(
     practice: Start, vix: Path
 ) -> None:
@@ -138,9 +153,7 @@ def test_the_real_client_sells_a_spread_reads_it_and_buys_it_back(
     assert [order.id for order in listed] == [waiting.id]
     client.cancel_order_by_id(waiting.id)
     assert client.get_order_by_id(waiting.id).status is OrderStatus.CANCELED  # type: ignore[union-attr]
-    sides = (SHORT, OrderSide.BUY), (LONG, OrderSide.SELL)
-    back = [OptionLegRequest(symbol=symbol, ratio_qty=1, side=side) for symbol, side in sides]
-    client.submit_order(MarketOrderRequest(legs=back, **shared))
+    market_order(client, SHORT, LONG, OrderSide.BUY, 2)
     assert not client.get_all_positions()
     account = client.get_account()
     assert float(account.options_buying_power) == pytest.approx(float(account.cash))
@@ -314,31 +327,6 @@ def test_the_last_trade_is_of_now_and_one_of_another_hour_is_no_index(
         mine.index()
 
 
-@pytest.mark.slow
-def test_quotes_are_of_now_and_one_of_the_day_before_is_none(
-    practice: Start, vix: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """What would be sold at a price of yesterday."""
-    words = f"options.vix={vix}", f"options.symbols=[{UNDER}]", f"start={AT}"
-    here = practice(*words, speed=600.0)
-    mine = spreads(here)
-    today = contract_of(SHORT).expiry
-    near = Contract(UNDER, today, True, Decimal(round(mine.index())))
-    # More than the half-hour between two instants of the panel passes.
-    first = here.venue.index
-    while here.venue.index < first + 2:
-        mine.now()
-        assert list(mine.quotes([near])) == [near]
-    assert not [each for each in caplog.records if each.levelno >= logging.WARNING]
-    still = here.venue.now - np.timedelta64(1, "D")
-    quote = {"t": f"{still}Z", "bp": 1.0, "ap": 1.1}
-    monkeypatch.setattr(
-        mine._data._options, "get_option_latest_quote", lambda request: {near.symbol: quote}
-    )
-    assert not mine.quotes([near])
-    assert near.symbol in caplog.text
-
-
 def test_the_adapter_says_what_became_of_orders(practice: Start, vix: Path) -> None:
     here = options(practice, vix)
     here.advance(AT)
@@ -376,70 +364,18 @@ def test_over_the_wire_the_seller_books_what_it_books_in_one_process(
     for wired in (True, False):
         here = options(practice, vix, "start=2024-02-12", "end=2024-02-23")
         folder = tmp_path / str(wired)
-        words = ("rules.entries=[60,120]", "strategies=[PUT,IRON_CONDOR]")
-        settings = selling(f"AUTOSCALING_DATA_DIR={folder}", *words)
-        AccountFiles(folder / "paper", 20_000.0).initialise()
-        closes = pd.read_parquet(vix).set_index("timestamp")["close"].tz_localize(None)
         desk = here.venue.options.desks[UNDER]
         venue: SpreadVenue = spreads(here) if wired else DeskVenue(desk)
-        seller = SpreadSeller(venue, settings, lambda closes=closes: closes, Notices(None, None))
+        words = "rules.entries=[60,120]", "strategies=[PUT,IRON_CONDOR]"
+        seller = seller_of(venue, vix, folder, *words)
         while here.advance()["moved"]:
             seller.step()
         rows.append(rows_of((folder / "paper" / "trades.csv").read_bytes())[1])
         balance = sum(Decimal(row["P/L_$"]) for row in rows[-1])
-        fees = sum(
-            t.filled * len(t.order.legs) for t in here.venue.options.desks[UNDER].tickets.values()
-        ) * Decimal("0.05")
+        fees = sum(t.filled * len(t.order.legs) for t in desk.tickets.values()) * Decimal("0.05")
         assert float(balance + fees) == pytest.approx(here.venue.broker.account().cash - 100_000)
     assert len(rows[0]) > 10
     assert rows[0] == rows[1]
-
-
-@pytest.mark.slow
-def test_kill_9_at_any_time_and_start_again(practice: Start, vix: Path, tmp_path: Path) -> None:
-    """The command itself, killed while the venue's clock moves; every dollar is booked once."""
-    here = options(practice, vix, f"symbols=[{UNDER}]", "start=2024-02-20", "end=2024-02-23")
-    told_words = [
-        f"vix={vix}",
-        *SOLD,
-        f"broker.url_override={here.url}",
-        "interval=0",
-    ]
-    command = [
-        "-m",
-        "option_spreads.sell",
-        *told_words,
-        "rules.entries=[60,120,180]",
-        # The practice server settles in cash what no look was in time to buy back.
-        "delivers=false",
-        "patience=0",
-    ]
-    env = environment(tmp_path, AUTOSCALING_DATA_DIR=str(tmp_path / "account"))
-    AccountFiles(tmp_path / "account" / "paper", 20_000.0).initialise()
-    rng = np.random.default_rng(0)
-    last_close = np.datetime64("2024-02-22T21:00")
-    while here.venue.now < last_close:
-        words = [*command, "strategies=[PUT,IRON_CONDOR]"]
-        process = Started(words, cwd=tmp_path, env=env)
-        process.wait_for_output()  # it has looked once
-        for _ in range(4):
-            if here.venue.now < last_close:
-                here.advance()
-            time.sleep(rng.uniform(0.0, 0.15))
-        process.kill()
-    # An order that was written down and did not arrive is open until it can land no more.
-    here.advance("2024-02-23T14:30:00Z")
-    last = run_command([*command, "looks=2"], cwd=tmp_path, env=env)
-    assert last.returncode == 0, last.stderr
-    assert last.stdout == "nothing is open\n"
-    rows = rows_of((tmp_path / "account" / "paper" / "trades.csv").read_bytes())[1]
-    desk = here.venue.options.desks[UNDER]
-    opened = sorted(name for name, t in desk.tickets.items() if t.filled and ".close" not in name)
-    assert sorted(row["Trade_ID"] for row in rows) == opened
-    assert len(opened) > 2
-    fees = sum(t.filled * len(t.order.legs) for t in desk.tickets.values()) * Decimal("0.05")
-    total = sum(Decimal(row["P/L_$"]) for row in rows)
-    assert float(total + fees) == pytest.approx(here.venue.broker.account().cash - 100_000)
 
 
 LATE = "2024-02-20T20:30:00Z"  # 15:30 New York
@@ -451,26 +387,13 @@ def test_the_real_client_orders_nothing_that_expires_today_after_the_cutoff(
     here = options(practice, vix)
     here.advance("2024-02-20T19:30:00Z")
     client = trading(here)
-
-    def order(short: str, long: str, side: OrderSide) -> Any:
-        other = OrderSide.BUY if side is OrderSide.SELL else OrderSide.SELL
-        legs = [
-            OptionLegRequest(symbol=symbol, ratio_qty=1, side=each)
-            for symbol, each in ((short, side), (long, other))
-        ]
-        return client.submit_order(
-            MarketOrderRequest(
-                legs=legs, qty=1, order_class=OrderClass.MLEG, time_in_force=TimeInForce.DAY
-            )
-        )
-
-    assert order(SHORT, LONG, OrderSide.SELL).status is OrderStatus.FILLED
+    assert market_order(client, SHORT, LONG, OrderSide.SELL).status is OrderStatus.FILLED
     here.advance(LATE)
     for side in (OrderSide.SELL, OrderSide.BUY):
         with pytest.raises(APIError, match=f"{SHORT} expires today"):
-            order(SHORT, LONG, side)
+            market_order(client, SHORT, LONG, side)
     tomorrow = SHORT.replace("0220", "0221"), LONG.replace("0220", "0221")
-    assert order(*tomorrow, OrderSide.SELL).status is OrderStatus.FILLED
+    assert market_order(client, *tomorrow, OrderSide.SELL).status is OrderStatus.FILLED
 
 
 @pytest.mark.parametrize("lost", [False, True])
@@ -483,10 +406,7 @@ def test_after_the_cutoff_the_seller_sends_no_order_and_asks_for_none_again(
 ) -> None:
     """What could not be bought back in time stays open, whatever became of its last order."""
     here = options(practice, vix)
-    settings = selling(f"AUTOSCALING_DATA_DIR={tmp_path}", "rules.entries=[60]")
-    AccountFiles(tmp_path / "paper", 20_000.0).initialise()
-    closes = pd.read_parquet(vix).set_index("timestamp")["close"].tz_localize(None)
-    seller = SpreadSeller(spreads(here), settings, lambda: closes, Notices(None, None))
+    seller = seller_of(spreads(here), vix, tmp_path, "rules.entries=[60]")
     here.advance("2024-02-20T15:30:00Z")
     (spread,) = seller.step().spreads
     here.advance("2024-02-20T19:30:00Z")
@@ -533,7 +453,7 @@ class Heard(BaseHTTPRequestHandler):
 def ears() -> Iterator[tuple[str, list[tuple[str, str, Any]]]]:
     Heard.told = []
     server = HTTPServer(("127.0.0.1", 0), Heard)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}", Heard.told
     server.shutdown()
@@ -579,18 +499,11 @@ def test_a_halt_is_told_and_nothing_is_ordered(
     here = options(practice, vix)
     here.advance("2024-02-20T15:30:00Z")
     url, heard = ears
-    settings = selling(
-        "rules.entries=[60,120]",
-        f"AUTOSCALING_DATA_DIR={tmp_path}",
-        f"ALERT_URL={url}/alert",
-        "STARTING_CAPITAL=50000",
-    )
-    AccountFiles(tmp_path / "paper", 20_000.0).initialise()
-    closes = pd.read_parquet(vix).set_index("timestamp")["close"].tz_localize(None)
-    notices = Notices(settings.sizing.HEALTHCHECK_URL, settings.sizing.ALERT_URL)
-    SpreadSeller(spreads(here), settings, lambda: closes, notices).step()
+    with Notices(None, f"{url}/alert") as notices:
+        words = "rules.entries=[60,120]", "STARTING_CAPITAL=50000"
+        seller_of(spreads(here), vix, tmp_path, *words, notices=notices).step()
+        assert notices.flush(10)
     assert not here.posts
-    assert notices.flush(10)
     (body,) = (body for _, _, body in heard if body["kind"] == "halt")
     assert "safety halt" in body["text"]
 
@@ -659,38 +572,6 @@ def test_keys_that_open_no_account_and_a_venue_that_is_not_there_end_a_counted_r
         sell(words, KEYS)
 
 
-def seller_in(folder: Path, *words: str, **more: str) -> Started:
-    """The command, on an account of its own."""
-    AccountFiles(folder / "data" / "autoscaling" / "paper", 20_000.0).initialise()
-    return Started(
-        ["-m", "option_spreads.sell", *words], cwd=folder, env=environment(folder, **more)
-    )
-
-
-def test_a_seller_that_is_told_to_end_says_that_nobody_follows_what_is_open(
-    practice: Start, vix: Path, tmp_path: Path, ears: tuple[str, list[Any]]
-) -> None:
-    here = options(practice, vix, f"symbols=[{UNDER}]")
-    url, heard = ears
-    words = [f"vix={vix}", *SOLD]
-    seller = seller_in(
-        tmp_path, *words, f"broker.url_override={here.url}", ALERT_URL=f"{url}/alert"
-    )
-    seller.wait_for_output()
-    assert seller.running
-    os.kill(seller.pid, signal.SIGTERM)
-    ended = seller.wait()
-    told = "the loop was told to stop: SIGTERM"
-    assert (ended.returncode, ended.stderr) == (0, "")
-    said = "Stopped (SIGTERM): what worked was cancelled, positions are as they were.\n"
-    assert ended.stdout.endswith(said)
-    assert [body["text"] for _, _, body in heard if body["kind"] == "stopped"] == [told]
-    (journal,) = tmp_path.glob("data/live/*/" + JOURNAL)
-    with closing(sqlite3.connect(journal)) as database:
-        kept = database.execute("SELECT text FROM notices WHERE kind = 'stopped'").fetchall()
-    assert kept == [(told,)]
-
-
 def test_a_seller_whose_account_is_gone_tells_somebody(
     practice: Start, vix: Path, tmp_path: Path, ears: tuple[str, list[Any]]
 ) -> None:
@@ -710,17 +591,13 @@ def test_a_seller_whose_account_is_gone_tells_somebody(
         ("strategies=[PUT,PUT]", "twice"),
         ("broker.paper=false", "paper"),
         ("underlying=BTCUSD", "stock"),
-        ("rules.leave_at=500", "leave_at"),
         ("rules.leave_at=null", "deliver shares"),
         ("rules.entries=[30,300,330]", r"\[300, 330\]"),
         ("rules.leave_at=344.6", "leave_at: 344.6 .* 344 at most"),
         ("interval=3600", "284 at most"),
         ("cutoff=100", "leave_at: 300"),
-        ("cutoff=390", "cutoff: 390"),
         ("HEALTHCHECK_URL=ftp://token", "HEALTHCHECK_URL"),
         ("ALERT_URL=http://", "ALERT_URL"),
-        ("looks=0", "looks"),
-        ("interval=-1", "interval"),
     ],
 )
 def test_settings_that_cannot_be_are_named_and_addresses_are_not_shown(
@@ -751,7 +628,13 @@ def test_the_command_refuses_in_a_line(practice: Start, tmp_path: Path, vix: Pat
 @pytest.mark.first_example
 @pytest.mark.parametrize("flatten", [False, True])
 def test_the_kill_command_ends_a_seller_that_runs_by_itself(
-    practice: Start, vix: Path, tmp_path: Path, ears: tuple[str, list[Any]], flatten: bool
+    practice: Start,
+    vix: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    ears: tuple[str, list[Any]],
+    flatten: bool,
 ) -> None:
     """Accounts of earlier practice servers lie beside; the one that is traded is meant."""
     here = options(practice, vix, f"symbols=[{UNDER}]")
@@ -763,13 +646,16 @@ def test_the_kill_command_ends_a_seller_that_runs_by_itself(
         Database(folder.parent / name / JOURNAL).create("CREATE TABLE x (y)")
     words = [f"vix={vix}", *SOLD, "rules.entries=[60]", f"broker.url_override={here.url}"]
     state = {"XDG_STATE_HOME": str(tmp_path / "state")}
-    seller = seller_in(tmp_path, *words, ALERT_URL=f"{url}/alert", **state)
+    AccountFiles(tmp_path / "data" / "autoscaling" / "paper", 20_000.0).initialise()
+    env = environment(tmp_path, ALERT_URL=f"{url}/alert", **state)
+    seller = Started(["-m", "option_spreads.sell", *words], cwd=tmp_path, env=env)
     seller.wait_for_output()
-    kill = ["-m", "execution.live", "kill", *(["--flatten"] if flatten else [])]
-    killed = run_command(kill, cwd=tmp_path, env=environment(tmp_path, **state))
-    assert killed.returncode == 0, killed.stderr
-    assert f"{account}, which is traded now" in killed.stdout
-    assert "the loop stops. Remove it" in killed.stdout
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", state["XDG_STATE_HOME"])
+    killed = operate(read(["kill", *(["--flatten"] if flatten else [])])[0])
+    assert f"{account}, which is traded now" in capsys.readouterr().out
+    assert killed is not None
+    assert "the loop stops. Remove it" in killed.sentences[0]
     ended = seller.wait()
     told = "the loop was told to stop: the kill file is there"
     assert (ended.returncode, ended.stderr) == (0, "")
@@ -781,11 +667,14 @@ def test_the_kill_command_ends_a_seller_that_runs_by_itself(
     log = EventLog(Database(folder / JOURNAL))
     found = [event.kind for event in log.events("spreads")]
     assert [kind for kind in found if kind != HELD] == ["stopped"]
-    status = ["-m", "execution.live", "status", "--account", account]
-    shown = run_command(status, cwd=tmp_path, env=environment(tmp_path)).stdout.splitlines()
-    held = [line for line in shown if line.startswith("open: ")]
+    shown = operate(read(["status", "--account", account])[0])
+    assert shown is not None
+    held = [
+        line for line in map(str, (*shown.tables, *shown.sentences)) if line.startswith("open: ")
+    ]
     assert held == [f"open: {line}" for line in log.last_held("spreads")]
     assert bool(held) is not flatten
-    again = seller_in(tmp_path / "again", *words, f"folder={folder.parent}", **state).wait()
-    assert again.returncode == 2
-    assert "KILL is there: nothing is traded; remove it first" in again.stderr
+    AccountFiles(tmp_path / "again" / "paper", 20_000.0).initialise()
+    folders = [f"AUTOSCALING_DATA_DIR={tmp_path / 'again'}", f"folder={folder.parent}"]
+    with pytest.raises(InputError, match="KILL is there: nothing is traded; remove it first"):
+        sell([*words, *folders], KEYS)

@@ -6,8 +6,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,18 +76,8 @@ def three_days(tmp_path_factory: pytest.TempPathFactory) -> Sold:
 @pytest.fixture
 def sold(three_days: Sold) -> Sold:
     """Three spreads: one was bought back, one settled, one is open."""
-    it = three_days
-    rows = [dict(row) for row in it.rows]
-    return Sold(
-        it.here,
-        dict(it.tickets),
-        dict(it.held),
-        it.now,
-        rows,
-        list(it.spreads),
-        dict(it.book),
-        dict(it.allowed),
-    )
+    fresh = {name: copy(value) for name, value in vars(three_days).items() if name != "here"}
+    return replace(three_days, **{**fresh, "rows": [dict(row) for row in three_days.rows]})
 
 
 def sale_of(sold: Sold) -> tuple[str, SpreadTicket]:
@@ -93,113 +85,85 @@ def sale_of(sold: Sold) -> tuple[str, SpreadTicket]:
     return name, sold.tickets[name]
 
 
-def sold_by_two_orders(sold: Sold) -> None:
-    name, ticket = sale_of(sold)
-    sold.tickets[f"{name}.again"] = ticket
-    sold.book[f"{name}.again"] = Written("taken", {})
-
-
-def bought_back_twice(sold: Sold) -> None:
+def closing_of(sold: Sold, **changes: Any) -> None:
+    """Have a trade bought back otherwise."""
     name, _ = sale_of(sold)
-    sold.tickets[f"{name}.close2"] = sold.tickets[f"{name}.close1"]
-    sold.book[f"{name}.close2"] = Written("taken", {})
+    sold.tickets[f"{name}.close1"] = replace(sold.tickets[f"{name}.close1"], **changes)
+
+
+def beside(sold: Sold, name: str, of: str) -> None:
+    """Another order like one of the same trade, which the book knows."""
+    entry, _ = sale_of(sold)
+    sold.tickets[entry + name] = sold.tickets[entry + of]
+    sold.book[entry + name] = Written("taken", {})
 
 
 def something_else_bought_back(sold: Sold) -> None:
     name, _ = sale_of(sold)
-    closing = sold.tickets[f"{name}.close1"]
-    first, second = closing.order.legs
+    order = sold.tickets[f"{name}.close1"].order
+    first, second = order.legs
     other = replace(first.contract, strike=first.contract.strike + 500)
-    order = replace(closing.order, legs=(replace(first, contract=other), second))
-    sold.tickets[f"{name}.close1"] = replace(closing, order=order)
+    closing_of(sold, order=replace(order, legs=(replace(first, contract=other), second)))
 
 
-def bought_back_before_it_was_sold(sold: Sold) -> None:
-    name, ticket = sale_of(sold)
-    closing = sold.tickets[f"{name}.close1"]
-    early = ended_at(ticket) - np.timedelta64(1, "m")
-    sold.tickets[f"{name}.close1"] = replace(closing, closed_at=early)
+def booked(sold: Sold, change: Callable[[Decimal], Decimal]) -> None:
+    sold.rows[0]["P/L_$"] = str(change(Decimal(sold.rows[0]["P/L_$"])))
 
 
-def given_up(sold: Sold) -> None:
-    sold.book[sale_of(sold)[0]] = Written("never_taken", {})
-
-
-def not_written_down(sold: Sold) -> None:
-    del sold.book[sale_of(sold)[0]]
-
-
-def forgotten_while_open(sold: Sold) -> None:
-    sold.spreads.clear()
-
-
-def gone_at_the_venue(sold: Sold) -> None:
-    sold.held.clear()
-
-
-def never_booked(sold: Sold) -> None:
-    del sold.rows[0]
-
-
-def booked_twice(sold: Sold) -> None:
-    sold.rows.append(sold.rows[0])
-
-
-def booked_a_cent_off(sold: Sold) -> None:
-    sold.rows[0]["P/L_$"] = str(Decimal(sold.rows[0]["P/L_$"]) + Decimal("0.01"))
-
-
-def booked_with_another_sign(sold: Sold) -> None:
-    sold.rows[0]["P/L_$"] = str(-Decimal(sold.rows[0]["P/L_$"]))
-
-
-def booked_with_more_contracts(sold: Sold) -> None:
-    sold.rows[0]["Position_Size"] = "2"
-
-
-def booked_and_never_sold(sold: Sold) -> None:
-    sold.rows.append({**sold.rows[0], "Trade_ID": "PUT-20240405-030"})
-
-
-def booked_while_open(sold: Sold) -> None:
-    sold.rows.append({**sold.rows[0], "Trade_ID": sold.spreads[0].trade_id})
-
-
-def sold_more_than_allowed(sold: Sold) -> None:
-    name, ticket = sale_of(sold)
-    sold.allowed[name] = ticket.filled - 1
+def booked_as(sold: Sold, name: str) -> None:
+    """A row more, of another trade."""
+    sold.rows.append({**sold.rows[0], "Trade_ID": name})
 
 
 def held_more_than_allowed(sold: Sold) -> None:
-    option = next(iter(sold.held))
-    sold.held[option] *= 2
+    sold.held[next(iter(sold.held))] *= 2
 
 
-@pytest.mark.parametrize(
-    ("damage", "counted"),
-    [
-        (sold_by_two_orders, {"duplicates", "differing_fills", "breaches"}),
-        (bought_back_twice, {"duplicates", "differing_fills"}),
-        (something_else_bought_back, {"duplicates", "differing_fills"}),
-        (bought_back_before_it_was_sold, {"duplicates"}),
-        (given_up, {"lost"}),
-        (not_written_down, {"lost"}),
-        (forgotten_while_open, {"lost"}),
-        (gone_at_the_venue, {"lost"}),
-        (never_booked, {"lost", "differing_fills"}),
-        (booked_twice, {"differing_fills"}),
-        (booked_a_cent_off, {"differing_fills"}),
-        (booked_with_another_sign, {"differing_fills"}),
-        (booked_with_more_contracts, {"differing_fills"}),
-        (booked_and_never_sold, {"differing_fills"}),
-        (booked_while_open, {"differing_fills"}),
-        (sold_more_than_allowed, {"breaches"}),
-        (held_more_than_allowed, {"breaches", "lost"}),
-    ],
-)
-def test_whatever_must_never_be_of_spreads_is_counted(
-    sold: Sold, damage: Callable[[Sold], None], counted: set[str]
-) -> None:
+DAMAGE: dict[str, tuple[Callable[[Sold], object], set[str]]] = {
+    "sold by two orders": (
+        lambda it: beside(it, ".again", ""),
+        {"duplicates", "differing_fills", "breaches"},
+    ),
+    "bought back twice": (
+        lambda it: beside(it, ".close2", ".close1"),
+        {"duplicates", "differing_fills"},
+    ),
+    "something else bought back": (
+        something_else_bought_back,
+        {"duplicates", "differing_fills"},
+    ),
+    "bought back before it was sold": (
+        lambda it: closing_of(it, closed_at=ended_at(sale_of(it)[1]) - np.timedelta64(1, "m")),
+        {"duplicates"},
+    ),
+    "given up": (
+        lambda it: it.book.update({sale_of(it)[0]: Written("never_taken", {})}),
+        {"lost"},
+    ),
+    "not written down": (lambda it: it.book.pop(sale_of(it)[0]), {"lost"}),
+    "forgotten while open": (lambda it: it.spreads.clear(), {"lost"}),
+    "gone at the venue": (lambda it: it.held.clear(), {"lost"}),
+    "never booked": (lambda it: it.rows.pop(0), {"lost", "differing_fills"}),
+    "booked twice": (lambda it: it.rows.append(it.rows[0]), {"differing_fills"}),
+    "a cent off": (lambda it: booked(it, lambda usd: usd + Decimal("0.01")), {"differing_fills"}),
+    "with another sign": (lambda it: booked(it, lambda usd: -usd), {"differing_fills"}),
+    "with more contracts": (
+        lambda it: it.rows[0].update({"Position_Size": "2"}),
+        {"differing_fills"},
+    ),
+    "booked and never sold": (lambda it: booked_as(it, "PUT-20240405-030"), {"differing_fills"}),
+    "booked while open": (lambda it: booked_as(it, it.spreads[0].trade_id), {"differing_fills"}),
+    "sold more than allowed": (
+        lambda it: it.allowed.update({sale_of(it)[0]: sale_of(it)[1].filled - 1}),
+        {"breaches"},
+    ),
+    "held more than allowed": (held_more_than_allowed, {"breaches", "lost"}),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_whatever_must_never_be_of_spreads_is_counted(sold: Sold, name: str) -> None:
+    damage, counted = DAMAGE[name]
     assert len(sold.rows) == 2
     assert len(sold.spreads) == 1
     assert not sold.counts()

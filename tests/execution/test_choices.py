@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.choices import Answers, Choices, joined_choices
+from execution.beliefs import BeliefTable
+from execution.choices import Answers, Believed, Choices, choices_of, joined_choices
+from execution.decision import KEPT_OFF, SHOWN, Decision, plan_text, reason_text
 from sizing.binding import FIRST_CEILING, FIRST_ROW, LIMITS
 from sizing.limits import CEILINGS
 from trainingdata.instruments import instrument
@@ -55,20 +57,14 @@ def test_every_limit_that_holds_a_target_has_its_own_price(bits: list[int]) -> N
 
 def test_choices_of_spans_in_a_row_are_those_of_the_whole() -> None:
     whole = choices([0] * 6, rows=3)
-    parts = [
-        whole._replace(
-            **{
-                name: getattr(whole, name)[part]
-                for name in Choices._fields
-                if name not in ("prices", "basis", "rows")
-            },
-            basis=tuple([column[part] for column in whole.basis]),
-            prices=whole.prices[rows],
-        )
-        for part, rows in ((slice(0, 2), slice(0, 1)), (slice(2, 6), slice(1, 3)))
-    ]
-    parts[1] = parts[1]._replace(row=parts[1].row - 1)
-    joined = joined_choices(parts, [1, 2])
+    parts = []
+    for number in range(3):
+        part, rows = slice(2 * number, 2 * number + 2), slice(number, number + 1)
+        own = {name: getattr(whole, name)[part] for name in Choices._fields[:-3]}
+        basis = tuple([column[part] for column in whole.basis])
+        parts.append(whole._replace(**own, basis=basis, prices=whole.prices[rows]))
+        parts[-1] = parts[-1]._replace(row=parts[-1].row - number)
+    joined = joined_choices(parts, [1, 1, 1])
     for name in Choices._fields[:-2]:
         np.testing.assert_array_equal(getattr(joined, name), getattr(whole, name))
     np.testing.assert_array_equal(joined.basis, whole.basis)
@@ -88,3 +84,84 @@ def test_where_nothing_is_written_nothing_is_held_wanted_or_sized() -> None:
     assert room.target.tolist() == [[0.0, 0.0, 0.0], [4.0, 0.0, 5.0]]
     assert room.prices[1] == pytest.approx([7.0] * 5)
     assert np.isnan(room.prices[0]).all()
+
+
+def test_what_rows_of_a_table_believe_is_what_each_of_their_instants_does() -> None:
+    rng = np.random.default_rng(0)
+    instants, blocks, size = 4, 2, 3
+    at = np.datetime64("2024-03-04T15:00", "ns") + np.arange(instants) * np.timedelta64(1, "h")
+    some = {name: rng.random((instants, size)) for name in ("worth", "signal", "premium")}
+    flags = {name: rng.random((instants, size)) < 0.5 for name in ("deciding", "leaving")}
+    table = BeliefTable(
+        symbols=("AAA", "BBB", "CUSD"),
+        at=at,
+        ends=at[:, None] + np.array([1, 20]) * np.timedelta64(1, "h"),
+        overnight=np.zeros(instants, dtype=bool),
+        cuts=np.zeros(instants, dtype=bool),
+        years=rng.random((instants, blocks, 2)),
+        nights=np.zeros((instants, blocks), dtype=np.int64),
+        shared=np.ones((instants, blocks)),
+        crypto=np.array([False, False, True]),
+        outside=np.zeros((instants, size), dtype=np.int8),
+        mu=rng.normal(size=(instants, blocks, size)),
+        sigma=rng.random((instants, blocks, size)) + 0.1,
+        matrix=np.zeros(instants, dtype=np.int64),
+        correlations=np.eye(size, dtype=np.float32)[None],
+        **some,
+        **flags,
+    )
+    rows = np.array([3, 1])
+    found = Believed.of_table(table, rows)
+    for k, row in enumerate(rows):
+        belief = table.of(at[row])
+        assert belief is not None
+        for name, values in Believed.of(belief)._asdict().items():
+            np.testing.assert_array_equal(getattr(found, name)[k], values[0], name)
+
+
+def test_a_reason_says_what_a_change_costs_where_something_is_ordered_and_its_cost_is_known() -> (
+    None
+):
+    told = choices([0]).choice(0, instrument("AAA"), Decimal(3))
+    for qty, cost, says in ((3, 0.01, True), (0, 0.01, False), (3, np.nan, False)):
+        changed = told._replace(qty=Decimal(qty), cost=cost, price=50.0)
+        assert ("cost $1.50 (100 bp)" in reason_text(changed, 1.0)) is says
+        assert ("cost $" in reason_text(changed, 1.0)) is says
+
+
+def test_what_is_left_is_a_choice_where_it_is_held_and_none_else() -> None:
+    none = np.zeros((1, 3), dtype=bool)
+    blocks = np.ones((1, 1, 3))
+    at = np.array(["2024-03-04T15:00"], dtype="datetime64[ns]")
+    believed = Believed(
+        at=at,
+        ends=at[:, None] + np.timedelta64(1, "h"),
+        deciding=none,
+        outside=np.ones((1, 3), dtype=np.int8),
+        leaving=~none,
+        years=blocks,
+        mu=blocks,
+        sigma=blocks,
+        worth=blocks[0],
+        premium=blocks[0],
+    )
+    answers = Answers.room(1, 3, FIXED)
+    answers.held[:] = [[0.0, 1.0, -0.4]]
+    found = choices_of(believed, answers, np.zeros(3), uses_forecast=True)
+    assert found.symbol.tolist() == [1, 2]
+    assert found.held.tolist() == [1.0, -0.4]
+    assert found.target.tolist() == [0.0, 0.0]
+
+
+def test_a_reason_names_what_is_shown_apart_and_a_span_of_two_days_in_days() -> None:
+    told = choices([0]).choice(0, instrument("AAA"), Decimal(3))
+    for apart, said in ((SHOWN, True), (0.9 * SHOWN, False)):
+        assert (KEPT_OFF in reason_text(told._replace(kelly=apart, target=0.0), 1.0)) is said
+    for days, said in ((2.0, "2 days"), (1.9, "45.6 h")):
+        assert said in plan_text(told.basis._replace(days=days, sharpe=0.3), 1.0)
+
+
+def test_decisions_are_the_same_though_nobody_can_say_what_a_better_book_is_worth() -> None:
+    now = np.datetime64("2024-03-04T15:30", "ns")
+    one, other = (Decision(now, now, 1e5, 4.0, (), (), gap=gap) for gap in (np.nan, 0.1))
+    assert one == other

@@ -111,31 +111,6 @@ def test_without_a_premium_stops_targets_and_trails_earn_and_lose_nothing(
     assert abs(mean) < 3 * error
 
 
-@pytest.mark.parametrize("distance", [-0.7, 0.7])
-def test_who_buys_back_when_the_index_has_moved_pays_what_comes(distance: float) -> None:
-    """Where it first stands beyond a distance, prices are the mean payoff from there on."""
-    days = simulated(replace(CALM, premium=0.0, step=30), 4_000, 8)
-    years = SMILE.years(SESSION - days.minutes)
-    deviation = SMILE.yearly_deviation(days.vix)
-    moved = np.log(days.spot / days.spot[:, :1]) / (deviation * np.sqrt(years[0]))
-    beyond = (moved * np.sign(distance) > abs(distance)) & (days.minutes < SESSION)
-    hit = np.flatnonzero(beyond.any(axis=1))
-    row = beyond[hit].argmax(axis=1)
-    spot, vix, rest = days.spot[hit, row], days.vix[hit, row], years[row]
-    missed = []
-    for strike_distance in (-1.0, 1.0):  # of both strikes that are sold at the open
-        call = strike_distance > 0
-        at_open = days.spot[hit, 0]
-        strike = at_open * np.exp(strike_distance * deviation[hit, 0] * np.sqrt(years[0]))
-        price = black_scholes(
-            spot, strike, rest, SMILE.volatility(vix, spot, strike, rest), call=call
-        )
-        payoff = np.maximum((days.spot[hit, -1] - strike) * (1 if call else -1), 0)
-        missed.append((payoff - price) / at_open)
-    both = np.sum(missed, axis=0)
-    assert abs(both.mean()) < 4 * both.std() / np.sqrt(len(both))
-
-
 def test_what_lies_ahead_has_the_law_that_prices_imply_whatever_has_been() -> None:
     days = simulated(replace(CALM, premium=0.0, step=30), 6_000, 9)
     deviation = SMILE.yearly_deviation(days.vix[:, 0])
@@ -157,29 +132,6 @@ def test_the_mean_of_the_index_is_where_it_stands_however_volatile_it_is() -> No
         over = np.exp(np.diff(normal_paths(left, size, 100_000, np.random.default_rng(4)), axis=1))
         error = over.std(axis=0) / np.sqrt(len(over))
         assert (np.abs(over.mean(axis=0) - 1) < 4 * error).all()
-
-
-@pytest.mark.slow
-def test_without_a_premium_condors_held_to_the_close_without_costs_come_to_nothing() -> None:
-    """The whole of it: strikes, cents and a volatility index that moves from day to day."""
-    rules = SpreadRules(
-        strategy="IRON_CONDOR",
-        entries=(30, 210),
-        stop_multiple=None,
-        stop_usd=None,
-        target=None,
-        trail_from=None,
-        credit_least=0.0,
-        vix_most=200.0,
-    )
-
-    def mean_and_error(premium: float, count: int) -> tuple[float, float]:
-        return free_results(rules, simulated(IndexModel(premium=premium, step=30), count, 3))
-
-    mean, error = mean_and_error(0.0, 1_500)
-    assert abs(mean) < 3 * error
-    premium, error = mean_and_error(0.3, 500)
-    assert premium > 5 * error
 
 
 def test_the_index_keeps_the_clock_that_prices_keep() -> None:

@@ -136,5 +136,3 @@ def test_strikes_that_cannot_be_are_refused() -> None:
             spread_of("PUT", 5000.0, **wrong)
     with pytest.raises(InputError):
         spread_of("STRADDLE", 5000.0, distance=5, width=5)
-    with pytest.raises(InputError, match=r"smile\.least"):
-        Smile(least=2.0)

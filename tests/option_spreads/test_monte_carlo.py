@@ -48,13 +48,17 @@ HEADER = (
     "Timestamp_ET,Trade_ID,Strategy,Strikes,Entry_Credit,Position_Size,Exit_Time,P/L_$,Exit_Reason"
 )
 
-FIFTY_CREDITS = np.full(50, 250 * UNIT)
 NOW = np.datetime64("2024-12-02T15:00", "ns")
 
 
 def alone(results: Units, risks: Units, gains: Units, trades_per_day: float) -> TradeSample:
     """Trades each of which had closed before the next was entered."""
     return TradeSample(results, risks, gains, trades_per_day, np.zeros_like(results))
+
+
+RISKS = np.full(50, 250 * UNIT)
+# Fifty trades that never lost more than 67 of 250.
+FIFTY = alone(np.array([30] * 40 + [-67] * 10) * UNIT, RISKS, RISKS, 2.0)
 
 
 def exactly(
@@ -120,19 +124,21 @@ RULES = st.builds(
     RULES,
     st.lists(st.integers(-400, 300), min_size=1, max_size=12),
     st.integers(0, 10_000),
-    st.sampled_from([1, 3, 5]),
+    st.sampled_from([1, 1.5, 3, 5]),
     st.sampled_from([0, 1, 9]),
 )
 def test_every_run_is_the_one_that_real_orders_would_have_made(
-    rules: AutoscalingSettings, dollars: list[int], seed: int, a_day: int, most_open: int
+    rules: AutoscalingSettings, dollars: list[int], seed: int, a_day: float, most_open: int
 ) -> None:
+    """Also where some days have one trade less."""
     results = np.array(dollars, dtype=np.int64) * UNIT
     overlaps = np.random.default_rng(seed).integers(most_open + 1, size=len(results))
     risks = np.full(len(results), 400 * UNIT, dtype=np.int64)
     draws = draw_trades(len(results), 4, 12, a_day, seed)
     found = account_paths(results, risks, draws, ResamplingRules.of(rules), overlaps)
     for r in range(4):
-        days, halted, total = exactly(results, risks, overlaps, draws[r], rules)
+        by_day = [[k for k in day if k >= 0] for day in draws[r]]
+        days, halted, total = exactly(results, risks, overlaps, by_day, rules)
         assert found.balances[r].tolist() == [float(balance) for balance in days]
         assert (bool(found.halted[r]), int(found.contracts[r])) == (halted, total)
 
@@ -182,22 +188,19 @@ def test_an_own_history_keeps_what_follows_upon_each_other_and_widens_what_comes
 
 
 def test_what_can_lose_loses_and_a_stress_shows_losses_the_sample_has_not() -> None:
-    """Fifty trades that never lost more than 67 of 250; the chance of a maximum loss is not 0."""
-    sample = alone(
-        np.array([30] * 40 + [-67] * 10) * UNIT, np.full(50, 250 * UNIT), FIFTY_CREDITS, 2.0
-    )
+    """The chance of a maximum loss is not 0."""
     told = MonteCarloSettings(
         runs=2_000, days=100, sizing=AutoscalingSettings(STARTING_CAPITAL=5_000)
     )
-    assert stress_chance(sample, told) == pytest.approx(1 - 0.05 ** (1 / 50))
-    figures = {name: summary(runs) for name, runs in simulate_accounts(sample, told).items()}
+    assert stress_chance(FIFTY, told) == pytest.approx(1 - 0.05 ** (1 / 50))
+    figures = {name: summary(runs) for name, runs in simulate_accounts(FIFTY, told).items()}
     assert figures["stress"]["p_loss"] > figures["iid"]["p_loss"] + 0.2
     assert figures["stress"]["max_drawdown"]["p95"] > 2 * figures["iid"]["max_drawdown"]["p95"]
     assert figures["stress"]["p_halt"] > figures["iid"]["p_halt"]
     seen = alone(
-        results=np.append(sample.results, -250 * UNIT),
-        risks=np.append(sample.risks, 250 * UNIT),
-        gains=np.append(sample.gains, 250 * UNIT),
+        results=np.append(FIFTY.results, -250 * UNIT),
+        risks=np.append(FIFTY.risks, 250 * UNIT),
+        gains=np.append(FIFTY.gains, 250 * UNIT),
         trades_per_day=2.0,
     )
     assert stress_chance(seen, told) == pytest.approx(1 / 51)
@@ -268,75 +271,54 @@ def test_rows_in_any_order_are_the_same_trades(
         np.testing.assert_array_equal(getattr(shuffled, name), getattr(sorted_ones, name))
 
 
-@pytest.mark.parametrize(
-    ("rows", "says"),
-    [
-        ([], "no closed trade"),
-        (["2024,a,PUT,5700/5695,,1,15:00,30,TP"], "row 1: Entry_Credit is missing"),
-        (["2024,a,PUT,5700/5695,2_5,1,15:00,30,TP"], "row 1: '2_5' is no number"),
-        (["2024,a,STRADDLE,,2.5,1,15:00,30,TP"], "STRADDLE"),
-        (["2024,a,PUT,5700/5695,9,1,15:00,30,TP"], "entry_credit"),
-        (["2024,a,PUT,5700/5695,2.5,1,15:00,nan,TP"], "row 1"),
-        (["2024-10-01,a,PUT,5700/5695,2.5,1,15:00,9e14,TP"], "row 1: P/L_. 9e14 is no result"),
-    ],
-)
-def test_a_file_that_cannot_be_used_says_why(tmp_path: Path, rows: list[str], says: str) -> None:
-    with pytest.raises(DataError, match=says):
-        read_sample(file_of(tmp_path, *rows), NOW)
+PUT = "PUT,5700/5695,2.5,1"
+LATER = "in the future, now is 2024-12-02T15"
 
 
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        ("2099-01-01,d,DEPOSIT,,,,,5000,", "row 2: Timestamp_ET '2099-01-01' is in the future"),
-        (",d,WITHDRAWAL,,,,2099-01-01,-50,", "row 2: Exit_Time '2099-01-01' is in the future"),
-        (
-            "2024-10-01,a,PUT,5700/5695,2.5,1,2099-01-01 15:00,30,TP",
-            "row 2: Exit_Time '2099-01-01 15:00' is in the future, now is 2024-12-02T15",
+        ("2024,a,PUT,5700/5695,,1,15:00,30,TP", "row 2: Entry_Credit is missing"),
+        ("2024,a,PUT,5700/5695,2_5,1,15:00,30,TP", "row 2: '2_5' is no number"),
+        ("2024,a,STRADDLE,,2.5,1,15:00,30,TP", "row 2: .*STRADDLE"),
+        ("2024,a,PUT,5700/5695,9,1,15:00,30,TP", "row 2: entry_credit"),
+        (f"2024,a,{PUT},15:00,nan,TP", "row 2"),
+        (f"2024-10-01,a,{PUT},15:00,9e14,TP", "row 2: P/L_. 9e14 is no result"),
+        ("2099-01-01,d,DEPOSIT,,,,,5000,", f"row 2: Timestamp_ET '2099-01-01' is {LATER}"),
+        (",d,WITHDRAWAL,,,,2099-01-01,-50,", f"row 2: Exit_Time '2099-01-01' is {LATER}"),
+        (f"2024-10-01,a,{PUT},2099-01-01 15:00,30,TP", f"Exit_Time '2099-01-01 15:00' is {LATER}"),
+        *(
+            (f"{word},a,{PUT},15:00,30,TP", f"row 2: Timestamp_ET: '{word}' is no date")
+            for word in ("yesterday", "1/2/2024", "2024-10-01 25:00")
+        ),
+        *(
+            (f"{word},a,{PUT},15:00,30,TP", f"row 2: Timestamp_ET '{word}' is {LATER}")
+            for word in ("2099-01-01", "2024-12-02T15:01Z")
+        ),
+        *(
+            (f"{entered},a,{PUT},{left},30,TP", f"row 2: Exit_Time '.*{left}' is before")
+            for entered, left in (
+                ("2024-10-01 10:00", "09:59"),
+                ("2024-10-01 10:00", "2024-10-01 09:59"),
+                ("2024-10-01T14:00Z", "2024-10-01T13:59Z"),
+            )
         ),
     ],
 )
-def test_what_is_booked_is_in_the_past(tmp_path: Path, row: str, says: str) -> None:
-    path = file_of(tmp_path, "2024-10-01,b,PUT,5700/5695,2.5,1,15:00,30,TP", row)
-    with pytest.raises(DataError, match=f"^trades: {path}: {says}"):
+def test_a_row_that_cannot_be_is_named_with_its_file(tmp_path: Path, row: str, says: str) -> None:
+    path = file_of(tmp_path, f"2024-10-01 10:00,b,{PUT},10:00,30,TP", row)
+    with pytest.raises(DataError, match=f"^trades: {path}: .*{says}"):
         read_sample(path, NOW)
 
 
-@pytest.mark.parametrize(
-    ("entered", "says"),
-    [
-        ("yesterday", r"row 2: Timestamp_ET: 'yesterday' is no date \(YYYY-MM-DD\) and no instant"),
-        ("1/2/2024", r"row 2: Timestamp_ET: '1/2/2024' is no date"),
-        ("2024-10-01 25:00", r"row 2: Timestamp_ET: '2024-10-01 25:00' is no date"),
-        (
-            "2099-01-01",
-            r"row 2: Timestamp_ET '2099-01-01' is in the future, now is 2024-12-02T15",
-        ),
-        ("2024-12-02T15:01Z", r"row 2: Timestamp_ET '2024-12-02T15:01Z' is in the future"),
-    ],
-)
-def test_a_trade_is_entered_on_a_date_that_has_come(
-    tmp_path: Path, entered: str, says: str
+def test_a_file_without_a_closed_trade_is_none_and_a_deposit_may_be_of_any_time(
+    tmp_path: Path,
 ) -> None:
     deposit = "yesterday,d,DEPOSIT,,,,15:00,5000,"
-    path = file_of(tmp_path, deposit, f"{entered},a,PUT,5700/5695,2.5,1,15:00,30,TP")
-    with pytest.raises(DataError, match=f"^trades: {path}: {says}"):
-        read_sample(path, NOW)
-
-
-@pytest.mark.parametrize(
-    ("entered", "left"),
-    [
-        ("2024-10-01 10:00", "09:59"),
-        ("2024-10-01 10:00", "2024-10-01 09:59"),
-        ("2024-10-01T14:00Z", "2024-10-01T13:59Z"),
-    ],
-)
-def test_no_trade_is_left_before_it_was_entered(tmp_path: Path, entered: str, left: str) -> None:
-    before = "2024-10-01 10:00,a,PUT,5700/5695,2.5,1,10:00,30,TP"
-    path = file_of(tmp_path, before, f"{entered},b,PUT,5700/5695,2.5,1,{left},30,TP")
-    with pytest.raises(DataError, match=rf"^trades: {path}: row 2: Exit_Time '.*{left}' is before"):
-        read_sample(path, NOW)
+    with pytest.raises(DataError, match="no closed trade"):
+        read_sample(file_of(tmp_path, deposit), NOW)
+    trade = f"2024-10-01,b,{PUT},15:00,30,TP"
+    assert len(read_sample(file_of(tmp_path, deposit, trade), NOW).results) == 1
 
 
 @pytest.mark.parametrize(
@@ -370,13 +352,10 @@ def test_a_file_with_another_separator_is_asked_for_commas(tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_the_files_say_what_was_run_and_what_it_cannot_show(tmp_path: Path) -> None:
-    sample = alone(
-        np.array([30] * 40 + [-67] * 10) * UNIT, np.full(50, 250 * UNIT), FIFTY_CREDITS, 2.0
-    )
     told = MonteCarloSettings(runs=300, days=20)
-    sets = simulate_accounts(sample, told)
-    content = paths_content(sample, told, sets)
-    write_whole(result_files(content, sample, told, sets), tmp_path)
+    sets = simulate_accounts(FIFTY, told)
+    content = paths_content(FIFTY, told, sets)
+    write_whole(result_files(content, FIFTY, told, sets), tmp_path)
     found = json.loads((tmp_path / "monte_carlo.json").read_text())
     assert {"iid", "block", "stress", "seed", "runs"} <= set(found)
     assert found["block_length"] == 10
@@ -390,10 +369,7 @@ def test_the_files_say_what_was_run_and_what_it_cannot_show(tmp_path: Path) -> N
 @pytest.mark.first_example
 @pytest.mark.parametrize(("runs", "days"), [(3, 1), (7, 11), (40, 10)])
 def test_ticks_are_labelled_with_what_they_are(runs: int, days: int) -> None:
-    sample = alone(
-        np.array([30] * 40 + [-67] * 10) * UNIT, np.full(50, 250 * UNIT), FIFTY_CREDITS, 2.0
-    )
-    sets = simulate_accounts(sample, MonteCarloSettings(runs=runs, days=days, seed=3))
+    sets = simulate_accounts(FIFTY, MonteCarloSettings(runs=runs, days=days, seed=3))
     figure = runs_figure("a", sets, floor=12_000.0, halt=0.2)
     figure.draw_without_rendering()
     for panel in figure.axes:
@@ -411,11 +387,8 @@ def test_percent_have_a_digit_after_the_point_only_where_they_need_one() -> None
 
 @pytest.mark.slow
 def test_the_picture_says_what_it_rests_on_and_its_panels_share_their_ranges() -> None:
-    sample = alone(
-        np.array([30] * 40 + [-67] * 10) * UNIT, np.full(50, 250 * UNIT), FIFTY_CREDITS, 2.0
-    )
     told = MonteCarloSettings(runs=1200, days=20, seed=3)
-    sets = simulate_accounts(sample, told)
+    sets = simulate_accounts(FIFTY, told)
     heading = "trades_$.csv: 50 trades, 1,200 runs of 20 days, seed 3"
     figure = runs_figure(heading, sets, floor=12_000.0, halt=0.2)
     assert figure.get_suptitle().replace("\\", "") == heading
@@ -485,22 +458,6 @@ def test_a_day_without_a_trade_is_none_in_the_stress_either() -> None:
     assert hit.mean() == pytest.approx(0.25, abs=0.03)
     assert (worse[there][hit] == draws[there][hit] + 7).all()
     np.testing.assert_array_equal(worse[:200], with_full_losses(draws[:200], 7, 0.25, seed=1))
-
-
-@settings(max_examples=40, deadline=None)
-@given(RULES, st.lists(st.integers(-400, 300), min_size=2, max_size=12), st.integers(0, 999))
-def test_runs_with_days_of_one_less_are_those_of_real_orders(
-    rules: AutoscalingSettings, dollars: list[int], seed: int
-) -> None:
-    results = np.array(dollars, dtype=np.int64) * UNIT
-    risks = np.full(len(results), 400 * UNIT, dtype=np.int64)
-    draws = draw_trades(len(results), 2, 12, 1.5, seed)
-    found = account_paths(results, risks, draws, ResamplingRules.of(rules))
-    for r in range(2):
-        by_day = [[k for k in day if k >= 0] for day in draws[r]]
-        days, halted, total = exactly(results, risks, np.zeros_like(risks), by_day, rules)
-        assert found.balances[r].tolist() == [float(balance) for balance in days]
-        assert (bool(found.halted[r]), int(found.contracts[r])) == (halted, total)
 
 
 def one_run(dollars: list[int], rules: AutoscalingSettings, **start: Any) -> AccountPaths:
@@ -623,13 +580,10 @@ def test_the_command_runs_and_refuses_in_a_line(tmp_path: Path) -> None:
     ruined = run(f"trades={lost}", "runs=9", "days=2", "STARTING_CAPITAL=100")
     assert "-$150 to -$150" in ruined.stdout, "balances below zero have their sign in front"
     for wrong in (
-        ["runs=0"],
+        [],
         ["runs=1_000", f"trades={path}"],
         ["runs=1000000", "days=100000", f"trades={path}"],
         ["trades=nothing.csv"],
-        [],
-        ["MAX_CONTRACTS=0", f"trades={path}"],
-        ["oops=1"],
     ):
         refused = run(*wrong)
         assert (refused.returncode, len(refused.stderr.strip().splitlines())) == (2, 1), (

@@ -362,7 +362,6 @@ def test_one_number_of_years_stands_for_a_list_of_one(years: Any, taken: tuple[i
         ({"years": 1.5}, r"^years\.0: 1\.5 is no whole number$"),
         ({"years": True}, r"^years\.0: true is no number$"),
         ({"strategies": ["IC", "IRON_CONDOR"]}, "^strategies: .* names none, or one twice$"),
-        ({"max_position": 0}, "^max_position: 0"),
     ],
 )
 def test_years_strategies_and_bounds_that_cannot_be_are_named(

@@ -134,6 +134,28 @@ def book_of(
     )
 
 
+def rich_book(n: int, **fields: Any) -> Situation:
+    """A rich account that holds nothing and decides on everything: stocks of σ 1 % a day, 2 basis
+    points to trade; coins where `crypto` says so.
+    """
+    crypto = np.asarray(fields.get("crypto", np.zeros(n, dtype=bool)))
+    values: dict[str, Any] = {
+        "mu": np.zeros(n),
+        "covariance": np.eye(n) * 1e-4,
+        "held": np.zeros(n),
+        "cost": np.full(n, 2e-4),
+        "crypto": crypto,
+        "long_only": crypto,
+        "deciding": np.ones(n, dtype=bool),
+        "universe": np.ones(n, dtype=bool),
+        "years": np.where(crypto, 24 / 8766, 1 / 252),  # a day of each one's own
+        "equity": 1e5,
+        "stock_ceiling": 4.0,
+        "unborrowed": 1.0,
+    }
+    return book_of(**{**values, **fields})
+
+
 def changed(s: Situation, **fields: Any) -> Situation:
     """The same where these arguments of `book_of` are others."""
     returns, costs, limits, account = s.problem

@@ -19,7 +19,7 @@ from sizing.limits import Limits
 from sizing.problem import AccountRow, holdings_of
 from sizing.situation import Situation, check_priced
 from sizing.solver.active_set import SOLVED, UNFINISHED
-from tests.sizing.books import book_of, changed, under
+from tests.sizing.books import book_of, changed, rich_book, under
 
 
 def situation(seed: int, n: int = 5, **fields: Any) -> Situation:
@@ -120,43 +120,23 @@ def test_no_other_weights_under_the_limits_are_closer(seed: int, other: int) -> 
 
 
 def test_a_wish_that_the_limits_allow_is_the_target_to_the_last_bit() -> None:
-    s = situation(
-        1,
-        deciding=np.ones(5, dtype=bool),
-        crypto=np.zeros(5, dtype=bool),
-        long_only=np.zeros(5, dtype=bool),
-    )
-    s = changed(s, equity=1e5, stock_ceiling=4.0)
+    s = rich_book(5)
     wanted = np.array([0.1, -0.2, 1 / 3, 0.0, 0.6])
     allocation = nearest(s, wanted)
     assert allocation.target.tolist() == wanted.tolist()
-    assert [set(bound) for bound in allocation.binding] == [
-        set(),
-        set(),
-        set(),
-        set(),
-        {"symbol_cap"},
-    ]
+    assert [set(bound) for bound in allocation.binding] == [*[set()] * 4, {"symbol_cap"}]
 
 
 def test_coins_are_bought_with_what_cash_leaves_after_their_cost() -> None:
     """0.3 of equity in cash, 1 % to trade: 0.3 / 1.01 more than is held, whichever strategy
     asks.
     """
-    s = situation(
-        2,
+    s = rich_book(
         2,
         crypto=np.array([True, False]),
-        long_only=np.array([True, False]),
-        deciding=np.array([True, True]),
-    )
-    s = changed(
-        s,
         held=np.array([0.1, 0.0]),
         cost=np.array([0.01, 0.002]),
         unborrowed=0.3,
-        stock_ceiling=4.0,
-        equity=1e5,
     )
     expected = 0.1 + 0.3 / 1.01
     found = nearest(s, np.array([0.9, 0.0]))
@@ -182,35 +162,13 @@ def test_what_would_be_held_without_limits_is_kellys_of_the_symbols_that_decide(
 
 def test_where_returns_are_one_and_the_same_what_would_be_held_is_the_smallest_such_book() -> None:
     """Two classes of one share: no factor exists, and the weight is spread over both."""
-    twins = np.full((2, 2), 1e-4)
-    s = situation(
-        3,
-        2,
-        mu=np.array([1e-3, 1e-3]),
-        covariance=twins,
-        deciding=np.ones(2, dtype=bool),
-        crypto=np.zeros(2, dtype=bool),
-    )
+    s = rich_book(2, mu=np.full(2, 1e-3), covariance=np.full((2, 2), 1e-4))
     np.testing.assert_allclose(allocate(s, 0.5).unlimited, [2.5, 2.5], rtol=1e-9)
 
 
 def stock(**fields: Any) -> Situation:
-    """One stock of a rich account: σ 1 %, 2 basis points to trade."""
-    values: dict[str, Any] = {
-        "mu": np.array([1e-3]),
-        "covariance": np.array([[1e-4]]),
-        "held": np.zeros(1),
-        "cost": np.array([2e-4]),
-        "crypto": np.zeros(1, dtype=bool),
-        "long_only": np.zeros(1, dtype=bool),
-        "deciding": np.ones(1, dtype=bool),
-        "universe": np.ones(1, dtype=bool),
-        "years": np.array([1 / 252]),
-        "equity": 1e5,
-        "stock_ceiling": 4.0,
-        "unborrowed": 1.0,
-    }
-    return book_of(**{**values, **fields})
+    """One stock of a rich account that is expected to rise by 10 basis points."""
+    return rich_book(1, **{"mu": np.array([1e-3]), **fields})
 
 
 @pytest.mark.parametrize(
@@ -297,17 +255,11 @@ def test_a_pattern_has_limits_without_prices() -> None:
 
 def test_a_full_ceiling_holds_nobody_who_wants_no_more() -> None:
     """Two stocks fill the account; the third has what it wants, nothing."""
-    no = np.zeros(3, dtype=bool)
-    s = situation(
-        1, 3, held=np.zeros(3), crypto=no, long_only=no, deciding=~no, equity=1e5, stock_ceiling=1.0
-    )
+    s = rich_book(3, stock_ceiling=1.0)
     found = nearest(under(s, Limits(symbol_cap=1.0)), np.array([0.8, 0.6, 0.0]))
     np.testing.assert_allclose(found.target, [0.6, 0.4, 0.0], atol=1e-9)
-    assert [set(bound) for bound in found.binding] == [
-        {"stock_gross", "joint"},
-        {"stock_gross", "joint"},
-        set(),
-    ]
+    full = {"stock_gross", "joint"}
+    assert [set(bound) for bound in found.binding] == [full, full, set()]
 
 
 def test_a_failure_of_the_program_keeps_the_problem_that_failed(

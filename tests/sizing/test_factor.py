@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.arrays import Array
-from sizing.covariance import Covariance
-from sizing.kelly import kelly_weights, unconstrained_kelly
+from sizing.kelly import Covariance, kelly_weights, unconstrained_kelly
 from sizing.solver.cholesky import (
     RIDGE,
     append_row,

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import piqp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,12 +19,10 @@ from sizing.group_limits import GroupLimits, read_group_limits
 from sizing.limits import Limits
 from sizing.problem import AccountRow, Rows, with_betas
 from sizing.situation import Situation
-from sizing.solver.active_set import SOLVED, solve
 from sizing.solver.segments import Program
 from sizing.strategies import NAMES, named
 from tests.sizing.books import random_situation
-from tests.sizing.hard_ceilings import solved, whole_risk
-from tests.sizing.test_program import problem, value
+from tests.sizing.test_program_optimum import assert_optimal, book_at_limits
 
 
 def with_net_rows(rng: np.random.Generator, p: Program) -> Program:
@@ -60,91 +57,30 @@ def in_parts(p: Program) -> tuple[Array, Array]:
     return rows, np.concatenate([p.room, p.upper, -p.lower])
 
 
-def interior(p: Program) -> Array:
-    """The same program in long, short, bought and sold parts, by PIQP."""
-    n = len(p.pull)
-    split = np.hstack([np.eye(n), -np.eye(n)])
-    hessian = np.zeros((4 * n, 4 * n))
-    hessian[: 2 * n, : 2 * n] = split.T @ whole_risk(p) @ split
-    rows, limits = in_parts(p)
-    solver = piqp.DenseSolver()
-    s = solver.settings
-    s.eps_abs = s.eps_rel = s.eps_duality_gap_abs = s.eps_duality_gap_rel = 1e-11
-    s.max_iter = 400
-    scale = 1 / max(float(np.abs(p.pull).max()), float(np.abs(p.variance).max()), 1e-12)
-    solver.setup(
-        np.asfortranarray(hessian * scale),
-        np.concatenate([-p.pull, p.pull, p.cost, p.cost]) * scale,
-        np.asfortranarray(np.hstack([split, -np.eye(n), np.eye(n)])),
-        p.held,
-        np.asfortranarray(np.hstack([rows, np.zeros((len(rows), 2 * n))])),
-        None,
-        limits,
-        np.zeros(4 * n),
-        np.full(4 * n, 10.0),
-    )
-    solver.solve()
-    x = np.asarray(solver.result.x)
-    return x[:n] - x[n : 2 * n]
-
-
 def check(seed: int, n: int) -> bool:
-    """Whether any weights fit the rows; then the answer is the best of them."""
+    """Whether any weights fit the rows; the answer is the best under rooms that can be kept to."""
     rng = np.random.default_rng(seed)
-    p = with_net_rows(rng, problem(rng, n))
-    relaxed = p._replace(variance=p.variance.copy(), room=p.room.copy())
-    status, w, prices = solve(relaxed)
-    assert status == SOLVED
-    assert (w >= p.lower).all()
-    assert (w <= p.upper).all()
+    p = with_net_rows(rng, book_at_limits(rng, n))
+    w, relaxed = assert_optimal(p)
     over = use(p, w) - p.room
     assert (over[~p.net] <= 1e-10).all()
-    assert (use(p, w) <= relaxed.room + 1e-10).all()
-    assert (prices >= -1e-9).all()
-    assert (prices[use(p, w) < relaxed.room - 1e-7] == 0).all()
     rows, limits = in_parts(p)
     fits = linprog(np.zeros(2 * n), A_ub=rows, b_ub=limits, bounds=(0, None)).status == 0
     assert fits == bool((over <= 1e-9).all())
-    if fits:
-        best = interior(p)
-        passed = max(float((use(p, best) - p.room).max()), 0.0)
-        assert value(p, w) >= value(p, best) - 1e-9 - 1e-2 * passed
+    assert fits == bool((relaxed.room <= p.room + 1e-9).all())
     return fits
 
 
-def test_no_interior_point_answer_under_net_rows_is_better() -> None:
-    fitting = [check(seed, 1 + seed % 12) for seed in range(500)]
-    fitting += [check(10_000 + seed, 40) for seed in range(30)]
-    assert 300 < sum(fitting) < 500
+def test_no_weight_gains_under_net_rows() -> None:
+    fitting = [check(seed, 1 + seed % 12) for seed in range(300)]
+    fitting += [check(10_000 + seed, 40) for seed in range(20)]
+    assert 150 < sum(fitting) < 300
 
 
 @pytest.mark.slow
-def test_no_interior_point_answer_under_net_rows_is_better_in_wide_programs() -> None:
+def test_no_weight_gains_under_net_rows_in_wide_programs() -> None:
     for seed in range(40):
         check(20_000 + seed, 110 + seed)
-
-
-def test_a_price_of_a_row_is_what_more_of_it_is_worth() -> None:
-    """The objective is concave in each room: its slopes to either side enclose the price."""
-    step = 1e-6
-    priced = 0
-    for seed in range(300):
-        rng = np.random.default_rng(seed)
-        p = with_net_rows(rng, problem(rng, 6))
-        status, w, prices = solved(p, room=p.room.copy())
-        if status != SOLVED or (use(p, w) > p.room + 1e-12).any():
-            continue
-        for k in np.flatnonzero((prices > 1e-6) & p.net):
-            for change in (step, -step):
-                room = p.room.copy()
-                room[k] += change
-                other = p._replace(variance=p.variance.copy(), room=room.copy())
-                gain = value(p, solve(other)[1]) - value(p, w)
-                # Where nothing keeps to the smaller room, the answer is that of a larger one.
-                if (other.room == room).all():
-                    assert gain <= prices[k] * change + 1e-13
-                    priced += 1
-    assert priced > 50
 
 
 def grouped(s: Situation, seed: int) -> tuple[Situation, GroupLimits]:
@@ -305,32 +241,37 @@ BAD = [
     ("- 1", "it holds a list"),
     ("groups: [", "it is no YAML"),
     ("groups: {a: {symbols: [A], gross: 1}}\ngroups: {}", "groups"),
-    ("sectors: {}", "'sectors' is no key"),
-    ("groups: {}", "it limits nothing"),
+    ("sectors: {}", "sectors: there is no such setting; here are groups, beta"),
+    ("groups: {}", "0 limits, each side counted; at least one"),
+    ("groups: {a: {symbols: [A], gross: 1, name: b}}", "a: name is no key"),
+    ("groups: [{name: a, symbols: [A], gross: 1}]", "names with their limits are needed"),
     ("groups: [A]", "names with their limits are needed"),
     ("groups: {a: {symbols: [A]}}", "it limits nothing"),
     ("groups: {a: {symbols: [A], net: [0.5, 0.1]}}", "the least, 0.5, is above the most, 0.1"),
-    ("groups: {a: {symbols: [A], net: [.nan, 0.1]}}", "nan is outside"),
+    (
+        "groups: {a: {symbols: [A], net: [.nan, 0.1]}}",
+        r"groups\.a\.net\.0: nan is no finite number",
+    ),
     ("groups: {a: {symbols: [A], net: 0.3}}", r"\[least, most\] is needed"),
-    ("groups: {a: {symbols: [A], gross: much}}", "a number is needed, not 'much'"),
-    ("groups: {a: {symbols: [A], gross: -1}}", "-1 is outside 0"),
-    ("groups: {a: {symbols: [A], gross: 10.5}}", "10.5 is outside 0 … 10"),
-    ("groups: {a: {symbols: [A], net: [-10.5, 1]}}", "-10.5 is outside -10 … 10"),
+    ("groups: {a: {symbols: [A], gross: much}}", "'much' is no number"),
+    ("groups: {a: {symbols: [A], gross: -1}}", r"groups\.a\.gross: -1 is below 0"),
+    ("groups: {a: {symbols: [A], gross: 10.5}}", "10.5 is above 10"),
+    ("groups: {a: {symbols: [A], net: [-10.5, 1]}}", "-10.5 is below -10"),
     ("groups: {a: {symbols: [A], net: [0, 1, 2]}}", r"\[least, most\] is needed"),
-    ("groups: {a: {symbols: [A], gross: true}}", "a number is needed, not True"),
+    ("groups: {a: {symbols: [A], gross: true}}", "True is no number"),
     ("groups: {a: {symbols: [A], net: [-1, -0.5], gross: 0.4}}", "more than gross: 0.4 allows"),
-    ("groups: {" + "a" * 41 + ": {symbols: [A], gross: 1}}", "a name of up to 40"),
+    ("groups: {" + "a" * 41 + ": {symbols: [A], gross: 1}}", r"\.name: string should match"),
     ("groups: {a: {symbols: [A, a], gross: 1}}", "A stands twice"),
     ("groups: {a: {symbols: [A B], gross: 1}}", "is neither a stock"),
     ("groups: {a: {symbols: [ON], gross: 1}}", "True is no symbol; put it in quotes"),
     ("groups: {a: {symbols: [], gross: 1}}", "a list of symbols, or all"),
-    ("groups: {a+b: {symbols: [A], gross: 1}}", "a name of up to 40"),
+    ("groups: {a+b: {symbols: [A], gross: 1}}", r"groups\.a\+b\.name: string"),
     ("groups: {beta: {symbols: [A], gross: 1}}", "exists already"),
-    ("groups: {a: {symbols: [A], most: 1}}", "'most' is no key"),
+    ("groups: {a: {symbols: [A], most: 1}}", r"groups\.a\.most: there is no such"),
     ("groups: {a: {symbols: [A], net: [0.5, 1], gross: 0.4}}", "more than gross: 0.4 allows"),
     ("groups: {a: {symbols: [A], net: [0.7, 1]}}", "keeps to a_least"),
-    ("beta: {net: [0, 1]}", "beta.market: it is missing"),
-    ("beta: {market: SPY, net: [0, 1], window: 3}", "'window' is no key"),
+    ("beta: {net: [0, 1]}", "beta.market: a value is needed"),
+    ("beta: {market: SPY, net: [0, 1], window: 3}", "beta.window: there is no such"),
     ("groups: &a {b: *a}", "refers to another place"),
 ]
 
@@ -355,5 +296,7 @@ def test_more_rows_than_bits_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "groups.yaml"
     lines = [f"  g{k}: {{symbols: [A], net: [0, 1]}}" for k in range(21)]
     path.write_text("groups:\n" + "\n".join(lines))
-    with pytest.raises(InputError, match="42 limits, each side counted; at most 40"):
+    with pytest.raises(
+        InputError, match="42 limits, each side counted; at least one and at most 40"
+    ):
         read_group_limits(str(path))

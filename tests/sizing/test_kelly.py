@@ -1,15 +1,27 @@
+"""Weights of one instant, of a history, and of a binary contract: no others grow faster."""
+
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from scipy.optimize import linprog
 
 from foundation.arrays import Array
-from sizing.kelly import SolverFailed, kelly_weights, unconstrained_kelly
+from foundation.errors import InputError
+from sizing.kelly import (
+    SizingProblem,
+    SolverFailed,
+    binary_kelly,
+    failure_text,
+    kelly_weights,
+    unconstrained_kelly,
+)
+from sizing.solver.active_set import INFEASIBLE
+from tests.sizing.test_plan import interior, worth
 
 
 def problem(seed: int, *, costly: bool = True) -> dict[str, Any]:
@@ -36,58 +48,20 @@ def problem(seed: int, *, costly: bool = True) -> dict[str, Any]:
     }
 
 
-def objective(w: Array, p: dict[str, Any]) -> float:
-    risk = w @ p["covariance"] @ w / (2 * p["fraction"])
-    return float(p["mu"] @ w - risk - p["cost"] @ np.abs(w - p["held"]))
+def plan_of(p: dict[str, Any]) -> SizingProblem:
+    """The same as a plan of one block."""
+    rows = np.array([coefficients for coefficients, _ in p["groups"]], dtype=np.float64)
+    limits = np.array([limit for _, limit in p["groups"]])
+    first = p["mu"][None], p["covariance"][None], p["cost"][None], np.zeros(1)
+    return SizingProblem(*first, p["held"], p["lower"], p["upper"], rows, limits, p["fraction"])
 
 
-def best_step(w: Array, p: dict[str, Any]) -> float:
-    """Largest first-order gain over all feasible points: 0 at an optimum of a concave problem
-    (Frank-Wolfe gap).
-
-    The objective's concave part is linearised; cost and ceilings stay exact through positive and
-    negative parts.
-    """
-    n = len(w)
-    gradient = p["mu"] - p["covariance"] @ w / p["fraction"]
-    fixed = p["lower"] == p["upper"]
-    # variables: long, short parts of the weight; bought, sold
-    c = np.concatenate([-gradient, gradient, p["cost"], p["cost"]])
-    eye = np.eye(n)
-    moves = np.hstack([eye, -eye, -eye, eye])
-    rows = []
-    limits = []
-    for coefficients, ceiling in p["groups"]:
-        k = np.asarray(coefficients, float)
-        rows.append(np.concatenate([k, k, np.zeros(2 * n)]))
-        limits.append(max(ceiling, float(k[fixed] @ np.abs(p["held"][fixed]))))
-    weight = np.hstack([eye, -eye, np.zeros((n, 2 * n))])
-    answer = linprog(
-        c,
-        A_ub=np.vstack([*rows, weight, -weight]),
-        b_ub=np.concatenate([limits, p["upper"], -p["lower"]]),
-        A_eq=moves,
-        b_eq=p["held"],
-        bounds=(0, None),
-    )
-    assert answer.status == 0, answer.message
-    here = gradient @ w - p["cost"] @ np.abs(w - p["held"])
-    return float(-answer.fun - here)
-
-
-@example(5870)
-@given(st.integers(0, 100_000))
-def test_no_feasible_direction_improves_the_answer(seed: int) -> None:
-    p = problem(seed)
+def assert_best(p: dict[str, Any]) -> Array:
+    """No interior-point answer is worth more than the weights, which keep to every limit."""
+    plan = plan_of(p)
     w = kelly_weights(**p)
-    scale = max(np.abs(p["mu"]).max(), 1e-6)
-    assert best_step(w, p) < 1e-6 * scale * len(w) + 1e-10
-
-
-@given(st.integers(0, 100_000))
-def test_bounds_and_ceilings_hold_and_fixed_symbols_stay(seed: int) -> None:
-    p = problem(seed)
-    w = kelly_weights(**p)
+    best = worth(plan, interior(plan))
+    assert worth(plan, w[None]) >= best - 1e-7 * max(abs(best), 1e-3)
     fixed = p["lower"] == p["upper"]
     assert (w[fixed] == p["held"][fixed]).all()
     assert (w <= p["upper"]).all()
@@ -95,6 +69,13 @@ def test_bounds_and_ceilings_hold_and_fixed_symbols_stay(seed: int) -> None:
     for coefficients, ceiling in p["groups"]:
         k = np.asarray(coefficients, float)
         assert k @ np.abs(w) <= max(ceiling, k[fixed] @ np.abs(w[fixed])) + 1e-7
+    return w
+
+
+@example(5870)
+@given(st.integers(0, 100_000))
+def test_no_other_weights_within_bounds_and_ceilings_are_worth_more(seed: int) -> None:
+    assert_best(problem(seed))
 
 
 @given(st.integers(0, 100_000), st.sampled_from([0.1, 0.25, 0.5]))
@@ -246,20 +227,6 @@ def test_an_argument_that_cannot_be_is_named(wrong: dict[str, Any], says: str) -
         kelly_weights(**{**GOOD, **wrong})
 
 
-def test_two_copies_of_a_symbol_share_its_unconstrained_weight() -> None:
-    """0.5 · 0.01 / 0.04 is 0.125 of one, and the smallest weights that come to it are half of
-    it each.
-    """
-    np.testing.assert_allclose(
-        unconstrained_kelly(np.full(2, 0.01), np.full((2, 2), 0.04)), [0.0625, 0.0625]
-    )
-
-
-def test_bounds_that_leave_no_room_are_a_named_failure() -> None:
-    with pytest.raises(SolverFailed, match="no answer: their lower bounds exceed a ceiling"):
-        kelly_weights([0.0], [[1.0]], lower=[0.5], upper=[1.0], groups=[([1.0], 0.2)])
-
-
 def test_no_symbols_have_no_weights() -> None:
     assert kelly_weights([], np.zeros((0, 0)), lower=[], upper=[]).shape == (0,)
 
@@ -320,9 +287,9 @@ def test_the_order_of_symbols_does_not_matter() -> None:
         mixed["groups"] = [(np.asarray(c)[order], limit) for c, limit in p["groups"]]
         there = kelly_weights(**mixed, fraction=p["fraction"])
         here = kelly_weights(**p)
-        assert objective(there[np.argsort(order)], p) == pytest.approx(
-            objective(here, p), abs=1e-12
-        )
+        plan = plan_of(p)
+        again = worth(plan, there[np.argsort(order)][None])
+        assert again == pytest.approx(worth(plan, here[None]), abs=1e-12)
 
 
 @example(3312)
@@ -334,8 +301,121 @@ def test_ties_are_no_way_round_a_ceiling(seed: int) -> None:
     p = problem(seed, costly=bool(seed % 3))
     fixed = p["lower"] == p["upper"]
     p["mu"], p["held"] = np.round(p["mu"], 3), np.where(fixed, p["held"], np.round(p["held"], 1))
-    w = kelly_weights(**p)
-    assert best_step(w, p) < 1e-6 * max(np.abs(p["mu"]).max(), 1e-6) * len(w) + 1e-10
-    for coefficients, ceiling in p["groups"]:
-        k = np.asarray(coefficients, float)
-        assert k @ np.abs(w) <= max(ceiling, k[fixed] @ np.abs(w[fixed])) + 1e-7
+    assert_best(p)
+
+
+def history(seed: int) -> dict[str, Any]:
+    rng = np.random.default_rng(seed)
+    count = int(rng.integers(1, 30))
+    n = int(rng.integers(1, 9))
+    factors = rng.normal(0, 0.01, (count, n, n + 2))
+    crypto = rng.random(n) < 0.3
+    return {
+        "mu": rng.normal(0, 1e-3, (count, n)),
+        "covariance": factors @ factors.transpose(0, 2, 1) / n,
+        "lower": np.where(crypto, 0.0, -0.6),
+        "upper": np.full((count, n), 0.6),
+        "groups": [(~crypto, rng.choice([2.0, 4.0], count)), (crypto, 1.0)],
+    }
+
+
+@given(st.integers(0, 100_000))
+def test_a_history_is_its_instants_one_by_one(seed: int) -> None:
+    p = history(seed)
+    together = kelly_weights(**p, fraction=0.25)
+    for t in range(len(p["mu"])):
+        groups = [(p["groups"][0][0], p["groups"][0][1][t]), p["groups"][1]]
+        alone = kelly_weights(
+            p["mu"][t],
+            p["covariance"][t],
+            fraction=0.25,
+            lower=p["lower"],
+            upper=p["upper"][t],
+            groups=groups,
+        )
+        np.testing.assert_array_equal(together[t], alone)
+    one = kelly_weights(p["mu"], p["covariance"][0], lower=p["lower"], upper=p["upper"][0])
+    np.testing.assert_array_equal(
+        one[0], kelly_weights(p["mu"][0], p["covariance"][0], lower=p["lower"], upper=p["upper"][0])
+    )
+
+
+def test_a_failure_is_named_and_keeps_its_problem(tmp_path: Path) -> None:
+    bounds = {"lower": [0.0, 0.5], "upper": [1.0, 1.0], "groups": [([1.0, 1.0], 0.2)]}
+    with pytest.raises(
+        SolverFailed, match="2 symbols has no answer: their lower bounds exceed a ceiling"
+    ) as failed:
+        kelly_weights([1e-3, 0.0], np.eye(2) * 1e-4, fraction=0.25, cost=[1e-4, 1e-4], **bounds)
+    assert str(failed.value) == failure_text(INFEASIBLE, 2)
+    failed.value.problem.save(tmp_path / "problem.npz")
+    kept = SizingProblem.read(tmp_path / "problem.npz")
+    assert kept.fraction == 0.25
+    assert kept.mu.tolist() == [[1e-3, 0.0]]
+    assert kept.limits.tolist() == [0.2]
+    assert kept.solve()[0] == failed.value.problem.solve()[0]
+    with pytest.raises(SolverFailed, match="row 1: "):
+        kelly_weights(
+            np.zeros((2, 1)),
+            [[1.0]],
+            lower=np.array([[0.0], [0.5]]),
+            upper=[1.0],
+            groups=[([1.0], 0.2)],
+        )
+    for name, content in (("none.npz", None), ("text.npz", b"no archive"), ("empty.npz", b"")):
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=name):
+            SizingProblem.read(tmp_path / name)
+
+
+chances = st.floats(0.0, 1.0)
+prices = st.floats(0.01, 0.99)
+
+
+def growth(share: float, chance: float, price: float) -> float:
+    """Expected log growth of a share of wealth in contracts at a price."""
+    return float(chance * np.log1p(share / price - share) + (1 - chance) * np.log1p(-share))
+
+
+@given(chances, prices, st.floats(0.0, 0.999))
+def test_no_other_share_grows_faster(chance: float, price: float, other: float) -> None:
+    share = float(binary_kelly(chance, price, 1.0))
+    assert 0 <= share <= 1
+    if share < 1:
+        assert growth(share, chance, price) >= growth(other, chance, price) - 1e-12
+
+
+@given(chances, prices)
+def test_at_most_one_side_of_a_market_is_worth_buying(chance: float, price: float) -> None:
+    yes = binary_kelly(chance, price)
+    no = binary_kelly(1 - chance, 1 - price)
+    assert min(yes, no) <= 1e-12
+    assert (yes > 0) == (chance > price)
+
+
+@given(chances, prices, st.floats(0.01, 3.0))
+def test_a_fraction_is_a_share_of_the_whole(chance: float, price: float, fraction: float) -> None:
+    whole = binary_kelly(chance, price, 1.0)
+    assert binary_kelly(chance, price, fraction) == pytest.approx(fraction * whole)
+
+
+def test_figures_to_check_by_hand() -> None:
+    assert binary_kelly([0.6, 0.5, 0.4], 0.5, 1.0) == pytest.approx([0.2, 0.0, 0.0])
+    assert float(binary_kelly(1.0, 0.9, 1.0)) == pytest.approx(1.0)
+    assert float(binary_kelly(0.8, 0.6)) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize(
+    ("chance", "price", "fraction", "says"),
+    [
+        (1.1, 0.5, 0.5, "probability must be"),
+        (float("nan"), 0.5, 0.5, "probability must be"),
+        (0.5, 0.0, 0.5, "price must be"),
+        (0.5, [0.5, 1.0], 0.5, "price must be"),
+        (0.5, 0.5, 0.0, "fraction must be"),
+        (0.5, 0.5, float("inf"), "fraction must be"),
+    ],
+)
+def test_what_is_no_bet_is_refused(chance: float, price: float, fraction: float, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        binary_kelly(chance, price, fraction)

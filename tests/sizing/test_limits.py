@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundation.errors import InputError
 from sizing.limits import CEILINGS, CENT, Limits, affordable_weights, bounds_of, ceilings_of
 from sizing.situation import Situation
-from tests.sizing.books import book_of, under
+from tests.sizing.books import rich_book, under
 
 WEIGHTS = st.one_of(st.just(0.0), st.floats(-2, 2))
 SYMBOL = st.tuples(
@@ -36,22 +35,8 @@ def columns(
 
 def random_book(held: np.ndarray, coins: np.ndarray, **fields: Any) -> Situation:
     """A book of these weights; trading costs 1 %."""
-    n = len(held)
-    values: dict[str, Any] = {
-        "mu": np.zeros(n),
-        "covariance": np.eye(n),
-        "held": held,
-        "cost": np.full(n, 0.01),
-        "crypto": coins,
-        "long_only": coins,
-        "deciding": np.ones(n, dtype=bool),
-        "universe": np.ones(n, dtype=bool),
-        "years": np.ones(n),
-        "equity": 1e5,
-        "stock_ceiling": 4.0,
-        "unborrowed": 1.0,
-    }
-    return book_of(**{**values, **fields})
+    cost = np.full(len(held), 0.01)
+    return rich_book(len(held), **{"held": held, "crypto": coins, "cost": cost, **fields})
 
 
 def affordable(
@@ -143,26 +128,6 @@ def test_an_account_that_is_lent_less_keeps_everything_else() -> None:
     )
     assert limits.with_account_leverage(1.5).stock_ceiling(overnight=True, equity=1e5) == 1.5
     assert Limits().overnight_ceiling == pytest.approx(1.96)
-
-
-@pytest.mark.parametrize(
-    ("field", "good", "bad"),
-    [
-        ("symbol_cap", [1e-9, 4.0], [0.0, -1.0, float("inf"), float("nan")]),
-        ("intraday_leverage", [1e-9, 5.0], [0.0, float("inf")]),
-        ("overnight_leverage", [1e-9, 5.0], [0.0, float("inf")]),
-        ("overnight_buffer", [0.0, 0.999], [-1e-9, 1.0, float("nan")]),
-        ("crypto_leverage", [0.0, 1.0], [-1e-9, 1.0001, float("nan")]),
-        ("margin_equity", [0.0, 1e9], [-1e-9, float("nan")]),
-    ],
-)
-def test_a_limit_ends_where_it_says(field: str, good: list[float], bad: list[float]) -> None:
-    for value in good:
-        settings: dict[str, Any] = {field: value}
-        assert getattr(Limits(**settings), field) == value
-    for value in bad:
-        with pytest.raises(InputError, match=f"limits.{field}"):
-            Limits(**{field: value})
 
 
 CHANGES = st.lists(

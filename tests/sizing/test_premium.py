@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundation.errors import InputError
 from sizing.kelly import unconstrained_kelly
-from sizing.premium import PriorSettings, unit_premiums
+from sizing.premium import unit_premiums
 from trainingdata.correlation import WITHIN_CRYPTO, WITHIN_STOCKS
 
 PRIOR = (WITHIN_STOCKS, WITHIN_CRYPTO)
@@ -106,15 +105,3 @@ def test_a_class_whose_symbols_have_nothing_in_common_has_no_premium() -> None:
     assert premiums(np.full(4, 0.04), equicorrelated(4, -0.3)).tolist() == [0.0] * 4
     many = 200
     assert premiums(np.full(many, 0.04), np.eye(many)).sum() / 0.2 < 0.02 * many
-
-
-@pytest.mark.parametrize(
-    ("name", "least", "most"),
-    [("stock_sharpe", 0, 2), ("crypto_sharpe", 0, 2), ("horizon_days", 1, 365)],
-)
-def test_a_prior_out_of_range_is_named(name: str, least: int, most: int) -> None:
-    for value in (least, most):
-        PriorSettings(**{name: value})
-    for value in (least - 1, most + 1):
-        with pytest.raises(InputError, match=f"prior.{name}"):
-            PriorSettings(**{name: value})

@@ -22,9 +22,49 @@ from sizing.solver.segments import (
     free_weight,
     neighbour,
 )
-from tests.sizing.hard_ceilings import program, solved, whole_risk
 
 NARROW = (1, 9)  # symbols
+
+
+def program(
+    pull: Array,
+    risk: Array,
+    lower: Array,
+    upper: Array,
+    held: Array,
+    cost: Array,
+    groups: Array,
+    room: Array,
+) -> Program:
+    """A program in which every group counts sizes and none has a toll."""
+    count = len(room)
+    return Program(
+        pull,
+        np.diag(risk).copy(),
+        risk[None],
+        lower,
+        upper,
+        held,
+        cost,
+        groups,
+        room,
+        np.full(count, np.inf),
+        np.zeros(count, dtype=bool),
+    )
+
+
+def whole_risk(p: Program) -> Array:
+    """R of all weights, [n, n]."""
+    place = np.arange(len(p.pull))
+    block, at = np.divmod(place, p.risk.shape[1])
+    risk = p.risk[np.maximum.outer(block, block), at[:, None], at]
+    risk[place, place] = p.variance
+    return np.asarray(risk)
+
+
+def solved(p: Program, **changes: Array) -> tuple[int, Array, Array]:
+    """The answer to a program with changes, which stays as it is."""
+    return solve(p._replace(variance=p.variance.copy(), **changes))
 
 
 def problem(seed: int, symbols: tuple[int, int] = NARROW) -> Program:
@@ -108,11 +148,40 @@ def singular_book(seed: int) -> Program:
     )
 
 
-def assert_optimal(p: Program) -> None:
+def book_at_limits(rng: np.random.Generator, n: int) -> Program:
+    """Near-singular risk, ties with knots and ceilings that coincide: what a book at its limits
+    looks like.
+    """
+    factors = rng.normal(0, 0.01, (n, int(rng.integers(1, n + 3))))
+    risk = factors @ factors.T / factors.shape[1] * rng.choice([0.1, 1.0]) * 2
+    if rng.random() < 0.7:
+        risk += np.diag(rng.uniform(0, 1e-4, n))
+    cap = float(rng.choice([0.1, 0.3, 0.6]))
+    crypto = rng.random(n) < 0.3
+    lower = np.where(crypto, 0.0, -cap)
+    upper = np.full(n, cap)
+    held = np.where(rng.random(n) < 0.5, 0.0, rng.uniform(-0.5, 0.5, n))
+    held = np.where(crypto, np.abs(held), held)
+    if rng.random() < 0.5:
+        held = np.clip(held, lower, upper)
+    cost = np.where(rng.random(n) < 0.8, rng.choice([0.0, 2e-4, 2e-3]), 0.0)
+    ceiling = float(rng.choice([0.5, 1.0, 2.0, 4.0]))
+    groups = [~crypto * 1.0, crypto * 1.0, ~crypto / ceiling + crypto]
+    room = [ceiling, 1.0, 1.0]
+    if rng.random() < 0.3:
+        groups.append(crypto * 1.0)
+        room.append(float(rng.uniform(0, 0.5)))
+    pull = rng.normal(0, rng.choice([1e-4, 1e-3, 5e-3]), n)
+    return program(pull, risk, lower, upper, held, cost, np.array(groups), np.array(room))
+
+
+def assert_optimal(p: Program) -> tuple[Array, Program]:
     """Return, risk, cost and the price of ceilings balance at every weight; a ceiling with room
     left has no price.
+
+    The weights, and the program as it was solved: with its ridge, and rooms that can be kept to.
     """
-    ridged = p._replace(variance=p.variance.copy())
+    ridged = p._replace(variance=p.variance.copy(), room=p.room.copy())
     status, w, prices = solve(ridged)
     assert status == SOLVED
     scale = max(np.abs(p.pull).max(), ridged.variance.max()) + p.cost.max()
@@ -123,17 +192,18 @@ def assert_optimal(p: Program) -> None:
     assert (w >= p.lower).all()
     assert (w <= p.upper).all()
     used = np.where(p.net, p.groups @ w, p.groups @ np.abs(w))
-    assert (used <= p.room + 1e-9)[p.toll == np.inf].all()
+    assert (used <= ridged.room + 1e-9)[p.toll == np.inf].all()
     assert (prices >= -slack).all()
     assert (prices <= p.toll + slack).all()
-    assert (prices[used < p.room - 1e-9] == 0).all()
-    assert (prices >= p.toll - slack)[used > p.room + 1e-9].all(), (
+    assert (prices[used < ridged.room - 1e-9] == 0).all()
+    assert (prices >= p.toll - slack)[used > ridged.room + 1e-9].all(), (
         "what is beyond a room is paid for"
     )
     more = np.where(w >= p.held, p.cost, -p.cost) + np.where(w >= 0, price, -price)
     less = np.where(w <= p.held, -p.cost, p.cost) + np.where(w <= 0, -price, price)
     assert (gradient - more <= slack)[w < p.upper].all(), "more would pay"
     assert (less - gradient <= slack)[w > p.lower].all(), "less would pay"
+    return w, ridged
 
 
 @given(st.integers(0, 1_000_000))
@@ -185,6 +255,23 @@ def test_no_weight_gains_where_caps_and_ceilings_meet() -> None:
     same step as another weight met a cap was not looked at again."""
     for seed in range(800):
         assert_optimal(round_book(seed))
+
+
+def test_no_weight_gains_in_a_book_at_its_limits() -> None:
+    for seed in range(1200):
+        assert_optimal(book_at_limits(np.random.default_rng(seed), 1 + seed % 12))
+    for seed in range(60):
+        assert_optimal(book_at_limits(np.random.default_rng(10_000 + seed), 30))
+
+
+@pytest.mark.slow
+def test_no_weight_gains_in_thousands_of_larger_books_at_their_limits() -> None:
+    for seed in range(20_000, 50_000):
+        assert_optimal(book_at_limits(np.random.default_rng(seed), 1 + seed % 15))
+    for seed in range(50_000, 52_000):
+        assert_optimal(book_at_limits(np.random.default_rng(seed), 20 + seed % 41))
+    for seed in range(60_000, 60_020):
+        assert_optimal(book_at_limits(np.random.default_rng(seed), 200))
 
 
 def test_no_weight_gains_where_risks_are_one_and_the_same() -> None:
@@ -266,13 +353,8 @@ def test_a_long_walk_keeps_its_factor_exact(n: int, seed: int) -> None:
         np.ones((1, n)),
         np.array([3.0]),
     )
-    status, w, prices = solve(p)
-    assert status == SOLVED
-    gradient = pull - whole_risk(p) @ w
-    inside = (np.abs(w) < 0.1) & (w != 0) & (w != held)
-    balance = np.sign(w) * prices[0] + np.sign(w - held) * 1e-5
-    np.testing.assert_allclose(gradient[inside], balance[inside], atol=1e-12)
-    assert inside.sum() > 5
+    w, _ = assert_optimal(p)
+    assert ((np.abs(w) < 0.1) & (w != 0) & (w != held)).sum() > 5
 
 
 def test_a_ceiling_of_next_to_nothing_is_a_ceiling() -> None:
@@ -368,3 +450,53 @@ def test_gradient_and_factor_follow_every_weight_that_is_freed_or_put_on_a_knot(
             unwrap(fix_weight)(p, state, i, knot)
             assert state.weight[i] == knot
         assert_consistent(p, state)
+
+
+def test_the_same_problem_has_the_same_answer_to_the_last_bit() -> None:
+    p = book_at_limits(np.random.default_rng(5), 10)
+    answers = [solved(p)[1] for _ in range(3)]
+    np.testing.assert_array_equal(answers[0], answers[1])
+    np.testing.assert_array_equal(answers[0], answers[2])
+
+
+def test_nothing_to_gain_moves_nothing() -> None:
+    """At zero pull and with costs, what is held stays to the last bit."""
+    rng = np.random.default_rng(6)
+    held = rng.uniform(-0.1, 0.1, 8)
+    p = program(
+        np.zeros(8),
+        np.eye(8) * 1e-5,
+        np.full(8, -0.6),
+        np.full(8, 0.6),
+        held,
+        np.full(8, 1e-3),
+        np.ones((1, 8)),
+        np.array([4.0]),
+    )
+    np.testing.assert_array_equal(solve(p)[1], held)
+
+
+def test_what_must_be_held_may_take_most_of_the_room_there_is() -> None:
+    """At least 0.6 and 0.3 of a room of 1, held nothing: by hand the first stays, the second
+    rises until the room is full.
+    """
+    one = np.ones(1)
+    two = np.ones((1, 2))
+    bounds = np.array([0.6, 0.3]), np.array([2.0, 2.0])
+    p = Program(
+        np.array([0.1, 3.0]),
+        np.ones(2),
+        np.zeros((1, 2, 2)),
+        *bounds,
+        np.zeros(2),
+        np.zeros(2),
+        two,
+        one,
+        np.full(1, np.inf),
+        one == 0,
+    )
+    status, weights, prices = solve(p)
+    assert status == SOLVED
+    assert weights == pytest.approx([0.6, 0.4])
+    assert prices == pytest.approx([2.6])
+    assert solve(p._replace(room=0.8 * one))[0] == INFEASIBLE

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import sizing
 from foundation.arrays import Array
 from foundation.errors import InputError
 from sizing.increments import whole_steps
@@ -100,26 +99,14 @@ def test_other_positions_leave_room_only_up_to_the_ceiling() -> None:
     strong = beliefs(NVDA=(1e-2, 0.01))
     assert account.equity == 100_000
     assert get_qty("NVDA", 100.0, account=account, moments=strong) == 600
-    assert (
-        get_qty("NVDA", 100.0, account=account, moments=strong, overnight=True) == 160
-    )  # 2 % of 2× are kept free
-    exactly = Limits(overnight_buffer=0.0)
-    assert (
-        get_qty("NVDA", 100.0, account=account, moments=strong, limits=exactly, overnight=True)
-        == 200
-    )
-    assert (
-        get_qty(
-            "NVDA", 100.0, account=account, moments=strong, limits=Limits(intraday_leverage=2.5)
-        )
-        == 600
-    )
-    assert (
-        get_qty(
-            "NVDA", 100.0, account=account, moments=strong, limits=Limits(intraday_leverage=2.1)
-        )
-        == 300
-    )
+    for more, expected in (
+        ({"overnight": True}, 160),  # 2 % of 2x are kept free
+        ({"overnight": True, "limits": Limits(overnight_buffer=0.0)}, 200),
+        ({"limits": Limits(intraday_leverage=2.5)}, 600),
+        ({"limits": Limits(intraday_leverage=2.1)}, 300),
+    ):
+        settings: dict[str, Any] = dict(more)
+        assert get_qty("NVDA", 100.0, account=account, moments=strong, **settings) == expected
 
 
 def test_below_the_margin_minimum_stocks_are_unlevered_and_never_short() -> None:
@@ -150,6 +137,7 @@ def test_phrases_operators_grep_for(caplog: pytest.LogCaptureFixture) -> None:
         {"moments": None},
         {"moments": beliefs(AAPL=(1e-4, 0.01))},
         {"moments": beliefs(NVDA=(float("nan"), 0.01))},
+        *({"moments": beliefs(NVDA=(1e-4, sigma))} for sigma in (0.0, -0.01, np.nan)),
         {"moments": beliefs(NVDA=(1e-4, 0.01), AAPL=(1e-4, 0.01)), "correlation": None},
     ],
 )
@@ -199,17 +187,6 @@ def test_an_account_without_equity_adds_nothing_and_closes_what_it_holds(
     assert [
         r.message.count("Enhanced sizing failed: account: equity is") for r in caplog.records
     ] == [1, 1, 1]
-
-
-def test_get_qty_is_offered_by_the_room() -> None:
-    assert sizing.get_qty is get_qty
-
-
-def test_an_unmoved_weight_is_an_unmoved_quantity() -> None:
-    """The weight of 7 shares need not round back to 7."""
-    for equity in np.linspace(9_000, 11_000, 50):
-        weight = 7 * 33.33 / equity
-        assert target_quantity(weight, weight, Decimal(7), equity, 33.33, Decimal(1)) == 7
 
 
 def test_a_position_without_a_price_is_named() -> None:
@@ -332,11 +309,6 @@ def test_the_deviation_of_a_target_is_that_of_a_year_of_the_symbols_own_bars(
     assert float(longer) == pytest.approx(2 * expected if 2 * expected < 1_800 else 1_800, abs=1.0)
 
 
-@pytest.mark.parametrize("sigma", [0.0, -0.01, np.nan])
-def test_a_deviation_that_is_none_sizes_nothing(sigma: float) -> None:
-    assert get_qty("NVDA", 150.0, account=RICH, moments=beliefs(NVDA=(1e-4, sigma))) == 0
-
-
 def test_the_legacy_rule_needs_no_forecast_and_follows_one() -> None:
     ask: dict[str, Any] = {"account": RICH, "enhanced": False, "limits": Limits(symbol_cap=4.0)}
     assert get_qty("NVDA", 150.0, moments=None, **ask) == 1_333
@@ -362,15 +334,11 @@ def test_steps_are_whole_and_towards_zero_but_for_a_millionth(
     assert truncate_to_increment(quantity, step) == count * step
 
 
-def test_a_part_more_than_a_millionth_short_is_cut() -> None:
-    assert whole_steps(4.999998, 1.0) == 4
-    assert whole_steps(4.9999995, 1.0) == 5
-    assert whole_steps(-4.999998, 1.0) == -4
-    assert whole_steps(0.4999998, 0.1) == 4
-    assert whole_steps(0.0, 0.1) == 0
-
-
-def test_a_weight_is_a_quantity_at_a_price() -> None:
+def test_a_weight_is_a_quantity_at_a_price_and_an_unmoved_one_what_is_held() -> None:
+    """The weight of 7 shares need not round back to 7."""
+    for equity in np.linspace(9_000, 11_000, 50):
+        weight = 7 * 33.33 / equity
+        assert target_quantity(weight, weight, Decimal(7), equity, 33.33, Decimal(1)) == 7
     assert target_quantity(0.25, 0.0, Decimal(0), 100_000.0, 150.0, Decimal(1)) == 166
     assert target_quantity(-0.25, 0.0, Decimal(0), 100_000.0, 150.0, Decimal(1)) == -166
     assert target_quantity(0.25, 0.25, Decimal(7), 100_000.0, 150.0, Decimal(1)) == 7

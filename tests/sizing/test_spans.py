@@ -12,36 +12,27 @@ from sizing.allocation import Allocation
 from sizing.situation import Situation
 from sizing.spans import ALL, explanation_of, kelly_by_span
 from sizing.strategies import Kelly, named
-from tests.sizing.books import LaterBlocks, book_of, changed, random_situation
+from tests.sizing.books import LaterBlocks, changed, random_situation, rich_book
 
 
 def plan(first: float, month: float, *, held: float = 0.0, cost: float = 2e-4) -> Situation:
     """One stock over an hour and the month after it; expected returns in basis points."""
-    one = np.ones(1)
-    yes = np.ones(1, dtype=bool)
     later = LaterBlocks(
         np.array([[month * 1e-4]]), np.array([[[3e-3]]]), np.zeros(1), np.full((1, 1), cost)
     )
-    return book_of(
-        mu=first * 1e-4 * one,
+    return rich_book(
+        1,
+        mu=np.array([first * 1e-4]),
         covariance=np.array([[2e-5]]),
-        held=held * one,
-        cost=cost * one,
-        crypto=~yes,
-        long_only=~yes,
-        deciding=yes,
-        universe=yes,
-        years=one / 1764,
-        equity=100_000.0,
+        held=np.array([held]),
+        cost=np.array([cost]),
         stock_ceiling=1.96,
-        unborrowed=1.0,
         later=later,
     )
 
 
 def answer(situation: Situation, fraction: float = 0.1) -> Allocation:
-    allocation = Kelly(fraction).allocate(situation)
-    return allocation
+    return Kelly(fraction).allocate(situation)
 
 
 def test_an_hour_that_decides_against_the_month_is_shown_with_its_own_kelly_weight() -> None:
@@ -163,17 +154,11 @@ def test_a_forecast_of_one_symbol_wants_a_hedge_in_the_other() -> None:
 
     Half of inv([[1, .8], [.8, 1]]) / 0.01 is [[138.9, -111.1], [-111.1, 138.9]].
     """
-    yes = np.ones(2, dtype=bool)
-    covariance = 0.01 * np.array([[1.0, 0.8], [0.8, 1.0]])
-    situation = changed(
-        plan(0.0, 0.0),
-        **dict.fromkeys(("held", "cost"), np.zeros(2)),
-        **dict.fromkeys(("crypto", "long_only"), ~yes),
-        **dict.fromkeys(("deciding", "universe"), yes),
+    situation = rich_book(
+        2,
         mu=np.array([1e-3, 1e-3]),
-        covariance=covariance,
-        years=np.full(2, 1 / 1764),
-        later=None,
+        covariance=0.01 * np.array([[1.0, 0.8], [0.8, 1.0]]),
+        cost=np.zeros(2),
         earned=np.array([[0.0, 1e-3]]),
     )
     found = answer(situation, 0.5)
@@ -189,17 +174,12 @@ def test_what_nobody_says_of_the_premium_is_not_known() -> None:
 
 
 def test_two_symbols_that_are_one_share_what_premium_and_forecast_want() -> None:
-    yes = np.ones(2, dtype=bool)
-    situation = changed(
-        plan(0.0, 0.0),
+    situation = rich_book(
+        2,
         held=np.full(2, 0.025),
         cost=np.full(2, 1e-3),
-        **dict.fromkeys(("crypto", "long_only"), ~yes),
-        **dict.fromkeys(("deciding", "universe"), yes),
         mu=np.array([1e-3, 1e-3]),
         covariance=np.full((2, 2), 0.01),
-        years=np.full(2, 1 / 1764),
-        later=None,
         earned=np.array([[4e-3, 4e-3]]),
     )
     found = answer(situation, 0.5)
@@ -229,20 +209,11 @@ def test_symbols_that_are_one_share_what_either_would_hold_over_every_span() -> 
     mu = np.repeat(one.problem.returns.mu, 2, axis=1)
     premium = np.array([[1e-4, 1e-4], [5e-4, 5e-4]])
     twice = np.broadcast_to(covariance, (2, 2, 2)).copy()
-    yes = np.ones(2, dtype=bool)
-    both = book_of(
+    both = rich_book(
+        2,
         mu=mu[0],
         covariance=twice[0],
-        held=np.zeros(2),
-        cost=np.full(2, 2e-4),
-        crypto=~yes,
-        long_only=~yes,
-        deciding=yes,
-        universe=yes,
-        years=np.full(2, 1 / 1764),
-        equity=100_000.0,
         stock_ceiling=1.96,
-        unborrowed=1.0,
         later=LaterBlocks(mu[1:], twice[1:], np.zeros(1), np.full((1, 2), 2e-4)),
         earned=premium,
     )

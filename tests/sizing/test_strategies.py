@@ -24,33 +24,10 @@ from sizing.strategies import (
     named,
     vol_target,
 )
-from tests.sizing.books import book_of, changed, random_situation, under
-from trainingdata.instruments import Kind
+from tests.sizing.books import changed, random_situation, rich_book, under
 
 WIDE = Limits(symbol_cap=4.0)
 DAY = {False: 1 / 252, True: 24 / 8766}  # of a stock and of a coin, in years of their own
-
-
-def book(n: int, **fields: Any) -> Situation:
-    """A rich account that holds nothing and decides on everything; σ 1 %, 2 basis points to
-    trade.
-    """
-    crypto = np.asarray(fields.get("crypto", np.zeros(n, dtype=bool)))
-    values: dict[str, Any] = {
-        "mu": np.zeros(n),
-        "covariance": np.eye(n) * 1e-4,
-        "held": np.zeros(n),
-        "cost": np.full(n, 2e-4),
-        "crypto": crypto,
-        "long_only": crypto,
-        "deciding": np.ones(n, dtype=bool),
-        "universe": np.ones(n, dtype=bool),
-        "years": np.array([DAY[bool(coin)] for coin in crypto]),
-        "equity": 1e5,
-        "stock_ceiling": 4.0,
-        "unborrowed": 1.0,
-    }
-    return book_of(**{**values, **fields})
 
 
 def targets(name: str, s: Situation, limits: Limits = WIDE, **settings: Any) -> list[float]:
@@ -61,7 +38,7 @@ def targets(name: str, s: Situation, limits: Limits = WIDE, **settings: Any) -> 
 def test_the_multiplier_stretches_returns_costs_and_risk_alike() -> None:
     """4 · (mu - cost) · 0.5 / σ² in a stock, once that in a coin: 1e-4 · 0.5 / 1e-2 is 0.005."""
     crypto = np.array([False, True])
-    s = book(2, mu=np.full(2, 3e-4), covariance=np.eye(2) * 1e-2, crypto=crypto)
+    s = rich_book(2, mu=np.full(2, 3e-4), covariance=np.eye(2) * 1e-2, crypto=crypto)
     assert targets("kelly_50_x4", s) == pytest.approx([0.02, 0.005], rel=1e-6)
     assert targets("kelly_50", s) == pytest.approx([0.005, 0.005], rel=1e-6)
     assert named("kelly_50_x4", fraction=0.25) == Kelly(0.25, 4.0)
@@ -69,14 +46,14 @@ def test_the_multiplier_stretches_returns_costs_and_risk_alike() -> None:
 
 def test_four_times_half_kelly_has_no_expected_growth() -> None:
     """Twice full Kelly: mu'w = w'Σw / 2 · 2, so growth mu'w - w'Σw / 2 is nil."""
-    s = book(1, mu=np.array([1e-5]), cost=np.zeros(1))
+    s = rich_book(1, mu=np.array([1e-5]), cost=np.zeros(1))
     (w,) = targets("kelly_50_x4", s)
     assert w == pytest.approx(0.2, rel=1e-6)
     assert s.mu[0] * w - s.covariance[0, 0] * w * w / 2 == pytest.approx(0, abs=1e-12)
 
 
 def test_prices_of_a_stretched_program_are_not_shown() -> None:
-    s = book(1, mu=np.array([1e-2]))
+    s = rich_book(1, mu=np.array([1e-2]))
     (bound,) = named("kelly_50_x4").allocate(s).binding
     assert set(bound) == {"symbol_cap"}
     assert np.isnan(bound["symbol_cap"])
@@ -99,8 +76,8 @@ def test_a_fraction_is_above_nothing_and_at_most_all(fraction: float, good: bool
 def test_a_pattern_leaves_what_is_exactly_at_the_edge_of_its_band() -> None:
     """A quarter of a quarter is 0.0625, of a tenth 0.025; on the short side it is as wide."""
     held = np.array([0.3125, 0.313, 0.1875, 0.187])
-    assert targets("equal_weight", book(4, held=held)) == [0.3125, 0.25, 0.1875, 0.25]
-    falling = book(3, mu=np.full(3, -1e-3), held=np.array([-0.12, -0.13, 0.0]))
+    assert targets("equal_weight", rich_book(4, held=held)) == [0.3125, 0.25, 0.1875, 0.25]
+    falling = rich_book(3, mu=np.full(3, -1e-3), held=np.array([-0.12, -0.13, 0.0]))
     assert targets("fixed_fraction", falling) == [-0.12, -0.1, -0.1]
     assert targets("fixed_fraction", falling, band=0.0) == [-0.1, -0.1, -0.1]
     assert targets("fixed_fraction", falling, size=0.2, band=0.5) == [-0.12, -0.13, -0.2]
@@ -109,11 +86,21 @@ def test_a_pattern_leaves_what_is_exactly_at_the_edge_of_its_band() -> None:
 def test_equal_weight_counts_what_has_a_forecast_and_leaves_the_rest() -> None:
     universe = np.array([True, False, True, False])
     held = np.array([0.0, 0.2, 0.0, 0.0])
-    assert targets("equal_weight", book(4, universe=universe, held=held)) == [0.5, 0.2, 0.5, 0.0]
-    none = book(2, universe=np.zeros(2, dtype=bool), held=np.array([0.3, -0.1]))
+    assert targets("equal_weight", rich_book(4, universe=universe, held=held)) == [
+        0.5,
+        0.2,
+        0.5,
+        0.0,
+    ]
+    none = rich_book(2, universe=np.zeros(2, dtype=bool), held=np.array([0.3, -0.1]))
     assert targets("equal_weight", none) == [0.3, -0.1]
-    assert targets("buy_and_hold", book(4, universe=universe, held=held)) == [0.5, 0.2, 0.5, 0.0]
-    assert targets("buy_and_hold", book(2, held=np.array([-0.1, 0.0]))) == [-0.1, 0.5]
+    assert targets("buy_and_hold", rich_book(4, universe=universe, held=held)) == [
+        0.5,
+        0.2,
+        0.5,
+        0.0,
+    ]
+    assert targets("buy_and_hold", rich_book(2, held=np.array([-0.1, 0.0]))) == [-0.1, 0.5]
 
 
 def test_fixed_fraction_asks_for_more_than_coming_and_going_costs() -> None:
@@ -122,7 +109,14 @@ def test_fixed_fraction_asks_for_more_than_coming_and_going_costs() -> None:
     """
     mu = np.array([4e-4, 4.01e-4, -4e-4, 0.0, -1e-5, 1e-5])
     held = np.array([0.0, 0.0, 0.3, 0.3, 0.3, 0.3])
-    assert targets("fixed_fraction", book(6, mu=mu, held=held)) == [0.0, 0.1, 0.0, 0.3, 0.0, 0.3]
+    assert targets("fixed_fraction", rich_book(6, mu=mu, held=held)) == [
+        0.0,
+        0.1,
+        0.0,
+        0.3,
+        0.0,
+        0.3,
+    ]
 
 
 @given(st.integers(0, 10_000), st.floats(0.01, 0.5))
@@ -137,7 +131,7 @@ def test_vol_target_has_its_deviation_over_a_year_of_what_it_knows(
     crypto = rng.random(4) < 0.4
     universe = np.array([True, True, rng.random() < 0.5, False])
     days = rng.integers(1, 4)
-    s = book(4, covariance=factors @ factors.T, crypto=crypto, universe=universe)
+    s = rich_book(4, covariance=factors @ factors.T, crypto=crypto, universe=universe)
     s = changed(s, years=s.years * days, held=np.array([0.0, 0.0, 0.0, 0.2]))
     w = vol_target(s, deviation)
     a_year = s.covariance / np.sqrt(np.outer(s.years, s.years))
@@ -150,7 +144,7 @@ def test_vol_target_has_its_deviation_over_a_year_of_what_it_knows(
 
 @pytest.mark.parametrize("name", ["risk_parity", "inverse_volatility"])
 def test_risks_that_nothing_joins_are_held_alike_and_nothing_without_a_forecast(name: str) -> None:
-    s = book(3, universe=np.array([True, True, False]), held=np.array([0.0, 0.0, 0.4]))
+    s = rich_book(3, universe=np.array([True, True, False]), held=np.array([0.0, 0.0, 0.4]))
     s = changed(s, covariance=np.diag([1e-4, 4e-4, 0.0]))
     assert targets(name, s) == pytest.approx([2 / 3, 1 / 3, 0.0], rel=1e-9)
 
@@ -165,14 +159,14 @@ def test_risks_compare_from_a_whole_day_of_each_symbols_own_on(coin: bool) -> No
         (day * [1, 0.999], False),
         (day * [3, 1], True),
     ):
-        found = comparable_symbols(book(2, crypto=crypto, years=years))
+        found = comparable_symbols(rich_book(2, crypto=crypto, years=years))
         assert (found is not None) == known
         assert found is None or found.tolist() == [0, 1]
-    short = book(2, crypto=crypto, years=day * [0.5, 1], universe=np.array([False, True]))
+    short = rich_book(2, crypto=crypto, years=day * [0.5, 1], universe=np.array([False, True]))
     assert comparable_symbols(short).tolist() == [1], "what has no forecast is not asked"
-    assert comparable_symbols(book(2, universe=np.zeros(2, dtype=bool))) is None
-    assert comparable_symbols(book(2, covariance=np.diag([1e-4, 0.0]))) is None
-    still = book(2, covariance=np.diag([1e-4, 0.0]), universe=np.array([True, False]))
+    assert comparable_symbols(rich_book(2, universe=np.zeros(2, dtype=bool))) is None
+    assert comparable_symbols(rich_book(2, covariance=np.diag([1e-4, 0.0]))) is None
+    still = rich_book(2, covariance=np.diag([1e-4, 0.0]), universe=np.array([True, False]))
     assert comparable_symbols(still).tolist() == [0]
 
 
@@ -186,7 +180,7 @@ def test_legacy_takes_its_turn_beside_what_is_fixed() -> None:
     """Ceiling 1, 0.8 fixed: half of 0.2, then half of 0.1; a coin wants half and gets what both
     together leave.
     """
-    s = book(4, crypto=np.array([False, False, False, True]), stock_ceiling=1.0)
+    s = rich_book(4, crypto=np.array([False, False, False, True]), stock_ceiling=1.0)
     s = changed(
         s, held=np.array([0.8, 0.0, 0.0, 0.0]), deciding=np.array([False, True, True, True])
     )
@@ -198,12 +192,14 @@ def test_legacy_takes_its_turn_beside_what_is_fixed() -> None:
 
 
 def test_legacy_counts_neither_its_own_position_nor_coins_and_takes_nothing_without_power() -> None:
-    s = book(2, crypto=np.array([False, True]), stock_ceiling=2.0, held=np.array([0.7, 0.25]))
+    s = rich_book(2, crypto=np.array([False, True]), stock_ceiling=2.0, held=np.array([0.7, 0.25]))
     s = changed(s, deciding=np.array([True, False]))
     assert Legacy()._unlimited_weight(s, 0) == 1.0
     assert Legacy(0.5)._unlimited_weight(s, 0) == 0.5
     assert Legacy(0.5)._unlimited_weight(s, 1) == 0.5, "the multiplier is for stocks"
-    full = book(2, stock_ceiling=1.0, held=np.array([0.0, -1.5]), deciding=np.array([True, False]))
+    full = rich_book(
+        2, stock_ceiling=1.0, held=np.array([0.0, -1.5]), deciding=np.array([True, False])
+    )
     assert Legacy()._unlimited_weight(full, 0) == 0.0
     assert named("legacy").allocate(under(full, WIDE)).target.tolist() == [0.0, -1.5]
 
@@ -228,9 +224,9 @@ def test_every_name_has_its_own_look_ahead_and_settings() -> None:
         assert isinstance(pattern, WeightPattern)
         assert (pattern.name, pattern.band) == (name, band)
     assert named("vol_target", band=0.1).band == 0.1
-    s = book(1, covariance=np.array([[1e-4]]))
+    s = rich_book(1, covariance=np.array([[1e-4]]))
     assert targets("vol_target", s) == pytest.approx([0.15 / (0.01 * np.sqrt(252))], rel=1e-6)
-    assert targets("legacy", book(1, stock_ceiling=1.0), risk_multiplier=0.5) == pytest.approx(
+    assert targets("legacy", rich_book(1, stock_ceiling=1.0), risk_multiplier=0.5) == pytest.approx(
         [0.25], abs=1e-9
     )
 
@@ -239,7 +235,7 @@ def test_every_name_has_its_own_look_ahead_and_settings() -> None:
 def test_a_pattern_is_the_nearest_point_to_its_rule(seed: int) -> None:
     rng = np.random.default_rng(seed)
     wish = rng.normal(0, 0.8, 3)
-    s = book(3, held=rng.normal(0, 0.3, 3), stock_ceiling=1.5)
+    s = rich_book(3, held=rng.normal(0, 0.3, 3), stock_ceiling=1.5)
     found = WeightPattern("any", lambda _: wish, band=0.0).allocate(s).target
     assert found.tolist() == nearest(s, wish).target.tolist()
 
@@ -252,7 +248,7 @@ def test_a_position_gives_its_place_up_to_one_that_is_larger_by_more_than_the_ba
     places = np.array(order)
     held = np.array([0.24, 0.22, 0.21, 0.0])[places]
     wish = np.array([0.2, 0.2, 0.2, 0.2 * (1 + more)])[places]
-    s = under(book(4, held=held), Limits(symbol_cap=4.0, most_positions=3))
+    s = under(rich_book(4, held=held), Limits(symbol_cap=4.0, most_positions=3))
     found = WeightPattern("any", lambda _: wish, band=0.25).allocate(s).target
     newcomer = int(np.flatnonzero(held == 0.0)[0])
     if more < 0.24:
@@ -265,7 +261,7 @@ def test_a_position_gives_its_place_up_to_one_that_is_larger_by_more_than_the_ba
 def test_what_is_not_given_is_what_the_settings_say() -> None:
     """A tenth of equity, 15 % a year, a band of a quarter, a factor of 1."""
     rng = np.random.default_rng(3)
-    s = book(
+    s = rich_book(
         4,
         mu=rng.normal(0, 5e-3, 4),
         covariance=np.diag(rng.uniform(0.5e-4, 2e-4, 4)),
@@ -285,7 +281,7 @@ def test_what_is_not_given_is_what_the_settings_say() -> None:
 
 def test_each_setting_reaches_its_strategy() -> None:
     rng = np.random.default_rng(4)
-    s = book(
+    s = rich_book(
         3,
         mu=rng.normal(0, 5e-3, 3),
         covariance=np.diag(rng.uniform(0.5e-4, 2e-4, 3)),
@@ -322,7 +318,7 @@ def test_equal_parts_of_the_variance_are_equal_to_nine_digits(seed: int, n: int)
 
 
 def test_kelly_names_are_fractions() -> None:
-    s = book(4, mu=np.full(4, 3e-4))
+    s = rich_book(4, mu=np.full(4, 3e-4))
     for name, fraction in (
         ("kelly_10", 0.1),
         ("kelly_25", 0.25),
@@ -337,7 +333,9 @@ def test_kelly_names_are_fractions() -> None:
 def test_a_shadow_price_is_what_more_of_the_limit_adds() -> None:
     """Of the cap and of the joint ceiling, by solving again with a little more of each."""
     covariance = np.diag([1e-4, 4e-4, 1e-4, 1e-4])
-    s = book(4, mu=np.array([6e-4, -7e-4, 1e-5, 0.0]), covariance=covariance, stock_ceiling=1.0)
+    s = rich_book(
+        4, mu=np.array([6e-4, -7e-4, 1e-5, 0.0]), covariance=covariance, stock_ceiling=1.0
+    )
 
     def value(now: Situation, limits: Limits) -> float:
         w = allocate(under(now, limits), 0.5).target
@@ -355,22 +353,17 @@ def test_a_shadow_price_is_what_more_of_the_limit_adds() -> None:
     assert allocation.binding[0]["symbol_cap"] == pytest.approx(wider / step, rel=1e-2)
 
 
-def test_what_would_not_pay_is_bound_by_cost() -> None:
-    allocation = allocate(book(4, mu=np.full(4, 1e-4)), 0.5)
-    assert [set(bound) for bound in allocation.binding] == [{"cost"}] * 4
-
-
 def test_where_a_market_is_shut_for_part_of_the_day_risks_do_not_compare_and_nothing_moves() -> (
     None
 ):
     held = np.array([0.1, 0.2, 0.3, 0.1])
-    shut = book(
+    shut = rich_book(
         4,
         held=held,
         covariance=np.diag([1e-4, 1e-4, 0.0, 1e-4]),
         years=np.array([1, 1, 0, 1]) / 252,
     )
-    partly = book(4, held=held, years=np.array([1, 1, 1, 0.5]) / 252)
+    partly = rich_book(4, held=held, years=np.array([1, 1, 1, 0.5]) / 252)
     for name in ("vol_target", "inverse_volatility", "risk_parity"):
         assert named(name).allocate(shut).target.tolist() == held.tolist()
         assert named(name).allocate(partly).target.tolist() == held.tolist()
@@ -380,7 +373,7 @@ def test_risks_compare_over_each_symbols_own_year() -> None:
     """Over a weekend a coin trades three days and a stock one: its variance of three days is no
     more risk a year.
     """
-    s = book(
+    s = rich_book(
         2,
         crypto=np.array([False, True]),
         covariance=np.diag([1e-4, 3e-4]),
@@ -395,24 +388,14 @@ def test_legacy_takes_half_of_what_power_is_left_in_turn() -> None:
     """4x: half of 4 is 2, cut to the cap; the second gets half of 4 - 0.6 and so on; the sign
     is the forecast's.
     """
-    s = book(4, mu=np.array([1e-5, -1e-5, 1e-5, 1e-5]))
+    s = rich_book(4, mu=np.array([1e-5, -1e-5, 1e-5, 1e-5]))
     assert named("legacy").allocate(s).target.tolist() == [0.6, -0.6, 0.6, 0.6]
     wide = named("legacy").allocate(under(s, Limits(symbol_cap=4.0))).target
     np.testing.assert_allclose(wide, [2.0, -1.0, 0.5, 0.25], rtol=1e-9)
     halved = named("legacy", risk_multiplier=0.5).allocate(under(s, Limits(symbol_cap=4.0))).target
     np.testing.assert_allclose(halved[:2], [1.0, -0.75], rtol=1e-9)
-    coin = book(1, crypto=np.array([True]), mu=np.array([-1.0]))
+    coin = rich_book(1, crypto=np.array([True]), mu=np.array([-1.0]))
     assert named("legacy").allocate(coin).target.tolist() == [0.5]
-
-
-def test_strategies_say_how_they_size() -> None:
-    assert named("kelly_25").phrase(Kind.STOCK, 4.0) == "Enhanced Kelly sizing with 4.0x leverage"
-    assert (
-        named("kelly_25").phrase(Kind.CRYPTO, 4.0)
-        == "Enhanced Kelly sizing with no leverage (crypto)"
-    )
-    assert named("legacy").phrase(Kind.STOCK, 4.0) == "Legacy sizing"
-    assert named("risk_parity").phrase(Kind.STOCK, 4.0) == "risk_parity sizing"
 
 
 @pytest.mark.parametrize(

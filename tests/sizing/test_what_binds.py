@@ -14,7 +14,7 @@ from sizing.kelly import unconstrained_kelly
 from sizing.limits import CEILINGS, Limits, ceilings_of
 from sizing.situation import Situation
 from sizing.spans import ALL, kelly_by_span
-from tests.sizing.books import LaterBlocks, book_of, changed, under
+from tests.sizing.books import LaterBlocks, book_of, changed, rich_book, under
 
 
 def situation_of(seed: int) -> Situation:
@@ -133,15 +133,10 @@ def test_a_ceiling_that_a_signal_of_an_hour_meets_is_named_though_the_horizon_wa
     """
     n = 2
     limits = Limits(symbol_cap=1.0)
-    s = changed(
-        situation_of(0),
-        **{name: np.zeros(n) for name in ("held", "years")},
-        **{name: np.zeros(n, dtype=bool) for name in ("crypto", "long_only")},
-        **{name: np.ones(n, dtype=bool) for name in ("deciding", "universe")},
+    s = rich_book(
+        n,
         mu=np.full(n, 4e-3),
-        covariance=1e-4 * np.eye(n),
         cost=np.full(n, 1e-4),
-        equity=100_000.0,
         stock_ceiling=1.0,
         later=LaterBlocks(np.zeros((1, n)), np.eye(n)[None], np.zeros(1), np.full((1, n), 1e-4)),
     )
@@ -154,18 +149,7 @@ def test_a_ceiling_that_a_signal_of_an_hour_meets_is_named_though_the_horizon_wa
 
 def test_a_weight_that_is_not_worth_borrowing_for_is_held_by_what_borrowing_costs() -> None:
     """By hand: at a weight of 1, one more earns 3e-3 - 1e-4 / 0.5 - 2e-4, and 4e-3 is asked."""
-    s = changed(
-        situation_of(0),
-        **{name: np.zeros(1) for name in ("held", "years")},
-        **{name: np.zeros(1, dtype=bool) for name in ("crypto", "long_only")},
-        **{name: np.ones(1, dtype=bool) for name in ("deciding", "universe")},
-        mu=np.array([3e-3]),
-        covariance=np.array([[1e-4]]),
-        cost=np.array([2e-4]),
-        equity=100_000.0,
-        stock_ceiling=4.0,
-        toll=4e-3,
-    )
+    s = rich_book(1, mu=np.array([3e-3]), toll=4e-3)
     found = allocate(under(s, Limits(symbol_cap=2.0)), 0.5)
     assert found.target.tolist() == pytest.approx([1.0])
     assert dict(found.binding[0]) == pytest.approx({"financing": 2.6e-3})

@@ -4,27 +4,43 @@ not known.
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import random
-import subprocess
 import time
+from dataclasses import replace
 from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from foundation.decimals import exact_number, plain_number
 from foundation.errors import InputError
+from foundation.terminal import Terminal
 from option_spreads.autoscaler.account import AccountFiles, UnknownState
-from option_spreads.autoscaler.trades import ClosedTrade
-from option_spreads.contracts import calculate_position_size, get_max_risk_for_strategy
-from tests.commands import Started, run_command
+from option_spreads.autoscaler.rules import AutoscalingSettings, Statistics, contracts_for
+from option_spreads.autoscaler.trades import ClosedTrade, csv_of, rows_of
+from option_spreads.contracts import (
+    autoscaling_settings,
+    calculate_position_size,
+    get_max_risk_for_strategy,
+    read,
+    run,
+)
+from tests.commands import Started
 
 HEADER = (
     "Timestamp_ET,Trade_ID,Strategy,Strikes,Entry_Credit,Position_Size,Exit_Time,P/L_$,Exit_Reason"
 )
+
+
+UNBOUNDED = ("1e9999999", "-1e9999999", "1e-9999999", "1e16", "sNaN")  # no amounts and no sizes
 
 
 def trade(name: str, total: str, size: int = 1) -> ClosedTrade:
@@ -47,6 +63,21 @@ def folder_of(
 
 def row(name: str, total: str, size: str = "1", exit_time: str = "16:00") -> str:
     return f"2024-10-01 10:00,{name},PUT,5700/5695,2.50,{size},{exit_time},{total},TP"
+
+
+def shown(*words: str) -> str:
+    """What the command prints."""
+    result = run(read(words)[0])
+    stream = io.StringIO()
+    terminal = Terminal(120, file=stream, color_system=None, highlight=False)
+    for part in (*result.tables, *result.sentences):
+        terminal.print(part, soft_wrap=isinstance(part, str))
+    return stream.getvalue()
+
+
+TRADE = trade("a", "5")
+# Kelly 0.05: of 20,000 at a risk of 250 half of it is exactly 2 contracts.
+EVEN = [row(f"w{k}", "100") for k in range(10)] + [row(f"l{k}", "-90") for k in range(10)]
 
 
 @pytest.fixture
@@ -127,16 +158,6 @@ def test_the_lower_of_balance_and_trades_is_sized_from_and_a_difference_is_told(
     assert "[AUTOSCALING] Account Balance: $9,000" in caplog.messages, "the lower one is the file's"
 
 
-@pytest.mark.parametrize("cell", ["1e9999999", "-1e9999999", "1e-9999999", "1e16", "sNaN"])
-def test_numbers_without_measure_are_unknown_state(root: Path, cell: str) -> None:
-    folder_of(root, [row("w", cell)], "20000")
-    assert calculate_position_size(max_risk_per_contract=250) == 0
-    folder_of(root, [row("w", "5", cell)], "20005")
-    assert calculate_position_size(max_risk_per_contract=250) == 0
-    folder_of(root, [row("w", "5")], cell)
-    assert calculate_position_size(max_risk_per_contract=250) == 0
-
-
 @pytest.mark.parametrize("name", ["trades.csv", "account_balance.json"])
 def test_a_folder_in_place_of_a_file_is_unknown_state(root: Path, name: str) -> None:
     folder_of(root, [row("w", "5")], "20005")
@@ -187,13 +208,8 @@ def test_environment_variables_are_in_force(root: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("rows", "total"),
     [
-        ([row("a", "nan")], None),
-        ([row("a", "much")], None),
-        ([row("a", "1e400")], None),
-        ([row("a", "10", "0")], None),
-        ([row("a", "10", "1.5")], None),
-        ([row("a", "10", "-2")], None),
-        ([row("a", "")], None),
+        *(([row("a", word)], None) for word in ("nan", "much", "1e400", "", "1_0", *UNBOUNDED)),
+        *(([row("a", "10", n)], None) for n in ("0", "1.5", "-2", "１", *UNBOUNDED)),
         ([row("a", "10"), row("a", "12")], None),
         ([row("a", "10") + ",more"], None),
         (["a,b"], None),
@@ -217,9 +233,8 @@ def test_a_row_that_cannot_be_read_stops_trading(
         "",
         "{",
         "[]",
-        '{"balance": NaN, "total_trades": 2}',
-        '{"balance": "20000", "total_trades": 2}',
         "{}",
+        *(f'{{"balance": {word}, "total_trades": 2}}' for word in ("NaN", '"20000"', *UNBOUNDED)),
     ],
 )
 def test_a_corrupt_balance_is_set_aside_and_rebuilt_and_the_call_that_finds_it_orders_nothing(
@@ -249,16 +264,13 @@ def test_real_money_without_a_trade_is_sized_only_once_a_person_has_confirmed_it
     before = sorted(root.rglob("*.*"))
     for _ in range(3):
         assert calculate_position_size(mode="LIVE", max_risk_per_contract=250) == 0
-    command = ["-m", "option_spreads.contracts", "LIVE", f"AUTOSCALING_DATA_DIR={root}"]
-    refused = run_command(command, cwd=root)
-    assert refused.returncode == 2
-    assert "contracts recover LIVE STARTING_CAPITAL=USD" in refused.stderr
+    with pytest.raises(UnknownState, match="contracts recover LIVE STARTING_CAPITAL=USD"):
+        shown("LIVE")
     assert path.read_text() == damaged
     assert [each for each in sorted(root.rglob("*.*")) if each.name != ".lock"] == before
-    confirmed = run_command([*command, "recover", "STARTING_CAPITAL=35000"], cwd=root)
-    assert confirmed.returncode == 0, confirmed.stderr
-    assert f"Written: {path} and {path.with_name('trades.csv')}; LIVE" in confirmed.stdout
-    assert "account, $35,000.00: STARTING_CAPITAL and 0 trades." in confirmed.stdout
+    confirmed = shown("LIVE", "recover", "STARTING_CAPITAL=35000")
+    assert f"Written: {path} and {path.with_name('trades.csv')}; LIVE" in confirmed
+    assert "account, $35,000.00: STARTING_CAPITAL and 0 trades." in confirmed
     assert [each.read_text() for each in path.parent.glob("*.aside-*")] == [damaged]
     assert calculate_position_size(mode="LIVE", max_risk_per_contract=250) == 1
 
@@ -390,37 +402,275 @@ def test_a_process_killed_at_any_moment_loses_and_doubles_no_trade(
     assert names == [f"t{k}" for k in range(total)]
 
 
-@pytest.mark.slow
-def test_the_command_shows_begins_and_recovers_an_account(tmp_path: Path) -> None:
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        command = ["-m", "option_spreads.contracts", *words, f"AUTOSCALING_DATA_DIR={tmp_path}"]
-        return run_command(command, cwd=tmp_path)
-
-    missing = run()
-    assert (missing.returncode, len(missing.stderr.strip().splitlines())) == (2, 1)
-    assert "init` begins one" in missing.stderr
-    begun = run("init")
-    assert begun.returncode == 0, begun.stderr
+def test_the_command_shows_begins_and_recovers_an_account(root: Path) -> None:
+    with pytest.raises(UnknownState, match="init` begins one"):
+        shown()
+    begun = shown("init")
     for text in (
         "Account Balance: $20,000",
         "IRON_CONDOR",
         "$230",
         "$900",
         "may well carry 3 contracts; MAX_CONTRACTS is 3",
-        f"Written: {tmp_path / 'paper' / 'account_balance.json'} and",
+        f"Written: {root / 'paper' / 'account_balance.json'} and",
         "PAPER account, $20,000.00: STARTING_CAPITAL and 0 trades.",
     ):
-        assert text in begun.stdout
-    assert run("init").returncode == 2
-    (tmp_path / "paper" / "account_balance.json").unlink()
-    assert run().returncode == 2
-    assert run("recover").returncode == 0
-    (tmp_path / "paper" / "trades.csv").write_text(
+        assert text in begun
+    (root / "paper" / "account_balance.json").unlink()
+    with pytest.raises(UnknownState):
+        shown()
+    shown("recover")
+    (root / "paper" / "trades.csv").write_text(
         "Trade_ID,P/L_$,Strategy,Strikes,Entry_Credit\n1,126,PUT,5000/4995,1.25\n"
     )
-    assert "Warning: The average win is $126.00" in " ".join(run("recover").stdout.split())
-    assert run("PAPER", "CONDOR_RISK=table").stdout.count("$250") == 3
-    assert "PAPER account, " in run().stdout
-    assert "init LIVE` begins one" in run("LIVE").stderr
-    for wrong in (["LIVE"], ["DEMO"], ["MAX_CONTRACTS=0"], ["init", "recover"]):
-        assert run(*wrong).returncode == 2
+    assert "Warning: The average win is $126.00" in " ".join(shown("recover").split())
+    assert shown("PAPER", "CONDOR_RISK=table").count("$250") == 3
+    assert "PAPER account, " in shown()
+    for wrong, says in (
+        (["init"], "there is an account already"),
+        (["LIVE"], "init LIVE` begins one"),
+        (["DEMO"], "DEMO: neither"),
+        (["MAX_CONTRACTS=0"], "MAX_CONTRACTS"),
+        (["init", "recover"], "one task at a time"),
+    ):
+        with pytest.raises(InputError, match=says):
+            shown(*wrong)
+
+
+@pytest.mark.parametrize(
+    ("capital", "share", "line"),
+    [(20_000.0, 0.56, "11200"), (25_000.0, 0.55, "13750"), (10_000.0, 0.07, "700")],
+)
+def test_the_halt_begins_below_the_very_share_of_the_capital_and_not_beside_it(
+    capital: float, share: float, line: str
+) -> None:
+    """In floats 20,000 x 0.56 is 11200.000000000002, and a balance of $11,200 lies below it."""
+    assert Fraction(line) != Fraction(str(capital * share))
+    settings = AutoscalingSettings(STARTING_CAPITAL=capital, SAFETY_HALT_PCT=share)
+    assert settings.floor == Fraction(line)
+    at, below = (
+        contracts_for(balance, Statistics.of([]), 0, Fraction(250), settings)
+        for balance in (Fraction(line), Fraction(line) - Fraction(1, 10_000))
+    )
+    assert (at.number, below.number, below.halted) == (1, 0, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("account_balance", {"account_balance": "20000"}),
+        ("account_balance", {"account_balance": True}),
+        ("account_balance", {"account_balance": 10**400}),
+        ("account_balance", {"account_balance": Decimal("sNaN")}),
+        ("max_risk_per_contract", {"max_risk_per_contract": "250"}),
+        ("max_risk_per_contract", {"max_risk_per_contract": 1e-300}),
+        ("max_risk_per_contract", {"max_risk_per_contract": -5.0}),
+        ("account_balance", {"account_balance": float("nan")}),
+        ("mode", {"mode": 1}),
+        ("verbose", {"verbose": "no"}),
+    ],
+)
+def test_an_argument_of_another_type_or_size_is_refused_by_name_in_a_line(
+    root: Path, name: str, wrong: dict[str, Any]
+) -> None:
+    right = {"account_balance": 20_000, "max_risk_per_contract": 250}
+    with pytest.raises(InputError, match=f"^{name}: ") as refusal:
+        calculate_position_size(**{**right, **wrong})
+    assert len(str(refusal.value)) < 200
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("strategy", (None, 2.5)),
+        ("entry_credit", ("PUT", "2.5")),
+        ("entry_credit", ("PUT", float("nan"))),
+        ("width", ("PUT", 2.5, "5")),
+        ("width", ("PUT", 2.5, float("inf"))),
+    ],
+)
+def test_a_spread_of_other_types_is_refused_by_name(name: str, arguments: tuple[Any, ...]) -> None:
+    with pytest.raises(InputError, match=f"^{name}: "):
+        get_max_risk_for_strategy(*arguments)
+
+
+def test_numbers_of_any_numeric_type_are_taken_for_their_digits(root: Path) -> None:
+    folder_of(root, EVEN)
+    for risk in (250, 250.0, Decimal("250.0"), Fraction(250), np.int64(250), np.float32(250)):
+        assert calculate_position_size(20_000, risk) == 2  # type: ignore[arg-type]
+    assert exact_number(0.1, "x") == Fraction(1, 10)
+    assert exact_number(Fraction(1, 3), "x") == Fraction(1, 3)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"position_size": 1.5},
+        {"position_size": 2_000_000},
+        {"total": 5.0},
+        {"total": Decimal("1e99")},
+        {"trade_id": 7},
+        {"trade_id": "a\rb"},
+        {"trade_id": "a\nb"},
+    ],
+)
+def test_a_trade_that_its_file_could_not_be_read_with_is_not_made(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InputError):
+        replace(TRADE, **wrong)
+
+
+@pytest.mark.parametrize("word", ["1_000", "１000", "٣", "1 000", "1,5", "NaN", "0x10", "", "1e"])
+def test_only_plain_digits_are_numbers(word: str) -> None:
+    with pytest.raises(ValueError, match="is no number"):
+        plain_number(word)
+    assert [plain_number(each) for each in ("1000", "-2.50", "+.5", "1E3")] == [
+        1000,
+        Decimal("-2.5"),
+        Decimal("0.5"),
+        1000,
+    ]
+
+
+@pytest.mark.parametrize("word", ["1_0", "３"])
+def test_variables_and_flags_have_no_underscores_and_no_wide_digits(
+    monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    with pytest.raises(InputError, match="MAX_CONTRACTS"):
+        autoscaling_settings(f"MAX_CONTRACTS={word}")
+    monkeypatch.setenv("MAX_CONTRACTS", word)
+    with pytest.raises(InputError, match=f"{word}.*environment variable .*MAX_CONTRACTS"):
+        autoscaling_settings()
+
+
+def test_the_earlier_name_of_the_cap_is_in_force_where_the_usual_one_is_not_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MAX_CONTRACTS_PER_TRADE", "7")
+    assert autoscaling_settings().MAX_CONTRACTS == 7
+    monkeypatch.setenv("MAX_CONTRACTS", "5")
+    assert autoscaling_settings().MAX_CONTRACTS == 5
+    assert autoscaling_settings("MAX_CONTRACTS=4").MAX_CONTRACTS == 4
+    with pytest.raises(InputError, match="did you mean MAX_CONTRACTS"):
+        autoscaling_settings("MAX_CONTRACTS_PER_TRADE=4")
+
+
+@pytest.mark.parametrize("blank", ["", " "])
+def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch, blank: str) -> None:
+    for name in ("MAX_CONTRACTS", "STARTING_CAPITAL", "KELLY_CONFIDENCE", "ALERT_URL"):
+        monkeypatch.setenv(name, blank)
+    assert autoscaling_settings() == AutoscalingSettings()
+    monkeypatch.setenv("MAX_CONTRACTS_PER_TRADE", "4")
+    assert autoscaling_settings().MAX_CONTRACTS == 4
+    monkeypatch.setenv("MAX_CONTRACTS_PER_TRADE", blank)
+    assert autoscaling_settings().MAX_CONTRACTS == 3
+    with pytest.raises(InputError, match="variable MAX_CONTRACTS is not set"):
+        autoscaling_settings("MAX_CONTRACTS=${oc.env:MAX_CONTRACTS}")
+
+
+def test_the_word_null_is_none_in_the_environment_where_that_is_the_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("KELLY_CONFIDENCE", "DRAWDOWN_HALT_PCT", "DRAWDOWN_RESUME_PCT", "ALERT_URL"):
+        monkeypatch.setenv(name, "null")
+    assert autoscaling_settings() == AutoscalingSettings()
+    monkeypatch.setenv("MAX_CONTRACTS", "null")
+    with pytest.raises(InputError, match="'null' is no whole number"):
+        autoscaling_settings()
+
+
+def test_an_id_has_no_line_break_and_a_carriage_return_elsewhere_comes_back(root: Path) -> None:
+    with pytest.raises(ValueError, match="row 1: Trade_ID 'a\\\\rb' has a line break"):
+        rows_of(f'{HEADER}\n2024,"a\rb",PUT,,2.5,1,16:00,5,TP\n'.encode())
+    files = AccountFiles(root / "paper", 20_000)
+    files.initialise()
+    trade = replace(TRADE, exit_reason="stop\rthen target", more={"Note": "x\ry"})
+    files.record(trade)
+    state = files.record(replace(TRADE, trade_id="b"))
+    assert [float(flow) for flow in state.flows] == [5, 5]
+    columns, rows = rows_of((root / "paper" / "trades.csv").read_bytes())
+    assert (rows[0]["Exit_Reason"], rows[0]["Note"]) == ("stop\rthen target", "x\ry")
+    assert rows_of(csv_of(columns, rows).encode()) == (columns, rows)
+
+
+def test_an_id_is_the_same_with_blanks_around_it(root: Path) -> None:
+    folder_of(root, ["2024, a ,PUT,,2.5,1,16:00,5,TP"], "20005")
+    state = AccountFiles(root / "paper", 20_000).record(TRADE)
+    assert [float(flow) for flow in state.flows] == [5]
+
+
+@pytest.mark.parametrize("name", ["account_balance.json", ".update.json"])
+def test_a_byte_order_mark_is_no_damage(root: Path, name: str) -> None:
+    folder = folder_of(root, [row("w", "100")], "20100")
+    (folder / "trades.csv").write_bytes(b"\xef\xbb\xbf" + (folder / "trades.csv").read_bytes())
+    contents = {
+        "account_balance.json": (folder / "account_balance.json").read_text(),
+        ".update.json": json.dumps(
+            {each: (folder / each).read_text("utf-8-sig")
+             for each in ("trades.csv", "account_balance.json")}
+        ),
+    }  # fmt: skip
+    (folder / name).write_text(contents[name], "utf-8-sig")
+    assert calculate_position_size(max_risk_per_contract=250) == 1
+    assert not list(folder.glob("*.aside-*"))
+
+
+@pytest.mark.parametrize(
+    ("level", "propagate", "logged"),
+    [(logging.WARNING, True, False), (logging.INFO, True, True), (logging.INFO, False, False)],
+)
+def test_verbose_lines_are_seen_once_whatever_logging_was_set_up(
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+    level: int,
+    propagate: bool,
+    logged: bool,
+) -> None:
+    monkeypatch.setattr(logging.getLogger("option_spreads"), "propagate", propagate)
+    with caplog.at_level(level):
+        calculate_position_size(20_000, 250)
+        calculate_position_size(20_000, 250, verbose=False)
+    shown = capsys.readouterr().out
+    for text in ("[AUTOSCALING] Account Balance: $20,000", "Position sizing: 1 contract(s)"):
+        assert (shown.count(text), caplog.text.count(text)) == (not logged, logged)
+
+
+def test_the_line_of_a_decision_says_position_sizing_balance_and_why(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        calculate_position_size(20_000.5, 250)
+    assert (
+        "Position sizing: 1 contract(s) at a balance of $20,000.50 and a risk of $250:"
+        " bootstrap: 0 of 10 trades"
+    ) in caplog.messages
+
+
+def test_the_share_of_kelly_is_a_setting(
+    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Kelly 0.05 of 20,000 at a risk of 250: 2 contracts of the half, 4 of the whole, 1 of 0.25."""
+    folder_of(root, EVEN)
+    monkeypatch.setenv("MAX_CONTRACTS", "100")
+    found = []
+    for fraction in ("0.5", "1", "0.25"):
+        monkeypatch.setenv("KELLY_FRACTION", fraction)
+        with caplog.at_level(logging.INFO):
+            found.append(calculate_position_size(20_000, 250))
+    assert found == [2, 4, 1]
+    lines = [each for each in caplog.messages if "| " in each and "Kelly%" in each]
+    assert [line.partition("| ")[2] for line in lines] == [
+        "Half-Kelly%: 2.50%",
+        "Full-Kelly%: 5.00%",
+        "0.25-Kelly%: 1.25%",
+    ]
+    assert [each.rpartition(": ")[2] for each in caplog.messages if "Position sizing" in each] == [
+        "half-Kelly",
+        "full-Kelly",
+        "0.25-Kelly",
+    ]
+    monkeypatch.setenv("KELLY_FRACTION", "0")
+    with pytest.raises(InputError, match="KELLY_FRACTION"):
+        autoscaling_settings()

@@ -1,11 +1,16 @@
 """One symbol of known moments: the plan beside the best policy there is, found by dynamic
 programming.
+
+    python studies/best_policy.py
+
+Printed: what the plan, and one that looks at the next bar alone, earn of what the best policy does,
+by edge and by what a signal keeps from bar to bar, under a stock's cap and without one, and with a
+premium; then the plan's band around a premium's weight beside the asymptotic one.
 """
 
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from scipy.stats import norm
 
 from execution.beliefs import Blocks
@@ -156,79 +161,6 @@ def shares(
     return planned / best, alone / best, 1e4 * best
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("left", [0.3, 0.6, 0.9])
-@pytest.mark.parametrize("edge", [0.05, 0.1, 0.15, 0.3])
-def test_the_plan_earns_what_the_best_policy_does_but_for_a_twentieth(
-    edge: float, left: float
-) -> None:
-    """A stock's costs, with its cap.
-
-    Where a signal lasts, no less than by looking at the next bar alone.
-    """
-    planned, alone, best = shares(edge, left, STOCK, signal_bars=Blocks().signal_bars)
-    assert best > 0.1
-    assert planned >= 0.95
-    assert planned >= alone - (0.03 if left < 0.5 else 0.002)
-
-
-@pytest.mark.parametrize("premium", [0.0, 4e-5])
-def test_without_a_cap_too(premium: float) -> None:
-    """Up to four times the account; with a premium of 6.5 % a year beside the signal."""
-    for edge in (0.1, 0.3):
-        assert (
-            shares(edge, 0.6, STOCK, signal_bars=Blocks().signal_bars, cap=4.0, premium=premium)[0]
-            >= 0.95
-        )
-
-
-@pytest.mark.parametrize(("sigma", "cost"), [(0.2, STOCK), (0.3, STOCK), (0.7, COIN)])
-def test_a_premium_s_band_is_that_of_the_asymptotics_and_earns_as_much(
-    sigma: float, cost: float
-) -> None:
-    """Half-Kelly at 0.3: no trade within (3/4·w²(1 - w)²·cost)^⅓ of w (Janeček and Shreve 2004;
-    Gerhold et al. 2014).
-
-    The plan's is fraction·cost / (variance until the horizon): linear, not a cube root, and of the
-    same size at 28 days.
-    """
-    aim = FRACTION * 0.3 / sigma
-    years = 28 / 365
-    known = (0.75 * aim**2 * (1 - aim) ** 2 * cost) ** (1 / 3)
-    planned = FRACTION * cost / (sigma**2 * years)
-    for side in (-1, 1):
-        for inside in (0.99, 1.01):
-            held = aim + side * inside * planned
-            assert (one_block(0.3 * sigma * years, sigma**2 * years, held, cost) == held) == (
-                inside < 1
-            )
-    assert 0.5 < planned / known < 2
-    returns = np.random.default_rng(0).normal(0.3 * sigma / 252, sigma / np.sqrt(252), 50_000)
-    ours, theirs = (
-        within(returns, aim, band, cost, 0.3 * sigma / 252, sigma**2 / 252)
-        for band in (planned, known)
-    )
-    assert ours >= 0.98 * theirs > 0
-
-
-def one_block(mu: float, variance: float, held: float, cost: float) -> float:
-    """The weight of a plan of one block, without bounds."""
-    one = np.ones(1)
-    problem = SizingProblem(
-        np.full((1, 1), mu),
-        np.full((1, 1, 1), variance),
-        np.full((1, 1), cost),
-        np.zeros(1),
-        held * one,
-        -9 * one,
-        9 * one,
-        np.zeros((0, 1)),
-        np.zeros(0),
-        FRACTION,
-    )
-    return float(problem.solve()[1][0, 0])
-
-
 def within(
     returns: Array, aim: float, band: float, cost: float, mu: float, variance: float
 ) -> float:
@@ -240,3 +172,42 @@ def within(
         total += mu * new - new**2 * variance / (2 * FRACTION) - cost * abs(new - weight)
         weight = new * (1 + move) / (1 + new * move)
     return float(total / len(returns))
+
+
+def band_of(sigma: float, cost: float) -> tuple[float, float, float]:
+    """Half-Kelly at a Sharpe ratio of 0.3: the plan's band until 28 days, the asymptotic one, and
+    what the first earns of what the second does.
+
+    The asymptotic one is (3/4·w²(1 - w)²·cost)^⅓ (Janeček and Shreve 2004; Gerhold et al. 2014).
+    The plan's is fraction·cost / (variance until the horizon): linear, not a cube root.
+    """
+    aim = FRACTION * 0.3 / sigma
+    known = (0.75 * aim**2 * (1 - aim) ** 2 * cost) ** (1 / 3)
+    planned = FRACTION * cost / (sigma**2 * 28 / 365)
+    returns = np.random.default_rng(0).normal(0.3 * sigma / 252, sigma / np.sqrt(252), 50_000)
+    ours, theirs = (
+        within(returns, aim, band, cost, 0.3 * sigma / 252, sigma**2 / 252)
+        for band in (planned, known)
+    )
+    return planned, known, ours / theirs
+
+
+def main() -> None:
+    signal_bars = Blocks().signal_bars
+    print("cap, premium, edge, left: plan, next bar alone, best in bp a bar")
+    for cap, premium in ((CAP, 0.0), (4.0, 0.0), (4.0, 4e-5)):
+        for edge in (0.05, 0.1, 0.15, 0.3):
+            for left in (0.3, 0.6, 0.9):
+                more = {"signal_bars": signal_bars, "cap": cap, "premium": premium}
+                planned, alone, best = shares(edge, left, STOCK, **more)  # type: ignore[arg-type]
+                print(
+                    f"{cap:g}, {premium:g}, {edge}, {left}: {planned:.3f}, {alone:.3f}, {best:.2f}"
+                )
+    print("volatility, cost: the plan's band, the asymptotic one, what it earns of that")
+    for sigma, cost in ((0.2, STOCK), (0.3, STOCK), (0.7, COIN)):
+        planned, known, share = band_of(sigma, cost)
+        print(f"{sigma}, {cost:g}: {planned:.4f}, {known:.4f}, {share:.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,216 @@
+"""The seller of spreads from the broker's last orders to the settlement: what is open then is
+followed, told and booked once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from execution.option_orders import Contract
+from foundation.errors import BrokerError
+from option_spreads.selling.rules import NEAR_STRIKE
+from tests.e2e.selling import (
+    COSTS,
+    DAY,
+    HELD,
+    OPENS,
+    exits,
+    opened,
+    practising_seller,
+    refusing,
+)
+
+Log = pytest.LogCaptureFixture
+
+
+def test_an_expired_spread_is_booked_at_the_close_of_its_day_however_late(tmp_path: Path) -> None:
+    here, _, spread = opened(tmp_path, days=4)
+    here.to(2, 60)
+    assert not here.seller().step().spreads
+    (row,) = here.booked()
+    owed = spread.spread.settles_at(here.market.closes[DAY])
+    result = (float(spread.credit) - owed) * 100 - 2 * (COSTS.commission + COSTS.fee)
+    assert float(row["P/L_$"]) == pytest.approx(result, abs=0.01)
+    assert row["Exit_Time"] == "2024-04-02 16:00"
+
+
+def test_while_the_close_of_an_expired_spread_is_unknown_nothing_is_sold_and_somebody_is_told(
+    tmp_path: Path, caplog: Log
+) -> None:
+    here, seller, spread = opened(tmp_path, days=4)
+    known = dict(here.market.closes)
+    unknown: Any = dict.fromkeys([DAY])
+    here.market.closes.update(unknown)
+    for minutes, alerts in ((0, 0), (29, 0), (30, 1), (60, 1)):
+        clock: Any = lambda m=minutes: OPENS + np.timedelta64(390 + m, "m")  # noqa: E731
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(here.market, "now", clock)
+            assert seller.step().spreads[0].trade_id == spread.trade_id
+        assert caplog.text.count(f"ALERT settling {spread.trade_id}") == alerts
+    here.to(2, 30)
+    assert [each.trade_id for each in seller.step().spreads] == [spread.trade_id]
+    assert list(here.desk.tickets) == [spread.trade_id], "the entry that is due is not sold"
+    here.market.closes = known
+    assert spread.trade_id not in [each.trade_id for each in seller.step().spreads]
+    assert [row["Trade_ID"] for row in here.booked()] == [spread.trade_id]
+    assert f"settling {spread.trade_id}" not in here.notices._raised
+    assert len(here.desk.tickets) == 2
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_what_has_to_be_gone_before_the_close_is_bought_back_without_a_quote(
+    tmp_path: Path, silent: bool
+) -> None:
+    """The venue has no quote of an option, or does not answer."""
+    here, *_ = opened(tmp_path, leave_at=350)
+    no_answer = refusing(BrokerError("the quotes: no answer"))
+    seller = here.seller(quotes=no_answer if silent else lambda contracts: {})
+    here.to(0, 345)
+    if silent:
+        with pytest.raises(BrokerError):
+            seller.step()
+    else:
+        seller.step()
+    assert len(here.desk.tickets) == 1
+    here.to(0, 350)
+    assert not seller.step().spreads
+    assert exits(here) == ["time"]
+
+
+def test_shares_that_change_hands_are_no_settlement_in_cash(tmp_path: Path, caplog: Log) -> None:
+    here, seller, spread = opened(tmp_path, days=4, settings=dict(delivers=True), leave_at=389)
+    short, long = spread.spread.legs
+    middle = (short.strike + long.strike) / 2
+    for between in (middle, short.strike - 0.01, short.strike + 0.01, long.strike - 0.01):
+        here.market.closes[DAY] = between
+        here.to(1, 60)
+        assert [each.trade_id for each in seller.step().spreads] == [spread.trade_id]
+    assert caplog.text.count(f"ALERT settling {spread.trade_id}") == 1
+    assert "shares change hands" in caplog.text
+    assert list(here.desk.tickets) == [spread.trade_id], "the entries that are due are not sold"
+    near = NEAR_STRIKE * short.strike + 0.1
+    for outside in (short.strike + near, long.strike - near):
+        assert not spread.spread.delivers_at(outside)
+    for index, points in ((short.strike + near, 0.0), (short.strike - 1.63, 1.63)):
+        assert round(spread.spread.settles_at(index), 2) == points
+    here.market.closes[DAY] = long.strike - near
+    seller.step()
+    assert exits(here) == ["settled"]
+
+
+@pytest.mark.parametrize("leave_at", [None, 340])
+def test_after_the_cutoff_nothing_is_ordered_and_what_is_open_is_told_once(
+    tmp_path: Path, caplog: Log, leave_at: float | None
+) -> None:
+    """This desk would take any order: its options settle in cash."""
+    settings = dict(cutoff=45.0, window=10.0)
+    here, seller, spread = opened(tmp_path, settings=settings, entries=(30, 339), leave_at=leave_at)
+    for minute in (345, 350, 385):
+        here.to(0, minute)
+        assert [each.trade_id for each in seller.step().spreads] == [spread.trade_id]
+    # What may be held to the close is nobody's business before there is a reason to leave it.
+    assert caplog.text.count("ALERT late") == (leave_at is not None)
+    seller.leaving = True
+    for _ in range(2):
+        assert seller.step().spreads
+    assert list(here.desk.tickets) == [spread.trade_id]
+    assert caplog.text.count(f"ALERT late {spread.trade_id}: {spread.trade_id} is open with") == 1
+    assert "since 2024-04-02 15:15 New York time the broker takes no orders" in caplog.text
+    here.to(1, 0)
+    assert not seller.step().spreads
+    assert f"late {spread.trade_id}" not in here.notices._raised
+
+
+CUT_OFF: dict[str, Any] = dict(days=4, settings=dict(cutoff=45.0, delivers=True), leave_at=340)
+
+
+def test_what_the_broker_closes_by_itself_is_booked_by_nobody_but_a_person(
+    tmp_path: Path, caplog: Log
+) -> None:
+    here, _, spread = opened(tmp_path, **CUT_OFF)
+    here.to(0, 350)
+    assert [each.gone for each in here.seller().step().spreads] == [False]
+    here.desk.positions.clear()
+    here.to(0, 380)
+    assert [each.gone for each in here.seller().step().spreads] == [True]
+    # After the close nothing is held whatever has become of it, and the file remembers.
+    here.market.closes[DAY] = spread.spread.legs[0].strike * 1.01
+    here.to(1, 60)
+    assert [each.trade_id for each in here.seller().step().spreads] == [spread.trade_id]
+    assert not here.booked()
+    said = f"ALERT settling {spread.trade_id}: {spread.trade_id} has expired, and before that its"
+    assert said in caplog.text
+    assert list(here.desk.tickets) == [spread.trade_id], "the entries that are due are not sold"
+
+
+def test_one_wrong_answer_makes_nobody_else_of_the_broker(tmp_path: Path) -> None:
+    here, *_ = opened(tmp_path, **CUT_OFF)
+    held = dict(here.desk.positions)
+    here.desk.positions.clear()
+    here.to(0, 350)
+    assert [each.gone for each in here.seller().step().spreads] == [True]
+    here.desk.positions.update(held)
+    here.to(0, 380)
+    assert [each.gone for each in here.seller().step().spreads] == [False]
+
+
+def test_an_answer_that_is_wrong_once_closes_nothing_at_the_last_look(tmp_path: Path) -> None:
+    here, *_ = opened(tmp_path, **CUT_OFF)
+    wrong: list[dict[Contract, int]] = [{}]
+    here.to(0, 380)
+    seller = here.seller(held=lambda: wrong.pop() if wrong else here.desk.held())
+    assert [each.gone for each in seller.step().spreads] == [False]
+    assert not wrong
+
+
+def test_what_expires_during_a_look_was_closed_by_nobody(tmp_path: Path) -> None:
+    here, _, spread = opened(tmp_path, days=4, settings=dict(cutoff=45.0))
+
+    def ending() -> dict[Contract, int]:
+        here.to(1, 0)
+        return here.desk.held()
+
+    here.to(0, 385)
+    seller = here.seller(held=ending)
+    assert [each.gone for each in seller.step().spreads] == [False]
+    assert not here.desk.held()
+    assert not seller.step().spreads
+    assert [row["Trade_ID"] for row in here.booked()] == [spread.trade_id]
+
+
+def test_no_order_outlives_the_cutoff(tmp_path: Path) -> None:
+    here = practising_seller(tmp_path, 3, 0, "PUT", entries=(343,), **HELD)
+    here.settings = replace(here.settings, cutoff=42.0, window=10.0)
+    seller = here.seller()
+    here.to(0, 345)
+    assert seller.step().spreads
+    seller.leaving = True
+    assert not seller.step().spreads
+    until = np.datetime64("2024-04-02T19:18", "ns")
+    assert [each.order.expires_at for each in here.desk.tickets.values()] == [until, until]
+
+
+@pytest.mark.parametrize(("window", "minutes"), [(2.5, 262.5), (0.5, 260.5), (60.0, 300.0)])
+def test_an_entry_may_be_sold_until_its_window_has_ended_and_not_beyond_the_latest(
+    tmp_path: Path, window: float, minutes: float
+) -> None:
+    here = practising_seller(tmp_path, 3, 0, "PUT", entries=(260,), leave_at=300.0, **HELD)
+    here.settings = replace(here.settings, window=window)
+    here.to(0, 260)
+    here.seller().step()
+    (ticket,) = here.desk.tickets.values()
+    assert ticket.order.expires_at == OPENS + np.timedelta64(round(minutes * 60_000), "ms")
+
+
+def test_nothing_is_sold_on_half_days_before_or_after_the_session(tmp_path: Path) -> None:
+    here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,))
+    for at in ("2024-07-03T14:00", "2024-04-02T12:00", "2024-04-02T21:00", "2024-04-06T15:00"):
+        clock: Any = lambda at=at: np.datetime64(at, "ns")  # noqa: E731
+        here.market.now = clock  # type: ignore[method-assign]
+        here.seller().step()
+    assert not here.desk.tickets

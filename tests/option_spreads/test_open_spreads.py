@@ -1,0 +1,154 @@
+"""The file of open spreads: whole or refused, booked with every cost, and of one account."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from execution.journal.events import HELD, EventLog
+from execution.live.accounts import SPREADS
+from execution.option_orders import SpreadFill
+from foundation.database import Database
+from foundation.errors import InputError
+from option_spreads.autoscaler.account import UnknownState
+from option_spreads.selling.job import FOLDER, refuse_another_folder
+from option_spreads.selling.rules import SpreadCosts
+from option_spreads.selling.state import FILE, OpenSpread, SellerState, read_state, write_state
+
+ONE = OpenSpread(
+    "PUT-20240402-030",
+    "PUT",
+    ("SPXW240402P04980000", "SPXW240402P04975000"),
+    "open",
+    3,
+    Decimal("1.25"),
+    "2024-04-02 10:00",
+    Decimal("1.45"),
+    balance=Decimal("20000.50"),
+)
+CLOSE = "2024-04-02 16:00"
+
+
+def changed(folder: Path, change: Callable[[str], str]) -> None:
+    """Have the file of ONE say something else."""
+    write_state(folder, SellerState((ONE,), ("PUT-20240402-030",)))
+    whole = (folder / FILE).read_text()
+    assert change(whole) != whole
+    (folder / FILE).write_text(change(whole), "utf-8-sig")
+
+
+def test_an_open_spread_keeps_the_balance_it_was_sized_from_and_may_be_without_one(
+    tmp_path: Path,
+) -> None:
+    write_state(tmp_path, SellerState((ONE,)))
+    assert read_state(tmp_path).spreads == (ONE,)
+    columns = ONE.closed_trade(SpreadCosts(), CLOSE, Decimal(0)).row()
+    assert columns["Account_Balance"] == "20000.50"
+    changed(tmp_path, lambda whole: whole.replace(',\n   "balance": "20000.50"', ""))
+    (earlier,) = read_state(tmp_path).spreads
+    assert earlier == replace(ONE, balance=None)
+    assert "Account_Balance" not in earlier.closed_trade(SpreadCosts(), "x", Decimal(0)).row()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("credit", word) for word in ("1_0.25", "１.25", "1e9999999")),
+        *(("asked", "1_0"), ("paid", "NaN"), ("balance", "20_000"), ("best", "1_0")),
+        *(("contracts", wrong) for wrong in ("2", "1_0", True, 0)),
+    ],
+)
+def test_a_number_of_an_open_spread_is_in_plain_digits(
+    tmp_path: Path, field: str, value: object
+) -> None:
+    write_state(tmp_path, SellerState((ONE,)))
+    content = json.loads((tmp_path / FILE).read_text())
+    content["spreads"][0][field] = value
+    (tmp_path / FILE).write_text(json.dumps(content))
+    with pytest.raises(UnknownState, match=r"spreads\.0"):
+        read_state(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: whole[:-20],
+        lambda whole: "[]",
+        lambda whole: "{}x",
+        lambda whole: whole.replace("P0", "Q0", 1),
+        lambda whole: whole.replace('"best"', '"bset"'),
+    ],
+)
+def test_a_file_of_open_spreads_that_is_no_such_file_is_refused(
+    tmp_path: Path, damage: Callable[[str], str]
+) -> None:
+    changed(tmp_path, damage)
+    with pytest.raises(UnknownState):
+        read_state(tmp_path)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_a_file_of_open_spreads_that_is_tampered_with_is_refused_or_read(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("fuzz")
+    write_state(folder, SellerState((ONE,), ("PUT-20240402-030",)))
+    text = (folder / FILE).read_text()
+    where = data.draw(st.integers(0, len(text) - 1))
+    what = data.draw(st.text(max_size=3))
+    (folder / FILE).write_text(text[:where] + what + text[where + 1 :])
+    try:
+        read = read_state(folder)
+    except UnknownState:
+        return
+    assert all(spread.contracts >= 1 and spread.spread.width > 0 for spread in read.spreads)
+
+
+def test_costs_are_booked_per_leg_contract_and_order() -> None:
+    """Three sold at 1.25, one bought back at 0.50, two settle at 2.00."""
+    half = ONE.after(SpreadFill(1, Decimal("-0.50")))
+    trade = half.closed_trade(SpreadCosts(0.0, 0.65, 0.35), CLOSE, Decimal("2.00"))
+    assert trade.total == 375 - 50 - 400 - 2 * (3 + 1)
+
+
+@pytest.mark.parametrize(("settled_at", "reason"), [("2.00", "settled"), ("0", "expired")])
+def test_what_could_not_be_bought_back_is_booked_as_what_ended_it(
+    settled_at: str, reason: str
+) -> None:
+    meant = replace(ONE, why="time", attempts=1)
+    assert meant.closed_trade(SpreadCosts(), CLOSE, Decimal(settled_at)).exit_reason == reason
+    bought = meant.after(SpreadFill(3, Decimal(0)))
+    assert bought.closed_trade(SpreadCosts(), "2024-04-02 15:50").exit_reason == "time"
+
+
+def test_files_that_know_nothing_of_an_open_spread_are_refused_by_the_name_of_those_that_do(
+    tmp_path: Path,
+) -> None:
+    """A file without it was changed by a person; none at all says nothing."""
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.mkdir()
+    other.mkdir()
+    with closing(Database(tmp_path / "journal.sqlite")) as database:
+        events = EventLog(database)
+        refuse_another_folder(other, events)
+        events.append(HELD, SPREADS, ["PUT-20240220-030: 2 PUT 95/90 sold at 1.2"])
+        for folder in (one, other):
+            with pytest.raises(InputError, match="they are of another folder"):
+                refuse_another_folder(folder, events)
+            write_state(folder, SellerState())
+            refuse_another_folder(folder, events)
+        events.append(HELD, FOLDER, [str(one)])
+        refuse_another_folder(one, events)
+        with pytest.raises(InputError, match=rf"PUT-20240220-030.*they are of {one}: name that"):
+            refuse_another_folder(other, events)
+        events.append(HELD, SPREADS, [])
+        refuse_another_folder(other, events)
