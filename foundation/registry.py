@@ -4,6 +4,8 @@ A room that offers a place for what comes from others asks here who has register
 
 COMMANDS   words of `kelly-chronos`, and the `Command` of each
 JOBS       words of `jobs=[…]` of the live loop; the module has `open_job`
+BROKERS    words of `broker.name=…`; the module has `ACCOUNT`, which settings and keys make a
+           `BrokerAccount` of (`execution/brokers.py`)
 FEES       words of `fees=…` beside those of stocks and coins; the module has `SCHEDULE`
 DESKS      what the practice Alpaca trades beside stocks and coins; the module has
            `PracticeSettings` and `OptionDesk`

@@ -20,7 +20,7 @@ import numpy as np
 import requests
 import yaml
 
-from execution.alpaca.connection import VenueConnection
+from execution.brokers import account_at
 from execution.journal.events import EventLog
 from execution.journal.intents import KEPT_BACK
 from execution.journal_record import JournalRecord
@@ -143,7 +143,7 @@ def run_replay(
             " (marketsimulator.alpaca_server)"
         )
     check_output(output, REPLAY_FILE, overwrite=overwrite)
-    connection = VenueConnection(settings.broker, keys)
+    connection = account_at(settings.broker, keys)
     account_id = connection.account_id()
     if not overwrite:
         _refuse_other_account(output, account_id)

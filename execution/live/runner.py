@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from execution.account_lock import FLATTEN
-from execution.alpaca.connection import SETBACK, VenueConnection
+from execution.brokers import SETBACK, account_at
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle, next_instant
@@ -71,7 +71,7 @@ def trading_loop(
     stop = Stop()
     with ExitStack() as held:
         held.enter_context(stopped_by_signals(stop))
-        connection = VenueConnection(settings.broker, keys)
+        connection = account_at(settings.broker, keys)
         account_id = awaited(connection.account_id, stop, supervisor, patient=cycles is None)
         if account_id is None:
             yield None

@@ -13,11 +13,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from execution.alpaca.account import Unbelieved
-from execution.alpaca.broker import AlpacaBroker
-from execution.alpaca.holdings import held_in
 from execution.auctions import next_sending, sending_end, taken_from
 from execution.broker import Broker, place
+from execution.brokers import Unbelieved
 from execution.journal.decisions import Journal
 from execution.journal.intents import WAITING
 from execution.live.account import LiveAccount
@@ -79,12 +77,9 @@ class TradingJob:
     ) -> None:
         self._live = live
         self._connection = live.connection
-        self.broker = AlpacaBroker(
-            settings.broker,
-            keys,
+        self.broker = live.connection.broker(
             terms=settings.orders,
             patience=patience,
-            time=live.connection.time,
             book=live.book,
             guard=live.guards,
             job=TRADE,
@@ -341,7 +336,7 @@ class TradingJob:
             name = f"{TRADE}-flat-{compact_text(account.as_of)}"
             self._night.send(orders, account, name)
             # What has no price is held too, and was not closed.
-            held = held_in(self._connection)
+            held = self._connection.held()
             ours = sorted(self._settings.tradable_symbols & {*held})
             left = [f"{held[symbol].quantity:f} {symbol}" for symbol in ours]
         if troubles:

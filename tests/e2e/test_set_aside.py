@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from execution.account_lock import JOURNAL
-from execution.alpaca.account import OtherOrder
+from execution.brokers import OtherOrder
 from execution.journal.halts import ITSELF
 from execution.live.__main__ import clear, status
 from execution.live.holdings import Stake

@@ -13,6 +13,7 @@ from foundation.registry import registered, registered_module
 ROOT = Path(__file__).resolve().parent.parent.parent
 KINDS = {
     "JOBS": ("open_job",),
+    "BROKERS": ("ACCOUNT",),
     "FEES": ("SCHEDULE",),
     "DESKS": ("PracticeSettings", "OptionDesk"),
 }
