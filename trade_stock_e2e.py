@@ -59,10 +59,11 @@ from execution.orders import Account
 from execution.quantity import sized_quantity
 from execution.trader import Trader
 from execution.venue_rules import VenueRules
-from foundation.command import Result, one_line_errors, printing
+from foundation.command import Result, printing
 from foundation.compose import composed_config
 from foundation.configuration import may_overwrite
 from foundation.counts import counted
+from foundation.ending import one_line_errors
 from foundation.errors import InputError, none_of
 from foundation.figures import number, usd
 from foundation.supervisor import Supervisor
