@@ -99,7 +99,7 @@ class LiveAccount:
         self._last_trades = last_trades
         self.account = account
         self.book, self.halts, self.notices = account.book, account.halts, account.notices
-        self.at_risk: Callable[[], Mapping[str, float]] = dict
+        self.risks: list[Callable[[], Mapping[str, float]]] = []  # of each product's job
         self.guards = Guards(settings.guards, self.halts, self.book, account.kill_file, stop)
         self._holdings = HoldingsBook(account.database, account.events)
         self._read_at: np.datetime64 = ALL_TIME
@@ -155,13 +155,21 @@ class LiveAccount:
                 raise
             log.warning("judged without last trades: %s", error)
             trades = {}
-        risks = dict(self.at_risk() if at_risk is None else at_risk)
+        risks = self.at_risk() if at_risk is None else dict(at_risk)
         ordered = [(order.place, order.at_risk) for order in self._others]
         for place, stake in (*self._at_stake.options.items(), *ordered):
             # What nobody can bound halts the account.
             if stake < INFINITE:
                 risks[place] = risks.get(place, 0.0) + float(stake)
         return Sight(account, trades, risks)
+
+    def at_risk(self) -> dict[str, float]:
+        """USD that what products have open can lose, by the root of its options."""
+        risks: defaultdict[str, float] = defaultdict(float)
+        for risk in self.risks:
+            for root, usd in risk().items():
+                risks[root] += usd
+        return dict(risks)
 
     def last_prices(self, symbols: Iterable[str]) -> dict[str, float]:
         """USD that stocks and coins traded at last; of none where the feed does not answer."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -42,6 +42,20 @@ EXTENSION = 60_000_000  # microseconds by which a supervisor is to wait longer f
 KILLED = "the kill file is there"
 NAMES = {Kind.STOCK: "stocks", Kind.CRYPTO: "coins"}
 REFUSALS = 3  # readings in a row that make no sense, after which the next step meets them
+
+
+class ProductJob(Job, Protocol):
+    """A job as a product registers it: its module's `open_job` is its context.
+
+    section: that it adds to the account's page.
+    """
+
+    @property
+    def section(self) -> Section:
+        """Of the account's page."""
+
+    def at_risk(self) -> Mapping[str, float]:
+        """USD that what it has open can lose, by the root of its options; none of stocks alone."""
 
 
 @contextmanager
@@ -102,8 +116,8 @@ def trading_loop(
                 continue
             module = registered_module("JOBS", word)
             over = lambda: trading is not None and trading.ended  # noqa: E731
-            job = held.enter_context(module.open_job(settings, keys, live, over))
-            live.at_risk = job.at_risk
+            job: ProductJob = held.enter_context(module.open_job(settings, keys, live, over))
+            live.risks.append(job.at_risk)
             sections.append(job.section)
             # What is open has its stops looked at first.
             jobs.insert(0, job)
