@@ -26,17 +26,6 @@ MOST_LENT = Decimal(4)  # times equity that a broker lends by day on any stock, 
 DOLLARS = re.compile(r"\?(?:BUY|SELL)_(.+)_USD")  # how the dollars of an order by value are named
 
 
-class Hours(NamedTuple):
-    """When the venue trades stocks, by itself.
-
-    is_open: whether it does now; none where it does not say.
-    next_close: the next instant at which it does no more; none where it does not say.
-    """
-
-    is_open: bool | None
-    next_close: np.datetime64 | None
-
-
 class Holding(NamedTuple):
     """What is held of a symbol, signed, and what it is worth at the venue's mark, USD, no sign."""
 
@@ -150,8 +139,8 @@ class BrokerAccount(Protocol):
     def known_now(self) -> np.datetime64:
         """What the venue's clock shows, or must show by now where it does not answer."""
 
-    def hours(self) -> Hours:
-        """Whether the venue is open for stocks, and its next close."""
+    def next_close(self) -> np.datetime64 | None:
+        """When the venue next closes for stocks; none where it does not say."""
 
     def cash(self) -> Decimal:
         """USD in the account; below 0 it is borrowed."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from execution.alpaca.fields import AccountFacts, Clock
-from execution.brokers import SETBACK, Hours
+from execution.brokers import SETBACK
 from foundation.clock import OURS, Time
 from foundation.errors import BrokerError, SenselessAnswer
 from trainingdata.feed.endpoint import BrokerSettings, Keys, translated_errors
@@ -171,12 +171,12 @@ class VenueConnection:
         with self.translated_errors("the account"):
             return AccountFacts.cash.of(as_mapping(self.client.get_account()))
 
-    def hours(self) -> Hours:
-        """Whether the venue is open for stocks, and its next close."""
+    def next_close(self) -> np.datetime64 | None:
+        """When the venue next closes for stocks; none where it does not say."""
         with self.translated_errors("the clock"):
             clock = as_mapping(self.client.get_clock())
             self.noted(clock)
-            return Hours(Clock.is_open.of(clock), Clock.next_close.of(clock))
+            return Clock.next_close.of(clock)
 
 
 def _carried(reading: tuple[np.datetime64, float], seconds: float) -> np.datetime64:

@@ -154,7 +154,7 @@ def run_replay(
         )
         # No guard hears of a stop: the orders of the pass in flight are sent.
         live = LiveAccount(connection, account, settings, feed.last_trades, Stop())
-        job = TradingJob(live, keys, feed, trader, settings, cycles=None, show=show, patience=0.0)
+        job = TradingJob(live, feed, trader, settings, cycles=None, show=show, patience=0.0)
         wanted = sorted(settings.tradable_symbols)
         known = job.broker.assets(wanted)
         if unknown := [symbol for symbol in wanted if symbol not in known]:

@@ -109,7 +109,7 @@ def trading_loop(
         jobs: list[Job] = []
         trading: TradingJob | None = None
         if trader is not None:
-            trading = TradingJob(live, keys, feed, trader, settings, cycles=cycles, show=show)
+            trading = TradingJob(live, feed, trader, settings, cycles=cycles, show=show)
             jobs.append(trading)
         for word in settings.jobs:
             if word == TRADE:

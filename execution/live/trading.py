@@ -41,7 +41,6 @@ from execution.venue_rules import VenueRules
 from foundation.errors import AccountChanged, BrokerError, DataError
 from trainingdata.bars import Bars, closes_of
 from trainingdata.feed.bar_feed import BarFeed
-from trainingdata.feed.endpoint import Keys
 from trainingdata.instants import compact_text
 from trainingdata.instruments import Kind
 
@@ -66,7 +65,6 @@ class TradingJob:
     def __init__(
         self,
         live: LiveAccount,
-        keys: Keys,
         feed: BarFeed,
         trader: Trader,
         settings: LiveSettings,
@@ -222,7 +220,7 @@ class TradingJob:
         The order is that of OPERATIONS, "What a pass does".
         """
         self._follow()
-        self._night.closes = self._connection.hours().next_close
+        self._night.closes = self._connection.next_close()
         self._live.reconcile()
         account = self._read_and_mark()
         if why := self._blocked(account) or self._gone(account):

@@ -81,10 +81,9 @@ class Desk:
         cycles: list[Cycle] = []
         job = TradingJob(
             live,
-            KEYS,
             parts.feed,
             parts.trader,
-            replace(parts.settings, broker=settings),
+            parts.settings,
             cycles=None,
             show=cycles.append,
             patience=0.0,
