@@ -105,33 +105,26 @@ def meant_by(symbol: str) -> str:
 
 
 class LiveBroker(Broker, Protocol):
-    """A broker whose orders outlive the process."""
+    """A broker whose orders outlive the process.
 
-    def adopt(self, strategy: str) -> None:
-        """Write down orders of a strategy that work at the venue and are not in the book."""
+    `adopt` writes down orders of a strategy that work at the venue and are not in the book,
+    `follow` what has become of orders that still worked when they were last heard of.
+    """
 
-    def follow(self) -> None:
-        """Write down what has become of orders that still worked when they were last heard of."""
+    def adopt(self, strategy: str) -> None: ...
+    def follow(self) -> None: ...
 
 
 class BrokerAccount(Protocol):
-    """An account at a broker.
+    """An account at a broker; in every method a `BrokerError` is no answer, or one of no sense.
 
     time: by which whatever is asked of it waits.
-
-    Raises
-    ------
-    BrokerError
-        in every method, for a venue that does not answer, refuses, or answers nonsense.
     """
 
     time: Time
 
-    def account_id(self) -> str:
-        """The broker's id of it."""
-
-    def now(self) -> np.datetime64:
-        """The instant that the venue's clock shows."""
+    def account_id(self) -> str: ...
+    def now(self) -> np.datetime64: ...
 
     def estimated_now(self) -> np.datetime64:
         """The venue's time, from when it was last read; read now, where it never was."""
@@ -143,7 +136,7 @@ class BrokerAccount(Protocol):
         """When the venue next closes for stocks; none where it does not say."""
 
     def cash(self) -> Decimal:
-        """USD in the account; below 0 it is borrowed."""
+        """USD; below 0 it is borrowed."""
 
     def held(self) -> dict[str, Holding]:
         """What the account holds of everything, by symbol."""
@@ -156,13 +149,7 @@ class BrokerAccount(Protocol):
 
 
 def account_at(settings: BrokerSettings, keys: Keys) -> BrokerAccount:
-    """The account at the registered broker that the settings name.
-
-    Raises
-    ------
-    InputError
-        for a broker that nobody registers.
-    """
+    """The account at the registered broker that the settings name."""
     if settings.name not in registered("BROKERS"):
         raise none_of("broker.name", settings.name, registered("BROKERS"))
     account: BrokerAccount = registered_module("BROKERS", settings.name).ACCOUNT(settings, keys)

@@ -171,10 +171,6 @@ class AlpacaBroker:
         """The instant that the venue's clock shows."""
         return self._venue.now()
 
-    def estimated_now(self) -> np.datetime64:
-        """The venue's time, from when it was last read."""
-        return self._venue.estimated_now()
-
     def submit(self, orders: Sequence[Order], seen: Sight | None = None) -> list[Fill]:
         """Send orders, in their order, and return what has filled once they are done.
 

@@ -51,8 +51,7 @@ class ProductJob(Job, Protocol):
     """
 
     @property
-    def section(self) -> Section:
-        """Of the account's page."""
+    def section(self) -> Section: ...
 
     def at_risk(self) -> Mapping[str, float]:
         """USD that what it has open can lose, by the root of its options; none of stocks alone."""

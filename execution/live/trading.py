@@ -158,9 +158,17 @@ class TradingJob:
         self._show(cycle)
 
     def _ended_pass(self, number: int) -> Cycle:
-        """A pass; what it fails by is written down."""
+        """A pass, which decides nothing on an account that nothing explains.
+
+        What it fails by is written down.
+        """
         try:
-            return self._believed_pass()
+            try:
+                return self._pass()
+            except Unbelieved as error:
+                bars = self._feed.bars(error.account.as_of)
+                account = error.account.with_prices(closes_of(bars))
+                return Cycle(account, bars, None, idle=str(error))
         except (BrokerError, DataError) as error:
             self._journal.passes.end(number, self._connection.estimated_now(), failed=str(error))
             raise
@@ -204,15 +212,6 @@ class TradingJob:
             return next_sending(planned, self._connection.known_now(), retry)
         except BrokerError:
             return self._next_sending
-
-    def _believed_pass(self) -> Cycle:
-        """A pass, which decides nothing on an account that nothing explains."""
-        try:
-            return self._pass()
-        except Unbelieved as error:
-            bars = self._feed.bars(error.account.as_of)
-            account = error.account.with_prices(closes_of(bars))
-            return Cycle(account, bars, None, idle=str(error))
 
     def _pass(self) -> Cycle:
         """Follow what was sent, compare and mark what is held, go on with what was decided, decide.
