@@ -35,10 +35,8 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from execution.account_lock import JOURNAL, KILL_FILE, is_there
-from execution.alpaca.account import Reading
-from execution.alpaca.broker import AlpacaBroker
-from execution.alpaca.connection import VenueConnection
 from execution.auctions import taken_from
+from execution.brokers import Reading, account_at
 from execution.decision import Choice, Decision, keep_unsolved
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
@@ -61,10 +59,11 @@ from execution.orders import Account
 from execution.quantity import sized_quantity
 from execution.trader import Trader
 from execution.venue_rules import VenueRules
-from foundation.command import Result, one_line_errors, printing
+from foundation.command import Result, printing
 from foundation.compose import composed_config
 from foundation.configuration import may_overwrite
 from foundation.counts import counted
+from foundation.ending import one_line_errors
 from foundation.errors import InputError, none_of
 from foundation.figures import number, usd
 from foundation.supervisor import Supervisor
@@ -228,15 +227,14 @@ def _show_preview(
     noted: Callable[[Cycle], None],
 ) -> None:
     """Print what would be decided at the venue now, and what keeps a loop from sending it."""
-    stops, set_aside = _stopped(settings, VenueConnection(settings.broker, keys).account_id())
+    connection = account_at(settings.broker, keys)
+    stops, set_aside = _stopped(settings, connection.account_id())
 
     def without_odd(reading: Reading) -> Account:
         account = reading.account
         return replace(account, undetermined=account.undetermined | set_aside)
 
-    broker = AlpacaBroker(
-        settings.broker,
-        keys,
+    broker = connection.broker(
         terms=settings.orders,
         last_prices=lambda names: last_prices(feed.last_trades, names),
         believe=without_odd,

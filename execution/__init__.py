@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from execution.settings import TradingSettings as TradingSettings
     from execution.trader import Trader as Trader
 
+BROKERS = {"alpaca": "execution.alpaca.broker"}
 COMMANDS = {
     "trade_stock_e2e": Command(
         "trade_stock_e2e",

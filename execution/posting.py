@@ -20,6 +20,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
+from functools import partial
 from typing import ClassVar, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
@@ -249,7 +250,7 @@ class Outbox(Generic[Placed]):
             self.book.withhold(intent, why)
             raise OrderRejected(f"{name}: not sent: {why}")
         self.book.begin(intent)
-        return self._settled(intent, lambda each: self._send_first(each, seen))
+        return self._settled(intent, partial(self._send_first, seen=seen))
 
     def may_be_sent(self, intent: Intent) -> bool:
         """Whether an intent may go out; where an id works twice, what was answered may not."""
@@ -376,7 +377,8 @@ class Outbox(Generic[Placed]):
             return self._taken(intent.client_order_id, looks)
         if not again:
             return self._settled(intent, self._look_once)
-        return self._settled(intent, lambda each: self._look_and_send_again(each, looks, seen))
+        asked = partial(self._look_and_send_again, looks=looks, seen=seen)
+        return self._settled(intent, asked)
 
     def noted(self, placed: Placed) -> Placed:
         """The order, of which the book then says the same.

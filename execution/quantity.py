@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from execution.alpaca.broker import AlpacaBroker
 from execution.broker import Asset
+from execution.brokers import account_at
 from execution.decision import reason_text
 from execution.live.settings import LiveSettings
 from execution.orders import Account
@@ -74,7 +74,7 @@ def sized_quantity(symbol: str, price: float, *overrides: str) -> SizedQuantity:
     settings = LiveSettings.of(composed_config("live", list(overrides)))
     keys = Keys.of(os.environ)
     say_unread_address(keys, settings.broker)
-    broker = AlpacaBroker(settings.broker, keys)
+    broker = account_at(settings.broker, keys).broker()
     account = broker.account()
     asset = broker.assets([item.symbol]).get(item.symbol)
     # Neither can trade whatever is forecast: bars and model are not asked for.

@@ -22,8 +22,8 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from foundation.command import end_if_told, fail, one_line_errors
 from foundation.declared import CONFIGS, beneath, declared, defaults_of, keys_in, keys_of
+from foundation.ending import end_if_told, fail, one_line_errors
 from foundation.errors import InputError, nearest, nearest_or_all
 from foundation.hydra_seams import checked_files, checked_jobs, one_line_refusals, unchecked_help
 from foundation.overrides import (

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from foundation.command import fail
+from foundation.ending import fail
 from foundation.errors import InputError, did_you_mean
 from foundation.overrides import is_override, quoted_value
 

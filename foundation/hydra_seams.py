@@ -13,8 +13,8 @@ from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig, OmegaConf
 
-from foundation.command import fail
 from foundation.config_files import check_config_file
+from foundation.ending import fail
 from foundation.errors import InputError
 from foundation.overrides import is_override
 

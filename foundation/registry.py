@@ -3,7 +3,10 @@
 A room that offers a place for what comes from others asks here who has registered for it:
 
 COMMANDS   words of `kelly-chronos`, and the `Command` of each
-JOBS       words of `jobs=[…]` of the live loop; the module has `open_job`
+JOBS       words of `jobs=[…]` of the live loop; the module has `open_job`, the context of
+           a `ProductJob` (`execution/live/runner.py`), which brings its section of the page
+BROKERS    words of `broker.name=…`; the module has `ACCOUNT`, which settings and keys make a
+           `BrokerAccount` of (`execution/brokers.py`)
 FEES       words of `fees=…` beside those of stocks and coins; the module has `SCHEDULE`
 DESKS      what the practice Alpaca trades beside stocks and coins; the module has
            `PracticeSettings` and `OptionDesk`

@@ -27,7 +27,7 @@ from forecasting.baseline import RandomWalk
 from forecasting.chronos2.learning import cosine, initialise, pinball
 from forecasting.chronos2.prior import SyntheticPaths, sample_ohlc, sample_paths
 from forecasting.forecast import HORIZON, LEVELS
-from foundation.command import one_line_errors
+from foundation.ending import one_line_errors
 from foundation.errors import InputError
 from foundation.files import check_output
 from foundation.flags import Parser

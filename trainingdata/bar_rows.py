@@ -147,13 +147,16 @@ def _minutes(stamps: Instants, path: str, *, daily: bool) -> int:
     """Minutes that a row lasts.
 
     Rows that are all a day apart are days; mostly two hours apart, hours with holes. Raises
-    DataError for rows that are all more than an hour apart, which would pass for hours.
+    DataError for rows that are all more than an hour apart and no timeframe's: they would pass for
+    hours.
     """
     least = np.diff(stamps).min() if len(stamps) > 2 else _HOUR
     if daily or least >= _NEARLY_A_DAY:
         return DAILY.minutes
     if least > _HOUR:
         minutes = int(least / np.timedelta64(1, "m"))
+        if minutes in {each.minutes for each in TIMEFRAMES}:
+            return minutes
         raise DataError(
             f"{path}: its bars are {minutes} minutes apart and more; bars of"
             f" {', '.join(map(str, PARTS))} or 60 minutes, or of a day, can be used"

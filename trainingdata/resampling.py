@@ -28,7 +28,7 @@ _EPOCH = np.datetime64(0, "ns")
 
 def parts_of(timeframe: Timeframe) -> tuple[int, ...]:
     """Lengths in minutes of bars that are put together to those of a timeframe."""
-    lengths = (*PARTS, HOURLY.minutes) if timeframe.daily else PARTS
+    lengths = (*PARTS, HOURLY.minutes)
     return tuple(p for p in lengths if p < timeframe.minutes and timeframe.minutes % p == 0)
 
 

@@ -41,14 +41,7 @@ Fill = Literal["open", "close"]
 BarName = TimeframeName | Literal["1m"]
 CoinDay = Literal["utc", "new_york"]
 
-MINUTES: dict[BarName, int] = {
-    "1d": MINUTES_A_DAY,
-    "1h": 60,
-    "30m": 30,
-    "15m": 15,
-    "5m": 5,
-    "1m": 1,
-}
+_MINUTES = {"m": 1, "h": 60, "d": MINUTES_A_DAY}  # by the letter that ends a name
 _BAR = {"1h": "an hourly bar", "1d": "a daily bar"}
 _UNIT = {"1h": "hour", "1d": "day"}
 # Days that the market of a class is open.
@@ -200,7 +193,7 @@ class Timeframe:
     @property
     def minutes(self) -> int:
         """That a bar lasts at most; a day's are those of a coin."""
-        return MINUTES[self.name]
+        return int(self.name[:-1]) * _MINUTES[self.name[-1]]
 
     @property
     def length(self) -> np.timedelta64:
@@ -237,6 +230,19 @@ class Timeframe:
         if kind is Kind.STOCK:
             return self.stocks
         return _coin_clock(self.name, self.coin_day)
+
+    def fetched_as(self, kind: Kind) -> Timeframe:
+        """The bars of a class that Alpaca is asked for, of which those of this timeframe are made.
+
+        Its own hours lie on clock hours and hold the time before the open: only its half-hours fit
+        a grid from 09:30. Its days of coins begin at a midnight that is not UTC's. A decision on a
+        closing auction falls on a quarter of an hour.
+        """
+        if kind is Kind.CRYPTO:
+            return HOURLY if self.minutes > HOURLY.minutes else self
+        if self.daily:
+            return Timeframe("15m") if self.closes else self
+        return Timeframe("30m") if self.minutes >= HOURLY.minutes else self
 
     def last_known(self, kind: Kind, now: np.datetime64) -> np.datetime64:
         """When the last bar that can be known at `now` became so."""
@@ -423,7 +429,7 @@ class CoinClock(Clock):
     @property
     @override
     def places(self) -> int:
-        return 2 * min(self.bars_a_day, _HOURS)
+        return 2 if self.bars_a_day == 1 else 2 * _HOURS
 
     @override
     def known_at(self, starts: Instants) -> Instants:
@@ -465,7 +471,8 @@ class CoinClock(Clock):
 
     @override
     def place_text(self, place: int) -> str:
-        return f"{(place + 1) % _HOURS:02d}:00" if self.bars_a_day > 1 else "a day"
+        hours = _HOURS // min(self.bars_a_day, _HOURS)
+        return f"{(place + hours) % _HOURS:02d}:00" if hours < _HOURS else "a day"
 
     @override
     def on_weekend(self, place: int) -> bool:

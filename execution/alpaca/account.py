@@ -9,7 +9,7 @@ import logging
 import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -20,8 +20,8 @@ from execution.alpaca.holdings import (
     holdings_of,
     refuse_other_equity,
     refuse_other_sums,
-    symbol_held,
 )
+from execution.brokers import MOST_LENT, OtherOrder, Reading, symbol_held
 from execution.journal.intents import Intent
 from execution.option_orders import SHARES, Contract, contract_of, is_option, largest_loss
 from execution.orders import (
@@ -43,9 +43,7 @@ Entry = Mapping[str, Any]
 
 ACTIVE = "ACTIVE"
 NO_IDENTITY = re.compile(r"[^A-Za-z0-9_.-]")
-DOLLARS = re.compile(r"\?(?:BUY|SELL)_(.+)_USD")  # as `_dollars_of` names them
 SHARE = Decimal("1e-9")  # of a quantity that is ordered by its value
-MOST_LENT = Decimal(4)  # times equity that a broker lends by day on any stock, by Regulation T
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,58 +66,6 @@ class Answers:
     again: bool = False
     last_prices: Callable[[Collection[str]], Mapping[str, float]] = lambda symbols: {}
     ours: Callable[[str], bool] = lambda name: True
-
-
-@dataclass(frozen=True, slots=True)
-class OtherOrder:
-    """An open order that is not among an account's: of options, or one that makes no sense.
-
-    place: the symbol that it is in, or what options are on.
-    at_risk: USD that what is left of it could lose; infinite where nothing bounds that.
-    why: what of it is not understood; empty for one that is.
-    """
-
-    client_order_id: str
-    place: str
-    at_risk: Decimal
-    why: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """An account as it was read, with what the venue says of it beside.
-
-    account: what the answers describe together.
-    cash: USD, in the venue's own sum; what is owed for options is not taken off.
-    multiplier: of equity, that the venue says it lends; more than `MOST_LENT` is not believed.
-    is_open: whether the venue says that the exchange is open; none where it does not.
-    again: whether it was read once more, as the reading before was not believed.
-    other_orders: open orders that are not among the account's.
-    unpriced: signed quantities that are held and not among the account's, of what has no price.
-    """
-
-    account: Account
-    cash: Decimal
-    multiplier: Decimal
-    is_open: bool | None
-    again: bool
-    other_orders: tuple[OtherOrder, ...] = ()
-    unpriced: Mapping[str, Decimal] = field(default_factory=dict)
-
-
-class Unbelieved(BrokerError):
-    """A second reading of an account that nothing explains; nothing is decided on it.
-
-    account: as it was read.
-    """
-
-    def __init__(self, why: str, account: Account) -> None:
-        super().__init__(why)
-        self.account = account
-
-
-class UnbelievedMarks(Unbelieved):
-    """The same of marks that the feed denies: the account is as read, at the feed's prices."""
 
 
 def reading_of(answers: Answers) -> Reading:
@@ -290,12 +236,6 @@ def _dollars_of(entry: Entry) -> str:
     """
     symbol = OrderEntry.leg_symbol.of(entry)
     return foreign_symbol(f"{OrderEntry.side.of(entry)} {symbol} USD")
-
-
-def meant_by(symbol: str) -> str:
-    """The symbol that an order is in; that of a dollar stands for the one that it is spent on."""
-    spent = DOLLARS.fullmatch(symbol)
-    return symbol_held(spent[1].replace("_", "/")) if spent else symbol
 
 
 def _set_aside(open_orders: Sequence[Order], prices: Mapping[str, float]) -> Decimal:

@@ -12,7 +12,7 @@ import numpy as np
 
 from execution.alpaca.connection import Answer, VenueConnection
 from execution.alpaca.fields import ActivityEntry
-from execution.alpaca.holdings import symbol_held
+from execution.brokers import symbol_held
 from execution.journal.activities import Activity, Kind, traded_amount
 from foundation.decimals import EXACT
 from foundation.errors import SenselessAnswer

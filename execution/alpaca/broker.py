@@ -7,22 +7,19 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from itertools import chain, repeat
+from typing import Any
 
 import numpy as np
 
-from execution.alpaca.account import (
-    Answers,
-    Reading,
-    Unbelieved,
-    open_orders,
-    reading_of,
-    with_fills,
-)
-from execution.alpaca.connection import Answer
+from execution.alpaca.account import Answers, open_orders, reading_of, with_fills
+from execution.alpaca.activities import activities_since
+from execution.alpaca.connection import Answer, VenueConnection
 from execution.alpaca.fields import AssetEntry, OrderEntry
+from execution.alpaca.holdings import held_in
 from execution.alpaca.order_venue import ORDERS_LISTED, OrderVenue
 from execution.alpaca.placed_order import PlacedOrder
 from execution.broker import Asset
+from execution.brokers import READINGS, Reading, Unbelieved
 from execution.journal.intents import Intent, IntentBook, Part
 from execution.orders import TERMS, Account, Fill, Order, OrderTerms, strategy_of
 from execution.posting import Guard, Outbox, unguarded
@@ -38,7 +35,6 @@ log = logging.getLogger(__name__)
 
 ASKED_ONE_BY_ONE = 50  # assets; a minute has 200 requests, and of more the whole list is read
 RECENT = 60.0  # seconds for which an account that was read still counts as the account
-READINGS = (0.0, 2.0)  # seconds before each reading of an account whose answers are not believed
 
 
 class AlpacaBroker:
@@ -174,10 +170,6 @@ class AlpacaBroker:
     def now(self) -> np.datetime64:
         """The instant that the venue's clock shows."""
         return self._venue.now()
-
-    def estimated_now(self) -> np.datetime64:
-        """The venue's time, from when it was last read."""
-        return self._venue.estimated_now()
 
     def submit(self, orders: Sequence[Order], seen: Sight | None = None) -> list[Fill]:
         """Send orders, in their order, and return what has filled once they are done.
@@ -326,6 +318,20 @@ class AlpacaBroker:
             if not answers:
                 raise SenselessAnswer("none is listed")
             return answers
+
+
+class AlpacaAccount(VenueConnection):
+    """The account that keys open there, as a `BrokerAccount`."""
+
+    held = held_in
+    activities_since = activities_since
+
+    def broker(self, **words: Any) -> AlpacaBroker:
+        """What sends orders there, with the words that it takes."""
+        return AlpacaBroker(self._settings, self._keys, time=self.time, **words)
+
+
+ACCOUNT = AlpacaAccount  # as `BROKERS` registers it
 
 
 def _fills_of(order: Order, placed: PlacedOrder) -> list[Fill]:

@@ -6,11 +6,12 @@ import logging
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from execution.alpaca.fields import AccountFacts, Clock
+from execution.brokers import SETBACK
 from foundation.clock import OURS, Time
 from foundation.errors import BrokerError, SenselessAnswer
 from trainingdata.feed.endpoint import BrokerSettings, Keys, translated_errors
@@ -25,18 +26,6 @@ NO_TIME = np.timedelta64(0, "ns")
 ON_TIME = np.timedelta64(1, "s")
 PACED = 60.0  # seconds after which a clock that has kept pace with ours is believed again
 SLOWEST = np.timedelta64(300, "s")  # by which a clock may fall behind what has passed here
-SETBACK = np.timedelta64(60, "s")  # by which a clock may be put right
-
-
-class Hours(NamedTuple):
-    """When the venue trades stocks, by itself.
-
-    is_open: whether it does now; none where it does not say.
-    next_close: the next instant at which it does no more; none where it does not say.
-    """
-
-    is_open: bool | None
-    next_close: np.datetime64 | None
 
 
 class VenueConnection:
@@ -182,12 +171,12 @@ class VenueConnection:
         with self.translated_errors("the account"):
             return AccountFacts.cash.of(as_mapping(self.client.get_account()))
 
-    def hours(self) -> Hours:
-        """Whether the venue is open for stocks, and its next close."""
+    def next_close(self) -> np.datetime64 | None:
+        """When the venue next closes for stocks; none where it does not say."""
         with self.translated_errors("the clock"):
             clock = as_mapping(self.client.get_clock())
             self.noted(clock)
-            return Hours(Clock.is_open.of(clock), Clock.next_close.of(clock))
+            return Clock.next_close.of(clock)
 
 
 def _carried(reading: tuple[np.datetime64, float], seconds: float) -> np.datetime64:

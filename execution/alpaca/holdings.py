@@ -8,15 +8,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 from execution.alpaca.connection import VenueConnection
 from execution.alpaca.fields import AccountFacts, Position
+from execution.brokers import NOTHING, Holding, symbol_held
 from execution.option_orders import SHARES, is_option
 from foundation.decimals import EXACT
 from foundation.errors import SenselessAnswer
 from trainingdata.feed.fields import entries
-from trainingdata.instruments import foreign_symbol, instrument, is_coin, is_symbol
+from trainingdata.instruments import foreign_symbol, is_coin, is_symbol
 
 log = logging.getLogger(__name__)
 
@@ -31,16 +32,6 @@ STOCKS = "us_equity"
 OPTIONS = "us_option"
 COINS = "crypto"
 OTHERS = "other"  # of another class, or without any price of today
-
-
-class Holding(NamedTuple):
-    """What is held of a symbol, signed, and what it is worth at the venue's mark, USD, no sign."""
-
-    quantity: Decimal
-    worth: Decimal
-
-
-NOTHING = Holding(Decimal(0), Decimal(0))
 
 
 def held_in(
@@ -63,16 +54,6 @@ def held_in(
                 whole = EXACT.add(before.quantity, quantity)
                 held[symbol] = Holding(whole, EXACT.add(before.worth, worth))
     return held
-
-
-def symbol_held(name: str) -> str:
-    """What is called here what the venue calls so: `BTC/USD` is BTCUSD; an option keeps its name.
-
-    A name that is neither of a stock nor of a coin nor of an option is a foreign symbol.
-    """
-    if is_option(name):
-        return name
-    return instrument(name).symbol if is_symbol(name) else foreign_symbol(name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,18 +11,18 @@ from decimal import Decimal
 
 import numpy as np
 
-from execution.alpaca.account import (
+from execution.brokers import (
     MOST_LENT,
+    NOTHING,
+    READINGS,
+    BrokerAccount,
+    Holding,
     OtherOrder,
     Reading,
     Unbelieved,
     UnbelievedMarks,
     meant_by,
 )
-from execution.alpaca.activities import activities_since
-from execution.alpaca.broker import READINGS
-from execution.alpaca.connection import VenueConnection
-from execution.alpaca.holdings import NOTHING, Holding, held_in
 from execution.journal.activities import ALL_TIME, Activity
 from execution.journal.decisions import Journal
 from execution.journal.expected import NONE
@@ -86,7 +86,7 @@ class LiveAccount:
 
     def __init__(
         self,
-        connection: VenueConnection,
+        connection: BrokerAccount,
         account: OpenAccount,
         settings: LiveSettings,
         last_trades: Callable[[Sequence[str]], Mapping[str, LastTrade]],
@@ -99,7 +99,7 @@ class LiveAccount:
         self._last_trades = last_trades
         self.account = account
         self.book, self.halts, self.notices = account.book, account.halts, account.notices
-        self.at_risk: Callable[[], Mapping[str, float]] = dict
+        self.risks: list[Callable[[], Mapping[str, float]]] = []  # of each product's job
         self.guards = Guards(settings.guards, self.halts, self.book, account.kill_file, stop)
         self._holdings = HoldingsBook(account.database, account.events)
         self._read_at: np.datetime64 = ALL_TIME
@@ -155,13 +155,21 @@ class LiveAccount:
                 raise
             log.warning("judged without last trades: %s", error)
             trades = {}
-        risks = dict(self.at_risk() if at_risk is None else at_risk)
+        risks = self.at_risk() if at_risk is None else dict(at_risk)
         ordered = [(order.place, order.at_risk) for order in self._others]
         for place, stake in (*self._at_stake.options.items(), *ordered):
             # What nobody can bound halts the account.
             if stake < INFINITE:
                 risks[place] = risks.get(place, 0.0) + float(stake)
         return Sight(account, trades, risks)
+
+    def at_risk(self) -> dict[str, float]:
+        """USD that what products have open can lose, by the root of its options."""
+        risks: defaultdict[str, float] = defaultdict(float)
+        for risk in self.risks:
+            for root, usd in risk().items():
+                risks[root] += usd
+        return dict(risks)
 
     def last_prices(self, symbols: Iterable[str]) -> dict[str, float]:
         """USD that stocks and coins traded at last; of none where the feed does not answer."""
@@ -192,7 +200,7 @@ class LiveAccount:
             self.read_activities()
             if late := self._holdings.unlisted(self._read_at):
                 continue
-            held = held_in(self.connection)
+            held = self.connection.held()
             quantities = {symbol: each.quantity for symbol, each in held.items()}
             found = self._holdings.compare(quantities, self._read_at)
             if not found or _surpluses(found) == _surpluses(self._odd or {}):
@@ -428,7 +436,7 @@ class LiveAccount:
             return
         for _ in self._time.tries(READINGS):
             at = self._listing_instant()
-            listed = activities_since(self.connection, self._holdings.last_at())
+            listed = self.connection.activities_since(self._holdings.last_at())
             if not (odd := self._holdings.odd_prices(listed)):
                 break
             log.warning("activities are read: %s", odd)
@@ -503,11 +511,11 @@ class LiveAccount:
         """Write down what the account holds as the journal meets it."""
         for _ in self._time.tries(MORE_READINGS):
             at = self.connection.now()
-            listed = activities_since(self.connection, at - OVERLAP)
+            listed = self.connection.activities_since(at - OVERLAP)
             cash = self.connection.cash()
-            held = held_in(self.connection)
+            held = self.connection.held()
             # What trades while the account is read is in the holdings or not: nobody knows which.
-            unchanged = activities_since(self.connection, at - OVERLAP) == listed
+            unchanged = self.connection.activities_since(at - OVERLAP) == listed
             if unchanged and self.connection.cash() == cash:
                 quantities = {symbol: each.quantity for symbol, each in held.items()}
                 self._holdings.begin(quantities, cash, at, listed)

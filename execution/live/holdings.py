@@ -20,7 +20,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from execution.alpaca.account import OtherOrder
+from execution.brokers import OtherOrder
 from execution.journal.activities import Activity, ActivityBook
 from execution.journal.events import EventLog
 from execution.journal.expected import FILLS_UNCOUNTED, NONE, ExpectedBook, Owned

@@ -18,7 +18,8 @@ from typing import Protocol
 
 import numpy as np
 
-from foundation.command import Ended, handled_signals, printing
+from foundation.command import printing
+from foundation.ending import Ended, handled_signals
 from foundation.errors import BrokerError, DataError
 from foundation.notices import Notices
 

@@ -13,9 +13,8 @@ from decimal import ROUND_CEILING, Decimal
 
 import numpy as np
 
-from execution.alpaca.account import Unbelieved, UnbelievedMarks
-from execution.alpaca.broker import AlpacaBroker
 from execution.broker import place_each
+from execution.brokers import LiveBroker, Unbelieved, UnbelievedMarks
 from execution.journal.decisions import Journal
 from execution.journal.intents import UNDETERMINED, Part
 from execution.live.account import LiveAccount
@@ -51,7 +50,7 @@ class NightWatch:
 
     def __init__(
         self,
-        broker: AlpacaBroker,
+        broker: LiveBroker,
         live: LiveAccount,
         journal: Journal,
         settings: LiveSettings,

@@ -20,7 +20,7 @@ import numpy as np
 import requests
 import yaml
 
-from execution.alpaca.connection import VenueConnection
+from execution.brokers import account_at
 from execution.journal.events import EventLog
 from execution.journal.intents import KEPT_BACK
 from execution.journal_record import JournalRecord
@@ -35,9 +35,9 @@ from execution.live.trading import TradingJob
 from execution.records import writers_of
 from execution.trader import Trader
 from forecasting.forecast import Progress
-from foundation.command import Ended
 from foundation.connection_words import connection_words
 from foundation.counts import counted
+from foundation.ending import Ended
 from foundation.errors import BrokerError, InputError
 from foundation.files import OVERWRITE, check_output, run_files, write_whole
 from foundation.progress import ProgressBar
@@ -143,7 +143,7 @@ def run_replay(
             " (marketsimulator.alpaca_server)"
         )
     check_output(output, REPLAY_FILE, overwrite=overwrite)
-    connection = VenueConnection(settings.broker, keys)
+    connection = account_at(settings.broker, keys)
     account_id = connection.account_id()
     if not overwrite:
         _refuse_other_account(output, account_id)
@@ -154,7 +154,7 @@ def run_replay(
         )
         # No guard hears of a stop: the orders of the pass in flight are sent.
         live = LiveAccount(connection, account, settings, feed.last_trades, Stop())
-        job = TradingJob(live, keys, feed, trader, settings, cycles=None, show=show, patience=0.0)
+        job = TradingJob(live, feed, trader, settings, cycles=None, show=show, patience=0.0)
         wanted = sorted(settings.tradable_symbols)
         known = job.broker.assets(wanted)
         if unknown := [symbol for symbol in wanted if symbol not in known]:

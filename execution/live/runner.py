@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from execution.account_lock import FLATTEN
-from execution.alpaca.connection import SETBACK, VenueConnection
+from execution.brokers import SETBACK, account_at
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle, next_instant
@@ -44,6 +44,19 @@ NAMES = {Kind.STOCK: "stocks", Kind.CRYPTO: "coins"}
 REFUSALS = 3  # readings in a row that make no sense, after which the next step meets them
 
 
+class ProductJob(Job, Protocol):
+    """A job as a product registers it: its module's `open_job` is its context.
+
+    section: that it adds to the account's page.
+    """
+
+    @property
+    def section(self) -> Section: ...
+
+    def at_risk(self) -> Mapping[str, float]:
+        """USD that what it has open can lose, by the root of its options; none of stocks alone."""
+
+
 @contextmanager
 def trading_loop(
     settings: LiveSettings,
@@ -71,7 +84,7 @@ def trading_loop(
     stop = Stop()
     with ExitStack() as held:
         held.enter_context(stopped_by_signals(stop))
-        connection = VenueConnection(settings.broker, keys)
+        connection = account_at(settings.broker, keys)
         account_id = awaited(connection.account_id, stop, supervisor, patient=cycles is None)
         if account_id is None:
             yield None
@@ -95,15 +108,15 @@ def trading_loop(
         jobs: list[Job] = []
         trading: TradingJob | None = None
         if trader is not None:
-            trading = TradingJob(live, keys, feed, trader, settings, cycles=cycles, show=show)
+            trading = TradingJob(live, feed, trader, settings, cycles=cycles, show=show)
             jobs.append(trading)
         for word in settings.jobs:
             if word == TRADE:
                 continue
             module = registered_module("JOBS", word)
             over = lambda: trading is not None and trading.ended  # noqa: E731
-            job = held.enter_context(module.open_job(settings, keys, live, over))
-            live.at_risk = job.at_risk
+            job: ProductJob = held.enter_context(module.open_job(settings, keys, live, over))
+            live.risks.append(job.at_risk)
             sections.append(job.section)
             # What is open has its stops looked at first.
             jobs.insert(0, job)

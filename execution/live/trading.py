@@ -13,11 +13,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from execution.alpaca.account import Unbelieved
-from execution.alpaca.broker import AlpacaBroker
-from execution.alpaca.holdings import held_in
 from execution.auctions import next_sending, sending_end, taken_from
 from execution.broker import Broker, place
+from execution.brokers import Unbelieved
 from execution.journal.decisions import Journal
 from execution.journal.intents import WAITING
 from execution.live.account import LiveAccount
@@ -43,7 +41,6 @@ from execution.venue_rules import VenueRules
 from foundation.errors import AccountChanged, BrokerError, DataError
 from trainingdata.bars import Bars, closes_of
 from trainingdata.feed.bar_feed import BarFeed
-from trainingdata.feed.endpoint import Keys
 from trainingdata.instants import compact_text
 from trainingdata.instruments import Kind
 
@@ -68,7 +65,6 @@ class TradingJob:
     def __init__(
         self,
         live: LiveAccount,
-        keys: Keys,
         feed: BarFeed,
         trader: Trader,
         settings: LiveSettings,
@@ -79,12 +75,9 @@ class TradingJob:
     ) -> None:
         self._live = live
         self._connection = live.connection
-        self.broker = AlpacaBroker(
-            settings.broker,
-            keys,
+        self.broker = live.connection.broker(
             terms=settings.orders,
             patience=patience,
-            time=live.connection.time,
             book=live.book,
             guard=live.guards,
             job=TRADE,
@@ -165,9 +158,17 @@ class TradingJob:
         self._show(cycle)
 
     def _ended_pass(self, number: int) -> Cycle:
-        """A pass; what it fails by is written down."""
+        """A pass, which decides nothing on an account that nothing explains.
+
+        What it fails by is written down.
+        """
         try:
-            return self._believed_pass()
+            try:
+                return self._pass()
+            except Unbelieved as error:
+                bars = self._feed.bars(error.account.as_of)
+                account = error.account.with_prices(closes_of(bars))
+                return Cycle(account, bars, None, idle=str(error))
         except (BrokerError, DataError) as error:
             self._journal.passes.end(number, self._connection.estimated_now(), failed=str(error))
             raise
@@ -212,22 +213,13 @@ class TradingJob:
         except BrokerError:
             return self._next_sending
 
-    def _believed_pass(self) -> Cycle:
-        """A pass, which decides nothing on an account that nothing explains."""
-        try:
-            return self._pass()
-        except Unbelieved as error:
-            bars = self._feed.bars(error.account.as_of)
-            account = error.account.with_prices(closes_of(bars))
-            return Cycle(account, bars, None, idle=str(error))
-
     def _pass(self) -> Cycle:
         """Follow what was sent, compare and mark what is held, go on with what was decided, decide.
 
         The order is that of OPERATIONS, "What a pass does".
         """
         self._follow()
-        self._night.closes = self._connection.hours().next_close
+        self._night.closes = self._connection.next_close()
         self._live.reconcile()
         account = self._read_and_mark()
         if why := self._blocked(account) or self._gone(account):
@@ -341,7 +333,7 @@ class TradingJob:
             name = f"{TRADE}-flat-{compact_text(account.as_of)}"
             self._night.send(orders, account, name)
             # What has no price is held too, and was not closed.
-            held = held_in(self._connection)
+            held = self._connection.held()
             ours = sorted(self._settings.tradable_symbols & {*held})
             left = [f"{held[symbol].quantity:f} {symbol}" for symbol in ours]
         if troubles:

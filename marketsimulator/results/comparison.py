@@ -22,7 +22,7 @@ from foundation.sample_size import FEWEST_FILLS, allows_annual_figures
 from foundation.tables import Cell, Table, json_text
 from marketsimulator.results.comparison_page import SAYS, render_comparison
 from marketsimulator.results.metrics import (
-    WORDS,
+    TABLE_FIGURES,
     daily_performance,
     figure_text,
     returns_until_ruin,
@@ -334,7 +334,7 @@ def _cell(row: Mapping[str, Any], column: str) -> Cell:
     text = figure_text(row, column, annual=row["annual_figures"])
     if column == "sharpe" and text != NONE and not is_missing(row["sharpe_low"]):
         ends = (row["sharpe_low"], row["sharpe_high"])
-        return Cell(text, below=interval(ends, WORDS[column], " … "))
+        return Cell(text, below=interval(ends, TABLE_FIGURES[column].words, " … "))
     return Cell(text)
 
 

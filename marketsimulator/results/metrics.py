@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,29 +20,42 @@ from trainingdata.instants import DAY, four_pm, new_york_date
 from trainingdata.sessions import sessions_between
 
 TAIL = 0.05  # share of days, for value at risk and expected shortfall
-# Figures that are scaled to a year, and say nothing where there is little to scale.
-ANNUAL = ("annual_return", "volatility", "sharpe", "sortino", "calmar", "turnover")
-WORDS: Mapping[str, Words] = {  # of every figure that tables have
-    "total_return": partial(percent, sign=True),
-    "annual_return": partial(percent, sign=True),
-    "volatility": percent,
-    "sharpe": number,
-    "deflated_sharpe": partial(percent, places=0),
-    "sortino": number,
-    "calmar": number,
-    "max_drawdown": percent,
-    "max_drawdown_every_bar": percent,
-    "drawdown_days": partial(number, places=0),
-    "value_at_risk": percent,
-    "expected_shortfall": percent,
-    "hit_rate": partial(percent, places=0),
-    "profit_factor": number,
-    "mean_leverage": multiple,
-    "max_leverage": multiple,
-    "turnover": partial(multiple, places=0),
-    "costs": usd,
-    "interest": usd,
-    "trades": partial(number, places=0),
+
+
+class Figure(NamedTuple):
+    """How people read a figure of a run.
+
+    words: of its value.
+    label: in the table of figures; empty where that has none of it.
+    annual: whether it is scaled to a year, and says nothing where there is little to scale.
+    """
+
+    words: Words
+    label: str = ""
+    annual: bool = False
+
+
+TABLE_FIGURES: Mapping[str, Figure] = {  # by name in the summary, in the order of the table
+    "total_return": Figure(partial(percent, sign=True), "total return"),
+    "annual_return": Figure(partial(percent, sign=True), "annual return", annual=True),
+    "volatility": Figure(percent, "volatility a year", annual=True),
+    "sharpe": Figure(number, "Sharpe", annual=True),
+    "deflated_sharpe": Figure(partial(percent, places=0)),
+    "sortino": Figure(number, "Sortino", annual=True),
+    "calmar": Figure(number, "Calmar", annual=True),
+    "max_drawdown": Figure(percent, "largest drawdown at 16:00"),
+    "max_drawdown_every_bar": Figure(percent, "largest drawdown, every bar"),
+    "drawdown_days": Figure(partial(number, places=0), "days below a peak"),
+    "value_at_risk": Figure(percent, "5 % worst day"),
+    "expected_shortfall": Figure(percent, "mean beyond it"),
+    "hit_rate": Figure(partial(percent, places=0), "days up, of those that moved"),
+    "profit_factor": Figure(number, "profit factor"),
+    "mean_leverage": Figure(multiple, "mean leverage"),
+    "max_leverage": Figure(multiple),
+    "turnover": Figure(partial(multiple, places=0), "turnover a year", annual=True),
+    "costs": Figure(usd, "costs"),
+    "interest": Figure(usd, "of it interest"),
+    "trades": Figure(partial(number, places=0), "fills"),
 }
 LARGEST_LOG = 700.0  # a float64 holds no more than e ^ 709
 
@@ -99,7 +112,8 @@ class Performance:
 
 def figure_text(figures: Mapping[str, Any], name: str, *, annual: bool) -> str:
     """A figure as people read it; annual: whether those that are scaled to a year are shown."""
-    return WORDS[name](figures[name]) if annual or name not in ANNUAL else NONE
+    figure = TABLE_FIGURES[name]
+    return figure.words(figures[name]) if annual or not figure.annual else NONE
 
 
 def performance(at: Instants, equity: Array, *, capital: float, coins: bool) -> Performance:

@@ -9,8 +9,8 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from foundation.command import one_line_errors
 from foundation.configuration import may_overwrite
+from foundation.ending import one_line_errors
 from foundation.errors import InputError
 from foundation.files import write_whole
 

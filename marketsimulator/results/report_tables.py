@@ -25,7 +25,7 @@ from foundation.figures import (
 )
 from foundation.tables import Cell, Row, Shape, Table, bar, upright
 from marketsimulator.results.forecast_outcomes import NOMINAL, Coverage
-from marketsimulator.results.metrics import ANNUAL, WORDS, figure_text
+from marketsimulator.results.metrics import TABLE_FIGURES, figure_text
 from marketsimulator.results.report_charts import spark
 from marketsimulator.results.report_figures import Profits
 from marketsimulator.results.round_trips import RoundTrip, RoundTrips
@@ -36,26 +36,6 @@ LISTED = 2000  # orders on the page; the file has all
 TRIPS = 1000  # round trips on the page
 DIGITS = 6  # of quantities
 MONTHS = tuple(f"{pd.Timestamp(2001, month, 1):%b}" for month in range(1, 13))
-FIGURES = {  # label by name in the summary
-    "total_return": "total return",
-    "annual_return": "annual return",
-    "volatility": "volatility a year",
-    "sharpe": "Sharpe",
-    "sortino": "Sortino",
-    "calmar": "Calmar",
-    "max_drawdown": "largest drawdown at 16:00",
-    "max_drawdown_every_bar": "largest drawdown, every bar",
-    "drawdown_days": "days below a peak",
-    "value_at_risk": "5 % worst day",
-    "expected_shortfall": "mean beyond it",
-    "hit_rate": "days up, of those that moved",
-    "profit_factor": "profit factor",
-    "mean_leverage": "mean leverage",
-    "turnover": "turnover a year",
-    "costs": "costs",
-    "interest": "of it interest",
-    "trades": "fills",
-}
 COSTS = {
     "spread": "spread",
     "slippage": "slippage",
@@ -87,11 +67,13 @@ def figure_table(summary: dict[str, Any], title: str = "Figures", *, ranges: boo
     columns = [summary, *summary["comparisons"].values()]
     annual = summary["annual_figures"]
     rows: list[Row] = []
-    for key, label in FIGURES.items():
+    for key, figure in TABLE_FIGURES.items():
+        if not figure.label:
+            continue
         main, *others = (figure_text(column, key, annual=annual) for column in columns)
-        shown = ranges and (annual or key not in ANNUAL)
+        shown = ranges and (annual or not figure.annual)
         ends = summary["intervals"].get(key) if shown else None
-        rows.append((label, Cell(main, "strong", interval(ends, WORDS[key])), *others))
+        rows.append((figure.label, Cell(main, "strong", interval(ends, figure.words)), *others))
     return Table(title, ("", *column_names(summary)), rows)
 
 

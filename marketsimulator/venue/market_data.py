@@ -16,19 +16,13 @@ from trainingdata.bars import Bars
 from trainingdata.instants import DAY, instant, midnight, new_york_date
 from trainingdata.instruments import Kind, instrument, venue_spelling
 from trainingdata.sessions import calendar
-from trainingdata.timeframe import BarName, Timeframe, TimeframeName
+from trainingdata.timeframe import Timeframe
 
 PAGE = 10_000  # bars an answer holds
 LATEST = 10 * DAY  # how old the latest bar may be
 MINUTE = np.timedelta64(1, "m")
+UNITS = str.maketrans({"m": "Min", "h": "Hour", "d": "Day"})  # of the venue's names, as 30Min
 _TOKEN = re.compile(r"\d{1,6}(-\d{1,9})?", re.ASCII)
-FRAMES: Mapping[BarName, str] = {
-    "1d": "1Day",
-    "1h": "1Hour",
-    "30m": "30Min",
-    "15m": "15Min",
-    "5m": "5Min",
-}
 
 
 def bars_page(venue: Venue, query: Mapping[str, str]) -> Answer:
@@ -187,11 +181,6 @@ def _served(timeframe: Timeframe, kind: Kind) -> dict[str, Timeframe]:
     Bars of the panel's length, and the parts that a client puts its hours of stocks and its days of
     coins together from. What a session was after the decision on its closing auction is not known.
     """
-    if kind is Kind.STOCK and timeframe.closes:
-        return {FRAMES["15m"]: Timeframe("15m")}
-    parts: dict[tuple[Kind, str], TimeframeName] = {
-        (Kind.STOCK, "1h"): "30m",
-        (Kind.CRYPTO, "1d"): "1h",
-    }
-    part = parts.get((kind, timeframe.name), timeframe.name)
-    return {FRAMES[each]: Timeframe(each) for each in (timeframe.name, part)}
+    part = timeframe.fetched_as(kind)
+    frames = {part} if kind is Kind.STOCK and timeframe.closes else {timeframe, part}
+    return {each.name.translate(UNITS): each for each in frames}

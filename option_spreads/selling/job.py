@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
-from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.options import AlpacaSpreads
 from execution.journal.events import HELD, EventLog
 from execution.journal.intents import Intent
@@ -120,12 +119,8 @@ class SpreadJob:
         self._marked_at: np.datetime64 | None = None
         self._settings = settings
         self._live = live
-        self._broker = AlpacaBroker(
-            settings.broker,
-            keys,
-            book=live.book,
-            last_prices=live.last_prices,
-            believe=live.believe,
+        self._broker = live.connection.broker(
+            book=live.book, last_prices=live.last_prices, believe=live.believe
         )
         venue = AlpacaSpreads(
             settings.broker,

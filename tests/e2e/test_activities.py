@@ -18,16 +18,16 @@ import requests
 
 from execution.account_lock import JOURNAL
 from execution.alpaca.activities import activities_since
-from execution.alpaca.broker import AlpacaBroker
+from execution.alpaca.broker import AlpacaAccount, AlpacaBroker
 from execution.alpaca.connection import VenueConnection
-from execution.alpaca.holdings import Holding, held_in
+from execution.alpaca.holdings import held_in
 from execution.alpaca.placed_order import PlacedOrder
+from execution.brokers import Holding
 from execution.journal.activities import Activity
 from execution.journal.events import EventLog
 from execution.journal.expected import ExpectedBook
 from execution.journal.halts import ITSELF
 from execution.journal.intents import Intent, IntentBook
-from execution.live import account
 from execution.live.holdings import OVERLAP, Difference, HoldingsBook
 from execution.option_orders import OptionLeg, SpreadOrder, contract_of
 from execution.orders import Side
@@ -425,7 +425,7 @@ def test_a_halt_ends_by_itself_only_where_the_venue_has_settled_the_whole_differ
     desk = live.Desk.at(here, Database(tmp_path / JOURNAL), tmp_path, *PLAIN)
     held = {"SYA": 10, "SYB": 5}
 
-    def shown(_: VenueConnection) -> dict[str, Holding]:
+    def shown(_: AlpacaAccount) -> dict[str, Holding]:
         return {s: Holding(Decimal(q), Decimal(1000 * q)) for s, q in held.items()}
 
     def looked() -> list[str]:
@@ -434,7 +434,7 @@ def test_a_halt_ends_by_itself_only_where_the_venue_has_settled_the_whole_differ
         return live.halted_by(desk)
 
     with pytest.MonkeyPatch.context() as venue:
-        venue.setattr(account, "held_in", shown)
+        venue.setattr(AlpacaAccount, "held", shown)
         assert looked() == []
         here.advance(STOCKS_TRADE)
         held["SYA"] = 30

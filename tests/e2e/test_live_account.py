@@ -18,8 +18,8 @@ from alpaca.trading.requests import MarketOrderRequest
 
 import trade_stock_e2e
 from execution.account_lock import JOURNAL, PAGE, journal_of_account
-from execution.alpaca.broker import AlpacaBroker
-from execution.alpaca.connection import VenueConnection
+from execution.alpaca.broker import AlpacaAccount
+from execution.brokers import LiveBroker
 from execution.journal.intents import STATES
 from execution.journal.next_pass import next_pass_of
 from execution.live.__main__ import status
@@ -64,7 +64,7 @@ class Desk:
 
     here: Practice
     live: LiveAccount
-    broker: AlpacaBroker
+    broker: LiveBroker
     job: TradingJob
     cycles: list[Cycle]
     stop: Stop
@@ -73,7 +73,7 @@ class Desk:
     def at(cls, here: Practice, database: Database, folder: Path, *words: str) -> Desk:
         parts = Live.at(here, *WORDS, *words)
         settings = BrokerSettings(url_override=here.url, read_timeout=5.0)
-        connection = VenueConnection(settings, KEYS, AT_ONCE)
+        connection = AlpacaAccount(settings, KEYS, AT_ONCE)
         told = Notices(None, None), KEYS.redact, connection.estimated_now
         account = OpenAccount(here.venue.record.account_id, database, folder, *told)
         stop = Stop()
@@ -81,10 +81,9 @@ class Desk:
         cycles: list[Cycle] = []
         job = TradingJob(
             live,
-            KEYS,
             parts.feed,
             parts.trader,
-            replace(parts.settings, broker=settings),
+            parts.settings,
             cycles=None,
             show=cycles.append,
             patience=0.0,

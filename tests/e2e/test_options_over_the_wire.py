@@ -28,8 +28,7 @@ from alpaca.trading.requests import (
 )
 
 from execution.account_lock import JOURNAL
-from execution.alpaca.broker import AlpacaBroker
-from execution.alpaca.connection import VenueConnection
+from execution.alpaca.broker import AlpacaAccount, AlpacaBroker
 from execution.alpaca.options import AlpacaSpreads
 from execution.journal.events import HELD, EventLog
 from execution.journal.intents import IntentBook
@@ -205,7 +204,7 @@ def test_a_loss_at_expiry_that_the_venue_lists_is_explained_cash(
     here = options(practice, vix)
     here.advance(AT)
     settings = LiveSettings.of(composed_config("live", [f"broker.url_override={here.url}"]))
-    connection = VenueConnection(settings.broker, KEYS)
+    connection = AlpacaAccount(settings.broker, KEYS)
     told = Notices(None, None), KEYS.redact, connection.estimated_now
     account = OpenAccount("account", Database(), tmp_path, *told)
     live = LiveAccount(connection, account, settings, lambda _: {}, Stop())

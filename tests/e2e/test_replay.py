@@ -21,8 +21,8 @@ from alpaca.trading.client import TradingClient
 from execution.account_lock import JOURNAL
 from execution.live.cycle import Cycle
 from execution.live.replay import Records, WaitingClock, run_replay
-from foundation.command import Ended
 from foundation.database import Database, rows_of_table
+from foundation.ending import Ended
 from foundation.errors import BrokerError, InputError
 from foundation.files import DIGESTS, refuse_mixture
 from tests.commands import Started, run_command

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from execution.account_lock import JOURNAL
-from execution.alpaca.account import OtherOrder
+from execution.brokers import OtherOrder
 from execution.journal.halts import ITSELF
 from execution.live.__main__ import clear, status
 from execution.live.holdings import Stake
@@ -524,7 +524,7 @@ def test_flattening_names_what_has_no_price(
 
 def test_odd_options_take_their_part_of_what_may_be_held(desk: Desk) -> None:
     desk.live._at_stake = Stake(options={"SYC": Decimal(700), "SYD": Decimal("Infinity")})
-    desk.live.at_risk = lambda: {"SYC": 200.0}
+    desk.live.risks += [lambda: {"SYC": 150.0}, lambda: {"SYC": 50.0}]
     sight = desk.live.sight(desk.broker.account(), ())
     assert sight.at_risk == {"SYC": 900.0}, "what nobody can bound halts the account"
     assert desk.live.sight(sight.account, (), at_risk={}).at_risk == {"SYC": 700.0}

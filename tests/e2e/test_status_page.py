@@ -41,9 +41,9 @@ from execution.live.serve import MOST, is_host_of, served
 from execution.live.settings import LiveSettings
 from execution.orders import Order
 from foundation.clock import Time
-from foundation.command import Ended
 from foundation.compose import composed_config
 from foundation.database import Database, rows_of
+from foundation.ending import Ended
 from foundation.errors import BrokerError, InputError
 from foundation.figures import multiple
 from foundation.notices import Notices

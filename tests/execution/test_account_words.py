@@ -27,11 +27,12 @@ from alpaca.trading.requests import (
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from execution.alpaca.account import Answers, Reading, meant_by, reading_of
+from execution.alpaca.account import Answers, reading_of
 from execution.alpaca.broker import AlpacaBroker
-from execution.alpaca.holdings import Holding, held_in
+from execution.alpaca.holdings import held_in
 from execution.alpaca.order_requests import order_request
 from execution.alpaca.placed_order import PlacedOrder
+from execution.brokers import Holding, Reading, meant_by
 from execution.journal.intents import Intent
 from execution.option_orders import is_option
 from execution.orders import Account, Order, Side

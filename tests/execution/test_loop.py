@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from execution.live.loop import Loop, Stop, stopped_by_signals
-from foundation.command import Ended
+from foundation.ending import Ended
 from foundation.errors import BrokerError, InputError
 from foundation.notices import Notices
 

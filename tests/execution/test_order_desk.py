@@ -18,12 +18,12 @@ import pytest
 import requests
 from alpaca.common.exceptions import APIError
 
-from execution.alpaca.account import Reading
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.order_requests import order_request
 from execution.alpaca.order_venue import OrderVenue
 from execution.alpaca.placed_order import PlacedOrder, spread_traded
 from execution.broker import Asset
+from execution.brokers import Reading
 from execution.journal.events import EventLog
 from execution.journal.intents import STATES, Intent, IntentBook, Progress, State
 from execution.journal.orders import AnyOrder

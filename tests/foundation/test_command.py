@@ -10,14 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from foundation.command import (
-    Ended,
-    _RunLog,
-    ended_by_signals,
-    log_to_file,
-    one_line_errors,
-    printing,
-)
+from foundation.command import _RunLog, log_to_file, printing
+from foundation.ending import Ended, ended_by_signals, one_line_errors
 from foundation.terminal import LoopTerminal
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from foundation.command import ended_by_signals
 from foundation.database import (
     Damaged,
     Database,
@@ -23,6 +22,7 @@ from foundation.database import (
     rows_of,
     unfinished_commit,
 )
+from foundation.ending import ended_by_signals
 
 ROOT = Path(__file__).parents[2]
 TABLE = "CREATE TABLE IF NOT EXISTS pairs (a INTEGER, b INTEGER) STRICT"

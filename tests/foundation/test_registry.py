@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from foundation.registry import registered, registered_module
 ROOT = Path(__file__).resolve().parent.parent.parent
 KINDS = {
     "JOBS": ("open_job",),
+    "BROKERS": ("ACCOUNT",),
     "FEES": ("SCHEDULE",),
     "DESKS": ("PracticeSettings", "OptionDesk"),
 }
@@ -38,15 +40,25 @@ def test_to_look_who_is_registered_loads_no_module_of_theirs() -> None:
     assert done.stdout.strip() == "True []"
 
 
-def test_a_job_that_nobody_registers_is_one_line_and_exit_code_2() -> None:
+@pytest.mark.parametrize(
+    ("words", "key", "known"),
+    [
+        (["jobs=[trade,spread]"], "jobs.1", "spreads"),
+        (["preview", "broker.name=alpacca"], "broker.name", "alpaca"),
+    ],
+)
+def test_what_nobody_registers_is_one_line_and_exit_code_2(
+    words: list[str], key: str, known: str
+) -> None:
     done = subprocess.run(
-        [sys.executable, "trade_stock_e2e.py", "symbols=[NVDA]", "jobs=[trade,spread]"],
+        [sys.executable, "trade_stock_e2e.py", *words, "symbols=[NVDA]"],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
+        env={**os.environ, "APCA_API_KEY_ID": "id", "APCA_API_SECRET_KEY": "secret"},
     )
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
-    assert line.startswith("error: jobs.1: ")
-    assert "spreads" in line
+    assert line.startswith(f"error: {key}: ")
+    assert known in line

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.table import Table
 
-from foundation.command import ShownFormatter, fail
+from foundation.command import ShownFormatter
+from foundation.ending import fail
 from foundation.errors import InputError, shown
 from foundation.terminal import terminal
 

@@ -27,7 +27,12 @@ from foundation.figures import NONE
 from foundation.files import write_whole
 from marketsimulator.backtest import run_backtest
 from marketsimulator.results.forecast_outcomes import coverage, forecast_outcomes
-from marketsimulator.results.metrics import ANNUAL, daily_rows, figure_text, monthly_returns
+from marketsimulator.results.metrics import (
+    TABLE_FIGURES,
+    daily_rows,
+    figure_text,
+    monthly_returns,
+)
 from marketsimulator.results.remarks import (
     cost_remarks,
     little_remarks,
@@ -41,7 +46,7 @@ from marketsimulator.results.report_figures import (
     profits_to_the_cent,
     stock_leverage,
 )
-from marketsimulator.results.report_tables import FIGURES, column_names, lead_table
+from marketsimulator.results.report_tables import column_names, lead_table
 from marketsimulator.results.round_trips import RoundTrip, RoundTrips, round_trips
 from marketsimulator.results.significance import lead
 from marketsimulator.results.summary import Results, result_files
@@ -103,14 +108,16 @@ def test_every_figure_of_the_page_is_that_of_the_summary(
     rows = rows_of(section(page, "Figures"))
     columns = [summary, *summary["comparisons"].values()]
     assert not summary["annual_figures"], "33 days are too few for yearly figures"
-    for key, label in FIGURES.items():
-        for cell, column in zip(rows[label], columns, strict=True):
-            if column[key] is None or key in ANNUAL:
+    shown = {key: figure for key, figure in TABLE_FIGURES.items() if figure.label}
+    assert len(shown) == len(rows)
+    for key, figure in shown.items():
+        for cell, column in zip(rows[figure.label], columns, strict=True):
+            if column[key] is None or figure.annual:
                 assert cell == NONE
             else:
                 assert cell == figure_text(column, key, annual=True)
     long = {**summary, "annual_figures": True}
-    assert not {key for key in ANNUAL if long[key] is None}
+    assert not {key for key, figure in shown.items() if figure.annual and long[key] is None}
 
 
 def test_contributions_on_the_page_add_up_to_the_profit_to_the_cent(

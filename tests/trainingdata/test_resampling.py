@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -18,10 +20,12 @@ from trainingdata.resampling import (
     usual_minutes,
 )
 from trainingdata.sessions import calendar
-from trainingdata.timeframe import DAILY, HOURLY, TIMEFRAMES, Timeframe
+from trainingdata.timeframe import DAILY, HOURLY, TIMEFRAMES, Timeframe, TimeframeName
 
 ITEMS = {Kind.STOCK: instrument("AAA"), Kind.CRYPTO: instrument("AAAUSD")}
 MINUTE = np.timedelta64(1, "m")
+# A length that no settings name is held to the same: its name is all that another one takes.
+LENGTHS = (*TIMEFRAMES, Timeframe(cast(TimeframeName, "2h")))
 
 
 def starts_at(*texts: str) -> Instants:
@@ -69,10 +73,18 @@ def test_whole_hours_are_made_and_the_rest_is_counted(
     assert (hours.outside, hours.cut, hours.lacking) == (outside, cut, lacking)
 
 
+@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("timeframe", LENGTHS, ids=lambda each: each.name)
+def test_what_the_feed_asks_for_makes_the_bars_of_a_timeframe(
+    kind: Kind, timeframe: Timeframe
+) -> None:
+    assert timeframe.fetched_as(kind).minutes in (*parts_of(timeframe), timeframe.minutes)
+
+
 @given(
     st.sampled_from(list(Kind)),
     st.sampled_from(
-        [(each, minutes) for each in TIMEFRAMES for minutes in parts_of(each) if minutes > 3]
+        [(each, minutes) for each in LENGTHS for minutes in parts_of(each) if minutes > 3]
     ),
     st.integers(0, 1000),
     st.floats(0.3, 1.0),

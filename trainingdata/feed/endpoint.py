@@ -91,6 +91,7 @@ class Keys:
 class BrokerSettings(RequestSettings):
     """Where the account is."""
 
+    name: str = setting("alpaca", "at which the account is, as it is registered")
     url_override: str | None = setting(
         None, "one address for trading and market data; none means Alpaca's own"
     )

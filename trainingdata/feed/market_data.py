@@ -211,7 +211,7 @@ class MarketData:
 
         kind = items[0].kind
         asked = {"1d": TimeFrame.Day, "1h": TimeFrame.Hour}
-        part = _part(kind, self.timeframe)
+        part = self.timeframe.fetched_as(kind)
         of = asked.get(part.name) or TimeFrame(part.minutes, TimeFrameUnit.Minute)
         options: dict[str, Any] = {"timeframe": of, "start": start, "end": end}
         if kind is Kind.STOCK:
@@ -237,19 +237,6 @@ def _arrays(rows: Rows) -> tuple[Instants, Array]:
     return np.array(starts, dtype="datetime64[ns]"), np.array(values, dtype=np.float64)
 
 
-def _part(kind: Kind, timeframe: Timeframe) -> Timeframe:
-    """What bars of a timeframe are made of.
-
-    The venue's own hours lie on clock hours and hold the time before the open: only its half-hours
-    fit a grid from 09:30. Its days of coins begin at a midnight that is not UTC's. A decision on a
-    closing auction falls on a quarter of an hour.
-    """
-    if kind is Kind.STOCK and timeframe.closes:
-        return Timeframe("15m")
-    parts = {(Kind.STOCK, "1h"): Timeframe("30m"), (Kind.CRYPTO, "1d"): HOURLY}
-    return parts.get((kind, timeframe.name), timeframe)
-
-
 def _known_bars(
     item: Instrument,
     timeframe: Timeframe,
@@ -261,7 +248,7 @@ def _known_bars(
     """Known-at instants [N] and values [N, 5] of an instrument's bars that were known at `now`."""
     source = f"bars of {item.symbol}"
     check_bars(starts, values, source)
-    part = _part(item.kind, timeframe)
+    part = timeframe.fetched_as(item.kind)
     if item.kind is Kind.STOCK and timeframe.closes:
         days = between_closes(starts, values, part.minutes, timeframe)
         rows = days.times <= now

@@ -1,0 +1,156 @@
+"""What the live loop asks of a stock broker, whoever that is, and which ones are registered."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from execution.broker import Broker
+from execution.journal.activities import Activity
+from execution.option_orders import is_option
+from execution.orders import Account
+from foundation.clock import Time
+from foundation.errors import BrokerError, none_of
+from foundation.registry import registered, registered_module
+from trainingdata.feed.endpoint import BrokerSettings, Keys
+from trainingdata.instruments import foreign_symbol, instrument, is_symbol
+
+READINGS = (0.0, 2.0)  # seconds before each reading of an account whose answers are not believed
+SETBACK = np.timedelta64(60, "s")  # by which a clock may be put right
+MOST_LENT = Decimal(4)  # times equity that a broker lends by day on any stock, by Regulation T
+DOLLARS = re.compile(r"\?(?:BUY|SELL)_(.+)_USD")  # how the dollars of an order by value are named
+
+
+class Holding(NamedTuple):
+    """What is held of a symbol, signed, and what it is worth at the venue's mark, USD, no sign."""
+
+    quantity: Decimal
+    worth: Decimal
+
+
+NOTHING = Holding(Decimal(0), Decimal(0))
+
+
+@dataclass(frozen=True, slots=True)
+class OtherOrder:
+    """An open order that is not among an account's: of options, or one that makes no sense.
+
+    place: the symbol that it is in, or what options are on.
+    at_risk: USD that what is left of it could lose; infinite where nothing bounds that.
+    why: what of it is not understood; empty for one that is.
+    """
+
+    client_order_id: str
+    place: str
+    at_risk: Decimal
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """An account as it was read, with what the venue says of it beside.
+
+    account: what the answers describe together.
+    cash: USD, in the venue's own sum; what is owed for options is not taken off.
+    multiplier: of equity, that the venue says it lends; more than `MOST_LENT` is not believed.
+    is_open: whether the venue says that the exchange is open; none where it does not.
+    again: whether it was read once more, as the reading before was not believed.
+    other_orders: open orders that are not among the account's.
+    unpriced: signed quantities that are held and not among the account's, of what has no price.
+    """
+
+    account: Account
+    cash: Decimal
+    multiplier: Decimal
+    is_open: bool | None
+    again: bool
+    other_orders: tuple[OtherOrder, ...] = ()
+    unpriced: Mapping[str, Decimal] = field(default_factory=dict)
+
+
+class Unbelieved(BrokerError):
+    """A second reading of an account that nothing explains; nothing is decided on it.
+
+    account: as it was read.
+    """
+
+    def __init__(self, why: str, account: Account) -> None:
+        super().__init__(why)
+        self.account = account
+
+
+class UnbelievedMarks(Unbelieved):
+    """The same of marks that the feed denies: the account is as read, at the feed's prices."""
+
+
+def symbol_held(name: str) -> str:
+    """What is called here what the venue calls so: `BTC/USD` is BTCUSD; an option keeps its name.
+
+    A name that is neither of a stock nor of a coin nor of an option is a foreign symbol.
+    """
+    if is_option(name):
+        return name
+    return instrument(name).symbol if is_symbol(name) else foreign_symbol(name)
+
+
+def meant_by(symbol: str) -> str:
+    """The symbol that an order is in; that of a dollar stands for the one that it is spent on."""
+    spent = DOLLARS.fullmatch(symbol)
+    return symbol_held(spent[1].replace("_", "/")) if spent else symbol
+
+
+class LiveBroker(Broker, Protocol):
+    """A broker whose orders outlive the process.
+
+    `adopt` writes down orders of a strategy that work at the venue and are not in the book,
+    `follow` what has become of orders that still worked when they were last heard of.
+    """
+
+    def adopt(self, strategy: str) -> None: ...
+    def follow(self) -> None: ...
+
+
+class BrokerAccount(Protocol):
+    """An account at a broker; in every method a `BrokerError` is no answer, or one of no sense.
+
+    time: by which whatever is asked of it waits.
+    """
+
+    time: Time
+
+    def account_id(self) -> str: ...
+    def now(self) -> np.datetime64: ...
+
+    def estimated_now(self) -> np.datetime64:
+        """The venue's time, from when it was last read; read now, where it never was."""
+
+    def known_now(self) -> np.datetime64:
+        """What the venue's clock shows, or must show by now where it does not answer."""
+
+    def next_close(self) -> np.datetime64 | None:
+        """When the venue next closes for stocks; none where it does not say."""
+
+    def cash(self) -> Decimal:
+        """USD; below 0 it is borrowed."""
+
+    def held(self) -> dict[str, Holding]:
+        """What the account holds of everything, by symbol."""
+
+    def activities_since(self, after: np.datetime64) -> list[Activity]:
+        """Everything that happened to the account after an instant, oldest first."""
+
+    def broker(self, **words: Any) -> LiveBroker:
+        """What sends orders there; its words are those of `AlpacaBroker`."""
+
+
+def account_at(settings: BrokerSettings, keys: Keys) -> BrokerAccount:
+    """The account at the registered broker that the settings name."""
+    if settings.name not in registered("BROKERS"):
+        raise none_of("broker.name", settings.name, registered("BROKERS"))
+    account: BrokerAccount = registered_module("BROKERS", settings.name).ACCOUNT(settings, keys)
+    return account

@@ -1,0 +1,127 @@
+"""How a command ends: with one line and an exit code, also where a signal ends it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+from foundation.errors import InputError, shown
+from foundation.files import release_outputs, remove_empty
+from foundation.undisturbed import interrupt_with
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def fail(error: Exception) -> NoReturn:
+    """Print one line and exit with code 2."""
+    print(f"error: {shown(' '.join(str(error).split()))}", file=sys.stderr)  # noqa: T201
+    sys.exit(2)
+
+
+@contextmanager
+def one_line_errors(interrupted: str) -> Iterator[list[Path]]:
+    """End an `InputError` with one line and exit code 2, an interruption with 128 and its signal.
+
+    A signal that tells the process to end is an interruption.
+
+    interrupted: what is true after an interruption, for its line. Folders put into the list that
+    this yields are removed after either, if nothing is in them.
+    """
+    folders: list[Path] = []
+    try:
+        with ended_by_signals():
+            yield folders
+    except InputError as error:
+        _remove_empty(folders)
+        fail(error)
+    except KeyboardInterrupt as error:
+        _remove_empty(folders)
+        print(f"interrupted: {interrupted}", file=sys.stderr)  # noqa: T201
+        sys.exit(128 + (error.number if isinstance(error, Ended) else signal.SIGINT))
+    finally:
+        release_outputs()
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        if os.path.isdir(folder):
+            remove_empty(folder)
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """End what is within as an interruption does, when the process is told to end or hangs up.
+
+    A signal that the process was started to ignore, as by nohup, is ignored on. Outside the main
+    thread, where Python lets nobody handle signals, nothing changes.
+
+    Raises
+    ------
+    Ended
+        within, at whatever it does then; after a transaction that is open.
+    """
+
+    def end(number: int, _: object) -> None:
+        _told.append(signal.Signals(number))
+        interrupt_with(Ended(_told[0]))
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = len(_told)
+    with handled_signals(ENDING, end):
+        try:
+            yield
+        except (Exception, KeyboardInterrupt) as error:
+            # A library may make an interruption, or an error, of its own of what a handler raises:
+            # Ray does where it waits, pydantic where it compiles a class.
+            if _told[before:] and not isinstance(error, Ended):
+                raise Ended(_told[before]) from error
+            raise
+        finally:
+            del _told[before:]
+
+
+@contextmanager
+def handled_signals(
+    numbers: Iterable[signal.Signals], act: Callable[[int, object], object]
+) -> Iterator[None]:
+    """Have signals handled within; one that the process was started to ignore is ignored on."""
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, act)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+_told: list[signal.Signals] = []  # signals heard by those of `ended_by_signals` that are open
+
+
+def end_if_told() -> None:
+    """End where a signal has said so and its exception was lost, as in a finaliser.
+
+    Raises
+    ------
+    Ended
+        for the first signal.
+    """
+    if _told:
+        raise Ended(_told[0])
+
+
+class Ended(KeyboardInterrupt):
+    """The process was told to end; number: the signal that said so."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__(number.name)
+        self.number = number
