@@ -99,18 +99,11 @@ class BatchSettings(PanelSettings):
 
     @classmethod
     def of(cls, config: DictConfig) -> BatchSettings:
-        """The checked settings of a composed configuration."""
         return settings_of(cls, config)
 
 
 def run_batch(settings: BatchSettings, progress: Progress = silent) -> Batch:
-    """Forecast what the settings ask for.
-
-    Raises
-    ------
-    InputError
-        for settings or data that cannot be used, and where no forecast is issued in the span.
-    """
+    """Forecast what the settings ask for."""
     settings.forecaster.check()
     bars = settings.bars()
     first, last = span_of(bars, settings.start, settings.end)
@@ -134,13 +127,7 @@ def run_batch(settings: BatchSettings, progress: Progress = silent) -> Batch:
 
 
 def output_of(settings: BatchSettings, config: DictConfig) -> None:
-    """Refuse an output that cannot be written; the run writes it itself, months one by one.
-
-    Raises
-    ------
-    InputError
-        naming what is in the way; also where nothing would be left of the forecasts.
-    """
+    """Refuse an output that cannot be written; the run writes it itself, months one by one."""
     if settings.kept is not None:
         return
     if settings.output is not None:
@@ -180,13 +167,7 @@ def run(settings: BatchSettings, progress: Progress) -> Result:
 
 
 def kept_result(settings: BatchSettings) -> Result:
-    """What is kept of forecasts, or what was removed of it.
-
-    Raises
-    ------
-    InputError
-        where nothing is kept.
-    """
+    """What is kept of forecasts, or what was removed of it."""
     cache = Path(settings.forecaster.cache or "").expanduser()
     if settings.forecaster.cache is None or not cache.is_dir():
         raise InputError(f"forecaster.cache: {cache} is no folder; nothing is kept there")

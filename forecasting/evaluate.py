@@ -77,7 +77,6 @@ class EvaluationSettings(PanelSettings):
 
     @classmethod
     def of(cls, config: DictConfig) -> EvaluationSettings:
-        """The checked settings of a composed configuration."""
         return settings_of(cls, config)
 
 
@@ -104,7 +103,6 @@ class Evaluation:
 
     @property
     def main(self) -> str:
-        """Name of the forecaster that is evaluated."""
         return next(iter(self.frames))
 
     def figures(self) -> dict[str, Any]:
@@ -153,13 +151,7 @@ class Evaluation:
 
 
 def evaluate(settings: EvaluationSettings, progress: Progress = silent) -> Evaluation:
-    """Forecast with everything that is compared and score it.
-
-    Raises
-    ------
-    InputError
-        for settings or data that cannot be used, and where nothing can be scored.
-    """
+    """Forecast with everything that is compared and score it."""
     # Candidates are written into a folder of symbols' settings, which need not be there.
     folder = None if settings.candidates else settings.forecaster.per_symbol
     replace(settings.forecaster, per_symbol=folder).check()

@@ -135,7 +135,6 @@ def level_chart(text: str, labels: Sequence[str], values: Sequence[float], what:
 
 
 def colour_of(number: int) -> str:
-    """Colour of a forecaster, by its place."""
     return COLOURS[number] if number < len(COLOURS) else "quiet"
 
 

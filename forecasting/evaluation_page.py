@@ -166,8 +166,6 @@ def render(
 ) -> str:
     """The page: the verdict, fans, gains, calibration by hour and volatility, and tables.
 
-    Parameters
-    ----------
     figures: the content of `evaluation.json`.
     frames: forecaster's name → scores of each forecast.
     fans: forecasts with what happened.
@@ -190,7 +188,6 @@ def render(
 
 
 def _warnings(figures: dict[str, Any]) -> list[str]:
-    """What must not be missed."""
     if figures["data"].startswith("synthetic"):
         return [f"The bars are a {figures['data']}: the scores say nothing about any real market."]
     return []
@@ -223,7 +220,6 @@ def _panels(
 
 
 def _fifths(scores: dict[str, Any], what: str) -> tuple[Sequence[str], Sequence[float]]:
-    """Labels and values of as many fifths as there are forecasts for."""
     values = scores["fifths"][what]
     return FIFTHS[: len(values)], values
 

@@ -72,7 +72,6 @@ class FileForecaster:
 
     @property
     def name(self) -> str:
-        """What reports call it."""
         maker = _maker(self.path)
         by = f" by {maker}" if maker else ""
         return f"forecasts of {self.path.name}{by}"
@@ -82,10 +81,7 @@ class FileForecaster:
     ) -> ForecastTable:
         """What the file holds for bars of the panel known from `since` on, and the last before.
 
-        Raises
-        ------
-        DataError
-            naming the file, the row and what is wrong with it.
+        Raises DataError naming the file, the row and what is wrong with it.
         """
         name = self.name
         windows = Windows.of(bars, since, 1)

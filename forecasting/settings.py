@@ -103,12 +103,10 @@ class ForecasterSettings:
 
     @property
     def symbols_folder(self) -> Path:
-        """Of the settings of single symbols."""
         return PER_SYMBOL if self.per_symbol is None else Path(self.per_symbol).expanduser()
 
     @property
     def keeps(self) -> bool:
-        """Whether its forecasts are kept in the cache."""
         return self.kind == "chronos2" and self.cache is not None
 
     def build(self, symbols: Sequence[str], answers: Answers = answers_here) -> Forecaster:
@@ -116,10 +114,7 @@ class ForecasterSettings:
 
         answers: computes forecasts that the cache lacks, where they are kept there.
 
-        Raises
-        ------
-        InputError
-            for a model, a file or a class that cannot be used.
+        Raises InputError for a model, a file or a class that cannot be used.
         """
         raw = self._raw(symbols)
         if isinstance(raw, CachedForecaster):
@@ -135,10 +130,7 @@ class ForecasterSettings:
 
         One's own class is loaded, and made with `build` alone.
 
-        Raises
-        ------
-        InputError
-            naming the setting and what it names.
+        Raises InputError naming the setting and what it names.
         """
         if is_own(self.kind):
             load_own(SLOT, self.kind)
@@ -283,11 +275,5 @@ class PanelSettings:
         return self.files_timeframe or HOURLY
 
     def bars(self) -> Bars:
-        """The panel: files up to `end` with all history before `start`, or the synthetic market.
-
-        Raises
-        ------
-        InputError
-            for settings or files that cannot be used.
-        """
+        """The panel: files up to `end` with all history before `start`, or the synthetic market."""
         return self.data.bars(self.symbols, self.start, self.end, self.files_timeframe)

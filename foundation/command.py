@@ -339,11 +339,6 @@ def log_to_file(name: str) -> None:
     """Send every log line, and libraries' warnings, to a file of this run in `logs/`.
 
     None of them goes to the screen. Only the owner may read them.
-
-    Raises
-    ------
-    InputError
-        for a file in the place of the folder.
     """
     if LOGS.exists() and not LOGS.is_dir():
         raise InputError(f"{LOGS}: it is a file, and the folder of log files is needed there")
@@ -380,10 +375,7 @@ def ended_by_signals() -> Iterator[None]:
     A signal that the process was started to ignore, as by nohup, is ignored on. Outside the main
     thread, where Python lets nobody handle signals, nothing changes.
 
-    Raises
-    ------
-    Ended
-        within, at whatever it does then; after a transaction that is open.
+    Raises Ended within, at whatever it does then; after a transaction that is open.
     """
 
     def end(number: int, _: object) -> None:
@@ -429,10 +421,7 @@ _told: list[signal.Signals] = []  # signals heard by those of `ended_by_signals`
 def end_if_told() -> None:
     """End where a signal has said so and its exception was lost, as in a finaliser.
 
-    Raises
-    ------
-    Ended
-        for the first signal.
+    Raises Ended for the first signal.
     """
     if _told:
         raise Ended(_told[0])
@@ -450,7 +439,6 @@ class ShownFormatter(logging.Formatter):
     """Lines of a log without characters that a terminal would obey."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as it is shown."""
         return shown(super().format(record))
 
 
@@ -473,5 +461,4 @@ class _RunLog(logging.FileHandler):
 
 
 def _owners(path: str, flags: int) -> int:
-    """A file that only its owner may read."""
     return os.open(path, flags, 0o600)

@@ -50,11 +50,6 @@ def composed_config(name: str, overrides: list[str]) -> DictConfig:
     """The configuration `configs/<name>.yaml` with overrides applied, which cannot be written to.
 
     Variables of the environment are read when it is made settings of, not here.
-
-    Raises
-    ------
-    InputError
-        naming the override that does not fit.
     """
     try:
         config = _composed(name, tuple(_in_hydras_words(name, overrides)))
@@ -101,13 +96,7 @@ def _with_meanings(
 
 
 def _without_show_flag(words: Sequence[str]) -> list[str]:
-    """The words without --cfg job.
-
-    Raises
-    ------
-    InputError
-        for something else to show.
-    """
+    """The words without --cfg job."""
     text = "\0".join(words).replace("--cfg=", "--cfg\0").replace("-c=", "-c\0")
     others = text.split("\0")
     place = next(number for number, word in enumerate(others) if word in ("--cfg", "-c"))
@@ -204,11 +193,6 @@ def _in_hydras_words(name: str, words: Sequence[str]) -> list[str]:
     """The words of a command line as Hydra takes them.
 
     Several values without brackets are a list, unless a multirun takes them one after the other.
-
-    Raises
-    ------
-    InputError
-        for a word with nothing after its equals sign, and for a number of the form 1_000.
     """
     refuse_empty(words, FILES.get(name, ()))
     refuse_underscored(words)

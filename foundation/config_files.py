@@ -17,11 +17,6 @@ def check_config_file(path: Path, group: str, examples: str = "") -> None:
 
     path: of the file; group: of settings that it is for, the folder below `configs`. examples:
     where such files are shown; none: in that folder.
-
-    Raises
-    ------
-    InputError
-        for a file that cannot be read, that is no YAML, or that holds something else.
     """
     place = _shown(path)
     text = _text(path, place)
@@ -51,10 +46,7 @@ def check_config_file(path: Path, group: str, examples: str = "") -> None:
 def refuse_aliases(text: str) -> None:
     """Refuse a YAML text in which a node refers to another: a few lines can stand for billions.
 
-    Raises
-    ------
-    yaml.MarkedYAMLError
-        naming the line.
+    Raises yaml.MarkedYAMLError naming the line.
     """
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
@@ -66,10 +58,7 @@ def refuse_aliases(text: str) -> None:
 def plain_yaml(path: Path) -> Any:
     """What a YAML file without aliases holds.
 
-    Raises
-    ------
-    OSError, ValueError, yaml.YAMLError
-        for a file that cannot be read, or is none.
+    Raises OSError, ValueError, yaml.YAMLError for a file that cannot be read, or is none.
     """
     text = path.read_text(encoding="utf-8")
     refuse_aliases(text)

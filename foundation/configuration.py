@@ -35,10 +35,7 @@ def _variable(name: str, *default: object) -> str | None:
     A variable that is empty is not set, as in a shell's `${name:-default}`. Where the default is
     null, the word null is none.
 
-    Raises
-    ------
-    KeyError
-        for one that is not set, without a default.
+    Raises KeyError for one that is not set, without a default.
     """
     word: str | None = oc.env(name, *default)
     if word is None or word.strip():
@@ -52,13 +49,7 @@ OmegaConf.register_new_resolver("oc.env", _variable, replace=True)
 
 
 def settings_of(kind: type[Settings], config: DictConfig) -> Settings:
-    """The checked settings of a composed configuration.
-
-    Raises
-    ------
-    InputError
-        naming the key, the value and what was expected.
-    """
+    """The checked settings of a composed configuration."""
     plain = _resolved(config)
     put_own_code(plain)
     with _named_variables(kind, config):
@@ -66,14 +57,7 @@ def settings_of(kind: type[Settings], config: DictConfig) -> Settings:
 
 
 def check_values(name: str, config: DictConfig) -> None:
-    """Refuse a value of the configuration `configs/<name>.yaml` without loading its classes.
-
-    Raises
-    ------
-    InputError
-        as `settings_of` does, for what is of no type or outside its bounds, and for the folder of a
-        user who is none.
-    """
+    """Refuse a value of the configuration `configs/<name>.yaml` without loading its classes."""
     plain = _resolved(config)
     with _named_variables(None, config):
         validator_of(name).validate_python(plain)
@@ -140,21 +124,10 @@ def settings_with_inner(
 ) -> Settings:
     """The checked settings of a configuration whose keys for one field stand among the others.
 
-    Parameters
-    ----------
-    kind
-        class of the settings.
-    name
-        of the field whose own keys stand among the others.
-    inner
-        class of that field.
-    config
-        the composed configuration.
-
-    Raises
-    ------
-    InputError
-        naming the key, the value and what was expected.
+    kind: class of the settings.
+    name: of the field whose own keys stand among the others.
+    inner: class of that field.
+    config: the composed configuration.
     """
     names = {field.name for field in fields(inner)}
     others = OmegaConf.masked_copy(config, [str(key) for key in config if key not in names])
@@ -164,13 +137,7 @@ def settings_with_inner(
 
 
 def may_overwrite(config: DictConfig) -> bool:
-    """Whether an output that holds something else may be written to.
-
-    Raises
-    ------
-    InputError
-        for a word that is neither true nor false.
-    """
+    """Whether an output that holds something else may be written to."""
     word = config.get(OVERWRITE_KEY, False)
     if not isinstance(word, bool):
         raise InputError(f"{OVERWRITE_KEY}: {word!r} is neither true nor false")
@@ -182,11 +149,6 @@ def output_of(config: DictConfig, mark: str, output: Path | None = None) -> Path
 
     mark: a file that each run of the command leaves there.
     output: the folder, where it is not the one that the configuration names.
-
-    Raises
-    ------
-    InputError
-        for one that cannot be written, that holds something else, or that bars are read from.
     """
     if output is None:
         if not str(config.output or "").strip():
@@ -198,13 +160,7 @@ def output_of(config: DictConfig, mark: str, output: Path | None = None) -> Path
 
 
 def refuse_among_bars(config: DictConfig, output: Path) -> None:
-    """Refuse to write into a folder where bars are read from: files of results are no bars.
-
-    Raises
-    ------
-    InputError
-        naming it.
-    """
+    """Refuse to write into a folder where bars are read from: files of results are no bars."""
     places = OmegaConf.select(config, "data.dir") or ()
     for place in [places] if isinstance(places, str) else list(places):
         if Path(str(place)).expanduser().resolve() == output.resolve():
@@ -233,13 +189,7 @@ def _as_written(config: DictConfig, key: str) -> Any:
 
 
 def with_changes(settings: Settings, changes: Mapping[str, Any]) -> Settings:
-    """The settings with some values, named by their dotted keys, replaced and checked.
-
-    Raises
-    ------
-    InputError
-        naming the key, the value and what was expected.
-    """
+    """The settings with some values, named by their dotted keys, replaced and checked."""
     plain: dict[str, Any] = asdict(settings)  # type: ignore[call-overload]
     for name, value in changes.items():
         *groups, key = name.split(".")

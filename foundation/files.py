@@ -37,8 +37,6 @@ def check_output(
         None: whatever it holds stays.
     overwrite: whether a folder that holds something else is written to all the same.
     word: by which a user says so, for the message.
-
-    Raises InputError naming what is in the way.
     """
     _refuse_folder(folder, f"output: {folder}")
     if mark is not None and not overwrite and folder.exists() and not _is_unfinished(folder):
@@ -113,9 +111,6 @@ def refuse_mixture(folder: Path, name: str) -> None:
     Earlier runs have left no digests: of theirs nothing is known.
 
     name: of the setting, for messages.
-
-    Raises InputError naming a file of another run; also where a run was ended while it put its
-    files in place.
     """
     if _is_unfinished(folder):
         raise InputError(
@@ -162,8 +157,6 @@ def check_file(
         None: any may.
     overwrite: whether any other is written again all the same.
     word: by which a user says so, for the message.
-
-    Raises InputError naming what is in the way.
     """
     if path.is_dir():
         raise InputError(f"{name}: {path} is a folder, a file's name is needed")
@@ -250,8 +243,6 @@ def write_whole(
     writers: by the file's name, what writes it to a path.
     output: the folder.
     name: of the setting, for messages.
-
-    Raises InputError if the folder cannot be written.
     """
     try:
         output.mkdir(parents=True, exist_ok=True)

@@ -30,7 +30,6 @@ class Parser(argparse.ArgumentParser):
             self.add_argument("overrides", nargs="*", metavar="key=value")
 
     def error(self, message: str) -> NoReturn:
-        """Print the refusal as one line and exit."""
         fail(InputError(f"{self._unknown_text(message) or message} (see --help)"))
 
     def _unknown_text(self, message: str) -> str:
@@ -93,11 +92,6 @@ def refuse_both(flags: Mapping[str, str], words: Sequence[str]) -> None:
     """Refuse a setting that a flag and a word key=value both give a value.
 
     flags: of the command, by setting; words: of its command line.
-
-    Raises
-    ------
-    InputError
-        naming both.
     """
     typed = typed_flags(flags, words)
     for word in words:
@@ -111,11 +105,6 @@ def named_by_flags(flags: Mapping[str, str], words: Sequence[str]) -> Iterator[N
     """Have errors name flags where they name settings that flags of the command line stand for.
 
     flags: of the command, by setting; words: of its command line.
-
-    Raises
-    ------
-    InputError
-        as it came, in these words.
     """
     try:
         yield

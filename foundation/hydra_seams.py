@@ -21,7 +21,6 @@ from foundation.overrides import is_override
 
 @contextmanager
 def _replaced(owner: Any, name: str, value: object) -> Iterator[None]:
-    """Have an attribute be another within."""
     usual = getattr(owner, name)
     setattr(owner, name, value)
     try:

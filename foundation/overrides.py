@@ -44,11 +44,6 @@ def refuse_repeated(words: Iterable[str]) -> None:
     """Refuse a key that two words give a value: Hydra would take the last one and say nothing.
 
     A group in braces gives a value to each of its keys.
-
-    Raises
-    ------
-    InputError
-        naming the key and both values.
     """
     values: dict[str, str] = {}
     for word in words:
@@ -71,11 +66,6 @@ def refuse_words(words: Iterable[str]) -> None:
     code named in Hydra's own groups.
 
     What is usual stands in a configuration: where it is taken away, a class's default may differ.
-
-    Raises
-    ------
-    InputError
-        naming the word.
     """
     for before, word in pairwise(["", *words]):
         if _REMOVAL.match(word):
@@ -93,11 +83,6 @@ def refuse_empty(words: Iterable[str], files: Sequence[str] = ()) -> None:
     """Refuse words with nothing before or after their equals sign: no setting means that.
 
     files: keys whose values are names of files, as others of that name are folders'.
-
-    Raises
-    ------
-    InputError
-        naming the key and what is needed.
     """
     for word in words:
         if word.startswith("="):
@@ -115,13 +100,7 @@ def refuse_empty(words: Iterable[str], files: Sequence[str] = ()) -> None:
 
 
 def refuse_underscored(words: Iterable[str]) -> None:
-    """Refuse words whose value is a number of the form 1_000, which Hydra reads as 1000.
-
-    Raises
-    ------
-    InputError
-        naming the word, and what to write.
-    """
+    """Refuse words whose value is a number of the form 1_000, which Hydra reads as 1000."""
     for word in words:
         key, _, value = word.partition("=")
         if is_override(word) and _UNDERSCORED.fullmatch(value):

@@ -65,7 +65,6 @@ class ProgressBar:
         self._held.close()
 
     def __call__(self, work: str, done: int, total: int) -> None:
-        """Show that `done` of `total` are finished of a kind of work."""
         if self._compilation is not None:
             self._compilation.over()
         self._display.tell(work, done, total)
@@ -106,7 +105,6 @@ class Bars:
         )
 
     def start(self) -> None:
-        """Show that work has begun."""
         self._waiting = self._progress.add_task("working", total=None)
         self._progress.start()
 
@@ -147,7 +145,6 @@ class Lines:
         self._over = threading.Event()
 
     def start(self) -> None:
-        """Count the seconds from now on."""
         self._began = self._last = self._moved = self._clock()
         threading.Thread(target=self._write_on, daemon=True).start()
 

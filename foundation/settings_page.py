@@ -26,7 +26,6 @@ def bases_of(kind: type[Any]) -> list[type[Any]]:
 
 
 def own_keys(kind: type[Any]) -> list[str]:
-    """The keys that a class has beside those of its bases."""
     return [key for key in schemas_of(kind) if key in _own(kind)]
 
 

@@ -151,16 +151,13 @@ class Bars:
 
     @property
     def doubts(self) -> tuple[Doubt, ...]:
-        """Of all symbols."""
         return tuple(doubt for origin in self.origins for doubt in origin.doubts)
 
     @property
     def now(self) -> np.datetime64:
-        """The last instant the panel knows."""
         return np.datetime64(self.times[-1])
 
     def clock(self, kind: Kind) -> Clock:
-        """When a class has bars."""
         return self.timeframe.clock(kind)
 
     def between(self, first: int, last: int) -> Bars:
@@ -260,8 +257,6 @@ def regular_bars(
     """Known-at instants [N] and values [N, 5] of checked bars that start at `starts`.
 
     Bars outside regular New York hours are left out. path: where they are from, for messages.
-
-    Raises DataError for a start that is on another grid, and where no bar is left.
     """
     ends = timeframe.clock(item.kind).known_at(starts)
     irregular = np.isnat(ends)
@@ -310,10 +305,7 @@ def row_fault(path: str, row: int, what: str) -> DataError:
 
 
 def check_bars(starts: Instants, values: Array, path: str) -> None:
-    """Refuse starts that do not increase, prices outside their range and volumes below zero.
-
-    Raises DataError naming the row.
-    """
+    """Refuse starts that do not increase, prices outside their range and volumes below zero."""
     # An empty timestamp compares false with everything: without this it would pass for increasing.
     if np.isnat(starts).any():
         raise row_fault(path, first_row(np.isnat(starts)), "timestamp is empty")

@@ -23,11 +23,9 @@ class FactorCorrelation:
 
     @property
     def within(self) -> tuple[float, float]:
-        """Prior correlations within stocks and within coins."""
         return self.source.within
 
     def matrix_at_end(self, bars: Bars) -> CorrelationMatrix:
-        """The matrix for the panel's symbols as of its last instant."""
         found = self.source.matrix_at_end(bars)
         values = of_factors(found.values, self.factors).astype(np.float32).astype(np.float64)
         return CorrelationMatrix(found.symbols, values, found.as_of)

@@ -49,10 +49,7 @@ class Members:
         return np.unique(np.concatenate([self.begins, self.ends[self.ends != STILL]]))
 
     def on(self, dates: Dates, symbols: tuple[str, ...]) -> Mask:
-        """[R, S] whether each symbol is a member on each day; days increase.
-
-        Raises DataError where the list names none of the symbols.
-        """
+        """[R, S] whether each symbol is a member on each day; days increase."""
         place = {symbol: s for s, symbol in enumerate(symbols)}
         rows = [m for m, symbol in enumerate(self.symbols) if symbol in place]
         if not rows:
@@ -68,10 +65,7 @@ class Members:
 
 
 def read_members(path: Path) -> Members:
-    """The memberships of a file.
-
-    Raises DataError naming the file, the row and what is wrong with it.
-    """
+    """The memberships of a file."""
     found = text_rows(path, COLUMNS, ("a list of members", "has"))
     if not found:
         raise DataError(f"{path}: no row; a list of members has one a membership")

@@ -39,8 +39,6 @@ def write_correlation(
     """Write a matrix as Parquet and JSON, each put in place whole, and return both paths.
 
     facts: what is known about the matrix, for the JSON beside it.
-
-    Raises InputError for a path that cannot be written, or whose ending asks for a pickle.
     """
     refuse_pickle(path, "--output")
     table, notes = table_and_notes(path)
@@ -56,10 +54,7 @@ def write_correlation(
 
 
 def read_correlation(path: Path) -> CorrelationMatrix:
-    """The matrix of `NAME.parquet` and the `NAME.json` beside it.
-
-    Raises InputError for files that are not there, hold no correlation matrix, or are pickles.
-    """
+    """The matrix of `NAME.parquet` and the `NAME.json` beside it."""
     refuse_pickle(path, "correlation.file")
     table, notes = table_and_notes(path)
     try:
@@ -90,8 +85,6 @@ def refuse_pickle(path: Path, name: str) -> None:
     """Refuse a pickle: reading one runs whatever code its author put into it.
 
     name: of the setting, for the message.
-
-    Raises InputError saying how a matrix is made that is none.
     """
     if path.suffix.lower() in PICKLES:
         raise InputError(
@@ -115,11 +108,7 @@ class StoredCorrelation:
         return WITHIN_STOCKS, WITHIN_CRYPTO
 
     def matrix_at_end(self, bars: Bars) -> CorrelationMatrix:
-        """The part of the matrix that the panel's symbols are in.
-
-        Raises InputError where the panel ends before the matrix could be known, or has a symbol
-        that it lacks.
-        """
+        """The part of the matrix that the panel's symbols are in."""
         if self.matrix.as_of > bars.now:
             as_of = utc_text(self.matrix.as_of)
             now = utc_text(bars.now)
@@ -176,10 +165,6 @@ class CorrelationSettings(CorrelationEstimator):
             raise InputError(f"correlation.file: {self.kind} reads none; leave it, or {TARGET}")
 
     def source(self) -> CorrelationSource:
-        """What answers with a matrix.
-
-        Raises InputError for a file that cannot be used.
-        """
         whole = self._whole()
         return whole if self.factors is None else FactorCorrelation(whole, self.factors)
 

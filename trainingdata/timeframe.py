@@ -100,10 +100,7 @@ class Clock(ABC):
 
     @abstractmethod
     def end_of(self, numbers: Index, instants: Instants) -> Instants:
-        """When the bars of these numbers, counted from 1, end; they follow some instants.
-
-        Raises InputError beyond the calendar's end.
-        """
+        """When the bars of these numbers, counted from 1, end; they follow some instants."""
 
     @abstractmethod
     def position(self, instants: Instants) -> Array:
@@ -116,7 +113,7 @@ class Clock(ABC):
     def slots(self, ends: Instants, ahead: int) -> Slots:
         """Place in its day of each bar that ends at an instant and of `ahead` more, [N, 1 + ahead].
 
-        The bars after it are those of the calendar. Raises InputError beyond its end.
+        The bars after it are those of the calendar.
         """
 
     @abstractmethod
@@ -149,7 +146,6 @@ class Clock(ABC):
 
         It is the end of a plan's first block, too. `session` moves it to the same decision of the
         next session (its last one where that session is shorter), and to a day later for a coin.
-        Raises InputError beyond the calendar's end.
         """
 
 
@@ -160,8 +156,6 @@ class Timeframe:
     name: as settings have it; on `1m` orders may be met, but nothing is decided.
     fill: of a daily decision on stocks: at the next open, or in the closing auction of the day.
     coin_day: where a coin's daily bar begins and ends: midnight UTC, or 16:00 New York.
-
-    Raises InputError for an auction or a coin's day that is of other bars.
     """
 
     name: BarName
@@ -194,7 +188,6 @@ class Timeframe:
 
     @property
     def closes(self) -> bool:
-        """Whether the closing auction fills."""
         return self.fill == "close"
 
     @property
@@ -204,32 +197,26 @@ class Timeframe:
 
     @property
     def length(self) -> np.timedelta64:
-        """The same."""
         return np.timedelta64(self.minutes * 60 * 10**9, "ns")
 
     @property
     def daily(self) -> bool:
-        """Whether a session is one bar."""
         return self.name == "1d"
 
     @property
     def bar(self) -> str:
-        """One of its bars, in words."""
         return _BAR.get(self.name, f"a {self.minutes}-minute bar")
 
     @property
     def unit(self) -> str:
-        """What one is called beside others."""
         return _UNIT.get(self.name, "bar")
 
     @property
     def bars(self) -> str:
-        """Several, in words."""
         return f"{self.unit}s" if self.name in _UNIT else f"{self.minutes}-minute bars"
 
     @property
     def stocks(self) -> StockClock:
-        """Of stocks."""
         return _closing_clock() if self.closes else _stock_clock(self.name)
 
     def clock(self, kind: Kind) -> Clock:

@@ -103,28 +103,19 @@ class UniverseSettings:
 
     @property
     def days(self) -> int:
-        """Calendar days of the window."""
         return int(self.window[:-1])
 
     @property
     def everything(self) -> bool:
-        """Whether nothing is left out."""
         plain = self.top is None and self.keep is None and self.max_volatility is None
         return plain and not (self.min_price or self.min_bars or self.classes or self.members)
 
     @property
     def by_growth(self) -> bool:
-        """Whether what is expected at a decision ranks them."""
         return self.rank == GROWTH
 
     def rule(self) -> Universe:
-        """The rule these settings say.
-
-        Raises
-        ------
-        InputError
-            for a file or a function of a user's own that cannot be used.
-        """
+        """The rule these settings say."""
         rank = load_own(SLOT, self.rank) if self.rank and is_own(self.rank) else None
         if rank is not None and (isinstance(rank, type) or not callable(rank)):
             raise InputError(f"universe.{TARGET}: {self.rank} is no function of bars")
@@ -303,7 +294,6 @@ class _Known:
         return cls(bars, days, window, begin, counts, closes, traded)
 
     def counts_at(self, days: Dates) -> Index:
-        """[R, S] bars of the whole history."""
         return self.counts[self._places(days)]
 
     def closes_at(self, days: Dates) -> Array:

@@ -26,16 +26,10 @@ def worth(
     standard errors below it: noise earns nothing, and an edge is believed as far as it has shown
     itself.
 
-    Parameters
-    ----------
-    forecast, realised
-        [n] returns over their volatility, of all symbols together.
-    instant
-        [n] number of the bar at which each forecast was issued.
-    overlap
-        bars that a forecast's interval covers.
-    confidence
-        standard errors that are subtracted from the slope.
+    forecast, realised: [n] returns over their volatility, of all symbols together.
+    instant: [n] number of the bar at which each forecast was issued.
+    overlap: bars that a forecast's interval covers.
+    confidence: standard errors that are subtracted from the slope.
     """
     if not len(forecast):
         return 0.0

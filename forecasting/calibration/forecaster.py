@@ -68,9 +68,7 @@ class CalibrationSettings:
 class KeepsMoments(Protocol):
     """A forecaster that has the moments of its forecasts without the whole of them."""
 
-    def log_moments(self, bars: Bars, since: Instants, progress: Progress) -> LogMoments:
-        """Those of the forecasts that `forecast` makes."""
-        ...
+    def log_moments(self, bars: Bars, since: Instants, progress: Progress) -> LogMoments: ...
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -91,7 +89,6 @@ class CalibratedForecaster:
 
     @property
     def name(self) -> str:
-        """What reports call it."""
         return f"{self.base.name}, calibrated"
 
     def forecast(

@@ -58,16 +58,10 @@ class Lesson:
 def fit(history: ClassHistory, week: np.datetime64, window: int, confidence: float) -> Lesson:
     """What a class knows at the beginning of a week.
 
-    Parameters
-    ----------
-    history
-        the bars and base forecasts of its symbols [S].
-    week
-        the Friday 16:00 New York that the week begins at; bars after it are not seen.
-    window
-        own bars of each symbol that are learned from.
-    confidence
-        standard errors by which a centre's worth must exceed zero to count.
+    history: the bars and base forecasts of its symbols [S].
+    week: the Friday 16:00 New York that the week begins at; bars after it are not seen.
+    window: own bars of each symbol that are learned from.
+    confidence: standard errors by which a centre's worth must exceed zero to count.
     """
     slots = history.places
     ends = history.known(week)

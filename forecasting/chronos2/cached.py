@@ -42,7 +42,6 @@ class CachedForecaster:
 
     @property
     def name(self) -> str:
-        """What reports call it."""
         return self.forecaster.name
 
     @property

@@ -30,13 +30,7 @@ SHARE = 1 / 4  # of the free memory, for what a pass holds at once
 
 
 def device_of(device: Device) -> str:
-    """The device that a setting names; `auto` is CUDA where there is one.
-
-    Raises
-    ------
-    InputError
-        where a GPU is named that is not there.
-    """
+    """The device that a setting names; `auto` is CUDA where there is one."""
     if device == "cpu":
         return device
     # Of an old driver torch warns, each time, and where warnings are errors that would be one.

@@ -54,11 +54,6 @@ class OhlcForecast:
         """A row per step (1 …) with columns open, high, low, close at level `q`.
 
         It is linear between the model's levels.
-
-        Raises
-        ------
-        InputError
-            for a level outside 0.01 … 0.99.
         """
         if not LEVELS[0] <= q <= LEVELS[-1]:
             raise InputError(f"q: {q} is outside the model's levels {LEVELS[0]} … {LEVELS[-1]}")
@@ -107,11 +102,9 @@ class Chronos2Forecaster:
 
     @property
     def name(self) -> str:
-        """What reports call it."""
         return f"chronos2 ({_checkpoint(self.profile).name})"
 
     def profile_of(self, symbol: str) -> Profile:
-        """What forecasts this symbol."""
         settings = self.symbols.get(symbol)
         return self.profile if settings is None else settings.over(self.profile)
 
@@ -242,26 +235,17 @@ class Chronos2Forecaster:
     ) -> OhlcForecast:
         """Forecast open, high, low and close jointly, as one attention group.
 
-        Parameters
-        ----------
-        context_df
-            one symbol's bars in time order, with columns open, high, low and close; its last
-            `context_length` rows are the context. Prices are above 0 and within their bar's range.
-        symbol
-            in any spelling.
-        prediction_length
-            steps 1 … 24; none for those of the symbol's settings, or 1.
-        context_length
-            rows of the context, at least 3; none for that of the symbol's profile.
-        coherent
-            whether low becomes the smallest and high the largest of the four at every level; false
-            for the model's own answer.
+        context_df: one symbol's bars in time order, with columns open, high, low and close; its
+            last `context_length` rows are the context. Prices are above 0 and within their bar's
+            range.
+        symbol: in any spelling.
+        prediction_length: steps 1 … 24; none for those of the symbol's settings, or 1.
+        context_length: rows of the context, at least 3; none for that of the symbol's profile.
+        coherent: whether low becomes the smallest and high the largest of the four at every level;
+            false for the model's own answer.
 
-        Raises
-        ------
-        InputError
-            for lengths or bars that cannot be used, and for rows whose timestamps, in the index or
-            a column, go back.
+        Raises InputError for lengths or bars that cannot be used, and for rows whose timestamps, in
+        the index or a column, go back.
         """
         settings = self.symbols.get(instrument(symbol).symbol)
         profile = self.profile_of(instrument(symbol).symbol)

@@ -22,14 +22,7 @@ REPEATED = pd.Timedelta(1, "h")
 def ohlc_context(
     context_df: pd.DataFrame, symbol: str, length: int
 ) -> list[npt.NDArray[np.float64]]:
-    """Open, high, low and close of the last `length` rows, an array [length] each.
-
-    Raises
-    ------
-    InputError
-        for a frame with too few rows or without one of the columns, for rows that go back in time,
-        and for prices that are no prices, or outside their bar's range.
-    """
+    """Open, high, low and close of the last `length` rows, an array [length] each."""
     place = f"context_df of {symbol}"
     if not isinstance(context_df, pd.DataFrame):
         raise InputError(f"{place}: it is no data frame but a {type(context_df).__name__}")

@@ -85,14 +85,7 @@ class RayAnswers:
         profile: Profile,
         progress: Progress,
     ) -> Generator[Answer, None, None]:
-        """Compute portions of windows that share a profile; they come as they are ready.
-
-        Raises
-        ------
-        InputError
-            where there is no such cluster, where it has no place for an actor, where its machines
-            do not compute alike, and where one portion's actors die again and again.
-        """
+        """Compute portions of windows that share a profile; they come as they are ready."""
         with doing("connecting to Ray"):
             ray = connected(self.settings.address)
         total = sum(map(len, portions))
@@ -299,13 +292,7 @@ class _Crew:
 def _places(
     settings: RaySettings, nodes: Iterable[Mapping[str, Any]], profile: Profile
 ) -> tuple[int, dict[str, int]]:
-    """(how many actors the cluster has room for, what each takes of it).
-
-    Raises
-    ------
-    InputError
-        where no machine has room for one.
-    """
+    """(how many actors the cluster has room for, what each takes of it)."""
     machines = [node["Resources"] for node in nodes if node["Alive"]]
     has_gpus = any(machine.get("GPU", 0) >= 1 for machine in machines)
     gpus = settings.gpus if has_gpus and profile.device != "cpu" else 0
@@ -332,13 +319,7 @@ def _room_text(cores: int, gpus: int) -> str:
 
 
 def connected(address: str | None) -> Any:
-    """The library, connected to a cluster or to a Ray of this machine's own.
-
-    Raises
-    ------
-    InputError
-        where it is not installed, or nothing of its kind answers at the address.
-    """
+    """The library, connected to a cluster or to a Ray of this machine's own."""
     loaded = sys.modules.get("ray")
     if loaded is not None and loaded.is_initialized():
         return loaded
