@@ -37,7 +37,6 @@ from foundation.overrides import (
 from foundation.plugin import SLOTS, TARGET, allow_named
 
 ADVICE = "see `--cfg job` for every setting"  # every command answers it
-FILES = {"batch": ("output",)}  # by command: other outputs are folders
 OWN_FOLDERS = ("backtest",)  # commands of which each run of a multirun has one, of Hydra's
 _UNKNOWN_KEYS = (
     re.compile(r"is not in struct\s+full_key: (\S+\.\S+)"),
@@ -52,7 +51,7 @@ def composed_config(name: str, overrides: list[str]) -> DictConfig:
     Variables of the environment are read when it is made settings of, not here.
     """
     try:
-        config = _composed(name, tuple(_in_hydras_words(name, overrides)))
+        config = _composed(name, tuple(_in_hydras_words(overrides)))
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise _input_error(error, name, overrides) from error
     allow_named(OmegaConf.to_container(config, resolve=False))
@@ -139,7 +138,7 @@ def hydra_command(
     os.environ["HYDRA_FULL_ERROR"] = "1"
     typed = sys.argv[1:]
     try:
-        sys.argv[1:] = _in_hydras_words(name, typed)
+        sys.argv[1:] = _in_hydras_words(typed)
     except InputError as error:
         fail(error)
     _lay_defaults(*declared()["configurations"])  # a file of the user's own may list any
@@ -189,12 +188,12 @@ def hydra_command(
                 outputs.rmdir()
 
 
-def _in_hydras_words(name: str, words: Sequence[str]) -> list[str]:
+def _in_hydras_words(words: Sequence[str]) -> list[str]:
     """The words of a command line as Hydra takes them.
 
     Several values without brackets are a list, unless a multirun takes them one after the other.
     """
-    refuse_empty(words, FILES.get(name, ()))
+    refuse_empty(words)
     refuse_underscored(words)
     return [_with_brackets(with_home(word), several=is_sweep(words)) for word in words]
 
@@ -212,8 +211,7 @@ def _input_error(error: Exception, name: str, words: Sequence[str]) -> InputErro
         return error
     if isinstance(error, OverrideParseException):
         return InputError(
-            f"{error.override!r} cannot be read as key=value; a value with other signs than letters"
-            """ and digits stands in quotes of its own, 'key="a;b"'"""
+            f"{error.override!r} cannot be read as key=value; odd signs need quotes, 'key=\"a;b\"'"
         )
     for pattern in _UNKNOWN_KEYS:
         if key := pattern.search(f"{text}\n{error.__cause__!s}"):
@@ -235,13 +233,7 @@ def _unknown_key(place: str, name: str) -> InputError:
     group, _, key = place.rpartition(".")
     if key == TARGET and group in SLOTS:
         return InputError(f"{place}: it is added with a plus, +{place}=module.name")
-    names = dotted_keys(settings)
-    beside = OmegaConf.select(_composed(name, ()), group) if group else None
-    if group in names and not isinstance(beside, DictConfig):
-        return InputError(f"{place}: {group} is one setting and is given whole ({ADVICE})")
-    known = {each.rpartition(".")[2]: each for each in reversed(names)}
-    if key not in known and isinstance(beside, DictConfig):
-        known = {each: f"{group}.{each}" for each in map(str, beside)}
+    known = {each.rpartition(".")[2]: each for each in reversed(dotted_keys(settings))}
     match = nearest(key, known)
     hint = f"; did you mean {known[match]}?" if match and known[match] != place else ""
     return InputError(f"{place}: there is no such setting{hint} ({ADVICE})")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -23,10 +21,6 @@ from foundation.refusals import refusal, validator_of
 Settings = TypeVar("Settings")
 
 OVERWRITE_KEY = "overwrite"
-_NO_KEY = re.compile(r"Interpolation key '(\w+)' not found")
-_NO_VARIABLE = re.compile(r"Environment variable '(\w+)' not found")
-_OTHER = re.compile(r"\$\{(\w+)\}")
-_ENVIRONMENT = re.compile(r"\$\{oc\.env:(\w+)")
 
 
 def _variable(name: str, *default: object) -> str | None:
@@ -52,21 +46,20 @@ def settings_of(kind: type[Settings], config: DictConfig) -> Settings:
     """The checked settings of a composed configuration."""
     plain = _resolved(config)
     put_own_code(plain)
-    with _named_variables(kind, config):
-        return _validated(kind, plain)
+    return _validated(kind, plain)
 
 
 def check_values(name: str, config: DictConfig) -> None:
     """Refuse a value of the configuration `configs/<name>.yaml` without loading its classes."""
     plain = _resolved(config)
-    with _named_variables(None, config):
+    try:
         validator_of(name).validate_python(plain)
+    except ValidationError as error:
+        raise refusal(error, None) from error
     for key, value in _texts(plain):
         if value.startswith("~") and os.path.expanduser(value) == value:
             user = value[1:].partition("/")[0]
-            raise InputError(
-                f"{key}: {value}: there is no user {user}{_variable_text(config, key)}"
-            )
+            raise InputError(f"{key}: {value}: there is no user {user}")
 
 
 def _texts(values: Any, key: str = "") -> Iterator[tuple[str, str]]:
@@ -85,38 +78,11 @@ def _resolved(config: DictConfig) -> dict[str, Any]:
         key = error.full_key
         raise InputError(f"{key}: a value is needed; name it, {key}=…") from error
     except OmegaConfBaseException as error:
-        raise InputError(_unresolved_text(error, config)) from error
+        key = f"{error.full_key}: " if error.full_key else ""
+        raise InputError(f"{key}{str(error).splitlines()[0]}") from error
     # It is no setting of the work, but of where its files go: see `may_overwrite`.
     plain.pop(OVERWRITE_KEY, None)
     return cast(dict[str, Any], plain)
-
-
-@contextmanager
-def _named_variables(kind: Any, config: DictConfig) -> Iterator[None]:
-    """Have what is refused within named by its key, and by the variable that it comes from."""
-    try:
-        yield
-    except ValidationError as error:
-        reason = str(refusal(error, kind))
-        raise InputError(reason + _variable_text(config, reason.split(":")[0])) from error
-
-
-def _unresolved_text(error: OmegaConfBaseException, config: DictConfig) -> str:
-    """What is said of a value that stands for another one, `${…}`, that is not there."""
-    key = error.full_key or ""
-    # It may be what another key says, which is then the one to mend.
-    other = _OTHER.fullmatch(str(_as_written(config, key)))
-    if other and _as_written(config, other[1]) is not None:
-        key = other[1]
-    reason = str(error).splitlines()[0]
-    if name := _NO_KEY.match(reason):
-        reason = (
-            f"${{{name[1]}}}: there is no such setting; a variable of the environment is"
-            f" ${{oc.env:{name[1]}}}"
-        )
-    elif name := _NO_VARIABLE.search(reason):
-        reason = f"the environment variable {name[1]} is not set"
-    return f"{key}: {reason}" if key else reason
 
 
 def settings_with_inner(
@@ -168,24 +134,10 @@ def refuse_among_bars(config: DictConfig, output: Path) -> None:
 
 
 def _validated(kind: type[Settings], plain: Any) -> Settings:
-    return cast(Settings, cast(Any, kind).__pydantic_validator__.validate_python(plain))
-
-
-def _variable_text(config: DictConfig, key: str) -> str:
-    """The environment variable that a setting takes its value from, in words, or nothing.
-
-    A user who set the variable would not find the key in what was typed.
-    """
-    names = _ENVIRONMENT.findall(str(_as_written(config, key)))
-    return f" (from the environment variable {' or '.join(names)})" if names else ""
-
-
-def _as_written(config: DictConfig, key: str) -> Any:
-    """What stands behind a dotted key, not resolved; none without it."""
-    raw: Any = OmegaConf.to_container(config, resolve=False)
-    for part in key.split("."):
-        raw = raw.get(part) if isinstance(raw, dict) else None
-    return raw
+    try:
+        return cast(Settings, cast(Any, kind).__pydantic_validator__.validate_python(plain))
+    except ValidationError as error:
+        raise refusal(error, kind) from error
 
 
 def with_changes(settings: Settings, changes: Mapping[str, Any]) -> Settings:
@@ -200,7 +152,4 @@ def with_changes(settings: Settings, changes: Mapping[str, Any]) -> Settings:
             keys = part if isinstance(part, dict) else plain
             raise unknown_setting(name, keys)
         part[key] = value
-    try:
-        return _validated(type(settings), plain)
-    except ValidationError as error:
-        raise refusal(error, type(settings)) from error
+    return _validated(type(settings), plain)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 
@@ -79,24 +79,14 @@ def refuse_words(words: Iterable[str]) -> None:
                 raise InputError(f"{word}: there is no user {home[1:]}, whose folder {home} is")
 
 
-def refuse_empty(words: Iterable[str], files: Sequence[str] = ()) -> None:
-    """Refuse words with nothing before or after their equals sign: no setting means that.
-
-    files: keys whose values are names of files, as others of that name are folders'.
-    """
+def refuse_empty(words: Iterable[str]) -> None:
+    """Refuse words with nothing before or after their equals sign: no setting means that."""
     for word in words:
         if word.startswith("="):
             raise InputError(f"{word!r}: a setting's name is missing before the =")
-        key, _, value = word.partition("=")
-        if not is_override(word) or value.strip() not in _EMPTY or key.startswith("hydra"):
-            continue
-        key = key.lstrip("+")
-        if key == "output":
-            kind = "file" if key in files else "folder"
-            raise InputError(f"output: a {kind}'s name is needed; nothing stands after the =")
-        hint = "name a folder or a file, `.` for this one" if key == "data.dir" else ""
-        hint = hint or "name a value, or leave the word out for the usual one"
-        raise InputError(f"{key}: it is empty; {hint}")
+        key, _, value = word.lstrip("+").partition("=")
+        if is_override(word) and value.strip() in _EMPTY and not key.startswith("hydra"):
+            raise InputError(f"{key}: it is empty; name a value, or leave it out for the usual one")
 
 
 def refuse_underscored(words: Iterable[str]) -> None:

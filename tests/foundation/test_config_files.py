@@ -21,7 +21,7 @@ BAD = [
     (BOMB.encode(), " line 2: it is no YAML: *a0 refers to another place; write out what stands"),
     (b"commission_bps: 5\n  sec: 3\n", " line 2: it is no YAML: mapping values are not allowed"),
     (b"a: 1\na: 2\n", " line 2: it is no YAML: found duplicate key a"),
-    (b"a: 1\nb: \xff\n", " line 2: byte 0xff is no UTF-8; save the file as UTF-8"),
+    (b"a: 1\nb: \xff\n", ": it cannot be read: 'utf-8' codec can't decode byte 0xff"),
     (b"- a\n", ": it holds a list, and lines key: value are needed; see those in configs/"),
 ]
 
