@@ -33,8 +33,7 @@ from omegaconf import DictConfig
 
 from forecasting.batch_file import Batch, Shape, check_batch_output, is_folder, write_batch
 from forecasting.cache import prune, shelf_table
-from forecasting.chronos2.answers import answers_here
-from forecasting.chronos2.cached import CachedForecaster
+from forecasting.chronos2.cached import CachedForecaster, answers_here
 from forecasting.chronos2.on_ray import RayAnswers, RaySettings
 from forecasting.forecast import Progress, silent
 from forecasting.settings import PanelSettings

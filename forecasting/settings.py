@@ -10,9 +10,8 @@ from typing import Any
 from forecasting.baseline import Garch, Historical, Oracle, RandomWalk
 from forecasting.calibration.forecaster import CalibratedForecaster, CalibrationSettings
 from forecasting.calibration.kept import KeptLessons
-from forecasting.chronos2.answers import Answers, answers_here
 from forecasting.chronos2.augmentation import Augmentation
-from forecasting.chronos2.cached import CachedForecaster
+from forecasting.chronos2.cached import Answers, CachedForecaster, answers_here
 from forecasting.chronos2.forecaster import Chronos2Forecaster, Group
 from forecasting.chronos2.profile import (
     Compile,

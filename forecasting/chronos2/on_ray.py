@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from forecasting.chronos2.answers import Answer
+from forecasting.chronos2.cached import Answer
 from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.profile import Profile
 from forecasting.forecast import Progress
@@ -73,7 +73,7 @@ class RaySettings:
 
 @dataclass(frozen=True, slots=True)
 class RayAnswers:
-    """Computes portions on a Ray cluster; `forecasting.chronos2.answers` says how it is asked."""
+    """Computes portions on a Ray cluster; `forecasting.chronos2.cached` says how it is asked."""
 
     settings: RaySettings = field(default_factory=RaySettings)
 

@@ -17,11 +17,11 @@ from scipy.signal import lfilter
 from forecasting.baseline import Oracle, RandomWalk
 from forecasting.calibration import forecaster as calibration
 from forecasting.calibration import lesson as lessons
-from forecasting.calibration.centre import autocorrelation, worth
 from forecasting.calibration.dispersion import Sample, learned_dispersion
 from forecasting.calibration.forecaster import CalibratedForecaster, CalibrationSettings
 from forecasting.calibration.history import ClassHistory, outcomes
 from forecasting.calibration.kept import KeptLessons
+from forecasting.calibration.lesson import autocorrelation, worth
 from forecasting.calibration.variance import SPANS, averages, bar_variance, day_pattern
 from forecasting.forecast import HORIZON, LEVELS, MEDIAN, ForecastTable, Progress, silent
 from forecasting.moments import LogMoments, log_moments, volatility

@@ -289,8 +289,7 @@ def test_ray_computes_only_what_is_kept() -> None:
 
 
 def test_portions_come_in_the_order_that_a_local_run_keeps_them_in(market: Bars) -> None:
-    from forecasting.chronos2.answers import answers_here
-    from forecasting.chronos2.cached import _portions
+    from forecasting.chronos2.cached import _portions, answers_here
 
     forecaster = Chronos2Forecaster()
     windows = forecaster.windows(market, market.times[-200])

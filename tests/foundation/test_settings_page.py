@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
+from docs.settings_page import HEAD, classes_of, plain_schemas, plain_value, table_of
 from foundation.settings import about, setting, settings_class
-from foundation.settings_page import HEAD, classes_of, plain_schemas, plain_value, table_of
 
 
 @settings_class()

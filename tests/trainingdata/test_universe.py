@@ -19,10 +19,9 @@ from tests.own_module import own_module
 from trainingdata.bars import CLOSE, VOLUME, Bars
 from trainingdata.instants import midnight, new_york_date
 from trainingdata.instruments import Instrument, Kind
-from trainingdata.members import read_members
 from trainingdata.sessions import calendar
 from trainingdata.timeframe import DAILY, HOURLY, Timeframe
-from trainingdata.universe import RULES, Rule, Universe, UniverseSettings, keep_best
+from trainingdata.universe import RULES, Rule, Universe, UniverseSettings, keep_best, read_members
 
 EVERY: dict[str, Any] = {
     "top": 3,
