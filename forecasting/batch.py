@@ -57,8 +57,7 @@ class BatchSettings(PanelSettings):
     """What is forecast, from which bars and by what."""
 
     output: str | None = setting(
-        None,
-        "Parquet file, or a folder of one a month; none fills the cache only",
+        None, "Parquet file, or a folder of one a month; none fills the cache only"
     )
     shape: Shape = setting("long", "`long`, a row a level, or `wide`, a column a level")
     kept: Literal["list", "prune"] | None = setting(

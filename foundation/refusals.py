@@ -42,12 +42,7 @@ _WORDS = {
     "less_than": "is not below {lt:g}",
     "less_than_equal": "is above {le:g}",
 }
-_BOUNDS = {
-    "minimum": "ge",
-    "exclusiveMinimum": "gt",
-    "maximum": "le",
-    "exclusiveMaximum": "lt",
-}
+_BOUNDS = {"minimum": "ge", "exclusiveMinimum": "gt", "maximum": "le", "exclusiveMaximum": "lt"}
 _MISSING = ("missing", "missing_argument")
 
 

@@ -62,12 +62,7 @@ def usual_minutes(starts: Instants) -> int:
 
 
 def joined_bars(
-    starts: Instants,
-    values: Array,
-    item: Instrument,
-    minutes: int,
-    timeframe: Timeframe,
-    path: str,
+    starts: Instants, values: Array, item: Instrument, minutes: int, timeframe: Timeframe, path: str
 ) -> Joined:
     """The bars that checked bars of so many minutes make.
 
@@ -108,12 +103,7 @@ def joined_bars(
 
 
 def days_between_closes(
-    starts: Instants,
-    values: Array,
-    item: Instrument,
-    minutes: int,
-    timeframe: Timeframe,
-    path: str,
+    starts: Instants, values: Array, item: Instrument, minutes: int, timeframe: Timeframe, path: str
 ) -> Joined:
     """Bars as of `between_closes` that checked bars make; the rest as of `joined_bars`."""
     _refuse_misplaced(starts, item.kind, minutes, path)

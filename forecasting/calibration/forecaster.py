@@ -136,12 +136,7 @@ class CalibratedForecaster:
         )
 
     def _taught(
-        self,
-        source: str,
-        kind: Kind,
-        history: ClassHistory,
-        windows: Windows,
-        rows: Index,
+        self, source: str, kind: Kind, history: ClassHistory, windows: Windows, rows: Index
     ) -> _Taught:
         """The lesson of a week, and what it makes of the windows of the class in it."""
         friday = last_fridays(windows.issued_at[rows[:1]])[0]
@@ -151,11 +146,7 @@ class CalibratedForecaster:
         return key, lesson, *lesson.apply(history, member, windows.last[rows])
 
     def _raw(
-        self,
-        bars: Bars,
-        classes: Sequence[ClassHistory],
-        since: Instants,
-        progress: Progress,
+        self, bars: Bars, classes: Sequence[ClassHistory], since: Instants, progress: Progress
     ) -> LogMoments:
         """The base forecasts from `since` [S] on, and the earlier ones that lessons need."""
         # Lessons look back far beyond the windows that are answered. Where all of them are kept,

@@ -15,12 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from forecasting.calibration.dispersion import Dispersion, Sample, learned_dispersion
-from forecasting.calibration.history import (
-    STANDING_STILL,
-    ClassHistory,
-    class_sample,
-    outcomes,
-)
+from forecasting.calibration.history import STANDING_STILL, ClassHistory, class_sample, outcomes
 from forecasting.calibration.variance import SPANS, day_pattern
 from forecasting.forecast import HORIZON
 from foundation.arrays import Array, Index, spans

@@ -51,8 +51,7 @@ class Answer:
 # whether what made it has computed these forecasts before. The others come in any order, one a
 # portion; whoever stops asking ends the work.
 Answers = Callable[
-    [Chronos2Forecaster, Windows, Sequence[Index], Profile, Progress],
-    Generator[Answer, None, None],
+    [Chronos2Forecaster, Windows, Sequence[Index], Profile, Progress], Generator[Answer, None, None]
 ]
 
 

@@ -164,13 +164,7 @@ class Layer(nn.Module):
         self.narrow = linear(forward.mlp.wo.weight)
 
     def forward(
-        self,
-        h: Tensor,
-        turn: Tensor,
-        first: int,
-        group: int,
-        masks: Masks | None,
-        epsilon: float,
+        self, h: Tensor, turn: Tensor, first: int, group: int, masks: Masks | None, epsilon: float
     ) -> Tensor:
         """h [B, T, d] → [B, T - first, d]: the tokens from `first` on, after attending to all.
 

@@ -108,12 +108,7 @@ class Network(nn.Module):
         self.register_buffer("frequency", frequency.to(device, torch.float32))
 
     def forward(
-        self,
-        context: Tensor,
-        *,
-        group: int = 1,
-        complete: bool = False,
-        run: RunLayer = run_layer,
+        self, context: Tensor, *, group: int = 1, complete: bool = False, run: RunLayer = run_layer
     ) -> Tensor:
         """Sorted quantiles [B, H, Q] float32 of contexts [B, L] float32.
 

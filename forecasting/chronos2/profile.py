@@ -54,10 +54,7 @@ class Profile:
     def __post_init__(self) -> None:
         if self.context_length < 3:
             raise InputError(f"forecaster.context_length: {self.context_length} is below 3")
-        for name, choices in (
-            ("augmentation", AUGMENTATIONS),
-            ("dtype", get_args(Dtype)),
-        ):
+        for name, choices in (("augmentation", AUGMENTATIONS), ("dtype", get_args(Dtype))):
             value = getattr(self, name)
             if value not in choices:
                 raise InputError(f"forecaster.{name}: {value!r} is none of {', '.join(choices)}")

@@ -46,10 +46,7 @@ def read(of: Latest, begin: np.ndarray, finish: np.ndarray, rule: Volatility) ->
         variance_until(of.values, of.price, place, rule, np.array([2e-4]))
         for place in (begin, finish)
     )
-    return Moments(
-        expected_between(of.values, of.price, begin, finish),
-        np.sqrt(after - before),
-    )
+    return Moments(expected_between(of.values, of.price, begin, finish), np.sqrt(after - before))
 
 
 def moments(begin: float, finish: float, drift: float = 1e-4) -> Moments:

@@ -354,9 +354,7 @@ def test_a_batch_file_holds_what_the_contract_says(tmp_path: Path, market: Bars)
 
 
 @pytest.mark.slow
-def test_what_proved_itself_for_a_symbol_is_written_and_nothing_else(
-    tmp_path: Path,
-) -> None:
+def test_what_proved_itself_for_a_symbol_is_written_and_nothing_else(tmp_path: Path) -> None:
     bars = DataSettings(start="2024-01-02", end="2024-03-29").bars(("SYA", "SYXUSD"), None, None)
     usual = ForecasterSettings(cache=str(tmp_path / "cache"))
     found = list(verdicts(bars, bars.times[0], bars.now, usual, [12], folds=2))

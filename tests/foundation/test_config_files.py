@@ -50,10 +50,7 @@ def test_an_empty_file_is_refused_and_one_of_settings_is_not(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("place", ["fees/own.yaml", "forecaster/own.yaml", "own.yaml"])
 def test_a_command_looks_at_each_file_of_a_folder_of_the_users_own(
-    place: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "cfg" / place

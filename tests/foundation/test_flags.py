@@ -74,11 +74,7 @@ RUN = "marketsimulator.backtest_kelly_chronos2"
     ],
 )
 def test_a_refusal_is_one_line_that_names_what_was_typed_and_leaves_nothing(
-    module: str,
-    words: list[str],
-    says: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    module: str, words: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there").write_text("a file")

@@ -99,10 +99,7 @@ def test_what_counts_nothing_is_named_in_the_lines_and_below_the_bars() -> None:
         clock.seconds += 16
         lines.write_if_due()
     lines.tell("bars", 1, 2)
-    assert stream.getvalue().splitlines() == [
-        "16 s: loading the checkpoint",
-        "16 s: bars 1 of 2",
-    ]
+    assert stream.getvalue().splitlines() == ["16 s: loading the checkpoint", "16 s: bars 1 of 2"]
     stream = io.StringIO()
     with (
         ProgressBar(Console(file=stream, force_terminal=True, width=100)) as progress,

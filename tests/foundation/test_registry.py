@@ -11,11 +11,7 @@ import pytest
 from foundation.registry import registered, registered_module
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-KINDS = {
-    "JOBS": ("open_job",),
-    "FEES": ("SCHEDULE",),
-    "DESKS": ("PracticeSettings", "OptionDesk"),
-}
+KINDS = {"JOBS": ("open_job",), "FEES": ("SCHEDULE",), "DESKS": ("PracticeSettings", "OptionDesk")}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -226,9 +226,7 @@ def test_a_read_is_repeated_and_nothing_else_ever_is(status: bytes) -> None:
         assert len(seen) == 2
 
 
-def test_what_the_venue_asks_to_wait_is_waited_and_is_no_part_of_the_deadline(
-    clock: Clock,
-) -> None:
+def test_what_the_venue_asks_to_wait_is_waited_and_is_no_part_of_the_deadline(clock: Clock) -> None:
     with answering(refusing(b"429", b"Retry-After: 50\r\n", 1)) as (url, seen):
         assert session(30.0).get(url).status_code == 200
     assert clock.waits == [50.0]

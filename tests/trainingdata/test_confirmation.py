@@ -11,13 +11,7 @@ from hypothesis import strategies as st
 from foundation.arrays import Array
 from tests.trainingdata.vendor_files import DAYS, table, write
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars, panel
-from trainingdata.confirmation import (
-    LARGEST_MOVE,
-    RECENT,
-    confirmed,
-    contradicted,
-    unconfirmed,
-)
+from trainingdata.confirmation import LARGEST_MOVE, RECENT, confirmed, contradicted, unconfirmed
 from trainingdata.instruments import instrument
 from trainingdata.source import DataSettings
 

@@ -55,10 +55,7 @@ def failure(status: int, body: bytes, ask: Ask) -> str:
         client = settings.secure_client(
             TradingClient(KEYS.key, KEYS.secret, raw_data=True, url_override=url)
         )
-        with (
-            pytest.raises(BrokerError) as caught,
-            translated_errors("the account", settings, KEYS),
-        ):
+        with pytest.raises(BrokerError) as caught, translated_errors("the account", settings, KEYS):
             ask(client)
         return str(caught.value)
 

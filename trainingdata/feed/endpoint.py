@@ -14,12 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from foundation.errors import (
-    AccessRefused,
-    BrokerError,
-    InputError,
-    in_one_line,
-)
+from foundation.errors import AccessRefused, BrokerError, InputError, in_one_line
 from foundation.patience import RequestSettings
 from foundation.redaction import redacted
 from foundation.settings import setting, settings_class
