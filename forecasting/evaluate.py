@@ -28,8 +28,7 @@ from rich.console import RenderableType
 
 from forecasting.candidates import Verdict, verdicts
 from forecasting.chronos2.profile import write_symbol_settings
-from forecasting.evaluation_charts import BEFORE, Fan
-from forecasting.evaluation_page import CLASSES, REACH, cells_of, render, span_text
+from forecasting.evaluation_page import BEFORE, CLASSES, REACH, Fan, cells_of, render, span_text
 from forecasting.forecast import HORIZON, ForecastTable, Progress, silent
 from forecasting.scores import common_forecasts, fifths, gain, scored_together, summary
 from forecasting.settings import ForecasterSettings, PanelSettings

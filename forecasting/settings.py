@@ -147,30 +147,6 @@ class ForecasterSettings:
         return FORECASTERS[self.kind](self, symbols)
 
 
-def _ewma(settings: ForecasterSettings, symbols: Sequence[str]) -> Forecaster:
-    return RandomWalk(context_length=settings.context_length, label="ewma")
-
-
-def _mix(settings: ForecasterSettings, symbols: Sequence[str]) -> Forecaster:
-    return RandomWalk(context_length=settings.context_length, plain=0.5, label="mix")
-
-
-def _historical(settings: ForecasterSettings, symbols: Sequence[str]) -> Forecaster:
-    return Historical(context_length=settings.context_length)
-
-
-def _garch(settings: ForecasterSettings, symbols: Sequence[str]) -> Forecaster:
-    return Garch()
-
-
-def _gradient(settings: ForecasterSettings, symbols: Sequence[str]) -> Forecaster:
-    return settings.gradient
-
-
-def _oracle(settings: ForecasterSettings, symbols: Sequence[str]) -> Forecaster:
-    return Oracle(RandomWalk(context_length=settings.context_length))
-
-
 def _file(settings: ForecasterSettings, symbols: Sequence[str]) -> Forecaster:
     if settings.path is None:
         raise InputError("forecaster.path: a value is needed: the file that holds the forecasts")
@@ -197,12 +173,12 @@ def _chronos2(settings: ForecasterSettings, symbols: Sequence[str]) -> Forecaste
 
 FORECASTERS: Mapping[str, Callable[[ForecasterSettings, Sequence[str]], Forecaster]] = {
     "chronos2": _chronos2,
-    "ewma": _ewma,
-    "mix": _mix,
-    "historical": _historical,
-    "garch": _garch,
-    "gradient": _gradient,
-    "oracle": _oracle,
+    "ewma": lambda own, _: RandomWalk(context_length=own.context_length, label="ewma"),
+    "mix": lambda own, _: RandomWalk(context_length=own.context_length, plain=0.5, label="mix"),
+    "historical": lambda own, _: Historical(context_length=own.context_length),
+    "garch": lambda own, _: Garch(),
+    "gradient": lambda own, _: own.gradient,
+    "oracle": lambda own, _: Oracle(RandomWalk(context_length=own.context_length)),
     "file": _file,
 }
 

@@ -199,21 +199,6 @@ def test_months_of_an_earlier_batch_do_not_pass_for_those_of_this_one(
         check_batch_output(output, overwrite=False)
 
 
-def test_a_row_of_a_wide_file_that_cannot_be_used_is_named(
-    two_months: Batch, tmp_path: Path
-) -> None:
-    path = tmp_path / "wide.parquet"
-    write_batch(two_months, path, shape="wide")
-    wide = pd.read_parquet(path)
-    for cell, line in ((-1.0, "value -1.0 is no price"), (np.nan, "0.5 is empty")):
-        wide.loc[29, "0.5"] = cell
-        with pytest.raises(DataError, match=rf"wide.parquet: row 30: {line}"):
-            FileForecaster(written(wide, path)).forecast(two_months.bars, two_months.bars.times[0])
-    wide.loc[29] = wide.loc[28]
-    with pytest.raises(DataError, match=r"row 30: SYXUSD .*, step 5 stands twice"):
-        FileForecaster(written(wide, path)).forecast(two_months.bars, two_months.bars.times[0])
-
-
 def test_a_batch_that_cannot_be_written_leaves_nothing_behind(
     two_months: Batch, tmp_path: Path
 ) -> None:

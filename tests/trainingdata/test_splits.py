@@ -216,8 +216,3 @@ def test_a_coin_has_no_splits_its_jump_is_a_doubt_and_never_refused(tmp_path: Pa
     (jump,) = DataSettings(dir=(str(tmp_path),)).bars([], None, None).doubts
     assert jump.symbol == "ABCUSD"
     assert jump.jump
-
-
-def test_sound_bars_are_in_no_doubt(tmp_path: Path) -> None:
-    plain = str(write(tmp_path / "BBB.csv", table("BBB", DAYS[0])))
-    assert DataSettings(dir=(plain,)).bars([], None, None).doubts == ()
