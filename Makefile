@@ -48,17 +48,17 @@ promises: $(VENV)/.installed          ## write docs/promises.yaml anew: what a v
 	$(BIN)/python -m docs.promises
 
 # On a bare machine with CUDA: PYTHON has torch, and whatever else lacks lies as wheels in $(WHEELS); no index is asked.
-# Of its own conftest files pytest reads those of the benchmarks alone: the others import what is not brought along.
+# Of conftest files pytest reads those beside a file alone: the others import what is not brought along.
 GPU_TESTS = HF_HUB_OFFLINE=1 COMMIT=$(COMMIT) PYTHONPATH=$(CURDIR)/.gpu:$(CURDIR) timeout $(1)m $(PYTHON) -m pytest -m gpu -s \
-	--durations 0 --confcutdir studies/benchmarks
+	--durations 0 --confcutdir $(dir $(2)) $(2)
 gpu:                                  ## the measurements and the tests that need CUDA, in one go; its table: outputs/gpu.md
 	@$(PYTHON) studies/benchmarks/bare_machine.py cuda
 	@rm -rf .gpu && mkdir -p .gpu outputs
 	@if ls $(WHEELS)/*.whl >/dev/null 2>&1; then \
 		$(PYTHON) -m pip install --quiet --no-index --no-deps --no-compile --target .gpu $(WHEELS)/*.whl; fi
 	@PYTHONPATH=$(CURDIR)/.gpu $(PYTHON) studies/benchmarks/bare_machine.py packages
-	@failed=0; $(call GPU_TESTS,5) studies/benchmarks/test_forecasting_speed.py || failed=$$?; \
-	$(call GPU_TESTS,3) tests/forecasting/test_gpu.py || failed=$$?; exit $$failed
+	@failed=0; $(call GPU_TESTS,5,studies/benchmarks/test_forecasting_speed.py) || failed=$$?; \
+	$(call GPU_TESTS,3,tests/forecasting/test_gpu.py) || failed=$$?; exit $$failed
 
 wheels: $(VENV)/.installed-dev        ## what `make gpu` needs beside torch, for Python 3.12, into $(WHEELS)
 	mkdir -p $(WHEELS) && rm -f $(WHEELS)/*.whl

@@ -266,7 +266,7 @@ def regular_bars(
     if misplaced.any():
         row = first_row(misplaced)
         place = f"{utc_text(starts[row])} is no start of {timeframe.bar}"
-        raise row_fault(path, row, f"{place} {_grid_advice(item, timeframe, starts[row])}")
+        raise row_fault(path, row, f"{place} {_grid_advice(item, timeframe)}")
     if irregular.all():
         raise no_regular_hour(starts, path)
     return ends[~irregular], values[~irregular]
@@ -281,22 +281,13 @@ def no_regular_hour(starts: Instants, path: str) -> DataError:
     )
 
 
-def _grid_advice(item: Instrument, timeframe: Timeframe, start: np.datetime64) -> str:
+def _grid_advice(item: Instrument, timeframe: Timeframe) -> str:
     """What the grid is and what a file with another one would need."""
-    shorter = "give shorter bars, of 5 minutes or of 1, which are put together here"
-    if timeframe != HOURLY:
-        day = "midnight UTC" if item.kind is Kind.CRYPTO else "09:30 New York"
-        return f"(counted from {day}); {shorter}"
-    shorter = "give 5-, 15- or 30-minute bars, which are put together here"
-    if item.kind is Kind.CRYPTO:
-        return f"(full hours); {shorter}"
-    grid = "(09:30, 10:30 … New York)"
-    if start != start.astype("datetime64[h]"):
-        return f"{grid}; {shorter}"
-    return (
-        f"{grid}; bars on full hours mix the session with the time before it: {shorter}; a coin's"
-        " file is called after its pair, as BTCUSD"
-    )
+    coin = item.kind is Kind.CRYPTO
+    grid = f"counted from {'midnight UTC' if coin else '09:30 New York'}"
+    if timeframe == HOURLY:
+        grid = "full hours" if coin else "09:30, 10:30 … New York"
+    return f"({grid}); give shorter bars, of 30 minutes to 1, which are put together here"
 
 
 def row_fault(path: str, row: int, what: str) -> DataError:

@@ -276,17 +276,10 @@ class _Crew:
             )
 
     def _hopeless_text(self, task: _Task, error: Exception) -> str:
+        what, advice = "over the same portion", "higher ray.cores make fewer actors"
         if task.rows is None:
-            return (
-                f"ray: {ATTEMPTS} actors died one after the other while they started; is"
-                " kelly-chronos installed on every machine of the cluster? The last one:"
-                f" {in_one_line(str(error))}"
-            )
-        return (
-            f"ray: {ATTEMPTS} actors died over the same {counted(len(task.rows), 'forecast')}; does"
-            " their machine have the memory? Higher ray.cores make fewer actors. The last one:"
-            f" {in_one_line(str(error))}"
-        )
+            what, advice = "while they started", "is kelly-chronos installed on every machine?"
+        return f"ray: {ATTEMPTS} actors died {what}: {advice} ({in_one_line(str(error))})"
 
 
 def _places(

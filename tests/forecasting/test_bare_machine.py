@@ -57,12 +57,12 @@ def bare(libraries: Path, *words: str) -> subprocess.CompletedProcess[str]:
 def test_the_half_of_the_gpu_tests_that_needs_no_gpu_passes_there(
     libraries: Path, tmp_path: Path
 ) -> None:
-    pytest_words = ("-m", "pytest", "-q", "-m", "gpu", "--confcutdir", "studies/benchmarks")
-    ran = bare(libraries, *pytest_words, "-p", "no:cacheprovider", "tests/forecasting/test_gpu.py")
+    words = ("-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "--confcutdir")
+    ran = bare(libraries, *words, "tests/forecasting", "tests/forecasting/test_gpu.py")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert " passed, " in ran.stdout
     figures = "studies/benchmarks/test_forecasting_speed.py"
-    collected = bare(libraries, *pytest_words, "-p", "no:cacheprovider", "--collect-only", figures)
+    collected = bare(libraries, *words, "studies/benchmarks", "--collect-only", figures)
     assert collected.returncode == 0, collected.stdout + collected.stderr
     assert "test_figures" in collected.stdout
     words = ("few", SHIPPED, "fp32", "4", str(tmp_path / "turn"))
