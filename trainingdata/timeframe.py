@@ -19,7 +19,6 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from typing_extensions import override
 
 from foundation.arrays import Array, Index, Instants, Mask
 from foundation.errors import InputError
@@ -266,55 +265,45 @@ class ListedClock(Clock):
     decisions: Instants
     decision_session: npt.NDArray[np.int64]
 
-    @override
     def known_at(self, starts: Instants) -> Instants:
         k = np.minimum(np.searchsorted(self.starts, starts), len(self.starts) - 1)
         return np.where(self.starts[k] == starts, self.ends[k], _NEVER)
 
-    @override
     def started_at(self, ends: Instants) -> Instants:
         k = np.minimum(np.searchsorted(self.ends, ends), len(self.ends) - 1)
         return np.where(self.ends[k] == ends, self.starts[k], _NEVER)
 
-    @override
     def bars_ended(self, instants: Instants) -> Index:
         return np.asarray(np.searchsorted(self.ends, instants, side="right"), dtype=np.int64)
 
-    @override
     def end_of(self, numbers: Index, instants: Instants) -> Instants:
         if numbers.size and numbers.max() > len(self.ends):
             raise beyond_calendar(instants.max())
         return np.asarray(self.ends[numbers - 1])
 
-    @override
     def position(self, instants: Instants) -> Array:
         done = self.bars_ended(instants)
         k = np.minimum(done, len(self.starts) - 1)
         share = (instants - self.starts[k]) / (self.ends[k] - self.starts[k])
         return np.asarray(done + np.clip(share, 0.0, 1.0) * (done < len(self.starts)))
 
-    @override
     def is_decision(self, instants: Instants) -> Mask:
         k = np.minimum(np.searchsorted(self.decisions, instants), len(self.decisions) - 1)
         return np.asarray(self.decisions[k] == instants)
 
-    @override
     def decisions_between(self, first: np.datetime64, last: np.datetime64) -> Instants:
         begin = np.searchsorted(self.decisions, first)
         end = np.searchsorted(self.decisions, last, side="right")
         return self.decisions[begin:end]
 
-    @override
     def decided_before(self, instants: Instants) -> Instants:
         k = np.searchsorted(self.decisions, instants)
         return np.where(k > 0, self.decisions[k - 1], _NEVER)
 
-    @override
     def fill_dates(self, instants: Instants) -> npt.NDArray[np.datetime64]:
         k = np.minimum(self.bars_ended(instants), len(self.starts) - 1)
         return new_york_date(self.starts[k])
 
-    @override
     def holding_end(self, now: np.datetime64, holding: Holding = "next") -> np.datetime64:
         k = int(np.searchsorted(self.decisions, now, side="right"))
         if k >= len(self.decisions) - 10:
@@ -338,21 +327,17 @@ class StockClock(ListedClock):
     whole: int
 
     @property
-    @override
     def bars_a_day(self) -> int:
         return self.whole
 
     @property
-    @override
     def bars_a_year(self) -> float:
         return self.whole * DAYS_A_YEAR[Kind.STOCK]
 
     @property
-    @override
     def places(self) -> int:
         return self.whole
 
-    @override
     def slots(self, ends: Instants, ahead: int) -> Slots:
         """A bar's number within its session: 0 for the one that holds the night."""
         place = _numbers_in_session(self)
@@ -361,13 +346,11 @@ class StockClock(ListedClock):
             raise beyond_calendar(ends.max())
         return np.asarray(place[k[:, None] + np.arange(1 + ahead)])
 
-    @override
     def place_text(self, place: int) -> str:
         opens, closes = self.starts[0], self.ends[self.whole - 1]
         ended = min(opens + (place + 1) * (self.ends[0] - opens), closes)
         return time_text(int(new_york_minutes(np.array([ended]))[0]))
 
-    @override
     def on_weekend(self, place: int) -> bool:
         return False
 
@@ -398,42 +381,33 @@ class CoinClock(Clock):
     length: np.timedelta64
 
     @property
-    @override
     def bars_a_day(self) -> int:
         return int(DAY // self.length)
 
     @property
-    @override
     def bars_a_year(self) -> float:
         return self.bars_a_day * DAYS_A_YEAR[Kind.CRYPTO]
 
     @property
-    @override
     def places(self) -> int:
         return 2 * min(self.bars_a_day, _HOURS)
 
-    @override
     def known_at(self, starts: Instants) -> Instants:
         return np.where(self.is_decision(starts), starts + self.length, _NEVER)
 
-    @override
     def started_at(self, ends: Instants) -> Instants:
         return np.where(self.is_decision(ends), ends - self.length, _NEVER)
 
-    @override
     def bars_ended(self, instants: Instants) -> Index:
         return np.asarray((instants - _EPOCH) // self.length, dtype=np.int64)
 
-    @override
     def end_of(self, numbers: Index, instants: Instants) -> Instants:
         del instants
         return np.asarray(_EPOCH + numbers * self.length)
 
-    @override
     def position(self, instants: Instants) -> Array:
         return np.asarray((instants - _EPOCH) / self.length)
 
-    @override
     def slots(self, ends: Instants, ahead: int) -> Slots:
         """The New York hour a bar starts in; a day's is 0; weekends have others."""
         if not len(ends):
@@ -450,33 +424,26 @@ class CoinClock(Clock):
         k = ((ends - self.length - first) // self.length).astype(np.int64)
         return np.asarray(place[k[:, None] + np.arange(1 + ahead)])
 
-    @override
     def place_text(self, place: int) -> str:
         return f"{(place + 1) % _HOURS:02d}:00" if self.bars_a_day > 1 else "a day"
 
-    @override
     def on_weekend(self, place: int) -> bool:
         return 2 * place >= self.places
 
-    @override
     def is_decision(self, instants: Instants) -> Mask:
         return np.asarray((instants - _EPOCH) % self.length == np.timedelta64(0))
 
-    @override
     def decisions_between(self, first: np.datetime64, last: np.datetime64) -> Instants:
         begin = _EPOCH - (_EPOCH - first) // self.length * self.length
         return np.arange(begin, last + np.timedelta64(1, "ns"), self.length)
 
-    @override
     def decided_before(self, instants: Instants) -> Instants:
         before = instants - np.timedelta64(1, "ns")
         return np.asarray(before - (before - _EPOCH) % self.length)
 
-    @override
     def fill_dates(self, instants: Instants) -> npt.NDArray[np.datetime64]:
         return np.asarray(instants.astype("datetime64[D]"))
 
-    @override
     def holding_end(self, now: np.datetime64, holding: Holding = "next") -> np.datetime64:
         begun = now - (now - _EPOCH) % self.length
         return np.datetime64(begun + (DAY if holding == "session" else self.length))
@@ -487,21 +454,17 @@ class NewYorkDayClock(ListedClock):
     """A coin's days from 16:00 New York to 16:00 New York: of 23 to 25 hours, each a session."""
 
     @property
-    @override
     def bars_a_day(self) -> int:
         return 1
 
     @property
-    @override
     def bars_a_year(self) -> float:
         return DAYS_A_YEAR[Kind.CRYPTO]
 
     @property
-    @override
     def places(self) -> int:
         return 2
 
-    @override
     def slots(self, ends: Instants, ahead: int) -> Slots:
         """1 for a day that ends on a weekend, through which stocks are shut."""
         k = np.searchsorted(self.ends, ends)[:, None] + np.arange(1 + ahead)
@@ -511,11 +474,9 @@ class NewYorkDayClock(ListedClock):
         weekday = (new_york_date(self.ends).astype(np.int64) + 3) % 7
         return np.asarray((weekday >= 5)[k], dtype=np.int8)
 
-    @override
     def place_text(self, place: int) -> str:
         return "a day"
 
-    @override
     def on_weekend(self, place: int) -> bool:
         return place == 1
 
