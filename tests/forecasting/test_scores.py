@@ -223,35 +223,6 @@ def test_an_evaluation_compares_like_with_like_and_says_what_it_saw(
     assert ours["forecasts"] == (evaluation.frames[evaluation.main]["kind"] == "stock").sum()
 
 
-def test_an_evaluation_of_one_forecast_claims_no_error(tmp_path: Path) -> None:
-    settings = EvaluationSettings(
-        symbols=("SYA",),
-        start="2024-03-27T14:00Z",
-        end="2024-03-27T14:40Z",
-        steps=(1,),
-        against=("ewma",),
-        raw=False,
-        data=DataSettings(start="2024-01-02", end="2024-03-29"),
-        forecaster=ForecasterSettings(kind="mix", calibrated=False),
-    )
-    bars = settings.data.bars(settings.symbols, None, None)
-    object.__setattr__(settings, "data", Fixed(bars))
-    figures = evaluate(settings).figures()
-    assert figures["groups"]["stock"]["1"]["skill"]["ewma"]["error"] is None
-    show_parts(terminal(), figure_parts(figures))
-
-
-class Fixed(DataSettings):
-    """Bars that go on after the span that is scored."""
-
-    def __init__(self, held: Bars) -> None:
-        super().__init__()
-        object.__setattr__(self, "held", held)
-
-    def bars(self, *span: object) -> Bars:
-        return self.held  # type: ignore[attr-defined,no-any-return]
-
-
 def test_an_evaluation_without_outcomes_is_refused() -> None:
     data = DataSettings(start="2024-01-02", end="2024-03-29")
     settings = EvaluationSettings(

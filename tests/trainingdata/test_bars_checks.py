@@ -192,30 +192,17 @@ def test_a_part_of_a_panel_is_what_was_known_by_its_end(
     assert known.real_bars(1)[0].tolist() == known.times[1:].tolist()
 
 
-def test_a_file_without_a_regular_hour_is_refused_and_a_coin_keeps_every_hour(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_a_file_without_a_regular_hour_is_refused_and_a_coin_keeps_every_hour() -> None:
     night = starts_of_a_day() + np.timedelta64(10, "h")
-    with pytest.raises(
-        DataError, match=r"AAA: no row lies within regular New York hours; first 2024-10-01T23:30Z$"
-    ):
+    says = r"AAA: no row lies within regular New York hours; first 2024-10-01T23:30Z$"
+    with pytest.raises(DataError, match=says):
         regular_bars(night, coherent(0), instrument("AAA"), HOURLY, "AAA")
     whole = night + np.timedelta64(30, "m")
     known, values = regular_bars(whole, coherent(0), instrument("AAAUSD"), HOURLY, "AAAUSD")
     assert known.tolist() == (whole + np.timedelta64(1, "h")).tolist()
     np.testing.assert_array_equal(values, coherent(0))
-    with pytest.raises(
-        DataError,
-        match=r"AAAUSD: row 1: 2024-10-01T23:30Z is no start of an hourly bar \(full hours\)",
-    ):
+    with pytest.raises(DataError, match=r"AAAUSD: row 1: 2024-10-01T23:30Z is no start of an hou"):
         regular_bars(night, coherent(0), instrument("AAAUSD"), HOURLY, "AAAUSD")
-    astray = starts_of_a_day()
-    astray[4] += np.timedelta64(15, "m")
-    with pytest.raises(
-        DataError, match=r"AAA: row 5: 2024-10-01T17:45Z is no start of an hourly bar \(09:30"
-    ):
-        regular_bars(astray, coherent(0), instrument("AAA"), HOURLY, "AAA")
-    assert "left out" not in caplog.text
 
 
 def test_a_panel_says_what_is_wrong_with_its_parts() -> None:

@@ -59,11 +59,6 @@ def test_what_moves_less_is_no_split(change: float) -> None:
     assert unlike_trading(stock([100, 100 * change], [100, 100 * change])) == ()
 
 
-def test_a_split_on_a_day_that_rises_is_one() -> None:
-    (found,) = unlike_trading(stock([100, 55], [100, 55]))
-    assert ratio_of(found) == 2
-
-
 def test_a_crash_that_is_traded_through_is_none() -> None:
     assert unlike_trading(stock([100, 50], [100, 99])) == ()
     assert len(unlike_trading(stock([100, 50], [100, 50]))) == 1
