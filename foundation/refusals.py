@@ -83,8 +83,10 @@ def _said(problem: Any, place: str) -> str:
     if kind in ("said", "value_error"):
         return str(problem.get("ctx", {}).get("error", problem["msg"]))
     if kind == "string_type":
-        key = re.sub(r"\.\d+$", "", place)
-        return f"{value!r} is no word; one that looks like a value has quotes, '{key}=\"…\"'"
+        key, _, number = place.rpartition(".")
+        word = f'"{str(value).upper()}"'
+        cure = f"{key}=[{word}]" if number.isdigit() else f"{place}={word}"
+        return f"{value} is no word; in quotes it is one, '{cure}'"
     if isinstance(value, list | tuple) and kind.partition("_")[0] in _NUMBERS:
         return f"{','.join(map(str, value))} is a list; one number is needed, without commas"
     if kind in _WORDS:
