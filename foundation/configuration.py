@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -21,6 +23,7 @@ from foundation.refusals import refusal, validator_of
 Settings = TypeVar("Settings")
 
 OVERWRITE_KEY = "overwrite"
+_ENVIRONMENT = re.compile(r"\$\{oc\.env:(\w+)")
 
 
 def _variable(name: str, *default: object) -> str | None:
@@ -29,13 +32,13 @@ def _variable(name: str, *default: object) -> str | None:
     A variable that is empty is not set, as in a shell's `${name:-default}`. Where the default is
     null, the word null is none.
 
-    Raises KeyError for one that is not set, without a default.
+    Raises LookupError for one that is not set, without a default.
     """
-    word: str | None = oc.env(name, *default)
+    word: str | None = oc.env(name, *(default or ("",)))
     if word is None or word.strip():
         return None if default == (None,) and word == "null" else word
     if not default:
-        raise KeyError(f"Environment variable '{name}' not found")
+        raise LookupError(f"the environment variable {name} is not set")
     return None if default[0] is None else str(default[0])
 
 
@@ -46,16 +49,18 @@ def settings_of(kind: type[Settings], config: DictConfig) -> Settings:
     """The checked settings of a composed configuration."""
     plain = _resolved(config)
     put_own_code(plain)
-    return _validated(kind, plain)
+    with _named_variables(config):
+        return _validated(kind, plain)
 
 
 def check_values(name: str, config: DictConfig) -> None:
     """Refuse a value of the configuration `configs/<name>.yaml` without loading its classes."""
     plain = _resolved(config)
-    try:
-        validator_of(name).validate_python(plain)
-    except ValidationError as error:
-        raise refusal(error, None) from error
+    with _named_variables(config):
+        try:
+            validator_of(name).validate_python(plain)
+        except ValidationError as error:
+            raise refusal(error, None) from error
     for key, value in _texts(plain):
         if value.startswith("~") and os.path.expanduser(value) == value:
             user = value[1:].partition("/")[0]
@@ -79,10 +84,30 @@ def _resolved(config: DictConfig) -> dict[str, Any]:
         raise InputError(f"{key}: a value is needed; name it, {key}=…") from error
     except OmegaConfBaseException as error:
         key = f"{error.full_key}: " if error.full_key else ""
-        raise InputError(f"{key}{str(error).splitlines()[0]}") from error
+        reason = str(error).splitlines()[0].rpartition(" resolving interpolation: ")[2]
+        raise InputError(f"{key}{reason}") from error
     # It is no setting of the work, but of where its files go: see `may_overwrite`.
     plain.pop(OVERWRITE_KEY, None)
     return cast(dict[str, Any], plain)
+
+
+@contextmanager
+def _named_variables(config: DictConfig) -> Iterator[None]:
+    """Have what is refused named by the environment variable that it comes from, too.
+
+    A user who set the variable would not find the key in what was typed.
+    """
+    try:
+        yield
+    except InputError as error:
+        written: Any = OmegaConf.to_container(config, resolve=False)
+        for part in str(error).partition(":")[0].split("."):
+            written = written.get(part) if isinstance(written, dict) else None
+        names = _ENVIRONMENT.findall(str(written))
+        if not names:
+            raise
+        said = f"{error} (from the environment variable {' or '.join(names)})"
+        raise InputError(said) from error
 
 
 def settings_with_inner(
