@@ -23,6 +23,7 @@ from foundation.refusals import refusal, validator_of
 Settings = TypeVar("Settings")
 
 OVERWRITE_KEY = "overwrite"
+_OTHER = re.compile(r"\$\{(\w+)\}")
 _ENVIRONMENT = re.compile(r"\$\{oc\.env:(\w+)")
 
 
@@ -83,9 +84,13 @@ def _resolved(config: DictConfig) -> dict[str, Any]:
         key = error.full_key
         raise InputError(f"{key}: a value is needed; name it, {key}=…") from error
     except OmegaConfBaseException as error:
-        key = f"{error.full_key}: " if error.full_key else ""
+        key = error.full_key or ""
+        # It may be what another key says, which is then the one to mend.
+        other = _OTHER.fullmatch(_as_written(config, key))
+        if other and _as_written(config, other[1]):
+            key = other[1]
         reason = str(error).splitlines()[0].rpartition(" resolving interpolation: ")[2]
-        raise InputError(f"{key}{reason}") from error
+        raise InputError(f"{key}: {reason}" if key else reason) from error
     # It is no setting of the work, but of where its files go: see `may_overwrite`.
     plain.pop(OVERWRITE_KEY, None)
     return cast(dict[str, Any], plain)
@@ -100,14 +105,19 @@ def _named_variables(config: DictConfig) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        written: Any = OmegaConf.to_container(config, resolve=False)
-        for part in str(error).partition(":")[0].split("."):
-            written = written.get(part) if isinstance(written, dict) else None
-        names = _ENVIRONMENT.findall(str(written))
+        names = _ENVIRONMENT.findall(_as_written(config, str(error).partition(":")[0]))
         if not names:
             raise
         said = f"{error} (from the environment variable {' or '.join(names)})"
         raise InputError(said) from error
+
+
+def _as_written(config: DictConfig, key: str) -> str:
+    """What stands behind a dotted key, not resolved; empty without it."""
+    raw: Any = OmegaConf.to_container(config, resolve=False)
+    for part in key.split("."):
+        raw = raw.get(part) if isinstance(raw, dict) else None
+    return "" if raw is None else str(raw)
 
 
 def settings_with_inner(
