@@ -39,7 +39,7 @@ long: $(VENV)/.installed-dev          ## the longest ones, beyond what continuou
 	$(TESTS) -m long
 
 bench: $(VENV)/.installed-dev         ## the measurements behind docs/PERFORMANCE.md
-	$(BIN)/pytest -m bench -s
+	$(BIN)/pytest -m bench -s studies/benchmarks
 
 settings-page: $(VENV)/.installed     ## write docs/SETTINGS.md anew from the configurations and the settings classes
 	$(BIN)/python docs/settings_page.py
@@ -48,25 +48,25 @@ promises: $(VENV)/.installed          ## write docs/promises.yaml anew: what a v
 	$(BIN)/python -m docs.promises
 
 # On a bare machine with CUDA: PYTHON has torch, and whatever else lacks lies as wheels in $(WHEELS); no index is asked.
-# Of its own conftest files pytest reads those of the benchmarks alone: the others import what is not brought along.
+# Of conftest files pytest reads those beside a file alone: the others import what is not brought along.
 GPU_TESTS = HF_HUB_OFFLINE=1 COMMIT=$(COMMIT) PYTHONPATH=$(CURDIR)/.gpu:$(CURDIR) timeout $(1)m $(PYTHON) -m pytest -m gpu -s \
-	--durations 0 --confcutdir tests/benchmarks
+	--durations 0 --confcutdir $(dir $(2)) $(2)
 gpu:                                  ## the measurements and the tests that need CUDA, in one go; its table: outputs/gpu.md
-	@$(PYTHON) tests/benchmarks/bare_machine.py cuda
+	@$(PYTHON) studies/benchmarks/bare_machine.py cuda
 	@rm -rf .gpu && mkdir -p .gpu outputs
 	@if ls $(WHEELS)/*.whl >/dev/null 2>&1; then \
 		$(PYTHON) -m pip install --quiet --no-index --no-deps --no-compile --target .gpu $(WHEELS)/*.whl; fi
-	@PYTHONPATH=$(CURDIR)/.gpu $(PYTHON) tests/benchmarks/bare_machine.py packages
-	@failed=0; $(call GPU_TESTS,5) tests/benchmarks/test_forecasting_speed.py || failed=$$?; \
-	$(call GPU_TESTS,3) tests/forecasting/test_gpu.py || failed=$$?; exit $$failed
+	@PYTHONPATH=$(CURDIR)/.gpu $(PYTHON) studies/benchmarks/bare_machine.py packages
+	@failed=0; $(call GPU_TESTS,5,studies/benchmarks/test_forecasting_speed.py) || failed=$$?; \
+	$(call GPU_TESTS,3,tests/forecasting/test_gpu.py) || failed=$$?; exit $$failed
 
 wheels: $(VENV)/.installed-dev        ## what `make gpu` needs beside torch, for Python 3.12, into $(WHEELS)
 	mkdir -p $(WHEELS) && rm -f $(WHEELS)/*.whl
-	$(BIN)/python tests/benchmarks/bare_machine.py pins > $(WHEELS)/pins.txt
+	$(BIN)/python studies/benchmarks/bare_machine.py pins > $(WHEELS)/pins.txt
 	$(BIN)/pip download --disable-pip-version-check --quiet --no-deps --only-binary :all: --implementation cp \
 		--python-version 3.12 $(foreach n,28 27 26 24 17 12 5,--platform manylinux_2_$(n)_x86_64) \
 		--platform manylinux2014_x86_64 --platform manylinux1_x86_64 --dest $(WHEELS) --requirement $(WHEELS)/pins.txt
-	@$(BIN)/python tests/benchmarks/bare_machine.py weigh $(WHEELS)
+	@$(BIN)/python studies/benchmarks/bare_machine.py weigh $(WHEELS)
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -d $(VENV) || test -n "$(PYTHON)" || { echo "$(NO_PYTHON)" >&2; exit 2; }

@@ -5,14 +5,18 @@ make settings-page
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast
 
 import yaml
+from pydantic import TypeAdapter
 
 from event_contracts.compare import ComparisonSettings
 from event_contracts.live.settings import KalshiTradingSettings
@@ -23,14 +27,8 @@ from forecasting.batch import BatchSettings
 from forecasting.evaluate import EvaluationSettings
 from foundation.configuration import OVERWRITE_KEY
 from foundation.declared import CONFIGS, FILE
-from foundation.settings_page import (
-    bases_of,
-    classes_of,
-    own_keys,
-    plain_schemas,
-    schemas_of,
-    table_of,
-)
+from foundation.refusals import settings_in
+from foundation.settings import NO_KEY
 from marketsimulator.compare import ComparedRuns
 from marketsimulator.drift import ComparisonWords
 from marketsimulator.settings import BacktestSettings
@@ -43,6 +41,11 @@ from option_spreads.simulation.resampled_accounts import MonteCarloSettings
 
 PAGE = Path(__file__).resolve().parent / "SETTINGS.md"
 NO_SETTINGS = {"defaults", "hydra", OVERWRITE_KEY}
+
+HEAD = "| key | type | bounds | default | meaning |\n| --- | --- | --- | --- | --- |"
+_WORDS = {"number": "number", "integer": "whole number", "boolean": "true or false"}
+_WORDS |= {"string": "text", "null": "null", "object": "mapping"}
+_BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 
 # A configuration's settings, a key being that of the first class that has it.
 CLASSES: Mapping[str, tuple[type[Any], ...]] = {
@@ -200,6 +203,149 @@ def _beneath(name: str) -> list[str]:
 
 def _earliest(kind: type[Any]) -> str:
     return next(name for name, kinds in CLASSES.items() if kinds[0] is kind)
+
+
+def bases_of(kind: type[Any]) -> list[type[Any]]:
+    """The settings classes whose keys a class has as well."""
+    return [base for base in kind.__bases__ if dataclasses.is_dataclass(base)]
+
+
+def own_keys(kind: type[Any]) -> list[str]:
+    return [key for key in schemas_of(kind) if key in _own(kind)]
+
+
+def schemas_of(kind: type[Any]) -> dict[str, Any]:
+    """The JSON schema of every key of a settings class."""
+    schema = TypeAdapter(kind).json_schema()
+    fields = schema.get("properties") or schema["$defs"][kind.__name__]["properties"]
+    return {key: _as_number(value) for key, value in fields.items() if NO_KEY not in value}
+
+
+def _as_number(schema: dict[str, Any]) -> dict[str, Any]:
+    """A decimal's schema, which is a number's or a text's that reads as one, as the number's."""
+    number, *others = schema.get("anyOf", [{}])
+    is_decimal = number.get("type") == "number" and [each["type"] for each in others] == ["string"]
+    kept = {word: value for word, value in schema.items() if word != "anyOf"}
+    return kept | number if is_decimal else schema
+
+
+def plain_schemas(kind: type[Any]) -> dict[str, Any]:
+    """The schemas of a class's own keys, with plain defaults, and classes by their names."""
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    return {
+        key: _without_titles(value) | _plain_default(fields[key])
+        for key, value in schemas_of(kind).items()
+        if key in _own(kind)
+    }
+
+
+def _without_titles(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_without_titles(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {
+        word: _without_titles(value)
+        for word, value in schema.items()
+        if word not in ("title", "default")
+    }
+    if "$ref" in kept:
+        kept["$ref"] = kept["$ref"].rpartition("/")[2]
+    return kept
+
+
+def _plain_default(field: Any) -> dict[str, Any]:
+    if field.default_factory is not dataclasses.MISSING:
+        return {"default": field.default_factory()}
+    return {} if field.default is dataclasses.MISSING else {"default": plain_value(field.default)}
+
+
+def plain_value(value: Any) -> Any:
+    """A default as YAML has it; of settings the keys that differ from their class."""
+    if dataclasses.is_dataclass(value):
+        return {
+            field.name: plain_value(getattr(value, field.name))
+            for field in dataclasses.fields(value)
+            if getattr(value, field.name) != field.default
+        }
+    if isinstance(value, list | tuple):
+        return [plain_value(each) for each in value]
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    return value
+
+
+def _own(kind: type[Any]) -> Mapping[str, Any]:
+    return inspect.get_annotations(kind)
+
+
+def classes_of(kind: type[Any]) -> dict[str, type[Any]]:
+    """A settings class, its bases and all that their fields are of, by name, each once."""
+    found = {kind.__name__: kind}
+    inner = (settings_in(field.type) for field in dataclasses.fields(kind))
+    for other in (*bases_of(kind), *inner):
+        if other is not None:
+            found |= classes_of(other)
+    return found
+
+
+def table_of(kind: type[Any]) -> str:
+    """The table of a settings class: a row a key of its own, as schema and default say."""
+    rows = schemas_of(kind)
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    return "\n".join([HEAD, *(_row(name, rows[name], fields[name]) for name in own_keys(kind))])
+
+
+def _row(name: str, schema: Mapping[str, Any], field: Any) -> str:
+    parts = [schema, *schema.get("anyOf", ())]
+    bounds = [
+        f"{sign} {part[word]:.12g}"
+        for part in parts
+        for word, sign in _BOUNDS.items()
+        if word in part
+    ]
+    group = settings_in(field.type)
+    default = "" if group is not None and "$ref" in schema else _default(field)
+    cells = (f"`{name}`", _type(schema), ", ".join(bounds), default, schema.get("description", ""))
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _type(schema: Mapping[str, Any]) -> str:
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        return f"[{name}](#{name.lower()})"
+    if "enum" in schema or "const" in schema:
+        return ", ".join(f"`{word}`" for word in schema.get("enum", [schema.get("const")]))
+    if "anyOf" in schema:
+        return " or ".join(dict.fromkeys(map(_type, schema["anyOf"])))
+    if schema.get("type") == "array":
+        inner = schema.get("prefixItems", [schema.get("items", {})])
+        return f"list of {' and '.join(dict.fromkeys(map(_type, inner)))}"
+    return _WORDS.get(schema.get("type", ""), "anything")
+
+
+def _default(field: Any) -> str:
+    if field.default_factory is not dataclasses.MISSING:
+        return yaml_text(field.default_factory())
+    return "needed" if field.default is dataclasses.MISSING else yaml_text(field.default)
+
+
+def yaml_text(value: Any) -> str:
+    """A value as it stands in YAML, on one line."""
+    if isinstance(value, list | tuple) and any(map(dataclasses.is_dataclass, value)):
+        return f"{len(value)} row{'s' if len(value) > 1 else ''}"
+    return f"`{_flow(value)}`"
+
+
+def _flow(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return str(value).lower().replace("none", "null")
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_flow, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key}: {_flow(part)}' for key, part in value.items())}}}"
+    text = f"{value:.12g}" if isinstance(value, float) else str(value)
+    return re.sub(r"\$\{now:[^}]*\}", "TIME", text) or '""'
 
 
 def main() -> None:

@@ -60,7 +60,6 @@ class RandomWalk:
 
     @property
     def name(self) -> str:
-        """What reports call it."""
         if self.label:
             return self.label
         return "random_walk" if self.plain == 0 else f"random_walk, {self.plain:.0%} plain variance"
@@ -68,7 +67,6 @@ class RandomWalk:
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent
     ) -> ForecastTable:
-        """Forecast every symbol at each of its bars known from `since` on."""
         windows = Windows.of(bars, since, self.context_length)
         return ForecastTable.of(self.name, bars, windows, self.around(windows))
 
@@ -131,13 +129,11 @@ class Historical:
 
     @property
     def name(self) -> str:
-        """What reports call it."""
         return "historical"
 
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent
     ) -> ForecastTable:
-        """Forecast every symbol at each of its bars known from `since` on."""
         windows = Windows.of(bars, since, self.context_length)
         values = room(len(windows), HORIZON, len(LEVELS))
         for first in range(0, len(windows), CHUNK):
@@ -163,13 +159,11 @@ class Oracle:
 
     @property
     def name(self) -> str:
-        """What reports call it."""
         return f"oracle ({READS_FUTURE})"
 
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent
     ) -> ForecastTable:
-        """Quantiles around the closes that follow each window."""
         windows = Windows.of(bars, since, self.walk.context_length)
         ahead = np.full((len(windows), HORIZON), np.nan)
         for closes, rows in zip(windows.closes, windows.of_symbols(), strict=True):
@@ -200,13 +194,11 @@ class Garch:
 
     @property
     def name(self) -> str:
-        """What reports call it."""
         return "garch"
 
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent
     ) -> ForecastTable:
-        """Forecast every symbol at each of its bars known from `since` on."""
         windows = Windows.of(bars, since, GARCH_CONTEXT)
         scale = np.empty((len(windows), HORIZON))
         shape_of = np.empty(len(windows), dtype=np.int64)

@@ -33,8 +33,7 @@ from omegaconf import DictConfig
 
 from forecasting.batch_file import Batch, Shape, check_batch_output, is_folder, write_batch
 from forecasting.cache import prune, shelf_table
-from forecasting.chronos2.answers import answers_here
-from forecasting.chronos2.cached import CachedForecaster
+from forecasting.chronos2.cached import CachedForecaster, answers_here
 from forecasting.chronos2.on_ray import RayAnswers, RaySettings
 from forecasting.forecast import Progress, silent
 from forecasting.settings import PanelSettings
@@ -58,8 +57,7 @@ class BatchSettings(PanelSettings):
     """What is forecast, from which bars and by what."""
 
     output: str | None = setting(
-        None,
-        "Parquet file, or a folder of one a month; none fills the cache only",
+        None, "Parquet file, or a folder of one a month; none fills the cache only"
     )
     shape: Shape = setting("long", "`long`, a row a level, or `wide`, a column a level")
     kept: Literal["list", "prune"] | None = setting(
@@ -99,18 +97,11 @@ class BatchSettings(PanelSettings):
 
     @classmethod
     def of(cls, config: DictConfig) -> BatchSettings:
-        """The checked settings of a composed configuration."""
         return settings_of(cls, config)
 
 
 def run_batch(settings: BatchSettings, progress: Progress = silent) -> Batch:
-    """Forecast what the settings ask for.
-
-    Raises
-    ------
-    InputError
-        for settings or data that cannot be used, and where no forecast is issued in the span.
-    """
+    """Forecast what the settings ask for."""
     settings.forecaster.check()
     bars = settings.bars()
     first, last = span_of(bars, settings.start, settings.end)
@@ -134,13 +125,7 @@ def run_batch(settings: BatchSettings, progress: Progress = silent) -> Batch:
 
 
 def output_of(settings: BatchSettings, config: DictConfig) -> None:
-    """Refuse an output that cannot be written; the run writes it itself, months one by one.
-
-    Raises
-    ------
-    InputError
-        naming what is in the way; also where nothing would be left of the forecasts.
-    """
+    """Refuse an output that cannot be written; the run writes it itself, months one by one."""
     if settings.kept is not None:
         return
     if settings.output is not None:
@@ -180,13 +165,7 @@ def run(settings: BatchSettings, progress: Progress) -> Result:
 
 
 def kept_result(settings: BatchSettings) -> Result:
-    """What is kept of forecasts, or what was removed of it.
-
-    Raises
-    ------
-    InputError
-        where nothing is kept.
-    """
+    """What is kept of forecasts, or what was removed of it."""
     cache = Path(settings.forecaster.cache or "").expanduser()
     if settings.forecaster.cache is None or not cache.is_dir():
         raise InputError(f"forecaster.cache: {cache} is no folder; nothing is kept there")

@@ -66,7 +66,6 @@ class Batch:
 
     @property
     def issued(self) -> Index:
-        """Numbers of the windows within the span."""
         return np.flatnonzero(self._within(self.windows.issued_at))
 
     def months(self) -> Iterator[_Issued]:
@@ -84,13 +83,7 @@ class Batch:
 
 
 def is_folder(output: Path) -> bool:
-    """Whether an output is a folder with a file for each month.
-
-    Raises
-    ------
-    InputError
-        for an ending that is not that of a file.
-    """
+    """Whether an output is a folder with a file for each month."""
     if output.name.endswith(ENDING):
         return False
     if output.suffix or not output.name:
@@ -102,13 +95,7 @@ def is_folder(output: Path) -> bool:
 
 
 def check_batch_output(output: Path, *, overwrite: bool) -> None:
-    """Refuse an output that cannot be written, or that holds what is no batch's.
-
-    Raises
-    ------
-    InputError
-        naming what is in the way.
-    """
+    """Refuse an output that cannot be written, or that holds what is no batch's."""
     if is_folder(output):
         check_output(output, MONTHS, overwrite=overwrite)
     else:
@@ -128,13 +115,7 @@ def is_batch(path: Path) -> bool:
 def write_batch(
     batch: Batch, output: Path, progress: Progress = silent, shape: Shape = "long"
 ) -> None:
-    """Write the rows of a batch, each file under another name until all are whole.
-
-    Raises
-    ------
-    InputError
-        where it cannot be written.
-    """
+    """Write the rows of a batch, each file under another name until all are whole."""
     made = _Rows.of(batch, shape)
     try:
         if is_folder(output):

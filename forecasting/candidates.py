@@ -57,19 +57,9 @@ def verdicts(
 ) -> Iterator[Verdict]:
     """A verdict for every symbol of the panel, on forecasts issued from `first` to `last`.
 
-    Parameters
-    ----------
-    forecaster
-        what the candidates vary.
-    contexts
-        own bars that are tried, with every augmentation.
-    folds
-        consecutive parts of the span, at least 2.
-
-    Raises
-    ------
-    InputError
-        where a symbol has too few forecasts for the folds.
+    forecaster: what the candidates vary.
+    contexts: own bars that are tried, with every augmentation.
+    folds: consecutive parts of the span, at least 2.
     """
     own = (forecaster.context_length, forecaster.augmentation)
     candidates = list(dict.fromkeys([own, *product(contexts, AUGMENTATIONS)]))

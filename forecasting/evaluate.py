@@ -28,8 +28,7 @@ from rich.console import RenderableType
 
 from forecasting.candidates import Verdict, verdicts
 from forecasting.chronos2.profile import write_symbol_settings
-from forecasting.evaluation_charts import BEFORE, Fan
-from forecasting.evaluation_page import CLASSES, REACH, cells_of, render, span_text
+from forecasting.evaluation_page import BEFORE, CLASSES, REACH, Fan, cells_of, render, span_text
 from forecasting.forecast import HORIZON, ForecastTable, Progress, silent
 from forecasting.scores import common_forecasts, fifths, gain, scored_together, summary
 from forecasting.settings import ForecasterSettings, PanelSettings
@@ -77,7 +76,6 @@ class EvaluationSettings(PanelSettings):
 
     @classmethod
     def of(cls, config: DictConfig) -> EvaluationSettings:
-        """The checked settings of a composed configuration."""
         return settings_of(cls, config)
 
 
@@ -104,7 +102,6 @@ class Evaluation:
 
     @property
     def main(self) -> str:
-        """Name of the forecaster that is evaluated."""
         return next(iter(self.frames))
 
     def figures(self) -> dict[str, Any]:
@@ -153,13 +150,7 @@ class Evaluation:
 
 
 def evaluate(settings: EvaluationSettings, progress: Progress = silent) -> Evaluation:
-    """Forecast with everything that is compared and score it.
-
-    Raises
-    ------
-    InputError
-        for settings or data that cannot be used, and where nothing can be scored.
-    """
+    """Forecast with everything that is compared and score it."""
     # Candidates are written into a folder of symbols' settings, which need not be there.
     folder = None if settings.candidates else settings.forecaster.per_symbol
     replace(settings.forecaster, per_symbol=folder).check()

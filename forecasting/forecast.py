@@ -48,13 +48,7 @@ def silent(what: str, done: int, total: int) -> None:
 
 
 def room(*shape: int) -> Array32:
-    """Room for numbers: in memory, or from `LARGE` bytes on in a temporary file that is mapped.
-
-    Raises
-    ------
-    InputError
-        where the folder of temporary files has too little of it.
-    """
+    """Room for numbers: in memory, or from `LARGE` bytes on in a temporary file that is mapped."""
     size = 4 * prod(shape)
     if size < LARGE:
         return np.empty(shape, dtype=np.float32)
@@ -100,7 +94,6 @@ class LocationScale:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(N, H, Q)."""
         return len(self.price), *self.shapes.shape[1:]
 
     def __getitem__(
@@ -196,10 +189,8 @@ class ForecastTable:
     ) -> ForecastTable:
         """The windows' quantiles, indexed by the panel's clock.
 
-        Raises
-        ------
-        ValueError
-            for shapes that do not fit, and quantiles that are no prices or fall along the levels.
+        Raises ValueError for shapes that do not fit, and quantiles that are no prices or fall along
+        the levels.
         """
         count = len(windows)
         return cls(
@@ -237,10 +228,7 @@ class ForecastTable:
 
         A network may expect a price below zero: only a crash makes it do so.
 
-        Raises
-        ------
-        ValueError
-            naming the first, its symbol, instant and step.
+        Raises ValueError naming the first, its symbol, instant and step.
         """
         quantiles = self.quantiles
         if isinstance(quantiles, LocationScale):

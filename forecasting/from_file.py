@@ -72,7 +72,6 @@ class FileForecaster:
 
     @property
     def name(self) -> str:
-        """What reports call it."""
         maker = _maker(self.path)
         by = f" by {maker}" if maker else ""
         return f"forecasts of {self.path.name}{by}"
@@ -82,10 +81,7 @@ class FileForecaster:
     ) -> ForecastTable:
         """What the file holds for bars of the panel known from `since` on, and the last before.
 
-        Raises
-        ------
-        DataError
-            naming the file, the row and what is wrong with it.
+        Raises DataError naming the file, the row and what is wrong with it.
         """
         name = self.name
         windows = Windows.of(bars, since, 1)
@@ -264,34 +260,11 @@ def _windows_of(portion: _Portion, windows: Windows, bars: Bars) -> Index:
         off = np.zeros(len(stamps), dtype=bool)
         off[rows] = _places(ends, stamps[rows]) < 0
         if off.any():
-            starts = bars.clock(bars.instruments[number].kind).started_at(ends)
-            advice = _issue_advice(np.unique(stamps[rows]), starts, ends)
-            portion.refuse(
-                off, f"{{symbol}} has no bar that becomes known at {{issued_at}}{advice}"
-            )
+            says = "{symbol} has no bar that becomes known at {issued_at}, as one does at its end"
+            portion.refuse(off, says)
         place = _places(windows.issued_at[slot], stamps[rows])
         window[rows] = np.where(place < 0, -1, place + slot.start)
     return window
-
-
-def _issue_advice(stamps: Instants, starts: Instants, ends: Instants) -> str:
-    """What an issue is, in words, for stamps [n] of which one is no end of a bar.
-
-    starts, ends: of the symbol's bars, [N].
-    """
-    is_start = np.isin(stamps, starts)
-    is_end = np.isin(stamps, ends)
-    bar = min(int(np.searchsorted(ends, stamps[~is_end][0])), len(ends) - 1)
-    meaning = (
-        f"a bar becomes known at its end, the one that starts at {utc_text(starts[bar])} at"
-        f" {utc_text(ends[bar])}"
-    )
-    if is_start.sum() <= max(is_end.sum(), len(stamps) / 2):
-        return f"; {meaning}"
-    return (
-        f"; {is_start.sum():,} of its {len(stamps):,} issued_at are starts of bars, and {meaning};"
-        " write the ends"
-    )
 
 
 def _places(sorted_instants: Instants, stamps: Instants) -> Index:

@@ -54,7 +54,6 @@ class Gradient:
 
     @property
     def name(self) -> str:
-        """What reports call it."""
         return "gradient"
 
     def forecast(

@@ -38,13 +38,9 @@ def expected_between(values: Quantiles, price: Array, begin: Array, finish: Arra
     It runs linearly between steps, and nothing is expected beyond the last one. Each answer depends
     on its own forecast alone, to the last bit, however many are asked for at once.
 
-    Parameters
-    ----------
-    values, price
-        [n, H, Q] the forecasts, and [n] the prices they were made at, both in USD.
-    begin, finish
-        [n], or [P, n] for several each, own bars after the issue, fractional inside a bar; a symbol
-        that decides now has begin 0 and a whole finish.
+    values, price: [n, H, Q] the forecasts, and [n] the prices they were made at, both in USD.
+    begin, finish: [n], or [P, n] for several each, own bars after the issue, fractional inside a
+        bar; a symbol that decides now has begin 0 and a whole finish.
     """
     return _median(values, price, finish) - _median(values, price, begin)
 

@@ -29,20 +29,13 @@ class OwnForecaster:
 
     @property
     def name(self) -> str:
-        """What reports call it."""
         with own_code(SLOT, self.origin):
             return str(self.inner.name)
 
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent
     ) -> ForecastTable:
-        """The inner forecaster's table: of these bars, with a first step in every forecast.
-
-        Raises
-        ------
-        InputError
-            naming the forecaster and what its table lacks.
-        """
+        """The inner forecaster's table: of these bars, with a first step in every forecast."""
         with own_code(SLOT, self.origin):
             table = self.inner.forecast(_read_only(bars), since, progress)
         sound = isinstance(table, ForecastTable) and len(table.windows) > 0

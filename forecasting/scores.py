@@ -269,11 +269,6 @@ def scored_together(
     """Scores of each table's forecasts, row by row the same ones, whose outcome is known.
 
     They are those that all tables issue within a span, in the order of time and symbol.
-
-    Raises
-    ------
-    InputError
-        where there are none.
     """
     # Forecasters wait for different numbers of bars: scored on forecasts of their own, the one that
     # begins later would be compared on other weeks.

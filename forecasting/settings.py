@@ -10,9 +10,8 @@ from typing import Any
 from forecasting.baseline import Garch, Historical, Oracle, RandomWalk
 from forecasting.calibration.forecaster import CalibratedForecaster, CalibrationSettings
 from forecasting.calibration.kept import KeptLessons
-from forecasting.chronos2.answers import Answers, answers_here
 from forecasting.chronos2.augmentation import Augmentation
-from forecasting.chronos2.cached import CachedForecaster
+from forecasting.chronos2.cached import Answers, CachedForecaster, answers_here
 from forecasting.chronos2.forecaster import Chronos2Forecaster, Group
 from forecasting.chronos2.profile import (
     Compile,
@@ -103,12 +102,10 @@ class ForecasterSettings:
 
     @property
     def symbols_folder(self) -> Path:
-        """Of the settings of single symbols."""
         return PER_SYMBOL if self.per_symbol is None else Path(self.per_symbol).expanduser()
 
     @property
     def keeps(self) -> bool:
-        """Whether its forecasts are kept in the cache."""
         return self.kind == "chronos2" and self.cache is not None
 
     def build(self, symbols: Sequence[str], answers: Answers = answers_here) -> Forecaster:
@@ -116,10 +113,7 @@ class ForecasterSettings:
 
         answers: computes forecasts that the cache lacks, where they are kept there.
 
-        Raises
-        ------
-        InputError
-            for a model, a file or a class that cannot be used.
+        Raises InputError for a model, a file or a class that cannot be used.
         """
         raw = self._raw(symbols)
         if isinstance(raw, CachedForecaster):
@@ -135,10 +129,7 @@ class ForecasterSettings:
 
         One's own class is loaded, and made with `build` alone.
 
-        Raises
-        ------
-        InputError
-            naming the setting and what it names.
+        Raises InputError naming the setting and what it names.
         """
         if is_own(self.kind):
             load_own(SLOT, self.kind)
@@ -182,12 +173,12 @@ def _chronos2(settings: ForecasterSettings, symbols: Sequence[str]) -> Forecaste
 
 FORECASTERS: Mapping[str, Callable[[ForecasterSettings, Sequence[str]], Forecaster]] = {
     "chronos2": _chronos2,
-    "ewma": lambda settings, _: RandomWalk(settings.context_length, label="ewma"),
-    "mix": lambda settings, _: RandomWalk(settings.context_length, plain=0.5, label="mix"),
-    "historical": lambda settings, _: Historical(settings.context_length),
-    "garch": lambda settings, _: Garch(),
-    "gradient": lambda settings, _: settings.gradient,
-    "oracle": lambda settings, _: Oracle(RandomWalk(settings.context_length)),
+    "ewma": lambda own, _: RandomWalk(context_length=own.context_length, label="ewma"),
+    "mix": lambda own, _: RandomWalk(context_length=own.context_length, plain=0.5, label="mix"),
+    "historical": lambda own, _: Historical(context_length=own.context_length),
+    "garch": lambda own, _: Garch(),
+    "gradient": lambda own, _: own.gradient,
+    "oracle": lambda own, _: Oracle(RandomWalk(context_length=own.context_length)),
     "file": _file,
 }
 
@@ -259,11 +250,5 @@ class PanelSettings:
         return self.files_timeframe or HOURLY
 
     def bars(self) -> Bars:
-        """The panel: files up to `end` with all history before `start`, or the synthetic market.
-
-        Raises
-        ------
-        InputError
-            for settings or files that cannot be used.
-        """
+        """The panel: files up to `end` with all history before `start`, or the synthetic market."""
         return self.data.bars(self.symbols, self.start, self.end, self.files_timeframe)

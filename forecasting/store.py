@@ -102,13 +102,7 @@ class Shelf:
 
     @classmethod
     def of(cls, cache: Path, specification: Mapping[str, Any]) -> Shelf:
-        """The shelf of a specification, used now.
-
-        Raises
-        ------
-        InputError
-            for a folder that is not there and cannot be made.
-        """
+        """The shelf of a specification, used now."""
         text = json.dumps(specification, sort_keys=True)
         folder = cache / hashlib.sha256(text.encode()).hexdigest()[:16]
         try:
@@ -138,10 +132,7 @@ class Shelf:
     def add(self, issued_at: Instants, keys: Keys, moments: Array32, quantiles: Array32) -> None:
         """Write forecasts [n, H, Q] issued in one month, and their log moments [n, 2, H].
 
-        Raises
-        ------
-        NotWritten
-            saying why.
+        Raises NotWritten saying why.
         """
         issues = np.empty(len(keys), _ISSUE)
         issues["issued_at"], issues["key"] = issued_at, keys
@@ -174,10 +165,7 @@ class Shelf:
     def read(self, place: tuple[int, int], part: str) -> Array32:
         """The moments [n, 2, H] or the quantiles [n, H, Q] of the portion in a place.
 
-        Raises
-        ------
-        Damaged
-            for what is gone or not as it was written; it is removed, as far as may be.
+        Raises Damaged for what is gone or not as it was written; it is removed, as far as may be.
         """
         year, number = place
 

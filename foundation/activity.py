@@ -45,7 +45,6 @@ class Compilation(logging.Handler):
         self._said = ""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take the function that is compiled from a line of the compiler's."""
         self.over()
         self._said = f"{record.getMessage()}, once for this installation"
         _under_way.append(self._said)

@@ -139,8 +139,6 @@ def transform_chart(
 ) -> Chart:
     """Densities of probability integral transforms: 1 in every bin where calibrated.
 
-    Parameters
-    ----------
     text: what the first one is of.
     transforms: [N] values from 0 to 1 of each, N at least 1; the first one is filled, the others
         are steps in the colours after the first.

@@ -300,11 +300,6 @@ def log_to_file(name: str) -> None:
     """Send every log line, and libraries' warnings, to a file of this run in `logs/`.
 
     None of them goes to the screen. Only the owner may read them.
-
-    Raises
-    ------
-    InputError
-        for a file in the place of the folder.
     """
     if LOGS.exists() and not LOGS.is_dir():
         raise InputError(f"{LOGS}: it is a file, and the folder of log files is needed there")
@@ -338,7 +333,6 @@ class ShownFormatter(logging.Formatter):
     """Lines of a log without characters that a terminal would obey."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as it is shown."""
         return shown(super().format(record))
 
 
@@ -361,5 +355,4 @@ class _RunLog(logging.FileHandler):
 
 
 def _owners(path: str, flags: int) -> int:
-    """A file that only its owner may read."""
     return os.open(path, flags, 0o600)

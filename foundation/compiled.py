@@ -83,7 +83,6 @@ class _CompilationLog(event.Listener):
     """Names every function that is compiled: the first ones of an installation take a minute."""
 
     def on_start(self, event: event.Event) -> None:
-        """Log that a function begins to be compiled."""
         log.info("compiling %s", event.data["dispatcher"].py_func.__qualname__)
 
     def on_end(self, event: event.Event) -> None:
@@ -139,7 +138,6 @@ def picked_columns(values: AnyArray, chosen: Index) -> AnyArray:
 
 @inlined
 def spread(into: AnyArray, chosen: Index, values: AnyArray) -> None:
-    """Write values [m] to the places chosen [m], by number."""
     for a in range(len(chosen)):
         into[chosen[a]] = values[a]
 

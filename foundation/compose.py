@@ -8,24 +8,28 @@ from __future__ import annotations
 import os
 import re
 import sys
+from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, OverrideParseException
+from hydra.plugins.config_source import ConfigResult, ConfigSource
+from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from foundation.config_files import check_config_file
 from foundation.declared import CONFIGS, beneath, declared, defaults_of, keys_in, keys_of
 from foundation.ending import end_if_told, fail, one_line_errors
 from foundation.errors import InputError, nearest, nearest_or_all
-from foundation.hydra_seams import checked_files, checked_jobs, one_line_refusals, unchecked_help
 from foundation.overrides import (
     has_several,
     is_override,
@@ -37,7 +41,6 @@ from foundation.overrides import (
 from foundation.plugin import SLOTS, TARGET, allow_named
 
 ADVICE = "see `--cfg job` for every setting"  # every command answers it
-FILES = {"batch": ("output",)}  # by command: other outputs are folders
 OWN_FOLDERS = ("backtest",)  # commands of which each run of a multirun has one, of Hydra's
 _UNKNOWN_KEYS = (
     re.compile(r"is not in struct\s+full_key: (\S+\.\S+)"),
@@ -50,14 +53,9 @@ def composed_config(name: str, overrides: list[str]) -> DictConfig:
     """The configuration `configs/<name>.yaml` with overrides applied, which cannot be written to.
 
     Variables of the environment are read when it is made settings of, not here.
-
-    Raises
-    ------
-    InputError
-        naming the override that does not fit.
     """
     try:
-        config = _composed(name, tuple(_in_hydras_words(name, overrides)))
+        config = _composed(name, tuple(_in_hydras_words(overrides)))
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise _input_error(error, name, overrides) from error
     allow_named(OmegaConf.to_container(config, resolve=False))
@@ -101,13 +99,7 @@ def _with_meanings(
 
 
 def _without_show_flag(words: Sequence[str]) -> list[str]:
-    """The words without --cfg job.
-
-    Raises
-    ------
-    InputError
-        for something else to show.
-    """
+    """The words without --cfg job."""
     text = "\0".join(words).replace("--cfg=", "--cfg\0").replace("-c=", "-c\0")
     others = text.split("\0")
     place = next(number for number, word in enumerate(others) if word in ("--cfg", "-c"))
@@ -150,7 +142,7 @@ def hydra_command(
     os.environ["HYDRA_FULL_ERROR"] = "1"
     typed = sys.argv[1:]
     try:
-        sys.argv[1:] = _in_hydras_words(name, typed)
+        sys.argv[1:] = _in_hydras_words(typed)
     except InputError as error:
         fail(error)
     _lay_defaults(*declared()["configurations"])  # a file of the user's own may list any
@@ -200,17 +192,12 @@ def hydra_command(
                 outputs.rmdir()
 
 
-def _in_hydras_words(name: str, words: Sequence[str]) -> list[str]:
+def _in_hydras_words(words: Sequence[str]) -> list[str]:
     """The words of a command line as Hydra takes them.
 
     Several values without brackets are a list, unless a multirun takes them one after the other.
-
-    Raises
-    ------
-    InputError
-        for a word with nothing after its equals sign, and for a number of the form 1_000.
     """
-    refuse_empty(words, FILES.get(name, ()))
+    refuse_empty(words)
     refuse_underscored(words)
     return [_with_brackets(with_home(word), several=is_sweep(words)) for word in words]
 
@@ -228,8 +215,7 @@ def _input_error(error: Exception, name: str, words: Sequence[str]) -> InputErro
         return error
     if isinstance(error, OverrideParseException):
         return InputError(
-            f"{error.override!r} cannot be read as key=value; a value with other signs than letters"
-            """ and digits stands in quotes of its own, 'key="a;b"'"""
+            f"{error.override!r} cannot be read as key=value; odd signs need quotes, 'key=\"a;b\"'"
         )
     for pattern in _UNKNOWN_KEYS:
         if key := pattern.search(f"{text}\n{error.__cause__!s}"):
@@ -251,13 +237,7 @@ def _unknown_key(place: str, name: str) -> InputError:
     group, _, key = place.rpartition(".")
     if key == TARGET and group in SLOTS:
         return InputError(f"{place}: it is added with a plus, +{place}=module.name")
-    names = dotted_keys(settings)
-    beside = OmegaConf.select(_composed(name, ()), group) if group else None
-    if group in names and not isinstance(beside, DictConfig):
-        return InputError(f"{place}: {group} is one setting and is given whole ({ADVICE})")
-    known = {each.rpartition(".")[2]: each for each in reversed(names)}
-    if key not in known and isinstance(beside, DictConfig):
-        known = {each: f"{group}.{each}" for each in map(str, beside)}
+    known = {each.rpartition(".")[2]: each for each in reversed(dotted_keys(settings))}
     match = nearest(key, known)
     hint = f"; did you mean {known[match]}?" if match and known[match] != place else ""
     return InputError(f"{place}: there is no such setting{hint} ({ADVICE})")
@@ -274,3 +254,87 @@ def dotted_keys(values: Mapping[str, Any], prefix: str = "") -> list[str]:
         if isinstance(value, dict):
             keys += dotted_keys(value, f"{prefix}{name}.")
     return keys
+
+
+@contextmanager
+def _replaced(owner: Any, name: str, value: object) -> Iterator[None]:
+    usual = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, usual)
+
+
+def one_line_refusals() -> AbstractContextManager[None]:
+    """Have argparse, through which Hydra reads flags, refuse in one line instead of its usage."""
+
+    def refuse(parser: ArgumentParser, message: str) -> NoReturn:
+        # Hydra's parser takes the words of one stretch for overrides, and no others.
+        apart = any(is_override(word) for word in message.split())
+        advice = "; key=value words stand together, before or after all flags" if apart else ""
+        fail(InputError(f"{message}{advice} (see --help)"))
+
+    return _replaced(ArgumentParser, "error", refuse)
+
+
+def unchecked_help() -> AbstractContextManager[None]:
+    """Keep argparse from checking help texts when a flag is added.
+
+    argparse of Python 3.14 does, and one of Hydra's is no text until it is shown.
+    """
+    if not hasattr(ArgumentParser, "_check_help"):
+        return nullcontext()
+    return _replaced(ArgumentParser, "_check_help", lambda *_: None)
+
+
+def checked_files(shipped: Path) -> AbstractContextManager[None]:
+    """Have each YAML file of a user's own checked before Hydra reads it (`check_config_file`).
+
+    shipped: the folder of files that are the project's.
+    """
+    # Hydra loads its plug-ins itself: the class that an import gives is another one.
+    sources: list[Any] = list(Plugins.instance().discover(ConfigSource))
+    files = next(source for source in sources if source.scheme() == "file")
+    usual = files.load_config
+
+    def load(source: Any, config_path: str) -> ConfigResult:
+        path = Path(source.path, source._normalize_file_name(config_path))
+        if path.is_file() and not path.is_relative_to(shipped):
+            group = Path(config_path).parent
+            check_config_file(path, "" if group == Path() else str(group))
+        result: ConfigResult = usual(source, config_path)
+        return result
+
+    return _replaced(files, "load_config", load)
+
+
+def checked_jobs(check: Callable[[DictConfig], object]) -> AbstractContextManager[None]:
+    """Have the configurations of all runs of a multirun checked before the first one begins.
+
+    check: refuses a configuration with an InputError.
+    """
+
+    def validate(sweeper: Any, batch: Sequence[Sequence[str]]) -> None:
+        loader = sweeper.hydra_context.config_loader
+        try:
+            for words in batch:
+                config = loader.load_sweep_config(sweeper.config, list(words))
+                check(OmegaConf.masked_copy(config, [key for key in config if key != "hydra"]))
+        except Exception:
+            _remove_begun(Path(str(sweeper.config.hydra.sweep.dir)))
+            raise
+
+    return _replaced(Sweeper, "validate_batch_is_legal", validate)
+
+
+def _remove_begun(folder: Path) -> None:
+    """Remove what Hydra writes before the first run; a folder that holds more stays."""
+    notes = folder / "multirun.yaml"
+    if list(folder.iterdir()) != [notes]:
+        return
+    notes.unlink()
+    parents = () if folder.is_absolute() else folder.parents
+    with suppress(OSError):
+        for each in (folder, *parents):
+            each.rmdir()

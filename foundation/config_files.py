@@ -9,7 +9,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from foundation.errors import InputError
+from foundation.errors import InputError, in_one_line
 
 
 def check_config_file(path: Path, group: str, examples: str = "") -> None:
@@ -17,44 +17,30 @@ def check_config_file(path: Path, group: str, examples: str = "") -> None:
 
     path: of the file; group: of settings that it is for, the folder below `configs`. examples:
     where such files are shown; none: in that folder.
-
-    Raises
-    ------
-    InputError
-        for a file that cannot be read, that is no YAML, or that holds something else.
     """
-    place = _shown(path)
-    text = _text(path, place)
+    here = Path.cwd()
+    place = path.relative_to(here) if path.is_relative_to(here) else path
+    examples = examples or f"see those in {Path('configs', group)}"
     try:
-        refuse_aliases(text)
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        OmegaConf.load(path)  # it refuses more, as a key that stands twice
+        content = plain_yaml(path)
+        if isinstance(content, dict):
+            OmegaConf.load(path)  # it refuses more, as a key that stands twice
     except yaml.MarkedYAMLError as error:
         where = "" if error.problem_mark is None else f" line {error.problem_mark.line + 1}"
         raise InputError(f"{place}{where}: it is no YAML: {error.problem}") from error
-    except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        raise InputError(f"{place} line {line}: it is no YAML: {error.reason}") from error
-    except OmegaConfBaseException as error:
-        raise InputError(f"{place}: {str(error).splitlines()[0]}") from error
-    except OSError:
-        # OmegaConf's, for a number or a date alone; what it says of it names no file.
-        root = yaml.ScalarNode("", text.strip())
-    examples = examples or f"see those in {Path('configs', group)}"
-    if root is None:
+    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise InputError(f"{place}: it cannot be read: {in_one_line(str(error))}") from error
+    if content is None:
         raise InputError(f"{place}: it holds no {group or 'settings'}; {examples}")
-    if not isinstance(root, yaml.MappingNode):
-        kind = "a list" if isinstance(root, yaml.SequenceNode) else "one value"
+    if not isinstance(content, dict):
+        kind = "a list" if isinstance(content, list) else "one value"
         raise InputError(f"{place}: it holds {kind}, and lines key: value are needed; {examples}")
 
 
 def refuse_aliases(text: str) -> None:
     """Refuse a YAML text in which a node refers to another: a few lines can stand for billions.
 
-    Raises
-    ------
-    yaml.MarkedYAMLError
-        naming the line.
+    Raises yaml.MarkedYAMLError naming the line.
     """
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
@@ -66,32 +52,8 @@ def refuse_aliases(text: str) -> None:
 def plain_yaml(path: Path) -> Any:
     """What a YAML file without aliases holds.
 
-    Raises
-    ------
-    OSError, ValueError, yaml.YAMLError
-        for a file that cannot be read, or is none.
+    Raises OSError, ValueError, yaml.YAMLError for a file that cannot be read, or is none.
     """
     text = path.read_text(encoding="utf-8")
     refuse_aliases(text)
     return yaml.safe_load(text)
-
-
-def _shown(path: Path) -> str:
-    """The path as a user finds it: from the working folder where it is below that."""
-    here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
-
-
-def _text(path: Path, place: str) -> str:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{place}: it cannot be read: {error.strerror}") from error
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        byte = content[error.start]
-        raise InputError(
-            f"{place} line {line}: byte 0x{byte:02x} is no UTF-8; save the file as UTF-8"
-        ) from error

@@ -23,8 +23,6 @@ from foundation.refusals import refusal, validator_of
 Settings = TypeVar("Settings")
 
 OVERWRITE_KEY = "overwrite"
-_NO_KEY = re.compile(r"Interpolation key '(\w+)' not found")
-_NO_VARIABLE = re.compile(r"Environment variable '(\w+)' not found")
 _OTHER = re.compile(r"\$\{(\w+)\}")
 _ENVIRONMENT = re.compile(r"\$\{oc\.env:(\w+)")
 
@@ -35,16 +33,13 @@ def _variable(name: str, *default: object) -> str | None:
     A variable that is empty is not set, as in a shell's `${name:-default}`. Where the default is
     null, the word null is none.
 
-    Raises
-    ------
-    KeyError
-        for one that is not set, without a default.
+    Raises LookupError for one that is not set, without a default.
     """
-    word: str | None = oc.env(name, *default)
+    word: str | None = oc.env(name, *(default or ("",)))
     if word is None or word.strip():
         return None if default == (None,) and word == "null" else word
     if not default:
-        raise KeyError(f"Environment variable '{name}' not found")
+        raise LookupError(f"the environment variable {name} is not set")
     return None if default[0] is None else str(default[0])
 
 
@@ -52,37 +47,25 @@ OmegaConf.register_new_resolver("oc.env", _variable, replace=True)
 
 
 def settings_of(kind: type[Settings], config: DictConfig) -> Settings:
-    """The checked settings of a composed configuration.
-
-    Raises
-    ------
-    InputError
-        naming the key, the value and what was expected.
-    """
+    """The checked settings of a composed configuration."""
     plain = _resolved(config)
     put_own_code(plain)
-    with _named_variables(kind, config):
+    with _named_variables(config):
         return _validated(kind, plain)
 
 
 def check_values(name: str, config: DictConfig) -> None:
-    """Refuse a value of the configuration `configs/<name>.yaml` without loading its classes.
-
-    Raises
-    ------
-    InputError
-        as `settings_of` does, for what is of no type or outside its bounds, and for the folder of a
-        user who is none.
-    """
+    """Refuse a value of the configuration `configs/<name>.yaml` without loading its classes."""
     plain = _resolved(config)
-    with _named_variables(None, config):
-        validator_of(name).validate_python(plain)
+    with _named_variables(config):
+        try:
+            validator_of(name).validate_python(plain)
+        except ValidationError as error:
+            raise refusal(error, None) from error
     for key, value in _texts(plain):
         if value.startswith("~") and os.path.expanduser(value) == value:
             user = value[1:].partition("/")[0]
-            raise InputError(
-                f"{key}: {value}: there is no user {user}{_variable_text(config, key)}"
-            )
+            raise InputError(f"{key}: {value}: there is no user {user}")
 
 
 def _texts(values: Any, key: str = "") -> Iterator[tuple[str, str]]:
@@ -101,38 +84,40 @@ def _resolved(config: DictConfig) -> dict[str, Any]:
         key = error.full_key
         raise InputError(f"{key}: a value is needed; name it, {key}=…") from error
     except OmegaConfBaseException as error:
-        raise InputError(_unresolved_text(error, config)) from error
+        key = error.full_key or ""
+        # It may be what another key says, which is then the one to mend.
+        other = _OTHER.fullmatch(_as_written(config, key))
+        if other and _as_written(config, other[1]):
+            key = other[1]
+        reason = str(error).splitlines()[0].rpartition(" resolving interpolation: ")[2]
+        raise InputError(f"{key}: {reason}" if key else reason) from error
     # It is no setting of the work, but of where its files go: see `may_overwrite`.
     plain.pop(OVERWRITE_KEY, None)
     return cast(dict[str, Any], plain)
 
 
 @contextmanager
-def _named_variables(kind: Any, config: DictConfig) -> Iterator[None]:
-    """Have what is refused within named by its key, and by the variable that it comes from."""
+def _named_variables(config: DictConfig) -> Iterator[None]:
+    """Have what is refused named by the environment variable that it comes from, too.
+
+    A user who set the variable would not find the key in what was typed.
+    """
     try:
         yield
-    except ValidationError as error:
-        reason = str(refusal(error, kind))
-        raise InputError(reason + _variable_text(config, reason.split(":")[0])) from error
+    except InputError as error:
+        names = _ENVIRONMENT.findall(_as_written(config, str(error).partition(":")[0]))
+        if not names:
+            raise
+        said = f"{error} (from the environment variable {' or '.join(names)})"
+        raise InputError(said) from error
 
 
-def _unresolved_text(error: OmegaConfBaseException, config: DictConfig) -> str:
-    """What is said of a value that stands for another one, `${…}`, that is not there."""
-    key = error.full_key or ""
-    # It may be what another key says, which is then the one to mend.
-    other = _OTHER.fullmatch(str(_as_written(config, key)))
-    if other and _as_written(config, other[1]) is not None:
-        key = other[1]
-    reason = str(error).splitlines()[0]
-    if name := _NO_KEY.match(reason):
-        reason = (
-            f"${{{name[1]}}}: there is no such setting; a variable of the environment is"
-            f" ${{oc.env:{name[1]}}}"
-        )
-    elif name := _NO_VARIABLE.search(reason):
-        reason = f"the environment variable {name[1]} is not set"
-    return f"{key}: {reason}" if key else reason
+def _as_written(config: DictConfig, key: str) -> str:
+    """What stands behind a dotted key, not resolved; empty without it."""
+    raw: Any = OmegaConf.to_container(config, resolve=False)
+    for part in key.split("."):
+        raw = raw.get(part) if isinstance(raw, dict) else None
+    return "" if raw is None else str(raw)
 
 
 def settings_with_inner(
@@ -140,21 +125,10 @@ def settings_with_inner(
 ) -> Settings:
     """The checked settings of a configuration whose keys for one field stand among the others.
 
-    Parameters
-    ----------
-    kind
-        class of the settings.
-    name
-        of the field whose own keys stand among the others.
-    inner
-        class of that field.
-    config
-        the composed configuration.
-
-    Raises
-    ------
-    InputError
-        naming the key, the value and what was expected.
+    kind: class of the settings.
+    name: of the field whose own keys stand among the others.
+    inner: class of that field.
+    config: the composed configuration.
     """
     names = {field.name for field in fields(inner)}
     others = OmegaConf.masked_copy(config, [str(key) for key in config if key not in names])
@@ -164,13 +138,7 @@ def settings_with_inner(
 
 
 def may_overwrite(config: DictConfig) -> bool:
-    """Whether an output that holds something else may be written to.
-
-    Raises
-    ------
-    InputError
-        for a word that is neither true nor false.
-    """
+    """Whether an output that holds something else may be written to."""
     word = config.get(OVERWRITE_KEY, False)
     if not isinstance(word, bool):
         raise InputError(f"{OVERWRITE_KEY}: {word!r} is neither true nor false")
@@ -182,11 +150,6 @@ def output_of(config: DictConfig, mark: str, output: Path | None = None) -> Path
 
     mark: a file that each run of the command leaves there.
     output: the folder, where it is not the one that the configuration names.
-
-    Raises
-    ------
-    InputError
-        for one that cannot be written, that holds something else, or that bars are read from.
     """
     if output is None:
         if not str(config.output or "").strip():
@@ -198,13 +161,7 @@ def output_of(config: DictConfig, mark: str, output: Path | None = None) -> Path
 
 
 def refuse_among_bars(config: DictConfig, output: Path) -> None:
-    """Refuse to write into a folder where bars are read from: files of results are no bars.
-
-    Raises
-    ------
-    InputError
-        naming it.
-    """
+    """Refuse to write into a folder where bars are read from: files of results are no bars."""
     places = OmegaConf.select(config, "data.dir") or ()
     for place in [places] if isinstance(places, str) else list(places):
         if Path(str(place)).expanduser().resolve() == output.resolve():
@@ -212,34 +169,14 @@ def refuse_among_bars(config: DictConfig, output: Path) -> None:
 
 
 def _validated(kind: type[Settings], plain: Any) -> Settings:
-    return cast(Settings, cast(Any, kind).__pydantic_validator__.validate_python(plain))
-
-
-def _variable_text(config: DictConfig, key: str) -> str:
-    """The environment variable that a setting takes its value from, in words, or nothing.
-
-    A user who set the variable would not find the key in what was typed.
-    """
-    names = _ENVIRONMENT.findall(str(_as_written(config, key)))
-    return f" (from the environment variable {' or '.join(names)})" if names else ""
-
-
-def _as_written(config: DictConfig, key: str) -> Any:
-    """What stands behind a dotted key, not resolved; none without it."""
-    raw: Any = OmegaConf.to_container(config, resolve=False)
-    for part in key.split("."):
-        raw = raw.get(part) if isinstance(raw, dict) else None
-    return raw
+    try:
+        return cast(Settings, cast(Any, kind).__pydantic_validator__.validate_python(plain))
+    except ValidationError as error:
+        raise refusal(error, kind) from error
 
 
 def with_changes(settings: Settings, changes: Mapping[str, Any]) -> Settings:
-    """The settings with some values, named by their dotted keys, replaced and checked.
-
-    Raises
-    ------
-    InputError
-        naming the key, the value and what was expected.
-    """
+    """The settings with some values, named by their dotted keys, replaced and checked."""
     plain: dict[str, Any] = asdict(settings)  # type: ignore[call-overload]
     for name, value in changes.items():
         *groups, key = name.split(".")
@@ -250,7 +187,4 @@ def with_changes(settings: Settings, changes: Mapping[str, Any]) -> Settings:
             keys = part if isinstance(part, dict) else plain
             raise unknown_setting(name, keys)
         part[key] = value
-    try:
-        return _validated(type(settings), plain)
-    except ValidationError as error:
-        raise refusal(error, type(settings)) from error
+    return _validated(type(settings), plain)

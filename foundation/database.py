@@ -36,8 +36,6 @@ class Database:
     """A file, which is begun where there is none.
 
     path: of the file; none keeps everything in memory.
-
-    Raises DatabaseFailed here and in every method, for a file that cannot be read or written.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -61,7 +59,6 @@ class Database:
                 self._connection.execute(f"PRAGMA application_id = {_OURS}")
 
     def close(self) -> None:
-        """Let go of the file."""
         self._connection.close()
 
     @contextmanager
@@ -92,7 +89,6 @@ class Database:
             self._connection.execute(statement, values)
 
     def rows(self, query: str, values: Sequence[object] = ()) -> list[Row]:
-        """What a query finds."""
         with self._named_errors():
             return self._connection.execute(query, values).fetchall()
 
@@ -147,8 +143,6 @@ def rows_of(path: Path, query: str, values: Sequence[object] = ()) -> list[Row]:
 
     A file whose process was killed within a commit is read from a copy, in which that was taken
     back.
-
-    Raises DatabaseFailed for a file that is not there, or cannot be read.
     """
     try:
         return _rows(path, query, values)
@@ -164,10 +158,7 @@ def rows_of(path: Path, query: str, values: Sequence[object] = ()) -> list[Row]:
 
 
 def copied(path: Path, folder: Path) -> Path:
-    """A copy of a file in another folder, in which what a killed process has begun is taken back.
-
-    Raises DatabaseFailed for a file that cannot be read.
-    """
+    """A copy in another folder, in which what a killed process has begun is taken back."""
     copy = folder / path.name
     try:
         files = [file for file in (path, unfinished_commit(path)) if file.exists()]
@@ -184,10 +175,7 @@ def copied(path: Path, folder: Path) -> Path:
 
 
 def rows_of_table(path: Path, table: str, query: str, values: Sequence[object] = ()) -> list[Row]:
-    """What a query finds in a table of a file; nothing where the table is not there.
-
-    Raises DatabaseFailed for a file that cannot be read.
-    """
+    """What a query finds in a table of a file; nothing where the table is not there."""
     # A process may have been killed before it made the table.
     tables = rows_of(path, "SELECT 1 FROM sqlite_master WHERE name = ?", (table,))
     return rows_of(path, query, values) if tables else []

@@ -51,8 +51,6 @@ def exact_number(value: object, name: str) -> Fraction:
     """A number that a caller gave, as the fraction that its digits are.
 
     name: of the argument, for messages.
-
-    Raises InputError for what is no number, true and false among it, and for one without measure.
     """
     # A bool is an integer for Python, and numpy's is none.
     if isinstance(value, bool) or not isinstance(value, Real | Decimal):

@@ -45,7 +45,6 @@ def digest_of(module: str, house: Path = HOUSE) -> str:
 
 @cache
 def _own_digest(module: str, house: Path) -> bytes:
-    """The digest of what one module executes."""
     digest = hashlib.sha256()
     for code in _codes(_code_of(module, house)):
         digest.update(repr(_executed(code)).encode())
@@ -53,7 +52,6 @@ def _own_digest(module: str, house: Path) -> bytes:
 
 
 def is_of_the_house(module: str, house: Path = HOUSE) -> bool:
-    """Whether a dotted name is that of a module in one of the rooms."""
     return module in _files(house)
 
 

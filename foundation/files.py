@@ -13,7 +13,6 @@ from functools import partial
 from glob import escape
 from pathlib import Path
 
-from foundation.earlier_runs import is_of_an_earlier_run
 from foundation.errors import InputError
 
 OVERWRITE = "overwrite=true"
@@ -37,8 +36,6 @@ def check_output(
         None: whatever it holds stays.
     overwrite: whether a folder that holds something else is written to all the same.
     word: by which a user says so, for the message.
-
-    Raises InputError naming what is in the way.
     """
     _refuse_folder(folder, f"output: {folder}")
     if mark is not None and not overwrite and folder.exists() and not _is_unfinished(folder):
@@ -113,9 +110,6 @@ def refuse_mixture(folder: Path, name: str) -> None:
     Earlier runs have left no digests: of theirs nothing is known.
 
     name: of the setting, for messages.
-
-    Raises InputError naming a file of another run; also where a run was ended while it put its
-    files in place.
     """
     if _is_unfinished(folder):
         raise InputError(
@@ -162,8 +156,6 @@ def check_file(
         None: any may.
     overwrite: whether any other is written again all the same.
     word: by which a user says so, for the message.
-
-    Raises InputError naming what is in the way.
     """
     if path.is_dir():
         raise InputError(f"{name}: {path} is a folder, a file's name is needed")
@@ -250,8 +242,6 @@ def write_whole(
     writers: by the file's name, what writes it to a path.
     output: the folder.
     name: of the setting, for messages.
-
-    Raises InputError if the folder cannot be written.
     """
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -312,3 +302,60 @@ def flush_to_disk(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+# By the file that each run of a command leaves: keys, or columns, that it has whatever was run. One
+# of the lists is enough.
+CONTENT: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "summary.json": (("total_return", "comparisons"),),
+    "evaluation.json": (("forecaster", "groups"),),
+    "comparison.json": (
+        ("variants", "overfitting"),  # before runs of any kind had one form
+        ("verdict", "runs"),
+        ("policies", "groups"),  # before event contracts had that form
+        ("as_decided",),
+        ("runs", "answers"),
+        ("runs", "decisions"),
+    ),
+    "monte_carlo*.json": (("trades", "starting_capital"), ("check", "months")),
+    "spreads.json": (("index", "strategies"),),
+    "smile.json": (("smile", "standard_errors"),),
+    "replay.json": (("instants", "equity"),),
+    "stress.json": (("book", "scenarios"),),
+    "training.json": (("model", "steps"),),
+    "[0-9][0-9][0-9][0-9]-[0-9][0-9].parquet": (("symbol", "issued_at", "step", "target_at"),),
+    "*.parquet": (("timestamp", "open", "close"),),
+    "*.json": (("context_length",), ("augmentation",), ("model",)),
+}
+
+
+def is_of_an_earlier_run(path: Path, mark: str) -> bool:
+    """Whether a file holds what a command writes under its name.
+
+    mark: the name, or its pattern; of one that is not in `CONTENT` any content is.
+    """
+    wanted = CONTENT.get(mark)
+    # A folder in the place of a file is refused by whoever writes the file, in words of its own.
+    if wanted is None or path.is_dir():
+        return True
+    found = _columns(path) if path.suffix == ".parquet" else _keys(path)
+    return any(found.issuperset(names) for names in wanted)
+
+
+def _keys(path: Path) -> frozenset[str]:
+    """The keys of a JSON object; none of anything else."""
+    try:
+        content: object = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return frozenset()
+    return frozenset(map(str, content)) if isinstance(content, dict) else frozenset()
+
+
+def _columns(path: Path) -> frozenset[str]:
+    """The columns of a Parquet file; none of anything else."""
+    from pyarrow import ArrowException, parquet
+
+    try:
+        return frozenset(parquet.read_schema(path).names)
+    except (OSError, ArrowException):
+        return frozenset()

@@ -12,10 +12,8 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from foundation.ending import fail
-from foundation.errors import InputError, did_you_mean
+from foundation.errors import InputError
 from foundation.overrides import is_override, quoted_value
-
-_UNKNOWN = re.compile(r"unrecognized arguments: (\S+).*")
 
 
 class Parser(argparse.ArgumentParser):
@@ -30,35 +28,13 @@ class Parser(argparse.ArgumentParser):
             self.add_argument("overrides", nargs="*", metavar="key=value")
 
     def error(self, message: str) -> NoReturn:
-        """Print the refusal as one line and exit."""
-        fail(InputError(f"{self._unknown_text(message) or message} (see --help)"))
-
-    def _unknown_text(self, message: str) -> str:
-        """What is said of words that are none of this command; empty for another message."""
-        unknown = _UNKNOWN.fullmatch(message)
-        if unknown is None:
-            return ""
-        word, _, value = unknown[1].partition("=")
-        flags = self._option_string_actions
-        if f"--{word}" in flags:
-            return f"{unknown[1]}: {word} is a flag here; write --{word} {value}"
-        if not word.startswith("-"):
-            return f"{word!r} is one word too many"
-        # Every flag begins with dashes, which makes any two look alike.
-        alike = [flag for flag in flags if _may_be_meant(word.strip("-"), flag.strip("-"))]
-        hint = did_you_mean(word, alike) or f"; here are {', '.join(flags)}"
-        return f"{word}: there is no such flag{hint if flags else ''}"
+        fail(InputError(f"{message} (see --help)"))
 
     def refuse_others(self, words: Iterable[str]) -> None:
         """Refuse the first word that is no key=value."""
         for word in words:
             if not is_override(word):
                 self.error(f"{word!r} is no flag and no key=value")
-
-
-def _may_be_meant(word: str, name: str) -> bool:
-    """Whether a word may be a mistaken name: it begins alike, or is one of the name's own words."""
-    return word[:1] == name[:1] or word in name.split("-")
 
 
 def overrides_of_flags(flags: Mapping[str, Any]) -> list[str]:
@@ -93,11 +69,6 @@ def refuse_both(flags: Mapping[str, str], words: Sequence[str]) -> None:
     """Refuse a setting that a flag and a word key=value both give a value.
 
     flags: of the command, by setting; words: of its command line.
-
-    Raises
-    ------
-    InputError
-        naming both.
     """
     typed = typed_flags(flags, words)
     for word in words:
@@ -111,11 +82,6 @@ def named_by_flags(flags: Mapping[str, str], words: Sequence[str]) -> Iterator[N
     """Have errors name flags where they name settings that flags of the command line stand for.
 
     flags: of the command, by setting; words: of its command line.
-
-    Raises
-    ------
-    InputError
-        as it came, in these words.
     """
     try:
         yield

@@ -289,8 +289,6 @@ def check_url(name: str, url: str | None) -> None:
     """Refuse what is no http or https address with a host, without printing it.
 
     name: of the setting.
-
-    Raises InputError naming the setting.
     """
     try:
         parts = urlsplit(url or "http://none")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 
@@ -44,11 +44,6 @@ def refuse_repeated(words: Iterable[str]) -> None:
     """Refuse a key that two words give a value: Hydra would take the last one and say nothing.
 
     A group in braces gives a value to each of its keys.
-
-    Raises
-    ------
-    InputError
-        naming the key and both values.
     """
     values: dict[str, str] = {}
     for word in words:
@@ -71,11 +66,6 @@ def refuse_words(words: Iterable[str]) -> None:
     code named in Hydra's own groups.
 
     What is usual stands in a configuration: where it is taken away, a class's default may differ.
-
-    Raises
-    ------
-    InputError
-        naming the word.
     """
     for before, word in pairwise(["", *words]):
         if _REMOVAL.match(word):
@@ -89,39 +79,18 @@ def refuse_words(words: Iterable[str]) -> None:
                 raise InputError(f"{word}: there is no user {home[1:]}, whose folder {home} is")
 
 
-def refuse_empty(words: Iterable[str], files: Sequence[str] = ()) -> None:
-    """Refuse words with nothing before or after their equals sign: no setting means that.
-
-    files: keys whose values are names of files, as others of that name are folders'.
-
-    Raises
-    ------
-    InputError
-        naming the key and what is needed.
-    """
+def refuse_empty(words: Iterable[str]) -> None:
+    """Refuse words with nothing before or after their equals sign: no setting means that."""
     for word in words:
         if word.startswith("="):
             raise InputError(f"{word!r}: a setting's name is missing before the =")
-        key, _, value = word.partition("=")
-        if not is_override(word) or value.strip() not in _EMPTY or key.startswith("hydra"):
-            continue
-        key = key.lstrip("+")
-        if key == "output":
-            kind = "file" if key in files else "folder"
-            raise InputError(f"output: a {kind}'s name is needed; nothing stands after the =")
-        hint = "name a folder or a file, `.` for this one" if key == "data.dir" else ""
-        hint = hint or "name a value, or leave the word out for the usual one"
-        raise InputError(f"{key}: it is empty; {hint}")
+        key, _, value = word.lstrip("+").partition("=")
+        if is_override(word) and value.strip() in _EMPTY and not key.startswith("hydra"):
+            raise InputError(f"{key}: it is empty; name a value, or leave it out for the usual one")
 
 
 def refuse_underscored(words: Iterable[str]) -> None:
-    """Refuse words whose value is a number of the form 1_000, which Hydra reads as 1000.
-
-    Raises
-    ------
-    InputError
-        naming the word, and what to write.
-    """
+    """Refuse words whose value is a number of the form 1_000, which Hydra reads as 1000."""
     for word in words:
         key, _, value = word.partition("=")
         if is_override(word) and _UNDERSCORED.fullmatch(value):

@@ -24,7 +24,6 @@ def text_of(name: str) -> str:
 
 
 def style(*names: str) -> Markup:
-    """Sheets one after the other; names: as of `text_of`."""
     return Markup("".join(text_of(name) for name in names))
 
 

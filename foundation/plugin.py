@@ -39,7 +39,6 @@ def is_own(name: str) -> bool:
 
 
 def allow(name: str) -> None:
-    """Let code of a user's own be imported in this process, `module.name`."""
     _named.add(name)
 
 
@@ -57,11 +56,6 @@ def put_own_code(values: dict[str, Any]) -> None:
     """Put what `_target_` names in its group's place, in settings as plain mappings.
 
     Of fees it is a function without arguments, and they are what it answers.
-
-    Raises
-    ------
-    InputError
-        for what this command's words have not named, and for a key of Hydra's anywhere else.
     """
     for group, key in SLOTS.items():
         part = values.get(group)
@@ -108,12 +102,6 @@ def load_own(group: str, name: str) -> Any:
     """What `module.name` names, from the environment or the working folder.
 
     group: whose `_target_` it is.
-
-    Raises
-    ------
-    InputError
-        where this command's words have not named it, where there is no such module, where importing
-        it fails, or where it has no such name.
     """
     _refuse_unnamed(group, name)
     module, _, attribute = name.rpartition(".")
@@ -135,12 +123,8 @@ def own_code(group: str, name: str) -> Iterator[None]:
 
     name: what the group's `_target_` names, or that as it was called (`called`).
 
-    Raises
-    ------
-    InputError
-        for whatever is raised within, with the file and the line that it comes from.
-    BrokerError, DataError
-        as they came.
+    Raises InputError for whatever is raised within, with the file and the line that it comes from;
+    BrokerError, DataError as they came.
     """
     try:
         yield

@@ -65,7 +65,6 @@ class ProgressBar:
         self._held.close()
 
     def __call__(self, work: str, done: int, total: int) -> None:
-        """Show that `done` of `total` are finished of a kind of work."""
         if self._compilation is not None:
             self._compilation.over()
         self._display.tell(work, done, total)
@@ -106,7 +105,6 @@ class Bars:
         )
 
     def start(self) -> None:
-        """Show that work has begun."""
         self._waiting = self._progress.add_task("working", total=None)
         self._progress.start()
 
@@ -140,23 +138,18 @@ class Lines:
         self._clock = clock
         self._began = self._last = clock()
         self._work: dict[str, tuple[int, int]] = {}
-        self._written: dict[str, tuple[int, int]] = {}
-        self._moved = self._began
         # Work that reports nothing for long has its lines too: a thread writes those.
         self._lock = threading.Lock()
         self._over = threading.Event()
 
     def start(self) -> None:
-        """Count the seconds from now on."""
-        self._began = self._last = self._moved = self._clock()
+        self._began = self._last = self._clock()
         threading.Thread(target=self._write_on, daemon=True).start()
 
     def tell(self, work: str, done: int, total: int) -> None:
         """Note how far a kind of work is; the first of all is written at once."""
         with self._lock:
             first = not self._work
-            if self._work.get(work) != (done, total):
-                self._moved = self._clock()
             self._work[work] = (done, total)
             if first:
                 self._write("")
@@ -182,16 +175,7 @@ class Lines:
     def _write(self, prefix: str) -> None:
         self._last = self._clock()
         parts = [f"{work} {done:,} of {total:,}" for work, (done, total) in self._work.items()]
-        if not prefix:
-            parts += self._unmoved()
+        if not prefix and (doing := current_activity()):
+            parts.append(doing)
         line = f"{prefix}{self._last - self._began:.0f} s: {'; '.join(parts) or 'working'}"
-        self._written = dict(self._work)
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-    def _unmoved(self) -> list[str]:
-        """What is being done beside what is counted, or since when no count has moved."""
-        if doing := current_activity():
-            return [doing]
-        if self._written and self._written == self._work:
-            return [f"working, no count has moved for {self._last - self._moved:.0f} s"]
-        return []

@@ -6,7 +6,6 @@ It needs pydantic's core alone, and so does whoever checks values before the cla
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 from collections.abc import Callable, Mapping
 from functools import cache, partial
@@ -24,7 +23,6 @@ from foundation.declared import declared, keys_in, keys_of
 from foundation.errors import InputError, none_of, unknown_setting
 
 _NUMBERS = ("int", "float", "decimal")
-_COMPACT_DATE = re.compile(r"(\d{4})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")
 # What pydantic calls wrong, by what a person calls it.
 _WORDS = {
     "float_parsing": "is no number",
@@ -44,12 +42,7 @@ _WORDS = {
     "less_than": "is not below {lt:g}",
     "less_than_equal": "is above {le:g}",
 }
-_BOUNDS = {
-    "minimum": "ge",
-    "exclusiveMinimum": "gt",
-    "maximum": "le",
-    "exclusiveMaximum": "lt",
-}
+_BOUNDS = {"minimum": "ge", "exclusiveMinimum": "gt", "maximum": "le", "exclusiveMaximum": "lt"}
 _MISSING = ("missing", "missing_argument")
 
 
@@ -87,37 +80,18 @@ def _said(problem: Any, place: str) -> str:
     value, kind = problem["input"], problem["type"]
     if kind in _MISSING:
         return f"a value is needed; name it, {place}=…"
-    if kind == "said":
-        return str(problem["msg"])
-    if kind == "value_error":
-        return str(problem["ctx"]["error"])
+    if kind in ("said", "value_error"):
+        return str(problem.get("ctx", {}).get("error", problem["msg"]))
     if kind == "string_type":
-        return _no_word_text(place, value)
+        key, _, number = place.rpartition(".")
+        word = f'"{str(value).upper()}"'
+        cure = f"{key}=[{word}]" if number.isdigit() else f"{place}={word}"
+        return f"{value} is no word; in quotes it is one, '{cure}'"
     if isinstance(value, list | tuple) and kind.partition("_")[0] in _NUMBERS:
         return f"{','.join(map(str, value))} is a list; one number is needed, without commas"
     if kind in _WORDS:
         return f"{value!r} {_WORDS[kind].format(**problem.get('ctx', {}))}"
     return f"{problem['msg'][0].lower()}{problem['msg'][1:]}, got {value!r}"
-
-
-def _no_word_text(place: str, value: object) -> str:
-    """What is said of a value where a word is needed."""
-    if isinstance(value, list | tuple | Mapping):
-        return f"{value!r} is a list; one word is needed"
-    if place.rpartition(".")[2] in ("start", "end"):
-        date = _COMPACT_DATE.fullmatch(str(value))
-        example = "-".join(date.groups()) if date else "YYYY-MM-DD"
-        return f"{value} is no date; write {place}={example}"
-    if value is None:
-        return "null is no word, and one is needed"
-    if isinstance(value, bool) or (isinstance(value, float) and not math.isfinite(value)):
-        quoted = f'"{str(value).upper()}"'
-        key = place.rstrip("0123456789").rstrip(".")
-        return (
-            f"{str(value).lower()} is read as a value and not as a word; in quotes it is one,"
-            f" '{key}=[{quoted}]'"
-        )
-    return f"{value} is read as a number; a word is needed, in quotes where it is made of digits"
 
 
 def _class_at(kind: Any, parts: list[Any]) -> Any:

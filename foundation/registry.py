@@ -69,11 +69,9 @@ def registered(kind: str) -> dict[str, Any]:
 
 
 def registered_module(kind: str, word: str) -> ModuleType:
-    """The module that a room registers as one kind under a word."""
     return import_module(registered(kind)[word])
 
 
 def command_of(module: str) -> Command:
-    """The command of a module."""
     found: list[Command] = list(registered("COMMANDS").values())
     return next(command for command in found if command.module == module)

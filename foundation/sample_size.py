@@ -14,5 +14,4 @@ FEWEST_WEEKS = 4  # the same, where weeks are what is counted
 
 
 def allows_annual_figures(trades: int, days: int) -> bool:
-    """Whether there is enough to scale to a year: 30 fills and 60 days."""
     return trades >= FEWEST_FILLS and days >= FEWEST_DAYS

@@ -65,11 +65,6 @@ def settings_class(group: str = "") -> Callable[[type[Class]], type[Class]]:
     needed, one alone is a list of one.
 
     group: that its keys stand in, in front of what is refused of a class made in Python.
-
-    Raises
-    ------
-    InputError
-        on making one, naming the key, the value and what was expected.
     """
 
     def declare(kind: type[Class]) -> type[Class]:

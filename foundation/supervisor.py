@@ -36,10 +36,7 @@ class Supervisor:
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Supervisor:
-        """The one that an environment names.
-
-        Raises InputError naming the variable and what is wrong with it.
-        """
+        """The one that an environment names."""
         address = environment.get(SOCKET, "")
         if address and address[0] not in "/@":
             raise InputError(f"{SOCKET}: {address!r} is no path and no name after an @")

@@ -96,10 +96,7 @@ def upright(place: float, kind: str = "axis") -> Shape:
 def json_text(content: Any) -> str:
     """JSON of values that know no JSON: money and quantities as text, instants in UTC.
 
-    Raises
-    ------
-    ValueError
-        for what is not a number: whoever has none says None.
+    Raises ValueError for what is not a number: whoever has none says None.
     """
     return json.dumps(content, indent=1, allow_nan=False, default=_plain) + "\n"
 

@@ -21,7 +21,6 @@ class Terminal(Console):
         super().__init__(width=width, markup=False, emoji=False, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """A text as it is shown."""
         return super().render_str(shown(text), **options)
 
 

@@ -256,11 +256,7 @@ class Transport(HTTPAdapter):
         return manager
 
     def send(self, request: PreparedRequest, *words: Any, **options: Any) -> Response:
-        """Send a request and read all of its answer.
-
-        Raises RequestException for no whole answer before the deadline, and for an answer that
-        leads elsewhere.
-        """
+        """Send a request and read all of its answer."""
         self._pace.wait(request.method or "", request.path_url)
         seconds = min(self._deadline, _time_left())
         if seconds <= 0:
@@ -342,10 +338,7 @@ class Pace:
         return max(until_free, self._not_before - now, 0.0)
 
     def wait(self, method: str = "", path: str = "") -> None:
-        """Wait as long as it takes, and count one request, of a method and a path.
-
-        Raises ReadTimeout at once where it takes longer than the time limit leaves.
-        """
+        """Wait as long as it takes, and count one request, of a method and a path."""
         while True:
             with self._lock:
                 if (seconds := self.delay(method, path)) <= 0:

@@ -25,12 +25,10 @@ class Undisturbed:
     """A section that `interrupt_with` does not interrupt; sections may hold others."""
 
     def __enter__(self) -> None:
-        """Begin it."""
         if threading.current_thread() is threading.main_thread():
             _Section.depth += 1
 
     def __exit__(self, *_: object) -> None:
-        """End it, and let what has waited interrupt."""
         if threading.current_thread() is not threading.main_thread():
             return
         if _Section.depth == 1 and _Section.waiting is not None:

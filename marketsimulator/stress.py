@@ -33,9 +33,8 @@ from execution.run_folder import RunFolder
 from foundation.command import Result, is_override
 from foundation.compose import composed_config
 from foundation.configuration import may_overwrite, settings_of
-from foundation.earlier_runs import is_of_an_earlier_run
 from foundation.errors import InputError, nearest_or_all
-from foundation.files import check_file, check_output
+from foundation.files import check_file, check_output, is_of_an_earlier_run
 from foundation.flags import Parser
 from foundation.settings import setting, settings_class
 from marketsimulator.results.stress_book import CHANGEABLE, account_book, run_book, run_settings

@@ -111,15 +111,6 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         terminalreporter.write_line(f"{cost[0]:7.1f} s {cost[1]:7.1f} s of work  {name}")
 
 
-def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Benchmarks import the peers they measure against: seconds that the default run, which has
-    none of them, does not need.
-    """
-    if collection_path.name == "benchmarks" and "not bench" in config.option.markexpr:
-        return True
-    return None
-
-
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Forecasts and trials of a test run are kept beside its other files, never with the user's."""

@@ -73,10 +73,7 @@ class _Row(NamedTuple):
 
 
 def read_actions(path: Path) -> tuple[Listed, ...]:
-    """What a file lists, in time order.
-
-    Raises DataError naming the file, the row and what is wrong with it.
-    """
+    """What a file lists, in time order."""
     listed: list[Listed] = []
     rows: dict[tuple[object, ...], int] = {}
     found = text_rows(path, COLUMNS, ("corporate actions", "have"), MORE)

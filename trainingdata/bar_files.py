@@ -43,9 +43,6 @@ def find_files(
     """The bar file of each symbol in folders and among files; of all when `symbols` is None.
 
     renames: those whose old names are looked for beside the new ones; they may have no file.
-
-    Raises DataError for a place that is none, a symbol without a file, or two files for one symbol
-    (both are named).
     """
     names = None if symbols is None else symbols_of(symbols)
     besides = old_names(names or (), renames)
@@ -133,9 +130,6 @@ def read_bars(
     adjusted: whether prices are those of a column of adjusted closes, where a file has one.
     unzoned: what stamps without a zone mean.
     renames: by which bars of an old name go before those of the new one, in time order.
-
-    Raises DataError for anything in a file that cannot be trusted, and for a symbol without a bar
-    between start and end.
     """
     files = find_files(places, symbols, renames)
     read = _read_rows(files, unzoned, adjusted=adjusted)
@@ -155,9 +149,6 @@ def read_finer_bars(
     """The panel of the shortest bars that all files of some symbols make, up to `end`.
 
     timeframe: that they have to be finer than. The others as of `read_bars`.
-
-    Raises DataError for anything in a file that cannot be trusted, and for files that make no bars
-    of which whole ones fill each of the timeframe.
     """
     files = find_files(places, symbols, renames)
     read = _read_rows(files, unzoned, adjusted=adjusted)
@@ -188,10 +179,7 @@ def _read_rows(files: Mapping[str, Path], unzoned: Unzoned, *, adjusted: bool) -
 
 
 def _timeframe_of(read: Mapping[str, Rows]) -> Timeframe:
-    """Of bars where nobody names it: days where files have them, else hours.
-
-    Raises DataError where some have days and others have not.
-    """
+    """Of bars where nobody names it: days where files have them, else hours."""
     daily = [rows for rows in read.values() if rows.daily]
     others = [rows for rows in read.values() if not rows.daily]
     if daily and others:

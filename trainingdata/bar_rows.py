@@ -55,14 +55,10 @@ class Rows:
 
     @property
     def daily(self) -> bool:
-        """Whether a row is a day."""
         return self.minutes == DAILY.minutes
 
     def bars(self, timeframe: Timeframe) -> tuple[Instants, Array, Origin]:
-        """Known-at instants [n] and values [n, 5] of bars of a timeframe, and how they stood.
-
-        Raises DataError for rows that make no such bars, or that lie on another clock.
-        """
+        """Known-at instants [n] and values [n, 5] of bars of a timeframe, and how they stood."""
         notes = list(self.notes)
         starts = self._starts()
         if self.daily and self.item.kind is Kind.CRYPTO and timeframe.coin_day != "utc":
@@ -124,8 +120,6 @@ def rows_of(
     path: where they are from, for messages.
     unzoned: what stamps without a zone mean where the head does not say it.
     adjusted: whether prices are to be those of the column of adjusted closes, where there is one.
-
-    Raises DataError for anything in them that cannot be trusted.
     """
     if frame.empty:
         raise DataError(f"{path}: the file holds no bars")
@@ -193,8 +187,6 @@ def _session_opens(rows: Rows) -> Instants:
 
     A stamp is a date, or an instant of its day in New York: midnight, the open, or, where stamps
     are ends, the close.
-
-    Raises DataError for a row that is of no session.
     """
     stamps = rows.stamps
     midnight = stamps.astype("datetime64[D]")
@@ -216,10 +208,7 @@ def _session_opens(rows: Rows) -> Instants:
 
 
 def _adjusted(values: Array, adjusted: pd.Series, path: str) -> Array:
-    """Values [N, 5] whose prices are multiplied by adjusted close over close.
-
-    Raises DataError for a ratio that is none, above 1, or falls: dividends and splits let it rise.
-    """
+    """Values [N, 5] whose prices are multiplied by adjusted close over close."""
     numbers = pd.to_numeric(adjusted, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     ratio = numbers / values[:, CLOSE]
     falls = np.append(False, np.diff(ratio) < -_RATIO_FALL * ratio[:-1])

@@ -48,10 +48,7 @@ class BarTable:
     frame: pd.DataFrame
 
     def spellings(self) -> dict[str, str]:
-        """The symbols that a column names, and how it spells them; none without such a column.
-
-        Raises DataError for a row that names none, and one symbol in two spellings.
-        """
+        """The symbols that a column names, and how it spells them; none without such a column."""
         if self.head.symbol not in self.frame.columns:
             return {}
         column = self.frame[self.head.symbol]
@@ -112,11 +109,7 @@ def _columns(path: Path) -> list[str]:
 
 
 def read_table(path: Path) -> BarTable:
-    """The table of a file.
-
-    Raises DataError for a file that cannot be read, and one in which it is unclear what a row
-    holds.
-    """
+    """The table of a file."""
     try:
         if path.suffix.lower() != ".parquet":
             return _of_csv(path.read_bytes(), str(path))
@@ -187,8 +180,6 @@ def _frame(body: bytes, names: Sequence[str], text: Sequence[str], path: str) ->
     """The rows of a CSV text without its headings; a line is a row, whatever marks it holds.
 
     text: columns that are kept as text.
-
-    Raises DataError for a row with more cells than headings.
     """
     if not body.strip():
         return pd.DataFrame(columns=pd.Index(names))

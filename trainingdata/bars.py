@@ -151,16 +151,13 @@ class Bars:
 
     @property
     def doubts(self) -> tuple[Doubt, ...]:
-        """Of all symbols."""
         return tuple(doubt for origin in self.origins for doubt in origin.doubts)
 
     @property
     def now(self) -> np.datetime64:
-        """The last instant the panel knows."""
         return np.datetime64(self.times[-1])
 
     def clock(self, kind: Kind) -> Clock:
-        """When a class has bars."""
         return self.timeframe.clock(kind)
 
     def between(self, first: int, last: int) -> Bars:
@@ -260,8 +257,6 @@ def regular_bars(
     """Known-at instants [N] and values [N, 5] of checked bars that start at `starts`.
 
     Bars outside regular New York hours are left out. path: where they are from, for messages.
-
-    Raises DataError for a start that is on another grid, and where no bar is left.
     """
     ends = timeframe.clock(item.kind).known_at(starts)
     irregular = np.isnat(ends)
@@ -271,7 +266,7 @@ def regular_bars(
     if misplaced.any():
         row = first_row(misplaced)
         place = f"{utc_text(starts[row])} is no start of {timeframe.bar}"
-        raise row_fault(path, row, f"{place} {_grid_advice(item, timeframe, starts[row])}")
+        raise row_fault(path, row, f"{place} {_grid_advice(item, timeframe)}")
     if irregular.all():
         raise no_regular_hour(starts, path)
     return ends[~irregular], values[~irregular]
@@ -286,22 +281,13 @@ def no_regular_hour(starts: Instants, path: str) -> DataError:
     )
 
 
-def _grid_advice(item: Instrument, timeframe: Timeframe, start: np.datetime64) -> str:
+def _grid_advice(item: Instrument, timeframe: Timeframe) -> str:
     """What the grid is and what a file with another one would need."""
-    shorter = "give shorter bars, of 5 minutes or of 1, which are put together here"
-    if timeframe != HOURLY:
-        day = "midnight UTC" if item.kind is Kind.CRYPTO else "09:30 New York"
-        return f"(counted from {day}); {shorter}"
-    shorter = "give 5-, 15- or 30-minute bars, which are put together here"
-    if item.kind is Kind.CRYPTO:
-        return f"(full hours); {shorter}"
-    grid = "(09:30, 10:30 … New York)"
-    if start != start.astype("datetime64[h]"):
-        return f"{grid}; {shorter}"
-    return (
-        f"{grid}; bars on full hours mix the session with the time before it: {shorter}; a coin's"
-        " file is called after its pair, as BTCUSD"
-    )
+    coin = item.kind is Kind.CRYPTO
+    grid = f"counted from {'midnight UTC' if coin else '09:30 New York'}"
+    if timeframe == HOURLY:
+        grid = "full hours" if coin else "09:30, 10:30 … New York"
+    return f"({grid}); give shorter bars, of 30 minutes to 1, which are put together here"
 
 
 def row_fault(path: str, row: int, what: str) -> DataError:
@@ -310,10 +296,7 @@ def row_fault(path: str, row: int, what: str) -> DataError:
 
 
 def check_bars(starts: Instants, values: Array, path: str) -> None:
-    """Refuse starts that do not increase, prices outside their range and volumes below zero.
-
-    Raises DataError naming the row.
-    """
+    """Refuse starts that do not increase, prices outside their range and volumes below zero."""
     # An empty timestamp compares false with everything: without this it would pass for increasing.
     if np.isnat(starts).any():
         raise row_fault(path, first_row(np.isnat(starts)), "timestamp is empty")

@@ -90,7 +90,6 @@ class CorrelationEstimator:
 
     @property
     def within(self) -> tuple[float, float]:
-        """Prior correlations within stocks and within coins."""
         return self.within_stocks, self.within_crypto
 
     def _calendar_reach(self, timeframe: Timeframe) -> np.timedelta64:
@@ -257,11 +256,9 @@ class KeptCorrelations:
 
     @property
     def within(self) -> tuple[float, float]:
-        """Prior correlations within stocks and within coins."""
         return self.source.within
 
     def matrix_at_end(self, bars: Bars) -> CorrelationMatrix:
-        """The matrix for the panel's symbols as of its last instant."""
         return self.source.matrix_at_end(bars)
 
     def matrices_at(self, bars: Bars, instants: Instants) -> Array32:

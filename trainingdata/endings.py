@@ -143,10 +143,7 @@ class Absence:
 
 
 def check_endings(bars: Bars, endings: Iterable[Ending]) -> None:
-    """Refuse an end that the bars contradict, or that leads to a symbol that is not there.
-
-    Raises DataError naming it.
-    """
+    """Refuse an end that the bars contradict, or that leads to a symbol that is not there."""
     for each in endings:
         if each.symbol not in bars.symbols or each.opens > bars.now:
             continue
@@ -186,8 +183,6 @@ def join_renamed(
     """Put the bars of old names before those of the new ones: one symbol, by its last name.
 
     series: by symbol, known-at instants, values and origin. renames: in time order.
-
-    Raises DataError for a new name without bars, and bars on the wrong side of the day.
     """
     for each in renames:
         if each.symbol not in series:
@@ -238,11 +233,9 @@ def opens_after(at: np.datetime64) -> np.datetime64:
 
 
 def _starts(bars: Bars, symbol: str) -> Instants:
-    """When the bars of a symbol started, [N]."""
     s = bars.symbols.index(symbol)
     return bars.clock(bars.instruments[s].kind).started_at(bars.real_bars(s)[0])
 
 
 def _date(opens: np.datetime64) -> np.datetime64:
-    """The New York date of an instant."""
     return np.datetime64(new_york_date(np.array([opens]))[0])

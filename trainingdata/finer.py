@@ -21,8 +21,6 @@ def finer_panel(finer: Bars, bars: Bars, first: int) -> Bars:
 
     finer: of the same symbols, from files.
     first: number of the instant from which on every bar needs some.
-
-    Raises DataError naming the first bar without a finer one, or that they contradict.
     """
     tables = []
     for s, item in enumerate(bars.instruments):

@@ -139,8 +139,6 @@ def head_of(names: Sequence[str], path: str) -> Head:
 
     names: its headings, or the cells of its first line.
     path: of the file, for messages.
-
-    Raises DataError for a column that is there twice, and headings that are no vendor's.
     """
     found = next((head for head in HEADS if head.fits(names)), None)
     if found is not None:

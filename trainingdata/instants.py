@@ -26,8 +26,7 @@ MINUTES_A_DAY = 1440
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _INSTANT = re.compile(
-    r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?( ?(Z|[+-]\d{2}:?\d{2}))?",
-    re.IGNORECASE,
+    r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?( ?(Z|[+-]\d{2}:?\d{2}))?", re.IGNORECASE
 )
 
 
@@ -75,8 +74,6 @@ def instant(text: Any, *, name: str, end_of_day: bool = False) -> np.datetime64:
     """A New York date or an instant with a zone, as UTC.
 
     A date is its midnight; with `end_of_day` its last nanosecond, because ends are inclusive.
-
-    Raises InputError naming `name`, if the text is neither.
     """
     written = str(text).strip()
     # Of other forms, 2/10/2024 may be a day in February or in October.
@@ -138,8 +135,6 @@ def instants_of_column(
     path: of the file, for messages, which call the column by its own name.
     before: how many rows of the file precede these.
     unzoned: what those without a zone mean.
-
-    Raises DataError naming the first row without an instant, or without a zone.
     """
 
     def fault(row: int, what: str) -> DataError:

@@ -80,10 +80,6 @@ def venue_spelling(symbol: str) -> str:
 
 
 def is_coin(symbol: str) -> bool:
-    """Whether a symbol is one of a coin.
-
-    Raises InputError for a text that names neither a stock nor a coin.
-    """
     return instrument(symbol).kind is Kind.CRYPTO
 
 
@@ -96,10 +92,7 @@ def foreign_symbol(name: str) -> str:
 
 
 def symbols_of(words: Iterable[str]) -> list[str]:
-    """The symbols that the words of a setting name, each once; a word may hold several, by commas.
-
-    Raises InputError for a part that names none.
-    """
+    """The symbols that words of a setting name, each once; a word may hold several, by commas."""
     parts: list[str] = []
     for word in words:
         parts += [part for part in word.split(",") if part.strip()] or [word]
@@ -111,9 +104,6 @@ def data_symbol(text: str) -> str:
 
     A price in tethers is taken for one in dollars. That holds for bars alone: at a venue a pair
     against the tether is another instrument.
-
-    Raises InputError if the text names neither a stock nor a coin, or a coin against something
-    else.
     """
     if reason := no_dollar_pair(text):
         raise InputError(f"symbols: {reason}")
@@ -149,7 +139,6 @@ def named_in_file(stem: str) -> str:
 
 
 def is_symbol(text: str) -> bool:
-    """Whether the text names a stock or a coin."""
     return bool(_COIN.fullmatch(text) or _STOCK.fullmatch(text))
 
 

@@ -50,7 +50,6 @@ class Market:
 
     @property
     def met(self) -> Bars:
-        """What orders meet."""
         return self.bars if self.finer is None else self.finer
 
     @property
@@ -73,8 +72,6 @@ class Market:
         """The first `end` rows, or all, as a decision at the last of them sees them.
 
         Raw prices are adjusted for the splits that are known then. A later split changes nothing.
-
-        Raises DataError for a split that the prices contradict and that was not accepted.
         """
         bars = self.bars.between(0, end or len(self.bars.times))
         # Only prices that are adjusted for nothing have splits left to apply.

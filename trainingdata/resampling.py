@@ -62,12 +62,7 @@ def usual_minutes(starts: Instants) -> int:
 
 
 def joined_bars(
-    starts: Instants,
-    values: Array,
-    item: Instrument,
-    minutes: int,
-    timeframe: Timeframe,
-    path: str,
+    starts: Instants, values: Array, item: Instrument, minutes: int, timeframe: Timeframe, path: str
 ) -> Joined:
     """The bars that checked bars of so many minutes make.
 
@@ -78,9 +73,6 @@ def joined_bars(
 
     A part that is missing within the file had no trade, as at the vendors that leave such parts
     out: its bar is whole without it. A bar in which the file begins or ends is not.
-
-    Raises DataError for a start that is none of a bar of that length, and where no whole bar is
-    left.
     """
     step = minutes * _MINUTE
     _refuse_misplaced(starts, item.kind, minutes, path)
@@ -111,17 +103,9 @@ def joined_bars(
 
 
 def days_between_closes(
-    starts: Instants,
-    values: Array,
-    item: Instrument,
-    minutes: int,
-    timeframe: Timeframe,
-    path: str,
+    starts: Instants, values: Array, item: Instrument, minutes: int, timeframe: Timeframe, path: str
 ) -> Joined:
-    """Bars as of `between_closes` that checked bars make; the rest as of `joined_bars`.
-
-    Raises DataError where no whole bar is left, and as `joined_bars` does.
-    """
+    """Bars as of `between_closes` that checked bars make; the rest as of `joined_bars`."""
     _refuse_misplaced(starts, item.kind, minutes, path)
     made = between_closes(starts, values, minutes, timeframe)
     if made.outside == len(starts):

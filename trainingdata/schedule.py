@@ -46,10 +46,7 @@ class Schedule:
 
     @classmethod
     def of(cls, text: str) -> Schedule:
-        """The schedule that a setting names.
-
-        Raises InputError for any other text.
-        """
+        """The schedule that a setting names."""
         for period in _NAMED:
             if text == period:
                 return cls(period)
@@ -63,10 +60,7 @@ class Schedule:
         return cls("times", tuple(sorted(times)))
 
     def check(self, timeframe: Timeframe, kinds: Iterable[Kind]) -> None:
-        """Refuse a time of day at which no class decides, and a class that never would.
-
-        Raises InputError naming the time and those that there are.
-        """
+        """Refuse a time of day at which no class decides, and a class that never would."""
         if self.period != "times":
             return
         grids = {kind: _times_of_day(timeframe.clock(kind)) for kind in kinds}
@@ -94,8 +88,7 @@ class Schedule:
     def holding_ends(self, clock: Clock, instants: Instants, holding: Holding) -> Instants:
         """End of the holding interval of a decision at each instant, [N].
 
-        It is that of the clock, or the first decision of the schedule after it. Raises InputError
-        beyond the calendar's end.
+        It is that of the clock, or the first decision of the schedule after it.
         """
         ends = np.array(
             [clock.holding_end(now, holding) for now in instants], dtype="datetime64[ns]"
@@ -112,7 +105,6 @@ class Schedule:
     def holding_end(
         self, clock: Clock, now: np.datetime64, holding: Holding = "next"
     ) -> np.datetime64:
-        """`holding_ends` of one instant."""
         return np.datetime64(self.holding_ends(clock, np.array([now]), holding)[0])
 
     def leaves_night(self, stocks: StockClock, instants: Instants) -> Mask:

@@ -135,7 +135,6 @@ class Session:
 
     @property
     def whole(self) -> bool:
-        """Whether it is no half-day."""
         return bool(self.closes - self.opens == FULL_SESSION)
 
 

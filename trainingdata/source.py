@@ -172,10 +172,7 @@ class DataSettings:
         return self._synthetic(names, first, last, timeframe or HOURLY)
 
     def _doubted(self, bars: Bars) -> Bars:
-        """The bars that others confirm, with every doubt of them in their origins.
-
-        Raises DataError for a jump by the ratio of a split that was not accepted.
-        """
+        """The bars that others confirm, with every doubt of them in their origins."""
         listed = self._listed_actions()
         raw = self.adjustment == "raw"
         found = unlike_trading(bars, listed, raw=raw)
@@ -337,23 +334,15 @@ def load_bars(
 
     The panel's values are [S, T, 5]: open, high, low, close, volume.
 
-    Parameters
-    ----------
-    folders
-        CSV or Parquet, a file a symbol or with a column of symbols.
-    symbols
-        none means all there are.
-    start, end
-        New York dates, both inclusive, or instants with a zone. History before `start` is kept: a
-        first decision needs it.
-    timeframe
-        `1d`, `1h`, `30m`, `15m` or `5m`, to which shorter bars are put together; none means days
-        where a file has them, else hours.
-    zone
-        of stamps that say none, as America/New_York; without it they are refused.
-    accept_jumps
-        whether jumps that look like a split go on, among the panel's `doubts`; else they are
-        refused.
+    folders: CSV or Parquet, a file a symbol or with a column of symbols.
+    symbols: none means all there are.
+    start, end: New York dates, both inclusive, or instants with a zone. History before `start` is
+        kept: a first decision needs it.
+    timeframe: `1d`, `1h`, `30m`, `15m` or `5m`, to which shorter bars are put together; none means
+        days where a file has them, else hours.
+    zone: of stamps that say none, as America/New_York; without it they are refused.
+    accept_jumps: whether jumps that look like a split go on, among the panel's `doubts`; else they
+        are refused.
 
     Raises InputError for folders, files, symbols or dates that cannot be used, naming them.
     """

@@ -116,8 +116,6 @@ def refuse_misread(stamps: Instants, said: Reading, unzoned: Unzoned, path: str)
     said: what they are said to be.
     unzoned: what those without a zone mean.
     path: where they are from, for messages.
-
-    Raises DataError saying what they look like and what to do.
     """
     place = f"{path}: read as {_SIDES[said.ends]} on the clock of {said.zone}, its stamps"
     starts = said.starts(stamps)

@@ -14,20 +14,20 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from foundation.arrays import Array32, Instants
+from foundation.arrays import Array, Array32, Instants
 from foundation.errors import InputError, in_one_line, none_of
 from foundation.files import write_whole
 from foundation.plugin import TARGET, called, is_own, load_own, own_code
 from foundation.settings import setting, settings_class
 from trainingdata.bars import Bars
 from trainingdata.correlation import (
+    SMALLEST_EIGENVALUE,
     WITHIN_CRYPTO,
     WITHIN_STOCKS,
     CorrelationEstimator,
     CorrelationMatrix,
     CorrelationSource,
 )
-from trainingdata.factor_correlation import FactorCorrelation
 from trainingdata.instants import instant, utc_text
 
 PICKLES = (".pkl", ".pickle", ".joblib")
@@ -39,8 +39,6 @@ def write_correlation(
     """Write a matrix as Parquet and JSON, each put in place whole, and return both paths.
 
     facts: what is known about the matrix, for the JSON beside it.
-
-    Raises InputError for a path that cannot be written, or whose ending asks for a pickle.
     """
     refuse_pickle(path, "--output")
     table, notes = table_and_notes(path)
@@ -56,10 +54,7 @@ def write_correlation(
 
 
 def read_correlation(path: Path) -> CorrelationMatrix:
-    """The matrix of `NAME.parquet` and the `NAME.json` beside it.
-
-    Raises InputError for files that are not there, hold no correlation matrix, or are pickles.
-    """
+    """The matrix of `NAME.parquet` and the `NAME.json` beside it."""
     refuse_pickle(path, "correlation.file")
     table, notes = table_and_notes(path)
     try:
@@ -90,8 +85,6 @@ def refuse_pickle(path: Path, name: str) -> None:
     """Refuse a pickle: reading one runs whatever code its author put into it.
 
     name: of the setting, for the message.
-
-    Raises InputError saying how a matrix is made that is none.
     """
     if path.suffix.lower() in PICKLES:
         raise InputError(
@@ -115,11 +108,7 @@ class StoredCorrelation:
         return WITHIN_STOCKS, WITHIN_CRYPTO
 
     def matrix_at_end(self, bars: Bars) -> CorrelationMatrix:
-        """The part of the matrix that the panel's symbols are in.
-
-        Raises InputError where the panel ends before the matrix could be known, or has a symbol
-        that it lacks.
-        """
+        """The part of the matrix that the panel's symbols are in."""
         if self.matrix.as_of > bars.now:
             as_of = utc_text(self.matrix.as_of)
             now = utc_text(bars.now)
@@ -176,10 +165,6 @@ class CorrelationSettings(CorrelationEstimator):
             raise InputError(f"correlation.file: {self.kind} reads none; leave it, or {TARGET}")
 
     def source(self) -> CorrelationSource:
-        """What answers with a matrix.
-
-        Raises InputError for a file that cannot be used.
-        """
         whole = self._whole()
         return whole if self.factors is None else FactorCorrelation(whole, self.factors)
 
@@ -203,3 +188,49 @@ class CorrelationSettings(CorrelationEstimator):
                 f" it answered {said}"
             )
         return cast(CorrelationSource, made)
+
+
+@dataclass(frozen=True, slots=True)
+class FactorCorrelation:
+    """The matrices of a source, of which a few common factors are kept.
+
+    factors: how many; a matrix of no more symbols stays as it is.
+    """
+
+    source: CorrelationSource
+    factors: int
+
+    @property
+    def within(self) -> tuple[float, float]:
+        return self.source.within
+
+    def matrix_at_end(self, bars: Bars) -> CorrelationMatrix:
+        found = self.source.matrix_at_end(bars)
+        values = of_factors(found.values, self.factors).astype(np.float32).astype(np.float64)
+        return CorrelationMatrix(found.symbols, values, found.as_of)
+
+    def matrices_at(self, bars: Bars, instants: Instants) -> Array32:
+        """The matrix [D, S, S] of what the panel knew at each of these instants, a day each."""
+        matrices = self.source.matrices_at(bars, instants)
+        for day, values in enumerate(matrices):
+            matrices[day] = of_factors(values.astype(np.float64), self.factors)
+        return matrices
+
+
+def of_factors(correlation: Array, factors: int) -> Array:
+    """The correlation [S, S] that its strongest factors leave, and each symbol's own part.
+
+    L L' + diag(1 - the squares of each row of L), L the eigenvectors of the largest eigenvalues
+    times their roots: the principal factors of a correlation matrix. Each symbol keeps a thousandth
+    of its variance for itself, so that the matrix is positive definite.
+    """
+    if factors >= len(correlation):
+        return correlation
+    eigenvalues, vectors = np.linalg.eigh(correlation)
+    loads = vectors[:, -factors:] * np.sqrt(np.maximum(eigenvalues[-factors:], 0.0))
+    common = (loads**2).sum(axis=1)
+    most = 1.0 - SMALLEST_EIGENVALUE
+    loads *= np.sqrt(np.minimum(1.0, most / np.maximum(common, most)))[:, None]
+    values = loads @ loads.T
+    np.fill_diagonal(values, 1.0)
+    return np.asarray((values + values.T) / 2)

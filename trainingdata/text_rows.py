@@ -17,8 +17,6 @@ def text_rows(
 
     columns: that a file has to have. more: that it may have.
     what: the file is, and the verb that goes with it, `have` or `has`.
-
-    Raises DataError for a file that cannot be read, or that lacks a column.
     """
     words, have = what
     try:

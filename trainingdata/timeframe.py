@@ -19,7 +19,6 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from typing_extensions import override
 
 from foundation.arrays import Array, Index, Instants, Mask
 from foundation.errors import InputError
@@ -93,10 +92,7 @@ class Clock(ABC):
 
     @abstractmethod
     def end_of(self, numbers: Index, instants: Instants) -> Instants:
-        """When the bars of these numbers, counted from 1, end; they follow some instants.
-
-        Raises InputError beyond the calendar's end.
-        """
+        """When the bars of these numbers, counted from 1, end; they follow some instants."""
 
     @abstractmethod
     def position(self, instants: Instants) -> Array:
@@ -109,7 +105,7 @@ class Clock(ABC):
     def slots(self, ends: Instants, ahead: int) -> Slots:
         """Place in its day of each bar that ends at an instant and of `ahead` more, [N, 1 + ahead].
 
-        The bars after it are those of the calendar. Raises InputError beyond its end.
+        The bars after it are those of the calendar.
         """
 
     @abstractmethod
@@ -142,7 +138,6 @@ class Clock(ABC):
 
         It is the end of a plan's first block, too. `session` moves it to the same decision of the
         next session (its last one where that session is shorter), and to a day later for a coin.
-        Raises InputError beyond the calendar's end.
         """
 
 
@@ -153,8 +148,6 @@ class Timeframe:
     name: as settings have it; on `1m` orders may be met, but nothing is decided.
     fill: of a daily decision on stocks: at the next open, or in the closing auction of the day.
     coin_day: where a coin's daily bar begins and ends: midnight UTC, or 16:00 New York.
-
-    Raises InputError for an auction or a coin's day that is of other bars.
     """
 
     name: BarName
@@ -187,7 +180,6 @@ class Timeframe:
 
     @property
     def closes(self) -> bool:
-        """Whether the closing auction fills."""
         return self.fill == "close"
 
     @property
@@ -197,32 +189,26 @@ class Timeframe:
 
     @property
     def length(self) -> np.timedelta64:
-        """The same."""
         return np.timedelta64(self.minutes * 60 * 10**9, "ns")
 
     @property
     def daily(self) -> bool:
-        """Whether a session is one bar."""
         return self.name == "1d"
 
     @property
     def bar(self) -> str:
-        """One of its bars, in words."""
         return _BAR.get(self.name, f"a {self.minutes}-minute bar")
 
     @property
     def unit(self) -> str:
-        """What one is called beside others."""
         return _UNIT.get(self.name, "bar")
 
     @property
     def bars(self) -> str:
-        """Several, in words."""
         return f"{self.unit}s" if self.name in _UNIT else f"{self.minutes}-minute bars"
 
     @property
     def stocks(self) -> StockClock:
-        """Of stocks."""
         return _closing_clock() if self.closes else _stock_clock(self.name)
 
     def clock(self, kind: Kind) -> Clock:
@@ -285,55 +271,45 @@ class ListedClock(Clock):
     decisions: Instants
     decision_session: npt.NDArray[np.int64]
 
-    @override
     def known_at(self, starts: Instants) -> Instants:
         k = np.minimum(np.searchsorted(self.starts, starts), len(self.starts) - 1)
         return np.where(self.starts[k] == starts, self.ends[k], _NEVER)
 
-    @override
     def started_at(self, ends: Instants) -> Instants:
         k = np.minimum(np.searchsorted(self.ends, ends), len(self.ends) - 1)
         return np.where(self.ends[k] == ends, self.starts[k], _NEVER)
 
-    @override
     def bars_ended(self, instants: Instants) -> Index:
         return np.asarray(np.searchsorted(self.ends, instants, side="right"), dtype=np.int64)
 
-    @override
     def end_of(self, numbers: Index, instants: Instants) -> Instants:
         if numbers.size and numbers.max() > len(self.ends):
             raise beyond_calendar(instants.max())
         return np.asarray(self.ends[numbers - 1])
 
-    @override
     def position(self, instants: Instants) -> Array:
         done = self.bars_ended(instants)
         k = np.minimum(done, len(self.starts) - 1)
         share = (instants - self.starts[k]) / (self.ends[k] - self.starts[k])
         return np.asarray(done + np.clip(share, 0.0, 1.0) * (done < len(self.starts)))
 
-    @override
     def is_decision(self, instants: Instants) -> Mask:
         k = np.minimum(np.searchsorted(self.decisions, instants), len(self.decisions) - 1)
         return np.asarray(self.decisions[k] == instants)
 
-    @override
     def decisions_between(self, first: np.datetime64, last: np.datetime64) -> Instants:
         begin = np.searchsorted(self.decisions, first)
         end = np.searchsorted(self.decisions, last, side="right")
         return self.decisions[begin:end]
 
-    @override
     def decided_before(self, instants: Instants) -> Instants:
         k = np.searchsorted(self.decisions, instants)
         return np.where(k > 0, self.decisions[k - 1], _NEVER)
 
-    @override
     def fill_dates(self, instants: Instants) -> npt.NDArray[np.datetime64]:
         k = np.minimum(self.bars_ended(instants), len(self.starts) - 1)
         return new_york_date(self.starts[k])
 
-    @override
     def holding_end(self, now: np.datetime64, holding: Holding = "next") -> np.datetime64:
         k = int(np.searchsorted(self.decisions, now, side="right"))
         if k >= len(self.decisions) - 10:
@@ -357,21 +333,17 @@ class StockClock(ListedClock):
     whole: int
 
     @property
-    @override
     def bars_a_day(self) -> int:
         return self.whole
 
     @property
-    @override
     def bars_a_year(self) -> float:
         return self.whole * DAYS_A_YEAR[Kind.STOCK]
 
     @property
-    @override
     def places(self) -> int:
         return self.whole
 
-    @override
     def slots(self, ends: Instants, ahead: int) -> Slots:
         """A bar's number within its session: 0 for the one that holds the night."""
         place = _numbers_in_session(self)
@@ -380,13 +352,11 @@ class StockClock(ListedClock):
             raise beyond_calendar(ends.max())
         return np.asarray(place[k[:, None] + np.arange(1 + ahead)])
 
-    @override
     def place_text(self, place: int) -> str:
         opens, closes = self.starts[0], self.ends[self.whole - 1]
         ended = min(opens + (place + 1) * (self.ends[0] - opens), closes)
         return time_text(int(new_york_minutes(np.array([ended]))[0]))
 
-    @override
     def on_weekend(self, place: int) -> bool:
         return False
 
@@ -417,42 +387,33 @@ class CoinClock(Clock):
     length: np.timedelta64
 
     @property
-    @override
     def bars_a_day(self) -> int:
         return int(DAY // self.length)
 
     @property
-    @override
     def bars_a_year(self) -> float:
         return self.bars_a_day * DAYS_A_YEAR[Kind.CRYPTO]
 
     @property
-    @override
     def places(self) -> int:
         return 2 if self.bars_a_day == 1 else 2 * _HOURS
 
-    @override
     def known_at(self, starts: Instants) -> Instants:
         return np.where(self.is_decision(starts), starts + self.length, _NEVER)
 
-    @override
     def started_at(self, ends: Instants) -> Instants:
         return np.where(self.is_decision(ends), ends - self.length, _NEVER)
 
-    @override
     def bars_ended(self, instants: Instants) -> Index:
         return np.asarray((instants - _EPOCH) // self.length, dtype=np.int64)
 
-    @override
     def end_of(self, numbers: Index, instants: Instants) -> Instants:
         del instants
         return np.asarray(_EPOCH + numbers * self.length)
 
-    @override
     def position(self, instants: Instants) -> Array:
         return np.asarray((instants - _EPOCH) / self.length)
 
-    @override
     def slots(self, ends: Instants, ahead: int) -> Slots:
         """The New York hour a bar starts in; a day's is 0; weekends have others."""
         if not len(ends):
@@ -469,34 +430,27 @@ class CoinClock(Clock):
         k = ((ends - self.length - first) // self.length).astype(np.int64)
         return np.asarray(place[k[:, None] + np.arange(1 + ahead)])
 
-    @override
     def place_text(self, place: int) -> str:
         hours = _HOURS // min(self.bars_a_day, _HOURS)
         return f"{(place + hours) % _HOURS:02d}:00" if hours < _HOURS else "a day"
 
-    @override
     def on_weekend(self, place: int) -> bool:
         return 2 * place >= self.places
 
-    @override
     def is_decision(self, instants: Instants) -> Mask:
         return np.asarray((instants - _EPOCH) % self.length == np.timedelta64(0))
 
-    @override
     def decisions_between(self, first: np.datetime64, last: np.datetime64) -> Instants:
         begin = _EPOCH - (_EPOCH - first) // self.length * self.length
         return np.arange(begin, last + np.timedelta64(1, "ns"), self.length)
 
-    @override
     def decided_before(self, instants: Instants) -> Instants:
         before = instants - np.timedelta64(1, "ns")
         return np.asarray(before - (before - _EPOCH) % self.length)
 
-    @override
     def fill_dates(self, instants: Instants) -> npt.NDArray[np.datetime64]:
         return np.asarray(instants.astype("datetime64[D]"))
 
-    @override
     def holding_end(self, now: np.datetime64, holding: Holding = "next") -> np.datetime64:
         begun = now - (now - _EPOCH) % self.length
         return np.datetime64(begun + (DAY if holding == "session" else self.length))
@@ -507,21 +461,17 @@ class NewYorkDayClock(ListedClock):
     """A coin's days from 16:00 New York to 16:00 New York: of 23 to 25 hours, each a session."""
 
     @property
-    @override
     def bars_a_day(self) -> int:
         return 1
 
     @property
-    @override
     def bars_a_year(self) -> float:
         return DAYS_A_YEAR[Kind.CRYPTO]
 
     @property
-    @override
     def places(self) -> int:
         return 2
 
-    @override
     def slots(self, ends: Instants, ahead: int) -> Slots:
         """1 for a day that ends on a weekend, through which stocks are shut."""
         k = np.searchsorted(self.ends, ends)[:, None] + np.arange(1 + ahead)
@@ -531,11 +481,9 @@ class NewYorkDayClock(ListedClock):
         weekday = (new_york_date(self.ends).astype(np.int64) + 3) % 7
         return np.asarray((weekday >= 5)[k], dtype=np.int8)
 
-    @override
     def place_text(self, place: int) -> str:
         return "a day"
 
-    @override
     def on_weekend(self, place: int) -> bool:
         return place == 1
 

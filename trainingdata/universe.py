@@ -7,6 +7,12 @@ nor on where it is cut, and live trading has the same.
 
 Days are calendar days. A stock's are sessions, a coin's all of them; one without a bar counts as
 one on which nothing was traded.
+
+A list of members (CSV or Parquet) has a row a membership; a symbol that comes back has several:
+
+    symbol  of a stock or a coin
+    from    New York, YYYY-MM-DD, the first day it is a member
+    to      the first day it is none any more; empty while it still is one
 """
 
 from __future__ import annotations
@@ -14,6 +20,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,10 +33,10 @@ from foundation.errors import DataError, InputError
 from foundation.plugin import TARGET, is_own, load_own, own_code
 from foundation.settings import setting, settings_class
 from trainingdata.bars import CLOSE, VOLUME, Bars
-from trainingdata.instants import midnight, new_york_date
-from trainingdata.instruments import Kind
-from trainingdata.members import Dates, Members, read_members
+from trainingdata.instants import date_of, midnight, new_york_date
+from trainingdata.instruments import Kind, instrument, is_symbol
 from trainingdata.sessions import calendar
+from trainingdata.text_rows import text_rows
 from trainingdata.timeframe import DAYS_A_YEAR
 
 SLOT = "universe"  # the group that names a function of a user's own
@@ -40,6 +47,10 @@ RANKS = (GROWTH, "momentum")
 RULES = ("", "classes", "members", "min_bars", "min_price", "max_volatility", "top", "keep")
 TOP, KEEP = RULES.index("top"), RULES.index("keep")
 MOST_DAYS = 1000  # of a window
+COLUMNS = ("symbol", "from", "to")
+STILL = np.datetime64("9999-12-31", "D")
+
+Dates = npt.NDArray[np.datetime64]  # New York's, `datetime64[D]`
 
 Rule = npt.NDArray[np.int8]  # numbers of RULES; 0 is in the universe
 Rank = Callable[[Bars], Any]
@@ -103,28 +114,19 @@ class UniverseSettings:
 
     @property
     def days(self) -> int:
-        """Calendar days of the window."""
         return int(self.window[:-1])
 
     @property
     def everything(self) -> bool:
-        """Whether nothing is left out."""
         plain = self.top is None and self.keep is None and self.max_volatility is None
         return plain and not (self.min_price or self.min_bars or self.classes or self.members)
 
     @property
     def by_growth(self) -> bool:
-        """Whether what is expected at a decision ranks them."""
         return self.rank == GROWTH
 
     def rule(self) -> Universe:
-        """The rule these settings say.
-
-        Raises
-        ------
-        InputError
-            for a file or a function of a user's own that cannot be used.
-        """
+        """The rule these settings say."""
         rank = load_own(SLOT, self.rank) if self.rank and is_own(self.rank) else None
         if rank is not None and (isinstance(rank, type) or not callable(rank)):
             raise InputError(f"universe.{TARGET}: {self.rank} is no function of bars")
@@ -303,7 +305,6 @@ class _Known:
         return cls(bars, days, window, begin, counts, closes, traded)
 
     def counts_at(self, days: Dates) -> Index:
-        """[R, S] bars of the whole history."""
         return self.counts[self._places(days)]
 
     def closes_at(self, days: Dates) -> Array:
@@ -409,3 +410,82 @@ def _medians(daily: Array, first: Index, last: Index) -> Array:
             if size > 0:
                 found[r, s] = (ordered[(size - 1) // 2] + ordered[size // 2]) / 2.0
     return found
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Members:
+    """M memberships.
+
+    file: where they were read.
+    symbols: [M] whose they are.
+    begins: [M] the first day of each.
+    ends: [M] the first day after it.
+    """
+
+    file: str
+    symbols: tuple[str, ...]
+    begins: Dates
+    ends: Dates
+
+    @property
+    def changes(self) -> Dates:
+        """The days on which somebody comes or goes, in order."""
+        return np.unique(np.concatenate([self.begins, self.ends[self.ends != STILL]]))
+
+    def on(self, dates: Dates, symbols: tuple[str, ...]) -> Mask:
+        """[R, S] whether each symbol is a member on each day; days increase."""
+        place = {symbol: s for s, symbol in enumerate(symbols)}
+        rows = [m for m, symbol in enumerate(self.symbols) if symbol in place]
+        if not rows:
+            raise DataError(
+                f"universe.members: {self.file} names none of the {len(symbols)} symbols that have"
+                f" bars, as {symbols[0]}; nothing could be held"
+            )
+        members = np.zeros((len(dates), len(symbols)), dtype=bool)
+        for m in rows:
+            begin, end = np.searchsorted(dates, [self.begins[m], self.ends[m]])
+            members[begin:end, place[self.symbols[m]]] = True
+        return members
+
+
+def read_members(path: Path) -> Members:
+    """The memberships of a file."""
+    found = text_rows(path, COLUMNS, ("a list of members", "has"))
+    if not found:
+        raise DataError(f"{path}: no row; a list of members has one a membership")
+    rows = [
+        _membership(f"{path}: row {number}", *(row[name] for name in COLUMNS))
+        for number, row in enumerate(found, 1)
+    ]
+    _refuse_overlaps(path, rows)
+    symbols, begins, ends = zip(*rows, strict=True)
+    return Members(str(path), symbols, np.array(begins), np.array(ends))
+
+
+def _membership(
+    place: str, symbol: str, begin: str, end: str
+) -> tuple[str, np.datetime64, np.datetime64]:
+    if not is_symbol(symbol.upper()):
+        raise DataError(f"{place}: {symbol!r} is no symbol")
+    try:
+        # A column of days in a Parquet file has the midnight with them.
+        first = date_of(begin.removesuffix(" 00:00:00"))
+        last = date_of(end.removesuffix(" 00:00:00")) if end else STILL
+    except ValueError as error:
+        raise DataError(f"{place}: from {begin!r} or to {end!r}: {error}") from None
+    if last <= first:
+        raise DataError(
+            f"{place}: {symbol} is a member from {first} to {last}; `to` is the first day after it"
+        )
+    return instrument(symbol).symbol, first, last
+
+
+def _refuse_overlaps(path: Path, rows: list[tuple[str, np.datetime64, np.datetime64]]) -> None:
+    order = sorted(range(len(rows)), key=rows.__getitem__)
+    for before, after in pairwise(order):
+        if rows[before][0] == rows[after][0] and rows[after][1] < rows[before][2]:
+            first, second = sorted((before + 1, after + 1))
+            raise DataError(
+                f"{path}: rows {first} and {second}: {rows[after][0]} is a member twice on"
+                f" {rows[after][1]}; end one before the other begins"
+            )

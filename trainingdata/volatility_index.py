@@ -30,8 +30,6 @@ def volatility_index(path: str, key: str = "bars.vix") -> pd.Series:
 
     path: a Parquet file with `timestamp` and `close`.
     key: of the setting that names it, for messages.
-
-    Raises DataError for a file that cannot be read, or says something else.
     """
     try:
         table = pd.read_parquet(Path(path).expanduser())

@@ -93,15 +93,10 @@ def learned_dispersion(
 ) -> tuple[Dispersion, Array]:
     """What came true teaches at every step, and the deviations [n, H] it makes of the sample.
 
-    Parameters
-    ----------
-    sample
-        what was known when the n forecasts were made.
-    variance, move
-        [n, H] realised variance and log return after each step; NaN where the outcome is not
-        known yet.
-    slots, symbols
-        how many places in the day and symbols the class has.
+    sample: what was known when the n forecasts were made.
+    variance, move: [n, H] realised variance and log return after each step; NaN where the outcome
+        is not known yet.
+    slots, symbols: how many places in the day and symbols the class has.
     """
     known = np.isfinite(move)
     # Bars that did not move have no logarithm: a share of the longest average stands for their

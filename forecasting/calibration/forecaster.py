@@ -68,9 +68,7 @@ class CalibrationSettings:
 class KeepsMoments(Protocol):
     """A forecaster that has the moments of its forecasts without the whole of them."""
 
-    def log_moments(self, bars: Bars, since: Instants, progress: Progress) -> LogMoments:
-        """Those of the forecasts that `forecast` makes."""
-        ...
+    def log_moments(self, bars: Bars, since: Instants, progress: Progress) -> LogMoments: ...
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -91,7 +89,6 @@ class CalibratedForecaster:
 
     @property
     def name(self) -> str:
-        """What reports call it."""
         return f"{self.base.name}, calibrated"
 
     def forecast(
@@ -139,12 +136,7 @@ class CalibratedForecaster:
         )
 
     def _taught(
-        self,
-        source: str,
-        kind: Kind,
-        history: ClassHistory,
-        windows: Windows,
-        rows: Index,
+        self, source: str, kind: Kind, history: ClassHistory, windows: Windows, rows: Index
     ) -> _Taught:
         """The lesson of a week, and what it makes of the windows of the class in it."""
         friday = last_fridays(windows.issued_at[rows[:1]])[0]
@@ -154,11 +146,7 @@ class CalibratedForecaster:
         return key, lesson, *lesson.apply(history, member, windows.last[rows])
 
     def _raw(
-        self,
-        bars: Bars,
-        classes: Sequence[ClassHistory],
-        since: Instants,
-        progress: Progress,
+        self, bars: Bars, classes: Sequence[ClassHistory], since: Instants, progress: Progress
     ) -> LogMoments:
         """The base forecasts from `since` [S] on, and the earlier ones that lessons need."""
         # Lessons look back far beyond the windows that are answered. Where all of them are kept,

@@ -99,13 +99,7 @@ class ClassHistory:
         )
 
     def beside(self, base: LogMoments) -> ClassHistory:
-        """The same with the median and the variance of base forecasts.
-
-        Raises
-        ------
-        DataError
-            where the base has no forecast at a bar between two at which it has.
-        """
+        """The same with the median and the variance of base forecasts."""
         parts = base.windows.of_symbols()
         first = []
         first_step = np.zeros(len(base.windows))
@@ -179,18 +173,11 @@ def class_sample(
 ) -> Sample:
     """What is known of a class's forecasts when they are made.
 
-    Parameters
-    ----------
-    history
-        of the class.
-    since
-        [S] first own bar that the averages see.
-    member
-        [n] number of each forecast's symbol within the class, rising.
-    last
-        [n] the own bar at which each forecast is issued, rising within a symbol.
-    pattern
-        of the day, [K].
+    history: of the class.
+    since: [S] first own bar that the averages see.
+    member: [n] number of each forecast's symbol within the class, rising.
+    last: [n] the own bar at which each forecast is issued, rising within a symbol.
+    pattern: of the day, [K].
     """
     # The averages see nothing before `since`: what is learned and answered is a function of the
     # last bars, and the length of the history that was loaded makes no difference.

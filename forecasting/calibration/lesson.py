@@ -1,28 +1,29 @@
 """What a class of symbols learns in a week: a function of its last own bars and of nothing else.
 
+A centre's worth is the slope of realised on forecast returns, pooled over the symbols of a class,
+with an error that allows for returns that move together. Its persistence is the autocorrelation of
+the centre itself: it is free of the noise in returns (Gârleanu and Pedersen 2013).
+
 S symbols, n rows, H steps.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from forecasting.calibration.centre import autocorrelation, worth
 from forecasting.calibration.dispersion import Dispersion, Sample, learned_dispersion
-from forecasting.calibration.history import (
-    STANDING_STILL,
-    ClassHistory,
-    class_sample,
-    outcomes,
-)
+from forecasting.calibration.history import STANDING_STILL, ClassHistory, class_sample, outcomes
 from forecasting.calibration.variance import SPANS, day_pattern
 from forecasting.forecast import HORIZON
 from foundation.arrays import Array, Index, spans
 
 # forecasts a lesson learns from at most: symbols of a class move together, more say little more
 MAX_ROWS = 16_384
+MAX_PERSISTENCE = 0.99
+MIN_INSTANTS = 30  # independent instants below which a slope is not estimated
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -58,16 +59,10 @@ class Lesson:
 def fit(history: ClassHistory, week: np.datetime64, window: int, confidence: float) -> Lesson:
     """What a class knows at the beginning of a week.
 
-    Parameters
-    ----------
-    history
-        the bars and base forecasts of its symbols [S].
-    week
-        the Friday 16:00 New York that the week begins at; bars after it are not seen.
-    window
-        own bars of each symbol that are learned from.
-    confidence
-        standard errors by which a centre's worth must exceed zero to count.
+    history: the bars and base forecasts of its symbols [S].
+    week: the Friday 16:00 New York that the week begins at; bars after it are not seen.
+    window: own bars of each symbol that are learned from.
+    confidence: standard errors by which a centre's worth must exceed zero to count.
     """
     slots = history.places
     ends = history.known(week)
@@ -132,3 +127,52 @@ def _thinned(starts: Index, ends: Index) -> tuple[Index, Index]:
     oldest = newest - (kept - 1) * stride
     nth = spans(np.zeros_like(kept), kept)
     return member, oldest[member] + nth * stride
+
+
+def worth(
+    forecast: Array, realised: Array, instant: Index, overlap: int, confidence: float
+) -> float:
+    """Lower end of the slope's one-sided interval, in [0, 1]; 0 where the data say nothing.
+
+    The slope is that of a regression through the origin. What is returned lies `confidence`
+    standard errors below it: noise earns nothing, and an edge is believed as far as it has shown
+    itself.
+
+    forecast, realised: [n] returns over their volatility, of all symbols together.
+    instant: [n] number of the bar at which each forecast was issued.
+    overlap: bars that a forecast's interval covers.
+    confidence: standard errors that are subtracted from the slope.
+    """
+    if not len(forecast):
+        return 0.0
+    at = instant - instant.min()
+    seen = np.count_nonzero(np.bincount(at))
+    scores = [np.bincount(at, weights=forecast * other) for other in (forecast, realised)]
+    by_instant = np.stack(scores, axis=1)
+    square, product = by_instant.sum(axis=0)
+    if square <= 0 or seen < MIN_INSTANTS * overlap:
+        return 0.0
+    slope = product / square
+    # Symbols of one instant move together, so their scores are summed before they are squared
+    # (Liang and Zeger 1986). Treated as independent they would understate the error, and noise
+    # would pass for an edge.
+    score = by_instant[:, 1] - slope * by_instant[:, 0]
+    variance = float(score @ score)
+    # Intervals of several bars overlap with those of the `overlap` - 1 instants before, so their
+    # scores are correlated; Bartlett weights keep the variance positive (Newey and West 1987).
+    for lag in range(1, overlap):
+        variance += 2 * (1 - lag / overlap) * float(score[lag:] @ score[:-lag])
+    error = np.sqrt(max(variance, 0.0)) / square
+    return float(np.clip(slope - confidence * error, 0.0, 1.0))
+
+
+def autocorrelation(series: Sequence[Array]) -> float:
+    """Autocorrelation around zero of series [n] from one step to the next, pooled, 0 … 0.99.
+
+    It is 0 where the series are empty or zero.
+    """
+    square = sum(float(part[:-1] @ part[:-1]) for part in series)
+    if square <= 0:
+        return 0.0
+    product = sum(float(part[:-1] @ part[1:]) for part in series)
+    return float(np.clip(product / square, 0.0, MAX_PERSISTENCE))

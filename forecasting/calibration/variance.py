@@ -33,15 +33,10 @@ def bar_variance(values: Array) -> Array:
 def day_pattern(variance: Array, slots: Slots, columns: Index, bounds: Index, count: int) -> Array:
     """Variance of a bar by its place in the day [K], in multiples of the day's mean.
 
-    Parameters
-    ----------
-    variance, slots, columns
-        [n] variance, place in the day and number of the instant of each bar, one symbol after
-        another.
-    bounds
-        [S + 1] where each symbol's bars lie.
-    count
-        places a day has, K.
+    variance, slots, columns: [n] variance, place in the day and number of the instant of each bar,
+        one symbol after another.
+    bounds: [S + 1] where each symbol's bars lie.
+    count: places a day has, K.
     """
     # A bar is compared with the bars around it. Over a whole window the level of volatility
     # moves by more than its pattern, and a wild week would pass for a wild hour.
@@ -81,14 +76,10 @@ def averages(
     Of fewer where there are fewer. A short average is at least a thousandth of the longest, so that
     its logarithm exists.
 
-    Parameters
-    ----------
-    variance, column, pattern
-        [M] variance and number of the instant of all bars, and [T] the day's pattern by instant.
-    first
-        [S] bar of each symbol from which on the averages see.
-    member, bar
-        [n] number of each bar's symbol, rising, and the bars, rising within a symbol.
+    variance, column, pattern: [M] variance and number of the instant of all bars, and [T] the day's
+        pattern by instant.
+    first: [S] bar of each symbol from which on the averages see.
+    member, bar: [n] number of each bar's symbol, rising, and the bars, rising within a symbol.
     """
     out = np.empty((len(bar), len(_SPANS)))
     if not len(bar):

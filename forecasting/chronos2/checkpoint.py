@@ -106,11 +106,6 @@ def checkpoint(model: str) -> Checkpoint:
 
     A hub id is such as `amazon/chronos-2`, and `amazon/chronos-2@REVISION` pins it. What the
     checkpoint can do is read with every call, because a configuration can be written over.
-
-    Raises
-    ------
-    InputError
-        naming what is missing or does not fit.
     """
     folder = _folder(model)
     name = folder.name if Path(model).expanduser().is_dir() else model

@@ -48,10 +48,8 @@ class Compiled:
     def __call__(self, context: torch.Tensor, **how: int) -> torch.Tensor:
         """What the network answers: sorted quantiles [B, H, Q] in USD of contexts [B, L].
 
-        Raises
-        ------
-        CompilationError
-            where it cannot be compiled; memory that runs out comes as torch says it.
+        Raises CompilationError where it cannot be compiled; memory that runs out comes as torch
+        says it.
         """
         with _without_advice():
             from torch._dynamo import config

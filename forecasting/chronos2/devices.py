@@ -30,13 +30,7 @@ SHARE = 1 / 4  # of the free memory, for what a pass holds at once
 
 
 def device_of(device: Device) -> str:
-    """The device that a setting names; `auto` is CUDA where there is one.
-
-    Raises
-    ------
-    InputError
-        where a GPU is named that is not there.
-    """
+    """The device that a setting names; `auto` is CUDA where there is one."""
     if device == "cpu":
         return device
     # Of an old driver torch warns, each time, and where warnings are errors that would be one.
@@ -44,13 +38,11 @@ def device_of(device: Device) -> str:
         warnings.simplefilter("ignore")
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if not count:
-        reason = _why_no_gpu()
         if device != "auto":
             raise InputError(
                 f"forecaster.device: {device} was asked for and this machine has none that torch"
-                f" can use ({reason}); use cpu or auto"
+                f" can use ({_why_no_gpu()}); use cpu or auto"
             )
-        _say_why_cpu(reason)
         return "cpu"
     if device == "auto":
         return "cuda"
@@ -68,15 +60,8 @@ def _why_no_gpu() -> str:
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
     except (RuntimeError, AssertionError) as error:
-        sentence = reason_of(error).partition(". ")[0].rstrip(".")
-        built = f"; torch {torch.__version__} is built for CUDA {torch.version.cuda}"
-        return f"{sentence}{built if torch.version.cuda else ''}"
+        return reason_of(error).partition(". ")[0].rstrip(".")
     return "it shows none"
-
-
-@cache
-def _say_why_cpu(reason: str) -> None:
-    log.info("forecaster.device=auto: the CPU computes: %s", reason)
 
 
 def default_batch_size(checkpoint: Checkpoint, place: str, length: int, dtype: Dtype) -> int:

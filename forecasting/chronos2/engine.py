@@ -84,12 +84,6 @@ class Engine:
         portions: the numbers [n] of the windows of each.
         group: 1, or how many consecutive rows attend to each other; -1 among them stands for no
             member.
-
-        Raises
-        ------
-        InputError
-            where memory does not suffice for a single group, compilation was demanded and fails, or
-            an answer is not finite.
         """
         total = sum(map(len, portions))
         given = 0
@@ -226,13 +220,7 @@ class Engine:
 
 
 def engine(checkpoint: Checkpoint, profile: Profile, batch_size: int | None) -> Engine:
-    """The weights that lie in the checkpoint now, on their device; kept for the next call.
-
-    Raises
-    ------
-    InputError
-        where the device is not there or cannot compute so, and the weights do not load.
-    """
+    """The weights that lie in the checkpoint now, on their device; kept for the next call."""
     device, way, size = _plan(checkpoint, profile, batch_size)
     if profile.dtype == "tf32" and device.type == "cpu":
         raise no_tf32()

@@ -14,16 +14,18 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from forecasting.chronos2.checkpoint import SHIPPED, Checkpoint, checkpoint
-from forecasting.chronos2.ohlc_context import OHLC, ohlc_context
 from forecasting.chronos2.profile import Profile, SymbolSettings, whole_number
 from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, at_levels, room, silent
 from forecasting.windows import Keys, Windows, last_before
-from foundation.arrays import Array32, Index, Instants
+from foundation.arrays import Array32, Index, Instants, first_row
+from foundation.counts import counted
 from foundation.errors import InputError
-from trainingdata.bars import Bars
+from trainingdata.bars import Bars, check_bars
+from trainingdata.instants import cell_text
 from trainingdata.instruments import instrument
 
 if TYPE_CHECKING:
@@ -34,6 +36,11 @@ Group = Literal["none", "instant"]
 # Raised with every change that moves an answer by more than rounding: kept forecasts are then
 # computed again.
 IMPLEMENTATION = 2
+# Columns of stamps that users' frames have.
+STAMPS = ("timestamp", "datetime", "date", "time")
+OHLC = ("open", "high", "low", "close")
+# Stamps without a zone repeat an hour when clocks go back.
+REPEATED = pd.Timedelta(1, "h")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -54,11 +61,6 @@ class OhlcForecast:
         """A row per step (1 …) with columns open, high, low, close at level `q`.
 
         It is linear between the model's levels.
-
-        Raises
-        ------
-        InputError
-            for a level outside 0.01 … 0.99.
         """
         if not LEVELS[0] <= q <= LEVELS[-1]:
             raise InputError(f"q: {q} is outside the model's levels {LEVELS[0]} … {LEVELS[-1]}")
@@ -107,11 +109,9 @@ class Chronos2Forecaster:
 
     @property
     def name(self) -> str:
-        """What reports call it."""
         return f"chronos2 ({_checkpoint(self.profile).name})"
 
     def profile_of(self, symbol: str) -> Profile:
-        """What forecasts this symbol."""
         settings = self.symbols.get(symbol)
         return self.profile if settings is None else settings.over(self.profile)
 
@@ -242,26 +242,17 @@ class Chronos2Forecaster:
     ) -> OhlcForecast:
         """Forecast open, high, low and close jointly, as one attention group.
 
-        Parameters
-        ----------
-        context_df
-            one symbol's bars in time order, with columns open, high, low and close; its last
-            `context_length` rows are the context. Prices are above 0 and within their bar's range.
-        symbol
-            in any spelling.
-        prediction_length
-            steps 1 … 24; none for those of the symbol's settings, or 1.
-        context_length
-            rows of the context, at least 3; none for that of the symbol's profile.
-        coherent
-            whether low becomes the smallest and high the largest of the four at every level; false
-            for the model's own answer.
+        context_df: one symbol's bars in time order, with columns open, high, low and close; its
+            last `context_length` rows are the context. Prices are above 0 and within their bar's
+            range.
+        symbol: in any spelling.
+        prediction_length: steps 1 … 24; none for those of the symbol's settings, or 1.
+        context_length: rows of the context, at least 3; none for that of the symbol's profile.
+        coherent: whether low becomes the smallest and high the largest of the four at every level;
+            false for the model's own answer.
 
-        Raises
-        ------
-        InputError
-            for lengths or bars that cannot be used, and for rows whose timestamps, in the index or
-            a column, go back.
+        Raises InputError for lengths or bars that cannot be used, and for rows whose timestamps, in
+        the index or a column, go back.
         """
         settings = self.symbols.get(instrument(symbol).symbol)
         profile = self.profile_of(instrument(symbol).symbol)
@@ -335,3 +326,55 @@ def _earliest(bars: Bars, since: np.datetime64 | Instants) -> np.datetime64:
         if len(times):
             starts.append(np.datetime64(times[last_before(times, begin)]))
     return min(starts)
+
+
+def ohlc_context(
+    context_df: pd.DataFrame, symbol: str, length: int
+) -> list[npt.NDArray[np.float64]]:
+    """Open, high, low and close of the last `length` rows, an array [length] each."""
+    place = f"context_df of {symbol}"
+    if not isinstance(context_df, pd.DataFrame):
+        raise InputError(f"{place}: it is no data frame but a {type(context_df).__name__}")
+    frame = context_df.rename(columns=lambda name: str(name).lower())
+    names = list(frame.columns)
+    for name in OHLC:
+        if name not in names:
+            raise InputError(f"{place}: column {name!r} is missing")
+        if names.count(name) > 1:
+            raise InputError(f"{place}: column {name!r} is there twice")
+    if len(frame) < length:
+        raise InputError(f"{place}: {counted(len(frame), 'bar')}, {length} are needed")
+    _refuse_backward(frame, place)
+    try:
+        context = frame[list(OHLC)].to_numpy(dtype=np.float64)[-length:]
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{place}: a price is not a number") from error
+    if not np.isfinite(context).all():
+        raise InputError(f"{place}: a price is not a number")
+    order = np.arange(length).astype("datetime64[ns]")
+    bars = np.column_stack([context, np.zeros(length)])
+    check_bars(order, bars, f"{place}: its last {counted(length, 'bar')}")
+    return list(np.ascontiguousarray(context.T))
+
+
+def _refuse_backward(frame: pd.DataFrame, place: str) -> None:
+    """Refuse rows out of order, as far as an index or a column of stamps says so."""
+    named = [name for name in STAMPS if list(frame.columns).count(name) == 1]
+    if isinstance(frame.index, pd.DatetimeIndex):
+        column = frame.index.to_series()
+    elif named:
+        column = frame[named[0]]
+    else:
+        return
+    text = pd.api.types.is_string_dtype(column) or column.dtype == object
+    stamps = pd.to_datetime(column, utc=True, errors="coerce", format="ISO8601" if text else None)
+    # Newest first is told by the ends, however short the bars.
+    reversed_rows = stamps.iloc[-1] < stamps.iloc[0]
+    allowed = pd.Timedelta(0) if reversed_rows else REPEATED - pd.Timedelta(1, "ns")
+    back = (stamps.diff() < -allowed).to_numpy()
+    if back.any():
+        row = first_row(back)
+        raise InputError(
+            f"{place}: row {row + 1}: {cell_text(column.iloc[row])} is earlier than the row before;"
+            " rows must increase in time"
+        )

@@ -164,26 +164,14 @@ class Layer(nn.Module):
         self.narrow = linear(forward.mlp.wo.weight)
 
     def forward(
-        self,
-        h: Tensor,
-        turn: Tensor,
-        first: int,
-        group: int,
-        masks: Masks | None,
-        epsilon: float,
+        self, h: Tensor, turn: Tensor, first: int, group: int, masks: Masks | None, epsilon: float
     ) -> Tensor:
         """h [B, T, d] → [B, T - first, d]: the tokens from `first` on, after attending to all.
 
-        Parameters
-        ----------
-        turn
-            rotation of each token, see `rotated`.
-        group
-            consecutive rows that attend to each other.
-        masks
-            of what is not attended to; none where all is.
-        epsilon
-            added to a mean square before its root.
+        turn: rotation of each token, see `rotated`.
+        group: consecutive rows that attend to each other.
+        masks: of what is not attended to; none where all is.
+        epsilon: added to a mean square before its root.
         """
         batch, tokens, _ = h.shape
         split = (self.heads, self.width)

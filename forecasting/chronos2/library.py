@@ -77,14 +77,7 @@ def loaded(checkpoint: Checkpoint, device: torch.device, dtype: Dtype, *, packed
 
 
 def load(contents: Contents, device: torch.device) -> Chronos2Pipeline:
-    """The library's pipeline on the contents of a checkpoint, from safetensors only.
-
-    Raises
-    ------
-    InputError
-        where memory does not suffice, the checkpoint is none of Chronos-2, or its tensors are not
-        those of its configuration, or not finite.
-    """
+    """The library's pipeline on the contents of a checkpoint, from safetensors only."""
     from chronos import Chronos2Pipeline
     from chronos.chronos2.model import Chronos2Model
     from safetensors import SafetensorError

@@ -108,25 +108,15 @@ class Network(nn.Module):
         self.register_buffer("frequency", frequency.to(device, torch.float32))
 
     def forward(
-        self,
-        context: Tensor,
-        *,
-        group: int = 1,
-        complete: bool = False,
-        run: RunLayer = run_layer,
+        self, context: Tensor, *, group: int = 1, complete: bool = False, run: RunLayer = run_layer
     ) -> Tensor:
         """Sorted quantiles [B, H, Q] float32 of contexts [B, L] float32.
 
-        Parameters
-        ----------
-        context
-            bars that end with the issuing one; NaN is a bar that is not there.
-        group
-            consecutive rows that attend to each other; a row without any bar stands for no member.
-        complete
-            promises that no context holds NaN, which saves the masks.
-        run
-            computes a layer; `run_layer`, or what it is compiled to.
+        context: bars that end with the issuing one; NaN is a bar that is not there.
+        group: consecutive rows that attend to each other; a row without any bar stands for no
+            member.
+        complete: promises that no context holds NaN, which saves the masks.
+        run: computes a layer; `run_layer`, or what it is compiled to.
         """
         located, loc, scale = standardised(context)
         batch, length = located.shape

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from forecasting.chronos2.answers import Answer
+from forecasting.chronos2.cached import Answer
 from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.profile import Profile
 from forecasting.forecast import Progress
@@ -73,7 +73,7 @@ class RaySettings:
 
 @dataclass(frozen=True, slots=True)
 class RayAnswers:
-    """Computes portions on a Ray cluster; `forecasting.chronos2.answers` says how it is asked."""
+    """Computes portions on a Ray cluster; `forecasting.chronos2.cached` says how it is asked."""
 
     settings: RaySettings = field(default_factory=RaySettings)
 
@@ -85,14 +85,7 @@ class RayAnswers:
         profile: Profile,
         progress: Progress,
     ) -> Generator[Answer, None, None]:
-        """Compute portions of windows that share a profile; they come as they are ready.
-
-        Raises
-        ------
-        InputError
-            where there is no such cluster, where it has no place for an actor, where its machines
-            do not compute alike, and where one portion's actors die again and again.
-        """
+        """Compute portions of windows that share a profile; they come as they are ready."""
         with doing("connecting to Ray"):
             ray = connected(self.settings.address)
         total = sum(map(len, portions))
@@ -283,29 +276,16 @@ class _Crew:
             )
 
     def _hopeless_text(self, task: _Task, error: Exception) -> str:
+        what, advice = "over the same portion", "higher ray.cores make fewer actors"
         if task.rows is None:
-            return (
-                f"ray: {ATTEMPTS} actors died one after the other while they started; is"
-                " kelly-chronos installed on every machine of the cluster? The last one:"
-                f" {in_one_line(str(error))}"
-            )
-        return (
-            f"ray: {ATTEMPTS} actors died over the same {counted(len(task.rows), 'forecast')}; does"
-            " their machine have the memory? Higher ray.cores make fewer actors. The last one:"
-            f" {in_one_line(str(error))}"
-        )
+            what, advice = "while they started", "is kelly-chronos installed on every machine?"
+        return f"ray: {ATTEMPTS} actors died {what}: {advice} ({in_one_line(str(error))})"
 
 
 def _places(
     settings: RaySettings, nodes: Iterable[Mapping[str, Any]], profile: Profile
 ) -> tuple[int, dict[str, int]]:
-    """(how many actors the cluster has room for, what each takes of it).
-
-    Raises
-    ------
-    InputError
-        where no machine has room for one.
-    """
+    """(how many actors the cluster has room for, what each takes of it)."""
     machines = [node["Resources"] for node in nodes if node["Alive"]]
     has_gpus = any(machine.get("GPU", 0) >= 1 for machine in machines)
     gpus = settings.gpus if has_gpus and profile.device != "cpu" else 0
@@ -332,13 +312,7 @@ def _room_text(cores: int, gpus: int) -> str:
 
 
 def connected(address: str | None) -> Any:
-    """The library, connected to a cluster or to a Ray of this machine's own.
-
-    Raises
-    ------
-    InputError
-        where it is not installed, or nothing of its kind answers at the address.
-    """
+    """The library, connected to a cluster or to a Ray of this machine's own."""
     loaded = sys.modules.get("ray")
     if loaded is not None and loaded.is_initialized():
         return loaded

@@ -54,10 +54,7 @@ class Profile:
     def __post_init__(self) -> None:
         if self.context_length < 3:
             raise InputError(f"forecaster.context_length: {self.context_length} is below 3")
-        for name, choices in (
-            ("augmentation", AUGMENTATIONS),
-            ("dtype", get_args(Dtype)),
-        ):
+        for name, choices in (("augmentation", AUGMENTATIONS), ("dtype", get_args(Dtype))):
             value = getattr(self, name)
             if value not in choices:
                 raise InputError(f"forecaster.{name}: {value!r} is none of {', '.join(choices)}")
@@ -108,11 +105,6 @@ def check_device(place: str, device: str) -> None:
     """Refuse a word that names no device, whether it is there or not.
 
     place: of the setting, dotted.
-
-    Raises
-    ------
-    InputError
-        naming the setting and the word.
     """
     if not re.fullmatch(DEVICE, device):
         hint = did_you_mean(device, ("auto", "cpu", "cuda", "cuda:0"))
@@ -123,11 +115,6 @@ def whole_number(place: str, value: object, low: int, high: int) -> int:
     """The value, where it is a whole number within these bounds.
 
     place: of the setting, or an argument's name.
-
-    Raises
-    ------
-    InputError
-        naming the setting and the value.
     """
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
         number = int(value)
@@ -144,13 +131,7 @@ def no_tf32() -> InputError:
 
 
 def read_symbol_settings(folder: Path, symbols: Iterable[str]) -> dict[str, SymbolSettings]:
-    """The settings of the symbols that have a file in the folder.
-
-    Raises
-    ------
-    DataError
-        for a file that cannot be used, naming it and the field.
-    """
+    """The settings of the symbols that have a file in the folder."""
     settings = {}
     for symbol in symbols:
         path = folder / f"{symbol}.json"

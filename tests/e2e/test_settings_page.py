@@ -8,6 +8,7 @@ from dataclasses import fields
 from typing import Any
 
 import pytest
+from foundation.settings_page import schemas_of
 from omegaconf import OmegaConf
 
 from docs.settings_page import CLASSES, PAGE, declarations, page
@@ -16,7 +17,6 @@ from foundation.compose import composed_config
 from foundation.configuration import check_values
 from foundation.declared import CONFIGS, FILE
 from foundation.errors import InputError
-from foundation.settings_page import schemas_of
 
 NUMBERS = ("number", "integer")
 SOUND = {"number": 0.5, "integer": 1, "string": "2024-01-02"}

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from forecasting.chronos2.checkpoint import SHIPPED as SHIPPED_FOLDER
-from tests.benchmarks.bare_machine import LEFT_OUT, NEEDED, closure
+from studies.benchmarks.bare_machine import LEFT_OUT, NEEDED, closure
 
 pytestmark = pytest.mark.slow
 
@@ -57,16 +57,16 @@ def bare(libraries: Path, *words: str) -> subprocess.CompletedProcess[str]:
 def test_the_half_of_the_gpu_tests_that_needs_no_gpu_passes_there(
     libraries: Path, tmp_path: Path
 ) -> None:
-    pytest_words = ("-m", "pytest", "-q", "-m", "gpu", "--confcutdir", "tests/benchmarks")
-    ran = bare(libraries, *pytest_words, "-p", "no:cacheprovider", "tests/forecasting/test_gpu.py")
+    words = ("-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "--confcutdir")
+    ran = bare(libraries, *words, "tests/forecasting", "tests/forecasting/test_gpu.py")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert " passed, " in ran.stdout
-    figures = "tests/benchmarks/test_forecasting_speed.py"
-    collected = bare(libraries, *pytest_words, "-p", "no:cacheprovider", "--collect-only", figures)
+    figures = "studies/benchmarks/test_forecasting_speed.py"
+    collected = bare(libraries, *words, "studies/benchmarks", "--collect-only", figures)
     assert collected.returncode == 0, collected.stdout + collected.stderr
     assert "test_figures" in collected.stdout
     words = ("few", SHIPPED, "fp32", "4", str(tmp_path / "turn"))
-    row = bare(libraries, "-m", "tests.benchmarks.forecast_speed", *words)
+    row = bare(libraries, "-m", "studies.benchmarks.forecast_speed", *words)
     assert row.returncode == 0, row.stderr
     assert row.stdout.rstrip().endswith('ms a call"}')
     large = bare(libraries, "-c", "import tests.random_chronos2")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -17,23 +16,23 @@ from scipy.signal import lfilter
 from forecasting.baseline import Oracle, RandomWalk
 from forecasting.calibration import forecaster as calibration
 from forecasting.calibration import lesson as lessons
-from forecasting.calibration.centre import autocorrelation, worth
 from forecasting.calibration.dispersion import Sample, learned_dispersion
 from forecasting.calibration.forecaster import CalibratedForecaster, CalibrationSettings
-from forecasting.calibration.history import ClassHistory, outcomes
+from forecasting.calibration.history import ClassHistory
 from forecasting.calibration.kept import KeptLessons
+from forecasting.calibration.lesson import autocorrelation, worth
 from forecasting.calibration.variance import SPANS, averages, bar_variance, day_pattern
 from forecasting.forecast import HORIZON, LEVELS, MEDIAN, ForecastTable, Progress, silent
 from forecasting.moments import LogMoments, log_moments, volatility
 from forecasting.scores import score_frame
 from foundation.arrays import Instants
-from foundation.errors import DataError, InputError
+from foundation.errors import DataError
 from tests.latest import latest
 from trainingdata.bars import Bars
 from trainingdata.instruments import Kind
 from trainingdata.sessions import last_fridays
 from trainingdata.synthetic import SyntheticMarket
-from trainingdata.timeframe import HOURLY, following_ends
+from trainingdata.timeframe import HOURLY
 
 SHORT = CalibrationSettings(window=300)
 
@@ -248,22 +247,6 @@ def thinned(starts: list[int], ends: list[int]) -> list[np.ndarray]:
     return [last[member == s] for s in range(len(starts))]
 
 
-def test_a_lesson_of_many_symbols_is_thinned_evenly_and_from_the_end(
-    year: Bars, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lessons, "MAX_ROWS", 250)
-    rows = thinned([0, 10, 0], [300, 300, 300])
-    assert sum(map(len, rows)) <= 250
-    assert [int(own[-1]) for own in rows] == [299, 298, 297]
-    assert {int(np.diff(own)[0]) for own in rows} == {4}
-    assert len(np.unique(np.concatenate(rows))) > 200, "few instants are lost"
-    forecaster = CalibratedForecaster(RandomWalk(), SHORT)
-    early, late = (forecaster.forecast(year, year.times[k]) for k in (-900, -300))
-    np.testing.assert_array_equal(
-        latest(early, year.times[-5]).values, latest(late, year.times[-5]).values
-    )
-
-
 def test_a_symbol_that_stands_still_spoils_no_other(year: Bars) -> None:
     values = year.values.copy()
     values[0, year.mask[0], :4] = 50.0
@@ -279,12 +262,6 @@ def test_a_symbol_that_stands_still_spoils_no_other(year: Bars) -> None:
     assert np.abs(widths[1] / widths[0] - 1).max() < 0.15
     alone = frozen.quantiles[np.flatnonzero(frozen.windows.symbol == 0)]
     np.testing.assert_allclose(alone, 50.0, rtol=1e-3)
-
-
-@pytest.mark.parametrize("wrong", [{"window": 99}, {"confidence": -0.1}])
-def test_settings_out_of_range_are_named(wrong: dict[str, float]) -> None:
-    with pytest.raises(InputError, match=f"calibration.{next(iter(wrong))}"):
-        CalibrationSettings(**wrong)  # type: ignore[arg-type]
 
 
 def test_a_days_pattern_is_found_and_noise_is_not() -> None:
@@ -404,32 +381,6 @@ def test_without_rows_the_prior_speaks() -> None:
     assert spread.shape[0, LEVELS.index(0.9)] == pytest.approx(1.4759 * np.sqrt(3 / 5), rel=1e-3)
 
 
-def test_places_in_the_day_and_the_calendar_ahead() -> None:
-    at = np.array(
-        ["2024-07-03T14:30", "2024-07-03T17:00", "2024-07-02T20:00"], dtype="datetime64[ns]"
-    )  # a half-day
-    slots = HOURLY.clock(Kind.STOCK).slots(at, 3)
-    assert slots.tolist() == [[0, 1, 2, 3], [3, 0, 1, 2], [6, 0, 1, 2]]
-    assert following_ends(HOURLY.clock(Kind.STOCK), at[1:2], 1)[0, 0] == np.datetime64(
-        "2024-07-05T14:30", "ns"
-    )
-    coin = np.array(["2024-01-05T05:00", "2024-07-05T04:00"], dtype="datetime64[ns]")
-    assert HOURLY.clock(Kind.CRYPTO).slots(coin, 1).tolist() == [[23, 0], [23, 0]]
-    assert following_ends(HOURLY.clock(Kind.CRYPTO), coin[:1], 2)[0, 1] == np.datetime64(
-        "2024-01-05T07:00", "ns"
-    )
-
-
-def test_learning_happens_on_fridays_at_four() -> None:
-    at = np.array(
-        ["2024-07-05T20:00", "2024-07-05T19:59", "2024-01-06T00:00"], dtype="datetime64[ns]"
-    )
-    expected = ["2024-07-05T20:00", "2024-06-28T20:00", "2024-01-05T21:00"]
-    assert last_fridays(at).tolist() == np.array(expected, dtype="datetime64[ns]").tolist()
-    grid = HOURLY.stocks
-    assert len(grid.ends)
-
-
 def test_a_lesson_is_learned_once_a_week_and_what_it_taught_is_kept(market: Bars) -> None:
     """Who decides every hour asks for a forecast of the last bar alone, and gets what a table
     of all would say.
@@ -454,75 +405,6 @@ def test_a_lesson_is_learned_once_a_week_and_what_it_taught_is_kept(market: Bars
     assert sorted(asked)[len(asked) // 2] <= 2 * len(market.symbols)
 
 
-def test_other_bars_are_another_lesson(market: Bars) -> None:
-    forecaster = CalibratedForecaster(RandomWalk(), CalibrationSettings(window=300))
-    first = latest(forecaster.forecast(market, market.now), market.now)
-    values = market.values.copy()
-    values[:, : len(market.times) // 2 + 700, :4] *= (
-        1 + 0.2 * np.sin(np.arange(len(market.times) // 2 + 700))[None, :, None]
-    )
-    altered = Bars(market.instruments, market.times, values, market.mask, "altered")
-    again = latest(forecaster.forecast(altered, altered.now), altered.now)
-    other = CalibratedForecaster(RandomWalk(), CalibrationSettings(window=300))
-    fresh = latest(other.forecast(altered, altered.now), altered.now)
-    np.testing.assert_array_equal(again.values, fresh.values)
-    assert not np.array_equal(again.values, first.values)
-
-
-def test_the_smallest_settings_that_can_be_are_taken_and_smaller_ones_are_named() -> None:
-    assert CalibrationSettings(window=100, confidence=0.0).window == 100
-    with pytest.raises(InputError, match="window: 99 is below 100"):
-        CalibrationSettings(window=99)
-    with pytest.raises(InputError, match=r"confidence: -0\.1 is below 0"):
-        CalibrationSettings(confidence=-0.1)
-
-
-@pytest.mark.parametrize("before", [150, 400, 600])
-def test_a_kept_lesson_is_not_used_where_what_it_looked_back_on_was_other(
-    before: int, market: Bars
-) -> None:
-    """A lesson's first forecasts and averages look back beyond the bars that it learns from."""
-    values = market.values.copy()
-    altered = (
-        slice(len(market.times) - 600, len(market.times) - before) if before < 600 else slice(0, 40)
-    )
-    values[:, altered, :4] *= (
-        1 + 0.2 * np.sin(np.arange(values[:, altered].shape[1]))[None, :, None]
-    )
-    other = Bars(market.instruments, market.times, values, market.mask, "test")
-    settings = CalibrationSettings(window=300)
-    loop = CalibratedForecaster(RandomWalk(), settings)
-    since = market.times[-30]
-    loop.forecast(market, since)
-    expected = CalibratedForecaster(RandomWalk(), settings).forecast(other, since)
-    np.testing.assert_allclose(loop.forecast(other, since).values, expected.values, rtol=1e-6)
-
-
-def test_an_outcome_is_what_followed_and_nothing_beyond_what_is_known() -> None:
-    """By hand: five bars; after the second one, with four known."""
-    close = np.log([1.0, 2.0, 8.0, 4.0, 16.0])
-    variance = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
-    times = np.datetime64("2024-01-01", "ns") + np.arange(5) * np.timedelta64(1, "h")
-    history = ClassHistory(
-        kind=Kind.STOCK,
-        timeframe=HOURLY,
-        members=np.zeros(1, dtype=np.int64),
-        symbols=("SYA",),
-        begin=np.array([0, 5]),
-        times=times,
-        digest=np.zeros((6, 2), dtype=np.uint64),
-        close=close,
-        variance=variance,
-        slots=np.zeros((5, HORIZON + 1), np.int8),
-        column=np.arange(5),
-    )
-    move, realised = outcomes(history, np.array([0]), np.array([1]), np.array([4]))
-    np.testing.assert_allclose(move[0, :2], np.log([4.0, 2.0]))
-    np.testing.assert_allclose(realised[0, :2], [4.0, 12.0])
-    assert np.isnan(move[0, 2:]).all()
-    assert np.isnan(realised[0, 2:]).all()
-
-
 @given(counts=st.lists(st.integers(0, 60), min_size=1, max_size=5), most=st.integers(5, 80))
 def test_a_thinned_lesson_is_as_large_as_it_may_be_and_keeps_each_symbols_order(
     counts: list[int], most: int
@@ -537,64 +419,24 @@ def test_a_thinned_lesson_is_as_large_as_it_may_be_and_keeps_each_symbols_order(
     stride = -(-total // most)
     assert sum(len(k) for k in kept) <= most + len(counts)
     assert all((np.diff(k) == stride).all() for k in kept)
+    ends = zip(kept, counts, strict=True)
+    assert all(own[-1] >= count - stride for own, count in ends if len(own)), "from the end"
 
 
-def test_a_week_learns_from_all_that_was_known_when_it_began_and_from_overlapping_steps_as_such(
+def test_a_steps_worth_allows_for_the_overlap_of_its_intervals(
     market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known = []
-    horizons: dict[int, list[int]] = {}
-    begins = []
-    learned = calibration.fit
+    overlaps: list[int] = []
 
-    def seen(history: Any, member: Any, last: Any, ends: Any) -> Any:
-        known.append((get_ident(), ends))
-        return outcomes(history, member, last, ends)
-
-    def fit(history: Any, week: np.datetime64, window: int, confidence: float) -> Any:
-        first = len(known)
-        lesson = learned(history, week, window, confidence)
-        parts = np.split(history.times, history.begin[1:-1])
-        counts = np.array([(times <= week).sum() for times in parts])
-        for thread, ends in known[first:]:
-            if thread == get_ident():
-                np.testing.assert_array_equal(ends, counts)
-        starts = np.maximum(counts - window, 0)
-        begins.append(np.array_equal(lesson.begin, np.maximum(starts - SPANS[-1], 0)))
-        return lesson
-
-    def valued(
-        forecast: Any, realised: Any, instant: Any, overlap: int, confidence: float
-    ) -> float:
-        horizons.setdefault(get_ident(), []).append(overlap)
+    def valued(*values: Any) -> float:
+        overlaps.append(values[3])
         return 0.0
 
-    monkeypatch.setattr(lessons, "outcomes", seen)
-    monkeypatch.setattr(calibration, "fit", fit)
     monkeypatch.setattr(lessons, "worth", valued)
-    CalibratedForecaster(RandomWalk(), CalibrationSettings(window=150)).forecast(
-        market, market.times[-30]
-    )
-    assert known
-    assert begins
-    assert all(begins)
-    assert all(seen[:HORIZON] == list(range(1, HORIZON + 1)) for seen in horizons.values())
-    assert horizons
-
-
-def test_a_lesson_looks_at_log_variances_and_counts_bars_on_a_class_s_own_clock(
-    market: Bars,
-) -> None:
-    raw = RandomWalk().forecast(market, market.times[0])
-    slices = raw.windows.of_symbols()
-    for kind in Kind:
-        history = ClassHistory.of(kind, market).beside(LogMoments.of(raw))
-        clock = market.times[market.mask[history.members].any(axis=0)]
-        np.testing.assert_array_equal(clock[history.column], history.times)
-        for k, s in enumerate(history.members.tolist()):
-            assert history.rows[k] == slices[s].start
-            bars = slice(history.begin[k], history.begin[k + 1])
-            np.testing.assert_array_equal(history.times[bars], market.real_bars(s)[0])
+    walk = LogMoments.of(RandomWalk().forecast(market, market.times[0]))
+    history = ClassHistory.of(Kind.STOCK, market).beside(walk)
+    lessons.fit(history, last_fridays(market.times[-1:])[0], 150, 3.0)
+    assert overlaps == list(range(1, HORIZON + 1))
 
 
 @dataclass(frozen=True)
@@ -638,10 +480,6 @@ def test_first_steps_are_centres_in_deviations_and_a_days_pattern_goes_by_where_
     place = HOURLY.clock(Kind.STOCK).slots(history.times[begun], 0)[:, 0]
     plain = [history.variance[begun][place == k].mean() for k in range(len(factor))]
     assert factor.argmax() == np.argmax(plain) == 0, "the bar that holds the night"
-
-
-def test_the_defaults_of_calibration_are_those_that_were_studied() -> None:
-    assert CalibrationSettings() == CalibrationSettings(window=3000, confidence=3.0)
 
 
 @pytest.mark.parametrize("left", [0.0, 0.6, 0.9])
@@ -800,20 +638,6 @@ def test_a_lesson_of_long_contexts_is_that_of_all_the_bars_that_they_see(
     ours = CalibratedForecaster(base, settings, kept).forecast(other, since)
     fresh = CalibratedForecaster(base, settings).forecast(other, since)
     np.testing.assert_array_equal(ours.values, fresh.values)
-
-
-def test_no_flipped_bit_of_a_kept_lesson_is_believed(market: Bars, tmp_path: Path) -> None:
-    settings = CalibrationSettings(window=150)
-    kept = KeptLessons(tmp_path)
-    CalibratedForecaster(Sourced(), settings, kept).forecast(market, market.times[-9])
-    path = sorted(tmp_path.glob("*/*.npz"))[0]
-    whole = path.read_bytes()
-    assert kept.get(path.stem) is not None
-    for place in [*range(0, len(whole), 97), *range(len(whole) - 1200, len(whole))]:
-        spoilt = bytearray(whole)
-        spoilt[place] ^= 1 << place % 8
-        path.write_bytes(bytes(spoilt))
-        assert kept.get(path.stem) is None
 
 
 @given(number=st.integers(0, 10_000), field=st.integers(0, 4), symbol=st.integers(0, 1))

@@ -316,24 +316,6 @@ def test_where_memory_runs_out_the_batch_is_halved_and_stays_so(
     assert lines == [f"{n} windows a pass, going on with {n // 2}" for n in (32, 16, 8)]
 
 
-def test_memory_that_runs_out_in_the_middle_leaves_one_answer_computed_in_one_way(
-    network: Network,
-) -> None:
-    calls = 0
-
-    def shrinking(context: torch.Tensor, **options: Any) -> torch.Tensor:
-        nonlocal calls
-        calls += 1
-        if calls >= 3 and len(context) > 4:
-            raise MEMORY["torch's"]
-        return network(context, **options) + (1.0 if len(context) > 4 else 0.0)
-
-    windows = walks(1, 64, 40)
-    np.testing.assert_array_equal(
-        answer(Engine(shrinking, CPU, 8, ""), windows), answer(Engine(network, CPU, 4, ""), windows)
-    )
-
-
 def test_a_group_is_never_split(network: Network) -> None:
     windows = walks(3, 64, 8)
     rows = np.arange(24).reshape(3, 8).T.ravel()

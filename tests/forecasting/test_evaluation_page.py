@@ -12,8 +12,15 @@ from hypothesis import strategies as st
 
 from forecasting.baseline import Historical
 from forecasting.evaluate import fans_of
-from forecasting.evaluation_charts import Fan, fan_chart, gains_chart, level_chart, ranks_chart
-from forecasting.evaluation_page import judgement, span_text
+from forecasting.evaluation_page import (
+    Fan,
+    fan_chart,
+    gains_chart,
+    judgement,
+    level_chart,
+    ranks_chart,
+    span_text,
+)
 from forecasting.forecast import HORIZON, LEVELS
 from forecasting.scores import gain
 from foundation.arrays import Array

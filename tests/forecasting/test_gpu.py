@@ -28,7 +28,7 @@ from forecasting.chronos2.transfer import Return
 from forecasting.forecast import HORIZON, LEVELS, silent
 from forecasting.windows import Windows
 from foundation.errors import InputError
-from tests.benchmarks.forecast_speed import walks
+from studies.benchmarks.forecast_speed import walks
 
 pytestmark = pytest.mark.gpu
 

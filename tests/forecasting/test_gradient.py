@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from forecasting.forecast import HORIZON, LEVELS
 from forecasting.gradient import CONTEXT, FEWEST_ROWS, TRAINED, Gradient
 from forecasting.settings import ForecasterSettings
-from foundation.errors import InputError
 from trainingdata.bars import Bars
 from trainingdata.synthetic import SyntheticMarket
 
@@ -109,23 +108,6 @@ def test_before_a_class_has_the_outcomes_of_a_fit_nothing_is_forecast(panel: Bar
         assert (first - CONTEXT) * len(TRAINED) > FEWEST_ROWS
     short = panel.until(panel.times[300])
     assert not len(SMALL.forecast(short, short.times[0]).windows)
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("window", 499),
-        ("weeks", 0),
-        ("trees", 0),
-        ("leaves", 1),
-        ("seed", -1),
-        ("rate", 0.0),
-        ("rate", 1.5),
-    ],
-)
-def test_a_setting_that_fits_nothing_is_refused_by_name(key: str, value: float) -> None:
-    with pytest.raises(InputError, match=f"forecaster.gradient.{key}"):
-        Gradient(**{key: value})
 
 
 def test_the_settings_name_it() -> None:

@@ -46,10 +46,7 @@ def read(of: Latest, begin: np.ndarray, finish: np.ndarray, rule: Volatility) ->
         variance_until(of.values, of.price, place, rule, np.array([2e-4]))
         for place in (begin, finish)
     )
-    return Moments(
-        expected_between(of.values, of.price, begin, finish),
-        np.sqrt(after - before),
-    )
+    return Moments(expected_between(of.values, of.price, begin, finish), np.sqrt(after - before))
 
 
 def moments(begin: float, finish: float, drift: float = 1e-4) -> Moments:
@@ -81,25 +78,6 @@ def test_volatility_scales_with_the_spread_and_not_with_the_price(
     )
 
 
-def test_a_bearish_forecast_has_a_negative_expected_return() -> None:
-    """A bearish forecast sells or shorts; its sign is never lost."""
-    assert moments(0, 1, drift=-3e-4).mu[0] == pytest.approx(-3e-4, rel=1e-3)
-
-
-def test_the_interval_uses_the_step_it_ends_at() -> None:
-    assert moments(0, 1).sigma[0] == pytest.approx(0.01, rel=1e-3)
-    assert moments(0, 2).sigma[0] == pytest.approx(0.01 * np.sqrt(2), rel=1e-3)
-    assert moments(0, 2).mu[0] == pytest.approx(2e-4, rel=1e-3)
-
-
-def test_a_fixed_symbol_has_the_variance_of_the_part_that_is_left() -> None:
-    """Half a bar into its forecast, over the next whole bar: variance runs linearly through its
-    own bars.
-    """
-    assert moments(0.5, 1.5).sigma[0] == pytest.approx(0.01, rel=1e-3)
-    assert moments(3, 3).sigma[0] == 0.0
-
-
 @given(begin=st.floats(0, 60), length=st.floats(0.01, 40), step=st.sampled_from([0.0, 2e-4, -3e-4]))
 def test_return_and_variance_run_linearly_through_the_steps(
     begin: float, length: float, step: float
@@ -126,11 +104,6 @@ def test_between_two_steps_both_count_by_their_distance() -> None:
         assert read(jump, np.zeros(1), np.array([place]), "normal").mu[0] == pytest.approx(
             0.08 * share, abs=1e-6
         )
-
-
-def test_beyond_the_last_step_variance_goes_on_at_its_rate_and_nothing_is_expected() -> None:
-    assert moments(0, 48).sigma[0] == pytest.approx(0.01 * np.sqrt(24 + 2 * 24), rel=1e-3)
-    assert moments(0, 48, drift=-2e-4).mu[0] == pytest.approx(-2e-4 * 24, rel=1e-3)
 
 
 def test_an_unknown_last_step_leaves_the_steps_before_it_known() -> None:

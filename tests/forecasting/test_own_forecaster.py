@@ -36,10 +36,6 @@ class Complex(Walk):
     def values(self, v): return v + 0j
 class Words(Walk):
     def values(self, v): return "up"
-class Ragged(Walk):
-    def values(self, v): return [[1.0], [1.0, 2.0]]
-class Nothing(Walk):
-    def values(self, v): pass
 class Short(Walk):
     def values(self, v): return v[:, :1]
 class NoTable(Walk):
@@ -50,23 +46,12 @@ class Others(Walk):
 class OtherBars(Walk):
     def forecast(self, bars, since, progress=None):
         return RandomWalk().forecast(bars.between(0, len(bars.times) - 1), since)
-class Unskilled(Walk):
-    def forecast(self, bars, since, progress=None):
-        table = RandomWalk().forecast(bars, since)
-        return replace(table, skill=np.full(len(table.windows), np.nan))
-class OneColumn(Walk):
-    def forecast(self, bars, since, progress=None):
-        return replace(RandomWalk().forecast(bars, since), price=np.ones(3))
 class Writes(Walk):
-    def forecast(self, bars, since, progress=None):
-        bars.values[:, :, 3] = 1.0
-class Raises(Walk):
-    def values(self, v): raise KeyError("ACME")
+    def forecast(self, bars, since, progress=None): bars.values[:, :, 3] = 1.0
 class Leaves(Walk):
     def forecast(self, bars, since, progress=None): raise SystemExit(0)
 class Choosy:
     def __init__(self, window): RandomWalk(window)
-number = 3
 """
 PANEL = "a ForecastTable of the panel is needed, with a forecast; it answered "
 PRICES = "quantiles of closes in USD must be finite, above zero and not fall along the levels, got "
@@ -75,19 +60,13 @@ BAD = {
     "Falling": PRICES,
     "Complex": "line 9: ValueError: quantiles must be float32, got complex64",
     "Words": SHAPE,
-    "Ragged": "line 9: ValueError: setting an array element with a sequence",
-    "Nothing": SHAPE,
     "Short": SHAPE,
     "NoTable": f"{PANEL}'up'",
     "Others": PANEL,
     "OtherBars": PANEL,
-    "Unskilled": "ValueError: skill must be one finite number a window",
-    "OneColumn": "ValueError: price must be one finite number a window",
-    "Writes": "line 40: ValueError: assignment destination is read-only",
-    "Raises": "line 42: KeyError: 'ACME'",
-    "Leaves": "line 44: SystemExit: 0",
+    "Writes": "line 28: ValueError: assignment destination is read-only",
+    "Leaves": "line 30: SystemExit: 0",
     "Choosy": "TypeError: Choosy.__init__() missing 1 required",
-    "number": "TypeError: 'int' object is not callable",
 }
 
 
@@ -118,7 +97,7 @@ def test_a_bad_answer_is_one_line_that_names_the_forecaster(
 
 
 def test_a_refusal_within_own_code_names_the_arguments_and_the_line(own: str, market: Bars) -> None:
-    said = rf"^forecaster._target_: {own}.Choosy\(window=-1\) fails in {own}.py line 46: .*-1"
+    said = rf"^forecaster._target_: {own}.Choosy\(window=-1\) fails in {own}.py line 32: .*-1"
     with pytest.raises(InputError, match=said):
         answered(f"{own}.Choosy", market, window=-1)
 

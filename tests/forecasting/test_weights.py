@@ -15,9 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from forecasting.calibration.forecaster import CalibratedForecaster, CalibrationSettings
 from forecasting.chronos2 import checkpoint as checkpoints
-from forecasting.chronos2 import engine as engines
 from forecasting.chronos2 import library
 from forecasting.chronos2.cached import CachedForecaster
 from forecasting.chronos2.checkpoint import SHIPPED, WEIGHTS, Checkpoint, Contents, checkpoint
@@ -25,7 +23,6 @@ from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.learning import initialise
 from forecasting.chronos2.profile import Dtype, Profile
 from foundation.errors import InputError
-from tests.commands import run_command
 from tools.train_checkpoint import small_model
 from trainingdata.bars import Bars
 
@@ -106,42 +103,6 @@ def test_weights_that_are_not_finite_are_refused_by_name(
         answers(folder, market)
 
 
-FRESH = """
-import sys, numpy as np
-from forecasting.chronos2.forecaster import Chronos2Forecaster
-from forecasting.chronos2.profile import Dtype, Profile
-from trainingdata.synthetic import SyntheticMarket
-symbols = ("SYA", "SYB", "SYC", "SYXUSD", "SYYUSD")
-market = SyntheticMarket(start="2024-01-02", end="2024-03-08", symbols=symbols).bars()
-folder, batch, path = sys.argv[1:]
-forecaster = Chronos2Forecaster(Profile(model=folder, device="cpu"), int(batch))
-np.save(path, forecaster.forecast(market, market.times[-20]).values)
-"""
-
-
-def fresh(folder: Path, batch_size: int, tmp_path: Path) -> np.ndarray:
-    """What a process that has never seen other weights answers."""
-    path = tmp_path / "fresh.npy"
-    script = tmp_path / "fresh.py"
-    script.write_text(FRESH)
-    run_command([str(script), str(folder), str(batch_size), str(path)]).check_returncode()
-    return np.asarray(np.load(path, allow_pickle=False))
-
-
-@pytest.mark.slow
-def test_weights_written_over_answer_as_in_a_fresh_process(
-    folder: Path, tmp_path: Path, market: Bars, others: Callable[[int], bytes]
-) -> None:
-    old = answers(folder, market, 64)
-    write_over(folder / WEIGHTS, others(2))
-    new = answers(folder, market, 64)
-    assert np.abs(new / old - 1).max() > 1e-3, (
-        "the two weights have to differ for this to show anything"
-    )
-    np.testing.assert_array_equal(new, fresh(folder, 64, tmp_path))
-    np.testing.assert_array_equal(answers(folder, market, 8), fresh(folder, 8, tmp_path))
-
-
 def test_of_many_networks_those_stay_that_were_used_last(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "KEPT", 2)
     monkeypatch.setattr(library, "_kept", OrderedDict())
@@ -176,29 +137,6 @@ def test_no_old_answer_lies_under_a_new_address(
         )
         np.testing.assert_array_equal(again.forecast(market, market.times[-20]).values, kept)
     assert np.abs(truth[1] / truth[2] - 1).max() > 1e-3
-
-
-def test_weights_written_over_while_they_are_used_change_no_answer_under_way(
-    folder: Path, market: Bars, others: Callable[[int], bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Loaded weights are mapped from their file: what is written into it would be computed with."""
-    forecaster = Chronos2Forecaster(Profile(model=str(folder), device="cpu"), batch_size=16)
-    model = engines.engine(checkpoint(str(folder)), Profile(device="cpu"), 16)
-    expected = forecaster.forecast(market, market.times[-20]).values
-    network = model.network
-    count = 0
-
-    def overwriting(context: torch.Tensor, **options: object) -> torch.Tensor:
-        nonlocal count
-        count += 1
-        if count == 2:
-            write_over(folder / WEIGHTS, bytes(len(others(1))))
-        return network(context, **options)
-
-    monkeypatch.setattr(model, "network", overwriting)
-    monkeypatch.setattr(engines, "engine", lambda *_: model)
-    np.testing.assert_array_equal(forecaster.forecast(market, market.times[-20]).values, expected)
-    assert count > 2
 
 
 def test_what_is_loaded_is_named_by_the_bytes_it_was_loaded_from(
@@ -262,20 +200,3 @@ def test_a_digest_is_of_what_lies_there_and_is_not_computed_twice(
     monkeypatch.setattr(checkpoints, "SETTLED", 60.0)
     assert [checkpoint(str(folder)).digest for _ in range(2)] == [second] * 2
     assert hashed == [2, 2, 2]
-
-
-@pytest.mark.slow
-def test_a_lesson_learned_from_other_weights_is_not_used(
-    folder: Path, market: Bars, others: Callable[[int], bytes]
-) -> None:
-    def calibrated() -> CalibratedForecaster:
-        base = Chronos2Forecaster(Profile(model=str(folder), device="cpu"))
-        return CalibratedForecaster(base, CalibrationSettings(window=200))
-
-    since = market.times[-12]
-    loop = calibrated()
-    old = loop.forecast(market, since).values
-    write_over(folder / WEIGHTS, others(2))
-    new = loop.forecast(market, since).values
-    assert np.abs(new / old - 1).max() > 1e-5
-    np.testing.assert_allclose(new, calibrated().forecast(market, since).values, rtol=1e-6)

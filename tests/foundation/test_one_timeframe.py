@@ -39,7 +39,7 @@ ALLOWED = {
     "trainingdata/stamp_checks.py": "hours by which clocks are apart",
     "trainingdata/synthetic.py": DEFAULT + "; the life of its clusters is a time; " + DAYS,
     "forecasting/candidates.py": STEPS,
-    "forecasting/chronos2/ohlc_context.py": "the hour that clocks repeat",
+    "forecasting/chronos2/forecaster.py": "the hour that clocks repeat",
     "forecasting/chronos2/prior.py": "periods that a model is trained on",
     "forecasting/chronos2/profile.py": STEPS,
     "forecasting/evaluate.py": STEPS,

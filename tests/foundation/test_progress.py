@@ -8,7 +8,6 @@ import logging
 import pytest
 from rich.console import Console
 
-from foundation import compiled
 from foundation.activity import current_activity, doing
 from foundation.progress import BETWEEN_LINES, Lines, ProgressBar
 
@@ -54,16 +53,6 @@ def test_between_two_lines_at_least_fifteen_seconds_pass() -> None:
     assert BETWEEN_LINES == 15
 
 
-def test_work_that_reports_nothing_says_that_it_goes_on() -> None:
-    clock = Clock()
-    lines, stream = lines_on(clock)
-    lines.write_if_due()
-    assert stream.getvalue() == ""
-    clock.seconds += 16
-    lines.write_if_due()
-    assert stream.getvalue() == "16 s: working\n"
-
-
 def test_an_error_has_its_own_line_and_work_without_a_report_none() -> None:
     stream = io.StringIO()
     progress = ProgressBar(Console(file=stream))
@@ -99,10 +88,7 @@ def test_what_counts_nothing_is_named_in_the_lines_and_below_the_bars() -> None:
         clock.seconds += 16
         lines.write_if_due()
     lines.tell("bars", 1, 2)
-    assert stream.getvalue().splitlines() == [
-        "16 s: loading the checkpoint",
-        "16 s: bars 1 of 2",
-    ]
+    assert stream.getvalue().splitlines() == ["16 s: loading the checkpoint", "16 s: bars 1 of 2"]
     stream = io.StringIO()
     with (
         ProgressBar(Console(file=stream, force_terminal=True, width=100)) as progress,
@@ -110,24 +96,6 @@ def test_what_counts_nothing_is_named_in_the_lines_and_below_the_bars() -> None:
     ):
         progress("bars", 2, 2)
     assert "loading the checkpoint …" in stream.getvalue()
-
-
-def test_a_count_that_stays_says_for_how_long_it_has() -> None:
-    clock = Clock()
-    lines, stream = lines_on(clock)
-    lines.tell("bars", 1, 2)
-    for _ in range(2):
-        clock.seconds += 15
-        lines.write_if_due()
-    lines.tell("bars", 2, 2)
-    clock.seconds += 15
-    lines.write_if_due()
-    assert stream.getvalue().splitlines() == [
-        "0 s: bars 1 of 2",
-        "15 s: bars 1 of 2; working, no count has moved for 15 s",
-        "30 s: bars 1 of 2; working, no count has moved for 30 s",
-        "45 s: bars 2 of 2",
-    ]
 
 
 def test_a_function_that_is_compiled_is_named_until_work_goes_on(
@@ -142,7 +110,3 @@ def test_a_function_that_is_compiled_is_named_until_work_goes_on(
         assert current_activity() == ""
         logging.getLogger("foundation.compiled").info("compiling %s", "again")
     assert current_activity() == ""
-
-
-def test_the_compiler_says_what_it_compiles_where_progress_listens() -> None:
-    assert compiled.log.name == "foundation.compiled"

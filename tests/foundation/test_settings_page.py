@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
+from docs.settings_page import HEAD, classes_of, plain_schemas, plain_value, table_of
 from foundation.settings import about, setting, settings_class
-from foundation.settings_page import HEAD, classes_of, plain_schemas, plain_value, table_of
 
 
 @settings_class()
@@ -50,11 +50,7 @@ def test_every_field_has_a_row_and_every_class_is_there_once() -> None:
 
 def test_a_default_is_plain_and_of_settings_what_differs_from_their_class() -> None:
     schemas = plain_schemas(Outer)
-    assert schemas["inner"] == {
-        "$ref": "Inner",
-        "description": "a group",
-        "default": {"name": "a"},
-    }
+    assert schemas["inner"] == {"$ref": "Inner", "description": "a group", "default": {"name": "a"}}
     assert schemas["pairs"]["default"] == [[1, 0.5]]
     assert plain_schemas(Inner) == {
         "name": {"type": "string", "description": "needed"},

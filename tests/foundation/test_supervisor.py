@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -47,16 +45,6 @@ def test_what_is_said_is_heard_a_field_a_line(address: str, heard: socket.socket
     assert heard.recv(4096) == b"WATCHDOG=1"
     supervisor.notify(STOPPING=1)
     assert heard.recv(4096) == b"STOPPING=1"
-
-
-def test_another_process_is_heard_as_well(address: str, heard: socket.socket) -> None:
-    code = (
-        "import os; from foundation.supervisor import Supervisor;"
-        " Supervisor.of(os.environ).notify(READY=1)"
-    )
-    environment = {**os.environ, "NOTIFY_SOCKET": address}
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True)
-    assert heard.recv(4096) == b"READY=1"
 
 
 @given(status=st.text())

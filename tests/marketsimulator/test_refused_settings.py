@@ -61,7 +61,7 @@ def test_event_contracts_have_other_fees_than_stocks() -> None:
         (["margin.interest_rates=[{since: x, rate: 0}]"], "margin.interest_rates.0: 'x' is no"),
         (["margin.borrow_rates=[{symbol: A, rate: 30}]"], "margin.borrow_rates.0.rate: 30 is not"),
         (["margin.requirements=[{symbol: a b, rate: 1}]"], "margin.requirements.0: 'a b' is"),
-        (["seed=${nosuch}"], "seed: ${nosuch}: there is no such setting"),
+        (["seed=${nosuch}"], "seed: Interpolation key 'nosuch' not found"),
         (["placebo=true", "data.edge=0"], "placebo: "),
         (["placebo=true", "data.dir=/nowhere"], "placebo: "),
     ],

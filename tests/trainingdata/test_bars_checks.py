@@ -93,14 +93,6 @@ def test_what_the_adjustment_of_prices_rounds_is_no_fault(seed: int, field: int,
     check_bars(starts_of_a_day(), values, "AAA.csv")
 
 
-def test_the_first_row_at_fault_is_the_one_named() -> None:
-    values = np.tile([100.0, 101.0, 99.0, 100.0, 5.0], (ROWS, 1))
-    values[5, OPEN] = 98.0
-    values[2, CLOSE] = 103.25
-    with pytest.raises(DataError, match=r"^AAA: row 3: close 103\.25 is above high 101$"):
-        check_bars(starts_of_a_day(), values, "AAA")
-
-
 @given(
     st.integers(0, 10_000),
     st.integers(0, ROWS - 1),
@@ -200,30 +192,17 @@ def test_a_part_of_a_panel_is_what_was_known_by_its_end(
     assert known.real_bars(1)[0].tolist() == known.times[1:].tolist()
 
 
-def test_a_file_without_a_regular_hour_is_refused_and_a_coin_keeps_every_hour(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_a_file_without_a_regular_hour_is_refused_and_a_coin_keeps_every_hour() -> None:
     night = starts_of_a_day() + np.timedelta64(10, "h")
-    with pytest.raises(
-        DataError, match=r"AAA: no row lies within regular New York hours; first 2024-10-01T23:30Z$"
-    ):
+    says = r"AAA: no row lies within regular New York hours; first 2024-10-01T23:30Z$"
+    with pytest.raises(DataError, match=says):
         regular_bars(night, coherent(0), instrument("AAA"), HOURLY, "AAA")
     whole = night + np.timedelta64(30, "m")
     known, values = regular_bars(whole, coherent(0), instrument("AAAUSD"), HOURLY, "AAAUSD")
     assert known.tolist() == (whole + np.timedelta64(1, "h")).tolist()
     np.testing.assert_array_equal(values, coherent(0))
-    with pytest.raises(
-        DataError,
-        match=r"AAAUSD: row 1: 2024-10-01T23:30Z is no start of an hourly bar \(full hours\)",
-    ):
+    with pytest.raises(DataError, match=r"AAAUSD: row 1: 2024-10-01T23:30Z is no start of an hou"):
         regular_bars(night, coherent(0), instrument("AAAUSD"), HOURLY, "AAAUSD")
-    astray = starts_of_a_day()
-    astray[4] += np.timedelta64(15, "m")
-    with pytest.raises(
-        DataError, match=r"AAA: row 5: 2024-10-01T17:45Z is no start of an hourly bar \(09:30"
-    ):
-        regular_bars(astray, coherent(0), instrument("AAA"), HOURLY, "AAA")
-    assert "left out" not in caplog.text
 
 
 def test_a_panel_says_what_is_wrong_with_its_parts() -> None:
@@ -234,14 +213,8 @@ def test_a_panel_says_what_is_wrong_with_its_parts() -> None:
         panel([], "test")
     with pytest.raises(ValueError, match=r"mask must have shape \[S, T\] = \(1, 2\), got \(2, 2\)"):
         Bars(good.instruments, good.times, good.values, np.ones((2, 2), dtype=bool), "test")
-    with pytest.raises(ValueError, match="a panel needs at least one instant"):
-        Bars(good.instruments, good.times[:0], good.values[:, :0], good.mask[:, :0], "test")
     with pytest.raises(ValueError, match="times must increase"):
         Bars(good.instruments, good.times[::-1], good.values, good.mask, "test")
     assert good.crypto.tolist() == [True]
     assert good.long_only.tolist() == [True]
     assert panel_of([[1.0]]).tradable.tolist() == [True]
-
-
-def test_starts_may_be_a_nanosecond_apart() -> None:
-    check_bars(starts_of_a_day()[0] + np.arange(ROWS).astype("timedelta64[ns]"), coherent(0), "AAA")

@@ -11,13 +11,7 @@ from hypothesis import strategies as st
 from foundation.arrays import Array
 from tests.trainingdata.vendor_files import DAYS, table, write
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars, panel
-from trainingdata.confirmation import (
-    LARGEST_MOVE,
-    RECENT,
-    confirmed,
-    contradicted,
-    unconfirmed,
-)
+from trainingdata.confirmation import LARGEST_MOVE, RECENT, confirmed, contradicted, unconfirmed
 from trainingdata.instruments import instrument
 from trainingdata.source import DataSettings
 
@@ -137,21 +131,6 @@ def test_where_no_bar_agrees_with_the_price_the_last_alone_is_contradicted() -> 
     assert np.flatnonzero(contradicted(bars, {"ABCUSD": 1.0}, 0.2)[0]).tolist() == [59]
     assert not contradicted(bars, {"ABCUSD": bars.values[0, -1, CLOSE]}, 0.2).any()
     assert not contradicted(bars, {"XYZUSD": 1.0}, 0.2).any()
-
-
-def test_files_are_read_without_it_and_that_is_noted(tmp_path: Path) -> None:
-    frame = table("AAA", DAYS[0])
-    path = write(tmp_path / "AAA.csv", frame)
-    whole = DataSettings(dir=(str(path),)).bars([], None, None)
-    spoilt = frame.copy()
-    prices = ["open", "high", "low", "close"]
-    spoilt.loc[spoilt.index[8], prices] = spoilt.loc[spoilt.index[8], prices] * 1000
-    write(path, spoilt)
-    read = DataSettings(dir=(str(path),)).bars([], None, None)
-    assert np.flatnonzero(~read.mask[0]).tolist() == [8]
-    kept = read.mask[0]
-    np.testing.assert_array_equal(read.values[0, kept, :VOLUME], whole.values[0, kept, :VOLUME])
-    assert any(doubt.what.startswith("1 bar left out") for doubt in read.doubts)
 
 
 def test_a_split_that_is_known_is_no_jump(tmp_path: Path) -> None:

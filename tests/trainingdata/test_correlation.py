@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from sklearn.covariance import LedoitWolf
 
 from foundation.arrays import Array, Array32, Instants, Mask
-from foundation.errors import InputError
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.correlation import (
     SMALLEST_EIGENVALUE,
@@ -287,16 +286,3 @@ def test_the_repair_leaves_what_needs_none_and_raises_the_rest_to_its_floor() ->
     assert fixed[0, 1] == pytest.approx(
         (2 - SMALLEST_EIGENVALUE) / (2 + SMALLEST_EIGENVALUE), rel=1e-9
     )
-
-
-def test_settings_out_of_range_are_named() -> None:
-    assert CorrelationEstimator() == CorrelationEstimator(500, 120, 0.4, 0.6, 0.2)
-    for name in ("hourly_window", "session_window"):
-        assert getattr(CorrelationEstimator(**{name: 2}), name) == 2
-        with pytest.raises(InputError, match=rf"correlation\.{name}: 1 is below 2"):
-            CorrelationEstimator(**{name: 1})
-    for name in ("within_stocks", "within_crypto", "across"):
-        assert getattr(CorrelationEstimator(**{name: 0.0}), name) == 0
-        for wrong in (1.0, -0.01, float("nan")):
-            with pytest.raises(InputError, match=rf"correlation\.{name}"):
-                CorrelationEstimator(**{name: wrong})

@@ -84,16 +84,6 @@ def test_missing_bars_are_counted_from_the_start_that_is_asked(
     assert lines == ([f"bars that are missing from {at}Z on: AAAUSD {inside}"] if inside else [])
 
 
-def test_what_a_range_asks_for_beyond_the_bars_is_said_and_a_holiday_is_not() -> None:
-    bars = coin([5.0] * 48)
-    assert clipped(bars, None, None) == ()
-    assert clipped(bars, "2024-01-01T01:00Z", "2024-01-03T00:00Z") == ()
-    assert clipped(bars, "2023-12-01", "2024-02-01") == (
-        "start: asked from 2023-12-01; AAAUSD has bars from 2024-01-01T00:00Z on",
-        "end: asked until 2024-02-01; AAAUSD has bars up to 2024-01-02T23:00Z only",
-    )
-
-
 def test_a_stocks_range_from_a_holiday_to_a_weekend_is_whole(tmp_path: Path) -> None:
     bars = load_bars(write(tmp_path / "AAA.csv", table("AAA", "2024-01-02")))
     assert clipped(bars, "2023-12-30", "2024-01-07") == ()
@@ -126,12 +116,3 @@ def test_the_table_names_symbols_zones_gaps_jumps_and_notes(
     ):
         assert words in shown
     assert "1: -2" in shown, "the jump is where the prices are five sevenths of those before"
-
-
-def test_a_panel_refuses_files_of_another_number_of_symbols_and_parts_keep_theirs(
-    tmp_path: Path,
-) -> None:
-    bars = load_bars(write(tmp_path / "AAA.csv", table("AAA")))
-    assert bars.until(bars.times[2]).origins == bars.origins
-    with pytest.raises(ValueError, match=r"origins must be \[S\] = 1, got 2"):
-        replace(bars, origins=bars.origins * 2)

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import socket
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.errors import BrokerError, InputError, SenselessAnswer
+from tests.foundation.test_transport import answering
 from trainingdata.feed.endpoint import KEY, SECRET, BrokerSettings, Keys, translated_errors
 from trainingdata.feed.fields import Needed, as_mapping, exact
 
@@ -22,43 +20,18 @@ KEYS = Keys("PKAAAABBBBCCCCDDDD", "sEcReTsEcReTsEcReTsEcReT0123456789")
 Ask = Callable[[Any], object]
 
 
-@contextmanager
-def answering(status: int, body: bytes) -> Iterator[str]:
-    """A server on loopback that answers every request so; its address."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    head = f"HTTP/1.1 {status} So\r\nContent-Type: application/json\r\nConnection: close\r\n"
-
-    def serve() -> None:
-        with suppress(OSError):
-            while True:
-                connection, _ = listener.accept()
-                with connection, suppress(OSError):
-                    connection.recv(65536)
-                    connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-
-    threading.Thread(target=serve, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        # Closing alone does not wake what waits to accept.
-        with suppress(OSError):
-            listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-
-
 def failure(status: int, body: bytes, ask: Ask) -> str:
     """What is said when the SDK's client asks for the account and the venue answers so."""
     from alpaca.trading.client import TradingClient
 
-    with answering(status, body) as url:
+    head = f"HTTP/1.1 {status} So\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    whole = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    with answering(lambda connection, _: connection.sendall(whole)) as (url, _):
         settings = BrokerSettings(url_override=url, attempts=1)
         client = settings.secure_client(
             TradingClient(KEYS.key, KEYS.secret, raw_data=True, url_override=url)
         )
-        with (
-            pytest.raises(BrokerError) as caught,
-            translated_errors("the account", settings, KEYS),
-        ):
+        with pytest.raises(BrokerError) as caught, translated_errors("the account", settings, KEYS):
             ask(client)
         return str(caught.value)
 

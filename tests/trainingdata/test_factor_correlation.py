@@ -8,8 +8,7 @@ from foundation.compose import composed_config
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars
 from trainingdata.correlation import SMALLEST_EIGENVALUE
-from trainingdata.factor_correlation import of_factors
-from trainingdata.stored_correlation import CorrelationSettings
+from trainingdata.stored_correlation import CorrelationSettings, of_factors
 
 
 @given(st.integers(2, 12), st.integers(1, 11), st.integers(0, 2**32 - 1))

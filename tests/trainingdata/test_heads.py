@@ -211,7 +211,6 @@ def test_the_good_file_that_a_refusal_shows_is_one(tmp_path: Path) -> None:
     ("headings", "says"),
     [
         ("timestamp,open,high,low,close", "its head is none that is known"),
-        ("timestamp,open,high,low,close,volume,name", "its head is none that is known"),
         ("timestamp;open;high;low;close;volume", "its head is none that is known"),
         ("timestamp,open,high,low,close,close,volume", ": column 'close' is there twice"),
         (ROWS[0], "its head is none that is known"),
@@ -229,15 +228,9 @@ def test_a_head_that_is_no_vendors_is_refused(tmp_path: Path, headings: str, say
         (with_cell(4, ""), "row 4: close is nan (empty), not a number"),
         (with_cell(4, "1.100,25"), "row 4 has 7 cells under 6 headings"),
         (text([row.replace("100,", "True,", 1) for row in ROWS]), "row 1: open is True, not a num"),
-        (with_cell(4, "-100"), "row 4: close is -100, a price must be above 0"),
-        (with_cell(1, "102"), "row 4: open 102 is above high 101.5"),
-        (with_cell(5, "7,8,9"), "row 4 has 8 cells under 6 headings"),
         (with_cell(0, ""), "row 4: timestamp nan (empty) is no date"),
-        (with_cell(0, ROWS[2][:20]), "row 4: timestamp 2024-03-04T16:30Z repeats"),
-        (with_cell(0, ROWS[0][:20]), "row 4: timestamp 2024-03-04T14:30Z is earlier than the row"),
         (with_cell(0, "2024-03-04T17:30:00"), "row 4: timestamp '2024-03-04T17:30:00' has no zone"),
         (with_cell(0, "03/04/2024 17:30"), "row 4: timestamp '03/04/2024 17:30' is no date"),
-        (with_cell(0, "1709573400"), "row 4: timestamp '1709573400' is no date"),
         (with_cell(0, "2024-03-04T17:47:00Z"), "no start of an hourly bar (09:30, 10:30"),
         (text(ROWS[::-1]), "row 2: timestamp 2024-03-05T19:30Z is earlier than the row before"),
         (text()[:200].encode() + b"\0" * 300, "line 5 holds zero bytes"),
@@ -367,8 +360,7 @@ def test_stamps_without_a_zone_are_read_on_the_clock_that_is_set(
     assert refusal(path).endswith(f"or name its zone: data.zone={NEW_YORK}")
 
 
-@pytest.mark.parametrize("zone", ["UTC", "America/Chicago", "Europe/London", "Europe/Warsaw"])
-@pytest.mark.parametrize("minutes", [60, 15])
+@pytest.mark.parametrize(("zone", "minutes"), [("UTC", 60), ("America/Chicago", 15)])
 def test_stamps_read_on_another_clock_are_refused_where_the_sessions_show_it(
     tmp_path: Path, zone: str, minutes: int
 ) -> None:
@@ -386,18 +378,6 @@ def test_a_thin_file_read_on_another_clock_is_refused_where_no_session_of_it_clo
     path = naive(tmp_path / "AAA.csv", bars[np.random.default_rng(0).random(len(bars)) < 0.5])
     assert load_bars(path, zone=NEW_YORK).mask.sum() > 50
     assert "and none opens or none closes one; correct data.zone" in refusal(path, "UTC")
-
-
-@pytest.mark.parametrize(
-    ("outside", "says"), [(1, "1 row lies outside"), (2, "2 rows lie outside")]
-)
-def test_rows_outside_sessions_of_which_none_opens_or_closes_are_counted(
-    tmp_path: Path, outside: int, says: str
-) -> None:
-    hours = [f"2024-03-{day} {hour}:30" for day in ("04", "05", "06") for hour in (11, 12, 13)]
-    late = [f"2024-03-0{day} 22:30" for day in (4, 5)][:outside]
-    path = put(tmp_path, text([f"{stamp},5,5,5,5,1" for stamp in sorted([*hours, *late])]))
-    assert says in refusal(path, NEW_YORK)
 
 
 @pytest.mark.parametrize("zone", ["EST", "New York", "America/Nowhere", "", "../etc", "EST5EDT"])

@@ -47,13 +47,6 @@ def by_hand(
     return [rows[0, 0], rows[:, 1].max(), rows[:, 2].min(), rows[-1, 3], rows[:, 4].sum()]
 
 
-def test_an_hour_is_its_first_open_extremes_last_close_and_whole_volume() -> None:
-    rows = [[10, 12, 9, 11, 1], [11, 15, 11, 14, 2], [14, 14, 8, 9, 3], [9, 10, 9, 10, 4]]
-    starts = starts_at("13:30", "13:45", "14:00", "14:15")
-    hours = joined_bars(starts, np.array(rows, dtype=float), ITEMS[Kind.STOCK], 15, HOURLY, "AAA")
-    assert hours.values.tolist() == [[10, 15, 8, 10, 10]]
-
-
 @pytest.mark.parametrize(
     ("minutes", "starts", "ends", "outside", "cut", "lacking"),
     [

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.errors import InputError
-from trainingdata.instants import HOUR, four_pm, history_start, instant
+from trainingdata.instants import history_start, instant
 from trainingdata.instruments import Kind
-from trainingdata.sessions import calendar, nights_between, shared_news
+from trainingdata.sessions import nights_between, shared_news
 from trainingdata.timeframe import HOURLY
 
 
@@ -20,26 +20,6 @@ def of(*texts: str) -> np.ndarray:
 
 def utc(text: str) -> np.datetime64:
     return np.datetime64(text, "ns")
-
-
-def test_a_day_has_seven_bars_and_a_half_day_four_the_last_half_an_hour_long() -> None:
-    starts = of(*(f"2024-10-01T{h}:30" for h in range(13, 20)))
-    ends = HOURLY.clock(Kind.STOCK).known_at(starts)
-    assert (ends[:-1] - starts[:-1] == HOUR).all()
-    assert ends[-1] == utc("2024-10-01T20:00")
-    ends = HOURLY.clock(Kind.STOCK).known_at(of(*(f"2024-11-29T{h}:30" for h in range(14, 19))))
-    assert ends[3] == utc("2024-11-29T18:00")
-    assert np.isnat(ends[4])
-    assert HOURLY.clock(Kind.STOCK).is_decision(ends[:4]).tolist() == [True, True, True, False]
-    no_start = of("2024-07-04T13:30", "2024-10-05T13:30", "2024-10-01T14:00")
-    assert np.isnat(HOURLY.clock(Kind.STOCK).known_at(no_start)).all()
-
-
-def test_new_yorks_clock_decides_in_summer_and_in_winter() -> None:
-    starts = of("2024-03-08T14:30", "2024-03-11T13:30")
-    assert (HOURLY.clock(Kind.STOCK).known_at(starts) == starts + HOUR).all()
-    dates = np.array(["2024-03-08", "2024-03-11"], dtype="datetime64[D]")
-    assert (four_pm(dates) == of("2024-03-08T21:00", "2024-03-11T20:00")).all()
 
 
 @pytest.mark.parametrize(
@@ -60,21 +40,6 @@ def test_holding_ends_at_the_next_decision_or_at_the_same_one_of_the_next_sessio
     """A half-day's last decision stands for later ones."""
     assert HOURLY.clock(kind).holding_end(utc(now)) == utc(end)
     assert HOURLY.clock(kind).holding_end(utc(now), "session") == utc(session)
-
-
-@pytest.mark.parametrize(
-    ("start", "end", "bars"),
-    [
-        ("2024-10-01T14:30", "2024-10-01T15:30", 1.0),
-        ("2024-10-01T19:30", "2024-10-02T14:30", 2.0),
-        ("2024-10-01T22:00", "2024-10-02T03:00", 0.0),
-        ("2024-10-01T14:30", "2024-10-01T15:00", 0.5),
-    ],
-)
-def test_the_count_of_bars_stands_still_while_the_market_is_shut(
-    start: str, end: str, bars: float
-) -> None:
-    assert np.diff(HOURLY.clock(Kind.STOCK).position(of(start, end))) == [bars]
 
 
 def test_the_overnight_ceiling_begins_with_the_last_decision_or_the_one_before() -> None:
@@ -99,12 +64,6 @@ def test_friday_carries_three_nights_and_a_long_weekend_four() -> None:
         ("2024-10-03T20:00", "2024-10-04T19:30", 0),
     ):
         assert nights_between(of(before, now)).tolist() == [0, nights]
-
-
-def test_every_decision_is_the_start_of_a_bar() -> None:
-    grid = HOURLY.stocks
-    assert np.isin(grid.decisions, grid.starts).all()
-    assert not np.isin(calendar().closes, grid.decisions).any()
 
 
 def test_dates_are_new_york_dates_and_both_ends_inclusive() -> None:

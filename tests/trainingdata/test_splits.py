@@ -59,11 +59,6 @@ def test_what_moves_less_is_no_split(change: float) -> None:
     assert unlike_trading(stock([100, 100 * change], [100, 100 * change])) == ()
 
 
-def test_a_split_on_a_day_that_rises_is_one() -> None:
-    (found,) = unlike_trading(stock([100, 55], [100, 55]))
-    assert ratio_of(found) == 2
-
-
 def test_a_crash_that_is_traded_through_is_none() -> None:
     assert unlike_trading(stock([100, 50], [100, 99])) == ()
     assert len(unlike_trading(stock([100, 50], [100, 50]))) == 1
@@ -216,8 +211,3 @@ def test_a_coin_has_no_splits_its_jump_is_a_doubt_and_never_refused(tmp_path: Pa
     (jump,) = DataSettings(dir=(str(tmp_path),)).bars([], None, None).doubts
     assert jump.symbol == "ABCUSD"
     assert jump.jump
-
-
-def test_sound_bars_are_in_no_doubt(tmp_path: Path) -> None:
-    plain = str(write(tmp_path / "BBB.csv", table("BBB", DAYS[0])))
-    assert DataSettings(dir=(plain,)).bars([], None, None).doubts == ()

@@ -55,11 +55,7 @@ class File:
 
 
 FILES = st.builds(
-    File,
-    st.sampled_from(DAYS),
-    st.integers(2, 8),
-    st.sampled_from([60, 30, 15, 5]),
-    st.booleans(),
+    File, st.sampled_from(DAYS), st.integers(2, 8), st.sampled_from([60, 30, 15, 5]), st.booleans()
 ).map(lambda file: replace(file, extended=file.extended and file.minutes < 60))
 
 

@@ -96,11 +96,9 @@ class BarFeed:
         return tuple(symbols)
 
     def prices(self, symbols: Sequence[str], now: np.datetime64) -> dict[str, float]:
-        """The close of each symbol's latest bar, USD, not adjusted for anything."""
         return self._data.prices(symbols, now)
 
     def last_trades(self, symbols: Sequence[str]) -> dict[str, LastTrade]:
-        """The last trade of each symbol that has one."""
         return self._data.last_trades(symbols)
 
     def _last_known(self, item: Instrument, now: np.datetime64) -> np.datetime64:

@@ -14,12 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from foundation.errors import (
-    AccessRefused,
-    BrokerError,
-    InputError,
-    in_one_line,
-)
+from foundation.errors import AccessRefused, BrokerError, InputError, in_one_line
 from foundation.patience import RequestSettings
 from foundation.redaction import redacted
 from foundation.settings import setting, settings_class
@@ -53,10 +48,7 @@ class Keys:
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Keys:
-        """The keys in an environment.
-
-        Raises InputError naming the variable that is missing, or that holds what no key does.
-        """
+        """The keys in an environment."""
         missing = [name for name in (KEY, SECRET) if not environment.get(name, "").strip()]
         if missing:
             raise InputError(
@@ -83,7 +75,6 @@ class Keys:
         return self.key.startswith("AK")
 
     def redact(self, text: str) -> str:
-        """The text with neither key in it."""
         return redacted(text, {"[secret]": self.secret, "[key]": self.key})
 
 
@@ -139,12 +130,10 @@ class BrokerSettings(RequestSettings):
 
     @property
     def on_this_machine(self) -> bool:
-        """Whether the address is a loopback one."""
         return urlsplit(self.url_override or "").hostname in LOOPBACK
 
     @property
     def is_real(self) -> bool:
-        """Whether the address is the one at which Alpaca trades real money."""
         return urlsplit(self.url_override or "").hostname == REAL_HOST
 
     def _request_limit(self) -> int | None:

@@ -53,7 +53,6 @@ class LastTrade:
 
     @classmethod
     def of(cls, row: dict[str, Any]) -> LastTrade:
-        """What a row of the venue's answer says."""
         return cls(float(TradeEntry.price.of(row)), TradeEntry.at.of(row))
 
 

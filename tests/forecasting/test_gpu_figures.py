@@ -4,47 +4,35 @@ come out, the file is left.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import subprocess
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import pytest
 
 from forecasting.chronos2.checkpoint import SHIPPED, checkpoint
+from studies.benchmarks import bare_machine as machine
+from studies.benchmarks import forecast_speed as speed
+from studies.benchmarks import gates
+from studies.benchmarks import test_forecasting_speed as figures
+from studies.benchmarks.conftest import Table, head
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def module(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        f"{name}_here", Path(__file__).with_name(f"{name}.py")
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    found = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = found
-    spec.loader.exec_module(found)
-    return found
-
-
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
-def test_a_row_says_what_how_fast_and_how_wrong(dtype: str, tmp_path: Path, table: Any) -> None:
-    speed = module("forecast_speed")
-    figures = module("test_forecasting_speed")
+def test_a_row_says_what_how_fast_and_how_wrong(dtype: str, tmp_path: Path) -> None:
     with speed.taking_turns(tmp_path / "turn") as alone:
         row = speed.beside_the_pipeline(str(SHIPPED), dtype, 40, (16,), 40, 20, alone)
     assert row.ours > 0 < row.pipeline
     assert row.batch == 16
     assert (0 < row.mean <= row.largest < 1e-4) == (dtype == "fp32")
-    here = type(table)(tmp_path / "new" / "gpu.md", table.head)
+    here = Table(tmp_path / "new" / "gpu.md", head())
     assert figures.add(here, json.dumps(asdict(row)), "shipped", dtype)
     assert not figures.add(here, "not within 60 s", "120 M", dtype)
     text = here.path.read_text()
@@ -57,7 +45,6 @@ def test_a_row_says_what_how_fast_and_how_wrong(dtype: str, tmp_path: Path, tabl
 
 
 def test_a_figure_is_measured_in_a_process_with_a_limit_of_its_own(tmp_path: Path) -> None:
-    figures = module("test_forecasting_speed")
     turn = str(tmp_path / "turn")
     words = ("forecast_speed", 120, "few", str(SHIPPED), "fp32", "4", turn)
     row = json.loads(figures.answered(*words))
@@ -71,7 +58,6 @@ def test_a_figure_is_measured_in_a_process_with_a_limit_of_its_own(tmp_path: Pat
 
 def test_what_is_asked_stands_beside_what_is_measured() -> None:
     """120 M: ten tokens of 100 bars, of which the last layer goes on with two; 1.74 GFLOP."""
-    gates = module("gates")
     assert gates.SERIES["120 M", "bf16"].said(201.5) == "201.5 k series/s for ≥ 150: met"
     assert gates.RATIO.said(9.94) == "9.9 × the pipeline for ≥ 10: missed"
     assert gates.WARM.said(2.5) == "2.5 s from a warm start for ≤ 3: met"
@@ -90,7 +76,6 @@ def test_the_references_agree(tmp_path: Path) -> None:
     import numpy as np
     from chronos import Chronos2Pipeline
 
-    speed = module("forecast_speed")
     windows = speed.walks(1, 31)
     rows = np.arange(31)
     ours = speed.on_the_cpu(str(SHIPPED), windows, rows)
@@ -99,7 +84,7 @@ def test_the_references_agree(tmp_path: Path) -> None:
 
 
 def test_a_machine_without_cuda_is_told_so_in_one_line() -> None:
-    script = str(Path(__file__).with_name("bare_machine.py"))
+    script = str(ROOT / "studies" / "benchmarks" / "bare_machine.py")
     answer = subprocess.run(
         [sys.executable, script, "cuda"], capture_output=True, text=True, check=False
     )
@@ -111,7 +96,6 @@ def test_a_machine_without_cuda_is_told_so_in_one_line() -> None:
 def test_what_lacks_is_named_and_what_is_brought_along_has_no_torch(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    machine = module("bare_machine")
     machine.check_packages()
     monkeypatch.setattr(machine, "NEEDED", ("numpy", "no-such-package"))
     with pytest.raises(SystemExit, match="2"):
@@ -129,7 +113,6 @@ def test_what_lacks_is_named_and_what_is_brought_along_has_no_torch(
 def test_wheels_that_are_too_heavy_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    machine = module("bare_machine")
     for name, size in (("a", 40), ("b", 19)):
         with (tmp_path / f"{name}-1.0-py3-none-any.whl").open("wb") as stream:
             stream.truncate(size * 10**6)

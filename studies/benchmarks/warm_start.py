@@ -1,6 +1,6 @@
 """Seconds until a process that has compiled nothing yet has its first answers.
 
-    python -m tests.benchmarks.warm_start MODEL DTYPE
+    python -m studies.benchmarks.warm_start MODEL DTYPE
 
 What an earlier process has compiled may lie in TORCHINDUCTOR_CACHE_DIR. Importing the libraries is
 not counted, loading the model is.
@@ -17,7 +17,7 @@ import torch
 
 from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.profile import Profile
-from tests.benchmarks.forecast_speed import walks
+from studies.benchmarks.forecast_speed import walks
 
 LIBRARIES = ("chronos", "torch._inductor.compile_fx", "forecasting.chronos2.engine")
 

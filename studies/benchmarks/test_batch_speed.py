@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from forecasting.forecast import HORIZON, LEVELS
-from tests.benchmarks.instant_network import CURVE
+from studies.benchmarks.instant_network import CURVE
 from trainingdata.instruments import Kind
 from trainingdata.timeframe import HOURLY
 
@@ -61,7 +61,7 @@ def letters(number: int) -> str:
 def timed(folder: Path, *words: str) -> dict[str, Any]:
     """What the command took, in a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.benchmarks.instant_network", *SPAN, *words],
+        [sys.executable, "-m", "studies.benchmarks.instant_network", *SPAN, *words],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,

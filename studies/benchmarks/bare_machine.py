@@ -1,9 +1,9 @@
 """What `make gpu` asks of a machine that has Python, torch and CUDA, and no package index.
 
-python tests/benchmarks/bare_machine.py cuda           exit code 2 where there is no CUDA
-python tests/benchmarks/bare_machine.py packages       exit code 2 where a package lacks
-python tests/benchmarks/bare_machine.py pins           the packages to bring along, as here
-python tests/benchmarks/bare_machine.py weigh FOLDER   exit code 2 where wheels are too heavy
+python studies/benchmarks/bare_machine.py cuda           exit code 2 where there is no CUDA
+python studies/benchmarks/bare_machine.py packages       exit code 2 where a package lacks
+python studies/benchmarks/bare_machine.py pins           the packages to bring along, as here
+python studies/benchmarks/bare_machine.py weigh FOLDER   exit code 2 where wheels are too heavy
 """
 
 from __future__ import annotations

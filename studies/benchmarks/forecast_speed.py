@@ -1,6 +1,6 @@
 """Forecasts a second beside the library's pipeline in the same run, an error figure beside each.
 
-    python -m tests.benchmarks.forecast_speed WHAT MODEL DTYPE COUNT TURN
+    python -m studies.benchmarks.forecast_speed WHAT MODEL DTYPE COUNT TURN
 
 WHAT is `many` windows, compiled where that pays; or `few`, as a live decision asks for them. The
 last line of the output is a row of the table, in JSON. A process of its own holds one model in one
@@ -29,7 +29,7 @@ from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.profile import Profile
 from forecasting.forecast import HORIZON, LEVELS
 from forecasting.windows import Windows
-from tests.benchmarks import gates
+from studies.benchmarks import gates
 
 LENGTH = 100  # bars a window
 

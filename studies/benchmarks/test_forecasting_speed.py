@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from forecasting.chronos2.checkpoint import SHIPPED
-from tests.benchmarks import gates
+from studies.benchmarks import gates
 from tests.random_chronos2 import large_checkpoint
 
 pytestmark = [pytest.mark.gpu, pytest.mark.bench]
@@ -45,7 +45,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def answered(module: str, limit: float, *words: str, **environment: str) -> str:
     """The last line of a process, or why there is none."""
-    command = [sys.executable, "-m", f"tests.benchmarks.{module}", *words]
+    command = [sys.executable, "-m", f"studies.benchmarks.{module}", *words]
     try:
         done = subprocess.run(
             command,

@@ -1,6 +1,6 @@
 """`forecasting.batch` with a network that answers at once: what is left is everything around it.
 
-    python -m tests.benchmarks.instant_network key=value …
+    python -m studies.benchmarks.instant_network key=value …
 
 The words are the command's. The last line of the output is JSON: seconds of the whole command, of
 its processors and of the network, and the most memory it held, GiB.

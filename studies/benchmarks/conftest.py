@@ -75,6 +75,13 @@ def table(pytestconfig: pytest.Config) -> Table:
 @pytest.fixture
 def seconds() -> Seconds:
     """Median seconds of some calls after one warm-up."""
-    from tests.benchmarks.forecast_speed import seconds
+    from studies.benchmarks.forecast_speed import seconds
 
     return seconds
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Forecasts and trials of a measurement are kept beside its other files, not the user's."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
