@@ -67,13 +67,7 @@ class Contract:
 
 
 def contract_of(symbol: str) -> Contract:
-    """The option that has this OCC symbol.
-
-    Raises
-    ------
-    InputError
-        for a text that is no OCC symbol.
-    """
+    """The option that has this OCC symbol."""
     parts = _OCC_SYMBOL.fullmatch(symbol)
     try:
         if parts is None:

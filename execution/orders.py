@@ -151,13 +151,7 @@ class OrderTerms:
         return largest_coin_order(self.largest_value, price)
 
     def check(self, bars: Bars) -> None:
-        """Refuse a bound that a single increment of a coin exceeds: no order of it could be sent.
-
-        Raises
-        ------
-        InputError
-            naming the coin.
-        """
+        """Refuse a bound that one increment of a coin exceeds: no order of it could be sent."""
         for s in np.flatnonzero(bars.crypto).tolist():
             # The least order is one increment. Once the coin's price makes that worth more than the
             # venue takes in one order, a position in it could not be closed.

@@ -187,11 +187,6 @@ class Outbox(Generic[Placed]):
     book: where they are kept; none keeps them in memory, until the process ends.
     guard: has the last word before an intent is sent.
     job: whose orders go this way.
-
-    Raises
-    ------
-    BrokerError
-        in every method, for a venue that does not answer.
     """
 
     def __init__(
@@ -416,11 +411,6 @@ class Outbox(Generic[Placed]):
         """What a second look says, where a first answer was of another order than was meant.
 
         One answer could be wrong, and what was taken would be followed by nobody.
-
-        Raises
-        ------
-        OrderRejected
-            where both are of the same other order.
         """
         name = intent.client_order_id
         log.warning("%s: the venue describes another order than was sent; asked again", name)

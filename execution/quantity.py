@@ -103,11 +103,6 @@ def decide(
     account: what is held and open.
     fetch: brings the bars.
     asset: what the venue allows with the symbol, where it says so.
-
-    Raises
-    ------
-    BrokerError
-        for an open order that nothing puts a price on.
     """
     now = account.as_of
     item = instrument(symbol)

@@ -49,13 +49,7 @@ class RunBook:
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """The folder of a run's results: a backtest's, or a replay's, which has no summary.
-
-    Raises
-    ------
-    InputError
-        for what is no folder of a run, and for files that are not all of one.
-    """
+    """The folder of a run's results: a backtest's, or a replay's, which has no summary."""
 
     path: Path
 
@@ -74,13 +68,7 @@ class RunFolder:
         return f"RUN: {self.path} holds no {SUMMARY}: it is no backtest's folder{hint}"
 
     def summary(self) -> dict[str, Any]:
-        """The content of `summary.json`.
-
-        Raises
-        ------
-        InputError
-            for a folder without one, and for a file that is none.
-        """
+        """The content of `summary.json`."""
         path = self.path / SUMMARY
         if not path.is_file():
             raise InputError(self._without_summary())
@@ -95,13 +83,7 @@ class RunFolder:
         return content
 
     def settings(self) -> dict[str, Any]:
-        """The content of `config.yaml`; nothing where there is none.
-
-        Raises
-        ------
-        DataError
-            for a file that holds no settings.
-        """
+        """The content of `config.yaml`; nothing where there is none."""
         path = self.path / CONFIG
         if not path.is_file():
             return {}
@@ -114,13 +96,7 @@ class RunFolder:
         return content
 
     def table(self, name: str, columns: Sequence[str]) -> pd.DataFrame:
-        """Columns of `NAME.parquet`, its instants as UTC without a zone.
-
-        Raises
-        ------
-        DataError
-            for a file that is not there, or has not these columns.
-        """
+        """Columns of `NAME.parquet`, its instants as UTC without a zone."""
         path = self.path / f"{name}.parquet"
         try:
             frame = pd.read_parquet(path)
@@ -143,11 +119,6 @@ class RunFolder:
         """What the account held by an instant.
 
         at: `end`, `worst` for the most leverage, a New York date or an instant with a zone.
-
-        Raises
-        ------
-        InputError
-            for an instant outside the run, and one at which nothing was held.
         """
         rows = self.table("equity", EQUITY_COLUMNS)
         if rows.empty:

@@ -90,13 +90,7 @@ class TradingSettings(PanelSettings):
         return bars
 
     def check_schedule(self, timeframe: Timeframe, symbols: Collection[str]) -> None:
-        """Refuse times of day at which nothing of a panel decides.
-
-        Raises
-        ------
-        InputError
-            naming the time and those of the panel's decisions.
-        """
+        """Refuse times of day at which nothing of a panel decides."""
         kinds = {instrument(symbol).kind for symbol in symbols}
         self.decisions.check(timeframe, sorted(kinds))
 
@@ -104,11 +98,6 @@ class TradingSettings(PanelSettings):
         """Refuse a file or a folder that is named beside the bars and cannot be used.
 
         Bars take long to read, and forecasts longer: this is known before.
-
-        Raises
-        ------
-        InputError
-            naming the setting and the file.
         """
         self.data.corporate_actions()
         self.forecaster.check()

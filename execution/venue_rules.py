@@ -182,11 +182,6 @@ class VenueRules:
         """The panel with what its symbols allow: whether they trade and can be sold short.
 
         increments: the venue's steps too, for coins.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer.
         """
         request = now.astype("datetime64[D]"), bars.symbols
         if request != self._read_for:

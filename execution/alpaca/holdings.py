@@ -122,11 +122,6 @@ def holdings_of(
     """What the entries of /positions add up to.
 
     trades: USD that symbols traded at last, of positions that say no price.
-
-    Raises
-    ------
-    SenselessAnswer
-        for a position whose fields are missing, not understood or contradict each other.
     """
     owed = 0.0
     options = 0.0
@@ -196,11 +191,6 @@ def refuse_other_sums(facts: Entry, holdings: Holdings, *, again: bool) -> None:
     holdings: the answer to /positions.
     again: whether the answers before these did not go together: what moving prices explain is
         accepted then, with a line in the log.
-
-    Raises
-    ------
-    SenselessAnswer
-        for sums that are further apart.
     """
     short = AccountFacts.short_value.of(facts)
     differences = []
@@ -237,11 +227,6 @@ def refuse_other_equity(
     set_aside: USD, infinite where unknown, that open purchases may have taken off cash already.
     again: whether the answers before these did not go together: less cash than equity implies is
         accepted then, with a line in the log.
-
-    Raises
-    ------
-    SenselessAnswer
-        for an equity that is more than a hundredth of the sums away.
     """
     equity = AccountFacts.equity.of(facts)
     long = AccountFacts.long_value.of(facts)

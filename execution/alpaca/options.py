@@ -42,11 +42,6 @@ class AlpacaSpreads:
     time: as for `VenueConnection`.
     guard: has the last word before an order is sent.
     job: whose orders these are, for the book.
-
-    Raises
-    ------
-    BrokerError
-        here and in every method, for a venue that does not answer, refuses, or answers nonsense.
     """
 
     def __init__(

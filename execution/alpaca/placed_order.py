@@ -108,13 +108,7 @@ class PlacedOrder:
 
     @property
     def filled(self) -> Decimal:
-        """What of it has filled.
-
-        Raises
-        ------
-        SenselessAnswer
-            for an order that has filled, without a word of how much.
-        """
+        """What of it has filled."""
         return _filled(self.answer)
 
     @property
@@ -169,11 +163,6 @@ def spread_traded(chain: Sequence[PlacedOrder]) -> tuple[int, Decimal]:
     """How many spreads an order of several legs has traded, and what each was sold for, points.
 
     chain: the order and those whose place it took, with their legs.
-
-    Raises
-    ------
-    SenselessAnswer
-        for legs that filled in different numbers: a person has to look.
     """
     traded: defaultdict[str, Decimal] = defaultdict(Decimal)
     credit = Decimal(0)

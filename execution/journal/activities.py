@@ -158,13 +158,7 @@ _BOOKINGS = Table(
 
 
 class ActivityBook:
-    """What the venue has listed of one account.
-
-    Raises
-    ------
-    DatabaseFailed
-        here and in every method, for a journal that cannot be read or written.
-    """
+    """What the venue has listed of one account."""
 
     def __init__(self, database: Database, events: EventLog) -> None:
         self._database = database

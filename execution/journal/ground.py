@@ -60,13 +60,7 @@ class GroundBook:
         _GROUND.insert(self._database, Ground(at, cash))
 
     def row(self) -> Ground:
-        """The ground as it is now.
-
-        Raises
-        ------
-        DatabaseFailed
-            before it was begun, too.
-        """
+        """The ground as it is now."""
         ground = _GROUND.last(self._database)
         if ground is None:
             raise DatabaseFailed("the journal has no ground: its account was never read")

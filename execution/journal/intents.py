@@ -129,13 +129,7 @@ class Intent:
 
     @property
     def single(self) -> Order:
-        """Its order, of a stock or a coin.
-
-        Raises
-        ------
-        InputError
-            for one that is of something else.
-        """
+        """Its order, of a stock or a coin."""
         if not isinstance(self.order, Order):
             raise InputError(f"{self.client_order_id}: it is no order of a stock or a coin")
         return self.order
@@ -242,11 +236,6 @@ class IntentBook:
 
     database: in which they are; none keeps them in memory.
     events: in which what becomes of them is written; none begins its own in the same place.
-
-    Raises
-    ------
-    DatabaseFailed
-        here and in every method, for a file that cannot be read or written.
     """
 
     def __init__(self, database: Database | None = None, events: EventLog | None = None) -> None:
@@ -258,11 +247,6 @@ class IntentBook:
         """Write down what is to be sent later, as a part of the transaction around it.
 
         It takes the place of one with its id that was planned before and never sent.
-
-        Raises
-        ------
-        InputError
-            for an id that was sent before.
         """
         before = self.get(intent.client_order_id)
         if before is not None and before.state not in ("planned", "withheld"):
@@ -285,13 +269,7 @@ class IntentBook:
             self._events.append(state, intent.client_order_id, words_of(intent.order))
 
     def settle(self, client_order_id: str, state: State, why: str = "") -> None:
-        """Write down what is known of an intent by now.
-
-        Raises
-        ------
-        InputError
-            for what cannot have become of it, as one that filled and then never was.
-        """
+        """Write down what is known of an intent by now."""
         with self._database.transaction():
             before = self.get(client_order_id)
             if before is None or (before.state, before.why) == (state, why):
@@ -383,13 +361,7 @@ def undetermined_count(journal: Path) -> int:
 
 
 def refuse_earlier(path: Path) -> None:
-    """Refuse a journal of a version that wrote orders without decisions; it stays as it is.
-
-    Raises
-    ------
-    InputError
-        saying what is missing, and for a file that cannot be read.
-    """
+    """Refuse a journal of a version that wrote orders without decisions; it stays as it is."""
     found = [name for (name,) in rows_of(path, "SELECT name FROM pragma_table_info('intents')")]
     missing = [name for name in _INTENTS.columns if name not in (*found, "terms")]
     if found and missing:

@@ -71,11 +71,6 @@ class MarkBook:
     """The marks of an account.
 
     database: its journal.
-
-    Raises
-    ------
-    DatabaseFailed
-        here and in every method, for a journal that cannot be read or written.
     """
 
     def __init__(self, database: Database) -> None:

@@ -180,12 +180,6 @@ def kill(folder: Path, *, flatten: bool) -> Result:
 
     folder: of the account. Where its orders were last written down elsewhere, both have the file:
     another user may trade it from here.
-
-    Raises
-    ------
-    InputError
-        for a file that cannot be written, and where everything is to be closed and nobody does it:
-        no loop runs, or it trades event contracts.
     """
     folder = folder.absolute()
     folders = [each for each in dict.fromkeys((traded_folder(folder), folder)) if each.is_dir()]

@@ -75,13 +75,7 @@ class Exposure:
         return Exposure(self.reaches, {**self.at_risk, order.root: risk})
 
     def gross(self, sight: Sight) -> float:
-        """USD of all positions at their largest, and of what spreads can lose.
-
-        Raises
-        ------
-        PriceUnseen
-            for a symbol of which no price was seen.
-        """
+        """USD of all positions at their largest, and of what spreads can lose."""
         total = sum(self.at_risk.values())
         for symbol, reach in self.reaches.items():
             if reach.largest:

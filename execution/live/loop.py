@@ -92,11 +92,6 @@ def stopped_by_signals(stop: Stop) -> Iterator[None]:
     """Tell `stop` where the process is told to end; a second time ends it where it stands.
 
     A signal that the process was started to ignore, as by nohup, is ignored on.
-
-    Raises
-    ------
-    Ended
-        within, for the second signal.
     """
 
     def end(number: int, _: object) -> None:

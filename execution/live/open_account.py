@@ -117,11 +117,6 @@ def open_account(
     replace_damaged: whether a journal that is damaged is set aside, and a new one begun.
     unattended: whether somebody is told of whatever ends it.
     dry: whether nothing is sent: the journal is in memory, and nothing is locked.
-
-    Raises
-    ------
-    InputError
-        for an account that another process trades, a journal that cannot be used, and a kill file.
     """
     with ExitStack() as held:
         folder, set_aside = root, None

@@ -133,15 +133,7 @@ class TradingJob:
         self.pass_now()
 
     def pass_now(self) -> None:
-        """Look after what was sent, and decide what can be decided now.
-
-        Raises
-        ------
-        BrokerError, DataError
-            for a venue that does not answer, or bars that cannot be trusted.
-        AnotherAccount
-            for a practice server that was begun again.
-        """
+        """Look after what was sent, and decide what can be decided now."""
         now = self._connection.now()
         self._passes += 1
         done = False
@@ -375,11 +367,6 @@ def sent_cycle(
     Where an order that is replaced fills meanwhile, it decides once more.
 
     seconds: for which an order may be sent.
-
-    Raises
-    ------
-    BrokerError, DataError
-        as `decided_cycle`, and for orders that nobody knows the fate of.
     """
     try:
         return _sent(decide(), broker, journal, look, seconds)
