@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import requests
 from alpaca.common.exceptions import APIError
 
+from execution.alpaca.account import Reading
+from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.order_venue import OrderVenue
 from execution.alpaca.placed_order import PlacedOrder
 from execution.journal.intents import Intent, IntentBook
+from execution.orders import Account
 from execution.posting import Outbox
 from tests.passing import Passing
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 
 KEYS = Keys("KEYKEYKEY", "SECRETSECRET")
+FACTS = {"cash": "1000", "multiplier": "4", "shorting_enabled": True}
 CLOCK = {"timestamp": "2024-03-05T17:30:20Z"}
 NOW = np.datetime64("2024-03-05T17:30:20", "ns")
 SOON = NOW + np.timedelta64(60, "s")
@@ -107,3 +113,31 @@ def book_of(*intents: Intent) -> IntentBook:
     for each in intents:
         book.begin(each)
     return book
+
+
+def broker_at(
+    patience: float = 10.0,
+    book: IntentBook | None = None,
+    job: str = "",
+    believe: Callable[[Reading], Account] = lambda reading: reading.account,
+    **words: list[Said],
+) -> tuple[AlpacaBroker, Venue, list[float], list[float]]:
+    """A broker, the venue it asks, how long it has waited in all, and between looks at orders."""
+    told = {"open": [[]], "positions": [[]], "account": [FACTS], "clock": [CLOCK], **words}
+    venue, passing, between = Venue(**told), Passing(), list[float]()
+
+    def poll(seconds: float) -> None:
+        between.append(seconds)
+        passing.wait(seconds)
+
+    broker = AlpacaBroker(
+        *(BrokerSettings(), KEYS),
+        patience=patience,
+        book=book,
+        job=job,
+        believe=believe,
+        time=passing.time,
+    )
+    broker._venue.time = replace(passing.time, wait=poll)
+    broker._venue.client = venue  # type: ignore[assignment]
+    return broker, venue, passing.waited, between

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -28,17 +27,15 @@ from tests.execution.scripted_venue import (
     NOW,
     SOON,
     Said,
-    Venue,
     book_of,
+    broker_at,
     shown,
     status,
     taken,
 )
 from tests.execution.test_vendor_fields import VALUES, answered
-from tests.passing import Passing
 from trainingdata.feed.endpoint import BrokerSettings
 
-FACTS = {"cash": "1000", "multiplier": "4", "shorting_enabled": True}
 FILLED = {"filled_qty": "10", "filled_avg_price": "5.5", "filled_at": "2024-03-05T17:30:21Z"}
 WORDS = {"symbol": "NVDA", "side": "buy", "qty": "10", "type": "market", "time_in_force": "day"}
 RESTS: dict[str, Any] = {"type": "limit", "limit_price": 5.0}
@@ -49,31 +46,6 @@ def order(
     name: str = "o-1", symbol: str = "NVDA", side: Any = "buy", qty: str = "10", **more: Any
 ) -> Order:
     return Order(name, symbol, side, Decimal(qty), "test", **more)
-
-
-def broker_at(
-    patience: float = 10.0,
-    book: IntentBook | None = None,
-    job: str = "",
-    believe: Callable[[Reading], Account] = lambda reading: reading.account,
-    **words: list[Said],
-) -> tuple[AlpacaBroker, Venue, list[float], list[float]]:
-    """A broker, the venue it asks, how long it has waited in all, and between looks at orders."""
-    told = {"open": [[]], "positions": [[]], "account": [FACTS], "clock": [CLOCK], **words}
-    venue, passing, between = Venue(**told), Passing(), list[float]()
-
-    def poll(seconds: float) -> None:
-        between.append(seconds)
-        passing.wait(seconds)
-
-    broker = AlpacaBroker(
-        *(BrokerSettings(), KEYS),
-        patience=patience, book=book, job=job, believe=believe,
-        time=passing.time,
-    )
-    broker._venue.time = replace(passing.time, wait=poll)
-    broker._venue.client = venue  # type: ignore[assignment]
-    return broker, venue, passing.waited, between
 
 
 def test_an_account_is_believed_as_of_the_venues_clock_and_not_of_one_wrong_answer_of_it() -> None:
