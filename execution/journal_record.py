@@ -111,13 +111,11 @@ class JournalRecord:
         return tuple(sorted({symbol for each in self.decisions for symbol in each.choices}))
 
     def order(self, name: str) -> Order:
-        """The order of an intent."""
         if name not in self.intents:
             raise InputError(f"the journal has no order {name}, which a decision replaces")
         return self.intents[name].single
 
     def beginning(self) -> Reading:
-        """The account at the first decision."""
         return self.reading(self.decisions[0])
 
     def ends(self) -> tuple[Reading, Reading]:

@@ -288,7 +288,6 @@ class Account:
         return replace(self, open_orders=tuple(remaining))
 
     def with_prices(self, prices: Mapping[str, float]) -> Account:
-        """The same account, with prices for symbols it has none of."""
         return replace(self, prices={**prices, **self.prices})
 
     @property

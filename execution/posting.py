@@ -78,13 +78,11 @@ _REFUSED: Mapping[type, State] = {NeverTaken: "never_taken", OrderWithheld: "wit
 
 
 def unguarded(intent: Intent, now: np.datetime64, seen: Sight | None) -> str:
-    """Nothing forbids an intent."""
     del intent, now, seen
     return ""
 
 
 def too_late(intent: Intent) -> str:
-    """Why an intent that has expired is not sent."""
     until = intent.expires_at
     return "" if until is None else f"it was to be sent before {compact_text(until)}"
 
@@ -103,9 +101,7 @@ class PlacedOrder(Protocol):
         ...
 
     @property
-    def progress(self) -> Progress:
-        """What is to be written down of it."""
-        ...
+    def progress(self) -> Progress: ...
 
     @property
     def is_done(self) -> bool:
@@ -138,13 +134,9 @@ class Venue(Protocol[Placed]):
     one_order_an_id: ClassVar[bool]
     time: Time
 
-    def now(self) -> np.datetime64:
-        """The instant that its clock shows."""
-        ...
+    def now(self) -> np.datetime64: ...
 
-    def estimated_now(self) -> np.datetime64:
-        """Its time as far as it is known."""
-        ...
+    def estimated_now(self) -> np.datetime64: ...
 
     def post(self, intent: Intent, patience: float) -> Placed:
         """Its answer to one order.
@@ -171,9 +163,7 @@ class Venue(Protocol[Placed]):
         """Have an order that works cancelled; one that has ended meanwhile is none to cancel."""
         ...
 
-    def refreshed(self, placed: Placed) -> Placed:
-        """The order as it is now."""
-        ...
+    def refreshed(self, placed: Placed) -> Placed: ...
 
     def lands_no_more(self, intent: Intent, now: np.datetime64) -> bool:
         """Whether an order that it does not know by now will never reach it."""

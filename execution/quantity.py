@@ -95,8 +95,6 @@ def decide(
 ) -> SizedQuantity:
     """The quantity for an account at its own instant.
 
-    Parameters
-    ----------
     symbol: to trade, as the bars have it.
     price: USD at which it is valued.
     settings: of the trader.

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from execution.decision_log import INSTANTS, TEXT_COLUMNS
 from execution.lending import proceeds_of_short
 from execution.records import BOOKING_COLUMNS, EQUITY_COLUMNS, FILL_COLUMNS, Held
 from foundation.config_files import plain_yaml
@@ -21,8 +22,6 @@ from foundation.files import RUN_MARKS, refuse_mixture
 from trainingdata.instants import instant, utc_text
 
 SUMMARY, CONFIG = "summary.json", "config.yaml"
-INSTANTS = {"at", "booked_at", "until"}
-TEXTS = {"symbol", "kind", "client_order_id", "side", "type", "tif", "reason", "binding"}
 INSTEAD = {"booked_at": "at"}  # in fills of earlier runs, which do not say the row that counts them
 NAMED = 5  # runs within a folder that a refusal names
 _ADVICE = "name the folder of a backtest's results (the page of a live account has its reasons)"
@@ -68,7 +67,6 @@ class RunFolder:
         return f"RUN: {self.path} holds no {SUMMARY}: it is no backtest's folder{hint}"
 
     def summary(self) -> dict[str, Any]:
-        """The content of `summary.json`."""
         path = self.path / SUMMARY
         if not path.is_file():
             raise InputError(self._without_summary())
@@ -103,9 +101,9 @@ class RunFolder:
             for column in INSTEAD.keys() & set(columns) - set(frame):
                 frame[column] = frame[INSTEAD[column]]
             frame = frame[list(columns)]
-            for column in set(columns) - INSTANTS - TEXTS:
+            for column in set(columns).difference(INSTANTS, TEXT_COLUMNS):
                 frame[column] = pd.to_numeric(frame[column])
-            for column in INSTANTS & set(columns):
+            for column in set(columns).intersection(INSTANTS):
                 instants = pd.DatetimeIndex(pd.to_datetime(frame[column], utc=True))
                 frame[column] = instants.tz_localize(None).as_unit("ns")
         except FileNotFoundError:

@@ -67,12 +67,10 @@ class TradingSettings(PanelSettings):
 
     @property
     def order_name(self) -> str:
-        """The name orders carry."""
         return self.sizing.strategy if self.strategy is None else self.strategy
 
     @property
     def decisions(self) -> Schedule:
-        """Which decisions are made."""
         return Schedule.of(",".join(self.schedule))
 
     def bars(self) -> Bars:
@@ -138,7 +136,6 @@ class TradingSettings(PanelSettings):
         return replace(bars, instruments=tuple(instruments))
 
     def trader(self, forecaster: Forecaster) -> Trader:
-        """The trader these settings describe, with this forecaster."""
         return Trader(
             self.order_name,
             forecaster,

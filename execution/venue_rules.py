@@ -48,8 +48,6 @@ def refusal(
 ) -> str:
     """Why the venue would not take an order, in words; empty where it would.
 
-    Parameters
-    ----------
     order: to be sent.
     asset: what the venue allows with the symbol, where it is known.
     account: what is held and open, where it is known.

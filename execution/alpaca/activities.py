@@ -57,7 +57,6 @@ def activities_since(connection: VenueConnection, after: np.datetime64) -> list[
 
 
 def activity_of(entry: Answer) -> Activity:
-    """What an entry of the venue's list says."""
     name = ActivityEntry.id.of(entry)
     try:
         kind = kind_of(ActivityEntry.kind.of(entry))

@@ -69,7 +69,6 @@ class VenueConnection:
         return translated_errors(what, self._settings, self._keys)
 
     def now(self) -> np.datetime64:
-        """The instant that the venue's clock shows."""
         with self.translated_errors("the clock"):
             return self.noted(self.client.get_clock())
 
@@ -150,7 +149,6 @@ class VenueConnection:
             return as_mapping(answer)
 
     def account_id(self) -> str:
-        """The venue's id of the account that the keys open."""
         with self.translated_errors("the account"):
             return AccountFacts.id.of(as_mapping(self.client.get_account()))
 

@@ -185,8 +185,6 @@ def refuse_other_sums(facts: Entry, holdings: Holdings, *, again: bool) -> None:
     An empty list is what an account without positions answers; what was sold short would count as
     cash then, and everything be bought and sold a second time.
 
-    Parameters
-    ----------
     facts: the answer to /account.
     holdings: the answer to /positions.
     again: whether the answers before these did not go together: what moving prices explain is
@@ -220,8 +218,6 @@ def refuse_other_equity(
 ) -> None:
     """Refuse an account whose equity is not its cash and the worth of its positions.
 
-    Parameters
-    ----------
     facts: the answer to /account; one without equity or one of the sums is not checked.
     holdings: the answer to /positions; where what one is worth is not said, nothing is checked.
     set_aside: USD, infinite where unknown, that open purchases may have taken off cash already.

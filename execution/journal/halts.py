@@ -120,7 +120,6 @@ class Halt:
 
     @property
     def rule(self) -> HaltRule:
-        """What its kind means."""
         return HALT_RULES[self.kind]
 
 

@@ -124,7 +124,6 @@ class Intent:
 
     @property
     def client_order_id(self) -> str:
-        """The id of its order."""
         return self.order.client_order_id
 
     @property
@@ -140,7 +139,6 @@ class Intent:
         return self.state in TAKEN or bool(self.progress.venue_id)
 
     def wanted(self, now: np.datetime64) -> bool:
-        """Whether it may still be asked for."""
         return self.expires_at is None or bool(now < self.expires_at)
 
     def lands_no_more(self, now: np.datetime64) -> bool:
@@ -170,6 +168,11 @@ class _IntentRow:
     successor: Text
 
 
+# What an intent, and what the venue said of it, are called in its row as well.
+_SAME = ("sent_at", "expires_at", "why", "job", "venue", "decision", "part", "reason")
+_SAID = ("venue_id", "filled", "filled_price", "successor")
+
+
 def _intent(row: _IntentRow) -> Intent:
     order = order_of(
         row.client_order_id,
@@ -178,40 +181,16 @@ def _intent(row: _IntentRow) -> Intent:
         reduces=row.part in ("reduction", "night"),
         expires_at=row.expires_at,
     )
-    said = (row.venue_id, row.filled, row.filled_price, row.successor)
-    return Intent(
-        order=order,
-        sent_at=row.sent_at,
-        expires_at=row.expires_at,
-        state=row.state,
-        why=row.why,
-        job=row.job,
-        venue=row.venue,
-        decision=row.decision,
-        part=row.part,
-        reason=row.reason,
-        progress=Progress(row.state, *said),
-    )
+    progress = Progress(row.state, *(getattr(row, name) for name in _SAID))
+    same: dict[str, Any] = {name: getattr(row, name) for name in _SAME}
+    return Intent(order=order, state=row.state, progress=progress, **same)
 
 
 def _row(intent: Intent, state: State) -> _IntentRow:
-    return _IntentRow(
-        client_order_id=intent.client_order_id,
-        job=intent.job,
-        venue=intent.venue,
-        decision=intent.decision,
-        part=intent.part,
-        terms=words_of(intent.order),
-        reason=intent.reason,
-        sent_at=intent.sent_at,
-        expires_at=intent.expires_at,
-        state=state,
-        why=intent.why,
-        venue_id=intent.progress.venue_id,
-        filled=intent.progress.filled,
-        filled_price=intent.progress.filled_price,
-        successor=intent.progress.successor,
-    )
+    same: dict[str, Any] = {name: getattr(intent, name) for name in _SAME}
+    said: dict[str, Any] = {name: getattr(intent.progress, name) for name in _SAID}
+    name, terms = intent.client_order_id, words_of(intent.order)
+    return _IntentRow(client_order_id=name, terms=terms, state=state, **same, **said)
 
 
 # Columns of an order's words, for conditions and for whoever reads the file.
@@ -303,7 +282,6 @@ class IntentBook:
             self._events.append(f"noted {progress.state}", client_order_id, said)
 
     def withhold(self, intent: Intent, why: str) -> None:
-        """Write down that an intent is not sent, and why."""
         with self._database.transaction():
             if self.get(intent.client_order_id) is None:
                 self._write(intent, "planned")

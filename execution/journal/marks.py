@@ -53,7 +53,6 @@ class AccountMark:
         return Point(self.at, exact(self.equity), *index)
 
     def placed(self, point: Point) -> AccountMark:
-        """The mark with its place in the index."""
         return replace(
             self,
             linked=point.index,

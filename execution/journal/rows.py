@@ -40,12 +40,10 @@ _SQL: Mapping[object, str] = {int: "INTEGER", float: "REAL"}
 
 
 def stamp(at: np.datetime64) -> str:
-    """An instant as a journal writes it."""
     return str(at.astype("datetime64[ns]"))
 
 
 def instant(text: Any) -> np.datetime64:
-    """The instant that a text of a journal says."""
     if isinstance(text, str) and _INSTANT.fullmatch(text):
         at = np.datetime64(text, "ns")
         # Beyond what 64 bits of nanoseconds hold, numpy says another year.
@@ -65,7 +63,6 @@ def _number(text: Any) -> Decimal:
 
 
 def exact(text: Any) -> Decimal:
-    """The amount that a text of a journal says."""
     amount = _number(text)
     if not is_bounded(amount):
         raise ValueError("no amount that an account could hold")

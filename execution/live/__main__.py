@@ -114,7 +114,6 @@ def _account_lines(path: Path, database: Database) -> Iterator[str]:
 
 
 def _order_lines(database: Database) -> Iterator[str]:
-    """Orders that wait, and spreads that are open."""
     waiting = IntentBook(database).in_states(WAITING)
     if not waiting:
         yield "no order waits"
@@ -238,12 +237,10 @@ def _parsed(arguments: list[str]) -> Namespace:
 
 
 def read(words: Sequence[str]) -> tuple[Namespace, None]:
-    """What the words ask for."""
     return _parsed(list(words)), None
 
 
 def run(settings: Namespace) -> Result | None:
-    """Ask or tell the account."""
     folder = account_folder(settings.folder, settings.account)
     if settings.command == "serve":
         serve(folder, settings.port)

@@ -72,7 +72,6 @@ def _was_traded(folder: Path) -> bool:
 
 
 def journal_in(folder: Path) -> Path:
-    """The journal of an account's folder."""
     path = folder / JOURNAL
     if not path.is_file():
         raise InputError(f"{path}: there is no journal; `--folder` says where accounts are")
@@ -80,5 +79,4 @@ def journal_in(folder: Path) -> Path:
 
 
 def holds_contracts(name: str) -> bool:
-    """Whether an account of this name is one of event contracts."""
     return name.startswith(CONTRACTS)

@@ -38,17 +38,13 @@ class Job(Protocol):
     """
 
     @property
-    def name(self) -> str:
-        """What it is called."""
-        ...
+    def name(self) -> str: ...
 
     def due(self, now: np.datetime64) -> np.datetime64 | None:
         """When it is to be stepped next, at once where that is not after `now`; None never."""
         ...
 
-    def step(self) -> None:
-        """Do what is due."""
-        ...
+    def step(self) -> None: ...
 
     def finish(self, *, flatten: bool) -> list[str]:
         """Cancel what works, and where it is to, close what is held, before the loop ends.

@@ -65,11 +65,9 @@ class OpenAccount:
 
     @property
     def killed(self) -> bool:
-        """Whether somebody has put the kill file there."""
         return is_there(self.kill_file)
 
     def journal(self, job: str) -> Journal:
-        """What a job writes down."""
         return Journal(self.database, self.events, self.book, job)
 
     def halt(self, kind: HaltKind, why: str, *, cause: str = "") -> None:

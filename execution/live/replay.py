@@ -118,10 +118,7 @@ def run_replay(
     overwrite: whether what it holds of something else is given up.
     show: called with every pass.
 
-    Returns
-    -------
-    str
-        What came of it, a line of JSON.
+    It returns what came of it, a line of JSON.
 
     Raises
     ------

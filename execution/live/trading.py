@@ -302,7 +302,6 @@ class TradingJob:
         return histories_gone(bars, ours, self._settings.forecaster.own_bars)
 
     def _foreign(self, account: Account) -> list[str]:
-        """Positions and orders that are not ours."""
         ours = self._settings.tradable_symbols
         held = {symbol for symbol, quantity in account.positions.items() if quantity}
         names = sorted(held - ours)
@@ -312,7 +311,6 @@ class TradingJob:
         return names
 
     def finish(self, *, flatten: bool) -> list[str]:
-        """As `Job.finish`."""
         self.broker.follow()
         stuck, troubles = self._cancel_ours()
         left: list[str] = []
