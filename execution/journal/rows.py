@@ -211,13 +211,13 @@ class Table(Generic[Value]):
         found = self.rows(database, f"{clause} LIMIT 1", values)
         return found[0] if found else None
 
-    def rows_in(self, path: Path, clause: str = "", values: Sequence[object] = ()) -> list[Value]:
+    def rows_in(self, path: Path, clause: str = "") -> list[Value]:
         """The same in a file that another process may write; none where it has no such table."""
         there = {name for (name,) in rows_of(path, _COLUMNS, (self.name,))}
         if not there:
             return []
         query = self._query(clause, DIGEST if DIGEST in there else "''")
-        return self._values(rows_of(path, query, values), path)
+        return self._values(rows_of(path, query), path)
 
     def refuse_senseless(self, database: Database) -> None:
         """Refuse a row without a digest that says nothing: one of an earlier version."""

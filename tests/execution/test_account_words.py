@@ -4,8 +4,6 @@ no sense.
 
 from __future__ import annotations
 
-import itertools
-import json
 import math
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -16,14 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from alpaca.trading.enums import OrderSide, TimeInForce
-from alpaca.trading.requests import (
-    LimitOrderRequest,
-    MarketOrderRequest,
-    StopLimitOrderRequest,
-    StopOrderRequest,
-    TrailingStopOrderRequest,
-)
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -201,6 +191,8 @@ def test_without_a_price_the_last_one_the_venue_knows_is_taken(
     more: dict[str, Any], price: float
 ) -> None:
     assert read(None, [held("NVDA", "-2", **more)]).prices == {"NVDA": price}
+    bond = held("912797GK7", "1000", "98.5", market_value="985", asset_class="us_treasury")
+    assert [*read(None, [bond]).prices.values()] == [0.985], "it is priced for a hundred"
 
 
 NOTHING_SAID = {"symbol": "NVDA", "qty": "3"}
@@ -298,17 +290,6 @@ def test_an_order_of_somebody_else_is_read_as_far_as_it_can_be(
     assert read(None, None, [open_order(qty="0")]).open_orders == ()
 
 
-def test_a_list_that_lacks_what_the_account_says_is_there_is_refused() -> None:
-    """What was sold short would be cash, and everything would be bought a second time."""
-    facts = {"long_market_value": "500", "short_market_value": "-100"}
-    short = held("SPY", "-10", "10")
-    assert read(facts, [held("NVDA", "10", "50"), short]).equity == 1400.0
-    assert read(facts, [held("NVDA", "10", "49.9"), short]).equity == 1399.0
-    for positions in ([], [short], [held("NVDA", "10", "40"), short]):
-        with pytest.raises(BrokerError, match=r"positions \(qty times price\) are worth"):
-            read(facts, positions)
-
-
 @pytest.mark.parametrize("symbol", ["NVDA", "BTCUSD", "SPY240920C00560000"])
 @pytest.mark.parametrize(
     ("qty", "value", "side"),
@@ -338,10 +319,12 @@ def test_a_position_that_is_long_in_one_field_and_short_in_another_is_refused_by
 @pytest.mark.parametrize(
     ("positions", "field"),
     [
+        ([], "long_market_value"),
+        ([("SPY", "-10", "10")], "long_market_value"),
+        ([("NVDA", "10", "40"), ("SPY", "-10", "10")], "long_market_value"),
         ([("NVDA", "10", "500"), ("SPY", "-10", "10")], "long_market_value"),
         ([("NVDA", "10", "50"), ("SPY", "-10", "100")], "short_market_value"),
         ([("NVDA", "10", "50")], "short_market_value"),
-        ([("SPY", "-10", "10")], "long_market_value"),
         ([("NVDA", "1", "100"), ("SPY", "-50", "10")], "long_market_value"),
         ([("NVDA", "10", "50"), ("AAPL", "10", "10"), ("SPY", "-10", "10")], "long_market_value"),
     ],
@@ -349,7 +332,11 @@ def test_a_position_that_is_long_in_one_field_and_short_in_another_is_refused_by
 def test_longs_and_shorts_are_each_worth_what_the_account_says_of_them(
     positions: list[tuple[str, str, str]], field: str
 ) -> None:
+    """What was sold short would be cash, and everything would be bought a second time."""
     facts = {"long_market_value": "500", "short_market_value": "-100"}
+    short = held("SPY", "-10", "10")
+    assert read(facts, [held("NVDA", "10", "50"), short]).equity == 1400.0
+    assert read(facts, [held("NVDA", "10", "49.9"), short]).equity == 1399.0
     with pytest.raises(SenselessAnswer, match=rf"positions \(qty times price\) .* {field}"):
         read(facts, [held(*each) for each in positions])
 
@@ -545,6 +532,13 @@ def test_what_an_account_may_do_is_what_the_venue_says(
             {"trail_price": 3.0, "stop_price": None},
         ),
         ({"type": "brand_new", "time_in_force": "brand_new"}, {"type": "market", "tif": "day"}),
+        *(
+            (
+                {"type": "trailing_stop", "filled_qty": "4", **trail},
+                {"type": "market", "qty": 6, "trail_price": None, "trail_percent": None},
+            )
+            for trail in ({}, {"trail_price": "3", "trail_percent": "2"})
+        ),
         ({"symbol": "BTC/USD", "qty": "0.5"}, {"symbol": "BTCUSD", "qty": Decimal("0.5")}),
         ({"qty": None, "notional": "100"}, {"qty": 2}),
         (
@@ -578,29 +572,6 @@ def test_an_order_that_was_sent_and_still_works_is_read_as_it_was_sent(
     assert placed.is_of(Intent(sent, found_at))
     other: Side = "sell" if side == "buy" else "buy"
     assert not placed.is_of(Intent(replace(sent, side=other), found_at))
-
-
-@pytest.mark.parametrize(
-    ("request_of", "words"),
-    [
-        (MarketOrderRequest, {}),
-        (LimitOrderRequest, {"limit_price": 5.25}),
-        (StopOrderRequest, {"stop_price": 4.5}),
-        (StopLimitOrderRequest, {"limit_price": 5.25, "stop_price": 4.5}),
-        (TrailingStopOrderRequest, {"trail_price": 3.0}),
-        (TrailingStopOrderRequest, {"trail_percent": 2.5}),
-    ],
-)
-def test_an_order_that_another_program_sent_by_the_sdk_is_read_as_what_it_is(
-    request_of: Any, words: dict[str, Any]
-) -> None:
-    for side, force in itertools.product(OrderSide, (TimeInForce.GTC, TimeInForce.OPG)):
-        sent = request_of(symbol="BTC/USD", qty=0.5, side=side, time_in_force=force, **words)
-        fields = json.loads(json.dumps(sent.to_request_fields()))
-        (found,) = read(None, [held("SPY", "1")], [{**open_order(), **fields}]).open_orders
-        assert (found.symbol, found.side, found.qty) == ("BTCUSD", side.value, Decimal("0.5"))
-        assert (found.tif, found.type) == (force.value, fields["type"])
-        assert {name: getattr(found, name) for name in words} == words
 
 
 def test_an_order_that_is_done_or_of_options_is_none() -> None:
@@ -670,20 +641,8 @@ def test_what_is_ordered_by_value_and_has_no_price_counts_in_dollars(symbol: str
     answers = Answers({"cash": "1000"}, [], [whole], CLOCK, last_prices=lambda _: {name: 20.0})
     traded = reading_of(answers).account
     assert (traded.exposure, traded.undetermined) == ({name: 5}, frozenset())
-
-
-def test_an_order_by_value_of_what_is_held_leaves_its_symbol_free() -> None:
-    account = read(None, [held("NVDA", "1", "50")], [open_order(qty=None, notional="100")])
-    assert (account.undetermined, account.exposure) == (frozenset(), {"NVDA": 3})
-
-
-@pytest.mark.parametrize("trail", [{}, {"trail_price": "3", "trail_percent": "2"}])
-def test_a_trailing_stop_that_does_not_say_where_it_trades_counts_as_a_market_order(
-    trail: dict[str, str],
-) -> None:
-    order = left(type="trailing_stop", filled_qty="4", **trail)
-    assert (order.type, order.qty) == ("market", Decimal(6))
-    assert (order.trail_price, order.trail_percent) == (None, None)
+    held_too = read(None, [held("NVDA", "1", "50")], [open_order(qty=None, notional="100")])
+    assert (held_too.undetermined, held_too.exposure) == (frozenset(), {"NVDA": 3})
 
 
 @pytest.mark.parametrize("marginless", ["1000", "700"])
@@ -726,12 +685,6 @@ def test_an_option_that_is_owed_and_has_no_value_counts_at_its_last_price() -> N
     reading = of_a_feed([option], {})
     assert reading.unpriced == {option["symbol"]: Decimal(-1)}
     assert reading.account.cash == 1000
-
-
-def test_a_bond_that_is_priced_for_a_hundred_counts_at_a_hundredth_of_its_price() -> None:
-    bond = held("912797GK7", "1000", "98.5", market_value="985", asset_class="us_treasury")
-    (price,) = read(None, [bond]).prices.values()
-    assert price == 0.985
 
 
 def test_what_is_owed_in_options_widens_what_equity_may_be_off_by() -> None:

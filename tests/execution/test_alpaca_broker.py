@@ -198,7 +198,13 @@ ASSET: dict[str, Any] = {
         ({"tradable": False}, {"tradable": False}),
         ({"status": "inactive"}, {"tradable": False}),
         ({"shortable": None}, {"shortable": False}),
-        ({"easy_to_borrow": None}, {"easy_to_borrow": False}),
+        *(({"easy_to_borrow": no}, {"easy_to_borrow": False}) for no in (None, False)),
+        ({"easy_to_borrow": None, "borrow_status": "easy_to_borrow"}, {}),
+        (
+            {"easy_to_borrow": None, "borrow_status": "hard_to_borrow"},
+            {"easy_to_borrow": False},
+        ),
+        ({"borrow_status": "easy_to_borrow"}, {}),
     ],
 )
 def test_an_asset_is_what_the_venue_says_and_no_more(

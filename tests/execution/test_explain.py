@@ -67,8 +67,10 @@ def test_every_fill_leads_to_an_order_and_every_order_to_a_decision_with_its_rea
     assert (both["cost"] > 0).all()
 
 
-def test_what_binds_has_a_price_and_what_does_not_has_none(run: Path) -> None:
-    decisions, _, _ = frames(run)
+def test_what_binds_has_a_price_and_holds_its_target_on_the_side_of_the_weight_explained(
+    run: Path,
+) -> None:
+    decisions, orders, _ = frames(run)
     for limit in LIMITS:
         binds = decisions["binding"].str.split("+").apply(lambda names, limit=limit: limit in names)
         assert (decisions.loc[~binds, f"shadow_{limit}"] == 0).all()
@@ -77,13 +79,7 @@ def test_what_binds_has_a_price_and_what_does_not_has_none(run: Path) -> None:
     assert len(capped) > 10
     assert (capped["shadow_symbol_cap"] > 0).mean() > 0.9
     assert (capped["target"].abs() - 0.6).abs().max() < 1e-6
-
-
-def test_a_target_that_a_limit_holds_lies_on_the_side_of_the_weight_it_is_explained_by(
-    run: Path,
-) -> None:
-    decisions, orders, _ = frames(run)
-    capped = decisions[(decisions["binding"] == "symbol_cap") & (decisions["qty"] != 0)]
+    capped = capped[capped["qty"] != 0]
     assert len(capped) > 10
     assert (capped["kelly"] * capped["target"] > 0).all()
     assert (capped["kelly"].abs() >= capped["target"].abs() - 1e-6).all()

@@ -69,13 +69,12 @@ def intent(
     part: Part = "opening",
     *,
     job: str = "trade",
-    sent_at: np.datetime64 = NOW,
     **prices: object,
 ) -> Intent:
     kind = "stop_limit" if "stop_price" in prices else "limit" if prices else "market"
     words = {key: float(str(price)) for key, price in prices.items()}
     order = Order(name, symbol, side, Decimal(str(qty)), "so", type=kind, **words)  # type: ignore[arg-type]
-    return Intent(order, sent_at, job=job, part=part)
+    return Intent(order, NOW, job=job, part=part)
 
 
 def spread(*legs: str, name: str = "s", qty: object = 1, part: Part = "opening") -> Intent:

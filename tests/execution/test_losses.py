@@ -276,16 +276,6 @@ def test_the_day_begins_at_the_last_mark_before_it() -> None:
     assert point_of([*marks, Mark(midnight + 2 * HOUR, 110.0)]).daily_loss == Decimal("-0.1")
 
 
-def test_the_next_date_may_begin_halted_again() -> None:
-    account = Account()
-    account.marked(*marks_of(100, 85, begin=NOON))
-    assert account.standing == {"daily_loss"}
-    next_day = NOON + 24 * HOUR
-    changes = account.marked(Mark(next_day, 75.0))
-    assert (changes.ended, set(changes.raised)) == (("daily_loss",), {"daily_loss"})
-    assert [halt.stands for halt in account.halts.history()] == [False, True]
-
-
 def test_a_clock_that_goes_back_ends_no_daily_loss() -> None:
     account = Account()
     account.marked(*marks_of(100, 85))
@@ -343,16 +333,6 @@ def test_what_is_paid_in_after_a_person_has_cleared_the_loss_of_everything_is_a_
     assert account.worth(10_000 + left, flows=10_000) == HaltChanges()
     assert account.points[-1].drawdown == 0
     assert account.worth(6000).raised.keys() == {"daily_loss", "drawdown"}
-
-
-def test_a_halt_of_the_first_mark_after_everything_was_lost_ends_as_others_do() -> None:
-    account = Account()
-    account.worth(1000)
-    account.worth(500, flows=800)
-    account.clear("drawdown")
-    assert account.worth(300).raised.keys() == {"drawdown"}
-    assert account.worth(400) == HaltChanges()
-    assert account.worth(425).ended == ("drawdown",)
 
 
 @pytest.mark.parametrize("minutes", [0, 5])

@@ -175,12 +175,6 @@ def test_beside_a_small_reduction_that_waits_the_rest_of_a_ceiling_is_free(marke
     assert choice.target == pytest.approx(4.0 - held * price / before.equity, abs=1e-6)
 
 
-def thin(bars: Bars, share: float) -> Bars:
-    values = bars.values.copy()
-    values[:, :, VOLUME] *= share
-    return replace(bars, values=values)
-
-
 @pytest.fixture(scope="module")
 def carried() -> tuple[Run, BacktestSettings]:
     words = (
@@ -190,7 +184,9 @@ def carried() -> tuple[Run, BacktestSettings]:
     )
     settings = BacktestSettings.of(composed_config("backtest", words.split()))
     market = settings.market()
-    market = market.on(thin(market.bars, 0.02))
+    thin = market.bars.values.copy()
+    thin[:, :, VOLUME] *= 0.02
+    market = market.on(replace(market.bars, values=thin))
     trader = settings.trader(settings.forecaster.build(market.bars.symbols)).over(market)
     return simulate_trading(settings, market, "carried", trader), settings
 

@@ -173,8 +173,8 @@ def test_a_forecast_is_worth_its_first_step_fading(market: Bars, left: float) ->
         assert belief.mu[k, s] == pytest.approx(1e-3 * fading, rel=1e-3, abs=1e-9)
 
 
-def target_of(market: Bars, who: Trader, symbol: str = "SYA") -> float:
-    return next(c.target for c in decided(market, MIDDAY, who).choices if c.symbol == symbol)
+def target_of(market: Bars, who: Trader) -> float:
+    return next(c.target for c in decided(market, MIDDAY, who).choices if c.symbol == "SYA")
 
 
 def test_premium_50_hears_no_forecast_and_not_what_it_is_worth(market: Bars) -> None:
