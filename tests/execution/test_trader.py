@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,16 +15,12 @@ from execution.fees import CryptoTier, FeeSchedule, TradingCosts
 from execution.orders import Account
 from execution.outlook import deciding_symbols
 from execution.trader import SizingSettings, Trader
-from forecasting.baseline import RandomWalk
-from forecasting.forecast import LEVELS
 from sizing.kelly import SizingProblem, SolverFailed
 from sizing.limits import Limits
 from sizing.premium import PriorSettings
-from sizing.quantity import get_qty
 from sizing.solver.active_set import SOLVED, UNFINISHED
 from sizing.strategies import Kelly
 from tests.execution.traders import Tilted, prices_of, trader_of
-from tests.latest import latest
 from trainingdata.bars import Bars
 from trainingdata.market import Market
 
@@ -111,20 +106,6 @@ def test_an_edge_below_its_cost_is_no_order_and_says_so(market: Bars) -> None:
     assert decided(market, MIDDAY, trader(SYA=5.0)).orders != ()
 
 
-def test_the_interval_at_the_last_decision_holds_the_night(market: Bars) -> None:
-    """Periods are in the value. The last decision's deviation is that of two own bars."""
-    midday = decided(market, MIDDAY, trader(SYA=5.0))
-    last = decided(market, LAST, trader(SYA=5.0))
-    assert midday.until - midday.at == np.timedelta64(1, "h")
-    assert last.until == np.datetime64("2024-03-06T15:30", "ns")
-    panel = known(market, LAST)
-    forecast = latest(RandomWalk().forecast(panel, panel.now), panel.now)
-    spread = forecast.values[0, 1, LEVELS.index(0.9)] / forecast.price[0] - 1
-    assert last.choices[0].sigma == pytest.approx(spread / 1.14, rel=0.02)
-    assert last.choices[0].mu == pytest.approx(10e-4, rel=0.01)
-    assert midday.choices[0].mu == pytest.approx(5e-4, rel=0.01)
-
-
 def test_positions_outside_the_universe_are_left_alone_and_counted(market: Bars) -> None:
     panel = known(market, LAST)
     base = account(panel, cash=-80_000.0)
@@ -178,21 +159,6 @@ def test_a_prepared_trader_decides_as_one_that_has_only_the_bars(market: Bars) -
             assert plain.decide(panel, held) == prepared.decide(panel, held)
 
 
-def test_one_deciding_symbol_gets_what_get_qty_says(market: Bars) -> None:
-    """One path for every size."""
-    panel = known(market, NIGHT)
-    lone = gappy(panel, *(symbol for symbol in panel.symbols if symbol != "SYXUSD"))
-    price = account(lone).prices["SYXUSD"]
-    held = account(lone, cash=70_000.0, SYXUSD=round(30_000 / price, 3))
-    for tilt in (40.0, 60.0, 90.0, -90.0):
-        choice = choice_of(trader(SYXUSD=tilt).decide(lone, held), "SYXUSD")
-        beliefs = SimpleNamespace(
-            symbols=("SYXUSD",), mu=np.array([choice.mu]), sigma=np.array([choice.sigma])
-        )
-        quantity = get_qty("SYXUSD", price, account=held, moments=beliefs, cost=choice.cost)
-        assert quantity == choice.qty
-
-
 def choice_of(decision: Decision | None, symbol: str) -> Choice:
     assert decision is not None
     return next(each for each in decision.choices if each.symbol == symbol)
@@ -203,18 +169,6 @@ def allowing(bars: Bars, symbol: str, **flags: bool) -> Bars:
         replace(item, **flags) if item.symbol == symbol else item for item in bars.instruments
     )
     return replace(bars, instruments=items)
-
-
-def test_what_cannot_be_borrowed_is_not_sold_short_and_a_short_may_stay(market: Bars) -> None:
-    panel = allowing(known(market, MIDDAY), "SYB", borrowable=False)
-    decision = trader(SYA=-50.0, SYB=-50.0).decide(panel, account(panel))
-    assert choice_of(decision, "SYA").target == -0.6
-    lone = choice_of(decision, "SYB")
-    assert (lone.target, lone.bound_by) == (0.0, "long_only")
-    held = account(panel, cash=120_000.0, SYB=-round(20_000 / account(panel).prices["SYB"]))
-    kept = trader(SYB=-50.0).decide(panel, held)
-    assert kept is not None
-    assert kept.orders == ()
 
 
 def test_every_order_can_say_why_it_exists(market: Bars) -> None:
