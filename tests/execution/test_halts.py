@@ -12,14 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.journal.events import EventLog
-from execution.journal.halts import (
-    HALT_RULES,
-    ITSELF,
-    Halt,
-    HaltChanges,
-    HaltKind,
-    Halts,
-)
+from execution.journal.halts import HALT_RULES, ITSELF, Halt, HaltChanges, HaltKind, Halts
 from foundation.database import Database, DatabaseFailed
 from foundation.errors import InputError
 

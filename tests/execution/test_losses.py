@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from execution.journal.events import EventLog
@@ -194,6 +194,11 @@ def walk(account: Account, reference: Reference, path: Steps, begin: Mark) -> Ma
 WALKED = GuardSettings(daily_loss=0.0501234567, drawdown=0.1501234567, resume=0.4987654321)
 
 
+# What was cleared yesterday is no excuse for a loss of today.
+@example([("0.93", "0", 1, "daily_loss"), ("0.93", "0", 26, "")], [], [])
+# After a recovery the limit counts again, whether a person or the recovery ended the halt.
+@example([("0.84", "0", 1, "drawdown"), ("1.13", "0", 26, ""), ("0.89", "0", 26, "")], [], [])
+@example([("0.84", "0", 1, ""), ("1.13", "0", 26, ""), ("0.89", "0", 26, "")], [], [])
 @given(st.lists(steps, max_size=30), st.lists(steps, max_size=8), st.lists(steps, max_size=12))
 def test_the_last_mark_says_what_every_mark_says(path: Steps, lost: Steps, after: Steps) -> None:
     """Halts are those of a judgement by all marks; a total loss halts until a person clears it.
