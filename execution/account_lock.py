@@ -135,12 +135,6 @@ def journal_of_account(
     """Hold the locks of an account, and open its journal in `root/<account id>`.
 
     replace_damaged: whether a journal that is damaged is set aside, and a new one begun.
-
-    Raises
-    ------
-    InputError
-        for an account that another process trades, whose journal is in another place, or cannot be
-        used.
     """
     with account_lock(account_id) as folder:
         path = (root / account_id / JOURNAL).absolute()

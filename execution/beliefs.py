@@ -95,7 +95,6 @@ class Belief:
 
     @property
     def until(self) -> np.datetime64:
-        """When the first block ends."""
         return np.datetime64(self.ends[0])
 
 
@@ -263,8 +262,6 @@ def returns_of(belief: BeliefRow, sharpe: Array, forecast: bool, size: int) -> R
 
     The return is 0 for what does not decide, the covariance 0 without a forecast.
 
-    Parameters
-    ----------
     belief: of S symbols.
     sharpe: [S] the stated Sharpe ratio that the strategy goes by.
     forecast: whether it goes by the forecast.

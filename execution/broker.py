@@ -43,13 +43,9 @@ class Asset:
 class Broker(Protocol):
     """An account that fills orders."""
 
-    def now(self) -> np.datetime64:
-        """What its clock says."""
-        ...
+    def now(self) -> np.datetime64: ...
 
-    def account(self) -> Account:
-        """The account now, open orders included."""
-        ...
+    def account(self) -> Account: ...
 
     def submit(self, orders: Sequence[Order], seen: Sight | None = None) -> list[Fill]:
         """Send orders, in their order, and return what has filled.

@@ -72,13 +72,11 @@ class Believed(NamedTuple):
 
     @classmethod
     def of(cls, belief: Belief) -> Believed:
-        """One instant."""
         at = np.array([belief.at])
         return cls(at, *(np.asarray(getattr(belief, name))[None] for name in cls._fields[1:]))
 
     @classmethod
     def of_table(cls, table: BeliefTable, rows: Index) -> Believed:
-        """The rows of a table."""
         years = table.years[rows][:, :, table.crypto.astype(np.intp)]
         own = {name: getattr(table, name)[rows] for name in cls._fields if name != "years"}
         return cls(years=years, **own)
@@ -406,5 +404,4 @@ def targets_of(
 
 
 def hours_between(at: np.datetime64, until: np.datetime64) -> float:
-    """The length of an interval."""
     return float((until - at) / HOUR)

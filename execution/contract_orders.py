@@ -43,13 +43,7 @@ class LimitOrder:
 
 
 def check_terms(name: str, price: Decimal, count: Decimal) -> None:
-    """Refuse a price or a count that the venue cannot write.
-
-    Raises
-    ------
-    ValueError
-        naming the order, the value and what was expected.
-    """
+    """Refuse a price or a count that the venue cannot write."""
     if not (price.is_finite() and 0 < price < PAYOUT and price % PRICE_STEP == 0):
         raise ValueError(
             f"{name}: price must be a multiple of {PRICE_STEP} above 0 and below 1, got {price}"

@@ -261,13 +261,7 @@ def _binding_text(choice: Choice) -> str:
 
 
 def keep_unsolved(problem: SizingProblem) -> Path:
-    """Write a problem that was not solved beside the logs and log where.
-
-    Returns
-    -------
-    Path
-        of the file.
-    """
+    """Write a problem that was not solved beside the logs, log where, and return the file."""
     path = Path("logs") / f"unsolved-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
     problem.save(path)

@@ -106,23 +106,19 @@ class Start:
 
     @property
     def root(self) -> Path:
-        """Of the accounts' folders."""
         return Path(self.settings.folder)
 
     def given_keys(self) -> Keys:
-        """The keys, where there are any."""
         if isinstance(self.keys, InputError):
             raise self.keys
         return self.keys
 
     @cached_property
     def connection(self) -> VenueConnection:
-        """To the account's venue."""
         return VenueConnection(self.settings.broker, self.given_keys())
 
     @cached_property
     def facts(self) -> Mapping[str, Any]:
-        """What the venue says of the account."""
         with self.connection.translated_errors("the account"):
             facts = as_mapping(self.connection.client.get_account())
             AccountFacts.id.of(facts)
@@ -135,7 +131,6 @@ class Start:
 
     @cached_property
     def traded(self) -> bool:
-        """Whether another process sends orders to the account."""
         return is_traded(self.journal.parent.name, self.journal.parent)
 
 
@@ -240,7 +235,6 @@ def _options(start: Start) -> Said:
 
 
 def _clock(start: Start) -> Said:
-    """Whether the venue's clock and ours agree."""
     asked = start.clock()
     try:
         shown = start.connection.now()
@@ -448,7 +442,6 @@ CHECKS: Mapping[str, tuple[Callable[[Start], Said], str]] = {
 
 
 def shown(finding: Finding, keys: Keys | InputError) -> str:
-    """The line of a finding, without the keys."""
     return keys.redact(str(finding)) if isinstance(keys, Keys) else str(finding)
 
 

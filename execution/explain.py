@@ -105,7 +105,6 @@ def _decision_lines(row: dict[Any, Any], *, reasoned: bool) -> list[str]:
 
 
 def _order_lines(order: dict[Any, Any], fills: pd.DataFrame) -> list[str]:
-    """An order, its reason and its fills."""
     terms = f"{order['side']} {order['qty']:g}, {order['type']}, {order['tif']}"
     lines = [f"order {order['client_order_id']}: {terms}", f"  {order['reason']}"]
     for fill in fills.to_dict("records"):
@@ -137,7 +136,6 @@ def _at(when: pd.Timestamp) -> str:
 
 
 def read(words: Sequence[str]) -> tuple[Namespace, None]:
-    """The run, and the order or the symbol that is asked about."""
     parser = Parser()
     parser.add_argument("run", type=Path, metavar="RUN")
     parser.add_argument("--order")
@@ -152,6 +150,5 @@ def read(words: Sequence[str]) -> tuple[Namespace, None]:
 
 
 def run(settings: Namespace) -> Result:
-    """The story of the order."""
     folder = settings.run.expanduser()
     return Result([explain(folder, order=settings.order, symbol=settings.symbol, at=settings.at)])

@@ -67,7 +67,6 @@ class FeeSchedule:
 
     @property
     def crypto_taker(self) -> float:
-        """The first tier's taker fee."""
         return self.crypto_tiers[0].taker
 
 

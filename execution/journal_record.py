@@ -111,19 +111,11 @@ class JournalRecord:
         return tuple(sorted({symbol for each in self.decisions for symbol in each.choices}))
 
     def order(self, name: str) -> Order:
-        """The order of an intent.
-
-        Raises
-        ------
-        InputError
-            for one that the journal lacks, or that is none of a stock's or a coin's.
-        """
         if name not in self.intents:
             raise InputError(f"the journal has no order {name}, which a decision replaces")
         return self.intents[name].single
 
     def beginning(self) -> Reading:
-        """The account at the first decision."""
         return self.reading(self.decisions[0])
 
     def ends(self) -> tuple[Reading, Reading]:
@@ -154,13 +146,7 @@ class JournalRecord:
         return bool(reading.at > instant) and not later
 
     def reading(self, decision: DecisionRow) -> Reading:
-        """The account that a decision was made for.
-
-        Raises
-        ------
-        InputError
-            for a position that nothing in the journal prices.
-        """
+        """The account that a decision was made for."""
         known = bisect_right(self.marks, decision.decided_at, key=attrgetter("at"))
         values = self.marks[known - 1].positions if known else {}
         positions = {s: as_written(held) for s, held in decision.positions.items() if held}

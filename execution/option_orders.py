@@ -67,13 +67,6 @@ class Contract:
 
 
 def contract_of(symbol: str) -> Contract:
-    """The option that has this OCC symbol.
-
-    Raises
-    ------
-    InputError
-        for a text that is no OCC symbol.
-    """
     parts = _OCC_SYMBOL.fullmatch(symbol)
     try:
         if parts is None:
@@ -132,7 +125,6 @@ def _payoff(contract: Contract, end: Decimal) -> Decimal:
 
 
 def is_option(symbol: str) -> bool:
-    """Whether a symbol is an option's."""
     try:
         contract_of(symbol)
     except InputError:
@@ -207,7 +199,6 @@ class SpreadOrder:
 
     @property
     def root(self) -> str:
-        """Of its options."""
         return self.legs[0].contract.root
 
     @property
@@ -271,13 +262,9 @@ class Quote:
 class SpreadVenue(Protocol):
     """A venue that trades options on one index."""
 
-    def now(self) -> np.datetime64:
-        """The instant that its clock shows."""
-        ...
+    def now(self) -> np.datetime64: ...
 
-    def index(self) -> float:
-        """The index that the options are on, points."""
-        ...
+    def index(self) -> float: ...
 
     def close_of(self, day: date) -> float | None:
         """The index at the close of a session, points; None where it is not known yet."""

@@ -151,13 +151,7 @@ class OrderTerms:
         return largest_coin_order(self.largest_value, price)
 
     def check(self, bars: Bars) -> None:
-        """Refuse a bound that a single increment of a coin exceeds: no order of it could be sent.
-
-        Raises
-        ------
-        InputError
-            naming the coin.
-        """
+        """Refuse a bound that one increment of a coin exceeds: no order of it could be sent."""
         for s in np.flatnonzero(bars.crypto).tolist():
             # The least order is one increment. Once the coin's price makes that worth more than the
             # venue takes in one order, a position in it could not be closed.
@@ -294,7 +288,6 @@ class Account:
         return replace(self, open_orders=tuple(remaining))
 
     def with_prices(self, prices: Mapping[str, float]) -> Account:
-        """The same account, with prices for symbols it has none of."""
         return replace(self, prices={**prices, **self.prices})
 
     @property

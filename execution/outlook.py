@@ -84,8 +84,6 @@ def belief_table(
 ) -> BeliefTable:
     """What is believed at every instant from `since` on, each from the bars up to it alone.
 
-    Parameters
-    ----------
     forecaster, correlations: where forecasts and correlation matrices come from.
     bars: the panel.
     since: the first instant.
@@ -270,15 +268,7 @@ class _Moments(NamedTuple):
     fresh: Mask
 
     def at(self, kept: Mask) -> _Moments:
-        """Those of the instants that are kept, [T]."""
-        return _Moments(
-            self.mu[kept],
-            self.sigma[kept],
-            self.variance[kept],
-            self.worth[kept],
-            self.signal[kept],
-            self.fresh[kept],
-        )
+        return _Moments._make(each[kept] for each in self)
 
 
 def _assembled_beliefs(

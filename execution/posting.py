@@ -79,13 +79,11 @@ _REFUSED: Mapping[type, State] = {NeverTaken: "never_taken", OrderWithheld: "wit
 
 
 def unguarded(intent: Intent, now: np.datetime64, seen: Sight | None) -> str:
-    """Nothing forbids an intent."""
     del intent, now, seen
     return ""
 
 
 def too_late(intent: Intent) -> str:
-    """Why an intent that has expired is not sent."""
     until = intent.expires_at
     return "" if until is None else f"it was to be sent before {compact_text(until)}"
 
@@ -104,9 +102,7 @@ class PlacedOrder(Protocol):
         ...
 
     @property
-    def progress(self) -> Progress:
-        """What is to be written down of it."""
-        ...
+    def progress(self) -> Progress: ...
 
     @property
     def is_done(self) -> bool:
@@ -139,13 +135,9 @@ class Venue(Protocol[Placed]):
     one_order_an_id: ClassVar[bool]
     time: Time
 
-    def now(self) -> np.datetime64:
-        """The instant that its clock shows."""
-        ...
+    def now(self) -> np.datetime64: ...
 
-    def estimated_now(self) -> np.datetime64:
-        """Its time as far as it is known."""
-        ...
+    def estimated_now(self) -> np.datetime64: ...
 
     def post(self, intent: Intent, patience: float) -> Placed:
         """Its answer to one order.
@@ -172,9 +164,7 @@ class Venue(Protocol[Placed]):
         """Have an order that works cancelled; one that has ended meanwhile is none to cancel."""
         ...
 
-    def refreshed(self, placed: Placed) -> Placed:
-        """The order as it is now."""
-        ...
+    def refreshed(self, placed: Placed) -> Placed: ...
 
     def lands_no_more(self, intent: Intent, now: np.datetime64) -> bool:
         """Whether an order that it does not know by now will never reach it."""
@@ -188,11 +178,6 @@ class Outbox(Generic[Placed]):
     book: where they are kept; none keeps them in memory, until the process ends.
     guard: has the last word before an intent is sent.
     job: whose orders go this way.
-
-    Raises
-    ------
-    BrokerError
-        in every method, for a venue that does not answer.
     """
 
     def __init__(
@@ -418,11 +403,6 @@ class Outbox(Generic[Placed]):
         """What a second look says, where a first answer was of another order than was meant.
 
         One answer could be wrong, and what was taken would be followed by nobody.
-
-        Raises
-        ------
-        OrderRejected
-            where both are of the same other order.
         """
         name = intent.client_order_id
         log.warning("%s: the venue describes another order than was sent; asked again", name)

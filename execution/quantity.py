@@ -95,19 +95,12 @@ def decide(
 ) -> SizedQuantity:
     """The quantity for an account at its own instant.
 
-    Parameters
-    ----------
     symbol: to trade, as the bars have it.
     price: USD at which it is valued.
     settings: of the trader.
     account: what is held and open.
     fetch: brings the bars.
     asset: what the venue allows with the symbol, where it says so.
-
-    Raises
-    ------
-    BrokerError
-        for an open order that nothing puts a price on.
     """
     now = account.as_of
     item = instrument(symbol)

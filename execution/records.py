@@ -17,8 +17,7 @@ import pyarrow.parquet as pq
 
 from execution.broker import is_whole
 from execution.decision import Decision
-from execution.decision_log import DecisionLog, ListedDecisions
-from execution.frames import frame_of
+from execution.decision_log import DecisionLog, ListedDecisions, frame_of
 from execution.orders import Fill, strategy_of
 from foundation.arrays import Array, Instants
 
@@ -139,7 +138,6 @@ class Run:
 
     @cached_property
     def log(self) -> DecisionLog:
-        """The decisions as columns."""
         if isinstance(self.decisions, DecisionLog):
             return self.decisions
         return ListedDecisions(self.decisions)
@@ -170,7 +168,6 @@ class Run:
         return held
 
     def until(self, at: np.datetime64) -> Run:
-        """What of it was done by an instant."""
         return replace(
             self,
             decisions=[decision for decision in self.decisions if decision.at <= at],

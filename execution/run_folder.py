@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from execution.decision_log import INSTANTS, TEXT_COLUMNS
 from execution.lending import proceeds_of_short
 from execution.records import BOOKING_COLUMNS, EQUITY_COLUMNS, FILL_COLUMNS, Held
 from foundation.config_files import plain_yaml
@@ -21,8 +22,6 @@ from foundation.files import RUN_MARKS, refuse_mixture
 from trainingdata.instants import instant, utc_text
 
 SUMMARY, CONFIG = "summary.json", "config.yaml"
-INSTANTS = {"at", "booked_at", "until"}
-TEXTS = {"symbol", "kind", "client_order_id", "side", "type", "tif", "reason", "binding"}
 INSTEAD = {"booked_at": "at"}  # in fills of earlier runs, which do not say the row that counts them
 NAMED = 5  # runs within a folder that a refusal names
 _ADVICE = "name the folder of a backtest's results (the page of a live account has its reasons)"
@@ -49,13 +48,7 @@ class RunBook:
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """The folder of a run's results: a backtest's, or a replay's, which has no summary.
-
-    Raises
-    ------
-    InputError
-        for what is no folder of a run, and for files that are not all of one.
-    """
+    """The folder of a run's results: a backtest's, or a replay's, which has no summary."""
 
     path: Path
 
@@ -74,13 +67,6 @@ class RunFolder:
         return f"RUN: {self.path} holds no {SUMMARY}: it is no backtest's folder{hint}"
 
     def summary(self) -> dict[str, Any]:
-        """The content of `summary.json`.
-
-        Raises
-        ------
-        InputError
-            for a folder without one, and for a file that is none.
-        """
         path = self.path / SUMMARY
         if not path.is_file():
             raise InputError(self._without_summary())
@@ -95,13 +81,7 @@ class RunFolder:
         return content
 
     def settings(self) -> dict[str, Any]:
-        """The content of `config.yaml`; nothing where there is none.
-
-        Raises
-        ------
-        DataError
-            for a file that holds no settings.
-        """
+        """The content of `config.yaml`; nothing where there is none."""
         path = self.path / CONFIG
         if not path.is_file():
             return {}
@@ -114,22 +94,16 @@ class RunFolder:
         return content
 
     def table(self, name: str, columns: Sequence[str]) -> pd.DataFrame:
-        """Columns of `NAME.parquet`, its instants as UTC without a zone.
-
-        Raises
-        ------
-        DataError
-            for a file that is not there, or has not these columns.
-        """
+        """Columns of `NAME.parquet`, its instants as UTC without a zone."""
         path = self.path / f"{name}.parquet"
         try:
             frame = pd.read_parquet(path)
             for column in INSTEAD.keys() & set(columns) - set(frame):
                 frame[column] = frame[INSTEAD[column]]
             frame = frame[list(columns)]
-            for column in set(columns) - INSTANTS - TEXTS:
+            for column in set(columns).difference(INSTANTS, TEXT_COLUMNS):
                 frame[column] = pd.to_numeric(frame[column])
-            for column in INSTANTS & set(columns):
+            for column in set(columns).intersection(INSTANTS):
                 instants = pd.DatetimeIndex(pd.to_datetime(frame[column], utc=True))
                 frame[column] = instants.tz_localize(None).as_unit("ns")
         except FileNotFoundError:
@@ -143,11 +117,6 @@ class RunFolder:
         """What the account held by an instant.
 
         at: `end`, `worst` for the most leverage, a New York date or an instant with a zone.
-
-        Raises
-        ------
-        InputError
-            for an instant outside the run, and one at which nothing was held.
         """
         rows = self.table("equity", EQUITY_COLUMNS)
         if rows.empty:

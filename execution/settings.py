@@ -67,12 +67,10 @@ class TradingSettings(PanelSettings):
 
     @property
     def order_name(self) -> str:
-        """The name orders carry."""
         return self.sizing.strategy if self.strategy is None else self.strategy
 
     @property
     def decisions(self) -> Schedule:
-        """Which decisions are made."""
         return Schedule.of(",".join(self.schedule))
 
     def bars(self) -> Bars:
@@ -90,13 +88,7 @@ class TradingSettings(PanelSettings):
         return bars
 
     def check_schedule(self, timeframe: Timeframe, symbols: Collection[str]) -> None:
-        """Refuse times of day at which nothing of a panel decides.
-
-        Raises
-        ------
-        InputError
-            naming the time and those of the panel's decisions.
-        """
+        """Refuse times of day at which nothing of a panel decides."""
         kinds = {instrument(symbol).kind for symbol in symbols}
         self.decisions.check(timeframe, sorted(kinds))
 
@@ -104,11 +96,6 @@ class TradingSettings(PanelSettings):
         """Refuse a file or a folder that is named beside the bars and cannot be used.
 
         Bars take long to read, and forecasts longer: this is known before.
-
-        Raises
-        ------
-        InputError
-            naming the setting and the file.
         """
         self.data.corporate_actions()
         self.forecaster.check()
@@ -149,7 +136,6 @@ class TradingSettings(PanelSettings):
         return replace(bars, instruments=tuple(instruments))
 
     def trader(self, forecaster: Forecaster) -> Trader:
-        """The trader these settings describe, with this forecaster."""
         return Trader(
             self.order_name,
             forecaster,

@@ -52,7 +52,6 @@ class Sight:
             self.passed[name] = order
 
     def has_price(self, symbol: str) -> bool:
-        """Whether a price of a symbol was seen."""
         return symbol in self.trades or symbol in self.account.prices
 
     def price(self, symbol: str) -> float:

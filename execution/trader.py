@@ -135,7 +135,6 @@ class SizingSettings:
         return with_fraction(self.strategy, self.kelly_fraction)
 
     def chosen_strategy(self) -> Strategy:
-        """The strategy these settings name."""
         strategy = named(
             self.strategy,
             fraction=self.kelly_fraction,
@@ -157,7 +156,6 @@ class SizingSettings:
         return self.chosen_strategy().holding or self.holding
 
     def legacy(self) -> Legacy:
-        """The legacy rule."""
         return Legacy(self.risk_multiplier)
 
 
@@ -228,7 +226,6 @@ class Trader:
 
     @property
     def blocks(self) -> Blocks:
-        """The spans of time that its decisions look at."""
         sizing, days = self.sizing, self.prior.horizon_days
         return Blocks(sizing.interval(), sizing.signal_bars, days, self.schedule)
 
@@ -423,7 +420,6 @@ class Trader:
     def _situation(
         self, bars: Bars, state: BookState, belief: Belief, strategy: Strategy
     ) -> Situation:
-        """The sizing problem that the strategy is given."""
         beside = len(state.symbols) - state.row.positions
         traded = state.crypto[: state.row.positions]
         positions = state.row.positions

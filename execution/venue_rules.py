@@ -48,8 +48,6 @@ def refusal(
 ) -> str:
     """Why the venue would not take an order, in words; empty where it would.
 
-    Parameters
-    ----------
     order: to be sent.
     asset: what the venue allows with the symbol, where it is known.
     account: what is held and open, where it is known.
@@ -182,11 +180,6 @@ class VenueRules:
         """The panel with what its symbols allow: whether they trade and can be sold short.
 
         increments: the venue's steps too, for coins.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer.
         """
         request = now.astype("datetime64[D]"), bars.symbols
         if request != self._read_for:

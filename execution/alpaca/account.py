@@ -73,14 +73,6 @@ def reading_of(answers: Answers) -> Reading:
 
     An order of somebody else's that makes no sense is not among the account's, nor is a position of
     which nothing says a price.
-
-    Raises
-    ------
-    SenselessAnswer
-        for a field that is missing or not understood, an account that is not in US dollars, and
-        answers that contradict each other.
-    BrokerError
-        for an order of ours without what it needs.
     """
     understood, others = [], []
     for entry in answers.orders:

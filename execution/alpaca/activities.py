@@ -49,11 +49,6 @@ def activities_since(connection: VenueConnection, after: np.datetime64) -> list[
     """Everything that happened to the account after an instant, oldest first.
 
     What has only a day is listed where its day is after the instant, and often late.
-
-    Raises
-    ------
-    BrokerError
-        for a venue that does not answer, and for an entry that makes no sense, by its id.
     """
     with connection.translated_errors("activities"):
         activities = [activity_of(row) for row in _rows_since(connection, after)]
@@ -62,13 +57,6 @@ def activities_since(connection: VenueConnection, after: np.datetime64) -> list[
 
 
 def activity_of(entry: Answer) -> Activity:
-    """What an entry of the venue's list says.
-
-    Raises
-    ------
-    SenselessAnswer
-        for an entry that makes no sense, naming it.
-    """
     name = ActivityEntry.id.of(entry)
     try:
         kind = kind_of(ActivityEntry.kind.of(entry))

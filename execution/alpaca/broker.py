@@ -168,7 +168,6 @@ class AlpacaBroker:
         self._outbox.follow(_is_of_one_symbol)
 
     def now(self) -> np.datetime64:
-        """The instant that the venue's clock shows."""
         return self._venue.now()
 
     def submit(self, orders: Sequence[Order], seen: Sight | None = None) -> list[Fill]:
@@ -291,7 +290,6 @@ class AlpacaBroker:
         return left
 
     def assets(self, symbols: Sequence[str]) -> dict[str, Asset]:
-        """What may be done with each symbol that the venue knows."""
         listed: dict[str, Answer] = {}
         if len(symbols) > ASKED_ONE_BY_ONE:
             for kind in {instrument(symbol).kind for symbol in symbols}:
@@ -352,7 +350,6 @@ def _is_of_one_symbol(intent: Intent) -> bool:
 
 
 def _asset(symbol: str, answer: Answer) -> Asset:
-    """An asset in the venue's words."""
     fractions = AssetEntry.fractionable.of(answer)
     # Where the venue names no increment, quantities have nine decimals if fractions trade, and are
     # whole otherwise.

@@ -33,11 +33,6 @@ class VenueConnection:
 
     client: the SDK's client, on a transport that repeats reads alone.
     time: by which its clock is carried on, and whatever is asked of it waits.
-
-    Raises
-    ------
-    BrokerError
-        here and in every method, for a venue that does not answer, refuses, or answers nonsense.
     """
 
     def __init__(self, settings: BrokerSettings, keys: Keys, time: Time = OURS) -> None:
@@ -63,7 +58,6 @@ class VenueConnection:
         return translated_errors(what, self._settings, self._keys)
 
     def now(self) -> np.datetime64:
-        """The instant that the venue's clock shows."""
         with self.translated_errors("the clock"):
             return self.noted(self.client.get_clock())
 
@@ -72,12 +66,6 @@ class VenueConnection:
 
         An answer beyond what has passed here, or before what the clock has shown, counts only where
         a second one agrees; otherwise the second one counts.
-
-        Raises
-        ------
-        SenselessAnswer
-            for two such answers that do not agree, and for a clock that stands still or is slow;
-            on this machine it may be a practice server's.
         """
         at = Clock.timestamp.of(as_mapping(clock))
         if self._is_surprising(at):
@@ -123,25 +111,13 @@ class VenueConnection:
         return bool(at > self.estimated_now() + SETBACK or at < self._read_clock[0] - SETBACK)
 
     def estimated_now(self) -> np.datetime64:
-        """The venue's time, from when it was last read; read now, where it never was.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer, where it never was read.
-        """
+        """The venue's time, from when it was last read; read now, where it never was."""
         if self._read_clock is None:
             return self.now()
         return _carried(self._read_clock, self.time.elapsed())
 
     def known_now(self) -> np.datetime64:
-        """The instant that the venue's clock shows, or must show by now where it does not answer.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer, and never has.
-        """
+        """What the venue's clock shows, or must show by now where it does not answer."""
         try:
             return self.now()
         except BrokerError as error:
@@ -162,7 +138,6 @@ class VenueConnection:
             return as_mapping(answer)
 
     def account_id(self) -> str:
-        """The venue's id of the account that the keys open."""
         with self.translated_errors("the account"):
             return AccountFacts.id.of(as_mapping(self.client.get_account()))
 

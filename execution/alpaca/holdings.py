@@ -103,11 +103,6 @@ def holdings_of(
     """What the entries of /positions add up to.
 
     trades: USD that symbols traded at last, of positions that say no price.
-
-    Raises
-    ------
-    SenselessAnswer
-        for a position whose fields are missing, not understood or contradict each other.
     """
     owed = 0.0
     options = 0.0
@@ -171,17 +166,10 @@ def refuse_other_sums(facts: Entry, holdings: Holdings, *, again: bool) -> None:
     An empty list is what an account without positions answers; what was sold short would count as
     cash then, and everything be bought and sold a second time.
 
-    Parameters
-    ----------
     facts: the answer to /account.
     holdings: the answer to /positions.
     again: whether the answers before these did not go together: what moving prices explain is
         accepted then, with a line in the log.
-
-    Raises
-    ------
-    SenselessAnswer
-        for sums that are further apart.
     """
     short = AccountFacts.short_value.of(facts)
     differences = []
@@ -211,18 +199,11 @@ def refuse_other_equity(
 ) -> None:
     """Refuse an account whose equity is not its cash and the worth of its positions.
 
-    Parameters
-    ----------
     facts: the answer to /account; one without equity or one of the sums is not checked.
     holdings: the answer to /positions; where what one is worth is not said, nothing is checked.
     set_aside: USD, infinite where unknown, that open purchases may have taken off cash already.
     again: whether the answers before these did not go together: less cash than equity implies is
         accepted then, with a line in the log.
-
-    Raises
-    ------
-    SenselessAnswer
-        for an equity that is more than a hundredth of the sums away.
     """
     equity = AccountFacts.equity.of(facts)
     long = AccountFacts.long_value.of(facts)

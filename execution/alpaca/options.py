@@ -42,11 +42,6 @@ class AlpacaSpreads:
     time: as for `VenueConnection`.
     guard: has the last word before an order is sent.
     job: whose orders these are, for the book.
-
-    Raises
-    ------
-    BrokerError
-        here and in every method, for a venue that does not answer, refuses, or answers nonsense.
     """
 
     def __init__(
@@ -69,7 +64,6 @@ class AlpacaSpreads:
         self._data = OptionData(settings, keys, feed, underlying, scale)
 
     def now(self) -> np.datetime64:
-        """The instant that the venue's clock shows."""
         return self._venue.now()
 
     def index(self) -> float:
@@ -77,7 +71,6 @@ class AlpacaSpreads:
         return self._data.index(self._venue.estimated_now())
 
     def close_of(self, day: date) -> float | None:
-        """The index at the close of a session, points; None where it is not known yet."""
         return self._data.close_of(day, self.now())
 
     def quotes(self, contracts: Iterable[Contract]) -> dict[Contract, Quote]:
@@ -99,7 +92,6 @@ class AlpacaSpreads:
         return self._traded(name, self._outbox.end(placed))
 
     def resume(self, client_order_id: str, *, again: bool) -> SpreadFill:
-        """As for `SpreadVenue.resume`."""
         placed = self._outbox.fate(client_order_id, again=again)
         if placed is None:
             begun = self._outbox.was_begun(client_order_id)
@@ -121,13 +113,11 @@ class AlpacaSpreads:
         return fill
 
     def held(self) -> dict[Contract, int]:
-        """Options in the account, contracts, below 0 where they are owed."""
         return {
             contract_of(symbol): int(holding.quantity)
             for symbol, holding in held_in(self._venue, is_option).items()
         }
 
     def buying_power(self) -> Decimal | None:
-        """USD that options may be bought with or held against; None where nobody says it."""
         with self._venue.translated_errors("the account"):
             return AccountFacts.options_buying_power.of(self._venue.client.get_account())

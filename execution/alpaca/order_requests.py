@@ -12,13 +12,7 @@ from trainingdata.instruments import venue_spelling
 
 
 def order_request(order: AnyOrder) -> dict[str, Any]:
-    """The order as the venue takes it.
-
-    Raises
-    ------
-    InputError
-        for an order that goes to another venue.
-    """
+    """The order as the venue takes it."""
     if isinstance(order, Order):
         return _of_one_symbol(order)
     if isinstance(order, SpreadOrder):

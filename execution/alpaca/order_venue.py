@@ -59,7 +59,6 @@ class OrderVenue(VenueConnection):
         self._price_of = price_of
 
     def post(self, intent: Intent, patience: float) -> PlacedOrder:
-        """As for `Venue.post`."""
         from foundation.transport import note_pause
 
         name = intent.client_order_id
@@ -108,7 +107,6 @@ class OrderVenue(VenueConnection):
             raise NoAnswer(type(error).__name__) from None
 
     def find(self, client_order_id: str, intent: Intent | None = None) -> PlacedOrder | None:
-        """The order with this id of ours; None where the venue has none."""
         del intent
         what = f"order {client_order_id}"
         query = {"client_order_id": client_order_id}
@@ -124,7 +122,6 @@ class OrderVenue(VenueConnection):
         return entries(self.client.get("/orders", query))[::-1]
 
     def refreshed(self, order: PlacedOrder) -> PlacedOrder:
-        """The order as it is now."""
         if order.is_done:
             return order
         with self.translated_errors(f"order {order.name}"):
@@ -164,7 +161,6 @@ class OrderVenue(VenueConnection):
         return answer
 
     def _followed(self, order: PlacedOrder) -> PlacedOrder:
-        """The order that has taken this one's place."""
         for _ in range(SUCCESSORS):
             if order.status != "replaced":
                 return order
@@ -177,7 +173,6 @@ class OrderVenue(VenueConnection):
         raise SenselessAnswer(f"it was replaced more than {SUCCESSORS - 1} times")
 
     def cancel(self, placed: PlacedOrder) -> None:
-        """As for `Venue.cancel`."""
         from alpaca.common.exceptions import APIError
 
         with self.translated_errors(f"cancelling order {placed.name}"):
@@ -189,7 +184,6 @@ class OrderVenue(VenueConnection):
                     raise
 
     def lands_no_more(self, intent: Intent, now: np.datetime64) -> bool:
-        """Whether an order that the venue does not know by now will never reach it."""
         legs = intent.order.legs if isinstance(intent.order, SpreadOrder) else ()
         expired = any(leg.contract.has_expired(now - EXPIRED) for leg in legs)
         return expired or intent.lands_no_more(now)

@@ -25,7 +25,6 @@ PriceOf = Callable[[str], float | None]
 
 
 def no_price(symbol: str) -> float | None:
-    """No price of any symbol was seen."""
     del symbol
     return None
 
@@ -85,12 +84,10 @@ class PlacedOrder:
 
     @property
     def venue_id(self) -> str:
-        """The venue's id of it."""
         return OrderEntry.id.of(self.answer)
 
     @property
     def status(self) -> str:
-        """In the venue's word."""
         return OrderEntry.status.of(self.answer)
 
     @property
@@ -108,13 +105,6 @@ class PlacedOrder:
 
     @property
     def filled(self) -> Decimal:
-        """What of it has filled.
-
-        Raises
-        ------
-        SenselessAnswer
-            for an order that has filled, without a word of how much.
-        """
         return _filled(self.answer)
 
     @property
@@ -169,11 +159,6 @@ def spread_traded(chain: Sequence[PlacedOrder]) -> tuple[int, Decimal]:
     """How many spreads an order of several legs has traded, and what each was sold for, points.
 
     chain: the order and those whose place it took, with their legs.
-
-    Raises
-    ------
-    SenselessAnswer
-        for legs that filled in different numbers: a person has to look.
     """
     traded: defaultdict[str, Decimal] = defaultdict(Decimal)
     credit = Decimal(0)
@@ -202,7 +187,6 @@ def spread_traded(chain: Sequence[PlacedOrder]) -> tuple[int, Decimal]:
 
 
 def _filled(answer: Answer) -> Decimal:
-    """What of an order, or of a leg, has filled."""
     quantity = OrderEntry.filled_qty.of(answer)
     traded = OrderEntry.status.of(answer) in TRADED or OrderEntry.filled_at.of(answer) is not None
     if not quantity and (traded or _mean_price(answer)):
@@ -211,7 +195,6 @@ def _filled(answer: Answer) -> Decimal:
 
 
 def _has_legs(answer: Answer) -> bool:
-    """Whether an order is one of several legs."""
     return OrderEntry.order_class.of(answer) == "mleg"
 
 

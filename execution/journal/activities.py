@@ -158,13 +158,7 @@ _BOOKINGS = Table(
 
 
 class ActivityBook:
-    """What the venue has listed of one account.
-
-    Raises
-    ------
-    DatabaseFailed
-        here and in every method, for a journal that cannot be read or written.
-    """
+    """What the venue has listed of one account."""
 
     def __init__(self, database: Database, events: EventLog) -> None:
         self._database = database
@@ -181,16 +175,13 @@ class ActivityBook:
     ) -> list[tuple[Activity, Decimal]]:
         """Write down what is not there, and what is listed with another content, in its own place.
 
+        It returns these, each with the USD by which it changes what cash should be, signed.
+
         A fill is linked to the intent whose order the venue calls so, once the book of intents
         knows that; legs of options and exits have other orders, and are linked to none.
 
         at: instant by the venue's clock at which they were listed.
         ground: 0 for those that what the account held as its journal began has in it.
-
-        Returns
-        -------
-        list
-            what was written, with the USD by which it changes what cash should be, signed.
         """
         written = []
         with self._database.transaction():
@@ -278,25 +269,10 @@ def _table(activity: Activity) -> Table[Any]:
 
 def _row(activity: Activity, at: np.datetime64, ground: int) -> FillRow | BookingRow:
     """What is written down of an activity that is listed at an instant."""
+    same = ("id", "symbol", "quantity", "at")
+    said: dict[str, Any] = {name: getattr(activity, name) for name in same}
+    said |= {"listed_at": at, "ground": ground}
     if activity.is_trade:
-        return FillRow(
-            id=activity.id,
-            order="",
-            order_id=activity.order_id,
-            symbol=activity.symbol,
-            quantity=activity.quantity,
-            price=activity.price or Decimal(0),
-            at=activity.at,
-            listed_at=at,
-            ground=ground,
-        )
-    return BookingRow(
-        id=activity.id,
-        kind=activity.kind,
-        at=activity.at,
-        symbol=activity.symbol,
-        quantity=activity.quantity,
-        amount=activity.amount,
-        listed_at=at,
-        ground=ground,
-    )
+        price = activity.price or Decimal(0)
+        return FillRow(order="", order_id=activity.order_id, price=price, **said)
+    return BookingRow(kind=activity.kind, amount=activity.amount, **said)

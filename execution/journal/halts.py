@@ -120,7 +120,6 @@ class Halt:
 
     @property
     def rule(self) -> HaltRule:
-        """What its kind means."""
         return HALT_RULES[self.kind]
 
 
@@ -162,11 +161,6 @@ class Halts:
 
     database: the account's journal.
     events: in which it is written when a halt begins and ends.
-
-    Raises
-    ------
-    DatabaseFailed
-        here and in every method, for a journal that cannot be read or written.
     """
 
     def __init__(self, database: Database, events: EventLog) -> None:
@@ -198,11 +192,6 @@ class Halts:
 
         by: who says so.
         at: by the venue's clock, like everything that a loss is judged by.
-
-        Raises
-        ------
-        InputError
-            where nobody says so.
         """
         if not by.strip():
             raise InputError(f"halt {kind}: a halt is cleared by somebody; say by whom")

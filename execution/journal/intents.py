@@ -124,18 +124,11 @@ class Intent:
 
     @property
     def client_order_id(self) -> str:
-        """The id of its order."""
         return self.order.client_order_id
 
     @property
     def single(self) -> Order:
-        """Its order, of a stock or a coin.
-
-        Raises
-        ------
-        InputError
-            for one that is of something else.
-        """
+        """Its order, of a stock or a coin."""
         if not isinstance(self.order, Order):
             raise InputError(f"{self.client_order_id}: it is no order of a stock or a coin")
         return self.order
@@ -146,7 +139,6 @@ class Intent:
         return self.state in TAKEN or bool(self.progress.venue_id)
 
     def wanted(self, now: np.datetime64) -> bool:
-        """Whether it may still be asked for."""
         return self.expires_at is None or bool(now < self.expires_at)
 
     def lands_no_more(self, now: np.datetime64) -> bool:
@@ -176,6 +168,11 @@ class _IntentRow:
     successor: Text
 
 
+# What an intent, and what the venue said of it, are called in its row as well.
+_SAME = ("sent_at", "expires_at", "why", "job", "venue", "decision", "part", "reason")
+_SAID = ("venue_id", "filled", "filled_price", "successor")
+
+
 def _intent(row: _IntentRow) -> Intent:
     order = order_of(
         row.client_order_id,
@@ -184,40 +181,16 @@ def _intent(row: _IntentRow) -> Intent:
         reduces=row.part in ("reduction", "night"),
         expires_at=row.expires_at,
     )
-    said = (row.venue_id, row.filled, row.filled_price, row.successor)
-    return Intent(
-        order=order,
-        sent_at=row.sent_at,
-        expires_at=row.expires_at,
-        state=row.state,
-        why=row.why,
-        job=row.job,
-        venue=row.venue,
-        decision=row.decision,
-        part=row.part,
-        reason=row.reason,
-        progress=Progress(row.state, *said),
-    )
+    progress = Progress(row.state, *(getattr(row, name) for name in _SAID))
+    same: dict[str, Any] = {name: getattr(row, name) for name in _SAME}
+    return Intent(order=order, state=row.state, progress=progress, **same)
 
 
 def _row(intent: Intent, state: State) -> _IntentRow:
-    return _IntentRow(
-        client_order_id=intent.client_order_id,
-        job=intent.job,
-        venue=intent.venue,
-        decision=intent.decision,
-        part=intent.part,
-        terms=words_of(intent.order),
-        reason=intent.reason,
-        sent_at=intent.sent_at,
-        expires_at=intent.expires_at,
-        state=state,
-        why=intent.why,
-        venue_id=intent.progress.venue_id,
-        filled=intent.progress.filled,
-        filled_price=intent.progress.filled_price,
-        successor=intent.progress.successor,
-    )
+    same: dict[str, Any] = {name: getattr(intent, name) for name in _SAME}
+    said: dict[str, Any] = {name: getattr(intent.progress, name) for name in _SAID}
+    name, terms = intent.client_order_id, words_of(intent.order)
+    return _IntentRow(client_order_id=name, terms=terms, state=state, **same, **said)
 
 
 # Columns of an order's words, for conditions and for whoever reads the file.
@@ -242,11 +215,6 @@ class IntentBook:
 
     database: in which they are; none keeps them in memory.
     events: in which what becomes of them is written; none begins its own in the same place.
-
-    Raises
-    ------
-    DatabaseFailed
-        here and in every method, for a file that cannot be read or written.
     """
 
     def __init__(self, database: Database | None = None, events: EventLog | None = None) -> None:
@@ -258,11 +226,6 @@ class IntentBook:
         """Write down what is to be sent later, as a part of the transaction around it.
 
         It takes the place of one with its id that was planned before and never sent.
-
-        Raises
-        ------
-        InputError
-            for an id that was sent before.
         """
         before = self.get(intent.client_order_id)
         if before is not None and before.state not in ("planned", "withheld"):
@@ -285,13 +248,7 @@ class IntentBook:
             self._events.append(state, intent.client_order_id, words_of(intent.order))
 
     def settle(self, client_order_id: str, state: State, why: str = "") -> None:
-        """Write down what is known of an intent by now.
-
-        Raises
-        ------
-        InputError
-            for what cannot have become of it, as one that filled and then never was.
-        """
+        """Write down what is known of an intent by now."""
         with self._database.transaction():
             before = self.get(client_order_id)
             if before is None or (before.state, before.why) == (state, why):
@@ -325,7 +282,6 @@ class IntentBook:
             self._events.append(f"noted {progress.state}", client_order_id, said)
 
     def withhold(self, intent: Intent, why: str) -> None:
-        """Write down that an intent is not sent, and why."""
         with self._database.transaction():
             if self.get(intent.client_order_id) is None:
                 self._write(intent, "planned")
@@ -383,13 +339,7 @@ def undetermined_count(journal: Path) -> int:
 
 
 def refuse_earlier(path: Path) -> None:
-    """Refuse a journal of a version that wrote orders without decisions; it stays as it is.
-
-    Raises
-    ------
-    InputError
-        saying what is missing, and for a file that cannot be read.
-    """
+    """Refuse a journal of a version that wrote orders without decisions; it stays as it is."""
     found = [name for (name,) in rows_of(path, "SELECT name FROM pragma_table_info('intents')")]
     missing = [name for name in _INTENTS.columns if name not in (*found, "terms")]
     if found and missing:

@@ -53,7 +53,6 @@ class AccountMark:
         return Point(self.at, exact(self.equity), *index)
 
     def placed(self, point: Point) -> AccountMark:
-        """The mark with its place in the index."""
         return replace(
             self,
             linked=point.index,
@@ -71,11 +70,6 @@ class MarkBook:
     """The marks of an account.
 
     database: its journal.
-
-    Raises
-    ------
-    DatabaseFailed
-        here and in every method, for a journal that cannot be read or written.
     """
 
     def __init__(self, database: Database) -> None:

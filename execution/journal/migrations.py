@@ -301,11 +301,6 @@ def create_tables(database: Database, *schema: str) -> None:
     """Bring a journal to today's version, and create tables that it has not.
 
     schema: their definitions, each with IF NOT EXISTS.
-
-    Raises
-    ------
-    InputError
-        for a journal of a later version than this one.
     """
     with database.transaction():
         migrate(database)
@@ -354,13 +349,6 @@ def _change_rows(database: Database, table: str, then: Callable[[Database], None
 def as_it_is_today(path: Path) -> Iterator[Database]:
     """A journal for reading: of an earlier version a copy that was taken over, so that a process
     of that version may go on with it.
-
-    Raises
-    ------
-    DatabaseFailed
-        for a file that is not there, or cannot be read.
-    InputError
-        for a journal of a later version than this one.
     """
     [(done,)] = files.rows_of(path, "PRAGMA user_version")
     _refuse_later(path, done)

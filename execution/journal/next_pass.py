@@ -72,11 +72,9 @@ class NextPassBook:
         self._written = job, due
 
     def expected(self) -> NextPass | None:
-        """The pass that is expected; none where none is."""
         return _NEXT.last(self._database)
 
     def expect_none(self) -> None:
-        """All passes were made."""
         self._database.execute("DELETE FROM next_pass")
         self._written = None
 

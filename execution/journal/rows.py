@@ -40,18 +40,10 @@ _SQL: Mapping[object, str] = {int: "INTEGER", float: "REAL"}
 
 
 def stamp(at: np.datetime64) -> str:
-    """An instant as a journal writes it."""
     return str(at.astype("datetime64[ns]"))
 
 
 def instant(text: Any) -> np.datetime64:
-    """The instant that a text of a journal says.
-
-    Raises
-    ------
-    ValueError
-        for what is none.
-    """
     if isinstance(text, str) and _INSTANT.fullmatch(text):
         at = np.datetime64(text, "ns")
         # Beyond what 64 bits of nanoseconds hold, numpy says another year.
@@ -71,13 +63,6 @@ def _number(text: Any) -> Decimal:
 
 
 def exact(text: Any) -> Decimal:
-    """The amount that a text of a journal says.
-
-    Raises
-    ------
-    ValueError
-        for what is no number that an account could hold.
-    """
     amount = _number(text)
     if not is_bounded(amount):
         raise ValueError("no amount that an account could hold")
@@ -140,13 +125,7 @@ class Table(Generic[Value]):
         return TypeAdapter(self._kind)
 
     def create(self, database: Database) -> None:
-        """Have the table in a journal of today's version.
-
-        Raises
-        ------
-        InputError
-            for a journal of a later version than this one.
-        """
+        """Have the table in a journal of today's version."""
         lines = []
         for column, kind, optional in zip(self.columns, self._types, self._optional, strict=True):
             lines.append(f"{column} {kind}" if optional else f"{column} {kind} NOT NULL")
@@ -208,14 +187,7 @@ class Table(Generic[Value]):
     def rows(
         self, database: Database, clause: str = "", values: Sequence[object] = ()
     ) -> list[Value]:
-        """Rows that a clause of SQL finds: what follows the name of the table in a query.
-
-        Raises
-        ------
-        DatabaseFailed
-            for a journal that cannot be read, and naming table, row, column and value of what says
-            nothing.
-        """
+        """Rows that a clause of SQL finds: what follows the name of the table in a query."""
         return self._values(database.rows(self._query(clause), values), database.path)
 
     def made(
@@ -239,22 +211,16 @@ class Table(Generic[Value]):
         found = self.rows(database, f"{clause} LIMIT 1", values)
         return found[0] if found else None
 
-    def rows_in(self, path: Path, clause: str = "", values: Sequence[object] = ()) -> list[Value]:
+    def rows_in(self, path: Path, clause: str = "") -> list[Value]:
         """The same in a file that another process may write; none where it has no such table."""
         there = {name for (name,) in rows_of(path, _COLUMNS, (self.name,))}
         if not there:
             return []
         query = self._query(clause, DIGEST if DIGEST in there else "''")
-        return self._values(rows_of(path, query, values), path)
+        return self._values(rows_of(path, query), path)
 
     def refuse_senseless(self, database: Database) -> None:
-        """Refuse a row without a digest that says nothing: one of an earlier version.
-
-        Raises
-        ------
-        Damaged
-            naming table and row.
-        """
+        """Refuse a row without a digest that says nothing: one of an earlier version."""
         last = -1
         after = f"SELECT rowid FROM {self.name} WHERE rowid > ? AND {DIGEST} = ''"
         while found := database.rows(f"{after} ORDER BY rowid LIMIT {_AT_ONCE}", (last,)):
@@ -289,28 +255,14 @@ def digest_of(cells: Mapping[str, object]) -> str:
 
 
 def refuse_changed(path: Path) -> None:
-    """Refuse a journal of which a row is not as it was written.
-
-    Raises
-    ------
-    Damaged
-        naming table and row.
-    DatabaseFailed
-        for a file that cannot be read.
-    """
+    """Refuse a journal of which a row is not as it was written."""
     with damage_named():
         for (table,) in rows_of(path, WITH_DIGEST):
             _refuse_changed_rows(path, table)
 
 
 def refuse_senseless(database: Database) -> None:
-    """Refuse a journal of today's version of which a row that has no digest says nothing.
-
-    Raises
-    ------
-    Damaged
-        naming table and row.
-    """
+    """Refuse a journal of today's version of which a row that has no digest says nothing."""
     for module in iter_modules(journal.__path__):
         import_module(f"{journal.__name__}.{module.name}")  # which makes its tables
     for (name,) in database.rows(WITH_DIGEST):

@@ -114,7 +114,6 @@ def _account_lines(path: Path, database: Database) -> Iterator[str]:
 
 
 def _order_lines(database: Database) -> Iterator[str]:
-    """Orders that wait, and spreads that are open."""
     waiting = IntentBook(database).in_states(WAITING)
     if not waiting:
         yield "no order waits"
@@ -180,12 +179,6 @@ def kill(folder: Path, *, flatten: bool) -> Result:
 
     folder: of the account. Where its orders were last written down elsewhere, both have the file:
     another user may trade it from here.
-
-    Raises
-    ------
-    InputError
-        for a file that cannot be written, and where everything is to be closed and nobody does it:
-        no loop runs, or it trades event contracts.
     """
     folder = folder.absolute()
     folders = [each for each in dict.fromkeys((traded_folder(folder), folder)) if each.is_dir()]
@@ -244,12 +237,10 @@ def _parsed(arguments: list[str]) -> Namespace:
 
 
 def read(words: Sequence[str]) -> tuple[Namespace, None]:
-    """What the words ask for."""
     return _parsed(list(words)), None
 
 
 def run(settings: Namespace) -> Result | None:
-    """Ask or tell the account."""
     folder = account_folder(settings.folder, settings.account)
     if settings.command == "serve":
         serve(folder, settings.port)

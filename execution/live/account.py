@@ -113,15 +113,6 @@ class LiveAccount:
         self._cleared: set[str] = set()  # causes that were cleared before that look
 
     def refuse_another_account(self) -> None:
-        """Refuse a venue whose account is another one than at the start.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer.
-        AnotherAccount
-            as of a practice server that was begun again.
-        """
         found = self.connection.account_id()
         if found != self.account.name:
             raise AnotherAccount(

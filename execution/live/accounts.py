@@ -27,11 +27,6 @@ def account_folder(root: Path, account: str | None) -> Path:
     """The folder of an account, of the only one that there is, or of the only one traded now.
 
     An account whose journal is gone still has its folder, and the page that was last written.
-
-    Raises
-    ------
-    InputError
-        for none, for several of which none is named, and for a name that no account can have.
     """
     folders = sorted(path for path in root.glob("*") if path.is_dir())
     if len(folders) > 1:
@@ -77,13 +72,6 @@ def _was_traded(folder: Path) -> bool:
 
 
 def journal_in(folder: Path) -> Path:
-    """The journal of an account's folder.
-
-    Raises
-    ------
-    InputError
-        where there is none.
-    """
     path = folder / JOURNAL
     if not path.is_file():
         raise InputError(f"{path}: there is no journal; `--folder` says where accounts are")
@@ -91,5 +79,4 @@ def journal_in(folder: Path) -> Path:
 
 
 def holds_contracts(name: str) -> bool:
-    """Whether an account of this name is one of event contracts."""
     return name.startswith(CONTRACTS)

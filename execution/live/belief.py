@@ -137,7 +137,6 @@ class MarkBelief:
         }
 
     def believe(self, account: Account) -> None:
-        """Take over the marks of an account."""
         self._believed = _marks(account)
 
     def believed(self, symbol: str) -> float | None:

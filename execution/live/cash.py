@@ -43,7 +43,6 @@ class CashReading:
 
     @classmethod
     def of_cause(cls, cause: str) -> CashReading:
-        """The reading that a halt was raised for."""
         said = json.loads(cause)
         return cls(Decimal(said["beyond"]), Decimal(said["booked"]))
 

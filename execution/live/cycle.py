@@ -88,11 +88,6 @@ def decided_cycle(
     belief: which bars were not believed in the passes before; none remembers nothing.
     decided: whether an instant was decided before, and is not to be decided again.
     again: reads the account once more after bars were waited for; none asks the broker.
-
-    Raises
-    ------
-    BrokerError, DataError
-        for a venue that does not answer, or bars that cannot be trusted.
     """
     belief = belief or BarBelief()
     account = broker.account()

@@ -33,7 +33,6 @@ class Reach:
 
     @property
     def largest(self) -> Decimal:
-        """The size of the position at its largest."""
         return max(-self.low, self.high)
 
     def with_open(self, quantity: Decimal) -> Reach:
@@ -41,7 +40,6 @@ class Reach:
         return Reach(self.low + min(quantity, _NOTHING), self.high + max(quantity, _NOTHING))
 
     def with_filled(self, quantity: Decimal) -> Reach:
-        """With what has filled."""
         return Reach(self.low + quantity, self.high + quantity)
 
 
@@ -57,7 +55,6 @@ class Exposure:
     at_risk: Mapping[str, float]
 
     def reach(self, symbol: str) -> Reach:
-        """Of one symbol."""
         return self.reaches.get(symbol, Reach())
 
     def with_order(self, order: GuardedOrder, intent: Intent | None = None) -> Exposure:
@@ -75,13 +72,7 @@ class Exposure:
         return Exposure(self.reaches, {**self.at_risk, order.root: risk})
 
     def gross(self, sight: Sight) -> float:
-        """USD of all positions at their largest, and of what spreads can lose.
-
-        Raises
-        ------
-        PriceUnseen
-            for a symbol of which no price was seen.
-        """
+        """USD of all positions at their largest, and of what spreads can lose."""
         total = sum(self.at_risk.values())
         for symbol, reach in self.reaches.items():
             if reach.largest:

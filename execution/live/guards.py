@@ -152,7 +152,6 @@ class Guards:
     def _refused_opening(
         self, intent: Intent, order: GuardedOrder, now: np.datetime64, sight: Sight | None
     ) -> str:
-        """Why an opening is not sent."""
         if why := why_halted(self._halts, "openings"):
             return why
         if sight is None:
@@ -197,7 +196,6 @@ class Guards:
         return ""
 
     def _too_large(self, order: GuardedOrder, sight: Sight) -> str:
-        """Why the value of an opening is refused."""
         if isinstance(order, SpreadOrder):
             value = order.at_risk(Decimal(order.contracts))
         else:
@@ -238,7 +236,6 @@ class Guards:
         return ""
 
     def _exposure(self, besides: str, sight: Sight) -> Exposure:
-        """What the account may come to hold without an order."""
         passed = {name: order for name, order in sight.passed.items() if name != besides}
         marks = ", ".join("?" * len(passed))
         found = self._book.select(f"client_order_id IN ({marks})", tuple(passed))
@@ -312,7 +309,6 @@ def _waits_for_the_open(intent: Intent, order: GuardedOrder, now: np.datetime64)
 
 
 def _is_open(symbol: str, now: np.datetime64) -> bool:
-    """Whether the market of a symbol is open."""
     coin = instrument(symbol).kind is Kind.CRYPTO
     return coin or bool(in_session(np.array([now]))[0])
 

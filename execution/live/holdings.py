@@ -23,8 +23,7 @@ import numpy as np
 from execution.brokers import OtherOrder
 from execution.journal.activities import Activity, ActivityBook
 from execution.journal.events import EventLog
-from execution.journal.expected import FILLS_UNCOUNTED, NONE, ExpectedBook, Owned
-from execution.journal.ground import GroundBook
+from execution.journal.expected import FILLS_UNCOUNTED, NONE, ExpectedBook, GroundBook, Owned
 from execution.journal.intents import UNDETERMINED, Intent, IntentBook
 from execution.live.cash import CashReading
 from execution.option_orders import (
@@ -348,7 +347,6 @@ class Stake(NamedTuple):
 
     @property
     def total(self) -> Decimal:
-        """Of all of it."""
         return self.stocks + sum(self.options.values())
 
 

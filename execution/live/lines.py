@@ -11,7 +11,6 @@ log = logging.getLogger("live")
 
 
 def say(line: str) -> None:
-    """Print a line on standard output."""
     with printing():
         sys.stdout.write(f"{line}\n")
 

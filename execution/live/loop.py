@@ -39,17 +39,13 @@ class Job(Protocol):
     """
 
     @property
-    def name(self) -> str:
-        """What it is called."""
-        ...
+    def name(self) -> str: ...
 
     def due(self, now: np.datetime64) -> np.datetime64 | None:
         """When it is to be stepped next, at once where that is not after `now`; None never."""
         ...
 
-    def step(self) -> None:
-        """Do what is due."""
-        ...
+    def step(self) -> None: ...
 
     def finish(self, *, flatten: bool) -> list[str]:
         """Cancel what works, and where it is to, close what is held, before the loop ends.
@@ -93,11 +89,6 @@ def stopped_by_signals(stop: Stop) -> Iterator[None]:
     """Tell `stop` where the process is told to end; a second time ends it where it stands.
 
     A signal that the process was started to ignore, as by nohup, is ignored on.
-
-    Raises
-    ------
-    Ended
-        within, for the second signal.
     """
 
     def end(number: int, _: object) -> None:

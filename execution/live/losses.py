@@ -116,7 +116,6 @@ def loss_halts(point: Point, halts: Mapping[HaltKind, Halt], limits: LossLimits)
 
 
 def _back(limits: LossLimits) -> Decimal:
-    """The drawdown at which its halt ends."""
     return exact(limits.drawdown) * exact(limits.resume)
 
 

@@ -31,11 +31,6 @@ def read_and_mark(
     account has lost may halt it.
 
     read: reads the account.
-
-    Raises
-    ------
-    BrokerError
-        as `read`.
     """
     for _ in range(READINGS):
         before = live.flows()

@@ -65,11 +65,9 @@ class OpenAccount:
 
     @property
     def killed(self) -> bool:
-        """Whether somebody has put the kill file there."""
         return is_there(self.kill_file)
 
     def journal(self, job: str) -> Journal:
-        """What a job writes down."""
         return Journal(self.database, self.events, self.book, job)
 
     def halt(self, kind: HaltKind, why: str, *, cause: str = "") -> None:
@@ -117,11 +115,6 @@ def open_account(
     replace_damaged: whether a journal that is damaged is set aside, and a new one begun.
     unattended: whether somebody is told of whatever ends it.
     dry: whether nothing is sent: the journal is in memory, and nothing is locked.
-
-    Raises
-    ------
-    InputError
-        for an account that another process trades, a journal that cannot be used, and a kill file.
     """
     with ExitStack() as held:
         folder, set_aside = root, None

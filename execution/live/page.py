@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -20,11 +20,13 @@ import numpy as np
 from markupsafe import Markup
 
 from execution.account_lock import PAGE
+from execution.decision import plan_text
+from execution.journal.decisions import ChoiceRow
 from execution.journal.halts import Halt
 from execution.journal.intents import STATES, WAITING, Intent
 from execution.journal.marks import AccountMark
 from execution.journal.next_pass import NextPass
-from execution.journal.notices import NoticeBook
+from execution.journal.notices import NoticeBook, NoticeRow
 from execution.journal.orders import words_of
 from execution.journal.passes import latest_passes
 from execution.live import page_words
@@ -32,8 +34,7 @@ from execution.live.accounts import TRADE
 from execution.live.loop import Stop
 from execution.live.losses import LossLimits
 from execution.live.open_account import OpenAccount
-from execution.live.page_tables import choice_table, notice_table, position_table
-from execution.live.page_words import day
+from execution.live.page_words import day, hour
 from foundation import figures
 from foundation.arrays import Array
 from foundation.charts import Chart, Series, level
@@ -41,6 +42,9 @@ from foundation.clock import OURS, Time
 from foundation.errors import InputError
 from foundation.files import remove_unfinished, staged_file
 from foundation.page import render_page
+from foundation.tables import Cell, Row, Table, bar, upright
+from trainingdata.instants import HOUR
+from trainingdata.instruments import is_symbol
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +52,12 @@ OWNER_ALONE = 0o600
 REST = 20.0  # times as long as a page took to write, before the next one is
 SHOWN = 20  # orders and alerts
 OVER = tuple(state for state in STATES if state not in WAITING)
+
+CHOICES = (
+    *("symbol", "decided, UTC", "forecast μ", "σ", "Kelly", "held", "target", "order", "price"),
+    *("bound by", "rests on"),
+)
+CEILING = 40  # of 50, where a bar comes to its ceiling; an equity where it has none
 
 # What a page keeps of a mark: its instant, USD that the account was worth and that were paid in
 # less taken out since the mark before, the index of linked returns, 0 once everything was lost, and
@@ -84,7 +94,6 @@ class Section:
     style: str = ""
 
     def html(self) -> Markup:
-        """What the page shows of it."""
         try:
             return Markup(self.body())
         except InputError as error:
@@ -325,3 +334,76 @@ class Curve:
             f"from {day(at[0])} to {day(at[-1])}: {text(values[0])} to {text(values[-1])}, lowest"
             f" {text(values.min())}, highest {text(values.max())}."
         )
+
+
+def position_table(mark: AccountMark, position: float, coins: float | None) -> Table:
+    """What is held, the largest first, after the gross of stocks and coins; multiples of equity.
+
+    position: share of equity that a position may come to.
+    coins: gross of coins, a multiple of equity; none for an account of event contracts.
+    """
+    largest = sorted(mark.positions.items(), key=lambda item: -abs(item[1]))
+    rows = [
+        _position(mark, name, value, position if coins is None or is_symbol(name) else None)
+        for name, value in largest
+    ]
+    if coins is not None and rows:
+        stocks = _position(mark, "stocks, gross", mark.gross_stock, mark.stock_ceiling)
+        rows = [stocks, _position(mark, "coins, gross", mark.gross_crypto, coins), *rows]
+    return Table("Positions", ("held", "of equity", "at most", "USD", ""), rows)
+
+
+def choice_table(choices: Sequence[ChoiceRow], last: str) -> Table:
+    """What was decided last of each symbol; muted where an earlier decision than `last` did."""
+    rows = []
+    for row in choices:
+        c = row.choice
+        plan = plan_text(c.basis, float((row.until - row.at) / HOUR)).lstrip("; ")
+        texts = (
+            c.symbol,
+            hour(row.at),
+            figures.basis_points(c.mu, 1, sign=True),
+            figures.basis_points(c.sigma, 1),
+            figures.multiple(c.kelly, sign=True),
+            figures.multiple(c.held, 3, sign=True),
+            figures.multiple(c.target, 3, sign=True),
+            figures.quantity(c.qty, sign=True) if c.qty else "none",
+            figures.price(c.price),
+            _binding_text(c.binding),
+            plan or "the forecast alone",
+        )
+        rows.append([Cell(text, "" if row.decision == last else "muted") for text in texts])
+    return Table("Choices of the last decision", CHOICES, rows, words=(9, 10))
+
+
+def notice_table(notices: Sequence[NoticeRow]) -> Table:
+    rows = [(hour(each.at), each.kind, each.text) for each in notices]
+    return Table("Alerts", ("at, UTC", "of", "what was said"), rows, words=(1, 2))
+
+
+def _binding_text(binding: Mapping[str, float]) -> str:
+    """The limits that bound a choice, and what one more of each would be worth."""
+    worth = {
+        name: "" if np.isnan(value) else f" (worth {figures.basis_points(value, 1, sign=True)})"
+        for name, value in binding.items()
+    }
+    return ", ".join(f"{name}{text}" for name, text in worth.items()) or "nothing"
+
+
+def _position(mark: AccountMark, name: str, value: float, ceiling: float | None) -> Row:
+    """What is held of something, USD, beside its ceiling, a multiple of equity."""
+    weight = value / mark.equity if mark.equity > 0 else np.nan
+    above = ceiling is not None and abs(weight) > ceiling
+    end = np.nan_to_num(np.clip(CEILING * weight / (ceiling or 1.0), -50, 50))
+    shapes = [bar(50, 50 + float(end), "above" if above else ""), upright(50)]
+    if ceiling:
+        shapes += [upright(50 - CEILING, "nominal"), upright(50 + CEILING, "nominal")]
+    held = figures.multiple(weight, 3, sign=True)
+    of_equity = Cell(f"{held} above", "bad") if above else held
+    return (
+        name,
+        of_equity,
+        figures.multiple(ceiling),
+        figures.usd(value, 0),
+        Cell("", drawing=shapes),
+    )

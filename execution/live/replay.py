@@ -61,11 +61,6 @@ class WaitingClock:
     now: what it shows.
     left: instants that it still has.
     passed: instants that it has gone through since the server began.
-
-    Raises
-    ------
-    InputError
-        here and in `move`, for a clock that does not answer, and one that does not wait.
     """
 
     def __init__(self, url: str, now: np.datetime64) -> None:
@@ -123,10 +118,7 @@ def run_replay(
     overwrite: whether what it holds of something else is given up.
     show: called with every pass.
 
-    Returns
-    -------
-    str
-        What came of it, a line of JSON.
+    It returns what came of it, a line of JSON.
 
     Raises
     ------
@@ -256,13 +248,7 @@ class Records:
 
 
 def keep_settings(events: EventLog, settings: LiveSettings, *, begun: bool) -> None:
-    """Write down the settings that decide, and refuse others once something was decided.
-
-    Raises
-    ------
-    InputError
-        naming what differs.
-    """
+    """Write down the settings that decide, and refuse others once something was decided."""
     values = plain_settings(settings)
     now = {key: json.dumps(value) for key, value in values.items() if key not in UNDECIDED}
     kept = events.events(REPLAY)

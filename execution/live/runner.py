@@ -74,12 +74,6 @@ def trading_loop(
     supervisor: told that the loop is ready and alive.
     cycles: passes to make; none makes them until it is told to stop.
     show: called with every pass.
-
-    Raises
-    ------
-    InputError
-        for settings that cannot be used, an account that another process trades, and what the last
-        pass met.
     """
     stop = Stop()
     with ExitStack() as held:
@@ -301,13 +295,7 @@ class WatchedClock:
         return not self._away or self._refusals >= REFUSALS
 
     def __call__(self) -> np.datetime64:
-        """What the venue's clock shows, or must show by now where it does not answer.
-
-        Raises
-        ------
-        InputError
-            for a venue that is back with another account.
-        """
+        """What the venue's clock shows, or must show by now where it does not answer."""
         try:
             now = self._connection.now()
             if self._away or (self._shown is not None and now < self._shown - SETBACK):

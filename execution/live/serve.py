@@ -91,7 +91,6 @@ class _Server(ThreadingHTTPServer):
             self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Answer."""
         try:
             super().process_request_thread(request, client_address)
         finally:
@@ -110,7 +109,6 @@ class _Handler(BaseHTTPRequestHandler):
     sys_version = ""
 
     def do_GET(self) -> None:
-        """Answer."""
         if not is_host_of(self.headers.get("Host"), self.server.server_port):
             self._answer(HTTPStatus.MISDIRECTED_REQUEST, b"This page is for this machine alone.\n")
         elif self.path not in ("/", f"/{PAGE}"):

@@ -123,7 +123,6 @@ class LiveSettings(TradingSettings, WatchedSettings):
 
     @property
     def tradable_symbols(self) -> frozenset[str]:
-        """The symbols that are ours to trade."""
         return frozenset(instrument(symbol).symbol for symbol in self.symbols)
 
     def kept_back(self, equity: float) -> list[str]:

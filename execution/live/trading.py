@@ -126,15 +126,7 @@ class TradingJob:
         self.pass_now()
 
     def pass_now(self) -> None:
-        """Look after what was sent, and decide what can be decided now.
-
-        Raises
-        ------
-        BrokerError, DataError
-            for a venue that does not answer, or bars that cannot be trusted.
-        AnotherAccount
-            for a practice server that was begun again.
-        """
+        """Look after what was sent, and decide what can be decided now."""
         now = self._connection.now()
         self._passes += 1
         done = False
@@ -302,7 +294,6 @@ class TradingJob:
         return histories_gone(bars, ours, self._settings.forecaster.own_bars)
 
     def _foreign(self, account: Account) -> list[str]:
-        """Positions and orders that are not ours."""
         ours = self._settings.tradable_symbols
         held = {symbol for symbol, quantity in account.positions.items() if quantity}
         names = sorted(held - ours)
@@ -312,7 +303,6 @@ class TradingJob:
         return names
 
     def finish(self, *, flatten: bool) -> list[str]:
-        """As `Job.finish`."""
         self.broker.follow()
         stuck, troubles = self._cancel_ours()
         left: list[str] = []
@@ -367,11 +357,6 @@ def sent_cycle(
     Where an order that is replaced fills meanwhile, it decides once more.
 
     seconds: for which an order may be sent.
-
-    Raises
-    ------
-    BrokerError, DataError
-        as `decided_cycle`, and for orders that nobody knows the fate of.
     """
     try:
         return _sent(decide(), broker, journal, look, seconds)

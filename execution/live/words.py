@@ -29,7 +29,6 @@ def words_of(arguments: Sequence[str]) -> list[str]:
 
 
 def is_quantity(arguments: Sequence[str]) -> bool:
-    """Whether the command line asks for one symbol's quantity: `quantity SYMBOL PRICE`."""
     return list(arguments[:1]) == [QUANTITY]
 
 

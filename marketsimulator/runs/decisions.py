@@ -22,8 +22,7 @@ from execution.choices import (
     targets_of,
 )
 from execution.decision import Basis, Choice, ClassRule, Decision, gap_a_year
-from execution.decision_log import DecisionLog
-from execution.frames import frame_of_columns
+from execution.decision_log import DecisionLog, frame_of_columns
 from execution.orders import Order, exact_decimal
 from execution.rebalancing import rebalance
 from foundation.arrays import Array, Index, Instants, Mask

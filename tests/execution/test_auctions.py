@@ -73,7 +73,7 @@ def test_what_is_decided_on_a_closing_auction_is_sent_for_four_minutes_all_of_wh
 ):
     clock = Timeframe("1d", "close").stocks
     assert clock.bars_a_day == clock.places == 1
-    for decided in clock.ends[-2000:]:
+    for decided in clock.ends[-500:]:
         ends = sending_end("cls", decided)
         assert ends - decided == np.timedelta64(4, "m")
         for at_once in (decided, ends):
@@ -95,6 +95,9 @@ def test_a_decision_is_sent_while_its_auction_takes_orders_or_is_given_up(
         instants.append(following)
     assert now >= ends or instants[-1] == ends
     assert next_sending([], now, retry) is None
+    if instants[1:]:
+        later = [order(tif, expires_at=ends + retry), order(tif), planned]
+        assert next_sending(later, now, retry) == min(instants[1], ends), "the first is waited for"
 
 
 def test_what_is_decided_at_an_auction_is_for_the_next_one() -> None:
@@ -103,14 +106,6 @@ def test_what_is_decided_at_an_auction_is_for_the_next_one() -> None:
     for last in (opens[-1], calendar().closes[-1]):
         with pytest.raises(InputError, match="outside the exchange calendar"):
             sending_end("opg", last)
-
-
-def test_of_several_planned_orders_the_first_is_waited_for() -> None:
-    now, retry = at("2024-02-20T21:00"), np.timedelta64(15, "m")
-    ends = [at("2024-02-20T21:02"), at("2024-02-20T21:05")]
-    planned = [order("cls", expires_at=end) for end in ends]
-    assert next_sending(planned, now, retry) == ends[0]
-    assert next_sending([order("cls"), *planned[::-1]], now, retry) == ends[0]
 
 
 @given(st.integers(-50, 50), st.integers(-50, 50), st.booleans())

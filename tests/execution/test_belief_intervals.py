@@ -138,11 +138,6 @@ def test_what_has_no_forecast_pulls_on_nobody() -> None:
     np.testing.assert_allclose(covariance[0], pull, rtol=1e-12)
 
 
-def test_a_run_in_one_part_is_that_part(market: Bars) -> None:
-    table = believed(market, "2024-03-06T15:00")
-    assert joined_beliefs([table]) is table
-
-
 def elapsed(kind: Kind, instant: np.datetime64) -> float:
     """Own bars until an instant: hours of a coin, bars of a stock's sessions."""
     if kind is Kind.CRYPTO:
@@ -280,6 +275,7 @@ def test_spans_that_follow_each_other_are_believed_as_the_whole(market: Bars) ->
     parts = [
         believed(market.until(end), str(begin)) for begin, end in zip(after, cuts[1:], strict=True)
     ]
+    assert joined_beliefs([whole]) is whole
     for found in (joined_beliefs(parts), joined_beliefs([joined_beliefs(parts[:2]), parts[2]])):
         np.testing.assert_array_equal(found.at, whole.at)
         for now in whole.at:

@@ -50,18 +50,22 @@ class Halting:
         ]
 
 
-def test_reductions_go_first_and_openings_follow() -> None:
-    broker = Halting()
+@pytest.mark.parametrize(
+    ("halted", "sent", "filled"),
+    [
+        (None, ["AAPL", "MSFT", "MSFT", "NVDA"], {"AAPL", "MSFT", "NVDA"}),
+        ("AAPL", ["AAPL", "MSFT"], {"MSFT"}),  # a reduction does not fill: nothing is opened
+        ("NVDA", ["AAPL", "MSFT", "MSFT", "NVDA"], {"AAPL", "MSFT"}),
+    ],
+)
+def test_reductions_go_first_and_openings_follow_where_these_have_filled(
+    halted: str, sent: list[str], filled: set[str]
+) -> None:
+    broker = Halting(halted)
     fills = place(broker, ORDERS)
-    assert [o.symbol for o in broker.sent] == ["AAPL", "MSFT", "MSFT", "NVDA"]
-    assert len(fills) == 4
-
-
-def test_where_a_reduction_does_not_fill_nothing_is_opened() -> None:
-    broker = Halting("AAPL")
-    fills = place(broker, ORDERS)
-    assert [(o.symbol, o.side) for o in broker.sent] == [("AAPL", "sell"), ("MSFT", "sell")]
-    assert [f.symbol for f in fills] == ["MSFT"]
+    assert [o.symbol for o in broker.sent] == sent
+    assert {f.symbol for f in fills} == filled
+    assert [o.side for o in broker.sent[:2]] == ["sell", "sell"]
 
 
 @pytest.mark.parametrize("left", [{}, {"old": Decimal(0)}, {"old": Decimal(3)}])
@@ -77,10 +81,6 @@ def test_where_what_is_replaced_has_filled_meanwhile_nothing_is_sent(
     assert broker.sent == []
     broker.left = {"old": Decimal(5)}
     assert len(place(broker, ORDERS, old)) == 4
-
-
-def test_a_halted_opening_stops_nothing_else() -> None:
-    assert {f.symbol for f in place(Halting("NVDA"), ORDERS)} == {"AAPL", "MSFT"}
 
 
 class Listing(Halting):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.journal.events import EventLog
-from execution.journal.ground import Ground
+from execution.journal.expected import Ground
 from execution.live.cash import CashReading, room_of, why_unexplained
 from execution.live.holdings import HoldingsBook
 from execution.option_orders import SHARES, is_option

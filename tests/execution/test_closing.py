@@ -89,13 +89,21 @@ def test_the_cut_ends_under_the_ceiling_and_takes_no_more_than_it_needs(account:
     assert after >= 1 / buffer - share - 1e-9 - load(account, everything) * (1 - 1 / buffer)
 
 
-@pytest.mark.parametrize(("held", "side"), [("3000", "sell"), ("-3000", "buy")])
-def test_a_cut_by_hand(held: str, side: str) -> None:
-    cash = 100_010.0 - float(held) * 100.0
-    account = Account(cash, {"NVDA": Decimal(held)}, {"NVDA": 100.0}, NOW, leverage=4.0)
+@pytest.mark.parametrize(
+    ("equity", "held", "leverage", "sold"),
+    [
+        (100_010.0, 3000, 4.0, 1040),  # 300,000 USD of stock, to 1.96 times 100,010
+        (100_010.0, -3000, 4.0, 1040),
+        (100_000.0, 1500, 1.0, 500),  # a broker that lends less binds at what it lends
+        (-4_000.0, 10, 4.0, 10),  # without equity all goes
+    ],
+)
+def test_a_cut_by_hand(equity: float, held: int, leverage: float, sold: int) -> None:
+    positions = {"NVDA": Decimal(held)}
+    account = Account(equity - held * 100.0, positions, {"NVDA": 100.0}, NOW, leverage=leverage)
     (order,) = cuts(account)
-    # 300,000 USD of stock on 100,010 of equity, to 1.96 times it.
-    assert (order.side, order.qty, order.expires_at) == (side, Decimal(1040), CLOSE)
+    side = "sell" if held > 0 else "buy"
+    assert (order.side, order.qty, order.expires_at) == (side, Decimal(sold), CLOSE)
     assert order.client_order_id == "k-20240305T210000Z-NVDA-0-0"
     (again,) = cuts(account, number=1)
     assert again.client_order_id == "k-20240305T210000Z-NVDA-0-1"
@@ -148,34 +156,10 @@ def test_what_waits_for_the_auction_and_a_cut_before_it_turn_no_position(
     ), "what works otherwise is cancelled before"
 
 
-def test_a_short_that_is_being_covered_hides_no_other_short() -> None:
-    held = {"NVDA": Decimal(-3200), "MSFT": Decimal(-600)}
-    account = Account(480_000.0, held, dict.fromkeys(held, 100.0), NOW, leverage=4.0)
-    (order,) = cuts(with_reductions(account, orders_of({"MSFT": Decimal(600)})))
-    # 320,000 USD of stock on 100,000 of equity, to 1.96 times it.
-    assert (order.symbol, order.qty) == ("NVDA", Decimal(1240))
-
-
-def test_an_account_without_equity_sells_all_of_its_stocks() -> None:
-    positions = {"NVDA": Decimal(10), "BTCUSD": Decimal(1)}
-    account = Account(-5000.0, positions, {"NVDA": 100.0, "BTCUSD": 1000.0}, NOW)
-    assert is_over_the_ceiling(account, LIMITS)
-    (order,) = cuts(account)
-    assert order.qty == 10
-
-
 def test_a_book_at_what_the_broker_lends_overnight_is_not_over_it() -> None:
-    positions, prices = {"NVDA": Decimal(2000)}, {"NVDA": 100.0}
-    account = Account(-100_000.0, positions, prices, NOW, leverage=4.0)
-    assert not is_over_the_ceiling(account, LIMITS)
-    assert not is_over_the_ceiling(replace(account, cash=-100_000.00001), LIMITS)
-    assert is_over_the_ceiling(replace(account, cash=-100_001.0), LIMITS)
-
-
-def test_a_broker_that_lends_less_than_twice_binds_at_what_it_lends() -> None:
-    account = Account(-50_000.0, {"NVDA": Decimal(1500)}, {"NVDA": 100.0}, NOW, leverage=1.0)
-    (order,) = cuts(account)
-    assert order.qty == 500
+    for cash, over in ((-100_000.0, False), (-100_000.00001, False), (-100_001.0, True)):
+        account = Account(cash, {"NVDA": Decimal(2000)}, {"NVDA": 100.0}, NOW, leverage=4.0)
+        assert is_over_the_ceiling(account, LIMITS) is over
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,44 +30,38 @@ def in_force(name: str, day: str) -> tuple[float, float]:
     return float(rates[0]), float(caps[0])
 
 
-@pytest.mark.parametrize(
-    ("day", "fee"),
-    [
-        ("2016-04-01", "21.80"),
-        ("2017-07-03", "21.80"), ("2017-07-04", "23.10"),
-        ("2018-05-21", "23.10"), ("2018-05-22", "13.00"),
-        ("2019-04-15", "13.00"), ("2019-04-16", "20.70"),
-        ("2020-02-17", "20.70"), ("2020-02-18", "22.10"),
-        ("2021-02-24", "22.10"), ("2021-02-25", "5.10"),
-        ("2022-05-13", "5.10"), ("2022-05-14", "22.90"),
-        ("2023-02-26", "22.90"), ("2023-02-27", "8.00"),
-        ("2024-05-21", "8.00"), ("2024-05-22", "27.80"),
-        ("2025-05-13", "27.80"), ("2025-05-14", "0"),
-        ("2026-04-03", "0"), ("2026-04-04", "20.60"),
-    ],
-)  # fmt: skip
+SEC = {  # USD a million from a day on
+    "2016-04-01": "21.80", "2017-07-04": "23.10", "2018-05-22": "13.00", "2019-04-16": "20.70",
+    "2020-02-18": "22.10", "2021-02-25": "5.10", "2022-05-14": "22.90", "2023-02-27": "8.00",
+    "2024-05-22": "27.80", "2025-05-14": "0", "2026-04-04": "20.60",
+}  # fmt: skip
+TAF = {  # USD a thousand shares from a day on, and at most
+    "2016-04-01": (0.119, 5.95), "2022-01-01": (0.130, 6.49), "2023-01-01": (0.145, 7.27),
+    "2024-01-01": (0.166, 8.30), "2026-01-01": (0.195, 9.79),
+}  # fmt: skip
+
+
+def spans(table: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The first and the last day of each span, with what was in force."""
+    days = sorted(table)
+    for first, following in zip(days, [*days[1:], None], strict=True):
+        yield first, table[first]
+        if following is not None:
+            yield str(np.datetime64(following) - 1), table[first]
+
+
+@pytest.mark.parametrize(("day", "fee"), list(spans(SEC)))
 def test_a_sale_of_a_million_pays_the_sec_what_was_in_force_that_day(day: str, fee: str) -> None:
-    assert in_force("sec_per_dollar", day)[0] * 1_000_000 == pytest.approx(
-        float(Decimal(fee)), abs=1e-9
-    )
+    rate, _ = in_force("sec_per_dollar", day)
+    assert rate * 1_000_000 == pytest.approx(float(fee), abs=1e-9)
 
 
-@pytest.mark.parametrize(
-    ("day", "thousand_shares", "most"),
-    [
-        ("2016-04-01", 0.119, 5.95),
-        ("2021-12-31", 0.119, 5.95), ("2022-01-01", 0.130, 6.49),
-        ("2022-12-31", 0.130, 6.49), ("2023-01-01", 0.145, 7.27),
-        ("2023-12-31", 0.145, 7.27), ("2024-01-01", 0.166, 8.30),
-        ("2025-12-31", 0.166, 8.30), ("2026-01-01", 0.195, 9.79),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("day", "terms"), list(spans(TAF)))
 def test_a_sale_of_a_thousand_shares_pays_finra_what_was_in_force_that_day(
-    day: str, thousand_shares: float, most: float
+    day: str, terms: tuple[float, float]
 ) -> None:
     rate, cap = in_force("taf_per_share", day)
-    assert rate * 1_000 == pytest.approx(thousand_shares, abs=1e-12)
-    assert cap == most
+    assert (rate * 1_000, cap) == (pytest.approx(terms[0], abs=1e-12), terms[1])
 
 
 def test_the_default_tables_make_a_schedule() -> None:

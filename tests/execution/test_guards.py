@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from decimal import Decimal
 from functools import partial
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.account_lock import KILL_FILE, is_there
+from execution.account_lock import KILL_FILE
 from execution.contract_orders import LimitOrder
 from execution.journal.events import EventLog
 from execution.journal.halts import HALT_RULES, HaltKind, Halts
@@ -39,6 +40,7 @@ REDUCTIONS: tuple[Part, ...] = ("reduction", "night")
 OPENINGS: tuple[Part, ...] = ("", "opening")
 WIDE = GuardSettings(max_position=10, max_gross=10, max_order=1e9)
 
+CONTRACTS = LimitOrder("a", "RAIN", "BUY", "YES", Decimal("0.5"), Decimal(1))
 CONDOR = ("P90 buy", "P95 sell", "C105 sell", "C115 buy")
 
 
@@ -67,13 +69,12 @@ def intent(
     part: Part = "opening",
     *,
     job: str = "trade",
-    sent_at: np.datetime64 = NOW,
     **prices: object,
 ) -> Intent:
     kind = "stop_limit" if "stop_price" in prices else "limit" if prices else "market"
     words = {key: float(str(price)) for key, price in prices.items()}
     order = Order(name, symbol, side, Decimal(str(qty)), "so", type=kind, **words)  # type: ignore[arg-type]
-    return Intent(order, sent_at, job=job, part=part)
+    return Intent(order, NOW, job=job, part=part)
 
 
 def spread(*legs: str, name: str = "s", qty: object = 1, part: Part = "opening") -> Intent:
@@ -128,8 +129,7 @@ class Desk:
 
 def judged(one: Intent, sight: Sight | None = None, now: np.datetime64 = NOW, **bounds: Any) -> str:
     """What guards say of one intent."""
-    desk = Desk(GuardSettings(**bounds))
-    desk.see(seen() if sight is None else sight)
+    desk = Desk(GuardSettings(**bounds), sight=seen() if sight is None else sight)
     return desk.judge(one, now)
 
 
@@ -296,8 +296,7 @@ every_part = pytest.mark.parametrize("part", [*OPENINGS, *REDUCTIONS])
 def test_each_halt_stops_what_its_kind_forbids_until_it_is_cleared(
     kind: HaltKind, part: Part
 ) -> None:
-    desk = Desk()
-    desk.see(seen())
+    desk = Desk(sight=seen())
     desk.halts.raise_halt(kind, "because", NOW)
     stops = HALT_RULES[kind].forbids == "everything" or part in OPENINGS
     expected = f"halted: {kind} since 2024-03-05T17:30Z: because" if stops else ""
@@ -308,8 +307,7 @@ def test_each_halt_stops_what_its_kind_forbids_until_it_is_cleared(
 
 @every_part
 def test_what_is_set_aside_is_left_alone_and_nothing_else_is(part: Part) -> None:
-    desk = Desk()
-    desk.see(seen())
+    desk = Desk(sight=seen())
     desk.halts.raise_halt("symbols", "NVDA is 3", NOW, cause='{"NVDA": ["2"]}')
     assert desk.judge(intent(part=part), NOW) == "NVDA is set aside until it is settled"
     assert desk.judge(intent(symbol="BTCUSD", part=part), NOW) == ""
@@ -321,8 +319,7 @@ def test_what_is_set_aside_is_left_alone_and_nothing_else_is(part: Part) -> None
 @every_part
 def test_while_the_kill_file_is_there_nothing_is_sent(tmp_path: Path, part: Part) -> None:
     path = tmp_path / "account" / KILL_FILE
-    desk = Desk(kill_file=path)
-    desk.see(seen())
+    desk = Desk(kill_file=path, sight=seen())
     assert desk.judge(intent(part=part), NOW) == "", "there is no such folder yet"
     path.parent.mkdir()
     path.touch()
@@ -335,160 +332,161 @@ def test_while_the_kill_file_is_there_nothing_is_sent(tmp_path: Path, part: Part
     assert desk.judge(intent(part=part), NOW) != "", "a link that leads nowhere is there"
 
 
-def test_a_kill_file_that_cannot_be_looked_at_is_there(tmp_path: Path) -> None:
-    loop = tmp_path / "loop"
-    loop.symlink_to(loop)
-    assert is_there(loop / KILL_FILE)
-    file = tmp_path / "file"
-    file.touch()
-    assert not is_there(file / KILL_FILE)
-
-
-def test_before_the_account_was_seen_nothing_is_opened() -> None:
-    desk = Desk()
-    assert desk.judge(intent(), NOW) == "the account was not looked at before it"
-    assert desk.judge(spread(*CONDOR), NOW) == "the account was not looked at before it"
-
-
-@pytest.mark.parametrize("equity", [0.0, -5.0])
-def test_an_account_without_equity_opens_nothing(equity: float) -> None:
-    assert "nothing is opened without any" in judged(intent(), seen(equity))
-    assert "nothing is opened without any" in judged(spread(*CONDOR), seen(equity))
-
-
 @pytest.mark.parametrize(
     ("side", "limit", "passes"),
     [
-        ("buy", "110", True),
-        ("buy", "110.01", False),
-        ("buy", "1", True),
-        ("sell", "90", True),
-        ("sell", "89.99", False),
-        ("sell", "10000", True),
+        *(("buy", limit, limit < 110.005) for limit in (110, 110.01, 1)),
+        *(("sell", limit, limit > 89.995) for limit in (90, 89.99, 10_000)),
     ],
 )
 @every_part
 def test_a_limit_is_not_far_beyond_the_last_trade_on_the_paying_side(
-    side: str, limit: str, passes: bool, part: Part
+    side: str, limit: float, passes: bool, part: Part
 ) -> None:
-    why = judged(intent(side=side, part=part, limit_price=limit))
-    assert (why == "") == passes
-    if not passes:
-        worst = 110 if side == "buy" else 90
-        assert why == f"its limit {limit} is beyond {worst}; guards.collar is 0.1 of 100"
+    worst = 110 if side == "buy" else 90
+    why = f"its limit {limit:g} is beyond {worst}; guards.collar is 0.1 of 100"
+    found = judged(intent(side=side, part=part, limit_price=limit))
+    assert found == ("" if passes else why)
 
 
-@pytest.mark.parametrize("part", REDUCTIONS)
-@pytest.mark.parametrize(("age", "passes"), [(900, False), (901, True), (-900, False)])
-def test_an_old_trade_says_nothing_of_the_limit_of_a_reduction(
-    part: Part, age: int, passes: bool
-) -> None:
-    sight = seen(trades={"NVDA": LastTrade(100.0, NOW - age * SECOND)})
-    why = judged(intent(side="sell", part=part, limit_price="50"), sight)
-    assert (why == "") == passes
-    assert judged(intent(side="sell", part=part, limit_price="50"), seen(trades={})) == ""
+def traded(symbol: str, price: float = 100.0, age: int = 0, at: np.datetime64 = NOW) -> Sight:
+    """A sight in which one symbol alone was traded, some seconds before an instant."""
+    return seen(trades={symbol: LastTrade(price, at - age * SECOND)})
 
 
-@pytest.mark.parametrize("part", ["opening", "reduction"])
-def test_a_stop_limit_is_measured_from_its_stop(part: Part) -> None:
-    def sale(limit: str) -> Intent:
-        return intent(side="sell", part=part, stop_price="70", limit_price=limit)
-
-    assert judged(sale("63")) == ""
-    assert "its limit 62.9 is beyond 63; guards.collar is 0.1 of 70" in judged(sale("62.9"))
+SOLD_LOW = intent(side="sell", part="reduction", limit_price="50")
+STOP = partial(intent, side="sell", stop_price="70")
+UNSIZED = seen(prices={}, trades={"NVDA": LastTrade(100, NOW)})
+OLD = "seconds old; guards.quote_age is 900"
+FAR = "which it was sized at; guards.collar is 0.1"
+OVER = seen(positions={"NVDA": "90", "MSFT": "-100"})
+SAME = {s: LastTrade(100.0, NOW) for s in PRICES}
+STRANGE = seen(open_orders=(Order("w", "TSLA", "buy", Decimal(1), "by somebody else"),))
+NAN = replace(seen().account, prices={**PRICES, "MSFT": float("nan")}, positions={"NVDA": 1})
+PUT = ("P95 sell", "P90 buy")
+RISKY = seen(at_risk={"SPXW": 5_000, "SPY": 1_000})
+BESIDE = seen(positions={"NVDA": "40"}, at_risk={"SPXW": 5_000})
+SIZED = replace(seen(at_risk={"SPXW": 1_000}), balance=4_000.0)
+LEAST = "guards.max_position is 0.75"
 
 
 @pytest.mark.parametrize(
-    ("last", "passes"), [(110, True), (110.1, False), (90, True), (89.9, False)]
-)
-def test_a_market_order_is_sized_near_the_last_trade(last: float, passes: bool) -> None:
-    sight = seen(trades={"NVDA": LastTrade(last, NOW)})
-    why = judged(intent(), sight)
-    assert (why == "") == passes
-    if not passes:
-        assert why == (
-            f"the last trade of NVDA at {last:g} is too far from 100, which it was sized at;"
-            " guards.collar is 0.1"
-        )
-    assert judged(intent(part="reduction"), sight) == ""
-
-
-def test_what_was_not_sized_or_has_no_trade_is_not_opened() -> None:
-    unsized = seen(prices={}, trades={"NVDA": LastTrade(100, NOW)})
-    assert judged(intent(), unsized) == "no price that NVDA was sized at was seen"
-    assert judged(intent(limit_price=100), unsized) == ""
-    assert judged(intent(), seen(trades={})) == "no last trade of NVDA was seen"
+    ("one", "sight", "why", "bounds"),
+    [
+        # An old trade, or none, says nothing of the limit of a reduction.
+        (SOLD_LOW, traded("NVDA", age=900), "its limit 50.0 is beyond 90", {}),
+        (SOLD_LOW, traded("NVDA", age=-900), "its limit 50.0 is beyond 90", {}),
+        (SOLD_LOW, traded("NVDA", age=901), "", {}),
+        (replace(SOLD_LOW, part="night"), traded("NVDA", age=901), "", {}),
+        (SOLD_LOW, seen(trades={}), "", {}),
+        # A stop-limit is measured from its stop.
+        *((STOP(part=part, limit_price="63"), None, "", {}) for part in ("opening", "reduction")),
+        *(
+            (STOP(part=part, limit_price="62.9"), None, "beyond 63; guards.collar is 0.1 of 70", {})
+            for part in ("opening", "reduction")
+        ),
+        # A market order is sized near the last trade.
+        *((intent(), traded("NVDA", price), "", {}) for price in (110, 90)),
+        *((intent(), traded("NVDA", price), FAR, {}) for price in (110.1, 89.9)),
+        *((intent(part="reduction"), traded("NVDA", price), "", {}) for price in (110.1, 89.9)),
+        (intent(), UNSIZED, "no price that NVDA was sized at was seen", {}),
+        (intent(limit_price=100), UNSIZED, "", {}),
+        (intent(), seen(trades={}), "no last trade of NVDA was seen", {}),
+        (intent(symbol="MSFT"), Sight(NAN, {"MSFT": LastTrade(50.0, NOW)}), "too far from nan", {}),
+        (intent(), STRANGE, "no price of TSLA was seen, and it is held or ordered", {}),
+        # An order is worth its limit or its last trade, whichever is more.
+        (intent(qty=10), None, "", {"max_order": 1_000}),
+        (intent(qty="10.01"), None, "1,001 USD are at stake; guards.max_order is 1,000 USD",
+         {"max_order": 1_000}),
+        (intent(qty=10, limit_price="100.1"), None, "are at stake", {"max_order": 1_000}),
+        (intent(qty="10.01", limit_price="90"), None, "are at stake", {"max_order": 1_000}),
+        # What prices have carried beyond a limit may still become less.
+        (intent(qty=1), OVER, f"NVDA would come to 0.91 of equity; {LEAST}", {}),
+        (intent(qty=180, side="sell"), OVER, "", {}),
+        (intent(qty=181, side="sell"), OVER, "NVDA would come to 0.91", {}),
+        (intent(symbol="MSFT", qty=1, side="sell"), OVER,
+         "all positions would come to 1.41 of equity; guards.max_gross is 1.4", {"max_gross": 1.4}),
+        # What has no last trade counts at the price that it was sized at.
+        (intent(qty=50), seen(positions={"MSFT": "100"}, trades={"NVDA": SAME["NVDA"]}), "",
+         {"max_gross": 1}),
+        (intent(qty=51), seen(positions={"MSFT": "100"}, trades={"NVDA": SAME["NVDA"]}),
+         "come to 1.01 of", {"max_gross": 1}),
+        (intent(qty=50), seen(positions={"MSFT": "100"}, trades=SAME), "come to 1.5 of",
+         {"max_gross": 1}),
+        # Nothing is opened without equity.
+        *((one, seen(equity), "nothing is opened without any", {})
+          for one in (intent(), spread(*CONDOR)) for equity in (0.0, -5.0)),
+        # What spreads can lose counts for every limit.
+        (spread(*PUT, qty=15), None, "", {}),
+        (spread(*PUT, qty=16), None, "spreads on SPXW can lose would come to 0.8 of equity", {}),
+        (spread(*PUT, qty=16, part=""), None, LEAST, {}),
+        (spread(*PUT, qty=3), None, "", {"max_order": 1_500}),
+        (spread(*PUT, qty=4), None, "2,000 USD are at stake", {"max_order": 1_500}),
+        (spread("C105 sell", "P95 sell"), None, "inf USD are at stake", {}),
+        (spread(*PUT, qty=5), RISKY, "", {}),
+        (spread(*PUT, qty=6), RISKY, "SPXW can lose would come to 0.8", {}),
+        (intent(qty=20), BESIDE, "", {"max_gross": 1.1}),
+        (intent(qty=21), BESIDE, "would come to 1.11", {"max_gross": 1.1}),
+        # It is a share of what they are sized from, where that is less.
+        (spread(*PUT, qty=4), SIZED, "", {}),
+        (spread(*PUT, qty=5), SIZED, f"0.875 of the balance of 4,000.00 USD; {LEAST}", {}),
+        (spread(*PUT, qty=14), replace(SIZED, balance=20_000.0), "0.8 of equity", {}),
+        (spread(*PUT, qty=1), replace(SIZED, balance=0.0), "inf of the balance", {}),
+        (intent(qty=70), SIZED, "", {}),
+        (replace(intent(), order=CONTRACTS), None, "goes to another venue", {}),
+    ],
+)  # fmt: skip
+def test_an_order_passes_to_the_edge_of_each_rule_and_is_told_which_it_breaks(
+    one: Intent, sight: Sight | None, why: str, bounds: dict[str, float]
+) -> None:
+    found = judged(one, sight, **bounds)
+    assert why in found
+    assert bool(found) is bool(why)
 
 
 @pytest.mark.parametrize(
     ("symbol", "at", "age", "passes"),
     [
-        ("NVDA", NOW, 900, True),
-        ("NVDA", NOW, 901, False),
-        ("NVDA", NOW, -901, False),
+        *(("NVDA", NOW, age, age == 900) for age in (900, 901, -901)),
         ("NVDA", NIGHT, 10_000, True),
-        ("BTCUSD", NIGHT, 900, True),
-        ("BTCUSD", NIGHT, 901, False),
+        *(("BTCUSD", NIGHT, age, age == 900) for age in (900, 901)),
     ],
 )
 def test_an_old_trade_opens_nothing_while_its_market_is_open(
     symbol: str, at: np.datetime64, age: int, passes: bool
 ) -> None:
-    sight = seen(trades={symbol: LastTrade(PRICES[symbol], at - age * SECOND)})
-    why = judged(intent(symbol=symbol), sight, at)
-    assert (why == "") == passes
-    if not passes:
-        assert why == (f"the last trade of {symbol} is {age} seconds old; guards.quote_age is 900")
+    sight = traded(symbol, PRICES[symbol], age, at)
+    why = "" if passes else f"the last trade of {symbol} is {age} {OLD}"
+    assert judged(intent(symbol=symbol), sight, at) == why
     assert judged(intent(symbol=symbol, part="night"), sight, at) == ""
 
 
-def test_an_order_is_worth_its_limit_or_its_last_trade_whichever_is_more() -> None:
-    assert judged(intent(qty=10), max_order=1_000) == ""
-    assert judged(intent(qty="10.01"), max_order=1_000) == (
-        "1,001 USD are at stake; guards.max_order is 1,000 USD"
-    )
-    assert judged(intent(qty=10, limit_price="100.1"), max_order=1_000) != ""
-    assert judged(intent(qty="10.01", limit_price="90"), max_order=1_000) != ""
+@pytest.mark.parametrize("one", [intent(), spread(*CONDOR)])
+def test_before_the_account_was_seen_nothing_is_opened(one: Intent) -> None:
+    assert Desk().judge(one, NOW) == "the account was not looked at before it"
 
 
 def test_orders_of_all_jobs_within_an_hour_are_counted_across_a_restart(tmp_path: Path) -> None:
     bounds = GuardSettings(max_orders_per_hour=3, quote_age=7_200)
-    desk = Desk(bounds, database=Database(tmp_path / "journal"))
-    desk.see(seen())
-    hour = np.timedelta64(1, "h")
-    minute = np.timedelta64(1, "m")
-    desk.book.plan(intent("planned"))
-    desk.book.withhold(intent("withheld"), "because")
-    assert desk.send(intent("1"), NOW - minute) == ""
-    desk.book.settle("1", "rejected", "no")
-    assert desk.send(intent("2", part="reduction", job="other"), NOW - minute) == ""
-    assert desk.send(intent("3"), NOW - SECOND) == ""
-    desk.database.close()
-
-    again = Desk(bounds, database=Database(tmp_path / "journal"))
-    again.see(seen())
-    full = "3 orders were sent within an hour; guards.max_orders_per_hour is 3"
-    assert again.judge(intent("4"), NOW) == full
-    assert again.judge(spread(*CONDOR), NOW) == full
-    assert again.judge(intent("4"), NOW - minute + hour - SECOND) == full
-    assert again.judge(intent("3"), NOW) == "", "it is one of the three"
-    assert again.judge(intent("5", part="reduction"), NOW) == ""
-    fresh = {"NVDA": LastTrade(100.0, NOW + hour)}
-    again.see(seen(trades=fresh))
-    assert again.judge(intent("4"), NOW - minute + hour) == "", "two have left the hour"
-    again.database.close()
-
-
-def test_what_prices_have_carried_beyond_a_limit_may_still_become_less() -> None:
-    over = seen(positions={"NVDA": "90", "MSFT": "-100"})
-    assert judged(intent(qty=1), over) == (
-        "NVDA would come to 0.91 of equity; guards.max_position is 0.75"
-    )
-    assert judged(intent(qty=180, side="sell"), over) == "", "it ends no larger than it began"
-    assert "NVDA would come to 0.91" in judged(intent(qty=181, side="sell"), over)
-    assert judged(intent(symbol="MSFT", qty=1, side="sell"), over, max_gross=1.4) == (
-        "all positions would come to 1.41 of equity; guards.max_gross is 1.4"
-    )
+    minute, hour = np.timedelta64(1, "m"), np.timedelta64(1, "h")
+    with closing(Database(tmp_path / "journal")) as database:
+        desk = Desk(bounds, database=database, sight=seen())
+        desk.book.plan(intent("planned"))
+        desk.book.withhold(intent("withheld"), "because")
+        assert desk.send(intent("1"), NOW - minute) == ""
+        desk.book.settle("1", "rejected", "no")
+        assert desk.send(intent("2", part="reduction", job="other"), NOW - minute) == ""
+        assert desk.send(intent("3"), NOW - SECOND) == ""
+    with closing(Database(tmp_path / "journal")) as database:
+        again = Desk(bounds, database=database, sight=seen())
+        full = "3 orders were sent within an hour; guards.max_orders_per_hour is 3"
+        for one, at in ((intent("4"), NOW), (spread(*CONDOR), NOW)):
+            assert again.judge(one, at) == full
+        assert again.judge(intent("4"), NOW - minute + hour - SECOND) == full
+        assert again.judge(intent("3"), NOW) == "", "it is one of the three"
+        assert again.judge(intent("5", part="reduction"), NOW) == ""
+        again.see(traded("NVDA", age=0, at=NOW + hour))
+        assert again.judge(intent("4"), NOW - minute + hour) == "", "two have left the hour"
 
 
 def test_open_orders_count_and_a_reduction_frees_nothing_before_it_has_filled() -> None:
@@ -519,41 +517,22 @@ def test_what_has_filled_since_the_account_was_seen_is_a_position() -> None:
     assert "come to 0.76" in desk.judge(intent("long-after-all", qty=26), NOW)
 
 
-def test_what_has_no_last_trade_counts_at_the_price_it_was_sized_at() -> None:
-    sight = seen(positions={"MSFT": "100"}, trades={"NVDA": LastTrade(100.0, NOW)})
-    assert judged(intent(qty=50), sight, max_gross=1) == ""
-    assert "come to 1.01 of" in judged(intent(qty=51), sight, max_gross=1)
-    # Where there is one, it is what the position is worth.
-    moved = seen(positions={"MSFT": "100"}, trades={s: LastTrade(100.0, NOW) for s in PRICES})
-    assert "come to 1.5 of" in judged(intent(qty=50), moved, max_gross=1)
-
-
-def test_an_order_that_is_sent_again_takes_its_room_once() -> None:
-    desk = Desk()
-    desk.see(seen())
+def test_an_order_that_is_sent_again_takes_its_room_once_and_what_was_not_sent_none() -> None:
+    desk = Desk(sight=seen())
+    said = [desk.judge(intent(name, qty=50), NOW) for name in "wxyz"]
+    assert said.count("") == 1, "of those that are judged by one sight"
+    desk = Desk(sight=seen())
     assert desk.send(intent("a", qty=50)) == ""
-    assert desk.judge(intent("a", qty=50), NOW) == ""
-    assert "would come to 1 of equity" in desk.judge(intent("b", qty=50), NOW)
     # After a restart it is among the open orders of the account.
-    open_order = Order("a", "NVDA", "buy", Decimal(50), "test")
-    desk.see(seen(open_orders=(open_order,)))
-    assert desk.judge(intent("a", qty=50), NOW) == ""
-    assert "would come to 1 of equity" in desk.judge(intent("b", qty=50), NOW)
-
-
-def test_what_was_not_sent_after_all_takes_no_room() -> None:
-    desk = Desk()
-    desk.see(seen())
+    waiting = Order("a", "NVDA", "buy", Decimal(50), "test")
+    for sight in (desk.sight, seen(open_orders=(waiting,))):
+        desk.sight = sight
+        assert desk.judge(intent("a", qty=50), NOW) == ""
+        assert "would come to 1 of equity" in desk.judge(intent("b", qty=50), NOW)
+    desk = Desk(sight=seen())
     assert desk.send(intent("a", qty=50)) == ""
     desk.book.settle("a", "withheld", "too late")
     assert desk.judge(intent("b", qty=50), NOW) == ""
-
-
-def test_of_orders_that_are_judged_by_one_sight_one_takes_the_last_room() -> None:
-    desk = Desk()
-    desk.see(seen())
-    said = [desk.judge(intent(name, qty=50), NOW) for name in "abcd"]
-    assert said.count("") == 1
 
 
 def test_once_told_to_stop_nothing_is_sent_but_what_closes_where_everything_is_closed(
@@ -572,27 +551,19 @@ def test_once_told_to_stop_nothing_is_sent_but_what_closes_where_everything_is_c
 
 @pytest.mark.parametrize("table", ["halts", "intents"])
 def test_a_journal_that_cannot_be_read_is_no_reason_among_others(table: str) -> None:
-    desk = Desk()
-    desk.see(seen())
+    desk = Desk(sight=seen())
     desk.database.execute(f"DROP TABLE {table}")
     with pytest.raises(DatabaseFailed, match=f"no such table: {table}"):
         desk.judge(intent(), NOW)
 
 
-def test_a_position_of_which_no_price_was_seen_lets_nothing_open() -> None:
-    strange = Order("w", "TSLA", "buy", Decimal(1), "by somebody else")
-    assert judged(intent(), seen(open_orders=(strange,))) == (
-        "no price of TSLA was seen, and it is held or ordered"
-    )
-
-
 @pytest.mark.parametrize(
     ("legs", "width", "closes"),
     [
-        (("P95 sell", "P90 buy"), 500, False),
+        (PUT, 500, False),
         (("C105 sell", "C115 buy"), 1_000, False),
         (CONDOR, 1_000, False),
-        (undone("P95 sell", "P90 buy"), 500, True),
+        (undone(*PUT), 500, True),
         (undone(*CONDOR), 1_000, True),
         (("C105 sell", "P95 sell"), np.inf, False),
         (("C105 buy", "P95 buy"), np.inf, True),
@@ -605,6 +576,16 @@ def test_a_spread_is_worth_what_it_can_lose(
     order = spread(*legs, qty=3).order
     assert isinstance(order, SpreadOrder)
     assert (order.root, order.width, order.closes) == ("SPXW", width, closes)
+
+
+def test_legs_of_other_days_protect_nothing_and_all_are_on_one_root() -> None:
+    order = spread("C105 sell", "C110 buy").order
+    assert isinstance(order, SpreadOrder)
+    later = OptionLeg(contract_of("SPXW240308C00110000"), "buy")
+    apart = replace(order, legs=(order.legs[0], later))
+    assert (apart.width, apart.closes) == (np.inf, False)
+    with pytest.raises(InputError, match="its legs are on SPXW, SPY, not on one"):
+        spread("P95 sell", "SPY:P90 buy")
 
 
 @pytest.mark.parametrize("kind", get_args(HaltKind))
@@ -629,93 +610,40 @@ def test_what_was_sold_in_options_is_bought_back_beside_halts_of_what_is_held_an
     assert desk.judge(back, NOW), "the kill file stops everything"
 
 
-def test_legs_of_other_days_protect_nothing() -> None:
-    order = spread("C105 sell", "C110 buy").order
-    assert isinstance(order, SpreadOrder)
-    later = OptionLeg(contract_of("SPXW240308C00110000"), "buy")
-    apart = replace(order, legs=(order.legs[0], later))
-    assert apart.width == np.inf
-    assert not apart.closes
-
-
-def test_what_spreads_can_lose_counts_for_every_limit() -> None:
-    put = ("P95 sell", "P90 buy")
-    assert judged(spread(*put, qty=15)) == ""
-    assert judged(spread(*put, qty=16)) == (
-        "what spreads on SPXW can lose would come to 0.8 of equity; guards.max_position is 0.75"
-    )
-    assert judged(spread(*put, qty=16, part="")) != "", "without a part it opens"
-    assert judged(spread(*put, qty=3), max_order=1_500) == ""
-    assert "2,000 USD are at stake" in judged(spread(*put, qty=4), max_order=1_500)
-    assert "inf USD are at stake" in judged(spread("C105 sell", "P95 sell"))
-    risky = seen(at_risk={"SPXW": 5_000, "SPY": 1_000})
-    assert judged(spread(*put, qty=5), risky) == ""
-    assert "SPXW can lose would come to 0.8" in judged(spread(*put, qty=6), risky)
-    stocks = seen(positions={"NVDA": "40"}, at_risk={"SPXW": 5_000})
-    assert judged(intent(qty=20), stocks, max_gross=1.1) == ""
-    assert "would come to 1.11" in judged(intent(qty=21), stocks, max_gross=1.1)
-
-
-def test_what_spreads_can_lose_is_a_share_of_what_they_are_sized_from_where_that_is_less() -> None:
-    put = ("P95 sell", "P90 buy")
-    sized = replace(seen(at_risk={"SPXW": 1_000}), balance=4_000.0)
-    assert judged(spread(*put, qty=4), sized) == ""
-    assert judged(spread(*put, qty=5), sized) == (
-        "what spreads on SPXW can lose would come to 0.875 of the balance of 4,000.00 USD;"
-        " guards.max_position is 0.75"
-    )
-    assert "0.8 of equity" in judged(spread(*put, qty=14), replace(sized, balance=20_000.0))
-    assert "inf of the balance" in judged(spread(*put, qty=1), replace(sized, balance=0.0))
-    assert judged(intent(qty=70), sized) == "", "a stock is a share of equity"
-
-
 def test_spreads_that_were_sent_take_room_until_they_come_to_nothing() -> None:
-    put = ("P95 sell", "P90 buy")
-    desk = Desk()
-    desk.see(seen())
-    assert desk.send(spread(*put, qty=10, name="a")) == ""
-    assert "would come to 1 of" in desk.judge(spread(*put, qty=10, name="b"), NOW)
-    assert desk.send(spread(*undone(*put), qty=10, name="c", part="reduction")) == ""
-    assert "would come to 1 of" in desk.judge(spread(*put, qty=10, name="b"), NOW)
+    desk = Desk(sight=seen())
+    assert desk.send(spread(*PUT, qty=10, name="a")) == ""
+    assert "would come to 1 of" in desk.judge(spread(*PUT, qty=10, name="b"), NOW)
+    assert desk.send(spread(*undone(*PUT), qty=10, name="c", part="reduction")) == ""
+    assert "would come to 1 of" in desk.judge(spread(*PUT, qty=10, name="b"), NOW)
     desk.book.note("a", Progress("canceled", "v", Decimal(5)))
-    assert desk.judge(spread(*put, qty=10, name="b"), NOW) == ""
-    assert "would come to 0.8 of" in desk.judge(spread(*put, qty=11, name="b"), NOW)
+    assert desk.judge(spread(*PUT, qty=10, name="b"), NOW) == ""
+    assert "would come to 0.8 of" in desk.judge(spread(*PUT, qty=11, name="b"), NOW)
     desk.see(seen())
-    assert desk.send(spread(*put, qty=10, name="d")) == ""
+    assert desk.send(spread(*PUT, qty=10, name="d")) == ""
     desk.book.note("d", Progress("canceled", "w"))
-    assert desk.judge(spread(*put, qty=15, name="e"), NOW) == ""
+    assert desk.judge(spread(*PUT, qty=15, name="e"), NOW) == ""
 
 
-def test_legs_are_on_one_root() -> None:
-    with pytest.raises(InputError, match="its legs are on SPXW, SPY, not on one"):
-        spread("P95 sell", "SPY:P90 buy")
-
-
-def test_an_order_of_event_contracts_goes_to_another_venue() -> None:
-    order = LimitOrder("a", "RAIN", "BUY", "YES", Decimal("0.5"), Decimal(1))
-    assert "goes to another venue" in judged(replace(intent(), order=order))
-
-
-def test_what_is_no_number_is_beyond_every_limit() -> None:
-    held = replace(seen().account, prices={**PRICES, "MSFT": float("nan")})
-    account = replace(held, positions={"NVDA": Decimal(1)})
-    sight = Sight(account, {"MSFT": LastTrade(50.0, NOW)})
-    assert "too far from nan" in judged(intent(symbol="MSFT"), sight)
-    with pytest.raises(ValueError, match="equity must be a number"):
-        Sight(Account(float("nan"), {}, {}, NOW))
-    for risk in (float("nan"), float("inf"), -1.0):
-        with pytest.raises(ValueError, match="SPY must be at least 0"):
-            seen(at_risk={"SPY": risk})
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda: Sight(Account(float("nan"), {}, {}, NOW)), "equity must be a number"),
+        *(
+            (lambda risk=risk: seen(at_risk={"SPY": risk}), "SPY must be at least 0")
+            for risk in (float("nan"), float("inf"), -1.0)
+        ),
+        *(
+            (lambda price=price: LastTrade(price, NOW), "is no price")
+            for price in (0.0, -1.0, float("nan"), float("inf"))
+        ),
+        (lambda: LastTrade(1.0, np.datetime64("NaT", "ns")), "no instant"),
+    ],
+)
+def test_what_is_no_number_is_not_seen(make: Callable[[], object], why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        make()
     assert seen(at_risk={"SPY": 0.0}).at_risk == {"SPY": 0.0}
-    for price in (0.0, -1.0, float("nan"), float("inf")):
-        with pytest.raises(ValueError, match="is no price"):
-            LastTrade(price, NOW)
-    with pytest.raises(ValueError, match="no instant"):
-        LastTrade(1.0, np.datetime64("NaT", "ns"))
-
-
-def test_the_configuration_shows_the_defaults() -> None:
-    assert dict(composed_config("live", []).guards) == asdict(GuardSettings())
 
 
 def test_open_orders_without_a_price_count_at_their_own_or_at_the_last_trade() -> None:
@@ -725,21 +653,20 @@ def test_open_orders_without_a_price_count_at_their_own_or_at_the_last_trade() -
         asked.append(names)
         return {name: LastTrade(30.0, NOW) for name in names if name != "GONE"}
 
+    def silent(_: Sequence[str]) -> dict[str, LastTrade]:
+        raise BrokerError("no answer")
+
     limited = intent(symbol="AAA", limit_price=7).single
     stopped = replace(intent(symbol="BBB").single, type="stop", stop_price=8.0)
     at_market = [intent(symbol=name).single for name in ("CCC", "GONE", "NVDA", "?BRK_B")]
-    orders = (limited, stopped, *at_market)
-    account = seen(open_orders=orders).account
+    account = seen(open_orders=(limited, stopped, *at_market)).account
     assert prices_of_orders(account, trades) == {"AAA": 7.0, "BBB": 8.0, "CCC": 30.0}
     assert asked == [["CCC", "GONE"]]
     assert prices_of_orders(seen(open_orders=(limited,)).account, trades) == {"AAA": 7.0}
     assert last_prices(trades, {"CCC", "?BRK_B", "GONE"}) == {"CCC": 30.0}
-    assert last_prices(trades, {"?BRK_B"}) == {}
+    assert last_prices(trades, {"?BRK_B"}) == last_prices(silent, {"NVDA"}) == {}
     assert len(asked) == 2, "where nothing is missing, nobody is asked"
 
 
-def test_a_feed_that_does_not_answer_knows_no_last_price() -> None:
-    def silent(_: Sequence[str]) -> dict[str, LastTrade]:
-        raise BrokerError("no answer")
-
-    assert last_prices(silent, {"NVDA"}) == {}
+def test_the_configuration_shows_the_defaults() -> None:
+    assert dict(composed_config("live", []).guards) == asdict(GuardSettings())

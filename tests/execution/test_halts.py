@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.journal.events import EventLog
-from execution.journal.halts import (
-    HALT_RULES,
-    ITSELF,
-    Halt,
-    HaltChanges,
-    HaltKind,
-    Halts,
-)
+from execution.journal.halts import HALT_RULES, ITSELF, Halt, HaltChanges, HaltKind, Halts
 from foundation.database import Database, DatabaseFailed
 from foundation.errors import InputError
 
@@ -56,38 +50,31 @@ def test_one_of_a_kind_stands_at_most_and_nothing_is_forgotten(
 
 
 def test_a_halt_outlives_the_process_that_raised_it(tmp_path: Path) -> None:
-    database = Database(tmp_path / "journal")
-    halts_in(database).raise_halt("positions", "NVDA is 12, and should be 10", NOW)
-    database.close()
-    again = Database(tmp_path / "journal")
-    assert halts_in(again).standing() == (
-        Halt(1, "positions", NOW, "NVDA is 12, and should be 10"),
-    )
-    halts_in(again).clear("positions", "Ada", LATER)
-    again.close()
-    third = Database(tmp_path / "journal")
-    assert halts_in(third).standing() == ()
-    assert [(each.cleared_by, each.cleared_at) for each in halts_in(third).history()] == [
-        ("Ada", LATER)
-    ]
-    third.close()
+    path = tmp_path / "journal"
+    why = "NVDA is 12, and should be 10"
+    with closing(Database(path)) as database:
+        halts_in(database).raise_halt("positions", why, NOW)
+    with closing(Database(path)) as database:
+        assert halts_in(database).standing() == (Halt(1, "positions", NOW, why),)
+        halts_in(database).clear("positions", "Ada", LATER)
+    with closing(Database(path)) as database:
+        assert halts_in(database).standing() == ()
+        (halt,) = halts_in(database).history()
+        assert (halt.cleared_by, halt.cleared_at) == ("Ada", LATER)
 
 
 def test_raising_twice_writes_once_and_keeps_the_first_reason() -> None:
     database = Database()
     halts = halts_in(database)
-    assert halts.raise_halt("drawdown", "first\n of them", NOW)
-    assert not halts.raise_halt("drawdown", "second", LATER)
+    halts.raise_halt("drawdown", "first\n of them", NOW)
+    halts.raise_halt("drawdown", "second", LATER)
     (halt,) = halts.standing()
     assert (halt.why, halt.raised_at, halt.number) == ("first of them", NOW, 1)
-    assert halt.stands
     assert str(halt) == "drawdown since 2024-03-05T17:30Z: first of them"
-    log = EventLog(database)
-    assert [(each.kind, each.subject) for each in log.events()] == [("halted", "drawdown")]
-    halts.clear("drawdown", "Ada", LATER)
-    halts.clear("drawdown", "Ada", LATER)
-    assert [each.kind for each in log.events()] == ["halted", "halt ended"]
-    assert [each.stands for each in halts.history()] == [False]
+    for _ in range(2):
+        halts.clear("drawdown", "Ada", LATER)
+    found = [(each.kind, each.subject) for each in EventLog(database).events()]
+    assert found == [("halted", "drawdown"), ("halt ended", "drawdown")]
 
 
 def test_somebody_clears_a_halt() -> None:
@@ -123,30 +110,25 @@ def test_changes_that_cannot_be_written_change_nothing() -> None:
         halts.raise_halt("positions", "NVDA is 12", NOW)
 
 
-def test_a_kind_that_nothing_is_known_of_is_not_raised() -> None:
-    halts = halts_in()
+def test_a_kind_that_this_program_does_not_know_is_not_raised_and_no_small_matter() -> None:
+    database = Database()
+    halts = halts_in(database)
     flood: Any = "flood"
     with pytest.raises(ValueError, match="halt 'flood' is none of positions, symbols, cash"):
         halts.raise_halt(flood, "water", NOW)
     assert halts.history() == ()
-
-
-def test_a_halt_that_this_program_does_not_know_is_no_small_matter() -> None:
-    database = Database()
-    halts = halts_in(database)
-    database.execute(
-        "INSERT INTO halts (kind, job, raised_at, why, cleared_by) VALUES ('flood', '', ?, '', '')",
-        (str(NOW),),
+    row = (
+        "INSERT INTO halts (kind, job, raised_at, why, cleared_by) VALUES ('flood', '', ?, '', '')"
     )
+    database.execute(row, (str(NOW),))
     with pytest.raises(DatabaseFailed, match=r"halts, row 1: kind: .*'positions'.*: 'flood'"):
         halts.standing()
 
 
-def test_who_cleared_a_halt_and_when_go_together() -> None:
+@pytest.mark.parametrize("ended", [{"cleared_at": LATER}, {"cleared_by": "Ada"}])
+def test_who_cleared_a_halt_and_when_go_together(ended: Any) -> None:
     with pytest.raises(ValueError, match="are there together"):
-        Halt(1, "positions", NOW, "", cleared_at=LATER)
-    with pytest.raises(ValueError, match="are there together"):
-        Halt(1, "positions", NOW, "", cleared_by="Ada")
+        Halt(1, "positions", NOW, "", **ended)
 
 
 def test_every_kind_says_what_it_forbids_and_what_to_do() -> None:
@@ -159,47 +141,35 @@ def test_every_kind_says_what_it_forbids_and_what_to_do() -> None:
         assert len(rule.remedy) <= 200
 
 
-def test_what_a_person_has_cleared_counts_until_it_is_used() -> None:
+def test_the_cause_of_a_halt_counts_while_it_stands_and_once_cleared_until_it_is_used() -> None:
     halts = halts_in()
-    assert halts.cleared_cause("positions") == ""
+
+    def seen() -> tuple[object, str]:
+        return halts.standing_cause("positions"), halts.cleared_cause("positions")
+
+    assert seen() == (None, "")
     halts.raise_halt("positions", "NVDA is 12", NOW, cause="NVDA 2")
     halts.raise_halt("drawdown", "peak", NOW)
-    assert halts.cleared_cause("positions") == "", "nobody has cleared it"
+    assert seen() == ((NOW, "NVDA 2"), ""), "nobody has cleared it"
     halts.use_clearing("positions")
     halts.clear("positions", "Ada", LATER)
-    assert halts.cleared_cause("positions") == "NVDA 2"
+    assert seen() == (None, "NVDA 2")
     halts.use_clearing("positions")
-    assert halts.cleared_cause("positions") == ""
+    assert seen() == (None, "")
+    assert halts.standing_cause("drawdown") is None, "it has none"
     halts.clear("drawdown", "Ada", LATER)
     assert halts.cleared_cause("drawdown") == "", "its clearing lets nothing be"
-
-
-def test_while_a_halt_stands_its_cause_and_since_when_are_known() -> None:
-    halts = halts_in()
     halts.raise_halt("positions", "NVDA is 12", NOW, cause="NVDA 2")
-    halts.raise_halt("drawdown", "peak", NOW)
-    assert halts.standing_cause("positions") == (NOW, "NVDA 2")
-    assert halts.standing_cause("drawdown") is None, "it has none"
     halts.clear("positions", "Ada", LATER)
-    assert halts.standing_cause("positions") is None
     halts.raise_halt("positions", "NVDA is 13", LATER, cause="NVDA 3")
-    assert halts.standing_cause("positions") == (LATER, "NVDA 3")
+    assert seen() == ((LATER, "NVDA 3"), ""), "a later one stands"
+    halts.apply(HaltChanges(("positions",)), LATER)
+    assert seen() == (None, ""), "it ended by itself"
 
 
 def test_symbols_of_a_standing_halt_are_set_aside() -> None:
     halts = halts_in()
-    assert halts.set_aside() == frozenset()
     halts.raise_halt("symbols", "two are odd", NOW, cause='{"NVDA": "2", "BTCUSD": "-1"}')
     assert halts.set_aside() == {"NVDA", "BTCUSD"}
     halts.clear("symbols", "Ada", LATER)
     assert halts.set_aside() == frozenset()
-
-
-def test_a_later_halt_and_one_that_ended_by_itself_leave_no_cleared_cause() -> None:
-    halts = halts_in()
-    halts.raise_halt("positions", "NVDA is 12", NOW, cause="NVDA 2")
-    halts.clear("positions", "Ada", LATER)
-    halts.raise_halt("positions", "NVDA is 13", NOW, cause="NVDA 3")
-    assert halts.cleared_cause("positions") == ""
-    halts.apply(HaltChanges(("positions",)), LATER)
-    assert halts.cleared_cause("positions") == ""

@@ -21,40 +21,31 @@ def bars(start: str) -> Bars:
     return SyntheticMarket(start=start, end="2024-01-31", symbols=symbols).bars()
 
 
-def test_a_history_that_is_whole_says_nothing_and_one_that_begins_late_says_where() -> None:
-    assert history_lines(bars("2024-01-02"), ASKED, 100) == []
+def test_what_of_a_history_is_not_there_is_said() -> None:
+    panel = bars("2024-01-02")
+    count = len(panel.real_bars(0)[0])
+    assert history_lines(panel, ASKED, count) == []
     late = history_lines(bars("2024-01-10"), ASKED, 50)
     assert [line.split(", later than")[0] for line in late] == [
         "The bars of SYXUSD begin at 2024-01-10T05:00Z",
         "The bars of SYA, SYB begin at 2024-01-10T14:30Z",
     ]
-    assert all(
-        line.endswith("later than history_days asks for (2024-01-01T00:00Z).") for line in late
-    )
-
-
-def test_bars_that_are_fewer_than_a_forecast_sees_are_counted() -> None:
-    panel = bars("2024-01-02")
-    count = len(panel.real_bars(0)[0])
-    assert history_lines(panel, ASKED, count) == []
+    assert all("history_days asks for (2024-01-01T00:00Z)." in line for line in late)
+    few = f"has {count} bars, fewer than the {count + 1} that a forecast sees"
     short = history_lines(panel, ASKED, count + 1)
-    assert [line.split(":")[0] for line in short] == [
-        f"{symbol} has {count} bars, fewer than the {count + 1} that a forecast sees"
-        " (forecaster.context_length)"
-        for symbol in ("SYA", "SYB")
+    assert [line.split(" (")[0] for line in short] == [
+        f"{symbol} {few}" for symbol in ("SYA", "SYB")
     ]
-
-
-def test_a_symbol_without_a_bar_is_named() -> None:
-    panel = bars("2024-01-02")
     mask = panel.mask.copy()
     mask[1] = False
     without = Bars(panel.instruments, panel.times, panel.values, mask, panel.source)
     assert history_lines(without, ASKED, 10) == ["SYB has no bars: nothing is forecast of it."]
 
 
-@pytest.mark.parametrize("name", ["1d", "1h", "30m", "15m", "5m"])
-@pytest.mark.parametrize("symbols", ["[AAPL,MSFT]", "[BTCUSD]", "[AAPL,BTCUSD]"])
+@pytest.mark.parametrize(
+    ("name", "symbols"),
+    [("1d", "[AAPL,BTCUSD]"), ("1h", "[AAPL]"), ("1h", "[BTCUSD]"), ("5m", "[AAPL,BTCUSD]")],
+)
 def test_a_live_history_holds_every_bar_that_calibration_learns_from(
     name: str, symbols: str
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
@@ -15,9 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.alpaca.activities import activity_of, kind_of
-from execution.alpaca.fields import ActivityEntry
-from execution.alpaca.holdings import symbol_held
+from execution.alpaca.activities import kind_of
 from execution.journal.activities import Activity, Kind
 from execution.journal.events import EventLog
 from execution.journal.intents import Intent, IntentBook, Progress, State
@@ -26,8 +25,6 @@ from execution.option_orders import OptionLeg, SpreadOrder, contract_of
 from execution.orders import Order, Side
 from foundation.database import Database
 from foundation.decimals import EXACT, plain
-from foundation.errors import SenselessAnswer
-from trainingdata.feed.fields import Needed, Optional
 
 BEGUN = np.datetime64("2024-03-05T17:30", "ns")  # half past twelve in New York
 MIDNIGHT = np.datetime64("2024-03-05T05:00", "ns")
@@ -36,6 +33,7 @@ DAY = np.timedelta64(1, "D")
 CALL = "SPY240920C00500000"
 PUT = "SPY240308P00510000"  # expires on Friday, 8 March 2024
 OTHER = "SPY240308P00505000"
+SHORT, PROTECTS = "SPY240315P00500000", "SPY240315P00495000"
 FRIDAY = np.datetime64("2024-03-08T05:00", "ns")  # New York's midnight
 EVENING = np.datetime64("2024-03-08T22:00", "ns")
 SYMBOLS = ("NVDA", "BTCUSD", CALL, "?037833100")
@@ -199,7 +197,7 @@ def test_orders_that_may_fill_yet_explain_as_much_as_they_may() -> None:
     books = Books.begun({"NVDA": "10"})
     books.order("a", "NVDA", "5", "2", "working")
     books.order("b", "NVDA", "-3", "0", "sending")
-    for held, explained in [("8", False), ("9", True), ("12", True), ("15", True), ("16", False)]:
+    for held, explained in [("8", False), ("9", True), ("15", True), ("16", False)]:
         assert (not books.found(NVDA=held)) == explained, held
     books.order("a", "NVDA", "5", "4", "canceled")
     books.order("b", "NVDA", "-3", "3", "filled")
@@ -223,19 +221,25 @@ def test_a_coin_may_lack_a_hundredth_of_what_was_bought_once() -> None:
     books = Books.begun({"BTCUSD": "1", "NVDA": "4"})
     books.order("a", "BTCUSD", "0.4", "0.4", "filled")
     books.order("b", "NVDA", "4", "4", "filled")
-    assert list(books.found(BTCUSD="1.3959", NVDA="8")) == ["BTCUSD"]
-    assert list(books.found(BTCUSD="1.400000001", NVDA="7.99")) == ["BTCUSD", "NVDA"]
-    assert not books.found(BTCUSD="1.4", NVDA="8"), "it is kept a little later"
-    assert not books.found(BTCUSD="1.399", NVDA="8")
-    assert list(books.found(BTCUSD="1.3989", NVDA="8")) == ["BTCUSD"]
+
+    def odd(coins: str, shares: str = "8") -> list[str]:
+        return list(books.found(BTCUSD=coins, NVDA=shares))
+
+    assert odd("1.3959") == ["BTCUSD"]
+    assert odd("1.400000001", "7.99") == ["BTCUSD", "NVDA"]
+    assert odd("1.4") == [], "it is kept a little later"
+    assert odd("1.399") == []
+    assert odd("1.3989") == ["BTCUSD"]
     books.order("c", "BTCUSD", "-0.4", "-0.4", "filled")
-    assert list(books.found(BTCUSD="0.998", NVDA="8")) == ["BTCUSD"], (
-        "a sale leaves its coins whole"
-    )
-    assert not books.found(BTCUSD="0.999", NVDA="8")
+    assert odd("0.998") == ["BTCUSD"], "a sale leaves its coins whole"
+    assert odd("0.999") == []
     fee = booking("f", "coin fee", quantity="-0.001", symbol="BTCUSD")
     books.holdings.add([fee], BEGUN)
-    assert not books.found(BTCUSD="0.999", NVDA="8"), "its listing comes later"
+    assert odd("0.999") == [], "its listing comes later"
+    books = Books.begun({"BTCUSD": "1"})
+    books.holdings.add([replace(fee, quantity=Decimal("-0.03"))], BEGUN)
+    assert not books.found(BTCUSD="0.97"), "or with it"
+    assert list(books.found(BTCUSD="0.94")) == ["BTCUSD"], "it is taken once"
 
 
 @pytest.mark.parametrize(("held", "odd"), [("206", "6"), ("200", None), ("240", "140")])
@@ -260,13 +264,6 @@ def test_where_no_fee_is_taken_in_coin_the_room_for_it_does_not_grow_with_tradin
     assert not books.found(BTCUSD="0.495", NVDA="4")
 
 
-def test_a_fee_that_is_taken_with_its_listing_is_explained() -> None:
-    books = Books.begun({"BTCUSD": "1"})
-    books.holdings.add([booking("f", "coin fee", quantity="-0.03", symbol="BTCUSD")], BEGUN)
-    assert not books.found(BTCUSD="0.97")
-    assert list(books.found(BTCUSD="0.94")) == ["BTCUSD"], "it is taken once"
-
-
 @pytest.mark.parametrize("quantity", ["-1", "2"])
 def test_an_option_that_has_expired_is_no_difference_and_its_listing_comes_later(
     quantity: str,
@@ -278,15 +275,11 @@ def test_an_option_that_has_expired_is_no_difference_and_its_listing_comes_later
     ended = booking("e", "option", quantity=str(-int(quantity)), symbol=PUT, day=FRIDAY)
     books.holdings.add([ended], EVENING + 12 * HOUR)
     assert not books.found(EVENING + 12 * HOUR, SPY="300")
-
-
-def test_an_option_of_a_holiday_ends_with_the_session_before_and_a_part_of_one_has_not() -> None:
-    """Good Friday of 2024 is the 29th of March."""
-    symbol = "SPY240329P00500000"
-    books = Books.begun({symbol: "-2"})
+    good_friday = "SPY240329P00500000"
+    books = Books.begun({good_friday: "-2"})
     thursday = np.datetime64("2024-03-28T20:00", "ns")
-    assert list(books.found(thursday - 1)) == [symbol]
-    assert list(books.found(thursday, **{symbol: "-1"})) == [symbol]
+    assert list(books.found(thursday - 1)) == [good_friday]
+    assert list(books.found(thursday, **{good_friday: "-1"})) == [good_friday], "a part has not"
     assert not books.found(thursday)
 
 
@@ -346,14 +339,11 @@ def test_nothing_that_the_ground_holds_is_counted_a_second_time() -> None:
     assert not books.found(NVDA="15")
 
 
-def test_a_transfer_of_shares_is_by_hand() -> None:
-    books = Books.begun()
-    books.holdings.add([booking("t", kind_of("ACATS"), quantity="5", symbol="NVDA")], BEGUN)
-    assert list(books.found(NVDA="5")) == ["NVDA"]
-
-
 def test_what_a_person_has_accepted_is_expected_and_a_later_listing_of_it_is_not() -> None:
     books = Books.begun({"NVDA": "10"})
+    (event,) = EventLog(books.database).events()
+    assert (event.kind, event.subject) == ("holdings begun", "1")
+    assert event.content == {"cash": "1000", "held": {"NVDA": "10"}}
     found = books.found(NVDA="30")
     books.order("a", "NVDA", "2", "2", "filled")
     stranger = Order("by-hand", "NVDA", "buy", Decimal(1), "test")
@@ -364,14 +354,11 @@ def test_what_a_person_has_accepted_is_expected_and_a_later_listing_of_it_is_not
     books.holdings.add([booking("s", "split", quantity="20", symbol="NVDA")], BEGUN + HOUR)
     assert not books.found(NVDA="32")
     assert {event.kind for event in EventLog(books.database).events("NVDA")} == {"accepted"}
-
-
-def test_what_was_booked_before_a_person_accepted_it_explains_nothing_after_it() -> None:
     books = Books.begun({"NVDA": "10"})
     books.holdings.add([booking("s", "split", quantity="20", symbol="NVDA")], BEGUN)
     books.holdings.accept({"NVDA": Decimal(5)}, [])
     assert not books.found(NVDA="15")
-    assert list(books.found(NVDA="35")) == ["NVDA"], "the split was looked at"
+    assert list(books.found(NVDA="35")) == ["NVDA"], "what was listed before was looked at"
 
 
 def test_an_order_in_the_place_of_ours_is_known() -> None:
@@ -382,31 +369,16 @@ def test_an_order_in_the_place_of_ours_is_known() -> None:
     assert [each.client_order_id for each in books.holdings.unknown(orders)] == ["b"]
 
 
-def test_a_list_that_knows_less_than_an_order_has_answered_is_named_for_a_day() -> None:
-    books = Books.begun()
-    books.order("a", "NVDA", "5", "5", "filled")
+@pytest.mark.parametrize("sign", ["", "-"])
+def test_a_list_that_knows_less_than_an_order_has_answered_is_named_for_a_day(sign: str) -> None:
+    books = Books.begun({"NVDA": "9"})
+    books.order("a", "NVDA", f"{sign}5", f"{sign}5", "filled")
     assert books.holdings.unlisted(BEGUN) == "order a has filled 5, and 0 are listed"
-    books.holdings.add([replace(fill("p", "3"), order_id="o-a")], BEGUN)
+    books.holdings.add([replace(fill("p", f"{sign}3"), order_id="o-a")], BEGUN)
     assert books.holdings.unlisted(BEGUN) == "order a has filled 5, and 3 are listed"
     assert books.holdings.unlisted(BEGUN + DAY) == ""
-    books.holdings.add([replace(fill("q", "2"), order_id="o-a")], BEGUN)
+    books.holdings.add([replace(fill("q", f"{sign}2"), order_id="o-a")], BEGUN)
     assert books.holdings.unlisted(BEGUN) == ""
-
-
-def test_of_a_sale_a_list_may_know_less_than_it_has_answered_too() -> None:
-    books = Books.begun({"NVDA": "9"})
-    books.order("s", "NVDA", "-5", "5", "filled")
-    books.holdings.add([replace(fill("p", "-3"), order_id="o-s")], BEGUN)
-    assert books.holdings.unlisted(BEGUN) == "order s has filled 5, and 3 are listed"
-    books.holdings.add([replace(fill("q", "-2"), order_id="o-s")], BEGUN)
-    assert books.holdings.unlisted(BEGUN) == ""
-
-
-def test_the_ground_is_an_event_with_all_that_was_held() -> None:
-    books = Books.begun({"NVDA": "9", "BTCUSD": "0.50"})
-    (event,) = EventLog(books.database).events()
-    assert (event.kind, event.subject) == ("holdings begun", "1")
-    assert event.content == {"cash": "1000", "held": {"NVDA": "9", "BTCUSD": "0.5"}}
 
 
 @pytest.mark.parametrize(
@@ -424,50 +396,53 @@ def test_a_trade_at_more_than_twice_or_less_than_half_its_orders_price_is_odd(
     assert books.holdings.odd_prices([trade]) == "", "it is written down"
 
 
-def test_what_is_odd_may_come_to_what_it_is_worth_now_or_was_or_to_all_there_is() -> None:
-    units = {"NVDA": Decimal(100), "SPY": Decimal(50)}
-    odd = {"NVDA": Decimal(3), "SPY": Decimal(-2)}
-    assert at_stake(odd, units, {}).total == 400
-    assert at_stake({"NVDA": Decimal(-10)}, units, {"NVDA": 5.0}).total == 1000, "all was sold"
-    assert at_stake({"AAPL": Decimal(-10)}, units, {"AAPL": -1200.5}).total == Decimal("1200.5")
-    assert at_stake({"AAPL": Decimal(-1)}, units, {}).total == Decimal("Infinity")
-    assert at_stake({"AAPL": Decimal(1)}, units, {}).total == 0, "it counts as nothing anywhere"
-
-
-def test_odd_options_may_come_to_what_they_lose_together_and_to_what_they_are_worth() -> None:
-    short, long = "SPY240315P00500000", "SPY240315P00495000"
-    assert at_stake({short: Decimal(-2)}, {}, {}).total == 100_000
-    spread = {short: Decimal(-2), long: Decimal(2)}
-    assert at_stake(spread, {short: Decimal(130), long: Decimal(110)}, {}).total == 1000
-    assert at_stake({long: Decimal(2)}, {long: Decimal(300)}, {}).total == 600
-    assert at_stake({"SPY240315C00500000": Decimal(-1)}, {}, {}).total == Decimal("Infinity")
-    other_day = {short: Decimal(-2), "SPY240316P00495000": Decimal(2)}
-    assert at_stake(other_day, {}, {}).total == 100_000, "they protect each other nowhere"
+@pytest.mark.parametrize(
+    ("odd", "units", "others", "total"),
+    [
+        ({"NVDA": 3, "SPY": -2}, {"NVDA": 100, "SPY": 50}, {}, "400"),
+        ({"NVDA": -10}, {"NVDA": 100}, {"NVDA": 5.0}, "1000"),  # all was sold
+        ({"AAPL": -10}, {}, {"AAPL": -1200.5}, "1200.5"),
+        ({"AAPL": -1}, {}, {}, "Infinity"),
+        ({"AAPL": 1}, {}, {}, "0"),  # it counts as nothing anywhere
+        # Options may come to what they lose together, and to what they are worth.
+        ({SHORT: -2}, {}, {}, "100000"),
+        ({SHORT: -2, PROTECTS: 2}, {SHORT: 130, PROTECTS: 110}, {}, "1000"),
+        ({PROTECTS: 2}, {PROTECTS: 300}, {}, "600"),
+        ({"SPY240315C00500000": -1}, {}, {}, "Infinity"),
+        ({SHORT: -2, "SPY240316P00495000": 2}, {}, {}, "100000"),  # of another day
+    ],
+)
+def test_what_is_odd_may_come_to_what_it_is_worth_now_or_was_or_to_all_there_is(
+    odd: dict[str, int], units: dict[str, int], others: dict[str, float], total: str
+) -> None:
+    signed, prices = ({s: Decimal(n) for s, n in each.items()} for each in (odd, units))
+    assert at_stake(signed, prices, others).total == Decimal(total)
 
 
 def test_a_restart_finds_all_that_was_added_and_a_half_added_page_is_not_there(
     tmp_path: Path,
 ) -> None:
-    path = tmp_path / "journal.sqlite"
-    books = Books.begun({"NVDA": "1"}, database=Database(path))
-    books.holdings.add([booking("a", "split", quantity="2", symbol="NVDA")], BEGUN)
+    def split(name: str, quantity: str) -> Activity:
+        return booking(name, "split", quantity=quantity, symbol="NVDA", amount="0")
 
     def broken() -> Iterator[Activity]:
-        yield booking("b", "split", quantity="4", symbol="NVDA", amount="9")
+        yield replace(split("b", "4"), amount=Decimal(9))
         raise RuntimeError("cut off")
 
-    with pytest.raises(RuntimeError, match="cut off"):
-        books.holdings.add(broken(), BEGUN)
-    books.database.close()
-    books = Books.of(Database(path))
-    assert books.holdings.ground.begun
-    assert not books.found(NVDA="3")
-    assert books.holdings.cash_reading(Decimal(1000)).beyond == 0
-    entries = [booking(name, "split", quantity="4", symbol="NVDA") for name in ("b", "c")]
-    assert books.holdings.add(entries, BEGUN) == 2
-    assert books.holdings.add(entries, BEGUN) == 0
-    assert not books.found(NVDA="11")
-    books.database.close()
+    path = tmp_path / "journal.sqlite"
+    with closing(Database(path)) as database:
+        books = Books.begun({"NVDA": "1"}, database=database)
+        books.holdings.add([split("a", "2")], BEGUN)
+        with pytest.raises(RuntimeError, match="cut off"):
+            books.holdings.add(broken(), BEGUN)
+    with closing(Database(path)) as database:
+        books = Books.of(database)
+        assert books.holdings.ground.begun
+        assert not books.found(NVDA="3")
+        assert books.holdings.cash_reading(Decimal(1000)).beyond == 0
+        entries = [split(name, "4") for name in ("b", "c")]
+        assert [books.holdings.add(entries, BEGUN) for _ in range(2)] == [2, 0]
+        assert not books.found(NVDA="11")
 
 
 def test_a_fill_finds_its_intent_even_where_that_learns_its_order_later() -> None:
@@ -502,10 +477,8 @@ def test_an_entry_that_the_venue_takes_back_changes_nothing_and_is_an_event(
     assert books.holdings.cash_reading(Decimal(985)).beyond == 0
     assert "activity s" in caplog.text
     (event,) = EventLog(books.database).events("s")
-    assert (
-        "quantity=Decimal('9')" in event.content["before"],
-        "quantity=Decimal('0')" in event.content["after"],
-    ) == (True, True)
+    assert "quantity=Decimal('9')" in event.content["before"]
+    assert "quantity=Decimal('0')" in event.content["after"]
 
 
 def test_the_next_question_goes_back_a_week_before_the_last_trade() -> None:
@@ -534,216 +507,3 @@ def test_only_what_a_person_pays_in_or_takes_out_is_a_flow_from_when_it_was_list
     assert book.listed.transferred(BEGUN + 2 * HOUR) == 0, "the mark of that instant has them"
     book.add(entries, BEGUN + 3 * HOUR)
     assert book.listed.transferred(BEGUN + 2 * HOUR) == 0, "listed again is not paid again"
-
-
-# What the venue writes, a kind of each. Numbers are texts, as it writes them.
-TRADE = {
-    "id": "20240305173000000::1",
-    "activity_type": "FILL",
-    "type": "partial_fill",
-    "transaction_time": "2024-03-05T17:30:01.5Z",
-    "symbol": "BTC/USD",
-    "qty": "0.5",
-    "price": "40000",
-    "side": "buy",
-    "order_id": "904837e3",
-}
-SHARED = {"date": "2024-03-05", "status": "executed", "net_amount": "0"}
-ENTRIES: dict[str, dict[str, Any]] = {
-    "trade": TRADE,
-    "sale": {**TRADE, "symbol": "NVDA", "side": "sell_short", "qty": "3", "price": "9.5"},
-    "option": {**TRADE, "symbol": CALL, "side": "sell", "qty": "2", "price": "1.25"},
-    "deposit": {**SHARED, "id": "d", "activity_type": "CSD", "net_amount": "1000"},
-    "dividend": {
-        **SHARED,
-        "id": "v",
-        "activity_type": "DIV",
-        "activity_sub_type": "CDIV",
-        "net_amount": "1.02",
-        "symbol": "T",
-        "qty": "2",
-        "per_share_amount": "0.51",
-    },
-    "shares": {
-        **SHARED,
-        "id": "w",
-        "activity_type": "DIV",
-        "activity_sub_type": "SDIV",
-        "symbol": "SBS",
-        "qty": "0.002709921",
-    },
-    "coin fee": {
-        **SHARED,
-        "id": "f",
-        "activity_type": "CFEE",
-        "symbol": "ETHUSD",
-        "cusip": "ETH1",
-        "qty": "-0.000195",
-        "price": "1884.5",
-    },
-    "dollar fee": {**SHARED, "id": "g", "activity_type": "CFEE", "qty": "0", "net_amount": "-2.21"},
-    "split": {**SHARED, "id": "s", "activity_type": "SPLIT", "symbol": "XRPT", "qty": "-33"},
-    "merger": {**SHARED, "id": "m", "activity_type": "MA", "cusip": "037833100", "qty": "-5"},
-    "expiry": {**SHARED, "id": "e", "activity_type": "OPEXP", "symbol": CALL, "qty": "-2"},
-    "delivery": {
-        **SHARED,
-        "id": "o",
-        "activity_type": "OPTRD",
-        "symbol": "SPY",
-        "qty": "200",
-        "price": "500",
-        "net_amount": "-100000",
-    },
-}
-READ = {
-    "trade": ("BTCUSD", "0.5", "-20000"),
-    "sale": ("NVDA", "-3", "28.5"),
-    "option": (CALL, "-2", "250"),
-    "deposit": ("", "0", "1000"),
-    "dividend": ("T", "0", "1.02"),
-    "shares": ("SBS", "0.002709921", "0"),
-    "coin fee": ("ETHUSD", "-0.000195", "0"),
-    "dollar fee": ("", "0", "-2.21"),
-    "split": ("XRPT", "-33", "0"),
-    "merger": ("?037833100", "-5", "0"),
-    "expiry": (CALL, "-2", "0"),
-    "delivery": ("SPY", "200", "-100000"),
-}
-
-
-@pytest.mark.parametrize("name", ENTRIES)
-def test_every_kind_of_entry_changes_what_it_changes(name: str) -> None:
-    read = activity_of(ENTRIES[name])
-    assert (read.symbol, plain(read.quantity), plain(read.amount)) == READ[name]
-    trade = read.is_trade
-    assert read.at == (np.datetime64("2024-03-05T17:30:01.5", "ns") if trade else MIDNIGHT)
-    assert read.order_id == ("904837e3" if trade else "")
-
-
-VALUES: tuple[Any, ...] = ("removed", None, "", "much", "1e9999999", "nan", True, 7.5, [], {}, [1])
-NUMBERS = ("0", "7.5", "-7.5")
-# What an entry says once: another value there is another activity, and nothing contradicts it.
-SAID_ONCE = {
-    "id": "what is listed once is known by it",
-    "activity_sub_type": "only a dividend in shares changes a position",
-    "symbol": "a security without one has a CUSIP, and cash has neither",
-    "cusip": "it counts where there is no symbol",
-    "qty": "positions, which are compared with the sum, say the same",
-    "price": "nothing is reckoned with it but what a trade paid",
-    "net_amount": "cash says the same",
-    "order_id": "a fill without one is of no intent",
-}
-
-ABOUT = ("symbol", "cusip", "qty")  # where one says nothing, a quantity is of nothing
-
-
-def test_a_field_that_goes_or_changes_is_the_same_activity_or_one_clear_refusal() -> None:
-    refused = 0
-    unseen = set()
-    for name, entry in ENTRIES.items():
-        whole = activity_of(entry)
-        for field in entry:
-            for value in (*VALUES, *NUMBERS):
-                changed = {**entry, field: value}
-                if value == "removed":
-                    del changed[field]
-                try:
-                    read = activity_of(changed)
-                except SenselessAnswer as error:
-                    refused += 1
-                    why = str(error)
-                    assert "\n" not in why
-                    assert field == "id" or entry["id"] in why, (name, field, value)
-                    words = (field, "quantity") if field in ABOUT else (field,)
-                    assert any(word in why for word in words), (name, field, value, why)
-                    continue
-                if read != whole:
-                    unseen.add(field)
-                    assert (read.kind, read.at) == (whole.kind, whole.at), (name, field, value)
-    assert unseen == set(SAID_ONCE)
-    assert refused > 400
-
-
-def test_what_moves_money_or_trades_needs_every_word_of_it() -> None:
-    needed = ("activity_type", "transaction_time", "symbol", "qty", "price", "side")
-    wanted = [*(("trade", field) for field in needed)]
-    wanted += [("deposit", "net_amount"), ("deposit", "date"), ("split", "date")]
-    for name, field in wanted:
-        for value in (None, ""):
-            with pytest.raises(SenselessAnswer, match=field):
-                activity_of({**ENTRIES[name], field: value})
-    for value in ("0", "-1"):
-        with pytest.raises(SenselessAnswer, match="qty"):
-            activity_of({**TRADE, "qty": value})
-    with pytest.raises(SenselessAnswer, match="activity s: quantity -33 of nothing"):
-        activity_of({**ENTRIES["split"], "symbol": None})
-
-
-def test_every_field_that_is_read_of_an_activity_is_in_this_test() -> None:
-    written = {field for entry in ENTRIES.values() for field in entry}
-    for attribute, field in vars(ActivityEntry).items():
-        if isinstance(field, Needed | Optional):
-            assert field.name in written, attribute
-
-
-@pytest.mark.parametrize("name", ["trade", "deposit", "split"])
-def test_what_the_venue_takes_back_is_listed_and_changes_nothing(name: str) -> None:
-    read = activity_of({**ENTRIES[name], "status": "canceled"})
-    assert not read.quantity
-    assert not read.amount
-    assert read.id == ENTRIES[name]["id"]
-
-
-@pytest.mark.parametrize("quantity", ["0.000195", "-0.000195"])
-def test_a_fee_only_takes_whichever_sign_it_is_written_with(quantity: str) -> None:
-    read = activity_of({**ENTRIES["coin fee"], "qty": quantity})
-    assert read.quantity == Decimal("-0.000195")
-
-
-@pytest.mark.parametrize(
-    ("day", "midnight"),
-    [
-        ("2024-03-10", "2024-03-10T05:00"),  # the clocks change at two on this day
-        ("2024-03-11", "2024-03-11T04:00"),
-        ("2024-11-03", "2024-11-03T04:00"),
-        ("2024-11-04T00:00:00Z", "2024-11-04T05:00"),
-        ("1990-01-01", "1990-01-01T05:00"),
-        ("2200-12-31", "2200-12-31T05:00"),
-    ],
-)
-def test_a_day_is_new_yorks(day: str, midnight: str) -> None:
-    read = activity_of({**ENTRIES["deposit"], "date": day})
-    assert read.at == np.datetime64(midnight, "ns")
-
-
-@pytest.mark.parametrize(
-    "day",
-    [
-        "2024-02-30",
-        "20240305",
-        "2024-03-05T12:00:00Z",
-        "0001-01-01",
-        "1989-12-31",
-        "2201-01-01",
-        "9999-01-01",
-        20240305,
-    ],
-)
-def test_a_day_that_is_none_is_refused(day: Any) -> None:
-    with pytest.raises(SenselessAnswer, match="activity d: date is"):
-        activity_of({**ENTRIES["deposit"], "date": day})
-
-
-@pytest.mark.parametrize(
-    ("name", "here"),
-    [
-        ("BTC/USD", "BTCUSD"),
-        ("BTCUSD", "BTCUSD"),
-        ("BRK.B", "BRK.B"),
-        (CALL, CALL),
-        ("037833100", "?037833100"),
-        ("BTC/USDT", "?BTC_USDT"),
-    ],
-)
-def test_orders_and_positions_name_one_symbol(name: str, here: str) -> None:
-    assert symbol_held(name) == here

@@ -193,87 +193,57 @@ def test_what_it_steps_next_is_told_before_it_waits_and_before_it_steps_at_once(
     assert all(now <= due for _, due, now, _ in told)
 
 
+@pytest.mark.parametrize(
+    ("error", "times", "steps"),
+    [
+        (BrokerError("no answer"), 9, 6),  # two, one that succeeds, and three in a row
+        (BrokerError("no answer"), 1, 1),  # what the last step meets is told
+        (InputError("the journal cannot be used"), 9, 1),  # a fault of the program
+    ],
+)
 def test_a_step_that_fails_is_over_and_so_many_in_a_row_end_the_loop(
-    clock: Clock, stop: Stop, capsys: pytest.CaptureFixture[str]
+    error: Exception,
+    times: int,
+    steps: int,
+    clock: Clock,
+    stop: Stop,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def fail(number: int) -> None:
         if number != 3:
-            raise BrokerError("no answer")
+            raise error
 
-    job = Every("a", 60, 9, clock, fail)
-    other = Every("b", 60, 9, clock, nothing)
-    with pytest.raises(BrokerError, match="no answer"):
+    job, other = Every("a", 60, times, clock, fail), Every("b", 60, 9, clock, nothing)
+    with pytest.raises(type(error), match=str(error)):
         run([job, other], clock, stop)
-    assert len(job.stepped) == 6, "two, one that succeeds, and three in a row"
-    said = "the pass is over, the next one comes: no answer\n"
-    assert capsys.readouterr().err == 4 * said, "all but the last"
-    assert len(other.stepped) in (5, 6)
-
-
-def test_what_the_last_step_meets_is_told(clock: Clock, stop: Stop) -> None:
-    def fail(_: int) -> None:
-        raise BrokerError("no answer")
-
-    with pytest.raises(BrokerError):
-        run([Every("a", 60, 1, clock, fail)], clock, stop)
-
-
-def test_a_fault_of_the_program_ends_it_at_once(clock: Clock, stop: Stop) -> None:
-    def fail(_: int) -> None:
-        raise InputError("the journal cannot be used")
-
-    job = Every("a", 60, 9, clock, fail)
-    with pytest.raises(InputError, match="journal"):
-        run([job], clock, stop)
-    assert len(job.stepped) == 1
+    assert len(job.stepped) == steps
+    over = 4 if steps == 6 else 0  # all but the last
+    assert capsys.readouterr().err == over * "the pass is over, the next one comes: no answer\n"
+    assert len(other.stepped) in (steps - 1, steps)
 
 
 def test_it_stops_after_the_step_in_which_it_was_told_and_while_it_waits(
-    clock: Clock, stop: Stop
+    clock: Clock, stop: Stop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = Every("a", 60, 9, clock, lambda number: stop.tell("told") if number == 2 else None)
     run([job], clock, stop)
     assert len(job.stepped) == 2
     assert stop.why == "told"
-    waiting = Stop()
     late = Every("b", 60, 9, clock, nothing)
-    late._next = START + 600 * MINUTE
-    waiting.tell("before")
-    run([late], clock, waiting)
-    assert not late.stepped
+    late._next = clock.now + 600 * MINUTE
+    for told_before in (True, False):
+        waiting, begin = Stop(), clock.now
 
+        def wait(seconds: float, waiting: Stop = waiting) -> bool:
+            waiting.why = "told"
+            return clock.wait(seconds)
 
-def test_told_while_it_waits_it_steps_nothing_more(
-    clock: Clock, stop: Stop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def told(seconds: float) -> bool:
-        stop.why = "told"
-        return clock.wait(seconds)
-
-    job = Every("a", 60, 9, clock, nothing)
-    job._next = START + 600 * MINUTE
-    monkeypatch.setattr(stop, "wait", told)
-    run([job], clock, stop)
-    assert not job.stepped
-    assert clock.now - START <= np.timedelta64(5, "s")
-
-
-def test_a_wait_lasts_until_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    stop = Stop()
-    queue = stop._told
-
-    class Told:
-        """Whoever waits is told meanwhile."""
-
-        def get(self, timeout: float) -> None:
-            assert timeout == 60.0
-            stop.tell("told")
-
-        def put(self, word: None) -> None:
-            queue.put(word)
-
-    monkeypatch.setattr(stop, "_told", Told())
-    assert stop.wait(60.0)
+        monkeypatch.setattr(waiting, "wait", wait)
+        if told_before:
+            waiting.tell("before")
+        run([late], clock, waiting)
+        assert not late.stepped
+        assert clock.now - begin <= np.timedelta64(5, "s")
 
 
 def test_a_signal_stops_and_a_second_one_ends(stop: Stop) -> None:

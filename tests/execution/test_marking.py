@@ -56,14 +56,15 @@ def test_a_deposit_is_no_profit_of_the_day(
     assert float(moved.daily_loss) == pytest.approx(float(plain.daily_loss), abs=1e-9)
 
 
-@pytest.mark.parametrize(("equity", "said"), [(999.99, "+0.00%"), (990.0, "-1.00%")])
-def test_a_loss_of_less_than_is_shown_is_no_loss_of_nothing(equity: float, said: str) -> None:
+@pytest.mark.parametrize(
+    ("equity", "said"), [(1_010.0, "+1.00%"), (999.99, "+0.00%"), (990.0, "-1.00%")]
+)
+def test_a_first_day_counts_from_its_first_mark(equity: float, said: str) -> None:
+    """A loss of less than is shown is no loss of nothing."""
     point = Point.first(NOON, 1_000.0).next(NOON + HOUR, equity, 0.0)
-    assert profit_line(point).split()[1] == said
+    assert profit_line(point) == f"PnL: {said} today, equity {equity:,.2f} USD"
 
 
-def test_a_first_day_counts_from_its_first_mark() -> None:
-    point = Point.first(NOON, 1_000.0).next(NOON + HOUR, 1_010.0, 0.0)
-    assert profit_line(point) == "PnL: +1.00% today, equity 1,010.00 USD"
+def test_an_account_without_equity_has_no_multiples_of_it() -> None:
     broke = exposure_line(AccountMark(NOON, -5.0, -5.0, 0.0, 0.0, 4.0, 0.0, {}))
     assert broke == "exposure: no equity; stocks 0.00 USD, coins 0.00 USD"

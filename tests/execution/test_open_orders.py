@@ -70,12 +70,7 @@ def after(decision: Decision | None, before: Account, symbol: str) -> Decimal:
 @pytest.mark.parametrize(
     ("held", "left", "position", "replaces"),
     [
-        (
-            100,
-            900,
-            0.1,
-            True,
-        ),  # more waits than is wanted: the remainder ends, the rest is ordered anew
+        (100, 900, 0.1, True),  # more waits than is wanted: it ends, the rest is ordered anew
         (100, 50, 0.5, False),  # the same direction: it stays, what is missing comes on top
         (400, -300, 0.1, True),  # a reduction that waits belongs to the new order
         (400, -390, 0.5, True),
@@ -86,34 +81,27 @@ def test_a_new_order_takes_the_place_of_what_stands_in_its_way(
     market: Bars, held: int, left: int, position: float, replaces: bool
 ) -> None:
     bars = market.until(MIDDAY)
+    plain = account(bars, SYA=held)
     before = account(bars, waiting("SYA", left), SYA=held)
     decision = holder(position).decide(bars, before)
-    plain = holder(position).decide(bars, account(bars, SYA=held))
-    assert after(decision, before, "SYA") == after(plain, account(bars, SYA=held), "SYA")
+    anew = holder(position).decide(bars, plain)
+    assert after(decision, before, "SYA") == after(anew, plain, "SYA")
     assert decision is not None
     assert (decision.cancels == before.open_orders[:1]) == replaces
     sides = {o.side for o in decision.orders if o.symbol == "SYA"}
     assert replaces or sides == {before.open_orders[0].side}
-
-
-@pytest.mark.parametrize("name", ["manual", "test-mean", "tes"])
-def test_the_order_of_somebody_else_is_never_cancelled(market: Bars, name: str) -> None:
-    bars = market.until(MIDDAY)
-    decision = holder(0.1).decide(bars, account(bars, waiting("SYA", 900, name), SYA=100))
-    assert decision is not None
-    assert decision.cancels == ()
+    for name in ("manual", "test-mean", "tes"):
+        by_others = account(bars, waiting("SYA", left, name), SYA=held)
+        decision = holder(position).decide(bars, by_others)
+        assert decision is not None
+        assert decision.cancels == (), "the order of somebody else"
 
 
 def test_only_reductions_of_its_own_in_what_decides_now_are_decided_anew(market: Bars) -> None:
     bars = market.until(MIDDAY)
     mine = waiting("SYA", -50), waiting("SYB", 30)
-    others = (
-        waiting("SYA", 50),
-        waiting("SYA", -50, "manual"),
-        waiting("SYB", -30),
-        waiting("SYC", -20),
-        waiting("SYXUSD", -5),
-    )
+    sizes = {"SYA": 50, "SYB": -30, "SYC": -20, "SYXUSD": -5}
+    others = (waiting("SYA", -50, "manual"), *(waiting(s, size) for s, size in sizes.items()))
     belief = holder(0.1).belief_table(Market(bars, len(bars.times) - 1)).of(bars.now)
     assert belief is not None
     decides = np.array([symbol in ("SYA", "SYB", "SYXUSD") for symbol in belief.symbols])
@@ -150,16 +138,9 @@ def test_a_waiting_part_of_a_share_is_replaced_by_an_opposite_order_or_where_it_
     assert replaced_orders("other", before, [choice._replace(qty=Decimal(change))]) == ()
 
 
-def test_a_reduction_that_is_decided_again_takes_no_second_part_of_a_ceiling(market: Bars) -> None:
-    """A sale of nearly all that waits is taken back where all of it is wanted, up to the cap."""
-    bars = market.until(MIDDAY)
-    price = account(bars).prices["SYA"]
-    quantity = int(0.5 * 100_000 / price)
-    before = account(bars, waiting("SYA", 1 - quantity), SYA=quantity)
-    decision = holder(0.5).decide(bars, before)
-    assert decision is not None
-    assert decision.cancels == before.open_orders[:1]
-    assert after(decision, before, "SYA") >= quantity - 1
+def tradable_but(bars: Bars, *symbols: str) -> Bars:
+    items = tuple(replace(i, tradable=i.symbol not in symbols) for i in bars.instruments)
+    return replace(bars, instruments=items)
 
 
 def test_a_reduction_that_waits_takes_its_part_of_the_ceilings(market: Bars) -> None:
@@ -167,18 +148,15 @@ def test_a_reduction_that_waits_takes_its_part_of_the_ceilings(market: Bars) -> 
     added elsewhere.
     """
     bars = market.until(MIDDAY)
-    items = tuple(replace(i, tradable=i.symbol != "SYA") for i in bars.instruments)
-    shown = replace(bars, instruments=items)
-    price = account(bars).prices["SYA"]
-    quantity = int(4 * 100_000 / price)
-    done = holder(0.5).decide(shown, account(bars, SYA=quantity // 2))
-    open_ = holder(0.5).decide(
-        shown, account(bars, waiting("SYA", -(quantity - quantity // 2)), SYA=quantity)
-    )
-    assert done is not None
-    assert sum(abs(c.target) for c in done.choices) > 0.9
-    assert open_ is not None
-    assert sum(abs(c.target) for c in open_.choices) < 0.02
+    whole = int(4 * 100_000 / account(bars).prices["SYA"])
+    sold = whole - whole // 2
+    for before, low, high in (
+        (account(bars, SYA=whole // 2), 0.9, 4.0),
+        (account(bars, waiting("SYA", -sold), SYA=whole), 0.0, 0.02),
+    ):
+        decision = holder(0.5).decide(tradable_but(bars, "SYA"), before)
+        assert decision is not None
+        assert low <= sum(abs(c.target) for c in decision.choices) < high
 
 
 def test_beside_a_small_reduction_that_waits_the_rest_of_a_ceiling_is_free(market: Bars) -> None:
@@ -186,45 +164,29 @@ def test_beside_a_small_reduction_that_waits_the_rest_of_a_ceiling_is_free(marke
     of four, and not less.
     """
     bars = market.until(MIDDAY)
-    items = tuple(replace(i, tradable=i.symbol == "SYB") for i in bars.instruments)
     price = account(bars).prices["SYA"]
     held = int(3.2 * 100_000 / price)
-    sold = int(0.2 * 100_000 / price)
-    before = account(bars, waiting("SYA", -sold), SYA=held)
-    decision = replace(holder(2.0), limits=Limits(symbol_cap=2.0)).decide(
-        replace(bars, instruments=items), before
-    )
+    before = account(bars, waiting("SYA", -int(20_000 / price)), SYA=held)
+    who = replace(holder(2.0), limits=Limits(symbol_cap=2.0))
+    others = (symbol for symbol in bars.symbols if symbol != "SYB")
+    decision = who.decide(tradable_but(bars, *others), before)
     assert decision is not None
     (choice,) = decision.choices
     assert choice.target == pytest.approx(4.0 - held * price / before.equity, abs=1e-6)
 
 
-def thin(bars: Bars, share: float) -> Bars:
-    values = bars.values.copy()
-    values[:, :, VOLUME] *= share
-    return replace(bars, values=values)
-
-
 @pytest.fixture(scope="module")
 def carried() -> tuple[Run, BacktestSettings]:
-    words = [
-        *(
-            "start=2024-02-12",
-            "data.start=2024-01-02",
-            "data.end=2024-03-08",
-            "trials=null",
-            "fills.remainder=carry",
-        ),
-        *(
-            "forecaster=oracle",
-            "forecaster.calibrated=false",
-            "capital=20000000",
-            "symbols=[SYA,SYB,SYC,SYXUSD]",
-        ),
-    ]
-    settings = BacktestSettings.of(composed_config("backtest", words))
+    words = (
+        "start=2024-02-12 data.start=2024-01-02 data.end=2024-03-08 trials=null"
+        " fills.remainder=carry forecaster=oracle forecaster.calibrated=false"
+        " capital=20000000 symbols=[SYA,SYB,SYC,SYXUSD]"
+    )
+    settings = BacktestSettings.of(composed_config("backtest", words.split()))
     market = settings.market()
-    market = market.on(thin(market.bars, 0.02))
+    thin = market.bars.values.copy()
+    thin[:, :, VOLUME] *= 0.02
+    market = market.on(replace(market.bars, values=thin))
     trader = settings.trader(settings.forecaster.build(market.bars.symbols)).over(market)
     return simulate_trading(settings, market, "carried", trader), settings
 

@@ -1,25 +1,160 @@
+"""What an order is, to the edge of every rule; the orders that move a book; what an account is."""
+
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from execution.contract_orders import LimitOrder
 from execution.fees import CryptoTier, DatedRate, FeeSchedule, TradingCosts
+from execution.journal.orders import is_same, order_of, words_of
 from execution.lending import MarginTerms, SymbolRate
-from execution.orders import LEAST_FREE, Account, Order, OrderTerms, client_order_id
+from execution.option_orders import OptionLeg, SpreadOrder, contract_of
+from execution.orders import (
+    LEAST_FREE,
+    QTY_LIMIT,
+    Account,
+    Order,
+    OrderTerms,
+    Side,
+    client_order_id,
+    exact_decimal,
+)
 from execution.rebalancing import Target, rebalance
 from foundation.errors import InputError
 from trainingdata.bars import HIGH
 from trainingdata.instruments import instrument
 from trainingdata.synthetic import SyntheticMarket
 
-INF = float("inf")
 AT = np.datetime64("2024-10-01T14:30", "ns")
-NVDA, AAPL, BTC, ETH = (instrument(s) for s in ("NVDA", "AAPL", "BTCUSD", "ETHUSD"))
+INF = float("inf")
+BTC = instrument("BTCUSD")
+FINE = replace(BTC, increment=Decimal("0.001"))
+
+
+def order(side: Any = "buy", qty: Any = 10, name: str = "o-1", **more: Any) -> Order:
+    symbol = more.pop("symbol", "NVDA")
+    return Order(name, symbol, side, Decimal(str(qty)), "why", **more)
+
+
+SOUND: list[dict[str, Any]] = [
+    {"qty": Decimal("1e-9")},
+    {"qty": QTY_LIMIT - 1},
+    {"name": "x" * 128},
+    {"name": "a.b_c-D9"},
+    {"type": "limit", "limit_price": 1e-9},
+    {"type": "stop", "stop_price": 5.0},
+    {"type": "stop_limit", "limit_price": 5.0, "stop_price": 5.0},
+    {"type": "trailing_stop", "trail_price": 1.0},
+    {"type": "trailing_stop", "trail_percent": 1.0},
+    *({"tif": force} for force in ("day", "gtc", "opg", "cls")),
+]
+UNSOUND: list[tuple[dict[str, Any], str]] = [
+    *(({"qty": qty}, "qty must be above 0 and below") for qty in (0, -1, QTY_LIMIT)),
+    *(({"qty": qty}, "qty must") for qty in ("NaN", "Infinity")),
+    *(({"name": name}, "client_order_id") for name in ("", "x" * 129, "a b")),
+    ({"limit_price": 5.0}, "a market order has no limit_price"),
+    ({"type": "limit"}, "a limit order needs a limit_price"),
+    ({"type": "limit", "limit_price": 5.0, "stop_price": 5.0}, "has no stop_price"),
+    ({"type": "stop"}, "needs a stop_price"),
+    ({"type": "stop_limit", "limit_price": 5.0}, "needs a stop_price"),
+    ({"type": "stop_limit", "stop_price": 5.0}, "needs a limit_price"),
+    ({"type": "trailing_stop"}, "one of them"),
+    ({"type": "trailing_stop", "trail_price": 1.0, "trail_percent": 1.0}, "one of them"),
+    ({"trail_price": 1.0}, "belongs to a trailing_stop"),
+    ({"type": "limit", "limit_price": 0.0}, "limit_price must be above 0"),
+    *(({"type": "stop", "stop_price": at}, "stop_price must be above 0") for at in (INF, 0.0)),
+    ({"type": "trailing_stop", "trail_percent": -1.0}, "trail_percent must be above 0"),
+    *(({"tif": tif}, f"tif '{tif}' is none of day, gtc, opg, cls") for tif in ("ioc", "fok")),
+    ({"type": "bracket"}, "type 'bracket' is none of market, limit, stop, stop_limit"),
+]
+
+
+@pytest.mark.parametrize("words", SOUND)
+def test_what_is_sound_to_the_edge_is_an_order(words: dict[str, Any]) -> None:
+    made = order(**words)
+    assert made.signed_qty == (made.qty if made.side == "buy" else -made.qty)
+    assert QTY_LIMIT == 10**12
+
+
+@pytest.mark.parametrize(("words", "says"), UNSOUND)
+def test_what_is_not_names_what_is_wrong(words: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        order(**words)
+
+
+@given(
+    side=st.sampled_from(["buy", "sell"]),
+    qty=st.decimals("0.000000001", 10**9, places=9),
+    words=st.sampled_from(SOUND),
+)
+def test_an_order_comes_back_from_the_journal_as_it_was_meant(
+    side: Side, qty: Decimal, words: dict[str, Any]
+) -> None:
+    meant = replace(order(**words), side=side, qty=qty, expires_at=AT)
+    kept = json.loads(json.dumps(words_of(meant)))
+    found = order_of(
+        meant.client_order_id, kept, reason="why", expires_at=AT, reduces=meant.reduces
+    )
+    assert found == meant
+
+
+@given(credit=st.none() | st.decimals(-100, 100, places=2), contracts=st.integers(1, 10_000))
+def test_a_spread_comes_back_from_the_journal_as_it_was_meant(
+    credit: Decimal | None, contracts: int
+) -> None:
+    legs = tuple(
+        OptionLeg(contract_of(f"SPXW240305P{strike:05}000"), side)
+        for strike, side in ((95, "sell"), (90, "buy"))
+    )
+    meant = SpreadOrder("s-1", legs, contracts, credit, AT, reduces=True, reason="so")
+    kept = json.loads(json.dumps(words_of(meant)))
+    assert order_of("s-1", kept, reason="so", expires_at=AT, reduces=True) == meant
+
+
+LEGS = tuple(OptionLeg(contract_of(f"SPXW240305P000{n}000"), "buy") for n in (90, 95))
+HALF = Decimal("0.5")
+
+
+@pytest.mark.parametrize(
+    ("one", "alike", "others"),
+    [
+        (
+            order(type="limit", limit_price=5.0),
+            {"limit_price": 6.0, "reason": "other", "expires_at": AT},
+            [{"symbol": "AAPL"}, {"side": "sell"}, {"qty": Decimal(9)}],
+        ),
+        (
+            SpreadOrder("o-1", LEGS, 2, Decimal(1)),
+            {"least_credit": Decimal(2)},
+            [{"legs": LEGS[::-1]}, {"contracts": 3}, {"least_credit": None}],
+        ),
+        (
+            LimitOrder("o-1", "M", "buy", "yes", HALF, Decimal(3)),
+            {},
+            [
+                *({"market": "N"}, {"action": "sell"}, {"side": "no"}),
+                *({"price": Decimal("0.51")}, {"count": Decimal(4)}),
+            ],
+        ),
+    ],
+)
+def test_two_orders_of_one_id_are_one_where_they_ask_for_the_same(
+    one: Any, alike: dict[str, Any], others: list[dict[str, Any]]
+) -> None:
+    """At another price it is the same, but for event contracts and a spread that has a limit."""
+    assert is_same(one, replace(one, **alike))
+    for terms in others:
+        assert not is_same(one, replace(one, **terms))
+    assert not is_same(one, order())
 
 
 def test_the_same_intention_has_one_identity_and_others_have_others() -> None:
@@ -31,43 +166,168 @@ def test_the_same_intention_has_one_identity_and_others_have_others() -> None:
         client_order_id("other", AT, "NVDA", 0),
         client_order_id("kelly_50", AT, "AAPL", 0),
     }
-    assert len(others) == 5
-    assert client_order_id("kelly_50", AT, "NVDA", 0) not in others
+    assert len(others | {client_order_id("kelly_50", AT, "NVDA", 0)}) == 6
 
 
-def test_reductions_come_first_then_coins_then_the_rest_by_symbol() -> None:
-    d = Decimal
-    orders = rebalance(
-        "s", AT,
-        [
-            Target(NVDA, d(0), d(5), INF, "open"), Target(BTC, d(0), d("0.1"), INF, "coin"),
-            Target(AAPL, d(10), d(4), INF, "reduce"), Target(ETH, d(2), d(1), INF, "reduce"),
-        ],
-    )  # fmt: skip
-    assert [(o.side, o.qty, o.symbol) for o in orders] == [
-        ("sell", d(6), "AAPL"),
-        ("sell", d(1), "ETHUSD"),
-        ("buy", d("0.1"), "BTCUSD"),
-        ("buy", d(5), "NVDA"),
-    ]
+@pytest.mark.parametrize(
+    ("name", "sound", "unsound"),
+    [
+        ("smallest_fraction", (0.0, 1.0), (-0.01, INF)),
+        ("largest_coin", (0.01, 200_000.0), (0.0, float("nan"))),
+        ("room", (0.0, 0.05, 0.99), (1.0, -0.01)),
+    ],
+)
+def test_terms_to_their_edges(
+    name: str, sound: tuple[float, ...], unsound: tuple[float, ...]
+) -> None:
+    for value in sound:
+        OrderTerms(**{name: value})
+    for value in unsound:
+        with pytest.raises(InputError, match=f"orders.{name}"):
+            OrderTerms(**{name: value})
+    assert OrderTerms() == OrderTerms(smallest_fraction=1.0, largest_coin=200_000.0, room=0.05)
+    assert OrderTerms(largest_coin=0.01, room=0.0).largest_quantity(BTC, 2.0) == 0.005
+    assert OrderTerms().largest_quantity(instrument("NVDA"), 5.0) == INF
+    assert OrderTerms().largest_quantity(BTC, 50_000.0) == pytest.approx(3.8)
 
 
-def test_no_order_flips_a_position() -> None:
-    orders = rebalance("s", AT, [Target(NVDA, Decimal(7), Decimal(-5), INF, "flip")])
-    assert [(o.side, o.qty) for o in orders] == [("sell", 7), ("sell", 5)]
-    assert len({o.client_order_id for o in orders}) == 2
+def test_a_bound_that_one_increment_of_a_coin_exceeds_is_refused() -> None:
+    bars = SyntheticMarket(start="2024-01-02", end="2024-01-05", symbols=("SYA", "SYYUSD")).bars()
+    worth = 0.001 * bars.real_bars(1)[1][:, HIGH].max()
+    OrderTerms(largest_coin=worth * 1.01, room=0.0).check(bars)
+    for share, room in ((0.99, 0.0), (1.01, 0.05)):
+        with pytest.raises(InputError, match=r"orders.largest_coin: .* one increment of SYYUSD"):
+            OrderTerms(largest_coin=worth * share, room=room).check(bars)
 
 
-@given(st.decimals("0.001", "90", places=3), st.floats(0.5, 100.0))
-def test_what_exceeds_one_order_goes_out_in_parts_that_add_up(held: Decimal, most: float) -> None:
-    step = Decimal("0.001")
+BOOK = st.lists(
+    st.tuples(
+        st.sampled_from(["NVDA", "AAPL", "MSFT", "BTCUSD", "ETHUSD"]),
+        st.integers(-9_000, 9_000),
+        st.integers(-9_000, 9_000),
+    ),
+    max_size=5,
+    unique_by=lambda entry: entry[0],
+)
+
+
+@given(BOOK, st.floats(0.4, 20.0))
+def test_orders_move_a_book_reductions_first_and_never_through_zero(
+    book: list[tuple[str, int, int]], most: float
+) -> None:
+    """Coins in thousandths, stocks whole; a part of a coin order holds `most` at most, and they
+    add up to the change.
+    """
+    targets = {}
+    for symbol, start, end in book:
+        coin = symbol.endswith("USD")
+        unit = Decimal("0.001") if coin else Decimal(1)
+        pair = (abs(start) * unit, abs(end) * unit) if coin else (start * unit, end * unit)
+        bound = most if coin else INF
+        targets[symbol] = Target(instrument(symbol), *pair, bound, f"why {symbol}")
+    orders = rebalance("k", AT, list(targets.values()))
+    assert len({o.client_order_id for o in orders}) == len(orders)
+    ranks = []
+    for o in orders:
+        entry = targets[o.symbol]
+        coin = o.symbol.endswith("USD")
+        ranks.append((0 if o.reduces else 1 if coin else 2, o.symbol))
+        assert (o.reason, o.tif) == (entry.reason, "gtc" if coin else "day")
+        assert (entry.held * o.signed_qty < 0) if o.reduces else entry.quantity * o.signed_qty > 0
+        assert o.qty % entry.instrument.increment == 0
+        parts = abs(float(entry.held - entry.quantity)) / most + 1
+        assert not coin or float(o.qty) <= most + 0.001 * parts
+        assert o.client_order_id.startswith(f"k-20241001T143000Z-{o.symbol}-")
+    assert ranks == sorted(ranks)
+    for entry in targets.values():
+        held, target = entry.held, entry.quantity
+        own = [o for o in orders if o.symbol == entry.instrument.symbol]
+        assert sum((o.signed_qty for o in own), Decimal(0)) == target - held
+        reduced = -held if held * target < 0 else target - held if abs(target) < abs(held) else 0
+        assert sum((o.signed_qty for o in own if o.reduces), Decimal(0)) == reduced
+
+
+@pytest.mark.parametrize(
+    ("coin", "held", "target", "most", "parts"),
+    [
+        (FINE, "0", "3.8", 3.8, ["3.8"]),
+        (FINE, "0", "3.802", 3.8, ["1.901"] * 2),
+        (FINE, "0", "7.598", 3.8, ["3.799"] * 2),
+        (FINE, "0", "0.001", 3.8, ["0.001"]),
+        (FINE, "6.0005", "0", 3.8, ["3", "3.0005"]),
+        (FINE, "0", "9", 3.8, ["3"] * 3),
+        (BTC, "0.005", "0", 0.0004, ["0.001"] * 5),  # an increment is worth more than an order may
+        # 0.09975 are left after a fee: closing sells all of it, adding buys whole thousandths.
+        (BTC, "0.09975", "0", INF, ["0.09975"]),
+        (BTC, "0.09975", "0.2", INF, ["0.1"]),
+        (BTC, "0.09975", "0.1", INF, []),
+    ],
+)
+def test_an_order_goes_out_in_parts_as_large_as_one_may_be_and_in_whole_increments(
+    coin: Any, held: str, target: str, most: float, parts: list[str]
+) -> None:
+    orders = rebalance("k", AT, [Target(coin, Decimal(held), Decimal(target), most, "x")])
+    assert [o.qty for o in orders] == [Decimal(part) for part in parts]
+    assert [o.client_order_id[-3:] for o in orders] == [f"{k}-0" for k in range(len(parts))]
+
+
+def test_a_coin_worth_next_to_nothing_goes_out_in_parts_that_orders_can_be() -> None:
+    most = OrderTerms().largest_quantity(BTC, 1e-9)
+    orders = rebalance("s", AT, [Target(BTC, Decimal(0), Decimal(5) * 10**12, most, "x")])
+    assert sum(o.qty for o in orders) == 5 * 10**12
+    assert len(orders) == 50
+
+
+@given(
+    st.integers(1, 40_000_000 * 10**9),
+    st.floats(1e5, 3e6),
+    st.sampled_from([Decimal("1e-9"), Decimal("0.001")]),
+)
+def test_the_parts_of_a_huge_order_add_up_to_the_last_billionth(
+    billionths: int, most: float, step: Decimal
+) -> None:
+    held = Decimal(billionths) * Decimal("1e-9")
     coin = replace(BTC, increment=step)
     orders = rebalance("s", AT, [Target(coin, held, Decimal(0), most, "x")])
-    assert sum(o.qty for o in orders) == held
-    assert all(float(o.qty) <= most + len(orders) * float(step) for o in orders)
-    assert all(o.qty % step == 0 for o in orders[1:])
-    assert len({o.client_order_id for o in orders}) == len(orders)
+    parts = [o.qty for o in orders]
+    assert sum(parts, Decimal(0)) == held
+    assert all(float(part) <= most * (1 + 1e-12) for part in parts)
+    assert max(parts) - min(parts) <= 2 * step
     assert len(orders) <= float(held) / most + 1
+
+
+def test_an_account_values_what_it_holds_and_adds_what_is_open() -> None:
+    waiting = (order("sell", 3), order("buy", 2, "o-2", symbol="AAPL"))
+    held = {"NVDA": Decimal(10), "GONE": Decimal(0)}
+    account = Account(100.0, held, {"NVDA": 5.0}, AT, open_orders=waiting)
+    assert account.exposure == {"NVDA": Decimal(7), "GONE": Decimal(0), "AAPL": Decimal(2)}
+    assert account.equity == 150.0
+    priced = account.with_prices({"NVDA": 9.0, "AAPL": 1.0})
+    assert priced.prices == {"NVDA": 5.0, "AAPL": 1.0}
+    assert (account.unsettled, account.short_proceeds, account.leverage) == (0.0, 0.0, INF)
+    assert (account.shorting, account.blocked) == (True, False)
+    with pytest.raises(ValueError, match="NVDA has no price"):
+        Account(1.0, {"NVDA": Decimal(1)}, {}, AT)
+
+
+@pytest.mark.parametrize(
+    ("held", "changes", "left"),
+    [
+        (-10, (4, 3), {"NVDA": -7}),
+        (10, (-4, -3), {"NVDA": 7}),
+        (-10, (8, 3), {"NVDA": -10}),
+        (10, (4,), {}),
+        (0, (-4,), {}),
+    ],
+)
+def test_what_open_orders_would_take_off_is_not_off_yet(
+    held: int, changes: tuple[int, ...], left: dict[str, int]
+) -> None:
+    waiting = tuple(
+        order("buy" if size > 0 else "sell", abs(size), f"o-{k}") for k, size in enumerate(changes)
+    )
+    account = Account(0.0, {"NVDA": Decimal(held)}, {"NVDA": 5.0}, AT, open_orders=waiting)
+    assert account.open_reductions == left
 
 
 def test_unsettled_proceeds_and_short_proceeds_do_not_buy_coins() -> None:
@@ -108,94 +368,47 @@ def test_where_nothing_is_sold_all_cash_is_set_aside_for_spreads_once() -> None:
 
 def test_cash_that_open_bids_for_coins_will_take_buys_no_other_coin() -> None:
     sent = (
-        Order("a", "BTCUSD", "buy", Decimal("0.5"), "open", tif="gtc"),
-        Order("b", "ETHUSD", "buy", Decimal(2), "open", type="limit", limit_price=10.0, tif="gtc"),
-        Order("c", "ETHUSD", "sell", Decimal(5), "open", tif="gtc"),
-        Order("d", "NVDA", "buy", Decimal(5), "open"),
+        order("buy", HALF, "a", symbol="BTCUSD", tif="gtc"),
+        order("buy", 2, "b", symbol="ETHUSD", type="limit", limit_price=10.0, tif="gtc"),
+        order("sell", 5, "c", symbol="ETHUSD", tif="gtc"),
+        order("buy", 5, "d"),
     )
     prices = {"BTCUSD": 100.0, "ETHUSD": 12.0, "NVDA": 7.0}
-    assert Account(100.0, {}, prices, AT, open_orders=sent).unborrowed_cash == 30.0
-    assert Account(60.0, {}, prices, AT, open_orders=sent).unborrowed_cash == -10.0
+    for cash, left in ((100.0, 30.0), (60.0, -10.0)):
+        assert Account(cash, {}, prices, AT, open_orders=sent).unborrowed_cash == left
 
 
-def test_a_bound_that_one_increment_of_a_coin_exceeds_is_refused() -> None:
-    bars = SyntheticMarket(start="2024-01-02", end="2024-01-05", symbols=("SYA", "SYYUSD")).bars()
-    worth = 0.001 * bars.real_bars(1)[1][:, HIGH].max()
-    OrderTerms(largest_coin=worth * 1.01, room=0.0).check(bars)
-    with pytest.raises(
-        InputError, match=r"orders.largest_coin: .* one increment of SYYUSD comes to be worth"
-    ):
-        OrderTerms(largest_coin=worth * 0.99, room=0.0).check(bars)
-    with pytest.raises(InputError, match="one increment of SYYUSD"):
-        OrderTerms(largest_coin=worth * 1.01, room=0.05).check(bars)
+TWICE = (SymbolRate("BTC/USD", 0.1), SymbolRate("NVDA", 0.5), SymbolRate("BTCUSD", 0.2))
+LATER_FIRST = (DatedRate("2025-01-01", 0.0), DatedRate("2024-01-01", 0.0))
 
 
-def test_a_coin_worth_next_to_nothing_goes_out_in_parts_that_orders_can_be() -> None:
-    most = OrderTerms().largest_quantity(BTC, 1e-9)
-    orders = rebalance("s", AT, [Target(BTC, Decimal(0), Decimal(5) * 10**12, most, "x")])
-    assert sum(o.qty for o in orders) == 5 * 10**12
-    assert len(orders) == 50
-
-
-def test_a_position_without_a_price_is_refused() -> None:
-    with pytest.raises(ValueError, match="NVDA has no price"):
-        Account(1.0, {"NVDA": Decimal(1)}, {}, AT)
-
-
-def test_fee_tables_and_costs_that_cannot_be_are_named() -> None:
-    with pytest.raises(InputError, match=r"fees\.sec_per_dollar: dates must increase"):
-        FeeSchedule(sec_per_dollar=(DatedRate("2025-01-01", 0.0), DatedRate("2024-01-01", 0.0)))
-    for word in ("soon", "today", "2024", "20240101", "NaT", ""):
-        with pytest.raises(InputError, match=f"'{word}' is no date"):
-            DatedRate(word, 0.0)
-    for rate, why in ((-1.0, "below 0"), (27.8, "not below 10")):
-        with pytest.raises(InputError, match=f"rate: {rate} is {why}"):
-            DatedRate("2024-01-01", rate)
-    with pytest.raises(InputError, match="nan is no finite number"):
-        DatedRate("2024-01-01", np.nan)
-    with pytest.raises(InputError, match="rate: 50 is not below 10"):
-        SymbolRate("NVDA", 50)
-    twice = (SymbolRate("BTC/USD", 0.1), SymbolRate("NVDA", 0.5), SymbolRate("BTCUSD", 0.2))
-    for name in ("borrow_rates", "requirements"):
-        with pytest.raises(InputError, match=f"margin.{name}: BTCUSD is there 2 times"):
-            MarginTerms(**{name: twice})
-    with pytest.raises(InputError, match="stock_slippage_bps"):
-        TradingCosts(stock_slippage_bps=-1)
-    with pytest.raises(InputError, match="crypto_tiers"):
-        FeeSchedule(crypto_tiers=(CryptoTier(0.0, 0.0, 1.0),))
-    with pytest.raises(InputError, match="begin at 0 and increase"):
-        FeeSchedule(crypto_tiers=(CryptoTier(100.0, 0.0, 0.0),))
-
-
-def test_what_a_coin_fee_left_over_is_sold_whole_and_bought_in_increments() -> None:
-    """0.09975 held after a fee of 0.00025: closing sells all of it, adding buys whole
-    thousandths.
-    """
-    coin = instrument("BTCUSD")
-    held = Decimal("0.09975")
-    (close,) = rebalance("k", AT, [Target(coin, held, Decimal(0), INF, "close")])
-    (more,) = rebalance("k", AT, [Target(coin, held, Decimal("0.2"), INF, "more")])
-    assert (close.side, close.qty, more.side, more.qty) == ("sell", held, "buy", Decimal("0.1"))
-    assert rebalance("k", AT, [Target(coin, held, Decimal("0.1"), INF, "dust")]) == ()
-
-
-@given(
-    st.integers(1, 40_000_000 * 10**9),
-    st.floats(1e5, 3e6),
-    st.sampled_from([Decimal("1e-9"), Decimal("0.001")]),
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda: FeeSchedule(sec_per_dollar=LATER_FIRST), r"fees\.sec_per_dollar: dates must incr"),
+        *(
+            (lambda word=word: DatedRate(word, 0.0), f"'{word}' is no date")
+            for word in ("soon", "today", "2024", "20240101", "NaT", "")
+        ),
+        (lambda: DatedRate("2024-01-01", -1.0), "rate: -1.0 is below 0"),
+        (lambda: DatedRate("2024-01-01", 27.8), "rate: 27.8 is not below 10"),
+        (lambda: DatedRate("2024-01-01", np.nan), "nan is no finite number"),
+        (lambda: SymbolRate("NVDA", 50), "rate: 50 is not below 10"),
+        *(
+            (lambda name=name: MarginTerms(**{name: TWICE}), f"margin.{name}: BTCUSD is there 2")
+            for name in ("borrow_rates", "requirements")
+        ),
+        (lambda: TradingCosts(stock_slippage_bps=-1), "stock_slippage_bps"),
+        (lambda: FeeSchedule(crypto_tiers=(CryptoTier(0.0, 0.0, 1.0),)), "crypto_tiers"),
+        (lambda: FeeSchedule(crypto_tiers=(CryptoTier(9.0, 0.0, 0.0),)), "begin at 0 and increase"),
+    ],
 )
-def test_the_parts_of_a_huge_order_add_up_to_the_last_billionth(
-    billionths: int, most: float, step: Decimal
-) -> None:
-    held = Decimal(billionths) * Decimal("1e-9")
-    coin = replace(BTC, increment=step)
-    orders = rebalance("s", AT, [Target(coin, held, Decimal(0), most, "x")])
-    parts = [o.qty for o in orders]
-    assert sum(parts, Decimal(0)) == held
-    assert all(float(part) <= most * (1 + 1e-12) for part in parts)
-    assert max(parts) - min(parts) <= 2 * step
+def test_fee_tables_and_costs_that_cannot_be_are_named(make: Callable[[], Any], why: str) -> None:
+    with pytest.raises(InputError, match=why):
+        make()
 
 
-def test_an_increment_that_is_worth_more_than_an_order_may_be_is_sent_all_the_same() -> None:
-    parts = rebalance("s", AT, [Target(BTC, Decimal("0.005"), Decimal(0), 0.0004, "x")])
-    assert [o.qty for o in parts] == [BTC.increment] * 5
+@given(st.integers(-(10**9), 10**9), st.decimals("-1000", "1000", places=9))
+def test_a_float_on_the_grid_is_the_decimal_it_was(whole: int, part: Decimal) -> None:
+    assert exact_decimal(float(part)) == Decimal(repr(float(part)))
+    assert str(exact_decimal(float(whole))) == str(whole)

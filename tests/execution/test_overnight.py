@@ -7,8 +7,6 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from execution.decision import Decision
 from execution.orders import Account, Order, client_order_id
@@ -85,16 +83,6 @@ def test_what_has_no_forecast_is_cut_for_the_night_all_the_same(
         assert all("no forecast: weight" in str(order.reason) for order in decision.orders)
 
 
-def test_before_the_last_decision_nothing_is_cut_without_a_forecast(market: Bars) -> None:
-    bars = known(market, EARLIER)
-    assert trader(*STOCKS).decide(bars, account_in(bars, SYA=1.2, SYB=-0.8, SYC=0.39)) is None
-
-
-def test_what_stands_under_the_ceiling_is_left_alone(market: Bars) -> None:
-    bars = known(market, LAST)
-    assert trader(*STOCKS).decide(bars, account_in(bars, SYA=1.2, SYB=-0.7)) is None
-
-
 def test_a_solver_that_fails_at_the_last_decision_does_not_keep_the_book(
     market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,53 +101,18 @@ def test_a_solver_that_fails_at_the_last_decision_does_not_keep_the_book(
     assert all("it did not end; " in str(order.reason) for order in decision.orders)
 
 
-def test_a_missing_bar_at_the_last_decision_does_not_keep_the_book(market: Bars) -> None:
+def test_what_stands_under_the_ceiling_and_what_may_not_be_traded_is_not_cut(market: Bars) -> None:
     bars = known(market, LAST)
-    mask = bars.mask.copy()
-    mask[:2, -1] = False
-    values = np.where(mask[:, :, None], bars.values, np.nan)
-    gap = Bars(bars.instruments, bars.times, values, mask, "test")
-    account = account_in(bars, SYA=1.2, SYB=-0.8, SYC=0.39)
-    decision = trader().decide(gap, account)
-    assert carried(decision, account) <= 1.96 + 1e-9
-
-
-def test_what_may_not_be_traded_is_not_cut(market: Bars) -> None:
-    bars = known(market, LAST)
+    assert trader(*STOCKS).decide(bars, account_in(bars, SYA=1.2, SYB=-0.7)) is None
+    earlier = known(market, EARLIER)
+    over = {"SYA": 1.2, "SYB": -0.8, "SYC": 0.39}
+    assert trader(*STOCKS).decide(earlier, account_in(earlier, **over)) is None
     items = tuple(replace(i, tradable=i.symbol != "SYA") for i in bars.instruments)
-    account = account_in(bars, SYA=1.2, SYB=-0.8, SYC=0.39)
+    account = account_in(bars, **over)
     decision = trader(*STOCKS).decide(replace(bars, instruments=items), account)
     assert decision is not None
     assert {order.symbol for order in decision.orders} == {"SYB", "SYC"}
     assert carried(decision, account) <= 1.96 + 1e-9
-
-
-def test_without_equity_what_has_no_forecast_is_closed_too(market: Bars) -> None:
-    bars = known(market, LAST)
-    account = account_in(bars, SYA=1.2, SYB=-0.8)
-    broke = replace(account, cash=account.cash - 150_000.0)
-    decision = trader("SYA").decide(bars, broke)
-    assert decision is not None
-    assert {(o.symbol, o.signed_qty) for o in decision.orders} == {
-        ("SYA", -account.positions["SYA"]),
-        ("SYB", -account.positions["SYB"]),
-    }
-
-
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    st.lists(st.floats(-2.0, 2.0), min_size=3, max_size=3),
-    st.floats(0.0, 0.5),
-    st.sets(st.sampled_from(STOCKS)),
-)
-def test_no_book_passes_the_last_decision_above_the_joint_ceiling(
-    market: Bars, weights: list[float], coin: float, mute: set[str]
-) -> None:
-    bars = known(market, LAST)
-    account = account_in(bars, **dict(zip(STOCKS, weights, strict=True)), SYXUSD=coin)
-    decision = trader(*sorted(mute)).decide(bars, account)
-    held = float(account.positions["SYXUSD"]) * account.prices["SYXUSD"] / account.equity
-    assert carried(decision, account) / 1.96 + held <= 1 + 1e-6
 
 
 @pytest.mark.parametrize("equity", [0.0, -1.0])

@@ -117,40 +117,6 @@ def test_the_venues_half_hours_become_the_hours_the_model_knows(venue: Any, mark
         np.testing.assert_allclose(bars.real_bars(s)[1][-recent.sum() :], values[recent])
 
 
-def test_the_account_is_read_as_the_venue_has_it(venue: Any) -> None:
-    venue.account |= {"cash": "50000", "non_marginable_buying_power": "30000"}
-    venue.positions = [
-        position("SYA", "-100", "50"),
-        position("SYXUSD", "0.5", "20000"),
-        position("AAPL260116C00200000", "-1", "250"),
-        position("ETHBTC", "2", "0.05", asset_class="crypto"),
-    ]
-    waiting = {
-        "client_order_id": "a-1",
-        "side": "buy",
-        "time_in_force": "day",
-        "filled_qty": "0",
-        "type": "market",
-    }
-    venue.orders = [
-        waiting
-        | {"symbol": "SYB", "qty": "10", "filled_qty": "4", "type": "limit", "limit_price": "90"},
-        waiting | {"client_order_id": "a-2", "symbol": "SYX/USD", "side": "sell", "qty": "0.1"},
-        waiting | {"client_order_id": "a-3", "symbol": "SYA", "qty": None, "notional": "100"},
-    ]
-    account = AlpacaBroker(BrokerSettings(url_override=venue.url), KEYS).account()
-    assert account.as_of == np.datetime64("2024-03-05T17:30:20", "ns")
-    assert account.cash == 50_000 - 250
-    assert account.exposure == {
-        "SYA": Decimal("-98.0"),
-        "SYXUSD": Decimal("0.4"),
-        "SYB": Decimal(6),
-        "?ETHBTC": Decimal(2),
-    }
-    assert account.equity == pytest.approx(50_000 - 250 - 5_000 + 10_000 + 0.1)
-    assert account.unborrowed_cash == 30_000
-
-
 def test_the_quantity_is_what_sizing_says_of_the_same_account_and_moments(
     venue: Any, market: Bars, tilted: None
 ) -> None:
@@ -162,13 +128,11 @@ def test_the_quantity_is_what_sizing_says_of_the_same_account_and_moments(
     since = account.as_of - np.timedelta64(400, "D")
     bars = MarketData(settings.broker, KEYS, "iex").bars(["SYA", "SYB"], since, account.as_of)
     price = float(bars.last_closes()[0])
-    trader = settings.trader(Tilted(20.0))
-    belief = trader.belief_of(bars, "SYA", account.as_of)
+    belief = settings.trader(Tilted(20.0)).belief_of(bars, "SYA", account.as_of)
     assert belief.mu.shape == (3, 2)
     expected = belief.mu + belief.premium * settings.prior.sharpe(bars.crypto) * belief.years
     quantity = get_qty(
-        "SYA",
-        price,
+        *("SYA", price),
         account=account,
         moments=Planned(belief.symbols, expected, belief.sigma),
         correlation=belief.correlation,
@@ -189,43 +153,16 @@ def test_at_the_instant_of_a_decision_it_is_the_decision(
     """
     venue.now = "2024-03-05T17:30:00Z"
     known = market.until(np.datetime64("2024-03-05T17:30", "ns"))
-    lone = Bars(
-        known.instruments[:1],
-        known.real_bars(0)[0],
-        known.real_bars(0)[1][None],
-        np.ones((1, len(known.real_bars(0)[0])), bool),
-        "test",
-    )
+    times, values = known.real_bars(0)
+    mask = np.ones((1, len(times)), bool)
+    lone = Bars(known.instruments[:1], times, values[None], mask, "test")
     price = float(lone.last_closes()[0])
-    settings = LiveSettings.of(composed_config("live", []))
-    decision = settings.trader(Tilted(20.0)).decide(
-        lone, Account(100_000.0, {}, {"SYA": price}, lone.now)
-    )
+    account = Account(100_000.0, {}, {"SYA": price}, lone.now)
+    trader = LiveSettings.of(composed_config("live", [])).trader(Tilted(20.0))
+    decision = trader.decide(lone, account)
     assert decision is not None
-    assert (
-        execution.get_qty("SYA", price, f"broker.url_override={venue.url}")
-        == decision.choices[0].qty
-    )
-
-
-def test_between_two_decisions_the_rest_of_the_interval_counts(market: Bars) -> None:
-    """At 12:45 New York three quarters of the way from 12:30 to 13:30 are left: mu and variance
-    in proportion.
-    """
-    trader: Trader = LiveSettings.of(composed_config("live", [])).trader(Tilted(20.0))
-    bars = market.until(np.datetime64("2024-03-05T17:30", "ns"))
-    whole, rest = (
-        trader.belief_of(bars, "SYA", np.datetime64(f"2024-03-05T17:{m}", "ns"))
-        for m in ("30", "45")
-    )
-    assert rest.until == whole.until == np.datetime64("2024-03-05T18:30", "ns")
-    assert rest.mu[0, 0] == pytest.approx(whole.mu[0, 0] * 0.75, rel=1e-3)
-    assert rest.sigma[0, 0] == pytest.approx(whole.sigma[0, 0] * np.sqrt(0.75), rel=1e-3)
-    assert not rest.overnight
-    evening = np.datetime64("2024-03-05T20:30", "ns")
-    late = trader.belief_of(market.until(evening), "SYA", evening + np.timedelta64(15, "m"))
-    assert late.overnight
-    assert late.until == np.datetime64("2024-03-06T15:30", "ns")
+    quantity = execution.get_qty("SYA", price, f"broker.url_override={venue.url}")
+    assert quantity == decision.choices[0].qty
 
 
 def test_what_is_fixed_moves_by_the_part_of_its_own_bars_in_the_interval(market: Bars) -> None:
@@ -233,32 +170,30 @@ def test_what_is_fixed_moves_by_the_part_of_its_own_bars_in_the_interval(market:
     hour after the open.
     """
     trader: Trader = LiveSettings.of(composed_config("live", [])).trader(Tilted(0.0))
-    coin = market.symbols.index("SYXUSD")
-    stock = market.symbols.index("SYA")
+    coin, stock = (market.symbols.index(symbol) for symbol in ("SYXUSD", "SYA"))
     night, before_open, evening = (
-        np.datetime64(f"2024-03-05T{at}", "ns") for at in ("08:00", "14:00", "20:30")
+        market.until(np.datetime64(f"2024-03-05T{at}", "ns")) for at in ("08:00", "14:00", "20:30")
     )
     asleep, waking = (
-        trader.belief_of(market.until(at), "SYXUSD", at) for at in (night, before_open)
+        trader.belief_of(panel, "SYXUSD", panel.now) for panel in (night, before_open)
     )
+    across = trader.belief_of(evening, "SYA", evening.now)
     assert asleep.sigma[0, stock] == 0
-    bars = HOURLY.clock(market.instruments[stock].kind).position(
-        np.array([waking.until, waking.at])
-    )
+    clock = HOURLY.clock(market.instruments[stock].kind)
+    bars = clock.position(np.array([waking.until, waking.at]))
     assert bars[0] - bars[1] == 0.5
     close = market.until(np.datetime64("2024-03-04T21:00", "ns"))
     step = latest(RandomWalk().forecast(close, close.now), close.now)
     spread = (step.values[stock, 0, LEVELS.index(0.9)] / step.price[stock] - 1) / 1.14
     assert waking.sigma[0, stock] == pytest.approx(spread * np.sqrt(0.5), rel=0.02)
-    across = trader.belief_of(market.until(evening), "SYA", evening)
-    plain = trader.correlations.matrix_at_end(market.until(before_open)).values[stock, coin]
+
+    def plain(panel: Bars) -> float:
+        return float(trader.correlations.matrix_at_end(panel).values[stock, coin])
+
     assert asleep.correlation[0, stock, coin] == 0
-    assert waking.correlation[0, stock, coin] == pytest.approx(plain / np.sqrt(18))
+    assert waking.correlation[0, stock, coin] == pytest.approx(plain(before_open) / np.sqrt(18))
     assert np.linalg.eigvalsh(waking.correlation[0])[0] > 0
-    assert (
-        across.correlation[0, stock, coin]
-        == trader.correlations.matrix_at_end(market.until(evening)).values[stock, coin]
-    )
+    assert across.correlation[0, stock, coin] == plain(evening)
     assert across.sigma[0, coin] == pytest.approx(asleep.sigma[0, coin] * np.sqrt(19), rel=0.25)
 
 
@@ -268,19 +203,15 @@ def test_what_the_venue_does_not_allow_is_not_sized(
     monkeypatch.setattr("forecasting.settings.ForecasterSettings.build", lambda *_: Tilted(-20.0))
     here = (f"broker.url_override={venue.url}", "sizing.holding=next", "prior.stock_sharpe=0")
     assert sized_quantity("SYA", 100.0, *here).qty < 0
-    open_to_all = {
-        "status": "active",
-        "tradable": True,
-        "shortable": True,
-        "easy_to_borrow": True,
-        "fractionable": True,
-    }
-    venue.assets["SYA"] = {**open_to_all, "easy_to_borrow": False}
-    answer = sized_quantity("SYA", 100.0, *here)
-    assert answer.qty == 0
-    assert "bound by long_only" in answer.why
-    venue.assets["SYA"] = {**open_to_all, "tradable": False}
-    assert sized_quantity("SYA", 100.0, *here).why == "the venue takes no orders for it now"
+    flags = ("tradable", "shortable", "easy_to_borrow", "fractionable")
+    open_to_all = {"status": "active", **dict.fromkeys(flags, True)}
+    for lacks, why in (
+        ("easy_to_borrow", "bound by long_only"),
+        ("tradable", "the venue takes no orders for it now"),
+    ):
+        venue.assets["SYA"] = {**open_to_all, lacks: False}
+        answer = sized_quantity("SYA", 100.0, *here)
+        assert (answer.qty, why in answer.why) == (0, True)
 
 
 def test_a_market_that_is_shut_trades_nothing(venue: Any, tilted: None) -> None:
@@ -296,25 +227,21 @@ def test_a_market_that_is_shut_trades_nothing(venue: Any, tilted: None) -> None:
 def test_without_a_fresh_forecast_there_is_no_new_risk_unless_the_legacy_rule_is_configured(
     venue: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    here = f"broker.url_override={venue.url}"
-    # the market's last bar is that of 16:00; the fixture's bars end before 20:30
+    """The market's last bar is that of 16:00; the fixture's bars end before 20:30."""
+    here = (f"broker.url_override={venue.url}", *RAW)
     venue.now = "2024-03-08T20:45:00Z"
     venue.bars = venue.bars.until(np.datetime64("2024-03-07T21:00", "ns"))
-    answer = sized_quantity("SYA", 100.0, here, *RAW)
+    answer = sized_quantity("SYA", 100.0, *here)
+    stale = "SYA: no forecast: its last bar was known at 2024-03-07T21:00Z"
     assert answer.qty == 0
-    assert answer.why.startswith(
-        "Enhanced sizing failed: SYA: no forecast: its last bar was known at 2024-03-07T21:00Z"
-    )
+    assert answer.why.startswith(f"Enhanced sizing failed: {stale}")
     assert answer.why.endswith("no new risk")
     with caplog.at_level(logging.INFO):
-        answer = sized_quantity("SYA", 100.0, here, *RAW, "sizing.fallback=legacy")
-    assert answer.qty == 600
-    assert "Legacy sizing" in answer.why
-    assert {"SYA: Enhanced sizing failed: no forecast", "SYA: Legacy sizing"} <= set(
-        caplog.messages
-    )
+        answer = sized_quantity("SYA", 100.0, *here, "sizing.fallback=legacy")
+    assert (answer.qty, "Legacy sizing" in answer.why) == (600, True)
+    assert {"SYA: Enhanced sizing failed: no forecast", "SYA: Legacy sizing"} <= {*caplog.messages}
     venue.faults["/v2/stocks/bars"] = [403]
-    assert "refused (403)" in sized_quantity("SYA", 100.0, here, *RAW).why
+    assert "refused (403)" in sized_quantity("SYA", 100.0, *here).why
 
 
 def test_a_solver_that_fails_takes_no_new_risk_and_leaves_its_problem(
@@ -337,66 +264,66 @@ def test_a_solver_that_fails_takes_no_new_risk_and_leaves_its_problem(
 def test_bars_may_come_from_files_and_what_they_lack_is_no_forecast(
     venue: Any, real_like: Path, market: Bars, tmp_path: Path
 ) -> None:
-    here = (f"broker.url_override={venue.url}", f"data.dir=[{real_like}]")
-    assert sized_quantity("SYA", 100.0, *here, *RAW).why.startswith(
-        "Enhanced Kelly sizing with 4.0x leverage; forecast +0.0 bp"
-    )
+    def why(symbol: str, *words: str, folder: Path = real_like) -> str:
+        here = f"broker.url_override={venue.url}", f"data.dir=[{folder}]"
+        return sized_quantity(symbol, 100.0, *here, *RAW, *words).why
+
+    kelly = "Enhanced Kelly sizing with 4.0x leverage; forecast +0.0 bp"
+    assert why("SYA").startswith(kelly)
     assert not any("bars" in path for _, path in venue.asked)
     venue.positions = [position("SYB", "10", "50")]
-    assert sized_quantity("SYA", 100.0, *here, *RAW).why.startswith("Enhanced Kelly sizing")
-    assert (
-        "no forecast: there are no bars of it"
-        in sized_quantity("SYC", 100.0, *here, *RAW, "symbols=[SYA]").why
-    )
+    assert why("SYA").startswith("Enhanced Kelly sizing")
+    assert "no forecast: there are no bars of it" in why("SYC", "symbols=[SYA]")
     venue.positions = []
-    assert "no forecast: no file of SYC" in sized_quantity("SYC", 100.0, *here, *RAW).why
+    assert "no forecast: no file of SYC" in why("SYC")
     with pytest.raises(DataError, match="is no folder"):
-        sized_quantity("SYA", 100.0, here[0], *RAW, f"data.dir=[{tmp_path / 'nowhere'}]")
+        why("SYA", folder=tmp_path / "nowhere")
 
 
 def test_the_environment_chooses_the_legacy_rule_and_the_leverage(
     venue: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = f"broker.url_override={venue.url}"
+    """50 % of 4 times 100,000, times 0.2, at 100."""
+
+    def sized() -> Decimal:
+        return sized_quantity("SYA", 100.0, f"broker.url_override={venue.url}", *RAW).qty
+
     monkeypatch.setenv("USE_ENHANCED_KELLY_SIZING", "false")
     monkeypatch.setenv("RISK_MULTIPLIER", "0.2")
-    assert (
-        sized_quantity("SYA", 100.0, here, *RAW).qty == 400
-    )  # 50 % of 4 times 100,000, times 0.2, at 100
+    assert sized() == 400
     monkeypatch.setenv("MAX_INTRADAY_LEVERAGE", "2.0")
-    assert sized_quantity("SYA", 100.0, here, *RAW).qty == 200
+    assert sized() == 200
     venue.account["multiplier"] = "1"
-    assert sized_quantity("SYA", 100.0, here, *RAW).qty == 100
-    wrong = {
-        "RISK_MULTIPLIER": "lots",
-        "MAX_INTRADAY_LEVERAGE": "-4",
-        "USE_ENHANCED_KELLY_SIZING": "maybe",
-    }
-    for name, value in wrong.items():
+    assert sized() == 100
+    for name, value in (
+        ("RISK_MULTIPLIER", "lots"),
+        ("MAX_INTRADAY_LEVERAGE", "-4"),
+        ("USE_ENHANCED_KELLY_SIZING", "maybe"),
+    ):
         with monkeypatch.context() as patch:
             patch.setenv(name, value)
             with pytest.raises(InputError, match=rf"{value}.*{name}"):
-                sized_quantity("SYA", 100.0, here, *RAW)
+                sized()
 
 
 def test_reads_are_repeated_and_what_stays_wrong_is_one_line_without_the_keys(venue: Any) -> None:
     settings = BrokerSettings(url_override=venue.url, attempts=3)
+    dead = BrokerSettings(url_override="http://127.0.0.1:9", attempts=1)
     venue.faults["/v2/account"] = [503, 429]
     assert AlpacaBroker(settings, KEYS).account().cash == 100_000
     venue.faults["/v2/positions"] = [500] * 3
-    with pytest.raises(BrokerError, match="the account: status 500"):
-        AlpacaBroker(settings, KEYS).account()
-    venue.faults["/v2/account"] = [f"<html>{KEYS.secret}</html>"]
-    with pytest.raises(BrokerError) as failed:
-        AlpacaBroker(settings, KEYS).account()
-    assert KEYS.secret not in str(failed.value)
+    for way, keys, why in (
+        (settings, KEYS, "the account: status 500"),
+        (settings, KEYS, "the account: "),
+        (settings, Keys("OTHER", "KEYS"), r"refused \(401\)"),
+        (dead, KEYS, "no answer"),
+    ):
+        with pytest.raises(BrokerError, match=why) as failed:
+            AlpacaBroker(way, keys).account()
+        assert KEYS.secret not in str(failed.value)
+        venue.faults["/v2/account"] = [f"<html>{KEYS.secret}</html>"]
     assert KEYS.secret not in repr(KEYS)
     assert KEYS.key not in repr(KEYS)
-    with pytest.raises(BrokerError, match=r"refused \(401\)"):
-        AlpacaBroker(settings, Keys("OTHER", "KEYS")).account()
-    dead = BrokerSettings(url_override="http://127.0.0.1:9", attempts=1)
-    with pytest.raises(BrokerError, match="no answer"):
-        AlpacaBroker(dead, KEYS).account()
     assert {method for method, _ in venue.asked} == {"GET"}
 
 
@@ -431,29 +358,18 @@ def run(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProce
 
 @pytest.mark.slow
 def test_the_command_answers_in_words_and_logs(venue: Any, tmp_path: Path) -> None:
-    here = f"broker.url_override={venue.url}"
-    done = run(
-        "SYA",
-        "100",
-        here,
-        *RAW,
-        cwd=tmp_path,
-        USE_ENHANCED_KELLY_SIZING="false",
-        RISK_MULTIPLIER="0.2",
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("SYA +400: Legacy sizing; forecast +0.0 bp")
+    def said(*words: str, **environment: str) -> str:
+        here = f"broker.url_override={venue.url}"
+        done = run("SYA", "100", here, *RAW, *words, cwd=tmp_path, **environment)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    legacy = said(USE_ENHANCED_KELLY_SIZING="false", RISK_MULTIPLIER="0.2")
+    assert legacy.startswith("SYA +400: Legacy sizing; forecast +0.0 bp")
     assert "Legacy sizing" in next((tmp_path / "logs").iterdir()).read_text()
-    words = run("SYA", "100", here, *RAW, cwd=tmp_path)
-    said = (
-        r"SYA \+[1-9]\d+: Enhanced Kelly sizing with 4\.0x leverage; forecast \+0\.0 bp, .*premium"
-        r" \+\d+\.\d bp"
-    )
-    assert re.match(said, words.stdout)
-    none = run("SYA", "100", here, *RAW, "prior.stock_sharpe=0", cwd=tmp_path)
-    assert none.stdout.startswith(
-        "SYA +0: Enhanced Kelly sizing with 4.0x leverage; forecast +0.0 bp"
-    )
+    kelly = r": Enhanced Kelly sizing with 4\.0x leverage; forecast \+0\.0 bp"
+    assert re.match(rf"SYA \+[1-9]\d+{kelly}, .*premium \+\d+\.\d bp", said())
+    assert re.match(rf"SYA \+0{kelly}", said("prior.stock_sharpe=0"))
 
 
 @pytest.mark.parametrize(

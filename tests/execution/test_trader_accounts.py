@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from execution.decision import Decision
-from execution.orders import QTY_LIMIT, Account, Order
+from execution.orders import Account, Order
 from execution.trader import SizingSettings
 from foundation.errors import InputError
 from sizing.kelly import SizingProblem, SolverFailed
@@ -41,16 +41,12 @@ def decided(
     return decision
 
 
-def test_a_coin_outside_the_universe_leaves_less_for_coins_and_for_stocks(market: Bars) -> None:
+def test_what_is_held_outside_the_universe_counts_for_every_ceiling(market: Bars) -> None:
     coin = {"ZZZUSD": (9, 10_000.0)}
     coins = decided(market, NIGHT, held=coin, SYXUSD=90.0, SYYUSD=90.0)
-    assert sum(c.target for c in coins.choices) <= 0.1 + 1e-9
-    assert sum(c.target for c in coins.choices) > 0.09
+    assert 0.09 < sum(c.target for c in coins.choices) <= 0.1 + 1e-9
     stocks = decided(market, MIDDAY, held=coin, SYA=90.0, SYB=-90.0, SYC=90.0)
     assert sum(abs(c.target) for c in stocks.choices) == pytest.approx(4.0 * 0.1, rel=1e-3)
-
-
-def test_a_short_outside_the_universe_counts_for_the_stock_ceiling(market: Bars) -> None:
     short = decided(market, MIDDAY, held={"ZZZ": (-3_700, 100.0)}, SYA=90.0, SYB=90.0)
     assert sum(abs(c.target) for c in short.choices) == pytest.approx(0.3, rel=1e-3)
 
@@ -63,16 +59,6 @@ def test_what_is_held_outside_and_has_no_price_is_named(market: Bars) -> None:
     who = trader_of(Tilted())
     with pytest.raises(InputError, match="ZZZ is held or ordered and has no price"):
         who.decide(panel, account)
-
-
-def test_an_account_that_lends_no_shares_sells_none_short(market: Bars) -> None:
-    panel = market.until(np.datetime64(MIDDAY, "ns"))
-    prices = prices_of(panel)
-    who = trader_of(Tilted(SYA=-90.0))
-    for shorting in (True, False):
-        decision = who.decide(panel, Account(1e5, {}, prices, panel.now, shorting=shorting))
-        assert decision is not None
-        assert {c.symbol: c.target for c in decision.choices}["SYA"] == (-0.6 if shorting else 0.0)
 
 
 def test_what_secures_spreads_lowers_the_ceiling_of_stocks_by_its_share(market: Bars) -> None:
@@ -103,17 +89,26 @@ def test_the_defaults_of_sizing_are_those_that_were_studied() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["risk_multiplier", "position", "target_volatility"])
-def test_sizing_settings_hold_to_their_edges(name: str) -> None:
-    for sound in (1e-9, 10.0):
-        assert getattr(SizingSettings(**{name: sound}), name) == sound
-    for wrong in (0.0, -1.0, 10.001, float("nan")):
-        with pytest.raises(InputError, match=rf"sizing\.{name}: .* is (not above 0|above 10|no )"):
-            SizingSettings(**{name: wrong})
-    assert SizingSettings(band=0.0).band == 0.0
-    for wrong in (-0.001, 1.0):
-        with pytest.raises(InputError, match=r"sizing\.band"):
-            SizingSettings(band=wrong)
+@pytest.mark.parametrize(
+    ("name", "sound", "unsound"),
+    [
+        *(
+            (name, (1e-9, 10.0), (0.0, -1.0, 10.001, float("nan")))
+            for name in ("risk_multiplier", "position", "target_volatility")
+        ),
+        ("band", (0.0,), (-0.001, 1.0)),
+        ("fraction", (1.0,), (0.0, 2.0)),
+        ("signal_bars", (1, 24), (0, 25)),
+    ],
+)
+def test_sizing_settings_hold_to_their_edges(
+    name: str, sound: tuple[Any, ...], unsound: tuple[Any, ...]
+) -> None:
+    for value in sound:
+        assert getattr(SizingSettings(**{name: value}), name) == value
+    for value in unsound:
+        with pytest.raises(InputError, match=rf"sizing\.{name}: "):
+            SizingSettings(**{name: value})
 
 
 @pytest.mark.parametrize(
@@ -166,24 +161,3 @@ def test_without_an_answer_a_weight_stays_and_without_equity_it_goes(
     assert (choice.target, choice.qty, choice.binding.keys()) == (0.0, -100, {"failed"})
     assert np.isnan([choice.held, choice.kelly, choice.cost]).all()
     assert choice.sigma > 0
-
-
-def test_what_open_orders_would_take_off_is_not_off_yet() -> None:
-    def open_reductions(held: int, *orders: tuple[Any, int]) -> Any:
-        waiting = tuple(
-            Order(f"o-{k}", "NVDA", side, Decimal(q), "x") for k, (side, q) in enumerate(orders)
-        )
-        account = Account(
-            0.0, {"NVDA": Decimal(held)}, {"NVDA": 5.0}, np.datetime64(0, "ns"), open_orders=waiting
-        )
-        return account.open_reductions
-
-    assert open_reductions(-10, ("buy", 4), ("buy", 3)) == {"NVDA": -7}
-    assert open_reductions(10, ("sell", 4), ("sell", 3)) == {"NVDA": 7}
-    assert open_reductions(-10, ("buy", 8), ("buy", 3)) == {"NVDA": -10}
-    assert open_reductions(10, ("buy", 4)) == {}
-    assert open_reductions(0, ("sell", 4)) == {}
-
-
-def test_no_order_is_for_a_million_millions() -> None:
-    assert QTY_LIMIT == 1_000_000_000_000

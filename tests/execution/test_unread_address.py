@@ -14,6 +14,9 @@ from trainingdata.feed.endpoint import (
     unread_address,
 )
 
+PAPER, REAL = BrokerSettings(), BrokerSettings(paper=False)
+HERE = BrokerSettings(url_override="http://127.0.0.1:8000/")
+
 
 def keys_with(address: str) -> Keys:
     return Keys.of({KEY: "k", SECRET: "s", BASE_URL: address})
@@ -22,41 +25,27 @@ def keys_with(address: str) -> Keys:
 @pytest.mark.parametrize(
     ("address", "settings", "used"),
     [
-        ("https://api.alpaca.markets", BrokerSettings(), "https://paper-api.alpaca.markets"),
-        ("https://paper-api.alpaca.markets", BrokerSettings(paper=False), "https://api.alpaca"),
-        (
-            "http://127.0.0.1:1",
-            BrokerSettings(url_override="http://127.0.0.1:8000/"),
-            "http://127.0.0.1:8000 ",
-        ),
+        ("https://api.alpaca.markets", PAPER, "https://paper-api.alpaca.markets"),
+        ("https://paper-api.alpaca.markets", REAL, "https://api.alpaca"),
+        ("http://127.0.0.1:1", HERE, "http://127.0.0.1:8000 "),
+        ("", PAPER, None),
+        ("https://paper-api.alpaca.markets/v2", PAPER, None),
+        ("https://api.alpaca.markets/", REAL, None),
+        ("http://127.0.0.1:8000", HERE, None),
     ],
 )
 def test_an_address_of_the_environment_that_is_not_the_one_used_is_said(
-    address: str, settings: BrokerSettings, used: str, capsys: pytest.CaptureFixture[str]
+    address: str, settings: BrokerSettings, used: str | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     say_unread_address(keys_with(address), settings)
-    [line] = capsys.readouterr().err.splitlines()
+    said = capsys.readouterr().err
+    if used is None:
+        assert said == ""
+        return
+    [line] = said.splitlines()
     assert line.startswith(f"{BASE_URL}={address} in the environment is not read, {used}")
     assert line.endswith(f"broker.url_override={address}")
 
 
-@pytest.mark.parametrize(
-    ("address", "settings"),
-    [
-        ("", BrokerSettings()),
-        ("https://paper-api.alpaca.markets/v2", BrokerSettings()),
-        ("https://api.alpaca.markets/", BrokerSettings(paper=False)),
-        ("http://127.0.0.1:8000", BrokerSettings(url_override="http://127.0.0.1:8000/")),
-    ],
-)
-def test_without_one_and_where_it_is_the_one_used_nothing_is_said(
-    address: str, settings: BrokerSettings, capsys: pytest.CaptureFixture[str]
-) -> None:
-    say_unread_address(keys_with(address), settings)
-    assert capsys.readouterr().err == ""
-
-
 def test_a_password_in_it_is_not_shown() -> None:
-    assert "ada" not in unread_address(
-        keys_with("https://ada:pw@elsewhere.example"), BrokerSettings()
-    )
+    assert "ada" not in unread_address(keys_with("https://ada:pw@elsewhere.example"), PAPER)

@@ -238,21 +238,6 @@ def test_an_assets_field_that_goes_never_allows_more(field: str) -> None:
         assert asset.easy_to_borrow is (field != "easy_to_borrow" or value is True)
 
 
-@pytest.mark.parametrize(
-    ("more", "easy"),
-    [
-        ({"borrow_status": "easy_to_borrow"}, True),
-        ({"borrow_status": "hard_to_borrow"}, False),
-        ({}, False),
-        ({"easy_to_borrow": True, "borrow_status": "easy_to_borrow"}, True),
-        ({"easy_to_borrow": False}, False),
-    ],
-)
-def test_what_is_easy_to_borrow_is_said_by_either_field(more: dict[str, Any], easy: bool) -> None:
-    bare = {name: value for name, value in ASSET.items() if name != "easy_to_borrow"}
-    assert _asset("NVDA", {**bare, **more}).easy_to_borrow is easy
-
-
 BAR = {"t": "2024-03-05T17:30:00Z", "o": 10.0, "h": 12, "l": 9.5, "c": 11.0, "v": 5}
 
 

@@ -56,7 +56,7 @@ ALLOWED = {
     "execution/live/belief.py": DAYS,
     "execution/live/guards.py": "orders an hour",
     "execution/live/holdings.py": DAYS,
-    "execution/live/page_tables.py": "the words say hours",
+    "execution/live/page.py": "the words say hours",
     "execution/live/runner.py": DEFAULT,
     "execution/live/settings.py": "3600 seconds",
     "execution/outlook.py": DAYS,

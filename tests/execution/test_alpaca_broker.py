@@ -1,0 +1,384 @@
+"""An account at Alpaca: what is sent beside it, how long is waited, and what it comes to."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pytest
+
+from execution.alpaca.broker import AlpacaBroker
+from execution.alpaca.order_requests import order_request
+from execution.broker import Asset
+from execution.brokers import Reading
+from execution.journal.events import EventLog
+from execution.journal.intents import Intent, IntentBook, Progress, State
+from execution.option_orders import OptionLeg, SpreadOrder, contract_of
+from execution.orders import Account, Fill, Order
+from execution.sight import Sight
+from foundation.database import Database
+from foundation.errors import OutcomeUnknown
+from tests.execution.scripted_venue import (
+    CLOCK,
+    KEYS,
+    NOW,
+    SOON,
+    Said,
+    book_of,
+    broker_at,
+    shown,
+    status,
+    taken,
+)
+from tests.execution.test_vendor_fields import VALUES, answered
+from trainingdata.feed.endpoint import BrokerSettings
+
+FILLED = {"filled_qty": "10", "filled_avg_price": "5.5", "filled_at": "2024-03-05T17:30:21Z"}
+WORDS = {"symbol": "NVDA", "side": "buy", "qty": "10", "type": "market", "time_in_force": "day"}
+RESTS: dict[str, Any] = {"type": "limit", "limit_price": 5.0}
+OPEN_ONES = ("open", "/orders", {"status": "open", "limit": 500, "nested": "true"})
+
+
+def order(
+    name: str = "o-1", symbol: str = "NVDA", side: Any = "buy", qty: str = "10", **more: Any
+) -> Order:
+    return Order(name, symbol, side, Decimal(qty), "test", **more)
+
+
+def test_an_account_is_believed_as_of_the_venues_clock_and_not_of_one_wrong_answer_of_it() -> None:
+    seen = list[np.datetime64]()
+
+    def believe(reading: Reading) -> Account:
+        seen.append(reading.account.as_of)
+        return reading.account
+
+    clock = [CLOCK, shown("2024-03-09T17:30:20Z"), CLOCK]
+    broker, *_ = broker_at(believe=believe, clock=clock)
+    assert [broker.account().as_of for _ in range(2)] == seen == [NOW] * 2
+
+
+def test_the_account_asks_for_open_orders_before_positions() -> None:
+    broker, venue, *_ = broker_at()
+    account = broker.account()
+    assert (account.cash, account.as_of, broker.now()) == (1000.0, NOW, NOW)
+    assert venue.asked[0] == OPEN_ONES
+    assert [what for what, _, _ in venue.asked[:3]] == ["open", "open", "positions"]
+
+
+def test_an_order_is_looked_at_after_longer_and_longer_until_patience_ends() -> None:
+    broker, venue, _, between = broker_at(4.0, post=[taken()], get=[taken()], delete=[{}])
+    assert broker.submit([order(**RESTS)]) == []
+    assert between == [0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0, pytest.approx(0.45)]
+    assert venue.times("delete") == 0, "what waits is left waiting"
+    assert venue.times("get") == len(between)
+    assert AlpacaBroker(BrokerSettings(), KEYS)._patience == 10.0
+
+
+@pytest.mark.parametrize(
+    ("kind", "cancelled"),
+    [({}, True), ({"tif": "gtc"}, True), ({"tif": "opg"}, False), ({"tif": "cls"}, False),
+     (RESTS, False)],
+)  # fmt: skip
+def test_what_is_for_now_is_cancelled_when_patience_ends(
+    kind: dict[str, Any], cancelled: bool
+) -> None:
+    canceled = [taken(state="canceled")]
+    broker, venue, _, between = broker_at(0.0, post=[taken()], get=canceled, delete=[{}])
+    broker.submit([order(**kind)])
+    assert (venue.times("delete"), between) == (int(cancelled), [])
+
+
+def test_what_is_done_is_not_waited_for_and_a_part_counts() -> None:
+    broker, venue, _, between = broker_at(post=[taken(state="filled", **FILLED)])
+    at = np.datetime64("2024-03-05T17:30:21", "ns")
+    sold = broker.submit([order(side="sell")])
+    assert sold == [Fill("o-1", "NVDA", Decimal(-10), 5.5, 0.0, at)]
+    assert (between, venue.times("get")) == ([], 0)
+    part = {**FILLED, "filled_qty": "4", "filled_at": None, "updated_at": "2024-03-05T17:31:00Z"}
+    broker, *_ = broker_at(post=[taken(state="canceled", **part)])
+    (fill,) = broker.submit([order()])
+    assert (fill.qty, fill.at) == (4, np.datetime64("2024-03-05T17:31", "ns"))
+
+
+def test_of_two_orders_the_one_that_is_not_done_is_waited_for() -> None:
+    done, later = (taken(name, "filled", **FILLED) for name in ("o-1", "o-2"))
+    broker, _, _, between = broker_at(post=[done, taken("o-2")], get=[taken("o-2"), later])
+    fills = broker.submit([order("o-1"), order("o-2")])
+    assert [fill.client_order_id for fill in fills] == ["o-1", "o-2"]
+    assert between == [0.05, 0.1]
+
+
+@pytest.mark.parametrize(
+    ("state", "warned"), [("rejected", True), ("expired", True), ("canceled", False)]
+)
+def test_what_the_venue_takes_and_then_refuses_is_logged(
+    state: str, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker, *_ = broker_at(post=[taken(state=state, filled_qty="0")])
+    with caplog.at_level(logging.WARNING):
+        assert broker.submit([order()]) == []
+    assert (f"{state} by the venue after it was taken" in caplog.text) is warned
+
+
+def test_an_account_once_read_is_the_account_for_a_minute() -> None:
+    done = taken(state="filled", **FILLED)
+    broker, venue, waited, _ = broker_at(post=[done], get=[done])
+
+    def submitted_after(seconds: float) -> int:
+        """How often the account was read once another order has gone out."""
+        waited.append(seconds - sum(waited))
+        broker.submit([order()])
+        return venue.times("account")
+
+    assert [submitted_after(seconds) for seconds in (0.0, 60.0, 60.1)] == [1, 1, 2]
+    broker.cancel([])
+    assert submitted_after(60.1) == 3
+    broker.submit([])
+    assert venue.times("account") == 3
+
+
+def test_what_has_filled_is_held_without_asking_and_what_still_works_is_asked_for() -> None:
+    answers = [taken(name, state="filled", **FILLED) for name in ("o-1", "o-3", "o-4")]
+    broker, venue, *_ = broker_at(0.0, post=answers)
+
+    def sold(name: str, quantity: str, reduces: bool = False) -> list[Decimal]:
+        fills = broker.submit([order(name, side="sell", qty=quantity, reduces=reduces)])
+        return [fill.qty for fill in fills]
+
+    broker.submit([order()])
+    assert sold("o-2", "11") == [], "10 are held"
+    assert sold("o-3", "10", reduces=True) == [-10]
+    assert sold("o-4", "11") == [-10]
+    assert (venue.times("post"), venue.times("account")) == (3, 1)
+    broker, venue, *_ = broker_at(0.0, post=[taken()], get=[taken()], delete=[{}])
+    broker.submit([order(**RESTS)])
+    broker.submit([order()])
+    assert venue.times("account") == 2
+
+
+@pytest.mark.parametrize(
+    ("first", "posted"), [(taken("b-1"), ["b-1"]), (status(403), ["b-1", "s-1"])]
+)
+def test_orders_of_one_submission_that_wait_stand_beside_each_other_unless_refused(
+    first: Said, posted: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    answers = [taken(posted[-1])]
+    broker, venue, *_ = broker_at(0.0, post=[first, *answers], get=answers)
+    sides: tuple[Any, ...] = (("b-1", "buy"), ("s-1", "sell"))
+    broker.submit([order(name, side=side, tif="gtc", **RESTS) for name, side in sides])
+    assert venue.posted == posted
+    assert ("b-1 (a wash trade)" in caplog.text) == (len(posted) == 1)
+
+
+ASSET: dict[str, Any] = {
+    "tradable": True,
+    "status": "active",
+    "shortable": True,
+    "easy_to_borrow": True,
+    "fractionable": True,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({}, {}),
+        ({"min_trade_increment": "0.001"}, {"increment": "0.001", "smallest": "0.001"}),
+        (
+            {"min_trade_increment": "0.001", "min_order_size": "0.01"},
+            {"increment": "0.001", "smallest": "0.01"},
+        ),
+        *(
+            ({"fractionable": no}, {"fractionable": False, "increment": "1", "smallest": "1"})
+            for no in (False, None)
+        ),
+        ({"tradable": False}, {"tradable": False}),
+        ({"status": "inactive"}, {"tradable": False}),
+        ({"shortable": None}, {"shortable": False}),
+        *(({"easy_to_borrow": no}, {"easy_to_borrow": False}) for no in (None, False)),
+        ({"easy_to_borrow": None, "borrow_status": "easy_to_borrow"}, {}),
+        (
+            {"easy_to_borrow": None, "borrow_status": "hard_to_borrow"},
+            {"easy_to_borrow": False},
+        ),
+        ({"borrow_status": "easy_to_borrow"}, {}),
+    ],
+)
+def test_an_asset_is_what_the_venue_says_and_no_more(
+    changes: dict[str, Any], found: dict[str, Any]
+) -> None:
+    broker, *_ = broker_at(get=[{**ASSET, **changes}])
+    steps = {"increment": "1e-9", "smallest": "1e-9"}
+    facts = {**dict.fromkeys(ASSET, True), **steps, **found}
+    del facts["status"]
+    facts |= {name: Decimal(facts[name]) for name in steps}
+    assert broker.assets(["NVDA"]) == {"NVDA": Asset("NVDA", **facts)}
+
+
+def test_assets_once_asked_for_bind_what_is_sent() -> None:
+    broker, venue, *_ = broker_at(get=[{**ASSET, "tradable": False}, status(404)], post=[taken()])
+    assert set(broker.assets(["NVDA", "NOPE"])) == {"NVDA"}
+    assert broker.submit([order()]) == []
+    assert venue.times("post") == 0
+
+
+@pytest.mark.parametrize(
+    ("terms", "says"),
+    [
+        ({}, {}),
+        (
+            {"symbol": "BTCUSD", "qty": "0.00000001", "tif": "gtc"},
+            {"symbol": "BTC/USD", "qty": "0.00000001", "time_in_force": "gtc"},
+        ),
+        ({"side": "sell", "type": "limit", "limit_price": 5.25}, {"limit_price": "5.25"}),
+        (
+            {"type": "stop_limit", "limit_price": 5.0, "stop_price": 4.0},
+            {"limit_price": "5.0", "stop_price": "4.0"},
+        ),
+        ({"type": "trailing_stop", "trail_price": 1.5}, {"trail_price": "1.5"}),
+        ({"type": "trailing_stop", "trail_percent": 2.0}, {"trail_percent": "2.0"}),
+        ({**RESTS, "extended_hours": True}, {"limit_price": "5.0", "extended_hours": True}),
+    ],
+)
+def test_an_order_is_said_in_the_venues_words(terms: dict[str, Any], says: dict[str, Any]) -> None:
+    as_they_are = {name: terms[name] for name in ("side", "type") if name in terms}
+    expected = {**WORDS, "client_order_id": "o-1", **as_they_are, **says}
+    assert order_request(order(**terms)) == expected
+
+
+def test_cancelling_ends_what_is_open_and_leaves_the_rest() -> None:
+    ended = taken("o-2", "canceled", qty="10", filled_qty="4")
+    broker, venue, *_ = broker_at(get=[status(404), taken("o-2"), ended], delete=[{}])
+    assert broker.cancel(["o-1", "o-2"]) == {"o-2": Decimal(6)}
+    assert [path for what, path, _ in venue.asked if what == "delete"] == ["/orders/id-o-2"]
+
+
+def test_a_cancellation_that_does_not_end_its_order_is_told() -> None:
+    """`Nothing to cancel` may be said of an order that works: its successor would be a second."""
+    broker, *_ = broker_at(get=[taken("o-2", qty="10")], delete=[status(422)])
+    with pytest.raises(OutcomeUnknown, match="o-2: cancelled, and it still works"):
+        broker.cancel(["o-2"])
+
+
+ANSWER = taken(state="filled", **FILLED, **WORDS, updated_at="2024-03-05T17:30:21Z")
+
+
+@pytest.mark.first_example
+@pytest.mark.parametrize("field", ANSWER)
+def test_a_field_of_an_orders_answer_that_goes_or_changes_is_the_same_fill_or_one_refusal(
+    field: str,
+) -> None:
+    expected = broker_at(post=[ANSWER])[0].submit([order()])
+    seen = 0
+    for value in ("removed", *VALUES):
+        answer = {k: v for k, v in {**ANSWER, field: value}.items() if v != "removed"}
+        for first in (answer, taken()):
+            broker, *_ = broker_at(post=[first], get=[answer], delete=[{}])
+            fills, why = answered(lambda broker=broker: broker.submit([order()]))
+            if fills is None:
+                assert "\n" not in why
+                seen += 1
+                continue
+            if value == 7.5 and field in ("qty", "filled_qty", "filled_avg_price"):
+                continue  # a number that could be: nobody can know better
+            if field == "filled_at" and value in (None, "", "removed"):
+                assert fills == expected, "the order changed last when it filled"
+                continue
+            # An order in no state that is known still works, and nothing is booked as done.
+            unseen = field == "status" and broker._last is None
+            other = field == "symbol" and first is answer and fills == []
+            assert fills == expected or unseen or other, (field, value)
+    assert seen or field in ("type", "time_in_force", "updated_at"), "not read of what has filled"
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_what_has_expired_by_the_venues_clock_is_kept_back_and_what_never_does_asks_for_none(
+    beside: bool,
+) -> None:
+    broker, venue, waited, _ = broker_at(0.0, post=[taken("o-2", "filled", **FILLED)])
+    broker.account()
+    venue.words["clock"] = [shown("2024-03-05T17:31:20Z")]
+    waited.append(30.0)
+    broker.submit([order(expires_at=SOON), *([order("o-2")] if beside else [])])
+    assert venue.posted == ["o-2"] * beside
+    asked = venue.times("clock")
+    venue.words["get"] = [taken("o-2", "filled", **FILLED)]
+    broker.account()
+    broker.submit([order("o-2")])
+    assert venue.times("clock") == asked + 1, "of the account alone"
+
+
+def test_orders_of_ours_that_work_at_the_venue_and_are_in_no_book_are_written_down_once() -> None:
+    """Not those of a strategy whose name begins alike."""
+    at = "20240305T173000Z-NVDA-0-0"
+    ours, known, other = f"kelly-{at}", f"kelly-{at[:-1]}1", f"kelly-b-{at}"
+    events = EventLog(database := Database())
+    book = IntentBook(database, events)
+    book.begin(Intent(order(known), NOW, SOON))
+    before = book.get(known)
+    listed = [taken(name, **WORDS, filled_qty="4") for name in (ours, known, other, "by-hand")]
+    broker, venue, *_ = broker_at(book=book, job="trade", open=[listed], get=[taken()])
+    for _ in range(2):
+        broker.adopt("kelly")
+        adopted = book.get(ours)
+        assert adopted is not None
+        assert adopted.single == replace(order(ours), reason="adopted")
+        found = (adopted.sent_at, adopted.job, adopted.reason, adopted.venue)
+        assert found == (NOW, "trade", "adopted", "alpaca")
+        assert adopted.progress == Progress("working", f"id-{ours}", Decimal(4))
+        assert book.get(known) == before, "what is known of it stays"
+        assert book.get(other) is book.get("by-hand") is None
+    assert len(book.in_states(("working",))) == 1
+    assert [each.kind for each in events.events(ours)] == ["working", "noted working"]
+    assert venue.asked[0] == OPEN_ONES
+    broker.follow()
+    assert [query for what, _, query in venue.asked if what == "get"] == [{"client_order_id": ours}]
+
+
+def test_spreads_are_another_jobs_to_look_for() -> None:
+    puts = (contract_of(f"SPY240308P00{strike}000") for strike in (495, 500))
+    spread = SpreadOrder("s-1", tuple(OptionLeg(each, "buy") for each in puts), 1)
+    states: tuple[State, ...] = ("working", "sending")
+    spreads = [Intent(replace(spread, client_order_id=each), NOW, None, each) for each in states]
+    book = book_of(*spreads, Intent(order(), NOW, None, "working"))
+    broker, venue, *_ = broker_at(book=book, get=[taken()])
+    broker.follow()
+    broker.account()
+    looked = [query for what, _, query in venue.asked if what == "get"]
+    assert looked == [{"client_order_id": "o-1"}]
+
+
+@pytest.mark.parametrize(
+    ("reduces", "state", "posts"),
+    [(True, "sending", 1), (False, "sending", 0), (True, "working", 0)],
+)
+def test_a_reduction_goes_out_beside_an_opening_of_which_nobody_knows_what_became(
+    reduces: bool, state: State, posts: int
+) -> None:
+    """A venue that has the opening refuses the reduction itself, as a wash trade."""
+    bid = order("b-1", tif="gtc", **RESTS)
+    working = taken("b-1", **{**WORDS, "type": "limit", "limit_price": "5", "tif": "gtc"})
+    broker, venue, *_ = broker_at(
+        book=book_of(Intent(bid, NOW, None, state)),
+        open=[[] if state == "sending" else [working]],
+        positions=[[{"symbol": "NVDA", "qty": "10", "current_price": "5"}]],
+        get=[status(404)],
+        post=[taken("s-1", "filled", **FILLED)],
+    )
+    sale = order("s-1", side="sell", type="limit", limit_price=4.0, reduces=reduces)
+    broker.submit([sale])
+    assert venue.times("post") == posts
+
+
+def test_a_fill_at_a_price_that_no_market_came_to_is_looked_at_again() -> None:
+    """The price is that which was seen last, also by an earlier decision."""
+    sound = taken(state="filled", symbol="NVDA", **FILLED)
+    broker, venue, *_ = broker_at(post=[{**sound, "filled_avg_price": "20000000"}], get=[sound])
+    account = Account(1000.0, {}, {"NVDA": 5.5}, NOW)
+    broker.submit([], Sight(account))
+    (fill,) = broker.submit([order()], Sight(account))
+    assert fill.price == 5.5
+    assert venue.times("get") >= 1

@@ -1,0 +1,103 @@
+"""The venue's clock: one wrong answer moves nothing, and a slow one is not believed for long."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from execution.alpaca.order_venue import OrderVenue
+from foundation.errors import BrokerError
+from tests.execution.scripted_venue import CLOCK, KEYS, NOW, shown, venue_at
+from trainingdata.feed.endpoint import BrokerSettings
+
+
+@pytest.mark.parametrize("ahead", ["2024-03-05T19:30:20Z", "2024-03-09T17:30:20Z"])
+def test_a_clock_that_is_wrong_once_is_asked_again_and_right_at_once(ahead: str) -> None:
+    moved = np.datetime64(ahead[:-1], "ns")
+    for words, seen in (
+        ([CLOCK, shown(ahead), CLOCK], [NOW] * 3),
+        ([CLOCK, shown(ahead)], [NOW, moved]),  # two answers that agree are believed
+        ([shown(ahead), CLOCK], [moved, NOW]),  # also where the first was wrong
+    ):
+        desk, *_ = venue_at(clock=words)
+        assert [desk.now() for _ in seen] == seen
+
+
+@pytest.mark.first_example
+@pytest.mark.parametrize("speed", [0.0, 0.5, 0.95])
+@pytest.mark.parametrize("every", [(15.0,), (15.0, 0.2), (5.0,)])
+def test_a_clock_that_stands_still_or_is_slow_is_believed_for_five_minutes(
+    speed: float, every: tuple[float, ...]
+) -> None:
+    desk, venue, waited = venue_at()
+    elapsed, refused = 0.0, 0
+    long_enough = 450 / (1 - speed)
+    for pause in itertools.islice(itertools.cycle(every), round(long_enough / np.mean(every))):
+        moved = NOW + np.timedelta64(round(speed * elapsed * 1e6), "us")
+        venue.words["clock"] = [shown(f"{moved}Z")]
+        behind = (1 - speed) * elapsed
+        if behind > 300.1:
+            with pytest.raises(BrokerError, match="seconds less than have passed here"):
+                desk.now()
+            refused += 1
+        elif behind < 299.9:
+            assert desk.now() == moved
+        elapsed += pause
+        waited[:] = [elapsed]
+    assert refused > 5
+
+
+def test_where_our_own_clock_has_jumped_the_venues_is_believed_again_after_a_minute() -> None:
+    desk, venue, waited = venue_at()
+    desk.now()
+    waited.append(400.0)
+    refusals = []
+    for passed in np.arange(40) * 15:
+        venue.words["clock"] = [shown(f"{NOW + np.timedelta64(passed, 's')}Z")]
+        try:
+            desk.now()
+        except BrokerError:
+            refusals.append(passed)
+        waited.append(15.0)
+    assert refusals == [0, 15, 30, 45]
+
+
+def test_the_waiting_clock_of_a_practice_server_may_stand_still() -> None:
+    desk, _, waited = venue_at()
+    desk._settings = BrokerSettings(url_override="http://127.0.0.1:9")
+    desk.now()
+    waited.append(86_400.0)
+    assert desk.now() == NOW
+
+
+def test_between_two_readings_the_venues_time_goes_on_as_ours() -> None:
+    desk, _, waited = venue_at()
+    assert desk.estimated_now() == NOW, "it is read where it never was"
+    waited[:] = [1234.5]
+    assert desk.estimated_now() == NOW + np.timedelta64(1_234_500, "ms")
+
+
+def test_two_answers_of_the_clock_that_make_no_sense_are_none() -> None:
+    days = (5, 9, 7)
+    desk, *_ = venue_at(clock=[shown(f"2024-03-0{day}T17:30:20Z") for day in days])
+    desk.now()
+    with pytest.raises(BrokerError, match=r"the clock shows 2024-03-09.*, and then 2024-03-07"):
+        desk.now()
+
+
+@pytest.mark.parametrize(
+    ("settings", "where"),
+    [
+        (BrokerSettings(), "https://paper-api.alpaca.markets"),
+        (BrokerSettings(paper=False), "https://api.alpaca.markets"),
+        (BrokerSettings(url_override="http://127.0.0.1:9/"), "http://127.0.0.1:9"),
+    ],
+)
+def test_the_venue_of_the_settings_is_asked_with_its_keys_for_plain_answers(
+    settings: BrokerSettings, where: str
+) -> None:
+    client = OrderVenue(settings, KEYS, lambda _: None).client
+    found = (client._base_url, client._api_key, client._secret_key, client._use_raw_data)
+    assert found == (where, KEYS.key, KEYS.secret, True)
