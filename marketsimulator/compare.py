@@ -90,8 +90,6 @@ def compare(
 ) -> Comparison:
     """Every strategy with every combination of what is varied, beside runs of before.
 
-    Parameters
-    ----------
     settings: of a backtest; what is varied takes the place of its values.
     strategies: their names; with `runs` and without `vary` there may be none.
     vary: values by setting.
@@ -99,11 +97,6 @@ def compare(
     beside: the counterfactuals that each variant is held against; they are no trials.
     ray: which cluster walks the variants; none for this process.
     progress: called as forecasts and variants are done.
-
-    Raises
-    ------
-    InputError
-        for settings, data, strategies, variations or folders that cannot be used.
     """
     kept = [read_run(path) for path in run_paths(runs)]
     variants = _variants(settings, strategies, vary or {})

@@ -115,13 +115,7 @@ class DriftSettings:
 
     @classmethod
     def of(cls, config: DictConfig) -> DriftSettings:
-        """The checked settings of a composed configuration.
-
-        Raises
-        ------
-        InputError
-            naming the key, the value and what was expected.
-        """
+        """The checked settings of a composed configuration."""
         words = settings_of(ComparisonWords, OmegaConf.masked_copy(config, sorted(OF_DRIFT)))
         if not words.journal:
             raise InputError("journal: name the journal.sqlite of an account")
@@ -207,13 +201,7 @@ class LiveHours:
 
     @classmethod
     def of(cls, settings: DriftSettings, progress: Progress = silent) -> LiveHours:
-        """The hours of a journal, simulated.
-
-        Raises
-        ------
-        InputError
-            for a journal, settings or bars that cannot be used.
-        """
+        """The hours of a journal, simulated."""
         _refuse_contracts(settings.journal)
         record = read_journal(settings.journal, TRADE)
         simulation = settings.simulation
@@ -247,13 +235,7 @@ class LiveHours:
 
 
 def measure_drift(settings: DriftSettings, progress: Progress = silent) -> Drift:
-    """Compare a journal with the simulation of the same hours.
-
-    Raises
-    ------
-    InputError
-        for a journal, settings or bars that cannot be used.
-    """
+    """Compare a journal with the simulation of the same hours."""
     return drift_of(LiveHours.of(settings, progress), each=settings.each, progress=progress)
 
 
@@ -339,11 +321,6 @@ def _market_between(
     """The bars that the live run had and that its orders met, from its first instant on.
 
     since, end: when the bars that it had were opened.
-
-    Raises
-    ------
-    InputError
-        for bars without that instant.
     """
     if not len(bars.times) or bars.times[-1] < begin:
         raise InputError(

@@ -202,8 +202,6 @@ def attribution(
 ) -> Attribution:
     """The profit of an account at N instants.
 
-    Parameters
-    ----------
     at: [N] increasing.
     histories, plans: by symbol.
     account: [N] of each part that is no symbol's.

@@ -45,13 +45,7 @@ def attribution_tables(
     profits: Profits,
     bookings: Iterable[Booking],
 ) -> AttributionTables:
-    """The tables of a run; symbols, hours: as `summary.json` has them.
-
-    Raises
-    ------
-    ValueError
-        where the parts do not add up to the profits.
-    """
+    """The tables of a run; symbols, hours: as `summary.json` has them."""
     # Coins have bars at every hour of the day, also where no coin was held.
     hours = {hour: parts for hour, parts in hours.items() if any(parts.values())} or hours
     by_symbol = symbol_profits(profits, bookings)

@@ -92,7 +92,6 @@ class Comparison:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the runs, [V]."""
         return self.runs.names
 
     def sentences(self) -> list[str]:
@@ -210,18 +209,11 @@ def compared(
 ) -> Comparison:
     """Two runs or more over the days that all of them have.
 
-    Parameters
-    ----------
     records: the runs.
     counted_trials: what their Sharpe ratios are deflated by; none for those of these runs that were
         tried on recorded data.
     notes: what is good to know of how they were made.
     seed: of the bootstrap.
-
-    Raises
-    ------
-    InputError
-        for runs that share no day.
     """
     varied = varied_settings(records)
     names = run_names(records, varied)

@@ -39,7 +39,6 @@ def growth_chart(runs: RunSet, colours: Mapping[int, str]) -> Chart:
 
 
 def falls_chart(runs: RunSet, colours: Mapping[int, str]) -> Chart:
-    """How far every run was below its earlier peak."""
     return _curves("Drawdown", runs, runs.at, runs.falls(), colours)
 
 
@@ -160,5 +159,4 @@ def _median(figures: Sequence[float]) -> float:
 
 
 def _shade(figure: float, scale: float) -> float:
-    """How far a figure is from nothing, as a share of the largest."""
     return figure / scale if scale and math.isfinite(figure) else 0.0

@@ -84,24 +84,14 @@ def render_comparison(
 ) -> str:
     """The page: what can be told apart, a row a run, the map of two settings, and the curves.
 
-    Parameters
-    ----------
-    runs
-        V of them over the same days.
-    subtitle
-        what they traded, and on which data.
-    heads
-        of the columns of figures.
-    cells
-        figures of each run, [V].
-    warnings
-        what must not be missed; that there are few days is added.
-    notes
-        what is good to know.
-    links
-        to each run's own page, [V]; none where they have none.
-    pinned
-        a run that has a colour whatever its rank.
+    runs: V of them over the same days.
+    subtitle: what they traded, and on which data.
+    heads: of the columns of figures.
+    cells: figures of each run, [V].
+    warnings: what must not be missed; that there are few days is added.
+    notes: what is good to know.
+    links: to each run's own page, [V]; none where they have none.
+    pinned: a run that has a colour whatever its rank.
     """
     found = separation(runs)
     colours = coloured(runs, pinned)

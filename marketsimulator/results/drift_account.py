@@ -32,11 +32,6 @@ def journaled_account(
     """The account of a decision.
 
     closes: USD by symbol, of what the journal does not price then.
-
-    Raises
-    ------
-    InputError
-        for a position that nothing prices, and an order that the journal lacks.
     """
     reading = record.reading(decision)
     proceeds, fresh, net = _shorts(record, decision)

@@ -65,7 +65,6 @@ class DecisionComparison:
 
     @property
     def counts(self) -> dict[Cause, int]:
-        """Differences by cause."""
         return dict(Counter(each.cause for each in self.differences))
 
 

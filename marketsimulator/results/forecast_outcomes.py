@@ -99,8 +99,6 @@ class Coverage:
 def forecast_outcomes(run: Run, bars: Bars, splits: Sequence[Action] = ()) -> ForecastOutcomes:
     """Every forecast of a run that a decision rested on and whose interval has ended.
 
-    Parameters
-    ----------
     run: whose decisions they are.
     bars: of the run.
     splits: that the bars are not adjusted for; an interval that holds one is left out.

@@ -99,7 +99,6 @@ class Evidence:
 
     @property
     def main(self) -> Run:
-        """The run that the report is of."""
         return self.runs[0]
 
     @property
@@ -190,7 +189,6 @@ def _rolling(
 
 
 def _no_rolling(summary: dict[str, Any]) -> str:
-    """Why there is no rolling ratio."""
     if not summary["annual_figures"]:
         return f"Not shown: {NO_ANNUAL_FIGURES}."
     return f"Each point needs {WINDOW} days, and a line two points that move."

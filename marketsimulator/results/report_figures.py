@@ -37,7 +37,6 @@ class Profits:
 
     @property
     def total(self) -> Decimal:
-        """Of the run."""
         return sum((*self.symbols.values(), *self.rest.values()), Decimal(0))
 
 
@@ -47,11 +46,6 @@ def profits_to_the_cent(
     """The total is rounded first, then what is earned in symbols, then each, then its trips.
 
     contributions: fractions of capital, as the summary has them.
-
-    Raises
-    ------
-    ValueError
-        where the trips of a symbol do not earn what it contributes.
     """
     every = (*trips.closed, *trips.held)
     numbers: dict[str, list[int]] = {symbol: [] for symbol in symbols}

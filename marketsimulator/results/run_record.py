@@ -64,13 +64,7 @@ class RunRecord:
 
 
 def run_paths(words: Sequence[Path]) -> list[Path]:
-    """The folders of runs that words name: each one, or all within a folder of several.
-
-    Raises
-    ------
-    InputError
-        for a word that names no run, or a run that is named twice.
-    """
+    """The folders of runs that words name: each one, or all within a folder of several."""
     paths: list[Path] = []
     for word in words:
         folder = word.expanduser()
@@ -97,15 +91,7 @@ def _by_number(path: Path) -> tuple[int, str]:
 
 
 def read_run(folder: Path) -> RunRecord:
-    """A run from its folder.
-
-    Raises
-    ------
-    DataError
-        naming the file and what is wrong with it.
-    InputError
-        for a folder whose files are not all of one run.
-    """
+    """A run from its folder."""
     run = RunFolder(folder)
     summary = run.summary()
     _check_summary(summary, folder / SUMMARY)
@@ -221,18 +207,11 @@ class SharedDays:
 
     @property
     def days(self) -> int:
-        """D."""
         return len(self.at) - 1
 
 
 def shared_days(runs: Sequence[RunRecord], names: Sequence[str]) -> SharedDays:
-    """The days that all runs have.
-
-    Raises
-    ------
-    InputError
-        naming two runs that share none.
-    """
+    """The days that all runs have."""
     marks = [run.marks() for run in runs]
     per_year = min(int(run.summary["periods_per_year"]) for run in runs)
     end = runs[0].at[-1]

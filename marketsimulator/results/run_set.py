@@ -75,7 +75,6 @@ class RunSet:
 
     @property
     def days(self) -> int:
-        """D."""
         return len(self.at) - 1
 
     @property
@@ -85,7 +84,6 @@ class RunSet:
 
     @property
     def all_lost(self) -> bool:
-        """Whether every run ends below its begin."""
         return all_lost(self.totals)
 
     def ranking(self) -> list[int]:
@@ -106,7 +104,6 @@ class RunSet:
 
 
 def all_lost(totals: Array) -> bool:
-    """Whether each of these total returns [V] is a loss."""
     return bool((totals < 0).all())
 
 
@@ -285,8 +282,6 @@ def _intervals_text(found: Separation) -> str:
 def _listed(words: str, names: Sequence[str], others: int, every: str = "all") -> str:
     """What is said of these runs.
 
-    Parameters
-    ----------
     others: how many there are beside the best.
     every: what goes before their number where they are all of them.
     """
@@ -297,7 +292,6 @@ def _listed(words: str, names: Sequence[str], others: int, every: str = "all") -
 
 
 def _few(names: Sequence[str]) -> str:
-    """At most `NAMED` names, and how many more."""
     if len(names) <= NAMED:
         return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
     return f"{', '.join(names[: NAMED - 1])} and {len(names) - NAMED + 1:,} others"

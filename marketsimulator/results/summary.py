@@ -121,7 +121,6 @@ class Results:
 
     @property
     def runs(self) -> tuple[Run, ...]:
-        """The main run, then what it is compared with."""
         return (self.main, *self.comparisons)
 
     @property
@@ -231,7 +230,6 @@ class Results:
         }
 
     def _position_gaps(self) -> dict[str, Any]:
-        """What `limits.most_positions` may cost, where there is one."""
         if self.settings.limits.most_positions is None:
             return {}
         return {"most_positions_gap": position_gaps(self.main)}
@@ -267,7 +265,6 @@ class Results:
         return run_attribution(self.main, self.market).as_dict()
 
     def performance(self, run: Run) -> Performance:
-        """Return and risk of one run."""
         at, equity = run.curve()
         return performance(at, equity, capital=self.settings.capital, coins=self.coins)
 
@@ -328,7 +325,6 @@ class Results:
 
     @property
     def _walk(self) -> Run:
-        """The same trader on a random walk."""
         return next(run for run in self.comparisons if run.name == RANDOM_WALK)
 
     def _daily(self, run: Run) -> tuple[Array, int]:

@@ -29,13 +29,7 @@ Variation = dict[str, Any]  # value by setting
 def combinations(
     settings: BacktestSettings, vary: Mapping[str, Sequence[Any]]
 ) -> list[tuple[Variation, BacktestSettings]]:
-    """Every combination of the values named by setting, with the settings it stands for.
-
-    Raises
-    ------
-    InputError
-        for a name that is no setting, values that are no list, or a value that cannot be.
-    """
+    """Every combination of the values named by setting, with the settings it stands for."""
     if settings.placebo:
         raise InputError("placebo: a backtest has one; variants over the same bars do without")
     for name, values in vary.items():
@@ -60,11 +54,6 @@ def record_variants(
     """Enter every row of the table in the settings' trial ledger, and count all on these data.
 
     Without a ledger the variants of the table are all that is counted.
-
-    Raises
-    ------
-    InputError
-        for a trial ledger that cannot be used.
     """
     daily_ratios = table["sharpe"].astype(float) / np.sqrt(table["periods_per_year"])
     bars = market.period
@@ -116,7 +105,6 @@ def _deflated_ratio(row: Mapping[str, Any], trials: TrialStatistics) -> float | 
 
 
 def table_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """A mapping a row."""
     return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
 
 
