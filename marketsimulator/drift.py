@@ -49,7 +49,6 @@ from foundation.decimals import ZERO
 from foundation.errors import InputError
 from foundation.settings import setting, settings_class
 from marketsimulator.account.broker import SimulatedBroker
-from marketsimulator.results.drift_account import journaled_account
 from marketsimulator.results.drift_decisions import compare_decisions
 from marketsimulator.results.drift_orders import (
     causes_of,
@@ -59,11 +58,12 @@ from marketsimulator.results.drift_orders import (
     slippage,
 )
 from marketsimulator.results.drift_report import Drift, drift_json, drift_parts
-from marketsimulator.results.drift_sides import reading_of, side_of
+from marketsimulator.results.drift_sides import journaled_account, reading_of, side_of
 from marketsimulator.results.drift_terms import profit_terms
 from marketsimulator.results.live_run import marked_at_closes
+from marketsimulator.results.report import result_files
 from marketsimulator.results.run_record import LIVE
-from marketsimulator.results.summary import Results, plain_runs, result_files
+from marketsimulator.results.summary import Results, plain_runs
 from marketsimulator.runs.simulate import step_trading
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars, closes_of, panel

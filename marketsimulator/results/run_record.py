@@ -13,7 +13,6 @@ import numpy as np
 from execution.run_folder import SUMMARY, RunFolder
 from foundation.arrays import Array, Instants
 from foundation.errors import DataError, InputError
-from marketsimulator.results.comparison_charts import setting_text
 from marketsimulator.results.run_set import daily_marks
 from trainingdata.instants import new_york_date
 
@@ -242,3 +241,22 @@ def _too_few_shared(runs: Sequence[RunRecord], names: Sequence[str], common: Ins
             " compare takes two"
         )
     return f"{text}: without a day whose 16:00 New York all runs share there is nothing to compare"
+
+
+def value_text(value: Any) -> str:
+    """A setting's value as people write it on a command line."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        short = f"{value:g}"
+        return short if float(short) == value else repr(value)
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(value_text, value))}]"
+    return str(value)
+
+
+def setting_text(setting: str, value: Any) -> str:
+    """A setting by its last word, with its value, as names of runs have it."""
+    return f"{setting.rpartition('.')[2]}={value_text(value)}"

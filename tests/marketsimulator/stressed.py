@@ -20,10 +20,10 @@ from execution.records import Run, writers_of
 from execution.run_folder import RunFolder
 from foundation.compose import composed_config
 from marketsimulator.account.broker import SimulatedBroker
+from marketsimulator.results.report import plain
 from marketsimulator.results.stress_book import HeldBook, run_book, run_settings
 from marketsimulator.results.stress_outcomes import Outcome, Stress, stress
 from marketsimulator.results.stress_scenarios import Scenario
-from marketsimulator.results.summary import _plain
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import FIELDS, NO_INSTANTS, panel
 from trainingdata.instruments import instrument
@@ -162,7 +162,7 @@ def run_through(
     folder.mkdir(parents=True)
     for name, write in writers_of(run).items():
         write(folder / name)
-    (folder / "config.yaml").write_text(yaml.safe_dump(_plain(asdict(settings))))
+    (folder / "config.yaml").write_text(yaml.safe_dump(plain(asdict(settings))))
     (folder / "summary.json").write_text(json.dumps({"total_return": 0.0, "comparisons": {}}))
     return run, settings, broker
 

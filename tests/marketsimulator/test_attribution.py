@@ -32,9 +32,9 @@ from marketsimulator.results.attribution import (
     run_attribution,
     symbol_parts,
 )
-from marketsimulator.results.attribution_tables import attribution_tables
 from marketsimulator.results.figures import contributions
 from marketsimulator.results.report_figures import profits_to_the_cent
+from marketsimulator.results.report_tables import attribution_tables
 from marketsimulator.results.round_trips import round_trips
 from marketsimulator.results.summary import Results
 from marketsimulator.runs.outcome import Outcome

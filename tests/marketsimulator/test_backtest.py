@@ -23,9 +23,10 @@ from foundation.errors import InputError
 from foundation.files import write_whole
 from marketsimulator import backtest
 from marketsimulator.backtest import run_backtest
+from marketsimulator.results.report import result_files
 from marketsimulator.results.report_tables import significance_text
 from marketsimulator.results.run_record import read_run
-from marketsimulator.results.summary import Results, result_files
+from marketsimulator.results.summary import Results
 from marketsimulator.results.trials import NO_LEDGER, check_ledger
 from marketsimulator.results.verdict import verdict
 from marketsimulator.settings import BacktestSettings
@@ -405,7 +406,7 @@ def test_a_run_that_dies_while_writing_leaves_no_half_result(
     def dies(*_: object) -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("marketsimulator.results.summary.render_report", dies)
+    monkeypatch.setattr("marketsimulator.results.report.render_report", dies)
     with pytest.raises(KeyboardInterrupt):
         write_whole(result_files(results, results.summary()), tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["summary.json"]

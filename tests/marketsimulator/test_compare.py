@@ -18,8 +18,8 @@ from foundation.files import write_whole
 from marketsimulator.backtest import run_backtest
 from marketsimulator.compare import compare
 from marketsimulator.results.comparison import Comparison
+from marketsimulator.results.report import result_files
 from marketsimulator.results.run_record import LIVE
-from marketsimulator.results.summary import result_files
 from marketsimulator.settings import BacktestSettings
 from sizing.strategies import NAMES
 from tests.commands import overridden, run_command

@@ -33,7 +33,6 @@ from foundation.database import Database
 from foundation.decimals import as_written
 from foundation.errors import InputError
 from marketsimulator.drift import DriftSettings, is_covered, read
-from marketsimulator.results.drift_account import journaled_account
 from marketsimulator.results.drift_decisions import compare_decisions
 from marketsimulator.results.drift_orders import (
     Filled,
@@ -43,6 +42,7 @@ from marketsimulator.results.drift_orders import (
     slippage,
     why_not_decided,
 )
+from marketsimulator.results.drift_sides import journaled_account
 from marketsimulator.results.drift_terms import (
     TERMS,
     Flow,

@@ -17,7 +17,7 @@ from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.backtest import run_backtest
 from marketsimulator.results.counterfactuals import ended_market
 from marketsimulator.results.remarks import ended_remarks
-from marketsimulator.results.summary import result_files
+from marketsimulator.results.report import result_files
 from marketsimulator.runs.outcome import Outcome
 from marketsimulator.runs.variants import outcomes
 from marketsimulator.settings import BacktestSettings

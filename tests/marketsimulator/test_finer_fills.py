@@ -23,7 +23,7 @@ from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.account.terms import FillTerms
 from marketsimulator.audit import read as read_audit
 from marketsimulator.backtest import run_backtest
-from marketsimulator.results.summary import result_files
+from marketsimulator.results.report import result_files
 from marketsimulator.results.trial_identity import data_hash
 from marketsimulator.runs.simulate import step_trading
 from marketsimulator.runs.variants import outcomes

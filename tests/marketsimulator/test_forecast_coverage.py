@@ -13,8 +13,7 @@ from forecasting.baseline import RandomWalk
 from forecasting.forecast import HORIZON, LEVELS
 from foundation.compose import composed_config
 from marketsimulator.backtest import run_backtest
-from marketsimulator.results.forecast_coverage import centre_remarks
-from marketsimulator.results.forecast_outcomes import forecast_outcomes
+from marketsimulator.results.forecast_outcomes import centre_remarks, forecast_outcomes
 from marketsimulator.settings import BacktestSettings
 
 SPAN = [

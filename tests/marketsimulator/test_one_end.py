@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from marketsimulator.results.comparison import Comparison
 from marketsimulator.results.comparison import compared as compared_records
-from marketsimulator.results.comparison_charts import coloured, growth_chart
+from marketsimulator.results.comparison_page import coloured, growth_chart
 from marketsimulator.results.run_record import read_run
 from marketsimulator.results.run_set import best_first, length_remarks, separation, set_verdict
 from tests.marketsimulator.run_folder_files import write_run

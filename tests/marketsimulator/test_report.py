@@ -35,6 +35,7 @@ from marketsimulator.results.remarks import (
     market_remarks,
     raw_remarks,
 )
+from marketsimulator.results.report import result_files
 from marketsimulator.results.report_charts import equity_chart
 from marketsimulator.results.report_figures import (
     daily_weights,
@@ -44,7 +45,7 @@ from marketsimulator.results.report_figures import (
 from marketsimulator.results.report_tables import FIGURES, column_names, lead_table
 from marketsimulator.results.round_trips import RoundTrip, RoundTrips, round_trips
 from marketsimulator.results.significance import lead
-from marketsimulator.results.summary import Results, result_files
+from marketsimulator.results.summary import Results
 from marketsimulator.results.verdict import run_label, verdict
 from marketsimulator.settings import BacktestSettings
 from tests.pages import charts_of, series_of, without_scripts

@@ -21,7 +21,7 @@ from foundation.figures import NONE
 from foundation.files import DIGESTS, write_whole
 from foundation.terminal import show_parts, terminal
 from marketsimulator.results.comparison import Comparison, compared
-from marketsimulator.results.comparison_charts import GREY, heat_map
+from marketsimulator.results.comparison_page import GREY, heat_map
 from marketsimulator.results.metrics import daily_performance
 from marketsimulator.results.multirun import ComparePage
 from marketsimulator.results.overfitting import overfitting

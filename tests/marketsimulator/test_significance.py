@@ -11,14 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.errors import InputError
-from marketsimulator.results.bootstrap import best_block_length, drawn_days
 from marketsimulator.results.metrics import (
     daily_performance,
     drawdown_days,
     figures_of_draws,
 )
 from marketsimulator.results.significance import (
+    best_block_length,
     deflated_sharpe,
+    drawn_days,
     expected_maximum_sharpe,
     intervals,
     probabilistic_sharpe,

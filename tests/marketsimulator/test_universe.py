@@ -19,7 +19,7 @@ from marketsimulator.audit import look_ahead
 from marketsimulator.backtest import run_backtest
 from marketsimulator.compare import compare
 from marketsimulator.results.remarks import universe_remarks
-from marketsimulator.results.summary import result_files
+from marketsimulator.results.report import result_files
 from marketsimulator.runs.simulate import step_trading
 from marketsimulator.runs.variants import outcomes
 from marketsimulator.settings import BacktestSettings

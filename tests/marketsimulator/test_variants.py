@@ -10,7 +10,7 @@ from execution.records import Run
 from execution.trader import Trader
 from foundation.compose import composed_config
 from foundation.errors import InputError
-from marketsimulator.results.variant_table import combinations
+from marketsimulator.compare import combinations
 from marketsimulator.runs.decisions import WalkedDecisions
 from marketsimulator.runs.outcome import Outcome
 from marketsimulator.runs.simulate import simulate_trading
