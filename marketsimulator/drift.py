@@ -102,14 +102,14 @@ OF_DRIFT = {field.name for field in fields(ComparisonWords)}
 class DriftSettings:
     """What is compared.
 
+    words: which journal, and how it is told.
     journal: of the live account.
-    each: whether every journaled instant is decided anew on the account as journaled.
     history_days: calendar days of bars before the first decision that the live run had.
     simulation: the live run's settings, as a backtest has them.
     """
 
+    words: ComparisonWords
     journal: Path
-    each: bool
     history_days: int
     simulation: BacktestSettings
 
@@ -128,7 +128,7 @@ class DriftSettings:
         names = {field.name for field in fields(BacktestSettings)} - OF_DRIFT
         simulation = BacktestSettings.of(OmegaConf.masked_copy(config, sorted(names)))
         journal = Path(words.journal).expanduser()
-        return cls(journal, words.each, live.days_of_history, simulation)
+        return cls(words, journal, live.days_of_history, simulation)
 
 
 class _Witness:
@@ -236,7 +236,7 @@ class LiveHours:
 
 def measure_drift(settings: DriftSettings, progress: Progress = silent) -> Drift:
     """Compare a journal with the simulation of the same hours."""
-    return drift_of(LiveHours.of(settings, progress), each=settings.each, progress=progress)
+    return drift_of(LiveHours.of(settings, progress), each=settings.words.each, progress=progress)
 
 
 def drift_of(hours: LiveHours, *, each: bool, progress: Progress = silent) -> Drift:
@@ -445,16 +445,7 @@ def live_results(hours: LiveHours, progress: Progress = silent) -> Results:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class DriftRequest:
-    """What is compared; writes: whether the account's report is; json: as text."""
-
-    drift: DriftSettings
-    writes: bool
-    json: bool
-
-
-def read(words: Sequence[str]) -> tuple[DriftRequest, Path | None]:
+def read(words: Sequence[str]) -> tuple[DriftSettings, Path | None]:
     """The settings, and the folder of the live account's report."""
     for word in words:
         key = word.lstrip("+~").partition("=")[0]
@@ -463,22 +454,22 @@ def read(words: Sequence[str]) -> tuple[DriftRequest, Path | None]:
     config = composed_config("drift", ["trials=null", *words])
     settings = DriftSettings.of(config)
     output = None if config.output is None else output_of(config, DRIFT_FILE)
-    return DriftRequest(settings, output is not None, bool(config.json)), output
+    return settings, output
 
 
-def run(settings: DriftRequest, progress: Progress) -> Result:
+def run(settings: DriftSettings, progress: Progress) -> Result:
     """Every difference, as tables or as JSON, and the report; exit code 1 where there is one."""
-    hours = LiveHours.of(settings.drift, progress)
-    drift = drift_of(hours, each=settings.drift.each, progress=progress)
+    hours = LiveHours.of(settings, progress)
+    drift = drift_of(hours, each=settings.words.each, progress=progress)
     text = drift_json(drift)
     files: Mapping[str, Callable[[Path], object]] = {}
-    if settings.writes:
+    if settings.words.output is not None:
         results = live_results(hours, progress)
         more = {DRIFT_FILE: lambda path: path.write_text(text)}
         files = result_files(results, results.summary(), more)
     return Result(
-        tables=[text] if settings.json else list(drift_parts(drift)),
+        tables=[text] if settings.words.json else list(drift_parts(drift)),
         files=files,
-        names_files=not settings.json,
+        names_files=not settings.words.json,
         code=0 if drift.agrees else 1,
     )

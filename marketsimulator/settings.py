@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
@@ -107,7 +107,7 @@ class BacktestSettings(TradingSettings):
             )
 
     @classmethod
-    def of(cls, config: DictConfig) -> BacktestSettings:
+    def of(cls, config: DictConfig) -> Self:
         """The checked settings of a composed configuration.
 
         Raises
@@ -174,15 +174,3 @@ class VenueSettings(BacktestSettings):
     """A practice venue: the bars, costs and margin of a backtest, and options."""
 
     options: OptionTerms = setting(OptionTerms(), "that are traded on its stocks")
-
-    @classmethod
-    def of(cls, config: DictConfig) -> VenueSettings:
-        """The checked settings of a composed configuration.
-
-        Raises
-        ------
-        InputError
-            naming the key, the value and what was expected.
-        """
-        refuse_other_fees(config, FeeSchedule, STOCK_FEES)
-        return settings_of(cls, config)

@@ -72,11 +72,6 @@ class Attribution:
     hours: tuple[str, ...]
     usd: Array
 
-    def __post_init__(self) -> None:
-        shape = (len(self.symbols), len(self.hours), len(PARTS))
-        if self.usd.shape != shape:
-            raise ValueError(f"usd must have the shape {shape}, got {self.usd.shape}")
-
     def parts(self) -> dict[Part, float]:
         """USD of each part."""
         return dict(zip(PARTS, self.usd.sum(axis=(0, 1)).tolist(), strict=True))

@@ -219,14 +219,11 @@ def compared(
     trials = counted_trials or _statistics(ratios[tried], shared.per_year)
     table = add_deflated_sharpe(table, trials)
     reasons = [no_result(dict(record.summary)) for record in records]
+    days = shared.at, shared.daily, shared.end, shared.final, shared.per_year, shared.whole
     runs = RunSet(
+        *days,
         names=names,
         varied=varied,
-        at=shared.at,
-        daily=shared.daily,
-        end=shared.end,
-        final=shared.final,
-        per_year=shared.per_year,
         sharpes=ratios,
         annual=table["annual_figures"].to_numpy(dtype=bool),
         deflated=table["deflated_sharpe"].to_numpy(dtype=float),

@@ -13,7 +13,7 @@ import numpy as np
 from execution.run_folder import SUMMARY, RunFolder
 from foundation.arrays import Array, Instants
 from foundation.errors import DataError, InputError
-from marketsimulator.results.run_set import daily_marks
+from marketsimulator.results.run_set import SharedDays, daily_marks
 from trainingdata.instants import new_york_date
 
 EQUITY = "equity"
@@ -183,30 +183,6 @@ def _path_ends(paths: Sequence[Path], taken: Collection[str] = ()) -> tuple[str,
         if len({*names, *taken}) == len(names) + len(taken):
             return names
     return tuple(map(str, paths))
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class SharedDays:
-    """Runs cut to the days that all of them have.
-
-    at: [1 + D].
-    daily: [V, 1 + D] USD.
-    end: the last instant that all of them have.
-    final: [V] USD then.
-    per_year: days of a year.
-    whole: whether no run was cut.
-    """
-
-    at: Instants
-    daily: Array
-    end: np.datetime64
-    final: Array
-    per_year: int
-    whole: bool
-
-    @property
-    def days(self) -> int:
-        return len(self.at) - 1
 
 
 def shared_days(runs: Sequence[RunRecord], names: Sequence[str]) -> SharedDays:

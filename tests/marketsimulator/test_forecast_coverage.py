@@ -11,10 +11,10 @@ import pytest
 
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import HORIZON, LEVELS
-from foundation.compose import composed_config
 from marketsimulator.backtest import run_backtest
 from marketsimulator.results.forecast_outcomes import centre_remarks, forecast_outcomes
 from marketsimulator.settings import BacktestSettings
+from tests.marketsimulator.runs import settings_of
 
 SPAN = [
     *("start=2024-02-26", "end=2024-03-01", "data.start=2024-01-02", "data.end=2024-03-01"),
@@ -23,7 +23,7 @@ SPAN = [
 
 
 def settings(*words: str) -> BacktestSettings:
-    return BacktestSettings.of(composed_config("backtest", [*SPAN, *words]))
+    return settings_of(*SPAN, *words)
 
 
 def remarks(*words: str) -> list[str]:

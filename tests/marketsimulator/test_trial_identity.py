@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foundation.compose import composed_config
 from marketsimulator.results.trial_identity import config_hash, data_hash, variant_of
 from marketsimulator.settings import BacktestSettings
+from tests.marketsimulator.runs import settings_of
 from trainingdata.bars import Bars, panel
 from trainingdata.market import Market
 
@@ -44,7 +44,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def of(market: Bars, *words: str) -> str:
-    settings = BacktestSettings.of(composed_config("backtest", list(words)))
+    settings = settings_of(*words)
     return config_hash(variant_of(settings, market))
 
 
@@ -124,7 +124,7 @@ def test_another_file_or_other_code_is_another_trial(market: Bars, folder: Path)
 
 
 def test_settings_made_in_python_are_the_trial_that_a_command_makes(market: Bars) -> None:
-    composed = BacktestSettings.of(composed_config("backtest", []))
+    composed = settings_of()
     made = replace(BacktestSettings(capital=100_000), fees=composed.fees)
     hashes = {config_hash(variant_of(each, market)) for each in (composed, made)}
     assert len(hashes) == 1
