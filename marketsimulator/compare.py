@@ -44,12 +44,7 @@ from foundation.errors import InputError
 from foundation.plugin import allow, is_own
 from foundation.settings import setting, settings_class
 from marketsimulator.results.comparison import Comparison, compared, table_rows
-from marketsimulator.results.counterfactuals import (
-    PLAIN,
-    Counterfactual,
-    Kind,
-    counterfactuals,
-)
+from marketsimulator.results.counterfactuals import PLAIN, Counterfactual, Kind, counterfactuals
 from marketsimulator.results.figures import account_figures
 from marketsimulator.results.remarks import doubt_remarks
 from marketsimulator.results.run_record import (

@@ -31,7 +31,6 @@ from marketsimulator.results.overfitting import overfitting
 from marketsimulator.results.remarks import market_remarks
 from marketsimulator.results.run_record import (
     RunRecord,
-    SharedDays,
     run_names,
     shared_days,
     varied_settings,
@@ -39,6 +38,7 @@ from marketsimulator.results.run_record import (
 from marketsimulator.results.run_set import (
     PAIRS,
     RunSet,
+    SharedDays,
     length_remarks,
     overfitting_figures,
     separation,

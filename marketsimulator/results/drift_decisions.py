@@ -100,10 +100,7 @@ def compare_decisions(
 
 
 def _differences_at(
-    at: np.datetime64,
-    mine: DecisionRow,
-    other: Decision | None,
-    closes: Mapping[str, float],
+    at: np.datetime64, mine: DecisionRow, other: Decision | None, closes: Mapping[str, float]
 ) -> list[DecisionDifference]:
     if other is None:
         why = "no bar closed then for a market that is open"

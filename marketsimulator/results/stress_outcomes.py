@@ -101,11 +101,7 @@ class Stress:
         return max(self.outcomes, key=lambda outcome: outcome.loss, default=None)
 
 
-def stress(
-    book: HeldBook,
-    scenarios: Sequence[Scenario],
-    settings: BacktestSettings,
-) -> Stress:
+def stress(book: HeldBook, scenarios: Sequence[Scenario], settings: BacktestSettings) -> Stress:
     """The book under each scenario, settled as a backtest of these settings is."""
     # Where no bar says what a symbol trades, nothing is bounded by its volume.
     fills = settings.fills if book.volumes.all() else FillTerms(volume_share=None)

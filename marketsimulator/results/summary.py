@@ -18,12 +18,7 @@ from foundation.sample_size import allows_annual_figures
 from marketsimulator.results.attribution import run_attribution
 from marketsimulator.results.figures import account_figures, contributions, fill_figures
 from marketsimulator.results.forecast_outcomes import centre_remarks, coverage_remarks
-from marketsimulator.results.metrics import (
-    Performance,
-    daily_equity,
-    daily_returns,
-    performance,
-)
+from marketsimulator.results.metrics import Performance, daily_equity, daily_returns, performance
 from marketsimulator.results.remarks import (
     account_remarks,
     broker_remarks,

@@ -77,6 +77,14 @@ def written(results: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_the_demonstration_sells_shorts_and_rebalances(results: Results) -> None:
+    fills = results.main.fill_frame()
+    held = fills.groupby("symbol")["qty"].cumsum()
+    assert (fills["qty"] < 0).sum() > 10
+    assert (held < 0).sum() > 10
+    assert fills.groupby("symbol").size().max() > 5
+
+
 def test_the_accountant_agrees_with_a_walked_run(results: Results) -> None:
     records = Records.of(asdict(results.settings), results.market.bars, results.main)
     assert str(audit(records)) == "0 differences"
@@ -310,11 +318,7 @@ def test_a_folder_mixed_of_two_runs_is_read_by_nobody(
         mixed = tmp_path / "mixed"
         shutil.copytree(written, mixed)
         shutil.copy(tmp_path / "other" / name, mixed / name)
-        for read in (
-            read_run,
-            lambda run: explain(run, symbol="SYA"),
-            RunFolder,
-        ):
+        for read in (read_run, lambda run: explain(run, symbol="SYA"), RunFolder):
             with pytest.raises(InputError, match=r"RUN: .* is of another run than the summary"):
                 read(mixed)
         shutil.rmtree(mixed)
@@ -389,9 +393,7 @@ def test_a_run_outside_the_ledger_says_one_thing_of_its_trials(results: Results)
     assert "probability that it is above zero" in said[-1]
 
 
-def test_the_library_enters_the_ledger_that_its_settings_name_and_no_other(
-    tmp_path: Path,
-) -> None:
+def test_the_library_enters_the_ledger_that_its_settings_name_and_no_other(tmp_path: Path) -> None:
     words = ["start=2024-03-07", "forecaster=ewma"]
     ledger = tmp_path / "trials.sqlite"
     named = run_backtest(settings(*words, f"trials={ledger}"))
@@ -425,9 +427,7 @@ def test_a_ledger_that_cannot_be_used_is_refused_before_the_run(
         run_backtest(settings("start=2024-03-07", "forecaster=ewma", f"trials={ledger}"))
 
 
-def test_a_ledger_that_breaks_during_the_run_is_named_for_what_it_is(
-    tmp_path: Path,
-) -> None:
+def test_a_ledger_that_breaks_during_the_run_is_named_for_what_it_is(tmp_path: Path) -> None:
     ledger = tmp_path / "trials.sqlite"
 
     def broken(_: Bars) -> None:

@@ -43,15 +43,7 @@ from marketsimulator.results.drift_orders import (
     why_not_decided,
 )
 from marketsimulator.results.drift_sides import journaled_account
-from marketsimulator.results.drift_terms import (
-    TERMS,
-    Flow,
-    Side,
-    Term,
-    Trade,
-    cents,
-    profit_terms,
-)
+from marketsimulator.results.drift_terms import TERMS, Flow, Side, Term, Trade, cents, profit_terms
 from marketsimulator.results.live_run import marked_at_closes
 from marketsimulator.runs.simulate import simulate_trading
 from tests.marketsimulator.runs import settings_of
@@ -62,14 +54,7 @@ from trainingdata.timeframe import Timeframe
 
 SYMBOLS = ("AAA", "BBB", "BTCUSD")
 ELSEWHERE = "?FOREIGN"
-FLOWS: tuple[Term, ...] = (
-    "fees",
-    "coin_fees",
-    "interest",
-    "dividends",
-    "splits",
-    "other",
-)
+FLOWS: tuple[Term, ...] = ("fees", "coin_fees", "interest", "dividends", "splits", "other")
 NAMES = ("a", "b", "c", "d", "e")
 CAUSES: tuple[Term, ...] = ("missed", "withheld", "unfilled", "decided", "by_hand")
 
@@ -230,12 +215,7 @@ def test_a_difference_counts_under_its_own_name(
 
 def test_holdings_valued_otherwise_at_either_end_are_marking() -> None:
     """Ten shares: bought at the end for 0.30 more each, and met at the beginning for 0.10 more."""
-    live = ledger(
-        {"AAA": Fraction(10)},
-        {"AAA": as_written(100.1)},
-        {"AAA": as_written(110.3)},
-        {},
-    )
+    live = ledger({"AAA": Fraction(10)}, {"AAA": as_written(100.1)}, {"AAA": as_written(110.3)}, {})
     terms = profit_terms(live, bought(0, 0), {})
     assert {name: value for name, value in terms.items() if value} == {"marking": Fraction(2)}
 

@@ -353,10 +353,7 @@ def without(first: str, last: str, symbol: str = "BTCUSD") -> Any:
         (without("2024", "2024-10-24T05", "BTCUSD"), r"BTCUSD has no 30-minute .*10-21T04:00Z"),
         (change("BTCUSD", "open", 1.01), r"starts at 2024-10-15T14:00Z has the open .* make"),
         (change("BTCUSD", "high", 1.05), r"2024-10-15T14:00Z has the high"),
-        (
-            lambda folder: write(folder, HOURLY),
-            r"60-minute bars make none that are finer than",
-        ),
+        (lambda folder: write(folder, HOURLY), r"60-minute bars make none that are finer than"),
         (lambda folder: (folder / "AAA.csv").write_text("a,b\n1,2\n"), r"AAA.csv"),
         (change("BTCUSD", "close", -1.0), r"row 701: .* a price must be above 0"),
     ],

@@ -70,8 +70,7 @@ def test_centres_further_away_than_bars_move_are_a_warning_of_the_report() -> No
     def said(deviations: float) -> list[str]:
         decisions = [
             replace(
-                decision,
-                choices=tuple(c._replace(mu=deviations * usual) for c in decision.choices),
+                decision, choices=tuple(c._replace(mu=deviations * usual) for c in decision.choices)
             )
             for decision in results.main.decisions
         ]

@@ -72,19 +72,6 @@ def test_a_deposit_that_covers_the_call_ends_it_before_anything_is_sold() -> Non
     assert to_the_end(broker) == []
 
 
-def test_what_the_owner_sells_himself_is_not_sold_again() -> None:
-    bars = falling(82.0)
-    bars[7:11] = [(82.0, 82.0, 82.0, 82.0, 0.0)] * 4
-    broker = called(coin=False, stock=bars)
-    while broker.now() < STOCK_TIMES[6]:
-        step(broker)
-    owed = float(broker._book.holding["called"][0])
-    broker.submit([order("sell", 3_900, name="mine", tif="opg")])
-    sold = to_the_end(broker)
-    assert owed > 0
-    assert -sum(sold) <= owed
-
-
 def test_a_reduction_beside_a_liquidation_opens_nothing() -> None:
     """One share of BBB is called whole, and its owner closes it at the same open: it is sold
     once.

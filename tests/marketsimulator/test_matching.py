@@ -34,6 +34,15 @@ def test_of_two_exits_the_worse_comes_first_in_one_bar() -> None:
         assert walk(b, 1) == [(sign * 10, 100.0), (-sign * 5, loss), (-sign * 5, profit)]
 
 
+def test_what_a_stop_limit_cannot_sell_at_once_waits_for_the_next_bar() -> None:
+    """The rest of the bar that met the stop may have come before it."""
+    bars = [FLAT, (100, 103, 97, 100), (98, 99, 97, 98)]
+    b = stock(*bars, costs=TradingCosts(10, 0, 0, 0, 0, 0))
+    b.submit([order("sell", 10, "stop_limit", stop_price=98.0, limit_price=98.0)])
+    assert walk(b, 1) == []
+    assert walk(b, 2) == [(-10, 98.0)]
+
+
 def test_day_orders_end_with_the_session_and_gtc_orders_do_not() -> None:
     bars = [FLAT] * 7 + [(90, 91, 89, 90)]
     for tif, fills, state in (("day", [], "expired"), ("gtc", [(10, 90.0)], "filled")):

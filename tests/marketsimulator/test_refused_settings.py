@@ -1,16 +1,20 @@
-"""What is refused of a backtest's settings, and of a batch job's, and in which words."""
+"""What is refused of settings, in a line that begins with its key, and before any bar is read."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
 
 from event_contracts.trading.fees import KalshiFees
-from forecasting.batch import BatchSettings
+from forecasting import evaluate
+from forecasting.batch import BatchSettings, run_batch
+from forecasting.evaluate import EvaluationSettings
+from forecasting.settings import ForecasterSettings
 from foundation.compose import composed_config
 from foundation.errors import InputError
 from foundation.settings_page import classes_of, schemas_of
@@ -19,6 +23,8 @@ from marketsimulator.settings import BacktestSettings, VenueSettings, refuse_oth
 from marketsimulator.stress import StressSettings
 from marketsimulator.venue.faults import Fault
 from tests.marketsimulator.runs import settings_of
+from trainingdata.source import DataSettings
+from trainingdata.stored_correlation import CorrelationSettings
 
 CLASSES = {
     **classes_of(VenueSettings),
@@ -133,3 +139,55 @@ def test_a_shape_without_an_output_is_refused() -> None:
     words = ["shape=wide", "output=f.parquet"]
     assert BatchSettings.of(composed_config("batch", words)).shape == "wide"
     assert BatchSettings.of(composed_config("batch", ["shape=long"])).output is None
+
+
+FILE = ForecasterSettings(kind="file", path="/no/where.parquet")
+MODEL = ForecasterSettings(model="/no/where")
+
+
+@pytest.fixture
+def no_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(*_: object, **__: object) -> None:
+        raise AssertionError("bars were read first")
+
+    monkeypatch.setattr(DataSettings, "bars", read)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (BacktestSettings(data=DataSettings(actions="/no/a.csv")), "data.actions: /no/a.csv: "),
+        (BacktestSettings(forecaster=FILE), "forecaster.path: /no/where.parquet: there is no such"),
+        (BacktestSettings(forecaster=MODEL), "forecaster.model: /no/where is no folder"),
+        (BacktestSettings(correlation=CorrelationSettings(file="/no/m")), "correlation.file: "),
+    ],
+)
+@pytest.mark.usefixtures("no_bars")
+def test_a_backtest_refuses_a_file_before_it_reads_bars(
+    settings: BacktestSettings, says: str
+) -> None:
+    with pytest.raises(InputError) as refused:
+        settings.market()
+    assert str(refused.value).startswith(says)
+
+
+@pytest.mark.usefixtures("no_bars")
+def test_corporate_actions_that_cannot_be_read_are_said_with_key_and_row(tmp_path: Path) -> None:
+    path = tmp_path / "actions.csv"
+    path.write_text("symbol,date,kind,value\nSYA,2024-02-01,gift,4\n")
+    with pytest.raises(InputError, match=r"^data\.actions: .*actions\.csv: row 1: kind is 'gift'"):
+        BacktestSettings(data=DataSettings(actions=str(path))).market()
+
+
+@pytest.mark.usefixtures("no_bars")
+def test_forecasts_and_evaluations_refuse_it_as_early() -> None:
+    with pytest.raises(InputError, match=r"^forecaster\.path: "):
+        run_batch(BatchSettings(forecaster=FILE))
+    with pytest.raises(InputError, match=r"^forecaster\.path: "):
+        evaluate.evaluate(EvaluationSettings(forecaster=FILE))
+
+
+@pytest.mark.parametrize("kind", ["ewma", "mix"])
+def test_a_random_walk_is_called_by_the_word_that_asks_for_it(kind: str) -> None:
+    settings = ForecasterSettings(kind=kind)
+    assert settings.build(()).name == f"{kind}, calibrated"

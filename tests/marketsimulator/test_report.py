@@ -86,9 +86,7 @@ def usd(text: str) -> Decimal:
     return Decimal(text.replace("$", "").replace(",", ""))
 
 
-def test_every_figure_of_the_page_is_that_of_the_summary(
-    both: tuple[str, dict[str, Any]],
-) -> None:
+def test_every_figure_of_the_page_is_that_of_the_summary(both: tuple[str, dict[str, Any]]) -> None:
     page, summary = both
     rows = rows_of(section(page, "Figures"))
     columns = [summary, *summary["comparisons"].values()]
@@ -216,7 +214,7 @@ def test_a_line_that_lies_under_an_equal_one_is_said_to() -> None:
     curves = [(at, worth), (at, worth.copy()), (at, worth * 1.001)]
     chart = equity_chart(["model", "random walk", "hold"], curves)
     assert [series.name for series in chart.series] == [
-        *("hold", "random walk (the same line, under model)", "model"),
+        *("hold", "random walk (the same line, under model)", "model")
     ]
     assert chart.text == "Equity in USD; at the end: model $102, random walk $102, hold $102"
 

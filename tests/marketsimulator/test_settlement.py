@@ -28,11 +28,7 @@ from marketsimulator.account.calendar_events import (
     update_coin_tier,
 )
 from marketsimulator.account.margin import maintenance, unborrowed_cash
-from marketsimulator.account.settlement import (
-    liquidate,
-    mark_positions,
-    trade_at_market,
-)
+from marketsimulator.account.settlement import liquidate, mark_positions, trade_at_market
 from marketsimulator.account.terms import FillTerms, day_table, holdings_of, tier_table
 from tests.marketsimulator.account_book import exact
 from trainingdata.instruments import instrument
@@ -154,17 +150,21 @@ def test_a_coin_fee_is_taken_in_the_coin_received() -> None:
     assert b.quantity(2) == 0
 
 
-@pytest.mark.parametrize(("gap", "taker"), [(3, 0.0022), (30, 0.0022), (31, 0.0025), (90, 0.0025)])
-def test_what_was_traded_before_days_without_a_bar_is_kept_for_thirty_days(
-    gap: int, taker: float
+@pytest.mark.parametrize(
+    ("gap", "rates"),
+    [(gap, (0.0012, 0.0022) if gap < 31 else (0.0015, 0.0025)) for gap in (1, 3, 30, 31, 90)],
+)
+def test_the_coin_tier_follows_what_was_traded_in_the_thirty_days_before(
+    gap: int, rates: tuple[float, float]
 ) -> None:
+    """120,000 USD on one day; maker and taker rate after so many days, most without a bar."""
     b = Bench(cash=1e6)
     b.send(2, 2.0)
     day = int(b.day["date"])
     update_coin_tier(b.book, day, day + gap)
-    assert b.account["taker"] == taker
+    assert (b.account["maker"], b.account["taker"]) == rates
     update_coin_tier(b.book, day + gap, day + 31 + gap)
-    assert b.account["taker"] == 0.0025
+    assert (b.account["maker"], b.account["taker"]) == (0.0015, 0.0025)
 
 
 def test_coins_never_go_short_and_are_bought_with_own_settled_cash() -> None:

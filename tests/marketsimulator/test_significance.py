@@ -10,11 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketsimulator.results.metrics import (
-    daily_performance,
-    drawdown_days,
-    figures_of_draws,
-)
+from marketsimulator.results.metrics import daily_performance, drawdown_days, figures_of_draws
 from marketsimulator.results.significance import (
     best_block_length,
     deflated_sharpe,

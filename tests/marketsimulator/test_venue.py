@@ -89,11 +89,7 @@ requests = st.builds(
 )
 Step = Callable[[Venue], Any]
 changes = st.fixed_dictionaries(
-    {},
-    optional={
-        "qty": st.sampled_from(["1", "9", "NaN"]),
-        "limit_price": prices,
-    },
+    {}, optional={"qty": st.sampled_from(["1", "9", "NaN"]), "limit_price": prices}
 )
 steps = st.one_of(
     requests.map(lambda asked: lambda venue: venue.submit(asked)),

@@ -120,8 +120,7 @@ def test_a_month_that_is_not_like_those_before_lies_outside() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rules", "loss"),
-    [({}, -11_000), ({"DRAWDOWN_HALT_PCT": 0.2, "SAFETY_HALT_PCT": 0.0}, -9_000)],
+    ("rules", "loss"), [({}, -11_000), ({"DRAWDOWN_HALT_PCT": 0.2, "SAFETY_HALT_PCT": 0.0}, -9_000)]
 )
 def test_an_account_in_a_halt_is_not_expected_to_trade(rules: dict[str, float], loss: int) -> None:
     account = [
