@@ -1,4 +1,10 @@
-"""The two accounts that drift compares, each with what it held, traded, paid and was worth."""
+"""The two accounts that drift compares, each with what it held, traded, paid and was worth; and the
+account that a journaled decision was made for, as far as the journal says it.
+
+The venue says what has not settled and what shorts were sold for; the journal does not. Both follow
+from the trades since the first decision, by the rules of the simulated account: stocks settle when
+the next session opens, and a short that is bought back in part keeps its share of the proceeds.
+"""
 
 from __future__ import annotations
 

@@ -158,7 +158,7 @@ def run_through(
         )
         broker.open()
         rows.append(broker.row())
-    run = Run("by hand", [], broker.fills, rows, broker.margin_events())
+    run = Run("by hand", [], broker.fills, rows, broker.margin_events(), broker.bookings)
     folder.mkdir(parents=True)
     for name, write in writers_of(run).items():
         write(folder / name)

@@ -138,6 +138,14 @@ def test_a_trailing_stop_may_be_a_share_of_the_price() -> None:
         assert walk(b, 2) == [(10, 100.0), *left]
 
 
+def test_a_trailing_stop_follows_an_open_that_gaps_away() -> None:
+    """From 100 to 110, 3 behind: the fall to 106 in the same bar sells at 107."""
+    b = stock(FLAT, FLAT, (110, 111, 106, 108))
+    b.submit([order("buy", 10)])
+    b.submit([order("sell", 10, "trailing_stop", "trail", trail_price=3.0)])
+    assert walk(b, 2) == [(10, 100.0), (-10, 107.0)]
+
+
 def test_orders_on_the_open_and_on_the_close_know_the_sessions_first_and_last_print() -> None:
     """Sent at 10:30: on the close at 16:00, on the open at 09:30 the day after; limits only
     where the print is not worse.

@@ -44,9 +44,10 @@ from marketsimulator.results.report_figures import (
 from marketsimulator.results.report_tables import FIGURES, column_names, lead_table
 from marketsimulator.results.round_trips import RoundTrip, RoundTrips, round_trips
 from marketsimulator.results.significance import lead
-from marketsimulator.results.summary import Results
+from marketsimulator.results.summary import BUY_AND_HOLD, RANDOM_WALK, Results
 from marketsimulator.results.verdict import run_label, verdict
 from tests.marketsimulator.runs import settings_of
+from tests.marketsimulator.stressed import run_through, write_bars
 from tests.pages import charts_of, series_of, without_scripts
 from trainingdata.bars import CLOSE
 
@@ -538,55 +539,35 @@ def test_nothing_of_the_page_is_fetched_and_its_charts_alone_are_run(
     assert "summary.json" in re.findall(r'href="([^"]*)"', page)
 
 
+def ruined(folder: Path) -> Results:
+    """An account that a crash has left nothing of, beside itself."""
+    data = write_bars(folder / "bars", {"AAA": 0.3, "BBB": 0.5})
+    orders = [("AAA", "1400"), ("BBB", "1200")]
+    main, settings, _ = run_through(folder / "run", data, orders, "margin.order_margin=1")
+    bars = settings.bars()
+    market = settings.data.market(bars, int(np.searchsorted(bars.times, main.rows[0].at)))
+    beside = tuple(replace(main, name=name) for name in (RANDOM_WALK, BUY_AND_HOLD))
+    return Results(settings, market, main, beside, 1.0)
+
+
 @pytest.mark.parametrize(
-    "changed",
+    "words",
     [
-        lambda r: replace(
-            r,
-            main=replace(
-                r.main,
-                fills=[],
-                decisions=[],
-                bookings=[],
-                rows=[row._replace(gross_stock=0.0, gross_crypto=0.0) for row in r.main.rows],
-            ),
-        ),
-        lambda r: replace(
-            r,
-            main=replace(r.main, rows=r.main.rows[:3]),
-            comparisons=tuple(replace(c, rows=c.rows[:3]) for c in r.comparisons),
-        ),
-        lambda r: replace(
-            r, main=replace(r.main, rows=[row._replace(equity=-row.equity) for row in r.main.rows])
-        ),
+        ("start=2024-03-04", "prior.stock_sharpe=0", "prior.crypto_sharpe=0"),
+        ("start=2024-03-08T15:00Z", "end=2024-03-08T18:00Z"),
+        None,
     ],
     ids=["that never traded", "of three hours", "that lost everything"],
 )
-def test_a_run_has_a_page(
-    changed: Callable[[Results], Results], traded: Results, tmp_path: Path
-) -> None:
-    """Its cash does not add up to the altered equity here, which is then other."""
-    run = changed(traded)
-    summary = run.summary()
-    off = summary["total_return"] - sum(summary["contributions"].values())
-    summary["contributions"]["other"] += off
-    profit = summary["total_return"] * run.settings.capital
-    parts = summary["attribution"]
-    for symbol in summary["symbols"]:
-        earned = summary["contributions"][symbol] * run.settings.capital
-        parts["symbols"][symbol]["timing"] += earned - sum(parts["symbols"][symbol].values())
-    for name, row in (("symbols", "account"), ("hours", next(iter(parts["hours"])))):
-        timing = sum(own["timing"] for own in parts["symbols"].values())
-        if name == "hours":
-            parts["hours"][row]["timing"] += timing - sum(
-                own["timing"] for own in parts["hours"].values()
-            )
-        rest = profit - sum(sum(own.values()) for own in parts[name].values())
-        parts[name][row]["financing"] += rest
-    write_whole(result_files(run, summary), tmp_path)
-    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+def test_a_run_has_a_page(words: tuple[str, ...] | None, tmp_path: Path) -> None:
+    span = "data.start=2024-01-02", "data.end=2024-03-08", "symbols=[SYA,SYB,SYXUSD]"
+    if words is None:
+        run = ruined(tmp_path)
+        assert run.main.rows[-1].equity < 0
+    else:
+        run = run_backtest(settings_of(*span, "forecaster=ewma", "trials=null", *words))
+    page, _ = written(run, tmp_path / "page")
     assert "<h2>Equity</h2>" in page
     assert "nan" not in page.lower().replace("financ", "")
     if not run.main.fills:
-        assert "there is nothing to compare" in page
         assert "Nothing was held" in page
