@@ -59,6 +59,11 @@ def told(fills: Records) -> list[tuple[int, float]]:
     return [(int(fill["symbol"]), float(fill["quantity"])) for fill in fills]
 
 
+def test_a_change_of_sign_is_a_close_and_an_opening() -> None:
+    turned = told(sent(book_of({"AAA": 10.0, "BBB": -10.0}), [-5.0, 5.0]))
+    assert turned == [(0, -10.0), (1, 10.0), (0, -5.0), (1, 5.0)]
+
+
 def test_dust_below_an_increment_stays_unless_the_position_closes() -> None:
     assert told(sent(book_of({"BTCUSD": 1.0004}), [1.0])) == []
     assert told(sent(book_of({"BTCUSD": 1.0004}), [0.0])) == [(0, -1.0004)]

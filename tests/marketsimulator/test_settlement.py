@@ -53,20 +53,13 @@ class Bench:
         *,
         costs: TradingCosts | None = None,
         fees: FeeSchedule = FEES,
-        date: str = "2026-09-01",
-        fills: FillTerms | None = None,
         **margin: Any,
     ) -> None:
         terms = MarginTerms(**margin)
-        self.book: Book = new_book(
-            cash, holdings_of(ITEMS, costs or TradingCosts(), terms), tier_table(fees)
-        )
-        self.day = day_table(
-            np.array([date], dtype="datetime64[D]"),
-            fees,
-            terms,
-            fills or FillTerms(volume_share=None),
-        )[0]
+        holding = holdings_of(ITEMS, costs or TradingCosts(), terms)
+        self.book: Book = new_book(cash, holding, tier_table(fees))
+        dates = np.array(["2026-09-01"], dtype="datetime64[D]")
+        (self.day,) = day_table(dates, fees, terms, FillTerms(volume_share=None))
         self.tape: Records = new_tape(1000)
         self.at(OPENS)
 
@@ -83,30 +76,11 @@ class Bench:
     def account(self) -> Any:
         return self.book.account[0]
 
-    def send(
-        self,
-        s: int,
-        q: float,
-        price: float | None = None,
-        volume: float = np.inf,
-        volatility: float = 0.0,
-    ) -> float:
-        held = self.book.holding[s]
+    def send(self, s: int, q: float, price: float | None = None) -> float:
+        """What of an order fills, signed, in a bar without an end of volume."""
         reference = OPENS[s] if price is None else price
-        return trade_at_market(
-            self.account,
-            held,
-            self.day,
-            self.tape,
-            0,
-            7,
-            BY_ORDER,
-            s,
-            q,
-            reference,
-            volume,
-            volatility,
-        )
+        state = self.account, self.book.holding[s], self.day, self.tape
+        return trade_at_market(*state, 0, 7, BY_ORDER, s, q, reference, np.inf, 0.0)
 
     def filled(self) -> Records:
         written = self.tape[: int(self.account["entries"])]
