@@ -68,5 +68,4 @@ def read(words: Sequence[str]) -> tuple[Practice, None]:
 
 
 def run(settings: Practice) -> None:
-    """Serve until interrupted."""
     serve(settings.serving, settings.prepared)

@@ -61,11 +61,6 @@ def windows(market: Market) -> Iterator[tuple[np.datetime64, Market]]:
     """Instants at even distances, and the market of some days around each.
 
     None is at the ends: both sides of each hold bars.
-
-    Raises
-    ------
-    InputError
-        for a run of one bar.
     """
     bars, first = market.bars, market.first
     last = len(bars.times) - 1
@@ -123,7 +118,6 @@ def other_begin(
 
 
 def _run_window(settings: BacktestSettings, market: Market) -> Run:
-    """The configured trader in a market."""
     trader = settings.trader(settings.forecaster.build(market.bars.symbols)).over(market)
     return simulate_trading(settings, market, "audit", trader, level=logging.NOTSET)
 

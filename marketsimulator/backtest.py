@@ -25,12 +25,8 @@ from forecasting.settings import spoken_on
 from foundation.command import Result
 from foundation.errors import InputError
 from foundation.terminal import show_parts, terminal
-from marketsimulator.results.summary import (
-    Results,
-    plain_runs,
-    result_files,
-    result_parts,
-)
+from marketsimulator.results.report import result_files, result_parts
+from marketsimulator.results.summary import Results, plain_runs
 from marketsimulator.results.trials import UNCOUNTED, check_ledger, enter
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings

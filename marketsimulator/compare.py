@@ -23,11 +23,13 @@ from foundation.command import start
 if __name__ == "__main__":
     start("marketsimulator.compare")
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
@@ -37,18 +39,12 @@ from forecasting.baseline import RandomWalk
 from forecasting.chronos2.on_ray import RaySettings
 from forecasting.forecast import Progress, silent
 from foundation.command import Result
-from foundation.configuration import settings_of
+from foundation.configuration import settings_of, with_changes
 from foundation.errors import InputError
 from foundation.plugin import allow, is_own
 from foundation.settings import setting, settings_class
-from marketsimulator.results.comparison import Comparison, compared
-from marketsimulator.results.comparison_charts import value_text
-from marketsimulator.results.counterfactuals import (
-    PLAIN,
-    Counterfactual,
-    Kind,
-    counterfactuals,
-)
+from marketsimulator.results.comparison import Comparison, compared, table_rows
+from marketsimulator.results.counterfactuals import PLAIN, Counterfactual, Kind, counterfactuals
 from marketsimulator.results.figures import account_figures
 from marketsimulator.results.remarks import doubt_remarks
 from marketsimulator.results.run_record import (
@@ -56,14 +52,23 @@ from marketsimulator.results.run_record import (
     flat_settings,
     read_run,
     run_paths,
+    value_text,
 )
-from marketsimulator.results.trials import NO_LEDGER, check_ledger
-from marketsimulator.results.variant_table import Variation, combinations, record_variants
+from marketsimulator.results.trial_identity import config_hash, data_hash, variant_of
+from marketsimulator.results.trials import (
+    NO_LEDGER,
+    Trial,
+    TrialStatistics,
+    check_ledger,
+    enter,
+    own_statistics,
+)
 from marketsimulator.runs.on_ray import outcomes_on_ray
 from marketsimulator.runs.outcome import Outcome
 from marketsimulator.runs.variants import outcomes
 from marketsimulator.settings import BacktestSettings
 from trainingdata.correlation import KeptCorrelations
+from trainingdata.instants import utc_text
 from trainingdata.market import Market
 
 STRATEGY = "sizing.strategy"
@@ -75,6 +80,7 @@ PANEL_KEYS = (
 )
 STATELESS = "A rule that remembers anything has other answers in a backtest of its own."
 
+Variation = dict[str, Any]  # value by setting
 Variants = list[tuple[Variation, BacktestSettings]]
 
 
@@ -90,8 +96,6 @@ def compare(
 ) -> Comparison:
     """Every strategy with every combination of what is varied, beside runs of before.
 
-    Parameters
-    ----------
     settings: of a backtest; what is varied takes the place of its values.
     strategies: their names; with `runs` and without `vary` there may be none.
     vary: values by setting.
@@ -99,11 +103,6 @@ def compare(
     beside: the counterfactuals that each variant is held against; they are no trials.
     ray: which cluster walks the variants; none for this process.
     progress: called as forecasts and variants are done.
-
-    Raises
-    ------
-    InputError
-        for settings, data, strategies, variations or folders that cannot be used.
     """
     kept = [read_run(path) for path in run_paths(runs)]
     variants = _variants(settings, strategies, vary or {})
@@ -149,6 +148,56 @@ def _variants(
                 raise InputError(f"vary.{other}: vary.{name} sets it as well; leave one of them")
     every = {STRATEGY: list(dict.fromkeys(strategies)), **vary} if strategies else vary
     return combinations(settings, every) if every else []
+
+
+def combinations(
+    settings: BacktestSettings, vary: Mapping[str, Sequence[Any]]
+) -> list[tuple[Variation, BacktestSettings]]:
+    """Every combination of the values named by setting, with the settings it stands for."""
+    if settings.placebo:
+        raise InputError("placebo: a backtest has one; variants over the same bars do without")
+    for name, values in vary.items():
+        if not isinstance(values, Sequence) or isinstance(values, str) or not values:
+            raise InputError(f"vary.{name}: {values!r} is no list of values")
+        for k, value in enumerate(values):
+            if value in values[:k]:
+                raise InputError(f"vary.{name}: {value} is named twice")
+    variants = []
+    for values in itertools.product(*vary.values()):
+        variation = dict(zip(vary, values, strict=True))
+        variants.append((variation, with_changes(settings, variation)))
+    return variants
+
+
+def record_variants(
+    settings: BacktestSettings,
+    variants: Sequence[tuple[Variation, BacktestSettings]],
+    table: pd.DataFrame,
+    market: Market,
+) -> TrialStatistics:
+    """Enter every row of the table in the settings' trial ledger, and count all on these data.
+
+    Without a ledger the variants of the table are all that is counted.
+    """
+    daily_ratios = table["sharpe"].astype(float) / np.sqrt(table["periods_per_year"])
+    bars = market.period
+    digest = data_hash(market)
+    trials = [
+        Trial(
+            config_hash=config_hash(variant_of(variant, bars)),
+            data_hash=digest,
+            source=bars.source,
+            symbols=bars.symbols,
+            first=utc_text(bars.times[0]),
+            last=utc_text(bars.now),
+            days=row["days"],
+            daily_sharpe=None if np.isnan(ratio) else float(ratio),
+            total_return=row["total_return"],
+            forecaster=variant.forecaster.kind,
+        )
+        for (_, variant), row, ratio in zip(variants, table_rows(table), daily_ratios, strict=True)
+    ]
+    return enter(settings.trials, trials) or own_statistics(trials)
 
 
 def _variant_name(variation: Variation, variant: BacktestSettings) -> str:

@@ -49,7 +49,6 @@ from foundation.decimals import ZERO
 from foundation.errors import InputError
 from foundation.settings import setting, settings_class
 from marketsimulator.account.broker import SimulatedBroker
-from marketsimulator.results.drift_account import journaled_account
 from marketsimulator.results.drift_decisions import compare_decisions
 from marketsimulator.results.drift_orders import (
     causes_of,
@@ -59,11 +58,12 @@ from marketsimulator.results.drift_orders import (
     slippage,
 )
 from marketsimulator.results.drift_report import Drift, drift_json, drift_parts
-from marketsimulator.results.drift_sides import reading_of, side_of
+from marketsimulator.results.drift_sides import journaled_account, reading_of, side_of
 from marketsimulator.results.drift_terms import profit_terms
 from marketsimulator.results.live_run import marked_at_closes
+from marketsimulator.results.report import result_files
 from marketsimulator.results.run_record import LIVE
-from marketsimulator.results.summary import Results, plain_runs, result_files
+from marketsimulator.results.summary import Results, plain_runs
 from marketsimulator.runs.simulate import step_trading
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars, closes_of, panel
@@ -102,26 +102,20 @@ OF_DRIFT = {field.name for field in fields(ComparisonWords)}
 class DriftSettings:
     """What is compared.
 
+    words: which journal, and how it is told.
     journal: of the live account.
-    each: whether every journaled instant is decided anew on the account as journaled.
     history_days: calendar days of bars before the first decision that the live run had.
     simulation: the live run's settings, as a backtest has them.
     """
 
+    words: ComparisonWords
     journal: Path
-    each: bool
     history_days: int
     simulation: BacktestSettings
 
     @classmethod
     def of(cls, config: DictConfig) -> DriftSettings:
-        """The checked settings of a composed configuration.
-
-        Raises
-        ------
-        InputError
-            naming the key, the value and what was expected.
-        """
+        """The checked settings of a composed configuration."""
         words = settings_of(ComparisonWords, OmegaConf.masked_copy(config, sorted(OF_DRIFT)))
         if not words.journal:
             raise InputError("journal: name the journal.sqlite of an account")
@@ -134,7 +128,7 @@ class DriftSettings:
         names = {field.name for field in fields(BacktestSettings)} - OF_DRIFT
         simulation = BacktestSettings.of(OmegaConf.masked_copy(config, sorted(names)))
         journal = Path(words.journal).expanduser()
-        return cls(journal, words.each, live.days_of_history, simulation)
+        return cls(words, journal, live.days_of_history, simulation)
 
 
 class _Witness:
@@ -207,13 +201,7 @@ class LiveHours:
 
     @classmethod
     def of(cls, settings: DriftSettings, progress: Progress = silent) -> LiveHours:
-        """The hours of a journal, simulated.
-
-        Raises
-        ------
-        InputError
-            for a journal, settings or bars that cannot be used.
-        """
+        """The hours of a journal, simulated."""
         _refuse_contracts(settings.journal)
         record = read_journal(settings.journal, TRADE)
         simulation = settings.simulation
@@ -247,14 +235,8 @@ class LiveHours:
 
 
 def measure_drift(settings: DriftSettings, progress: Progress = silent) -> Drift:
-    """Compare a journal with the simulation of the same hours.
-
-    Raises
-    ------
-    InputError
-        for a journal, settings or bars that cannot be used.
-    """
-    return drift_of(LiveHours.of(settings, progress), each=settings.each, progress=progress)
+    """Compare a journal with the simulation of the same hours."""
+    return drift_of(LiveHours.of(settings, progress), each=settings.words.each, progress=progress)
 
 
 def drift_of(hours: LiveHours, *, each: bool, progress: Progress = silent) -> Drift:
@@ -339,11 +321,6 @@ def _market_between(
     """The bars that the live run had and that its orders met, from its first instant on.
 
     since, end: when the bars that it had were opened.
-
-    Raises
-    ------
-    InputError
-        for bars without that instant.
     """
     if not len(bars.times) or bars.times[-1] < begin:
         raise InputError(
@@ -468,16 +445,7 @@ def live_results(hours: LiveHours, progress: Progress = silent) -> Results:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class DriftRequest:
-    """What is compared; writes: whether the account's report is; json: as text."""
-
-    drift: DriftSettings
-    writes: bool
-    json: bool
-
-
-def read(words: Sequence[str]) -> tuple[DriftRequest, Path | None]:
+def read(words: Sequence[str]) -> tuple[DriftSettings, Path | None]:
     """The settings, and the folder of the live account's report."""
     for word in words:
         key = word.lstrip("+~").partition("=")[0]
@@ -486,22 +454,22 @@ def read(words: Sequence[str]) -> tuple[DriftRequest, Path | None]:
     config = composed_config("drift", ["trials=null", *words])
     settings = DriftSettings.of(config)
     output = None if config.output is None else output_of(config, DRIFT_FILE)
-    return DriftRequest(settings, output is not None, bool(config.json)), output
+    return settings, output
 
 
-def run(settings: DriftRequest, progress: Progress) -> Result:
+def run(settings: DriftSettings, progress: Progress) -> Result:
     """Every difference, as tables or as JSON, and the report; exit code 1 where there is one."""
-    hours = LiveHours.of(settings.drift, progress)
-    drift = drift_of(hours, each=settings.drift.each, progress=progress)
+    hours = LiveHours.of(settings, progress)
+    drift = drift_of(hours, each=settings.words.each, progress=progress)
     text = drift_json(drift)
     files: Mapping[str, Callable[[Path], object]] = {}
-    if settings.writes:
+    if settings.words.output is not None:
         results = live_results(hours, progress)
         more = {DRIFT_FILE: lambda path: path.write_text(text)}
         files = result_files(results, results.summary(), more)
     return Result(
-        tables=[text] if settings.json else list(drift_parts(drift)),
+        tables=[text] if settings.words.json else list(drift_parts(drift)),
         files=files,
-        names_files=not settings.json,
+        names_files=not settings.words.json,
         code=0 if drift.agrees else 1,
     )

@@ -11,13 +11,7 @@ from foundation.registry import command_of
 
 
 def overrides_of(words: Sequence[str]) -> list[str]:
-    """Hydra overrides for the words of a command line.
-
-    Raises
-    ------
-    InputError
-        for a setting that a flag and a word both give a value.
-    """
+    """Hydra overrides for the words of a command line."""
     parser = Parser(settings=True)
     parser.add_argument("--symbols", nargs="+", default=[])
     parser.add_argument("--start")

@@ -15,11 +15,6 @@ def overrides_of(words: Sequence[str]) -> list[str]:
     """The words with `runs=[…]` for those that name folders.
 
     Beside folders no strategies run but those that are asked for.
-
-    Raises
-    ------
-    InputError
-        for a setting beside runs alone, which have their own.
     """
     runs = [word for word in words if not is_override(word) and not word.startswith("-")]
     others = [word for word in words if word not in runs]

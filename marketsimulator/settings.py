@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
@@ -34,11 +34,6 @@ def refuse_other_fees(config: DictConfig, fees: type[Any], needed: str) -> None:
     """Refuse a schedule of fees that is of another venue: its every key would be an unknown one.
 
     fees: class of the fees that are needed; needed: what a user writes for them, and why.
-
-    Raises
-    ------
-    InputError
-        for a schedule with keys of another class of fees, and none of this one.
     """
     given = OmegaConf.select(config, "fees")
     if not OmegaConf.is_dict(given) or _keys(fees) & set(given):
@@ -112,7 +107,7 @@ class BacktestSettings(TradingSettings):
             )
 
     @classmethod
-    def of(cls, config: DictConfig) -> BacktestSettings:
+    def of(cls, config: DictConfig) -> Self:
         """The checked settings of a composed configuration.
 
         Raises
@@ -124,13 +119,7 @@ class BacktestSettings(TradingSettings):
         return settings_of(cls, config)
 
     def market(self) -> Market:
-        """The bars up to the end of the run, where in them it begins, and the actions to apply.
-
-        Raises
-        ------
-        InputError
-            for settings or data that cannot be used, or a run without a bar.
-        """
+        """The bars up to the end of the run, where in them it begins, and the actions to apply."""
         bars = self.bars()
         first, last = self.span(bars)
         begin = int(np.searchsorted(bars.times, first))
@@ -144,7 +133,6 @@ class BacktestSettings(TradingSettings):
         return self.data.with_finer(self.data.market(bars.between(0, end), begin))
 
     def without_edge(self) -> BacktestSettings:
-        """The same settings on the same synthetic market without its edge."""
         return replace(self, placebo=False, data=replace(self.data, edge=0.0))
 
     def book(self, bars: Bars) -> Book:
@@ -186,15 +174,3 @@ class VenueSettings(BacktestSettings):
     """A practice venue: the bars, costs and margin of a backtest, and options."""
 
     options: OptionTerms = setting(OptionTerms(), "that are traded on its stocks")
-
-    @classmethod
-    def of(cls, config: DictConfig) -> VenueSettings:
-        """The checked settings of a composed configuration.
-
-        Raises
-        ------
-        InputError
-            naming the key, the value and what was expected.
-        """
-        refuse_other_fees(config, FeeSchedule, STOCK_FEES)
-        return settings_of(cls, config)

@@ -68,25 +68,13 @@ class StressSettings:
 
     @classmethod
     def of(cls, config: DictConfig) -> StressSettings:
-        """The checked settings of a composed configuration.
-
-        Raises
-        ------
-        InputError
-            naming the key, the value and what was expected.
-        """
+        """The checked settings of a composed configuration."""
         names = [each.name for each in fields(cls)]
         return settings_of(cls, OmegaConf.masked_copy(config, names))
 
     @property
     def chosen(self) -> tuple[Scenario, ...]:
-        """The scenarios that are wanted, in the order in which they are defined.
-
-        Raises
-        ------
-        InputError
-            for a name that none has, or two have, and a scenario in which nothing happens.
-        """
+        """The scenarios that are wanted, in the order in which they are defined."""
         every = (*self.scenarios, *self.own)
         names = [scenario.name for scenario in every]
         for name in names:
@@ -121,13 +109,7 @@ class StressRequest:
 
     @classmethod
     def of(cls, config: DictConfig, words: Sequence[str]) -> StressRequest:
-        """What the words of a command line ask for; config: composed of those that are settings.
-
-        Raises
-        ------
-        InputError
-            for what cannot be used; the message names it.
-        """
+        """What the words of a command line ask for; config: composed of those that are settings."""
         settings = StressSettings.of(config)
         runs = [word for word in words if not is_override(word)]
         if settings.account is None:
@@ -148,13 +130,7 @@ class StressRequest:
         return cls(settings, settings.chosen, None, terms)
 
     def result(self) -> Stress:
-        """The book under the scenarios.
-
-        Raises
-        ------
-        InputError
-            for a book that there is not, or that nothing marks.
-        """
+        """The book under the scenarios."""
         if self.run is None:
             book = account_book(self.settings.broker, Keys.of(os.environ), self.terms)
         else:

@@ -261,7 +261,6 @@ class SimulatedBroker:
             self._states[number] = STATES[state]
 
     def now(self) -> np.datetime64:
-        """The instant it stands at."""
         return np.datetime64(int(self._line.now[self._row]), "ns")
 
     def assets(self, symbols: Sequence[str]) -> dict[str, Asset]:

@@ -282,13 +282,7 @@ def _fill_limit(book: Book, day: Record, tape: Records, k: int, end: int) -> Non
 
 @compiled
 def _fill_stop(
-    book: Book,
-    day: Record,
-    tape: Records,
-    k: int,
-    volume: float,
-    volatility: float,
-    end: int,
+    book: Book, day: Record, tape: Records, k: int, volume: float, volatility: float, end: int
 ) -> None:
     """A stop that the bar has reached is a market order at its price.
 

@@ -253,18 +253,7 @@ def _trade_in_parts(
     most = largest_coin_order(largest, position.mark)
     if not position.crypto or abs(quantity) <= most:
         return trade_at_market(
-            account,
-            position,
-            day,
-            tape,
-            at,
-            leg,
-            BY_ORDER,
-            s,
-            quantity,
-            open_,
-            volume,
-            volatility,
+            account, position, day, tape, at, leg, BY_ORDER, s, quantity, open_, volume, volatility
         )
     step = position.increment
     filled = 0.0

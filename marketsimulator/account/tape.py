@@ -63,8 +63,6 @@ def read_tape(
 ) -> None:
     """Append what the tape holds to fills and bookings.
 
-    Parameters
-    ----------
     now: instant of the row of the account that counts it.
     name_of: the `client_order_id` of the order that an entry has filled.
     """

@@ -93,13 +93,7 @@ class Timeline(NamedTuple):
 def timeline(
     market: Market, fees: FeeSchedule, margin: MarginTerms, fills: FillTerms, *, impact: bool
 ) -> Timeline:
-    """The market laid out for settlement; impact: whether ranges are needed.
-
-    Raises
-    ------
-    InputError
-        for a symbol without any volume, where orders fill against it.
-    """
+    """The market laid out for settlement; impact: whether ranges are needed."""
     bars = market.met
     # Between two decisions several bars meet what is left of an order.
     if market.finer is not None:

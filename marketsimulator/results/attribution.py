@@ -72,11 +72,6 @@ class Attribution:
     hours: tuple[str, ...]
     usd: Array
 
-    def __post_init__(self) -> None:
-        shape = (len(self.symbols), len(self.hours), len(PARTS))
-        if self.usd.shape != shape:
-            raise ValueError(f"usd must have the shape {shape}, got {self.usd.shape}")
-
     def parts(self) -> dict[Part, float]:
         """USD of each part."""
         return dict(zip(PARTS, self.usd.sum(axis=(0, 1)).tolist(), strict=True))
@@ -202,8 +197,6 @@ def attribution(
 ) -> Attribution:
     """The profit of an account at N instants.
 
-    Parameters
-    ----------
     at: [N] increasing.
     histories, plans: by symbol.
     account: [N] of each part that is no symbol's.

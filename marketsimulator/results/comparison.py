@@ -31,7 +31,6 @@ from marketsimulator.results.overfitting import overfitting
 from marketsimulator.results.remarks import market_remarks
 from marketsimulator.results.run_record import (
     RunRecord,
-    SharedDays,
     run_names,
     shared_days,
     varied_settings,
@@ -39,18 +38,14 @@ from marketsimulator.results.run_record import (
 from marketsimulator.results.run_set import (
     PAIRS,
     RunSet,
+    SharedDays,
     length_remarks,
     overfitting_figures,
     separation,
     set_verdict,
 )
-from marketsimulator.results.significance import FIGURES, intervals
+from marketsimulator.results.significance import FIGURES, deflated_sharpe, intervals
 from marketsimulator.results.trials import TrialStatistics
-from marketsimulator.results.variant_table import (
-    add_deflated_sharpe,
-    is_missing,
-    table_rows,
-)
 from marketsimulator.results.verdict import no_result
 from trainingdata.instants import new_york_date, utc_text
 
@@ -92,7 +87,6 @@ class Comparison:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the runs, [V]."""
         return self.runs.names
 
     def sentences(self) -> list[str]:
@@ -210,18 +204,11 @@ def compared(
 ) -> Comparison:
     """Two runs or more over the days that all of them have.
 
-    Parameters
-    ----------
     records: the runs.
     counted_trials: what their Sharpe ratios are deflated by; none for those of these runs that were
         tried on recorded data.
     notes: what is good to know of how they were made.
     seed: of the bootstrap.
-
-    Raises
-    ------
-    InputError
-        for runs that share no day.
     """
     varied = varied_settings(records)
     names = run_names(records, varied)
@@ -232,14 +219,11 @@ def compared(
     trials = counted_trials or _statistics(ratios[tried], shared.per_year)
     table = add_deflated_sharpe(table, trials)
     reasons = [no_result(dict(record.summary)) for record in records]
+    days = shared.at, shared.daily, shared.end, shared.final, shared.per_year, shared.whole
     runs = RunSet(
+        *days,
         names=names,
         varied=varied,
-        at=shared.at,
-        daily=shared.daily,
-        end=shared.end,
-        final=shared.final,
-        per_year=shared.per_year,
         sharpes=ratios,
         annual=table["annual_figures"].to_numpy(dtype=bool),
         deflated=table["deflated_sharpe"].to_numpy(dtype=float),
@@ -280,6 +264,43 @@ def _table(records: Sequence[RunRecord], names: Sequence[str], shared: SharedDay
         fills = FEWEST_FILLS if name == _benchmark(names) else record.summary["trades"]
         rows.append({**row, "annual_figures": allows_annual_figures(fills, shared.days)})
     return pd.DataFrame(rows)
+
+
+def add_deflated_sharpe(table: pd.DataFrame, trials: TrialStatistics) -> pd.DataFrame:
+    """The table with the columns `deflated_sharpe`, beside the Sharpe ratio, and `trials`.
+
+    Every row is deflated by all trials, its neighbours included: whoever picks the best row has
+    looked at all of them.
+    """
+    # A column of None alone would hold objects without a type named, and Parquet something else.
+    ratios = pd.Series([_deflated_ratio(row, trials) for row in table_rows(table)], dtype="float64")
+    place = list(table.columns).index("sharpe") + 1
+    table.insert(place, "deflated_sharpe", ratios)
+    table["trials"] = trials.count
+    return table
+
+
+def _deflated_ratio(row: Mapping[str, Any], trials: TrialStatistics) -> float | None:
+    """The deflated Sharpe ratio of a row; None for one without a Sharpe ratio."""
+    if is_missing(row["sharpe"]):
+        return None
+    return deflated_sharpe(
+        row["sharpe"] / np.sqrt(row["periods_per_year"]),
+        row["days"],
+        trials=trials.count,
+        variance=trials.variance,
+        skewness=row["skewness"],
+        kurtosis=row["kurtosis"],
+    )
+
+
+def table_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a figure is not defined: None, which a column of numbers turns into NaN."""
+    return value is None or value != value
 
 
 def _statistics(ratios: Array, per_year: int) -> TrialStatistics:

@@ -65,7 +65,6 @@ class DecisionComparison:
 
     @property
     def counts(self) -> dict[Cause, int]:
-        """Differences by cause."""
         return dict(Counter(each.cause for each in self.differences))
 
 
@@ -101,10 +100,7 @@ def compare_decisions(
 
 
 def _differences_at(
-    at: np.datetime64,
-    mine: DecisionRow,
-    other: Decision | None,
-    closes: Mapping[str, float],
+    at: np.datetime64, mine: DecisionRow, other: Decision | None, closes: Mapping[str, float]
 ) -> list[DecisionDifference]:
     if other is None:
         why = "no bar closed then for a market that is open"

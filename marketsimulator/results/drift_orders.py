@@ -48,7 +48,6 @@ class Filled:
         return self.value / self.quantity if self.quantity else None
 
     def plus(self, quantity: Fraction, price: Fraction, at: np.datetime64) -> Filled:
-        """With one more fill."""
         first = at if self.at is None else min(self.at, at)
         return Filled(self.ordered, self.quantity + quantity, self.value + quantity * price, first)
 

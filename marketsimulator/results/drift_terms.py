@@ -141,7 +141,6 @@ class Side:
         return self.end_marks.get(symbol, ZERO)
 
     def start_mark(self, symbol: str) -> Fraction:
-        """The same at the beginning."""
         return self.start_marks.get(symbol, ZERO)
 
     def unlisted(self) -> Fraction:

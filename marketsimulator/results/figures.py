@@ -18,8 +18,6 @@ def account_figures(
 ) -> dict[str, Any]:
     """Returns, risk, exposure and costs of an account; fractions and USD.
 
-    Parameters
-    ----------
     at: [T] its instants.
     outcome: what became of it.
     capital: USD at the start.

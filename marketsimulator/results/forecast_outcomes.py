@@ -1,25 +1,32 @@
 """What a run's decisions expected of the next interval, and what happened in it.
 
 A run keeps the mean and the deviation that each decision read from its forecast, up to the end of
-its first interval, and not the forecast itself. They are judged here as those of a normal return.
+its first interval, and not the forecast itself. They are judged here as those of a normal return. A
+file of forecasts may hold a part of them, and a forecaster of one's own may answer anything: how
+many decisions had one is said, and whether any bar has moved as far as they say.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy.special import ndtr
 
+from execution.outlook import closed_and_due
 from execution.records import Run
 from forecasting.scores import TRAILING, clustered_mean, reach
 from foundation.arrays import Array, Index, Instants, Mask
+from foundation.counts import counted
 from trainingdata.actions import Action
 from trainingdata.bars import CLOSE, Bars
-from trainingdata.instants import NEW_YORK
+from trainingdata.instants import NEW_YORK, utc_text
+from trainingdata.market import Market
+from trainingdata.schedule import Schedule
 from trainingdata.sessions import last_fridays
 
 NOMINAL = 0.8  # probability mass of the interval whose coverage is shown by group
@@ -99,8 +106,6 @@ class Coverage:
 def forecast_outcomes(run: Run, bars: Bars, splits: Sequence[Action] = ()) -> ForecastOutcomes:
     """Every forecast of a run that a decision rested on and whose interval has ended.
 
-    Parameters
-    ----------
     run: whose decisions they are.
     bars: of the run.
     splits: that the bars are not adjusted for; an interval that holds one is left out.
@@ -170,3 +175,49 @@ def coverage(outcomes: ForecastOutcomes, groups: Sequence[tuple[str, Mask]]) -> 
             halves = [reach(each, week[mask]) for each in (error, size_error)]
             found.append(Coverage(name, int(mask.sum()), share, halves[0], size, halves[1]))
     return found
+
+
+MOST = 0.95  # of the decisions with a forecast, below which a reader is told
+LOOKED_AT = 200  # decisions, at most
+FEWEST = 20  # forecasts whose centres say something together
+CLAIM = 10.0  # deviations of recent bars from the last close, further than bars move
+
+
+def coverage_remarks(run: Run, market: Market, schedule: Schedule, inside: Mask) -> list[str]:
+    """That many decisions had no forecast, with the first and the last that had one.
+
+    A decision is one of one symbol. inside: [T, S] whether the universe holds it at an instant.
+    """
+    bars = market.period
+    possible = int((closed_and_due(bars, schedule) & inside).sum())
+    decisions = run.decision_frame()
+    forecast = decisions["at"][decisions["sigma"].notna()].to_numpy(dtype="datetime64[ns]")
+    if not len(forecast) or len(forecast) >= MOST * possible:
+        return []
+    return [
+        f"Forecasts cover {len(forecast):,} of {counted(possible, 'decision')}, the first at"
+        f" {utc_text(forecast[0])} and the last at {utc_text(forecast[-1])}; at the others nothing"
+        " was decided."
+    ]
+
+
+def centre_remarks(run: Run, bars: Bars) -> list[str]:
+    """That the centres which decisions rested on lie further away than bars move.
+
+    Evenly many decisions are looked at; what calibration has corrected is no longer far.
+    """
+    count = len(run.decisions)
+    looked_at = np.unique(np.linspace(0, count - 1, min(count, LOOKED_AT)).astype(int))
+    part = replace(run, decisions=[run.decisions[k] for k in looked_at])
+    outcomes = forecast_outcomes(part, bars)
+    moved = outcomes.trailing > 0
+    if moved.sum() < FEWEST:
+        return []
+    far = float(np.median(np.abs(outcomes.mu[moved]) / outcomes.trailing[moved]))
+    if far <= CLAIM:
+        return []
+    return [
+        f"At most decisions the forecast's centre lies {math.floor(far)} or more deviations of the"
+        " last 100 bars from the last close: no bar has moved so; look at what the forecaster"
+        " answers."
+    ]

@@ -102,7 +102,6 @@ class Performance:
     periods_per_year: int
 
     def as_dict(self) -> dict[str, float | int | None]:
-        """Value by name."""
         return asdict(self)
 
     def daily_sharpe(self) -> float | None:
@@ -119,8 +118,6 @@ def figure_text(figures: Mapping[str, Any], name: str, *, annual: bool) -> str:
 def performance(at: Instants, equity: Array, *, capital: float, coins: bool) -> Performance:
     """Statistics of a run from its equity rows.
 
-    Parameters
-    ----------
     at: instants [N].
     equity: USD after the fills of each instant [N].
     capital: USD at the start.
@@ -135,8 +132,6 @@ def daily_performance(
 ) -> Performance:
     """Statistics of daily equity.
 
-    Parameters
-    ----------
     daily: equity [1 + D], the first value the starting capital.
     per_year: days a year.
     total_return: that of the whole run; without it, that of the daily series, which ends at the
@@ -242,8 +237,6 @@ def daily_equity(at: Instants, equity: Array, *, capital: float, coins: bool) ->
 def daily_rows(at: Instants, *, coins: bool) -> tuple[Index, Instants]:
     """Numbers [D] of the rows that hold at 16:00 New York of each day, and those instants [D].
 
-    Parameters
-    ----------
     at: instants [N] of the rows.
     coins: whether a coin is in the universe; days are then calendar days.
     """

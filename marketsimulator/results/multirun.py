@@ -71,13 +71,7 @@ def _refuse_output(config: DictConfig) -> None:
 
 
 def _refuse_other_results(folder: Path) -> None:
-    """Refuse a folder that a multirun did not write.
-
-    Raises
-    ------
-    InputError
-        naming what it holds.
-    """
+    """Refuse a folder that a multirun did not write."""
     if not folder.is_dir():
         return
     held = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))

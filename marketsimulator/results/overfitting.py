@@ -59,17 +59,8 @@ def overfitting(returns: Array, blocks: int = BLOCKS) -> Overfitting | None:
     counts half, and a split in which several are the best counts each of them as a part of one. So
     the order of variants says nothing, and identical ones come to 0.5.
 
-    Parameters
-    ----------
-    returns
-        daily returns [V, D] of all variants over the same days.
-    blocks
-        that the days are cut into, an even number; the first may be a day longer than the last.
-
-    Raises
-    ------
-    ValueError
-        for a return that is no number: its variant could be neither chosen nor ranked.
+    returns: daily returns [V, D] of all variants over the same days.
+    blocks: that the days are cut into, an even number; the first may be a day longer than the last.
     """
     if not np.isfinite(returns).all():
         variant = int(np.flatnonzero(~np.isfinite(returns).all(axis=1))[0])
@@ -113,7 +104,6 @@ class _Moments:
 
     @property
     def variants(self) -> int:
-        """V."""
         return len(self.means)
 
 

@@ -85,7 +85,6 @@ def ended_remarks(
 
 
 def _named(symbols: Sequence[str]) -> str:
-    """Some of the symbols, and how many more there are."""
     more = f" and {len(symbols) - LISTED} more" if len(symbols) > LISTED else ""
     return ", ".join(symbols[:LISTED]) + more
 
@@ -127,8 +126,6 @@ def daily_remarks(bars: Bars, limits: Limits) -> list[str]:
 def raw_remarks(forecaster: str, *, calibrated: bool) -> list[str]:
     """Whether forecasts are traded as they come.
 
-    Parameters
-    ----------
     forecaster: its name; that of a file says what its maker did.
     calibrated: whether the run itself corrects them.
     """
@@ -173,8 +170,6 @@ def little_remarks(trades: int, days: int) -> list[str]:
 def cost_remarks(profit: float, costs: float) -> list[str]:
     """Whether costs took all that was earned before them.
 
-    Parameters
-    ----------
     profit: after costs, USD.
     costs: USD.
     """
@@ -201,8 +196,6 @@ def luck_remarks(deflated: float | None, trials: int | None) -> list[str]:
 def placebo_remark(total_return: float, trades: int, share: float | None) -> str:
     """What the same trader did where there was nothing to find.
 
-    Parameters
-    ----------
     total_return: of the run on the market without an edge, a fraction.
     trades: their number.
     share: of the mean position that rests on the prior, None where it held nothing.
@@ -400,7 +393,6 @@ def _wanted_change(choice: Choice) -> float:
 
 
 def _why_too_small(choice: Choice) -> str:
-    """Why no order came of a choice."""
     if choice.binding:
         return f"limits: {choice.bound_by}"
     return "too small for one increment at this capital"

@@ -1,21 +1,24 @@
-"""One self-contained HTML page from a run, what it is compared with, and its summary."""
+"""What a backtest leaves behind: its page, its files, and the table on the screen."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
-from execution.records import Run, hours_of
+from execution.records import Run, hours_of, writers_of
 from foundation.arrays import Array, Index, Instants
 from foundation.cents import to_cents
 from foundation.charts import Chart
-from foundation.figures import percent, usd
+from foundation.figures import number, percent, usd
+from foundation.files import run_files
 from foundation.page import render_page
 from foundation.sample_size import FEWEST_DAYS
-from marketsimulator.results.attribution_tables import attribution_tables
+from foundation.tables import Table
 from marketsimulator.results.forecast_outcomes import (
     REGIMES,
     ForecastOutcomes,
@@ -48,6 +51,7 @@ from marketsimulator.results.report_figures import (
 from marketsimulator.results.report_tables import (
     LISTED,
     TRIPS,
+    attribution_tables,
     column_names,
     cost_table,
     coverage_table,
@@ -64,64 +68,86 @@ from marketsimulator.results.report_tables import (
     trip_table,
 )
 from marketsimulator.results.round_trips import RoundTrips, round_trips
+from marketsimulator.results.summary import Results
 from marketsimulator.results.verdict import verdict
-from trainingdata.actions import Action
-from trainingdata.bars import Bars, closes_of
+from trainingdata.bars import closes_of
+from trainingdata.instants import compact_text
 
+SUMMARY = "summary.json"
+UNSOLVED = 20  # problems kept of a run
+MARGIN_RULES = {
+    "current": "those of autumn 2026 on every date",
+    "dated": "as of each date; before 2026-06-04 the pattern-day-trader rule",
+}
 FANS = 4  # symbols whose forecasts are drawn
 WINDOW = FEWEST_DAYS  # days over which a Sharpe ratio rolls: each point is a yearly figure
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Evidence:
-    """What a report draws on beside the summary.
+def result_files(
+    results: Results,
+    summary: dict[str, Any],
+    more: Mapping[str, Callable[[Path], object]] | None = None,
+) -> dict[str, Callable[[Path], object]]:
+    """What writes each file of a backtest; summary: the results' own; more: files beside them."""
+    run = results.main
+    config = yaml.safe_dump(plain(asdict(results.settings)), sort_keys=False)
 
-    bars: the panel of all runs.
-    runs: the main run, then what it is compared with.
-    title: what the main run is.
-    capital: USD at the start.
-    crypto_ceiling: of coins, in multiples of equity.
-    splits: that the bars are not adjusted for.
-    spoken_on: where the model forecast, in words; empty for what is no model.
+    def write_report(path: Path) -> None:
+        files = (*(name for name in writers if name != "report.html"), SUMMARY)
+        path.write_text(render_report(summary, results, config, files), encoding="utf-8")
+
+    writers: dict[str, Callable[[Path], object]] = {
+        **writers_of(run),
+        **(more or {}),
+        "config.yaml": lambda path: path.write_text(config),
+        "report.html": write_report,
+    }
+    for decision in run.log.unsolved(UNSOLVED):
+        if decision.unsolved is not None:
+            writers[f"unsolved-{compact_text(decision.at)}.npz"] = decision.unsolved.save
+    return run_files(writers, SUMMARY, summary)
+
+
+def result_parts(summary: dict[str, Any], seconds: float) -> tuple[Table, list[str]]:
+    """The result table; the report's verdict and the remarks."""
+    title = f"{heading(summary)}\n{', '.join(summary['symbols'])}\n{summary['data']}"
+    table = figure_table(summary, title)
+    found = verdict(summary)
+    sentences = [f"{found.claim} {found.rest}", significance_text(summary), *summary["remarks"]]
+    regime = MARGIN_RULES[summary["margin_regime"]]
+    sentences.append(f"Prices {summary['prices']}; margin rules: {regime}. {number(seconds, 1)} s.")
+    return table, list(filter(None, sentences))
+
+
+def plain(value: Any) -> Any:
+    """The same in dicts and lists alone."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value
+
+
+def render_report(
+    summary: dict[str, Any], results: Results, settings: str, files: Sequence[str]
+) -> str:
+    """One self-contained page.
+
+    summary: the content of `summary.json`.
     settings: of the main run, as YAML text.
     files: names of those beside the page.
     """
-
-    bars: Bars
-    runs: tuple[Run, ...]
-    title: str
-    capital: float
-    crypto_ceiling: float
-    splits: tuple[Action, ...]
-    spoken_on: str
-    settings: str
-    files: tuple[str, ...]
-
-    @property
-    def main(self) -> Run:
-        """The run that the report is of."""
-        return self.runs[0]
-
-    @property
-    def coins(self) -> bool:
-        """Whether a coin is in the universe: days are then calendar days."""
-        return bool(self.bars.crypto.any())
-
-
-def render_report(summary: dict[str, Any], evidence: Evidence) -> str:
-    """The page; summary: the content of `summary.json`."""
-    orders = evidence.main.order_frame()
-    main = evidence.main
-    trips = round_trips(main, closes_of(evidence.bars))
-    profits = profits_to_the_cent(
-        trips, evidence.bars.symbols, summary["contributions"], evidence.capital
-    )
+    main, bars = results.main, results.market.bars
+    orders = main.order_frame()
+    trips = round_trips(main, closes_of(bars))
+    capital = results.settings.capital
+    profits = profits_to_the_cent(trips, bars.symbols, summary["contributions"], capital)
     return render_page(
         "marketsimulator/report.html.j2",
         s=summary,
-        title=evidence.title,
+        title=results.title,
         heading=heading(summary),
-        spoken_on=evidence.spoken_on,
+        spoken_on=results.spoken_on,
         verdict=verdict(summary),
         notes=[note for note in summary["remarks"] if note not in summary["warnings"]],
         figures=figure_table(summary, ranges=True),
@@ -130,81 +156,80 @@ def render_report(summary: dict[str, Any], evidence: Evidence) -> str:
         fills=fill_table(summary),
         sent=len(orders),
         orders=order_table(orders.tail(LISTED), main.fill_frame()),
-        settings=evidence.settings,
-        files=evidence.files,
-        **_curve_values(summary, evidence),
-        **_symbol_values(summary, evidence, profits),
+        settings=settings,
+        files=files,
+        **_curve_values(summary, results),
+        **_symbol_values(summary, results, profits),
         money=attribution_tables(**summary["attribution"], profits=profits, bookings=main.bookings),
         **_trip_values(trips, profits),
-        **_forecast_values(evidence),
+        **_forecast_values(results),
     )
 
 
-def _curve_values(summary: dict[str, Any], evidence: Evidence) -> dict[str, Any]:
+def _curve_values(summary: dict[str, Any], results: Results) -> dict[str, Any]:
     """Equity, drawdown, leverage, months and the rolling Sharpe ratio."""
     names = column_names(summary)
-    at, values = evidence.main.curve()
-    rows, marks = daily_rows(at, coins=evidence.coins)
-    falls = [_daily_fall(run, evidence) for run in evidence.runs] if len(marks) else []
+    at, values = results.main.curve()
+    rows, marks = daily_rows(at, coins=results.coins)
+    falls = [_daily_fall(run, results) for run in results.runs] if len(marks) else []
     return {
-        "equity": equity_chart(names, [run.curve() for run in evidence.runs]),
+        "equity": equity_chart(names, [run.curve() for run in results.runs]),
         "drawdown": drawdown_chart(names, falls) if falls else None,
         "deepest": percent(summary["max_drawdown"]),
-        "leverage": _leverage(evidence, rows, marks) if len(marks) else [],
-        "months": month_table(monthly_returns(at, values, capital=evidence.capital)),
+        "leverage": _leverage(results, rows, marks) if len(marks) else [],
+        "months": month_table(monthly_returns(at, values, capital=results.settings.capital)),
         "window": WINDOW,
-        "rolling": _rolling(values[rows], marks, evidence, summary),
+        "rolling": _rolling(values[rows], marks, results, summary),
         "no_rolling": _no_rolling(summary),
     }
 
 
-def _daily_fall(run: Run, evidence: Evidence) -> Curve:
+def _daily_fall(run: Run, results: Results) -> Curve:
     """Below the peak until then, at the run's begin and at 16:00 New York of each day."""
     at, values = run.curve()
-    rows, marks = daily_rows(at, coins=evidence.coins)
-    daily = np.concatenate([[evidence.capital], values[rows]])
+    rows, marks = daily_rows(at, coins=results.coins)
+    daily = np.concatenate([[results.settings.capital], values[rows]])
     return np.append(at[0], marks), daily / np.maximum.accumulate(daily) - 1
 
 
-def _leverage(evidence: Evidence, rows: Index, marks: Instants) -> list[tuple[str, Chart]]:
+def _leverage(results: Results, rows: Index, marks: Instants) -> list[tuple[str, Chart]]:
     """A chart of each asset class that was ever held."""
     charts = []
-    if any(row.gross_stock for row in evidence.main.rows):
-        days = stock_leverage(evidence.main, rows, marks)
+    if any(row.gross_stock for row in results.main.rows):
+        days = stock_leverage(results.main, rows, marks)
         charts.append(("Leverage in stocks", leverage_chart(days, "stocks")))
-    if any(row.gross_crypto for row in evidence.main.rows):
-        days = coin_leverage(evidence.main, rows, marks, evidence.crypto_ceiling)
+    if any(row.gross_crypto for row in results.main.rows):
+        days = coin_leverage(results.main, rows, marks, results.settings.limits.crypto_leverage)
         charts.append(("Leverage in coins", leverage_chart(days, "coins")))
     return charts
 
 
 def _rolling(
-    daily: Array, marks: Instants, evidence: Evidence, summary: dict[str, Any]
+    daily: Array, marks: Instants, results: Results, summary: dict[str, Any]
 ) -> Chart | None:
     """Of daily equity; none for a run without yearly figures, or with one window alone."""
     if not summary["annual_figures"]:
         return None
-    returns = daily_returns(np.concatenate([[evidence.capital], daily]))
+    returns = daily_returns(np.concatenate([[results.settings.capital], daily]))
     ratios: Array = rolling_sharpe(returns, WINDOW, summary["periods_per_year"])
     return rolling_chart(marks[WINDOW - 1 :], ratios) if len(ratios) > 1 else None
 
 
 def _no_rolling(summary: dict[str, Any]) -> str:
-    """Why there is no rolling ratio."""
     if not summary["annual_figures"]:
         return f"Not shown: {NO_ANNUAL_FIGURES}."
     return f"Each point needs {WINDOW} days, and a line two points that move."
 
 
-def _symbol_values(summary: dict[str, Any], evidence: Evidence, profits: Profits) -> dict[str, Any]:
+def _symbol_values(summary: dict[str, Any], results: Results, profits: Profits) -> dict[str, Any]:
     """Weights, contributions and costs."""
-    at, _ = evidence.main.curve()
-    rows, _ = daily_rows(at, coins=evidence.coins)
-    weights = daily_weights(evidence.bars, evidence.main, rows)
-    notional = sum(abs(float(fill.qty)) * fill.price for fill in evidence.main.fills)
+    at, _ = results.main.curve()
+    rows, _ = daily_rows(at, coins=results.coins)
+    weights = daily_weights(results.market.bars, results.main, rows)
+    notional = sum(abs(float(fill.qty)) * fill.price for fill in results.main.fills)
     gross = profits.total + to_cents(summary["costs"])
     return {
-        "symbols": symbol_table(evidence.bars.symbols, weights, profits),
+        "symbols": symbol_table(results.market.bars.symbols, weights, profits),
         "costs": cost_table(summary["costs_by_kind"], notional),
         "gross": f"Before costs {usd(gross, sign=True)}, after them"
         f" {usd(profits.total, sign=True)}.",
@@ -222,9 +247,9 @@ def _trip_values(trips: RoundTrips, profits: Profits) -> dict[str, Any]:
     }
 
 
-def _forecast_values(evidence: Evidence) -> dict[str, Any]:
+def _forecast_values(results: Results) -> dict[str, Any]:
     """Fans and calibration; `forecasts` is 0 where the run has none."""
-    outcomes = forecast_outcomes(evidence.main, evidence.bars, evidence.splits)
+    outcomes = forecast_outcomes(results.main, results.market.bars, results.market.splits)
     if not len(outcomes):
         return {"forecasts": 0}
     regimes = outcomes.regimes()
@@ -234,24 +259,24 @@ def _forecast_values(evidence: Evidence) -> dict[str, Any]:
     by_hour = [(str(hour), hours == hour) for hour in np.unique(hours)]
     return {
         "forecasts": len(outcomes),
-        "fans": _fans(evidence, outcomes),
+        "fans": _fans(results, outcomes),
         "pit": pit_chart(outcomes.pit()),
         "coverage_regimes": coverage_table(coverage(outcomes, every + by_regime)),
         "coverage_hours": coverage_table(coverage(outcomes, by_hour)),
     }
 
 
-def _fans(evidence: Evidence, outcomes: ForecastOutcomes) -> Sequence[tuple[str, Chart]]:
+def _fans(results: Results, outcomes: ForecastOutcomes) -> Sequence[tuple[str, Chart]]:
     """Of the symbols with the largest positions on average, largest first."""
-    size = dict.fromkeys(evidence.bars.symbols, 0.0)
-    decisions = evidence.main.decision_frame()
+    size = dict.fromkeys(results.market.bars.symbols, 0.0)
+    decisions = results.main.decision_frame()
     held = hours_of(decisions) * decisions["target"].abs()
     for symbol, hours in held.groupby(decisions["symbol"]).sum().items():
         if symbol in size:
             size[str(symbol)] += float(hours)
     charts = []
     for symbol in sorted(size, key=lambda name: size[name], reverse=True):
-        chart = fan_chart(outcomes, evidence.bars.symbols.index(symbol))
+        chart = fan_chart(outcomes, results.market.bars.symbols.index(symbol))
         if chart is not None:
             charts.append((symbol, chart))
         if len(charts) == FANS:

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import numpy as np
 
-from execution.records import Row, Run
+from execution.records import Run
 from foundation.arrays import Array, Index, Instants, Mask
 from foundation.cents import CENT, cents_that_add_up
 from marketsimulator.results.report_charts import DailyLeverage
@@ -37,7 +37,6 @@ class Profits:
 
     @property
     def total(self) -> Decimal:
-        """Of the run."""
         return sum((*self.symbols.values(), *self.rest.values()), Decimal(0))
 
 
@@ -47,11 +46,6 @@ def profits_to_the_cent(
     """The total is rounded first, then what is earned in symbols, then each, then its trips.
 
     contributions: fractions of capital, as the summary has them.
-
-    Raises
-    ------
-    ValueError
-        where the trips of a symbol do not earn what it contributes.
     """
     every = (*trips.closed, *trips.held)
     numbers: dict[str, list[int]] = {symbol: [] for symbol in symbols}
@@ -99,33 +93,32 @@ def daily_weights(bars: Bars, run: Run, rows: Index) -> Array:
 
 def stock_leverage(run: Run, rows: Index, marks: Instants) -> DailyLeverage:
     """That of stocks, under the ceilings of the day and of the night that decisions went by."""
-    highest, held = _by_day(run.rows, rows, [row.gross_stock for row in run.rows])
-    return DailyLeverage(
-        bounds=np.append(run.rows[0].at, marks),
-        highest=highest,
-        held=held,
-        ceilings=_ceilings(run, marks),
-    )
+    gross = [row.gross_stock for row in run.rows]
+    return _by_day(run, rows, marks, gross, _ceilings(run, marks))
 
 
 def coin_leverage(run: Run, rows: Index, marks: Instants, ceiling: float) -> DailyLeverage:
     """That of coins, which one ceiling holds for by day and night."""
-    highest, held = _by_day(run.rows, rows, [row.gross_crypto for row in run.rows])
-    return DailyLeverage(
-        bounds=np.append(run.rows[0].at, marks),
-        highest=highest,
-        held=held,
-        ceilings=(("ceiling of coins", np.full(len(marks), ceiling)),),
-    )
+    gross = [row.gross_crypto for row in run.rows]
+    ceilings = (("ceiling of coins", np.full(len(marks), ceiling)),)
+    return _by_day(run, rows, marks, gross, ceilings)
 
 
-def _by_day(account: list[Row], rows: Index, gross: list[float]) -> tuple[Array, Array]:
-    """(highest, last) gross over equity of each day that ends with one of these rows, [D]."""
-    equity = np.array([row.equity for row in account])
-    leverage = np.zeros(len(account))
+def _by_day(
+    run: Run,
+    rows: Index,
+    marks: Instants,
+    gross: list[float],
+    ceilings: tuple[tuple[str, Array], ...],
+) -> DailyLeverage:
+    """Highest and last gross over equity of each day that ends with one of these rows."""
+    equity = np.array([row.equity for row in run.rows])
+    leverage = np.zeros(len(equity))
     np.divide(np.array(gross), equity, out=leverage, where=equity > 0)
     begins = np.append(0, rows[:-1] + 1)
-    return np.maximum.reduceat(leverage[: rows[-1] + 1], begins), leverage[rows]
+    highest = np.maximum.reduceat(leverage[: rows[-1] + 1], begins)
+    bounds = np.append(run.rows[0].at, marks)
+    return DailyLeverage(bounds, highest, leverage[rows], ceilings)
 
 
 def _ceilings(run: Run, marks: Instants) -> tuple[tuple[str, Array], ...]:

@@ -13,8 +13,7 @@ import numpy as np
 from execution.run_folder import SUMMARY, RunFolder
 from foundation.arrays import Array, Instants
 from foundation.errors import DataError, InputError
-from marketsimulator.results.comparison_charts import setting_text
-from marketsimulator.results.run_set import daily_marks
+from marketsimulator.results.run_set import SharedDays, daily_marks
 from trainingdata.instants import new_york_date
 
 EQUITY = "equity"
@@ -64,13 +63,7 @@ class RunRecord:
 
 
 def run_paths(words: Sequence[Path]) -> list[Path]:
-    """The folders of runs that words name: each one, or all within a folder of several.
-
-    Raises
-    ------
-    InputError
-        for a word that names no run, or a run that is named twice.
-    """
+    """The folders of runs that words name: each one, or all within a folder of several."""
     paths: list[Path] = []
     for word in words:
         folder = word.expanduser()
@@ -97,15 +90,7 @@ def _by_number(path: Path) -> tuple[int, str]:
 
 
 def read_run(folder: Path) -> RunRecord:
-    """A run from its folder.
-
-    Raises
-    ------
-    DataError
-        naming the file and what is wrong with it.
-    InputError
-        for a folder whose files are not all of one run.
-    """
+    """A run from its folder."""
     run = RunFolder(folder)
     summary = run.summary()
     _check_summary(summary, folder / SUMMARY)
@@ -200,39 +185,8 @@ def _path_ends(paths: Sequence[Path], taken: Collection[str] = ()) -> tuple[str,
     return tuple(map(str, paths))
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class SharedDays:
-    """Runs cut to the days that all of them have.
-
-    at: [1 + D].
-    daily: [V, 1 + D] USD.
-    end: the last instant that all of them have.
-    final: [V] USD then.
-    per_year: days of a year.
-    whole: whether no run was cut.
-    """
-
-    at: Instants
-    daily: Array
-    end: np.datetime64
-    final: Array
-    per_year: int
-    whole: bool
-
-    @property
-    def days(self) -> int:
-        """D."""
-        return len(self.at) - 1
-
-
 def shared_days(runs: Sequence[RunRecord], names: Sequence[str]) -> SharedDays:
-    """The days that all runs have.
-
-    Raises
-    ------
-    InputError
-        naming two runs that share none.
-    """
+    """The days that all runs have."""
     marks = [run.marks() for run in runs]
     per_year = min(int(run.summary["periods_per_year"]) for run in runs)
     end = runs[0].at[-1]
@@ -263,3 +217,22 @@ def _too_few_shared(runs: Sequence[RunRecord], names: Sequence[str], common: Ins
             " compare takes two"
         )
     return f"{text}: without a day whose 16:00 New York all runs share there is nothing to compare"
+
+
+def value_text(value: Any) -> str:
+    """A setting's value as people write it on a command line."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        short = f"{value:g}"
+        return short if float(short) == value else repr(value)
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(value_text, value))}]"
+    return str(value)
+
+
+def setting_text(setting: str, value: Any) -> str:
+    """A setting by its last word, with its value, as names of runs have it."""
+    return f"{setting.rpartition('.')[2]}={value_text(value)}"

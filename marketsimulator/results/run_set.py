@@ -25,16 +25,35 @@ Relation = Literal["best", "ahead", "behind", "alike", "same", "untold", "ruined
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class RunSet:
+class SharedDays:
+    """V runs cut to the D days that all of them have.
+
+    at: [1 + D] the begin, and 16:00 New York of each day.
+    daily: [V, 1 + D] equity then, USD.
+    end: the last instant that all of them have, no earlier than the last of these.
+    final: [V] equity then, USD.
+    per_year: days of a year.
+    whole: whether no run was cut.
+    """
+
+    at: Instants
+    daily: Array
+    end: np.datetime64
+    final: Array
+    per_year: int
+    whole: bool = True
+
+    @property
+    def days(self) -> int:
+        return len(self.at) - 1
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class RunSet(SharedDays):
     """V runs over the same D days.
 
     names: [V], each once.
     varied: values [V] of each setting that is not the same in all.
-    at: [1 + D] the begin, and 16:00 New York of each day.
-    daily: [V, 1 + D] equity then, USD.
-    end: the last instant, no earlier than the last of these.
-    final: [V] equity then, USD.
-    per_year: days of a year.
     sharpes: [V] yearly Sharpe ratio; NaN where it is not defined. It ranks short runs as well.
     annual: [V] whether there is enough of a run to show figures that are scaled to a year.
     deflated: [V] probability that it is above 0 after all trials; NaN where it is not defined.
@@ -46,11 +65,6 @@ class RunSet:
 
     names: tuple[str, ...]
     varied: Mapping[str, tuple[Any, ...]]
-    at: Instants
-    daily: Array
-    end: np.datetime64
-    final: Array
-    per_year: int
     sharpes: Array
     annual: Mask
     deflated: Array
@@ -59,25 +73,6 @@ class RunSet:
     seed: int
     no_result: str = ""
 
-    def __post_init__(self) -> None:
-        count = len(self.names)
-        if len(set(self.names)) != count:
-            raise ValueError(f"names must differ, got {', '.join(self.names)}")
-        if self.daily.shape != (count, len(self.at)):
-            raise ValueError(
-                f"daily must have shape [V, 1 + D] = {(count, len(self.at))},"
-                f" got {self.daily.shape}"
-            )
-        if self.final.shape != (count,):
-            raise ValueError(f"final must have shape [V] = {(count,)}, got {self.final.shape}")
-        if self.end < self.at[-1]:
-            raise ValueError(f"end must not be before {self.at[-1]}, got {self.end}")
-
-    @property
-    def days(self) -> int:
-        """D."""
-        return len(self.at) - 1
-
     @property
     def totals(self) -> Array:
         """[V] total returns: final equity over that of the begin, - 1."""
@@ -85,7 +80,6 @@ class RunSet:
 
     @property
     def all_lost(self) -> bool:
-        """Whether every run ends below its begin."""
         return all_lost(self.totals)
 
     def ranking(self) -> list[int]:
@@ -106,7 +100,6 @@ class RunSet:
 
 
 def all_lost(totals: Array) -> bool:
-    """Whether each of these total returns [V] is a loss."""
     return bool((totals < 0).all())
 
 
@@ -285,8 +278,6 @@ def _intervals_text(found: Separation) -> str:
 def _listed(words: str, names: Sequence[str], others: int, every: str = "all") -> str:
     """What is said of these runs.
 
-    Parameters
-    ----------
     others: how many there are beside the best.
     every: what goes before their number where they are all of them.
     """
@@ -297,7 +288,6 @@ def _listed(words: str, names: Sequence[str], others: int, every: str = "all") -
 
 
 def _few(names: Sequence[str]) -> str:
-    """At most `NAMED` names, and how many more."""
     if len(names) <= NAMED:
         return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
     return f"{', '.join(names[: NAMED - 1])} and {len(names) - NAMED + 1:,} others"

@@ -124,11 +124,6 @@ def run_settings(run: RunFolder, changes: DictConfig) -> BacktestSettings:
     """The settings that a run's book is marked and settled by.
 
     changes: of the run's own, by group.
-
-    Raises
-    ------
-    InputError
-        for a folder without a backtest, or without its settings.
     """
     run.summary()  # that says whether it is a backtest's
     content = run.settings()
@@ -154,14 +149,7 @@ def _finite(value: Any) -> Any:
 
 
 def run_book(run: RunFolder, at: str, settings: BacktestSettings) -> HeldBook:
-    """The book of a backtest at an instant, as `RunFolder.book_at` takes it.
-
-    Raises
-    ------
-    InputError
-        for an instant at which nothing is held, and bars that value the book otherwise than the
-        run did.
-    """
+    """The book of a backtest at an instant, as `RunFolder.book_at` takes it."""
     held = run.book_at(at)
     symbols = sorted(held.positions)
     files = settings.files_timeframe
@@ -203,11 +191,6 @@ def account_book(broker: BrokerSettings, keys: Keys, settings: BacktestSettings)
     """The book that an account at the venue holds now.
 
     settings: whose `data.dir` names bars of the symbols; without it there are none.
-
-    Raises
-    ------
-    InputError
-        for an account without positions, and a venue that does not answer.
     """
     account = AlpacaBroker(broker, keys).account()
     connection = VenueConnection(broker, keys)
@@ -264,11 +247,6 @@ def option_risk(positions: Sequence[Mapping[str, Any]]) -> tuple[float, str]:
     """USD that the options among positions can lose at most by their expiry, and that in words.
 
     It is what they count in an account's cash, and beyond it all that they can still cost.
-
-    Raises
-    ------
-    InputError
-        for calls that were sold without a call against each: what they lose has no bound.
     """
     held: dict[Contract, Decimal] = defaultdict(Decimal)
     for row in positions:

@@ -101,18 +101,8 @@ class Stress:
         return max(self.outcomes, key=lambda outcome: outcome.loss, default=None)
 
 
-def stress(
-    book: HeldBook,
-    scenarios: Sequence[Scenario],
-    settings: BacktestSettings,
-) -> Stress:
-    """The book under each scenario, settled as a backtest of these settings is.
-
-    Raises
-    ------
-    InputError
-        for an instant after which the calendar has too few sessions.
-    """
+def stress(book: HeldBook, scenarios: Sequence[Scenario], settings: BacktestSettings) -> Stress:
+    """The book under each scenario, settled as a backtest of these settings is."""
     # Where no bar says what a symbol trades, nothing is bounded by its volume.
     fills = settings.fills if book.volumes.all() else FillTerms(volume_share=None)
     terms = replace(settings, fills=fills)
@@ -270,13 +260,7 @@ def _moved_market(book: HeldBook, prices: Array) -> Market:
 
 
 def _ends_of_stock_bars(timeframe: Timeframe, at: np.datetime64) -> Instants:
-    """When the bars of the sessions become known that close after an instant.
-
-    Raises
-    ------
-    InputError
-        where the calendar has too few of them.
-    """
+    """When the bars of the sessions become known that close after an instant."""
     closes = calendar().closes
     first = int(np.searchsorted(closes, at, side="right"))
     if first + SESSIONS + 1 >= len(closes):

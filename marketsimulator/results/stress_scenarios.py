@@ -109,18 +109,11 @@ class Scenario:
 
     @property
     def moves_nothing(self) -> bool:
-        """Whether every price stays and everything trades."""
         stated = (self.stocks, self.shorts, self.coins, *self.symbols.values())
         return not (any(stated) or self.day or self.halted or self.deviations)
 
     def session(self) -> Session | None:
-        """The session of its day; none without a day.
-
-        Raises
-        ------
-        InputError
-            for a day without a session.
-        """
+        """The session of its day; none without a day."""
         if self.day is None:
             return None
         place = f"scenarios: {self.name}: day"
@@ -143,12 +136,8 @@ def moves_of(
 ) -> tuple[Mapping[str, Move], tuple[str, ...]]:
     """The moves of a book's symbols, `HALTED` what does not trade, and what a reader should know.
 
-    window: daily returns that deviations are estimated from, at most.
-
-    Raises
-    ------
-    InputError
-        where deviations are needed, and there are no bars to take them from.
+    window: daily returns that deviations are estimated from, at most. `InputError` where there are
+    no bars to take them from.
     """
     stated = {instrument(symbol).symbol: move for symbol, move in scenario.symbols.items()}
     halted, notes = _halted(scenario.halted, book)
@@ -237,11 +226,6 @@ def _book_move(
 
     -k Σv / √(vᵀΣv) with Σ = diag(σ) R diag(σ), R of one correlation off its diagonal, v the book's
     values in USD and σ the deviations of its daily log returns; of what is trading alone.
-
-    Raises
-    ------
-    InputError
-        naming a symbol of which there are too few returns.
     """
     moves = np.zeros(len(book.symbols))
     moving = np.flatnonzero(trading)

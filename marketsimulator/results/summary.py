@@ -1,34 +1,24 @@
-"""What a backtest leaves behind: summary, files, and the table on the screen."""
+"""A backtest's runs, and what they amount to: the content of `summary.json`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
-from execution.records import Run, prior_share, writers_of
+from execution.records import Run, prior_share
 from execution.trader import Decider, Trader
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import Progress, reads_future
 from foundation.arrays import Array, Mask
-from foundation.figures import number
-from foundation.files import run_files
 from foundation.sample_size import allows_annual_figures
-from foundation.tables import Table
 from marketsimulator.results.attribution import run_attribution
 from marketsimulator.results.figures import account_figures, contributions, fill_figures
-from marketsimulator.results.forecast_coverage import centre_remarks, coverage_remarks
-from marketsimulator.results.metrics import (
-    Performance,
-    daily_equity,
-    daily_returns,
-    performance,
-)
+from marketsimulator.results.forecast_outcomes import centre_remarks, coverage_remarks
+from marketsimulator.results.metrics import Performance, daily_equity, daily_returns, performance
 from marketsimulator.results.remarks import (
     account_remarks,
     broker_remarks,
@@ -53,12 +43,6 @@ from marketsimulator.results.remarks import (
     undecided_remarks,
     universe_remarks,
 )
-from marketsimulator.results.report import Evidence, render_report
-from marketsimulator.results.report_tables import (
-    figure_table,
-    heading,
-    significance_text,
-)
 from marketsimulator.results.significance import (
     deflated_sharpe,
     intervals,
@@ -69,21 +53,14 @@ from marketsimulator.results.trial_identity import config_hash, data_hash, varia
 from marketsimulator.results.trials import NO_LEDGER, Trial, TrialStatistics
 from marketsimulator.results.verdict import BUY_AND_HOLD as BUY_AND_HOLD
 from marketsimulator.results.verdict import RANDOM_WALK as RANDOM_WALK
-from marketsimulator.results.verdict import verdict
 from marketsimulator.runs.buy_and_hold import BuyAndHold
 from marketsimulator.runs.outcome import Outcome
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
-from trainingdata.instants import compact_text, utc_text
+from trainingdata.instants import utc_text
 from trainingdata.market import Market
 
 WALKS = ("ewma", "mix")  # forecasters that are random walks
-SUMMARY = "summary.json"
-UNSOLVED = 20  # problems kept of a run
-REGIMES = {
-    "current": "those of autumn 2026 on every date",
-    "dated": "as of each date; before 2026-06-04 the pattern-day-trader rule",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +98,6 @@ class Results:
 
     @property
     def runs(self) -> tuple[Run, ...]:
-        """The main run, then what it is compared with."""
         return (self.main, *self.comparisons)
 
     @property
@@ -231,7 +207,6 @@ class Results:
         }
 
     def _position_gaps(self) -> dict[str, Any]:
-        """What `limits.most_positions` may cost, where there is one."""
         if self.settings.limits.most_positions is None:
             return {}
         return {"most_positions_gap": position_gaps(self.main)}
@@ -267,7 +242,6 @@ class Results:
         return run_attribution(self.main, self.market).as_dict()
 
     def performance(self, run: Run) -> Performance:
-        """Return and risk of one run."""
         at, equity = run.curve()
         return performance(at, equity, capital=self.settings.capital, coins=self.coins)
 
@@ -328,7 +302,6 @@ class Results:
 
     @property
     def _walk(self) -> Run:
-        """The same trader on a random walk."""
         return next(run for run in self.comparisons if run.name == RANDOM_WALK)
 
     def _daily(self, run: Run) -> tuple[Array, int]:
@@ -350,62 +323,3 @@ def plain_runs(
         simulate_trading(settings, market, name, decider, progress) for name, decider in deciders
     )
     return walked, held
-
-
-def result_files(
-    results: Results,
-    summary: dict[str, Any],
-    more: Mapping[str, Callable[[Path], object]] | None = None,
-) -> dict[str, Callable[[Path], object]]:
-    """What writes each file of a backtest; summary: the results' own; more: files beside them."""
-    run = results.main
-
-    config = yaml.safe_dump(_plain(asdict(results.settings)), sort_keys=False)
-
-    def write_config(path: Path) -> None:
-        path.write_text(config)
-
-    def write_report(path: Path) -> None:
-        evidence = Evidence(
-            bars=results.market.bars,
-            runs=results.runs,
-            capital=results.settings.capital,
-            crypto_ceiling=results.settings.limits.crypto_leverage,
-            title=results.title,
-            splits=results.market.splits,
-            spoken_on=results.spoken_on,
-            settings=config,
-            files=(*(name for name in writers if name != "report.html"), SUMMARY),
-        )
-        path.write_text(render_report(summary, evidence), encoding="utf-8")
-
-    writers: dict[str, Callable[[Path], object]] = {
-        **writers_of(run),
-        **(more or {}),
-        "config.yaml": write_config,
-        "report.html": write_report,
-    }
-    for decision in run.log.unsolved(UNSOLVED):
-        if decision.unsolved is not None:
-            writers[f"unsolved-{compact_text(decision.at)}.npz"] = decision.unsolved.save
-    return run_files(writers, SUMMARY, summary)
-
-
-def result_parts(summary: dict[str, Any], seconds: float) -> tuple[Table, list[str]]:
-    """The result table; the report's verdict and the remarks."""
-    title = f"{heading(summary)}\n{', '.join(summary['symbols'])}\n{summary['data']}"
-    table = figure_table(summary, title)
-    found = verdict(summary)
-    sentences = [f"{found.claim} {found.rest}", significance_text(summary), *summary["remarks"]]
-    regime = REGIMES[summary["margin_regime"]]
-    sentences.append(f"Prices {summary['prices']}; margin rules: {regime}. {number(seconds, 1)} s.")
-    return table, list(filter(None, sentences))
-
-
-def _plain(value: Any) -> Any:
-    """The same in dicts and lists alone."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value

@@ -101,12 +101,7 @@ def enter(ledger: str | Path | None, trials: Sequence[Trial]) -> TrialStatistics
     The same data are the same bars, or bars of the same market that share a symbol and overlap in
     time: neither a run that ends a day later nor a copy of the files elsewhere is a fresh start. A
     synthetic market is known by its source; all files are of one market, in which a symbol has one
-    history.
-
-    Raises
-    ------
-    InputError
-        if the file cannot be written, or is no trial ledger.
+    history. `InputError` for a file that cannot be written, or is no trial ledger.
     """
     if ledger is None:
         return None
@@ -143,13 +138,7 @@ def enter(ledger: str | Path | None, trials: Sequence[Trial]) -> TrialStatistics
 
 
 def check_ledger(ledger: str | Path | None) -> None:
-    """Refuse a ledger that cannot be used, before any work is done that it should record.
-
-    Raises
-    ------
-    InputError
-        if the file cannot be written, or is no trial ledger.
-    """
+    """Refuse a ledger that cannot be used, before any work is done that it should record."""
     if ledger is None:
         return
     try:

@@ -150,7 +150,6 @@ class WalkedDecisions(DecisionLog):
 
     @property
     def _rows(self) -> Index:
-        """[D] of the table, of each decision."""
         return self._every.rows
 
     @property
@@ -182,7 +181,6 @@ class WalkedDecisions(DecisionLog):
 
     @property
     def at(self) -> Instants:
-        """[D] their instants."""
         return np.asarray(self._table.at[self._rows])
 
     @cached_property
@@ -200,7 +198,6 @@ class WalkedDecisions(DecisionLog):
 
     @property
     def failures(self) -> int:
-        """At how many of them nothing could be sized."""
         return int(self._unsized.sum())
 
     @cached_property

@@ -12,22 +12,8 @@ import numpy as np
 from execution.beliefs import BeliefRow, BeliefTable, counted, years_and_correlations
 from execution.problem import Settled, Terms, problem_of, settled, terms_of
 from foundation.arrays import Array, Array32, Index, Mask, Records
-from foundation.compiled import (
-    compiled,
-    copy_row,
-    inlined,
-    picked,
-    picked_columns,
-    spread,
-)
-from marketsimulator.account.book import (
-    BY_END,
-    FLOWS,
-    WORKING,
-    Book,
-    most_flows,
-    with_orders,
-)
+from foundation.compiled import compiled, copy_row, inlined, picked, picked_columns, spread
+from marketsimulator.account.book import BY_END, FLOWS, WORKING, Book, most_flows, with_orders
 from marketsimulator.account.margin import unborrowed_cash
 from marketsimulator.account.rebalancing import (
     most_fills,

@@ -37,12 +37,6 @@ def outcomes_on_ray(
     """`outcomes` of these variants, computed by a Ray cluster.
 
     settings: which cluster; its `cores` are what a task reserves.
-
-    Raises
-    ------
-    InputError
-        as `outcomes` does, and where there is no such cluster, where a machine has another version
-        of the project, and where one task's processes die again and again.
     """
     settings = settings or RaySettings()
     with doing("connecting to Ray"):

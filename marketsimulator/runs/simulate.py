@@ -42,14 +42,9 @@ def simulate_trading(
 
     A trader of these settings walks, any other decider is stepped: the fills are the same.
 
-    Parameters
-    ----------
-    name
-        of the run, in its log lines and its progress.
-    decider
-        a trader, or whatever else turns bars and an account into a decision.
-    level
-        at which its decisions are logged.
+    name: of the run, in its log lines and its progress.
+    decider: a trader, or whatever else turns bars and an account into a decision.
+    level: at which its decisions are logged.
     """
     if isinstance(decider, Trader) and _can_walk(settings, market, decider):
         return _walk(settings, market, name, decider, progress, level)

@@ -33,12 +33,8 @@ def outcomes(
 ) -> list[Outcome]:
     """What becomes of an account under each variant, over the same market and beliefs.
 
-    Parameters
-    ----------
-    variants
-        whole settings; those that beliefs come from are the same in all.
-    workers
-        threads; one a core by default.
+    variants: whole settings; those that beliefs come from are the same in all.
+    workers: threads; one a core by default.
     """
     base = variants[0].timeline(market, impact=True)
 

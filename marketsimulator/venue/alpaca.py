@@ -100,21 +100,17 @@ class AlpacaServer(PracticeServer):
 
     @property
     def stands_at(self) -> np.datetime64:
-        """A stop of its clock."""
         return self.venue.now
 
     @property
     def next_at(self) -> np.datetime64 | None:
-        """Of its clock's stops."""
         return None if self.venue.over else self.venue.stops[self.venue.stop + 1]
 
     @property
     def passed(self) -> int:
-        """Of its clock's stops."""
         return self.venue.stop
 
     def step(self) -> None:
-        """What waits meets the bars."""
         self.venue.step()
 
     def _prices(self, bars: str, latest: str, trades: str) -> list[Route]:

@@ -42,7 +42,6 @@ class Door:
         self._full_before = False
 
     def caller(self) -> asyncio.Protocol:
-        """What receives a new connection."""
         return _Caller(self)
 
     def enter(self, caller: _Caller) -> None:
@@ -63,7 +62,6 @@ class Door:
         self._waiting.pop(caller, None)
 
     def close(self) -> None:
-        """End the connections that have sent no head."""
         for caller in tuple(self._waiting):
             caller.turn_away()
 

@@ -89,7 +89,6 @@ class FaultPlan:
         self._remaining += [Fault(**row) for row in rows]
 
     def clear(self) -> None:
-        """Forget all."""
         self._remaining.clear()
 
     def take(self, asked: Asked, *kinds: Kind) -> Fault | None:

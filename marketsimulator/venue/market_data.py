@@ -104,8 +104,6 @@ def bars_answer(
 ) -> dict[str, list[Answer]]:
     """Hourly bars that begin between two instants and are known by now, by symbol.
 
-    Parameters
-    ----------
     symbols: those that the panel lacks are left out.
     start, end: both included.
     adjustment: `raw` as they are in the files, anything else adjusted for the splits the files do

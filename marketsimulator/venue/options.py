@@ -105,7 +105,6 @@ class VenueOptions:
         return float(sum(desk.reserved for desk in self.desks.values()))
 
     def advance(self) -> None:
-        """The venue's clock has moved."""
         for desk in self.desks.values():
             for contract, count, cash in desk.advance():
                 self._note_expiry(contract, count, cash)
@@ -133,7 +132,6 @@ class VenueOptions:
         return ticket.answer(nested=True)
 
     def cancel(self, ticket: SpreadTicket) -> None:
-        """End an order that still works."""
         root = ticket.order.legs[0].contract.root
         self.desks[root].cancel(ticket.client_order_id)
 

@@ -49,7 +49,6 @@ class Record:
             raise Refused(422, 40010001, "client_order_id must be unique")
 
     def note_order(self, order: Listed) -> None:
-        """The account has an order more."""
         self.orders[order.client_order_id] = order
         self._by_number[order.number] = order
 
@@ -92,7 +91,6 @@ class Record:
 
 
 def _next_opening(now: np.datetime64) -> np.datetime64:
-    """When the first session after an instant opens."""
     today = now.astype("datetime64[D]")
     sessions = (session_of(day) for day in sessions_between(today - DAY, today + 14 * DAY))
     return next(each.opens for each in sessions if each is not None and each.opens > now)

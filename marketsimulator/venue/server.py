@@ -323,7 +323,6 @@ def _status_answer(fault: Fault) -> web.Response:
 
 
 def _hang_up(request: web.Request) -> web.StreamResponse:
-    """Close the connection without an answer."""
     if request.transport is not None:
         request.transport.close()
     return web.Response(status=500)

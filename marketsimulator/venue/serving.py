@@ -45,7 +45,6 @@ class Serving:
 
     @property
     def url(self) -> str:
-        """As a client writes it."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
 

@@ -60,22 +60,18 @@ class SpreadTicket:
 
     @property
     def client_order_id(self) -> str:
-        """The client's id."""
         return self.order.client_order_id
 
     @property
     def number(self) -> str:
-        """The venue's own id."""
         return spread_number(self.client_order_id)
 
     @property
     def open(self) -> bool:
-        """Whether it may still do something."""
         return self.status == "new"
 
     @property
     def fill(self) -> SpreadFill:
-        """What it has done."""
         traded = zip(self.order.legs, self.prices, strict=False)
         credit = sum((-leg.direction * price for leg, price in traded), Decimal(0))
         return SpreadFill(self.filled, credit)

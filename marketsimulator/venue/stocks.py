@@ -95,7 +95,6 @@ class Venue:
 
     @property
     def now(self) -> np.datetime64:
-        """Where the clock stands."""
         return np.datetime64(self.stops[self.stop])
 
     @property

@@ -52,12 +52,10 @@ class Ticket:
 
     @property
     def client_order_id(self) -> str:
-        """The client's id."""
         return self.order.client_order_id
 
     @property
     def number(self) -> str:
-        """The venue's own id."""
         return made_id(self.client_order_id)
 
     @property
@@ -67,7 +65,6 @@ class Ticket:
 
     @property
     def open(self) -> bool:
-        """Whether it may still do something."""
         return self.status in OPEN_STATUSES
 
     def answer(self, *, nested: bool = False) -> Answer:
@@ -171,15 +168,7 @@ def refused_fields() -> Iterator[None]:
 
 
 def number_of(request: Mapping[str, Any], key: str) -> Decimal:
-    """The number under a key.
-
-    Raises
-    ------
-    KeyError
-        where there is none.
-    ValueError
-        for what is no number, which the message shows.
-    """
+    """The number under a key."""
     value = request[key]
     try:
         return Decimal(str(value))

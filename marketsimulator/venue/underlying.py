@@ -25,8 +25,6 @@ class Underlying:
     ) -> None:
         """The underlying of a symbol.
 
-        Parameters
-        ----------
         record: has the venue's clock.
         bars: the panel.
         price: what a market order for a symbol sent now trades at.
@@ -43,7 +41,6 @@ class Underlying:
         self._closes = dict(zip(times.tolist(), values[:, CLOSE].tolist(), strict=True))
 
     def now(self) -> np.datetime64:
-        """Where the venue's clock stands."""
         return self._record.now()
 
     def index(self) -> float | None:

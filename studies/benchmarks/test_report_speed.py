@@ -11,9 +11,8 @@ import pytest
 from foundation.compose import composed_config
 from foundation.files import write_whole
 from marketsimulator.backtest import run_backtest
-from marketsimulator.results import summary
-from marketsimulator.results.report import render_report
-from marketsimulator.results.summary import result_files
+from marketsimulator.results import report
+from marketsimulator.results.report import render_report, result_files
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import VOLUME, Bars, panel
 from trainingdata.instruments import Kind, instrument
@@ -55,7 +54,7 @@ def test_the_report_of_a_year_of_18_symbols_is_made_in_3_seconds_and_below_6_meg
         spent.append(time.process_time() - began)
         return page
 
-    monkeypatch.setattr(summary, "render_report", timed)
+    monkeypatch.setattr(report, "render_report", timed)
     write_whole(result_files(results, results.summary()), tmp_path)
     size = (tmp_path / "report.html").stat().st_size
     print(f"\n{len(results.main.fills):,} fills: {spent[0]:.2f} s of CPU, {size:,} bytes")

@@ -26,7 +26,8 @@ from marketsimulator.results.attribution import PARTS
 from marketsimulator.results.drift_report import Drift, drift_json
 from marketsimulator.results.drift_terms import cents
 from marketsimulator.results.figures import contributions
-from marketsimulator.results.summary import BUY_AND_HOLD, RANDOM_WALK, Results, result_files
+from marketsimulator.results.report import result_files
+from marketsimulator.results.summary import BUY_AND_HOLD, RANDOM_WALK, Results
 from tests.commands import overridden, run_command
 from tests.e2e.practice import OPENING, SPAN, Practice, Start, buy, trading, write_bars
 from tests.e2e.test_live_account import Desk

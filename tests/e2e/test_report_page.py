@@ -9,7 +9,7 @@ import pytest
 from foundation.compose import composed_config
 from foundation.files import write_whole
 from marketsimulator.backtest import run_backtest
-from marketsimulator.results.summary import result_files
+from marketsimulator.results.report import result_files
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.chromium import browsing, installed, look_at_all_widths, look_at_charts
 

@@ -19,7 +19,7 @@ from foundation.compose import composed_config
 from foundation.errors import InputError
 from foundation.files import write_whole
 from marketsimulator.backtest import run_backtest
-from marketsimulator.results.summary import result_files
+from marketsimulator.results.report import result_files
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.refused import refusal_of
 

@@ -64,7 +64,7 @@ ALLOWED = {
     "execution/rebalancing.py": DEFAULT,
     "execution/records.py": "sums of weights times hours, of which shares are taken",
     "marketsimulator/results/attribution.py": "the seventh part of a profit",
-    "marketsimulator/results/comparison_charts.py": "24 rows of a map",
+    "marketsimulator/results/comparison_page.py": "24 rows of a map",
     "marketsimulator/results/metrics.py": "365.25 days of the calendar a year",
     "marketsimulator/venue/faults.py": "3600 seconds",
     "marketsimulator/venue/market_data.py": VENUE + "; " + LETTER,

@@ -24,7 +24,6 @@ from trainingdata.timeframe import HOURLY, Timeframe
 FREE = TradingCosts(0, 0, 0, 0, 0, 0)
 COINLESS = FeeSchedule()
 NO_LIMIT = OrderTerms(largest_coin=1e15)
-HOUR = np.timedelta64(1, "h")
 
 
 def stock_ends(since: str, bars: int) -> np.ndarray:

@@ -14,13 +14,13 @@ import pytest
 
 from execution.beliefs import BeliefTable
 from forecasting.chronos2.on_ray import RaySettings
-from foundation.compose import composed_config
 from foundation.configuration import with_changes
 from foundation.errors import InputError
 from marketsimulator.runs import on_ray
 from marketsimulator.runs.on_ray import outcomes_on_ray
 from marketsimulator.runs.variants import Outcome, outcomes
 from marketsimulator.settings import BacktestSettings
+from tests.marketsimulator.runs import settings_of, trader_of
 from tests.ray_nodes import ray_head
 from trainingdata.bars import VOLUME
 from trainingdata.market import Market
@@ -43,9 +43,9 @@ Sweep = tuple[list[BacktestSettings], Market, BeliefTable]
 
 def sweep_of(count: int) -> Sweep:
     """Variants, the market of all of them, and what is believed in it."""
-    settings = BacktestSettings.of(composed_config("backtest", WORDS))
+    settings = settings_of(*WORDS)
     market = settings.market()
-    trader = settings.trader(settings.forecaster.build(market.bars.symbols))
+    trader = trader_of(settings, market)
     beliefs = trader.belief_table(market)
     fractions = np.linspace(0.01, 1.0, count)
     variants = [with_changes(settings, {"sizing.fraction": float(each)}) for each in fractions]

@@ -18,13 +18,13 @@ from execution.lending import MarginTerms
 from execution.orders import Order
 from execution.records import Run, writers_of
 from execution.run_folder import RunFolder
-from foundation.compose import composed_config
 from marketsimulator.account.broker import SimulatedBroker
+from marketsimulator.results.report import plain
 from marketsimulator.results.stress_book import HeldBook, run_book, run_settings
 from marketsimulator.results.stress_outcomes import Outcome, Stress, stress
 from marketsimulator.results.stress_scenarios import Scenario
-from marketsimulator.results.summary import _plain
 from marketsimulator.settings import BacktestSettings
+from tests.marketsimulator.runs import settings_of
 from trainingdata.bars import FIELDS, NO_INSTANTS, panel
 from trainingdata.instruments import instrument
 from trainingdata.sessions import calendar
@@ -143,7 +143,7 @@ def run_through(
     """A run that trades once, two sessions before the crash, and then holds; in its folder."""
     accepted = f"data.dir=[{data}]", "data.accept_jumps=true"
     told = [*accepted, "trials=null", f"capital={capital:.0f}", *words]
-    settings = BacktestSettings.of(composed_config("backtest", told))
+    settings = settings_of(*told)
     bars = settings.bars()
     # Coins are bought with cash that nobody has lent, and so before any stock.
     first = int(np.searchsorted(bars.times, np.datetime64("2024-10-02T15:00", "ns")))
@@ -158,11 +158,11 @@ def run_through(
         )
         broker.open()
         rows.append(broker.row())
-    run = Run("by hand", [], broker.fills, rows, broker.margin_events())
+    run = Run("by hand", [], broker.fills, rows, broker.margin_events(), broker.bookings)
     folder.mkdir(parents=True)
     for name, write in writers_of(run).items():
         write(folder / name)
-    (folder / "config.yaml").write_text(yaml.safe_dump(_plain(asdict(settings))))
+    (folder / "config.yaml").write_text(yaml.safe_dump(plain(asdict(settings))))
     (folder / "summary.json").write_text(json.dumps({"total_return": 0.0, "comparisons": {}}))
     return run, settings, broker
 

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from execution.lending import DatedRate
 from marketsimulator.account.terms import FillTerms
 from tests.commands import run_command
-from tests.marketsimulator.accountant import MONEY, Audit, End, Records, audit, exact
+from tests.marketsimulator.account_book import End, exact
+from tests.marketsimulator.accountant import MONEY, Audit, Records, audit
 from tests.marketsimulator.stressed import write_bars
 from tests.marketsimulator.wild import ACTIONS, FEES, MARGIN, Nature, wild_run
 from trainingdata.endings import Ending, Endings

@@ -16,36 +16,29 @@ from hypothesis import strategies as st
 
 from execution.decision import NO_BASIS, Choice
 from execution.decision_log import ListedDecisions
-from execution.lending import MarginTerms, SymbolRate
 from execution.records import writers_of
 from foundation.cents import to_cents
-from foundation.compose import composed_config
 from foundation.tables import Cell
-from marketsimulator.backtest import run_backtest
 from marketsimulator.results.attribution import (
     ACCOUNT,
     PARTS,
-    Attribution,
     History,
     planned_parts,
     plans_of,
     run_attribution,
     symbol_parts,
 )
-from marketsimulator.results.attribution_tables import attribution_tables
 from marketsimulator.results.figures import contributions
 from marketsimulator.results.report_figures import profits_to_the_cent
+from marketsimulator.results.report_tables import attribution_tables
 from marketsimulator.results.round_trips import round_trips
 from marketsimulator.results.summary import Results
 from marketsimulator.runs.outcome import Outcome
-from marketsimulator.settings import BacktestSettings
 from sizing.binding import LIMITS
 from tests.marketsimulator.accounts import FREE, account_on, market, panel_of, stock_ends
 from tests.marketsimulator.wild import ACTIONS, Nature, decision_at, wild_run
-from trainingdata.actions import Action
 from trainingdata.bars import CLOSE, closes_of
 from trainingdata.market import Market
-from trainingdata.sessions import session_open
 
 NAN = float("nan")
 CAPITAL = 100_000.0
@@ -116,27 +109,6 @@ def cents(cell: str | Cell) -> Decimal:
     return Decimal(str(cell).replace("$", "").replace(",", ""))
 
 
-def test_the_wild_runs_hold_everything_that_an_account_can_meet() -> None:
-    seen: dict[str, float] = {}
-    for seed in range(12):
-        run, *_ = wild_run(seed, Nature(), 26_000.0, 0.03, 2.0)
-        for booking in run.bookings:
-            seen[booking.kind] = seen.get(booking.kind, 0.0) + abs(booking.usd)
-        instants = {row.at for row in run.rows}
-        for fill in run.fills:
-            assert fill.row_at is None or fill.row_at > fill.at
-            assert fill.booked_at in instants
-            if not fill.client_order_id.startswith("o"):
-                assert fill.client_order_id.endswith(f"-{fill.symbol}-0-0")
-            for name in ("liquidation", "split"):
-                seen[name] = seen.get(name, 0.0) + (name in fill.client_order_id)
-            seen["coin fee"] = seen.get("coin fee", 0.0) + (fill.price == 0 and fill.qty < 0)
-        seen["calls"] = seen.get("calls", 0) + run.margin["margin_calls"]
-    kinds = ("spread", "slippage", "dividend", "split", "borrow", "interest", "rounding")
-    for name in (*kinds, "cash_interest", "liquidation", "coin fee", "calls"):
-        assert seen.get(name, 0) > 0, name
-
-
 @settings(max_examples=20)
 @given(**RUNS, nature=st.sampled_from(["premium", "forecast", "limits"]))
 def test_what_no_decision_knew_has_no_part(
@@ -157,18 +129,6 @@ def test_a_run_that_trades_nothing_gives_zeros(seed: int) -> None:
     idle = sum(row.other for row in run.rows)
     assert found.parts() == {part: 0.0 for part in PARTS} | {"financing": pytest.approx(idle)}
     assert not found.usd[:-1].any()
-
-
-WORDS = (
-    *("start=2024-02-20", "end=2024-03-08", "data.start=2024-01-02", "data.end=2024-03-08"),
-    *("symbols=[SYA,SYB,SYXUSD]", "forecaster=historical", "forecaster.calibrated=false"),
-    *("data.edge=0.4", "prior.crypto_sharpe=0.5"),
-)
-
-
-@pytest.fixture(scope="module")
-def results() -> Results:
-    return run_backtest(BacktestSettings.of(composed_config("backtest", list(WORDS))))
 
 
 def by_pandas(folder: Path, closes: pd.DataFrame) -> pd.DataFrame:
@@ -224,19 +184,19 @@ def by_pandas(folder: Path, closes: pd.DataFrame) -> pd.DataFrame:
 
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_a_reader_finds_the_same_parts_in_the_files_of_a_run(
-    results: Results, tmp_path: Path, number: int
+    traded: Results, tmp_path: Path, number: int
 ) -> None:
     """The configured trader, its random walk, and buying and holding."""
-    run = results.runs[number]
+    run = traded.runs[number]
     for name, write in writers_of(run).items():
         write(tmp_path / name)
     closes = []
-    for s, symbol in enumerate(results.market.bars.symbols):
-        at, values = results.market.bars.real_bars(s)
+    for s, symbol in enumerate(traded.market.bars.symbols):
+        at, values = traded.market.bars.real_bars(s)
         known = pd.DatetimeIndex(at).tz_localize("UTC")
         closes.append(pd.DataFrame({"at": known, "symbol": symbol, "close": values[:, CLOSE]}))
     read = by_pandas(tmp_path, pd.concat(closes))
-    found = run_attribution(run, results.market)
+    found = run_attribution(run, traded.market)
     assert read[list(PARTS)].abs().sum().sum() > 0
     for name, table, keys in (
         ("symbols", found.by_symbol(), read["symbol"]),
@@ -253,8 +213,8 @@ def test_a_reader_finds_the_same_parts_in_the_files_of_a_run(
                 assert usd == pytest.approx(expected, rel=1e-9, abs=1e-6), (name, row, part)
 
 
-def test_the_parts_of_a_walk_of_buy_and_hold_and_of_a_forecast(results: Results) -> None:
-    main, walk, held = (run_attribution(run, results.market).parts() for run in results.runs)
+def test_the_parts_of_a_walk_of_buy_and_hold_and_of_a_forecast(traded: Results) -> None:
+    main, walk, held = (run_attribution(run, traded.market).parts() for run in traded.runs)
     assert all(main[part] for part in ("premium", "forecast", "limits", "sizing", "costs"))
     assert walk["forecast"] == 0.0 != walk["premium"]
     assert (held["premium"], held["forecast"], held["limits"]) == (0.0, 0.0, 0.0)
@@ -361,37 +321,3 @@ def test_a_limit_order_pays_no_spread_and_a_stop_pays_its_own() -> None:
     assert paid["BBB", "spread"] == pytest.approx(1.01)
     assert {kind for symbol, kind in paid if symbol == "AAA"} == {"spread", "slippage"}
     assert row.spread == pytest.approx(1.01)
-
-
-def test_a_dividend_a_fraction_of_a_share_and_a_loan_worked_by_hand() -> None:
-    """15 shares: 20 cents each, then three for two at 100: 22 shares and half of one at 66.67.
-
-    9 shorts at 100 pay 36 % of 900 a year, 90 cents a night.
-    """
-    ends = stock_ends("2024-03-04", 14)
-    bars = panel_of({name: (ends, [(100.0,) * 4] * len(ends)) for name in ("AAA", "BBB")})
-    opens = session_open(np.datetime64("2024-03-05", "D"))
-    assert opens is not None
-    broker = account_on(
-        bars,
-        margin=MarginTerms(borrow_rates=(SymbolRate("BBB", 0.36),)),
-        actions=(Action("AAA", opens, 1.5, 0.2),),
-    )
-    broker.submit([market("a", "AAA", 15), market("b", "BBB", -9)])
-    found = []
-    for t in range(1, 8):
-        broker.advance(t)
-        broker.open()
-        found.append(broker.row())
-    booked = {(each.symbol, each.kind): each.usd for each in broker.bookings}
-    assert booked == {
-        ("BBB", "borrow"): -0.9,
-        ("AAA", "dividend"): 3.0,
-        ("AAA", "split"): 33.33,
-    }
-    assert sum(row.other for row in found) == pytest.approx(35.43)
-
-
-def test_the_parts_need_a_cell_of_every_symbol_and_hour() -> None:
-    with pytest.raises(ValueError, match=r"usd must have the shape \(1, 2, 7\)"):
-        Attribution(("AAA",), ("10:30", "11:30"), np.zeros((1, 1, 7)))

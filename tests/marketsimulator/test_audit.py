@@ -9,7 +9,6 @@ import pytest
 from execution.beliefs import BeliefTable
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import ForecastTable, Progress, silent
-from foundation.compose import composed_config
 from foundation.configuration import with_changes
 from marketsimulator import audit
 from marketsimulator.audit import look_ahead, other_begin
@@ -24,6 +23,7 @@ from marketsimulator.results.counterfactuals import (
 from marketsimulator.runs.simulate import simulate_trading, step_trading
 from marketsimulator.settings import BacktestSettings
 from tests.commands import run_command
+from tests.marketsimulator.runs import settings_of, trader_of
 from trainingdata.bars import CLOSE, OPEN, Bars
 from trainingdata.instruments import instrument
 from trainingdata.market import Market
@@ -45,7 +45,7 @@ Setup = tuple[BacktestSettings, Market]
 
 @pytest.fixture(scope="module")
 def setup() -> Setup:
-    settings = BacktestSettings.of(composed_config("backtest", WORDS))
+    settings = settings_of(*WORDS)
     return settings, settings.market()
 
 
@@ -127,7 +127,7 @@ def test_whether_decisions_depend_on_where_the_data_begins_is_told(setup: Setup)
     assert len(short) == audit.CUTS
     assert all("kelly" in probe.moved for probe in short)
     words = [word for word in WORDS if not word.startswith("data.start")]
-    settings = BacktestSettings.of(composed_config("backtest", [*words, "data.start=2020-06-01"]))
+    settings = settings_of(*words, "data.start=2020-06-01")
     assert [probe.moved for probe in other_begin(settings, settings.market())] == [""] * audit.CUTS
 
 
@@ -139,7 +139,7 @@ def scheduled(name: str, schedule: str, *words: str) -> Setup:
     own = {"start", "data.start"}
     words = (*words, f"timeframe={name}", f"schedule=[{schedule}]", "forecaster=ewma")
     base = [word for word in WORDS if word.partition("=")[0] not in own]
-    settings = BacktestSettings.of(composed_config("backtest", [*base, *words]))
+    settings = settings_of(*base, *words)
     return settings, settings.market()
 
 
@@ -184,7 +184,7 @@ def test_a_trader_who_is_asked_at_every_bar_decides_as_scheduled(name: str, sche
     """Stepped without beliefs in advance, as a live loop is: only the night acts between."""
     words = ("start=2024-02-29", "data.start=2023-11-01", "symbols=[SYA,SYXUSD]")
     settings, market = scheduled(name, schedule, *words)
-    trader = settings.trader(settings.forecaster.build(market.bars.symbols))
+    trader = trader_of(settings, market)
     stepped = step_trading(settings, market, "a", trader, settings.broker(market))
     walked = simulate_trading(settings, market, "a", trader.over(market))
     assert stepped.fills == walked.fills
@@ -201,7 +201,7 @@ def test_a_trader_who_is_asked_at_every_bar_decides_as_scheduled(name: str, sche
 
 def beliefs_of(setup: Setup) -> BeliefTable:
     settings, market = setup
-    return settings.trader(settings.forecaster.build(market.bars.symbols)).belief_table(market)
+    return trader_of(settings, market).belief_table(market)
 
 
 def test_a_lag_uses_each_symbols_decision_before(setup: Setup) -> None:

@@ -16,28 +16,26 @@ import yaml
 
 from docs.promises import PROMISES
 from execution.explain import explain
-from execution.orders import Account
 from execution.run_folder import RunFolder
-from foundation.compose import composed_config
 from foundation.errors import InputError
 from foundation.files import write_whole
 from marketsimulator import backtest
 from marketsimulator.backtest import run_backtest
+from marketsimulator.results.report import result_files
 from marketsimulator.results.report_tables import significance_text
 from marketsimulator.results.run_record import read_run
-from marketsimulator.results.summary import Results, result_files
+from marketsimulator.results.summary import Results
 from marketsimulator.results.trials import NO_LEDGER, check_ledger
 from marketsimulator.results.verdict import verdict
 from marketsimulator.settings import BacktestSettings
-from tests.commands import run_command
 from tests.marketsimulator.accountant import Records, audit
+from tests.marketsimulator.runs import settings_of
 from tests.own_module import own_module
 from trainingdata.bars import Bars, panel
-from trainingdata.instruments import Kind, instrument
+from trainingdata.instruments import instrument
 from trainingdata.market import Market
 from trainingdata.timeframe import HOURLY
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 FILES = {
     "orders.parquet",
     "config.yaml",
@@ -58,7 +56,7 @@ SPAN = [
 
 
 def settings(*overrides: str) -> BacktestSettings:
-    return BacktestSettings.of(composed_config("backtest", [*SPAN, *overrides]))
+    return settings_of(*SPAN, *overrides)
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +77,7 @@ def written(results: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.slow
 def test_the_demonstration_sells_shorts_and_rebalances(results: Results) -> None:
-    """Not only buying: selling, shorting, rebalancing and the night's cut happen."""
     fills = results.main.fill_frame()
     held = fills.groupby("symbol")["qty"].cumsum()
     assert (fills["qty"] < 0).sum() > 10
@@ -151,26 +147,6 @@ def test_a_run_truncated_at_an_instant_equals_the_long_run_up_to_it(results: Res
     pd.testing.assert_frame_equal(rows[rows["at"] < cut], fewer[fewer["at"] < cut])
 
 
-@pytest.mark.slow
-def test_runs_begun_on_different_dates_with_equal_accounts_decide_equally(results: Results) -> None:
-    whole = results.market.bars
-    trader = results.settings.trader(results.settings.forecaster.build(whole.symbols))
-    begins = np.array(["2024-02-20T05:00", "2024-02-29T19:00"], dtype="datetime64[ns]")
-    firsts = np.searchsorted(whole.times, begins).tolist()
-    early, late = (trader.over(Market(whole, first)) for first in firsts)
-    compared = 0
-    for now in whole.times[firsts[1] :]:
-        bars = whole.until(now)
-        prices = {s: float(p) for s, p in zip(bars.symbols, bars.last_closes(), strict=True)}
-        account = Account(50_000.0, {"SYA": Decimal(300), "SYXUSD": Decimal("3.5")}, prices, now)
-        decision = early.decide(bars, account)
-        assert decision == late.decide(bars, account)
-        compared += decision is not None
-    assert compared > 150
-    run = run_backtest(settings("start=2024-02-29T19:00Z"))
-    assert run.main.decisions[0].at == np.datetime64("2024-02-29T19:00", "ns")
-
-
 def test_results_differ_between_forecasters_and_are_set_beside_a_random_walk_and_buy_and_hold(
     results: Results,
 ) -> None:
@@ -226,40 +202,28 @@ def test_a_random_walk_without_a_premium_trades_nothing_and_says_why() -> None:
 
 @pytest.mark.first_example
 @pytest.mark.parametrize(
-    ("rule", "words", "said"),
+    ("words", "said"),
     [
-        ("still", ["forecaster=oracle"], "No trades: OWN.still asked for no change in any of "),
-        (
-            "crumbs",
-            [],
-            "No trades although OWN.crumbs asked for changes: the largest, 5e-09 of equity",
-        ),
-        ("still", ["sizing.enhanced=false", "capital=0.0001"], "No trades"),
+        (["+sizing._target_=OWN.still", "forecaster=oracle"], "No trades: OWN.still asked for no "),
+        (["+sizing._target_=OWN.crumbs"], "No trades although OWN.crumbs asked for changes: the"),
+        (["+sizing._target_=OWN.rise"], "OWN.rise sent no order in "),
+        (["+sizing._target_=OWN.rise", "forecaster.calibrated=true"], "OWN.rise sent no order in "),
     ],
 )
-def test_a_strategy_of_ones_own_that_never_trades_is_not_judged_by_its_edge(
-    rule: str, words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_strategy_of_ones_own_that_never_trades_is_told_why_in_one_line(
+    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code = "def still(s): return s.held\ndef crumbs(s): return s.held + 5e-9 * s.deciding\n"
+    code = """
+def still(s): return s.held
+def crumbs(s): return s.held + 5e-9 * s.deciding
+def rise(s): return 0.2 * (s.mu > 0)
+"""
     own = own_module(code, tmp_path, monkeypatch)
-    run = run_backtest(settings("forecaster=ewma", f"+sizing._target_={own}.{rule}", *words))
-    [remark] = [each for each in run.summary()["remarks"] if each.startswith("No trades")]
-    assert remark.startswith(said.replace("OWN", own))
-
-
-@pytest.mark.first_example
-@pytest.mark.parametrize("calibrated", [False, True])
-def test_a_strategy_of_ones_own_that_reads_a_mu_of_0_is_told_so_in_one_line(
-    calibrated: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    own = own_module("def rise(s): return 0.2 * (s.mu > 0)\n", tmp_path, monkeypatch)
-    words = "forecaster=ewma", f"+sizing._target_={own}.rise", f"forecaster.calibrated={calibrated}"
-    run = run_backtest(settings(*words))
-    count = len(run.main.decisions)
-    (line,) = [each for each in run.summary()["remarks"] if "sent no order" in each]
-    said = f"{own}.rise sent no order in {count:,} decisions: its mu was 0 on all of them."
-    assert line.startswith(said)
-    assert ("forecaster.calibrated=false" in line) == calibrated
+    run = run_backtest(settings("forecaster=ewma", *(word.replace("OWN", own) for word in words)))
+    told = [each for each in run.summary()["remarks"] if each.startswith((f"{own}.", "No trades"))]
+    (line,) = told
+    assert line.startswith(said.replace("OWN", own))
+    assert ("forecaster.calibrated=false" in line) == ("forecaster.calibrated=true" in words)
 
 
 def test_every_fill_traces_to_an_order_and_a_decision(results: Results) -> None:
@@ -323,33 +287,6 @@ def test_the_oracle_shorts_a_falling_market_earns_and_is_marked_everywhere(
         assert b"oracle" in pq.read_schema(tmp_path / f"{name}.parquet").metadata[b"forecaster"]
 
 
-def test_a_missing_bar_is_valued_at_the_last_close_and_fills_nothing(
-    results: Results, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Hide a symbol's bars for a day; it is worth its last close and does not trade."""
-    bars = results.market.bars
-    s = bars.symbols.index("SYA")
-    hidden = (bars.times > np.datetime64("2024-02-28T12:00", "ns")) & (
-        bars.times < np.datetime64("2024-02-29T12:00", "ns")
-    )
-    mask = bars.mask.copy()
-    mask[s, hidden] = False
-    gap = Bars(
-        bars.instruments,
-        bars.times,
-        np.where(mask[:, :, None], bars.values, np.nan),
-        mask,
-        bars.source,
-    )
-    run = on(gap, monkeypatch=monkeypatch).main
-    fills = run.fill_frame()
-    equity = run.equity()
-    day = (fills["at"] > "2024-02-28T12:00Z") & (fills["at"] < "2024-02-29T12:00Z")
-    assert "SYA" not in set(fills[day]["symbol"])
-    assert np.isfinite(equity["equity"]).all()
-    assert (equity["equity"] > 0).all()
-
-
 def test_the_files_are_those_that_were_promised(written: Path) -> None:
     assert {p.name for p in written.iterdir()} == FILES
     promised = yaml.safe_load(PROMISES.read_text())
@@ -381,11 +318,7 @@ def test_a_folder_mixed_of_two_runs_is_read_by_nobody(
         mixed = tmp_path / "mixed"
         shutil.copytree(written, mixed)
         shutil.copy(tmp_path / "other" / name, mixed / name)
-        for read in (
-            read_run,
-            lambda run: explain(run, symbol="SYA"),
-            RunFolder,
-        ):
+        for read in (read_run, lambda run: explain(run, symbol="SYA"), RunFolder):
             with pytest.raises(InputError, match=r"RUN: .* is of another run than the summary"):
                 read(mixed)
         shutil.rmtree(mixed)
@@ -397,31 +330,8 @@ def test_empty_frames_keep_their_columns_and_types(results: Results) -> None:
     assert empty.decision_frame().dtypes.equals(results.main.decision_frame().dtypes)
 
 
-def test_a_run_that_dies_while_writing_leaves_no_half_result(
-    results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "summary.json").write_text("the old one")
-
-    def dies(*_: object) -> str:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("marketsimulator.results.summary.render_report", dies)
-    with pytest.raises(KeyboardInterrupt):
-        write_whole(result_files(results, results.summary()), tmp_path)
-    assert [p.name for p in tmp_path.iterdir()] == ["summary.json"]
-    assert (tmp_path / "summary.json").read_text() == "the old one"
-
-
-def test_a_folder_that_cannot_be_written_is_named(results: Results, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(InputError, match="below cannot be written"):
-        write_whole(result_files(results, results.summary()), tmp_path / "file" / "below")
-
-
 def test_calendar_days_count_back_from_the_last_bar_all_symbols_share() -> None:
-    run = BacktestSettings.of(
-        composed_config("backtest", ["days=5", "data.start=2024-01-02", "data.end=2024-03-08"])
-    )
+    run = settings_of("days=5", "data.start=2024-01-02", "data.end=2024-03-08")
     first, last = run.span(run.bars())
     assert last == np.datetime64("2024-03-08T21:00", "ns")
     assert first == np.datetime64("2024-03-04T05:00", "ns")
@@ -430,16 +340,6 @@ def test_calendar_days_count_back_from_the_last_bar_all_symbols_share() -> None:
 def test_a_run_in_which_nothing_ever_has_a_hundred_bars_is_an_error() -> None:
     with pytest.raises(InputError, match="no symbol has 100 bars"):
         run_backtest(settings("start=2024-01-02", "end=2024-01-04"))
-
-
-def test_leverage_limits_come_from_the_environment_by_way_of_configuration(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("MAX_INTRADAY_LEVERAGE", "3.5")
-    assert settings().limits.intraday_leverage == 3.5
-    monkeypatch.setenv("MAX_INTRADAY_LEVERAGE", "lots")
-    with pytest.raises(InputError, match=r"limits\.intraday_leverage"):
-        settings()
 
 
 def test_the_log_has_the_phrases_operators_grep_for(caplog: pytest.LogCaptureFixture) -> None:
@@ -453,22 +353,6 @@ def test_the_log_has_the_phrases_operators_grep_for(caplog: pytest.LogCaptureFix
         "PnL:",
     ):
         assert phrase in caplog.text
-
-
-def test_coins_and_stocks_are_told_apart_in_the_ledger(results: Results) -> None:
-    bars = results.market.bars
-    crypto = [i.symbol for i in bars.instruments if i.kind is Kind.CRYPTO]
-    hold = next(r for r in results.comparisons if r.name == "buy_and_hold")
-    last = hold.equity().iloc[-1]
-    assert sum(f.price > 0 for f in hold.fills) == len(bars.symbols)
-    assert sum(f.price == 0 for f in hold.fills) == len(crypto)
-    assert last["gross_crypto"] == pytest.approx(
-        sum(
-            float(f.qty) * bars.last_closes()[bars.symbols.index(f.symbol)]
-            for f in hold.fills
-            if f.symbol in crypto
-        )
-    )
 
 
 def test_the_venues_increments_reach_orders_fills_and_sweeps() -> None:
@@ -500,32 +384,6 @@ def test_contributions_add_up_to_the_total_return_and_costs_to_their_kinds(
     assert summary["comparisons"]["buy_and_hold"]["costs_by_kind"]["coin_fees"] > 0
 
 
-@pytest.mark.slow
-def test_a_run_is_judged_by_how_many_were_tried_on_its_data(tmp_path: Path) -> None:
-    seen = []
-    for k, fraction in enumerate((0.5, 0.02, 0.5)):
-        words = [
-            *SPAN[1:4],
-            "symbols=[SYA,SYB]",
-            "start=2024-03-04",
-            "forecaster=oracle",
-            f"sizing.fraction={fraction}",
-            f"output={tmp_path / str(k)}",
-        ]
-        command = [
-            "-m",
-            "marketsimulator.backtest",
-            *words,
-            f"trials={tmp_path / 'trials.sqlite'}",
-        ]
-        run_command(command, cwd=ROOT).check_returncode()
-        seen.append(json.loads((tmp_path / str(k) / "summary.json").read_text()))
-    assert [s["trials"] for s in seen] == [1, 2, 2]
-    assert seen[0]["deflated_sharpe"] == seen[0]["probabilistic_sharpe"]
-    assert seen[2]["deflated_sharpe"] < seen[2]["probabilistic_sharpe"]
-    assert "in no ledger" not in " ".join(seen[0]["remarks"])
-
-
 def test_a_run_outside_the_ledger_says_one_thing_of_its_trials(results: Results) -> None:
     summary = replace(results, trials=None).summary()
     said = [*summary["remarks"], significance_text({**summary, "annual_figures": True})]
@@ -535,9 +393,7 @@ def test_a_run_outside_the_ledger_says_one_thing_of_its_trials(results: Results)
     assert "probability that it is above zero" in said[-1]
 
 
-def test_the_library_enters_the_ledger_that_its_settings_name_and_no_other(
-    tmp_path: Path,
-) -> None:
+def test_the_library_enters_the_ledger_that_its_settings_name_and_no_other(tmp_path: Path) -> None:
     words = ["start=2024-03-07", "forecaster=ewma"]
     ledger = tmp_path / "trials.sqlite"
     named = run_backtest(settings(*words, f"trials={ledger}"))
@@ -571,9 +427,7 @@ def test_a_ledger_that_cannot_be_used_is_refused_before_the_run(
         run_backtest(settings("start=2024-03-07", "forecaster=ewma", f"trials={ledger}"))
 
 
-def test_a_ledger_that_breaks_during_the_run_is_named_for_what_it_is(
-    tmp_path: Path,
-) -> None:
+def test_a_ledger_that_breaks_during_the_run_is_named_for_what_it_is(tmp_path: Path) -> None:
     ledger = tmp_path / "trials.sqlite"
 
     def broken(_: Bars) -> None:

@@ -9,10 +9,9 @@ import pytest
 
 from execution.orders import Order, TimeInForce
 from execution.rebalancing import Target, rebalance
-from foundation.compose import composed_config
 from foundation.errors import InputError
-from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.accounts import account_on
+from tests.marketsimulator.runs import settings_of
 from trainingdata.actions import Action
 from trainingdata.bars import panel
 from trainingdata.instruments import instrument
@@ -78,4 +77,4 @@ def test_a_daily_order_is_for_its_auction_and_a_change_of_sign_closes_first(
 )
 def test_an_auction_that_fills_nothing_is_refused(words: list[str], says: str) -> None:
     with pytest.raises(InputError, match=says):
-        BacktestSettings.of(composed_config("backtest", words))
+        settings_of(*words)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from contextlib import nullcontext
 
 import pytest
 
@@ -14,9 +15,7 @@ from trainingdata.market import Market
 
 
 class Looks:
-    """Decides nothing; notes how garbage is collected while it is asked, and fails at the third
-    instant if told to.
-    """
+    """Decides nothing; notes how garbage is collected while it is asked, and may fail then."""
 
     def __init__(self, fails: bool) -> None:
         self.fails = fails
@@ -28,18 +27,14 @@ class Looks:
             raise RuntimeError("no decision")
 
 
-def test_full_collections_wait_for_the_end_of_a_run(market: Bars) -> None:
+@pytest.mark.parametrize("fails", [False, True])
+def test_full_collections_wait_for_the_end_of_a_run_and_come_back(
+    fails: bool, market: Bars
+) -> None:
     before = gc.get_threshold()
-    looks = Looks(fails=False)
-    simulate_trading(BacktestSettings(), Market(market.between(0, 60)), "looks", looks)
+    looks = Looks(fails)
+    with pytest.raises(RuntimeError, match="no decision") if fails else nullcontext():
+        simulate_trading(BacktestSettings(), Market(market.between(0, 60)), "looks", looks)
     assert gc.get_threshold() == before
     assert {seen[:2] for seen in looks.seen} == {before[:2]}
     assert min(seen[2] for seen in looks.seen) > 1_000_000
-
-
-def test_a_run_that_fails_leaves_collection_as_it_was(market: Bars) -> None:
-    before = gc.get_threshold()
-    looks = Looks(fails=True)
-    with pytest.raises(RuntimeError, match="no decision"):
-        simulate_trading(BacktestSettings(), Market(market.between(0, 60)), "looks", looks)
-    assert gc.get_threshold() == before

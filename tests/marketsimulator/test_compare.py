@@ -6,26 +6,27 @@ import json
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from foundation.compose import composed_config
 from foundation.configuration import with_changes
+from foundation.errors import InputError
 from foundation.figures import percent
 from foundation.files import write_whole
 from marketsimulator.backtest import run_backtest
 from marketsimulator.compare import compare
 from marketsimulator.results.comparison import Comparison
+from marketsimulator.results.report import result_files
 from marketsimulator.results.run_record import LIVE
-from marketsimulator.results.summary import result_files
 from marketsimulator.settings import BacktestSettings
-from sizing.strategies import NAMES
+from sizing.strategies import NAMES, with_fraction
 from tests.commands import overridden, run_command
+from tests.marketsimulator.runs import settings_of
 from tests.pages import charts_of, series_of
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 SPAN = [
     *("start=2024-02-20", "end=2024-03-08", "data.start=2024-01-02", "data.end=2024-03-08"),
     *("forecaster=ewma", "forecaster.calibrated=false", "symbols=[SYA,SYB,SYXUSD]", "trials=null"),
@@ -34,36 +35,12 @@ SPAN = [
 
 @pytest.fixture(scope="module")
 def settings() -> BacktestSettings:
-    return BacktestSettings.of(composed_config("backtest", SPAN))
+    return settings_of(*SPAN)
 
 
 @pytest.fixture(scope="module")
 def found(settings: BacktestSettings) -> Comparison:
     return compare(settings, NAMES)
-
-
-@pytest.mark.slow
-def test_every_named_strategy_has_a_row_with_figures_intervals_and_deflation(
-    found: Comparison,
-) -> None:
-    assert found.table["run"].tolist() == list(NAMES)
-    for column in (
-        "total_return",
-        "sharpe",
-        "sortino",
-        "max_drawdown",
-        "turnover",
-        "costs",
-        "cost_fees",
-        "deflated_sharpe",
-    ):
-        assert column in found.table
-    active = found.table[found.table["trades"] > 0]
-    assert {"equal_weight", "risk_parity", "vol_target", "buy_and_hold", "legacy"} <= set(
-        active["run"]
-    )
-    assert (found.table["trials"] == len(NAMES)).all()
-    assert (found.table["max_leverage"] <= 4.1).all()
 
 
 @pytest.mark.first_example
@@ -76,19 +53,6 @@ def test_a_strategys_row_is_its_own_backtest(
     _, equity = alone.main.curve()
     np.testing.assert_array_equal(found.records[k].equity, equity)
     assert found.table["total_return"][k] == alone.figures(alone.main)["total_return"]
-
-
-def test_a_strategy_without_a_premium_under_a_forecast_without_an_edge_does_nothing(
-    settings: BacktestSettings, found: Comparison
-) -> None:
-    kelly = found.table[found.table["run"].str.startswith(("kelly", "premium"))]
-    assert (kelly["trades"] > 0).all()
-    cash = compare(
-        with_changes(settings, {"prior.stock_sharpe": 0.0}),
-        ["kelly_10", "kelly_50", "premium_50"],
-    )
-    assert (cash.table["trades"] == 0).all()
-    assert any(note.startswith("Never traded: kelly_10") for note in cash.notes)
 
 
 def test_the_page_says_what_can_be_told_apart_and_colours_the_benchmark(found: Comparison) -> None:
@@ -143,29 +107,6 @@ def test_what_is_run_now_stands_beside_what_was_run_before(
 def command(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     every = overridden(SPAN, words)
     return run_command(["-m", "marketsimulator.compare", *every], cwd=cwd)
-
-
-@pytest.mark.slow
-def test_the_command_writes_a_table_a_page_and_every_curve(tmp_path: Path) -> None:
-    done = command("strategies=[kelly_50,equal_weight,buy_and_hold]", "output=out", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "synthetic market" in done.stdout
-    summary = json.loads((tmp_path / "out" / "comparison.json").read_text())
-    assert {v["run"] for v in summary["runs"]} == {
-        "kelly_50",
-        "equal_weight",
-        "buy_and_hold",
-    }
-    assert list(pd.read_parquet(tmp_path / "out" / "equity.parquet").columns) == [
-        "at",
-        "kelly_50",
-        "equal_weight",
-        "buy_and_hold",
-    ]
-    assert len(pd.read_parquet(tmp_path / "out" / "comparison.parquet")) == 3
-    page = (tmp_path / "out" / "comparison.html").read_text()
-    for word in ("equal_weight", "Drawdown", "synthetic market"):
-        assert word in page
 
 
 def test_rows_are_told_apart_whatever_folders_and_values_are_called(
@@ -232,32 +173,64 @@ def test_a_cluster_walks_variants_to_the_same_figures(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(*tables, check_exact=True)
 
 
-@pytest.mark.first_example
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("strategies", "vary", "says"),
     [
-        (["strategies=[]"], "strategies: name at least one"),
-        (["strategies=[kelly_50]"], "1 run; a comparison takes two"),
-        (["vary={sizing.strategy: [kelly_25]}"], "vary.sizing.strategy: strategies names some"),
-        (["vary={strategy: [a, b]}"], "vary.strategy: it names orders alone"),
-        (["vary={placebo: [true, false]}"], "vary.placebo: variants share their bars"),
+        ([], {}, "strategies: name at least one"),
+        (["kelly_50"], {}, "1 run; a comparison takes two"),
+        (["kelly_50"], {"sizing.strategy": ["kelly_25"]}, "vary.sizing.strategy: strategies names"),
+        ([], {"strategy": ["a", "b"]}, "vary.strategy: it names orders alone"),
+        ([], {"placebo": [True, False]}, "vary.placebo: variants share their bars"),
+        ([], {"data.edge": [0.0, 0.3]}, "vary.data.edge: variants share their bars"),
         (
-            ["vary={limits.symbol_cap: [0.1], limits: [{symbol_cap: 0.3}]}"],
+            [],
+            {"limits.symbol_cap": [0.1], "limits": [{"symbol_cap": 0.3}]},
             "vary.limits.symbol_cap: vary.limits sets it as well",
         ),
         (
-            ["strategies=[kelly_50]", "vary={sizing.fraction: [0.5, null]}"],
+            ["kelly_50"],
+            {"sizing.fraction": [0.5, None]},
             "vary: two variants are both kelly_50; leave one of the two values",
         ),
-        (["vary={sizing.band: 3}"], "vary.sizing.band: 3 is no list"),
-        (["vary={data.edge: [0.0, 0.3]}"], "vary.data.edge: variants share their bars"),
-        (["trials=/proc/none/trials.sqlite"], "trials: /proc/none/trials.sqlite cannot be used"),
+        ([], {"sizing.band": 3}, "vary.sizing.band: 3 is no list"),
+        ([], {"limits.typo": [1]}, "there is no such setting"),
+        ([], {"limits.symbol_cap": []}, "no list of values"),
+        ([], {"limits.symbol_cap": ["much"]}, "symbol_cap"),
+        ([], {"sizing.fraction": [0.25, 0.5, 0.25]}, "vary.sizing.fraction: 0.25 is named twice"),
+        ([], {"sizing.fraction": [1, 1.0]}, "vary.sizing.fraction: 1.0 is named twice"),
     ],
 )
-def test_wrong_words_are_one_line_and_nothing_is_written(
-    words: list[str], says: str, tmp_path: Path
+def test_what_cannot_be_varied_is_refused_before_anything_is_run(
+    settings: BacktestSettings, strategies: list[str], vary: Any, says: str
 ) -> None:
-    done = command(*words, "output=out", cwd=tmp_path)
-    assert done.returncode == 2
-    assert says in done.stderr.splitlines()[-1]
-    assert not (tmp_path / "out").exists()
+    with pytest.raises(InputError) as refused:
+        compare(settings, strategies, vary)
+    (line,) = str(refused.value).splitlines()
+    assert says in line
+
+
+@pytest.mark.parametrize(
+    ("name", "fraction", "label"),
+    [
+        ("kelly_50", None, "kelly_50"),
+        ("kelly_50", 0.5, "kelly_50"),
+        ("kelly_50", 0.3, "kelly_30"),
+        ("Kelly_50pct", 0.125, "kelly_12.5pct"),
+        ("kelly_50_x4", 0.25, "kelly_25_x4"),
+        ("premium_50", 0.2, "premium_20"),
+        ("equal_weight", None, "equal_weight"),
+        ("own.rule", None, "own.rule"),
+    ],
+)
+def test_a_strategy_is_labelled_with_the_fraction_that_is_used(
+    name: str, fraction: float | None, label: str
+) -> None:
+    assert with_fraction(name, fraction) == label
+
+
+def test_rows_are_named_after_the_fraction_and_two_of_one_name_are_refused() -> None:
+    settings = settings_of(*SPAN, "sizing.fraction=0.3")
+    with pytest.raises(InputError, match="kelly_10 and kelly_50 are both kelly_30; leave it out"):
+        compare(settings, ["kelly_10", "kelly_50"])
+    varied = {"sizing.fraction": [0.1, 0.3]}
+    assert compare(settings, ["kelly_50"], varied).names == ("kelly_10", "kelly_30")

@@ -33,7 +33,6 @@ from foundation.database import Database
 from foundation.decimals import as_written
 from foundation.errors import InputError
 from marketsimulator.drift import DriftSettings, is_covered, read
-from marketsimulator.results.drift_account import journaled_account
 from marketsimulator.results.drift_decisions import compare_decisions
 from marketsimulator.results.drift_orders import (
     Filled,
@@ -43,18 +42,11 @@ from marketsimulator.results.drift_orders import (
     slippage,
     why_not_decided,
 )
-from marketsimulator.results.drift_terms import (
-    TERMS,
-    Flow,
-    Side,
-    Term,
-    Trade,
-    cents,
-    profit_terms,
-)
+from marketsimulator.results.drift_sides import journaled_account
+from marketsimulator.results.drift_terms import TERMS, Flow, Side, Term, Trade, cents, profit_terms
 from marketsimulator.results.live_run import marked_at_closes
 from marketsimulator.runs.simulate import simulate_trading
-from marketsimulator.settings import BacktestSettings
+from tests.marketsimulator.runs import settings_of
 from trainingdata.bars import Bars, closes_of, panel
 from trainingdata.instruments import instrument
 from trainingdata.market import Market
@@ -62,14 +54,7 @@ from trainingdata.timeframe import Timeframe
 
 SYMBOLS = ("AAA", "BBB", "BTCUSD")
 ELSEWHERE = "?FOREIGN"
-FLOWS: tuple[Term, ...] = (
-    "fees",
-    "coin_fees",
-    "interest",
-    "dividends",
-    "splits",
-    "other",
-)
+FLOWS: tuple[Term, ...] = ("fees", "coin_fees", "interest", "dividends", "splits", "other")
 NAMES = ("a", "b", "c", "d", "e")
 CAUSES: tuple[Term, ...] = ("missed", "withheld", "unfilled", "decided", "by_hand")
 
@@ -230,12 +215,7 @@ def test_a_difference_counts_under_its_own_name(
 
 def test_holdings_valued_otherwise_at_either_end_are_marking() -> None:
     """Ten shares: bought at the end for 0.30 more each, and met at the beginning for 0.10 more."""
-    live = ledger(
-        {"AAA": Fraction(10)},
-        {"AAA": as_written(100.1)},
-        {"AAA": as_written(110.3)},
-        {},
-    )
+    live = ledger({"AAA": Fraction(10)}, {"AAA": as_written(100.1)}, {"AAA": as_written(110.3)}, {})
     terms = profit_terms(live, bought(0, 0), {})
     assert {name: value for name, value in terms.items() if value} == {"marking": Fraction(2)}
 
@@ -252,17 +232,12 @@ def test_what_is_not_simulated_earns_elsewhere() -> None:
     assert {name: value for name, value in terms.items() if value} == {"elsewhere": Fraction(31)}
 
 
-SETTINGS = BacktestSettings.of(
-    composed_config(
-        "backtest",
-        [
-            "data.start=2024-01-02",
-            "data.end=2024-03-08",
-            "trials=null",
-            "symbols=[SYA,SYB,SYXUSD]",
-            "costs.stock_half_spread_bps=0",
-        ],
-    )
+SETTINGS = settings_of(
+    "data.start=2024-01-02",
+    "data.end=2024-03-08",
+    "trials=null",
+    "symbols=[SYA,SYB,SYXUSD]",
+    "costs.stock_half_spread_bps=0",
 )
 
 
@@ -310,7 +285,6 @@ def test_an_account_in_debt_can_be_begun_with() -> None:
         ([], "journal: name the journal.sqlite of an account"),
         (["journal=x", "each=2"], "each: 2 is neither true nor false"),
         (["journal=x", "json=yes_please"], "json: 'yes_please' is neither true nor false"),
-        (["journal=x", "sizing.band=7"], "sizing.band: 7"),
     ],
 )
 def test_settings_that_cannot_be_used_are_named(words: list[str], says: str) -> None:
@@ -489,7 +463,7 @@ def test_an_instant_is_missed_once_the_live_loop_could_not_decide_it_any_more(
 
 
 def test_slippage_is_what_a_fill_was_worse_than_the_price_it_was_sized_at() -> None:
-    """Bought at 100.10 and 100.30, sized at 100: 10 and 30 basis points, 20 +- 10."""
+    """Bought at 100.10 and 100.30, sized at 100: 10 and 30 basis points, 20 +- 10; one is sold."""
     second = "kelly_50-20240220T153000Z-AAA-1-0"
     journal = record(
         intent(), replace(intent(), order=replace(intent().order, client_order_id=second))
@@ -500,19 +474,12 @@ def test_slippage_is_what_a_fill_was_worse_than_the_price_it_was_sized_at() -> N
     }
     orders = compare_orders(there, {}, journal, {}, half_an_hour)
     (row,) = slippage(orders, journal, [], TradingCosts())
-    assert (row.symbol, row.fills) == ("AAA", 2)
-    assert row.charged == pytest.approx(2.0)
-    assert row.realised == pytest.approx(20.0)
-    assert row.error == pytest.approx(10.0)
-    assert row.simulated is None
-
-
-def test_a_sale_below_its_price_paid_slippage() -> None:
-    sale = replace(intent(), order=replace(intent().single, side="sell"))
+    assert (row.symbol, row.fills, row.simulated) == ("AAA", 2, None)
+    assert (row.charged, row.realised, row.error) == pytest.approx((2.0, 20.0, 10.0))
+    sale = record(replace(intent(), order=replace(intent().single, side="sell")))
     there = {NAME: filled(0, ordered=-10).plus(Fraction(-10), as_written(99.9), AT)}
-    orders = compare_orders(there, {}, record(sale), {}, half_an_hour)
-    (row,) = slippage(orders, record(sale), [], TradingCosts())
-    assert row.realised == pytest.approx(10.0)
+    orders = compare_orders(there, {}, sale, {}, half_an_hour)
+    assert slippage(orders, sale, [], TradingCosts())[0].realised == pytest.approx(10.0)
 
 
 def test_a_fill_stamped_before_its_order_was_sent_came_after_it() -> None:
@@ -618,7 +585,7 @@ def test_the_account_of_a_decision_follows_from_the_journal(seed: int) -> None:
     words = ["forecaster=historical", "forecaster.calibrated=false", "sizing.holding=next"]
     words += ["sizing.strategy=kelly_100", "prior.stock_sharpe=0", "trials=null"]
     words += ["data.start=2024-01-02", "data.end=2024-03-08", "symbols=[SYA,SYB,SYC,SYXUSD]"]
-    settings = BacktestSettings.of(composed_config("backtest", [*words, f"seed={seed}"]))
+    settings = settings_of(*words, f"seed={seed}")
     bars = settings.bars()
     days = np.array(["2024-02-20T15:30", "2024-02-27T15:30"], dtype="datetime64[ns]")
     first, last = np.searchsorted(bars.times, days).tolist()

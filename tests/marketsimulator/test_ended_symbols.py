@@ -11,20 +11,21 @@ import pytest
 from execution.alpaca.activities import activity_of
 from execution.live.cycle import _say_missing
 from execution.records import ENDED, Run
-from foundation.compose import composed_config
 from foundation.files import write_whole
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.backtest import run_backtest
 from marketsimulator.results.counterfactuals import ended_market
 from marketsimulator.results.remarks import ended_remarks
-from marketsimulator.results.summary import result_files
+from marketsimulator.results.report import result_files
 from marketsimulator.runs.outcome import Outcome
 from marketsimulator.runs.variants import outcomes
 from marketsimulator.settings import BacktestSettings
 from marketsimulator.venue.stocks import Venue
-from tests.marketsimulator.accountant import End, Records, audit, exact
+from tests.marketsimulator.account_book import End, exact
+from tests.marketsimulator.accountant import Records, audit
 from tests.marketsimulator.accounts import account_on, market, panel_of, stock_ends
 from tests.marketsimulator.by_hand import eager, wild
+from tests.marketsimulator.runs import settings_of, trader_of
 from tests.marketsimulator.same_runs import walked_as_stepped
 from trainingdata.bars import Bars, Origin
 from trainingdata.endings import Ending, Endings
@@ -110,31 +111,6 @@ def ending(price: float = 0.0, ratio: float = 0.0, into: str = "") -> Endings:
     return Endings((Ending("AAA", opens, opens, price, 0.0, ratio, into),))
 
 
-@pytest.mark.parametrize(
-    ("quantity", "also", "endings", "left", "usd"),
-    [
-        (100.0, 0.0, ending(), {}, 0.0),
-        (100.0, 0.0, ending(12.5), {}, 1_250.0),
-        (-100.0, 0.0, ending(12.5), {}, -1_250.0),
-        # 35 new shares at 4 USD and 0.35 of one in cash.
-        (101.0, 0.0, ending(1.0, 0.35, "BBB"), {"BBB": 35.0}, 101.0 + 0.35 * 4),
-        (-101.0, 0.0, ending(1.0, 0.35, "BBB"), {"BBB": -35.0}, -101.0 - 0.35 * 4),
-        (100.0, -20.0, ending(0.0, 0.5, "BBB"), {"BBB": 30.0}, 0.0),
-        (-100.0, 20.0, ending(0.0, 0.5, "BBB"), {"BBB": -30.0}, 0.0),
-        (100.0, -50.0, ending(0.0, 0.5, "BBB"), {}, 0.0),
-    ],
-)
-def test_a_share_becomes_what_a_file_says(
-    quantity: float, also: float, endings: Endings, left: dict[str, float], usd: float
-) -> None:
-    broker, _, cash = held(quantity, endings, also)
-    broker.advance(14)
-    assert {s: float(q) for s, q in broker.account().positions.items()} == left
-    assert broker.row().cash == pytest.approx(cash + usd)
-    short = min(left.get("BBB", 0.0), 0.0)
-    assert sum(broker.short_proceeds().values()) == pytest.approx(-short * 4.0)
-
-
 def test_what_waits_is_cancelled_with_its_symbol() -> None:
     bars = flat(14)
     broker = account_on(bars, endings=ending())
@@ -149,7 +125,7 @@ def test_what_waits_is_cancelled_with_its_symbol() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_walk_stepped_broker_sweep_and_accountant_keep_one_account(seed: int) -> None:
     words = (*WORDS, "data.ended_after=3", "data.ended_loss=0.4")
-    settings = BacktestSettings.of(composed_config("backtest", words))
+    settings = settings_of(*words)
     market = settings.market()
     opens = session_open(np.datetime64("2024-02-26"))
     assert opens is not None
@@ -159,7 +135,7 @@ def test_walk_stepped_broker_sweep_and_accountant_keep_one_account(seed: int) ->
     last = {"SYA": "2024-02-22", "SYB": "2024-02-26", "SYYUSD": "2024-02-20"}
     endings = replace(market.endings, listed=listed, after=3 if seed else 9)
     market = replace(market.on(cut(wild(market.bars), last)), endings=endings)
-    trader = settings.trader(settings.forecaster.build(market.bars.symbols))
+    trader = trader_of(settings, market)
     table = eager(trader.belief_table(market), "2024-02-17", seed=seed)
     run = walked_as_stepped(settings, market, replace(trader, table=table))
     worth = exact(2.5), exact(0.0), exact(0.7)
@@ -185,7 +161,7 @@ def test_a_page_adds_up_where_a_share_is_worth_nothing(
 
     monkeypatch.setattr(BacktestSettings, "market", shorter)
     words = (*WORDS, "data.ended_after=3", "data.ended_loss=1", "prior.stock_sharpe=2")
-    results = run_backtest(BacktestSettings.of(composed_config("backtest", words)))
+    results = run_backtest(settings_of(*words))
     summary = results.summary()
     ends = [each for each in results.main.bookings if each.kind == ENDED]
     assert len(ends) == 1
@@ -241,7 +217,7 @@ def test_a_live_pass_names_what_has_no_bar(caplog: pytest.LogCaptureFixture) -> 
 def test_the_practice_venue_lists_an_end_as_a_merger_that_a_journal_reads(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    settings = BacktestSettings.of(composed_config("backtest", [*WORDS, "increments=original"]))
+    settings = settings_of(*WORDS, "increments=original")
     venue = Venue(settings, Market(flat(14), endings=Endings(after=2)))
     request = {"symbol": "AAA", "qty": "100", "side": "buy", "type": "market"}
     venue.submit({**request, "time_in_force": "day"})

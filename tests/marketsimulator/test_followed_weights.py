@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from execution.lending import MarginTerms
 from foundation.errors import InputError
 from marketsimulator import replay
 from marketsimulator.account.terms import FillTerms
-from tests.marketsimulator.accountant import Bar, Book, exact, exactly, whole
+from tests.marketsimulator.account_book import Bar, Book, exact, exactly, whole
 from trainingdata.instants import new_york_date
 from trainingdata.instruments import instrument
 
@@ -222,19 +223,6 @@ def test_one_symbol_has_one_finite_weight(columns: list[str], weight: float, say
         replay(frame * 0 + weight, {"open": frame, "close": frame})
 
 
-def test_a_panel_of_coins_alone_and_less_than_a_dollar_are_traded() -> None:
-    index = rows(3)
-    prices = pd.DataFrame({"BTCUSD": [100.0] * 3}, index)
-    bars = {"open": prices, "close": prices}
-    assert replay(prices * 0 + 0.5, bars, fee_bps=0.0, slippage_bps=0.0).fills["qty"].tolist() == [
-        500.0
-    ]
-    poor = replay(
-        prices * 0 + 0.5, bars, capital=0.5, fee_bps=0.0, slippage_bps=0.0, increments=1e-6
-    )
-    assert poor.fills["qty"].tolist() == [0.0025]
-
-
 def test_settings_that_are_not_given_are_those_of_the_docstring() -> None:
     """Twice over the cap, by day and into the night, with costs and interest: each of them
     moves the curve.
@@ -259,48 +247,46 @@ def test_settings_that_are_not_given_are_those_of_the_docstring() -> None:
         assert not replay(weights, bars, **{**named, name: value * 0.9}).equity.equals(plain), name
 
 
-def test_an_account_without_equity_keeps_nothing() -> None:
-    """Three times its equity in a share that loses half: what is left is sold to the last
-    millionth, and stays sold.
-    """
-    index = rows(4)
-    close = pd.DataFrame({"AAA": [100.0, 100.0, 50.0, 50.0], "BBB": [10.0] * 4}, index)
-    bars = {"open": close.shift(1).fillna(100.0), "close": close}
-    weights = pd.DataFrame({"AAA": [3.0] * 4, "BBB": [0.5] * 4}, index)
-    run = replay(
-        weights,
-        bars,
-        symbol_cap=3.0,
-        increments=1e-6,
-        fee_bps=0.0,
-        slippage_bps=0.0,
-        overnight_leverage=4.0,
-    )
-    assert run.equity.iloc[2] < 0
-    assert run.fills["qty"].groupby(run.fills["symbol"]).sum().abs().max() < 1e-9
+def flat(**prices: float) -> dict[str, pd.DataFrame]:
+    """Three rows at these prices."""
+    frame = pd.DataFrame({name: [price] * 3 for name, price in prices.items()}, rows(3))
+    return {"open": frame, "close": frame}
 
 
-def test_a_night_before_the_last_row_has_the_ceiling_of_nights() -> None:
-    """Four symbols at 0.6 are 2.4 by day; what fills at the open of a session's last row is cut
-    to 2.
-    """
-    index = rows(4)
-    names = ["AAA", "BBB", "CCC", "DDD"]
-    prices = pd.DataFrame(100.0, index, names)
-    fills = replay(
-        prices * 0 + 0.6,
-        {"open": prices, "close": prices},
-        fee_bps=0.0,
-        slippage_bps=0.0,
-        interest_rate=0.0,
-    ).fills
-    assert fills.groupby("at")["qty"].sum().tolist() == [2_400.0, -400.0, 400.0]
+def test_increments_are_whole_shares_thousandths_of_a_coin_or_as_given() -> None:
+    bars = flat(AAA=300.0, BTCUSD=70_000.0)
+    own = {"AAA": 2, "BTCUSD": 0.0001}
+    for increments, found in ((None, [0.014, 3.0]), (0.5, [3.0]), (own, [0.0142, 2.0])):
+        named = {"capital": 10_000.0, "fee_bps": 0.0, "slippage_bps": 0.0, "increments": increments}
+        assert replay(bars["close"] * 0 + 0.1, bars, **named).fills["qty"].tolist() == found
+    nothing = replay(bars["close"] * 0, bars).fills
+    assert not len(nothing)
+    assert nothing.dtypes.equals(replay(bars["close"] * 0 + 0.1, bars).fills.dtypes)
 
 
-@pytest.mark.parametrize("name", ["fee_bps", "slippage_bps"])
-def test_half_of_what_is_traded_is_no_cost(name: str) -> None:
-    prices = pd.DataFrame({"AAA": [100.0] * 3}, rows(3))
-    bars = {"open": prices, "close": prices}
-    replay(prices * 0, bars, **{name: 4_999.0})
-    with pytest.raises(InputError, match=f"{name}: 5000.0 is outside 0 … 5000"):
-        replay(prices * 0, bars, **{name: 5_000.0})
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda w, b: (w, b, {"capital": 0}), "capital: 0"),
+        (lambda w, b: (w, b, {"fee_bps": -1}), "fee_bps: -1"),
+        (lambda w, b: (w, b, {"fee_bps": 5e3}), "fee_bps: 5000.0 is outside 0 … 5000"),
+        (lambda w, b: (w, b, {"slippage_bps": 5e3}), "slippage_bps: 5000.0 is outside 0 … 5000"),
+        (lambda w, b: (w, b, {"symbol_cap": 0}), "symbol_cap"),
+        (lambda w, b: (w, b, {"increments": {"AAA": "x"}}), "increments"),
+        (lambda w, b: (w, {}, {}), "'open' is missing"),
+        (lambda w, b: (w, {**b, "close": b["close"][:2]}, {}), "are not those of weights"),
+        (lambda w, b: (w, {**b, "open": b["open"] * 0}, {}), "a price must be above 0"),
+        (lambda w, b: (w[:0], {k: v[:0] for k, v in b.items()}, {}), "there are no rows"),
+        (lambda w, b: (w.astype(object).replace(0.5, "x"), b, {}), "weights: could not convert"),
+        (
+            lambda w, b: (w.reset_index(drop=True), {k: v.reset_index() for k, v in b.items()}, {}),
+            "instants that increase",
+        ),
+    ],
+)
+def test_what_cannot_be_followed_is_refused_in_a_line(change: Any, says: str) -> None:
+    bars = flat(AAA=100.0)
+    weights, given, named = change(bars["close"] * 0 + 0.5, bars)
+    with pytest.raises(InputError, match=says):
+        replay(weights, given, **named)
+    replay(bars["close"] * 0, bars, fee_bps=4_999.0, slippage_bps=4_999.0)

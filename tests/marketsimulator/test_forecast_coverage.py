@@ -11,11 +11,10 @@ import pytest
 
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import HORIZON, LEVELS
-from foundation.compose import composed_config
 from marketsimulator.backtest import run_backtest
-from marketsimulator.results.forecast_coverage import centre_remarks
-from marketsimulator.results.forecast_outcomes import forecast_outcomes
+from marketsimulator.results.forecast_outcomes import centre_remarks, forecast_outcomes
 from marketsimulator.settings import BacktestSettings
+from tests.marketsimulator.runs import settings_of
 
 SPAN = [
     *("start=2024-02-26", "end=2024-03-01", "data.start=2024-01-02", "data.end=2024-03-01"),
@@ -24,7 +23,7 @@ SPAN = [
 
 
 def settings(*words: str) -> BacktestSettings:
-    return BacktestSettings.of(composed_config("backtest", [*SPAN, *words]))
+    return settings_of(*SPAN, *words)
 
 
 def remarks(*words: str) -> list[str]:
@@ -71,8 +70,7 @@ def test_centres_further_away_than_bars_move_are_a_warning_of_the_report() -> No
     def said(deviations: float) -> list[str]:
         decisions = [
             replace(
-                decision,
-                choices=tuple(c._replace(mu=deviations * usual) for c in decision.choices),
+                decision, choices=tuple(c._replace(mu=deviations * usual) for c in decision.choices)
             )
             for decision in results.main.decisions
         ]

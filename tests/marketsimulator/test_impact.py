@@ -77,18 +77,6 @@ def test_in_parts_an_order_pays_what_it_pays_whole_and_the_other_side_pays_for_i
     assert sold[0] == sold[1]
 
 
-def test_a_new_bar_begins_with_nothing_traded_in_it() -> None:
-    rng = np.random.default_rng(4)
-    bars = rough(rng)
-    broker = at(bars, 40)
-    fresh = at(bars, 40)
-    broker.submit([market("o", "BTCUSD", 5_000.0)])
-    for each in (broker, fresh):
-        each.advance(43)
-    prices = [each.submit([market("p", "BTCUSD", 5_000.0)])[0].price for each in (broker, fresh)]
-    assert prices[0] == prices[1]
-
-
 @given(st.integers(1, 2 * 10**9), st.floats(-0.4, 0.4))
 def test_a_tick_is_a_hundredth_of_a_cent_and_a_billionth_below_a_dollar(
     ticks: int, part: float
@@ -105,19 +93,6 @@ def test_a_tick_is_a_hundredth_of_a_cent_and_a_billionth_below_a_dollar(
         tick_price(near, False) == pytest.approx((ticks - (part < -0.02)) * size, rel=1e-15)
         or -0.02 <= part < 0
     )
-
-
-def test_a_price_between_ticks_goes_against_the_trader_and_a_trickle_of_volume_counts() -> None:
-    bars = panel_of({"AAA": (stock_ends("2024-10-02", 3), [(100.00005, 101, 99, 100, 0.5)] * 3)})
-    for q, price in ((1, 100.0001), (-1, 100.0)):
-        assert account_on(bars).submit([market("o", "AAA", q)])[0].price == price
-    plain, moved = (
-        account_on(bars, costs=TradingCosts(0, 0, impact, 0, 0, 0), impact=True)
-        .submit([market("o", "AAA", 1)])[0]
-        .price
-        for impact in (0.0, 0.8)
-    )
-    assert moved > plain + 0.001
 
 
 def test_a_bar_without_volume_fills_where_volume_does_not_matter_and_a_missing_one_never() -> None:

@@ -18,21 +18,17 @@ from execution.orders import Account
 from execution.trader import SizingSettings, Trader
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import HORIZON, ForecastTable, Progress, silent
-from foundation.compose import composed_config
 from marketsimulator.account.broker import SimulatedBroker
-from marketsimulator.settings import BacktestSettings
 from sizing.limits import Limits
 from sizing.premium import PriorSettings
 from sizing.strategies import NAMES
+from tests.marketsimulator.runs import settings_of
 from trainingdata.bars import Bars
 from trainingdata.correlation import CorrelationEstimator
-from trainingdata.instruments import Kind
 from trainingdata.market import Market
 
 DECIDED = 14  # instants a sequence
-SETTINGS = BacktestSettings.of(
-    composed_config("backtest", ["fills.volume_share=null", "trials=null"])
-)
+SETTINGS = settings_of("fills.volume_share=null", "trials=null")
 
 
 def without_premium(costs: TradingCosts) -> Trader:
@@ -202,27 +198,3 @@ def test_an_inherited_position_without_edge_decays_to_its_band_and_stays(market:
         * broker.account().prices[market.symbols[0]]
     )
     assert after / broker.account().equity <= max(band for _, _, band in seen) * 1.02
-
-
-def test_the_band_is_tighter_over_the_night_whose_variance_is_in_the_interval(market: Bars) -> None:
-    cheap = TradingCosts(stock_half_spread_bps=0.05, stock_slippage_bps=0.05)
-    who = without_premium(cheap)
-    bands = []
-    for at in ("2024-03-04T16:30", "2024-03-04T20:30"):
-        index = int(np.searchsorted(market.times, np.datetime64(at, "ns")))
-        weights = np.zeros(len(market.symbols))
-        weights[0] = 0.6
-        decision = who.decide(
-            market.between(0, index + 1), broker_with(market, index, weights, 1e6).account()
-        )
-        assert decision is not None
-        choice = decision.choices[0]
-        assert choice.target == pytest.approx(0.5 * choice.cost / choice.sigma**2, rel=1e-6)
-        bands.append(choice.target)
-    assert bands[1] < 0.7 * bands[0]
-
-
-def test_kinds_are_what_their_names_say(market: Bars) -> None:
-    assert all(
-        (item.kind is Kind.CRYPTO) == item.symbol.endswith("USD") for item in market.instruments
-    )

@@ -64,46 +64,12 @@ def test_a_coin_beside_a_called_stock_changes_nothing_about_the_call() -> None:
     assert sum(alone) < -1_000
 
 
-def test_what_is_called_and_halted_stays_called_until_it_trades_again() -> None:
-    bars = falling(82.0)
-    bars[7:11] = [
-        (82.0, 82.0, 82.0, 82.0, 0.0)
-    ] * 4  # the next session's first bars: nothing is traded
-    broker = called(coin=True, stock=bars)
-    sold = to_the_end(broker)
-    assert len(sold) == 1
-    assert broker.fills[-1].at == GRID.ends[FIRST + 10]
-    assert broker.margin_events()["margin_calls"] == 1
-
-
 def test_a_deposit_that_covers_the_call_ends_it_before_anything_is_sold() -> None:
     broker = called(coin=True, stock=falling(82.0))
     while not broker.margin_events()["margin_calls"]:
         step(broker)
     broker.deposit(150_000.0)
     assert to_the_end(broker) == []
-
-
-def test_what_the_owner_sells_himself_is_not_sold_again() -> None:
-    bars = falling(82.0)
-    bars[7:11] = [(82.0, 82.0, 82.0, 82.0, 0.0)] * 4
-    broker = called(coin=False, stock=bars)
-    while broker.now() < STOCK_TIMES[6]:
-        step(broker)
-    owed = float(broker._book.holding["called"][0])
-    broker.submit([order("sell", 3_900, name="mine", tif="opg")])
-    sold = to_the_end(broker)
-    assert owed > 0
-    assert -sum(sold) <= owed
-
-
-def test_the_call_is_counted_once_while_it_stands() -> None:
-    bars = falling(82.0)
-    bars[7:21] = [(82.0, 82.0, 82.0, 82.0, 0.0)] * 14  # two sessions without a trade
-    broker = called(coin=True, stock=bars)
-    sold = to_the_end(broker)
-    assert broker.margin_events()["margin_calls"] == 1
-    assert len(sold) == 1
 
 
 def test_a_reduction_beside_a_liquidation_opens_nothing() -> None:
@@ -146,19 +112,6 @@ def test_equity_that_is_exactly_what_is_required_meets_a_call() -> None:
         book.account["cash"] = -borrowed
         book.account["equity"] = 100_000.0 - borrowed
         assert call_is_met(book) is met
-
-
-def test_what_a_short_was_sold_for_stays_on_whole_millionths() -> None:
-    broker = called(coin=False, stock=[(100.0001, 101.0, 99.0, 100.0, 1e6)] * 28, quantity=1)
-    for name, side, quantity, left in (
-        ("out", "sell", 1, {}),
-        ("in", "sell", 7, {"AAA": 700.0007}),
-        ("cover", "buy", 4, None),
-    ):
-        broker.submit([order(side, quantity, name=name)])
-        assert broker.short_proceeds() == (
-            left if left is not None else {"AAA": round(700.0007 * 3 / 7, 6)}
-        )
 
 
 @pytest.mark.parametrize("kind", ["limit", "stop"])

@@ -17,48 +17,6 @@ from tests.marketsimulator.by_hand import FLAT, coin, market, order, prices, sto
 from trainingdata.timeframe import HOURLY
 
 
-def test_a_limit_fills_only_where_the_bar_trades_through_it() -> None:
-    touched = stock(FLAT, (100, 101, 95, 100))
-    touched.submit([order("buy", 10, "limit", limit_price=95.0)])
-    assert walk(touched, 1) == []
-    through = stock(FLAT, (100, 101, 94.99, 100))
-    through.submit([order("buy", 10, "limit", limit_price=95.0)])
-    assert walk(through, 1) == [(10, 95.0)]
-    short = stock(FLAT, (100, 105.01, 99, 100))
-    short.submit([order("sell", 10, "limit", limit_price=105.0)])
-    assert walk(short, 1) == [(-10, 105.0)]
-
-
-def test_a_gap_fills_a_limit_at_the_open_and_a_stop_no_better_than_it() -> None:
-    gap = stock(FLAT, FLAT, (90, 92, 88, 91))
-    gap.submit([order("buy", 10, "limit", limit_price=95.0)])
-    assert walk(gap, 2) == [(10, 90.0)]
-    fell = stock(FLAT, FLAT, (90, 92, 88, 91))
-    fell.submit([order("buy", 10)])
-    fell.submit([order("sell", 10, "stop", "p", stop_price=98.5)])
-    assert walk(fell, 2) == [(10, 100.0), (-10, 90.0)]
-
-
-def test_a_stop_fills_from_its_price_with_its_costs() -> None:
-    costly = stock(FLAT, (100, 103, 99, 102), costs=TradingCosts(10, 0, 0, 0, 0, 0))
-    costly.submit([order("buy", 10, "stop", stop_price=102.0)])
-    assert walk(costly, 1) == [(10, 102.102)]
-    untouched = stock(FLAT, (100, 101.99, 99, 101))
-    untouched.submit([order("buy", 10, "stop", stop_price=102.0)])
-    assert walk(untouched, 1) == []
-
-
-def test_a_stop_limit_waits_for_the_next_bar_where_it_cannot_fill_at_once() -> None:
-    costs = TradingCosts(10, 0, 0, 0, 0, 0)
-    waits = stock(FLAT, (100, 103, 99, 102), (102, 103, 101, 102), costs=costs)
-    waits.submit([order("buy", 10, "stop_limit", stop_price=102.0, limit_price=102.0)])
-    assert walk(waits, 1) == []
-    assert walk(waits, 2) == [(10, 102.0)]
-    fits = stock(FLAT, (100, 103, 99, 102), costs=costs)
-    fits.submit([order("buy", 10, "stop_limit", stop_price=102.0, limit_price=102.2)])
-    assert walk(fits, 1) == [(10, 102.102)]
-
-
 def test_of_two_exits_the_worse_comes_first_in_one_bar() -> None:
     """Half leaves with a profit at 105 and half at a stop at 95, in a bar that saw both: the stop.
 
@@ -74,6 +32,15 @@ def test_of_two_exits_the_worse_comes_first_in_one_bar() -> None:
         b.submit([order(leave, 5, "limit", "profit", limit_price=profit, reduces=True)])
         b.submit([order(leave, 5, "stop", "loss", stop_price=loss, reduces=True)])
         assert walk(b, 1) == [(sign * 10, 100.0), (-sign * 5, loss), (-sign * 5, profit)]
+
+
+def test_what_a_stop_limit_cannot_sell_at_once_waits_for_the_next_bar() -> None:
+    """The rest of the bar that met the stop may have come before it."""
+    bars = [FLAT, (100, 103, 97, 100), (98, 99, 97, 98)]
+    b = stock(*bars, costs=TradingCosts(10, 0, 0, 0, 0, 0))
+    b.submit([order("sell", 10, "stop_limit", stop_price=98.0, limit_price=98.0)])
+    assert walk(b, 1) == []
+    assert walk(b, 2) == [(-10, 98.0)]
 
 
 def test_day_orders_end_with_the_session_and_gtc_orders_do_not() -> None:
@@ -162,23 +129,21 @@ def test_one_order_does_not_turn_a_position_over() -> None:
     assert late.submit([order("sell", 4, name="more")]) == []
 
 
-def test_a_trailing_stop_follows_the_best_price_and_never_goes_back() -> None:
-    """Long from 100, 3 behind: the high of 110 carries the stop to 107, where the fall after it
-    sells.
-    """
-    rising = (FLAT, (100, 110, 99, 109), (109, 109.5, 106, 106))
-    b = stock(*rising)
+def test_a_trailing_stop_may_be_a_share_of_the_price() -> None:
+    """Long from 100, 5 % behind: the high of 110 carries the stop to 104.5, above 104."""
+    for low, left in ((106.0, []), (104.0, [(-10, 104.5)])):
+        b = stock(FLAT, (100, 110, 99, 109), (109, 109.5, low, low))
+        b.submit([order("buy", 10)])
+        b.submit([order("sell", 10, "trailing_stop", "trail", trail_percent=5.0)])
+        assert walk(b, 2) == [(10, 100.0), *left]
+
+
+def test_a_trailing_stop_follows_an_open_that_gaps_away() -> None:
+    """From 100 to 110, 3 behind: the fall to 106 in the same bar sells at 107."""
+    b = stock(FLAT, FLAT, (110, 111, 106, 108))
     b.submit([order("buy", 10)])
     b.submit([order("sell", 10, "trailing_stop", "trail", trail_price=3.0)])
     assert walk(b, 2) == [(10, 100.0), (-10, 107.0)]
-    share = stock(*rising)
-    share.submit([order("buy", 10)])
-    share.submit([order("sell", 10, "trailing_stop", "trail", trail_percent=5.0)])
-    assert walk(share, 2) == [(10, 100.0)], "the stop stands at 104.5"
-    short = stock(FLAT, (100, 100.5, 90, 91), (91, 94, 90.5, 93))
-    short.submit([order("sell", 10)])
-    short.submit([order("buy", 10, "trailing_stop", "trail", trail_price=3.0)])
-    assert walk(short, 2) == [(-10, 100.0), (10, 93.0)]
 
 
 def test_orders_on_the_open_and_on_the_close_know_the_sessions_first_and_last_print() -> None:
@@ -239,22 +204,6 @@ def test_a_maker_pays_the_makers_fee() -> None:
     b.submit([order("buy", 1, "limit", symbol="BTCUSD", limit_price=95.0)])
     walk(b, 1)
     assert [float(f.qty) for f in b.fills] == [1.0, -0.0015]
-
-
-def test_a_called_account_is_sold_at_the_next_sessions_open() -> None:
-    """2,000 shares at 70 on a debit of 100,000: 40,000 of equity, one stock needs 70,000; 1 -
-    40 · 0.95 / 70 is sold.
-    """
-    bars = [FLAT] * 6 + [(100, 100, 70, 70), (60, 61, 59, 60), FLAT]
-    b = stock(*bars, fills=FillTerms(volume_share=None))
-    b.submit([order("buy", 2_000)])
-    for step in range(1, 8):
-        b.advance(step)
-    assert b.margin_events()["margin_calls"] == 1
-    forced = b.fills[-1]
-    assert forced.client_order_id.startswith("liquidation-")
-    assert forced.price == 60.0
-    assert forced.qty == Decimal(-915)
 
 
 @pytest.mark.slow

@@ -6,7 +6,6 @@ from decimal import Decimal
 from inspect import unwrap
 
 import numpy as np
-import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -38,44 +37,20 @@ def book_of(held: dict[str, float], capital: float = 1e6, costs: TradingCosts = 
 
 
 def sent(
-    book: Book,
-    targets: list[float],
-    *,
-    largest: float = ENDLESS,
-    opens: list[float] | None = None,
-    before: list[float] | None = None,
-    room: list[float] | None = None,
+    book: Book, targets: list[float], largest: float = ENDLESS, room: list[float] | None = None
 ) -> Records:
-    """The fills of a move at the marks, or at `opens`."""
-    day = day_table(
-        np.array(["2026-09-01"], dtype="datetime64[D]"),
-        FeeSchedule(),
-        MarginTerms(),
-        FillTerms(volume_share=None),
-    )
+    """The fills of a move at the marks."""
+    dates = np.array(["2026-09-01"], dtype="datetime64[D]")
+    (day,) = day_table(dates, FeeSchedule(), MarginTerms(), FillTerms(volume_share=None))
     size = len(targets)
     if room is not None:
         book.holding["room"] = room
     tape = new_tape(100_000)
-    at = book.holding["mark"].copy() if opens is None else np.array(opens)
-    was = book.holding["quantity"].copy() if before is None else np.array(before)
-    endless = np.full(size, np.inf)
-    calm = np.zeros(size)
-    turn = np.zeros(size, np.int64)
-    move_to_targets(
-        book.account[0],
-        book.holding,
-        day[0],
-        tape,
-        0,
-        was,
-        np.array(targets),
-        at,
-        endless,
-        calm,
-        largest,
-        turn,
-    )
+    before, marks = (book.holding[name].copy() for name in ("quantity", "mark"))
+    endless, calm, queue = np.full(size, np.inf), np.zeros(size), np.zeros(size, np.int64)
+    bars = marks, endless, calm
+    account = book.account[0], book.holding
+    move_to_targets(*account, day, tape, 0, before, np.array(targets), *bars, largest, queue)
     return tape[: int(book.account["entries"][0])]
 
 
@@ -84,44 +59,9 @@ def told(fills: Records) -> list[tuple[int, float]]:
     return [(int(fill["symbol"]), float(fill["quantity"])) for fill in fills]
 
 
-@pytest.mark.slow
-def test_reductions_go_first_then_coins_then_stocks_each_by_symbol() -> None:
-    book = book_of({"AAA": 10.0, "BTCUSD": 0.0, "BBB": -10.0, "ETHUSD": 2.0, "XRPUSD": 0.0})
-    found = told(sent(book, [20.0, 1.0, -4.0, 1.0, 0.5]))
-    assert found == [(2, 6.0), (3, -1.0), (1, 1.0), (4, 0.5), (0, 10.0)]
-
-
 def test_a_change_of_sign_is_a_close_and_an_opening() -> None:
-    assert told(sent(book_of({"AAA": 10.0, "BBB": -10.0}), [-5.0, 5.0])) == [
-        (0, -10.0),
-        (1, 10.0),
-        (0, -5.0),
-        (1, 5.0),
-    ]
-
-
-def test_nothing_opens_until_every_reduction_has_filled_whole() -> None:
-    """It has no open, half of it finds no room, or a liquidation has taken part of it: only the
-    last lets others open.
-    """
-    halted = book_of({"AAA": 10.0, "BBB": 0.0})
-    assert told(sent(halted, [5.0, 5.0], opens=[np.nan, 50.0])) == []
-    thin = book_of({"AAA": 10.0, "BBB": 0.0})
-    assert told(sent(thin, [0.0, 5.0], room=[5.0, ENDLESS])) == [(0, -5.0)]
-    flat = book_of({"AAA": 0.0, "BBB": 0.0})
-    assert told(sent(flat, [5.0, 5.0], before=[10.0, 0.0])) == []
-    turned = book_of({"AAA": -3.0, "BBB": 0.0})
-    assert told(sent(turned, [5.0, 5.0], before=[10.0, 0.0])) == []
-    open_only = book_of({"AAA": 10.0, "BBB": 0.0})
-    assert told(sent(open_only, [5.0, 5.0], opens=[100.0, np.nan])) == [(0, -5.0)]
-
-
-def test_a_move_starts_from_what_was_held_when_it_was_decided() -> None:
-    """Of ten that were held, a liquidation has sold four; the decision to hold twenty still
-    buys ten.
-    """
-    assert told(sent(book_of({"AAA": 6.0}), [20.0], before=[10.0])) == [(0, 10.0)]
-    assert told(sent(book_of({"AAA": 6.0}), [10.0], before=[10.0])) == []
+    turned = told(sent(book_of({"AAA": 10.0, "BBB": -10.0}), [-5.0, 5.0]))
+    assert turned == [(0, -10.0), (1, 10.0), (0, -5.0), (1, 5.0)]
 
 
 def test_dust_below_an_increment_stays_unless_the_position_closes() -> None:
@@ -190,10 +130,6 @@ def test_a_tape_that_is_too_short_becomes_a_longer_one_with_what_is_written() ->
     assert longer["price"].max() == 4.0
 
 
-def test_a_reduction_of_less_than_an_increment_holds_nothing_up() -> None:
-    assert told(sent(book_of({"BTCUSD": 1.0004, "AAA": 0.0}), [1.0, 5.0])) == [(1, 5.0)]
-
-
 @example(16_963_683_867, 16_992_275_244)
 @given(st.integers(0, 10**12), st.integers(0, 10**12))
 def test_a_venue_that_counts_in_billionths_is_sent_every_one(before: int, after: int) -> None:
@@ -205,16 +141,6 @@ def test_a_venue_that_counts_in_billionths_is_sent_every_one(before: int, after:
     book.holding["increment"] = 1e-9
     fills = sent(book, [after / 1e9])
     assert sum(round(float(q) * 1e9) for q in fills["quantity"]) == after - before
-
-
-def test_two_fills_a_stock_have_room_without_any_coin() -> None:
-    book = book_of({"AAA": 10.0, "BBB": -10.0})
-    assert (
-        len(sent(book, [-5.0, 5.0]))
-        == 4
-        <= most_fills(book.holding, np.array([-5.0, 5.0]), ENDLESS)
-        <= 8
-    )
 
 
 def test_parts_of_what_is_a_billionth_short_of_a_step_are_those_of_the_decision() -> None:

@@ -13,13 +13,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
 
 from foundation.arrays import Array
 from foundation.terminal import show_parts, terminal
 from marketsimulator.results.comparison import compared
 from marketsimulator.results.metrics import returns_until_ruin
-from marketsimulator.results.multirun import ComparePage
 from marketsimulator.results.overfitting import Overfitting, overfitting
 from marketsimulator.results.remarks import LIKELY
 from marketsimulator.results.run_record import read_run
@@ -112,18 +110,6 @@ def test_who_is_best_in_one_half_alone_is_overfitted_and_who_is_in_both_is_not()
     assert told(steady, 2).slope is None, "its ratio is always the same"
 
 
-@given(st.permutations(range(8)), st.lists(st.floats(0.01, 100.0), min_size=8, max_size=8))
-@settings(max_examples=20)
-def test_neither_the_order_of_variants_nor_their_leverage_matters(
-    order: list[int], scales: list[float]
-) -> None:
-    twins = np.concatenate([NOISE[:6], NOISE[4:6]])
-    before = told(twins)
-    after = told((twins * np.array(scales)[:, None])[order])
-    for name in ("probability", "inside", "outside", "slope", "loss"):
-        assert getattr(after, name) == pytest.approx(getattr(before, name), abs=1e-9), name
-
-
 @pytest.mark.parametrize("level", [0.0, 0.0003, -0.02])
 def test_a_variant_that_never_moves_is_left_out(level: float) -> None:
     still = np.full((1, 120), level)
@@ -140,15 +126,6 @@ def test_variants_alike_come_to_a_half_whatever_they_earned(count: int) -> None:
         assert told(levered).probability == 0.5
 
 
-@pytest.mark.parametrize("count", [2, 3, 4, 5])
-def test_noise_comes_to_a_half_for_odd_and_even_numbers(count: int) -> None:
-    found = [
-        told(np.random.default_rng(seed).normal(0, 0.01, (count, 64)), 4).probability
-        for seed in range(400)
-    ]
-    assert abs(np.mean(found) - 0.5) < 4 * np.std(found) / 20
-
-
 def test_a_variant_with_skill_is_found() -> None:
     returns = np.random.default_rng(1).normal(0, 0.01, (50, 504))
     returns[17] += 0.003
@@ -158,13 +135,6 @@ def test_a_variant_with_skill_is_found() -> None:
     assert found.loss < 0.05
     assert found.outside == pytest.approx(0.3, abs=0.06)
     assert best_is_called_real(returns, len(returns))
-
-
-def test_the_best_of_losers_may_stay_the_best_and_still_lose() -> None:
-    level = -0.001 * np.arange(1, 9)[:, None]
-    found = told(NOISE + level - NOISE.mean(axis=1, keepdims=True))
-    assert found.probability < 0.2
-    assert found.loss > 0.7
 
 
 @pytest.mark.parametrize("days", [0, 1, 16, 59])
@@ -266,25 +236,6 @@ def test_where_nothing_can_be_said_the_reason_is_and_no_number(
     comparison = comparison_of(tmp_path, returns)
     assert f"The probability of backtest overfitting {says}" in comparison.page(tmp_path)
     assert comparison.summary()["overfitting"] is None
-
-
-def test_runs_over_other_days_are_judged_by_those_they_share(tmp_path: Path) -> None:
-    early = write_run(tmp_path / "early", returns=NOISE[0])
-    late = write_run(tmp_path / "late", start="2024-02-05", returns=NOISE[1])
-    runs = compared([read_run(early), read_run(late)]).runs
-    assert runs.overfitting is not None
-    assert runs.overfitting.days == runs.days < 120
-
-
-def test_a_multirun_says_it_on_the_screen(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for k in range(3):
-        write_run(tmp_path / str(k), returns=NOISE[k], settings={"sizing": {"fraction": k}})
-    config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}})
-    ComparePage().on_multirun_end(config)
-    assert "The probability of backtest overfitting is" in capsys.readouterr().out
-    assert "backtest overfitting is" in (tmp_path / "comparison.html").read_text()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -12,7 +12,6 @@ import pytest
 
 from execution.records import Run
 from execution.trader import Trader
-from foundation.compose import composed_config
 from marketsimulator.runs.decisions import WalkedDecisions
 from marketsimulator.runs.outcome import Outcome
 from marketsimulator.runs.variants import outcomes
@@ -20,7 +19,7 @@ from marketsimulator.runs.walk import walked
 from marketsimulator.settings import BacktestSettings
 from sizing.solver.active_set import SOLVED, UNFINISHED
 from tests.marketsimulator.accountant import Records, audit
-from tests.marketsimulator.by_hand import eager, wild
+from tests.marketsimulator.runs import eager_trader, settings_of
 from tests.marketsimulator.same_runs import walked_as_stepped
 from tests.own_module import own_module
 from trainingdata.actions import Action
@@ -45,12 +44,8 @@ WORDS = (
 
 def believing(*words: str, seed: int = 5) -> tuple[BacktestSettings, Market, Trader]:
     """Settings, a wild market, and a trader that is eager to trade."""
-    settings = BacktestSettings.of(composed_config("backtest", [*WORDS, *words]))
-    market = settings.market()
-    market = market.on(wild(market.bars))
-    trader = settings.trader(settings.forecaster.build(market.bars.symbols))
-    table = eager(trader.belief_table(market), "2024-02-17", seed=seed)
-    return settings, market, replace(trader, table=table)
+    settings = settings_of(*WORDS, *words)
+    return settings, *eager_trader(settings, seed=seed)
 
 
 def walked_and_swept(*words: str) -> tuple[Run, Outcome]:

@@ -1,15 +1,71 @@
-"""What is refused of a backtest's settings, and of a batch job's, and in which words."""
+"""What is refused of settings, in a line that begins with its key, and before any bar is read."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
 import pytest
+from foundation.settings_page import classes_of, schemas_of
 from omegaconf import OmegaConf
 
 from event_contracts.trading.fees import KalshiFees
-from forecasting.batch import BatchSettings
+from forecasting import evaluate
+from forecasting.batch import BatchSettings, run_batch
+from forecasting.evaluate import EvaluationSettings
+from forecasting.settings import ForecasterSettings
 from foundation.compose import composed_config
 from foundation.errors import InputError
-from marketsimulator.settings import BacktestSettings, refuse_other_fees
+from marketsimulator.compare import ComparedRuns
+from marketsimulator.settings import BacktestSettings, VenueSettings, refuse_other_fees
+from marketsimulator.stress import StressSettings
+from marketsimulator.venue.faults import Fault
+from tests.marketsimulator.runs import settings_of
+from trainingdata.source import DataSettings
+from trainingdata.stored_correlation import CorrelationSettings
+
+CLASSES = {
+    **classes_of(VenueSettings),
+    **classes_of(StressSettings),
+    **classes_of(ComparedRuns),
+    **classes_of(Fault),
+}
+NEEDED = {  # of classes without a default of every key
+    "Drawdown": {"depth": 0.2, "probability": 0.1},
+    "DatedRate": {"since": "2024-01-02", "rate": 0.1},
+    "CryptoTier": {"volume": 0, "maker": 0.001, "taker": 0.001},
+    "SymbolRate": {"symbol": "AAA", "rate": 0.1},
+    "Scenario": {"name": "one", "source": "a test"},
+    "Fault": {"kind": "delay"},
+}
+
+
+def beyond(schema: Mapping[str, Any]) -> Iterator[float]:
+    """The first numbers beyond each bound that a key declares."""
+    for each in (schema, *schema.get("anyOf", ())):
+        step = 1 if each.get("type") == "integer" else 1e-6
+        for word, sign in (("minimum", -1), ("maximum", 1)):
+            if word in each:
+                yield each[word] + sign * step * max(1, abs(each[word]))
+            if (exclusive := f"exclusive{word.title()}") in each:
+                yield each[exclusive]
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_number_beyond_a_declared_bound_is_refused_in_a_line_that_names_its_key(
+    name: str,
+) -> None:
+    """Of every class of settings that a backtest, a practice venue, stress or a comparison has."""
+    for key, schema in schemas_of(CLASSES[name]).items():
+        for number in beyond(schema):
+            with pytest.raises(InputError) as refused:
+                CLASSES[name](**{**NEEDED.get(name, {}), key: number})
+            (line,) = str(refused.value).splitlines()
+            assert re.match(rf"([\w.]+\.)?{key}: ", line), line
+            assert str(number) in line
+
 
 STOCK_KEYS = (
     "sec_per_dollar, taf_per_share, cat_per_share, crypto_tiers, commission_bps,"
@@ -43,8 +99,6 @@ def test_event_contracts_have_other_fees_than_stocks() -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["seed=-1"], "seed: -1 is below 0"),
-        (["data.seed=9223372036854775808"], "data.seed: 9223372036854775808 is not below"),
         (["symbols=[ACME,ZINC,ACME]"], "symbols: ACME stands twice; leave one of them"),
         (["symbols=[BTCUSD,BTC/USD]"], "symbols: BTCUSD stands twice"),
         (["symbols=[NVDA]"], "symbols: the synthetic market has no NVDA"),
@@ -59,7 +113,6 @@ def test_event_contracts_have_other_fees_than_stocks() -> None:
         (["forecaster.per_symbol=nowhere"], "forecaster.per_symbol: nowhere is no folder"),
         (["forecaster.compile=maybe"], "forecaster.compile: 'maybe' is none of auto, true, false"),
         (["margin.interest_rates=[{since: x, rate: 0}]"], "margin.interest_rates.0: 'x' is no"),
-        (["margin.borrow_rates=[{symbol: A, rate: 30}]"], "margin.borrow_rates.0.rate: 30 is not"),
         (["margin.requirements=[{symbol: a b, rate: 1}]"], "margin.requirements.0: 'a b' is"),
         (["seed=${nosuch}"], "seed: Interpolation key 'nosuch' not found"),
         (["placebo=true", "data.edge=0"], "placebo: "),
@@ -70,14 +123,14 @@ def test_a_setting_that_cannot_be_is_one_line_that_begins_with_its_key(
     words: list[str], says: str
 ) -> None:
     with pytest.raises(InputError) as refused:
-        BacktestSettings.of(composed_config("backtest", words)).bars()
+        settings_of(*words).bars()
     assert str(refused.value).startswith(says)
     assert "\n" not in str(refused.value)
 
 
 def test_the_seeds_and_symbols_that_there_are_fit() -> None:
     words = ["seed=9223372036854775807", "symbols=[ACME,ZINC]"]
-    assert BacktestSettings.of(composed_config("backtest", words)).symbols == ("ACME", "ZINC")
+    assert settings_of(*words).symbols == ("ACME", "ZINC")
 
 
 def test_a_shape_without_an_output_is_refused() -> None:
@@ -86,3 +139,55 @@ def test_a_shape_without_an_output_is_refused() -> None:
     words = ["shape=wide", "output=f.parquet"]
     assert BatchSettings.of(composed_config("batch", words)).shape == "wide"
     assert BatchSettings.of(composed_config("batch", ["shape=long"])).output is None
+
+
+FILE = ForecasterSettings(kind="file", path="/no/where.parquet")
+MODEL = ForecasterSettings(model="/no/where")
+
+
+@pytest.fixture
+def no_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(*_: object, **__: object) -> None:
+        raise AssertionError("bars were read first")
+
+    monkeypatch.setattr(DataSettings, "bars", read)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (BacktestSettings(data=DataSettings(actions="/no/a.csv")), "data.actions: /no/a.csv: "),
+        (BacktestSettings(forecaster=FILE), "forecaster.path: /no/where.parquet: there is no such"),
+        (BacktestSettings(forecaster=MODEL), "forecaster.model: /no/where is no folder"),
+        (BacktestSettings(correlation=CorrelationSettings(file="/no/m")), "correlation.file: "),
+    ],
+)
+@pytest.mark.usefixtures("no_bars")
+def test_a_backtest_refuses_a_file_before_it_reads_bars(
+    settings: BacktestSettings, says: str
+) -> None:
+    with pytest.raises(InputError) as refused:
+        settings.market()
+    assert str(refused.value).startswith(says)
+
+
+@pytest.mark.usefixtures("no_bars")
+def test_corporate_actions_that_cannot_be_read_are_said_with_key_and_row(tmp_path: Path) -> None:
+    path = tmp_path / "actions.csv"
+    path.write_text("symbol,date,kind,value\nSYA,2024-02-01,gift,4\n")
+    with pytest.raises(InputError, match=r"^data\.actions: .*actions\.csv: row 1: kind is 'gift'"):
+        BacktestSettings(data=DataSettings(actions=str(path))).market()
+
+
+@pytest.mark.usefixtures("no_bars")
+def test_forecasts_and_evaluations_refuse_it_as_early() -> None:
+    with pytest.raises(InputError, match=r"^forecaster\.path: "):
+        run_batch(BatchSettings(forecaster=FILE))
+    with pytest.raises(InputError, match=r"^forecaster\.path: "):
+        evaluate.evaluate(EvaluationSettings(forecaster=FILE))
+
+
+@pytest.mark.parametrize("kind", ["ewma", "mix"])
+def test_a_random_walk_is_called_by_the_word_that_asks_for_it(kind: str) -> None:
+    settings = ForecasterSettings(kind=kind)
+    assert settings.build(()).name == f"{kind}, calibrated"

@@ -22,7 +22,6 @@ from execution.orders import Fill
 from execution.records import Row, Run
 from foundation.cents import to_cents
 from foundation.charts import POINTS
-from foundation.compose import composed_config
 from foundation.figures import NONE
 from foundation.files import write_whole
 from marketsimulator.backtest import run_backtest
@@ -40,6 +39,7 @@ from marketsimulator.results.remarks import (
     market_remarks,
     raw_remarks,
 )
+from marketsimulator.results.report import result_files
 from marketsimulator.results.report_charts import equity_chart
 from marketsimulator.results.report_figures import (
     daily_weights,
@@ -49,24 +49,15 @@ from marketsimulator.results.report_figures import (
 from marketsimulator.results.report_tables import column_names, lead_table
 from marketsimulator.results.round_trips import RoundTrip, RoundTrips, round_trips
 from marketsimulator.results.significance import lead
-from marketsimulator.results.summary import Results, result_files
+from marketsimulator.results.summary import BUY_AND_HOLD, RANDOM_WALK, Results
 from marketsimulator.results.verdict import run_label, verdict
-from marketsimulator.settings import BacktestSettings
+from tests.marketsimulator.runs import settings_of
+from tests.marketsimulator.stressed import run_through, write_bars
 from tests.pages import charts_of, series_of, without_scripts
 from trainingdata.bars import CLOSE
 
 NOON = np.datetime64("2024-02-20T17:00", "ns")
 HOUR = np.timedelta64(1, "h")
-WORDS = [
-    *("start=2024-02-05", "end=2024-03-08", "data.start=2024-01-02", "data.end=2024-03-08"),
-    *("symbols=[SYA,SYB,SYXUSD]", "forecaster=historical", "forecaster.calibrated=false"),
-    *("data.edge=0.4", "prior.crypto_sharpe=0.5"),
-]
-
-
-@pytest.fixture(scope="module")
-def results() -> Results:
-    return run_backtest(BacktestSettings.of(composed_config("backtest", WORDS)))
 
 
 def written(results: Results, folder: Path) -> tuple[str, dict[str, Any]]:
@@ -77,8 +68,8 @@ def written(results: Results, folder: Path) -> tuple[str, dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def both(results: Results, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
-    return written(results, tmp_path_factory.mktemp("report"))
+def both(traded: Results, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
+    return written(traded, tmp_path_factory.mktemp("report"))
 
 
 def section(page: str, title: str) -> str:
@@ -101,9 +92,7 @@ def usd(text: str) -> Decimal:
     return Decimal(text.replace("$", "").replace(",", ""))
 
 
-def test_every_figure_of_the_page_is_that_of_the_summary(
-    both: tuple[str, dict[str, Any]],
-) -> None:
+def test_every_figure_of_the_page_is_that_of_the_summary(both: tuple[str, dict[str, Any]]) -> None:
     page, summary = both
     rows = rows_of(section(page, "Figures"))
     columns = [summary, *summary["comparisons"].values()]
@@ -120,7 +109,7 @@ def test_every_figure_of_the_page_is_that_of_the_summary(
     assert not {key for key, figure in shown.items() if figure.annual and long[key] is None}
 
 
-def test_contributions_on_the_page_add_up_to_the_profit_to_the_cent(
+def test_contributions_and_costs_on_the_page_add_up_to_the_cent(
     both: tuple[str, dict[str, Any]],
 ) -> None:
     page, summary = both
@@ -129,15 +118,9 @@ def test_contributions_on_the_page_add_up_to_the_profit_to_the_cent(
     assert sum(usd(cells[3]) for cells in rows.values()) == total
     assert total == to_cents(summary["total_return"] * 100_000) != 0
     assert set(rows) == {*summary["symbols"], "interest", "other"}
-
-
-def test_costs_on_the_page_add_up_to_their_sum_to_the_cent(
-    both: tuple[str, dict[str, Any]],
-) -> None:
-    page, summary = both
-    rows = rows_of(section(page, "Costs"))
-    total = usd(rows.pop("all")[0])
-    assert sum(usd(cells[0]) for cells in rows.values()) == total == to_cents(summary["costs"])
+    costs = rows_of(section(page, "Costs"))
+    paid = usd(costs.pop("all")[0])
+    assert sum(usd(cells[0]) for cells in costs.values()) == paid == to_cents(summary["costs"])
 
 
 def test_round_trips_and_what_is_held_earn_what_the_symbols_contribute(
@@ -193,16 +176,16 @@ def test_trips_that_earn_something_else_than_their_symbol_are_refused() -> None:
 
 
 def test_a_rolling_ratio_needs_the_days_that_every_yearly_figure_needs(
-    both: tuple[str, dict[str, Any]], results: Results, tmp_path: Path
+    both: tuple[str, dict[str, Any]], traded: Results, tmp_path: Path
 ) -> None:
     page, summary = both
     assert "Not shown: no yearly figures below 30 fills or 60 days." in section(
         page, "Rolling Sharpe ratio"
     )
-    at, _ = results.main.curve()
-    rows = list(results.main.rows)
+    at, _ = traded.main.curve()
+    rows = list(traded.main.rows)
     later = [row._replace(at=row.at + np.timedelta64(35, "D")) for row in rows if row.at > at[0]]
-    longer = replace(results, main=replace(results.main, rows=rows + later), comparisons=())
+    longer = replace(traded, main=replace(traded.main, rows=rows + later), comparisons=())
     told = {**summary, "annual_figures": True, "days": 68, "comparisons": {}, "leads": {}}
     write_whole(result_files(longer, told), tmp_path)
     part = section((tmp_path / "report.html").read_text(), "Rolling Sharpe ratio")
@@ -210,17 +193,6 @@ def test_a_rolling_ratio_needs_the_days_that_every_yearly_figure_needs(
     (chart,) = charts_of(part)
     ratios = [ratio for ratio in series_of(chart, "ratio")["y"] if ratio is not None]
     assert f"lowest {min(ratios):.2f}, highest {max(ratios):.2f}" in part
-
-
-def test_calibration_says_by_which_distribution_it_judges(
-    both: tuple[str, dict[str, Any]],
-) -> None:
-    page, _ = both
-    for title in ("Forecasts and what happened", "Calibration"):
-        text = " ".join(section(page, title).split())
-        assert "normal with" in text
-        assert "quantiles, which a run does not keep" in text
-    assert "80 % of the forecast&#39;s normal" in section(page, "Forecasts and what happened")
 
 
 @given(st.integers(-10_000_000, 10_000_000), st.floats(0, 1000))
@@ -250,18 +222,18 @@ def test_a_line_that_lies_under_an_equal_one_is_said_to() -> None:
     curves = [(at, worth), (at, worth.copy()), (at, worth * 1.001)]
     chart = equity_chart(["model", "random walk", "hold"], curves)
     assert [series.name for series in chart.series] == [
-        *("hold", "random walk (the same line, under model)", "model"),
+        *("hold", "random walk (the same line, under model)", "model")
     ]
     assert chart.text == "Equity in USD; at the end: model $102, random walk $102, hold $102"
 
 
 def test_the_curves_of_the_page_are_those_of_the_run(
-    both: tuple[str, dict[str, Any]], results: Results
+    both: tuple[str, dict[str, Any]], traded: Results
 ) -> None:
     page, summary = both
     (chart,) = charts_of(section(page, "Equity"))
     assert (chart["unit"], chart["zone"], chart["logarithmic"]) == ("usd", "America/New_York", True)
-    at, equity = results.main.curve()
+    at, equity = traded.main.curve()
     seconds = at.astype("datetime64[s]").astype(int)
     drawn = chart["series"][-1]
     rows = np.searchsorted(seconds, drawn["x"])
@@ -273,28 +245,28 @@ def test_the_curves_of_the_page_are_those_of_the_run(
     assert earned == pytest.approx(summary["total_return"] * 100_000, abs=0.02)
 
 
-def test_weights_at_four_are_the_exposure_of_the_account(results: Results) -> None:
-    at, equity = results.main.curve()
+def test_weights_at_four_are_the_exposure_of_the_account(traded: Results) -> None:
+    at, equity = traded.main.curve()
     rows, _ = daily_rows(at, coins=True)
-    weights = daily_weights(results.market.bars, results.main, rows)
-    account = [results.main.rows[row] for row in rows]
+    weights = daily_weights(traded.market.bars, traded.main, rows)
+    account = [traded.main.rows[row] for row in rows]
     gross = np.array([row.gross_stock + row.gross_crypto for row in account]) / equity[rows]
     assert np.abs(weights).sum(axis=0) == pytest.approx(gross, abs=1e-9)
     assert gross.max() > 0.1
 
 
-def test_the_ceilings_of_stocks_are_two_lines_and_no_comb(results: Results) -> None:
+def test_the_ceilings_of_stocks_are_two_lines_and_no_comb(traded: Results) -> None:
     """Decisions go by four times equity within a session and by two into the night."""
-    at, _ = results.main.curve()
-    days = stock_leverage(results.main, *daily_rows(at, coins=True))
+    at, _ = traded.main.curve()
+    days = stock_leverage(traded.main, *daily_rows(at, coins=True))
     assert [name for name, _ in days.ceilings] == ["ceiling by day", "ceiling into the night"]
     for _, values in days.ceilings:
         assert np.ptp(values) < 0.05
     assert days.ceilings[0][1].min() > 1.5 * days.ceilings[1][1].max()
     assert (days.highest >= days.held).all()
     # Nothing is decided for the last night: its ceiling stays what it was.
-    cut = [d for d in results.main.decisions if d.at < np.datetime64("2024-03-08T18:00")]
-    short = stock_leverage(replace(results.main, decisions=cut), *daily_rows(at, coins=True))
+    cut = [d for d in traded.main.decisions if d.at < np.datetime64("2024-03-08T18:00")]
+    short = stock_leverage(replace(traded.main, decisions=cut), *daily_rows(at, coins=True))
     assert short.ceilings[1][1][-1] == pytest.approx(days.ceilings[1][1][-1], abs=0.05)
 
 
@@ -306,34 +278,6 @@ def test_monthly_returns_compound_to_the_total_return(hourly: list[float]) -> No
     grown = np.prod([1 + value for _, value in months if value is not None])
     assert grown == pytest.approx(equity[-1] / 1000.0)
     assert len({month for month, _ in months}) == len(months)
-
-
-def test_the_parts_on_the_page_add_up_to_the_profit_to_the_cent(
-    both: tuple[str, dict[str, Any]],
-) -> None:
-    """By symbol, by hour and in all; a symbol's sum is what it contributes, as nothing is lent."""
-    page, summary = both
-    money = section(page, "Where the money came from")
-    first, by_symbol, by_hour = (rows_of(part) for part in money.split("</table>")[:3])
-    profit = to_cents(summary["total_return"] * 100_000)
-    assert usd(first.pop("profit")[0]) == profit
-    assert sum(usd(cells[0]) for cells in first.values()) == profit
-    contributed = rows_of(section(page, "By symbol"))
-    for rows, names in ((by_symbol, "symbols"), (by_hour, "hours")):
-        total = [usd(cell) for cell in rows.pop("total")]
-        named = summary["attribution"][names].items()
-        assert set(rows) == {n for n, own in named if names == "symbols" or any(own.values())}
-        cents = [[usd(cell) for cell in cells] for cells in rows.values()]
-        assert [sum(column) for column in zip(*cents, strict=True)] == total
-        assert total == [*(usd(cells[0]) for cells in first.values()), profit]
-        for (name, row), own in zip(rows.items(), cents, strict=True):
-            assert sum(own[:-1]) == own[-1], row
-            exact = summary["attribution"][names][name].values()
-            assert all(
-                abs(float(cent) - part) < 0.03 for cent, part in zip(own, exact, strict=False)
-            )
-    for symbol in summary["symbols"]:
-        assert by_symbol[symbol][-1] == contributed[symbol][3]
 
 
 def fill(qty: str, price: float, fee: float = 0.0, order: str = "", hour: int = 0) -> Fill:
@@ -357,13 +301,6 @@ def test_what_came_first_is_closed_first() -> None:
     assert closed.entry == pytest.approx((1000 + 550) / 15)
     (held,) = trips.held
     assert (float(held.qty), held.profit) == pytest.approx((5.0, 100.0))
-
-
-def test_a_fill_through_zero_closes_one_side_and_opens_the_other() -> None:
-    trips = trips_of(fill("10", 100.0), fill("-30", 90.0, 3.0, hour=1), mark=80.0)
-    assert [trip.profit for trip in trips.closed] == [pytest.approx(-101.0)]
-    (held,) = trips.held
-    assert (float(held.qty), held.profit) == pytest.approx((-20.0, 198.0))
 
 
 def test_a_fee_in_coin_makes_its_own_lot_dearer_and_a_split_changes_no_profit() -> None:
@@ -416,22 +353,22 @@ def test_round_trips_earn_what_the_cash_flows_and_the_position_do(
     assert sum(trip.qty for trip in trips.held) == held
 
 
-def test_forecasts_are_judged_by_the_close_at_the_end_of_their_interval(results: Results) -> None:
-    outcomes = forecast_outcomes(results.main, results.market.bars)
+def test_forecasts_are_judged_by_the_close_at_the_end_of_their_interval(traded: Results) -> None:
+    outcomes = forecast_outcomes(traded.main, traded.market.bars)
     assert len(outcomes) > 100
-    assert (outcomes.until <= results.market.bars.now).all()
+    assert (outcomes.until <= traded.market.bars.now).all()
     for n in range(0, len(outcomes), 37):
-        times, values = results.market.bars.real_bars(int(outcomes.symbol[n]))
+        times, values = traded.market.bars.real_bars(int(outcomes.symbol[n]))
         first, last = (values[times == at[n], CLOSE] for at in (outcomes.at, outcomes.until))
         assert outcomes.outcome[n] == pytest.approx((last / first - 1).item())
-    everything = sum(len(decision.choices) for decision in results.main.decisions)
+    everything = sum(len(decision.choices) for decision in traded.main.decisions)
     assert len(outcomes) < everything, "the last intervals have not ended"
 
 
 def test_outcomes_drawn_from_their_forecasts_are_covered_as_often_as_they_say(
-    results: Results,
+    traded: Results,
 ) -> None:
-    outcomes = forecast_outcomes(results.main, results.market.bars)
+    outcomes = forecast_outcomes(traded.main, traded.market.bars)
     rng = np.random.default_rng(1)
     for scale, inside in ((1.0, 0.8), (2.0, 0.478)):
         drawn = outcomes.mu + scale * outcomes.sigma * rng.normal(size=len(outcomes))
@@ -466,12 +403,12 @@ def test_a_lead_is_the_ratio_of_final_equities_and_beyond_error_only_where_it_is
 
 
 def test_what_is_ahead_is_what_the_total_returns_of_the_page_say(
-    both: tuple[str, dict[str, Any]], results: Results
+    both: tuple[str, dict[str, Any]], traded: Results
 ) -> None:
     page, summary = both
-    at, equity = results.main.curve()
-    assert at[-1] > daily_rows(at, coins=results.coins)[1][-1], "the run ends after a 16:00"
-    assert equity[-1] != equity[daily_rows(at, coins=results.coins)[0][-1]]
+    at, equity = traded.main.curve()
+    assert at[-1] > daily_rows(at, coins=traded.coins)[1][-1], "the run ends after a 16:00"
+    assert equity[-1] != equity[daily_rows(at, coins=traded.coins)[0][-1]]
     cells = rows_of(section(page, "Against what it has to beat"))
     for name, column in summary["comparisons"].items():
         ahead = (1 + summary["total_return"]) / (1 + column["total_return"]) - 1
@@ -479,10 +416,10 @@ def test_what_is_ahead_is_what_the_total_returns_of_the_page_say(
         assert cells[run_label(summary, name)][0] == f"{ahead:+,.2%}"
 
 
-def test_a_run_that_ends_with_nothing_is_compared_with_none(results: Results) -> None:
-    rows = [*results.main.rows]
+def test_a_run_that_ends_with_nothing_is_compared_with_none(traded: Results) -> None:
+    rows = [*traded.main.rows]
     rows[-1] = rows[-1]._replace(equity=0.0)
-    broke = replace(results, main=replace(results.main, rows=rows))
+    broke = replace(traded, main=replace(traded.main, rows=rows))
     assert set(broke.leads().values()) == {None}
 
 
@@ -559,7 +496,7 @@ def test_a_warning_stands_exactly_where_it_should(
 
 
 def test_a_run_shows_the_warnings_it_deserves_and_no_others(
-    both: tuple[str, dict[str, Any]], results: Results
+    both: tuple[str, dict[str, Any]], traded: Results
 ) -> None:
     page, summary = both
     begins = ("The bars are a synthetic market", "The forecasts are raw", "Too little to judge by")
@@ -568,20 +505,18 @@ def test_a_run_shows_the_warnings_it_deserves_and_no_others(
     assert all(w.startswith(("Luck is not ruled out", "Costs of")) for w in others)
     for warning in summary["warnings"]:
         assert f"<li>{html.escape(warning)}</li>" in page
-    walk = next(run for run in results.comparisons if run.name == "random_walk")
-    same = replace(results, main=replace(walk, name="historical")).summary()
+    walk = next(run for run in traded.comparisons if run.name == "random_walk")
+    same = replace(traded, main=replace(walk, name="historical")).summary()
     assert any("the forecast made no difference" in w for w in same["warnings"])
     assert not any("the forecast made no difference" in w for w in summary["warnings"])
 
 
 def test_a_random_walk_has_the_name_of_its_setting_beside_the_one_it_is_compared_with(
-    results: Results,
+    traded: Results,
 ) -> None:
-    settings = replace(
-        results.settings, forecaster=replace(results.settings.forecaster, kind="ewma")
-    )
-    main = replace(results.main, name="random_walk, calibrated")
-    summary = replace(results, settings=settings, main=main).summary()
+    settings = replace(traded.settings, forecaster=replace(traded.settings.forecaster, kind="ewma"))
+    main = replace(traded.main, name="random_walk, calibrated")
+    summary = replace(traded, settings=settings, main=main).summary()
     names = column_names(summary)
     assert names == ["ewma, calibrated", "random walk (the prior alone)", "buy and hold"]
 
@@ -592,7 +527,7 @@ def test_the_header_says_where_the_model_has_spoken(tmp_path: Path) -> None:
         *("symbols=[SYA]", "forecaster.device=cpu", "forecaster.calibrated=false"),
         f"forecaster.cache={tmp_path / 'forecasts'}",
     ]
-    settings = BacktestSettings.of(composed_config("backtest", words))
+    settings = settings_of(*words)
     for name, where in (("first", "on cpu"), ("again", "from the cache")):
         page, summary = written(run_backtest(settings), tmp_path / name)
         assert f"<h1>{summary['forecaster']} {where}: 2024-03-04 to " in page
@@ -611,67 +546,35 @@ def test_nothing_of_the_page_is_fetched_and_its_charts_alone_are_run(
     assert "summary.json" in re.findall(r'href="([^"]*)"', page)
 
 
-def test_instants_have_a_zone_and_fees_a_currency(both: tuple[str, dict[str, Any]]) -> None:
-    page, _ = both
-    orders = re.findall(r'<tr><th scope="row">(.*?)</th>', section(page, "Orders and why"))
-    assert len(orders) > 20
-    assert all(re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\dZ", at) for at in orders)
-    trips = re.findall(r"<tr><th scope=.*?</tr>", section(page, "Round trips"), re.DOTALL)
-    fees = [re.findall(r"<td>(.*?)</td>", row)[6] for row in trips if row.count("<td") > 6]
-    assert len(fees) > 10
-    assert all(fee.startswith("$") for fee in fees)
-    assert "trades" not in section(page, "Figures")
+def ruined(folder: Path) -> Results:
+    """An account that a crash has left nothing of, beside itself."""
+    data = write_bars(folder / "bars", {"AAA": 0.3, "BBB": 0.5})
+    orders = [("AAA", "1400"), ("BBB", "1200")]
+    main, settings, _ = run_through(folder / "run", data, orders, "margin.order_margin=1")
+    bars = settings.bars()
+    market = settings.data.market(bars, int(np.searchsorted(bars.times, main.rows[0].at)))
+    beside = tuple(replace(main, name=name) for name in (RANDOM_WALK, BUY_AND_HOLD))
+    return Results(settings, market, main, beside, 1.0)
 
 
 @pytest.mark.parametrize(
-    "changed",
+    "words",
     [
-        lambda r: replace(
-            r,
-            main=replace(
-                r.main,
-                fills=[],
-                decisions=[],
-                bookings=[],
-                rows=[row._replace(gross_stock=0.0, gross_crypto=0.0) for row in r.main.rows],
-            ),
-        ),
-        lambda r: replace(
-            r,
-            main=replace(r.main, rows=r.main.rows[:3]),
-            comparisons=tuple(replace(c, rows=c.rows[:3]) for c in r.comparisons),
-        ),
-        lambda r: replace(
-            r, main=replace(r.main, rows=[row._replace(equity=-row.equity) for row in r.main.rows])
-        ),
+        ("start=2024-03-04", "prior.stock_sharpe=0", "prior.crypto_sharpe=0"),
+        ("start=2024-03-08T15:00Z", "end=2024-03-08T18:00Z"),
+        None,
     ],
     ids=["that never traded", "of three hours", "that lost everything"],
 )
-def test_a_run_has_a_page(
-    changed: Callable[[Results], Results], results: Results, tmp_path: Path
-) -> None:
-    """Its cash does not add up to the altered equity here, which is then other."""
-    run = changed(results)
-    summary = run.summary()
-    off = summary["total_return"] - sum(summary["contributions"].values())
-    summary["contributions"]["other"] += off
-    profit = summary["total_return"] * run.settings.capital
-    parts = summary["attribution"]
-    for symbol in summary["symbols"]:
-        earned = summary["contributions"][symbol] * run.settings.capital
-        parts["symbols"][symbol]["timing"] += earned - sum(parts["symbols"][symbol].values())
-    for name, row in (("symbols", "account"), ("hours", next(iter(parts["hours"])))):
-        timing = sum(own["timing"] for own in parts["symbols"].values())
-        if name == "hours":
-            parts["hours"][row]["timing"] += timing - sum(
-                own["timing"] for own in parts["hours"].values()
-            )
-        rest = profit - sum(sum(own.values()) for own in parts[name].values())
-        parts[name][row]["financing"] += rest
-    write_whole(result_files(run, summary), tmp_path)
-    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+def test_a_run_has_a_page(words: tuple[str, ...] | None, tmp_path: Path) -> None:
+    span = "data.start=2024-01-02", "data.end=2024-03-08", "symbols=[SYA,SYB,SYXUSD]"
+    if words is None:
+        run = ruined(tmp_path)
+        assert run.main.rows[-1].equity < 0
+    else:
+        run = run_backtest(settings_of(*span, "forecaster=ewma", "trials=null", *words))
+    page, _ = written(run, tmp_path / "page")
     assert "<h2>Equity</h2>" in page
     assert "nan" not in page.lower().replace("financ", "")
     if not run.main.fills:
-        assert "there is nothing to compare" in page
         assert "Nothing was held" in page

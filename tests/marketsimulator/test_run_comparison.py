@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +19,20 @@ from foundation.arrays import Array
 from foundation.charts import COLOURS
 from foundation.errors import InputError
 from foundation.figures import NONE
-from foundation.files import DIGESTS, write_whole
-from foundation.terminal import show_parts, terminal
+from foundation.files import DIGESTS
 from marketsimulator.results.comparison import Comparison, compared
-from marketsimulator.results.comparison_charts import GREY, heat_map
+from marketsimulator.results.comparison_page import GREY, coloured, growth_chart, heat_map
 from marketsimulator.results.metrics import daily_performance
 from marketsimulator.results.multirun import ComparePage
 from marketsimulator.results.overfitting import overfitting
 from marketsimulator.results.run_record import LIVE, read_run, run_paths
-from marketsimulator.results.run_set import RunSet, separation, set_verdict
+from marketsimulator.results.run_set import (
+    RunSet,
+    best_first,
+    length_remarks,
+    separation,
+    set_verdict,
+)
 from tests.commands import run_command
 from tests.marketsimulator.run_folder_files import write_run
 from tests.pages import charts_of, without_scripts
@@ -188,18 +194,6 @@ def test_a_run_too_short_for_a_year_shows_no_yearly_figures_anywhere(tmp_path: P
     assert comparison_of(*longer).page(tmp_path).count(f">{NONE}</td>") == 1
 
 
-def test_the_screen_shows_no_yearly_figure_of_a_short_run_and_no_raw_name(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folders = [write_run(tmp_path / name, returns=NOISE[k][:30]) for k, name in enumerate("ab")]
-    found = comparison_of(*folders)
-    show_parts(terminal(), (found.screen(), *found.sentences()))
-    shown = capsys.readouterr().out
-    assert shown.count(NONE) == 4
-    assert "Only 30 days" in shown
-    assert "_" not in shown
-
-
 def test_runs_that_share_one_day_are_not_said_to_share_none(tmp_path: Path) -> None:
     early = write_run(tmp_path / "early", returns=NOISE[0][:5])
     late = write_run(tmp_path / "late", start="2024-01-08", returns=NOISE[1][:5])
@@ -345,31 +339,25 @@ def test_the_command_writes_a_page_and_its_figures(tmp_path: Path) -> None:
     assert again.returncode == 0, again.stderr
 
 
-@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["a"], "1 run; a comparison takes two"),
-        (["a", "empty"], "empty holds no summary.json"),
-        (["a", "later"], "a ends on 2024-04-25 and later begins on 2025-01-02"),
-        (["a", "json"], "summary.json: no JSON"),
-        (["a", "lacking"], "costs is None"),
-        (["a", "curve"], "equity.parquet: cannot be read"),
-        (["a", "curveless"], "equity.parquet: there is none"),
-        (["a", "yaml"], "config.yaml: cannot be read"),
-        (["a", "mixed"], "mixed/equity.parquet is of another run than the summary.json beside it"),
-        (["a", "b", "output=notes"], "holds something else"),
+        ("a empty", "empty holds no summary.json"),
+        ("a later", "a ends on 2024-04-25 and later begins on 2025-01-02"),
+        ("a json", "summary.json: no JSON"),
+        ("a lacking", "costs is None"),
+        ("a curve", "equity.parquet: cannot be read"),
+        ("a curveless", "equity.parquet: there is none"),
+        ("a yaml", "config.yaml: cannot be read"),
+        ("a mixed", "mixed/equity.parquet is of another run than the summary.json beside it"),
+        ("a backwards", "its instants do not increase"),
     ],
 )
-def test_what_cannot_be_compared_is_one_line_and_nothing_is_written(
-    words: list[str], says: str, tmp_path: Path
-) -> None:
-    for name in ("a", "b", "json", "lacking", "curve", "curveless", "yaml", "mixed"):
+def test_what_cannot_be_compared_is_said_in_a_line(words: str, says: str, tmp_path: Path) -> None:
+    for name in ("a", "json", "lacking", "curve", "curveless", "yaml", "mixed", "backwards"):
         write_run(tmp_path / name)
     write_run(tmp_path / "later", start="2025-01-02")
-    for name in ("empty", "notes"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "notes" / "mine.txt").write_text("mine")
+    (tmp_path / "empty").mkdir()
     (tmp_path / "json" / "summary.json").write_text('{"total_return": ')
     summary = json.loads((tmp_path / "lacking" / "summary.json").read_text())
     (tmp_path / "lacking" / "summary.json").write_text(json.dumps({**summary, "costs": None}))
@@ -378,27 +366,100 @@ def test_what_cannot_be_compared_is_one_line_and_nothing_is_written(
     (tmp_path / "curve" / "equity.parquet").write_text("no parquet")
     (tmp_path / "curveless" / "equity.parquet").unlink()
     (tmp_path / "yaml" / "config.yaml").write_text("a: [")
-    before = sorted(tmp_path.rglob("*"))
-    done = run_command(["-m", "marketsimulator.compare", *words], cwd=tmp_path)
-    assert done.returncode == 2, done.stdout
-    [line] = done.stderr.splitlines()
-    assert line.startswith("error: ")
+    frame = pd.read_parquet(tmp_path / "backwards" / "equity.parquet")
+    frame[::-1].to_parquet(tmp_path / "backwards" / "equity.parquet")
+    with pytest.raises(InputError) as refused:
+        comparison_of(*(tmp_path / word for word in words.split()))
+    (line,) = str(refused.value).splitlines()
     assert says in line
-    assert [path for path in sorted(tmp_path.rglob("*")) if "logs" not in path.parts] == before
 
 
-def test_a_curve_that_runs_backwards_is_refused(tmp_path: Path) -> None:
-    folder = write_run(tmp_path / "a")
-    run = read_run(folder)
-    frame = pd.DataFrame({"at": run.at[::-1], "equity": run.equity})
-    frame.to_parquet(folder / "equity.parquet")
-    with pytest.raises(InputError, match="its instants do not increase"):
-        read_run(folder)
+TAILED = np.random.default_rng(7).normal(0.0005, 0.01, (6, 80))
 
 
-def test_the_files_are_written_whole(tmp_path: Path) -> None:
-    folders = [write_run(tmp_path / name, returns=NOISE[k]) for k, name in enumerate("ab")]
-    blocked = tmp_path / "file"
-    blocked.write_text("")
-    with pytest.raises(InputError, match="output"):
-        write_whole(comparison_of(*folders).files(), blocked / "out")
+def test_what_is_ahead_and_where_curves_end_is_what_the_totals_say(tmp_path: Path) -> None:
+    tails = (0.05, -0.04, 0.0)
+    found = comparison_of(
+        *(write_run(tmp_path / f"r{k}", returns=TAILED[k], tail=tails[k]) for k in range(3))
+    )
+    runs, totals = found.runs, found.table["total_return"].to_numpy()
+    at, growth = runs.growth()
+    assert (at[-1], len(at)) == (runs.at[-1] + np.timedelta64(3, "h"), runs.days + 2)
+    np.testing.assert_allclose(growth[:, -1], totals, rtol=1e-12)
+    chart = growth_chart(runs, coloured(runs))
+    assert all(f"{name} {total:.2%}" in chart.text
+               for name, total in zip(runs.names, totals, strict=True))  # fmt: skip
+    told = separation(runs)
+    for k, lead in enumerate(told.leads):
+        if lead is not None:
+            ahead = (1 + totals[k]) / (1 + totals[told.best]) - 1
+            assert lead.ahead == pytest.approx(ahead, rel=1e-9)
+    assert [row["lead"] is None for row in found.summary()["runs"]] == [True, False, False]
+
+
+def test_runs_that_end_at_other_hours_are_compared_to_the_last_close_of_both(
+    tmp_path: Path,
+) -> None:
+    one = write_run(tmp_path / "one", returns=TAILED[0], tail=0.2)
+    other = write_run(tmp_path / "other", returns=TAILED[1], tail=-0.2, hours=4)
+    found = comparison_of(one, other)
+    assert found.runs.end == found.runs.at[-1]
+    totals = np.prod(1 + TAILED[:2], axis=1) - 1
+    np.testing.assert_allclose(found.table["total_return"], totals, rtol=1e-9)
+    assert any("not over the same hours" in warning for warning in found.warnings)
+
+
+def test_what_differs_after_the_last_close_alone_is_not_the_same() -> None:
+    runs = set_of(TAILED[[0, 0]])
+    assert separation(runs).relations == ("best", "same")
+    end = runs.end + np.timedelta64(3, "h")
+    runs = replace(runs, end=end, final=runs.final * [1.0, 0.99])
+    assert separation(runs).relations == ("best", "untold")
+
+
+def test_a_run_that_is_ruined_after_the_last_close_is_ruined() -> None:
+    runs = set_of(TAILED[:2])
+    runs = replace(runs, final=runs.final * [1.0, 0.0])
+    assert separation(runs).relations == ("best", "ruined")
+
+
+@pytest.mark.slow
+@given(st.integers(0, 10_000))
+def test_where_all_lost_the_best_is_the_one_that_lost_the_least(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    swings = rng.normal(0, 1, (4, 30)) * rng.uniform(0.001, 0.02, (4, 1))
+    runs = set_of(swings + rng.choice([-0.004, 0.0]))
+    totals = runs.totals
+    best = separation(runs).best
+    if (totals < 0).all():
+        assert best == totals.argmax()
+        assert "All lost: the best is the one that lost the least" in (
+            set_verdict(runs, separation(runs)).rest
+        )
+    else:
+        assert best == runs.sharpes.argmax()
+        assert "highest Sharpe ratio" in set_verdict(runs, separation(runs)).rest
+
+
+def test_more_risk_makes_no_loss_the_best() -> None:
+    # Both lose; the second loses more, with so much more risk that its ratio is the higher one.
+    swing = np.tile([0.001, -0.001], 15)
+    runs = set_of(np.array([swing - 0.001, 30 * swing - 0.002]))
+    assert runs.sharpes[1] > runs.sharpes[0]
+    assert runs.ranking() == [0, 1]
+    [remark] = length_remarks(runs)
+    assert remark.endswith("in the order of returns, as all lost.")
+    assert best_first(runs.sharpes, runs.totals) == [0, 1]
+    assert best_first(runs.sharpes, runs.totals + 1.0) == [1, 0]
+
+
+def test_many_that_are_not_told_apart_are_any_of_the_others() -> None:
+    level = np.random.default_rng(1).normal(0, 0.01, (4, 120))
+    runs = set_of(level - level.mean(axis=1, keepdims=True) + 0.0003)
+    claim = set_verdict(runs, separation(runs)).claim
+    assert claim.endswith("cannot be told apart from any of the 3 others.")
+
+
+def test_no_interval_is_explained_where_there_is_none() -> None:
+    runs = set_of(TAILED[:3, :12])
+    assert "Intervals" not in set_verdict(runs, separation(runs)).rest

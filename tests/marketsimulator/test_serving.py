@@ -87,18 +87,9 @@ def test_a_port_that_is_taken_is_refused_before_any_bar_is_read() -> None:
             serve(taken, unread)
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["--speed", "0"],
-        ["--port", "-1"],
-        ["--host", ""],
-    ],
-)
+@pytest.mark.parametrize("words", [["--speed", "0"], ["--port", "-1"], ["--host", ""]])
 def test_both_servers_refuse_in_the_same_words(
-    words: list[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     first = refusal_of("marketsimulator.alpaca_server", *words)

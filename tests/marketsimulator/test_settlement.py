@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 
 from execution.fees import CryptoTier, DatedRate, FeeSchedule, TradingCosts
-from execution.lending import MarginTerms, SymbolRate
+from execution.lending import MarginTerms
 from foundation.arrays import Records
 from foundation.compiled import compiled
 from marketsimulator.account.book import (
     BY_COIN_FEE,
-    BY_LIQUIDATION,
     BY_ORDER,
     BY_SPLIT,
     DIVIDEND,
@@ -29,14 +28,9 @@ from marketsimulator.account.calendar_events import (
     update_coin_tier,
 )
 from marketsimulator.account.margin import maintenance, unborrowed_cash
-from marketsimulator.account.settlement import (
-    liquidate,
-    mark_positions,
-    start_bars,
-    trade_at_market,
-)
+from marketsimulator.account.settlement import liquidate, mark_positions, trade_at_market
 from marketsimulator.account.terms import FillTerms, day_table, holdings_of, tier_table
-from tests.marketsimulator.accountant import exact
+from tests.marketsimulator.account_book import exact
 from trainingdata.instruments import instrument
 
 ITEMS = tuple(instrument(s) for s in ("AAA", "BBB", "BTCUSD", "XRPUSD"))
@@ -59,20 +53,13 @@ class Bench:
         *,
         costs: TradingCosts | None = None,
         fees: FeeSchedule = FEES,
-        date: str = "2026-09-01",
-        fills: FillTerms | None = None,
         **margin: Any,
     ) -> None:
         terms = MarginTerms(**margin)
-        self.book: Book = new_book(
-            cash, holdings_of(ITEMS, costs or TradingCosts(), terms), tier_table(fees)
-        )
-        self.day = day_table(
-            np.array([date], dtype="datetime64[D]"),
-            fees,
-            terms,
-            fills or FillTerms(volume_share=None),
-        )[0]
+        holding = holdings_of(ITEMS, costs or TradingCosts(), terms)
+        self.book: Book = new_book(cash, holding, tier_table(fees))
+        dates = np.array(["2026-09-01"], dtype="datetime64[D]")
+        (self.day,) = day_table(dates, fees, terms, FillTerms(volume_share=None))
         self.tape: Records = new_tape(1000)
         self.at(OPENS)
 
@@ -89,30 +76,11 @@ class Bench:
     def account(self) -> Any:
         return self.book.account[0]
 
-    def send(
-        self,
-        s: int,
-        q: float,
-        price: float | None = None,
-        volume: float = np.inf,
-        volatility: float = 0.0,
-    ) -> float:
-        held = self.book.holding[s]
+    def send(self, s: int, q: float, price: float | None = None) -> float:
+        """What of an order fills, signed, in a bar without an end of volume."""
         reference = OPENS[s] if price is None else price
-        return trade_at_market(
-            self.account,
-            held,
-            self.day,
-            self.tape,
-            0,
-            7,
-            BY_ORDER,
-            s,
-            q,
-            reference,
-            volume,
-            volatility,
-        )
+        state = self.account, self.book.holding[s], self.day, self.tape
+        return trade_at_market(*state, 0, 7, BY_ORDER, s, q, reference, np.inf, 0.0)
 
     def filled(self) -> Records:
         written = self.tape[: int(self.account["entries"])]
@@ -120,21 +88,6 @@ class Bench:
 
     def quantity(self, s: int) -> float:
         return float(self.book.holding["quantity"][s])
-
-
-@pytest.mark.slow
-def test_a_stock_purchase_by_hand() -> None:
-    """Open 100, one basis point of spread and one of slippage: 10 shares at 100.02, CAT fee 10
-    · 0.000003.
-    """
-    b = Bench()
-    assert b.send(0, 10) == 10
-    fill = b.filled()[0]
-    assert fill["price"] == 100.02
-    assert fill["fee"] == pytest.approx(0.00003, abs=1e-12)
-    assert b.account["cash"] == pytest.approx(100_000 - 1000.2 - 0.00003, abs=1e-9)
-    assert b.account["spread"] + b.account["slippage"] == pytest.approx(0.2)
-    assert b.account["equity"] == pytest.approx(100_000 - 0.2 - 0.00003)
 
 
 def test_a_stock_sale_by_hand() -> None:
@@ -146,22 +99,6 @@ def test_a_stock_sale_by_hand() -> None:
     assert fill["price"] == 99.98
     assert fill["fee"] == pytest.approx(0.277945 + 0.0166 + 0.0003, abs=2e-6)
     assert b.account["cash"] == pytest.approx(100_000 + 9998 - fill["fee"], abs=1e-9)
-
-
-def test_the_trading_activity_fee_is_capped_a_trade() -> None:
-    b = Bench(fees=FeeSchedule(taf_per_share=(DatedRate("2000-01-01", 0.000166, 8.30),)))
-    b.hold(0, 100_000)
-    b.send(0, -100_000)
-    assert b.filled()[0]["fee"] == 8.30
-
-
-def test_a_commission_is_charged_on_both_classes() -> None:
-    b = Bench(
-        fees=FeeSchedule(commission_bps=10.0, commission_per_share=0.01),
-        costs=TradingCosts(0, 0, 0, 0, 0, 0),
-    )
-    b.send(0, 10)
-    assert b.filled()[0]["fee"] == pytest.approx(1000 * 0.001 + 0.1)
 
 
 def test_a_coin_fee_is_taken_in_the_coin_received() -> None:
@@ -187,48 +124,21 @@ def test_a_coin_fee_is_taken_in_the_coin_received() -> None:
     assert b.quantity(2) == 0
 
 
-def test_the_coin_tier_follows_the_volume_of_thirty_days() -> None:
-    """120,000 USD on one day: 12 and 22 bp, maker and taker, from the next day on, and 15 and 25
-    bp again once it is more than 30 days old.
-    """
-    b = Bench(cash=1e6)
-    b.send(2, 2.0)
-    assert (b.account["maker"], b.account["taker"]) == (0.0015, 0.0025)
-    day = int(b.day["date"])
-    for later in range(1, 31):
-        update_coin_tier(b.book, day + later - 1, day + later)
-        assert (b.account["maker"], b.account["taker"]) == (0.0012, 0.0022)
-    update_coin_tier(b.book, day + 30, day + 31)
-    assert (b.account["maker"], b.account["taker"]) == (0.0015, 0.0025)
-
-
-@pytest.mark.parametrize(("gap", "taker"), [(3, 0.0022), (30, 0.0022), (31, 0.0025), (90, 0.0025)])
-def test_what_was_traded_before_days_without_a_bar_is_kept_for_thirty_days(
-    gap: int, taker: float
+@pytest.mark.parametrize(
+    ("gap", "rates"),
+    [(gap, (0.0012, 0.0022) if gap < 31 else (0.0015, 0.0025)) for gap in (1, 3, 30, 31, 90)],
+)
+def test_the_coin_tier_follows_what_was_traded_in_the_thirty_days_before(
+    gap: int, rates: tuple[float, float]
 ) -> None:
+    """120,000 USD on one day; maker and taker rate after so many days, most without a bar."""
     b = Bench(cash=1e6)
     b.send(2, 2.0)
     day = int(b.day["date"])
     update_coin_tier(b.book, day, day + gap)
-    assert b.account["taker"] == taker
+    assert (b.account["maker"], b.account["taker"]) == rates
     update_coin_tier(b.book, day + gap, day + 31 + gap)
-    assert b.account["taker"] == 0.0025
-
-
-def test_a_fill_takes_no_more_than_its_share_of_the_bars_volume() -> None:
-    b = Bench(fills=FillTerms(volume_share=0.1))
-    start_bars(b.book, b.day, np.array([1_005.0, np.nan, 3.0, 0.0]))
-    assert b.send(0, 60) == 60
-    assert b.send(0, 60) == 40
-    assert b.send(0, 60) == 0
-    assert b.send(2, 5.0) == pytest.approx(0.3)
-
-
-def test_an_order_that_crosses_zero_stops_there() -> None:
-    b = Bench()
-    b.hold(0, 5)
-    assert b.send(0, -12) == -5
-    assert b.quantity(0) == 0
+    assert (b.account["maker"], b.account["taker"]) == (0.0015, 0.0025)
 
 
 def test_coins_never_go_short_and_are_bought_with_own_settled_cash() -> None:
@@ -261,24 +171,6 @@ def test_stock_buying_power_is_four_times_equity_less_coins() -> None:
     assert 1_550 < b.send(0, 10_000) <= 1_600
 
 
-def test_an_order_beyond_buying_power_can_be_refused_whole() -> None:
-    b = Bench(fills=FillTerms(volume_share=None, shortfall="refuse"))
-    assert b.send(0, 10_000) == 0
-    assert b.send(0, 3_880) == 3_880
-
-
-def test_a_market_buy_and_a_short_sale_need_three_per_cent_more_than_their_price() -> None:
-    assert 3_850 < Bench().send(0, 10_000) <= 3_883
-    assert -3_884 <= Bench().send(0, -10_000) < -3_850
-    assert Bench(1_999.0).send(0, -1) == 0
-
-
-def test_a_reduction_always_passes() -> None:
-    b = Bench(-600_000.0)
-    b.hold(0, 7_000)
-    assert b.send(0, -7_000) == -7_000
-
-
 def test_a_book_beyond_six_times_equity_only_closes() -> None:
     b = Bench(-560_000.0, leverage=10.0)
     b.hold(0, 6_600)
@@ -299,15 +191,6 @@ def test_overnight_interest_by_hand() -> None:
     assert b.account["other"] == 0
 
 
-def test_the_interest_rate_has_a_date() -> None:
-    rates = (DatedRate("2024-01-01", 0.08), DatedRate("2025-01-01", 0.05))
-    for date, rate in (("2023-06-01", 0.065), ("2024-06-03", 0.08), ("2025-06-02", 0.05)):
-        b = Bench(-36_000.0, date=date, interest_rates=rates)
-        b.hold(0, 2000)
-        close_session(b.book, b.tape, 0, b.day, 1)
-        assert b.account["interest"] == pytest.approx(100 * rate)
-
-
 def test_a_short_sales_proceeds_do_not_offset_the_debit() -> None:
     b = Bench(60_000.0)
     b.hold(0, -1000, 100_000.0)
@@ -319,27 +202,6 @@ def test_a_short_sales_proceeds_do_not_offset_the_debit() -> None:
     assert credited.account["interest"] == 0
 
 
-def test_by_setting_the_debit_counts_only_what_has_settled() -> None:
-    """Bought today on credit: no debit tonight; sold today: the debit stays tonight."""
-    b = Bench(10_000.0, debit="settlement")
-    b.send(0, 200)
-    close_session(b.book, b.tape, 0, b.day, 1)
-    assert b.account["interest"] == 0
-    open_session(b.book, b.day)
-    close_session(b.book, b.tape, 0, b.day, 1)
-    assert b.account["interest"] > 1.8
-
-
-def test_borrowed_shares_cost_and_idle_cash_earns_where_the_settings_say_so() -> None:
-    """10,000 short at 36 % and 72,000 idle at 5 %: 10 a night each."""
-    b = Bench(82_000.0, borrow_rates=(SymbolRate("AAA", 0.36),), cash_rate=0.05)
-    b.hold(0, -100, 10_000.0)
-    close_session(b.book, b.tape, 0, b.day, 1)
-    assert b.account["borrow"] == 10.0
-    assert b.account["other"] == 10.0 - 10.0
-    assert b.account["interest"] == 0
-
-
 def test_a_days_fees_are_rounded_up_to_the_cent_at_its_close() -> None:
     b = Bench(100.0)
     b.account["day_fees"] = 0.121
@@ -347,29 +209,6 @@ def test_a_days_fees_are_rounded_up_to_the_cent_at_its_close() -> None:
     assert b.account["other"] == pytest.approx(-0.009)
     assert b.account["day_fees"] == 0
     assert b.account["cash"] == pytest.approx(99.991)
-
-
-def test_stock_proceeds_settle_when_the_next_session_opens() -> None:
-    b = Bench(0.0)
-    b.hold(0, 100)
-    b.send(0, -100)
-    close_session(b.book, b.tape, 0, b.day, 1)
-    assert b.account["unsettled"] == pytest.approx(9_998)
-    assert b.send(2, 0.1) == 0
-    open_session(b.book, b.day)
-    assert b.account["unsettled"] == 0
-    assert b.send(2, 0.1) == 0.1
-
-
-def test_short_proceeds_follow_the_position() -> None:
-    b = Bench()
-    b.send(0, -100)
-    price = b.filled()[0]["price"]
-    assert b.account["proceeds"] == pytest.approx(100 * price)
-    b.send(0, 50)
-    assert b.account["proceeds"] == pytest.approx(50 * price)
-    b.send(0, 50)
-    assert b.account["proceeds"] == 0
 
 
 def test_a_fill_is_never_better_than_the_open() -> None:
@@ -461,140 +300,12 @@ def test_maintenance_follows_price_and_side(
     assert maintenance(quantity, price, special) == pytest.approx(need)
 
 
-def test_too_little_equity_at_the_close_is_a_margin_call_sold_by_the_broker_at_the_open() -> None:
-    """A million in two stocks on 350,000 of equity. 10 % lower: 250,000 is less than 30 % of
-    900,000.
-
-    The broker sells 1 - 250 · 0.95 / 270 = 12.04 % of each.
-    """
-    b = Bench(-650_000.0, costs=TradingCosts(0, 0, 0, 0, 0, 0))
-    b.hold(0, 5_000)
-    b.hold(1, 10_000)
-    close_session(b.book, b.tape, 0, b.day, 0)
-    assert b.account["margin_calls"] == 0
-    lower = np.array([90.0, 45.0, 60_000.0, 2.0])
-    b.at(lower)
-    close_session(b.book, b.tape, 0, b.day, 0)
-    assert b.account["margin_calls"] == 1
-    liquidate(b.book, b.day, b.tape, 1, lower, np.full(S, np.inf), np.zeros(S))
-    assert (b.filled()["why"] == BY_LIQUIDATION).all()
-    assert b.filled()["quantity"].tolist() == [-602, -1204]
-    close_session(b.book, b.tape, 0, b.day, 0)
-    assert b.account["margin_calls"] == 1
-
-
-def test_one_stock_bought_with_much_credit_needs_half() -> None:
-    """A debit of 100,000 and 70 % in one stock: 50 % maintenance where 30 % is ordinary."""
-    for other, calls in ((0, 1), (2_000, 0)):
-        b = Bench(-105_000.0 - other * 25.0)
-        b.hold(0, 2_000)
-        b.hold(1, other)
-        close_session(b.book, b.tape, 0, b.day, 1)
-        assert b.account["margin_calls"] == calls
-
-
-def test_an_account_without_equity_is_closed_whole() -> None:
-    b = Bench(-800_000.0)
-    b.hold(0, 7_000)
-    b.hold(1, 100)
-    close_session(b.book, b.tape, 0, b.day, 1)
-    liquidate(b.book, b.day, b.tape, 1, OPENS, np.full(S, np.inf), np.zeros(S))
-    assert b.quantity(0) == b.quantity(1) == 0
-
-
 def test_of_pennies_too_an_account_without_equity_keeps_none() -> None:
     b = Bench(-1_100.0)
     b.book.holding["quantity"][0] = 100_000
     b.at([0.01, 50.0, 60_000.0, 2.0])
     close_session(b.book, b.tape, 0, b.day, 1)
     assert b.book.holding["called"][0] == 100_000
-
-
-def test_an_intraday_deficit_that_is_not_met_in_two_closes_freezes_the_account() -> None:
-    from marketsimulator.account.margin import note_deficit
-
-    b = Bench(-310_000.0)
-    b.hold(0, 4_000)
-    note_deficit(b.book, b.day)
-    assert b.account["deficits"] == 1
-    assert b.account["deficit"] == pytest.approx(10_000)
-    for _ in range(2):
-        close_session(b.book, b.tape, 0, b.day, 1)
-    assert b.account["freezes"] == 1
-    assert b.account["frozen_until"] == b.day["date"] + 90
-    assert b.send(1, 1) == 0
-    b.hold(0, 0)
-    b.account["cash"] = 10_000.0
-    b.at(OPENS)
-    assert b.send(1, 10_000) <= 200
-
-
-def test_a_deficit_is_met_by_a_smaller_book_and_small_ones_are_forgiven() -> None:
-    from marketsimulator.account.margin import note_deficit
-
-    b = Bench(-310_000.0)
-    b.hold(0, 4_000)
-    note_deficit(b.book, b.day)
-    b.send(0, -3_000)
-    b.at(OPENS)
-    close_session(b.book, b.tape, 0, b.day, 1)
-    assert b.account["deficit"] == 0
-    small = Bench(-300_900.0)
-    small.hold(0, 4_000)
-    note_deficit(small.book, small.day)
-    assert small.account["deficits"] == 0
-
-
-def test_before_june_2026_day_trading_power_is_what_last_evening_left_over() -> None:
-    """Twice equity carried at 30 %: 4 · (1 - 0.6) = 1.6 times equity by day; under today's
-    rules four times less gross.
-    """
-    for regime, date, most in (
-        ("dated", "2026-06-03", 160_000),
-        ("dated", "2026-06-04", 200_000),
-        ("current", "2024-01-03", 200_000),
-    ):
-        for waiting in (0.0, 30_000.0):
-            free = TradingCosts(0, 0, 0, 0, 0, 0)
-            b = Bench(-100_000.0, date=date, regime=regime, costs=free, order_margin=1.0)
-            b.hold(0, 1_000)
-            b.hold(1, 2_000)
-            close_session(b.book, b.tape, 0, b.day, 0)
-            open_session(b.book, b.day)
-            b.account["reserved_stock"] = waiting
-            assert most - waiting - 50 <= b.send(1, 100_000) * 50.0 <= most - waiting
-
-
-def test_before_june_2026_who_needed_all_of_last_evenings_equity_has_no_power_for_the_day() -> None:
-    """28,000 of equity where the close asked for 30,000: not a share of 50 cents."""
-    b = Bench(-72_000.0, date="2024-01-03", regime="dated", order_margin=1.0)
-    b.hold(0, 1_000)
-    close_session(b.book, b.tape, 0, b.day, 0)
-    open_session(b.book, b.day)
-    assert b.account["day_power"] == 0
-    assert b.send(1, 1, price=0.5) == 0
-
-
-def test_before_june_2026_a_small_account_buys_twice_its_equity_to_the_dollar() -> None:
-    free = TradingCosts(0, 0, 0, 0, 0, 0)
-    b = Bench(20_000.0, date="2024-01-03", regime="dated", costs=free, order_margin=1.0)
-    close_session(b.book, b.tape, 0, b.day, 1)
-    open_session(b.book, b.day)
-    assert b.send(0, 100_000, price=0.5) == 80_000
-
-
-def test_before_june_2026_a_small_account_makes_three_day_trades_in_five_sessions() -> None:
-    b = Bench(20_000.0, date="2024-01-03", regime="dated")
-    close_session(b.book, b.tape, 0, b.day, 1)
-    for _ in range(3):
-        open_session(b.book, b.day)
-        assert b.send(0, 10) == 10
-        assert b.send(0, -10) == -10
-    assert b.send(0, 10) == 0
-    for _ in range(3):
-        assert b.send(0, 10) == 0
-        open_session(b.book, b.day)
-    assert b.send(0, 10) == 10
 
 
 @compiled
@@ -658,15 +369,3 @@ def test_what_a_short_was_sold_for_today_is_kept_from_coins_once() -> None:
     b.send(0, 50)
     assert b.account["proceeds"] == 0
     assert cash_for_coins(b) == 11_000
-
-
-def test_a_short_sold_today_is_no_debit_where_only_what_settled_counts() -> None:
-    """On no cash at all: 5,000 of proceeds are held against a short of 5,000.
-
-    Nothing is borrowed, on either reckoning.
-    """
-    for debit in ("trade", "settlement"):
-        b = Bench(3_000.0, costs=TradingCosts(0, 0, 0, 0, 0, 0), fees=FeeSchedule(), debit=debit)
-        b.send(0, -50)
-        close_session(b.book, b.tape, 0, b.day, 1)
-        assert b.account["interest"] == 0

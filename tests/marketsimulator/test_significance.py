@@ -10,15 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundation.errors import InputError
-from marketsimulator.results.bootstrap import best_block_length, drawn_days
-from marketsimulator.results.metrics import (
-    daily_performance,
-    drawdown_days,
-    figures_of_draws,
-)
+from marketsimulator.results.metrics import daily_performance, drawdown_days, figures_of_draws
 from marketsimulator.results.significance import (
+    best_block_length,
     deflated_sharpe,
+    drawn_days,
     expected_maximum_sharpe,
     intervals,
     probabilistic_sharpe,
@@ -225,14 +221,3 @@ def test_variants_of_a_run_on_the_same_data_are_counted_once_each(tmp_path: Path
         copy = tmp_path / "copy.sqlite"
         copy.write_bytes(path.read_bytes())
         assert entered(copy, apart).count == 1
-
-
-def test_a_file_that_is_no_ledger_is_named_and_left_alone(tmp_path: Path) -> None:
-    path = tmp_path / "trials.sqlite"
-    path.write_text("my notes, not a database at all, and longer than a header " * 5)
-    before = path.read_text()
-    with pytest.raises(InputError, match=r"trials: .*trials\.sqlite cannot be used"):
-        entered(path, TRIAL)
-    assert path.read_text() == before
-    with pytest.raises(InputError, match="cannot be used"):
-        entered(path / "below", TRIAL)

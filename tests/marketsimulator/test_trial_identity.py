@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foundation.compose import composed_config
 from marketsimulator.results.trial_identity import config_hash, data_hash, variant_of
 from marketsimulator.settings import BacktestSettings
+from tests.marketsimulator.runs import settings_of
 from trainingdata.bars import Bars, panel
 from trainingdata.market import Market
 
@@ -44,67 +44,60 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def of(market: Bars, *words: str) -> str:
-    settings = BacktestSettings.of(composed_config("backtest", list(words)))
+    settings = settings_of(*words)
     return config_hash(variant_of(settings, market))
 
 
-@pytest.mark.first_example
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        (["sizing.strategy=kelly_50"], ["sizing.fraction=0.5"]),
-        (["sizing.strategy=kelly_50"], ["sizing.strategy=Kelly_50pct"]),
-        (["sizing.strategy=kelly_30"], ["sizing.strategy=kelly_10", "sizing.fraction=0.3"]),
-        (["sizing.strategy=legacy"], ["sizing.enhanced=false"]),
-        (["+sizing._target_=own_here.half"], ["+sizing._target_=own_there.half"]),
-        (["+forecaster._target_=own_here.Drift"], ["+forecaster._target_=own_there.Drift"]),
-        ([], ["strategy=mine"]),
-        ([], ["seed=7"]),
-        ([], ["capital=100000.0"]),
-        ([], ["forecaster.cache=null"]),
-        ([], ["forecaster.batch_size=8"]),
-        ([], ["forecaster.device=cpu", "forecaster.compile=false"]),
-        ([], ["data.dir=[here]"]),
-        (["data.dir=[here]"], ["data.dir=[there]", "data.feed=sip", "data.seed=3"]),
-        ([], ["sizing.position=0.2", "sizing.target_volatility=0.3"]),
-        ([], ["output=elsewhere", "start=2024-02-01", "trials=null"]),
-        ([], ["timeframe=1h"]),
-        (["symbols=[SYA,SYB]"], ["symbols=[SYB,SYA]"]),
-    ],
-)
-def test_what_changes_no_figure_is_the_same_trial(
-    market: Bars, folder: Path, one: list[str], other: list[str]
-) -> None:
-    assert of(market, *one) == of(market, *other)
+SAME: list[tuple[list[str], list[str]]] = [
+    (["sizing.strategy=kelly_50"], ["sizing.fraction=0.5"]),
+    (["sizing.strategy=kelly_50"], ["sizing.strategy=Kelly_50pct"]),
+    (["sizing.strategy=kelly_30"], ["sizing.strategy=kelly_10", "sizing.fraction=0.3"]),
+    (["sizing.strategy=legacy"], ["sizing.enhanced=false"]),
+    (["+sizing._target_=own_here.half"], ["+sizing._target_=own_there.half"]),
+    (["+forecaster._target_=own_here.Drift"], ["+forecaster._target_=own_there.Drift"]),
+    ([], ["strategy=mine"]),
+    ([], ["seed=7"]),
+    ([], ["capital=100000.0"]),
+    ([], ["forecaster.cache=null"]),
+    ([], ["forecaster.batch_size=8"]),
+    ([], ["forecaster.device=cpu", "forecaster.compile=false"]),
+    ([], ["data.dir=[here]"]),
+    (["data.dir=[here]"], ["data.dir=[there]", "data.feed=sip", "data.seed=3"]),
+    ([], ["sizing.position=0.2", "sizing.target_volatility=0.3"]),
+    ([], ["output=elsewhere", "start=2024-02-01", "trials=null"]),
+    ([], ["timeframe=1h"]),
+    (["symbols=[SYA,SYB]"], ["symbols=[SYB,SYA]"]),
+]
+OTHER: list[tuple[list[str], list[str]]] = [
+    ([], ["sizing.fraction=0.4"]),
+    ([], ["sizing.strategy=premium_50"]),
+    ([], ["sizing.strategy=kelly_50_x4"]),
+    ([], ["sizing.fallback=legacy"]),
+    (["sizing.strategy=vol_target"], ["sizing.strategy=risk_parity"]),
+    (
+        ["sizing.strategy=vol_target"],
+        ["sizing.strategy=vol_target", "sizing.target_volatility=0.3"],
+    ),
+    (["+sizing._target_=own_here.half"], ["+sizing._target_=own_here.third"]),
+    ([], ["limits.symbol_cap=0.5"]),
+    ([], ["forecaster=ewma"]),
+    ([], ["forecaster.context_length=50"]),
+    ([], ["forecaster.dtype=bf16"]),
+    ([], ["forecaster.calibrated=false"]),
+    ([], ["data.adjustment=raw"]),
+    ([], ["costs.stock_slippage_bps=2"]),
+]
 
 
 @pytest.mark.first_example
 @pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ([], ["sizing.fraction=0.4"]),
-        ([], ["sizing.strategy=premium_50"]),
-        ([], ["sizing.strategy=kelly_50_x4"]),
-        ([], ["sizing.fallback=legacy"]),
-        (["sizing.strategy=vol_target"], ["sizing.strategy=risk_parity"]),
-        (
-            ["sizing.strategy=vol_target"],
-            ["sizing.strategy=vol_target", "sizing.target_volatility=0.3"],
-        ),
-        (["+sizing._target_=own_here.half"], ["+sizing._target_=own_here.third"]),
-        ([], ["limits.symbol_cap=0.5"]),
-        ([], ["forecaster=ewma"]),
-        ([], ["forecaster.context_length=50"]),
-        ([], ["forecaster.dtype=bf16"]),
-        ([], ["forecaster.calibrated=false"]),
-        ([], ["data.adjustment=raw"]),
-        ([], ["costs.stock_slippage_bps=2"]),
-    ],
+    ("one", "other", "same"),
+    [*((*each, True) for each in SAME), *((*each, False) for each in OTHER)],
 )
-def test_what_may_change_a_figure_is_another_trial(
-    market: Bars, folder: Path, one: list[str], other: list[str]
+def test_what_may_change_a_figure_is_another_trial_and_what_cannot_is_the_same(
+    market: Bars, folder: Path, one: list[str], other: list[str], same: bool
 ) -> None:
-    assert of(market, *one) != of(market, *other)
+    assert (of(market, *one) == of(market, *other)) is same
 
 
 def test_another_file_or_other_code_is_another_trial(market: Bars, folder: Path) -> None:
@@ -124,7 +117,7 @@ def test_another_file_or_other_code_is_another_trial(market: Bars, folder: Path)
 
 
 def test_settings_made_in_python_are_the_trial_that_a_command_makes(market: Bars) -> None:
-    composed = BacktestSettings.of(composed_config("backtest", []))
+    composed = settings_of()
     made = replace(BacktestSettings(capital=100_000), fees=composed.fees)
     hashes = {config_hash(variant_of(each, market)) for each in (composed, made)}
     assert len(hashes) == 1

@@ -19,12 +19,12 @@ from marketsimulator.audit import look_ahead
 from marketsimulator.backtest import run_backtest
 from marketsimulator.compare import compare
 from marketsimulator.results.remarks import universe_remarks
-from marketsimulator.results.summary import result_files
+from marketsimulator.results.report import result_files
 from marketsimulator.runs.simulate import step_trading
 from marketsimulator.runs.variants import outcomes
 from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.accountant import Records, audit
-from tests.marketsimulator.by_hand import eager, wild
+from tests.marketsimulator.runs import eager_trader, settings_of, trader_of
 from tests.marketsimulator.same_runs import walked_as_stepped
 from trainingdata.market import Market
 from trainingdata.universe import KEEP, RULES
@@ -38,17 +38,13 @@ MOMENTUM = ("universe.rank=momentum", "universe.keep=3", "universe.rebalance=dai
 GROWTH = ("universe.top=4", "universe.rank=growth", "universe.keep=2")
 
 
-def settings_of(*words: str) -> BacktestSettings:
-    return BacktestSettings.of(composed_config("backtest", [*WORDS, *words]))
+def chosen(*words: str) -> BacktestSettings:
+    return settings_of(*WORDS, *words)
 
 
 def believing(*words: str) -> tuple[BacktestSettings, Market, Trader]:
-    """Settings, a wild market, and a trader that is eager to trade."""
-    settings = settings_of(*words)
-    market = settings.market()
-    market = market.on(wild(market.bars))
-    trader = settings.trader(settings.forecaster.build(market.bars.symbols))
-    return settings, market, replace(trader, table=eager(trader.belief_table(market), "2024-02-17"))
+    settings = chosen(*words)
+    return settings, *eager_trader(settings)
 
 
 def sold_on_leaving(run: Run, trader: Trader) -> int:
@@ -113,7 +109,7 @@ def test_a_universe_of_everything_is_no_universe() -> None:
 @pytest.mark.first_example
 @pytest.mark.parametrize("ranked", [MOMENTUM, GROWTH], ids=["momentum", "growth"])
 def test_the_future_reaches_no_membership(ranked: tuple[str, ...]) -> None:
-    settings = settings_of(*ranked)
+    settings = chosen(*ranked)
     probes = look_ahead(settings, settings.market())
     assert [probe.moved for probe in probes] == [""] * len(probes)
     assert sum(probe.compared for probe in probes) > 100
@@ -124,9 +120,9 @@ def test_the_future_reaches_no_membership(ranked: tuple[str, ...]) -> None:
 def test_a_live_pass_believes_of_its_instant_what_the_whole_history_does(
     ranked: tuple[str, ...],
 ) -> None:
-    settings = settings_of(*ranked)
+    settings = chosen(*ranked)
     market = settings.market()
-    trader = settings.trader(settings.forecaster.build(market.bars.symbols))
+    trader = trader_of(settings, market)
     table = trader.belief_table(market)
     assert {0, KEEP} <= set(np.unique(table.outside))
     for t in range(0, len(table.at), len(table.at) // 12):
@@ -142,18 +138,18 @@ def test_a_live_pass_believes_of_its_instant_what_the_whole_history_does(
 
 
 def test_a_run_from_a_later_start_has_the_same_members() -> None:
-    early, late = settings_of(*MOMENTUM), settings_of(*MOMENTUM, "start=2024-02-21")
+    early, late = chosen(*MOMENTUM), chosen(*MOMENTUM, "start=2024-02-21")
     tables = []
     for settings in (early, late):
         market = settings.market()
-        trader = settings.trader(settings.forecaster.build(market.bars.symbols))
+        trader = trader_of(settings, market)
         tables.append(trader.belief_table(market))
     rows = np.searchsorted(tables[0].at, tables[1].at)
     np.testing.assert_array_equal(tables[0].outside[rows], tables[1].outside)
 
 
 def test_the_results_say_the_rule_and_what_it_came_to(tmp_path: Path) -> None:
-    results = run_backtest(settings_of(*MOMENTUM, "sizing.strategy=equal_weight"))
+    results = run_backtest(chosen(*MOMENTUM, "sizing.strategy=equal_weight"))
     summary = results.summary()
     said = "\n".join(summary["remarks"])
     assert "Universe: of them the 3 best by momentum; renewed daily. " in said
@@ -173,7 +169,7 @@ def test_members_without_bars_are_counted(tmp_path: Path) -> None:
     path.write_text(
         "symbol,from,to\nSYA,2020-01-01,\nSYB,2020-01-01,2024-03-01\nGONE,2020-01-01,\n"
     )
-    settings = settings_of(f"universe.members={path}")
+    settings = chosen(f"universe.members={path}")
     market = settings.market()
     inside = settings.universe.rule().left_out(market.bars, market.period.times) == 0
     said = universe_remarks(settings.universe, market, inside, "split")
@@ -201,16 +197,16 @@ def test_a_live_job_refuses_a_universe_that_its_history_cannot_fill(
 
 
 def test_variants_of_a_sweep_have_each_their_own_universe() -> None:
-    found = compare(settings_of("universe.top=5"), ["kelly_50"], {"universe.top": [1, 5]})
+    found = compare(chosen("universe.top=5"), ["kelly_50"], {"universe.top": [1, 5]})
     returns = found.table["total_return"].tolist()
     assert returns[0] != returns[1]
 
 
 def test_stepped_asked_afresh_at_each_instant_is_the_walk() -> None:
     """A trader without a table, as a live loop has it."""
-    settings = settings_of(*MOMENTUM, "start=2024-03-04")
+    settings = chosen(*MOMENTUM, "start=2024-03-04")
     market = settings.market()
-    trader = settings.trader(settings.forecaster.build(market.bars.symbols))
+    trader = trader_of(settings, market)
     one = walked_as_stepped(settings, market, trader.over(market))
     other = step_trading(settings, market, "x", trader, settings.broker(market))
     assert one.fills == other.fills

@@ -8,15 +8,14 @@ import pytest
 
 from execution.records import Run
 from execution.trader import Trader
-from foundation.compose import composed_config
-from foundation.errors import InputError
-from marketsimulator.results.variant_table import combinations
+from marketsimulator.compare import combinations
 from marketsimulator.runs.decisions import WalkedDecisions
 from marketsimulator.runs.outcome import Outcome
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.runs.variants import outcomes
 from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.by_hand import CRASH
+from tests.marketsimulator.runs import settings_of, trader_of
 from tests.marketsimulator.same_runs import walked_as_stepped
 from trainingdata.bars import CLOSE, OPEN, Bars
 from trainingdata.market import Market
@@ -28,86 +27,18 @@ WORDS = [
     "forecaster.calibrated=false",
     "trials=null",
 ]
-VARY = {
-    "sizing.fraction": [0.1, 0.5],
-    "margin.regime": ["current", "dated"],
-    "capital": [1_500.0, 100_000.0],
-    "fills.shortfall": ["cut", "refuse"],
-}
 
 
 @pytest.fixture(scope="module")
 def settings() -> BacktestSettings:
-    return BacktestSettings.of(
-        composed_config(
-            "backtest",
-            [*WORDS, "limits.symbol_cap=1.2", "margin.borrow_rate=0.02", "prior.crypto_sharpe=1.5"],
-        )
+    return settings_of(
+        *WORDS, "limits.symbol_cap=1.2", "margin.borrow_rate=0.02", "prior.crypto_sharpe=1.5"
     )
-
-
-@pytest.mark.slow
-def test_a_variant_has_the_account_of_the_backtest_to_the_cent(settings: BacktestSettings) -> None:
-    """The compiled loop and the stepped broker keep the same ledger: instant by instant, and in
-    every total.
-    """
-    market = settings.market()
-    trader = settings.trader(settings.forecaster.build(market.bars.symbols))
-    beliefs = trader.belief_table(market)
-    beliefs = replace(
-        beliefs, signal=np.random.default_rng(0).uniform(0, 5e-3, beliefs.signal.shape)
-    )
-    variants = combinations(settings, VARY)
-    assert len(variants) == 16
-    told: list[tuple[str, int, int]] = []
-    found = outcomes(
-        [variant for _, variant in variants],
-        market,
-        beliefs,
-        progress=lambda *said: told.append(said),
-    )
-    assert told == [("variants", k, 16) for k in range(1, 17)]
-    finals = set()
-    for (_, variant), outcome in zip(variants, found, strict=True):
-        run = walked_as_stepped(variant, market, replace(trader, table=beliefs))
-        np.testing.assert_allclose(
-            outcome.equity, [row.equity for row in run.rows], atol=0.005, rtol=0
-        )
-        assert outcome.totals.trades == sum(fill.price > 0 for fill in run.fills)
-        assert outcome.totals.notional == pytest.approx(
-            sum(abs(float(f.qty)) * f.price for f in run.fills), abs=0.01
-        )
-        for name in ("fees", "coin_fees", "spread", "slippage", "interest", "borrow", "rounding"):
-            assert getattr(outcome.totals, name) == pytest.approx(
-                sum(getattr(row, name) for row in run.rows), abs=0.005
-            )
-        finals.add(round(outcome.equity[-1], 2))
-    assert len(finals) >= 8
-
-
-@pytest.mark.parametrize("values", [[0.1, 0.10], [1, 1.0], [0.25, 0.5, 0.25]])
-def test_a_value_that_is_named_twice_is_refused_before_anything_runs(
-    settings: BacktestSettings, values: list[float]
-) -> None:
-    with pytest.raises(InputError, match=r"^vary.sizing.fraction: [\d.]+ is named twice$"):
-        combinations(settings, {"sizing.fraction": values})
-
-
-def test_what_cannot_be_varied_is_refused(settings: BacktestSettings) -> None:
-    for vary, says in (
-        ({"limits.typo": [1]}, "there is no such setting"),
-        ({"limits.symbol_cap": 0.5}, "no list of values"),
-        ({"limits.symbol_cap": []}, "no list of values"),
-        ({"limits.symbol_cap": ["much"]}, "symbol_cap"),
-        ({"margin.regime": ["old"]}, "margin.regime"),
-    ):
-        with pytest.raises(InputError, match=says.replace(".", r"\.")):
-            combinations(settings, vary)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("words", [["fills.remainder=carry"], ["sizing.fallback=legacy"]])
 def test_what_does_not_walk_is_stepped_in_a_sweep_too(words: list[str]) -> None:
-    settings = BacktestSettings.of(composed_config("backtest", [*WORDS, *words]))
+    settings = settings_of(*WORDS, *words)
     market = settings.market()
     trader = prepared(settings, market)
     run = simulate_trading(settings, market, "x", trader)
@@ -130,7 +61,7 @@ def agreed(variant: BacktestSettings, market: Market, trader: Trader) -> tuple[R
 
 def prepared(settings: BacktestSettings, market: Market) -> Trader:
     """The trader of a run with everything it believes in it."""
-    return settings.trader(settings.forecaster.build(market.bars.symbols)).over(market)
+    return trader_of(settings, market).over(market)
 
 
 @pytest.mark.first_example

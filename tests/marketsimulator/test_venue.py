@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foundation.compose import composed_config
 from foundation.errors import InputError
 from marketsimulator.settings import BacktestSettings
 from marketsimulator.venue.asked import Refused
 from marketsimulator.venue.faults import OPEN_STATUSES, Fault
 from marketsimulator.venue.stocks import Venue
+from tests.marketsimulator.runs import settings_of
 from trainingdata.market import Market
 
 SPAN = (
@@ -51,9 +51,7 @@ JUNK = st.sampled_from(
 
 @cache
 def practised() -> tuple[BacktestSettings, Market]:
-    settings_ = BacktestSettings.of(
-        composed_config("backtest", [*SPAN, "symbols=[SYA,SYB,SYXUSD]", "capital=20000"])
-    )
+    settings_ = settings_of(*SPAN, "symbols=[SYA,SYB,SYXUSD]", "capital=20000")
     return settings_, settings_.market()
 
 
@@ -91,11 +89,7 @@ requests = st.builds(
 )
 Step = Callable[[Venue], Any]
 changes = st.fixed_dictionaries(
-    {},
-    optional={
-        "qty": st.sampled_from(["1", "9", "NaN"]),
-        "limit_price": prices,
-    },
+    {}, optional={"qty": st.sampled_from(["1", "9", "NaN"]), "limit_price": prices}
 )
 steps = st.one_of(
     requests.map(lambda asked: lambda venue: venue.submit(asked)),

@@ -16,7 +16,7 @@ from execution.lending import MarginTerms
 from execution.orders import Order
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.account.terms import FillTerms
-from tests.marketsimulator.accountant import exact, to_tick
+from tests.marketsimulator.account_book import exact, to_tick
 from tests.marketsimulator.accounts import account_on, panel_of, stock_ends
 from tests.marketsimulator.by_hand import FLAT, order
 from trainingdata.actions import Action
@@ -136,8 +136,7 @@ def sent_orders(draw: st.DrawFn) -> Order:
     )
 
 
-@pytest.mark.slow
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(st.data(), sent_orders(), st.sampled_from([0.0, 0.01]))
 def test_one_waiting_order_fills_where_the_bars_say(data: Any, sent: Order, cost: float) -> None:
     bars = [FLAT, *whole_bars(data.draw, 5)]
@@ -163,53 +162,30 @@ def test_one_waiting_order_fills_where_the_bars_say(data: Any, sent: Order, cost
     assert len(broker.fills) == (filled is not None)
 
 
-def test_orders_of_one_submission_do_not_trade_with_each_other() -> None:
-    for first, second, refused in (
-        (
-            order("buy", 10, "limit", limit_price=100.0),
-            order("sell", 10, "limit", "p", limit_price=100.0),
-            True,
-        ),
-        (
-            order("sell", 10, "limit", limit_price=107.0),
-            order("buy", 10, "limit", "p", limit_price=107.0),
-            True,
-        ),
-        (
-            order("buy", 10, "limit", limit_price=90.0),
-            order("sell", 10, "limit", "p", limit_price=91.0),
-            False,
-        ),
-        (
-            order("sell", 1, "limit", limit_price=110.0),
-            order("buy", 1, "limit", "p", limit_price=106.0),
-            False,
-        ),
-        (
-            order("sell", 1, "limit", limit_price=106.0),
-            order("buy", 1, "limit", "p", limit_price=107.0),
-            True,
-        ),
-        (
-            order("sell", 10, "limit", limit_price=111.0),
-            order("buy", 10, "limit", "p", limit_price=109.0),
-            False,
-        ),
-        (order("buy", 10, "limit", limit_price=90.0), order("sell", 10, "market", "p"), True),
-        (
-            order("buy", 10, "limit", limit_price=90.0),
-            order("sell", 10, "stop", "p", stop_price=90.0),
-            False,
-        ),
-        (
-            order("buy", 10, "limit", limit_price=90.0),
-            order("buy", 10, "limit", "p", limit_price=90.0),
-            False,
-        ),
-    ):
-        b = stock((105.0, 106.0, 104.0, 105.0), *[(105.0, 106.0, 104.0, 105.0)] * 2)
-        b.submit([first, second])
-        assert (b.margin_events()["refusals"] == 1) is refused, (first, second)
+@pytest.mark.parametrize(
+    ("side", "qty", "kind", "price", "other", "refused"),
+    [
+        ("buy", 10, "limit", 100.0, ("limit", 100.0), True),
+        ("sell", 10, "limit", 107.0, ("limit", 107.0), True),
+        ("buy", 10, "limit", 90.0, ("limit", 91.0), False),
+        ("sell", 1, "limit", 110.0, ("limit", 106.0), False),
+        ("sell", 1, "limit", 106.0, ("limit", 107.0), True),
+        ("sell", 10, "limit", 111.0, ("limit", 109.0), False),
+        ("buy", 10, "limit", 90.0, ("market", None), True),
+        ("buy", 10, "limit", 90.0, ("stop", 90.0), False),
+    ],
+)
+def test_orders_of_one_submission_do_not_trade_with_each_other(
+    side: str, qty: int, kind: str, price: float, other: tuple[str, float | None], refused: bool
+) -> None:
+    against, at = other
+    told = {} if at is None else {f"{against}_price": at}
+    opposite = order("sell" if side == "buy" else "buy", qty, against, "p", **told)
+    same = order(side, qty, kind, "p", limit_price=price)
+    for second, expected in ((opposite, refused), (same, False)):
+        b = stock(*[(105.0, 106.0, 104.0, 105.0)] * 3)
+        b.submit([order(side, qty, kind, limit_price=price), second])
+        assert (b.margin_events()["refusals"] == 1) is expected
 
 
 def test_a_waiting_order_needs_buying_power_and_a_coin_is_never_offered_short() -> None:
@@ -369,20 +345,19 @@ def test_every_price_of_a_waiting_order_follows_dividends_and_splits() -> None:
     }
 
 
-def test_a_reverse_split_leaves_whole_shares_in_a_waiting_order() -> None:
+@pytest.mark.parametrize("increment", [1.0, 0.5])
+def test_a_reverse_split_leaves_whole_increments_in_a_waiting_order(increment: float) -> None:
     opens = session_open(stock_ends(DATE, 8)[7].astype("datetime64[D]"))
     assert opens is not None
-    b = stock(*[FLAT] * 7, FLAT, FLAT, actions=(Action("AAA", opens, ratio=0.1),))
-    b.submit(
-        [
-            order("buy", 27, "limit", "bid", limit_price=9.0),
-            order("sell", 27, "limit", "offer", limit_price=12.0 * 10),
-            order("buy", 9, "limit", "little", limit_price=8.0),
-        ]
-    )
+    b = stock(*[FLAT] * 9, actions=(Action("AAA", opens, ratio=0.1),))
+    b._book.holding["increment"] = increment
+    bid = order("buy", 27, "limit", "bid", limit_price=9.0)
+    offer = order("sell", 27, "limit", "offer", limit_price=120.0)
+    b.submit([bid, offer, order("buy", 4, "limit", "little", limit_price=8.0)])
     for step in range(1, 8):
         b.advance(step)
-    assert sorted(float(row["quantity"]) for row in b._book.orders) == [-2.0, 0.0, 2.0]
+    left = 27 // (10 * increment) * increment
+    assert [float(row["quantity"]) for row in b._book.orders] == [left, -left, 0.0]
     assert b.states(["little", "bid"]) == {"little": "canceled", "bid": "working"}
 
 
@@ -393,17 +368,6 @@ def test_an_order_that_only_reduces_ends_where_nothing_is_left(price: float) -> 
     assert walk(b, 2) == []
     assert b.states(["o"]) == {"o": "canceled"}
     assert b.account().open_orders == ()
-
-
-def test_a_split_leaves_whole_increments_where_they_are_no_shares() -> None:
-    opens = session_open(stock_ends(DATE, 8)[7].astype("datetime64[D]"))
-    assert opens is not None
-    b = stock(*[FLAT] * 9, actions=(Action("AAA", opens, ratio=0.1),))
-    b._book.holding["increment"] = 0.5
-    b.submit([order("buy", 27, "limit", "bid", limit_price=9.0)])
-    for step in range(1, 8):
-        b.advance(step)
-    assert b._book.orders["quantity"].tolist() == [2.5]
 
 
 @pytest.mark.parametrize(

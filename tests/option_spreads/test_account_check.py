@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from foundation.errors import InputError
-from foundation.figures import usd
 from option_spreads.autoscaler.rules import AutoscalingSettings
 from option_spreads.simulation.account_check import (
     Month,
@@ -121,8 +120,7 @@ def test_a_month_that_is_not_like_those_before_lies_outside() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rules", "loss"),
-    [({}, -11_000), ({"DRAWDOWN_HALT_PCT": 0.2, "SAFETY_HALT_PCT": 0.0}, -9_000)],
+    ("rules", "loss"), [({}, -11_000), ({"DRAWDOWN_HALT_PCT": 0.2, "SAFETY_HALT_PCT": 0.0}, -9_000)]
 )
 def test_an_account_in_a_halt_is_not_expected_to_trade(rules: dict[str, float], loss: int) -> None:
     account = [
@@ -270,13 +268,6 @@ def test_trades_and_deposits_are_read_with_their_days(tmp_path: Path) -> None:
     assert (flows[0].result, flows[0].gain, flows[0].risk) == (100, 250, 250)
     with pytest.raises(InputError, match=r"check: result 4 of the file \(e\) is a deposit or with"):
         account_months(flows, [], terms())
-
-
-@pytest.mark.parametrize(
-    ("amount", "text"), [(-1234.4, "-$1,234"), (0.4, "$0"), (-0.4, "$0"), (99.6, "$100")]
-)
-def test_dollars_have_their_sign_in_front(amount: float, text: str) -> None:
-    assert usd(amount, 0) == text
 
 
 def test_a_verdict_says_how_likely_so_many_are() -> None:

@@ -13,13 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.option_orders import (
-    Contract,
-    OptionLeg,
-    SpreadOrder,
-    contract_of,
-    largest_loss,
-)
+from execution.option_orders import Contract, OptionLeg, SpreadOrder, contract_of, largest_loss
 from foundation.errors import InputError, OrderRejected
 from option_spreads.simulation.desk import OptionDesk, QuotedTerms
 
