@@ -42,6 +42,7 @@ from option_spreads.simulation.desk import PracticeSettings
 from option_spreads.simulation.resampled_accounts import MonteCarloSettings
 
 PAGE = Path(__file__).resolve().parent / "SETTINGS.md"
+_TIME = "-${now:%Y%m%dT%H%M%S}"
 NO_SETTINGS = {"defaults", "hydra", OVERWRITE_KEY}
 
 # A configuration's settings, a key being that of the first class that has it.
@@ -66,32 +67,28 @@ CLASSES: Mapping[str, tuple[type[Any], ...]] = {
 
 INTRODUCTION = """# Settings
 
-Made by `make settings-page` from the settings classes and `configs/*.yaml`: change those, not this
-page. A setting is a word `key=value` on a command's line, such as `sizing.fraction=0.25`; a list
-stands in quotes, `'symbols=[NVDA,AAPL]'`, one that its file does not have is written `+key=value`.
+Look up here what a command can be told: `key=value` on its line, as `sizing.fraction=0.25`. Lists
+stand in quotes, `'symbols=[NVDA,AAPL]'`; a key that its file does not have is `+key=value`.
+`make settings-page` makes this page from the settings classes and `configs/*.yaml`.
 
-Where a configuration has an output, `overwrite=true` lets it take the place of something else.
+A value is the class's default, then what else the key takes: `1.0` stands for any number, `1` for
+whole ones, 0…1 for both ends, >0…<1 for neither, `[]` for texts, `true` and `false` for each other.
+Where a meaning does not say so, `null` (in meanings: none) switches off.
 
-First the configurations, each with the classes that its keys are of, then every class once. A
-default is the class's; what a configuration's file says instead stands below its table, where
-`${oc.env:NAME,…}` is a variable of the environment. None is `null`."""
+## Commands
+
+A configuration has the keys of its classes. An `output` of the class's has the time behind it;
+`overwrite=true` lets it replace something else."""
 
 
 def page() -> str:
     """The page as it should be now."""
-    own = {kinds[0] for kinds in CLASSES.values()}
-    parts = [INTRODUCTION, *(_section(name) for name in CLASSES), "# Classes"]
+    parts = [INTRODUCTION, *map(_section, CLASSES)]
     for name, kind in sorted(_all_classes().items()):
-        if kind not in own:
-            about = cast(str, kind.__doc__).splitlines()[0]
-            parts += [f"## {name}", about + _bases_text(bases_of(kind)), table_of(kind)]
+        about = cast(str, kind.__doc__).splitlines()[0]
+        parts.append(f"## {name}\n\n{about}{_bases_text(bases_of(kind))}")
+        parts += [table_of(kind)] if own_keys(kind) else []
     return "\n\n".join(parts) + "\n"
-
-
-def key_count() -> int:
-    """Keys of all tables: those of each class once, those that a file alone has, and overwrite."""
-    in_classes = sum(len(own_keys(kind)) for kind in _all_classes().values())
-    return in_classes + sum(len(_beside(name)) for name in CLASSES) + 1
 
 
 def _all_classes() -> dict[str, type[Any]]:
@@ -100,28 +97,26 @@ def _all_classes() -> dict[str, type[Any]]:
 
 
 def _bases_text(bases: Iterable[type[Any]]) -> str:
-    words = [f"[{each.__name__}](#{each.__name__.lower()})" for each in bases]
-    return f" Every key of {' and '.join(words)} is one here too." if words else ""
+    words = " and ".join(map(_link, bases))
+    return f" Includes {words}." if words else ""
+
+
+def _link(kind: type[Any]) -> str:
+    return f"[{kind.__name__}](#{kind.__name__.lower()})"
 
 
 def _section(name: str) -> str:
-    """A configuration: what its file says it is for, its keys, and those its file alone has."""
+    """A configuration: what its file says it is for, its classes, and what the file alone says."""
     text = (CONFIGS / f"{name}.yaml").read_text()
     about = " ".join(line.removeprefix("# ") for line in text.splitlines() if line.startswith("#"))
-    first, *others = CLASSES[name]
-    earliest = _earliest(first)
-    parts = [f"## {name}"]
-    if earliest == name:
-        mark = f'<a id="{first.__name__.lower()}"></a>'
-        bases = dict.fromkeys((*bases_of(first), *others))
-        parts += [f"{mark}{about}{_bases_text(bases)}", table_of(first)]
-    else:
-        parts.append(f"{about} Its keys are those of [{earliest}](#{earliest}).")
+    parts = [f"### {name}", f"{about} {', '.join(map(_link, CLASSES[name]))}."]
     beside = _beside(name)
     parts += ["\n".join(f"- `{key}`: {said}" for key, said in beside.items())] if beside else []
     without = NO_SETTINGS | beside.keys()
     listed = {key: value for key, value in _listed(name).items() if key not in without}
-    instead = [f"`{key}: {value}`" for key, value in _leaves(listed)]
+    instead = [
+        f"`{key}: {value}`" for key, value in _leaves(listed) if not str(value).endswith(_TIME)
+    ]
     parts += [f"Its file says: {', '.join(instead)}."] if instead else []
     return "\n\n".join(parts)
 

@@ -14,10 +14,19 @@ from pydantic import TypeAdapter
 from foundation.refusals import settings_in
 from foundation.settings import NO_KEY
 
-HEAD = "| key | type | bounds | default | meaning |\n| --- | --- | --- | --- | --- |"
-_WORDS = {"number": "number", "integer": "whole number", "boolean": "true or false"}
-_WORDS |= {"string": "text", "null": "null", "object": "mapping"}
-_BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+HEAD = "key | value | meaning\n--- | --- | ---"
+_WORDS = {"number": "number", "integer": "whole number", "boolean": "`true`, `false`"}
+_WORDS |= {"string": "text", "null": "`null`", "object": "mapping"}
+_BOUNDS = (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
+_OF: Mapping[str, type[Any] | tuple[type[Any], ...]] = {
+    "null": type(None),
+    "boolean": bool,
+    "integer": int,
+    "number": (int, float, Decimal),
+    "string": str,
+    "array": (list, tuple),
+    "object": Mapping,
+}
 
 
 def bases_of(kind: type[Any]) -> list[type[Any]]:
@@ -113,37 +122,79 @@ def table_of(kind: type[Any]) -> str:
 
 
 def _row(name: str, schema: Mapping[str, Any], field: Any) -> str:
-    parts = [schema, *schema.get("anyOf", ())]
-    bounds = [
-        f"{sign} {part[word]:.12g}"
-        for part in parts
-        for word, sign in _BOUNDS.items()
-        if word in part
-    ]
-    group = settings_in(field.type)
-    default = "" if group is not None and "$ref" in schema else _default(field)
-    cells = (f"`{name}`", _type(schema), ", ".join(bounds), default, schema.get("description", ""))
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    cells = (f"`{name}`", _value(schema, field), schema.get("description", ""))
+    return " | ".join(cell.replace("|", "\\|") for cell in cells)
+
+
+def _value(schema: Mapping[str, Any], field: Any) -> str:
+    """The default, and what a key takes beside it as far as the default does not show that."""
+    if "$ref" in schema:
+        return _type(schema)
+    has_factory = field.default_factory is not dataclasses.MISSING
+    default = field.default_factory() if has_factory else field.default
+    kinds = schema.get("anyOf", [schema])
+    if default is dataclasses.MISSING:
+        return "needed: " + " or ".join(map(_taken, kinds))
+    own = [kind for kind in kinds if _is_of(default, kind)]
+    others = [_taken(kind) for kind in kinds if kind not in own]
+    return ", ".join([*(_with_default(default, kind) for kind in own), *others])
+
+
+def _is_of(default: Any, kind: Mapping[str, Any]) -> bool:
+    if words := _choices(kind):
+        return default in words
+    name = kind.get("type", "")
+    is_flag = isinstance(default, bool)
+    return isinstance(default, _OF.get(name, ())) and is_flag == (name == "boolean")
+
+
+def _with_default(default: Any, kind: Mapping[str, Any]) -> str:
+    """A default and what else its type takes; 20.0 stands for any number, 20 for a whole one."""
+    if words := _choices(kind):
+        return ", ".join([f"`{default}`", *(f"`{word}`" for word in words if word != default)])
+    if kind["type"] == "number" and float(default).is_integer():
+        return f"`{int(default)}.0` {_bounds(kind)}".strip()
+    if kind["type"] == "array":
+        inner = _type(kind).removeprefix("list ")
+        shown = yaml_text(default)
+        is_clear = inner == "of text" or (default and not inner.startswith("of ["))
+        return shown if is_clear else f"{shown} {inner}"
+    return f"{yaml_text(default)} {_bounds(kind)}".strip()
+
+
+def _taken(kind: Mapping[str, Any]) -> str:
+    """A type with its bounds."""
+    bounds = _bounds(kind)
+    return bounds if bounds and kind["type"] == "number" else f"{_type(kind)} {bounds}".strip()
+
+
+def _choices(kind: Mapping[str, Any]) -> list[Any]:
+    return list(kind.get("enum", [kind["const"]] if "const" in kind else []))
+
+
+def _bounds(kind: Mapping[str, Any]) -> str:
+    """The least and the largest number, 0…1; a bound that is none of them has its sign, >0…<1."""
+    low, high = (
+        next((f"{sign}{kind[word]:.12g}" for word, sign in signs if word in kind), "")
+        for signs in (_BOUNDS[:2], _BOUNDS[2:])
+    )
+    if low and high:
+        return f"{low.removeprefix('≥')}…{high.removeprefix('≤')}"
+    return low or high
 
 
 def _type(schema: Mapping[str, Any]) -> str:
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         return f"[{name}](#{name.lower()})"
-    if "enum" in schema or "const" in schema:
-        return ", ".join(f"`{word}`" for word in schema.get("enum", [schema.get("const")]))
+    if words := _choices(schema):
+        return ", ".join(f"`{word}`" for word in words)
     if "anyOf" in schema:
         return " or ".join(dict.fromkeys(map(_type, schema["anyOf"])))
     if schema.get("type") == "array":
         inner = schema.get("prefixItems", [schema.get("items", {})])
         return f"list of {' and '.join(dict.fromkeys(map(_type, inner)))}"
     return _WORDS.get(schema.get("type", ""), "anything")
-
-
-def _default(field: Any) -> str:
-    if field.default_factory is not dataclasses.MISSING:
-        return yaml_text(field.default_factory())
-    return "needed" if field.default is dataclasses.MISSING else yaml_text(field.default)
 
 
 def yaml_text(value: Any) -> str:

@@ -91,14 +91,11 @@ class Keys:
 class BrokerSettings(RequestSettings):
     """Where the account is."""
 
-    url_override: str | None = setting(
-        None, "one address for trading and market data; none means Alpaca's own"
-    )
+    url_override: str | None = setting(None, "address for trading and market data; none: Alpaca's")
     paper: bool = setting(True, "whether it is the paper account")
     requests_per_minute: int | None = setting(
         None,
-        "of all clients of the address together, repeats included; none means 200, and no "
-        "limit on loopback",
+        "of all clients of the address, repeats included; none: 200, on loopback no limit",
         ge=1,
     )
 
