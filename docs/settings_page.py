@@ -72,8 +72,8 @@ stand in quotes, `'symbols=[NVDA,AAPL]'`; a key that its file does not have is `
 `make settings-page` makes this page from the settings classes and `configs/*.yaml`.
 
 A value is the class's default, then what else the key takes: `1.0` stands for any number, `1` for
-whole ones, 0…1 for both ends, >0…<1 for neither, `[]` for texts, `true` and `false` for each other.
-Where a meaning does not say so, `null` (in meanings: none) switches off.
+whole ones, 0…1 for both ends, >0…<1 for neither, `[]` and `null` alone for texts, `true` and
+`false` for each other. Where a meaning does not say so, `null` (in meanings: none) switches off.
 
 ## Commands
 
@@ -85,9 +85,9 @@ def page() -> str:
     """The page as it should be now."""
     parts = [INTRODUCTION, *map(_section, CLASSES)]
     for name, kind in sorted(_all_classes().items()):
-        about = cast(str, kind.__doc__).splitlines()[0]
-        parts.append(f"## {name}\n\n{about}{_bases_text(bases_of(kind))}")
-        parts += [table_of(kind)] if own_keys(kind) else []
+        if own_keys(kind):
+            about = cast(str, kind.__doc__).splitlines()[0]
+            parts += [f"## {name}", about + _bases_text(bases_of(kind)), table_of(kind)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -97,7 +97,7 @@ def _all_classes() -> dict[str, type[Any]]:
 
 
 def _bases_text(bases: Iterable[type[Any]]) -> str:
-    words = " and ".join(map(_link, bases))
+    words = " and ".join(map(_link, filter(own_keys, bases)))
     return f" Includes {words}." if words else ""
 
 

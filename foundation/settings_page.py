@@ -15,7 +15,7 @@ from foundation.refusals import settings_in
 from foundation.settings import NO_KEY
 
 HEAD = "key | value | meaning\n--- | --- | ---"
-_WORDS = {"number": "number", "integer": "whole number", "boolean": "`true`, `false`"}
+_WORDS = {"number": "number", "integer": "whole", "boolean": "`true`, `false`"}
 _WORDS |= {"string": "text", "null": "`null`", "object": "mapping"}
 _BOUNDS = (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
 _OF: Mapping[str, type[Any] | tuple[type[Any], ...]] = {
@@ -136,8 +136,12 @@ def _value(schema: Mapping[str, Any], field: Any) -> str:
     if default is dataclasses.MISSING:
         return "needed: " + " or ".join(map(_taken, kinds))
     own = [kind for kind in kinds if _is_of(default, kind)]
-    others = [_taken(kind) for kind in kinds if kind not in own]
+    others = [_taken(kind) for kind in kinds if kind not in own and not _is_text(kind)]
     return ", ".join([*(_with_default(default, kind) for kind in own), *others])
+
+
+def _is_text(kind: Mapping[str, Any]) -> bool:
+    return kind.get("type") == "string" and not _choices(kind)
 
 
 def _is_of(default: Any, kind: Mapping[str, Any]) -> bool:

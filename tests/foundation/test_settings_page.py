@@ -32,6 +32,7 @@ class Outer:
     on: bool = setting(True, "whether")
     edges: float | None = setting(1, "both", gt=0, lt=2)
     kinds: tuple[Literal["a", "b"], ...] = setting((), "some")
+    note: str | None = setting(None, "a text")
     way: Literal["left", "right"] | Annotated[int, Field(le=-1)] | None = setting(None, "where")
 
 
@@ -48,7 +49,8 @@ def test_every_field_has_a_row_and_every_class_is_there_once() -> None:
         "`on` | `true` | whether",
         "`edges` | `1.0` >0…<2, `null` | both",
         "`kinds` | `[]` of `a`, `b` | some",
-        "`way` | `null`, `left`, `right`, whole number ≤-1 | where",
+        "`note` | `null` | a text",
+        "`way` | `null`, `left`, `right`, whole ≤-1 | where",
     ]
     assert table_of(Inner).splitlines()[2:] == [
         "`name` | needed: text | needed",
