@@ -67,8 +67,8 @@ CLASSES: Mapping[str, tuple[type[Any], ...]] = {
 
 INTRODUCTION = """# Settings
 
-Look up here what a command can be told: `key=value` on its line, as `sizing.fraction=0.25`. Lists
-stand in quotes, `'symbols=[NVDA,AAPL]'`; a key that its file does not have is `+key=value`.
+Look up which words a command takes: `key=value`, as `sizing.fraction=0.25`. A list is in quotes,
+`'symbols=[NVDA,AAPL]'`; a key that the command's file does not have is `+key=value`.
 `make settings-page` makes this page from the settings classes and `configs/*.yaml`.
 
 A value is the class's default, then what else the key takes: `1.0` stands for any number, `1` for
@@ -77,8 +77,8 @@ whole ones, 0…1 for both ends, >0…<1 for neither, `[]` and `null` alone for 
 
 ## Commands
 
-A configuration has the keys of its classes. An `output` of the class's has the time behind it;
-`overwrite=true` lets it replace something else."""
+A configuration has the keys of its classes, and appends the time to their `output`;
+`overwrite=true` lets that replace something else."""
 
 
 def page() -> str:
