@@ -40,12 +40,22 @@ from option_spreads.simulation.desk import PracticeSettings
 from option_spreads.simulation.resampled_accounts import MonteCarloSettings
 
 PAGE = Path(__file__).resolve().parent / "SETTINGS.md"
+_TIME = "-${now:%Y%m%dT%H%M%S}"
 NO_SETTINGS = {"defaults", "hydra", OVERWRITE_KEY}
 
-HEAD = "| key | type | bounds | default | meaning |\n| --- | --- | --- | --- | --- |"
-_WORDS = {"number": "number", "integer": "whole number", "boolean": "true or false"}
-_WORDS |= {"string": "text", "null": "null", "object": "mapping"}
-_BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+HEAD = "key | value | meaning\n--- | --- | ---"
+_WORDS = {"number": "number", "integer": "whole", "boolean": "`true`, `false`"}
+_WORDS |= {"string": "text", "null": "`null`", "object": "mapping"}
+_BOUNDS = (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
+_OF: Mapping[str, type[Any] | tuple[type[Any], ...]] = {
+    "null": type(None),
+    "boolean": bool,
+    "integer": int,
+    "number": (int, float, Decimal),
+    "string": str,
+    "array": (list, tuple),
+    "object": Mapping,
+}
 
 # A configuration's settings, a key being that of the first class that has it.
 CLASSES: Mapping[str, tuple[type[Any], ...]] = {
@@ -69,140 +79,18 @@ CLASSES: Mapping[str, tuple[type[Any], ...]] = {
 
 INTRODUCTION = """# Settings
 
-Made by `make settings-page` from the settings classes and `configs/*.yaml`: change those, not this
-page. A setting is a word `key=value` on a command's line, such as `sizing.fraction=0.25`; a list
-stands in quotes, `'symbols=[NVDA,AAPL]'`, one that its file does not have is written `+key=value`.
+Look up which words a command takes: `key=value`, as `sizing.fraction=0.25`. A list is in quotes,
+`'symbols=[NVDA,AAPL]'`; a key that the command's file does not have is `+key=value`.
+`make settings-page` makes this page from the settings classes and `configs/*.yaml`.
 
-Where a configuration has an output, `overwrite=true` lets it take the place of something else.
+A value is the class's default, then what else the key takes: `1.0` stands for any number, `1` for
+whole ones, 0…1 for both ends, >0…<1 for neither, `[]` and `null` alone for texts, `true` and
+`false` for each other. Where a meaning does not say so, `null` (in meanings: none) switches off.
 
-First the configurations, each with the classes that its keys are of, then every class once. A
-default is the class's; what a configuration's file says instead stands below its table, where
-`${oc.env:NAME,…}` is a variable of the environment. None is `null`."""
+## Commands
 
-
-def page() -> str:
-    """The page as it should be now."""
-    own = {kinds[0] for kinds in CLASSES.values()}
-    parts = [INTRODUCTION, *(_section(name) for name in CLASSES), "# Classes"]
-    for name, kind in sorted(_all_classes().items()):
-        if kind not in own:
-            about = cast(str, kind.__doc__).splitlines()[0]
-            parts += [f"## {name}", about + _bases_text(bases_of(kind)), table_of(kind)]
-    return "\n\n".join(parts) + "\n"
-
-
-def key_count() -> int:
-    """Keys of all tables: those of each class once, those that a file alone has, and overwrite."""
-    in_classes = sum(len(own_keys(kind)) for kind in _all_classes().values())
-    return in_classes + sum(len(_beside(name)) for name in CLASSES) + 1
-
-
-def _all_classes() -> dict[str, type[Any]]:
-    every = (kind for kinds in CLASSES.values() for kind in kinds)
-    return {name: each for kind in every for name, each in classes_of(kind).items()}
-
-
-def _bases_text(bases: Iterable[type[Any]]) -> str:
-    words = [f"[{each.__name__}](#{each.__name__.lower()})" for each in bases]
-    return f" Every key of {' and '.join(words)} is one here too." if words else ""
-
-
-def _section(name: str) -> str:
-    """A configuration: what its file says it is for, its keys, and those its file alone has."""
-    text = (CONFIGS / f"{name}.yaml").read_text()
-    about = " ".join(line.removeprefix("# ") for line in text.splitlines() if line.startswith("#"))
-    first, *others = CLASSES[name]
-    earliest = _earliest(first)
-    parts = [f"## {name}"]
-    if earliest == name:
-        mark = f'<a id="{first.__name__.lower()}"></a>'
-        bases = dict.fromkeys((*bases_of(first), *others))
-        parts += [f"{mark}{about}{_bases_text(bases)}", table_of(first)]
-    else:
-        parts.append(f"{about} Its keys are those of [{earliest}](#{earliest}).")
-    beside = _beside(name)
-    parts += ["\n".join(f"- `{key}`: {said}" for key, said in beside.items())] if beside else []
-    without = NO_SETTINGS | beside.keys()
-    listed = {key: value for key, value in _listed(name).items() if key not in without}
-    instead = [f"`{key}: {value}`" for key, value in _leaves(listed)]
-    parts += [f"Its file says: {', '.join(instead)}."] if instead else []
-    return "\n\n".join(parts)
-
-
-def _leaves(values: Mapping[str, Any], group: str = "") -> Iterator[tuple[str, Any]]:
-    """Every setting with its value, under its dotted key; of a list how many entries it has."""
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{group}{key}.")
-        elif isinstance(value, list):
-            yield f"{group}{key}", f"[{len(value)} entries]"
-        else:
-            yield f"{group}{key}", "null" if value is None else value
-
-
-def _beside(name: str) -> dict[str, str]:
-    """The keys that a file has beside those of its classes, and what it says of them."""
-    known = {field.name for kind in CLASSES[name] for field in fields(kind)}
-    text = (CONFIGS / f"{name}.yaml").read_text()
-    said = dict(re.findall(r"^(\w+):.*?[ ]# *(.+)$", text, re.MULTILINE))
-    known |= NO_SETTINGS
-    own = [key for key in _listed(name) if key not in known]
-    return {key: said[key] for key in own if key in said}
-
-
-def _listed(name: str) -> dict[str, Any]:
-    """What a configuration's own file holds."""
-    return cast(dict[str, Any], yaml.safe_load((CONFIGS / f"{name}.yaml").read_text()))
-
-
-def declarations() -> str:
-    """The file of classes as it should be now: `foundation.declared` reads it."""
-    configurations = {
-        name: {"classes": _names(kinds), "own": _beneath(name)} for name, kinds in CLASSES.items()
-    }
-    every = sorted(_all_classes().items())
-    bases = {name: _names(bases_of(kind)) for name, kind in every}
-    tables = {name: _lines(plain_schemas(kind)) for name, kind in every}
-    parts = {
-        "configurations": _lines(configurations),
-        "bases": _lines(bases),
-        "classes": _object(tables),
-    }
-    return _object(parts) + "\n"
-
-
-def _names(kinds: Iterable[type[Any]]) -> list[str]:
-    return [kind.__name__ for kind in kinds]
-
-
-def _lines(values: Mapping[str, Any]) -> str:
-    """JSON with a line a key."""
-    return _object({key: json.dumps(value) for key, value in values.items()})
-
-
-def _object(values: Mapping[str, str]) -> str:
-    """JSON of values that are JSON already."""
-    rows = [f"{json.dumps(key)}: {value}" for key, value in values.items()]
-    return "{\n" + ",\n".join(rows) + "\n}"
-
-
-def _beneath(name: str) -> list[str]:
-    """The keys whose defaults lie beneath a file.
-
-    Those that an earlier file has are not among them, nor is what a choice of files holds or what
-    the file leaves to be named, ???.
-    """
-    first, *others = CLASSES[name]
-    others += [kinds[0] for kinds in CLASSES.values() if kinds[0] in first.__mro__[1:]]
-    if _earliest(first) != name:
-        return []
-    there = {key for kind in others for key in schemas_of(kind)}
-    there |= {key for key, value in _listed(name).items() if value == "???"}
-    return [key for key in schemas_of(first) if key not in there and not (CONFIGS / key).is_dir()]
-
-
-def _earliest(kind: type[Any]) -> str:
-    return next(name for name, kinds in CLASSES.items() if kinds[0] is kind)
+A configuration has the keys of its classes, and appends the time to their `output`;
+`overwrite=true` lets that replace something else."""
 
 
 def bases_of(kind: type[Any]) -> list[type[Any]]:
@@ -211,6 +99,7 @@ def bases_of(kind: type[Any]) -> list[type[Any]]:
 
 
 def own_keys(kind: type[Any]) -> list[str]:
+    """The keys that a class has beside those of its bases."""
     return [key for key in schemas_of(kind) if key in _own(kind)]
 
 
@@ -297,37 +186,83 @@ def table_of(kind: type[Any]) -> str:
 
 
 def _row(name: str, schema: Mapping[str, Any], field: Any) -> str:
-    parts = [schema, *schema.get("anyOf", ())]
-    bounds = [
-        f"{sign} {part[word]:.12g}"
-        for part in parts
-        for word, sign in _BOUNDS.items()
-        if word in part
-    ]
-    group = settings_in(field.type)
-    default = "" if group is not None and "$ref" in schema else _default(field)
-    cells = (f"`{name}`", _type(schema), ", ".join(bounds), default, schema.get("description", ""))
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    cells = (f"`{name}`", _value(schema, field), schema.get("description", ""))
+    return " | ".join(cell.replace("|", "\\|") for cell in cells)
+
+
+def _value(schema: Mapping[str, Any], field: Any) -> str:
+    """The default, and what a key takes beside it as far as the default does not show that."""
+    if "$ref" in schema:
+        return _type(schema)
+    has_factory = field.default_factory is not dataclasses.MISSING
+    default = field.default_factory() if has_factory else field.default
+    kinds = schema.get("anyOf", [schema])
+    if default is dataclasses.MISSING:
+        return "needed: " + " or ".join(map(_taken, kinds))
+    own = [kind for kind in kinds if _is_of(default, kind)]
+    others = [_taken(kind) for kind in kinds if kind not in own and not _is_text(kind)]
+    return ", ".join([*(_with_default(default, kind) for kind in own), *others])
+
+
+def _is_text(kind: Mapping[str, Any]) -> bool:
+    return kind.get("type") == "string" and not _choices(kind)
+
+
+def _is_of(default: Any, kind: Mapping[str, Any]) -> bool:
+    if words := _choices(kind):
+        return default in words
+    name = kind.get("type", "")
+    is_flag = isinstance(default, bool)
+    return isinstance(default, _OF.get(name, ())) and is_flag == (name == "boolean")
+
+
+def _with_default(default: Any, kind: Mapping[str, Any]) -> str:
+    """A default and what else its type takes; 20.0 stands for any number, 20 for a whole one."""
+    if words := _choices(kind):
+        return ", ".join([f"`{default}`", *(f"`{word}`" for word in words if word != default)])
+    if kind["type"] == "number" and float(default).is_integer():
+        return f"`{int(default)}.0` {_bounds(kind)}".strip()
+    if kind["type"] == "array":
+        inner = _type(kind).removeprefix("list ")
+        shown = yaml_text(default)
+        is_clear = inner == "of text" or (default and not inner.startswith("of ["))
+        return shown if is_clear else f"{shown} {inner}"
+    return f"{yaml_text(default)} {_bounds(kind)}".strip()
+
+
+def _taken(kind: Mapping[str, Any]) -> str:
+    """A type with its bounds."""
+    bounds = _bounds(kind)
+    return bounds if bounds and kind["type"] == "number" else f"{_type(kind)} {bounds}".strip()
+
+
+def _choices(kind: Mapping[str, Any]) -> list[Any]:
+    return list(kind.get("enum", [kind["const"]] if "const" in kind else []))
+
+
+def _bounds(kind: Mapping[str, Any]) -> str:
+    """The least and the largest number, 0…1; a bound that is none of them has its sign, >0…<1."""
+    low, high = (
+        next((f"{sign}{kind[word]:.12g}" for word, sign in signs if word in kind), "")
+        for signs in (_BOUNDS[:2], _BOUNDS[2:])
+    )
+    if low and high:
+        return f"{low.removeprefix('≥')}…{high.removeprefix('≤')}"
+    return low or high
 
 
 def _type(schema: Mapping[str, Any]) -> str:
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         return f"[{name}](#{name.lower()})"
-    if "enum" in schema or "const" in schema:
-        return ", ".join(f"`{word}`" for word in schema.get("enum", [schema.get("const")]))
+    if words := _choices(schema):
+        return ", ".join(f"`{word}`" for word in words)
     if "anyOf" in schema:
         return " or ".join(dict.fromkeys(map(_type, schema["anyOf"])))
     if schema.get("type") == "array":
         inner = schema.get("prefixItems", [schema.get("items", {})])
         return f"list of {' and '.join(dict.fromkeys(map(_type, inner)))}"
     return _WORDS.get(schema.get("type", ""), "anything")
-
-
-def _default(field: Any) -> str:
-    if field.default_factory is not dataclasses.MISSING:
-        return yaml_text(field.default_factory())
-    return "needed" if field.default is dataclasses.MISSING else yaml_text(field.default)
 
 
 def yaml_text(value: Any) -> str:
@@ -346,6 +281,122 @@ def _flow(value: Any) -> str:
         return f"{{{', '.join(f'{key}: {_flow(part)}' for key, part in value.items())}}}"
     text = f"{value:.12g}" if isinstance(value, float) else str(value)
     return re.sub(r"\$\{now:[^}]*\}", "TIME", text) or '""'
+
+
+def page() -> str:
+    """The page as it should be now."""
+    parts = [INTRODUCTION, *map(_section, CLASSES)]
+    for name, kind in sorted(_all_classes().items()):
+        if own_keys(kind):
+            about = cast(str, kind.__doc__).splitlines()[0]
+            parts += [f"## {name}", about + _bases_text(bases_of(kind)), table_of(kind)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _all_classes() -> dict[str, type[Any]]:
+    every = (kind for kinds in CLASSES.values() for kind in kinds)
+    return {name: each for kind in every for name, each in classes_of(kind).items()}
+
+
+def _bases_text(bases: Iterable[type[Any]]) -> str:
+    words = " and ".join(map(_link, filter(own_keys, bases)))
+    return f" Includes {words}." if words else ""
+
+
+def _link(kind: type[Any]) -> str:
+    return f"[{kind.__name__}](#{kind.__name__.lower()})"
+
+
+def _section(name: str) -> str:
+    """A configuration: what its file says it is for, its classes, and what the file alone says."""
+    text = (CONFIGS / f"{name}.yaml").read_text()
+    about = " ".join(line.removeprefix("# ") for line in text.splitlines() if line.startswith("#"))
+    parts = [f"### {name}", f"{about} {', '.join(map(_link, CLASSES[name]))}."]
+    beside = _beside(name)
+    parts += ["\n".join(f"- `{key}`: {said}" for key, said in beside.items())] if beside else []
+    without = NO_SETTINGS | beside.keys()
+    listed = {key: value for key, value in _listed(name).items() if key not in without}
+    instead = [
+        f"`{key}: {value}`" for key, value in _leaves(listed) if not str(value).endswith(_TIME)
+    ]
+    parts += [f"Its file says: {', '.join(instead)}."] if instead else []
+    return "\n\n".join(parts)
+
+
+def _leaves(values: Mapping[str, Any], group: str = "") -> Iterator[tuple[str, Any]]:
+    """Every setting with its value, under its dotted key; of a list how many entries it has."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{group}{key}.")
+        elif isinstance(value, list):
+            yield f"{group}{key}", f"[{len(value)} entries]"
+        else:
+            yield f"{group}{key}", "null" if value is None else value
+
+
+def _beside(name: str) -> dict[str, str]:
+    """The keys that a file has beside those of its classes, and what it says of them."""
+    known = {field.name for kind in CLASSES[name] for field in fields(kind)}
+    text = (CONFIGS / f"{name}.yaml").read_text()
+    said = dict(re.findall(r"^(\w+):.*?[ ]# *(.+)$", text, re.MULTILINE))
+    known |= NO_SETTINGS
+    own = [key for key in _listed(name) if key not in known]
+    return {key: said[key] for key in own if key in said}
+
+
+def _listed(name: str) -> dict[str, Any]:
+    """What a configuration's own file holds."""
+    return cast(dict[str, Any], yaml.safe_load((CONFIGS / f"{name}.yaml").read_text()))
+
+
+def declarations() -> str:
+    """The file of classes as it should be now: `foundation.declared` reads it."""
+    configurations = {
+        name: {"classes": _names(kinds), "own": _beneath(name)} for name, kinds in CLASSES.items()
+    }
+    every = sorted(_all_classes().items())
+    bases = {name: _names(bases_of(kind)) for name, kind in every}
+    tables = {name: _lines(plain_schemas(kind)) for name, kind in every}
+    parts = {
+        "configurations": _lines(configurations),
+        "bases": _lines(bases),
+        "classes": _object(tables),
+    }
+    return _object(parts) + "\n"
+
+
+def _names(kinds: Iterable[type[Any]]) -> list[str]:
+    return [kind.__name__ for kind in kinds]
+
+
+def _lines(values: Mapping[str, Any]) -> str:
+    """JSON with a line a key."""
+    return _object({key: json.dumps(value) for key, value in values.items()})
+
+
+def _object(values: Mapping[str, str]) -> str:
+    """JSON of values that are JSON already."""
+    rows = [f"{json.dumps(key)}: {value}" for key, value in values.items()]
+    return "{\n" + ",\n".join(rows) + "\n}"
+
+
+def _beneath(name: str) -> list[str]:
+    """The keys whose defaults lie beneath a file.
+
+    Those that an earlier file has are not among them, nor is what a choice of files holds or what
+    the file leaves to be named, ???.
+    """
+    first, *others = CLASSES[name]
+    others += [kinds[0] for kinds in CLASSES.values() if kinds[0] in first.__mro__[1:]]
+    if _earliest(first) != name:
+        return []
+    there = {key for kind in others for key in schemas_of(kind)}
+    there |= {key for key, value in _listed(name).items() if value == "???"}
+    return [key for key in schemas_of(first) if key not in there and not (CONFIGS / key).is_dir()]
+
+
+def _earliest(kind: type[Any]) -> str:
+    return next(name for name, kinds in CLASSES.items() if kinds[0] is kind)
 
 
 def main() -> None:

@@ -62,9 +62,9 @@ class ComparisonSettings(PlayedSettings):
     runs: int = setting(3, "of the random policy, each with its own seed", ge=1, le=1_000)
     seed: int = setting(0, "of synthetic sessions, random choices and intervals", ge=0, lt=2**63)
     journal: str | None = setting(
-        None, "of an account whose sizes are compared, in place of policies; none: policies"
+        None, "of an account whose sizes are compared, instead of policies"
     )
-    trials: str | None = setting(None, "the trial ledger; none keeps the comparison out of it")
+    trials: str | None = setting(None, "the trial ledger")
     output: str = setting("outputs/kalshi-compare", "folder for the results")
 
     def __post_init__(self) -> None:

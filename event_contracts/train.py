@@ -48,8 +48,8 @@ class TrainingSettings(PlayedSettings):
 
     steps: int = setting(
         5_000_000,
-        "over all markets, in all, those of a resumed run among them; in whole rounds of "
-        "`markets` times `learner.rollout`",
+        "over all markets, a resumed run's included; in whole rounds of `markets` times "
+        "`learner.rollout`",
         ge=1,
         le=10**12,
     )

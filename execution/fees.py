@@ -85,9 +85,8 @@ class TradingCosts:
     )
     stock_impact: float = setting(
         0.0,
-        "the coefficient of the square-root law (Almgren et al. 2005; Tóth et al. 2011): a "
-        "trade also pays impact · volatility of a bar · √(its share of the bar's volume) of "
-        "price; 0 leaves it out, about 1 is usual",
+        "of the square-root law, impact · volatility of a bar · √(share of its volume) of "
+        "price (Almgren et al. 2005); about 1 is usual",
         ge=0,
         lt=5000,
     )

@@ -57,31 +57,30 @@ class MarginTerms:
 
     regime: Literal["current", "dated"] = setting(
         "current",
-        "`current` applies today's rules to every date, `dated` the pattern-day-trader rule "
-        "before 2026-06-04",
+        "`current`: today's rules on every date; `dated`: pattern-day-trader rule before "
+        "2026-06-04",
     )
     leverage: float = setting(
         4.0,
-        "what the broker lends intraday, stock gross over equity, from margin_equity up; 1× "
-        "below it. `Limits` is what the trader allows itself within that",
+        "that the broker lends intraday, stock gross over equity, from margin_equity up; 1× below",
         ge=1,
         le=10,
     )
     margin_equity: float = setting(2000.0, "USD of equity from which the broker lends", ge=0)
     order_margin: float = setting(
-        1.03, "market buys and short sales are checked at so many times their price", ge=1, le=2
+        1.03, "times the price at which market buys and short sales are checked", ge=1, le=2
     )
     interest_rate: float = setting(
-        0.065, "on the debit carried overnight, where interest_rates says nothing", ge=0, lt=10
+        0.065, "on debit carried overnight, unless interest_rates says", ge=0, lt=10
     )
     interest_rates: tuple[DatedRate, ...] = setting(
         (), 'the same by date: [{since: "2024-01-01", rate: 0.0675}, …]'
     )
     debit: Literal["trade", "settlement"] = setting(
-        "trade", "`trade` counts today's trades, `settlement` only those that have settled"
+        "trade", "counts today's trades, or only settled ones"
     )
     short_proceeds: Literal["held", "credited"] = setting(
-        "held", "what a short was sold for is `held` against it, or `credited` against the debit"
+        "held", "`held` against the short, or `credited` against the debit"
     )
     cash_rate: float = setting(0.0, "earned by idle cash", ge=0, lt=10)
     borrow_rate: float = setting(0.0, "of a short's value", ge=0, lt=10)
@@ -90,8 +89,8 @@ class MarginTerms:
     )
     requirements: tuple[SymbolRate, ...] = setting(
         (),
-        "maintenance by symbol, a fraction of market value, where it is above the ordinary: "
-        "0.5 for a 2× fund, 0.75 for a 3× one",
+        "maintenance by symbol where above the ordinary, a fraction of market value: 0.5 "
+        "for a 2× fund, 0.75 for 3×",
     )
 
     def __post_init__(self) -> None:

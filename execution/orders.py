@@ -130,8 +130,7 @@ class OrderTerms:
     largest_coin: float = setting(200_000.0, "USD, an order of coins at most", gt=0)
     room: float = setting(
         0.05,
-        "safety margin below largest_coin of an order that goes in parts: the price "
-        "may rise until it arrives",
+        "margin below largest_coin of an order sent in parts, as the price may rise",
         ge=0,
         lt=1,
     )

@@ -34,18 +34,18 @@ class TradingSettings(PanelSettings):
     capital: float = setting(100_000.0, "USD of an account that no venue keeps", gt=0, lt=1e12)
     seed: int = setting(0, "of whatever is drawn at random", ge=0, lt=2**63)
     strategy: str | None = setting(
-        None, "the name orders carry, letters, digits, '.', '_' or '-'; none: sizing.strategy"
+        None, "name that orders carry: letters, digits, '.', '_', '-'; none: sizing.strategy"
     )
     schedule: tuple[str, ...] = setting(
         ("bars",),
-        "which decisions are made: at all `bars`, the first that fills in a week (`weekly`) or a "
-        "month (`monthly`), or New York times of day as in 10:30,15:30; between them guards and "
-        "the cuts for the night act alone",
+        "decide at all `bars`, at the first that fills in a week (`weekly`) or month "
+        "(`monthly`), or at New York times (10:30,15:30); guards and cuts for the night "
+        "always act",
     )
     increments: Literal["original", "broker"] = setting(
         "original",
-        "thousandths of a coin (`original`), or the billionths in which the venue counts "
-        "(`broker`); whole shares in both",
+        "thousandths of a coin (`original`), or the venue's billionths (`broker`); whole "
+        "shares in both",
     )
     sizing: SizingSettings = setting(SizingSettings(), "how much")
     prior: PriorSettings = setting(PriorSettings(), "the stated premiums, and how far a plan looks")

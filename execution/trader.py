@@ -68,23 +68,20 @@ class SizingSettings:
 
     strategy: str = setting(
         "kelly_50",
-        "kelly_10 … kelly_100, kelly_50_x4, premium_50, equal_weight, fixed_fraction, vol_target, "
-        "inverse_volatility, risk_parity, buy_and_hold or legacy; docs/STUDIES.md says why the "
-        "default is half-Kelly",
+        "kelly_10 … kelly_100, kelly_50_x4, premium_50, equal_weight, fixed_fraction, "
+        "vol_target, inverse_volatility, risk_parity, buy_and_hold or legacy",
     )
-    fraction: float | None = setting(
-        None, "of full Kelly, instead of the one in a Kelly strategy's name"
-    )
+    fraction: float | None = setting(None, "of full Kelly, instead of that in the strategy's name")
     drawdown: Drawdown | None = setting(
         None,
-        "{depth: 0.2, probability: 0.1} chooses the fraction: wealth ever falls by a fifth with "
-        "10 % at most",
+        "{depth: 0.2, probability: 0.1} chooses the fraction: a fall by a fifth, ever, "
+        "with 10 % at most",
     )
     volatility: Volatility = setting("quantile", "the rule that reads sigma from quantiles")
     holding: Holding = setting("plan", "a `plan`, or one interval, `next` or `session`")
     signal_bars: int = setting(
         3,
-        "own bars after which a plan's second block ends; a forecast is worth something until then",
+        "own bars after which a plan's second block ends, and with it a forecast's worth",
         ge=1,
         le=HORIZON,
     )
@@ -95,8 +92,7 @@ class SizingSettings:
     target_volatility: float = setting(0.15, "a year, of `vol_target`", gt=0, le=10)
     band: float = setting(
         0.25,
-        "relative to where a weight belongs; strategies that hold a pattern leave a weight "
-        "alone within it",
+        "relative distance within which strategies that hold a pattern leave a weight alone",
         ge=0,
         lt=1,
     )

@@ -57,14 +57,14 @@ class BatchSettings(PanelSettings):
     """What is forecast, from which bars and by what."""
 
     output: str | None = setting(
-        None, "Parquet file, or a folder of one a month; none fills the cache only"
+        None, "Parquet file, or a folder with one a month; none: the cache alone"
     )
     shape: Shape = setting("long", "`long`, a row a level, or `wide`, a column a level")
     kept: Literal["list", "prune"] | None = setting(
         None, "`list` or `prune` what the cache holds, instead of a forecast"
     )
     unused_days: float | None = setting(
-        None, "from which on `prune` removes what is whole, too; none: it stays", ge=0
+        None, "unused, after which `prune` removes what is whole too", ge=0
     )
     launcher: Launcher = setting(
         "local", "`local` computes in this process, `ray` on a Ray cluster"

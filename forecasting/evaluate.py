@@ -56,11 +56,11 @@ class EvaluationSettings(PanelSettings):
         ("ewma", "mix", "garch", "historical", "gradient"),
         "baselines that it is compared with, uncalibrated",
     )
-    raw: bool = setting(True, "whether the forecaster is also scored without calibration")
+    raw: bool = setting(True, "also score the forecaster uncalibrated")
     candidates: tuple[int, ...] = setting(
         (),
-        "context lengths that Chronos-2 is tried with for each symbol, with every "
-        "pre-augmentation; a file is written into `forecaster.per_symbol` for what proved itself",
+        "context lengths tried for each symbol with every augmentation; what proves "
+        "itself is written into `forecaster.per_symbol`",
     )
     output: str = setting("outputs/evaluation", "folder of figures and page")
 

@@ -44,46 +44,41 @@ class ForecasterSettings:
 
     kind: str = setting(
         "chronos2",
-        "chosen by forecaster=NAME, or by _target_ for a class of one's own "
-        "(`forecasting.Forecaster`); ewma and mix are random walks with EWMA variance, half "
-        "of it plain in a mix",
+        "by forecaster=NAME, or _target_ for one's own class; ewma and mix: random walks "
+        "with EWMA variance, in a mix half plain",
     )
     arguments: Mapping[str, Any] = setting({}, "of one's own class, by name")
     path: str | None = setting(
-        None, "file of forecasts that `file` answers from; `forecasting.from_file` has its format"
+        None, "forecasts that `file` answers from, as in `forecasting.from_file`"
     )
-    model: str | None = setting(None, "checkpoint folder of Chronos-2; none for the shipped one")
+    model: str | None = setting(None, "checkpoint folder of Chronos-2; none: the shipped one")
     context_length: int = setting(100, "own bars that a forecast sees")
     augmentation: Augmentation = setting(
         "none", "how a window is transformed before the model sees it"
     )
     batch_size: int | None = setting(
         None,
-        "windows a pass at most; none: 64 on a CPU, on CUDA 64 … 16,384 by the model, the "
-        "context and the free memory",
+        "windows a pass at most; none: 64 on a CPU, on CUDA 64 … 16,384 by model, context "
+        "and free memory",
     )
     device: Device = setting(
-        "auto", "auto is CUDA where there is one; cpu, cuda, or cuda:N for one of several GPUs"
+        "auto", "auto (CUDA if there is one), cpu, cuda, or cuda:N of several GPUs"
     )
     dtype: Dtype = setting(
-        "fp32", "of matrices. tf32 is fp32 multiplied with 10 bits of a factor's 23, on CUDA alone"
+        "fp32", "of matrices; tf32 multiplies 10 bits of a factor's 23, on CUDA alone"
     )
     compile: Compile = setting(
         "auto",
-        "auto compiles for jobs of 1,000,000 windows and more on CUDA, and in tf32 and bf16 "
-        "there for all, and goes on without where that fails; true fails then",
+        "auto: on CUDA, for 1,000,000 windows and more, in tf32 and bf16 for all, and "
+        "goes on where that fails; true fails then",
     )
     group: Group = setting("none", "which symbols of an instant are forecast together")
-    cache: str | None = setting(
-        str(DEFAULT), "folder that Chronos-2's forecasts are kept in; none to keep nothing"
-    )
-    per_symbol: str | None = setting(
-        None, "folder of per-symbol settings; none for the project's own"
-    )
+    cache: str | None = setting(str(DEFAULT), "folder where Chronos-2's forecasts are kept")
+    per_symbol: str | None = setting(None, "folder of per-symbol settings; none: the project's")
     calibrated: bool = setting(
         True,
-        "corrected by what came true, per-symbol settings read. Without it the raw model on "
-        "the last `context_length` closes",
+        "corrected by what came true, per-symbol settings read; false: the raw model on "
+        "`context_length` closes",
     )
     calibration: CalibrationSettings = setting(CalibrationSettings(), "how")
     gradient: Gradient = setting(Gradient(), "the trees of `gradient`")
@@ -201,18 +196,18 @@ def spoken_on(forecaster: Forecaster) -> str:
 class PanelSettings:
     """Symbols and a span of their bars, and what forecasts them."""
 
-    symbols: tuple[str, ...] = setting((), "none means every symbol the data holds")
+    symbols: tuple[str, ...] = setting((), "none: all that the data holds")
     start: str | None = setting(None, "New York date, inclusive, or an instant with a zone")
     end: str | None = setting(None, "the same")
     timeframe: TimeframeName | None = setting(
         None,
-        "of bars and decisions, to which shorter bars are put together; none: days where a file "
-        "has them, else hours",
+        "of bars and decisions, made from shorter bars; none: days where a file has them, "
+        "else hours",
     )
     fill: Fill = setting(
         "open",
-        "of daily decisions on stocks: at the next `open`, or in the closing auction of their "
-        "session, decided 15 minutes before its `close` on intraday bars",
+        "of stocks' daily decisions: next `open`, or the same session's closing auction, "
+        "decided 15 minutes before its `close` on intraday bars",
     )
     data: DataSettings = setting(DataSettings(), "where bars come from")
     forecaster: ForecasterSettings = setting(ForecasterSettings(), "what forecasts")

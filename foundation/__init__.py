@@ -3,4 +3,4 @@
 It knows no market.
 """
 
-VERSION = "1.0.0.dev0"  # CHANGELOG.md says what it promises
+VERSION = "1.0.0"  # CHANGELOG.md says what it promises

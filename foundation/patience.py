@@ -21,8 +21,7 @@ class RequestSettings:
     )
     deadline: float = setting(
         30.0,
-        "seconds that a request may take, repeats included; what the venue asks to wait does not "
-        "count",
+        "seconds that a request may take, repeats included, waits that the venue asks for not",
         ge=0.01,
         le=600,
     )

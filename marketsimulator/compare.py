@@ -303,17 +303,17 @@ def _by_beliefs(
 class ComparedRuns:
     """What is compared: folders, strategies, and what is varied."""
 
-    runs: tuple[str, ...] = setting((), "folders of backtests, or folders that hold some")
+    runs: tuple[str, ...] = setting((), "folders of backtests, or of such folders")
     strategies: tuple[str, ...] = setting(
-        (), "names as in sizing.strategy, each a run of its own; none: the configured one"
+        (), "as in sizing.strategy, each a run of its own; none: the configured one"
     )
     vary: dict[str, Any] | None = setting(
         None, "`setting: [values]`, every combination with every strategy"
     )
     counterfactuals: tuple[Kind, ...] = setting(
         (),
-        "what each variant is held against: `lag`, every forecast one of its symbol's decisions "
-        "older; `shuffled`, forecasts dealt anew in time; `costs`, 0, 2 and 4 times all of them",
+        "beside each variant: `lag`, forecasts one decision older; `shuffled`, dealt anew "
+        "in time; `costs`, 0, 2 and 4 times all",
     )
     launcher: Literal["local", "ray"] = setting(
         "local", "`local` runs variants in this process, `ray` on a Ray cluster"

@@ -87,9 +87,7 @@ class ComparisonWords:
     journal: str | None = setting(
         None, "of the live account, the file data/live/ACCOUNT/journal.sqlite"
     )
-    each: bool = setting(
-        True, "decide each journaled instant anew as well, on the account as journaled"
-    )
+    each: bool = setting(True, "also decide each journaled instant anew, on the journaled account")
     json: bool = setting(False, "print JSON in the place of tables")
     output: str | None = setting(None, "folder of the live account's report; none: nowhere")
 

@@ -85,13 +85,11 @@ class BacktestSettings(TradingSettings):
 
     days: int | None = setting(
         None,
-        "calendar days up to the last bar all symbols share, in the place of start and end",
+        "calendar days up to the last bar all symbols share, instead of start and end",
         ge=1,
     )
     output: str = setting("outputs/backtest", "folder of the results")
-    trials: str | None = setting(
-        None, "the trial ledger, an SQLite file; none keeps the run out of it"
-    )
+    trials: str | None = setting(None, "the trial ledger, an SQLite file")
     placebo: bool = setting(False, "also run the same synthetic market with data.edge=0")
     fills: FillTerms = setting(FillTerms(), "how much of an order fills")
 

@@ -52,15 +52,15 @@ class StressSettings:
     """What is put under stress."""
 
     account: Literal["venue"] | None = setting(
-        None, "`venue` for the account at the venue; none for the run that is named"
+        None, "`venue`: the account there; none: the run that is named"
     )
     at: str = setting(
         "end",
-        "of a run: `end`, `worst` for the most leverage, a New York date or an instant with a zone",
+        "of a run: `end`, `worst` (most leverage), a New York date or an instant with a zone",
     )
     only: tuple[str, ...] = setting((), "names of scenarios; none means all")
     output: str | None = setting(
-        None, "folder; none means that of the run, or outputs/stress-TIME of an account"
+        None, "folder; none: the run's, or outputs/stress-TIME of an account"
     )
     broker: BrokerSettings = setting(BrokerSettings(), "how the venue is reached")
     scenarios: tuple[Scenario, ...] = setting((), "what may happen")

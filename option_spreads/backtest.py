@@ -79,9 +79,7 @@ class BarsSettings:
     """An index from hourly bars."""
 
     dir: tuple[str, ...] = setting((), "folders of hourly bars; none means the model")
-    zone: str | None = setting(
-        None, "of stamps that say none, as America/New_York; none: those are refused"
-    )
+    zone: str | None = setting(None, "of stamps without one, as America/New_York; none: refused")
     symbol: str = setting("SPY", "whose bars they are")
     scale: float = setting(10.0, "of its prices; 10 reads SPY as the S&P 500", gt=0, lt=1e6)
     vix: str | None = setting(None, "a daily file of the volatility index")
@@ -124,18 +122,17 @@ class SpreadSettings(SizedSettings):
 
     strategies: tuple[str, ...] = setting(
         ("CALL", "PUT", "IRON_CONDOR", "OTM_SINGLE_SIDED"),
-        "names, none twice, sold from one account; each is also given one to itself",
+        "sold from one account, none twice; each is also given its own",
     )
     years: tuple[int, ...] = setting(
         (1,),
-        "of 252 sessions, each 1 … 100; of several, figures after each of them in one run. "
-        "One number says nothing of bars, which are traded as far as they go",
+        "of 252 sessions, each 1 … 100; of several, figures after each in one run; bars "
+        "are traded as far as they go",
     )
     max_position: float = setting(
         MAX_POSITION,
-        "collateral of all open spreads, in multiples of the balance, beyond which nothing "
-        "is sold, as `guards.max_position` of a live account; beyond 1 the balance itself "
-        "is the bound",
+        "collateral of all open spreads, multiples of the balance, as "
+        "`guards.max_position` live; beyond 1 the balance is the bound",
         ge=0.01,
         le=10,
     )
@@ -148,7 +145,7 @@ class SpreadSettings(SizedSettings):
     costs: SpreadCosts = setting(SpreadCosts(), "of an order, by leg")
     smile: Smile = setting(
         Smile(),
-        "implied volatility by strike; of a simulated index its level and session alone count",
+        "implied volatility by strike; a simulated index takes level and session alone",
     )
 
     def __post_init__(self) -> None:

@@ -30,7 +30,7 @@ class Limits:
     )
     overnight_leverage: float = setting(2.0, "of stock gross into the night", gt=0, le=10)
     overnight_buffer: float = setting(
-        0.02, "share of overnight_leverage kept free for what prices do until the close", ge=0, lt=1
+        0.02, "share of overnight_leverage kept free for moves until the close", ge=0, lt=1
     )
     crypto_leverage: float = setting(
         1.0, "of all coins, bought with cash that is not borrowed", ge=0, le=1
@@ -39,7 +39,7 @@ class Limits:
         2000.0, "USD below which stocks are held 1×, and not short", ge=0
     )
     groups: str | None = setting(
-        None, "a YAML file of limits on groups of symbols and on market beta; see docs/MATH.md"
+        None, "YAML file of limits on groups and on market beta (docs/MATH.md)"
     )
     most_positions: int | None = setting(
         None, "held after a decision, those that cannot change then among them", ge=1, le=100_000

@@ -53,50 +53,43 @@ class Events(NamedTuple):
 class DataSettings:
     """Where a run's bars come from, and what their prices are adjusted for."""
 
-    dir: tuple[str, ...] = setting(
-        (), "folders of bar files, or files; none means the synthetic market"
-    )
-    zone: str | None = setting(
-        None, "of stamps that say none, as America/New_York; none: those are refused"
-    )
+    dir: tuple[str, ...] = setting((), "folders or files of bars; none: the synthetic market")
+    zone: str | None = setting(None, "of stamps without one, as America/New_York; none: refused")
     fills: tuple[str, ...] = setting(
         (),
-        "folders of finer bars (1, 5, 15 or 30 minutes) that a simulation's orders meet, or files; "
-        "none: those that are decided on",
+        "folders or files of finer bars (1, 5, 15 or 30 minutes) that orders meet; none: "
+        "those decided on",
     )
     actions: str | None = setting(
         None,
-        "a file of dividends, splits and ends of symbols (symbol, date, kind, value; into, cash, "
-        "known); none means that nothing is applied",
+        "file of dividends, splits and ends (symbol, date, kind, value; into, cash, known)",
     )
     ended_after: int | None = setting(
         USUAL_SESSIONS,
-        "sessions without a bar, while others of its class have some, after which a symbol counts "
-        "as ended and is taken off the book; none: never",
+        "sessions without a bar that others of its class have, after which a symbol "
+        "leaves the book",
         ge=1,
     )
     ended_loss: float = setting(
         USUAL_LOSS,
-        "part of its last price that is lost then, where data.actions does not say what a share "
-        "became (Shumway 1997: 30 % for stocks delisted for their performance)",
+        "part of its last price lost then, unless data.actions says otherwise (Shumway 1997)",
         ge=0,
         le=1,
     )
     adjustment: Adjustment = setting(
         "split",
-        "of the prices. `split`: for splits, dividends are booked as cash; `all`: for both, "
-        "nothing is booked; `raw`: for neither, both are booked",
+        "of prices: `split` for splits, dividends booked as cash; `all` for both, nothing "
+        "booked; `raw` for neither, both booked",
     )
     accept_jumps: bool = setting(
         False,
-        "a jump of a file's prices that looks like a split they are not adjusted for, and "
-        "an action that they do not show, is named as a doubt; without it the bars are "
-        "refused",
+        "unexplained jumps like a split's, and actions that prices do not show, are "
+        "doubts; without it the bars are refused",
     )
     coin_day: CoinDay = setting(
         "utc",
-        "where a coin's daily bar begins and ends: midnight `utc`, or 16:00 `new_york`, with the "
-        "stocks' session; put together from shorter bars",
+        "a coin's day: midnight `utc`, or 16:00 `new_york` as stocks, put together from "
+        "shorter bars",
     )
     feed: Feed = setting("iex", "of the venue's stock bars, `iex` (free keys) or `sip` (paid)")
     seed: int = setting(0, "of the synthetic market's draws", ge=0, lt=2**63)

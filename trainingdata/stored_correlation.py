@@ -148,12 +148,10 @@ class CorrelationSettings(CorrelationEstimator):
         key=False,
     )
     arguments: Mapping[str, Any] = setting({}, "of one's own class, by name")
-    file: str | None = setting(
-        None, "path of a matrix built before, which is used instead of estimating one"
-    )
+    file: str | None = setting(None, "a matrix built before, instead of an estimate")
     factors: int | None = setting(
         None,
-        "common factors that are kept, what they leave being each symbol's own; none: the matrix",
+        "common factors kept, the rest each symbol's own; none: the matrix",
         ge=1,
         le=1000,
     )

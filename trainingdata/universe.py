@@ -62,29 +62,27 @@ class UniverseSettings:
 
     top: int | None = setting(None, "the largest so many of those that pass; none: all", ge=1)
     by: Literal["dollar_volume"] = setting(
-        "dollar_volume", "what is large: the median of price times volume of a day, over the window"
+        "dollar_volume", "what is large: median of a day's price times volume, over the window"
     )
     window: str = setting("60d", "that volume, volatility and momentum are of, in calendar days")
     min_price: float = setting(0.0, "USD of the last close, at least", ge=0)
     min_bars: int = setting(0, "of history, at least", ge=0)
     max_volatility: float | None = setting(
-        None, "a year, of the closes of days in the window, at most; none: any", gt=0
+        None, "a year, of daily closes in the window, at most; none: any", gt=0
     )
     classes: tuple[Literal["stock", "crypto"], ...] = setting((), "`stock` or `crypto`; none: both")
     members: str | None = setting(
         None,
-        "a file of members with dates (symbol, from, to), such as an index's; to: the first day it "
-        "is none any more",
+        "file of members (symbol, from, to), as of an index; to: the first day no longer one",
     )
     rebalance: Literal["daily", "weekly", "monthly"] = setting(
         "monthly",
-        "how often membership is renewed, at New York's midnight; a list of members counts from "
-        "its dates on",
+        "when membership is renewed, at New York's midnight; members count from their dates on",
     )
     rank: str | None = setting(
         None,
-        "of which `keep` are the best: `growth`, expected growth per risk at each decision, "
-        "or `momentum`, the return over the window at each renewal",
+        "by which `keep` are the best: `growth`, expected per risk at each decision, or "
+        "`momentum`, return over the window at each renewal",
     )
     keep: int | None = setting(None, "the best so many by `rank`; none: all", ge=1)
 

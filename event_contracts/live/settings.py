@@ -39,7 +39,7 @@ class KalshiGuardSettings:
         100.0, "USD, price times contracts of one order that opens", ge=1, le=1e6
     )
     max_orders_per_hour: int = setting(
-        500, "orders sent in an hour, of all jobs, after which none opens", ge=1, le=100_000
+        500, "orders sent in an hour, all jobs, after which none opens", ge=1, le=100_000
     )
     daily_loss: float = setting(
         0.20, "share of the day's first equity whose loss halts openings", ge=0.001, le=1
@@ -49,7 +49,7 @@ class KalshiGuardSettings:
     )
     resume: float = setting(
         0.5,
-        "share of the drawdown limit to which the loss comes back before its halt ends by itself",
+        "share of the drawdown limit at which its halt ends by itself",
         ge=0,
         le=0.9,
     )
@@ -90,8 +90,8 @@ class KalshiTradingSettings(OrderSettings, WatchedSettings):
 
     mode: Literal["dry", "paper", "live"] = setting(
         "paper",
-        "`dry` shows decisions and sends nothing; `paper` sends to the demo account; `live` "
-        "sends with real money, and needs confirm_live too",
+        "`dry` sends nothing; `paper` sends to the demo account; `live` with real money, "
+        "beside confirm_live",
     )
     confirm_live: bool = setting(False, "beside mode=live")
     markets: tuple[str, ...] = setting((), "tickers")
@@ -104,9 +104,7 @@ class KalshiTradingSettings(OrderSettings, WatchedSettings):
     interval: float = setting(
         300.0, "seconds between ticks, those that the policy was trained with", ge=0.1, le=86_400
     )
-    steps: int | None = setting(
-        None, "ticks to work on; none goes on until every market has settled", ge=1
-    )
+    steps: int | None = setting(None, "ticks; none: until every market has settled", ge=1)
     fees: KalshiFees = setting(KalshiFees(), "by date")
     actor: ActorSettings = setting(ActorSettings(), "how the service works")
     guards: KalshiGuardSettings = setting(KalshiGuardSettings(), "bounds that no order goes beyond")

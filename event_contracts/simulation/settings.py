@@ -39,8 +39,8 @@ class EpisodeSettings(OrderSettings):
     size_features: bool = setting(True, "whether the observation tells of sizes")
     reward: Reward = setting(
         "value",
-        "`value`, the change in USD of cash and of the position at the middle of the quote "
-        "after fees, or `log_wealth`, the change of its logarithm",
+        "`value`: change in USD of cash and position at the middle of the quote, after "
+        "fees; `log_wealth`: of its logarithm",
     )
 
     def __post_init__(self) -> None:
@@ -76,11 +76,9 @@ class PlayedSettings:
 
     episode: EpisodeSettings = setting(
         EpisodeSettings(),
-        "money, orders, fees and rewards of every session, and the synthetic market",
+        "money, orders, fees, rewards, synthetic market",
     )
-    recorded: bool = setting(
-        False, "whether recorded sessions are played in place of synthetic ones"
-    )
+    recorded: bool = setting(False, "whether sessions are recorded, not synthetic")
     folder: str | None = setting(None, "of recorded files; none for the project's own")
 
     @classmethod
@@ -118,8 +116,7 @@ class LearnerSettings:
     )
     layers: tuple[int, ...] = setting(
         (64, 64),
-        "units of each hidden layer, of the choosing and of the valuing network; 1 … 8 "
-        "layers of 1 … 4,096",
+        "units of each hidden layer, of both networks; 1 … 8 layers of 1 … 4,096",
     )
 
     def __post_init__(self) -> None:

@@ -75,7 +75,7 @@ class SyntheticMarket:
     )
     reversion: float = setting(1.0, "pull back to it, a session", ge=0, le=1000, key=False)
     volatility: float = setting(
-        4.0, "deviation of the log-odds that a session adds without the pull", ge=0, le=100
+        4.0, "deviation of the log-odds over a session without the pull", ge=0, le=100
     )
     tick: float = setting(TICK, "USD between prices, a whole share of a dollar")
     width: float = setting(2.0, "mean of the quote, ticks", ge=1, le=20)
@@ -83,13 +83,11 @@ class SyntheticMarket:
     lot: int = setting(20, "contracts of a market order", ge=1, le=10_000, key=False)
     informed: float = setting(
         1.0,
-        "orders that a step expects for each tick that the price moves beyond a quote",
+        "orders expected a step for each tick that the price moves beyond a quote",
         ge=0,
         le=100,
     )
-    noise: float = setting(
-        0.0, "orders that a step expects on each side which know nothing", ge=0, le=20
-    )
+    noise: float = setting(0.0, "uninformed orders expected a step, each side", ge=0, le=20)
     edge: float = setting(0.0, "deviation of the mispricing, USD", ge=0, le=0.25)
     memory: float = setting(
         0.95, "share of the mispricing that a step keeps", ge=0, le=0.9999, key=False

@@ -62,20 +62,17 @@ class KalshiVenueSettings:
     starting_cash: float = setting(1000.0, "USD, in whole cents")
     life: int = setting(
         LIFE,
-        "ticks after which a resting order ends; as long as the environments' unless it is "
-        "set. Kalshi's own orders wait until they are cancelled",
+        "ticks after which a resting order ends; Kalshi's own wait until cancelled",
         ge=1,
         le=1_000_000,
     )
     limited: bool = setting(
         False,
-        "whether the venue holds orders to the buffer and the limits of the environments, "
-        "and cancels what is about to break them. Kalshi itself does neither",
+        "whether the venue enforces the environments' buffer and limits; Kalshi does not",
     )
     settlement: int = setting(
         0,
-        "ticks from the end of trading until a market is finalized and pays. One before "
-        "that it is determined; 0 does all at once",
+        "ticks from the end of trading until a market pays",
         ge=0,
         le=10_000,
     )

@@ -273,9 +273,8 @@ class OrderSettings:
 
     price_style: PriceStyle | Mapping[str, PriceStyle] = setting(
         "aggressive",
-        "passive joins the side's own queue, mid is half-way, aggressive takes what the "
-        "other side offers; one for all, or one for each of BUY_YES, SELL_YES, BUY_NO, "
-        "SELL_NO",
+        "passive joins its own queue, mid is half-way, aggressive takes the other side's "
+        "offer; one for all, or each for BUY_YES, SELL_YES, BUY_NO, SELL_NO",
     )
     position_sizes: tuple[int, ...] = setting(
         POSITION_SIZES, "contracts of each of the five sizes, increasing"
@@ -285,7 +284,7 @@ class OrderSettings:
     cash_buffer: float = setting(float(CASH_BUFFER), "USD that no purchase may touch")
     life: int = setting(
         LIFE,
-        "ticks that an order rests: those that a policy was trained with",
+        "ticks that an order rests, as a policy was trained",
         ge=1,
         le=LONGEST_LIFE,
     )

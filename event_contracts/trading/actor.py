@@ -81,7 +81,9 @@ class ActorSettings:
     failures: int = setting(
         3, "in a row, after which a market is left alone", ge=1, le=1000, key=False
     )
-    rest: float = setting(300.0, "seconds for which it is; then it is tried once", ge=1, le=86_400)
+    rest: float = setting(
+        300.0, "seconds that a failed market is left alone, then tried", ge=1, le=86_400
+    )
 
 
 @dataclass(eq=False)

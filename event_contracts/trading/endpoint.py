@@ -150,13 +150,10 @@ class KalshiSettings(RequestSettings):
     confirm_live: bool = setting(
         False, "beside mode=live: orders go out with real money", key=False
     )
-    url_override: str | None = setting(
-        None, "an address on this machine; none means the venue's own"
-    )
+    url_override: str | None = setting(None, "an address on this machine; none: the venue's")
     landing_seconds: float = setting(
         3600.0,
-        "after its end until which an order that the venue does not know may still reach "
-        "it; the venue refuses stale signatures, from which age on is not published",
+        "after its expiry during which an unknown order may still arrive",
         ge=60,
         le=172_800,
     )

@@ -95,12 +95,11 @@ class KalshiFees:
         (DatedRate(_FIRST, 0.0001),), "USD that fees are rounded up to, by date"
     )
     balance_step: tuple[DatedRate, ...] = setting(
-        (DatedRate(_FIRST, 0.01),), "USD that changes of the balance are rounded down to, by date"
+        (DatedRate(_FIRST, 0.01),), "USD that balances are rounded down to, by date"
     )
     as_of: str = setting(
         "2026-11-20",
-        "date, YYYY-MM-DD, whose rules hold where a market has no date of its own (a "
-        "synthetic one)",
+        "date, YYYY-MM-DD, whose rules a market without a date (a synthetic one) has",
     )
 
     def __post_init__(self) -> None:

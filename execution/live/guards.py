@@ -38,26 +38,25 @@ class GuardSettings:
     max_order: float = setting(1_000_000.0, "USD, value of one order that opens", ge=1, le=1e9)
     max_position: float = setting(
         0.75,
-        "of one symbol once the order has filled, in multiples of equity, of what spreads "
-        "can lose in multiples of the balance that they are sized from where that is less",
+        "of one symbol after the fill, multiples of equity; of what spreads can lose, of "
+        "their balance if less",
         ge=0.01,
         le=10,
     )
     max_gross: float = setting(4.2, "of all positions then, in multiples of equity", ge=0.01, le=10)
     max_orders_per_hour: int = setting(
-        200, "orders sent in an hour, of all jobs, after which none opens", ge=1, le=100_000
+        200, "orders sent in an hour, all jobs, after which none opens", ge=1, le=100_000
     )
     collar: float = setting(
         0.10,
-        "share of the last trade that a limit may be beyond it on the paying side, and that "
-        "the last trade may be away from the price a market order was sized at",
+        "share of the last trade by which a limit may pay more, and by which it may "
+        "differ from the price a market order was sized at",
         ge=0.001,
         le=1,
     )
     quote_age: float = setting(
         900.0,
-        "seconds, age of a last trade from which on its symbol opens nothing while its "
-        "market is open",
+        "seconds, age of a last trade from which its symbol opens nothing in an open market",
         ge=1,
         le=86_400,
     )
@@ -69,7 +68,7 @@ class GuardSettings:
     )
     resume: float = setting(
         0.5,
-        "share of the drawdown limit to which the loss comes back before its halt ends by itself",
+        "share of the drawdown limit at which its halt ends by itself",
         ge=0,
         le=0.9,
     )

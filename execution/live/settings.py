@@ -30,13 +30,12 @@ class AccountSettings:
 
     source: Literal["described", "venue"] = setting(
         "described",
-        "`venue`, or `described` by `capital` and `positions` for a dry pass over files",
+        "`venue`, or `described` by `capital` and `positions` (dry, over files)",
     )
     foreign: Literal["ignore", "refuse"] = setting(
         "ignore",
-        "positions and orders that are not ours to trade, as in other symbols: `ignore` "
-        "counts them in every limit and leaves them alone, `refuse` sends nothing while "
-        "there are any",
+        "positions and orders that are not ours: `ignore` counts them in every limit and "
+        "leaves them alone, `refuse` sends nothing meanwhile",
     )
 
 
@@ -46,25 +45,20 @@ class LiveSettings(TradingSettings, WatchedSettings):
 
     broker: BrokerSettings = setting(BrokerSettings(), "how the venue is reached")
     account: AccountSettings = setting(
-        AccountSettings(), "which account, and what to do about what is not ours in it"
+        AccountSettings(), "which, and what to do about others' positions in it"
     )
     guards: GuardSettings = setting(GuardSettings(), "bounds that no order of any job goes beyond")
     history_days: int | None = setting(
         None,
-        "calendar days of bars that a decision is made from; none: 730, and more where lessons of"
-        " calibration need more, as those of days",
+        "calendar days of bars behind a decision; none: 730, more where calibration needs them",
         ge=30,
         le=6000,
     )
     bar_patience: float = setting(
-        20.0, "seconds that a pass waits for bars that have closed and are not there", ge=0, le=600
+        20.0, "seconds that a pass waits for closed bars that are missing", ge=0, le=600
     )
-    decision_seconds: float = setting(
-        300.0, "for which a decision may be sent; what is left of it then is not", ge=1, le=3600
-    )
-    flatten_at_stop: bool = setting(
-        False, "whether a loop that is told to stop also closes what it holds"
-    )
+    decision_seconds: float = setting(300.0, "for which a decision may be sent", ge=1, le=3600)
+    flatten_at_stop: bool = setting(False, "whether a stopped loop also closes what it holds")
     folder: str = setting("data/live", "where each account has a folder with its journal")
     jobs: tuple[str, ...] = setting((TRADE,), "of the process, `trade` and `spreads`, one or both")
     spreads: tuple[str, ...] = setting(

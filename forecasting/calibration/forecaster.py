@@ -59,9 +59,7 @@ class CalibrationSettings:
     """How much is learned from, and how sure a centre must be."""
 
     window: int = setting(3000, "own bars of each symbol that are learned from", ge=100)
-    confidence: float = setting(
-        3.0, "standard errors by which a centre's worth must exceed zero to count", ge=0
-    )
+    confidence: float = setting(3.0, "standard errors above zero that a centre's worth needs", ge=0)
 
 
 @runtime_checkable

@@ -53,13 +53,11 @@ class RaySettings:
 
     address: str | None = setting(
         None,
-        "`host:port` of a Ray cluster that this machine is part of, or `auto` for the one "
-        "it belongs to; none starts Ray on this machine, for this command alone",
+        "`host:port` of this machine's Ray cluster, or `auto`; none starts Ray here, for "
+        "this command alone",
     )
     cores: int = setting(1, "processor cores an actor", ge=1, le=1024)
-    gpus: int = setting(
-        1, "GPUs an actor, where the cluster has any; 0 leaves them alone", ge=0, le=64
-    )
+    gpus: int = setting(1, "GPUs an actor, where there are any; 0: none", ge=0, le=64)
 
     def __post_init__(self) -> None:
         if self.address is not None and self.address != "auto":

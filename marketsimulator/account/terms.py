@@ -23,19 +23,19 @@ class FillTerms:
 
     volume_share: float | None = setting(
         0.1,
-        "part of a bar's volume that one account may trade; null for no bound, and then "
-        "bars without volume fill too",
+        "part of a bar's volume one account may trade; none: no bound, bars without "
+        "volume fill too",
         gt=0,
         le=1,
     )
     coverage: float = setting(
-        1.0, "share of the market's volume that the bars show; IEX about 0.03", gt=0, le=1
+        1.0, "share of the market's volume in the bars; IEX about 0.03", gt=0, le=1
     )
     remainder: Literal["cancel", "carry"] = setting(
-        "cancel", "what a bar leaves of a market order is cancelled, or carried to the next bar"
+        "cancel", "of a market order after its bar: cancelled, or carried to the next"
     )
     shortfall: Literal["cut", "refuse"] = setting(
-        "cut", "an order beyond buying power is cut to it, or refused"
+        "cut", "orders beyond buying power: cut to it, or refused"
     )
 
 

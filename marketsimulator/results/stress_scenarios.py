@@ -32,18 +32,18 @@ class Scenario:
     source: Annotated[
         str,
         about(
-            "where its moves are from and of which date, or that they are an assumption",
+            "of its moves, with a date, or that they are an assumption",
             pattern=r"\S",
         ),
     ]
     day: str | None = setting(
         None,
-        "New York date of a session; a symbol's own bars decide where there are any of that day",
+        "New York date; a symbol's own bars of that session decide, if any",
     )
     stocks: float = setting(0.0, "move of every stock, a fraction", gt=-1, le=LARGEST_RISE)
     shorts: float | None = setting(
         None,
-        "the same of every stock that is held short, in the place of `stocks`; none: as `stocks`",
+        "the same of every stock held short; none: as `stocks`",
         gt=-1,
         le=LARGEST_RISE,
     )
@@ -52,22 +52,19 @@ class Scenario:
         {}, "moves of single symbols, in the place of their class's"
     )
     against: bool = setting(
-        False, "whether these moves are of what is held long, and what is short moves the other way"
+        False, "whether these moves are of longs, and shorts move the other way"
     )
     halted: str | None = setting(
         None,
-        "a stock that trades no more and keeps its last price, or `largest`; none: "
-        "everything trades",
+        "a stock that stops trading at its last price, or `largest`; none: everything trades",
     )
     correlation: float | None = setting(
         None,
-        "between any two symbols as the whole book moves; none: moves are those above",
+        "between any two symbols as the book moves; none: moves as above",
         ge=0,
         le=0.999,
     )
-    deviations: float | None = setting(
-        None, "of the book a day that it then loses, 20 at most", gt=0, le=20
-    )
+    deviations: float | None = setting(None, "of the book a day, which it loses", gt=0, le=20)
 
     def __post_init__(self) -> None:
         place = f"scenarios: {self.name}"

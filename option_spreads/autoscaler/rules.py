@@ -62,8 +62,7 @@ class AutoscalingSettings:
     STARTING_CAPITAL: float = setting(20_000.0, "USD the account began with", ge=1, le=1e12)
     MAX_CONTRACTS: int = setting(
         3,
-        "of one position, whatever Kelly says; in the environment it may be called "
-        "MAX_CONTRACTS_PER_TRADE",
+        "of one position, whatever Kelly says; in the environment also MAX_CONTRACTS_PER_TRADE",
         ge=1,
         le=10_000,
     )
@@ -82,7 +81,7 @@ class AutoscalingSettings:
         1, "contracts where trades have lost, 0 or 1", ge=0, le=1
     )
     CONDOR_RISK: CondorRisk = setting(
-        "formula", "of a condor of width 5, by `formula` or by the earlier system's `table`"
+        "formula", "of a condor of width 5; `table` is the earlier system's"
     )
     AUTOSCALING_DATA_DIR: str = setting("data/autoscaling", "folder with paper/ and live/ below it")
     FEE_PER_CONTRACT: float = setting(
@@ -93,20 +92,19 @@ class AutoscalingSettings:
     )
     KELLY_CONFIDENCE: float | None = setting(
         None,
-        "probability with which the sized Kelly fraction is exceeded; none: "
-        "the estimate itself is sized",
+        "probability that Kelly's fraction exceeds the sized one; none: the estimate is sized",
         ge=0.5,
         lt=1,
     )
     DRAWDOWN_HALT_PCT: float | None = setting(
         None,
-        "fall from the peak balance from which nothing is ordered; none: never",
+        "fall from the peak balance from which nothing is ordered",
         gt=0,
         le=1,
     )
     DRAWDOWN_RESUME_PCT: float | None = setting(
         None,
-        "fall at which orders go on, below DRAWDOWN_HALT_PCT; none: half of it",
+        "fall at which orders go on; none: half of DRAWDOWN_HALT_PCT",
         ge=0,
         lt=1,
     )

@@ -198,8 +198,7 @@ class Implied:
     )
     session: float = setting(
         SESSION_SHARE,
-        "share of a day's variance that falls between open and close. A same-day option is "
-        "exposed to no other (SPY, 2023-04 to 2025-06: 0.64)",
+        "share of a day's variance between open and close (SPY: 0.64)",
         ge=0,
         le=1,
     )
@@ -229,13 +228,12 @@ class SpreadRules:
     strategy: str = setting("PUT", "CALL, PUT, IRON_CONDOR or OTM_SINGLE_SIDED", key=False)
     distance: float | None = setting(
         None,
-        "from the index to the short strikes, deviations to the close; none takes the "
-        "strategy's own",
+        "from the index to the short strikes, deviations to the close; none: the strategy's own",
         ge=0,
         lt=100,
     )
     width: float | None = setting(
-        None, "between the strikes of a side, points; none takes the strategy's own", gt=0, lt=1e4
+        None, "between the strikes of a side, points; none: the strategy's own", gt=0, lt=1e4
     )
     step: float = setting(5.0, "between listed strikes, points", ge=0.01, le=1e3)
     entries: tuple[int, ...] = setting(
@@ -246,40 +244,38 @@ class SpreadRules:
     credit_least: float = setting(0.1, "credit below which nothing is sold, points", ge=0, le=1e4)
     stop_multiple: float | None = setting(
         2.0,
-        "loss at which a spread is bought back, as a multiple of its credit; none switches "
-        "it off. The nearer of the two stops counts",
+        "loss at which a spread is bought back, multiple of its credit; the nearer of the "
+        "two stops counts",
         gt=0,
     )
-    stop_usd: float | None = setting(
-        150.0, "the same loss in USD a contract; none switches it off", gt=0
-    )
+    stop_usd: float | None = setting(150.0, "the same loss in USD a contract", gt=0)
     target: float | None = setting(
         0.75,
-        "profit at which a spread is bought back, share of its credit; none switches it off",
+        "profit at which a spread is bought back, share of its credit",
         gt=0,
         le=1,
     )
     trail_from: float | None = setting(
         0.4,
-        "profit that arms a trailing stop, share of the credit; none switches it off",
+        "profit that arms a trailing stop, share of the credit",
         gt=0,
         le=1,
     )
     trail_back: float = setting(
         0.2,
-        "what an armed trailing stop lets the best profit give back, share of the credit",
+        "what an armed trailing stop lets the best profit give back, share of credit",
         gt=0,
         le=1,
     )
     holds: tuple[tuple[float, float], ...] = setting(
         ((240, 0.6), (300, 0.45), (345, 0.3)),
-        "pairs of a minute after 09:30 and a share of the credit; from that minute on, a "
-        "profit of that share is held to the close with the stops left on",
+        "pairs: from that minute after 09:30 on, a profit of that share of the credit is "
+        "held to the close, stops left on",
     )
     leave_at: float | None = setting(
         None,
-        "minute after 09:30 from which on everything is bought back, for options that "
-        "deliver shares; none holds to settlement in cash",
+        "minute after 09:30 from which everything is bought back, for options that "
+        "deliver shares; none: held to settlement in cash",
         gt=0,
         lt=SESSION,
     )
@@ -403,7 +399,7 @@ class SpreadCosts:
 
     slippage: float = setting(
         0.05,
-        "points a leg between the mid and what is paid, where prices are simulated",
+        "points a leg between mid and price, where prices are simulated",
         ge=0,
         le=1e3,
     )

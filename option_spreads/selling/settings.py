@@ -39,15 +39,15 @@ class SellingSettings(SizedSettings):
     underlying: str = setting("SPY", "stock whose last trade, times `scale`, is the index")
     scale: float = setting(
         1.0,
-        "1 for options on the stock itself, 10 for options on the S&P 500 beside SPY",
+        "1 for options on the stock, 10 for S&P 500 beside SPY",
         ge=1e-3,
         le=1e3,
     )
     root: str = setting("SPY", "of the options' symbols, as SPY or SPXW")
     delivers: bool | None = setting(
         None,
-        "whether its options deliver shares when they expire in the money; none says that "
-        "those on the stock itself do",
+        "whether options that expire in the money deliver shares; none: those on the "
+        "stock itself do",
     )
     feed: Feed = setting("iex", "of the stock's prices, `iex` or `sip`")
     vix: str = setting("", "Parquet file of the volatility index's daily closes")
@@ -60,29 +60,27 @@ class SellingSettings(SizedSettings):
     )
     cutoff: float | None = setting(
         None,
-        "minutes before the close, half-days included, from which on nothing is ordered of "
-        "options that expire that day; none takes Alpaca's, as read on 2026-11-23: 30 for "
-        "SPY and QQQ (15:30), 45 for other stocks (15:15), 0 for options on an index",
+        "minutes before the close from which options that expire today are not ordered; "
+        "none: Alpaca's of 2026-11-23: 30 for SPY and QQQ, 45 for other stocks, 0 for an "
+        "index",
         ge=0,
         lt=SESSION,
     )
     window: float = setting(
-        5.0, "minutes after an entry's time in which it may still be sold", ge=0.1, le=60
+        5.0, "minutes after its time in which an entry may be sold", ge=0.1, le=60
     )
     interval: float = setting(15.0, "seconds of the venue's clock between two looks", ge=0, le=3600)
     patience: float = setting(
         10.0, "seconds after which an order that still works is cancelled", ge=0, le=600
     )
     looks: int | None = setting(None, "how many; none goes on until interrupted", ge=1)
-    folder: str = setting(
-        "data/live", "where the orders of an account are written down before they are sent"
-    )
+    folder: str = setting("data/live", "where each account has a folder with its journal")
     rules: SpreadRules = setting(
         SpreadRules(leave_at=350), "of every strategy, when it sells and buys back"
     )
     costs: SpreadCosts = setting(
         SpreadCosts(),
-        "USD booked with every trade; prices are the venue's, so slippage is not among them",
+        "USD booked with every trade; slippage is in the venue's prices",
     )
     implied: Implied = setting(Implied(), "how far the options imply that the index moves")
     broker: BrokerSettings = setting(

@@ -79,9 +79,8 @@ class IndexModel:
     )
     premium: float = setting(
         0.15,
-        "by how much the deviation that prices imply exceeds the one that comes, a share of "
-        "the latter; 0 is a fair market. SPY of 2023-04 to 2024-12 and the prints behind "
-        "the smile say 0.15 ± 0.12: what a simulation earns rests on it",
+        "implied deviation over the realised one, less 1 (SPY, 2023-04 to 2024-12: 0.15 ± "
+        "0.12); 0 is a fair market",
         ge=-0.9,
         le=10,
     )

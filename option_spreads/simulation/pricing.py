@@ -37,12 +37,12 @@ class Smile(Implied):
 
     slope: float = setting(
         0.025,
-        "how much dearer low strikes are than high ones, a deviation of distance",
+        "how much dearer low strikes are, a deviation of distance",
         ge=-1,
         le=1,
     )
     wing: float = setting(
-        0.22, "how much dearer far strikes are on both sides, a deviation of distance", ge=0, le=2
+        0.22, "how much dearer far strikes are, both sides, a deviation of distance", ge=0, le=2
     )
     least: float = setting(0.5, "the lowest volatility of a strike, as a share of σ", ge=0, le=1)
 

@@ -23,36 +23,36 @@ class MonteCarloSettings(SizedSettings):
     trades: str | None = setting(None, "a file of closed trades")
     check: str | None = setting(
         None,
-        "a file of an account, whose months are set beside what is likely by the trades before",
+        "an account's file, its months beside what earlier trades make likely",
     )
     runs: int = setting(10_000, "number of them", ge=1, le=1_000_000)
     days: int = setting(252, "trading days of a run", ge=1, le=100_000)
     seed: int = setting(0, "of the draws", ge=0, lt=2**63)
     trades_per_day: float | None = setting(
         None,
-        "on average; none takes the file's, by sessions from its first trade to its last",
+        "on average; none: the file's, by sessions from first trade to last",
         gt=0,
         le=1000,
     )
     block: int | None = setting(
         None,
-        "trades that stay together in the block bootstrap; none takes a week's",
+        "trades that stay together in the block bootstrap; none: a week's",
         ge=1,
         le=100_000,
     )
     uncertainty: bool = setting(
-        False, "whether each run first draws a history of its own; those of `check` always do"
+        False, "whether each run first draws its own history, as those of `check` do"
     )
     stress: float | None = setting(
         None,
-        "chance of a maximum loss; none takes the most that n trades without one leave "
-        "possible at 95 %, 1 - 0.05^(1/n)",
+        "chance of a maximum loss; none: 1 - 0.05^(1/n), the most that n trades without "
+        "one leave possible at 95 %",
         ge=0,
         le=1,
     )
     above: float | None = setting(
         None,
-        "USD, of which the chance to end with more is given; none: no such chance",
+        "USD that the chance to end above is given of",
         ge=0,
         le=1e15,
     )

@@ -1,7 +1,8 @@
-"""What README and the guides tell a reader to type runs as written, in the order it is read.
+"""What the pages tell a reader to type runs as written, in the order it is read.
 
 A page is a folder of its own. What the reader has and a test has not (an account at a venue, an
-index of packages) is said in `BESIDE` and `INSTEAD`, and nowhere else.
+index of packages) is said in `BESIDE` and `INSTEAD`, and nowhere else. A block of a page is of
+commands, which are run, of a kind that a test reads, or a drawing.
 """
 
 from __future__ import annotations
@@ -14,26 +15,44 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import fields
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pandas as pd
 import pytest
 
+from docs.settings_page import CLASSES
 from examples.make_bars import random_bars, starts_of_stock_bars
+from foundation.refusals import settings_in
 from kelly_chronos import COMMANDS
+from sizing.limits import Limits
 from tests.commands import Started, run_command
+from trainingdata.source import DataSettings
 
 ROOT = Path(__file__).resolve().parents[2]
-GUIDES = ("BACKTEST", "FORECASTS", "KALSHI", "OPERATIONS", "SPREADS", "VENUE")
-PAGES = ("README", *(f"docs/{name}" for name in GUIDES))
-FENCE = re.compile(r"^```(?:sh)?\n(.*?)^```", re.MULTILINE | re.DOTALL)
+PAGES = (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "examples" / "README.md")
+OWN_TEST = {  # of a page's commands
+    "docs/ORDER": "tests/e2e/test_order_page.py",
+    "examples/README": "tests/e2e/test_examples.py",
+}
+COMMANDS_OF_A_PAGE = ""  # the kind of a block that names none
+DRAWING = "text"
+READ = {  # kinds of blocks that a test reads, and on which pages
+    "python": {"README", "docs/FORECASTS"},
+    "csv": {"docs/BACKTEST"},
+    "yaml": {"docs/MATH"},
+    **{kind: {"docs/ORDER"} for kind in ("terminal", "log", "journal")},
+}
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+TYPED = (".venv/bin/", "make ", "export ", "curl ", "kill ")
 SERVERS = (
     "marketsimulator.alpaca_server",
     "event_contracts.practice_server",
     "execution.live serve",
 )
+STARTING = 600.0  # seconds: a server may compile first, beside other tests
 PORTS = ("8000", "8001")  # that a page names; that of an account's page is its default
 
 # A page whose commands are of an account has one at a practice server; these words say so.
@@ -49,19 +68,31 @@ INSTEAD: Mapping[str, str] = {
     "-m trainingdata.download": "tests/e2e/test_download.py",
     "-m option_spreads.sell": "tests/e2e/selling_schedule.py",
     "-m marketsimulator.drift": "tests/e2e/test_drift.py",
+    "account=venue": "tests/e2e/test_stress_account.py",
     "-m tools.train_checkpoint": "tests/forecasting/test_weights.py",
     "-m event_contracts.trade": "tests/e2e/test_trade_kalshi.py",
 }
 ENDS: Mapping[str, set[int]] = {"-m execution.doctor": {0, 1}, "-m execution.live kill": {0, 2}}
 
 
+def name_of(page: Path) -> str:
+    """As the tests name it, `docs/MATH`."""
+    return page.relative_to(ROOT).with_suffix("").as_posix()
+
+
+def blocks(page: str, kind: str) -> list[str]:
+    """The blocks of a page that are of a kind."""
+    found = BLOCK.findall((ROOT / f"{page}.md").read_text())
+    return [text for each, text in found if each == kind]
+
+
 def lines_of(page: str) -> list[str]:
     """The lines that a reader types, those that end with a backslash joined."""
-    text = (ROOT / f"{page}.md").read_text()
-    blocks = (re.sub(r"\\\n\s*", "", block) for block in FENCE.findall(text))
-    typed = (line.split("   #")[0].strip() for block in blocks for line in block.splitlines())
-    first = (".venv/bin/", "make ", "export ", "curl ", "kill ")
-    return [line for line in typed if line.startswith(first)]
+    joined = (re.sub(r"\\\n\s*", "", text) for text in blocks(page, COMMANDS_OF_A_PAGE))
+    return [line.split("   #")[0].strip() for text in joined for line in text.splitlines()]
+
+
+WITH_COMMANDS = sorted(name for name in map(name_of, PAGES) if lines_of(name))
 
 
 def entry(mapping: Mapping[str, object], line: str) -> str | None:
@@ -82,7 +113,7 @@ def account(folder: Path) -> Iterator[str]:
     words = ["-m", "marketsimulator.alpaca_server", "--data-dir", str(bars), "--port", "0"]
     server = Started([*words, "--start", "2024-03-18"], cwd=folder, env=environment(folder))
     try:
-        server.wait_for_output(120.0)
+        server.wait_for_output(STARTING)
         yield server.output.partition(": ")[0]
     finally:
         server.kill()
@@ -137,7 +168,7 @@ class Reader:
         elif any(server in line for server in SERVERS):
             server = Started(words[1:], cwd=self.folder, env=self.environment)
             self.servers.append(server)
-            server.wait_for_output(120.0)
+            server.wait_for_output(STARTING)
             assert server.running, server.errors
         else:
             self.run(line, words)
@@ -170,13 +201,13 @@ class Reader:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [name for name in WITH_COMMANDS if name not in OWN_TEST])
 def test_every_command_of_a_page_runs_in_the_order_it_is_read(page: str, tmp_path: Path) -> None:
     lines = lines_of(page)
-    assert lines, f"{page} has no command"
     for name in ("examples", "configs", "marketsimulator", "trainingdata", "trade_stock_e2e.py"):
         (tmp_path / name).symlink_to(ROOT / name)
-    with account(tmp_path) as venue:
+    has_an_account = any(entry(BESIDE, line) for line in lines)
+    with account(tmp_path) if has_an_account else nullcontext("") as venue:
         reader = Reader(tmp_path, venue)
         try:
             for line in lines:
@@ -191,8 +222,7 @@ def test_every_command_of_a_page_runs_in_the_order_it_is_read(page: str, tmp_pat
     [("README", r"[+-]\d+\.\d\d%\n"), ("docs/FORECASTS", r" +symbol +timestamp")],
 )
 def test_the_lines_of_python_on_a_page_run(page: str, prints: str, tmp_path: Path) -> None:
-    text = (ROOT / f"{page}.md").read_text()
-    (code,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    (code,) = blocks(page, "python")
     make = next(line for line in lines_of(page) if "make_bars" in line)
     for name in ("examples", "forecasting"):
         (tmp_path / name).symlink_to(ROOT / name)
@@ -203,10 +233,38 @@ def test_the_lines_of_python_on_a_page_run(page: str, prints: str, tmp_path: Pat
     assert re.match(prints, done.stdout)
 
 
+def test_no_block_of_a_page_escapes_the_tests() -> None:
+    assert {"README", "docs/BACKTEST", "docs/OPERATIONS"} < set(WITH_COMMANDS)
+    for page in map(name_of, PAGES):
+        text = (ROOT / f"{page}.md").read_text()
+        kinds = {kind for kind, _ in BLOCK.findall(text)}
+        assert len(re.findall(r"^```", text, re.MULTILINE)) == 2 * len(BLOCK.findall(text)), page
+        for kind in kinds - {COMMANDS_OF_A_PAGE, DRAWING}:
+            assert page in READ.get(kind, ()), f"{page} has a block of {kind} that no test reads"
+        assert [line for line in lines_of(page) if not line.startswith(TYPED)] == [], page
+    for page, test in OWN_TEST.items():
+        assert f"{page.rpartition('/')[2]}.md" in (ROOT / test).read_text()
+
+
+def test_the_bars_that_a_page_shows_are_read(tmp_path: Path) -> None:
+    (shown,) = blocks("docs/BACKTEST", "csv")
+    (tmp_path / "ACME.csv").write_text(shown)
+    bars = DataSettings(dir=(str(tmp_path),)).bars((), None, None)
+    assert bars.symbols == ("ACME",)
+    assert bars.values[0, -1].tolist() == [100, 101.5, 99, 100.25, 1000]
+
+
+def test_the_limits_on_groups_that_a_page_shows_are_read(tmp_path: Path) -> None:
+    (shown,) = blocks("docs/MATH", "yaml")
+    (tmp_path / "groups.yaml").write_text(shown)
+    limits = Limits(groups=str(tmp_path / "groups.yaml")).of_groups()
+    assert [group.name for group in limits.groups] == ["tech", "book"]
+
+
 def test_every_command_that_a_page_names_is_there() -> None:
     """Also within sentences and tables."""
     named: dict[str, str] = {}
-    for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+    for path in PAGES:
         for module in re.findall(r"python -m ([\w.]+)", path.read_text()):
             named[module] = path.name
     studies = {f"studies.{path.stem}" for path in (ROOT / "studies").glob("*.py")}
@@ -214,9 +272,51 @@ def test_every_command_that_a_page_names_is_there() -> None:
     assert {module: page for module, page in named.items() if module not in known} == {}
 
 
-def test_the_readme_is_short_and_every_page_it_names_is_there() -> None:
-    text = (ROOT / "README.md").read_text()
-    assert len(text.split()) <= 1000
-    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "examples/README.md"):
-        for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+def test_every_setting_that_a_page_names_is_there() -> None:
+    known = {key for kinds in CLASSES.values() for kind in kinds for key in keys_of(kind)}
+    free = ("hydra.", "forecaster.arguments.")
+    for path in PAGES:
+        named = re.findall(r"(?<![\w./~])\+?([a-z_]+\.[a-z_.]+)=", path.read_text())
+        settings = {key for key in named if not key.startswith(free)}
+        assert {key for key in settings if not key.endswith("._target_")} <= known, path.name
+
+
+def keys_of(kind: type[Any], group: str = "") -> Iterator[str]:
+    """Every dotted key of a settings class, groups too."""
+    for field in fields(kind):
+        yield f"{group}{field.name}"
+        if (inner := settings_in(field.type)) is not None:
+            yield from keys_of(inner, f"{group}{field.name}.")
+
+
+def test_every_file_that_a_page_names_is_there() -> None:
+    for path in PAGES:
+        for name in re.findall(r"`((?:\w+/)+\w+\.(?:py|yaml|service|yml))`", path.read_text()):
+            assert (ROOT / name).exists(), f"{path.name}: {name}"
+
+
+def test_the_architecture_says_in_which_file_each_of_six_things_is_added() -> None:
+    text = (ROOT / "docs" / "ARCHITECTURE.md").read_text()
+    table = text.partition("## Where to add what")[2].partition("\n## ")[0]
+    rows = [line.split(" | ") for line in table.splitlines() if line.startswith("| a")]
+    assert len(rows) == 6
+    for added, place, _ in rows:
+        file, *names = re.findall(r"`([\w/.]+)`", place.partition("(")[0])
+        source = (ROOT / file).read_text()
+        assert names, added
+        assert [name for name in names if not re.search(rf"\b{name}\b", source)] == [], added
+
+
+def test_the_readme_is_short_and_every_place_that_a_page_links_to_is_there() -> None:
+    assert len((ROOT / "README.md").read_text().split()) <= 900
+    for page in PAGES:
+        for target, anchor in re.findall(r"\]\((?!http)([^)#]*)#?([^)]*)\)", page.read_text()):
+            linked = page.parent / target if target else page
+            assert linked.exists(), f"{page.name}: {target}"
+            assert not anchor or anchor in anchors_of(linked), f"{page.name}: {target}#{anchor}"
+
+
+def anchors_of(page: Path) -> set[str]:
+    """Of its headings, as GitHub names them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}

@@ -1,4 +1,4 @@
-"""What a version promises is still there, and the changelog begins with what is not released."""
+"""What a version promises is still there, and the changelog has the version that runs."""
 
 from __future__ import annotations
 
@@ -31,12 +31,13 @@ def test_everything_that_the_version_promised_is_still_there() -> None:
     )
 
 
-def test_the_changelog_begins_with_the_version_that_runs() -> None:
+def test_the_changelog_has_the_version_that_runs_below_what_is_not_released() -> None:
     text = CHANGELOG.read_text()
-    first, *released = re.findall(r"^## \[(.+?)\]", text, re.MULTILINE)
-    assert first == "Unreleased"
-    assert released == []
-    assert VERSION.endswith(".dev0")
+    first, *released = re.findall(r"^## \[(.+?)\](.*)$", text, re.MULTILINE)
+    assert first == ("Unreleased", "")
+    version, date = released[0]
+    assert version == VERSION
+    assert re.fullmatch(r" - \d{4}-\d\d-\d\d", date)
     assert "### What a version promises" in text
     assert "### Gone, and what to use instead" in text
 

@@ -8,10 +8,9 @@ from dataclasses import fields
 from typing import Any
 
 import pytest
-from foundation.settings_page import schemas_of
 from omegaconf import OmegaConf
 
-from docs.settings_page import CLASSES, PAGE, declarations, page
+from docs.settings_page import CLASSES, PAGE, declarations, page, schemas_of
 from docs.settings_page import _all_classes as every_class
 from foundation.compose import composed_config
 from foundation.configuration import check_values

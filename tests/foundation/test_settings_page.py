@@ -1,9 +1,11 @@
-"""A table of settings says of every field its type, bounds, default and meaning."""
+"""A table of settings says of every field its default, what else it takes and its meaning."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Annotated, Literal
+
+from pydantic import Field
 
 from docs.settings_page import HEAD, classes_of, plain_schemas, plain_value, table_of
 from foundation.settings import about, setting, settings_class
@@ -28,23 +30,31 @@ class Outer:
     moves: Mapping[str, float] = setting({}, "by symbol")
     count: int = setting(3, "of them", ge=1)
     on: bool = setting(True, "whether")
+    edges: float | None = setting(1, "both", gt=0, lt=2)
+    kinds: tuple[Literal["a", "b"], ...] = setting((), "some")
+    note: str | None = setting(None, "a text")
+    way: Literal["left", "right"] | Annotated[int, Field(le=-1)] | None = setting(None, "where")
 
 
 def test_every_field_has_a_row_and_every_class_is_there_once() -> None:
     assert classes_of(Outer) == {"Outer": Outer, "Inner": Inner}
     assert table_of(Outer).splitlines() == [
         *HEAD.splitlines(),
-        "| `inner` | [Inner](#inner) |  |  | a group |",
-        "| `rows` | list of [Inner](#inner) |  | `[]` | several |",
-        "| `style` | `one`, `two` |  | `one` | a word \\| or another |",
-        "| `pairs` | list of list of whole number and number |  | `[[1, 0.5]]` | both |",
-        "| `moves` | mapping |  | `{}` | by symbol |",
-        "| `count` | whole number | ≥ 1 | `3` | of them |",
-        "| `on` | true or false |  | `true` | whether |",
+        "`inner` | [Inner](#inner) | a group",
+        "`rows` | `[]` of [Inner](#inner) | several",
+        "`style` | `one`, `two` | a word \\| or another",
+        "`pairs` | `[[1, 0.5]]` | both",
+        "`moves` | `{}` | by symbol",
+        "`count` | `3` ≥1 | of them",
+        "`on` | `true` | whether",
+        "`edges` | `1.0` >0…<2, `null` | both",
+        "`kinds` | `[]` of `a`, `b` | some",
+        "`note` | `null` | a text",
+        "`way` | `null`, `left`, `right`, whole ≤-1 | where",
     ]
     assert table_of(Inner).splitlines()[2:] == [
-        "| `name` | text |  | needed | needed |",
-        "| `share` | number or null | > 0, ≤ 1 | `null` | of a dollar |",
+        "`name` | needed: text | needed",
+        "`share` | `null`, >0…1 | of a dollar",
     ]
 
 

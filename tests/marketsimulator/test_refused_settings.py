@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from foundation.settings_page import classes_of, schemas_of
 from omegaconf import OmegaConf
 
+from docs.settings_page import classes_of, schemas_of
 from event_contracts.trading.fees import KalshiFees
 from forecasting import evaluate
 from forecasting.batch import BatchSettings, run_batch

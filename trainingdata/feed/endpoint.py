@@ -83,14 +83,11 @@ class BrokerSettings(RequestSettings):
     """Where the account is."""
 
     name: str = setting("alpaca", "at which the account is, as it is registered")
-    url_override: str | None = setting(
-        None, "one address for trading and market data; none means Alpaca's own"
-    )
+    url_override: str | None = setting(None, "address for trading and market data; none: Alpaca's")
     paper: bool = setting(True, "whether it is the paper account")
     requests_per_minute: int | None = setting(
         None,
-        "of all clients of the address together, repeats included; none means 200, and no "
-        "limit on loopback",
+        "of all clients of the address, repeats included; none: 200, on loopback no limit",
         ge=1,
     )
 
