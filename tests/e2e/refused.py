@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import os
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import chdir, redirect_stderr, redirect_stdout
+from pathlib import Path
 
 import pytest
 
@@ -27,11 +28,17 @@ def started(module: str, *words: str) -> int:
     return 0
 
 
-def refusal_of(module: str, *words: str) -> str:
+def answer_of(module: str, *words: str, cwd: Path | None = None) -> tuple[int, str, str]:
+    """A command's exit code, output and errors, run in a folder."""
+    printed, said = io.StringIO(), io.StringIO()
+    with chdir(cwd or Path.cwd()), redirect_stdout(printed), redirect_stderr(said):
+        code = started(module, *words)
+    return code, printed.getvalue(), said.getvalue()
+
+
+def refusal_of(module: str, *words: str, cwd: Path | None = None) -> str:
     """The one line that a command ends with, its exit code being 2."""
-    said, printed = io.StringIO(), io.StringIO()
-    with redirect_stderr(said), redirect_stdout(printed):
-        assert started(module, *words) == 2
-    assert printed.getvalue() == ""
-    [line] = said.getvalue().splitlines()
+    code, printed, said = answer_of(module, *words, cwd=cwd)
+    assert (code, printed) == (2, "")
+    [line] = said.splitlines()
     return line

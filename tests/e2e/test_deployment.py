@@ -165,10 +165,7 @@ def test_the_sellers_unit_starts_the_loop_with_a_job_and_words_that_it_takes() -
     found = directives(SELLER.read_text())
     (command,) = found["ExecStart"]
     python, script, *words, more, spreads = command.split()
-    assert (python, script) == (
-        f"{INSTALLED}/.venv/bin/python",
-        f"{INSTALLED}/trade_stock_e2e.py",
-    )
+    assert (python, script) == (f"{INSTALLED}/.venv/bin/python", f"{INSTALLED}/trade_stock_e2e.py")
     # In braces a variable stays one word, quotes and all.
     assert (more, spreads) == ("$LOOP_WORDS", "${SPREADS}")
     assert found["EnvironmentFile"] == ["/etc/kelly-chronos/spreads.env"]

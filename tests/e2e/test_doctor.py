@@ -329,10 +329,7 @@ def test_a_clock_that_does_not_answer_leaves_the_bars_unchecked(
     assert found["feed"].found == "not checked, because of clock; mend that first"
 
 
-@given(
-    truth=st.integers(-100, 100),
-    lags=st.tuples(st.integers(0, 40), st.integers(0, 40)),
-)
+@given(truth=st.integers(-100, 100), lags=st.tuples(st.integers(0, 40), st.integers(0, 40)))
 def test_a_slow_answer_is_no_offset_of_the_clock(truth: int, lags: tuple[int, int]) -> None:
     """Whenever within the request the venue looked at its clock, it is never accused wrongly."""
     asked = NOW

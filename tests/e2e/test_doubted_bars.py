@@ -103,11 +103,7 @@ def of_symbols(decision: Decision, *symbols: str) -> list[Any]:
     ],
 )
 def test_a_bad_last_bar_that_the_venues_price_denies_moves_no_other_symbol(
-    practice: Start,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    factor: float,
-    held: bool,
+    practice: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factor: float, held: bool
 ) -> None:
     """It takes no orders of its own, one alert names it, and the next good bar goes on."""
     bad = 1 if held else 0

@@ -33,11 +33,7 @@ from tests.e2e.test_live_account import Desk
 from trainingdata.source import DataSettings
 
 # A strategy that trades at nearly every decision, long, without a forecast to speak of.
-STEADY = (
-    "forecaster=ewma",
-    "sizing.strategy=equal_weight",
-    "sizing.band=0.002",
-)
+STEADY = ("forecaster=ewma", "sizing.strategy=equal_weight", "sizing.band=0.002")
 # Long and short, by the mean of what was.
 BOTH_WAYS = ("forecaster=historical", "sizing.strategy=kelly_100", "prior.stock_sharpe=0")
 STOCKS = "symbols=[SYA,SYB]"
@@ -299,8 +295,7 @@ def test_a_deposit_is_no_drift_of_the_profit(practice: Start, tmp_path: Path) ->
 
 @pytest.mark.first_example
 @pytest.mark.parametrize(
-    ("kind", "term"),
-    [("INT", "interest"), ("DIV", "dividends"), ("FEE", "fees"), ("SSP", "other")],
+    ("kind", "term"), [("INT", "interest"), ("DIV", "dividends"), ("FEE", "fees"), ("SSP", "other")]
 )
 def test_what_the_venue_books_counts_by_its_kind(
     practice: Start, tmp_path: Path, kind: str, term: str

@@ -106,9 +106,7 @@ def test_a_pass_that_is_late_for_the_closing_auction_sends_nothing_and_says_why(
     assert here.venue.tickets == {}
 
 
-def test_where_the_venue_has_no_bars_within_the_day_no_close_is_decided_on(
-    practice: Start,
-) -> None:
+def test_where_the_venue_has_no_bars_within_the_day_no_close_is_decided_on(practice: Start) -> None:
     here = practice("timeframe=1d", *DAYS, STOCKS, "start=2024-07-01", "end=2024-07-05")
     with pytest.raises(BrokerError, match="timeframe 15Min is not served here: 1Day"):
         Live.at(here, *CLOSING, *SIMPLE, STOCKS).cycle(broker(here))

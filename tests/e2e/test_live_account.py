@@ -38,17 +38,7 @@ from foundation.files import put_whole
 from foundation.notices import Notices
 from sizing.limits import Limits
 from tests.commands import Started
-from tests.e2e.practice import (
-    KEYS,
-    OPENING,
-    ROOT,
-    Live,
-    Practice,
-    Start,
-    buy,
-    environment,
-    trading,
-)
+from tests.e2e.practice import KEYS, OPENING, ROOT, Live, Practice, Start, buy, environment, trading
 from tests.e2e.test_live_failures import paper
 from tests.passing import AT_ONCE
 from trainingdata.feed.bar_feed import BarFeed
@@ -245,8 +235,7 @@ def test_an_order_of_ours_that_works_and_is_in_no_book_is_adopted(
     name = "kelly_50-20240219T153000Z-SYA-0-0"
     limit = {"side": OrderSide.BUY, "limit_price": 1.0, "time_in_force": "gtc"}
     trading(here).post(
-        "/orders",
-        {"symbol": "SYA", "qty": "3", "type": "limit", "client_order_id": name, **limit},
+        "/orders", {"symbol": "SYA", "qty": "3", "type": "limit", "client_order_id": name, **limit}
     )
     database = Database(tmp_path / JOURNAL)
     desk = Desk.at(here, database, tmp_path)

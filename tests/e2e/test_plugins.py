@@ -74,12 +74,7 @@ def test_own_code_is_named_on_the_command_line_and_its_orders_say_so(folder: Pat
         "forecaster.calibrated=false",
     )
     run = command(
-        folder,
-        "marketsimulator.backtest",
-        *own,
-        "+sizing._target_=own.rising",
-        *SPAN,
-        "output=out",
+        folder, "marketsimulator.backtest", *own, "+sizing._target_=own.rising", *SPAN, "output=out"
     )
     assert run.returncode == 0, run.stderr
     orders = pd.read_parquet(folder / "out" / "orders.parquet")
@@ -104,10 +99,7 @@ def test_a_file_of_forecasts_is_traded_as_what_made_it(folder: Path) -> None:
     fills = []
     for forecaster, out in (
         (("+forecaster._target_=own.Drift",), "a"),
-        (
-            ("forecaster=file", "forecaster.path=f.parquet"),
-            "b",
-        ),
+        (("forecaster=file", "forecaster.path=f.parquet"), "b"),
     ):
         run = command(
             folder,

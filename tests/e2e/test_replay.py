@@ -77,10 +77,7 @@ class Desk:
         return self.folder / "out"
 
     def replay(
-        self,
-        show: Callable[[Cycle], None] = nothing,
-        *more: str,
-        overwrite: bool = False,
+        self, show: Callable[[Cycle], None] = nothing, *more: str, overwrite: bool = False
     ) -> dict[str, Any]:
         """A process that replays, with more words, and what it says at its end."""
         words = (*WORDS, f"folder={self.folder / 'live'}", "broker.attempts=1", *more)
