@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
-from contextlib import chdir, redirect_stderr, redirect_stdout
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -13,18 +15,31 @@ import pytest
 from foundation.command import start
 
 
-def started(module: str, *words: str) -> int:
-    """Run a command in this process; its exit code. What it prints stays this process's."""
+@contextmanager
+def _left_as_it_was() -> Iterator[None]:
+    """What a command changes of its process is put back: log files, warnings, the umask."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
     mask = os.umask(0)
     os.umask(mask)
-    with pytest.MonkeyPatch.context() as patch:
+    try:
+        yield
+    finally:
+        for made in {*root.handlers} - {*handlers}:
+            made.close()
+        root.handlers, root.level = handlers, level
+        logging.captureWarnings(False)
+        os.umask(mask)
+
+
+def started(module: str, *words: str) -> int:
+    """Run a command in this process; its exit code. What it prints stays this process's."""
+    with pytest.MonkeyPatch.context() as patch, _left_as_it_was():
         patch.setattr(sys, "argv", [module, *words])
         try:
             start(module)
         except SystemExit as end:
             return int(end.code or 0)
-        finally:
-            os.umask(mask)
     return 0
 
 
