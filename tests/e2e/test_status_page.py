@@ -50,7 +50,7 @@ from foundation.notices import Notices
 from option_spreads.selling.job import spreads_section
 from option_spreads.selling.state import OpenSpread
 from tests.commands import Started
-from tests.e2e.chromium import browsing, installed, look_at_all_widths, look_at_charts
+from tests.e2e.chromium import Page, look_at_all_widths, look_at_charts
 from tests.e2e.practice import OPENING, Practice, Start, order, practising
 from tests.e2e.refused import refusal_of
 from tests.e2e.test_live_account import Desk
@@ -638,27 +638,20 @@ def test_what_cannot_be_served_is_one_line_and_exit_code_2(
     assert words[-1] in line
 
 
-def test_on_a_phone_and_on_a_desk_nothing_is_cut_off(practised: Path) -> None:
-    program = installed()
-    if program is None:
-        pytest.skip("no Chromium is installed")
+def test_on_a_phone_and_on_a_desk_nothing_is_cut_off(browser: Page, practised: Path) -> None:
     file = practised / PAGE
     titles = ("Running, and nothing is opened", "Next pass", "withheld", ATTACK, "out of date")
-    with browsing(program) as page:
-        look_at_all_widths(page, file, titles)
-        page.open(file.as_uri(), 390)
-        assert page.value("document.title").startswith("Out of date · Running")
-        look_at_charts(page, 2)
+    look_at_all_widths(browser, file, titles)
+    browser.open(file.as_uri(), 390)
+    assert browser.value("document.title").startswith("Out of date · Running")
+    look_at_charts(browser, 2)
 
 
 def test_served_to_a_browser_the_page_says_by_itself_that_it_is_old(
-    written: Written, tmp_path: Path
+    browser: Page, written: Written
 ) -> None:
-    program = installed()
-    if program is None:
-        pytest.skip("no Chromium is installed")
     later = np.datetime64("2124-01-01", "ns")
-    with browsing(program) as page, served(written.folder, 0) as address:
+    with served(written.folder, 0) as address:
         for until, old in ((NOW, True), (later, False), (None, False)):
             written.next_pass = NextPassBook(written.database, 0.0, lambda at=until: at)
             if until is None:
@@ -666,8 +659,8 @@ def test_served_to_a_browser_the_page_says_by_itself_that_it_is_old(
             else:
                 written.next_pass.expect(TRADE, until, until)
             written.status.refresh()
-            page.open(address, 390)
-            shown = page.value("getComputedStyle(document.querySelector('.late')).display")
+            browser.open(address, 390)
+            shown = browser.value("getComputedStyle(document.querySelector('.late')).display")
             assert (shown == "block") == old
-            assert "ago)" in page.value("document.body.innerText")
-        assert page.complaints == []
+            assert "ago)" in browser.value("document.body.innerText")
+        assert browser.complaints == []
