@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import inspect
-import json
 import os
 import pty
 import re
@@ -281,25 +280,3 @@ def test_an_output_that_holds_something_else_is_refused(words: list[str], tmp_pa
     assert HOLDS in line
     assert line.endswith("say overwrite=true")
     assert sorted(tmp_path.rglob("*")) == before
-
-
-@pytest.mark.slow
-def test_a_run_writes_again_what_an_earlier_one_wrote_and_beside_others_when_told(
-    tmp_path: Path,
-) -> None:
-    words = ["forecaster=ewma", "start=2024-06-24", "symbols=[SYA]", "trials=null", "output=out"]
-    command = ("marketsimulator.backtest", *words)
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "notes.txt").write_text("mine")
-    assert answer_of(*command, "overwrite=true", cwd=tmp_path)[0] == 0
-    earlier = tmp_path / "out" / "summary.json"
-    earlier.write_text(json.dumps({**json.loads(earlier.read_text()), "note": "of an earlier run"}))
-    assert answer_of(*command, cwd=tmp_path)[0] == 0
-    assert "note" not in json.loads(earlier.read_text())
-    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
-    other = refusal_of(*command, "overwrite=perhaps", cwd=tmp_path)
-    assert "overwrite: 'perhaps' is neither true nor false" in other
-    earlier.write_text("mine, too")
-    kept = refusal_of(*command, cwd=tmp_path)
-    assert "out holds something else (a summary.json of another kind)" in kept
-    assert earlier.read_text() == "mine, too"

@@ -19,7 +19,7 @@ from execution.live.accounts import account_folder
 from foundation.database import Database, rows_of
 from tests.e2e.practice import OPENING, Start, practising
 from tests.e2e.refused import answer_of
-from tests.e2e.test_live_account import SECOND, Desk, trade_unlisted
+from tests.e2e.test_live_account import Desk
 
 NOW = np.datetime64("2024-02-20T15:30", "ns")
 
@@ -320,22 +320,3 @@ def test_a_halt_is_cleared_at_the_time_of_the_venue_whatever_this_machine_shows(
     assert worth(0.96, 3) == losses
     told = database.rows("SELECT kind FROM notices ORDER BY kind")
     assert told == [(f"halt {kind}",) for kind in sorted([*losses, *losses])]
-
-
-@pytest.mark.slow
-def test_a_halt_of_symbols_is_cleared_once_by_a_machine_with_another_time(
-    practice: Start, tmp_path: Path
-) -> None:
-    here = practice("symbols=[SYA,SYB]")
-    here.advance(OPENING)
-    folder = tmp_path / "data" / "live" / here.venue.record.account_id
-    desk = Desk.at(here, Database(folder / JOURNAL), folder)
-    desk.job.step()
-    for instant in (SECOND, "2024-02-20T18:30:00Z"):
-        trade_unlisted(here)
-        here.advance(instant)
-        desk.job.step()
-        assert [halt.kind for halt in desk.live.halts.standing()] == ["symbols"]
-        assert asked(tmp_path, "clear", "symbols", "--by", "Ada")[0] == 0
-        desk.job.step()
-        assert not desk.live.halts.standing()
