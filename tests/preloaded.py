@@ -29,6 +29,7 @@ from hydra.core.plugins import Plugins
 from numba.core.registry import cpu_target
 
 from foundation.command import _home
+from foundation.compose import composed_config
 from foundation.executed import ROOMS
 from foundation.registry import registered
 
@@ -49,22 +50,31 @@ cpu_target.target_context.refresh()
 exchange_calendars.get_calendar("XNYS", start="2000-01-01")
 
 
-
 def forget(names: set[str]) -> None:
     """Have modules imported anew by whoever asks for them next."""
     for name in names & sys.modules.keys():
         del sys.modules[name]
 
 
-_commands = {_home(command.module) for command in registered("COMMANDS").values()}
-for _name in _commands:
-    importlib.import_module(_name)
-forget(_commands)
-
-
 def forget_project() -> None:
     """Have all modules of the project imported anew."""
     forget({name for name in sys.modules if name.partition(".")[0] in ROOMS})
+
+
+def _rehearse() -> None:
+    """Load what decisions and their account are compiled to."""
+    from marketsimulator.backtest import run_backtest
+    from marketsimulator.settings import BacktestSettings
+
+    words = ["symbols=[SYA]", "start=2024-06-27", "forecaster=ewma", "trials=null"]
+    run_backtest(BacktestSettings.of(composed_config("backtest", words)))
+
+
+_commands = {_home(command.module) for command in registered("COMMANDS").values()}
+for _name in _commands:
+    importlib.import_module(_name)
+_rehearse()
+forget(_commands)
 
 
 # A process that looks through all of this for garbage would copy every page of it.
