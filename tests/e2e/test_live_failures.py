@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from itertools import product
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,9 @@ from alpaca.trading.requests import MarketOrderRequest
 from execution.live.cycle import expiry
 from execution.orders import Order, client_order_id
 from foundation.errors import BrokerError
-from tests.commands import overridden, run_command
+from tests.commands import overridden
 from tests.e2e.practice import (
     OPENING,
-    ROOT,
     Live,
     Practice,
     Start,
@@ -31,21 +31,26 @@ from tests.e2e.practice import (
     order,
     trading,
 )
+from tests.e2e.refused import answer_of
 from trainingdata.feed.bar_feed import BarFeed
 
 ORDER = Order("o-1", "SYA", "buy", Decimal(1), "so")
 FIVE = np.timedelta64(5, "m")
 
 
-def paper(here: Practice, folder: Path, *words: str) -> Any:
-    """A paper run of the command, on a market of two stocks."""
+def paper(here: Practice, folder: Path, *words: str) -> CompletedProcess[str]:
+    """A paper run of the command, on a market of two stocks, in this process."""
     usual = [
         *("mode=paper", "symbols=[SYA,SYB]", f"broker.url_override={here.url}"),
-        *("forecaster=ewma", "forecaster.calibrated=false"),
+        *("forecaster=ewma", "forecaster.calibrated=false", "cycles=1"),
         *("sizing.strategy=equal_weight", "bar_patience=0"),
     ]
-    command = [str(ROOT / "trade_stock_e2e.py"), *overridden(usual, words)]
-    return run_command(command, cwd=folder, env=environment(folder))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment(folder).items():
+            patch.setenv(name, value)
+        told = overridden(usual, words)
+        code, printed, said = answer_of("trade_stock_e2e", *told, cwd=folder)
+    return CompletedProcess(told, code, printed, said)
 
 
 BEYOND_MEASURE = {
