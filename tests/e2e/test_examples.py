@@ -202,6 +202,7 @@ def test_a_fee_table_of_ones_own_is_what_fills_are_charged(results: Callable[[st
     assert coins == pytest.approx(-1e-3 * fills["qty"][coin & bought], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_file_of_forecasts_is_traded_as_it_says(
     folder: Path, results: Callable[[str], Path]
 ) -> None:

@@ -35,11 +35,11 @@ SPANS = {
     "15m": ("start=2024-02-20T19:30Z", "end=2024-02-20T21:00Z"),
     # Over a change of New York's clock: the evening is a coin's midnight, and then before it.
     "1d": (
-        *("data.start=2023-01-03", "data.end=2024-03-29"),
+        *("data.start=2023-07-03", "data.end=2024-03-29"),
         *("start=2024-03-07T21:00Z", "end=2024-03-13T21:00Z"),
     ),
     "1d fill=close": (
-        *("data.start=2023-01-03", "data.end=2024-03-29"),
+        *("data.start=2023-07-03", "data.end=2024-03-29"),
         *("start=2024-03-07T20:45Z", "end=2024-03-13T19:45Z"),
     ),
 }
