@@ -435,6 +435,10 @@ def test_a_clearing_lets_be_what_is_still_so_when_it_is_compared_and_nothing_els
     here.advance(PASSES[2])
     desk.job.step()
     assert halted_by(desk) == []
+    bought_by_hand(here)
+    here.advance(PASSES[3])
+    desk.job.step()
+    assert halted_by(desk) == ["symbols"], "what was cleared counts once"
 
 
 def test_a_clearing_lets_be_each_symbol_that_is_still_as_it_named(
