@@ -1,7 +1,7 @@
 """Commands as a user starts them, each in a process of its own, without waiting for its libraries.
 
-A server that has the libraries loaded forks for every command. The child has its own working
-folder, environment and output, and imports the project's modules itself.
+A server that has the libraries and the project's rooms loaded forks for every command. The child
+has its own working folder, environment and output, and runs the command's own file.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
 """What every command spends its first seconds on, imported once for all that a test run starts.
 
-Libraries alone: the project's own modules are imported by each command anew.
+Libraries, and of the project all but the commands themselves: each runs its own file anew.
 """
 
 import gc
+import importlib
+import sys
 from string import ascii_letters, digits
 
 import alpaca.data.historical
@@ -26,6 +28,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from numba.core.registry import cpu_target
 
+from foundation.command import _home
+from foundation.compose import composed_config
+from foundation.executed import ROOMS
+from foundation.registry import registered
+
 LETTERS = f"{ascii_letters}_{ascii_letters}"
 
 # What is built at the first use of a library, and kept: plugins, grammars, tables of types.
@@ -41,6 +48,34 @@ OverridesParser.create().parse_overrides(
 )
 cpu_target.target_context.refresh()
 exchange_calendars.get_calendar("XNYS", start="2000-01-01")
+
+
+def forget(names: set[str]) -> None:
+    """Have modules imported anew by whoever asks for them next."""
+    for name in names & sys.modules.keys():
+        del sys.modules[name]
+
+
+def forget_project() -> None:
+    """Have all modules of the project imported anew."""
+    forget({name for name in sys.modules if name.partition(".")[0] in ROOMS})
+
+
+def _rehearse() -> None:
+    """Load what decisions and their account are compiled to."""
+    from marketsimulator.backtest import run_backtest
+    from marketsimulator.settings import BacktestSettings
+
+    words = ["symbols=[SYA]", "start=2024-06-27", "forecaster=ewma", "trials=null"]
+    run_backtest(BacktestSettings.of(composed_config("backtest", words)))
+
+
+_commands = {_home(command.module) for command in registered("COMMANDS").values()}
+for _name in _commands:
+    importlib.import_module(_name)
+_rehearse()
+forget(_commands)
+
 
 # A process that looks through all of this for garbage would copy every page of it.
 gc.collect()

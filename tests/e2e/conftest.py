@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.e2e.chromium import Page, browsing, installed
 from tests.e2e.practice import Start, practising
 
 
@@ -17,6 +18,22 @@ def practice() -> Iterator[Start]:
     """Starts servers on the synthetic market, which stop when the test ends."""
     with practising() as start:
         yield start
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The program of a browser, for tests of pages: they are left out where there is none."""
+    program = installed()
+    if program is None:
+        pytest.skip("no Chromium is installed")
+    return program
+
+
+@pytest.fixture
+def browser(chromium: str) -> Iterator[Page]:
+    """A page of a browser of its own."""
+    with browsing(chromium) as page:
+        yield page
 
 
 @pytest.fixture

@@ -15,9 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from foundation import clock
-from trainingdata import instants
-from trainingdata.timeframe import HOURLY
+from tests.preloaded import forget_project
 
 LONGEST = 0.02  # seconds that anything waits
 PATIENCE = 0.3  # seconds that an order may take to fill
@@ -25,7 +23,6 @@ COMMANDS = ("trade_stock_e2e", "option_spreads.sell", "event_contracts.trade")
 
 _rest = time.sleep
 _gettime = time.clock_gettime
-_system_clock = clock.system_clock
 
 
 class Clock:
@@ -45,15 +42,20 @@ def _read_clock(source: int) -> float:
     return _gettime(source) + Clock.ahead()
 
 
-def _read_system_clock() -> np.datetime64:
-    return _system_clock() + np.timedelta64(Clock.ahead(), "s")
-
-
 def _hurry() -> None:
+    """Shorten the waits of modules that nobody has imported yet."""
+    forget_project()
+    from foundation import clock
+
+    system_clock = clock.system_clock
+
+    def read() -> np.datetime64:
+        return system_clock() + np.timedelta64(Clock.ahead(), "s")
+
     time.sleep = _doze
     time.clock_gettime = _read_clock
-    clock.system_clock = _read_system_clock
-    clock.OURS = clock.Time(now=_read_system_clock, wait=_doze)
+    clock.system_clock = read
+    clock.OURS = clock.Time(now=read, wait=_doze)
 
     from execution.alpaca.broker import AlpacaBroker
     from execution.live import loop
@@ -70,6 +72,9 @@ def _import_commands() -> None:
     for name in COMMANDS:
         importlib.import_module(name)
         del sys.modules[name]
+    from trainingdata import instants
+    from trainingdata.timeframe import HOURLY
+
     instants.new_york_date(HOURLY.stocks.ends[:1])
     gc.collect()
     gc.freeze()

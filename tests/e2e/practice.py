@@ -18,9 +18,7 @@ import requests
 from aiohttp import web
 from alpaca.trading.client import TradingClient
 from alpaca.trading.enums import OrderSide, TimeInForce
-from alpaca.trading.requests import (
-    MarketOrderRequest,
-)
+from alpaca.trading.requests import MarketOrderRequest
 
 from execution.alpaca.broker import AlpacaBroker
 from execution.decision import Decision

@@ -3,35 +3,57 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
 
 import pytest
 
 from foundation.command import start
 
 
-def started(module: str, *words: str) -> int:
-    """Run a command in this process; its exit code. What it prints stays this process's."""
+@contextmanager
+def _left_as_it_was() -> Iterator[None]:
+    """What a command changes of its process is put back: log files, warnings, the umask."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
     mask = os.umask(0)
     os.umask(mask)
-    with pytest.MonkeyPatch.context() as patch:
+    try:
+        yield
+    finally:
+        for made in {*root.handlers} - {*handlers}:
+            made.close()
+        root.handlers, root.level = handlers, level
+        logging.captureWarnings(False)
+        os.umask(mask)
+
+
+def started(module: str, *words: str) -> int:
+    """Run a command in this process; its exit code. What it prints stays this process's."""
+    with pytest.MonkeyPatch.context() as patch, _left_as_it_was():
         patch.setattr(sys, "argv", [module, *words])
         try:
             start(module)
         except SystemExit as end:
             return int(end.code or 0)
-        finally:
-            os.umask(mask)
     return 0
 
 
-def refusal_of(module: str, *words: str) -> str:
+def answer_of(module: str, *words: str, cwd: Path | None = None) -> tuple[int, str, str]:
+    """A command's exit code, output and errors, run in a folder."""
+    printed, said = io.StringIO(), io.StringIO()
+    with chdir(cwd or Path.cwd()), redirect_stdout(printed), redirect_stderr(said):
+        code = started(module, *words)
+    return code, printed.getvalue(), said.getvalue()
+
+
+def refusal_of(module: str, *words: str, cwd: Path | None = None) -> str:
     """The one line that a command ends with, its exit code being 2."""
-    said, printed = io.StringIO(), io.StringIO()
-    with redirect_stderr(said), redirect_stdout(printed):
-        assert started(module, *words) == 2
-    assert printed.getvalue() == ""
-    [line] = said.getvalue().splitlines()
+    code, printed, said = answer_of(module, *words, cwd=cwd)
+    assert (code, printed) == (2, "")
+    [line] = said.splitlines()
     return line

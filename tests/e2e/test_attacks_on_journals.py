@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from execution.account_lock import JOURNAL
-from tests.commands import run_command
-from tests.e2e.practice import KEYS, OPENING, ROOT, Start
+from tests.e2e.practice import OPENING, Start
+from tests.e2e.test_live_failures import paper
 
 TURNED = bytes.maketrans(b"0123456789", b"1032547698")
 LONGEST = 64  # bytes
@@ -28,23 +28,15 @@ def flipped(journal: Path, table: str, column: str) -> None:
     journal.write_bytes(content[:begin] + part.translate(TURNED) + content[begin + len(part) :])
 
 
-@pytest.mark.first_example
 @pytest.mark.parametrize(("table", "column"), [("decisions", "choices"), ("marks", "positions")])
 def test_bytes_that_have_changed_in_a_row_are_noticed_when_it_is_read(
     practice: Start, tmp_path: Path, table: str, column: str
 ) -> None:
     here = practice("symbols=[SYA,SYB]")
     here.advance(OPENING)
-    environment = {"APCA_API_KEY_ID": KEYS.key, "APCA_API_SECRET_KEY": KEYS.secret, "PATH": ""}
-    environment["HOME"] = str(tmp_path)
-    command = [
-        *(str(ROOT / "trade_stock_e2e.py"), "mode=paper", "symbols=[SYA,SYB]"),
-        *(f"broker.url_override={here.url}", "forecaster=ewma", "forecaster.calibrated=false"),
-        *("sizing.strategy=equal_weight", "cycles=1", "bar_patience=0"),
-    ]
-    run_command(command, cwd=tmp_path, env=environment).check_returncode()
+    assert paper(here, tmp_path).returncode == 0
     journal = tmp_path / "data" / "live" / here.venue.record.account_id / JOURNAL
     flipped(journal, table, column)
     here.advance()
-    run_command(command, cwd=tmp_path, env=environment)
+    paper(here, tmp_path)
     assert list(journal.parent.glob("journal-damaged-*.sqlite")), "it is set aside"

@@ -25,10 +25,7 @@ HANG = 30.0  # seconds after which a test says that something hangs
 ALPACA = "marketsimulator.alpaca_server"
 KALSHI = "event_contracts.practice_server"
 BOTH = pytest.mark.parametrize("name", [ALPACA, KALSHI])
-CONTROLS = {
-    ALPACA: ("advance", "faults", "activities", "assets"),
-    KALSHI: ("advance", "faults"),
-}
+CONTROLS = {ALPACA: ("advance", "faults", "activities", "assets"), KALSHI: ("advance", "faults")}
 DEEP = 200_000 * "[" + 200_000 * "]"
 SHAPES = ["[]", "[1]", '"steps"', "5", "null", "true", "half of a", DEEP, '{"a":' * 50_000]
 

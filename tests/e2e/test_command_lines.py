@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 from pathlib import Path
 
 import pandas as pd
@@ -16,21 +14,9 @@ from marketsimulator.original_flags import overrides_of
 from marketsimulator.results.verdict import verdict
 from marketsimulator.settings import BacktestSettings
 from tests.commands import run_command
+from tests.e2e.refused import answer_of, refusal_of
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-SCRIPT = str(ROOT / "marketsimulator" / "backtest_kelly_chronos2.py")
-
-
-def run(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return run_command(words, cwd=folder, env={**os.environ, "HF_HUB_OFFLINE": "1", **environment})
-
-
-def one_line(answer: subprocess.CompletedProcess[str]) -> str:
-    assert answer.returncode == 2, answer.stderr
-    lines = answer.stderr.splitlines()
-    assert len(lines) == 1, answer.stderr
-    assert lines[0].startswith("error: ")
-    return lines[0]
+ORIGINAL = "marketsimulator.backtest_kelly_chronos2"
 
 
 def bars_file(folder: Path, name: str, rows: int = 400, **replaced: object) -> Path:
@@ -55,51 +41,20 @@ def bars_file(folder: Path, name: str, rows: int = 400, **replaced: object) -> P
 
 def test_the_original_flags_run_on_files_and_write_into_the_output(tmp_path: Path) -> None:
     data = bars_file(tmp_path / "coins", "AAAUSD.parquet")
-    words = [
-        "--symbols",
-        "AAA/USD",
-        "--days",
-        "3",
-        "--capital",
-        "5000",
-        "--data-dir",
-        str(data),
-        "--output",
-        "out",
-        "sizing.fraction=0.25",
-    ]
-    answer = run(tmp_path, SCRIPT, *words)
-    assert answer.returncode == 0, answer.stderr
-    assert "total return" in answer.stdout
-    assert "report.html" in answer.stdout
+    words = ["--symbols", "AAA/USD", "--days", "3", "--capital", "5000", "--data-dir", str(data)]
+    words += ["--output", "out", "sizing.fraction=0.25"]
+    code, printed, said = answer_of(ORIGINAL, *words, cwd=tmp_path)
+    assert code == 0, said
+    assert "total return" in printed
+    assert "report.html" in printed
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["symbols"] == ["AAAUSD"]
-    assert verdict(summary).claim in " ".join(answer.stdout.split())
-    assert not list((tmp_path / "out").glob("*/summary.json"))
+    assert verdict(summary).claim in " ".join(printed.split())
     assert "fraction: 0.25" in (tmp_path / "out" / "config.yaml").read_text()
     assert list((tmp_path / "logs").glob("backtest-*.log"))
-    assert list(tmp_path.iterdir()).__len__() == 3, "nothing but data, output and logs"
+    assert {path.name for path in tmp_path.iterdir()} == {"coins", "out", "logs"}
 
 
-def test_the_hydra_entry_shows_every_setting_and_runs(tmp_path: Path) -> None:
-    shown = run(tmp_path, "-m", "marketsimulator.backtest", "--cfg", "job")
-    assert shown.returncode == 0
-    for key in ("symbol_cap", "interest_rate", "context_length", "hourly_window", "sec_per_dollar"):
-        assert key in shown.stdout
-    answer = run(
-        tmp_path,
-        "-m",
-        "marketsimulator.backtest",
-        "forecaster=ewma",
-        "start=2024-06-20",
-        "output=here",
-        "symbols=[SYA,SYXUSD]",
-    )
-    assert answer.returncode == 0, answer.stderr
-    assert (tmp_path / "here" / "summary.json").exists()
-
-
-@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("words", "named"),
     [
@@ -116,7 +71,7 @@ def test_the_hydra_entry_shows_every_setting_and_runs(tmp_path: Path) -> None:
 def test_wrong_input_is_one_line_exit_code_2_and_nothing_written(
     tmp_path: Path, words: list[str], named: str
 ) -> None:
-    assert named in one_line(run(tmp_path, SCRIPT, *words))
+    assert named in refusal_of(ORIGINAL, *words, cwd=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -138,29 +93,18 @@ def test_wrong_input_is_one_line_exit_code_2_and_nothing_written(
     ],
 )
 def test_the_hydra_entry_says_wrong_input_the_same_way(tmp_path: Path, words: list[str]) -> None:
-    one_line(run(tmp_path, "-m", "marketsimulator.backtest", *words))
+    done = run_command(["-m", "marketsimulator.backtest", *words], cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    [line] = done.stderr.splitlines()
+    assert line.startswith("error: ")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    "word",
-    [
-        "limits.symbol_cap=60",
-        "limits.symbol_cap=inf",
-        "limits.intraday_leverage=1000",
-        "limits.overnight_leverage=200",
-        "margin.leverage=50",
-        "costs.stock_slippage_bps=nan",
-        "capital=0",
-        "capital=-5",
-        "capital=much",
-        "capital=true",
-        "days=2.5",
-        "sizing.fraction=true",
-        "sizing.volatility=quantil",
-    ],
+    "word", ["margin.leverage=50", "capital=much", "days=2.5", "sizing.volatility=quantil"]
 )
 def test_a_value_that_cannot_be_meant_is_refused_by_its_key(word: str) -> None:
+    """Before the settings' class is loaded, as after; `test_settings_page` has every bound."""
     key, _, value = word.partition("=")
     config = composed_config("backtest", [word])
     with pytest.raises(InputError, match=rf"^{re.escape(key)}: '?{re.escape(value)}\b") as refused:
@@ -173,25 +117,14 @@ def test_a_value_that_cannot_be_meant_is_refused_by_its_key(word: str) -> None:
 def test_a_broken_file_is_one_line_and_nothing_written(tmp_path: Path) -> None:
     data = bars_file(tmp_path / "coins", "AAAUSD.parquet", close=-1.0)
     before = sorted(tmp_path.rglob("*"))
-    line = one_line(run(tmp_path, SCRIPT, "--data-dir", str(data)))
+    line = refusal_of(ORIGINAL, "--data-dir", str(data), cwd=tmp_path)
     assert "AAAUSD.parquet: row 1: close is -1, a price must be above 0" in line
     assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_flags_become_overrides_literally() -> None:
-    overrides = overrides_of(
-        [
-            "--symbols",
-            "NVDA",
-            "BTC/USD",
-            "limits.symbol_cap=0.5",
-            "--data-dir",
-            "/a folder/x,y",
-            "it's",
-            "--output",
-            "o",
-        ]
-    )
+    words = ["--symbols", "NVDA", "BTC/USD", "limits.symbol_cap=0.5"]
+    overrides = overrides_of([*words, "--data-dir", "/a folder/x,y", "it's", "--output", "o"])
     config = composed_config("backtest", overrides)
     assert list(config.symbols) == ["NVDA", "BTC/USD"]
     assert list(config.data.dir) == ["/a folder/x,y", "it's"]
@@ -199,41 +132,15 @@ def test_flags_become_overrides_literally() -> None:
     assert config.output == "o"
 
 
-@pytest.mark.slow
 def test_a_dry_decision_prints_the_orders_and_why_and_only_dry_runs(tmp_path: Path) -> None:
-    script = str(ROOT / "trade_stock_e2e.py")
-    answer = run(
-        tmp_path,
-        *(script, "end=2024-06-27T18:30Z", "symbols=[SYA,SYB]", "+positions.SYA=5000"),
-        "forecaster.cache=null",
-    )
-    assert answer.returncode == 0, answer.stderr
-    assert "sell" in answer.stdout
-    assert "premium" in answer.stdout
-    assert "mode: live" in one_line(run(tmp_path, script, "mode=live"))
-    for words in (
-        ["+positions.SYA=some"],
-        ["+positions.SYXUSD=-1"],
-        ["+positions.SYA=nan"],
-        ["+positions.SYB=3"],
-    ):
-        assert words[0][1:].split("=")[0] in one_line(
-            run(tmp_path, script, "symbols=[SYA]", *words, "forecaster=ewma")
-        )
+    words = ("end=2024-06-27T18:30Z", "symbols=[SYA,SYB]", "+positions.SYA=5000")
+    plain = ("forecaster=ewma", "forecaster.calibrated=false")
+    code, printed, said = answer_of("trade_stock_e2e", *words, *plain, cwd=tmp_path)
+    assert code == 0, said
+    assert "sell" in printed
+    assert "premium" in printed
+    for word in ("SYA=some", "SYXUSD=-1", "SYA=nan", "SYB=3"):
+        told = ("symbols=[SYA]", f"+positions.{word}", *plain)
+        line = refusal_of("trade_stock_e2e", *told, cwd=tmp_path)
+        assert f"positions.{word.split('=')[0]}" in line
     assert {path.name for path in tmp_path.iterdir()} <= {"logs"}, "what is compiled is logged"
-
-
-def test_a_sweep_writes_a_folder_a_run(tmp_path: Path) -> None:
-    answer = run(
-        tmp_path,
-        "-m",
-        "marketsimulator.backtest",
-        "-m",
-        "forecaster=ewma",
-        "start=2024-06-24",
-        "symbols=[SYA]",
-        "sizing.fraction=0.25,0.5",
-        "hydra.sweep.dir=sweep",
-    )
-    assert answer.returncode == 0, answer.stderr
-    assert {p.parent.name for p in (tmp_path / "sweep").glob("*/summary.json")} == {"0", "1"}

@@ -25,7 +25,7 @@ from foundation.clock import system_clock
 from foundation.compose import composed_config
 from foundation.database import Database
 from option_spreads.selling.settings import SellingSettings
-from tests.commands import run_command
+from tests.e2e.refused import answer_of
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DEPLOY = ROOT / "deploy"
@@ -126,7 +126,7 @@ def test_systemd_understands_every_line_of_the_unit(
 
 
 @UNITS
-def test_the_unit_supervises_what_it_starts(unit: Path) -> None:
+def test_the_unit_supervises_what_it_starts_and_has_it_written_where_it_may(unit: Path) -> None:
     found = directives(unit.read_text())
     assert found["StateDirectory"] == found["CacheDirectory"] == [unit.stem]
     assert found["WorkingDirectory"] == [f"%S/{unit.stem}"]
@@ -137,6 +137,9 @@ def test_the_unit_supervises_what_it_starts(unit: Path) -> None:
     assert float(found["RestartMaxDelaySec"][0]) > float(found["RestartSec"][0])
     # numba writes machine code: with this it would not start.
     assert "MemoryDenyWriteExecute" not in found
+    environment = dict(value.split("=", 1) for value in found["Environment"])
+    for name in ("XDG_STATE_HOME", "XDG_CACHE_HOME", "PYTHONPYCACHEPREFIX"):
+        assert re.fullmatch(rf"%[SC]/{unit.stem}(/\w+)?", environment[name])
 
 
 def test_the_unit_starts_the_loop_with_words_that_it_takes() -> None:
@@ -154,21 +157,11 @@ def test_the_unit_starts_the_loop_with_words_that_it_takes() -> None:
     assert directives(UNIT.read_text())["EnvironmentFile"] == ["/etc/kelly-chronos/keys.env"]
 
 
-@UNITS
-def test_the_unit_has_everything_written_where_it_may_write(unit: Path) -> None:
-    environment = dict(value.split("=", 1) for value in directives(unit.read_text())["Environment"])
-    for name in ("XDG_STATE_HOME", "XDG_CACHE_HOME", "PYTHONPYCACHEPREFIX"):
-        assert re.fullmatch(rf"%[SC]/{unit.stem}(/\w+)?", environment[name])
-
-
 def test_the_sellers_unit_starts_the_loop_with_a_job_and_words_that_it_takes() -> None:
     found = directives(SELLER.read_text())
     (command,) = found["ExecStart"]
     python, script, *words, more, spreads = command.split()
-    assert (python, script) == (
-        f"{INSTALLED}/.venv/bin/python",
-        f"{INSTALLED}/trade_stock_e2e.py",
-    )
+    assert (python, script) == (f"{INSTALLED}/.venv/bin/python", f"{INSTALLED}/trade_stock_e2e.py")
     # In braces a variable stays one word, quotes and all.
     assert (more, spreads) == ("$LOOP_WORDS", "${SPREADS}")
     assert found["EnvironmentFile"] == ["/etc/kelly-chronos/spreads.env"]
@@ -281,7 +274,7 @@ def test_the_image_is_healthy_only_while_no_pass_is_late(
     assert (python, words) == ("python", ["-P", "-m", "execution.live", "status"])
     if late_by is not None:
         at_work(tmp_path, late_by)
-    assert run_command(words[1:], cwd=tmp_path).returncode == code
+    assert answer_of(*words[2:], cwd=tmp_path)[0] == code
 
 
 def test_what_the_image_asks_imports_little(tmp_path: Path) -> None:
@@ -316,12 +309,7 @@ def test_the_container_writes_its_volume_alone_and_gains_no_privilege() -> None:
     composed = yaml.safe_load(DEPLOY.joinpath("compose.yaml").read_text())
     assert set(composed) == {"name", "services", "volumes"}
     assert composed["volumes"] == {"state": {}}, "a named one, that an upgrade keeps"
-
-
-def test_where_the_image_writes_is_the_volume() -> None:
-    (setting,) = [
-        argument for word, argument in dockerfile() if word == "ENV" and "XDG" in argument
-    ]
+    (setting,) = [text for word, text in dockerfile() if word == "ENV" and "XDG" in text]
     for name in ("XDG_STATE_HOME", "XDG_CACHE_HOME"):
         assert re.search(rf"{name}={STATE}/\w+", setting)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from marketsimulator.venue import market_data
 from marketsimulator.venue.stocks import Venue
-from tests.e2e.practice import Live, Practice, Start, broker
+from tests.e2e.practice import Live, Practice, Start, broker, practising
 from tests.e2e.test_live_account import Desk
 from trainingdata.synthetic import SyntheticMarket
 from trainingdata.timeframe import HOURLY
@@ -69,21 +71,54 @@ def spoil(
     monkeypatch.setattr(market_data, "bars_answer", spoilt)
 
 
-def passes(practice: Start, folder: Path) -> tuple[list[Decision], Path, Practice]:
-    """The decisions of three passes of a live job, its journal, and the venue it traded at."""
-    here = practice(*WORDS)
-    folder.mkdir()
-    database = Database(folder / JOURNAL)
-    here.advance(PASSES[0])
-    desk = Desk.at(here, database, folder, *WORDS)
-    for k, at in enumerate(PASSES):
-        if k:
-            here.advance(at)
-        desk.job.step()
-    database.close()
-    decisions = [cycle.decision for cycle in desk.cycles]
-    assert all(decision is not None for decision in decisions)
-    return [decision for decision in decisions if decision is not None], folder / JOURNAL, here
+@dataclass
+class Passed:
+    """Three passes of a live job: their decisions, its journal, and the venue it traded at."""
+
+    decisions: list[Decision]
+    journal: Path
+    here: Practice
+
+    @classmethod
+    def of(cls, start: Start, folder: Path) -> Passed:
+        here = start(*WORDS)
+        folder.mkdir()
+        database = Database(folder / JOURNAL)
+        here.advance(PASSES[0])
+        desk = Desk.at(here, database, folder, *WORDS)
+        for k, at in enumerate(PASSES):
+            if k:
+                here.advance(at)
+            desk.job.step()
+        database.close()
+        decisions = [cycle.decision for cycle in desk.cycles if cycle.decision is not None]
+        assert len(decisions) == len(PASSES)
+        return cls(decisions, folder / JOURNAL, here)
+
+    def decides_as(self, other: Passed) -> bool:
+        """Whether it decided and ordered the same at every pass."""
+        return [(d.choices, d.orders) for d in self.decisions] == [
+            (d.choices, d.orders) for d in other.decisions
+        ]
+
+    def alerts(self) -> list[tuple[str]]:
+        return rows_of(self.journal, "SELECT text FROM notices WHERE kind = 'bars'")
+
+
+@pytest.fixture(scope="module")
+def without(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Passed]]:
+    """Passes that see nothing of SYA's bar of an hour; those of no hour are undisturbed."""
+    with practising() as start:
+
+        @cache
+        def passed(begins: str) -> Passed:
+            folder = tmp_path_factory.mktemp("without") / "passes"
+            with pytest.MonkeyPatch.context() as patch:
+                if begins:
+                    spoil(patch, begins, None)
+                return Passed.of(start, folder)
+
+        yield passed
 
 
 def of_symbols(decision: Decision, *symbols: str) -> list[Any]:
@@ -106,58 +141,51 @@ def test_a_bad_last_bar_that_the_venues_price_denies_moves_no_other_symbol(
     practice: Start,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    without: Callable[[str], Passed],
     factor: float,
     held: bool,
 ) -> None:
     """It takes no orders of its own, one alert names it, and the next good bar goes on."""
     bad = 1 if held else 0
     begins = ("2024-02-20T14:30", "2024-02-20T15:30")[bad]
-    with monkeypatch.context() as patch:
-        spoil(patch, begins, None)
-        missing, _, _ = passes(practice, tmp_path / "missing")
-    undisturbed, _, calm = passes(practice, tmp_path / "undisturbed")
-    with monkeypatch.context() as patch:
-        spoil(patch, begins, factor)
-        decisions, journal, here = passes(practice, tmp_path / "spoilt")
-    assert [d.choices for d in decisions] == [d.choices for d in missing]
-    assert [d.orders for d in decisions] == [d.orders for d in missing]
-    assert not of_symbols(decisions[bad], "SYA")
-    assert all(order.symbol != "SYA" for order in decisions[bad].orders)
-    [undoubted] = of_symbols(undisturbed[bad], "SYA")
+    undisturbed = without("")
+    spoil(monkeypatch, begins, factor)
+    spoilt = Passed.of(practice, tmp_path / "spoilt")
+    assert spoilt.decides_as(without(begins))
+    decision = spoilt.decisions[bad]
+    assert not of_symbols(decision, "SYA")
+    assert all(order.symbol != "SYA" for order in decision.orders)
+    [undoubted] = of_symbols(undisturbed.decisions[bad], "SYA")
     assert bool(undoubted.held) == held
-    others = zip(
-        of_symbols(decisions[bad], "SYB", "SYC"),
-        of_symbols(undisturbed[bad], "SYB", "SYC"),
-        strict=True,
-    )
-    for mine, theirs in others:
+    others = [of_symbols(each, "SYB", "SYC") for each in (decision, undisturbed.decisions[bad])]
+    for mine, theirs in zip(*others, strict=True):
         assert np.sign(mine.target) == np.sign(theirs.target)
-    assert of_symbols(decisions[2], "SYA"), "the next good bar is decided on"
-    alerts = rows_of(journal, "SELECT text FROM notices WHERE kind = 'bars'")
-    assert len(alerts) == 1
-    assert "SYA: its bars end at" in alerts[0][0]
-    assert "the venue says" in alerts[0][0]
-    assert not rows_of(tmp_path / "undisturbed" / JOURNAL, "SELECT 1 FROM notices")
-    assert here.venue.broker.row().equity == pytest.approx(calm.venue.broker.row().equity, rel=0.01)
-    for gross, ceiling in rows_of(journal, "SELECT gross_stock / equity, stock_ceiling FROM marks"):
+    assert of_symbols(spoilt.decisions[2], "SYA"), "the next good bar is decided on"
+    ((said,),) = spoilt.alerts()
+    assert "SYA: its bars end at" in said
+    assert "the venue says" in said
+    assert not rows_of(undisturbed.journal, "SELECT 1 FROM notices")
+    ended = [each.here.venue.broker.row().equity for each in (spoilt, undisturbed)]
+    assert ended[0] == pytest.approx(ended[1], rel=0.01)
+    marks = "SELECT gross_stock / equity, stock_ceiling FROM marks"
+    for gross, ceiling in rows_of(spoilt.journal, marks):
         assert gross <= ceiling * (1 + 1e-9)
 
 
-@pytest.mark.parametrize(
-    ("price", "factor"), [ODD[0], *(pytest.param(*odd, marks=pytest.mark.slow) for odd in ODD[1:])]
-)
+@pytest.mark.first_example
+@pytest.mark.parametrize(("price", "factor"), ODD)
 def test_no_price_of_a_bad_bar_moves_another_symbol(
-    practice: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, price: str, factor: float
+    practice: Start,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    without: Callable[[str], Passed],
+    price: str,
+    factor: float,
 ) -> None:
-    with monkeypatch.context() as patch:
-        spoil(patch, "2024-02-20T15:30", None)
-        missing, _, _ = passes(practice, tmp_path / "missing")
-    with monkeypatch.context() as patch:
-        spoil(patch, "2024-02-20T15:30", factor, price)
-        decisions, journal, _ = passes(practice, tmp_path / "spoilt")
-    assert [d.choices for d in decisions] == [d.choices for d in missing]
-    assert [d.orders for d in decisions] == [d.orders for d in missing]
-    ((said,),) = rows_of(journal, "SELECT text FROM notices WHERE kind = 'bars'")
+    spoil(monkeypatch, "2024-02-20T15:30", factor, price)
+    spoilt = Passed.of(practice, tmp_path / "spoilt")
+    assert spoilt.decides_as(without("2024-02-20T15:30"))
+    ((said,),) = spoilt.alerts()
     assert "SYA: its bars end at" in said
 
 
@@ -264,18 +292,15 @@ def test_a_history_that_is_cut_off_for_a_pass_moves_no_other_symbol(
         here = practice(*WORDS)
         (tmp_path / name).mkdir()
         database = Database(tmp_path / name / JOURNAL)
-        here.advance(PASSES[0])
         desk = Desk.at(here, database, tmp_path / name, *WORDS)
-        desk.job.step()
-        here.advance(PASSES[1])
-        with pytest.MonkeyPatch.context() as patch:
-            if begins:
-                spoil(patch, begins, None)
-            else:
-                cut(patch, 3)
-            desk.job.step()
-        here.advance(PASSES[2])
-        desk.job.step()
+        for at in PASSES:
+            here.advance(at)
+            with pytest.MonkeyPatch.context() as patch:
+                if at == PASSES[1] and begins:
+                    spoil(patch, begins, None)
+                elif at == PASSES[1]:
+                    cut(patch, 3)
+                desk.job.step()
         database.close()
         decisions = [cycle.decision for cycle in desk.cycles]
         decided.append([d and (d.choices, d.orders) for d in decisions])
@@ -285,7 +310,8 @@ def test_a_history_that_is_cut_off_for_a_pass_moves_no_other_symbol(
     assert any(choice.symbol == "SYA" for choice in decisions[2].choices), "it goes on"
 
 
-@pytest.mark.parametrize("left", [0, 3])
+@pytest.mark.first_example
+@pytest.mark.parametrize("left", [3, 0])
 def test_after_a_restart_one_pass_decides_nothing_where_a_history_has_gone(
     practice: Start, tmp_path: Path, left: int
 ) -> None:

@@ -15,7 +15,6 @@ import pandas as pd
 import pytest
 
 from execution.account_lock import JOURNAL
-from execution.journal.halts import HaltKind
 from execution.run_folder import RunFolder
 from foundation.cents import CENT
 from foundation.compose import composed_config
@@ -23,7 +22,7 @@ from foundation.database import Database
 from foundation.errors import InputError
 from marketsimulator.drift import DriftSettings, LiveHours, live_results, measure_drift
 from marketsimulator.results.attribution import PARTS
-from marketsimulator.results.drift_report import Drift, drift_json
+from marketsimulator.results.drift_report import Drift
 from marketsimulator.results.drift_terms import cents
 from marketsimulator.results.figures import contributions
 from marketsimulator.results.report import result_files
@@ -34,11 +33,7 @@ from tests.e2e.test_live_account import Desk
 from trainingdata.source import DataSettings
 
 # A strategy that trades at nearly every decision, long, without a forecast to speak of.
-STEADY = (
-    "forecaster=ewma",
-    "sizing.strategy=equal_weight",
-    "sizing.band=0.002",
-)
+STEADY = ("forecaster=ewma", "sizing.strategy=equal_weight", "sizing.band=0.002")
 # Long and short, by the mean of what was.
 BOTH_WAYS = ("forecaster=historical", "sizing.strategy=kelly_100", "prior.stock_sharpe=0")
 STOCKS = "symbols=[SYA,SYB]"
@@ -88,10 +83,9 @@ def outcomes(drift: Drift) -> set[str]:
 @pytest.mark.parametrize(
     ("words", "count"),
     [
-        ((STOCKS, *STEADY), 10),
-        pytest.param((WITH_COIN, *STEADY), 60, marks=pytest.mark.slow),
-        pytest.param((WITH_COIN, *BOTH_WAYS), 60, marks=pytest.mark.slow),
         ((STOCKS, *BOTH_WAYS), 10),
+        pytest.param((WITH_COIN, *STEADY), 30, marks=pytest.mark.slow),
+        pytest.param((WITH_COIN, *BOTH_WAYS), 30, marks=pytest.mark.slow),
     ],
 )
 def test_a_replayed_journal_does_not_drift(
@@ -160,117 +154,50 @@ def test_a_journal_of_event_contracts_names_the_command_that_judges_it(tmp_path:
     assert f"`python -m event_contracts.compare journal={path}`" in str(told.value)
 
 
-@pytest.mark.slow
-def test_an_order_that_was_withheld_counts_as_withheld(practice: Start, tmp_path: Path) -> None:
-    """No order is worth more than 20,000 USD: the first two are, and only they."""
-    here = begun(practice)
-    journal = passes(here, tmp_path, *WORDS, "guards.max_order=20000", count=3)
-    drift = drift_of(journal, *WORDS)
-    terms = named_terms(drift)
-    assert "withheld" in terms
-    lost = float(drift.terms["withheld"] + drift.terms["fees"])
-    assert lost == pytest.approx(float(-drift.simulated.profit), abs=1e-6)
-    withheld = [order for order in drift.orders if order.outcome == "withheld"]
-    assert withheld
-    assert all("max_order" in order.why for order in withheld)
-    assert drift.live.profit == 0
-    assert not drift.agrees
-    first = drift.whole.differences[0]
-    assert (first.field, first.cause) == ("held", "account")
-    assert drift.each is not None
-    assert drift.each.differences == (), "every decision follows from its own account"
-    shown = json.loads(drift_json(drift))
-    withheld_rows = [e for e in shown["orders"]["differences"] if e["outcome"] == "withheld"]
-    assert [each["live"]["quantity"] for each in withheld_rows] == ["0.0"] * len(withheld)
+def refused(here: Practice, kind: str) -> None:
+    here.fail(kind=kind, path="/v2/orders", method="POST")
 
 
-@pytest.mark.slow
-def test_a_partial_fill_counts_as_unfilled(practice: Start, tmp_path: Path) -> None:
-    def half(here: Practice, _: Desk) -> None:
-        here.fail(kind="partial")
-
-    journal = passes(begun(practice), tmp_path, *WORDS, count=2, before={0: half})
-    drift = drift_of(journal, *WORDS)
-    terms = named_terms(drift)
-    assert set(terms) <= {"unfilled", "fees"}
-    (order,) = [order for order in drift.orders if order.outcome != "same"]
-    assert order.outcome == "unfilled"
-    assert order.live is not None
-    assert order.simulated is not None
-    assert order.live.quantity == order.simulated.quantity // 2
-    assert order.live.price is not None
-    mark = drift.simulated.end_marks[order.symbol]
-    missing = order.simulated.quantity - order.live.quantity
-    assert drift.terms["unfilled"] == -missing * (mark - order.live.price)
+# What happens before a pass, and the term under which it counts; nothing for a deposit.
+HAPPENS: tuple[tuple[str, int, Step], ...] = (
+    ("rejected", 0, lambda here, _: refused(here, "reject")),
+    ("interest", 1, lambda here, _: noted(here, "INT", -12.34)),
+    ("dividends", 1, lambda here, _: noted(here, "DIV", -12.34)),
+    ("fees", 1, lambda here, _: noted(here, "FEE", -12.34)),
+    ("other", 1, lambda here, _: noted(here, "SSP", -12.34)),
+    ("", 1, lambda here, _: noted(here, "CSD", 5_000.0)),
+    ("unfilled", 0, lambda here, _: here.fail(kind="partial")),
+    ("by_hand", 1, lambda here, _: trading(here).submit_order(buy("SYA", 400))),
+    ("missed", 2, lambda here, _: here.advance()),
+    ("halted", 2, lambda _, desk: desk.live.account.halt("positions", "somebody has to look")),
+)
 
 
-def test_an_order_that_the_venue_turns_down_counts_as_rejected(
-    practice: Start, tmp_path: Path
+@pytest.mark.parametrize(
+    ("term", "number", "happens"),
+    [
+        pytest.param(*each, marks=[] if each[0] in ("rejected", "interest") else pytest.mark.slow)
+        for each in HAPPENS
+    ],
+)
+def test_what_happens_at_the_venue_counts_under_its_own_name(
+    practice: Start, tmp_path: Path, term: str, number: int, happens: Step
 ) -> None:
-    def reject(here: Practice, _: Desk) -> None:
-        here.fail(kind="reject", path="/v2/orders", method="POST")
-
-    journal = passes(begun(practice), tmp_path, *WORDS, count=2, before={0: reject})
-    drift = drift_of(journal, *WORDS)
-    assert outcomes(drift) == {"same", "rejected"}
-    assert set(named_terms(drift)) <= {"rejected", "fees"}
-    assert "rejected" in named_terms(drift)
-
-
-@pytest.mark.slow
-def test_a_trade_by_hand_counts_as_one(practice: Start, tmp_path: Path) -> None:
-    def by_hand(here: Practice, _: Desk) -> None:
-        trading(here).submit_order(buy("SYA", 400))
-
-    journal = passes(begun(practice), tmp_path, *WORDS, count=3, before={1: by_hand})
+    """All terms add up to the difference, and every decision follows from its own account."""
+    count = max(2, number + 2)
+    journal = passes(begun(practice), tmp_path, *WORDS, count=count, before={number: happens})
     drift = drift_of(journal, *WORDS)
     terms = named_terms(drift)
-    assert "by_hand" in terms
-    (order,) = [order for order in drift.orders if order.outcome == "by_hand"]
-    assert order.symbol == "SYA"
-    assert order.live is not None
-    assert order.live.quantity == 400
-    assert order.live.price is not None
-    mark = drift.simulated.end_marks["SYA"]
-    assert drift.terms["by_hand"] == 400 * (mark - order.live.price)
-    assert set(terms) == {"by_hand"}, "so much halts the account: nothing is decided beside it"
-    assert "unlisted" not in terms
+    assert set(terms) - ({"fees", "decided"} - {term}) == {term} - {""}
+    causes = {each.cause for each in drift.whole.differences}
+    assert (term in causes) == (term in ("missed", "halted"))
+    assert (term in outcomes(drift)) == (term in ("rejected", "unfilled", "by_hand", *causes))
     assert drift.each is not None
-    assert drift.each.differences == ()
+    assert not {each.cause for each in drift.each.differences} - {term}
+    assert drift.live.transfers == (0 if term else 5_000)
 
 
 @pytest.mark.slow
-def test_an_instant_without_a_pass_is_missed(practice: Start, tmp_path: Path) -> None:
-    def wait(here: Practice, _: Desk) -> None:
-        here.advance()
-
-    journal = passes(begun(practice), tmp_path, *WORDS, count=4, before={2: wait})
-    drift = drift_of(journal, *WORDS)
-    (missed,) = [each for each in drift.whole.differences if each.cause == "missed"]
-    assert missed.at == np.datetime64("2024-02-20T17:30")
-    assert missed is drift.whole.differences[0]
-    assert missed.why == "no pass was made then"
-    assert "missed" in {order.outcome for order in drift.orders}
-    assert "missed" in named_terms(drift)
-
-
-@pytest.mark.slow
-def test_a_pass_that_was_halted_says_why(practice: Start, tmp_path: Path) -> None:
-    """Holdings that nothing explains halt everything; the journal has decided nothing then."""
-
-    def halt(_: Practice, desk: Desk) -> None:
-        kind: HaltKind = "positions"
-        desk.live.account.halt(kind, "somebody has to look")
-
-    journal = passes(begun(practice), tmp_path, *WORDS, count=4, before={2: halt})
-    drift = drift_of(journal, *WORDS)
-    halted = [each for each in drift.whole.differences if each.cause == "halted"]
-    assert len(halted) == 2
-    assert "somebody has to look" in halted[0].why
-    assert "halted" in named_terms(drift)
-    assert "missed" not in named_terms(drift)
-
-
 def test_other_costs_count_as_prices_and_as_slippage(practice: Start, tmp_path: Path) -> None:
     """The simulation slips by ten basis points, the venue by one."""
     journal = passes(begun(practice), tmp_path, *WORDS, count=2)
@@ -283,35 +210,6 @@ def test_other_costs_count_as_prices_and_as_slippage(practice: Start, tmp_path: 
     for row in drift.slippage:
         assert row.charged == pytest.approx(11)
         assert row.simulated - row.realised == pytest.approx(9, abs=0.1)
-
-
-@pytest.mark.slow
-def test_a_deposit_is_no_drift_of_the_profit(practice: Start, tmp_path: Path) -> None:
-    def deposit(here: Practice, _: Desk) -> None:
-        noted(here, "CSD", 5_000.0)
-
-    journal = passes(begun(practice), tmp_path, *WORDS, count=2, before={1: deposit})
-    drift = drift_of(journal, *WORDS)
-    assert drift.live.transfers == 5_000
-    assert named_terms(drift) == {}
-    (held, *_) = drift.whole.differences
-    assert (held.at, held.cause) == (np.datetime64("2024-02-20T16:30"), "account")
-
-
-@pytest.mark.first_example
-@pytest.mark.parametrize(
-    ("kind", "term"),
-    [("INT", "interest"), ("DIV", "dividends"), ("FEE", "fees"), ("SSP", "other")],
-)
-def test_what_the_venue_books_counts_by_its_kind(
-    practice: Start, tmp_path: Path, kind: str, term: str
-) -> None:
-    def book(here: Practice, _: Desk) -> None:
-        noted(here, kind, -12.34)
-
-    journal = passes(begun(practice), tmp_path, *WORDS, count=2, before={1: book})
-    drift = drift_of(journal, *WORDS)
-    assert named_terms(drift) == {term: Decimal("-12.34")}
 
 
 @pytest.mark.slow
@@ -412,6 +310,7 @@ def parts_of(results: Results) -> dict[str, float]:
     return parts
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("words", [(WITH_COIN, *BOTH_WAYS), (STOCKS, *STEADY)])
 def test_a_live_account_is_reported_as_the_backtest_of_its_hours(
     practice: Start, tmp_path: Path, words: tuple[str, ...]

@@ -29,8 +29,8 @@ from execution.live.accounts import TRADE
 from execution.live.holdings import HoldingsBook
 from foundation.database import Database
 from option_spreads.selling.state import read_state
-from tests.commands import run_command
 from tests.e2e.practice import ROOT
+from tests.e2e.refused import answer_of
 
 FIXTURES = ROOT / "tests" / "fixtures"
 ACCOUNT = "5b173ee0-0000-4000-8000-000000000000"
@@ -70,10 +70,10 @@ def test_status_says_what_an_earlier_journal_holds(
     account: str, shown: tuple[str, ...], tmp_path: Path
 ) -> None:
     journal(account, tmp_path)
-    said = run_command(("-m", "execution.live", "status"), cwd=tmp_path)
-    assert said.returncode == 0, said.stderr
+    code, printed, said = answer_of("execution.live", "status", cwd=tmp_path)
+    assert code == 0, said
     for words in shown:
-        assert words in said.stdout
+        assert words in printed
 
 
 def test_in_an_earlier_journal_what_is_unknown_is_known_to_be(tmp_path: Path) -> None:
@@ -164,24 +164,28 @@ def test_what_was_written_in_a_venues_words_is_posted_in_the_same_words(
 @pytest.mark.slow
 def test_earlier_runs_are_explained_compared_and_stressed(tmp_path: Path) -> None:
     folders = {name: copied(name, tmp_path) for name in ("backtest", "variants", "replay")}
-    for run in (folders["backtest"], folders["replay"]):
-        when = ("--symbol", "SYA", "--at", "2024-02-20T15:30Z")
-        said = run_command(("-m", "execution.explain", str(run), *when), cwd=tmp_path)
-        assert said.returncode == 0, said.stderr
-        assert "SYA" in said.stdout
-    words = (str(folders["variants"]), str(folders["backtest"]), "output=compared")
-    said = run_command(("-m", "marketsimulator.compare", *words), cwd=tmp_path)
-    assert said.returncode == 0, said.stderr
-    said = run_command(("-m", "marketsimulator.stress", str(folders["backtest"])), cwd=tmp_path)
-    assert said.returncode == 0, said.stderr
+    when = ("--symbol", "SYA", "--at", "2024-02-20T15:30Z")
+    for words in (
+        ("execution.explain", str(folders["backtest"]), *when),
+        ("execution.explain", str(folders["replay"]), *when),
+        (
+            "marketsimulator.compare",
+            *(str(folders[n]) for n in ("variants", "backtest")),
+            "output=c",
+        ),
+        ("marketsimulator.stress", str(folders["backtest"])),
+    ):
+        code, printed, said = answer_of(*words, cwd=tmp_path)
+        assert code == 0, said
+        assert "SYA" in printed or words[0] != "execution.explain"
 
 
 def test_the_decisions_of_an_earlier_replay_are_made_again(tmp_path: Path) -> None:
     """One of its orders was cancelled before it had filled, which the simulation does not do."""
     path = restored(FIXTURES / "runs" / "replay" / "journal.sql", tmp_path / "live")
     words = (*SAME_MARKET, f"journal={path}", "output=drift.json")
-    said = run_command(("-m", "marketsimulator.drift", *words), cwd=tmp_path)
-    assert said.returncode == 1, said.stderr
-    assert "each on the account as journaled: 12 of 12 instants are equal" in said.stdout
-    assert "orders: 11 of 13 are filled the same" in said.stdout
-    assert "unfilled: canceled" in said.stdout
+    code, printed, said = answer_of("marketsimulator.drift", *words, cwd=tmp_path)
+    assert code == 1, said
+    assert "each on the account as journaled: 12 of 12 instants are equal" in printed
+    assert "orders: 11 of 13 are filled the same" in printed
+    assert "unfilled: canceled" in printed

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import inspect
-import json
 import os
 import pty
 import re
@@ -25,6 +24,7 @@ from foundation.command import _home as command_home
 from foundation.command import about
 from foundation.registry import Command, registered
 from tests.commands import Started, run_command
+from tests.e2e.refused import answer_of, refusal_of
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ROOMS = tuple(room for room in executed.ROOMS if room != "foundation")
@@ -108,17 +108,15 @@ def test_help_is_quick_and_says_what_the_command_does_with_an_example(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.first_example
 @every_command
 def test_h_and_cfg_job_answer_and_write_nothing(command: Command, tmp_path: Path) -> None:
-    short = run_command(["-m", command.module, "-h"], cwd=tmp_path)
-    assert (short.returncode, short.stderr) == (0, "")
-    assert "--help" in short.stdout
-    shown = run_command(["-m", command.module, "--cfg", "job"], cwd=tmp_path)
-    assert (shown.returncode, shown.stderr) == (0, "")
-    settings = yaml.safe_load(shown.stdout)
-    assert (settings == {}) == (command.config is None)
-    assert ("--cfg job" in short.stdout) == (command.config is not None)
+    code, short, said = answer_of(command.module, "-h", cwd=tmp_path)
+    assert (code, said) == (0, "")
+    assert "--help" in short
+    code, shown, said = answer_of(command.module, "--cfg", "job", cwd=tmp_path)
+    assert (code, said) == (0, "")
+    assert (yaml.safe_load(shown) == {}) == (command.config is None)
+    assert ("--cfg job" in short) == (command.config is not None)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -137,7 +135,8 @@ def test_names_that_documents_give_start_the_commands_that_have_moved(
     assert answers[0].stdout == answers[1].stdout != ""
 
 
-@pytest.mark.parametrize("words", [["marketsimulator.backtest"], ["execution.doctor"]])
+@pytest.mark.first_example
+@pytest.mark.parametrize("words", [["execution.doctor"], ["marketsimulator.backtest"]])
 def test_the_settings_are_shown_without_what_only_a_run_needs(words: list[str]) -> None:
     command = [sys.executable, "-X", "importtime", "-m", *words, "--cfg", "job", "capital=5"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -147,6 +146,7 @@ def test_the_settings_are_shown_without_what_only_a_run_needs(words: list[str]) 
     assert loaded & (HEAVY - {"hydra", "omegaconf"}) == set()
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     "words",
     [
@@ -176,16 +176,12 @@ def test_a_wrong_value_is_refused_before_anything_heavy_is_loaded(words: list[st
 def test_settings_that_cannot_be_shown_are_one_line(
     words: list[str], named: str, tmp_path: Path
 ) -> None:
-    done = run_command(["-m", *words], cwd=tmp_path)
-    assert done.returncode == 2
-    [line] = done.stderr.splitlines()
-    assert named in line
+    assert named in refusal_of(*words, cwd=tmp_path)
 
 
 def test_preview_is_shown_as_the_settings_that_it_stands_for(tmp_path: Path) -> None:
-    script = str(ROOT / "trade_stock_e2e.py")
-    done = run_command([script, "preview", "mode=paper", "--cfg=job"], cwd=tmp_path)
-    settings = yaml.safe_load(done.stdout)
+    words = ("preview", "mode=paper", "--cfg=job")
+    settings = yaml.safe_load(answer_of("trade_stock_e2e", *words, cwd=tmp_path)[1])
     assert (settings["mode"], settings["account"]["source"]) == ("dry", "venue")
 
 
@@ -199,17 +195,11 @@ def test_preview_is_shown_as_the_settings_that_it_stands_for(tmp_path: Path) -> 
     ],
 )
 def test_a_library_that_a_first_backtest_does_without_is_named_with_what_installs_it(
-    command: str, library: str, extra: str, tmp_path: Path
+    command: str, library: str, extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    script = tmp_path / "without.py"
-    script.write_text(
-        f"import runpy, sys\nsys.modules[{library!r}] = None\n"
-        f"runpy.run_module({command!r}, run_name='__main__')\n"
-    )
-    done = run_command([str(script)], cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == (
-        f"error: {library} is not installed: {command} needs pip install 'kelly-chronos[{extra}]'\n"
+    monkeypatch.setitem(sys.modules, library, None)
+    assert refusal_of(command) == (
+        f"error: {library} is not installed: {command} needs pip install 'kelly-chronos[{extra}]'"
     )
 
 
@@ -228,6 +218,7 @@ def test_a_terminal_has_a_word_before_the_libraries_are_there() -> None:
     assert b"forecasting.batch: loading" in shown.partition(b"numpy")[0]
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_command_that_is_told_to_end_while_it_loads_says_so(number: signal.Signals) -> None:
     code = (
@@ -261,7 +252,6 @@ HISTORY = ["--symbols", "BTCUSD", "--start", "2024-01-02"]
 TRADES = "Timestamp_ET,Trade_ID,Strategy,Entry_Credit,Position_Size,P/L_$\n"
 
 
-@pytest.mark.first_example
 @pytest.mark.parametrize(
     "words",
     [
@@ -286,33 +276,7 @@ def test_an_output_that_holds_something_else_is_refused(words: list[str], tmp_pa
         TRADES + "2024-01-02 10:00,1,PUT,2.5,1,100\n2024-01-03 10:00,2,PUT,2.5,1,-50\n"
     )
     before = sorted(tmp_path.rglob("*"))
-    done = run_command(["-m", *words], cwd=tmp_path)
-    assert done.returncode == 2, done.stderr
-    [line] = done.stderr.splitlines()
+    line = refusal_of(*words, cwd=tmp_path)
     assert HOLDS in line
     assert line.endswith("say overwrite=true")
     assert sorted(tmp_path.rglob("*")) == before
-
-
-@pytest.mark.slow
-def test_a_run_writes_again_what_an_earlier_one_wrote_and_beside_others_when_told(
-    tmp_path: Path,
-) -> None:
-    words = ["forecaster=ewma", "start=2024-06-24", "symbols=[SYA]", "trials=null", "output=out"]
-    command = ["-m", "marketsimulator.backtest", *words]
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "notes.txt").write_text("mine")
-    told = run_command([*command, "overwrite=true"], cwd=tmp_path)
-    assert told.returncode == 0, told.stderr
-    earlier = tmp_path / "out" / "summary.json"
-    earlier.write_text(json.dumps({**json.loads(earlier.read_text()), "note": "of an earlier run"}))
-    again = run_command(command, cwd=tmp_path)
-    assert again.returncode == 0, again.stderr
-    assert "note" not in json.loads(earlier.read_text())
-    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
-    other = run_command([*command, "overwrite=perhaps"], cwd=tmp_path)
-    assert "overwrite: 'perhaps' is neither true nor false" in other.stderr
-    earlier.write_text("mine, too")
-    kept = run_command(command, cwd=tmp_path)
-    assert "out holds something else (a summary.json of another kind)" in kept.stderr
-    assert earlier.read_text() == "mine, too"

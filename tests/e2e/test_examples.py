@@ -185,9 +185,7 @@ def test_a_strategy_of_ones_own_holds_a_fifth_in_each_of_the_two_best(
 
 
 @pytest.mark.slow
-def test_a_fee_table_of_ones_own_is_what_fills_are_charged(
-    results: Callable[[str], Path],
-) -> None:
+def test_a_fee_table_of_ones_own_is_what_fills_are_charged(results: Callable[[str], Path]) -> None:
     fills = pd.read_parquet(results("fees/flat.yaml") / "fills.parquet")
     coin = fills["symbol"] == "TOYUSD"
     bought = fills["qty"] > 0
@@ -204,6 +202,7 @@ def test_a_fee_table_of_ones_own_is_what_fills_are_charged(
     assert coins == pytest.approx(-1e-3 * fills["qty"][coin & bought], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_file_of_forecasts_is_traded_as_it_says(
     folder: Path, results: Callable[[str], Path]
 ) -> None:
@@ -237,9 +236,7 @@ def test_the_trades_of_spreads_are_what_the_monte_carlo_resamples(
 
 
 @pytest.mark.slow
-def test_the_notebook_is_stored_without_outputs_and_runs(
-    results: Callable[[str], Path],
-) -> None:
+def test_the_notebook_is_stored_without_outputs_and_runs(results: Callable[[str], Path]) -> None:
     stored = json.loads((EXAMPLES / "backtest.ipynb").read_text())
     code = [cell for cell in stored["cells"] if cell["cell_type"] == "code"]
     assert [(cell["outputs"], cell["execution_count"]) for cell in code] == [([], None)] * len(code)

@@ -68,17 +68,6 @@ def test_whatever_must_never_be_of_a_run_is_counted(
     assert {"crashes", "leaks", "hangs"} & set(+place.counts) == counted
 
 
-@pytest.mark.slow
-def test_a_run_that_hangs_says_where_it_waits(
-    place: Place, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(fault_runs, "PATIENCE", 3.5)
-    one = program(place, "import threading\ndef linger(): threading.Event().wait(60)\nlinger()")
-    one.until(lambda: False)
-    one.end()
-    assert "in linger" in capfd.readouterr().err
-
-
 def test_a_secret_in_any_file_is_found(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "a.log").write_text(f"key {KEYS.secret}")
@@ -108,16 +97,6 @@ def test_a_kill_lands_before_or_after_the_chosen_commit(
     one.until(lambda: False)
     assert one.end() == -9
     assert rows_of(place.folder / "journal.sqlite", "SELECT count(*) FROM rows") == [(rows,)]
-
-
-@pytest.mark.slow
-def test_a_full_disk_is_met(place: Place) -> None:
-    for limits in (Limits(pages=0), Limits(size=4096)):
-        one = program(place, COMMITS, limits)
-        one.until(lambda: False)
-        assert one.end() != 0
-        assert "the journal cannot be used" in one.told
-        (place.folder / "journal.sqlite").unlink(missing_ok=True)
 
 
 def test_a_control_counts_commits_and_tells_its_clock(tmp_path: Path) -> None:

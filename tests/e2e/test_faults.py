@@ -31,11 +31,10 @@ def never(counts: Counter[str]) -> dict[str, int]:
     return {name: counts[name] for name in NEVER if counts[name]}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seed", "steps", "kinds"),
     [
-        (3, 3, ("kill",)),
+        pytest.param(3, 3, ("kill",), marks=pytest.mark.slow),
         *(
             pytest.param(seed, 3, (kind,), marks=LONG)
             for seed, kind in enumerate(KINDS)
@@ -51,8 +50,10 @@ def test_whatever_goes_wrong_every_order_of_the_loop_is_once_in_the_books(
     assert counts["runs"] > 1
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("seed", "steps"), [(34, 3), pytest.param(17, 11, marks=LONG)])
+@pytest.mark.parametrize(
+    ("seed", "steps"),
+    [pytest.param(34, 3, marks=pytest.mark.slow), pytest.param(17, 11, marks=LONG)],
+)
 def test_whatever_goes_wrong_every_order_of_the_seller_is_once_in_the_books(
     tmp_path: Path, seed: int, steps: int
 ) -> None:

@@ -20,6 +20,10 @@ HEAVY = (
 SOURCES = [p for room in ROOMS for p in (ROOT / room).rglob("*.py")] + [ROOT / "trade_stock_e2e.py"]
 
 
+MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve"}
+CALLS = {"eval", "exec", "torch.load", "yaml.load", "np.fromfile"}
+
+
 def loads(tree: ast.AST) -> set[str]:
     """Imports of modules and calls of functions that execute what they read; words in a message
     are neither.
@@ -28,32 +32,13 @@ def loads(tree: ast.AST) -> set[str]:
     for node in ast.walk(tree):
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
-            found |= {
-                n
-                for n in names
-                if n.split(".")[0]
-                in {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve"}
-            }
+            found |= {name for name in names if name.split(".")[0] in MODULES}
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func)
-            unsafe = name in {
-                "eval",
-                "exec",
-                "torch.load",
-                "yaml.load",
-                "np.fromfile",
-            } or name.endswith("read_pickle")
-            found |= {name} if unsafe else set()
-            found |= {
-                name
-                for k in node.keywords
-                if k.arg == "allow_pickle" and ast.unparse(k.value) != "False"
-            }
-            found |= (
-                {name}
-                if name == "np.load" and not any(k.arg == "allow_pickle" for k in node.keywords)
-                else set()
-            )
+            pickles = [ast.unparse(k.value) for k in node.keywords if k.arg == "allow_pickle"]
+            unsafe = name in CALLS or name.endswith("read_pickle") or name == "np.load"
+            if (unsafe and pickles != ["False"]) or pickles not in ([], ["False"]):
+                found.add(name)
     return found
 
 

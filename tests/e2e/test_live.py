@@ -2,58 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import random
-import re
-import subprocess
-import sys
-from contextlib import closing
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import requests
 
-from execution.account_lock import JOURNAL, KILL_FILE
-from execution.journal.events import EventLog
-from execution.journal.halts import Halts
-from execution.live.cycle import next_instant
 from execution.venue_rules import VenueRules
 from foundation.clock import Time
 from foundation.compose import composed_config
-from foundation.database import Database
 from foundation.errors import BrokerError, DataError
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from marketsimulator.venue import alpaca
 from marketsimulator.venue import market_data as alpaca_data
 from marketsimulator.venue.stocks import Venue
-from tests.commands import run_command
-from tests.e2e.practice import (
-    KEYS,
-    OPENING,
-    ROOT,
-    SPAN,
-    Live,
-    Practice,
-    Start,
-    broker,
-    environment,
-    trading,
-)
-from tests.e2e.refused import refusal_of
+from tests.e2e.practice import KEYS, OPENING, SPAN, Live, Start, broker, trading
 from tests.marketsimulator.by_hand import eager, wild
-from trainingdata.bar_files import read_bars
 from trainingdata.bars import Bars
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import BrokerSettings
 from trainingdata.feed.market_data import MarketData
-from trainingdata.instants import history_start, utc_text
-from trainingdata.timeframe import HOURLY
+from trainingdata.instants import history_start
 
 SIMPLE = ("forecaster=ewma", "sizing.strategy=equal_weight")
 
@@ -80,16 +54,19 @@ def test_a_clock_that_is_wrong_decides_nothing_from_old_bars(practice: Start) ->
 
 
 EVENLY = ("forecaster=ewma", "sizing.strategy=equal_weight", "sizing.band=0.002")
-DAYS = ("data.start=2022-01-03", "data.end=2025-02-28")  # of daily bars, enough for a forecast
+DAYS = ("data.start=2023-06-01", "data.end=2024-07-31")  # of daily bars, enough for a forecast
 STOCKS = "symbols=[SYA,SYB,SYC]"
 CLOSING = ("timeframe=1d", "fill=close")
 
 
 @pytest.mark.parametrize(
-    ("at", "ends"),
-    [("2024-07-01T19:45Z", "2024-07-01T19:49Z"), ("2024-07-03T16:45Z", "2024-07-03T16:49Z")],
+    ("at", "ends", "late"),
+    [
+        ("2024-07-01T19:45Z", "2024-07-01T19:49Z", 240),
+        ("2024-07-03T16:45Z", "2024-07-03T16:49Z", 239),
+        ("2024-07-03T16:45Z", "2024-07-03T16:49Z", 420),
+    ],
 )
-@pytest.mark.parametrize("late", [239, 240, 420])
 def test_a_pass_that_is_late_for_the_closing_auction_sends_nothing_and_says_why(
     practice: Start, at: str, ends: str, late: int
 ) -> None:
@@ -106,9 +83,7 @@ def test_a_pass_that_is_late_for_the_closing_auction_sends_nothing_and_says_why(
     assert here.venue.tickets == {}
 
 
-def test_where_the_venue_has_no_bars_within_the_day_no_close_is_decided_on(
-    practice: Start,
-) -> None:
+def test_where_the_venue_has_no_bars_within_the_day_no_close_is_decided_on(practice: Start) -> None:
     here = practice("timeframe=1d", *DAYS, STOCKS, "start=2024-07-01", "end=2024-07-05")
     with pytest.raises(BrokerError, match="timeframe 15Min is not served here: 1Day"):
         Live.at(here, *CLOSING, *SIMPLE, STOCKS).cycle(broker(here))
@@ -477,64 +452,14 @@ def test_what_the_venue_does_not_allow_is_not_asked_of_it(
     assert "rejected" not in caplog.text
 
 
-@pytest.mark.slow
-def test_history_is_downloaded_into_files_that_a_backtest_reads(
-    practice: Start, tmp_path: Path
-) -> None:
-    here = practice()
-    here.advance("2024-02-22T20:30:00Z")
-    command = [
-        sys.executable,
-        "-m",
-        "trainingdata.download",
-        "--symbols",
-        "SYA",
-        "SYX/USD",
-        "--start",
-        "2024-01-10",
-    ]
-    words = [*command, "--output", "bars", f"broker.url_override={here.url}"]
-
-    def run(*more: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*words, *more],
-            cwd=tmp_path,
-            env=environment(tmp_path),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    done = run()
-    assert done.returncode == 0, done.stderr
-    read = read_bars([tmp_path / "bars"], None)
-    since = np.datetime64("2024-01-10T05:00", "ns")
-    until = here.venue.now
-    bars = here.venue.market.bars
-    for s, symbol in enumerate(read.symbols):
-        times, values = bars.real_bars(bars.symbols.index(symbol))
-        part = (times > since) & (times <= until)
-        np.testing.assert_array_equal(read.real_bars(s)[0], times[part])
-        np.testing.assert_array_equal(read.real_bars(s)[1], values[part])
-    here.fail(kind="status", status=403, path="/v2/stocks/bars")
-    refused = run("data.feed=sip")
-    assert refused.returncode == 2
-    assert "keys without a paid plan read data.feed=iex" in refused.stderr.splitlines()[-1]
-    for wrong in ("--start=tomorrow", "--start=2999-01-01", "oops"):
-        assert run(wrong).returncode == 2
-
-
-@pytest.mark.parametrize(
-    "seed", [pytest.param(0, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.slow), 2]
-)
 def test_whatever_the_wire_does_nothing_is_sent_twice_and_the_books_agree(
-    practice: Start, monkeypatch: pytest.MonkeyPatch, seed: int
+    practice: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Answers late, lost, refused or nonsense, orders filled in part or turned down: a pass
     ends or names what went wrong.
     """
     here = practice("symbols=[SYA,SYB,SYC,SYXUSD]")
-    rng = random.Random(seed)
+    rng = random.Random(2)
     here.advance(OPENING)
     live = Live.at(here, "symbols=[SYA,SYB,SYC,SYXUSD]")
     mine = broker(here)
@@ -547,29 +472,18 @@ def test_whatever_the_wire_does_nothing_is_sent_twice_and_the_books_agree(
         return take(asked, **more)
 
     monkeypatch.setattr(here.venue, "submit", counted)
-    kinds = [
-        "delay",
-        "drop_before",
-        "drop_after",
-        "malformed",
-        "reject",
-        "reject_later",
-        "partial",
-        "state",
-        "status",
-    ]
+    kinds = (
+        *("delay", "drop_before", "drop_after", "malformed", "reject", "reject_later"),
+        *("partial", "state", "status"),
+    )
     while not here.venue.over and here.venue.index < here.venue.market.first + 60:
         for _ in range(rng.randrange(4)):
-            kind = rng.choice(kinds)
-            path = rng.choice(["/v2/orders", "/v2/orders", "/v2/account", "/v2/stocks", ""])
-            status = rng.choice([429, 500, 502, 504])
-            state = rng.choice(["pending_new", "pending_cancel", "stopped"])
             here.fail(
-                kind=kind,
-                path=path,
+                kind=rng.choice(kinds),
+                path=rng.choice(["/v2/orders", "/v2/orders", "/v2/account", "/v2/stocks", ""]),
                 method=rng.choice(["GET", "POST", ""]),
-                status=status,
-                state=state,
+                status=rng.choice([429, 500, 502, 504]),
+                state=rng.choice(["pending_new", "pending_cancel", "stopped"]),
                 seconds=0.01,
             )
         try:
@@ -585,167 +499,3 @@ def test_whatever_the_wire_does_nothing_is_sent_twice_and_the_books_agree(
     assert len(here.venue.broker.fills) > 20
     assert not any(again), "what the venue has taken is never sent again"
     assert not any(KEYS.secret in text or KEYS.key in text for text in named)
-
-
-def test_coins_are_downloaded_without_keys_and_stocks_name_what_is_missing(
-    practice: Start, tmp_path: Path
-) -> None:
-    here = practice()
-    here.advance(OPENING)
-    words = ["--start", "2024-02-10", "--output", "bars", f"broker.url_override={here.url}"]
-    command = ["-m", "trainingdata.download", "--symbols"]
-    bare = {"PATH": "", "HOME": str(tmp_path)}
-    done = [
-        run_command([*command, symbol, *words], cwd=tmp_path, env=bare)
-        for symbol in ("SYX/USD", "SYA")
-    ]
-    assert [each.returncode for each in done] == [0, 2], done[0].stderr
-    assert list((tmp_path / "bars").iterdir()) == [tmp_path / "bars" / "SYXUSD.parquet"]
-    assert done[1].stderr.splitlines()[-1].count("APCA_API_KEY_ID: not set in the environment") == 1
-
-
-HERE = "broker.url_override=http://127.0.0.1:9"  # where nobody answers
-
-
-@pytest.mark.parametrize(
-    ("words", "says"),
-    [
-        (["status"], "python -m execution.live status"),
-        (["preveiw"], "preveiw"),
-        (["symbols=[SYA]", "+positions.SYA=1", "+positions.sya=2"], "SYA is there twice"),
-        (["mode=papr"], "papr"),
-        (["cycles=abc"], "cycles: 'abc'"),
-        (["cycles=0"], "cycles: 0"),
-        (["mode=live"], "say so once more with confirm_live=true"),
-        (["mode=live", "confirm_live=true"], "mode=live trades no paper account"),
-        (["mode=paper", "broker.paper=false", "symbols=[SYA]"], "real money is mode=live"),
-        (["mode=paper"], "symbols: "),
-        (["mode=replay", "symbols=[SYA]"], "a replay needs a practice server"),
-        (["mode=paper", "symbols=[SYA]", HERE, "broker.attempts=1"], "no answer"),
-        (["mode=replay", "symbols=[SYA]", HERE], "127.0.0.1:9"),
-        (
-            ["mode=paper", "symbols=[SYA]", "broker.url_override=https://api.alpaca.markets"],
-            "trades real money, and broker.paper is true",
-        ),
-    ],
-)
-def test_a_live_run_that_cannot_be_says_so_in_a_line(
-    words: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    monkeypatch.setenv("APCA_API_KEY_ID", KEYS.key)
-    monkeypatch.setenv("APCA_API_SECRET_KEY", KEYS.secret)
-    line = refusal_of("trade_stock_e2e", *words)
-    assert says in line
-    assert KEYS.secret not in line
-
-
-@pytest.mark.parametrize("host", [[], ["broker.url_override=https://venue.example"]])
-def test_a_live_accounts_keys_send_nothing_to_paper(
-    tmp_path: Path, host: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("APCA_API_KEY_ID", "AKLIVEKEY")
-    monkeypatch.setenv("APCA_API_SECRET_KEY", "s")
-    line = refusal_of("trade_stock_e2e", "mode=paper", "symbols=[SYA]", *host)
-    assert "it is a live account's, and broker.paper wants a paper one" in line
-
-
-def previewed(here: Practice, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """What the command answers that decides and sends nothing."""
-    command = [str(ROOT / "trade_stock_e2e.py"), *words, f"broker.url_override={here.url}"]
-    more = ("bar_patience=0", "forecaster=ewma", "forecaster.calibrated=false")
-    done = run_command([*command, *more], cwd=folder, env=environment(folder))
-    assert done.returncode == 0, done.stderr
-    return done
-
-
-@pytest.mark.first_example
-@pytest.mark.parametrize("words", [("preview", "mode=paper"), ("mode=paper", "preview")])
-def test_a_preview_sends_nothing_whatever_else_is_asked_for(
-    practice: Start, tmp_path: Path, words: tuple[str, ...]
-) -> None:
-    here = practice("symbols=[SYA,SYB]")
-    here.advance(OPENING)
-    more = ("symbols=[SYA,SYB]", "sizing.strategy=equal_weight", "start=2024-01-02")
-    done = previewed(here, tmp_path, *words, *more)
-    assert "buy" in done.stdout
-    assert "Ask again" not in done.stdout
-    assert "start: not used; the venue's clock says when.\n" in done.stderr
-    assert here.posts == []
-
-
-def test_a_preview_says_what_a_loop_is_halted_by_and_orders_nothing_of_what_is_set_aside(
-    practice: Start, tmp_path: Path
-) -> None:
-    here = practice("symbols=[SYA,SYB]")
-    here.advance(OPENING)
-    folder = tmp_path / "data" / "live" / here.venue.record.account_id
-    folder.mkdir(parents=True)
-    (folder / KILL_FILE).touch()
-    with closing(Database(folder / JOURNAL)) as database:
-        cause = json.dumps({"SYA": ["3"]})
-        halts = Halts(database, EventLog(database))
-        halts.raise_halt("symbols", "SYA is 3 at the venue", here.venue.now, cause=cause)
-    words = ("preview", "symbols=[SYA,SYB]", "sizing.strategy=equal_weight")
-    said = previewed(here, tmp_path, *words).stdout
-    assert "SYA is not decided: what is held and open of it is not certain." in said
-    assert f"A loop sends nothing: {folder.relative_to(tmp_path) / KILL_FILE} is there." in said
-    assert "A loop is halted, symbols: symbols since" in said
-    assert "SYA is 3 at the venue" in said
-
-
-def test_a_preview_names_a_reason_for_each_symbol_that_it_drops(
-    practice: Start, tmp_path: Path
-) -> None:
-    """At night: a stock whose market is shut, one without bars, a coin whose bar is late."""
-    here = practice("symbols=[SYA,SYXUSD,SYYUSD]")
-    here.advance("2024-02-21T02:00Z")
-    here.venue.halts["SYYUSD"] = [(here.venue.now - np.timedelta64(1, "h"), None)]
-    done = previewed(here, tmp_path, "preview", "symbols=[SYA,NOPE,SYXUSD,SYYUSD]")
-    assert re.findall(r"^(\S+) is not decided: (.+)\.$", done.stdout, re.MULTILINE) == [
-        ("NOPE", "there is no bar of it"),
-        ("SYA", "its market decides again at 2024-02-21T15:30Z"),
-        ("SYYUSD", "its last bar is of 2024-02-21T01:00Z, and that of 2024-02-21T02:00Z is late"),
-    ]
-
-
-def test_a_preview_that_decides_nothing_says_when_to_ask_again(
-    practice: Start, tmp_path: Path
-) -> None:
-    here = practice("symbols=[SYA,SYB]")
-    here.advance("2024-02-21T02:00Z")
-    done = previewed(here, tmp_path, "preview", "symbols=[SYA,SYB]")
-    assert "nothing decides at this instant" in done.stdout
-    instant = next_instant(here.venue.now, ["SYA"], HOURLY)
-    assert f"Ask again at {utc_text(instant)}." in done.stdout
-
-
-@pytest.mark.slow
-def test_a_replay_by_command_leaves_the_files_of_a_run(practice: Start, tmp_path: Path) -> None:
-    here = practice("symbols=[SYA,SYXUSD]", "end=2024-02-20")
-    words = [
-        "mode=replay",
-        "symbols=[SYA,SYXUSD]",
-        f"broker.url_override={here.url}",
-        "output=out",
-        "forecaster=ewma",
-    ]
-    command = [
-        str(ROOT / "trade_stock_e2e.py"),
-        *words,
-        "forecaster.calibrated=false",
-        "sizing.strategy=equal_weight",
-    ]
-    done = run_command(command, cwd=tmp_path, env=environment(tmp_path))
-    assert done.returncode == 0, done.stderr
-    assert here.venue.over
-    fills, orders = (
-        pd.read_parquet(tmp_path / "out" / f"{name}.parquet") for name in ("fills", "orders")
-    )
-    filled = set(fills["client_order_id"][fills["price"] > 0])
-    assert filled == set(orders["client_order_id"]) == set(here.venue.tickets)
-    equity = pd.read_parquet(tmp_path / "out" / "equity.parquet")
-    assert equity["equity"].iloc[-1] == pytest.approx(here.venue.broker.row().equity, abs=0.005)
-    assert "equal_weight sizing" in next((tmp_path / "logs").iterdir()).read_text()

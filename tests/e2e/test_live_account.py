@@ -38,17 +38,7 @@ from foundation.files import put_whole
 from foundation.notices import Notices
 from sizing.limits import Limits
 from tests.commands import Started
-from tests.e2e.practice import (
-    KEYS,
-    OPENING,
-    ROOT,
-    Live,
-    Practice,
-    Start,
-    buy,
-    environment,
-    trading,
-)
+from tests.e2e.practice import KEYS, OPENING, ROOT, Live, Practice, Start, buy, environment, trading
 from tests.e2e.test_live_failures import paper
 from tests.passing import AT_ONCE
 from trainingdata.feed.bar_feed import BarFeed
@@ -244,8 +234,7 @@ def test_an_order_of_ours_that_works_and_is_in_no_book_is_adopted(
     name = "kelly_50-20240219T153000Z-SYA-0-0"
     limit = {"side": OrderSide.BUY, "limit_price": 1.0, "time_in_force": "gtc"}
     trading(here).post(
-        "/orders",
-        {"symbol": "SYA", "qty": "3", "type": "limit", "client_order_id": name, **limit},
+        "/orders", {"symbol": "SYA", "qty": "3", "type": "limit", "client_order_id": name, **limit}
     )
     database = Database(tmp_path / JOURNAL)
     desk = Desk.at(here, database, tmp_path)
@@ -303,25 +292,6 @@ def test_a_loss_of_a_day_halts_openings_and_the_next_day_begins_anew(
     assert said.count("NOT sent:") == len(opening) + 1
     for symbol, quantity in here.venue.broker.account().positions.items():
         assert abs(quantity) <= abs(held.get(symbol, Decimal(0)))
-
-
-@pytest.mark.slow
-def test_a_deposit_over_a_weekend_is_no_profit(practice: Start, tmp_path: Path) -> None:
-    here = practice("symbols=[SYA,SYB]", "end=2024-02-28")
-    here.advance("2024-02-23T20:30:00Z")
-    desk = Desk.at(here, Database(tmp_path / JOURNAL), tmp_path)
-    desk.job.step()
-    here.venue.broker.deposit(5_000.0)
-    here.venue.record.note_activity(
-        {"activity_type": "CSD", "date": "2024-02-24", "net_amount": "5000"}
-    )
-    here.advance("2024-02-26T15:30:00Z")
-    desk.job.step()
-    for _ in range(2):
-        here.advance()
-        desk.job.step()
-    marks = desk.live.account.journal(TRADE).marks(np.datetime64("2024-02-20", "ns"))
-    assert [mark.flows for mark in marks] == [0.0, 5000.0, 0.0, 0.0], "once"
 
 
 def test_before_the_close_the_book_is_cut_to_what_is_lent_overnight(
@@ -522,80 +492,5 @@ def test_beside_an_order_that_nothing_puts_a_price_on_nothing_is_decided_and_why
     assert len(here.posts) == 1
 
 
-def trade_unlisted(here: Practice, quantity: int = 7) -> dict[str, Any]:
-    """A trade that the venue does not list; what it would list."""
-    trading(here).submit_order(MarketOrderRequest(**dict(buy("SYA", quantity))))
-    return here.venue.record.activities.pop()
-
-
 def halted_by(desk: Desk) -> list[str]:
     return [halt.kind for halt in desk.live.halts.standing()]
-
-
-@pytest.mark.slow
-def test_a_clearing_counts_for_the_difference_that_was_shown_and_once(
-    here: Practice, tmp_path: Path
-) -> None:
-    database = Database(tmp_path / JOURNAL)
-    desk = Desk.at(here, database, tmp_path)
-    desk.job.step()
-    trade_unlisted(here, 3)
-    here.advance(SECOND)
-    desk.job.step()
-    trade_unlisted(here, 3)
-    desk.live.halts.clear("symbols", "a person", here.venue.now)
-    desk.job.step()
-    assert halted_by(desk) == ["symbols"], "6 are more than the 3 that were shown"
-    desk.live.halts.clear("symbols", "a person", here.venue.now)
-    here.advance("2024-02-20T17:30:00Z")
-    desk.job.step()
-    assert halted_by(desk) == []
-    assert desk.cycles[-1].decision is not None
-    trade_unlisted(here, 6)
-    here.advance("2024-02-20T18:30:00Z")
-    desk.job.step()
-    assert halted_by(desk) == ["symbols"], "it is the second time"
-    assert database.rows("SELECT kind FROM notices") == [("halt symbols",)] * 3
-
-
-@pytest.mark.slow
-def test_a_clearing_of_what_was_undone_lets_nothing_later_be(
-    here: Practice, tmp_path: Path
-) -> None:
-    database = Database(tmp_path / JOURNAL)
-    desk = Desk.at(here, database, tmp_path)
-    desk.job.step()
-    trade_unlisted(here)
-    here.advance(SECOND)
-    desk.job.step()
-    assert halted_by(desk) == ["symbols"]
-    desk.live.halts.clear("symbols", "a person", here.venue.now)
-    trading(here).submit_order(
-        MarketOrderRequest(**{**dict(buy("SYA", 7)), "side": OrderSide.SELL})
-    )
-    here.advance("2024-02-20T17:30:00Z")
-    desk.job.step()
-    assert desk.cycles[-1].decision is not None
-    here.advance("2024-02-22T15:30:00Z")
-    desk.job.step()
-    trade_unlisted(here)
-    here.advance("2024-02-22T16:30:00Z")
-    desk.job.step()
-    assert halted_by(desk) == ["symbols"]
-    assert database.rows("SELECT kind FROM notices") == [("halt symbols",)] * 2
-
-
-@pytest.mark.slow
-def test_halts_and_kill_files_hold_whatever_folder_it_is_started_in(
-    here: Practice, tmp_path: Path
-) -> None:
-    done = paper(here, tmp_path)
-    assert done.returncode == 0, done.stderr
-    account = here.venue.record.account_id
-    (tmp_path / "data" / "live" / account / "KILL").touch()
-    here.advance(SECOND)
-    posts = len(here.posts)
-    done = paper(here, tmp_path, f"folder={tmp_path}/elsewhere")
-    assert done.returncode == 2
-    assert f"its journal is {tmp_path}/data/live/{account}/{JOURNAL}" in done.stderr
-    assert len(here.posts) == posts

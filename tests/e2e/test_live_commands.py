@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import shutil
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,10 +17,9 @@ from execution.journal.halts import Halts
 from execution.journal.intents import IntentBook
 from execution.live.accounts import account_folder
 from foundation.database import Database, rows_of
-from foundation.errors import InputError
-from tests.commands import run_command
 from tests.e2e.practice import OPENING, Start, practising
-from tests.e2e.test_live_account import SECOND, Desk, trade_unlisted
+from tests.e2e.refused import answer_of
+from tests.e2e.test_live_account import Desk
 
 NOW = np.datetime64("2024-02-20T15:30", "ns")
 
@@ -47,8 +45,8 @@ def folder(passed: Path, tmp_path: Path) -> Path:
 
 
 def asked(tmp_path: Path, *words: str) -> tuple[int, str]:
-    done = run_command(["-m", "execution.live", *words], cwd=tmp_path)
-    return done.returncode, done.stdout + done.stderr
+    code, printed, said = answer_of("execution.live", *words, cwd=tmp_path)
+    return code, printed + said
 
 
 def test_the_status_says_what_is_held_what_waits_and_what_stands(
@@ -88,22 +86,15 @@ def test_the_status_says_of_a_pass_when_it_began_and_what_it_decided(
 
 @pytest.mark.parametrize("name", ["", ".", "..", "/", "a/b", "../live", "a\0b", "x" * 300])
 def test_what_is_no_name_of_an_account_is_no_folder_for_any_command(
-    folder: Path, name: str
-) -> None:
-    with pytest.raises(InputError, match=f"--account: {re.escape(repr(name))} is no name of an"):
-        account_folder(folder.parent, name)
-    assert account_folder(folder.parent, folder.name) == folder
-
-
-@pytest.mark.parametrize("name", ["", "..", "a/b"])
-def test_a_kill_of_what_is_no_name_of_an_account_writes_nothing(
     folder: Path, tmp_path: Path, name: str
 ) -> None:
     (folder.parent / "a" / "b").mkdir(parents=True)
-    code, text = asked(tmp_path, "kill", "--account", name)
-    assert (code, text.count("\n")) == (2, 1), text
-    assert "is no name of an account" in text
+    for command in ("status", "kill", "serve"):
+        code, text = asked(tmp_path, command, "--account", name)
+        assert (code, text.count("\n")) == (2, 1), text
+        assert f"--account: {name!r} is no name of an account" in text
     assert not list(tmp_path.rglob("KILL"))
+    assert account_folder(folder.parent, folder.name) == folder
 
 
 def test_what_a_journal_says_of_a_halt_is_no_command_to_the_terminal(
@@ -119,10 +110,7 @@ def test_what_a_journal_says_of_a_halt_is_no_command_to_the_terminal(
 
 def test_a_halt_is_cleared_by_somebody_and_once(folder: Path, tmp_path: Path) -> None:
     code, text = asked(tmp_path, "clear", "drawdown", "--by", "Ada")
-    assert (code, text) == (
-        0,
-        "cleared: drawdown since 2024-02-20T15:30Z: 30 % from the peak\n",
-    )
+    assert (code, text) == (0, "cleared: drawdown since 2024-02-20T15:30Z: 30 % from the peak\n")
     said = rows_of(folder / JOURNAL, "SELECT cleared_by FROM halts")
     assert said == [("Ada",)]
     code, text = asked(tmp_path, "clear", "drawdown", "--by", "Ada")
@@ -144,15 +132,10 @@ def test_kill_leaves_a_file_that_says_what_to_do(
     assert "KILL is there: nothing is sent" in " ".join(asked(tmp_path, "status")[1].split())
 
 
-@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         (["--account", "other", "status"], "--account: data/live has no account 'other'"),
-        *(
-            (["--account", name, command], f"--account: {name!r} is no name of an account")
-            for name, command in (("", "status"), ("/etc", "serve"), ("a/b", "kill"))
-        ),
         (["--folder", "nowhere", "status"], "--folder: nowhere: no account has a folder there"),
         (["clear", "weather", "--by", "Ada"], "invalid choice: 'weather'"),
         (["clear", "cash", "--by", "Ada"], "no such halt stands; what stands: drawdown"),
@@ -171,14 +154,6 @@ def test_words_that_cannot_be_are_one_line(
     assert "Traceback" not in text
 
 
-def test_of_several_accounts_one_is_named(folder: Path, tmp_path: Path) -> None:
-    Database(folder.parent / "second" / JOURNAL).create("CREATE TABLE x (y)")
-    code, text = asked(tmp_path, "clear", "drawdown", "--by", "Ada")
-    assert code == 2
-    assert "name one with --account" in text
-    assert asked(tmp_path, "--account", folder.name, "status")[0] == 0
-
-
 def second_account(folder: Path, last_pass: str) -> Path:
     """The journal's folder of another account, with a pass at an instant."""
     second = folder.parent / "second"
@@ -190,53 +165,37 @@ def second_account(folder: Path, last_pass: str) -> Path:
     return second
 
 
-@pytest.mark.first_example
-@pytest.mark.parametrize("words", [["status"], ["kill"], ["clear", "drawdown", "--by", "Ada"]])
-def test_of_several_accounts_of_which_none_is_traded_one_is_to_be_named(
-    folder: Path, tmp_path: Path, words: list[str]
+CLEAR = ("clear", "drawdown", "--by", "Ada")
+
+
+@pytest.mark.parametrize("words", [("status",), ("kill",), CLEAR])
+@pytest.mark.parametrize("traded", [0, 2])
+def test_of_several_accounts_of_which_not_one_is_traded_one_is_to_be_named(
+    folder: Path, tmp_path: Path, words: tuple[str, ...], traded: int
 ) -> None:
-    second_account(folder, "2150-01-02T03:04")
-    names = ", ".join(sorted([folder.name, "second"]))
-    code, text = asked(tmp_path, *words)
-    assert code == 2
-    assert text == (
-        "error: data/live: it holds 2 accounts, of which 0 are traded now; name one with"
-        f" --account: {names}\n"
-    )
+    second = second_account(folder, "2150-01-02T03:04")
+    with ExitStack() as locks:
+        for each in (folder, second)[:traded]:
+            locks.enter_context(folder_lock(each.name, each))
+        code, text = asked(tmp_path, *words)
+    assert (code, text.count("\n")) == (2, 1), text
+    assert f"it holds 2 accounts, of which {traded} are traded now; name one with" in text
+    assert all(name in text for name in (folder.name, "second"))
     assert not list(folder.parent.glob("*/KILL"))
+    assert asked(tmp_path, "--account", folder.name, *words)[0] == 0
 
 
 def test_of_several_accounts_the_one_that_is_traded_is_meant(folder: Path, tmp_path: Path) -> None:
-    second_account(folder, "2024-02-20T15:30")
+    second = second_account(folder, "2024-02-20T15:30")
+    said = "Of 2 accounts in data/live it is {}, which is traded now.\n"
     with folder_lock(folder.name, folder):
-        said = f"Of 2 accounts in data/live it is {folder.name}, which is traded now.\n"
-        code, text = asked(tmp_path, "clear", "drawdown", "--by", "Ada")
-        assert (code, text.startswith(f"{said}cleared: drawdown")) == (0, True), text
-        code, text = asked(tmp_path, "kill")
-        assert (code, text.startswith(f"{said}{folder / 'KILL'} is there")) == (0, True), text
-    assert [path.parent for path in folder.parent.glob("*/KILL")] == [folder]
-
-
-def test_a_kill_of_several_accounts_that_are_traded_stops_none(
-    folder: Path, tmp_path: Path
-) -> None:
-    second = second_account(folder, "2024-02-20T15:30")
-    with folder_lock(folder.name, folder), folder_lock(second.name, second):
-        code, text = asked(tmp_path, "kill")
-    assert code == 2
-    assert "2 are traded now; name one with --account" in text
-    assert not list(folder.parent.glob("*/KILL"))
-
-
-def test_a_traded_account_whose_journal_is_gone_is_killed_and_no_other(
-    folder: Path, tmp_path: Path
-) -> None:
-    second = second_account(folder, "2024-02-20T15:30")
+        code, text = asked(tmp_path, *CLEAR)
+        assert (code, text.startswith(f"{said.format(folder.name)}cleared: drawdown")) == (0, True)
     with folder_lock(second.name, second):
         (second / JOURNAL).unlink()
         code, text = asked(tmp_path, "kill")
     assert code == 0, text
-    assert [path.parent for path in folder.parent.glob("*/KILL")] == [second]
+    assert [path.parent for path in folder.parent.glob("*/KILL")] == [second], "without a journal"
 
 
 def test_a_kill_without_a_loop_says_that_nothing_was_closed(folder: Path, tmp_path: Path) -> None:
@@ -317,10 +276,9 @@ def test_a_kill_file_that_cannot_be_written_is_one_line(folder: Path, tmp_path: 
     assert line.startswith(f"error: {folder / 'KILL'}: cannot be written: Is a directory; end the")
 
 
-@pytest.mark.first_example
-@pytest.mark.parametrize("command", [["status"], ["clear", "drawdown", "--by", "Ada"], ["kill"]])
+@pytest.mark.parametrize("command", [("status",), CLEAR, ("kill",)])
 def test_the_account_is_named_before_the_command_or_after_it(
-    folder: Path, tmp_path: Path, command: list[str]
+    folder: Path, tmp_path: Path, command: tuple[str, ...]
 ) -> None:
     named = ["--folder", str(folder.parent), "--account", folder.name]
     elsewhere = tmp_path / "elsewhere"
@@ -362,22 +320,3 @@ def test_a_halt_is_cleared_at_the_time_of_the_venue_whatever_this_machine_shows(
     assert worth(0.96, 3) == losses
     told = database.rows("SELECT kind FROM notices ORDER BY kind")
     assert told == [(f"halt {kind}",) for kind in sorted([*losses, *losses])]
-
-
-@pytest.mark.slow
-def test_a_halt_of_symbols_is_cleared_once_by_a_machine_with_another_time(
-    practice: Start, tmp_path: Path
-) -> None:
-    here = practice("symbols=[SYA,SYB]")
-    here.advance(OPENING)
-    folder = tmp_path / "data" / "live" / here.venue.record.account_id
-    desk = Desk.at(here, Database(folder / JOURNAL), folder)
-    desk.job.step()
-    for instant in (SECOND, "2024-02-20T18:30:00Z"):
-        trade_unlisted(here)
-        here.advance(instant)
-        desk.job.step()
-        assert [halt.kind for halt in desk.live.halts.standing()] == ["symbols"]
-        assert asked(tmp_path, "clear", "symbols", "--by", "Ada")[0] == 0
-        desk.job.step()
-        assert not desk.live.halts.standing()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from decimal import Decimal
 from itertools import product
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import numpy as np
@@ -16,20 +16,12 @@ import requests
 from alpaca.trading.enums import OrderSide, TimeInForce
 from alpaca.trading.requests import MarketOrderRequest
 
-from execution.account_lock import JOURNAL
-from execution.journal.intents import Intent, IntentBook
 from execution.live.cycle import expiry
-from execution.live.settings import LiveSettings
 from execution.orders import Order, client_order_id
-from foundation.clock import Time
-from foundation.compose import composed_config
-from foundation.database import Database
-from foundation.errors import BrokerError, InputError
-from foundation.transport import Transport
-from tests.commands import overridden, run_command
+from foundation.errors import BrokerError
+from tests.commands import overridden
 from tests.e2e.practice import (
     OPENING,
-    ROOT,
     Live,
     Practice,
     Start,
@@ -39,55 +31,36 @@ from tests.e2e.practice import (
     order,
     trading,
 )
+from tests.e2e.refused import answer_of
 from trainingdata.feed.bar_feed import BarFeed
 
 ORDER = Order("o-1", "SYA", "buy", Decimal(1), "so")
 FIVE = np.timedelta64(5, "m")
 
 
-def paper(here: Practice, folder: Path, *words: str) -> Any:
-    """A paper run of the command, on a market of two stocks."""
+def paper(here: Practice, folder: Path, *words: str) -> CompletedProcess[str]:
+    """A paper run of the command, on a market of two stocks, in this process."""
     usual = [
         *("mode=paper", "symbols=[SYA,SYB]", f"broker.url_override={here.url}"),
-        *("forecaster=ewma", "forecaster.calibrated=false"),
+        *("forecaster=ewma", "forecaster.calibrated=false", "cycles=1"),
         *("sizing.strategy=equal_weight", "bar_patience=0"),
     ]
-    command = [str(ROOT / "trade_stock_e2e.py"), *overridden(usual, words)]
-    return run_command(command, cwd=folder, env=environment(folder))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment(folder).items():
+            patch.setenv(name, value)
+        told = overridden(usual, words)
+        code, printed, said = answer_of("trade_stock_e2e", *told, cwd=folder)
+    return CompletedProcess(told, code, printed, said)
 
 
-@pytest.mark.slow
-def test_a_paper_run_writes_its_orders_down(practice: Start, tmp_path: Path) -> None:
-    here = practice("symbols=[SYA,SYB]")
-    here.advance(OPENING)
-    account = here.venue.record.account_id
-    done = paper(here, tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert len(here.venue.tickets) == 2
-    book = IntentBook(Database(tmp_path / "data" / "live" / account / JOURNAL))
-    assert {name: book.get(name).state for name in here.venue.tickets} == dict.fromkeys(  # type: ignore[union-attr]
-        here.venue.tickets, "filled"
-    )
-    assert book.undetermined() == ()
-
-
-@pytest.mark.slow
-def test_a_pass_that_fails_is_over_and_so_many_in_a_row_halt(
-    practice: Start, tmp_path: Path
-) -> None:
-    here = practice("symbols=[SYA,SYB]", "end=2024-03-07", speed=20_000.0)
-    here.fail(kind="null", method="GET", path="/v2/positions", count=2)
-    words = ["cycles=3", "broker.attempts=1"]
-    done = paper(here, tmp_path, *words)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count("the pass is over, the next one comes") == 2
-    here = practice("symbols=[SYA,SYB]", "end=2024-03-07", speed=20_000.0)
-    here.fail(kind="html", method="GET", path="/v2/positions", count=1000)
-    done = paper(here, tmp_path, "cycles=9", "halt_after=2", "broker.attempts=1")
-    assert done.returncode == 2
-    assert done.stderr.count("the pass is over, the next one comes") == 1
-    assert "the answer makes no sense: no JSON" in done.stderr.splitlines()[-1]
-    assert not here.posts
+BEYOND_MEASURE = {
+    "client_order_id": "x",
+    "symbol": "SYA",
+    "side": "buy",
+    "type": "limit",
+    "notional": "100000000000000",
+    "limit_price": "0.000001",
+}
 
 
 def test_what_is_no_list_is_no_empty_account(
@@ -98,37 +71,17 @@ def test_what_is_no_list_is_no_empty_account(
     mine = broker(here)
     client = mine._venue.client
     get = client.get
-    for answer in ({}, "", None, "[]", [1], [None]):
-        with monkeypatch.context() as patch:
-            patch.setattr(client, "get_all_positions", lambda answer=answer: answer)
-            with pytest.raises(BrokerError, match="the account: the answer makes no sense"):
-                mine.account()
+    answers: tuple[Any, ...] = ({}, "", None, "[]", [1], [None], [BEYOND_MEASURE])
+    for asked, answer in product(("get_all_positions", "get"), answers):
         with monkeypatch.context() as patch:
 
-            def orders(path: str, *more: Any, answer: Any = answer) -> Any:
-                return answer if path == "/orders" else get(path, *more)
+            def told(path: str = "", *more: Any, answer: Any = answer) -> Any:
+                return answer if path in ("", "/orders") else get(path, *more)
 
-            patch.setattr(client, "get", orders)
+            patch.setattr(client, asked, told)
             with pytest.raises(BrokerError, match="the account: the answer makes no sense"):
                 mine.account()
     assert mine.account().positions == {}
-
-
-def test_an_order_by_value_beyond_measure_is_one_line(practice: Start) -> None:
-    here = practice("symbols=[SYA,SYB]")
-    mine = broker(here)
-    entry = {
-        "client_order_id": "x",
-        "symbol": "SYA",
-        "side": "buy",
-        "notional": "100000000000000",
-        "limit_price": "0.000001",
-        "type": "limit",
-    }
-    get = mine._venue.client.get
-    mine._venue.client.get = lambda path, *more: [entry] if path == "/orders" else get(path, *more)
-    with pytest.raises(BrokerError, match="the account: the answer makes no sense"):
-        mine.account()
 
 
 def test_a_file_in_place_of_the_log_folder_is_one_line(practice: Start, tmp_path: Path) -> None:
@@ -232,51 +185,6 @@ def test_a_symbol_with_an_order_on_its_way_is_left_alone_and_the_others_are_not(
     assert sorted(ticket.order.symbol for ticket in here.venue.tickets.values()) == ["SYA", "SYB"]
 
 
-@pytest.mark.slow
-def test_however_many_orders_are_of_unknown_fate_asking_for_them_has_one_end(
-    practice: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A venue that answers about everything but its orders holds no step up for minutes."""
-    monkeypatch.setattr("execution.posting.LOOKING", 0.5)
-    here = practice("symbols=[SYA,SYB]")
-    here.advance(OPENING)
-    mine = broker(here)
-    now = mine.now()
-    for k in range(6):
-        mine._outbox.book.begin(Intent(replace(ORDER, client_order_id=f"o-{k}"), now))
-    here.fail(kind="silent", path="/v2/orders", seconds=3, count=100)
-    ends: list[str] = []
-    send = Transport.send
-
-    def noted(transport: Transport, *words: Any, **more: Any) -> Any:
-        try:
-            return send(transport, *words, **more)
-        except requests.RequestException as error:
-            ends.append(str(error))
-            raise
-
-    monkeypatch.setattr(Transport, "send", noted)
-    assert len(mine._outbox.undetermined(lambda intent: True)) == 6
-    # The first takes all the time that there is for them, and nothing is left for another.
-    assert sum("no whole answer" in end for end in ends) <= 1
-    assert all("no whole answer" in end or "no time is left" in end for end in ends), ends
-    ends.clear()
-    assert mine._outbox.fate("o-1") == "open"
-    assert ["no whole answer in" in end for end in ends] == [True]
-
-
-def test_asked_again_a_busy_venue_is_not_waited_for(practice: Start) -> None:
-    here = practice("symbols=[SYA,SYB]")
-    here.advance(OPENING)
-    waited: list[float] = []
-    mine = broker(here)
-    mine._outbox._time = Time(wait=waited.append)
-    mine._outbox.book.begin(Intent(ORDER, mine.now()))
-    here.fail(kind="status", method="POST", path="/v2/orders", status=429, seconds=30, count=9)
-    assert len(mine._outbox.undetermined(lambda intent: True)) == 1
-    assert sum(waited) == 0
-
-
 def halt(here: Practice, symbol: str, halted: bool) -> None:
     told = {"symbol": symbol, "halted": halted}
     assert requests.post(f"{here.url}/control/assets", json=told, timeout=30).ok
@@ -327,9 +235,3 @@ def test_where_what_is_replaced_fills_while_it_is_decided_it_is_decided_once_mor
     account = mine.account()
     weight = float(account.positions["SYA"]) * account.prices["SYA"] / account.equity
     assert weight == pytest.approx(0.5, abs=0.05)
-
-
-@pytest.mark.parametrize("word", ["decision_seconds=0", "halt_after=0", "broker.deadline=0"])
-def test_settings_beyond_their_bounds_are_named(word: str) -> None:
-    with pytest.raises(InputError, match=f"^{word.replace('=', ': ')}"):
-        LiveSettings.of(composed_config("live", [word]))

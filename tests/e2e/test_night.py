@@ -17,7 +17,7 @@ from alpaca.trading.requests import MarketOrderRequest
 from execution.account_lock import JOURNAL
 from execution.journal.intents import STATES, Intent
 from execution.live.accounts import TRADE
-from execution.orders import Order, OrderTerms
+from execution.orders import Order
 from execution.sight import Sight
 from foundation.database import Database
 from foundation.errors import BrokerError
@@ -292,23 +292,6 @@ def test_what_is_paid_in_or_out_between_pass_and_look_is_no_profit_and_no_loss(
         mark = desk.job._journal.last_mark()
         assert mark is not None
         assert mark.flows == amount
-
-
-def test_what_is_worth_more_than_one_order_may_be_is_closed_in_parts(
-    practice: Start, tmp_path: Path
-) -> None:
-    here = practice("symbols=[SYA,SYXUSD]")
-    here.advance("2024-02-20T23:00:00Z")
-    with desk_at(here, tmp_path, "symbols=[SYXUSD]", *PLAIN) as desk:
-        held = here.venue.broker.account()
-        worth = float(held.positions["SYXUSD"]) * held.prices["SYXUSD"]
-        smaller = OrderTerms(largest_coin=worth / 2.5)
-        desk.job._settings = replace(desk.job._settings, orders=smaller)
-        desk.broker._terms = smaller
-        before = len(here.posts)
-        desk.stop.flattening = True
-        assert desk.job.finish(flatten=True) == []
-        assert len(here.posts) - before == 3
 
 
 PLAIN = ("forecaster=ewma", "forecaster.calibrated=false", "sizing.strategy=equal_weight")

@@ -13,7 +13,8 @@ from foundation.compose import composed_config
 from foundation.errors import InputError
 from marketsimulator import BacktestSettings
 from option_spreads.backtest import BarsSettings, SpreadSettings
-from tests.e2e.test_command_lines import SCRIPT, one_line, run
+from tests.e2e.refused import answer_of, refusal_of
+from tests.e2e.test_command_lines import ORIGINAL
 from tests.trainingdata.vendor_files import table, write
 from trainingdata.heads import HEADS
 from trainingdata.source import DataSettings
@@ -36,9 +37,10 @@ def test_files_of_ones_own_run_and_the_table_above_the_result_says_what_was_read
     folder: Path,
 ) -> None:
     words = ("--data-dir", "aaa_30m.csv", "bbb-usdt.csv", "--symbols", "AAA,BBB-USD", *FLAGS)
-    answer = run(folder, SCRIPT, *words, "data.zone=America/New_York", "--output", "out")
-    assert answer.returncode == 0, answer.stderr
-    read, _, result = answer.stdout.partition("total return")
+    told = (*words, "data.zone=America/New_York", "--output", "out")
+    code, printed, said = answer_of(ORIGINAL, *told, cwd=folder)
+    assert code == 0, said
+    read, _, result = printed.partition("total return")
     assert result
     for part in (
         "Bars read",
@@ -52,7 +54,7 @@ def test_files_of_ones_own_run_and_the_table_above_the_result_says_what_was_read
 
 
 def test_files_that_leave_doubt_are_one_line_and_nothing_is_written(folder: Path) -> None:
-    line = one_line(run(folder, SCRIPT, "--data-dir", "aaa_30m.csv", *FLAGS))
+    line = refusal_of(ORIGINAL, "--data-dir", "aaa_30m.csv", *FLAGS, cwd=folder)
     assert "aaa_30m.csv: row 1: timestamp '2024-03-01 09:30:00' has no zone" in line
     assert line.endswith("name its zone: data.zone=America/New_York")
     assert sorted(path.name for path in folder.iterdir()) == ["aaa_30m.csv", "bbb-usdt.csv"]
@@ -63,10 +65,11 @@ def test_symbols_between_commas_need_no_brackets_and_a_batch_says_what_it_read(
 ) -> None:
     words = ("data.dir=aaa_30m.csv,bbb-usdt.csv", "symbols=AAA,BBB-USD", "forecaster=ewma")
     span = ("start=2024-03-12", "end=2024-03-14", "data.zone=America/New_York")
-    answer = run(folder, "-m", "forecasting.batch", *words, *span, "output=made/here/f.parquet")
-    assert answer.returncode == 0, answer.stderr
-    assert "Bars read" in answer.stdout
-    assert "BBBUSD: quoted in USDT" in answer.stdout
+    told = (*words, *span, "output=made/here/f.parquet")
+    code, printed, said = answer_of("forecasting.batch", *told, cwd=folder)
+    assert code == 0, said
+    assert "Bars read" in printed
+    assert "BBBUSD: quoted in USDT" in printed
     assert len(pd.read_parquet(folder / "made/here/f.parquet")) > 100
 
 

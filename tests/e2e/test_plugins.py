@@ -18,6 +18,7 @@ from marketsimulator.settings import BacktestSettings
 from tests.commands import run_command
 
 ROOT = Path(__file__).resolve().parents[2]
+BACKTEST = "marketsimulator.backtest"
 CODE = """
 import numpy as np
 
@@ -46,13 +47,9 @@ def rising(situation):
     '''A fifth of equity in whatever is forecast to rise.'''
     return np.where(situation.mu > 0, 0.2, 0.0)
 """
-SPAN = (
-    "start=2024-03-18",
-    "end=2024-03-28",
-    "symbols=[SYA,SYB]",
-    "trials=null",
-    "data.end=2024-03-28",
-)
+SPAN = ("start=2024-03-18", "end=2024-03-28", "symbols=[SYA,SYB]", "data.end=2024-03-28")
+DRIFT = ("+forecaster._target_=own.Drift", "forecaster.calibrated=false")
+RISING = "+sizing._target_=own.rising"
 
 
 @pytest.fixture
@@ -68,19 +65,8 @@ def command(folder: Path, module: str, *words: str) -> subprocess.CompletedProce
 
 
 def test_own_code_is_named_on_the_command_line_and_its_orders_say_so(folder: Path) -> None:
-    own = (
-        "+forecaster._target_=own.Drift",
-        "+forecaster.arguments.window=40",
-        "forecaster.calibrated=false",
-    )
-    run = command(
-        folder,
-        "marketsimulator.backtest",
-        *own,
-        "+sizing._target_=own.rising",
-        *SPAN,
-        "output=out",
-    )
+    own = (*DRIFT, "+forecaster.arguments.window=40", RISING)
+    run = command(folder, BACKTEST, *own, *SPAN, "trials=null", "output=out")
     assert run.returncode == 0, run.stderr
     orders = pd.read_parquet(folder / "out" / "orders.parquet")
     assert len(orders) > 3
@@ -90,34 +76,13 @@ def test_own_code_is_named_on_the_command_line_and_its_orders_say_so(folder: Pat
 
 @pytest.mark.slow
 def test_a_file_of_forecasts_is_traded_as_what_made_it(folder: Path) -> None:
-    raw = "forecaster.calibrated=false"
-    made = command(
-        folder,
-        "forecasting.batch",
-        "+forecaster._target_=own.Drift",
-        raw,
-        *SPAN[:3],
-        SPAN[4],
-        "output=f.parquet",
-    )
+    made = command(folder, "forecasting.batch", *DRIFT, *SPAN, "output=f.parquet")
     assert made.returncode == 0, made.stderr
+    from_file = ("forecaster=file", "forecaster.path=f.parquet", DRIFT[1])
     fills = []
-    for forecaster, out in (
-        (("+forecaster._target_=own.Drift",), "a"),
-        (
-            ("forecaster=file", "forecaster.path=f.parquet"),
-            "b",
-        ),
-    ):
-        run = command(
-            folder,
-            "marketsimulator.backtest",
-            *forecaster,
-            raw,
-            "+sizing._target_=own.rising",
-            *SPAN,
-            f"output={out}",
-        )
+    for forecaster, out in ((DRIFT, "a"), (from_file, "b")):
+        words = (*forecaster, RISING, *SPAN, "trials=null", f"output={out}")
+        run = command(folder, BACKTEST, *words)
         assert run.returncode == 0, run.stderr
         fills.append(pd.read_parquet(folder / out / "fills.parquet"))
     assert len(fills[0]) > 3
@@ -164,30 +129,21 @@ def test_own_code_that_fails_is_one_line_with_where_and_leaves_nothing(
 ) -> None:
     (folder / "faulty.py").write_text(FAULTY)
     plain = "forecaster=ewma" if word.startswith("+sizing") else "sizing.band=0.5"
-    words = (word, plain, "forecaster.calibrated=false", *SPAN, "output=out")
-    run = command(folder, "marketsimulator.backtest", *words)
+    words = (word, plain, "forecaster.calibrated=false", *SPAN, "trials=null", "output=out")
+    run = command(folder, BACKTEST, *words)
     assert run.returncode == 2, run.stderr
     (said,) = run.stderr.strip().splitlines()
     assert re.search(line, said), said
     assert not (folder / "out").exists()
 
 
-@pytest.mark.parametrize(
-    ("named", "code"),
-    [
-        (
-            {
-                "forecaster": {"kind": "trap.Trap"},
-                "sizing": {"_target_": "trap.Trap"},
-                "correlation": {"kind": "trap.Trap"},
-            },
-            0,
-        ),
-        ({"fees": {"_target_": "trap.Trap"}}, 2),
-    ],
-)
+TRAP = {"kind": "trap.Trap", "_target_": "trap.Trap"}
+FORECASTERS = {"forecaster": ("kind",), "sizing": ("_target_",), "correlation": ("kind",)}
+
+
+@pytest.mark.parametrize(("named", "code"), [(FORECASTERS, 0), ({"fees": ("_target_",)}, 2)])
 def test_no_command_imports_what_a_folder_of_results_names(
-    named: dict[str, dict[str, str]], code: int, tmp_path: Path
+    named: dict[str, tuple[str, ...]], code: int, tmp_path: Path
 ) -> None:
     (tmp_path / "trap.py").write_text("open('sprung', 'w').close()\n\n\nclass Trap: ...\n")
     for run in ("run", "other"):
@@ -195,7 +151,7 @@ def test_no_command_imports_what_a_folder_of_results_names(
         written = tmp_path / run / "config.yaml"
         settings = yaml.safe_load(written.read_text())
         for group, keys in named.items():
-            settings[group] = {**settings[group], **keys}
+            settings[group] |= {key: TRAP[key] for key in keys}
         written.write_text(yaml.safe_dump(settings))
     assert command(tmp_path, "marketsimulator.compare", "run", "other").returncode == 0
     stressed = command(tmp_path, "marketsimulator.stress", "run")

@@ -50,7 +50,7 @@ from foundation.notices import Notices
 from option_spreads.selling.job import spreads_section
 from option_spreads.selling.state import OpenSpread
 from tests.commands import Started
-from tests.e2e.chromium import browsing, installed, look_at_all_widths, look_at_charts
+from tests.e2e.chromium import Page, look_at_all_widths, look_at_charts
 from tests.e2e.practice import OPENING, Practice, Start, order, practising
 from tests.e2e.refused import refusal_of
 from tests.e2e.test_live_account import Desk
@@ -73,13 +73,14 @@ def lived(start: Start, folder: Path) -> None:
     here.advance(OPENING)
     database = Database(folder / JOURNAL)
     desk = Desk.at(here, database, folder, SYMBOLS)
-    while here.venue.now < END - np.timedelta64(90, "m"):
-        if here.venue.now == np.datetime64("2024-02-21T10:00"):
+    for at in ("20T15:30", "20T20:30", "21T10:00", "21T12:00", "21T15:30", "21T17:30", "21T18:00"):
+        here.advance(f"2024-02-{at}:00Z")
+        if at == "21T10:00":
             pay_in(here, 5_000)
-        if here.venue.now == np.datetime64("2024-02-21T12:00"):
+        if at == "21T12:00":
             fail_a_pass(here, desk)
         desk.job.step()
-        here.advance()
+    here.advance()
     desk.live.account.halt("daily_loss", f"lost 11 %: {ATTACK}")
     while here.venue.now < END:
         desk.job.step()
@@ -459,55 +460,21 @@ def test_what_a_killed_process_has_left_of_a_page_goes(written: Written) -> None
 
 
 def test_a_year_of_an_account_makes_no_long_page(written: Written) -> None:
-    fill_a_year(written)
+    """8,760 marks of 20 positions, and more orders than the page lists."""
+    for number in range(60):
+        written.order(f"order-{number}", reason="a reason of a line, as long as they are " * 5)
+    equity = 1e5 * np.exp(np.cumsum(np.random.default_rng(0).normal(0, 2e-3, 8_760)))
+    held = json.dumps({f"SY{letter}": 4_000.0 for letter in "ABCDEFGHIJKLMNOPQRST"})
+    marks = [
+        (str(NOW - hour * 60 * MINUTE), value, held) for hour, value in enumerate(equity.tolist())
+    ]
+    with closing(sqlite3.connect(written.folder / JOURNAL)) as connection, connection:
+        connection.executemany(
+            "INSERT INTO marks VALUES (?, ?, 0, 60000, 20000, 4, 0, ?, 1, 1, 1, 0, 0, '')", marks
+        )
     page = written.page()
     assert len(page) < 200_000
     assert text_of(page).count("order-") == 20
-
-
-def fill_a_year(written: Written) -> None:
-    """8,760 marks of 20 positions and as many decisions, 20,000 intents with their events."""
-    hours = [str(NOW - number * 60 * MINUTE) for number in range(8_760)]
-    equity = 1e5 * np.exp(np.cumsum(np.random.default_rng(0).normal(0, 2e-3, 8_760)))
-    positions = json.dumps({f"SY{letter}": 4_000.0 for letter in "ABCDEFGHIJKLMNOPQRST"})
-    basis = dict.fromkeys(("days", "sharpe", "premium", "earned", "forecast", "deviation"), 0.1)
-    choices = [
-        {
-            **dict.fromkeys(("mu", "sigma", "kelly", "held", "target", "price", "cost"), 0.001),
-            "symbol": symbol,
-            "qty": "3",
-            "binding": {"symbol_cap": 0.002},
-            "basis": {**basis, "worth": None},
-        }
-        for symbol in json.loads(positions)
-    ]
-    text = json.dumps(choices)
-    written.order("first", reason="a reason of a line, as long as reasons are " * 5)
-    path = written.folder / JOURNAL
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("PRAGMA synchronous = OFF")
-        connection.executemany(
-            "INSERT INTO marks VALUES (?, ?, 0, 60000, 20000, 4, 0, ?, 1, 1, 1, 0, 0, '')",
-            [(hour, value, positions) for hour, value in zip(hours, equity.tolist(), strict=True)],
-        )
-        connection.executemany(
-            "INSERT INTO decisions VALUES (?, ?, ?, ?, 1e5, 4, '', '[]', ?, '{}', '{}', 'trade',"
-            " 'ended', '0.0', '[]', '')",
-            [(f"d{hour}", hour, hour, hour, text) for hour in reversed(hours)],
-        )
-        columns = [name for _, name, *_ in connection.execute("PRAGMA table_info(intents)")]
-        rest = ", ".join(columns[1:])
-        values = rest.replace("state", "'filled'").replace("row_digest", "''")
-        connection.execute(
-            f"INSERT INTO intents (client_order_id, {rest})"
-            f" SELECT 'order-' || n, {values} FROM ({COUNTED}), intents WHERE n < 20000"
-        )
-
-
-COUNTED = (
-    "WITH RECURSIVE counted (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM counted WHERE n < 20000)"
-    " SELECT n FROM counted"
-)
 
 
 def answered(
@@ -541,29 +508,24 @@ def test_the_page_is_served_to_this_machine_under_its_own_name_only(address: str
     assert not is_host_of("", 80)
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"])
-def test_nothing_but_reading_is_taken(address: str, method: str) -> None:
-    response, text = answered(address, method)
-    assert response.status == 501
-    assert "equity" not in text
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
+def test_nothing_but_reading_one_file_is_taken(address: str) -> None:
+    for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"):
+        response, text = answered(address, method)
+        assert response.status == 501
+        assert "equity" not in text
+    for path in (
         *(f"/{JOURNAL}", "/lock", "/..", "/../KILL", "/%2e%2e/", "/?x=1", "*"),
         *(f"/./{PAGE}", f"/{PAGE}/", f"/{PAGE}%00", f"/x/../{PAGE}", f"/{PAGE}?x=1"),
-    ],
-)
-def test_there_is_one_file_and_no_listing(address: str, path: str) -> None:
-    response, text = answered(address, path=path)
-    assert (response.status, text) == (404, "The page is at /\n")
+    ):
+        response, text = answered(address, path=path)
+        assert (response.status, text) == (404, "The page is at /\n"), path
 
 
-def test_the_page_is_the_file_as_it_is_and_its_head_is_that_of_the_page(
+def test_the_page_is_the_file_as_it_is_and_is_to_run_our_script_alone_and_not_to_be_kept(
     practised: Path, address: str
 ) -> None:
     content = (practised / PAGE).read_text()
+    assert re.search(r"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-", content)
     for path in ("/", f"/{PAGE}"):
         response, page = answered(address, path=path)
         assert (response.status, page) == (200, content)
@@ -573,16 +535,10 @@ def test_the_page_is_the_file_as_it_is_and_its_head_is_that_of_the_page(
         assert same[0].pop("Date")
         assert same[1].pop("Date")
         assert same[0] == same[1]
-
-
-def test_a_browser_is_told_to_run_our_script_alone_and_to_keep_nothing(address: str) -> None:
-    headers = answered(address)[0].headers
-    assert headers["Content-Type"] == "text/html; charset=utf-8"
-    assert headers["Cache-Control"] == "no-store"
-    assert headers["X-Content-Type-Options"] == "nosniff"
-    assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
-    page = answered(address)[1]
-    assert re.search(r"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-", page)
+        assert response.headers["Content-Type"] == "text/html; charset=utf-8"
+        assert response.headers["Cache-Control"] == "no-store"
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        assert "frame-ancestors 'none'" in response.headers["Content-Security-Policy"]
 
 
 @pytest.mark.parametrize("what", ["nothing", "folder", "link", "pipe"])
@@ -638,27 +594,20 @@ def test_what_cannot_be_served_is_one_line_and_exit_code_2(
     assert words[-1] in line
 
 
-def test_on_a_phone_and_on_a_desk_nothing_is_cut_off(practised: Path) -> None:
-    program = installed()
-    if program is None:
-        pytest.skip("no Chromium is installed")
+def test_on_a_phone_and_on_a_desk_nothing_is_cut_off(browser: Page, practised: Path) -> None:
     file = practised / PAGE
     titles = ("Running, and nothing is opened", "Next pass", "withheld", ATTACK, "out of date")
-    with browsing(program) as page:
-        look_at_all_widths(page, file, titles)
-        page.open(file.as_uri(), 390)
-        assert page.value("document.title").startswith("Out of date · Running")
-        look_at_charts(page, 2)
+    look_at_all_widths(browser, file, titles)
+    browser.open(file.as_uri(), 390)
+    assert browser.value("document.title").startswith("Out of date · Running")
+    look_at_charts(browser, 2)
 
 
 def test_served_to_a_browser_the_page_says_by_itself_that_it_is_old(
-    written: Written, tmp_path: Path
+    browser: Page, written: Written
 ) -> None:
-    program = installed()
-    if program is None:
-        pytest.skip("no Chromium is installed")
     later = np.datetime64("2124-01-01", "ns")
-    with browsing(program) as page, served(written.folder, 0) as address:
+    with served(written.folder, 0) as address:
         for until, old in ((NOW, True), (later, False), (None, False)):
             written.next_pass = NextPassBook(written.database, 0.0, lambda at=until: at)
             if until is None:
@@ -666,8 +615,8 @@ def test_served_to_a_browser_the_page_says_by_itself_that_it_is_old(
             else:
                 written.next_pass.expect(TRADE, until, until)
             written.status.refresh()
-            page.open(address, 390)
-            shown = page.value("getComputedStyle(document.querySelector('.late')).display")
+            browser.open(address, 390)
+            shown = browser.value("getComputedStyle(document.querySelector('.late')).display")
             assert (shown == "block") == old
-            assert "ago)" in page.value("document.body.innerText")
-        assert page.complaints == []
+            assert "ago)" in browser.value("document.body.innerText")
+        assert browser.complaints == []

@@ -16,8 +16,8 @@ from marketsimulator.results.stress_book import account_book, option_risk
 from marketsimulator.results.stress_outcomes import Stress
 from marketsimulator.settings import BacktestSettings
 from marketsimulator.stress import StressRequest
-from tests.commands import run_command
 from tests.e2e.practice import KEYS, OPENING, Practice, Start, broker, order, trading, write_bars
+from tests.e2e.refused import answer_of
 from trainingdata.feed.endpoint import BrokerSettings
 
 SHOWN = {"APCA_API_KEY_ID": KEYS.key, "APCA_API_SECRET_KEY": KEYS.secret}
@@ -99,19 +99,22 @@ def test_files_of_bars_decide_days_by_name_and_deviations_and_bound_liquidations
     assert here.posts == []
 
 
-def test_the_command_reads_the_account_beside_a_kill_file(here: Practice, tmp_path: Path) -> None:
+def test_the_command_reads_the_account_beside_a_kill_file(
+    here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kill = tmp_path / "data" / "live" / "any" / KILL_FILE
     kill.parent.mkdir(parents=True)
     kill.write_text("by a test")
-    words = ["account=venue", f"broker.url_override={here.url}", "output=out"]
-    environment = {**SHOWN, "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
-    done = run_command(["-m", "marketsimulator.stress", *words], cwd=tmp_path, env=environment)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("Worst case: ")
-    assert "correlation was not computed" in done.stdout
+    for name, value in SHOWN.items():
+        monkeypatch.setenv(name, value)
+    words = ("account=venue", f"broker.url_override={here.url}", "output=out")
+    code, printed, said = answer_of("marketsimulator.stress", *words, cwd=tmp_path)
+    assert code == 0, said
+    assert printed.startswith("Worst case: ")
+    assert "correlation was not computed" in printed
     written = (tmp_path / "out" / "stress.json").read_text()
     assert json.loads(written)["source"].startswith("paper account at 2024-02-20")
-    assert all(key not in written + done.stdout for key in SHOWN.values())
+    assert all(key not in written + printed for key in SHOWN.values())
     assert kill.read_text() == "by a test"
     assert {path.name for path in tmp_path.iterdir()} - {"logs"} == {"data", "out"}
     assert here.posts == []

@@ -19,24 +19,14 @@ from tests.commands import run_command
 from tests.forecasting.kept import content
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-WORDS = [
-    "start=2024-03-04",
-    "data.start=2024-01-02",
-    "data.end=2024-03-08",
-    "forecaster=oracle",
-    "symbols=[SYA,SYB]",
-]
+SPAN = ("data.start=2024-01-02", "data.end=2024-03-08")
+WORDS = ("start=2024-03-04", *SPAN, "forecaster=oracle", "symbols=[SYA,SYB]")
+BATCH = ("-m", "forecasting.batch", "start=2024-02-20", *SPAN)
 
 
 def swept(launcher: str, folder: Path, *others: str) -> list[dict[str, object]]:
-    command = [
-        sys.executable,
-        "-m",
-        "marketsimulator.backtest",
-        "-m",
-        f"hydra/launcher={launcher}",
-        "sizing.fraction=0.02,0.5",
-    ]
+    command = [sys.executable, "-m", "marketsimulator.backtest", "-m"]
+    command += [f"hydra/launcher={launcher}", "sizing.fraction=0.02,0.5"]
     words = [f"hydra.sweep.dir={folder / 'out'}", f"trials={folder / 'trials.sqlite'}", *others]
     done = subprocess.run([*command, *WORDS, *words], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
@@ -93,13 +83,7 @@ def test_sweeps_and_forecasts_are_run_by_a_ray_cluster_at_an_address(
     # The launcher names a size of the object store, which a cluster that runs has chosen already.
     low, high = swept("ray", tmp_path, address, "+hydra.launcher.ray.init.object_store_memory=null")
     assert low["total_return"] != high["total_return"]
-    words = [
-        "symbols=[SYA,SYB]",
-        "start=2024-02-20",
-        "data.start=2024-01-02",
-        "data.end=2024-03-08",
-    ]
-    command = [sys.executable, "-m", "forecasting.batch", *words]
+    command = [sys.executable, *BATCH, "symbols=[SYA,SYB]"]
     files = []
     for name, launcher in (("local", []), ("ray", ["launcher=ray", f"ray.address={head}"])):
         cache = f"forecaster.cache={tmp_path / name}"
@@ -122,16 +106,8 @@ def test_an_address_where_nobody_answers_is_one_line(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
-        words = [
-            "symbols=[SYA]",
-            "start=2024-02-20",
-            "data.start=2024-01-02",
-            "data.end=2024-03-08",
-        ]
-        words += [f"forecaster.cache={tmp_path / 'cache'}", "launcher=ray"]
-        done = run_command(
-            ["-m", "forecasting.batch", *words, f"ray.address=127.0.0.1:{port}"], cwd=tmp_path
-        )
+        words = [*BATCH, "symbols=[SYA]", f"forecaster.cache={tmp_path / 'cache'}", "launcher=ray"]
+        done = run_command([*words, f"ray.address=127.0.0.1:{port}"], cwd=tmp_path)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"error: ray.address: nothing answers at 127.0.0.1:{port} (")
@@ -140,10 +116,9 @@ def test_an_address_where_nobody_answers_is_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_batch_on_ray_that_is_told_to_end_says_so_in_one_line(tmp_path: Path) -> None:
-    words = ["symbols=[SYA]", "start=2024-02-20", "data.start=2024-01-02", "data.end=2024-03-08"]
-    words += [f"forecaster.cache={tmp_path / 'cache'}", "launcher=ray"]
+    words = [*BATCH, "symbols=[SYA]", f"forecaster.cache={tmp_path / 'cache'}", "launcher=ray"]
     with subprocess.Popen(
-        [sys.executable, "-m", "forecasting.batch", *words],
+        [sys.executable, *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

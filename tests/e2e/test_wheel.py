@@ -21,25 +21,20 @@ from kelly_chronos import COMMANDS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SMALL = (
-    "symbols=[SYA,SYB]",
-    "data.start=2024-01-02",
-    "data.end=2024-03-28",
-    "start=2024-03-25",
-    "output=found",
-    "placebo=false",
+    *("symbols=[SYA,SYB]", "data.start=2024-01-02", "data.end=2024-03-28"),
+    *("start=2024-03-25", "output=found", "placebo=false"),
 )
+LEFT_OUT = (".*", "*.egg-info", "__pycache__", "build", "outputs", "logs")
 
 
-def command(
-    *words: str, python: str = sys.executable, folder: Path = ROOT
+def started(
+    *words: str, folder: Path = ROOT, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [python, "-m", "kelly_chronos", *words],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True, check=False)
+
+
+def command(*words: str) -> subprocess.CompletedProcess[str]:
+    return started(sys.executable, "-m", "kelly_chronos", *words)
 
 
 def test_every_command_is_listed_with_a_line_and_an_unknown_one_is_named() -> None:
@@ -57,12 +52,9 @@ def test_every_command_is_listed_with_a_line_and_an_unknown_one_is_named() -> No
 
 
 def test_a_reader_who_has_seen_enough_of_the_list_is_no_error() -> None:
+    words = [sys.executable, "-m", "kelly_chronos"]
     listing = subprocess.Popen(
-        [sys.executable, "-m", "kelly_chronos"],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+        words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert listing.stdout is not None
     listing.stdout.close()
@@ -75,13 +67,7 @@ def test_a_reader_who_has_seen_enough_of_the_list_is_no_error() -> None:
 @pytest.mark.slow
 def test_a_command_by_name_is_the_module_s_own() -> None:
     here = command("audit", "--help")
-    there = subprocess.run(
-        [sys.executable, "-m", "marketsimulator.audit", "--help"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    there = started(sys.executable, "-m", "marketsimulator.audit", "--help")
     assert here.returncode == there.returncode == 0
     assert here.stdout.splitlines()[2:] == there.stdout.splitlines()[2:] != []
 
@@ -94,63 +80,28 @@ def test_a_wheel_installed_into_an_empty_environment_runs_from_another_folder(
     wheels = tmp_path / "wheels"
     elsewhere = tmp_path / "elsewhere"
     alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    shutil.copytree(
-        ROOT,
-        source,
-        ignore=shutil.ignore_patterns(
-            ".*", "*.egg-info", "__pycache__", "build", "outputs", "logs"
-        ),
-    )
-    build = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--quiet",
-        "--no-deps",
-        "--wheel-dir",
-        str(wheels),
-        str(source),
-    ]
+    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(*LEFT_OUT))
+    pip = ("-m", "pip", "--quiet")
+    build = (sys.executable, *pip, "wheel", "--no-deps", "--wheel-dir", str(wheels), str(source))
     subprocess.run(build, check=True, cwd=tmp_path, env=alone)
     (wheel,) = wheels.glob("*.whl")
     with ZipFile(wheel) as held:
         names = set(held.namelist())
-    assert {
-        "configs/backtest.yaml",
-        "configs/classes.json",
-        "forecasting/checkpoints/small/model.safetensors",
-        "sizing/py.typed",
-    } <= names
+    assert {"configs/backtest.yaml", "configs/classes.json", "sizing/py.typed"} <= names
+    assert "forecasting/checkpoints/small/model.safetensors" in names
     assert not [name for name in names if name.startswith(("tests/", "docs/", "outputs/"))]
     venv.create(tmp_path / "empty", with_pip=True)
     python = str(tmp_path / "empty" / "bin" / "python")
-    subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", "--no-deps", str(wheel)], check=True, env=alone
-    )
+    subprocess.run([python, *pip, "install", "--no-deps", str(wheel)], check=True, env=alone)
     site = next((tmp_path / "empty" / "lib").glob("python*/site-packages"))
-    (site / "libraries.pth").write_text(
-        sysconfig.get_paths()["purelib"] + "\n"
-    )  # the libraries, not this checkout
+    # The libraries, not this checkout.
+    (site / "libraries.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
     elsewhere.mkdir()
-    run = subprocess.run(
-        [str(tmp_path / "empty" / "bin" / "kelly-chronos"), "backtest", *SMALL],
-        cwd=elsewhere,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=alone,
-    )
+    program = str(tmp_path / "empty" / "bin" / "kelly-chronos")
+    run = started(program, "backtest", *SMALL, folder=elsewhere, env=alone)
     assert run.returncode == 0, run.stderr
-    assert json.loads((elsewhere / "found" / "summary.json").read_text())["forecaster"].startswith(
-        "chronos"
-    )
-    where = subprocess.run(
-        [python, "-c", "import sizing.kelly; print(sizing.kelly.__file__)"],
-        cwd=elsewhere,
-        capture_output=True,
-        text=True,
-        check=True,
-        env=alone,
-    )
+    summary = json.loads((elsewhere / "found" / "summary.json").read_text())
+    assert summary["forecaster"].startswith("chronos")
+    asked = "import sizing.kelly; print(sizing.kelly.__file__)"
+    where = started(python, "-c", asked, folder=elsewhere, env=alone)
     assert Path(where.stdout.strip()).is_relative_to(site)

@@ -1,0 +1,245 @@
+"""Pages as readers see them, in a browser: a report, a comparison, an evaluation, on a phone and on
+a desk, in the dark; and charts whose values are few, equal, missing, or far apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from markupsafe import Markup
+
+from event_contracts.compare import ComparisonSettings, compare
+from event_contracts.simulation.comparison_page import report_of
+from event_contracts.simulation.settings import EpisodeSettings
+from event_contracts.simulation.synthetic import SyntheticMarket
+from forecasting.evaluate import EvaluationSettings, evaluate, evaluation_files
+from forecasting.settings import ForecasterSettings
+from foundation.arrays import Instants
+from foundation.charts import Chart, Form, Series
+from foundation.compose import composed_config
+from foundation.files import write_whole
+from foundation.page import CHART_SCRIPTS, CHART_STYLES, content_policy, script, style
+from marketsimulator.backtest import run_backtest
+from marketsimulator.results.comparison import compared
+from marketsimulator.results.report import result_files
+from marketsimulator.results.run_record import read_run
+from marketsimulator.settings import BacktestSettings
+from tests.e2e.chromium import INKED, Page, look_at_all_widths, look_at_charts
+from tests.marketsimulator.run_folder_files import write_run
+from trainingdata.source import DataSettings
+
+pytestmark = pytest.mark.usefixtures("chromium")
+
+NONE = np.full(3, np.nan)
+LEGENDS = "Array.from(document.querySelectorAll('.u-legend'), e => e.innerText)"
+
+
+def hours(count: int) -> Instants:
+    return np.datetime64("2024-03-04T14:30", "ns") + np.timedelta64(1, "h") * np.arange(count)
+
+
+def curve(*values: float, form: Form = "line") -> Series:
+    return Series("a", "first", hours(len(values)), np.array(values), form)
+
+
+def over_time(*series: Series) -> Chart:
+    return Chart("over time", series, "usd", "America/New_York", logarithmic=True)
+
+
+CHARTS = {
+    "one point": over_time(curve(1e5)),
+    "nothing": over_time(curve(*NONE)),
+    "a gap": over_time(curve(1.0, np.nan, 3.0), curve(1.0, 2.0, 3.0)),
+    "flat": over_time(curve(1e5, 1e5, 1e5)),
+    "ruin": over_time(curve(1e5, 5e4, -1e3, -1e3)),
+    "wide": over_time(curve(*(1e5 * np.exp(np.linspace(0, 9, 300))))),
+    "one size": Chart("sizes", (Series("a", "second", np.full(3, 10.0), np.ones(3), "dots"),)),
+    "one bar": Chart(
+        "hours", (Series("a", "third", np.zeros(1), -np.ones(1), "bars"),), "usd", labels=("10:30",)
+    ),
+    "whiskers": Chart(
+        "steps",
+        (
+            Series("", "first", np.arange(3.0), NONE, "whiskers", NONE),
+            Series("a", "first", np.arange(3.0), np.array([0.1, np.nan, 0.2]), "dotted"),
+        ),
+        "percent",
+        labels=("1", "6", "24"),
+    ),
+}
+
+
+def test_charts_of_few_equal_or_missing_values_are_drawn(browser: Page, tmp_path: Path) -> None:
+    figure = Markup('<figure class="chart" data-chart="{}"></figure>')
+    figures = Markup("").join(figure.format(chart.json) for chart in CHARTS.values())
+    sheets = style("foundation/colours.css", *CHART_STYLES)
+    head = content_policy(*CHART_SCRIPTS) + Markup("<style>") + sheets + Markup("</style>")
+    file = tmp_path / "charts.html"
+    file.write_text(f"<!doctype html>{head}{figures}{script(*CHART_SCRIPTS)}", encoding="utf-8")
+    browser.open(file.as_uri(), 1280)
+    browser.settle()
+    for _ in ("linear", "logarithmic"):
+        inked = browser.value(f"Array.from(document.querySelectorAll('canvas'), {INKED})")
+        assert len(inked) == len(CHARTS)
+        assert min(inked) > 200
+        told = dict(zip(CHARTS, browser.value(LEGENDS), strict=True))
+        assert "4 Mar 2024 09:30 EST" in told["one point"]
+        assert "–" in told["nothing"]
+        assert "-$1,000.00" in told["ruin"]
+        assert "10:30" in told["one bar"]
+        assert "20.00%" in told["whiskers"]
+        assert browser.complaints == []
+        browser.value("document.querySelectorAll('.chart button').forEach(e => e.click())")
+        browser.settle()
+
+
+PICTURE = "document.querySelector('canvas').toDataURL()"
+WORDS = [
+    *("start=2024-02-05", "end=2024-03-08", "data.start=2024-01-02", "data.end=2024-03-08"),
+    *("symbols=[SYA,SYB,SYXUSD]", "forecaster=historical", "forecaster.calibrated=false"),
+    *("data.edge=0.4", "prior.crypto_sharpe=0.5"),
+]
+
+
+@pytest.fixture(scope="module")
+def report(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    results = run_backtest(BacktestSettings.of(composed_config("backtest", WORDS)))
+    write_whole(result_files(results, results.summary()), folder)
+    return folder / "report.html"
+
+
+@pytest.mark.slow
+def test_a_report_is_cut_off_at_no_width_and_follows_the_scheme(
+    browser: Page, report: Path
+) -> None:
+    titles = ("No result", "Figures", "Where the money came from", "Orders and why")
+    look_at_all_widths(browser, report, titles)
+
+
+def test_the_charts_are_drawn_and_the_equity_changes_its_scale_by_a_click(
+    browser: Page, report: Path
+) -> None:
+    for width in (390, 1280):
+        browser.open(report.as_uri(), width)
+        look_at_charts(browser, browser.value("document.querySelectorAll('figure').length"))
+    before = browser.value(PICTURE)
+    browser.value("document.querySelector('.chart button').click()")
+    assert browser.value("document.querySelector('.chart button').ariaPressed") == "true"
+    logarithmic = browser.value(PICTURE)
+    assert logarithmic != before
+    browser.value("document.querySelector('.chart button').click()")
+    assert browser.value(PICTURE) == before
+    browser.scheme(dark=True)
+    browser.settle()
+    assert browser.value(PICTURE) != before
+    browser.scheme(dark=False)
+    browser.settle()
+    assert browser.value(PICTURE) == before
+    assert browser.complaints == []
+
+
+def test_without_a_script_every_chart_says_in_words_what_it_shows(
+    browser: Page, report: Path
+) -> None:
+    browser.ask("Emulation.setScriptExecutionDisabled", value=True)
+    browser.open(report.as_uri(), 390)
+    assert browser.value("document.querySelectorAll('canvas').length") == 0
+    shown = browser.value("document.body.innerText")
+    for words in ("Equity in USD; at the end: ", "Drawdown; at the end: ", "in 20 bins: "):
+        assert words in shown
+
+
+# Tables of a page that go on beyond the box that they stand in, or beyond the page.
+BEYOND = """Array.from(document.querySelectorAll('table')).filter(e =>
+  e.scrollWidth > e.parentElement.clientWidth + 1).map(e => e.parentElement.className)"""
+FIRST = (
+    "Array.from(document.querySelectorAll('.sortable tbody tr')).map(r => r.cells[{}].innerText)"
+)
+
+
+def page_of_runs(folder: Path, settings_of: Callable[[int], dict[str, Any]]) -> Path:
+    """The page of twelve runs, each with its own settings."""
+    rng = np.random.default_rng(2)
+    folders = []
+    for k in range(12):
+        settings = settings_of(k)
+        name = f"a-run-with-a-rather-long-name-{k}"
+        returns = rng.normal(0.001, 0.01, 80)
+        folders.append(write_run(folder / name, returns=returns, settings=settings))
+    comparison = compared([read_run(path) for path in folders])
+    write_whole(comparison.files(), folder / "out")
+    return folder / "out" / "comparison.html"
+
+
+def test_in_a_browser_a_comparison_reads_at_any_width_and_sorts_by_a_click(
+    browser: Page, tmp_path: Path
+) -> None:
+    comparison = page_of_runs(
+        tmp_path,
+        lambda k: {"sizing": {"fraction": 0.1 * (k % 4)}, "limits": {"symbol_cap": k // 4}},
+    )
+    look_at_all_widths(browser, comparison, ("Runs", "Sharpe ratio by", "Growth", "Drawdown"))
+    heads = browser.value("Array.from(document.querySelectorAll('thead button'), e => e.innerText)")
+    look_at_charts(browser, 2)
+    column = heads.index("return")
+    click = f"document.querySelectorAll('.sortable thead button')[{column}].click()"
+    browser.value(click)
+    falling = [float(text.strip("%")) for text in browser.value(FIRST.format(column))]
+    assert falling == sorted(falling, reverse=True)
+    browser.value(click)
+    rising = [float(text.strip("%")) for text in browser.value(FIRST.format(column))]
+    assert rising == sorted(rising)
+    sides = "Array.from(document.querySelectorAll('[aria-sort]'), e => e.ariaSort)"
+    assert browser.value(sides) == ["ascending"]
+    browser.value("document.querySelector('.sortable thead button').click()")
+    names = browser.value(FIRST.format(0))
+    assert names[:2] == [f"a-run-with-a-rather-long-name-{k}" for k in (11, 10)]
+    assert browser.complaints == []
+
+
+def test_in_a_browser_no_table_of_a_comparison_is_cut_off_on_a_desk(
+    browser: Page, tmp_path: Path
+) -> None:
+    runs = page_of_runs(
+        tmp_path / "runs",
+        lambda k: {
+            "sizing": {"fraction": 0.1 * (k % 4), "strategy": f"equal_weight_{k}", "band": k / 8},
+            "limits": {"symbol_cap": k // 4, "overnight_leverage": k % 3},
+            "forecaster": {"context_length": 100 + k},
+        },
+    )
+    events = tmp_path / "events.html"
+    market = SyntheticMarket(steps=20, edge=0.2, memory=0.99)
+    sizes = ComparisonSettings(episode=EpisodeSettings(market=market), sessions=25, runs=2)
+    events.write_text(report_of(compare(sizes)).page(), encoding="utf-8")
+    for file in (runs, events):
+        browser.open(file.as_uri(), 1280)
+        assert browser.value("document.querySelectorAll('table').length") > 0
+        assert browser.value(BEYOND) == []
+    browser.open(events.as_uri(), 390)
+    look_at_charts(browser, browser.value("document.querySelectorAll('figure').length"))
+
+
+def test_in_a_browser_an_evaluation_reads_at_any_width(browser: Page, tmp_path: Path) -> None:
+    settings = EvaluationSettings(
+        symbols=("SYA", "SYXUSD"),
+        start="2024-03-04",
+        end="2024-03-22",
+        steps=(1, 6, 24),
+        against=("ewma",),
+        raw=False,
+        data=DataSettings(start="2024-01-02", end="2024-03-29"),
+        forecaster=ForecasterSettings(kind="mix", calibrated=False),
+    )
+    evaluation = evaluate(settings)
+    write_whole(evaluation_files(evaluation, evaluation.figures()), tmp_path)
+    titles = ("No result", "Forecasts and what happened", "Legend", "Gain by step, coins")
+    look_at_all_widths(browser, tmp_path / "evaluation.html", titles)
+    legends = "document.querySelectorAll('.legend').length"
+    assert browser.value(legends) == 1
+    look_at_charts(browser, browser.value("document.querySelectorAll('figure').length"))
