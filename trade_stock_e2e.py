@@ -12,7 +12,7 @@
         python trade_stock_e2e.py symbols=[…] mode=replay broker.url_override=URL
 
 Without a venue, `data.dir=[DIR] capital=50000 +positions.NVDA=100` describes bars and an account
-for a dry pass. `execution/live/` is the loop, its journal and its guards.
+for a dry cycle. `execution/live/` is the loop, its journal and its guards.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from execution.live.cycle import (
     nothing_due,
 )
 from execution.live.exposure import last_prices
-from execution.live.lines import say, say_aside
+from execution.live.lines import print_line, print_warning
 from execution.live.replay import run_replay
 from execution.live.runner import trading_loop
 from execution.live.settings import LiveSettings
@@ -87,12 +87,12 @@ NOTHING_SENT = "nothing was sent"
 MODES = {
     "dry": NOTHING_SENT,
     **dict.fromkeys(SENDING, "what was sent stays sent; nothing else was"),
-    "replay": "every pass that was made is in the journal; the same line goes on after it",
+    "replay": "every cycle that was made is in the journal; the same line goes on after it",
 }
 
 
-def dry_pass(settings: LiveSettings, positions: Mapping[str, Decimal]) -> Cycle:
-    """A dry pass over files, for an account of the settings' capital that holds some positions."""
+def dry_cycle(settings: LiveSettings, positions: Mapping[str, Decimal]) -> Cycle:
+    """A dry cycle over files, for an account of the settings' capital that holds some positions."""
     bars = settings.bars()
     prices = closes_of(bars)
     unpriced = [symbol for symbol in positions if symbol not in prices]
@@ -183,7 +183,7 @@ def at_venue(config: DictConfig) -> None:
     ------
     InputError
         for settings that cannot be used, an account that another process trades, an address that is
-        no practice server with a waiting clock, and what the last pass met.
+        no practice server with a waiting clock, and what the last cycle met.
     """
     settings, keys, feed, trader = venue_parts(config)
     if named := [key for key in ("start", "end", "days") if config[key] is not None]:
@@ -245,11 +245,11 @@ def _show_preview(
         show(cycle)
         show_undecided(cycle, settings)
     for line in stops:
-        say(line)
+        print_line(line)
     if cycle.decision is None:
         now, timeframe = cycle.account.as_of, cycle.bars.timeframe
         instant = next_instant(now, settings.symbols, timeframe, settings.decisions)
-        say(f"Ask again at {utc_text(instant)}.")
+        print_line(f"Ask again at {utc_text(instant)}.")
 
 
 def _stopped(settings: LiveSettings, account: str) -> tuple[list[str], frozenset[str]]:
@@ -263,18 +263,18 @@ def _stopped(settings: LiveSettings, account: str) -> tuple[list[str], frozenset
         halts = Halts(database, EventLog(database))
         lines += [
             f"A loop is halted, {halt.rule.forbids}: {halt}. {halt.rule.remedy}"
-            for halt in halts.standing()
+            for halt in halts.active()
         ]
         return lines, halts.set_aside()
 
 
 def _say_at_first(cycle: Cycle, settings: LiveSettings) -> None:
-    """Say of a first pass what of the history is not there, and what guards will keep back."""
+    """Say of a first cycle what of the history is not there, and what guards will keep back."""
     asked = history_start(cycle.account.as_of, settings.days_of_history)
     for line in history_lines(cycle.bars, asked, settings.forecaster.own_bars):
-        say_aside(line)
+        print_warning(line)
     for line in settings.kept_back(cycle.account.equity):
-        say_aside(f"{line}.")
+        print_warning(f"{line}.")
 
 
 def show(cycle: Cycle) -> None:
@@ -316,7 +316,7 @@ def show(cycle: Cycle) -> None:
 
 
 def show_briefly(cycle: Cycle) -> None:
-    """Print a loop's pass: in a line where it neither ordered nor filled nor failed."""
+    """Print a loop's cycle: in a line where it neither ordered nor filled nor failed."""
     decision = cycle.decision
     if decision is None or decision.orders or decision.cancels or decision.failure or cycle.fills:
         show(cycle)
@@ -352,7 +352,7 @@ def show_undecided(cycle: Cycle, settings: LiveSettings) -> None:
 
 
 def _why_undecided(cycle: Cycle, symbol: str, context: int, schedule: Schedule) -> str:
-    """Why a symbol is no choice of a pass; context: own bars that a forecast sees."""
+    """Why a symbol is no choice of a cycle; context: own bars that a forecast sees."""
     bars, account = cycle.bars, cycle.account
     if symbol in cycle.doubted:
         return cycle.doubted[symbol]
@@ -433,7 +433,7 @@ def _explain(console: Console, decision: Decision) -> None:
 
 
 def _log(cycle: Cycle) -> None:
-    """Log a pass in the phrases that operators search for."""
+    """Log a cycle in the phrases that operators search for."""
     decision = cycle.decision
     if decision is None:
         log.info("%s idle: %s", utc_text(cycle.account.as_of), cycle.idle)
@@ -485,7 +485,7 @@ def run(settings: LiveRequest) -> Result | None:
             at_venue(config)
         else:
             live = LiveSettings.of(config)
-            cycle = dry_pass(live, _positions(config))
+            cycle = dry_cycle(live, _positions(config))
             show(cycle)
             show_undecided(cycle, live)
     return None

@@ -32,9 +32,9 @@ from pathlib import Path
 
 import numpy as np
 
-from event_contracts.simulation.answers import written
 from event_contracts.simulation.app import KalshiServer, new_keys
-from event_contracts.simulation.venue import KalshiVenueSettings, rehearse
+from event_contracts.simulation.responses import written
+from event_contracts.simulation.venue import KalshiVenueSettings, warm_up
 from foundation.compose import composed_config
 from foundation.errors import InputError
 from foundation.files import check_file, staged_file
@@ -59,7 +59,7 @@ class Practice:
                 )
             check_file(key_file, "--key-file")
         listings = self.settings.listings()
-        rehearse()
+        warm_up()
         keys = new_keys()
         exchange = self.settings.exchange(listings, np.datetime64(time.time_ns(), "ns"))
         with _key_errors(self.key_file), staged_file(key_file) as part:

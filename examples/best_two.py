@@ -11,14 +11,14 @@ from __future__ import annotations
 import numpy as np
 
 from foundation.arrays import Array
-from sizing import Situation
+from sizing import SizingInputs
 
 
-def best_two(situation: Situation) -> Array:
+def best_two(inputs: SizingInputs) -> Array:
     """A fifth of equity in each of the two symbols that expect most for their risk, [S]."""
-    reward = np.full(len(situation.mu), -np.inf)
-    hoped = situation.universe & (situation.mu > 0)
-    reward[hoped] = situation.mu[hoped] / np.sqrt(np.diag(situation.covariance)[hoped])
+    reward = np.full(len(inputs.mu), -np.inf)
+    hoped = inputs.universe & (inputs.mu > 0)
+    reward[hoped] = inputs.mu[hoped] / np.sqrt(np.diag(inputs.covariance)[hoped])
     chosen = np.argsort(-reward)[:2]
     weights = np.zeros(len(reward))
     weights[chosen] = np.where(np.isfinite(reward[chosen]), 0.2, 0.0)

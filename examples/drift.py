@@ -36,7 +36,7 @@ class Drift:
         # [N, window], USD, nothing later than the forecast
         closes = windows.contexts(np.arange(len(windows)))
         mean = np.log(closes[:, -1] / closes[:, 0]) / (self.window - 1)  # [N], of a bar
-        centre = mean[:, None, None] * np.arange(1, HORIZON + 1)[:, None]  # [N, H, 1]
-        moves = centre + RandomWalk(self.window).log_quantiles(closes)
+        median = mean[:, None, None] * np.arange(1, HORIZON + 1)[:, None]  # [N, H, 1]
+        moves = median + RandomWalk(self.window).log_quantiles(closes)
         quantiles = closes[:, -1, None, None] * np.exp(moves)  # [N, H, Q], USD
         return ForecastTable.of(self.name, bars, windows, quantiles.astype(np.float32))

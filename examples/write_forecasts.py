@@ -32,9 +32,9 @@ def forecasts_of(symbol: str, bars: pd.DataFrame) -> pd.DataFrame:
     last = starts.dt.tz_convert("America/New_York").dt.hour == 15
     known = starts + pd.to_timedelta(np.where(last, 30, 60), unit="min")
     returns = np.log(bars["close"]).diff()
-    centre = returns.rolling(WEEK).mean().to_numpy()[:, None, None] * STEPS[:, None]
+    median = returns.rolling(WEEK).mean().to_numpy()[:, None, None] * STEPS[:, None]
     width = returns.rolling(WEEK).std().to_numpy()[:, None, None] * np.sqrt(STEPS)[:, None]
-    values = bars["close"].to_numpy()[:, None, None] * np.exp(centre + width * norm.ppf(LEVELS))
+    values = bars["close"].to_numpy()[:, None, None] * np.exp(median + width * norm.ppf(LEVELS))
     index = pd.MultiIndex.from_product([known, STEPS, LEVELS], names=["issued_at", "step", "level"])
     table = pd.DataFrame({"value": values.ravel()}, index=index).dropna().reset_index()
     return table.assign(symbol=symbol)

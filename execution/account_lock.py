@@ -18,8 +18,8 @@ from typing import NamedTuple
 from filelock import FileLock, Timeout
 from platformdirs import user_state_path
 
-from execution.journal.intents import refuse_earlier
 from execution.journal.migrations import as_it_is_today
+from execution.journal.order_store import refuse_earlier
 from execution.journal.rows import refuse_changed, refuse_senseless
 from foundation.clock import system_clock
 from foundation.database import (

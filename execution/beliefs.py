@@ -1,6 +1,6 @@
 """What a decision believes before it looks at the account.
 
-Who decides, over which blocks of time, and their expected returns, deviations and correlation.
+Who decides, over which periods of time, and their expected returns, deviations and correlation.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from trainingdata.universe import Rule
 
 
 @dataclass(frozen=True, slots=True)
-class Blocks:
+class Periods:
     """The spans of time that a decision looks at: one interval, or the three of a plan.
 
-    holding: `next` or `session` for one interval, or `plan`, whose first block ends with the next
+    holding: `next` or `session` for one interval, or `plan`, whose first period ends with the next
         decision.
-    signal_bars: own bars from now after which a plan's second block ends.
-    horizon_days: calendar days from now after which its last block ends.
+    signal_bars: own bars from now after which a plan's second period ends.
+    horizon_days: calendar days from now after which its last period ends.
     schedule: which decisions are made.
     """
 
@@ -38,25 +38,25 @@ class Blocks:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Belief:
-    """What is believed at one instant of S symbols, over K blocks of time that follow each other.
+    """What is believed at one instant of S symbols, over K periods of time that follow each other.
 
     symbols: of the panel.
     at: the instant.
-    ends: [K] when each block ends.
+    ends: [K] when each period ends.
     deciding: [S] whose bar has just closed, whose market is open to fill, and which have a forecast
         of it.
     outside: [S] which rule of the universe leaves it out, a number of its RULES; 0 for what is in.
     leaving: [S] which of those outside can be sold now, forecast or not.
-    overnight: the first block holds the night, or leaves no later decision to cut for it.
+    overnight: the first period holds the night, or leaves no later decision to cut for it.
     cuts: stocks can still be cut for the night now, forecast or not.
-    years: [K, S] each symbol's own open time in the blocks, in years.
+    years: [K, S] each symbol's own open time in the periods, in years.
     nights: [K] for which what is borrowed costs.
     mu: [K, S] expected returns; NaN where there is no forecast.
     sigma: [K, S] their standard deviations; NaN where there is no forecast.
-    worth: [S] what the forecaster's centre was multiplied by; NaN where it was not.
-    signal: [S] root mean square of what such a centre is worth over its whole life, a return.
+    shrinkage: [S] what the forecaster's median was multiplied by; NaN where it was not.
+    signal: [S] root mean square of what such a median is worth over its whole life, a return.
     premium: [S] return a year, for a Sharpe ratio of one of the symbol's class.
-    correlation: [K, S, S] of returns over each block.
+    correlation: [K, S, S] of returns over each period.
     """
 
     symbols: tuple[str, ...]
@@ -71,7 +71,7 @@ class Belief:
     nights: Index
     mu: Array
     sigma: Array
-    worth: Array
+    shrinkage: Array
     signal: Array
     premium: Array
     correlation: Array
@@ -101,7 +101,7 @@ class Belief:
 class BeliefRow(NamedTuple):
     """What a decision takes of a belief; the fields are those of `Belief`.
 
-    toll: [K] price of one USD borrowed in each block, USD.
+    financing: [K] price of one USD borrowed in each period, USD.
     """
 
     mu: Array
@@ -113,7 +113,7 @@ class BeliefRow(NamedTuple):
     deciding: Mask
     outside: Rule
     leaving: Mask
-    toll: Array
+    financing: Array
     overnight: bool
     cuts: bool
 
@@ -124,7 +124,7 @@ class BeliefTable:
 
     symbols: of the panel, S.
     at: [T] the instants.
-    ends: [T, K] when each of the K blocks ends.
+    ends: [T, K] when each of the K periods ends.
     overnight: [T] as in `Belief`.
     cuts: [T] as in `Belief`.
     years: [T, K, 2] open time in years, of stocks and of coins.
@@ -136,7 +136,7 @@ class BeliefTable:
     leaving: [T, S] as in `Belief`.
     mu: [T, K, S] as in `Belief`, and so are the next four.
     sigma: [T, K, S].
-    worth: [T, S].
+    shrinkage: [T, S].
     signal: [T, S].
     premium: [T, S].
     matrix: [T] number of the correlation matrix in force.
@@ -157,7 +157,7 @@ class BeliefTable:
     leaving: Mask
     mu: Array
     sigma: Array
-    worth: Array
+    shrinkage: Array
     signal: Array
     premium: Array
     matrix: Index
@@ -189,7 +189,7 @@ class BeliefTable:
             nights=self.nights[t],
             mu=self.mu[t][:, chosen],
             sigma=self.sigma[t][:, chosen],
-            worth=self.worth[t, chosen],
+            shrinkage=self.shrinkage[t, chosen],
             signal=self.signal[t, chosen],
             premium=self.premium[t, chosen],
             correlation=correlation,
@@ -232,33 +232,33 @@ def counted(sigma: Array, outside: Rule, held: Mask) -> Index:
 def years_and_correlations(
     years: Array, correlation: Array32, crypto: Mask, shared: Array, chosen: Index
 ) -> tuple[Array, Array]:
-    """Each symbol's own years [K, m] in the blocks, and the correlation [K, m, m] over them.
+    """Each symbol's own years [K, m] in the periods, and the correlation [K, m, m] over them.
 
     chosen: [m] the symbols, of S.
 
-    What is between the classes counts in proportion to the news that they share in a block; the
+    What is between the classes counts in proportion to the news that they share in a period; the
     matrix stays positive definite.
     """
-    blocks = len(shared)
+    periods = len(shared)
     size = len(chosen)
-    symbol_years = np.empty((blocks, size))
-    block_correlation = np.empty((blocks, size, size))
-    for k in range(blocks):
+    symbol_years = np.empty((periods, size))
+    period_correlation = np.empty((periods, size, size))
+    for k in range(periods):
         for a in range(size):
             s = chosen[a]
             symbol_years[k, a] = years[k, 1] if crypto[s] else years[k, 0]
             for b in range(size):
                 r = chosen[b]
                 # Between the classes the matrix is of returns from 16:00 to 16:00 New York, which
-                # hold all the news of both. The prices of a block share only part of theirs.
+                # hold all the news of both. The prices of a period share only part of theirs.
                 share = shared[k] if crypto[s] != crypto[r] else 1.0
-                block_correlation[k, a, b] = correlation[s, r] * share
-    return symbol_years, block_correlation
+                period_correlation[k, a, b] = correlation[s, r] * share
+    return symbol_years, period_correlation
 
 
 @inlined
 def returns_of(belief: BeliefRow, sharpe: Array, forecast: bool, size: int) -> Returns:
-    """What a strategy expects over the blocks.
+    """What a strategy expects over the periods.
 
     The return is 0 for what does not decide, the covariance 0 without a forecast.
 
@@ -268,11 +268,11 @@ def returns_of(belief: BeliefRow, sharpe: Array, forecast: bool, size: int) -> R
     size: S, and what is held beside the panel.
     """
     sigma = belief.sigma
-    blocks, symbols = sigma.shape
-    mu = np.zeros((blocks, size))
-    premium = np.zeros((blocks, size))
-    covariance = np.zeros((blocks, size, size))
-    for k in range(blocks):
+    periods, symbols = sigma.shape
+    mu = np.zeros((periods, size))
+    premium = np.zeros((periods, size))
+    covariance = np.zeros((periods, size, size))
+    for k in range(periods):
         for s in range(symbols):
             # What does not decide stays as it is and earns the same whatever is chosen. Its risk
             # counts all the same: it is held beside what is chosen.

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from execution.orders import Account, Fill, Order
-from execution.sight import Sight
+from execution.risk_snapshot import RiskSnapshot
 from foundation.errors import AccountChanged, BrokerError
 
 # The part of an order that counts as all of it: tens of millions of a coin are no exact number of
@@ -47,7 +47,7 @@ class Broker(Protocol):
 
     def account(self) -> Account: ...
 
-    def submit(self, orders: Sequence[Order], seen: Sight | None = None) -> list[Fill]:
+    def submit(self, orders: Sequence[Order], seen: RiskSnapshot | None = None) -> list[Fill]:
         """Send orders, in their order, and return what has filled.
 
         What a market order does not fill at once is cancelled. An order that is refused fills
@@ -73,7 +73,7 @@ def place(
     broker: Broker,
     orders: Sequence[Order],
     cancels: Mapping[str, Decimal] | None = None,
-    seen: Sight | None = None,
+    seen: RiskSnapshot | None = None,
 ) -> list[Fill]:
     """Cancel what a decision replaces, send its reductions, then what opens positions.
 
@@ -109,7 +109,9 @@ def place(
     return fills + broker.submit([order for order in orders if not order.reduces], seen)
 
 
-def place_each(broker: Broker, reductions: Sequence[Order], seen: Sight | None = None) -> None:
+def place_each(
+    broker: Broker, reductions: Sequence[Order], seen: RiskSnapshot | None = None
+) -> None:
     """Send orders that reduce, each by itself: trouble with one keeps no other from being sent.
 
     seen: the account, for the guards.

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from execution.beliefs import Belief, BeliefTable
-from execution.decision import NO_BASIS, UNIVERSE, Basis, Choice, ClassRule, OrderReason
+from execution.decision import NO_RATIONALE, UNIVERSE, Choice, ClassRule, OrderReason, Rationale
 from execution.orders import OrderTerms
 from execution.problem import Settled
 from execution.rebalancing import Target
@@ -53,9 +53,9 @@ _NOTHING = Decimal(0)
 
 
 class Believed(NamedTuple):
-    """What R instants believe of S symbols over K blocks; the fields are those of `Belief`.
+    """What R instants believe of S symbols over K periods; the fields are those of `Belief`.
 
-    at: [R]; ends: [R, K]; deciding, outside, leaving, worth, premium: [R, S];
+    at: [R]; ends: [R, K]; deciding, outside, leaving, shrinkage, premium: [R, S];
     years, mu, sigma: [R, K, S].
     """
 
@@ -67,7 +67,7 @@ class Believed(NamedTuple):
     years: Array
     mu: Array
     sigma: Array
-    worth: Array
+    shrinkage: Array
     premium: Array
 
     @classmethod
@@ -90,7 +90,7 @@ class Answers(NamedTuple):
     steps, cut: as of `Settled`.
     price: USD, as sized.
     cost: of trading one USD, one way.
-    unlimited, allocated, limits_met, own_price, blocks, premium, forecast: of the `Allocation`.
+    unlimited, allocated, limits_met, own_price, periods, premium, forecast: of the `Allocation`.
     prices: [R, 4 + G + K] as of `Bound`, G limits on groups.
     gap: [R] as of `Allocation`.
     """
@@ -106,7 +106,7 @@ class Answers(NamedTuple):
     allocated: Array
     limits_met: Index
     own_price: Array
-    blocks: Index
+    periods: Index
     premium: Array
     forecast: Array
     prices: Array
@@ -123,7 +123,7 @@ class Answers(NamedTuple):
         }
         for name in ("held", "target"):
             columns[name] = np.zeros((rows, size))
-        for name in ("limits_met", "blocks"):
+        for name in ("limits_met", "periods"):
             columns[name] = np.zeros((rows, size), dtype=np.int64)
         return cls(
             **columns
@@ -167,7 +167,7 @@ class Choices(NamedTuple):
     holds: Index
     own_price: Array
     prices: Array
-    basis: tuple[Array, ...]
+    rationale: tuple[Array, ...]
     rows: tuple[str, ...] = ()
 
     @property
@@ -184,11 +184,11 @@ class Choices(NamedTuple):
         fixed = len(CEILINGS) + 1
         nothing = (math.nan,) * (FIRST_ROW - FINANCING - 1)
         worth = (own, own, *prices[:fixed], *nothing, *prices[fixed:])
-        rests_on = Basis(*[float(column[i]) for column in self.basis])
+        rests_on = Rationale(*[float(column[i]) for column in self.rationale])
         if math.isnan(rests_on.days):
-            rests_on = NO_BASIS
-        elif math.isnan(rests_on.worth or 0.0):
-            rests_on = rests_on._replace(worth=None)
+            rests_on = NO_RATIONALE
+        elif math.isnan(rests_on.shrinkage or 0.0):
+            rests_on = rests_on._replace(shrinkage=None)
         return Choice(
             symbol=item.symbol,
             mu=float(self.mu[i]),
@@ -201,7 +201,7 @@ class Choices(NamedTuple):
             # The last place of a name counts.
             binding={name: worth[k] for k, name in names_of(int(self.holds[i]), self.names)},
             cost=float(self.cost[i]),
-            basis=rests_on,
+            rationale=rests_on,
         )
 
     def shadow_prices(self) -> dict[str, Array]:
@@ -263,12 +263,12 @@ def choices_of(
         prices=np.column_stack(
             [answers.prices[:, :count], financing, answers.prices[:, count:last]]
         ),
-        basis=_basis_of(believed, answers, place, answered, sharpe, uses_forecast),
+        rationale=_rationale_of(believed, answers, place, answered, sharpe, uses_forecast),
         rows=rows,
     )
 
 
-def _basis_of(
+def _rationale_of(
     believed: Believed,
     answers: Answers,
     place: tuple[Index, ...],
@@ -276,16 +276,16 @@ def _basis_of(
     sharpe: Array,
     uses_forecast: bool,
 ) -> tuple[Array, ...]:
-    """The fields of `Basis`, [N] each: of the blocks that explain a target; NaN without one.
+    """The fields of `Rationale`, [N] each: of the periods that explain a target; NaN without one.
 
     place: rows and symbols [N] of the choices.
     """
     row, symbol = place
-    last = np.where(answered, answers.blocks[place], 1) - 1
+    last = np.where(answered, answers.periods[place], 1) - 1
 
-    def over(blocks: Array) -> Array:
-        """The sum of values [N, K] over the blocks that explain."""
-        return np.asarray(blocks.cumsum(axis=1)[np.arange(len(row)), last])
+    def over(periods: Array) -> Array:
+        """The sum of values [N, K] over the periods that explain."""
+        return np.asarray(periods.cumsum(axis=1)[np.arange(len(row)), last])
 
     stated = sharpe[symbol]
     premium = believed.premium[place] * stated
@@ -295,7 +295,7 @@ def _basis_of(
         premium,
         premium * over(believed.years[row, :, symbol]),
         over(believed.mu[row, :, symbol]) if uses_forecast else np.zeros_like(premium),
-        believed.worth[place],
+        believed.shrinkage[place],
         np.sqrt(over(believed.sigma[row, :, symbol] ** 2)),
         answers.premium[place],
         answers.forecast[place],
@@ -311,11 +311,11 @@ def joined_choices(parts: Sequence[Choices], counts: Sequence[int]) -> Choices:
     columns: dict[str, Any] = {
         name: np.concatenate([getattr(part, name) for part in parts])
         for name in Choices._fields
-        if name not in ("row", "basis", "rows")
+        if name not in ("row", "rationale", "rows")
     }
     return Choices(
         row=np.concatenate([part.row + at for part, at in zip(parts, begins, strict=True)]),
-        basis=tuple(map(np.concatenate, zip(*[part.basis for part in parts], strict=True))),
+        rationale=tuple(map(np.concatenate, zip(*[part.rationale for part in parts], strict=True))),
         rows=parts[0].rows,
         **columns,
     )
@@ -348,7 +348,7 @@ def answer_of(
         allocated=row(given.target),
         limits_met=row(given.bound.limits_met),
         own_price=row(given.bound.own_price),
-        blocks=row(given.blocks),
+        periods=row(given.periods),
         premium=row(given.premium),
         forecast=row(given.forecast),
         prices=given.bound.prices[None],
@@ -391,7 +391,7 @@ def targets_of(
     """The targets of the choices that change anything.
 
     exposure: signed quantity held plus open, by symbol.
-    hours: length of the first block.
+    hours: length of the first period.
     failure, legacy: as the order's reason has them.
     """
     for choice in choices:

@@ -36,7 +36,7 @@ UNIVERSE = "universe."  # how the name of a rule that a symbol has left begins
 _PARTS = " (premium %+.3f, forecast %+.3f)"
 
 
-class Basis(NamedTuple):
+class Rationale(NamedTuple):
     """What a target rests on; NaN where it rests on no forecast.
 
     It is reckoned over the span that decided: the whole plan, or the part of it from the decision
@@ -47,7 +47,7 @@ class Basis(NamedTuple):
     premium: the return that follows from it, a year.
     earned: the same over the span.
     forecast: expected return over the span.
-    worth: what the forecaster's centre was multiplied by; none where it was not.
+    shrinkage: what the forecaster's median was multiplied by; none where it was not.
     deviation: of the return, over the span.
     premium_weight, forecast_weight: what the strategy would hold on each alone, before any limit or
         cost, multiples of equity; both are 0 for a rule that goes by neither, and NaN where nobody
@@ -59,24 +59,24 @@ class Basis(NamedTuple):
     premium: float
     earned: float
     forecast: float
-    worth: float | None
+    shrinkage: float | None
     deviation: float
     premium_weight: float = math.nan
     forecast_weight: float = math.nan
 
 
 _NAN = float("nan")
-NO_BASIS = Basis(_NAN, _NAN, _NAN, _NAN, _NAN, None, _NAN)
+NO_RATIONALE = Rationale(_NAN, _NAN, _NAN, _NAN, _NAN, None, _NAN)
 
 
 class Choice(NamedTuple):
     """What was decided for one symbol, and why.
 
     symbol: of the instrument.
-    mu: expected simple return over the first block, a fraction.
+    mu: expected simple return over the first period, a fraction.
     sigma: its standard deviation; NaN without a forecast.
     kelly: the strategy's weight before any limit or cost, a multiple of equity, over the span of
-        `basis`.
+        `rationale`.
     held: weight of position and open orders before, a multiple of equity.
     target: weight under every limit, a multiple of equity.
     qty: signed quantity ordered, shares or coins.
@@ -98,7 +98,7 @@ class Choice(NamedTuple):
     price: float
     binding: Mapping[str, float]
     cost: float
-    basis: Basis = NO_BASIS
+    rationale: Rationale = NO_RATIONALE
 
     @property
     def bound_by(self) -> str:
@@ -133,7 +133,7 @@ class Decision:
     """One instant's decision: its choices, the orders they led to, and what stood around it.
 
     at: the instant.
-    until: the end of the first block: the next decision that can change its positions.
+    until: the end of the first period: the next decision that can change its positions.
     equity: USD, of the account.
     stock_ceiling: stock gross allowed, in multiples of equity.
     choices: of the symbols that decided, or that the night cuts.
@@ -168,7 +168,7 @@ class Decision:
 
 
 def gap_a_year(gap: float, at: np.datetime64, ends: Instants) -> float:
-    """A gap over the blocks of a plan, a year. ends: [K] of the blocks."""
+    """A gap over the periods of a plan, a year. ends: [K] of the periods."""
     return gap * float(YEAR / (ends[-1] - at))
 
 
@@ -200,11 +200,11 @@ def reason_text(choice: Choice, hours: float) -> str:
         text = f"no forecast: {_CHANGE % (choice.held, choice.target)}"
     else:
         text = _NEXT % (choice.mu * 1e4, choice.sigma * 1e4, hours)
-        text += plan_text(choice.basis, hours)
+        text += plan_text(choice.rationale, hours)
         # What the night alone cuts has no weight of the strategy's.
         unlimited = ""
         if not math.isnan(choice.kelly):
-            unlimited = f" unconstrained {choice.kelly:+.3f}{parts_text(choice.basis)},"
+            unlimited = f" unconstrained {choice.kelly:+.3f}{parts_text(choice.rationale)},"
         text += f":{unlimited} {_CHANGE % (choice.held, choice.target)}"
     if not choice.binding and choice.cost != 0 and abs(choice.kelly - choice.target) >= SHOWN:
         text += f", {KEPT_OFF}"
@@ -214,31 +214,31 @@ def reason_text(choice: Choice, hours: float) -> str:
     return f"{text}{_binding_text(choice)}{cost}"
 
 
-def parts_text(basis: Basis) -> str:
+def parts_text(rationale: Rationale) -> str:
     """What a weight rests on where it rests on both, in brackets; else empty."""
-    parts = basis.premium_weight, basis.forecast_weight
+    parts = rationale.premium_weight, rationale.forecast_weight
     return _PARTS % parts if all(abs(part) >= SHOWN for part in parts) else ""
 
 
-def plan_text(basis: Basis, hours: float) -> str:
+def plan_text(rationale: Rationale, hours: float) -> str:
     """What a choice rests on beyond the forecast up to the next decision, so many hours away.
 
     Empty where that decided and no premium is stated.
     """
-    # Days and hours are rounded apart. The 0.1 % keeps a span of one block from looking longer
+    # Days and hours are rounded apart. The 0.1 % keeps a span of one period from looking longer
     # than its interval.
-    beyond = basis.days * 24 > hours * 1.001
-    if not (basis.sharpe > 0 or beyond):
+    beyond = rationale.days * 24 > hours * 1.001
+    if not (rationale.sharpe > 0 or beyond):
         return ""
-    worth = "" if basis.worth is None else f" (worth {basis.worth:.2f})"
+    worth = "" if rationale.shrinkage is None else f" (worth {rationale.shrinkage:.2f})"
     return _PLAN % (
-        _span_text(basis.days if beyond else hours / 24),
-        basis.earned * 1e4,
-        basis.premium * 100,
-        basis.sharpe,
-        basis.forecast * 1e4,
+        _span_text(rationale.days if beyond else hours / 24),
+        rationale.earned * 1e4,
+        rationale.premium * 100,
+        rationale.sharpe,
+        rationale.forecast * 1e4,
         worth,
-        basis.deviation * 1e4,
+        rationale.deviation * 1e4,
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any, overload
 import numpy as np
 import pandas as pd
 
-from execution.decision import Basis, Choice, Decision
+from execution.decision import Choice, Decision, Rationale
 from execution.orders import Order
 from foundation.arrays import Array, Instants
 from sizing.binding import LIMITS
@@ -23,7 +23,7 @@ TEXT_COLUMNS = {"symbol", "client_order_id", "binding", "side", "type", "tif", "
 DECISION_COLUMNS = (
     *("at", "symbol", "mu", "sigma", "kelly", "target", "qty", "binding"),
     *("until", "held", "price", "cost"),
-    *(f"plan_{name}" for name in Basis._fields),
+    *(f"plan_{name}" for name in Rationale._fields),
     *(f"shadow_{name}" for name in LIMITS),
     "equity",
 )
@@ -149,7 +149,7 @@ class ListedDecisions(DecisionLog):
 def _choice_row(d: Decision, c: Choice) -> tuple[Any, ...]:
     shadows = [c.binding.get(name, 0.0) for name in LIMITS]
     first = (d.at, c.symbol, c.mu, c.sigma, c.kelly, c.target, float(c.qty), c.bound_by)
-    return (*first, d.until, c.held, c.price, c.change_cost, *c.basis, *shadows, d.equity)
+    return (*first, d.until, c.held, c.price, c.change_cost, *c.rationale, *shadows, d.equity)
 
 
 def frame_of(columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> pd.DataFrame:

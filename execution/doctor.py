@@ -43,7 +43,7 @@ from execution.alpaca.account import ACTIVE
 from execution.alpaca.connection import VenueConnection
 from execution.alpaca.fields import AccountFacts
 from execution.journal.halts import standing_halts
-from execution.journal.intents import undetermined_count
+from execution.journal.order_store import undetermined_count
 from execution.live.settings import LiveSettings
 from forecasting.chronos2.checkpoint import SHIPPED, checkpoint
 from foundation.clock import system_clock
@@ -379,7 +379,7 @@ def _process(start: Start) -> Said:
 
 
 def journal_said(path: Path, *, traded: bool) -> Said:
-    """Whether what was written down is whole, and whether the fate of every order is known.
+    """Whether what was written down is whole, and whether the outcome of every order is known.
 
     traded: whether another process may be writing it. It is not read through then: a long reading
         would hold up its commits.
@@ -404,7 +404,7 @@ def journal_said(path: Path, *, traded: bool) -> Said:
             f"{error}; bring its backup back, as without one the loop sets it aside and halts"
         ) from error
     if not count:
-        return "ok", f"{found}, and the fate of every order is known"
+        return "ok", f"{found}, and the outcome of every order is known"
     text = f"nobody knows what became of {count} of its orders, the next start looks for them first"
     return "warning", f"{found}; {text}"
 

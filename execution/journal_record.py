@@ -16,11 +16,11 @@ import numpy as np
 
 from execution.decision import Decision
 from execution.journal.activities import ALL_TIME, BookingRow, FillRow, Kind, bookings_of, fills_of
+from execution.journal.cycles import CycleRow, cycles_of
 from execution.journal.decisions import DecisionRow, decisions_of
-from execution.journal.intents import Intent, intents_of
-from execution.journal.marks import AccountMark, marks_of
+from execution.journal.marks import EquitySnapshot, marks_of
 from execution.journal.migrations import as_it_is_today
-from execution.journal.passes import PassRow, passes_of
+from execution.journal.order_store import OrderIntent, intents_of
 from execution.option_orders import SHARES, is_option
 from execution.orders import Fill, Order, client_order_id
 from execution.records import COIN_FEE, ENDED, Booking, BookingKind, Held, Row, Run
@@ -45,7 +45,7 @@ _CAUSES: Mapping[Kind, str] = {"coin fee": COIN_FEE, "merger": ENDED}
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The account as a pass read it, before anything that the pass sent.
+    """The account as a cycle read it, before anything that the cycle sent.
 
     at: by the venue's clock.
     equity: USD, as stated.
@@ -87,22 +87,22 @@ class JournalRecord:
     """
 
     decisions: tuple[DecisionRow, ...]
-    intents: Mapping[str, Intent]
+    intents: Mapping[str, OrderIntent]
     fills: tuple[FillRow, ...]
     activities: tuple[BookingRow, ...]
-    marks: tuple[AccountMark, ...]
-    passes: tuple[PassRow, ...]
+    marks: tuple[EquitySnapshot, ...]
+    cycles: tuple[CycleRow, ...]
 
     @classmethod
     def of(cls, database: Database, job: str) -> JournalRecord:
-        """All of a journal; job: whose decisions and passes."""
+        """All of a journal; job: whose decisions and cycles."""
         return cls(
             decisions=_last_of_each(decisions_of(database, job, ALL_TIME)),
             intents={intent.client_order_id: intent for intent in intents_of(database)},
             fills=tuple(fills_of(database, ALL_TIME)),
             activities=tuple(bookings_of(database)),
             marks=tuple(marks_of(database, ALL_TIME)),
-            passes=_ended(passes_of(database, job)),
+            cycles=_ended(cycles_of(database, job)),
         )
 
     @property
@@ -127,11 +127,11 @@ class JournalRecord:
         return begin, self._marked(last, begin)
 
     def end(self, covered: Callable[[np.datetime64], bool]) -> Reading:
-        """The account at the last pass that read it at a covered instant.
+        """The account at the last cycle that read it at a covered instant.
 
-        What a pass sends is listed by the next one: of the last pass only what it met counts.
+        What a cycle sends is listed by the next one: of the last cycle only what it met counts.
         """
-        for each in reversed(self.passes):
+        for each in reversed(self.cycles):
             decided = [d for d in self.decisions if _within(d.decided_at, each)]
             if decided and covered(decided[0].decided_at):
                 return self.reading(decided[0])
@@ -159,7 +159,7 @@ class JournalRecord:
             prices[symbol] = as_written(values[symbol]) / held
         return Reading(decision.decided_at, as_written(decision.equity), positions, prices)
 
-    def _marked(self, mark: AccountMark, start: Reading) -> Reading:
+    def _marked(self, mark: EquitySnapshot, start: Reading) -> Reading:
         """The account at a mark, which says what positions are worth and not how many they are."""
         held = dict(start.positions)
         for fill in self.fills_between(start.at, mark.at):
@@ -186,7 +186,7 @@ class JournalRecord:
     def _is_before(self, fill: FillRow, at: np.datetime64) -> bool:
         """Whether an account that was read at an instant held what a fill did.
 
-        A practice venue stamps a fill with the instant of its bar, which may be before the pass
+        A practice venue stamps a fill with the instant of its bar, which may be before the cycle
         that sent the order: an order of ours fills after it was sent.
         """
         intent = self.intents.get(fill.order)
@@ -284,7 +284,7 @@ class JournalRecord:
     def _counted(self, fill: FillRow, instants: Instants) -> int:
         """The number of the first of these instants whose account held what a fill did.
 
-        A reading of an instant is the last one of its pass. A practice clock that waits stands
+        A reading of an instant is the last one of its cycle. A practice clock that waits stands
         still within one, where ours goes on: of what was sent and listed the second counts.
         """
         intent = self.intents.get(fill.order)
@@ -301,7 +301,7 @@ class JournalRecord:
 def read_journal(path: Path, job: str) -> JournalRecord:
     """What a journal says; a loop may be writing it meanwhile.
 
-    job: whose decisions and passes.
+    job: whose decisions and cycles.
 
     Raises
     ------
@@ -326,16 +326,16 @@ def _last_of_each(decisions: Iterable[DecisionRow]) -> tuple[DecisionRow, ...]:
     return tuple(by_instant[at] for at in sorted(by_instant))
 
 
-def _ended(passes: Sequence[PassRow]) -> tuple[PassRow, ...]:
-    """A pass without an end, which was killed, lasted at most until the next one."""
-    ends = [*(each.began_at for each in passes[1:]), None]
+def _ended(cycles: Sequence[CycleRow]) -> tuple[CycleRow, ...]:
+    """A cycle without an end, which was killed, lasted at most until the next one."""
+    ends = [*(each.began_at for each in cycles[1:]), None]
     return tuple(
         replace(each, ended_at=later) if each.ended_at is None else each
-        for each, later in zip(passes, ends, strict=False)
+        for each, later in zip(cycles, ends, strict=False)
     )
 
 
-def _within(at: np.datetime64, each: PassRow) -> bool:
+def _within(at: np.datetime64, each: CycleRow) -> bool:
     return bool(each.began_at <= at and (each.ended_at is None or at <= each.ended_at))
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from execution.beliefs import Belief, BeliefTable, Blocks
+from execution.beliefs import Belief, BeliefTable, Periods
 from forecasting.forecast import HORIZON, ChosenQuantiles, Forecaster, ForecastTable, Progress
 from forecasting.moments import (
     Volatility,
@@ -57,7 +57,7 @@ class Growth(NamedTuple):
     long_only: Mask
 
     def scores(self, table: BeliefTable) -> Array:
-        """[T, S] what is expected over all blocks less the cost of coming, over its deviation.
+        """[T, S] what is expected over all periods less the cost of coming, over its deviation.
 
         Kelly's growth is half the square of it. What may be short counts by its size. NaN without
         a forecast.
@@ -77,7 +77,7 @@ def belief_table(
     since: np.datetime64,
     *,
     rule: Volatility,
-    blocks: Blocks,
+    periods: Periods,
     progress: Progress,
     universe: Universe = EVERYTHING,
     growth: Growth | None = None,
@@ -88,7 +88,7 @@ def belief_table(
     bars: the panel.
     since: the first instant.
     rule: reads sigma from quantiles.
-    blocks: the spans of time that a decision looks at.
+    periods: the spans of time that a decision looks at.
     progress: is told how far the forecasts are.
     universe: what may be held at each instant.
     growth: by which the universe ranks what it keeps; needed where it does.
@@ -96,7 +96,7 @@ def belief_table(
     first = int(np.searchsorted(bars.times, since))
     part = bars.between(first, len(bars.times))
     closed = closed_and_due(part)
-    scheduled = closed_and_due(part, blocks.schedule)
+    scheduled = closed_and_due(part, periods.schedule)
     stocks = bars.timeframe.stocks
     # Stocks are cut for the night also where nothing decides, and where nothing has a forecast: the
     # ceiling is the broker's.
@@ -107,14 +107,14 @@ def belief_table(
     times = bars.times[rows]
     scheduled = scheduled[looked_at]
     awaiting = np.where(scheduled.any(axis=1, keepdims=True), scheduled, closed[looked_at])
-    ends = _block_ends(bars, times, awaiting, blocks)
-    overnight = late[looked_at] | blocks.schedule.leaves_night(stocks, times)
+    ends = _period_ends(bars, times, awaiting, periods)
+    overnight = late[looked_at] | periods.schedule.leaves_night(stocks, times)
     cuts = cuts[looked_at]
     # The forecasts of years are let go of before the matrices take their place in memory.
     moments = _forecast_moments(
         forecaster.forecast(bars, since, progress), bars, rows, times, ends, rule
     )
-    # A symbol whose forecast has no deviation in some block cannot be sized, and one whose last
+    # A symbol whose forecast has no deviation in some period cannot be sized, and one whose last
     # forecast is not of the bar that has just closed decides on old news. Both stay as they are.
     with np.errstate(invalid="ignore"):
         spreads = (moments.sigma[:, 0] > 0) & np.isfinite(moments.sigma).all(axis=1)
@@ -175,7 +175,7 @@ def belief_of_symbol(
     now: np.datetime64,
     *,
     rule: Volatility,
-    blocks: Blocks,
+    periods: Periods,
 ) -> Belief:
     """What a decision of one symbol alone believes at any instant, until the next can change it.
 
@@ -202,7 +202,7 @@ def belief_of_symbol(
     if latest < 0 or table.windows.issued_at[latest] != bar_times[-1]:
         raise NoForecast(f"{symbol}: no forecast: it has {len(bar_times)} bars of its own, too few")
     deciding = (np.arange(len(bars.symbols)) == s)[None]
-    ends = _block_ends(bars, here, deciding, blocks)
+    ends = _period_ends(bars, here, deciding, periods)
     row = np.array([len(bars.times) - 1])
     moments = _forecast_moments(table, bars, row, here, ends, rule)
     sigma = moments.sigma[0, :, s]
@@ -220,7 +220,7 @@ def belief_of_symbol(
         deciding=deciding,
         outside=np.zeros(deciding.shape, dtype=np.int8),
         leaving=np.zeros(deciding.shape, dtype=bool),
-        overnight=np.array([late]) | blocks.schedule.leaves_night(stocks, here),
+        overnight=np.array([late]) | periods.schedule.leaves_night(stocks, here),
         # One symbol is asked about. The rest of the book is cut by the trader's own decisions.
         cuts=np.zeros(1, dtype=bool),
         moments=moments,
@@ -249,21 +249,21 @@ def deciding_symbols(bars: Bars) -> Mask:
 
 
 class _Moments(NamedTuple):
-    """Moments of T instants, K blocks and S symbols; NaN without a forecast.
+    """Moments of T instants, K periods and S symbols; NaN without a forecast.
 
-    mu: [T, K, S] expected returns in the blocks.
+    mu: [T, K, S] expected returns in the periods.
     sigma: [T, K, S] their standard deviations.
     variance: [T, S] a year, for what lies beyond the forecast; NaN too once the last forecast is
         a week old.
-    worth: [T, S] what the forecaster's centre was multiplied by.
-    signal: [T, S] root mean square of what such a centre is worth over its whole life.
+    shrinkage: [T, S] what the forecaster's median was multiplied by.
+    signal: [T, S] root mean square of what such a median is worth over its whole life.
     fresh: [T, S] whether the forecast is of a bar that closed at the instant.
     """
 
     mu: Array
     sigma: Array
     variance: Array
-    worth: Array
+    shrinkage: Array
     signal: Array
     fresh: Mask
 
@@ -286,7 +286,7 @@ def _assembled_beliefs(
     matrices: Array32,
     within: tuple[float, float],
 ) -> BeliefTable:
-    """Beliefs of these instants, with what calendar and correlations say about their blocks."""
+    """Beliefs of these instants, with what calendar and correlations say about their periods."""
     begins = np.concatenate([times[:, None], ends[:, :-1]], axis=1)
     begin = begins.ravel()
     end = ends.ravel()
@@ -309,7 +309,7 @@ def _assembled_beliefs(
         leaving=leaving,
         mu=moments.mu,
         sigma=moments.sigma,
-        worth=moments.worth,
+        shrinkage=moments.shrinkage,
         signal=moments.signal,
         premium=unit_premiums(
             np.where(outside == 0, moments.variance, np.nan),
@@ -323,27 +323,27 @@ def _assembled_beliefs(
     )
 
 
-def _block_ends(bars: Bars, times: Instants, closed: Mask, blocks: Blocks) -> Instants:
-    """[T, K] the ends of the blocks.
+def _period_ends(bars: Bars, times: Instants, closed: Mask, periods: Periods) -> Instants:
+    """[T, K] the ends of the periods.
 
     closed: [T, S] the symbols that they are for. Those of the first two are the latest among the
     ends of their classes.
     """
-    plans = blocks.holding == "plan"
+    plans = periods.holding == "plan"
     ends = np.full((len(times), 3 if plans else 1), np.datetime64("1900-01-01", "ns"))
     for kind, members in ((Kind.STOCK, ~bars.crypto), (Kind.CRYPTO, bars.crypto)):
         rows = np.flatnonzero(closed[:, members].any(axis=1))
         clock = bars.clock(kind)
-        first = blocks.schedule.holding_ends(clock, times[rows], blocks.holding)
+        first = periods.schedule.holding_ends(clock, times[rows], periods.holding)
         ends[rows, 0] = np.maximum(ends[rows, 0], first)
         if plans:
-            second = nth_end_after(clock, times[rows], blocks.signal_bars)
+            second = nth_end_after(clock, times[rows], periods.signal_bars)
             ends[rows, 1] = np.maximum(ends[rows, 1], second)
     if plans:
-        # A block may be empty, for instance where the next decision comes after the signal's end.
+        # A period may be empty, for instance where the next decision comes after the signal's end.
         # None begins before the one in front of it has ended.
         ends[:, 1] = np.maximum(ends[:, 0], ends[:, 1])
-        ends[:, 2] = np.maximum(ends[:, 1], times + blocks.horizon_days * DAY)
+        ends[:, 2] = np.maximum(ends[:, 1], times + periods.horizon_days * DAY)
     return ends
 
 
@@ -375,11 +375,11 @@ def _forecast_moments(
     """
     latest = table.latest[:, rows].T
     count, size = latest.shape
-    blocks = ends.shape[1]
-    mu = np.full((count, blocks, size), np.nan)
-    sigma = np.full((count, blocks, size), np.nan)
+    periods = ends.shape[1]
+    mu = np.full((count, periods, size), np.nan)
+    sigma = np.full((count, periods, size), np.nan)
     variance = np.full((count, size), np.nan)
-    worth = np.full((count, size), np.nan)
+    shrinkage = np.full((count, size), np.nan)
     signal = np.full((count, size), np.nan)
     fresh = np.zeros((count, size), dtype=bool)
     bounds = np.column_stack([times, ends])
@@ -408,7 +408,7 @@ def _forecast_moments(
         # what it has been for a year: it is the root of fast times slow.
         beyond = np.sqrt(whole * bars_a_year / HORIZON * slow[row_of[part][t], s])
         until = within + variance_beyond(place, beyond / bars_a_year)
-        # A later step can be forecast with less variance than an earlier one; the block between
+        # A later step can be forecast with less variance than an earlier one; the period between
         # them then has none.
         sigma[part][t, :, s] = np.sqrt(np.maximum(np.diff(until, axis=0), 0.0)).T
         mu[part][t, :, s] = _expected_returns(values, price, place, persistence).T
@@ -416,23 +416,24 @@ def _forecast_moments(
         fresh[part][t, s] = age == np.timedelta64(0)
         alive = age <= STALE_AFTER
         variance[part][t, s] = np.where(alive, beyond, np.nan)
-        worth[part][t, s] = table.worth[window]
-        # A centre that fades by its persistence from bar to bar is worth its first step times
+        shrinkage[part][t, s] = table.shrinkage[window]
+        # A median that fades by its persistence from bar to bar is worth its first step times
         # 1 / (1 - persistence) over its whole life.
         skill = table.skill[window]
         signal[part][t, s] = skill * np.sqrt(whole / HORIZON) / (1.0 - persistence)
 
     for _ in side_by_side(of_part, range(0, count, step)):
         pass
-    return _Moments(mu, sigma, variance, worth, signal, fresh)
+    return _Moments(mu, sigma, variance, shrinkage, signal, fresh)
 
 
 def _bars_since_issue(
     bars: Bars, bounds: Instants, t: Index, issued: Instants, crypto: Mask
 ) -> Array:
-    """[K + 1, n] own bars from the issue of each forecast to the bounds of its blocks.
+    """[K + 1, n] own bars from the issue of each forecast to the bounds of its periods.
 
-    bounds: [T, K + 1] where blocks begin and end. t: [n] whose row is each forecast's. issued: [n].
+    bounds: [T, K + 1] where periods begin and end. t: [n] whose row is each forecast's. issued:
+        [n].
     crypto: [n] whether it is of a coin.
     """
     place = np.empty((bounds.shape[1], len(t)))
@@ -446,10 +447,10 @@ def _bars_since_issue(
 def _expected_returns(
     values: ChosenQuantiles, price: Array, place: Array, persistence: Array
 ) -> Array:
-    """[K, n] returns expected in the blocks.
+    """[K, n] returns expected in the periods.
 
-    place: [K + 1, n] own bars from each forecast's issue to the bounds of its blocks.
-    persistence: [n] by which a centre fades from bar to bar.
+    place: [K + 1, n] own bars from each forecast's issue to the bounds of its periods.
+    persistence: [n] by which a median fades from bar to bar.
     """
     expected = np.empty((len(place) - 1, place.shape[1]))
     nothing = np.zeros(place.shape[1])

@@ -25,26 +25,32 @@ from typing import ClassVar, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 
-from execution.journal.intents import (
+from execution.journal.order_store import (
     UNDETERMINED,
     UNSENT,
-    Intent,
-    IntentBook,
+    OrderIntent,
+    OrderStore,
     Part,
     Progress,
     State,
 )
 from execution.journal.orders import AnyOrder, is_same
-from execution.sight import Sight
+from execution.risk_snapshot import RiskSnapshot
 from foundation.clock import Time
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from trainingdata.instants import compact_text
 
 log = logging.getLogger(__name__)
 
-LOOK_DELAYS = (0.1, 0.5, 1.0, 2.0, 4.0)  # seconds before each look for an order whose fate is open
-ONE_LOOK = (0.0,)
-ENDED_LOOKS = (0.0, 0.1, 0.5, 1.0, 2.0)  # the same, for an order that was cancelled
+POLL_DELAYS = (
+    0.1,
+    0.5,
+    1.0,
+    2.0,
+    4.0,
+)  # seconds before each look for an order whose outcome is open
+ONE_POLL = (0.0,)
+ENDED_POLLS = (0.0, 0.1, 0.5, 1.0, 2.0)  # the same, for an order that was cancelled
 CANCELS = (0.0, 0.1, 0.5, 1.0)  # seconds before each try of a cancellation
 LOOKING = 20.0  # seconds that the looks for an order take together, or asking again what became
 ENDING = 30.0  # seconds for the requests that end an order
@@ -52,7 +58,7 @@ BUSY_PATIENCE = 60.0  # seconds that an order waits while the venue is busy
 
 # Why an intent may not be sent at an instant of the venue's clock, by what was seen of the account;
 # empty where it may.
-Guard = Callable[[Intent, np.datetime64, Sight | None], str]
+Guard = Callable[[OrderIntent, np.datetime64, RiskSnapshot | None], str]
 
 
 class Unseen(Enum):
@@ -78,17 +84,17 @@ _UNANSWERED: tuple[State, ...] = ("planned", "withheld")
 _REFUSED: Mapping[type, State] = {NeverTaken: "never_taken", OrderWithheld: "withheld"}
 
 
-def unguarded(intent: Intent, now: np.datetime64, seen: Sight | None) -> str:
+def unguarded(intent: OrderIntent, now: np.datetime64, seen: RiskSnapshot | None) -> str:
     del intent, now, seen
     return ""
 
 
-def too_late(intent: Intent) -> str:
+def too_late(intent: OrderIntent) -> str:
     until = intent.expires_at
     return "" if until is None else f"it was to be sent before {compact_text(until)}"
 
 
-def is_unsent(intent: Intent) -> bool:
+def is_unsent(intent: OrderIntent) -> bool:
     """Whether nothing of an intent is at the venue; one that it took and rejected then was."""
     return intent.state in UNSENT and not intent.taken
 
@@ -109,7 +115,7 @@ class PlacedOrder(Protocol):
         """Whether nothing more can happen to it."""
         ...
 
-    def is_of(self, intent: Intent) -> bool:
+    def is_of(self, intent: OrderIntent) -> bool:
         """Whether it has the terms of an intent, as far as the answer says them."""
         ...
 
@@ -122,8 +128,8 @@ class Venue(Protocol[Placed]):
 
     name: as the book calls it.
     time: by which it is waited for.
-    one_order_an_id: whether it takes one order of an id and no second, so that one whose fate is
-        open, or that it rejected, may be asked for again.
+    idempotent_client_ids: whether it takes one order of an id and no second, so that one whose
+        outcome is open, or that it rejected, may be asked for again.
 
     Raises
     ------
@@ -132,14 +138,14 @@ class Venue(Protocol[Placed]):
     """
 
     name: ClassVar[str]
-    one_order_an_id: ClassVar[bool]
+    idempotent_client_ids: ClassVar[bool]
     time: Time
 
     def now(self) -> np.datetime64: ...
 
     def estimated_now(self) -> np.datetime64: ...
 
-    def post(self, intent: Intent, patience: float) -> Placed:
+    def post(self, intent: OrderIntent, patience: float) -> Placed:
         """Its answer to one order.
 
         patience: seconds to wait while it is busy.
@@ -153,7 +159,7 @@ class Venue(Protocol[Placed]):
         """
         ...
 
-    def find(self, client_order_id: str, intent: Intent | None) -> Placed | None:
+    def find(self, client_order_id: str, intent: OrderIntent | None) -> Placed | None:
         """The order with this id of ours; None where it has none.
 
         intent: what the book says of it.
@@ -166,7 +172,7 @@ class Venue(Protocol[Placed]):
 
     def refreshed(self, placed: Placed) -> Placed: ...
 
-    def lands_no_more(self, intent: Intent, now: np.datetime64) -> bool:
+    def is_dead(self, intent: OrderIntent, now: np.datetime64) -> bool:
         """Whether an order that it does not know by now will never reach it."""
         ...
 
@@ -183,13 +189,13 @@ class Outbox(Generic[Placed]):
     def __init__(
         self,
         venue: Venue[Placed],
-        book: IntentBook | None = None,
+        book: OrderStore | None = None,
         guard: Guard = unguarded,
         job: str = "",
     ) -> None:
         self._venue = venue
         self._time = venue.time
-        self.book = IntentBook() if book is None else book
+        self.book = OrderStore() if book is None else book
         self._guard = guard
         self._job = job
 
@@ -199,7 +205,7 @@ class Outbox(Generic[Placed]):
         expires_at: np.datetime64 | None = None,
         part: Part = "",
         reason: str = "",
-        seen: Sight | None = None,
+        seen: RiskSnapshot | None = None,
     ) -> Placed:
         """Have an order taken, and return what the venue says of it.
 
@@ -226,9 +232,9 @@ class Outbox(Generic[Placed]):
         if before is not None and not self.may_be_sent(before):
             if is_unsent(before):
                 raise OrderRejected(f"{before.why}; it is not sent a second time")
-            return self._seen_again(before, (*ONE_LOOK, *LOOK_DELAYS), seen=seen)
+            return self._seen_again(before, (*ONE_POLL, *POLL_DELAYS), seen=seen)
         now = self._venue.estimated_now()
-        new = Intent(order, now, expires_at, part=part, reason=reason)
+        new = OrderIntent(order, now, expires_at, part=part, reason=reason)
         intent = before or replace(new, job=self._job, venue=self._venue.name)
         intent = replace(intent, state="sending", why="", sent_at=now)
         if why := self._guard(intent, now, seen):
@@ -237,11 +243,13 @@ class Outbox(Generic[Placed]):
         self.book.begin(intent)
         return self._settled(intent, partial(self._send_first, seen=seen))
 
-    def may_be_sent(self, intent: Intent) -> bool:
+    def may_be_sent(self, intent: OrderIntent) -> bool:
         """Whether an intent may go out; where an id works twice, what was answered may not."""
-        return is_unsent(intent) and (self._venue.one_order_an_id or intent.state in _UNANSWERED)
+        return is_unsent(intent) and (
+            self._venue.idempotent_client_ids or intent.state in _UNANSWERED
+        )
 
-    def adopt(self, intent: Intent, placed: Placed) -> None:
+    def adopt(self, intent: OrderIntent, placed: Placed) -> None:
         """Write down an order that works at the venue and is ours, and is not in the book."""
         self.book.begin(replace(intent, state="working", job=self._job, venue=self._venue.name))
         self.noted(placed)
@@ -252,7 +260,7 @@ class Outbox(Generic[Placed]):
         if planned is not None and planned.state == "planned":
             self.book.withhold(planned, why)
 
-    def follow(self, concerned: Callable[[Intent], bool]) -> None:
+    def follow(self, concerned: Callable[[OrderIntent], bool]) -> None:
         """Write down what has become of orders that still worked when they were last heard of.
 
         Looking for them takes 20 seconds at most, however many there are.
@@ -262,11 +270,11 @@ class Outbox(Generic[Placed]):
         with time_limit(LOOKING):
             for intent in filter(concerned, self.book.in_states(("working",))):
                 try:
-                    self._taken(intent.client_order_id, ONE_LOOK)
+                    self._taken(intent.client_order_id, ONE_POLL)
                 except BrokerError as error:
                     log.warning("%s", error)
 
-    def undetermined(self, concerned: Callable[[Intent], bool]) -> tuple[Intent, ...]:
+    def undetermined(self, concerned: Callable[[OrderIntent], bool]) -> tuple[OrderIntent, ...]:
         """Those of the orders sent of which the venue does not say what became.
 
         Looking for them takes 20 seconds at most, however many there are.
@@ -279,7 +287,7 @@ class Outbox(Generic[Placed]):
         with time_limit(LOOKING):
             for intent in filter(concerned, self.book.undetermined()):
                 try:
-                    self._seen_again(intent, ONE_LOOK, again=False)
+                    self._seen_again(intent, ONE_POLL, again=False)
                 except OrderRejected as error:
                     log.warning("%s", error)
                 except BrokerError as error:
@@ -298,7 +306,9 @@ class Outbox(Generic[Placed]):
         intent = self.book.get(client_order_id)
         return intent is not None and intent.state in UNDETERMINED
 
-    def fate(self, client_order_id: str, *, again: bool = False) -> Placed | Literal["open"] | None:
+    def resolve(
+        self, client_order_id: str, *, again: bool = False
+    ) -> Placed | Literal["open"] | None:
         """What became of an order of an id of ours, once nothing more can happen to it.
 
         An order that works is cancelled; one that may be on its way is `open`, as is one that does
@@ -319,17 +329,17 @@ class Outbox(Generic[Placed]):
         else:
             try:
                 with time_limit(LOOKING):
-                    answer = self._seen_again(intent, ONE_LOOK, again=again)
+                    answer = self._seen_again(intent, ONE_POLL, again=again)
             except OrderRejected:
                 answer = None
             except OutcomeUnknown:
                 return "open"
         if answer is None:
             return None
-        answer = self.end(answer)
+        answer = self.cancel_and_wait(answer)
         return answer if answer.is_done else "open"
 
-    def end(self, placed: Placed) -> Placed:
+    def cancel_and_wait(self, placed: Placed) -> Placed:
         """Cancel an order if it still works, and return it as it is after that; the book says it.
 
         It may still work then, where the venue takes long. The requests take 30 seconds at most.
@@ -339,7 +349,7 @@ class Outbox(Generic[Placed]):
         if not placed.is_done:
             with time_limit(ENDING):
                 self._time.tried(CANCELS, lambda: self._venue.cancel(placed))
-                for _ in self._time.tries(ENDED_LOOKS):
+                for _ in self._time.tries(ENDED_POLLS):
                     placed = self._venue.refreshed(placed)
                     if placed.is_done:
                         break
@@ -347,11 +357,11 @@ class Outbox(Generic[Placed]):
 
     def _seen_again(
         self,
-        intent: Intent,
-        looks: Sequence[float],
+        intent: OrderIntent,
+        polls: Sequence[float],
         *,
         again: bool = True,
-        seen: Sight | None = None,
+        seen: RiskSnapshot | None = None,
     ) -> Placed:
         """What the venue says of an intent that was sent before.
 
@@ -359,10 +369,10 @@ class Outbox(Generic[Placed]):
         seen: the account, for the guard.
         """
         if intent.taken:
-            return self._taken(intent.client_order_id, looks)
+            return self._taken(intent.client_order_id, polls)
         if not again:
-            return self._settled(intent, self._look_once)
-        asked = partial(self._look_and_send_again, looks=looks, seen=seen)
+            return self._settled(intent, self._poll_once)
+        asked = partial(self._poll_and_resend, polls=polls, seen=seen)
         return self._settled(intent, asked)
 
     def noted(self, placed: Placed) -> Placed:
@@ -379,7 +389,9 @@ class Outbox(Generic[Placed]):
             self.book.note(placed.client_order_id, placed.progress)
         return placed
 
-    def _settled(self, intent: Intent, asked: Callable[[Intent], Placed | Unseen]) -> Placed:
+    def _settled(
+        self, intent: OrderIntent, asked: Callable[[OrderIntent], Placed | Unseen]
+    ) -> Placed:
         """What the venue says of an intent that it has not taken yet, which the book then says too.
 
         asked: how the venue is asked.
@@ -388,7 +400,7 @@ class Outbox(Generic[Placed]):
         try:
             answer = asked(intent)
             if not isinstance(answer, Unseen) and not answer.is_of(intent):
-                answer = self._looked_again(intent, answer)
+                answer = self._polled_again(intent, answer)
             if isinstance(answer, Unseen):
                 raise self._unknown(intent, answer)
         except OrderRejected as error:
@@ -399,35 +411,35 @@ class Outbox(Generic[Placed]):
             raise
         return self.noted(answer)
 
-    def _looked_again(self, intent: Intent, other: Placed) -> Placed | Unseen:
+    def _polled_again(self, intent: OrderIntent, other: Placed) -> Placed | Unseen:
         """What a second look says, where a first answer was of another order than was meant.
 
         One answer could be wrong, and what was taken would be followed by nobody.
         """
         name = intent.client_order_id
         log.warning("%s: the venue describes another order than was sent; asked again", name)
-        again = self._look(name, LOOK_DELAYS)
+        again = self._poll(name, POLL_DELAYS)
         if isinstance(again, Unseen) or again.is_of(intent):
             return again
         if again.progress.venue_id == other.progress.venue_id:
             raise OrderRejected(f"{name}: the venue has another order of this id")
         return Unseen.SILENT
 
-    def _unknown(self, intent: Intent, unseen: Unseen) -> OrderRejected | OutcomeUnknown:
+    def _unknown(self, intent: OrderIntent, unseen: Unseen) -> OrderRejected | OutcomeUnknown:
         """What is to be said of an intent that the venue was asked for and does not show."""
         name = intent.client_order_id
         # One answer of the clock could be wrong: it is asked once more before an order is given up.
         if (
             unseen is Unseen.ABSENT
-            and self._venue.lands_no_more(intent, self._venue.estimated_now())
-            and self._venue.lands_no_more(intent, self._venue.now())
+            and self._venue.is_dead(intent, self._venue.estimated_now())
+            and self._venue.is_dead(intent, self._venue.now())
         ):
             return NeverTaken(f"{name}: the venue never took it")
         return OutcomeUnknown(
             f"{name}: sent, and the venue does not say what became of it; it may be working"
         )
 
-    def _send_first(self, intent: Intent, seen: Sight | None) -> Placed | Unseen:
+    def _send_first(self, intent: OrderIntent, seen: RiskSnapshot | None) -> Placed | Unseen:
         """Send an intent of which nothing has left, and where no answer says more, see to it."""
         name = intent.client_order_id
         if not intent.wanted(self._venue.estimated_now()):
@@ -436,19 +448,19 @@ class Outbox(Generic[Placed]):
             return self._venue.post(intent, BUSY_PATIENCE)
         except NoAnswer as error:
             _warn_of_silence(name, error)
-        return self._look_and_send_again(intent, LOOK_DELAYS, seen)
+        return self._poll_and_resend(intent, POLL_DELAYS, seen)
 
-    def _look_and_send_again(
-        self, intent: Intent, looks: Sequence[float], seen: Sight | None
+    def _poll_and_resend(
+        self, intent: OrderIntent, polls: Sequence[float], seen: RiskSnapshot | None
     ) -> Placed | Unseen:
         """Look for an intent that was sent, and send it again where the venue does not show it."""
-        found = self._look(intent.client_order_id, looks)
+        found = self._poll(intent.client_order_id, polls)
         if isinstance(found, Unseen):
-            return self._send_again(intent, looks, found, seen)
+            return self._send_again(intent, polls, found, seen)
         return found
 
     def _send_again(
-        self, intent: Intent, looks: Sequence[float], unseen: Unseen, seen: Sight | None
+        self, intent: OrderIntent, polls: Sequence[float], unseen: Unseen, seen: RiskSnapshot | None
     ) -> Placed | Unseen:
         """Send an intent under its id once more, where no second order can come of that.
 
@@ -456,7 +468,7 @@ class Outbox(Generic[Placed]):
         """
         name = intent.client_order_id
         now = self._venue.estimated_now()
-        once_more = self._venue.one_order_an_id and intent.wanted(now)
+        once_more = self._venue.idempotent_client_ids and intent.wanted(now)
         if not once_more or self._guard(intent, now, seen):
             return unseen
         try:
@@ -466,12 +478,12 @@ class Outbox(Generic[Placed]):
             log.warning("%s; an earlier one of its id may still land", error)
         except NoAnswer as error:
             _warn_of_silence(name, error)
-        return self._look(name, looks)
+        return self._poll(name, polls)
 
-    def _look_once(self, intent: Intent) -> Placed | Unseen:
-        return self._look(intent.client_order_id, ONE_LOOK)
+    def _poll_once(self, intent: OrderIntent) -> Placed | Unseen:
+        return self._poll(intent.client_order_id, ONE_POLL)
 
-    def _look(self, name: str, looks: Sequence[float]) -> Placed | Unseen:
+    def _poll(self, name: str, polls: Sequence[float]) -> Placed | Unseen:
         """The order with this id of ours, or what the last look said in its place.
 
         looks: seconds before each.
@@ -480,7 +492,7 @@ class Outbox(Generic[Placed]):
 
         unseen = Unseen.SILENT
         with time_limit(LOOKING):
-            for _ in self._time.tries(looks):
+            for _ in self._time.tries(polls):
                 try:
                     answer = self._venue.find(name, self.book.get(name))
                 except BrokerError as error:
@@ -492,9 +504,9 @@ class Outbox(Generic[Placed]):
                 unseen = Unseen.ABSENT
         return unseen
 
-    def _taken(self, name: str, looks: Sequence[float]) -> Placed:
+    def _taken(self, name: str, polls: Sequence[float]) -> Placed:
         """An order that the venue has taken: it is never sent again, whatever a look says."""
-        answer = self._look(name, looks)
+        answer = self._poll(name, polls)
         if isinstance(answer, Unseen):
             raise BrokerError(f"order {name}: the venue took it, and does not say how it is now")
         return self.noted(answer)

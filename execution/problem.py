@@ -115,7 +115,7 @@ def problem_of(belief: BeliefRow, account: AccountRow, terms: Terms) -> Problem:
     )
     return Problem(
         returns,
-        Costs(change_costs(terms.cost, signal, len(belief.toll)), belief.toll),
+        Costs(change_costs(terms.cost, signal, len(belief.financing)), belief.financing),
         limits,
         holdings_of(account, deciding, leaving, terms.order_margin),
     )

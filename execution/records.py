@@ -216,10 +216,10 @@ class Run:
         """A row per symbol that decided.
 
         mu and sigma as forecast up to `until`; `plan_…`: what the target rests on, over the span
-        that decided, as `Basis` has it; kelly (before any limit, over that span), held and target
-        as weights; price in USD; cost of the change in USD; `shadow_…`: what one more of a limit,
-        in equity, would add to the plan's expected return net of risk, 0 where it does not bind;
-        equity of the account in USD, which the weights are multiples of.
+        that decided, as `Rationale` has it; kelly (before any limit, over that span), held and
+        target as weights; price in USD; cost of the change in USD; `shadow_…`: what one more of a
+        limit, in equity, would add to the plan's expected return net of risk, 0 where it does not
+        bind; equity of the account in USD, which the weights are multiples of.
         """
         return self.log.frame
 

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from execution.beliefs import Belief, BeliefTable, Blocks, joined_beliefs
+from execution.beliefs import Belief, BeliefTable, Periods, joined_beliefs
 from execution.book_state import BookState, book_state
 from execution.choices import (
     Believed,
@@ -37,12 +37,12 @@ from foundation.plugin import is_own
 from foundation.settings import setting, settings_class
 from foundation.threads import undivided
 from sizing.allocation import Allocation, Strategy
+from sizing.inputs import SizingInputs, check_priced, no_equity
 from sizing.kelly import Drawdown, SizingProblem, SolverFailed
 from sizing.limits import Limits
 from sizing.premium import PriorSettings
 from sizing.problem import AccountRow
 from sizing.quantity import Fallback
-from sizing.situation import Situation, check_priced, no_equity
 from sizing.strategies import Kelly, Legacy, named, with_fraction
 from trainingdata.bars import Bars
 from trainingdata.correlation import CorrelationSource
@@ -81,7 +81,7 @@ class SizingSettings:
     holding: Holding = setting("plan", "a `plan`, or one interval, `next` or `session`")
     signal_bars: int = setting(
         3,
-        "own bars after which a plan's second block ends, and with it a forecast's worth",
+        "own bars after which a plan's second period ends, and with it a forecast's worth",
         ge=1,
         le=HORIZON,
     )
@@ -165,26 +165,26 @@ class SizingAnswer(NamedTuple):
     unsolved: the problem that was not solved, if one was not.
     """
 
-    situation: Situation
+    inputs: SizingInputs
     allocation: Allocation | None
     strategy: Strategy
     failure: str = ""
     unsolved: SizingProblem | None = None
 
 
-def answered(strategy: Strategy, situation: Situation, account: AccountRow) -> SizingAnswer:
+def answered(strategy: Strategy, inputs: SizingInputs, account: AccountRow) -> SizingAnswer:
     """What a strategy answers to a situation of an account, or why it does not."""
-    if not situation.deciding.any():
-        return SizingAnswer(situation, None, strategy)
+    if not inputs.deciding.any():
+        return SizingAnswer(inputs, None, strategy)
     if not account.equity > 0:
-        return SizingAnswer(situation, None, strategy, no_equity(account.equity))
-    check_priced(situation.symbols, account)
+        return SizingAnswer(inputs, None, strategy, no_equity(account.equity))
+    check_priced(inputs.symbols, account)
     try:
         # The same to the last bit on any number of processors, and as a walk sizes it.
         with undivided():
-            return SizingAnswer(situation, strategy.allocate(situation), strategy)
+            return SizingAnswer(inputs, strategy.allocate(inputs), strategy)
     except SolverFailed as error:
-        return SizingAnswer(situation, None, strategy, str(error), error.problem)
+        return SizingAnswer(inputs, None, strategy, str(error), error.problem)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -221,9 +221,9 @@ class Trader:
     table: BeliefTable | None = None
 
     @property
-    def blocks(self) -> Blocks:
+    def periods(self) -> Periods:
         sizing, days = self.sizing, self.prior.horizon_days
-        return Blocks(sizing.interval(), sizing.signal_bars, days, self.schedule)
+        return Periods(sizing.interval(), sizing.signal_bars, days, self.schedule)
 
     def over(self, market: Market, progress: Progress = silent) -> Trader:
         """The same trader with its beliefs at every instant of a run computed in advance."""
@@ -244,7 +244,7 @@ class Trader:
                 view,
                 view.times[begin],
                 rule=self.sizing.volatility,
-                blocks=self.blocks,
+                periods=self.periods,
                 progress=progress,
                 universe=self.universe,
                 growth=growth,
@@ -268,7 +268,7 @@ class Trader:
             symbol,
             now,
             rule=self.sizing.volatility,
-            blocks=self.blocks,
+            periods=self.periods,
         )
 
     def decide(self, bars: Bars, account: Account) -> Decision | None:
@@ -280,7 +280,7 @@ class Trader:
            is open to fill, where the schedule has a decision of theirs. What has left the universe
            is sold then; all others stay as they are.
         2. **Forecast.** The latest one of each symbol, from its own last bars.
-        3. **Moments.** The forecast is read over the blocks of a plan, from this fill to the next
+        3. **Moments.** The forecast is read over the periods of a plan, from this fill to the next
            decision and on: mu and sigma.
         4. **Correlation.** The matrix known at the last 16:00 New York makes them covariances, and
            says what the stated premium of a class is for each symbol.
@@ -294,7 +294,7 @@ class Trader:
         The belief is steps 1 to 4 (`execution.outlook`), `decide_on` the others.
         """
         # A belief knows nothing of the account. A backtest can therefore compute those of all
-        # instants in one pass, and both ways read the same numbers.
+        # instants in one cycle, and both ways read the same numbers.
         now = Market(bars, len(bars.times) - 1)
         table = self.belief_table(now) if self.table is None else self.table
         # What is neither held nor may be held gets no weight, and is left out of what follows.
@@ -327,10 +327,8 @@ class Trader:
             withdrawn = ()
             book = account
             state = book_state(bars, book)
-            sizing = sizing._replace(
-                situation=self._situation(bars, state, belief, sizing.strategy)
-            )
-        problem = sizing.situation.problem
+            sizing = sizing._replace(inputs=self._inputs(bars, state, belief, sizing.strategy))
+        problem = sizing.inputs.problem
         rule: tuple[ClassRule, ...] = ()
         if allocation is not None:
             granted = problem.limits.granted
@@ -365,7 +363,7 @@ class Trader:
             unsolved=sizing.unsolved,
             cancels=(*withdrawn, *replaced),
             gap=0.0 if allocation is None else gap_a_year(allocation.gap, belief.at, belief.ends),
-            rows=sizing.situation.rows,
+            rows=sizing.inputs.rows,
         )
 
     def _choices(
@@ -379,14 +377,14 @@ class Trader:
     ) -> tuple[Choice, ...]:
         """What was decided for each symbol that decides or that the night cuts."""
         price = state.row.price[: len(bars.symbols)]
-        answer = answer_of(sizing.allocation, sizing.situation.problem, after, price)
+        answer = answer_of(sizing.allocation, sizing.inputs.problem, after, price)
         strategy = sizing.strategy
         choices = choices_of(
             Believed.of(belief),
             answer,
             self._sharpe(bars, strategy),
             uses_forecast=strategy.uses_forecast,
-            rows=sizing.situation.rows,
+            rows=sizing.inputs.rows,
         )
         exposure = book.exposure
         items = [bars.instruments[s] for s in choices.symbol.tolist()]
@@ -400,22 +398,22 @@ class Trader:
     def _size(self, bars: Bars, state: BookState, belief: Belief) -> SizingAnswer:
         """The strategy's answer, else its fallback's, else why nothing is sized."""
         chosen, *fallbacks = self.sizing.strategies()
-        answer = answered(chosen, self._situation(bars, state, belief, chosen), state.row)
+        answer = answered(chosen, self._inputs(bars, state, belief, chosen), state.row)
         if answer.unsolved is None:
             return answer
         for strategy in fallbacks:
             # Each answers a problem of its own: the legacy rule goes by the forecast alone, and
             # a premium that the strategy counted would turn its direction around.
-            situation = self._situation(bars, state, belief, strategy)
-            second = answered(strategy, situation, state.row)
+            inputs = self._inputs(bars, state, belief, strategy)
+            second = answered(strategy, inputs, state.row)
             if second.allocation is None:
                 return second
             return second._replace(failure=answer.failure, unsolved=answer.unsolved)
         return answer
 
-    def _situation(
+    def _inputs(
         self, bars: Bars, state: BookState, belief: Belief, strategy: Strategy
-    ) -> Situation:
+    ) -> SizingInputs:
         beside = len(state.symbols) - state.row.positions
         traded = state.crypto[: state.row.positions]
         positions = state.row.positions
@@ -436,7 +434,7 @@ class Trader:
         )
         (nightly,) = self.margin.nightly_rate(np.array([belief.at])).tolist()
         problem = problem_of(belief.row(nightly), state.row, terms)
-        return Situation(problem, state.symbols, belief.at, groups.names)
+        return SizingInputs(problem, state.symbols, belief.at, groups.names)
 
     def _sharpe(self, bars: Bars, strategy: Strategy) -> Array:
         """[S] the stated Sharpe ratio that a strategy goes by: of the symbol's class, or 0."""

@@ -71,9 +71,9 @@ class RandomWalk:
         return ForecastTable.of(self.name, bars, windows, self.around(windows))
 
     def around(
-        self, windows: Windows, centre: Array | None = None, narrowed: float = 1.0
+        self, windows: Windows, median: Array | None = None, narrowed: float = 1.0
     ) -> LocationScale:
-        """Its quantiles around centres [N, H] of the log return, none for 0; the scale narrowed."""
+        """Its quantiles around medians [N, H] of the log return, none for 0; the scale narrowed."""
         count = len(windows)
         deviation = np.empty(count)
         before = self.context_length - 1
@@ -88,7 +88,7 @@ class RandomWalk:
         return LocationScale(
             price=windows.price,
             # One number stands for all that are alike: of years, they would take gigabytes.
-            centre=np.broadcast_to(0.0, steps) if centre is None else centre,
+            median=np.broadcast_to(0.0, steps) if median is None else median,
             scale=np.broadcast_to(narrowed * deviation[:, None], steps),
             shapes=self._shape()[None],
             shape_of=np.broadcast_to(0, count),
@@ -171,8 +171,8 @@ class Oracle:
             if len(steps):
                 following = closes[np.minimum(steps, len(closes) - 1)]
                 ahead[rows] = np.where(steps < len(closes), following, np.nan)
-        centre = np.log(ahead / windows.price[:, None])
-        quantiles = self.walk.around(windows, centre, narrowed=0.1)
+        median = np.log(ahead / windows.price[:, None])
+        quantiles = self.walk.around(windows, median, narrowed=0.1)
         return ForecastTable.of(self.name, bars, windows, quantiles)
 
 
@@ -218,7 +218,7 @@ class Garch:
             progress("garch", done + 1, len(jobs))
         quantiles = LocationScale(
             price=windows.price,
-            centre=np.zeros(scale.shape),
+            median=np.zeros(scale.shape),
             scale=scale,
             shapes=np.array(shapes).reshape(-1, HORIZON, len(LEVELS)),
             shape_of=shape_of,

@@ -32,9 +32,9 @@ from typing import Literal
 from omegaconf import DictConfig
 
 from forecasting.batch_file import Batch, Shape, check_batch_output, is_folder, write_batch
-from forecasting.cache import prune, shelf_table
-from forecasting.chronos2.cached import CachedForecaster, answers_here
-from forecasting.chronos2.on_ray import RayAnswers, RaySettings
+from forecasting.cache import partition_table, prune
+from forecasting.chronos2.cached import CachedForecaster, predictions_here
+from forecasting.chronos2.on_ray import RayPredictions, RaySettings
 from forecasting.forecast import Progress, silent
 from forecasting.settings import PanelSettings
 from forecasting.windows import Windows
@@ -115,8 +115,8 @@ def run_batch(settings: BatchSettings, progress: Progress = silent) -> Batch:
             " its own"
         )
     del issued
-    answers = RayAnswers(settings.ray) if settings.launcher == "ray" else answers_here
-    forecaster = settings.forecaster.build(bars.symbols, answers)
+    predictions = RayPredictions(settings.ray) if settings.launcher == "ray" else predictions_here
+    forecaster = settings.forecaster.build(bars.symbols, predictions)
     if isinstance(forecaster, CachedForecaster):
         windows, tables = forecaster.by_month(bars, first, progress)
         return Batch(bars, forecaster.name, first, last, windows, tables)
@@ -170,8 +170,8 @@ def kept_result(settings: BatchSettings) -> Result:
     if settings.forecaster.cache is None or not cache.is_dir():
         raise InputError(f"forecaster.cache: {cache} is no folder; nothing is kept there")
     if settings.kept == "list":
-        return Result([shelf_table(cache)])
+        return Result([partition_table(cache)])
     done = prune(cache, settings.unused_days)
-    gone = counted(done.pop("shelves"), "shelf", "shelves")
+    gone = counted(done.pop("partitions"), "partition", "partitions")
     counts = (f"{count:,} {kind}" for kind, count in done.items())
     return Result(sentences=[", ".join([gone, *counts])])

@@ -11,48 +11,50 @@ from pathlib import Path
 from typing import Any
 
 from forecasting.calibration.kept import folder_of_code
-from forecasting.store import FILES, LESSONS, facts
+from forecasting.store import FILES, FITS, facts
 from foundation.tables import Table
 
 ABOUT = ("weights", "implementation", "context_length", "dtype", "augmentation", "group")
 
 
-def shelf_rows(cache: Path) -> Iterator[dict[str, Any]]:
-    """A row a shelf: what its forecasts depend on, what it holds, and its last use."""
+def partition_rows(cache: Path) -> Iterator[dict[str, Any]]:
+    """A row a partition: what its forecasts depend on, what it holds, and its last use."""
     for folder in sorted({path.parent for path in cache.glob(f"*/{FILES}")}):
         held = facts(folder)
         said = held.pop("specification")
         about = {name: str(said.get(name, "?"))[:12] for name in ABOUT}
         used = datetime.fromtimestamp(folder.stat().st_mtime, UTC)
-        yield {"shelf": folder.name, **about, "computed": said.get("computed", ""), **held} | {
+        yield {"partition": folder.name, **about, "computed": said.get("computed", ""), **held} | {
             "used": used
         }
 
 
 def prune(cache: Path, unused_days: float | None = None) -> dict[str, int]:
-    """Remove shelves and lessons not used for so many days, none of them by default.
+    """Remove partitions and fits not used for so many days, none of them by default.
 
     Lessons of other code are of no use and go as well. Returns how many of each.
     """
     last = -math.inf if unused_days is None else time.time() - unused_days * 86_400
-    shelves = [row["shelf"] for row in shelf_rows(cache) if row["used"].timestamp() < last]
-    for name in shelves:
+    partitions = [
+        row["partition"] for row in partition_rows(cache) if row["used"].timestamp() < last
+    ]
+    for name in partitions:
         shutil.rmtree(cache / name)
-    lessons = [
+    fits = [
         path
-        for path in cache.glob(f"{LESSONS}/*/*.npz")
+        for path in cache.glob(f"{FITS}/*/*.npz")
         if path.stat().st_mtime < last or path.parent.name != folder_of_code()
     ]
-    for path in lessons:
+    for path in fits:
         path.unlink(missing_ok=True)
-    return {"shelves": len(shelves), "lessons": len(lessons)}
+    return {"partitions": len(partitions), "fits": len(fits)}
 
 
-def shelf_table(cache: Path) -> Table:
+def partition_table(cache: Path) -> Table:
     """The rows for a terminal."""
-    heads = ("shelf", *ABOUT, "computed", "portions", "forecasts", "MB", "used")
+    heads = ("partition", *ABOUT, "computed", "portions", "forecasts", "MB", "used")
     rows = []
-    for row in shelf_rows(cache):
+    for row in partition_rows(cache):
         *cells, size, used = row.values()
         texts = [f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in cells]
         rows.append((*texts, f"{size / 1e6:,.1f}", f"{used:%Y-%m-%d %H:%M}"))

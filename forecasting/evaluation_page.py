@@ -98,14 +98,16 @@ def judgement(figures: dict[str, Any]) -> Judgement:
         skill = figures["groups"][kind]["all"]["skill"]
         better = [name for name, gain in skill.items() if gain["beyond"] > 0]
         worse = [name for name, gain in skill.items() if gain["beyond"] < 0]
-        untold = [name for name, gain in skill.items() if gain["reach"] is None]
-        alike = [n for n, gain in skill.items() if gain["beyond"] == 0 and n not in untold]
+        insufficient_data = [name for name, gain in skill.items() if gain["reach"] is None]
+        alike = [
+            n for n, gain in skill.items() if gain["beyond"] == 0 and n not in insufficient_data
+        ]
         signs += [gain["beyond"] for gain in skill.values()]
         said = [
             _said("loses less than", better),
             _said("loses more than", worse),
             _said("cannot be told apart from", alike),
-            _said("rests on too few weeks to be told from", untold),
+            _said("rests on too few weeks to be told from", insufficient_data),
         ]
         words = "; ".join(text for text in said if text) or "there is nothing to compare it with"
         claims.append(f"On {CLASSES[kind]}: {words}.")

@@ -67,28 +67,28 @@ def room(*shape: int) -> Array32:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class LocationScale:
-    """Quantiles [N, H, Q] of which only what differs is held: price · exp(centre + scale · shape).
+    """Quantiles [N, H, Q] of which only what differs is held: price · exp(median + scale · shape).
 
     They are an array to who reads them: `[rows]` answers those of some windows, [n, H, Q] float32,
     `[rows, step]` those of one step, [n, Q], and `[rows, step, level]` one of these, [n].
 
     price: [N] last close of each window, in USD.
-    centre, scale: [N, H] of the log return after each step; NaN where there is no forecast.
-    shapes: [W, H, Q] quantiles of the log return around its centre, over its scale.
+    median, scale: [N, H] of the log return after each step; NaN where there is no forecast.
+    shapes: [W, H, Q] quantiles of the log return around its median, over its scale.
     shape_of: [N] number of each window's shape: those of years, one a window, would not fit into
         memory.
     """
 
     price: Array
-    centre: Array | Array32
+    median: Array | Array32
     scale: Array | Array32
     shapes: Array | Array32
     shape_of: Index
 
     def __post_init__(self) -> None:
         steps = (len(self.price), HORIZON)
-        if not self.centre.shape == self.scale.shape == steps or len(self.shape_of) != steps[0]:
-            raise ValueError(f"centre and scale must have shape [N, H] = {steps}")
+        if not self.median.shape == self.scale.shape == steps or len(self.shape_of) != steps[0]:
+            raise ValueError(f"median and scale must have shape [N, H] = {steps}")
         if (self.scale < 0).any() or (np.diff(self.shapes, axis=-1) < 0).any():
             raise ValueError("quantiles fall along the levels")
 
@@ -103,7 +103,7 @@ class LocationScale:
         shape = self.shapes[self.shape_of[rows], step, *level]
         each = (..., *[None] * (1 - len(level)))  # of the levels that are read
         move = self.scale[rows, step][each] * shape
-        move += self.centre[rows, step][each]
+        move += self.median[rows, step][each]
         np.exp(move, out=move)
         price = self.price[rows].reshape(-1, *(1,) * (move.ndim - 1))
         return np.asarray((price * move).astype(np.float32))
@@ -138,9 +138,9 @@ class ForecastTable:
     price: [N] last close of each window, in USD.
     quantiles: [N, H, Q] float32, close in USD by step of the symbol's own bars, not falling along
         Q; NaN at all levels of a step without a forecast.
-    persistence: [N] share of a forecast's first-step centre that is left a bar later; 0 where
+    persistence: [N] share of a forecast's first-step median that is left a bar later; 0 where
         nothing is known of it.
-    worth: [N] what the base forecaster's centre was multiplied by; NaN where it was not.
+    shrinkage: [N] what the base forecaster's median was multiplied by; NaN where it was not.
     skill: [N] information coefficient of the first step, as far as it is believed in; 0 where
         nothing is known of it.
     source: digest of what made the forecasts beside the bars, where that can change under a
@@ -155,15 +155,17 @@ class ForecastTable:
     price: Array
     quantiles: Array32 | LocationScale
     persistence: Array
-    worth: Array
+    shrinkage: Array
     skill: Array
     source: str = ""
 
     def __post_init__(self) -> None:
         count = len(self.windows)
-        for column in ("price", "persistence", "worth", "skill"):
+        for column in ("price", "persistence", "shrinkage", "skill"):
             values = getattr(self, column)
-            if np.shape(values) != (count,) or not (column == "worth" or np.isfinite(values).all()):
+            if np.shape(values) != (count,) or not (
+                column == "shrinkage" or np.isfinite(values).all()
+            ):
                 raise ValueError(f"{column} must be one finite number a window, {count} of them")
         if np.shape(self.latest) != (len(self.symbols), len(self.clock)):
             raise ValueError("latest must have shape [S, T]")
@@ -183,7 +185,7 @@ class ForecastTable:
         quantiles: Array32 | LocationScale,
         *,
         persistence: Array | None = None,
-        worth: Array | None = None,
+        shrinkage: Array | None = None,
         skill: Array | None = None,
         source: str = "",
     ) -> ForecastTable:
@@ -202,7 +204,7 @@ class ForecastTable:
             price=windows.price,
             quantiles=quantiles,
             persistence=np.zeros(count) if persistence is None else persistence,
-            worth=np.broadcast_to(np.nan, count) if worth is None else worth,
+            shrinkage=np.broadcast_to(np.nan, count) if shrinkage is None else shrinkage,
             skill=np.zeros(count) if skill is None else skill,
             source=source,
         )

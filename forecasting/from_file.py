@@ -13,7 +13,7 @@ value: the close of that bar in USD at that level, not falling along the levels.
 A forecast says when it was issued and is not read before; that it was made from nothing later is
 what its maker answers for. Who that was stands in the metadata of the batch job's files, and
 reports say it: an oracle's forecasts stay an oracle's. `forecaster.calibrated` is true here as
-everywhere: a centre counts as far as it has proven itself, which takes a history of forecasts at
+everywhere: a median counts as far as it has proven itself, which takes a history of forecasts at
 every bar; false takes forecasts as they are.
 """
 

@@ -9,7 +9,7 @@ import numpy as np
 from forecasting.forecast import CHUNK, Forecaster, ForecastTable, Progress, silent
 from foundation.arrays import Instants
 from foundation.errors import InputError, in_one_line
-from foundation.plugin import TARGET, own_code
+from foundation.plugin import TARGET, user_code
 from trainingdata.bars import Bars
 
 SLOT = "forecaster"  # the group that names one
@@ -29,14 +29,14 @@ class OwnForecaster:
 
     @property
     def name(self) -> str:
-        with own_code(SLOT, self.origin):
+        with user_code(SLOT, self.origin):
             return str(self.inner.name)
 
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent
     ) -> ForecastTable:
         """The inner forecaster's table: of these bars, with a first step in every forecast."""
-        with own_code(SLOT, self.origin):
+        with user_code(SLOT, self.origin):
             table = self.inner.forecast(_read_only(bars), since, progress)
         sound = isinstance(table, ForecastTable) and len(table.windows) > 0
         if (
@@ -49,7 +49,7 @@ class OwnForecaster:
                 f"{KEY}: {self.origin}: a ForecastTable of the panel is needed, with a forecast; it"
                 f" answered {said}"
             )
-        with own_code(SLOT, self.origin):
+        with user_code(SLOT, self.origin):
             table.refuse_unsound(0.0)
         for first in range(0, len(table.windows), CHUNK):
             if np.isnan(table.quantiles[first : first + CHUNK][:, 0]).any():

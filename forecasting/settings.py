@@ -11,7 +11,7 @@ from forecasting.baseline import Garch, Historical, Oracle, RandomWalk
 from forecasting.calibration.forecaster import CalibratedForecaster, CalibrationSettings
 from forecasting.calibration.kept import KeptLessons
 from forecasting.chronos2.augmentation import Augmentation
-from forecasting.chronos2.cached import Answers, CachedForecaster, answers_here
+from forecasting.chronos2.cached import CachedForecaster, Predictions, predictions_here
 from forecasting.chronos2.forecaster import Chronos2Forecaster, Group
 from forecasting.chronos2.profile import (
     Compile,
@@ -27,7 +27,7 @@ from forecasting.gradient import Gradient
 from forecasting.own_forecaster import SLOT, OwnForecaster
 from forecasting.store import DEFAULT
 from foundation.errors import InputError, none_of
-from foundation.plugin import called, is_own, load_own, own_code
+from foundation.plugin import called, is_own, load_own, user_code
 from foundation.settings import setting, settings_class
 from trainingdata.bars import Bars
 from trainingdata.source import DataSettings
@@ -103,7 +103,9 @@ class ForecasterSettings:
     def keeps(self) -> bool:
         return self.kind == "chronos2" and self.cache is not None
 
-    def build(self, symbols: Sequence[str], answers: Answers = answers_here) -> Forecaster:
+    def build(
+        self, symbols: Sequence[str], predictions: Predictions = predictions_here
+    ) -> Forecaster:
         """The forecaster itself, for these symbols.
 
         answers: computes forecasts that the cache lacks, where they are kept there.
@@ -112,10 +114,10 @@ class ForecasterSettings:
         """
         raw = self._raw(symbols)
         if isinstance(raw, CachedForecaster):
-            raw = replace(raw, answers=answers)
+            raw = replace(raw, predictions=predictions)
         if not self.calibrated:
             return raw
-        folder = raw.lessons if isinstance(raw, CachedForecaster) else None
+        folder = raw.fits if isinstance(raw, CachedForecaster) else None
         kept = None if folder is None else KeptLessons(folder)
         return CalibratedForecaster(raw, self.calibration, kept)
 
@@ -137,7 +139,7 @@ class ForecasterSettings:
         if is_own(self.kind):
             make = load_own(SLOT, self.kind)
             origin = called(self.kind, self.arguments)
-            with own_code(SLOT, origin):
+            with user_code(SLOT, origin):
                 return OwnForecaster(make(**self.arguments), origin)
         return FORECASTERS[self.kind](self, symbols)
 

@@ -32,7 +32,7 @@ from foundation.errors import InputError
 log = logging.getLogger(__name__)
 
 DEFAULT = Path("~/.cache/kelly-chronos/forecasts")
-LESSONS = "lessons"  # the folder of a cache that holds what calibration has learned
+FITS = "fits"  # the folder of a cache that holds what calibration has learned
 FILES = "[0-9]*.sqlite"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NOWHERE = -1
@@ -62,7 +62,7 @@ class Portion:
     """Forecasts that were computed together.
 
     issued_at, key: [n] instant of each, and the bits of what it has seen.
-    place: year and number on its shelf.
+    place: year and number on its partition.
     """
 
     issued_at: Instants
@@ -93,7 +93,7 @@ def located(portions: Sequence[Portion], issued_at: Instants, keys: Keys) -> tup
 class Shelf:
     """The forecasts of one specification, for any thread.
 
-    folder: of the shelf, named after the specification.
+    folder: of the partition, named after the specification.
     specification: what the forecasts depend on beside their bars, as JSON text.
     """
 
@@ -102,7 +102,7 @@ class Shelf:
 
     @classmethod
     def of(cls, cache: Path, specification: Mapping[str, Any]) -> Shelf:
-        """The shelf of a specification, used now."""
+        """The partition of a specification, used now."""
         text = json.dumps(specification, sort_keys=True)
         folder = cache / hashlib.sha256(text.encode()).hexdigest()[:16]
         try:
@@ -211,7 +211,7 @@ class Shelf:
 
 
 def facts(folder: Path) -> dict[str, Any]:
-    """Specification, portions, forecasts and bytes of a shelf, as its files say."""
+    """Specification, portions, forecasts and bytes of a partition, as its files say."""
     rows = []
     for path in sorted(folder.glob(FILES)):
         with suppress(sqlite3.Error), closing(sqlite3.connect(path)) as file:

@@ -273,7 +273,7 @@ class WatchedSettings:
     """Who is told of a loop, and when it gives up."""
 
     halt_after: int = setting(
-        3, "failed passes, or ticks, in a row that end the process", ge=1, le=1000
+        3, "failed cycles, or ticks, in a row that end the process", ge=1, le=1000
     )
     healthcheck_url: str | None = setting(
         None, "asked every five minutes while the loop makes progress", hidden=True

@@ -66,7 +66,7 @@ def put_own_code(values: dict[str, Any]) -> None:
             part[key] = name
         else:
             make = load_own(group, name)
-            with own_code(group, name):
+            with user_code(group, name):
                 values[group] = make()
     _refuse_elsewhere(values, "")
 
@@ -118,7 +118,7 @@ def load_own(group: str, name: str) -> Any:
 
 
 @contextmanager
-def own_code(group: str, name: str) -> Iterator[None]:
+def user_code(group: str, name: str) -> Iterator[None]:
     """Run code of a user's own: what it raises is an error of the group that names it.
 
     name: what the group's `_target_` names, or that as it was called (`called`).

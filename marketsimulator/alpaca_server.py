@@ -30,7 +30,7 @@ from foundation.compose import composed_config
 from foundation.flags import overrides_of_flags
 from foundation.registry import registered_module
 from marketsimulator.settings import VenueSettings
-from marketsimulator.venue.alpaca import AlpacaServer, rehearse
+from marketsimulator.venue.alpaca import AlpacaServer, warm_up
 from marketsimulator.venue.serving import Serving, ServingParser, serve
 from marketsimulator.venue.stocks import Venue
 from marketsimulator.venue.tickets import timestamp
@@ -46,7 +46,7 @@ class Practice:
     def prepared(self) -> tuple[AlpacaServer, str]:
         """The server, and what it serves."""
         market = self.settings.market()
-        rehearse(self.settings, market)
+        warm_up(self.settings, market)
         server = AlpacaServer(Venue(self.settings, market), self.serving.speed)
         return server, f"{', '.join(market.bars.symbols)} from {timestamp(market.history.now)}"
 

@@ -284,7 +284,7 @@ def _by_beliefs(
     groups: dict[str, list[int]] = {}
     for k, (_, variant) in enumerate(variants):
         trader = variant.trader(RandomWalk())
-        sources = variant.forecaster, variant.correlation, variant.sizing.volatility, trader.blocks
+        sources = variant.forecaster, variant.correlation, variant.sizing.volatility, trader.periods
         universe = variant.universe
         ranked_by = (variant.prior, variant.costs, variant.fees) if universe.by_growth else ()
         groups.setdefault(repr((*sources, universe, *ranked_by)), []).append(k)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from sizing.allocation import Allocation as Allocation
     from sizing.allocation import Strategy as Strategy
     from sizing.allocation import allocate as allocate
+    from sizing.inputs import SizingInputs as SizingInputs
     from sizing.kelly import Covariance as Covariance
     from sizing.kelly import SizingProblem as SizingProblem
     from sizing.kelly import SolverFailed as SolverFailed
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from sizing.limits import Limits as Limits
     from sizing.premium import PriorSettings as PriorSettings
     from sizing.quantity import get_qty as get_qty
-    from sizing.situation import Situation as Situation
 
 __getattr__, __dir__, __all__ = public(
     __name__,
@@ -27,7 +27,7 @@ __getattr__, __dir__, __all__ = public(
         "Covariance": "kelly",
         "Limits": "limits",
         "PriorSettings": "premium",
-        "Situation": "situation",
+        "SizingInputs": "inputs",
         "SizingProblem": "kelly",
         "SolverFailed": "kelly",
         "Strategy": "allocation",

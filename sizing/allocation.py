@@ -12,10 +12,10 @@ from foundation.arrays import Array, Index
 from foundation.compiled import inlined, merged
 from foundation.errors import InputError
 from sizing.binding import Bound, limits_met
+from sizing.inputs import SizingInputs
 from sizing.kelly import SolverFailed, failure_text
 from sizing.limits import bounds_of, priced_count, size_rows
 from sizing.problem import Costs, Problem
-from sizing.situation import Situation
 from sizing.solver.active_set import SOLVED
 from sizing.solver.cardinality import sparse_weights
 from sizing.solver.multi_period import SizingProblem
@@ -30,22 +30,22 @@ SAME = 1e-9  # a weight this close to the desired one is it
 class Allocation:
     """What a strategy would hold, what it may, what holds it there and what it rests on.
 
-    unlimited: [S] weights over `blocks`, before any limit or cost; NaN for what does not decide.
+    unlimited: [S] weights over `periods`, before any limit or cost; NaN for what does not decide.
     target: [S] weights under every limit.
     bound: what holds each target where it is; `cost` stands where moving would not pay.
-    blocks: [S] number of blocks that `unlimited` is reckoned over, from the first one on.
+    periods: [S] number of periods that `unlimited` is reckoned over, from the first one on.
     premium, forecast: [S] what of `unlimited` would be held on each alone; NaN for what does not
         decide, and where the premium's part of what is expected is not known. Kelly's weight
         without limits is linear in what is expected, and they add up to it. What they leave of
         `unlimited` rests on neither: the hedge of others' targets, the shape of returns, a rule.
     gap: what the best book of `limits.most_positions` can be better at most, a return net of risk
-        and cost over all blocks; NaN where targets are not chosen by return, or nobody can say.
+        and cost over all periods; NaN where targets are not chosen by return, or nobody can say.
     """
 
     unlimited: Array
     target: Array
     bound: Bound
-    blocks: Index
+    periods: Index
     premium: Array
     forecast: Array
     gap: float = 0.0
@@ -61,7 +61,7 @@ class Allocation:
 
 
 class Strategy(Protocol):
-    """How much of everything, from a situation."""
+    """How much of everything, from a inputs."""
 
     @property
     def uses_forecast(self) -> bool:
@@ -78,7 +78,7 @@ class Strategy(Protocol):
         `session` for what compares the risk of symbols over a whole day.
         """
 
-    def allocate(self, situation: Situation) -> Allocation:
+    def allocate(self, inputs: SizingInputs) -> Allocation:
         """Target weights of the symbols that decide; all others stay."""
 
     def phrase(self, kind: Kind, stock_ceiling: float) -> str:
@@ -94,7 +94,7 @@ def check_fraction(fraction: float) -> None:
         )
 
 
-def allocate(situation: Situation, fraction: float) -> Allocation:
+def allocate(inputs: SizingInputs, fraction: float) -> Allocation:
     """Fractional Kelly under limits, net of the cost of moving and borrowing.
 
     Symbols that do not decide stay as they are. fraction: of full Kelly.
@@ -104,14 +104,14 @@ def allocate(situation: Situation, fraction: float) -> Allocation:
     SolverFailed
         if the quadratic program is not solved.
     """
-    weights, prices, gap = _solve(situation.problem, fraction)
-    why = explanation_of(situation.problem, weights, prices, fraction)
-    bound = Bound(why.limits_met, why.own_price, prices, situation.rows)
-    return Allocation(why.unlimited, weights[0], bound, why.blocks, why.premium, why.forecast, gap)
+    weights, prices, gap = _solve(inputs.problem, fraction)
+    why = explanation_of(inputs.problem, weights, prices, fraction)
+    bound = Bound(why.limits_met, why.own_price, prices, inputs.rows)
+    return Allocation(why.unlimited, weights[0], bound, why.periods, why.premium, why.forecast, gap)
 
 
 def nearest(
-    situation: Situation,
+    inputs: SizingInputs,
     desired: Array,
     *,
     ranked: Array | None = None,
@@ -119,17 +119,17 @@ def nearest(
 ) -> Allocation:
     """The weights under every limit that are closest to desired ones [S], by least squares.
 
-    They rest on the first block and on no premium.
+    They rest on the first period and on no premium.
 
     ranked: [S] weights that say which positions stand where not all may; none: the desired ones.
     directed: whether the forecast alone gives them their direction.
     """
     n = len(desired)
-    problem = situation.problem
+    problem = inputs.problem
     account = problem.account
     # The distance is Kelly's objective with the desired weights as returns and no correlation. It
     # has no costs, but coins are paid for with them: the cash shrinks by what they take.
-    unborrowed = account.unborrowed / (1.0 + float(situation.cost.max()))
+    unborrowed = account.unborrowed / (1.0 + float(inputs.cost.max()))
     distance = problem._replace(
         returns=problem.returns._replace(mu=desired[None], covariance=np.eye(n)[None]),
         costs=Costs(np.zeros((1, n)), np.zeros(1)),
@@ -144,22 +144,22 @@ def nearest(
     weights, _, gap = _solve(distance, 1.0)
     # The program's ridge moves a weight by 1e-10 of it. Where the limits allow the desired weight,
     # that is the answer to the last bit: whoever desires what is held must get no order.
-    same = situation.deciding & (np.abs(weights[0] - desired) <= SAME)
+    same = inputs.deciding & (np.abs(weights[0] - desired) <= SAME)
     target = np.where(same, desired, weights[0])
-    unlimited = np.where(situation.deciding, desired, np.nan)
+    unlimited = np.where(inputs.deciding, desired, np.nan)
     unpriced = np.full(n, np.nan)
     no_prices = np.full(priced_count(problem), np.nan)
     held_by, own_price = limits_met(problem, unlimited, target, unpriced, no_prices)
-    bound = Bound(held_by, own_price, no_prices, situation.rows)
-    none = np.where(situation.deciding, 0.0, np.nan)
-    blocks = np.ones(n, dtype=np.int64)
+    bound = Bound(held_by, own_price, no_prices, inputs.rows)
+    none = np.where(inputs.deciding, 0.0, np.nan)
+    periods = np.ones(n, dtype=np.int64)
     forecast = unlimited if directed else none
     gap = 0.0 if gap == chosen_gap == 0.0 else np.nan  # a distance is no return
-    return Allocation(unlimited, target, bound, blocks, none, forecast, gap)
+    return Allocation(unlimited, target, bound, periods, none, forecast, gap)
 
 
 def _solve(problem: Problem, fraction: float) -> tuple[Array, Array, float]:
-    """Weights [K, S] of the blocks, prices [4 + G + N + K] and gap, as of `best_weights`."""
+    """Weights [K, S] of the periods, prices [4 + G + N + K] and gap, as of `best_weights`."""
     status, weights, prices, gap = best_weights(problem, fraction)
     if status == SOLVED:
         return weights, prices, gap
@@ -169,17 +169,17 @@ def _solve(problem: Problem, fraction: float) -> tuple[Array, Array, float]:
 
 @merged
 def best_weights(problem: Problem, fraction: float) -> tuple[int, Array, Array, float]:
-    """Solve the plan of a problem, the first block under every limit; fraction: of full Kelly.
+    """Solve the plan of a problem, the first period under every limit; fraction: of full Kelly.
 
     Returns
     -------
     status
         as of `active_set.solve`.
     weights : [K, S]
-        of every block.
+        of every period.
     prices : [4 + G + N + K]
         of the CEILINGS, of the groups' limits of sizes and net, then of what is borrowed in each
-        block.
+        period.
     gap
         of `sparse_weights`.
     """
@@ -195,7 +195,7 @@ def sizing_problem(problem: Problem, fraction: float) -> SizingProblem:
         problem.returns.mu,
         problem.returns.covariance,
         problem.costs.change,
-        problem.costs.toll,
+        problem.costs.financing,
         problem.account.held,
         lower,
         upper,

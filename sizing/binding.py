@@ -53,7 +53,7 @@ class Bound(NamedTuple):
     own_price: [S] shadow price of a bound of the symbol's own; NaN where targets are not chosen by
         return.
     prices: [4 + R + K] of the CEILINGS, of the R limits on groups, then of what is borrowed in each
-        block; NaN likewise.
+        period; NaN likewise.
     rows: [R] names of the limits on groups.
     """
 
@@ -107,11 +107,11 @@ def limits_met(
     held_by = np.zeros(len(target), dtype=np.int64)
     bound_price = np.full(len(target), np.nan)
     full = np.empty(len(rooms), dtype=np.bool_)
-    # In the first block sizes are borrowed for, so that going on always takes more of it. Later
-    # blocks count longs less shorts: going further short gives some back.
+    # In the first period sizes are borrowed for, so that going on always takes more of it. Later
+    # periods count longs less shorts: going further short gives some back.
     full_net = _full_net(limits.rows, target)
-    first_block = prices[len(rooms) + len(full_net)]
-    later_blocks = prices[len(rooms) + len(full_net) + 1 :].sum()
+    first_period = prices[len(rooms) + len(full_net)]
+    later_periods = prices[len(rooms) + len(full_net) + 1 :].sum()
     many = (target != 0.0).sum() >= limits.most_positions
     for c in range(len(rooms)):
         full[c] = np.dot(rows[c], np.abs(target)) >= rooms[c] - TOUCH
@@ -126,7 +126,7 @@ def limits_met(
         # Away from zero; from zero itself, the way in which it would begin.
         outward = -1.0 if weight < 0 or (weight == 0 and slope < 0) else 1.0
         taken, bits = _pressing_limits(
-            rows[:, k], full, prices, first_block + outward * later_blocks
+            rows[:, k], full, prices, first_period + outward * later_periods
         )
         net_taken, outward_bits, inward_bits = _pressing_net(
             limits.rows, k, outward, full_net, prices[len(rooms) :]

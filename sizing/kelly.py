@@ -301,7 +301,7 @@ def _matrix_of(covariance: npt.ArrayLike | Covariance) -> Array:
 
 
 def _weights_of(problem: SizingProblem, where: str = "") -> Array:
-    """Weights [S] of a problem of one block; where: it stands, for the message."""
+    """Weights [S] of a problem of one period; where: it stands, for the message."""
     status, weights, _ = optimal_weights(problem)
     if status != SOLVED:
         raise SolverFailed(where + failure_text(status, len(problem.held)), problem)

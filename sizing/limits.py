@@ -198,7 +198,7 @@ def size_rows(problem: Problem) -> tuple[Array, Array]:
 
 
 def priced_count(problem: Problem) -> int:
-    """How many limits and blocks have a price: 4 + G + N + K."""
+    """How many limits and periods have a price: 4 + G + N + K."""
     rows = problem.limits.rows
     return len(CEILINGS) + len(rows.gross) + len(rows.net) + len(problem.returns.mu)
 

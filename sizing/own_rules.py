@@ -1,4 +1,4 @@
-"""A rule of one's own: a function of a situation, of whose answer one thing is asked."""
+"""A rule of one's own: a function of a inputs, of whose answer one thing is asked."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 
 from foundation.arrays import Array, first_row
 from foundation.errors import InputError, in_one_line
-from foundation.plugin import TARGET, own_code
+from foundation.plugin import TARGET, user_code
+from sizing.inputs import SizingInputs
 from sizing.kelly import SolverFailed
-from sizing.situation import Situation
 from trainingdata.instants import utc_text
 
 SLOT = "sizing"  # the group that names one
@@ -20,15 +20,15 @@ OWN = f"{SLOT}.{TARGET}"
 MOST = 1e6  # of equity: where a rule asks for more, limits need not know how much
 
 
-def own_rule(name: str, rule: Callable[[Situation], object]) -> Callable[[Situation], Array]:
+def own_rule(name: str, rule: Callable[[SizingInputs], object]) -> Callable[[SizingInputs], Array]:
     """A rule of one's own, which answers one finite weight a symbol or ends the run with one line.
 
-    It is handed a copy of the situation: whatever it writes there, the limits stay as they are.
+    It is handed a copy of the inputs: whatever it writes there, the limits stay as they are.
     """
 
-    def weights(s: Situation) -> Array:
+    def weights(s: SizingInputs) -> Array:
         unsolved: SolverFailed | None = None
-        with own_code(SLOT, name):
+        with user_code(SLOT, name):
             try:
                 answer = rule(deepcopy(s))
             except SolverFailed as error:
@@ -41,7 +41,7 @@ def own_rule(name: str, rule: Callable[[Situation], object]) -> Callable[[Situat
     return weights
 
 
-def _finite_weights(name: str, answer: object, s: Situation) -> Array:
+def _finite_weights(name: str, answer: object, s: SizingInputs) -> Array:
     """The weights [S] of a rule's answer, each no larger than MOST."""
     needed = f"{OWN}: {name}: one finite weight a symbol is needed"
     wanted = None

@@ -14,14 +14,14 @@ from foundation.compiled import inlined, picked_columns
 
 
 class Returns(NamedTuple):
-    """What S symbols are expected to return over K blocks of time; the first one is acted on.
+    """What S symbols are expected to return over K periods of time; the first one is acted on.
 
     mu: [K, S] expected simple return.
     premium: [K, S] what of it the stated premium expects, the rest being the forecast's; NaN where
         nobody says it.
     covariance: [K, S, S] of simple returns.
     universe: [S] what the strategy may hold and has a forecast of.
-    years: [S] each symbol's own open time in the first block, in years.
+    years: [S] each symbol's own open time in the first period, in years.
     """
 
     mu: Array
@@ -34,12 +34,12 @@ class Returns(NamedTuple):
 class Costs(NamedTuple):
     """What moving and borrowing cost.
 
-    change: [K, S] of moving a weight by one at the start of each block.
-    toll: [K] price of one USD borrowed in each block, USD.
+    change: [K, S] of moving a weight by one at the start of each period.
+    financing: [K] price of one USD borrowed in each period, USD.
     """
 
     change: Array
-    toll: Array
+    financing: Array
 
 
 class Rows(NamedTuple):
@@ -84,7 +84,8 @@ def rows_of(rows: Rows, chosen: Index) -> Rows:
 def with_betas(rows: Rows, covariance: Array) -> Rows:
     """The rows with each symbol's beta to the market; covariance [K, S, S].
 
-    Over all blocks: Σ cov(market, symbol) / Σ var(market). Where the market has no variance nothing
+    Over all periods: Σ cov(market, symbol) / Σ var(market). Where the market has no variance
+        nothing
     has a beta.
     """
     if rows.market < 0:

@@ -18,6 +18,7 @@ from foundation.compiled import inlined
 from foundation.errors import InputError
 from sizing.allocation import Strategy
 from sizing.increments import whole_steps
+from sizing.inputs import AccountLike, SizingInputs, check_priced, no_equity
 from sizing.kelly import SolverFailed
 from sizing.limits import Limits
 from sizing.problem import (
@@ -29,7 +30,6 @@ from sizing.problem import (
     holdings_of,
     with_betas,
 )
-from sizing.situation import AccountLike, Situation, check_priced, no_equity
 from sizing.solver.multi_period import change_costs
 from sizing.strategies import Kelly, Legacy
 from trainingdata.instruments import Instrument, Kind, instrument
@@ -44,7 +44,7 @@ MOST_COINS = 1e11  # quantity of one order, whatever it is worth
 
 
 class MomentsLike(Protocol):
-    """Expected return and deviation over one holding interval, or over the K blocks of a plan."""
+    """Expected return and deviation over one holding interval, or over the K periods of a plan."""
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -134,7 +134,7 @@ def get_qty(
     account
         as of now.
     moments
-        over the holding interval, or over the blocks of a plan (`multi_period`), premium included.
+        over the holding interval, or over the periods of a plan (`multi_period`), premium included.
         What has no moments counts for every ceiling and has no variance.
     correlation : [M, M] or [K, M, M]
         of the moments' symbols; may be left out when there is only one.
@@ -145,11 +145,11 @@ def get_qty(
     cost
         of trading, as a fraction of what is traded.
     hours
-        own bars in the first block, for `vol_target`, `inverse_volatility` and `risk_parity`.
+        own bars in the first period, for `vol_target`, `inverse_volatility` and `risk_parity`.
     overnight
         whether the overnight ceiling is in force.
     tolls : [K]
-        of one USD borrowed in each block; none: borrowing is free.
+        of one USD borrowed in each period; none: borrowing is free.
     signal
         root mean square of what a forecast of the symbol is worth over its whole life, a return;
         see `multi_period.change_costs`.
@@ -174,15 +174,15 @@ def get_qty(
     if not account.equity > 0:
         log.warning("%s: Enhanced sizing failed: %s", item.symbol, no_equity(account.equity))
         return -held
-    situation, row = _situation(request, rules)
+    inputs, row = _inputs(request, rules)
     strategies: list[Strategy] = [strategy] if enhanced else []
     if fallback == "legacy" or not enhanced:
         strategies.append(Legacy(risk_multiplier))
-    weight = _first_answer(request, strategies, situation, row)
+    weight = _first_answer(request, strategies, inputs, row)
     if weight is None:
         return Decimal(0)
-    held_weight = float(situation.held[row])
-    equity = situation.equity
+    held_weight = float(inputs.held[row])
+    equity = inputs.equity
     return target_quantity(weight, held_weight, held, equity, price, item.increment) - held
 
 
@@ -205,7 +205,7 @@ class _Request:
 def _first_answer(
     request: _Request,
     strategies: Sequence[Strategy],
-    situation: Situation,
+    inputs: SizingInputs,
     row: int,
 ) -> float | None:
     """The target weight of the first strategy that has one; every failure is logged."""
@@ -215,17 +215,17 @@ def _first_answer(
             # The legacy rule needs no forecast, and answers where there is none.
             if not isinstance(strategy, Legacy):
                 _check_moments_known(item.symbol, request.moments, request.correlation)
-            weight = float(strategy.allocate(situation).target[row])
+            weight = float(strategy.allocate(inputs).target[row])
         except (InputError, SolverFailed) as reason:
             log.warning("%s: Enhanced sizing failed: %s", item.symbol, reason)
         else:
-            phrase = strategy.phrase(item.kind, situation.stock_ceiling)
+            phrase = strategy.phrase(item.kind, inputs.stock_ceiling)
             log.info("%s: %s", item.symbol, phrase)
             return weight
     return None
 
 
-def _situation(request: _Request, limits: Limits) -> tuple[Situation, int]:
+def _inputs(request: _Request, limits: Limits) -> tuple[SizingInputs, int]:
     """The account with only the requested symbol deciding, and the symbol's row."""
     symbol = request.item.symbol
     account = request.account
@@ -238,12 +238,12 @@ def _situation(request: _Request, limits: Limits) -> tuple[Situation, int]:
     items = [instrument(s) for s in symbols]
     mu, covariance, universe = _moments_of(symbols, moments, request.correlation)
     n = len(symbols)
-    blocks = len(mu)
+    periods = len(mu)
     crypto = np.array([item.kind is Kind.CRYPTO for item in items])
     years = np.array([request.hours / HOURLY.clock(item.kind).bars_a_year for item in items])
     cost = np.full(n, request.cost)
     signal = np.full(n, request.signal)
-    tolls = np.array([*request.tolls, *[0.0] * (blocks - len(request.tolls))], dtype=np.float64)
+    tolls = np.array([*request.tolls, *[0.0] * (periods - len(request.tolls))], dtype=np.float64)
     prices = {**account.prices, symbol: request.price}
     exposure = account.exposure
     book = AccountRow(
@@ -263,7 +263,7 @@ def _situation(request: _Request, limits: Limits) -> tuple[Situation, int]:
     groups = limits.of_groups()
     problem = Problem(
         Returns(mu, np.full(mu.shape, np.nan), covariance, universe, years),
-        Costs(change_costs(cost, signal, blocks), tolls),
+        Costs(change_costs(cost, signal, periods), tolls),
         BookLimits(
             *limits.caps,
             stock_ceiling=ceiling,
@@ -274,7 +274,7 @@ def _situation(request: _Request, limits: Limits) -> tuple[Situation, int]:
         ),
         holdings_of(book, np.array([s == symbol for s in symbols]), np.zeros(n, bool), 1.0),
     )
-    return Situation(problem, tuple(symbols), rows=groups.names), symbols.index(symbol)
+    return SizingInputs(problem, tuple(symbols), rows=groups.names), symbols.index(symbol)
 
 
 def _moments_of(
@@ -287,9 +287,9 @@ def _moments_of(
         return np.zeros((1, n)), np.zeros((1, n, n)), has_moments
     expected = np.atleast_2d(moments.mu)
     deviation = np.atleast_2d(moments.sigma)
-    blocks = len(expected)
-    mu = np.zeros((blocks, n))
-    covariance = np.zeros((blocks, n, n))
+    periods = len(expected)
+    mu = np.zeros((periods, n))
+    covariance = np.zeros((periods, n, n))
     place = {s: k for k, s in enumerate(moments.symbols)}
     rows = []
     picks = []
@@ -299,10 +299,10 @@ def _moments_of(
             picks.append(place[symbol])
     if correlation is None:
         correlation = np.eye(len(place))
-    correlations = np.broadcast_to(correlation, (blocks, len(place), len(place)))
+    correlations = np.broadcast_to(correlation, (periods, len(place), len(place)))
     has_moments[rows] = True
     mu[:, rows] = expected[:, picks]
-    for k in range(blocks):
+    for k in range(periods):
         scale = np.outer(deviation[k, picks], deviation[k, picks])
         covariance[k][np.ix_(rows, rows)] = correlations[k][np.ix_(picks, picks)] * scale
     return mu, covariance, has_moments
@@ -322,7 +322,7 @@ def _check(request: _Request) -> None:
 
 
 def _check_moments(moments: MomentsLike, correlation: Array | None, tolls: Sequence[float]) -> None:
-    """Refuse blocks that do not fit each other."""
+    """Refuse periods that do not fit each other."""
     m = len(moments.symbols)
     for name, array in (("mu", moments.mu), ("sigma", moments.sigma)):
         shape = np.shape(array)
@@ -335,20 +335,20 @@ def _check_moments(moments: MomentsLike, correlation: Array | None, tolls: Seque
             f"moments: mu {np.shape(moments.mu)} and sigma {np.shape(moments.sigma)} differ in"
             " their blocks"
         )
-    blocks = len(np.atleast_2d(moments.mu))
+    periods = len(np.atleast_2d(moments.mu))
     deviation = np.atleast_2d(moments.sigma)
-    if not blocks or np.isinf(deviation).any() or (deviation[1:] < 0).any():
+    if not periods or np.isinf(deviation).any() or (deviation[1:] < 0).any():
         raise InputError(
-            "moments.sigma: a row a block is needed, none of them infinite, and none after the"
+            "moments.sigma: a row a period is needed, none of them infinite, and none after the"
             " first below 0"
         )
-    if correlation is not None and np.shape(correlation) not in ((m, m), (blocks, m, m)):
+    if correlation is not None and np.shape(correlation) not in ((m, m), (periods, m, m)):
         raise InputError(
             f"correlation: shape {np.shape(correlation)}, {m} symbols need {(m, m)}, or one a block"
         )
-    within = [isinstance(toll, float | int) and 0 <= toll < 1 for toll in tolls]
-    if len(tolls) not in (0, blocks) or not all(within):
-        raise InputError(f"tolls: {list(tolls)} are not {blocks} numbers within 0 … 1")
+    within = [isinstance(financing, float | int) and 0 <= financing < 1 for financing in tolls]
+    if len(tolls) not in (0, periods) or not all(within):
+        raise InputError(f"tolls: {list(tolls)} are not {periods} numbers within 0 … 1")
 
 
 def _check_moments_known(

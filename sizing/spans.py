@@ -1,8 +1,8 @@
-"""What a target rests on: over how many blocks of a plan a Kelly weight explains it.
+"""What a target rests on: over how many periods of a plan a Kelly weight explains it.
 
-A plan decides its first block alone. Where a position pays for coming and going within the first
-block, that block's Kelly weight explains the target; where it is put on for longer, the Kelly
-weight over all blocks through which it is held does. The two may have opposite signs.
+A plan decides its first period alone. Where a position pays for coming and going within the first
+period, that period's Kelly weight explains the target; where it is put on for longer, the Kelly
+weight over all periods through which it is held does. The two may have opposite signs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Explanation(NamedTuple):
     unlimited: Array
     limits_met: Index
     own_price: Array
-    blocks: Index
+    periods: Index
     premium: Array
     forecast: Array
 
@@ -63,9 +63,9 @@ def _spread_evenly(problem: Problem, by_span: Array, singular: Mask, fraction: f
 
 @compiled
 def kelly_by_span(problem: Problem, fraction: float) -> tuple[Array, Mask]:
-    """Fractional Kelly without limits or costs, over the first block, the first two, and so on.
+    """Fractional Kelly without limits or costs, over the first period, the first two, and so on.
 
-    Without limits or costs nothing keeps blocks apart: a weight held through some of them has the
+    Without limits or costs nothing keeps periods apart: a weight held through some of them has the
     sum of their returns and of their risks.
 
     Returns
@@ -73,17 +73,17 @@ def kelly_by_span(problem: Problem, fraction: float) -> tuple[Array, Mask]:
     by_span : [K, 2, S]
         of the premium alone, and of all that is expected; NaN for what does not decide.
     singular : [K]
-        whether the covariance over these blocks has no factor: there the weights are none.
+        whether the covariance over these periods has no factor: there the weights are none.
     """
     returns = problem.returns
     chosen = np.flatnonzero(problem.account.deciding)
-    blocks, size = returns.mu.shape
+    periods, size = returns.mu.shape
     count = len(chosen)
-    by_span = np.full((blocks, 2, size), np.nan)
-    singular = np.zeros(blocks, dtype=np.bool_)
+    by_span = np.full((periods, 2, size), np.nan)
+    singular = np.zeros(periods, dtype=np.bool_)
     risk = np.empty((count, count))
     both = np.empty((2, count))
-    for span in range(1, blocks + 1):
+    for span in range(1, periods + 1):
         for a in range(count):
             i = chosen[a]
             # Both sums run in one order: where the forecast is nothing they are the same.
@@ -107,7 +107,7 @@ def explained(
 ) -> Explanation:
     """The span that explains each target, its Kelly weight, and what holds the target there.
 
-    It is the longest span of blocks, from the first one on, whose Kelly weight lies where the
+    It is the longest span of periods, from the first one on, whose Kelly weight lies where the
     target was moved to, or beyond the limit that holds it. A weight that hedges what others may not
     hold explains nothing: then it is the Kelly weight beside the others' targets. Where none does
     it is that of the whole plan.
@@ -126,7 +126,7 @@ def explained(
             gradient[s] += returns.mu[k, s] - risk / fraction
     unlimited = by_span[whole - 1, ALL].copy()
     held_by, own_price = limits_met(problem, unlimited, target, gradient, prices)
-    blocks = np.full(size, whole)
+    periods = np.full(size, whole)
     premium = np.full(size, np.nan)
     forecast = np.full(size, np.nan)
     known = not np.isnan(returns.premium).any()
@@ -143,18 +143,18 @@ def explained(
             variance = _risk_over(returns, s, s, span)
             earned = fraction * _sum_over(returns.premium, s, span) / variance
             expected = fraction * _sum_over(returns.mu, s, span) / variance
-        blocks[s] = span
+        periods[s] = span
         if known:
             premium[s] = earned
             forecast[s] = expected - earned
-    return Explanation(unlimited, held_by, own_price, blocks, premium, forecast)
+    return Explanation(unlimited, held_by, own_price, periods, premium, forecast)
 
 
 @inlined
 def _explaining_span(
     returns: Returns, by_span: Array, target: Array, s: int, way: float, fraction: float
 ) -> tuple[int, bool]:
-    """How many blocks explain the target of s, and whether beside the others' targets.
+    """How many periods explain the target of s, and whether beside the others' targets.
 
     All of them where none does.
     """
@@ -181,7 +181,7 @@ def _beside(returns: Returns, target: Array, s: int, span: int, fraction: float)
 
 @inlined
 def _sum_over(values: Array, s: int, span: int) -> float:
-    """The sum of values [K, S] of symbol s over the first blocks, so many."""
+    """The sum of values [K, S] of symbol s over the first periods, so many."""
     later = 0.0
     for k in range(1, span):
         later += values[k, s]
@@ -190,7 +190,7 @@ def _sum_over(values: Array, s: int, span: int) -> float:
 
 @inlined
 def _risk_over(returns: Returns, s: int, r: int, span: int) -> float:
-    """The covariance of two symbols over the first blocks, so many."""
+    """The covariance of two symbols over the first periods, so many."""
     later = 0.0
     for k in range(1, span):
         later += returns.covariance[k, s, r]

@@ -1,6 +1,6 @@
 """The named strategies: what each would hold, put under the same limits by the same program.
 
-A strategy turns a `Situation` into an `Allocation`. Kelly weighs return, risk and the cost of
+A strategy turns a `SizingInputs` into an `Allocation`. Kelly weighs return, risk and the cost of
 moving; the others name a weight per symbol and get the closest one the limits allow. Those that
 hold a pattern leave a weight alone while it is within `band` of its place, a quarter by default
 (the relative half of the 5/25 rule of rebalancing), as nobody trades for a drift.
@@ -22,9 +22,9 @@ from foundation.errors import InputError, did_you_mean
 from foundation.plugin import is_own, load_own
 from sizing.allocation import Allocation, Strategy, allocate, check_fraction, nearest
 from sizing.binding import Bound
+from sizing.inputs import SizingInputs
 from sizing.own_rules import OWN, SLOT, own_rule
 from sizing.problem import Costs, Problem
-from sizing.situation import Situation
 from trainingdata.instruments import Kind
 from trainingdata.timeframe import DAYS_A_YEAR, Holding
 
@@ -57,20 +57,20 @@ class Kelly:
     def __post_init__(self) -> None:
         check_fraction(self.fraction)
 
-    def allocate(self, situation: Situation) -> Allocation:
+    def allocate(self, inputs: SizingInputs) -> Allocation:
         """Kelly under the limits, net of the cost of moving."""
         if self.multiplier == 1.0:
-            return allocate(situation, self.fraction)
-        times = np.where(situation.crypto, 1.0, self.multiplier)
-        returns, costs, limits, account = situation.problem
+            return allocate(inputs, self.fraction)
+        times = np.where(inputs.crypto, 1.0, self.multiplier)
+        returns, costs, limits, account = inputs.problem
         stretched_returns = returns._replace(
             mu=returns.mu / times,
             premium=returns.premium / times,
             covariance=returns.covariance / np.outer(times, times),
         )
-        stretched_costs = Costs(costs.change / times, costs.toll / self.multiplier)
+        stretched_costs = Costs(costs.change / times, costs.financing / self.multiplier)
         problem = Problem(stretched_returns, stretched_costs, limits, account)
-        stretched = replace(situation, problem=problem)
+        stretched = replace(inputs, problem=problem)
         allocation = allocate(stretched, self.fraction)
         # The program's shadow prices are those of v. Nobody holds v, so only the names are kept.
         held_by, own_price, prices, rows = allocation.bound
@@ -89,7 +89,7 @@ class WeightPattern:
     """Weights by a rule that names one for each symbol.
 
     name: of the strategy, for logs.
-    rule: situation → wanted weights [S].
+    rule: inputs → wanted weights [S].
     band: within which a weight is left alone, relative to where it belongs.
     holding: as in `Strategy`.
     uses_forecast: whether the rule reads expected returns.
@@ -97,24 +97,24 @@ class WeightPattern:
     """
 
     name: str
-    rule: Callable[[Situation], Array]
+    rule: Callable[[SizingInputs], Array]
     band: float = 0.0
     holding: Holding | None = "session"
     uses_forecast: bool = False
     directed: bool = False
     uses_premium: ClassVar[bool] = False
 
-    def allocate(self, situation: Situation) -> Allocation:
+    def allocate(self, inputs: SizingInputs) -> Allocation:
         """The closest weights under the limits; what is within `band` of its place stays.
 
         Where not all positions may stand, one that is held gives way to another that is larger by
         more than `band`.
         """
-        desired = self.rule(situation)
-        near = np.abs(desired - situation.held) <= self.band * np.abs(desired)
-        wanted = np.where(near, situation.held, desired)
-        ranked = np.where(situation.held * desired > 0.0, 1.0 + self.band, 1.0) * desired
-        return nearest(situation, wanted, ranked=ranked, directed=self.directed)
+        desired = self.rule(inputs)
+        near = np.abs(desired - inputs.held) <= self.band * np.abs(desired)
+        wanted = np.where(near, inputs.held, desired)
+        ranked = np.where(inputs.held * desired > 0.0, 1.0 + self.band, 1.0) * desired
+        return nearest(inputs, wanted, ranked=ranked, directed=self.directed)
 
     def phrase(self, kind: Kind, stock_ceiling: float) -> str:
         return f"{self.name} sizing"
@@ -134,23 +134,23 @@ class Legacy:
     uses_forecast: ClassVar[bool] = True
     uses_premium: ClassVar[bool] = False
 
-    def allocate(self, situation: Situation) -> Allocation:
+    def allocate(self, inputs: SizingInputs) -> Allocation:
         """Each deciding symbol in turn, the book as the ones before it left it."""
         # What is sold whole leaves its room to the others.
-        held = np.where(situation.problem.account.leaving, 0.0, situation.held)
+        held = np.where(inputs.problem.account.leaving, 0.0, inputs.held)
         unlimited = np.full(len(held), np.nan)
-        for k in np.flatnonzero(situation.deciding).tolist():
-            turn = situation.beside(held, np.arange(len(held)) == k)
+        for k in np.flatnonzero(inputs.deciding).tolist():
+            turn = inputs.beside(held, np.arange(len(held)) == k)
             unlimited[k] = self._unlimited_weight(turn, k)
             held = nearest(turn, np.where(turn.deciding, unlimited, held)).target
         # One more look at all of them together names what binds each in the book as it ends.
-        allocation = nearest(situation, held)
+        allocation = nearest(inputs, held)
         # Half of equity in a coin is no answer to what is expected of it.
-        none = np.where(situation.deciding, 0.0, np.nan)
-        forecast = np.where(situation.crypto, none, unlimited)
+        none = np.where(inputs.deciding, 0.0, np.nan)
+        forecast = np.where(inputs.crypto, none, unlimited)
         return replace(allocation, unlimited=unlimited, forecast=forecast)
 
-    def _unlimited_weight(self, s: Situation, k: int) -> float:
+    def _unlimited_weight(self, s: SizingInputs, k: int) -> float:
         """What the rule asks for of symbol k, before limits."""
         if s.crypto[k]:
             return 0.5
@@ -162,17 +162,17 @@ class Legacy:
         return "Legacy sizing"
 
 
-def equal_weight(s: Situation) -> Array:
+def equal_weight(s: SizingInputs) -> Array:
     """The same for every symbol with a forecast, 1 in all."""
     return np.where(s.universe, 1.0 / max(int(s.universe.sum()), 1), s.held)
 
 
-def buy_and_hold(s: Situation) -> Array:
+def buy_and_hold(s: SizingInputs) -> Array:
     """The same for every symbol, bought when it can be and then left alone."""
     return np.where(s.held == 0, equal_weight(s), s.held)
 
 
-def fixed_fraction(s: Situation, size: float) -> Array:
+def fixed_fraction(s: SizingInputs, size: float) -> Array:
     """`size` of equity towards the forecast where that pays for coming and going.
 
     A position stays until the forecast turns. Without that rule it would be sold whenever the
@@ -184,7 +184,7 @@ def fixed_fraction(s: Situation, size: float) -> Array:
     return np.asarray(np.where(pays, np.sign(s.mu) * size, stay))
 
 
-def vol_target(s: Situation, deviation: float) -> Array:
+def vol_target(s: SizingInputs, deviation: float) -> Array:
     """Weights in proportion to 1/σ, scaled so that the book has this deviation a year."""
 
     def scaled(covariance: Array) -> Array:
@@ -194,7 +194,7 @@ def vol_target(s: Situation, deviation: float) -> Array:
     return _by_risk(s, scaled)
 
 
-def inverse_volatility(s: Situation) -> Array:
+def inverse_volatility(s: SizingInputs) -> Array:
     """Weights in proportion to 1/σ, 1 in all."""
 
     def shares(covariance: Array) -> Array:
@@ -204,12 +204,12 @@ def inverse_volatility(s: Situation) -> Array:
     return _by_risk(s, shares)
 
 
-def risk_parity(s: Situation) -> Array:
+def risk_parity(s: SizingInputs) -> Array:
     """Long weights, 1 in all, to each of which belongs the same part of the book's variance."""
     return _by_risk(s, equal_risk)
 
 
-def _by_risk(s: Situation, weigh: Callable[[Array], Array]) -> Array:
+def _by_risk(s: SizingInputs, weigh: Callable[[Array], Array]) -> Array:
     """Weights by the covariance of what has a forecast, each over a year of its own open time."""
     symbols = comparable_symbols(s)
     # Weights from risks that do not compare would be bought now and sold with the next decision.
@@ -243,7 +243,7 @@ def equal_risk(covariance: Array) -> Array:
     raise InputError(f"risk_parity: no weights of equal risk found for {n} symbols")
 
 
-def comparable_symbols(s: Situation) -> Index | None:
+def comparable_symbols(s: SizingInputs) -> Index | None:
     """Numbers of the symbols with a forecast; none at all where their risks do not compare.
 
     Risks compare where the interval holds at least a day of every symbol's own time. Before a
@@ -256,7 +256,7 @@ def comparable_symbols(s: Situation) -> Index | None:
     return symbols if len(symbols) and comparable.all() else None
 
 
-PATTERNS: Mapping[str, Callable[[Situation], Array]] = {
+PATTERNS: Mapping[str, Callable[[SizingInputs], Array]] = {
     "equal_weight": equal_weight,
     "inverse_volatility": inverse_volatility,
     "risk_parity": risk_parity,
@@ -280,7 +280,7 @@ def named(
     """The strategy of a name: `kelly_50` or `Kelly_50pct` is half-Kelly, any percentage may stand
     there; `premium_50` is half-Kelly on the premium alone, without a forecast.
 
-    `module.name` is a rule of one's own: a function of a `Situation` that returns the wanted
+    `module.name` is a rule of one's own: a function of a `SizingInputs` that returns the wanted
     weights [S]. It counts as reading forecasts and looks at the configured holding interval, and
     its weights are put under the limits.
 
@@ -347,5 +347,5 @@ def _own_strategy(name: str, band: float) -> Strategy:
     rule = load_own(SLOT, name)
     if isinstance(rule, type) or not callable(rule):
         kind = "a class" if isinstance(rule, type) else type(rule).__name__
-        raise InputError(f"{OWN}: {name} is no function of a Situation but {kind}")
+        raise InputError(f"{OWN}: {name} is no function of a SizingInputs but {kind}")
     return WeightPattern(name, own_rule(name, rule), band, holding=None, uses_forecast=True)

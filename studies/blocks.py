@@ -1,7 +1,7 @@
-"""Which blocks of time a decision should look at: every choice on the same synthetic markets, seed
+"""Which periods of time a decision should look at: every choice on the same synthetic markets, seed
 by seed.
 
-    python studies/blocks.py [--seeds 10] [--edges 0.05 0.1 0.15 0.3] [--workers 2] [--output
+    python studies/periods.py [--seeds 10] [--edges 0.05 0.1 0.15 0.3] [--workers 2] [--output
     FILE.parquet]
 
 A market's forecasts are those of the default forecaster. Printed for every edge: mean growth and
@@ -38,7 +38,7 @@ PERIOD = {
     "start": "2024-01-02",
     "end": "2025-06-30",
 }
-BLOCKS: dict[str, dict[str, Any]] = {
+PERIODS: dict[str, dict[str, Any]] = {
     "next": {"sizing.holding": "next"},
     "session": {"sizing.holding": "session"},
     **{f"plan, {bars} bars": {"sizing.signal_bars": bars} for bars in (2, 3, 4, 6, 12)},
@@ -47,7 +47,7 @@ BLOCKS: dict[str, dict[str, Any]] = {
 PAID = ", last change paid in full"
 NAMES = [
     name + more
-    for name in BLOCKS
+    for name in PERIODS
     for more in ("", *([PAID] if name in ("plan, 3 bars", "plan, 6 bars") else []))
 ]
 DEFAULT = "plan, 3 bars"
@@ -87,8 +87,8 @@ def market(edge: float, seed: int) -> list[dict[str, Any]]:
 def _rows(edge: float, seed: int, settings: BacktestSettings) -> Iterator[dict[str, Any]]:
     market = settings.market()
     forecaster = Once(settings.forecaster.build(market.bars.symbols))
-    for name, blocks in BLOCKS.items():
-        chosen = with_changes(settings, blocks)
+    for name, periods in PERIODS.items():
+        chosen = with_changes(settings, periods)
         found = chosen.trader(forecaster).belief_table(market)
         ways = [(name, found), (name + PAID, replace(found, signal=0.0 * found.signal))]
         for (called, held), sharpe in itertools.product(
@@ -121,7 +121,7 @@ def _rows(edge: float, seed: int, settings: BacktestSettings) -> Iterator[dict[s
 def table(rows: pd.DataFrame) -> str:
     """Markdown: a line an edge, prior and choice."""
     lines = [
-        "| edge | stock Sharpe | blocks | growth | Sharpe | turnover | drawdown | default less it:"
+        "| edge | stock Sharpe | periods | growth | Sharpe | turnover | drawdown | default less it:"
         " growth | Sharpe |"
     ]
     lines.append("| --- " * 9 + "|")
@@ -163,7 +163,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--edges", type=float, nargs="+", default=[0.05, 0.1, 0.15, 0.3])
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument(
-        "--output", type=Path, default=Path(tempfile.gettempdir()) / "blocks.parquet"
+        "--output", type=Path, default=Path(tempfile.gettempdir()) / "periods.parquet"
     )
     asked = parser.parse_args(words)
     jobs = [(edge, seed) for seed in range(asked.seeds) for edge in asked.edges]

@@ -35,7 +35,7 @@ FOLDER = Path(os.environ.get("PEER_BENCH", ROOT.parent / "shared" / "bench"))
 SIZES = (10, 20, 50, 200)  # symbols of a sizing problem
 PROBLEMS = 200  # a size
 PLANS = 60
-BARS = (1, 2, 28 * 7 - 3)  # of a plan's blocks
+BARS = (1, 2, 28 * 7 - 3)  # of a plan's periods
 
 
 def peer(name: str, script: str | Path, *words: str | Path) -> list[dict[str, Any]]:
@@ -247,7 +247,7 @@ def sizing_rows() -> None:
 
 
 def plans(n: int) -> list[SizingProblem]:
-    """The same over three blocks: a signal that lasts three bars, a premium of 6 % a year."""
+    """The same over three periods: a signal that lasts three bars, a premium of 6 % a year."""
     from sizing.kelly import SizingProblem
 
     made = []
@@ -262,7 +262,7 @@ def plans(n: int) -> list[SizingProblem]:
 
 
 def plan_rows() -> None:
-    """A plan of three blocks, beside cvxportfolio's multi-period policy."""
+    """A plan of three periods, beside cvxportfolio's multi-period policy."""
     head("n", "plan, ms (worst)", "cvxportfolio", "largest difference of first weights")
     for n in SIZES[:3]:
         given = plans(n)
@@ -291,7 +291,7 @@ def answer_plans(path: Path) -> None:
 
     with np.load(path, allow_pickle=False) as given:
         p = dict(given)
-    count, blocks, n = p["mu"].shape
+    count, periods, n = p["mu"].shape
     names = [f"S{k}" for k in range(n)]
     times = pd.date_range("2024-01-01", periods=count, freq="h")
     rows = pd.MultiIndex.from_product([times, names])
@@ -299,11 +299,11 @@ def answer_plans(path: Path) -> None:
         cvx.ReturnsForecast(r_hat=pd.DataFrame(p["mu"][:, k], times, names))
         - cvx.FullCovariance(Sigma=pd.DataFrame(p["covariance"][:, k].reshape(-1, n), rows, names))
         - cvx.TransactionCost(a=float(p["cost"]), b=None)
-        for k in range(blocks)
+        for k in range(periods)
     ]
     first = [cvx.MaxWeights(0.6), cvx.MinWeights(-0.6), cvx.LeverageLimit(4.0)]
     policy = cvx.MultiPeriodOptimization(
-        objective, [first, *[[]] * (blocks - 1)], include_cash_return=False, solver="CLARABEL"
+        objective, [first, *[[]] * (periods - 1)], include_cash_return=False, solver="CLARABEL"
     )
     universe = pd.Index([*names, "cash"])
     policy.initialize_estimator_recursive(universe=universe, trading_calendar=times)

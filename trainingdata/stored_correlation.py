@@ -17,7 +17,7 @@ import pandas as pd
 from foundation.arrays import Array, Array32, Instants
 from foundation.errors import InputError, in_one_line, none_of
 from foundation.files import write_whole
-from foundation.plugin import TARGET, called, is_own, load_own, own_code
+from foundation.plugin import TARGET, called, is_own, load_own, user_code
 from foundation.settings import setting, settings_class
 from trainingdata.bars import Bars
 from trainingdata.correlation import (
@@ -176,7 +176,7 @@ class CorrelationSettings(CorrelationEstimator):
     def _own(self) -> CorrelationSource:
         make = load_own("correlation", self.kind)
         name = called(self.kind, self.arguments)
-        with own_code("correlation", name):
+        with user_code("correlation", name):
             made = make(**self.arguments)
             is_source = isinstance(made, CorrelationSource)
         if not is_source:

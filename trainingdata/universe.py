@@ -30,7 +30,7 @@ import numpy.typing as npt
 from foundation.arrays import Array, Index, Instants, Mask
 from foundation.compiled import compiled
 from foundation.errors import DataError, InputError
-from foundation.plugin import TARGET, is_own, load_own, own_code
+from foundation.plugin import TARGET, is_own, load_own, user_code
 from foundation.settings import setting, settings_class
 from trainingdata.bars import CLOSE, VOLUME, Bars
 from trainingdata.instants import date_of, midnight, new_york_date
@@ -236,7 +236,7 @@ class Universe:
             return np.full(len(bars.symbols), np.nan)
         for array in (seen.times, seen.values, seen.mask):
             array.flags.writeable = False
-        with own_code(SLOT, name):
+        with user_code(SLOT, name):
             answer = self.rank(seen)
         scores = np.asarray(answer)
         if scores.shape != (len(bars.symbols),) or scores.dtype.kind not in "biuf":

@@ -17,9 +17,9 @@ from event_contracts.trading.endpoint import KalshiSettings
 from event_contracts.trading.fees import FeeRules, KalshiFees
 from event_contracts.trading.venue_orders import order_of
 from execution.journal.halts import Halts
-from execution.journal.intents import Intent, IntentBook
+from execution.journal.order_store import OrderIntent, OrderStore
 from execution.live.guards import REDUCING, why_halted, why_stopped, why_too_many
-from execution.sight import Sight
+from execution.risk_snapshot import RiskSnapshot
 from foundation.configuration import settings_of
 from foundation.errors import InputError
 from foundation.notices import WatchedSettings
@@ -65,10 +65,10 @@ class KalshiGuard:
 
     settings: KalshiGuardSettings
     halts: Halts
-    book: IntentBook
+    book: OrderStore
     kill_file: Path
 
-    def __call__(self, intent: Intent, now: np.datetime64, seen: Sight | None) -> str:
+    def __call__(self, intent: OrderIntent, now: np.datetime64, seen: RiskSnapshot | None) -> str:
         """Why an intent may not be sent at an instant; empty where it may."""
         del seen  # an order of event contracts is admitted on the account as it stands before it
         if why := why_stopped(self.halts, self.kill_file):

@@ -39,8 +39,8 @@ from event_contracts.trading.position_sizes import Episode, SentOrder, size_view
 from event_contracts.trading.sampler import EstimateFile, Sampler
 from event_contracts.trading.venue_orders import order_of
 from execution.journal.decisions import Journal
-from execution.journal.intents import TAKEN, Intent, IntentBook
-from execution.journal.marks import AccountMark
+from execution.journal.marks import EquitySnapshot
+from execution.journal.order_store import TAKEN, OrderIntent, OrderStore
 from execution.live.accounts import CONTRACTS
 from execution.live.guards import why_halted
 from execution.live.loop import Stop
@@ -49,7 +49,7 @@ from execution.live.open_account import OpenAccount, open_account
 from execution.live.page import Bounds, Section
 from execution.live.runner import awaited, kept_loop
 from execution.posting import Guard
-from execution.sight import Sight
+from execution.risk_snapshot import RiskSnapshot
 from foundation.clock import OURS, Time
 from foundation.errors import AccessRefused, BrokerError, InputError
 from foundation.page import render_page
@@ -75,7 +75,7 @@ _TICK = np.timedelta64(1, "ns")
 class KalshiJob:
     """Ticks of an account's markets, until there are none.
 
-    account: in which every tick is a pass, and which is marked.
+    account: in which every tick is a cycle, and which is marked.
     steps: ticks to make; none goes on until every market has settled.
     made: ticks so far.
     """
@@ -105,7 +105,7 @@ class KalshiJob:
         """
         self.made += 1
         now = self.account.account.now()
-        number = self.account.journal.passes.begin(now)
+        number = self.account.journal.cycles.begin(now)
         try:
             updates = self.sampler.sample(self.sampler.tick_after(now) - self.sampler.interval)
             for update in updates:
@@ -113,11 +113,11 @@ class KalshiJob:
                     self.service.work(update)
             reading = self.account.mark(self.manager)
         except BrokerError as error:
-            self.account.journal.passes.end(number, self.account.account.now(), failed=str(error))
+            self.account.journal.cycles.end(number, self.account.account.now(), failed=str(error))
             raise
         shown = f"ticks of {', '.join(update.market for update in updates)}" if updates else ""
         idle = "" if updates else "no market shows anything"
-        self.account.journal.passes.end(
+        self.account.journal.cycles.end(
             number, self.account.account.now(), decision=shown, fills=reading.fills, idle=idle
         )
 
@@ -241,15 +241,15 @@ def policy_of(
     return lambda *_: network, network.about.features == features_of(sizes=True)
 
 
-def sizes_section(book: IntentBook) -> Section:
+def sizes_section(book: OrderStore) -> Section:
     """Sizes of the latest markets' orders, on the account's page."""
     return Section(
         "Sizes of event contracts", partial(_sizes_body, book), "event_contracts/sizes.css"
     )
 
 
-def _sizes_body(book: IntentBook) -> str:
-    by_market: dict[str, list[Intent]] = {}
+def _sizes_body(book: OrderStore) -> str:
+    by_market: dict[str, list[OrderIntent]] = {}
     for intent in book.select(_LATEST):
         by_market.setdefault(order_of(intent).market, []).append(intent)
     sizes = size_view(map(_episode, by_market.values()), "seconds")
@@ -258,7 +258,7 @@ def _sizes_body(book: IntentBook) -> str:
     return render_page("event_contracts/open_sizes.html.j2", sizes=sizes, markets=len(by_market))
 
 
-def _episode(intents: Iterable[Intent]) -> Episode:
+def _episode(intents: Iterable[OrderIntent]) -> Episode:
     """Orders of a market, each filled as it was sent; without fills where they contradict that.
 
     The journal says how much of an order has filled, not in which order fills came.
@@ -317,7 +317,7 @@ class KalshiAccount:
             market: listings[market].value_of(count, sales[market])
             for market, count in positions.items()
         }
-        mark = AccountMark(
+        mark = EquitySnapshot(
             at=self._instant(reading.books.at),
             equity=float(sum(values.values(), cash)),
             cash=float(cash),
@@ -355,7 +355,7 @@ def kalshi_account(
     name, root, dry = account_name(venue, keys), Path(settings.folder), settings.mode == "dry"
     told = settings.healthcheck_url, settings.alert_url
     with open_account(name, root, keys.redact, now, *told, unattended=True, dry=dry) as account:
-        account.next_pass.expect(JOB, now(), now())
+        account.next_cycle.expect(JOB, now(), now())
         guard = KalshiGuard(settings.guards, account.halts, account.book, account.kill_file)
         yield KalshiAccount(
             account,
@@ -377,6 +377,6 @@ def account_name(venue: KalshiSettings, keys: KalshiKeys) -> str:
     return f"{CONTRACTS}{venue.mode}-{digest[:_NAME]}"
 
 
-def _nothing_is_sent(intent: Intent, now: np.datetime64, seen: Sight | None) -> str:
+def _nothing_is_sent(intent: OrderIntent, now: np.datetime64, seen: RiskSnapshot | None) -> str:
     del intent, now, seen
     return "mode=dry sends nothing"

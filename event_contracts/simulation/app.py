@@ -16,13 +16,13 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from event_contracts.simulation import answers
-from event_contracts.simulation.answers import milliseconds
+from event_contracts.simulation import responses
 from event_contracts.simulation.exchange import Exchange
+from event_contracts.simulation.responses import milliseconds
 from event_contracts.simulation.venue import KalshiVenueSettings, OrderRequest, placed_of, take
 from event_contracts.trading.endpoint import KEY, ROOT, SIGNATURE, TIMESTAMP, KalshiKeys
 from event_contracts.trading.venue_orders import WRITES
-from marketsimulator.venue.asked import Answer, Asked, Refused, Route
+from marketsimulator.venue.asked import Asked, Refused, Response, Route
 from marketsimulator.venue.faults import STATUSES, Status
 from marketsimulator.venue.server import PracticeServer
 
@@ -104,19 +104,19 @@ class KalshiServer(PracticeServer):
         reads = {
             "portfolio/orders": self._orders,
             "portfolio/orders/{name}": self._order,
-            "portfolio/fills": lambda asked: answers.fills(
+            "portfolio/fills": lambda asked: responses.fills(
                 exchange, asked.query, self._hidden(asked)
             ),
-            "portfolio/positions": lambda asked: answers.positions(exchange, asked.query),
-            "portfolio/settlements": lambda asked: answers.settlements(exchange, asked.query),
-            "portfolio/balance": lambda _: answers.balance(exchange),
+            "portfolio/positions": lambda asked: responses.positions(exchange, asked.query),
+            "portfolio/settlements": lambda asked: responses.settlements(exchange, asked.query),
+            "portfolio/balance": lambda _: responses.balance(exchange),
             "exchange/status": lambda _: {"trading_active": exchange.trades},
-            "markets": lambda asked: answers.markets(exchange, asked.query),
+            "markets": lambda asked: responses.markets(exchange, asked.query),
             "markets/{name}": lambda asked: {
-                "market": answers.market(exchange, asked.names["name"])
+                "market": responses.market(exchange, asked.names["name"])
             },
-            "events/{name}": lambda asked: answers.event(exchange, asked.names["name"]),
-            "series/{name}": lambda asked: answers.series(exchange, asked.names["name"]),
+            "events/{name}": lambda asked: responses.event(exchange, asked.names["name"]),
+            "series/{name}": lambda asked: responses.series(exchange, asked.names["name"]),
         }
         return [
             Route("POST", f"{ROOT}{WRITES}", self._submit, status=201),
@@ -134,12 +134,12 @@ class KalshiServer(PracticeServer):
         now = time.time_ns() // 1_000_000
         return why_unsigned(self.keys, asked.headers, asked.method, asked.path, now)
 
-    def refusal(self, status: int, code: int | str | None, message: str) -> Answer:
+    def refusal(self, status: int, code: int | str | None, message: str) -> Response:
         """Its code is a word."""
         word = code or CODES.get(status, "invalid_parameters")
         return {"code": word, "message": message, "details": ""}
 
-    def clock(self) -> Answer:
+    def clock(self) -> Response:
         """Milliseconds since 1970."""
         return {"ts_ms": milliseconds(self.exchange.now)}
 
@@ -161,7 +161,7 @@ class KalshiServer(PracticeServer):
     def step(self) -> None:
         self.exchange.advance()
 
-    def _submit(self, asked: Asked) -> Answer:
+    def _submit(self, asked: Asked) -> Response:
         order = OrderRequest.of(asked.json_object())
         placed = take(
             self.exchange,
@@ -169,26 +169,26 @@ class KalshiServer(PracticeServer):
             reused_ids_refused=self.settings.reused_ids_refused,
             **self.order_faults(asked),
         )
-        return answers.receipt(placed, self.exchange.now)
+        return responses.receipt(placed, self.exchange.now)
 
-    def _cancel(self, asked: Asked) -> Answer:
+    def _cancel(self, asked: Asked) -> Response:
         placed = placed_of(self.exchange, asked.names["name"])
         if placed.is_done:
             raise Refused(404, None, f"order {placed.order_id} is {placed.state}")
         reduced = placed.waiting
         self.exchange.cancel(placed.order_id)
-        return answers.cancellation(placed, reduced, self.exchange.now)
+        return responses.cancellation(placed, reduced, self.exchange.now)
 
-    def _orders(self, asked: Asked) -> Answer:
-        answer = answers.orders(self.exchange, asked.query, self._hidden(asked))
+    def _orders(self, asked: Asked) -> Response:
+        answer = responses.orders(self.exchange, asked.query, self._hidden(asked))
         return {**answer, "orders": [self.in_fault(each, asked) for each in answer["orders"]]}
 
-    def _order(self, asked: Asked) -> Answer:
+    def _order(self, asked: Asked) -> Response:
         name = asked.names["name"]
         if self._hidden(asked):
             raise Refused(404, None, f"order {name} not found")
         placed = placed_of(self.exchange, name)
-        return {"order": self.in_fault(answers.order(self.exchange, placed), asked)}
+        return {"order": self.in_fault(responses.order(self.exchange, placed), asked)}
 
     def _hidden(self, asked: Asked) -> int:
         """How many of the newest rows a read leaves out, on demand."""

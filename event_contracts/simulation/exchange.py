@@ -53,7 +53,7 @@ from event_contracts.trading.records import (
     usd_of,
 )
 from event_contracts.trading.venue_orders import STATES, Status, order_of
-from execution.journal.intents import Intent, IntentBook, Progress
+from execution.journal.order_store import OrderIntent, OrderStore, Progress
 from execution.posting import Guard, Outbox, unguarded
 from foundation.arrays import Records
 from foundation.clock import Time
@@ -157,7 +157,7 @@ class PlacedOrder:
             STATES[self.state], self.order_id, filled, paid / filled if filled else None
         )
 
-    def is_of(self, intent: Intent) -> bool:
+    def is_of(self, intent: OrderIntent) -> bool:
         return intent.order == self.order
 
 
@@ -474,7 +474,7 @@ class SimulatedOrderManager:
     def __init__(
         self,
         exchange: Exchange,
-        book: IntentBook | None = None,
+        book: OrderStore | None = None,
         guard: Guard = unguarded,
     ) -> None:
         self.exchange = exchange
@@ -502,10 +502,10 @@ class SimulatedOrderManager:
         placed = self._outbox.post(order)
         return Receipt(placed.order_id, placed.filled, placed.remaining)
 
-    def undetermined(self, market: str) -> tuple[Intent, ...]:
+    def undetermined(self, market: str) -> tuple[OrderIntent, ...]:
         return self._outbox.undetermined(lambda intent: order_of(intent).market == market)
 
-    def withdraw(self, market: str, before: np.datetime64) -> tuple[Intent, ...]:
+    def withdraw(self, market: str, before: np.datetime64) -> tuple[OrderIntent, ...]:
         """Nothing: orders end after so many ticks as the exchange's settings say."""
         del market, before
         return ()
@@ -519,7 +519,7 @@ class _Venue:
     """The exchange as a venue, which takes two orders of one id."""
 
     name: ClassVar[str] = "simulated"
-    one_order_an_id: ClassVar[bool] = False
+    idempotent_client_ids: ClassVar[bool] = False
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
@@ -531,7 +531,7 @@ class _Venue:
     def estimated_now(self) -> np.datetime64:
         return self._exchange.now
 
-    def find(self, client_order_id: str, intent: Intent | None) -> PlacedOrder | None:
+    def find(self, client_order_id: str, intent: OrderIntent | None) -> PlacedOrder | None:
         del intent
         orders = self._exchange.orders.values()
         return next((each for each in orders if each.client_order_id == client_order_id), None)
@@ -542,11 +542,11 @@ class _Venue:
     def refreshed(self, placed: PlacedOrder) -> PlacedOrder:
         return placed
 
-    def post(self, intent: Intent, patience: float) -> PlacedOrder:
+    def post(self, intent: OrderIntent, patience: float) -> PlacedOrder:
         del patience
         return self._exchange.submit(order_of(intent))
 
-    def lands_no_more(self, intent: Intent, now: np.datetime64) -> bool:
+    def is_dead(self, intent: OrderIntent, now: np.datetime64) -> bool:
         # An order reaches the exchange within the call that sends it, or never.
         del intent, now
         return True

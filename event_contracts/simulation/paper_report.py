@@ -23,7 +23,7 @@ from event_contracts.trading.action_log import ACTION_TABLE, ActionEntry, Action
 from event_contracts.trading.actions import POSITION_SIZES, decode_action
 from event_contracts.trading.orders import LimitOrder
 from event_contracts.trading.position_sizes import Episode, PositionSizeMetrics, SentOrder
-from event_contracts.trading.records import TICK, MarketSpan, MarketUpdate
+from event_contracts.trading.records import TICK, MarketUpdate, SamplingSchedule
 from execution.journal.migrations import as_it_is_today
 from foundation.arrays import Records
 from foundation.cents import CENT
@@ -74,7 +74,7 @@ def paper_report(journal: Path, size: int, episode: EpisodeSettings) -> Played:
         ),
         notes=[
             f"{counted(bounded, 'purchase')} kept from a larger size,"
-            f" {counted(rejected, 'order')} not taken, {unknown:,} of unknown fate.",
+            f" {counted(rejected, 'order')} not taken, {unknown:,} of unknown outcome.",
             "Not allowed: orders that cash, inventory or limits did not allow in the replay.",
         ],
     )
@@ -173,7 +173,11 @@ class Recording:
 
 
 def _listing(
-    market: str, span: MarketSpan, ticks: Sequence[MarketUpdate], begins: np.datetime64, count: int
+    market: str,
+    span: SamplingSchedule,
+    ticks: Sequence[MarketUpdate],
+    begins: np.datetime64,
+    count: int,
 ) -> Listing:
     """A market from its first recorded row on; one that has not settled goes on as it was shown."""
     rows = np.array([span.row(update.at) for update in ticks])

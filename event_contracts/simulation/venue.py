@@ -261,7 +261,7 @@ def _refuse_uncovered(exchange: Exchange, order: LimitOrder) -> None:
         raise Refused(400, "insufficient_balance", "insufficient balance")
 
 
-def rehearse() -> None:
+def warm_up() -> None:
     """Compile what a venue needs, once: a client's first request would wait for that."""
     session = synthetic_session(0, SyntheticMarket(steps=3))
     listings = [Listing("SIM", tape_of(session))]

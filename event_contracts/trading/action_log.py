@@ -19,9 +19,9 @@ from pydantic import Json
 from event_contracts.trading.books import AccountBooks
 from event_contracts.trading.listings import Sides
 from event_contracts.trading.orders import LimitOrder, Outcome, Verb
-from event_contracts.trading.records import TICK, MarketSpan, MarketUpdate
+from event_contracts.trading.records import TICK, MarketUpdate, SamplingSchedule
 from execution.journal.events import EventLog
-from execution.journal.intents import Intent, IntentBook
+from execution.journal.order_store import OrderIntent, OrderStore
 from execution.journal.rows import Amount, Instant, Real, Table, Text, Whole, stamp
 from foundation.database import Database
 
@@ -73,8 +73,8 @@ class _Tick:
     estimate: Real
 
 
-def _span(row: _Span) -> tuple[str, MarketSpan]:
-    return row.market, MarketSpan(row.begins, np.timedelta64(row.interval, "ns"), row.rows)
+def _span(row: _Span) -> tuple[str, SamplingSchedule]:
+    return row.market, SamplingSchedule(row.begins, np.timedelta64(row.interval, "ns"), row.rows)
 
 
 def _update(row: _Tick) -> MarketUpdate:
@@ -152,7 +152,7 @@ class ActionRecords:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    def spans(self) -> Mapping[str, MarketSpan]:
+    def spans(self) -> Mapping[str, SamplingSchedule]:
         """The steps of every market that was ever shown."""
         return dict(_SPANS.made(self.database, _span))
 
@@ -174,7 +174,7 @@ class ActionLog(ActionRecords):
     """
 
     def __init__(
-        self, database: Database, events: EventLog, book: IntentBook, job: str = "kalshi"
+        self, database: Database, events: EventLog, book: OrderStore, job: str = "kalshi"
     ) -> None:
         super().__init__(database)
         self.book = book
@@ -190,7 +190,7 @@ class ActionLog(ActionRecords):
             row = _BEGAN.last(self.database)
         return worth if row is None else row.worth
 
-    def span(self, market: str, span: MarketSpan) -> MarketSpan:
+    def span(self, market: str, span: SamplingSchedule) -> SamplingSchedule:
         """The steps in which a market is shown: those that are written down, else these."""
         interval = int(span.interval.astype("timedelta64[ns]").astype(np.int64))
         with self.database.transaction():
@@ -203,7 +203,9 @@ class ActionLog(ActionRecords):
         row = _Tick(update.market, update.at, *update.tick.item())
         _TICKS.insert(self.database, row, then=_UNLESS_THERE)
 
-    def write(self, update: MarketUpdate, entry: ActionEntry, intent: Intent | None = None) -> None:
+    def write(
+        self, update: MarketUpdate, entry: ActionEntry, intent: OrderIntent | None = None
+    ) -> None:
         """Write down what was shown, what was decided on it and what is to be sent, as one."""
         with self.database.transaction():
             self.show(update)

@@ -100,7 +100,7 @@ def encode_action(intent: int, size_index: int) -> int:
 
 
 def decode_action(action: int) -> tuple[int, int]:
-    """Intent and size index of a code; (0, 0) of HOLD and of the reserved ones."""
+    """OrderIntent and size index of a code; (0, 0) of HOLD and of the reserved ones."""
     action = index(action)
     if not 0 <= action < ACTIONS:
         raise ValueError(f"action must be 0 … {ACTIONS - 1}, got {action}")

@@ -35,13 +35,13 @@ from event_contracts.trading.records import (
     SLOTS,
     TICK,
     WHOLE,
-    MarketSpan,
     MarketUpdate,
     Record,
+    SamplingSchedule,
     quote_of,
     terms_of,
 )
-from execution.journal.intents import Intent
+from execution.journal.order_store import OrderIntent
 from foundation.arrays import Mask, Records
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from foundation.notices import Notices
@@ -49,7 +49,7 @@ from foundation.settings import setting, settings_class
 
 log = logging.getLogger(__name__)
 
-UNKNOWN_FATE = "an order of unknown fate keeps this market"
+UNKNOWN_OUTCOME = "an order of unknown outcome keeps this market"
 
 
 class TradingManager(OrderManager, Protocol):
@@ -62,10 +62,10 @@ class TradingManager(OrderManager, Protocol):
     def expiry(self) -> np.datetime64 | None:
         """When an order that is sent now ends at the venue; none where it does not by itself."""
 
-    def undetermined(self, market: str) -> tuple[Intent, ...]:
+    def undetermined(self, market: str) -> tuple[OrderIntent, ...]:
         """Orders of a market of which nobody knows what became, once they were looked for."""
 
-    def withdraw(self, market: str, before: np.datetime64) -> tuple[Intent, ...]:
+    def withdraw(self, market: str, before: np.datetime64) -> tuple[OrderIntent, ...]:
         """Take our orders that work in a market out of its book: those sent before an instant, and
         those that may not rest there now; they are returned.
         """
@@ -91,7 +91,7 @@ class ActorService:
     """A policy on live, recorded or simulated markets.
 
     Killed anywhere and begun again over the same journal it goes on: what was planned and not sent
-    is withheld, and a market with an order of unknown fate is kept from anything new.
+    is withheld, and a market with an order of unknown outcome is kept from anything new.
 
     account: of which order ids are made.
     space: sizes, limits, price styles and life of the orders; those that the policy learned with.
@@ -121,7 +121,7 @@ class ActorService:
     def __post_init__(self) -> None:
         self.actions.withhold_planned()
 
-    def follow(self, market: str, span: MarketSpan) -> None:
+    def follow(self, market: str, span: SamplingSchedule) -> None:
         """Trade a market from now on; what the journal knows of it is remembered.
 
         span: the steps in which it is shown; those of an earlier process hold.
@@ -164,7 +164,7 @@ class ActorService:
     def _skip(self, why: str) -> None:
         self.skipped[why] = self.skipped.get(why, 0) + 1
 
-    def _withdraw(self, update: MarketUpdate, span: MarketSpan) -> None:
+    def _withdraw(self, update: MarketUpdate, span: SamplingSchedule) -> None:
         """Take orders of ours out of the book that have met as many ticks as they may."""
         met = 1 if self.halted() else self.space.life
         before = update.at - (met - 1) * span.interval
@@ -177,12 +177,12 @@ class ActorService:
         unknown = self.manager.undetermined(market)
         view = self.manager.view(market)
         if unknown:
-            self.notices.alert(_fate(market), f"{market}: {UNKNOWN_FATE}")
-            reason = f"{UNKNOWN_FATE}: {unknown[0].client_order_id}"
+            self.notices.alert(_outcome_of(market), f"{market}: {UNKNOWN_OUTCOME}")
+            reason = f"{UNKNOWN_OUTCOME}: {unknown[0].client_order_id}"
             entry = self._entry(update, view, None, LimitOrderActions.HOLD, reason)
             self.actions.write(update, entry)
             return entry
-        self.notices.end_alert(_fate(market))
+        self.notices.end_alert(_outcome_of(market))
         # An order stands at the price that the policy saw, whatever the venue quotes by now.
         view = replace(view, quote=quote_of(update.tick, view.quote.tick))
         seen = memory.seen(view)
@@ -213,7 +213,7 @@ class ActorService:
             reason=f"{draft.policy}: {order.action} {order.count} {order.side}",
             client_order_id=order.client_order_id,
         )
-        intent = Intent(
+        intent = OrderIntent(
             order=order,
             sent_at=self.clock(),
             expires_at=self.manager.expiry(),
@@ -301,8 +301,8 @@ def _kind(market: str) -> str:
     return f"kalshi {market}"
 
 
-def _fate(market: str) -> str:
-    return f"kalshi fate {market}"
+def _outcome_of(market: str) -> str:
+    return f"kalshi outcome {market}"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -338,7 +338,7 @@ class MarketMemory:
     """
 
     def __init__(
-        self, span: MarketSpan, space: LimitOrderActionSpace, began: int, *, sizes: bool
+        self, span: SamplingSchedule, space: LimitOrderActionSpace, began: int, *, sizes: bool
     ) -> None:
         self.span = span
         self.row = -1  # that is shown

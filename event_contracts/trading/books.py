@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from event_contracts.trading.endpoint import Answer, KalshiConnection
+from event_contracts.trading.endpoint import KalshiConnection, Response
 from event_contracts.trading.fees import NOTHING, FeeRules
 from event_contracts.trading.orders import PAYOUT, RestingOrder
 from event_contracts.trading.venue_orders import (
@@ -42,7 +42,7 @@ from event_contracts.trading.venue_orders import (
     fixed_point,
     order_of,
 )
-from execution.posting import LOOK_DELAYS, ONE_LOOK, Outbox
+from execution.posting import ONE_POLL, POLL_DELAYS, Outbox
 from foundation.cents import CENT
 from foundation.errors import BrokerError
 from trainingdata.feed.fields import Needed, an_instant, exact, words
@@ -220,7 +220,7 @@ class AccountReader:
         """The account, read until it stands still and knows our answers, and is explained or not
         for longer than it takes to list things.
         """
-        for _ in self._venue.time.tries((*ONE_LOOK, *LOOK_DELAYS)):
+        for _ in self._venue.time.tries((*ONE_POLL, *POLL_DELAYS)):
             at = self._venue.now()
             since = (at if self.books is None else min(self.books.at, at)) - OVERLAP
             news = _read_news(self._venue, since)
@@ -309,7 +309,7 @@ class AccountReader:
         )
 
 
-def paid_for_yes(settlement: Answer) -> Decimal:
+def paid_for_yes(settlement: Response) -> Decimal:
     """USD that a settlement paid for a contract of YES."""
     result = Needed("market_result", words).of(settlement)
     if result in ("yes", "no"):
@@ -327,7 +327,7 @@ def _payout(cents: Any) -> Decimal:
 def _read_positions(connection: KalshiConnection) -> dict[str, Decimal]:
     ticker, count = Needed("ticker", words), Needed("position_fp", a_signed_count)
 
-    def position(entry: Answer) -> tuple[str, Decimal]:
+    def position(entry: Response) -> tuple[str, Decimal]:
         return ticker.of(entry), count.of(entry)
 
     stated = connection.pages("positions", "/portfolio/positions", "market_positions", position)
@@ -342,7 +342,7 @@ def _read_news(connection: KalshiConnection, since: np.datetime64) -> News:
     what = "settlements"
     ticker, settled = Needed("ticker", words), Needed("settled_time", an_instant)
 
-    def settlement(entry: Answer) -> Settlement:
+    def settlement(entry: Response) -> Settlement:
         return Settlement(ticker.of(entry), paid_for_yes(entry), settled.of(entry))
 
     paid = connection.pages(what, "/portfolio/settlements", what, settlement, **query)

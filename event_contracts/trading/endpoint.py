@@ -23,7 +23,7 @@ from foundation.patience import RequestSettings
 from foundation.redaction import redacted
 from foundation.settings import setting, settings_class
 from foundation.transport import Pace
-from trainingdata.feed.fields import Needed, Optional, as_mapping, entries, words
+from trainingdata.feed.fields import Needed, Optional, as_mapping, objects, words
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
@@ -44,7 +44,7 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _SHOWN = 8  # characters of a line of a key below which it could be any word
 
 Mode = Literal["demo", "live"]
-Answer = Mapping[str, Any]
+Response = Mapping[str, Any]
 Value = TypeVar("Value")
 REFUSALS = (401, 403)  # statuses that say what the keys do not open
 UNKNOWN_THING = 404
@@ -276,8 +276,8 @@ class KalshiConnection:
                 raise AccessRefused(f"{asked}: {why}") from None
 
     def request(
-        self, method: str, path: str, query: Answer | None = None, body: Answer | None = None
-    ) -> Answer:
+        self, method: str, path: str, query: Response | None = None, body: Response | None = None
+    ) -> Response:
         """The fields that one request is answered with; path: what follows /trade-api/v2.
 
         Raises `StatusAnswer` for a status that is no success; `RequestException` for no whole
@@ -291,7 +291,7 @@ class KalshiConnection:
         # A cancellation may be answered with nothing.
         return as_mapping(response.json()) if response.content else {}
 
-    def get(self, what: str, path: str, name: str) -> Answer | None:
+    def get(self, what: str, path: str, name: str) -> Response | None:
         """The object of this name in what a read is answered with; None where there is no such."""
         with self.translated_errors(what):
             try:
@@ -303,10 +303,10 @@ class KalshiConnection:
             return Needed(name, as_mapping).of(answer)
 
     def pages(
-        self, what: str, path: str, name: str, parse: Callable[[Answer], Value], **query: Any
+        self, what: str, path: str, name: str, parse: Callable[[Response], Value], **query: Any
     ) -> list[Value]:
         """The entries of a list of this name, from all of its pages, in the venue's order."""
-        listed = Needed(name, entries)
+        listed = Needed(name, objects)
         cursor = Optional("cursor", words, "")
         query = {**query, "limit": LISTED}
         found: list[Value] = []

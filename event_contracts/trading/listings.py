@@ -26,10 +26,10 @@ from trainingdata.feed.fields import (
     Needed,
     Optional,
     an_instant,
-    entries,
+    boolean,
     exact,
-    maybe,
-    truth,
+    objects,
+    optional,
     words,
 )
 from trainingdata.instants import new_york_date
@@ -64,7 +64,7 @@ class Ticks:
     def read(cls, value: Any) -> Ticks:
         """Those of a list of ranges, in any order."""
         names = ("start", "end", "step")
-        found = sorted([a_price(each.get(name)) for name in names] for each in entries(value))
+        found = sorted([a_price(each.get(name)) for name in names] for each in objects(value))
         return cls(tuple((start, end, step) for start, end, step in found))
 
     def allows(self, price: Decimal) -> bool:
@@ -108,7 +108,7 @@ class Listing(Entry):
     bid_size: Annotated[Decimal, Optional("yes_bid_size_fp", a_count, NOTHING)]
     ask_size: Annotated[Decimal, Optional("yes_ask_size_fp", a_count, NOTHING)]
     ticks: Annotated[Ticks, Optional("price_ranges", Ticks.read, CENTS, "prices are whole cents")]
-    fractional: Annotated[bool, Optional("fractional_trading_enabled", truth, False)]
+    fractional: Annotated[bool, Optional("fractional_trading_enabled", boolean, False)]
     closes: Annotated[np.datetime64, Needed("close_time", an_instant)]
     result: Annotated[str, Optional("result", words, "")]
 
@@ -273,7 +273,7 @@ def _terms(connection: KalshiConnection, market: str) -> FeeTerms:
         with connection.translated_errors(what):
             return [each.of(entry) for each in fields]
 
-    waiver = maybe("fee_waiver_expiration_time", an_instant)
+    waiver = optional("fee_waiver_expiration_time", an_instant)
     event, waived = said(f"/markets/{market}", "market", Needed("event_ticker", words), waiver)
     [series] = said(f"/events/{event}", "event", Needed("series_ticker", words))
     multiplied = Needed("fee_multiplier", _multiplier)

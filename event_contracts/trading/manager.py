@@ -15,7 +15,7 @@ from event_contracts.trading.fees import NOTHING
 from event_contracts.trading.listings import Listing, bid_value, read_markets
 from event_contracts.trading.orders import Holding, LimitOrder, MarketView, Receipt
 from event_contracts.trading.venue_orders import OrderVenue, awaited, epoch_seconds, order_of
-from execution.journal.intents import Intent, IntentBook
+from execution.journal.order_store import OrderIntent, OrderStore
 from execution.posting import Guard, Outbox, unguarded
 from foundation.clock import OURS, Time
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
@@ -46,7 +46,7 @@ class KalshiMultiMarketOrderManager:
         admission: Admission,
         rules_of: RulesOf,
         *,
-        book: IntentBook | None = None,
+        book: OrderStore | None = None,
         guard: Guard = unguarded,
         job: str = "",
         life: np.timedelta64 = ORDER_LIFE,
@@ -75,7 +75,7 @@ class KalshiMultiMarketOrderManager:
         """The account in front of a market now.
 
         Where the venue's cash is not what its fills and settlements make of the books, the smaller
-        one counts. Orders of unknown fate are among the resting ones, whole and under our id.
+        one counts. Orders of unknown outcome are among the resting ones, whole and under our id.
         """
         with self._turn:
             return self._look(market)[0]
@@ -106,26 +106,26 @@ class KalshiMultiMarketOrderManager:
     def cancel(self, order_id: str) -> None:
         """Take an order out of the book; one that has ended already stays as it ended.
 
-        order_id: the venue's, or ours of an order of unknown fate.
+        order_id: the venue's, or ours of an order of unknown outcome.
 
         Raises `OutcomeUnknown` for an order of ours that may still come to work; `BrokerError` for
         a venue that does not answer, or an order that it does not end.
         """
         with self._turn:
             if self._outbox.was_begun(order_id):
-                if self._outbox.fate(order_id) == "open":
+                if self._outbox.resolve(order_id) == "open":
                     raise OutcomeUnknown(f"order {order_id}: it may still come to work")
                 return
             self._end(order_id, BEGINNING)
 
-    def withdraw(self, market: str, before: np.datetime64) -> tuple[Intent, ...]:
+    def withdraw(self, market: str, before: np.datetime64) -> tuple[OrderIntent, ...]:
         """Take orders of ours that are known to work in a market out of its book: those sent before
         an instant, and those that would not be admitted now; they are returned.
 
         The venue asks nobody before a fill: what is left of an order has to be admitted as if it
         were sent beside the others that rest. Orders of others, of other jobs and those of unknown
-        fate stay. No guard is asked, for it only takes risk away, and without an order of ours that
-        works the venue is not asked either.
+        outcome stay. No guard is asked, for it only takes risk away, and without an order of ours
+        that works the venue is not asked either.
         """
         with self._turn:
             working = self._outbox.book.in_states(("working",))
@@ -139,7 +139,7 @@ class KalshiMultiMarketOrderManager:
                     ended.append(intent)
             return tuple(ended)
 
-    def undetermined(self, market: str) -> tuple[Intent, ...]:
+    def undetermined(self, market: str) -> tuple[OrderIntent, ...]:
         """Orders of a market of which nobody knows what became, once they were looked for.
 
         Looking for them takes 20 seconds at most, however many there are.
@@ -168,7 +168,7 @@ class KalshiMultiMarketOrderManager:
         )
         return view, listings[market]
 
-    def _may_rest(self, intent: Intent) -> bool:
+    def _may_rest(self, intent: OrderIntent) -> bool:
         """Whether what is left of an order would be admitted beside the others that rest."""
         order = order_of(intent)
         view, _ = self._look(order.market)
@@ -185,7 +185,7 @@ class KalshiMultiMarketOrderManager:
         order = self.venue.order(order_id)
         if order is None:
             raise BrokerError(f"order {order_id}: the venue knows no such order")
-        ended = self._outbox.end(order)
+        ended = self._outbox.cancel_and_wait(order)
         self._account.expect(ended, sent_at)
         if ended.status == "resting":
             raise BrokerError(f"order {order_id}: it was cancelled, and still works")
@@ -202,5 +202,5 @@ class KalshiMultiMarketOrderManager:
         )
 
 
-def _is_of(intent: Intent, market: str) -> bool:
+def _is_of(intent: OrderIntent, market: str) -> bool:
     return intent.venue == OrderVenue.name and order_of(intent).market == market

@@ -113,7 +113,7 @@ TERMS = np.dtype(
 
 
 @dataclass(frozen=True, slots=True)
-class MarketSpan:
+class SamplingSchedule:
     """The equal steps in which a market is shown.
 
     begins: UTC, of row 0.

@@ -24,7 +24,7 @@ import numpy as np
 from event_contracts.trading.endpoint import KalshiConnection
 from event_contracts.trading.listings import Listing, read_markets
 from event_contracts.trading.orders import PAYOUT
-from event_contracts.trading.records import TICK, WHOLE, MarketSpan, MarketUpdate, Record
+from event_contracts.trading.records import TICK, WHOLE, MarketUpdate, Record, SamplingSchedule
 from foundation.errors import InputError, in_one_line
 from foundation.notices import Notices
 from trainingdata.feed.fields import an_instant
@@ -122,7 +122,7 @@ class Sampler:
     markets: tuple[str, ...]
     interval: np.timedelta64
     estimates: Callable[[np.datetime64], Mapping[str, float]] = lambda _: {}
-    spans: dict[str, MarketSpan] = field(default_factory=dict, init=False)
+    spans: dict[str, SamplingSchedule] = field(default_factory=dict, init=False)
 
     def tick_after(self, now: np.datetime64) -> np.datetime64:
         """The first instant after another at which markets are shown: whole steps since 1970."""
@@ -130,13 +130,13 @@ class Sampler:
         instant: np.datetime64 = epoch + ((now - epoch) // self.interval + 1) * self.interval
         return instant
 
-    def span(self, market: str, listing: Listing, now: np.datetime64) -> MarketSpan:
+    def span(self, market: str, listing: Listing, now: np.datetime64) -> SamplingSchedule:
         """The steps of a market first seen now: the last one settles, after trading ends."""
         begins = self.tick_after(now)
         steps = -int(-(listing.closes - begins) // self.interval)
         if steps < 1:
             raise InputError(f"{market}: trading ends at {listing.closes}, before a first tick")
-        return MarketSpan(begins, self.interval, steps + 1)
+        return SamplingSchedule(begins, self.interval, steps + 1)
 
     def read(self) -> dict[str, Listing]:
         return read_markets(self.connection, self.markets)

@@ -6,7 +6,7 @@ the venue does not say afterwards: `reduce_only` does, of orders of ours. Each o
 as a purchase, which takes more of the cash than a sale would.
 
 Orders of one account are posted once, and looked up by our id among its orders and fills: nobody
-says that the venue refuses a second order of an id. So one whose fate is open is never posted
+says that the venue refuses a second order of an id. So one whose outcome is open is never posted
 again: it is looked for, and counts until the venue has said what became of it, or until it can no
 longer be taken, some time after the instant at which it expires.
 """
@@ -21,7 +21,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_type_hints
 
 import numpy as np
 
-from event_contracts.trading.endpoint import UNKNOWN_THING, Answer, KalshiConnection, StatusAnswer
+from event_contracts.trading.endpoint import UNKNOWN_THING, KalshiConnection, Response, StatusAnswer
 from event_contracts.trading.orders import (
     COUNT_STEP,
     PAYOUT,
@@ -31,18 +31,18 @@ from event_contracts.trading.orders import (
     RestingOrder,
     Verb,
 )
-from execution.journal.intents import Intent, Progress, State
+from execution.journal.order_store import OrderIntent, Progress, State
 from execution.posting import NoAnswer, OrderWithheld
 from foundation.errors import BrokerError, InputError, OrderRejected, SenselessAnswer
 from trainingdata.feed.fields import (
     Needed,
     Optional,
     an_instant,
+    boolean,
     exact,
-    maybe,
     one_of,
+    optional,
     positive,
-    truth,
     words,
 )
 
@@ -147,7 +147,7 @@ class VenueOrder(Entry):
     status: Annotated[Status, Needed("status", a_status)]
 
     @classmethod
-    def answered(cls, intent: Intent, answer: Mapping[str, Any]) -> VenueOrder:
+    def answered(cls, intent: OrderIntent, answer: Mapping[str, Any]) -> VenueOrder:
         """The order of an intent, as the answer to its POST describes it."""
         if Needed("client_order_id", words).of(answer) != intent.client_order_id:
             raise SenselessAnswer("it is about another order")
@@ -179,7 +179,7 @@ class VenueOrder(Entry):
     def is_done(self) -> bool:
         return self.status != "resting"
 
-    def is_of(self, intent: Intent) -> bool:
+    def is_of(self, intent: OrderIntent) -> bool:
         """Whether it is the order of an intent, by our id, its market and its side."""
         order = order_of(intent)
         return (self.client_order_id, self.market, self.side) == (
@@ -215,9 +215,9 @@ class VenueFill(Entry):
     side: Annotated[BookSide, Needed("book_side", a_book_side)]
     price: Annotated[Decimal, Needed("yes_price_dollars", an_order_price)]
     count: Annotated[Decimal, Needed("count_fp", a_traded_count)]
-    taker: Annotated[bool, Needed("is_taker", truth)]
+    taker: Annotated[bool, Needed("is_taker", boolean)]
     at: Annotated[np.datetime64, Needed("created_time", an_instant)]
-    fee: Annotated[Decimal | None, maybe("fee_cost", fixed_point)]
+    fee: Annotated[Decimal | None, optional("fee_cost", fixed_point)]
 
 
 def own_terms(side: BookSide, reduces: bool) -> tuple[Verb, Outcome]:
@@ -257,16 +257,16 @@ def epoch_seconds(at: np.datetime64) -> int:
     return max(int(at.astype("datetime64[s]").astype(np.int64)), 0)
 
 
-def order_of(intent: Intent) -> LimitOrder:
+def order_of(intent: OrderIntent) -> LimitOrder:
     """The order that an intent asks for."""
     if not isinstance(intent.order, LimitOrder):
         raise InputError(f"{intent.client_order_id}: it is no order of event contracts")
     return intent.order
 
 
-def awaited(intent: Intent) -> RestingOrder:
-    """An order of unknown fate, as if all of it waited that has not traded; our id stands for the
-    venue's.
+def awaited(intent: OrderIntent) -> RestingOrder:
+    """An order of unknown outcome, as if all of it waited that has not traded; our id stands for
+    the venue's.
     """
     order = order_of(intent)
     return RestingOrder(intent.client_order_id, order, order.count - intent.progress.filled)
@@ -276,7 +276,7 @@ class OrderVenue(KalshiConnection):
     """Requests about orders of one account, as `Venue` has them."""
 
     name: ClassVar[str] = "kalshi"
-    one_order_an_id: ClassVar[bool] = False
+    idempotent_client_ids: ClassVar[bool] = False
 
     def estimated_now(self) -> np.datetime64:
         return self.now()
@@ -299,7 +299,7 @@ class OrderVenue(KalshiConnection):
                 raise SenselessAnswer("it is about another order")
         return order
 
-    def find(self, client_order_id: str, intent: Intent | None) -> VenueOrder | None:
+    def find(self, client_order_id: str, intent: OrderIntent | None) -> VenueOrder | None:
         """The order with this id of ours; None where the venue lists none.
 
         intent: what the book says of it; nothing is looked for without.
@@ -326,7 +326,7 @@ class OrderVenue(KalshiConnection):
         return found[-1] if found else None
 
     def _behind_fills(
-        self, what: str, query: Answer, orders: Iterable[VenueOrder], intent: Intent
+        self, what: str, query: Response, orders: Iterable[VenueOrder], intent: OrderIntent
     ) -> list[VenueOrder]:
         """The order of an intent, where its fills are listed and it is not."""
         known = {order.order_id for order in orders}
@@ -352,7 +352,7 @@ class OrderVenue(KalshiConnection):
                 if error.status != UNKNOWN_THING:
                     raise
 
-    def post(self, intent: Intent, patience: float) -> VenueOrder:
+    def post(self, intent: OrderIntent, patience: float) -> VenueOrder:
         """The venue's answer to one order; a busy venue is not asked for it again."""
         from requests.exceptions import RequestException
 
@@ -371,7 +371,7 @@ class OrderVenue(KalshiConnection):
         except (RequestException, ValueError, KeyError, TypeError, RecursionError) as error:
             raise NoAnswer(type(error).__name__) from None
 
-    def _despite_busy(self, intent: Intent) -> VenueOrder:
+    def _despite_busy(self, intent: OrderIntent) -> VenueOrder:
         """An order that was answered with 429: the venue says that it did nothing, and is looked at
         once.
         """
@@ -384,7 +384,7 @@ class OrderVenue(KalshiConnection):
             raise OrderWithheld(f"{name}: not sent: the venue has no room for requests ({BUSY})")
         return order
 
-    def lands_no_more(self, intent: Intent, now: np.datetime64) -> bool:
+    def is_dead(self, intent: OrderIntent, now: np.datetime64) -> bool:
         """Whether an order that the venue does not know by now will never reach it."""
         # The venue may take an order that has expired on its way as one that waits for nothing.
         landing = np.timedelta64(round(self.settings.landing_seconds * 1e9), "ns")
@@ -392,7 +392,7 @@ class OrderVenue(KalshiConnection):
         return bool(now >= ends + landing)
 
 
-def _request(intent: Intent) -> Answer:
+def _request(intent: OrderIntent) -> Response:
     if intent.expires_at is None:
         raise InputError(f"{intent.client_order_id}: nothing says when it ends at the venue")
     return order_request(order_of(intent), intent.expires_at)

@@ -22,7 +22,7 @@ from execution.alpaca.holdings import (
     refuse_other_sums,
 )
 from execution.brokers import MOST_LENT, OtherOrder, Reading, symbol_held
-from execution.journal.intents import Intent
+from execution.journal.order_store import OrderIntent
 from execution.option_orders import SHARES, Contract, contract_of, is_option, largest_loss
 from execution.orders import (
     ORDER_TYPES,
@@ -47,7 +47,7 @@ SHARE = Decimal("1e-9")  # of a quantity that is ordered by its value
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class Responses:
     """What the venue answers about an account.
 
     facts, positions, orders, clock: to /account, /positions, /orders (open ones) and /clock.
@@ -62,13 +62,13 @@ class Answers:
     positions: Sequence[Entry]
     orders: Sequence[Entry]
     clock: Entry
-    undetermined: Sequence[Intent] = ()
+    undetermined: Sequence[OrderIntent] = ()
     again: bool = False
     last_prices: Callable[[Collection[str]], Mapping[str, float]] = lambda symbols: {}
     ours: Callable[[str], bool] = lambda name: True
 
 
-def reading_of(answers: Answers) -> Reading:
+def reading_of(answers: Responses) -> Reading:
     """What the venue's answers say.
 
     An order of somebody else's that makes no sense is not among the account's, nor is a position of
@@ -116,7 +116,7 @@ def _without_prices(positions: Sequence[Entry], orders: Sequence[Entry]) -> set[
 
 
 def _account_of(
-    answers: Answers,
+    answers: Responses,
     holdings: Holdings,
     last: Mapping[str, float],
     others: Sequence[OtherOrder],

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from execution.alpaca.connection import Answer, VenueConnection
+from execution.alpaca.connection import Response, VenueConnection
 from execution.alpaca.fields import ActivityEntry
 from execution.brokers import symbol_held
 from execution.journal.activities import Activity, Kind, traded_amount
 from foundation.decimals import EXACT
 from foundation.errors import SenselessAnswer
-from trainingdata.feed.fields import entries
+from trainingdata.feed.fields import objects
 from trainingdata.instants import DAY
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def activities_since(connection: VenueConnection, after: np.datetime64) -> list[
     return sorted(activities, key=lambda activity: activity.at)
 
 
-def activity_of(entry: Answer) -> Activity:
+def activity_of(entry: Response) -> Activity:
     name = ActivityEntry.id.of(entry)
     try:
         kind = kind_of(ActivityEntry.kind.of(entry))
@@ -77,7 +77,7 @@ def kind_of(word: str) -> Kind:
     return "option" if word.startswith("OP") else _KINDS.get(word, "other")
 
 
-def _trade_of(entry: Answer, name: str) -> Activity:
+def _trade_of(entry: Response, name: str) -> Activity:
     symbol = _symbol_of(entry)
     if not symbol:
         raise SenselessAnswer("symbol is missing")
@@ -96,7 +96,7 @@ def _trade_of(entry: Answer, name: str) -> Activity:
     )
 
 
-def _booking_of(entry: Answer, name: str, kind: Kind) -> Activity:
+def _booking_of(entry: Response, name: str, kind: Kind) -> Activity:
     amount = ActivityEntry.transfer if kind == "transfer" else ActivityEntry.amount
     return Activity(
         id=name,
@@ -110,7 +110,7 @@ def _booking_of(entry: Answer, name: str, kind: Kind) -> Activity:
     )
 
 
-def _booked_quantity(entry: Answer, kind: Kind) -> Decimal:
+def _booked_quantity(entry: Response, kind: Kind) -> Decimal:
     """By how much an entry that is no trade changes a position."""
     quantity = ActivityEntry.qty.of(entry)
     # A dividend's quantity says for how many shares it was paid, unless it was paid in shares.
@@ -120,14 +120,14 @@ def _booked_quantity(entry: Answer, kind: Kind) -> Decimal:
     return EXACT.minus(EXACT.abs(quantity)) if kind == "coin fee" else quantity
 
 
-def _symbol_of(entry: Answer) -> str:
+def _symbol_of(entry: Response) -> str:
     """What an entry is about; a security that trades under no symbol has a CUSIP."""
     name = ActivityEntry.symbol.of(entry) or ActivityEntry.cusip.of(entry)
     return symbol_held(name) if name else ""
 
 
-def _rows_since(connection: VenueConnection, after: np.datetime64) -> list[Answer]:
-    rows: list[Answer] = []
+def _rows_since(connection: VenueConnection, after: np.datetime64) -> list[Response]:
+    rows: list[Response] = []
     query: dict[str, Any] = {
         "after": f"{after}Z",
         "direction": "asc",
@@ -135,7 +135,7 @@ def _rows_since(connection: VenueConnection, after: np.datetime64) -> list[Answe
     }
     listed: set[str] = set()
     while True:
-        page = entries(connection.client.get("/account/activities", query))
+        page = objects(connection.client.get("/account/activities", query))
         for row in page:
             name = ActivityEntry.id.of(row)
             if name in listed:

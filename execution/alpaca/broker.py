@@ -11,24 +11,24 @@ from typing import Any
 
 import numpy as np
 
-from execution.alpaca.account import Answers, open_orders, reading_of, with_fills
+from execution.alpaca.account import Responses, open_orders, reading_of, with_fills
 from execution.alpaca.activities import activities_since
-from execution.alpaca.connection import Answer, VenueConnection
+from execution.alpaca.connection import Response, VenueConnection
 from execution.alpaca.fields import AssetEntry, OrderEntry
 from execution.alpaca.holdings import held_in
 from execution.alpaca.order_venue import ORDERS_LISTED, OrderVenue
 from execution.alpaca.placed_order import PlacedOrder
 from execution.broker import Asset
 from execution.brokers import READINGS, Reading, Unbelieved
-from execution.journal.intents import Intent, IntentBook, Part
+from execution.journal.order_store import OrderIntent, OrderStore, Part
 from execution.orders import TERMS, Account, Fill, Order, OrderTerms, strategy_of
 from execution.posting import Guard, Outbox, unguarded
-from execution.sight import Sight
+from execution.risk_snapshot import RiskSnapshot
 from execution.venue_rules import refusal
 from foundation.clock import OURS, Time
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown, SenselessAnswer
 from trainingdata.feed.endpoint import BrokerSettings, Keys
-from trainingdata.feed.fields import entries
+from trainingdata.feed.fields import objects
 from trainingdata.instruments import BILLIONTH, Kind, instrument, venue_spelling
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class AlpacaBroker:
         *,
         terms: OrderTerms = TERMS,
         patience: float = 10.0,
-        book: IntentBook | None = None,
+        book: OrderStore | None = None,
         time: Time = OURS,
         guard: Guard = unguarded,
         job: str = "",
@@ -83,7 +83,7 @@ class AlpacaBroker:
         self._assets: dict[str, Asset] = {}
         self._terms = terms
         self._last: Account | None = None
-        self._seen: Sight | None = None
+        self._seen: RiskSnapshot | None = None
         self._read_at = 0.0
 
     def account(self) -> Account:
@@ -110,7 +110,7 @@ class AlpacaBroker:
         self._read_at = self._time.elapsed()
         return self._last
 
-    def _read_account(self, undetermined: Sequence[Intent], *, again: bool) -> Account:
+    def _read_account(self, undetermined: Sequence[OrderIntent], *, again: bool) -> Account:
         """The account that the venue's answers describe together.
 
         again: whether it is read once more, as the answers before did not go together.
@@ -125,11 +125,11 @@ class AlpacaBroker:
                 f"{len(orders)} orders are open, and the venue lists no more at once: the account"
                 " cannot be seen whole; cancel some"
             )
-        positions = entries(client.get_all_positions())
+        positions = objects(client.get_all_positions())
         facts = client.get_account()
         clock = client.get_clock()
         book = self._outbox.book
-        answers = Answers(
+        answers = Responses(
             facts,
             positions,
             orders,
@@ -160,7 +160,7 @@ class AlpacaBroker:
                     continue
                 log.warning("%s works at the venue and is not in the book: it is now", name)
                 for order in whole:
-                    intent = Intent(replace(order, reason="adopted"), at, reason="adopted")
+                    intent = OrderIntent(replace(order, reason="adopted"), at, reason="adopted")
                     self._outbox.adopt(intent, PlacedOrder(entry))
 
     def follow(self) -> None:
@@ -170,7 +170,7 @@ class AlpacaBroker:
     def now(self) -> np.datetime64:
         return self._venue.now()
 
-    def submit(self, orders: Sequence[Order], seen: Sight | None = None) -> list[Fill]:
+    def submit(self, orders: Sequence[Order], seen: RiskSnapshot | None = None) -> list[Fill]:
         """Send orders, in their order, and return what has filled once they are done.
 
         It waits no longer than its patience. An order that the venue rejects is logged and fills
@@ -198,7 +198,11 @@ class AlpacaBroker:
         fills = []
         done = True
         for (order, _), placed in zip(sent, awaited, strict=True):
-            last = self._outbox.end(placed) if _is_immediate(order) else self._outbox.noted(placed)
+            last = (
+                self._outbox.cancel_and_wait(placed)
+                if _is_immediate(order)
+                else self._outbox.noted(placed)
+            )
             done = done and last.is_done
             if last.status in ("rejected", "expired"):
                 name = order.client_order_id
@@ -232,7 +236,7 @@ class AlpacaBroker:
             return error.account
 
     def _send(
-        self, orders: Sequence[Order], account: Account, seen: Sight | None
+        self, orders: Sequence[Order], account: Account, seen: RiskSnapshot | None
     ) -> list[tuple[Order, PlacedOrder]]:
         """The orders that the venue has taken, each with its answer."""
         sent = []
@@ -259,7 +263,8 @@ class AlpacaBroker:
     def _not_against(self, order: Order, account: Account) -> list[Order]:
         """Open orders that are no reason to keep an order back."""
         # One that may be on its way already counts as open, but not against itself. Nor does a
-        # reduction wait for an opening of unknown fate: a venue that has that refuses this itself.
+        # reduction wait for an opening of unknown outcome: a venue that has that refuses this
+        # itself.
         against = [o for o in account.open_orders if o.signed_qty * order.signed_qty < 0]
         unknown = [o for o in against if self._outbox.is_undetermined(o.client_order_id)]
         return [order, *unknown] if order.reduces else [order]
@@ -282,7 +287,7 @@ class AlpacaBroker:
             answer = self._venue.find(name)
             if answer is None:
                 continue
-            answer = self._outbox.end(answer)
+            answer = self._outbox.cancel_and_wait(answer)
             if not answer.is_done:
                 raise OutcomeUnknown(f"{name}: cancelled, and it still works")
             with self._venue.translated_errors(f"order {name}"):
@@ -290,7 +295,7 @@ class AlpacaBroker:
         return left
 
     def assets(self, symbols: Sequence[str]) -> dict[str, Asset]:
-        listed: dict[str, Answer] = {}
+        listed: dict[str, Response] = {}
         if len(symbols) > ASKED_ONE_BY_ONE:
             for kind in {instrument(symbol).kind for symbol in symbols}:
                 listed |= self._listed(kind)
@@ -306,12 +311,12 @@ class AlpacaBroker:
         self._assets |= assets
         return assets
 
-    def _listed(self, kind: Kind) -> dict[str, Answer]:
+    def _listed(self, kind: Kind) -> dict[str, Response]:
         """What the venue says of every asset of a class that is active, by its name there."""
         name = "crypto" if kind is Kind.CRYPTO else "us_equity"
         with self._venue.translated_errors(f"assets of {name}"):
             query = {"status": "active", "asset_class": name}
-            found = entries(self._venue.client.get("/assets", query))
+            found = objects(self._venue.client.get("/assets", query))
             answers = {AssetEntry.symbol.of(answer): answer for answer in found}
             if not answers:
                 raise SenselessAnswer("none is listed")
@@ -344,12 +349,12 @@ def _fills_of(order: Order, placed: PlacedOrder) -> list[Fill]:
     return fills
 
 
-def _is_of_one_symbol(intent: Intent) -> bool:
+def _is_of_one_symbol(intent: OrderIntent) -> bool:
     """Whether an intent is for a stock or coin: orders of several legs are another job's."""
     return isinstance(intent.order, Order)
 
 
-def _asset(symbol: str, answer: Answer) -> Asset:
+def _asset(symbol: str, answer: Response) -> Asset:
     fractions = AssetEntry.fractionable.of(answer)
     # Where the venue names no increment, quantities have nine decimals if fractions trade, and are
     # whole otherwise.

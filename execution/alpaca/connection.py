@@ -19,7 +19,7 @@ from trainingdata.feed.fields import as_mapping
 
 log = logging.getLogger(__name__)
 
-Answer = Mapping[str, Any]
+Response = Mapping[str, Any]
 
 UNKNOWN_THING = 404
 NO_TIME = np.timedelta64(0, "ns")
@@ -61,7 +61,7 @@ class VenueConnection:
         with self.translated_errors("the clock"):
             return self.noted(self.client.get_clock())
 
-    def noted(self, clock: Answer) -> np.datetime64:
+    def noted(self, clock: Response) -> np.datetime64:
         """The instant of an answer to /clock, from which the time goes on here.
 
         An answer beyond what has passed here, or before what the clock has shown, counts only where
@@ -124,7 +124,7 @@ class VenueConnection:
             log.warning("%s", error)
         return self.estimated_now()
 
-    def lookup(self, what: str, path: str, query: dict[str, str] | None = None) -> Answer | None:
+    def lookup(self, what: str, path: str, query: dict[str, str] | None = None) -> Response | None:
         """What the venue answers at a path; None where it knows no such thing."""
         from alpaca.common.exceptions import APIError
 

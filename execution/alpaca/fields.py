@@ -14,15 +14,15 @@ from trainingdata.feed.fields import (
     Needed,
     Optional,
     an_instant,
-    entries,
+    boolean,
     exact,
-    loan,
-    maybe,
     mean,
+    multiplier,
     not_negative,
+    objects,
     one_of,
+    optional,
     positive,
-    truth,
     words,
 )
 from trainingdata.instants import instant
@@ -32,8 +32,8 @@ class Clock:
     """`GET /v2/clock`."""
 
     timestamp = Needed("timestamp", an_instant)
-    is_open = maybe("is_open", truth, "the exchange's calendar says whether it is open")
-    next_close = maybe("next_close", an_instant, "the exchange's calendar says when it closes")
+    is_open = optional("is_open", boolean, "the exchange's calendar says whether it is open")
+    next_close = optional("next_close", an_instant, "the exchange's calendar says when it closes")
 
 
 class AccountFacts:
@@ -43,27 +43,27 @@ class AccountFacts:
     # Alpaca's reference: "currently will always be the value USD".
     currency = Optional("currency", one_of("USD"), "USD", "it is taken for USD")
     cash = Needed("cash", exact)
-    settled = maybe(
+    settled = optional(
         "non_marginable_buying_power",
         exact,
         "coins are bought with all cash but what open shorts were sold for",
     )
-    long_value = maybe("long_market_value", exact, "nothing says whether positions are missing")
-    short_value = maybe("short_market_value", exact, "nothing says whether shorts are missing")
-    equity = maybe("equity", exact, "nothing says whether cash is right")
-    multiplier = Optional("multiplier", loan, Decimal(1), "nothing is borrowed")
-    shorting = Optional("shorting_enabled", truth, False, "nothing is sold short")
+    long_value = optional("long_market_value", exact, "nothing says whether positions are missing")
+    short_value = optional("short_market_value", exact, "nothing says whether shorts are missing")
+    equity = optional("equity", exact, "nothing says whether cash is right")
+    multiplier = Optional("multiplier", multiplier, Decimal(1), "nothing is borrowed")
+    shorting = Optional("shorting_enabled", boolean, False, "nothing is sold short")
     status = Optional("status", words, "ACTIVE", "it is taken for ACTIVE")
     crypto_status = Optional("crypto_status", words, "ACTIVE", "it is taken for ACTIVE")
-    options_buying_power = maybe(
+    options_buying_power = optional(
         "options_buying_power", exact, "spreads are sized by the account's files alone"
     )
     blocks = tuple(
-        Optional(name, truth, False, "the account is taken for not blocked")
+        Optional(name, boolean, False, "the account is taken for not blocked")
         for name in ("trading_blocked", "account_blocked", "trade_suspended_by_user")
     )
-    options_trading_level = maybe("options_trading_level", exact, "the approved level counts")
-    options_approved_level = maybe(
+    options_trading_level = optional("options_trading_level", exact, "the approved level counts")
+    options_approved_level = optional(
         "options_approved_level", exact, "nothing says whether spreads may be sold"
     )
 
@@ -73,15 +73,15 @@ class Position:
 
     symbol = Needed("symbol", words)
     qty = Needed("qty", exact)
-    side = maybe("side", one_of("long", "short"))  # where it is missing, the sign of qty says it
-    asset_class = maybe("asset_class", words)
-    price = maybe("current_price", not_negative)
-    last_price = maybe("lastday_price", not_negative)
-    market_value = maybe("market_value", exact)
-    entry_price = maybe(
+    side = optional("side", one_of("long", "short"))  # where it is missing, the sign of qty says it
+    asset_class = optional("asset_class", words)
+    price = optional("current_price", not_negative)
+    last_price = optional("lastday_price", not_negative)
+    market_value = optional("market_value", exact)
+    entry_price = optional(
         "avg_entry_price", mean(not_negative), "a short's proceeds are taken for what it is worth"
     )
-    available = maybe("qty_available", exact, "all that is held may be sold")
+    available = optional("qty_available", exact, "all that is held may be sold")
 
 
 def a_side(value: Any) -> str:
@@ -97,48 +97,48 @@ class OrderEntry:
     id = Needed("id", words)
     client_order_id = Needed("client_order_id", words)
     status = Needed("status", words)
-    symbol = maybe("symbol", words)
+    symbol = optional("symbol", words)
     leg_symbol = Needed("symbol", words)
-    qty = maybe("qty", not_negative)
+    qty = optional("qty", not_negative)
     whole_qty = Needed("qty", positive)
-    notional = maybe("notional", positive)
+    notional = optional("notional", positive)
     filled_qty = Optional("filled_qty", not_negative, NOTHING)
     filled_stated = Needed("filled_qty", not_negative)
-    mean_price = maybe("filled_avg_price", mean(not_negative))
-    net_price = maybe("filled_avg_price", mean(exact))  # of several legs, below 0 for a credit
-    order_class = maybe("order_class", words)
+    mean_price = optional("filled_avg_price", mean(not_negative))
+    net_price = optional("filled_avg_price", mean(exact))  # of several legs, below 0 for a credit
+    order_class = optional("order_class", words)
     filled_price = Needed("filled_avg_price", mean(positive))
     leg_price = Needed("filled_avg_price", mean(not_negative))
-    filled_at = maybe("filled_at", an_instant)
+    filled_at = optional("filled_at", an_instant)
     updated_at = Needed("updated_at", an_instant)
     side = Needed("side", a_side)
     # An order of several legs has none of its own.
-    traded_side = maybe("side", a_side)
-    type = maybe("type", words)
-    time_in_force = maybe("time_in_force", words)
-    limit_price = maybe("limit_price", positive)
-    net_limit = maybe("limit_price", exact)  # of several legs, below 0 for a credit
-    stop_price = maybe("stop_price", positive)
-    trail_price = maybe("trail_price", positive)
-    trail_percent = maybe("trail_percent", positive)
-    legs: Optional[tuple[Mapping[str, Any], ...]] = Optional("legs", entries, ())
-    replaced_by = maybe("replaced_by", words)
+    traded_side = optional("side", a_side)
+    type = optional("type", words)
+    time_in_force = optional("time_in_force", words)
+    limit_price = optional("limit_price", positive)
+    net_limit = optional("limit_price", exact)  # of several legs, below 0 for a credit
+    stop_price = optional("stop_price", positive)
+    trail_price = optional("trail_price", positive)
+    trail_percent = optional("trail_percent", positive)
+    legs: Optional[tuple[Mapping[str, Any], ...]] = Optional("legs", objects, ())
+    replaced_by = optional("replaced_by", words)
 
 
 class AssetEntry:
     """`GET /v2/assets/{symbol}`, and each of `GET /v2/assets`."""
 
     symbol = Needed("symbol", words)
-    tradable = Optional("tradable", truth, False, "it is not traded")
+    tradable = Optional("tradable", boolean, False, "it is not traded")
     status = Optional("status", words, "", "it is not traded")
-    shortable = Optional("shortable", truth, False, "it is not sold short")
-    easy_to_borrow = maybe("easy_to_borrow", truth)
+    shortable = Optional("shortable", boolean, False, "it is not sold short")
+    easy_to_borrow = optional("easy_to_borrow", boolean)
     borrow_status = Optional(
         "borrow_status", words, "", "and no easy_to_borrow either: it is not sold short"
     )
-    fractionable = Optional("fractionable", truth, False, "it is traded in whole shares")
-    increment = maybe("min_trade_increment", positive)
-    smallest = maybe("min_order_size", positive)
+    fractionable = Optional("fractionable", boolean, False, "it is traded in whole shares")
+    increment = optional("min_trade_increment", positive)
+    smallest = optional("min_order_size", positive)
 
 
 _DAY = re.compile(r"(\d{4}-\d{2}-\d{2})(?:T00:00:00Z)?")
@@ -169,13 +169,13 @@ class ActivityEntry:
     status = Optional("status", one_of("executed", "correct", "canceled"), "executed")
     traded_at = Needed("transaction_time", an_instant)
     day = Needed("date", a_new_york_midnight)
-    symbol = maybe("symbol", words)
-    cusip = maybe("cusip", words)
+    symbol = optional("symbol", words)
+    cusip = optional("cusip", words)
     traded_qty = Needed("qty", positive)
     qty = Optional("qty", exact, NOTHING)
     side = Needed("side", one_of("buy", "sell", "sell_short"))
     traded_price = Needed("price", not_negative)
-    price = maybe("price", not_negative)
+    price = optional("price", not_negative)
     transfer = Needed("net_amount", exact)  # of a deposit or withdrawal it is all there is
     amount = Optional("net_amount", exact, NOTHING)
     order_id = Optional("order_id", words, "")

@@ -16,7 +16,7 @@ from execution.brokers import NOTHING, Holding, symbol_held
 from execution.option_orders import SHARES, is_option
 from foundation.decimals import EXACT
 from foundation.errors import SenselessAnswer
-from trainingdata.feed.fields import entries
+from trainingdata.feed.fields import objects
 from trainingdata.instruments import foreign_symbol, is_coin, is_symbol
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ def held_in(
     """
     held: dict[str, Holding] = {}
     with connection.translated_errors("positions"):
-        for position in entries(connection.client.get_all_positions()):
+        for position in objects(connection.client.get_all_positions()):
             if not concerned(Position.symbol.of(position)):
                 continue
             _refuse_contradicting_signs(position)

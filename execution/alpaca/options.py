@@ -13,7 +13,7 @@ from execution.alpaca.fields import AccountFacts
 from execution.alpaca.holdings import held_in
 from execution.alpaca.order_venue import OrderVenue
 from execution.alpaca.placed_order import PlacedOrder, spread_traded
-from execution.journal.intents import IntentBook, Part
+from execution.journal.order_store import OrderStore, Part
 from execution.option_orders import (
     Contract,
     NeverSent,
@@ -53,7 +53,7 @@ class AlpacaSpreads:
         scale: float = 1.0,
         feed: Feed = "iex",
         patience: float = 10.0,
-        book: IntentBook | None = None,
+        book: OrderStore | None = None,
         time: Time = OURS,
         guard: Guard = unguarded,
         job: str = "spreads",
@@ -89,10 +89,10 @@ class AlpacaSpreads:
         part: Part = "reduction" if order.reduces else "opening"
         posted = self._outbox.post(order, order.expires_at, part, order.reason)
         (placed,) = self._venue.awaited([posted], self._patience)
-        return self._traded(name, self._outbox.end(placed))
+        return self._traded(name, self._outbox.cancel_and_wait(placed))
 
     def resume(self, client_order_id: str, *, again: bool) -> SpreadFill:
-        placed = self._outbox.fate(client_order_id, again=again)
+        placed = self._outbox.resolve(client_order_id, again=again)
         if placed is None:
             begun = self._outbox.was_begun(client_order_id)
             refusal = OrderRejected if begun else NeverSent

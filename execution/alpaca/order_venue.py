@@ -1,6 +1,6 @@
 """Orders at Alpaca: posted, looked up by our id, and ended.
 
-Of an id it takes one order and no second, so that one whose fate is open may be asked for again.
+Of an id it takes one order and no second, so that one whose outcome is open may be asked for again.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from typing import ClassVar
 
 import numpy as np
 
-from execution.alpaca.connection import UNKNOWN_THING, Answer, VenueConnection
+from execution.alpaca.connection import UNKNOWN_THING, Response, VenueConnection
 from execution.alpaca.fields import OrderEntry
 from execution.alpaca.order_requests import order_request
 from execution.alpaca.placed_order import PlacedOrder, PriceOf, no_price
-from execution.journal.intents import Intent
+from execution.journal.order_store import OrderIntent
 from execution.option_orders import SpreadOrder
 from execution.posting import NoAnswer, OrderWithheld, too_late
 from foundation.clock import OURS, Time
 from foundation.errors import OrderRejected, SenselessAnswer, in_one_line
 from trainingdata.feed.endpoint import BrokerSettings, Keys
-from trainingdata.feed.fields import as_mapping, entries
+from trainingdata.feed.fields import as_mapping, objects
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class OrderVenue(VenueConnection):
     """
 
     name: ClassVar[str] = "alpaca"
-    one_order_an_id: ClassVar[bool] = True
+    idempotent_client_ids: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class OrderVenue(VenueConnection):
         super().__init__(settings, keys, time)
         self._price_of = price_of
 
-    def post(self, intent: Intent, patience: float) -> PlacedOrder:
+    def post(self, intent: OrderIntent, patience: float) -> PlacedOrder:
         from foundation.transport import note_pause
 
         name = intent.client_order_id
@@ -77,7 +77,7 @@ class OrderVenue(VenueConnection):
                 raise OrderWithheld(f"{name}: not sent: {too_late(intent)}")
         raise OrderWithheld(f"{name}: not sent: the venue has no room for requests (429)")
 
-    def _posted(self, intent: Intent) -> PlacedOrder | float:
+    def _posted(self, intent: OrderIntent) -> PlacedOrder | float:
         """The answer to one POST, or the seconds that a busy venue asks to wait before another."""
         from alpaca.common.exceptions import APIError
         from requests.exceptions import RequestException
@@ -106,7 +106,7 @@ class OrderVenue(VenueConnection):
         except (RequestException, ValueError, KeyError, TypeError, RecursionError) as error:
             raise NoAnswer(type(error).__name__) from None
 
-    def find(self, client_order_id: str, intent: Intent | None = None) -> PlacedOrder | None:
+    def find(self, client_order_id: str, intent: OrderIntent | None = None) -> PlacedOrder | None:
         del intent
         what = f"order {client_order_id}"
         query = {"client_order_id": client_order_id}
@@ -116,10 +116,10 @@ class OrderVenue(VenueConnection):
         with self.translated_errors(what):
             return self._followed(PlacedOrder.of(client_order_id, answer, self._price_of))
 
-    def open_entries(self) -> tuple[Answer, ...]:
+    def open_entries(self) -> tuple[Response, ...]:
         """What the venue says of the orders that work now, whoever sent them, the oldest first."""
         query = {"status": "open", "limit": ORDERS_LISTED, "nested": "true"}
-        return entries(self.client.get("/orders", query))[::-1]
+        return objects(self.client.get("/orders", query))[::-1]
 
     def refreshed(self, order: PlacedOrder) -> PlacedOrder:
         if order.is_done:
@@ -153,7 +153,7 @@ class OrderVenue(VenueConnection):
         answer = self._get(order.venue_id)
         return PlacedOrder.of(order.name, answer, self._price_of, order.replaced)
 
-    def _get(self, venue_id: str) -> Answer:
+    def _get(self, venue_id: str) -> Response:
         """What the venue says of the order that has this id of its own."""
         answer = as_mapping(self.client.get(f"/orders/{venue_id}", {"nested": "true"}))
         if OrderEntry.id.of(answer) != venue_id:
@@ -183,7 +183,7 @@ class OrderVenue(VenueConnection):
                 if error.status_code not in (OTHER_STATE, UNKNOWN_THING):
                     raise
 
-    def lands_no_more(self, intent: Intent, now: np.datetime64) -> bool:
+    def is_dead(self, intent: OrderIntent, now: np.datetime64) -> bool:
         legs = intent.order.legs if isinstance(intent.order, SpreadOrder) else ()
         expired = any(leg.contract.has_expired(now - EXPIRED) for leg in legs)
-        return expired or intent.lands_no_more(now)
+        return expired or intent.is_dead(now)

@@ -1,4 +1,4 @@
-"""What an answer about an order says of its fate."""
+"""What an answer about an order says of its outcome."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from decimal import Decimal
 
 import numpy as np
 
-from execution.alpaca.connection import Answer
+from execution.alpaca.connection import Response
 from execution.alpaca.fields import OrderEntry
-from execution.journal.intents import Intent, Progress, State
+from execution.journal.order_store import OrderIntent, Progress, State
 from execution.orders import Order
 from foundation.errors import SenselessAnswer
 from trainingdata.feed.fields import as_mapping
@@ -37,14 +37,14 @@ class PlacedOrder:
     replaced: the order whose place it took.
     """
 
-    answer: Answer
+    answer: Response
     replaced: PlacedOrder | None = None
 
     @classmethod
     def of(
         cls,
         name: str,
-        answer: Answer,
+        answer: Response,
         price_of: PriceOf = no_price,
         replaced: PlacedOrder | None = None,
     ) -> PlacedOrder:
@@ -136,7 +136,7 @@ class PlacedOrder:
                 return state
         return "expired" if self.is_done else "working"
 
-    def is_of(self, intent: Intent) -> bool:
+    def is_of(self, intent: OrderIntent) -> bool:
         """Whether it was sent with the terms of an intent, as far as the answer says them.
 
         Whoever has replaced it may have changed its terms.
@@ -186,7 +186,7 @@ def spread_traded(chain: Sequence[PlacedOrder]) -> tuple[int, Decimal]:
     return contracts, credit
 
 
-def _filled(answer: Answer) -> Decimal:
+def _filled(answer: Response) -> Decimal:
     quantity = OrderEntry.filled_qty.of(answer)
     traded = OrderEntry.status.of(answer) in TRADED or OrderEntry.filled_at.of(answer) is not None
     if not quantity and (traded or _mean_price(answer)):
@@ -194,11 +194,11 @@ def _filled(answer: Answer) -> Decimal:
     return quantity
 
 
-def _has_legs(answer: Answer) -> bool:
+def _has_legs(answer: Response) -> bool:
     return OrderEntry.order_class.of(answer) == "mleg"
 
 
-def _mean_price(answer: Answer) -> Decimal | None:
+def _mean_price(answer: Response) -> Decimal | None:
     """Mean price of what has filled, USD; None before anything has.
 
     Alpaca writes the net of several legs as it writes their limit: above 0 for a debit, below 0 for
@@ -207,7 +207,7 @@ def _mean_price(answer: Answer) -> Decimal | None:
     return (OrderEntry.net_price if _has_legs(answer) else OrderEntry.mean_price).of(answer)
 
 
-def _refuse_impossible_fill(answer: Answer) -> None:
+def _refuse_impossible_fill(answer: Response) -> None:
     """Refuse an order of which more has filled than there is, or that was rejected and filled."""
     quantity = OrderEntry.qty.of(answer)
     filled = OrderEntry.filled_qty.of(answer)
@@ -217,7 +217,7 @@ def _refuse_impossible_fill(answer: Answer) -> None:
         raise SenselessAnswer(f"its status is rejected, and filled_qty {filled}")
 
 
-def _refuse_distant_price(answer: Answer, price_of: PriceOf) -> None:
+def _refuse_distant_price(answer: Response, price_of: PriceOf) -> None:
     """Refuse a mean price that no market can have come to."""
     name = OrderEntry.symbol.of(answer)
     if name is None or not is_symbol(name):

@@ -216,7 +216,9 @@ class ActivityBook:
         return total(abs(fill.quantity) for fill in fills)
 
     def transferred(self, since: np.datetime64) -> Decimal:
-        """Deposits less withdrawals that were listed after an instant, beyond the ground; USD."""
+        """Deposits less withdrawals that were listed after an instant, beyond the opening
+        balance; USD.
+        """
         condition = "WHERE kind = 'transfer' AND listed_at > ? AND ground > 0"
         return total(
             each.amount for each in _BOOKINGS.rows(self._database, condition, (stamp(since),))
@@ -247,13 +249,13 @@ class ActivityBook:
 
 
 def fills_of(database: Database, since: np.datetime64) -> list[FillRow]:
-    """Trades after an instant, beyond the ground, oldest first."""
+    """Trades after an instant, beyond the opening balance, oldest first."""
     condition = "WHERE ground > 0 AND at > ? ORDER BY at, rowid"
     return _FILLS.rows(database, condition, (stamp(since),))
 
 
 def bookings_of(database: Database) -> list[BookingRow]:
-    """All that is no trade, beyond the ground, in the order in which it was listed."""
+    """All that is no trade, beyond the opening balance, in the order in which it was listed."""
     return _BOOKINGS.rows(database, "WHERE ground > 0 ORDER BY listed_at, rowid")
 
 

@@ -16,11 +16,11 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 from pydantic import Json, PlainSerializer, PlainValidator
 
-from execution.decision import Basis, Choice, Decision
+from execution.decision import Choice, Decision, Rationale
+from execution.journal.cycles import CycleBook
 from execution.journal.events import EventLog
-from execution.journal.intents import Intent, IntentBook, Part
 from execution.journal.marks import MarkBook
-from execution.journal.passes import PassBook
+from execution.journal.order_store import OrderIntent, OrderStore, Part
 from execution.journal.rows import Exact, Instant, Real, Table, Text, checked, stamp
 from execution.orders import Account, Order
 from foundation.database import Database
@@ -34,28 +34,28 @@ _ENDED = "ended"
 
 def choice_entry(choice: Choice) -> dict[str, Any]:
     """A choice as the journal writes it; quantities as text, what is not a number as none."""
-    entry = {**choice._asdict(), "qty": str(choice.qty), "basis": choice.basis._asdict()}
+    entry = {**choice._asdict(), "qty": str(choice.qty), "rationale": choice.rationale._asdict()}
     return {key: _without_nan(value) for key, value in entry.items()}
 
 
 def choice_of_entry(entry: Mapping[str, Any]) -> Choice:
     """The choice that an entry of the journal was written of.
 
-    What earlier versions did not write of a basis is not a number.
+    What earlier versions did not write of a rationale is not a number.
 
     Raises
     ------
     LookupError, TypeError, ValueError, ArithmeticError
         for an entry that is none.
     """
-    written = Basis._field_defaults | entry["basis"]
-    basis = {key: _number(written[key]) for key in Basis._fields if key != "worth"}
+    written = Rationale._field_defaults | entry["rationale"]
+    rationale = {key: _number(written[key]) for key in Rationale._fields if key != "shrinkage"}
     numbers = ("mu", "sigma", "kelly", "held", "target", "price", "cost")
     return Choice(
         symbol=entry["symbol"],
         qty=Decimal(entry["qty"]),
         binding={key: _number(value) for key, value in entry["binding"].items()},
-        basis=Basis(worth=written["worth"], **basis),
+        rationale=Rationale(shrinkage=written["shrinkage"], **rationale),
         **{key: _number(entry[key]) for key in numbers},
     )
 
@@ -150,13 +150,13 @@ class Journal(MarkBook):
     passes: of the job.
     """
 
-    def __init__(self, database: Database, events: EventLog, book: IntentBook, job: str) -> None:
+    def __init__(self, database: Database, events: EventLog, book: OrderStore, job: str) -> None:
         super().__init__(database)
         self._events = events
         self._book = book
         self._job = job
         _DECISIONS.create(database)
-        self.passes = PassBook(database, job)
+        self.cycles = CycleBook(database, job)
 
     def decided(self, at: np.datetime64) -> bool:
         """Whether an instant was decided, by a decision that was not taken back."""
@@ -196,9 +196,9 @@ class Journal(MarkBook):
                 self._book.plan(self._planned(order, name, account.as_of))
         return name
 
-    def _planned(self, order: Order, decision: str, at: np.datetime64) -> Intent:
+    def _planned(self, order: Order, decision: str, at: np.datetime64) -> OrderIntent:
         part: Part = "reduction" if order.reduces else "opening"
-        return Intent(
+        return OrderIntent(
             order=order,
             sent_at=at,
             expires_at=order.expires_at,

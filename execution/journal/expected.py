@@ -95,7 +95,7 @@ class ExpectedBook:
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class OpeningBalance:
     """What cash should be, USD.
 
     begun_at: when the journal began.
@@ -122,11 +122,11 @@ class Ground:
         return self.believed_beyond, self.believed_booked
 
 
-_GROUND = Table("ground", Ground, key="number")
+_GROUND = Table("ground", OpeningBalance, key="number")
 
 
-class GroundBook:
-    """The one row of an account's ground."""
+class OpeningBalances:
+    """The one row of an account's opening balance."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -139,9 +139,9 @@ class GroundBook:
 
     def begin(self, at: np.datetime64, cash: Decimal) -> None:
         """Write down what there is as the journal begins; cash: USD."""
-        _GROUND.insert(self._database, Ground(at, cash))
+        _GROUND.insert(self._database, OpeningBalance(at, cash))
 
-    def row(self) -> Ground:
+    def row(self) -> OpeningBalance:
         ground = _GROUND.last(self._database)
         if ground is None:
             raise DatabaseFailed("the journal has no ground: its account was never read")
@@ -157,6 +157,6 @@ class GroundBook:
             _GROUND.put(self._database, now)
 
     def believe(self, beyond: Decimal, booked: Decimal) -> None:
-        """Write down a reading of cash that is believed, as `Ground.believed` has it."""
+        """Write down a reading of cash that is believed, as `OpeningBalance.believed` has it."""
         now = replace(self.row(), believed_beyond=beyond, believed_booked=booked)
         _GROUND.put(self._database, now)

@@ -48,14 +48,14 @@ HALT_RULES: Mapping[HaltKind, HaltRule] = MappingProxyType(
             "everything",
             "when the venue has settled all of it",
             "Compare the venue's positions and orders with the journal's, undo what is not wanted,"
-            " and clear the halt: what is there is the ground then.",
+            " and clear the halt: the opening balance is what is there then.",
         ),
         "symbols": HaltRule(
             "symbols",
             "when the venue has settled all of it",
             "Nothing is ordered in these symbols. Compare the venue's positions and orders with the"
-            " journal's, undo what is not wanted, and clear the halt: what is there is the ground"
-            " then.",
+            " journal's, undo what is not wanted, and clear the halt: the opening balance is"
+            " what is there then.",
         ),
         "cash": HaltRule(
             "everything",
@@ -179,11 +179,11 @@ class Halts:
         """
         halt = Halt(0, kind, at, in_one_line(why))
         with self._database.transaction():
-            if any(each.kind == kind for each in self.standing()):
+            if any(each.kind == kind for each in self.active()):
                 return False
             _HALTS.insert(self._database, halt)
             if cause:
-                _CAUSES.insert(self._database, _Cause(self.standing()[-1].number, cause))
+                _CAUSES.insert(self._database, _Cause(self.active()[-1].number, cause))
             self._events.append("halted", kind, {"why": halt.why})
         return True
 
@@ -196,7 +196,7 @@ class Halts:
         if not by.strip():
             raise InputError(f"halt {kind}: a halt is cleared by somebody; say by whom")
         with self._database.transaction():
-            ended = next((each for each in self.standing() if each.kind == kind), None)
+            ended = next((each for each in self.active() if each.kind == kind), None)
             if ended is not None:
                 person = in_one_line(by)
                 _HALTS.put(self._database, replace(ended, cleared_at=at, cleared_by=person))
@@ -214,9 +214,9 @@ class Halts:
         found = _CAUSES.last(self._database, "WHERE halt = ? AND NOT clearing_used", (last.number,))
         return "" if found is None else found.cause
 
-    def standing_cause(self, kind: HaltKind) -> tuple[np.datetime64, str] | None:
+    def active_cause(self, kind: HaltKind) -> tuple[np.datetime64, str] | None:
         """When the halt of a kind that stands was raised, and its cause; none where none stands."""
-        for halt in self.standing():
+        for halt in self.active():
             if halt.kind == kind:
                 found = _CAUSES.last(self._database, "WHERE halt = ?", (halt.number,))
                 return None if found is None else (halt.raised_at, found.cause)
@@ -224,7 +224,7 @@ class Halts:
 
     def set_aside(self) -> frozenset[str]:
         """Symbols that are left alone until a person or the venue has settled them."""
-        standing = self.standing_cause("symbols")
+        standing = self.active_cause("symbols")
         return frozenset() if standing is None else frozenset(json.loads(standing[1]))
 
     def use_clearing(self, kind: HaltKind) -> None:
@@ -241,7 +241,7 @@ class Halts:
             for kind, why in changes.raised.items():
                 self.raise_halt(kind, why, at)
 
-    def standing(self) -> tuple[Halt, ...]:
+    def active(self) -> tuple[Halt, ...]:
         """Those that stand, oldest first."""
         return tuple(_HALTS.rows(self._database, _STANDING))
 

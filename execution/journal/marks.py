@@ -1,4 +1,4 @@
-"""What an account was worth: a mark after every pass, and the line that says what is held."""
+"""What an account was worth: a mark after every cycle, and the line that says what is held."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NOTHING = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True)
-class AccountMark:
+class EquitySnapshot:
     """What an account was worth at an instant, and its place in the index; USD.
 
     at: by the venue's clock.
@@ -52,7 +52,7 @@ class AccountMark:
         index = (self.linked, self.peak, self.day, self.let_daily_loss, self.let_drawdown)
         return Point(self.at, exact(self.equity), *index)
 
-    def placed(self, point: Point) -> AccountMark:
+    def placed(self, point: Point) -> EquitySnapshot:
         return replace(
             self,
             linked=point.index,
@@ -63,7 +63,7 @@ class AccountMark:
         )
 
 
-_MARKS = Table("marks", AccountMark, meaning=lambda mark: mark.point)
+_MARKS = Table("marks", EquitySnapshot, meaning=lambda mark: mark.point)
 
 
 class MarkBook:
@@ -76,7 +76,7 @@ class MarkBook:
         self._database = database
         _MARKS.create(database)
 
-    def mark(self, mark: AccountMark, point: Point) -> None:
+    def mark(self, mark: EquitySnapshot, point: Point) -> None:
         """Write down what the account is worth; of one instant the last word counts."""
         _MARKS.put(self._database, mark.placed(point))
 
@@ -89,7 +89,7 @@ class MarkBook:
         last = _MARKS.last(self._database, f"{condition} ORDER BY at DESC", values)
         return None if last is None else last.point
 
-    def last_mark(self) -> AccountMark | None:
+    def last_mark(self) -> EquitySnapshot | None:
         """The latest mark; none before there was one."""
         return _MARKS.last(self._database, "ORDER BY at DESC")
 
@@ -98,17 +98,17 @@ class MarkBook:
         query = "SELECT coalesce(sum(flows), 0) FROM marks WHERE at < ?"
         return float(self._database.rows(query, (stamp(at),))[0][0])
 
-    def marks(self, since: np.datetime64) -> list[AccountMark]:
+    def marks(self, since: np.datetime64) -> list[EquitySnapshot]:
         """Marks from an instant on, oldest first."""
         return marks_of(self._database, since)
 
 
-def marks_of(database: Database, since: np.datetime64) -> list[AccountMark]:
+def marks_of(database: Database, since: np.datetime64) -> list[EquitySnapshot]:
     """Marks of an account from an instant on, oldest first."""
     return _MARKS.rows(database, "WHERE at >= ? ORDER BY at", (stamp(since),))
 
 
-def exposure_line(mark: AccountMark) -> str:
+def exposure_line(mark: EquitySnapshot) -> str:
     """What is held, in multiples of equity."""
     unit = mark.equity
     if unit <= 0:
@@ -122,7 +122,7 @@ def exposure_line(mark: AccountMark) -> str:
     )
 
 
-def contracts_line(mark: AccountMark) -> str:
+def contracts_line(mark: EquitySnapshot) -> str:
     """What is held in contracts, in multiples of equity."""
     if mark.equity <= 0:
         return f"exposure: no equity; contracts {sum(mark.positions.values()):,.2f} USD"

@@ -294,6 +294,16 @@ MIGRATIONS: tuple[Migration, ...] = (
             "ALTER TABLE decisions ADD COLUMN limits TEXT NOT NULL DEFAULT '[]'",
         ),
     ),
+    Migration(
+        "decisions",
+        (
+            """
+    UPDATE decisions SET choices = replace(
+        replace(choices, '"basis": ', '"rationale": '), '"worth": ', '"shrinkage": '
+    )
+    """,
+        ),
+    ),
 )
 
 

@@ -5,7 +5,7 @@
     python -m execution.live kill [--flatten]
     python -m execution.live serve [--port N]
 
-`status` ends with exit code 1 where a pass is late: not over by when its loop said it would be.
+`status` ends with exit code 1 where a cycle is late: not over by when its loop said it would be.
 The account is the one that there is in `data/live`, of several the one that is traded now, or
 `--account ID` of `--folder FOLDER`. Both words may stand before the command or after it.
 
@@ -37,15 +37,15 @@ from execution.account_lock import (
     refuse_emptied,
     refuse_unusable,
 )
+from execution.journal.cycles import latest_cycles
 from execution.journal.events import EventLog
 from execution.journal.halts import Halt, HaltKind, Halts
-from execution.journal.intents import WAITING, IntentBook, refuse_earlier
-from execution.journal.marks import AccountMark, MarkBook, contracts_line, exposure_line
+from execution.journal.marks import EquitySnapshot, MarkBook, contracts_line, exposure_line
 from execution.journal.migrations import as_it_is_today
-from execution.journal.next_pass import next_pass_of
+from execution.journal.next_cycle import next_cycle_of
 from execution.journal.notices import NoticeBook
+from execution.journal.order_store import WAITING, OrderStore, refuse_earlier
 from execution.journal.orders import words_of
-from execution.journal.passes import latest_passes
 from execution.live.accounts import (
     PORT,
     SPREADS,
@@ -64,9 +64,9 @@ from foundation.files import put_whole
 from foundation.flags import Parser
 from trainingdata.instants import utc_text
 
-PASSES_SHOWN = 5
+CYCLES_SHOWN = 5
 ALERTS_SHOWN = 3
-LATE = 1  # exit code of `status` where the next pass is late
+LATE = 1  # exit code of `status` where the next cycle is late
 
 
 def status(path: Path, now: np.datetime64) -> Result:
@@ -84,13 +84,13 @@ def status(path: Path, now: np.datetime64) -> Result:
         lines = [
             *_account_lines(path, database),
             *_order_lines(database),
-            *_pass_lines(database),
+            *_cycle_lines(database),
             *_alert_lines(database),
         ]
-    expected = next_pass_of(path)
+    expected = next_cycle_of(path)
     late = expected is not None and expected.is_late(now)
     if expected is None:
-        lines.append("no pass is expected")
+        lines.append("no cycle is expected")
     else:
         until = f"over by {utc_text(expected.over_by)} here"
         was = f"late: {expected} was to be {until}, and it is {utc_text(now)}"
@@ -102,19 +102,19 @@ def _account_lines(path: Path, database: Database) -> Iterator[str]:
     """What it is worth and holds, and what stops it."""
     mark = MarkBook(database).last_mark()
     if mark is None:
-        yield "no pass has been made yet"
+        yield "no cycle has been made yet"
     else:
         yield f"{utc_text(mark.at)}: equity ${mark.equity:,.2f}, cash ${mark.cash:,.2f}"
         contracts = holds_contracts(path.parent.name)
         yield contracts_line(mark) if contracts else exposure_line(mark)
-    for halt in Halts(database, EventLog(database)).standing():
+    for halt in Halts(database, EventLog(database)).active():
         yield f"halted: {halt}. {halt.rule.remedy}"
     if is_there(kill_file := path.parent / KILL_FILE):
         yield f"{kill_file} is there: nothing is sent before you remove it"
 
 
 def _order_lines(database: Database) -> Iterator[str]:
-    waiting = IntentBook(database).in_states(WAITING)
+    waiting = OrderStore(database).in_states(WAITING)
     if not waiting:
         yield "no order waits"
     for intent in waiting:
@@ -126,10 +126,10 @@ def _order_lines(database: Database) -> Iterator[str]:
         yield f"open: {line}"
 
 
-def _pass_lines(database: Database) -> Iterator[str]:
-    """What the latest passes came to."""
-    book = IntentBook(database)
-    for row in reversed(latest_passes(database, PASSES_SHOWN)):
+def _cycle_lines(database: Database) -> Iterator[str]:
+    """What the latest cycles came to."""
+    book = OrderStore(database)
+    for row in reversed(latest_cycles(database, CYCLES_SHOWN)):
         what = row.failed or row.idle
         if row.decision:
             what = what or f"{row.decision}, {counted(row.fills, 'fill')}"
@@ -159,7 +159,7 @@ def clear(path: Path, kind: HaltKind, by: str) -> Result:
         halts = Halts(database, events)
         # The loop may mark the account meanwhile.
         with database.transaction():
-            standing = halts.standing()
+            standing = halts.active()
             if all(halt.kind != kind for halt in standing):
                 others = ", ".join(halt.kind for halt in standing)
                 what = f"what stands: {others}" if others else "none stands"
@@ -168,7 +168,7 @@ def clear(path: Path, kind: HaltKind, by: str) -> Result:
     return Result(sentences=[f"cleared: {ended}"])
 
 
-def _last_known(halts: Sequence[Halt], mark: AccountMark | None) -> np.datetime64:
+def _last_known(halts: Sequence[Halt], mark: EquitySnapshot | None) -> np.datetime64:
     """The venue's latest time by some halts, at least one, and by the last mark."""
     instants = [halt.raised_at for halt in halts]
     return max(instants if mark is None else [*instants, mark.at])

@@ -28,7 +28,7 @@ from execution.journal.decisions import Journal
 from execution.journal.expected import NONE
 from execution.journal.halts import HaltKind
 from execution.journal.linked_returns import Point
-from execution.journal.marks import AccountMark
+from execution.journal.marks import EquitySnapshot
 from execution.live.belief import MarkBelief
 from execution.live.cash import CashReading, room_of, why_unexplained
 from execution.live.exposure import last_prices, prices_of_orders
@@ -39,7 +39,7 @@ from execution.live.losses import write_mark
 from execution.live.open_account import OpenAccount
 from execution.live.settings import LiveSettings
 from execution.orders import Account, Order, coin_bids
-from execution.sight import Sight
+from execution.risk_snapshot import RiskSnapshot
 from foundation.decimals import INFINITE, plain, total
 from foundation.errors import BrokerError, InputError, SenselessAnswer
 from trainingdata.endings import MOST_PAID
@@ -121,14 +121,14 @@ class LiveAccount:
                 " stays as it is; start this again to trade the new account"
             )
 
-    def sight(
+    def snapshot(
         self,
         account: Account,
         symbols: Iterable[str],
         *,
         needed: bool = True,
         at_risk: Mapping[str, float] | None = None,
-    ) -> Sight:
+    ) -> RiskSnapshot:
         """What guards judge orders of some symbols by: the account, and their last trades.
 
         What others wait for there counts as what it would cost, and odd options as what they could
@@ -152,7 +152,7 @@ class LiveAccount:
             # What nobody can bound halts the account.
             if stake < INFINITE:
                 risks[place] = risks.get(place, 0.0) + float(stake)
-        return Sight(account, trades, risks)
+        return RiskSnapshot(account, trades, risks)
 
     def at_risk(self) -> dict[str, float]:
         """USD that what products have open can lose, by the root of its options."""
@@ -182,7 +182,7 @@ class LiveAccount:
 
         What differs at each of three readings is odd: `believe` sets it aside.
         """
-        if not self._holdings.ground.begun:
+        if not self._holdings.opening.begun:
             self._begin()
         self._cleared = {*map(self.halts.cleared_cause, ODD)}
         found: Mapping[str, Difference] = {}
@@ -251,8 +251,8 @@ class LiveAccount:
         stake = self._at_stake.total + self._worth_of(orders, account)
         stake += total(order.at_risk for order in self._others)
         large = stake > LARGEST_ODD * Decimal(repr(account.equity))
-        kind = positions if large or self.halts.standing_cause(positions) else symbols
-        standing = self.halts.standing_cause(kind)
+        kind = positions if large or self.halts.active_cause(positions) else symbols
+        standing = self.halts.active_cause(kind)
         if standing is None or standing[1] != cause:
             self._end_odd()
             self.account.halt(kind, line, cause=cause)
@@ -277,7 +277,9 @@ class LiveAccount:
         """Have what a person has looked at be as it should from now on."""
         odd = dict(self._odd or {})
         line = "; ".join(why for _, each in sorted(found.items()) for why in each.whys)
-        log.warning("somebody has looked at it, and it is the ground from now on: %s", line)
+        log.warning(
+            "somebody has looked at it, and it is the opening balance from now on: %s", line
+        )
         surpluses = {symbol: odd.pop(symbol).surplus for symbol in found if symbol in odd}
         self._holdings.accept(surpluses, [name for each in found.values() for name in each.orders])
         self._put_odd(odd)
@@ -292,7 +294,7 @@ class LiveAccount:
     def _end_odd(self) -> None:
         """End halts of what was odd, and have what a person has cleared count no more."""
         for kind in ODD:
-            if self.halts.standing_cause(kind) is not None:
+            if self.halts.active_cause(kind) is not None:
                 self.account.end_halt(kind)
             self._use_clearing(kind)
 
@@ -320,7 +322,7 @@ class LiveAccount:
         self._look_at_loan(reading.multiplier)
         if self._stop.flattening:
             return reading.account
-        if not self._holdings.ground.begun:
+        if not self._holdings.opening.begun:
             self._begin()
         doubted = self._marks.doubted(reading.account, again=reading.again)
         known = {symbol: price for symbol, price in doubted.items() if price > 0}
@@ -385,16 +387,18 @@ class LiveAccount:
         return why_unexplained(now, self._holdings.last_cash(), equity, bids)
 
     def _is_cleared(self, now: CashReading, equity: Decimal) -> bool:
-        """Whether a person has looked at this difference, which is the ground from now on."""
+        """Whether a person has looked at this difference, which is the opening balance from
+        now on.
+        """
         cause = self.halts.cleared_cause("cash")
         if not cause or not now.is_near(CashReading.of_cause(cause), room_of(equity)):
             return False
-        log.warning("somebody has looked at it, and it is the ground from now on: %s", now)
+        log.warning("somebody has looked at it, and it is the opening balance from now on: %s", now)
         return True
 
     def _end_listed_halt(self, now: CashReading, equity: Decimal) -> None:
         """End the halt whose whole difference the venue has listed since, late."""
-        standing = self.halts.standing_cause("cash")
+        standing = self.halts.active_cause("cash")
         if standing is None:
             return
         booked = now.booked - CashReading.of_cause(standing[1]).booked
@@ -418,12 +422,13 @@ class LiveAccount:
         self.notices.tell("multiplier", text if multiplier > MOST_LENT else "")
 
     def read_activities(self) -> None:
-        """Take over what the venue lists since the last reading; nothing before the ground.
+        """Take over what the venue lists since the last reading; nothing before the opening
+        balance.
 
         A trade at another price than its order filled at is asked for again. A booking that would
         move equity by more than what is listed late counts once cash shows it too.
         """
-        if not self._holdings.ground.begun:
+        if not self._holdings.opening.begun:
             return
         for _ in self._time.tries(READINGS):
             at = self._listing_instant()
@@ -514,7 +519,7 @@ class LiveAccount:
                 return
         raise BrokerError("the account: something trades in it whenever it is read")
 
-    def mark(self, journal: Journal, mark: AccountMark) -> Point:
+    def mark(self, journal: Journal, mark: EquitySnapshot) -> Point:
         """Write down what the account is worth, and halt or resume by what it has lost."""
         with self.account.database.transaction():
             point, changes = write_mark(journal, self.halts, mark, self._settings.guards)
@@ -525,8 +530,8 @@ class LiveAccount:
         """Deposits less withdrawals since the journal began, USD.
 
         They count from when they were listed first, not by their day, which begins before they
-        come. What was listed with the ground is in its cash. Dividends, interest and fees are
-        profit or cost. So is what shares are worth that were moved between accounts: the venue
+        come. What was listed with the opening balance is in its cash. Dividends, interest and fees
+        are profit or cost. So is what shares are worth that were moved between accounts: the venue
         names no amount.
         """
         return float(self._holdings.listed.transferred(ALL_TIME))

@@ -44,7 +44,7 @@ def account_folder(root: Path, account: str | None) -> Path:
         return folder
     if not folders:
         raise InputError(
-            f"--folder: {root}: no account has a folder there; a loop's first pass begins it"
+            f"--folder: {root}: no account has a folder there; a loop's first cycle begins it"
         )
     if len(folders) == 1:
         return folders[0]

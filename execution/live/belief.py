@@ -42,7 +42,7 @@ def histories_gone(bars: Bars, symbols: Iterable[str], least: int) -> dict[str, 
 
 
 class BarBelief:
-    """What is read of the bars of a venue, pass by pass.
+    """What is read of the bars of a venue, cycle by cycle.
 
     A bar that a price has contradicted stays out until the venue corrects it, or the close after it
     is nearer to its own than to the price.
@@ -85,7 +85,7 @@ class BarBelief:
         return replace(believed, instruments=tuple(items)), doubted
 
     def _still_denied(self, bars: Bars, now: Mask) -> Mask:
-        """[S, T] bars that a price contradicted in an earlier pass, as they still stand."""
+        """[S, T] bars that a price contradicted in an earlier cycle, as they still stand."""
         still = np.zeros(bars.mask.shape, dtype=bool)
         for (symbol, at), (close, price) in self._denied.items():
             row = int(np.searchsorted(bars.times, at))

@@ -1,7 +1,8 @@
 """Whether the cash of an account is what is written down makes of it.
 
 Everything that is decided divides by equity, so cash is compared as positions are. It should be
-what the ground began with, and what trades and bookings have made of it since. Some of it is
+what the opening balance began with, and what trades and bookings have made of it since. Some of it
+is
 listed late: a coin's fee and those of the exchanges at the end of the day, interest with the month,
 a dividend or a deposit a day after. So cash may be away from that sum by a share of equity, and by
 no more than that share it may have moved since the last reading that was believed, whatever it was
@@ -29,7 +30,8 @@ ROUNDING = Decimal(1)  # USD
 class CashReading:
     """Cash of the venue beside what is written down, USD.
 
-    beyond: what it holds more than the ground, its trades and its bookings come to; signed.
+    beyond: what it holds more than the opening balance, its trades and its bookings come to;
+        signed.
     booked: what bookings that are no trades have come to, signed.
     """
 
@@ -62,7 +64,7 @@ def why_unexplained(
 ) -> str:
     """Why a reading is not to be believed; empty where it is.
 
-    before: the last reading that was believed; none on a ground that was never read.
+    before: the last reading that was believed; none on a opening balance that was never read.
     equity: USD, of the account as it was read.
     bids: USD that open purchases of coins may have taken off cash already.
     """

@@ -1,4 +1,4 @@
-"""What a pass decides: the account and the bars are read, the trader decides, nothing is sent."""
+"""What a cycle decides: the account and the bars are read, the trader decides, nothing is sent."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from execution.live.belief import BarBelief
 from execution.live.exposure import prices_of_orders
 from execution.live.settings import LiveSettings
 from execution.orders import Account, Fill, Order
+from execution.risk_snapshot import RiskSnapshot
 from execution.settings import TradingSettings
-from execution.sight import Sight
 from execution.trader import Trader
 from execution.venue_rules import BLOCKED, VenueRules
 from foundation.clock import OURS, Time
@@ -40,12 +40,12 @@ NOT_REDUCED = "a reduction of its decision did not fill whole"
 NOTHING_CLOSED = "nothing decides at this instant (no bar closed for a market that is open to fill)"
 
 # What guards judge orders of some symbols by, at an account; none where nothing guards them.
-Look = Callable[[Account, Iterable[str]], Sight | None]
+Look = Callable[[Account, Iterable[str]], RiskSnapshot | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Cycle:
-    """What a pass saw and did.
+    """What a cycle saw and did.
 
     account: as it was read, at the prices of the decision.
     bars: that it decided on.
@@ -85,7 +85,7 @@ def decided_cycle(
 
     rules: what the venue allows with each symbol; none allows everything.
     time: by which bars that are late are waited for.
-    belief: which bars were not believed in the passes before; none remembers nothing.
+    belief: which bars were not believed in the cycles before; none remembers nothing.
     decided: whether an instant was decided before, and is not to be decided again.
     again: reads the account once more after bars were waited for; none asks the broker.
     """
@@ -119,7 +119,7 @@ def decided_cycle(
 
 
 def idle_cycle(account: Account, bars: Bars, why: str, belief: BarBelief) -> Cycle:
-    """A pass that decides nothing: why, and the account at the prices of the bars."""
+    """A cycle that decides nothing: why, and the account at the prices of the bars."""
     bars, doubted = belief.believed(bars, {})
     return Cycle(account.with_prices(closes_of(bars)), bars, None, idle=why, doubted=doubted)
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from execution.journal.intents import Intent
+from execution.journal.order_store import OrderIntent
 from execution.orders import Account, Order
-from execution.sight import GuardedOrder, Sight
+from execution.risk_snapshot import GuardedOrder, RiskSnapshot
 from foundation.errors import BrokerError
 from trainingdata.feed.market_data import LastTrade
 from trainingdata.instruments import is_symbol
@@ -57,7 +57,7 @@ class Exposure:
     def reach(self, symbol: str) -> Reach:
         return self.reaches.get(symbol, Reach())
 
-    def with_order(self, order: GuardedOrder, intent: Intent | None = None) -> Exposure:
+    def with_order(self, order: GuardedOrder, intent: OrderIntent | None = None) -> Exposure:
         """With one order more, which may fill; intent: what the book says of it by now.
 
         A reduction frees nothing before it has filled.
@@ -71,17 +71,19 @@ class Exposure:
         risk = self.at_risk.get(order.root, 0.0) + order.at_risk(filled + left)
         return Exposure(self.reaches, {**self.at_risk, order.root: risk})
 
-    def gross(self, sight: Sight) -> float:
+    def gross(self, snapshot: RiskSnapshot) -> float:
         """USD of all positions at their largest, and of what spreads can lose."""
         total = sum(self.at_risk.values())
         for symbol, reach in self.reaches.items():
             if reach.largest:
-                total += float(reach.largest) * sight.price(symbol)
+                total += float(reach.largest) * snapshot.price(symbol)
         return total
 
 
 def exposure_of(
-    sight: Sight, sent: Iterable[tuple[GuardedOrder, Intent | None]], besides: str = ""
+    snapshot: RiskSnapshot,
+    sent: Iterable[tuple[GuardedOrder, OrderIntent | None]],
+    besides: str = "",
 ) -> Exposure:
     """What an account may come to hold by what was seen and what was sent since.
 
@@ -89,9 +91,9 @@ def exposure_of(
         about to be written there.
     besides: the id of an order that is left out.
     """
-    account = sight.account
+    account = snapshot.account
     reaches = {symbol: Reach(held, held) for symbol, held in account.positions.items()}
-    exposure = Exposure(reaches, sight.at_risk)
+    exposure = Exposure(reaches, snapshot.at_risk)
     for waiting in account.open_orders:
         if waiting.client_order_id != besides:
             exposure = exposure.with_order(waiting)
@@ -140,7 +142,7 @@ def prices_of_orders(account: Account, last_trades: LastTrades) -> dict[str, flo
     return {**prices, **{symbol: trade.price for symbol, trade in trades.items()}}
 
 
-def _progress(order: GuardedOrder, intent: Intent | None) -> tuple[Decimal, Decimal]:
+def _progress(order: GuardedOrder, intent: OrderIntent | None) -> tuple[Decimal, Decimal]:
     """What of an order has filled, and what of it may still fill: signed, or contracts."""
     whole = order.signed_qty if isinstance(order, Order) else Decimal(order.contracts)
     if intent is None:

@@ -15,12 +15,12 @@ import numpy as np
 
 from execution.account_lock import is_there
 from execution.journal.halts import Forbidden, Halts
-from execution.journal.intents import Intent, IntentBook
+from execution.journal.order_store import OrderIntent, OrderStore
 from execution.live.exposure import Exposure, exposure_of
 from execution.live.loop import Stop
 from execution.option_orders import SpreadOrder
 from execution.orders import Order
-from execution.sight import GuardedOrder, PriceUnseen, Sight
+from execution.risk_snapshot import GuardedOrder, PriceUnseen, RiskSnapshot
 from foundation.settings import setting, settings_class
 from trainingdata.feed.market_data import LastTrade
 from trainingdata.instants import HOUR
@@ -88,7 +88,7 @@ class Guards:
         self,
         settings: GuardSettings,
         halts: Halts,
-        book: IntentBook,
+        book: OrderStore,
         kill_file: Path,
         stop: Stop,
     ) -> None:
@@ -99,7 +99,7 @@ class Guards:
         self._stop = stop
         self.shut = False  # by the venue's clock, within a session of the calendar
 
-    def __call__(self, intent: Intent, now: np.datetime64, seen: Sight | None) -> str:
+    def __call__(self, intent: OrderIntent, now: np.datetime64, seen: RiskSnapshot | None) -> str:
         """Why an intent may not be sent at an instant of the venue's clock; empty where it may.
 
         seen: the account, read just now: no order may be on its way to the venue since, but those
@@ -134,11 +134,11 @@ class Guards:
         """
         if not (isinstance(order, SpreadOrder) and order.reduces and order.closes):
             return False
-        kinds = {halt.kind for halt in self._halts.standing() if halt.rule.forbids == "everything"}
+        kinds = {halt.kind for halt in self._halts.active() if halt.rule.forbids == "everything"}
         return kinds <= {"positions", "cash"} and not is_there(self._kill_file)
 
     def _senseless_reduction(
-        self, order: GuardedOrder, now: np.datetime64, seen: Sight | None
+        self, order: GuardedOrder, now: np.datetime64, seen: RiskSnapshot | None
     ) -> str:
         """Why the limit of a reduction makes no sense; an old last trade says nothing of it."""
         if seen is None or isinstance(order, SpreadOrder):
@@ -149,31 +149,39 @@ class Guards:
         return _beyond_collar(order, trade, self._settings.collar)
 
     def _refused_opening(
-        self, intent: Intent, order: GuardedOrder, now: np.datetime64, sight: Sight | None
+        self,
+        intent: OrderIntent,
+        order: GuardedOrder,
+        now: np.datetime64,
+        snapshot: RiskSnapshot | None,
     ) -> str:
         if why := why_halted(self._halts, "openings"):
             return why
-        if sight is None:
+        if snapshot is None:
             return "the account was not looked at before it"
-        if not sight.account.equity > 0:
-            return f"equity is {sight.account.equity:,.2f} USD, and nothing is opened without any"
+        if not snapshot.account.equity > 0:
+            return (
+                f"equity is {snapshot.account.equity:,.2f} USD, and nothing is opened without any"
+            )
         try:
             return (
-                self._untrusted_price(order, sight, now)
-                or self._too_large(order, sight)
+                self._untrusted_price(order, snapshot, now)
+                or self._too_large(order, snapshot)
                 or why_too_many(self._book, intent, now, self._settings.max_orders_per_hour)
-                or self._too_much(intent, order, sight)
+                or self._too_much(intent, order, snapshot)
             )
         except PriceUnseen as error:
             return str(error)
 
-    def _untrusted_price(self, order: GuardedOrder, sight: Sight, now: np.datetime64) -> str:
+    def _untrusted_price(
+        self, order: GuardedOrder, snapshot: RiskSnapshot, now: np.datetime64
+    ) -> str:
         """Why the prices that an opening rests on are none; spreads are valued without any."""
         if isinstance(order, SpreadOrder):
             return ""
         settings = self._settings
         symbol = order.symbol
-        trade = sight.trades.get(symbol)
+        trade = snapshot.trades.get(symbol)
         if trade is None:
             return f"no last trade of {symbol} was seen"
         if _is_open(symbol, now) and _is_old(trade, now, settings.quote_age):
@@ -184,7 +192,7 @@ class Guards:
             )
         if order.limit_price is not None:
             return _beyond_collar(order, trade, settings.collar)
-        sized = sight.account.prices.get(symbol)
+        sized = snapshot.account.prices.get(symbol)
         if sized is None:
             return f"no price that {symbol} was sized at was seen"
         if not abs(trade.price - sized) <= settings.collar * sized:
@@ -194,11 +202,11 @@ class Guards:
             )
         return ""
 
-    def _too_large(self, order: GuardedOrder, sight: Sight) -> str:
+    def _too_large(self, order: GuardedOrder, snapshot: RiskSnapshot) -> str:
         if isinstance(order, SpreadOrder):
             value = order.at_risk(Decimal(order.contracts))
         else:
-            price = sight.price(order.symbol)
+            price = snapshot.price(order.symbol)
             if order.limit_price is not None:
                 price = max(price, order.limit_price)
             value = float(order.qty) * price
@@ -207,20 +215,20 @@ class Guards:
             return ""
         return f"{value:,.0f} USD are at stake; guards.max_order is {largest:,.0f} USD"
 
-    def _too_much(self, intent: Intent, order: GuardedOrder, sight: Sight) -> str:
+    def _too_much(self, intent: OrderIntent, order: GuardedOrder, snapshot: RiskSnapshot) -> str:
         """Why an opening would make a position or all of them too large.
 
         One that makes its position no larger is let pass, also where prices have carried it beyond
         its limit.
         """
         settings = self._settings
-        before = self._exposure(intent.client_order_id, sight)
+        before = self._exposure(intent.client_order_id, snapshot)
         after = before.with_order(order)
-        name, position = _position(order, after, sight)
-        gross = after.gross(sight) / sight.account.equity
-        if position <= _position(order, before, sight)[1]:
+        name, position = _position(order, after, snapshot)
+        gross = after.gross(snapshot) / snapshot.account.equity
+        if position <= _position(order, before, snapshot)[1]:
             return ""
-        whole, of_what = _measure(order, sight)
+        whole, of_what = _measure(order, snapshot)
         share = position / whole if whole > 0 else math.inf
         if not share <= settings.max_position:
             return (
@@ -234,13 +242,13 @@ class Guards:
             )
         return ""
 
-    def _exposure(self, besides: str, sight: Sight) -> Exposure:
-        passed = {name: order for name, order in sight.passed.items() if name != besides}
+    def _exposure(self, besides: str, snapshot: RiskSnapshot) -> Exposure:
+        passed = {name: order for name, order in snapshot.passed.items() if name != besides}
         marks = ", ".join("?" * len(passed))
         found = self._book.select(f"client_order_id IN ({marks})", tuple(passed))
         by_name = {intent.client_order_id: intent for intent in found}
         sent = [(order, by_name.get(name)) for name, order in passed.items()]
-        return exposure_of(sight, sent, besides)
+        return exposure_of(snapshot, sent, besides)
 
 
 def why_stopped(halts: Halts, kill_file: Path) -> str:
@@ -252,13 +260,13 @@ def why_stopped(halts: Halts, kill_file: Path) -> str:
 
 def why_halted(halts: Halts, forbidden: Forbidden) -> str:
     """The halt that forbids this; empty where none does."""
-    for halt in halts.standing():
+    for halt in halts.active():
         if halt.rule.forbids == forbidden:
             return f"halted: {halt}"
     return ""
 
 
-def why_too_many(book: IntentBook, intent: Intent, now: np.datetime64, most: int) -> str:
+def why_too_many(book: OrderStore, intent: OrderIntent, now: np.datetime64, most: int) -> str:
     """Why no further order opens anything in this hour; most: orders of all jobs in an hour."""
     since = now - HOUR
     # Instants are text in the book. One to the minute sorts before every instant within it.
@@ -277,27 +285,31 @@ def _only_closes(order: GuardedOrder) -> bool:
     return isinstance(order, SpreadOrder) and order.closes
 
 
-def _position(order: GuardedOrder, exposure: Exposure, sight: Sight) -> tuple[str, float]:
+def _position(order: GuardedOrder, exposure: Exposure, snapshot: RiskSnapshot) -> tuple[str, float]:
     """What an order adds to, and what that comes to at most, USD."""
     if isinstance(order, SpreadOrder):
         return f"what spreads on {order.root} can lose", exposure.at_risk.get(order.root, 0.0)
     largest = exposure.reach(order.symbol).largest
-    return order.symbol, float(largest) * sight.price(order.symbol)
+    return order.symbol, float(largest) * snapshot.price(order.symbol)
 
 
-def _measure(order: GuardedOrder, sight: Sight) -> tuple[float, str]:
+def _measure(order: GuardedOrder, snapshot: RiskSnapshot) -> tuple[float, str]:
     """USD that `max_position` is a share of, and what they are.
 
     What spreads can lose has to be there in the account that they are sized from as well as at the
     venue, which may hold more.
     """
-    equity = sight.account.equity
-    if isinstance(order, SpreadOrder) and sight.balance is not None and sight.balance < equity:
-        return sight.balance, f"the balance of {sight.balance:,.2f} USD"
+    equity = snapshot.account.equity
+    if (
+        isinstance(order, SpreadOrder)
+        and snapshot.balance is not None
+        and snapshot.balance < equity
+    ):
+        return snapshot.balance, f"the balance of {snapshot.balance:,.2f} USD"
     return equity, "equity"
 
 
-def _waits_for_the_open(intent: Intent, order: GuardedOrder, now: np.datetime64) -> bool:
+def _waits_for_the_open(intent: OrderIntent, order: GuardedOrder, now: np.datetime64) -> bool:
     """Whether an order is for an exchange that the calendar alone says is open.
 
     What buys spreads back is tried all the same: nobody reads the clock for it.

@@ -23,8 +23,8 @@ import numpy as np
 from execution.brokers import OtherOrder
 from execution.journal.activities import Activity, ActivityBook
 from execution.journal.events import EventLog
-from execution.journal.expected import FILLS_UNCOUNTED, NONE, ExpectedBook, GroundBook, Owned
-from execution.journal.intents import UNDETERMINED, Intent, IntentBook
+from execution.journal.expected import FILLS_UNCOUNTED, NONE, ExpectedBook, OpeningBalances, Owned
+from execution.journal.order_store import UNDETERMINED, OrderIntent, OrderStore
 from execution.live.cash import CashReading
 from execution.option_orders import (
     Contract,
@@ -88,10 +88,10 @@ class HoldingsBook:
     def __init__(self, database: Database, events: EventLog) -> None:
         self._database = database
         self._events = events
-        self._intents = IntentBook(database, events)
+        self._intents = OrderStore(database, events)
         self.listed = ActivityBook(database, events)
         self._expected = ExpectedBook(database)
-        self.ground = GroundBook(database)
+        self.opening = OpeningBalances(database)
 
     def begin(
         self,
@@ -108,7 +108,7 @@ class HoldingsBook:
         listed: activities since `at - OVERLAP`, which what is held has in it.
         """
         with self._database.transaction():
-            self.ground.begin(at, cash)
+            self.opening.begin(at, cash)
             self._expected.expect({symbol: Owned(quantity) for symbol, quantity in held.items()})
             self._expected.count_orders()
             self.listed.write(listed, at, ground=0)
@@ -123,7 +123,7 @@ class HoldingsBook:
         """
         with self._database.transaction():
             written = self.listed.write(activities, at, ground=1)
-            self.ground.add(
+            self.opening.add(
                 total(change for _, change in written),
                 total(change for activity, change in written if not activity.is_exchange),
             )
@@ -131,7 +131,7 @@ class HoldingsBook:
 
     def last_at(self) -> np.datetime64:
         """From when on activities are to be asked for next: a week before the last trade."""
-        begun_at = self.ground.row().begun_at
+        begun_at = self.opening.row().begun_at
         return np.datetime64(max(begun_at, self.listed.last_trade() or begun_at) - OVERLAP, "ns")
 
     def compare(self, held: Mapping[str, Decimal], at: np.datetime64) -> dict[str, Difference]:
@@ -224,19 +224,19 @@ class HoldingsBook:
 
     def cash_reading(self, cash: Decimal) -> CashReading:
         """The venue's cash beside what is written down; cash: USD."""
-        ground = self.ground.row()
-        return CashReading(EXACT.subtract(cash, ground.cash), ground.booked)
+        opening = self.opening.row()
+        return CashReading(EXACT.subtract(cash, opening.cash), opening.booked)
 
     def last_cash(self) -> CashReading | None:
         """The last reading of cash that was believed; none before there was one."""
-        believed = self.ground.row().believed
+        believed = self.opening.row().believed
         return CashReading(*believed) if believed else None
 
     def believe_cash(self, reading: CashReading) -> None:
         """Have a reading of cash, to the cent, be what later ones are looked at beside."""
         cents = [each.quantize(CENT, context=EXACT) for each in (reading.beyond, reading.booked)]
         if CashReading(*cents) != self.last_cash():
-            self.ground.believe(*cents)
+            self.opening.believe(*cents)
 
     def _count_fills(self, expected: defaultdict[str, Owned]) -> None:
         """Have what orders have filled since they were counted be expected."""
@@ -284,8 +284,8 @@ def explaining(surplus: Decimal, changes: Mapping[str, Decimal], room: Room) -> 
     """Bookings that explain a surplus of a symbol, but for a tenth of it; none where none do.
 
     All together do, or those do that bring it nearer to nothing one after the other: what was there
-    at the ground, or was accepted by a person, may be listed later, and explains nothing. A split
-    is one beside a few shares by hand too.
+    at the opening balance, or was accepted by a person, may be listed later, and explains nothing.
+    A split is one beside a few shares by hand too.
 
     changes: of bookings that are not counted, by name, oldest first.
     """
@@ -301,7 +301,7 @@ def explaining(surplus: Decimal, changes: Mapping[str, Decimal], room: Room) -> 
     return nearer if TENTH * abs(left) <= abs(surplus) else []
 
 
-def changes_of(intent: Intent, quantity: Decimal) -> dict[str, Decimal]:
+def changes_of(intent: OrderIntent, quantity: Decimal) -> dict[str, Decimal]:
     """What so much of an order does to each position, signed: of one symbol, or of several legs."""
     if isinstance(intent.order, SpreadOrder):
         legs = {leg.contract.symbol: leg.side for leg in intent.order.legs}
@@ -310,7 +310,7 @@ def changes_of(intent: Intent, quantity: Decimal) -> dict[str, Decimal]:
     return {symbol: quantity if side == "buy" else -quantity for symbol, side in legs.items()}
 
 
-def rooms_of(waiting: Iterable[Intent]) -> defaultdict[str, Room]:
+def rooms_of(waiting: Iterable[OrderIntent]) -> defaultdict[str, Room]:
     """What orders that may fill yet may do to each position."""
     rooms: defaultdict[str, Room] = defaultdict(Room)
     for intent in waiting:

@@ -10,12 +10,12 @@ from foundation.command import printing
 log = logging.getLogger("live")
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     with printing():
         sys.stdout.write(f"{line}\n")
 
 
-def say_aside(line: str, level: int = logging.WARNING) -> None:
+def print_warning(line: str, level: int = logging.WARNING) -> None:
     """Log a line, and print it on standard error; level: that it is logged at."""
     log.log(level, line)
     with printing():

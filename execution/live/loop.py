@@ -200,12 +200,12 @@ class Loop:
         except (BrokerError, DataError) as error:
             self._failures[job.name] += 1
             count = self._failures[job.name]
-            log.error("%s: the pass is over: %s", job.name, error)
+            log.error("%s: the cycle is over: %s", job.name, error)
             self._notices.alert(kind, f"{job.name}: {count} in a row: {error}")
             if count >= self._halt_after or job.due(self._clock()) is None:
                 raise
             with printing():
-                sys.stderr.write(f"the pass is over, the next one comes: {error}\n")
+                sys.stderr.write(f"the cycle is over, the next one comes: {error}\n")
         else:
             self._failures[job.name] = 0
             self._notices.end_alert(kind)

@@ -11,7 +11,7 @@ import numpy as np
 
 from execution.journal.halts import ITSELF, Halt, HaltChanges, HaltKind, Halts
 from execution.journal.linked_returns import Point, date_of, exact
-from execution.journal.marks import AccountMark, MarkBook
+from execution.journal.marks import EquitySnapshot, MarkBook
 
 # By how much of its limit a loss grows before it halts again what a person has let go on.
 GROWTH = Decimal("0.25")
@@ -37,7 +37,7 @@ class LossLimits(Protocol):
 
 
 def write_mark(
-    book: MarkBook, halts: Halts, mark: AccountMark, limits: LossLimits
+    book: MarkBook, halts: Halts, mark: EquitySnapshot, limits: LossLimits
 ) -> tuple[Point, HaltChanges]:
     """Write a mark down, and halt or resume by what was lost; its point, and what has changed."""
     latest = halts.latest()

@@ -9,7 +9,7 @@ import numpy as np
 
 from execution.journal.decisions import Journal
 from execution.journal.linked_returns import Point
-from execution.journal.marks import AccountMark, exposure_line
+from execution.journal.marks import EquitySnapshot, exposure_line
 from execution.live.account import LiveAccount
 from execution.live.night import is_stock
 from execution.orders import Account
@@ -50,7 +50,7 @@ def write_down(live: LiveAccount, account: Account, journal: Journal, limits: Li
     log.info("%s %s", utc_text(mark.at), profit_line(point))
 
 
-def mark_of(account: Account, limits: Limits, flows: float) -> AccountMark:
+def mark_of(account: Account, limits: Limits, flows: float) -> EquitySnapshot:
     """The mark of an account as it was read.
 
     flows: USD paid in less taken out since the mark before.
@@ -61,7 +61,7 @@ def mark_of(account: Account, limits: Limits, flows: float) -> AccountMark:
     session = session_of(new_york_date(np.array([account.as_of]))[0])
     night = session is None or not session.opens <= account.as_of < session.closes
     granted = limits.with_account_leverage(account.leverage)
-    return AccountMark(
+    return EquitySnapshot(
         at=account.as_of,
         equity=account.equity,
         cash=account.cash,

@@ -16,7 +16,7 @@ import numpy as np
 from execution.broker import place_each
 from execution.brokers import LiveBroker, Unbelieved, UnbelievedMarks
 from execution.journal.decisions import Journal
-from execution.journal.intents import UNDETERMINED, Part
+from execution.journal.order_store import UNDETERMINED, Part
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
 from execution.live.settings import LiveSettings
@@ -137,7 +137,7 @@ class NightWatch:
 
     def send(self, orders: Sequence[Order], account: Account, name: str) -> None:
         """Write orders that only reduce down, under a name, and send them."""
-        seen = self._live.sight(account, {order.symbol for order in orders}, needed=False)
+        seen = self._live.snapshot(account, {order.symbol for order in orders}, needed=False)
         self._journal.write_orders(name, orders, account.as_of)
         for order in orders:
             log.warning("%s: %s %s %s: %s", name, order.side, order.qty, order.symbol, order.reason)
@@ -159,11 +159,11 @@ class NightWatch:
         return [each.single for each in intents if each.job == TRADE and each.part == part]
 
     def _ask_again(self, closes: np.datetime64) -> None:
-        """Have earlier cuts of unknown fate taken under their own ids, or known not to be."""
+        """Have earlier cuts of unknown outcome taken under their own ids, or known not to be."""
         cuts = [cut for cut in self._of_unknown_fate("night") if cut.expires_at == closes]
         if not cuts:
             return
-        seen = self._live.sight(self._seen(), {cut.symbol for cut in cuts}, needed=False)
+        seen = self._live.snapshot(self._seen(), {cut.symbol for cut in cuts}, needed=False)
         try:
             place_each(self._broker, cuts, seen)
         except BrokerError as error:
@@ -224,7 +224,7 @@ def night_cuts(
     rounded up: a share too many is sold rather than held.
 
     account: what counts as held, at the latest prices.
-    certain: of its positions, what no order of unknown fate may yet take off: that alone is cut.
+    certain: of its positions, what no order of unknown outcome may yet take off: that alone is cut.
     strategy: what their ids begin with.
     closes, number: the session's close, and of the cut before it; they make the ids.
     tradable: symbols that are ours to trade.

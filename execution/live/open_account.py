@@ -13,9 +13,9 @@ from execution.account_lock import KILL_FILE, is_there, journal_of_account
 from execution.journal.decisions import Journal
 from execution.journal.events import EventLog
 from execution.journal.halts import HALT_RULES, HaltChanges, HaltKind, Halts, halts_that_stood
-from execution.journal.intents import IntentBook
-from execution.journal.next_pass import NextPassBook
+from execution.journal.next_cycle import NextCycleBook
 from execution.journal.notices import NoticeBook
+from execution.journal.order_store import OrderStore
 from foundation.command import printing
 from foundation.database import Database
 from foundation.errors import InputError
@@ -30,7 +30,7 @@ class OpenAccount:
     folder: in which it lies.
     notices: told of whatever needs a person.
     now: the instant by the venue's clock, as far as it is known.
-    pass_seconds: that the settings grant a pass.
+    pass_seconds: that the settings grant a cycle.
     """
 
     def __init__(
@@ -41,14 +41,14 @@ class OpenAccount:
         notices: Notices,
         redact: Callable[[str], str],
         now: Callable[[], np.datetime64],
-        pass_seconds: float = 0.0,
+        cycle_seconds: float = 0.0,
     ) -> None:
         self.name = name
         self.database = database
         self.events = EventLog(database, redact, now)
-        self.book = IntentBook(database, self.events)
+        self.book = OrderStore(database, self.events)
         self.halts = Halts(database, self.events)
-        self.next_pass = NextPassBook(database, pass_seconds)
+        self.next_cycle = NextCycleBook(database, cycle_seconds)
         self.notices = notices
         self.kill_file = folder / KILL_FILE
         self.now = now
@@ -103,7 +103,7 @@ def open_account(
     healthcheck: str | None = None,
     alerts: str | None = None,
     *,
-    pass_seconds: float = 0.0,
+    cycle_seconds: float = 0.0,
     replace_damaged: bool = False,
     unattended: bool = False,
     dry: bool = False,
@@ -111,7 +111,7 @@ def open_account(
     """Hold the locks of an account, and open its journal in `root/<name>`.
 
     healthcheck, alerts: as for `Notices`.
-    pass_seconds: that the settings grant a pass.
+    pass_seconds: that the settings grant a cycle.
     replace_damaged: whether a journal that is damaged is set aside, and a new one begun.
     unattended: whether somebody is told of whatever ends it.
     dry: whether nothing is sent: the journal is in memory, and nothing is locked.
@@ -131,7 +131,7 @@ def open_account(
                 found = HaltChanges(raised={"journal": f"{kept}; {halts_that_stood(set_aside)}"})
             # A journal begins with what halts it, or not at all.
             with database.transaction():
-                account = OpenAccount(name, database, folder, notices, redact, now, pass_seconds)
+                account = OpenAccount(name, database, folder, notices, redact, now, cycle_seconds)
                 account.halts.apply(found, now())
             account.tell_of_changes(found)
             if account.killed:

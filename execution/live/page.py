@@ -1,6 +1,6 @@
 """An account's page: `status.html` in its folder, which its loop writes and anybody may look at.
 
-It is written whole after every pass, and whenever a halt, an order or the kill file has changed.
+It is written whole after every cycle, and whenever a halt, an order or the kill file has changed.
 Nothing that keeps it from being written keeps the loop from trading.
 """
 
@@ -21,14 +21,14 @@ from markupsafe import Markup
 
 from execution.account_lock import PAGE
 from execution.decision import plan_text
+from execution.journal.cycles import latest_cycles
 from execution.journal.decisions import ChoiceRow
 from execution.journal.halts import Halt
-from execution.journal.intents import STATES, WAITING, Intent
-from execution.journal.marks import AccountMark
-from execution.journal.next_pass import NextPass
+from execution.journal.marks import EquitySnapshot
+from execution.journal.next_cycle import NextCycle
 from execution.journal.notices import NoticeBook, NoticeRow
+from execution.journal.order_store import STATES, WAITING, OrderIntent
 from execution.journal.orders import words_of
-from execution.journal.passes import latest_passes
 from execution.live import page_words
 from execution.live.accounts import TRADE
 from execution.live.loop import Stop
@@ -107,7 +107,7 @@ class Change(NamedTuple):
     """
 
     event: int
-    expected: NextPass | None
+    expected: NextCycle | None
     killed: bool
     end: str
 
@@ -156,7 +156,7 @@ class StatusPage:
         except BaseException as error:
             self._try_to_write(str(error) or type(error).__name__)
             raise
-        self._try_to_write(stop.why or "all its passes are made")
+        self._try_to_write(stop.why or "all its cycles are made")
 
     def _try_to_write(self, end: str = "") -> None:
         if self._path is None:
@@ -177,7 +177,7 @@ class StatusPage:
 
     def _write(self, path: Path, end: str) -> None:
         account = self._account
-        expected = account.next_pass.expected()
+        expected = account.next_cycle.expected()
         change = Change(account.events.last_number(), expected, account.killed, end)
         if change == self._written:
             return
@@ -194,10 +194,10 @@ class StatusPage:
         mark = self._journal.last_mark()
         decision = self._journal.last_decision()
         self._curve = self._curve.extended(self._journal.marks(self._curve.last_at))
-        halts = self._account.halts.standing()
+        halts = self._account.halts.active()
         unknown = len(book.undetermined())
-        passes = latest_passes(self._account.database, 2)
-        ended = next((each for each in passes if each.ended_at is not None), None)
+        cycles = latest_cycles(self._account.database, 2)
+        ended = next((each for each in cycles if each.ended_at is not None), None)
         failed = "" if ended is None else ended.failed
         claim, level = _verdict(change, halts, trouble=bool(unknown or failed))
         return render_page(
@@ -211,7 +211,7 @@ class StatusPage:
             change=change,
             claim=claim,
             level=level,
-            last_pass=passes[0] if passes else None,
+            last_cycle=cycles[0] if cycles else None,
             halts=halts,
             unknown=unknown,
             failed=failed,
@@ -241,7 +241,7 @@ def _verdict(change: Change, halts: Sequence[Halt], *, trouble: bool) -> tuple[s
     return ("Running, with trouble", "warn") if trouble else ("Running", "good")
 
 
-def what(intent: Intent) -> str:
+def what(intent: OrderIntent) -> str:
     """What an order asks for: buy 10 NVDA, limit $120.50."""
     asked = words_of(intent.order)
     legs = [f"{leg['side']} {leg['symbol']}" for leg in asked.get("legs", ())]
@@ -268,7 +268,7 @@ class Curve:
         """The last mark's instant, from which on marks may be new."""
         return self.marks["at"][-1] if len(self.marks) else np.datetime64(0, "ns")
 
-    def extended(self, marks: Sequence[AccountMark]) -> Curve:
+    def extended(self, marks: Sequence[EquitySnapshot]) -> Curve:
         """The curve with the marks from `last_at` on; of one instant the last word counts."""
         if not marks:
             return self
@@ -336,7 +336,7 @@ class Curve:
         )
 
 
-def position_table(mark: AccountMark, position: float, coins: float | None) -> Table:
+def position_table(mark: EquitySnapshot, position: float, coins: float | None) -> Table:
     """What is held, the largest first, after the gross of stocks and coins; multiples of equity.
 
     position: share of equity that a position may come to.
@@ -358,7 +358,7 @@ def choice_table(choices: Sequence[ChoiceRow], last: str) -> Table:
     rows = []
     for row in choices:
         c = row.choice
-        plan = plan_text(c.basis, float((row.until - row.at) / HOUR)).lstrip("; ")
+        plan = plan_text(c.rationale, float((row.until - row.at) / HOUR)).lstrip("; ")
         texts = (
             c.symbol,
             hour(row.at),
@@ -390,7 +390,7 @@ def _binding_text(binding: Mapping[str, float]) -> str:
     return ", ".join(f"{name}{text}" for name, text in worth.items()) or "nothing"
 
 
-def _position(mark: AccountMark, name: str, value: float, ceiling: float | None) -> Row:
+def _position(mark: EquitySnapshot, name: str, value: float, ceiling: float | None) -> Row:
     """What is held of something, USD, beside its ceiling, a multiple of equity."""
     weight = value / mark.equity if mark.equity > 0 else np.nan
     above = ceiling is not None and abs(weight) > ceiling

@@ -1,6 +1,6 @@
-"""A replay: the live job on a practice server whose clock waits, a pass at every instant of it.
+"""A replay: the live job on a practice server whose clock waits, a cycle at every instant of it.
 
-Each pass is in the account's journal before the clock is moved on, and the journal alone says what
+Each cycle is in the account's journal before the clock is moved on, and the journal alone says what
 the files of the run hold. Whatever ends a replay, the same words go on with it while the server
 runs: an instant that was decided is not decided again.
 """
@@ -22,12 +22,12 @@ import yaml
 
 from execution.brokers import account_at
 from execution.journal.events import EventLog
-from execution.journal.intents import KEPT_BACK
+from execution.journal.order_store import KEPT_BACK
 from execution.journal_record import JournalRecord
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle
-from execution.live.lines import say_aside
+from execution.live.lines import print_warning
 from execution.live.loop import Stop, stopped_by_signals
 from execution.live.open_account import open_account
 from execution.live.settings import LiveSettings
@@ -112,11 +112,12 @@ def run_replay(
     overwrite: bool,
     show: Callable[[Cycle], None],
 ) -> str:
-    """Make a pass at every instant that the server's clock still has, and write the files of a run.
+    """Make a cycle at every instant that the server's clock still has, and write the files of a
+    run.
 
     output: folder of the files.
     overwrite: whether what it holds of something else is given up.
-    show: called with every pass.
+    show: called with every cycle.
 
     It returns what came of it, a line of JSON.
 
@@ -124,7 +125,7 @@ def run_replay(
     ------
     InputError
         for an address that is no practice server with a waiting clock, symbols that it does not
-        have, other settings than before, and what a pass met. The records so far are written.
+        have, other settings than before, and what a cycle met. The records so far are written.
     Ended
         after a signal; so they are then.
     """
@@ -144,7 +145,7 @@ def run_replay(
         account = held.enter_context(
             open_account(account_id, Path(settings.folder), keys.redact, connection.estimated_now)
         )
-        # No guard hears of a stop: the orders of the pass in flight are sent.
+        # No guard hears of a stop: the orders of the cycle in flight are sent.
         live = LiveAccount(connection, account, settings, feed.last_trades, Stop())
         job = TradingJob(live, feed, trader, settings, cycles=None, show=show, patience=0.0)
         wanted = sorted(settings.tradable_symbols)
@@ -159,12 +160,12 @@ def run_replay(
         held.enter_context(stopped_by_signals(stop))
         progress = held.enter_context(ProgressBar())
         try:
-            _make_passes(job, clock, stop, progress)
+            _make_cycles(job, clock, stop, progress)
         except BaseException as error:
             try:
                 records.write(clock, str(error) or type(error).__name__)
             except InputError as trouble:
-                say_aside(f"{trouble}.")
+                print_warning(f"{trouble}.")
             raise
         why = stop.why if clock.left else ""
         summary = records.write(clock, why)
@@ -173,11 +174,13 @@ def run_replay(
         return summary
 
 
-def _make_passes(job: TradingJob, clock: WaitingClock, stop: Stop, progress: Progress) -> None:
-    """A pass where the clock stands, also where one was made before, and at every instant after."""
+def _make_cycles(job: TradingJob, clock: WaitingClock, stop: Stop, progress: Progress) -> None:
+    """A cycle where the clock stands, also where one was made before, and at every instant
+    after.
+    """
     first, instants = clock.passed, clock.left + 1
     while True:
-        job.pass_now()
+        job.cycle_now()
         progress("instants", clock.passed - first + 1, instants)
         if stop or not clock.move():
             return
@@ -213,7 +216,7 @@ class Records:
             return ""
         run = record.run(self.forecaster, *record.ends())
         kept_back = [each for each in self.live.book.in_states(KEPT_BACK) if each.job == TRADE]
-        halts = self.live.halts.standing()
+        halts = self.live.halts.active()
         figures = {
             "instants": len(marks),
             "fills": len(run.fills),
@@ -234,12 +237,12 @@ class Records:
         write_whole(run_files({**writers_of(run), **files}, REPLAY_FILE, figures), self.output)
         if kept_back:
             first = f"{kept_back[0].client_order_id}: {kept_back[0].why}"
-            say_aside(f"{counted(len(kept_back), 'order')} of it NOT sent. The first: {first}.")
+            print_warning(f"{counted(len(kept_back), 'order')} of it NOT sent. The first: {first}.")
         for halt in halts:
-            say_aside(f"The account is halted at its end: {halt}. {halt.rule.remedy}")
+            print_warning(f"The account is halted at its end: {halt}. {halt.rule.remedy}")
         if why:
-            made = counted(len(marks), "pass", "passes")
-            say_aside(
+            made = counted(len(marks), "cycle", "cycles")
+            print_warning(
                 f"The output has {made}, and {clock.left} are to come. The same line goes on with"
                 " it, while the server is the same.",
                 logging.INFO,

@@ -14,7 +14,7 @@ from execution.auctions import taken_from
 from execution.broker import Broker, is_whole, place
 from execution.journal.decisions import EXPIRED, DecisionRow, Journal
 from execution.journal.expected import NONE, Owned
-from execution.journal.intents import UNDETERMINED, Intent, IntentBook
+from execution.journal.order_store import UNDETERMINED, OrderIntent, OrderStore
 from execution.live.cycle import NOT_REDUCED, Look
 from execution.live.holdings import Room, changes_of, fee_of
 from execution.orders import Account, Fill
@@ -28,7 +28,7 @@ OTHER_HOLDINGS = "the account holds something else than when it was decided"
 def resume(
     broker: Broker,
     journal: Journal,
-    book: IntentBook,
+    book: OrderStore,
     tradable: Collection[str],
     look: Look,
 ) -> list[Fill]:
@@ -48,7 +48,7 @@ def resume(
     """
     fills: list[Fill] = []
     for decision in journal.unfinished():
-        # Reading the account looks for orders of unknown fate, and books what became of them.
+        # Reading the account looks for orders of unknown outcome, and books what became of them.
         account = broker.account()
         intents = book.of_decision(decision.name)
         if not _due(intents, account.as_of) and any(map(_is_left, intents)):
@@ -85,7 +85,7 @@ def resume(
 
 def why_not_resumed(
     decision: DecisionRow,
-    intents: Sequence[Intent],
+    intents: Sequence[OrderIntent],
     account: Account,
     tradable: Collection[str],
 ) -> str:
@@ -115,18 +115,21 @@ def why_not_resumed(
     return ""
 
 
-def _due(intents: Sequence[Intent], now: np.datetime64) -> list[Intent]:
+def _due(intents: Sequence[OrderIntent], now: np.datetime64) -> list[OrderIntent]:
     """What is left of a decision, without what the venue takes later and is in time then."""
     left = filter(_is_left, intents)
     return [i for i in left if not i.wanted(now) or taken_from(i.single, now) == now]
 
 
-def _is_left(intent: Intent) -> bool:
+def _is_left(intent: OrderIntent) -> bool:
     return intent.state == "planned" or intent.state in UNDETERMINED
 
 
 def _holds_what_it_should(
-    decision: DecisionRow, intents: Sequence[Intent], left: Sequence[Intent], account: Account
+    decision: DecisionRow,
+    intents: Sequence[OrderIntent],
+    left: Sequence[OrderIntent],
+    account: Account,
 ) -> bool:
     """Whether of each symbol that is left the account holds what the decision's fills made of it.
 

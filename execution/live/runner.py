@@ -15,7 +15,7 @@ from execution.brokers import SETBACK, account_at
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle, next_instant
-from execution.live.lines import say
+from execution.live.lines import print_line
 from execution.live.loop import VENUE_RETRY, Job, Loop, Stop, stopped_by_signals
 from execution.live.open_account import OpenAccount, open_account
 from execution.live.page import Bounds, Section, StatusPage
@@ -72,8 +72,8 @@ def trading_loop(
 
     trader: decides for the job of stocks and coins; none where that is not among the jobs.
     supervisor: told that the loop is ready and alive.
-    cycles: passes to make; none makes them until it is told to stop.
-    show: called with every pass.
+    cycles: how many to make; none makes them until it is told to stop.
+    show: called with every cycle.
     """
     stop = Stop()
     with ExitStack() as held:
@@ -91,12 +91,12 @@ def trading_loop(
                 connection.estimated_now,
                 settings.healthcheck_url,
                 settings.alert_url,
-                pass_seconds=settings.pass_seconds,
+                cycle_seconds=settings.cycle_seconds,
                 replace_damaged=True,
                 unattended=cycles is None,
             )
         )
-        account.next_pass.expect("the first pass", system_clock(), system_clock())
+        account.next_cycle.expect("the first cycle", system_clock(), system_clock())
         live = LiveAccount(connection, account, settings, feed.last_trades, stop)
         sections: list[Section] = []
         jobs: list[Job] = []
@@ -159,7 +159,7 @@ def kept_loop(
     clock, answers, halt_after: as for `Loop`.
     bounds, sections: as for the account's page, which is kept meanwhile.
     flatten: whether everything is closed where it is told to stop.
-    symbols, timeframe, schedule: of stocks and coins, whose next pass is said.
+    symbols, timeframe, schedule: of stocks and coins, whose next cycle is said.
     """
     page = StatusPage(account, bounds, sections)
     announced: set[np.datetime64] = set()
@@ -173,15 +173,15 @@ def kept_loop(
         page.refresh()
         if due is not None and job == TRADE and due not in announced:
             announced.add(due)
-            say(waiting_line(due, symbols, timeframe, schedule))
+            print_line(waiting_line(due, symbols, timeframe, schedule))
 
     with page.kept(stop):
         supervisor.notify(READY=1)
-        expect = account.next_pass.expect
+        expect = account.next_cycle.expect
         yield Loop(jobs, clock, stop, account.notices, alive, halt_after, answers, expect)
         if not stop:
-            account.next_pass.expect_none()
-            account.events.append("stopped", jobs[-1].name, {"why": "all its passes are made"})
+            account.next_cycle.expect_none()
+            account.events.append("stopped", jobs[-1].name, {"why": "all its cycles are made"})
         else:
             supervisor.notify(STOPPING=1)
             finish(jobs, account, stop, flatten=flatten)
@@ -209,11 +209,11 @@ def awaited(
                 raise
             log.warning("the venue is not there yet: %s", error)
             if not said:
-                say(f"Waiting for the venue, asked every {VENUE_RETRY:.0f} s: {error}.")
+                print_line(f"Waiting for the venue, asked every {VENUE_RETRY:.0f} s: {error}.")
             said = True
             supervisor.notify(EXTEND_TIMEOUT_USEC=EXTENSION, STATUS="waiting for the venue")
         stop.wait(VENUE_RETRY)
-    say("Stopped while it waited for the venue: nothing was sent.")
+    print_line("Stopped while it waited for the venue: nothing was sent.")
     return None
 
 
@@ -243,7 +243,7 @@ def finish(jobs: Sequence[Job], account: OpenAccount, stop: Stop, *, flatten: bo
         done = f"NOT closed: {', '.join(left)}" if left else "everything of ours was closed"
     if left:
         account.notices.alert("flatten", f"told to close everything ({stop.why}), and {done}")
-    say(f"Stopped ({stop.why}): what worked was cancelled, {done}.")
+    print_line(f"Stopped ({stop.why}): what worked was cancelled, {done}.")
 
 
 def _says_flatten(kill_file: Path) -> bool:
@@ -256,11 +256,11 @@ def _says_flatten(kill_file: Path) -> bool:
 def waiting_line(
     due: np.datetime64, symbols: Sequence[str], timeframe: Timeframe, schedule: Schedule = EVERY_BAR
 ) -> str:
-    """When the next pass is, what may be decided then, and why not everything."""
+    """When the next cycle is, what may be decided then, and why not everything."""
     at = np.array([due])
     kinds = [kind for kind in NAMES if kind in {instrument(symbol).kind for symbol in symbols}]
     deciding = [kind for kind in kinds if schedule.decides(timeframe.clock(kind), at)[0]]
-    line = f"The next pass is at {utc_text(due)}"
+    line = f"The next cycle is at {utc_text(due)}"
     if kinds and not deciding and schedule != EVERY_BAR:
         decided = next_instant(due, symbols, timeframe, schedule)
         return f"{line}, of guards and cuts alone: the next decision is at {utc_text(decided)}."
@@ -304,11 +304,13 @@ class WatchedClock:
             log.warning("%s", error)
             self._refusals = self._refusals + 1 if isinstance(error, AnswerRefused) else 0
             if not self._away:
-                say(f"Waiting for the venue, which is asked again every few seconds: {error}.")
+                print_line(
+                    f"Waiting for the venue, which is asked again every few seconds: {error}."
+                )
             self._away = True
             return self._estimated_now()
         if self._away:
-            say(f"The venue answers again; its clock is {utc_text(now)}.")
+            print_line(f"The venue answers again; its clock is {utc_text(now)}.")
         self._away = False
         self._refusals = 0
         self._shown = now

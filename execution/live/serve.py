@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from execution.account_lock import PAGE
-from execution.live.lines import say
+from execution.live.lines import print_line
 from foundation.errors import InputError
 
 LOOPBACK = "127.0.0.1"
@@ -49,7 +49,7 @@ def served(folder: Path, port: int) -> Iterator[str]:
 def serve(folder: Path, port: int) -> None:
     """Show an account's page until the command is ended."""
     with served(folder, port) as address:
-        say(f"The page is at {address} until this command is ended.")
+        print_line(f"The page is at {address} until this command is ended.")
         threading.Event().wait()
 
 

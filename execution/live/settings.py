@@ -55,7 +55,7 @@ class LiveSettings(TradingSettings, WatchedSettings):
         le=6000,
     )
     bar_patience: float = setting(
-        20.0, "seconds that a pass waits for closed bars that are missing", ge=0, le=600
+        20.0, "seconds that a cycle waits for closed bars that are missing", ge=0, le=600
     )
     decision_seconds: float = setting(300.0, "for which a decision may be sent", ge=1, le=3600)
     flatten_at_stop: bool = setting(False, "whether a stopped loop also closes what it holds")
@@ -111,8 +111,8 @@ class LiveSettings(TradingSettings, WatchedSettings):
         return max(LEAST_HISTORY, math.ceil(own / self._fewest_a_year() * LEAP_YEAR))
 
     @property
-    def pass_seconds(self) -> float:
-        """Seconds that a pass may wait for bars and send a decision."""
+    def cycle_seconds(self) -> float:
+        """Seconds that a cycle may wait for bars and send a decision."""
         return self.bar_patience + self.decision_seconds
 
     @property

@@ -1,6 +1,6 @@
-"""The job that trades stocks and coins: a pass at every bar, and a cut before the close.
+"""The job that trades stocks and coins: a cycle at every bar, and a cut before the close.
 
-What a daily decision orders for the next auction is planned, and sent by a pass of its own once
+What a daily decision orders for the next auction is planned, and sent by a cycle of its own once
 the venue takes it.
 """
 
@@ -17,7 +17,7 @@ from execution.auctions import next_sending, sending_end, taken_from
 from execution.broker import Broker, place
 from execution.brokers import Unbelieved
 from execution.journal.decisions import Journal
-from execution.journal.intents import WAITING
+from execution.journal.order_store import WAITING
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
 from execution.live.belief import BarBelief, histories_gone
@@ -46,17 +46,17 @@ from trainingdata.instruments import Kind
 
 log = logging.getLogger("live")
 
-# Until a day's pass that failed is made again, and what could not be sent for an auction is: it
+# Until a day's cycle that failed is made again, and what could not be sent for an auction is: it
 # takes orders of a decision for a night, or for minutes.
 RETRY = {"open": np.timedelta64(15, "m"), "close": np.timedelta64(1, "m")}
 
 
 class TradingJob:
-    """Passes of one trader on one account.
+    """Cycles of one trader on one account.
 
     live: what is written down, believed and guarded.
-    cycles: passes to make; none makes them until the loop stops.
-    show: called with every pass.
+    cycles: how many to make; none makes them until the loop stops.
+    show: called with every cycle.
     patience: seconds that orders may take.
     """
 
@@ -92,55 +92,55 @@ class TradingJob:
         self._show = show
         self._journal = live.account.journal(TRADE)
         self._rules = VenueRules(self.broker)
-        self._passes = 0
-        self._next_pass: np.datetime64 | None = None
+        self._made = 0
+        self._next_cycle: np.datetime64 | None = None
         self._next_sending: np.datetime64 | None = None
         self._night = NightWatch(self.broker, live, self._journal, settings, self._read_and_mark)
         self._adopted = False
         self._belief = BarBelief()
         self._decided = {row.choice.symbol for row in self._journal.last_choices()}
-        last = self._journal.passes.last(ended=True)
+        last = self._journal.cycles.last(ended=True)
         self._last_idle = "" if last is None else last.idle
 
     @property
     def ended(self) -> bool:
-        """Whether all its passes were made, and nothing that they planned is to be sent."""
-        return self._passes == self._cycles and self._next_sending is None
+        """Whether all its cycles were made, and nothing that they planned is to be sent."""
+        return self._made == self._cycles and self._next_sending is None
 
     def due(self, now: np.datetime64) -> np.datetime64 | None:
-        """The next pass, or look before the close, or sending; None once all passes were made."""
-        if self._passes == self._cycles:
+        """The next cycle, or look before the close, or sending; None once all cycles were made."""
+        if self._made == self._cycles:
             return self._next_sending
-        if self._next_pass is None:
+        if self._next_cycle is None:
             return now
-        instants = (self._next_pass, self._night.due(now), self._next_sending)
+        instants = (self._next_cycle, self._night.due(now), self._next_sending)
         return min(each for each in instants if each is not None)
 
     def step(self) -> None:
-        """A pass, or a look at the book before the close."""
+        """A cycle, or a look at the book before the close."""
         now = self._connection.now()
-        if self._next_pass is not None and self._night.step(now):
+        if self._next_cycle is not None and self._night.step(now):
             return
-        if self._next_pass is not None and now < self._next_pass:
-            self._passes -= 1  # one that is there to send counts as none
-        self.pass_now()
+        if self._next_cycle is not None and now < self._next_cycle:
+            self._made -= 1  # one that is there to send counts as none
+        self.cycle_now()
 
-    def pass_now(self) -> None:
+    def cycle_now(self) -> None:
         """Look after what was sent, and decide what can be decided now."""
         now = self._connection.now()
-        self._passes += 1
+        self._made += 1
         done = False
         try:
             if self._settings.broker.on_this_machine:
                 self._live.refuse_another_account()
-            number = self._journal.passes.begin(now)
-            cycle = self._ended_pass(number)
+            number = self._journal.cycles.begin(now)
+            cycle = self._ended_cycle(number)
             done = not self._waits_for_bars(cycle)
         finally:
-            # Whoever moves a practice server's clock does so once the pass has ended.
-            self._next_pass = self._instant_after(done=done)
+            # Whoever moves a practice server's clock does so once the cycle has ended.
+            self._next_cycle = self._instant_after(done=done)
             self._next_sending = self._sending_after()
-        self._journal.passes.end(
+        self._journal.cycles.end(
             number,
             self._connection.estimated_now(),
             decision=cycle.name,
@@ -149,20 +149,20 @@ class TradingJob:
         )
         self._show(cycle)
 
-    def _ended_pass(self, number: int) -> Cycle:
-        """A pass, which decides nothing on an account that nothing explains.
+    def _ended_cycle(self, number: int) -> Cycle:
+        """A cycle, which decides nothing on an account that nothing explains.
 
         What it fails by is written down.
         """
         try:
             try:
-                return self._pass()
+                return self._cycle()
             except Unbelieved as error:
                 bars = self._feed.bars(error.account.as_of)
                 account = error.account.with_prices(closes_of(bars))
                 return Cycle(account, bars, None, idle=str(error))
         except (BrokerError, DataError) as error:
-            self._journal.passes.end(number, self._connection.estimated_now(), failed=str(error))
+            self._journal.cycles.end(number, self._connection.estimated_now(), failed=str(error))
             raise
 
     def _instant_after(self, *, done: bool) -> np.datetime64 | None:
@@ -170,7 +170,7 @@ class TradingJob:
 
         The next try comes at once then.
 
-        done: whether the pass before did what it was for. Another one of the same day comes where
+        done: whether the cycle before did what it was for. Another one of the same day comes where
             it did not: there is time until the auction.
         """
         timeframe = self._settings.named_timeframe
@@ -205,10 +205,10 @@ class TradingJob:
         except BrokerError:
             return self._next_sending
 
-    def _pass(self) -> Cycle:
+    def _cycle(self) -> Cycle:
         """Follow what was sent, compare and mark what is held, go on with what was decided, decide.
 
-        The order is that of OPERATIONS, "What a pass does".
+        The order is that of OPERATIONS, "What a cycle does".
         """
         self._follow()
         self._night.closes = self._connection.next_close()
@@ -218,19 +218,19 @@ class TradingJob:
             bars = self._settings.data.market(self._feed.bars(account.as_of)).view()
             return idle_cycle(account, bars, why, self._belief)
         ours = self._settings.tradable_symbols
-        resumed = resume(self.broker, self._journal, self._live.book, ours, self._live.sight)
+        resumed = resume(self.broker, self._journal, self._live.book, ours, self._live.snapshot)
         cycle = sent_cycle(
             self._decide,
             self.broker,
             self._journal,
-            self._live.sight,
+            self._live.snapshot,
             self._settings.decision_seconds,
         )
         self._tell_of_bars(
             {**self._histories_gone(cycle.bars), **self._feed.shrunk, **cycle.doubted}
         )
         if resumed or cycle.fills:
-            with suppress(Unbelieved):  # it has been told, and the pass is what it did
+            with suppress(Unbelieved):  # it has been told, and the cycle is what it did
                 self._read_and_mark()
         return replace(cycle, unsent=self._live.book.unsent_of(cycle.name)) if cycle.name else cycle
 
@@ -275,12 +275,12 @@ class TradingJob:
         return text
 
     def _gone(self, account: Account) -> str:
-        """Why nothing is decided at the first pass on bars of which a symbol's history is gone.
+        """Why nothing is decided at the first cycle on bars of which a symbol's history is gone.
 
-        Without its forecasts the others would be given its room. What a second pass finds too is
+        Without its forecasts the others would be given its room. What a second cycle finds too is
         so, whichever process makes it.
         """
-        if self._passes > 1:
+        if self._made > 1:
             return ""
         gone = self._histories_gone(self._feed.bars(account.as_of))
         why = "; ".join(f"{symbol}: {why}" for symbol, why in gone.items())

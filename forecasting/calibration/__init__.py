@@ -1,1 +1,1 @@
-"""Any forecaster's quantiles corrected by what came true: deviation, shape and centre."""
+"""Any forecaster's quantiles corrected by what came true: deviation, shape and median."""

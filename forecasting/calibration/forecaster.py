@@ -10,9 +10,9 @@ For each step
 2. corrections by decision hour, volatility regime and symbol, each as far as it has been seen;
 3. shape: quantiles of what remains, pooled and symmetric, drawn towards a Student-t(5) by how
    little has been seen;
-4. centre: the base forecaster's median times what it has been worth (`centre`).
+4. median: the base forecaster's median times what it has been worth (`median`).
 
-Quantile = price · exp(centre + deviation · shape). S symbols, N windows, H steps, Q levels.
+Quantile = price · exp(median + deviation · shape). S symbols, N windows, H steps, Q levels.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from forecasting.calibration.fit import CalibrationFit, fit_calibration
 from forecasting.calibration.history import ClassHistory
 from forecasting.calibration.kept import KeptLessons
-from forecasting.calibration.lesson import Lesson, fit
 from forecasting.forecast import (
     HORIZON,
     LEVELS,
@@ -48,18 +48,18 @@ from trainingdata.instruments import Kind
 from trainingdata.sessions import last_fridays
 
 _Key = tuple[str, str]  # source of the base forecasts, digest of the bars
-# where the lesson is kept, the lesson, the centres and deviations of the week's windows
-_Taught = tuple[_Key, Lesson, Array, Array]
+# where the fit is kept, the fit, the medians and deviations of the week's windows
+_Taught = tuple[_Key, CalibrationFit, Array, Array]
 
-MAX_LESSONS = 64  # kept in memory
+MAX_FITS = 64  # kept in memory
 
 
 @settings_class("forecaster.calibration")
 class CalibrationSettings:
-    """How much is learned from, and how sure a centre must be."""
+    """How much is learned from, and how sure a median must be."""
 
     window: int = setting(3000, "own bars of each symbol that are learned from", ge=100)
-    confidence: float = setting(3.0, "standard errors above zero that a centre's worth needs", ge=0)
+    confidence: float = setting(3.0, "standard errors above zero that a median's slope needs", ge=0)
 
 
 @runtime_checkable
@@ -75,7 +75,7 @@ class CalibratedForecaster:
 
     base: the forecaster that is corrected.
     settings: how it learns.
-    kept: where lessons are kept between processes; none: nowhere. Only those of a base whose table
+    kept: where fits are kept between processes; none: nowhere. Only those of a base whose table
         names a source are, and it has to name all that the base's forecasts depend on beside the
         bars of the class.
     """
@@ -83,7 +83,7 @@ class CalibratedForecaster:
     base: Forecaster
     settings: CalibrationSettings = field(default_factory=CalibrationSettings)
     kept: KeptLessons | None = None
-    _lessons: dict[_Key, Lesson] = field(default_factory=dict, init=False, repr=False)
+    _fits: dict[_Key, CalibrationFit] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -103,56 +103,56 @@ class CalibratedForecaster:
         del raw
         weeks = windows.between(np.unique(last_fridays(bars.times)))
         count = len(windows)
-        lessons: list[Lesson] = []
-        centre, scale = room(count, HORIZON), room(count, HORIZON)
-        lesson_of = np.zeros(count, dtype=np.int64)
+        fits: list[CalibrationFit] = []
+        median, scale = room(count, HORIZON), room(count, HORIZON)
+        fit_of = np.zeros(count, dtype=np.int64)
         for kind, history in histories.items():
             own = [rows[np.isin(windows.symbol[rows], history.members)] for rows in weeks]
             own = [rows for rows in own if len(rows)]
-            taught = side_by_side(partial(self._taught, source, kind, history, windows), own)
-            for done, (rows, (key, lesson, *moves)) in enumerate(zip(own, taught, strict=True), 1):
-                self._remember(key, lesson)
-                centre[rows], scale[rows] = moves
-                lesson_of[rows] = len(lessons)
-                lessons.append(lesson)
+            fitted = side_by_side(partial(self._fitted, source, kind, history, windows), own)
+            for done, (rows, (key, fit, *moves)) in enumerate(zip(own, fitted, strict=True), 1):
+                self._remember(key, fit)
+                median[rows], scale[rows] = moves
+                fit_of[rows] = len(fits)
+                fits.append(fit)
                 progress(f"calibration, {kind.value}", done, len(own))
-        shapes = np.array([lesson.dispersion.shape for lesson in lessons], dtype=np.float32)
+        shapes = np.array([fit.dispersion.shape for fit in fits], dtype=np.float32)
         return ForecastTable.of(
             self.name,
             bars,
             windows,
             LocationScale(
                 price=windows.price,
-                centre=centre,
+                median=median,
                 scale=scale,
                 shapes=shapes.reshape(-1, HORIZON, len(LEVELS)),
-                shape_of=lesson_of,
+                shape_of=fit_of,
             ),
-            persistence=np.array([lesson.persistence for lesson in lessons])[lesson_of],
-            worth=np.array([lesson.slopes[0] for lesson in lessons])[lesson_of],
-            skill=np.array([lesson.skill for lesson in lessons])[lesson_of],
+            persistence=np.array([fit.persistence for fit in fits])[fit_of],
+            shrinkage=np.array([fit.slopes[0] for fit in fits])[fit_of],
+            skill=np.array([fit.skill for fit in fits])[fit_of],
         )
 
-    def _taught(
+    def _fitted(
         self, source: str, kind: Kind, history: ClassHistory, windows: Windows, rows: Index
     ) -> _Taught:
-        """The lesson of a week, and what it makes of the windows of the class in it."""
+        """The fit of a week, and what it makes of the windows of the class in it."""
         friday = last_fridays(windows.issued_at[rows[:1]])[0]
         key = source, history.key(friday)
-        lesson = self._lesson(key, kind, history, friday)
+        fit = self._fit(key, kind, history, friday)
         member = np.searchsorted(history.members, windows.symbol[rows])
-        return key, lesson, *lesson.apply(history, member, windows.last[rows])
+        return key, fit, *fit.apply(history, member, windows.last[rows])
 
     def _raw(
         self, bars: Bars, classes: Sequence[ClassHistory], since: Instants, progress: Progress
     ) -> LogMoments:
-        """The base forecasts from `since` [S] on, and the earlier ones that lessons need."""
+        """The base forecasts from `since` [S] on, and the earlier ones that fits need."""
         # Lessons look back far beyond the windows that are answered. Where all of them are kept,
         # an hourly run forecasts the last bars alone.
-        latest = next(reversed(self._lessons), None)
+        latest = next(reversed(self._fits), None)
         if latest is not None and self._knows_all(classes, since, latest[0]):
             raw = self._moments(bars, since, progress)
-            # What was learned from other weights is not used: a kept lesson counts only for the
+            # What was learned from other weights is not used: a kept fit counts only for the
             # source that it came from.
             if raw.source == latest[0]:
                 return raw
@@ -163,28 +163,30 @@ class CalibratedForecaster:
             return self.base.log_moments(bars, since, progress)
         return LogMoments.of(self.base.forecast(bars, since, progress))
 
-    def _lesson(self, key: _Key, kind: Kind, history: ClassHistory, week: np.datetime64) -> Lesson:
-        # A lesson is given once a week, and who decides every hour asks for it every hour.
-        lesson = self._lessons.get(key)
-        if lesson is not None:
-            return lesson
+    def _fit(
+        self, key: _Key, kind: Kind, history: ClassHistory, week: np.datetime64
+    ) -> CalibrationFit:
+        # A fit is given once a week, and who decides every hour asks for it every hour.
+        fit = self._fits.get(key)
+        if fit is not None:
+            return fit
         source, bars = key
         kept = self.kept if source else None
         name = hashlib.sha256(f"{source} {bars} {kind} {week} {self.settings}".encode()).hexdigest()
-        lesson = kept.get(name) if kept else None
-        if lesson is None:
-            lesson = fit(history, week, self.settings.window, self.settings.confidence)
+        fit = kept.get(name) if kept else None
+        if fit is None:
+            fit = fit_calibration(history, week, self.settings.window, self.settings.confidence)
             if kept:
-                kept.put(name, lesson)
-        return lesson
+                kept.put(name, fit)
+        return fit
 
-    def _remember(self, key: _Key, lesson: Lesson) -> None:
-        if key not in self._lessons and len(self._lessons) >= MAX_LESSONS:
-            del self._lessons[next(iter(self._lessons))]
-        self._lessons[key] = lesson
+    def _remember(self, key: _Key, fit: CalibrationFit) -> None:
+        if key not in self._fits and len(self._fits) >= MAX_FITS:
+            del self._fits[next(iter(self._fits))]
+        self._fits[key] = fit
 
     def _knows_all(self, classes: Sequence[ClassHistory], since: Instants, source: str) -> bool:
-        """Whether every lesson that forecasts from `since` [S] on use is kept, of this source.
+        """Whether every fit that forecasts from `since` [S] on use is kept, of this source.
 
         Then nothing older has to be forecast.
         """
@@ -192,21 +194,21 @@ class CalibratedForecaster:
             weeks: set[np.datetime64] = set()
             for s, times in history.own_times():
                 weeks |= set(last_fridays(times[last_before(times, since[s]) :]))
-            if not all((source, history.key(week)) in self._lessons for week in weeks):
+            if not all((source, history.key(week)) in self._fits for week in weeks):
                 return False
         return True
 
     def _learned_since(
         self, bars: Bars, classes: Sequence[ClassHistory], since: Instants
     ) -> Instants:
-        """[S] where each symbol's part in the first lesson of its class begins."""
+        """[S] where each symbol's part in the first fit of its class begins."""
         begin = np.full(len(since), bars.now)
         for history in classes:
             own = [(s, times) for s, times in history.own_times() if len(times)]
             if not own:
                 continue
             # The class learns together: a symbol that was silent on a Friday is answered by an
-            # earlier lesson, which the others have to have their part in.
+            # earlier fit, which the others have to have their part in.
             earliest = min(times[last_before(times, since[s])] for s, times in own)
             week = last_fridays(np.array([earliest]))[0]
             for s, times in own:
@@ -217,7 +219,7 @@ class CalibratedForecaster:
 
 def _answered(windows: Windows, since: Instants) -> Index:
     """Numbers of the windows issued from `since` [S] on, and of each symbol's last one before."""
-    # The base has answered earlier ones as well, for lessons to learn from.
+    # The base has answered earlier ones as well, for fits to learn from.
     parts = []
     for rows, begin in zip(windows.of_symbols(), since, strict=True):
         before = last_before(windows.issued_at[rows], begin)

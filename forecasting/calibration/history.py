@@ -152,8 +152,8 @@ class ClassHistory:
         return np.array(counts, dtype=np.int64)
 
     def key(self, week: np.datetime64) -> str:
-        """Digest of what a lesson comes from: the bars that were known at its Friday."""
-        # Their numbers belong to it, because a lesson says from which own bar on its averages see.
+        """Digest of what a fit comes from: the bars that were known at its Friday."""
+        # Their numbers belong to it, because a fit says from which own bar on its averages see.
         ends = self.known(week)
         bars = self.digest[self.begin[:-1] + ends] - self.digest[self.begin[:-1]]
         what = f"{self.timeframe.name} {week} {self.symbols} {ends.tolist()} ".encode()

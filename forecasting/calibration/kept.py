@@ -3,7 +3,7 @@
     FOLDER/<digest of the code that learns>/<digest of base, settings, bars>.npz
 
 A file ends with the digest of what comes before. One that cannot be read, or is not what was
-written, is no reason to stop: its lesson is learned again.
+written, is no reason to stop: its fit is learned again.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from pathlib import Path
 import numpy as np
 
 from forecasting.calibration.dispersion import Dispersion
-from forecasting.calibration.lesson import Lesson
+from forecasting.calibration.fit import CalibrationFit
 from foundation.files import put_whole
 
 log = logging.getLogger(__name__)
 
 DIGEST = hashlib.sha256().digest_size
 _DISPERSION = tuple(field.name for field in fields(Dispersion))
-_LESSON = tuple(field.name for field in fields(Lesson) if field.name != "dispersion")
+_FIT = tuple(field.name for field in fields(CalibrationFit) if field.name != "dispersion")
 
 
 @dataclass(frozen=True, slots=True)
 class KeptLessons:
-    """The lessons of a folder; one that cannot be written keeps nothing."""
+    """The fits of a folder; one that cannot be written keeps nothing."""
 
     folder: Path
 
-    def get(self, key: str) -> Lesson | None:
-        """The lesson that was kept under this key; none where it was not."""
+    def get(self, key: str) -> CalibrationFit | None:
+        """The fit that was kept under this key; none where it was not."""
         path = self._path(key)
         try:
             content = path.read_bytes()
@@ -45,18 +45,20 @@ class KeptLessons:
                 table = dict(held)
             dispersion = Dispersion(**{name: table.pop(name) for name in _DISPERSION})
             persistence, skill = (float(table.pop(name)) for name in ("persistence", "skill"))
-            return Lesson(dispersion=dispersion, persistence=persistence, skill=skill, **table)
+            return CalibrationFit(
+                dispersion=dispersion, persistence=persistence, skill=skill, **table
+            )
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
             log.warning("%s: learned again, it cannot be read: %s", path, error)
             return None
 
-    def put(self, key: str, lesson: Lesson) -> None:
-        """Keep a lesson, whole or not at all."""
+    def put(self, key: str, fit: CalibrationFit) -> None:
+        """Keep a fit, whole or not at all."""
         content = io.BytesIO()
-        table = {name: getattr(lesson, name) for name in _LESSON}
-        table |= {name: getattr(lesson.dispersion, name) for name in _DISPERSION}
+        table = {name: getattr(fit, name) for name in _FIT}
+        table |= {name: getattr(fit.dispersion, name) for name in _DISPERSION}
         np.savez(content, **table)
         path = self._path(key)
         try:
@@ -71,7 +73,7 @@ class KeptLessons:
 
 @cache
 def folder_of_code() -> str:
-    """Digest of the code that a lesson is a result of, beside its bars and forecasts."""
+    """Digest of the code that a fit is a result of, beside its bars and forecasts."""
     room = Path(__file__).resolve().parent
     root = room.parent.parent
     beyond = ("forecasting/forecast.py", "forecasting/moments.py", "trainingdata/timeframe.py")

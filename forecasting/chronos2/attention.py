@@ -55,12 +55,12 @@ def attended(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     most = max(BLOCKS // q.shape[2], 1)
     if len(q) <= most:
         return _attended_at_once(q, k, v, mask)
-    answers = []
+    predictions = []
     for first in range(0, len(q), most):
         part = slice(first, first + most)
         closed = None if mask is None else mask[part]
-        answers.append(_attended_at_once(q[part], k[part], v[part], closed))
-    return torch.cat(answers)
+        predictions.append(_attended_at_once(q[part], k[part], v[part], closed))
+    return torch.cat(predictions)
 
 
 def _attended_at_once(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:

@@ -17,7 +17,7 @@ from forecasting.chronos2.forecaster import Chronos2Forecaster, source_of
 from forecasting.chronos2.profile import Profile
 from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, room, silent
 from forecasting.moments import LogMoments, log_moments
-from forecasting.store import LESSONS, SHAPES, Damaged, NotWritten, Shelf, located
+from forecasting.store import FITS, SHAPES, Damaged, NotWritten, Shelf, located
 from forecasting.windows import Keys, Windows
 from foundation.arrays import Array32, Index, Instants
 from trainingdata.bars import Bars
@@ -28,7 +28,7 @@ FILE_ROWS = 16_384  # forecasts a portion holds at most: what a kill can cost
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Answer:
+class Prediction:
     """The forecasts of one portion of windows, and what made them.
 
     rows: [n] numbers of the windows.
@@ -41,7 +41,7 @@ class Answer:
     specification: Mapping[str, Any]
 
     @classmethod
-    def empty(cls, specification: Mapping[str, Any]) -> Answer:
+    def empty(cls, specification: Mapping[str, Any]) -> Prediction:
         """No forecast: it says what is about to compute the others."""
         values = np.empty((0, HORIZON, len(LEVELS)), dtype=np.float32)
         return cls(np.empty(0, dtype=np.int64), values, specification)
@@ -50,28 +50,29 @@ class Answer:
 # The first answer is empty. It comes before anything is computed, so that whoever asks can look
 # whether what made it has computed these forecasts before. The others come in any order, one a
 # portion; whoever stops asking ends the work.
-Answers = Callable[
-    [Chronos2Forecaster, Windows, Sequence[Index], Profile, Progress], Generator[Answer, None, None]
+Predictions = Callable[
+    [Chronos2Forecaster, Windows, Sequence[Index], Profile, Progress],
+    Generator[Prediction, None, None],
 ]
 
 
-def answers_here(
+def predictions_here(
     forecaster: Chronos2Forecaster,
     windows: Windows,
     portions: Sequence[Index],
     profile: Profile,
     progress: Progress,
-) -> Generator[Answer, None, None]:
+) -> Generator[Prediction, None, None]:
     """Compute portions of windows that share a profile, one after the other, in this process.
 
     progress: is told how many of all have been computed.
     """
     total = sum(map(len, portions))
     engine = forecaster.engine(profile.for_job(total))
-    yield Answer.empty(forecaster.specification(profile, engine))
-    values = forecaster.answers(windows, portions, profile, progress, engine)
+    yield Prediction.empty(forecaster.specification(profile, engine))
+    values = forecaster.predictions(windows, portions, profile, progress, engine)
     for rows, part in zip(portions, values, strict=True):
-        yield Answer(rows, part, forecaster.specification(profile, engine))
+        yield Prediction(rows, part, forecaster.specification(profile, engine))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -79,27 +80,27 @@ class CachedForecaster:
     """A forecaster and the folder its forecasts are kept in.
 
     forecaster: makes what is not there.
-    folder: of the cache, with a shelf for each specification.
+    folder: of the cache, with a partition for each specification.
     answers: computes what is not there; the forecaster itself, in this process, by default.
     """
 
     forecaster: Chronos2Forecaster
     folder: Path
-    answers: Answers = answers_here
+    predictions: Predictions = predictions_here
 
     @property
     def name(self) -> str:
         return self.forecaster.name
 
     @property
-    def lessons(self) -> Path | None:
-        """Where lessons learned from these forecasts are kept; none where they cannot be.
+    def fits(self) -> Path | None:
+        """Where fits learned from these forecasts are kept; none where they cannot be.
 
         Their address knows what makes the forecasts and a class's own bars: not who else is in a
         group, nor which of several profiles is a symbol's.
         """
         alone = self.forecaster.group == "none" and not self.forecaster.symbols
-        return self.folder / LESSONS if alone else None
+        return self.folder / FITS if alone else None
 
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent
@@ -143,7 +144,7 @@ class CachedForecaster:
             if len(rows):
                 part = _Part(self, windows, keys, profile, rows, what, out)
                 part.complete(progress)
-                specifications.append(json.loads(part.shelf.specification))
+                specifications.append(json.loads(part.partition.specification))
         return out, source_of(specifications)
 
 
@@ -176,20 +177,20 @@ class _Part:
         self._warned = False
         self._take(Shelf.of(cached.folder, cached.forecaster.specification(profile)))
 
-    def _take(self, shelf: Shelf) -> None:
-        """Read what lies on a shelf."""
-        self.shelf = shelf
+    def _take(self, partition: Shelf) -> None:
+        """Read what lies on a partition."""
+        self.partition = partition
         self._missing = np.ones(len(self._rows), dtype=bool)
         for places in self._windows.part(self._rows).by_month():
             rows = self._rows[places]
             issued = self._windows.issued_at[rows]
-            portions = shelf.portions(issued[0])
+            portions = partition.portions(issued[0])
             portion, row = located(portions, issued, self._keys[rows])
             for number, chosen in enumerate(_grouped(portion, len(portions))):
                 # What is damaged is computed again.
                 with suppress(Damaged):
                     if len(chosen) and self._what:
-                        values = shelf.read(portions[number].place, self._what)
+                        values = partition.read(portions[number].place, self._what)
                         # In the order they lie in, and mostly all of them: one copy.
                         order = chosen[np.argsort(row[chosen])]
                         if not np.array_equal(row[order], np.arange(len(values))):
@@ -213,20 +214,23 @@ class _Part:
         """Compute these windows' forecasts and keep them.
 
         What computes them says where its answers belong: it may have loaded weights that were
-        written over after the shelf was looked at, or have had to compute otherwise than planned.
-        Then that is the wrong shelf: the right one is looked at before more is computed.
+        written over after the partition was looked at, or have had to compute otherwise than
+        planned. Then that is the wrong partition: the right one is looked at before more is
+        computed.
         """
         forecaster = self._cached.forecaster
         portions = list(_portions(self._windows, missing))
-        making = self._cached.answers(forecaster, self._windows, portions, self._profile, progress)
+        making = self._cached.predictions(
+            forecaster, self._windows, portions, self._profile, progress
+        )
         keeping: Future[None] | None = None
-        with ThreadPoolExecutor(1) as thread, closing(making) as answers:
-            for answer in answers:
+        with ThreadPoolExecutor(1) as thread, closing(making) as predictions:
+            for answer in predictions:
                 if keeping is not None:
                     keeping.result()
                 actual = Shelf.of(self._cached.folder, answer.specification)
-                if actual != self.shelf:
-                    self.shelf = actual
+                if actual != self.partition:
+                    self.partition = actual
                     self._keep(answer)
                     self._take(actual)
                     return
@@ -235,7 +239,7 @@ class _Part:
             if keeping is not None:
                 keeping.result()
 
-    def _keep(self, answer: Answer) -> None:
+    def _keep(self, answer: Prediction) -> None:
         rows, quantiles = answer.rows, answer.values
         if not len(rows):
             return
@@ -244,7 +248,7 @@ class _Part:
             self._out[rows] = moments if self._what == "moments" else quantiles
         self._missing[np.searchsorted(self._rows, rows)] = False
         try:
-            self.shelf.add(self._windows.issued_at[rows], self._keys[rows], moments, quantiles)
+            self.partition.add(self._windows.issued_at[rows], self._keys[rows], moments, quantiles)
         except NotWritten as error:
             if not self._warned:
                 held = "it is held for this run alone" if self._what else "it is computed again"

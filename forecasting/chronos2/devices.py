@@ -94,8 +94,8 @@ def bytes_a_window(checkpoint: Checkpoint, length: int, dtype: Dtype) -> int:
     number = 2 if dtype == "bf16" else 4
     # A norm is computed in float32: its input squared, and scaled.
     layer = tokens * (number * max(forward, attention) + 2 * 4 * width)
-    answers = HORIZON * len(LEVELS) * (5 * 4 + 8)
-    return max(layer, answers)
+    predictions = HORIZON * len(LEVELS) * (5 * 4 + 8)
+    return max(layer, predictions)
 
 
 @cache

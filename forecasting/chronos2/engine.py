@@ -155,21 +155,21 @@ class Engine:
         """The answers of each portion in turn; of `total` windows, these are the last."""
         rows = np.concatenate(portions)
         passes = self._passes(windows, rows, augmentation, group)
-        answers = np.empty((0, HORIZON, len(LEVELS)), dtype=np.float32)
+        predictions = np.empty((0, HORIZON, len(LEVELS)), dtype=np.float32)
         read = 0
         for portion in portions:
-            out = np.empty((len(portion), *answers.shape[1:]), dtype=np.float32)
+            out = np.empty((len(portion), *predictions.shape[1:]), dtype=np.float32)
             filled = 0
             # What a program allows between two portions is its own affair.
             with multiplying(self.dtype), torch.inference_mode():
                 while filled < len(out):
-                    if not len(answers):
-                        answers = next(passes)[: len(rows) - read]
-                        read += len(answers)
+                    if not len(predictions):
+                        predictions = next(passes)[: len(rows) - read]
+                        read += len(predictions)
                         progress("forecasts", total - len(rows) + read, total)
-                    count = min(len(answers), len(out) - filled)
-                    out[filled : filled + count] = answers[:count]
-                    answers = answers[count:]
+                    count = min(len(predictions), len(out) - filled)
+                    out[filled : filled + count] = predictions[:count]
+                    predictions = predictions[count:]
                     filled += count
             yield out
 
@@ -209,14 +209,14 @@ class Engine:
         return back.send(answer, finite.all())
 
     def _checked(self, arrival: Arrival) -> Array32:
-        answers, finite = arrival()
+        predictions, finite = arrival()
         if not finite:
             cure = "" if self.dtype == "fp32" else "; use fp32"
             raise InputError(
                 f"forecaster.dtype: {self.dtype} on {self.device.type} answers what is not"
                 f" finite{cure}"
             )
-        return answers
+        return predictions
 
 
 def engine(checkpoint: Checkpoint, profile: Profile, batch_size: int | None) -> Engine:

@@ -184,10 +184,10 @@ class Chronos2Forecaster:
         by: the engine to use; none for the profile's own.
         """
         engine = by or self.engine(profile.for_job(len(rows)))
-        (values,) = self.answers(windows, [rows], profile, progress, engine)
+        (values,) = self.predictions(windows, [rows], profile, progress, engine)
         return values
 
-    def answers(
+    def predictions(
         self,
         windows: Windows,
         portions: Sequence[Index],

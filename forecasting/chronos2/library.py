@@ -167,9 +167,9 @@ def library_network(pipeline: Chronos2Pipeline, checkpoint: Checkpoint) -> Calla
         with warnings.catch_warnings():
             # It advises against more steps than the model answers in a pass.
             warnings.simplefilter("ignore", UserWarning)
-            answers = torch.cat(
+            predictions = torch.cat(
                 pipeline.predict(inputs, prediction_length=HORIZON, batch_size=len(context))
             )
-        return answers[:, list(checkpoint.levels)].mT.sort(dim=-1).values.to(context.device)
+        return predictions[:, list(checkpoint.levels)].mT.sort(dim=-1).values.to(context.device)
 
     return answer

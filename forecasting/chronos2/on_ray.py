@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from forecasting.chronos2.cached import Answer
+from forecasting.chronos2.cached import Prediction
 from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.profile import Profile
 from forecasting.forecast import Progress
@@ -70,7 +70,7 @@ class RaySettings:
 
 
 @dataclass(frozen=True, slots=True)
-class RayAnswers:
+class RayPredictions:
     """Computes portions on a Ray cluster; `forecasting.chronos2.cached` says how it is asked."""
 
     settings: RaySettings = field(default_factory=RaySettings)
@@ -82,7 +82,7 @@ class RayAnswers:
         portions: Sequence[Index],
         profile: Profile,
         progress: Progress,
-    ) -> Generator[Answer, None, None]:
+    ) -> Generator[Prediction, None, None]:
         """Compute portions of windows that share a profile; they come as they are ready."""
         with doing("connecting to Ray"):
             ray = connected(self.settings.address)
@@ -96,7 +96,7 @@ class RayAnswers:
         log.info("%s on Ray, each with %s", counted(count, "actor"), options)
         done = 0
         try:
-            for answer in crew.answers(portions, count):
+            for answer in crew.predictions(portions, count):
                 done += len(answer.rows)
                 progress("forecasts", done, total)
                 yield answer
@@ -165,7 +165,7 @@ class _Crew:
     _members: set[Any] = field(default_factory=set)
     _specification: Mapping[str, Any] | None = None
 
-    def answers(self, portions: Iterable[Index], count: int) -> Iterator[Answer]:
+    def predictions(self, portions: Iterable[Index], count: int) -> Iterator[Prediction]:
         """Answers of all portions by so many actors; an empty one when the first has begun."""
         self.waiting.extend((rows, 0) for rows in portions)
         for _ in range(count):
@@ -181,12 +181,12 @@ class _Crew:
             if task.rows is None:
                 self._check_version(said, made)
                 if first:
-                    yield Answer.empty(specification)
+                    yield Prediction.empty(specification)
                 self._give(task.actor, AHEAD)
             else:
                 log.info("%s by %s", counted(len(task.rows), "forecast"), said)
                 self._give(task.actor, 1)
-                yield Answer(task.rows, made, specification)
+                yield Prediction(task.rows, made, specification)
 
     def dismiss(self) -> None:
         """End every actor, whatever it does."""

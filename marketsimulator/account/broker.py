@@ -14,7 +14,7 @@ import numpy as np
 from execution.broker import Asset
 from execution.orders import TERMS, Account, Fill, Order, OrderTerms, exact_decimal
 from execution.records import Booking, Row
-from execution.sight import Sight
+from execution.risk_snapshot import RiskSnapshot
 from execution.venue_rules import refusal
 from foundation.arrays import Records
 from marketsimulator.account.book import (
@@ -186,7 +186,7 @@ class SimulatedBroker:
         proceeds = self._book.holding["proceeds"]
         return {self._bars.symbols[s]: float(proceeds[s]) for s in np.flatnonzero(proceeds)}
 
-    def submit(self, orders: Sequence[Order], seen: Sight | None = None) -> list[Fill]:
+    def submit(self, orders: Sequence[Order], seen: RiskSnapshot | None = None) -> list[Fill]:
         """Send the orders, in their order; what has filled at once. No guard asks what was seen."""
         del seen
         if orders:

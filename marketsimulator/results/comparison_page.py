@@ -39,7 +39,7 @@ SAYS = {
     "behind": "behind, beyond error",
     "alike": "not told apart",
     "same": "the same",
-    "untold": "too few days",
+    "insufficient_data": "too few days",
     "ruined": "nothing left",
     "left out": "not compared",
 }

@@ -17,8 +17,8 @@ from marketsimulator.results.drift_orders import Deadline, why_not_decided
 
 Cause = Literal["missed", "halted", "bars", "forecast", "price", "account", "sizing"]
 CAUSES: Mapping[Cause, str] = {
-    "missed": "no pass was made",
-    "halted": "a pass decided nothing",
+    "missed": "no cycle was made",
+    "halted": "a cycle decided nothing",
     "bars": "other bars, or the venue allowed something else",
     "forecast": "another forecast of the same price: other bars before, or another forecaster",
     "price": "another price",
@@ -127,7 +127,7 @@ def _differences_at(
 def _left_undecided(
     at: np.datetime64, record: JournalRecord, until: np.datetime64
 ) -> DecisionDifference:
-    term, why = why_not_decided(record.passes, at, until)
+    term, why = why_not_decided(record.cycles, at, until)
     cause: Cause = "missed" if term == "missed" else "halted"
     return DecisionDifference(at, "", "", "not decided", "decided", cause, why)
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from execution.decision import Decision
 from execution.fees import BASIS_POINT, TradingCosts
-from execution.journal.intents import UNSENT, Intent
-from execution.journal.passes import PassRow
+from execution.journal.cycles import CycleRow
+from execution.journal.order_store import UNSENT, OrderIntent
 from execution.journal_record import JournalRecord, foreign_name
 from execution.orders import Fill, Order, strategy_of
 from execution.records import is_trade
@@ -177,7 +177,7 @@ def compare_orders(
     return tuple(compared)
 
 
-def _symbol_of(name: str, intent: Intent | None) -> str:
+def _symbol_of(name: str, intent: OrderIntent | None) -> str:
     if intent is not None and isinstance(intent.order, Order):
         return intent.order.symbol
     # Otherwise it is the simulation's own order, or a trade that is called by its symbol.
@@ -187,7 +187,7 @@ def _symbol_of(name: str, intent: Intent | None) -> str:
 def _outcome(
     mine: Filled | None,
     other: Filled | None,
-    intent: Intent | None,
+    intent: OrderIntent | None,
     record: JournalRecord,
     decided_at: np.datetime64 | None,
     until: Deadline,
@@ -204,7 +204,7 @@ def _outcome(
             return "liquidation", "the simulated broker closed it"
         if any(decision.at == decided_at for decision in record.decisions):
             return "decided", "only the simulation ordered it"
-        return why_not_decided(record.passes, decided_at, until(decided_at))
+        return why_not_decided(record.cycles, decided_at, until(decided_at))
     why = "" if intent is None else intent.why or intent.state
     if intent is not None and not mine.quantity and intent.state in UNSENT:
         return ("rejected" if intent.state in ("rejected", "never_taken") else "withheld"), why
@@ -224,19 +224,19 @@ def _fill_outcome(mine: Filled, other: Filled, cause: Term, why: str) -> tuple[O
 
 
 def why_not_decided(
-    passes: Iterable[PassRow], at: np.datetime64, until: np.datetime64
+    cycles: Iterable[CycleRow], at: np.datetime64, until: np.datetime64
 ) -> tuple[Term, str]:
-    """Why the live loop did not decide an instant: `missed` without a pass, else `halted`.
+    """Why the live loop did not decide an instant: `missed` without a cycle, else `halted`.
 
     until: from when on it could not be decided any more.
     """
-    met = [each for each in passes if at <= each.began_at < until]
+    met = [each for each in cycles if at <= each.began_at < until]
     said = [each.failed or each.idle for each in met if each.failed or each.idle]
     if said:
         return "halted", said[0]
     if met:
-        return "halted", "the pass was not ended"
-    return "missed", "no pass was made then"
+        return "halted", "the cycle was not ended"
+    return "missed", "no cycle was made then"
 
 
 def slippage(
@@ -292,5 +292,5 @@ def _charged(symbol: str, costs: TradingCosts) -> float:
     return share / BASIS_POINT
 
 
-def _ordered(intent: Intent) -> Fraction:
+def _ordered(intent: OrderIntent) -> Fraction:
     return as_written(intent.single.signed_qty)

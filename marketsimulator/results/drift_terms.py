@@ -47,8 +47,8 @@ Term = Literal[
 TERMS: tuple[Term, ...] = get_args(Term)
 MEANINGS: Mapping[Term, str] = {
     "start": "other holdings at the beginning",
-    "missed": "decisions that no pass made",
-    "halted": "decisions that a pass could not make: halted, failed or late",
+    "missed": "decisions that no cycle made",
+    "halted": "decisions that a cycle could not make: halted, failed or late",
     "withheld": "orders that were decided and not sent",
     "rejected": "orders that the venue did not take",
     "unfilled": "orders that filled in part or not at all",

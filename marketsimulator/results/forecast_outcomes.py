@@ -179,7 +179,7 @@ def coverage(outcomes: ForecastOutcomes, groups: Sequence[tuple[str, Mask]]) -> 
 
 MOST = 0.95  # of the decisions with a forecast, below which a reader is told
 LOOKED_AT = 200  # decisions, at most
-FEWEST = 20  # forecasts whose centres say something together
+FEWEST = 20  # forecasts whose medians say something together
 CLAIM = 10.0  # deviations of recent bars from the last close, further than bars move
 
 
@@ -201,8 +201,8 @@ def coverage_remarks(run: Run, market: Market, schedule: Schedule, inside: Mask)
     ]
 
 
-def centre_remarks(run: Run, bars: Bars) -> list[str]:
-    """That the centres which decisions rested on lie further away than bars move.
+def median_remarks(run: Run, bars: Bars) -> list[str]:
+    """That the medians which decisions rested on lie further away than bars move.
 
     Evenly many decisions are looked at; what calibration has corrected is no longer far.
     """
@@ -217,7 +217,7 @@ def centre_remarks(run: Run, bars: Bars) -> list[str]:
     if far <= CLAIM:
         return []
     return [
-        f"At most decisions the forecast's centre lies {math.floor(far)} or more deviations of the"
+        f"At most decisions the forecast's median lies {math.floor(far)} or more deviations of the"
         " last 100 bars from the last close: no bar has moved so; look at what the forecaster"
         " answers."
     ]

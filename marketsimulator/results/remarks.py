@@ -28,7 +28,7 @@ NO_ANNUAL_FIGURES = f"no yearly figures below {FEWEST_FILLS} fills or {FEWEST_DA
 CALIBRATED = ", calibrated"  # how the name of a calibrated forecaster ends
 NO_CHANGE = 1e-9  # in weight: what is no wish, but rounding
 MU_IS_0 = (
-    "A calibrated forecast's centre is 0 until it has proven itself, and the premium is not in it:"
+    "A calibrated forecast's median is 0 until it has proven itself, and the premium is not in it:"
     " read covariance, or run with forecaster.calibrated=false."
 )
 SURVIVORS_FROM = 365 * DAY  # that a run lasts, in which some of many companies would have ended
@@ -236,7 +236,7 @@ def random_walk_remarks(walk_share: float | None) -> list[str]:
     """
     if walk_share is None:
         return []
-    return ["The random walk is the prior alone: the same decision, without a forecast's centre."]
+    return ["The random walk is the prior alone: the same decision, without a forecast's median."]
 
 
 def same_trades_remarks(main: Run, walk: Run) -> list[str]:
@@ -400,7 +400,7 @@ def _why_too_small(choice: Choice) -> str:
 
 def _edge(choice: Choice) -> float:
     """What a decision expected of a symbol over its plan, long or short."""
-    return abs(choice.basis.earned + choice.basis.forecast)
+    return abs(choice.rationale.earned + choice.rationale.forecast)
 
 
 def _quantities(run: Run) -> list[tuple[str, Decimal]]:

@@ -15,13 +15,15 @@ from foundation.sample_size import FEWEST_DAYS, FEWEST_FILLS
 from marketsimulator.results.metrics import daily_rows
 from marketsimulator.results.overfitting import BLOCKS, Overfitting
 from marketsimulator.results.remarks import LIKELY, NO_ANNUAL_FIGURES
-from marketsimulator.results.significance import LEVEL, Lead, simultaneous_leads
+from marketsimulator.results.significance import LEVEL, Outperformance, simultaneous_leads
 from marketsimulator.results.verdict import Verdict
 
 PAIRS = 40  # runs that the best is compared with, the next best
 NAMED = 6  # runs that a sentence names
 
-Relation = Literal["best", "ahead", "behind", "alike", "same", "untold", "ruined", "left out"]
+Relation = Literal[
+    "best", "ahead", "behind", "alike", "same", "insufficient_data", "ruined", "left out"
+]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -132,14 +134,15 @@ class Separation:
 
     best: number of the first run of the ranking that was not ruined.
     relations: [V] what each of the others is to it: `behind` and `ahead` beyond error, `alike`
-        where error does not tell, `same` where no day differs, `untold` for too few days, `ruined`
-        where nothing was left on a day, `left out` where it is not among the next best.
+        where error does not tell, `same` where no day differs, `insufficient_data` for too few
+        days, `ruined` where nothing was left on a day, `left out` where it is not among the next
+        best.
     leads: [V] how far each ends ahead of the best; None where that is not defined.
     """
 
     best: int
     relations: tuple[Relation, ...]
-    leads: tuple[Lead | None, ...]
+    leads: tuple[Outperformance | None, ...]
 
 
 def separation(runs: RunSet) -> Separation:
@@ -155,7 +158,7 @@ def separation(runs: RunSet) -> Separation:
     relations: list[Relation] = [
         "left out" if alive and solvent[best] else "ruined" for alive in solvent
     ]
-    leads: list[Lead | None] = [None] * len(ranking)
+    leads: list[Outperformance | None] = [None] * len(ranking)
     relations[best] = "best"
     if others:
         returns = np.array([_returns(runs.daily[k]) for k in (best, *others)])
@@ -170,11 +173,11 @@ def _returns(daily: Array) -> Array:
     return np.asarray(daily[1:] / daily[:-1] - 1)
 
 
-def _relation(found: Lead) -> Relation:
+def _relation(found: Outperformance) -> Relation:
     if found.same:
         return "same"
     if found.interval is None:
-        return "untold"
+        return "insufficient_data"
     return {1: "ahead", 0: "alike", -1: "behind"}[found.beyond]  # type: ignore[return-value]
 
 
@@ -184,7 +187,7 @@ def set_verdict(runs: RunSet, found: Separation) -> Verdict:
     deflated = runs.deflated[found.best]
     names = {
         kind: [runs.names[k] for k in runs.ranking() if found.relations[k] == kind]
-        for kind in ("behind", "ahead", "alike", "same", "untold", "ruined")
+        for kind in ("behind", "ahead", "alike", "same", "insufficient_data", "ruined")
     }
     others = len(runs.names) - 1
     claims = [
@@ -192,7 +195,9 @@ def set_verdict(runs: RunSet, found: Separation) -> Verdict:
         _listed("ends behind beyond error of", names["ahead"], others),
         _listed("cannot be told apart from", names["alike"], others, "any of the"),
         _listed("does the same as", names["same"], others),
-        _listed("has too few days to be told from", names["untold"], others, "any of the"),
+        _listed(
+            "has too few days to be told from", names["insufficient_data"], others, "any of the"
+        ),
     ]
     said = [text for text in claims if text]
     claim = "; ".join(said) or f"{best} is the only one that ends with equity"

@@ -87,7 +87,7 @@ def intervals(returns: Array, per_year: int, *, seed: int) -> dict[str, tuple[fl
 
 
 @dataclass(frozen=True, slots=True)
-class Lead:
+class Outperformance:
     """How far one run ends ahead of another on the same days.
 
     ahead: its final equity over the other's - 1.
@@ -108,7 +108,7 @@ class Lead:
         low, high = self.interval
         return int(low > 0) - int(high < 0)
 
-    def to_the_end(self, growth: float, other: float) -> Lead:
+    def to_the_end(self, growth: float, other: float) -> Outperformance:
         """The same of runs that go on after their last whole day.
 
         growth, other: final equity of each over its capital, above 0.
@@ -117,7 +117,7 @@ class Lead:
         return replace(self, ahead=ahead, same=self.same and abs(ahead) < STILL)
 
 
-def lead(returns: Array, other: Array, *, seed: int) -> Lead | None:
+def lead(returns: Array, other: Array, *, seed: int) -> Outperformance | None:
     """How far daily returns [D] compound ahead of others of the same days [D].
 
     What moves both on a day leaves their difference, so that the interval is narrower than two
@@ -128,11 +128,11 @@ def lead(returns: Array, other: Array, *, seed: int) -> Lead | None:
     difference = np.log1p(returns) - np.log1p(other)
     ahead = float(np.expm1(difference.sum()))
     if len(difference) < SHORTEST or np.ptp(difference) < STILL:
-        return Lead(ahead, None, same=bool((np.abs(difference) < STILL).all()))
-    return Lead(ahead, ends(np.expm1(_draws(difference, seed).sum(axis=1))))
+        return Outperformance(ahead, None, same=bool((np.abs(difference) < STILL).all()))
+    return Outperformance(ahead, ends(np.expm1(_draws(difference, seed).sum(axis=1))))
 
 
-def simultaneous_leads(returns: Array, *, seed: int) -> list[Lead]:
+def simultaneous_leads(returns: Array, *, seed: int) -> list[Outperformance]:
     """How far each run compounds ahead of the first, [V - 1]; their intervals hold all at once.
 
     returns: [V, D] of the same days, above -1.
@@ -149,7 +149,7 @@ def simultaneous_leads(returns: Array, *, seed: int) -> list[Lead]:
     alike = (np.abs(logs[1:] - logs[0]) < STILL).all(axis=1).tolist()
     if returns.shape[1] < SHORTEST or np.ptp(logs - logs[0]) < STILL:
         return [
-            Lead(float(np.expm1(value)), None, same=same)
+            Outperformance(float(np.expm1(value)), None, same=same)
             for value, same in zip(ahead, alike, strict=True)
         ]
     moving = np.ptp(logs[1:] - logs[0], axis=1) >= STILL
@@ -161,7 +161,7 @@ def simultaneous_leads(returns: Array, *, seed: int) -> list[Lead]:
     largest = np.max(np.abs(apart[:, told]) / deviation[told], axis=1)
     reach = float(np.quantile(largest, LEVEL)) * deviation[: len(ahead)]
     return [
-        Lead(
+        Outperformance(
             float(np.expm1(value)),
             (float(np.expm1(value - half)), float(np.expm1(value + half))) if moves else None,
             same=same,

@@ -33,7 +33,7 @@ from trainingdata.bar_files import find_files
 from trainingdata.bars import FIELDS, NO_INSTANTS, VOLUME, Bars, panel
 from trainingdata.confirmation import confirmed
 from trainingdata.feed.endpoint import BrokerSettings, Keys
-from trainingdata.feed.fields import entries
+from trainingdata.feed.fields import objects
 from trainingdata.instants import utc_text
 from trainingdata.instruments import Instrument, instrument
 
@@ -195,7 +195,7 @@ def account_book(broker: BrokerSettings, keys: Keys, settings: BacktestSettings)
     account = AlpacaBroker(broker, keys).account()
     connection = VenueConnection(broker, keys)
     with connection.translated_errors("the positions"):
-        positions = entries(connection.client.get_all_positions())
+        positions = objects(connection.client.get_all_positions())
         risk, options = option_risk(positions)
     held = sorted(symbol for symbol, quantity in account.positions.items() if quantity)
     if not held:

@@ -17,7 +17,7 @@ from foundation.arrays import Array, Mask
 from foundation.sample_size import allows_annual_figures
 from marketsimulator.results.attribution import run_attribution
 from marketsimulator.results.figures import account_figures, contributions, fill_figures
-from marketsimulator.results.forecast_outcomes import centre_remarks, coverage_remarks
+from marketsimulator.results.forecast_outcomes import coverage_remarks, median_remarks
 from marketsimulator.results.metrics import Performance, daily_equity, daily_returns, performance
 from marketsimulator.results.remarks import (
     account_remarks,
@@ -160,7 +160,7 @@ class Results:
             *daily_remarks(bars, self.settings.limits),
             *raw_remarks(self.main.name, calibrated=self.settings.forecaster.calibrated),
             *([] if growth else coverage_remarks(self.main, self.market, due, inside)),
-            *centre_remarks(self.main, bars),
+            *median_remarks(self.main, bars),
             *little_remarks(figures["trades"], figures["days"]),
             *cost_remarks(figures["total_return"] * self.settings.capital, figures["costs"]),
             *same_trades_remarks(self.main, self._walk),

@@ -43,18 +43,24 @@ def verdict(summary: dict[str, Any]) -> Verdict:
     leads = {name: lead for name, lead in summary["leads"].items() if lead is not None}
     beyond = {name: lead["beyond"] for name, lead in leads.items()}
     same = [name for name, lead in leads.items() if lead["same"]]
-    untold = [n for n, lead in leads.items() if lead["interval"] is None and n not in same]
+    insufficient_data = [
+        n for n, lead in leads.items() if lead["interval"] is None and n not in same
+    ]
     claims = [
         _claim(summary, "Beats", [name for name in leads if beyond[name] > 0], " beyond error"),
         _claim(summary, "Falls behind", [n for n in leads if beyond[n] < 0], " beyond error"),
         _claim(
             summary,
             "Cannot be told apart from",
-            [name for name in leads if beyond[name] == 0 and name not in (*same, *untold)],
+            [
+                name
+                for name in leads
+                if beyond[name] == 0 and name not in (*same, *insufficient_data)
+            ],
             "",
         ),
         _claim(summary, "Earns the same as", same, ""),
-        _claim(summary, "Too little to compare with", untold, _too_little(summary)),
+        _claim(summary, "Too little to compare with", insufficient_data, _too_little(summary)),
     ]
     said = [text for text in claims if text]
     claim = "; ".join(said[:1] + [text[0].lower() + text[1:] for text in said[1:]])

@@ -21,7 +21,7 @@ from execution.choices import (
     joined_choices,
     targets_of,
 )
-from execution.decision import Basis, Choice, ClassRule, Decision, gap_a_year
+from execution.decision import Choice, ClassRule, Decision, Rationale, gap_a_year
 from execution.decision_log import DecisionLog, frame_of_columns
 from execution.orders import Order, exact_decimal
 from execution.rebalancing import rebalance
@@ -33,8 +33,8 @@ from marketsimulator.runs.walk import Walk
 from marketsimulator.settings import BacktestSettings
 from sizing.allocation import sizing_problem
 from sizing.binding import LIMITS, names_of
+from sizing.inputs import no_equity
 from sizing.kelly import failure_text
-from sizing.situation import no_equity
 from sizing.solver.active_set import SOLVED
 from sizing.solver.multi_period import SizingProblem
 from sizing.spans import Explanation, explained, explanation_of, kelly_by_span
@@ -233,7 +233,7 @@ class WalkedDecisions(DecisionLog):
             "held": c.held,
             "price": c.price,
             "cost": np.where(quantity != 0.0, c.cost * np.abs(quantity) * c.price, 0.0),
-            **dict(zip([f"plan_{name}" for name in Basis._fields], c.basis, strict=True)),
+            **dict(zip([f"plan_{name}" for name in Rationale._fields], c.rationale, strict=True)),
             **{f"shadow_{name}": shadows[name] for name in LIMITS},
             "equity": self._kept.equity[rows],
             **{f"shadow_{name}": shadows[name] for name in self.rows},
@@ -379,6 +379,6 @@ def _write(answers: Answers, row: int, chosen: Index, why: Explanation) -> None:
     spread(answers.unlimited[row], chosen, why.unlimited)
     spread(answers.limits_met[row], chosen, why.limits_met)
     spread(answers.own_price[row], chosen, why.own_price)
-    spread(answers.blocks[row], chosen, why.blocks)
+    spread(answers.periods[row], chosen, why.periods)
     spread(answers.premium[row], chosen, why.premium)
     spread(answers.forecast[row], chosen, why.forecast)

@@ -47,9 +47,9 @@ ACCOUNT_ROW = np.dtype(
 class WalkInputs(NamedTuple):
     """What a walk decides by: the beliefs of a history and the settings of a run.
 
-    The arrays are those of `BeliefTable`, of T' instants at which anything decides; K blocks.
+    The arrays are those of `BeliefTable`, of T' instants at which anything decides; K periods.
 
-    toll: [T', K] of what is borrowed.
+    financing: [T', K] of what is borrowed.
     terms: of a decision.
     lent: by the broker, and the equity in USD from which it lends more than 1×.
     fraction: of full Kelly; NaN for a strategy that is asked.
@@ -71,7 +71,7 @@ class WalkInputs(NamedTuple):
     matrix: Index
     correlations: Array32
     shared: Array
-    toll: Array
+    financing: Array
     terms: Terms
     lent: tuple[float, float]
     fraction: float
@@ -103,7 +103,7 @@ class Kept(NamedTuple):
     @classmethod
     def room(cls, table: BeliefTable, limits: Rows = NO_ROWS, *, none: bool = False) -> Kept:
         """Room for the decisions of a table under limits on groups."""
-        rows, blocks, size = table.mu.shape
+        rows, periods, size = table.mu.shape
         rows = 0 if none else rows
         return cls(
             np.full((rows, size), np.nan),
@@ -111,8 +111,8 @@ class Kept(NamedTuple):
             np.full(rows, np.nan),
             np.full(rows, np.nan),
             np.full(rows, UNFINISHED, dtype=np.int64),
-            np.full((rows, blocks, size), np.nan),
-            np.full((rows, len(CEILINGS) + len(limits.gross) + len(limits.net) + blocks), np.nan),
+            np.full((rows, periods, size), np.nan),
+            np.full((rows, len(CEILINGS) + len(limits.gross) + len(limits.net) + periods), np.nan),
             np.zeros(rows),
         )
 
@@ -309,7 +309,7 @@ def belief_row(inputs: WalkInputs, row: int, chosen: Index) -> BeliefRow:
         picked(inputs.deciding[row], chosen),
         picked(inputs.outside[row], chosen),
         picked(inputs.leaving[row], chosen),
-        inputs.toll[row],
+        inputs.financing[row],
         overnight=inputs.overnight[row],
         cuts=inputs.cuts[row],
     )

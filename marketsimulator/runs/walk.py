@@ -35,9 +35,9 @@ from marketsimulator.runs.instants import (
 )
 from marketsimulator.settings import BacktestSettings
 from sizing.allocation import Strategy
+from sizing.inputs import SizingInputs
 from sizing.limits import CEILINGS
 from sizing.problem import NO_ROWS, Rows
-from sizing.situation import Situation
 from sizing.solver.active_set import SOLVED, UNFINISHED
 from sizing.strategies import Kelly
 from trainingdata.bars import Bars
@@ -61,9 +61,9 @@ class Asked(NamedTuple):
     @classmethod
     def room(cls, table: BeliefTable, limits: Rows = NO_ROWS, *, none: bool = False) -> Asked:
         """Room for the decisions of a table under limits on groups; none where nobody will ask."""
-        rows, blocks, size = table.mu.shape
+        rows, periods, size = table.mu.shape
         rows = 0 if none else rows
-        priced = len(CEILINGS) + len(limits.gross) + len(limits.net) + blocks
+        priced = len(CEILINGS) + len(limits.gross) + len(limits.net) + periods
         answers = Answers.room(rows, size, priced)
         return cls(answers, np.full(rows, np.nan), np.full(rows, np.nan), {})
 
@@ -71,7 +71,7 @@ class Asked(NamedTuple):
         self, row: int, chosen: Index, answer: SizingAnswer, after: Settled, price: Array
     ) -> None:
         """Note the decision of a row, over those chosen [m] of the symbols."""
-        problem = answer.situation.problem
+        problem = answer.inputs.problem
         self.answers.write(row, chosen, answer_of(answer.allocation, problem, after, price))
         self.ceiling[row] = problem.limits.stock_ceiling
         self.granted[row] = problem.limits.granted
@@ -119,7 +119,7 @@ def walk_inputs(settings: BacktestSettings, bars: Bars, table: BeliefTable) -> W
         matrix=table.matrix,
         correlations=table.correlations,
         shared=table.shared,
-        toll=settings.margin.nightly_rate(table.at)[:, None] * table.nights,
+        financing=settings.margin.nightly_rate(table.at)[:, None] * table.nights,
         terms=Terms(
             crypto=bars.crypto,
             long_only=bars.long_only,
@@ -238,8 +238,8 @@ def _answered_targets(book: Book, answering: _Answering, row: int) -> tuple[Arra
     chosen, belief, account, terms = reckoned(inputs, row, shown)
     problem = problem_of(belief, account, terms)
     symbols = tuple([table.symbols[s] for s in chosen.tolist()])
-    situation = Situation(problem, symbols, table.at[row], rows)
-    answer = answered(strategy, situation, account)
+    given = SizingInputs(problem, symbols, table.at[row], rows)
+    answer = answered(strategy, given, account)
     allocation = answer.allocation
     weights = problem.account.held if allocation is None else allocation.target
     after = settled(problem, weights, allocation is not None, account, belief.cuts)

@@ -7,22 +7,22 @@ from contextlib import suppress
 import numpy as np
 
 from marketsimulator.settings import VenueSettings
-from marketsimulator.venue.answers import (
-    account_answer,
-    activities_answer,
-    asset_answer,
-    clock_answer,
-    positions_answer,
-)
 from marketsimulator.venue.asked import (
-    Answer,
     Asked,
     Refused,
+    Response,
     Route,
     refuse_other_keys,
     whole_number,
 )
 from marketsimulator.venue.market_data import bars_page, latest_bars, latest_trades
+from marketsimulator.venue.responses import (
+    account_response,
+    activities_answer,
+    asset_answer,
+    clock_answer,
+    positions_response,
+)
 from marketsimulator.venue.server import PracticeServer
 from marketsimulator.venue.stocks import FLAGS, Venue
 from trainingdata.instruments import instrument, venue_spelling
@@ -45,11 +45,11 @@ class AlpacaServer(PracticeServer):
         venue = self.venue
         find = venue.record.order
         return [
-            Route("GET", "/v2/account", lambda _: account_answer(venue)),
+            Route("GET", "/v2/account", lambda _: account_response(venue)),
             Route(
                 "GET", "/v2/account/activities", lambda asked: activities_answer(venue, asked.query)
             ),
-            Route("GET", "/v2/positions", lambda _: positions_answer(venue)),
+            Route("GET", "/v2/positions", lambda _: positions_response(venue)),
             Route("GET", "/v2/clock", self._clock),
             Route("GET", "/v2/assets", self._assets),
             Route("GET", "/v2/assets/{symbol:.+}", self._asset),
@@ -89,11 +89,11 @@ class AlpacaServer(PracticeServer):
         keyless = asked.path.startswith("/v1beta3") or asked.headers.get("APCA-API-KEY-ID")
         return None if keyless else "request is not authorized"
 
-    def refusal(self, status: int, code: int | str | None, message: str) -> Answer:
+    def refusal(self, status: int, code: int | str | None, message: str) -> Response:
         """Its code has the status in front."""
         return {"code": code or status * 100_000 + 10_000, "message": message}
 
-    def clock(self) -> Answer:
+    def clock(self) -> Response:
         """As Alpaca's clock, and how many instants are left."""
         left = len(self.venue.stops) - 1 - self.venue.stop
         return {**clock_answer(self.venue.now), "left": left}
@@ -121,24 +121,24 @@ class AlpacaServer(PracticeServer):
             Route("GET", trades, lambda asked: latest_trades(self.venue, self.now(), asked.query)),
         ]
 
-    def _clock(self, asked: Asked) -> Answer:
+    def _clock(self, asked: Asked) -> Response:
         skew = self.faults.take(asked, "skew")
         return clock_answer(self.now() + np.timedelta64(int(skew.seconds) if skew else 0, "s"))
 
-    def _assets(self, asked: Asked) -> list[Answer]:
+    def _assets(self, asked: Asked) -> list[Response]:
         """Those of a class, stocks where none is named."""
         refuse_other_keys(asked.query, "status", "asset_class")
         wanted = asked.query.get("asset_class", "us_equity")
         answers = [asset_answer(self.venue, each) for each in self.venue.market.bars.symbols]
         return [answer for answer in answers if answer["class"] == wanted]
 
-    def _asset(self, asked: Asked) -> Answer:
+    def _asset(self, asked: Asked) -> Response:
         symbol = instrument(asked.names["symbol"]).symbol
         if symbol not in self.venue.market.bars.symbols:
             raise Refused(404, None, f"asset not found for {symbol}")
         return asset_answer(self.venue, symbol)
 
-    def _orders(self, asked: Asked) -> list[Answer]:
+    def _orders(self, asked: Asked) -> list[Response]:
         """The newest first; they are kept in the order they came."""
         query = asked.query
         refuse_other_keys(query, "status", "limit", "nested")
@@ -151,19 +151,19 @@ class AlpacaServer(PracticeServer):
         newest = chosen[::-1][: whole_number(query, "limit", 50, 1, MOST_ORDERS)]
         return [order.answer(nested=_is_nested(asked)) for order in newest]
 
-    def _submit(self, asked: Asked) -> Answer:
+    def _submit(self, asked: Asked) -> Response:
         request = asked.json_object()
         return self.in_fault(self.venue.submit(request, **self.order_faults(asked)), asked)
 
-    def _order_of_client(self, asked: Asked) -> Answer:
+    def _order_of_client(self, asked: Asked) -> Response:
         order = self.venue.record.order_of_client(asked.query.get("client_order_id", ""))
         return self.in_fault(order.answer(), asked)
 
-    def _order(self, asked: Asked) -> Answer:
+    def _order(self, asked: Asked) -> Response:
         order = self.venue.record.order(asked.names["number"])
         return self.in_fault(order.answer(nested=_is_nested(asked)), asked)
 
-    def _option_quotes(self, asked: Asked) -> Answer:
+    def _option_quotes(self, asked: Asked) -> Response:
         names = [name for name in asked.query.get("symbols", "").split(",") if name]
         return {"quotes": self.venue.options.quotes(names, self.now())}
 
@@ -195,7 +195,7 @@ class AlpacaServer(PracticeServer):
         self.venue.flags[symbol] = {**self.venue.flags.get(symbol, {}), **flags}
 
 
-def rehearse(settings: VenueSettings, market: Market) -> None:
+def warm_up(settings: VenueSettings, market: Market) -> None:
     """Trade a little on a venue of its own, and throw it away.
 
     Whatever a venue needs is compiled then, which takes a minute after an installation: a client's

@@ -9,7 +9,7 @@ from typing import Any
 
 from foundation.errors import InputError
 
-Answer = dict[str, Any]
+Response = dict[str, Any]
 
 
 class Refused(Exception):

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from foundation.errors import InputError
-from marketsimulator.venue.asked import Answer, Refused, whole_number
+from marketsimulator.venue.asked import Refused, Response, whole_number
 from marketsimulator.venue.stocks import Venue
 from marketsimulator.venue.tickets import timestamp
 from trainingdata.actions import split_adjusted
@@ -25,7 +25,7 @@ UNITS = str.maketrans({"m": "Min", "h": "Hour", "d": "Day"})  # of the venue's n
 _TOKEN = re.compile(r"\d{1,6}(-\d{1,9})?", re.ASCII)
 
 
-def bars_page(venue: Venue, query: Mapping[str, str]) -> Answer:
+def bars_page(venue: Venue, query: Mapping[str, str]) -> Response:
     """`GET /v2/stocks/bars` and `/v1beta3/crypto/us/bars`: one page of them."""
     timeframe = query.get("timeframe", "1Hour")
     asked = query_symbols(query)
@@ -43,7 +43,7 @@ def bars_page(venue: Venue, query: Mapping[str, str]) -> Answer:
     place, begin = _place_of(query.get("page_token") or "0-0")
     # A page counts bars over all symbols: a symbol's may go on in the next page, which begins there
     # and reads none of those before.
-    page: dict[str, list[Answer]] = {}
+    page: dict[str, list[Response]] = {}
     for k, symbol in enumerate(asked[place:], place):
         bars = bars_answer(venue, [symbol], start, end, adjustment).get(symbol, [])
         kind = instrument(symbol).kind
@@ -67,14 +67,14 @@ def _place_of(token: str) -> tuple[int, int]:
     return int(symbol), int(bar or 0)
 
 
-def latest_bars(venue: Venue, query: Mapping[str, str]) -> Answer:
+def latest_bars(venue: Venue, query: Mapping[str, str]) -> Response:
     """`GET /v2/stocks/bars/latest` and `/v1beta3/crypto/us/latest/bars`: by symbol."""
     since = venue.now - LATEST
     bars = bars_answer(venue, query_symbols(query), since, venue.now, latest=1)
     return {"bars": {venue_spelling(symbol): rows[-1] for symbol, rows in bars.items() if rows}}
 
 
-def latest_trades(venue: Venue, now: np.datetime64, query: Mapping[str, str]) -> Answer:
+def latest_trades(venue: Venue, now: np.datetime64, query: Mapping[str, str]) -> Response:
     """`GET /v2/stocks/trades/latest` and that of coins: what each trades at now, as its last trade.
 
     now: of the clock, which passes on between two instants of the panel.
@@ -101,7 +101,7 @@ def bars_answer(
     end: np.datetime64,
     adjustment: str = "raw",
     latest: int = 0,
-) -> dict[str, list[Answer]]:
+) -> dict[str, list[Response]]:
     """Hourly bars that begin between two instants and are known by now, by symbol.
 
     symbols: those that the panel lacks are left out.
@@ -121,7 +121,7 @@ def bars_answer(
 
 def _rows(
     venue: Venue, past: Bars, symbol: str, start: np.datetime64, end: np.datetime64, latest: int
-) -> list[Answer]:
+) -> list[Response]:
     """Bars of one symbol in Alpaca's words."""
     s = past.symbols.index(symbol)
     times, values = past.real_bars(s)
@@ -146,8 +146,8 @@ def _rows(
 
 
 def in_parts(
-    bars: list[Answer], timeframe: Timeframe, kind: Kind, length: np.timedelta64
-) -> list[Answer]:
+    bars: list[Response], timeframe: Timeframe, kind: Kind, length: np.timedelta64
+) -> list[Response]:
     """Bars as shorter ones that make them again; those after the first trade at the close.
 
     Alpaca's own hours begin on the full hour and a session at 9:30, so a client that needs hours

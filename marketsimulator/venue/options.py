@@ -13,12 +13,12 @@ from foundation.errors import InputError, OrderRejected
 from foundation.registry import registered_module
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.settings import OptionTerms
-from marketsimulator.venue.asked import Answer, Refused
+from marketsimulator.venue.asked import Refused, Response
 from marketsimulator.venue.record import Record
 from marketsimulator.venue.spread_tickets import (
     SpreadTicket,
     leg_number,
-    option_position_answer,
+    option_position_response,
     parse_spread_order,
     quote_answer,
 )
@@ -111,7 +111,7 @@ class VenueOptions:
 
     def submit(
         self, request: Mapping[str, Any], *, partial: bool = False, reject: bool = False
-    ) -> Answer:
+    ) -> Response:
         """Take an order of several legs; `Refused` for what the venue would not take.
 
         partial: half of it fills, the rest is cancelled.
@@ -135,17 +135,17 @@ class VenueOptions:
         root = ticket.order.legs[0].contract.root
         self.desks[root].cancel(ticket.client_order_id)
 
-    def positions(self) -> list[Answer]:
+    def positions(self) -> list[Response]:
         """Options held, as `GET /v2/positions` says them."""
         positions = []
         for desk in self.desks.values():
             counts = desk.held()
             quotes = desk.quotes(counts)
             for contract, count in counts.items():
-                positions.append(option_position_answer(contract, count, quotes.get(contract)))
+                positions.append(option_position_response(contract, count, quotes.get(contract)))
         return positions
 
-    def quotes(self, symbols: Iterable[str], now: np.datetime64) -> dict[str, Answer]:
+    def quotes(self, symbols: Iterable[str], now: np.datetime64) -> dict[str, Response]:
         """Latest quotes by OCC symbol; what has none is left out.
 
         now: of the clock, which passes on between two instants of the panel.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from marketsimulator.venue.asked import Answer, Refused
+from marketsimulator.venue.asked import Refused, Response
 from marketsimulator.venue.spread_tickets import SpreadTicket
 from marketsimulator.venue.tickets import Ticket, timestamp
 from trainingdata.instants import DAY
@@ -32,7 +32,7 @@ class Record:
         self.running = now
         # Each start is another account, whose orders are none of those of the one before.
         self.account_id = str(uuid.uuid4())
-        self.activities: list[Answer] = []
+        self.activities: list[Response] = []
         self.orders: dict[str, Listed] = {}
         self._by_number: dict[str, Listed] = {}
         self._late_kinds: frozenset[str] = frozenset()
@@ -64,7 +64,7 @@ class Record:
             raise Refused(404, None, f"order not found for {client_order_id}")
         return self.orders[client_order_id]
 
-    def note_activity(self, activity: Answer) -> None:
+    def note_activity(self, activity: Response) -> None:
         """Write down what has happened to the account.
 
         activity: in Alpaca's words; a trade has a `transaction_time`, anything else a `date`.
@@ -84,7 +84,7 @@ class Record:
         """
         self._late_kinds = frozenset(kinds)
 
-    def listed(self) -> list[Answer]:
+    def listed(self) -> list[Response]:
         """The activities that a client may see by now, in the order they came."""
         now = self.now()
         return [each for each in self.activities if self._listed_from.get(each["id"], now) <= now]

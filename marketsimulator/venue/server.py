@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 from aiohttp import web
 
-from marketsimulator.venue.asked import Answer, Asked, Refused, Route
+from marketsimulator.venue.asked import Asked, Refused, Response, Route
 from marketsimulator.venue.faults import AFTER, BEFORE, Fault, FaultPlan, Status
 from trainingdata.instants import instant
 
@@ -68,11 +68,11 @@ class PracticeServer(ABC):
         """Why a request does not come from the owner of the account; None where it does."""
 
     @abstractmethod
-    def refusal(self, status: int, code: int | str | None, message: str) -> Answer:
+    def refusal(self, status: int, code: int | str | None, message: str) -> Response:
         """A refusal in the API's words; code: None for the one that goes with the status."""
 
     @abstractmethod
-    def clock(self) -> Answer:
+    def clock(self) -> Response:
         """What the clock shows, as the answer to whoever moves it has it."""
 
     @property
@@ -112,7 +112,7 @@ class PracticeServer(ABC):
             app.cleanup_ctx.append(self._clockwork)
         return app
 
-    def in_fault(self, answer: Answer, asked: Asked) -> Answer:
+    def in_fault(self, answer: Response, asked: Asked) -> Response:
         """An order's answer, in another state than its own on demand."""
         fault = self.faults.take(asked, "state")
         if fault is None:
@@ -136,7 +136,7 @@ class PracticeServer(ABC):
             Route("POST", "land", lambda _: self._land_all()),
         ]
 
-    def _advance(self, asked: Asked) -> Answer:
+    def _advance(self, asked: Asked) -> Response:
         """Move a waiting clock by {"steps": 1} instants, or to the last one not after `to`.
 
         The answer says by how many it moved, how many it has gone through, and whether all is over.

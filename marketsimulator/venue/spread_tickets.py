@@ -23,7 +23,7 @@ from execution.option_orders import (
     SpreadOrder,
     contract_of,
 )
-from marketsimulator.venue.asked import Answer
+from marketsimulator.venue.asked import Response
 from marketsimulator.venue.tickets import (
     client_id,
     made_id,
@@ -76,7 +76,7 @@ class SpreadTicket:
         credit = sum((-leg.direction * price for leg, price in traded), Decimal(0))
         return SpreadFill(self.filled, credit)
 
-    def answer(self, *, nested: bool = False) -> Answer:
+    def answer(self, *, nested: bool = False) -> Response:
         """The order in Alpaca's words; nested: with its legs in it."""
         order = self.order
         name = self.client_order_id
@@ -171,7 +171,7 @@ def _parse_leg(request: Mapping[str, Any]) -> OptionLeg:
     return OptionLeg(contract_of(str(request["symbol"])), "buy" if side == "buy" else "sell")
 
 
-def option_position_answer(contract: Contract, count: int, quote: Quote | None) -> Answer:
+def option_position_response(contract: Contract, count: int, quote: Quote | None) -> Response:
     """A position in an option, as `GET /v2/positions` says it.
 
     It is valued at what closing it would trade at: the bid where it is held, the ask where it is
@@ -196,7 +196,7 @@ def option_position_answer(contract: Contract, count: int, quote: Quote | None) 
     }
 
 
-def quote_answer(quote: Quote, at: np.datetime64) -> Answer:
+def quote_answer(quote: Quote, at: np.datetime64) -> Response:
     """A quote, as `GET /v1beta1/options/quotes/latest` says it."""
     return {
         "t": timestamp(at),

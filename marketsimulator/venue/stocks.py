@@ -23,7 +23,7 @@ from execution.venue_rules import refusal
 from foundation.arrays import Instants
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.settings import BacktestSettings, OptionTerms, VenueSettings
-from marketsimulator.venue.asked import Answer, Refused
+from marketsimulator.venue.asked import Refused, Response
 from marketsimulator.venue.faults import Status
 from marketsimulator.venue.options import VenueOptions
 from marketsimulator.venue.record import Listed, Record
@@ -123,7 +123,7 @@ class Venue:
 
     def submit(
         self, request: Mapping[str, Any], *, partial: bool = False, reject: bool = False
-    ) -> Answer:
+    ) -> Response:
         """Take an order, and answer with what has become of it at once.
 
         partial: half of it fills, the rest is cancelled.
@@ -139,7 +139,7 @@ class Venue:
         self._send(ticket, partial=partial, reject=reject)
         return ticket.answer()
 
-    def change(self, old: Listed, request: Mapping[str, Any]) -> Answer:
+    def change(self, old: Listed, request: Mapping[str, Any]) -> Response:
         """Put a new order in the place of an open one, which is `replaced`.
 
         Where the new one cannot be, the old one stays. Raises `Refused` for an order that cannot be
@@ -366,7 +366,7 @@ def clock_stops(market: Market) -> Instants:
     return np.union1d(times, evenings[(evenings > times[0]) & (evenings < times[-1])])
 
 
-def _trade_fields(fill: Fill) -> Answer:
+def _trade_fields(fill: Fill) -> Response:
     return {
         "symbol": venue_spelling(fill.symbol),
         "qty": quantity_text(abs(fill.qty)),

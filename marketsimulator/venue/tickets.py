@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from execution.orders import ORDER_TYPES, PRICES, TIMES_IN_FORCE, Fill, Order
-from marketsimulator.venue.asked import Answer, Refused, refuse_other_keys
+from marketsimulator.venue.asked import Refused, Response, refuse_other_keys
 from marketsimulator.venue.faults import OPEN_STATUSES, Status
 from trainingdata.instruments import Kind, instrument, venue_spelling
 
@@ -67,7 +67,7 @@ class Ticket:
     def open(self) -> bool:
         return self.status in OPEN_STATUSES
 
-    def answer(self, *, nested: bool = False) -> Answer:
+    def answer(self, *, nested: bool = False) -> Response:
         """The order in Alpaca's words; it has no legs to nest."""
         del nested
         order = self.order
@@ -181,7 +181,7 @@ def client_id(request: Mapping[str, Any], name: str) -> str:
     return str(request.get("client_order_id") or made_id(name))
 
 
-def order_state(status: Status, submitted_at: str, closed_at: str | None) -> Answer:
+def order_state(status: Status, submitted_at: str, closed_at: str | None) -> Response:
     """An order's status and its times in Alpaca's words."""
     ends = {key: closed_at if status == ended else None for ended, key in END_KEYS.items()}
     return {

@@ -13,15 +13,15 @@ from filelock import FileLock, Timeout
 
 from execution.alpaca.options import AlpacaSpreads
 from execution.journal.events import HELD, EventLog
-from execution.journal.intents import Intent
+from execution.journal.order_store import OrderIntent
 from execution.live.account import AnotherAccount, LiveAccount
 from execution.live.accounts import SPREADS, TRADE
-from execution.live.lines import say
+from execution.live.lines import print_line
 from execution.live.marking import read_and_mark
 from execution.live.page import Section
 from execution.live.settings import LiveSettings
 from execution.posting import Guard
-from execution.sight import Sight
+from execution.risk_snapshot import RiskSnapshot
 from foundation.compose import composed_config
 from foundation.database import DatabaseFailed
 from foundation.errors import BrokerError, InputError
@@ -66,7 +66,7 @@ def spreads_section(spreads: Callable[[], Sequence[OpenSpread]]) -> Section:
 
 def spread_guard(
     guard: Guard,
-    look: Callable[[], Sight],
+    look: Callable[[], RiskSnapshot],
     files: AccountFiles,
     tell: Callable[[str, str], None],
 ) -> Guard:
@@ -78,7 +78,7 @@ def spread_guard(
     tell: has a person told why a spread is not sold, as `Notices.tell`; of none once one is.
     """
 
-    def guarded(intent: Intent, now: np.datetime64, seen: Sight | None) -> str:
+    def guarded(intent: OrderIntent, now: np.datetime64, seen: RiskSnapshot | None) -> str:
         if intent.part == "reduction":
             return guard(intent, now, seen)
         try:
@@ -99,7 +99,7 @@ class SpreadJob:
     Whatever a look meets, the next one comes: what is open has to be followed.
 
     live: the account, whose journal, guards and notices it shares.
-    over: whether the loop ends, as its other job has made all its passes.
+    over: whether the loop ends, as its other job has made all its cycles.
     limits: by which the account is marked; none where another job marks it.
     """
 
@@ -130,7 +130,7 @@ class SpreadJob:
             feed=settings.feed,
             patience=settings.patience,
             book=live.book,
-            guard=spread_guard(live.guards, self._sight, settings.account, live.notices.tell),
+            guard=spread_guard(live.guards, self._snapshot, settings.account, live.notices.tell),
             job=SPREADS,
         )
         self._seller = SpreadSeller(
@@ -161,7 +161,7 @@ class SpreadJob:
     def _reconcile(self) -> None:
         """Compare what is held with what was done here, and have what is odd told and set aside.
 
-        Where no pass does it, the account is marked: what it has lost halts it.
+        Where no cycle does it, the account is marked: what it has lost halts it.
         """
         self._live.reconcile()
         now = self._live.connection.estimated_now()
@@ -172,8 +172,8 @@ class SpreadJob:
         else:
             self._broker.account()
 
-    def _sight(self) -> Sight:
-        return self._live.sight(self._broker.account(), (), at_risk=self._secured())
+    def _snapshot(self) -> RiskSnapshot:
+        return self._live.snapshot(self._broker.account(), (), at_risk=self._secured())
 
     def _risk_of(self, spreads: Sequence[OpenSpread]) -> Mapping[str, float]:
         return {self._settings.root: float(collateral(spreads))} if spreads else {}
@@ -224,7 +224,7 @@ class SpreadJob:
             text = trouble_text(trouble)
         if text != self._shown:
             self._shown = text
-            say(text)
+            print_line(text)
         return trouble
 
     def _noted_lines(self) -> list[str]:
@@ -292,7 +292,7 @@ def open_job(
 ) -> Iterator[SpreadJob]:
     """The job, at the venue and in the folder of the loop's others, while its files are locked.
 
-    What works at the venue once the loop has made all its passes is ended then.
+    What works at the venue once the loop has made all its cycles is ended then.
     """
     selling = SellingSettings.of(composed_config("sell_spreads", list(live_settings.spreads)))
     settings = replace(selling, broker=live_settings.broker, folder=live_settings.folder)

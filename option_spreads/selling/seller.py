@@ -1,9 +1,9 @@
 """Sells spreads, follows them and books what they did, one step at a time.
 
-A step looks at what is open (`state.py`), asks the venue what became of orders whose fate is open,
-applies the rules of `rules.py` to what buying back costs now, settles what has expired, and sells
-what the entries that are due offer (`offers.py`). The process may be killed anywhere and goes on:
-every intention is written before it is sent, and nothing is sent twice.
+A step looks at what is open (`state.py`), asks the venue what became of orders whose outcome is
+open, applies the rules of `rules.py` to what buying back costs now, settles what has expired, and
+sells what the entries that are due offer (`offers.py`). The process may be killed anywhere and goes
+on: every intention is written before it is sent, and nothing is sent twice.
 """
 
 from __future__ import annotations
@@ -121,7 +121,8 @@ class SpreadSeller:
         with told(self._notices, "clock"):
             now = self._venue.now()
         self._met = []
-        # What is certain is looked after first: asking for an order of unknown fate takes its time.
+        # What is certain is looked after first: asking for an order of unknown outcome takes its
+        # time.
         for spread in sorted(self.spreads, key=lambda each: each.stage != "open"):
             with self._part(spread.trade_id):
                 self._follow(spread, now)

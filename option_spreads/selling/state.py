@@ -224,7 +224,7 @@ class SellerState:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     def is_pending(self, now: np.datetime64) -> bool:
-        """Whether a spread waits for its order's fate, or has expired and is not booked yet."""
+        """Whether a spread waits for its order's outcome, or has expired and is not booked yet."""
         sessions = [spread.last_session for spread in self.spreads]
         lasting = all(session is not None and now < session.closes for session in sessions)
         return not lasting or any(spread.stage != "open" for spread in self.spreads)
@@ -263,7 +263,7 @@ def different_options(
 ) -> list[Contract]:
     """Options concerned of which the venue holds another number than the spreads say.
 
-    An order of unknown fate may have traded or not: anything between is what the spreads say.
+    An order of unknown outcome may have traded or not: anything between is what the spreads say.
 
     held: options at the venue, below 0 where they are owed.
     """

@@ -1,1 +1,1 @@
-"""The exact program behind every weight: one instant's, and a plan's over blocks of time."""
+"""The exact program behind every weight: one instant's, and a plan's over periods of time."""

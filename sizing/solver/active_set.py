@@ -1,13 +1,14 @@
 """The sizing program, solved exactly by a primal active-set method, compiled.
 
-    maximise  pull'w - w'Rw / 2 - cost'|w - held| - Σ toll·(what a group takes beyond its room)
-    subject to  lower ≤ w ≤ upper,  Σ gᵢ·|wᵢ| ≤ room, or Σ gᵢ·wᵢ, for every group without a toll
+    maximise  pull'w - w'Rw / 2 - cost'|w - held| - Σ penalty·(what a group takes beyond its room)
+    subject to  lower ≤ w ≤ upper,  Σ gᵢ·|wᵢ| ≤ room, or Σ gᵢ·wᵢ, for every group without a
+    financing cost
 
 |w| bends at 0 and |w - held| at `held`. Between such knots the program is a quadratic one. A weight
 is either free within its segment or stays at a knot, where the gradient may lie anywhere between
 the slopes left and right of it. The method moves to the optimum of the free weights, stops at the
 first knot or ceiling in its way, and frees the weight whose gradient lies furthest outside. A
-ceiling with a toll is passed where its price would exceed the toll.
+ceiling with a penalty is passed where its price would exceed the penalty.
 
 It starts from what is held, so that few steps are needed where little changes. It ends with weights
 that are exactly at a knot, or exactly where the gradient vanishes. An interior-point method would
@@ -52,7 +53,7 @@ TOLERANCE = 1e-11  # of the largest gradient
 
 # Of the program that brings weights within net groups: what passing one costs, where holding
 # nothing would keep to it and where it asks for a position; a change of a weight; its curvature.
-CAP_TOLL, FLOOR_TOLL, CHANGE_COST, CURVATURE = 1e6, 1e3, 1e-3, 1e-7
+CAP_PENALTY, FLOOR_PENALTY, CHANGE_COST, CURVATURE = 1e6, 1e3, 1e-3, 1e-7
 
 
 @merged
@@ -176,16 +177,16 @@ def _keep_to_net(program: Program, weight: Array) -> None:
     No group of sizes is passed for it. Where net groups contradict each other those give way that
     ask for a position. A group that is passed for all that gets the room that it takes.
     """
-    # This is the same kind of program: passing a net group has a toll far above what changes cost,
-    # so that it is passed only where nothing else is possible.
+    # This is the same kind of program: passing a net group has a penalty far above what changes
+    # cost, so that it is passed only where nothing else is possible.
     n = len(program.pull)
     m = len(program.room)
-    toll = program.toll.copy()
+    penalty = program.penalty.copy()
     room = program.room.copy()
     for k in range(m):
         if is_net(program, k):
-            toll[k] = CAP_TOLL if room[k] >= 0.0 else FLOOR_TOLL
-        elif toll[k] < np.inf:
+            penalty[k] = CAP_PENALTY if room[k] >= 0.0 else FLOOR_PENALTY
+        elif penalty[k] < np.inf:
             room[k] = np.inf
     cost = np.empty(n)
     for i in range(n):
@@ -201,10 +202,10 @@ def _keep_to_net(program: Program, weight: Array) -> None:
         cost,
         program.groups,
         room,
-        toll,
+        penalty,
         program.net,
     )
-    _, moved, _ = _optimum(nearest, weight.copy(), TOLERANCE * FLOOR_TOLL)
+    _, moved, _ = _optimum(nearest, weight.copy(), TOLERANCE * FLOOR_PENALTY)
     for i in range(n):
         weight[i] = moved[i]
     for k in range(m):
@@ -233,9 +234,9 @@ def _state_at(program: Program, weight: Array) -> State:
         counts=np.zeros(3, dtype=np.int64),
     )
     for k in range(m):
-        if program.toll[k] < np.inf and group_use(program, k, weight) > program.room[k]:
+        if program.penalty[k] < np.inf and group_use(program, k, weight) > program.room[k]:
             state.active[k] = BOUGHT
-            state.price[k] = program.toll[k]
+            state.price[k] = program.penalty[k]
     for i in range(n):
         w = weight[i]
         at_held = w == program.held[i] and program.cost[i] > 0.0
@@ -338,8 +339,8 @@ def _nearest_ceiling(program: Program, state: State, step: Array) -> tuple[float
 def _leave_ceiling(program: Program, state: State, tolerance: float) -> bool:
     """Release the full group whose price is most out of place; whether there is one.
 
-    A price below 0 says that taking less of the room would be better, a price above the toll that
-    more of it is worth buying.
+    A price below 0 says that taking less of the room would be better, a price above the penalty
+    that more of it is worth buying.
     """
     worst = tolerance
     at = -1
@@ -351,13 +352,13 @@ def _leave_ceiling(program: Program, state: State, tolerance: float) -> bool:
             worst = -state.price[k]
             at = k
             side = BELOW
-        if state.price[k] - program.toll[k] > worst:
-            worst = state.price[k] - program.toll[k]
+        if state.price[k] - program.penalty[k] > worst:
+            worst = state.price[k] - program.penalty[k]
             at = k
             side = BOUGHT
     if at >= 0:
         state.active[at] = side
-        state.price[at] = program.toll[at] if side == BOUGHT else 0.0
+        state.price[at] = program.penalty[at] if side == BOUGHT else 0.0
         _clear_bars(state)
     return at >= 0
 

@@ -28,7 +28,8 @@ NEAR = 1e-4  # a round in which no weight moves further is the last one
 def approach(program: Program, weight: Array, least: Array) -> None:
     """Move weights [n] within their bounds near the optimum, in place.
 
-    least: [n] the smallest weights within bounds. Where these keep to the rooms without a toll, so
+    least: [n] the smallest weights within bounds. Where these keep to the rooms without a penalty,
+        so
     do the weights.
     """
     m = len(program.room)
@@ -100,9 +101,9 @@ def _set_stiffness(program: Program, members: Index, weight: Array, stiffness: A
 
 @inlined
 def _price(program: Program, k: int, use: float, settled: float, stiffness: float) -> float:
-    """What one more of a group's room is worth: 0 at least, its toll at most."""
+    """What one more of a group's room is worth: 0 at least, its penalty at most."""
     price = settled + stiffness * (use - program.room[k])
-    return float(min(max(price, 0.0), program.toll[k]))
+    return float(min(max(price, 0.0), program.penalty[k]))
 
 
 @inlined
@@ -129,7 +130,7 @@ def _best_alone(
         k = members[i, c]
         part = program.groups[k, i]
         if price[k] > 0.0:
-            if price[k] < program.toll[k]:
+            if price[k] < program.penalty[k]:
                 curve += stiffness[k] * part * part
             if program.net[k]:
                 gradient -= price[k] * part
@@ -149,13 +150,13 @@ def _best_alone(
 
 @compiled
 def keep_to_rooms(program: Program, weight: Array, least: Array) -> None:
-    """Take what still passes a room without a toll off the weights between knots, then off all.
+    """Take what still passes a room without a penalty off the weights between knots, then off all.
 
     A net group is left as it is: taking weights off need not bring it within its room.
     """
     for k in range(len(program.room)):
         over = 0.0
-        if program.toll[k] == np.inf and not program.net[k]:
+        if program.penalty[k] == np.inf and not program.net[k]:
             over = group_use(program, k, weight) - program.room[k]
         for knots in (False, True):
             for i in range(len(weight)):

@@ -23,7 +23,7 @@ PASSED = 1e-9  # of equity: a net limit passed by less is kept to
 
 @compiled
 def sparse_weights(problem: SizingProblem, most: float) -> tuple[int, Array, Array, float]:
-    """Solve the plan with at most so many weights of its first block that are not zero.
+    """Solve the plan with at most so many weights of its first period that are not zero.
 
     What is fixed and not zero counts among them. What does not stand is left out of the whole plan.
     Equal weights stand in the order of symbols.
@@ -95,7 +95,7 @@ def _of_standing(problem: SizingProblem, stands: Mask) -> SizingProblem:
         problem.mu,
         problem.covariance,
         problem.cost,
-        problem.toll,
+        problem.financing,
         problem.held,
         lower,
         upper,
@@ -111,7 +111,7 @@ def _of_standing(problem: SizingProblem, stands: Mask) -> SizingProblem:
 def _worth(problem: SizingProblem, weights: Array) -> float:
     """The objective of weights [K, S]."""
     unfixed = 1.0 - fixed_use(problem, np.full(len(problem.held), 1.0))
-    free_of_toll = never_borrows(problem)
+    free_of_financing = never_borrows(problem)
     total = 0.0
     for k in range(len(weights)):
         chosen: Index = np.flatnonzero(weights[k])
@@ -127,8 +127,8 @@ def _worth(problem: SizingProblem, weights: Array) -> float:
         for i in range(len(problem.held)):
             before = problem.held[i] if k == 0 else weights[k - 1, i]
             total -= problem.cost[k, i] * abs(weights[k, i] - before)
-        if not free_of_toll:
-            total -= problem.toll[k] * max(borrowed, 0.0)
+        if not free_of_financing:
+            total -= problem.financing[k] * max(borrowed, 0.0)
     return total
 
 
@@ -143,7 +143,7 @@ def _missed(problem: SizingProblem, weights: Array) -> float:
 
 @compiled
 def _parts(problem: SizingProblem, weights: Array) -> Array:
-    """What each weight of the first block adds to the objective, about, [S]; 0 where it is 0.
+    """What each weight of the first period adds to the objective, about, [S]; 0 where it is 0.
 
     At an optimum w²R/2 is lost without it, if nothing takes its place, and of what is held the cost
     of its way out: twice where it is added to, as that was saved and is paid, and not at all where

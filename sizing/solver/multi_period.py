@@ -1,16 +1,17 @@
-"""The plan: weights for a few blocks of time, of which the first one's are acted on.
+"""The plan: weights for a few periods of time, of which the first one's are acted on.
 
-    maximise  Σₖ [muₖ'wₖ - wₖ'Σₖwₖ / (2·fraction) - tollₖ·(borrowed in block k)]
+    maximise  Σₖ [muₖ'wₖ - wₖ'Σₖwₖ / (2·fraction) - financingₖ·(borrowed in period k)]
               - Σₖ costₖ'|wₖ - wₖ₋₁|,   w₀ = held
     subject to  lower ≤ w₁ ≤ upper,  Σ cᵢ·|w₁ᵢ| ≤ ceiling  and  Σ nᵢ·w₁ᵢ ≤ limit for every group
 
-Each change is paid once, whatever the length of the blocks: what a position earns until the horizon
+Each change is paid once, whatever the length of the periods: what a position earns until the
+    horizon
 is set against one cost. The last change may count for less (`change_costs`). Nobody trades the
-later blocks. No bound or ceiling holds them, and they serve only to say what the first block should
-be.
+later periods. No bound or ceiling holds them, and they serve only to say what the first period
+should be.
 
-In w₁ and the changes from block to block it is the program of `active_set.py`, each change with its
-knot at 0.
+In w₁ and the changes from period to period it is the program of `active_set.py`, each change with
+its knot at 0.
 """
 
 from __future__ import annotations
@@ -34,16 +35,16 @@ NO_LIMITS = np.zeros(0)
 
 
 class SizingProblem(NamedTuple):
-    """A plan over K blocks for S symbols under G ceilings; `save` keeps one that was not solved.
+    """A plan over K periods for S symbols under G ceilings; `save` keeps one that was not solved.
 
-    mu: [K, S] expected simple return in each block.
-    covariance: [K, S, S] of simple returns in each block.
-    cost: [K, S] of moving a weight by one at the start of each block.
-    toll: [K] price of what is borrowed in each block, a fraction of it.
+    mu: [K, S] expected simple return in each period.
+    covariance: [K, S, S] of simple returns in each period.
+    cost: [K, S] of moving a weight by one at the start of each period.
+    financing: [K] price of what is borrowed in each period, a fraction of it.
     held: [S] weight now.
-    lower: [S] least weight in the first block. What is fixed (lower = upper) pulls on the others
-        through its covariance in every block, and takes its part of every ceiling.
-    upper: [S] largest weight in the first block.
+    lower: [S] least weight in the first period. What is fixed (lower = upper) pulls on the others
+        through its covariance in every period, and takes its part of every ceiling.
+    upper: [S] largest weight in the first period.
     coefficients: [G, S] what a weight takes of each ceiling: Σ cᵢ·|w₁ᵢ| ≤ limit.
     limits: [G] the ceilings. One that what is fixed exceeds becomes what is fixed.
     fraction: of full Kelly.
@@ -55,7 +56,7 @@ class SizingProblem(NamedTuple):
     mu: Array
     covariance: Array
     cost: Array
-    toll: Array
+    financing: Array
     held: Array
     lower: Array
     upper: Array
@@ -93,8 +94,8 @@ class SizingProblem(NamedTuple):
 
 
 @compiled
-def change_costs(cost: Array, signal: Array, blocks: int) -> Array:
-    """What the changes into the blocks count in a plan, [K, S].
+def change_costs(cost: Array, signal: Array, periods: int) -> Array:
+    """What the changes into the periods count in a plan, [K, S].
 
     Every change counts its cost, but the last one of a plan only P(|Z|·signal < cost) of it, Z
     standard normal. When a forecast has died the next one decides. Where the next one pays for a
@@ -109,14 +110,14 @@ def change_costs(cost: Array, signal: Array, blocks: int) -> Array:
     signal : [S]
         root mean square of what a forecast is worth over its whole life, a return; 0 or NaN where
         there is none.
-    blocks
-        K, how many blocks there are.
+    periods
+        K, how many periods there are.
     """
-    counted = np.empty((blocks, len(cost)))
-    for k in range(blocks):
+    counted = np.empty((periods, len(cost)))
+    for k in range(periods):
         for s in range(len(cost)):
             share = 1.0
-            if 0 < k == blocks - 1 and signal[s] > 0.0:
+            if 0 < k == periods - 1 and signal[s] > 0.0:
                 share = math.erf(cost[s] / (signal[s] * math.sqrt(2.0)))
             counted[k, s] = cost[s] * share
     return counted
@@ -131,50 +132,50 @@ def optimal_weights(problem: SizingProblem) -> tuple[int, Array, Array]:
     status
         as of `active_set.solve`.
     weights : [K, S]
-        of every block.
+        of every period.
     prices : [G + N + K]
         what one more of each ceiling and of each net limit would add to the objective, then one
-        more of what is not borrowed in each block.
+        more of what is not borrowed in each period.
     """
     # Arrays are written by loops here. An assignment to a slice, and an index that is an array,
     # take longer to compile than the whole function, with the text of the error they may raise.
     free = _symbols(problem, True)
-    blocks = len(problem.toll)
+    periods = len(problem.financing)
     n = len(free)
-    # The variables are the n free weights of the first block, then n changes for each later one. A
+    # The variables are the n free weights of the first period, then n changes for each later one. A
     # change has its knot at 0 and its cost, so that the program needs no words for time.
-    low = np.full(n * blocks, -FAR)
-    high = np.full(n * blocks, FAR)
-    start = np.zeros(n * blocks)
-    price = np.empty(n * blocks)
+    low = np.full(n * periods, -FAR)
+    high = np.full(n * periods, FAR)
+    start = np.zeros(n * periods)
+    price = np.empty(n * periods)
     for a in range(n):
         low[a] = problem.lower[free[a]]
         high[a] = problem.upper[free[a]]
         start[a] = problem.held[free[a]]
-        for k in range(blocks):
+        for k in range(periods):
             price[k * n + a] = problem.cost[k, free[a]]
     sizes = len(problem.limits)
     m = sizes + len(problem.net_limits)
-    tolls = _tolls(problem)
+    penalties = _penalties(problem)
     # A group whose room may be passed for nothing holds no weight back, and would only cost time.
-    counted = np.empty(m + blocks, dtype=np.int64)
+    counted = np.empty(m + periods, dtype=np.int64)
     rows = 0
-    for g in range(m + blocks):
-        if tolls[g] > 0.0:
+    for g in range(m + periods):
+        if penalties[g] > 0.0:
             counted[rows] = g
             rows += 1
-    groups = np.zeros((rows, n * blocks))
+    groups = np.zeros((rows, n * periods))
     room = np.empty(rows)
-    toll = np.empty(rows)
+    penalty = np.empty(rows)
     net = np.empty(rows, dtype=np.bool_)
     # What all weights are together beyond 1 is borrowed. Of what is fixed sizes count, as the
     # proceeds of a short sale do not offset what is borrowed.
     unfixed = 1.0 - fixed_use(problem, np.full(len(problem.held), 1.0))
     for row in range(rows):
         g = counted[row]
-        toll[row] = tolls[g]
-        # For the same reason the first block's borrowing counts sizes. A later weight is a sum of
-        # variables here, and its size is no sum of theirs, so that later blocks count longs less
+        penalty[row] = penalties[g]
+        # For the same reason the first period's borrowing counts sizes. A later weight is a sum of
+        # variables here, and its size is no sum of theirs, so that later periods count longs less
         # shorts, which is linear (`net`).
         net[row] = g != m and g >= sizes
         if g < m:
@@ -189,12 +190,12 @@ def optimal_weights(problem: SizingProblem) -> tuple[int, Array, Array]:
     pull = _pull(problem, free)
     variance, risk = _risk(problem, free)
     status, solved, paid = solve(
-        Program(pull, variance, risk, low, high, start, price, groups, room, toll, net)
+        Program(pull, variance, risk, low, high, start, price, groups, room, penalty, net)
     )
-    prices = np.zeros(m + blocks)
+    prices = np.zeros(m + periods)
     for row in range(rows):
         prices[counted[row]] = paid[row]
-    return status, _weights_by_block(problem, free, solved), prices
+    return status, _weights_by_period(problem, free, solved), prices
 
 
 @inlined
@@ -210,12 +211,12 @@ def _symbols(problem: SizingProblem, free: bool) -> Index:
 
 
 @merged
-def _weights_by_block(problem: SizingProblem, free: Index, solved: Array) -> Array:
-    """Weights [K, S] from those of the first block and the changes after it, [n·K]."""
+def _weights_by_period(problem: SizingProblem, free: Index, solved: Array) -> Array:
+    """Weights [K, S] from those of the first period and the changes after it, [n·K]."""
     n = len(free)
-    blocks = len(problem.toll)
-    weights = np.empty((blocks, len(problem.lower)))
-    for k in range(blocks):
+    periods = len(problem.financing)
+    weights = np.empty((periods, len(problem.lower)))
+    for k in range(periods):
         for s in range(len(problem.lower)):
             weights[k, s] = problem.lower[s] if k == 0 else weights[k - 1, s]
         for a in range(n):
@@ -224,20 +225,20 @@ def _weights_by_block(problem: SizingProblem, free: Index, solved: Array) -> Arr
 
 
 @merged
-def _tolls(problem: SizingProblem) -> Array:
-    """Price of passing each limit, infinite, and of borrowing in each block, [G + N + K]."""
+def _penalties(problem: SizingProblem) -> Array:
+    """Price of passing each limit, infinite, and of borrowing in each period, [G + N + K]."""
     groups = len(problem.limits) + len(problem.net_limits)
-    tolls = np.full(groups + len(problem.toll), np.inf)
-    free_of_toll = never_borrows(problem)
-    for k in range(len(problem.toll)):
-        tolls[groups + k] = 0.0 if free_of_toll else problem.toll[k]
-    return tolls
+    penalties = np.full(groups + len(problem.financing), np.inf)
+    free_of_penalty = never_borrows(problem)
+    for k in range(len(problem.financing)):
+        penalties[groups + k] = 0.0 if free_of_penalty else problem.financing[k]
+    return penalties
 
 
 @merged
 def never_borrows(problem: SizingProblem) -> bool:
-    """Whether bounds or a ceiling keep all sizes of the first block together at 1."""
-    # Such an account cannot borrow, so no later block is charged for more than 1 either. Otherwise
+    """Whether bounds or a ceiling keep all sizes of the first period together at 1."""
+    # Such an account cannot borrow, so no later period is charged for more than 1 either. Otherwise
     # a plan would hold back today because of interest that nobody will ever pay.
     most = 0.0
     for i in range(len(problem.lower)):
@@ -256,14 +257,14 @@ def never_borrows(problem: SizingProblem) -> bool:
 def _pull(problem: SizingProblem, free: Index) -> Array:
     """Return of one more of each variable, [n·K].
 
-    wₖ is the sum of the first block's weights and every change up to it. So each of those has the
-    whole return of block k, less what the covariance with what is fixed takes of it.
+    wₖ is the sum of the first period's weights and every change up to it. So each of those has the
+    whole return of period k, less what the covariance with what is fixed takes of it.
     """
     n = len(free)
-    blocks = len(problem.toll)
+    periods = len(problem.financing)
     fixed = _symbols(problem, False)
-    pull = np.zeros(n * blocks)
-    for k in range(blocks):
+    pull = np.zeros(n * periods)
+    for k in range(periods):
         for a in range(n):
             i = free[a]
             gain = problem.mu[k, i]
@@ -278,23 +279,24 @@ def _pull(problem: SizingProblem, free: Index) -> Array:
 def _risk(problem: SizingProblem, free: Index) -> tuple[Array, Array]:
     """Variance [n·K] and covariance [K, n, n] of the variables over the fraction of Kelly.
 
-    Each pair of variables has the covariance of every block in which both count: of the later one's
-    block and all after it.
+    Each pair of variables has the covariance of every period in which both count: of the later
+        one's
+    period and all after it.
     """
     n = len(free)
-    blocks = len(problem.toll)
-    risk = np.zeros((blocks, n, n))
-    variance = np.empty(n * blocks)
+    periods = len(problem.financing)
+    risk = np.zeros((periods, n, n))
+    variance = np.empty(n * periods)
     own = np.empty(n)
     for a in range(n):
-        for k in range(blocks):
+        for k in range(periods):
             for b in range(n):
                 own[b] = problem.covariance[k, free[a], free[b]] / problem.fraction
             for q in range(k + 1):
                 row = risk[q, a]
                 for b in range(n):
                     row[b] += own[b]
-        for q in range(blocks):
+        for q in range(periods):
             variance[q * n + a] = risk[q, a, a]
     return variance, risk
 

@@ -15,7 +15,7 @@ from foundation.arrays import Array, Index, Mask
 from foundation.compiled import copy_row, inlined
 from sizing.solver.cholesky import append_row, delete_row
 
-# Where a group stands: under its room, exactly at it, or beyond it at the price of its toll.
+# Where a group stands: under its room, exactly at it, or beyond it at the financing cost.
 BELOW, AT, BOUGHT = range(3)
 
 # Changes of the free set after which its factor and the gradient are computed anew. Each rotation
@@ -35,15 +35,15 @@ class Program(NamedTuple):
 
     pull: [n] return of one more of a weight.
     variance: [n] of a weight, over the fraction of Kelly.
-    risk: [K, n/K, n/K] covariances over the fraction of Kelly, of K blocks of weights; between
-        two blocks those of the later one count.
+    risk: [K, n/K, n/K] covariances over the fraction of Kelly, of K periods of weights; between
+        two periods those of the later one count.
     lower: [n] least weight.
     upper: [n] largest weight.
     held: [n] weight now.
     cost: [n] of moving a weight by one.
     groups: [m, n] what one of a weight takes of a group; ≥ 0 where it counts sizes.
     room: [m] what a group has to give.
-    toll: [m] price of one more than a group's room; infinite where there is no more.
+    penalty: [m] price of one more than a group's room; infinite where there is no more.
     net: [m] whether a group counts wᵢ instead of |wᵢ|.
     """
 
@@ -56,7 +56,7 @@ class Program(NamedTuple):
     cost: Array
     groups: Array
     room: Array
-    toll: Array
+    penalty: Array
     net: Mask
 
 
@@ -105,10 +105,10 @@ def covariance(program: Program, i: int, j: int) -> float:
 def move_gradient(program: Program, gradient: Array, i: int, change: float) -> None:
     """Take from a gradient [n] what a change of weight i takes."""
     size = program.risk.shape[1]
-    block = i // size
+    period = i // size
     own = gradient[i] - program.variance[i] * change
     for k in range(len(program.risk)):
-        row = program.risk[max(k, block), i - block * size]
+        row = program.risk[max(k, period), i - period * size]
         part = gradient[k * size : (k + 1) * size]
         for j in range(size):
             part[j] -= row[j] * change
@@ -134,15 +134,15 @@ def group_slope(program: Program, state: State, k: int, i: int) -> float:
 @inlined
 def is_net(program: Program, k: int) -> bool:
     """Whether group k counts wᵢ and may not be passed: holding nothing need not keep to it."""
-    return bool(program.net[k] and program.toll[k] == np.inf)
+    return bool(program.net[k] and program.penalty[k] == np.inf)
 
 
 @inlined
 def exceeds_room(program: Program, weight: Array) -> bool:
-    """Whether weights [n] take more than the room of a group of sizes that has no toll."""
+    """Whether weights [n] take more than the room of a group of sizes that has no penalty."""
     passed = False
     for k in range(len(program.room)):
-        if program.toll[k] == np.inf and not program.net[k]:
+        if program.penalty[k] == np.inf and not program.net[k]:
             # What is held may fill a group exactly, and its sum may round upwards.
             passed |= group_use(program, k, weight) > program.room[k] * (1.0 + 1e-12) + 1e-15
     return passed
@@ -150,7 +150,7 @@ def exceeds_room(program: Program, weight: Array) -> bool:
 
 @inlined
 def exceeds_net(program: Program, weight: Array) -> bool:
-    """Whether weights [n] take more than the room of a net group that has no toll."""
+    """Whether weights [n] take more than the room of a net group that has no penalty."""
     passed = False
     for k in range(len(program.room)):
         if is_net(program, k):

@@ -64,7 +64,7 @@ def _full_groups(program: Program, state: State) -> Index:
     full = np.empty(len(program.room), dtype=np.int64)
     rows = 0
     for k in range(len(program.room)):
-        state.price[k] = program.toll[k] if state.active[k] == BOUGHT else 0.0
+        state.price[k] = program.penalty[k] if state.active[k] == BOUGHT else 0.0
         if state.active[k] == AT:
             full[rows] = k
             rows += 1

@@ -1,4 +1,4 @@
-"""What a pass of the live loop costs beside its waiting: one decision from bars that are there."""
+"""What a cycle of the live loop costs beside its waiting: one decision from bars that are there."""
 
 from __future__ import annotations
 

@@ -247,7 +247,7 @@ def before_the_close(one: Trading) -> Iterator[None]:
     one.counts["nights"] += 1
     # A venue refuses a cut that a person's open order would trade with: it is told, and stays.
     persons = [t for name, t in one.here.venue.tickets.items() if name.startswith("by-hand")]
-    # Seen by a pass, what the person has bought halts the account. What was set aside is left
+    # Seen by a cycle, what the person has bought halts the account. What was set aside is left
     # alone; everything else is cut for it.
     aside = one.set_aside()
     left = {symbol for symbol, held in account.positions.items() if held} - aside - {"SYXUSD"}

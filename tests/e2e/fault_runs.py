@@ -55,7 +55,7 @@ KILLED_WHEN: tuple[When, ...] = ("before", "flying", "after")
 MOMENT = 0.05  # seconds between a request and what happens at it
 PATIENT = ("broker.read_timeout=10", "broker.deadline=20", "broker.attempts=4")
 CHILD = Path(__file__).with_name("fault_child.py")
-NEXT_PASS = re.compile(r"The next pass is at (\S+)Z")
+NEXT_CYCLE = re.compile(r"The next cycle is at (\S+)Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +145,8 @@ class FaultRun:
         return path.read_text(errors="replace") if path.exists() else ""
 
     def waits_until(self) -> np.datetime64 | None:
-        """The instant of the pass that it has announced last."""
-        found = NEXT_PASS.findall(self.said())
+        """The instant of the cycle that it has announced last."""
+        found = NEXT_CYCLE.findall(self.said())
         return np.datetime64(found[-1], "ns") if found else None
 
     def silence(self) -> float:

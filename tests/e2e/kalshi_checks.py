@@ -15,7 +15,7 @@ from event_contracts.simulation.exchange import PlacedOrder
 from event_contracts.trading.action_log import ActionEntry
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.orders import LimitOrder, MarketView, other
-from execution.journal.intents import STATES, Intent, IntentBook
+from execution.journal.order_store import STATES, OrderIntent, OrderStore
 from foundation.database import Database
 
 BY_HAND = "by-hand"  # how ids of a person's orders begin
@@ -28,13 +28,13 @@ MOVED = Decimal("1.1")  # by which a portfolio may have changed since it was loo
 Placed = Iterable[PlacedOrder]
 
 
-def book_of_orders(path: Path) -> dict[str, Intent]:
+def book_of_orders(path: Path) -> dict[str, OrderIntent]:
     """Every order that was to be sent, by its id."""
     if not path.exists():
         return {}
     database = Database(path)
     with closing(database):
-        intents = IntentBook(database).in_states(STATES)
+        intents = OrderStore(database).in_states(STATES)
     return {each.client_order_id: each for each in intents}
 
 
@@ -54,14 +54,14 @@ def duplicates(sent: Iterable[str], placed: Placed, entries: Iterable[ActionEntr
     return sum(len(each) - len(set(each)) for each in (left, there, decided))
 
 
-def lost(placed: Placed, book: Mapping[str, Intent]) -> int:
+def lost(placed: Placed, book: Mapping[str, OrderIntent]) -> int:
     """Orders of ours that the book does not have as taken, and taken ones that never were."""
     there = {each.client_order_id for each in ours(placed)}
     taken = {name for name, intent in book.items() if intent.taken}
     return len(there ^ taken)
 
 
-def differing_fills(placed: Placed, book: Mapping[str, Intent]) -> int:
+def differing_fills(placed: Placed, book: Mapping[str, OrderIntent]) -> int:
     """Orders of which the book has another number of fills than the venue, or another end."""
     count = 0
     for each in ours(placed):

@@ -19,7 +19,7 @@ from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
 from event_contracts.trading.orders import LimitOrder, Verb
 from event_contracts.trading.policies import Codes, Observations
-from execution.journal.intents import IntentBook
+from execution.journal.order_store import OrderStore
 from foundation.arrays import Array, Mask
 from foundation.clock import Time, system_clock
 from foundation.database import Database
@@ -45,7 +45,7 @@ class Clock:
 def manager_at(
     practice: KalshiPractice,
     admission: Admission,
-    book: IntentBook,
+    book: OrderStore,
     *,
     settings: KalshiSettings | None = None,
     rules_of: RulesOf = lambda *_: FeeRules(),
@@ -74,8 +74,8 @@ class KalshiStand:
     waited: list[float] = field(default_factory=list)
 
     @property
-    def book(self) -> IntentBook:
-        return IntentBook(self.database)
+    def book(self) -> OrderStore:
+        return OrderStore(self.database)
 
     def settings(self, **more: Any) -> KalshiSettings:
         return KalshiSettings(url_override=self.practice.url, **more)

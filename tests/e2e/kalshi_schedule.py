@@ -27,7 +27,7 @@ from event_contracts.trading.action_log import ActionRecords
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.orders import Outcome
 from execution.account_lock import JOURNAL, KILL_FILE
-from execution.journal.intents import UNDETERMINED
+from execution.journal.order_store import UNDETERMINED
 from foundation.clock import system_clock
 from foundation.database import Database
 from tests.e2e import kalshi_checks as checks
@@ -202,7 +202,9 @@ class KalshiTrading:
 
     def _ordinary(self) -> None:
         rng = self.place.rng
-        self._runs.run(*self._drawn(), meanwhile=self._pass_time if rng.random() < PASSED else None)
+        self._runs.run(
+            *self._drawn(), meanwhile=self._cycle_time if rng.random() < PASSED else None
+        )
 
     def _until_told(self) -> None:
         """It trades without an end, waits for a venue that is not there, and is told to stop.
@@ -266,7 +268,7 @@ class KalshiTrading:
         self.here.land()
         self._runs.calm_run("steps=2")
 
-    def _pass_time(self) -> None:
+    def _cycle_time(self) -> None:
         self._advance(self.place.rng.choice((1, 2, 15)))
         self._move_its_clock(self._running)
 

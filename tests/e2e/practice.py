@@ -24,7 +24,7 @@ from execution.alpaca.broker import AlpacaBroker
 from execution.decision import Decision
 from execution.journal.decisions import Journal
 from execution.journal.events import EventLog
-from execution.journal.intents import IntentBook
+from execution.journal.order_store import OrderStore
 from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle, Look, decided_cycle
 from execution.live.resumption import resume
@@ -35,7 +35,7 @@ from execution.trader import Trader
 from foundation.compose import composed_config
 from foundation.database import Database
 from marketsimulator.settings import VenueSettings
-from marketsimulator.venue.alpaca import AlpacaServer, rehearse
+from marketsimulator.venue.alpaca import AlpacaServer, warm_up
 from marketsimulator.venue.stocks import Venue
 from option_spreads.simulation.desk import PracticeSettings
 from tests.passing import HURRIED
@@ -90,7 +90,7 @@ _rehearsed: list[bool] = []
 def _rehearse_once(settings: VenueSettings, market: Market) -> None:
     """Compile what the servers of this process need, once."""
     if not _rehearsed:
-        rehearse(settings, market)
+        warm_up(settings, market)
         _rehearsed.append(True)
 
 
@@ -162,7 +162,7 @@ def trading(here: Practice) -> TradingClient:
     return TradingClient(KEYS.key, KEYS.secret, url_override=here.url)
 
 
-def broker(here: Practice, patience: float = 0.0, book: IntentBook | None = None) -> AlpacaBroker:
+def broker(here: Practice, patience: float = 0.0, book: OrderStore | None = None) -> AlpacaBroker:
     settings = BrokerSettings(url_override=here.url, read_timeout=5.0)
     return AlpacaBroker(settings, KEYS, patience=patience, time=HURRIED, book=book)
 
@@ -187,7 +187,7 @@ def forgotten() -> Journal:
     """A journal of no file."""
     database = Database()
     events = EventLog(database)
-    return Journal(database, events, IntentBook(database, events), TRADE)
+    return Journal(database, events, OrderStore(database, events), TRADE)
 
 
 @dataclass
@@ -214,11 +214,11 @@ class Live:
         return cls(settings, BarFeed(data, symbols, settings.days_of_history, patience), trader)
 
     def through(self, here: Practice) -> list[Decision]:
-        """The decisions of one pass after the other to the end of what the venue plays."""
+        """The decisions of one cycle after the other to the end of what the venue plays."""
         decisions = []
         database = Database()
         events = EventLog(database)
-        book = IntentBook(database, events)
+        book = OrderStore(database, events)
         journal = Journal(database, events, book, TRADE)
         mine = broker(here, book=book)
         while True:
@@ -230,13 +230,13 @@ class Live:
             here.advance()
 
     def decide(self, mine: AlpacaBroker, **more: Any) -> Cycle:
-        """One pass that sends nothing."""
+        """One cycle that sends nothing."""
         return decided_cycle(mine, self.feed, self.trader, self.settings, **more)
 
     def cycle(
         self, mine: AlpacaBroker, journal: Journal | None = None, look: Look = unseen, **more: Any
     ) -> Cycle:
-        """One pass that sends its orders; journal: none forgets what it decided."""
+        """One cycle that sends its orders; journal: none forgets what it decided."""
         kept = forgotten() if journal is None else journal
         seconds = self.settings.decision_seconds
         decided = kept.decided

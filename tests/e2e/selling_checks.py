@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from execution.journal.intents import STATES, IntentBook
+from execution.journal.order_store import STATES, OrderStore
 from execution.journal.orders import AnyOrder
 from execution.option_orders import Contract, SpreadOrder
 from foundation.database import Database
@@ -113,7 +113,7 @@ def book_of_orders(path: Path) -> dict[str, Written]:
     # A run that was killed at once has left a file without its table.
     database = Database(path)
     with closing(database):
-        intents = IntentBook(database).in_states(STATES)
+        intents = OrderStore(database).in_states(STATES)
     return {
         each.client_order_id: Written("taken" if each.taken else each.state, each.order)
         for each in intents

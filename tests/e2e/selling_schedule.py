@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from execution.account_lock import JOURNAL
-from execution.journal.intents import WAITING
+from execution.journal.order_store import WAITING
 from foundation.compose import composed_config
 from option_spreads.autoscaler.account import TRADES, AccountFiles, UnknownState
 from option_spreads.autoscaler.trades import Row, rows_of, total_of
@@ -61,7 +61,7 @@ VENUE_FAULTS: tuple[dict[str, Any], ...] = (
 DEVIATIONS = (0.0, 0.002, 0.004)  # a bar, that the index wanders beside its own
 CAPITALS = (6_000, 20_000)  # USD
 CENT = 0.01
-BETWEEN = 0.15  # seconds between instants that pass while the seller runs
+BETWEEN = 0.15  # seconds between instants that cycle while the seller runs
 
 
 def schedule(seed: int, steps: int, folder: Path) -> Counter[str]:
@@ -153,9 +153,9 @@ class SellingSchedule:
 
     def _meanwhile(self) -> Callable[[], object] | None:
         """What happens while the seller runs: the clock moves, what was held up lands, nothing."""
-        return self.place.rng.choice((self._pass_time, self.place.wire.land, None, None))
+        return self.place.rng.choice((self._cycle_time, self.place.wire.land, None, None))
 
-    def _pass_time(self) -> None:
+    def _cycle_time(self) -> None:
         for _ in range(self.place.rng.choice((1, 1, 3))):
             self.here.advance()
             time.sleep(BETWEEN)

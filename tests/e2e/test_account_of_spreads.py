@@ -13,12 +13,12 @@ import pytest
 
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
-from execution.journal.intents import Intent, IntentBook
+from execution.journal.order_store import OrderIntent, OrderStore
 from execution.live.guards import Guards, GuardSettings
 from execution.live.loop import Stop
 from execution.option_orders import SpreadFill, SpreadOrder
 from execution.orders import Account
-from execution.sight import Sight
+from execution.risk_snapshot import RiskSnapshot
 from foundation.database import Database
 from foundation.errors import OrderRejected
 from option_spreads.autoscaler.account import AccountFiles
@@ -70,9 +70,9 @@ class Funded(InFront):
     def submit(self, order: SpreadOrder) -> SpreadFill:
         now = self.here.desk.now()
         at_risk = {"SPXW": float(self.held_against())}
-        look = lambda: Sight(self.account(), at_risk=at_risk)  # noqa: E731
+        look = lambda: RiskSnapshot(self.account(), at_risk=at_risk)  # noqa: E731
         guard = spread_guard(self.guards, look, self.files, self.here.notices.tell)
-        intent = Intent(order, now, part="reduction" if order.reduces else "opening")
+        intent = OrderIntent(order, now, part="reduction" if order.reduces else "opening")
         if why := guard(intent, now, None):
             raise OrderRejected(why)
         return self.here.venue.submit(order)
@@ -83,7 +83,7 @@ def sold_live(here: Practising, max_position: float, folder: Path, beyond: int =
     database = Database()
     halts = Halts(database, EventLog(database))
     settings = GuardSettings(max_position=max_position, max_gross=10)
-    guards = Guards(settings, halts, IntentBook(database), folder / "KILL", Stop())
+    guards = Guards(settings, halts, OrderStore(database), folder / "KILL", Stop())
     venue: Any = Funded(here, guards, beyond)
     seller = here.seller(venue)
     for _ in here.market.points():
@@ -161,7 +161,7 @@ def test_spreads_are_covered_by_the_balance_and_by_the_venues_money(
     guards = Guards(
         settings,
         Halts(database, EventLog(database)),
-        IntentBook(database),
+        OrderStore(database),
         tmp_path / "KILL",
         Stop(),
     )

@@ -27,13 +27,13 @@ from execution.journal.activities import Activity
 from execution.journal.events import EventLog
 from execution.journal.expected import ExpectedBook
 from execution.journal.halts import ITSELF
-from execution.journal.intents import Intent, IntentBook
+from execution.journal.order_store import OrderIntent, OrderStore
 from execution.live.holdings import OVERLAP, Difference, HoldingsBook
 from execution.option_orders import OptionLeg, SpreadOrder, contract_of
 from execution.orders import Side
 from foundation.database import Database
 from foundation.errors import BrokerError
-from marketsimulator.venue import alpaca, answers
+from marketsimulator.venue import alpaca, responses
 from tests.e2e import test_live_account as live
 from tests.e2e.practice import KEYS, OPENING, Practice, Start, order, trading
 from tests.passing import AT_ONCE
@@ -72,7 +72,7 @@ class Desk:
         settings = BrokerSettings(url_override=here.url, read_timeout=5.0)
         database = Database()
         events = EventLog(database)
-        intents = IntentBook(database, events)
+        intents = OrderStore(database, events)
         broker = AlpacaBroker(settings, KEYS, patience=0.0, time=AT_ONCE, book=intents, job="test")
         connection = VenueConnection(settings, KEYS)
         return cls(here, connection, database, HoldingsBook(database, events), broker)
@@ -143,7 +143,7 @@ def test_what_is_written_down_is_what_is_held_at_every_instant(
     desk = Desk.at(here)
     desk.begin()
     here.advance(STOCKS_TRADE)
-    book = IntentBook(desk.database, EventLog(desk.database))
+    book = OrderStore(desk.database, EventLog(desk.database))
     dice = random.Random(5)
     kinds = set()
     for instant in range(32):
@@ -153,7 +153,7 @@ def test_what_is_written_down_is_what_is_held_at_every_instant(
             sides: tuple[Side, Side] = ("sell", "buy")
             legs = [(leg["symbol"], side) for leg, side in zip(LEGS, sides, strict=True)]
             ours = SpreadOrder("spread", tuple(OptionLeg(contract_of(s), d) for s, d in legs), 2)
-            book.begin(Intent(ours, here.venue.now))
+            book.begin(OrderIntent(ours, here.venue.now))
             answer: Any = desk.connection.client.post("/orders", spread)
             book.note("spread", PlacedOrder(answer).progress)
         if instant == 8:
@@ -195,7 +195,7 @@ def test_a_journal_that_begins_in_the_middle_counts_nothing_twice(practice: Star
         desk.read()
         assert not desk.found()
         assert desk.expected() == desk.held()
-        # The clock stands still: the first of these trades at the instant of the ground.
+        # The clock stands still: the first of these trades at the instant of the opening balance.
         desk.broker.submit([order(f"c-{number}", qty="5")])
         desk.broker.submit([order(f"d-{number}", COIN, qty="0.5", tif="gtc")])
         here.advance()
@@ -226,7 +226,7 @@ def test_a_page_that_comes_again_is_refused_by_the_name_of_what_it_repeats(
     desk = Desk.at(here)
     for _ in range(150):
         noted(here, "CSD", net_amount="1")
-    whole = answers.activities_answer
+    whole = responses.activities_answer
 
     def without_token(venue: Any, query: Any) -> Any:
         return whole(venue, {k: v for k, v in query.items() if k != "page_token"})
@@ -328,7 +328,9 @@ def test_what_a_margin_call_sells_is_a_difference_that_asks_for_a_person(practic
 
 
 def test_between_two_bars_a_trade_is_listed_at_the_clocks_own_time(practice: Start) -> None:
-    """Stamped with its bar's beginning, it would lie before the ground that was read before it."""
+    """Stamped with its bar's beginning, it would lie before the opening balance that was read
+    before it.
+    """
     here = practice("start=2024-02-20T15:30Z", speed=600.0)
     desk = Desk.at(here)
     connection = desk.connection
@@ -375,7 +377,7 @@ def test_a_split_that_is_listed_late_is_odd_until_it_is_listed(
     for at, standing in [(STOCKS_TRADE, 0), (FIRST_HOUR, 1), (NEXT_DAY, 0)]:
         here.advance(at)
         desk.job.step()
-        assert len(desk.live.halts.standing()) == standing, at
+        assert len(desk.live.halts.active()) == standing, at
     (halt,) = desk.live.halts.history()
     assert halt.why.startswith("SYA is ")
     assert halt.cleared_by == ITSELF

@@ -45,7 +45,7 @@ def richer(usd: float) -> Callable[[Any], Any]:
 
 @contextmanager
 def attacked(practice: Start, folder: Path, told: Told, *words: str) -> Iterator[Desk]:
-    """A desk that has made its first pass at a server whose answers may change from then on."""
+    """A desk that has made its first cycle at a server whose answers may change from then on."""
     here = practice("symbols=[SYA,SYB]")
     here.advance(OPENING)
     with changed_answers(here, told) as seen:
@@ -72,7 +72,7 @@ def alerts(desk: Desk) -> str:
 def test_one_answer_with_other_cash_moves_nothing_and_leaves_no_halt(
     practice: Start, tmp_path: Path, usd: float, skipped: int
 ) -> None:
-    """Whichever reading of a pass it is: the next one is asked for, and what it says counts."""
+    """Whichever reading of a cycle it is: the next one is asked for, and what it says counts."""
     skips = iter([False] * skipped + [True])
     told = Told(ACCOUNT, lambda facts: richer(usd)(facts) if next(skips, False) else facts)
     with attacked(practice, tmp_path, told) as desk:
@@ -327,7 +327,7 @@ def test_a_clock_that_says_open_at_night_is_told_and_the_calendar_counts(
 
 @pytest.mark.first_example
 @pytest.mark.parametrize("shown", ["2024-02-20T15:30:00", 1708443000, "20240-02-20T15:30:00Z"])
-def test_a_clock_that_makes_no_sense_ends_the_pass_by_name(
+def test_a_clock_that_makes_no_sense_ends_the_cycle_by_name(
     practice: Start, tmp_path: Path, shown: Any
 ) -> None:
     """The loop waits for a venue that is away, and not for better words of one that is there."""
@@ -381,7 +381,7 @@ def test_one_answer_that_marks_what_is_held_otherwise_moves_nothing(
 
 
 @pytest.mark.slow
-def test_undisturbed_passes_believe_every_reading(practice: Start, tmp_path: Path) -> None:
+def test_undisturbed_cycles_believe_every_reading(practice: Start, tmp_path: Path) -> None:
     here: Practice = practice("symbols=[SYA,SYB,SYXUSD]")
     here.advance(OPENING)
     words = ("symbols=[SYA,SYB,SYXUSD]", *PLAIN)

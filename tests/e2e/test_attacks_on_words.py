@@ -12,7 +12,7 @@ from execution.account_lock import JOURNAL
 from execution.journal.decisions import Journal
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
-from execution.journal.intents import IntentBook
+from execution.journal.order_store import OrderStore
 from foundation.database import Database
 from tests.commands import run_command
 from tests.e2e.practice import KEYS, ROOT
@@ -39,7 +39,7 @@ def test_status_shows_what_a_venue_wrote_and_nothing_of_it_moves_the_screen(tmp_
     path = tmp_path / "live" / "account" / JOURNAL
     with closing(Database(path)) as database:
         events = EventLog(database)
-        Journal(database, events, IntentBook(database, events), "trade")
+        Journal(database, events, OrderStore(database, events), "trade")
         halts = Halts(database, events)
         why = f"the venue says [/x] [bold]no[/bold] {MOVES}"
         halts.raise_halt("positions", why, np.datetime64("2024-02-20T15:30", "ns"))

@@ -15,7 +15,7 @@ from foundation.compose import composed_config
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.runs.variants import outcomes
 from marketsimulator.settings import BacktestSettings
-from sizing.situation import Situation
+from sizing.inputs import SizingInputs
 from tests.e2e.practice import SPAN, Live, Start
 
 CASH = "unborrowed_cash"  # the limit that a cut purchase names
@@ -28,17 +28,17 @@ WORDS = (
 REFUSES = ("fills.shortfall=refuse", "fills.volume_share=null")
 
 
-def all_in_one_coin(situation: Situation) -> Array:
+def all_in_one_coin(inputs: SizingInputs) -> Array:
     """Everything in one coin, and every four hours in the other one."""
-    hours = int(situation.at.astype("datetime64[h]").astype(int)) if situation.at else 0
-    weights = np.zeros(len(situation.held))
+    hours = int(inputs.at.astype("datetime64[h]").astype(int)) if inputs.at else 0
+    weights = np.zeros(len(inputs.held))
     weights[(hours // TURN) % 2] = 1.0
     return weights
 
 
-def half_in_each_and_half_in_one(situation: Situation) -> Array:
+def half_in_each_and_half_in_one(inputs: SizingInputs) -> Array:
     """Half of the account spread over both coins, the other half in the coin of the hour."""
-    return 0.25 + 0.5 * all_in_one_coin(situation)
+    return 0.25 + 0.5 * all_in_one_coin(inputs)
 
 
 def rotations(run: Run) -> int:

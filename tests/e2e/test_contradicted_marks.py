@@ -21,7 +21,7 @@ from tests.e2e.changed_answers import changed_answers
 from tests.e2e.practice import OPENING, Practice, Start, buy, trading
 from tests.e2e.test_attacks_on_money import ACCOUNT, PLAIN, SECOND, THIRD, alerts, held
 from tests.e2e.test_live_account import Desk
-from tests.e2e.test_night import LAST_PASS, buy_too_much, gross, show
+from tests.e2e.test_night import LAST_CYCLE, buy_too_much, gross, show
 from trainingdata.bars import HIGH, LOW, OPEN, Bars
 
 KELLY = ("forecaster=ewma", "forecaster.calibrated=false", "prior.stock_sharpe=1.0")
@@ -230,7 +230,7 @@ def test_marks_that_stay_wrong_keep_no_cut_of_the_night_back_at_the_last_look(
 ) -> None:
     """Marked ten times higher the book looks as if it could be held overnight."""
     told = Marked("SYA", 10.0)
-    with desks(practice("symbols=[SYA,SYB]"), tmp_path, told, LAST_PASS) as start:
+    with desks(practice("symbols=[SYA,SYB]"), tmp_path, told, LAST_CYCLE) as start:
         desk = start()
         desk.job.step()
         buy_too_much(desk.here)

@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from execution.account_lock import JOURNAL
-from execution.journal.next_pass import SLACK, NextPassBook
+from execution.journal.next_cycle import SLACK, NextCycleBook
 from execution.live.settings import LiveSettings
 from foundation.clock import system_clock
 from foundation.compose import composed_config
@@ -257,17 +257,17 @@ def health_command() -> list[str]:
 
 
 def at_work(folder: Path, late_by: int) -> Path:
-    """The folder of a loop whose next pass was to be over so many seconds ago."""
+    """The folder of a loop whose next cycle was to be over so many seconds ago."""
     longest = 1_000
     database = Database(folder / "data" / "live" / "account-1" / JOURNAL)
     due = system_clock() - np.timedelta64(round(SLACK) + longest + late_by, "s")
-    NextPassBook(database, longest, clock=lambda: due).expect("trade", due, due)
+    NextCycleBook(database, longest, clock=lambda: due).expect("trade", due, due)
     database.close()
     return folder
 
 
 @pytest.mark.parametrize(("late_by", "code"), [(-500, 0), (500, 1), (None, 2)])
-def test_the_image_is_healthy_only_while_no_pass_is_late(
+def test_the_image_is_healthy_only_while_no_cycle_is_late(
     tmp_path: Path, late_by: int | None, code: int
 ) -> None:
     python, *words = health_command()

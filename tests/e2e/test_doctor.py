@@ -47,7 +47,7 @@ from execution.doctor import (
 )
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
-from execution.journal.intents import Intent, IntentBook
+from execution.journal.order_store import OrderIntent, OrderStore
 from execution.live.settings import LiveSettings
 from execution.orders import Order
 from forecasting.chronos2.checkpoint import SHIPPED
@@ -144,27 +144,27 @@ def opened(here: Practice, folder: Path) -> Iterator[Database]:
 
 
 def begun(here: Practice, folder: Path) -> Path:
-    """A journal with an order of unknown fate."""
+    """A journal with an order of unknown outcome."""
     with opened(here, folder) as database:
-        IntentBook(database).begin(Intent(ORDER, NOW))
+        OrderStore(database).begin(OrderIntent(ORDER, NOW))
     return journal(here, folder)
 
 
-def say(monkeypatch: pytest.MonkeyPatch, **facts: Any) -> None:
+def print_line(monkeypatch: pytest.MonkeyPatch, **facts: Any) -> None:
     """Have the venue say something else of the account; None: nothing."""
-    usual = alpaca.account_answer
+    usual = alpaca.account_response
 
     def answer(venue: Any) -> dict[str, Any]:
         said = {**usual(venue), **facts}
         return {name: value for name, value in said.items() if value is not None}
 
-    monkeypatch.setattr(alpaca, "account_answer", answer)
+    monkeypatch.setattr(alpaca, "account_response", answer)
 
 
 def test_a_healthy_account_is_ready_and_nothing_is_left_behind(
     command: Command, here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    say(monkeypatch, options_trading_level=3)
+    print_line(monkeypatch, options_trading_level=3)
     code, said = command()
     lines = said.splitlines()
     assert (code, [line.split(":")[0].split() for line in lines]) == (0, [["ok", n] for n in NAMES])
@@ -246,7 +246,7 @@ def test_what_the_venue_says_of_the_account_is_one_line_and_no_other(
     says: str,
 ) -> None:
     healthy = examined(here, tmp_path)
-    say(monkeypatch, **facts)
+    print_line(monkeypatch, **facts)
     sick = examined(here, tmp_path)
     assert sick[name].level == level, sick[name]
     assert says in sick[name].found
@@ -257,11 +257,11 @@ def test_what_the_venue_says_of_the_account_is_one_line_and_no_other(
 def test_what_is_not_traded_and_what_is_not_asked_for_is_no_failure(
     here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    say(monkeypatch, crypto_status="INACTIVE", multiplier="2")
+    print_line(monkeypatch, crypto_status="INACTIVE", multiplier="2")
     words = ["limits.intraday_leverage=2", "limits.overnight_leverage=2", "symbols=[SYA]"]
     found = examined(here, tmp_path, *words)
     assert (found["margin"].level, found["crypto"].level) == ("ok", "warning")
-    say(monkeypatch, id=None)
+    print_line(monkeypatch, id=None)
     found = examined(here, tmp_path)
     assert found["keys"].level == "failure"
     assert "the account: the answer makes no sense: id is missing" in found["keys"].found
@@ -507,10 +507,10 @@ def test_a_journal_is_read_and_not_changed(here: Practice, tmp_path: Path) -> No
     assert path.read_bytes() == before
     assert {each.name for each in path.parent.iterdir()} == {JOURNAL, LOCK}
     with opened(here, tmp_path) as database:
-        IntentBook(database).settle("a", "working")
+        OrderStore(database).settle("a", "working")
     settled = examined(here, tmp_path)["journal"]
     assert settled.level == "ok"
-    assert settled.found == f"{path} is whole, and the fate of every order is known"
+    assert settled.found == f"{path} is whole, and the outcome of every order is known"
 
 
 def test_a_spoilt_journal_is_a_failure(here: Practice, tmp_path: Path) -> None:
@@ -668,7 +668,7 @@ def test_no_key_is_shown_wherever_it_stands(before: str, between: str, after: st
 def test_a_venue_that_repeats_the_keys_has_them_taken_out(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    say(monkeypatch, crypto_status=KEYS.secret, status=KEYS.key)
+    print_line(monkeypatch, crypto_status=KEYS.secret, status=KEYS.key)
     code, said = command()
     assert code == 1
     assert "crypto: [secret], SYXUSD cannot be traded" in said

@@ -28,7 +28,7 @@ from tests.e2e.test_live_account import Desk
 from trainingdata.synthetic import SyntheticMarket
 from trainingdata.timeframe import HOURLY
 
-PASSES = ("2024-02-20T15:30:00Z", "2024-02-20T16:30:00Z", "2024-02-20T17:30:00Z")
+CYCLES = ("2024-02-20T15:30:00Z", "2024-02-20T16:30:00Z", "2024-02-20T17:30:00Z")
 WORDS = (
     *("symbols=[SYA,SYB,SYC]", "forecaster=ewma", "forecaster.calibrated=false"),
     *("prior.stock_sharpe=1.0", "sizing.holding=plan"),
@@ -84,19 +84,19 @@ class Passed:
         here = start(*WORDS)
         folder.mkdir()
         database = Database(folder / JOURNAL)
-        here.advance(PASSES[0])
+        here.advance(CYCLES[0])
         desk = Desk.at(here, database, folder, *WORDS)
-        for k, at in enumerate(PASSES):
+        for k, at in enumerate(CYCLES):
             if k:
                 here.advance(at)
             desk.job.step()
         database.close()
         decisions = [cycle.decision for cycle in desk.cycles if cycle.decision is not None]
-        assert len(decisions) == len(PASSES)
+        assert len(decisions) == len(CYCLES)
         return cls(decisions, folder / JOURNAL, here)
 
     def decides_as(self, other: Passed) -> bool:
-        """Whether it decided and ordered the same at every pass."""
+        """Whether it decided and ordered the same at every cycle."""
         return [(d.choices, d.orders) for d in self.decisions] == [
             (d.choices, d.orders) for d in other.decisions
         ]
@@ -260,11 +260,11 @@ def test_a_venues_mark_stands_in_for_a_price_that_it_does_not_have(
     practice: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = practice(*WORDS)
-    here.advance(PASSES[0])
+    here.advance(CYCLES[0])
     live = Live.at(here, *WORDS)
     assert live.cycle(broker(here)).decision is not None
     assert here.venue.broker.account().positions.get("SYA")
-    here.advance(PASSES[1])
+    here.advance(CYCLES[1])
     spoil(monkeypatch, "2024-02-20T15:30", 0.7)
     monkeypatch.setattr(live.feed, "prices", lambda *_: {})
     assert list(live.cycle(broker(here)).doubted) == ["SYA"]
@@ -284,7 +284,7 @@ def cut(patch: pytest.MonkeyPatch, left: int) -> None:
     patch.setattr(market_data, "bars_answer", stump)
 
 
-def test_a_history_that_is_cut_off_for_a_pass_moves_no_other_symbol(
+def test_a_history_that_is_cut_off_for_a_cycle_moves_no_other_symbol(
     practice: Start, tmp_path: Path
 ) -> None:
     decided = []
@@ -293,12 +293,12 @@ def test_a_history_that_is_cut_off_for_a_pass_moves_no_other_symbol(
         (tmp_path / name).mkdir()
         database = Database(tmp_path / name / JOURNAL)
         desk = Desk.at(here, database, tmp_path / name, *WORDS)
-        for at in PASSES:
+        for at in CYCLES:
             here.advance(at)
             with pytest.MonkeyPatch.context() as patch:
-                if at == PASSES[1] and begins:
+                if at == CYCLES[1] and begins:
                     spoil(patch, begins, None)
-                elif at == PASSES[1]:
+                elif at == CYCLES[1]:
                     cut(patch, 3)
                 desk.job.step()
         database.close()
@@ -312,17 +312,17 @@ def test_a_history_that_is_cut_off_for_a_pass_moves_no_other_symbol(
 
 @pytest.mark.first_example
 @pytest.mark.parametrize("left", [3, 0])
-def test_after_a_restart_one_pass_decides_nothing_where_a_history_has_gone(
+def test_after_a_restart_one_cycle_decides_nothing_where_a_history_has_gone(
     practice: Start, tmp_path: Path, left: int
 ) -> None:
-    """What a second pass finds too is so: the others are decided then, and a person is told."""
+    """What a second cycle finds too is so: the others are decided then, and a person is told."""
     here = practice(*WORDS)
     database = Database(tmp_path / JOURNAL)
-    here.advance(PASSES[0])
+    here.advance(CYCLES[0])
     Desk.at(here, database, tmp_path, *WORDS).job.step()
     with pytest.MonkeyPatch.context() as patch:
         cut(patch, left)
-        for number, at in enumerate(PASSES[1:]):
+        for number, at in enumerate(CYCLES[1:]):
             here.advance(at)
             sent = len(here.venue.broker.fills)
             desk = Desk.at(here, database, tmp_path, *WORDS)

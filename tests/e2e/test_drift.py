@@ -41,14 +41,14 @@ WITH_COIN = "symbols=[SYA,SYB,SYXUSD]"
 Step = Callable[[Practice, Desk], None]
 
 
-def passes(
+def cycles(
     here: Practice,
     folder: Path,
     *words: str,
     count: int = 8,
     before: Mapping[int, Step] | None = None,
 ) -> Path:
-    """The journal of so many passes of the live job; `before` a pass something may happen."""
+    """The journal of so many cycles of the live job; `before` a cycle something may happen."""
     path = folder / JOURNAL
     database = Database(path)
     desk = Desk.at(here, database, folder, *words)
@@ -57,13 +57,13 @@ def passes(
             here.advance()
         if before and number in before:
             before[number](here, desk)
-        desk.job.pass_now()
+        desk.job.cycle_now()
     database.close()
     return path
 
 
 def drift_of(journal: Path, *words: str) -> Drift:
-    """What drift says of a journal, with the settings of its passes."""
+    """What drift says of a journal, with the settings of its cycles."""
     told = [*SPAN, "trials=null", *words, f"journal={journal}"]
     return measure_drift(DriftSettings.of(composed_config("drift", told)))
 
@@ -94,7 +94,7 @@ def test_a_replayed_journal_does_not_drift(
     """Every decision, every fill and the profit to the cent; to the last reading of the account."""
     here = practice(words[0])
     here.advance(OPENING)
-    drift = drift_of(passes(here, tmp_path, *words, count=count), *words)
+    drift = drift_of(cycles(here, tmp_path, *words, count=count), *words)
     assert drift.whole.differences == ()
     assert drift.each is not None
     assert drift.each.differences == ()
@@ -120,7 +120,7 @@ def test_an_account_in_which_a_symbol_ended_does_not_drift(practice: Start, tmp_
     here = practice(STOCKS, *words)
     here.advance(OPENING)
     count = 20
-    drift = drift_of(passes(here, tmp_path, STOCKS, *STEADY, count=count), STOCKS, *STEADY, *words)
+    drift = drift_of(cycles(here, tmp_path, STOCKS, *STEADY, count=count), STOCKS, *STEADY, *words)
     [end] = [flow for flow in drift.live.flows if flow.quantity]
     assert end.symbol == "SYB"
     assert end.usd > 0 > end.quantity
@@ -158,7 +158,7 @@ def refused(here: Practice, kind: str) -> None:
     here.fail(kind=kind, path="/v2/orders", method="POST")
 
 
-# What happens before a pass, and the term under which it counts; nothing for a deposit.
+# What happens before a cycle, and the term under which it counts; nothing for a deposit.
 HAPPENS: tuple[tuple[str, int, Step], ...] = (
     ("rejected", 0, lambda here, _: refused(here, "reject")),
     ("interest", 1, lambda here, _: noted(here, "INT", -12.34)),
@@ -185,7 +185,7 @@ def test_what_happens_at_the_venue_counts_under_its_own_name(
 ) -> None:
     """All terms add up to the difference, and every decision follows from its own account."""
     count = max(2, number + 2)
-    journal = passes(begun(practice), tmp_path, *WORDS, count=count, before={number: happens})
+    journal = cycles(begun(practice), tmp_path, *WORDS, count=count, before={number: happens})
     drift = drift_of(journal, *WORDS)
     terms = named_terms(drift)
     assert set(terms) - ({"fees", "decided"} - {term}) == {term} - {""}
@@ -200,7 +200,7 @@ def test_what_happens_at_the_venue_counts_under_its_own_name(
 @pytest.mark.slow
 def test_other_costs_count_as_prices_and_as_slippage(practice: Start, tmp_path: Path) -> None:
     """The simulation slips by ten basis points, the venue by one."""
-    journal = passes(begun(practice), tmp_path, *WORDS, count=2)
+    journal = cycles(begun(practice), tmp_path, *WORDS, count=2)
     drift = drift_of(journal, *WORDS, "costs.stock_slippage_bps=10")
     assert outcomes(drift) == {"prices"}
     terms = named_terms(drift)
@@ -221,7 +221,7 @@ def test_what_was_held_before_the_journal_is_held_by_the_simulation(
     trading(here).submit_order(buy("SYA", 300))
     trading(here).submit_order(buy("SYC", 5))
     here.advance()
-    drift = drift_of(passes(here, tmp_path, *WORDS, count=4), *WORDS)
+    drift = drift_of(cycles(here, tmp_path, *WORDS, count=4), *WORDS)
     change = drift.live.end_marks["SYC"] - drift.live.start_marks["SYC"]
     assert drift.simulated.start == {"SYA": 300}
     begun_with = float(drift.live.start_equity)
@@ -236,7 +236,7 @@ def test_what_was_held_before_the_journal_is_held_by_the_simulation(
 def test_another_forecast_and_other_settings_are_told_apart(
     practice: Start, tmp_path: Path
 ) -> None:
-    journal = passes(begun(practice), tmp_path, *WORDS, count=3)
+    journal = cycles(begun(practice), tmp_path, *WORDS, count=3)
     forecast = drift_of(journal, *WORDS, "forecaster=garch")
     assert forecast.each is not None
     assert set(forecast.each.counts) == {"forecast"}
@@ -253,7 +253,7 @@ def test_another_forecast_and_other_settings_are_told_apart(
 def test_a_journal_that_is_ahead_of_the_bars_is_compared_up_to_them(
     practice: Start, tmp_path: Path
 ) -> None:
-    journal = passes(begun(practice), tmp_path, *WORDS, count=10)
+    journal = cycles(begun(practice), tmp_path, *WORDS, count=10)
     drift = drift_of(journal, *WORDS, "end=2024-02-20")
     assert drift.ends == np.datetime64("2024-02-20T21:00")
     assert drift.whole.compared == 6
@@ -266,7 +266,7 @@ def test_what_the_venue_charges_at_the_close_is_no_drift(
     practice: Start, tmp_path: Path, count: int
 ) -> None:
     """The day's fees, rounded up at the close: the venue lists them as the next instant comes."""
-    journal = passes(begun(practice), tmp_path, STOCKS, *BOTH_WAYS, count=count)
+    journal = cycles(begun(practice), tmp_path, STOCKS, *BOTH_WAYS, count=count)
     drift = drift_of(journal, STOCKS, *BOTH_WAYS)
     assert (drift.ends == np.datetime64("2024-02-20T21:00")) == (count == 7)
     charged = float(drift.simulated.unlisted())
@@ -280,10 +280,10 @@ def test_a_loop_that_looks_again_between_two_bars_does_not_drift(
 ) -> None:
     """It is started anew a minute after its last orders: the last reading holds what they did."""
     here = begun(practice)
-    journal = passes(here, tmp_path, *WORDS, count=1)
+    journal = cycles(here, tmp_path, *WORDS, count=1)
     here.fail(kind="skew", seconds=60, count=100)
     database = Database(journal)
-    Desk.at(here, database, tmp_path, *WORDS).job.pass_now()
+    Desk.at(here, database, tmp_path, *WORDS).job.cycle_now()
     database.close()
     here.clear_faults()
     drift = drift_of(journal, *WORDS)
@@ -294,7 +294,7 @@ def test_a_loop_that_looks_again_between_two_bars_does_not_drift(
 
 
 def results_of(journal: Path, *words: str) -> Results:
-    """The live account's report, with the settings of its passes."""
+    """The live account's report, with the settings of its cycles."""
     told = [*SPAN, "trials=null", *words, f"journal={journal}"]
     return live_results(LiveHours.of(DriftSettings.of(composed_config("drift", told))))
 
@@ -316,7 +316,7 @@ def test_a_live_account_is_reported_as_the_backtest_of_its_hours(
     practice: Start, tmp_path: Path, words: tuple[str, ...]
 ) -> None:
     """Equity at every instant, fills, decisions and the parts of the money; spread is timing."""
-    results = results_of(passes(begun(practice, words[0]), tmp_path, *words, count=12), *words)
+    results = results_of(cycles(begun(practice, words[0]), tmp_path, *words, count=12), *words)
     live, simulated = results.main, results.comparisons[0]
     assert [row.at for row in live.rows] == [row.at for row in simulated.rows]
     # What the venue charges for a day is listed as the next instant comes. The first and the last
@@ -371,7 +371,7 @@ def test_what_happens_to_a_live_account_is_in_its_report(practice: Start, tmp_pa
         4: lambda here, _: noted(here, "DIV", 20.0),
         5: lambda here, _: noted(here, "INT", -3.0),
     }
-    journal = passes(here, tmp_path, *WORDS, count=8, before=events)
+    journal = cycles(here, tmp_path, *WORDS, count=8, before=events)
     results = results_of(journal, *WORDS)
     drift = drift_of(journal, *WORDS)
     live = results.main
@@ -408,7 +408,7 @@ def command(journal: Path, folder: Path, *words: str) -> subprocess.CompletedPro
 def test_the_command_prints_json_and_ends_with_1_where_it_drifts_and_with_0_where_not(
     practice: Start, tmp_path: Path
 ) -> None:
-    journal = passes(begun(practice), tmp_path, *WORDS, count=2)
+    journal = cycles(begun(practice), tmp_path, *WORDS, count=2)
     same = command(journal, tmp_path, *WORDS)
     assert same.returncode == 0, same.stderr
     assert "No drift." in same.stdout
@@ -431,7 +431,7 @@ def test_the_command_prints_json_and_ends_with_1_where_it_drifts_and_with_0_wher
 def test_what_cannot_be_compared_is_one_line_and_exit_code_two(
     practice: Start, tmp_path: Path
 ) -> None:
-    journal = passes(begun(practice), tmp_path, *WORDS, count=2)
+    journal = cycles(begun(practice), tmp_path, *WORDS, count=2)
     empty = tmp_path / "empty.sqlite"
     database = Database(empty)
     Desk.at(begun(practice), database, tmp_path, *WORDS)

@@ -24,7 +24,7 @@ from execution.journal.activities import traded_amount
 from execution.journal.decisions import Journal
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
-from execution.journal.intents import STATES, IntentBook
+from execution.journal.order_store import STATES, OrderStore
 from execution.live.accounts import TRADE
 from execution.live.holdings import HoldingsBook
 from foundation.database import Database
@@ -79,13 +79,13 @@ def test_status_says_what_an_earlier_journal_holds(
 def test_in_an_earlier_journal_what_is_unknown_is_known_to_be(tmp_path: Path) -> None:
     with closing(Database(journal(ACCOUNT, tmp_path))) as database:
         events = EventLog(database)
-        book = IntentBook(database, events)
+        book = OrderStore(database, events)
         [unknown] = book.undetermined()
         assert unknown.client_order_id == "equal_weight-20240221T153000Z-SYB-0-0"
         [working] = book.in_states(("working",))
         assert str(working.progress.filled) == "220"
         assert [each.state for each in book.in_states(("canceled", "filled"))] == ["canceled"] * 5
-        [halt] = Halts(database, events).standing()
+        [halt] = Halts(database, events).active()
         assert halt.kind == "positions"
         marks = Journal(database, events, book, TRADE).marks(np.datetime64("2024-02-20", "ns"))
         assert [mark.flows for mark in marks] == [0.0, 5000.0, 0.0, 0.0]
@@ -114,13 +114,13 @@ def test_what_an_earlier_journal_expects_is_expected(tmp_path: Path) -> None:
         answered = held | {"SYA": held["SYA"] + 220}  # of the working order, not listed yet
         for expected in (held, answered):
             book = HoldingsBook(database, EventLog(database))
-            assert book.ground.begun
+            assert book.opening.begun
             owned = {symbol: each.quantity for symbol, each in book._expected.owned().items()}
             assert {s: q for s, q in owned.items() if q} == {s: q for s, q in expected.items() if q}
             assert book.cash_reading(cash).beyond == 0
             assert not book.compare(answered, np.datetime64("2024-02-22T16:00", "ns"))
     with closing(Database(journal(SPREADS, tmp_path))) as database:
-        assert not HoldingsBook(database, EventLog(database)).ground.begun
+        assert not HoldingsBook(database, EventLog(database)).opening.begun
 
 
 def test_a_spread_that_was_open_is_open(tmp_path: Path) -> None:
@@ -128,14 +128,14 @@ def test_a_spread_that_was_open_is_open(tmp_path: Path) -> None:
     [spread] = read_state(folder).spreads
     assert spread.remaining > 0
     with closing(Database(journal(SPREADS, tmp_path))) as database:
-        book = IntentBook(database)
+        book = OrderStore(database)
         assert not book.undetermined()
         assert [each.job for each in book.in_states(("working",))] == ["spreads"]
 
 
 def test_orders_of_event_contracts_that_rested_rest(tmp_path: Path) -> None:
     with closing(Database(journal(CONTRACTS, tmp_path))) as database:
-        resting = IntentBook(database).in_states(("working",))
+        resting = OrderStore(database).in_states(("working",))
         assert len(resting) == 1
         assert {each.venue for each in resting} == {"kalshi"}
 
@@ -151,7 +151,7 @@ def test_what_was_written_in_a_venues_words_is_posted_in_the_same_words(
     with closing(sqlite3.connect(path)) as earlier:
         before = dict(earlier.execute("SELECT client_order_id, request FROM intents"))
     with closing(Database(path)) as database:
-        for intent in IntentBook(database).in_states(STATES):
+        for intent in OrderStore(database).in_states(STATES):
             if intent.venue == "kalshi":
                 assert intent.expires_at is not None
                 words = contract_request(contract_order(intent), intent.expires_at)

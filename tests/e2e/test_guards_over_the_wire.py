@@ -9,10 +9,10 @@ from execution.account_lock import KILL_FILE
 from execution.alpaca.broker import AlpacaBroker
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
-from execution.journal.intents import IntentBook
+from execution.journal.order_store import OrderStore
 from execution.live.guards import Guards, GuardSettings
 from execution.live.loop import Stop
-from execution.sight import Sight
+from execution.risk_snapshot import RiskSnapshot
 from foundation.database import Database
 from tests.e2e.practice import KEYS, OPENING, Start, order
 from trainingdata.feed.endpoint import BrokerSettings
@@ -24,7 +24,7 @@ def test_what_the_guards_refuse_never_reaches_the_venue(practice: Start, tmp_pat
     here.advance(OPENING)
     database = Database(tmp_path / "journal.sqlite")
     events = EventLog(database)
-    book = IntentBook(database, events)
+    book = OrderStore(database, events)
     halts = Halts(database, events)
     kill_file = tmp_path / KILL_FILE
     guards = Guards(GuardSettings(), halts, book, kill_file, Stop())
@@ -36,25 +36,27 @@ def test_what_the_guards_refuse_never_reaches_the_venue(practice: Start, tmp_pat
         assert found is not None
         return found.state, found.why
 
-    def see() -> Sight:
+    def see() -> RiskSnapshot:
         account = mine.account()
         price = here.venue.price_of("SYA")
         assert price is not None
         trades = {"SYA": LastTrade(price, account.as_of)}
-        return Sight(account.with_prices({"SYA": price}), trades)
+        return RiskSnapshot(account.with_prices({"SYA": price}), trades)
 
     mine.submit([order("unseen", qty="1")])
     assert said("unseen") == ("withheld", "the account was not looked at before it")
     mine.submit([order("bought", qty="10")], see())
-    sight = see()
+    snapshot = see()
     assert mine.account().positions == {"SYA": Decimal(10)}
-    mine.submit([order("large", qty="1000000")], sight)
+    mine.submit([order("large", qty="1000000")], snapshot)
     assert "guards.max_order" in said("large")[1]
     halts.raise_halt("daily_loss", "because", mine.now())
-    mine.submit([order("halted", qty="1"), order("out", side="sell", qty="4", reduces=True)], sight)
+    mine.submit(
+        [order("halted", qty="1"), order("out", side="sell", qty="4", reduces=True)], snapshot
+    )
     assert said("halted")[1].startswith("halted: daily_loss")
     kill_file.touch()
-    mine.submit([order("killed", side="sell", qty="4", reduces=True)], sight)
+    mine.submit([order("killed", side="sell", qty="4", reduces=True)], snapshot)
     assert said("killed") == (
         "withheld",
         f"{kill_file} is there; nothing is sent before it is removed",

@@ -15,7 +15,7 @@ from event_contracts.simulation.exchange import PlacedOrder
 from event_contracts.trading.action_log import ActionEntry
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.orders import MarketView, Outcome, Quote
-from execution.journal.intents import Intent
+from execution.journal.order_store import OrderIntent
 from tests.e2e import kalshi_checks as checks
 from tests.e2e.kalshi_desk import KalshiStand, kalshi_stand, order
 from tests.e2e.kalshi_schedule import NEVER, schedule
@@ -42,7 +42,7 @@ def placed(traded: KalshiStand) -> list[PlacedOrder]:
 
 
 @pytest.fixture
-def book(traded: KalshiStand) -> dict[str, Intent]:
+def book(traded: KalshiStand) -> dict[str, OrderIntent]:
     return {each.client_order_id: each for each in traded.book.in_states(("filled", "working"))}
 
 
@@ -53,7 +53,7 @@ def entry(name: str, at: np.datetime64 = AT) -> ActionEntry:
 
 
 def test_what_is_as_it_should_be_counts_as_nothing(
-    placed: list[PlacedOrder], book: dict[str, Intent]
+    placed: list[PlacedOrder], book: dict[str, OrderIntent]
 ) -> None:
     assert {intent.state for intent in book.values()} == {"filled", "working"}
     entries = [entry("a"), entry("b", AT + np.timedelta64(1, "m"))]
@@ -63,7 +63,7 @@ def test_what_is_as_it_should_be_counts_as_nothing(
 
 
 def test_each_damage_is_counted_once_and_a_persons_order_is_none_of_ours(
-    placed: list[PlacedOrder], book: dict[str, Intent]
+    placed: list[PlacedOrder], book: dict[str, OrderIntent]
 ) -> None:
     assert checks.duplicates(["a", "b", "a"], placed, []) == 1
     assert checks.duplicates([], [*placed, replace(placed[0])], []) == 1

@@ -25,7 +25,7 @@ from event_contracts.trading.books import Reading
 from event_contracts.trading.endpoint import KalshiConnection, KalshiSettings
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
-from event_contracts.trading.records import TICK, MarketSpan, MarketUpdate
+from event_contracts.trading.records import TICK, MarketUpdate, SamplingSchedule
 from event_contracts.trading.sampler import Sampler
 from execution.account_lock import JOURNAL, KILL_FILE, PAGE
 from execution.live.__main__ import clear, kill, status
@@ -83,7 +83,7 @@ class Process:
 
     @property
     def standing(self) -> list[str]:
-        return [halt.kind for halt in self.ours.account.halts.standing()]
+        return [halt.kind for halt in self.ours.account.halts.active()]
 
     @property
     def notices(self) -> list[str]:
@@ -113,14 +113,14 @@ class Process:
             self.ours.account.notices,
             clock=system_clock,
         )
-        service.follow(RAIN, MarketSpan(system_clock(), SECOND, 100_000))
+        service.follow(RAIN, SamplingSchedule(system_clock(), SECOND, 100_000))
         return service
 
     def job(self) -> KalshiJob:
         """The job of the account, as it is begun."""
         connection = KalshiConnection(self.settings.venue(), self.manager.venue.keys)
         sampler = Sampler(connection, (RAIN,), np.timedelta64(100, "ms"))
-        sampler.spans[RAIN] = MarketSpan(system_clock(), SECOND, 100)
+        sampler.spans[RAIN] = SamplingSchedule(system_clock(), SECOND, 100)
         return KalshiJob(self.service(), sampler, self.manager, self.ours, Stop(), None)
 
     def decide(self, action: int) -> str:
@@ -317,15 +317,15 @@ def test_the_loop_marks_every_round_writes_its_page_and_says_why_it_ended(
 
     settings = settings_of(here, steps=2)
     trade(settings, KEYS, Stop(), look)
-    passes = rows_of(journal(), "SELECT job, decision, failed FROM cycles")
-    assert passes == [("kalshi", "ticks of RAIN", "")] * 2
+    cycles = rows_of(journal(), "SELECT job, decision, failed FROM cycles")
+    assert cycles == [("kalshi", "ticks of RAIN", "")] * 2
     assert rows_of(journal(), "SELECT count(*) FROM marks") == [(3,)]
     [(why,)] = rows_of(journal(), "SELECT content FROM events WHERE kind = 'stopped'")
-    assert json.loads(why) == {"why": "all its passes are made"}
+    assert json.loads(why) == {"why": "all its cycles are made"}
     assert [text.count("<title>Running ·") for text in pages] == [1, 1]
-    assert "Next pass: kalshi at" in text_of(pages[0])
+    assert "Next cycle: kalshi at" in text_of(pages[0])
     last = text_of(journal().with_name(PAGE).read_text())
-    assert last.startswith("Stopped: all its passes are made ·")
+    assert last.startswith("Stopped: all its cycles are made ·")
 
 
 def test_so_many_rounds_that_fail_in_a_row_end_the_process(here: KalshiPractice) -> None:

@@ -17,7 +17,7 @@ from event_contracts.trading.books import BEGINNING, AccountBooks
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
 from event_contracts.trading.orders import LimitOrder, MarketView, Outcome
 from event_contracts.trading.venue_orders import order_request
-from execution.journal.intents import Intent
+from execution.journal.order_store import OrderIntent
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from tests.e2e.kalshi_desk import POST, KalshiStand, kalshi_stand, order
 from tests.event_contracts.practice import CREATE, body_of
@@ -226,7 +226,7 @@ def test_an_intent_that_was_written_down_before_a_crash_is_not_posted_after_it(
     manager = stand.manager()
     wanted = order("o-1", bid_below(manager.view("SIM-1")))
     now = stand.clock()
-    stand.book.begin(Intent(wanted, now, manager.expiry(), venue="kalshi"))
+    stand.book.begin(OrderIntent(wanted, now, manager.expiry(), venue="kalshi"))
     later = stand.manager()
     assert waiting(later.view("SIM-1")) == {"o-1": 10}
     with pytest.raises(OutcomeUnknown):
@@ -238,7 +238,7 @@ def test_an_intent_that_was_planned_is_sent_as_it_was_planned(stand: KalshiStand
     manager = stand.manager()
     wanted = order("o-1", bid_below(manager.view("SIM-1")))
     until = manager.expiry()
-    stand.book.plan(Intent(wanted, stand.clock(), until, venue="kalshi", reason="because"))
+    stand.book.plan(OrderIntent(wanted, stand.clock(), until, venue="kalshi", reason="because"))
     assert manager.submit(wanted).remaining == 10
     (sent,) = stand.practice.posts()
     assert sent == order_request(wanted, until)

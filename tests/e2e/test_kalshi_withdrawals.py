@@ -17,10 +17,10 @@ from event_contracts.trading.actions import Admission, LimitOrderActionSpace, Pr
 from event_contracts.trading.actor import ActorService, ActorSettings
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
 from event_contracts.trading.policies import BinaryKelly, Nothing, Policy
-from event_contracts.trading.records import TICK, MarketSpan, MarketUpdate
+from event_contracts.trading.records import TICK, MarketUpdate, SamplingSchedule
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
-from execution.journal.intents import Intent, IntentBook
+from execution.journal.order_store import OrderIntent, OrderStore
 from foundation.clock import Time
 from foundation.errors import OrderRejected
 from foundation.notices import Notices
@@ -104,7 +104,7 @@ def test_orders_of_another_job_and_of_another_book_stay(stand: KalshiStand) -> N
     manager = stand.manager()
     now = stand.clock()
     theirs = order("o-1", "0.40", 10, market=RAIN)
-    stand.book.plan(Intent(theirs, now, manager.expiry(), venue="kalshi", job="somebody"))
+    stand.book.plan(OrderIntent(theirs, now, manager.expiry(), venue="kalshi", job="somebody"))
     stand.manager().submit(order("o-1", "0.40", 10, market=RAIN))
     assert stand.state("o-1") == "working"
     assert withdrawn(manager) == []
@@ -149,7 +149,7 @@ def test_an_id_that_the_venue_rejected_never_goes_out_a_second_time(stand: Kalsh
 def test_an_id_that_was_withheld_goes_out_once_it_may(stand: KalshiStand) -> None:
     manager = stand.manager(rich("999"))
     wanted = order("o-1", "0.40", 10, market=RAIN)
-    stand.book.plan(Intent(wanted, stand.clock(), manager.expiry(), venue="kalshi"))
+    stand.book.plan(OrderIntent(wanted, stand.clock(), manager.expiry(), venue="kalshi"))
     with pytest.raises(OrderRejected, match="o-1: not sent: buying 10 YES"):
         manager.submit(wanted)
     assert stand.state("o-1") == "withheld"
@@ -173,7 +173,7 @@ class Trading:
     def __post_init__(self) -> None:
         database = self.stand.database
         events = EventLog(database)
-        book = IntentBook(database, events)
+        book = OrderStore(database, events)
         self.halts = Halts(database, events)
         guard = KalshiGuard(KalshiGuardSettings(), self.halts, book, self.kill_file)
         self.manager = manager_at(
@@ -199,7 +199,7 @@ class Trading:
         )
         self.began = self.stand.clock()
         for market in (RAIN, "SNOW"):
-            self.service.follow(market, MarketSpan(self.began, STEP, 60))
+            self.service.follow(market, SamplingSchedule(self.began, STEP, 60))
 
     def tick(
         self, row: int, market: str = RAIN, bid: int = 50, ask: int = 52, estimate: float = 0.51
@@ -221,7 +221,7 @@ def test_a_tick_begins_with_no_order_of_ours_and_one_of_unknown_fate_masks_its_m
     assert resting(stand) == []
     masked = trading.tick(0, "SNOW")
     assert masked is not None
-    assert "an order of unknown fate keeps this market: o-3" in masked.reason
+    assert "an order of unknown outcome keeps this market: o-3" in masked.reason
     assert masked.allowed == 0
     # Its worst case is spent, in every market.
     view = trading.manager.view(RAIN)

@@ -67,7 +67,7 @@ CLOSING = ("timeframe=1d", "fill=close")
         ("2024-07-03T16:45Z", "2024-07-03T16:49Z", 420),
     ],
 )
-def test_a_pass_that_is_late_for_the_closing_auction_sends_nothing_and_says_why(
+def test_a_cycle_that_is_late_for_the_closing_auction_sends_nothing_and_says_why(
     practice: Start, at: str, ends: str, late: int
 ) -> None:
     """Ten minutes before the close, half-days included, the venue takes nothing any more."""
@@ -248,7 +248,7 @@ def test_a_split_is_the_same_over_the_wire(practice: Start, tmp_path: Path) -> N
     assert here.venue.broker.row().equity == expected.rows[-1].equity
 
 
-def test_a_listed_split_that_the_venues_bars_do_not_show_ends_the_pass(
+def test_a_listed_split_that_the_venues_bars_do_not_show_ends_the_cycle(
     practice: Start, tmp_path: Path
 ) -> None:
     """Decided on prices of half their size, twice what was meant would be bought."""
@@ -399,8 +399,8 @@ def test_an_account_that_is_blocked_lent_less_or_may_not_short_is_heeded(
     here = practice("symbols=[SYA,SYB,SYC,SYD]")
     told = {}
     here.advance(OPENING)
-    real = alpaca.account_answer
-    monkeypatch.setattr(alpaca, "account_answer", lambda venue: real(venue) | told)
+    real = alpaca.account_response
+    monkeypatch.setattr(alpaca, "account_response", lambda venue: real(venue) | told)
     live = Live.at(here)
     mine = broker(here)
     free = live.cycle(mine).decision
@@ -455,7 +455,7 @@ def test_what_the_venue_does_not_allow_is_not_asked_of_it(
 def test_whatever_the_wire_does_nothing_is_sent_twice_and_the_books_agree(
     practice: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Answers late, lost, refused or nonsense, orders filled in part or turned down: a pass
+    """Answers late, lost, refused or nonsense, orders filled in part or turned down: a cycle
     ends or names what went wrong.
     """
     here = practice("symbols=[SYA,SYB,SYC,SYXUSD]")

@@ -20,8 +20,8 @@ import trade_stock_e2e
 from execution.account_lock import JOURNAL, PAGE, journal_of_account
 from execution.alpaca.broker import AlpacaAccount
 from execution.brokers import LiveBroker
-from execution.journal.intents import STATES
-from execution.journal.next_pass import next_pass_of
+from execution.journal.next_cycle import next_cycle_of
+from execution.journal.order_store import STATES
 from execution.live.__main__ import status
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
@@ -92,7 +92,7 @@ def here(practice: Start) -> Practice:
     return here
 
 
-def test_a_pass_writes_down_what_it_saw_decided_sent_and_what_filled(
+def test_a_cycle_writes_down_what_it_saw_decided_sent_and_what_filled(
     here: Practice, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     database = Database(tmp_path / JOURNAL)
@@ -137,7 +137,7 @@ def test_a_day_whose_bars_are_late_is_decided_while_its_auction_takes_orders(
     desk.job.step()
     assert desk.job.due(now) == now + np.timedelta64(minutes, "m")
     here.venue.halts.clear()
-    desk.job.pass_now()
+    desk.job.cycle_now()
     found = rows_of(tmp_path / JOURNAL, "SELECT DISTINCT state FROM intents")
     assert (desk.cycles[0].decision, found) == (None, [(state,)])
 
@@ -166,12 +166,12 @@ def test_a_practice_server_that_was_begun_again_ends_the_job_before_anything_is_
     here.venue.record.account_id = "another"
     with pytest.raises(InputError, match="the practice server was begun again") as refused:
         desk.job.step()
-    assert not isinstance(refused.value, BrokerError), "no later pass could go on"
+    assert not isinstance(refused.value, BrokerError), "no later cycle could go on"
     assert len(here.posts) == posts
     assert rows_of(tmp_path / JOURNAL, "SELECT count(*) FROM cycles") == [(1,)]
 
 
-def test_an_account_that_cannot_be_named_is_a_pass_that_fails_and_the_next_one_is_an_hour_later(
+def test_an_account_that_cannot_be_named_is_a_cycle_that_fails_and_the_next_one_is_an_hour_later(
     here: Practice, tmp_path: Path
 ) -> None:
     database = Database(tmp_path / JOURNAL)
@@ -196,7 +196,7 @@ def test_what_nobody_can_explain_halts_until_a_person_has_looked(
         desk.job.step()
         assert desk.cycles[-1].decision is None
     assert len(here.posts) == posts
-    (halt,) = desk.live.halts.standing()
+    (halt,) = desk.live.halts.active()
     assert halt.kind == "positions"
     assert "SYA is" in halt.why
     ((kind, text),) = database.rows("SELECT kind, text FROM notices")
@@ -205,7 +205,7 @@ def test_what_nobody_can_explain_halts_until_a_person_has_looked(
     desk.live.halts.clear("positions", "a person", here.venue.now)
     desk.job.step()
     assert desk.cycles[-1].decision is not None
-    assert not desk.live.halts.standing()
+    assert not desk.live.halts.active()
     assert len(here.posts) > posts
 
 
@@ -266,7 +266,7 @@ def test_a_loss_of_a_day_halts_openings_and_the_next_day_begins_anew(
     account = desk.broker.account()
     later = account.as_of + np.timedelta64(1, "m")
     desk.mark(replace(account, cash=account.cash - 5_000, as_of=later))
-    (halt,) = desk.live.halts.standing()
+    (halt,) = desk.live.halts.active()
     assert halt.kind == "daily_loss"
     here.advance(SECOND)
     desk.job.step()
@@ -288,7 +288,7 @@ def test_a_loss_of_a_day_halts_openings_and_the_next_day_begins_anew(
     for order in decision.orders:
         line = f"NOT sent: {order.side} {order.qty} {order.symbol}: halted: daily_loss"
         assert line in said or order.client_order_id not in opening
-    assert said.count("NOT sent: halted: daily_loss") == 1, "status says it of the pass"
+    assert said.count("NOT sent: halted: daily_loss") == 1, "status says it of the cycle"
     assert said.count("NOT sent:") == len(opening) + 1
     for symbol, quantity in here.venue.broker.account().positions.items():
         assert abs(quantity) <= abs(held.get(symbol, Decimal(0)))
@@ -324,7 +324,7 @@ def test_before_the_close_the_book_is_cut_to_what_is_lent_overnight(
     assert gross <= 2.0 * account.equity
     cuts = [each for each in desk.live.book.in_states(STATES) if each.part == "night"]
     assert {each.single.type for each in cuts} == {"market"}
-    assert len(desk.cycles) == 1, "none of the looks was a pass"
+    assert len(desk.cycles) == 1, "none of the looks was a cycle"
     assert "the night's ceiling" in cuts[0].reason
 
 
@@ -355,7 +355,7 @@ def test_told_to_stop_it_cancels_what_works_and_says_so(
     done = process.wait()
     assert done.returncode == 0, done.stderr
     assert "Stopped (" in done.stdout
-    expected = next_pass_of(account / JOURNAL)
+    expected = next_cycle_of(account / JOURNAL)
     assert expected is not None, "nobody makes it: it will be late"
     assert not expected.is_late(system_clock())
     held = {s: q for s, q in here.venue.broker.account().positions.items() if q}
@@ -451,7 +451,7 @@ def wait_by_hand(here: Practice, **terms: str) -> None:
 PLAIN = ("forecaster=ewma", "sizing.strategy=equal_weight")
 
 
-def test_what_somebody_else_waits_for_stops_no_pass(practice: Start, tmp_path: Path) -> None:
+def test_what_somebody_else_waits_for_stops_no_cycle(practice: Start, tmp_path: Path) -> None:
     here = practice("symbols=[SYA,SYB,SYC]")
     here.advance(OPENING)
     wait_by_hand(here, type="limit", limit_price="1")
@@ -493,4 +493,4 @@ def test_beside_an_order_that_nothing_puts_a_price_on_nothing_is_decided_and_why
 
 
 def halted_by(desk: Desk) -> list[str]:
-    return [halt.kind for halt in desk.live.halts.standing()]
+    return [halt.kind for halt in desk.live.halts.active()]

@@ -14,7 +14,7 @@ from execution.account_lock import JOURNAL, account_lock, folder_lock, journal_o
 from execution.journal.decisions import Journal
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
-from execution.journal.intents import IntentBook
+from execution.journal.order_store import OrderStore
 from execution.live.accounts import account_folder
 from foundation.database import Database, rows_of
 from tests.e2e.practice import OPENING, Start, practising
@@ -26,7 +26,7 @@ NOW = np.datetime64("2024-02-20T15:30", "ns")
 
 @pytest.fixture(scope="module")
 def passed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An account with a pass behind it, and a halt that stands."""
+    """An account with a cycle behind it, and a halt that stands."""
     with practising() as start:
         here = start("symbols=[SYA,SYB]")
         here.advance(OPENING)
@@ -61,7 +61,7 @@ def test_the_status_says_what_is_held_what_waits_and_what_stands(
     assert "trade: trade-20240220T153000Z, 2 fills" in text
 
 
-def test_the_status_says_of_a_pass_when_it_began_and_what_it_decided(
+def test_the_status_says_of_a_cycle_when_it_began_and_what_it_decided(
     folder: Path, tmp_path: Path
 ) -> None:
     database = Database(folder / JOURNAL)
@@ -80,7 +80,7 @@ def test_the_status_says_of_a_pass_when_it_began_and_what_it_decided(
         "2024-02-20T13:10Z trade: trade-20240220T153000Z, 2 fills",
         "2024-02-20T16:30Z trade: nothing decided",
         "2024-02-20T17:30Z trade: nothing decided yet: under way, or killed",
-        "no pass is expected",
+        "no cycle is expected",
     ]
 
 
@@ -154,13 +154,13 @@ def test_words_that_cannot_be_are_one_line(
     assert "Traceback" not in text
 
 
-def second_account(folder: Path, last_pass: str) -> Path:
-    """The journal's folder of another account, with a pass at an instant."""
+def second_account(folder: Path, last_cycle: str) -> Path:
+    """The journal's folder of another account, with a cycle at an instant."""
     second = folder.parent / "second"
     database = Database(second / JOURNAL)
     events = EventLog(database)
-    journal = Journal(database, events, IntentBook(database, events), "trade")
-    journal.passes.begin(np.datetime64(last_pass, "ns"))
+    journal = Journal(database, events, OrderStore(database, events), "trade")
+    journal.cycles.begin(np.datetime64(last_cycle, "ns"))
     database.close()
     return second
 
@@ -307,7 +307,7 @@ def test_a_halt_is_cleared_at_the_time_of_the_venue_whatever_this_machine_shows(
         at = first.as_of + np.timedelta64(minutes, "m")
         lost = (1 - share) * first.equity
         desk.mark(replace(first, cash=first.cash - lost, as_of=at))
-        return {halt.kind for halt in desk.live.halts.standing()}
+        return {halt.kind for halt in desk.live.halts.active()}
 
     losses = {"daily_loss", "drawdown"}
     assert worth(0.97, 1) == losses

@@ -206,7 +206,7 @@ def test_where_what_is_replaced_fills_while_it_is_decided_it_is_decided_once_mor
     assert decision is not None
     (sale,) = (each for each in decision.orders if each.symbol == "SYA")
     assert sale.reduces
-    # The pass before ordered that very reduction, and its cancellation was lost.
+    # The cycle before ordered that very reduction, and its cancellation was lost.
     old = client_order_id(live.settings.order_name, np.datetime64(OPENING[:-1], "ns"), "SYA", 0)
     halt(here, "SYA", True)
     request = MarketOrderRequest(

@@ -15,16 +15,16 @@ import requests
 from alpaca.trading.requests import MarketOrderRequest
 
 from execution.account_lock import JOURNAL
-from execution.journal.intents import STATES, Intent
+from execution.journal.order_store import STATES, OrderIntent
 from execution.live.accounts import TRADE
 from execution.orders import Order
-from execution.sight import Sight
+from execution.risk_snapshot import RiskSnapshot
 from foundation.database import Database
 from foundation.errors import BrokerError
 from tests.e2e.practice import Practice, Start, buy, order, trading
 from tests.e2e.test_live_account import Desk, halted_by
 
-LAST_PASS = "2024-02-20T20:30:00Z"
+LAST_CYCLE = "2024-02-20T20:30:00Z"
 CLOSE = np.datetime64("2024-02-20T21:00", "ns")
 
 
@@ -54,7 +54,7 @@ def buy_too_much(here: Practice, times: float = 2.8) -> None:
     buy_up_to(here, times, "SYA")
 
 
-def cuts_of(desk: Desk) -> list[Intent]:
+def cuts_of(desk: Desk) -> list[OrderIntent]:
     return [each for each in desk.live.book.in_states(STATES) if each.part == "night"]
 
 
@@ -72,13 +72,13 @@ def alerts(desk: Desk) -> list[str]:
 @pytest.fixture
 def here(practice: Start) -> Practice:
     here = practice("symbols=[SYA,SYB]")
-    here.advance(LAST_PASS)
+    here.advance(LAST_CYCLE)
     return here
 
 
 @contextmanager
 def desk_at(here: Practice, folder: Path, *words: str) -> Iterator[Desk]:
-    """A process on the account, whose first pass is over."""
+    """A process on the account, whose first cycle is over."""
     database = Database(folder / JOURNAL)
     desk = Desk.at(here, database, folder, *words)
     desk.job.step()
@@ -86,14 +86,14 @@ def desk_at(here: Practice, folder: Path, *words: str) -> Iterator[Desk]:
     database.close()
 
 
-def test_before_a_look_is_due_there_is_none_and_a_pass_is_made(
+def test_before_a_look_is_due_there_is_none_and_a_cycle_is_made(
     here: Practice, tmp_path: Path
 ) -> None:
     with desk_at(here, tmp_path) as desk:
-        passes = len(desk.cycles)
+        cycles = len(desk.cycles)
         assert not desk.job._night.step(here.venue.now)
         desk.job.step()
-        assert len(desk.cycles) == passes + 1
+        assert len(desk.cycles) == cycles + 1
 
 
 def test_an_order_of_somebody_in_what_is_not_held_is_in_no_cuts_way(
@@ -127,7 +127,7 @@ def test_an_opening_of_unknown_fate_keeps_no_cut_back(here: Practice, tmp_path: 
     with desk_at(here, tmp_path) as desk:
         trades = desk.job._feed.last_trades(["SYA"])
         account = desk.broker.account().with_prices({"SYA": trades["SYA"].price})
-        seen = Sight(account, trades)
+        seen = RiskSnapshot(account, trades)
         here.fail(kind="late", method="POST", path="/v2/orders", seconds=3600, count=2)
         with suppress(BrokerError):
             desk.broker.submit([order("kelly_50-20240220T203000Z-SYA-7-0", qty="10")], seen)
@@ -221,7 +221,7 @@ def test_killed_in_the_middle_of_a_look_the_next_process_cuts_what_is_left(
         assert {each.state for each in cuts_of(desk)} == {"filled", "planned"}
     with desk_at(here, tmp_path) as desk:
         assert {each.state for each in cuts_of(desk)} == {"filled", "withheld"}
-        assert halted_by(desk) == ["positions"], "a pass has seen what the person bought"
+        assert halted_by(desk) == ["positions"], "a cycle has seen what the person bought"
         desk.live.halts.clear("positions", "the person", here.venue.now)
         now = show(desk, 5)
         due = desk.job.due(now)
@@ -272,7 +272,7 @@ def test_without_last_trades_what_has_to_go_before_the_close_goes(
 
 
 @pytest.mark.parametrize("amount", [-40_000.0, 40_000.0])
-def test_what_is_paid_in_or_out_between_pass_and_look_is_no_profit_and_no_loss(
+def test_what_is_paid_in_or_out_between_cycle_and_look_is_no_profit_and_no_loss(
     here: Practice, tmp_path: Path, amount: float
 ) -> None:
     with desk_at(here, tmp_path) as desk:
@@ -288,7 +288,7 @@ def test_what_is_paid_in_or_out_between_pass_and_look_is_no_profit_and_no_loss(
 
         desk.broker.account = later  # type: ignore[method-assign]
         desk.job.step()
-        assert not desk.live.halts.standing()
+        assert not desk.live.halts.active()
         mark = desk.job._journal.last_mark()
         assert mark is not None
         assert mark.flows == amount
@@ -318,7 +318,7 @@ def test_an_order_that_cannot_be_cancelled_keeps_no_other_symbol_from_being_clos
         held = {s: q for s, q in here.venue.broker.account().positions.items() if q}
         stuck = next(iter(held))
         order = Order("stuck", stuck, "buy", Decimal(1), "so")
-        sent = Intent(order, desk.live.connection.now(), state="working", job=TRADE)
+        sent = OrderIntent(order, desk.live.connection.now(), state="working", job=TRADE)
         desk.live.book.begin(sent)
         monkeypatch.setattr(desk.broker, "cancel", refused)
         desk.stop.flattening = True

@@ -31,7 +31,7 @@ from execution.account_lock import JOURNAL
 from execution.alpaca.broker import AlpacaAccount, AlpacaBroker
 from execution.alpaca.options import AlpacaSpreads
 from execution.journal.events import HELD, EventLog
-from execution.journal.intents import IntentBook
+from execution.journal.order_store import OrderStore
 from execution.live.__main__ import read
 from execution.live.__main__ import run as operate
 from execution.live.account import LiveAccount
@@ -180,7 +180,7 @@ def test_a_spread_that_is_sold_for_a_credit_and_bought_for_a_debit_is_filled_in_
 ) -> None:
     here = options(practice, vix)
     here.advance(AT)
-    book = IntentBook()
+    book = OrderStore()
     settings = BrokerSettings(url_override=here.url, read_timeout=5.0)
     desk = AlpacaSpreads(settings, KEYS, underlying=UNDER, book=book)
     prices = []
@@ -220,7 +220,7 @@ def test_a_loss_at_expiry_that_the_venue_lists_is_explained_cash(
     assert before - connection.cash() > 10_000, "far more than may be listed late"
     broker.account()
     live.reconcile()
-    assert live.halts.standing() == ()
+    assert live.halts.active() == ()
 
 
 def leg(symbol: str, side: str, ratio: Any = "1") -> dict[str, Any]:

@@ -24,7 +24,7 @@ def opened(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_pass_of_the_loop_leaves_nothing_that_others_may_read(
+def test_a_cycle_of_the_loop_leaves_nothing_that_others_may_read(
     practice: Start, tmp_path: Path
 ) -> None:
     here = practice("symbols=[SYA,SYB]")

@@ -169,7 +169,7 @@ def desk_of(practice: Start, tmp_path: Path) -> Callable[..., Desk]:
 
 
 def stopping(at: int, told: Callable[[], None]) -> Callable[[Cycle], None]:
-    """Told something within one of the passes."""
+    """Told something within one of the cycles."""
     made: list[Cycle] = []
 
     def show(cycle: Cycle) -> None:
@@ -257,10 +257,10 @@ def test_stopped_again_and_again_the_records_so_far_say_that_they_are_partial(
 ) -> None:
     count = whole.summary["instants"]
     desk = desk_of("stopped")
-    # Where it goes on, the first pass is at the instant of the last one, and decides nothing anew.
-    for passes, number in ((2, 2), (4, 5)):
+    # Where it goes on, the first cycle is at the instant of the last one, and decides nothing anew.
+    for cycles, number in ((2, 2), (4, 5)):
         with pytest.raises(Ended):
-            desk.replay(stopping(passes, lambda: signal.raise_signal(signal.SIGTERM)))
+            desk.replay(stopping(cycles, lambda: signal.raise_signal(signal.SIGTERM)))
         said = desk.summary
         assert (said["partial"], said["stopped"]) == (True, "SIGTERM")
         assert (said["instants"], said["instants_left"]) == (number, count - number)
@@ -273,7 +273,7 @@ def test_stopped_again_and_again_the_records_so_far_say_that_they_are_partial(
 
 
 @pytest.mark.slow
-def test_a_pass_that_fails_leaves_the_records_of_those_before_it(
+def test_a_cycle_that_fails_leaves_the_records_of_those_before_it(
     desk_of: Callable[[str], Desk], whole: Desk
 ) -> None:
     desk = desk_of("failed")
@@ -379,8 +379,8 @@ def test_a_clock_that_runs_is_no_replay(practice: Start, tmp_path: Path) -> None
     assert not desk.here.posts
 
 
-def passes(folder: Path) -> bool:
-    """Whether the journal of an account below a folder has a pass that has ended."""
+def cycles(folder: Path) -> bool:
+    """Whether the journal of an account below a folder has a cycle that has ended."""
     query = "SELECT 1 FROM cycles WHERE ended_at IS NOT NULL"
     return any(rows_of_table(path, "cycles", query) for path in folder.rglob(JOURNAL))
 
@@ -396,13 +396,13 @@ def test_the_command_that_is_told_to_end_leaves_its_records_and_goes_on(
         "start=2024-02-20",
     ]
     started = Started(command, cwd=desk.folder, env=environment(desk.folder))
-    while started.running and not passes(desk.folder):
+    while started.running and not cycles(desk.folder):
         started.wait_for_end(0.02)
     os.kill(started.pid, signal.SIGTERM)
     stopped = started.wait()
     assert stopped.returncode == 128 + signal.SIGTERM, stopped.stderr
     assert "are to come. The same line goes on with it" in stopped.stderr
-    kept = "every pass that was made is in the journal; the same line goes on after it"
+    kept = "every cycle that was made is in the journal; the same line goes on after it"
     assert stopped.stderr.splitlines()[-1] == f"interrupted: {kept}"
     assert desk.summary["stopped"] == "SIGTERM"
     done = run_command(command, cwd=desk.folder, env=environment(desk.folder))

@@ -14,7 +14,7 @@ from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.order_requests import order_request
 from execution.journal.decisions import Journal
 from execution.journal.events import EventLog
-from execution.journal.intents import IntentBook
+from execution.journal.order_store import OrderStore
 from execution.live.resumption import resume
 from foundation.database import Database
 from tests.e2e.practice import KEYS, Live, Practice, Start, unseen
@@ -35,7 +35,7 @@ class Process:
     def __init__(self, here: Practice, path: Path) -> None:
         self.database = Database(path)
         events = EventLog(self.database)
-        self.book = IntentBook(self.database, events)
+        self.book = OrderStore(self.database, events)
         self.journal = Journal(self.database, events, self.book, "trade")
         settings = BrokerSettings(url_override=here.url, read_timeout=5.0, attempts=1)
         self.broker = AlpacaBroker(

@@ -23,7 +23,7 @@ from tests.e2e.changed_answers import Told, changed_answers
 from tests.e2e.practice import OPENING, Practice, Start, buy, trading
 from tests.e2e.test_live_account import Desk, halted_by
 
-PASSES = tuple(f"2024-02-20T{hour}:30:00Z" for hour in (16, 17, 18, 19))
+CYCLES = tuple(f"2024-02-20T{hour}:30:00Z" for hour in (16, 17, 18, 19))
 # Of each symbol the account holds less than a tenth of its equity.
 SMALL = ("symbols=[SYA,SYB]", "forecaster=ewma", "sizing.strategy=equal_weight")
 SMALL = (*SMALL, "limits.symbol_cap=0.05", "sizing.band=0")
@@ -45,7 +45,7 @@ def desk(here: Practice, tmp_path: Path) -> Desk:
     """One that holds both of its symbols."""
     desk = Desk.at(here, Database(tmp_path / JOURNAL), tmp_path, *SMALL)
     desk.job.step()
-    here.advance(PASSES[0])
+    here.advance(CYCLES[0])
     return desk
 
 
@@ -64,7 +64,7 @@ def waiting_order(here: Practice, symbol: str = "SYA", quantity: int = 3) -> Non
 
 
 def ordered(desk: Desk) -> set[str]:
-    """Symbols of what the last pass has decided to order."""
+    """Symbols of what the last cycle has decided to order."""
     decision = desk.cycles[-1].decision
     assert decision is not None
     return {order.symbol for order in decision.orders}
@@ -93,7 +93,7 @@ def test_one_odd_symbol_is_named_counted_and_left_alone_and_the_others_trade_on(
     odd(here)
     held = here.venue.broker.account().positions.get(symbol, Decimal(0))
     others = set()
-    for instant in PASSES[1:]:
+    for instant in CYCLES[1:]:
         desk.job.step()
         others |= ordered(desk)
         account = desk.broker.account()
@@ -109,13 +109,13 @@ def test_one_odd_symbol_is_named_counted_and_left_alone_and_the_others_trade_on(
     clear(tmp_path / JOURNAL, "symbols", "a person")
     desk.job.step()
     assert halted_by(desk) == []
-    assert symbol in ordered(desk) | {"SYC"}, "what is there is the ground from now on"
+    assert symbol in ordered(desk) | {"SYC"}, "what is there is the opening balance from now on"
 
 
 def test_beyond_a_tenth_of_equity_everything_stops(here: Practice, tmp_path: Path) -> None:
     desk = Desk.at(here, Database(tmp_path / JOURNAL), tmp_path, *SMALL)
     desk.job.step()
-    here.advance(PASSES[0])
+    here.advance(CYCLES[0])
     equity = desk.broker.account().equity
     price = here.venue.price_of("SYC")
     assert price is not None
@@ -126,7 +126,7 @@ def test_beyond_a_tenth_of_equity_everything_stops(here: Practice, tmp_path: Pat
     assert halted_by(desk) == ["positions"]
     assert len(here.posts) == posts
     clear(tmp_path / JOURNAL, "positions", "a person")
-    here.advance(PASSES[1])
+    here.advance(CYCLES[1])
     desk.job.step()
     assert desk.cycles[-1].decision is not None
     assert halted_by(desk) == []
@@ -137,7 +137,7 @@ def test_a_few_shares_by_hand_beside_a_large_position_stop_no_other(
 ) -> None:
     desk = Desk.at(here, Database(tmp_path / JOURNAL), tmp_path, *WIDE)
     desk.job.step()
-    here.advance(PASSES[0])
+    here.advance(CYCLES[0])
     account = desk.broker.account()
     assert account.exposure["SYA"] * Decimal(repr(account.prices["SYA"])) > Decimal(
         repr(0.2 * account.equity)
@@ -151,7 +151,7 @@ def test_a_few_shares_by_hand_beside_a_large_position_stop_no_other(
 def test_a_book_that_somebody_has_sold_stops_everything(here: Practice, tmp_path: Path) -> None:
     desk = Desk.at(here, Database(tmp_path / JOURNAL), tmp_path, *WIDE)
     desk.job.step()
-    here.advance(PASSES[0])
+    here.advance(CYCLES[0])
     shape = {"side": "sell", "type": "market", "time_in_force": "day"}
     for symbol, quantity in here.venue.broker.account().positions.items():
         order = {"symbol": symbol, "qty": str(quantity), "client_order_id": f"by-hand-{symbol}"}
@@ -189,7 +189,7 @@ def test_what_the_venue_settles_trades_again_by_itself(desk: Desk, here: Practic
     assert halted_by(desk) == ["symbols"]
     (waiting,) = trading(here).get_orders()
     trading(here).cancel_order_by_id(waiting.id)  # type: ignore[union-attr]
-    here.advance(PASSES[1])
+    here.advance(CYCLES[1])
     desk.job.step()
     assert "SYA" in ordered(desk)
     (halt,) = desk.live.halts.history()
@@ -200,7 +200,7 @@ def test_a_second_odd_symbol_is_told_beside_the_first(desk: Desk, here: Practice
     bought_by_hand(here)
     desk.job.step()
     bought_elsewhere(here)
-    here.advance(PASSES[1])
+    here.advance(CYCLES[1])
     desk.job.step()
     assert halted_by(desk) == ["symbols"]
     first, second = told(desk)
@@ -213,7 +213,7 @@ def test_a_restart_forgets_no_odd_symbol(desk: Desk, here: Practice, tmp_path: P
     bought_by_hand(here)
     desk.job.step()
     desk.live.account.database.close()
-    here.advance(PASSES[1])
+    here.advance(CYCLES[1])
     again = Desk.at(here, Database(tmp_path / JOURNAL), tmp_path, *SMALL)
     again.job.step()
     assert halted_by(again) == ["symbols"]
@@ -232,12 +232,12 @@ def test_a_list_that_knows_less_than_was_answered_is_not_believed(
         desk = Desk.at(seen, Database(tmp_path / JOURNAL), tmp_path, *BIG)
         told.answers = 10**6
         desk.job.step()
-        here.advance(PASSES[0])
+        here.advance(CYCLES[0])
         with pytest.raises(BrokerError, match=r"order .* has filled .*, and 0 are listed"):
             desk.job.step()
         assert desk.live.halts.history() == ()
         told.answers = 2
-        here.advance(PASSES[1])
+        here.advance(CYCLES[1])
         desk.job.step()
         assert desk.cycles[-1].decision is not None, "the third answer has them"
         assert desk.live.halts.history() == ()
@@ -250,7 +250,7 @@ def test_positions_that_are_gone_stop_everything(practice: Start, tmp_path: Path
     with changed_answers(here, gone) as seen:
         desk = Desk.at(seen, Database(tmp_path / JOURNAL), tmp_path, *BIG)
         desk.job.step()
-        here.advance(PASSES[0])
+        here.advance(CYCLES[0])
         gone.answers = 3
         posts = len(here.posts)
         desk.job.step()
@@ -258,7 +258,7 @@ def test_positions_that_are_gone_stop_everything(practice: Start, tmp_path: Path
         assert halted_by(desk) == ["positions"]
         assert len(here.posts) == posts
         gone.answers = 0
-        here.advance(PASSES[1])
+        here.advance(CYCLES[1])
         desk.job.step()
         assert halted_by(desk) == [], "what is there again settles it"
 
@@ -291,7 +291,7 @@ def test_a_position_of_ours_without_a_price_counts_at_its_last_trade(
     with changed_answers(here, odd) as seen:
         desk = Desk.at(seen, Database(tmp_path / JOURNAL), tmp_path, *SMALL)
         desk.job.step()
-        here.advance(PASSES[0])
+        here.advance(CYCLES[0])
         before = here.venue.broker.account()
         odd.answers = 10**6
         desk.job.step()
@@ -323,7 +323,7 @@ def test_what_had_a_price_is_worth_what_it_was_marked_at_and_a_large_part_of_it_
         desk = Desk.at(seen, Database(tmp_path / JOURNAL), tmp_path, *words)
         desk.job.step()
         unpriced_anywhere(desk, monkeypatch, "SYA")
-        here.advance(PASSES[0])
+        here.advance(CYCLES[0])
         before = here.venue.broker.account()
         odd.answers = 10**6
         desk.job.step()
@@ -334,7 +334,7 @@ def test_what_had_a_price_is_worth_what_it_was_marked_at_and_a_large_part_of_it_
         assert cycle.account.equity == pytest.approx(before.equity, rel=0.01)
         assert is_large or "SYA" not in ordered(desk)
         odd.answers = 0
-        here.advance(PASSES[1])
+        here.advance(CYCLES[1])
         desk.job.step()
         assert desk.cycles[-1].decision is not None
         assert halted_by(desk) == [], "nothing was lost"
@@ -366,7 +366,7 @@ def test_a_debt_that_nothing_says_a_price_of_is_no_account_to_decide_on_and_the_
         desk.job.step()
         sold = {"symbol": "SYC", "qty": "3", "side": "sell", "client_order_id": "by-hand"}
         trading(here).post("/orders", {**sold, "type": "market", "time_in_force": "day"})
-        here.advance(PASSES[0])
+        here.advance(CYCLES[0])
         unpriced_anywhere(desk, monkeypatch)
         odd.answers = 10**6
         desk.job.step()
@@ -397,7 +397,7 @@ def strange_order(fields: dict[str, Any]) -> Told:
         ({"qty": None}, "positions"),
     ],
 )
-def test_an_order_of_nobody_that_is_not_understood_is_named_and_stops_no_pass(
+def test_an_order_of_nobody_that_is_not_understood_is_named_and_stops_no_cycle(
     here: Practice, tmp_path: Path, fields: dict[str, Any], kind: str
 ) -> None:
     with changed_answers(here, strange_order(fields)) as seen:
@@ -411,7 +411,7 @@ def test_an_order_of_nobody_that_is_not_understood_is_named_and_stops_no_pass(
             return
         assert desk.cycles[-1].decision is None
         clear(tmp_path / JOURNAL, "positions", "a person")
-        here.advance(PASSES[0])
+        here.advance(CYCLES[0])
         desk.job.step()
         assert ordered(desk) == {"SYA", "SYB"}
         assert halted_by(desk) == []
@@ -428,15 +428,15 @@ def test_a_clearing_lets_be_what_is_still_so_when_it_is_compared_and_nothing_els
     clear(tmp_path / JOURNAL, "symbols", "a person")
     desk.job._read_and_mark()
     assert halted_by(desk) == [], "nobody has compared it since: it is neither taken nor told anew"
-    here.advance(PASSES[1])
+    here.advance(CYCLES[1])
     desk.job.step()
     assert halted_by(desk) == []
     assert "SYA" in ordered(desk), "what was bought is gone, and nothing was taken over of it"
-    here.advance(PASSES[2])
+    here.advance(CYCLES[2])
     desk.job.step()
     assert halted_by(desk) == []
     bought_by_hand(here)
-    here.advance(PASSES[3])
+    here.advance(CYCLES[3])
     desk.job.step()
     assert halted_by(desk) == ["symbols"], "what was cleared counts once"
 
@@ -449,7 +449,7 @@ def test_a_clearing_lets_be_each_symbol_that_is_still_as_it_named(
     desk.job.step()
     clear(tmp_path / JOURNAL, "symbols", "a person")
     bought_elsewhere(here)
-    here.advance(PASSES[1])
+    here.advance(CYCLES[1])
     desk.job.step()
     assert "SYA" in ordered(desk)
     assert halted_by(desk) == ["symbols"]
@@ -519,8 +519,8 @@ def test_flattening_names_what_has_no_price(
 def test_odd_options_take_their_part_of_what_may_be_held(desk: Desk) -> None:
     desk.live._at_stake = Stake(options={"SYC": Decimal(700), "SYD": Decimal("Infinity")})
     desk.live.risks += [lambda: {"SYC": 150.0}, lambda: {"SYC": 50.0}]
-    sight = desk.live.sight(desk.broker.account(), ())
-    assert sight.at_risk == {"SYC": 900.0}, "what nobody can bound halts the account"
-    assert desk.live.sight(sight.account, (), at_risk={}).at_risk == {"SYC": 700.0}
+    snapshot = desk.live.snapshot(desk.broker.account(), ())
+    assert snapshot.at_risk == {"SYC": 900.0}, "what nobody can bound halts the account"
+    assert desk.live.snapshot(snapshot.account, (), at_risk={}).at_risk == {"SYC": 700.0}
     desk.live._others = [OtherOrder("by-hand", "options on SYC", Decimal(50))]
-    assert sum(desk.live.sight(sight.account, (), at_risk={}).at_risk.values()) == 750.0
+    assert sum(desk.live.snapshot(snapshot.account, (), at_risk={}).at_risk.values()) == 750.0

@@ -28,11 +28,11 @@ from execution.account_lock import JOURNAL, KILL_FILE, PAGE
 from execution.journal.decisions import Journal
 from execution.journal.events import EventLog
 from execution.journal.halts import HALT_RULES, Halts
-from execution.journal.intents import Intent, IntentBook
 from execution.journal.linked_returns import Point
-from execution.journal.marks import AccountMark
-from execution.journal.next_pass import NextPassBook
+from execution.journal.marks import EquitySnapshot
+from execution.journal.next_cycle import NextCycleBook
 from execution.journal.notices import NoticeBook
+from execution.journal.order_store import OrderIntent, OrderStore
 from execution.live.accounts import TRADE
 from execution.live.loop import Stop
 from execution.live.open_account import OpenAccount
@@ -66,7 +66,7 @@ BOUNDS = Bounds(SETTINGS.limits.symbol_cap, SETTINGS.guards, SETTINGS.limits.cry
 
 
 def lived(start: Start, folder: Path) -> None:
-    """A day of the job on a practice server: a deposit, a pass that failed, a halt, orders that
+    """A day of the job on a practice server: a deposit, a cycle that failed, a halt, orders that
     were withheld for it, and a limit order that waits.
     """
     here = start(SYMBOLS, "end=2024-02-27")
@@ -78,7 +78,7 @@ def lived(start: Start, folder: Path) -> None:
         if at == "21T10:00":
             pay_in(here, 5_000)
         if at == "21T12:00":
-            fail_a_pass(here, desk)
+            fail_a_cycle(here, desk)
         desk.job.step()
     here.advance()
     desk.live.account.halt("daily_loss", f"lost 11 %: {ATTACK}")
@@ -98,7 +98,7 @@ def pay_in(here: Practice, usd: int) -> None:
     here.venue.record.note_activity({"activity_type": "CSD", "date": day, "net_amount": str(usd)})
 
 
-def fail_a_pass(here: Practice, desk: Desk) -> None:
+def fail_a_cycle(here: Practice, desk: Desk) -> None:
     here.fail(kind="status", status=500, method="GET", path="/v2/positions", count=50)
     with pytest.raises(BrokerError):
         desk.job.step()
@@ -119,7 +119,7 @@ def practised(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with practising() as start:
         lived(start, folder)
     database = Database(folder / JOURNAL)
-    NextPassBook(database, 240.0, lambda: NOW).expect(TRADE, END, NOW)
+    NextCycleBook(database, 240.0, lambda: NOW).expect(TRADE, END, NOW)
     StatusPage(account_of(database), BOUNDS, time=Time(now=lambda: NOW)).refresh()
     database.close()
     return folder
@@ -140,10 +140,10 @@ class Written:
         self.file = folder / PAGE
         self.database = Database(folder / JOURNAL)
         self.events = EventLog(self.database, clock=lambda: NOW)
-        self.book = IntentBook(self.database, self.events)
+        self.book = OrderStore(self.database, self.events)
         self.halts = Halts(self.database, self.events)
         self.journal = Journal(self.database, self.events, self.book, TRADE)
-        self.next_pass = NextPassBook(self.database, 0.0, lambda: NOW)
+        self.next_cycle = NextCycleBook(self.database, 0.0, lambda: NOW)
         self.seconds = 0.0
         self.status = self.status_page()
 
@@ -153,7 +153,7 @@ class Written:
 
     def mark(self, at: np.datetime64, equity: float, flows: float = 0.0, **held: float) -> None:
         gross = sum(abs(value) for value in held.values())
-        mark = AccountMark(at, equity, equity - gross, gross, 0.0, 4.0, flows, held)
+        mark = EquitySnapshot(at, equity, equity - gross, gross, 0.0, 4.0, flows, held)
         before = self.journal.point_before(at)
         point = before.next(at, equity, flows) if before else Point.first(at, equity)
         self.journal.mark(mark, point)
@@ -161,12 +161,12 @@ class Written:
 
     def order(self, name: str, reason: str = "because") -> None:
         order = Order(name, "NVDA", "buy", Decimal(1), reason)
-        self.book.plan(Intent(order, NOW, job=TRADE, state="planned", reason=reason))
+        self.book.plan(OrderIntent(order, NOW, job=TRADE, state="planned", reason=reason))
 
     def made(self, **came_to: Any) -> None:
-        """A pass that is over, and the next one expected."""
-        self.journal.passes.end(self.journal.passes.begin(NOW), NOW, **came_to)
-        self.next_pass.expect(TRADE, END, NOW)
+        """A cycle that is over, and the next one expected."""
+        self.journal.cycles.end(self.journal.cycles.begin(NOW), NOW, **came_to)
+        self.next_cycle.expect(TRADE, END, NOW)
 
     def page(self) -> str:
         self.status.refresh()
@@ -191,7 +191,7 @@ def test_the_page_says_what_stops_the_loop_what_was_earned_and_why_each_order_wa
     assert HALT_RULES["daily_loss"].remedy in text
     assert "Written 21 Feb 2024 19:42 UTC, 14:42 New York" in text
     assert "It counts until 21 Feb 2024 20:09 UTC, 15:09 New York" in text
-    assert "Next pass: trade at 21 Feb 2024 20:00 UTC, 15:00 New York." in text
+    assert "Next cycle: trade at 21 Feb 2024 20:00 UTC, 15:00 New York." in text
     assert "+$5,000.00 paid in since 20 Feb 2024" in text
     path = practised / JOURNAL
     equities = rows_of(path, "SELECT equity FROM marks ORDER BY at")
@@ -263,7 +263,7 @@ def test_the_page_is_written_where_a_halt_an_order_or_the_kill_file_has_changed(
         lambda: written.halts.clear("cash", "Ada", NOW),
         (written.folder / KILL_FILE).touch,
         (written.folder / KILL_FILE).unlink,
-        written.next_pass.expect_none,
+        written.next_cycle.expect_none,
     ):
         before = written.file.stat().st_mtime_ns, written.file.stat().st_ino
         written.status.refresh()
@@ -298,15 +298,15 @@ def test_orders_of_which_nobody_knows_are_counted(written: Written) -> None:
     assert "Orders of which nobody knows: 1" in written.text()
 
 
-def test_a_pass_that_failed_is_said_until_one_has_not(written: Written) -> None:
+def test_a_cycle_that_failed_is_said_until_one_has_not(written: Written) -> None:
     written.made(failed="the venue did not answer")
-    assert "The last pass failed the venue did not answer" in written.text()
-    number = written.journal.passes.begin(NOW)
+    assert "The last cycle failed the venue did not answer" in written.text()
+    number = written.journal.cycles.begin(NOW)
     written.order("one")
-    assert "The last pass failed" in written.text()
-    written.journal.passes.end(number, NOW, idle="nothing to do")
+    assert "The last cycle failed" in written.text()
+    written.journal.cycles.end(number, NOW, idle="nothing to do")
     written.order("two")
-    assert "The last pass failed" not in written.text()
+    assert "The last cycle failed" not in written.text()
 
 
 def test_what_is_held_is_shown_against_its_ceiling(written: Written) -> None:
@@ -440,7 +440,7 @@ def test_the_page_says_what_has_ended_the_loop(written: Written) -> None:
     with written.status.kept(stop):
         stop.tell("SIGTERM")
     assert "<title>Stopped: SIGTERM ·" in written.file.read_text()
-    assert "No pass is expected" in text_of(written.file.read_text())
+    assert "No cycle is expected" in text_of(written.file.read_text())
     for error, why in (
         (BrokerError("the venue is gone"), "the venue is gone"),
         (Ended(signal.SIGINT), "SIGINT"),
@@ -596,7 +596,7 @@ def test_what_cannot_be_served_is_one_line_and_exit_code_2(
 
 def test_on_a_phone_and_on_a_desk_nothing_is_cut_off(browser: Page, practised: Path) -> None:
     file = practised / PAGE
-    titles = ("Running, and nothing is opened", "Next pass", "withheld", ATTACK, "out of date")
+    titles = ("Running, and nothing is opened", "Next cycle", "withheld", ATTACK, "out of date")
     look_at_all_widths(browser, file, titles)
     browser.open(file.as_uri(), 390)
     assert browser.value("document.title").startswith("Out of date · Running")
@@ -609,11 +609,11 @@ def test_served_to_a_browser_the_page_says_by_itself_that_it_is_old(
     later = np.datetime64("2124-01-01", "ns")
     with served(written.folder, 0) as address:
         for until, old in ((NOW, True), (later, False), (None, False)):
-            written.next_pass = NextPassBook(written.database, 0.0, lambda at=until: at)
+            written.next_cycle = NextCycleBook(written.database, 0.0, lambda at=until: at)
             if until is None:
-                written.next_pass.expect_none()
+                written.next_cycle.expect_none()
             else:
-                written.next_pass.expect(TRADE, until, until)
+                written.next_cycle.expect(TRADE, until, until)
             written.status.refresh()
             browser.open(address, 390)
             shown = browser.value("getComputedStyle(document.querySelector('.late')).display")

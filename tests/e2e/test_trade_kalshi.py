@@ -24,7 +24,7 @@ from event_contracts.trading.observation import features_of
 from event_contracts.trading.records import WHOLE
 from event_contracts.trading.sampler import Sampler
 from execution.account_lock import JOURNAL
-from execution.journal.intents import IntentBook
+from execution.journal.order_store import OrderStore
 from execution.live import runner
 from execution.live.loop import Stop
 from foundation.database import Database, rows_of
@@ -118,7 +118,7 @@ def test_on_paper_every_order_is_in_the_journal_and_at_the_venue_once(
     assert taken
     assert len(names) == len(set(names))
     assert set(taken) <= set(names)
-    book = IntentBook(Database(path))
+    book = OrderStore(Database(path))
     assert not book.undetermined()
     assert {intent.job for intent in book.select("1 = 1")} == {"kalshi"}
     report = paper_report(path, 10, EpisodeSettings()).content

@@ -13,9 +13,9 @@ import pytest
 from execution.account_lock import JOURNAL
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
-from execution.journal.intents import WAITING
-from execution.journal.marks import AccountMark, MarkBook
-from execution.journal.next_pass import next_pass_of
+from execution.journal.marks import EquitySnapshot, MarkBook
+from execution.journal.next_cycle import next_cycle_of
+from execution.journal.order_store import WAITING
 from execution.live.__main__ import clear
 from execution.live.guards import GuardSettings
 from execution.live.losses import write_mark
@@ -65,7 +65,7 @@ def test_one_process_trades_stocks_and_sells_spreads_on_one_account(
     )
     while loop.running and not desk.tickets:
         time.sleep(0.02)
-    # The clock goes on between two passes; one that begins meanwhile has an hour.
+    # The clock goes on between two cycles; one that begins meanwhile has an hour.
     path = tmp_path / "data" / "live" / here.venue.record.account_id / JOURNAL
     while loop.running:
         if not rows_of(path, "SELECT number FROM cycles WHERE ended_at IS NULL"):
@@ -84,7 +84,7 @@ def test_one_process_trades_stocks_and_sells_spreads_on_one_account(
         folder = tmp_path / "data" / "autoscaling" / "paper"
         assert EventLog(database).last_held(FOLDER) == [str(folder)]
     assert rows_of(path, "SELECT failed FROM cycles WHERE failed != ''") == []
-    assert next_pass_of(path) is None, "all its passes were made"
+    assert next_cycle_of(path) is None, "all its cycles were made"
 
 
 @pytest.mark.slow
@@ -241,7 +241,7 @@ def test_what_an_account_has_lost_halts_a_seller_that_trades_nothing_else(
     folder.mkdir(parents=True)
     database = Database(folder / JOURNAL)
     before = NOW - np.timedelta64(3, "D")
-    mark = AccountMark(before, 200_000.0, 200_000.0, 0.0, 0.0, 4.0, 0.0, {})
+    mark = EquitySnapshot(before, 200_000.0, 200_000.0, 0.0, 0.0, 4.0, 0.0, {})
     halts = Halts(database, EventLog(database))
     write_mark(MarkBook(database), halts, mark, GuardSettings())
     database.close()

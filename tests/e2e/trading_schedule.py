@@ -262,7 +262,7 @@ class Trading:
         if self.journal.exists():
             with closing(Database(self.journal)) as database:
                 halts = Halts(database, EventLog(database))
-                for halt in halts.standing():
+                for halt in halts.active():
                     if halt.kind in ("positions", "symbols"):
                         halts.clear(halt.kind, "a person", self.shown())
 
@@ -318,7 +318,7 @@ class Trading:
             self.here.advance()
             counts["stuck"] += not self.work()
             self.gone()
-        # The second pass of an instant decides nothing, and lists what the first one filled.
+        # The second cycle of an instant decides nothing, and lists what the first one filled.
         counts["stuck"] += self.alone("cycles=1") != 0
         world = self.world()
         found = world.counts()

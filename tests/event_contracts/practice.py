@@ -43,7 +43,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from event_contracts.simulation.app import KalshiServer, new_keys
 from event_contracts.simulation.exchange import Exchange, Listing
 from event_contracts.simulation.sessions import checked_session, tape_of
-from event_contracts.simulation.venue import KalshiVenueSettings, rehearse
+from event_contracts.simulation.venue import KalshiVenueSettings, warm_up
 from event_contracts.trading import endpoint
 from event_contracts.trading.orders import LimitOrder
 from foundation.arrays import Array
@@ -209,7 +209,7 @@ def _listings(sessions: Mapping[str, Array]) -> list[Listing]:
 @cache
 def _rehearse_once() -> None:
     """Compile what the servers of this process need."""
-    rehearse()
+    warm_up()
 
 
 @contextmanager

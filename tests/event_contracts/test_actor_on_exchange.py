@@ -248,8 +248,8 @@ def test_an_order_of_unknown_fate_keeps_its_market_and_no_other() -> None:
         held = step(service, exchange)
         assert held is not None
         assert held.intent == "HOLD"
-        assert "unknown fate" in held.reason
-    assert [kind for kind, _ in told] == ["kalshi fate RAIN"]
+        assert "unknown outcome" in held.reason
+    assert [kind for kind, _ in told] == ["kalshi outcome RAIN"]
     assert len(exchange.orders) == 1
     manager.hides = False
     manager.advance()

@@ -13,16 +13,16 @@ from event_contracts.live.settings import KalshiGuard, KalshiGuardSettings
 from event_contracts.trading.orders import LimitOrder
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
-from execution.journal.intents import Intent, IntentBook, Part
+from execution.journal.order_store import OrderIntent, OrderStore, Part
 from foundation.database import Database
 
 NOW = np.datetime64("2026-11-22T10:00:00", "ns")
 MINUTE = np.timedelta64(1, "m")
 
 
-def intent(name: str, part: Part = "opening", count: int = 10) -> Intent:
+def intent(name: str, part: Part = "opening", count: int = 10) -> OrderIntent:
     order = LimitOrder(name, "RAIN", "BUY", "YES", Decimal("0.50"), Decimal(count))
-    return Intent(order, NOW, job="kalshi", venue="kalshi", part=part)
+    return OrderIntent(order, NOW, job="kalshi", venue="kalshi", part=part)
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def guard(tmp_path: Path) -> KalshiGuard:
     database = Database()
     events = EventLog(database)
     settings = KalshiGuardSettings(max_order=20.0, max_orders_per_hour=3)
-    book = IntentBook(database, events)
+    book = OrderStore(database, events)
     return KalshiGuard(settings, Halts(database, events), book, tmp_path / "KILL")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from event_contracts.simulation import answers
+from event_contracts.simulation import responses
 from event_contracts.trading.endpoint import KalshiConnection
 from event_contracts.trading.fees import FeeRules, KalshiFees
 from event_contracts.trading.listings import FeeTerms, MarketFees
@@ -113,9 +113,9 @@ def test_fees_that_are_not_understood_are_one_line_and_nothing_is_traded(
 
 def _answering(monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
     """Let the venue say something else of a series."""
-    plain = answers.series
+    plain = responses.series
 
     def answer(venue: Any, ticker: str) -> Any:
         return {"series": change(plain(venue, ticker)["series"])}
 
-    monkeypatch.setattr(answers, "series", answer)
+    monkeypatch.setattr(responses, "series", answer)

@@ -23,7 +23,7 @@ from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.trading.action_log import ActionLog
 from event_contracts.trading.books import AccountBooks
 from event_contracts.trading.policies import RandomPolicy
-from event_contracts.trading.records import MarketSpan, MarketUpdate
+from event_contracts.trading.records import MarketUpdate, SamplingSchedule
 from foundation.database import DatabaseFailed, rows_of
 from foundation.errors import InputError
 from tests.e2e.refused import refusal_of, started
@@ -246,7 +246,7 @@ def test_a_market_that_was_first_seen_as_it_settled_is_left_out(path: Path) -> N
 def test_markets_at_different_instants_are_refused_in_a_line() -> None:
     _, log = traded(7, EpisodeSettings(), 9)
     begins = np.datetime64("2026-01-01T00:00:30", "ns")
-    span = log.span("HAIL", MarketSpan(begins, np.timedelta64(1, "m"), 5))
+    span = log.span("HAIL", SamplingSchedule(begins, np.timedelta64(1, "m"), 5))
     log.show(MarketUpdate("HAIL", span.begins, log.ticks("RAIN")[0].tick))
     with pytest.raises(InputError, match="not shown at the same instants"):
         Recording.of(log)

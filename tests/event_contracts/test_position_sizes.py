@@ -20,7 +20,7 @@ from event_contracts.trading.position_sizes import (
     SentOrder,
     size_view,
 )
-from execution.journal.intents import Intent, IntentBook, Progress, State
+from execution.journal.order_store import OrderIntent, OrderStore, Progress, State
 from foundation.database import Database
 from foundation.tables import Cell, Row
 from tests.e2e.kalshi_desk import RAIN
@@ -231,7 +231,7 @@ def sent_and_filled(*rows: tuple[Verb, Outcome, str, int, int, str, State]) -> s
     """What an account's page shows of a journal with these orders: verb, side, price, contracts,
     those that filled, market and state.
     """
-    book = IntentBook(Database())
+    book = OrderStore(Database())
     assert sizes_section(book).html() == ""
     for number, (verb, side, price, count, filled, market, state) in enumerate(rows):
         order = LimitOrder(f"o-{number}", market, verb, side, D(price), D(count))
@@ -239,7 +239,7 @@ def sent_and_filled(*rows: tuple[Verb, Outcome, str, int, int, str, State]) -> s
         paid = D("0.40") if verb == "BUY" else None
         progress = Progress("filled", f"v-{number}", D(filled), paid)
         sent = NOW + number * MINUTE
-        book.begin(Intent(order, sent, state=state, job="kalshi", progress=progress))
+        book.begin(OrderIntent(order, sent, state=state, job="kalshi", progress=progress))
     page = sizes_section(book).html()
     assert " style=" not in page
     return text_of(page)

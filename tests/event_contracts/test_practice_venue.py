@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from event_contracts import SyntheticMarket
-from event_contracts.simulation.answers import market
 from event_contracts.simulation.exchange import Exchange, Listing
+from event_contracts.simulation.responses import market
 from event_contracts.simulation.sessions import checked_session, tape_of
 from event_contracts.simulation.venue import KalshiVenueSettings, OrderRequest, Refused, take
 from event_contracts.trading.orders import LimitOrder

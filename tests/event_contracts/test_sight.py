@@ -23,7 +23,7 @@ from event_contracts.trading.orders import (
     RestingOrder,
     Verb,
 )
-from event_contracts.trading.records import DOLLAR, SLOTS, TICK, MarketSpan, Record
+from event_contracts.trading.records import DOLLAR, SLOTS, TICK, Record, SamplingSchedule
 from event_contracts.trading.sampler import tick_of
 from foundation.errors import SenselessAnswer
 
@@ -38,7 +38,7 @@ def tick(bid: int, ask: int, sold: int = 0, bought: int = 0) -> Record:
 
 
 def memory() -> MarketMemory:
-    span = MarketSpan(T0, MINUTE, 31)
+    span = SamplingSchedule(T0, MINUTE, 31)
     return MarketMemory(span, LimitOrderActionSpace(), 1000 * DOLLAR, sizes=True)
 
 
@@ -161,13 +161,13 @@ def test_a_market_is_sampled_by_its_quote_and_by_its_result_once_there_is_one() 
 
 
 def test_a_span_says_which_row_an_instant_shows() -> None:
-    span = MarketSpan(T0, MINUTE, 5)
+    span = SamplingSchedule(T0, MINUTE, 5)
     minutes = (-1, 0, 1, 4)
     assert [span.row(T0 + k * MINUTE) for k in minutes] == list(minutes)
     assert span.row(T0 + np.timedelta64(119, "s")) == 1
     for interval, rows in ((np.timedelta64(0, "s"), 5), (MINUTE, 1)):
         with pytest.raises(ValueError, match="span: "):
-            MarketSpan(T0, interval, rows)
+            SamplingSchedule(T0, interval, rows)
 
 
 names = st.tuples(

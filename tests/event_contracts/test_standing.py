@@ -15,7 +15,7 @@ from event_contracts.trading.endpoint import PAGES, KalshiConnection, KalshiSett
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
 from event_contracts.trading.orders import LimitOrder
-from execution.journal.intents import IntentBook
+from execution.journal.order_store import OrderStore
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from tests.e2e.kalshi_desk import UNLIMITED
 from tests.event_contracts.practice import FILL, KEYS, ORDER
@@ -114,7 +114,7 @@ def venue(monkeypatch: pytest.MonkeyPatch) -> Venue:
     return here
 
 
-def manager_of(book: IntentBook | None = None, **more: Any) -> KalshiMultiMarketOrderManager:
+def manager_of(book: OrderStore | None = None, **more: Any) -> KalshiMultiMarketOrderManager:
     return KalshiMultiMarketOrderManager(
         KalshiSettings(),
         KEYS,
@@ -158,7 +158,7 @@ def test_a_fill_that_an_order_shows_and_the_account_does_not_is_waited_for(venue
 
 
 def test_what_an_order_traded_before_the_ledger_began_is_not_waited_for(venue: Venue) -> None:
-    book = IntentBook()
+    book = OrderStore()
     manager_of(book).submit(WISH)
     venue.trades(10)
     venue.fills = []
@@ -179,7 +179,7 @@ def test_an_order_of_ours_that_is_not_listed_counts_as_waiting(venue: Venue, kno
 
 
 def test_an_order_that_lands_between_two_looks_counts_once(venue: Venue) -> None:
-    book = IntentBook()
+    book = OrderStore()
     manager = manager_of(book)
     venue.lost = venue.hidden = True
     with pytest.raises(OutcomeUnknown):
@@ -194,7 +194,7 @@ def test_an_order_that_lands_between_two_looks_counts_once(venue: Venue) -> None
 
 
 def test_what_has_become_of_an_order_is_written_down_when_it_waits_no_more(venue: Venue) -> None:
-    book = IntentBook()
+    book = OrderStore()
     manager = manager_of(book)
     manager.submit(WISH)
     venue.trades(4)

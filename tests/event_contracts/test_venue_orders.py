@@ -21,7 +21,7 @@ from event_contracts.trading.venue_orders import (
     order_request,
     own_terms,
 )
-from execution.journal.intents import Intent
+from execution.journal.order_store import OrderIntent
 from execution.journal.orders import order_of as journaled
 from execution.journal.orders import words_of
 from foundation.errors import SenselessAnswer
@@ -39,8 +39,8 @@ def orders(draw: st.DrawFn) -> LimitOrder:
     return LimitOrder("o-1", "RAIN", action, side, price, D(draw(st.integers(1, 10**6))) / 100)
 
 
-def intent_of(order: LimitOrder) -> Intent:
-    return Intent(order, AT, AT)
+def intent_of(order: LimitOrder) -> OrderIntent:
+    return OrderIntent(order, AT, AT)
 
 
 @given(orders())

@@ -9,17 +9,17 @@ from event_contracts.simulation.exchange import Exchange
 from event_contracts.trading.action_log import ActionEntry, ActionLog
 from event_contracts.trading.actor import ActorService, ActorSettings, TradingManager
 from event_contracts.trading.policies import Policy
-from event_contracts.trading.records import MarketSpan, MarketUpdate
+from event_contracts.trading.records import MarketUpdate, SamplingSchedule
 from execution.journal.events import EventLog
-from execution.journal.intents import IntentBook
+from execution.journal.order_store import OrderStore
 from foundation.database import Database
 from foundation.notices import Notices
 
 
-def journal(path: Path | None = None) -> tuple[ActionLog, IntentBook]:
+def journal(path: Path | None = None) -> tuple[ActionLog, OrderStore]:
     database = Database(path)
     events = EventLog(database)
-    book = IntentBook(database, events)
+    book = OrderStore(database, events)
     return ActionLog(database, events, book), book
 
 
@@ -45,7 +45,9 @@ def service_of(
     )
     for listing in exchange.listings.values():
         begins = exchange.begins + listing.first * exchange.interval
-        service.follow(listing.ticker, MarketSpan(begins, exchange.interval, len(listing.tape)))
+        service.follow(
+            listing.ticker, SamplingSchedule(begins, exchange.interval, len(listing.tape))
+        )
     return service
 
 

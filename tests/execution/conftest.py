@@ -18,7 +18,7 @@ from trainingdata.instruments import Kind
 
 @dataclass
 class Venue:
-    """Answers of a venue on loopback. faults: path → statuses (or raw bodies) that come before
+    """Responses of a venue on loopback. faults: path → statuses (or raw bodies) that come before
     the real answer.
     """
 

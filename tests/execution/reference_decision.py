@@ -83,7 +83,7 @@ class Program:
     covariance: Array
     held: Array
     cost: Array
-    toll: Array
+    financing: Array
     lower: Array
     upper: Array
     rows: Array
@@ -159,20 +159,20 @@ def program_of(
 ) -> Program:
     """The program of an instant."""
     crypto = rules.crypto
-    blocks, symbols = believed.mu.shape
+    periods, symbols = believed.mu.shape
     kind = crypto.astype(int)
     years = believed.years[:, kind]
     sharpe = np.array(rules.sharpe)[kind]
     forecast = believed.mu if rules.forecast else np.zeros(believed.mu.shape)
     mu = np.where(believed.deciding, forecast + believed.premium * sharpe * years, 0.0)
     across = crypto[:, None] != crypto
-    covariance = np.empty((blocks, symbols, symbols))
-    for k in range(blocks):
+    covariance = np.empty((periods, symbols, symbols))
+    for k in range(periods):
         shared = np.where(across, believed.shared[k], 1.0)
         risk = believed.matrix * shared * np.outer(believed.sigma[k], believed.sigma[k])
         covariance[k] = np.nan_to_num(risk, nan=0.0)
-    cost = np.repeat(np.array(rules.cost)[kind][None], blocks, axis=0)
-    if blocks > 1 and rules.forecast:
+    cost = np.repeat(np.array(rules.cost)[kind][None], periods, axis=0)
+    if periods > 1 and rules.forecast:
         cost[-1] = [
             c * (math.erf(c / (worth * math.sqrt(2))) if worth > 0 else 1.0)
             for c, worth in zip(cost[-1], believed.signal, strict=True)
@@ -183,12 +183,14 @@ def program_of(
     rooms = np.array([ceiling, rules.crypto_leverage, coins + spendable, 1.0])
     fixed = lower == upper
     rooms = np.maximum(rooms, rows @ np.where(fixed, np.abs(lower), 0.0))
-    toll = rules.night_rate * believed.nights
+    financing = rules.night_rate * believed.nights
     reach = [np.maximum(np.abs(lower), np.abs(upper)).sum()]
     reach += [room / row.min() for row, room in zip(rows, rooms, strict=True) if (row > 0).all()]
     if min(reach) <= 1 + FULL:  # who cannot borrow is not charged for it
-        toll = np.zeros(blocks)
-    return Program(mu, covariance, weight, cost, toll, lower, upper, rows, rooms, rules.fraction)
+        financing = np.zeros(periods)
+    return Program(
+        mu, covariance, weight, cost, financing, lower, upper, rows, rooms, rules.fraction
+    )
 
 
 def worth(p: Program, plan: Array) -> float:
@@ -199,7 +201,8 @@ def worth(p: Program, plan: Array) -> float:
         sizes = np.abs(w).sum() if k == 0 else w[~p.fixed].sum() + np.abs(w[p.fixed]).sum()
         total += p.mu[k] @ w - w @ p.covariance[k] @ w / (2 * p.fraction)
         total -= (
-            p.toll[k] * max(sizes - 1.0, 0.0) + p.cost[k][~p.fixed] @ np.abs(w - before)[~p.fixed]
+            p.financing[k] * max(sizes - 1.0, 0.0)
+            + p.cost[k][~p.fixed] @ np.abs(w - before)[~p.fixed]
         )
         before = w
     return float(total)
@@ -207,16 +210,16 @@ def worth(p: Program, plan: Array) -> float:
 
 def solved(p: Program) -> Array:
     """The best plan [K, S]: of weights, their sizes, changes, and what is borrowed."""
-    blocks = len(p.mu)
+    periods = len(p.mu)
     free = np.flatnonzero(~p.fixed)
     n = len(free)
     fixed_size = float(np.abs(p.lower[p.fixed]).sum())
     # x = [w of each block, |w| of the first, |change| into each block, borrowed in each]
-    weights = [slice(k * n, (k + 1) * n) for k in range(blocks)]
-    sizes = slice(blocks * n, (blocks + 1) * n)
-    moved = [slice((blocks + 1 + k) * n, (blocks + 2 + k) * n) for k in range(blocks)]
-    borrowed = (2 * blocks + 1) * n
-    count = borrowed + blocks
+    weights = [slice(k * n, (k + 1) * n) for k in range(periods)]
+    sizes = slice(periods * n, (periods + 1) * n)
+    moved = [slice((periods + 1 + k) * n, (periods + 2 + k) * n) for k in range(periods)]
+    borrowed = (2 * periods + 1) * n
+    count = borrowed + periods
     hessian = np.zeros((count, count))
     slope = np.zeros(count)
     low, high = np.full(count, -np.inf), np.full(count, np.inf)
@@ -230,12 +233,12 @@ def solved(p: Program) -> Array:
         lines.append(line)
         most.append(limit)
 
-    for k in range(blocks):
+    for k in range(periods):
         hessian[weights[k], weights[k]] = p.covariance[k][np.ix_(free, free)] / p.fraction
         pull = p.covariance[k][np.ix_(free, np.flatnonzero(p.fixed))] @ p.lower[p.fixed]
         slope[weights[k]] = -(p.mu[k][free] - pull / p.fraction)
         slope[moved[k]] = p.cost[k][free]
-        slope[borrowed + k] = p.toll[k]
+        slope[borrowed + k] = p.financing[k]
         low[borrowed + k] = 0.0
         counted = (sizes if k == 0 else weights[k], 1.0)
         at_most(1.0 - fixed_size, counted=counted, borrowed=(borrowed + k, -1.0))
@@ -271,8 +274,8 @@ def solved(p: Program) -> Array:
         high,
     )
     assert solver.solve() == piqp.PIQP_SOLVED
-    plan = np.repeat(p.lower[None], blocks, axis=0)
-    for k in range(blocks):
+    plan = np.repeat(p.lower[None], periods, axis=0)
+    for k in range(periods):
         plan[k, free] = solver.result.x[weights[k]]
     return plan
 

@@ -14,7 +14,7 @@ from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.order_venue import OrderVenue
 from execution.alpaca.placed_order import PlacedOrder
 from execution.brokers import Reading
-from execution.journal.intents import Intent, IntentBook
+from execution.journal.order_store import OrderIntent, OrderStore
 from execution.orders import Account
 from execution.posting import Outbox
 from tests.passing import Passing
@@ -102,14 +102,14 @@ def venue_at(**words: list[Said]) -> tuple[OrderVenue, Venue, list[float]]:
 
 
 def outbox_at(
-    book: IntentBook | None = None, **words: list[Said]
+    book: OrderStore | None = None, **words: list[Said]
 ) -> tuple[Outbox[PlacedOrder], Venue, list[float]]:
     orders, client, waited = venue_at(**words)
     return Outbox(orders, book), client, waited
 
 
-def book_of(*intents: Intent) -> IntentBook:
-    book = IntentBook()
+def book_of(*intents: OrderIntent) -> OrderStore:
+    book = OrderStore()
     for each in intents:
         book.begin(each)
     return book
@@ -117,7 +117,7 @@ def book_of(*intents: Intent) -> IntentBook:
 
 def broker_at(
     patience: float = 10.0,
-    book: IntentBook | None = None,
+    book: OrderStore | None = None,
     job: str = "",
     believe: Callable[[Reading], Account] = lambda reading: reading.account,
     **words: list[Said],

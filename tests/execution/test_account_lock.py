@@ -21,7 +21,7 @@ from execution.account_lock import (
 from execution.doctor import journal_said
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
-from execution.journal.intents import Intent, IntentBook
+from execution.journal.order_store import OrderIntent, OrderStore
 from execution.live.open_account import open_account
 from execution.orders import Order
 from foundation.database import Database, unfinished_commit
@@ -56,9 +56,9 @@ def test_what_is_no_id_of_an_account_makes_no_folder(name: str) -> None:
 
 
 def test_an_account_is_traded_from_the_folder_of_its_journal_alone(tmp_path: Path) -> None:
-    """Orders of unknown fate, halts and the kill file there are so in every folder."""
+    """Orders of unknown outcome, halts and the kill file there are so in every folder."""
     with journal_of_account("moved", tmp_path / "first") as book:
-        IntentBook(book.database).begin(Intent(ORDER, NOW))
+        OrderStore(book.database).begin(OrderIntent(ORDER, NOW))
     said = refused("moved", tmp_path / "second")
     assert f"its journal is {book.folder / JOURNAL}: go on with folder={tmp_path}/first" in said
     assert not (tmp_path / "second").exists()
@@ -68,11 +68,11 @@ def test_an_account_is_traded_from_the_folder_of_its_journal_alone(tmp_path: Pat
     (tmp_path / "second").mkdir()
     (tmp_path / "link" / "moved").rename(tmp_path / "second" / "moved")
     for root in ("first", "second"):
-        # Without it an order of unknown fate would be one that was never sent.
+        # Without it an order of unknown outcome would be one that was never sent.
         assert "is not there. Bring it back; or" in refused("moved", tmp_path / root)
     (state_folder("moved") / "journal").unlink()
     with journal_of_account("moved", tmp_path / "second") as book:
-        (intent,) = IntentBook(book.database).undetermined()
+        (intent,) = OrderStore(book.database).undetermined()
     assert (intent.order, intent.sent_at) == (replace(ORDER, reason=""), NOW)
 
 
@@ -91,7 +91,7 @@ def test_a_damaged_journal_is_kept_beside_a_new_one_where_that_was_asked_for(
 ) -> None:
     """With what was begun to be written into it."""
     with journal_of_account("damaged", tmp_path) as book:
-        IntentBook(book.database).begin(Intent(ORDER, NOW))
+        OrderStore(book.database).begin(OrderIntent(ORDER, NOW))
     assert book.set_aside is None
     path = book.folder / JOURNAL
     path.write_bytes(content)
@@ -101,7 +101,7 @@ def test_a_damaged_journal_is_kept_beside_a_new_one_where_that_was_asked_for(
         unfinished_commit(path).write_bytes(b"begun")
     with journal_of_account("damaged", tmp_path, replace_damaged=True) as book:
         assert not unfinished_commit(path).exists()
-        assert IntentBook(book.database).undetermined() == ()
+        assert OrderStore(book.database).undetermined() == ()
     assert book.set_aside is not None
     assert book.set_aside.read_bytes() == content
     assert unfinished_commit(book.set_aside).exists() is (content == b"")
@@ -114,7 +114,7 @@ def test_a_row_of_an_earlier_version_that_says_nothing_has_its_journal_set_aside
     tmp_path: Path, change: str
 ) -> None:
     with journal_of_account("earlier", tmp_path) as book:
-        IntentBook(book.database).begin(Intent(ORDER, NOW))
+        OrderStore(book.database).begin(OrderIntent(ORDER, NOW))
         book.database.execute(f"UPDATE intents SET {change}, row_digest = ''")
     path = book.folder / JOURNAL
     said = refused("earlier", tmp_path)
@@ -122,7 +122,7 @@ def test_a_row_of_an_earlier_version_that_says_nothing_has_its_journal_set_aside
     with pytest.raises(InputError, match=r"damaged: intents, row a: .*; bring its backup back"):
         journal_said(path, traded=False)
     with journal_of_account("earlier", tmp_path, replace_damaged=True) as book:
-        assert IntentBook(book.database).undetermined() == ()
+        assert OrderStore(book.database).undetermined() == ()
     assert book.set_aside is not None
 
 
@@ -142,7 +142,7 @@ def lost_halts(database: Database) -> None:
 def cleared(database: Database) -> None:
     changed_row(database)
     halts = Halts(database, EventLog(database))
-    for halt in halts.standing():
+    for halt in halts.active():
         halts.clear(halt.kind, "Ada", NOW)
 
 
@@ -159,13 +159,13 @@ def test_a_journal_that_is_set_aside_has_its_halts_named(
     tmp_path: Path, damage: Callable[[Database], None], said: str
 ) -> None:
     with journal_of_account("halted", tmp_path) as book:
-        IntentBook(book.database).begin(Intent(ORDER, NOW))
+        OrderStore(book.database).begin(OrderIntent(ORDER, NOW))
         halts = Halts(book.database, EventLog(book.database))
         halts.raise_halt("drawdown", "30 % from the peak", NOW)
         halts.raise_halt("cash", "12 USD are missing", NOW)
         damage(book.database)
     with open_account("halted", tmp_path, str, lambda: NOW, replace_damaged=True) as account:
-        [halt] = account.halts.standing()
+        [halt] = account.halts.active()
         [(alert,)] = account.database.rows("SELECT text FROM notices")
     assert halt.kind == "journal"
     assert halt.why.endswith(f".sqlite; {said}")
@@ -185,7 +185,7 @@ def test_a_journal_that_was_begun_in_place_of_a_damaged_one_halts_however_far_it
             assert not book.database.rows("SELECT name FROM sqlite_master")
         assert book.set_aside not in (None, earlier)
     with open_account("killed", tmp_path, str, lambda: NOW, replace_damaged=True) as account:
-        [halt] = account.halts.standing()
+        [halt] = account.halts.active()
     assert halt.kind == "journal"
     with journal_of_account("killed", tmp_path, replace_damaged=True) as book:
         assert book.set_aside is None
@@ -208,11 +208,11 @@ def test_an_intent_is_wanted_until_it_expires_and_lands_no_more_a_day_later(
     expires: int | None, wanted: int, lands_until: int
 ) -> None:
     hour = np.timedelta64(1, "h")
-    intent = Intent(ORDER, NOW, None if expires is None else NOW + expires * hour)
+    intent = OrderIntent(ORDER, NOW, None if expires is None else NOW + expires * hour)
     assert intent.wanted(NOW)
     assert intent.wanted(NOW + wanted * hour) is (expires is None)
-    assert not intent.lands_no_more(NOW + (lands_until - 1) * hour)
-    assert intent.lands_no_more(NOW + lands_until * hour)
+    assert not intent.is_dead(NOW + (lands_until - 1) * hour)
+    assert intent.is_dead(NOW + lands_until * hour)
 
 
 def refused(account: str, root: Path) -> str:

@@ -17,12 +17,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from execution.alpaca.account import Answers, reading_of
+from execution.alpaca.account import Responses, reading_of
 from execution.alpaca.holdings import held_in
 from execution.alpaca.order_requests import order_request
 from execution.alpaca.placed_order import PlacedOrder
 from execution.brokers import Holding, Reading, meant_by
-from execution.journal.intents import Intent
+from execution.journal.order_store import OrderIntent
 from execution.option_orders import is_option
 from execution.orders import Account, Order, Side
 from foundation.decimals import INFINITE
@@ -41,7 +41,7 @@ def read(
     positions: list[dict[str, Any]] | None = None,
     orders: list[dict[str, Any]] | None = None,
 ) -> Account:
-    answers = Answers({"cash": "1000", **(facts or {})}, positions or [], orders or [], CLOCK)
+    answers = Responses({"cash": "1000", **(facts or {})}, positions or [], orders or [], CLOCK)
     return reading_of(answers).account
 
 
@@ -85,7 +85,7 @@ def test_an_account_needs_its_cash_and_a_clock() -> None:
     ):
         said = {"cash": "1000", **CLOCK, **words}
         with pytest.raises(BrokerError, match=why):
-            reading_of(Answers(said, [], [], said))
+            reading_of(Responses(said, [], [], said))
 
 
 @example(Decimal(1000), [(-1, 100, 100)], Decimal(500))
@@ -202,7 +202,7 @@ LONG = {"equity": "1050", "long_market_value": "50", "short_market_value": "0"}
 
 
 def of_a_feed(positions: list[dict[str, Any]], facts: Mapping[str, str], **last: float) -> Reading:
-    answers = Answers({"cash": "1000", **facts}, positions, [], CLOCK, last_prices=lambda _: last)
+    answers = Responses({"cash": "1000", **facts}, positions, [], CLOCK, last_prices=lambda _: last)
     return reading_of(answers)
 
 
@@ -257,7 +257,7 @@ def test_an_order_that_makes_no_sense_is_set_aside_unless_it_is_ours(
     more: dict[str, Any], place: str, why: str
 ) -> None:
     sound, odd = open_order(), open_order(client_order_id="odd", **more)
-    answers = Answers({"cash": "1000"}, [held("NVDA", "1", "50")], [sound, odd], CLOCK)
+    answers = Responses({"cash": "1000"}, [held("NVDA", "1", "50")], [sound, odd], CLOCK)
     with pytest.raises(BrokerError, match=why):
         reading_of(answers)
     reading = reading_of(replace(answers, ours=lambda name: name == "o-1"))
@@ -383,7 +383,7 @@ def test_positions_worth_something_else_twice_are_no_account(price: str) -> None
         broker.account()
 
 
-# Answers as the reference and users show them.
+# Responses as the reference and users show them.
 SOUND = [
     ("1000.00", "7000.00", "-3000.00", "5000.00"),
     ("-23140.2", "126960.76", "0", "103820.56"),
@@ -459,12 +459,12 @@ def test_cash_that_is_on_its_way_out_makes_no_account_unreadable(
     facts = {"long_market_value": "0", "short_market_value": "0", "equity": "100000"}
     less: Any = {**facts, "cash": "95000"}
     with pytest.raises(SenselessAnswer, match="equity is"):
-        reading_of(Answers(less, [], [], CLOCK))
-    assert reading_of(Answers(less, [], [], CLOCK, again=True)).account.equity == 95_000.0
+        reading_of(Responses(less, [], [], CLOCK))
+    assert reading_of(Responses(less, [], [], CLOCK, again=True)).account.equity == 95_000.0
     assert "on its way out" in caplog.text
     more: Any = {**facts, "cash": "105000"}
     with pytest.raises(SenselessAnswer, match="equity is"):
-        reading_of(Answers(more, [], [], CLOCK, again=True))
+        reading_of(Responses(more, [], [], CLOCK, again=True))
 
 
 @pytest.mark.parametrize(
@@ -570,9 +570,9 @@ def test_an_order_that_was_sent_and_still_works_is_read_as_it_was_sent(
     found_at = account.as_of
     assert account.open_orders == (replace(sent, reason="open at the venue"),)
     placed = PlacedOrder.of(sent.client_order_id, entry)
-    assert placed.is_of(Intent(sent, found_at))
+    assert placed.is_of(OrderIntent(sent, found_at))
     other: Side = "sell" if side == "buy" else "buy"
-    assert not placed.is_of(Intent(replace(sent, side=other), found_at))
+    assert not placed.is_of(OrderIntent(replace(sent, side=other), found_at))
 
 
 def test_an_order_that_is_done_or_of_options_is_none() -> None:
@@ -616,7 +616,7 @@ CALL = "SPY240920C00560000"
 def test_an_open_order_of_options_is_read_with_what_it_could_lose(
     entry: dict[str, Any], root: str, risk: float
 ) -> None:
-    reading = reading_of(Answers({"cash": "1000"}, [], [entry], CLOCK))
+    reading = reading_of(Responses({"cash": "1000"}, [], [entry], CLOCK))
     assert reading.account.open_orders == ()
     (found,) = reading.other_orders
     place = f"options on {root}".rstrip()
@@ -639,7 +639,7 @@ def test_what_is_ordered_by_value_and_has_no_price_counts_in_dollars(symbol: str
     assert name not in account.prices
     assert account.equity == 1050.0
     whole = {**order, "filled_qty": None}
-    answers = Answers({"cash": "1000"}, [], [whole], CLOCK, last_prices=lambda _: {name: 20.0})
+    answers = Responses({"cash": "1000"}, [], [whole], CLOCK, last_prices=lambda _: {name: 20.0})
     traded = reading_of(answers).account
     assert (traded.exposure, traded.undetermined) == ({name: 5}, frozenset())
     held_too = read(None, [held("NVDA", "1", "50")], [open_order(qty=None, notional="100")])

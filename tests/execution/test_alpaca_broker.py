@@ -15,10 +15,10 @@ from execution.alpaca.order_requests import order_request
 from execution.broker import Asset
 from execution.brokers import Reading
 from execution.journal.events import EventLog
-from execution.journal.intents import Intent, IntentBook, Progress, State
+from execution.journal.order_store import OrderIntent, OrderStore, Progress, State
 from execution.option_orders import OptionLeg, SpreadOrder, contract_of
 from execution.orders import Account, Fill, Order
-from execution.sight import Sight
+from execution.risk_snapshot import RiskSnapshot
 from foundation.database import Database
 from foundation.errors import OutcomeUnknown
 from tests.execution.scripted_venue import (
@@ -316,8 +316,8 @@ def test_orders_of_ours_that_work_at_the_venue_and_are_in_no_book_are_written_do
     at = "20240305T173000Z-NVDA-0-0"
     ours, known, other = f"kelly-{at}", f"kelly-{at[:-1]}1", f"kelly-b-{at}"
     events = EventLog(database := Database())
-    book = IntentBook(database, events)
-    book.begin(Intent(order(known), NOW, SOON))
+    book = OrderStore(database, events)
+    book.begin(OrderIntent(order(known), NOW, SOON))
     before = book.get(known)
     listed = [taken(name, **WORDS, filled_qty="4") for name in (ours, known, other, "by-hand")]
     broker, venue, *_ = broker_at(book=book, job="trade", open=[listed], get=[taken()])
@@ -342,8 +342,10 @@ def test_spreads_are_another_jobs_to_look_for() -> None:
     puts = (contract_of(f"SPY240308P00{strike}000") for strike in (495, 500))
     spread = SpreadOrder("s-1", tuple(OptionLeg(each, "buy") for each in puts), 1)
     states: tuple[State, ...] = ("working", "sending")
-    spreads = [Intent(replace(spread, client_order_id=each), NOW, None, each) for each in states]
-    book = book_of(*spreads, Intent(order(), NOW, None, "working"))
+    spreads = [
+        OrderIntent(replace(spread, client_order_id=each), NOW, None, each) for each in states
+    ]
+    book = book_of(*spreads, OrderIntent(order(), NOW, None, "working"))
     broker, venue, *_ = broker_at(book=book, get=[taken()])
     broker.follow()
     broker.account()
@@ -362,7 +364,7 @@ def test_a_reduction_goes_out_beside_an_opening_of_which_nobody_knows_what_becam
     bid = order("b-1", tif="gtc", **RESTS)
     working = taken("b-1", **{**WORDS, "type": "limit", "limit_price": "5", "tif": "gtc"})
     broker, venue, *_ = broker_at(
-        book=book_of(Intent(bid, NOW, None, state)),
+        book=book_of(OrderIntent(bid, NOW, None, state)),
         open=[[] if state == "sending" else [working]],
         positions=[[{"symbol": "NVDA", "qty": "10", "current_price": "5"}]],
         get=[status(404)],
@@ -378,7 +380,7 @@ def test_a_fill_at_a_price_that_no_market_came_to_is_looked_at_again() -> None:
     sound = taken(state="filled", symbol="NVDA", **FILLED)
     broker, venue, *_ = broker_at(post=[{**sound, "filled_avg_price": "20000000"}], get=[sound])
     account = Account(1000.0, {}, {"NVDA": 5.5}, NOW)
-    broker.submit([], Sight(account))
-    (fill,) = broker.submit([order()], Sight(account))
+    broker.submit([], RiskSnapshot(account))
+    (fill,) = broker.submit([order()], RiskSnapshot(account))
     assert fill.price == 5.5
     assert venue.times("get") >= 1

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import execution.outlook as module
-from execution.beliefs import BeliefRow, BeliefTable, Blocks, joined_beliefs, returns_of
+from execution.beliefs import BeliefRow, BeliefTable, Periods, joined_beliefs, returns_of
 from execution.outlook import NoForecast, belief_of_symbol, belief_table
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import ForecastTable, silent
@@ -60,7 +60,7 @@ def believed(
         bars,
         at(since),
         rule="quantile",
-        blocks=Blocks(holding),
+        periods=Periods(holding),
         progress=silent,
     )
 
@@ -80,7 +80,7 @@ def seen(
         symbol,
         at(now),
         rule="quantile",
-        blocks=Blocks(holding),
+        periods=Periods(holding),
     )
 
 

@@ -42,7 +42,7 @@ def rows(bars: Bars, deciding: bool = True) -> tuple[BeliefRow, Terms]:
         deciding=np.full(panel, deciding),
         outside=np.zeros(panel, dtype=np.int8),
         leaving=np.zeros(panel, dtype=bool),
-        toll=np.array([0.0, 1e-4]),
+        financing=np.array([0.0, 1e-4]),
         overnight=False,
         cuts=True,
     )

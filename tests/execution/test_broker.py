@@ -9,7 +9,7 @@ import pytest
 from execution.broker import Asset, is_whole, place, place_each
 from execution.orders import Account, Fill, Order
 from execution.rebalancing import Target, rebalance
-from execution.sight import Sight
+from execution.risk_snapshot import RiskSnapshot
 from execution.venue_rules import VenueRules
 from foundation.errors import AccountChanged, BrokerError
 from trainingdata.bars import Bars
@@ -41,7 +41,7 @@ class Halting:
     def cancel(self, names: Iterable[str]) -> dict[str, Decimal]:
         return self.left
 
-    def submit(self, orders: Sequence[Order], seen: Sight | None = None) -> list[Fill]:
+    def submit(self, orders: Sequence[Order], seen: RiskSnapshot | None = None) -> list[Fill]:
         self.sent += orders
         return [
             Fill(o.client_order_id, o.symbol, o.signed_qty, 1.0, 0.0, AT)
@@ -125,7 +125,7 @@ def test_a_panel_has_what_the_venue_allows_read_once_a_day(market: Bars) -> None
 class Troubled(Halting):
     """A broker that has trouble with the orders of some symbols."""
 
-    def submit(self, orders: Sequence[Order], seen: Sight | None = None) -> list[Fill]:
+    def submit(self, orders: Sequence[Order], seen: RiskSnapshot | None = None) -> list[Fill]:
         fills = super().submit(orders, seen)
         for order in orders:
             if order.symbol in self.halted:

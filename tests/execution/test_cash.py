@@ -1,4 +1,4 @@
-"""Cash is what the ground, trades and bookings come to, but for what is listed late."""
+"""Cash is what the opening balance, trades and bookings come to, but for what is listed late."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.journal.events import EventLog
-from execution.journal.expected import Ground
+from execution.journal.expected import OpeningBalance
 from execution.live.cash import CashReading, room_of, why_unexplained
 from execution.live.holdings import HoldingsBook
 from execution.option_orders import SHARES, is_option
@@ -92,8 +92,8 @@ def test_a_reading_is_kept_to_the_cent_for_the_next_process() -> None:
 
 def test_a_reading_was_believed_where_both_of_its_sums_are_written_down() -> None:
     cents = Decimal("0.01")
-    assert Ground(BEGUN, NONE).believed is None
-    assert Ground(BEGUN, NONE, believed_beyond=cents).believed is None
-    assert Ground(BEGUN, NONE, believed_booked=cents).believed is None
-    both = Ground(BEGUN, NONE, believed_beyond=cents, believed_booked=NONE)
+    assert OpeningBalance(BEGUN, NONE).believed is None
+    assert OpeningBalance(BEGUN, NONE, believed_beyond=cents).believed is None
+    assert OpeningBalance(BEGUN, NONE, believed_booked=cents).believed is None
+    both = OpeningBalance(BEGUN, NONE, believed_beyond=cents, believed_booked=NONE)
     assert both.believed == (cents, NONE)

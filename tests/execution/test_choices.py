@@ -34,7 +34,7 @@ def choices(holds: list[int], rows: int = 1) -> Choices:
         holds=np.array(holds),
         own_price=-column,
         prices=prices.reshape(rows, -1),
-        basis=tuple([column] * 9),
+        rationale=tuple([column] * 9),
         rows=GROUPS,
     )
 
@@ -61,13 +61,13 @@ def test_choices_of_spans_in_a_row_are_those_of_the_whole() -> None:
     for number in range(3):
         part, rows = slice(2 * number, 2 * number + 2), slice(number, number + 1)
         own = {name: getattr(whole, name)[part] for name in Choices._fields[:-3]}
-        basis = tuple([column[part] for column in whole.basis])
-        parts.append(whole._replace(**own, basis=basis, prices=whole.prices[rows]))
+        rationale = tuple([column[part] for column in whole.rationale])
+        parts.append(whole._replace(**own, rationale=rationale, prices=whole.prices[rows]))
         parts[-1] = parts[-1]._replace(row=parts[-1].row - number)
     joined = joined_choices(parts, [1, 1, 1])
     for name in Choices._fields[:-2]:
         np.testing.assert_array_equal(getattr(joined, name), getattr(whole, name))
-    np.testing.assert_array_equal(joined.basis, whole.basis)
+    np.testing.assert_array_equal(joined.rationale, whole.rationale)
     assert joined.rows == GROUPS
 
 
@@ -88,7 +88,7 @@ def test_where_nothing_is_written_nothing_is_held_wanted_or_sized() -> None:
 
 def test_what_rows_of_a_table_believe_is_what_each_of_their_instants_does() -> None:
     rng = np.random.default_rng(0)
-    instants, blocks, size = 4, 2, 3
+    instants, periods, size = 4, 2, 3
     at = np.datetime64("2024-03-04T15:00", "ns") + np.arange(instants) * np.timedelta64(1, "h")
     some = {name: rng.random((instants, size)) for name in ("worth", "signal", "premium")}
     flags = {name: rng.random((instants, size)) < 0.5 for name in ("deciding", "leaving")}
@@ -98,13 +98,13 @@ def test_what_rows_of_a_table_believe_is_what_each_of_their_instants_does() -> N
         ends=at[:, None] + np.array([1, 20]) * np.timedelta64(1, "h"),
         overnight=np.zeros(instants, dtype=bool),
         cuts=np.zeros(instants, dtype=bool),
-        years=rng.random((instants, blocks, 2)),
-        nights=np.zeros((instants, blocks), dtype=np.int64),
-        shared=np.ones((instants, blocks)),
+        years=rng.random((instants, periods, 2)),
+        nights=np.zeros((instants, periods), dtype=np.int64),
+        shared=np.ones((instants, periods)),
         crypto=np.array([False, False, True]),
         outside=np.zeros((instants, size), dtype=np.int8),
-        mu=rng.normal(size=(instants, blocks, size)),
-        sigma=rng.random((instants, blocks, size)) + 0.1,
+        mu=rng.normal(size=(instants, periods, size)),
+        sigma=rng.random((instants, periods, size)) + 0.1,
         matrix=np.zeros(instants, dtype=np.int64),
         correlations=np.eye(size, dtype=np.float32)[None],
         **some,
@@ -131,7 +131,7 @@ def test_a_reason_says_what_a_change_costs_where_something_is_ordered_and_its_co
 
 def test_what_is_left_is_a_choice_where_it_is_held_and_none_else() -> None:
     none = np.zeros((1, 3), dtype=bool)
-    blocks = np.ones((1, 1, 3))
+    periods = np.ones((1, 1, 3))
     at = np.array(["2024-03-04T15:00"], dtype="datetime64[ns]")
     believed = Believed(
         at=at,
@@ -139,11 +139,11 @@ def test_what_is_left_is_a_choice_where_it_is_held_and_none_else() -> None:
         deciding=none,
         outside=np.ones((1, 3), dtype=np.int8),
         leaving=~none,
-        years=blocks,
-        mu=blocks,
-        sigma=blocks,
-        worth=blocks[0],
-        premium=blocks[0],
+        years=periods,
+        mu=periods,
+        sigma=periods,
+        shrinkage=periods[0],
+        premium=periods[0],
     )
     answers = Answers.room(1, 3, FIXED)
     answers.held[:] = [[0.0, 1.0, -0.4]]
@@ -158,7 +158,7 @@ def test_a_reason_names_what_is_shown_apart_and_a_span_of_two_days_in_days() -> 
     for apart, said in ((SHOWN, True), (0.9 * SHOWN, False)):
         assert (KEPT_OFF in reason_text(told._replace(kelly=apart, target=0.0), 1.0)) is said
     for days, said in ((2.0, "2 days"), (1.9, "45.6 h")):
-        assert said in plan_text(told.basis._replace(days=days, sharpe=0.3), 1.0)
+        assert said in plan_text(told.rationale._replace(days=days, sharpe=0.3), 1.0)
 
 
 def test_decisions_are_the_same_though_nobody_can_say_what_a_better_book_is_worth() -> None:

@@ -20,13 +20,13 @@ from execution.account_lock import KILL_FILE
 from execution.contract_orders import LimitOrder
 from execution.journal.events import EventLog
 from execution.journal.halts import HALT_RULES, HaltKind, Halts
-from execution.journal.intents import Intent, IntentBook, Part, Progress, State
+from execution.journal.order_store import OrderIntent, OrderStore, Part, Progress, State
 from execution.live.exposure import last_prices, prices_of_orders
 from execution.live.guards import Guards, GuardSettings
 from execution.live.loop import Stop
 from execution.option_orders import OptionLeg, SpreadOrder, contract_of
 from execution.orders import Account, Order
-from execution.sight import Sight
+from execution.risk_snapshot import RiskSnapshot
 from foundation.compose import composed_config
 from foundation.database import Database, DatabaseFailed
 from foundation.errors import BrokerError, InputError
@@ -51,14 +51,14 @@ def seen(
     open_orders: tuple[Order, ...] = (),
     at_risk: Mapping[str, float] | None = None,
     prices: Mapping[str, float] = PRICES,
-) -> Sight:
+) -> RiskSnapshot:
     """An account of this equity; last trades are of now, at the prices of the sizing."""
     held = {symbol: Decimal(quantity) for symbol, quantity in (positions or {}).items()}
     worth = sum(float(quantity) * prices[symbol] for symbol, quantity in held.items())
     account = Account(equity - worth, held, prices, NOW, open_orders=open_orders)
     if trades is None:
         trades = {symbol: LastTrade(price, NOW) for symbol, price in prices.items()}
-    return Sight(account, trades, at_risk or {})
+    return RiskSnapshot(account, trades, at_risk or {})
 
 
 def intent(
@@ -70,14 +70,14 @@ def intent(
     *,
     job: str = "trade",
     **prices: object,
-) -> Intent:
+) -> OrderIntent:
     kind = "stop_limit" if "stop_price" in prices else "limit" if prices else "market"
     words = {key: float(str(price)) for key, price in prices.items()}
     order = Order(name, symbol, side, Decimal(str(qty)), "so", type=kind, **words)  # type: ignore[arg-type]
-    return Intent(order, NOW, job=job, part=part)
+    return OrderIntent(order, NOW, job=job, part=part)
 
 
-def spread(*legs: str, name: str = "s", qty: object = 1, part: Part = "opening") -> Intent:
+def spread(*legs: str, name: str = "s", qty: object = 1, part: Part = "opening") -> OrderIntent:
     """An order of legs that are written as `P95 sell`; `SPY:` before one is its root."""
     entries = list[OptionLeg]()
     for leg in legs:
@@ -86,7 +86,7 @@ def spread(*legs: str, name: str = "s", qty: object = 1, part: Part = "opening")
         symbol = f"{root or 'SPXW'}240305{option[0]}{int(option[1:]) * 1000:08d}"
         entries.append(OptionLeg(contract_of(symbol), side))  # type: ignore[arg-type]
     order = SpreadOrder(name, tuple(entries), int(str(qty)))
-    return Intent(order, NOW, job="spreads", part=part)
+    return OrderIntent(order, NOW, job="spreads", part=part)
 
 
 def undone(*legs: str) -> tuple[str, ...]:
@@ -102,22 +102,22 @@ class Desk:
     settings: GuardSettings = field(default_factory=GuardSettings)
     kill_file: Path = Path("nowhere") / KILL_FILE
     database: Database = field(default_factory=Database)
-    sight: Sight | None = None
+    snapshot: RiskSnapshot | None = None
 
     def __post_init__(self) -> None:
         events = EventLog(self.database, clock=lambda: NOW)
-        self.book = IntentBook(self.database, events)
+        self.book = OrderStore(self.database, events)
         self.halts = Halts(self.database, events)
         self.stop = Stop()
         self.guards = Guards(self.settings, self.halts, self.book, self.kill_file, self.stop)
 
-    def see(self, sight: Sight) -> None:
-        self.sight = sight
+    def see(self, snapshot: RiskSnapshot) -> None:
+        self.snapshot = snapshot
 
-    def judge(self, one: Intent, now: np.datetime64) -> str:
-        return self.guards(one, now, self.sight)
+    def judge(self, one: OrderIntent, now: np.datetime64) -> str:
+        return self.guards(one, now, self.snapshot)
 
-    def send(self, one: Intent, now: np.datetime64 = NOW) -> str:
+    def send(self, one: OrderIntent, now: np.datetime64 = NOW) -> str:
         """As an outbox does it: judged, and written down or withheld."""
         why = self.judge(one, now)
         if why:
@@ -127,9 +127,11 @@ class Desk:
         return why
 
 
-def judged(one: Intent, sight: Sight | None = None, now: np.datetime64 = NOW, **bounds: Any) -> str:
+def judged(
+    one: OrderIntent, snapshot: RiskSnapshot | None = None, now: np.datetime64 = NOW, **bounds: Any
+) -> str:
     """What guards say of one intent."""
-    desk = Desk(GuardSettings(**bounds), sight=seen() if sight is None else sight)
+    desk = Desk(GuardSettings(**bounds), snapshot=seen() if snapshot is None else snapshot)
     return desk.judge(one, now)
 
 
@@ -237,12 +239,12 @@ def test_nothing_that_passes_brings_a_position_or_gross_beyond_its_limit(
 def test_an_opening_passes_exactly_where_it_keeps_every_limit(
     held: int, other: int, quantity: int, limited: bool
 ) -> None:
-    sight = seen(positions={"NVDA": str(held), "MSFT": str(other)})
+    snapshot = seen(positions={"NVDA": str(held), "MSFT": str(other)})
     side = "buy" if quantity > 0 else "sell"
     priced = partial(intent, limit_price=105) if limited else intent
     why = judged(
         priced(qty=abs(quantity), side=side),
-        sight,
+        snapshot,
         max_position=0.6,
         max_gross=0.9,
         max_order=7_000,
@@ -296,7 +298,7 @@ every_part = pytest.mark.parametrize("part", [*OPENINGS, *REDUCTIONS])
 def test_each_halt_stops_what_its_kind_forbids_until_it_is_cleared(
     kind: HaltKind, part: Part
 ) -> None:
-    desk = Desk(sight=seen())
+    desk = Desk(snapshot=seen())
     desk.halts.raise_halt(kind, "because", NOW)
     stops = HALT_RULES[kind].forbids == "everything" or part in OPENINGS
     expected = f"halted: {kind} since 2024-03-05T17:30Z: because" if stops else ""
@@ -307,7 +309,7 @@ def test_each_halt_stops_what_its_kind_forbids_until_it_is_cleared(
 
 @every_part
 def test_what_is_set_aside_is_left_alone_and_nothing_else_is(part: Part) -> None:
-    desk = Desk(sight=seen())
+    desk = Desk(snapshot=seen())
     desk.halts.raise_halt("symbols", "NVDA is 3", NOW, cause='{"NVDA": ["2"]}')
     assert desk.judge(intent(part=part), NOW) == "NVDA is set aside until it is settled"
     assert desk.judge(intent(symbol="BTCUSD", part=part), NOW) == ""
@@ -319,7 +321,7 @@ def test_what_is_set_aside_is_left_alone_and_nothing_else_is(part: Part) -> None
 @every_part
 def test_while_the_kill_file_is_there_nothing_is_sent(tmp_path: Path, part: Part) -> None:
     path = tmp_path / "account" / KILL_FILE
-    desk = Desk(kill_file=path, sight=seen())
+    desk = Desk(kill_file=path, snapshot=seen())
     assert desk.judge(intent(part=part), NOW) == "", "there is no such folder yet"
     path.parent.mkdir()
     path.touch()
@@ -349,7 +351,9 @@ def test_a_limit_is_not_far_beyond_the_last_trade_on_the_paying_side(
     assert found == ("" if passes else why)
 
 
-def traded(symbol: str, price: float = 100.0, age: int = 0, at: np.datetime64 = NOW) -> Sight:
+def traded(
+    symbol: str, price: float = 100.0, age: int = 0, at: np.datetime64 = NOW
+) -> RiskSnapshot:
     """A sight in which one symbol alone was traded, some seconds before an instant."""
     return seen(trades={symbol: LastTrade(price, at - age * SECOND)})
 
@@ -371,7 +375,7 @@ LEAST = "guards.max_position is 0.75"
 
 
 @pytest.mark.parametrize(
-    ("one", "sight", "why", "bounds"),
+    ("one", "snapshot", "why", "bounds"),
     [
         # An old trade, or none, says nothing of the limit of a reduction.
         (SOLD_LOW, traded("NVDA", age=900), "its limit 50.0 is beyond 90", {}),
@@ -392,7 +396,12 @@ LEAST = "guards.max_position is 0.75"
         (intent(), UNSIZED, "no price that NVDA was sized at was seen", {}),
         (intent(limit_price=100), UNSIZED, "", {}),
         (intent(), seen(trades={}), "no last trade of NVDA was seen", {}),
-        (intent(symbol="MSFT"), Sight(NAN, {"MSFT": LastTrade(50.0, NOW)}), "too far from nan", {}),
+        (
+            intent(symbol="MSFT"),
+            RiskSnapshot(NAN, {"MSFT": LastTrade(50.0, NOW)}),
+            "too far from nan",
+            {},
+        ),
         (intent(), STRANGE, "no price of TSLA was seen, and it is held or ordered", {}),
         # An order is worth its limit or its last trade, whichever is more.
         (intent(qty=10), None, "", {"max_order": 1_000}),
@@ -437,9 +446,9 @@ LEAST = "guards.max_position is 0.75"
     ],
 )  # fmt: skip
 def test_an_order_passes_to_the_edge_of_each_rule_and_is_told_which_it_breaks(
-    one: Intent, sight: Sight | None, why: str, bounds: dict[str, float]
+    one: OrderIntent, snapshot: RiskSnapshot | None, why: str, bounds: dict[str, float]
 ) -> None:
-    found = judged(one, sight, **bounds)
+    found = judged(one, snapshot, **bounds)
     assert why in found
     assert bool(found) is bool(why)
 
@@ -455,14 +464,14 @@ def test_an_order_passes_to_the_edge_of_each_rule_and_is_told_which_it_breaks(
 def test_an_old_trade_opens_nothing_while_its_market_is_open(
     symbol: str, at: np.datetime64, age: int, passes: bool
 ) -> None:
-    sight = traded(symbol, PRICES[symbol], age, at)
+    snapshot = traded(symbol, PRICES[symbol], age, at)
     why = "" if passes else f"the last trade of {symbol} is {age} {OLD}"
-    assert judged(intent(symbol=symbol), sight, at) == why
-    assert judged(intent(symbol=symbol, part="night"), sight, at) == ""
+    assert judged(intent(symbol=symbol), snapshot, at) == why
+    assert judged(intent(symbol=symbol, part="night"), snapshot, at) == ""
 
 
 @pytest.mark.parametrize("one", [intent(), spread(*CONDOR)])
-def test_before_the_account_was_seen_nothing_is_opened(one: Intent) -> None:
+def test_before_the_account_was_seen_nothing_is_opened(one: OrderIntent) -> None:
     assert Desk().judge(one, NOW) == "the account was not looked at before it"
 
 
@@ -470,7 +479,7 @@ def test_orders_of_all_jobs_within_an_hour_are_counted_across_a_restart(tmp_path
     bounds = GuardSettings(max_orders_per_hour=3, quote_age=7_200)
     minute, hour = np.timedelta64(1, "m"), np.timedelta64(1, "h")
     with closing(Database(tmp_path / "journal")) as database:
-        desk = Desk(bounds, database=database, sight=seen())
+        desk = Desk(bounds, database=database, snapshot=seen())
         desk.book.plan(intent("planned"))
         desk.book.withhold(intent("withheld"), "because")
         assert desk.send(intent("1"), NOW - minute) == ""
@@ -478,7 +487,7 @@ def test_orders_of_all_jobs_within_an_hour_are_counted_across_a_restart(tmp_path
         assert desk.send(intent("2", part="reduction", job="other"), NOW - minute) == ""
         assert desk.send(intent("3"), NOW - SECOND) == ""
     with closing(Database(tmp_path / "journal")) as database:
-        again = Desk(bounds, database=database, sight=seen())
+        again = Desk(bounds, database=database, snapshot=seen())
         full = "3 orders were sent within an hour; guards.max_orders_per_hour is 3"
         for one, at in ((intent("4"), NOW), (spread(*CONDOR), NOW)):
             assert again.judge(one, at) == full
@@ -491,9 +500,9 @@ def test_orders_of_all_jobs_within_an_hour_are_counted_across_a_restart(tmp_path
 
 def test_open_orders_count_and_a_reduction_frees_nothing_before_it_has_filled() -> None:
     waiting = Order("w", "NVDA", "sell", Decimal(50), "test")
-    sight = seen(positions={"NVDA": "50"}, open_orders=(waiting,))
-    assert judged(intent(qty=25), sight) == ""
-    assert "NVDA would come to 0.76" in judged(intent(qty=26), sight)
+    snapshot = seen(positions={"NVDA": "50"}, open_orders=(waiting,))
+    assert judged(intent(qty=25), snapshot) == ""
+    assert "NVDA would come to 0.76" in judged(intent(qty=26), snapshot)
     desk = Desk()
     desk.see(seen(positions={"NVDA": "50"}))
     assert desk.send(intent("out", side="sell", qty=50, part="reduction")) == ""
@@ -518,18 +527,18 @@ def test_what_has_filled_since_the_account_was_seen_is_a_position() -> None:
 
 
 def test_an_order_that_is_sent_again_takes_its_room_once_and_what_was_not_sent_none() -> None:
-    desk = Desk(sight=seen())
+    desk = Desk(snapshot=seen())
     said = [desk.judge(intent(name, qty=50), NOW) for name in "wxyz"]
-    assert said.count("") == 1, "of those that are judged by one sight"
-    desk = Desk(sight=seen())
+    assert said.count("") == 1, "of those that are judged by one snapshot"
+    desk = Desk(snapshot=seen())
     assert desk.send(intent("a", qty=50)) == ""
     # After a restart it is among the open orders of the account.
     waiting = Order("a", "NVDA", "buy", Decimal(50), "test")
-    for sight in (desk.sight, seen(open_orders=(waiting,))):
-        desk.sight = sight
+    for snapshot in (desk.snapshot, seen(open_orders=(waiting,))):
+        desk.snapshot = snapshot
         assert desk.judge(intent("a", qty=50), NOW) == ""
         assert "would come to 1 of equity" in desk.judge(intent("b", qty=50), NOW)
-    desk = Desk(sight=seen())
+    desk = Desk(snapshot=seen())
     assert desk.send(intent("a", qty=50)) == ""
     desk.book.settle("a", "withheld", "too late")
     assert desk.judge(intent("b", qty=50), NOW) == ""
@@ -551,7 +560,7 @@ def test_once_told_to_stop_nothing_is_sent_but_what_closes_where_everything_is_c
 
 @pytest.mark.parametrize("table", ["halts", "intents"])
 def test_a_journal_that_cannot_be_read_is_no_reason_among_others(table: str) -> None:
-    desk = Desk(sight=seen())
+    desk = Desk(snapshot=seen())
     desk.database.execute(f"DROP TABLE {table}")
     with pytest.raises(DatabaseFailed, match=f"no such table: {table}"):
         desk.judge(intent(), NOW)
@@ -611,7 +620,7 @@ def test_what_was_sold_in_options_is_bought_back_beside_halts_of_what_is_held_an
 
 
 def test_spreads_that_were_sent_take_room_until_they_come_to_nothing() -> None:
-    desk = Desk(sight=seen())
+    desk = Desk(snapshot=seen())
     assert desk.send(spread(*PUT, qty=10, name="a")) == ""
     assert "would come to 1 of" in desk.judge(spread(*PUT, qty=10, name="b"), NOW)
     assert desk.send(spread(*undone(*PUT), qty=10, name="c", part="reduction")) == ""
@@ -628,7 +637,7 @@ def test_spreads_that_were_sent_take_room_until_they_come_to_nothing() -> None:
 @pytest.mark.parametrize(
     ("make", "why"),
     [
-        (lambda: Sight(Account(float("nan"), {}, {}, NOW)), "equity must be a number"),
+        (lambda: RiskSnapshot(Account(float("nan"), {}, {}, NOW)), "equity must be a number"),
         *(
             (lambda risk=risk: seen(at_risk={"SPY": risk}), "SPY must be at least 0")
             for risk in (float("nan"), float("inf"), -1.0)

@@ -45,7 +45,7 @@ def test_one_of_a_kind_stands_at_most_and_nothing_is_forgotten(
             ended = halts.clear(kind, "Ada", LATER)
             assert (ended.kind if ended else None) == (kind if stood else None)
             standing = [each for each in standing if each != kind]
-        assert [each.kind for each in halts.standing()] == standing
+        assert [each.kind for each in halts.active()] == standing
         assert len(halts.history()) == raised
 
 
@@ -55,10 +55,10 @@ def test_a_halt_outlives_the_process_that_raised_it(tmp_path: Path) -> None:
     with closing(Database(path)) as database:
         halts_in(database).raise_halt("positions", why, NOW)
     with closing(Database(path)) as database:
-        assert halts_in(database).standing() == (Halt(1, "positions", NOW, why),)
+        assert halts_in(database).active() == (Halt(1, "positions", NOW, why),)
         halts_in(database).clear("positions", "Ada", LATER)
     with closing(Database(path)) as database:
-        assert halts_in(database).standing() == ()
+        assert halts_in(database).active() == ()
         (halt,) = halts_in(database).history()
         assert (halt.cleared_by, halt.cleared_at) == ("Ada", LATER)
 
@@ -68,7 +68,7 @@ def test_raising_twice_writes_once_and_keeps_the_first_reason() -> None:
     halts = halts_in(database)
     halts.raise_halt("drawdown", "first\n of them", NOW)
     halts.raise_halt("drawdown", "second", LATER)
-    (halt,) = halts.standing()
+    (halt,) = halts.active()
     assert (halt.why, halt.raised_at, halt.number) == ("first of them", NOW, 1)
     assert str(halt) == "drawdown since 2024-03-05T17:30Z: first of them"
     for _ in range(2):
@@ -82,7 +82,7 @@ def test_somebody_clears_a_halt() -> None:
     halts.raise_halt("positions", "NVDA is 12", NOW)
     with pytest.raises(InputError, match="halt positions: a halt is cleared by somebody"):
         halts.clear("positions", " ", LATER)
-    assert halts.standing()
+    assert halts.active()
 
 
 def test_changes_end_before_they_raise() -> None:
@@ -105,7 +105,7 @@ def test_changes_that_cannot_be_written_change_nothing() -> None:
     )
     with pytest.raises(DatabaseFailed, match="disk"):
         halts.apply(HaltChanges(("daily_loss",), {"drawdown": "peak"}), LATER)
-    assert [each.kind for each in halts.standing()] == ["daily_loss"]
+    assert [each.kind for each in halts.active()] == ["daily_loss"]
     with pytest.raises(DatabaseFailed, match="disk"):
         halts.raise_halt("positions", "NVDA is 12", NOW)
 
@@ -122,7 +122,7 @@ def test_a_kind_that_this_program_does_not_know_is_not_raised_and_no_small_matte
     )
     database.execute(row, (str(NOW),))
     with pytest.raises(DatabaseFailed, match=r"halts, row 1: kind: .*'positions'.*: 'flood'"):
-        halts.standing()
+        halts.active()
 
 
 @pytest.mark.parametrize("ended", [{"cleared_at": LATER}, {"cleared_by": "Ada"}])
@@ -145,7 +145,7 @@ def test_the_cause_of_a_halt_counts_while_it_stands_and_once_cleared_until_it_is
     halts = halts_in()
 
     def seen() -> tuple[object, str]:
-        return halts.standing_cause("positions"), halts.cleared_cause("positions")
+        return halts.active_cause("positions"), halts.cleared_cause("positions")
 
     assert seen() == (None, "")
     halts.raise_halt("positions", "NVDA is 12", NOW, cause="NVDA 2")
@@ -156,7 +156,7 @@ def test_the_cause_of_a_halt_counts_while_it_stands_and_once_cleared_until_it_is
     assert seen() == (None, "NVDA 2")
     halts.use_clearing("positions")
     assert seen() == (None, "")
-    assert halts.standing_cause("drawdown") is None, "it has none"
+    assert halts.active_cause("drawdown") is None, "it has none"
     halts.clear("drawdown", "Ada", LATER)
     assert halts.cleared_cause("drawdown") == "", "its clearing lets nothing be"
     halts.raise_halt("positions", "NVDA is 12", NOW, cause="NVDA 2")

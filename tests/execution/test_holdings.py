@@ -1,4 +1,6 @@
-"""What should be held is the ground, what our orders have filled, and what the venue has booked."""
+"""What should be held is the opening balance, what our orders have filled, and what the venue
+has booked.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ from hypothesis import strategies as st
 from execution.alpaca.activities import kind_of
 from execution.journal.activities import Activity, Kind
 from execution.journal.events import EventLog
-from execution.journal.intents import Intent, IntentBook, Progress, State
+from execution.journal.order_store import OrderIntent, OrderStore, Progress, State
 from execution.live.holdings import OVERLAP, Difference, HoldingsBook, Room, at_stake, explaining
 from execution.option_orders import OptionLeg, SpreadOrder, contract_of
 from execution.orders import Order, Side
@@ -64,7 +66,7 @@ class Books:
 
     database: Database
     holdings: HoldingsBook
-    intents: IntentBook
+    intents: OrderStore
 
     @classmethod
     def begun(
@@ -78,7 +80,7 @@ class Books:
     @classmethod
     def of(cls, database: Database) -> Books:
         events = EventLog(database)
-        return cls(database, HoldingsBook(database, events), IntentBook(database, events))
+        return cls(database, HoldingsBook(database, events), OrderStore(database, events))
 
     def order(self, name: str, symbol: str, quantity: str, filled: str, state: State) -> None:
         """An order of ours as it was answered; quantities are signed."""
@@ -86,7 +88,7 @@ class Books:
         whole = str(abs(Decimal(quantity)))
         if self.intents.get(name) is None:
             order = Order(name, symbol, side, Decimal(whole), "so")
-            self.intents.begin(Intent(order, BEGUN))
+            self.intents.begin(OrderIntent(order, BEGUN))
         if state != "sending":
             self.intents.note(name, Progress(state, f"o-{name}", abs(Decimal(filled)), Decimal(10)))
 
@@ -208,7 +210,7 @@ def test_orders_that_may_fill_yet_explain_as_much_as_they_may() -> None:
 def test_an_order_of_several_legs_moves_each_of_them() -> None:
     books = Books.begun()
     legs = (OptionLeg(contract_of(PUT), "sell"), OptionLeg(contract_of(OTHER), "buy"))
-    books.intents.begin(Intent(SpreadOrder("a", legs, 3), BEGUN))
+    books.intents.begin(OrderIntent(SpreadOrder("a", legs, 3), BEGUN))
     assert not books.found(), "it may fill yet"
     assert list(books.found(**{PUT: "-4", OTHER: "2"})) == [PUT]
     books.intents.note("a", Progress("filled", "o-a", Decimal(3)))
@@ -331,7 +333,7 @@ def test_nothing_that_the_ground_holds_is_counted_a_second_time() -> None:
     listed = (*listed, booking("d", "transfer", amount="500"))
     books.holdings.begin({"NVDA": Decimal(13)}, Decimal(0), BEGUN, listed)
     books.holdings.add([*listed, booking("l", "split", quantity="4", symbol="NVDA")], BEGUN + HOUR)
-    assert not books.found(NVDA="13"), "one of before the ground may be listed late"
+    assert not books.found(NVDA="13"), "one of before the opening balance may be listed late"
     assert list(books.found(NVDA="22")) == ["NVDA"]
     assert books.holdings.listed.transferred(BEGUN - DAY) == 0
     assert books.holdings.cash_reading(Decimal(0)).beyond == 0
@@ -437,7 +439,7 @@ def test_a_restart_finds_all_that_was_added_and_a_half_added_page_is_not_there(
             books.holdings.add(broken(), BEGUN)
     with closing(Database(path)) as database:
         books = Books.of(database)
-        assert books.holdings.ground.begun
+        assert books.holdings.opening.begun
         assert not books.found(NVDA="3")
         assert books.holdings.cash_reading(Decimal(1000)).beyond == 0
         entries = [split(name, "4") for name in ("b", "c")]

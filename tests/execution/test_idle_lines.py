@@ -1,4 +1,4 @@
-"""A pass of the live loop that orders nothing is one line on the terminal."""
+"""A cycle of the live loop that orders nothing is one line on the terminal."""
 
 from __future__ import annotations
 

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from execution.account_lock import JOURNAL, journal_of_account
 from execution.alpaca.placed_order import PlacedOrder
 from execution.journal.events import EventLog
-from execution.journal.intents import (
+from execution.journal.order_store import (
     ENDED,
-    Intent,
-    IntentBook,
+    OrderIntent,
+    OrderStore,
     Progress,
     State,
     undetermined_count,
@@ -33,14 +33,14 @@ from foundation.errors import InputError
 NOW = np.datetime64("2024-03-05T17:30", "ns")
 EXPIRES = NOW + np.timedelta64(300, "s")
 ORDER = Order("a", "BTCUSD", "buy", Decimal(3), "because", expires_at=EXPIRES)
-INTENT = Intent(ORDER, NOW, EXPIRES, job="trade", reason="because")
+INTENT = OrderIntent(ORDER, NOW, EXPIRES, job="trade", reason="because")
 
 steps = st.lists(st.sampled_from(get_args(State)), max_size=8)
 
 
 @given(steps)
 def test_what_has_ended_stays_as_it_was_whatever_is_said_later(path: list[State]) -> None:
-    book = IntentBook()
+    book = OrderStore()
     book.plan(INTENT)
     before: State = "planned"
     for state in path:
@@ -61,7 +61,7 @@ def test_what_has_ended_stays_as_it_was_whatever_is_said_later(path: list[State]
 
 
 def test_an_id_that_was_sent_is_never_planned_or_begun_again() -> None:
-    book = IntentBook()
+    book = OrderStore()
     book.plan(replace(INTENT, reason="an earlier one"))
     book.plan(INTENT)
     book.begin(INTENT)
@@ -93,11 +93,11 @@ def test_an_intent_is_read_back_in_every_field() -> None:
         part="opening",
         progress=Progress("working", "v1", Decimal("0.5"), Decimal("17.25"), "b"),
     )
-    IntentBook(database).begin(whole)
-    assert IntentBook(database).get("a") == whole
+    OrderStore(database).begin(whole)
+    assert OrderStore(database).get("a") == whole
     for part, reduces in (("reduction", True), ("night", True), ("opening", False), ("", False)):
         database.execute("UPDATE intents SET part = ?, row_digest = ''", (part,))
-        assert IntentBook(database).get("a").single.reduces is reduces  # type: ignore[union-attr]
+        assert OrderStore(database).get("a").single.reduces is reduces  # type: ignore[union-attr]
     query = "SELECT client_order_id, job, venue, decision, symbol, side, qty, type, state"
     assert database.rows(f"{query} FROM intents") == [
         ("a", "trade", "kalshi", "d", "BTCUSD", "buy", "3", "market", "working")
@@ -107,7 +107,7 @@ def test_an_intent_is_read_back_in_every_field() -> None:
 def test_what_is_said_twice_or_of_nobodys_order_is_no_event() -> None:
     database = Database()
     events = EventLog(database)
-    book = IntentBook(database, events)
+    book = OrderStore(database, events)
     book.settle("a", "open", "no answer")
     book.note("a", Progress("working", "v1"))
     assert not events.events()
@@ -123,7 +123,7 @@ def test_what_is_said_twice_or_of_nobodys_order_is_no_event() -> None:
 def test_every_change_is_an_event_and_events_are_never_changed() -> None:
     database = Database()
     events = EventLog(database, lambda text: text.replace("HUSH", "[secret]"))
-    book = IntentBook(database, events)
+    book = OrderStore(database, events)
     book.begin(INTENT)
     book.settle("a", "open", "it said HUSH")
     book.note("a", Progress("filled", "v1", Decimal(3), Decimal(10)))
@@ -141,7 +141,7 @@ def test_every_change_is_an_event_and_events_are_never_changed() -> None:
 
 def test_a_change_that_cannot_be_written_is_not_half_written() -> None:
     database = Database()
-    book = IntentBook(database)
+    book = OrderStore(database)
     book.begin(INTENT)
     database.execute(
         "CREATE TRIGGER full BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'disk'); END"
@@ -179,7 +179,7 @@ def test_orders_of_unknown_fate_are_counted_in_a_file(tmp_path: Path) -> None:
     with journal_of_account("counted", tmp_path) as kept:
         path = kept.folder / JOURNAL
         assert undetermined_count(path) == 0, "there is no table yet"
-        book = IntentBook(kept.database)
+        book = OrderStore(kept.database)
         for name in "abc":
             book.begin(replace(INTENT, order=replace(ORDER, client_order_id=name)))
         book.settle("a", "open", "no answer")

@@ -23,11 +23,11 @@ from execution.journal.decisions import Journal
 from execution.journal.events import EventLog
 from execution.journal.expected import ExpectedBook
 from execution.journal.halts import Halts
-from execution.journal.intents import STATES, Intent, IntentBook
 from execution.journal.marks import MarkBook
 from execution.journal.migrations import MIGRATIONS, as_it_is_today
-from execution.journal.next_pass import NextPassBook
+from execution.journal.next_cycle import NextCycleBook
 from execution.journal.notices import NoticeBook
+from execution.journal.order_store import STATES, OrderIntent, OrderStore
 from execution.journal.orders import AnyOrder
 from execution.journal_record import JournalRecord
 from execution.live.holdings import HoldingsBook
@@ -52,14 +52,14 @@ def restored(text: Path, path: Path) -> Path:
     return path
 
 
-def opened(database: Database) -> IntentBook:
+def opened(database: Database) -> OrderStore:
     """The books of an account, each of which has its tables."""
     events = EventLog(database)
-    book = IntentBook(database, events)
+    book = OrderStore(database, events)
     Journal(database, events, book, "trade")
     Halts(database, events)
     HoldingsBook(database, events)
-    NextPassBook(database, 1.0)
+    NextCycleBook(database, 1.0)
     NoticeBook(database, str, lambda: NOW)
     return book
 
@@ -113,7 +113,7 @@ def test_bytes_that_change_on_the_disk_are_noticed_or_change_no_row(tmp_path: Pa
         book = opened(database)
         for number in range(40):
             order = Order(f"a-{number}", "NVDA", "buy", Decimal(number + 1), "because")
-            book.begin(Intent(order, NOW))
+            book.begin(OrderIntent(order, NOW))
         halts = Halts(database, EventLog(database))
         halts.raise_halt("cash", "12.50 USD are missing", NOW, cause="12.50")
     before, bytes_before = content(path), path.read_bytes()
@@ -322,7 +322,7 @@ def test_a_journal_of_a_later_version_is_left_alone() -> None:
     database = Database()
     database.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
     with pytest.raises(InputError, match="a journal of a later version"):
-        IntentBook(database)
+        OrderStore(database)
 
 
 def test_marks_of_an_earlier_version_get_their_index(tmp_path: Path) -> None:
@@ -342,7 +342,7 @@ def test_what_a_later_version_changes_is_no_damage(
     path = tmp_path / "journal.sqlite"
     with closing(Database(path)) as database:
         book = opened(database)
-        book.begin(Intent(Order("a", "NVDA", "buy", Decimal(1), "because"), NOW))
+        book.begin(OrderIntent(Order("a", "NVDA", "buy", Decimal(1), "because"), NOW))
     changes = (
         "ALTER TABLE intents ADD COLUMN later TEXT NOT NULL DEFAULT ''",
         "UPDATE intents SET job = 'renamed'",

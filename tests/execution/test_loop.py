@@ -218,7 +218,7 @@ def test_a_step_that_fails_is_over_and_so_many_in_a_row_end_the_loop(
         run([job, other], clock, stop)
     assert len(job.stepped) == steps
     over = 4 if steps == 6 else 0  # all but the last
-    assert capsys.readouterr().err == over * "the pass is over, the next one comes: no answer\n"
+    assert capsys.readouterr().err == over * "the cycle is over, the next one comes: no answer\n"
     assert len(other.stepped) in (steps - 1, steps)
 
 

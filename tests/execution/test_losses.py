@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from execution.journal.events import EventLog
 from execution.journal.halts import HaltChanges, HaltKind, Halts
 from execution.journal.linked_returns import Point, date_of
-from execution.journal.marks import AccountMark, MarkBook
+from execution.journal.marks import EquitySnapshot, MarkBook
 from execution.live.guards import GuardSettings
 from execution.live.losses import GROWTH, loss_halts, next_point, write_mark
 from execution.live.page import Curve
@@ -99,7 +99,7 @@ class Account:
 
     @property
     def standing(self) -> set[str]:
-        return {halt.kind for halt in self.halts.standing()}
+        return {halt.kind for halt in self.halts.active()}
 
 
 def changes_of(account: Account, marks: list[Mark]) -> list[tuple[set[str], set[str]]]:
@@ -385,7 +385,7 @@ def test_what_was_let_go_on_is_in_the_journal_over_a_restart() -> None:
     database = Database()
     halts = Halts(database, EventLog(database, clock=lambda: NOON))
     for hours, equity in enumerate((100.0, 69.0, 68.0, 61.0)):
-        mark = AccountMark(NOON + 24 * hours * HOUR, equity, equity, 0.0, 0.0, 4.0, 0.0, {})
+        mark = EquitySnapshot(NOON + 24 * hours * HOUR, equity, equity, 0.0, 0.0, 4.0, 0.0, {})
         _, changes = write_mark(MarkBook(database), halts, mark, SETTINGS)
         assert ("drawdown" in changes.raised) == (equity in (69.0, 61.0))
         halts.clear("drawdown", "Ada", mark.at)
@@ -401,7 +401,7 @@ def test_the_page_counts_what_was_lost_as_the_halts_do() -> None:
         points.append(points[-1].next(NOON + hours * HOUR, equity, flow))
     points.append(points[-1].anew(NOON + 4 * HOUR, 50.0, 0.0))
     marks = [
-        AccountMark(each.at, float(each.equity), 0.0, 0.0, 0.0, 1.0, 0.0, {}).placed(each)
+        EquitySnapshot(each.at, float(each.equity), 0.0, 0.0, 0.0, 1.0, 0.0, {}).placed(each)
         for each in points
     ]
     curve = Curve()

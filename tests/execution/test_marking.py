@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.journal.linked_returns import Point
-from execution.journal.marks import AccountMark, exposure_line
+from execution.journal.marks import EquitySnapshot, exposure_line
 from execution.live.marking import mark_of, profit_line
 from execution.orders import Account
 from sizing.limits import Limits
@@ -66,5 +66,5 @@ def test_a_first_day_counts_from_its_first_mark(equity: float, said: str) -> Non
 
 
 def test_an_account_without_equity_has_no_multiples_of_it() -> None:
-    broke = exposure_line(AccountMark(NOON, -5.0, -5.0, 0.0, 0.0, 4.0, 0.0, {}))
+    broke = exposure_line(EquitySnapshot(NOON, -5.0, -5.0, 0.0, 0.0, 4.0, 0.0, {}))
     assert broke == "exposure: no equity; stocks 0.00 USD, coins 0.00 USD"

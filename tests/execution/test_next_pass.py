@@ -1,4 +1,4 @@
-"""A pass is late by what its loop wrote down before it waited, not by who asks when."""
+"""A cycle is late by what its loop wrote down before it waited, not by who asks when."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from execution import account_lock
 from execution.account_lock import JOURNAL
-from execution.journal.next_pass import SLACK, NextPassBook, next_pass_of
+from execution.journal.next_cycle import SLACK, NextCycleBook, next_cycle_of
 from execution.live.__main__ import LATE, clear, status
 from foundation.database import Database, DatabaseFailed
 
@@ -28,7 +28,7 @@ class Loop:
     def __init__(self, path: Path | None) -> None:
         self.database = Database(path)
         self.now = HERE
-        self.book = NextPassBook(self.database, SECONDS, clock=lambda: self.now)
+        self.book = NextCycleBook(self.database, SECONDS, clock=lambda: self.now)
 
 
 @pytest.fixture
@@ -43,10 +43,10 @@ def loop(path: Path) -> Iterator[Loop]:
     noted.database.close()
 
 
-def test_a_pass_may_take_what_its_settings_grant_and_five_minutes(loop: Loop, path: Path) -> None:
+def test_a_cycle_may_take_what_its_settings_grant_and_five_minutes(loop: Loop, path: Path) -> None:
     due = THERE + 1_800 * SECOND
     loop.book.expect("trade", due, THERE)
-    found = next_pass_of(path)
+    found = next_cycle_of(path)
     assert found is not None
     assert (found.job, found.due) == ("trade", due)
     assert found.over_by == HERE + (1_800 + 320 + 300) * SECOND
@@ -55,8 +55,8 @@ def test_a_pass_may_take_what_its_settings_grant_and_five_minutes(loop: Loop, pa
 
 
 @given(st.lists(st.integers(0, 10_000), min_size=1, max_size=5))
-def test_who_goes_on_waiting_for_one_pass_has_no_longer_for_it(waits: list[int]) -> None:
-    """A venue that answers nothing keeps a loop waiting for a pass that was due long ago."""
+def test_who_goes_on_waiting_for_one_cycle_has_no_longer_for_it(waits: list[int]) -> None:
+    """A venue that answers nothing keeps a loop waiting for a cycle that was due long ago."""
     loop = Loop(None)
     loop.book.expect("trade", THERE, THERE)
     for seconds in waits:
@@ -68,17 +68,17 @@ def test_who_goes_on_waiting_for_one_pass_has_no_longer_for_it(waits: list[int])
 
 def test_what_is_due_already_has_its_time_from_now_on(loop: Loop, path: Path) -> None:
     loop.book.expect("trade", THERE - 3_600 * SECOND, THERE)
-    found = next_pass_of(path)
+    found = next_cycle_of(path)
     assert found is not None
     assert found.over_by == HERE + round(SECONDS + SLACK) * SECOND
 
 
-def test_the_status_ends_with_1_once_the_pass_is_late_and_says_which(
+def test_the_status_ends_with_1_once_the_cycle_is_late_and_says_which(
     loop: Loop, path: Path
 ) -> None:
     asked = status(path, HERE)
     assert asked.code == 0
-    assert "no pass is expected" in asked.sentences
+    assert "no cycle is expected" in asked.sentences
     loop.book.expect("trade", THERE, THERE)
     asked = status(path, HERE + 620 * SECOND)
     assert asked.code == 0
@@ -90,7 +90,7 @@ def test_the_status_ends_with_1_once_the_pass_is_late_and_says_which(
     loop.book.expect("trade", THERE + 3_600 * SECOND, THERE)
     assert status(path, HERE + 621 * SECOND).code == 0, "the next one is awaited"
     loop.book.expect_none()
-    assert status(path, HERE + 999_999 * SECOND).code == 0, "all passes were made"
+    assert status(path, HERE + 999_999 * SECOND).code == 0, "all cycles were made"
 
 
 def test_who_asks_for_the_status_reads_no_journal_through(

@@ -18,7 +18,7 @@ import pytest
 from execution.alpaca.order_requests import order_request
 from execution.alpaca.order_venue import OrderVenue
 from execution.alpaca.placed_order import PlacedOrder, spread_traded
-from execution.journal.intents import STATES, Intent, IntentBook, State
+from execution.journal.order_store import STATES, OrderIntent, OrderStore, State
 from execution.option_orders import OptionLeg, SpreadOrder, contract_of
 from execution.orders import Order
 from execution.posting import OrderWithheld, Outbox
@@ -50,8 +50,8 @@ SPREAD = SpreadOrder("s-1", tuple(OptionLeg(each, "buy") for each in PUTS), 1)
 KNOWN_ID = status(422, "client_order_id must be unique")
 
 
-def sent(state: State = "sending", until: np.datetime64 | None = SOON, **terms: Any) -> Intent:
-    return Intent(replace(ORDER, **terms), NOW, until, state)
+def sent(state: State = "sending", until: np.datetime64 | None = SOON, **terms: Any) -> OrderIntent:
+    return OrderIntent(replace(ORDER, **terms), NOW, until, state)
 
 
 def posted(
@@ -65,7 +65,7 @@ def posted(
         return error, venue, waited
 
 
-def is_any(_: Intent) -> bool:
+def is_any(_: OrderIntent) -> bool:
     return True
 
 
@@ -73,7 +73,7 @@ def unknown(desk: Outbox[PlacedOrder]) -> list[str]:
     return [each.client_order_id for each in desk.undetermined(is_any)]
 
 
-def state_in(book: IntentBook, name: str = "o-1") -> State:
+def state_in(book: OrderStore, name: str = "o-1") -> State:
     found = book.get(name)
     assert found is not None
     return found.state
@@ -177,7 +177,7 @@ def test_an_order_that_lands_after_every_look_is_found_and_never_sent_beside(
     """Whatever was sent is written down, and asked for until the venue says what became of it."""
     path = None if in_memory else tmp_path / "book"
     database = Database(path)
-    book = IntentBook(database)
+    book = OrderStore(database)
     desk, *_ = outbox_at(book, post=[lost()], get=[status(404)])
     with pytest.raises(OutcomeUnknown):
         desk.post(ORDER, SOON, "opening", "a premium")
@@ -186,7 +186,7 @@ def test_an_order_that_lands_after_every_look_is_found_and_never_sent_beside(
     assert (intent.order, intent.sent_at, intent.part) == (expected, NOW, "opening")
     if path is not None:  # killed, and started again
         database.close()
-        book = IntentBook(Database(path))
+        book = OrderStore(Database(path))
     found = [status(404), lost(), taken()]
     later = [shown("2024-03-05T19:00:00Z")]
     desk, venue, waited = outbox_at(book, post=[taken()], get=found, clock=later)
@@ -204,9 +204,9 @@ def test_an_order_of_unknown_fate_is_only_looked_for_until_somebody_asks_again()
     filled = taken("o-1", "filled")
     desk, venue, waited = outbox_at(book_of(sent()), post=[filled], get=[status(404)])
     assert unknown(desk) == ["o-1"]
-    assert desk.fate("o-1") == "open"
+    assert desk.resolve("o-1") == "open"
     assert (venue.times("post"), venue.times("get"), waited) == (0, 2, [])
-    assert desk.fate("o-1", again=True) == placed(filled)
+    assert desk.resolve("o-1", again=True) == placed(filled)
     assert venue.times("post") == 1
     assert unknown(desk) == []
 
@@ -217,7 +217,7 @@ def test_asked_again_what_has_expired_is_not_sent_and_a_busy_venue_not_waited_fo
 ) -> None:
     busy = [status(429, Retry_After="0.5"), taken()]
     desk, venue, waited = outbox_at(book_of(sent(until=until)), post=busy, get=[status(404)])
-    assert desk.fate("o-1", again=True) == "open"
+    assert desk.resolve("o-1", again=True) == "open"
     assert (venue.times("post"), waited) == (posts, [])
 
 
@@ -238,7 +238,7 @@ def test_where_an_id_works_twice_what_was_answered_goes_out_no_more(
 ) -> None:
     desk, *_ = outbox_at()
     assert desk.may_be_sent(sent(state))
-    monkeypatch.setattr(OrderVenue, "one_order_an_id", False)
+    monkeypatch.setattr(OrderVenue, "idempotent_client_ids", False)
     assert desk.may_be_sent(sent(state)) == goes
 
 
@@ -284,13 +284,13 @@ def test_an_order_for_options_that_have_expired_lands_no_more_an_hour_after_thei
     legs = [contract_of(f"SPY{expiry}P00{strike}000") for strike in (500, 495)]
     order = SpreadOrder("o-1", tuple(OptionLeg(each, "buy") for each in legs), 1)
     begun = np.datetime64(f"{day}T17:30", "ns")
-    intent = Intent(order, begun, begun + np.timedelta64(60, "s"))
+    intent = OrderIntent(order, begun, begun + np.timedelta64(60, "s"))
     desk, *_ = outbox_at(book_of(intent), get=[status(404)], clock=[shown(at)])
     assert len(unknown(desk)) == count
 
 
 @pytest.mark.parametrize(
-    ("before", "answers", "fate"),
+    ("before", "answers", "resolve"),
     [
         (None, {"get": [status(404)]}, None),
         (None, {"get": [taken(state="filled")]}, taken(state="filled")),
@@ -305,14 +305,14 @@ def test_an_order_for_options_that_have_expired_lands_no_more_an_hour_after_thei
     ],
 )  # fmt: skip
 def test_a_fate_is_what_the_venue_says_or_open(
-    before: Any, answers: dict[str, list[Said]], fate: Any
+    before: Any, answers: dict[str, list[Said]], resolve: Any
 ) -> None:
     desk, *_ = outbox_at(book_of(sent(before)) if before else None, **answers)
-    assert desk.fate("o-1") == (placed(fate) if isinstance(fate, dict) else fate)
+    assert desk.resolve("o-1") == (placed(resolve) if isinstance(resolve, dict) else resolve)
 
 
 def test_an_order_that_still_worked_is_followed_to_what_became_of_it() -> None:
-    spread = Intent(SPREAD, NOW, None, "working")
+    spread = OrderIntent(SPREAD, NOW, None, "working")
     book = book_of(sent("working"), spread, sent(client_order_id="o-2"))
     filled = taken(state="filled", filled_qty="10", filled_avg_price="5")
     desk, venue, _ = outbox_at(book, get=[filled])
@@ -336,7 +336,7 @@ def test_all_looks_for_orders_together_have_twenty_seconds(monkeypatch: pytest.M
     monkeypatch.setattr("foundation.transport.time_limit", limited)
     book = book_of(*(sent(client_order_id=f"o-{number}") for number in range(3)))
     desk, *_ = outbox_at(book, get=[status(404)])
-    for ask in (desk.undetermined, desk.follow, lambda _: desk.fate("o-1")):
+    for ask in (desk.undetermined, desk.follow, lambda _: desk.resolve("o-1")):
         limits.clear()
         ask(is_any)
         assert limits[0] == 20.0, "around all of them"
@@ -356,7 +356,7 @@ def test_an_order_that_was_taken_is_never_sent_again_or_given_up(look: Said) -> 
     book = book_of(sent("working", None))
     later = [shown("2024-03-09T17:30:20Z")]
     desk, venue, _ = outbox_at(book, get=[look], post=[taken()], clock=later)
-    for ask in (lambda: desk.fate("o-1"), lambda: desk.post(ORDER)):
+    for ask in (lambda: desk.resolve("o-1"), lambda: desk.post(ORDER)):
         with pytest.raises(BrokerError, match="the venue took it, and does not say how it is now"):
             ask()
     assert (state_in(book), venue.times("post")) == ("working", 0)
@@ -507,7 +507,7 @@ def test_an_answer_is_about_an_order_of_other_terms_where_it_says_so(
     terms: dict[str, Any], same: bool
 ) -> None:
     def is_of(order: Order | SpreadOrder, **words: Any) -> bool:
-        return placed(taken(order.client_order_id, **words)).is_of(Intent(order, NOW))
+        return placed(taken(order.client_order_id, **words)).is_of(OrderIntent(order, NOW))
 
     assert is_of(ORDER, **terms) is same
     coin = replace(ORDER, symbol="BTCUSD")
@@ -536,7 +536,7 @@ def test_what_is_done_is_asked_for_no_more(done: str) -> None:
     desk, venue, waited = venue_at(get=[taken(state="new")])
     over = placed(taken(state=done))
     assert desk.refreshed(over) is over
-    assert Outbox(desk).end(over) is over
+    assert Outbox(desk).cancel_and_wait(over) is over
     assert desk.refreshed(placed(taken())) == placed(taken(state="new"))
     assert (venue.asked, waited) == ([("get", "/orders/id-o-1", {"nested": "true"})], [])
 
@@ -553,11 +553,11 @@ def test_legs_are_read_where_an_answer_has_none() -> None:
 def test_a_cancelled_order_is_followed_until_it_has_ended(said: Said) -> None:
     ending = [taken(), taken(), taken(state="canceled")]
     desk, venue, waited = outbox_at(delete=[said], get=ending)
-    assert desk.end(placed(taken())).status == "canceled"
+    assert desk.cancel_and_wait(placed(taken())).status == "canceled"
     assert waited == LOOKS[:2]
     assert venue.asked[0] == ("delete", "/orders/id-o-1", None)
     desk, _, waited = outbox_at(delete=[{}], get=[taken()])
-    assert desk.end(placed(taken())).status == "new"
+    assert desk.cancel_and_wait(placed(taken())).status == "new"
     assert waited == LOOKS[:-1], "nothing is looked at after the last wait"
 
 
@@ -567,13 +567,13 @@ def test_a_cancellation_is_repeated_where_the_venue_did_not_hear_it_and_that_is_
 ) -> None:
     canceled = [taken(state="canceled")]
     desk, venue, waited = outbox_at(delete=[passing, passing, {}], get=canceled)
-    assert desk.end(placed(taken())).status == "canceled"
+    assert desk.cancel_and_wait(placed(taken())).status == "canceled"
     assert (venue.times("delete"), waited) == (3, LOOKS[:2])
     assert len(caplog.messages) == 2
     assert all("asked again: " in line and "order o-1" in line for line in caplog.messages)
     desk, venue, waited = outbox_at(delete=[passing])
     with pytest.raises(BrokerError, match="cancelling order o-1: "):
-        desk.end(placed(taken()))
+        desk.cancel_and_wait(placed(taken()))
     assert (venue.times("delete"), waited) == (4, LOOKS[:3])
 
 
@@ -582,13 +582,13 @@ def test_a_cancellation_that_is_refused_is_named_and_one_takes_its_time_at_most(
 ) -> None:
     desk, venue, _ = outbox_at(delete=[status(403)])
     with pytest.raises(BrokerError, match="cancelling order o-1: refused"):
-        desk.end(placed(taken()))
+        desk.cancel_and_wait(placed(taken()))
     assert venue.times("delete") == 1
     monkeypatch.setattr("execution.posting.ENDING", 0.0)
     unreachable = BrokerSettings(url_override="http://127.0.0.1:9")
     desk = Outbox(OrderVenue(unreachable, KEYS, Passing().time))
     with pytest.raises(BrokerError, match="no time is left for the request"):
-        desk.end(placed(taken()))
+        desk.cancel_and_wait(placed(taken()))
 
 
 LEG = {"symbol": "SPY240305P00500000", "side": "sell", "status": "filled", "filled_qty": "2"}

@@ -14,8 +14,8 @@ from execution.trader import SizingSettings, Trader
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import ForecastTable, Progress, silent
 from sizing.allocation import Allocation
+from sizing.inputs import SizingInputs
 from sizing.kelly import SizingProblem, SolverFailed
-from sizing.situation import Situation
 from sizing.strategies import Kelly
 from tests.execution.traders import account_in, trader_of
 from trainingdata.bars import Bars
@@ -86,8 +86,8 @@ def test_what_has_no_forecast_is_cut_for_the_night_all_the_same(
 def test_a_solver_that_fails_at_the_last_decision_does_not_keep_the_book(
     market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(self: Kelly, situation: Situation) -> Allocation:
-        n = len(situation.mu)
+    def fails(self: Kelly, inputs: SizingInputs) -> Allocation:
+        n = len(inputs.mu)
         problem = SizingProblem(*[np.zeros(n)] * 9, 0.5)
         raise SolverFailed("it did not end", problem)
 

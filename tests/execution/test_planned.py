@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from execution.beliefs import Belief, Blocks
+from execution.beliefs import Belief, Periods
 from execution.decision import Decision
 from execution.fees import TradingCosts
 from execution.lending import MarginTerms
@@ -236,7 +236,7 @@ def test_what_came_before_the_memory_and_what_comes_after_changes_no_decision(ma
             market,
             market.times[-200],
             rule="quantile",
-            blocks=Blocks(),
+            periods=Periods(),
             progress=silent,
         )
         one = table.of(now)
@@ -246,7 +246,7 @@ def test_what_came_before_the_memory_and_what_comes_after_changes_no_decision(ma
             np.testing.assert_array_equal(getattr(one, name), getattr(other, name), name)
 
 
-def test_a_horizon_that_ends_before_the_signal_leaves_the_last_block_empty(market: Bars) -> None:
+def test_a_horizon_that_ends_before_the_signal_leaves_the_last_period_empty(market: Bars) -> None:
     who = trader(signal_bars=24, prior=PriorSettings(horizon_days=1))
     belief = believed(market, MIDDAY, who)
     assert belief.ends[2] == belief.ends[1] > belief.ends[0]

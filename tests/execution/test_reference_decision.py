@@ -124,13 +124,13 @@ def drawn_settings(rng: np.random.Generator) -> BacktestSettings:
 def drawn_beliefs(rng: np.random.Generator, bars: Bars) -> BeliefTable:
     """What is believed at the one instant; forecasts from none to far beyond costs."""
     size = len(bars.symbols)
-    blocks = int(rng.choice([1, 3]))
+    periods = int(rng.choice([1, 3]))
     known = rng.random(size) < 0.85
-    hours = np.array([1.0, 2.0, 130.0])[:blocks]
+    hours = np.array([1.0, 2.0, 130.0])[:periods]
     deviation = rng.uniform(0.003, 0.02, size)
     sigma = np.where(known, deviation * np.sqrt(hours)[:, None], np.nan)
     signal = rng.choice([0.0, 5e-4, 5e-3]) * rng.normal(size=size)
-    faded = np.array([1.0, 0.5, 0.0])[:blocks, None]
+    faded = np.array([1.0, 0.5, 0.0])[:periods, None]
     factors = rng.normal(size=(size, 3))
     risk = factors @ factors.T + np.diag(rng.uniform(0.3, 2.0, size))
     spread = np.sqrt(np.diag(risk))
@@ -140,16 +140,16 @@ def drawn_beliefs(rng: np.random.Generator, bars: Bars) -> BeliefTable:
         ends=AT + (hours.cumsum() * 3600).astype("timedelta64[s]")[None],
         overnight=rng.random(1) < 0.5,
         cuts=rng.random(1) < 0.5,
-        years=YEARS[None, :blocks],
-        nights=np.array([[0, 1, 28]])[:, :blocks],
-        shared=rng.uniform(0.2, 1.0, (1, blocks)),
+        years=YEARS[None, :periods],
+        nights=np.array([[0, 1, 28]])[:, :periods],
+        shared=rng.uniform(0.2, 1.0, (1, periods)),
         crypto=bars.crypto,
         deciding=(known & (rng.random(size) < 0.85))[None],
         outside=np.zeros((1, size), dtype=np.int8),
         leaving=np.zeros((1, size), dtype=bool),
         mu=np.where(known, signal * faded, np.nan)[None],
         sigma=sigma[None],
-        worth=np.full((1, size), np.nan),
+        shrinkage=np.full((1, size), np.nan),
         signal=np.abs(rng.normal(size=(1, size))) * rng.choice([0.0, 1e-4, 3e-3]),
         premium=rng.uniform(0.0, 0.2, (1, size)),
         matrix=np.zeros(1, dtype=np.int64),
@@ -268,7 +268,9 @@ def test_what_binds_is_full_and_its_price_is_what_one_more_of_it_would_add(seed:
     expected = reference.decided(case.believed, case.held, case.rules)
     decision, _ = stepped(case)
     program = expected.program
-    if program is None or program.toll.any():  # a short gives back some of what is borrowed later
+    if (
+        program is None or program.financing.any()
+    ):  # a short gives back some of what is borrowed later
         return
     used = program.rows @ np.abs(expected.plan[0])
     for choice in decision.choices:

@@ -82,8 +82,8 @@ def test_what_a_target_rests_on_is_what_was_believed_until_the_next_decision(
 ) -> None:
     for choice in decided(market, MIDDAY, trader(SYA=20.0, SYB=-20.0)).choices:
         if np.isfinite(choice.sigma):
-            assert choice.basis.deviation == pytest.approx(choice.sigma, rel=1e-12)
-            assert choice.basis.forecast == pytest.approx(choice.mu, abs=1e-12)
+            assert choice.rationale.deviation == pytest.approx(choice.sigma, rel=1e-12)
+            assert choice.rationale.forecast == pytest.approx(choice.mu, abs=1e-12)
 
 
 def test_the_sign_of_the_forecast_reaches_the_side_of_the_order(market: Bars) -> None:
@@ -246,7 +246,7 @@ def test_the_legacy_rule_answers_a_failed_solver_by_the_forecast_and_only_where_
     assert decision.failure == "no convergence"
     assert [str(rule) for rule in decision.rule] == ["Legacy sizing: SYA SYB SYC"]
     assert {choice.target for choice in decision.choices} == {target}
-    assert {choice.basis.premium for choice in decision.choices} == {0.0}
+    assert {choice.rationale.premium for choice in decision.choices} == {0.0}
     assert all(str(o.reason).startswith("no convergence; forecast") for o in decision.orders)
 
 
@@ -258,7 +258,7 @@ def test_the_legacy_rule_answers_a_failed_solver_by_the_forecast_and_only_where_
     lent=st.sampled_from([1.0, 1.5, 2.0, 4.0]),
     name=st.sampled_from(["kelly_50", "legacy", "risk_parity"]),
 )
-def test_what_is_ordered_passes_the_venues_check_above_its_price(
+def test_what_is_ordered_cycles_the_venues_check_above_its_price(
     market: Bars, tilts: list[float], shares: list[float], at: str, lent: float, name: str
 ) -> None:
     """Market buys and shorts are checked at 1.03 of their price: the full leverage is refused."""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from execution.alpaca import fields
-from execution.alpaca.account import Answers, reading_of
+from execution.alpaca.account import Responses, reading_of
 from execution.alpaca.broker import _asset
 from execution.orders import Account
 from foundation.errors import BrokerError, SenselessAnswer
@@ -120,7 +120,7 @@ ANSWERS: dict[str, Any] = {
 
 def read(answers: dict[str, Any]) -> Account:
     return reading_of(
-        Answers(answers["facts"], answers["positions"], answers["orders"], answers["clock"])
+        Responses(answers["facts"], answers["positions"], answers["orders"], answers["clock"])
     ).account
 
 

@@ -30,11 +30,11 @@ BOTH = ("NVDA", "BTCUSD")
         ("2024-10-01T19:45", BOTH, "."),
     ],
 )
-def test_a_pass_is_announced_with_what_may_be_decided_then(
+def test_a_cycle_is_announced_with_what_may_be_decided_then(
     due: str, symbols: tuple[str, ...], line: str
 ) -> None:
     at = np.datetime64(due, "ns")
-    assert waiting_line(at, symbols, HOURLY) == f"The next pass is at {due}Z{line}"
+    assert waiting_line(at, symbols, HOURLY) == f"The next cycle is at {due}Z{line}"
 
 
 @pytest.mark.parametrize(
@@ -45,10 +45,10 @@ def test_a_pass_is_announced_with_what_may_be_decided_then(
         ("12:30,11:00", "of guards and cuts alone: the next decision is at 2024-10-01T16:30Z."),
     ],
 )
-def test_a_pass_between_decisions_is_announced_with_the_next_one(schedule: str, line: str) -> None:
+def test_a_cycle_between_decisions_is_announced_with_the_next_one(schedule: str, line: str) -> None:
     at = np.datetime64("2024-10-01T15:30", "ns")
     said = waiting_line(at, BOTH, HOURLY, Schedule.of(schedule))
-    assert said == f"The next pass is at 2024-10-01T15:30Z, {line}"
+    assert said == f"The next cycle is at 2024-10-01T15:30Z, {line}"
 
 
 NOON = np.datetime64("2024-10-01T12:00", "ns")

@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forecasting.batch_file import Batch, write_batch
-from forecasting.cache import prune, shelf_rows
+from forecasting.cache import partition_rows, prune
 from forecasting.calibration.kept import folder_of_code
 from forecasting.chronos2.cached import CachedForecaster
 from forecasting.chronos2.checkpoint import SHIPPED
@@ -30,7 +30,7 @@ from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.profile import Profile
 from forecasting.forecast import HORIZON, LEVELS, silent
 from forecasting.moments import log_moments
-from forecasting.store import LESSONS, NOWHERE, Shelf, located
+from forecasting.store import FITS, NOWHERE, Shelf, located
 from forecasting.windows import Keys, Windows
 from foundation.arrays import Array32, Index, Instants
 from foundation.errors import InputError
@@ -43,15 +43,15 @@ from trainingdata.bars import Bars
 def counting(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Windows the network is asked for, call by call."""
     asked: list[int] = []
-    real = Chronos2Forecaster.answers
+    real = Chronos2Forecaster.predictions
 
-    def answers(
+    def predictions(
         self: Chronos2Forecaster, windows: Windows, portions: Sequence[Index], *rest: object
     ) -> Iterator[Array32]:
         asked.append(sum(map(len, portions)))
         return real(self, windows, portions, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Chronos2Forecaster, "answers", answers)
+    monkeypatch.setattr(Chronos2Forecaster, "predictions", predictions)
     return asked
 
 
@@ -228,7 +228,7 @@ def kept(tmp_path: Path, market: Bars) -> Path:
 
 @pytest.mark.first_example
 @pytest.mark.parametrize("what", ["cut", "garbage", "empty", "other"])
-def test_a_file_that_is_damaged_or_of_another_shelf_is_never_believed(
+def test_a_file_that_is_damaged_or_of_another_partition_is_never_believed(
     what: str, kept: Path, market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = CachedForecaster(Chronos2Forecaster(), kept).forecast(market, market.times[-700]).values
@@ -332,28 +332,28 @@ def test_an_empty_cache_that_may_not_be_written_is_refused_before_the_work(
 
 
 def test_what_is_of_no_use_is_pruned_and_the_rest_stays(kept: Path) -> None:
-    (row,) = shelf_rows(kept)
+    (row,) = partition_rows(kept)
     assert row["portions"] == 3
     before = content(kept)
-    lessons = [kept / LESSONS / code / f"{code}.npz" for code in (folder_of_code(), "other")]
-    for lesson in lessons:
-        lesson.parent.mkdir(parents=True)
-        lesson.write_bytes(b"half")
-    assert prune(kept) == {"shelves": 0, "lessons": 1}
-    assert prune(kept, unused_days=1.0) == {"shelves": 0, "lessons": 0}
+    fits = [kept / FITS / code / f"{code}.npz" for code in (folder_of_code(), "other")]
+    for fit in fits:
+        fit.parent.mkdir(parents=True)
+        fit.write_bytes(b"half")
+    assert prune(kept) == {"partitions": 0, "fits": 1}
+    assert prune(kept, unused_days=1.0) == {"partitions": 0, "fits": 0}
     assert content(kept) == before
-    assert [lesson.exists() for lesson in lessons] == [True, False]
+    assert [fit.exists() for fit in fits] == [True, False]
     [path] = files(kept)
     path.write_bytes(b"no file of ours")
-    (row,) = shelf_rows(kept)
+    (row,) = partition_rows(kept)
     assert (row["weights"], row["portions"]) == ("?", 0)
-    assert prune(kept, unused_days=0.0) == {"shelves": 1, "lessons": 1}
-    assert list(shelf_rows(kept)) == []
+    assert prune(kept, unused_days=0.0) == {"partitions": 1, "fits": 1}
+    assert list(partition_rows(kept)) == []
 
 
-def put(shelf: Shelf, stamps: Instants, keys: Keys, values: Array32) -> None:
+def put(partition: Shelf, stamps: Instants, keys: Keys, values: Array32) -> None:
     moments = np.zeros((len(keys), 2, HORIZON), dtype=np.float32)
-    shelf.add(stamps, keys, moments, values)
+    partition.add(stamps, keys, moments, values)
 
 
 def test_same_windows_of_other_weights_are_not_answered_though_their_keys_fit(
@@ -368,7 +368,7 @@ def test_same_windows_of_other_weights_are_not_answered_though_their_keys_fit(
     shutil.copy(here.folder / "2024.sqlite", there.folder)
     assert there.portions(stamps[0]) == []
     put(there, stamps, keys, 2 * values)
-    assert [len(shelf.portions(stamps[0])) for shelf in (here, there)] == [1, 1]
+    assert [len(partition.portions(stamps[0])) for partition in (here, there)] == [1, 1]
     place = there.portions(stamps[0])[0].place
     np.testing.assert_array_equal(there.read(place, "quantiles"), 2 * values)
 
@@ -399,9 +399,9 @@ def test_cache_commands_answer(
     assert code == 0
     for word in ("none", "fp32", f" {count} ", "forecasts"):
         assert word in text
-    assert "0 shelves, 0 lessons" in run("kept=prune")[1]
-    assert "0 shelves" in run("kept=prune", "unused_days=1")[1]
-    assert "1 shelf, 0 lessons" in run("kept=prune", "unused_days=0")[1]
+    assert "0 partitions, 0 fits" in run("kept=prune")[1]
+    assert "0 partitions" in run("kept=prune", "unused_days=1")[1]
+    assert "1 partition, 0 fits" in run("kept=prune", "unused_days=0")[1]
 
 
 @pytest.mark.slow
@@ -447,7 +447,7 @@ def test_a_forecast_is_found_by_its_key_and_its_instant_together(seed: int, coun
     """
     rng = np.random.default_rng(seed)
     with tempfile.TemporaryDirectory() as folder:
-        shelf = Shelf.of(Path(folder), {"a": 1})
+        partition = Shelf.of(Path(folder), {"a": 1})
         counts = rng.integers(1, 6, count)
         total = int(counts.sum())
         keys = rng.permutation(2 * np.arange(total, dtype=np.uint64))
@@ -458,12 +458,12 @@ def test_a_forecast_is_found_by_its_key_and_its_instant_together(seed: int, coun
             np.arange(total, dtype=np.float32)[:, None, None], (total, HORIZON, len(LEVELS))
         )
         for part in np.split(np.arange(total), np.cumsum(counts)[:-1]):
-            put(shelf, stamps[part], keys[part], values[part])
+            put(partition, stamps[part], keys[part], values[part])
         order = rng.permutation(total)
-        portions = shelf.portions(stamps[0])
+        portions = partition.portions(stamps[0])
         portion, row = located(portions, stamps[order], keys[order])
         read = [
-            shelf.read(portions[p].place, "quantiles")[r, 0, 0]
+            partition.read(portions[p].place, "quantiles")[r, 0, 0]
             for p, r in zip(portion, row, strict=True)
         ]
         np.testing.assert_array_equal(read, order)

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from scipy.signal import lfilter
 
 from forecasting.baseline import Oracle, RandomWalk
+from forecasting.calibration import fit as fits
 from forecasting.calibration import forecaster as calibration
-from forecasting.calibration import lesson as lessons
 from forecasting.calibration.dispersion import Sample, learned_dispersion
+from forecasting.calibration.fit import autocorrelation, shrinkage
 from forecasting.calibration.forecaster import CalibratedForecaster, CalibrationSettings
 from forecasting.calibration.history import ClassHistory
 from forecasting.calibration.kept import KeptLessons
-from forecasting.calibration.lesson import autocorrelation, worth
 from forecasting.calibration.variance import SPANS, averages, bar_variance, day_pattern
 from forecasting.forecast import HORIZON, LEVELS, MEDIAN, ForecastTable, Progress, silent
 from forecasting.moments import LogMoments, log_moments, volatility
@@ -126,10 +126,11 @@ def test_worth_is_a_fraction_and_falls_with_the_doubt(
     forecast = rng.normal(0, 0.2, n)
     realised = share * forecast + rng.normal(0, 1, n)
     slopes = [
-        worth(forecast, realised, instant, overlap, confidence) for confidence in (0.0, 1.0, 3.0)
+        shrinkage(forecast, realised, instant, overlap, confidence)
+        for confidence in (0.0, 1.0, 3.0)
     ]
     assert 1 >= slopes[0] >= slopes[1] >= slopes[2] >= 0
-    assert worth(np.zeros(n), realised, instant, overlap, 0.0) == 0
+    assert shrinkage(np.zeros(n), realised, instant, overlap, 0.0) == 0
 
 
 def test_worth_by_hand() -> None:
@@ -139,15 +140,15 @@ def test_worth_by_hand() -> None:
     """
     instant = np.arange(100)
     forecast = np.tile([1.0, -1.0], 50)
-    assert worth(forecast, 0.5 * forecast, instant, 1, 3.0) == pytest.approx(0.5)
+    assert shrinkage(forecast, 0.5 * forecast, instant, 1, 3.0) == pytest.approx(0.5)
     rng = np.random.default_rng(0)
     x = rng.normal(size=400)
     y = rng.normal(size=400)
     y = y + 0.3 * x
-    once = worth(x, y, np.arange(400), 1, 2.0)
-    copied = worth(np.tile(x, 5), np.tile(y, 5), np.tile(np.arange(400), 5), 1, 2.0)
+    once = shrinkage(x, y, np.arange(400), 1, 2.0)
+    copied = shrinkage(np.tile(x, 5), np.tile(y, 5), np.tile(np.arange(400), 5), 1, 2.0)
     assert copied == pytest.approx(once)
-    assert worth(x[:20], y[:20], instant[:20], 1, 0.0) == 0, "too few to say anything"
+    assert shrinkage(x[:20], y[:20], instant[:20], 1, 0.0) == 0, "too few to say anything"
 
 
 def test_what_is_learned_does_not_depend_on_where_a_run_starts(year: Bars) -> None:
@@ -243,7 +244,7 @@ class Scaled:
 
 def thinned(starts: list[int], ends: list[int]) -> list[np.ndarray]:
     """The own bars of each symbol that a lesson keeps."""
-    member, last = lessons._thinned(np.array(starts), np.array(ends))
+    member, last = fits._thinned(np.array(starts), np.array(ends))
     return [last[member == s] for s in range(len(starts))]
 
 
@@ -381,7 +382,7 @@ def test_without_rows_the_prior_speaks() -> None:
     assert spread.shape[0, LEVELS.index(0.9)] == pytest.approx(1.4759 * np.sqrt(3 / 5), rel=1e-3)
 
 
-def test_a_lesson_is_learned_once_a_week_and_what_it_taught_is_kept(market: Bars) -> None:
+def test_a_fit_is_learned_once_a_week_and_what_it_taught_is_kept(market: Bars) -> None:
     """Who decides every hour asks for a forecast of the last bar alone, and gets what a table
     of all would say.
     """
@@ -406,11 +407,11 @@ def test_a_lesson_is_learned_once_a_week_and_what_it_taught_is_kept(market: Bars
 
 
 @given(counts=st.lists(st.integers(0, 60), min_size=1, max_size=5), most=st.integers(5, 80))
-def test_a_thinned_lesson_is_as_large_as_it_may_be_and_keeps_each_symbols_order(
+def test_a_thinned_fit_is_as_large_as_it_may_be_and_keeps_each_symbols_order(
     counts: list[int], most: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lessons, "MAX_ROWS", most)
+        patch.setattr(fits, "MAX_ROWS", most)
         kept = thinned([0] * len(counts), counts)
     total = sum(counts)
     if total <= most:
@@ -432,16 +433,16 @@ def test_a_steps_worth_allows_for_the_overlap_of_its_intervals(
         overlaps.append(values[3])
         return 0.0
 
-    monkeypatch.setattr(lessons, "worth", valued)
+    monkeypatch.setattr(fits, "shrinkage", valued)
     walk = LogMoments.of(RandomWalk().forecast(market, market.times[0]))
     history = ClassHistory.of(Kind.STOCK, market).beside(walk)
-    lessons.fit(history, last_fridays(market.times[-1:])[0], 150, 3.0)
+    fits.fit_calibration(history, last_fridays(market.times[-1:])[0], 150, 3.0)
     assert overlaps == list(range(1, HORIZON + 1))
 
 
 @dataclass(frozen=True)
 class Humming(RandomWalk):
-    """A random walk whose first-step centres are a symbol's own AR(1), a tenth of the
+    """A random walk whose first-step medians are a symbol's own AR(1), a tenth of the
     deviation; the same at every step.
     """
 
@@ -460,12 +461,12 @@ class Humming(RandomWalk):
         return replace(table, quantiles=values)
 
 
-def test_first_steps_are_centres_in_deviations_and_a_days_pattern_goes_by_where_its_bars_are(
+def test_first_steps_are_medians_in_deviations_and_a_days_pattern_goes_by_where_its_bars_are(
     market: Bars,
 ) -> None:
     raw = Humming(left=0.5).forecast(market, market.times[0])
     spread = volatility(raw.values[:, 0], raw.price.astype(np.float32), "quantile")
-    centre = np.log(raw.values[:, 0, MEDIAN] / raw.price.astype(np.float32))
+    median = np.log(raw.values[:, 0, MEDIAN] / raw.price.astype(np.float32))
     history = ClassHistory.of(Kind.STOCK, market).beside(LogMoments.of(raw))
     slices = raw.windows.of_symbols()
     rows = np.concatenate([np.arange(len(spread))[slices[s]] for s in history.members.tolist()])
@@ -473,9 +474,9 @@ def test_first_steps_are_centres_in_deviations_and_a_days_pattern_goes_by_where_
     assert known[rows].mean() > 0.9
     assert not np.delete(known, rows).any(), "of the class alone"
     assert np.abs(history.first_step).max(where=known, initial=0.0) > 0.1
-    np.testing.assert_allclose(history.first_step[known], (centre / spread)[known], rtol=1e-3)
+    np.testing.assert_allclose(history.first_step[known], (median / spread)[known], rtol=1e-3)
     week = last_fridays(market.times[-1:])[0]
-    factor = lessons.fit(history, week, 10_000, 3.0).pattern
+    factor = fits.fit_calibration(history, week, 10_000, 3.0).pattern
     begun = history.times <= week
     place = HOURLY.clock(Kind.STOCK).slots(history.times[begun], 0)[:, 0]
     plain = [history.variance[begun][place == k].mean() for k in range(len(factor))]
@@ -483,18 +484,18 @@ def test_first_steps_are_centres_in_deviations_and_a_days_pattern_goes_by_where_
 
 
 @pytest.mark.parametrize("left", [0.0, 0.6, 0.9])
-def test_how_long_a_centre_lasts_is_measured_on_the_centre_itself(year: Bars, left: float) -> None:
+def test_how_long_a_median_lasts_is_measured_on_the_median_itself(year: Bars, left: float) -> None:
     """No return comes into it: a thousand bars a symbol say it to a few hundredths, whatever
-    the centre is worth.
+    the median is worth.
     """
     table = CalibratedForecaster(Humming(left=left), CalibrationSettings()).forecast(
         year, year.times[-200]
     )
     assert np.abs(np.unique(table.persistence) - left).max() < 0.06
-    assert ((table.worth >= 0) & (table.worth <= 1)).all()
+    assert ((table.shrinkage >= 0) & (table.shrinkage <= 1)).all()
 
 
-def test_a_symbol_that_stands_still_says_nothing_of_how_long_a_centre_lasts(year: Bars) -> None:
+def test_a_symbol_that_stands_still_says_nothing_of_how_long_a_median_lasts(year: Bars) -> None:
     """What is forecast of it in units of next to nothing is rounding, and as like the last as
     not.
     """
@@ -517,13 +518,13 @@ def test_a_symbol_that_stands_still_says_nothing_of_how_long_a_centre_lasts(year
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.4, 1.0])
-def test_skill_is_the_usual_size_of_centres_among_returns_as_far_as_they_are_believed(
+def test_skill_is_the_usual_size_of_medians_among_returns_as_far_as_they_are_believed(
     year: Bars, slope: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Centres of a tenth of the random walk's deviation, which knows no hours: a tenth of the
     returns, more or less.
     """
-    monkeypatch.setattr(lessons, "worth", lambda *_: slope)
+    monkeypatch.setattr(fits, "shrinkage", lambda *_: slope)
     table = CalibratedForecaster(Humming(left=0.6), CalibrationSettings()).forecast(
         year, year.times[-200]
     )
@@ -551,17 +552,17 @@ class Sourced(RandomWalk):
         return replace(super().forecast(bars, since, progress), source=self.source)
 
 
-def test_a_lesson_is_learned_once_ever_and_a_damaged_one_again(
+def test_a_fit_is_learned_once_ever_and_a_damaged_one_again(
     market: Bars, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     learned: list[np.datetime64] = []
-    real = calibration.fit
+    real = calibration.fit_calibration
 
-    def fit(history: Any, week: np.datetime64, *rest: Any) -> Any:
+    def fit_calibration(history: Any, week: np.datetime64, *rest: Any) -> Any:
         learned.append(week)
         return real(history, week, *rest)
 
-    monkeypatch.setattr(calibration, "fit", fit)
+    monkeypatch.setattr(calibration, "fit_calibration", fit_calibration)
 
     def forecast(source: str = "weights", confidence: float = 3.0) -> np.ndarray:
         settings = CalibrationSettings(window=150, confidence=confidence)
@@ -587,7 +588,7 @@ def test_a_lesson_is_learned_once_ever_and_a_damaged_one_again(
     assert len(learned) == 5 * count + 2, "without a source nobody knows what a lesson came from"
 
 
-def test_lessons_are_kept_in_no_folder_that_cannot_be_written(market: Bars, tmp_path: Path) -> None:
+def test_fits_are_kept_in_no_folder_that_cannot_be_written(market: Bars, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     settings = CalibrationSettings(window=150)
     kept = KeptLessons(tmp_path / "file")
@@ -621,7 +622,7 @@ def test_a_symbol_that_was_silent_on_a_friday_makes_no_difference_to_where_a_run
     np.testing.assert_array_equal(after.values, fresh.values)
 
 
-def test_a_lesson_of_long_contexts_is_that_of_all_the_bars_that_they_see(
+def test_a_fit_of_long_contexts_is_that_of_all_the_bars_that_they_see(
     year: Bars, tmp_path: Path
 ) -> None:
     coins = np.flatnonzero(year.crypto)
@@ -641,7 +642,7 @@ def test_a_lesson_of_long_contexts_is_that_of_all_the_bars_that_they_see(
 
 
 @given(number=st.integers(0, 10_000), field=st.integers(0, 4), symbol=st.integers(0, 1))
-def test_the_address_of_a_lesson_is_that_of_the_bars_known_when_it_is_learned(
+def test_the_address_of_a_fit_is_that_of_the_bars_known_when_it_is_learned(
     market: Bars, number: int, field: int, symbol: int
 ) -> None:
     times = market.real_bars(0)[0]
@@ -685,7 +686,7 @@ def test_log_moments_that_are_kept_are_those_of_the_quantiles(market: Bars) -> N
     np.testing.assert_array_equal(ours.values, theirs.values)
 
 
-def test_where_a_forecast_is_missing_is_said_by_the_lesson_that_needs_it(market: Bars) -> None:
+def test_where_a_forecast_is_missing_is_said_by_the_fit_that_needs_it(market: Bars) -> None:
     class Gap(RandomWalk):
         def forecast(self, *args: Any) -> ForecastTable:
             table = super().forecast(*args)

@@ -19,7 +19,7 @@ from forecasting.chronos2 import on_ray
 from forecasting.chronos2.cached import CachedForecaster
 from forecasting.chronos2.engine import Engine
 from forecasting.chronos2.forecaster import Chronos2Forecaster
-from forecasting.chronos2.on_ray import RayAnswers, RaySettings
+from forecasting.chronos2.on_ray import RayPredictions, RaySettings
 from forecasting.chronos2.profile import Profile
 from forecasting.forecast import Progress, silent
 from forecasting.settings import ForecasterSettings
@@ -87,13 +87,13 @@ class Homeless(Chronos2Forecaster):
 
 
 @pytest.fixture(scope="module")
-def two_actors() -> Iterator[RayAnswers]:
+def two_actors() -> Iterator[RayPredictions]:
     """A Ray of this machine's own, with room for two."""
     with pytest.MonkeyPatch.context() as patch:
         for name in (*on_ray.ALONE, *on_ray.QUIET, "RAY_AUTH_TOKEN"):
             patch.setenv(name, "0" * 64)
             patch.delenv(name)
-        yield RayAnswers()
+        yield RayPredictions()
         if "ray" in sys.modules:
             sys.modules["ray"].shutdown()
 
@@ -112,7 +112,7 @@ def local(market: Bars, tmp_path_factory: pytest.TempPathFactory) -> dict[bytes,
 
 @pytest.mark.slow
 def test_what_ray_computes_is_kept_in_the_same_bytes_and_found_by_a_local_run(
-    two_actors: RayAnswers, local: dict[bytes, tuple[bytes, ...]], market: Bars, tmp_path: Path
+    two_actors: RayPredictions, local: dict[bytes, tuple[bytes, ...]], market: Bars, tmp_path: Path
 ) -> None:
     CachedForecaster(Chronos2Forecaster(), tmp_path, two_actors).forecast(market, market.times[0])
     assert content(tmp_path) == local
@@ -125,7 +125,7 @@ def test_what_ray_computes_is_kept_in_the_same_bytes_and_found_by_a_local_run(
 
 @pytest.mark.slow
 def test_a_portion_whose_actor_is_killed_is_answered_by_another(
-    two_actors: RayAnswers, local: dict[bytes, tuple[bytes, ...]], market: Bars, tmp_path: Path
+    two_actors: RayPredictions, local: dict[bytes, tuple[bytes, ...]], market: Bars, tmp_path: Path
 ) -> None:
     marks = tmp_path / "marks"
     marks.mkdir()
@@ -138,7 +138,7 @@ def test_a_portion_whose_actor_is_killed_is_answered_by_another(
 
 @pytest.mark.slow
 def test_a_portion_that_no_actor_survives_ends_with_one_line_and_the_rest_is_kept(
-    two_actors: RayAnswers, local: dict[bytes, tuple[bytes, ...]], market: Bars, tmp_path: Path
+    two_actors: RayPredictions, local: dict[bytes, tuple[bytes, ...]], market: Bars, tmp_path: Path
 ) -> None:
     marks = tmp_path / "marks"
     marks.mkdir()
@@ -163,7 +163,7 @@ def test_a_portion_that_no_actor_survives_ends_with_one_line_and_the_rest_is_kep
 
 @pytest.mark.slow
 def test_an_interrupted_driver_goes_on_from_what_is_kept(
-    two_actors: RayAnswers, local: dict[bytes, tuple[bytes, ...]], market: Bars, tmp_path: Path
+    two_actors: RayPredictions, local: dict[bytes, tuple[bytes, ...]], market: Bars, tmp_path: Path
 ) -> None:
     answered: set[int] = set()
 
@@ -201,7 +201,11 @@ def test_an_interrupted_driver_goes_on_from_what_is_kept(
     ids=["weights", "model"],
 )
 def test_machines_that_cannot_be_used_are_refused_in_one_line(
-    forecaster: Chronos2Forecaster, said: str, two_actors: RayAnswers, market: Bars, tmp_path: Path
+    forecaster: Chronos2Forecaster,
+    said: str,
+    two_actors: RayPredictions,
+    market: Bars,
+    tmp_path: Path,
 ) -> None:
     with pytest.raises(InputError, match=said) as caught:
         CachedForecaster(forecaster, tmp_path, two_actors).forecast(market, market.times[0])
@@ -210,7 +214,7 @@ def test_machines_that_cannot_be_used_are_refused_in_one_line(
 
 @pytest.mark.slow
 def test_a_machine_with_another_version_is_refused(
-    two_actors: RayAnswers, market: Bars, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    two_actors: RayPredictions, market: Bars, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(on_ray, "VERSION", "0.0")
     with pytest.raises(InputError, match=r"^ray: .* and 0\.0 runs here; install the same"):
@@ -259,7 +263,7 @@ def test_ray_is_an_extra_that_is_named_where_it_is_missing(
     for name in (*on_ray.ALONE, *on_ray.QUIET, "RAY_AUTH_TOKEN"):
         monkeypatch.setenv(name, "")
     with pytest.raises(InputError, match=r"^launcher: ray is not installed: .*kelly-chronos\[ray"):
-        CachedForecaster(Chronos2Forecaster(), tmp_path, RayAnswers()).forecast(
+        CachedForecaster(Chronos2Forecaster(), tmp_path, RayPredictions()).forecast(
             market, market.times[-30]
         )
     assert content(tmp_path) == {}
@@ -289,12 +293,12 @@ def test_ray_computes_only_what_is_kept() -> None:
 
 
 def test_portions_come_in_the_order_that_a_local_run_keeps_them_in(market: Bars) -> None:
-    from forecasting.chronos2.cached import _portions, answers_here
+    from forecasting.chronos2.cached import _portions, predictions_here
 
     forecaster = Chronos2Forecaster()
     windows = forecaster.windows(market, market.times[-200])
     portions = list(_portions(windows, np.arange(len(windows))))
-    first, *others = answers_here(forecaster, windows, portions, Profile(), silent)
+    first, *others = predictions_here(forecaster, windows, portions, Profile(), silent)
     assert len(first.rows) == 0
     assert [len(answer.values) for answer in others] == [len(rows) for rows in portions]
     assert all(answer.specification == first.specification for answer in others)

@@ -63,7 +63,7 @@ def test_pinball_and_interval_score_by_hand() -> None:
 
 @given(seed=st.integers(0, 2**16), wrong=st.floats(0.3, 3.0), shift=st.floats(-1.5, 1.5))
 def test_the_truth_is_never_beaten(seed: int, wrong: float, shift: float) -> None:
-    """Both scores are proper: no other spread and no other centre loses less in the long run."""
+    """Both scores are proper: no other spread and no other median loses less in the long run."""
     y = np.random.default_rng(seed).normal(size=4000)
     true, other = (np.tile(q, (len(y), 1)) for q in (NORMAL, shift + wrong * NORMAL))
     for score in (

@@ -52,7 +52,7 @@ ALLOWED = {
     "execution/auctions.py": "New York's clock of the venue",
     "execution/choices.py": "the words say hours",
     "execution/decision.py": "the words say hours",
-    "execution/journal/intents.py": LENGTH,
+    "execution/journal/order_store.py": LENGTH,
     "execution/live/belief.py": DAYS,
     "execution/live/guards.py": "orders an hour",
     "execution/live/holdings.py": DAYS,

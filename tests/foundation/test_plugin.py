@@ -10,7 +10,7 @@ import pytest
 from foundation import plugin
 from foundation.compose import composed_config
 from foundation.errors import DataError, InputError
-from foundation.plugin import called, is_own, load_own, own_code, put_own_code
+from foundation.plugin import called, is_own, load_own, put_own_code, user_code
 from marketsimulator.settings import BacktestSettings
 from tests.own_module import own_module
 
@@ -42,9 +42,9 @@ def test_what_own_code_raises_names_the_code_its_arguments_and_the_line(
     own = own_module("def divide():\n    1 / 0\n", tmp_path, monkeypatch)
     said = called(f"{own}.divide", {"w": -1})
     line = rf"^sizing._target_: {own}.divide\(w=-1\) fails in {own}.py line 2: ZeroDivisionError: d"
-    with pytest.raises(InputError, match=line), own_code("sizing", said):
+    with pytest.raises(InputError, match=line), user_code("sizing", said):
         load_own("sizing", f"{own}.divide")()
-    with pytest.raises(DataError, match=r"^a.csv: row 3$"), own_code("sizing", "own.f"):
+    with pytest.raises(DataError, match=r"^a.csv: row 3$"), user_code("sizing", "own.f"):
         raise DataError("a.csv: row 3")
 
 

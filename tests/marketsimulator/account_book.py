@@ -214,8 +214,8 @@ class Book:
 
     def price(self, symbol: str, q: Decimal, bar: Bar) -> Decimal:
         """Of a market order, which pays half-spread, slippage, impact and a tick's rounding."""
-        basis = self.cost(symbol, "half_spread_bps") + self.cost(symbol, "slippage_bps")
-        cost = basis / 10_000
+        rationale = self.cost(symbol, "half_spread_bps") + self.cost(symbol, "slippage_bps")
+        cost = rationale / 10_000
         if (impact := self.cost(symbol, "impact")) and bar.volume:
             before = self.traded[symbol, bar.end, q > 0]
             after = before + abs(q)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from execution.decision import NO_BASIS, Choice
+from execution.decision import NO_RATIONALE, Choice
 from execution.decision_log import ListedDecisions
 from execution.records import writers_of
 from foundation.cents import to_cents
@@ -232,7 +232,7 @@ CHOICE = Choice(
     price=100.0,
     binding={"symbol_cap": 0.01},
     cost=0.0,
-    basis=NO_BASIS._replace(premium_weight=2.0, forecast_weight=-0.7),
+    rationale=NO_RATIONALE._replace(premium_weight=2.0, forecast_weight=-0.7),
 )
 
 
@@ -257,7 +257,7 @@ def test_the_quantities_of_a_decision_worked_by_hand() -> None:
     assert sizing == pytest.approx(-11.0)
     free = CHOICE._replace(binding={"cost": NAN})
     assert planned(free) == pytest.approx([200.0, -70.0, -81.0, 0.0])
-    unknown = CHOICE._replace(basis=NO_BASIS)
+    unknown = CHOICE._replace(rationale=NO_RATIONALE)
     assert planned(unknown) == pytest.approx([0.0, 0.0, 119.0, -70.0])
     unsized = CHOICE._replace(kelly=NAN)
     assert planned(unsized) == pytest.approx([0.0, 0.0, 49.0, 0.0])

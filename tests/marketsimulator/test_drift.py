@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from execution.decision import Choice, Decision
 from execution.fees import TradingCosts
 from execution.journal.activities import FillRow
+from execution.journal.cycles import CycleRow
 from execution.journal.decisions import DecisionRow
-from execution.journal.intents import Intent, Part, State
-from execution.journal.marks import AccountMark
-from execution.journal.passes import PassRow
+from execution.journal.marks import EquitySnapshot
+from execution.journal.order_store import OrderIntent, Part, State
 from execution.journal_record import JournalRecord, read_journal
 from execution.live.cycle import decision_end
 from execution.orders import Account, Fill, Order
@@ -348,9 +348,11 @@ def half_an_hour(at: np.datetime64) -> np.datetime64:
 NAME = "kelly_50-20240220T153000Z-AAA-0-0"
 
 
-def intent(state: State = "filled", why: str = "", part: Part = "opening") -> Intent:
+def intent(state: State = "filled", why: str = "", part: Part = "opening") -> OrderIntent:
     order = Order(NAME, "AAA", "buy", Decimal(10), "r")
-    return Intent(order, AT, state=state, why=why, job="trade", decision="d", part=part, reason="r")
+    return OrderIntent(
+        order, AT, state=state, why=why, job="trade", decision="d", part=part, reason="r"
+    )
 
 
 def decision(at: np.datetime64 = AT, price: float = 100.0) -> DecisionRow:
@@ -370,14 +372,14 @@ def decided(
     )
 
 
-def marked(at: np.datetime64, equity: float, values: dict[str, float]) -> AccountMark:
-    return AccountMark(at, equity, 0.0, 0.0, 0.0, 2.0, 0.0, values)
+def marked(at: np.datetime64, equity: float, values: dict[str, float]) -> EquitySnapshot:
+    return EquitySnapshot(at, equity, 0.0, 0.0, 0.0, 2.0, 0.0, values)
 
 
-def record(*intents: Intent, passes: tuple[PassRow, ...] = (), **more: Any) -> JournalRecord:
+def record(*intents: OrderIntent, cycles: tuple[CycleRow, ...] = (), **more: Any) -> JournalRecord:
     parts = {"decisions": (decision(),), "fills": (), "activities": (), "marks": (), **more}
     return JournalRecord(
-        intents={each.client_order_id: each for each in intents}, passes=passes, **parts
+        intents={each.client_order_id: each for each in intents}, cycles=cycles, **parts
     )
 
 
@@ -407,7 +409,7 @@ def filled(quantity: int, price: int = 100, ordered: int = 10) -> Filled:
     ],
 )
 def test_every_order_has_one_outcome(
-    live: Filled | None, simulated: Filled | None, sent: Intent | None, outcome: str
+    live: Filled | None, simulated: Filled | None, sent: OrderIntent | None, outcome: str
 ) -> None:
     journal = record(*([sent] if sent else []))
     there = {} if live is None else {NAME: live}
@@ -418,20 +420,20 @@ def test_every_order_has_one_outcome(
 
 
 @pytest.mark.parametrize(
-    ("passes", "term", "why"),
+    ("cycles", "term", "why"),
     [
-        ((), "missed", "no pass was made then"),
-        ((PassRow(0, "trade", AT - HOUR, AT - HOUR),), "missed", "no pass was made then"),
-        ((PassRow(0, "trade", AT + HOUR, AT + HOUR),), "missed", "no pass was made then"),
-        ((PassRow(0, "trade", AT, AT, idle="halted: by hand"),), "halted", "halted: by hand"),
-        ((PassRow(0, "trade", AT, AT, failed="no answer"),), "halted", "no answer"),
-        ((PassRow(0, "trade", AT, None),), "halted", "the pass was not ended"),
+        ((), "missed", "no cycle was made then"),
+        ((CycleRow(0, "trade", AT - HOUR, AT - HOUR),), "missed", "no cycle was made then"),
+        ((CycleRow(0, "trade", AT + HOUR, AT + HOUR),), "missed", "no cycle was made then"),
+        ((CycleRow(0, "trade", AT, AT, idle="halted: by hand"),), "halted", "halted: by hand"),
+        ((CycleRow(0, "trade", AT, AT, failed="no answer"),), "halted", "no answer"),
+        ((CycleRow(0, "trade", AT, None),), "halted", "the cycle was not ended"),
     ],
 )
 def test_an_instant_that_was_not_decided_says_why(
-    passes: tuple[PassRow, ...], term: str, why: str
+    cycles: tuple[CycleRow, ...], term: str, why: str
 ) -> None:
-    journal = record(passes=passes, decisions=(decision(AT - 3 * HOUR),))
+    journal = record(cycles=cycles, decisions=(decision(AT - 3 * HOUR),))
     (order,) = compare_orders({}, {NAME: filled(10)}, journal, {NAME: AT}, half_an_hour)
     assert (order.outcome, order.why) == (term, why)
 
@@ -448,7 +450,7 @@ def test_an_instant_that_was_not_decided_says_why(
 def test_an_instant_is_missed_once_the_live_loop_could_not_decide_it_any_more(
     at: str, words: str, first: str, last: str
 ) -> None:
-    """The same minute ends both, on every timeframe: the last pass in time is no miss."""
+    """The same minute ends both, on every timeframe: the last cycle in time is no miss."""
     name, _, fill = words.partition(" fill=")
     day = at[:11]
     met, late = (np.datetime64(each if "T" in each else day + each, "ns") for each in (first, last))
@@ -457,7 +459,7 @@ def test_an_instant_is_missed_once_the_live_loop_could_not_decide_it_any_more(
     bars = panel(stock, "made here", Timeframe(name, fill or "open"))
     until = decision_end(bars, now)
     for began in (met, late, late + np.timedelta64(5, "m")):
-        passed = (PassRow(0, "trade", began, began, idle="shut"),)
+        passed = (CycleRow(0, "trade", began, began, idle="shut"),)
         term = why_not_decided(passed, now, until)[0]
         assert term == ("halted" if began <= late else "missed")
 
@@ -483,7 +485,7 @@ def test_slippage_is_what_a_fill_was_worse_than_the_price_it_was_sized_at() -> N
 
 
 def test_a_fill_stamped_before_its_order_was_sent_came_after_it() -> None:
-    """A practice venue stamps a fill with the start of its bar, seconds before the pass."""
+    """A practice venue stamps a fill with the start of its bar, seconds before the cycle."""
     late = AT + np.timedelta64(5, "s")
     fill = FillRow("f", NAME, "", "AAA", Decimal(10), Decimal(100), AT, AT + HOUR)
     by_hand = replace(fill, order="")
@@ -504,15 +506,17 @@ def test_a_fill_stamped_before_its_order_was_sent_came_after_it() -> None:
         (replace(intent(), sent_at=AT + HOUR), False),
     ],
 )
-def test_an_order_counts_if_it_was_meant_between_the_readings(sent: Intent, listed: bool) -> None:
+def test_an_order_counts_if_it_was_meant_between_the_readings(
+    sent: OrderIntent, listed: bool
+) -> None:
     orders = live_orders(record(sent), "trade", AT, AT + HOUR)
     assert orders == ({NAME: Filled(ordered=Fraction(10))} if listed else {})
 
 
 def test_an_account_is_read_last_where_its_orders_have_met_their_bars() -> None:
-    passes = tuple(PassRow(0, "trade", AT + k * HOUR, AT + k * HOUR) for k in range(3))
+    cycles = tuple(CycleRow(0, "trade", AT + k * HOUR, AT + k * HOUR) for k in range(3))
     marks = tuple(marked(AT + k * HOUR, 100_000.0 + k, {}) for k in range(3))
-    journal = record(passes=passes, marks=marks)
+    journal = record(cycles=cycles, marks=marks)
     assert journal.end(lambda _: True).equity == 100_002
     assert journal.end(lambda at: bool(at < AT + 2 * HOUR)).equity == 100_001
     assert journal.end(lambda _: False).at == AT
@@ -525,7 +529,7 @@ def test_a_mark_says_what_positions_are_worth_and_the_trades_how_many_they_are()
         intent(),
         fills=(fill,),
         marks=(marked(end, 100_050.0, {"AAA": 1_050.0, "?ODD": 3.0}),),
-        passes=(PassRow(0, "trade", AT, AT), PassRow(0, "trade", end, None, idle="halted")),
+        cycles=(CycleRow(0, "trade", AT, AT), CycleRow(0, "trade", end, None, idle="halted")),
     )
     reading = journal.end(lambda _: True)
     assert reading.positions == {"AAA": Fraction(10)}

@@ -12,7 +12,7 @@ import pytest
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import HORIZON, LEVELS
 from marketsimulator.backtest import run_backtest
-from marketsimulator.results.forecast_outcomes import centre_remarks, forecast_outcomes
+from marketsimulator.results.forecast_outcomes import forecast_outcomes, median_remarks
 from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.runs import settings_of
 
@@ -63,7 +63,7 @@ def test_a_forecaster_that_covers_everything_is_not_mentioned() -> None:
     assert remarks("forecaster=ewma") == []
 
 
-def test_centres_further_away_than_bars_move_are_a_warning_of_the_report() -> None:
+def test_medians_further_away_than_bars_move_are_a_warning_of_the_report() -> None:
     results = run_backtest(settings("forecaster=ewma"))
     usual = float(np.median(forecast_outcomes(results.main, results.market.bars).trailing))
 
@@ -75,12 +75,12 @@ def test_centres_further_away_than_bars_move_are_a_warning_of_the_report() -> No
             for decision in results.main.decisions
         ]
         main = replace(results.main, decisions=decisions)
-        remarks = centre_remarks(main, results.market.bars)
+        remarks = median_remarks(main, results.market.bars)
         assert set(remarks) <= set(replace(results, main=main).summary()["warnings"])
         return remarks
 
     [remark] = said(-14.5)
-    assert "centre lies 14 or more deviations of the last 100 bars from the last close" in remark
+    assert "median lies 14 or more deviations of the last 100 bars from the last close" in remark
     assert said(8.0) == []
-    assert centre_remarks(results.main, results.market.bars) == []
-    assert centre_remarks(replace(results.main, decisions=[]), results.market.bars) == []
+    assert median_remarks(results.main, results.market.bars) == []
+    assert median_remarks(replace(results.main, decisions=[]), results.market.bars) == []

@@ -210,7 +210,7 @@ def test_few_days_and_lost_accounts_are_said_to_be_what_they_are() -> None:
     runs = set_of(returns)
     runs.daily[2, 4:] = 0.0
     found = separation(runs)
-    assert sorted(found.relations) == ["best", "ruined", "untold"]
+    assert sorted(found.relations) == ["best", "ruined", "insufficient_data"]
     assert "Nothing was left of run-2." in set_verdict(runs, found).rest
 
 
@@ -414,7 +414,7 @@ def test_what_differs_after_the_last_close_alone_is_not_the_same() -> None:
     assert separation(runs).relations == ("best", "same")
     end = runs.end + np.timedelta64(3, "h")
     runs = replace(runs, end=end, final=runs.final * [1.0, 0.99])
-    assert separation(runs).relations == ("best", "untold")
+    assert separation(runs).relations == ("best", "insufficient_data")
 
 
 def test_a_run_that_is_ruined_after_the_last_close_is_ruined() -> None:

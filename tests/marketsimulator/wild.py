@@ -9,7 +9,7 @@ from decimal import Decimal
 import numpy as np
 
 from execution.broker import place
-from execution.decision import NO_BASIS, Basis, Choice, Decision
+from execution.decision import NO_RATIONALE, Choice, Decision, Rationale
 from execution.fees import CryptoTier, DatedRate, FeeSchedule, TradingCosts
 from execution.lending import MarginTerms, SymbolRate
 from execution.orders import Order
@@ -102,12 +102,12 @@ class Nature:
     limits: bool = True
 
 
-def basis(rng: np.random.Generator, nature: Nature) -> Basis:
+def rationale(rng: np.random.Generator, nature: Nature) -> Rationale:
     if rng.random() < 0.1:
-        return NO_BASIS
+        return NO_RATIONALE
     premium = float(rng.normal(0, 2)) if nature.premium else 0.0
     forecast = float(rng.normal(0, 2)) if nature.forecast else 0.0
-    return NO_BASIS._replace(premium_weight=premium, forecast_weight=forecast)
+    return NO_RATIONALE._replace(premium_weight=premium, forecast_weight=forecast)
 
 
 def binding(rng: np.random.Generator, nature: Nature) -> dict[str, float]:
@@ -165,7 +165,7 @@ def wild_run(
             held = float(account.exposure.get(symbol, 0)) * price
             held = held / account.equity if account.equity > 0 else NAN
             kelly = NAN if rng.random() < 0.1 else weights[0]
-            basis_, limits = basis(rng, nature), binding(rng, nature)
+            basis_, limits = rationale(rng, nature), binding(rng, nature)
             amount = Decimal(repr(qty))
             choices.append(
                 Choice(

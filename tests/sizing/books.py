@@ -8,23 +8,23 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from foundation.arrays import Array, Mask
+from sizing.inputs import SizingInputs
 from sizing.limits import CEILINGS, Limits, bounds_of, ceilings_of
 from sizing.problem import BookLimits, Costs, Holdings, Problem, Returns
-from sizing.situation import Situation
 
 TOLERANCE = 1e-8  # in weight
 
 
 class LaterBlocks(NamedTuple):
-    """What is expected in the L blocks after the first: [L, S], [L, S, S], [L], [L, S]."""
+    """What is expected in the L periods after the first: [L, S], [L, S, S], [L], [L, S]."""
 
     mu: Array
     covariance: Array
-    toll: Array
+    financing: Array
     cost: Array
 
 
-def random_situation(rng: np.random.Generator) -> Situation:
+def random_inputs(rng: np.random.Generator) -> SizingInputs:
     """A book of one to eight symbols in which anything may be held, of hourly moments."""
     symbols = int(rng.integers(1, 9))
     crypto = rng.random(symbols) < 0.3
@@ -56,7 +56,7 @@ def random_situation(rng: np.random.Generator) -> Situation:
         equity=float(rng.choice([1_000.0, 50_000.0])),
         stock_ceiling=float(rng.choice([1.0, 1.96, 4.0])),
         unborrowed=float(rng.uniform(-0.2, 1.0)),
-        toll=float(rng.choice([0.0, 2e-4])),
+        financing=float(rng.choice([0.0, 2e-4])),
         later=later,
         symbols=tuple(f"SY{chr(65 + k)}" for k in range(symbols)),
         earned=np.outer([1.0] if later is None else [1.0, 3.0, 40.0], 0.02 * deviation),
@@ -85,7 +85,7 @@ def book_of(
     equity: float,
     stock_ceiling: float,
     unborrowed: float,
-    toll: float = 0.0,
+    financing: float = 0.0,
     later: LaterBlocks | None = None,
     granted: float | None = None,
     symbols: tuple[str, ...] = (),
@@ -95,14 +95,16 @@ def book_of(
     earned: Array | None = None,
     limits: Limits | None = None,
     leaving: Mask | None = None,
-) -> Situation:
-    """A situation by what it says of the first block, and the blocks after it."""
+) -> SizingInputs:
+    """A situation by what it says of the first period, and the periods after it."""
     n = len(mu)
-    blocks = [LaterBlocks(mu[None], covariance[None], np.array([toll]), cost[None])]
+    periods = [LaterBlocks(mu[None], covariance[None], np.array([financing]), cost[None])]
     if later is not None:
-        blocks.append(later)
-    expected, risks, tolls, costs = (np.concatenate(each) for each in zip(*blocks, strict=True))
-    return Situation(
+        periods.append(later)
+    expected, risks, financings, costs = (
+        np.concatenate(each) for each in zip(*periods, strict=True)
+    )
+    return SizingInputs(
         Problem(
             Returns(
                 expected,
@@ -111,7 +113,7 @@ def book_of(
                 universe,
                 years,
             ),
-            Costs(costs, tolls),
+            Costs(costs, financings),
             BookLimits(
                 *(limits or Limits()).caps,
                 stock_ceiling,
@@ -134,7 +136,7 @@ def book_of(
     )
 
 
-def rich_book(n: int, **fields: Any) -> Situation:
+def rich_book(n: int, **fields: Any) -> SizingInputs:
     """A rich account that holds nothing and decides on everything: stocks of σ 1 % a day, 2 basis
     points to trade; coins where `crypto` says so.
     """
@@ -156,7 +158,7 @@ def rich_book(n: int, **fields: Any) -> Situation:
     return book_of(**{**values, **fields})
 
 
-def changed(s: Situation, **fields: Any) -> Situation:
+def changed(s: SizingInputs, **fields: Any) -> SizingInputs:
     """The same where these arguments of `book_of` are others."""
     returns, costs, limits, account = s.problem
     before = {
@@ -166,9 +168,9 @@ def changed(s: Situation, **fields: Any) -> Situation:
         "mu": s.mu,
         "covariance": s.covariance,
         "cost": s.cost,
-        "toll": s.toll,
+        "financing": s.financing,
         "later": LaterBlocks(
-            returns.mu[1:], returns.covariance[1:], costs.toll[1:], costs.change[1:]
+            returns.mu[1:], returns.covariance[1:], costs.financing[1:], costs.change[1:]
         ),
         "earned": returns.premium,
         "symbols": s.symbols,
@@ -179,7 +181,7 @@ def changed(s: Situation, **fields: Any) -> Situation:
     if len(fields.get("mu", s.mu)) != len(s.mu):
         for name in ("later", "increment", "earned"):
             del before[name]
-    # What is stated of some blocks says nothing of others.
+    # What is stated of some periods says nothing of others.
     if "later" in fields and "earned" not in fields:
         before.pop("earned", None)
     if "stock_ceiling" in fields:
@@ -188,16 +190,16 @@ def changed(s: Situation, **fields: Any) -> Situation:
     return after if "limits" in fields else under(after, limits)
 
 
-def under(s: Situation, limits: Limits | BookLimits) -> Situation:
+def under(s: SizingInputs, limits: Limits | BookLimits) -> SizingInputs:
     """The same under the caps of other limits."""
     caps = limits.caps if isinstance(limits, Limits) else limits[:4]
     own = BookLimits(*caps, *s.problem.limits[4:])
     return replace(s, problem=s.problem._replace(limits=own))
 
 
-def broken_limits(situation: Situation, target: Array) -> list[str]:
+def broken_limits(inputs: SizingInputs, target: Array) -> list[str]:
     """What weights [S] break, by name: only what does not decide may stay beyond a limit."""
-    s = situation
+    s = inputs
     lower, upper = bounds_of(s.problem.limits, s.problem.account)
     broken = [] if np.isfinite(target).all() else ["finite"]
     if ((target < lower - TOLERANCE) | (target > upper + TOLERANCE)).any():

@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 
 from foundation.errors import InputError
 from sizing.allocation import allocate, nearest
+from sizing.inputs import SizingInputs, check_priced
 from sizing.kelly import SolverFailed, unconstrained_kelly
 from sizing.limits import Limits
 from sizing.problem import AccountRow, holdings_of
-from sizing.situation import Situation, check_priced
 from sizing.solver.active_set import SOLVED, UNFINISHED
 from tests.sizing.books import book_of, changed, rich_book, under
 
 
-def situation(seed: int, n: int = 5, **fields: Any) -> Situation:
+def inputs(seed: int, n: int = 5, **fields: Any) -> SizingInputs:
     """A random book of stocks and coins; coins are held long."""
     rng = np.random.default_rng(seed)
     factors = rng.normal(0, 0.01, (n, n + 2))
@@ -45,7 +45,7 @@ def situation(seed: int, n: int = 5, **fields: Any) -> Situation:
     return book_of(**{**values, **fields})
 
 
-def room(s: Situation, limits: Limits, k: int) -> tuple[float, float]:
+def room(s: SizingInputs, limits: Limits, k: int) -> tuple[float, float]:
     """Least and most weight of symbol k beside a book in which everything else is fixed."""
     others = np.arange(len(s.mu)) != k
     size = np.abs(s.held) * others
@@ -72,7 +72,7 @@ def test_one_symbol_beside_a_fixed_book_has_the_weight_of_the_formula(
 
     Fixed symbols take their part of every ceiling, and pull through their covariance.
     """
-    s = situation(seed)
+    s = inputs(seed)
     k = seed % len(s.mu)
     s = changed(s, deciding=np.arange(len(s.mu)) == k)
     limits = Limits()
@@ -92,7 +92,7 @@ def test_one_symbol_beside_a_fixed_book_has_the_weight_of_the_formula(
 def test_the_nearest_weight_of_one_symbol_is_the_wish_cut_to_its_room(
     seed: int, wish: float
 ) -> None:
-    s = situation(seed)
+    s = inputs(seed)
     k = seed % len(s.mu)
     s = changed(s, deciding=np.arange(len(s.mu)) == k)
     least, most = room(s, Limits(), k)
@@ -108,7 +108,7 @@ def test_no_other_weights_under_the_limits_are_closer(seed: int, other: int) -> 
     """A closest point of a convex set: from it every other one lies away from the wish, (wish -
     x)'(y - x) ≤ 0.
     """
-    s = situation(seed)
+    s = inputs(seed)
     rng = np.random.default_rng(other)
     wanted, elsewhere = (
         np.where(s.deciding, rng.normal(0, 0.8, len(s.mu)), s.held) for _ in range(2)
@@ -151,7 +151,7 @@ def test_coins_are_bought_with_what_cash_leaves_after_their_cost() -> None:
 
 
 def test_what_would_be_held_without_limits_is_kellys_of_the_symbols_that_decide() -> None:
-    s = situation(7, deciding=np.array([True, False, True, True, False]))
+    s = inputs(7, deciding=np.array([True, False, True, True, False]))
     allocation = allocate(s, 0.25)
     rows = [0, 2, 3]
     expected = unconstrained_kelly(s.mu[rows], s.covariance[np.ix_(rows, rows)], 0.25)
@@ -166,7 +166,7 @@ def test_where_returns_are_one_and_the_same_what_would_be_held_is_the_smallest_s
     np.testing.assert_allclose(allocate(s, 0.5).unlimited, [2.5, 2.5], rtol=1e-9)
 
 
-def stock(**fields: Any) -> Situation:
+def stock(**fields: Any) -> SizingInputs:
     """One stock of a rich account that is expected to rise by 10 basis points."""
     return rich_book(1, **{"mu": np.array([1e-3]), **fields})
 

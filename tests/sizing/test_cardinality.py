@@ -23,20 +23,20 @@ from tests.sizing.test_plan import plan as any_plan
 from tests.sizing.test_plan import worth
 
 
-def book(rng: np.random.Generator, n: int, blocks: int, *, rows: bool) -> SizingProblem:
+def book(rng: np.random.Generator, n: int, periods: int, *, rows: bool) -> SizingProblem:
     """Symbols of three factors, some held, some of them fixed, under a ceiling."""
     factors = rng.normal(0, 0.01, (n, 3))
     risk = factors @ factors.T + np.diag(rng.uniform(1e-5, 2e-4, n))
-    lengths = np.array([1.0, 3.0, 20.0])[:blocks]
+    lengths = np.array([1.0, 3.0, 20.0])[:periods]
     held = np.where(rng.random(n) < 0.4, rng.uniform(-0.2, 0.3, n), 0.0)
     fixed = rng.random(n) < 0.1
     part = (rng.random(n) < 0.5) * 1.0
     low, high = np.sort(rng.uniform(-0.3, 0.5, 2))
     return SizingProblem(
-        rng.normal(2e-4, 1e-3, (blocks, n)),
+        rng.normal(2e-4, 1e-3, (periods, n)),
         risk * lengths[:, None, None],
-        np.full((blocks, n), rng.choice([0.0, 3e-4])),
-        np.full(blocks, 1e-5),
+        np.full((periods, n), rng.choice([0.0, 3e-4])),
+        np.full(periods, 1e-5),
         held,
         np.where(fixed, held, -0.6),
         np.where(fixed, held, 0.6),
@@ -68,27 +68,29 @@ def best_of_all(p: SizingProblem, places: int) -> float:
 
 
 @given(st.integers(0, 100_000), st.integers(1, 3))
-def test_the_worth_of_a_plan_is_its_objective(seed: int, blocks: int) -> None:
-    p = any_plan(seed, blocks)
+def test_the_worth_of_a_plan_is_its_objective(seed: int, periods: int) -> None:
+    p = any_plan(seed, periods)
     held = np.where(p.upper == p.lower, p.held, 0.0)
-    for weights in (p.solve()[1], np.tile(held, (blocks, 1))):
+    for weights in (p.solve()[1], np.tile(held, (periods, 1))):
         assert _worth(p, weights) == pytest.approx(worth(p, weights), abs=1e-12)
 
 
-def wide(seed: int, blocks: int) -> SizingProblem:
-    """A book of free symbols that no limit holds, whose later blocks move for nothing."""
-    p = book(np.random.default_rng(seed), 6, blocks, rows=False)
-    cost = np.where(np.arange(blocks)[:, None] == 0, 3e-4, np.zeros((blocks, 6)))
+def wide(seed: int, periods: int) -> SizingProblem:
+    """A book of free symbols that no limit holds, whose later periods move for nothing."""
+    p = book(np.random.default_rng(seed), 6, periods, rows=False)
+    cost = np.where(np.arange(periods)[:, None] == 0, 3e-4, np.zeros((periods, 6)))
     far = np.full(6, 50.0)
     held = np.where(np.random.default_rng(seed).random(6) < 0.5, p.held, 5 * p.held)
     ceiling = np.array([1e3])
-    return p._replace(cost=cost, toll=0 * p.toll, lower=-far, upper=far, limits=ceiling, held=held)
+    return p._replace(
+        cost=cost, financing=0 * p.financing, lower=-far, upper=far, limits=ceiling, held=held
+    )
 
 
 @given(st.integers(0, 100_000), st.integers(1, 3))
-def test_a_part_is_what_is_lost_without_a_weight(seed: int, blocks: int) -> None:
+def test_a_part_is_what_is_lost_without_a_weight(seed: int, periods: int) -> None:
     """Of one that stays as it is held more or less may be lost, by what leaving it costs."""
-    p = wide(seed, blocks)
+    p = wide(seed, periods)
     weights = p.solve()[1]
     parts = _parts(p, weights)
     for i in range(6):
@@ -101,22 +103,22 @@ def test_a_part_is_what_is_lost_without_a_weight(seed: int, blocks: int) -> None
 
 @given(st.integers(0, 100_000), st.integers(1, 3), st.sampled_from([-0.7, 0.0, 0.7]))
 def test_what_a_weight_adds_alone_is_what_the_objective_gains(
-    seed: int, blocks: int, held: float
+    seed: int, periods: int, held: float
 ) -> None:
     """Less what it takes of limits, at their prices."""
-    p = book(np.random.default_rng(seed), 5, blocks, rows=True)
+    p = book(np.random.default_rng(seed), 5, periods, rows=True)
     rng = np.random.default_rng(seed)
     p = p._replace(
-        toll=0 * p.toll,
+        financing=0 * p.financing,
         coefficients=rng.uniform(0.2, 2.0, (1, 5)),
-        cost=np.where(np.arange(blocks)[:, None] == 0, 3e-4, 0 * p.cost),
+        cost=np.where(np.arange(periods)[:, None] == 0, 3e-4, 0 * p.cost),
         held=np.append(p.held[:4], held),
         lower=np.append(p.lower[:4], -0.3),
         upper=np.append(p.upper[:4], 0.6),
     )
-    weights = rng.uniform(-0.5, 0.5, (blocks, 5)) * (rng.random(5) < 0.7)
+    weights = rng.uniform(-0.5, 0.5, (periods, 5)) * (rng.random(5) < 0.7)
     weights[:, 4] = 0.0
-    prices = rng.uniform(0, 4e-4, 3 + blocks) * (rng.random(3 + blocks) < 0.5)
+    prices = rng.uniform(0, 4e-4, 3 + periods) * (rng.random(3 + periods) < 0.5)
     sizes = p.coefficients[0, 4] * prices[0] + prices[3]
     gains = []
     for w in np.linspace(-0.3, 0.6, 901):

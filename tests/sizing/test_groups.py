@@ -16,12 +16,12 @@ from foundation.arrays import Array
 from foundation.errors import InputError
 from sizing.allocation import allocate, best_weights
 from sizing.group_limits import GroupLimits, read_group_limits
+from sizing.inputs import SizingInputs
 from sizing.limits import Limits
 from sizing.problem import AccountRow, Rows, with_betas
-from sizing.situation import Situation
 from sizing.solver.segments import Program
 from sizing.strategies import NAMES, named
-from tests.sizing.books import random_situation
+from tests.sizing.books import random_inputs
 from tests.sizing.test_program_optimum import assert_optimal, book_at_limits
 
 
@@ -40,7 +40,7 @@ def with_net_rows(rng: np.random.Generator, p: Program) -> Program:
     return p._replace(
         groups=np.vstack([p.groups, *parts]),
         room=np.append(p.room, rooms),
-        toll=np.full(count, np.inf),
+        penalty=np.full(count, np.inf),
         net=np.arange(count) >= len(p.room),
     )
 
@@ -83,7 +83,7 @@ def test_no_weight_gains_under_net_rows_in_wide_programs() -> None:
         check(20_000 + seed, 110 + seed)
 
 
-def grouped(s: Situation, seed: int) -> tuple[Situation, GroupLimits]:
+def grouped(s: SizingInputs, seed: int) -> tuple[SizingInputs, GroupLimits]:
     """The situation under rows of two groups and of the first symbol's beta."""
     rng = np.random.default_rng(seed)
     n = len(s.mu)
@@ -103,7 +103,7 @@ def grouped(s: Situation, seed: int) -> tuple[Situation, GroupLimits]:
     return replace(s, problem=s.problem._replace(limits=limits), rows=names), GroupLimits()
 
 
-def passes(s: Situation, w: Array, reached: Array) -> bool:
+def passes(s: SizingInputs, w: Array, reached: Array) -> bool:
     """Whether weights pass a row by more than others, which nothing but the rows' program chose."""
     rows = s.problem.limits.rows
     fixed = rows.gross @ np.abs(np.where(s.deciding, 0.0, s.held))
@@ -114,7 +114,7 @@ def passes(s: Situation, w: Array, reached: Array) -> bool:
 
 @given(st.integers(0, 100_000))
 def test_every_strategy_keeps_to_the_rows_that_can_be_kept_to(seed: int) -> None:
-    s, _ = grouped(random_situation(np.random.default_rng(seed)), seed)
+    s, _ = grouped(random_inputs(np.random.default_rng(seed)), seed)
     _, plan, _, _ = best_weights(s.problem, 0.5)
     reached = plan[0]
     for name in NAMES:
@@ -123,7 +123,7 @@ def test_every_strategy_keeps_to_the_rows_that_can_be_kept_to(seed: int) -> None
 
 @given(st.integers(0, 100_000))
 def test_whole_increments_pass_no_cap(seed: int) -> None:
-    s, _ = grouped(random_situation(np.random.default_rng(seed)), seed)
+    s, _ = grouped(random_inputs(np.random.default_rng(seed)), seed)
     n = len(s.mu)
     price = np.random.default_rng(seed).uniform(5.0, 500.0, n)
     account = AccountRow(
@@ -157,7 +157,7 @@ def test_whole_increments_pass_no_cap(seed: int) -> None:
 def test_a_row_that_holds_a_weight_is_named_with_its_price() -> None:
     found = 0
     for seed in range(60):
-        s, _ = grouped(random_situation(np.random.default_rng(seed)), seed)
+        s, _ = grouped(random_inputs(np.random.default_rng(seed)), seed)
         allocation = allocate(s, 0.5)
         for binding in allocation.binding:
             for name in set(binding) & set(s.rows):

@@ -49,7 +49,7 @@ def problem(seed: int, *, costly: bool = True) -> dict[str, Any]:
 
 
 def plan_of(p: dict[str, Any]) -> SizingProblem:
-    """The same as a plan of one block."""
+    """The same as a plan of one period."""
     rows = np.array([coefficients for coefficients, _ in p["groups"]], dtype=np.float64)
     limits = np.array([limit for _, limit in p["groups"]])
     first = p["mu"][None], p["covariance"][None], p["cost"][None], np.zeros(1)

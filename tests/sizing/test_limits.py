@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sizing.inputs import SizingInputs
 from sizing.limits import CEILINGS, CENT, Limits, affordable_weights, bounds_of, ceilings_of
-from sizing.situation import Situation
 from tests.sizing.books import rich_book, under
 
 WEIGHTS = st.one_of(st.just(0.0), st.floats(-2, 2))
@@ -33,7 +33,7 @@ def columns(
     )
 
 
-def random_book(held: np.ndarray, coins: np.ndarray, **fields: Any) -> Situation:
+def random_book(held: np.ndarray, coins: np.ndarray, **fields: Any) -> SizingInputs:
     """A book of these weights; trading costs 1 %."""
     cost = np.full(len(held), 0.01)
     return rich_book(len(held), **{"held": held, "crypto": coins, "cost": cost, **fields})

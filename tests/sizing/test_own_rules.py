@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.errors import InputError
+from sizing.inputs import SizingInputs
 from sizing.kelly import SolverFailed
 from sizing.own_rules import own_rule
-from sizing.situation import Situation
 from sizing.strategies import NAMES, WeightPattern, named
 from tests.own_module import own_module
-from tests.sizing.books import broken_limits, changed, random_limits, random_situation, under
+from tests.sizing.books import broken_limits, changed, random_inputs, random_limits, under
 from trainingdata.instruments import Kind
 
 seeds = st.integers(0, 2**32 - 1)
@@ -54,11 +54,11 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return own_module(CODE, tmp_path, monkeypatch)
 
 
-def book(**changes: object) -> Situation:
-    """ACME and ZINC at an instant, with later blocks."""
+def book(**changes: object) -> SizingInputs:
+    """ACME and ZINC at an instant, with later periods."""
     rng = np.random.default_rng(0)
     while True:
-        found = random_situation(rng)
+        found = random_inputs(rng)
         if len(found.held) == 2 and len(found.problem.returns.mu) > 1:
             break
     at = np.datetime64("2024-03-04T15:30", "ns")
@@ -69,7 +69,7 @@ def book(**changes: object) -> Situation:
 @given(seeds, st.lists(sizes, min_size=8, max_size=8))
 def test_no_finite_answer_of_a_rule_passes_a_limit(seed: int, answer: list[float]) -> None:
     rng = np.random.default_rng(seed)
-    s = random_situation(rng)
+    s = random_inputs(rng)
     limits = random_limits(rng)
     rule = own_rule("own.any", lambda book: answer[: len(book.held)])
     found = WeightPattern("own.any", rule, 0.25, holding=None).allocate(under(s, limits))
@@ -87,17 +87,17 @@ def test_every_strategy_stays_within_every_limit_and_sizes_a_book_alike_twice(
     name: str, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
-    s = random_situation(rng)
+    s = random_inputs(rng)
     limits = random_limits(rng)
     held = s.held.copy()
     found = named(name).allocate(under(s, limits)).target
     assert broken_limits(under(s, limits), found) == []
-    named(name).allocate(under(random_situation(rng), limits))
+    named(name).allocate(under(random_inputs(rng), limits))
     np.testing.assert_array_equal(named(name).allocate(under(s, limits)).target, found)
     np.testing.assert_array_equal(s.held, held)
 
 
-def test_a_rule_that_writes_into_its_situation_moves_no_limit(own: str) -> None:
+def test_a_rule_that_writes_into_its_inputs_moves_no_limit(own: str) -> None:
     s = book(long_only=np.array([True, True]), deciding=np.array([True, False]))
     before = {name: np.copy(getattr(s, name)) for name in ("held", "long_only", "deciding")}
     returns = s.problem.returns.mu.copy()
@@ -131,8 +131,8 @@ def test_a_long_answer_is_cut_where_it_says_so() -> None:
         ("singular", r"\.singular fails in OWN\.py line 12: LinAlgError: Singular matrix$"),
         ("noarg", r"\.noarg fails in .*: TypeError: noarg\(\) takes 0 positional arguments"),
         ("renames", r"\.renames fails in OWN\.py line 14: FrozenInstanceError"),
-        ("Half", r"Half is no function of a Situation but a class$"),
-        ("number", r"number is no function of a Situation but int$"),
+        ("Half", r"Half is no function of a SizingInputs but a class$"),
+        ("number", r"number is no function of a SizingInputs but int$"),
         ("absent", r"has no attribute 'absent'"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The plan over blocks of time, against an interior-point solver that has every block's weights
+"""The plan over periods of time, against an interior-point solver that has every period's weights
 as variables of their own.
 """
 
@@ -18,21 +18,21 @@ from sizing.kelly import SizingProblem
 from sizing.solver.active_set import SOLVED
 from sizing.solver.multi_period import change_costs
 
-SCALES = (0.2, 1.0, 20.0)  # of the blocks' variances
+SCALES = (0.2, 1.0, 20.0)  # of the periods' variances
 
 
-def plan(seed: int, blocks: int = 3) -> SizingProblem:
-    """Stocks and coins, some of them fixed, a premium in the long block and a signal in the
+def plan(seed: int, periods: int = 3) -> SizingProblem:
+    """Stocks and coins, some of them fixed, a premium in the long period and a signal in the
     short ones.
     """
     rng = np.random.default_rng(seed)
     n = int(rng.integers(1, 9))
     spread = rng.normal(0, 0.01, (n, 3))
     base = spread @ spread.T / 3 + np.diag(rng.uniform(1e-6, 1e-4, n))
-    covariance = np.array([base * scale * rng.uniform(0.5, 2) for scale in SCALES[:blocks]])
+    covariance = np.array([base * scale * rng.uniform(0.5, 2) for scale in SCALES[:periods]])
     signal = rng.normal(0, 1e-3, n) * rng.choice([0.0, 1.0])
     mu = np.array([signal, signal * rng.uniform(-0.5, 1.5), np.full(n, rng.choice([0.0, 4e-3]))])[
-        :blocks
+        :periods
     ]
     cap = float(rng.choice([0.1, 0.3, 0.6]))
     ceiling = float(rng.choice([0.5, 1.0, 2.0, 4.0]))
@@ -46,16 +46,16 @@ def plan(seed: int, blocks: int = 3) -> SizingProblem:
     upper = np.where(fixed, held, upper)
     groups = np.array([~crypto * 1.0, crypto * 1.0, ~crypto / ceiling + crypto])
     cost = np.where(rng.random(n) < 0.9, rng.choice([0.0, 2e-4, 2e-3]), 0.0)
-    tolls = rng.choice([0.0, 1e-4, 1e-3, 4e-3], blocks)
-    costs = np.vstack([cost, cost * rng.choice([0.0, 0.3, 1.0], (blocks - 1, n))])
+    financings = rng.choice([0.0, 1e-4, 1e-3, 4e-3], periods)
+    costs = np.vstack([cost, cost * rng.choice([0.0, 0.3, 1.0], (periods - 1, n))])
     limits = np.array([ceiling, 1.0, 1.0])
     return SizingProblem(
-        mu, covariance, costs, tolls, held, lower, upper, groups, limits, fraction=0.5
+        mu, covariance, costs, financings, held, lower, upper, groups, limits, fraction=0.5
     )
 
 
-def tolls_of(p: SizingProblem) -> Array:
-    """Of each block; none where bounds, or a ceiling for every symbol, keep the first block's
+def financings_of(p: SizingProblem) -> Array:
+    """Of each period; none where bounds, or a ceiling for every symbol, keep the first period's
     sizes at 1 together.
     """
     sizes = np.maximum(np.abs(p.lower), np.abs(p.upper))
@@ -64,7 +64,7 @@ def tolls_of(p: SizingProblem) -> Array:
     for row, limit in zip(p.coefficients, p.limits, strict=True):
         if (row > 0).all():
             most.append(max(limit, row @ fixed) / row.min())
-    return p.toll * (min(most) > 1 + 1e-9)
+    return p.financing * (min(most) > 1 + 1e-9)
 
 
 def worth(p: SizingProblem, weights: Array) -> float:
@@ -72,7 +72,7 @@ def worth(p: SizingProblem, weights: Array) -> float:
     something is borrowed.
     """
     fixed = p.upper == p.lower
-    tolls = tolls_of(p)
+    financings = financings_of(p)
     total = 0.0
     before = p.held
     for k, w in enumerate(weights):
@@ -80,7 +80,7 @@ def worth(p: SizingProblem, weights: Array) -> float:
         total += (
             p.mu[k] @ w
             - w @ p.covariance[k] @ w / (2 * p.fraction)
-            - tolls[k] * max(used - 1.0, 0.0)
+            - financings[k] * max(used - 1.0, 0.0)
         )
         total -= float(p.cost[k] @ np.abs(np.where(fixed, 0.0, w - before)))
         before = w
@@ -88,18 +88,18 @@ def worth(p: SizingProblem, weights: Array) -> float:
 
 
 def interior(p: SizingProblem) -> Array:
-    """The same plan by PIQP: x = [w₁ … w_K, |w₁|, what moves in each block, what is borrowed in
+    """The same plan by PIQP: x = [w₁ … w_K, |w₁|, what moves in each period, what is borrowed in
     each].
     """
-    blocks, n = p.mu.shape
+    periods, n = p.mu.shape
     fixed = p.upper == p.lower
-    tolls = tolls_of(p)
+    financings = financings_of(p)
     eye = np.eye(n)
     held = np.abs(p.lower) * fixed
-    sizes = n * blocks
-    moved = n * (blocks + 1)
-    borrowed = n * (2 * blocks + 1)
-    size = borrowed + blocks
+    sizes = n * periods
+    moved = n * (periods + 1)
+    borrowed = n * (2 * periods + 1)
+    size = borrowed + periods
     hessian = np.zeros((size, size))
     slope = np.zeros(size)
     low = np.full(size, -200.0)
@@ -110,12 +110,12 @@ def interior(p: SizingProblem) -> Array:
 
     def below(limit: Array, *parts: tuple[int, Array]) -> None:
         line = np.zeros((len(limit), size))
-        for column, block in parts:
-            line[:, column : column + block.shape[1]] += block
+        for column, period in parts:
+            line[:, column : column + period.shape[1]] += period
         rows.append(line)
         most.append(limit)
 
-    for k in range(blocks):
+    for k in range(periods):
         at = slice(k * n, (k + 1) * n)
         hessian[at, at] = p.covariance[k] / p.fraction
         slope[at] = -p.mu[k]
@@ -138,7 +138,7 @@ def interior(p: SizingProblem) -> Array:
             counted,
             (borrowed + k, -np.ones((1, 1))),
         )
-    slope[borrowed:] = tolls
+    slope[borrowed:] = financings
     low[:n] = np.maximum(low[:n], p.lower - 1e-11)
     high[:n] = np.minimum(high[:n], p.upper + 1e-11)
     for sign in (eye, -eye):
@@ -161,12 +161,12 @@ def interior(p: SizingProblem) -> Array:
         high,
     )
     solver.solve()
-    return np.asarray(solver.result.x[: n * blocks]).reshape(blocks, n)
+    return np.asarray(solver.result.x[: n * periods]).reshape(periods, n)
 
 
 @given(st.integers(0, 1_000_000), st.integers(1, 3))
-def test_no_other_plan_is_worth_more(seed: int, blocks: int) -> None:
-    p = plan(seed, blocks)
+def test_no_other_plan_is_worth_more(seed: int, periods: int) -> None:
+    p = plan(seed, periods)
     status, weights, _ = p.solve()
     assert status == SOLVED
     assert (weights[0] >= p.lower).all()
@@ -177,9 +177,9 @@ def test_no_other_plan_is_worth_more(seed: int, blocks: int) -> None:
 
 
 @given(st.integers(0, 1_000_000))
-def test_into_how_many_blocks_time_is_cut_changes_nothing(seed: int) -> None:
+def test_into_how_many_periods_time_is_cut_changes_nothing(seed: int) -> None:
     """Of one return and risk a day, what a position earns and risks until the horizon counts;
-    limits hold the first block.
+    limits hold the first period.
     """
     p = plan(seed, 1)
     n = len(p.held)
@@ -188,14 +188,14 @@ def test_into_how_many_blocks_time_is_cut_changes_nothing(seed: int) -> None:
         upper=np.full(n, 50.0),
         limits=np.full(3, 1e3),
         cost=np.full((1, n), 2e-4),
-        toll=np.zeros(1),
+        financing=np.zeros(1),
     )
     whole = wide.solve()
     parts = wide._replace(
         mu=np.vstack([0.3 * p.mu, 0.7 * p.mu]),
         covariance=np.concatenate([0.3 * p.covariance, 0.7 * p.covariance]),
         cost=np.full((2, n), 2e-4),
-        toll=np.zeros(2),
+        financing=np.zeros(2),
     ).solve()
     assert whole[0] == parts[0] == SOLVED
     assume(np.abs(whole[1]).max() < 49)
@@ -204,15 +204,15 @@ def test_into_how_many_blocks_time_is_cut_changes_nothing(seed: int) -> None:
 
 
 def one(
-    *blocks: tuple[float, float], cost: float = 2e-4, toll: Sequence[float] = ()
+    *periods: tuple[float, float], cost: float = 2e-4, financing: Sequence[float] = ()
 ) -> SizingProblem:
-    """One symbol without ceilings, half-Kelly; blocks: expected return and variance of each."""
-    mu, variance = np.array(blocks).T
+    """One symbol without ceilings, half-Kelly; periods: expected return and variance of each."""
+    mu, variance = np.array(periods).T
     return SizingProblem(
         mu[:, None].copy(),
         variance[:, None, None].copy(),
         np.full((len(mu), 1), cost),
-        np.array(toll or [0.0] * len(mu)),
+        np.array(financing or [0.0] * len(mu)),
         np.zeros(1),
         np.full(1, -5.0),
         np.full(1, 5.0),
@@ -236,8 +236,8 @@ def test_borrowing_stops_where_it_costs_more_than_it_earns() -> None:
     """By hand: f·mu/v is 2.5, of which the part beyond 1 costs the toll: nothing is borrowed,
     half of it, or all.
     """
-    for toll, expected, price in ((0.0, 2.5, 0.0), (1e-3, 2.0, 1e-3), (4e-3, 1.0, 3e-3)):
-        _, weights, prices = one((5e-3, 1e-3), cost=0.0, toll=[toll]).solve()
+    for financing, expected, price in ((0.0, 2.5, 0.0), (1e-3, 2.0, 1e-3), (4e-3, 1.0, 3e-3)):
+        _, weights, prices = one((5e-3, 1e-3), cost=0.0, financing=[financing]).solve()
         assert weights[0, 0] == pytest.approx(expected, rel=1e-6)
         assert prices[0] == pytest.approx(price, abs=1e-8)
 
@@ -260,19 +260,19 @@ def test_a_short_does_not_pay_for_what_is_borrowed() -> None:
         0.5,
     )
     assert p.solve()[1][0] == pytest.approx([2.5, -2.5], rel=1e-6)
-    assert p._replace(toll=np.ones(1)).solve()[1][0] == pytest.approx([0.5, -0.5], rel=1e-6)
+    assert p._replace(financing=np.ones(1)).solve()[1][0] == pytest.approx([0.5, -0.5], rel=1e-6)
 
 
 def test_the_day_is_borrowed_for_and_given_back_before_the_night_that_charges() -> None:
-    """A signal of an hour takes 2; the plan is at 1 in the block whose nights cost."""
-    p = one((4e-3, 1e-3), (2e-3, 1e-3), cost=1e-5, toll=[0.0, 1e-2])
+    """A signal of an hour takes 2; the plan is at 1 in the period whose nights cost."""
+    p = one((4e-3, 1e-3), (2e-3, 1e-3), cost=1e-5, financing=[0.0, 1e-2])
     _, weights, prices = p.solve()
     assert weights[:, 0] == pytest.approx([0.5 * (4e-3 - 1e-5 + 0.0) / 1e-3, 1.0], abs=0.02)
     assert prices[0] == 0.0
     assert prices[1] == pytest.approx(0.0, abs=1e-4)
 
 
-def test_who_cannot_borrow_is_charged_nothing_for_what_later_blocks_would() -> None:
+def test_who_cannot_borrow_is_charged_nothing_for_what_later_periods_would() -> None:
     """Three symbols with a cap of 0.1, or a ceiling of 1 on all of them: the rate changes no
     weight and has no price.
     """
@@ -290,7 +290,7 @@ def test_who_cannot_borrow_is_charged_nothing_for_what_later_blocks_would() -> N
         0.5,
     )
     for p in (base, base._replace(lower=-np.ones(n), upper=np.ones(n), limits=np.ones(1))):
-        free = p._replace(toll=np.zeros(2))
+        free = p._replace(financing=np.zeros(2))
         (_, charged, prices), (_, unpaid, _) = p.solve(), free.solve()
         np.testing.assert_array_equal(charged, unpaid)
         assert not prices[1:].any()
@@ -318,10 +318,10 @@ def test_what_leaving_costs_a_plan_falls_with_what_forecasts_are_worth(
 
 
 def test_what_can_be_sold_short_beyond_one_can_borrow() -> None:
-    """Bounds of -2 and 0.5: sizes pass 1, so the second block, wherever it wants, pays for what
+    """Bounds of -2 and 0.5: sizes pass 1, so the second period, wherever it wants, pays for what
     it borrows.
     """
-    p = one((0.0, 0.1), (1.0, 0.1), cost=0.0, toll=[0.01, 0.01])
+    p = one((0.0, 0.1), (1.0, 0.1), cost=0.0, financing=[0.01, 0.01])
     p = p._replace(lower=np.array([-2.0]), upper=np.array([0.5]))
     status, weights, prices = p.solve()
     assert status == SOLVED

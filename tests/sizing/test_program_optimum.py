@@ -36,7 +36,7 @@ def program(
     groups: Array,
     room: Array,
 ) -> Program:
-    """A program in which every group counts sizes and none has a toll."""
+    """A program in which every group counts sizes and none has a penalty."""
     count = len(room)
     return Program(
         pull,
@@ -56,8 +56,8 @@ def program(
 def whole_risk(p: Program) -> Array:
     """R of all weights, [n, n]."""
     place = np.arange(len(p.pull))
-    block, at = np.divmod(place, p.risk.shape[1])
-    risk = p.risk[np.maximum.outer(block, block), at[:, None], at]
+    period, at = np.divmod(place, p.risk.shape[1])
+    risk = p.risk[np.maximum.outer(period, period), at[:, None], at]
     risk[place, place] = p.variance
     return np.asarray(risk)
 
@@ -94,13 +94,13 @@ def problem(seed: int, symbols: tuple[int, int] = NARROW) -> Program:
 
 
 def borrowing_book(seed: int, symbols: tuple[int, int] = NARROW) -> Program:
-    """A problem in which some ceilings have a toll and some of these count longs less shorts."""
+    """A problem in which some ceilings have a penalty and some of these count longs less shorts."""
     rng = np.random.default_rng(seed + 1)
     p = problem(seed, symbols)
-    toll = np.where(
+    penalty = np.where(
         rng.random(len(p.room)) < 0.6, rng.choice([1e-5, 2e-4, 2e-3], len(p.room)), np.inf
     )
-    return p._replace(toll=toll, net=(rng.random(len(p.room)) < 0.5) & (toll < np.inf))
+    return p._replace(penalty=penalty, net=(rng.random(len(p.room)) < 0.5) & (penalty < np.inf))
 
 
 def round_book(seed: int) -> Program:
@@ -192,11 +192,11 @@ def assert_optimal(p: Program) -> tuple[Array, Program]:
     assert (w >= p.lower).all()
     assert (w <= p.upper).all()
     used = np.where(p.net, p.groups @ w, p.groups @ np.abs(w))
-    assert (used <= ridged.room + 1e-9)[p.toll == np.inf].all()
+    assert (used <= ridged.room + 1e-9)[p.penalty == np.inf].all()
     assert (prices >= -slack).all()
-    assert (prices <= p.toll + slack).all()
+    assert (prices <= p.penalty + slack).all()
     assert (prices[used < ridged.room - 1e-9] == 0).all()
-    assert (prices >= p.toll - slack)[used > ridged.room + 1e-9].all(), (
+    assert (prices >= p.penalty - slack)[used > ridged.room + 1e-9].all(), (
         "what is beyond a room is paid for"
     )
     more = np.where(w >= p.held, p.cost, -p.cost) + np.where(w >= 0, price, -price)
@@ -220,7 +220,7 @@ def test_no_weight_gains_by_moving_either_way(seed: int) -> None:
 def test_no_weight_gains_by_moving_where_room_can_be_bought(seed: int) -> None:
     p = borrowing_book(seed)
     least = np.minimum(np.maximum(0.0, p.lower), p.upper)
-    hard = p.toll == np.inf
+    hard = p.penalty == np.inf
     if (p.groups @ np.abs(least) > p.room + 1e-9)[hard].any():
         assert solved(p)[0] == INFEASIBLE
     else:
@@ -233,7 +233,7 @@ def test_no_weight_gains_in_a_wide_program_and_its_start_is_near() -> None:
     for seed in range(120):
         p = (problem, borrowing_book)[seed % 2](seed, (WIDE, WIDE + 60))
         least = np.minimum(np.maximum(0.0, p.lower), p.upper)
-        hard = p.toll == np.inf
+        hard = p.penalty == np.inf
         if (p.groups @ np.abs(least) > p.room + 1e-9)[hard].any():
             assert solved(p)[0] == INFEASIBLE
             continue

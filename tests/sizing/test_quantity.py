@@ -48,7 +48,7 @@ def beliefs(**mu_sigma: tuple[float, float]) -> Beliefs:
     return Beliefs(tuple(mu_sigma), values[:, 0], values[:, 1])
 
 
-def two_blocks(last: float) -> Beliefs:
+def two_periods(last: float) -> Beliefs:
     return Beliefs(PAIR, np.zeros((2, 2)), np.array([[0.1, 0.1], [0.1, last]]))
 
 
@@ -213,8 +213,8 @@ def test_a_position_without_a_price_is_named() -> None:
             r"moments.mu: shape \(3,\), 2 symbols",
         ),
         ({"moments": Beliefs(PAIR, np.zeros(2), np.ones(1))}, "moments.sigma"),
-        ({"moments": two_blocks(np.inf)}, "moments.sigma"),
-        ({"moments": two_blocks(-0.1)}, "moments.sigma"),
+        ({"moments": two_periods(np.inf)}, "moments.sigma"),
+        ({"moments": two_periods(-0.1)}, "moments.sigma"),
         ({"moments": Beliefs(PAIR, np.zeros((0, 2)), np.zeros((0, 2)))}, "moments.sigma"),
         ({"tolls": ["a"]}, "tolls"),
         ({"tolls": [1.0]}, "tolls"),

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from foundation.arrays import Array
 from sizing.allocation import Allocation
-from sizing.situation import Situation
+from sizing.inputs import SizingInputs
 from sizing.spans import ALL, explanation_of, kelly_by_span
 from sizing.strategies import Kelly, named
-from tests.sizing.books import LaterBlocks, changed, random_situation, rich_book
+from tests.sizing.books import LaterBlocks, changed, random_inputs, rich_book
 
 
-def plan(first: float, month: float, *, held: float = 0.0, cost: float = 2e-4) -> Situation:
+def plan(first: float, month: float, *, held: float = 0.0, cost: float = 2e-4) -> SizingInputs:
     """One stock over an hour and the month after it; expected returns in basis points."""
     later = LaterBlocks(
         np.array([[month * 1e-4]]), np.array([[[3e-3]]]), np.zeros(1), np.full((1, 1), cost)
@@ -31,20 +31,20 @@ def plan(first: float, month: float, *, held: float = 0.0, cost: float = 2e-4) -
     )
 
 
-def answer(situation: Situation, fraction: float = 0.1) -> Allocation:
-    return Kelly(fraction).allocate(situation)
+def answer(inputs: SizingInputs, fraction: float = 0.1) -> Allocation:
+    return Kelly(fraction).allocate(inputs)
 
 
 def test_an_hour_that_decides_against_the_month_is_shown_with_its_own_kelly_weight() -> None:
     found = answer(plan(-8.0, 28.0))
     assert found.target[0] == pytest.approx(-0.6)
-    assert found.blocks.tolist() == [1]
+    assert found.periods.tolist() == [1]
     assert found.unlimited[0] == pytest.approx(0.1 * -8e-4 / 2e-5)
 
 
 def test_a_month_that_decides_is_shown_with_the_kelly_weight_of_the_whole_plan() -> None:
     found = answer(plan(0.0, 60.0))
-    assert found.blocks.tolist() == [2]
+    assert found.periods.tolist() == [2]
     assert found.unlimited[0] == pytest.approx(0.1 * 60e-4 / (3e-3 + 2e-5))
     assert 0 < found.target[0] <= found.unlimited[0]
 
@@ -52,37 +52,37 @@ def test_a_month_that_decides_is_shown_with_the_kelly_weight_of_the_whole_plan()
 def test_what_its_cost_keeps_where_it_is_is_shown_what_the_whole_plan_would_hold() -> None:
     found = answer(plan(0.1, 10.0, held=0.03, cost=3e-3))
     assert found.binding[0].keys() == {"cost"}
-    assert found.blocks.tolist() == [2]
+    assert found.periods.tolist() == [2]
 
 
 def test_a_coin_that_may_not_be_short_is_shown_the_hour_that_would_be() -> None:
-    situation = changed(plan(-8.0, 28.0), long_only=np.ones(1, dtype=bool))
-    found = answer(situation)
+    inputs = changed(plan(-8.0, 28.0), long_only=np.ones(1, dtype=bool))
+    found = answer(inputs)
     assert found.target[0] == 0
     assert "long_only" in found.binding[0]
     assert found.unlimited[0] < 0
 
 
 def test_a_rule_of_weights_rests_on_the_next_decision_alone() -> None:
-    situation = plan(20.0, -60.0)
+    inputs = plan(20.0, -60.0)
     for name in ("fixed_fraction", "legacy"):
-        allocation = named(name).allocate(situation)
-        assert allocation.blocks.tolist() == [1]
+        allocation = named(name).allocate(inputs)
+        assert allocation.periods.tolist() == [1]
         # Both go by the direction of the forecast and count no premium.
         assert allocation.premium.tolist() == [0.0]
         assert allocation.forecast.tolist() == allocation.unlimited.tolist()
 
 
 @given(seed=st.integers(0, 10_000), fraction=st.sampled_from([0.1, 0.5, 1.0]))
-def test_whatever_is_shown_is_the_kelly_weight_of_the_blocks_it_names(
+def test_whatever_is_shown_is_the_kelly_weight_of_the_periods_it_names(
     seed: int, fraction: float
 ) -> None:
-    situation = random_situation(np.random.default_rng(seed))
-    found = answer(situation, fraction)
-    returns = situation.problem.returns
-    chosen = np.flatnonzero(situation.deciding)
+    inputs = random_inputs(np.random.default_rng(seed))
+    found = answer(inputs, fraction)
+    returns = inputs.problem.returns
+    chosen = np.flatnonzero(inputs.deciding)
     for k in chosen:
-        count = int(found.blocks[k])
+        count = int(found.periods[k])
         mu = returns.mu[:count].sum(axis=0)
         covariance = returns.covariance[:count].sum(axis=0)
         kelly = fraction * np.linalg.solve(covariance[np.ix_(chosen, chosen)], mu[chosen])
@@ -94,10 +94,10 @@ def test_whatever_is_shown_is_the_kelly_weight_of_the_blocks_it_names(
         )
 
 
-def moments(situation: Situation, blocks: int) -> tuple[Array, Array, Array]:
-    """Returns of the premium and of all, and covariance, over so many blocks."""
-    mu, premium, covariance, _, _ = situation.problem.returns
-    return premium[:blocks].sum(axis=0), mu[:blocks].sum(axis=0), covariance[:blocks].sum(axis=0)
+def moments(inputs: SizingInputs, periods: int) -> tuple[Array, Array, Array]:
+    """Returns of the premium and of all, and covariance, over so many periods."""
+    mu, premium, covariance, _, _ = inputs.problem.returns
+    return premium[:periods].sum(axis=0), mu[:periods].sum(axis=0), covariance[:periods].sum(axis=0)
 
 
 @given(
@@ -109,12 +109,12 @@ def test_a_kelly_weight_is_what_premium_and_forecast_want_alone_and_a_hedge(
     seed: int, fraction: float, multiplier: float
 ) -> None:
     """Together they are the weight; beside others at their targets the hedge of those is left."""
-    situation = random_situation(np.random.default_rng(seed))
-    found = Kelly(fraction, multiplier).allocate(situation)
-    chosen = np.flatnonzero(situation.deciding)
-    times = np.where(situation.crypto, 1.0, multiplier)
+    inputs = random_inputs(np.random.default_rng(seed))
+    found = Kelly(fraction, multiplier).allocate(inputs)
+    chosen = np.flatnonzero(inputs.deciding)
+    times = np.where(inputs.crypto, 1.0, multiplier)
     for k in chosen:
-        earned, mu, covariance = moments(situation, int(found.blocks[k]))
+        earned, mu, covariance = moments(inputs, int(found.periods[k]))
         earned, mu, covariance = earned / times, mu / times, covariance / np.outer(times, times)
         inverse = np.zeros_like(covariance)
         together = np.ix_(chosen, chosen)
@@ -134,15 +134,15 @@ def test_a_kelly_weight_is_what_premium_and_forecast_want_alone_and_a_hedge(
             assert found.premium[k] + found.forecast[k] == pytest.approx(shown, abs=near)
         assert found.premium[k] == pytest.approx(premium, abs=near)
         assert found.forecast[k] == pytest.approx(forecast, abs=near)
-    undecided = ~situation.deciding
+    undecided = ~inputs.deciding
     assert np.isnan(found.premium[undecided]).all()
     assert np.isnan(found.forecast[undecided]).all()
 
 
 def test_a_forecast_against_the_premium_wants_a_short_where_the_premium_wants_a_long() -> None:
     """The month earns 3 % and is forecast to lose 2 %: 1 % is left, and a third of its long."""
-    situation = changed(plan(0.0, 100.0), earned=np.array([[0.0], [300e-4]]))
-    found = answer(situation)
+    inputs = changed(plan(0.0, 100.0), earned=np.array([[0.0], [300e-4]]))
+    found = answer(inputs)
     unit = 0.1 / (3e-3 + 2e-5)
     assert found.premium[0] == pytest.approx(300e-4 * unit)
     assert found.forecast[0] == pytest.approx(-200e-4 * unit)
@@ -154,14 +154,14 @@ def test_a_forecast_of_one_symbol_wants_a_hedge_in_the_other() -> None:
 
     Half of inv([[1, .8], [.8, 1]]) / 0.01 is [[138.9, -111.1], [-111.1, 138.9]].
     """
-    situation = rich_book(
+    inputs = rich_book(
         2,
         mu=np.array([1e-3, 1e-3]),
         covariance=0.01 * np.array([[1.0, 0.8], [0.8, 1.0]]),
         cost=np.zeros(2),
         earned=np.array([[0.0, 1e-3]]),
     )
-    found = answer(situation, 0.5)
+    found = answer(inputs, 0.5)
     assert found.premium == pytest.approx([-0.1111111, 0.1388889], abs=1e-7)
     assert found.forecast == pytest.approx([0.1388889, -0.1111111], abs=1e-7)
     assert found.unlimited == pytest.approx([0.0277778, 0.0277778], abs=1e-7)
@@ -174,7 +174,7 @@ def test_what_nobody_says_of_the_premium_is_not_known() -> None:
 
 
 def test_two_symbols_that_are_one_share_what_premium_and_forecast_want() -> None:
-    situation = rich_book(
+    inputs = rich_book(
         2,
         held=np.full(2, 0.025),
         cost=np.full(2, 1e-3),
@@ -182,7 +182,7 @@ def test_two_symbols_that_are_one_share_what_premium_and_forecast_want() -> None
         covariance=np.full((2, 2), 0.01),
         earned=np.array([[4e-3, 4e-3]]),
     )
-    found = answer(situation, 0.5)
+    found = answer(inputs, 0.5)
     assert found.premium == pytest.approx([0.1, 0.1])
     assert found.forecast == pytest.approx([-0.075, -0.075])
     assert found.unlimited == pytest.approx([0.025, 0.025])
@@ -192,11 +192,11 @@ def test_two_symbols_that_are_one_share_what_premium_and_forecast_want() -> None
 def test_what_a_limit_of_its_own_holds_is_shown_a_weight_beyond_it(
     seed: int, fraction: float
 ) -> None:
-    situation = random_situation(np.random.default_rng(seed))
-    found = answer(situation, fraction)
+    inputs = random_inputs(np.random.default_rng(seed))
+    found = answer(inputs, fraction)
     for k, names in enumerate(found.binding):
         # What is held beyond its limit is cut to it whatever Kelly says.
-        within = situation.held[k] * np.sign(found.target[k]) <= abs(found.target[k])
+        within = inputs.held[k] * np.sign(found.target[k]) <= abs(found.target[k])
         if names.get("symbol_cap", 0.0) > 1e-6 and within:
             assert found.unlimited[k] * found.target[k] > 0
             assert abs(found.unlimited[k]) >= abs(found.target[k]) - 1e-6
@@ -218,7 +218,7 @@ def test_symbols_that_are_one_share_what_either_would_hold_over_every_span() -> 
         earned=premium,
     )
     found = answer(both)
-    assert found.blocks.tolist() == [1, 1]
+    assert found.periods.tolist() == [1, 1]
     np.testing.assert_allclose(found.unlimited, 0.1 * -8e-4 / 2e-5 / 2, rtol=1e-9)
     np.testing.assert_allclose(found.premium, 0.1 * 1e-4 / 2e-5 / 2, rtol=1e-9)
     whole, singular = kelly_by_span(both.problem, 0.1)
@@ -232,9 +232,9 @@ def test_symbols_that_are_one_share_what_either_would_hold_over_every_span() -> 
 def test_a_hedge_of_what_others_may_not_hold_is_shown_the_weight_beside_their_targets() -> None:
     seen = 0
     for seed in range(60):
-        situation = random_situation(np.random.default_rng(seed))
-        found = answer(situation, 0.5)
-        together, _ = kelly_by_span(situation.problem, 0.5)
-        for k in np.flatnonzero(situation.deciding):
-            seen += abs(found.unlimited[k] - together[found.blocks[k] - 1, ALL, k]) > 1e-9
+        inputs = random_inputs(np.random.default_rng(seed))
+        found = answer(inputs, 0.5)
+        together, _ = kelly_by_span(inputs.problem, 0.5)
+        for k in np.flatnonzero(inputs.deciding):
+            seen += abs(found.unlimited[k] - together[found.periods[k] - 1, ALL, k]) > 1e-9
     assert seen > 10

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from execution.trader import SizingSettings
 from foundation.errors import InputError
 from sizing.allocation import allocate, nearest
+from sizing.inputs import SizingInputs
 from sizing.limits import Limits
-from sizing.situation import Situation
 from sizing.strategies import (
     NAMES,
     Kelly,
@@ -24,13 +24,13 @@ from sizing.strategies import (
     named,
     vol_target,
 )
-from tests.sizing.books import changed, random_situation, rich_book, under
+from tests.sizing.books import changed, random_inputs, rich_book, under
 
 WIDE = Limits(symbol_cap=4.0)
 DAY = {False: 1 / 252, True: 24 / 8766}  # of a stock and of a coin, in years of their own
 
 
-def targets(name: str, s: Situation, limits: Limits = WIDE, **settings: Any) -> list[float]:
+def targets(name: str, s: SizingInputs, limits: Limits = WIDE, **settings: Any) -> list[float]:
     answer: list[float] = named(name, **settings).allocate(under(s, limits)).target.tolist()
     return answer
 
@@ -337,7 +337,7 @@ def test_a_shadow_price_is_what_more_of_the_limit_adds() -> None:
         4, mu=np.array([6e-4, -7e-4, 1e-5, 0.0]), covariance=covariance, stock_ceiling=1.0
     )
 
-    def value(now: Situation, limits: Limits) -> float:
+    def value(now: SizingInputs, limits: Limits) -> float:
         w = allocate(under(now, limits), 0.5).target
         return float(now.mu @ w - w @ covariance @ w - now.cost @ np.abs(w - now.held))
 
@@ -418,7 +418,7 @@ def test_a_name_that_is_none_is_refused(name: str, fraction: float | None, says:
 @given(st.integers(0, 10_000))
 def test_what_leaves_is_sold_whole_and_takes_no_stocks_room(seed: int) -> None:
     """The others are sized as if it were not there; it is left out of what is explained."""
-    s = random_situation(np.random.default_rng(seed))
+    s = random_inputs(np.random.default_rng(seed))
     leaving = ~s.crypto & ~s.deciding
     gone = changed(s, leaving=leaving)
     without = changed(s, held=np.where(leaving, 0.0, s.held))

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from foundation.arrays import Array
 from sizing.allocation import Allocation, allocate
 from sizing.binding import TOUCH
+from sizing.inputs import SizingInputs
 from sizing.kelly import unconstrained_kelly
 from sizing.limits import CEILINGS, Limits, ceilings_of
-from sizing.situation import Situation
 from sizing.spans import ALL, kelly_by_span
 from tests.sizing.books import LaterBlocks, book_of, changed, rich_book, under
 
 
-def situation_of(seed: int) -> Situation:
+def inputs_of(seed: int) -> SizingInputs:
     """Eight symbols, some of them coins, long only or without a decision; small equities and
     tight ceilings among them.
     """
@@ -42,7 +42,7 @@ def situation_of(seed: int) -> Situation:
     )
 
 
-def plainly(s: Situation, limits: Limits, found: Allocation, k: int) -> set[str]:
+def plainly(s: SizingInputs, limits: Limits, found: Allocation, k: int) -> set[str]:
     """The names of what holds weight k, ceiling by ceiling."""
     wish = found.unlimited[k]
     got = found.target[k]
@@ -71,7 +71,7 @@ def plainly(s: Situation, limits: Limits, found: Allocation, k: int) -> set[str]
 
 @given(st.integers(0, 10_000))
 def test_what_binds_is_what_the_rules_say(seed: int) -> None:
-    s = situation_of(seed)
+    s = inputs_of(seed)
     limits = Limits()
     found = allocate(under(s, limits), 0.5)
     for k in range(len(s.mu)):
@@ -79,8 +79,8 @@ def test_what_binds_is_what_the_rules_say(seed: int) -> None:
         assert set(found.binding[k]) == expected, (k, found.binding[k])
 
 
-def whole_plan(s: Situation) -> Array:
-    """Half-Kelly over all blocks, before any limit or cost."""
+def whole_plan(s: SizingInputs) -> Array:
+    """Half-Kelly over all periods, before any limit or cost."""
     weights, singular = kelly_by_span(s.problem, 0.5)
     assert not singular.any()
     return np.asarray(weights[-1, ALL])
@@ -88,7 +88,7 @@ def whole_plan(s: Situation) -> Array:
 
 @given(st.integers(0, 10_000))
 def test_wanted_weights_are_those_of_what_decides_alone(seed: int) -> None:
-    s = situation_of(seed)
+    s = inputs_of(seed)
     rows = np.flatnonzero(s.deciding)
     found = whole_plan(s)
     alone = unconstrained_kelly(s.mu[rows], s.covariance[np.ix_(rows, rows)], 0.5)
@@ -109,7 +109,7 @@ def test_wanted_weights_are_those_of_what_decides_alone(seed: int) -> None:
 @given(st.integers(0, 10_000))
 def test_more_room_under_what_binds_is_worth_its_price(seed: int) -> None:
     """A little more of a symbol's cap raises the objective by about what its shadow price says."""
-    s = situation_of(seed)
+    s = inputs_of(seed)
     more = 1e-5
     limits = Limits(symbol_cap=0.3)
     wider = Limits(symbol_cap=0.3 + more)
@@ -128,7 +128,7 @@ def test_more_room_under_what_binds_is_worth_its_price(seed: int) -> None:
 
 
 def test_a_ceiling_that_a_signal_of_an_hour_meets_is_named_though_the_horizon_wants_less() -> None:
-    """Two stocks that are worth nothing after the first block fill the account by day; what
+    """Two stocks that are worth nothing after the first period fill the account by day; what
     held them is the ceiling.
     """
     n = 2
@@ -149,7 +149,7 @@ def test_a_ceiling_that_a_signal_of_an_hour_meets_is_named_though_the_horizon_wa
 
 def test_a_weight_that_is_not_worth_borrowing_for_is_held_by_what_borrowing_costs() -> None:
     """By hand: at a weight of 1, one more earns 3e-3 - 1e-4 / 0.5 - 2e-4, and 4e-3 is asked."""
-    s = rich_book(1, mu=np.array([3e-3]), toll=4e-3)
+    s = rich_book(1, mu=np.array([3e-3]), financing=4e-3)
     found = allocate(under(s, Limits(symbol_cap=2.0)), 0.5)
     assert found.target.tolist() == pytest.approx([1.0])
     assert dict(found.binding[0]) == pytest.approx({"financing": 2.6e-3})

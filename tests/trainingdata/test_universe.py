@@ -126,15 +126,15 @@ def test_what_comes_after_an_instant_changes_no_membership_before(
     bars = drawn(seed % 7, HOURLY if hourly else DAILY, months=4)
     universe = rule_of(**EVERY, rebalance=renewed)
     cut = int(share * len(bars.times))
-    truth = universe.left_out(bars, bars.times)[:cut]
+    boolean = universe.left_out(bars, bars.times)[:cut]
     short = bars.between(0, cut)
-    np.testing.assert_array_equal(universe.left_out(short, short.times), truth)
+    np.testing.assert_array_equal(universe.left_out(short, short.times), boolean)
     rng = np.random.default_rng(seed)
     values, mask = bars.values.copy(), bars.mask.copy()
     values[:, cut:] *= rng.lognormal(0, 3, values[:, cut:].shape)
     mask[:, cut:] &= rng.random(mask[:, cut:].shape) < 0.5
     garbage = replace(bars, values=values, mask=mask)
-    np.testing.assert_array_equal(universe.left_out(garbage, bars.times)[:cut], truth)
+    np.testing.assert_array_equal(universe.left_out(garbage, bars.times)[:cut], boolean)
 
 
 @settings(max_examples=15, deadline=None)

@@ -143,7 +143,7 @@ def mean(parse: Callable[[Any], Decimal]) -> Callable[[Any], Decimal]:
     return cut
 
 
-def loan(value: Any) -> Decimal:
+def multiplier(value: Any) -> Decimal:
     """What equity is multiplied by, at least 1."""
     number = exact(value)
     if number < 1:
@@ -151,7 +151,7 @@ def loan(value: Any) -> Decimal:
     return number
 
 
-def truth(value: Any) -> bool:
+def boolean(value: Any) -> bool:
     """True or false, and nothing that might be either."""
     if not isinstance(value, bool):
         raise ValueError("neither true nor false")
@@ -177,7 +177,7 @@ def one_of(*known: Word) -> Callable[[Any], Word]:
     return parse
 
 
-def entries(value: Any) -> tuple[Mapping[str, Any], ...]:
+def objects(value: Any) -> tuple[Mapping[str, Any], ...]:
     """A list of objects."""
     if not isinstance(value, list) or not all(isinstance(each, Mapping) for each in value):
         raise ValueError("not a list of objects")
@@ -197,7 +197,7 @@ def an_instant(value: Any) -> np.datetime64:
     return np.datetime64(stamp.tz_convert("UTC").tz_localize(None), "ns")
 
 
-def maybe(name: str, parse: Callable[[Any], T], means: str = "") -> Optional[T | None]:
+def optional(name: str, parse: Callable[[Any], T], means: str = "") -> Optional[T | None]:
     """A field that says something only where it is."""
     return Optional(name, parse, None, means)
 
@@ -212,7 +212,7 @@ def a_float(value: Any) -> float:
 class Page:
     """A page of an answer; the last one has no token, or an empty one."""
 
-    next_page_token = maybe("next_page_token", words)
+    next_page_token = optional("next_page_token", words)
 
 
 class BarEntry:
@@ -232,6 +232,6 @@ class TradeEntry:
 class QuoteEntry:
     """`GET /v1beta1/options/quotes/latest`; an option that nobody offers has no ask, or 0."""
 
-    at = maybe("t", an_instant, "a quote of which nobody knows when it was is none")
+    at = optional("t", an_instant, "a quote of which nobody knows when it was is none")
     bid = Needed("bp", not_negative)
     ask = Optional("ap", not_negative, NOTHING)

@@ -94,7 +94,7 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Intent:
+class OrderIntent:
     """One order as it is meant to be sent.
 
     order: what is asked for; no other order of the account ever has its id.
@@ -141,7 +141,7 @@ class Intent:
     def wanted(self, now: np.datetime64) -> bool:
         return self.expires_at is None or bool(now < self.expires_at)
 
-    def lands_no_more(self, now: np.datetime64) -> bool:
+    def is_dead(self, now: np.datetime64) -> bool:
         """Whether an order that the venue does not know by now will never reach it."""
         end = self.sent_at if self.expires_at is None else max(self.sent_at, self.expires_at)
         return bool(now >= end + LANDING)
@@ -173,7 +173,7 @@ _SAME = ("sent_at", "expires_at", "why", "job", "venue", "decision", "part", "re
 _SAID = ("venue_id", "filled", "filled_price", "successor")
 
 
-def _intent(row: _IntentRow) -> Intent:
+def _intent(row: _IntentRow) -> OrderIntent:
     order = order_of(
         row.client_order_id,
         row.terms,
@@ -183,10 +183,10 @@ def _intent(row: _IntentRow) -> Intent:
     )
     progress = Progress(row.state, *(getattr(row, name) for name in _SAID))
     same: dict[str, Any] = {name: getattr(row, name) for name in _SAME}
-    return Intent(order=order, state=row.state, progress=progress, **same)
+    return OrderIntent(order=order, state=row.state, progress=progress, **same)
 
 
-def _row(intent: Intent, state: State) -> _IntentRow:
+def _row(intent: OrderIntent, state: State) -> _IntentRow:
     same: dict[str, Any] = {name: getattr(intent, name) for name in _SAME}
     said: dict[str, Any] = {name: getattr(intent.progress, name) for name in _SAID}
     name, terms = intent.client_order_id, words_of(intent.order)
@@ -210,7 +210,7 @@ _INTENTS = Table(
 )
 
 
-class IntentBook:
+class OrderStore:
     """The intents of one account.
 
     database: in which they are; none keeps them in memory.
@@ -222,7 +222,7 @@ class IntentBook:
         self._events = EventLog(self._database) if events is None else events
         _INTENTS.create(self._database)
 
-    def plan(self, intent: Intent) -> None:
+    def plan(self, intent: OrderIntent) -> None:
         """Write down what is to be sent later, as a part of the transaction around it.
 
         It takes the place of one with its id that was planned before and never sent.
@@ -232,7 +232,7 @@ class IntentBook:
             raise InputError(f"{intent.client_order_id}: this id was used before")
         self._write(intent, "planned")
 
-    def begin(self, intent: Intent) -> None:
+    def begin(self, intent: OrderIntent) -> None:
         """Write an intent down before it is sent, in the place of a planned one with its id."""
         with self._database.transaction():
             before = self.get(intent.client_order_id)
@@ -242,7 +242,7 @@ class IntentBook:
                 )
             self._write(intent, intent.state)
 
-    def _write(self, intent: Intent, state: State) -> None:
+    def _write(self, intent: OrderIntent, state: State) -> None:
         with self._database.transaction():
             _INTENTS.put(self._database, _row(intent, state))
             self._events.append(state, intent.client_order_id, words_of(intent.order))
@@ -281,34 +281,34 @@ class IntentBook:
             said = {"filled": str(progress.filled), "price": None if price is None else str(price)}
             self._events.append(f"noted {progress.state}", client_order_id, said)
 
-    def withhold(self, intent: Intent, why: str) -> None:
+    def withhold(self, intent: OrderIntent, why: str) -> None:
         with self._database.transaction():
             if self.get(intent.client_order_id) is None:
                 self._write(intent, "planned")
             self.settle(intent.client_order_id, "withheld", why)
 
-    def get(self, client_order_id: str) -> Intent | None:
+    def get(self, client_order_id: str) -> OrderIntent | None:
         """The intent with this id; None where it was never meant to be sent."""
         found = self.select("client_order_id = ?", (client_order_id,))
         return found[0] if found else None
 
-    def undetermined(self) -> tuple[Intent, ...]:
+    def undetermined(self) -> tuple[OrderIntent, ...]:
         """Those of which nobody knows what became of them, oldest first."""
         return self.in_states(UNDETERMINED)
 
-    def in_states(self, states: Iterable[State]) -> tuple[Intent, ...]:
+    def in_states(self, states: Iterable[State]) -> tuple[OrderIntent, ...]:
         """Those in one of these states, oldest first."""
         names = tuple(states)
         return self.select(f"state IN ({', '.join('?' * len(names))})", names)
 
-    def latest(self, states: Iterable[State], most: int) -> tuple[Intent, ...]:
+    def latest(self, states: Iterable[State], most: int) -> tuple[OrderIntent, ...]:
         """The latest so many of those in one of these states, the last one first."""
         names = tuple(states)
         marks = ", ".join("?" * len(names))
         clause = f"WHERE state IN ({marks}) ORDER BY rowid DESC LIMIT ?"
         return tuple(_INTENTS.made(self._database, _intent, clause, (*names, most)))
 
-    def of_decision(self, decision: str) -> tuple[Intent, ...]:
+    def of_decision(self, decision: str) -> tuple[OrderIntent, ...]:
         """Those that follow from a decision, in the order in which they were planned."""
         return self.select("decision = ?", (decision,))
 
@@ -320,13 +320,13 @@ class IntentBook:
             if intent.state in KEPT_BACK
         }
 
-    def select(self, condition: str, values: Sequence[str] = ()) -> tuple[Intent, ...]:
+    def select(self, condition: str, values: Sequence[str] = ()) -> tuple[OrderIntent, ...]:
         """Those for which an SQL condition holds, oldest first."""
         found = f"WHERE {condition} ORDER BY rowid"
         return tuple(_INTENTS.made(self._database, _intent, found, values))
 
 
-def intents_of(database: Database) -> tuple[Intent, ...]:
+def intents_of(database: Database) -> tuple[OrderIntent, ...]:
     """All intents of an account, oldest first."""
     return tuple(_INTENTS.made(database, _intent, "ORDER BY rowid"))
 

@@ -1,4 +1,6 @@
-"""When a live loop has to be done with its next pass: it writes that down, and anybody may look."""
+"""When a live loop has to be done with its next cycle: it writes that down, and anybody may
+look.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +15,12 @@ from foundation.clock import system_clock
 from foundation.database import Database
 from trainingdata.instants import utc_text
 
-SLACK = 300.0  # seconds for what a pass asks of the venue, beside what its settings grant
+SLACK = 300.0  # seconds for what a cycle asks of the venue, beside what its settings grant
 
 
 @dataclass(frozen=True, slots=True)
-class NextPass:
-    """The pass that a loop makes next.
+class NextCycle:
+    """The cycle that a loop makes next.
 
     job: that is stepped.
     due: when it begins, by the venue's clock.
@@ -39,14 +41,14 @@ class NextPass:
         return f"{self.job} at {utc_text(self.due)}"
 
 
-_NEXT = Table("next_pass", NextPass, key="only")
+_NEXT = Table("next_pass", NextCycle, key="only")
 
 
-class NextPassBook:
-    """The next pass of an account's loop, in its journal.
+class NextCycleBook:
+    """The next cycle of an account's loop, in its journal.
 
     database: the journal.
-    seconds: that the settings grant a pass.
+    seconds: that the settings grant a cycle.
     clock: this machine's.
     """
 
@@ -63,15 +65,15 @@ class NextPassBook:
         _NEXT.create(database)
 
     def expect(self, job: str, due: np.datetime64, now: np.datetime64) -> None:
-        """A pass is due; now: by the clock that says when it is."""
+        """A cycle is due; now: by the clock that says when it is."""
         if self._written == (job, due):
             return
         wait = max(due - now, np.timedelta64(0, "ns"))
         over_by = self._clock() + wait + self._longest
-        _NEXT.put(self._database, NextPass(job, due, over_by))
+        _NEXT.put(self._database, NextCycle(job, due, over_by))
         self._written = job, due
 
-    def expected(self) -> NextPass | None:
+    def expected(self) -> NextCycle | None:
         return _NEXT.last(self._database)
 
     def expect_none(self) -> None:
@@ -79,7 +81,7 @@ class NextPassBook:
         self._written = None
 
 
-def next_pass_of(journal: Path) -> NextPass | None:
-    """The pass that is expected by a journal; none where none is."""
+def next_cycle_of(journal: Path) -> NextCycle | None:
+    """The cycle that is expected by a journal; none where none is."""
     found = _NEXT.rows_in(journal)
     return found[0] if found else None

@@ -1,8 +1,8 @@
 """What a class of symbols learns in a week: a function of its last own bars and of nothing else.
 
-A centre's worth is the slope of realised on forecast returns, pooled over the symbols of a class,
+A median's slope is the slope of realised on forecast returns, pooled over the symbols of a class,
 with an error that allows for returns that move together. Its persistence is the autocorrelation of
-the centre itself: it is free of the noise in returns (Gârleanu and Pedersen 2013).
+the median itself: it is free of the noise in returns (Gârleanu and Pedersen 2013).
 
 S symbols, n rows, H steps.
 """
@@ -20,23 +20,23 @@ from forecasting.calibration.variance import SPANS, day_pattern
 from forecasting.forecast import HORIZON
 from foundation.arrays import Array, Index, spans
 
-# forecasts a lesson learns from at most: symbols of a class move together, more say little more
+# forecasts a fit learns from at most: symbols of a class move together, more say little more
 MAX_ROWS = 16_384
 MAX_PERSISTENCE = 0.99
 MIN_INSTANTS = 30  # independent instants below which a slope is not estimated
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Lesson:
+class CalibrationFit:
     """What one class learned in one week.
 
     pattern: [K] variance of a bar by its place in the day, in multiples of the day's mean.
     dispersion: deviation and shape of the log return after each step.
-    slopes: [H] what the base forecaster's centre is multiplied by.
+    slopes: [H] what the base forecaster's median is multiplied by.
     begin: [S] first own bar of each symbol that anything is computed from.
-    persistence: of the base forecaster's first-step centre from one bar to the next.
+    persistence: of the base forecaster's first-step median from one bar to the next.
     skill: information coefficient of the first step, as far as the slope is believed: the root
-        mean square of the shrunk centre over that of the returns.
+        mean square of the shrunk median over that of the returns.
     """
 
     pattern: Array
@@ -47,7 +47,7 @@ class Lesson:
     skill: float
 
     def apply(self, history: ClassHistory, member: Index, last: Index) -> tuple[Array, Array]:
-        """(centre, deviation) of the log return after each step, each [n, H].
+        """(median, deviation) of the log return after each step, each [n, H].
 
         member, last: [n] each forecast's symbol within the class, rising, and the own bar at which
         it is issued, rising within a symbol.
@@ -56,13 +56,15 @@ class Lesson:
         return self.slopes * sample.median, self.dispersion.deviation(sample)
 
 
-def fit(history: ClassHistory, week: np.datetime64, window: int, confidence: float) -> Lesson:
+def fit_calibration(
+    history: ClassHistory, week: np.datetime64, window: int, confidence: float
+) -> CalibrationFit:
     """What a class knows at the beginning of a week.
 
     history: the bars and base forecasts of its symbols [S].
     week: the Friday 16:00 New York that the week begins at; bars after it are not seen.
     window: own bars of each symbol that are learned from.
-    confidence: standard errors by which a centre's worth must exceed zero to count.
+    confidence: standard errors by which a median's slope must exceed zero to count.
     """
     slots = history.places
     ends = history.known(week)
@@ -91,7 +93,7 @@ def fit(history: ClassHistory, week: np.datetime64, window: int, confidence: flo
     if slopes[0] > 0:
         expected = _first_step_size(sample.median, deviation)
         skill = slopes[0] * expected / _first_step_size(move, deviation)
-    return Lesson(pattern, dispersion, slopes, begin, persistence, float(np.float32(skill)))
+    return CalibrationFit(pattern, dispersion, slopes, begin, persistence, float(np.float32(skill)))
 
 
 def _slopes(sample: Sample, deviation: Array, move: Array, confidence: float) -> Array:
@@ -102,7 +104,7 @@ def _slopes(sample: Sample, deviation: Array, move: Array, confidence: float) ->
     known = np.isfinite(forecasts) & np.isfinite(realised)
     for h, rows in enumerate(known):
         instant = sample.instant[rows]
-        slopes[h] = worth(forecasts[h, rows], realised[h, rows], instant, h + 1, confidence)
+        slopes[h] = shrinkage(forecasts[h, rows], realised[h, rows], instant, h + 1, confidence)
     return slopes
 
 
@@ -129,7 +131,7 @@ def _thinned(starts: Index, ends: Index) -> tuple[Index, Index]:
     return member, oldest[member] + nth * stride
 
 
-def worth(
+def shrinkage(
     forecast: Array, realised: Array, instant: Index, overlap: int, confidence: float
 ) -> float:
     """Lower end of the slope's one-sided interval, in [0, 1]; 0 where the data say nothing.

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import numpy as np
 
-from marketsimulator.venue.asked import Answer, refuse_other_keys, whole_number
+from marketsimulator.venue.asked import Response, refuse_other_keys, whole_number
 from marketsimulator.venue.stocks import Venue
 from marketsimulator.venue.tickets import made_id, quantity_text, timestamp
 from trainingdata.instants import instant
@@ -15,7 +15,7 @@ from trainingdata.instruments import is_coin, venue_spelling
 from trainingdata.sessions import calendar, in_session
 
 
-def account_answer(venue: Venue) -> Answer:
+def account_response(venue: Venue) -> Response:
     """`GET /v2/account`."""
     account = venue.broker.account()
     values = {s: float(q) * account.prices[s] for s, q in account.positions.items()}
@@ -51,7 +51,7 @@ def account_answer(venue: Venue) -> Answer:
     }
 
 
-def positions_answer(venue: Venue) -> list[Answer]:
+def positions_response(venue: Venue) -> list[Response]:
     """`GET /v2/positions`."""
     account = venue.broker.account()
     short_proceeds = venue.broker.short_proceeds()
@@ -93,7 +93,7 @@ def positions_answer(venue: Venue) -> list[Answer]:
     return [*positions, *venue.options.positions()]
 
 
-def activities_answer(venue: Venue, query: Mapping[str, str]) -> list[Answer]:
+def activities_answer(venue: Venue, query: Mapping[str, str]) -> list[Response]:
     """`GET /v2/account/activities`: a page of them, newest first unless `direction` is `asc`."""
     refuse_other_keys(query, "after", "direction", "page_size", "page_token")
     activities = venue.record.listed()
@@ -112,7 +112,7 @@ def activities_answer(venue: Venue, query: Mapping[str, str]) -> list[Answer]:
     return activities[begin : begin + whole_number(query, "page_size", 100, 1, 100)]
 
 
-def clock_answer(now: np.datetime64) -> Answer:
+def clock_answer(now: np.datetime64) -> Response:
     """`GET /v2/clock`."""
     days = calendar()
     current = int(np.searchsorted(days.closes, now, side="right"))
@@ -126,7 +126,7 @@ def clock_answer(now: np.datetime64) -> Answer:
     }
 
 
-def asset_answer(venue: Venue, symbol: str) -> Answer:
+def asset_answer(venue: Venue, symbol: str) -> Response:
     """`GET /v2/assets/{symbol}`, for a symbol of the panel."""
     coin = is_coin(symbol)
     asset = venue.asset(symbol)

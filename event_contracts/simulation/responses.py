@@ -32,7 +32,7 @@ from event_contracts.trading.fees import NOTHING, FeeRules
 from event_contracts.trading.orders import FLAT, PAYOUT, Fill, LimitOrder
 from event_contracts.trading.records import usd_of
 from event_contracts.trading.venue_orders import book_side, yes_price
-from marketsimulator.venue.asked import Answer, Refused, whole_number
+from marketsimulator.venue.asked import Refused, Response, whole_number
 
 Row = TypeVar("Row")
 Query = Mapping[str, str]
@@ -42,13 +42,13 @@ PAGE = 100
 CENTS = 100
 
 
-def balance(exchange: Exchange) -> Answer:
+def balance(exchange: Exchange) -> Response:
     """`GET /portfolio/balance`."""
     cash = exchange.cash
     return {"balance": int(cash * CENTS // 1), "balance_dollars": dollars(cash)}
 
 
-def order(exchange: Exchange, placed: PlacedOrder) -> Answer:
+def order(exchange: Exchange, placed: PlacedOrder) -> Response:
     own = placed.order
     return {
         **_ids(placed),
@@ -64,7 +64,7 @@ def order(exchange: Exchange, placed: PlacedOrder) -> Answer:
     }
 
 
-def receipt(placed: PlacedOrder, now: np.datetime64) -> Answer:
+def receipt(placed: PlacedOrder, now: np.datetime64) -> Response:
     """What a new order is answered with: it has yet to meet a tick."""
     counts = {
         "fill_count": counted(placed.filled),
@@ -73,12 +73,12 @@ def receipt(placed: PlacedOrder, now: np.datetime64) -> Answer:
     return {**_ids(placed), **counts, "ts_ms": milliseconds(now)}
 
 
-def cancellation(placed: PlacedOrder, reduced: Decimal, now: np.datetime64) -> Answer:
+def cancellation(placed: PlacedOrder, reduced: Decimal, now: np.datetime64) -> Response:
     """What `DELETE` of an order is answered with; reduced: contracts that waited."""
     return {**_ids(placed), "reduced_by": counted(reduced), "ts_ms": milliseconds(now)}
 
 
-def orders(exchange: Exchange, query: Query, hidden: int = 0) -> Answer:
+def orders(exchange: Exchange, query: Query, hidden: int = 0) -> Response:
     """`GET /portfolio/orders`; hidden: so many of the newest are left out."""
     status = query.get("status")
     if status not in (None, "resting", "canceled", "executed"):
@@ -92,7 +92,7 @@ def orders(exchange: Exchange, query: Query, hidden: int = 0) -> Answer:
     return _page("orders", rows, query)
 
 
-def fills(exchange: Exchange, query: Query, hidden: int = 0) -> Answer:
+def fills(exchange: Exchange, query: Query, hidden: int = 0) -> Response:
     """`GET /portfolio/fills`; hidden: so many of the newest are left out."""
     rows = {
         number: _fill_answer(exchange, number, booked)
@@ -103,7 +103,7 @@ def fills(exchange: Exchange, query: Query, hidden: int = 0) -> Answer:
     return _page("fills", rows, query)
 
 
-def positions(exchange: Exchange, query: Query) -> Answer:
+def positions(exchange: Exchange, query: Query) -> Response:
     """`GET /portfolio/positions`: markets that were traded and have not paid."""
     paid = {settlement.market for settlement in exchange.payments}
     traded = {booked.fill.market for booked in exchange.fills} - paid
@@ -115,7 +115,7 @@ def positions(exchange: Exchange, query: Query) -> Answer:
     return _page("market_positions", rows, query)
 
 
-def settlements(exchange: Exchange, query: Query) -> Answer:
+def settlements(exchange: Exchange, query: Query) -> Response:
     """`GET /portfolio/settlements`: markets that paid while something of them was held."""
     rows = {
         number: _settlement_answer(exchange, settlement)
@@ -127,7 +127,7 @@ def settlements(exchange: Exchange, query: Query) -> Answer:
     return _page("settlements", rows, query)
 
 
-def markets(exchange: Exchange, query: Query) -> Answer:
+def markets(exchange: Exchange, query: Query) -> Response:
     """`GET /markets`."""
     wanted = [name for name in query.get("tickers", "").split(",") if name]
     rows = {
@@ -138,7 +138,7 @@ def markets(exchange: Exchange, query: Query) -> Answer:
     return _page("markets", rows, query)
 
 
-def market(exchange: Exchange, ticker: str) -> Answer:
+def market(exchange: Exchange, ticker: str) -> Response:
     """One market; where nobody bids or offers, and once it has closed, it quotes $0 and $1."""
     listing = listing_of(exchange, ticker)
     status = exchange.market_state(ticker)
@@ -170,7 +170,7 @@ def market(exchange: Exchange, ticker: str) -> Answer:
     }
 
 
-def series(exchange: Exchange, ticker: str) -> Answer:
+def series(exchange: Exchange, ticker: str) -> Response:
     """`GET /series/{series_ticker}`: what its fees are."""
     if ticker not in {series_of(each) for each in exchange.listings.values()}:
         raise Refused(404, None, f"series {ticker} not found")
@@ -181,7 +181,7 @@ def series(exchange: Exchange, ticker: str) -> Answer:
     return {"series": series}
 
 
-def event(exchange: Exchange, ticker: str) -> Answer:
+def event(exchange: Exchange, ticker: str) -> Response:
     """`GET /events/{event_ticker}`: which series it is one of."""
     for listing in exchange.listings.values():
         if event_of(listing) == ticker:
@@ -198,7 +198,7 @@ def series_of(listing: Listing) -> str:
     return event_of(listing).split("-")[0]
 
 
-def _fill_answer(exchange: Exchange, number: int, booked: BookedFill) -> Answer:
+def _fill_answer(exchange: Exchange, number: int, booked: BookedFill) -> Response:
     fill = booked.fill
     at = exchange.at(booked.tick)
     return {
@@ -215,7 +215,7 @@ def _fill_answer(exchange: Exchange, number: int, booked: BookedFill) -> Answer:
     }
 
 
-def _settlement_answer(exchange: Exchange, settlement: Settlement) -> Answer:
+def _settlement_answer(exchange: Exchange, settlement: Settlement) -> Response:
     return {
         "ticker": settlement.market,
         "event_ticker": event_of(exchange.listings[settlement.market]),
@@ -228,7 +228,7 @@ def _settlement_answer(exchange: Exchange, settlement: Settlement) -> Answer:
     }
 
 
-def _direction(order: LimitOrder | Fill) -> Answer:
+def _direction(order: LimitOrder | Fill) -> Response:
     """What an order or a fill does, in each of the API's ways to say it."""
     side = book_side(order.action, order.side)
     return {
@@ -239,11 +239,11 @@ def _direction(order: LimitOrder | Fill) -> Answer:
     }
 
 
-def _prices(yes: Decimal) -> Answer:
+def _prices(yes: Decimal) -> Response:
     return {"yes_price_dollars": dollars(yes), "no_price_dollars": dollars(PAYOUT - yes)}
 
 
-def _ids(placed: PlacedOrder) -> Answer:
+def _ids(placed: PlacedOrder) -> Response:
     return {"order_id": placed.order_id, "client_order_id": placed.client_order_id}
 
 
@@ -265,7 +265,7 @@ def _within(query: Query, at: np.datetime64) -> bool:
     return first <= seconds <= last
 
 
-def _page(name: str, rows: Mapping[int, Answer], query: Query) -> Answer:
+def _page(name: str, rows: Mapping[int, Response], query: Query) -> Response:
     """The newest rows before the cursor, and the cursor of those before them; rows: by number."""
     limit = whole_number(query, "limit", PAGE, 1, LONGEST_PAGE)
     before = whole_number(query, "cursor", 2**62)

@@ -1,4 +1,4 @@
-"""Passes of an account's jobs, as its journal has them: what each came to."""
+"""Cycles of an account's jobs, as its journal has them: what each came to."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from foundation.database import Database
 
 
 @dataclass(frozen=True, slots=True)
-class PassRow:
-    """A pass of a job, and what it came to.
+class CycleRow:
+    """A cycle of a job, and what it came to.
 
-    number: of the pass, increasing.
+    number: of the cycle, increasing.
     ended_at: none while it lasts.
     decision: the id of what was decided; empty where nothing was.
     idle, failed: why nothing came of it, or empty.
@@ -30,21 +30,21 @@ class PassRow:
     failed: Text = ""
 
 
-_PASSES = Table("cycles", PassRow, counted=True)
+_CYCLES = Table("cycles", CycleRow, counted=True)
 
 
-class PassBook:
-    """The passes of one job of an account."""
+class CycleBook:
+    """The cycles of one job of an account."""
 
     def __init__(self, database: Database, job: str) -> None:
         self._database = database
         self._job = job
-        _PASSES.create(database)
+        _CYCLES.create(database)
 
     def begin(self, at: np.datetime64) -> int:
-        """Write down that a pass begins, and return its number."""
+        """Write down that a cycle begins, and return its number."""
         with self._database.transaction():
-            _PASSES.insert(self._database, PassRow(0, self._job, at))
+            _CYCLES.insert(self._database, CycleRow(0, self._job, at))
             return int(self._database.rows("SELECT max(number) FROM cycles")[0][0])
 
     def end(
@@ -57,23 +57,23 @@ class PassBook:
         idle: str = "",
         failed: str = "",
     ) -> None:
-        """Write down what a pass came to; failed: what ended it."""
+        """Write down what a cycle came to; failed: what ended it."""
         came_to = {"decision": decision, "fills": fills, "idle": idle, "failed": failed}
-        _PASSES.change(self._database, "WHERE number = ?", (number,), ended_at=at, **came_to)
+        _CYCLES.change(self._database, "WHERE number = ?", (number,), ended_at=at, **came_to)
 
-    def last(self, *, ended: bool = False) -> PassRow | None:
-        """The latest pass, or the latest that has ended; none before there was one."""
+    def last(self, *, ended: bool = False) -> CycleRow | None:
+        """The latest cycle, or the latest that has ended; none before there was one."""
         condition = "job = ?" + (" AND ended_at IS NOT NULL" if ended else "")
-        return _PASSES.last(self._database, f"WHERE {condition} ORDER BY number DESC", (self._job,))
+        return _CYCLES.last(self._database, f"WHERE {condition} ORDER BY number DESC", (self._job,))
 
 
-def latest_passes(database: Database, most: int) -> list[PassRow]:
-    """The latest so many passes, the last one first; none where no job has begun its journal."""
+def latest_cycles(database: Database, most: int) -> list[CycleRow]:
+    """The latest so many cycles, the last one first; none where no job has begun its journal."""
     if not database.rows("SELECT 1 FROM sqlite_master WHERE name = 'cycles'"):
         return []
-    return _PASSES.rows(database, "ORDER BY number DESC LIMIT ?", (most,))
+    return _CYCLES.rows(database, "ORDER BY number DESC LIMIT ?", (most,))
 
 
-def passes_of(database: Database, job: str) -> list[PassRow]:
-    """All passes of a job, oldest first."""
-    return _PASSES.rows(database, "WHERE job = ? ORDER BY number", (job,))
+def cycles_of(database: Database, job: str) -> list[CycleRow]:
+    """All cycles of a job, oldest first."""
+    return _CYCLES.rows(database, "WHERE job = ? ORDER BY number", (job,))

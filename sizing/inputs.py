@@ -36,7 +36,7 @@ class AccountLike(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Situation:
+class SizingInputs:
     """What sizing needs to know of one instant, for S symbols.
 
     problem: what is expected, what it costs, what is allowed and what is held.
@@ -53,12 +53,12 @@ class Situation:
 
     @property
     def mu(self) -> Array:
-        """[S] expected simple return in the first block."""
+        """[S] expected simple return in the first period."""
         return np.asarray(self.problem.returns.mu[0])
 
     @property
     def covariance(self) -> Array:
-        """[S, S] of simple returns in the first block."""
+        """[S, S] of simple returns in the first period."""
         return np.asarray(self.problem.returns.covariance[0])
 
     @property
@@ -68,7 +68,7 @@ class Situation:
 
     @property
     def years(self) -> Array:
-        """[S] each symbol's own open time in the first block, in years."""
+        """[S] each symbol's own open time in the first period, in years."""
         return self.problem.returns.years
 
     @property
@@ -77,9 +77,9 @@ class Situation:
         return np.asarray(self.problem.costs.change[0])
 
     @property
-    def toll(self) -> float:
-        """Price of one USD borrowed in the first block, USD."""
-        return float(self.problem.costs.toll[0])
+    def financing(self) -> float:
+        """Price of one USD borrowed in the first period, USD."""
+        return float(self.problem.costs.financing[0])
 
     @property
     def crypto(self) -> Mask:
@@ -121,7 +121,7 @@ class Situation:
         """Cash that may buy coins, a multiple of equity; below 0 where there is none."""
         return self.problem.account.unborrowed
 
-    def beside(self, held: Array, deciding: Mask) -> Situation:
+    def beside(self, held: Array, deciding: Mask) -> SizingInputs:
         """The same where other weights [S] are held and others decide."""
         account = self.problem.account._replace(held=held, deciding=deciding)
         return replace(self, problem=self.problem._replace(account=account))

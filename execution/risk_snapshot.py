@@ -19,15 +19,15 @@ class PriceUnseen(InputError):
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class RiskSnapshot:
     """An account as it was last read, and what orders are judged by.
 
     account: with its open orders, and with the prices, USD, that orders were sized at.
     trades: the last trade of each symbol that may be ordered.
     at_risk: USD that open spreads can lose, and those on their way, by the root of their options.
     balance: USD that spreads are sized from, of the account's files; none where none are sold.
-    passed: orders that guards let pass since, by id: two that are judged by one sight must not both
-        take the same room.
+    passed: orders that guards let pass since, by id: two that are judged by one snapshot must not
+        both take the same room.
     """
 
     account: Account
