@@ -84,15 +84,15 @@ def test_files_of_bars_decide_days_by_name_and_deviations_and_bound_liquidations
     correlation, then = found.outcomes
     assert correlation.loss > 0
     by_own_bars = [
-        move.rationale.startswith("own bars, 2024-02-14T21:00Z") for move in then.moves.values()
+        move.basis.startswith("own bars, 2024-02-14T21:00Z") for move in then.moves.values()
     ]
     assert all(by_own_bars)
 
     one = write_bars(bars, tmp_path / "one", ("SYA",))
     found = found_at(here, monkeypatch, *words, f"data.dir=[{one}]")
     first, *others = found.outcomes[0].moves.values()
-    assert first.rationale.startswith("own bars")
-    assert [other.rationale for other in others] == ["stated of its class"] * 2
+    assert first.basis.startswith("own bars")
+    assert [other.basis for other in others] == ["stated of its class"] * 2
     assert abs(first.move) < 0.1
     assert found.skipped["correlation"].startswith("SYB has 0 daily returns")
     assert any("nothing bounds a liquidation" in note for note in found.book.notes)

@@ -90,7 +90,7 @@ def test_what_rows_of_a_table_believe_is_what_each_of_their_instants_does() -> N
     rng = np.random.default_rng(0)
     instants, periods, size = 4, 2, 3
     at = np.datetime64("2024-03-04T15:00", "ns") + np.arange(instants) * np.timedelta64(1, "h")
-    some = {name: rng.random((instants, size)) for name in ("worth", "signal", "premium")}
+    some = {name: rng.random((instants, size)) for name in ("shrinkage", "signal", "premium")}
     flags = {name: rng.random((instants, size)) < 0.5 for name in ("deciding", "leaving")}
     table = BeliefTable(
         symbols=("AAA", "BBB", "CUSD"),

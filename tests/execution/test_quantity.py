@@ -139,7 +139,7 @@ def test_the_quantity_is_what_sizing_says_of_the_same_account_and_moments(
         cost=float(settings.costs.expected(bars.crypto, settings.fees)[0]),
         overnight=belief.overnight,
         signal=float(belief.signal[0]),
-        financings=(settings.margin.nightly_rate(np.array([belief.at])) * belief.nights).tolist(),
+        tolls=(settings.margin.nightly_rate(np.array([belief.at])) * belief.nights).tolist(),
     )
     assert quantity > 0
     assert execution.get_qty("SYA", price, f"broker.url_override={venue.url}") == quantity

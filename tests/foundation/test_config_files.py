@@ -10,7 +10,7 @@ import pytest
 from foundation.compose import hydra_command
 from foundation.config_files import check_config_file
 from foundation.errors import InputError
-from tests.e2e.test_command_lines import one_line, run
+from tests.e2e.refused import refusal_of
 from tests.marketsimulator.run_folder_files import write_run
 
 # Ten lines that stand for 10^9 words once they are expanded.
@@ -72,5 +72,5 @@ def test_a_run_folder_whose_settings_would_expand_without_end_is_one_line(tmp_pa
     for name in ("one", "two"):
         write_run(tmp_path / name)
         (tmp_path / name / "config.yaml").write_text(BOMB)
-    line = one_line(run(tmp_path, "-m", "marketsimulator.compare", "one", "two"))
+    line = refusal_of("marketsimulator.compare", "one", "two", cwd=tmp_path)
     assert line.startswith("error: one/config.yaml: cannot be read: *a0 refers to another place")

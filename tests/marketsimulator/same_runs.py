@@ -57,7 +57,7 @@ def same_decision(one: Decision, other: Decision) -> None:
             np.testing.assert_equal(getattr(mine, name), getattr(its, name))
         assert list(mine.binding) == list(its.binding)
         np.testing.assert_allclose(list(mine.binding.values()), list(its.binding.values()), **NEAR)
-        assert (mine.rationale.worth is None) == (its.rationale.worth is None)
+        assert (mine.rationale.shrinkage is None) == (its.rationale.shrinkage is None)
         numbers = [
             np.array([np.nan if value is None else value for value in (c.kelly, *c.rationale)])
             for c in (mine, its)

@@ -210,7 +210,7 @@ def test_few_days_and_lost_accounts_are_said_to_be_what_they_are() -> None:
     runs = set_of(returns)
     runs.daily[2, 4:] = 0.0
     found = separation(runs)
-    assert sorted(found.relations) == ["best", "ruined", "insufficient_data"]
+    assert sorted(found.relations) == ["best", "insufficient_data", "ruined"]
     assert "Nothing was left of run-2." in set_verdict(runs, found).rest
 
 

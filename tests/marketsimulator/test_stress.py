@@ -291,7 +291,7 @@ def test_stress_is_what_a_backtest_through_the_same_crash_does(tmp_path: Path, c
         assert getattr(settled_by, name) == getattr(its, name)
     found = outcome_of(book, settled_by, day=CRASH, stocks=-0.01, coins=-0.01)
     assert {symbol: 1 + move.move for symbol, move in found.moves.items()} == pytest.approx(factors)
-    assert all(move.rationale.startswith(f"own bars, {FRIDAY}") for move in found.moves.values())
+    assert all(move.basis.startswith(f"own bars, {FRIDAY}") for move in found.moves.values())
 
     through = [fill for fill in run.fills if fill.client_order_id.startswith("liquidation")]
     assert [(fill.symbol, float(fill.qty), fill.at, fill.price) for fill in through] == [
