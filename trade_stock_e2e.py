@@ -42,13 +42,7 @@ from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from execution.journal.migrations import as_it_is_today
 from execution.live.accounts import TRADE
-from execution.live.cycle import (
-    Cycle,
-    decided_cycle,
-    decision_end,
-    next_instant,
-    nothing_due,
-)
+from execution.live.cycle import Cycle, decided_cycle, decision_end, next_instant, nothing_due
 from execution.live.exposure import last_prices
 from execution.live.lines import print_line, print_warning
 from execution.live.replay import run_replay

@@ -11,12 +11,7 @@ from pathlib import Path
 import yaml
 
 from execution.decision_log import DECISION_COLUMNS
-from execution.records import (
-    BOOKING_COLUMNS,
-    EQUITY_COLUMNS,
-    FILL_COLUMNS,
-    ORDER_COLUMNS,
-)
+from execution.records import BOOKING_COLUMNS, EQUITY_COLUMNS, FILL_COLUMNS, ORDER_COLUMNS
 from foundation.compose import composed_config
 from kelly_chronos import COMMANDS
 from marketsimulator import BacktestSettings, run_backtest

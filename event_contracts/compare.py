@@ -201,12 +201,7 @@ def compare(settings: ComparisonSettings, *, progress: Progress = silent) -> Com
     if settings.variable and settings.fixed:
         pairs.insert(0, (VARIABLE, settings.fixed_name))
     return compare_policies(
-        entrants,
-        held_out,
-        pairs,
-        seed=settings.seed,
-        ledger=settings.trials,
-        progress=progress,
+        entrants, held_out, pairs, seed=settings.seed, ledger=settings.trials, progress=progress
     )
 
 

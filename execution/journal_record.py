@@ -340,10 +340,7 @@ def _within(at: np.datetime64, each: CycleRow) -> bool:
 
 
 def _row(
-    at: np.datetime64,
-    equity: float,
-    positions: Mapping[str, Number],
-    booked: Sequence[BookingRow],
+    at: np.datetime64, equity: float, positions: Mapping[str, Number], booked: Sequence[BookingRow]
 ) -> Row:
     """A row of what was read at an instant, and listed since the one before.
 

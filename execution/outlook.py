@@ -13,12 +13,7 @@ import numpy as np
 
 from execution.beliefs import Belief, BeliefTable, Periods
 from forecasting.forecast import HORIZON, ChosenQuantiles, Forecaster, ForecastTable, Progress
-from forecasting.moments import (
-    Volatility,
-    expected_between,
-    variance_beyond,
-    variance_until,
-)
+from forecasting.moments import Volatility, expected_between, variance_beyond, variance_until
 from foundation.arrays import Array, Array32, Index, Instants, Mask
 from foundation.errors import DataError
 from foundation.threads import side_by_side
@@ -312,11 +307,7 @@ def _assembled_beliefs(
         shrinkage=moments.shrinkage,
         signal=moments.signal,
         premium=unit_premiums(
-            np.where(outside == 0, moments.variance, np.nan),
-            numbers,
-            matrices,
-            bars.crypto,
-            within,
+            np.where(outside == 0, moments.variance, np.nan), numbers, matrices, bars.crypto, within
         ),
         matrix=numbers,
         correlations=matrices,
@@ -362,12 +353,7 @@ def _correlation_matrices(
 
 
 def _forecast_moments(
-    table: ForecastTable,
-    bars: Bars,
-    rows: Index,
-    times: Instants,
-    ends: Instants,
-    rule: Volatility,
+    table: ForecastTable, bars: Bars, rows: Index, times: Instants, ends: Instants, rule: Volatility
 ) -> _Moments:
     """Moments of each symbol's latest forecast.
 

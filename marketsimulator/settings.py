@@ -84,9 +84,7 @@ class BacktestSettings(TradingSettings):
     fills_orders = True
 
     days: int | None = setting(
-        None,
-        "calendar days up to the last bar all symbols share, instead of start and end",
-        ge=1,
+        None, "calendar days up to the last bar all symbols share, instead of start and end", ge=1
     )
     output: str = setting("outputs/backtest", "folder of the results")
     trials: str | None = setting(None, "the trial ledger, an SQLite file")

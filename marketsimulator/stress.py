@@ -55,8 +55,7 @@ class StressSettings:
         None, "`venue`: the account there; none: the run that is named"
     )
     at: str = setting(
-        "end",
-        "of a run: `end`, `worst` (most leverage), a New York date or an instant with a zone",
+        "end", "of a run: `end`, `worst` (most leverage), a New York date or an instant with a zone"
     )
     only: tuple[str, ...] = setting((), "names of scenarios; none means all")
     output: str | None = setting(

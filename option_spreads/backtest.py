@@ -52,12 +52,7 @@ from option_spreads.simulation.spread_figures import (
     daily_balances,
     trade_figures,
 )
-from option_spreads.simulation.spread_report import (
-    TOGETHER,
-    report_parts,
-    report_text,
-    trade_table,
-)
+from option_spreads.simulation.spread_report import TOGETHER, report_parts, report_text, trade_table
 from trainingdata.bars import Bars
 from trainingdata.instants import Unzoned, instant
 from trainingdata.sessions import calendar
@@ -144,8 +139,7 @@ class SpreadSettings(SizedSettings):
     rules: SpreadRules = setting(SpreadRules(), "what is sold, and when it is bought back")
     costs: SpreadCosts = setting(SpreadCosts(), "of an order, by leg")
     smile: Smile = setting(
-        Smile(),
-        "implied volatility by strike; a simulated index takes level and session alone",
+        Smile(), "implied volatility by strike; a simulated index takes level and session alone"
     )
 
     def __post_init__(self) -> None:

@@ -30,12 +30,7 @@ from option_spreads.autoscaler.now import Sizing, contracts_now
 from option_spreads.autoscaler.rules import WIDTHS, AutoscalingSettings, max_risk, recommended_cap
 
 # Usual credits, in points, for the table of risks.
-CREDITS = {
-    "CALL": 2.5,
-    "PUT": 2.5,
-    "IRON_CONDOR": 2.7,
-    "OTM_SINGLE_SIDED": 1.0,
-}
+CREDITS = {"CALL": 2.5, "PUT": 2.5, "IRON_CONDOR": 2.7, "OTM_SINGLE_SIDED": 1.0}
 RISK_ASSUMED = 800.0  # USD a contract; the lines above the table do not depend on it
 
 

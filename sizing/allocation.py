@@ -111,11 +111,7 @@ def allocate(inputs: SizingInputs, fraction: float) -> Allocation:
 
 
 def nearest(
-    inputs: SizingInputs,
-    desired: Array,
-    *,
-    ranked: Array | None = None,
-    directed: bool = False,
+    inputs: SizingInputs, desired: Array, *, ranked: Array | None = None, directed: bool = False
 ) -> Allocation:
     """The weights under every limit that are closest to desired ones [S], by least squares.
 

@@ -21,15 +21,7 @@ from sizing.increments import whole_steps
 from sizing.inputs import AccountLike, SizingInputs, check_priced, no_equity
 from sizing.kelly import SolverFailed
 from sizing.limits import Limits
-from sizing.problem import (
-    AccountRow,
-    BookLimits,
-    Costs,
-    Problem,
-    Returns,
-    holdings_of,
-    with_betas,
-)
+from sizing.problem import AccountRow, BookLimits, Costs, Problem, Returns, holdings_of, with_betas
 from sizing.solver.multi_period import change_costs
 from sizing.strategies import Kelly, Legacy
 from trainingdata.instruments import Instrument, Kind, instrument
@@ -203,10 +195,7 @@ class _Request:
 
 
 def _first_answer(
-    request: _Request,
-    strategies: Sequence[Strategy],
-    inputs: SizingInputs,
-    row: int,
+    request: _Request, strategies: Sequence[Strategy], inputs: SizingInputs, row: int
 ) -> float | None:
     """The target weight of the first strategy that has one; every failure is logged."""
     item = request.item

@@ -91,10 +91,7 @@ def rows_of(days: IndexDays, smile: Smile, seed: int) -> dict[str, tuple[Array, 
         "P(beyond 0.6, both sides)": (far, lambda x: (np.abs(x) > 0.6).mean()),
         "P(beyond 2, both sides)": (far, lambda x: (np.abs(x) > 2).mean()),
         "kurtosis of sessions": (whole, lambda x: (x**4).mean() / (x**2).mean() ** 2),
-        "kurtosis of hours": (
-            squares / squares.mean(0),
-            lambda q: (q**2).mean() / q.mean() ** 2,
-        ),
+        "kurtosis of hours": (squares / squares.mean(0), lambda q: (q**2).mean() / q.mean() ** 2),
         "night's share of a day": (
             np.stack([night_squares(days), squares.sum(1)[1:]], axis=1),
             lambda q: q[:, 0].mean() / q.mean(0).sum(),

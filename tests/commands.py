@@ -32,11 +32,7 @@ class Started:
     """
 
     def __init__(
-        self,
-        words: Sequence[str],
-        *,
-        cwd: Path | None = None,
-        env: Mapping[str, str] | None = None,
+        self, words: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None
     ) -> None:
         self.words = list(words)
         self._scratch = tempfile.TemporaryDirectory()

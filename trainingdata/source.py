@@ -61,8 +61,7 @@ class DataSettings:
         "those decided on",
     )
     actions: str | None = setting(
-        None,
-        "file of dividends, splits and ends (symbol, date, kind, value; into, cash, known)",
+        None, "file of dividends, splits and ends (symbol, date, kind, value; into, cash, known)"
     )
     ended_after: int | None = setting(
         USUAL_SESSIONS,

@@ -150,10 +150,7 @@ class CorrelationSettings(CorrelationEstimator):
     arguments: Mapping[str, Any] = setting({}, "of one's own class, by name")
     file: str | None = setting(None, "a matrix built before, instead of an estimate")
     factors: int | None = setting(
-        None,
-        "common factors kept, the rest each symbol's own; none: the matrix",
-        ge=1,
-        le=1000,
+        None, "common factors kept, the rest each symbol's own; none: the matrix", ge=1, le=1000
     )
 
     def __post_init__(self) -> None:

@@ -72,8 +72,7 @@ class UniverseSettings:
     )
     classes: tuple[Literal["stock", "crypto"], ...] = setting((), "`stock` or `crypto`; none: both")
     members: str | None = setting(
-        None,
-        "file of members (symbol, from, to), as of an index; to: the first day no longer one",
+        None, "file of members (symbol, from, to), as of an index; to: the first day no longer one"
     )
     rebalance: Literal["daily", "weekly", "monthly"] = setting(
         "monthly",

@@ -48,10 +48,7 @@ class KalshiGuardSettings:
         0.40, "share of the highest equity whose loss halts openings", ge=0.001, le=1
     )
     resume: float = setting(
-        0.5,
-        "share of the drawdown limit at which its halt ends by itself",
-        ge=0,
-        le=0.9,
+        0.5, "share of the drawdown limit at which its halt ends by itself", ge=0, le=0.9
     )
 
 

@@ -140,11 +140,7 @@ class KalshiJob:
 
 
 def trade(
-    settings: KalshiTradingSettings,
-    keys: KalshiKeys,
-    stop: Stop,
-    show: Show,
-    time: Time = OURS,
+    settings: KalshiTradingSettings, keys: KalshiKeys, stop: Stop, show: Show, time: Time = OURS
 ) -> None:
     """Trade until the steps are made, every market has settled, or it is told to stop.
 

@@ -41,9 +41,7 @@ def new_keys() -> KalshiKeys:
     """A throw-away key, of which whoever serves knows both halves; PEM is PKCS #8, unencrypted."""
     key = rsa.generate_private_key(public_exponent=65_537, key_size=BITS)
     pem = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     return KalshiKeys(str(uuid.uuid4()), pem.decode())
 

@@ -472,10 +472,7 @@ class SimulatedOrderManager:
     """
 
     def __init__(
-        self,
-        exchange: Exchange,
-        book: OrderStore | None = None,
-        guard: Guard = unguarded,
+        self, exchange: Exchange, book: OrderStore | None = None, guard: Guard = unguarded
     ) -> None:
         self.exchange = exchange
         self._outbox = Outbox(_Venue(exchange), book, guard)

@@ -233,11 +233,7 @@ class Learner:
         valued = activations_of(self.networks.valuing, everything)[-1]
         values = valued.view(experience.seen.shape[:2]).numpy()
         advantages = advantages_of(
-            experience.rewards,
-            values,
-            experience.over,
-            self.settings.discount,
-            self.settings.trace,
+            experience.rewards, values, experience.over, self.settings.discount, self.settings.trace
         )
         codes = torch.from_numpy(experience.codes).view(-1, 1)
         return Lessons(

@@ -72,16 +72,14 @@ class RecordedMarket:
 
 
 def recorded_sessions(
-    folder: Path | str | None = None,
-    step: np.timedelta64 = FIVE_MINUTES,
+    folder: Path | str | None = None, step: np.timedelta64 = FIVE_MINUTES
 ) -> list[Array]:
     """The sessions [T, F] of all recorded markets, in the order of `recorded_markets`."""
     return [recorded.session for recorded in recorded_markets(folder, step)]
 
 
 def recorded_markets(
-    folder: Path | str | None = None,
-    step: np.timedelta64 = FIVE_MINUTES,
+    folder: Path | str | None = None, step: np.timedelta64 = FIVE_MINUTES
 ) -> list[RecordedMarket]:
     """All recorded markets: events in the order of their first quotes, then by ticker.
 
@@ -187,10 +185,7 @@ def _table(path: Path, columns: list[str]) -> pd.DataFrame:
 
 
 def _markets_of_event(
-    event: str,
-    quotes: pd.DataFrame,
-    outcomes: Mapping[str, int],
-    step: np.timedelta64,
+    event: str, quotes: pd.DataFrame, outcomes: Mapping[str, int], step: np.timedelta64
 ) -> list[RecordedMarket]:
     """The settled markets of an event, by ticker."""
     instants = _instants(quotes)

@@ -66,10 +66,7 @@ def order(exchange: Exchange, placed: PlacedOrder) -> Response:
 
 def receipt(placed: PlacedOrder, now: np.datetime64) -> Response:
     """What a new order is answered with: it has yet to meet a tick."""
-    counts = {
-        "fill_count": counted(placed.filled),
-        "remaining_count": counted(placed.waiting),
-    }
+    counts = {"fill_count": counted(placed.filled), "remaining_count": counted(placed.waiting)}
     return {**_ids(placed), **counts, "ts_ms": milliseconds(now)}
 
 

@@ -75,8 +75,7 @@ class PlayedSettings:
     """Sessions that are played."""
 
     episode: EpisodeSettings = setting(
-        EpisodeSettings(),
-        "money, orders, fees, rewards, synthetic market",
+        EpisodeSettings(), "money, orders, fees, rewards, synthetic market"
     )
     recorded: bool = setting(False, "whether sessions are recorded, not synthetic")
     folder: str | None = setting(None, "of recorded files; none for the project's own")
@@ -115,8 +114,7 @@ class LearnerSettings:
         key=False,
     )
     layers: tuple[int, ...] = setting(
-        (64, 64),
-        "units of each hidden layer, of both networks; 1 … 8 layers of 1 … 4,096",
+        (64, 64), "units of each hidden layer, of both networks; 1 … 8 layers of 1 … 4,096"
     )
 
     def __post_init__(self) -> None:

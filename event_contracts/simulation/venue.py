@@ -67,14 +67,10 @@ class KalshiVenueSettings:
         le=1_000_000,
     )
     limited: bool = setting(
-        False,
-        "whether the venue enforces the environments' buffer and limits; Kalshi does not",
+        False, "whether the venue enforces the environments' buffer and limits; Kalshi does not"
     )
     settlement: int = setting(
-        0,
-        "ticks from the end of trading until a market pays",
-        ge=0,
-        le=10_000,
+        0, "ticks from the end of trading until a market pays", ge=0, le=10_000
     )
     reused_ids_refused: bool = setting(
         True,
@@ -114,10 +110,7 @@ class KalshiVenueSettings:
         begins = min(each.times[0] for each in chosen)
         return [
             Listing(
-                each.market,
-                tape_of(each.session),
-                int((each.times[0] - begins) / step),
-                each.event,
+                each.market, tape_of(each.session), int((each.times[0] - begins) / step), each.event
             )
             for each in chosen
         ]

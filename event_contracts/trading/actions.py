@@ -283,10 +283,7 @@ class OrderSettings:
     limits: PositionLimits = setting(PositionLimits(), "on the position of a market")
     cash_buffer: float = setting(float(CASH_BUFFER), "USD that no purchase may touch")
     life: int = setting(
-        LIFE,
-        "ticks that an order rests, as a policy was trained",
-        ge=1,
-        le=LONGEST_LIFE,
+        LIFE, "ticks that an order rests, as a policy was trained", ge=1, le=LONGEST_LIFE
     )
 
     def space_at(self, fees: FeeRules) -> LimitOrderActionSpace:

@@ -152,10 +152,7 @@ class KalshiSettings(RequestSettings):
     )
     url_override: str | None = setting(None, "an address on this machine; none: the venue's")
     landing_seconds: float = setting(
-        3600.0,
-        "after its expiry during which an unknown order may still arrive",
-        ge=60,
-        le=172_800,
+        3600.0, "after its expiry during which an unknown order may still arrive", ge=60, le=172_800
     )
 
     def __post_init__(self) -> None:

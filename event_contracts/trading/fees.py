@@ -98,8 +98,7 @@ class KalshiFees:
         (DatedRate(_FIRST, 0.01),), "USD that balances are rounded down to, by date"
     )
     as_of: str = setting(
-        "2026-11-20",
-        "date, YYYY-MM-DD, whose rules a market without a date (a synthetic one) has",
+        "2026-11-20", "date, YYYY-MM-DD, whose rules a market without a date (a synthetic one) has"
     )
 
     def __post_init__(self) -> None:

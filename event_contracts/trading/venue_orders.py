@@ -309,10 +309,7 @@ class OrderVenue(KalshiConnection):
         if intent.progress.venue_id:
             return self.order(intent.progress.venue_id)
         what = f"order {client_order_id}"
-        query = {
-            "ticker": order_of(intent).market,
-            "min_ts": epoch_seconds(intent.sent_at - SKEW),
-        }
+        query = {"ticker": order_of(intent).market, "min_ts": epoch_seconds(intent.sent_at - SKEW)}
         orders = self.pages(what, READS, "orders", VenueOrder.of, **query)
         found = [order for order in orders if order.is_of(intent)]
         if not found:

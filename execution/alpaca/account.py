@@ -24,15 +24,7 @@ from execution.alpaca.holdings import (
 from execution.brokers import MOST_LENT, OtherOrder, Reading, symbol_held
 from execution.journal.order_store import OrderIntent
 from execution.option_orders import SHARES, Contract, contract_of, is_option, largest_loss
-from execution.orders import (
-    ORDER_TYPES,
-    TIMES_IN_FORCE,
-    Account,
-    Fill,
-    Order,
-    OrderType,
-    coin_bids,
-)
+from execution.orders import ORDER_TYPES, TIMES_IN_FORCE, Account, Fill, Order, OrderType, coin_bids
 from foundation.decimals import INFINITE
 from foundation.errors import BrokerError, in_one_line
 from trainingdata.instruments import foreign_symbol
@@ -116,10 +108,7 @@ def _without_prices(positions: Sequence[Entry], orders: Sequence[Entry]) -> set[
 
 
 def _account_of(
-    answers: Responses,
-    holdings: Holdings,
-    last: Mapping[str, float],
-    others: Sequence[OtherOrder],
+    answers: Responses, holdings: Holdings, last: Mapping[str, float], others: Sequence[OtherOrder]
 ) -> Account:
     """The account that the venue's answers describe; orders are those that are understood.
 

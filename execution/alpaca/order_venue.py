@@ -49,11 +49,7 @@ class OrderVenue(VenueConnection):
     idempotent_client_ids: ClassVar[bool] = True
 
     def __init__(
-        self,
-        settings: BrokerSettings,
-        keys: Keys,
-        time: Time = OURS,
-        price_of: PriceOf = no_price,
+        self, settings: BrokerSettings, keys: Keys, time: Time = OURS, price_of: PriceOf = no_price
     ) -> None:
         super().__init__(settings, keys, time)
         self._price_of = price_of

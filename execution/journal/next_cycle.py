@@ -53,10 +53,7 @@ class NextCycleBook:
     """
 
     def __init__(
-        self,
-        database: Database,
-        seconds: float,
-        clock: Callable[[], np.datetime64] = system_clock,
+        self, database: Database, seconds: float, clock: Callable[[], np.datetime64] = system_clock
     ) -> None:
         self._database = database
         self._clock = clock

@@ -37,10 +37,7 @@ class NoticeBook:
     """
 
     def __init__(
-        self,
-        database: Database,
-        redact: Callable[[str], str],
-        clock: Callable[[], np.datetime64],
+        self, database: Database, redact: Callable[[str], str], clock: Callable[[], np.datetime64]
     ) -> None:
         self._database = database
         self._redact = redact

@@ -6,14 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from execution.account_lock import (
-    JOURNAL,
-    LOCK,
-    is_account_id,
-    is_held,
-    is_traded,
-    noted_journal,
-)
+from execution.account_lock import JOURNAL, LOCK, is_account_id, is_held, is_traded, noted_journal
 from foundation.counts import counted
 from foundation.errors import InputError, nearest_or_all
 

@@ -217,10 +217,7 @@ def expiry(
 
 
 def next_instant(
-    now: np.datetime64,
-    symbols: Sequence[str],
-    timeframe: Timeframe,
-    schedule: Schedule = EVERY_BAR,
+    now: np.datetime64, symbols: Sequence[str], timeframe: Timeframe, schedule: Schedule = EVERY_BAR
 ) -> np.datetime64:
     """The next instant after `now` at which any of these symbols may decide."""
     kinds = {instrument(symbol).kind for symbol in symbols}

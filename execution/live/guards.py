@@ -67,10 +67,7 @@ class GuardSettings:
         0.30, "share of the highest equity whose loss halts openings", ge=0.001, le=1
     )
     resume: float = setting(
-        0.5,
-        "share of the drawdown limit at which its halt ends by itself",
-        ge=0,
-        le=0.9,
+        0.5, "share of the drawdown limit at which its halt ends by itself", ge=0, le=0.9
     )
 
 
@@ -85,12 +82,7 @@ class Guards:
     """
 
     def __init__(
-        self,
-        settings: GuardSettings,
-        halts: Halts,
-        book: OrderStore,
-        kill_file: Path,
-        stop: Stop,
+        self, settings: GuardSettings, halts: Halts, book: OrderStore, kill_file: Path, stop: Stop
     ) -> None:
         self._settings = settings
         self._halts = halts

@@ -208,8 +208,7 @@ class HoldingsBook:
         """Trades that are new, at another price than their order's, in a line; empty for none."""
         trades = [each for each in self.listed.unwritten(activities) if each.is_trade]
         orders = self._intents.select(
-            f"venue_id IN ({', '.join('?' * len(trades))})",
-            tuple(each.order_id for each in trades),
+            f"venue_id IN ({', '.join('?' * len(trades))})", tuple(each.order_id for each in trades)
         )
         means = {each.progress.venue_id: each.progress.filled_price for each in orders}
         odd = []

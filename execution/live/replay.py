@@ -232,7 +232,7 @@ class Records:
             "account": self.live.account.name,
         }
         files: dict[str, Callable[[Path], object]] = {
-            "config.yaml": lambda path: path.write_text(self.config, encoding="utf-8"),
+            "config.yaml": lambda path: path.write_text(self.config, encoding="utf-8")
         }
         write_whole(run_files({**writers_of(run), **files}, REPLAY_FILE, figures), self.output)
         if kept_back:

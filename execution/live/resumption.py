@@ -26,11 +26,7 @@ OTHER_HOLDINGS = "the account holds something else than when it was decided"
 
 
 def resume(
-    broker: Broker,
-    journal: Journal,
-    book: OrderStore,
-    tradable: Collection[str],
-    look: Look,
+    broker: Broker, journal: Journal, book: OrderStore, tradable: Collection[str], look: Look
 ) -> list[Fill]:
     """Send what is left of decisions that are still in time, and end the others.
 

@@ -29,8 +29,7 @@ class AccountSettings:
     """The account that is traded."""
 
     source: Literal["described", "venue"] = setting(
-        "described",
-        "`venue`, or `described` by `capital` and `positions` (dry, over files)",
+        "described", "`venue`, or `described` by `capital` and `positions` (dry, over files)"
     )
     foreign: Literal["ignore", "refuse"] = setting(
         "ignore",
@@ -150,7 +149,4 @@ class LiveSettings(TradingSettings, WatchedSettings):
             naming the key, the value and what was expected.
         """
         names = [field.name for field in fields(cls)]
-        return settings_of(
-            cls,
-            OmegaConf.masked_copy(config, names),
-        )
+        return settings_of(cls, OmegaConf.masked_copy(config, names))

@@ -29,12 +29,7 @@ from marketsimulator.results.metrics import (
 )
 from marketsimulator.results.overfitting import overfitting
 from marketsimulator.results.remarks import market_remarks
-from marketsimulator.results.run_record import (
-    RunRecord,
-    run_names,
-    shared_days,
-    varied_settings,
-)
+from marketsimulator.results.run_record import RunRecord, run_names, shared_days, varied_settings
 from marketsimulator.results.run_set import (
     PAIRS,
     RunSet,

@@ -30,22 +30,14 @@ class Scenario:
 
     name: Annotated[str, about("of the scenario", pattern=r"\S")]
     source: Annotated[
-        str,
-        about(
-            "of its moves, with a date, or that they are an assumption",
-            pattern=r"\S",
-        ),
+        str, about("of its moves, with a date, or that they are an assumption", pattern=r"\S")
     ]
     day: str | None = setting(
-        None,
-        "New York date; a symbol's own bars of that session decide, if any",
+        None, "New York date; a symbol's own bars of that session decide, if any"
     )
     stocks: float = setting(0.0, "move of every stock, a fraction", gt=-1, le=LARGEST_RISE)
     shorts: float | None = setting(
-        None,
-        "the same of every stock held short; none: as `stocks`",
-        gt=-1,
-        le=LARGEST_RISE,
+        None, "the same of every stock held short; none: as `stocks`", gt=-1, le=LARGEST_RISE
     )
     coins: float = setting(0.0, "the same of every coin", gt=-1, le=LARGEST_RISE)
     symbols: Mapping[str, Annotated[float, about("a fraction", gt=-1, le=LARGEST_RISE)]] = setting(
@@ -55,14 +47,10 @@ class Scenario:
         False, "whether these moves are of longs, and shorts move the other way"
     )
     halted: str | None = setting(
-        None,
-        "a stock that stops trading at its last price, or `largest`; none: everything trades",
+        None, "a stock that stops trading at its last price, or `largest`; none: everything trades"
     )
     correlation: float | None = setting(
-        None,
-        "between any two symbols as the book moves; none: moves as above",
-        ge=0,
-        le=0.999,
+        None, "between any two symbols as the book moves; none: moves as above", ge=0, le=0.999
     )
     deviations: float | None = setting(None, "of the book a day, which it loses", gt=0, le=20)
 

@@ -36,22 +36,12 @@ PRIOR_WIN = Fraction(266)
 PRIOR_LOSS = Fraction(109)
 
 # Contracts recommended from a balance on, USD. Advice: MAX_CONTRACTS rules.
-RECOMMENDED_CAPS = (
-    (10_000, 2),
-    (20_000, 3),
-    (50_000, 5),
-    (100_000, 10),
-)
+RECOMMENDED_CAPS = ((10_000, 2), (20_000, 3), (50_000, 5), (100_000, 10))
 
 CONDOR_TABLE = 250.0  # USD: what the earlier system's table says of a condor of width 5
 
 # Points of one side, by strategy.
-WIDTHS = {
-    "CALL": 5.0,
-    "PUT": 5.0,
-    "IRON_CONDOR": 5.0,
-    "OTM_SINGLE_SIDED": 10.0,
-}
+WIDTHS = {"CALL": 5.0, "PUT": 5.0, "IRON_CONDOR": 5.0, "OTM_SINGLE_SIDED": 10.0}
 SHORT_NAMES = {"IC": "IRON_CONDOR", "OTM-SS": "OTM_SINGLE_SIDED"}
 
 
@@ -97,16 +87,10 @@ class AutoscalingSettings:
         lt=1,
     )
     DRAWDOWN_HALT_PCT: float | None = setting(
-        None,
-        "fall from the peak balance from which nothing is ordered",
-        gt=0,
-        le=1,
+        None, "fall from the peak balance from which nothing is ordered", gt=0, le=1
     )
     DRAWDOWN_RESUME_PCT: float | None = setting(
-        None,
-        "fall at which orders go on; none: half of DRAWDOWN_HALT_PCT",
-        ge=0,
-        lt=1,
+        None, "fall at which orders go on; none: half of DRAWDOWN_HALT_PCT", ge=0, lt=1
     )
     HEALTHCHECK_URL: str | None = setting(
         None, "asked every five minutes by the monitor", hidden=True

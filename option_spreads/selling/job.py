@@ -134,11 +134,7 @@ class SpreadJob:
             job=SPREADS,
         )
         self._seller = SpreadSeller(
-            venue,
-            settings,
-            settings.volatility,
-            live.notices,
-            self._reconcile,
+            venue, settings, settings.volatility, live.notices, self._reconcile
         )
         self._interval = np.timedelta64(round(settings.interval * 1000), "ms")
         self._next: np.datetime64 | None = None
@@ -285,10 +281,7 @@ def refuse_another_folder(folder: Path, events: EventLog) -> None:
 
 @contextmanager
 def open_job(
-    live_settings: LiveSettings,
-    keys: Keys,
-    live: LiveAccount,
-    over: Callable[[], bool],
+    live_settings: LiveSettings, keys: Keys, live: LiveAccount, over: Callable[[], bool]
 ) -> Iterator[SpreadJob]:
     """The job, at the venue and in the folder of the loop's others, while its files are locked.
 

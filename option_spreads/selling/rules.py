@@ -39,12 +39,7 @@ SESSION_SHARE = 0.65
 CLOCK = (0.245, 0.150, 0.105, 0.105, 0.140, 0.130, 0.125)
 
 # The distance of the short strikes from the index, deviations to the close.
-DISTANCES = {
-    "CALL": 0.6,
-    "PUT": 0.6,
-    "IRON_CONDOR": 0.8,
-    "OTM_SINGLE_SIDED": 1.0,
-}
+DISTANCES = {"CALL": 0.6, "PUT": 0.6, "IRON_CONDOR": 0.8, "OTM_SINGLE_SIDED": 1.0}
 
 # Of a stock's price: so near to a strike at the close nobody knows whether shares change hands.
 NEAR_STRIKE = 0.002
@@ -197,10 +192,7 @@ class Implied:
         LEVEL, "volatility at the money, as a multiple of the volatility index", ge=0, le=10
     )
     session: float = setting(
-        SESSION_SHARE,
-        "share of a day's variance between open and close (SPY: 0.64)",
-        ge=0,
-        le=1,
+        SESSION_SHARE, "share of a day's variance between open and close (SPY: 0.64)", ge=0, le=1
     )
 
     def session_days(self, minutes: Number) -> Number:
@@ -250,16 +242,10 @@ class SpreadRules:
     )
     stop_usd: float | None = setting(150.0, "the same loss in USD a contract", gt=0)
     target: float | None = setting(
-        0.75,
-        "profit at which a spread is bought back, share of its credit",
-        gt=0,
-        le=1,
+        0.75, "profit at which a spread is bought back, share of its credit", gt=0, le=1
     )
     trail_from: float | None = setting(
-        0.4,
-        "profit that arms a trailing stop, share of the credit",
-        gt=0,
-        le=1,
+        0.4, "profit that arms a trailing stop, share of the credit", gt=0, le=1
     )
     trail_back: float = setting(
         0.2,
@@ -398,10 +384,7 @@ class SpreadCosts:
     """What trading a spread costs. What settles in cash pays no fees a second time."""
 
     slippage: float = setting(
-        0.05,
-        "points a leg between mid and price, where prices are simulated",
-        ge=0,
-        le=1e3,
+        0.05, "points a leg between mid and price, where prices are simulated", ge=0, le=1e3
     )
     commission: float = setting(0.65, "of the broker, USD a contract, leg and order", ge=0, le=1e3)
     fee: float = setting(0.65, "of exchange and OCC, USD a contract, leg and order", ge=0, le=1e3)

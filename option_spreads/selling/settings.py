@@ -38,10 +38,7 @@ class SellingSettings(SizedSettings):
     )
     underlying: str = setting("SPY", "stock whose last trade, times `scale`, is the index")
     scale: float = setting(
-        1.0,
-        "1 for options on the stock, 10 for S&P 500 beside SPY",
-        ge=1e-3,
-        le=1e3,
+        1.0, "1 for options on the stock, 10 for S&P 500 beside SPY", ge=1e-3, le=1e3
     )
     root: str = setting("SPY", "of the options' symbols, as SPY or SPXW")
     delivers: bool | None = setting(
@@ -79,8 +76,7 @@ class SellingSettings(SizedSettings):
         SpreadRules(leave_at=350), "of every strategy, when it sells and buys back"
     )
     costs: SpreadCosts = setting(
-        SpreadCosts(),
-        "USD booked with every trade; slippage is in the venue's prices",
+        SpreadCosts(), "USD booked with every trade; slippage is in the venue's prices"
     )
     implied: Implied = setting(Implied(), "how far the options imply that the index moves")
     broker: BrokerSettings = setting(

@@ -36,10 +36,7 @@ class Smile(Implied):
     """
 
     slope: float = setting(
-        0.025,
-        "how much dearer low strikes are, a deviation of distance",
-        ge=-1,
-        le=1,
+        0.025, "how much dearer low strikes are, a deviation of distance", ge=-1, le=1
     )
     wing: float = setting(
         0.22, "how much dearer far strikes are, both sides, a deviation of distance", ge=0, le=2
@@ -72,12 +69,7 @@ class Smile(Implied):
 
 
 def black_scholes(
-    spot: Numbers,
-    strike: Numbers,
-    years: Numbers,
-    volatility: Numbers,
-    *,
-    call: npt.ArrayLike,
+    spot: Numbers, strike: Numbers, years: Numbers, volatility: Numbers, *, call: npt.ArrayLike
 ) -> Array:
     """Value of European options (Black and Scholes 1973) without interest and dividends, points.
 

@@ -22,23 +22,16 @@ class MonteCarloSettings(SizedSettings):
 
     trades: str | None = setting(None, "a file of closed trades")
     check: str | None = setting(
-        None,
-        "an account's file, its months beside what earlier trades make likely",
+        None, "an account's file, its months beside what earlier trades make likely"
     )
     runs: int = setting(10_000, "number of them", ge=1, le=1_000_000)
     days: int = setting(252, "trading days of a run", ge=1, le=100_000)
     seed: int = setting(0, "of the draws", ge=0, lt=2**63)
     trades_per_day: float | None = setting(
-        None,
-        "on average; none: the file's, by sessions from first trade to last",
-        gt=0,
-        le=1000,
+        None, "on average; none: the file's, by sessions from first trade to last", gt=0, le=1000
     )
     block: int | None = setting(
-        None,
-        "trades that stay together in the block bootstrap; none: a week's",
-        ge=1,
-        le=100_000,
+        None, "trades that stay together in the block bootstrap; none: a week's", ge=1, le=100_000
     )
     uncertainty: bool = setting(
         False, "whether each run first draws its own history, as those of `check` do"
@@ -51,10 +44,7 @@ class MonteCarloSettings(SizedSettings):
         le=1,
     )
     above: float | None = setting(
-        None,
-        "USD that the chance to end above is given of",
-        ge=0,
-        le=1e15,
+        None, "USD that the chance to end above is given of", ge=0, le=1e15
     )
     output: str = setting("outputs/monte-carlo", "folder for the results")
 

@@ -32,13 +32,7 @@ from option_spreads.autoscaler.rules import (
     contracts_for,
     max_risk,
 )
-from option_spreads.selling.rules import (
-    SESSION,
-    Exit,
-    Spread,
-    SpreadCosts,
-    SpreadRules,
-)
+from option_spreads.selling.rules import SESSION, Exit, Spread, SpreadCosts, SpreadRules
 from option_spreads.simulation.path import IndexDays
 from option_spreads.simulation.pricing import Smile, spread_prices
 
@@ -159,22 +153,12 @@ def sell_spread(
     gain = (Fraction(str(credit)) - Fraction(str(payment))) * SHARES
     fees = Fraction(costs.fees(spread, orders))
     return SpreadTrade(
-        day,
-        entry_row,
-        entry_row + step,
-        spread,
-        credit,
-        gain - fees,
-        reason,
-        slippage=slippage,
+        day, entry_row, entry_row + step, spread, credit, gain - fees, reason, slippage=slippage
     )
 
 
 def offered_spreads(
-    days: IndexDays,
-    rules: Sequence[SpreadRules],
-    costs: SpreadCosts,
-    smile: Smile,
+    days: IndexDays, rules: Sequence[SpreadRules], costs: SpreadCosts, smile: Smile
 ) -> list[SpreadTrade]:
     """What every entry of the strategies offers, in the order that the live seller looks at them.
 
@@ -191,9 +175,7 @@ def offered_spreads(
 
 
 def spread_account(
-    offers: Iterable[SpreadTrade],
-    sizing: AutoscalingSettings,
-    max_position: float = MAX_POSITION,
+    offers: Iterable[SpreadTrade], sizing: AutoscalingSettings, max_position: float = MAX_POSITION
 ) -> SpreadAccount:
     """The account that is offered these spreads, in the order in which they are entered.
 

@@ -342,9 +342,7 @@ def test_so_many_rounds_that_fail_in_a_row_end_the_process(here: KalshiPractice)
     assert kinds == ["failing kalshi", "stopped"]
 
 
-def test_an_operator_sees_marks_and_halts_and_what_clears_them(
-    here: KalshiPractice,
-) -> None:
+def test_an_operator_sees_marks_and_halts_and_what_clears_them(here: KalshiPractice) -> None:
     with process(here) as now:
         now.mark()
         now.decide(BUY_YES_100)
@@ -366,9 +364,7 @@ def test_an_operator_sees_marks_and_halts_and_what_clears_them(
     assert "RAIN +0.175× 0.25× $10" in page
 
 
-def test_a_kill_stops_the_loop_and_says_that_it_closes_nothing(
-    here: KalshiPractice,
-) -> None:
+def test_a_kill_stops_the_loop_and_says_that_it_closes_nothing(here: KalshiPractice) -> None:
     said: list[str] = []
 
     def stopped(entry: ActionEntry) -> None:

@@ -361,13 +361,7 @@ def test_reads_are_repeated(stand: KalshiStand) -> None:
     assert manager.view("SIM-1").cash == 1000
 
 
-@pytest.mark.parametrize(
-    ("kind", "says"),
-    [
-        ("malformed", "no JSON"),
-        ("null", "it is None"),
-    ],
-)
+@pytest.mark.parametrize(("kind", "says"), [("malformed", "no JSON"), ("null", "it is None")])
 def test_an_answer_that_makes_no_sense_is_one_line(
     stand: KalshiStand, kind: str, says: str
 ) -> None:

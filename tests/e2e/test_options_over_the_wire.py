@@ -397,11 +397,7 @@ def test_the_real_client_orders_nothing_that_expires_today_after_the_cutoff(
 
 @pytest.mark.parametrize("lost", [False, True])
 def test_after_the_cutoff_the_seller_sends_no_order_and_asks_for_none_again(
-    practice: Start,
-    vix: Path,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-    lost: bool,
+    practice: Start, vix: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, lost: bool
 ) -> None:
     """What could not be bought back in time stays open, whatever became of its last order."""
     here = options(practice, vix)

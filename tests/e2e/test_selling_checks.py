@@ -128,18 +128,12 @@ DAMAGE: dict[str, tuple[Callable[[Sold], object], set[str]]] = {
         lambda it: beside(it, ".close2", ".close1"),
         {"duplicates", "differing_fills"},
     ),
-    "something else bought back": (
-        something_else_bought_back,
-        {"duplicates", "differing_fills"},
-    ),
+    "something else bought back": (something_else_bought_back, {"duplicates", "differing_fills"}),
     "bought back before it was sold": (
         lambda it: closing_of(it, closed_at=ended_at(sale_of(it)[1]) - np.timedelta64(1, "m")),
         {"duplicates"},
     ),
-    "given up": (
-        lambda it: it.book.update({sale_of(it)[0]: Written("never_taken", {})}),
-        {"lost"},
-    ),
+    "given up": (lambda it: it.book.update({sale_of(it)[0]: Written("never_taken", {})}), {"lost"}),
     "not written down": (lambda it: it.book.pop(sale_of(it)[0]), {"lost"}),
     "forgotten while open": (lambda it: it.spreads.clear(), {"lost"}),
     "gone at the venue": (lambda it: it.held.clear(), {"lost"}),

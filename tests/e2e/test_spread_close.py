@@ -14,16 +14,7 @@ import pytest
 from execution.option_orders import Contract
 from foundation.errors import BrokerError
 from option_spreads.selling.rules import NEAR_STRIKE
-from tests.e2e.selling import (
-    COSTS,
-    DAY,
-    HELD,
-    OPENS,
-    exits,
-    opened,
-    practising_seller,
-    refusing,
-)
+from tests.e2e.selling import COSTS, DAY, HELD, OPENS, exits, opened, practising_seller, refusing
 
 Log = pytest.LogCaptureFixture
 

@@ -259,9 +259,7 @@ def test_a_trade_that_closes_while_the_account_is_unknown_is_booked_once_it_is_k
     assert [row["Trade_ID"] for row in here.booked()] == [NAME]
 
 
-def test_before_the_first_step_a_file_that_cannot_be_read_stops_everything(
-    tmp_path: Path,
-) -> None:
+def test_before_the_first_step_a_file_that_cannot_be_read_stops_everything(tmp_path: Path) -> None:
     here, *_ = opened(tmp_path)
     broken = (here.folder / FILE).read_text()[:-20]
     (here.folder / FILE).write_text(broken)

@@ -143,12 +143,7 @@ class KalshiPractice:
 
 
 def signed_headers(
-    key_id: str,
-    private_key: str,
-    method: str,
-    path: str,
-    at: int | None = None,
-    salt: int = 32,
+    key_id: str, private_key: str, method: str, path: str, at: int | None = None, salt: int = 32
 ) -> dict[str, str]:
     """What signs a request, written anew here so that the server is not its own witness.
 
@@ -214,8 +209,7 @@ def _rehearse_once() -> None:
 
 @contextmanager
 def kalshi_practice(
-    sessions: Mapping[str, Array] | None = None,
-    **settings: Any,
+    sessions: Mapping[str, Array] | None = None, **settings: Any
 ) -> Iterator[KalshiPractice]:
     """A server in a thread of its own on a free loopback port; see the head of this module."""
     chosen = KalshiVenueSettings(**settings)

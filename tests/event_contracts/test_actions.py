@@ -253,19 +253,13 @@ def expected_of_purchase(before: MarketView, side: Outcome, price: Decimal, size
         (view("9000", yes=490, quote=Quote(D("0.97"), D("0.99"))), [0, 1, 2, *range(6, 16)]),
         (view("380", quote=Quote(D("0.95"), D("0.97"))), [0, *range(1, 5), *range(11, 16)]),
         (view("172"), [*range(6), *range(11, 15)]),  # 100 at 0.43 are a quarter of it
-        (
-            view("3000", resting=[waiting("BUY", "YES", "0.43", 450)]),
-            [*range(5), *range(11, 16)],
-        ),
+        (view("3000", resting=[waiting("BUY", "YES", "0.43", 450)]), [*range(5), *range(11, 16)]),
         # A sale of NO goes the way of a purchase of YES.
         (
             view(
                 "3000",
                 no=100,
-                resting=[
-                    waiting("BUY", "YES", "0.43", 480),
-                    waiting("SELL", "NO", "0.57", 100),
-                ],
+                resting=[waiting("BUY", "YES", "0.43", 480), waiting("SELL", "NO", "0.57", 100)],
             ),
             [*range(4), *range(11, 16)],
         ),

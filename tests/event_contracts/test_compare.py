@@ -166,10 +166,7 @@ def test_a_network_that_sees_no_sizes_is_shown_none(tmp_path: Path) -> None:
     ],
 )
 def test_a_refused_comparison_is_one_line_and_leaves_nothing(
-    words: list[str],
-    says: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    words: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "there" / "comparison.json").mkdir(parents=True)
     before = sorted(tmp_path.rglob("*"))

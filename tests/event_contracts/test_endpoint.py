@@ -99,10 +99,7 @@ def test_no_text_shows_a_key_whole_or_by_the_line() -> None:
 )
 def test_an_error_shows_no_key_though_the_venue_wrote_it_back(failure: str) -> None:
     for error in (StatusAnswer(400, failure), SenselessAnswer(failure), KeyError(failure)):
-        with (
-            pytest.raises(BrokerError) as caught,
-            THERE.translated_errors("orders"),
-        ):
+        with pytest.raises(BrokerError) as caught, THERE.translated_errors("orders"):
             raise error
         assert "127.0.0.1:9: orders: " in str(caught.value)
         assert "\n" not in str(caught.value)

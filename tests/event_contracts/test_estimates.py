@@ -46,9 +46,7 @@ def written(path: Path, *rows: str, header: str = "market,probability,until") ->
     st.permutations(("market", "probability", "until")),
 )
 def test_an_estimate_counts_until_its_own_instant(
-    tmp_path_factory: pytest.TempPathFactory,
-    said: dict[str, tuple[float, int]],
-    columns: list[str],
+    tmp_path_factory: pytest.TempPathFactory, said: dict[str, tuple[float, int]], columns: list[str]
 ) -> None:
     rows = []
     for market, (probability, minutes) in said.items():
@@ -97,9 +95,7 @@ def test_what_was_said_last_goes_on_while_a_file_cannot_be_read_and_somebody_is_
     assert told.kinds == []
 
 
-def test_without_a_file_there_are_no_estimates_and_an_absent_one_is_refused(
-    tmp_path: Path,
-) -> None:
+def test_without_a_file_there_are_no_estimates_and_an_absent_one_is_refused(tmp_path: Path) -> None:
     assert EstimateFile(None, Told()).at(NOON) == {}
     with pytest.raises(InputError, match=r"own\.csv: estimates cannot be read: No such file"):
         EstimateFile(tmp_path / "own.csv", Told())

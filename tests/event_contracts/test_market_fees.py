@@ -39,8 +39,7 @@ def learned(stand: KalshiStand, *markets: str) -> MarketFees:
 
 def test_the_rules_are_those_of_new_yorks_day() -> None:
     fees = KalshiFees(
-        taker=(DatedRate("1900-01-01", 0.07), DatedRate("2026-11-23", 0.0)),
-        as_of="2026-11-20",
+        taker=(DatedRate("1900-01-01", 0.07), DatedRate("2026-11-23", 0.0)), as_of="2026-11-20"
     )
     rules_of = MarketFees(fees.on)
     # Midnight in New York is five in the morning, UTC.

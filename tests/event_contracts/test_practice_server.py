@@ -211,11 +211,7 @@ def test_orders_are_rejected_at_once_or_later_or_filled_in_part(practice: Kalshi
     assert [shown[later][name] for name in ("status", "fill_count_fp")] == ["canceled", "0.00"]
     assert [
         shown[part["order_id"]][n] for n in ("status", "fill_count_fp", "remaining_count_fp")
-    ] == [
-        "canceled",
-        "5.00",
-        "0.00",
-    ]
+    ] == ["canceled", "5.00", "0.00"]
 
 
 def test_an_order_is_not_listed_or_shown_in_another_state_on_demand(

@@ -127,10 +127,7 @@ def test_another_step_has_other_rows_of_the_same_quotes(tmp_path: Path) -> None:
 
 def test_later_quotes_and_outcomes_change_no_earlier_row(tmp_path: Path) -> None:
     before = recorded_markets(write_files(tmp_path / "one", QUOTES, SETTLED))
-    later: list[Quote] = [
-        ("12:12:00", "E1-COLD", 7, 9),
-        ("12:31:00", "E1-WARM", 3, 5),
-    ]
+    later: list[Quote] = [("12:12:00", "E1-COLD", 7, 9), ("12:31:00", "E1-WARM", 3, 5)]
     turned = {name: 1 - paid for name, paid in SETTLED.items()}
     after = recorded_markets(write_files(tmp_path / "two", [*QUOTES[:-2], *later], turned))
     for old, new in zip(before, after, strict=True):

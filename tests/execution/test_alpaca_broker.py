@@ -200,10 +200,7 @@ ASSET: dict[str, Any] = {
         ({"shortable": None}, {"shortable": False}),
         *(({"easy_to_borrow": no}, {"easy_to_borrow": False}) for no in (None, False)),
         ({"easy_to_borrow": None, "borrow_status": "easy_to_borrow"}, {}),
-        (
-            {"easy_to_borrow": None, "borrow_status": "hard_to_borrow"},
-            {"easy_to_borrow": False},
-        ),
+        ({"easy_to_borrow": None, "borrow_status": "hard_to_borrow"}, {"easy_to_borrow": False}),
         ({"borrow_status": "easy_to_borrow"}, {}),
     ],
 )

@@ -19,9 +19,7 @@ def test_an_idle_hour_is_one_line_and_a_preview_of_it_is_the_table(
 ) -> None:
     account = Account(1000.0, {}, closes_of(market), market.now)
     choice = Choice(
-        *("SYXUSD", 0.0, 0.01, 0.0, 0.0, 0.0, Decimal(0), 1.0),
-        binding={"cost": 0.0},
-        cost=0.003,
+        *("SYXUSD", 0.0, 0.01, 0.0, 0.0, 0.0, Decimal(0), 1.0), binding={"cost": 0.0}, cost=0.003
     )
     until = market.now + np.timedelta64(1, "h")
     decision = Decision(market.now, until, 1000.0, 4.0, (choice,), ())

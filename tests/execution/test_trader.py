@@ -77,9 +77,7 @@ def test_stocks_decide_by_day_coins_every_full_hour_and_nobody_decides_for_a_shu
     assert symbols(NIGHT) == {"SYXUSD", "SYYUSD"}
 
 
-def test_what_a_target_rests_on_is_what_was_believed_until_the_next_decision(
-    market: Bars,
-) -> None:
+def test_what_a_target_rests_on_is_what_was_believed_until_the_next_decision(market: Bars) -> None:
     for choice in decided(market, MIDDAY, trader(SYA=20.0, SYB=-20.0)).choices:
         if np.isfinite(choice.sigma):
             assert choice.rationale.deviation == pytest.approx(choice.sigma, rel=1e-12)

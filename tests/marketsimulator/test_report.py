@@ -26,12 +26,7 @@ from foundation.figures import NONE
 from foundation.files import write_whole
 from marketsimulator.backtest import run_backtest
 from marketsimulator.results.forecast_outcomes import coverage, forecast_outcomes
-from marketsimulator.results.metrics import (
-    TABLE_FIGURES,
-    daily_rows,
-    figure_text,
-    monthly_returns,
-)
+from marketsimulator.results.metrics import TABLE_FIGURES, daily_rows, figure_text, monthly_returns
 from marketsimulator.results.remarks import (
     cost_remarks,
     little_remarks,

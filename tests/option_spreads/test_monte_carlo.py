@@ -19,12 +19,7 @@ from matplotlib.axes import Axes
 
 from foundation.errors import DataError, InputError
 from foundation.files import write_whole
-from option_spreads.autoscaler.rules import (
-    AutoscalingSettings,
-    Drawdown,
-    Statistics,
-    contracts_for,
-)
+from option_spreads.autoscaler.rules import AutoscalingSettings, Drawdown, Statistics, contracts_for
 from option_spreads.monte_carlo import paths_content, result_files
 from option_spreads.simulation.account_figures import doubts, summary
 from option_spreads.simulation.draws import draw_trades, with_full_losses

@@ -18,9 +18,7 @@ from hypothesis import strategies as st
 from examples.make_bars import random_bars, starts_of_stock_bars
 from execution.option_orders import SHARES
 from foundation.errors import DataError, InputError
-from option_spreads.autoscaler.rules import (
-    AutoscalingSettings,
-)
+from option_spreads.autoscaler.rules import AutoscalingSettings
 from option_spreads.autoscaler.trades import rows_of
 from option_spreads.backtest import BarsSettings, SpreadSettings
 from option_spreads.selling.rules import SpreadCosts, SpreadRules, spread_of
@@ -326,11 +324,7 @@ def closes(*rows: tuple[str | None, float]) -> pd.DataFrame:
             "has no row, or one without a day$",
         ),
         ("vix.parquet", closes(("2024-01-02", 13), ("2024-01-02", 14)), "has 2024-01-02 twice$"),
-        (
-            "vix.parquet",
-            closes(("2024-01-02", 0.13)),
-            "median close, 0.13, is none .* in points",
-        ),
+        ("vix.parquet", closes(("2024-01-02", 0.13)), "median close, 0.13, is none .* in points"),
         ("vix.parquet", closes(("2024-01-02", 4700)), "median close, 4700, is none"),
         ("vix.parquet", closes(("2024-01-02", np.nan)), "has a close that is no number above 0$"),
         ("vix.parquet", closes(("2024-01-02", np.inf)), "has a close that is no number above 0$"),
@@ -423,11 +417,7 @@ def test_the_command_runs_every_strategy_and_refuses_in_a_line(tmp_path: Path) -
         "trades.csv",
         *(f"trades-{name}.csv" for name in STRATEGIES),
     }
-    for wrong in (
-        ["strategies=[STRADDLE]"],
-        ["bars.dir=[x]"],
-        ["rules.holds=[[300,2]]"],
-    ):
+    for wrong in (["strategies=[STRADDLE]"], ["bars.dir=[x]"], ["rules.holds=[[300,2]]"]):
         refused = run(*wrong, "output=no")
         assert (refused.returncode, len(refused.stderr.strip().splitlines())) == (2, 1), (
             refused.stderr

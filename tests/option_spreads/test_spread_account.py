@@ -32,11 +32,7 @@ from option_spreads.selling.rules import Exit, SpreadCosts, SpreadRules, spread_
 from option_spreads.simulation.path import IndexDays, IndexModel
 from option_spreads.simulation.pictures import balances_figure
 from option_spreads.simulation.pricing import Smile
-from option_spreads.simulation.selling import (
-    SpreadTrade,
-    offered_spreads,
-    spread_account,
-)
+from option_spreads.simulation.selling import SpreadTrade, offered_spreads, spread_account
 from option_spreads.simulation.spread_figures import account_figures, cost_figures, figures
 from option_spreads.simulation.spread_report import report_text
 from tests.option_spreads.sold import sold
@@ -330,10 +326,7 @@ def test_by_strategy_the_account_adds_up_to_the_cent(costs: SpreadCosts, halted:
 
 def test_the_picture_begins_with_the_capital_and_marks_the_shorter_runs() -> None:
     days = path(10)
-    balances = {
-        "together": 20_000.0 + np.cumsum(np.arange(11.0)),
-        "PUT": np.full(11, 20_000.0),
-    }
+    balances = {"together": 20_000.0 + np.cumsum(np.arange(11.0)), "PUT": np.full(11, 20_000.0)}
     upper, lower = balances_figure("$ and $", days.dates, balances, 10_000.0, (5,)).axes
     together = upper.get_lines()[0]
     assert together.get_label() == "together"

@@ -11,13 +11,7 @@ from hypothesis import strategies as st
 
 from foundation.arrays import Array
 from sizing.solver.active_set import SOLVED
-from sizing.solver.cardinality import (
-    _added_alone,
-    _best_outside,
-    _parts,
-    _worth,
-    sparse_weights,
-)
+from sizing.solver.cardinality import _added_alone, _best_outside, _parts, _worth, sparse_weights
 from sizing.solver.multi_period import SizingProblem, optimal_weights
 from tests.sizing.test_plan import plan as any_plan
 from tests.sizing.test_plan import worth

@@ -120,10 +120,7 @@ def test_a_long_answer_is_cut_where_it_says_so() -> None:
 @pytest.mark.parametrize(
     ("name", "line"),
     [
-        (
-            "nan",
-            r"one finite weight a symbol is needed; it answered nan for ZINC at 2024",
-        ),
+        ("nan", r"one finite weight a symbol is needed; it answered nan for ZINC at 2024"),
         ("three", r"needed, an array for 2 symbols at 2024-03-04T15:30Z; it answered array\(\[0"),
         ("nothing", r"needed, an array for 2 symbols at .*; it answered None$"),
         ("complex_weights", r"needed, an array for 2 symbols at .*0\.1j"),
