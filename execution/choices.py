@@ -150,7 +150,7 @@ class Choices(NamedTuple):
     holds: which of NAMES and `rows` hold the target, a bit each.
     own_price: shadow price of a bound of the symbol's own.
     prices: [R, 5 + G] shadow prices of the CEILINGS, of what is borrowed, and of `rows`.
-    basis: of columns.
+    rationale: of columns.
     rows: [G] names of the limits on groups.
     """
 

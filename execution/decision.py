@@ -85,7 +85,7 @@ class Choice(NamedTuple):
         each, in equity, would add to the plan's expected return net of risk; NaN where none is
         known.
     cost: USD of trading one USD, one way.
-    basis: what the target rests on.
+    rationale: what the target rests on.
     """
 
     symbol: str

@@ -40,7 +40,7 @@ from execution.account_lock import (
     state_folder,
 )
 from execution.alpaca.account import ACTIVE
-from execution.alpaca.connection import VenueConnection
+from execution.alpaca.connection import VenueConnection, refuse_another
 from execution.alpaca.fields import AccountFacts
 from execution.journal.halts import standing_halts
 from execution.journal.order_store import undetermined_count
@@ -454,6 +454,7 @@ def _keys_here() -> Keys | InputError:
 
 def run(settings: LiveSettings) -> Result:
     """A line for everything, as soon as it is known; exit code 1 where something failed."""
+    refuse_another(settings.broker)
     # What libraries would log is no finding, and a log file would be left behind.
     logging.getLogger().addHandler(logging.NullHandler())
     failed = False

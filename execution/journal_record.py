@@ -83,7 +83,7 @@ class JournalRecord:
 
     decisions: of the job that trades stocks and coins.
     intents: of every job, by id.
-    fills, activities, marks, passes: all of the account's.
+    fills, activities, marks, cycles: all of the account's.
     """
 
     decisions: tuple[DecisionRow, ...]

@@ -42,13 +42,8 @@ from trainingdata.instants import compact_text
 
 log = logging.getLogger(__name__)
 
-POLL_DELAYS = (
-    0.1,
-    0.5,
-    1.0,
-    2.0,
-    4.0,
-)  # seconds before each look for an order whose outcome is open
+# seconds before each poll for an order whose outcome is open
+POLL_DELAYS = (0.1, 0.5, 1.0, 2.0, 4.0)
 ONE_POLL = (0.0,)
 ENDED_POLLS = (0.0, 0.1, 0.5, 1.0, 2.0)  # the same, for an order that was cancelled
 CANCELS = (0.0, 0.1, 0.5, 1.0)  # seconds before each try of a cancellation
@@ -178,7 +173,7 @@ class Venue(Protocol[Placed]):
 
 
 class Outbox(Generic[Placed]):
-    """Intents that become orders of one venue.
+    """Order intents that become orders of one venue.
 
     venue: takes them.
     book: where they are kept; none keeps them in memory, until the process ends.

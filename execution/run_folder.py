@@ -22,7 +22,8 @@ from foundation.files import RUN_MARKS, refuse_mixture
 from trainingdata.instants import instant, utc_text
 
 SUMMARY, CONFIG = "summary.json", "config.yaml"
-INSTEAD = {"booked_at": "at"}  # in fills of earlier runs, which do not say the row that counts them
+# Columns of earlier runs: fills did not say the row that counts them.
+INSTEAD = {"booked_at": "at", "plan_shrinkage": "plan_worth"}
 NAMED = 5  # runs within a folder that a refusal names
 _ADVICE = "name the folder of a backtest's results (the page of a live account has its reasons)"
 

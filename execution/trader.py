@@ -158,7 +158,7 @@ class SizingSettings:
 class SizingAnswer(NamedTuple):
     """What sizing answers at an instant.
 
-    situation: that was answered, or to which there was no answer.
+    inputs: that were answered, or to which there was no answer.
     allocation: of the strategy; none where nothing could be sized.
     strategy: that answered, or did not.
     failure: why the strategy did not answer; empty where it did.
@@ -173,7 +173,7 @@ class SizingAnswer(NamedTuple):
 
 
 def answered(strategy: Strategy, inputs: SizingInputs, account: AccountRow) -> SizingAnswer:
-    """What a strategy answers to a situation of an account, or why it does not."""
+    """What a strategy answers to the inputs of an account, or why it does not."""
     if not inputs.deciding.any():
         return SizingAnswer(inputs, None, strategy)
     if not account.equity > 0:
@@ -294,7 +294,7 @@ class Trader:
         The belief is steps 1 to 4 (`execution.outlook`), `decide_on` the others.
         """
         # A belief knows nothing of the account. A backtest can therefore compute those of all
-        # instants in one cycle, and both ways read the same numbers.
+        # instants in one pass, and both ways read the same numbers.
         now = Market(bars, len(bars.times) - 1)
         table = self.belief_table(now) if self.table is None else self.table
         # What is neither held nor may be held gets no weight, and is left out of what follows.

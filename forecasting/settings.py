@@ -9,7 +9,7 @@ from typing import Any
 
 from forecasting.baseline import Garch, Historical, Oracle, RandomWalk
 from forecasting.calibration.forecaster import CalibratedForecaster, CalibrationSettings
-from forecasting.calibration.kept import KeptLessons
+from forecasting.calibration.kept import KeptFits
 from forecasting.chronos2.augmentation import Augmentation
 from forecasting.chronos2.cached import CachedForecaster, Predictions, predictions_here
 from forecasting.chronos2.forecaster import Chronos2Forecaster, Group
@@ -118,7 +118,7 @@ class ForecasterSettings:
         if not self.calibrated:
             return raw
         folder = raw.fits if isinstance(raw, CachedForecaster) else None
-        kept = None if folder is None else KeptLessons(folder)
+        kept = None if folder is None else KeptFits(folder)
         return CalibratedForecaster(raw, self.calibration, kept)
 
     def check(self) -> None:

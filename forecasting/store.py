@@ -90,7 +90,7 @@ def located(portions: Sequence[Portion], issued_at: Instants, keys: Keys) -> tup
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
+class Partition:
     """The forecasts of one specification, for any thread.
 
     folder: of the partition, named after the specification.
@@ -101,7 +101,7 @@ class Shelf:
     specification: str
 
     @classmethod
-    def of(cls, cache: Path, specification: Mapping[str, Any]) -> Shelf:
+    def of(cls, cache: Path, specification: Mapping[str, Any]) -> Partition:
         """The partition of a specification, used now."""
         text = json.dumps(specification, sort_keys=True)
         folder = cache / hashlib.sha256(text.encode()).hexdigest()[:16]

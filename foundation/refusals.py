@@ -82,6 +82,8 @@ def _said(problem: Any, place: str) -> str:
         return f"a value is needed; name it, {place}=…"
     if kind in ("said", "value_error"):
         return str(problem.get("ctx", {}).get("error", problem["msg"]))
+    if kind == "string_type" and isinstance(value, Mapping):
+        return f"{dict(value)} is no word"
     if kind == "string_type":
         key, _, number = place.rpartition(".")
         word = f'"{str(value).upper()}"'

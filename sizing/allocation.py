@@ -61,7 +61,7 @@ class Allocation:
 
 
 class Strategy(Protocol):
-    """How much of everything, from a inputs."""
+    """How much of everything, from its inputs."""
 
     @property
     def uses_forecast(self) -> bool:

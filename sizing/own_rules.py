@@ -1,4 +1,4 @@
-"""A rule of one's own: a function of a inputs, of whose answer one thing is asked."""
+"""A rule of one's own: a function of its inputs, of whose answer one thing is asked."""
 
 from __future__ import annotations
 

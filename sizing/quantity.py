@@ -333,9 +333,9 @@ def _check_moments(moments: MomentsLike, correlation: Array | None, tolls: Seque
         )
     if correlation is not None and np.shape(correlation) not in ((m, m), (periods, m, m)):
         raise InputError(
-            f"correlation: shape {np.shape(correlation)}, {m} symbols need {(m, m)}, or one a block"
+            f"correlation: shape {np.shape(correlation)}, {m} symbols need {(m, m)}, also a period"
         )
-    within = [isinstance(financing, float | int) and 0 <= financing < 1 for financing in tolls]
+    within = [isinstance(toll, float | int) and 0 <= toll < 1 for toll in tolls]
     if len(tolls) not in (0, periods) or not all(within):
         raise InputError(f"tolls: {list(tolls)} are not {periods} numbers within 0 … 1")
 

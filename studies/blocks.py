@@ -1,7 +1,7 @@
 """Which periods of time a decision should look at: every choice on the same synthetic markets, seed
 by seed.
 
-    python studies/periods.py [--seeds 10] [--edges 0.05 0.1 0.15 0.3] [--workers 2] [--output
+    python studies/blocks.py [--seeds 10] [--edges 0.05 0.1 0.15 0.3] [--workers 2] [--output
     FILE.parquet]
 
 A market's forecasts are those of the default forecaster. Printed for every edge: mean growth and
@@ -163,7 +163,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--edges", type=float, nargs="+", default=[0.05, 0.1, 0.15, 0.3])
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument(
-        "--output", type=Path, default=Path(tempfile.gettempdir()) / "periods.parquet"
+        "--output", type=Path, default=Path(tempfile.gettempdir()) / "blocks.parquet"
     )
     asked = parser.parse_args(words)
     jobs = [(edge, seed) for seed in range(asked.seeds) for edge in asked.edges]

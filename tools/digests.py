@@ -168,11 +168,11 @@ def live_week(place: Place) -> None:
         script = str(place.code / "trade_stock_e2e.py")
         loop = place.started("run", script, *words, f"broker.url_override={url}")
         try:
-            passes = 0
+            cycles = 0
             while advance(url)["moved"]:
                 if is_instant_of_stocks(url):
-                    passes += 1
-                    wait_for_passes(place.folder, passes, loop)
+                    cycles += 1
+                    wait_for_cycles(place.folder, cycles, loop)
         finally:
             loop.terminate()
             loop.wait(60)
@@ -245,8 +245,8 @@ def is_instant_of_stocks(url: str) -> bool:
     return bool(clock["is_open"]) and now.minute == 30 and now.hour >= 10
 
 
-def wait_for_passes(folder: Path, number: int, loop: subprocess.Popen[bytes]) -> None:
-    """Until so many passes have ended in the journal.
+def wait_for_cycles(folder: Path, number: int, loop: subprocess.Popen[bytes]) -> None:
+    """Until so many cycles have ended in the journal.
 
     Raises
     ------

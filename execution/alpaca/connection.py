@@ -13,7 +13,7 @@ import numpy as np
 from execution.alpaca.fields import AccountFacts, Clock
 from execution.brokers import SETBACK
 from foundation.clock import OURS, Time
-from foundation.errors import BrokerError, SenselessAnswer
+from foundation.errors import BrokerError, SenselessAnswer, none_of
 from trainingdata.feed.endpoint import BrokerSettings, Keys, translated_errors
 from trainingdata.feed.fields import as_mapping
 
@@ -21,11 +21,18 @@ log = logging.getLogger(__name__)
 
 Response = Mapping[str, Any]
 
+ALPACA = "alpaca"  # as it is registered
 UNKNOWN_THING = 404
 NO_TIME = np.timedelta64(0, "ns")
 ON_TIME = np.timedelta64(1, "s")
 PACED = 60.0  # seconds after which a clock that has kept pace with ours is believed again
 SLOWEST = np.timedelta64(300, "s")  # by which a clock may fall behind what has passed here
+
+
+def refuse_another(settings: BrokerSettings) -> None:
+    """Refuse a broker that is another one, for what knows Alpaca alone."""
+    if settings.name != ALPACA:
+        raise none_of("broker.name", settings.name, (ALPACA,))
 
 
 class VenueConnection:
@@ -38,6 +45,7 @@ class VenueConnection:
     def __init__(self, settings: BrokerSettings, keys: Keys, time: Time = OURS) -> None:
         from alpaca.trading.client import TradingClient
 
+        refuse_another(settings)
         self._settings = settings
         self._keys = keys
         self.time = time

@@ -147,7 +147,7 @@ class Journal(MarkBook):
     """What one job of an account writes down, beside the account's marks.
 
     job: its name.
-    passes: of the job.
+    cycles: of the job.
     """
 
     def __init__(self, database: Database, events: EventLog, book: OrderStore, job: str) -> None:

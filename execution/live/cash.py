@@ -1,7 +1,7 @@
 """Whether the cash of an account is what is written down makes of it.
 
 Everything that is decided divides by equity, so cash is compared as positions are. It should be
-what the opening balance began with, and what trades and bookings have made of it since. Some of it
+what the account began with, and what trades and bookings have made of it since. Some of it
 is
 listed late: a coin's fee and those of the exchanges at the end of the day, interest with the month,
 a dividend or a deposit a day after. So cash may be away from that sum by a share of equity, and by
@@ -64,7 +64,7 @@ def why_unexplained(
 ) -> str:
     """Why a reading is not to be believed; empty where it is.
 
-    before: the last reading that was believed; none on a opening balance that was never read.
+    before: the last reading that was believed; none on an opening balance that was never read.
     equity: USD, of the account as it was read.
     bids: USD that open purchases of coins may have taken off cash already.
     """

@@ -10,7 +10,7 @@ For each step
 2. corrections by decision hour, volatility regime and symbol, each as far as it has been seen;
 3. shape: quantiles of what remains, pooled and symmetric, drawn towards a Student-t(5) by how
    little has been seen;
-4. median: the base forecaster's median times what it has been worth (`median`).
+4. median: the base forecaster's median times what it has been worth (`fit`).
 
 Quantile = price · exp(median + deviation · shape). S symbols, N windows, H steps, Q levels.
 """
@@ -27,7 +27,7 @@ import numpy as np
 
 from forecasting.calibration.fit import CalibrationFit, fit_calibration
 from forecasting.calibration.history import ClassHistory
-from forecasting.calibration.kept import KeptLessons
+from forecasting.calibration.kept import KeptFits
 from forecasting.forecast import (
     HORIZON,
     LEVELS,
@@ -82,7 +82,7 @@ class CalibratedForecaster:
 
     base: Forecaster
     settings: CalibrationSettings = field(default_factory=CalibrationSettings)
-    kept: KeptLessons | None = None
+    kept: KeptFits | None = None
     _fits: dict[_Key, CalibrationFit] = field(default_factory=dict, init=False, repr=False)
 
     @property

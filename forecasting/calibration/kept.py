@@ -29,7 +29,7 @@ _FIT = tuple(field.name for field in fields(CalibrationFit) if field.name != "di
 
 
 @dataclass(frozen=True, slots=True)
-class KeptLessons:
+class KeptFits:
     """The fits of a folder; one that cannot be written keeps nothing."""
 
     folder: Path

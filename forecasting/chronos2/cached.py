@@ -17,7 +17,7 @@ from forecasting.chronos2.forecaster import Chronos2Forecaster, source_of
 from forecasting.chronos2.profile import Profile
 from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, room, silent
 from forecasting.moments import LogMoments, log_moments
-from forecasting.store import FITS, SHAPES, Damaged, NotWritten, Shelf, located
+from forecasting.store import FITS, SHAPES, Damaged, NotWritten, Partition, located
 from forecasting.windows import Keys, Windows
 from foundation.arrays import Array32, Index, Instants
 from trainingdata.bars import Bars
@@ -175,9 +175,9 @@ class _Part:
         self._what = what
         self._out = out
         self._warned = False
-        self._take(Shelf.of(cached.folder, cached.forecaster.specification(profile)))
+        self._take(Partition.of(cached.folder, cached.forecaster.specification(profile)))
 
-    def _take(self, partition: Shelf) -> None:
+    def _take(self, partition: Partition) -> None:
         """Read what lies on a partition."""
         self.partition = partition
         self._missing = np.ones(len(self._rows), dtype=bool)
@@ -228,7 +228,7 @@ class _Part:
             for answer in predictions:
                 if keeping is not None:
                     keeping.result()
-                actual = Shelf.of(self._cached.folder, answer.specification)
+                actual = Partition.of(self._cached.folder, answer.specification)
                 if actual != self.partition:
                     self.partition = actual
                     self._keep(answer)

@@ -11,7 +11,7 @@ sent for, Q = held E / p + qty. In these words each part is, of q[i-1]:
 
     premium    E times what it would have held on the premium alone, / p
     forecast   E times what it would have held on the forecast alone, / p, both without limits and
-               as the decision's basis has them, each with the sign of its own; 0 where nobody says
+               as the decision's rationale has them, each with its own sign; 0 where nobody says
     limits     T - W where a limit is named as binding, else 0
     sizing     the rest of Q: T - W where none is (the plan, costs of moving), the rounding to
                increments Q - T, and what of W rests on neither (hedges of what others hold, the

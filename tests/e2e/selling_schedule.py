@@ -61,7 +61,7 @@ VENUE_FAULTS: tuple[dict[str, Any], ...] = (
 DEVIATIONS = (0.0, 0.002, 0.004)  # a bar, that the index wanders beside its own
 CAPITALS = (6_000, 20_000)  # USD
 CENT = 0.01
-BETWEEN = 0.15  # seconds between instants that cycle while the seller runs
+BETWEEN = 0.15  # seconds between instants that pass while the seller runs
 
 
 def schedule(seed: int, steps: int, folder: Path) -> Counter[str]:

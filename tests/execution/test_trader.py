@@ -256,7 +256,7 @@ def test_the_legacy_rule_answers_a_failed_solver_by_the_forecast_and_only_where_
     lent=st.sampled_from([1.0, 1.5, 2.0, 4.0]),
     name=st.sampled_from(["kelly_50", "legacy", "risk_parity"]),
 )
-def test_what_is_ordered_cycles_the_venues_check_above_its_price(
+def test_what_is_ordered_passes_the_venues_check_above_its_price(
     market: Bars, tilts: list[float], shares: list[float], at: str, lent: float, name: str
 ) -> None:
     """Market buys and shorts are checked at 1.03 of their price: the full leverage is refused."""

@@ -30,7 +30,7 @@ from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.profile import Profile
 from forecasting.forecast import HORIZON, LEVELS, silent
 from forecasting.moments import log_moments
-from forecasting.store import FITS, NOWHERE, Shelf, located
+from forecasting.store import FITS, NOWHERE, Partition, located
 from forecasting.windows import Keys, Windows
 from foundation.arrays import Array32, Index, Instants
 from foundation.errors import InputError
@@ -351,7 +351,7 @@ def test_what_is_of_no_use_is_pruned_and_the_rest_stays(kept: Path) -> None:
     assert list(partition_rows(kept)) == []
 
 
-def put(partition: Shelf, stamps: Instants, keys: Keys, values: Array32) -> None:
+def put(partition: Partition, stamps: Instants, keys: Keys, values: Array32) -> None:
     moments = np.zeros((len(keys), 2, HORIZON), dtype=np.float32)
     partition.add(stamps, keys, moments, values)
 
@@ -362,7 +362,7 @@ def test_same_windows_of_other_weights_are_not_answered_though_their_keys_fit(
     stamps = np.datetime64("2024-01-01", "ns") + np.arange(4) * np.timedelta64(1, "h")
     keys = np.arange(4, dtype=np.uint64)
     values = np.ones((4, HORIZON, len(LEVELS)), dtype=np.float32)
-    here, there = (Shelf.of(tmp_path, {"weights": weights}) for weights in "ab")
+    here, there = (Partition.of(tmp_path, {"weights": weights}) for weights in "ab")
     put(here, stamps, keys, values)
     put(here, stamps, keys, values)
     shutil.copy(here.folder / "2024.sqlite", there.folder)
@@ -447,7 +447,7 @@ def test_a_forecast_is_found_by_its_key_and_its_instant_together(seed: int, coun
     """
     rng = np.random.default_rng(seed)
     with tempfile.TemporaryDirectory() as folder:
-        partition = Shelf.of(Path(folder), {"a": 1})
+        partition = Partition.of(Path(folder), {"a": 1})
         counts = rng.integers(1, 6, count)
         total = int(counts.sum())
         keys = rng.permutation(2 * np.arange(total, dtype=np.uint64))

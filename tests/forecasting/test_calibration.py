@@ -20,7 +20,7 @@ from forecasting.calibration.dispersion import Sample, learned_dispersion
 from forecasting.calibration.fit import autocorrelation, shrinkage
 from forecasting.calibration.forecaster import CalibratedForecaster, CalibrationSettings
 from forecasting.calibration.history import ClassHistory
-from forecasting.calibration.kept import KeptLessons
+from forecasting.calibration.kept import KeptFits
 from forecasting.calibration.variance import SPANS, averages, bar_variance, day_pattern
 from forecasting.forecast import HORIZON, LEVELS, MEDIAN, ForecastTable, Progress, silent
 from forecasting.moments import LogMoments, log_moments, volatility
@@ -566,7 +566,7 @@ def test_a_fit_is_learned_once_ever_and_a_damaged_one_again(
 
     def forecast(source: str = "weights", confidence: float = 3.0) -> np.ndarray:
         settings = CalibrationSettings(window=150, confidence=confidence)
-        kept = KeptLessons(tmp_path)
+        kept = KeptFits(tmp_path)
         base = Sourced(source=source)
         return CalibratedForecaster(base, settings, kept).forecast(market, market.times[-60]).values
 
@@ -591,7 +591,7 @@ def test_a_fit_is_learned_once_ever_and_a_damaged_one_again(
 def test_fits_are_kept_in_no_folder_that_cannot_be_written(market: Bars, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     settings = CalibrationSettings(window=150)
-    kept = KeptLessons(tmp_path / "file")
+    kept = KeptFits(tmp_path / "file")
     ours = CalibratedForecaster(Sourced(), settings, kept).forecast(market, market.times[-9])
     plain = CalibratedForecaster(RandomWalk(), settings).forecast(market, market.times[-9])
     np.testing.assert_array_equal(ours.values, plain.values)
@@ -612,7 +612,7 @@ def test_a_symbol_that_was_silent_on_a_friday_makes_no_difference_to_where_a_run
     early = friday - 60 * hour
 
     def table(since: np.datetime64, folder: str) -> ForecastTable:
-        kept = KeptLessons(tmp_path / folder)
+        kept = KeptFits(tmp_path / folder)
         return CalibratedForecaster(Sourced(), SHORT, kept).forecast(halted, since)
 
     fresh = table(early, "one")
@@ -633,7 +633,7 @@ def test_a_fit_of_long_contexts_is_that_of_all_the_bars_that_they_see(
     other = Bars(year.instruments, year.times, values, year.mask, "other")
     settings = CalibrationSettings(window=100)
     base = Sourced(context_length=1500, plain=1.0)
-    kept = KeptLessons(tmp_path)
+    kept = KeptFits(tmp_path)
     since = year.times[-3]
     CalibratedForecaster(base, settings, kept).forecast(year, since)
     ours = CalibratedForecaster(base, settings, kept).forecast(other, since)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from foundation.registry import registered, registered_module
+from tests.e2e.refused import refusal_of
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 KINDS = {
@@ -41,24 +41,23 @@ def test_to_look_who_is_registered_loads_no_module_of_theirs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "key", "known"),
+    ("module", "words", "key", "known"),
     [
-        (["jobs=[trade,spread]"], "jobs.1", "spreads"),
-        (["preview", "broker.name=alpacca"], "broker.name", "alpaca"),
+        ("trade_stock_e2e", ["jobs=[trade,spread]"], "jobs.1", "spreads"),
+        ("trade_stock_e2e", ["preview", "broker.name=alpacca"], "broker.name", "alpaca"),
+        ("execution.doctor", ["broker.name=alpacca"], "broker.name", "alpaca"),
     ],
 )
 def test_what_nobody_registers_is_one_line_and_exit_code_2(
-    words: list[str], key: str, known: str
+    module: str,
+    words: list[str],
+    key: str,
+    known: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    done = subprocess.run(
-        [sys.executable, "trade_stock_e2e.py", *words, "symbols=[NVDA]"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "APCA_API_KEY_ID": "id", "APCA_API_SECRET_KEY": "secret"},
-    )
-    assert (done.returncode, done.stdout) == (2, "")
-    (line,) = done.stderr.splitlines()
+    monkeypatch.setenv("APCA_API_KEY_ID", "id")
+    monkeypatch.setenv("APCA_API_SECRET_KEY", "secret")
+    line = refusal_of(module, *words, "symbols=[NVDA]", cwd=tmp_path)
     assert line.startswith(f"error: {key}: ")
     assert known in line
