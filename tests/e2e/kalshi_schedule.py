@@ -203,7 +203,7 @@ class KalshiTrading:
     def _ordinary(self) -> None:
         rng = self.place.rng
         self._runs.run(
-            *self._drawn(), meanwhile=self._cycle_time if rng.random() < PASSED else None
+            *self._drawn(), meanwhile=self._pass_time if rng.random() < PASSED else None
         )
 
     def _until_told(self) -> None:
@@ -223,7 +223,10 @@ class KalshiTrading:
         if run.until(lambda: sum(wire.heard.values()) >= before + number):
             run.send(signal.SIGTERM)
             counts["told to stop"] += 1
-        counts["stuck"] += self._runs.ended(run) not in (0, -signal.SIGKILL)
+        code = self._runs.ended(run)
+        # On a wire that fails it may not hear what became of a cancellation, and says so.
+        uncertain = code == 2 and "not all was cancelled" in run.told
+        counts["stuck"] += code not in (0, -signal.SIGKILL) and not uncertain
 
     def _kill_file(self) -> None:
         """A person puts the kill file there: after the order in flight nothing is sent."""
@@ -268,7 +271,7 @@ class KalshiTrading:
         self.here.land()
         self._runs.calm_run("steps=2")
 
-    def _cycle_time(self) -> None:
+    def _pass_time(self) -> None:
         self._advance(self.place.rng.choice((1, 2, 15)))
         self._move_its_clock(self._running)
 

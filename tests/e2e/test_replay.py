@@ -265,7 +265,7 @@ def test_stopped_again_and_again_the_records_so_far_say_that_they_are_partial(
         assert (said["partial"], said["stopped"]) == (True, "SIGTERM")
         assert (said["instants"], said["instants_left"]) == (number, count - number)
         assert len(desk.frames()["equity"]) == number
-        line = f"The output has {number} passes, and {count - number} are to come."
+        line = f"The output has {number} cycles, and {count - number} are to come."
         assert line in capsys.readouterr().err
     for _ in range(2):
         desk.replay()
