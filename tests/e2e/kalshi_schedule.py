@@ -202,9 +202,7 @@ class KalshiTrading:
 
     def _ordinary(self) -> None:
         rng = self.place.rng
-        self._runs.run(
-            *self._drawn(), meanwhile=self._pass_time if rng.random() < PASSED else None
-        )
+        self._runs.run(*self._drawn(), meanwhile=self._pass_time if rng.random() < PASSED else None)
 
     def _until_told(self) -> None:
         """It trades without an end, waits for a venue that is not there, and is told to stop.
