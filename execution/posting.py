@@ -481,7 +481,7 @@ class Outbox(Generic[Placed]):
     def _poll(self, name: str, polls: Sequence[float]) -> Placed | Unseen:
         """The order with this id of ours, or what the last look said in its place.
 
-        looks: seconds before each.
+        polls: seconds before each.
         """
         from foundation.transport import time_limit
 

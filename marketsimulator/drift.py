@@ -232,11 +232,6 @@ class LiveHours:
         )
 
 
-def measure_drift(settings: DriftSettings, progress: Progress = silent) -> Drift:
-    """Compare a journal with the simulation of the same hours."""
-    return drift_of(LiveHours.of(settings, progress), each=settings.words.each, progress=progress)
-
-
 def drift_of(hours: LiveHours, *, each: bool, progress: Progress = silent) -> Drift:
     """Every difference of hours; each: whether every instant is decided anew as well."""
     record, start, end, there = hours.record, hours.start, hours.end, hours.simulated

@@ -20,7 +20,8 @@ from foundation.cents import CENT
 from foundation.compose import composed_config
 from foundation.database import Database
 from foundation.errors import InputError
-from marketsimulator.drift import DriftSettings, LiveHours, live_results, measure_drift
+from marketsimulator import drift as comparison
+from marketsimulator.drift import DriftSettings, LiveHours, live_results
 from marketsimulator.results.attribution import PARTS
 from marketsimulator.results.drift_report import Drift
 from marketsimulator.results.drift_terms import cents
@@ -65,7 +66,8 @@ def cycles(
 def drift_of(journal: Path, *words: str) -> Drift:
     """What drift says of a journal, with the settings of its cycles."""
     told = [*SPAN, "trials=null", *words, f"journal={journal}"]
-    return measure_drift(DriftSettings.of(composed_config("drift", told)))
+    settings = DriftSettings.of(composed_config("drift", told))
+    return comparison.drift_of(LiveHours.of(settings), each=settings.words.each)
 
 
 def named_terms(drift: Drift) -> dict[str, Decimal]:
