@@ -115,6 +115,15 @@ def test_a_file_or_a_compiled_function_without_a_mutant_is_an_error(
         measure(copy, LIST)
 
 
+def test_of_a_compiled_function_that_only_passes_on_two_arguments_are_exchanged(
+    root: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(root, tmp_path / "copy")
+    (copy / "toy" / "sums.py").write_text("@inlined\ndef both(a, b):\n    return pair(a, b)\n")
+    (found,) = mutants(copy, "toy/sums.py", 100, 1)
+    assert found[:4] == ("toy/sums.py", "both", "return pair(a, b)", "return pair(b, a)")
+
+
 def test_tests_that_fail_unchanged_measure_nothing(root: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(root, tmp_path / "copy")
     (copy / "tests" / "test_sums.py").write_text(f"{TESTS}    assert False\n")

@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 SWAPS = (  # an operator, and what may stand in its place
     "Lt LtE GtE,LtE Lt Gt,Gt GtE LtE,GtE Gt Lt,Eq NotEq,NotEq Eq,Is IsNot,IsNot Is,In NotIn,"
@@ -61,8 +61,7 @@ def without_mutants(root: Path, file: str) -> list[str]:
     """The file, where it has none; and each of its compiled functions that has none."""
     tree = ast.parse((root / file).read_text())
     changed = {change.function for change in _changes(tree, "", "", ast.Pass(lineno=0))}
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
-    compiled = (f for f in functions if {*map(ast.unparse, f.decorator_list)} & {*DECORATORS})
+    compiled = (node for node in ast.walk(tree) if _is_compiled(node))
     none = [f"{file} {function.name}" for function in compiled if function.name not in changed]
     return none if changed else [file, *none]
 
@@ -99,7 +98,24 @@ def _changes(node: ast.AST, function: str, answers: str, statement: ast.stmt) ->
                 inner = ".".join(filter(None, (function, child.name)))
                 returns: ast.expr | None = getattr(child, "returns", None)
                 returned = ast.unparse(returns) if returns else ""
-            yield from _changes(child, inner, returned, here)
+            inside = [*_changes(child, inner, returned, here)]
+            yield from inside
+            if not inside and _is_compiled(child):
+                yield from _swapped(child, inner)
+
+
+def _swapped(function: ast.FunctionDef, name: str) -> Iterator[Change]:
+    """The first two of what a function only passes on, exchanged."""
+    match function.body[-1]:
+        case ast.Return(value=ast.Call(args=[first, second, *rest]) as call) as statement:
+            other = _like(call, args=[second, first, *rest])
+            changed = _like(statement, value=other)
+            yield Change(name, statement, changed, statement.lineno, statement, "value", other)
+
+
+def _is_compiled(node: ast.AST) -> TypeGuard[ast.FunctionDef]:
+    words = getattr(node, "decorator_list", ())
+    return isinstance(node, ast.FunctionDef) and bool({*map(ast.unparse, words)} & {*DECORATORS})
 
 
 def _unseen(node: ast.AST, *, top: bool) -> bool:
