@@ -1,6 +1,4 @@
-"""An account in the venue's words, field by field: what is there, what is missing, what makes
-no sense.
-"""
+"""An account in the venue's words, field by field: what is there, what lacks, what is senseless."""
 
 from __future__ import annotations
 
@@ -340,6 +338,9 @@ def test_longs_and_shorts_are_each_worth_what_the_account_says_of_them(
     assert read(facts, [held("NVDA", "10", "49.9"), short]).equity == 1399.0
     with pytest.raises(SenselessAnswer, match=rf"positions \(qty times price\) .* {field}"):
         read(facts, [held(*each) for each in positions])
+    for quantity, side in (("10", "long"), ("-10", "short")):
+        with pytest.raises(SenselessAnswer, match=rf"{side}_market_value says \$0"):
+            read(dict.fromkeys(facts, "0"), [held("NVDA", quantity, "50")])
 
 
 def test_options_and_coins_may_be_among_the_sums_or_not() -> None:
