@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from execution.beliefs import BeliefTable
 from execution.choices import Answers, Believed, Choices, choices_of, joined_choices
-from execution.decision import KEPT_OFF, SHOWN, Decision, plan_text, reason_text
+from execution.decision import KEPT_OFF, SHOWN, Decision, Rationale, plan_text, reason_text
 from sizing.binding import FIRST_CEILING, FIRST_ROW, LIMITS
 from sizing.limits import CEILINGS
 from trainingdata.instruments import instrument
@@ -127,6 +127,8 @@ def test_a_reason_says_what_a_change_costs_where_something_is_ordered_and_its_co
         changed = told._replace(qty=Decimal(qty), cost=cost, price=50.0)
         assert ("cost $1.50 (100 bp)" in reason_text(changed, 1.0)) is says
         assert ("cost $" in reason_text(changed, 1.0)) is says
+        worth = abs(qty) * 50.0 * cost if qty else 0.0
+        assert changed.change_cost == pytest.approx(worth, nan_ok=True)
 
 
 def test_what_is_left_is_a_choice_where_it_is_held_and_none_else() -> None:
@@ -159,6 +161,15 @@ def test_a_reason_names_what_is_shown_apart_and_a_span_of_two_days_in_days() -> 
         assert (KEPT_OFF in reason_text(told._replace(kelly=apart, target=0.0), 1.0)) is said
     for days, said in ((2.0, "2 days"), (1.9, "45.6 h")):
         assert said in plan_text(told.rationale._replace(days=days, sharpe=0.3), 1.0)
+    assert KEPT_OFF not in reason_text(told._replace(kelly=0.4, target=0.4), 1.0)
+
+
+def test_a_reason_says_what_is_premium_and_what_is_forecast_over_the_span_that_decided() -> None:
+    rests_on = Rationale(5.0, 0.3, 0.06, 0.0008, -0.0012, 0.5, 0.03)
+    assert plan_text(rests_on, 1.0) == (
+        "; over 5 days premium +8.0 bp (6.00 % a year, Sharpe ratio 0.3),"
+        " forecast -12.0 bp (worth 0.50), deviation 300 bp"
+    )
 
 
 def test_decisions_are_the_same_though_nobody_can_say_what_a_better_book_is_worth() -> None:
