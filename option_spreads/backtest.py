@@ -34,7 +34,7 @@ from foundation.command import Result
 from foundation.counts import counted
 from foundation.errors import DataError, InputError
 from foundation.settings import setting, settings_class
-from option_spreads.autoscaler.rules import SizedSettings, strategies_of
+from option_spreads.autoscaler.rules import AutoscalingSettings, strategies_of
 from option_spreads.selling.rules import TRADING_DAYS, SpreadCosts, SpreadRules
 from option_spreads.simulation.path import IndexDays, IndexModel, index_days
 from option_spreads.simulation.pictures import balances_figure, write_picture
@@ -112,7 +112,7 @@ class BarsSettings:
 
 
 @settings_class()
-class SpreadSettings(SizedSettings):
+class SpreadSettings(AutoscalingSettings):
     """Settings of configs/spreads.yaml."""
 
     strategies: tuple[str, ...] = setting(
@@ -143,6 +143,7 @@ class SpreadSettings(SizedSettings):
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         strategies_of(self.strategies)
         if not self.years or len(set(self.years)) != len(self.years):
             raise InputError(f"years: {list(self.years)} names none, or one twice")
@@ -228,7 +229,7 @@ def run_strategies(settings: SpreadSettings, days: IndexDays) -> list[SpreadRun]
 
 
 def _account(settings: SpreadSettings, offers: list[SpreadTrade]) -> SpreadAccount:
-    return spread_account(offers, settings.sizing, settings.max_position)
+    return spread_account(offers, settings, settings.max_position)
 
 
 def _first_days(days: IndexDays, count: int) -> IndexDays:
@@ -288,7 +289,7 @@ def result_files(
             name: daily_balances(account.trades, run.days, account.start)
             for name, account in accounts.items()
         },
-        float(settings.sizing.floor),
+        float(settings.floor),
         [len(shorter.days.dates) for shorter in runs[:-1]],
     )
     writers: dict[str, Callable[[Path], object]] = {

@@ -46,8 +46,8 @@ def sell(words: Sequence[str], keys: Keys) -> None:
     settings = LiveSettings(
         broker=selling.broker,
         folder=selling.folder,
-        healthcheck_url=selling.sizing.HEALTHCHECK_URL,
-        alert_url=selling.sizing.ALERT_URL,
+        healthcheck_url=selling.HEALTHCHECK_URL,
+        alert_url=selling.ALERT_URL,
         jobs=(SPREADS,),
         spreads=tuple(words),
     )

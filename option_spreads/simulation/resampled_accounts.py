@@ -10,14 +10,14 @@ import numpy as np
 from foundation.counts import counted
 from foundation.errors import InputError
 from foundation.settings import setting, settings_class
-from option_spreads.autoscaler.rules import SizedSettings
+from option_spreads.autoscaler.rules import AutoscalingSettings
 from option_spreads.simulation.draws import draw_trades, trades_of_a_week, with_full_losses
 from option_spreads.simulation.resampling import AccountPaths, ResamplingRules, account_paths
 from option_spreads.simulation.trade_sample import TradeSample
 
 
 @settings_class()
-class MonteCarloSettings(SizedSettings):
+class MonteCarloSettings(AutoscalingSettings):
     """Settings of configs/monte_carlo.yaml."""
 
     trades: str | None = setting(None, "a file of closed trades")
@@ -58,7 +58,7 @@ def simulate_accounts(sample: TradeSample, settings: MonteCarloSettings) -> dict
     n = len(sample.results)
     a_day = settings.trades_per_day or sample.trades_per_day
     _refuse_beyond_memory(settings, math.ceil(a_day))
-    rules = ResamplingRules.of(settings.sizing)
+    rules = ResamplingRules.of(settings)
     # Trade n + k is trade k with the largest loss it can have: what a stress draws.
     results = np.concatenate([sample.results, -sample.risks])
     risks = np.concatenate([sample.risks, sample.risks])

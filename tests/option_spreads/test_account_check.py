@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from foundation.errors import InputError
-from option_spreads.autoscaler.rules import AutoscalingSettings
 from option_spreads.simulation.account_check import (
     Month,
     account_months,
@@ -33,9 +32,7 @@ NONE = Fraction(0)
 
 
 def terms(**more: Any) -> MonteCarloSettings:
-    rules = {name: more.pop(name) for name in list(more) if name.isupper()}
-    usual = {"runs": 400, "seed": 1, "block": 1, "trades_per_day": None}
-    return MonteCarloSettings(**{**usual, **more, "sizing": AutoscalingSettings(**rules)})
+    return MonteCarloSettings(**{"runs": 400, "seed": 1, "block": 1, **more})
 
 
 def sessions(first: str, last: str) -> list[np.datetime64]:

@@ -184,9 +184,7 @@ def test_an_own_history_keeps_what_follows_upon_each_other_and_widens_what_comes
 
 def test_what_can_lose_loses_and_a_stress_shows_losses_the_sample_has_not() -> None:
     """The chance of a maximum loss is not 0."""
-    told = MonteCarloSettings(
-        runs=2_000, days=100, sizing=AutoscalingSettings(STARTING_CAPITAL=5_000)
-    )
+    told = MonteCarloSettings(runs=2_000, days=100, STARTING_CAPITAL=5_000)
     assert stress_chance(FIFTY, told) == pytest.approx(1 - 0.05 ** (1 / 50))
     figures = {name: summary(runs) for name, runs in simulate_accounts(FIFTY, told).items()}
     assert figures["stress"]["p_loss"] > figures["iid"]["p_loss"] + 0.2
