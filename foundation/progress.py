@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Protocol
 
 from rich.console import Console, RenderableType
 from rich.progress import (
@@ -28,14 +27,6 @@ from foundation.terminal import Terminal
 BETWEEN_LINES = 15.0  # seconds
 
 
-class _Display(Protocol):
-    def start(self) -> None: ...
-
-    def tell(self, work: str, done: int, total: int) -> None: ...
-
-    def end(self, *, finished: bool) -> None: ...
-
-
 class ProgressBar:
     """Progress of several kinds of work; called with the kind, done and total.
 
@@ -46,7 +37,7 @@ class ProgressBar:
 
     def __init__(self, console: Console | None = None) -> None:
         console = Terminal(stderr=True) if console is None else console
-        self._display: _Display = Bars(console) if console.is_terminal else Lines(console)
+        self._display: Bars | Lines = Bars(console) if console.is_terminal else Lines(console)
         self._held = ExitStack()
         self._compilation: Compilation | None = None
 

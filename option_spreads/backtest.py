@@ -46,13 +46,16 @@ from option_spreads.simulation.selling import (
     offered_spreads,
     spread_account,
 )
-from option_spreads.simulation.spread_figures import (
+from option_spreads.simulation.spread_report import (
+    TOGETHER,
     account_figures,
     cost_figures,
     daily_balances,
+    report_parts,
+    report_text,
     trade_figures,
+    trade_table,
 )
-from option_spreads.simulation.spread_report import TOGETHER, report_parts, report_text, trade_table
 from trainingdata.bars import Bars
 from trainingdata.instants import Unzoned, instant
 from trainingdata.sessions import calendar

@@ -22,9 +22,14 @@ from foundation.errors import InputError
 from foundation.figures import percent, usd
 from foundation.sample_size import FEWEST_FILLS
 from option_spreads.autoscaler.rules import Drawdown
-from option_spreads.simulation.draws import NO_TRADE, draw_trades
 from option_spreads.simulation.resampled_accounts import MonteCarloSettings
-from option_spreads.simulation.resampling import ResamplingRules, account_paths, whole_units
+from option_spreads.simulation.resampling import (
+    NO_TRADE,
+    ResamplingRules,
+    account_paths,
+    draw_trades,
+    whole_units,
+)
 from option_spreads.simulation.trade_sample import Flow, sample_of, trades_per_session
 from trainingdata.sessions import sessions_between
 

@@ -11,8 +11,14 @@ from foundation.counts import counted
 from foundation.errors import InputError
 from foundation.settings import setting, settings_class
 from option_spreads.autoscaler.rules import AutoscalingSettings
-from option_spreads.simulation.draws import draw_trades, trades_of_a_week, with_full_losses
-from option_spreads.simulation.resampling import AccountPaths, ResamplingRules, account_paths
+from option_spreads.simulation.resampling import (
+    AccountPaths,
+    ResamplingRules,
+    account_paths,
+    draw_trades,
+    trades_of_a_week,
+    with_full_losses,
+)
 from option_spreads.simulation.trade_sample import TradeSample
 
 

@@ -22,7 +22,6 @@ from foundation.files import write_whole
 from option_spreads.autoscaler.rules import AutoscalingSettings, Drawdown, Statistics, contracts_for
 from option_spreads.monte_carlo import paths_content, result_files
 from option_spreads.simulation.account_figures import doubts, summary
-from option_spreads.simulation.draws import draw_trades, with_full_losses
 from option_spreads.simulation.pictures import percent_text, runs_figure
 from option_spreads.simulation.resampled_accounts import (
     MonteCarloSettings,
@@ -35,6 +34,8 @@ from option_spreads.simulation.resampling import (
     ResamplingRules,
     Units,
     account_paths,
+    draw_trades,
+    with_full_losses,
 )
 from option_spreads.simulation.trade_sample import TradeSample, read_sample
 from tests.commands import run_command

@@ -26,8 +26,7 @@ from option_spreads.selling.settings import SellingSettings
 from option_spreads.simulation.path import IndexDays, IndexModel, index_days
 from option_spreads.simulation.pricing import Smile
 from option_spreads.simulation.selling import SpreadTrade, sell_spread
-from option_spreads.simulation.spread_figures import figures
-from option_spreads.simulation.spread_report import trade_table
+from option_spreads.simulation.spread_report import figures, trade_table
 from option_spreads.simulation.trade_sample import read_sample
 from tests.commands import run_command
 from tests.option_spreads.sold import sold

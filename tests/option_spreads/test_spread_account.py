@@ -33,8 +33,12 @@ from option_spreads.simulation.path import IndexDays, IndexModel
 from option_spreads.simulation.pictures import balances_figure
 from option_spreads.simulation.pricing import Smile
 from option_spreads.simulation.selling import SpreadTrade, offered_spreads, spread_account
-from option_spreads.simulation.spread_figures import account_figures, cost_figures, figures
-from option_spreads.simulation.spread_report import report_text
+from option_spreads.simulation.spread_report import (
+    account_figures,
+    cost_figures,
+    figures,
+    report_text,
+)
 from tests.option_spreads.sold import sold
 from trainingdata.sessions import calendar
 
