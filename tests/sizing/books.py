@@ -11,8 +11,28 @@ from foundation.arrays import Array, Mask
 from sizing.inputs import SizingInputs
 from sizing.limits import CEILINGS, Limits, bounds_of, ceilings_of
 from sizing.problem import BookLimits, Costs, Holdings, Problem, Returns
+from sizing.solver.multi_period import SizingProblem
 
 TOLERANCE = 1e-8  # in weight
+
+
+def plan_for(mu: Array, covariance: Array, **more: Any) -> SizingProblem:
+    """Half-Kelly over periods, mu [K, S] and covariance [K, S, S], of bounds of ±5.
+
+    Nothing is held, moving and borrowing are free, and nothing else is limited, but for what is
+    said; one number stands for all.
+    """
+    periods, n = mu.shape
+    shapes = {"cost": (periods, n), "financing": (periods,), "held": (n,)}
+    usual = {"cost": 0.0, "financing": 0.0, "held": 0.0, "lower": -5.0, "upper": 5.0}
+    given = {**usual, "coefficients": np.zeros((0, n)), "limits": (), "fraction": 0.5, **more}
+    arrays = {
+        name: np.broadcast_to(value, shapes.get(name, (n,) if name in usual else np.shape(value)))
+        for name, value in given.items()
+        if name != "fraction"
+    }
+    copied = {name: np.array(array, dtype=np.float64) for name, array in arrays.items()}
+    return SizingProblem(mu.copy(), covariance.copy(), fraction=given["fraction"], **copied)
 
 
 class LaterBlocks(NamedTuple):

@@ -151,24 +151,6 @@ def test_what_cannot_be_sized_takes_no_new_risk_unless_a_fallback_is_named(
     assert get_qty("NVDA", 150.0, account=RICH, fallback="legacy", **gap) == 400
 
 
-def test_legacy_takes_half_and_obeys_the_same_limits() -> None:
-    """Half the buying power of 4 × equity is 2 ×; the cap leaves 60 %. A coin takes half of
-    equity.
-    """
-    assert get_qty("NVDA", 150.0, account=RICH, moments=None, enhanced=False) == 400
-    assert (
-        get_qty("NVDA", 150.0, account=RICH, moments=None, enhanced=False, risk_multiplier=0.1)
-        == 133
-    )
-    assert (
-        get_qty("NVDA", 150.0, account=RICH, moments=beliefs(NVDA=(-1e-4, 0.01)), enhanced=False)
-        == -400
-    )
-    assert get_qty("BTCUSD", 50_000.0, account=RICH, moments=None, enhanced=False) == 1
-    full = Held(0.0, {"NVDA": Decimal(1000)}, {"NVDA": 100.0})
-    assert get_qty("BTCUSD", 50_000.0, account=full, moments=None, enhanced=False) == 0
-
-
 @pytest.mark.parametrize("price", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_price_that_is_none_is_refused(price: float) -> None:
     with pytest.raises(InputError, match="price"):
@@ -312,6 +294,7 @@ def test_the_deviation_of_a_target_is_that_of_a_year_of_the_symbols_own_bars(
 def test_the_legacy_rule_needs_no_forecast_and_follows_one() -> None:
     ask: dict[str, Any] = {"account": RICH, "enhanced": False, "limits": Limits(symbol_cap=4.0)}
     assert get_qty("NVDA", 150.0, moments=None, **ask) == 1_333
+    assert get_qty("BTCUSD", 50_000.0, moments=None, **ask) == 1
     assert get_qty("NVDA", 150.0, moments=None, overnight=True, **ask) == 653
     assert get_qty("NVDA", 150.0, moments=beliefs(NVDA=(-1e-9, 0.01)), **ask) == -1_333
     assert (
