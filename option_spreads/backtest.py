@@ -24,9 +24,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
 from forecasting.forecast import Progress
 from foundation.clock import system_clock
@@ -122,7 +123,7 @@ class SpreadSettings(AutoscalingSettings):
         ("CALL", "PUT", "IRON_CONDOR", "OTM_SINGLE_SIDED"),
         "sold from one account, none twice; each is also given its own",
     )
-    years: tuple[int, ...] = setting(
+    years: tuple[Annotated[int, Field(ge=1, le=100)], ...] = setting(
         (1,),
         "of 252 sessions, each 1 … 100; of several, figures after each in one run; bars "
         "are traded as far as they go",
@@ -150,9 +151,6 @@ class SpreadSettings(AutoscalingSettings):
         strategies_of(self.strategies)
         if not self.years or len(set(self.years)) != len(self.years):
             raise InputError(f"years: {list(self.years)} names none, or one twice")
-        for years in self.years:
-            if not 1 <= years <= 100:
-                raise InputError(f"years: {years} is outside 1 … 100")
         instant(self.start, name="start")
         self.rules.refuse_late_entries()
 
