@@ -258,9 +258,9 @@ def _run(run: Callable[..., Result | None], settings: Any) -> Result | None:
     """What the work came to; a bar shows how far it is where it says so."""
     if len(inspect.signature(run).parameters) == 1:
         return run(settings)
-    from foundation.progress import ProgressBar
+    from foundation.progress import progress_shown
 
-    with ProgressBar() as progress:
+    with progress_shown() as progress:
         return run(settings, progress)
 
 

@@ -22,11 +22,9 @@ from option_spreads.simulation.account_check import (
 from option_spreads.simulation.resampled_accounts import MonteCarloSettings
 from option_spreads.simulation.trade_sample import Flow, read_flows, trades_per_session
 from tests.commands import run_command
+from tests.option_spreads.sold import file_of
 from trainingdata.sessions import sessions_between
 
-HEADER = (
-    "Timestamp_ET,Trade_ID,Strategy,Strikes,Entry_Credit,Position_Size,Exit_Time,P/L_$,Exit_Reason"
-)
 NOW = np.datetime64("2025-06-01", "ns")
 NONE = Fraction(0)
 
@@ -80,14 +78,14 @@ def test_a_month_begins_with_the_account_as_it_was_and_is_computed_by_hand() -> 
 
 def test_what_comes_later_changes_no_band() -> None:
     account = of_luck("2024-01-02", "2024-06-28", seed=0)
-    usual = account_months(account, [], terms(block=5))
+    usual = account_months(account, [], terms(block=5, runs=60))
     march = np.datetime64("2024-03-01")
     altered = [
         trade(flow.closed, 3 * float(flow.amount) + 1) if flow.closed >= march else flow
         for flow in account
         if flow.closed is not None
     ]
-    found = account_months(altered, [], terms(block=5))
+    found = account_months(altered, [], terms(block=5, runs=60))
     for before, after in zip(usual, found, strict=True):
         assert (before.band == after.band) == (before.month <= "2024-03")
         assert (before.result == after.result) == (before.month < "2024-03")
@@ -242,15 +240,13 @@ def test_a_month_without_a_trade_has_a_result_too() -> None:
 
 
 def test_trades_and_deposits_are_read_with_their_days(tmp_path: Path) -> None:
-    path = tmp_path / "trades.csv"
     rows = [
         "2024-10-01 10:00,a,PUT,5700/5695,2.50,3,15:00,300,TP",
         "2024-10-31 10:00,b,PUT,,2.50,1,2024-11-01 09:40,-40,SL",
         "2024-10-02,d,DEPOSIT,,,,10:00,5000,",
         ",e,WITHDRAWAL,,,,,-100,",
     ]
-    path.write_text("\n".join([HEADER, *rows]) + "\n")
-    flows = read_flows(path, NOW)
+    flows = read_flows(file_of(tmp_path, *rows), NOW)
     assert [str(flow.closed) for flow in flows] == [
         "2024-10-01",
         "2024-11-01",
@@ -286,7 +282,7 @@ def test_the_command_checks_an_account_and_refuses_in_a_line(tmp_path: Path) -> 
         f"{day} 10:00,t{k},PUT,5700/5695,2.50,1,15:00,{100 if rng.random() < 0.6 else -120},TP"
         for k, day in enumerate(sessions("2024-01-02", "2024-04-30"))
     ]
-    path.write_text("\n".join([HEADER, *rows]) + "\n")
+    file_of(path, *rows)
     command = ["-m", "option_spreads.monte_carlo", f"check={path}", "runs=300"]
     done = run_command([*command, "output=out"], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -296,8 +292,7 @@ def test_the_command_checks_an_account_and_refuses_in_a_line(tmp_path: Path) -> 
     assert found["months"][3]["p5"] <= found["months"][3]["p50"] <= found["months"][3]["p95"]
     assert found["verdict"] in " ".join(done.stdout.split())
     assert "closed before its first day" in found["learned_from"]
-    early = tmp_path / "early.csv"
-    early.write_text("\n".join([HEADER, *rows[:40]]) + "\n")
+    early = file_of(tmp_path / "early.csv", *rows[:40])
     again = run_command([*command, f"trades={early}", "output=out"], cwd=tmp_path)
     assert again.returncode == 0, "written again"
     found = json.loads((tmp_path / "out" / "monte_carlo_check.json").read_text())

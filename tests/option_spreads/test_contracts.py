@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.decimals import exact_number, plain_number
@@ -35,11 +35,7 @@ from option_spreads.contracts import (
     run,
 )
 from tests.commands import Started
-
-HEADER = (
-    "Timestamp_ET,Trade_ID,Strategy,Strikes,Entry_Credit,Position_Size,Exit_Time,P/L_$,Exit_Reason"
-)
-
+from tests.option_spreads.sold import HEADER, file_of
 
 UNBOUNDED = ("1e9999999", "-1e9999999", "1e-9999999", "1e16", "sNaN")  # no amounts and no sizes
 
@@ -53,7 +49,7 @@ def folder_of(
 ) -> Path:
     folder = root / "paper"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "trades.csv").write_text("\n".join([HEADER, *rows]) + "\n")
+    file_of(folder, *rows)
     told = (
         f'{{"balance": {balance}, "last_updated": "", "trades": [], "total_trades":'
         f" {len(rows) if total is None else total}}}"
@@ -327,7 +323,6 @@ def test_a_trade_that_closes_while_the_state_is_unknown_is_booked_when_it_is_ask
         assert (float(state.balance), len(state.results)) == (19_960, 2)
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_files_that_were_tampered_with_crash_nothing_and_size_nothing_unknown(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -638,23 +633,13 @@ def test_the_share_of_kelly_is_a_setting(
     """Kelly 0.05 of 20,000 at a risk of 250: 2 contracts of the half, 4 of the whole, 1 of 0.25."""
     folder_of(root, EVEN)
     monkeypatch.setenv("MAX_CONTRACTS", "100")
-    found = []
-    for fraction in ("0.5", "1", "0.25"):
+    for fraction, size, line, why in (
+        ("0.5", 2, "Half-Kelly%: 2.50%", "half-Kelly"),
+        ("1", 4, "Full-Kelly%: 5.00%", "full-Kelly"),
+        ("0.25", 1, "0.25-Kelly%: 1.25%", "0.25-Kelly"),
+    ):
         monkeypatch.setenv("KELLY_FRACTION", fraction)
         with caplog.at_level(logging.INFO):
-            found.append(calculate_position_size(20_000, 250))
-    assert found == [2, 4, 1]
-    lines = [each for each in caplog.messages if "| " in each and "Kelly%" in each]
-    assert [line.partition("| ")[2] for line in lines] == [
-        "Half-Kelly%: 2.50%",
-        "Full-Kelly%: 5.00%",
-        "0.25-Kelly%: 1.25%",
-    ]
-    assert [each.rpartition(": ")[2] for each in caplog.messages if "Position sizing" in each] == [
-        "half-Kelly",
-        "full-Kelly",
-        "0.25-Kelly",
-    ]
-    monkeypatch.setenv("KELLY_FRACTION", "0")
-    with pytest.raises(InputError, match="KELLY_FRACTION"):
-        autoscaling_settings()
+            assert calculate_position_size(20_000, 250) == size
+        assert f"[AUTOSCALING] Kelly%: 5.00% | {line}" in caplog.messages
+        assert caplog.messages[-1].endswith(f": {why}")

@@ -22,7 +22,7 @@ from foundation.files import write_whole
 from option_spreads.autoscaler.rules import AutoscalingSettings, Drawdown, Statistics, contracts_for
 from option_spreads.monte_carlo import paths_content, result_files
 from option_spreads.simulation.account_figures import doubts, summary
-from option_spreads.simulation.pictures import percent_text, runs_figure
+from option_spreads.simulation.pictures import runs_figure
 from option_spreads.simulation.resampled_accounts import (
     MonteCarloSettings,
     simulate_accounts,
@@ -39,10 +39,7 @@ from option_spreads.simulation.resampling import (
 )
 from option_spreads.simulation.trade_sample import TradeSample, read_sample
 from tests.commands import run_command
-
-HEADER = (
-    "Timestamp_ET,Trade_ID,Strategy,Strikes,Entry_Credit,Position_Size,Exit_Time,P/L_$,Exit_Reason"
-)
+from tests.option_spreads.sold import file_of
 
 NOW = np.datetime64("2024-12-02T15:00", "ns")
 
@@ -227,12 +224,6 @@ def test_figures_are_those_of_the_runs() -> None:
     assert runs.days_under_water[r] == longest
 
 
-def file_of(folder: Path, *rows: str) -> Path:
-    path = folder / "trades.csv"
-    path.write_text("\n".join([HEADER, *rows]) + "\n")
-    return path
-
-
 def test_results_are_read_per_contract_each_with_its_own_risk(tmp_path: Path) -> None:
     path = file_of(
         tmp_path,
@@ -372,11 +363,6 @@ def test_ticks_are_labelled_with_what_they_are(runs: int, days: int) -> None:
             for place, label in zip(axis.get_ticklocs(), axis.get_ticklabels(), strict=True):
                 text = label.get_text().translate(str.maketrans("", "", "$,%"))
                 assert float(text.replace("\N{MINUS SIGN}", "-")) == pytest.approx(scale * place)
-
-
-def test_percent_have_a_digit_after_the_point_only_where_they_need_one() -> None:
-    shares = (0.0, 0.025, 0.05, 0.1, 0.3)
-    assert list(map(percent_text, shares)) == ["0%", "2.5%", "5%", "10%", "30%"]
 
 
 @pytest.mark.slow
@@ -529,22 +515,6 @@ def test_what_is_absurd_is_said(
     found = doubts(sample, {"iid": figures, "block": figures}, 20_000.0, 3)
     assert [text[: len(each)] for text, each in zip(found, says, strict=True)] == says
     assert not [each for each in doubts(sample, {"iid": figures}, 2e4, 1) if "MAX_CON" in each]
-
-
-@pytest.mark.slow
-def test_warnings_are_in_the_file_with_the_shares_they_rest_on() -> None:
-    credits = np.full(12, 250 * UNIT)
-    sample = alone(np.full(12, 300 * UNIT), credits, credits, 2.4)
-    told = MonteCarloSettings(runs=50, days=20, above=50_000)
-    sets = simulate_accounts(sample, told)
-    found = paths_content(sample, told, sets)
-    assert len(found["warnings"]) == 3
-    assert (found["iid"]["p_loss"], found["iid"]["win_rate"]) == (0.0, 1.0)
-    assert found["iid"]["share_at_cap"] == pytest.approx(
-        1 - 10 / found["iid"]["mean_trades"], rel=0.05
-    )
-    assert found["trades"]["a_day"] == 2.4
-    assert sets["iid"].trades.mean() == pytest.approx(48, rel=0.05)
 
 
 def test_more_runs_than_memory_are_refused_before_they_are_drawn() -> None:

@@ -42,6 +42,7 @@ def test_the_multiplier_stretches_returns_costs_and_risk_alike() -> None:
     assert targets("kelly_50_x4", s) == pytest.approx([0.02, 0.005], rel=1e-6)
     assert targets("kelly_50", s) == pytest.approx([0.005, 0.005], rel=1e-6)
     assert named("kelly_50_x4", fraction=0.25) == Kelly(0.25, 4.0)
+    assert (named("kelly_12.5"), named("kelly_50", fraction=0.2)) == (Kelly(0.125), Kelly(0.2))
 
 
 def test_four_times_half_kelly_has_no_expected_growth() -> None:
@@ -258,27 +259,6 @@ def test_a_position_gives_its_place_up_to_one_that_is_larger_by_more_than_the_ba
         assert np.count_nonzero(found) == 3
 
 
-def test_what_is_not_given_is_what_the_settings_say() -> None:
-    """A tenth of equity, 15 % a year, a band of a quarter, a factor of 1."""
-    rng = np.random.default_rng(3)
-    s = rich_book(
-        4,
-        mu=rng.normal(0, 5e-3, 4),
-        covariance=np.diag(rng.uniform(0.5e-4, 2e-4, 4)),
-        held=rng.uniform(0, 0.3, 4),
-    )
-    given = {"size": 0.1, "deviation": 0.15, "band": 0.25, "risk_multiplier": 1.0}
-    for name in NAMES:
-        plain = targets(name, s, Limits())
-        assert plain == targets(name, s, Limits(), **given), name
-        for settings in (
-            SizingSettings(name),
-            SizingSettings(name, position=0.1, target_volatility=0.15, band=0.25),
-        ):
-            assert settings.chosen_strategy().allocate(s).target.tolist() == plain, name
-    assert SizingSettings().risk_multiplier == 1.0
-
-
 def test_each_setting_reaches_its_strategy() -> None:
     rng = np.random.default_rng(4)
     s = rich_book(
@@ -295,12 +275,13 @@ def test_each_setting_reaches_its_strategy() -> None:
         "legacy": {"risk_multiplier": 0.1},
         "kelly_50": {"fraction": 0.001},
     }
-    for name, change in changes.items():
+    for name in NAMES:
         plain, other = (
             SizingSettings(name, **more).chosen_strategy().allocate(s).target
-            for more in ({}, change)
+            for more in ({}, changes.get(name, {}))
         )
-        assert not np.allclose(plain, other), name
+        assert plain.tolist() == named(name).allocate(s).target.tolist(), "the same unless given"
+        assert np.allclose(plain, other) == (name not in changes), name
 
 
 @given(st.integers(0, 10_000), st.integers(1, 12))
@@ -315,19 +296,6 @@ def test_equal_parts_of_the_variance_are_equal_to_nine_digits(seed: int, n: int)
     assert (w > 0).all()
     parts = w * (covariance @ w)
     np.testing.assert_allclose(parts, parts.mean(), rtol=1e-9)
-
-
-def test_kelly_names_are_fractions() -> None:
-    s = rich_book(4, mu=np.full(4, 3e-4))
-    for name, fraction in (
-        ("kelly_10", 0.1),
-        ("kelly_25", 0.25),
-        ("kelly_50", 0.5),
-        ("kelly_100", 1.0),
-        ("kelly_12.5", 0.125),
-    ):
-        np.testing.assert_array_equal(named(name).allocate(s).target, allocate(s, fraction).target)
-    assert named("kelly_50", fraction=0.2) == Kelly(0.2)
 
 
 def test_a_shadow_price_is_what_more_of_the_limit_adds() -> None:
