@@ -151,12 +151,6 @@ def test_what_cannot_be_sized_takes_no_new_risk_unless_a_fallback_is_named(
     assert get_qty("NVDA", 150.0, account=RICH, fallback="legacy", **gap) == 400
 
 
-@pytest.mark.parametrize("price", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_price_that_is_none_is_refused(price: float) -> None:
-    with pytest.raises(InputError, match="price"):
-        get_qty("NVDA", price, account=RICH, moments=beliefs(NVDA=(1e-4, 0.01)))
-
-
 def test_an_account_without_equity_adds_nothing_and_closes_what_it_holds(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -205,13 +199,14 @@ def test_a_position_without_a_price_is_named() -> None:
         ({"cost": np.nan}, "cost: nan is outside"),
         ({"cost": -1e-9}, "cost: -1e-09 is outside"),
         ({"cost": 1.0}, "cost: 1.0 is outside"),
+        *(({"price": price}, "price") for price in (0.0, -1.0, np.nan, np.inf)),
     ],
 )
 def test_beliefs_that_do_not_belong_together_are_named(wrong: dict[str, Any], says: str) -> None:
     moments = beliefs(NVDA=(1e-4, 0.01), AAPL=(1e-4, 0.01))
-    good = {"account": RICH, "moments": moments, "correlation": np.eye(2)}
+    good = {"price": 150.0, "account": RICH, "moments": moments, "correlation": np.eye(2)}
     with pytest.raises(InputError, match=says):
-        get_qty("NVDA", 150.0, **{**good, **wrong})
+        get_qty("NVDA", **{**good, **wrong})
 
 
 HALF = np.array([[1.0, 0.5], [0.5, 1.0]])
