@@ -27,7 +27,7 @@ from foundation.errors import InputError, shown
 from foundation.files import check_file, write_whole
 from foundation.overrides import is_override as is_override
 from foundation.overrides import refuse_repeated, refuse_words
-from foundation.private import keep_private, write_for_the_owner_alone
+from foundation.private import OTHERS, keep_private
 from foundation.registry import Command, command_of
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def start(module: str) -> None:
     """
     command = command_of(module)
     if command.private:
-        write_for_the_owner_alone()
+        os.umask(OTHERS)
     with handled_signals(ENDING, _end_while_loading):
         try:
             _answer_or_refuse(command, sys.argv[1:])

@@ -16,7 +16,6 @@ from option_spreads.simulation.resampling import (
     ResamplingRules,
     account_paths,
     draw_trades,
-    trades_of_a_week,
     with_full_losses,
 )
 from option_spreads.simulation.trade_sample import TradeSample
@@ -55,8 +54,8 @@ class MonteCarloSettings(AutoscalingSettings):
     output: str = setting("outputs/monte-carlo", "folder for the results")
 
     def block_length(self, trades_a_day: float) -> int:
-        """Trades that stay together: those of a week, where none are named."""
-        return self.block or trades_of_a_week(trades_a_day)
+        """Trades that stay together: those of a week, five sessions, where none are named."""
+        return self.block or max(round(5 * trades_a_day), 1)
 
 
 def simulate_accounts(sample: TradeSample, settings: MonteCarloSettings) -> dict[str, AccountPaths]:

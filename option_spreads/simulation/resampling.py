@@ -40,11 +40,6 @@ Index = npt.NDArray[np.int32]
 _kelly_error = inlined(kelly_error)
 
 
-def trades_of_a_week(trades_a_day: float) -> int:
-    """Trades of five sessions: what happens within a week stays together in a block of so many."""
-    return max(round(5 * trades_a_day), 1)
-
-
 def draw_trades(
     n: int,
     runs: int,

@@ -166,9 +166,14 @@ def test_where_returns_are_one_and_the_same_what_would_be_held_is_the_smallest_s
     np.testing.assert_allclose(allocate(s, 0.5).unlimited, [2.5, 2.5], rtol=1e-9)
 
 
-def stock(**fields: Any) -> SizingInputs:
-    """One stock of a rich account that is expected to rise by 10 basis points."""
-    return rich_book(1, **{"mu": np.array([1e-3]), **fields})
+def stock(points: float = 10.0, held: float = 0.0, **fields: Any) -> SizingInputs:
+    """One stock of a rich account that is expected to rise by so many basis points."""
+    masks = {name: np.array([value]) for name, value in fields.items() if isinstance(value, bool)}
+    first = {"mu": np.array([points * 1e-4]), "held": np.array([held])}
+    return rich_book(1, **{**first, **fields, **masks})
+
+
+CANNOT = {"long_only": True}  # be short
 
 
 @pytest.mark.parametrize(
@@ -177,51 +182,31 @@ def stock(**fields: Any) -> SizingInputs:
         # bought to the cap: 1e-3 - 1e-4 · 0.6 / 0.5 is 8.8e-4, less what buying more costs
         ({}, 0.6, {"symbol_cap": 6.8e-4}),
         # cut to the cap: a wider cap saves a sale
-        ({"held": np.array([0.9])}, 0.6, {"symbol_cap": 10.8e-4}),
+        ({"held": 0.9}, 0.6, {"symbol_cap": 10.8e-4}),
         # the same, falling
-        ({"mu": np.array([-1e-3])}, -0.6, {"symbol_cap": 6.8e-4}),
-        ({"mu": np.array([-1e-3]), "held": np.array([-0.9])}, -0.6, {"symbol_cap": 10.8e-4}),
+        ({"points": -10.0}, -0.6, {"symbol_cap": 6.8e-4}),
+        ({"points": -10.0, "held": -0.9}, -0.6, {"symbol_cap": 10.8e-4}),
         # cannot be short: 1e-3 less the cost of selling
-        ({"mu": np.array([-1e-3]), "long_only": np.ones(1, dtype=bool)}, 0.0, {"long_only": 8e-4}),
-        (
-            {"mu": np.array([-1e-3]), "equity": 1_999.0, "stock_ceiling": 1.0},
-            0.0,
-            {"long_only": 8e-4},
-        ),
-        (
-            {"mu": np.array([-1e-3]), "equity": 2_000.0, "stock_ceiling": 1.0},
-            -0.6,
-            {"symbol_cap": 6.8e-4},
-        ),
-        (
-            {"mu": np.array([-1e-3]), "long_only": np.ones(1, dtype=bool), "held": np.array([0.3])},
-            0.0,
-            {"long_only": 8e-4},
-        ),
+        ({"points": -10.0, **CANNOT}, 0.0, {"long_only": 8e-4}),
+        ({"points": -10.0, "equity": 1_999.0, "stock_ceiling": 1.0}, 0.0, {"long_only": 8e-4}),
+        ({"points": -10.0, "equity": 2_000.0, "stock_ceiling": 1.0}, -0.6, {"symbol_cap": 6.8e-4}),
+        ({"points": -10.0, **CANNOT, "held": 0.3}, 0.0, {"long_only": 8e-4}),
         # a short that may not be added to stays, and would be added to: 1e-3 - 1e-4 · 0.2 / 0.5 is
         # 9.6e-4
-        (
-            {
-                "mu": np.array([-1e-3]),
-                "long_only": np.ones(1, dtype=bool),
-                "held": np.array([-0.2]),
-            },
-            -0.2,
-            {"long_only": 7.6e-4},
-        ),
+        ({"points": -10.0, **CANNOT, "held": -0.2}, -0.2, {"long_only": 7.6e-4}),
         # half a ceiling: stock gross and both together are the same there
         ({"stock_ceiling": 0.5}, 0.5, {"stock_gross": None, "joint": None}),
         # not worth its cost, whichever way
-        ({"mu": np.array([1.9e-4])}, 0.0, {"cost": None}),
-        ({"mu": np.array([-1.9e-4])}, 0.0, {"cost": None}),
+        ({"points": 1.9}, 0.0, {"cost": None}),
+        ({"points": -1.9}, 0.0, {"cost": None}),
         # inside everything
-        ({"mu": np.array([2.4e-4])}, 0.2, {}),
+        ({"points": 2.4}, 0.2, {}),
         # nothing to wish for
-        ({"mu": np.zeros(1)}, 0.0, {}),
-        ({"mu": np.zeros(1), "long_only": np.ones(1, dtype=bool)}, 0.0, {}),
+        ({"points": 0.0}, 0.0, {}),
+        ({"points": 0.0, **CANNOT}, 0.0, {}),
         # an account that just may be short, and would not pay to be
-        ({"mu": np.array([-1.9e-4]), "equity": 2_000.0}, 0.0, {"cost": None}),
-        ({"deciding": np.zeros(1, dtype=bool), "held": np.array([0.9])}, 0.9, {}),
+        ({"points": -1.9, "equity": 2_000.0}, 0.0, {"cost": None}),
+        ({"deciding": False, "held": 0.9}, 0.9, {}),
     ],
 )
 def test_what_holds_a_target_where_it_is_by_hand(
@@ -246,7 +231,7 @@ def test_the_ceilings_of_the_half_account_add_up_to_the_gradient() -> None:
 
 def test_a_pattern_has_limits_without_prices() -> None:
     """Targets are not chosen by return: names stand, prices do not."""
-    bound = nearest(stock(long_only=np.ones(1, dtype=bool)), np.array([-0.3])).binding[0]
+    bound = nearest(stock(**CANNOT), np.array([-0.3])).binding[0]
     assert set(bound) == {"long_only"}
     assert np.isnan(bound["long_only"])
     bound = nearest(stock(), np.array([0.9])).binding[0]
@@ -265,12 +250,7 @@ def test_a_full_ceiling_holds_nobody_who_wants_no_more() -> None:
 def test_a_failure_of_the_program_keeps_the_problem_that_failed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    s = stock(
-        long_only=np.ones(1, dtype=bool),
-        mu=np.array([-1e-3]),
-        held=np.array([-0.5]),
-        stock_ceiling=0.2,
-    )
+    s = stock(-10.0, -0.5, **CANNOT, stock_ceiling=0.2)
     assert allocate(s, 0.25).target[0] == pytest.approx(-0.2, abs=1e-7), "it is cut to the ceiling"
     monkeypatch.setattr(
         "sizing.allocation.best_weights", lambda *_: (UNFINISHED, np.zeros(1), np.zeros(4), 0.0)

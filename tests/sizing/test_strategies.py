@@ -87,20 +87,10 @@ def test_a_pattern_leaves_what_is_exactly_at_the_edge_of_its_band() -> None:
 def test_equal_weight_counts_what_has_a_forecast_and_leaves_the_rest() -> None:
     universe = np.array([True, False, True, False])
     held = np.array([0.0, 0.2, 0.0, 0.0])
-    assert targets("equal_weight", rich_book(4, universe=universe, held=held)) == [
-        0.5,
-        0.2,
-        0.5,
-        0.0,
-    ]
+    for name in ("equal_weight", "buy_and_hold"):
+        assert targets(name, rich_book(4, universe=universe, held=held)) == [0.5, 0.2, 0.5, 0.0]
     none = rich_book(2, universe=np.zeros(2, dtype=bool), held=np.array([0.3, -0.1]))
     assert targets("equal_weight", none) == [0.3, -0.1]
-    assert targets("buy_and_hold", rich_book(4, universe=universe, held=held)) == [
-        0.5,
-        0.2,
-        0.5,
-        0.0,
-    ]
     assert targets("buy_and_hold", rich_book(2, held=np.array([-0.1, 0.0]))) == [-0.1, 0.5]
 
 
@@ -110,14 +100,8 @@ def test_fixed_fraction_asks_for_more_than_coming_and_going_costs() -> None:
     """
     mu = np.array([4e-4, 4.01e-4, -4e-4, 0.0, -1e-5, 1e-5])
     held = np.array([0.0, 0.0, 0.3, 0.3, 0.3, 0.3])
-    assert targets("fixed_fraction", rich_book(6, mu=mu, held=held)) == [
-        0.0,
-        0.1,
-        0.0,
-        0.3,
-        0.0,
-        0.3,
-    ]
+    expected = [0.0, 0.1, 0.0, 0.3, 0.0, 0.3]
+    assert targets("fixed_fraction", rich_book(6, mu=mu, held=held)) == expected
 
 
 @given(st.integers(0, 10_000), st.floats(0.01, 0.5))
@@ -212,18 +196,10 @@ def test_every_name_has_its_own_look_ahead_and_settings() -> None:
     }
     for name in ("kelly_50", "kelly_50_x4", "fixed_fraction", "legacy", *sessions):
         assert named(name).holding == ("session" if name in sessions else None), name
-    quarter = {
-        "equal_weight": 0.25,
-        "fixed_fraction": 0.25,
-        "vol_target": 0.25,
-        "inverse_volatility": 0.25,
-        "risk_parity": 0.25,
-        "buy_and_hold": 0.0,
-    }
-    for name, band in quarter.items():
+    for name in ("fixed_fraction", *sessions):
         pattern = named(name)
         assert isinstance(pattern, WeightPattern)
-        assert (pattern.name, pattern.band) == (name, band)
+        assert (pattern.name, pattern.band) == (name, 0.0 if name == "buy_and_hold" else 0.25)
     assert named("vol_target", band=0.1).band == 0.1
     s = rich_book(1, covariance=np.array([[1e-4]]))
     assert targets("vol_target", s) == pytest.approx([0.15 / (0.01 * np.sqrt(252))], rel=1e-6)
