@@ -83,6 +83,29 @@ def random_inputs(rng: np.random.Generator) -> SizingInputs:
     )
 
 
+def random_book(seed: int, n: int = 5, **fields: Any) -> SizingInputs:
+    """A random book of stocks and coins; coins are held long."""
+    rng = np.random.default_rng(seed)
+    factors = rng.normal(0, 0.01, (n, n + 2))
+    crypto = rng.random(n) < 0.4
+    held = np.where(rng.random(n) < 0.3, 0.0, rng.uniform(-0.6, 0.6, n))
+    values: dict[str, Any] = {
+        "mu": rng.normal(0, 10.0 ** rng.uniform(-5, -2), n),
+        "covariance": factors @ factors.T / n,
+        "held": np.where(crypto, np.abs(held) / 2, held),
+        "cost": np.where(crypto, 28e-4, 2e-4) * (rng.random() < 0.8),
+        "crypto": crypto,
+        "long_only": crypto | (rng.random(n) < 0.2),
+        "deciding": rng.random(n) < 0.7,
+        "universe": np.ones(n, dtype=bool),
+        "years": np.where(crypto, 24 / 8766, 1 / 252),
+        "equity": float(rng.choice([1_500.0, 1e5])),
+        "stock_ceiling": float(rng.choice([1.0, 1.96, 4.0])),
+        "unborrowed": float(rng.uniform(-0.2, 1)),
+    }
+    return book_of(**{**values, **fields})
+
+
 def random_limits(rng: np.random.Generator) -> Limits:
     """Limits of which some are tight."""
     return Limits(

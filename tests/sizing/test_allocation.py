@@ -19,30 +19,7 @@ from sizing.kelly import SolverFailed, unconstrained_kelly
 from sizing.limits import Limits
 from sizing.problem import AccountRow, holdings_of
 from sizing.solver.active_set import SOLVED, UNFINISHED
-from tests.sizing.books import book_of, changed, rich_book, under
-
-
-def inputs(seed: int, n: int = 5, **fields: Any) -> SizingInputs:
-    """A random book of stocks and coins; coins are held long."""
-    rng = np.random.default_rng(seed)
-    factors = rng.normal(0, 0.01, (n, n + 2))
-    crypto = rng.random(n) < 0.4
-    held = np.where(rng.random(n) < 0.3, 0.0, rng.uniform(-0.6, 0.6, n))
-    values: dict[str, Any] = {
-        "mu": rng.normal(0, 10.0 ** rng.uniform(-5, -2), n),
-        "covariance": factors @ factors.T / n,
-        "held": np.where(crypto, np.abs(held) / 2, held),
-        "cost": np.where(crypto, 28e-4, 2e-4) * (rng.random() < 0.8),
-        "crypto": crypto,
-        "long_only": crypto | (rng.random(n) < 0.2),
-        "deciding": rng.random(n) < 0.7,
-        "universe": np.ones(n, dtype=bool),
-        "years": np.where(crypto, 24 / 8766, 1 / 252),
-        "equity": float(rng.choice([1_500.0, 1e5])),
-        "stock_ceiling": float(rng.choice([1.0, 1.96, 4.0])),
-        "unborrowed": float(rng.uniform(-0.2, 1)),
-    }
-    return book_of(**{**values, **fields})
+from tests.sizing.books import changed, random_book, rich_book, under
 
 
 def room(s: SizingInputs, limits: Limits, k: int) -> tuple[float, float]:
@@ -72,7 +49,7 @@ def test_one_symbol_beside_a_fixed_book_has_the_weight_of_the_formula(
 
     Fixed symbols take their part of every ceiling, and pull through their covariance.
     """
-    s = inputs(seed)
+    s = random_book(seed)
     k = seed % len(s.mu)
     s = changed(s, deciding=np.arange(len(s.mu)) == k)
     limits = Limits()
@@ -92,7 +69,7 @@ def test_one_symbol_beside_a_fixed_book_has_the_weight_of_the_formula(
 def test_the_nearest_weight_of_one_symbol_is_the_wish_cut_to_its_room(
     seed: int, wish: float
 ) -> None:
-    s = inputs(seed)
+    s = random_book(seed)
     k = seed % len(s.mu)
     s = changed(s, deciding=np.arange(len(s.mu)) == k)
     least, most = room(s, Limits(), k)
@@ -108,7 +85,7 @@ def test_no_other_weights_under_the_limits_are_closer(seed: int, other: int) -> 
     """A closest point of a convex set: from it every other one lies away from the wish, (wish -
     x)'(y - x) ≤ 0.
     """
-    s = inputs(seed)
+    s = random_book(seed)
     rng = np.random.default_rng(other)
     wanted, elsewhere = (
         np.where(s.deciding, rng.normal(0, 0.8, len(s.mu)), s.held) for _ in range(2)
@@ -151,7 +128,7 @@ def test_coins_are_bought_with_what_cash_leaves_after_their_cost() -> None:
 
 
 def test_what_would_be_held_without_limits_is_kellys_of_the_symbols_that_decide() -> None:
-    s = inputs(7, deciding=np.array([True, False, True, True, False]))
+    s = random_book(7, deciding=np.array([True, False, True, True, False]))
     allocation = allocate(s, 0.25)
     rows = [0, 2, 3]
     expected = unconstrained_kelly(s.mu[rows], s.covariance[np.ix_(rows, rows)], 0.25)

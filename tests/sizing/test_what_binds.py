@@ -12,32 +12,7 @@ from sizing.binding import TOUCH
 from sizing.inputs import SizingInputs
 from sizing.limits import CEILINGS, Limits, ceilings_of
 from sizing.spans import ALL, kelly_by_span
-from tests.sizing.books import LaterBlocks, book_of, rich_book, under
-
-
-def inputs_of(seed: int) -> SizingInputs:
-    """Eight symbols, some of them coins, long only or without a decision; small equities and
-    tight ceilings among them.
-    """
-    rng = np.random.default_rng(seed)
-    n = 8
-    spread = rng.normal(0, 0.01, (n, 3))
-    crypto = rng.random(n) < 0.3
-    held = rng.normal(0, 0.1, n) * (rng.random(n) < 0.6)
-    return book_of(
-        mu=rng.normal(0, 0.004, n) * rng.choice([0.1, 1.0]),
-        covariance=spread @ spread.T + np.diag(rng.uniform(1e-5, 1e-4, n)),
-        held=np.where(crypto, np.abs(held), held),
-        cost=rng.uniform(0, 5e-4, n) * (rng.random() < 0.8),
-        crypto=crypto,
-        long_only=crypto | (rng.random(n) < 0.2),
-        deciding=rng.random(n) < 0.8,
-        universe=np.ones(n, dtype=bool),
-        years=np.ones(n),
-        equity=float(rng.choice([1_500.0, 100_000.0])),
-        stock_ceiling=float(rng.choice([1.0, 2.0, 4.0])),
-        unborrowed=float(rng.random()),
-    )
+from tests.sizing.books import LaterBlocks, random_book, rich_book, under
 
 
 def plainly(s: SizingInputs, limits: Limits, found: Allocation, k: int) -> set[str]:
@@ -69,7 +44,7 @@ def plainly(s: SizingInputs, limits: Limits, found: Allocation, k: int) -> set[s
 
 @given(st.integers(0, 10_000))
 def test_what_binds_is_what_the_rules_say(seed: int) -> None:
-    s = inputs_of(seed)
+    s = random_book(seed, 8)
     limits = Limits()
     found = allocate(under(s, limits), 0.5)
     for k in range(len(s.mu)):
