@@ -117,14 +117,7 @@ def _positions(config: DictConfig) -> dict[str, Decimal]:
 
 
 def venue_parts(config: DictConfig) -> tuple[LiveSettings, Keys, BarFeed, Trader]:
-    """The settings, the keys, the bars and the trader of a run at a venue.
-
-    Raises
-    ------
-    InputError
-        for settings that cannot be used, keys that are not there or are another account's, and
-        real money without `confirm_live`.
-    """
+    """The settings, the keys, the bars and the trader of a run at a venue."""
     settings = LiveSettings.of(config)
     _refuse_unconfirmed(config, settings)
     keys = Keys.of(os.environ)
@@ -171,14 +164,7 @@ def _refuse_other_keys(settings: LiveSettings, keys: Keys) -> None:
 
 
 def at_venue(config: DictConfig) -> None:
-    """Passes at a venue: of the loop, of a replay, or one that decides, says why and sends nothing.
-
-    Raises
-    ------
-    InputError
-        for settings that cannot be used, an account that another process trades, an address that is
-        no practice server with a waiting clock, and what the last cycle met.
-    """
+    """Passes at a venue: of the loop, of a replay, or one that says what it would do."""
     settings, keys, feed, trader = venue_parts(config)
     if named := [key for key in ("start", "end", "days") if config[key] is not None]:
         with printing():
@@ -486,13 +472,7 @@ def run(settings: LiveRequest) -> Result | None:
 
 
 def quantity(settings: LiveRequest) -> Result:
-    """The quantity of one symbol to trade now, and why; nothing is sent.
-
-    Raises
-    ------
-    InputError
-        without a symbol and a price, and as `execution.get_qty`.
-    """
+    """The quantity of one symbol to trade now, and why; nothing is sent."""
     try:
         symbol, price = settings.quantity[0], float(settings.quantity[1])
     except (IndexError, ValueError):

@@ -58,19 +58,4 @@ COMMANDS = {
 }
 FEES = {"kalshi": "event_contracts.trading.fees"}
 
-__getattr__, __dir__, __all__ = public(
-    __name__,
-    {
-        "MarketAgnosticKalshiEnv": "simulation.vector",
-        "PositionLimits": "trading.actions",
-        "RecordedMarket": "simulation.recorded",
-        "SimulatedOrderManager": "simulation.exchange",
-        "SyntheticMarket": "simulation.synthetic",
-        "checked_session": "simulation.sessions",
-        "outcome_of": "simulation.sessions",
-        "recorded_markets": "simulation.recorded",
-        "recorded_sessions": "simulation.recorded",
-        "synthetic_session": "simulation.synthetic",
-        "synthetic_sessions": "simulation.synthetic",
-    },
-)
+__getattr__, __dir__, __all__ = public(__name__)

@@ -39,19 +39,4 @@ COMMANDS = {
     ),
 }
 
-__getattr__, __dir__, __all__ = public(
-    __name__,
-    {
-        "Account": "orders",
-        "AlpacaBroker": "alpaca.broker",
-        "Asset": "broker",
-        "Broker": "broker",
-        "Decision": "decision",
-        "Fill": "orders",
-        "LiveSettings": "live.settings",
-        "Order": "orders",
-        "Trader": "trader",
-        "TradingSettings": "settings",
-        "get_qty": "quantity",
-    },
-)
+__getattr__, __dir__, __all__ = public(__name__)

@@ -37,19 +37,4 @@ COMMANDS = {
     ),
 }
 
-__getattr__, __dir__, __all__ = public(
-    __name__,
-    {
-        "CachedForecaster": "chronos2.cached",
-        "CalibratedForecaster": "calibration.forecaster",
-        "Chronos2Forecaster": "chronos2.forecaster",
-        "FileForecaster": "from_file",
-        "ForecastTable": "forecast",
-        "Forecaster": "forecast",
-        "ForecasterSettings": "settings",
-        "Garch": "baseline",
-        "Historical": "baseline",
-        "Oracle": "baseline",
-        "RandomWalk": "baseline",
-    },
-)
+__getattr__, __dir__, __all__ = public(__name__)

@@ -27,7 +27,7 @@ from foundation.errors import InputError, shown
 from foundation.files import check_file, write_whole
 from foundation.overrides import is_override as is_override
 from foundation.overrides import refuse_repeated, refuse_words
-from foundation.private import keep_private, write_for_the_owner_alone
+from foundation.private import OTHERS, keep_private
 from foundation.registry import Command, command_of
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def start(module: str) -> None:
     """
     command = command_of(module)
     if command.private:
-        write_for_the_owner_alone()
+        os.umask(OTHERS)
     with handled_signals(ENDING, _end_while_loading):
         try:
             _answer_or_refuse(command, sys.argv[1:])
@@ -258,9 +258,9 @@ def _run(run: Callable[..., Result | None], settings: Any) -> Result | None:
     """What the work came to; a bar shows how far it is where it says so."""
     if len(inspect.signature(run).parameters) == 1:
         return run(settings)
-    from foundation.progress import ProgressBar
+    from foundation.progress import progress_shown
 
-    with ProgressBar() as progress:
+    with progress_shown() as progress:
         return run(settings, progress)
 
 

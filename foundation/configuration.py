@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -118,23 +118,6 @@ def _as_written(config: DictConfig, key: str) -> str:
     for part in key.split("."):
         raw = raw.get(part) if isinstance(raw, dict) else None
     return "" if raw is None else str(raw)
-
-
-def settings_with_inner(
-    kind: type[Settings], name: str, inner: type[Any], config: DictConfig
-) -> Settings:
-    """The checked settings of a configuration whose keys for one field stand among the others.
-
-    kind: class of the settings.
-    name: of the field whose own keys stand among the others.
-    inner: class of that field.
-    config: the composed configuration.
-    """
-    names = {field.name for field in fields(inner)}
-    others = OmegaConf.masked_copy(config, [str(key) for key in config if key not in names])
-    field_settings = settings_of(inner, OmegaConf.masked_copy(config, sorted(names)))
-    settings: Any = settings_of(kind, others)
-    return cast(Settings, replace(settings, **{name: field_settings}))
 
 
 def may_overwrite(config: DictConfig) -> bool:

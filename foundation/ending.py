@@ -13,7 +13,6 @@ from typing import NoReturn
 
 from foundation.errors import InputError, shown
 from foundation.files import release_outputs, remove_empty
-from foundation.undisturbed import interrupt_with
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -59,17 +58,13 @@ def ended_by_signals() -> Iterator[None]:
     """End what is within as an interruption does, when the process is told to end or hangs up.
 
     A signal that the process was started to ignore, as by nohup, is ignored on. Outside the main
-    thread, where Python lets nobody handle signals, nothing changes.
-
-    Raises
-    ------
-    Ended
-        within, at whatever it does then; after a transaction that is open.
+    thread, where Python lets nobody handle signals, nothing changes. `Ended` is raised within, at
+    whatever it does then, or after a transaction that is open.
     """
 
     def end(number: int, _: object) -> None:
         _told.append(signal.Signals(number))
-        interrupt_with(Ended(_told[0]))
+        _interrupt_with(Ended(_told[0]))
 
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -108,13 +103,7 @@ _told: list[signal.Signals] = []  # signals heard by those of `ended_by_signals`
 
 
 def end_if_told() -> None:
-    """End where a signal has said so and its exception was lost, as in a finaliser.
-
-    Raises
-    ------
-    Ended
-        for the first signal.
-    """
+    """End where a signal has said so and its exception was lost, as in a finaliser."""
     if _told:
         raise Ended(_told[0])
 
@@ -125,3 +114,37 @@ class Ended(KeyboardInterrupt):
     def __init__(self, number: signal.Signals) -> None:
         super().__init__(number.name)
         self.number = number
+
+
+class _Section:
+    depth = 0  # of the main thread, where handlers run
+    waiting: BaseException | None = None
+
+
+def _interrupt_with(error: BaseException) -> None:
+    """Raise an error from the handler of a signal, now or when nothing undisturbed is open."""
+    if _Section.depth == 0:
+        raise error
+    _Section.waiting = _Section.waiting or error
+
+
+class Undisturbed:
+    """A section that no signal interrupts: one that ends the process is heard when it is over.
+
+    A handler's exception comes between any two steps of the main thread. One that came just after a
+    transaction had begun left it open, and what was written after that was never on the disk.
+    Sections may hold others.
+    """
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            _Section.depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        if _Section.depth == 1 and _Section.waiting is not None:
+            error, _Section.waiting = _Section.waiting, None
+            _Section.depth = 0
+            raise error
+        _Section.depth -= 1

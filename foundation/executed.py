@@ -68,7 +68,7 @@ def imported_with(module: str, house: Path = HOUSE) -> set[str]:
 
 @cache
 def _imports(module: str, house: Path) -> set[str]:
-    """The modules that a module names: in imports, and in a package's table of lazy names."""
+    """The modules that a module names: in imports, and in a package's tables."""
     files = _files(house)
     named = set()
     for code in _codes(_code_of(module, house)):

@@ -309,23 +309,14 @@ def flush_to_disk(path: Path) -> None:
 CONTENT: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "summary.json": (("total_return", "comparisons"),),
     "evaluation.json": (("forecaster", "groups"),),
-    "comparison.json": (
-        ("variants", "overfitting"),  # before runs of any kind had one form
-        ("verdict", "runs"),
-        ("policies", "groups"),  # before event contracts had that form
-        ("as_decided",),
-        ("runs", "answers"),
-        ("runs", "decisions"),
-    ),
+    "comparison.json": (("verdict", "runs"), ("runs", "answers")),
     "monte_carlo*.json": (("trades", "starting_capital"), ("check", "months")),
     "spreads.json": (("index", "strategies"),),
-    "smile.json": (("smile", "standard_errors"),),
     "replay.json": (("instants", "equity"),),
     "stress.json": (("book", "scenarios"),),
     "training.json": (("model", "steps"),),
     "[0-9][0-9][0-9][0-9]-[0-9][0-9].parquet": (("symbol", "issued_at", "step", "target_at"),),
     "*.parquet": (("timestamp", "open", "close"),),
-    "*.json": (("context_length",), ("augmentation",), ("model",)),
 }
 
 

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 import stat
 from pathlib import Path
 
 log = logging.getLogger(__name__)
 
 OTHERS = stat.S_IRWXG | stat.S_IRWXO  # what a group and everybody else may do
-
-
-def write_for_the_owner_alone() -> None:
-    """Whatever this process makes from now on nobody else may read."""
-    os.umask(OTHERS)
 
 
 def keep_private(folder: Path) -> None:

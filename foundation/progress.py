@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
-from types import TracebackType
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from rich.console import Console, RenderableType
 from rich.progress import (
@@ -22,52 +20,35 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from foundation.activity import Compilation, compilation_told, current_activity
+from foundation.activity import compilation_told, current_activity
 from foundation.terminal import Terminal
 
 BETWEEN_LINES = 15.0  # seconds
 
 
-class _Display(Protocol):
-    def start(self) -> None: ...
-
-    def tell(self, work: str, done: int, total: int) -> None: ...
-
-    def end(self, *, finished: bool) -> None: ...
-
-
-class ProgressBar:
-    """Progress of several kinds of work; called with the kind, done and total.
+@contextmanager
+def progress_shown(console: Console | None = None) -> Iterator[Callable[[str, int, int], None]]:
+    """Show the progress of several kinds of work; what it gives is called with kind, done, total.
 
     On a terminal a bar each. Elsewhere a line at the start, one every 15 seconds, and one at the
     end; work of less than that which reports nothing has no line. Either says beside them what is
     being done that counts nothing, as a function that is compiled.
     """
+    console = Terminal(stderr=True) if console is None else console
+    display = Bars(console) if console.is_terminal else Lines(console)
+    finished = False
+    with compilation_told() as compilation:
 
-    def __init__(self, console: Console | None = None) -> None:
-        console = Terminal(stderr=True) if console is None else console
-        self._display: _Display = Bars(console) if console.is_terminal else Lines(console)
-        self._held = ExitStack()
-        self._compilation: Compilation | None = None
+        def told(work: str, done: int, total: int) -> None:
+            compilation.over()
+            display.tell(work, done, total)
 
-    def __enter__(self) -> ProgressBar:
-        self._compilation = self._held.enter_context(compilation_told())
-        self._display.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._display.end(finished=kind is None)
-        self._held.close()
-
-    def __call__(self, work: str, done: int, total: int) -> None:
-        if self._compilation is not None:
-            self._compilation.over()
-        self._display.tell(work, done, total)
+        display.start()
+        try:
+            yield told
+            finished = True
+        finally:
+            display.end(finished=finished)
 
 
 class _Rate(ProgressColumn):

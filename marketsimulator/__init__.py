@@ -65,14 +65,4 @@ COMMANDS = {
     ),
 }
 
-__getattr__, __dir__, __all__ = public(
-    __name__,
-    {
-        "BacktestSettings": "settings",
-        "Replay": "runs.weights",
-        "Results": "results.summary",
-        "SimulatedBroker": "account.broker",
-        "replay": "runs.weights",
-        "run_backtest": "backtest",
-    },
-)
+__getattr__, __dir__, __all__ = public(__name__)

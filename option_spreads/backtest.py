@@ -24,9 +24,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
 from forecasting.forecast import Progress
 from foundation.clock import system_clock
@@ -34,7 +35,7 @@ from foundation.command import Result
 from foundation.counts import counted
 from foundation.errors import DataError, InputError
 from foundation.settings import setting, settings_class
-from option_spreads.autoscaler.rules import SizedSettings, strategies_of
+from option_spreads.autoscaler.rules import AutoscalingSettings, strategies_of
 from option_spreads.selling.rules import TRADING_DAYS, SpreadCosts, SpreadRules
 from option_spreads.simulation.path import IndexDays, IndexModel, index_days
 from option_spreads.simulation.pictures import balances_figure, write_picture
@@ -46,13 +47,16 @@ from option_spreads.simulation.selling import (
     offered_spreads,
     spread_account,
 )
-from option_spreads.simulation.spread_figures import (
+from option_spreads.simulation.spread_report import (
+    TOGETHER,
     account_figures,
     cost_figures,
     daily_balances,
+    report_parts,
+    report_text,
     trade_figures,
+    trade_table,
 )
-from option_spreads.simulation.spread_report import TOGETHER, report_parts, report_text, trade_table
 from trainingdata.bars import Bars
 from trainingdata.instants import Unzoned, instant
 from trainingdata.sessions import calendar
@@ -112,14 +116,14 @@ class BarsSettings:
 
 
 @settings_class()
-class SpreadSettings(SizedSettings):
+class SpreadSettings(AutoscalingSettings):
     """Settings of configs/spreads.yaml."""
 
     strategies: tuple[str, ...] = setting(
         ("CALL", "PUT", "IRON_CONDOR", "OTM_SINGLE_SIDED"),
         "sold from one account, none twice; each is also given its own",
     )
-    years: tuple[int, ...] = setting(
+    years: tuple[Annotated[int, Field(ge=1, le=100)], ...] = setting(
         (1,),
         "of 252 sessions, each 1 … 100; of several, figures after each in one run; bars "
         "are traded as far as they go",
@@ -143,12 +147,10 @@ class SpreadSettings(SizedSettings):
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         strategies_of(self.strategies)
         if not self.years or len(set(self.years)) != len(self.years):
             raise InputError(f"years: {list(self.years)} names none, or one twice")
-        for years in self.years:
-            if not 1 <= years <= 100:
-                raise InputError(f"years: {years} is outside 1 … 100")
         instant(self.start, name="start")
         self.rules.refuse_late_entries()
 
@@ -228,7 +230,7 @@ def run_strategies(settings: SpreadSettings, days: IndexDays) -> list[SpreadRun]
 
 
 def _account(settings: SpreadSettings, offers: list[SpreadTrade]) -> SpreadAccount:
-    return spread_account(offers, settings.sizing, settings.max_position)
+    return spread_account(offers, settings, settings.max_position)
 
 
 def _first_days(days: IndexDays, count: int) -> IndexDays:
@@ -288,7 +290,7 @@ def result_files(
             name: daily_balances(account.trades, run.days, account.start)
             for name, account in accounts.items()
         },
-        float(settings.sizing.floor),
+        float(settings.floor),
         [len(shorter.days.dates) for shorter in runs[:-1]],
     )
     writers: dict[str, Callable[[Path], object]] = {

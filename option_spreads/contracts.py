@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from foundation.clock import system_clock
 from foundation.command import Result, is_override
 from foundation.compose import composed_config
-from foundation.configuration import settings_of
 from foundation.counts import counted
 from foundation.errors import DataError, InputError
 from foundation.notices import Notices
@@ -101,7 +100,7 @@ def get_max_risk_for_strategy(
 
 def autoscaling_settings(*overrides: str) -> AutoscalingSettings:
     """Settings of configs/autoscaling.yaml, changed by the environment and `key=value` words."""
-    return settings_of(AutoscalingSettings, composed_config("autoscaling", list(overrides)))
+    return AutoscalingSettings.of(composed_config("autoscaling", list(overrides)))
 
 
 def account_result(

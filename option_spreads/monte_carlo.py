@@ -60,7 +60,6 @@ def paths_content(
     """The content of monte_carlo.json."""
     figures = {name: summary(runs, settings.above) for name, runs in sets.items()}
     a_day = settings.trades_per_day or sample.trades_per_day
-    rules = settings.sizing
     return {
         "trades": {
             "file": settings.trades,
@@ -78,9 +77,9 @@ def paths_content(
         "uncertainty": settings.uncertainty,
         "stress_chance": stress_chance(sample, settings),
         "above": settings.above,
-        "starting_capital": rules.STARTING_CAPITAL,
+        "starting_capital": settings.STARTING_CAPITAL,
         "limits_of_resampling": limits_text(sample, settings),
-        "warnings": doubts(sample, figures, rules.STARTING_CAPITAL, rules.MAX_CONTRACTS),
+        "warnings": doubts(sample, figures, settings.STARTING_CAPITAL, settings.MAX_CONTRACTS),
         **figures,
     }
 
@@ -92,14 +91,13 @@ def result_files(
     sets: Mapping[str, AccountPaths],
 ) -> dict[str, Callable[[Path], object]]:
     """What writes monte_carlo.json and monte_carlo.png."""
-    rules = settings.sizing
     text = json_text(content)
     name = "trades" if settings.trades is None else Path(settings.trades).name
     heading = (
         f"{name}: {counted(len(sample.results), 'trade')}, {counted(settings.runs, 'run')} of"
         f" {counted(settings.days, 'day')}, seed {settings.seed}"
     )
-    figure = runs_figure(heading, sets, float(rules.floor), rules.DRAWDOWN_HALT_PCT)
+    figure = runs_figure(heading, sets, float(settings.floor), settings.DRAWDOWN_HALT_PCT)
     return {
         "monte_carlo.json": lambda path: path.write_text(text),
         "monte_carlo.png": lambda path: write_picture(figure, path),

@@ -21,7 +21,6 @@ if __name__ == "__main__":
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from execution.live.accounts import SPREADS
 from execution.live.runner import trading_loop
@@ -46,8 +45,8 @@ def sell(words: Sequence[str], keys: Keys) -> None:
     settings = LiveSettings(
         broker=selling.broker,
         folder=selling.folder,
-        healthcheck_url=selling.sizing.HEALTHCHECK_URL,
-        alert_url=selling.sizing.ALERT_URL,
+        healthcheck_url=selling.HEALTHCHECK_URL,
+        alert_url=selling.ALERT_URL,
         jobs=(SPREADS,),
         spreads=tuple(words),
     )
@@ -65,16 +64,10 @@ def sell(words: Sequence[str], keys: Keys) -> None:
             loop.run()
 
 
-@dataclass(frozen=True, slots=True)
-class SellingRequest:
+def read(words: Sequence[str]) -> tuple[Sequence[str], None]:
     """Overrides of configs/sell_spreads.yaml, which a restart reads again."""
-
-    words: tuple[str, ...]
-
-
-def read(words: Sequence[str]) -> tuple[SellingRequest, None]:
-    return SellingRequest(tuple(words)), None
+    return words, None
 
 
-def run(settings: SellingRequest) -> None:
-    sell(settings.words, Keys.of(os.environ))
+def run(settings: Sequence[str]) -> None:
+    sell(settings, Keys.of(os.environ))

@@ -20,20 +20,4 @@ if TYPE_CHECKING:
     from sizing.premium import PriorSettings as PriorSettings
     from sizing.quantity import get_qty as get_qty
 
-__getattr__, __dir__, __all__ = public(
-    __name__,
-    {
-        "Allocation": "allocation",
-        "Covariance": "kelly",
-        "Limits": "limits",
-        "PriorSettings": "premium",
-        "SizingInputs": "inputs",
-        "SizingProblem": "kelly",
-        "SolverFailed": "kelly",
-        "Strategy": "allocation",
-        "allocate": "allocation",
-        "get_qty": "quantity",
-        "kelly_weights": "kelly",
-        "unconstrained_kelly": "kelly",
-    },
-)
+__getattr__, __dir__, __all__ = public(__name__)

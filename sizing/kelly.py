@@ -229,8 +229,8 @@ def _instant_weights(
     lower: npt.ArrayLike,
     upper: npt.ArrayLike,
     groups: Sequence[Group],
-    held: npt.ArrayLike | None,
-    cost: npt.ArrayLike | None,
+    held: npt.ArrayLike | None = None,
+    cost: npt.ArrayLike | None = None,
 ) -> Array:
     """Weights [S] of one problem."""
     if mu.ndim != 1:
@@ -249,7 +249,11 @@ def _instant_weights(
         check_covariance(matrix)
     rows, limits = group_arrays(groups, n)
     first = mu[None], matrix[None], price[None], np.zeros(1)
-    return _weights_of(SizingProblem(*first, start, low, high, rows, limits, fraction))
+    problem = SizingProblem(*first, start, low, high, rows, limits, fraction)
+    status, weights, _ = optimal_weights(problem)
+    if status != SOLVED:
+        raise SolverFailed(failure_text(status, n), problem)
+    return np.asarray(weights[0])
 
 
 def _history_weights(
@@ -261,35 +265,33 @@ def _history_weights(
     groups: Sequence[Group],
 ) -> Array:
     """Weights [T, S] of T problems without costs."""
-    count, n = mu.shape
+
+    def by_row(name: str, value: npt.ArrayLike, rank: int) -> Array:
+        """The value of each row: its own where the array has one rank more than of one problem."""
+        array = float_array(name, value)
+        if array.ndim <= rank:
+            return np.broadcast_to(array, (len(mu), *array.shape))
+        if len(array) != len(mu):
+            raise ValueError(f"{name}: {len(array)} rows, and mu has {len(mu)}")
+        return array
+
     given = _matrix_of(covariance)
-    matrices = given[None] if given.ndim == 2 else given
-    if matrices.shape not in ((1, n, n), (count, n, n)):
-        raise ValueError(
-            f"covariance must have shape [S, S] or [T, S, S] = ({count}, {n}, {n}), got"
-            f" {given.shape}"
-        )
-    low = np.atleast_2d(float_array("lower", lower))
-    high = np.atleast_2d(float_array("upper", upper))
-    for name, bound in (("lower", low), ("upper", high)):
-        if bound.shape not in ((1, n), (count, n)):
-            raise ValueError(
-                f"{name} must have shape [S] or [T, S] = ({count}, {n}), got {bound.shape}"
-            )
-    zeros = np.zeros(n)
-    for t in range(count):
-        check_problem(mu[t], low[t % len(low)], high[t % len(high)], zeros, zeros, t)
-        # One covariance for all rows is checked with the first of them.
-        if t < len(matrices) and not isinstance(covariance, Covariance):
-            check_covariance(matrices[t], t)
-    rows, limits = group_arrays(groups, n, count)
+    one = covariance if isinstance(covariance, Covariance) else None
+    if one is None and given.ndim == 2:
+        one = Covariance(given)  # of all rows: it is checked once
+    matrices = by_row("covariance", given, 2)
+    low, high = by_row("lower", lower, 1), by_row("upper", upper, 1)
+    ceilings = [by_row("groups", group[-1], 0) for group in groups]
     weights = np.zeros(mu.shape)
-    for t in range(count):
-        matrix = matrices[t % len(matrices)]
-        first = mu[t : t + 1], matrix[None], zeros[None], np.zeros(1)
-        bounds = low[t % len(low)], high[t % len(high)]
-        problem = SizingProblem(*first, zeros, *bounds, rows, limits[t % len(limits)], fraction)
-        weights[t] = _weights_of(problem, f"row {t}: ")
+    for t in range(len(mu)):
+        limited = [(*group[:-1], most[t]) for group, most in zip(groups, ceilings, strict=True)]
+        matrix = matrices[t] if one is None else one
+        try:
+            weights[t] = _instant_weights(mu[t], matrix, fraction, low[t], high[t], limited)
+        except ValueError as error:
+            raise ValueError(f"row {t}: {error}") from error
+        except SolverFailed as error:
+            raise SolverFailed(f"row {t}: {error}", error.problem) from error
     return weights
 
 
@@ -298,11 +300,3 @@ def _matrix_of(covariance: npt.ArrayLike | Covariance) -> Array:
     if isinstance(covariance, Covariance):
         return covariance.matrix
     return float_array("covariance", covariance)
-
-
-def _weights_of(problem: SizingProblem, where: str = "") -> Array:
-    """Weights [S] of a problem of one period; where: it stands, for the message."""
-    status, weights, _ = optimal_weights(problem)
-    if status != SOLVED:
-        raise SolverFailed(where + failure_text(status, len(problem.held)), problem)
-    return np.asarray(weights[0])

@@ -46,13 +46,7 @@ class Limits:
     )
 
     def of_groups(self) -> GroupLimits:
-        """The limits on groups; none where no file is named.
-
-        Raises
-        ------
-        InputError
-            for a file that cannot be used, or that no book keeps to.
-        """
+        """The limits on groups; none where no file is named."""
         if self.groups is None:
             return NO_GROUPS
         leverage = max(self.intraday_leverage, self.crypto_leverage)

@@ -11,20 +11,23 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import ClassVar
 
 import numpy as np
 
-from foundation.arrays import Array, Index
-from foundation.errors import InputError, did_you_mean
-from foundation.plugin import is_own, load_own
+from foundation.arrays import Array, Index, first_row
+from foundation.errors import InputError, did_you_mean, in_one_line
+from foundation.plugin import TARGET, is_own, load_own, user_code
 from sizing.allocation import Allocation, Strategy, allocate, check_fraction, nearest
 from sizing.binding import Bound
 from sizing.inputs import SizingInputs
-from sizing.own_rules import OWN, SLOT, own_rule
+from sizing.kelly import SolverFailed
 from sizing.problem import Costs, Problem
+from trainingdata.instants import utc_text
 from trainingdata.instruments import Kind
 from trainingdata.timeframe import DAYS_A_YEAR, Holding
 
@@ -32,6 +35,9 @@ KELLY = re.compile(r"(kelly|premium)_(\d+(?:\.\d+)?)(_x4|pct)?", re.IGNORECASE)
 ROUNDS = 500  # of risk parity's steps at most
 FULL_STEP = 0.25  # decrement below which Newton's step is taken whole
 CLOSE = 1e-10  # relative: where the steps end
+SLOT = "sizing"  # the group that names a rule of one's own
+OWN = f"{SLOT}.{TARGET}"
+MOST = 1e6  # of equity: where such a rule asks for more, limits need not know how much
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,3 +355,42 @@ def _own_strategy(name: str, band: float) -> Strategy:
         kind = "a class" if isinstance(rule, type) else type(rule).__name__
         raise InputError(f"{OWN}: {name} is no function of a SizingInputs but {kind}")
     return WeightPattern(name, own_rule(name, rule), band, holding=None, uses_forecast=True)
+
+
+def own_rule(name: str, rule: Callable[[SizingInputs], object]) -> Callable[[SizingInputs], Array]:
+    """A rule of one's own, which answers one finite weight a symbol or ends the run with one line.
+
+    It is handed a copy of the inputs: whatever it writes there, the limits stay as they are.
+    """
+
+    def weights(s: SizingInputs) -> Array:
+        unsolved: SolverFailed | None = None
+        with user_code(SLOT, name):
+            try:
+                answer = rule(deepcopy(s))
+            except SolverFailed as error:
+                unsolved = error
+        # No new risk is taken then, as where a strategy of the system has no answer.
+        if unsolved is not None:
+            raise unsolved
+        return _finite_weights(name, answer, s)
+
+    return weights
+
+
+def _finite_weights(name: str, answer: object, s: SizingInputs) -> Array:
+    """The weights [S] of a rule's answer, each no larger than MOST."""
+    needed = f"{OWN}: {name}: one finite weight a symbol is needed"
+    wanted = None
+    # What names its symbols itself may name them in another order.
+    if isinstance(answer, np.ndarray | list | tuple):
+        with suppress(ValueError):
+            wanted = np.asarray(answer)
+    if wanted is None or wanted.shape != s.held.shape or wanted.dtype.kind not in "biuf":
+        when = "" if s.at is None else f" at {utc_text(s.at)}"
+        said = in_one_line(repr(answer), 80)
+        raise InputError(f"{needed}, an array for {len(s.held)} symbols{when}; it answered {said}")
+    if not (finite := np.isfinite(wanted)).all():
+        k = first_row(~finite)
+        raise InputError(f"{needed}; it answered {wanted[k]} for {s.place(k)}")
+    return np.clip(wanted.astype(np.float64), -MOST, MOST)

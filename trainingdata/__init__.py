@@ -30,17 +30,4 @@ COMMANDS = {
     ),
 }
 
-__getattr__, __dir__, __all__ = public(
-    __name__,
-    {
-        "Bars": "bars",
-        "CorrelationEstimator": "correlation",
-        "CorrelationMatrix": "correlation",
-        "DataSettings": "source",
-        "Instrument": "instruments",
-        "Kind": "instruments",
-        "SyntheticMarket": "synthetic",
-        "instrument": "instruments",
-        "load_bars": "source",
-    },
-)
+__getattr__, __dir__, __all__ = public(__name__)

@@ -40,7 +40,7 @@ from foundation.counts import counted
 from foundation.ending import Ended
 from foundation.errors import BrokerError, InputError
 from foundation.files import OVERWRITE, check_output, run_files, write_whole
-from foundation.progress import ProgressBar
+from foundation.progress import progress_shown
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import Keys
 from trainingdata.instants import utc_text
@@ -158,7 +158,7 @@ def run_replay(
         keep_settings(account.events, settings, begun=begun)
         stop = Stop()
         held.enter_context(stopped_by_signals(stop))
-        progress = held.enter_context(ProgressBar())
+        progress = held.enter_context(progress_shown())
         try:
             _make_cycles(job, clock, stop, progress)
         except BaseException as error:

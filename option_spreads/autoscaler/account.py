@@ -346,13 +346,7 @@ def balance_text(balance: Decimal, rows: Sequence[Row]) -> str:
 
 
 def balance_of(content: bytes) -> tuple[Decimal, int]:
-    """Balance, USD, and number of trades in the content of a balance file.
-
-    Raises
-    ------
-    ValueError
-        for anything else.
-    """
+    """Balance, USD, and number of trades in the content of a balance file; else a ValueError."""
     try:
         # A float would round the balance, and every trade that is booked would add to the error.
         summary = json.loads(content.decode("utf-8-sig"), parse_float=Decimal)

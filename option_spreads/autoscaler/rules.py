@@ -20,7 +20,7 @@ from typing import Literal, Self
 from omegaconf import DictConfig
 
 from execution.option_orders import SHARES
-from foundation.configuration import settings_with_inner
+from foundation.configuration import settings_of
 from foundation.decimals import exact_number
 from foundation.errors import InputError
 from foundation.figures import short_usd
@@ -47,7 +47,10 @@ SHORT_NAMES = {"IC": "IRON_CONDOR", "OTM-SS": "OTM_SINGLE_SIDED"}
 
 @settings_class()
 class AutoscalingSettings:
-    """The settings of configs/autoscaling.yaml, under the names they have in the environment."""
+    """The settings of configs/autoscaling.yaml, under the names they have in the environment.
+
+    What is sized by them has settings that include these.
+    """
 
     STARTING_CAPITAL: float = setting(20_000.0, "USD the account began with", ge=1, le=1e12)
     MAX_CONTRACTS: int = setting(
@@ -108,6 +111,11 @@ class AutoscalingSettings:
                 f"DRAWDOWN_RESUME_PCT: {resume} is not below DRAWDOWN_HALT_PCT, {halt}"
             )
 
+    @classmethod
+    def of(cls, config: DictConfig) -> Self:
+        """The checked settings of a composed configuration."""
+        return settings_of(cls, config)
+
     @property
     def floor(self) -> Fraction:
         """Balance below which nothing is ordered, USD, exactly."""
@@ -119,20 +127,6 @@ class AutoscalingSettings:
         if self.DRAWDOWN_RESUME_PCT is not None:
             return self.DRAWDOWN_RESUME_PCT
         return (self.DRAWDOWN_HALT_PCT or 0.0) / 2
-
-
-@settings_class()
-class SizedSettings:
-    """Settings of what is sized by the autoscaler, whose keys stand beside the others."""
-
-    sizing: AutoscalingSettings = setting(
-        AutoscalingSettings(), "of the autoscaler, whose keys stand beside the others", key=False
-    )
-
-    @classmethod
-    def of(cls, config: DictConfig) -> Self:
-        """The checked settings of a composed configuration."""
-        return settings_with_inner(cls, "sizing", AutoscalingSettings, config)
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,13 +88,7 @@ def entry_columns(entered: str, strikes: str, credit: Decimal) -> dict[str, str]
 
 
 def rows_of(content: bytes) -> tuple[list[str], list[Row]]:
-    """Columns and rows of a file, checked.
-
-    Raises
-    ------
-    ValueError
-        naming the row that cannot be read, and why.
-    """
+    """Columns and rows of a file; a ValueError names the row that cannot be read, and why."""
     try:
         reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
         columns = list(reader.fieldnames or ())

@@ -184,12 +184,8 @@ class SpreadJob:
     def step(self) -> None:
         """Look once, whatever the look meets.
 
-        Raises
-        ------
-        AnotherAccount, DatabaseFailed
-            for a practice server that was begun again, and a journal that cannot be used.
-        InputError
-            for a file of open spreads that the first look cannot read, and what the last one met.
+        What ends it is a practice server that was begun again, a journal that cannot be used, a
+        file of open spreads that the first look cannot read, and what the last look meets.
         """
         self._looks += 1
         trouble = self._look()
@@ -237,12 +233,8 @@ class SpreadJob:
     def finish(self, *, flatten: bool) -> list[str]:
         """End the orders that work, or buy back everything that is open.
 
-        Returns the spreads that were to be bought back and are open all the same.
-
-        Raises
-        ------
-        BrokerError
-            for an order that may go on working.
+        Returns the spreads that were to be bought back and are open all the same; an order that may
+        go on working is a BrokerError.
         """
         if not flatten:
             try:

@@ -76,8 +76,8 @@ class SpreadOffers:
         if not rules.sells_for(float(credit), spread):
             log.info("%s: no entry at a credit of %s", name, credit)
             return None
-        risk = max_risk(rules.strategy, float(credit), spread.width, settings.sizing.CONDOR_RISK)
-        size = contracts_now(settings.account, settings.sizing, risk, self.notices)
+        risk = max_risk(rules.strategy, float(credit), spread.width, settings.CONDOR_RISK)
+        size = contracts_now(settings.account, settings, risk, self.notices)
         if size.number == 0 or size.balance is None:
             return None
         rest = size.balance - Fraction(collateral(spreads))

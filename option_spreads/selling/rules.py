@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from fractions import Fraction
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
+from pydantic import Field
 
 from execution.option_orders import SHARES, Contract, OptionLeg
 from execution.orders import Side
@@ -28,6 +29,8 @@ Number = TypeVar("Number", float, Array)
 
 SESSION = 390  # minutes from 09:30 to 16:00
 TRADING_DAYS = 252
+Minute = Annotated[float, Field(ge=0, le=SESSION)]  # after 09:30
+Share = Annotated[float, Field(gt=0, le=1)]
 
 # What prints of same-day S&P 500 options imply (docs/STUDIES.md): the volatility at the money as a
 # multiple of the volatility index, and the session's share of a day's variance.
@@ -228,8 +231,8 @@ class SpreadRules:
         None, "between the strikes of a side, points; none: the strategy's own", gt=0, lt=1e4
     )
     step: float = setting(5.0, "between listed strikes, points", ge=0.01, le=1e3)
-    entries: tuple[int, ...] = setting(
-        (30, 120, 210), "times of sale, minutes after 09:30, each 0 to 389"
+    entries: tuple[Annotated[int, Field(ge=0, lt=SESSION)], ...] = setting(
+        (30, 120, 210), "times of sale, minutes after 09:30, each 0 to 389", min_length=1
     )
     vix_least: float = setting(0.0, "volatility index below which nothing is sold, points")
     vix_most: float = setting(35.0, "volatility index above which nothing is sold, points")
@@ -253,7 +256,7 @@ class SpreadRules:
         gt=0,
         le=1,
     )
-    holds: tuple[tuple[float, float], ...] = setting(
+    holds: tuple[tuple[Minute, Share], ...] = setting(
         ((240, 0.6), (300, 0.45), (345, 0.3)),
         "pairs: from that minute after 09:30 on, a profit of that share of the credit is "
         "held to the close, stops left on",
@@ -267,29 +270,17 @@ class SpreadRules:
     )
 
     def __post_init__(self) -> None:
-        possible_entries = set(self.entries).intersection(range(SESSION))
-        if not possible_entries or len(possible_entries) < len(self.entries):
-            raise InputError(
-                f"rules.entries: {list(self.entries)} are not minutes from 0 to {SESSION - 1}, none"
-                " of them twice"
-            )
+        if len(set(self.entries)) < len(self.entries):
+            raise InputError(f"rules.entries: {list(self.entries)} names a minute twice")
         if self.vix_least > self.vix_most:
             raise InputError(
                 f"rules.vix_least: {self.vix_least:g} is above rules.vix_most, {self.vix_most:g}:"
                 " nothing would be sold"
             )
-        distance, width = self.shape
-        if not 0 <= distance < 100 or not 0 < width < 1e4:
-            raise InputError(
-                f"rules.distance, width: {distance} deviations and {width} points fit no spread"
-            )
+        strategy_of(self.strategy)
         minutes = [minute for minute, _ in self.holds]
-        possible = all(0 <= minute <= SESSION and 0 < profit <= 1 for minute, profit in self.holds)
-        if minutes != sorted(minutes) or not possible:
-            raise InputError(
-                f"rules.holds: {[list(hold) for hold in self.holds]} are not rising minutes, each"
-                " with a share to 1"
-            )
+        if minutes != sorted(minutes):
+            raise InputError(f"rules.holds: {minutes} are no rising minutes")
 
     @property
     def shape(self) -> tuple[float, float]:

@@ -11,7 +11,7 @@ import pandas as pd
 from foundation.errors import InputError
 from foundation.settings import setting, settings_class
 from option_spreads.autoscaler.account import AccountFiles
-from option_spreads.autoscaler.rules import SizedSettings, strategies_of
+from option_spreads.autoscaler.rules import AutoscalingSettings, strategies_of
 from option_spreads.selling.rules import (
     SESSION,
     Implied,
@@ -30,7 +30,7 @@ MODE = "PAPER"  # which of an account's files are used; with real money nothing 
 
 
 @settings_class()
-class SellingSettings(SizedSettings):
+class SellingSettings(AutoscalingSettings):
     """Settings of configs/sell_spreads.yaml."""
 
     strategies: tuple[str, ...] = setting(
@@ -84,6 +84,7 @@ class SellingSettings(SizedSettings):
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         strategies_of(self.strategies)
         if instrument(self.underlying).kind is not Kind.STOCK:
             raise InputError(f"underlying: {self.underlying} is no stock")
@@ -142,4 +143,4 @@ class SellingSettings(SizedSettings):
 
     @property
     def account(self) -> AccountFiles:
-        return AccountFiles.of(self.sizing, MODE)
+        return AccountFiles.of(self, MODE)

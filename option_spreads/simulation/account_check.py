@@ -22,9 +22,14 @@ from foundation.errors import InputError
 from foundation.figures import percent, usd
 from foundation.sample_size import FEWEST_FILLS
 from option_spreads.autoscaler.rules import Drawdown
-from option_spreads.simulation.draws import NO_TRADE, draw_trades
 from option_spreads.simulation.resampled_accounts import MonteCarloSettings
-from option_spreads.simulation.resampling import ResamplingRules, account_paths, whole_units
+from option_spreads.simulation.resampling import (
+    NO_TRADE,
+    ResamplingRules,
+    account_paths,
+    draw_trades,
+    whole_units,
+)
 from option_spreads.simulation.trade_sample import Flow, sample_of, trades_per_session
 from trainingdata.sessions import sessions_between
 
@@ -189,11 +194,11 @@ def _month(
     within = [flow for flow in account if flow.size and _month_of(flow) == number]
     days = [_closed(flow) for flow in account if flow.size]
     sessions = len(sessions_between(max(begins, min(days)), min(ends, max(days))))
-    fee = Fraction(str(settings.sizing.FEE_PER_CONTRACT))
+    fee = Fraction(str(settings.FEE_PER_CONTRACT))
     result = sum((flow.amount - fee * flow.size for flow in within), Fraction(0))
     traded = [flow for flow in before if flow.size]
     learned = [*_others(account, known), *traded]
-    balance = Fraction(str(settings.sizing.STARTING_CAPITAL)) + sum(flow.amount for flow in before)
+    balance = Fraction(str(settings.STARTING_CAPITAL)) + sum(flow.amount for flow in before)
     month = Month(
         month=str(number),
         sessions=sessions,
@@ -224,11 +229,10 @@ def _results_of_runs(
     before: the account's own trades, deposits and withdrawals until then.
     learned: the trades that are resampled, the account's own at the end.
     """
-    rules = settings.sizing
-    start = Fraction(str(rules.STARTING_CAPITAL))
+    start = Fraction(str(settings.STARTING_CAPITAL))
     balances = list(accumulate((flow.amount for flow in before), initial=start))
-    drawdown = Drawdown.along(balances, rules)
-    needed = max(rules.ROLLING_WINDOW, rules.BOOTSTRAP_TRADES)
+    drawdown = Drawdown.along(balances, settings)
+    needed = max(settings.ROLLING_WINDOW, settings.BOOTSTRAP_TRADES)
     history = min(sum(flow.size > 0 for flow in before), needed)
     sample = sample_of(learned)
     draws = draw_trades(
@@ -252,7 +256,7 @@ def _results_of_runs(
         sample.results,
         sample.risks,
         np.concatenate([days, draws], axis=1),
-        ResamplingRules.of(rules)._replace(
+        ResamplingRules.of(settings)._replace(
             start=whole_units(balances[-1]),
             peak=whole_units(drawdown.peak),
             stopped=drawdown.in_force > 0,

@@ -52,7 +52,7 @@ class PracticeSettings(VenueSettings):
 class OptionDesk:
     """Quotes, orders and positions.
 
-    root: of its options' symbols.
+    root: of its options' symbols, as SPXW.
     market: the index, its volatility index and the clock.
     tickets: orders by client_order_id, in the order they came.
     positions: contracts held, below 0 where they are owed.
@@ -71,7 +71,6 @@ class OptionDesk:
     ) -> None:
         """A desk without positions.
 
-        root: of the options that it trades, as SPXW.
         terms: what options are quoted at.
         free_cash: what may be reserved, USD.
         cash_flow: is called with the cash that comes and goes with orders and settlement, USD, what
@@ -121,15 +120,10 @@ class OptionDesk:
     def send(
         self, order: SpreadOrder, *, partial: bool = False, rejected: bool = False
     ) -> SpreadTicket:
-        """Take an order, and look whether it fills.
+        """Take an order, and look whether it fills; OrderRejected where a venue would not take it.
 
         partial: half of it fills, the rest is cancelled.
         rejected: it is taken, and turned down.
-
-        Raises
-        ------
-        OrderRejected
-            for one that the venue would not take.
         """
         if reason := self._refusal(order):
             raise OrderRejected(reason)

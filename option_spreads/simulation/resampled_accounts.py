@@ -10,14 +10,19 @@ import numpy as np
 from foundation.counts import counted
 from foundation.errors import InputError
 from foundation.settings import setting, settings_class
-from option_spreads.autoscaler.rules import SizedSettings
-from option_spreads.simulation.draws import draw_trades, trades_of_a_week, with_full_losses
-from option_spreads.simulation.resampling import AccountPaths, ResamplingRules, account_paths
+from option_spreads.autoscaler.rules import AutoscalingSettings
+from option_spreads.simulation.resampling import (
+    AccountPaths,
+    ResamplingRules,
+    account_paths,
+    draw_trades,
+    with_full_losses,
+)
 from option_spreads.simulation.trade_sample import TradeSample
 
 
 @settings_class()
-class MonteCarloSettings(SizedSettings):
+class MonteCarloSettings(AutoscalingSettings):
     """Settings of configs/monte_carlo.yaml."""
 
     trades: str | None = setting(None, "a file of closed trades")
@@ -49,8 +54,8 @@ class MonteCarloSettings(SizedSettings):
     output: str = setting("outputs/monte-carlo", "folder for the results")
 
     def block_length(self, trades_a_day: float) -> int:
-        """Trades that stay together: those of a week, where none are named."""
-        return self.block or trades_of_a_week(trades_a_day)
+        """Trades that stay together: those of a week, five sessions, where none are named."""
+        return self.block or max(round(5 * trades_a_day), 1)
 
 
 def simulate_accounts(sample: TradeSample, settings: MonteCarloSettings) -> dict[str, AccountPaths]:
@@ -58,7 +63,7 @@ def simulate_accounts(sample: TradeSample, settings: MonteCarloSettings) -> dict
     n = len(sample.results)
     a_day = settings.trades_per_day or sample.trades_per_day
     _refuse_beyond_memory(settings, math.ceil(a_day))
-    rules = ResamplingRules.of(settings.sizing)
+    rules = ResamplingRules.of(settings)
     # Trade n + k is trade k with the largest loss it can have: what a stress draws.
     results = np.concatenate([sample.results, -sample.risks])
     risks = np.concatenate([sample.risks, sample.risks])

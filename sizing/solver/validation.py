@@ -43,83 +43,62 @@ def check_shapes(vectors: Mapping[str, Array], symbols: int) -> None:
             raise ValueError(f"{name} must have shape [S] = {shape}, got {array.shape}")
 
 
-def check_problem(
-    mu: Array, lower: Array, upper: Array, held: Array, cost: Array, row: int | None = None
-) -> None:
-    """Check the numbers of one problem of S symbols, whose shapes are right.
-
-    Parameters
-    ----------
-    mu, lower, upper, held, cost : [S]
-        finite; lower ≤ upper; cost ≥ 0.
-    row
-        of a history, for the message.
-    """
+def check_problem(mu: Array, lower: Array, upper: Array, held: Array, cost: Array) -> None:
+    """Check the numbers [S] of one problem: all finite, lower ≤ upper, cost ≥ 0."""
     if _are_sound(mu, lower, upper, held, cost):
         return
-    where = _in_row(row)
     vectors = {"mu": mu, "lower": lower, "upper": upper, "held": held, "cost": cost}
     for name, array in vectors.items():
         if not np.isfinite(array).all():
             k = int(np.argmin(np.isfinite(array)))
-            raise ValueError(f"{name} must be finite, got {array[k]} at {k}{where}")
+            raise ValueError(f"{name} must be finite, got {array[k]} at {k}")
     if (lower > upper).any():
         k = int(np.argmax(lower > upper))
-        raise ValueError(f"lower {lower[k]:g} exceeds upper {upper[k]:g} at {k}{where}")
-    raise ValueError(f"cost must not be negative, got {cost.min():g}{where}")
+        raise ValueError(f"lower {lower[k]:g} exceeds upper {upper[k]:g} at {k}")
+    raise ValueError(f"cost must not be negative, got {cost.min():g}")
 
 
-def check_covariance(covariance: Array, row: int | None = None) -> None:
+def check_covariance(covariance: Array) -> None:
     """Check that [S, S] is finite, symmetric and positive semi-definite, but for rounding."""
     if _is_covariance(covariance):
         return
-    where = _in_row(row)
     if not np.isfinite(covariance).all():
-        raise ValueError(f"covariance must be finite{where}")
+        raise ValueError("covariance must be finite")
     variance = np.diag(covariance)
     if (variance < 0).any():
         k = int(variance.argmin())
-        raise ValueError(f"covariance has a negative variance {variance[k]:g} at {k}{where}")
+        raise ValueError(f"covariance has a negative variance {variance[k]:g} at {k}")
     if not np.allclose(covariance, covariance.T, rtol=SYMMETRY, atol=1e-14):
-        raise ValueError(f"covariance must be symmetric{where}")
+        raise ValueError("covariance must be symmetric")
     least = float(np.linalg.eigvalsh(covariance)[0])
     raise ValueError(
-        f"covariance must be positive semi-definite; its smallest eigenvalue is {least:g}{where}"
+        f"covariance must be positive semi-definite; its smallest eigenvalue is {least:g}"
     )
 
 
-def _in_row(row: int | None) -> str:
-    return "" if row is None else f" in row {row}"
-
-
-def group_arrays(groups: Sequence[Group], symbols: int, rows: int = 0) -> tuple[Array, Array]:
-    """Coefficients [G, S] and limits [G] of groups; limits [T, G] for a history of T rows."""
+def group_arrays(groups: Sequence[Group], symbols: int) -> tuple[Array, Array]:
+    """Coefficients [G, S] and limits [G] of groups."""
     coefficients = np.zeros((len(groups), symbols))
-    limits = np.zeros((max(rows, 1), len(groups)))
-    # A history of no rows takes numbers alone, as one problem does.
-    shapes = ((), (rows,)) if rows else ((),)
+    limits = np.zeros(len(groups))
     for k, group in enumerate(groups):
         if len(group) != 2:
             raise ValueError(
                 f"groups: each is a pair of coefficients and a ceiling, got {len(group)} parts"
             )
-        values, ceiling = group
-        parts = float_array("groups", values)
-        limit = float_array("groups", ceiling)
+        parts, limit = (float_array("groups", each) for each in group)
         if parts.shape != (symbols,):
             raise ValueError(
                 f"groups: coefficients must have shape [S] = ({symbols},), got {parts.shape}"
             )
-        if limit.shape not in shapes:
-            kind = "a number or [T]" if rows else "a number"
-            raise ValueError(f"groups: a ceiling must be {kind}, got shape {limit.shape}")
+        if limit.shape:
+            raise ValueError(f"groups: a ceiling must be a number, got shape {limit.shape}")
         coefficients[k] = parts
-        limits[:, k] = limit
+        limits[k] = limit
     if not (np.isfinite(coefficients).all() and (coefficients >= 0).all()):
         raise ValueError("groups: coefficients must be finite and not negative")
     if np.isnan(limits).any():
         raise ValueError("groups: a ceiling must be a number")
-    return coefficients, limits if rows else limits[0]
+    return coefficients, limits
 
 
 @compiled

@@ -13,9 +13,14 @@ import pytest
 from foundation.arrays import Index
 from option_spreads.autoscaler.rules import AutoscalingSettings
 from option_spreads.simulation.account_figures import summary
-from option_spreads.simulation.draws import draw_trades
 from option_spreads.simulation.resampled_accounts import MonteCarloSettings, simulate_accounts
-from option_spreads.simulation.resampling import UNIT, ResamplingRules, Units, account_paths
+from option_spreads.simulation.resampling import (
+    UNIT,
+    ResamplingRules,
+    Units,
+    account_paths,
+    draw_trades,
+)
 from option_spreads.simulation.trade_sample import TradeSample
 
 pytestmark = pytest.mark.bench

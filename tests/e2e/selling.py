@@ -18,7 +18,6 @@ from execution.option_orders import Contract, NeverSent, Quote, SpreadFill, Spre
 from foundation.errors import OrderRejected
 from foundation.notices import Notices
 from option_spreads.autoscaler.account import AccountFiles
-from option_spreads.autoscaler.rules import AutoscalingSettings
 from option_spreads.autoscaler.trades import Row, rows_of
 from option_spreads.selling.rules import Implied, SpreadCosts, SpreadRules
 from option_spreads.selling.seller import SpreadSeller
@@ -191,17 +190,18 @@ def practising_seller(
         d.astype(object): float(c) * 10
         for d, c in zip(new_york_date(ends), values[:, CLOSE], strict=True)
     }
-    sizing = AutoscalingSettings(AUTOSCALING_DATA_DIR=str(folder), **more.pop("sizing", {}))
+    sizing = more.pop("sizing", {})
     settings = SellingSettings(
+        AUTOSCALING_DATA_DIR=str(folder),
         strategies=strategies,
         root="SPXW",
         rules=SpreadRules(**more),
         costs=COSTS,
         implied=Implied(SMILE.level, SMILE.session),
-        sizing=sizing,
+        **sizing,
     )
     market = PathMarket(path, closes)
-    AccountFiles(folder / "paper", sizing.STARTING_CAPITAL).initialise()
+    AccountFiles(folder / "paper", settings.STARTING_CAPITAL).initialise()
     desk = OptionDesk("SPXW", market, QuotedTerms(slippage=COSTS.slippage, smile=SMILE))
     return Practising(market, desk, settings, vix, folder / "paper", Notices(None, None))
 

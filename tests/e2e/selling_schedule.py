@@ -112,7 +112,7 @@ class SellingSchedule:
         self._runs = FaultRuns(place, self.words, IMPATIENT)
         self._settings = settings
         self._account = AccountFiles(
-            Path(settings.sizing.AUTOSCALING_DATA_DIR) / "paper", settings.sizing.STARTING_CAPITAL
+            Path(settings.AUTOSCALING_DATA_DIR) / "paper", settings.STARTING_CAPITAL
         )
         self._allowed: dict[str, int] = {}
         self._rows: list[Row] = []
@@ -179,7 +179,7 @@ class SellingSchedule:
         for name, written in checks.book_of_orders(self._journal).items():
             if name not in self._allowed and checks.trade_of(name) == name:
                 self._allowed[name] = checks.allowed_contracts(
-                    written.risk, self._rows, rows, self._settings.sizing
+                    written.risk, self._rows, rows, self._settings
                 )
         self._rows = rows
         # Positions first: an order of a killed run may still be on its way.
@@ -222,7 +222,7 @@ class SellingSchedule:
         fees = Decimal(str(costs.commission + costs.fee)) * contracts
         venue = self.here.venue
         earned = venue.broker.account().cash - venue.settings.capital
-        booked = Fraction(str(self._settings.sizing.STARTING_CAPITAL)) + Fraction(result)
+        booked = Fraction(str(self._settings.STARTING_CAPITAL)) + Fraction(result)
         try:
             balance = self._account.read().balance
         except UnknownState:

@@ -54,7 +54,7 @@ class Funded(InFront):
 
     @property
     def files(self) -> AccountFiles:
-        return AccountFiles(self.here.folder, self.here.settings.sizing.STARTING_CAPITAL)
+        return AccountFiles(self.here.folder, self.here.settings.STARTING_CAPITAL)
 
     def account(self) -> Account:
         equity = float(self.files.read().balance) + self.beyond
@@ -127,9 +127,8 @@ def test_in_one_account_strategies_sell_live_what_they_sell_in_the_backtest(
             "MAX_CONTRACTS": 5, "SAFETY_HALT_PCT": 0.1,
         },
     )  # fmt: skip
-    sizing = here.settings.sizing
     offers = offered_spreads(here.market.days, here.settings.strategy_rules, COSTS, SMILE)
-    account = spread_account(offers, sizing, max_position)
+    account = spread_account(offers, here.settings, max_position)
     _, theirs = rows_of(trade_table(account.trades, here.market.days).encode())
     ours = sold_live(here, max_position, tmp_path, beyond)
     assert [[row[name] for name in BOOKED] for row in ours] == [

@@ -104,7 +104,7 @@ def test_the_hydra_entry_says_wrong_input_the_same_way(tmp_path: Path, words: li
     "word", ["margin.leverage=50", "capital=much", "days=2.5", "sizing.volatility=quantil"]
 )
 def test_a_value_that_cannot_be_meant_is_refused_by_its_key(word: str) -> None:
-    """Before the settings' class is loaded, as after; `test_settings_page` has every bound."""
+    """Before the settings' class is loaded, as after; `test_configuration` has every bound."""
     key, _, value = word.partition("=")
     config = composed_config("backtest", [word])
     with pytest.raises(InputError, match=rf"^{re.escape(key)}: '?{re.escape(value)}\b") as refused:

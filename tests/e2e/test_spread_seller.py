@@ -67,9 +67,7 @@ def test_the_seller_books_what_the_backtest_says(tmp_path: Path, rules: dict[str
     for _ in here.market.points():
         here.desk.advance()
         seller.step()
-    trades = sold(
-        here.market.days, here.settings.strategy_rules, COSTS, SMILE, here.settings.sizing
-    )
+    trades = sold(here.market.days, here.settings.strategy_rules, COSTS, SMILE, here.settings)
     _, theirs = rows_of(trade_table(trades, here.market.days).encode())
     rows = here.booked()
     assert len(theirs) > 10
@@ -219,8 +217,7 @@ def unsafe_position(here: Practising) -> None:
 
 
 def unsafe_balance(here: Practising) -> None:
-    sizing = replace(here.settings.sizing, STARTING_CAPITAL=50_000.0)
-    here.settings = replace(here.settings, sizing=sizing)
+    here.settings = replace(here.settings, STARTING_CAPITAL=50_000.0)
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,6 @@ def test_a_flag_is_typed_whole_cut_short_or_with_an_equals_sign(
         (["--start", "2"], "capital: no start of it", "capital: no start of it"),
         (["start=2"], "start: '2' is no date", "start: '2' is no date"),
         ([], "symbols: none; name data.dir=DIR", "symbols: none; name --data-dir DIR"),
-        ([], "no place in it", "no place in it"),
         ([], "data.start: 2; name data.start=D", "data.start: 2; name data.start=D"),
     ],
 )

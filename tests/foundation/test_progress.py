@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from foundation.activity import current_activity, doing
-from foundation.progress import BETWEEN_LINES, Lines, ProgressBar
+from foundation.progress import BETWEEN_LINES, Lines, progress_shown
 
 
 class Clock:
@@ -55,10 +55,9 @@ def test_between_two_lines_at_least_fifteen_seconds_pass() -> None:
 
 def test_an_error_has_its_own_line_and_work_without_a_report_none() -> None:
     stream = io.StringIO()
-    progress = ProgressBar(Console(file=stream))
 
     def fail() -> None:
-        with progress:
+        with progress_shown(Console(file=stream)) as progress:
             progress("bars", 1, 2)
             raise ValueError("bad")
 
@@ -66,14 +65,14 @@ def test_an_error_has_its_own_line_and_work_without_a_report_none() -> None:
         fail()
     assert "done" not in stream.getvalue()
     stream = io.StringIO()
-    with ProgressBar(Console(file=stream)):
+    with progress_shown(Console(file=stream)):
         pass
     assert stream.getvalue() == ""
 
 
 def test_on_a_terminal_there_are_bars_and_a_sign_of_life_before_the_first_report() -> None:
     stream = io.StringIO()
-    with ProgressBar(Console(file=stream, force_terminal=True, width=100)) as progress:
+    with progress_shown(Console(file=stream, force_terminal=True, width=100)) as progress:
         assert "working" in stream.getvalue()
         progress("bars", 2, 2)
     shown = stream.getvalue()
@@ -91,7 +90,7 @@ def test_what_counts_nothing_is_named_in_the_lines_and_below_the_bars() -> None:
     assert stream.getvalue().splitlines() == ["16 s: loading the checkpoint", "16 s: bars 1 of 2"]
     stream = io.StringIO()
     with (
-        ProgressBar(Console(file=stream, force_terminal=True, width=100)) as progress,
+        progress_shown(Console(file=stream, force_terminal=True, width=100)) as progress,
         doing("loading the checkpoint"),
     ):
         progress("bars", 2, 2)
@@ -102,7 +101,7 @@ def test_a_function_that_is_compiled_is_named_until_work_goes_on(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
-    with ProgressBar(Console(file=io.StringIO())) as progress:
+    with progress_shown(Console(file=io.StringIO())) as progress:
         for name in ("settle", "margin"):
             logging.getLogger("foundation.compiled").info("compiling %s", name)
             assert current_activity() == f"compiling {name}, once for this installation"

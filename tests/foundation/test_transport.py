@@ -142,23 +142,18 @@ def test_a_request_ends_at_its_deadline(answer: Answer, method: str) -> None:
     assert len(seen) == 1
 
 
-def test_a_proxy_makes_no_difference_to_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    with answering(trickled_body(b"Content-Length: 90000\r\n")) as (url, _):
-        monkeypatch.setenv("http_proxy", url)
-        monkeypatch.delenv("no_proxy", raising=False)
-        with pytest.raises(requests.exceptions.ReadTimeout, match=r"no whole answer in 0\.6 s"):
-            session().get("http://elsewhere.invalid/")
-
-
-def test_a_tunnel_through_a_proxy_makes_no_difference_to_the_deadline(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_makes_no_difference_to_the_deadline(
+    scheme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with answering(trickled(b"HTTP/1.1 200 ")) as (url, seen):
-        monkeypatch.setenv("https_proxy", url)
+    """A body through it, or the answer to CONNECT."""
+    body = trickled_body(b"Content-Length: 90000\r\n")
+    with answering(body if scheme == "http" else trickled(b"HTTP/1.1 200 ")) as (url, seen):
+        monkeypatch.setenv(f"{scheme}_proxy", url)
         monkeypatch.delenv("no_proxy", raising=False)
         with pytest.raises(requests.exceptions.ReadTimeout, match=r"no whole answer in 0\.6 s"):
-            session().get("https://elsewhere.invalid/")
-    assert seen[0].startswith(b"CONNECT ")
+            session().get(f"{scheme}://elsewhere.invalid/")
+    assert seen[0].startswith(b"GET " if scheme == "http" else b"CONNECT ")
 
 
 def test_a_tls_handshake_that_trickles_ends_once_the_time_to_connect_is_over() -> None:

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from foundation.errors import InputError
-from option_spreads.autoscaler.rules import AutoscalingSettings
 from option_spreads.simulation.account_check import (
     Month,
     account_months,
@@ -23,19 +22,15 @@ from option_spreads.simulation.account_check import (
 from option_spreads.simulation.resampled_accounts import MonteCarloSettings
 from option_spreads.simulation.trade_sample import Flow, read_flows, trades_per_session
 from tests.commands import run_command
+from tests.option_spreads.sold import file_of
 from trainingdata.sessions import sessions_between
 
-HEADER = (
-    "Timestamp_ET,Trade_ID,Strategy,Strikes,Entry_Credit,Position_Size,Exit_Time,P/L_$,Exit_Reason"
-)
 NOW = np.datetime64("2025-06-01", "ns")
 NONE = Fraction(0)
 
 
 def terms(**more: Any) -> MonteCarloSettings:
-    rules = {name: more.pop(name) for name in list(more) if name.isupper()}
-    usual = {"runs": 400, "seed": 1, "block": 1, "trades_per_day": None}
-    return MonteCarloSettings(**{**usual, **more, "sizing": AutoscalingSettings(**rules)})
+    return MonteCarloSettings(**{"runs": 400, "seed": 1, "block": 1, **more})
 
 
 def sessions(first: str, last: str) -> list[np.datetime64]:
@@ -83,14 +78,14 @@ def test_a_month_begins_with_the_account_as_it_was_and_is_computed_by_hand() -> 
 
 def test_what_comes_later_changes_no_band() -> None:
     account = of_luck("2024-01-02", "2024-06-28", seed=0)
-    usual = account_months(account, [], terms(block=5))
+    usual = account_months(account, [], terms(block=5, runs=60))
     march = np.datetime64("2024-03-01")
     altered = [
         trade(flow.closed, 3 * float(flow.amount) + 1) if flow.closed >= march else flow
         for flow in account
         if flow.closed is not None
     ]
-    found = account_months(altered, [], terms(block=5))
+    found = account_months(altered, [], terms(block=5, runs=60))
     for before, after in zip(usual, found, strict=True):
         assert (before.band == after.band) == (before.month <= "2024-03")
         assert (before.result == after.result) == (before.month < "2024-03")
@@ -165,20 +160,14 @@ def test_a_file_of_earlier_trades_is_learned_from_and_its_own_months_are_not_jud
     ]
     account = [*known[-10:], *(trade(day, 50) for day in sessions("2024-04-01", "2024-05-31"))]
     months = account_months(account, known, terms())
+    undated = replace(deposit("2024-05-20", 100), entered=None, closed=None)
+    paid = [*known, deposit("2024-05-20", 5_000), undated]
+    assert account_months(account, paid, terms()) == months, "what was paid in does not matter"
     assert [month.month for month in months] == ["2024-04", "2024-05"]
     assert [month.learned for month in months] == [61, 61 + 22], "ten of them once"
     assert months[0].balance == 20_500
     with pytest.raises(InputError, match="no trade of it closed after 2024-03"):
         account_months(known, known, terms())
-
-
-def test_what_lies_between_two_files_is_no_time_without_trades() -> None:
-    """Three a session in both: a month's trades of 50 each bring 150 a session, two years later."""
-    known = [trade(d, 50) for d in np.repeat(sessions("2022-01-03", "2022-06-30"), 3)]
-    account = [trade(d, 50) for d in np.repeat(sessions("2025-01-02", "2025-03-31"), 3)]
-    months = account_months(account, known, terms(MAX_CONTRACTS=1))
-    assert [month.band for month in months] == [(month.result,) * 3 for month in months]
-    assert [month.result for month in months] == [150 * 20, 150 * 19, 150 * 21]
 
 
 @pytest.mark.parametrize(
@@ -229,14 +218,6 @@ def test_trades_are_the_same_by_id_times_and_result() -> None:
     assert trades_in_both(unnamed, unnamed) == 0
 
 
-def test_what_was_paid_into_the_account_of_earlier_trades_does_not_matter() -> None:
-    known = of_luck("2024-01-02", "2024-03-28", seed=0)
-    account = of_luck("2024-04-01", "2024-05-31", seed=1)
-    undated = replace(deposit("2024-05-20", 100), entered=None, closed=None)
-    paid = [*known, deposit("2024-05-20", 5_000), undated]
-    assert account_months(account, paid, terms()) == account_months(account, known, terms())
-
-
 def test_a_month_without_a_trade_has_a_result_too() -> None:
     account = [*of_luck("2024-01-02", "2024-02-29", seed=0), trade(np.datetime64("2024-04-02"), 9)]
     march = account_months(account, [], terms())[2]
@@ -245,15 +226,13 @@ def test_a_month_without_a_trade_has_a_result_too() -> None:
 
 
 def test_trades_and_deposits_are_read_with_their_days(tmp_path: Path) -> None:
-    path = tmp_path / "trades.csv"
     rows = [
         "2024-10-01 10:00,a,PUT,5700/5695,2.50,3,15:00,300,TP",
         "2024-10-31 10:00,b,PUT,,2.50,1,2024-11-01 09:40,-40,SL",
         "2024-10-02,d,DEPOSIT,,,,10:00,5000,",
         ",e,WITHDRAWAL,,,,,-100,",
     ]
-    path.write_text("\n".join([HEADER, *rows]) + "\n")
-    flows = read_flows(path, NOW)
+    flows = read_flows(file_of(tmp_path, *rows), NOW)
     assert [str(flow.closed) for flow in flows] == [
         "2024-10-01",
         "2024-11-01",
@@ -289,7 +268,7 @@ def test_the_command_checks_an_account_and_refuses_in_a_line(tmp_path: Path) -> 
         f"{day} 10:00,t{k},PUT,5700/5695,2.50,1,15:00,{100 if rng.random() < 0.6 else -120},TP"
         for k, day in enumerate(sessions("2024-01-02", "2024-04-30"))
     ]
-    path.write_text("\n".join([HEADER, *rows]) + "\n")
+    file_of(path, *rows)
     command = ["-m", "option_spreads.monte_carlo", f"check={path}", "runs=300"]
     done = run_command([*command, "output=out"], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -299,8 +278,7 @@ def test_the_command_checks_an_account_and_refuses_in_a_line(tmp_path: Path) -> 
     assert found["months"][3]["p5"] <= found["months"][3]["p50"] <= found["months"][3]["p95"]
     assert found["verdict"] in " ".join(done.stdout.split())
     assert "closed before its first day" in found["learned_from"]
-    early = tmp_path / "early.csv"
-    early.write_text("\n".join([HEADER, *rows[:40]]) + "\n")
+    early = file_of(tmp_path / "early.csv", *rows[:40])
     again = run_command([*command, f"trades={early}", "output=out"], cwd=tmp_path)
     assert again.returncode == 0, "written again"
     found = json.loads((tmp_path / "out" / "monte_carlo_check.json").read_text())

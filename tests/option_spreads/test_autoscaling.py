@@ -5,6 +5,7 @@ the rules.
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -217,14 +218,16 @@ def test_the_earlier_table_is_reached_by_setting() -> None:
 
 
 @pytest.mark.parametrize(
-    ("strategy", "credit", "width"),
-    [("STRADDLE", 1, None), ("CALL", 5, None), ("CALL", -1, None), ("CALL", 1, 0)],
+    ("name", "arguments"),
+    [
+        *(("strategy", each) for each in (("STRADDLE", 1), (None, 2.5))),
+        *(("entry_credit", ("PUT", each)) for each in (5, -1, "2.5", float("nan"))),
+        *(("width", ("PUT", 2.5, each)) for each in (0, "5", float("inf"))),
+    ],
 )
-def test_a_spread_that_cannot_be_is_refused(
-    strategy: str, credit: float, width: float | None
-) -> None:
-    with pytest.raises(InputError):
-        max_risk(strategy, credit, width)
+def test_a_spread_that_cannot_be_is_refused_by_name(name: str, arguments: tuple[Any, ...]) -> None:
+    with pytest.raises(InputError, match=f"^{name}: "):
+        max_risk(*arguments)
 
 
 def test_caps_are_advice_by_balance() -> None:

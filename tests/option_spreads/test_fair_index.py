@@ -111,13 +111,16 @@ def test_without_a_premium_stops_targets_and_trails_earn_and_lose_nothing(
     assert abs(mean) < 3 * error
 
 
-def test_what_lies_ahead_has_the_law_that_prices_imply_whatever_has_been() -> None:
-    days = simulated(replace(CALM, premium=0.0, step=30), 6_000, 9)
-    deviation = SMILE.yearly_deviation(days.vix[:, 0])
+@pytest.mark.parametrize("level", [SMILE.level, 1.2])
+def test_what_lies_ahead_has_the_law_that_prices_imply_whatever_has_been(level: float) -> None:
+    """A fair market stays one whatever its options cost."""
+    smile = replace(SMILE, level=level)
+    days = simulated(replace(CALM, premium=0.0, step=30), 6_000, 9, smile)
+    deviation = smile.yearly_deviation(days.vix[:, 0])
     for minute in (120.0, 300.0):
         row = int(np.searchsorted(days.minutes, minute))
         ahead = np.log(days.spot[:, -1] / days.spot[:, row]) / deviation
-        ahead /= np.sqrt(SMILE.years(SESSION - minute))
+        ahead /= np.sqrt(smile.years(SESSION - minute))
         moved = np.abs(np.log(days.spot[:, row] / days.spot[:, 0])) / deviation
         for some in (moved < np.quantile(moved, 0.7), moved > np.quantile(moved, 0.7)):
             for x in (-2.0, -1.0, 1.0, 2.0):
@@ -162,17 +165,6 @@ def test_the_premium_is_implied_over_realised_and_a_stated_volatility_takes_its_
     )
     known = np.log(stated.spot[1:, -1] / stated.spot[:-1, -1]) / stated.vix[:-1, -1] * 100
     assert np.sqrt((known**2).mean() * 252) == pytest.approx(0.4, abs=0.04)
-
-
-def test_the_level_of_prices_moves_the_index_with_them() -> None:
-    """A fair market stays one whatever its options cost."""
-    for level in (0.5, 1.2):
-        smile = replace(SMILE, level=level)
-        days = simulated(replace(CALM, premium=0.0, step=390), 4_000, 4, smile)
-        deviation = smile.yearly_deviation(days.vix[:, 0]) * np.sqrt(smile.years(390.0))
-        ends = np.log(days.spot[:, -1] / days.spot[:, 0]) / deviation
-        for x in (-1.0, 1.0):
-            assert (ends < x).mean() == pytest.approx(float(ndtr(x)), abs=0.02)
 
 
 def test_a_day_that_becomes_wild_is_not_known_from_its_volatility_index() -> None:

@@ -10,7 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.journal.events import HELD, EventLog
@@ -95,7 +95,6 @@ def test_a_file_of_open_spreads_that_is_no_such_file_is_refused(
         read_state(tmp_path)
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_a_file_of_open_spreads_that_is_tampered_with_is_refused_or_read(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

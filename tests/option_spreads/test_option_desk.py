@@ -118,21 +118,14 @@ def test_cash_that_comes_is_credit_less_what_is_set_aside_and_settlement_gives_t
     assert flows == [credit * 200 - 1000]
     assert desk.reserved == 1000
     market.at = "2024-04-02T20:00"
+    desk.advance()
+    assert desk.held(), "the close is not known yet"
+    assert not desk.quotes(desk.held())
     market.closes = {DAY: 4978.0}
     desk.advance()
     assert not desk.held()
     assert sum(flows) == credit * 200 - 400
     assert desk.reserved == 0
-
-
-def test_a_close_that_is_not_known_settles_nothing_yet() -> None:
-    market = Market()
-    desk = OptionDesk("SPXW", market, QuotedTerms())
-    desk.send(spread("a"))
-    market.at = "2024-04-02T20:00"
-    desk.advance()
-    assert desk.held()
-    assert not desk.quotes(desk.held())
 
 
 def test_what_nobody_could_cover_or_pay_is_refused() -> None:

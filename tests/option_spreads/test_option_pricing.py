@@ -18,24 +18,6 @@ years = st.floats(1e-6, 2.0)
 volatilities = st.floats(0.01, 2.0)
 
 
-@pytest.mark.parametrize(
-    ("forward", "strike", "t", "discount", "call", "put"),
-    [
-        # Hull, Options, Futures and Other Derivatives, example 15.6, and 17.1, with dividends.
-        (42 * np.exp(0.05), 40, 0.5, np.exp(-0.05), 4.7594, 0.8086),
-        (930 * np.exp(0.05 / 6), 900, 2 / 12, np.exp(-0.08 / 6), 51.83, None),
-        (100 * np.exp(0.05), 100, 1.0, np.exp(-0.05), 10.4506, 5.5735),
-    ],
-)
-def test_published_values(
-    forward: float, strike: float, t: float, discount: float, call: float, put: float | None
-) -> None:
-    """At a volatility of 20 %: of the forward, discounted."""
-    for calls, known in ((True, call), (False, put)):
-        value = discount * float(black_scholes(forward, strike, t, 0.2, call=calls))
-        assert known is None or value == pytest.approx(known, abs=5e-5 if put else 5e-3)
-
-
 @given(spots, strikes, years, volatilities, st.booleans())
 def test_values_are_those_of_an_independent_library_and_a_call_less_a_put_is_the_difference(
     s: float, k: float, t: float, v: float, call: bool

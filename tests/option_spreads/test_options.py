@@ -26,8 +26,7 @@ from option_spreads.selling.settings import SellingSettings
 from option_spreads.simulation.path import IndexDays, IndexModel, index_days
 from option_spreads.simulation.pricing import Smile
 from option_spreads.simulation.selling import SpreadTrade, sell_spread
-from option_spreads.simulation.spread_figures import figures
-from option_spreads.simulation.spread_report import trade_table
+from option_spreads.simulation.spread_report import figures, trade_table
 from option_spreads.simulation.trade_sample import read_sample
 from tests.commands import run_command
 from tests.option_spreads.sold import sold
@@ -39,15 +38,15 @@ from trainingdata.volatility_index import volatility_index
 
 FREE = SpreadCosts(0, 0, 0)
 FLAT = Smile(level=1.0, slope=0, wing=0)
-HELD = {
-    "stop_multiple": None,
-    "stop_usd": None,
-    "target": None,
-    "trail_from": None,
-    "credit_least": 0.0,
-}
+HELD: dict[str, Any] = dict.fromkeys(("stop_multiple", "stop_usd", "target", "trail_from"))
+HELD["credit_least"] = 0.0
 SIZING = AutoscalingSettings()
 STRATEGIES = ("CALL", "PUT", "IRON_CONDOR", "OTM_SINGLE_SIDED")
+
+
+def path(*points: float, vix: float = 20.0) -> IndexDays:
+    minutes, spot = np.linspace(0, 390, len(points)), np.array([points], dtype=float)
+    return IndexDays(sessions(1), minutes, spot, np.full_like(spot, vix), "by hand")
 
 
 def sessions(count: int) -> Any:
@@ -55,23 +54,12 @@ def sessions(count: int) -> Any:
     return dates[dates >= np.datetime64("2024-01-02")][:count]
 
 
-def path(*points: float, vix: float = 20.0) -> IndexDays:
-    minutes = np.linspace(0, 390, len(points))
-    return IndexDays(
-        sessions(1),
-        minutes,
-        np.array([points], dtype=float),
-        np.full((1, len(points)), vix),
-        "by hand",
-    )
-
-
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_without_movement_and_costs_the_result_is_the_credit(strategy: str) -> None:
     """Realised volatility 0, implied above 0, short strikes out of the money, held to the close."""
     days = IndexModel(realised=0.0, jumps=0.0).days(sessions(40), 1)
     assert (days.spot == 5000).all()
-    rules = SpreadRules(strategy=strategy, **HELD)  # type: ignore[arg-type]
+    rules = SpreadRules(strategy=strategy, **HELD)
     trades = sold(days, [rules], FREE, Smile(), SIZING)
     assert len(trades) == 120
     assert all(trade.exit == "expired" for trade in trades)
@@ -83,7 +71,7 @@ def test_without_movement_and_costs_the_result_is_the_credit(strategy: str) -> N
 def test_a_crash_loses_the_width_less_the_credit_and_costs_come_on_top() -> None:
     """A simulation must be able to lose what the contract can lose."""
     days = path(5000, 5000, 4990, 4700)
-    put = SpreadRules(strategy="PUT", entries=(0,), **HELD)  # type: ignore[arg-type]
+    put = SpreadRules(strategy="PUT", entries=(0,), **HELD)
     lost = sell_spread(days, 0, 0, put, FREE, FLAT)
     assert lost is not None
     assert lost.exit == "settled"
@@ -95,14 +83,7 @@ def test_a_crash_loses_the_width_less_the_credit_and_costs_come_on_top() -> None
 
 
 def test_a_stop_pays_what_is_asked_when_it_is_seen_and_a_gap_goes_through_it() -> None:
-    rules = SpreadRules(
-        strategy="PUT",
-        entries=(0,),
-        stop_usd=100.0,
-        stop_multiple=None,
-        target=None,
-        trail_from=None,
-    )
+    rules = SpreadRules(strategy="PUT", entries=(0,), **{**HELD, "stop_usd": 100.0})
     slow = sell_spread(path(*np.linspace(5000, 4940, 40)), 0, 0, rules, FREE, FLAT)
     fast = sell_spread(path(5000, 5000, 4900, 4900, 5000), 0, 0, rules, FREE, FLAT)
     assert slow is not None
@@ -135,14 +116,9 @@ def test_profits_are_taken_trailed_and_near_the_close_held() -> None:
 
 
 def test_entries_keep_to_their_time_and_volatility() -> None:
-    assert sell_spread(path(5000, 5000, vix=40), 0, 0, SpreadRules(vix_most=35), FREE, FLAT) is None
-    assert (
-        sell_spread(path(5000, 5000, vix=10), 0, 0, SpreadRules(vix_least=12), FREE, FLAT) is None
-    )
-    assert (
-        sell_spread(path(5000, 5000, vix=1), 0, 0, SpreadRules(credit_least=2.0), FREE, FLAT)
-        is None
-    )
+    for vix, bound in ((40, {"vix_most": 35}), (10, {"vix_least": 12}), (1, {"credit_least": 2.0})):
+        flat = path(5000, 5000, vix=vix)
+        assert sell_spread(flat, 0, 0, SpreadRules(**bound), FREE, FLAT) is None
     days = IndexModel().days(sessions(5), 1)
     trades = sold(days, [SpreadRules(entries=(62, 300))], FREE, FLAT, SIZING)
     assert {float(days.minutes[trade.entry_row]) for trade in trades} == {65.0, 300.0}

@@ -11,8 +11,28 @@ from foundation.arrays import Array, Mask
 from sizing.inputs import SizingInputs
 from sizing.limits import CEILINGS, Limits, bounds_of, ceilings_of
 from sizing.problem import BookLimits, Costs, Holdings, Problem, Returns
+from sizing.solver.multi_period import SizingProblem
 
 TOLERANCE = 1e-8  # in weight
+
+
+def plan_for(mu: Array, covariance: Array, **more: Any) -> SizingProblem:
+    """Half-Kelly over periods, mu [K, S] and covariance [K, S, S], of bounds of ±5.
+
+    Nothing is held, moving and borrowing are free, and nothing else is limited, but for what is
+    said; one number stands for all.
+    """
+    periods, n = mu.shape
+    shapes = {"cost": (periods, n), "financing": (periods,), "held": (n,)}
+    usual = {"cost": 0.0, "financing": 0.0, "held": 0.0, "lower": -5.0, "upper": 5.0}
+    given = {**usual, "coefficients": np.zeros((0, n)), "limits": (), "fraction": 0.5, **more}
+    arrays = {
+        name: np.broadcast_to(value, shapes.get(name, (n,) if name in usual else np.shape(value)))
+        for name, value in given.items()
+        if name != "fraction"
+    }
+    copied = {name: np.array(array, dtype=np.float64) for name, array in arrays.items()}
+    return SizingProblem(mu.copy(), covariance.copy(), fraction=given["fraction"], **copied)
 
 
 class LaterBlocks(NamedTuple):
@@ -61,6 +81,29 @@ def random_inputs(rng: np.random.Generator) -> SizingInputs:
         symbols=tuple(f"SY{chr(65 + k)}" for k in range(symbols)),
         earned=np.outer([1.0] if later is None else [1.0, 3.0, 40.0], 0.02 * deviation),
     )
+
+
+def random_book(seed: int, n: int = 5, **fields: Any) -> SizingInputs:
+    """A random book of stocks and coins; coins are held long."""
+    rng = np.random.default_rng(seed)
+    factors = rng.normal(0, 0.01, (n, n + 2))
+    crypto = rng.random(n) < 0.4
+    held = np.where(rng.random(n) < 0.3, 0.0, rng.uniform(-0.6, 0.6, n))
+    values: dict[str, Any] = {
+        "mu": rng.normal(0, 10.0 ** rng.uniform(-5, -2), n),
+        "covariance": factors @ factors.T / n,
+        "held": np.where(crypto, np.abs(held) / 2, held),
+        "cost": np.where(crypto, 28e-4, 2e-4) * (rng.random() < 0.8),
+        "crypto": crypto,
+        "long_only": crypto | (rng.random(n) < 0.2),
+        "deciding": rng.random(n) < 0.7,
+        "universe": np.ones(n, dtype=bool),
+        "years": np.where(crypto, 24 / 8766, 1 / 252),
+        "equity": float(rng.choice([1_500.0, 1e5])),
+        "stock_ceiling": float(rng.choice([1.0, 1.96, 4.0])),
+        "unborrowed": float(rng.uniform(-0.2, 1)),
+    }
+    return book_of(**{**values, **fields})
 
 
 def random_limits(rng: np.random.Generator) -> Limits:

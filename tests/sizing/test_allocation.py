@@ -19,30 +19,7 @@ from sizing.kelly import SolverFailed, unconstrained_kelly
 from sizing.limits import Limits
 from sizing.problem import AccountRow, holdings_of
 from sizing.solver.active_set import SOLVED, UNFINISHED
-from tests.sizing.books import book_of, changed, rich_book, under
-
-
-def inputs(seed: int, n: int = 5, **fields: Any) -> SizingInputs:
-    """A random book of stocks and coins; coins are held long."""
-    rng = np.random.default_rng(seed)
-    factors = rng.normal(0, 0.01, (n, n + 2))
-    crypto = rng.random(n) < 0.4
-    held = np.where(rng.random(n) < 0.3, 0.0, rng.uniform(-0.6, 0.6, n))
-    values: dict[str, Any] = {
-        "mu": rng.normal(0, 10.0 ** rng.uniform(-5, -2), n),
-        "covariance": factors @ factors.T / n,
-        "held": np.where(crypto, np.abs(held) / 2, held),
-        "cost": np.where(crypto, 28e-4, 2e-4) * (rng.random() < 0.8),
-        "crypto": crypto,
-        "long_only": crypto | (rng.random(n) < 0.2),
-        "deciding": rng.random(n) < 0.7,
-        "universe": np.ones(n, dtype=bool),
-        "years": np.where(crypto, 24 / 8766, 1 / 252),
-        "equity": float(rng.choice([1_500.0, 1e5])),
-        "stock_ceiling": float(rng.choice([1.0, 1.96, 4.0])),
-        "unborrowed": float(rng.uniform(-0.2, 1)),
-    }
-    return book_of(**{**values, **fields})
+from tests.sizing.books import changed, random_book, rich_book, under
 
 
 def room(s: SizingInputs, limits: Limits, k: int) -> tuple[float, float]:
@@ -72,7 +49,7 @@ def test_one_symbol_beside_a_fixed_book_has_the_weight_of_the_formula(
 
     Fixed symbols take their part of every ceiling, and pull through their covariance.
     """
-    s = inputs(seed)
+    s = random_book(seed)
     k = seed % len(s.mu)
     s = changed(s, deciding=np.arange(len(s.mu)) == k)
     limits = Limits()
@@ -92,7 +69,7 @@ def test_one_symbol_beside_a_fixed_book_has_the_weight_of_the_formula(
 def test_the_nearest_weight_of_one_symbol_is_the_wish_cut_to_its_room(
     seed: int, wish: float
 ) -> None:
-    s = inputs(seed)
+    s = random_book(seed)
     k = seed % len(s.mu)
     s = changed(s, deciding=np.arange(len(s.mu)) == k)
     least, most = room(s, Limits(), k)
@@ -108,7 +85,7 @@ def test_no_other_weights_under_the_limits_are_closer(seed: int, other: int) -> 
     """A closest point of a convex set: from it every other one lies away from the wish, (wish -
     x)'(y - x) ≤ 0.
     """
-    s = inputs(seed)
+    s = random_book(seed)
     rng = np.random.default_rng(other)
     wanted, elsewhere = (
         np.where(s.deciding, rng.normal(0, 0.8, len(s.mu)), s.held) for _ in range(2)
@@ -151,7 +128,7 @@ def test_coins_are_bought_with_what_cash_leaves_after_their_cost() -> None:
 
 
 def test_what_would_be_held_without_limits_is_kellys_of_the_symbols_that_decide() -> None:
-    s = inputs(7, deciding=np.array([True, False, True, True, False]))
+    s = random_book(7, deciding=np.array([True, False, True, True, False]))
     allocation = allocate(s, 0.25)
     rows = [0, 2, 3]
     expected = unconstrained_kelly(s.mu[rows], s.covariance[np.ix_(rows, rows)], 0.25)
@@ -166,9 +143,14 @@ def test_where_returns_are_one_and_the_same_what_would_be_held_is_the_smallest_s
     np.testing.assert_allclose(allocate(s, 0.5).unlimited, [2.5, 2.5], rtol=1e-9)
 
 
-def stock(**fields: Any) -> SizingInputs:
-    """One stock of a rich account that is expected to rise by 10 basis points."""
-    return rich_book(1, **{"mu": np.array([1e-3]), **fields})
+def stock(points: float = 10.0, held: float = 0.0, **fields: Any) -> SizingInputs:
+    """One stock of a rich account that is expected to rise by so many basis points."""
+    masks = {name: np.array([value]) for name, value in fields.items() if isinstance(value, bool)}
+    first = {"mu": np.array([points * 1e-4]), "held": np.array([held])}
+    return rich_book(1, **{**first, **fields, **masks})
+
+
+CANNOT = {"long_only": True}  # be short
 
 
 @pytest.mark.parametrize(
@@ -177,51 +159,31 @@ def stock(**fields: Any) -> SizingInputs:
         # bought to the cap: 1e-3 - 1e-4 · 0.6 / 0.5 is 8.8e-4, less what buying more costs
         ({}, 0.6, {"symbol_cap": 6.8e-4}),
         # cut to the cap: a wider cap saves a sale
-        ({"held": np.array([0.9])}, 0.6, {"symbol_cap": 10.8e-4}),
+        ({"held": 0.9}, 0.6, {"symbol_cap": 10.8e-4}),
         # the same, falling
-        ({"mu": np.array([-1e-3])}, -0.6, {"symbol_cap": 6.8e-4}),
-        ({"mu": np.array([-1e-3]), "held": np.array([-0.9])}, -0.6, {"symbol_cap": 10.8e-4}),
+        ({"points": -10.0}, -0.6, {"symbol_cap": 6.8e-4}),
+        ({"points": -10.0, "held": -0.9}, -0.6, {"symbol_cap": 10.8e-4}),
         # cannot be short: 1e-3 less the cost of selling
-        ({"mu": np.array([-1e-3]), "long_only": np.ones(1, dtype=bool)}, 0.0, {"long_only": 8e-4}),
-        (
-            {"mu": np.array([-1e-3]), "equity": 1_999.0, "stock_ceiling": 1.0},
-            0.0,
-            {"long_only": 8e-4},
-        ),
-        (
-            {"mu": np.array([-1e-3]), "equity": 2_000.0, "stock_ceiling": 1.0},
-            -0.6,
-            {"symbol_cap": 6.8e-4},
-        ),
-        (
-            {"mu": np.array([-1e-3]), "long_only": np.ones(1, dtype=bool), "held": np.array([0.3])},
-            0.0,
-            {"long_only": 8e-4},
-        ),
+        ({"points": -10.0, **CANNOT}, 0.0, {"long_only": 8e-4}),
+        ({"points": -10.0, "equity": 1_999.0, "stock_ceiling": 1.0}, 0.0, {"long_only": 8e-4}),
+        ({"points": -10.0, "equity": 2_000.0, "stock_ceiling": 1.0}, -0.6, {"symbol_cap": 6.8e-4}),
+        ({"points": -10.0, **CANNOT, "held": 0.3}, 0.0, {"long_only": 8e-4}),
         # a short that may not be added to stays, and would be added to: 1e-3 - 1e-4 · 0.2 / 0.5 is
         # 9.6e-4
-        (
-            {
-                "mu": np.array([-1e-3]),
-                "long_only": np.ones(1, dtype=bool),
-                "held": np.array([-0.2]),
-            },
-            -0.2,
-            {"long_only": 7.6e-4},
-        ),
+        ({"points": -10.0, **CANNOT, "held": -0.2}, -0.2, {"long_only": 7.6e-4}),
         # half a ceiling: stock gross and both together are the same there
         ({"stock_ceiling": 0.5}, 0.5, {"stock_gross": None, "joint": None}),
         # not worth its cost, whichever way
-        ({"mu": np.array([1.9e-4])}, 0.0, {"cost": None}),
-        ({"mu": np.array([-1.9e-4])}, 0.0, {"cost": None}),
+        ({"points": 1.9}, 0.0, {"cost": None}),
+        ({"points": -1.9}, 0.0, {"cost": None}),
         # inside everything
-        ({"mu": np.array([2.4e-4])}, 0.2, {}),
+        ({"points": 2.4}, 0.2, {}),
         # nothing to wish for
-        ({"mu": np.zeros(1)}, 0.0, {}),
-        ({"mu": np.zeros(1), "long_only": np.ones(1, dtype=bool)}, 0.0, {}),
+        ({"points": 0.0}, 0.0, {}),
+        ({"points": 0.0, **CANNOT}, 0.0, {}),
         # an account that just may be short, and would not pay to be
-        ({"mu": np.array([-1.9e-4]), "equity": 2_000.0}, 0.0, {"cost": None}),
-        ({"deciding": np.zeros(1, dtype=bool), "held": np.array([0.9])}, 0.9, {}),
+        ({"points": -1.9, "equity": 2_000.0}, 0.0, {"cost": None}),
+        ({"deciding": False, "held": 0.9}, 0.9, {}),
     ],
 )
 def test_what_holds_a_target_where_it_is_by_hand(
@@ -246,7 +208,7 @@ def test_the_ceilings_of_the_half_account_add_up_to_the_gradient() -> None:
 
 def test_a_pattern_has_limits_without_prices() -> None:
     """Targets are not chosen by return: names stand, prices do not."""
-    bound = nearest(stock(long_only=np.ones(1, dtype=bool)), np.array([-0.3])).binding[0]
+    bound = nearest(stock(**CANNOT), np.array([-0.3])).binding[0]
     assert set(bound) == {"long_only"}
     assert np.isnan(bound["long_only"])
     bound = nearest(stock(), np.array([0.9])).binding[0]
@@ -265,12 +227,7 @@ def test_a_full_ceiling_holds_nobody_who_wants_no_more() -> None:
 def test_a_failure_of_the_program_keeps_the_problem_that_failed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    s = stock(
-        long_only=np.ones(1, dtype=bool),
-        mu=np.array([-1e-3]),
-        held=np.array([-0.5]),
-        stock_ceiling=0.2,
-    )
+    s = stock(-10.0, -0.5, **CANNOT, stock_ceiling=0.2)
     assert allocate(s, 0.25).target[0] == pytest.approx(-0.2, abs=1e-7), "it is cut to the ceiling"
     monkeypatch.setattr(
         "sizing.allocation.best_weights", lambda *_: (UNFINISHED, np.zeros(1), np.zeros(4), 0.0)

@@ -13,6 +13,7 @@ from foundation.arrays import Array
 from sizing.solver.active_set import SOLVED
 from sizing.solver.cardinality import _added_alone, _best_outside, _parts, _worth, sparse_weights
 from sizing.solver.multi_period import SizingProblem, optimal_weights
+from tests.sizing.books import plan_for
 from tests.sizing.test_plan import plan as any_plan
 from tests.sizing.test_plan import worth
 
@@ -137,18 +138,7 @@ def test_positions_that_fit_are_what_they_are_without_a_limit() -> None:
 
 @pytest.mark.parametrize(("n", "most"), [(6, 2), (40, 39)])
 def test_of_equal_symbols_the_first_stand_as_many_as_may(n: int, most: int) -> None:
-    p = SizingProblem(
-        np.full((1, n), 1e-3),
-        np.eye(n)[None] * 1e-3,
-        np.zeros((1, n)),
-        np.zeros(1),
-        np.zeros(n),
-        np.zeros(n),
-        np.full(n, 0.6),
-        np.ones((1, n)),
-        np.array([100.0]),
-        0.5,
-    )
+    p = plan_for(np.full((1, n), 1e-3), np.eye(n)[None] * 1e-3, lower=0.0, upper=0.6)
     _, plan, _, gap = sparse_weights(p, float(most))
     assert plan[0] == pytest.approx(np.where(np.arange(n) < most, 0.5, 0.0))
     # Each weight of 0.5 that is left out is worth 1e-3/2 - 1e-3/4.
@@ -158,21 +148,8 @@ def test_of_equal_symbols_the_first_stand_as_many_as_may(n: int, most: int) -> N
 @pytest.mark.parametrize("floor", [0.2, 0.55])
 def test_a_floor_that_can_be_kept_to_is_kept_to_whatever_is_worth_more(floor: float) -> None:
     """Whether what it needs stands at first, or is exchanged for what does."""
-    zero = np.zeros(2)
-    p = SizingProblem(
-        np.array([[1e-4, 1e-3]]),
-        np.eye(2)[None] * 1e-3,
-        zero[None],
-        zero[:1],
-        zero,
-        zero - 0.6,
-        zero + 0.6,
-        np.ones((1, 2)),
-        np.array([9.0]),
-        0.5,
-        np.array([[-1.0, 0.0]]),
-        np.array([-floor]),
-    )
+    net = {"net": [[-1.0, 0.0]], "net_limits": [-floor]}
+    p = plan_for(np.array([[1e-4, 1e-3]]), np.eye(2)[None] * 1e-3, lower=-0.6, upper=0.6, **net)
     _, plan, _, gap = sparse_weights(p, 1.0)
     assert plan[0] == pytest.approx([floor, 0.0])
     assert gap == pytest.approx(2.5e-4)

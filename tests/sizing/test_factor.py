@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -156,20 +157,15 @@ def test_what_rounding_does_to_a_covariance_is_let_through_and_no_more(scale: fl
     """An asymmetry of 1e-8 of an element, an eigenvalue 1e-9 of the largest variance below
     zero, in any unit.
     """
-    for apart, good in ((1.5e-8, True), (1e-6, False)):
-        matrix = np.array([[1.0, 0.5], [0.5 * (1 + apart), 1.0]]) * scale
-        if good:
+    for above, below, fault in (
+        (0.5, 0.5 * (1 + 1.5e-8), ""),
+        (0.5, 0.5 * (1 + 1e-6), "symmetric"),
+        (1.0 + 0.5e-9, 1.0 + 0.5e-9, ""),
+        (1.0 + 1e-8, 1.0 + 1e-8, "positive semi-definite"),
+    ):
+        matrix = np.array([[1.0, above], [below, 1.0]]) * scale
+        with pytest.raises(ValueError, match=f"be {fault}") if fault else nullcontext():
             assert np.isfinite(kelly_weights([0.1, 0.1], matrix, **BOUNDS)).all()
-        else:
-            with pytest.raises(ValueError, match="covariance must be symmetric"):
-                kelly_weights([0.1, 0.1], matrix, **BOUNDS)
-    for below, good in ((0.5e-9, True), (1e-8, False)):
-        matrix = np.array([[1.0, 1.0 + below], [1.0 + below, 1.0]]) * scale
-        if good:
-            assert np.isfinite(kelly_weights([0.1, 0.1], matrix, **BOUNDS)).all()
-        else:
-            with pytest.raises(ValueError, match="positive semi-definite"):
-                kelly_weights([0.1, 0.1], matrix, **BOUNDS)
     assert kelly_weights([0.1, -0.1], np.zeros((2, 2)), **BOUNDS).tolist() == [1.0, -1.0]
 
 

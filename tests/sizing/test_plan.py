@@ -17,6 +17,7 @@ from foundation.arrays import Array
 from sizing.kelly import SizingProblem
 from sizing.solver.active_set import SOLVED
 from sizing.solver.multi_period import change_costs
+from tests.sizing.books import plan_for
 
 SCALES = (0.2, 1.0, 20.0)  # of the periods' variances
 
@@ -204,22 +205,11 @@ def test_into_how_many_periods_time_is_cut_changes_nothing(seed: int) -> None:
 
 
 def one(
-    *periods: tuple[float, float], cost: float = 2e-4, financing: Sequence[float] = ()
+    *periods: tuple[float, float], cost: float = 2e-4, financing: Sequence[float] | float = 0.0
 ) -> SizingProblem:
     """One symbol without ceilings, half-Kelly; periods: expected return and variance of each."""
     mu, variance = np.array(periods).T
-    return SizingProblem(
-        mu[:, None].copy(),
-        variance[:, None, None].copy(),
-        np.full((len(mu), 1), cost),
-        np.array(financing or [0.0] * len(mu)),
-        np.zeros(1),
-        np.full(1, -5.0),
-        np.full(1, 5.0),
-        np.zeros((0, 1)),
-        np.zeros(0),
-        0.5,
-    )
+    return plan_for(mu[:, None], variance[:, None, None], cost=cost, financing=financing)
 
 
 def test_a_premium_too_small_for_an_hour_is_bought_for_a_month() -> None:
@@ -247,18 +237,7 @@ def test_a_short_does_not_pay_for_what_is_borrowed() -> None:
     charged.
     """
     two = np.array([5e-3, -5e-3])
-    p = SizingProblem(
-        two[None],
-        np.diag([1e-3, 1e-3])[None],
-        np.zeros((1, 2)),
-        np.zeros(1),
-        np.zeros(2),
-        -5 * np.ones(2),
-        5 * np.ones(2),
-        np.zeros((0, 2)),
-        np.zeros(0),
-        0.5,
-    )
+    p = plan_for(two[None], np.diag([1e-3, 1e-3])[None])
     assert p.solve()[1][0] == pytest.approx([2.5, -2.5], rel=1e-6)
     assert p._replace(financing=np.ones(1)).solve()[1][0] == pytest.approx([0.5, -0.5], rel=1e-6)
 
@@ -277,17 +256,13 @@ def test_who_cannot_borrow_is_charged_nothing_for_what_later_periods_would() -> 
     weight and has no price.
     """
     n = 3
-    base = SizingProblem(
+    limited = {"lower": -0.1, "upper": 0.1, "coefficients": np.ones((1, n)), "limits": [4.0]}
+    base = plan_for(
         np.stack([np.full(n, 1e-3), np.full(n, 0.05)]),
         np.stack([1e-4 * np.eye(n), 1e-3 * np.eye(n)]),
-        np.full((2, n), 2e-4),
-        np.array([1e-3, 1e-2]),
-        np.zeros(n),
-        -0.1 * np.ones(n),
-        0.1 * np.ones(n),
-        np.ones((1, n)),
-        np.array([4.0]),
-        0.5,
+        cost=2e-4,
+        financing=[1e-3, 1e-2],
+        **limited,
     )
     for p in (base, base._replace(lower=-np.ones(n), upper=np.ones(n), limits=np.ones(1))):
         free = p._replace(financing=np.zeros(2))

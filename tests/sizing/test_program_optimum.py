@@ -27,30 +27,16 @@ NARROW = (1, 9)  # symbols
 
 
 def program(
-    pull: Array,
-    risk: Array,
-    lower: Array,
-    upper: Array,
-    held: Array,
-    cost: Array,
-    groups: Array,
-    room: Array,
+    pull: Array, risk: Array, *of_weights: Array | float, groups: Array, room: Array | float
 ) -> Program:
-    """A program in which every group counts sizes and none has a penalty."""
-    count = len(room)
-    return Program(
-        pull,
-        np.diag(risk).copy(),
-        risk[None],
-        lower,
-        upper,
-        held,
-        cost,
-        groups,
-        room,
-        np.full(count, np.inf),
-        np.zeros(count, dtype=bool),
-    )
+    """A program in which every group counts sizes and none has a penalty.
+
+    of_weights: lower, upper, held and cost; one number stands for all.
+    """
+    bounds = (np.full(len(pull), each, dtype=np.float64) for each in of_weights)
+    rooms = np.full(len(groups), room, dtype=np.float64)
+    unpaid = np.full(len(rooms), np.inf), np.zeros(len(rooms), dtype=bool)
+    return Program(pull, np.diag(risk).copy(), risk[None].copy(), *bounds, groups, rooms, *unpaid)
 
 
 def whole_risk(p: Program) -> Array:
@@ -90,7 +76,7 @@ def problem(seed: int, symbols: tuple[int, int] = NARROW) -> Program:
     groups = np.where(rng.random((m, n)) < 0.6, rng.choice([1.0, 0.25], (m, n)), 0.0)
     room = rng.choice([0.0, 0.3, 0.5, 1.0], m)
     pull = rng.normal(0, rng.choice([1e-4, 1e-3, 5e-3]), n)
-    return program(pull, risk, lower, np.full(n, cap), held, cost, groups.reshape(m, n), room)
+    return program(pull, risk, lower, cap, held, cost, groups=groups.reshape(m, n), room=room)
 
 
 def borrowing_book(seed: int, symbols: tuple[int, int] = NARROW) -> Program:
@@ -112,14 +98,10 @@ def round_book(seed: int) -> Program:
     cap = float(rng.choice([0.5, 1.0]))
     factors = rng.normal(size=(n, n + 2))
     return program(
-        rng.normal(0, 3, n),
-        factors @ factors.T / n,
-        np.full(n, -cap),
-        np.full(n, cap),
-        rng.choice([0, cap, -cap, cap / 2, -cap / 2], n),
-        np.full(n, rng.choice([0, 0.1, 0.5])),
-        np.ones((1, n)),
-        rng.choice([1.0, 1.5, 2.0], 1),
+        *(rng.normal(0, 3, n), factors @ factors.T / n, -cap, cap),
+        *(rng.choice([0, cap, -cap, cap / 2, -cap / 2], n), rng.choice([0, 0.1, 0.5])),
+        groups=np.ones((1, n)),
+        room=rng.choice([1.0, 1.5, 2.0]),
     )
 
 
@@ -140,11 +122,11 @@ def singular_book(seed: int) -> Program:
         rng.normal(0, rng.choice([1e-4, 1e-3, 1e-2]), n),
         factors @ factors.T * rng.choice([1.0, 10.0]),
         np.where(crypto, 0.0, -cap),
-        np.full(n, cap),
+        cap,
         np.where(crypto, np.abs(held), held),
         np.where(rng.random(n) < 0.8, rng.choice([0.0, 0.0, 2e-4]), 0.0),
-        np.array([~crypto * 1.0, crypto * 1.0, ~crypto / ceiling + crypto]),
-        np.array([ceiling, 1.0, 1.0]),
+        groups=np.array([~crypto * 1.0, crypto * 1.0, ~crypto / ceiling + crypto]),
+        room=np.array([ceiling, 1.0, 1.0]),
     )
 
 
@@ -172,7 +154,8 @@ def book_at_limits(rng: np.random.Generator, n: int) -> Program:
         groups.append(crypto * 1.0)
         room.append(float(rng.uniform(0, 0.5)))
     pull = rng.normal(0, rng.choice([1e-4, 1e-3, 5e-3]), n)
-    return program(pull, risk, lower, upper, held, cost, np.array(groups), np.array(room))
+    limited = {"groups": np.array(groups), "room": np.array(room)}
+    return program(pull, risk, lower, upper, held, cost, **limited)
 
 
 def assert_optimal(p: Program) -> tuple[Array, Program]:
@@ -286,16 +269,9 @@ def test_a_position_that_is_swapped_for_another_may_pass_zero() -> None:
     On the way, at (1, 0), v meets its bound and w, which is held short, meets zero, both in one
     step.
     """
-    p = program(
-        np.array([8.0, 6.0]),
-        np.array([[5.0, 2.0], [2.0, 6.0]]),
-        -np.ones(2),
-        np.ones(2),
-        np.array([0.0, -0.5]),
-        np.array([0.25, 0.5]),
-        np.ones((1, 2)),
-        np.ones(1),
-    )
+    risk, held, cost = np.array([[5.0, 2.0], [2.0, 6.0]]), np.array([0.0, -0.5]), [0.25, 0.5]
+    pull = np.array([8.0, 6.0])
+    p = program(pull, risk, -1.0, 1.0, held, cost, groups=np.ones((1, 2)), room=1.0)
     status, weights, prices = solve(p)
     assert status == SOLVED
     assert weights == pytest.approx([25 / 28, 3 / 28], abs=1e-8)
@@ -316,17 +292,14 @@ def test_starting_from_the_answer_changes_nothing(seed: int) -> None:
 
 def test_a_program_without_weights_is_solved() -> None:
     none = np.empty(0)
-    status, w, prices = solve(
-        program(none, np.empty((0, 0)), none, none, none, none, np.empty((2, 0)), np.ones(2))
-    )
+    p = program(none, np.empty((0, 0)), -1.0, 1.0, 0.0, 0.0, groups=np.empty((2, 0)), room=1.0)
+    status, w, prices = solve(p)
     assert (status, len(w), prices.tolist()) == (SOLVED, 0, [0.0, 0.0])
 
 
 def test_a_ceiling_that_must_be_passed_leaves_no_answer_and_one_that_is_just_met_does() -> None:
     one = np.ones(1)
-    p = program(
-        np.zeros(1), np.eye(1), 0.5 * one, one, np.zeros(1), np.zeros(1), np.ones((1, 1)), 0.5 * one
-    )
+    p = program(0 * one, np.eye(1), 0.5, 1.0, 0.0, 0.0, groups=np.ones((1, 1)), room=0.5)
     assert solved(p)[1].tolist() == [0.5]
     assert solved(p, room=0.499 * one)[0] == INFEASIBLE
     short = p._replace(variance=np.ones(1), lower=-one, upper=-0.5 * one, room=0.499 * one)
@@ -343,26 +316,15 @@ def test_a_long_walk_keeps_its_factor_exact(n: int, seed: int) -> None:
     risk = factors @ factors.T + np.diag(rng.uniform(1e-5, 1e-4, n))
     held = rng.uniform(-0.1, 0.1, n)
     pull = rng.normal(0, 2e-3, n)
-    p = program(
-        pull,
-        risk.copy(),
-        np.full(n, -0.1),
-        np.full(n, 0.1),
-        held,
-        np.full(n, 1e-5),
-        np.ones((1, n)),
-        np.array([3.0]),
-    )
+    p = program(pull, risk, -0.1, 0.1, held, 1e-5, groups=np.ones((1, n)), room=3.0)
     w, _ = assert_optimal(p)
     assert ((np.abs(w) < 0.1) & (w != 0) & (w != held)).sum() > 5
 
 
 def test_a_ceiling_of_next_to_nothing_is_a_ceiling() -> None:
     """Five times as much would be held without it."""
-    one = np.ones(1)
-    p = program(
-        5e-11 * one, np.eye(1), -one, one, 0 * one, 0 * one, np.ones((1, 1)), np.array([1e-11])
-    )
+    pull = np.array([5e-11])
+    p = program(pull, np.eye(1), -1.0, 1.0, 0.0, 0.0, groups=np.ones((1, 1)), room=1e-11)
     status, w, _ = solve(p)
     assert status == SOLVED
     assert w == pytest.approx([1e-11], rel=1e-6)
@@ -424,13 +386,9 @@ def test_gradient_and_factor_follow_every_weight_that_is_freed_or_put_on_a_knot(
     n = int(rng.integers(2, 7))
     quarters = np.arange(-8, 9) / 4
     factors = rng.normal(size=(n, n))
-    nothing = np.zeros(n)
     held = rng.choice(quarters, n)
-    bound = np.full(n, 2.0)
-    p = program(
-        *(rng.normal(size=n), factors @ factors.T + np.eye(n), -bound, bound, held, nothing),
-        *(np.ones((1, n)), np.ones(1)),
-    )
+    pull, risk = rng.normal(size=n), factors @ factors.T + np.eye(n)
+    p = program(pull, risk, -2.0, 2.0, held, 0.0, groups=np.ones((1, n)), room=1.0)
     state = starting_state(p, rng.choice(quarters, n))
     for turn in range(4 * n):
         fixed = np.flatnonzero(state.place < 0)
@@ -463,16 +421,8 @@ def test_nothing_to_gain_moves_nothing() -> None:
     """At zero pull and with costs, what is held stays to the last bit."""
     rng = np.random.default_rng(6)
     held = rng.uniform(-0.1, 0.1, 8)
-    p = program(
-        np.zeros(8),
-        np.eye(8) * 1e-5,
-        np.full(8, -0.6),
-        np.full(8, 0.6),
-        held,
-        np.full(8, 1e-3),
-        np.ones((1, 8)),
-        np.array([4.0]),
-    )
+    risk = np.eye(8) * 1e-5
+    p = program(np.zeros(8), risk, -0.6, 0.6, held, 1e-3, groups=np.ones((1, 8)), room=4.0)
     np.testing.assert_array_equal(solve(p)[1], held)
 
 
@@ -480,23 +430,10 @@ def test_what_must_be_held_may_take_most_of_the_room_there_is() -> None:
     """At least 0.6 and 0.3 of a room of 1, held nothing: by hand the first stays, the second
     rises until the room is full.
     """
-    one = np.ones(1)
-    two = np.ones((1, 2))
-    bounds = np.array([0.6, 0.3]), np.array([2.0, 2.0])
-    p = Program(
-        np.array([0.1, 3.0]),
-        np.ones(2),
-        np.zeros((1, 2, 2)),
-        *bounds,
-        np.zeros(2),
-        np.zeros(2),
-        two,
-        one,
-        np.full(1, np.inf),
-        one == 0,
-    )
+    pull, least = np.array([0.1, 3.0]), np.array([0.6, 0.3])
+    p = program(pull, np.eye(2), least, 2.0, 0.0, 0.0, groups=np.ones((1, 2)), room=1.0)
     status, weights, prices = solve(p)
     assert status == SOLVED
     assert weights == pytest.approx([0.6, 0.4])
     assert prices == pytest.approx([2.6])
-    assert solve(p._replace(room=0.8 * one))[0] == INFEASIBLE
+    assert solve(p._replace(room=np.array([0.8])))[0] == INFEASIBLE

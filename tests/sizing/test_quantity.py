@@ -151,30 +151,6 @@ def test_what_cannot_be_sized_takes_no_new_risk_unless_a_fallback_is_named(
     assert get_qty("NVDA", 150.0, account=RICH, fallback="legacy", **gap) == 400
 
 
-def test_legacy_takes_half_and_obeys_the_same_limits() -> None:
-    """Half the buying power of 4 × equity is 2 ×; the cap leaves 60 %. A coin takes half of
-    equity.
-    """
-    assert get_qty("NVDA", 150.0, account=RICH, moments=None, enhanced=False) == 400
-    assert (
-        get_qty("NVDA", 150.0, account=RICH, moments=None, enhanced=False, risk_multiplier=0.1)
-        == 133
-    )
-    assert (
-        get_qty("NVDA", 150.0, account=RICH, moments=beliefs(NVDA=(-1e-4, 0.01)), enhanced=False)
-        == -400
-    )
-    assert get_qty("BTCUSD", 50_000.0, account=RICH, moments=None, enhanced=False) == 1
-    full = Held(0.0, {"NVDA": Decimal(1000)}, {"NVDA": 100.0})
-    assert get_qty("BTCUSD", 50_000.0, account=full, moments=None, enhanced=False) == 0
-
-
-@pytest.mark.parametrize("price", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_price_that_is_none_is_refused(price: float) -> None:
-    with pytest.raises(InputError, match="price"):
-        get_qty("NVDA", price, account=RICH, moments=beliefs(NVDA=(1e-4, 0.01)))
-
-
 def test_an_account_without_equity_adds_nothing_and_closes_what_it_holds(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -223,13 +199,14 @@ def test_a_position_without_a_price_is_named() -> None:
         ({"cost": np.nan}, "cost: nan is outside"),
         ({"cost": -1e-9}, "cost: -1e-09 is outside"),
         ({"cost": 1.0}, "cost: 1.0 is outside"),
+        *(({"price": price}, "price") for price in (0.0, -1.0, np.nan, np.inf)),
     ],
 )
 def test_beliefs_that_do_not_belong_together_are_named(wrong: dict[str, Any], says: str) -> None:
     moments = beliefs(NVDA=(1e-4, 0.01), AAPL=(1e-4, 0.01))
-    good = {"account": RICH, "moments": moments, "correlation": np.eye(2)}
+    good = {"price": 150.0, "account": RICH, "moments": moments, "correlation": np.eye(2)}
     with pytest.raises(InputError, match=says):
-        get_qty("NVDA", 150.0, **{**good, **wrong})
+        get_qty("NVDA", **{**good, **wrong})
 
 
 HALF = np.array([[1.0, 0.5], [0.5, 1.0]])
@@ -312,6 +289,7 @@ def test_the_deviation_of_a_target_is_that_of_a_year_of_the_symbols_own_bars(
 def test_the_legacy_rule_needs_no_forecast_and_follows_one() -> None:
     ask: dict[str, Any] = {"account": RICH, "enhanced": False, "limits": Limits(symbol_cap=4.0)}
     assert get_qty("NVDA", 150.0, moments=None, **ask) == 1_333
+    assert get_qty("BTCUSD", 50_000.0, moments=None, **ask) == 1
     assert get_qty("NVDA", 150.0, moments=None, overnight=True, **ask) == 653
     assert get_qty("NVDA", 150.0, moments=beliefs(NVDA=(-1e-9, 0.01)), **ask) == -1_333
     assert (

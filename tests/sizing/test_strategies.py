@@ -42,6 +42,7 @@ def test_the_multiplier_stretches_returns_costs_and_risk_alike() -> None:
     assert targets("kelly_50_x4", s) == pytest.approx([0.02, 0.005], rel=1e-6)
     assert targets("kelly_50", s) == pytest.approx([0.005, 0.005], rel=1e-6)
     assert named("kelly_50_x4", fraction=0.25) == Kelly(0.25, 4.0)
+    assert (named("kelly_12.5"), named("kelly_50", fraction=0.2)) == (Kelly(0.125), Kelly(0.2))
 
 
 def test_four_times_half_kelly_has_no_expected_growth() -> None:
@@ -86,20 +87,10 @@ def test_a_pattern_leaves_what_is_exactly_at_the_edge_of_its_band() -> None:
 def test_equal_weight_counts_what_has_a_forecast_and_leaves_the_rest() -> None:
     universe = np.array([True, False, True, False])
     held = np.array([0.0, 0.2, 0.0, 0.0])
-    assert targets("equal_weight", rich_book(4, universe=universe, held=held)) == [
-        0.5,
-        0.2,
-        0.5,
-        0.0,
-    ]
+    for name in ("equal_weight", "buy_and_hold"):
+        assert targets(name, rich_book(4, universe=universe, held=held)) == [0.5, 0.2, 0.5, 0.0]
     none = rich_book(2, universe=np.zeros(2, dtype=bool), held=np.array([0.3, -0.1]))
     assert targets("equal_weight", none) == [0.3, -0.1]
-    assert targets("buy_and_hold", rich_book(4, universe=universe, held=held)) == [
-        0.5,
-        0.2,
-        0.5,
-        0.0,
-    ]
     assert targets("buy_and_hold", rich_book(2, held=np.array([-0.1, 0.0]))) == [-0.1, 0.5]
 
 
@@ -109,14 +100,8 @@ def test_fixed_fraction_asks_for_more_than_coming_and_going_costs() -> None:
     """
     mu = np.array([4e-4, 4.01e-4, -4e-4, 0.0, -1e-5, 1e-5])
     held = np.array([0.0, 0.0, 0.3, 0.3, 0.3, 0.3])
-    assert targets("fixed_fraction", rich_book(6, mu=mu, held=held)) == [
-        0.0,
-        0.1,
-        0.0,
-        0.3,
-        0.0,
-        0.3,
-    ]
+    expected = [0.0, 0.1, 0.0, 0.3, 0.0, 0.3]
+    assert targets("fixed_fraction", rich_book(6, mu=mu, held=held)) == expected
 
 
 @given(st.integers(0, 10_000), st.floats(0.01, 0.5))
@@ -211,18 +196,10 @@ def test_every_name_has_its_own_look_ahead_and_settings() -> None:
     }
     for name in ("kelly_50", "kelly_50_x4", "fixed_fraction", "legacy", *sessions):
         assert named(name).holding == ("session" if name in sessions else None), name
-    quarter = {
-        "equal_weight": 0.25,
-        "fixed_fraction": 0.25,
-        "vol_target": 0.25,
-        "inverse_volatility": 0.25,
-        "risk_parity": 0.25,
-        "buy_and_hold": 0.0,
-    }
-    for name, band in quarter.items():
+    for name in ("fixed_fraction", *sessions):
         pattern = named(name)
         assert isinstance(pattern, WeightPattern)
-        assert (pattern.name, pattern.band) == (name, band)
+        assert (pattern.name, pattern.band) == (name, 0.0 if name == "buy_and_hold" else 0.25)
     assert named("vol_target", band=0.1).band == 0.1
     s = rich_book(1, covariance=np.array([[1e-4]]))
     assert targets("vol_target", s) == pytest.approx([0.15 / (0.01 * np.sqrt(252))], rel=1e-6)
@@ -258,27 +235,6 @@ def test_a_position_gives_its_place_up_to_one_that_is_larger_by_more_than_the_ba
         assert np.count_nonzero(found) == 3
 
 
-def test_what_is_not_given_is_what_the_settings_say() -> None:
-    """A tenth of equity, 15 % a year, a band of a quarter, a factor of 1."""
-    rng = np.random.default_rng(3)
-    s = rich_book(
-        4,
-        mu=rng.normal(0, 5e-3, 4),
-        covariance=np.diag(rng.uniform(0.5e-4, 2e-4, 4)),
-        held=rng.uniform(0, 0.3, 4),
-    )
-    given = {"size": 0.1, "deviation": 0.15, "band": 0.25, "risk_multiplier": 1.0}
-    for name in NAMES:
-        plain = targets(name, s, Limits())
-        assert plain == targets(name, s, Limits(), **given), name
-        for settings in (
-            SizingSettings(name),
-            SizingSettings(name, position=0.1, target_volatility=0.15, band=0.25),
-        ):
-            assert settings.chosen_strategy().allocate(s).target.tolist() == plain, name
-    assert SizingSettings().risk_multiplier == 1.0
-
-
 def test_each_setting_reaches_its_strategy() -> None:
     rng = np.random.default_rng(4)
     s = rich_book(
@@ -295,12 +251,13 @@ def test_each_setting_reaches_its_strategy() -> None:
         "legacy": {"risk_multiplier": 0.1},
         "kelly_50": {"fraction": 0.001},
     }
-    for name, change in changes.items():
+    for name in NAMES:
         plain, other = (
             SizingSettings(name, **more).chosen_strategy().allocate(s).target
-            for more in ({}, change)
+            for more in ({}, changes.get(name, {}))
         )
-        assert not np.allclose(plain, other), name
+        assert plain.tolist() == named(name).allocate(s).target.tolist(), "the same unless given"
+        assert np.allclose(plain, other) == (name not in changes), name
 
 
 @given(st.integers(0, 10_000), st.integers(1, 12))
@@ -315,19 +272,6 @@ def test_equal_parts_of_the_variance_are_equal_to_nine_digits(seed: int, n: int)
     assert (w > 0).all()
     parts = w * (covariance @ w)
     np.testing.assert_allclose(parts, parts.mean(), rtol=1e-9)
-
-
-def test_kelly_names_are_fractions() -> None:
-    s = rich_book(4, mu=np.full(4, 3e-4))
-    for name, fraction in (
-        ("kelly_10", 0.1),
-        ("kelly_25", 0.25),
-        ("kelly_50", 0.5),
-        ("kelly_100", 1.0),
-        ("kelly_12.5", 0.125),
-    ):
-        np.testing.assert_array_equal(named(name).allocate(s).target, allocate(s, fraction).target)
-    assert named("kelly_50", fraction=0.2) == Kelly(0.2)
 
 
 def test_a_shadow_price_is_what_more_of_the_limit_adds() -> None:

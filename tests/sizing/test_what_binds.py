@@ -7,39 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundation.arrays import Array
 from sizing.allocation import Allocation, allocate
 from sizing.binding import TOUCH
 from sizing.inputs import SizingInputs
-from sizing.kelly import unconstrained_kelly
 from sizing.limits import CEILINGS, Limits, ceilings_of
 from sizing.spans import ALL, kelly_by_span
-from tests.sizing.books import LaterBlocks, book_of, changed, rich_book, under
-
-
-def inputs_of(seed: int) -> SizingInputs:
-    """Eight symbols, some of them coins, long only or without a decision; small equities and
-    tight ceilings among them.
-    """
-    rng = np.random.default_rng(seed)
-    n = 8
-    spread = rng.normal(0, 0.01, (n, 3))
-    crypto = rng.random(n) < 0.3
-    held = rng.normal(0, 0.1, n) * (rng.random(n) < 0.6)
-    return book_of(
-        mu=rng.normal(0, 0.004, n) * rng.choice([0.1, 1.0]),
-        covariance=spread @ spread.T + np.diag(rng.uniform(1e-5, 1e-4, n)),
-        held=np.where(crypto, np.abs(held), held),
-        cost=rng.uniform(0, 5e-4, n) * (rng.random() < 0.8),
-        crypto=crypto,
-        long_only=crypto | (rng.random(n) < 0.2),
-        deciding=rng.random(n) < 0.8,
-        universe=np.ones(n, dtype=bool),
-        years=np.ones(n),
-        equity=float(rng.choice([1_500.0, 100_000.0])),
-        stock_ceiling=float(rng.choice([1.0, 2.0, 4.0])),
-        unborrowed=float(rng.random()),
-    )
+from tests.sizing.books import LaterBlocks, random_book, rich_book, under
 
 
 def plainly(s: SizingInputs, limits: Limits, found: Allocation, k: int) -> set[str]:
@@ -71,60 +44,12 @@ def plainly(s: SizingInputs, limits: Limits, found: Allocation, k: int) -> set[s
 
 @given(st.integers(0, 10_000))
 def test_what_binds_is_what_the_rules_say(seed: int) -> None:
-    s = inputs_of(seed)
+    s = random_book(seed, 8)
     limits = Limits()
     found = allocate(under(s, limits), 0.5)
     for k in range(len(s.mu)):
         expected = plainly(s, limits, found, k) if s.deciding[k] else set()
         assert set(found.binding[k]) == expected, (k, found.binding[k])
-
-
-def whole_plan(s: SizingInputs) -> Array:
-    """Half-Kelly over all periods, before any limit or cost."""
-    weights, singular = kelly_by_span(s.problem, 0.5)
-    assert not singular.any()
-    return np.asarray(weights[-1, ALL])
-
-
-@given(st.integers(0, 10_000))
-def test_wanted_weights_are_those_of_what_decides_alone(seed: int) -> None:
-    s = inputs_of(seed)
-    rows = np.flatnonzero(s.deciding)
-    found = whole_plan(s)
-    alone = unconstrained_kelly(s.mu[rows], s.covariance[np.ix_(rows, rows)], 0.5)
-    np.testing.assert_array_equal(found[rows], alone)
-    assert np.isnan(np.delete(found, rows)).all()
-    n = len(s.mu)
-    rng = np.random.default_rng([seed, 1])
-    mu = rng.normal(0, 0.004, (2, n))
-    covariance = np.stack([3.0 * s.covariance, 20.0 * s.covariance])
-    later = LaterBlocks(mu, covariance, np.zeros(2), np.tile(s.cost, (2, 1)))
-    planned = whole_plan(changed(s, later=later))
-    whole = unconstrained_kelly(
-        (s.mu + mu.sum(axis=0))[rows], 24.0 * s.covariance[np.ix_(rows, rows)], 0.5
-    )
-    np.testing.assert_allclose(planned[rows], whole, rtol=1e-7, atol=1e-10)
-
-
-@given(st.integers(0, 10_000))
-def test_more_room_under_what_binds_is_worth_its_price(seed: int) -> None:
-    """A little more of a symbol's cap raises the objective by about what its shadow price says."""
-    s = inputs_of(seed)
-    more = 1e-5
-    limits = Limits(symbol_cap=0.3)
-    wider = Limits(symbol_cap=0.3 + more)
-    found = allocate(under(s, limits), 0.5)
-    after = allocate(under(s, wider), 0.5)
-    capped = [k for k, bound in enumerate(found.binding) if "symbol_cap" in bound]
-    total = sum(found.binding[k]["symbol_cap"] for k in capped)
-
-    def worth(weights: np.ndarray) -> float:
-        return float(
-            s.mu @ weights - weights @ s.covariance @ weights - s.cost @ np.abs(weights - s.held)
-        )
-
-    risen = (worth(after.target) - worth(found.target)) / more
-    assert -1e-9 <= risen <= total + 1e-4 * max(total, 1e-3)
 
 
 def test_a_ceiling_that_a_signal_of_an_hour_meets_is_named_though_the_horizon_wants_less() -> None:
@@ -142,7 +67,7 @@ def test_a_ceiling_that_a_signal_of_an_hour_meets_is_named_though_the_horizon_wa
     )
     found = allocate(under(s, limits), 0.5)
     assert np.abs(found.target).sum() == pytest.approx(1.0)
-    assert np.abs(whole_plan(s)).max() < 0.01
+    assert np.abs(kelly_by_span(s.problem, 0.5)[0][-1, ALL]).max() < 0.01
     for bound in found.binding:
         assert bound["stock_gross"] + bound["joint"] > 1e-3
 

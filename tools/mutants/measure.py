@@ -196,13 +196,10 @@ def measure(
 ) -> list[tuple[Mutant, Verdict]]:
     """Every mutant with its verdict.
 
-    most: a mutant's processor time, in times of its unchanged file's, and seconds more.
+    It ends where tests fail while nothing is changed, and where a file, or one of its compiled
+    functions, has no mutant.
 
-    Raises
-    ------
-    SystemExit
-        where tests fail while nothing is changed, and where a file, or one of its compiled
-        functions, has no mutant.
+    most: a mutant's processor time, in times of its unchanged file's, and seconds more.
     """
     if none := [name for file in tests for name in without_mutants(root, file)]:
         raise SystemExit(f"no mutant of {', '.join(none)}")
