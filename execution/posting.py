@@ -30,9 +30,9 @@ from execution.journal.order_store import (
     UNSENT,
     OrderIntent,
     OrderStore,
-    Part,
     Progress,
     State,
+    part_of,
 )
 from execution.journal.orders import AnyOrder, is_same
 from execution.risk_snapshot import RiskSnapshot
@@ -85,7 +85,7 @@ def unguarded(intent: OrderIntent, now: np.datetime64, seen: RiskSnapshot | None
 
 
 def too_late(intent: OrderIntent) -> str:
-    until = intent.expires_at
+    until = intent.order.expires_at
     return "" if until is None else f"it was to be sent before {compact_text(until)}"
 
 
@@ -194,22 +194,12 @@ class Outbox(Generic[Placed]):
         self._guard = guard
         self._job = job
 
-    def post(
-        self,
-        order: AnyOrder,
-        expires_at: np.datetime64 | None = None,
-        part: Part = "",
-        reason: str = "",
-        seen: RiskSnapshot | None = None,
-    ) -> Placed:
+    def post(self, order: AnyOrder, seen: RiskSnapshot | None = None) -> Placed:
         """Have an order taken, and return what the venue says of it.
 
         An order of this id that was sent before is that order, or stays rejected; one that was
         planned is sent as it was planned.
 
-        expires_at: instant by the venue's clock from which on it is not sent any more.
-        part: what it is to the account.
-        reason: why it exists.
         seen: the account, for the guard.
 
         Raises
@@ -229,8 +219,7 @@ class Outbox(Generic[Placed]):
                 raise OrderRejected(f"{before.why}; it is not sent a second time")
             return self._seen_again(before, (*ONE_POLL, *POLL_DELAYS), seen=seen)
         now = self._venue.estimated_now()
-        new = OrderIntent(order, now, expires_at, part=part, reason=reason)
-        intent = before or replace(new, job=self._job, venue=self._venue.name)
+        intent = before or self._own(OrderIntent(order, now, part=part_of(order)))
         intent = replace(intent, state="sending", why="", sent_at=now)
         if why := self._guard(intent, now, seen):
             self.book.withhold(intent, why)
@@ -246,8 +235,11 @@ class Outbox(Generic[Placed]):
 
     def adopt(self, intent: OrderIntent, placed: Placed) -> None:
         """Write down an order that works at the venue and is ours, and is not in the book."""
-        self.book.begin(replace(intent, state="working", job=self._job, venue=self._venue.name))
+        self.book.begin(self._own(replace(intent, state="working")))
         self.noted(placed)
+
+    def _own(self, intent: OrderIntent) -> OrderIntent:
+        return replace(intent, job=self._job, venue=self._venue.name)
 
     def withhold(self, client_order_id: str, why: str) -> None:
         """Write down why an intent that was planned is not sent."""

@@ -20,7 +20,7 @@ from execution.alpaca.order_venue import ORDERS_LISTED, OrderVenue
 from execution.alpaca.placed_order import PlacedOrder
 from execution.broker import Asset
 from execution.brokers import READINGS, Reading, Unbelieved
-from execution.journal.order_store import OrderIntent, OrderStore, Part
+from execution.journal.order_store import OrderIntent, OrderStore
 from execution.orders import TERMS, Account, Fill, Order, OrderTerms, strategy_of
 from execution.posting import Guard, Outbox, unguarded
 from execution.risk_snapshot import RiskSnapshot
@@ -160,7 +160,7 @@ class AlpacaBroker:
                     continue
                 log.warning("%s works at the venue and is not in the book: it is now", name)
                 for order in whole:
-                    intent = OrderIntent(replace(order, reason="adopted"), at, reason="adopted")
+                    intent = OrderIntent(replace(order, reason="adopted"), at)
                     self._outbox.adopt(intent, PlacedOrder(entry))
 
     def follow(self) -> None:
@@ -248,8 +248,7 @@ class AlpacaBroker:
                 self._outbox.withhold(order.client_order_id, why)
                 continue
             try:
-                part: Part = "reduction" if order.reduces else "opening"
-                answer = self._outbox.post(order, order.expires_at, part, str(order.reason), seen)
+                answer = self._outbox.post(order, seen)
             except OrderRejected as error:
                 log.warning("%s", error)
                 continue

@@ -13,7 +13,7 @@ from execution.alpaca.fields import AccountFacts
 from execution.alpaca.holdings import held_in
 from execution.alpaca.order_venue import OrderVenue
 from execution.alpaca.placed_order import PlacedOrder, spread_traded
-from execution.journal.order_store import OrderStore, Part
+from execution.journal.order_store import OrderStore
 from execution.option_orders import (
     Contract,
     NeverSent,
@@ -86,8 +86,7 @@ class AlpacaSpreads:
     def submit(self, order: SpreadOrder) -> SpreadFill:
         """As for `SpreadVenue.submit`; it is cancelled after `patience`."""
         name = order.client_order_id
-        part: Part = "reduction" if order.reduces else "opening"
-        posted = self._outbox.post(order, order.expires_at, part, order.reason)
+        posted = self._outbox.post(order)
         (placed,) = self._venue.awaited([posted], self._patience)
         return self._traded(name, self._outbox.cancel_and_wait(placed))
 

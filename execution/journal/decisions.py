@@ -20,7 +20,7 @@ from execution.decision import Choice, Decision, Rationale
 from execution.journal.cycles import CycleBook
 from execution.journal.events import EventLog
 from execution.journal.marks import MarkBook
-from execution.journal.order_store import OrderIntent, OrderStore, Part
+from execution.journal.order_store import OrderIntent, OrderStore, part_of
 from execution.journal.rows import Exact, Instant, Real, Table, Text, checked, stamp
 from execution.orders import Account, Order
 from foundation.database import Database
@@ -197,16 +197,8 @@ class Journal(MarkBook):
         return name
 
     def _planned(self, order: Order, decision: str, at: np.datetime64) -> OrderIntent:
-        part: Part = "reduction" if order.reduces else "opening"
         return OrderIntent(
-            order=order,
-            sent_at=at,
-            expires_at=order.expires_at,
-            state="planned",
-            job=self._job,
-            decision=decision,
-            part=part,
-            reason=str(order.reason),
+            order, at, "planned", job=self._job, decision=decision, part=part_of(order)
         )
 
     def write_orders(self, name: str, orders: Sequence[Order], at: np.datetime64) -> None:

@@ -94,7 +94,8 @@ def order_of(
         if action not in get_args(Verb) or side not in get_args(Outcome):
             raise ValueError(f"{name}: side {words['side']!r} is none of a contract")
         price = Decimal(words["limit_price"])
-        return LimitOrder(name, words["symbol"], action, side, price, Decimal(words["qty"]))
+        terms = words["symbol"], action, side, price, Decimal(words["qty"])
+        return LimitOrder(name, *terms, expires_at, reduces, reason)
     raise ValueError(f"{name}: an order of kind {kind!r} is none")
 
 

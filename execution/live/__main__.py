@@ -121,7 +121,7 @@ def _order_lines(database: Database) -> Iterator[str]:
         words = words_of(intent.order)
         asked = f"{words.get('side', '')} {words['qty']}".strip()
         filled = f"{intent.progress.filled:f} filled"
-        yield f"{intent.state}: {intent.client_order_id}, {asked}, {filled}: {intent.reason}"
+        yield f"{intent.state}: {intent.client_order_id}, {asked}, {filled}: {intent.order.reason}"
     for line in EventLog(database).last_held(SPREADS):
         yield f"open: {line}"
 

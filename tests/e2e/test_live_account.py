@@ -241,7 +241,7 @@ def test_an_order_of_ours_that_works_and_is_in_no_book_is_adopted(
     desk.job.step()
     intent = desk.live.book.get(name)
     assert intent is not None
-    assert intent.reason == "adopted"
+    assert intent.order.reason == "adopted"
     assert intent.taken
     told = rows_of(database.path, "SELECT kind FROM events WHERE subject = ?", (name,))
     assert ("sending",) not in told
@@ -325,7 +325,7 @@ def test_before_the_close_the_book_is_cut_to_what_is_lent_overnight(
     cuts = [each for each in desk.live.book.in_states(STATES) if each.part == "night"]
     assert {each.single.type for each in cuts} == {"market"}
     assert len(desk.cycles) == 1, "none of the looks was a cycle"
-    assert "the night's ceiling" in cuts[0].reason
+    assert "the night's ceiling" in str(cuts[0].order.reason)
 
 
 def started(here: Practice, folder: Path, *words: str) -> Started:

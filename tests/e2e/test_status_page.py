@@ -161,7 +161,7 @@ class Written:
 
     def order(self, name: str, reason: str = "because") -> None:
         order = Order(name, "NVDA", "buy", Decimal(1), reason)
-        self.book.plan(OrderIntent(order, NOW, job=TRADE, state="planned", reason=reason))
+        self.book.plan(OrderIntent(order, NOW, job=TRADE, state="planned"))
 
     def made(self, **came_to: Any) -> None:
         """A cycle that is over, and the next one expected."""

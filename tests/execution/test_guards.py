@@ -287,7 +287,6 @@ def test_a_reduction_passes_whatever_limits_say(
         desk.see(seen(equity, {"NVDA": "3"}, trades))
     assert desk.send(intent("cut", side=side, qty=qty, part=part)) == ""
     assert desk.send(spread(*CONDOR, qty=qty, part=part)) == ""
-    assert desk.send(spread(*undone(*CONDOR), qty=qty, part="", name="closing")) == ""
 
 
 every_part = pytest.mark.parametrize("part", [*OPENINGS, *REDUCTIONS])
@@ -428,7 +427,6 @@ LEAST = "guards.max_position is 0.75"
         # What spreads can lose counts for every limit.
         (spread(*PUT, qty=15), None, "", {}),
         (spread(*PUT, qty=16), None, "spreads on SPXW can lose would come to 0.8 of equity", {}),
-        (spread(*PUT, qty=16, part=""), None, LEAST, {}),
         (spread(*PUT, qty=3), None, "", {"max_order": 1_500}),
         (spread(*PUT, qty=4), None, "2,000 USD are at stake", {"max_order": 1_500}),
         (spread("C105 sell", "P95 sell"), None, "inf USD are at stake", {}),

@@ -312,8 +312,12 @@ def test_orders_in_the_words_of_a_venue_are_our_orders(tmp_path: Path) -> None:
         SpreadOrder("IRON-20261124-060", legs, 2, Decimal("1.25"), SOON, False, "x"),
         SpreadOrder("IRON-20261124-060-out", closing_legs, 2, Decimal("-0.4"), SOON, True, "x"),
         SpreadOrder("IRON-20261124-060-end", closing_legs, 2, None, SOON, True, "x"),
-        LimitOrder("kalshi-1", "RAIN", "BUY", "NO", Decimal("0.37"), Decimal(12)),
-        LimitOrder("kalshi-2", "RAIN", "SELL", "YES", Decimal("0.37"), Decimal(12)),
+        LimitOrder(
+            "kalshi-1", "RAIN", "BUY", "NO", Decimal("0.37"), Decimal(12), SOON, False, "act"
+        ),
+        LimitOrder(
+            "kalshi-2", "RAIN", "SELL", "YES", Decimal("0.37"), Decimal(12), SOON, True, "act"
+        ),
     )
     assert orders == {each.client_order_id: each for each in meant}
 
