@@ -17,10 +17,10 @@ before, a refusal says nothing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from enum import Enum
-from functools import partial
 from typing import ClassVar, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
@@ -225,7 +225,8 @@ class Outbox(Generic[Placed]):
             self.book.withhold(intent, why)
             raise OrderRejected(f"{name}: not sent: {why}")
         self.book.begin(intent)
-        return self._settled(intent, partial(self._send_first, seen=seen))
+        with self._outcome_noted(name):
+            return self._settled(intent, self._send_first(intent, seen))
 
     def may_be_sent(self, intent: OrderIntent) -> bool:
         """Whether an intent may go out; where an id works twice, what was answered may not."""
@@ -357,10 +358,11 @@ class Outbox(Generic[Placed]):
         """
         if intent.taken:
             return self._taken(intent.client_order_id, polls)
-        if not again:
-            return self._settled(intent, self._poll_once)
-        asked = partial(self._poll_and_resend, polls=polls, seen=seen)
-        return self._settled(intent, asked)
+        with self._outcome_noted(intent.client_order_id):
+            answer = self._poll(intent.client_order_id, polls)
+            if isinstance(answer, Unseen) and again:
+                answer = self._send_again(intent, polls, answer, seen)
+            return self._settled(intent, answer)
 
     def noted(self, placed: Placed) -> Placed:
         """The order, of which the book then says the same.
@@ -376,26 +378,24 @@ class Outbox(Generic[Placed]):
             self.book.note(placed.client_order_id, placed.progress)
         return placed
 
-    def _settled(
-        self, intent: OrderIntent, asked: Callable[[OrderIntent], Placed | Unseen]
-    ) -> Placed:
-        """What the venue says of an intent that it has not taken yet, which the book then says too.
-
-        asked: how the venue is asked.
-        """
-        name = intent.client_order_id
+    @contextmanager
+    def _outcome_noted(self, name: str) -> Iterator[None]:
+        """Have the book say of an intent that the venue has not taken yet why it is not taken."""
         try:
-            answer = asked(intent)
-            if not isinstance(answer, Unseen) and not answer.is_of(intent):
-                answer = self._polled_again(intent, answer)
-            if isinstance(answer, Unseen):
-                raise self._unknown(intent, answer)
+            yield
         except OrderRejected as error:
             self.book.settle(name, _REFUSED.get(type(error), "rejected"), str(error))
             raise
         except OutcomeUnknown as error:
             self.book.settle(name, "open", str(error))
             raise
+
+    def _settled(self, intent: OrderIntent, answer: Placed | Unseen) -> Placed:
+        """The order that the venue has for an intent, which the book then says too."""
+        if not isinstance(answer, Unseen) and not answer.is_of(intent):
+            answer = self._polled_again(intent, answer)
+        if isinstance(answer, Unseen):
+            raise self._unknown(intent, answer)
         return self.noted(answer)
 
     def _polled_again(self, intent: OrderIntent, other: Placed) -> Placed | Unseen:
@@ -435,15 +435,9 @@ class Outbox(Generic[Placed]):
             return self._venue.post(intent, BUSY_PATIENCE)
         except NoAnswer as error:
             _warn_of_silence(name, error)
-        return self._poll_and_resend(intent, POLL_DELAYS, seen)
-
-    def _poll_and_resend(
-        self, intent: OrderIntent, polls: Sequence[float], seen: RiskSnapshot | None
-    ) -> Placed | Unseen:
-        """Look for an intent that was sent, and send it again where the venue does not show it."""
-        found = self._poll(intent.client_order_id, polls)
+        found = self._poll(name, POLL_DELAYS)
         if isinstance(found, Unseen):
-            return self._send_again(intent, polls, found, seen)
+            return self._send_again(intent, POLL_DELAYS, found, seen)
         return found
 
     def _send_again(
@@ -466,9 +460,6 @@ class Outbox(Generic[Placed]):
         except NoAnswer as error:
             _warn_of_silence(name, error)
         return self._poll(name, polls)
-
-    def _poll_once(self, intent: OrderIntent) -> Placed | Unseen:
-        return self._poll(intent.client_order_id, ONE_POLL)
 
     def _poll(self, name: str, polls: Sequence[float]) -> Placed | Unseen:
         """The order with this id of ours, or what the last look said in its place.

@@ -14,6 +14,7 @@ import numpy as np
 from execution.broker import Asset
 from execution.brokers import account_at
 from execution.decision import reason_text
+from execution.live.exposure import prices_of_orders
 from execution.live.settings import LiveSettings
 from execution.orders import Account
 from execution.outlook import NoForecast
@@ -109,7 +110,7 @@ def decide(
         return SizedQuantity(symbol, Decimal(0), why)
     # The caller's price values the symbol and the account's prices the rest. The limit of an open
     # order stands in only for what is not held and has no other price.
-    prices = {**_open_order_prices(account), **account.prices, symbol: price}
+    prices = {**prices_of_orders(account, lambda names: {}), **account.prices, symbol: price}
     account = replace(account, prices=prices)
     try:
         bars = fetch(_panel_symbols(symbol, settings, account), now)
@@ -205,16 +206,6 @@ def _bar_source(settings: LiveSettings, keys: Keys) -> Fetch:
             raise NoForecast(str(error)) from error
 
     return from_files if folders else from_venue
-
-
-def _open_order_prices(account: Account) -> dict[str, float]:
-    """Limits and stops of open orders, for symbols that are not held and have no other price."""
-    prices = {}
-    for order in account.open_orders:
-        price = order.limit_price or order.stop_price
-        if price is not None:
-            prices[order.symbol] = price
-    return prices
 
 
 def _fully_priced(account: Account) -> Account:

@@ -116,7 +116,7 @@ def _account_refusal(
     change = order.signed_qty
     # What closes a position whole is never too small: nothing else could ever sell the rest.
     if coin or (fraction and change != -held):
-        price = order.limit_price or order.stop_price or account.prices.get(order.symbol)
+        price = order.own_price or account.prices.get(order.symbol)
         if why := _value_refusal(order, coin, price, terms):
             return why
     if account.blocked:

@@ -200,7 +200,7 @@ class AlpacaBroker:
         for (order, _), placed in zip(sent, awaited, strict=True):
             last = (
                 self._outbox.cancel_and_wait(placed)
-                if _is_immediate(order)
+                if order.is_immediate
                 else self._outbox.noted(placed)
             )
             done = done and last.is_done
@@ -255,7 +255,7 @@ class AlpacaBroker:
             sent.append((order, answer))
             # What rests at the venue counts against the orders after it. What trades at once will
             # be a position.
-            if not _is_immediate(order):
+            if not order.is_immediate:
                 account = replace(account, open_orders=(*account.open_orders, order))
         return sent
 
@@ -370,8 +370,3 @@ def _asset(symbol: str, answer: Response) -> Asset:
         increment=increment,
         smallest=AssetEntry.smallest.of(answer) or increment,
     )
-
-
-def _is_immediate(order: Order) -> bool:
-    """Whether an order is to trade now, so that what it has not done soon is cancelled."""
-    return order.type == "market" and not order.for_auction

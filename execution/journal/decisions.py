@@ -19,7 +19,6 @@ from pydantic import Json, PlainSerializer, PlainValidator
 from execution.decision import Choice, Decision, Rationale
 from execution.journal.cycles import CycleBook
 from execution.journal.events import EventLog
-from execution.journal.marks import MarkBook
 from execution.journal.order_store import OrderIntent, OrderStore, part_of
 from execution.journal.rows import Exact, Instant, Real, Table, Text, checked, stamp
 from execution.orders import Account, Order
@@ -143,15 +142,15 @@ class ChoiceRow(NamedTuple):
     choice: Choice
 
 
-class Journal(MarkBook):
-    """What one job of an account writes down, beside the account's marks.
+class Journal:
+    """What one job of an account writes down.
 
     job: its name.
     cycles: of the job.
     """
 
     def __init__(self, database: Database, events: EventLog, book: OrderStore, job: str) -> None:
-        super().__init__(database)
+        self._database = database
         self._events = events
         self._book = book
         self._job = job

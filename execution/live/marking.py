@@ -1,53 +1,16 @@
-"""What an account is worth, written down whenever it is read for a job."""
+"""What an account is worth, as it is written down and said."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-
 import numpy as np
 
-from execution.journal.decisions import Journal
 from execution.journal.linked_returns import Point
-from execution.journal.marks import EquitySnapshot, exposure_line
-from execution.live.account import LiveAccount
-from execution.live.night import is_stock
+from execution.journal.marks import EquitySnapshot
 from execution.orders import Account
 from sizing.limits import Limits
-from trainingdata.instants import new_york_date, utc_text
+from trainingdata.instants import new_york_date
+from trainingdata.instruments import is_stock
 from trainingdata.sessions import session_of
-
-log = logging.getLogger("live")
-
-READINGS = 3  # of an account while something is paid in or out
-
-
-def read_and_mark(
-    live: LiveAccount, read: Callable[[], Account], journal: Journal, limits: Limits
-) -> Account:
-    """The account, and what was paid in and out by then, written down as what it is worth.
-
-    What was paid in between the two would count as profit, what was taken out as a loss. What the
-    account has lost may halt it.
-
-    read: reads the account.
-    """
-    for _ in range(READINGS):
-        before = live.flows()
-        account = read()
-        live.read_activities()
-        if live.flows() == before:
-            break
-    write_down(live, account, journal, limits)
-    return account
-
-
-def write_down(live: LiveAccount, account: Account, journal: Journal, limits: Limits) -> None:
-    """Mark an account as it was read, in the words that operators search for."""
-    mark = mark_of(account, limits, live.flows() - journal.flows_before(account.as_of))
-    point = live.mark(journal, mark)
-    log.info("%s %s", utc_text(mark.at), exposure_line(mark))
-    log.info("%s %s", utc_text(mark.at), profit_line(point))
 
 
 def mark_of(account: Account, limits: Limits, flows: float) -> EquitySnapshot:

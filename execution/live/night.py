@@ -20,12 +20,20 @@ from execution.journal.order_store import UNDETERMINED, Part
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
 from execution.live.settings import LiveSettings
-from execution.orders import Account, Order, OrderTerms, Side, order_identity, strategy_of
+from execution.orders import (
+    Account,
+    Order,
+    OrderTerms,
+    Side,
+    order_identity,
+    strategy_of,
+    time_in_force,
+)
 from execution.rebalancing import in_parts
 from foundation.errors import BrokerError
 from sizing.limits import ROUNDED, Limits
 from trainingdata.instants import compact_text, new_york_date, utc_text
-from trainingdata.instruments import Kind, instrument, is_symbol
+from trainingdata.instruments import instrument, is_stock
 from trainingdata.sessions import in_session, session_of
 
 log = logging.getLogger("live")
@@ -185,11 +193,6 @@ class NightWatch:
         }
 
 
-def is_stock(symbol: str) -> bool:
-    """Whether a symbol is of a stock, foreign ones included."""
-    return not is_symbol(symbol) or instrument(symbol).kind is Kind.STOCK
-
-
 def close_of_day(now: np.datetime64, closes: np.datetime64 | None = None) -> np.datetime64 | None:
     """The close of the session of an instant's New York date; none where there is none.
 
@@ -292,14 +295,13 @@ def flattening_orders(
         largest = terms.largest_quantity(item, account.prices[symbol])
         for k, part in enumerate(in_parts(abs(held), largest, item.increment)):
             name = order_identity(strategy, when, symbol, FLATTENING, k)
-            order = _reduction(name, symbol, held, part, "everything is closed, as was told")
-            orders.append(order if is_stock(symbol) else replace(order, tif="gtc"))
+            orders.append(_reduction(name, symbol, held, part, "everything is closed, as was told"))
     return tuple(orders)
 
 
 def _reduction(name: str, symbol: str, held: Decimal, quantity: Decimal, reason: str) -> Order:
     side: Side = "sell" if held > 0 else "buy"
-    return Order(name, symbol, side, quantity, reason=reason, reduces=True)
+    return Order(name, symbol, side, quantity, reason, True, tif=time_in_force(symbol))
 
 
 def _equity_needed(

@@ -13,6 +13,7 @@ from execution.account_lock import KILL_FILE, is_there, journal_of_account
 from execution.journal.decisions import Journal
 from execution.journal.events import EventLog
 from execution.journal.halts import HALT_RULES, HaltChanges, HaltKind, Halts, halts_that_stood
+from execution.journal.marks import MarkBook
 from execution.journal.next_cycle import NextCycleBook
 from execution.journal.notices import NoticeBook
 from execution.journal.order_store import OrderStore
@@ -48,6 +49,7 @@ class OpenAccount:
         self.events = EventLog(database, redact, now)
         self.book = OrderStore(database, self.events)
         self.halts = Halts(database, self.events)
+        self.marks = MarkBook(database)
         self.next_cycle = NextCycleBook(database, cycle_seconds)
         self.notices = notices
         self.kill_file = folder / KILL_FILE

@@ -191,9 +191,9 @@ class StatusPage:
 
     def _page(self, folder: Path, change: Change) -> str:
         book = self._account.book
-        mark = self._journal.last_mark()
+        mark = self._account.marks.last_mark()
         decision = self._journal.last_decision()
-        self._curve = self._curve.extended(self._journal.marks(self._curve.last_at))
+        self._curve = self._curve.extended(self._account.marks.marks(self._curve.last_at))
         halts = self._account.halts.active()
         unknown = len(book.undetermined())
         cycles = latest_cycles(self._account.database, 2)

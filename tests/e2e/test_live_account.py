@@ -27,7 +27,6 @@ from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle
 from execution.live.loop import Stop
-from execution.live.marking import write_down
 from execution.live.open_account import OpenAccount
 from execution.live.trading import TradingJob
 from execution.orders import Account
@@ -36,7 +35,6 @@ from foundation.database import Database, rows_of
 from foundation.errors import BrokerError, InputError
 from foundation.files import put_whole
 from foundation.notices import Notices
-from sizing.limits import Limits
 from tests.commands import Started
 from tests.e2e.practice import KEYS, OPENING, ROOT, Live, Practice, Start, buy, environment, trading
 from tests.e2e.test_live_failures import paper
@@ -82,7 +80,7 @@ class Desk:
 
     def mark(self, account: Account) -> None:
         """Mark an account as if it had been read so."""
-        write_down(self.live, account, self.live.account.journal(TRADE), Limits())
+        self.live.mark(account)
 
 
 @pytest.fixture

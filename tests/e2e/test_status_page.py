@@ -29,7 +29,7 @@ from execution.journal.decisions import Journal
 from execution.journal.events import EventLog
 from execution.journal.halts import HALT_RULES, Halts
 from execution.journal.linked_returns import Point
-from execution.journal.marks import EquitySnapshot
+from execution.journal.marks import EquitySnapshot, MarkBook
 from execution.journal.next_cycle import NextCycleBook
 from execution.journal.notices import NoticeBook
 from execution.journal.order_store import OrderIntent, OrderStore
@@ -143,6 +143,7 @@ class Written:
         self.book = OrderStore(self.database, self.events)
         self.halts = Halts(self.database, self.events)
         self.journal = Journal(self.database, self.events, self.book, TRADE)
+        self.marks = MarkBook(self.database)
         self.next_cycle = NextCycleBook(self.database, 0.0, lambda: NOW)
         self.seconds = 0.0
         self.status = self.status_page()
@@ -154,9 +155,9 @@ class Written:
     def mark(self, at: np.datetime64, equity: float, flows: float = 0.0, **held: float) -> None:
         gross = sum(abs(value) for value in held.values())
         mark = EquitySnapshot(at, equity, equity - gross, gross, 0.0, 4.0, flows, held)
-        before = self.journal.point_before(at)
+        before = self.marks.point_before(at)
         point = before.next(at, equity, flows) if before else Point.first(at, equity)
-        self.journal.mark(mark, point)
+        self.marks.mark(mark, point)
         self.events.append("marked", "")
 
     def order(self, name: str, reason: str = "because") -> None:
