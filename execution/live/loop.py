@@ -210,3 +210,15 @@ class Loop:
             self._failures[job.name] = 0
             self._notices.end_alert(kind)
         self._alive(job.name, None)
+
+
+def print_line(line: str) -> None:
+    with printing():
+        sys.stdout.write(f"{line}\n")
+
+
+def print_warning(line: str, level: int = logging.WARNING) -> None:
+    """Log a line, and print it on standard error; level: that it is logged at."""
+    logging.getLogger("live").log(level, line)
+    with printing():
+        sys.stderr.write(f"{line}\n")

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from execution.account_lock import KILL_FILE, is_there, journal_of_account
+from execution.journal.cycles import NextCycleBook
 from execution.journal.decisions import Journal
 from execution.journal.events import EventLog
 from execution.journal.halts import HALT_RULES, HaltChanges, HaltKind, Halts, halts_that_stood
 from execution.journal.marks import MarkBook
-from execution.journal.next_cycle import NextCycleBook
 from execution.journal.notices import NoticeBook
 from execution.journal.order_store import OrderStore
 from foundation.command import printing

@@ -27,8 +27,7 @@ from execution.journal_record import JournalRecord
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle
-from execution.live.lines import print_warning
-from execution.live.loop import Stop, stopped_by_signals
+from execution.live.loop import Stop, print_warning, stopped_by_signals
 from execution.live.open_account import open_account
 from execution.live.settings import LiveSettings
 from execution.live.trading import TradingJob

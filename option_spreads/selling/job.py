@@ -16,7 +16,7 @@ from execution.journal.events import HELD, EventLog
 from execution.journal.order_store import OrderIntent
 from execution.live.account import AnotherAccount, LiveAccount
 from execution.live.accounts import SPREADS, TRADE
-from execution.live.lines import print_line
+from execution.live.loop import print_line
 from execution.live.page import Section
 from execution.live.settings import LiveSettings
 from execution.posting import Guard

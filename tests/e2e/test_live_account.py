@@ -20,7 +20,7 @@ import trade_stock_e2e
 from execution.account_lock import JOURNAL, PAGE, journal_of_account
 from execution.alpaca.broker import AlpacaAccount
 from execution.brokers import LiveBroker
-from execution.journal.next_cycle import next_cycle_of
+from execution.journal.cycles import next_cycle_of
 from execution.journal.order_store import STATES
 from execution.live.__main__ import status
 from execution.live.account import LiveAccount

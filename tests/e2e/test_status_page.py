@@ -25,12 +25,12 @@ import numpy as np
 import pytest
 
 from execution.account_lock import JOURNAL, KILL_FILE, PAGE
+from execution.journal.cycles import NextCycleBook
 from execution.journal.decisions import Journal
 from execution.journal.events import EventLog
 from execution.journal.halts import HALT_RULES, Halts
 from execution.journal.linked_returns import Point
 from execution.journal.marks import EquitySnapshot, MarkBook
-from execution.journal.next_cycle import NextCycleBook
 from execution.journal.notices import NoticeBook
 from execution.journal.order_store import OrderIntent, OrderStore
 from execution.live.accounts import TRADE
@@ -308,6 +308,7 @@ def test_a_cycle_that_failed_is_said_until_one_has_not(written: Written) -> None
     written.journal.cycles.end(number, NOW, idle="nothing to do")
     written.order("two")
     assert "The last cycle failed" not in written.text()
+    assert f"Last cycle: {TRADE} at 21 Feb 2024" in written.text()
 
 
 def test_what_is_held_is_shown_against_its_ceiling(written: Written) -> None:

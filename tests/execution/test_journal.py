@@ -19,13 +19,13 @@ from execution.contract_orders import LimitOrder
 from execution.decision import Decision
 from execution.journal import migrations
 from execution.journal.activities import Activity, ActivityBook
+from execution.journal.cycles import NextCycleBook
 from execution.journal.decisions import Journal
 from execution.journal.events import EventLog
 from execution.journal.expected import ExpectedBook
 from execution.journal.halts import Halts
 from execution.journal.marks import MarkBook
 from execution.journal.migrations import MIGRATIONS, as_it_is_today
-from execution.journal.next_cycle import NextCycleBook
 from execution.journal.notices import NoticeBook
 from execution.journal.order_store import STATES, OrderIntent, OrderStore
 from execution.journal.orders import AnyOrder
