@@ -116,7 +116,7 @@ def decide(
         bars = fetch(_panel_symbols(symbol, settings, account), now)
         bars = confirmed(settings.data.market(settings.with_increments(bars)).view())
         if asset is not None:
-            bars = _with_asset(bars, symbol, asset, increments=settings.increments == "broker")
+            bars = with_venue_rules(bars, {symbol: asset}, settings.increments)
         account = _fully_priced(account.with_prices(closes_of(bars)))
         trader = settings.trader(settings.forecaster.build(bars.symbols))
         belief = trader.belief_of(bars, symbol, now)
@@ -144,16 +144,6 @@ def _panel_symbols(symbol: str, settings: LiveSettings, account: Account) -> lis
     else:
         others = {name for name, quantity in account.exposure.items() if quantity}
     return sorted({symbol, *others})
-
-
-def _with_asset(bars: Bars, symbol: str, asset: Asset, *, increments: bool) -> Bars:
-    """The panel with what the venue allows with one symbol; increments: its steps, for coins."""
-    instruments = []
-    for item in bars.instruments:
-        if item.symbol == symbol:
-            item = with_venue_rules(item, asset, increments=increments)
-        instruments.append(item)
-    return replace(bars, instruments=tuple(instruments))
 
 
 def _without_forecast(

@@ -26,7 +26,7 @@ from execution.brokers import (
 from execution.journal.activities import ALL_TIME, Activity
 from execution.journal.expected import NONE
 from execution.journal.halts import HaltKind
-from execution.journal.marks import exposure_line
+from execution.journal.marks import exposure_line, mark_of, profit_line
 from execution.live.belief import MarkBelief
 from execution.live.cash import CashReading, room_of, why_unexplained
 from execution.live.exposure import LastTrades, last_prices, prices_of_orders
@@ -34,7 +34,6 @@ from execution.live.guards import Guards
 from execution.live.holdings import OVERLAP, Difference, HoldingsBook, Stake, at_stake
 from execution.live.loop import Stop
 from execution.live.losses import write_mark
-from execution.live.marking import mark_of, profit_line
 from execution.live.open_account import OpenAccount
 from execution.live.settings import LiveSettings
 from execution.orders import Account, Order, coin_bids
@@ -181,7 +180,7 @@ class LiveAccount:
 
         What differs at each of three readings is odd: `believe` sets it aside.
         """
-        if not self._holdings.opening.begun:
+        if not self._holdings.begun:
             self._begin()
         self._cleared = {*map(self.halts.cleared_cause, ODD)}
         found: Mapping[str, Difference] = {}
@@ -321,7 +320,7 @@ class LiveAccount:
         self._look_at_loan(reading.multiplier)
         if self._stop.flattening:
             return reading.account
-        if not self._holdings.opening.begun:
+        if not self._holdings.begun:
             self._begin()
         doubted = self._marks.doubted(reading.account, again=reading.again)
         known = {symbol: price for symbol, price in doubted.items() if price > 0}
@@ -427,7 +426,7 @@ class LiveAccount:
         A trade at another price than its order filled at is asked for again. A booking that would
         move equity by more than what is listed late counts once cash shows it too.
         """
-        if not self._holdings.opening.begun:
+        if not self._holdings.begun:
             return
         for _ in self._time.tries(READINGS):
             at = self._listing_instant()

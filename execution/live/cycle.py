@@ -96,7 +96,7 @@ def decided_cycle(
     if waited:
         account = (again or broker.account)()
     if rules is not None:
-        bars = rules.applied(bars, account.as_of, increments=settings.increments == "broker")
+        bars = rules.applied(bars, account.as_of, settings.increments)
     idle = _idle_reason(account, bars)
     if not idle and decided(bars.now):
         idle = f"{utc_text(bars.now)} has been decided before"

@@ -150,7 +150,7 @@ def test_any_order_and_repetition_of_pages_gives_the_same_expectation(
     assert written == len(activities)
     held = sums_of(ground, activities)
     assert not books.holdings.compare(held, BEGUN + HOUR)
-    owned = books.holdings._expected.owned()
+    owned = books.holdings.owned()
     assert {s: each.quantity for s, each in owned.items() if each.quantity} == {
         s: q for s, q in held.items() if q
     }
@@ -439,7 +439,7 @@ def test_a_restart_finds_all_that_was_added_and_a_half_added_page_is_not_there(
             books.holdings.add(broken(), BEGUN)
     with closing(Database(path)) as database:
         books = Books.of(database)
-        assert books.holdings.opening.begun
+        assert books.holdings.begun
         assert not books.found(NVDA="3")
         assert books.holdings.cash_reading(Decimal(1000)).beyond == 0
         entries = [split(name, "4") for name in ("b", "c")]

@@ -22,7 +22,6 @@ from execution.journal.activities import Activity, ActivityBook
 from execution.journal.cycles import NextCycleBook
 from execution.journal.decisions import Journal
 from execution.journal.events import EventLog
-from execution.journal.expected import ExpectedBook
 from execution.journal.halts import Halts
 from execution.journal.marks import MarkBook
 from execution.journal.migrations import MIGRATIONS, as_it_is_today
@@ -168,7 +167,10 @@ def test_an_account_goes_on_with_what_it_held_on_its_last_ground_and_with_that_c
         database.execute("INSERT INTO beginnings VALUES (0, '', '77', ?)", (str(SOON),))
         database.execute("INSERT INTO beginnings VALUES (1, 'SYB', '-400', ?)", (str(SOON),))
         opened(database)
-        held = {s: each.quantity for s, each in ExpectedBook(database).owned().items()}
+        held = {
+            s: each.quantity
+            for s, each in HoldingsBook(database, EventLog(database)).owned().items()
+        }
         [(begun_at, cash, booked)] = database.rows("SELECT begun_at, cash, booked FROM ground")
     assert held == {
         "SYA": Decimal(120 + 136),
