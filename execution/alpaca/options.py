@@ -140,5 +140,4 @@ class AlpacaSpreads:
 
     def buying_power(self) -> Decimal | None:
         """USD that options may be bought with or held against; None where nobody says it."""
-        with self._venue.translated_errors("the account"):
-            return AccountFacts.options_buying_power.of(self._venue.client.get_account())
+        return self._venue.fact(AccountFacts.options_buying_power)

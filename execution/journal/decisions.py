@@ -41,11 +41,6 @@ def choice_of_entry(entry: Mapping[str, Any]) -> Choice:
     """The choice that an entry of the journal was written of.
 
     What earlier versions did not write of a rationale is not a number.
-
-    Raises
-    ------
-    LookupError, TypeError, ValueError, ArithmeticError
-        for an entry that is none.
     """
     written = Rationale._field_defaults | entry["rationale"]
     rationale = {key: _number(written[key]) for key in Rationale._fields if key != "shrinkage"}

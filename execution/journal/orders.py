@@ -56,13 +56,7 @@ def order_of(
     reduces: bool = False,
     expires_at: np.datetime64 | None = None,
 ) -> AnyOrder:
-    """The order that these words say; name: its client_order_id.
-
-    Raises
-    ------
-    LookupError, TypeError, ValueError, ArithmeticError
-        for words that say none.
-    """
+    """The order that these words say; name: its client_order_id."""
     kind = words["kind"]
     if kind == "single":
         return Order(

@@ -138,14 +138,7 @@ class Loop:
         self._failures = dict.fromkeys((job.name for job in jobs), 0)
 
     def run(self) -> None:
-        """Step jobs until none is due any more, or it is told to stop.
-
-        Raises
-        ------
-        BrokerError, DataError
-            what the last step met, where as many in a row failed as `halt_after` says, or where it
-            was the last one of its job.
-        """
+        """Step jobs until none is due any more, or it is told to stop."""
         last: Job | None = None
         while not self._stop:
             now = self._clock()

@@ -7,7 +7,7 @@ up, and what a person bought counts as well, so the book is looked at twice agai
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from decimal import ROUND_CEILING, Decimal
 
@@ -53,22 +53,15 @@ class NightWatch:
     and may never counts as held, and other shares are cut for it.
 
     journal: of the job that trades stocks.
-    read: reads the account, and writes down what it is worth.
     """
 
     def __init__(
-        self,
-        broker: LiveBroker,
-        live: LiveAccount,
-        journal: Journal,
-        settings: LiveSettings,
-        read: Callable[[], Account],
+        self, broker: LiveBroker, live: LiveAccount, journal: Journal, settings: LiveSettings
     ) -> None:
         self._broker = broker
         self._live = live
         self._journal = journal
         self._settings = settings
-        self._read = read
         self._looked_until: np.datetime64 = NOTHING_YET
         self._not_before: np.datetime64 = NOTHING_YET
         self.closes: np.datetime64 | None = None  # the venue's next close, where it names one
@@ -113,7 +106,7 @@ class NightWatch:
             if self._is_ours(order) and is_stock(order.symbol) and not order.for_auction
         )
         try:
-            account = self._read()
+            account = self._live.read_and_mark(self._broker.account)
         except UnbelievedMarks as error:
             if not last:
                 raise

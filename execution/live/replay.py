@@ -119,14 +119,6 @@ def run_replay(
     show: called with every cycle.
 
     It returns what came of it, a line of JSON.
-
-    Raises
-    ------
-    InputError
-        for an address that is no practice server with a waiting clock, symbols that it does not
-        have, other settings than before, and what a cycle met. The records so far are written.
-    Ended
-        after a signal; so they are then.
     """
     url = settings.broker.address
     if url is None or not settings.broker.on_this_machine:

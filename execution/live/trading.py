@@ -86,7 +86,7 @@ class TradingJob:
         self._made = 0
         self._next_cycle: np.datetime64 | None = None
         self._next_sending: np.datetime64 | None = None
-        self._night = NightWatch(self.broker, live, self._journal, settings, self._read_and_mark)
+        self._night = NightWatch(self.broker, live, self._journal, settings)
         self._adopted = False
         self._belief = BarBelief()
         self._decided = {row.choice.symbol for row in self._journal.last_choices()}
@@ -203,7 +203,7 @@ class TradingJob:
         self._follow()
         self._night.closes = self._connection.next_close()
         self._live.reconcile()
-        account = self._read_and_mark()
+        account = self._live.read_and_mark(self.broker.account)
         if why := self._blocked(account) or self._gone(account):
             bars = self._settings.data.market(self._feed.bars(account.as_of)).view()
             return idle_cycle(account, bars, why, self._belief)
@@ -221,7 +221,7 @@ class TradingJob:
         )
         if resumed or cycle.fills:
             with suppress(Unbelieved):  # it has been told, and the cycle is what it did
-                self._read_and_mark()
+                self._live.read_and_mark(self.broker.account)
         return replace(cycle, unsent=self._live.book.unsent_of(cycle.name)) if cycle.name else cycle
 
     def _follow(self) -> None:
@@ -334,9 +334,6 @@ class TradingJob:
                 stuck.add(intent.order.symbol)
                 troubles.append(str(error))
         return stuck, troubles
-
-    def _read_and_mark(self) -> Account:
-        return self._live.read_and_mark(self.broker.account)
 
 
 def sent_cycle(
