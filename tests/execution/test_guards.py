@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import partial
 from itertools import chain, combinations
@@ -27,7 +27,6 @@ from execution.live.loop import Stop
 from execution.option_orders import OptionLeg, SpreadOrder, contract_of
 from execution.orders import Account, Order
 from execution.risk_snapshot import RiskSnapshot
-from foundation.compose import composed_config
 from foundation.database import Database, DatabaseFailed
 from foundation.errors import BrokerError, InputError
 from trainingdata.feed.market_data import LastTrade
@@ -673,7 +672,3 @@ def test_open_orders_without_a_price_count_at_their_own_or_at_the_last_trade() -
     assert last_prices(trades, {"CCC", "?BRK_B", "GONE"}) == {"CCC": 30.0}
     assert last_prices(trades, {"?BRK_B"}) == last_prices(silent, {"NVDA"}) == {}
     assert len(asked) == 2, "where nothing is missing, nobody is asked"
-
-
-def test_the_configuration_shows_the_defaults() -> None:
-    assert dict(composed_config("live", []).guards) == asdict(GuardSettings())

@@ -57,6 +57,7 @@ def opened(database: Database) -> OrderStore:
     book = OrderStore(database, events)
     Journal(database, events, book, "trade")
     Halts(database, events)
+    MarkBook(database)
     HoldingsBook(database, events)
     NextCycleBook(database, 1.0)
     NoticeBook(database, str, lambda: NOW)
