@@ -18,7 +18,7 @@ from execution.decision import Decision
 from execution.journal.activities import ALL_TIME, BookingRow, FillRow, Kind, bookings_of, fills_of
 from execution.journal.cycles import CycleRow, cycles_of
 from execution.journal.decisions import DecisionRow, decisions_of
-from execution.journal.marks import EquitySnapshot, MarkBook
+from execution.journal.marks import EquitySnapshot, marks_of
 from execution.journal.migrations import as_it_is_today
 from execution.journal.order_store import OrderIntent, intents_of
 from execution.option_orders import SHARES, is_option
@@ -101,7 +101,7 @@ class JournalRecord:
             intents={intent.client_order_id: intent for intent in intents_of(database)},
             fills=tuple(fills_of(database, ALL_TIME)),
             activities=tuple(bookings_of(database)),
-            marks=tuple(MarkBook(database).marks(ALL_TIME)),
+            marks=tuple(marks_of(database, ALL_TIME)),
             cycles=_ended(cycles_of(database, job)),
         )
 

@@ -105,7 +105,12 @@ class MarkBook:
 
     def marks(self, since: np.datetime64) -> list[EquitySnapshot]:
         """Marks from an instant on, oldest first."""
-        return _MARKS.rows(self._database, "WHERE at >= ? ORDER BY at", (stamp(since),))
+        return marks_of(self._database, since)
+
+
+def marks_of(database: Database, since: np.datetime64) -> list[EquitySnapshot]:
+    """The same of a journal that is only read."""
+    return _MARKS.rows(database, "WHERE at >= ? ORDER BY at", (stamp(since),))
 
 
 def exposure_line(mark: EquitySnapshot) -> str:

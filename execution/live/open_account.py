@@ -31,7 +31,7 @@ class OpenAccount:
     folder: in which it lies.
     notices: told of whatever needs a person.
     now: the instant by the venue's clock, as far as it is known.
-    pass_seconds: that the settings grant a cycle.
+    cycle_seconds: that the settings grant a cycle.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ def open_account(
     """Hold the locks of an account, and open its journal in `root/<name>`.
 
     healthcheck, alerts: as for `Notices`.
-    pass_seconds: that the settings grant a cycle.
+    cycle_seconds: that the settings grant a cycle.
     replace_damaged: whether a journal that is damaged is set aside, and a new one begun.
     unattended: whether somebody is told of whatever ends it.
     dry: whether nothing is sent: the journal is in memory, and nothing is locked.
