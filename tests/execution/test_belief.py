@@ -1,5 +1,5 @@
-"""What a price or another bar denies is not read. A mark is believed that is near the last one, that
-a trade confirms, or that two readings say.
+"""What a price or another bar denies is not read. A mark is believed that is near the last one,
+that a trade confirms, or that two readings say.
 """
 
 from __future__ import annotations
