@@ -44,7 +44,7 @@ from execution.journal.migrations import as_it_is_today
 from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle, decided_cycle, decision_end, next_instant, nothing_due
 from execution.live.exposure import last_prices
-from execution.live.lines import print_line, print_warning
+from execution.live.loop import print_line, print_warning
 from execution.live.replay import run_replay
 from execution.live.runner import trading_loop
 from execution.live.settings import LiveSettings

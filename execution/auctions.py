@@ -1,4 +1,4 @@
-"""When a venue takes orders for an auction, and until when those of a decision are sent.
+"""From when on a venue takes an order, and until when one of a decision is sent.
 
 Alpaca (docs, "Time in Force") refuses `opg` from 9:28 and `cls` from 15:50 New York on, ten minutes
 before the close on half-days; from 19:00 on both are taken for the next session's auction.
@@ -12,6 +12,7 @@ import numpy as np
 
 from execution.orders import Order, TimeInForce
 from trainingdata.instants import HOUR, new_york_date, on_new_york_clock, utc_text
+from trainingdata.instruments import Kind
 from trainingdata.sessions import beyond_calendar, calendar, session_of
 
 MINUTE = np.timedelta64(1, "m")
@@ -53,6 +54,27 @@ def sending_end(tif: TimeInForce, decided_at: np.datetime64) -> np.datetime64:
     if k == len(auctions):
         raise beyond_calendar(decided_at)
     return np.datetime64(auctions[k] - SENT_BEFORE[tif])
+
+
+def sent_until(
+    order: Order, bar_at: np.datetime64, decided_at: np.datetime64, life: np.timedelta64
+) -> np.datetime64:
+    """The instant from which on an order of a decision is not sent any more.
+
+    It is sized with the prices and the account of its decision, and of stocks it is meant for the
+    session: sent after the close it would wait for the next one.
+
+    bar_at: instant of the bars that were decided on; decided_at: when they were.
+    life: of a decision, whose orders for an auction have until then.
+    """
+    if order.for_auction:
+        return sending_end(order.tif, bar_at)
+    end = decided_at + life
+    if order.instrument.kind is Kind.STOCK:
+        session = session_of(new_york_date(np.array([decided_at]))[0])
+        if session is not None and decided_at < session.closes:
+            end = min(end, session.closes)
+    return end
 
 
 def next_sending(

@@ -115,11 +115,6 @@ def place_each(
     """Send orders that reduce, each by itself: trouble with one keeps no other from being sent.
 
     seen: the account, for the guards.
-
-    Raises
-    ------
-    BrokerError
-        the first trouble, once all were sent.
     """
     troubles = []
     for order in reductions:

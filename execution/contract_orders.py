@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
+import numpy as np
+
 Verb = Literal["BUY", "SELL"]
 Outcome = Literal["YES", "NO"]
 
@@ -27,6 +29,9 @@ class LimitOrder:
     side: the contract that is traded.
     price: USD of that side, above 0 and below 1.
     count: contracts, above 0.
+    expires_at: instant at which it ends at the venue; none where nothing says so.
+    reduces: whether it only takes from what is held.
+    reason: why it exists.
     """
 
     client_order_id: str
@@ -35,6 +40,9 @@ class LimitOrder:
     side: Outcome
     price: Decimal
     count: Decimal
+    expires_at: np.datetime64 | None = None
+    reduces: bool = False
+    reason: str = ""
 
     def __post_init__(self) -> None:
         if not self.client_order_id:

@@ -40,11 +40,6 @@ def explain(
     """The story of one order, or of the decision on a symbol at an instant, in lines.
 
     Without an instant it is that of the symbol's last order.
-
-    Raises
-    ------
-    InputError
-        for a folder that holds no whole run, or an order or decision that is not in it.
     """
     folder = RunFolder(run)
     decisions = folder.table("decisions", DECISION_COLUMNS)

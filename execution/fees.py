@@ -117,13 +117,8 @@ class TradingCosts:
         # A decision trades at the market, which takes liquidity, so that a coin pays the taker fee;
         # the first tier is that of an account without volume.
         commission = fees.commission_bps * BASIS_POINT
-        stock_half_spread = self.stock_half_spread_bps * BASIS_POINT
-        stock_slippage = self.stock_slippage_bps * BASIS_POINT
-        stock = stock_half_spread + stock_slippage + commission
-        coin_half_spread = self.crypto_half_spread_bps * BASIS_POINT
-        coin_slippage = self.crypto_slippage_bps * BASIS_POINT
-        coin = coin_half_spread + coin_slippage + (fees.crypto_taker + commission)
-        return np.where(crypto, coin, stock)
+        fee = np.where(crypto, fees.crypto_taker + commission, commission)
+        return self.half_spread(crypto) + self.slippage(crypto) + fee
 
 
 def rates_on(

@@ -302,12 +302,6 @@ def read_journal(path: Path, job: str) -> JournalRecord:
     """What a journal says; a loop may be writing it meanwhile.
 
     job: whose decisions and cycles.
-
-    Raises
-    ------
-    InputError
-        for a file that cannot be read, whose content makes no sense, or in which nothing was
-        decided.
     """
     if not path.is_file():
         raise InputError(f"journal: {path} is no file; it is the journal.sqlite of an account")

@@ -1,4 +1,4 @@
-"""Orders of several option legs, and the venue that they go to.
+"""Orders of several option legs, and what they come to.
 
 Prices are points a share, exact to the cent.
 """
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -257,57 +257,6 @@ class Quote:
     def price(self, side: Side) -> Decimal:
         """What an order on this side pays or gets, points."""
         return self.ask if side == "buy" else self.bid
-
-
-class SpreadVenue(Protocol):
-    """A venue that trades options on one index."""
-
-    def now(self) -> np.datetime64: ...
-
-    def index(self) -> float: ...
-
-    def close_of(self, day: date) -> float | None:
-        """The index at the close of a session, points; None where it is not known yet."""
-        ...
-
-    def quotes(self, contracts: Iterable[Contract]) -> Mapping[Contract, Quote]:
-        """Quotes of options; an option without one is left out."""
-        ...
-
-    def submit(self, order: SpreadOrder) -> SpreadFill:
-        """Send an order once, and wait until it is filled, or cancelled after a while.
-
-        Raises
-        ------
-        OrderRejected
-            for an order that the venue does not take.
-        OutcomeUnknown
-            where nobody knows what became of it.
-        """
-        ...
-
-    def resume(self, client_order_id: str, *, again: bool) -> SpreadFill:
-        """What became of an order that was submitted before, cancelled if it still works.
-
-        again: whether it is sent once more where the venue does not know it. It may trade then as
-            if it were new, so what it assumes of the account has to be so.
-
-        Raises
-        ------
-        OrderRejected
-            for an order that never came about; `NeverSent` for one that was not begun.
-        OutcomeUnknown
-            where nobody knows what became of it.
-        """
-        ...
-
-    def held(self) -> Mapping[Contract, int]:
-        """Options in the account, contracts, below 0 where they are owed."""
-        ...
-
-    def buying_power(self) -> Decimal | None:
-        """USD that options may be bought with or held against; None where nobody says it."""
-        ...
 
 
 def net_price(legs: Iterable[OptionLeg], quotes: Mapping[Contract, Quote]) -> Decimal | None:

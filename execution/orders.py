@@ -15,7 +15,7 @@ from foundation.errors import InputError
 from foundation.settings import setting, settings_class
 from trainingdata.bars import HIGH, Bars
 from trainingdata.instants import compact_text
-from trainingdata.instruments import Instrument, Kind, instrument
+from trainingdata.instruments import Instrument, Kind, instrument, is_coin
 
 Side = Literal["buy", "sell"]
 OrderType = Literal["market", "limit", "stop", "stop_limit", "trailing_stop"]
@@ -115,6 +115,16 @@ class Order:
     def for_auction(self) -> bool:
         """Whether it trades in the session's first or last print alone."""
         return self.tif in ("opg", "cls")
+
+    @property
+    def is_immediate(self) -> bool:
+        """Whether it is to trade now, so that what it has not done soon is cancelled."""
+        return self.type == "market" and not self.for_auction
+
+    @property
+    def own_price(self) -> float | None:
+        """At which it would trade by its own words, USD; none for one at the market."""
+        return self.limit_price or self.stop_price
 
     @property
     def signed_qty(self) -> Decimal:
@@ -303,6 +313,14 @@ def coin_bids(orders: Iterable[Order], prices: Mapping[str, float]) -> float:
     """USD that open purchases of coins will cost: at their limit, else at the last price."""
     bids = [o for o in orders if o.side == "buy" and o.instrument.kind is Kind.CRYPTO]
     return sum(float(o.qty) * (o.limit_price or prices.get(o.symbol, 0.0)) for o in bids)
+
+
+def time_in_force(symbol: str, auction: TimeInForce | None = None) -> TimeInForce:
+    """Of an order of ours; auction: that the next bar of stocks begins with, none where none does.
+
+    Coins have no day at the venue.
+    """
+    return "gtc" if is_coin(symbol) else auction or "day"
 
 
 def exact_decimal(quantity: float) -> Decimal:

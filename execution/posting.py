@@ -17,10 +17,10 @@ before, a refusal says nothing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from enum import Enum
-from functools import partial
 from typing import ClassVar, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
@@ -30,9 +30,9 @@ from execution.journal.order_store import (
     UNSENT,
     OrderIntent,
     OrderStore,
-    Part,
     Progress,
     State,
+    part_of,
 )
 from execution.journal.orders import AnyOrder, is_same
 from execution.risk_snapshot import RiskSnapshot
@@ -85,7 +85,7 @@ def unguarded(intent: OrderIntent, now: np.datetime64, seen: RiskSnapshot | None
 
 
 def too_late(intent: OrderIntent) -> str:
-    until = intent.expires_at
+    until = intent.order.expires_at
     return "" if until is None else f"it was to be sent before {compact_text(until)}"
 
 
@@ -194,22 +194,12 @@ class Outbox(Generic[Placed]):
         self._guard = guard
         self._job = job
 
-    def post(
-        self,
-        order: AnyOrder,
-        expires_at: np.datetime64 | None = None,
-        part: Part = "",
-        reason: str = "",
-        seen: RiskSnapshot | None = None,
-    ) -> Placed:
+    def post(self, order: AnyOrder, seen: RiskSnapshot | None = None) -> Placed:
         """Have an order taken, and return what the venue says of it.
 
         An order of this id that was sent before is that order, or stays rejected; one that was
         planned is sent as it was planned.
 
-        expires_at: instant by the venue's clock from which on it is not sent any more.
-        part: what it is to the account.
-        reason: why it exists.
         seen: the account, for the guard.
 
         Raises
@@ -229,14 +219,14 @@ class Outbox(Generic[Placed]):
                 raise OrderRejected(f"{before.why}; it is not sent a second time")
             return self._seen_again(before, (*ONE_POLL, *POLL_DELAYS), seen=seen)
         now = self._venue.estimated_now()
-        new = OrderIntent(order, now, expires_at, part=part, reason=reason)
-        intent = before or replace(new, job=self._job, venue=self._venue.name)
+        intent = before or self._own(OrderIntent(order, now, part=part_of(order)))
         intent = replace(intent, state="sending", why="", sent_at=now)
         if why := self._guard(intent, now, seen):
             self.book.withhold(intent, why)
             raise OrderRejected(f"{name}: not sent: {why}")
         self.book.begin(intent)
-        return self._settled(intent, partial(self._send_first, seen=seen))
+        with self._outcome_noted(name):
+            return self._settled(intent, self._send_first(intent, seen))
 
     def may_be_sent(self, intent: OrderIntent) -> bool:
         """Whether an intent may go out; where an id works twice, what was answered may not."""
@@ -246,8 +236,11 @@ class Outbox(Generic[Placed]):
 
     def adopt(self, intent: OrderIntent, placed: Placed) -> None:
         """Write down an order that works at the venue and is ours, and is not in the book."""
-        self.book.begin(replace(intent, state="working", job=self._job, venue=self._venue.name))
+        self.book.begin(self._own(replace(intent, state="working")))
         self.noted(placed)
+
+    def _own(self, intent: OrderIntent) -> OrderIntent:
+        return replace(intent, job=self._job, venue=self._venue.name)
 
     def withhold(self, client_order_id: str, why: str) -> None:
         """Write down why an intent that was planned is not sent."""
@@ -365,10 +358,11 @@ class Outbox(Generic[Placed]):
         """
         if intent.taken:
             return self._taken(intent.client_order_id, polls)
-        if not again:
-            return self._settled(intent, self._poll_once)
-        asked = partial(self._poll_and_resend, polls=polls, seen=seen)
-        return self._settled(intent, asked)
+        with self._outcome_noted(intent.client_order_id):
+            answer = self._poll(intent.client_order_id, polls)
+            if isinstance(answer, Unseen) and again:
+                answer = self._send_again(intent, polls, answer, seen)
+            return self._settled(intent, answer)
 
     def noted(self, placed: Placed) -> Placed:
         """The order, of which the book then says the same.
@@ -384,26 +378,24 @@ class Outbox(Generic[Placed]):
             self.book.note(placed.client_order_id, placed.progress)
         return placed
 
-    def _settled(
-        self, intent: OrderIntent, asked: Callable[[OrderIntent], Placed | Unseen]
-    ) -> Placed:
-        """What the venue says of an intent that it has not taken yet, which the book then says too.
-
-        asked: how the venue is asked.
-        """
-        name = intent.client_order_id
+    @contextmanager
+    def _outcome_noted(self, name: str) -> Iterator[None]:
+        """Have the book say of an intent that the venue has not taken yet why it is not taken."""
         try:
-            answer = asked(intent)
-            if not isinstance(answer, Unseen) and not answer.is_of(intent):
-                answer = self._polled_again(intent, answer)
-            if isinstance(answer, Unseen):
-                raise self._unknown(intent, answer)
+            yield
         except OrderRejected as error:
             self.book.settle(name, _REFUSED.get(type(error), "rejected"), str(error))
             raise
         except OutcomeUnknown as error:
             self.book.settle(name, "open", str(error))
             raise
+
+    def _settled(self, intent: OrderIntent, answer: Placed | Unseen) -> Placed:
+        """The order that the venue has for an intent, which the book then says too."""
+        if not isinstance(answer, Unseen) and not answer.is_of(intent):
+            answer = self._polled_again(intent, answer)
+        if isinstance(answer, Unseen):
+            raise self._unknown(intent, answer)
         return self.noted(answer)
 
     def _polled_again(self, intent: OrderIntent, other: Placed) -> Placed | Unseen:
@@ -443,15 +435,9 @@ class Outbox(Generic[Placed]):
             return self._venue.post(intent, BUSY_PATIENCE)
         except NoAnswer as error:
             _warn_of_silence(name, error)
-        return self._poll_and_resend(intent, POLL_DELAYS, seen)
-
-    def _poll_and_resend(
-        self, intent: OrderIntent, polls: Sequence[float], seen: RiskSnapshot | None
-    ) -> Placed | Unseen:
-        """Look for an intent that was sent, and send it again where the venue does not show it."""
-        found = self._poll(intent.client_order_id, polls)
+        found = self._poll(name, POLL_DELAYS)
         if isinstance(found, Unseen):
-            return self._send_again(intent, polls, found, seen)
+            return self._send_again(intent, POLL_DELAYS, found, seen)
         return found
 
     def _send_again(
@@ -474,9 +460,6 @@ class Outbox(Generic[Placed]):
         except NoAnswer as error:
             _warn_of_silence(name, error)
         return self._poll(name, polls)
-
-    def _poll_once(self, intent: OrderIntent) -> Placed | Unseen:
-        return self._poll(intent.client_order_id, ONE_POLL)
 
     def _poll(self, name: str, polls: Sequence[float]) -> Placed | Unseen:
         """The order with this id of ours, or what the last look said in its place.

@@ -14,6 +14,7 @@ import numpy as np
 from execution.broker import Asset
 from execution.brokers import account_at
 from execution.decision import reason_text
+from execution.live.exposure import prices_of_orders
 from execution.live.settings import LiveSettings
 from execution.orders import Account
 from execution.outlook import NoForecast
@@ -109,13 +110,13 @@ def decide(
         return SizedQuantity(symbol, Decimal(0), why)
     # The caller's price values the symbol and the account's prices the rest. The limit of an open
     # order stands in only for what is not held and has no other price.
-    prices = {**_open_order_prices(account), **account.prices, symbol: price}
+    prices = {**prices_of_orders(account, lambda names: {}), **account.prices, symbol: price}
     account = replace(account, prices=prices)
     try:
         bars = fetch(_panel_symbols(symbol, settings, account), now)
         bars = confirmed(settings.data.market(settings.with_increments(bars)).view())
         if asset is not None:
-            bars = _with_asset(bars, symbol, asset, increments=settings.increments == "broker")
+            bars = with_venue_rules(bars, {symbol: asset}, settings.increments)
         account = _fully_priced(account.with_prices(closes_of(bars)))
         trader = settings.trader(settings.forecaster.build(bars.symbols))
         belief = trader.belief_of(bars, symbol, now)
@@ -143,16 +144,6 @@ def _panel_symbols(symbol: str, settings: LiveSettings, account: Account) -> lis
     else:
         others = {name for name, quantity in account.exposure.items() if quantity}
     return sorted({symbol, *others})
-
-
-def _with_asset(bars: Bars, symbol: str, asset: Asset, *, increments: bool) -> Bars:
-    """The panel with what the venue allows with one symbol; increments: its steps, for coins."""
-    instruments = []
-    for item in bars.instruments:
-        if item.symbol == symbol:
-            item = with_venue_rules(item, asset, increments=increments)
-        instruments.append(item)
-    return replace(bars, instruments=tuple(instruments))
 
 
 def _without_forecast(
@@ -205,16 +196,6 @@ def _bar_source(settings: LiveSettings, keys: Keys) -> Fetch:
             raise NoForecast(str(error)) from error
 
     return from_files if folders else from_venue
-
-
-def _open_order_prices(account: Account) -> dict[str, float]:
-    """Limits and stops of open orders, for symbols that are not held and have no other price."""
-    prices = {}
-    for order in account.open_orders:
-        price = order.limit_price or order.stop_price
-        if price is not None:
-            prices[order.symbol] = price
-    return prices
 
 
 def _fully_priced(account: Account) -> Account:

@@ -9,7 +9,7 @@ from operator import itemgetter
 
 import numpy as np
 
-from execution.orders import UNLIMITED, Order, Side, TimeInForce, order_identity
+from execution.orders import UNLIMITED, Order, Side, order_identity, time_in_force
 from sizing.quantity import part_count, truncate_to_increment
 from trainingdata.instants import compact_text
 from trainingdata.instruments import Instrument, Kind
@@ -59,7 +59,7 @@ def rebalance(
         symbol = item.symbol
         coin = item.kind is Kind.CRYPTO
         auction = None if coin else timeframe.auction
-        tif: TimeInForce = "gtc" if coin else auction or "day"
+        tif = time_in_force(symbol, auction)
         leg = 0
         steps = _steps(target.held, target.quantity)
         for before, after in steps[:1] if auction else steps:

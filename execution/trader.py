@@ -12,7 +12,6 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from execution.beliefs import Belief, BeliefTable, Periods, joined_beliefs
-from execution.book_state import BookState, book_state
 from execution.choices import (
     Believed,
     answer_of,
@@ -27,7 +26,7 @@ from execution.lending import MarginTerms
 from execution.open_orders import ordered_without, reductions_decided_anew, replaced_orders
 from execution.orders import TERMS, Account, OrderTerms
 from execution.outlook import EVERYTHING, Growth, belief_of_symbol, belief_table
-from execution.problem import Settled, Terms, problem_of, settled
+from execution.problem import BookState, Settled, Terms, book_state, problem_of, settled
 from execution.rebalancing import rebalance
 from forecasting.forecast import HORIZON, Forecaster, Progress, silent
 from forecasting.moments import Volatility

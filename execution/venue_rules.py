@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -13,9 +13,10 @@ from execution.auctions import auction_refusal
 from execution.broker import Asset, Broker
 from execution.orders import TERMS, Order, OrderTerms
 from trainingdata.bars import Bars
-from trainingdata.instruments import BILLIONTH, Instrument, Kind
+from trainingdata.instruments import BILLIONTH, Kind
 
 _NOTHING = Decimal(0)
+Steps = Literal["original", "broker"]
 BLOCKED = "the venue has blocked this account from trading"
 
 
@@ -116,7 +117,7 @@ def _account_refusal(
     change = order.signed_qty
     # What closes a position whole is never too small: nothing else could ever sell the rest.
     if coin or (fraction and change != -held):
-        price = order.limit_price or order.stop_price or account.prices.get(order.symbol)
+        price = order.own_price or account.prices.get(order.symbol)
         if why := _value_refusal(order, coin, price, terms):
             return why
     if account.blocked:
@@ -176,27 +177,34 @@ class VenueRules:
         self._read_for: tuple[np.datetime64, tuple[str, ...]] | None = None
         self._assets: Mapping[str, Asset] = {}
 
-    def applied(self, bars: Bars, now: np.datetime64, *, increments: bool) -> Bars:
-        """The panel with what its symbols allow: whether they trade and can be sold short.
-
-        increments: the venue's steps too, for coins.
-        """
+    def applied(self, bars: Bars, now: np.datetime64, increments: Steps) -> Bars:
+        """The panel with what the venue allows with its symbols; increments: as below."""
         request = now.astype("datetime64[D]"), bars.symbols
         if request != self._read_for:
             self._assets = self._broker.assets(bars.symbols)
             self._read_for = request
-        instruments = [self._allowed(item, increments) for item in bars.instruments]
-        return replace(bars, instruments=tuple(instruments))
-
-    def _allowed(self, item: Instrument, increments: bool) -> Instrument:
-        asset = self._assets.get(item.symbol)
-        if asset is None:
-            return replace(item, tradable=False)
-        return with_venue_rules(item, asset, increments=increments)
+        known = {symbol: self._assets.get(symbol) for symbol in bars.symbols}
+        return with_venue_rules(bars, known, increments)
 
 
-def with_venue_rules(item: Instrument, asset: Asset, *, increments: bool) -> Instrument:
-    """The instrument with what the venue allows; increments: its steps, for coins."""
-    step = asset.increment if increments and item.kind is Kind.CRYPTO else item.increment
-    borrowable = asset.shortable and asset.easy_to_borrow
-    return replace(item, increment=step, tradable=asset.tradable, borrowable=borrowable)
+def with_venue_rules(bars: Bars, assets: Mapping[str, Asset | None], increments: Steps) -> Bars:
+    """The panel with what the venue allows with some symbols; of one that it does not know nothing.
+
+    increments: whose steps of a quantity count, for coins.
+    """
+    items = []
+    for item in bars.instruments:
+        if item.symbol in assets:
+            asset = assets[item.symbol]
+            if asset is None:
+                item = replace(item, tradable=False)
+            else:
+                its_own = increments == "broker" and item.kind is Kind.CRYPTO
+                item = replace(
+                    item,
+                    increment=asset.increment if its_own else item.increment,
+                    tradable=asset.tradable,
+                    borrowable=asset.shortable and asset.easy_to_borrow,
+                )
+        items.append(item)
+    return replace(bars, instruments=tuple(items))

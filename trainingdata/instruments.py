@@ -83,6 +83,11 @@ def is_coin(symbol: str) -> bool:
     return instrument(symbol).kind is Kind.CRYPTO
 
 
+def is_stock(symbol: str) -> bool:
+    """Whether a symbol is of a stock; options and foreign ones count as such."""
+    return not is_symbol(symbol) or not is_coin(symbol)
+
+
 def foreign_symbol(name: str) -> str:
     """What is called here what an account holds beside stocks and coins against the dollar.
 

@@ -324,7 +324,7 @@ class KalshiAccount:
             positions={market: float(value) for market, value in values.items()},
         )
         with self.account.database.transaction():
-            _, changes = write_mark(self.journal, self.account.halts, mark, self.limits)
+            _, changes = write_mark(self.account.marks, self.account.halts, mark, self.limits)
             self.actions.keep(reading.books, sales)
         manager.begin(reading.books)
         self.account.tell_of_changes(changes)
@@ -336,7 +336,7 @@ class KalshiAccount:
 
     def _instant(self, at: np.datetime64) -> np.datetime64:
         """When a mark is made: after the one before, though the clock may have gone back."""
-        last = self.journal.point_before()
+        last = self.account.marks.point_before()
         return at if last is None else max(at, last.at + _TICK)
 
 

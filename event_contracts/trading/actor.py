@@ -41,7 +41,7 @@ from event_contracts.trading.records import (
     quote_of,
     terms_of,
 )
-from execution.journal.order_store import OrderIntent
+from execution.journal.order_store import OrderIntent, part_of
 from foundation.arrays import Mask, Records
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from foundation.notices import Notices
@@ -213,16 +213,20 @@ class ActorService:
             reason=f"{draft.policy}: {order.action} {order.count} {order.side}",
             client_order_id=order.client_order_id,
         )
+        order = replace(
+            order,
+            expires_at=self.manager.expiry(),
+            reduces=_reduces(order, view),
+            reason=entry.reason,
+        )
         intent = OrderIntent(
             order=order,
             sent_at=self.clock(),
-            expires_at=self.manager.expiry(),
             state="planned",
             job=self.actions.job,
             venue="kalshi",
             decision=f"{entry.market} {entry.at}",
-            part="reduction" if _reduces(order, view) else "opening",
-            reason=entry.reason,
+            part=part_of(order),
         )
         self.actions.write(update, entry, intent)
         failed = ""

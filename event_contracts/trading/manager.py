@@ -98,7 +98,7 @@ class KalshiMultiMarketOrderManager:
             if is_new and (why := self._refusal(order)):
                 self._outbox.withhold(name, why)
                 raise OrderRejected(f"{name}: not sent: {why}")
-            answer = self._outbox.post(order, self.expiry())
+            answer = self._outbox.post(replace(order, expires_at=self.expiry()))
             if is_new:
                 self._account.expect(answer, self.venue.now())
             return Receipt(answer.order_id, answer.filled, answer.remaining)

@@ -34,7 +34,7 @@ from typing import Any, Literal
 import numpy as np
 
 from event_contracts.trading.orders import Fill, Outcome, other
-from execution.live.page_words import hour
+from execution.live.page import hour
 from foundation.arrays import Array
 from foundation.charts import Chart, Series
 from foundation.figures import NONE, Words, number, percent, quantity, usd

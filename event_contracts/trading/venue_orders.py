@@ -385,11 +385,13 @@ class OrderVenue(KalshiConnection):
         """Whether an order that the venue does not know by now will never reach it."""
         # The venue may take an order that has expired on its way as one that waits for nothing.
         landing = np.timedelta64(round(self.settings.landing_seconds * 1e9), "ns")
-        ends = intent.sent_at if intent.expires_at is None else intent.expires_at
+        expires = intent.order.expires_at
+        ends = intent.sent_at if expires is None else expires
         return bool(now >= ends + landing)
 
 
 def _request(intent: OrderIntent) -> Response:
-    if intent.expires_at is None:
+    order = order_of(intent)
+    if order.expires_at is None:
         raise InputError(f"{intent.client_order_id}: nothing says when it ends at the venue")
-    return order_request(order_of(intent), intent.expires_at)
+    return order_request(order, order.expires_at)

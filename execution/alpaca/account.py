@@ -223,7 +223,7 @@ def _set_aside(open_orders: Sequence[Order], prices: Mapping[str, float]) -> Dec
     """USD that open purchases may have taken off cash; infinite where one has no price."""
     total = Decimal(0)
     for order in open_orders:
-        price = order.limit_price or order.stop_price or prices.get(order.symbol)
+        price = order.own_price or prices.get(order.symbol)
         if order.side == "buy":
             total += order.qty * Decimal(repr(price)) if price else INFINITE
     return total

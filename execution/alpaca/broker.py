@@ -20,7 +20,7 @@ from execution.alpaca.order_venue import ORDERS_LISTED, OrderVenue
 from execution.alpaca.placed_order import PlacedOrder
 from execution.broker import Asset
 from execution.brokers import READINGS, Reading, Unbelieved
-from execution.journal.order_store import OrderIntent, OrderStore, Part
+from execution.journal.order_store import OrderIntent, OrderStore
 from execution.orders import TERMS, Account, Fill, Order, OrderTerms, strategy_of
 from execution.posting import Guard, Outbox, unguarded
 from execution.risk_snapshot import RiskSnapshot
@@ -160,7 +160,7 @@ class AlpacaBroker:
                     continue
                 log.warning("%s works at the venue and is not in the book: it is now", name)
                 for order in whole:
-                    intent = OrderIntent(replace(order, reason="adopted"), at, reason="adopted")
+                    intent = OrderIntent(replace(order, reason="adopted"), at)
                     self._outbox.adopt(intent, PlacedOrder(entry))
 
     def follow(self) -> None:
@@ -200,7 +200,7 @@ class AlpacaBroker:
         for (order, _), placed in zip(sent, awaited, strict=True):
             last = (
                 self._outbox.cancel_and_wait(placed)
-                if _is_immediate(order)
+                if order.is_immediate
                 else self._outbox.noted(placed)
             )
             done = done and last.is_done
@@ -248,15 +248,14 @@ class AlpacaBroker:
                 self._outbox.withhold(order.client_order_id, why)
                 continue
             try:
-                part: Part = "reduction" if order.reduces else "opening"
-                answer = self._outbox.post(order, order.expires_at, part, str(order.reason), seen)
+                answer = self._outbox.post(order, seen)
             except OrderRejected as error:
                 log.warning("%s", error)
                 continue
             sent.append((order, answer))
             # What rests at the venue counts against the orders after it. What trades at once will
             # be a position.
-            if not _is_immediate(order):
+            if not order.is_immediate:
                 account = replace(account, open_orders=(*account.open_orders, order))
         return sent
 
@@ -371,8 +370,3 @@ def _asset(symbol: str, answer: Response) -> Asset:
         increment=increment,
         smallest=AssetEntry.smallest.of(answer) or increment,
     )
-
-
-def _is_immediate(order: Order) -> bool:
-    """Whether an order is to trade now, so that what it has not done soon is cancelled."""
-    return order.type == "market" and not order.for_auction

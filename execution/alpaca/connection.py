@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,11 +15,12 @@ from execution.brokers import SETBACK
 from foundation.clock import OURS, Time
 from foundation.errors import BrokerError, SenselessAnswer, none_of
 from trainingdata.feed.endpoint import BrokerSettings, Keys, translated_errors
-from trainingdata.feed.fields import as_mapping
+from trainingdata.feed.fields import Needed, Optional, as_mapping
 
 log = logging.getLogger(__name__)
 
 Response = Mapping[str, Any]
+Fact = TypeVar("Fact")
 
 ALPACA = "alpaca"  # as it is registered
 UNKNOWN_THING = 404
@@ -145,14 +146,17 @@ class VenueConnection:
                 return None
             return as_mapping(answer)
 
-    def account_id(self) -> str:
+    def fact(self, field: Needed[Fact] | Optional[Fact]) -> Fact:
+        """What the venue says of the account in one field."""
         with self.translated_errors("the account"):
-            return AccountFacts.id.of(as_mapping(self.client.get_account()))
+            return field.of(as_mapping(self.client.get_account()))
+
+    def account_id(self) -> str:
+        return self.fact(AccountFacts.id)
 
     def cash(self) -> Decimal:
         """USD in the account; below 0 it is borrowed."""
-        with self.translated_errors("the account"):
-            return AccountFacts.cash.of(as_mapping(self.client.get_account()))
+        return self.fact(AccountFacts.cash)
 
     def next_close(self) -> np.datetime64 | None:
         """When the venue next closes for stocks; none where it does not say."""

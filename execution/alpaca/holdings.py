@@ -56,7 +56,7 @@ def held_in(
     return held
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Holdings:
     """Positions in stocks, coins and what is neither, by symbol.
 
@@ -68,26 +68,19 @@ class Holdings:
     unsaid: sides, `long` and `short`, of which what one position is worth is not said at all.
     """
 
-    quantities: Mapping[str, Decimal]
-    prices: Mapping[str, float]
-    available: Mapping[str, Decimal]
-    short_proceeds: float
-    owed: float
-    options: float
-    longs: Mapping[str, Decimal]
-    shorts: Mapping[str, Decimal]
-    unpriced: Mapping[str, Decimal]
-    unsaid: frozenset[str]
-
-
-@dataclass(slots=True)
-class _Sums:
-    """USD by asset class, on either side."""
-
+    quantities: dict[str, Decimal] = field(default_factory=dict)
+    prices: dict[str, float] = field(default_factory=dict)
+    available: dict[str, Decimal] = field(default_factory=dict)
+    short_proceeds: float = 0.0
+    owed: float = 0.0
+    options: float = 0.0
     longs: dict[str, Decimal] = field(default_factory=dict)
     shorts: dict[str, Decimal] = field(default_factory=dict)
+    unpriced: dict[str, Decimal] = field(default_factory=dict)
+    unsaid: set[str] = field(default_factory=set)
 
     def add(self, kind: str, worth: Decimal) -> None:
+        """Have something of a class be worth so many USD, signed."""
         side = self.longs if worth > 0 else self.shorts
         side[kind] = side.get(kind, Decimal(0)) + abs(worth)
 
@@ -104,15 +97,7 @@ def holdings_of(
 
     trades: USD that symbols traded at last, of positions that say no price.
     """
-    owed = 0.0
-    options = 0.0
-    short_proceeds = 0.0
-    sums = _Sums()
-    quantities: dict[str, Decimal] = {}
-    prices: dict[str, float] = {}
-    available: dict[str, Decimal] = {}
-    unpriced: dict[str, Decimal] = {}
-    unsaid = set()
+    found = Holdings()
     for position in positions:
         _refuse_contradicting_signs(position)
         kind = _asset_class(position)
@@ -122,42 +107,31 @@ def holdings_of(
             name = Position.symbol.of(position)
             value = _worth_of_option(position)
             if value:
-                sums.add(kind, value)
-                owed += max(-float(value), 0.0)
-                options += max(float(value), 0.0)
+                found.add(kind, value)
+                found.owed += max(-float(value), 0.0)
+                found.options += max(float(value), 0.0)
             elif quantity < 0 and said == (None, None):
-                unpriced[name] = quantity
-                unsaid.add("short")
+                found.unpriced[name] = quantity
+                found.unsaid.add("short")
             continue
         symbol = _position_symbol(position)
         price = _mark(position, symbol, trades.get(symbol))
-        _add_worth(sums, kind, position, quantity * Decimal(repr(price)))
+        _add_worth(found, kind, position, quantity * Decimal(repr(price)))
         if quantity and not price:
-            unpriced[symbol] = unpriced.get(symbol, Decimal(0)) + quantity
+            found.unpriced[symbol] = found.unpriced.get(symbol, Decimal(0)) + quantity
             if said == (None, None):
-                unsaid.add("long" if quantity > 0 else "short")
+                found.unsaid.add("long" if quantity > 0 else "short")
         if not price:
             continue
-        quantities[symbol] = quantities.get(symbol, Decimal(0)) + quantity
-        prices[symbol] = price
+        found.quantities[symbol] = found.quantities.get(symbol, Decimal(0)) + quantity
+        found.prices[symbol] = price
         if quantity < 0:
             entry = Position.entry_price.of(position)
-            short_proceeds += float(-quantity) * (price if entry is None else float(entry))
+            found.short_proceeds += float(-quantity) * (price if entry is None else float(entry))
         free_to_trade = Position.available.of(position)
         if free_to_trade is not None:
-            available[symbol] = free_to_trade
-    return Holdings(
-        quantities,
-        prices,
-        available,
-        short_proceeds=short_proceeds,
-        owed=owed,
-        options=options,
-        longs=sums.longs,
-        shorts=sums.shorts,
-        unpriced=unpriced,
-        unsaid=frozenset(unsaid),
-    )
+            found.available[symbol] = free_to_trade
+    return found
 
 
 def refuse_other_sums(facts: Entry, holdings: Holdings, *, again: bool) -> None:
@@ -273,14 +247,14 @@ def _asset_class(position: Entry) -> str:
     return kind if kind in (STOCKS, COINS) and is_symbol(name) else OTHERS
 
 
-def _add_worth(sums: _Sums, kind: str, position: Entry, at_last_mark: Decimal) -> None:
+def _add_worth(found: Holdings, kind: str, position: Entry, at_last_mark: Decimal) -> None:
     """Add what a position is worth in the venue's words, USD; at its last mark without any."""
     value = Position.market_value.of(position)
     price = Position.price.of(position)
     if not value and not price:
-        sums.add(OTHERS, at_last_mark)
+        found.add(OTHERS, at_last_mark)
     else:
-        sums.add(kind, Position.qty.of(position) * (price or 0) if value is None else value)
+        found.add(kind, Position.qty.of(position) * (price or 0) if value is None else value)
 
 
 def _worth_of_option(option: Entry) -> Decimal:

@@ -13,7 +13,7 @@ from execution.alpaca.fields import AccountFacts
 from execution.alpaca.holdings import held_in
 from execution.alpaca.order_venue import OrderVenue
 from execution.alpaca.placed_order import PlacedOrder, spread_traded
-from execution.journal.order_store import OrderStore, Part
+from execution.journal.order_store import OrderStore
 from execution.option_orders import (
     Contract,
     NeverSent,
@@ -71,6 +71,7 @@ class AlpacaSpreads:
         return self._data.index(self._venue.estimated_now())
 
     def close_of(self, day: date) -> float | None:
+        """The index at the close of a session, points; None where it is not known yet."""
         return self._data.close_of(day, self.now())
 
     def quotes(self, contracts: Iterable[Contract]) -> dict[Contract, Quote]:
@@ -84,14 +85,32 @@ class AlpacaSpreads:
         return quotes
 
     def submit(self, order: SpreadOrder) -> SpreadFill:
-        """As for `SpreadVenue.submit`; it is cancelled after `patience`."""
+        """Send an order once, and wait until it is filled, or cancelled after `patience`.
+
+        Raises
+        ------
+        OrderRejected
+            for an order that the venue does not take.
+        OutcomeUnknown
+            where nobody knows what became of it.
+        """
         name = order.client_order_id
-        part: Part = "reduction" if order.reduces else "opening"
-        posted = self._outbox.post(order, order.expires_at, part, order.reason)
+        posted = self._outbox.post(order)
         (placed,) = self._venue.awaited([posted], self._patience)
         return self._traded(name, self._outbox.cancel_and_wait(placed))
 
     def resume(self, client_order_id: str, *, again: bool) -> SpreadFill:
+        """What became of an order that was submitted before, cancelled if it still works.
+
+        again: as for `Outbox.resolve`.
+
+        Raises
+        ------
+        OrderRejected
+            for an order that never came about; `NeverSent` for one that was not begun.
+        OutcomeUnknown
+            where nobody knows what became of it.
+        """
         placed = self._outbox.resolve(client_order_id, again=again)
         if placed is None:
             begun = self._outbox.was_begun(client_order_id)
@@ -113,11 +132,12 @@ class AlpacaSpreads:
         return fill
 
     def held(self) -> dict[Contract, int]:
+        """Options in the account, contracts, below 0 where they are owed."""
         return {
             contract_of(symbol): int(holding.quantity)
             for symbol, holding in held_in(self._venue, is_option).items()
         }
 
     def buying_power(self) -> Decimal | None:
-        with self._venue.translated_errors("the account"):
-            return AccountFacts.options_buying_power.of(self._venue.client.get_account())
+        """USD that options may be bought with or held against; None where nobody says it."""
+        return self._venue.fact(AccountFacts.options_buying_power)

@@ -51,12 +51,6 @@ class PlacedOrder:
         """The order with an id of ours that an answer is about.
 
         price_of: the price of a symbol that was seen last, USD; None for none.
-
-        Raises
-        ------
-        SenselessAnswer
-            for an answer about another order, half of one, and one that tells of fills that cannot
-            be.
         """
         if OrderEntry.client_order_id.of(as_mapping(answer)) != name:
             raise SenselessAnswer("it is about another order")

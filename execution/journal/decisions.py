@@ -19,8 +19,7 @@ from pydantic import Json, PlainSerializer, PlainValidator
 from execution.decision import Choice, Decision, Rationale
 from execution.journal.cycles import CycleBook
 from execution.journal.events import EventLog
-from execution.journal.marks import MarkBook
-from execution.journal.order_store import OrderIntent, OrderStore, Part
+from execution.journal.order_store import OrderIntent, OrderStore, part_of
 from execution.journal.rows import Exact, Instant, Real, Table, Text, checked, stamp
 from execution.orders import Account, Order
 from foundation.database import Database
@@ -42,11 +41,6 @@ def choice_of_entry(entry: Mapping[str, Any]) -> Choice:
     """The choice that an entry of the journal was written of.
 
     What earlier versions did not write of a rationale is not a number.
-
-    Raises
-    ------
-    LookupError, TypeError, ValueError, ArithmeticError
-        for an entry that is none.
     """
     written = Rationale._field_defaults | entry["rationale"]
     rationale = {key: _number(written[key]) for key in Rationale._fields if key != "shrinkage"}
@@ -143,15 +137,15 @@ class ChoiceRow(NamedTuple):
     choice: Choice
 
 
-class Journal(MarkBook):
-    """What one job of an account writes down, beside the account's marks.
+class Journal:
+    """What one job of an account writes down.
 
     job: its name.
     cycles: of the job.
     """
 
     def __init__(self, database: Database, events: EventLog, book: OrderStore, job: str) -> None:
-        super().__init__(database)
+        self._database = database
         self._events = events
         self._book = book
         self._job = job
@@ -197,16 +191,8 @@ class Journal(MarkBook):
         return name
 
     def _planned(self, order: Order, decision: str, at: np.datetime64) -> OrderIntent:
-        part: Part = "reduction" if order.reduces else "opening"
         return OrderIntent(
-            order=order,
-            sent_at=at,
-            expires_at=order.expires_at,
-            state="planned",
-            job=self._job,
-            decision=decision,
-            part=part,
-            reason=str(order.reason),
+            order, at, "planned", job=self._job, decision=decision, part=part_of(order)
         )
 
     def write_orders(self, name: str, orders: Sequence[Order], at: np.datetime64) -> None:

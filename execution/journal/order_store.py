@@ -71,6 +71,12 @@ _AFTER: Mapping[State, tuple[State, ...]] = {
 
 Part = Literal["", "reduction", "opening", "night"]
 
+
+def part_of(order: AnyOrder) -> Part:
+    """What an order that follows from a decision is of it."""
+    return "reduction" if order.reduces else "opening"
+
+
 # After a day nothing is on its way any more: connections, queues and the venue's day have ended.
 LANDING = np.timedelta64(24, "h")
 
@@ -99,27 +105,23 @@ class OrderIntent:
 
     order: what is asked for; no other order of the account ever has its id.
     sent_at: instant by the venue's clock at which it was planned, and then at which it was sent.
-    expires_at: from which on it is not wanted any more; none never.
     state: what is known of it, as above.
     why: what the venue said, or why it was withheld.
     job: what sends it.
     venue: that it is sent to.
     decision: the id of the decision that it follows from; empty for none.
     part: of the decision: openings wait for its reductions.
-    reason: why it exists.
     progress: what the venue said last of an order that it took.
     """
 
     order: AnyOrder
     sent_at: np.datetime64
-    expires_at: np.datetime64 | None = None
     state: State = "sending"
     why: str = ""
     job: str = ""
     venue: str = "alpaca"
     decision: str = ""
     part: Part = ""
-    reason: str = ""
     progress: Progress = field(default_factory=lambda: Progress("working"))
 
     @property
@@ -139,11 +141,12 @@ class OrderIntent:
         return self.state in TAKEN or bool(self.progress.venue_id)
 
     def wanted(self, now: np.datetime64) -> bool:
-        return self.expires_at is None or bool(now < self.expires_at)
+        return self.order.expires_at is None or bool(now < self.order.expires_at)
 
     def is_dead(self, now: np.datetime64) -> bool:
         """Whether an order that the venue does not know by now will never reach it."""
-        end = self.sent_at if self.expires_at is None else max(self.sent_at, self.expires_at)
+        expires = self.order.expires_at
+        end = self.sent_at if expires is None else max(self.sent_at, expires)
         return bool(now >= end + LANDING)
 
 
@@ -169,7 +172,7 @@ class _IntentRow:
 
 
 # What an intent, and what the venue said of it, are called in its row as well.
-_SAME = ("sent_at", "expires_at", "why", "job", "venue", "decision", "part", "reason")
+_SAME = ("sent_at", "why", "job", "venue", "decision", "part")
 _SAID = ("venue_id", "filled", "filled_price", "successor")
 
 
@@ -189,8 +192,16 @@ def _intent(row: _IntentRow) -> OrderIntent:
 def _row(intent: OrderIntent, state: State) -> _IntentRow:
     same: dict[str, Any] = {name: getattr(intent, name) for name in _SAME}
     said: dict[str, Any] = {name: getattr(intent.progress, name) for name in _SAID}
-    name, terms = intent.client_order_id, words_of(intent.order)
-    return _IntentRow(client_order_id=name, terms=terms, state=state, **same, **said)
+    order = intent.order
+    return _IntentRow(
+        client_order_id=order.client_order_id,
+        terms=words_of(order),
+        reason=str(order.reason),
+        expires_at=order.expires_at,
+        state=state,
+        **same,
+        **said,
+    )
 
 
 # Columns of an order's words, for conditions and for whoever reads the file.

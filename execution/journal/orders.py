@@ -56,13 +56,7 @@ def order_of(
     reduces: bool = False,
     expires_at: np.datetime64 | None = None,
 ) -> AnyOrder:
-    """The order that these words say; name: its client_order_id.
-
-    Raises
-    ------
-    LookupError, TypeError, ValueError, ArithmeticError
-        for words that say none.
-    """
+    """The order that these words say; name: its client_order_id."""
     kind = words["kind"]
     if kind == "single":
         return Order(
@@ -94,7 +88,8 @@ def order_of(
         if action not in get_args(Verb) or side not in get_args(Outcome):
             raise ValueError(f"{name}: side {words['side']!r} is none of a contract")
         price = Decimal(words["limit_price"])
-        return LimitOrder(name, words["symbol"], action, side, price, Decimal(words["qty"]))
+        terms = words["symbol"], action, side, price, Decimal(words["qty"])
+        return LimitOrder(name, *terms, expires_at, reduces, reason)
     raise ValueError(f"{name}: an order of kind {kind!r} is none")
 
 

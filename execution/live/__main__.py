@@ -37,12 +37,11 @@ from execution.account_lock import (
     refuse_emptied,
     refuse_unusable,
 )
-from execution.journal.cycles import latest_cycles
+from execution.journal.cycles import latest_cycles, next_cycle_of
 from execution.journal.events import EventLog
 from execution.journal.halts import Halt, HaltKind, Halts
 from execution.journal.marks import EquitySnapshot, MarkBook, contracts_line, exposure_line
 from execution.journal.migrations import as_it_is_today
-from execution.journal.next_cycle import next_cycle_of
 from execution.journal.notices import NoticeBook
 from execution.journal.order_store import WAITING, OrderStore, refuse_earlier
 from execution.journal.orders import words_of
@@ -121,7 +120,7 @@ def _order_lines(database: Database) -> Iterator[str]:
         words = words_of(intent.order)
         asked = f"{words.get('side', '')} {words['qty']}".strip()
         filled = f"{intent.progress.filled:f} filled"
-        yield f"{intent.state}: {intent.client_order_id}, {asked}, {filled}: {intent.reason}"
+        yield f"{intent.state}: {intent.client_order_id}, {asked}, {filled}: {intent.order.reason}"
     for line in EventLog(database).last_held(SPREADS):
         yield f"open: {line}"
 

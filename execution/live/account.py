@@ -24,14 +24,12 @@ from execution.brokers import (
     meant_by,
 )
 from execution.journal.activities import ALL_TIME, Activity
-from execution.journal.decisions import Journal
 from execution.journal.expected import NONE
 from execution.journal.halts import HaltKind
-from execution.journal.linked_returns import Point
-from execution.journal.marks import EquitySnapshot
+from execution.journal.marks import exposure_line, mark_of, profit_line
 from execution.live.belief import MarkBelief
 from execution.live.cash import CashReading, room_of, why_unexplained
-from execution.live.exposure import last_prices, prices_of_orders
+from execution.live.exposure import LastTrades, last_prices, prices_of_orders
 from execution.live.guards import Guards
 from execution.live.holdings import OVERLAP, Difference, HoldingsBook, Stake, at_stake
 from execution.live.loop import Stop
@@ -43,7 +41,6 @@ from execution.risk_snapshot import RiskSnapshot
 from foundation.decimals import INFINITE, plain, total
 from foundation.errors import BrokerError, InputError, SenselessAnswer
 from trainingdata.endings import MOST_PAID
-from trainingdata.feed.market_data import LastTrade
 from trainingdata.instants import utc_text
 from trainingdata.sessions import in_session
 
@@ -54,6 +51,7 @@ MORE_READINGS = (*READINGS, READINGS[-1])
 # Share of equity that what nobody here explains may come to while the rest is traded: as much again
 # is what a day may lose (`guards.daily_loss`), so that being wrong about all of it ends no account.
 LARGEST_ODD = Decimal("0.1")
+MARKED_READINGS = 3  # of an account that is marked, while something is paid in or out
 ODD: tuple[HaltKind, HaltKind] = ("positions", "symbols")
 
 
@@ -89,7 +87,7 @@ class LiveAccount:
         connection: BrokerAccount,
         account: OpenAccount,
         settings: LiveSettings,
-        last_trades: Callable[[Sequence[str]], Mapping[str, LastTrade]],
+        last_trades: LastTrades,
         stop: Stop,
     ) -> None:
         self.connection = connection
@@ -182,7 +180,7 @@ class LiveAccount:
 
         What differs at each of three readings is odd: `believe` sets it aside.
         """
-        if not self._holdings.opening.begun:
+        if not self._holdings.begun:
             self._begin()
         self._cleared = {*map(self.halts.cleared_cause, ODD)}
         found: Mapping[str, Difference] = {}
@@ -209,7 +207,7 @@ class LiveAccount:
 
     def _last_marked(self) -> Mapping[str, float]:
         """USD of positions when the account was marked last, signed."""
-        mark = self.account.journal("").last_mark()
+        mark = self.account.marks.last_mark()
         return {} if mark is None else mark.positions
 
     def _units(self, held: Mapping[str, Holding], symbols: Iterable[str]) -> dict[str, Decimal]:
@@ -322,7 +320,7 @@ class LiveAccount:
         self._look_at_loan(reading.multiplier)
         if self._stop.flattening:
             return reading.account
-        if not self._holdings.opening.begun:
+        if not self._holdings.begun:
             self._begin()
         doubted = self._marks.doubted(reading.account, again=reading.again)
         known = {symbol: price for symbol, price in doubted.items() if price > 0}
@@ -428,7 +426,7 @@ class LiveAccount:
         A trade at another price than its order filled at is asked for again. A booking that would
         move equity by more than what is listed late counts once cash shows it too.
         """
-        if not self._holdings.opening.begun:
+        if not self._holdings.begun:
             return
         for _ in self._time.tries(READINGS):
             at = self._listing_instant()
@@ -447,7 +445,7 @@ class LiveAccount:
     def _large_bookings(self, listed: Sequence[Activity]) -> list[Activity]:
         """What is new, no trade, and moves equity by more than what is listed late."""
         if self._equity is None:
-            mark = self.account.journal("").last_mark()
+            mark = self.account.marks.last_mark()
             if mark is None:
                 return []
             self._equity = Decimal(repr(mark.equity))
@@ -482,7 +480,7 @@ class LiveAccount:
 
     def _why_overpaid(self, each: Activity) -> str:
         """Why what a symbol ends for is not believed; empty where it is."""
-        mark = self.account.journal("").last_mark()
+        mark = self.account.marks.last_mark()
         worth = None if mark is None else mark.positions.get(each.symbol)
         if not each.is_exchange or not worth:
             return ""
@@ -519,12 +517,35 @@ class LiveAccount:
                 return
         raise BrokerError("the account: something trades in it whenever it is read")
 
-    def mark(self, journal: Journal, mark: EquitySnapshot) -> Point:
-        """Write down what the account is worth, and halt or resume by what it has lost."""
+    def read_and_mark(self, read: Callable[[], Account]) -> Account:
+        """The account, and what was paid in and out by then, written down as what it is worth.
+
+        What was paid in between the two would count as profit, what was taken out as a loss. What
+        the account has lost may halt it.
+
+        read: reads the account.
+        """
+        for _ in range(MARKED_READINGS):
+            before = self.flows()
+            account = read()
+            self.read_activities()
+            if self.flows() == before:
+                break
+        self.mark(account)
+        return account
+
+    def mark(self, account: Account) -> None:
+        """Write down what an account is worth as it was read, and halt or resume by what it has
+        lost.
+        """
+        flows = self.flows() - self.account.marks.flows_before(account.as_of)
+        mark = mark_of(account, self._settings.limits, flows)
         with self.account.database.transaction():
-            point, changes = write_mark(journal, self.halts, mark, self._settings.guards)
+            point, changes = write_mark(self.account.marks, self.halts, mark, self._settings.guards)
         self.account.tell_of_changes(changes)
-        return point
+        # In the words that operators search for.
+        for line in (exposure_line(mark), profit_line(point)):
+            log.info("%s %s", utc_text(mark.at), line)
 
     def flows(self) -> float:
         """Deposits less withdrawals since the journal began, USD.

@@ -5,20 +5,18 @@ positions that a trade confirms.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
 
+from execution.live.exposure import LastTrades, trades_of
 from execution.orders import Account
 from foundation.arrays import Mask
 from foundation.counts import counted
-from foundation.errors import BrokerError
 from trainingdata.bars import CLOSE, Bars, closes_of
 from trainingdata.confirmation import confirmed, contradicted, without
-from trainingdata.feed.market_data import LastTrade
 from trainingdata.instants import DAY
-from trainingdata.instruments import is_symbol
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +114,7 @@ class MarkBelief:
     last_trades: of the feed, by symbol, however old.
     """
 
-    def __init__(self, last_trades: Callable[[Sequence[str]], Mapping[str, LastTrade]]) -> None:
+    def __init__(self, last_trades: LastTrades) -> None:
         self._last_trades = last_trades
         self._believed: Mapping[str, float] = {}  # USD by symbol
         self._read: Mapping[str, float] = {}  # the same, at the last reading
@@ -145,12 +143,7 @@ class MarkBelief:
 
     def _traded(self, symbols: Iterable[str], now: np.datetime64) -> dict[str, float]:
         """USD that each symbol last traded at, where that was not too long ago."""
-        names = sorted(filter(is_symbol, symbols))
-        try:
-            trades = self._last_trades(names) if names else {}
-        except BrokerError as error:
-            log.warning("marks are read without last trades: %s", error)
-            return {}
+        trades = trades_of(self._last_trades, symbols)
         return {symbol: trade.price for symbol, trade in trades.items() if now - trade.at < OLD}
 
 

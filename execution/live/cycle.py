@@ -24,10 +24,9 @@ from foundation.counts import counted
 from trainingdata.bars import Bars, closes_of
 from trainingdata.endings import Absence
 from trainingdata.feed.bar_feed import BarFeed
-from trainingdata.instants import new_york_date, utc_text
+from trainingdata.instants import utc_text
 from trainingdata.instruments import Kind, instrument
 from trainingdata.schedule import EVERY_BAR, Schedule
-from trainingdata.sessions import session_of
 from trainingdata.timeframe import Timeframe
 
 log = logging.getLogger(__name__)
@@ -97,7 +96,7 @@ def decided_cycle(
     if waited:
         account = (again or broker.account)()
     if rules is not None:
-        bars = rules.applied(bars, account.as_of, increments=settings.increments == "broker")
+        bars = rules.applied(bars, account.as_of, settings.increments)
     idle = _idle_reason(account, bars)
     if not idle and decided(bars.now):
         idle = f"{utc_text(bars.now)} has been decided before"
@@ -193,27 +192,6 @@ def decision_end(bars: Bars, at: np.datetime64) -> np.datetime64:
     if timeframe.auction and stocks and timeframe.stocks.is_decision(np.array([at]))[0]:
         return sending_end(timeframe.auction, at)
     return np.datetime64(at + min(OLDEST_BAR, timeframe.length // 2))
-
-
-def expiry(
-    order: Order, bar_at: np.datetime64, decided_at: np.datetime64, life: np.timedelta64
-) -> np.datetime64:
-    """The instant from which on an order of a decision is not sent any more.
-
-    It is sized with the prices and the account of its decision, and of stocks it is meant for the
-    session: sent after the close it would wait for the next one.
-
-    bar_at: instant of the bars that were decided on; decided_at: when they were.
-    life: of a decision, whose orders for an auction have until then.
-    """
-    if order.for_auction:
-        return sending_end(order.tif, bar_at)
-    end = decided_at + life
-    if order.instrument.kind is Kind.STOCK:
-        session = session_of(new_york_date(np.array([decided_at]))[0])
-        if session is not None and decided_at < session.closes:
-            end = min(end, session.closes)
-    return end
 
 
 def next_instant(

@@ -105,17 +105,22 @@ def exposure_of(
 LastTrades = Callable[[Sequence[str]], Mapping[str, LastTrade]]
 
 
-def last_prices(last_trades: LastTrades, symbols: Iterable[str]) -> dict[str, float]:
-    """USD that stocks and coins traded at last; of none where the feed does not answer.
+def trades_of(last_trades: LastTrades, symbols: Iterable[str]) -> Mapping[str, LastTrade]:
+    """Last trades of stocks and coins; of none where the feed does not answer.
 
     last_trades: of the feed, by symbol.
     """
     names = sorted(filter(is_symbol, symbols))
     try:
-        trades = last_trades(names) if names else {}
+        return last_trades(names) if names else {}
     except BrokerError as error:
         log.warning("no last trades: %s", error)
-        trades = {}
+        return {}
+
+
+def last_prices(last_trades: LastTrades, symbols: Iterable[str]) -> dict[str, float]:
+    """USD of the same."""
+    trades = trades_of(last_trades, symbols)
     return {symbol: trade.price for symbol, trade in trades.items()}
 
 
@@ -132,9 +137,8 @@ def prices_of_orders(account: Account, last_trades: LastTrades) -> dict[str, flo
     for order in account.open_orders:
         if order.symbol in account.prices:
             continue
-        price = order.limit_price or order.stop_price
-        if price is not None:
-            prices[order.symbol] = price
+        if order.own_price is not None:
+            prices[order.symbol] = order.own_price
         elif is_symbol(order.symbol):
             at_market.add(order.symbol)
     missing = sorted(at_market - set(prices))

@@ -110,7 +110,7 @@ class Guards:
             return f"{order.symbol} is set aside until it is settled"
         if self.shut and _waits_for_the_open(intent, order, now):
             return "the exchange is closed by the venue's clock, and it would wait for the open"
-        if intent.part in REDUCING or (intent.part == "" and _only_closes(order)):
+        if intent.part in REDUCING:
             why = self._senseless_reduction(order, now, seen)
         else:
             why = self._refused_opening(intent, order, now, seen)
@@ -270,11 +270,6 @@ def why_too_many(book: OrderStore, intent: OrderIntent, now: np.datetime64, most
         return ""
     were = "1 order was" if count == 1 else f"{count} orders were"
     return f"{were} sent within an hour; guards.max_orders_per_hour is {most}"
-
-
-def _only_closes(order: GuardedOrder) -> bool:
-    """Whether an order can only close; of a stock or a coin nothing in it says so."""
-    return isinstance(order, SpreadOrder) and order.closes
 
 
 def _position(order: GuardedOrder, exposure: Exposure, snapshot: RiskSnapshot) -> tuple[str, float]:

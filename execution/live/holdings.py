@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar
@@ -23,8 +23,19 @@ import numpy as np
 from execution.brokers import OtherOrder
 from execution.journal.activities import Activity, ActivityBook
 from execution.journal.events import EventLog
-from execution.journal.expected import FILLS_UNCOUNTED, NONE, ExpectedBook, OpeningBalances, Owned
+from execution.journal.expected import (
+    COUNTED,
+    EXPECTED,
+    FILLS_UNCOUNTED,
+    GROUND,
+    NONE,
+    Counted,
+    Expected,
+    OpeningBalance,
+    Owned,
+)
 from execution.journal.order_store import UNDETERMINED, OrderIntent, OrderStore
+from execution.journal.rows import exact
 from execution.live.cash import CashReading
 from execution.option_orders import (
     Contract,
@@ -36,7 +47,7 @@ from execution.option_orders import (
 )
 from execution.orders import Order
 from foundation.cents import CENT
-from foundation.database import Database
+from foundation.database import Database, DatabaseFailed
 from foundation.decimals import EXACT, INFINITE, plain, total
 from trainingdata.instants import DAY
 from trainingdata.instruments import is_coin, is_symbol
@@ -47,7 +58,9 @@ TWICE = 2  # times the mean price of its order, or half of it, beyond which a tr
 # For so long before the last trade is asked again: what has only a day is listed after a night,
 # a weekend, or with the statement of a month's last days.
 OVERLAP = np.timedelta64(7, "D").astype("timedelta64[ns]")
-
+# What orders have filled and what was booked, by name.
+_FILLED = "SELECT client_order_id, filled FROM intents"
+_BOOKED = "SELECT id, qty FROM activities"
 
 SomeOrder = TypeVar("SomeOrder", Order, OtherOrder)
 
@@ -82,7 +95,7 @@ class Difference:
 class HoldingsBook:
     """What an account should hold, and its cash; nothing else writes these tables.
 
-    listed: what the venue has listed. ground: the cash that this comes to.
+    listed: what the venue has listed.
     """
 
     def __init__(self, database: Database, events: EventLog) -> None:
@@ -90,8 +103,13 @@ class HoldingsBook:
         self._events = events
         self._intents = OrderStore(database, events)
         self.listed = ActivityBook(database, events)
-        self._expected = ExpectedBook(database)
-        self.opening = OpeningBalances(database)
+        for table in (EXPECTED, COUNTED, GROUND):
+            table.create(database)
+
+    @property
+    def begun(self) -> bool:
+        """Whether it is written down what there was at first."""
+        return GROUND.last(self._database) is not None
 
     def begin(
         self,
@@ -108,11 +126,11 @@ class HoldingsBook:
         listed: activities since `at - OVERLAP`, which what is held has in it.
         """
         with self._database.transaction():
-            self.opening.begin(at, cash)
-            self._expected.expect({symbol: Owned(quantity) for symbol, quantity in held.items()})
-            self._expected.count_orders()
+            GROUND.insert(self._database, OpeningBalance(at, cash))
+            self._expect({symbol: Owned(quantity) for symbol, quantity in held.items()})
+            self._count(_FILLED)
             self.listed.write(listed, at, ground=0)
-            self._expected.count_bookings()
+            self._count(_BOOKED)
             texts = {symbol: plain(quantity) for symbol, quantity in held.items()}
             self._events.append("holdings begun", "1", {"cash": plain(cash), "held": texts})
 
@@ -123,15 +141,17 @@ class HoldingsBook:
         """
         with self._database.transaction():
             written = self.listed.write(activities, at, ground=1)
-            self.opening.add(
-                total(change for _, change in written),
-                total(change for activity, change in written if not activity.is_exchange),
-            )
+            cash = total(change for _, change in written)
+            booked = total(change for activity, change in written if not activity.is_exchange)
+            if cash or booked:
+                last = self._opening()
+                cash, booked = EXACT.add(last.cash, cash), EXACT.add(last.booked, booked)
+                GROUND.put(self._database, replace(last, cash=cash, booked=booked))
         return len(written)
 
     def last_at(self) -> np.datetime64:
         """From when on activities are to be asked for next: a week before the last trade."""
-        begun_at = self.opening.row().begun_at
+        begun_at = self._opening().begun_at
         return np.datetime64(max(begun_at, self.listed.last_trade() or begun_at) - OVERLAP, "ns")
 
     def compare(self, held: Mapping[str, Decimal], at: np.datetime64) -> dict[str, Difference]:
@@ -143,7 +163,7 @@ class HoldingsBook:
         at: instant by the venue's clock.
         """
         with self._database.transaction():
-            before = self._expected.owned()
+            before = self.owned()
             expected = defaultdict(Owned, before)
             self._count_fills(expected)
             rooms = rooms_of(self._intents.in_states((*UNDETERMINED, "working")))
@@ -155,26 +175,26 @@ class HoldingsBook:
                 changes = self._uncounted(symbol, at)
                 for name in explaining(each.surplus, changes, rooms[symbol]):
                     expected[symbol] = expected[symbol].changed(changes[name])
-                    self._expected.count_bookings("id = ?", name)
+                    self._count(f"{_BOOKED} WHERE id = ?", name)
                 found[symbol] = Difference(expected[symbol].quantity, each.actual)
                 if rooms[symbol].holds(found[symbol].surplus):
                     del found[symbol]
             for symbol in {*expected, *held} - {*found} - moving:
                 expected[symbol] = expected[symbol].seen(held.get(symbol, NONE))
             changed = {s: each for s, each in expected.items() if each != before.get(s)}
-            self._expected.expect(changed)
+            self._expect(changed)
         return found
 
     def accept(self, surpluses: Mapping[str, Decimal], orders: Iterable[str]) -> None:
         """Have what a person has looked at be as it should; orders: ids of others' orders."""
         with self._database.transaction():
-            owned = defaultdict(Owned, self._expected.owned())
-            self._expected.expect({s: owned[s].changed(each) for s, each in surpluses.items()})
+            owned = defaultdict(Owned, self.owned())
+            self._expect({s: owned[s].changed(each) for s, each in surpluses.items()})
             for symbol, surplus in surpluses.items():
-                self._expected.count_bookings("symbol = ?", symbol)
+                self._count(f"{_BOOKED} WHERE symbol = ?", symbol)
                 self._events.append("accepted", symbol, plain(surplus))
             for name in orders:
-                self._expected.count_none_of(name)
+                COUNTED.put(self._database, Counted(name, NONE))
                 self._events.append("accepted", name)
 
     def unknown(self, orders: Iterable[SomeOrder]) -> list[SomeOrder]:
@@ -184,7 +204,7 @@ class HoldingsBook:
             order
             for order in orders
             if not self._intents.select(ours, (order.client_order_id,))
-            and self._expected.counted(order.client_order_id) is None
+            and self._counted(order.client_order_id) is None
         ]
 
     def unlisted(self, at: np.datetime64) -> str:
@@ -223,34 +243,62 @@ class HoldingsBook:
 
     def cash_reading(self, cash: Decimal) -> CashReading:
         """The venue's cash beside what is written down; cash: USD."""
-        opening = self.opening.row()
+        opening = self._opening()
         return CashReading(EXACT.subtract(cash, opening.cash), opening.booked)
 
     def last_cash(self) -> CashReading | None:
         """The last reading of cash that was believed; none before there was one."""
-        believed = self.opening.row().believed
+        believed = self._opening().believed
         return CashReading(*believed) if believed else None
 
     def believe_cash(self, reading: CashReading) -> None:
         """Have a reading of cash, to the cent, be what later ones are looked at beside."""
         cents = [each.quantize(CENT, context=EXACT) for each in (reading.beyond, reading.booked)]
         if CashReading(*cents) != self.last_cash():
-            self.opening.believe(*cents)
+            beyond, booked = cents
+            now = replace(self._opening(), believed_beyond=beyond, believed_booked=booked)
+            GROUND.put(self._database, now)
+
+    def owned(self) -> dict[str, Owned]:
+        """What should be held, by symbol."""
+        rows = EXPECTED.rows(self._database, "ORDER BY symbol")
+        return {row.symbol: Owned(row.qty, row.fee) for row in rows}
+
+    def _opening(self) -> OpeningBalance:
+        opening = GROUND.last(self._database)
+        if opening is None:
+            raise DatabaseFailed("the journal has no ground: its account was never read")
+        return opening
+
+    def _expect(self, expected: Mapping[str, Owned]) -> None:
+        """Write down what should be held of some symbols."""
+        for symbol, owned in expected.items():
+            EXPECTED.put(self._database, Expected(symbol, *owned))
+
+    def _counted(self, name: str) -> Decimal | None:
+        """What of an order or a booking is in that; none where nothing is said of it."""
+        found = COUNTED.last(self._database, "WHERE name = ?", (name,))
+        return None if found is None else found.qty
+
+    def _count(self, query: str, *values: str) -> None:
+        """Have all be in that which a query lists, by name."""
+        for name, quantity in self._database.rows(query, values):
+            COUNTED.put(self._database, Counted(name, exact(quantity)))
 
     def _count_fills(self, expected: defaultdict[str, Owned]) -> None:
         """Have what orders have filled since they were counted be expected."""
         for intent in self._intents.select(FILLS_UNCOUNTED):
             name, filled = intent.client_order_id, intent.progress.filled
-            news = EXACT.subtract(filled, self._expected.counted(name) or NONE)
+            news = EXACT.subtract(filled, self._counted(name) or NONE)
             for symbol, change in changes_of(intent, news).items():
                 owned = expected[symbol]
                 expected[symbol] = owned.changed(change, fee_of(symbol, change, owned))
-            self._expected.count_orders("client_order_id = ?", name)
+            self._count(f"{_FILLED} WHERE client_order_id = ?", name)
 
     def _uncounted(self, symbol: str, at: np.datetime64) -> dict[str, Decimal]:
         """By how much bookings of a week, by name, change a symbol beyond what is counted."""
         changes = {
-            name: EXACT.subtract(quantity, self._expected.counted(name) or NONE)
+            name: EXACT.subtract(quantity, self._counted(name) or NONE)
             for name, quantity in self.listed.changes(symbol, at - OVERLAP).items()
         }
         return {name: change for name, change in changes.items() if change}

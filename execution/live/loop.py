@@ -138,14 +138,7 @@ class Loop:
         self._failures = dict.fromkeys((job.name for job in jobs), 0)
 
     def run(self) -> None:
-        """Step jobs until none is due any more, or it is told to stop.
-
-        Raises
-        ------
-        BrokerError, DataError
-            what the last step met, where as many in a row failed as `halt_after` says, or where it
-            was the last one of its job.
-        """
+        """Step jobs until none is due any more, or it is told to stop."""
         last: Job | None = None
         while not self._stop:
             now = self._clock()
@@ -210,3 +203,15 @@ class Loop:
             self._failures[job.name] = 0
             self._notices.end_alert(kind)
         self._alive(job.name, None)
+
+
+def print_line(line: str) -> None:
+    with printing():
+        sys.stdout.write(f"{line}\n")
+
+
+def print_warning(line: str, level: int = logging.WARNING) -> None:
+    """Log a line, and print it on standard error; level: that it is logged at."""
+    logging.getLogger("live").log(level, line)
+    with printing():
+        sys.stderr.write(f"{line}\n")

@@ -7,7 +7,7 @@ up, and what a person bought counts as well, so the book is looked at twice agai
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from decimal import ROUND_CEILING, Decimal
 
@@ -20,12 +20,20 @@ from execution.journal.order_store import UNDETERMINED, Part
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
 from execution.live.settings import LiveSettings
-from execution.orders import Account, Order, OrderTerms, Side, order_identity, strategy_of
+from execution.orders import (
+    Account,
+    Order,
+    OrderTerms,
+    Side,
+    order_identity,
+    strategy_of,
+    time_in_force,
+)
 from execution.rebalancing import in_parts
 from foundation.errors import BrokerError
 from sizing.limits import ROUNDED, Limits
 from trainingdata.instants import compact_text, new_york_date, utc_text
-from trainingdata.instruments import Kind, instrument, is_symbol
+from trainingdata.instruments import instrument, is_stock
 from trainingdata.sessions import in_session, session_of
 
 log = logging.getLogger("live")
@@ -45,22 +53,15 @@ class NightWatch:
     and may never counts as held, and other shares are cut for it.
 
     journal: of the job that trades stocks.
-    read: reads the account, and writes down what it is worth.
     """
 
     def __init__(
-        self,
-        broker: LiveBroker,
-        live: LiveAccount,
-        journal: Journal,
-        settings: LiveSettings,
-        read: Callable[[], Account],
+        self, broker: LiveBroker, live: LiveAccount, journal: Journal, settings: LiveSettings
     ) -> None:
         self._broker = broker
         self._live = live
         self._journal = journal
         self._settings = settings
-        self._read = read
         self._looked_until: np.datetime64 = NOTHING_YET
         self._not_before: np.datetime64 = NOTHING_YET
         self.closes: np.datetime64 | None = None  # the venue's next close, where it names one
@@ -105,7 +106,7 @@ class NightWatch:
             if self._is_ours(order) and is_stock(order.symbol) and not order.for_auction
         )
         try:
-            account = self._read()
+            account = self._live.read_and_mark(self._broker.account)
         except UnbelievedMarks as error:
             if not last:
                 raise
@@ -183,11 +184,6 @@ class NightWatch:
             if (order.for_auction or not self._is_ours(order))
             and order.signed_qty * account.positions.get(order.symbol, Decimal(0)) > 0
         }
-
-
-def is_stock(symbol: str) -> bool:
-    """Whether a symbol is of a stock, foreign ones included."""
-    return not is_symbol(symbol) or instrument(symbol).kind is Kind.STOCK
 
 
 def close_of_day(now: np.datetime64, closes: np.datetime64 | None = None) -> np.datetime64 | None:
@@ -292,14 +288,13 @@ def flattening_orders(
         largest = terms.largest_quantity(item, account.prices[symbol])
         for k, part in enumerate(in_parts(abs(held), largest, item.increment)):
             name = order_identity(strategy, when, symbol, FLATTENING, k)
-            order = _reduction(name, symbol, held, part, "everything is closed, as was told")
-            orders.append(order if is_stock(symbol) else replace(order, tif="gtc"))
+            orders.append(_reduction(name, symbol, held, part, "everything is closed, as was told"))
     return tuple(orders)
 
 
 def _reduction(name: str, symbol: str, held: Decimal, quantity: Decimal, reason: str) -> Order:
     side: Side = "sell" if held > 0 else "buy"
-    return Order(name, symbol, side, quantity, reason=reason, reduces=True)
+    return Order(name, symbol, side, quantity, reason, True, tif=time_in_force(symbol))
 
 
 def _equity_needed(

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from execution.account_lock import KILL_FILE, is_there, journal_of_account
+from execution.journal.cycles import NextCycleBook
 from execution.journal.decisions import Journal
 from execution.journal.events import EventLog
 from execution.journal.halts import HALT_RULES, HaltChanges, HaltKind, Halts, halts_that_stood
-from execution.journal.next_cycle import NextCycleBook
+from execution.journal.marks import MarkBook
 from execution.journal.notices import NoticeBook
 from execution.journal.order_store import OrderStore
 from foundation.command import printing
@@ -30,7 +31,7 @@ class OpenAccount:
     folder: in which it lies.
     notices: told of whatever needs a person.
     now: the instant by the venue's clock, as far as it is known.
-    pass_seconds: that the settings grant a cycle.
+    cycle_seconds: that the settings grant a cycle.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class OpenAccount:
         self.events = EventLog(database, redact, now)
         self.book = OrderStore(database, self.events)
         self.halts = Halts(database, self.events)
+        self.marks = MarkBook(database)
         self.next_cycle = NextCycleBook(database, cycle_seconds)
         self.notices = notices
         self.kill_file = folder / KILL_FILE
@@ -111,7 +113,7 @@ def open_account(
     """Hold the locks of an account, and open its journal in `root/<name>`.
 
     healthcheck, alerts: as for `Notices`.
-    pass_seconds: that the settings grant a cycle.
+    cycle_seconds: that the settings grant a cycle.
     replace_damaged: whether a journal that is damaged is set aside, and a new one begun.
     unattended: whether somebody is told of whatever ends it.
     dry: whether nothing is sent: the journal is in memory, and nothing is locked.

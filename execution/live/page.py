@@ -11,30 +11,29 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from markupsafe import Markup
 
 from execution.account_lock import PAGE
 from execution.decision import plan_text
-from execution.journal.cycles import latest_cycles
+from execution.journal.cycles import NextCycle, latest_cycles
 from execution.journal.decisions import ChoiceRow
 from execution.journal.halts import Halt
 from execution.journal.marks import EquitySnapshot
-from execution.journal.next_cycle import NextCycle
 from execution.journal.notices import NoticeBook, NoticeRow
 from execution.journal.order_store import STATES, WAITING, OrderIntent
 from execution.journal.orders import words_of
-from execution.live import page_words
 from execution.live.accounts import TRADE
 from execution.live.loop import Stop
 from execution.live.losses import LossLimits
 from execution.live.open_account import OpenAccount
-from execution.live.page_words import day, hour
 from foundation import figures
 from foundation.arrays import Array
 from foundation.charts import Chart, Series, level
@@ -43,7 +42,7 @@ from foundation.errors import InputError
 from foundation.files import remove_unfinished, staged_file
 from foundation.page import render_page
 from foundation.tables import Cell, Row, Table, bar, upright
-from trainingdata.instants import HOUR
+from trainingdata.instants import HOUR, NEW_YORK, new_york_date
 from trainingdata.instruments import is_symbol
 
 log = logging.getLogger(__name__)
@@ -191,9 +190,9 @@ class StatusPage:
 
     def _page(self, folder: Path, change: Change) -> str:
         book = self._account.book
-        mark = self._journal.last_mark()
+        mark = self._account.marks.last_mark()
         decision = self._journal.last_decision()
-        self._curve = self._curve.extended(self._journal.marks(self._curve.last_at))
+        self._curve = self._curve.extended(self._account.marks.marks(self._curve.last_at))
         halts = self._account.halts.active()
         unknown = len(book.undetermined())
         cycles = latest_cycles(self._account.database, 2)
@@ -202,7 +201,8 @@ class StatusPage:
         claim, level = _verdict(change, halts, trouble=bool(unknown or failed))
         return render_page(
             "execution/status.html.j2",
-            words=page_words,
+            clock=clock,
+            day=day,
             figures=figures,
             styles=[section.style for section in self._sections if section.style],
             folder=folder,
@@ -407,3 +407,24 @@ def _position(mark: EquitySnapshot, name: str, value: float, ceiling: float | No
         figures.usd(value, 0),
         Cell("", drawing=shapes),
     )
+
+
+def clock(at: np.datetime64) -> str:
+    """An instant in UTC and New York: 20 Feb 2024 16:30 UTC, 11:30 New York.
+
+    New York's date is there where it is another one.
+    """
+    utc = pd.Timestamp(at, tz=UTC)
+    local = utc.tz_convert(NEW_YORK)
+    there = f"{local:%H:%M}" if local.date() == utc.date() else f"{local:%d %b %H:%M}"
+    return f"{utc:%d %b %Y %H:%M} UTC, {there} New York"
+
+
+def hour(at: np.datetime64) -> str:
+    """An instant in UTC: 20 Feb 16:30."""
+    return f"{pd.Timestamp(at):%d %b %H:%M}"
+
+
+def day(at: np.datetime64) -> str:
+    """The New York date of an instant: 20 Feb 2024."""
+    return f"{pd.Timestamp(new_york_date(np.array([at]))[0]):%d %b %Y}"

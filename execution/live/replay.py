@@ -27,8 +27,7 @@ from execution.journal_record import JournalRecord
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle
-from execution.live.lines import print_warning
-from execution.live.loop import Stop, stopped_by_signals
+from execution.live.loop import Stop, print_warning, stopped_by_signals
 from execution.live.open_account import open_account
 from execution.live.settings import LiveSettings
 from execution.live.trading import TradingJob
@@ -120,14 +119,6 @@ def run_replay(
     show: called with every cycle.
 
     It returns what came of it, a line of JSON.
-
-    Raises
-    ------
-    InputError
-        for an address that is no practice server with a waiting clock, symbols that it does not
-        have, other settings than before, and what a cycle met. The records so far are written.
-    Ended
-        after a signal; so they are then.
     """
     url = settings.broker.address
     if url is None or not settings.broker.on_this_machine:

@@ -36,11 +36,6 @@ def resume(
 
     tradable: symbols that are ours to trade by now.
     look: what guards judge orders by.
-
-    Raises
-    ------
-    BrokerError
-        for a venue that does not answer; the decision is resumed at the next try, or ended.
     """
     fills: list[Fill] = []
     for decision in journal.unfinished():

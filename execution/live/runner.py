@@ -15,8 +15,7 @@ from execution.brokers import SETBACK, account_at
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle, next_instant
-from execution.live.lines import print_line
-from execution.live.loop import VENUE_RETRY, Job, Loop, Stop, stopped_by_signals
+from execution.live.loop import VENUE_RETRY, Job, Loop, Stop, print_line, stopped_by_signals
 from execution.live.open_account import OpenAccount, open_account
 from execution.live.page import Bounds, Section, StatusPage
 from execution.live.settings import LiveSettings

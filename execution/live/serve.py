@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from execution.account_lock import PAGE
-from execution.live.lines import print_line
+from execution.live.loop import print_line
 from foundation.errors import InputError
 
 LOOPBACK = "127.0.0.1"

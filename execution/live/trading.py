@@ -7,13 +7,13 @@ the venue takes it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import numpy as np
 
-from execution.auctions import next_sending, sending_end, taken_from
+from execution.auctions import next_sending, sending_end, sent_until, taken_from
 from execution.broker import Broker, place
 from execution.brokers import Unbelieved
 from execution.journal.decisions import Journal
@@ -21,18 +21,9 @@ from execution.journal.order_store import WAITING
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
 from execution.live.belief import BarBelief, histories_gone
-from execution.live.cycle import (
-    NOT_REDUCED,
-    Cycle,
-    Look,
-    decided_cycle,
-    expiry,
-    idle_cycle,
-    next_instant,
-)
+from execution.live.cycle import NOT_REDUCED, Cycle, Look, decided_cycle, idle_cycle, next_instant
 from execution.live.guards import why_stopped
-from execution.live.marking import read_and_mark
-from execution.live.night import NightWatch, flattening_orders, is_stock
+from execution.live.night import NightWatch, flattening_orders
 from execution.live.resumption import resume
 from execution.live.settings import LiveSettings
 from execution.orders import Account, Order, strategy_of
@@ -42,7 +33,7 @@ from foundation.errors import AccountChanged, BrokerError, DataError
 from trainingdata.bars import Bars, closes_of
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.instants import compact_text
-from trainingdata.instruments import Kind
+from trainingdata.instruments import Kind, is_stock
 
 log = logging.getLogger("live")
 
@@ -95,7 +86,7 @@ class TradingJob:
         self._made = 0
         self._next_cycle: np.datetime64 | None = None
         self._next_sending: np.datetime64 | None = None
-        self._night = NightWatch(self.broker, live, self._journal, settings, self._read_and_mark)
+        self._night = NightWatch(self.broker, live, self._journal, settings)
         self._adopted = False
         self._belief = BarBelief()
         self._decided = {row.choice.symbol for row in self._journal.last_choices()}
@@ -134,7 +125,13 @@ class TradingJob:
             if self._settings.broker.on_this_machine:
                 self._live.refuse_another_account()
             number = self._journal.cycles.begin(now)
-            cycle = self._ended_cycle(number)
+            with self._failure_noted(number):
+                try:
+                    cycle = self._cycle()
+                except Unbelieved as error:
+                    bars = self._feed.bars(error.account.as_of)
+                    account = error.account.with_prices(closes_of(bars))
+                    cycle = Cycle(account, bars, None, idle=str(error))
             done = not self._waits_for_bars(cycle)
         finally:
             # Whoever moves a practice server's clock does so once the cycle has ended.
@@ -149,18 +146,11 @@ class TradingJob:
         )
         self._show(cycle)
 
-    def _ended_cycle(self, number: int) -> Cycle:
-        """A cycle, which decides nothing on an account that nothing explains.
-
-        What it fails by is written down.
-        """
+    @contextmanager
+    def _failure_noted(self, number: int) -> Iterator[None]:
+        """Write down what a cycle fails by."""
         try:
-            try:
-                return self._cycle()
-            except Unbelieved as error:
-                bars = self._feed.bars(error.account.as_of)
-                account = error.account.with_prices(closes_of(bars))
-                return Cycle(account, bars, None, idle=str(error))
+            yield
         except (BrokerError, DataError) as error:
             self._journal.cycles.end(number, self._connection.estimated_now(), failed=str(error))
             raise
@@ -213,7 +203,7 @@ class TradingJob:
         self._follow()
         self._night.closes = self._connection.next_close()
         self._live.reconcile()
-        account = self._read_and_mark()
+        account = self._live.read_and_mark(self.broker.account)
         if why := self._blocked(account) or self._gone(account):
             bars = self._settings.data.market(self._feed.bars(account.as_of)).view()
             return idle_cycle(account, bars, why, self._belief)
@@ -231,7 +221,7 @@ class TradingJob:
         )
         if resumed or cycle.fills:
             with suppress(Unbelieved):  # it has been told, and the cycle is what it did
-                self._read_and_mark()
+                self._live.read_and_mark(self.broker.account)
         return replace(cycle, unsent=self._live.book.unsent_of(cycle.name)) if cycle.name else cycle
 
     def _follow(self) -> None:
@@ -345,33 +335,28 @@ class TradingJob:
                 troubles.append(str(error))
         return stuck, troubles
 
-    def _read_and_mark(self) -> Account:
-        return read_and_mark(self._live, self.broker.account, self._journal, self._settings.limits)
-
 
 def sent_cycle(
-    decide: Callable[[], Cycle], broker: Broker, journal: Journal, look: Look, seconds: float
+    decide: Callable[[], Cycle],
+    broker: Broker,
+    journal: Journal,
+    look: Look,
+    seconds: float,
+    *,
+    again: bool = True,
 ) -> Cycle:
     """Decide, write the decision down, and send its orders.
 
-    Where an order that is replaced fills meanwhile, it decides once more.
-
     seconds: for which an order may be sent.
+    again: whether it decides once more, where an order that is replaced fills meanwhile.
     """
-    try:
-        return _sent(decide(), broker, journal, look, seconds)
-    except AccountChanged as error:
-        log.warning("%s; deciding once more", error)
-        return _sent(decide(), broker, journal, look, seconds)
-
-
-def _sent(cycle: Cycle, broker: Broker, journal: Journal, look: Look, seconds: float) -> Cycle:
+    cycle = decide()
     if cycle.decision is None:
         return cycle
     account = cycle.account
     life = np.timedelta64(round(seconds * 1000), "ms")
     orders = [
-        replace(order, expires_at=expiry(order, cycle.decision.at, account.as_of, life))
+        replace(order, expires_at=sent_until(order, cycle.decision.at, account.as_of, life))
         for order in cycle.decision.orders
     ]
     planned = [order for order in orders if taken_from(order, account.as_of) > account.as_of]
@@ -384,7 +369,10 @@ def _sent(cycle: Cycle, broker: Broker, journal: Journal, look: Look, seconds: f
         fills = place(broker, sent, decision.cancelled, seen)
     except AccountChanged as error:
         journal.end(name, str(error), taken_back=True)
-        raise
+        if not again:
+            raise
+        log.warning("%s; deciding once more", error)
+        return sent_cycle(decide, broker, journal, look, seconds, again=False)
     except BrokerError as error:
         journal.end(name, str(error))
         raise

@@ -371,9 +371,7 @@ class SimulatedBroker:
         """Cancel what is left of market orders."""
         for row in self._book.orders:
             # A stop that was met is one at the market by now, and goes on.
-            order = self._orders[row["number"]]
-            met = order.type == "market" and order.tif in ("day", "gtc")
-            if met and row["state"] == WORKING:
+            if self._orders[row["number"]].is_immediate and row["state"] == WORKING:
                 row["state"] = CANCELLED
 
     def _drop_done_orders(self) -> None:

@@ -198,7 +198,7 @@ def _outcome(
             return "by_hand", "no order of ours traded it"
         return _fill_outcome(mine, other, "liquidation", "the broker closed it")
     if intent is not None and intent.part == "night":
-        return "cuts", intent.reason
+        return "cuts", str(intent.order.reason)
     if mine is None:
         if decided_at is None:
             return "liquidation", "the simulated broker closed it"

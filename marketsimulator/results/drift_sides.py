@@ -17,13 +17,13 @@ import numpy as np
 from execution.journal.decisions import DecisionRow
 from execution.journal_record import JournalRecord, Reading
 from execution.lending import proceeds_of_short
-from execution.live.night import is_stock
 from execution.orders import Account, strategy_of
 from execution.records import BookingKind, Run, is_trade
 from execution.settings import TradingSettings
 from foundation.decimals import ZERO, as_written
 from marketsimulator.results.drift_orders import fill_name
 from marketsimulator.results.drift_terms import Flow, Side, Term, Trade
+from trainingdata.instruments import is_stock
 from trainingdata.sessions import calendar
 
 # Spread and slippage are in the prices of fills.

@@ -16,8 +16,7 @@ from execution.journal.events import HELD, EventLog
 from execution.journal.order_store import OrderIntent
 from execution.live.account import AnotherAccount, LiveAccount
 from execution.live.accounts import SPREADS, TRADE
-from execution.live.lines import print_line
-from execution.live.marking import read_and_mark
+from execution.live.loop import print_line
 from execution.live.page import Section
 from execution.live.settings import LiveSettings
 from execution.posting import Guard
@@ -31,7 +30,6 @@ from option_spreads.autoscaler.account import AccountFiles, UnknownState
 from option_spreads.selling.seller import TROUBLE, SpreadSeller, told, trouble_text
 from option_spreads.selling.settings import SellingSettings
 from option_spreads.selling.state import FILE, OpenSpread, collateral, read_state
-from sizing.limits import Limits
 from trainingdata.feed.endpoint import Keys
 
 log = logging.getLogger(__name__)
@@ -100,7 +98,7 @@ class SpreadJob:
 
     live: the account, whose journal, guards and notices it shares.
     over: whether the loop ends, as its other job has made all its cycles.
-    limits: by which the account is marked; none where another job marks it.
+    marks: whether it marks the account, which no other job does then.
     """
 
     name = SPREADS
@@ -111,11 +109,11 @@ class SpreadJob:
         keys: Keys,
         live: LiveAccount,
         over: Callable[[], bool],
-        limits: Limits | None,
+        *,
+        marks: bool,
     ) -> None:
         self._over = over
-        self._limits = limits
-        self._journal = live.account.journal(SPREADS)
+        self._marks = marks
         self._marked_at: np.datetime64 | None = None
         self._settings = settings
         self._live = live
@@ -162,8 +160,8 @@ class SpreadJob:
         self._live.reconcile()
         now = self._live.connection.estimated_now()
         marked = self._marked_at is not None and now < self._marked_at + MARKED_EVERY
-        if self._limits is not None and not marked:
-            read_and_mark(self._live, self._broker.account, self._journal, self._limits)
+        if self._marks and not marked:
+            self._live.read_and_mark(self._broker.account)
             self._marked_at = now
         else:
             self._broker.account()
@@ -297,8 +295,7 @@ def open_job(
     except Timeout:
         raise InputError(f"{files.folder}: another seller works on this account") from None
     try:
-        limits = None if TRADE in live_settings.jobs else live_settings.limits
-        job = SpreadJob(settings, keys, live, over, limits)
+        job = SpreadJob(settings, keys, live, over, marks=TRADE not in live_settings.jobs)
         yield job
         job.finish(flatten=False)
     finally:

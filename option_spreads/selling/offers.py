@@ -11,7 +11,8 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 
-from execution.option_orders import OptionLeg, SpreadVenue, net_price
+from execution.alpaca.options import AlpacaSpreads
+from execution.option_orders import OptionLeg, net_price
 from foundation.cents import CENT
 from foundation.errors import InputError
 from foundation.figures import short_usd
@@ -38,7 +39,7 @@ class SpreadOffers:
     notices: told of what keeps an entry from being sized.
     """
 
-    venue: SpreadVenue
+    venue: AlpacaSpreads
     settings: SellingSettings
     vix: Callable[[], pd.Series]
     notices: Notices

@@ -17,7 +17,8 @@ from decimal import Decimal
 import numpy as np
 import pandas as pd
 
-from execution.option_orders import Contract, NeverSent, SpreadFill, SpreadVenue, net_price
+from execution.alpaca.options import AlpacaSpreads
+from execution.option_orders import Contract, NeverSent, SpreadFill, net_price
 from foundation.errors import BrokerError, InputError, OrderRejected, OutcomeUnknown
 from foundation.notices import Notices
 from option_spreads.autoscaler.account import BookedOtherwise, UnknownState
@@ -78,7 +79,7 @@ class SpreadSeller:
 
     def __init__(
         self,
-        venue: SpreadVenue,
+        venue: AlpacaSpreads,
         settings: SellingSettings,
         vix: Callable[[], pd.Series],
         notices: Notices,

@@ -25,7 +25,6 @@ from execution.alpaca.placed_order import PlacedOrder
 from execution.brokers import Holding
 from execution.journal.activities import Activity
 from execution.journal.events import EventLog
-from execution.journal.expected import ExpectedBook
 from execution.journal.halts import ITSELF
 from execution.journal.order_store import OrderIntent, OrderStore
 from execution.live.holdings import OVERLAP, Difference, HoldingsBook
@@ -83,7 +82,7 @@ class Desk:
         self.book.begin(self.held(), Decimal(0), at, listed)
 
     def expected(self) -> dict[str, Decimal]:
-        owned = ExpectedBook(self.database).owned()
+        owned = HoldingsBook(self.database, EventLog(self.database)).owned()
         return {symbol: each.quantity for symbol, each in owned.items() if each.quantity}
 
     def held(self) -> Mapping[str, Decimal]:

@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from execution.account_lock import JOURNAL
-from execution.journal.next_cycle import SLACK, NextCycleBook
+from execution.journal.cycles import SLACK, NextCycleBook
 from execution.live.settings import LiveSettings
 from foundation.clock import system_clock
 from foundation.compose import composed_config

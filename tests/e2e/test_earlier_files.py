@@ -115,7 +115,7 @@ def test_what_an_earlier_journal_expects_is_expected(tmp_path: Path) -> None:
         for expected in (held, answered):
             book = HoldingsBook(database, EventLog(database))
             assert book.opening.begun
-            owned = {symbol: each.quantity for symbol, each in book._expected.owned().items()}
+            owned = {symbol: each.quantity for symbol, each in book.owned().items()}
             assert {s: q for s, q in owned.items() if q} == {s: q for s, q in expected.items() if q}
             assert book.cash_reading(cash).beyond == 0
             assert not book.compare(answered, np.datetime64("2024-02-22T16:00", "ns"))
@@ -153,8 +153,8 @@ def test_what_was_written_in_a_venues_words_is_posted_in_the_same_words(
     with closing(Database(path)) as database:
         for intent in OrderStore(database).in_states(STATES):
             if intent.venue == "kalshi":
-                assert intent.expires_at is not None
-                words = contract_request(contract_order(intent), intent.expires_at)
+                assert intent.order.expires_at is not None
+                words = contract_request(contract_order(intent), intent.order.expires_at)
             else:
                 words = order_request(intent.order)
             assert json.dumps(words) == before.pop(intent.client_order_id)

@@ -18,6 +18,7 @@ from event_contracts.trading.manager import KalshiMultiMarketOrderManager
 from event_contracts.trading.orders import LimitOrder, MarketView, Outcome
 from event_contracts.trading.venue_orders import order_request
 from execution.journal.order_store import OrderIntent
+from execution.journal.orders import is_same
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from tests.e2e.kalshi_desk import POST, KalshiStand, kalshi_stand, order
 from tests.event_contracts.practice import CREATE, body_of
@@ -137,7 +138,7 @@ def test_an_order_that_got_lost_counts_and_is_only_looked_for(stand: KalshiStand
     for again in (manager, stand.manager()):
         view = again.view("SIM-1")
         assert waiting(view) == {"o-1": 10}
-        assert view.resting[0].order == order("o-1", price)
+        assert is_same(view.resting[0].order, order("o-1", price))
         assert [each.client_order_id for each in again.undetermined("SIM-1")] == ["o-1"]
         assert again.undetermined("SIM-2") == ()
         with pytest.raises(OutcomeUnknown):
@@ -226,7 +227,7 @@ def test_an_intent_that_was_written_down_before_a_crash_is_not_posted_after_it(
     manager = stand.manager()
     wanted = order("o-1", bid_below(manager.view("SIM-1")))
     now = stand.clock()
-    stand.book.begin(OrderIntent(wanted, now, manager.expiry(), venue="kalshi"))
+    stand.book.begin(OrderIntent(replace(wanted, expires_at=manager.expiry()), now, venue="kalshi"))
     later = stand.manager()
     assert waiting(later.view("SIM-1")) == {"o-1": 10}
     with pytest.raises(OutcomeUnknown):
@@ -238,13 +239,14 @@ def test_an_intent_that_was_planned_is_sent_as_it_was_planned(stand: KalshiStand
     manager = stand.manager()
     wanted = order("o-1", bid_below(manager.view("SIM-1")))
     until = manager.expiry()
-    stand.book.plan(OrderIntent(wanted, stand.clock(), until, venue="kalshi", reason="because"))
+    meant = replace(wanted, expires_at=until, reason="because")
+    stand.book.plan(OrderIntent(meant, stand.clock(), venue="kalshi"))
     assert manager.submit(wanted).remaining == 10
     (sent,) = stand.practice.posts()
     assert sent == order_request(wanted, until)
     intent = stand.book.get("o-1")
     assert intent is not None
-    assert (intent.state, intent.reason) == ("working", "because")
+    assert (intent.state, intent.order.reason) == ("working", "because")
     with pytest.raises(OrderRejected, match="another order of this id"):
         manager.submit(replace(wanted, count=D(3)))
 

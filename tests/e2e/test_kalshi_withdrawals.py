@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -103,8 +103,8 @@ def test_every_order_of_ours_that_works_leaves_its_book_and_a_persons_stay(
 def test_orders_of_another_job_and_of_another_book_stay(stand: KalshiStand) -> None:
     manager = stand.manager()
     now = stand.clock()
-    theirs = order("o-1", "0.40", 10, market=RAIN)
-    stand.book.plan(OrderIntent(theirs, now, manager.expiry(), venue="kalshi", job="somebody"))
+    theirs = replace(order("o-1", "0.40", 10, market=RAIN), expires_at=manager.expiry())
+    stand.book.plan(OrderIntent(theirs, now, venue="kalshi", job="somebody"))
     stand.manager().submit(order("o-1", "0.40", 10, market=RAIN))
     assert stand.state("o-1") == "working"
     assert withdrawn(manager) == []
@@ -149,7 +149,8 @@ def test_an_id_that_the_venue_rejected_never_goes_out_a_second_time(stand: Kalsh
 def test_an_id_that_was_withheld_goes_out_once_it_may(stand: KalshiStand) -> None:
     manager = stand.manager(rich("999"))
     wanted = order("o-1", "0.40", 10, market=RAIN)
-    stand.book.plan(OrderIntent(wanted, stand.clock(), manager.expiry(), venue="kalshi"))
+    meant = replace(wanted, expires_at=manager.expiry())
+    stand.book.plan(OrderIntent(meant, stand.clock(), venue="kalshi"))
     with pytest.raises(OrderRejected, match="o-1: not sent: buying 10 YES"):
         manager.submit(wanted)
     assert stand.state("o-1") == "withheld"

@@ -20,14 +20,13 @@ import trade_stock_e2e
 from execution.account_lock import JOURNAL, PAGE, journal_of_account
 from execution.alpaca.broker import AlpacaAccount
 from execution.brokers import LiveBroker
-from execution.journal.next_cycle import next_cycle_of
+from execution.journal.cycles import next_cycle_of
 from execution.journal.order_store import STATES
 from execution.live.__main__ import status
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle
 from execution.live.loop import Stop
-from execution.live.marking import write_down
 from execution.live.open_account import OpenAccount
 from execution.live.trading import TradingJob
 from execution.orders import Account
@@ -36,7 +35,6 @@ from foundation.database import Database, rows_of
 from foundation.errors import BrokerError, InputError
 from foundation.files import put_whole
 from foundation.notices import Notices
-from sizing.limits import Limits
 from tests.commands import Started
 from tests.e2e.practice import KEYS, OPENING, ROOT, Live, Practice, Start, buy, environment, trading
 from tests.e2e.test_live_failures import paper
@@ -82,7 +80,7 @@ class Desk:
 
     def mark(self, account: Account) -> None:
         """Mark an account as if it had been read so."""
-        write_down(self.live, account, self.live.account.journal(TRADE), Limits())
+        self.live.mark(account)
 
 
 @pytest.fixture
@@ -241,7 +239,7 @@ def test_an_order_of_ours_that_works_and_is_in_no_book_is_adopted(
     desk.job.step()
     intent = desk.live.book.get(name)
     assert intent is not None
-    assert intent.reason == "adopted"
+    assert intent.order.reason == "adopted"
     assert intent.taken
     told = rows_of(database.path, "SELECT kind FROM events WHERE subject = ?", (name,))
     assert ("sending",) not in told
@@ -325,7 +323,7 @@ def test_before_the_close_the_book_is_cut_to_what_is_lent_overnight(
     cuts = [each for each in desk.live.book.in_states(STATES) if each.part == "night"]
     assert {each.single.type for each in cuts} == {"market"}
     assert len(desk.cycles) == 1, "none of the looks was a cycle"
-    assert "the night's ceiling" in cuts[0].reason
+    assert "the night's ceiling" in str(cuts[0].order.reason)
 
 
 def started(here: Practice, folder: Path, *words: str) -> Started:

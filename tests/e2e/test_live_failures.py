@@ -16,7 +16,7 @@ import requests
 from alpaca.trading.enums import OrderSide, TimeInForce
 from alpaca.trading.requests import MarketOrderRequest
 
-from execution.live.cycle import expiry
+from execution.auctions import sent_until
 from execution.orders import Order, client_order_id
 from foundation.errors import BrokerError
 from tests.commands import overridden
@@ -159,12 +159,12 @@ def test_no_order_of_a_stock_is_sent_after_the_close_of_its_session() -> None:
     stock = order("a", "SYA")
     coin = order("b", "SYXUSD", tif="gtc")
     last = np.datetime64("2024-02-20T20:58", "ns")
-    assert expiry(stock, last, last, FIVE) == np.datetime64("2024-02-20T21:00", "ns")
-    assert expiry(coin, last, last, FIVE) == last + FIVE
+    assert sent_until(stock, last, last, FIVE) == np.datetime64("2024-02-20T21:00", "ns")
+    assert sent_until(coin, last, last, FIVE) == last + FIVE
     half_day = np.datetime64("2024-07-03T16:59", "ns")
-    assert expiry(stock, half_day, half_day, FIVE) == np.datetime64("2024-07-03T17:00", "ns")
+    assert sent_until(stock, half_day, half_day, FIVE) == np.datetime64("2024-07-03T17:00", "ns")
     midday = np.datetime64("2024-02-20T17:30", "ns")
-    assert expiry(stock, midday, midday, FIVE) == midday + FIVE
+    assert sent_until(stock, midday, midday, FIVE) == midday + FIVE
 
 
 def test_a_symbol_with_an_order_on_its_way_is_left_alone_and_the_others_are_not(

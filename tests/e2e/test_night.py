@@ -289,7 +289,7 @@ def test_what_is_paid_in_or_out_between_cycle_and_look_is_no_profit_and_no_loss(
         desk.broker.account = later  # type: ignore[method-assign]
         desk.job.step()
         assert not desk.live.halts.active()
-        mark = desk.job._journal.last_mark()
+        mark = desk.live.account.marks.last_mark()
         assert mark is not None
         assert mark.flows == amount
 

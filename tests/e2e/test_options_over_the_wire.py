@@ -44,7 +44,6 @@ from execution.option_orders import (
     OptionLeg,
     SpreadFill,
     SpreadOrder,
-    SpreadVenue,
     contract_of,
 )
 from foundation.clock import Time
@@ -95,7 +94,7 @@ def selling(*words: str) -> SellingSettings:
 
 
 def seller_of(
-    venue: SpreadVenue, vix: Path, folder: Path, *words: str, notices: Notices | None = None
+    venue: Any, vix: Path, folder: Path, *words: str, notices: Notices | None = None
 ) -> SpreadSeller:
     """A seller of an account in a folder, which begins."""
     AccountFiles(folder / "paper", 20_000.0).initialise()
@@ -364,7 +363,7 @@ def test_over_the_wire_the_seller_books_what_it_books_in_one_process(
         here = options(practice, vix, "start=2024-02-12", "end=2024-02-23")
         folder = tmp_path / str(wired)
         desk = here.venue.options.desks[UNDER]
-        venue: SpreadVenue = spreads(here) if wired else DeskVenue(desk)
+        venue: Any = spreads(here) if wired else DeskVenue(desk)
         words = "rules.entries=[60,120]", "strategies=[PUT,IRON_CONDOR]"
         seller = seller_of(venue, vix, folder, *words)
         while here.advance()["moved"]:

@@ -157,7 +157,7 @@ def test_a_book_that_somebody_has_sold_stops_everything(here: Practice, tmp_path
         order = {"symbol": symbol, "qty": str(quantity), "client_order_id": f"by-hand-{symbol}"}
         trading(here).post("/orders", {**order, **shape})
     desk.live.read_activities()
-    desk.job._read_and_mark()
+    desk.live.read_and_mark(desk.job.broker.account)
     desk.job.step()
     assert desk.cycles[-1].decision is None
     assert halted_by(desk) == ["positions"], "though the last mark has nothing of it"
@@ -426,7 +426,7 @@ def test_a_clearing_lets_be_what_is_still_so_when_it_is_compared_and_nothing_els
     sold = {"symbol": "SYA", "qty": "3", "side": "sell", "client_order_id": "back"}
     trading(here).post("/orders", {**sold, "type": "market", "time_in_force": "day"})
     clear(tmp_path / JOURNAL, "symbols", "a person")
-    desk.job._read_and_mark()
+    desk.live.read_and_mark(desk.job.broker.account)
     assert halted_by(desk) == [], "nobody has compared it since: it is neither taken nor told anew"
     here.advance(CYCLES[1])
     desk.job.step()

@@ -25,12 +25,12 @@ import numpy as np
 import pytest
 
 from execution.account_lock import JOURNAL, KILL_FILE, PAGE
+from execution.journal.cycles import NextCycleBook
 from execution.journal.decisions import Journal
 from execution.journal.events import EventLog
 from execution.journal.halts import HALT_RULES, Halts
 from execution.journal.linked_returns import Point
-from execution.journal.marks import EquitySnapshot
-from execution.journal.next_cycle import NextCycleBook
+from execution.journal.marks import EquitySnapshot, MarkBook
 from execution.journal.notices import NoticeBook
 from execution.journal.order_store import OrderIntent, OrderStore
 from execution.live.accounts import TRADE
@@ -143,6 +143,7 @@ class Written:
         self.book = OrderStore(self.database, self.events)
         self.halts = Halts(self.database, self.events)
         self.journal = Journal(self.database, self.events, self.book, TRADE)
+        self.marks = MarkBook(self.database)
         self.next_cycle = NextCycleBook(self.database, 0.0, lambda: NOW)
         self.seconds = 0.0
         self.status = self.status_page()
@@ -154,14 +155,14 @@ class Written:
     def mark(self, at: np.datetime64, equity: float, flows: float = 0.0, **held: float) -> None:
         gross = sum(abs(value) for value in held.values())
         mark = EquitySnapshot(at, equity, equity - gross, gross, 0.0, 4.0, flows, held)
-        before = self.journal.point_before(at)
+        before = self.marks.point_before(at)
         point = before.next(at, equity, flows) if before else Point.first(at, equity)
-        self.journal.mark(mark, point)
+        self.marks.mark(mark, point)
         self.events.append("marked", "")
 
     def order(self, name: str, reason: str = "because") -> None:
         order = Order(name, "NVDA", "buy", Decimal(1), reason)
-        self.book.plan(OrderIntent(order, NOW, job=TRADE, state="planned", reason=reason))
+        self.book.plan(OrderIntent(order, NOW, job=TRADE, state="planned"))
 
     def made(self, **came_to: Any) -> None:
         """A cycle that is over, and the next one expected."""
@@ -307,6 +308,7 @@ def test_a_cycle_that_failed_is_said_until_one_has_not(written: Written) -> None
     written.journal.cycles.end(number, NOW, idle="nothing to do")
     written.order("two")
     assert "The last cycle failed" not in written.text()
+    assert f"Last cycle: {TRADE} at 21 Feb 2024" in written.text()
 
 
 def test_what_is_held_is_shown_against_its_ceiling(written: Written) -> None:

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from execution.account_lock import JOURNAL
+from execution.journal.cycles import next_cycle_of
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from execution.journal.marks import EquitySnapshot, MarkBook
-from execution.journal.next_cycle import next_cycle_of
 from execution.journal.order_store import WAITING
 from execution.live.__main__ import clear
 from execution.live.guards import GuardSettings

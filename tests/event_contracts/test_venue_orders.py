@@ -40,7 +40,7 @@ def orders(draw: st.DrawFn) -> LimitOrder:
 
 
 def intent_of(order: LimitOrder) -> OrderIntent:
-    return OrderIntent(order, AT, AT)
+    return OrderIntent(replace(order, expires_at=AT), AT)
 
 
 @given(orders())
@@ -48,7 +48,7 @@ def test_an_order_comes_back_as_it_was_meant(order: LimitOrder) -> None:
     intent = intent_of(order)
     kept = json.loads(json.dumps(words_of(order)))
     assert journaled("o-1", kept) == order
-    assert awaited(intent).order == order
+    assert awaited(intent).order == intent.order
     assert own_terms(book_side(order.action, order.side), order.action == "SELL") == (
         order.action,
         order.side,

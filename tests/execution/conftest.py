@@ -1,17 +1,14 @@
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from tests.trainingdata.loopback import Raw, answered_by
 from trainingdata.bars import Bars
 from trainingdata.instruments import Kind
 
@@ -29,10 +26,14 @@ class Venue:
     assets: dict[str, dict[str, Any]] = field(default_factory=dict)
     bars: Bars | None = None
     faults: dict[str, list[int | str]] = field(default_factory=dict)
-    asked: list[tuple[str, str]] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
     url: str = ""
 
-    def answer(self, path: str, query: dict[str, list[str]]) -> Any:
+    def answer(self, path: str, query: dict[str, str]) -> Any:
+        self.asked.append(path)
+        if self.faults.get(path):
+            fault = self.faults[path].pop(0)
+            return Raw(fault) if isinstance(fault, int) else Raw(200, fault)
         plain = {
             "/v2/account": self.account,
             "/v2/positions": self.positions,
@@ -41,22 +42,22 @@ class Venue:
         if path in plain:
             return plain[path]
         if path.startswith("/v2/assets/"):
-            return self.assets.get(path.removeprefix("/v2/assets/"))
+            return self.assets.get(path.removeprefix("/v2/assets/"), Raw(404))
         if path == "/v2/clock":
             return {"timestamp": self.now, "is_open": True}
         if path in ("/v2/stocks/bars", "/v1beta3/crypto/us/bars"):
             return {"bars": self._bars(query), "next_page_token": None}
-        return None
+        return Raw(404)
 
-    def _bars(self, query: dict[str, list[str]]) -> dict[str, list[dict[str, Any]]]:
+    def _bars(self, query: dict[str, str]) -> dict[str, list[dict[str, Any]]]:
         """Stock hours come as two half-hours, coins as hours."""
         found: dict[str, list[dict[str, Any]]] = {}
         assert self.bars is not None
         start, end = (
-            np.datetime64(pd.Timestamp(query[k][0]).tz_convert("UTC").tz_localize(None))
+            np.datetime64(pd.Timestamp(query[k]).tz_convert("UTC").tz_localize(None))
             for k in ("start", "end")
         )
-        for name in query["symbols"][0].split(","):
+        for name in query["symbols"].split(","):
             symbol = name.replace("/", "")
             if symbol not in self.bars.symbols:
                 continue
@@ -93,32 +94,5 @@ def venue(market: Bars) -> Iterator[Venue]:
             "shorting_enabled": True,
         },
     )
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            parts = urlsplit(self.path)
-            state.asked.append((self.command, parts.path))
-            fault = state.faults[parts.path].pop(0) if state.faults.get(parts.path) else None
-            body = (
-                fault
-                if isinstance(fault, str)
-                else json.dumps(state.answer(parts.path, parse_qs(parts.query)))
-            )
-            known = self.headers.get("APCA-API-KEY-ID") == "KEYKEYKEY"
-            status = fault if isinstance(fault, int) else 404 if body == "null" else 200
-            self.send_response(status if known else 401)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body.encode())
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    state.url = f"http://127.0.0.1:{server.server_port}"
-    yield state
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with answered_by(state.answer, "KEYKEYKEY") as state.url:
+        yield state

@@ -73,7 +73,7 @@ def test_an_account_is_traded_from_the_folder_of_its_journal_alone(tmp_path: Pat
     (state_folder("moved") / "journal").unlink()
     with journal_of_account("moved", tmp_path / "second") as book:
         (intent,) = OrderStore(book.database).undetermined()
-    assert (intent.order, intent.sent_at) == (replace(ORDER, reason=""), NOW)
+    assert (intent.order, intent.sent_at) == (ORDER, NOW)
 
 
 def test_a_folder_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
@@ -208,7 +208,8 @@ def test_an_intent_is_wanted_until_it_expires_and_lands_no_more_a_day_later(
     expires: int | None, wanted: int, lands_until: int
 ) -> None:
     hour = np.timedelta64(1, "h")
-    intent = OrderIntent(ORDER, NOW, None if expires is None else NOW + expires * hour)
+    until = None if expires is None else NOW + expires * hour
+    intent = OrderIntent(replace(ORDER, expires_at=until), NOW)
     assert intent.wanted(NOW)
     assert intent.wanted(NOW + wanted * hour) is (expires is None)
     assert not intent.is_dead(NOW + (lands_until - 1) * hour)

@@ -314,7 +314,7 @@ def test_orders_of_ours_that_work_at_the_venue_and_are_in_no_book_are_written_do
     ours, known, other = f"kelly-{at}", f"kelly-{at[:-1]}1", f"kelly-b-{at}"
     events = EventLog(database := Database())
     book = OrderStore(database, events)
-    book.begin(OrderIntent(order(known), NOW, SOON))
+    book.begin(OrderIntent(order(known, expires_at=SOON), NOW))
     before = book.get(known)
     listed = [taken(name, **WORDS, filled_qty="4") for name in (ours, known, other, "by-hand")]
     broker, venue, *_ = broker_at(book=book, job="trade", open=[listed], get=[taken()])
@@ -323,8 +323,8 @@ def test_orders_of_ours_that_work_at_the_venue_and_are_in_no_book_are_written_do
         adopted = book.get(ours)
         assert adopted is not None
         assert adopted.single == replace(order(ours), reason="adopted")
-        found = (adopted.sent_at, adopted.job, adopted.reason, adopted.venue)
-        assert found == (NOW, "trade", "adopted", "alpaca")
+        found = (adopted.sent_at, adopted.job, adopted.venue)
+        assert found == (NOW, "trade", "alpaca")
         assert adopted.progress == Progress("working", f"id-{ours}", Decimal(4))
         assert book.get(known) == before, "what is known of it stays"
         assert book.get(other) is book.get("by-hand") is None
@@ -339,10 +339,8 @@ def test_spreads_are_another_jobs_to_look_for() -> None:
     puts = (contract_of(f"SPY240308P00{strike}000") for strike in (495, 500))
     spread = SpreadOrder("s-1", tuple(OptionLeg(each, "buy") for each in puts), 1)
     states: tuple[State, ...] = ("working", "sending")
-    spreads = [
-        OrderIntent(replace(spread, client_order_id=each), NOW, None, each) for each in states
-    ]
-    book = book_of(*spreads, OrderIntent(order(), NOW, None, "working"))
+    spreads = [OrderIntent(replace(spread, client_order_id=each), NOW, each) for each in states]
+    book = book_of(*spreads, OrderIntent(order(), NOW, "working"))
     broker, venue, *_ = broker_at(book=book, get=[taken()])
     broker.follow()
     broker.account()
@@ -361,7 +359,7 @@ def test_a_reduction_goes_out_beside_an_opening_of_which_nobody_knows_what_becam
     bid = order("b-1", tif="gtc", **RESTS)
     working = taken("b-1", **{**WORDS, "type": "limit", "limit_price": "5", "tif": "gtc"})
     broker, venue, *_ = broker_at(
-        book=book_of(OrderIntent(bid, NOW, None, state)),
+        book=book_of(OrderIntent(bid, NOW, state)),
         open=[[] if state == "sending" else [working]],
         positions=[[{"symbol": "NVDA", "qty": "10", "current_price": "5"}]],
         get=[status(404)],

@@ -18,6 +18,7 @@ from execution.outlook import NoForecast, belief_of_symbol, belief_table
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import ForecastTable, silent
 from forecasting.moments import expected_between, variance_until
+from tests.execution.traders import Tilted
 from trainingdata.bars import Bars
 from trainingdata.correlation import CorrelationEstimator
 from trainingdata.instruments import Kind
@@ -28,19 +29,7 @@ from trainingdata.timeframe import HOURLY
 HOUR = np.timedelta64(1, "h")
 STOCK = "SYA"
 COIN = "SYXUSD"
-
-
-class Tilted(RandomWalk):
-    """A random walk whose median rises by so much a step, by symbol."""
-
-    def forecast(self, bars: Bars, since: np.datetime64, progress: Any = silent) -> ForecastTable:
-        table = super().forecast(bars, since, progress)
-        tilt = (
-            1e-4
-            * (1 + table.windows.symbol)[:, None, None]
-            * np.arange(1, table.values.shape[1] + 1)[None, :, None]
-        )
-        return replace(table, quantiles=(table.values * (1 + tilt)).astype(np.float32))
+TILTED = Tilted(SYA=1.0, SYB=2.0, SYC=3.0, SYXUSD=4.0, SYYUSD=5.0)
 
 
 def at(text: str) -> np.datetime64:
@@ -55,7 +44,7 @@ def believed(
     correlations: CorrelationEstimator | None = None,
 ) -> BeliefTable:
     return belief_table(
-        forecaster or Tilted(),
+        forecaster or TILTED,
         correlations or CorrelationEstimator(),
         bars,
         at(since),
@@ -74,7 +63,7 @@ def seen(
     correlations: CorrelationEstimator | None = None,
 ) -> Any:
     return belief_of_symbol(
-        forecaster or Tilted(),
+        forecaster or TILTED,
         correlations or CorrelationEstimator(),
         bars,
         symbol,
@@ -205,7 +194,7 @@ def test_every_moment_is_that_of_the_latest_forecast_over_what_is_left_of_it(
     decides = mask[0] & np.isin(bars.times, HOURLY.stocks.decisions)
     since = bars.times[np.flatnonzero(decides)[-int(rng.integers(30, 80))]]
     found = believed(bars, str(since), holding)
-    table = Tilted().forecast(bars, since)
+    table = TILTED.forecast(bars, since)
     windows = table.windows
     assert len(found.at) > 40
     assert found.at[0] == since
@@ -294,7 +283,7 @@ def test_spans_that_follow_each_other_are_believed_as_the_whole(market: Bars) ->
 
 
 def test_the_first_forecast_of_all_decides(market: Bars) -> None:
-    first = Tilted().forecast(market, market.times[0]).windows
+    first = TILTED.forecast(market, market.times[0]).windows
     found = believed(market, str(market.times[0]))
     here = int(np.searchsorted(found.at, first.issued_at[0]))
     assert found.at[here] == first.issued_at[0]

@@ -7,9 +7,8 @@ from decimal import Decimal
 import numpy as np
 
 from execution.beliefs import BeliefRow
-from execution.book_state import book_state
 from execution.orders import Account, Order
-from execution.problem import Terms, problem_of, settled
+from execution.problem import Terms, book_state, problem_of, settled
 from tests.execution.traders import prices_of
 from trainingdata.bars import Bars
 

@@ -103,8 +103,8 @@ class Listing(Halting):
 def test_a_panel_has_what_the_venue_allows_read_once_a_day(market: Bars) -> None:
     broker = Listing()
     rules = VenueRules(broker)
-    for increments in (True, False):
-        allowed = rules.applied(market, AT, increments=increments)
+    for increments in ("broker", "original"):
+        allowed = rules.applied(market, AT, increments)
         before = {item.symbol: item for item in market.instruments}
         now = {item.symbol: item for item in allowed.instruments}
         traded = {symbol for symbol, item in now.items() if item.tradable}
@@ -112,13 +112,13 @@ def test_a_panel_has_what_the_venue_allows_read_once_a_day(market: Bars) -> None
         assert now["SYA"].borrowable
         assert not now["SYB"].borrowable, "nobody lends it easily"
         assert now["SYA"].increment == before["SYA"].increment, "shares are ours to count"
-        coin = Decimal("0.01") if increments else before["SYXUSD"].increment
+        coin = Decimal("0.01") if increments == "broker" else before["SYXUSD"].increment
         assert now["SYXUSD"].increment == coin
         assert np.array_equal(allowed.values, market.values, equal_nan=True)
     assert broker.asked == [market.symbols]
-    rules.applied(market, AT + np.timedelta64(9, "h"), increments=True)
+    rules.applied(market, AT + np.timedelta64(9, "h"), "broker")
     assert len(broker.asked) == 1
-    rules.applied(market, AT + np.timedelta64(10, "h"), increments=True)
+    rules.applied(market, AT + np.timedelta64(10, "h"), "broker")
     assert len(broker.asked) == 2, "the next day"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import partial
 from itertools import chain, combinations
@@ -27,7 +27,6 @@ from execution.live.loop import Stop
 from execution.option_orders import OptionLeg, SpreadOrder, contract_of
 from execution.orders import Account, Order
 from execution.risk_snapshot import RiskSnapshot
-from foundation.compose import composed_config
 from foundation.database import Database, DatabaseFailed
 from foundation.errors import BrokerError, InputError
 from trainingdata.feed.market_data import LastTrade
@@ -287,7 +286,6 @@ def test_a_reduction_passes_whatever_limits_say(
         desk.see(seen(equity, {"NVDA": "3"}, trades))
     assert desk.send(intent("cut", side=side, qty=qty, part=part)) == ""
     assert desk.send(spread(*CONDOR, qty=qty, part=part)) == ""
-    assert desk.send(spread(*undone(*CONDOR), qty=qty, part="", name="closing")) == ""
 
 
 every_part = pytest.mark.parametrize("part", [*OPENINGS, *REDUCTIONS])
@@ -428,7 +426,6 @@ LEAST = "guards.max_position is 0.75"
         # What spreads can lose counts for every limit.
         (spread(*PUT, qty=15), None, "", {}),
         (spread(*PUT, qty=16), None, "spreads on SPXW can lose would come to 0.8 of equity", {}),
-        (spread(*PUT, qty=16, part=""), None, LEAST, {}),
         (spread(*PUT, qty=3), None, "", {"max_order": 1_500}),
         (spread(*PUT, qty=4), None, "2,000 USD are at stake", {"max_order": 1_500}),
         (spread("C105 sell", "P95 sell"), None, "inf USD are at stake", {}),
@@ -675,7 +672,3 @@ def test_open_orders_without_a_price_count_at_their_own_or_at_the_last_trade() -
     assert last_prices(trades, {"CCC", "?BRK_B", "GONE"}) == {"CCC": 30.0}
     assert last_prices(trades, {"?BRK_B"}) == last_prices(silent, {"NVDA"}) == {}
     assert len(asked) == 2, "where nothing is missing, nobody is asked"
-
-
-def test_the_configuration_shows_the_defaults() -> None:
-    assert dict(composed_config("live", []).guards) == asdict(GuardSettings())

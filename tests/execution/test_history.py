@@ -1,15 +1,22 @@
-"""What of a history is not there is said: bars that begin late, and too few of them."""
+"""What the live entry point says: of a history what is not there, of an hour that orders nothing a
+line.
+"""
 
 from __future__ import annotations
+
+from decimal import Decimal
 
 import numpy as np
 import pytest
 
+from execution.decision import Choice, Decision
+from execution.live.cycle import Cycle
 from execution.live.settings import LiveSettings
+from execution.orders import Account
 from foundation.compose import composed_config
 from foundation.errors import InputError
-from trade_stock_e2e import history_lines
-from trainingdata.bars import Bars
+from trade_stock_e2e import history_lines, show, show_briefly
+from trainingdata.bars import Bars, closes_of
 from trainingdata.instruments import instrument
 from trainingdata.synthetic import SyntheticMarket
 
@@ -68,3 +75,20 @@ def test_a_guard_that_would_cut_a_plan_of_all_symbols_is_refused_before_anything
     with pytest.raises(InputError, match="8 orders are fewer than the 9 symbols"):
         LiveSettings.of(composed_config("live", few))
     LiveSettings.of(composed_config("live", [names, "guards.max_orders_per_hour=9"]))
+
+
+def test_an_idle_hour_is_one_line_and_a_preview_of_it_is_the_table(
+    market: Bars, capsys: pytest.CaptureFixture[str]
+) -> None:
+    account = Account(1000.0, {}, closes_of(market), market.now)
+    choice = Choice(
+        *("SYXUSD", 0.0, 0.01, 0.0, 0.0, 0.0, Decimal(0), 1.0), binding={"cost": 0.0}, cost=0.003
+    )
+    until = market.now + np.timedelta64(1, "h")
+    decision = Decision(market.now, until, 1000.0, 4.0, (choice,), ())
+    cycle = Cycle(account, market, decision, ())
+    show_briefly(cycle)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.endswith("Z: equity $1,000.00, no order of SYXUSD (cost).")
+    show(cycle)
+    assert len(capsys.readouterr().out.splitlines()) > 5

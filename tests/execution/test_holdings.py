@@ -150,7 +150,7 @@ def test_any_order_and_repetition_of_pages_gives_the_same_expectation(
     assert written == len(activities)
     held = sums_of(ground, activities)
     assert not books.holdings.compare(held, BEGUN + HOUR)
-    owned = books.holdings._expected.owned()
+    owned = books.holdings.owned()
     assert {s: each.quantity for s, each in owned.items() if each.quantity} == {
         s: q for s, q in held.items() if q
     }
@@ -352,6 +352,7 @@ def test_what_a_person_has_accepted_is_expected_and_a_later_listing_of_it_is_not
     assert books.holdings.unknown([stranger]) == [stranger]
     books.holdings.accept({"NVDA": found["NVDA"].surplus}, ["by-hand"])
     assert books.holdings.unknown([stranger]) == []
+    assert [event.kind for event in EventLog(books.database).events("by-hand")] == ["accepted"]
     assert not books.found(NVDA="32"), "our own trades go on beside it"
     books.holdings.add([booking("s", "split", quantity="20", symbol="NVDA")], BEGUN + HOUR)
     assert not books.found(NVDA="32")
@@ -439,7 +440,7 @@ def test_a_restart_finds_all_that_was_added_and_a_half_added_page_is_not_there(
             books.holdings.add(broken(), BEGUN)
     with closing(Database(path)) as database:
         books = Books.of(database)
-        assert books.holdings.opening.begun
+        assert books.holdings.begun
         assert not books.found(NVDA="3")
         assert books.holdings.cash_reading(Decimal(1000)).beyond == 0
         entries = [split(name, "4") for name in ("b", "c")]
@@ -462,6 +463,7 @@ def test_a_fill_finds_its_intent_even_where_that_learns_its_order_later() -> Non
     books.intents.note("second", Progress("filled", "o-b", Decimal(1), Decimal(10)))
     books.holdings.add([], BEGUN)
     assert links() == {"a": "first", "b": "second", "c": ""}
+    assert books.database.rows("SELECT DISTINCT ground FROM fills") == [(1,)]
 
 
 def test_an_entry_that_the_venue_takes_back_changes_nothing_and_is_an_event(

@@ -33,7 +33,7 @@ from foundation.errors import InputError
 NOW = np.datetime64("2024-03-05T17:30", "ns")
 EXPIRES = NOW + np.timedelta64(300, "s")
 ORDER = Order("a", "BTCUSD", "buy", Decimal(3), "because", expires_at=EXPIRES)
-INTENT = OrderIntent(ORDER, NOW, EXPIRES, job="trade", reason="because")
+INTENT = OrderIntent(ORDER, NOW, job="trade")
 
 steps = st.lists(st.sampled_from(get_args(State)), max_size=8)
 
@@ -62,7 +62,7 @@ def test_what_has_ended_stays_as_it_was_whatever_is_said_later(path: list[State]
 
 def test_an_id_that_was_sent_is_never_planned_or_begun_again() -> None:
     book = OrderStore()
-    book.plan(replace(INTENT, reason="an earlier one"))
+    book.plan(replace(INTENT, order=replace(ORDER, reason="an earlier one")))
     book.plan(INTENT)
     book.begin(INTENT)
     with pytest.raises(InputError, match="a: this id was used before"):
@@ -75,7 +75,7 @@ def test_an_id_that_was_sent_is_never_planned_or_begun_again() -> None:
         book.begin(INTENT)
     found = book.get("a")
     assert found is not None
-    assert (found.progress, found.reason, found.job) == (filled, "because", "trade")
+    assert (found.progress, found.order.reason, found.job) == (filled, "because", "trade")
     for name in ("d", "c"):
         book.withhold(replace(INTENT, order=replace(ORDER, client_order_id=name)), "halted")
     states = [(each.client_order_id, each.state, each.why) for each in book.select("1 = 1")[1:]]

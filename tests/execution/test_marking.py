@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.journal.linked_returns import Point
-from execution.journal.marks import EquitySnapshot, exposure_line
-from execution.live.marking import mark_of, profit_line
+from execution.journal.marks import EquitySnapshot, exposure_line, mark_of, profit_line
 from execution.orders import Account
 from sizing.limits import Limits
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from execution import account_lock
 from execution.account_lock import JOURNAL
-from execution.journal.next_cycle import SLACK, NextCycleBook, next_cycle_of
+from execution.journal.cycles import SLACK, NextCycleBook, next_cycle_of
 from execution.live.__main__ import LATE, clear, status
 from foundation.database import Database, DatabaseFailed
 

@@ -15,29 +15,15 @@ from execution.open_orders import reductions_decided_anew, replaced_orders
 from execution.orders import Account, Order, client_order_id
 from execution.records import Run
 from execution.trader import SizingSettings, Trader
-from forecasting.baseline import RandomWalk
-from forecasting.forecast import ForecastTable, Progress, silent
 from foundation.compose import composed_config
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from sizing.limits import Limits
-from tests.execution.traders import prices_of, trader_of
+from tests.execution.traders import Tilted, prices_of, trader_of
 from trainingdata.bars import VOLUME, Bars
 from trainingdata.market import Market
 
 MIDDAY = np.datetime64("2024-02-21T16:30", "ns")
-
-
-class Rising:
-    """A random walk whose every quantile is a hundredth higher."""
-
-    name = "rising"
-
-    def forecast(
-        self, bars: Bars, since: np.datetime64, progress: Progress = silent
-    ) -> ForecastTable:
-        table = RandomWalk().forecast(bars, since)
-        return replace(table, quantiles=(table.values * 1.01).astype(np.float32))
 
 
 def waiting(symbol: str, qty: int, name: str = "test") -> Order:
@@ -56,7 +42,7 @@ def account(bars: Bars, *open_orders: Order, **positions: int) -> Account:
 def holder(position: float) -> Trader:
     """Holds so much of every symbol."""
     sizing = SizingSettings(strategy="fixed_fraction", position=position, band=0.0)
-    return trader_of(Rising(), sizing)
+    return trader_of(Tilted(100.0, at_once=True), sizing)
 
 
 def after(decision: Decision | None, before: Account, symbol: str) -> Decimal:

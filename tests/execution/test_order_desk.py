@@ -51,7 +51,7 @@ KNOWN_ID = status(422, "client_order_id must be unique")
 
 
 def sent(state: State = "sending", until: np.datetime64 | None = SOON, **terms: Any) -> OrderIntent:
-    return OrderIntent(replace(ORDER, **terms), NOW, until, state)
+    return OrderIntent(replace(ORDER, expires_at=until, **terms), NOW, state)
 
 
 def posted(
@@ -60,7 +60,7 @@ def posted(
     """What the desk answers to one order, or raises; the venue it asked; how long it waited."""
     desk, venue, waited = outbox_at(post=list(words), **more)
     try:
-        return desk.post(ORDER, until), venue, waited
+        return desk.post(replace(ORDER, expires_at=until)), venue, waited
     except BrokerError as error:
         return error, venue, waited
 
@@ -179,10 +179,10 @@ def test_an_order_that_lands_after_every_look_is_found_and_never_sent_beside(
     database = Database(path)
     book = OrderStore(database)
     desk, *_ = outbox_at(book, post=[lost()], get=[status(404)])
-    with pytest.raises(OutcomeUnknown):
-        desk.post(ORDER, SOON, "opening", "a premium")
-    (intent,) = desk.undetermined(is_any)
     expected = replace(ORDER, reason="a premium", expires_at=SOON)
+    with pytest.raises(OutcomeUnknown):
+        desk.post(expected)
+    (intent,) = desk.undetermined(is_any)
     assert (intent.order, intent.sent_at, intent.part) == (expected, NOW, "opening")
     if path is not None:  # killed, and started again
         database.close()
@@ -226,7 +226,7 @@ def test_an_order_of_unknown_fate_that_is_posted_again_is_looked_for_and_sent_on
     state: Any,
 ) -> None:
     desk, venue, _ = outbox_at(book_of(sent(state)), post=[taken()], get=[status(404)])
-    assert desk.post(ORDER, SOON) == placed(taken())
+    assert desk.post(replace(ORDER, expires_at=SOON)) == placed(taken())
     assert venue.times("post") == 1
 
 
@@ -284,7 +284,7 @@ def test_an_order_for_options_that_have_expired_lands_no_more_an_hour_after_thei
     legs = [contract_of(f"SPY{expiry}P00{strike}000") for strike in (500, 495)]
     order = SpreadOrder("o-1", tuple(OptionLeg(each, "buy") for each in legs), 1)
     begun = np.datetime64(f"{day}T17:30", "ns")
-    intent = OrderIntent(order, begun, begun + np.timedelta64(60, "s"))
+    intent = OrderIntent(replace(order, expires_at=begun + np.timedelta64(60, "s")), begun)
     desk, *_ = outbox_at(book_of(intent), get=[status(404)], clock=[shown(at)])
     assert len(unknown(desk)) == count
 
@@ -312,7 +312,7 @@ def test_a_fate_is_what_the_venue_says_or_open(
 
 
 def test_an_order_that_still_worked_is_followed_to_what_became_of_it() -> None:
-    spread = OrderIntent(SPREAD, NOW, None, "working")
+    spread = OrderIntent(SPREAD, NOW, "working")
     book = book_of(sent("working"), spread, sent(client_order_id="o-2"))
     filled = taken(state="filled", filled_qty="10", filled_avg_price="5")
     desk, venue, _ = outbox_at(book, get=[filled])

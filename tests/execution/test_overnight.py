@@ -11,13 +11,11 @@ import pytest
 from execution.decision import Decision
 from execution.orders import Account, Order, client_order_id
 from execution.trader import SizingSettings, Trader
-from forecasting.baseline import RandomWalk
-from forecasting.forecast import ForecastTable, Progress, silent
 from sizing.allocation import Allocation
 from sizing.inputs import SizingInputs
 from sizing.kelly import SizingProblem, SolverFailed
 from sizing.strategies import Kelly
-from tests.execution.traders import account_in, trader_of
+from tests.execution.traders import Tilted, account_in, known, trader_of
 from trainingdata.bars import Bars
 
 LAST = "2024-02-21T20:30"
@@ -25,25 +23,8 @@ EARLIER = "2024-02-21T19:30"  # 15:30 and 14:30 New York
 STOCKS = ("SYA", "SYB", "SYC")
 
 
-class Silent:
-    """Random walks, of which some symbols have no forecast that says anything."""
-
-    name = "silent"
-
-    def __init__(self, *mute: str) -> None:
-        self.mute = mute
-
-    def forecast(
-        self, bars: Bars, since: np.datetime64, progress: Progress = silent
-    ) -> ForecastTable:
-        table = RandomWalk().forecast(bars, since)
-        values = table.values.copy()
-        values[np.isin(np.array(bars.symbols)[table.windows.symbol], self.mute)] = np.nan
-        return replace(table, quantiles=values)
-
-
 def trader(*mute: str, **more: object) -> Trader:
-    return trader_of(Silent(*mute), SizingSettings(**more))  # type: ignore[arg-type]
+    return trader_of(Tilted(mute=mute), SizingSettings(**more))  # type: ignore[arg-type]
 
 
 def carried(decision: Decision | None, account: Account) -> float:
@@ -55,10 +36,6 @@ def carried(decision: Decision | None, account: Account) -> float:
         sum(abs(float(q)) * account.prices[s] for s, q in held.items() if s in STOCKS)
         / account.equity
     )
-
-
-def known(market: Bars, at: str) -> Bars:
-    return market.until(np.datetime64(at, "ns"))
 
 
 @pytest.mark.parametrize("mute", [STOCKS, ("SYA",), ("SYB", "SYC")])
@@ -113,21 +90,6 @@ def test_what_stands_under_the_ceiling_and_what_may_not_be_traded_is_not_cut(mar
     assert decision is not None
     assert {order.symbol for order in decision.orders} == {"SYB", "SYC"}
     assert carried(decision, account) <= 1.96 + 1e-9
-
-
-@pytest.mark.parametrize("equity", [0.0, -1.0])
-def test_an_account_with_nothing_left_closes_what_nothing_sized(
-    market: Bars, equity: float
-) -> None:
-    bars = known(market, LAST)
-    account = account_in(bars, SYA=1.2)
-    worth = float(account.positions["SYA"]) * account.prices["SYA"]
-    broke = replace(
-        account, cash=equity - worth, positions={**account.positions, "QQQ": Decimal(0)}
-    )
-    decision = trader(*STOCKS).decide(bars, broke)
-    assert decision is not None
-    assert [o.signed_qty for o in decision.orders] == [-account.positions["SYA"]]
 
 
 @pytest.mark.parametrize("held", [0, 1])

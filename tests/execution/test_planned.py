@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from forecasting.forecast import HORIZON, ForecastTable, Progress, silent
 from forecasting.moments import variance_until
 from sizing.limits import Limits
 from sizing.premium import PriorSettings
-from tests.execution.traders import account_in, trader_of
+from tests.execution.traders import Tilted, account_in, known, trader_of
 from trainingdata.bars import Bars
 from trainingdata.instruments import Kind
 from trainingdata.market import Market
@@ -35,43 +34,25 @@ FREE = TradingCosts(0, 0, 0, 0, 0, 0)
 STOCKS = ("SYA", "SYB", "SYC")
 
 
-@dataclass(frozen=True)
-class Persistent(RandomWalk):
-    """A random walk whose median rises by so many basis points in the first step, of which a
-    share is left a bar later.
-    """
-
-    left: float = 0.0
-    skill: float = 0.0
-    basis_points: Mapping[str, float] = field(default_factory=dict)
-
-    def forecast(self, bars: Bars, since: Any, progress: Progress = silent) -> ForecastTable:
-        table = super().forecast(bars, since)
-        tilt = np.array([self.basis_points.get(s, 0.0) for s in bars.symbols])[table.windows.symbol]
-        values = (table.values * (1 + 1e-4 * tilt[:, None, None])).astype(np.float32)
-        carried, skill = (np.full(len(table.windows), value) for value in (self.left, self.skill))
-        return replace(table, quantiles=values, persistence=carried, skill=skill)
-
-
 def trader(
     left: float = 0.0, skill: float = 0.0, *, prior: PriorSettings | None = None, **more: Any
 ) -> Trader:
     basis_points = {s: more.pop(s) for s in list(more) if s.startswith("SY")}
     parts = {"costs": more.pop("costs", None), "margin": more.pop("margin", MarginTerms())}
-    forecaster = Persistent(left=left, skill=skill, basis_points=basis_points)
+    forecaster = Tilted(at_once=True, left=left, skill=skill, **basis_points)
     sizing = SizingSettings(**more)
     return trader_of(forecaster, sizing, prior=prior or PriorSettings(), **parts)
 
 
 def believed(market: Bars, at: str, who: Trader) -> Belief:
-    panel = market.until(np.datetime64(at, "ns"))
+    panel = known(market, at)
     found = who.belief_table(Market(panel, len(panel.times) - 1)).of(panel.now)
     assert found is not None
     return found
 
 
 def decided(market: Bars, at: str, who: Trader, **weights: float) -> Decision:
-    panel = market.until(np.datetime64(at, "ns"))
+    panel = known(market, at)
     answer = who.decide(panel, account_in(panel, **weights))
     assert answer is not None
     return answer
@@ -139,7 +120,7 @@ def test_a_plan_looks_at_the_next_decision_the_life_of_a_signal_and_the_horizon(
 
 def test_beyond_the_forecast_variance_is_the_root_of_fast_times_slow(market: Bars) -> None:
     """Never step 24's own, extrapolated."""
-    panel = market.until(np.datetime64(MIDDAY, "ns"))
+    panel = known(market, MIDDAY)
     belief = believed(market, MIDDAY, trader())
     table = RandomWalk().forecast(panel, panel.now)
     last = table.latest[:, -1].astype(np.int64)

@@ -20,7 +20,7 @@ from sizing.limits import Limits
 from sizing.premium import PriorSettings
 from sizing.solver.active_set import SOLVED, UNFINISHED
 from sizing.strategies import Kelly
-from tests.execution.traders import Tilted, prices_of, trader_of
+from tests.execution.traders import Tilted, known, prices_of, trader_of
 from trainingdata.bars import Bars
 from trainingdata.market import Market
 
@@ -45,10 +45,6 @@ def trader(limits: Limits | None = None, **basis_points: float) -> Trader:
 def account(bars: Bars, cash: float = 100_000.0, **positions: float) -> Account:
     held = {s: Decimal(repr(q)) for s, q in positions.items()}
     return Account(cash, held, prices_of(bars), bars.now)
-
-
-def known(bars: Bars, text: str) -> Bars:
-    return bars.until(np.datetime64(text, "ns"))
 
 
 MIDDAY = "2024-03-05T17:30"
@@ -102,15 +98,6 @@ def test_an_edge_below_its_cost_is_no_order_and_says_so(market: Bars) -> None:
     assert choice.cost > 0
     assert f", bound by cost ({choice.cost * 1e4:.3g} bp)" in reason_text(choice, 1.0)
     assert decided(market, MIDDAY, trader(SYA=5.0)).orders != ()
-
-
-def test_positions_outside_the_universe_are_left_alone_and_counted(market: Bars) -> None:
-    panel = known(market, LAST)
-    base = account(panel, cash=-80_000.0)
-    held = replace(base, positions={"ZZZ": Decimal(1800)}, prices={**base.prices, "ZZZ": 100.0})
-    decision = decided(market, LAST, trader(SYA=90.0, SYB=90.0), held)
-    assert sum(abs(c.target) for c in decision.choices) == pytest.approx(0.16, abs=1e-6)
-    assert "ZZZ" not in {o.symbol for o in decision.orders}
 
 
 def gappy(bars: Bars, *symbols: str) -> Bars:
@@ -291,28 +278,6 @@ def test_what_is_ordered_passes_the_venues_check_above_its_price(
     if opened["stock"]:
         marginable = held.equity - stays["coin"] - opened["coin"]
         assert stays["stock"] + 1.03 * opened["stock"] <= lent * marginable + 1e-3
-
-
-@pytest.mark.parametrize(("stock", "share"), [(0.0, 1.0), (0.5, 0.5), (1.5, 0.0)])
-def test_a_coin_that_is_sold_pays_back_a_loan_before_it_buys_another(
-    market: Bars, stock: float, share: float
-) -> None:
-    """Half of equity in one coin, the rest in stocks: cash of 0.5 - stock is left, or lent."""
-    panel = known(market, NIGHT)
-    prices = account(panel).prices
-    coins = 50_000 / prices["SYXUSD"]
-    shares = round(stock * 100_000 / prices["SYA"])
-    cash = 50_000 - shares * prices["SYA"]
-    held = replace(account(panel, cash=cash, SYXUSD=coins, SYA=float(shares)), leverage=4.0)
-    who = trader(Limits(symbol_cap=1.5), SYXUSD=-300.0, SYYUSD=300.0)
-    decision = decided(market, NIGHT, who, held)
-    sold = [o for o in decision.orders if o.side == "sell"]
-    assert [(o.symbol, float(o.qty)) for o in sold] == [("SYXUSD", coins)]
-    bought = sum(float(o.qty) for o in decision.orders if o.side == "buy") * prices["SYYUSD"]
-    cost = COSTS.expected(panel.crypto, FEES).max()
-    paid = max(cash + 50_000 * (1 - cost), 0.0) / 1.03 / (1 + cost)
-    assert bought == pytest.approx(paid, abs=2 * prices["SYYUSD"])
-    assert paid == pytest.approx(share * 100_000 / 1.03, rel=0.02)
 
 
 def test_the_phrase_says_what_leverage_is_granted_and_targets_what_of_it_orders_reach(

@@ -16,7 +16,7 @@ from execution.trader import SizingSettings
 from foundation.errors import InputError
 from sizing.kelly import SizingProblem, SolverFailed
 from sizing.strategies import Kelly
-from tests.execution.traders import Tilted, prices_of, trader_of
+from tests.execution.traders import Tilted, known, prices_of, trader_of
 from trainingdata.bars import Bars
 
 MIDDAY = "2024-03-05T17:30"
@@ -29,7 +29,7 @@ def decided(
     """A decision of an account with 100,000 USD of equity; held: symbol → (quantity, price),
     also outside the panel.
     """
-    panel = bars.until(np.datetime64(at, "ns"))
+    panel = known(bars, at)
     prices = prices_of(panel)
     beside = dict(held)
     prices |= {s: price for s, (_, price) in beside.items()}
@@ -52,7 +52,7 @@ def test_what_is_held_outside_the_universe_counts_for_every_ceiling(market: Bars
 
 
 def test_what_is_held_outside_and_has_no_price_is_named(market: Bars) -> None:
-    panel = market.until(np.datetime64(MIDDAY, "ns"))
+    panel = known(market, MIDDAY)
     waiting = Order("o-1", "ZZZ", "buy", Decimal(5), "other")
     prices = prices_of(panel)
     account = Account(1e5, {}, prices, panel.now, open_orders=(waiting,))
@@ -62,7 +62,7 @@ def test_what_is_held_outside_and_has_no_price_is_named(market: Bars) -> None:
 
 
 def test_what_secures_spreads_lowers_the_ceiling_of_stocks_by_its_share(market: Bars) -> None:
-    panel = market.until(np.datetime64(MIDDAY, "ns"))
+    panel = known(market, MIDDAY)
     who = trader_of(Tilted(SYA=90.0, SYB=-90.0, SYC=90.0))
     whole = Account(1e5, {}, prices_of(panel), panel.now)
     for collateral, share in ((0.0, 1.0), (90_000.0, 0.1), (95_000.0, 0.05)):
@@ -72,43 +72,6 @@ def test_what_secures_spreads_lowers_the_ceiling_of_stocks_by_its_share(market: 
         gross = sum(abs(choice.target) for choice in decision.choices)
         assert gross <= 4.0 * share + 1e-6
         assert gross > 3.9 * share or share == 1.0
-
-
-def test_the_defaults_of_sizing_are_those_that_were_studied() -> None:
-    assert SizingSettings() == SizingSettings(
-        strategy="kelly_50",
-        volatility="quantile",
-        holding="plan",
-        signal_bars=3,
-        enhanced=True,
-        risk_multiplier=1.0,
-        fallback="none",
-        position=0.1,
-        target_volatility=0.15,
-        band=0.25,
-    )
-
-
-@pytest.mark.parametrize(
-    ("name", "sound", "unsound"),
-    [
-        *(
-            (name, (1e-9, 10.0), (0.0, -1.0, 10.001, float("nan")))
-            for name in ("risk_multiplier", "position", "target_volatility")
-        ),
-        ("band", (0.0,), (-0.001, 1.0)),
-        ("fraction", (1.0,), (0.0, 2.0)),
-        ("signal_bars", (1, 24), (0, 25)),
-    ],
-)
-def test_sizing_settings_hold_to_their_edges(
-    name: str, sound: tuple[Any, ...], unsound: tuple[Any, ...]
-) -> None:
-    for value in sound:
-        assert getattr(SizingSettings(**{name: value}), name) == value
-    for value in unsound:
-        with pytest.raises(InputError, match=rf"sizing\.{name}: "):
-            SizingSettings(**{name: value})
 
 
 @pytest.mark.parametrize(
@@ -129,7 +92,7 @@ def test_settings_reach_the_rule_they_name(
 def test_without_an_answer_a_weight_stays_and_without_equity_it_goes(
     market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    panel = market.until(np.datetime64(MIDDAY, "ns"))
+    panel = known(market, MIDDAY)
     prices = prices_of(panel)
     who = trader_of(Tilted(SYA=90.0))
     problem = SizingProblem(*[np.zeros(0)] * 9, 0.5)

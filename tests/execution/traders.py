@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -19,21 +20,40 @@ from trainingdata.correlation import CorrelationEstimator
 
 
 class Tilted:
-    """A random walk whose median is moved by so many basis points a step, for some symbols."""
+    """A random walk whose quantiles are moved by so many basis points a step, for some symbols.
+
+    others: basis points of all others. at_once: the first step moves all that follow, and these no
+        further. mute: symbols of which nothing is forecast. left: by which a median fades from bar
+        to bar. skill: what it is worth.
+    """
 
     name = "tilted"
 
-    def __init__(self, **basis_points: float) -> None:
-        self.basis_points = basis_points
+    def __init__(
+        self,
+        others: float = 0.0,
+        *,
+        at_once: bool = False,
+        mute: Collection[str] = (),
+        left: float | None = None,
+        skill: float | None = None,
+        **basis_points: float,
+    ) -> None:
+        self.others, self.basis_points = others, basis_points
+        self.at_once, self.mute = at_once, mute
+        self.told = {"persistence": left, "skill": skill}
 
     def forecast(
         self, bars: Bars, since: np.datetime64, progress: Progress = silent
     ) -> ForecastTable:
         table = RandomWalk().forecast(bars, since)
-        tilt = np.array([self.basis_points.get(s, 0.0) for s in bars.symbols])[table.windows.symbol]
-        steps = np.arange(1, HORIZON + 1)
+        symbol = table.windows.symbol
+        tilt = np.array([self.basis_points.get(s, self.others) for s in bars.symbols])[symbol]
+        steps = np.ones(HORIZON) if self.at_once else np.arange(1, HORIZON + 1)
         values = table.values * (1 + 1e-4 * tilt[:, None, None] * steps[None, :, None])
-        return replace(table, quantiles=values.astype(np.float32))
+        values[np.isin(np.array(bars.symbols)[symbol], list(self.mute))] = np.nan
+        told = {k: np.full(len(symbol), v) for k, v in self.told.items() if v is not None}
+        return replace(table, quantiles=values.astype(np.float32), **told)
 
 
 def trader_of(forecaster: Any, sizing: SizingSettings | None = None, **more: Any) -> Trader:
@@ -42,6 +62,11 @@ def trader_of(forecaster: Any, sizing: SizingSettings | None = None, **more: Any
     costs = more.pop("costs", None) or TradingCosts()
     rules = sizing or SizingSettings(), limits, costs, FeeSchedule()
     return Trader("test", forecaster, CorrelationEstimator(), *rules, **more)
+
+
+def known(bars: Bars, at: str) -> Bars:
+    """A panel as far as it is known at an instant."""
+    return bars.until(np.datetime64(at, "ns"))
 
 
 def prices_of(bars: Bars) -> dict[str, float]:

@@ -350,9 +350,7 @@ NAME = "kelly_50-20240220T153000Z-AAA-0-0"
 
 def intent(state: State = "filled", why: str = "", part: Part = "opening") -> OrderIntent:
     order = Order(NAME, "AAA", "buy", Decimal(10), "r")
-    return OrderIntent(
-        order, AT, state=state, why=why, job="trade", decision="d", part=part, reason="r"
-    )
+    return OrderIntent(order, AT, state, why, job="trade", decision="d", part=part)
 
 
 def decision(at: np.datetime64 = AT, price: float = 100.0) -> DecisionRow:

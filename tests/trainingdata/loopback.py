@@ -7,21 +7,35 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 Answering = Callable[[str, dict[str, str]], Any]
 
 
+class Raw(NamedTuple):
+    """An answer as it is sent."""
+
+    status: int
+    body: str = ""
+
+
 @contextmanager
-def answered_by(answer: Answering) -> Iterator[str]:
-    """A server whose answer to a path and a query is what `answer` returns; its address."""
+def answered_by(answer: Answering, key: str = "") -> Iterator[str]:
+    """A server whose answer to a path and a query is what `answer` returns; its address.
+
+    key: of the account; whoever has another one is refused.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             parts = urlsplit(self.path)
-            body = json.dumps(answer(parts.path, dict(parse_qsl(parts.query)))).encode()
-            self.send_response(200)
+            said = answer(parts.path, dict(parse_qsl(parts.query)))
+            if not isinstance(said, Raw):
+                said = Raw(200, json.dumps(said))
+            refused = key and self.headers.get("APCA-API-KEY-ID") != key
+            self.send_response(401 if refused else said.status)
+            body = said.body.encode()
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
