@@ -33,16 +33,13 @@ from foundation.database import Database
 from foundation.decimals import as_written
 from foundation.errors import InputError
 from marketsimulator.drift import DriftSettings, is_covered, read
-from marketsimulator.results.drift_decisions import compare_decisions
+from marketsimulator.results.drift_decisions import compare_decisions, journaled_account
 from marketsimulator.results.drift_orders import (
-    Filled,
-    causes_of,
     compare_orders,
-    live_orders,
+    meant_orders,
     slippage,
     why_not_decided,
 )
-from marketsimulator.results.drift_sides import journaled_account
 from marketsimulator.results.drift_terms import TERMS, Flow, Side, Term, Trade, cents, profit_terms
 from marketsimulator.results.live_run import marked_at_closes
 from marketsimulator.runs.simulate import simulate_trading
@@ -383,8 +380,8 @@ def record(*intents: OrderIntent, cycles: tuple[CycleRow, ...] = (), **more: Any
     )
 
 
-def filled(quantity: int, price: int = 100, ordered: int = 10) -> Filled:
-    order = Filled(ordered=Fraction(ordered))
+def filled(quantity: int, price: int = 100, ordered: int = 10) -> Trade:
+    order = Trade("AAA", ordered=Fraction(ordered))
     return order.plus(Fraction(quantity), Fraction(price), AT) if quantity else order
 
 
@@ -409,14 +406,13 @@ def filled(quantity: int, price: int = 100, ordered: int = 10) -> Filled:
     ],
 )
 def test_every_order_has_one_outcome(
-    live: Filled | None, simulated: Filled | None, sent: OrderIntent | None, outcome: str
+    live: Trade | None, simulated: Trade | None, sent: OrderIntent | None, outcome: str
 ) -> None:
     journal = record(*([sent] if sent else []))
     there = {} if live is None else {NAME: live}
     here = {} if simulated is None else {NAME: simulated}
     (order,) = compare_orders(there, here, journal, {NAME: AT}, half_an_hour)
     assert (order.outcome, order.symbol) == (outcome, "AAA")
-    assert causes_of([order]).get(NAME, "same") == outcome
 
 
 @pytest.mark.parametrize(
@@ -509,8 +505,7 @@ def test_a_fill_stamped_before_its_order_was_sent_came_after_it() -> None:
 def test_an_order_counts_if_it_was_meant_between_the_readings(
     sent: OrderIntent, listed: bool
 ) -> None:
-    orders = live_orders(record(sent), "trade", AT, AT + HOUR)
-    assert orders == ({NAME: Filled(ordered=Fraction(10))} if listed else {})
+    assert meant_orders(record(sent), "trade", AT, AT + HOUR) == [sent.order] * listed
 
 
 def test_an_account_is_read_last_where_its_orders_have_met_their_bars() -> None:
