@@ -33,6 +33,7 @@ from marketsimulator.account.book import (
     TRAILING,
     WORKING,
     Book,
+    Opens,
     most_flows,
     new_tape,
 )
@@ -109,7 +110,7 @@ class SimulatedBroker:
         self._index = market.first
         self._row = int(self._rows[self._index])
         self._cancels = cancels and market.finer is not None
-        self._opening: tuple[np.ndarray, ...] | None = None
+        self._opening: Opens | None = None
         self._recorded: np.ndarray | None = None
         self._flows = book.account[list(FLOWS)]  # a view
         self._room = new_tape(0)
@@ -196,7 +197,6 @@ class SimulatedBroker:
             return []
         self.open()
         assert self._opening is not None
-        opens, volumes, volatility = self._opening
         first = len(self._book.orders)
         rows = self._book_rows(orders)
         if first:
@@ -207,7 +207,7 @@ class SimulatedBroker:
         tape = self._tape()
         day = line.days[line.day[t]]
         now = int(line.now[t])
-        send_orders(self._book, day, tape, first, opens, volumes, volatility, now)
+        send_orders(self._book, day, tape, first, self._opening, now)
         fills = self._record(tape)
         self._drop_done_orders()
         return fills
@@ -252,7 +252,7 @@ class SimulatedBroker:
             self._line = self._line._replace(bars=self._recorded.copy())
         self._line.bars[later:, s] = np.nan if halted else self._recorded[later:, s]
         if self._opening is not None and halted:
-            self._opening[0][s] = np.nan
+            self._opening.price[s] = np.nan
 
     def _note_states(self) -> None:
         orders = self._book.orders

@@ -17,6 +17,7 @@ from marketsimulator.account.book import (
     BY_SPLIT,
     DIVIDEND,
     Book,
+    Opens,
     nearest_cent,
     new_book,
     new_tape,
@@ -322,7 +323,7 @@ def shuffle_along(
             mark_positions(account, book.holding, prices)
             close_session(book, tape, k, day[0], 1 + int(draws[k, 2] * 3))
             open_session(book, day[0])
-            liquidate(book, day[0], tape, k, prices, none, none)
+            liquidate(book, day[0], tape, k, Opens(prices, none, none))
         held = book.holding[s]
         wanted = (draws[k, 3] - 0.5) * 1_500.0 / prices[s]
         wanted = np.floor(wanted) if not held.crypto else np.floor(wanted * 1000) / 1000
