@@ -27,7 +27,6 @@ from marketsimulator.results.metrics import (
     figure_text,
     returns_until_ruin,
 )
-from marketsimulator.results.overfitting import overfitting
 from marketsimulator.results.remarks import market_remarks
 from marketsimulator.results.run_record import RunRecord, run_names, shared_days, varied_settings
 from marketsimulator.results.run_set import (
@@ -39,7 +38,7 @@ from marketsimulator.results.run_set import (
     separation,
     set_verdict,
 )
-from marketsimulator.results.significance import FIGURES, deflated_sharpe, intervals
+from marketsimulator.results.significance import FIGURES, deflated_sharpe, intervals, overfitting
 from marketsimulator.results.trials import TrialStatistics
 from marketsimulator.results.verdict import no_result
 from trainingdata.instants import new_york_date, utc_text

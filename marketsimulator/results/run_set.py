@@ -13,9 +13,14 @@ from foundation.counts import counted
 from foundation.figures import number, percent
 from foundation.sample_size import FEWEST_DAYS, FEWEST_FILLS
 from marketsimulator.results.metrics import daily_rows
-from marketsimulator.results.overfitting import BLOCKS, Overfitting
 from marketsimulator.results.remarks import LIKELY, NO_ANNUAL_FIGURES
-from marketsimulator.results.significance import LEVEL, Outperformance, simultaneous_leads
+from marketsimulator.results.significance import (
+    BLOCKS,
+    LEVEL,
+    Outperformance,
+    Overfitting,
+    simultaneous_leads,
+)
 from marketsimulator.results.verdict import Verdict
 
 PAIRS = 40  # runs that the best is compared with, the next best
