@@ -55,13 +55,7 @@ from marketsimulator.results.run_record import (
     value_text,
 )
 from marketsimulator.results.trial_identity import data_hash, trial_of
-from marketsimulator.results.trials import (
-    NO_LEDGER,
-    TrialStatistics,
-    check_ledger,
-    enter,
-    own_statistics,
-)
+from marketsimulator.results.trials import NO_LEDGER, TrialStatistics, check_ledger, enter
 from marketsimulator.runs.on_ray import outcomes_on_ray
 from marketsimulator.runs.outcome import Outcome
 from marketsimulator.runs.variants import outcomes
@@ -184,7 +178,8 @@ def record_variants(
         figures = {"days": row["days"], "total_return": row["total_return"]}
         figures |= {"daily_sharpe": None if np.isnan(ratio) else float(ratio)}
         trials.append(trial_of(variant, market, digest, variant.forecaster.kind, **figures))
-    return enter(settings.trials, trials) or own_statistics(trials)
+    own = {trial.config_hash: trial.daily_sharpe for trial in trials}
+    return enter(settings.trials, trials) or TrialStatistics.of(own.values())
 
 
 def _variant_name(variation: Variation, variant: BacktestSettings) -> str:

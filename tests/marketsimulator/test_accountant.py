@@ -17,10 +17,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from execution.lending import DatedRate
+from foundation.files import write_whole
 from marketsimulator.account.terms import FillTerms
-from tests.commands import run_command
+from marketsimulator.backtest import run_backtest
+from marketsimulator.results.report import result_files
 from tests.marketsimulator.account_book import End, exact
 from tests.marketsimulator.accountant import MONEY, Audit, Records, audit
+from tests.marketsimulator.runs import settings_of
 from tests.marketsimulator.stressed import write_bars
 from tests.marketsimulator.wild import ACTIONS, FEES, MARGIN, Nature, wild_run
 from trainingdata.endings import Ending, Endings
@@ -186,10 +189,9 @@ def write_market(folder: Path, timeframe: Timeframe, days: int) -> tuple[Path, P
 
 
 def kept(folder: Path, *words: str) -> Audit:
-    """A run's folder, as the command leaves it."""
-    words = ("forecaster.calibrated=false", "trials=null", *words, f"output={folder}")
-    done = run_command(["-m", "marketsimulator.backtest", *words], cwd=folder.parent)
-    assert done.returncode == 0, done.stderr
+    """A run's folder."""
+    results = run_backtest(settings_of("forecaster.calibrated=false", "trials=null", *words))
+    write_whole(result_files(results, results.summary()), folder)
     return audit(Records.read(folder))
 
 
