@@ -14,24 +14,28 @@ from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.runs.variants import outcomes
 from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.by_hand import CRASH
-from tests.marketsimulator.runs import SPAN, settings_of, trader_of
+from tests.marketsimulator.runs import BARS, settings_of, trader_of
 from tests.marketsimulator.same_runs import walked_as_stepped
 from trainingdata.bars import CLOSE, OPEN, Bars
 from trainingdata.market import Market
 
-WORDS = [*SPAN, "forecaster.calibrated=false"]
+WORDS = [*BARS, "symbols=[SYA,SYB,SYC,SYXUSD]", "forecaster.calibrated=false"]
 
 
 @pytest.fixture(scope="module")
 def settings() -> BacktestSettings:
     return settings_of(
-        *WORDS, "limits.symbol_cap=1.2", "margin.borrow_rate=0.02", "prior.crypto_sharpe=1.5"
+        *WORDS,
+        "start=2024-02-12",
+        "limits.symbol_cap=1.2",
+        "margin.borrow_rate=0.02",
+        "prior.crypto_sharpe=1.5",
     )
 
 
 @pytest.mark.parametrize("words", [["fills.remainder=carry"], ["sizing.fallback=legacy"]])
 def test_what_does_not_walk_is_stepped_in_a_sweep_too(words: list[str]) -> None:
-    settings = settings_of(*WORDS, *words)
+    settings = settings_of(*WORDS, *words, "start=2024-02-28")
     market = settings.market()
     trader = prepared(settings, market)
     run = simulate_trading(settings, market, "x", trader)
