@@ -54,21 +54,13 @@ from marketsimulator.results.run_record import (
     run_paths,
     value_text,
 )
-from marketsimulator.results.trial_identity import config_hash, data_hash, variant_of
-from marketsimulator.results.trials import (
-    NO_LEDGER,
-    Trial,
-    TrialStatistics,
-    check_ledger,
-    enter,
-    own_statistics,
-)
+from marketsimulator.results.trial_identity import data_hash, trial_of
+from marketsimulator.results.trials import NO_LEDGER, TrialStatistics, check_ledger, enter
 from marketsimulator.runs.on_ray import outcomes_on_ray
 from marketsimulator.runs.outcome import Outcome
 from marketsimulator.runs.variants import outcomes
 from marketsimulator.settings import BacktestSettings
 from trainingdata.correlation import KeptCorrelations
-from trainingdata.instants import utc_text
 from trainingdata.market import Market
 
 STRATEGY = "sizing.strategy"
@@ -180,24 +172,14 @@ def record_variants(
     Without a ledger the variants of the table are all that is counted.
     """
     daily_ratios = table["sharpe"].astype(float) / np.sqrt(table["periods_per_year"])
-    bars = market.period
     digest = data_hash(market)
-    trials = [
-        Trial(
-            config_hash=config_hash(variant_of(variant, bars)),
-            data_hash=digest,
-            source=bars.source,
-            symbols=bars.symbols,
-            first=utc_text(bars.times[0]),
-            last=utc_text(bars.now),
-            days=row["days"],
-            daily_sharpe=None if np.isnan(ratio) else float(ratio),
-            total_return=row["total_return"],
-            forecaster=variant.forecaster.kind,
-        )
-        for (_, variant), row, ratio in zip(variants, table_rows(table), daily_ratios, strict=True)
-    ]
-    return enter(settings.trials, trials) or own_statistics(trials)
+    trials = []
+    for (_, variant), row, ratio in zip(variants, table_rows(table), daily_ratios, strict=True):
+        figures = {"days": row["days"], "total_return": row["total_return"]}
+        figures |= {"daily_sharpe": None if np.isnan(ratio) else float(ratio)}
+        trials.append(trial_of(variant, market, digest, variant.forecaster.kind, **figures))
+    own = {trial.config_hash: trial.daily_sharpe for trial in trials}
+    return enter(settings.trials, trials) or TrialStatistics.of(own.values())
 
 
 def _variant_name(variation: Variation, variant: BacktestSettings) -> str:

@@ -49,17 +49,10 @@ from foundation.decimals import ZERO
 from foundation.errors import InputError
 from foundation.settings import setting, settings_class
 from marketsimulator.account.broker import SimulatedBroker
-from marketsimulator.results.drift_decisions import compare_decisions
-from marketsimulator.results.drift_orders import (
-    causes_of,
-    compare_orders,
-    live_orders,
-    simulated_orders,
-    slippage,
-)
+from marketsimulator.results.drift_decisions import compare_decisions, journaled_account
+from marketsimulator.results.drift_orders import compare_orders, meant_orders, slippage
 from marketsimulator.results.drift_report import Drift, drift_json, drift_parts
-from marketsimulator.results.drift_sides import journaled_account, reading_of, side_of
-from marketsimulator.results.drift_terms import profit_terms
+from marketsimulator.results.drift_terms import profit_terms, reading_of, side_of
 from marketsimulator.results.live_run import marked_at_closes
 from marketsimulator.results.report import result_files
 from marketsimulator.results.run_record import LIVE
@@ -236,31 +229,27 @@ def drift_of(hours: LiveHours, *, each: bool, progress: Progress = silent) -> Dr
     """Every difference of hours; each: whether every instant is decided anew as well."""
     record, start, end, there = hours.record, hours.start, hours.end, hours.simulated
     bars = hours.market.bars
-    simulated = side_of(there.counted, reading_of(there.begins), reading_of(there.ends))
+    sent = {order: decision.at for decision in there.sent for order in decision.orders}
+    begins, ends = reading_of(there.begins), reading_of(there.ends)
+    simulated = side_of(there.counted, begins, ends, sent)
+    meant = meant_orders(record, TRADE, start.at, end.at)
     transfers = record.transferred(start.at, end.at)
-    live = side_of(hours.live, start, end, simulated.end_marks, transfers)
-    decided_at = {
-        order.client_order_id: decision.at for decision in there.sent for order in decision.orders
-    }
+    live = side_of(hours.live, start, end, meant, simulated.end_marks, transfers)
     until = partial(decision_end, bars)
-    orders = compare_orders(
-        live_orders(record, TRADE, start.at, end.at),
-        simulated_orders(there.sent, there.counted.fills),
-        record,
-        decided_at,
-        until,
-    )
+    decided_at = {order.client_order_id: at for order, at in sent.items()}
+    orders = compare_orders(live.trades, simulated.trades, record, decided_at, until)
     anew = None
     if each:
         decisions, closes = _decided_anew(hours, progress)
         anew = compare_decisions(record, decisions, end.at, until, closes)
+    causes = {order.name: order.outcome for order in orders if order.outcome != "same"}
     return Drift(
         source=f"{hours.journal}; {', '.join(bars.symbols)}: {bars.source}",
         begins=start.at,
         ends=end.at,
         live=live,
         simulated=simulated,
-        terms=profit_terms(live, simulated, causes_of(orders)),
+        terms=profit_terms(live, simulated, causes),
         whole=compare_decisions(record, there.run.decisions, end.at, until),
         each=anew,
         orders=orders,

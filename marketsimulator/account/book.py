@@ -186,6 +186,19 @@ class Book(NamedTuple):
     day_trades: Index
 
 
+class Opens(NamedTuple):
+    """What orders meet of S bars, [S] each, NaN where there is none.
+
+    price: USD; their opens, or the closes of those that end a session.
+    volume: of the bars.
+    volatility: deviation of a bar's return.
+    """
+
+    price: Array
+    volume: Array
+    volatility: Array
+
+
 @inlined
 def with_orders(book: Book, orders: Records) -> Book:
     """The book with these orders in the place of its own."""

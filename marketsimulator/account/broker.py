@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from operator import itemgetter
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 
@@ -33,6 +33,7 @@ from marketsimulator.account.book import (
     TRAILING,
     WORKING,
     Book,
+    Opens,
     most_flows,
     new_tape,
 )
@@ -61,15 +62,6 @@ STATES: tuple[State, ...] = ("working", "filled", "canceled", "expired")
 _NO_ORDERS = np.zeros(0, ORDER)
 _ROW_FIELDS = ("cash", "equity", "stock", "coins", *FLOWS)
 _row_values = itemgetter(*((ACCOUNT.names or ()).index(name) for name in _ROW_FIELDS))
-
-
-class _Standing(NamedTuple):
-    """What is held and open: signed quantities and last known closes, by symbol."""
-
-    positions: dict[str, Decimal]
-    prices: dict[str, float]
-    open_orders: tuple[Order, ...]
-    blocked: bool = False
 
 
 class SimulatedBroker:
@@ -109,7 +101,7 @@ class SimulatedBroker:
         self._index = market.first
         self._row = int(self._rows[self._index])
         self._cancels = cancels and market.finer is not None
-        self._opening: tuple[np.ndarray, ...] | None = None
+        self._opening: Opens | None = None
         self._recorded: np.ndarray | None = None
         self._flows = book.account[list(FLOWS)]  # a view
         self._room = new_tape(0)
@@ -152,22 +144,6 @@ class SimulatedBroker:
         state = self._book.account[0]
         day = self._line.days[self._line.day[self._row]]
         lends = bool(state["equity"] >= day["margin_equity"])
-        standing = self._standing()
-        # What shorts were sold for today has not settled and is collateral: it counts once, as
-        # the latter.
-        return Account(
-            cash=float(state["cash"]),
-            positions=standing.positions,
-            prices=standing.prices,
-            as_of=self.now(),
-            open_orders=standing.open_orders,
-            unsettled=float(state["unsettled"] - state["fresh_proceeds"]),
-            short_proceeds=float(state["proceeds"]),
-            leverage=float(day["leverage"]) if lends else min(float(day["leverage"]), 1.0),
-            shorting=lends,
-        )
-
-    def _standing(self) -> _Standing:
         quantities = self._book.holding["quantity"].tolist()
         marks = self._book.holding["mark"].tolist()
         positions: dict[str, Decimal] = {}
@@ -178,8 +154,19 @@ class SimulatedBroker:
             # NaN, which equals nothing, before a symbol's first close.
             if mark == mark:
                 prices[symbol] = mark
-        open_orders = tuple(self._open_orders()) if len(self._book.orders) else ()
-        return _Standing(positions, prices, open_orders)
+        # What shorts were sold for today has not settled and is collateral: it counts once, as
+        # the latter.
+        return Account(
+            cash=float(state["cash"]),
+            positions=positions,
+            prices=prices,
+            as_of=self.now(),
+            open_orders=tuple(self._open_orders()),
+            unsettled=float(state["unsettled"] - state["fresh_proceeds"]),
+            short_proceeds=float(state["proceeds"]),
+            leverage=float(day["leverage"]) if lends else min(float(day["leverage"]), 1.0),
+            shorting=lends,
+        )
 
     def short_proceeds(self) -> dict[str, float]:
         """What each open short was sold for, USD."""
@@ -190,13 +177,12 @@ class SimulatedBroker:
         """Send the orders, in their order; what has filled at once. No guard asks what was seen."""
         del seen
         if orders:
-            standing = self._standing()
-            orders = [order for order in orders if self._accepts(order, standing)]
+            account = self.account()
+            orders = [order for order in orders if self._accepts(order, account)]
         if not orders:
             return []
         self.open()
         assert self._opening is not None
-        opens, volumes, volatility = self._opening
         first = len(self._book.orders)
         rows = self._book_rows(orders)
         if first:
@@ -207,17 +193,17 @@ class SimulatedBroker:
         tape = self._tape()
         day = line.days[line.day[t]]
         now = int(line.now[t])
-        send_orders(self._book, day, tape, first, opens, volumes, volatility, now)
+        send_orders(self._book, day, tape, first, self._opening, now)
         fills = self._record(tape)
         self._drop_done_orders()
         return fills
 
-    def _accepts(self, order: Order, standing: _Standing) -> bool:
+    def _accepts(self, order: Order, account: Account) -> bool:
         """Whether the venue accepts an order, which is noted then; a refusal is logged."""
         if order.client_order_id in self._numbers:
             why = "its client_order_id was used before"
         else:
-            why = refusal(order, None, standing, self._terms)
+            why = refusal(order, None, account, self._terms)
         if why:
             log.warning("%s is refused: %s", order.client_order_id, why)
             self._book.account["refusals"] += 1
@@ -252,7 +238,7 @@ class SimulatedBroker:
             self._line = self._line._replace(bars=self._recorded.copy())
         self._line.bars[later:, s] = np.nan if halted else self._recorded[later:, s]
         if self._opening is not None and halted:
-            self._opening[0][s] = np.nan
+            self._opening.price[s] = np.nan
 
     def _note_states(self) -> None:
         orders = self._book.orders

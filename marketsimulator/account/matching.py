@@ -29,10 +29,16 @@ from marketsimulator.account.book import (
     TRAILING,
     WORKING,
     Book,
+    Opens,
     Record,
 )
 from marketsimulator.account.impact import market_price
-from marketsimulator.account.settlement import fillable_quantity, settle_fill, trade_at_market
+from marketsimulator.account.settlement import (
+    fillable_quantity,
+    settle_fill,
+    trade_at_market,
+    trade_at_open,
+)
 from marketsimulator.account.working_orders import (
     end_at_zero,
     ends_without_position,
@@ -50,20 +56,11 @@ HIGH = 1
 
 
 @compiled
-def send_orders(
-    book: Book,
-    day: Record,
-    tape: Records,
-    first: int,
-    opens: Array,
-    volumes: Array,
-    volatility: Array,
-    now: int,
-) -> None:
+def send_orders(book: Book, day: Record, tape: Records, first: int, opens: Opens, now: int) -> None:
     """Orders from row `first` on reach the broker, in the order in which they were sent.
 
-    Each is refused, filled at the open that comes now, or waits. opens [S]: of bars that start now,
-    NaN where none does. now: the instant (ns).
+    Each is refused, filled at the open that comes now, or waits. opens: of bars that start now.
+    now: the instant (ns).
     """
     for k in range(first, len(book.orders)):
         order = book.orders[k]
@@ -81,8 +78,8 @@ def send_orders(
             continue
         if auction:
             continue
-        if not np.isnan(opens[s]):
-            _meet_open(book, day, tape, k, opens[s], volumes[s], volatility[s], now)
+        if not np.isnan(opens.price[s]):
+            _meet_open(book, day, tape, k, opens, now)
         # The next decision sizes what a bar leaves of a market order, so the order is carried only
         # where `fills.remainder` says so.
         if order.state == WORKING and kind == MARKET and not day.carries:
@@ -91,16 +88,9 @@ def send_orders(
 
 @compiled
 def meet_opens(
-    book: Book,
-    day: Record,
-    tape: Records,
-    opens: Array,
-    volumes: Array,
-    volatility: Array,
-    starts: Index,
-    first: bool,
+    book: Book, day: Record, tape: Records, opens: Opens, starts: Index, first: bool
 ) -> None:
-    """Waiting orders meet the opens [S] of bars, NaN where there is none.
+    """Waiting orders meet the opens of bars.
 
     starts: when the bars start (ns; stocks, coins). first: whether the stocks' bars begin their
     session.
@@ -109,14 +99,14 @@ def meet_opens(
         order = book.orders[k]
         s = order.symbol
         start = starts[book.holding[s].crypto]
-        if order.state != WORKING or np.isnan(opens[s]):
+        if order.state != WORKING or np.isnan(opens.price[s]):
             continue
         # A bar that had started when the order was sent showed the trader its open.
         if order.since > start or order.force == CLOSING:
             continue
         if order.force == OPENING and not first:
             continue
-        _meet_open(book, day, tape, k, opens[s], volumes[s], volatility[s], start)
+        _meet_open(book, day, tape, k, opens, start)
         # It has one open: what the bar's volume leaves of it, or a limit out of reach, expires.
         if order.force == OPENING and order.state == WORKING:
             order.state = EXPIRED
@@ -157,41 +147,23 @@ def meet_extremes(
 
 
 @compiled
-def meet_closes(
-    book: Book,
-    day: Record,
-    tape: Records,
-    closes: Array,
-    volumes: Array,
-    volatility: Array,
-    now: int,
-) -> None:
-    """Orders on the close meet the closes [S] of the bars that end a session `now` (ns)."""
+def meet_closes(book: Book, day: Record, tape: Records, closes: Opens, now: int) -> None:
+    """Orders on the close meet the closes of the bars that end a session `now` (ns)."""
     for k in range(len(book.orders)):
         order = book.orders[k]
-        s = order.symbol
         if order.state != WORKING or order.force != CLOSING:
             continue
-        if order.since < now and not np.isnan(closes[s]):
+        if order.since < now and not np.isnan(closes.price[order.symbol]):
             # The bars have no auctions: a close is met as an open is, with spread and slippage.
-            _meet_open(book, day, tape, k, closes[s], volumes[s], volatility[s], now)
+            _meet_open(book, day, tape, k, closes, now)
 
 
 @compiled
-def _meet_open(
-    book: Book,
-    day: Record,
-    tape: Records,
-    k: int,
-    open_: float,
-    volume: float,
-    volatility: float,
-    now: int,
-) -> None:
-    """One order against one open: a market order, or one whose price the open has reached."""
+def _meet_open(book: Book, day: Record, tape: Records, k: int, opens: Opens, now: int) -> None:
+    """One order against its open: a market order, or one whose price the open has reached."""
     order = book.orders[k]
     s = order.symbol
-    number = order.number
+    open_ = opens.price[s]
     buys = order.quantity > 0
     if ends_without_position(book, k):
         return
@@ -204,15 +176,16 @@ def _meet_open(
     quantity = order.quantity
     if order.kind == LIMIT:
         # It would take what is offered there, so spread and slippage count against its limit.
-        price = market_price(book.holding[s], open_, quantity, volume, volatility)
+        volume, deviation = opens.volume[s], opens.volatility[s]
+        price = market_price(book.holding[s], open_, quantity, volume, deviation)
         if is_worse(price, order.limit, buys):
             return
     # What waited before it was promised its buying power.
     reserve_ahead(book, day, k)
     account = book.account[0]
     position = book.holding[s]
-    filled = trade_at_market(
-        account, position, day, tape, now, number, BY_ORDER, s, quantity, open_, volume, volatility
+    filled = trade_at_open(
+        account, position, day, tape, now, order.number, BY_ORDER, s, quantity, opens
     )
     note_fill(order, filled)
     end_at_zero(book, k, filled)
@@ -262,20 +235,8 @@ def _fill_limit(book: Book, day: Record, tape: Records, k: int, end: int) -> Non
     reserve_ahead(book, day, k)
     filled = fillable_quantity(account, position, day, order.quantity, limit, MAKER)
     if filled != 0.0:
-        settle_fill(
-            account,
-            position,
-            day,
-            tape,
-            end,
-            order.number,
-            BY_ORDER,
-            s,
-            filled,
-            limit,
-            limit,
-            MAKER,
-        )
+        number, why = order.number, BY_ORDER
+        settle_fill(account, position, day, tape, end, number, why, s, filled, limit, limit, MAKER)
         note_fill(order, filled)
         end_at_zero(book, k, filled)
 

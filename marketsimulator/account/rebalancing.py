@@ -20,12 +20,13 @@ from marketsimulator.account.book import (
     SECOND_LEG,
     WORKING,
     Book,
+    Opens,
     Record,
     on_grid,
     with_orders,
 )
 from marketsimulator.account.matching import send_orders
-from marketsimulator.account.settlement import trade_at_market
+from marketsimulator.account.settlement import trade_at_open
 from sizing.increments import whole_steps
 from sizing.quantity import largest_coin_order, part_count, part_steps
 
@@ -39,9 +40,7 @@ def move_to_targets(
     at: int,
     before: Array,
     targets: Array,
-    opens: Array,
-    volumes: Array,
-    volatility: Array,
+    opens: Opens,
     largest: float,
     queue: Index,
 ) -> bool:
@@ -50,7 +49,7 @@ def move_to_targets(
     On the tape an order's number is its leg: that among the decision's orders of its symbol.
 
     before: [S] held then; what the broker has closed since does not change the orders.
-    opens: [S] NaN where no bar starts.
+    opens: of the bars that start now.
     largest: USD of one coin order at most.
     queue: [S] room for the numbers of the symbols that have an order to send.
 
@@ -67,20 +66,10 @@ def move_to_targets(
         if targets[s] * before[s] > 0.0:
             quantity = reduction
         filled = 0.0
-        if not np.isnan(opens[s]) and quantity != 0.0 and position.quantity * quantity < 0.0:
+        met = not np.isnan(opens.price[s])
+        if met and quantity != 0.0 and position.quantity * quantity < 0.0:
             filled = _trade_in_parts(
-                account,
-                position,
-                day,
-                tape,
-                at,
-                FIRST_LEG,
-                s,
-                quantity,
-                opens[s],
-                volumes[s],
-                volatility[s],
-                largest,
+                account, position, day, tape, at, FIRST_LEG, s, quantity, opens, largest
             )
         done = done and abs(filled) >= abs(quantity) * WHOLE_FILL
     # The openings are sized on what the reductions free. Where one has not filled, they would come
@@ -89,28 +78,16 @@ def move_to_targets(
         return False
     # Coins before stocks: they are paid with settled cash, which a stock purchase would use up.
     for kind in range(1 if coins else 0, -1, -1):
-        for k in range(_queue_openings(holding, before, targets, opens, kind, queue)):
+        for k in range(_queue_openings(holding, before, targets, opens.price, kind, queue)):
             s = queue[k]
             position = holding[s]
             turns = targets[s] * before[s] < 0.0
             start = 0.0 if turns else before[s]
             quantity = _whole_change(start, targets[s], position.increment)
             if quantity != 0.0:
-                _trade_in_parts(
-                    account,
-                    position,
-                    day,
-                    tape,
-                    at,
-                    # A coin is never short: of what turns round, one order closes.
-                    SECOND_LEG if turns else FIRST_LEG,
-                    s,
-                    quantity,
-                    opens[s],
-                    volumes[s],
-                    volatility[s],
-                    largest,
-                )
+                # A coin is never short: of what turns round, one order closes.
+                leg = SECOND_LEG if turns else FIRST_LEG
+                _trade_in_parts(account, position, day, tape, at, leg, s, quantity, opens, largest)
     return True
 
 
@@ -169,7 +146,7 @@ def order_for_auction(
             order.reduces = 1 - leg
             order.state = WORKING
         book = with_orders(book, orders[:sent])
-        send_orders(book, day, tape, first, none, none, none, at)
+        send_orders(book, day, tape, first, Opens(none, none, none), at)
     return book
 
 
@@ -239,9 +216,7 @@ def _trade_in_parts(
     leg: int,
     s: int,
     quantity: float,
-    open_: float,
-    volume: float,
-    volatility: float,
+    opens: Opens,
     largest: float,
 ) -> float:
     """One order, or the parts of a coin order that is worth more than `largest` USD.
@@ -252,9 +227,7 @@ def _trade_in_parts(
     """
     most = largest_coin_order(largest, position.mark)
     if not position.crypto or abs(quantity) <= most:
-        return trade_at_market(
-            account, position, day, tape, at, leg, BY_ORDER, s, quantity, open_, volume, volatility
-        )
+        return trade_at_open(account, position, day, tape, at, leg, BY_ORDER, s, quantity, opens)
     step = position.increment
     filled = 0.0
     steps = abs(whole_steps(quantity, step))
@@ -264,19 +237,8 @@ def _trade_in_parts(
         last = k == count - 1
         part = on_grid(part_steps(steps, count, k) * step + (rest if last else 0.0))
         signed = part if quantity > 0 else -part
-        filled += trade_at_market(
-            account,
-            position,
-            day,
-            tape,
-            at,
-            leg + k,
-            BY_ORDER,
-            s,
-            signed,
-            open_,
-            volume,
-            volatility,
+        filled += trade_at_open(
+            account, position, day, tape, at, leg + k, BY_ORDER, s, signed, opens
         )
     return filled
 

@@ -25,6 +25,7 @@ from marketsimulator.account.book import (
     NO_ORDER,
     TAKER,
     Book,
+    Opens,
     Record,
     on_grid,
     rounded_up,
@@ -199,6 +200,26 @@ def trade_at_market(
 
 
 @inlined
+def trade_at_open(
+    account: Record,
+    position: Record,
+    day: Record,
+    tape: Records,
+    at: int,
+    number: int,
+    why: int,
+    s: int,
+    quantity: float,
+    opens: Opens,
+) -> float:
+    """`trade_at_market` at the open of symbol s."""
+    price, volume, volatility = opens.price[s], opens.volume[s], opens.volatility[s]
+    return trade_at_market(
+        account, position, day, tape, at, number, why, s, quantity, price, volume, volatility
+    )
+
+
+@inlined
 def mark_positions(account: Record, holding: Records, closes: Array) -> None:
     """Value every position at its last known close; closes [S], NaN where none is new."""
     total = 0.0
@@ -240,10 +261,8 @@ def start_bars(book: Book, day: Record, volumes: Array) -> None:
 
 
 @compiled
-def liquidate(
-    book: Book, day: Record, tape: Records, at: int, opens: Array, volumes: Array, volatility: Array
-) -> None:
-    """The broker closes what is called, at these opens [S], NaN where a stock has none.
+def liquidate(book: Book, day: Record, tape: Records, at: int, opens: Opens) -> None:
+    """The broker closes what is called, at these opens.
 
     What has no open stays called. A call ends by what was closed, or once equity covers what is
     left (a deposit, coins that were sold, prices).
@@ -255,25 +274,12 @@ def liquidate(
         clear_call(book)
         return
     standing = 0
-    for s in range(len(opens)):
+    for s in range(len(opens.price)):
         position = book.holding[s]
-        open_ = opens[s]
-        if position.called > 0.0 and not np.isnan(open_):
+        if position.called > 0.0 and not np.isnan(opens.price[s]):
             quantity = -position.called if position.quantity > 0 else position.called
-            trade_at_market(
-                account,
-                position,
-                day,
-                tape,
-                at,
-                NO_ORDER,
-                BY_LIQUIDATION,
-                s,
-                quantity,
-                open_,
-                volumes[s],
-                volatility[s],
-            )
+            why = BY_LIQUIDATION
+            trade_at_open(account, position, day, tape, at, NO_ORDER, why, s, quantity, opens)
         # A halted stock, or one whose bar had too little volume, goes on being called.
         if position.called > 0.0:
             standing = 1

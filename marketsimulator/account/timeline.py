@@ -16,7 +16,7 @@ from execution.lending import MarginTerms
 from foundation.arrays import Array, Index, Instants, Mask, Records
 from foundation.compiled import compiled, inlined
 from foundation.errors import InputError
-from marketsimulator.account.book import Book, Record
+from marketsimulator.account.book import Book, Opens, Record
 from marketsimulator.account.calendar_events import (
     apply_corporate_action,
     close_session,
@@ -190,30 +190,34 @@ def _close_in_auction(book: Book, line: Timeline, tape: Records, t: int) -> None
 
 
 @compiled
-def open_bars(book: Book, line: Timeline, tape: Records, t: int) -> tuple[Array, Array, Array]:
-    """Bars start at instant t: their opens, volumes and volatility [S], NaN where none does.
+def open_bars(book: Book, line: Timeline, tape: Records, t: int) -> Opens:
+    """Bars start at instant t: their opens.
 
     What waited for an open has met it, and the broker has closed what was called.
     """
     day = line.days[line.day[t]]
-    volatility = _volatility_at(line, t)
-    size = len(book.holding)
-    opens = np.full(size, np.nan)
-    volumes = np.full(size, np.nan)
-    starts = np.full(2, line.now[t])
-    for s in range(size):
-        row = opening_row(line, t, s, book.holding[s].crypto)
-        if row >= 0:
-            opens[s] = line.bars[row, s, OPEN]
-            volumes[s] = line.bars[row, s, VOLUME]
-    start_bars(book, day, volumes)
+    opens = _opens_of(book, line, day, line.ends[t], _volatility_at(line, t))
+    start_bars(book, day, opens.volume)
     if book.account[0].called and line.ends[t, 0] >= 0:
-        liquidate(book, day, tape, line.now[t], opens, volumes, volatility)
+        liquidate(book, day, tape, line.now[t], opens)
     # A session opens between two instants, as no bar becomes known then. `_meet_opens` meets its
     # first open, so none that is met here begins a session.
     if len(book.orders) > 0:
-        meet_opens(book, day, tape, opens, volumes, volatility, starts, False)
-    return opens, volumes, volatility
+        meet_opens(book, day, tape, opens, np.full(2, line.now[t]), False)
+    return opens
+
+
+@inlined
+def _opens_of(book: Book, line: Timeline, day: Record, rows: Index, volatility: Array) -> Opens:
+    """The opens of the bars at these rows (stocks, coins; -1 for none) that fill orders."""
+    size = len(book.holding)
+    opens = Opens(np.full(size, np.nan), np.full(size, np.nan), volatility)
+    for s in range(size):
+        row = rows[book.holding[s].crypto]
+        if row >= 0 and _fills_orders(day, line.bars[row, s, VOLUME]):
+            opens.price[s] = line.bars[row, s, OPEN]
+            opens.volume[s] = line.bars[row, s, VOLUME]
+    return opens
 
 
 @compiled
@@ -243,26 +247,18 @@ def _meet_opens(book: Book, line: Timeline, day: Record, tape: Records, t: int) 
     """
     if not book.account[0].called and not len(book.orders):
         return
-    size = len(book.holding)
-    opens = np.full(size, np.nan)
-    volumes = np.full(size, np.nan)
-    for s in range(size):
-        row = line.unseen[t, book.holding[s].crypto]
-        if row >= 0 and _fills_orders(day, line.bars[row, s, VOLUME]):
-            opens[s] = line.bars[row, s, OPEN]
-            volumes[s] = line.bars[row, s, VOLUME]
-    start_bars(book, day, volumes)
     # As at any other open, the ranges known by then; what the bar itself has shown came later.
-    deviations = _volatility_at(line, t - 1)
+    opens = _opens_of(book, line, day, line.unseen[t], _volatility_at(line, t - 1))
+    start_bars(book, day, opens.volume)
     stocks = line.unseen[t, 0]
     coins = line.unseen[t, 1]
     if book.account[0].called and stocks >= 0:
-        liquidate(book, day, tape, line.starts[stocks, 0], opens, volumes, deviations)
+        liquidate(book, day, tape, line.starts[stocks, 0], opens)
     if len(book.orders) > 0:
         # Where no open is met, the instant of its bar is asked for nothing.
         starts = np.array([line.starts[stocks, 0], line.starts[coins, 1]])
         first = stocks >= 0 and line.begins_session[stocks]
-        meet_opens(book, day, tape, opens, volumes, deviations, starts, first)
+        meet_opens(book, day, tape, opens, starts, first)
 
 
 @compiled
@@ -274,7 +270,6 @@ def _meet_ranges(
     now = line.now[t]
     highs = np.full(size, np.nan)
     lows = np.full(size, np.nan)
-    closes = line.bars[t, :, CLOSE]
     volumes = line.bars[t, :, VOLUME]
     for s in range(size):
         if _fills_orders(day, volumes[s]):
@@ -282,7 +277,9 @@ def _meet_ranges(
             lows[s] = line.bars[t, s, LOW]
     meet_extremes(book, day, tape, highs, lows, volumes, volatility, line.starts[t], now)
     if line.nights[t] > 0 and not line.closes:
-        meet_closes(book, day, tape, closes, volumes, volatility, now)
+        # In one piece, as opens are: for other strides all would be compiled a second time.
+        closes = Opens(line.bars[t, :, CLOSE].copy(), volumes.copy(), volatility)
+        meet_closes(book, day, tape, closes, now)
 
 
 @compiled

@@ -35,9 +35,9 @@ was wanted, but never held, is in no part.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -89,8 +89,7 @@ class Attribution:
         return {"symbols": self.by_symbol(), "hours": self.by_hour()}
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class History:
+class History(NamedTuple):
     """One symbol of an account at N instants; USD, and signed shares or coins.
 
     marks: [N] last known price.
@@ -113,26 +112,6 @@ class History:
     in_coin: Array
     charges: Array
     financing: Array
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Plans:
-    """What was decided of one symbol, in time order.
-
-    rows: [D] numbers of the instants from whose fills on each counts.
-    quantities: [D, 4] premium, forecast, sizing and limits of what was ordered, shares or coins.
-    """
-
-    rows: Index
-    quantities: Array
-
-
-def plans_of(rows: Index, decisions: pd.DataFrame) -> Plans:
-    """The plans of one symbol.
-
-    rows: [D] numbers of the instants; decisions: its rows of `Run.decision_frame`, in time order.
-    """
-    return Plans(rows, planned_parts(decisions))
 
 
 def planned_parts(decisions: pd.DataFrame) -> Array:
@@ -170,16 +149,19 @@ def _limited(binding: pd.Series) -> Mask:
     return binding.map(named).to_numpy(dtype=np.bool_)
 
 
-def symbol_parts(history: History, plans: Plans) -> Array:
-    """[N, PARTS] USD that one symbol earned up to each instant since the one before."""
+def symbol_parts(history: History, rows: Index, quantities: Array) -> Array:
+    """[N, PARTS] USD that one symbol earned up to each instant since the one before.
+
+    rows: [D] numbers of the instants from whose fills on each of its decisions counts, in order.
+    quantities: [D, 4] of what these ordered, as `planned_parts` has them.
+    """
     h = history
-    count = len(h.marks)
     mark, quantity = h.before
     held = np.append(quantity, quantity + np.cumsum(h.changes)[:-1])
     move = h.ratios * h.marks - np.append(mark, h.marks[:-1])
     grown = np.asarray(np.cumprod(h.ratios), dtype=np.float64)
-    planned = _planned(plans, grown, count)
-    parts = np.zeros((count, len(PARTS)))
+    planned = _planned(rows, quantities, grown)
+    parts = np.zeros((len(h.marks), len(PARTS)))
     parts[:, _PLANNED] = planned * move[:, None]
     parts[:, _COSTS] = 0.0 - h.in_prices - h.in_coin - h.charges
     parts[:, _FINANCING] = h.financing
@@ -189,75 +171,44 @@ def symbol_parts(history: History, plans: Plans) -> Array:
     return parts
 
 
-def attribution(
-    at: Instants,
-    histories: Mapping[str, History],
-    plans: Mapping[str, Plans],
-    account: Mapping[Part, Array],
-) -> Attribution:
-    """The profit of an account at N instants.
-
-    at: [N] increasing.
-    histories, plans: by symbol.
-    account: [N] of each part that is no symbol's.
-    """
-    hour, labels = hours_of(at)
-    symbols = (*histories, ACCOUNT)
-    usd = np.zeros((len(symbols), len(labels), len(PARTS)))
-    none = Plans(np.zeros(0, dtype=np.int64), np.zeros((0, 4)))
-    for s, (symbol, history) in enumerate(histories.items()):
-        if history.before[1] or history.changes.any():
-            np.add.at(usd[s], hour, symbol_parts(history, plans.get(symbol, none)))
-    for part, amounts in account.items():
-        np.add.at(usd[-1, :, PARTS.index(part)], hour, amounts)
-    return Attribution(symbols, labels, usd)
-
-
 def run_attribution(run: Run, market: Market) -> Attribution:
     """Where a run's profit came from."""
     bars = market.bars
     at, _ = run.curve()
-    histories = {}
-    fills: dict[str, list[tuple[int, float, float, float, float]]] = {s: [] for s in bars.symbols}
+    hour, labels = hours_of(at)
+    usd = np.zeros((len(bars.symbols) + 1, len(labels), len(PARTS)))
+    fills: dict[str, list[tuple[int, Fill, float]]] = {symbol: [] for symbol in bars.symbols}
     rows_of_fills = _rows(at, [fill.booked_at for fill in run.fills])
     for k, fill, taken in zip(rows_of_fills, run.fills, fees_in_coin(run.fills), strict=True):
-        fills[fill.symbol].append((k, float(fill.qty), fill.price, fill.fee, taken))
+        fills[fill.symbol].append((k, fill, taken))
     bookings: dict[str, list[tuple[int, Booking]]] = {}
     booked_at = [booking.at for booking in run.bookings]
     for k, booking in zip(_rows(at, booked_at), run.bookings, strict=True):
         bookings.setdefault(booking.symbol, []).append((k, booking))
+    decisions = run.decision_frame()
+    decided = np.array(_rows(at, decisions["at"].to_numpy(dtype="datetime64[ns]")), dtype=np.int64)
     for s, symbol in enumerate(bars.symbols):
         begin = run.begins.get(symbol)
         if not fills[symbol] and begin is None:
-            histories[symbol] = _still(len(at))
             continue
         marks, ratios = marks_of(market, s, at)
         changes, paid, in_coin, fees = (np.zeros(len(at)) for _ in range(4))
-        for k, quantity, price, fee, taken in fills[symbol]:
+        for k, fill, taken in fills[symbol]:
+            quantity = float(fill.qty)
             changes[k] += quantity
-            paid[k] += quantity * price
-            fees[k] += fee
+            paid[k] += quantity * fill.price
+            fees[k] += fill.fee
             in_coin[k] += taken
         booked = _booked(bookings.get(symbol, ()), len(at))
-        histories[symbol] = History(
-            marks=marks,
-            before=(float(marks[0]), 0.0 if begin is None else float(begin.quantity)),
-            ratios=ratios,
-            changes=changes,
-            paid=paid,
-            in_prices=-booked["costs"],
-            in_coin=in_coin,
-            charges=fees,
-            financing=booked["financing"],
-        )
-    decisions = run.decision_frame()
-    rows = np.array(_rows(at, decisions["at"].to_numpy(dtype="datetime64[ns]")), dtype=np.int64)
-    plans = {}
-    for symbol in bars.symbols:
-        if fills[symbol] or symbol in run.begins:
-            own_rows = np.flatnonzero(decisions["symbol"] == symbol)
-            plans[symbol] = plans_of(rows[own_rows], decisions.iloc[own_rows])
-    return attribution(at, histories, plans, _booked(bookings.get("", ()), len(at)))
+        before = (float(marks[0]), 0.0 if begin is None else float(begin.quantity))
+        beside = -booked["costs"], in_coin, fees, booked["financing"]
+        history = History(marks, before, ratios, changes, paid, *beside)
+        own = np.flatnonzero(decisions["symbol"] == symbol)
+        parts = symbol_parts(history, decided[own], planned_parts(decisions.iloc[own]))
+        np.add.at(usd[s], hour, parts)
+    for part, amounts in _booked(bookings.get("", ()), len(at)).items():
+        np.add.at(usd[-1, :, PARTS.index(part)], hour, amounts)
+    return Attribution((*bars.symbols, ACCOUNT), labels, usd)
 
 
 def fees_in_coin(fills: Iterable[Fill]) -> list[float]:
@@ -308,17 +259,17 @@ def hours_of(at: Instants) -> tuple[Index, tuple[str, ...]]:
     return number.astype(np.int64), labels
 
 
-def _planned(plans: Plans, grown: Array, count: int) -> Array:
+def _planned(rows: Index, quantities: Array, grown: Array) -> Array:
     """[N, 4] of what was ordered by the instant before, in shares of then.
 
     grown: [N] shares that one before the first instant has become.
     """
-    planned = np.zeros((count, 4))
-    latest = np.searchsorted(plans.rows, np.arange(count), side="left") - 1
+    planned = np.zeros((len(grown), 4))
+    latest = np.searchsorted(rows, np.arange(len(grown)), side="left") - 1
     decided = latest >= 0
     chosen = latest[decided]
     before = np.append(1.0, grown[:-1])[decided]
-    planned[decided] = plans.quantities[chosen] * (before / grown[plans.rows[chosen]])[:, None]
+    planned[decided] = quantities[chosen] * (before / grown[rows[chosen]])[:, None]
     return planned
 
 
@@ -333,12 +284,6 @@ def _booked(
         part: Part = "costs" if booking.kind in _COST_KINDS else "financing"
         booked[part][k] += booking.usd
     return booked
-
-
-def _still(count: int) -> History:
-    """Of a symbol that was never held."""
-    nothing = np.zeros(count)
-    return History(nothing, (0.0, 0.0), np.ones(count), *([nothing] * 6))
 
 
 def _table(names: Sequence[str], usd: Array) -> dict[str, dict[Part, float]]:

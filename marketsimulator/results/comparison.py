@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 
 from forecasting.forecast import reads_future
-from foundation.arrays import Array
 from foundation.counts import counted
 from foundation.figures import NONE, interval, percent
 from foundation.sample_size import FEWEST_FILLS, allows_annual_figures
@@ -27,7 +26,6 @@ from marketsimulator.results.metrics import (
     figure_text,
     returns_until_ruin,
 )
-from marketsimulator.results.overfitting import overfitting
 from marketsimulator.results.remarks import market_remarks
 from marketsimulator.results.run_record import RunRecord, run_names, shared_days, varied_settings
 from marketsimulator.results.run_set import (
@@ -39,7 +37,7 @@ from marketsimulator.results.run_set import (
     separation,
     set_verdict,
 )
-from marketsimulator.results.significance import FIGURES, deflated_sharpe, intervals
+from marketsimulator.results.significance import FIGURES, deflated_sharpe, intervals, overfitting
 from marketsimulator.results.trials import TrialStatistics
 from marketsimulator.results.verdict import no_result
 from trainingdata.instants import new_york_date, utc_text
@@ -211,7 +209,8 @@ def compared(
     table = _table(records, names, shared)
     ratios = table["sharpe"].to_numpy(dtype=np.float64)
     tried = np.array([record.tried for record in records])
-    trials = counted_trials or _statistics(ratios[tried], shared.per_year)
+    daily_ratios: list[float] = (ratios[tried] / np.sqrt(shared.per_year)).tolist()
+    trials = counted_trials or TrialStatistics.of(daily_ratios)
     table = add_deflated_sharpe(table, trials)
     reasons = [no_result(dict(record.summary)) for record in records]
     days = shared.at, shared.daily, shared.end, shared.final, shared.per_year, shared.whole
@@ -296,13 +295,6 @@ def table_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
 def is_missing(value: Any) -> bool:
     """Whether a figure is not defined: None, which a column of numbers turns into NaN."""
     return value is None or value != value
-
-
-def _statistics(ratios: Array, per_year: int) -> TrialStatistics:
-    """Of yearly Sharpe ratios [V], as if nothing else had been tried."""
-    defined = ratios[np.isfinite(ratios)] / np.sqrt(per_year)
-    variance = float(defined.var(ddof=1)) if len(defined) > 1 else 0.0
-    return TrialStatistics(len(ratios), variance)
 
 
 def _add_intervals(table: pd.DataFrame, runs: RunSet) -> None:

@@ -1,11 +1,18 @@
-"""Decisions of a live journal beside those of its re-simulation: what differs, and why."""
+"""Decisions of a live journal beside those of its re-simulation: what differs, and why; and the
+account that a journaled decision was made for, as far as the journal says it.
+
+The venue says what has not settled and what shorts were sold for; the journal does not. Both follow
+from the trades since the first decision, by the rules of the simulated account: stocks settle when
+the next session opens, and a short that is bought back in part keeps its share of the proceeds.
+"""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Literal
 
 import numpy as np
@@ -13,7 +20,13 @@ import numpy as np
 from execution.decision import Choice, Decision
 from execution.journal.decisions import DecisionRow
 from execution.journal_record import JournalRecord
+from execution.lending import proceeds_of_short
+from trainingdata.instruments import is_stock
+from execution.orders import Account
+from execution.settings import TradingSettings
+from foundation.decimals import ZERO, as_written
 from marketsimulator.results.drift_orders import Deadline, why_not_decided
+from trainingdata.sessions import calendar
 
 Cause = Literal["missed", "halted", "bars", "forecast", "price", "account", "sizing"]
 CAUSES: Mapping[Cause, str] = {
@@ -179,3 +192,72 @@ def _decided(choice: Choice | None) -> str:
 
 def _word(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def journaled_account(
+    record: JournalRecord,
+    decision: DecisionRow,
+    settings: TradingSettings,
+    closes: Mapping[str, float],
+) -> Account:
+    """The account of a decision.
+
+    closes: USD by symbol, of what the journal does not price then.
+    """
+    reading = record.reading(decision)
+    proceeds, fresh, net = _shorts(record, decision)
+    margin = settings.margin
+    lends = decision.equity >= margin.margin_equity
+    open_orders = [replace(record.order(name), qty=left) for name, left in decision.cancels.items()]
+    prices = {symbol: float(price) for symbol, price in reading.prices.items()}
+    account = Account(
+        cash=float(reading.cash),
+        positions={symbol: held for symbol, held in decision.positions.items() if held},
+        prices={**closes, **prices},
+        as_of=decision.at,
+        open_orders=tuple(open_orders),
+        unsettled=float(net - fresh),
+        short_proceeds=float(proceeds),
+        leverage=margin.leverage if lends else min(margin.leverage, 1.0),
+        shorting=lends,
+    )
+    # Equity is a float that was added up in another order: the cash takes the last digit.
+    return replace(account, cash=account.cash + (decision.equity - account.equity))
+
+
+def _shorts(record: JournalRecord, decision: DecisionRow) -> tuple[Fraction, Fraction, Fraction]:
+    """What open shorts were sold for, the part of it from this session, and what has not settled.
+
+    Shorts that the first decision met count as sold at their price then. USD.
+    """
+    start = record.beginning()
+    held = dict(start.positions)
+    sold = {s: -held[s] * start.prices[s] for s in held if held[s] < 0 and is_stock(s)}
+    fresh: dict[str, Fraction] = {}
+    net = ZERO
+    opened: np.datetime64 | None = None
+    for fill in record.fills_between(start.at, decision.decided_at):
+        symbol = fill.symbol
+        before = held.get(symbol, ZERO)
+        quantity = as_written(fill.quantity)
+        value = quantity * as_written(fill.price)
+        held[symbol] = before + quantity
+        if not is_stock(symbol):
+            continue
+        session = _session_opened(fill.at)
+        if session != opened:
+            opened = session
+            fresh = {}
+            net = ZERO
+        net -= value
+        for part in (sold, fresh):
+            part[symbol] = proceeds_of_short(part.get(symbol, ZERO), before, quantity, value)
+    if opened != _session_opened(decision.at):
+        return sum(sold.values(), ZERO), ZERO, ZERO
+    return sum(sold.values(), ZERO), sum(fresh.values(), ZERO), net
+
+
+def _session_opened(at: np.datetime64) -> np.datetime64:
+    """When the session that opened last by an instant did."""
+    opens = calendar().opens
+    return np.datetime64(opens[np.searchsorted(opens, at, side="right") - 1])

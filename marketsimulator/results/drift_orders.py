@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from statistics import fmean, stdev
 from typing import Literal
 
@@ -15,41 +14,13 @@ from execution.decision import Decision
 from execution.fees import BASIS_POINT, TradingCosts
 from execution.journal.cycles import CycleRow
 from execution.journal.order_store import UNSENT, OrderIntent
-from execution.journal_record import JournalRecord, foreign_name
-from execution.orders import Fill, Order, strategy_of
-from execution.records import is_trade
-from foundation.decimals import ZERO, as_written
-from marketsimulator.results.drift_terms import Term
+from execution.journal_record import JournalRecord
+from execution.orders import Order
+from marketsimulator.results.drift_terms import Term, Trade
 from trainingdata.instruments import is_coin
 
 Outcome = Literal["same"] | Term
 Deadline = Callable[[np.datetime64], np.datetime64]  # of an instant: until when it may be decided
-LIQUIDATION = "liquidation"
-
-
-@dataclass(frozen=True, slots=True)
-class Filled:
-    """What one order was for, and what of it filled.
-
-    ordered: signed quantity; 0 for a trade that no order made.
-    quantity: signed, that filled.
-    value: sum of quantity times price, USD, signed as the quantity.
-    at: of the first fill; none before there is one.
-    """
-
-    ordered: Fraction = ZERO
-    quantity: Fraction = ZERO
-    value: Fraction = ZERO
-    at: np.datetime64 | None = None
-
-    @property
-    def price(self) -> Fraction | None:
-        """The mean price, USD; none of what has not filled."""
-        return self.value / self.quantity if self.quantity else None
-
-    def plus(self, quantity: Fraction, price: Fraction, at: np.datetime64) -> Filled:
-        first = at if self.at is None else min(self.at, at)
-        return Filled(self.ordered, self.quantity + quantity, self.value + quantity * price, first)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +35,8 @@ class OrderComparison:
 
     name: str
     symbol: str
-    live: Filled | None
-    simulated: Filled | None
+    live: Trade | None
+    simulated: Trade | None
     outcome: Outcome
     why: str
 
@@ -103,59 +74,26 @@ class Slippage:
         return self.charged, self.simulated, self.realised, self.error
 
 
-def causes_of(orders: Iterable[OrderComparison]) -> dict[str, Term]:
-    """Under which term the quantities of each order count, by its id."""
-    causes: dict[str, Term] = {}
-    for order in orders:
-        if order.outcome != "same":
-            causes[order.name] = order.outcome
-    return causes
-
-
-def simulated_orders(decisions: Iterable[Decision], fills: Iterable[Fill]) -> dict[str, Filled]:
-    """Simulated orders and liquidations, with what of them filled, by id."""
-    orders: dict[str, Filled] = {}
-    for decision in decisions:
-        for order in decision.orders:
-            orders[order.client_order_id] = Filled(ordered=as_written(order.signed_qty))
-    for fill in fills:
-        if is_trade(fill):
-            name = fill_name(fill)
-            before = orders.get(name, Filled())
-            orders[name] = before.plus(as_written(fill.qty), as_written(fill.price), fill.at)
-    return orders
-
-
-def live_orders(
+def meant_orders(
     record: JournalRecord, job: str, since: np.datetime64, until: np.datetime64
-) -> dict[str, Filled]:
-    """Orders of a job that were planned between two readings, and everything that traded, by id.
+) -> list[Order]:
+    """Orders of a job that were planned between two readings.
 
     What was planned by a decision that was taken back, and never sent, is no order.
     """
     standing = {decision.name for decision in record.decisions}
-    orders: dict[str, Filled] = {}
-    for name, intent in record.intents.items():
+    orders = []
+    for intent in record.intents.values():
         meant = intent.part == "night" or intent.decision in standing
         taken_back = not meant and intent.state in UNSENT
         if intent.job == job and since <= intent.sent_at < until and not taken_back:
-            orders[name] = Filled(ordered=_ordered(intent))
-    for fill in record.fills_between(since, until):
-        name = fill.order or foreign_name(fill.symbol, fill.at)
-        before = orders.get(name, Filled())
-        orders[name] = before.plus(as_written(fill.quantity), as_written(fill.price), fill.at)
+            orders.append(intent.single)
     return orders
 
 
-def fill_name(fill: Fill) -> str:
-    """The order of a simulated fill; of a liquidation, what the venue's own trade is called."""
-    name = fill.client_order_id
-    return foreign_name(fill.symbol, fill.booked_at) if strategy_of(name) == LIQUIDATION else name
-
-
 def compare_orders(
-    live: Mapping[str, Filled],
-    simulated: Mapping[str, Filled],
+    live: Mapping[str, Trade],
+    simulated: Mapping[str, Trade],
     record: JournalRecord,
     decided_at: Mapping[str, np.datetime64],
     until: Deadline,
@@ -165,28 +103,17 @@ def compare_orders(
     decided_at: the instant that each simulated order was decided at.
     until: from when on an instant cannot be decided any more.
     """
-    names = dict.fromkeys([*live, *simulated])
     compared = []
-    for name in names:
-        mine = live.get(name)
-        other = simulated.get(name)
-        intent = record.intents.get(name)
+    for name, either in {**live, **simulated}.items():
+        mine, other, intent = live.get(name), simulated.get(name), record.intents.get(name)
         outcome, why = _outcome(mine, other, intent, record, decided_at.get(name), until)
-        symbol = _symbol_of(name, intent)
-        compared.append(OrderComparison(name, symbol, mine, other, outcome, why))
+        compared.append(OrderComparison(name, either.symbol, mine, other, outcome, why))
     return tuple(compared)
 
 
-def _symbol_of(name: str, intent: OrderIntent | None) -> str:
-    if intent is not None and isinstance(intent.order, Order):
-        return intent.order.symbol
-    # Otherwise it is the simulation's own order, or a trade that is called by its symbol.
-    return name.split(" ")[0] if " " in name else name.rsplit("-", 4)[2]
-
-
 def _outcome(
-    mine: Filled | None,
-    other: Filled | None,
+    mine: Trade | None,
+    other: Trade | None,
     intent: OrderIntent | None,
     record: JournalRecord,
     decided_at: np.datetime64 | None,
@@ -215,7 +142,7 @@ def _outcome(
     return _fill_outcome(mine, other, "unfilled", why)
 
 
-def _fill_outcome(mine: Filled, other: Filled, cause: Term, why: str) -> tuple[Outcome, str]:
+def _fill_outcome(mine: Trade, other: Trade, cause: Term, why: str) -> tuple[Outcome, str]:
     if mine.quantity != other.quantity:
         return cause, why
     if mine.value != other.value:
@@ -279,7 +206,7 @@ def slippage(
     )
 
 
-def _paid(order: Filled, sized: float) -> float:
+def _paid(order: Trade, sized: float) -> float:
     """Basis points of value by which the fill was worse than the price it was sized at."""
     side = 1 if order.quantity > 0 else -1
     price = float(order.value / order.quantity)
@@ -290,7 +217,3 @@ def _charged(symbol: str, costs: TradingCosts) -> float:
     crypto = np.array([is_coin(symbol)])
     share = float(costs.half_spread(crypto)[0] + costs.slippage(crypto)[0])
     return share / BASIS_POINT
-
-
-def _ordered(intent: OrderIntent) -> Fraction:
-    return as_written(intent.single.signed_qty)

@@ -16,8 +16,8 @@ from foundation.decimals import ZERO
 from foundation.figures import number
 from foundation.tables import Table, json_text
 from marketsimulator.results.drift_decisions import CAUSES, DecisionComparison
-from marketsimulator.results.drift_orders import Filled, OrderComparison, Slippage
-from marketsimulator.results.drift_terms import MEANINGS, Side, Term, cents
+from marketsimulator.results.drift_orders import OrderComparison, Slippage
+from marketsimulator.results.drift_terms import MEANINGS, Side, Term, Trade, cents
 from trainingdata.instants import utc_text
 
 SHOWN = 12  # differences on the terminal; JSON has them all
@@ -102,12 +102,21 @@ def drift_json(drift: Drift) -> str:
             "compared": len(drift.orders),
             "same": len(drift.orders) - len(drift.other_orders),
             "differences": [
-                {**asdict(order), "later_by_seconds": order.lag} for order in drift.other_orders
+                {**_order_json(order), "later_by_seconds": order.lag}
+                for order in drift.other_orders
             ],
         },
         "slippage": {row.symbol: row for row in drift.slippage},
     }
     return json_text(content)
+
+
+def _order_json(order: OrderComparison) -> dict[str, Any]:
+    """An order; its symbol stands once."""
+    told = asdict(order)
+    for side in filter(None, (told["live"], told["simulated"])):
+        del side["symbol"]
+    return told
 
 
 def _decisions_json(comparison: DecisionComparison) -> dict[str, Any]:
@@ -184,7 +193,7 @@ def _slippage(rows: Sequence[Slippage]) -> Table:
     return Table("slippage, basis points of value", heads, texts)
 
 
-def _filled_text(order: Filled | None) -> str:
+def _filled_text(order: Trade | None) -> str:
     if order is None:
         return "none"
     if order.price is None:

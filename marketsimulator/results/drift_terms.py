@@ -1,4 +1,4 @@
-"""The difference between two accounts' profits over the same hours, in named terms.
+"""Two accounts over the same hours, and the difference between their profits in named terms.
 
 With marks m at the end and m0 at the beginning, the profit of an account is exactly
 
@@ -13,14 +13,19 @@ fractions, because a mean price is rarely a finite decimal: nothing is rounded b
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 from typing import Literal, get_args
 
+import numpy as np
+
+from execution.journal_record import Reading, foreign_name
+from execution.orders import Account, Fill, Order, strategy_of
+from execution.records import BookingKind, Run, is_trade
 from foundation.cents import cents_that_add_up, to_cents
-from foundation.decimals import ZERO
+from foundation.decimals import ZERO, as_written
 
 Term = Literal[
     "start",
@@ -67,20 +72,49 @@ MEANINGS: Mapping[Term, str] = {
     "unlisted": "what the account was worth beyond everything that is listed",
     "marking": "prices at which the holdings are valued",
 }
+LIQUIDATION = "liquidation"
+# Spread and slippage are in the prices of fills.
+_BOOKED: Mapping[BookingKind, Term] = {
+    "rounding": "fees",
+    "interest": "interest",
+    "cash_interest": "interest",
+    "dividend": "dividends",
+    "split": "splits",
+    "borrow": "other",
+    "other": "other",
+}
+_IN_KIND: Mapping[str, Term] = {
+    "split": "splits",
+    **dict.fromkeys(("option", "share_transfer", "other", "ended"), "other"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Trade:
-    """All fills of one order.
+    """What one order was for, and what of it filled.
 
-    symbol: what it traded.
-    quantity: signed.
+    symbol: what it trades.
+    quantity: signed, that filled.
     value: sum of quantity times price, USD, signed as the quantity.
+    ordered: signed quantity; 0 for a trade that no order made.
+    at: of the first fill; none before there is one.
     """
 
     symbol: str
-    quantity: Fraction
-    value: Fraction
+    quantity: Fraction = ZERO
+    value: Fraction = ZERO
+    ordered: Fraction = ZERO
+    at: np.datetime64 | None = None
+
+    @property
+    def price(self) -> Fraction | None:
+        """The mean price, USD; none of what has not filled."""
+        return self.value / self.quantity if self.quantity else None
+
+    def plus(self, quantity: Fraction, price: Fraction, at: np.datetime64) -> Trade:
+        first = at if self.at is None else min(self.at, at)
+        value = self.value + quantity * price
+        return replace(self, quantity=self.quantity + quantity, value=value, at=first)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +140,7 @@ class Side:
     start: signed quantities at the beginning, by symbol.
     start_marks, end_marks: prices at which it values them, by symbol.
     start_equity, end_equity: what it states to be worth.
-    trades: by the order's id.
+    trades: orders, filled or not, and trades that none of ours made, by id.
     flows: beside trades.
     transfers: paid in less taken out: no profit.
     """
@@ -153,6 +187,64 @@ class Side:
         for flow in self.flows:
             listed += flow.usd + flow.quantity * self.end_mark(flow.symbol)
         return self.profit - listed
+
+
+def reading_of(account: Account) -> Reading:
+    """A simulated account as a live one is read."""
+    prices = {symbol: as_written(price) for symbol, price in account.prices.items()}
+    positions = {symbol: as_written(held) for symbol, held in account.positions.items()}
+    worth = (held * prices[symbol] for symbol, held in positions.items())
+    equity = as_written(account.cash) + sum(worth, ZERO)
+    return Reading(account.as_of, equity, positions, prices)
+
+
+def side_of(
+    run: Run,
+    start: Reading,
+    end: Reading,
+    orders: Iterable[Order],
+    marks: Mapping[str, Fraction] | None = None,
+    transfers: Fraction = ZERO,
+) -> Side:
+    """What a run did between two readings of its account.
+
+    orders: that were meant then.
+    marks: prices at the end of what that reading does not price, as what was sold.
+    """
+    trades = {
+        order.client_order_id: Trade(order.symbol, ordered=as_written(order.signed_qty))
+        for order in orders
+    }
+    flows = [Flow("fees", -as_written(row.fees)) for row in run.rows if row.fees]
+    for fill in run.fills:
+        quantity, price = as_written(fill.qty), as_written(fill.price)
+        if is_trade(fill):
+            name = _trade_name(fill)
+            trades[name] = trades.get(name, Trade(fill.symbol)).plus(quantity, price, fill.at)
+        else:
+            term = _IN_KIND.get(strategy_of(fill.client_order_id), "coin_fees")
+            flows.append(Flow(term, -quantity * price, fill.symbol, quantity))
+    flows += [
+        Flow(_BOOKED[booking.kind], as_written(booking.usd))
+        for booking in run.bookings
+        if booking.kind in _BOOKED
+    ]
+    return Side(
+        start=start.positions,
+        start_marks=start.prices,
+        end_marks={**(marks or {}), **end.prices},
+        start_equity=start.equity,
+        end_equity=end.equity,
+        trades=trades,
+        flows=tuple(flows),
+        transfers=transfers,
+    )
+
+
+def _trade_name(fill: Fill) -> str:
+    """The order of a fill; of a simulated liquidation, what the venue's own trade is called."""
+    name = fill.client_order_id
+    return foreign_name(fill.symbol, fill.booked_at) if strategy_of(name) == LIQUIDATION else name
 
 
 def profit_terms(live: Side, simulated: Side, causes: Mapping[str, Term]) -> dict[Term, Fraction]:

@@ -230,8 +230,15 @@ def drawdown_days(daily: Array) -> int:
 
 def daily_equity(at: Instants, equity: Array, *, capital: float, coins: bool) -> tuple[Array, int]:
     """Capital and the equity at 16:00 New York of each day, [1 + D]; and the days of a year."""
-    rows, _ = daily_rows(at, coins=coins)
-    return np.concatenate([[capital], equity[rows]]), days_a_year(at, coins=coins)
+    return daily_marks(at, equity, capital=capital, coins=coins)[1], days_a_year(at, coins=coins)
+
+
+def daily_marks(
+    at: Instants, equity: Array, *, capital: float, coins: bool
+) -> tuple[Instants, Array]:
+    """The run's begin and 16:00 New York of each day, and equity then, [1 + D] each."""
+    rows, marks = daily_rows(at, coins=coins)
+    return np.append(at[:1], marks), np.append(capital, equity[rows])
 
 
 def daily_rows(at: Instants, *, coins: bool) -> tuple[Index, Instants]:

@@ -26,6 +26,7 @@ from marketsimulator.results.forecast_outcomes import (
     forecast_outcomes,
 )
 from marketsimulator.results.metrics import (
+    daily_marks,
     daily_returns,
     daily_rows,
     monthly_returns,
@@ -179,17 +180,15 @@ def _curve_values(summary: dict[str, Any], results: Results) -> dict[str, Any]:
         "leverage": _leverage(results, rows, marks) if len(marks) else [],
         "months": month_table(monthly_returns(at, values, capital=results.settings.capital)),
         "window": WINDOW,
-        "rolling": _rolling(values[rows], marks, results, summary),
+        "rolling": _rolling(results, summary),
         "no_rolling": _no_rolling(summary),
     }
 
 
 def _daily_fall(run: Run, results: Results) -> Curve:
     """Below the peak until then, at the run's begin and at 16:00 New York of each day."""
-    at, values = run.curve()
-    rows, marks = daily_rows(at, coins=results.coins)
-    daily = np.concatenate([[results.settings.capital], values[rows]])
-    return np.append(at[0], marks), daily / np.maximum.accumulate(daily) - 1
+    at, daily = daily_marks(*run.curve(), capital=results.settings.capital, coins=results.coins)
+    return at, daily / np.maximum.accumulate(daily) - 1
 
 
 def _leverage(results: Results, rows: Index, marks: Instants) -> list[tuple[str, Chart]]:
@@ -204,15 +203,14 @@ def _leverage(results: Results, rows: Index, marks: Instants) -> list[tuple[str,
     return charts
 
 
-def _rolling(
-    daily: Array, marks: Instants, results: Results, summary: dict[str, Any]
-) -> Chart | None:
+def _rolling(results: Results, summary: dict[str, Any]) -> Chart | None:
     """Of daily equity; none for a run without yearly figures, or with one window alone."""
     if not summary["annual_figures"]:
         return None
-    returns = daily_returns(np.concatenate([[results.settings.capital], daily]))
-    ratios: Array = rolling_sharpe(returns, WINDOW, summary["periods_per_year"])
-    return rolling_chart(marks[WINDOW - 1 :], ratios) if len(ratios) > 1 else None
+    curve, capital = results.main.curve(), results.settings.capital
+    at, daily = daily_marks(*curve, capital=capital, coins=results.coins)
+    ratios: Array = rolling_sharpe(daily_returns(daily), WINDOW, summary["periods_per_year"])
+    return rolling_chart(at[WINDOW:], ratios) if len(ratios) > 1 else None
 
 
 def _no_rolling(summary: dict[str, Any]) -> str:

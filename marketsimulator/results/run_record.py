@@ -13,7 +13,8 @@ import numpy as np
 from execution.run_folder import SUMMARY, RunFolder
 from foundation.arrays import Array, Instants
 from foundation.errors import DataError, InputError
-from marketsimulator.results.run_set import SharedDays, daily_marks
+from marketsimulator.results.metrics import daily_marks
+from marketsimulator.results.run_set import SharedDays
 from trainingdata.instants import new_york_date
 
 EQUITY = "equity"
@@ -59,7 +60,7 @@ class RunRecord:
         """The begin and 16:00 New York of each day, and equity then, [1 + D] each."""
         growth = 1.0 + float(self.summary["total_return"])
         capital = float(self.equity[-1]) / growth if growth > 0 else float(self.equity[0])
-        return daily_marks(self.at, self.equity, capital, coins=self.coins)
+        return daily_marks(self.at, self.equity, capital=capital, coins=self.coins)
 
 
 def run_paths(words: Sequence[Path]) -> list[Path]:

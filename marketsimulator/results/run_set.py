@@ -12,10 +12,14 @@ from foundation.arrays import Array, Instants, Mask
 from foundation.counts import counted
 from foundation.figures import number, percent
 from foundation.sample_size import FEWEST_DAYS, FEWEST_FILLS
-from marketsimulator.results.metrics import daily_rows
-from marketsimulator.results.overfitting import BLOCKS, Overfitting
 from marketsimulator.results.remarks import LIKELY, NO_ANNUAL_FIGURES
-from marketsimulator.results.significance import LEVEL, Outperformance, simultaneous_leads
+from marketsimulator.results.significance import (
+    BLOCKS,
+    LEVEL,
+    Outperformance,
+    Overfitting,
+    simultaneous_leads,
+)
 from marketsimulator.results.verdict import Verdict
 
 PAIRS = 40  # runs that the best is compared with, the next best
@@ -82,11 +86,15 @@ class RunSet(SharedDays):
 
     @property
     def all_lost(self) -> bool:
-        return all_lost(self.totals)
+        return bool((self.totals < 0).all())
 
     def ranking(self) -> list[int]:
-        """Numbers of the runs, the best first, as `best_first`."""
-        return best_first(self.sharpes, self.totals)
+        """Numbers of the runs by Sharpe ratio, those without one last; by total return if all lost.
+
+        Of two runs that lost the same, the one that risked more has the higher ratio.
+        """
+        figures = self.totals if self.all_lost else self.sharpes
+        return sorted(range(len(figures)), key=lambda k: -np.nan_to_num(figures[k], nan=-9e9))
 
     def growth(self) -> tuple[Instants, Array]:
         """Instants [N] from the begin to the end, and [V, N] equity over that of the begin, - 1."""
@@ -99,33 +107,6 @@ class RunSet(SharedDays):
     def falls(self) -> Array:
         """[V, 1 + D] below the peak until then, ≤ 0."""
         return np.asarray(self.daily / np.maximum.accumulate(self.daily, axis=1) - 1)
-
-
-def all_lost(totals: Array) -> bool:
-    return bool((totals < 0).all())
-
-
-def best_first(sharpes: Array, totals: Array) -> list[int]:
-    """Numbers of runs by Sharpe ratio [V], those without one last; by total return if all lost.
-
-    Of two runs that lost the same, the one that risked more has the higher ratio.
-
-    totals: total returns [V].
-    """
-    figures = totals if all_lost(totals) else sharpes
-    return sorted(range(len(figures)), key=lambda k: -np.nan_to_num(figures[k], nan=-9e9))
-
-
-def daily_marks(
-    at: Instants, equity: Array, capital: float, *, coins: bool
-) -> tuple[Instants, Array]:
-    """The run's begin and 16:00 New York of each day, and equity then: [..., 1 + D].
-
-    equity: [..., N] at instants [N].
-    """
-    rows, marks = daily_rows(at, coins=coins)
-    begins = np.full((*equity.shape[:-1], 1), capital)
-    return np.append(at[:1], marks), np.concatenate([begins, equity[..., rows]], axis=-1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ from marketsimulator.results.significance import (
     lead,
     probabilistic_sharpe,
 )
-from marketsimulator.results.trial_identity import config_hash, data_hash, variant_of
+from marketsimulator.results.trial_identity import data_hash, trial_of
 from marketsimulator.results.trials import NO_LEDGER, Trial, TrialStatistics
 from marketsimulator.results.verdict import BUY_AND_HOLD as BUY_AND_HOLD
 from marketsimulator.results.verdict import RANDOM_WALK as RANDOM_WALK
@@ -57,7 +57,6 @@ from marketsimulator.runs.buy_and_hold import BuyAndHold
 from marketsimulator.runs.outcome import Outcome
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
-from trainingdata.instants import utc_text
 from trainingdata.market import Market
 
 WALKS = ("ewma", "mix")  # forecasters that are random walks
@@ -117,19 +116,12 @@ class Results:
 
     def trial(self) -> Trial:
         """The main run as the trial ledger keeps it."""
-        figures = self.performance(self.main)
-        bars = self.market.bars
-        return Trial(
-            config_hash=config_hash(variant_of(self.settings, bars)),
-            data_hash=data_hash(self.market),
-            source=bars.source,
-            symbols=bars.symbols,
-            first=utc_text(self.main.rows[0].at),
-            last=utc_text(self.main.rows[-1].at),
-            days=figures.days,
-            daily_sharpe=figures.daily_sharpe(),
-            total_return=figures.total_return,
-            forecaster=self.main.name,
+        found = self.performance(self.main)
+        return trial_of(
+            *(self.settings, self.market, data_hash(self.market), self.main.name),
+            days=found.days,
+            daily_sharpe=found.daily_sharpe(),
+            total_return=found.total_return,
         )
 
     def summary(self) -> dict[str, Any]:

@@ -19,12 +19,14 @@ from execution.trader import SizingSettings
 from forecasting.from_file import content_digest
 from forecasting.settings import ForecasterSettings
 from foundation.plugin import is_own, own_digest
+from marketsimulator.results.trials import Trial
 from marketsimulator.settings import BacktestSettings
 from sizing.allocation import Strategy
 from sizing.limits import Limits
 from sizing.strategies import Kelly, Legacy, WeightPattern
 from trainingdata.bars import Bars
 from trainingdata.endings import USUAL_LOSS, USUAL_SESSIONS
+from trainingdata.instants import utc_text
 from trainingdata.market import Market
 from trainingdata.source import DataSettings
 from trainingdata.stored_correlation import table_and_notes
@@ -44,6 +46,26 @@ def config_hash(variant: Mapping[str, Any]) -> str:
     """Digest of what makes a variant; 1 and 1.0 are the same."""
     text = json.dumps(_alike(variant), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def trial_of(
+    settings: BacktestSettings, market: Market, digest: str, forecaster: str, **figures: Any
+) -> Trial:
+    """A backtest as the trial ledger keeps it.
+
+    digest: `data_hash` of the market; figures: what `Trial` says of the account.
+    """
+    bars = market.period
+    return Trial(
+        config_hash=config_hash(variant_of(settings, bars)),
+        data_hash=digest,
+        source=bars.source,
+        symbols=bars.symbols,
+        first=utc_text(bars.times[0]),
+        last=utc_text(bars.now),
+        forecaster=forecaster,
+        **figures,
+    )
 
 
 def variant_of(settings: BacktestSettings, bars: Bars) -> dict[str, Any]:

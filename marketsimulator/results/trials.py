@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -79,17 +79,12 @@ class TrialStatistics:
     count: int
     variance: float
 
-
-def own_statistics(trials: Sequence[Trial]) -> TrialStatistics:
-    """Of these trials alone, each counted once."""
-    return _statistics({trial.config_hash: trial.daily_sharpe for trial in trials})
-
-
-def _statistics(ratios: Mapping[str, float | None]) -> TrialStatistics:
-    """Of daily Sharpe ratios by variant; None is a ratio that is not defined."""
-    defined = [ratio for ratio in ratios.values() if ratio is not None]
-    variance = float(np.var(defined, ddof=1)) if len(defined) > 1 else 0.0
-    return TrialStatistics(len(ratios), variance)
+    @classmethod
+    def of(cls, ratios: Collection[float | None]) -> TrialStatistics:
+        """Of daily Sharpe ratios, one a variant; None and NaN are ratios that are not defined."""
+        defined = [ratio for ratio in ratios if ratio is not None and np.isfinite(ratio)]
+        variance = float(np.var(defined, ddof=1)) if len(defined) > 1 else 0.0
+        return cls(len(ratios), variance)
 
 
 def enter(ledger: str | Path | None, trials: Sequence[Trial]) -> TrialStatistics | None:
@@ -134,7 +129,7 @@ def enter(ledger: str | Path | None, trials: Sequence[Trial]) -> TrialStatistics
         for config, symbols, ratio in candidates
         if universe & set(json.loads(symbols))
     }
-    return _statistics(ratio_by_config)
+    return TrialStatistics.of(ratio_by_config.values())
 
 
 def check_ledger(ledger: str | Path | None) -> None:

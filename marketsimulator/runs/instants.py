@@ -198,7 +198,7 @@ def trade(
     """
     account = book.account[0]
     first, t = place
-    opens, volumes, volatility = open_bars(book, line, tape, t)
+    opens = open_bars(book, line, tape, t)
     if len(targets) > 0:
         fills = most_fills(book.holding, targets, largest_coin)
         tape = tape_with_room(tape, account.entries, fills)
@@ -206,19 +206,9 @@ def trade(
         at_once = targets
         if line.auction:
             at_once = np.where(book.holding["crypto"] == 1, targets, held)
+        queue = np.zeros(len(held), np.int64)
         done = move_to_targets(
-            account,
-            book.holding,
-            day,
-            tape,
-            now,
-            held,
-            at_once,
-            opens,
-            volumes,
-            volatility,
-            largest_coin,
-            np.zeros(len(held), np.int64),
+            account, book.holding, day, tape, now, held, at_once, opens, largest_coin, queue
         )
         if line.auction:
             book = order_for_auction(book, day, tape, now, t, held, targets, done)

@@ -20,7 +20,15 @@ from execution.lending import MarginTerms
 from foundation.arrays import Array, Index, Records
 from foundation.compiled import compiled, inlined, unowned
 from foundation.errors import InputError
-from marketsimulator.account.book import DIVIDEND, Book, Record, most_flows, new_book, new_tape
+from marketsimulator.account.book import (
+    DIVIDEND,
+    Book,
+    Opens,
+    Record,
+    most_flows,
+    new_book,
+    new_tape,
+)
 from marketsimulator.account.calendar_events import close_session, open_session
 from marketsimulator.account.rebalancing import move_to_targets, whole_quantity
 from marketsimulator.account.settlement import liquidate, mark_positions
@@ -169,22 +177,11 @@ def _follow_weights(
         if t > 0:
             if day[t] != day[t - 1]:
                 open_session(book, today)
+            bars = Opens(opens[t], endless, calm)
             if account.called:
-                liquidate(book, today, tape, t, opens[t], endless, calm)
-            move_to_targets(
-                account,
-                holding,
-                today,
-                tape,
-                t,
-                holding["quantity"],
-                targets,
-                opens[t],
-                endless,
-                calm,
-                np.inf,
-                queue,
-            )
+                liquidate(book, today, tape, t, bars)
+            held = holding["quantity"]
+            move_to_targets(account, holding, today, tape, t, held, targets, bars, np.inf, queue)
         mark_positions(account, holding, closes[t])
         last = t + 1 == rows
         if not last and day[t + 1] != day[t]:

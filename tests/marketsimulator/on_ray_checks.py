@@ -20,7 +20,7 @@ from marketsimulator.runs import on_ray
 from marketsimulator.runs.on_ray import outcomes_on_ray
 from marketsimulator.runs.variants import Outcome, outcomes
 from marketsimulator.settings import BacktestSettings
-from tests.marketsimulator.runs import settings_of, trader_of
+from tests.marketsimulator.runs import SPAN, settings_of, trader_of
 from tests.ray_nodes import ray_head
 from trainingdata.bars import VOLUME
 from trainingdata.market import Market
@@ -30,14 +30,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-WORDS = [
-    "start=2024-02-12",
-    "data.start=2024-01-02",
-    "data.end=2024-03-08",
-    "forecaster=ewma",
-    "forecaster.calibrated=false",
-    "trials=null",
-]
+WORDS = [*SPAN, "forecaster=ewma", "forecaster.calibrated=false"]
 Sweep = tuple[list[BacktestSettings], Market, BeliefTable]
 
 

@@ -10,6 +10,10 @@ from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.by_hand import eager, wild
 from trainingdata.market import Market
 
+# Ten weeks of the synthetic market, and a run over the last four of them.
+BARS = ("data.start=2024-01-02", "data.end=2024-03-08", "trials=null")
+SPAN = ("start=2024-02-12", *BARS)
+
 
 def settings_of(*words: str) -> BacktestSettings:
     return BacktestSettings.of(composed_config("backtest", list(words)))

@@ -17,10 +17,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from execution.lending import DatedRate
+from foundation.files import write_whole
 from marketsimulator.account.terms import FillTerms
-from tests.commands import run_command
+from marketsimulator.backtest import run_backtest
+from marketsimulator.results.report import result_files
 from tests.marketsimulator.account_book import End, exact
 from tests.marketsimulator.accountant import MONEY, Audit, Records, audit
+from tests.marketsimulator.runs import settings_of
 from tests.marketsimulator.stressed import write_bars
 from tests.marketsimulator.wild import ACTIONS, FEES, MARGIN, Nature, wild_run
 from trainingdata.endings import Ending, Endings
@@ -85,7 +88,7 @@ def an_end(draw: st.DrawFn, symbol: str, into: str) -> End:
     )
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 10**6),
     capital=st.sampled_from([1_500.0, 2_100.0, 24_000.0, 26_000.0, 100_000.0, 2e6]),
@@ -104,7 +107,7 @@ def test_a_second_accountant_agrees_with_every_row_fill_and_flow(
     assert audit(wild_records(seed, capital, wild, **terms)).differences == []
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 10**6),
     capital=st.sampled_from([2_100.0, 26_000.0, 2e6]),
@@ -186,10 +189,9 @@ def write_market(folder: Path, timeframe: Timeframe, days: int) -> tuple[Path, P
 
 
 def kept(folder: Path, *words: str) -> Audit:
-    """A run's folder, as the command leaves it."""
-    words = ("forecaster.calibrated=false", "trials=null", *words, f"output={folder}")
-    done = run_command(["-m", "marketsimulator.backtest", *words], cwd=folder.parent)
-    assert done.returncode == 0, done.stderr
+    """A run's folder."""
+    results = run_backtest(settings_of("forecaster.calibrated=false", "trials=null", *words))
+    write_whole(result_files(results, results.summary()), folder)
     return audit(Records.read(folder))
 
 
@@ -234,21 +236,6 @@ def test_the_folder_of_a_run_on_any_timeframe_is_right_to_the_cent(
     )
     assert str(found) == "0 differences"
     assert set(found.seen) >= {"order", "split", "bookings.dividend", "bookings.spread"}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("schedule", ["bars", "monthly"])
-def test_the_folder_of_a_run_on_real_daily_bars_is_right_to_the_cent(
-    schedule: str, real_data: list[Path], tmp_path: Path
-) -> None:
-    found = kept(
-        tmp_path / "run",
-        *(f"data.dir=[{real_data[0].parent / 'daily'}]", "data.adjustment=all", "timeframe=1d"),
-        *("symbols=[AMD,AMZN,AXP,BAC,CL,COP]", "start=2018-01-02", "end=2019-12-31"),
-        *("forecaster=mix", "prior.stock_sharpe=1", f"schedule={schedule}"),
-    )
-    assert str(found) == "0 differences"
-    assert found.seen["order"] > 50
 
 
 @pytest.mark.slow

@@ -24,7 +24,6 @@ from marketsimulator.results.attribution import (
     PARTS,
     History,
     planned_parts,
-    plans_of,
     run_attribution,
     symbol_parts,
 )
@@ -281,8 +280,8 @@ def test_a_fill_a_move_and_a_split_worked_by_hand() -> None:
         charges=np.array([0.5, 0.0, 0.0]),
         financing=np.array([0.0, 0.0, 7.0]),
     )
-    plans = plans_of(np.zeros(1, dtype=np.int64), decided(CHOICE))
-    parts = [dict(zip(PARTS, row, strict=True)) for row in symbol_parts(history, plans).tolist()]
+    plans = np.zeros(1, dtype=np.int64), planned_parts(decided(CHOICE))
+    parts = [dict(zip(PARTS, row, strict=True)) for row in symbol_parts(history, *plans).tolist()]
     nothing = dict.fromkeys(PARTS, 0.0)
     assert parts[0] == pytest.approx({**nothing, "costs": -4.5, "timing": -40.0})
     assert parts[1] == pytest.approx(

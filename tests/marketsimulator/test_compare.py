@@ -24,12 +24,12 @@ from marketsimulator.results.run_record import LIVE
 from marketsimulator.settings import BacktestSettings
 from sizing.strategies import NAMES, with_fraction
 from tests.commands import overridden, run_command
-from tests.marketsimulator.runs import settings_of
+from tests.marketsimulator.runs import BARS, settings_of
 from tests.pages import charts_of, series_of
 
 SPAN = [
-    *("start=2024-02-20", "end=2024-03-08", "data.start=2024-01-02", "data.end=2024-03-08"),
-    *("forecaster=ewma", "forecaster.calibrated=false", "symbols=[SYA,SYB,SYXUSD]", "trials=null"),
+    *(*BARS, "start=2024-02-20", "forecaster=ewma", "forecaster.calibrated=false"),
+    "symbols=[SYA,SYB,SYXUSD]",
 ]
 
 

@@ -15,8 +15,10 @@ from execution.lending import MarginTerms, SymbolRate
 from execution.live.settings import LiveSettings
 from execution.settings import TradingSettings
 from foundation.errors import DataError
+from marketsimulator.backtest import run_backtest
 from marketsimulator.results.remarks import prices_text
 from tests.commands import run_command
+from tests.marketsimulator.runs import settings_of
 from trainingdata.bars import Bars
 from trainingdata.source import DataSettings
 from trainingdata.synthetic import SyntheticMarket
@@ -48,17 +50,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def command(folder: Path, output: Path, *words: str) -> list[str]:
+def words_of(folder: Path) -> list[str]:
     return [
-        *("-m", "marketsimulator.backtest", f"data.dir=[{folder}]", "start=2024-02-20"),
-        *("forecaster=ewma", "forecaster.calibrated=false", "trials=null", f"output={output}"),
-        *words,
+        *(f"data.dir=[{folder}]", "start=2024-02-20", "forecaster=ewma"),
+        *("forecaster.calibrated=false", "trials=null"),
     ]
 
 
 @pytest.mark.slow
 def test_report_summary_and_first_lines_carry_the_same_doubts(folder: Path, tmp_path: Path) -> None:
-    done = run_command(command(folder, tmp_path, "data.accept_jumps=true"), cwd=ROOT)
+    words = [*words_of(folder), "data.accept_jumps=true", f"output={tmp_path}"]
+    done = run_command(["-m", "marketsimulator.backtest", *words], cwd=ROOT)
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "summary.json").read_text())
     doubts = summary["doubts"]
@@ -82,34 +84,16 @@ def test_report_summary_and_first_lines_carry_the_same_doubts(folder: Path, tmp_
     assert "Prices adjusted" not in done.stdout
 
 
-def test_a_jump_that_is_not_accepted_is_refused_before_anything_is_written(
-    folder: Path, tmp_path: Path
-) -> None:
-    done = run_command(command(folder, tmp_path / "run"), cwd=ROOT)
-    assert done.returncode == 2
-    (line,) = done.stderr.strip().splitlines()
-    assert "SYA, 2024-" in line
-    assert "data.actions" in line
-    assert "data.accept_jumps=true" in line
-    assert not (tmp_path / "run").exists()
+def test_a_jump_that_is_not_accepted_is_refused_before_anything_is_written(folder: Path) -> None:
+    settings = settings_of(*words_of(folder))
+    with pytest.raises(DataError, match=r"^.*SYA, 2024-.*data\.accept_jumps=true.*$"):
+        run_backtest(settings)
 
 
 def listing(folder: Path, *rows: str) -> Path:
     path = folder / "actions.csv"
     path.write_text("\n".join(["symbol,date,kind,value", *rows, ""]))
     return path
-
-
-def test_an_action_that_is_listed_twice_is_refused_with_both_rows(
-    folder: Path, tmp_path: Path
-) -> None:
-    path = listing(tmp_path, "SYB,2024-03-05,dividend,1", *["SYB,2024-03-05,split,2"] * 2)
-    words = (f"data.actions={path}", "data.adjustment=raw")
-    done = run_command(command(folder, tmp_path / "run", *words), cwd=ROOT)
-    assert done.returncode == 2
-    (line,) = done.stderr.strip().splitlines()
-    assert f"data.actions: {path}: rows 2 and 3: a split of SYB twice" in line
-    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("row", ["split,2", "split,1.5", "split,0.5", "dividend,500"])

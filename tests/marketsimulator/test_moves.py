@@ -14,7 +14,7 @@ from execution.lending import MarginTerms
 from execution.orders import exact_decimal
 from execution.rebalancing import Target, rebalance
 from foundation.arrays import Records
-from marketsimulator.account.book import Book, new_book, new_tape
+from marketsimulator.account.book import Book, Opens, new_book, new_tape
 from marketsimulator.account.rebalancing import most_fills, move_to_targets, tape_with_room
 from marketsimulator.account.settlement import mark_positions
 from marketsimulator.account.terms import FillTerms, day_table, holdings_of
@@ -48,9 +48,9 @@ def sent(
     tape = new_tape(100_000)
     before, marks = (book.holding[name].copy() for name in ("quantity", "mark"))
     endless, calm, queue = np.full(size, np.inf), np.zeros(size), np.zeros(size, np.int64)
-    bars = marks, endless, calm
+    bars = Opens(marks, endless, calm)
     account = book.account[0], book.holding
-    move_to_targets(*account, day, tape, 0, before, np.array(targets), *bars, largest, queue)
+    move_to_targets(*account, day, tape, 0, before, np.array(targets), bars, largest, queue)
     return tape[: int(book.account["entries"][0])]
 
 

@@ -18,10 +18,9 @@ from foundation.arrays import Array
 from foundation.terminal import show_parts, terminal
 from marketsimulator.results.comparison import compared
 from marketsimulator.results.metrics import returns_until_ruin
-from marketsimulator.results.overfitting import Overfitting, overfitting
 from marketsimulator.results.remarks import LIKELY
 from marketsimulator.results.run_record import read_run
-from marketsimulator.results.significance import deflated_sharpe
+from marketsimulator.results.significance import Overfitting, deflated_sharpe, overfitting
 from tests.marketsimulator.run_folder_files import write_run
 
 NOISE = np.random.default_rng(5).normal(0.0, 0.01, (8, 120))
@@ -94,12 +93,6 @@ def test_every_figure_is_that_of_the_definition(
         assert getattr(found, name) == pytest.approx(value, abs=1e-8), name
 
 
-def test_sixteen_blocks_are_split_in_12870_ways() -> None:
-    found = overfitting(NOISE)
-    assert found is not None
-    assert (found.splits, found.variants, found.days) == (12_870, 8, 120)
-
-
 def test_who_is_best_in_one_half_alone_is_overfitted_and_who_is_in_both_is_not() -> None:
     early = np.tile([0.02, 0.0], 15)
     late = np.tile([0.01, -0.01], 15)
@@ -126,17 +119,6 @@ def test_variants_alike_come_to_a_half_whatever_they_earned(count: int) -> None:
         assert told(levered).probability == 0.5
 
 
-def test_a_variant_with_skill_is_found() -> None:
-    returns = np.random.default_rng(1).normal(0, 0.01, (50, 504))
-    returns[17] += 0.003
-    found = overfitting(returns)
-    assert found is not None
-    assert found.probability < 0.05
-    assert found.loss < 0.05
-    assert found.outside == pytest.approx(0.3, abs=0.06)
-    assert best_is_called_real(returns, len(returns))
-
-
 @pytest.mark.parametrize("days", [0, 1, 16, 59])
 def test_too_few_days_say_nothing(days: int) -> None:
     assert overfitting(NOISE[:, :days]) is None
@@ -154,6 +136,7 @@ def test_a_run_that_lost_everything_is_a_loss_and_no_hole() -> None:
     assert told(returns).variants == 3
 
 
+@pytest.mark.slow
 def test_thousands_of_variants_take_little_memory() -> None:
     returns = np.random.default_rng(0).normal(0, 0.01, (2000, 252))
     tracemalloc.start()

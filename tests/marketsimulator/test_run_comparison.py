@@ -19,21 +19,14 @@ from foundation.arrays import Array
 from foundation.charts import COLOURS
 from foundation.errors import InputError
 from foundation.figures import NONE
-from foundation.files import DIGESTS
+from foundation.files import DIGESTS, write_whole
 from marketsimulator.results.comparison import Comparison, compared
 from marketsimulator.results.comparison_page import GREY, coloured, growth_chart, heat_map
 from marketsimulator.results.metrics import daily_performance
 from marketsimulator.results.multirun import ComparePage
-from marketsimulator.results.overfitting import overfitting
 from marketsimulator.results.run_record import LIVE, read_run, run_paths
-from marketsimulator.results.run_set import (
-    RunSet,
-    best_first,
-    length_remarks,
-    separation,
-    set_verdict,
-)
-from tests.commands import run_command
+from marketsimulator.results.run_set import RunSet, length_remarks, separation, set_verdict
+from marketsimulator.results.significance import overfitting
 from tests.marketsimulator.run_folder_files import write_run
 from tests.pages import charts_of, without_scripts
 
@@ -163,13 +156,6 @@ def test_the_best_of_many_runs_by_chance_is_seldom_told_apart() -> None:
         found = separation(set_of(rng.normal(0, 0.01, 120) + rng.normal(0, 0.01, (20, 120))))
         claims += bool({"ahead", "behind"} & set(found.relations))
     assert claims <= 5, "10 % of them are expected"
-
-
-def test_the_verdict_says_that_it_allows_for_picking_the_best() -> None:
-    runs = set_of(NOISE[:5])
-    assert "hold for all 10 pairs at once with 90%" in set_verdict(runs, separation(runs)).rest
-    pair = set_of(NOISE[:2])
-    assert "differences hold with 90%" in set_verdict(pair, separation(pair)).rest
 
 
 def test_a_run_too_short_for_a_year_shows_no_yearly_figures_anywhere(tmp_path: Path) -> None:
@@ -323,20 +309,16 @@ def test_every_command_with_a_backtests_settings_makes_the_page_after_a_multirun
     assert named == f"{ComparePage.__module__}.{ComparePage.__qualname__}"
 
 
-def test_the_command_writes_a_page_and_its_figures(tmp_path: Path) -> None:
+def test_a_comparison_leaves_a_page_and_its_figures(tmp_path: Path) -> None:
     for k, name in enumerate("abc"):
         write_run(tmp_path / name, returns=NOISE[k], settings={"sizing": {"fraction": k}})
-    words = ["-m", "marketsimulator.compare", "a", "b", "c", "output=out"]
-    done = run_command(words, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    compared_runs = comparison_of(*(tmp_path / name for name in "abc"))
+    write_whole(compared_runs.files(), tmp_path / "out")
     found = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert found["runs"][0]["against_best"] == "best"
     assert found["verdict"].startswith(found["runs"][0]["run"])
     assert {row["settings"]["sizing.fraction"] for row in found["runs"]} == {0, 1, 2}
     assert (tmp_path / "out" / "comparison.html").exists()
-    assert "comparison.html" in done.stdout
-    again = run_command(words, cwd=tmp_path)
-    assert again.returncode == 0, again.stderr
 
 
 @pytest.mark.parametrize(
@@ -449,17 +431,4 @@ def test_more_risk_makes_no_loss_the_best() -> None:
     assert runs.ranking() == [0, 1]
     [remark] = length_remarks(runs)
     assert remark.endswith("in the order of returns, as all lost.")
-    assert best_first(runs.sharpes, runs.totals) == [0, 1]
-    assert best_first(runs.sharpes, runs.totals + 1.0) == [1, 0]
-
-
-def test_many_that_are_not_told_apart_are_any_of_the_others() -> None:
-    level = np.random.default_rng(1).normal(0, 0.01, (4, 120))
-    runs = set_of(level - level.mean(axis=1, keepdims=True) + 0.0003)
-    claim = set_verdict(runs, separation(runs)).claim
-    assert claim.endswith("cannot be told apart from any of the 3 others.")
-
-
-def test_no_interval_is_explained_where_there_is_none() -> None:
-    runs = set_of(TAILED[:3, :12])
-    assert "Intervals" not in set_verdict(runs, separation(runs)).rest
+    assert replace(runs, final=runs.final + 1.0).ranking() == [1, 0]

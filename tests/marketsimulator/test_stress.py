@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from decimal import Decimal
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from execution.lending import proceeds_of_short
 from foundation.cents import to_cents
 from foundation.command import is_override
 from foundation.compose import composed_config
@@ -322,20 +320,6 @@ def test_what_open_shorts_were_sold_for_is_what_the_account_has(tmp_path: Path) 
     assert book.symbols == ("AAA", "BBB")
     proceeds = dict(zip(book.symbols, book.proceeds.tolist(), strict=True))
     assert proceeds == pytest.approx(broker.short_proceeds(), abs=2e-6)
-
-
-@pytest.mark.parametrize("number", [float, Fraction])
-def test_a_short_that_is_bought_back_in_part_keeps_its_share_of_the_proceeds(
-    number: type[float] | type[Fraction],
-) -> None:
-    held, sold = number(0), number(0)
-    for quantity, price, then in (
-        *((100, 9, 0), (-100, 9, 0), (-100, 10, 1_000), (-50, 20, 2_000)),
-        *((30, 70, 1_600), (120, 70, 0), (-8, 5, 40), (8, 1, 0)),
-    ):
-        sold = proceeds_of_short(sold, held, number(quantity), number(quantity * price))
-        held += quantity
-        assert sold == then
 
 
 def test_a_call_that_stands_already_is_answered_at_the_next_opens(tmp_path: Path) -> None:

@@ -24,13 +24,13 @@ from marketsimulator.runs.simulate import step_trading
 from marketsimulator.runs.variants import outcomes
 from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.accountant import Records, audit
-from tests.marketsimulator.runs import eager_trader, settings_of, trader_of
+from tests.marketsimulator.runs import SPAN, eager_trader, settings_of, trader_of
 from tests.marketsimulator.same_runs import walked_as_stepped
 from trainingdata.market import Market
 from trainingdata.universe import KEEP, RULES
 
 WORDS = (
-    *("start=2024-02-12", "data.start=2024-01-02", "data.end=2024-03-08", "trials=null"),
+    *SPAN,
     *("symbols=[SYA,SYB,SYC,SYXUSD,SYYUSD]", "forecaster=ewma", "forecaster.calibrated=false"),
     "universe.window=10d",
 )

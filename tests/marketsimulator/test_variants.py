@@ -8,37 +8,34 @@ import pytest
 
 from execution.records import Run
 from execution.trader import Trader
-from marketsimulator.compare import combinations
 from marketsimulator.runs.decisions import WalkedDecisions
 from marketsimulator.runs.outcome import Outcome
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.runs.variants import outcomes
 from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.by_hand import CRASH
-from tests.marketsimulator.runs import settings_of, trader_of
+from tests.marketsimulator.runs import BARS, settings_of, trader_of
 from tests.marketsimulator.same_runs import walked_as_stepped
 from trainingdata.bars import CLOSE, OPEN, Bars
 from trainingdata.market import Market
 
-WORDS = [
-    "start=2024-02-12",
-    "data.start=2024-01-02",
-    "data.end=2024-03-08",
-    "forecaster.calibrated=false",
-    "trials=null",
-]
+WORDS = [*BARS, "symbols=[SYA,SYB,SYC,SYXUSD]", "forecaster.calibrated=false"]
 
 
 @pytest.fixture(scope="module")
 def settings() -> BacktestSettings:
     return settings_of(
-        *WORDS, "limits.symbol_cap=1.2", "margin.borrow_rate=0.02", "prior.crypto_sharpe=1.5"
+        *WORDS,
+        "start=2024-02-12",
+        "limits.symbol_cap=1.2",
+        "margin.borrow_rate=0.02",
+        "prior.crypto_sharpe=1.5",
     )
 
 
 @pytest.mark.parametrize("words", [["fills.remainder=carry"], ["sizing.fallback=legacy"]])
 def test_what_does_not_walk_is_stepped_in_a_sweep_too(words: list[str]) -> None:
-    settings = settings_of(*WORDS, *words)
+    settings = settings_of(*WORDS, *words, "start=2024-02-28")
     market = settings.market()
     trader = prepared(settings, market)
     run = simulate_trading(settings, market, "x", trader)
@@ -146,23 +143,6 @@ def test_an_account_that_is_wiped_out_closes_what_it_holds_in_a_sweep_too(
     assert any(row.gross_stock > 0 for row in run.rows if row.equity < 0)
     failed = sum(bool(decision.failure) for decision in run.decisions)
     assert outcome.totals.failures == failed > 10
-
-
-@pytest.mark.slow
-def test_premiums_and_what_rests_on_them_alone_are_varied_as_backtests(
-    settings: BacktestSettings,
-) -> None:
-    market = settings.market()
-    trader = prepared(settings, market)
-    priors = combinations(
-        settings, {"prior.stock_sharpe": [0.0, 0.9], "prior.crypto_sharpe": [0.0, 0.5]}
-    )
-    alone = replace(settings, sizing=replace(settings.sizing, strategy="premium_50"))
-    finals = {
-        round(agreed(one, market, trader)[1].equity[-1], 2)
-        for one in (*(v for _, v in priors), alone)
-    }
-    assert len(finals) == 5
 
 
 def test_splits_and_dividends_reach_the_account_in_a_sweep_too(

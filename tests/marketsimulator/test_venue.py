@@ -20,38 +20,19 @@ from marketsimulator.settings import BacktestSettings
 from marketsimulator.venue.asked import Refused
 from marketsimulator.venue.faults import OPEN_STATUSES, Fault
 from marketsimulator.venue.stocks import Venue
-from tests.marketsimulator.runs import settings_of
+from tests.marketsimulator.runs import BARS, settings_of
 from trainingdata.market import Market
 
-SPAN = (
-    "data.start=2024-01-02",
-    "data.end=2024-03-08",
-    "start=2024-02-20",
-    "end=2024-02-23",
-    "trials=null",
-)
 JUNK = st.sampled_from(
-    [
-        None,
-        "",
-        "much",
-        "NaN",
-        "Infinity",
-        "-1",
-        "0",
-        1e308,
-        "9" * 40,
-        [],
-        {},
-        {"limit_price": []},
-        "SYA",
-    ]
+    [None, "", "much", "NaN", "Infinity", "-1", "0", 1e308, "9" * 40, [], {}, {"p": []}, "SYA"]
 )
 
 
 @cache
 def practised() -> tuple[BacktestSettings, Market]:
-    settings_ = settings_of(*SPAN, "symbols=[SYA,SYB,SYXUSD]", "capital=20000")
+    settings_ = settings_of(
+        *BARS, "start=2024-02-20", "end=2024-02-23", "symbols=[SYA,SYB,SYXUSD]", "capital=20000"
+    )
     return settings_, settings_.market()
 
 

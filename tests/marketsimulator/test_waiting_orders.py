@@ -18,19 +18,12 @@ from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.account.terms import FillTerms
 from tests.marketsimulator.account_book import exact, to_tick
 from tests.marketsimulator.accounts import account_on, panel_of, stock_ends
-from tests.marketsimulator.by_hand import FLAT, order
+from tests.marketsimulator.by_hand import FLAT, order, stock
 from trainingdata.actions import Action
 from trainingdata.sessions import session_open
 
 Bar = tuple[float, float, float, float]
 DATE = "2024-10-02"
-
-
-def stock(*bars: Any, **more: Any) -> SimulatedBroker:
-    """An account on the regular bars of one stock from a session's first on, at the instant
-    that one is known.
-    """
-    return account_on(panel_of({"AAA": (stock_ends(DATE, len(bars)), bars)}), **more)
 
 
 def walk(broker: SimulatedBroker, instants: int) -> list[tuple[str, float, float]]:
@@ -308,11 +301,7 @@ def test_every_price_of_a_waiting_order_follows_dividends_and_splits() -> None:
     assert opens is not None
     actions = (Action("AAA", opens, dividend=2.0), Action("AAA", opens, ratio=4.0))
     b = stock(
-        *[FLAT] * 7,
-        (25, 25.5, 24.5, 25),
-        (25, 25.5, 24.5, 25),
-        actions=actions,
-        margin=MarginTerms(leverage=10.0),
+        *[FLAT] * 7, (25, 25.5, 24.5, 25), (25, 25.5, 24.5, 25), actions=actions, leverage=10.0
     )
     sent = [
         order("buy", 10, "limit", "bid", limit_price=86.0),
