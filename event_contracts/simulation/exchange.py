@@ -266,7 +266,7 @@ class Exchange:
         self.fills: list[BookedFill] = []
         self.settlements: list[Settlement] = []
         self.space = self.settings.space()
-        self._terms = self.settings.terms()[0]
+        self._terms = self.settings.terms()
         self._cash = self.settings.cash
         self._delay = settlement
         self._markets = {each.ticker: _Market.of(each) for each in listings}
@@ -340,7 +340,7 @@ class Exchange:
         return self._market(market).shown
 
     def quote(self, market: str) -> Quote:
-        return quote_of(self.shown(market), usd_of(self._terms["tick"]))
+        return quote_of(self.shown(market), usd_of(self._terms.tick))
 
     def view(self, market: str) -> MarketView:
         """The account in front of a market.
@@ -365,7 +365,7 @@ class Exchange:
         state = self.market_state(order.market)
         if state != "active":
             why: str | None = f"{state}, takes none"
-        elif price % int(self._terms["tick"]) or order.count % 1:
+        elif price % self._terms.tick or order.count % 1:
             why = f"{order.count} at ${order.price} is between ticks or contracts"
         elif market.record["resting"] == SLOTS:
             why = f"{SLOTS} orders rest, there is room for no more"

@@ -147,7 +147,7 @@ def market(exchange: Exchange, ticker: str) -> Response:
             bid, bid_size = quote.yes_bid, Decimal(int(tick["bid_size"]))
         if quote.yes_ask < PAYOUT and tick["ask_size"]:
             ask, ask_size = quote.yes_ask, Decimal(int(tick["ask_size"]))
-    step = usd_of(exchange.settings.terms()["tick"][0])
+    step = usd_of(exchange.settings.terms().tick)
     return {
         "ticker": ticker,
         "event_ticker": event_of(listing),

