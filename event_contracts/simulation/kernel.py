@@ -19,17 +19,15 @@ from __future__ import annotations
 
 from event_contracts.trading.records import DOLLAR, POINT, SELL_NO, SELL_YES, WHOLE, Record
 from event_contracts.trading.rules import (
-    MAY_BE_SENT,
     Terms,
     best_ask,
     best_bid,
-    broken_limit,
     fee_of,
     fits,
     held_of,
+    is_beyond_limits,
     is_purchase,
     is_yes,
-    reach_of,
     room_for,
 )
 from foundation.arrays import Records
@@ -51,16 +49,10 @@ def _book(
     change = (revenue - fee) // step * step
     rounding = revenue - fee - change
     rebate = (order.carried + rounding) // step * step
-    opposite = held_of(market, not yes)
-    pairs = min(count, opposite) if buys else 0
+    pairs = min(count, held_of(market, not yes)) if buys else 0
     left = market.cash + change + rebate + pairs * DOLLAR
-    if buys:
-        held = held_of(market, yes) - opposite
-        money = market.cash + market.elsewhere
-        position, value, portfolio = reach_of(price, count, held, 0, money)
-        broken = broken_limit(terms.limits, position, value, portfolio)
-        if left < terms.cash_buffer or broken != MAY_BE_SENT:
-            return False
+    if buys and (left < terms.cash_buffer or is_beyond_limits(market, terms, yes, price, count, 0)):
+        return False
     market.cash = left
     order.carried += rounding - rebate
     added = count - pairs if buys else -count

@@ -34,10 +34,8 @@ from event_contracts.trading.orders import (
 )
 from event_contracts.trading.records import DOLLAR, MOST, MOST_CONTRACTS, POINT, STYLES, WHOLE
 from event_contracts.trading.rules import (
-    CASH,
     CONTRACTS,
-    INVENTORY,
-    MAY_BE_SENT,
+    NO_LIMIT,
     VALUE,
     Fees,
     Limits,
@@ -47,7 +45,6 @@ from event_contracts.trading.rules import (
     limit_price,
     reach_of,
     usd,
-    why_not,
 )
 from foundation.arrays import Mask
 from foundation.errors import InputError
@@ -188,7 +185,7 @@ class PositionLimits:
             in_units(cash + elsewhere, DOLLAR),
         )
         broken = broken_limit(self.units, position, value, portfolio)
-        if broken == MAY_BE_SENT:
+        if broken == NO_LIMIT:
             return None
         if broken == CONTRACTS:
             return (
@@ -238,31 +235,14 @@ class Admission:
         within the limits even if every resting order that goes the same way fills. A sale needs
         contracts that no resting sale has reserved.
         """
-        buys = action == "BUY"
-        waiting = view.resting_count("SELL", side)
-        free = self.free_cash(view) if buys else view.held(side) - waiting
-        held = view.held(side) - view.held(other(side))
-        resting = view.resting_towards(side)
-        why = why_not(
-            self.fees.units,
-            self.limits.units,
-            buys,
-            in_units(price, WHOLE),
-            in_units(count),
-            in_units(free - self.cash_buffer, DOLLAR) if buys else in_units(free),
-            in_units(held),
-            in_units(resting),
-            in_units(view.cash + view.elsewhere, DOLLAR),
-        )
-        if why == MAY_BE_SENT:
-            return None
-        if why == INVENTORY:
-            return (
-                f"selling {count} {side}; {view.held(side)} held, {waiting} of them in resting"
-                " sales"
-            )
-        if why == CASH:
-            cost = self.fees.most_cost(price, count)
+        if action == "SELL":
+            held, waiting = view.held(side), view.resting_count("SELL", side)
+            if count <= held - waiting:
+                return None
+            return f"selling {count} {side}; {held} held, {waiting} of them in resting sales"
+        cost = self.fees.most_cost(price, count)
+        free = self.free_cash(view)
+        if free - cost < self.cash_buffer:
             return (
                 f"buying {count} {side} may cost ${cost}; ${free} is free and ${self.cash_buffer}"
                 " stays"
@@ -270,9 +250,9 @@ class Admission:
         return self.limits.validate_order(
             count=count,
             price=price,
-            held=held,
+            held=view.held(side) - view.held(other(side)),
             cash=view.cash,
-            resting=resting,
+            resting=view.resting_towards(side),
             elsewhere=view.elsewhere,
         )
 

@@ -32,8 +32,8 @@ from foundation.compiled import inlined, shared
 Number = int | Fraction
 _FEE_UNIT = 100_000_000  # 10⁻¹⁴ USD, of rate · count · price · (1 − price), in a millionth
 
-# Why an order may not be sent; 0 where it may.
-MAY_BE_SENT, INVENTORY, CASH, CONTRACTS, VALUE, SHARE = range(6)
+# The limit that a position breaks.
+NO_LIMIT, CONTRACTS, VALUE, SHARE = range(4)
 
 
 class Fees(NamedTuple):
@@ -116,12 +116,12 @@ def reach_of(
 def broken_limit(limits: Limits, position: Number, value: Number, portfolio: Number) -> int:
     """The limit that a position breaks; one that is none, or of the other side, breaks none."""
     if position <= 0:
-        return MAY_BE_SENT
+        return NO_LIMIT
     if position > limits.contracts:
         return CONTRACTS
     if value > limits.value:
         return VALUE
-    return SHARE if value * DOLLAR > limits.share * portfolio else MAY_BE_SENT
+    return SHARE if value * DOLLAR > limits.share * portfolio else NO_LIMIT
 
 
 @shared
@@ -135,31 +135,6 @@ def limit_price(bid: Number, ask: Number, tick: Number, buys: bool, style: int) 
     else:
         price = ask if buys == (style == AGGRESSIVE) else bid
     return price if 0 < price < WHOLE else 0
-
-
-@shared
-def why_not(
-    fees: Fees,
-    limits: Limits,
-    buys: bool,
-    price: Number,
-    count: Number,
-    free: Number,
-    held: Number,
-    resting: Number,
-    money: Number,
-) -> int:
-    """Why an order may not be sent, MAY_BE_SENT … SHARE.
-
-    free: cash beyond the buffer that no resting purchase may take, or of a sale the contracts that
-    no resting sale has reserved. held, resting, money: of `reach_of`.
-    """
-    if not buys:
-        return INVENTORY if count > free else MAY_BE_SENT
-    if free < most_cost(fees, price, count):
-        return CASH
-    position, value, portfolio = reach_of(price, count, held, resting, money)
-    return broken_limit(limits, position, value, portfolio)
 
 
 # Over records
@@ -233,18 +208,28 @@ def room_for(
 
 
 @inlined
+def is_beyond_limits(
+    market: Record, terms: Terms, yes: bool, price: int, count: int, resting: int
+) -> bool:
+    """Whether a position after an order of a side, and resting ones, breaks a limit."""
+    held = held_of(market, yes) - held_of(market, not yes)
+    money = market.cash + market.elsewhere
+    position, value, portfolio = reach_of(price, count, held, resting, money)
+    return broken_limit(terms.limits, position, value, portfolio) != NO_LIMIT
+
+
+@inlined
 def fits(
     market: Record, terms: Terms, intent: int, count: int, price: int, free: int, towards: int
 ) -> bool:
     """Whether an order of so many contracts may be sent; price, free, towards: of `room_for`."""
     if price == 0:
         return False
-    yes = is_yes(intent)
-    buys = is_purchase(intent)
-    held = held_of(market, yes) - held_of(market, not yes)
-    money = market.cash + market.elsewhere
-    why = why_not(terms.fees, terms.limits, buys, price, count, free, held, towards, money)
-    return why == MAY_BE_SENT
+    if not is_purchase(intent):
+        return count <= free
+    if free < most_cost(terms.fees, price, count):
+        return False
+    return not is_beyond_limits(market, terms, is_yes(intent), price, count, towards)
 
 
 @inlined

@@ -16,8 +16,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from event_contracts.live.settings import KalshiGuardSettings, KalshiTradingSettings
-from event_contracts.live.trading import JOB, KalshiAccount, KalshiJob, kalshi_account, trade
+from event_contracts.live import (
+    JOB,
+    KalshiAccount,
+    KalshiGuardSettings,
+    KalshiJob,
+    KalshiTradingSettings,
+    kalshi_account,
+    trade,
+)
 from event_contracts.trading.action_log import ActionEntry
 from event_contracts.trading.actions import PositionLimits
 from event_contracts.trading.actor import ActorService
@@ -198,17 +205,6 @@ def test_a_loss_halts_openings_over_a_restart_until_a_person_clears_it(
         assert now.decide(BUY_YES_100).startswith("taken")
 
 
-def test_a_drawdown_ends_once_half_of_it_has_come_back_and_a_daily_loss_does_not(
-    here: KalshiPractice,
-) -> None:
-    with process(here) as now:
-        now.mark()
-        now.decide(BUY_YES_100)
-        assert now.advance(5) == ["daily_loss", "drawdown"]
-        assert now.advance(4) == ["daily_loss"]
-        assert now.marks()[-1] == (97.25, 0.0)
-
-
 def test_deposits_and_withdrawals_are_flows_and_raise_nothing_also_between_processes(
     here: KalshiPractice,
 ) -> None:
@@ -238,19 +234,6 @@ def test_what_is_paid_in_is_spent_from_the_round_on_that_sees_it(here: KalshiPra
             assert now.manager.view(RAIN).cash == cash
             assert now.manager.reading().differences == ()
         assert now.notices == []
-
-
-def test_a_deposit_between_processes_hides_no_loss(here: KalshiPractice) -> None:
-    with process(here) as now:
-        now.mark()
-        now.decide(BUY_YES_100)
-        now.advance(1)
-    here.advance(4)
-    pay_in(here, 900)
-    with process(here) as now:
-        now.mark()
-        assert now.marks()[-1] == (957.25, 900)
-        assert now.standing == ["daily_loss", "drawdown"]
 
 
 def test_what_fills_while_no_process_runs_is_no_flow(here: KalshiPractice) -> None:

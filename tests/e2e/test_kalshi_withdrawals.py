@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from event_contracts.live.settings import KalshiGuard, KalshiGuardSettings
+from event_contracts.live import KalshiGuard, KalshiGuardSettings
 from event_contracts.trading.action_log import ActionEntry, ActionLog
 from event_contracts.trading.actions import Admission, LimitOrderActionSpace, PriceStyle
 from event_contracts.trading.actor import ActorService, ActorSettings
@@ -223,9 +223,14 @@ def test_a_tick_begins_with_no_order_of_ours_and_one_of_unknown_fate_masks_its_m
     assert masked is not None
     assert "an order of unknown outcome keeps this market: o-3" in masked.reason
     assert masked.allowed == 0
+    assert trading.told == ["SNOW: an order of unknown outcome keeps this market"]
     # Its worst case is spent, in every market.
     view = trading.manager.view(RAIN)
     assert [each.remaining for each in view.resting] == [10]
+    stand.practice.land()
+    heard = trading.tick(1, "SNOW")
+    assert heard is not None
+    assert (heard.reason, heard.allowed & 1) == ("HOLD", 1)
 
 
 def test_an_order_rests_so_many_ticks_and_under_a_halt_no_longer_than_one(

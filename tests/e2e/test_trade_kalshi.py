@@ -12,8 +12,7 @@ import pytest
 
 from event_contracts import SyntheticMarket
 from event_contracts import trade as trade_kalshi
-from event_contracts.live.settings import KalshiTradingSettings
-from event_contracts.live.trading import trade
+from event_contracts.live import KalshiTradingSettings, trade
 from event_contracts.simulation.paper_report import paper_report
 from event_contracts.simulation.sessions import outcome_of
 from event_contracts.simulation.settings import EpisodeSettings

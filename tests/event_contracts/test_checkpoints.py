@@ -15,8 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 
-from event_contracts.live.settings import KalshiTradingSettings
-from event_contracts.live.trading import policy_of
+from event_contracts.live import KalshiTradingSettings, policy_of
 from event_contracts.simulation.learner import Learner, learner_of
 from event_contracts.simulation.settings import LearnerSettings
 from event_contracts.simulation.synthetic import SyntheticMarket
