@@ -66,8 +66,7 @@ def check_books(stand: KalshiStand, manager: KalshiMultiMarketOrderManager) -> M
     """What the manager says is what the venue knows, to the last digit."""
     truth = stand.practice.exchange
     view = manager.view("SIM-1")
-    held = truth.holding("SIM-1")
-    assert (view.cash, view.yes, view.no) == (truth.cash, held.yes, held.no)
+    assert (view.cash, view.position) == (truth.cash, truth.position("SIM-1"))
     assert_explained(manager)
     return view
 

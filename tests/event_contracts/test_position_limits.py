@@ -41,28 +41,6 @@ def test_the_position_after_the_order_is_within_every_limit_or_the_reason_names_
         assert broken[named[0]]
 
 
-@given(HELD.filter(bool), st.data(), PRICES, CASH)
-def test_a_reduction_passes_whatever_is_held(
-    held: Decimal, data: st.DataObject, price: Decimal, cash: Decimal
-) -> None:
-    share = data.draw(st.integers(1, 100))
-    held = -abs(held)
-    count = -held * share / 100
-    assert LIMITS.validate_order(count=count, price=price, held=held, cash=cash) is None
-    assert LIMITS.validate_order(count=-held, price=price, held=held, cash=D(-1000)) is None
-
-
-@given(COUNTS, PRICES, HELD, CASH, st.integers(1, 100))
-def test_a_smaller_order_is_never_refused_where_a_larger_one_passes(
-    count: Decimal, price: Decimal, held: Decimal, cash: Decimal, share: int
-) -> None:
-    def passes(size: Decimal) -> bool:
-        return LIMITS.validate_order(count=size, price=price, held=held, cash=cash) is None
-
-    # From a position that is too large already nothing is added, and smaller is no better.
-    assert passes(count * share / 100) or not passes(count)
-
-
 def test_each_limit_is_a_setting_and_says_so() -> None:
     order = {"count": D(20), "price": D("0.50"), "held": D(0), "cash": D(100)}
     assert LIMITS.validate_order(**order) is None

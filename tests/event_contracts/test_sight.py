@@ -49,7 +49,7 @@ def resting(market: str, action: Verb, side: Outcome, count: str, name: str = "a
 
 def view(*orders: RestingOrder, yes: str = "0", elsewhere: str = "0") -> MarketView:
     quote = Quote(D("0.40"), D("0.42"))
-    return MarketView("RAIN", D(1000), D(yes), D(0), orders, quote, D(elsewhere))
+    return MarketView("RAIN", D(1000), D(yes), orders, quote, D(elsewhere))
 
 
 def shown(memory: MarketMemory, account: MarketView) -> dict[str, float]:
