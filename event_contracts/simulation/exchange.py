@@ -308,10 +308,6 @@ class Exchange:
         placed = self._open.values()
         return tuple(RestingOrder(each.order_id, each.order, each.remaining) for each in placed)
 
-    def pay_in(self, amount: Decimal) -> None:
-        """Book a deposit, USD, or a withdrawal below 0."""
-        self._cash += int(amount * DOLLAR)
-
     def market_state(self, market: str) -> MarketState:
         """How far the life of a market has come."""
         settlement = self._market(market).settlement

@@ -30,7 +30,6 @@ from event_contracts.simulation.exchange import (
 from event_contracts.simulation.venue import listing_of
 from event_contracts.trading.fees import NOTHING, FeeRules
 from event_contracts.trading.orders import PAYOUT, Fill, LimitOrder
-from event_contracts.trading.records import usd_of
 from event_contracts.trading.venue_orders import book_side, yes_price
 from marketsimulator.venue.asked import Refused, Response, whole_number
 
@@ -147,7 +146,7 @@ def market(exchange: Exchange, ticker: str) -> Response:
             bid, bid_size = quote.yes_bid, Decimal(int(tick["bid_size"]))
         if quote.yes_ask < PAYOUT and tick["ask_size"]:
             ask, ask_size = quote.yes_ask, Decimal(int(tick["ask_size"]))
-    step = usd_of(exchange.settings.terms().tick)
+    step = Decimal(str(exchange.settings.market.tick))
     return {
         "ticker": ticker,
         "event_ticker": event_of(listing),

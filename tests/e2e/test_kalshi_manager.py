@@ -219,20 +219,6 @@ def test_a_second_order_of_an_id_that_somebody_made_counts_as_well(
         assert stand.state("o-1") == "canceled"
 
 
-def test_an_intent_that_was_written_down_before_a_crash_is_not_posted_after_it(
-    stand: KalshiStand,
-) -> None:
-    manager = stand.manager()
-    wanted = order("o-1", bid_below(manager.view("SIM-1")))
-    now = stand.clock()
-    stand.book.begin(OrderIntent(wanted, now, manager.expiry(), venue="kalshi"))
-    later = stand.manager()
-    assert waiting(later.view("SIM-1")) == {"o-1": 10}
-    with pytest.raises(OutcomeUnknown):
-        later.submit(wanted)
-    assert stand.posts() == {}
-
-
 def test_an_intent_that_was_planned_is_sent_as_it_was_planned(stand: KalshiStand) -> None:
     manager = stand.manager()
     wanted = order("o-1", bid_below(manager.view("SIM-1")))

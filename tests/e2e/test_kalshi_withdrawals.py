@@ -337,7 +337,6 @@ def test_a_dry_run_cancels_nothing_and_one_on_paper_goes_on_to_cancel(
     stand: KalshiStand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A dry run reads no journal, so that no order at the venue is one of its own."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.chdir(tmp_path)
     traded(stand.practice, price_style="passive", policy="random", steps=2)
     waiting = resting(stand)

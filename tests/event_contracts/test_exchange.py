@@ -24,7 +24,7 @@ from event_contracts.trading.actions import LimitOrderActionSpace, PositionLimit
 from event_contracts.trading.orders import Fill, LimitOrder, Verb
 from event_contracts.trading.records import SLOTS
 from foundation.errors import InputError, OrderRejected
-from tests.e2e.kalshi_desk import UNLIMITED, quotes
+from tests.e2e.kalshi_desk import UNLIMITED, pay_in, quotes
 from tests.event_contracts.exact_account import Account
 
 D = Decimal
@@ -86,7 +86,7 @@ def test_one_account_over_many_markets_is_the_exact_account_tick_by_tick(
     while not exchange.is_over:
         if not limited and rng.random() < 0.1:
             flow = D(int(rng.integers(0, 2000))) / 100
-            exchange.pay_in(flow)
+            pay_in(exchange, flow)
             account = account.with_flow(flow)
             flows += flow
         shown = middles(exchange)
@@ -167,7 +167,7 @@ def test_a_resting_order_that_would_break_a_limit_is_cancelled_when_about_to_fil
     """Limits were once built and never called, and resting orders never checked for fills."""
     exchange = shown(HERE, BELOW, starting_cash=200.0)
     placed = sent(exchange, "BUY", "YES", "0.40", 100)
-    exchange.pay_in(D(-80))
+    pay_in(exchange, -80)
     exchange.advance()
     # $40 are more than 25 % of $120.
     assert (placed.state, placed.filled, exchange.cash) == ("canceled", 0, 120)
@@ -180,7 +180,7 @@ def test_a_resting_order_that_would_touch_the_buffer_is_cancelled_when_about_to_
     """100 at 0.40 as a maker: 40.00 and 0.42."""
     exchange = shown(HERE, BELOW, limits=PositionLimits(share=D(1)))
     placed = sent(exchange, "BUY", "YES", "0.40", 100)
-    exchange.pay_in(D(cash) - exchange.cash)
+    pay_in(exchange, D(cash) - exchange.cash)
     exchange.advance()
     assert placed.filled == filled
     assert exchange.cash == (50 if filled else D(cash))
@@ -193,7 +193,7 @@ def test_a_fill_leaves_the_buffer_to_the_cent_with_its_pairs(cash: str, filled: 
     sent(exchange, "BUY", "YES", "0.42", 10)
     exchange.advance()
     placed = sent(exchange, "BUY", "NO", "0.58", 10)
-    exchange.pay_in(D(cash) - exchange.cash)
+    pay_in(exchange, D(cash) - exchange.cash)
     exchange.advance()
     assert placed.filled == filled
     assert exchange.cash == (50 if filled else D(cash))

@@ -46,6 +46,8 @@ def test_each_limit_is_a_setting_and_says_so() -> None:
     assert LIMITS.validate_order(**order) is None
     reached = PositionLimits(contracts=D(20), value=D(10), share=D("0.1"))
     assert reached.validate_order(**order) is None, "a limit may be reached"
+    closing = order | {"held": D(-20), "cash": D(-1000)}
+    assert LIMITS.validate_order(**closing) is None, "what closes a position passes in any account"
     for limits, says in (
         (PositionLimits(contracts=D(19)), "20 contracts after this order and the resting ones"),
         (PositionLimits(value=D("9.99")), r"a position of $10 after this order; at most $9.99"),
