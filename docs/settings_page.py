@@ -19,7 +19,7 @@ import yaml
 from pydantic import TypeAdapter
 
 from event_contracts.compare import ComparisonSettings
-from event_contracts.live.settings import KalshiTradingSettings
+from event_contracts.live import KalshiTradingSettings
 from event_contracts.simulation.venue import KalshiVenueSettings
 from event_contracts.train import TrainingSettings
 from execution.live.settings import LiveSettings

@@ -18,8 +18,7 @@ if __name__ == "__main__":
 import os
 import sys
 
-from event_contracts.live.settings import KalshiTradingSettings
-from event_contracts.live.trading import trade
+from event_contracts.live import KalshiTradingSettings, trade
 from event_contracts.trading.action_log import ActionEntry
 from event_contracts.trading.endpoint import KalshiKeys
 from execution.live.loop import Stop, stopped_by_signals

@@ -18,7 +18,7 @@ from typing import Any, TypeVar, cast
 import numba
 import numpy as np
 from numba.core import config, event
-from numba.extending import intrinsic, overload
+from numba.extending import intrinsic, overload, register_jitable
 from platformdirs import user_cache_path
 
 from foundation.arrays import Index
@@ -55,6 +55,15 @@ def merged(function: Function) -> Function:
     ready for a call from Python that never comes. What many places call takes longer this way.
     """
     return _with_cache(function, inline="always")
+
+
+def shared(function: Function) -> Function:
+    """The function as Python has it, which compiled code takes in as `inlined` does.
+
+    For a rule that both ask: compiled code with 64 bits, Python with numbers that are exact however
+    large.
+    """
+    return register_jitable(forceinline=True)(function)
 
 
 def reordered(function: Function) -> Function:

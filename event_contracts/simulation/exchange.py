@@ -7,7 +7,7 @@ lent the account's cash and the worth of what is held in other markets while it 
     exchange = Exchange([Listing("RAIN", tape_of(session))], EpisodeSettings(starting_cash=1000))
     placed = exchange.submit(LimitOrder("mine", "RAIN", "BUY", "YES", D("0.42"), D(10)))
     exchange.advance()                        # every open market shows its next tick
-    exchange.cash, exchange.holding("RAIN"), exchange.fills, placed.filled
+    exchange.cash, exchange.position("RAIN"), exchange.fills, placed.filled
 
 Markets step in the order in which they are listed. A market is active from its listing's first
 tick until it shows the last row of its tape, which settles it: resting orders are cancelled, and
@@ -32,7 +32,6 @@ from event_contracts.trading.actions import SIDES, intent_of
 from event_contracts.trading.fees import NOTHING
 from event_contracts.trading.orders import (
     Fill,
-    Holding,
     LimitOrder,
     MarketView,
     Outcome,
@@ -168,7 +167,7 @@ class Settlement:
     tick: the exchange's, at which it settled.
     pays: the tick from which on what it pays is cash.
     outcome: the side that came true.
-    held: contracts before it.
+    held: contracts before it, YES above 0 and NO below.
     payout: USD.
     """
 
@@ -176,7 +175,7 @@ class Settlement:
     tick: int
     pays: int
     outcome: Outcome
-    held: Holding
+    held: Decimal
     payout: Decimal
 
 
@@ -205,8 +204,8 @@ class _Market:
         return bool(self.record["row"] == self.record["rows"] - 1)
 
     @property
-    def held(self) -> Holding:
-        return Holding(Decimal(int(self.record["yes"])), Decimal(int(self.record["no"])))
+    def position(self) -> Decimal:
+        return Decimal(int(self.record["yes"]) - int(self.record["no"]))
 
     @property
     def worth(self) -> int:
@@ -266,7 +265,7 @@ class Exchange:
         self.fills: list[BookedFill] = []
         self.settlements: list[Settlement] = []
         self.space = self.settings.space()
-        self._terms = self.settings.terms()[0]
+        self._terms = self.settings.terms()
         self._cash = self.settings.cash
         self._delay = settlement
         self._markets = {each.ticker: _Market.of(each) for each in listings}
@@ -309,10 +308,6 @@ class Exchange:
         placed = self._open.values()
         return tuple(RestingOrder(each.order_id, each.order, each.remaining) for each in placed)
 
-    def pay_in(self, amount: Decimal) -> None:
-        """Book a deposit, USD, or a withdrawal below 0."""
-        self._cash += int(amount * DOLLAR)
-
     def market_state(self, market: str) -> MarketState:
         """How far the life of a market has come."""
         settlement = self._market(market).settlement
@@ -328,10 +323,10 @@ class Exchange:
         settlement = self._market(market).settlement
         return settlement.outcome if settlement and settlement.pays <= self.tick + 1 else None
 
-    def holding(self, market: str) -> Holding:
-        """What is held of a market; of one that has settled until it pays."""
+    def position(self, market: str) -> Decimal:
+        """Contracts held of a market, NO below 0; of one that has settled until it pays."""
         unpaid = self._unpaid(market)
-        return unpaid.held if unpaid else self._market(market).held
+        return unpaid.held if unpaid else self._market(market).position
 
     def shown(self, market: str) -> Record:
         """The TICK that a market shows; the settlement row once it has settled."""
@@ -340,18 +335,18 @@ class Exchange:
         return self._market(market).shown
 
     def quote(self, market: str) -> Quote:
-        return quote_of(self.shown(market), usd_of(self._terms["tick"]))
+        return quote_of(self.shown(market), usd_of(self._terms.tick))
 
     def view(self, market: str) -> MarketView:
         """The account in front of a market.
 
         Positions elsewhere are worth the middle of their quotes, or what is to be paid for them.
         """
-        held = self.holding(market)
+        position = self.position(market)
         others = (other for other in self.listings if other != market)
         elsewhere = Decimal(sum(map(self._worth, others))) / DOLLAR
         quote = self.quote(market)
-        return MarketView(market, self.cash, held.yes, held.no, self.resting, quote, elsewhere)
+        return MarketView(market, self.cash, position, self.resting, quote, elsewhere)
 
     def submit(self, order: LimitOrder) -> PlacedOrder:
         """Take an order; it meets the next tick. A client_order_id may come again.
@@ -365,7 +360,7 @@ class Exchange:
         state = self.market_state(order.market)
         if state != "active":
             why: str | None = f"{state}, takes none"
-        elif price % int(self._terms["tick"]) or order.count % 1:
+        elif price % self._terms.tick or order.count % 1:
             why = f"{order.count} at ${order.price} is between ticks or contracts"
         elif market.record["resting"] == SLOTS:
             why = f"{SLOTS} orders rest, there is room for no more"
@@ -408,7 +403,7 @@ class Exchange:
 
     def _step(self, ticker: str, market: _Market, elsewhere: int) -> None:
         """Show a market's next tick; elsewhere: what is held in others, millionths of a USD."""
-        record, held = market.record, market.held
+        record, held = market.record, market.position
         record["cash"] = self._cash
         record["elsewhere"] = elsewhere
         step(record, market.slots, self._fills, market.tape, self._terms, _NO_ACTION)

@@ -1,8 +1,7 @@
 """One step of a market of event contracts: what may be sent, what fills, and what it costs.
 
 The single environment and the vectorised one call the same functions, which change the records in
-place. They redo `event_contracts.trading` in integers; a test holds both to each other, fill by
-fill.
+place. What an order has to keep stands in `event_contracts.trading.rules`.
 
 An order is decided on at one tick and met by the next. Seen from its own side (YES, or NO at one
 less the YES price), a purchase
@@ -18,7 +17,9 @@ to fill. At the last tick nothing trades: resting orders are cancelled, and the 
 
 from __future__ import annotations
 
-from event_contracts.trading.masks import (
+from event_contracts.trading.records import DOLLAR, POINT, SELL_NO, SELL_YES, WHOLE, Record
+from event_contracts.trading.rules import (
+    Terms,
     best_ask,
     best_bid,
     fee_of,
@@ -29,20 +30,13 @@ from event_contracts.trading.masks import (
     is_yes,
     room_for,
 )
-from event_contracts.trading.records import DOLLAR, POINT, SELL_NO, SELL_YES, WHOLE, Record
 from foundation.arrays import Records
 from foundation.compiled import compiled, inlined
 
 
 @inlined
 def _book(
-    market: Record,
-    order: Record,
-    fills: Records,
-    terms: Record,
-    price: int,
-    count: int,
-    maker: bool,
+    market: Record, order: Record, fills: Records, terms: Terms, price: int, count: int, maker: bool
 ) -> bool:
     """Book a fill; whether it may be. A purchase keeps the buffer and the limits."""
     yes = is_yes(order.intent)
@@ -50,10 +44,11 @@ def _book(
     revenue = price * count * POINT
     if buys:
         revenue = -revenue
-    fee = fee_of(terms, price, count, maker)
-    change = (revenue - fee) // terms.balance_step * terms.balance_step
+    step = terms.fees.balance_step
+    fee = fee_of(terms.fees, price, count, maker)
+    change = (revenue - fee) // step * step
     rounding = revenue - fee - change
-    rebate = (order.carried + rounding) // terms.balance_step * terms.balance_step
+    rebate = (order.carried + rounding) // step * step
     pairs = min(count, held_of(market, not yes)) if buys else 0
     left = market.cash + change + rebate + pairs * DOLLAR
     if buys and (left < terms.cash_buffer or is_beyond_limits(market, terms, yes, price, count, 0)):
@@ -137,13 +132,7 @@ def place(
 
 @inlined
 def _traded(
-    market: Record,
-    order: Record,
-    fills: Records,
-    terms: Record,
-    price: int,
-    count: int,
-    maker: bool,
+    market: Record, order: Record, fills: Records, terms: Terms, price: int, count: int, maker: bool
 ) -> int:
     """Contracts of an order that filled; one that may not fill has ended."""
     if count <= 0:
@@ -157,7 +146,7 @@ def _traded(
 
 @inlined
 def _at_the_quote(
-    market: Record, order: Record, fills: Records, before: Record, after: Record, terms: Record
+    market: Record, order: Record, fills: Records, before: Record, after: Record, terms: Terms
 ) -> bool:
     """Trade an order with the other side of the book; whether that side has come to it."""
     yes = is_yes(order.intent)
@@ -183,7 +172,7 @@ def _at_the_quote(
 
 @inlined
 def _in_the_queue(
-    market: Record, order: Record, fills: Records, after: Record, terms: Record
+    market: Record, order: Record, fills: Records, after: Record, terms: Terms
 ) -> None:
     """Trade an order that is at the top of its side with what came to that, once it is its turn."""
     yes = is_yes(order.intent)
@@ -210,7 +199,7 @@ def _in_the_queue(
 
 @inlined
 def _meet(
-    market: Record, orders: Records, fills: Records, before: Record, after: Record, terms: Record
+    market: Record, orders: Records, fills: Records, before: Record, after: Record, terms: Terms
 ) -> None:
     """Let every resting order meet a tick, the oldest first."""
     market.asks = after.ask_size
@@ -231,7 +220,7 @@ def _meet(
 
 @compiled
 def step(
-    market: Record, orders: Records, fills: Records, tape: Records, terms: Record, action: int
+    market: Record, orders: Records, fills: Records, tape: Records, terms: Terms, action: int
 ) -> None:
     """One step of one market: an action, the next tick, and at the last one what the market pays.
 

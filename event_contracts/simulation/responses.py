@@ -29,8 +29,7 @@ from event_contracts.simulation.exchange import (
 )
 from event_contracts.simulation.venue import listing_of
 from event_contracts.trading.fees import NOTHING, FeeRules
-from event_contracts.trading.orders import FLAT, PAYOUT, Fill, LimitOrder
-from event_contracts.trading.records import usd_of
+from event_contracts.trading.orders import PAYOUT, Fill, LimitOrder
 from event_contracts.trading.venue_orders import book_side, yes_price
 from marketsimulator.venue.asked import Refused, Response, whole_number
 
@@ -107,8 +106,8 @@ def positions(exchange: Exchange, query: Query) -> Response:
     rows = {}
     for number, ticker in _numbered(exchange.listings):
         if ticker in traded and _is_asked_for(query, ticker=ticker):
-            held = exchange.holding(ticker)
-            rows[number] = {"ticker": ticker, "position_fp": counted(held.yes - held.no)}
+            held = exchange.position(ticker)
+            rows[number] = {"ticker": ticker, "position_fp": counted(held)}
     return _page("market_positions", rows, query)
 
 
@@ -118,7 +117,7 @@ def settlements(exchange: Exchange, query: Query) -> Response:
         number: _settlement_answer(exchange, settlement)
         for number, settlement in _numbered(exchange.payments)
         if _is_asked_for(query, ticker=settlement.market)
-        and settlement.held != FLAT
+        and settlement.held
         and _within(query, exchange.at(settlement.pays))
     }
     return _page("settlements", rows, query)
@@ -147,7 +146,7 @@ def market(exchange: Exchange, ticker: str) -> Response:
             bid, bid_size = quote.yes_bid, Decimal(int(tick["bid_size"]))
         if quote.yes_ask < PAYOUT and tick["ask_size"]:
             ask, ask_size = quote.yes_ask, Decimal(int(tick["ask_size"]))
-    step = usd_of(exchange.settings.terms()["tick"][0])
+    step = Decimal(str(exchange.settings.market.tick))
     return {
         "ticker": ticker,
         "event_ticker": event_of(listing),
@@ -217,8 +216,8 @@ def _settlement_answer(exchange: Exchange, settlement: Settlement) -> Response:
         "ticker": settlement.market,
         "event_ticker": event_of(exchange.listings[settlement.market]),
         "market_result": settlement.outcome.lower(),
-        "yes_count_fp": counted(settlement.held.yes),
-        "no_count_fp": counted(settlement.held.no),
+        "yes_count_fp": counted(max(settlement.held, NOTHING)),
+        "no_count_fp": counted(max(-settlement.held, NOTHING)),
         "revenue": int(settlement.payout * CENTS),
         "settled_time": written(exchange.at(settlement.pays)),
         "value": CENTS if settlement.outcome == "YES" else 0,

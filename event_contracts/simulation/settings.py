@@ -14,8 +14,8 @@ from event_contracts.simulation.synthetic import SyntheticMarket
 from event_contracts.trading.actions import LimitOrderActionSpace, OrderSettings
 from event_contracts.trading.fees import KalshiFees
 from event_contracts.trading.observation import features_of
-from event_contracts.trading.records import DOLLAR, terms_of
-from foundation.arrays import Records
+from event_contracts.trading.records import DOLLAR
+from event_contracts.trading.rules import Terms
 from foundation.configuration import settings_of
 from foundation.errors import InputError
 from foundation.settings import setting, settings_class
@@ -52,9 +52,8 @@ class EpisodeSettings(OrderSettings):
     def space(self) -> LimitOrderActionSpace:
         return self.space_at(self.fees.by_default())
 
-    def terms(self) -> Records:
-        """One record [1] of what orders have to keep."""
-        return terms_of(self.space(), Decimal(str(self.market.tick)))
+    def terms(self) -> Terms:
+        return self.space().terms(Decimal(str(self.market.tick)))
 
     def keywords(self) -> dict[str, Any]:
         """Every setting by its name, as the environments take them."""

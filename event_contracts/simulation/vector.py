@@ -21,6 +21,7 @@ from event_contracts.simulation.synthetic import draws_from, next_generator, ses
 from event_contracts.trading.actions import ACTIONS, SIDES, decode_action
 from event_contracts.trading.observation import LARGEST, observe, value
 from event_contracts.trading.records import DOLLAR, FILL, MARKET, ORDER, SLOTS, TICK, WHOLE
+from event_contracts.trading.rules import Terms
 from foundation.arrays import Array, Mask, Records
 from foundation.compiled import compiled, unowned
 from foundation.configuration import with_changes
@@ -186,7 +187,7 @@ def _step_all(
     orders: Records,
     fills: Records,
     tapes: Records,
-    terms: Records,
+    terms: Terms,
     actions: Codes,
     is_log: bool,
     sizes: bool,
@@ -196,10 +197,9 @@ def _step_all(
     seen: Floats,
     allowed: Mask,
 ) -> None:
-    rules = terms[0]
     for i in range(len(markets)):
         market = markets[i]
-        step(market, unowned(orders[i]), unowned(fills[i]), unowned(tapes[i]), rules, actions[i])
+        step(market, unowned(orders[i]), unowned(fills[i]), unowned(tapes[i]), terms, actions[i])
         tick = tapes[i, market.row]
         after = value(market, tick)
         rewards[i] = math.log(after / worth[i]) if is_log else after - worth[i]
@@ -209,7 +209,7 @@ def _step_all(
             market,
             unowned(orders[i]),
             unowned(tapes[i]),
-            rules,
+            terms,
             sizes,
             unowned(seen[i]),
             unowned(allowed[i]),
@@ -222,14 +222,13 @@ def _show(
     markets: Records,
     orders: Records,
     tapes: Records,
-    terms: Records,
+    terms: Terms,
     sizes: bool,
     seen: Floats,
     allowed: Mask,
 ) -> None:
-    rules = terms[0]
     for i in which:
-        observe(markets[i], orders[i], tapes[i], rules, sizes, seen[i], allowed[i])
+        observe(markets[i], orders[i], tapes[i], terms, sizes, seen[i], allowed[i])
 
 
 class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):

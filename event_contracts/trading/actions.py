@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from decimal import Decimal
 from operator import index
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
@@ -22,7 +22,6 @@ import numpy as np
 
 from event_contracts.trading.fees import NOTHING, FeeRules
 from event_contracts.trading.orders import (
-    PAYOUT,
     LimitOrder,
     MarketView,
     OrderManager,
@@ -32,6 +31,20 @@ from event_contracts.trading.orders import (
     RestingOrder,
     Verb,
     other,
+)
+from event_contracts.trading.records import DOLLAR, MOST, MOST_CONTRACTS, POINT, STYLES, WHOLE
+from event_contracts.trading.rules import (
+    CONTRACTS,
+    NO_LIMIT,
+    VALUE,
+    Fees,
+    Limits,
+    Terms,
+    broken_limit,
+    in_units,
+    limit_price,
+    reach_of,
+    usd,
 )
 from foundation.arrays import Mask
 from foundation.errors import InputError
@@ -164,29 +177,30 @@ class PositionLimits:
         resting: contracts of resting orders that go the same way.
         elsewhere: USD that positions in other markets are worth.
         """
-        position = held + resting + count
-        if position <= 0:
+        position, value, portfolio = reach_of(
+            in_units(price, WHOLE),
+            in_units(count),
+            in_units(held),
+            in_units(resting),
+            in_units(cash + elsewhere, DOLLAR),
+        )
+        broken = broken_limit(self.units, position, value, portfolio)
+        if broken == NO_LIMIT:
             return None
-        if position > self.contracts:
+        if broken == CONTRACTS:
             return (
-                f"{position} contracts after this order and the resting ones; at most"
+                f"{held + resting + count} contracts after this order and the resting ones; at most"
                 f" {self.contracts} a market"
             )
-        value = position * price
-        if value > self.value:
-            return f"a position of ${value} after this order; at most ${self.value}"
-        portfolio = cash + elsewhere + held_value(held, price)
-        if value > self.share * portfolio:
-            return (
-                f"a position of ${value} after this order; at most {self.share:.0%} of a portfolio"
-                f" of ${portfolio}"
-            )
-        return None
+        most = f"{self.share:.0%} of a portfolio of ${usd(portfolio)}"
+        most = f"${self.value}" if broken == VALUE else most
+        return f"a position of ${usd(value)} after this order; at most {most}"
 
-
-def held_value(held: Decimal, price: Decimal) -> Decimal:
-    """USD that a position is worth: contracts of a side at its price, below 0 at 1 − the price."""
-    return held * price if held > 0 else -held * (1 - price)
+    @property
+    def units(self) -> Limits:
+        """The same, as the rules take it."""
+        value, share = in_units(self.value, DOLLAR), in_units(self.share, DOLLAR)
+        return Limits(in_units(self.contracts), value, share)
 
 
 def reserved(resting: Iterable[RestingOrder], fees: FeeRules) -> Decimal:
@@ -329,6 +343,29 @@ class LimitOrderActionSpace(OrderSettings):
         checks = Admission(self.limits, Decimal(str(self.cash_buffer)), self.fees)
         object.__setattr__(self, "admission", checks)
 
+    def terms(self, tick: Decimal) -> Terms:
+        """What compiled code has to know of orders; tick: USD between prices."""
+        fees, limits, sizes = self.fees, self.limits, self.position_sizes
+        if sizes[-1] > MOST_CONTRACTS:
+            raise InputError(
+                f"position_sizes: {sizes[-1]} is more than {MOST_CONTRACTS:,} contracts, up to"
+                " which 64 bits hold their fee"
+            )
+        return Terms(
+            Fees(*(_whole(f"fees.{name}", getattr(fees, name), DOLLAR) for name in Fees._fields)),
+            Limits(
+                _whole("limits.contracts", limits.contracts, 1),
+                _whole("limits.value", limits.value, DOLLAR),
+                _whole("limits.share", limits.share, DOLLAR),
+            ),
+            _whole("cash_buffer", self.admission.cash_buffer, DOLLAR),
+            self.life,
+            _whole("tick", tick, WHOLE),
+            sizes,
+            tuple(int(self.fixed_size in (None, size)) for size in sizes),
+            (0, *(STYLES[self.styles[name]] for name in INTENTS[1:])),
+        )
+
     def get_gym_space(self) -> Discrete:
         """The space as Gymnasium has it, `Discrete(25)`."""
         from gymnasium.spaces import Discrete
@@ -345,16 +382,12 @@ class LimitOrderActionSpace(OrderSettings):
         half-way, rounded to a tick so that the order asks for no more than the middle gives.
         """
         verb, side = SIDES[intent - 1]
-        style = self.styles[INTENTS[intent]]
-        bid = quote.bid(side)
-        ask = quote.ask(side)
-        if style != "mid":
-            price = bid if (verb == "BUY") == (style == "passive") else ask
-        elif bid > 0 and ask < PAYOUT:
-            price = _on_tick((bid + ask) / 2, quote.tick, verb)
-        else:
-            return None
-        return price if 0 < price < PAYOUT else None
+        bid, ask, tick = (
+            in_units(each, WHOLE) for each in (quote.bid(side), quote.ask(side), quote.tick)
+        )
+        style = STYLES[self.styles[INTENTS[intent]]]
+        price = limit_price(bid, ask, tick, verb == "BUY", style)
+        return usd(price * POINT) if price else None
 
     def refusal(self, action: int, view: MarketView) -> str | None:
         """Why an action may not be sent, in words; nothing where it may, and of HOLD."""
@@ -412,7 +445,9 @@ class LimitOrderActionSpace(OrderSettings):
         )
 
 
-def _on_tick(price: Decimal, tick: Decimal, verb: Verb) -> Decimal:
-    """A price on the tick: down for a purchase, up for a sale."""
-    direction = ROUND_FLOOR if verb == "BUY" else ROUND_CEILING
-    return (price / tick).to_integral_value(direction) * tick
+def _whole(key: str, amount: Decimal, unit: int) -> int:
+    """An amount that compiled code takes: a whole number of units that 64 bits hold."""
+    number = in_units(amount, unit)
+    if not isinstance(number, int) or number > MOST:
+        raise InputError(f"{key}: {amount} is no whole number of 1/{unit} up to {MOST / unit:,.0f}")
+    return number

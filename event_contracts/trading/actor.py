@@ -39,10 +39,10 @@ from event_contracts.trading.records import (
     Record,
     SamplingSchedule,
     quote_of,
-    terms_of,
 )
 from execution.journal.order_store import OrderIntent, part_of
 from foundation.arrays import Mask, Records
+from foundation.cents import CENT
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from foundation.notices import Notices
 from foundation.settings import setting, settings_class
@@ -350,7 +350,7 @@ class MarketMemory:
         self.rests_until: np.datetime64 | None = None
         self._sizes = sizes
         self._fees = space.fees
-        self._terms = terms_of(space, Decimal("0.01"))
+        self._terms = space.terms(CENT)
         self._tape: Records = np.zeros(span.rows, TICK)
         self._market = np.zeros(1, MARKET)
         self._market["rows"] = span.rows
@@ -406,8 +406,7 @@ class MarketMemory:
         record["resting"] = len(resting)
         record["elsewhere"] = _millionths(view.elsewhere, ROUND_FLOOR)
         record["reserved"] = _millionths(reserved(elsewhere, self._fees), ROUND_CEILING)
-        terms = self._terms[0]
-        terms["tick"] = int(view.quote.tick * WHOLE)
+        terms = self._terms._replace(tick=int(view.quote.tick * WHOLE))
         features = np.zeros(len(features_of(sizes=self._sizes)), np.float32)
         allowed = np.zeros(ACTIONS, dtype=bool)
         observe(record, orders, self._tape, terms, self._sizes, features, allowed)

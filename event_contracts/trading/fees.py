@@ -23,11 +23,12 @@ at prices in whole cents, fee + rounding is a whole number of cents, so that no 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, Decimal
+from decimal import Decimal
 
 import numpy as np
 
-from event_contracts.trading.orders import PAYOUT
+from event_contracts.trading.records import DOLLAR, WHOLE
+from event_contracts.trading.rules import Fees, fee_of, in_units, most_cost, usd
 from execution.fees import DatedRate, rates_on
 from foundation.errors import InputError
 from foundation.settings import setting, settings_class
@@ -60,14 +61,17 @@ class FeeRules:
             if not 0 < getattr(self, name) <= 1:
                 raise InputError(f"fees.{name}: {getattr(self, name)} is not above 0, at most 1")
 
+    @property
+    def units(self) -> Fees:
+        """The same, as the rules take it."""
+        return Fees(*(in_units(getattr(self, name), DOLLAR) for name in Fees._fields))
+
     def fee(self, price: Decimal, count: Decimal, *, maker: bool) -> Decimal:
         """USD: rate · count · price · (1 − price), rounded up to fee_step.
 
         A taker of 10 at $0.37: 0.16317 → 0.1632; a maker: 0.0407925 → 0.0408.
         """
-        rate = self.maker if maker else self.taker
-        exact = rate * count * price * (PAYOUT - price)
-        return (exact / self.fee_step).to_integral_value(ROUND_CEILING) * self.fee_step
+        return usd(fee_of(self.units, in_units(price, WHOLE), in_units(count), maker))
 
     def most_cost(self, price: Decimal, count: Decimal) -> Decimal:
         """USD that buying so many contracts at this price or below can cost at most, fees included.
@@ -77,8 +81,7 @@ class FeeRules:
         rounding. 10 at $0.37: 3.70 + 0.1632 + 0.001 + 0.01 = $3.8742. Fills are of whole contracts.
         """
         # price + rate · price · (1 − price) grows with the price: a better one is never dearer.
-        fee = self.fee(price, count, maker=self.maker > self.taker)
-        return price * count + fee + count * self.fee_step + self.balance_step
+        return usd(most_cost(self.units, in_units(price, WHOLE), in_units(count)))
 
 
 @settings_class("fees")
@@ -102,7 +105,7 @@ class KalshiFees:
     )
 
     def __post_init__(self) -> None:
-        for name in ("taker", "maker", "fee_step", "balance_step"):
+        for name in Fees._fields:
             dates = [row.since for row in getattr(self, name)]
             if not dates or dates != sorted(set(dates)):
                 raise InputError(f"fees.{name}: dates must be there and increase, got {dates}")
@@ -113,8 +116,7 @@ class KalshiFees:
 
     def on(self, date: str) -> FeeRules:
         """The rules in force on a New York date, YYYY-MM-DD."""
-        names = ("taker", "maker", "fee_step", "balance_step")
-        return FeeRules(**{name: self._rate(name, date) for name in names})
+        return FeeRules(**{name: self._rate(name, date) for name in Fees._fields})
 
     def by_default(self) -> FeeRules:
         """The rules where a market has no date of its own."""

@@ -13,7 +13,7 @@ from event_contracts.trading.books import BEGINNING, AccountBooks, AccountReader
 from event_contracts.trading.endpoint import KalshiKeys, KalshiSettings
 from event_contracts.trading.fees import NOTHING
 from event_contracts.trading.listings import Listing, bid_value, read_markets
-from event_contracts.trading.orders import Holding, LimitOrder, MarketView, Receipt
+from event_contracts.trading.orders import LimitOrder, MarketView, Receipt
 from event_contracts.trading.venue_orders import OrderVenue, awaited, epoch_seconds, order_of
 from execution.journal.order_store import OrderIntent, OrderStore
 from execution.posting import Guard, Outbox, unguarded
@@ -153,15 +153,13 @@ class KalshiMultiMarketOrderManager:
         reading = self._account.read()
         positions = reading.books.positions
         listings = read_markets(self.venue, (market, *positions))
-        here = Holding.of_position(positions.get(market, NOTHING))
         elsewhere = {name: count for name, count in positions.items() if name != market}
         listed = {each.order.client_order_id for each in reading.resting}
         unknown = [awaited(each) for each in waiting if each.client_order_id not in listed]
         view = MarketView(
             market,
             reading.cash,
-            here.yes,
-            here.no,
+            positions.get(market, NOTHING),
             (*reading.resting, *unknown),
             listings[market].quote,
             bid_value(elsewhere, listings),

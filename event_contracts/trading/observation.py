@@ -7,7 +7,6 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from event_contracts.trading.masks import masks
 from event_contracts.trading.records import (
     BUY_NO,
     BUY_YES,
@@ -17,6 +16,7 @@ from event_contracts.trading.records import (
     WHOLE,
     Record,
 )
+from event_contracts.trading.rules import Terms, masks
 from foundation.arrays import Mask, Records
 from foundation.compiled import compiled, inlined
 
@@ -93,7 +93,7 @@ def _deviation(tape: Records, row: int) -> float:
 
 
 @inlined
-def _largest(allowed: Mask, terms: Record, intent: int) -> float:
+def _largest(allowed: Mask, terms: Terms, intent: int) -> float:
     """The largest size of an intent that may be sent, in multiples of the largest there is."""
     for size in range(4, -1, -1):
         if allowed[(intent - 1) * 5 + size + 1]:
@@ -106,7 +106,7 @@ def observe(
     market: Record,
     orders: Records,
     tape: Records,
-    terms: Record,
+    terms: Terms,
     sizes: bool,
     seen: npt.NDArray[np.float32],
     allowed: Mask,
@@ -120,7 +120,7 @@ def observe(
     tick = tape[row]
     masks(market, orders, tick, terms, allowed)
     middle = _middle(tick)
-    limit = float(terms.contracts)
+    limit = float(terms.limits.contracts)
     began = market.began / DOLLAR
     worth = value(market, tick)
     seen[0] = tick.bid / WHOLE

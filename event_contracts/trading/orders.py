@@ -51,35 +51,6 @@ class Quote:
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
-    """Contracts held of one market; one of the two is 0, since pairs pay at once.
-
-    yes: contracts that pay $1 if YES comes true.
-    no: contracts that pay $1 if NO comes true.
-    """
-
-    yes: Decimal = Decimal(0)
-    no: Decimal = Decimal(0)
-
-    def __post_init__(self) -> None:
-        if min(self.yes, self.no) != 0:
-            raise ValueError(
-                f"holding: yes and no must be 0 or more, one of them 0, got {self.yes}, {self.no}"
-            )
-
-    @classmethod
-    def of_position(cls, count: Decimal) -> Holding:
-        """What a position says is held: YES above 0, NO below."""
-        return cls(max(count, Decimal(0)), max(-count, Decimal(0)))
-
-    def of(self, side: Outcome) -> Decimal:
-        return self.yes if side == "YES" else self.no
-
-
-FLAT = Holding()
-
-
-@dataclass(frozen=True, slots=True)
 class RestingOrder:
     """An order that waits in the book.
 
@@ -137,22 +108,25 @@ class MarketView:
     """An account in front of one market, all read at one instant.
 
     cash: USD, with what resting orders may take still in it.
-    yes: contracts held of this market.
-    no: contracts held of this market; a pair is paid out at once, so that one of the two is 0.
+    position: contracts held of this market, YES above 0 and NO below: a pair pays at once.
     resting: the account's orders in every market.
     elsewhere: USD that positions in other markets are worth.
     """
 
     market: str
     cash: Decimal
-    yes: Decimal
-    no: Decimal
+    position: Decimal
     resting: tuple[RestingOrder, ...]
     quote: Quote
     elsewhere: Decimal = Decimal(0)
 
-    def __post_init__(self) -> None:
-        Holding(self.yes, self.no)
+    @property
+    def yes(self) -> Decimal:
+        return max(self.position, Decimal(0))
+
+    @property
+    def no(self) -> Decimal:
+        return max(-self.position, Decimal(0))
 
     @property
     def worth(self) -> Decimal:

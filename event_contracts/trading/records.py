@@ -13,10 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from event_contracts.trading.actions import INTENTS, LimitOrderActionSpace
 from event_contracts.trading.orders import Quote
-from foundation.arrays import Records
-from foundation.errors import InputError
 
 Record = Any  # one row of a structured array, as machine code sees it
 
@@ -92,24 +89,6 @@ FILL = np.dtype(
     ],
     align=True,
 )
-TERMS = np.dtype(
-    [
-        ("taker", "i8"),  # rate, in millionths
-        ("maker", "i8"),
-        ("fee_step", "i8"),
-        ("balance_step", "i8"),
-        ("cash_buffer", "i8"),
-        ("contracts", "i8"),
-        ("value", "i8"),
-        ("share", "i8"),  # in millionths
-        ("life", "i8"),  # steps after which a resting order is cancelled
-        ("tick", "i8"),
-        ("sizes", "i8", 5),
-        ("allowed", "i8", 5),  # 1 for sizes that may be sent
-        ("styles", "i8", 5),  # by intent
-    ],
-    align=True,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,39 +145,3 @@ def usd_of(price: int) -> Decimal:
 def quote_of(tick: Record, step: Decimal) -> Quote:
     """The best prices that a row of TICK shows; step: USD between prices."""
     return Quote(usd_of(tick["bid"]), usd_of(tick["ask"]), step)
-
-
-def terms_of(space: LimitOrderActionSpace, tick: Decimal) -> Records:
-    """One record [1] of what orders have to keep; tick: USD between prices."""
-    terms = np.zeros(1, TERMS)
-    fees = space.fees
-    limits = space.limits
-    for key, amount, unit in (
-        ("fees.taker", fees.taker, DOLLAR),
-        ("fees.maker", fees.maker, DOLLAR),
-        ("fees.fee_step", fees.fee_step, DOLLAR),
-        ("fees.balance_step", fees.balance_step, DOLLAR),
-        ("cash_buffer", space.admission.cash_buffer, DOLLAR),
-        ("limits.contracts", limits.contracts, 1),
-        ("limits.value", limits.value, DOLLAR),
-        ("limits.share", limits.share, DOLLAR),
-        ("life", Decimal(space.life), 1),
-        ("tick", tick, WHOLE),
-    ):
-        terms[key.rpartition(".")[2]] = _exact(key, amount, unit)
-    if space.position_sizes[-1] > MOST_CONTRACTS:
-        raise InputError(
-            f"position_sizes: {space.position_sizes[-1]} is more than {MOST_CONTRACTS:,} contracts,"
-            " up to which 64 bits hold their fee"
-        )
-    terms["sizes"] = space.position_sizes
-    terms["allowed"] = [space.fixed_size in (None, size) for size in space.position_sizes]
-    terms["styles"] = [0, *(STYLES[space.styles[name]] for name in INTENTS[1:])]
-    return terms
-
-
-def _exact(key: str, amount: Decimal, unit: int) -> int:
-    number = amount * unit
-    if number != int(number) or number > MOST:
-        raise InputError(f"{key}: {amount} is no whole number of 1/{unit} up to {MOST / unit:,.0f}")
-    return int(number)

@@ -13,17 +13,14 @@ from pathlib import Path
 
 from event_contracts.simulation.exchange import PlacedOrder
 from event_contracts.trading.action_log import ActionEntry
-from event_contracts.trading.fees import FeeRules
-from event_contracts.trading.orders import LimitOrder, MarketView, other
+from event_contracts.trading.actions import Admission, PositionLimits
+from event_contracts.trading.orders import LimitOrder, MarketView
 from execution.journal.order_store import STATES, OrderIntent, OrderStore
 from foundation.database import Database
 
 BY_HAND = "by-hand"  # how ids of a person's orders begin
-CASH_BUFFER = Decimal(50)  # USD
-CONTRACTS = 500
-VALUE = 500  # USD of a position
-SHARE = Decimal("0.25")  # of the portfolio
 MOVED = Decimal("1.1")  # by which a portfolio may have changed since it was looked at
+ADMISSION = Admission(PositionLimits(share=MOVED / 4))
 
 Placed = Iterable[PlacedOrder]
 
@@ -73,28 +70,11 @@ def differing_fills(placed: Placed, book: Mapping[str, OrderIntent]) -> int:
     return count
 
 
-def breach(order: LimitOrder, view: MarketView, fees: FeeRules) -> str:
-    """What an order that leaves would break, from the venue's own account; empty for nothing.
+def breach(order: LimitOrder, view: MarketView) -> str | None:
+    """What an order that leaves would break, from the venue's own account; nothing where it may.
 
     Only an order that opens can; the share of the portfolio may have moved since it was looked at.
     """
     if order.action == "SELL":
-        return ""
-    costs = [
-        fees.most_cost(each.order.price, each.remaining)
-        for each in view.resting
-        if each.order.action == "BUY"
-    ]
-    left = view.cash - sum(costs, Decimal(0)) - fees.most_cost(order.price, order.count)
-    if left < CASH_BUFFER:
-        return f"{order}: ${left} would be left"
-    facing = other(order.side)
-    waiting = view.resting_count("BUY", order.side) + view.resting_count("SELL", facing)
-    held = view.held(order.side) - view.held(facing)
-    position = held + waiting + order.count
-    value = position * order.price
-    worth = held * order.price if held > 0 else -held * (1 - order.price)
-    portfolio = (view.cash + view.elsewhere + worth) * MOVED
-    if position > CONTRACTS or value > min(Decimal(VALUE), SHARE * portfolio):
-        return f"{order}: {position} contracts, ${value} of ${portfolio}"
-    return ""
+        return None
+    return ADMISSION.refusal(order.action, order.side, order.price, order.count, view)

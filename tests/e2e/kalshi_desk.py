@@ -12,6 +12,8 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
+from event_contracts.live import KalshiTradingSettings
+from event_contracts.simulation.exchange import Exchange
 from event_contracts.trading.actions import Admission, PositionLimits
 from event_contracts.trading.books import BEGINNING, AccountBooks, RulesOf
 from event_contracts.trading.endpoint import KalshiSettings
@@ -19,6 +21,7 @@ from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
 from event_contracts.trading.orders import LimitOrder, Verb
 from event_contracts.trading.policies import Codes, Observations
+from event_contracts.trading.records import DOLLAR
 from execution.journal.order_store import OrderStore
 from foundation.arrays import Array, Mask
 from foundation.clock import Time, system_clock
@@ -126,6 +129,23 @@ def kalshi_stand(**settings: Any) -> Iterator[KalshiStand]:
         database = Database()
         yield KalshiStand(practice, database)
         database.close()
+
+
+def pay_in(exchange: Exchange, usd: Decimal | int) -> None:
+    """A deposit, or a withdrawal below 0, which no list of the venue says."""
+    exchange._cash += int(usd * DOLLAR)
+
+
+def trading_settings(practice: KalshiPractice, **more: Any) -> KalshiTradingSettings:
+    """Those of the command, at a practice venue, with a tick of a tenth of a second."""
+    given: dict[str, Any] = {
+        "markets": (RAIN,),
+        "interval": 0.1,
+        "folder": "journals",
+        "broker": KalshiSettings(url_override=practice.url, attempts=1),
+        **more,
+    }
+    return KalshiTradingSettings(**given)
 
 
 RAIN = "RAIN"

@@ -24,7 +24,6 @@ from event_contracts import SyntheticMarket
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.simulation.venue import OrderRequest
 from event_contracts.trading.action_log import ActionRecords
-from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.orders import Outcome
 from execution.account_lock import JOURNAL, KILL_FILE
 from execution.journal.order_store import UNDETERMINED
@@ -302,6 +301,6 @@ class KalshiTrading:
         order = request.limit_order(request.client_order_id, request.count)
         with self._turn:
             view = self.here.exchange.view(order.market)
-        if why := checks.breach(order, view, FeeRules()):
+        if why := checks.breach(order, view):
             self.place.counts["breaches"] += 1
             self.place.counts[f"breach: {why}"] += 1

@@ -13,8 +13,6 @@ import pytest
 
 from event_contracts.simulation.exchange import PlacedOrder
 from event_contracts.trading.action_log import ActionEntry
-from event_contracts.trading.fees import FeeRules
-from event_contracts.trading.orders import MarketView, Outcome, Quote
 from execution.journal.order_store import OrderIntent
 from tests.e2e import kalshi_checks as checks
 from tests.e2e.kalshi_desk import KalshiStand, kalshi_stand, order
@@ -81,24 +79,6 @@ def test_each_damage_is_counted_once_and_a_persons_order_is_none_of_ours(
     person = replace(placed[0], order=replace(placed[0].order, client_order_id="by-hand-1"))
     assert checks.lost([*placed, person], book) == 0
     assert checks.duplicates([], [*placed, person, person], []) == 0
-
-
-@pytest.mark.parametrize(
-    ("side", "price", "cash", "yes", "breaks"),
-    [
-        ("YES", "0.50", 1000, 0, False),
-        ("YES", "0.50", 101, 0, True),  # the buffer
-        ("YES", "0.05", 1000, 450, True),  # contracts
-        ("YES", "0.90", 200, 0, True),  # the share of the portfolio
-        ("NO", "0.50", 1000, 450, False),  # reduces
-    ],
-)
-def test_an_order_beyond_buffer_or_limits_is_a_breach(
-    side: Outcome, price: str, cash: int, yes: int, breaks: bool
-) -> None:
-    view = MarketView("RAIN", D(cash), D(yes), D(0), (), Quote(D("0.49"), D("0.51")))
-    sent = order("o", price, 100, side=side, market="RAIN")
-    assert bool(checks.breach(sent, view, FeeRules())) == breaks
 
 
 @pytest.mark.slow

@@ -16,13 +16,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from event_contracts.live.settings import KalshiGuardSettings, KalshiTradingSettings
-from event_contracts.live.trading import JOB, KalshiAccount, KalshiJob, kalshi_account, trade
+from event_contracts.live import (
+    JOB,
+    KalshiAccount,
+    KalshiGuardSettings,
+    KalshiJob,
+    KalshiTradingSettings,
+    kalshi_account,
+    trade,
+)
 from event_contracts.trading.action_log import ActionEntry
 from event_contracts.trading.actions import PositionLimits
 from event_contracts.trading.actor import ActorService
 from event_contracts.trading.books import Reading
-from event_contracts.trading.endpoint import KalshiConnection, KalshiSettings
+from event_contracts.trading.endpoint import KalshiConnection
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
 from event_contracts.trading.records import TICK, MarketUpdate, SamplingSchedule
@@ -34,34 +41,32 @@ from execution.live.page import Bounds, StatusPage
 from foundation.clock import Time, system_clock
 from foundation.database import rows_of
 from foundation.errors import BrokerError, InputError
-from tests.e2e.kalshi_desk import RAIN, SECOND, Always, Clock, manager_at, quotes
+from tests.e2e.kalshi_desk import (
+    RAIN,
+    SECOND,
+    Always,
+    Clock,
+    manager_at,
+    pay_in,
+    quotes,
+    trading_settings,
+)
 from tests.e2e.test_status_page import text_of
 from tests.event_contracts.practice import KEYS, KalshiPractice, kalshi_practice
 
 BUY_YES_100 = 5
 SELL_YES_100 = 10
 BOUNDS = Bounds(0.25, KalshiGuardSettings())
-LARGE = PositionLimits(Decimal(1000), Decimal(1000), Decimal(1))
+UNBOUND: dict[str, Any] = {
+    "limits": PositionLimits(Decimal(1000), Decimal(1000), Decimal(1)),
+    "cash_buffer": 0.0,
+}
 # An hour at half a dollar, then a fall that takes four fifths of what is held, then a recovery.
 FALLING = quotes([(0.49, 0.51, 4), (0.09, 0.11, 4), (0.49, 0.51, 40)])
 
 
-def settings_of(here: KalshiPractice, **more: Any) -> KalshiTradingSettings:
-    given: dict[str, Any] = {
-        "markets": (RAIN,),
-        "limits": LARGE,
-        "cash_buffer": 0.0,
-        "interval": 0.1,
-        "folder": "journals",
-        "broker": KalshiSettings(url_override=here.url, attempts=1),
-        **more,
-    }
-    return KalshiTradingSettings(**given)
-
-
 @pytest.fixture(autouse=True)
 def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.chdir(tmp_path)
 
 
@@ -139,7 +144,7 @@ class Process:
 
 @contextmanager
 def process(here: KalshiPractice, **more: Any) -> Iterator[Process]:
-    settings = settings_of(here, **more)
+    settings = trading_settings(here, **{**UNBOUND, **more})
     clock = Clock()
     with kalshi_account(settings, settings.venue(), KEYS, clock) as ours:
         admission = settings.space_at(FeeRules()).admission
@@ -154,11 +159,6 @@ def process(here: KalshiPractice, **more: Any) -> Iterator[Process]:
         )
         ours.go_on(manager)
         yield Process(here, settings, ours, manager, clock)
-
-
-def pay_in(here: KalshiPractice, usd: int) -> None:
-    """A deposit, or a withdrawal below 0, which no list of the venue says."""
-    here.exchange.pay_in(Decimal(usd))
 
 
 def journal() -> Path:
@@ -198,17 +198,6 @@ def test_a_loss_halts_openings_over_a_restart_until_a_person_clears_it(
         assert now.decide(BUY_YES_100).startswith("taken")
 
 
-def test_a_drawdown_ends_once_half_of_it_has_come_back_and_a_daily_loss_does_not(
-    here: KalshiPractice,
-) -> None:
-    with process(here) as now:
-        now.mark()
-        now.decide(BUY_YES_100)
-        assert now.advance(5) == ["daily_loss", "drawdown"]
-        assert now.advance(4) == ["daily_loss"]
-        assert now.marks()[-1] == (97.25, 0.0)
-
-
 def test_deposits_and_withdrawals_are_flows_and_raise_nothing_also_between_processes(
     here: KalshiPractice,
 ) -> None:
@@ -216,9 +205,9 @@ def test_deposits_and_withdrawals_are_flows_and_raise_nothing_also_between_proce
         now.mark()
         now.decide(BUY_YES_100)
         now.advance(1)
-        pay_in(here, 500)
+        pay_in(here.exchange, 500)
         assert now.advance(1) == []
-        pay_in(here, -540)
+        pay_in(here.exchange, -540)
     with process(here) as now:
         now.mark()
         assert now.standing == []
@@ -232,25 +221,12 @@ def test_what_is_paid_in_is_spent_from_the_round_on_that_sees_it(here: KalshiPra
         job = now.job()
         for paid, cash in ((500, 600), (-400, 200)):
             before = now.manager.view(RAIN).cash
-            pay_in(here, paid)
+            pay_in(here.exchange, paid)
             assert now.manager.view(RAIN).cash == min(before, before + paid)
             job.step()
             assert now.manager.view(RAIN).cash == cash
             assert now.manager.reading().differences == ()
         assert now.notices == []
-
-
-def test_a_deposit_between_processes_hides_no_loss(here: KalshiPractice) -> None:
-    with process(here) as now:
-        now.mark()
-        now.decide(BUY_YES_100)
-        now.advance(1)
-    here.advance(4)
-    pay_in(here, 900)
-    with process(here) as now:
-        now.mark()
-        assert now.marks()[-1] == (957.25, 900)
-        assert now.standing == ["daily_loss", "drawdown"]
 
 
 def test_what_fills_while_no_process_runs_is_no_flow(here: KalshiPractice) -> None:
@@ -301,7 +277,7 @@ def test_what_cannot_be_read_marks_nothing(here: KalshiPractice) -> None:
 def test_a_clock_that_goes_back_leaves_marks_in_their_order(here: KalshiPractice) -> None:
     with process(here) as now:
         now.mark()
-        pay_in(here, 50)
+        pay_in(here.exchange, 50)
         now.clock.ahead = np.timedelta64(-3, "h")
         now.mark()
         assert now.marks() == [(100.0, 0.0), (150.0, 50.0)]
@@ -315,7 +291,7 @@ def test_the_loop_marks_every_round_writes_its_page_and_says_why_it_ended(
     def look(entry: ActionEntry) -> None:
         pages.append(journal().with_name(PAGE).read_text())
 
-    settings = settings_of(here, steps=2)
+    settings = trading_settings(here, steps=2, **UNBOUND)
     trade(settings, KEYS, Stop(), look)
     cycles = rows_of(journal(), "SELECT job, decision, failed FROM cycles")
     assert cycles == [("kalshi", "ticks of RAIN", "")] * 2
@@ -332,7 +308,7 @@ def test_so_many_rounds_that_fail_in_a_row_end_the_process(here: KalshiPractice)
     def fail(entry: ActionEntry) -> None:
         here.fault("status", status=500, count=100, method="GET", path="/trade-api/v2/markets")
 
-    settings = settings_of(here, halt_after=2)
+    settings = trading_settings(here, halt_after=2, **UNBOUND)
     with pytest.raises(BrokerError, match="markets"):
         trade(settings, KEYS, Stop(), fail)
     failed = [bool(why) for (why,) in rows_of(journal(), "SELECT failed FROM cycles")]
@@ -373,7 +349,7 @@ def test_a_kill_stops_the_loop_and_says_that_it_closes_nothing(here: KalshiPract
             kill(folder, flatten=True)
         said.extend(kill(folder, flatten=False).sentences)
 
-    settings = settings_of(here)
+    settings = trading_settings(here, **UNBOUND)
     trade(settings, KEYS, Stop(), stopped)
     assert "the loop stops. Remove it to trade again." in said[0]
     [(why,)] = rows_of(journal(), "SELECT content FROM events WHERE kind = 'stopped'")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from event_contracts.live.settings import KalshiGuard, KalshiGuardSettings
+from event_contracts.live import KalshiGuard, KalshiGuardSettings
 from event_contracts.trading.action_log import ActionEntry, ActionLog
 from event_contracts.trading.actions import Admission, LimitOrderActionSpace, PriceStyle
 from event_contracts.trading.actor import ActorService, ActorSettings
@@ -224,9 +224,14 @@ def test_a_tick_begins_with_no_order_of_ours_and_one_of_unknown_fate_masks_its_m
     assert masked is not None
     assert "an order of unknown outcome keeps this market: o-3" in masked.reason
     assert masked.allowed == 0
+    assert trading.told == ["SNOW: an order of unknown outcome keeps this market"]
     # Its worst case is spent, in every market.
     view = trading.manager.view(RAIN)
     assert [each.remaining for each in view.resting] == [10]
+    stand.practice.land()
+    heard = trading.tick(1, "SNOW")
+    assert heard is not None
+    assert (heard.reason, heard.allowed & 1) == ("HOLD", 1)
 
 
 def test_an_order_rests_so_many_ticks_and_under_a_halt_no_longer_than_one(
@@ -333,7 +338,6 @@ def test_a_dry_run_cancels_nothing_and_one_on_paper_goes_on_to_cancel(
     stand: KalshiStand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A dry run reads no journal, so that no order at the venue is one of its own."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.chdir(tmp_path)
     traded(stand.practice, price_style="passive", policy="random", steps=2)
     waiting = resting(stand)

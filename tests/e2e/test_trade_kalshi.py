@@ -12,15 +12,13 @@ import pytest
 
 from event_contracts import SyntheticMarket
 from event_contracts import trade as trade_kalshi
-from event_contracts.live.settings import KalshiTradingSettings
-from event_contracts.live.trading import trade
+from event_contracts.live import trade
 from event_contracts.simulation.paper_report import paper_report
 from event_contracts.simulation.sessions import outcome_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.trading.action_log import ActionEntry, ActionRecords
 from event_contracts.trading.endpoint import KalshiConnection, KalshiSettings
-from event_contracts.trading.observation import features_of
 from event_contracts.trading.records import WHOLE
 from event_contracts.trading.sampler import Sampler
 from execution.account_lock import JOURNAL
@@ -29,34 +27,22 @@ from execution.live import runner
 from execution.live.loop import Stop
 from foundation.database import Database, rows_of
 from foundation.errors import BrokerError, InputError
+from tests.e2e.kalshi_desk import trading_settings
 from tests.e2e.refused import refusal_of
 from tests.event_contracts.practice import KEYS, KalshiPractice, kalshi_practice
 
-WIDTH = len(features_of(sizes=False))
+BOTH: dict[str, Any] = {"markets": ("RAIN", "SNOW"), "policy": "random", "steps": 3}
 MARKET = SyntheticMarket(steps=40, start_deviation=0.5, edge=0.1)
 
 
 @pytest.fixture
 def practice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KalshiPractice]:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.chdir(tmp_path)
     sessions = {
         name: synthetic_session(5, MARKET, market=k) for k, name in enumerate(("RAIN", "SNOW"))
     }
     with kalshi_practice(sessions=sessions) as venue:
         yield venue
-
-
-def settings_of(practice: KalshiPractice, **more: Any) -> KalshiTradingSettings:
-    given: dict[str, Any] = {
-        "markets": ("RAIN", "SNOW"),
-        "policy": "random",
-        "interval": 0.1,
-        "steps": 3,
-        "folder": "journals",
-        **more,
-    }
-    return KalshiTradingSettings(broker=KalshiSettings(url_override=practice.url), **given)
 
 
 def traded(practice: KalshiPractice, most: int = 100, **more: Any) -> list[ActionEntry]:
@@ -70,7 +56,7 @@ def traded(practice: KalshiPractice, most: int = 100, **more: Any) -> list[Actio
         if len(shown) == most:
             stop.tell("that is enough")
 
-    trade(settings_of(practice, **more), KEYS, stop, show)
+    trade(trading_settings(practice, **{**BOTH, **more}), KEYS, stop, show)
     return shown
 
 
@@ -130,7 +116,6 @@ def test_on_paper_every_order_is_in_the_journal_and_at_the_venue_once(
 def test_a_market_that_settles_ends_the_trading(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.chdir(tmp_path)
     session = synthetic_session(5, MARKET)[-4:]
     with kalshi_practice(sessions={"RAIN": session}) as venue:
@@ -205,7 +190,7 @@ def test_unattended_it_waits_for_a_venue_that_is_not_there_until_it_is_told_to_s
     practice.fault("status", status=503, seconds=0, count=10**5)
     stop = Stop()
     monkeypatch.setattr(Stop, "wait", lambda stop, _: stop.tell("enough"))
-    trade(settings_of(practice, steps=None), KEYS, stop, lambda _: None)
+    trade(trading_settings(practice, **{**BOTH, "steps": None}), KEYS, stop, lambda _: None)
     assert stop.why == "enough"
 
 

@@ -24,7 +24,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Any
 
 from event_contracts.trading.fees import NOTHING, FeeRules
-from event_contracts.trading.orders import FLAT, PAYOUT, Fill, Holding, Outcome, other
+from event_contracts.trading.orders import PAYOUT, Fill, Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,32 +81,35 @@ class Account:
     """Cash and contracts after what has been booked.
 
     cash: USD; resting orders are not deducted.
-    holdings: by market, those that are not flat.
+    positions: contracts by market, YES above 0 and NO below; none of them 0.
     carried: USD by order, rounding of its fills that has not come back.
     """
 
     cash: Decimal
-    holdings: Mapping[str, Holding] = field(default_factory=dict)
+    positions: Mapping[str, Decimal] = field(default_factory=dict)
     carried: Mapping[str, Decimal] = field(default_factory=dict)
 
-    def holding(self, market: str) -> Holding:
+    def position(self, market: str) -> Decimal:
         """What is held of a market."""
-        return self.holdings.get(market, FLAT)
+        return self.positions.get(market, NOTHING)
+
+    def held(self, market: str, side: Outcome) -> Decimal:
+        """Contracts of a side, below 0 of the other one."""
+        return self.position(market) if side == "YES" else -self.position(market)
 
     def booked(self, fill: Fill, rules: FeeRules) -> tuple[Account, Charge]:
         """The account after a fill, and what the fill cost; a pair is paid out at once."""
-        held, opposite = (self.holding(fill.market).of(s) for s in (fill.side, other(fill.side)))
+        held = self.held(fill.market, fill.side)
         pairs = NOTHING
         if fill.action == "SELL":
             assert fill.count <= held, f"{fill} sells more than {held}"
             held -= fill.count
         else:
-            pairs = min(fill.count, opposite)
-            held, opposite = held + fill.count - pairs, opposite - pairs
-        holding = Holding(held, opposite) if fill.side == "YES" else Holding(opposite, held)
+            pairs = min(fill.count, max(-held, NOTHING))
+            held += fill.count
         cost = charge(fill, rules, self.carried.get(fill.order_id, NOTHING))
         account = replace(
-            self._with(fill.market, holding),
+            self._with(fill.market, held if fill.side == "YES" else -held),
             cash=self.cash + cost.cash + pairs * PAYOUT,
             carried={**self.carried, fill.order_id: cost.carried},
         )
@@ -114,17 +117,17 @@ class Account:
 
     def settled(self, market: str, outcome: Outcome) -> Account:
         """The account after a market settled: $1 for a contract of the outcome, no fee."""
-        payout = self.holding(market).of(outcome) * PAYOUT
-        return replace(self._with(market, FLAT), cash=self.cash + payout)
+        payout = max(self.held(market, outcome), NOTHING) * PAYOUT
+        return replace(self._with(market, NOTHING), cash=self.cash + payout)
 
     def with_flow(self, amount: Decimal) -> Account:
         """The account after a deposit, or a withdrawal below 0, in USD."""
         return replace(self, cash=self.cash + amount)
 
-    def _with(self, market: str, holding: Holding) -> Account:
-        """Another holding of a market; one that is flat leaves."""
-        others = {name: held for name, held in self.holdings.items() if name != market}
-        return replace(self, holdings=others if holding == FLAT else {**others, market: holding})
+    def _with(self, market: str, position: Decimal) -> Account:
+        """Another position of a market; one that is flat leaves."""
+        positions = {**self.positions, market: position}
+        return replace(self, positions={name: held for name, held in positions.items() if held})
 
 
 def as_fill(entry: dict[str, Any], market: str = "RAIN") -> Fill:

@@ -33,22 +33,13 @@ from event_contracts.trading.orders import (
     Verb,
     other,
 )
+from tests.event_contracts.trading import MARKET, QUOTE, view, views, waiting
 
 D = Decimal
-MARKET = "RAIN"
-SIDES: tuple[Outcome, ...] = ("YES", "NO")
 WAYS: list[tuple[Verb, Outcome]] = [
     ("BUY", "YES"), ("SELL", "YES"), ("BUY", "NO"), ("SELL", "NO"),
 ]  # fmt: skip
-QUOTE = Quote(D("0.40"), D("0.43"))
 STYLES = ("passive", "mid", "aggressive")
-
-
-def view(
-    cash: str = "1000", yes: int = 0, no: int = 0, quote: Quote = QUOTE, **changes: Any
-) -> MarketView:
-    resting = tuple(changes.pop("resting", ()))
-    return MarketView(MARKET, D(cash), D(yes), D(no), resting, quote, **changes)
 
 
 class Shown:
@@ -67,39 +58,6 @@ class Shown:
 
     def cancel(self, order_id: str) -> None:
         raise AssertionError(order_id)
-
-
-def waiting(
-    action: Verb, side: Outcome, price: str, count: int, market: str = MARKET
-) -> RestingOrder:
-    order = LimitOrder("c", market, action, side, D(price), D(count))
-    return RestingOrder("o", order, D(count))
-
-
-@st.composite
-def views(draw: st.DrawFn) -> MarketView:
-    """Any account in front of any quote, its sales within what it holds."""
-    low, high = sorted(draw(st.tuples(st.integers(0, 100), st.integers(0, 100))))
-    held = draw(st.integers(0, 300))
-    side = draw(st.sampled_from(SIDES))
-    resting = []
-    free = held
-    for _ in range(draw(st.integers(0, 3))):
-        price = D(draw(st.integers(1, 99))) / 100
-        count = draw(st.integers(1, 120))
-        sells = draw(st.booleans()) and count <= free
-        free -= count if sells else 0
-        action: Verb = "SELL" if sells else "BUY"
-        whose = side if sells else draw(st.sampled_from(SIDES))
-        resting.append(waiting(action, whose, str(price), count))
-    return view(
-        str(D(draw(st.integers(0, 300_000))) / 100),
-        held if side == "YES" else 0,
-        held if side == "NO" else 0,
-        Quote(D(low) / 100, D(high) / 100),
-        resting=resting,
-        elsewhere=D(draw(st.integers(0, 500))),
-    )
 
 
 # Codes
@@ -233,7 +191,9 @@ def expected_of_purchase(before: MarketView, side: Outcome, price: Decimal, size
         left -= D("0.0001") if fee % D("0.0001") else D(0)
     held = before.held(side) - before.held(other(side))
     same = [
-        r.remaining for r in before.resting if (r.order.action == "BUY") == (r.order.side == side)
+        r.remaining
+        for r in before.resting
+        if r.order.market == MARKET and (r.order.action == "BUY") == (r.order.side == side)
     ]
     after = held + sum(same, D(size))
     worth = held * price if held > 0 else -held * (1 - price)
@@ -350,5 +310,3 @@ def test_an_order_checks_itself() -> None:
     for bid, ask in (("0.5", "0.4"), ("-0.1", "0.4"), ("0.5", "1.1")):
         with pytest.raises(ValueError, match="0 ≤ yes_bid ≤ yes_ask ≤ 1"):
             Quote(D(bid), D(ask))
-    with pytest.raises(ValueError, match="one of them 0"):
-        view(yes=1, no=1)

@@ -29,7 +29,7 @@ from event_contracts.trading.policies import Codes, Observations, Policy, Random
 from event_contracts.trading.records import SLOTS
 from event_contracts.trading.venue_orders import order_of
 from foundation.arrays import Mask
-from foundation.errors import BrokerError, OutcomeUnknown
+from foundation.errors import BrokerError
 from foundation.notices import Notices
 from tests.e2e.kalshi_desk import RAIN, Always
 from tests.event_contracts.exact_account import as_fill
@@ -64,8 +64,8 @@ def exchange_of(session: Any, **more: Any) -> Exchange:
 def test_the_service_sees_and_does_what_happens_in_the_environment(
     seed: int, style: str, cash: float, sizes: bool, again: bool
 ) -> None:
-    """Masks are those of `Admission`, and every fill is the same to the last digit; whether one
-    service lives on, or another one begins over the same journal at every tick.
+    """Masks are those of the account in USD, and every fill is the same to the last digit; whether
+    one service lives on, or another one begins over the same journal at every tick.
     """
     session = synthetic_session(seed, SHORT)
     env = MarketAgnosticKalshiEnv(
@@ -110,34 +110,6 @@ def test_the_service_sees_and_does_what_happens_in_the_environment(
         if intent is not None:
             assert intent.state in ("filled", "canceled")
             assert intent.progress.filled == fates[entry.client_order_id].filled
-
-
-@pytest.mark.slow
-@settings(max_examples=4, deadline=None)
-@given(seeds, styles, cash_amounts)
-def test_masks_over_several_markets_are_those_of_the_exact_account(
-    seed: int, style: str, cash: float
-) -> None:
-    """Cash that rests elsewhere and what is held there count as `Admission` counts them."""
-    episode = EpisodeSettings(price_style=style, starting_cash=cash)  # type: ignore[arg-type]
-    tapes = [tape_of(synthetic_session(seed, SHORT, market=k)) for k in range(3)]
-    listings = [Listing(f"M{k}", tape) for k, tape in enumerate(tapes)]
-    exchange = Exchange(listings, episode)
-    log, book = journal()
-    manager = SimulatedOrderManager(exchange, book)
-    watched = Watched(RandomPolicy(seed))
-    service = service_of(manager, exchange, watched, log)
-    compared = 0
-    while not exchange.is_over:
-        for listing in listings:
-            view = manager.view(listing.ticker)
-            step(service, exchange, listing.ticker)
-            mine = [each for each in view.resting if each.order.market == listing.ticker]
-            if exchange.market_state(listing.ticker) == "active" and len(mine) < SLOTS:
-                assert watched.shown[-1][1] == exchange.space.action_masks(view).tolist()
-                compared += len(view.resting) > len(mine)
-        manager.advance()
-    assert compared or cash == 60
 
 
 @dataclass
@@ -209,53 +181,6 @@ def test_killed_anywhere_and_begun_again_nothing_is_sent_twice(
     assert {each.state for each in book.in_states(("planned",))} == set()
     entries = log.entries(RAIN)
     assert [entry.client_order_id for entry in entries if entry.sent] == names
-
-
-class Unsure(SimulatedOrderManager):
-    """Does not say what became of an order until it is asked to; whether it landed is hidden."""
-
-    hides = False
-
-    def submit(self, order: LimitOrder) -> Receipt:
-        receipt = super().submit(order)
-        if self.hides:
-            raise OutcomeUnknown(f"{order.client_order_id}: sent, and no answer")
-        return receipt
-
-    def undetermined(self, market: str) -> Any:
-        return self.lost if self.hides else ()
-
-    lost: Any = ()
-
-
-def test_an_order_of_unknown_fate_keeps_its_market_and_no_other() -> None:
-    tapes = [tape_of(synthetic_session(3, SHORT, market=k)) for k in range(2)]
-    exchange = Exchange([Listing("RAIN", tapes[0]), Listing("SNOW", tapes[1])])
-    log, book = journal()
-    manager = Unsure(exchange, book)
-    told: list[tuple[str, str]] = []
-    notices = Notices(None, None)
-    notices.keep_in(lambda kind, text: told.append((kind, text)))
-    service = service_of(manager, exchange, Always(1, 11), log, notices)
-    manager.hides = True
-    entry = step(service, exchange)
-    assert entry is not None
-    assert entry.answer.startswith("unknown: ")
-    assert entry.sent == 5
-    manager.lost = tuple(book.select("client_order_id = ?", (entry.client_order_id,)))
-    for _ in range(2):
-        manager.advance()
-        held = step(service, exchange)
-        assert held is not None
-        assert held.intent == "HOLD"
-        assert "unknown outcome" in held.reason
-    assert [kind for kind, _ in told] == ["kalshi outcome RAIN"]
-    assert len(exchange.orders) == 1
-    manager.hides = False
-    manager.advance()
-    later = step(service, exchange)
-    assert later is not None
-    assert later.answer.startswith("taken RAIN-1")
 
 
 class Failing(SimulatedOrderManager):

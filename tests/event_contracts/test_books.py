@@ -75,7 +75,7 @@ def booked(
     fills = []
     for number, (side, price, count, taker, order) in enumerate(rows):
         fill = filled(number, side, price, count, taker=taker, order=order)
-        held = account.holding("RAIN").of(own_terms(fill.side, True)[1])
+        held = account.held("RAIN", own_terms(fill.side, True)[1])
         action, own = own_terms(fill.side, sold and fill.count <= held)
         price = yes_price(own, fill.price)
         ours = Fill(fill.order_id, "RAIN", action, own, price, fill.count, not fill.taker)
@@ -86,8 +86,7 @@ def booked(
 
 def shown(account: Account, *fills: VenueFill, ends: tuple[Settlement, ...] = ()) -> AccountBooks:
     """The books of an account that the venue shows, with all that it lists."""
-    positions = {name: each.yes - each.no for name, each in account.holdings.items()}
-    return AccountBooks.of(BEGIN, account.cash, positions, News(fills, ends))
+    return AccountBooks.of(BEGIN, account.cash, account.positions, News(fills, ends))
 
 
 def come_to(books: AccountBooks, *fills: VenueFill, ends: tuple[Settlement, ...] = ()) -> Explained:
@@ -187,7 +186,7 @@ def test_what_the_venue_charges_counts_and_what_our_rules_would_have_charged_is_
     dear = replace(BOUGHT, fee=D("2.18"))
     end = come_to(START, dear)
     assert end.cash == D("994.82")
-    assert end.fees == ("fill f-0: a fee of $0.1050 by our rules, $2.18 charged",)
+    assert end.fees == ("fill f-0: a fee of $0.105 by our rules, $2.18 charged",)
     # Rounding, and what comes back of it, is no difference.
     assert come_to(START, replace(BOUGHT, fee=D("0.11"))).fees == ()
     assert come_to(START, BOUGHT).fees == ()

@@ -15,8 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 
-from event_contracts.live.settings import KalshiTradingSettings
-from event_contracts.live.trading import policy_of
+from event_contracts.live import KalshiTradingSettings, policy_of
 from event_contracts.simulation.learner import Learner, learner_of
 from event_contracts.simulation.settings import LearnerSettings
 from event_contracts.simulation.synthetic import SyntheticMarket
@@ -46,7 +45,7 @@ def learner(seed: int = 3, **more: Any) -> Learner:
 
 @settings(max_examples=10)
 @given(st.integers(0, 2**31), st.integers(1, 20))
-def test_only_allowed_actions_are_chosen_each_as_if_it_stood_alone(
+def test_of_the_allowed_actions_the_networks_first_is_chosen_whoever_stands_beside(
     tmp_path_factory: pytest.TempPathFactory, seed: int, count: int
 ) -> None:
     policy = load_network(checkpoint(tmp_path_factory.mktemp("c") / "one.safetensors", seed))
@@ -56,7 +55,11 @@ def test_only_allowed_actions_are_chosen_each_as_if_it_stood_alone(
     allowed = rng.random((count, 25)) < 0.3
     allowed[:, 0] = True
     chosen = policy.actions(seen, allowed)
-    assert allowed[np.arange(count), chosen].all()
+    values, tensors = seen, layers(seed)
+    for name in ("mlp_extractor.policy_net.0", "mlp_extractor.policy_net.2"):
+        values = np.tanh(values @ tensors[f"{name}.weight"].T + tensors[f"{name}.bias"])
+    values = values @ tensors["action_net.weight"].T + tensors["action_net.bias"]
+    assert chosen.tolist() == np.where(allowed, values, -np.inf).argmax(axis=1).tolist()
     alone = [policy.actions(seen[k : k + 1], allowed[k : k + 1])[0] for k in range(count)]
     assert chosen.tolist() == alone
 

@@ -21,10 +21,10 @@ from event_contracts.simulation.sessions import tape_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.trading.actions import LimitOrderActionSpace, PositionLimits
-from event_contracts.trading.orders import Fill, Holding, LimitOrder, Verb
+from event_contracts.trading.orders import Fill, LimitOrder, Verb
 from event_contracts.trading.records import SLOTS
 from foundation.errors import InputError, OrderRejected
-from tests.e2e.kalshi_desk import UNLIMITED, quotes
+from tests.e2e.kalshi_desk import UNLIMITED, pay_in, quotes
 from tests.event_contracts.exact_account import Account
 
 D = Decimal
@@ -86,7 +86,7 @@ def test_one_account_over_many_markets_is_the_exact_account_tick_by_tick(
     while not exchange.is_over:
         if not limited and rng.random() < 0.1:
             flow = D(int(rng.integers(0, 2000))) / 100
-            exchange.pay_in(flow)
+            pay_in(exchange, flow)
             account = account.with_flow(flow)
             flows += flow
         shown = middles(exchange)
@@ -105,18 +105,18 @@ def test_one_account_over_many_markets_is_the_exact_account_tick_by_tick(
                 assert_within_limits(account, each.fill, shown)
         booked = len(exchange.fills)
         for end in exchange.settlements[settled:]:
-            assert end.held == account.holding(end.market)
+            assert end.held == account.position(end.market)
             account = account.settled(end.market, end.outcome)
         settled = len(exchange.settlements)
         assert exchange.cash == account.cash >= 0
         for market in MARKETS:
-            assert exchange.holding(market) == account.holding(market)
+            assert exchange.position(market) == account.position(market)
             if exchange.market_state(market) == "active":
                 view = exchange.view(market)
                 assert view.resting == exchange.resting
                 assert view.resting_count("SELL", "YES") <= view.yes
                 assert view.resting_count("SELL", "NO") <= view.no
-    assert not account.holdings
+    assert not account.positions
     assert not exchange.resting
     for placed in exchange.orders.values():
         assert placed.remaining == 0
@@ -127,18 +127,19 @@ def test_one_account_over_many_markets_is_the_exact_account_tick_by_tick(
     )
     pairs = sum(f.fill.count * (1 if f.fill.action == "BUY" else -1) for f in exchange.fills)
     paid = sum((end.payout for end in exchange.settlements), D(0))
-    expired = sum((end.held.yes + end.held.no for end in exchange.settlements), D(0))
+    expired = sum((abs(end.held) for end in exchange.settlements), D(0))
     # Every contract that was bought and not sold was paired with another or held to the end.
     assert exchange.cash == D(repr(cash)) + flows + booked_cash + (pairs - expired) / 2 + paid
 
 
 def assert_within_limits(account: Account, fill: Fill, shown: dict[str, Decimal]) -> None:
     """Of an account after a purchase; shown: the middle of each market's quote."""
-    held = account.holding(fill.market).of(fill.side)
-    if fill.action == "SELL" or not held:
+    held = account.held(fill.market, fill.side)
+    if fill.action == "SELL" or held <= 0:
         return
-    others = {name: each for name, each in account.holdings.items() if name != fill.market}
-    elsewhere = sum((h.yes * shown[m] + h.no * (1 - shown[m]) for m, h in others.items()), D(0))
+    others = {name: each for name, each in account.positions.items() if name != fill.market}
+    prices = {m: shown[m] if h > 0 else shown[m] - 1 for m, h in others.items()}
+    elsewhere = sum((h * prices[m] for m, h in others.items()), D(0))
     worth = held * fill.price
     assert account.cash >= 50
     assert held <= 500
@@ -166,7 +167,7 @@ def test_a_resting_order_that_would_break_a_limit_is_cancelled_when_about_to_fil
     """Limits were once built and never called, and resting orders never checked for fills."""
     exchange = shown(HERE, BELOW, starting_cash=200.0)
     placed = sent(exchange, "BUY", "YES", "0.40", 100)
-    exchange.pay_in(D(-80))
+    pay_in(exchange, -80)
     exchange.advance()
     # $40 are more than 25 % of $120.
     assert (placed.state, placed.filled, exchange.cash) == ("canceled", 0, 120)
@@ -179,7 +180,7 @@ def test_a_resting_order_that_would_touch_the_buffer_is_cancelled_when_about_to_
     """100 at 0.40 as a maker: 40.00 and 0.42."""
     exchange = shown(HERE, BELOW, limits=PositionLimits(share=D(1)))
     placed = sent(exchange, "BUY", "YES", "0.40", 100)
-    exchange.pay_in(D(cash) - exchange.cash)
+    pay_in(exchange, D(cash) - exchange.cash)
     exchange.advance()
     assert placed.filled == filled
     assert exchange.cash == (50 if filled else D(cash))
@@ -192,7 +193,7 @@ def test_a_fill_leaves_the_buffer_to_the_cent_with_its_pairs(cash: str, filled: 
     sent(exchange, "BUY", "YES", "0.42", 10)
     exchange.advance()
     placed = sent(exchange, "BUY", "NO", "0.58", 10)
-    exchange.pay_in(D(cash) - exchange.cash)
+    pay_in(exchange, D(cash) - exchange.cash)
     exchange.advance()
     assert placed.filled == filled
     assert exchange.cash == (50 if filled else D(cash))
@@ -235,7 +236,7 @@ def test_a_sale_in_the_book_is_reserved_and_shrinks_with_what_netting_takes() ->
         exchange.advance()
         assert sale.remaining == left
     assert sale.state == "canceled"
-    assert exchange.holding("RAIN") == Holding(no=D(10))
+    assert exchange.position("RAIN") == -10
 
 
 def test_what_another_market_holds_is_part_of_the_portfolio_as_an_order_fills() -> None:
@@ -247,7 +248,7 @@ def test_what_another_market_holds_is_part_of_the_portfolio_as_an_order_fills() 
     for market in ("RAIN", "SNOW"):
         exchange.submit(LimitOrder(market, market, "BUY", "YES", D("0.60"), D(400)))
     exchange.advance()
-    assert [exchange.holding(market).yes for market in ("RAIN", "SNOW")] == [400, 400]
+    assert [exchange.position(market) for market in ("RAIN", "SNOW")] == [400, 400]
     bought = exchange.fills[-1].fill
     assert bought.price * 400 > D("0.25") * (exchange.cash + bought.price * 400)
 

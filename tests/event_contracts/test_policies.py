@@ -130,6 +130,21 @@ def test_the_position_is_the_one_that_grows_fastest_after_costs(
         assert abs(best) <= 1 or (intent > 0 and best == -held)
 
 
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_sale_goes_down_to_the_position_that_what_it_brings_is_worth(mirrored: bool) -> None:
+    """Of 200 at a bid of 0.40 each brings 0.3832 after its fee: the chance is the one at which
+    191.7 are worth keeping, so that eight are sold, neither four nor sixteen.
+    """
+    proceeds = 0.3832
+    share = 191.7 * proceeds / (CASH + 200 * proceeds)
+    chance = proceeds + share * (1 - proceeds)
+    row = dict(bid=0.40, ask=0.44, estimate=chance, position=200.0)
+    if mirrored:
+        row = dict(bid=0.56, ask=0.60, estimate=1 - chance, position=-200.0)
+    code = chosen(BinaryKelly(LOOSE, fraction=1.0), **row)
+    assert decode_action(code) == (4 if mirrored else 2, FINE.index(8))
+
+
 @given(st.floats(0, 1), st.integers(-500, 500), st.floats(55, 3000), st.sampled_from([0.1, 0.5, 2]))
 def test_limits_hold_and_what_rests_counts(
     chance: float, held: int, cash: float, fraction: float
@@ -217,7 +232,11 @@ def test_every_market_is_decided_alone() -> None:
 
 
 def test_an_empty_side_is_left_alone() -> None:
-    for bid, ask in ((0.0, 1.0), (0.0, 0.01), (0.99, 1.0)):
-        row = dict(estimate=0.5, position=30.0, bid=bid, ask=ask)
+    for bid, ask, estimate in (
+        *((0.0, 1.0, chance) for chance in (0.0, 0.5)),
+        *((0.0, 0.01, chance) for chance in (0.0, 0.5)),
+        (0.99, 1.0, 0.5),
+    ):
+        row = dict(estimate=estimate, position=30.0, bid=bid, ask=ask)
         intent, _ = decode_action(chosen(BinaryKelly(LOOSE), **row))
         assert intent not in ((2, 3) if bid == 0.0 else (1, 4))

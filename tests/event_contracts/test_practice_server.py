@@ -229,12 +229,3 @@ def test_an_order_is_not_listed_or_shown_in_another_state_on_demand(
     practice.fault("state", state="filled")
     assert listed(practice)[0]["status"] == "executed"
     assert listed(practice)[0]["status"] == "resting"
-
-
-def test_the_clock_moves_as_far_as_there_are_ticks(practice: KalshiPractice) -> None:
-    before = practice.exchange.now
-    answer = practice.advance(3)
-    assert (answer["moved"], answer["passed"], answer["over"]) == (3, 3, False)
-    assert practice.exchange.now - before == np.timedelta64(180, "s")
-    assert practice.advance(1000)["moved"] == 26
-    assert practice.advance()["moved"] == 0

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from event_contracts.compare import ComparisonSettings
-from event_contracts.live.settings import KalshiTradingSettings
+from event_contracts.live import KalshiTradingSettings
 from event_contracts.simulation.settings import EpisodeSettings, LearnerSettings
 from event_contracts.simulation.synthetic import SyntheticMarket
 from event_contracts.simulation.vector import MarketAgnosticKalshiEnv
@@ -97,6 +97,11 @@ def test_a_file_of_settings_says_the_defaults_of_its_class(
     else:
         rates = {"fees": composed.fees}
     assert composed == kind(**given, **rates)
+
+
+def test_orders_stand_on_the_ticks_of_their_market() -> None:
+    market = SyntheticMarket(tick=0.001)
+    assert EpisodeSettings(market=market).terms().tick == 10
 
 
 def test_an_order_rests_as_many_ticks_in_training_as_live() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from event_contracts.trading.action_log import order_name
-from event_contracts.trading.actions import POSITION_SIZES, LimitOrderActionSpace
+from event_contracts.trading.actions import POSITION_SIZES, LimitOrderActionSpace, PriceStyle
 from event_contracts.trading.actor import MarketMemory
 from event_contracts.trading.listings import Listing
 from event_contracts.trading.observation import features_of
@@ -26,6 +26,7 @@ from event_contracts.trading.orders import (
 from event_contracts.trading.records import DOLLAR, SLOTS, TICK, Record, SamplingSchedule
 from event_contracts.trading.sampler import tick_of
 from foundation.errors import SenselessAnswer
+from tests.event_contracts.trading import views
 
 D = Decimal
 T0 = np.datetime64("2026-11-22T10:00:00", "ns")
@@ -37,9 +38,9 @@ def tick(bid: int, ask: int, sold: int = 0, bought: int = 0) -> Record:
     return np.array([(bid, ask, 50, 60, sold, bought, (bid + ask) / 20_000)], TICK)[0]
 
 
-def memory() -> MarketMemory:
+def memory(space: LimitOrderActionSpace | None = None) -> MarketMemory:
     span = SamplingSchedule(T0, MINUTE, 31)
-    return MarketMemory(span, LimitOrderActionSpace(), 1000 * DOLLAR, sizes=True)
+    return MarketMemory(span, space or LimitOrderActionSpace(), 1000 * DOLLAR, sizes=True)
 
 
 def resting(market: str, action: Verb, side: Outcome, count: str, name: str = "a") -> RestingOrder:
@@ -49,11 +50,22 @@ def resting(market: str, action: Verb, side: Outcome, count: str, name: str = "a
 
 def view(*orders: RestingOrder, yes: str = "0", elsewhere: str = "0") -> MarketView:
     quote = Quote(D("0.40"), D("0.42"))
-    return MarketView("RAIN", D(1000), D(yes), D(0), orders, quote, D(elsewhere))
+    return MarketView("RAIN", D(1000), D(yes), orders, quote, D(elsewhere))
 
 
 def shown(memory: MarketMemory, account: MarketView) -> dict[str, float]:
     return dict(zip(NAMES, memory.seen(account).features.tolist(), strict=True))
+
+
+@given(views(), st.sampled_from(["passive", "mid", "aggressive"]))
+def test_what_may_be_sent_is_the_same_by_the_records_and_by_the_account(
+    before: MarketView, style: PriceStyle
+) -> None:
+    space = LimitOrderActionSpace(price_style=style)
+    looks = memory(space)
+    bid, ask = (int(10_000 * price) for price in (before.quote.yes_bid, before.quote.yes_ask))
+    looks.show(T0, tick(bid, ask))
+    assert looks.seen(before).allowed.tolist() == space.action_masks(before).tolist()
 
 
 @given(st.sets(st.integers(0, 29), min_size=1), st.integers(0, 2**31))

@@ -1,19 +1,35 @@
-"""A service over simulated markets, and the journal that it writes."""
+"""A service over simulated markets, and the journal that it writes; accounts before a market."""
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
+
+from hypothesis import strategies as st
 
 from event_contracts.simulation.exchange import Exchange
 from event_contracts.trading.action_log import ActionEntry, ActionLog
 from event_contracts.trading.actor import ActorService, ActorSettings, TradingManager
+from event_contracts.trading.orders import (
+    LimitOrder,
+    MarketView,
+    Outcome,
+    Quote,
+    RestingOrder,
+    Verb,
+)
 from event_contracts.trading.policies import Policy
 from event_contracts.trading.records import MarketUpdate, SamplingSchedule
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderStore
 from foundation.database import Database
 from foundation.notices import Notices
+
+D = Decimal
+MARKET = "RAIN"
+SIDES: tuple[Outcome, ...] = ("YES", "NO")
+QUOTE = Quote(D("0.40"), D("0.43"))
 
 
 def journal(path: Path | None = None) -> tuple[ActionLog, OrderStore]:
@@ -58,3 +74,46 @@ def update_of(exchange: Exchange, market: str = "RAIN") -> MarketUpdate:
 def step(service: ActorService, exchange: Exchange, market: str = "RAIN") -> ActionEntry | None:
     """Have the tick that is shown worked on."""
     return service.work(update_of(exchange, market))
+
+
+def view(
+    cash: str = "1000", yes: int = 0, no: int = 0, quote: Quote = QUOTE, **changes: Any
+) -> MarketView:
+    resting = tuple(changes.pop("resting", ()))
+    return MarketView(MARKET, D(cash), D(yes - no), resting, quote, **changes)
+
+
+def waiting(
+    action: Verb, side: Outcome, price: str, count: int, market: str = MARKET
+) -> RestingOrder:
+    order = LimitOrder("c", market, action, side, D(price), D(count))
+    return RestingOrder("o", order, D(count))
+
+
+@st.composite
+def views(draw: st.DrawFn) -> MarketView:
+    """Any account in front of any quote, its sales within what it holds; purchases also wait in
+    another market.
+    """
+    low, high = sorted(draw(st.tuples(st.integers(0, 100), st.integers(0, 100))))
+    held = draw(st.integers(0, 300))
+    side = draw(st.sampled_from(SIDES))
+    resting = []
+    free = held
+    for _ in range(draw(st.integers(0, 3))):
+        price = D(draw(st.integers(1, 99))) / 100
+        count = draw(st.integers(1, 120))
+        sells = draw(st.booleans()) and count <= free
+        free -= count if sells else 0
+        action: Verb = "SELL" if sells else "BUY"
+        whose = side if sells else draw(st.sampled_from(SIDES))
+        market = MARKET if sells else draw(st.sampled_from([MARKET, MARKET, "SNOW"]))
+        resting.append(waiting(action, whose, str(price), count, market))
+    return view(
+        str(D(draw(st.integers(0, 300_000))) / 100),
+        held if side == "YES" else 0,
+        held if side == "NO" else 0,
+        Quote(D(low) / 100, D(high) / 100),
+        resting=resting,
+        elsewhere=D(draw(st.integers(0, 500))),
+    )

@@ -1,1 +1,0 @@
-"""The loop that trades event contracts, and its account."""

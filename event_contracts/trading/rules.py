@@ -1,0 +1,247 @@
+"""What orders have to keep, once for all who ask: prices, fees, cash, inventory and limits.
+
+Money is in millionths of a USD and prices in ten-thousandths, as whole numbers. Compiled code calls
+these functions for `event_contracts.trading.records`, in whole contracts; `Admission`, `FeeRules`
+and `LimitOrderActionSpace` call the same ones with Python's numbers, which have no largest, and
+with fractions where a market trades parts of contracts.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from fractions import Fraction
+from typing import NamedTuple
+
+from event_contracts.trading.records import (
+    AGGRESSIVE,
+    BUY_NO,
+    BUY_YES,
+    DOLLAR,
+    MID,
+    NONE,
+    POINT,
+    SELL_NO,
+    SELL_YES,
+    SLOTS,
+    WHOLE,
+    Record,
+)
+from foundation.arrays import Mask, Records
+from foundation.compiled import inlined, shared
+
+Number = int | Fraction
+_FEE_UNIT = 100_000_000  # 10⁻¹⁴ USD, of rate · count · price · (1 − price), in a millionth
+
+# The limit that a position breaks.
+NO_LIMIT, CONTRACTS, VALUE, SHARE = range(4)
+
+
+class Fees(NamedTuple):
+    """Rates in millionths, steps in millionths of a USD."""
+
+    taker: Number
+    maker: Number
+    fee_step: Number
+    balance_step: Number
+
+
+class Limits(NamedTuple):
+    """Contracts, millionths of a USD, and millionths of the portfolio."""
+
+    contracts: Number
+    value: Number
+    share: Number
+
+
+class Terms(NamedTuple):
+    """What compiled code has to know of orders.
+
+    life: steps after which a resting order is cancelled.
+    tick: ten-thousandths between prices.
+    allowed: 1 for each of the five sizes that may be sent. styles: by intent.
+    """
+
+    fees: Fees
+    limits: Limits
+    cash_buffer: int
+    life: int
+    tick: int
+    sizes: tuple[int, ...]
+    allowed: tuple[int, ...]
+    styles: tuple[int, ...]
+
+
+def in_units(amount: Decimal, unit: int = 1) -> Number:
+    """An amount in units of which there are so many in one, exactly."""
+    number = amount * unit
+    whole = int(number)
+    return whole if whole == number else Fraction(amount) * unit
+
+
+def usd(millionths: Number) -> Decimal:
+    return Decimal(millionths.numerator) / millionths.denominator / DOLLAR
+
+
+@shared
+def fee_of(fees: Fees, price: Number, count: Number, maker: bool) -> Number:
+    """The rate's fee of a fill, rounded up."""
+    rate = fees.maker if maker else fees.taker
+    unit = _FEE_UNIT * fees.fee_step
+    return -(-(rate * count * price * (WHOLE - price)) // unit) * fees.fee_step
+
+
+@shared
+def most_cost(fees: Fees, price: Number, count: Number) -> Number:
+    """What buying so many contracts can cost at most, fees included: `FeeRules.most_cost`."""
+    fee = fee_of(fees, price, count, fees.maker > fees.taker)
+    return price * count * POINT + fee + count * fees.fee_step + fees.balance_step
+
+
+@shared
+def reach_of(
+    price: Number, count: Number, held: Number, resting: Number, money: Number
+) -> tuple[Number, Number, Number]:
+    """The position after an order, its value, and the portfolio that it is a part of.
+
+    price: of the side that the order goes towards. held: above 0 of that side, below 0 of the
+    other. resting: contracts of orders that go the same way. money: cash, and what positions in
+    other markets are worth.
+    """
+    position = held + resting + count
+    worth = held * price if held > 0 else -held * (WHOLE - price)
+    return position, position * price * POINT, money + worth * POINT
+
+
+@shared
+def broken_limit(limits: Limits, position: Number, value: Number, portfolio: Number) -> int:
+    """The limit that a position breaks; one that is none, or of the other side, breaks none."""
+    if position <= 0:
+        return NO_LIMIT
+    if position > limits.contracts:
+        return CONTRACTS
+    if value > limits.value:
+        return VALUE
+    return SHARE if value * DOLLAR > limits.share * portfolio else NO_LIMIT
+
+
+@shared
+def limit_price(bid: Number, ask: Number, tick: Number, buys: bool, style: int) -> Number:
+    """The price of an order at its own side's quote; 0 where the quote has none."""
+    if style == MID:
+        if bid <= 0 or ask >= WHOLE:
+            return 0
+        steps = (bid + ask) // (2 * tick) if buys else -(-(bid + ask) // (2 * tick))
+        price = steps * tick
+    else:
+        price = ask if buys == (style == AGGRESSIVE) else bid
+    return price if 0 < price < WHOLE else 0
+
+
+# Over records
+
+
+@inlined
+def is_purchase(intent: int) -> bool:
+    return intent in (BUY_YES, BUY_NO)
+
+
+@inlined
+def is_yes(intent: int) -> bool:
+    return intent in (BUY_YES, SELL_YES)
+
+
+@inlined
+def best_bid(tick: Record, yes: bool) -> int:
+    return int(tick.bid if yes else WHOLE - tick.ask)
+
+
+@inlined
+def best_ask(tick: Record, yes: bool) -> int:
+    return int(tick.ask if yes else WHOLE - tick.bid)
+
+
+@inlined
+def held_of(market: Record, yes: bool) -> int:
+    return int(market.yes if yes else market.no)
+
+
+@inlined
+def _resting(orders: Records, market: Record, intent: int) -> int:
+    """Contracts that resting orders of an intent can still fill."""
+    total = 0
+    for k in range(market.resting):
+        if orders[k].intent == intent:
+            total += orders[k].remaining
+    return total
+
+
+@inlined
+def _free_cash(orders: Records, market: Record, terms: Terms) -> int:
+    """Cash beyond the buffer that resting purchases cannot take."""
+    free = market.cash - market.reserved - terms.cash_buffer
+    for k in range(market.resting):
+        if is_purchase(orders[k].intent):
+            free -= most_cost(terms.fees, orders[k].price, orders[k].remaining)
+    return int(free)
+
+
+@inlined
+def room_for(
+    market: Record, orders: Records, tick: Record, terms: Terms, intent: int
+) -> tuple[int, int, int]:
+    """What orders of an intent, BUY_YES … SELL_NO, meet in front of a tick: `fits` takes it.
+
+    Returns the price, 0 where there is none; cash that a purchase, or contracts that a sale may
+    use; and contracts that resting orders may still add to the position.
+    """
+    yes = is_yes(intent)
+    buys = is_purchase(intent)
+    style = terms.styles[intent]
+    price = int(limit_price(best_bid(tick, yes), best_ask(tick, yes), terms.tick, buys, style))
+    if market.resting == SLOTS:
+        price = 0
+    if not buys:
+        return price, held_of(market, yes) - _resting(orders, market, intent), 0
+    opposite = SELL_NO if yes else SELL_YES
+    towards = _resting(orders, market, intent) + _resting(orders, market, opposite)
+    return price, _free_cash(orders, market, terms), towards
+
+
+@inlined
+def is_beyond_limits(
+    market: Record, terms: Terms, yes: bool, price: int, count: int, resting: int
+) -> bool:
+    """Whether a position after an order of a side, and resting ones, breaks a limit."""
+    held = held_of(market, yes) - held_of(market, not yes)
+    money = market.cash + market.elsewhere
+    position, value, portfolio = reach_of(price, count, held, resting, money)
+    return broken_limit(terms.limits, position, value, portfolio) != NO_LIMIT
+
+
+@inlined
+def fits(
+    market: Record, terms: Terms, intent: int, count: int, price: int, free: int, towards: int
+) -> bool:
+    """Whether an order of so many contracts may be sent; price, free, towards: of `room_for`."""
+    if price == 0:
+        return False
+    if not is_purchase(intent):
+        return count <= free
+    if free < most_cost(terms.fees, price, count):
+        return False
+    return not is_beyond_limits(market, terms, is_yes(intent), price, count, towards)
+
+
+@inlined
+def masks(market: Record, orders: Records, tick: Record, terms: Terms, allowed: Mask) -> None:
+    """Write which of the 25 actions may be sent: HOLD always, the reserved ones never."""
+    allowed[:] = False
+    allowed[NONE] = True
+    for intent in range(BUY_YES, SELL_NO + 1):
+        price, free, towards = room_for(market, orders, tick, terms, intent)
+        for size in range(5):
+            count = terms.sizes[size]
+            code = (intent - 1) * 5 + size + 1
+            allowed[code] = terms.allowed[size] == 1 and fits(
+                market, terms, intent, count, price, free, towards
+            )
