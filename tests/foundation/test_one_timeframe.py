@@ -40,7 +40,6 @@ ALLOWED = {
     "trainingdata/synthetic.py": DEFAULT + "; the life of its clusters is a time; " + DAYS,
     "forecasting/candidates.py": STEPS,
     "forecasting/chronos2/forecaster.py": "the hour that clocks repeat",
-    "forecasting/chronos2/prior.py": "periods that a model is trained on",
     "forecasting/chronos2/profile.py": STEPS,
     "forecasting/evaluate.py": STEPS,
     "forecasting/forecast.py": STEPS,
