@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from forecasting.baseline import Garch, Historical, Oracle, RandomWalk
 from forecasting.calibration.forecaster import CalibratedForecaster, CalibrationSettings
 from forecasting.calibration.kept import KeptFits
-from forecasting.chronos2.augmentation import Augmentation
 from forecasting.chronos2.cached import CachedForecaster, Predictions, predictions_here
 from forecasting.chronos2.forecaster import Chronos2Forecaster, Group
-from forecasting.chronos2.profile import (
-    Compile,
-    Device,
-    Dtype,
-    Profile,
-    check_device,
-    read_symbol_settings,
-)
+from forecasting.chronos2.profile import Profile, read_symbol_settings
 from forecasting.forecast import Forecaster
 from forecasting.from_file import FileForecaster
 from forecasting.gradient import Gradient
@@ -39,7 +31,7 @@ PER_SYMBOL = (
 
 
 @settings_class("forecaster")
-class ForecasterSettings:
+class ForecasterSettings(Profile):
     """Which forecaster, and its arguments, where it has them."""
 
     kind: str = setting(
@@ -51,26 +43,10 @@ class ForecasterSettings:
     path: str | None = setting(
         None, "forecasts that `file` answers from, as in `forecasting.from_file`"
     )
-    model: str | None = setting(None, "checkpoint folder of Chronos-2; none: the shipped one")
-    context_length: int = setting(100, "own bars that a forecast sees")
-    augmentation: Augmentation = setting(
-        "none", "how a window is transformed before the model sees it"
-    )
     batch_size: int | None = setting(
         None,
         "windows a pass at most; none: 64 on a CPU, on CUDA 64 … 16,384 by model, context "
         "and free memory",
-    )
-    device: Device = setting(
-        "auto", "auto (CUDA if there is one), cpu, cuda, or cuda:N of several GPUs"
-    )
-    dtype: Dtype = setting(
-        "fp32", "of matrices; tf32 multiplies 10 bits of a factor's 23, on CUDA alone"
-    )
-    compile: Compile = setting(
-        "auto",
-        "auto: on CUDA, for 1,000,000 windows and more, in tf32 and bf16 for all, and "
-        "goes on where that fails; true fails then",
     )
     group: Group = setting("none", "which symbols of an instant are forecast together")
     cache: str | None = setting(str(DEFAULT), "folder where Chronos-2's forecasts are kept")
@@ -86,7 +62,7 @@ class ForecasterSettings:
     def __post_init__(self) -> None:
         if self.kind not in FORECASTERS and not is_own(self.kind):
             raise none_of("forecaster.kind", self.kind, FORECASTERS)
-        check_device("forecaster.device", self.device)
+        Profile.__post_init__(self)
         if self.arguments and not is_own(self.kind):
             raise InputError(f"forecaster.arguments: {self.kind} has none; code of your own has")
 
@@ -154,14 +130,7 @@ def _chronos2(settings: ForecasterSettings, symbols: Sequence[str]) -> Forecaste
     per_symbol = {}
     if settings.calibrated:
         per_symbol = read_symbol_settings(settings.symbols_folder, symbols)
-    profile = Profile(
-        settings.model,
-        settings.context_length,
-        settings.augmentation,
-        settings.device,
-        settings.dtype,
-        settings.compile,
-    )
+    profile = Profile(**{each.name: getattr(settings, each.name) for each in fields(Profile)})
     forecaster = Chronos2Forecaster(profile, settings.batch_size, settings.group, per_symbol)
     if settings.cache is None:
         return forecaster

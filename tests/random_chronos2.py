@@ -8,8 +8,8 @@ import torch
 from chronos.chronos2.config import Chronos2CoreConfig
 from chronos.chronos2.model import Chronos2Model
 
-from forecasting.chronos2.learning import initialise
 from forecasting.forecast import LEVELS
+from tools.learning import initialise
 
 
 def random_checkpoint(

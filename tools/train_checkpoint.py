@@ -24,13 +24,13 @@ import numpy as np
 import torch
 
 from forecasting.baseline import RandomWalk
-from forecasting.chronos2.learning import cosine, initialise, pinball
-from forecasting.chronos2.prior import SyntheticPaths, sample_ohlc, sample_paths
 from forecasting.forecast import HORIZON, LEVELS
 from foundation.ending import one_line_errors
 from foundation.errors import InputError
 from foundation.files import check_output
 from foundation.flags import Parser
+from tools.learning import cosine, initialise, pinball
+from tools.synthetic_prior import SyntheticPaths, sample_ohlc, sample_paths
 
 if TYPE_CHECKING:
     from chronos.chronos2.model import Chronos2Model
@@ -127,7 +127,7 @@ def train(output: Path, *, steps: int, seed: int, batch: int = 256, rate: float 
     card = {
         "model": SHAPE,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "data": "synthetic prior of forecasting/chronos2/prior.py; no market data",
+        "data": "synthetic prior of tools/synthetic_prior.py; no market data",
         "seed": seed,
         "steps": steps,
         "batch": batch,

@@ -11,7 +11,6 @@ it is decided. So a decision is filled at the next bar's open there too.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal, get_args
@@ -53,92 +52,6 @@ _NEVER = np.datetime64("NaT", "ns")
 _EPOCH = np.datetime64(0, "ns")
 
 Slots = npt.NDArray[np.int8]
-
-
-class Clock(ABC):
-    """When a class has bars of a timeframe, and decides."""
-
-    __slots__ = ()
-
-    @property
-    @abstractmethod
-    def bars_a_day(self) -> int:
-        """Bars of a day that its market is open all the time it can be."""
-
-    @property
-    @abstractmethod
-    def bars_a_year(self) -> float:
-        """Bars of a year."""
-
-    @property
-    @abstractmethod
-    def places(self) -> int:
-        """Places in a day that `slots` tells apart."""
-
-    @abstractmethod
-    def known_at(self, starts: Instants) -> Instants:
-        """When bars with these start stamps become known, [N]; NaT where no bar starts then."""
-
-    @abstractmethod
-    def started_at(self, ends: Instants) -> Instants:
-        """When the bars that become known at these instants started, [N]; NaT where none does.
-
-        The inverse of `known_at`.
-        """
-
-    @abstractmethod
-    def bars_ended(self, instants: Instants) -> Index:
-        """How many bars of the calendar have ended by each instant, [N]."""
-
-    @abstractmethod
-    def end_of(self, numbers: Index, instants: Instants) -> Instants:
-        """When the bars of these numbers, counted from 1, end; they follow some instants."""
-
-    @abstractmethod
-    def position(self, instants: Instants) -> Array:
-        """Bars that have elapsed by each instant, [N], fractional within a bar.
-
-        The count stands still while the market is shut.
-        """
-
-    @abstractmethod
-    def slots(self, ends: Instants, ahead: int) -> Slots:
-        """Place in its day of each bar that ends at an instant and of `ahead` more, [N, 1 + ahead].
-
-        The bars after it are those of the calendar.
-        """
-
-    @abstractmethod
-    def place_text(self, place: int) -> str:
-        """New York's time by which bars of a place in the day have ended, as 10:30."""
-
-    @abstractmethod
-    def on_weekend(self, place: int) -> bool:
-        """Whether a place is one of weekends."""
-
-    @abstractmethod
-    def is_decision(self, instants: Instants) -> Mask:
-        """Whether a decision may be made: a bar has just closed and a later one can fill it."""
-
-    @abstractmethod
-    def decisions_between(self, first: np.datetime64, last: np.datetime64) -> Instants:
-        """Every decision in [first, last]."""
-
-    @abstractmethod
-    def decided_before(self, instants: Instants) -> Instants:
-        """The decision before each instant, [N]; NaT before the first one."""
-
-    @abstractmethod
-    def fill_dates(self, instants: Instants) -> npt.NDArray[np.datetime64]:
-        """Date of the day in which what is decided at each instant fills, [N]: the next bar's."""
-
-    @abstractmethod
-    def holding_end(self, now: np.datetime64, holding: Holding = "next") -> np.datetime64:
-        """End of the holding interval of a decision at `now`: the next that can change it.
-
-        It is the end of a plan's first block, too. `session` moves it to the same decision of the
-        next session (its last one where that session is shorter), and to a day later for a coin.
-        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,8 +168,8 @@ def nth_end_after(clock: Clock, instants: Instants, ahead: int) -> Instants:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class ListedClock(Clock):
-    """Every bar that a calendar lists: N bars, K decisions.
+class ListedClock:
+    """When a class has the bars that a calendar lists, and decides: N bars, K decisions.
 
     starts: [N] when each bar starts.
     ends: [N] when it ends and becomes known.
@@ -272,45 +185,65 @@ class ListedClock(Clock):
     decision_session: npt.NDArray[np.int64]
 
     def known_at(self, starts: Instants) -> Instants:
+        """When bars with these start stamps become known, [N]; NaT where no bar starts then."""
         k = np.minimum(np.searchsorted(self.starts, starts), len(self.starts) - 1)
         return np.where(self.starts[k] == starts, self.ends[k], _NEVER)
 
     def started_at(self, ends: Instants) -> Instants:
+        """When the bars that become known at these instants started, [N]; NaT where none does.
+
+        The inverse of `known_at`.
+        """
         k = np.minimum(np.searchsorted(self.ends, ends), len(self.ends) - 1)
         return np.where(self.ends[k] == ends, self.starts[k], _NEVER)
 
     def bars_ended(self, instants: Instants) -> Index:
+        """How many bars of the calendar have ended by each instant, [N]."""
         return np.asarray(np.searchsorted(self.ends, instants, side="right"), dtype=np.int64)
 
     def end_of(self, numbers: Index, instants: Instants) -> Instants:
+        """When the bars of these numbers, counted from 1, end; they follow some instants."""
         if numbers.size and numbers.max() > len(self.ends):
             raise beyond_calendar(instants.max())
         return np.asarray(self.ends[numbers - 1])
 
     def position(self, instants: Instants) -> Array:
+        """Bars that have elapsed by each instant, [N], fractional within a bar.
+
+        The count stands still while the market is shut.
+        """
         done = self.bars_ended(instants)
         k = np.minimum(done, len(self.starts) - 1)
         share = (instants - self.starts[k]) / (self.ends[k] - self.starts[k])
         return np.asarray(done + np.clip(share, 0.0, 1.0) * (done < len(self.starts)))
 
     def is_decision(self, instants: Instants) -> Mask:
+        """Whether a decision may be made: a bar has just closed and a later one can fill it."""
         k = np.minimum(np.searchsorted(self.decisions, instants), len(self.decisions) - 1)
         return np.asarray(self.decisions[k] == instants)
 
     def decisions_between(self, first: np.datetime64, last: np.datetime64) -> Instants:
+        """Every decision in [first, last]."""
         begin = np.searchsorted(self.decisions, first)
         end = np.searchsorted(self.decisions, last, side="right")
         return self.decisions[begin:end]
 
     def decided_before(self, instants: Instants) -> Instants:
+        """The decision before each instant, [N]; NaT before the first one."""
         k = np.searchsorted(self.decisions, instants)
         return np.where(k > 0, self.decisions[k - 1], _NEVER)
 
     def fill_dates(self, instants: Instants) -> npt.NDArray[np.datetime64]:
+        """Date of the day in which what is decided at each instant fills, [N]: the next bar's."""
         k = np.minimum(self.bars_ended(instants), len(self.starts) - 1)
         return new_york_date(self.starts[k])
 
     def holding_end(self, now: np.datetime64, holding: Holding = "next") -> np.datetime64:
+        """End of the holding interval of a decision at `now`: the next that can change it.
+
+        It is the end of a plan's first block, too. `session` moves it to the same decision of the
+        next session (its last one where that session is shorter), and to a day later for a coin.
+        """
         k = int(np.searchsorted(self.decisions, now, side="right"))
         if k >= len(self.decisions) - 10:
             raise beyond_calendar(now)
@@ -334,6 +267,7 @@ class StockClock(ListedClock):
 
     @property
     def bars_a_day(self) -> int:
+        """Bars of a day that its market is open all the time it can be."""
         return self.whole
 
     @property
@@ -342,10 +276,15 @@ class StockClock(ListedClock):
 
     @property
     def places(self) -> int:
+        """Places in a day that `slots` tells apart."""
         return self.whole
 
     def slots(self, ends: Instants, ahead: int) -> Slots:
-        """A bar's number within its session: 0 for the one that holds the night."""
+        """Place in its day of each bar that ends at an instant and of `ahead` more, [N, 1 + ahead].
+
+        The bars after it are those of the calendar. A place is a bar's number within its session: 0
+        for the one that holds the night.
+        """
         place = _numbers_in_session(self)
         k = np.searchsorted(self.ends, ends)
         if len(k) and k.max() + ahead >= len(place):
@@ -353,11 +292,13 @@ class StockClock(ListedClock):
         return np.asarray(place[k[:, None] + np.arange(1 + ahead)])
 
     def place_text(self, place: int) -> str:
+        """New York's time by which bars of a place in the day have ended, as 10:30."""
         opens, closes = self.starts[0], self.ends[self.whole - 1]
         ended = min(opens + (place + 1) * (self.ends[0] - opens), closes)
         return time_text(int(new_york_minutes(np.array([ended]))[0]))
 
     def on_weekend(self, place: int) -> bool:
+        """Whether a place is one of weekends."""
         return False
 
     def intraday_ceiling_holds(self, now: np.datetime64) -> bool:
@@ -378,7 +319,7 @@ class StockClock(ListedClock):
 
 
 @dataclass(frozen=True, slots=True)
-class CoinClock(Clock):
+class CoinClock:
     """Bars that follow one another from midnight UTC on.
 
     length: of a bar, of which a day holds whole ones.
@@ -486,6 +427,9 @@ class NewYorkDayClock(ListedClock):
 
     def on_weekend(self, place: int) -> bool:
         return place == 1
+
+
+Clock = StockClock | CoinClock | NewYorkDayClock
 
 
 @cache

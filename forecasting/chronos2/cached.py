@@ -70,9 +70,19 @@ def predictions_here(
     total = sum(map(len, portions))
     engine = forecaster.engine(profile.for_job(total))
     yield Prediction.empty(forecaster.specification(profile, engine))
-    values = forecaster.predictions(windows, portions, profile, progress, engine)
-    for rows, part in zip(portions, values, strict=True):
-        yield Prediction(rows, part, forecaster.specification(profile, engine))
+    # Where a CPU's threads share a matrix, an answer's last bit depends on its place in a pass.
+    # There each portion has passes of its own: its bytes are the same whoever was killed before it.
+    alone = engine.device.type == "cpu"
+    done = 0
+
+    def of_all(work: str, count: int, _: int) -> None:
+        progress(work, done + count, total)
+
+    for stream in [[rows] for rows in portions] if alone else [portions]:
+        values = forecaster.predictions(windows, stream, profile, of_all, engine)
+        for rows, part in zip(stream, values, strict=True):
+            yield Prediction(rows, part, forecaster.specification(profile, engine))
+        done += sum(map(len, stream))
 
 
 @dataclass(frozen=True, eq=False, slots=True)

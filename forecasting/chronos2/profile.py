@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from forecasting.chronos2.augmentation import AUGMENTATIONS, Augmentation
+from forecasting.chronos2.augmentation import Augmentation
 from foundation.errors import DataError, InputError, did_you_mean
 from foundation.files import put_whole
+from foundation.settings import setting, settings_class
 
-Device = str  # `auto`, `cpu`, `cuda` or `cuda:N`: see `check_device`
+Device = str  # `auto`, `cpu`, `cuda` or `cuda:N`: see `DEVICE`
 Dtype = Literal["fp32", "tf32", "bf16"]
 Compile = Literal["auto"] | bool
 
@@ -30,35 +31,39 @@ WORTH_COMPILING = 1_000_000
 DEVICE = r"^(auto|cpu|cuda(:(0|[1-9][0-9]?))?)$"
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class("forecaster")
 class Profile:
     """What turns a window into quantiles.
 
-    model: a folder (`config.json` and safetensors) or a hub id such as `amazon/chronos-2`, which
-        `@REVISION` pins; none is the shipped small checkpoint.
-    context_length: own bars a window holds, at least 3.
-    augmentation: of the window before the model.
-    device: `auto` is CUDA where there is one; `cuda:N` is one of several GPUs, from 0.
-    dtype: of matrices: fp32; tf32, which is fp32 multiplied with TF32 and needs CUDA; bf16.
-    compile: whether `torch.compile` is used. `auto` uses it on CUDA and goes on without it where it
-        fails; `true` fails where the machine cannot.
+    A model is a folder (`config.json` and safetensors) or a hub id such as `amazon/chronos-2`,
+    which `@REVISION` pins. `auto` compiles on CUDA and goes on without where that fails; `true`
+    fails where the machine cannot.
     """
 
-    model: str | None = None
-    context_length: int = 100
-    augmentation: Augmentation = "none"
-    device: Device = "auto"
-    dtype: Dtype = "fp32"
-    compile: Compile = "auto"
+    model: str | None = setting(None, "checkpoint folder of Chronos-2; none: the shipped one")
+    context_length: int = setting(100, "own bars that a forecast sees", ge=3)
+    augmentation: Augmentation = setting(
+        "none", "how a window is transformed before the model sees it"
+    )
+    device: Device = setting(
+        "auto", "auto (CUDA if there is one), cpu, cuda, or cuda:N of several GPUs"
+    )
+    dtype: Dtype = setting(
+        "fp32", "of matrices; tf32 multiplies 10 bits of a factor's 23, on CUDA alone"
+    )
+    compile: Compile = setting(
+        "auto",
+        "auto: on CUDA, for 1,000,000 windows and more, in tf32 and bf16 for all, and "
+        "goes on where that fails; true fails then",
+    )
 
     def __post_init__(self) -> None:
-        if self.context_length < 3:
-            raise InputError(f"forecaster.context_length: {self.context_length} is below 3")
-        for name, choices in (("augmentation", AUGMENTATIONS), ("dtype", get_args(Dtype))):
-            value = getattr(self, name)
-            if value not in choices:
-                raise InputError(f"forecaster.{name}: {value!r} is none of {', '.join(choices)}")
-        check_device("forecaster.device", self.device)
+        # It names a device, whether that is there or not.
+        if not re.fullmatch(DEVICE, self.device):
+            hint = did_you_mean(self.device, ("auto", "cpu", "cuda", "cuda:0"))
+            raise InputError(
+                f"forecaster.device: {self.device!r} is none of auto, cpu, cuda, cuda:N{hint}"
+            )
         if self.dtype == "tf32" and self.device == "cpu":
             raise no_tf32()
 
@@ -99,16 +104,6 @@ class SymbolSettings(BaseModel):
         """The profile with this symbol's settings over it."""
         changes = self.model_dump(exclude_none=True, exclude={"prediction_length"})
         return replace(profile, **changes)
-
-
-def check_device(place: str, device: str) -> None:
-    """Refuse a word that names no device, whether it is there or not.
-
-    place: of the setting, dotted.
-    """
-    if not re.fullmatch(DEVICE, device):
-        hint = did_you_mean(device, ("auto", "cpu", "cuda", "cuda:0"))
-        raise InputError(f"{place}: {device!r} is none of auto, cpu, cuda, cuda:N{hint}")
 
 
 def whole_number(place: str, value: object, low: int, high: int) -> int:

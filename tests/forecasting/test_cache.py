@@ -18,13 +18,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from forecasting.batch_file import Batch, write_batch
 from forecasting.cache import partition_rows, prune
 from forecasting.calibration.kept import folder_of_code
-from forecasting.chronos2.cached import CachedForecaster
+from forecasting.chronos2.cached import CachedForecaster, Prediction, _portions, predictions_here
 from forecasting.chronos2.checkpoint import SHIPPED
 from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.profile import Profile
@@ -184,6 +185,31 @@ BATCH = [
 
 def batch(folder: Path, output: Path | None = None) -> list[str]:
     return [*BATCH, f"forecaster.cache={folder}", *([f"output={output}"] if output else [])]
+
+
+def test_what_a_portion_answers_does_not_depend_on_those_computed_before_it(market: Bars) -> None:
+    """Two threads cut a matrix in two: where a window stands in a pass moves its last bit."""
+    forecaster = Chronos2Forecaster(Profile(device="cpu"))
+    windows = forecaster.windows(market, market.times[-900])
+    portions = list(_portions(windows, np.arange(len(windows))))
+    assert len(portions) == 2
+    said: list[tuple[int, int]] = []
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+
+    def made(of: Sequence[Index]) -> list[Prediction]:
+        said.clear()
+        noted = lambda _, *counts: said.append(counts)  # noqa: E731
+        return list(predictions_here(forecaster, windows, of, forecaster.profile, noted))
+
+    (empty, *rest), whole = made(portions[1:]), made(portions)[1:]
+    torch.set_num_threads(threads)
+    assert said[-1] == (len(windows), len(windows))
+    assert [len(each.values) for each in whole] == [len(rows) for rows in portions]
+    assert len(empty.rows) == 0
+    assert all(each.specification == empty.specification for each in rest)
+    for one, other in zip(rest, whole[1:], strict=True):
+        np.testing.assert_array_equal(one.values, other.values)
 
 
 @pytest.mark.slow

@@ -13,12 +13,12 @@ from chronos import Chronos2Pipeline
 from forecasting.chronos2 import engine as engines
 from forecasting.chronos2.checkpoint import SHIPPED
 from forecasting.chronos2.forecaster import Chronos2Forecaster
-from forecasting.chronos2.learning import initialise, pinball
-from forecasting.chronos2.prior import sample_ohlc, sample_paths
 from forecasting.chronos2.profile import Profile, SymbolSettings
 from forecasting.forecast import HORIZON, LEVELS
 from foundation.errors import InputError
 from tests.latest import latest
+from tools.learning import initialise, pinball
+from tools.synthetic_prior import sample_ohlc, sample_paths
 from tools.train_checkpoint import draw_batch, small_model, train
 from trainingdata.bars import CLOSE, FIELDS, Bars
 

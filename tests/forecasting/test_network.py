@@ -16,9 +16,9 @@ from torch.nn import functional
 from forecasting.chronos2 import attention
 from forecasting.chronos2.augmentation import AUGMENTATIONS, augment, restore
 from forecasting.chronos2.checkpoint import SHIPPED
-from forecasting.chronos2.learning import initialise
 from forecasting.chronos2.network import Network
 from forecasting.forecast import HORIZON, LEVELS
+from tools.learning import initialise
 from tools.train_checkpoint import small_model
 
 CPU = torch.device("cpu")

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -290,15 +289,3 @@ def test_ray_computes_only_what_is_kept() -> None:
     one = ForecasterSettings(device="cuda:1")
     with pytest.raises(InputError, match=r"^forecaster.device: cuda:1 is one GPU .* use cuda or"):
         BatchSettings(launcher="ray", forecaster=one)
-
-
-def test_portions_come_in_the_order_that_a_local_run_keeps_them_in(market: Bars) -> None:
-    from forecasting.chronos2.cached import _portions, predictions_here
-
-    forecaster = Chronos2Forecaster()
-    windows = forecaster.windows(market, market.times[-200])
-    portions = list(_portions(windows, np.arange(len(windows))))
-    first, *others = predictions_here(forecaster, windows, portions, Profile(), silent)
-    assert len(first.rows) == 0
-    assert [len(answer.values) for answer in others] == [len(rows) for rows in portions]
-    assert all(answer.specification == first.specification for answer in others)

@@ -20,9 +20,9 @@ from forecasting.chronos2 import library
 from forecasting.chronos2.cached import CachedForecaster
 from forecasting.chronos2.checkpoint import SHIPPED, WEIGHTS, Checkpoint, Contents, checkpoint
 from forecasting.chronos2.forecaster import Chronos2Forecaster
-from forecasting.chronos2.learning import initialise
 from forecasting.chronos2.profile import Dtype, Profile
 from foundation.errors import InputError
+from tools.learning import initialise
 from tools.train_checkpoint import small_model
 from trainingdata.bars import Bars
 
