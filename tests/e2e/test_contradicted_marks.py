@@ -92,9 +92,7 @@ def equities(desk: Desk) -> list[float]:
     return [mark.equity for mark in desk.job._journal.marks(np.datetime64(0, "ns"))]
 
 
-@pytest.mark.first_example
-@pytest.mark.parametrize("restarted", [True, False])
-@pytest.mark.parametrize("factor", [10.0, 0.1])
+@pytest.mark.parametrize(("factor", "restarted"), [(10.0, True), (0.1, False)])
 def test_a_mark_that_the_feed_denies_moves_nothing_and_leaves_no_peak(
     practice: Start, tmp_path: Path, factor: float, restarted: bool
 ) -> None:
@@ -124,8 +122,7 @@ def test_a_mark_that_the_feed_denies_moves_nothing_and_leaves_no_peak(
 
 
 @pytest.mark.first_example
-@pytest.mark.parametrize("factor", [10.0, 0.1])
-@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize(("factor", "restarted"), [(10.0, False), (0.1, True)])
 def test_a_mark_that_the_account_itself_denies_moves_nothing(
     practice: Start, tmp_path: Path, factor: float, restarted: bool
 ) -> None:
@@ -166,8 +163,7 @@ def jumped(times: float) -> Callable[[Bars], Bars]:
 
 
 @pytest.mark.first_example
-@pytest.mark.parametrize("restarted", [False, True])
-@pytest.mark.parametrize("times", [1.3, 0.7])
+@pytest.mark.parametrize(("times", "restarted"), [(1.3, False), (0.7, True)])
 def test_a_jump_that_the_feed_shows_too_is_traded(
     practice: Start, tmp_path: Path, times: float, restarted: bool
 ) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,6 @@ WORDS = (
     *("symbols=[SYA,SYB,SYC]", "forecaster=ewma", "forecaster.calibrated=false"),
     *("prior.stock_sharpe=1.0", "sizing.holding=plan"),
 )
-FACTORS = (100.0, 0.1, 0.01, 0.5)
 ODD = [("o", 5.0), ("h", 9.0), ("l", 0.2), ("c", 0.6), ("c", 1.7)]
 SYMBOLS = ("SYA", "SYB", "SYXUSD")
 NAMES = {"o": "open", "h": "high", "l": "low", "c": "close"}
@@ -125,18 +123,7 @@ def of_symbols(decision: Decision, *symbols: str) -> list[Any]:
     return [choice for choice in decision.choices if choice.symbol in symbols]
 
 
-@pytest.mark.parametrize(
-    ("factor", "held"),
-    [
-        (100.0, True),
-        (0.5, False),
-        *(
-            pytest.param(factor, held, marks=pytest.mark.slow)
-            for factor, held in product(FACTORS, (True, False))
-            if (factor, held) not in ((100.0, True), (0.5, False))
-        ),
-    ],
-)
+@pytest.mark.parametrize(("factor", "held"), [(100.0, True), (0.5, False)])
 def test_a_bad_last_bar_that_the_venues_price_denies_moves_no_other_symbol(
     practice: Start,
     tmp_path: Path,

@@ -12,7 +12,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -44,7 +43,6 @@ SPANS = {
     ),
 }
 HOURS = SPANS["1h"]
-SHARES = np.random.default_rng(20).random(2).tolist()  # of the events, after which it is killed
 WORDS = (SYMBOLS, "forecaster=ewma", "sizing.strategy=equal_weight", "sizing.band=0.002")
 
 
@@ -231,11 +229,7 @@ def test_an_undisturbed_replay_has_the_venues_own_fills_and_equity(
         *(("1h", share) for share in (0.03, 0.31, 0.74)),
         *(("1d", share) for share in (0.21, 0.4, 0.52)),
         *(("1d fill=close", share) for share in (0.35, 0.6)),
-        *(
-            pytest.param(timeframe, share, marks=pytest.mark.slow)
-            for timeframe in SPANS
-            for share in SHARES
-        ),
+        pytest.param("15m", 0.47, marks=pytest.mark.slow),
     ],
 )
 def test_killed_anywhere_it_is_gone_on_with_and_ends_as_if_it_had_not_been(
