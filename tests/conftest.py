@@ -25,7 +25,6 @@ DEAREST = 25  # tests that a run names at its end
 COSTS = pytest.StashKey[dict[str, tuple[float, float]]]()
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 hypothesis.settings.register_profile("default", deadline=None, derandomize=True, max_examples=25)
-hypothesis.settings.register_profile("thorough", deadline=None, derandomize=True, max_examples=100)
 hypothesis.settings.register_profile("dated", deadline=None, database=None, max_examples=100)
 hypothesis.settings.register_profile("search", deadline=None, max_examples=3000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))

@@ -74,21 +74,6 @@ def test_own_code_is_named_on_the_command_line_and_its_orders_say_so(folder: Pat
     assert "drift" in run.stdout
 
 
-@pytest.mark.slow
-def test_a_file_of_forecasts_is_traded_as_what_made_it(folder: Path) -> None:
-    made = command(folder, "forecasting.batch", *DRIFT, *SPAN, "output=f.parquet")
-    assert made.returncode == 0, made.stderr
-    from_file = ("forecaster=file", "forecaster.path=f.parquet", DRIFT[1])
-    fills = []
-    for forecaster, out in ((DRIFT, "a"), (from_file, "b")):
-        words = (*forecaster, RISING, *SPAN, "trials=null", f"output={out}")
-        run = command(folder, BACKTEST, *words)
-        assert run.returncode == 0, run.stderr
-        fills.append(pd.read_parquet(folder / out / "fills.parquet"))
-    assert len(fills[0]) > 3
-    pd.testing.assert_frame_equal(*fills)
-
-
 @pytest.mark.parametrize(
     ("words", "line"),
     [
