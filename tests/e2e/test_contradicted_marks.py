@@ -14,8 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from execution.account_lock import JOURNAL
-from foundation.database import Database
 from foundation.errors import BrokerError
 from tests.e2e.changed_answers import changed_answers
 from tests.e2e.practice import OPENING, Practice, Start, buy, trading
@@ -76,16 +74,16 @@ def desks(
     """Starts processes on one account and journal, one after the other; the first has passed."""
     here.advance(at)
     with changed_answers(here, told) as seen:
-        opened: list[Database] = []
+        opened: list[Desk] = []
 
         def start() -> Desk:
             while opened:
-                opened.pop().close()
-            opened.append(Database(folder / JOURNAL))
-            return Desk.at(replace(seen), opened[0], folder, *words)
+                opened.pop().database.close()
+            opened.append(Desk.at(replace(seen), folder, *words))
+            return opened[0]
 
         yield start
-        opened.pop().close()
+        opened.pop().database.close()
 
 
 def equities(desk: Desk) -> list[float]:

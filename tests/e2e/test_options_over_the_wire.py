@@ -361,7 +361,7 @@ def test_over_the_wire_the_seller_books_what_it_books_in_one_process(
 ) -> None:
     rows = []
     for wired in (True, False):
-        here = options(practice, vix, "start=2024-02-12", "end=2024-02-23")
+        here = options(practice, vix, "start=2024-02-15", "end=2024-02-21")
         folder = tmp_path / str(wired)
         desk = here.venue.options.desks[UNDER]
         venue: SpreadVenue = spreads(here) if wired else DeskVenue(desk)
