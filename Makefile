@@ -7,6 +7,7 @@ WHEELS ?= wheels
 COMMIT ?= $(shell git describe --always --dirty 2>/dev/null)
 SEED ?= $(shell date -u +%Y%m%d)
 MONEY := 'money_property and not slow and not long and not gpu and not bench'
+MONEY_FILES = $(shell sed -n 's/^ *- \(tests[^:]*\)::.*/\1/p' tests/money.yaml | sort -u)
 # Libraries are installed without bytecode, which the first import writes: without it each takes seconds, every time.
 export PYTHONDONTWRITEBYTECODE :=
 # A worker of the tests has one core: two that compute on all of them wait for each other.
@@ -27,10 +28,9 @@ check: $(VENV)/.installed-dev         ## format, lint, types, layers, default te
 	$(BIN)/lint-imports
 	$(TESTS) --dist loadfile
 
-money: $(VENV)/.installed-dev         ## properties of what money rests on, with more examples and with a seed of the day
-	HYPOTHESIS_PROFILE=thorough $(TESTS) -m $(MONEY) --dist loadfile
+money: $(VENV)/.installed-dev         ## properties of what money rests on, with more examples, of a seed of the day
 	@echo "random examples of the seed $(SEED)"
-	HYPOTHESIS_PROFILE=dated $(TESTS) -m $(MONEY) --dist loadfile --hypothesis-seed $(SEED)
+	HYPOTHESIS_PROFILE=dated $(TESTS) -m $(MONEY) --dist loadfile --hypothesis-seed $(SEED) $(MONEY_FILES)
 
 slow: $(VENV)/.installed-dev          ## the longer tests
 	$(TESTS) -m slow --dist loadgroup

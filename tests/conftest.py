@@ -24,8 +24,22 @@ ROOT = Path(__file__).resolve().parent.parent
 DEAREST = 25  # tests that a run names at its end
 COSTS = pytest.StashKey[dict[str, tuple[float, float]]]()
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+MEMORY = Path("/dev/shm")
+ROOM = 4 * 2**30  # bytes that there has to be for files of tests
+
+
+def has_room_for_files(folder: Path) -> bool:
+    """Whether tests may write there and run what they have written."""
+    if not os.access(folder, os.W_OK):
+        return False
+    facts = os.statvfs(folder)
+    return facts.f_bavail * facts.f_frsize > ROOM and not facts.f_flag & os.ST_NOEXEC
+
+
+# A journal waits for the disk at every commit, which takes longer than all else that a test does.
+if has_room_for_files(MEMORY):
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 hypothesis.settings.register_profile("default", deadline=None, derandomize=True, max_examples=25)
-hypothesis.settings.register_profile("thorough", deadline=None, derandomize=True, max_examples=100)
 hypothesis.settings.register_profile("dated", deadline=None, database=None, max_examples=100)
 hypothesis.settings.register_profile("search", deadline=None, max_examples=3000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))

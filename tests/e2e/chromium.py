@@ -83,7 +83,11 @@ class Page:
             pass
 
     def _read(self) -> dict[str, Any]:
-        answer: dict[str, Any] = json.loads(self.connection.recv(PATIENCE))
+        """What comes next of this page; what its browser says of another one is passed over."""
+        while True:
+            answer: dict[str, Any] = json.loads(self.connection.recv(PATIENCE))
+            if answer.get("sessionId", "") == self.session:
+                break
         if answer.get("method") == "Log.entryAdded":
             self.complaints.append(answer["params"]["entry"]["text"])
         if answer.get("method") == "Runtime.exceptionThrown":
@@ -137,8 +141,21 @@ class Page:
 
 
 @contextmanager
+def opened(browser: Page) -> Iterator[Page]:
+    """An empty page of a browser, with nothing of what another one has kept."""
+    context = browser.ask("Target.createBrowserContext")["browserContextId"]
+    made = browser.ask("Target.createTarget", url="about:blank", browserContextId=context)
+    attached = browser.ask("Target.attachToTarget", targetId=made["targetId"], flatten=True)
+    page = Page(browser.connection, attached["sessionId"], browser.numbers)
+    for domain in ("Page", "Runtime", "Log"):
+        page.ask(f"{domain}.enable")
+    yield page
+    browser.ask("Target.disposeBrowserContext", browserContextId=context)
+
+
+@contextmanager
 def browsing(program: str) -> Iterator[Page]:
-    """A browser with an empty page, which ends with what is within."""
+    """A browser, asked as a whole, which ends with what is within."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         process = subprocess.Popen(
             [program, *FLAGS, f"--user-data-dir={folder}", "about:blank"],
@@ -150,12 +167,7 @@ def browsing(program: str) -> Iterator[Page]:
         try:
             with connect(_address(process), max_size=None) as connection:
                 whole = Page(connection, "", itertools.count(1))
-                target = whole.ask("Target.createTarget", url="about:blank")["targetId"]
-                session = whole.ask("Target.attachToTarget", targetId=target, flatten=True)
-                page = Page(connection, session["sessionId"], whole.numbers)
-                for domain in ("Page", "Runtime", "Log"):
-                    page.ask(f"{domain}.enable")
-                yield page
+                yield whole
                 whole.ask("Browser.close")
             process.wait(PATIENCE)
         finally:

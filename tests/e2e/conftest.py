@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.e2e.chromium import Page, browsing, installed
+from tests.e2e.chromium import Page, browsing, installed, opened
 from tests.e2e.practice import Start, practising
 
 
@@ -29,10 +29,17 @@ def chromium() -> str:
     return program
 
 
+@pytest.fixture(scope="session")
+def window(chromium: str) -> Iterator[Page]:
+    """A browser for all tests of a process."""
+    with browsing(chromium) as browser:
+        yield browser
+
+
 @pytest.fixture
-def browser(chromium: str) -> Iterator[Page]:
-    """A page of a browser of its own."""
-    with browsing(chromium) as page:
+def browser(window: Page) -> Iterator[Page]:
+    """A page of its own."""
+    with opened(window) as page:
         yield page
 
 

@@ -8,7 +8,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -190,6 +190,17 @@ def forgotten() -> Journal:
     return Journal(database, events, OrderStore(database, events), TRADE)
 
 
+def live_settings(here: Practice, *words: str, **more: Any) -> LiveSettings:
+    """Settings of configs/live.yaml for a server.
+
+    more: what is another value in every test. Hydra takes a quarter of a second for words that it
+        has not seen yet.
+    """
+    settings = LiveSettings.of(composed_config("live", list(words)))
+    reached = replace(settings.broker, url_override=here.url)
+    return replace(settings, broker=reached, **more)
+
+
 @dataclass
 class Live:
     """What the live entry point composes for a practice server: `words` are settings of
@@ -202,8 +213,7 @@ class Live:
 
     @classmethod
     def at(cls, here: Practice, *words: str, patience: float = 0.0) -> Live:
-        told = [*SPAN[3:], f"broker.url_override={here.url}", f"bar_patience={patience}", *words]
-        settings = LiveSettings.of(composed_config("live", told))
+        settings = live_settings(here, *SPAN[3:], f"bar_patience={patience}", *words)
         bars = here.venue.market.bars
         trader = settings.trader(settings.forecaster.build(bars.symbols))
         if "oracle" in trader.forecaster.name:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -34,8 +35,16 @@ class Job:
 def open_job(settings, keys, live, over): yield Job()
 ''',
 }
-MAIN = """import foundation.executed as rooms; rooms.ROOMS += ("dividend_notes",)
-import kelly_chronos; kelly_chronos.main()"""
+MAIN = """import json, sys
+import foundation.executed as rooms; rooms.ROOMS += ("dividend_notes",)
+import kelly_chronos
+for words in json.loads(sys.argv[1]):
+    sys.argv = ["kelly-chronos", *words]
+    try:
+        kelly_chronos.main()
+    except SystemExit as ended:
+        assert not ended.code
+"""
 
 
 def test_a_product_brings_a_command_a_job_and_a_section_of_the_page_by_its_name_alone(
@@ -46,15 +55,13 @@ def test_a_product_brings_a_command_a_job_and_a_section_of_the_page_by_its_name_
         (tmp_path / "dividend_notes" / name).write_text(text)
     url = f"broker.url_override={practice('symbols=[SYA]').url}"
     env = environment(tmp_path, PYTHONPATH=os.pathsep.join(map(str, (ROOT, tmp_path))))
-
-    def said(*words: str) -> str:
-        command = [sys.executable, "-c", MAIN, *words]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    assert "dividend_notes" in said()
-    assert said("dividend_notes", "of", "ACME") == "notes: ['of', 'ACME']\n"
-    said("trade_stock_e2e", "mode=paper", "jobs=[dividends]", "symbols=[SYA]", url)
+    loop = ["trade_stock_e2e", "mode=paper", "jobs=[dividends]", "symbols=[SYA]", url]
+    words = json.dumps([[], ["dividend_notes", "of", "ACME"], loop])
+    command = [sys.executable, "-c", MAIN, words]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env)
+    assert done.returncode == 0, done.stderr
+    listed, _, said = done.stdout.partition("notes: ")
+    assert "dividend_notes" in listed
+    assert said.startswith("['of', 'ACME']\n")
     (page,) = tmp_path.glob("data/live/*/status.html")
     assert "<h2>Dividends</h2><p>1 look</p>" in page.read_text()

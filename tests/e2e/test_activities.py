@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 import requests
 
-from execution.account_lock import JOURNAL
 from execution.alpaca.activities import activities_since
 from execution.alpaca.broker import AlpacaAccount, AlpacaBroker
 from execution.alpaca.connection import VenueConnection
@@ -354,7 +353,7 @@ def test_an_expiry_that_is_listed_on_the_next_day_halts_nothing(
     here = practice(f"options.vix={vix}", "options.symbols=[SYC]", "symbols=[SYA,SYB,SYC]")
     late(here, "OPEXP", "OPASN", "OPEXC", "OPTRD")
     here.advance(OPENING)
-    desk = live.Desk.at(here, Database(tmp_path / JOURNAL), tmp_path, *PLAIN)
+    desk = live.Desk.at(here, tmp_path, *PLAIN)
     trading(here).post("/orders", {**SPREAD, "legs": LEGS})
     desk.job.step()
     assert len(here.venue.options.positions()) == 2
@@ -371,7 +370,7 @@ def test_a_split_that_is_listed_late_is_odd_until_it_is_listed(
     here = practice(f"data.actions={actions}", "data.adjustment=raw", "symbols=[SYA,SYB]")
     late(here, "SPLIT")
     here.advance(OPENING)
-    desk = live.Desk.at(here, Database(tmp_path / JOURNAL), tmp_path, *PLAIN)
+    desk = live.Desk.at(here, tmp_path, *PLAIN)
     desk.job.step()
     for at, standing in [(STOCKS_TRADE, 0), (FIRST_HOUR, 1), (NEXT_DAY, 0)]:
         here.advance(at)
@@ -391,7 +390,7 @@ def test_a_halt_ends_by_itself_only_where_the_venue_has_settled_the_whole_differ
 ) -> None:
     here = practice("symbols=[SYA,SYB]")
     here.advance(OPENING)
-    desk = live.Desk.at(here, Database(tmp_path / JOURNAL), tmp_path, *PLAIN)
+    desk = live.Desk.at(here, tmp_path, *PLAIN)
     held = {"SYA": 10, "SYB": 5}
 
     def shown(_: AlpacaAccount) -> dict[str, Holding]:

@@ -9,6 +9,7 @@ import pytest
 
 from foundation.files import UNFINISHED
 from tests.commands import Started, run_command
+from tests.e2e.refused import refusal_of
 
 RUN = (
     *("-m", "marketsimulator.backtest", "symbols=[SYA,SYB]", "start=2024-02-20"),
@@ -108,6 +109,6 @@ def test_a_folder_in_which_a_run_was_killed_is_refused_by_who_reads_it_and_made_
 
 
 def test_a_run_that_is_refused_leaves_no_folder(tmp_path: Path) -> None:
-    refusal((*RUN, "sizing.strategy=nothing", "output=new"), tmp_path)
-    refusal(("-m", "marketsimulator.stress", "nowhere", "output=new/below"), tmp_path)
+    refusal_of(*RUN[1:], "sizing.strategy=nothing", "output=new", cwd=tmp_path)
+    refusal_of("marketsimulator.stress", "nowhere", "output=new/below", cwd=tmp_path)
     assert list(tmp_path.iterdir()) == []

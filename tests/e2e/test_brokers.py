@@ -13,7 +13,6 @@ import pytest
 
 from execution.alpaca.broker import AlpacaBroker
 from execution.broker import Broker, place
-from execution.orders import Order
 from foundation.compose import composed_config
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.practice import KEYS, SPAN, order, practising
@@ -194,38 +193,35 @@ def test_what_closes_a_position_whole_is_never_too_small(stand: Stand) -> None:
     assert (last.qty, stand.broker.account().positions) == (Decimal("-0.005"), {})
 
 
-@pytest.mark.first_example
-@pytest.mark.parametrize(
-    ("wrong", "why"),
-    [
-        (order("flip-1", side="sell", qty="11"), "no order goes through 0"),
-        (order("dust-1", qty="0.001"), "a fraction of a share is worth \\$1 at least"),
-        (
-            order("whale-1", "SYXUSD", qty="100000", tif="gtc"),
-            "an order of coins is worth \\$200,000 at most",
-        ),
-        (order("wash-1", "SYB", side="sell"), "a wash trade"),
-        (order("cross-1", "SYB", side="sell", type="limit", limit_price=0.5), "a wash trade"),
-        (
-            order("early-1", type="market", extended_hours=True),
-            "outside regular hours only limit orders",
-        ),
-        (
-            order("auction-1", type="stop", stop_price=5.0, tif="opg"),
-            "take market and limit orders",
-        ),
-        (order("coin-1", "SYXUSD", qty="1", tif="gtc", type="stop", stop_price=9e9), "coins take"),
-    ],
+WRONG = (
+    (order("flip-1", side="sell", qty="11"), "no order goes through 0"),
+    (order("dust-1", qty="0.001"), "a fraction of a share is worth \\$1 at least"),
+    (
+        order("whale-1", "SYXUSD", qty="100000", tif="gtc"),
+        "an order of coins is worth \\$200,000 at most",
+    ),
+    (order("wash-1", "SYB", side="sell"), "a wash trade"),
+    (order("cross-1", "SYB", side="sell", type="limit", limit_price=0.5), "a wash trade"),
+    (
+        order("early-1", type="market", extended_hours=True),
+        "outside regular hours only limit orders",
+    ),
+    (order("auction-1", type="stop", stop_price=5.0, tif="opg"), "take market and limit orders"),
+    (order("coin-1", "SYXUSD", qty="1", tif="gtc", type="stop", stop_price=9e9), "coins take"),
 )
+
+
 def test_what_a_venue_would_not_take_is_known_before_it_is_sent(
-    stand: Stand, caplog: pytest.LogCaptureFixture, wrong: Order, why: str
+    stand: Stand, caplog: pytest.LogCaptureFixture
 ) -> None:
     stand.broker.submit([order("in-1")])
     low = round(stand.opens("SYB", OPENING) * 0.5, 2)
     stand.broker.submit([order("bid-1", "SYB", type="limit", limit_price=low, tif="gtc")])
     before = stand.broker.account()
-    assert stand.broker.submit([wrong]) == []
-    assert re.search(why, caplog.text)
+    for wrong, why in WRONG:
+        caplog.clear()
+        assert stand.broker.submit([wrong]) == []
+        assert re.search(why, caplog.text), wrong
     after = stand.broker.account()
     assert (after.positions, after.open_orders, after.cash) == (
         before.positions,

@@ -56,7 +56,7 @@ def alone(*words: str) -> BacktestSettings:
     return BacktestSettings.of(composed_config("backtest", [*SPAN, *span, *WORDS, *words]))
 
 
-@pytest.mark.parametrize("capital", [1_000.0, 100_000.0, 300_000.0])
+@pytest.mark.parametrize("capital", [1_000.0, 300_000.0])
 def test_a_full_rotation_is_bought_as_large_as_the_venue_takes_it(capital: float) -> None:
     """It checks a purchase at 1.03 of its price against the cash that the sale has brought."""
     settings = alone(*REFUSES, f"capital={capital}")
@@ -78,8 +78,7 @@ def test_a_full_rotation_is_bought_as_large_as_the_venue_takes_it(capital: float
 
 
 @pytest.mark.first_example
-@pytest.mark.parametrize("increments", ["original", "broker"])
-@pytest.mark.parametrize("capital", [1_500.0, 100_000.0])
+@pytest.mark.parametrize(("capital", "increments"), [(1_500.0, "original"), (100_000.0, "broker")])
 def test_what_part_of_a_coin_brings_is_not_spent_before_it_is_rounded(
     capital: float, increments: str
 ) -> None:

@@ -13,7 +13,6 @@ from foundation.errors import InputError
 from marketsimulator.original_flags import overrides_of
 from marketsimulator.results.verdict import verdict
 from marketsimulator.settings import BacktestSettings
-from tests.commands import run_command
 from tests.e2e.refused import answer_of, refusal_of
 
 ORIGINAL = "marketsimulator.backtest_kelly_chronos2"
@@ -75,7 +74,6 @@ def test_wrong_input_is_one_line_exit_code_2_and_nothing_written(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.first_example
 @pytest.mark.parametrize(
     "words",
     [
@@ -93,9 +91,7 @@ def test_wrong_input_is_one_line_exit_code_2_and_nothing_written(
     ],
 )
 def test_the_hydra_entry_says_wrong_input_the_same_way(tmp_path: Path, words: list[str]) -> None:
-    done = run_command(["-m", "marketsimulator.backtest", *words], cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (2, "")
-    [line] = done.stderr.splitlines()
+    line = refusal_of("marketsimulator.backtest", *words, cwd=tmp_path)
     assert line.startswith("error: ")
     assert list(tmp_path.iterdir()) == []
 

@@ -14,8 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from execution.account_lock import JOURNAL
-from foundation.database import Database
 from foundation.errors import BrokerError
 from tests.e2e.changed_answers import changed_answers
 from tests.e2e.practice import OPENING, Practice, Start, buy, trading
@@ -76,25 +74,23 @@ def desks(
     """Starts processes on one account and journal, one after the other; the first has passed."""
     here.advance(at)
     with changed_answers(here, told) as seen:
-        opened: list[Database] = []
+        opened: list[Desk] = []
 
         def start() -> Desk:
             while opened:
-                opened.pop().close()
-            opened.append(Database(folder / JOURNAL))
-            return Desk.at(replace(seen), opened[0], folder, *words)
+                opened.pop().database.close()
+            opened.append(Desk.at(replace(seen), folder, *words))
+            return opened[0]
 
         yield start
-        opened.pop().close()
+        opened.pop().database.close()
 
 
 def equities(desk: Desk) -> list[float]:
     return [mark.equity for mark in desk.job._journal.marks(np.datetime64(0, "ns"))]
 
 
-@pytest.mark.first_example
-@pytest.mark.parametrize("restarted", [True, False])
-@pytest.mark.parametrize("factor", [10.0, 0.1])
+@pytest.mark.parametrize(("factor", "restarted"), [(10.0, True), (0.1, False)])
 def test_a_mark_that_the_feed_denies_moves_nothing_and_leaves_no_peak(
     practice: Start, tmp_path: Path, factor: float, restarted: bool
 ) -> None:
@@ -124,8 +120,7 @@ def test_a_mark_that_the_feed_denies_moves_nothing_and_leaves_no_peak(
 
 
 @pytest.mark.first_example
-@pytest.mark.parametrize("factor", [10.0, 0.1])
-@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize(("factor", "restarted"), [(10.0, False), (0.1, True)])
 def test_a_mark_that_the_account_itself_denies_moves_nothing(
     practice: Start, tmp_path: Path, factor: float, restarted: bool
 ) -> None:
@@ -166,8 +161,7 @@ def jumped(times: float) -> Callable[[Bars], Bars]:
 
 
 @pytest.mark.first_example
-@pytest.mark.parametrize("restarted", [False, True])
-@pytest.mark.parametrize("times", [1.3, 0.7])
+@pytest.mark.parametrize(("times", "restarted"), [(1.3, False), (0.7, True)])
 def test_a_jump_that_the_feed_shows_too_is_traded(
     practice: Start, tmp_path: Path, times: float, restarted: bool
 ) -> None:

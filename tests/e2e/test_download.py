@@ -77,7 +77,7 @@ def test_files_hold_what_the_venue_has(market: Bars, tmp_path: Path, short_chunk
     assert {p.name for p in tmp_path.iterdir()} == {"SYA.parquet", "SYXUSD.parquet"}
 
 
-@pytest.mark.parametrize("fails", range(1, 14, 2))
+@pytest.mark.parametrize("fails", [1, 6, 13])
 def test_a_run_that_was_stopped_goes_on_where_it_was(
     market: Bars, tmp_path: Path, short_chunks: None, fails: int
 ) -> None:

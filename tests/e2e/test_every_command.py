@@ -86,37 +86,37 @@ def test_a_command_has_what_the_skeleton_asks_of_it(command: Command) -> None:
         assert (ROOT / "configs" / f"{command.config}.yaml").is_file()
 
 
-@pytest.mark.first_example
-@every_command
-def test_help_is_quick_and_says_what_the_command_does_with_an_example(
-    command: Command, tmp_path: Path
-) -> None:
-    source = source_of(command.module)
-    words = [sys.executable, "-X", "importtime", str(source), "--help"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
+def loaded_by(*words: str) -> tuple[set[str], subprocess.CompletedProcess[str]]:
+    """What an interpreter of these words has imported at its end, and how it ended."""
+    command = [sys.executable, "-X", "importtime", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}, done
+
+
+def test_help_needs_no_library() -> None:
+    """Of one command: all of them answer it before they import anything of their own."""
+    loaded, done = loaded_by("trade_stock_e2e.py", "--help")
     assert done.returncode == 0, done.stderr
-    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "foundation.command" in loaded
     assert loaded & HEAVY == set()
     assert len(loaded) < MOST_MODULES
-    assert done.stdout.startswith(about(command.module).splitlines()[0])
-    name = re.escape(command.module)
-    script = re.escape(str(source.relative_to(ROOT)))
-    assert re.search(rf"python (-m {name}|{script})\b", done.stdout)
-    assert {flag for flag in flags_of(command.module) if flag not in done.stdout} == set()
-    assert list(tmp_path.iterdir()) == []
 
 
 @every_command
-def test_h_and_cfg_job_answer_and_write_nothing(command: Command, tmp_path: Path) -> None:
-    code, short, said = answer_of(command.module, "-h", cwd=tmp_path)
+def test_help_has_an_example_and_every_flag_and_cfg_job_the_settings(
+    command: Command, tmp_path: Path
+) -> None:
+    code, shown, said = answer_of(command.module, "-h", cwd=tmp_path)
     assert (code, said) == (0, "")
-    assert "--help" in short
+    assert shown.startswith(about(command.module).splitlines()[0])
+    name = re.escape(command.module)
+    script = re.escape(str(source_of(command.module).relative_to(ROOT)))
+    assert re.search(rf"python (-m {name}|{script})\b", shown)
+    assert {flag for flag in flags_of(command.module) if flag not in shown} == set()
+    assert ("--cfg job" in shown) == (command.config is not None)
     code, shown, said = answer_of(command.module, "--cfg", "job", cwd=tmp_path)
     assert (code, said) == (0, "")
     assert (yaml.safe_load(shown) == {}) == (command.config is None)
-    assert ("--cfg job" in short) == (command.config is not None)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -130,18 +130,15 @@ def test_h_and_cfg_job_answer_and_write_nothing(command: Command, tmp_path: Path
 def test_names_that_documents_give_start_the_commands_that_have_moved(
     first: str, now: str, tmp_path: Path
 ) -> None:
-    answers = [run_command(["-m", name, "--cfg", "job"], cwd=tmp_path) for name in (first, now)]
-    assert answers[0].returncode == 0
-    assert answers[0].stdout == answers[1].stdout != ""
+    moved = run_command(["-m", first, "--cfg", "job"], cwd=tmp_path)
+    assert (moved.returncode, moved.stdout, moved.stderr) == answer_of(now, "--cfg", "job")
 
 
 @pytest.mark.first_example
-@pytest.mark.parametrize("words", [["execution.doctor"], ["marketsimulator.backtest"]])
-def test_the_settings_are_shown_without_what_only_a_run_needs(words: list[str]) -> None:
-    command = [sys.executable, "-X", "importtime", "-m", *words, "--cfg", "job", "capital=5"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+@pytest.mark.parametrize("command", ["execution.doctor", "marketsimulator.backtest"])
+def test_the_settings_are_shown_without_what_only_a_run_needs(command: str) -> None:
+    loaded, done = loaded_by("-m", command, "--cfg", "job", "capital=5")
     assert "capital: 5  # USD" in done.stdout
-    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "hydra" in loaded
     assert loaded & (HEAVY - {"hydra", "omegaconf"}) == set()
 
@@ -156,12 +153,10 @@ def test_the_settings_are_shown_without_what_only_a_run_needs(words: list[str]) 
     ],
 )
 def test_a_wrong_value_is_refused_before_anything_heavy_is_loaded(words: list[str]) -> None:
-    command = [sys.executable, "-X", "importtime", "-m", *words]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    loaded, done = loaded_by("-m", *words)
     assert done.returncode == 2
     [said] = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
     assert said.startswith(f"error: {words[1].partition('=')[0]}")
-    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert loaded & (HEAVY - {"hydra", "omegaconf"}) == set()
 
 

@@ -95,12 +95,10 @@ def test_where_the_venue_has_no_bars_within_the_day_no_close_is_decided_on(pract
         pytest.param("1h", "next", 100, SPAN[:0], marks=pytest.mark.slow),
         ("1h", "plan", 20, SPAN[:0]),
         pytest.param("1h", "plan", 4, ("schedule=[11:30,14:30,09:00]",), marks=pytest.mark.slow),
-        # Two weeks, one of them with a half-day, with clocks put forward, and without a coin.
+        # Two weeks, one of them with a half-day, and with clocks put forward.
         ("1d", "next", 20, (*DAYS, "start=2024-06-24", "end=2024-07-08")),
         ("1d", "plan", 5, (*DAYS, *EVENLY, "start=2024-03-04", "end=2024-03-15")),
-        ("1d", "next", 20, (*DAYS, "start=2024-02-20", "end=2024-03-05", STOCKS)),
-        # In the closing auction, over a half-day, with clocks put forward, and beside a coin.
-        ("1d fill=close", "next", 20, (*DAYS, "start=2024-06-24", "end=2024-07-08", STOCKS)),
+        # In the closing auction, with clocks put forward, and over a half-day beside a coin.
         (
             "1d fill=close",
             "plan",
@@ -108,14 +106,12 @@ def test_where_the_venue_has_no_bars_within_the_day_no_close_is_decided_on(pract
             (*DAYS, *EVENLY, "start=2024-03-04", "end=2024-03-15", STOCKS),
         ),
         ("1d fill=close", "next", 20, (*DAYS, "start=2024-06-24", "end=2024-07-08")),
-        # A session, and three days over which a position is carried.
-        ("15m", "next", 80, ("start=2024-02-20", "end=2024-02-20")),
+        # An afternoon, and three days over which a position is carried.
+        ("15m", "next", 30, ("start=2024-02-20T17:00Z", "end=2024-02-20T21:00Z")),
         pytest.param("15m", "plan", 20, SPAN[:0], marks=pytest.mark.slow),
         pytest.param(
-            "30m", "next", 80, ("start=2024-02-20", "end=2024-02-21"), marks=pytest.mark.slow
-        ),
-        pytest.param(
-            "5m", "next", 80, ("start=2024-02-20", "end=2024-02-20"), marks=pytest.mark.slow
+            *("5m", "next", 30, ("start=2024-02-20T19:00Z", "end=2024-02-20T21:00Z")),
+            marks=pytest.mark.slow,
         ),
     ],
 )

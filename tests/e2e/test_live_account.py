@@ -58,11 +58,13 @@ class Desk:
     stop: Stop
 
     @classmethod
-    def at(cls, here: Practice, database: Database, folder: Path, *words: str) -> Desk:
+    def at(cls, here: Practice, folder: Path, *words: str) -> Desk:
+        """A process that has begun, its journal in a folder."""
         parts = Live.at(here, *WORDS, *words)
         settings = BrokerSettings(url_override=here.url, read_timeout=5.0)
         connection = AlpacaAccount(settings, KEYS, AT_ONCE)
         told = Notices(None, None), KEYS.redact, connection.estimated_now
+        database = Database(folder / JOURNAL)
         account = OpenAccount(here.venue.record.account_id, database, folder, *told)
         stop = Stop()
         live = LiveAccount(connection, account, parts.settings, parts.feed.last_trades, stop)
@@ -77,6 +79,11 @@ class Desk:
             patience=0.0,
         )
         return cls(here, live, job.broker, job, cycles, stop)
+
+    @property
+    def database(self) -> Database:
+        """Its journal's."""
+        return self.live.account.database
 
     def mark(self, account: Account) -> None:
         """Mark an account as if it had been read so."""
@@ -93,8 +100,7 @@ def here(practice: Start) -> Practice:
 def test_a_cycle_writes_down_what_it_saw_decided_sent_and_what_filled(
     here: Practice, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    database = Database(tmp_path / JOURNAL)
-    desk = Desk.at(here, database, tmp_path)
+    desk = Desk.at(here, tmp_path)
     with caplog.at_level(logging.INFO):
         desk.job.step()
         here.advance(SECOND)
@@ -131,7 +137,7 @@ def test_a_day_whose_bars_are_late_is_decided_while_its_auction_takes_orders(
     now = here.venue.now
     here.venue.halts |= {name: [(now - np.timedelta64(1, "h"), None)] for name in ("SYA", "SYB")}
     simple = ("forecaster=ewma", "sizing.strategy=equal_weight")
-    desk = Desk.at(here, Database(tmp_path / JOURNAL), tmp_path, *words, *simple)
+    desk = Desk.at(here, tmp_path, *words, *simple)
     desk.job.step()
     assert desk.job.due(now) == now + np.timedelta64(minutes, "m")
     here.venue.halts.clear()
@@ -144,10 +150,9 @@ def test_an_instant_is_decided_once_however_often_the_process_is_started(
     here: Practice, tmp_path: Path
 ) -> None:
     for _ in range(3):
-        database = Database(tmp_path / JOURNAL)
-        desk = Desk.at(here, database, tmp_path)
+        desk = Desk.at(here, tmp_path)
         desk.job.step()
-        database.close()
+        desk.database.close()
     assert desk.cycles[-1].idle == "2024-02-20T15:30Z has been decided before"
     assert len(here.venue.tickets) == 2
     assert len(rows_of(tmp_path / JOURNAL, "SELECT 1 FROM decisions")) == 1
@@ -156,8 +161,7 @@ def test_an_instant_is_decided_once_however_often_the_process_is_started(
 def test_a_practice_server_that_was_begun_again_ends_the_job_before_anything_is_decided(
     here: Practice, tmp_path: Path
 ) -> None:
-    database = Database(tmp_path / JOURNAL)
-    desk = Desk.at(here, database, tmp_path)
+    desk = Desk.at(here, tmp_path)
     desk.job.step()
     here.advance(SECOND)
     posts = len(here.posts)
@@ -172,8 +176,7 @@ def test_a_practice_server_that_was_begun_again_ends_the_job_before_anything_is_
 def test_an_account_that_cannot_be_named_is_a_cycle_that_fails_and_the_next_one_is_an_hour_later(
     here: Practice, tmp_path: Path
 ) -> None:
-    database = Database(tmp_path / JOURNAL)
-    desk = Desk.at(here, database, tmp_path)
+    desk = Desk.at(here, tmp_path)
     here.fail(kind="null", method="GET", path="/v2/account")
     with pytest.raises(BrokerError, match="the account"):
         desk.job.step()
@@ -184,8 +187,7 @@ def test_an_account_that_cannot_be_named_is_a_cycle_that_fails_and_the_next_one_
 def test_what_nobody_can_explain_halts_until_a_person_has_looked(
     here: Practice, tmp_path: Path
 ) -> None:
-    database = Database(tmp_path / JOURNAL)
-    desk = Desk.at(here, database, tmp_path)
+    desk = Desk.at(here, tmp_path)
     desk.job.step()
     trading(here).submit_order(MarketOrderRequest(**dict(buy("SYA", 400))))
     here.advance(SECOND)
@@ -197,7 +199,7 @@ def test_what_nobody_can_explain_halts_until_a_person_has_looked(
     (halt,) = desk.live.halts.active()
     assert halt.kind == "positions"
     assert "SYA is" in halt.why
-    ((kind, text),) = database.rows("SELECT kind, text FROM notices")
+    ((kind, text),) = desk.database.rows("SELECT kind, text FROM notices")
     assert kind == "halt positions"
     assert "Compare the venue's positions" in text
     desk.live.halts.clear("positions", "a person", here.venue.now)
@@ -214,13 +216,13 @@ def test_beside_foreign_positions_nothing_is_sent_where_that_is_refused(
     here = practice("symbols=[SYA,SYB,SYC]")
     here.advance(OPENING)
     trading(here).submit_order(MarketOrderRequest(**dict(buy("SYC", 7))))
-    database = Database(tmp_path / JOURNAL)
     plain = ("forecaster=ewma", "sizing.strategy=equal_weight")
-    desk = Desk.at(here, database, tmp_path, "account.foreign=refuse", *plain)
+    desk = Desk.at(here, tmp_path, "account.foreign=refuse", *plain)
     desk.job.step()
     assert desk.cycles[-1].idle == "account.foreign=refuse: not ours are SYC"
     assert len(here.posts) == 1
-    desk = Desk.at(here, database, tmp_path, *plain)
+    desk.database.close()
+    desk = Desk.at(here, tmp_path, *plain)
     desk.job.step()
     assert len(here.posts) > 1
     assert all(ticket.order.symbol != "SYC" for ticket in list(here.venue.tickets.values())[1:])
@@ -234,20 +236,18 @@ def test_an_order_of_ours_that_works_and_is_in_no_book_is_adopted(
     trading(here).post(
         "/orders", {"symbol": "SYA", "qty": "3", "type": "limit", "client_order_id": name, **limit}
     )
-    database = Database(tmp_path / JOURNAL)
-    desk = Desk.at(here, database, tmp_path)
+    desk = Desk.at(here, tmp_path)
     desk.job.step()
     intent = desk.live.book.get(name)
     assert intent is not None
     assert intent.order.reason == "adopted"
     assert intent.taken
-    told = rows_of(database.path, "SELECT kind FROM events WHERE subject = ?", (name,))
+    told = rows_of(tmp_path / JOURNAL, "SELECT kind FROM events WHERE subject = ?", (name,))
     assert ("sending",) not in told
 
 
 def test_while_the_kill_file_is_there_nothing_is_sent(here: Practice, tmp_path: Path) -> None:
-    database = Database(tmp_path / JOURNAL)
-    desk = Desk.at(here, database, tmp_path)
+    desk = Desk.at(here, tmp_path)
     desk.live.account.kill_file.write_text("")
     desk.job.step()
     assert "KILL is there" in desk.cycles[-1].idle
@@ -257,8 +257,7 @@ def test_while_the_kill_file_is_there_nothing_is_sent(here: Practice, tmp_path: 
 def test_a_loss_of_a_day_halts_openings_and_the_next_day_begins_anew(
     here: Practice, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    database = Database(tmp_path / JOURNAL)
-    desk = Desk.at(here, database, tmp_path, "guards.daily_loss=0.001")
+    desk = Desk.at(here, tmp_path, "guards.daily_loss=0.001")
     desk.job.step()
     held = dict(here.venue.broker.account().positions)
     account = desk.broker.account()
@@ -295,8 +294,7 @@ def test_a_loss_of_a_day_halts_openings_and_the_next_day_begins_anew(
 def test_before_the_close_the_book_is_cut_to_what_is_lent_overnight(
     here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    database = Database(tmp_path / JOURNAL)
-    desk = Desk.at(here, database, tmp_path)
+    desk = Desk.at(here, tmp_path)
     here.advance("2024-02-20T20:30:00Z")
     desk.job.step()
     # A person has bought more than may be held overnight.
@@ -453,7 +451,7 @@ def test_what_somebody_else_waits_for_stops_no_cycle(practice: Start, tmp_path: 
     here = practice("symbols=[SYA,SYB,SYC]")
     here.advance(OPENING)
     wait_by_hand(here, type="limit", limit_price="1")
-    desk = Desk.at(here, Database(tmp_path / JOURNAL), tmp_path, *PLAIN)
+    desk = Desk.at(here, tmp_path, *PLAIN)
     desk.job.step()
     assert desk.cycles[-1].decision is not None
     assert len(here.posts) == 3
@@ -466,7 +464,7 @@ def test_what_somebody_else_waits_for_at_the_market_counts_at_the_last_trade(
     here = practice("symbols=[SYA,SYB,SYC,SYXUSD]")
     here.advance("2024-02-20T23:00:00Z")
     wait_by_hand(here, type="market", time_in_force="day")
-    desk = Desk.at(here, Database(tmp_path / JOURNAL), tmp_path, "symbols=[SYXUSD]", *PLAIN)
+    desk = Desk.at(here, tmp_path, "symbols=[SYXUSD]", *PLAIN)
     desk.job.step()
     cycle = desk.cycles[-1]
     assert cycle.decision is not None
@@ -482,7 +480,7 @@ def test_beside_an_order_that_nothing_puts_a_price_on_nothing_is_decided_and_why
     wait_by_hand(here, type="market", time_in_force="day")
     here.advance("2024-02-20T23:00:00Z")
     monkeypatch.setattr(BarFeed, "last_trades", lambda feed, symbols: {})
-    desk = Desk.at(here, Database(tmp_path / JOURNAL), tmp_path, "symbols=[SYXUSD]", *PLAIN)
+    desk = Desk.at(here, tmp_path, "symbols=[SYXUSD]", *PLAIN)
     desk.job.step()
     assert desk.cycles[-1].decision is None
     assert desk.cycles[-1].idle.startswith("halted: positions since ")

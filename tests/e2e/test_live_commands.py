@@ -31,10 +31,10 @@ def passed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         here = start("symbols=[SYA,SYB]")
         here.advance(OPENING)
         folder = tmp_path_factory.mktemp("live") / here.venue.record.account_id
-        database = Database(folder / JOURNAL)
-        Desk.at(here, database, folder).job.step()
-        Halts(database, EventLog(database)).raise_halt("drawdown", "30 % from the peak", NOW)
-        database.close()
+        desk = Desk.at(here, folder)
+        desk.job.step()
+        desk.live.halts.raise_halt("drawdown", "30 % from the peak", NOW)
+        desk.database.close()
     return folder
 
 
@@ -297,8 +297,7 @@ def test_a_halt_is_cleared_at_the_time_of_the_venue_whatever_this_machine_shows(
     here = practice("symbols=[SYA,SYB]")
     here.advance(OPENING)
     folder = tmp_path / "data" / "live" / here.venue.record.account_id
-    database = Database(folder / JOURNAL)
-    desk = Desk.at(here, database, folder, "guards.daily_loss=0.02", "guards.drawdown=0.02")
+    desk = Desk.at(here, folder, "guards.daily_loss=0.02", "guards.drawdown=0.02")
     desk.job.step()
     first = desk.broker.account()
 
@@ -318,5 +317,5 @@ def test_a_halt_is_cleared_at_the_time_of_the_venue_whatever_this_machine_shows(
     assert cleared == [(str(first.as_of + np.timedelta64(1, "m")),)]
     assert worth(0.97, 2) == set(), "a person has seen that"
     assert worth(0.96, 3) == losses
-    told = database.rows("SELECT kind FROM notices ORDER BY kind")
+    told = desk.database.rows("SELECT kind FROM notices ORDER BY kind")
     assert told == [(f"halt {kind}",) for kind in sorted([*losses, *losses])]

@@ -14,12 +14,10 @@ import pytest
 import requests
 from alpaca.trading.requests import MarketOrderRequest
 
-from execution.account_lock import JOURNAL
 from execution.journal.order_store import STATES, OrderIntent
 from execution.live.accounts import TRADE
 from execution.orders import Order
 from execution.risk_snapshot import RiskSnapshot
-from foundation.database import Database
 from foundation.errors import BrokerError
 from tests.e2e.practice import Practice, Start, buy, order, trading
 from tests.e2e.test_live_account import Desk, halted_by
@@ -66,7 +64,7 @@ def gross(here: Practice) -> float:
 
 
 def alerts(desk: Desk) -> list[str]:
-    return [kind for (kind,) in desk.live.account.database.rows("SELECT kind FROM notices")]
+    return [kind for (kind,) in desk.database.rows("SELECT kind FROM notices")]
 
 
 @pytest.fixture
@@ -79,11 +77,10 @@ def here(practice: Start) -> Practice:
 @contextmanager
 def desk_at(here: Practice, folder: Path, *words: str) -> Iterator[Desk]:
     """A process on the account, whose first cycle is over."""
-    database = Database(folder / JOURNAL)
-    desk = Desk.at(here, database, folder, *words)
+    desk = Desk.at(here, folder, *words)
     desk.job.step()
     yield desk
-    database.close()
+    desk.database.close()
 
 
 def test_before_a_look_is_due_there_is_none_and_a_cycle_is_made(
@@ -337,8 +334,7 @@ def test_a_decision_is_not_gone_on_with_in_what_is_not_traded_any_more(
 ) -> None:
     here = practice("symbols=[SYA,SYB,SYC]")
     here.advance("2024-02-20T15:30:00Z")
-    database = Database(tmp_path / JOURNAL)
-    desk = Desk.at(here, database, tmp_path, *PLAIN)
+    desk = Desk.at(here, tmp_path, *PLAIN)
     broker: Any = desk.broker._outbox
     journal: Any = desk.job._journal
 
@@ -349,7 +345,7 @@ def test_a_decision_is_not_gone_on_with_in_what_is_not_traded_any_more(
     journal.end = lambda *words, **more: None
     with pytest.raises(Killed):
         desk.job.step()
-    database.close()
+    desk.database.close()
     with desk_at(here, tmp_path, "symbols=[SYC]", *PLAIN) as desk:
         whys = {each.why for each in desk.live.book.in_states(("withheld",))}
         assert whys == {"SYA is not among the symbols any more"}

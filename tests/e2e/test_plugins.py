@@ -16,6 +16,7 @@ from foundation.compose import composed_config
 from foundation.errors import InputError
 from marketsimulator.settings import BacktestSettings
 from tests.commands import run_command
+from tests.e2e.refused import answer_of, refusal_of
 
 ROOT = Path(__file__).resolve().parents[2]
 BACKTEST = "marketsimulator.backtest"
@@ -74,21 +75,6 @@ def test_own_code_is_named_on_the_command_line_and_its_orders_say_so(folder: Pat
     assert "drift" in run.stdout
 
 
-@pytest.mark.slow
-def test_a_file_of_forecasts_is_traded_as_what_made_it(folder: Path) -> None:
-    made = command(folder, "forecasting.batch", *DRIFT, *SPAN, "output=f.parquet")
-    assert made.returncode == 0, made.stderr
-    from_file = ("forecaster=file", "forecaster.path=f.parquet", DRIFT[1])
-    fills = []
-    for forecaster, out in ((DRIFT, "a"), (from_file, "b")):
-        words = (*forecaster, RISING, *SPAN, "trials=null", f"output={out}")
-        run = command(folder, BACKTEST, *words)
-        assert run.returncode == 0, run.stderr
-        fills.append(pd.read_parquet(folder / out / "fills.parquet"))
-    assert len(fills[0]) > 3
-    pd.testing.assert_frame_equal(*fills)
-
-
 @pytest.mark.parametrize(
     ("words", "line"),
     [
@@ -137,24 +123,25 @@ def test_own_code_that_fails_is_one_line_with_where_and_leaves_nothing(
     assert not (folder / "out").exists()
 
 
-TRAP = {"kind": "trap.Trap", "_target_": "trap.Trap"}
-FORECASTERS = {"forecaster": ("kind",), "sizing": ("_target_",), "correlation": ("kind",)}
+NAMED = {
+    "forecaster": "kind", "correlation": "kind", "sizing": "_target_", "fees": "_target_",
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(("named", "code"), [(FORECASTERS, 0), ({"fees": ("_target_",)}, 2)])
 def test_no_command_imports_what_a_folder_of_results_names(
-    named: dict[str, tuple[str, ...]], code: int, tmp_path: Path
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "trap.py").write_text("open('sprung', 'w').close()\n\n\nclass Trap: ...\n")
     for run in ("run", "other"):
         shutil.copytree(ROOT / "tests" / "fixtures" / "runs" / "backtest", tmp_path / run)
         written = tmp_path / run / "config.yaml"
         settings = yaml.safe_load(written.read_text())
-        for group, keys in named.items():
-            settings[group] |= {key: TRAP[key] for key in keys}
+        for group, key in NAMED.items():
+            settings[group][key] = "trap.Trap"
         written.write_text(yaml.safe_dump(settings))
-    assert command(tmp_path, "marketsimulator.compare", "run", "other").returncode == 0
-    stressed = command(tmp_path, "marketsimulator.stress", "run")
-    assert stressed.returncode == code, stressed.stderr
-    assert ("trap.Trap is not run unless the words" in stressed.stderr) == (code == 2)
+    code, _, said = answer_of("marketsimulator.compare", "run", "other", cwd=tmp_path)
+    assert code == 0, said
+    line = refusal_of("marketsimulator.stress", "run", cwd=tmp_path)
+    assert "trap.Trap is not run unless the words" in line
     assert not (tmp_path / "sprung").exists()

@@ -49,15 +49,3 @@ def test_half_days_of_real_bars_decide_early(real_data: list[Path]) -> None:
     half = half[half["at"] < pd.Timestamp("2024-11-30", tz="UTC")]
     local = half["at"].dt.tz_convert("America/New_York").dt.strftime("%H:%M")
     assert set(local) == {"10:30", "11:30", "12:30"}
-
-
-def test_the_guides_strategy_and_forecaster_send_orders(real_data: list[Path]) -> None:
-    words = [
-        f"data.dir=[{','.join(map(str, real_data))}]",
-        *("symbols=[NVDA,AAPL,BTCUSD]", "start=2024-10-01", "end=2024-11-01"),
-        *("+forecaster._target_=examples.drift.Drift", "forecaster.calibrated=false"),
-        "+sizing._target_=examples.best_two.best_two",
-    ]
-    main = run_backtest(BacktestSettings.of(composed_config("backtest", words))).main
-    assert sum(len(decision.orders) for decision in main.decisions) > 10
-    assert set(main.fill_frame()["symbol"]) == {"NVDA", "AAPL", "BTCUSD"}

@@ -17,7 +17,6 @@ from execution.live.__main__ import clear, status
 from execution.live.holdings import Stake
 from execution.orders import Order
 from foundation.clock import system_clock
-from foundation.database import Database
 from foundation.errors import BrokerError
 from tests.e2e.changed_answers import Told, changed_answers
 from tests.e2e.practice import OPENING, Practice, Start, buy, trading
@@ -43,7 +42,7 @@ def here(practice: Start) -> Practice:
 @pytest.fixture
 def desk(here: Practice, tmp_path: Path) -> Desk:
     """One that holds both of its symbols."""
-    desk = Desk.at(here, Database(tmp_path / JOURNAL), tmp_path, *SMALL)
+    desk = Desk.at(here, tmp_path, *SMALL)
     desk.job.step()
     here.advance(CYCLES[0])
     return desk
@@ -71,7 +70,7 @@ def ordered(desk: Desk) -> set[str]:
 
 
 def told(desk: Desk) -> list[str]:
-    return [text for (text,) in desk.live.account.database.rows("SELECT text FROM notices")]
+    return [text for (text,) in desk.database.rows("SELECT text FROM notices")]
 
 
 @pytest.mark.parametrize(
@@ -113,7 +112,7 @@ def test_one_odd_symbol_is_named_counted_and_left_alone_and_the_others_trade_on(
 
 
 def test_beyond_a_tenth_of_equity_everything_stops(here: Practice, tmp_path: Path) -> None:
-    desk = Desk.at(here, Database(tmp_path / JOURNAL), tmp_path, *SMALL)
+    desk = Desk.at(here, tmp_path, *SMALL)
     desk.job.step()
     here.advance(CYCLES[0])
     equity = desk.broker.account().equity
@@ -135,7 +134,7 @@ def test_beyond_a_tenth_of_equity_everything_stops(here: Practice, tmp_path: Pat
 def test_a_few_shares_by_hand_beside_a_large_position_stop_no_other(
     here: Practice, tmp_path: Path
 ) -> None:
-    desk = Desk.at(here, Database(tmp_path / JOURNAL), tmp_path, *WIDE)
+    desk = Desk.at(here, tmp_path, *WIDE)
     desk.job.step()
     here.advance(CYCLES[0])
     account = desk.broker.account()
@@ -149,7 +148,7 @@ def test_a_few_shares_by_hand_beside_a_large_position_stop_no_other(
 
 
 def test_a_book_that_somebody_has_sold_stops_everything(here: Practice, tmp_path: Path) -> None:
-    desk = Desk.at(here, Database(tmp_path / JOURNAL), tmp_path, *WIDE)
+    desk = Desk.at(here, tmp_path, *WIDE)
     desk.job.step()
     here.advance(CYCLES[0])
     shape = {"side": "sell", "type": "market", "time_in_force": "day"}
@@ -167,7 +166,7 @@ def test_a_book_that_somebody_has_sold_stops_everything(here: Practice, tmp_path
 def test_an_order_of_nobody_counts_at_the_market_whatever_its_limit(
     here: Practice, tmp_path: Path, side: str, limit: float | None
 ) -> None:
-    desk = Desk.at(here, Database(tmp_path / JOURNAL), tmp_path, *WIDE)
+    desk = Desk.at(here, tmp_path, *WIDE)
     account = desk.broker.account()
     order = Order(
         "by-hand",
@@ -212,9 +211,9 @@ def test_a_second_odd_symbol_is_told_beside_the_first(desk: Desk, here: Practice
 def test_a_restart_forgets_no_odd_symbol(desk: Desk, here: Practice, tmp_path: Path) -> None:
     bought_by_hand(here)
     desk.job.step()
-    desk.live.account.database.close()
+    desk.database.close()
     here.advance(CYCLES[1])
-    again = Desk.at(here, Database(tmp_path / JOURNAL), tmp_path, *SMALL)
+    again = Desk.at(here, tmp_path, *SMALL)
     again.job.step()
     assert halted_by(again) == ["symbols"]
     assert ordered(again) == {"SYB"}
@@ -229,7 +228,7 @@ def test_a_list_that_knows_less_than_was_answered_is_not_believed(
     here = practice("symbols=[SYA,SYB]")
     here.advance(OPENING)
     with changed_answers(here, told) as seen:
-        desk = Desk.at(seen, Database(tmp_path / JOURNAL), tmp_path, *BIG)
+        desk = Desk.at(seen, tmp_path, *BIG)
         told.answers = 10**6
         desk.job.step()
         here.advance(CYCLES[0])
@@ -248,7 +247,7 @@ def test_positions_that_are_gone_stop_everything(practice: Start, tmp_path: Path
     here.advance(OPENING)
     gone = Told(POSITIONS, lambda rows: [], 0)
     with changed_answers(here, gone) as seen:
-        desk = Desk.at(seen, Database(tmp_path / JOURNAL), tmp_path, *BIG)
+        desk = Desk.at(seen, tmp_path, *BIG)
         desk.job.step()
         here.advance(CYCLES[0])
         gone.answers = 3
@@ -289,7 +288,7 @@ def test_a_position_of_ours_without_a_price_counts_at_its_last_trade(
     odd = without_price("SYA", fields)
     odd.answers = 0
     with changed_answers(here, odd) as seen:
-        desk = Desk.at(seen, Database(tmp_path / JOURNAL), tmp_path, *SMALL)
+        desk = Desk.at(seen, tmp_path, *SMALL)
         desk.job.step()
         here.advance(CYCLES[0])
         before = here.venue.broker.account()
@@ -320,7 +319,7 @@ def test_what_had_a_price_is_worth_what_it_was_marked_at_and_a_large_part_of_it_
     odd = without_price("SYA", UNPRICED)
     odd.answers = 0
     with changed_answers(here, odd) as seen:
-        desk = Desk.at(seen, Database(tmp_path / JOURNAL), tmp_path, *words)
+        desk = Desk.at(seen, tmp_path, *words)
         desk.job.step()
         unpriced_anywhere(desk, monkeypatch, "SYA")
         here.advance(CYCLES[0])
@@ -345,7 +344,7 @@ def test_what_nothing_says_a_price_of_is_named_and_the_others_trade_on(
 ) -> None:
     bought_elsewhere(here)
     with changed_answers(here, without_price("SYC", UNPRICED)) as seen:
-        desk = Desk.at(seen, Database(tmp_path / JOURNAL), tmp_path, *SMALL)
+        desk = Desk.at(seen, tmp_path, *SMALL)
         unpriced_anywhere(desk, monkeypatch)
         desk.job.step()
         assert ordered(desk) == {"SYA", "SYB"}
@@ -362,7 +361,7 @@ def test_a_debt_that_nothing_says_a_price_of_is_no_account_to_decide_on_and_the_
     odd = without_price("SYC", UNPRICED)
     odd.answers = 0
     with changed_answers(here, odd) as seen:
-        desk = Desk.at(seen, Database(tmp_path / JOURNAL), tmp_path, *SMALL)
+        desk = Desk.at(seen, tmp_path, *SMALL)
         desk.job.step()
         sold = {"symbol": "SYC", "qty": "3", "side": "sell", "client_order_id": "by-hand"}
         trading(here).post("/orders", {**sold, "type": "market", "time_in_force": "day"})
@@ -401,7 +400,7 @@ def test_an_order_of_nobody_that_is_not_understood_is_named_and_stops_no_cycle(
     here: Practice, tmp_path: Path, fields: dict[str, Any], kind: str
 ) -> None:
     with changed_answers(here, strange_order(fields)) as seen:
-        desk = Desk.at(seen, Database(tmp_path / JOURNAL), tmp_path, *SMALL)
+        desk = Desk.at(seen, tmp_path, *SMALL)
         desk.job.step()
         assert halted_by(desk) == [kind]
         (text,) = told(desk)
@@ -489,8 +488,8 @@ def test_flattening_leaves_what_is_set_aside_where_nothing_can_be_compared(
 ) -> None:
     bought_by_hand(here)
     desk.job.step()
-    desk.live.account.database.close()
-    again = Desk.at(here, Database(tmp_path / JOURNAL), tmp_path, *SMALL)
+    desk.database.close()
+    again = Desk.at(here, tmp_path, *SMALL)
     monkeypatch.setattr(again.live, "reconcile", lambda: _refuse("the list makes no sense"))
     again.stop.flattening = True
     held = here.venue.broker.account().positions["SYA"]
@@ -507,7 +506,7 @@ def test_flattening_names_what_has_no_price(
     odd = without_price("SYA", UNPRICED)
     odd.answers = 0
     with changed_answers(here, odd) as seen:
-        desk = Desk.at(seen, Database(tmp_path / JOURNAL), tmp_path, *SMALL)
+        desk = Desk.at(seen, tmp_path, *SMALL)
         desk.job.step()
         unpriced_anywhere(desk, monkeypatch, "SYA")
         odd.answers = 10**6

@@ -71,8 +71,7 @@ def lived(start: Start, folder: Path) -> None:
     """
     here = start(SYMBOLS, "end=2024-02-27")
     here.advance(OPENING)
-    database = Database(folder / JOURNAL)
-    desk = Desk.at(here, database, folder, SYMBOLS)
+    desk = Desk.at(here, folder, SYMBOLS)
     for at in ("20T15:30", "20T20:30", "21T10:00", "21T12:00", "21T15:30", "21T17:30", "21T18:00"):
         here.advance(f"2024-02-{at}:00Z")
         if at == "21T10:00":
@@ -89,7 +88,7 @@ def lived(start: Start, folder: Path) -> None:
     assert price is not None
     limit = {"type": "limit", "limit_price": round(0.97 * price, 2), "reduces": True}
     desk.broker.submit([order("kelly_50-by-hand-SYB", "SYB", "buy", "5", **limit)])
-    database.close()
+    desk.database.close()
 
 
 def pay_in(here: Practice, usd: int) -> None:

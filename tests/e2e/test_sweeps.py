@@ -34,7 +34,7 @@ def swept(launcher: str, folder: Path, *others: str) -> list[dict[str, object]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["basic", "joblib", "ray"])
+@pytest.mark.parametrize("launcher", ["joblib", "ray"])
 def test_a_sweep_writes_a_run_a_folder_and_counts_its_trials(launcher: str, tmp_path: Path) -> None:
     low, high = swept(launcher, tmp_path)
     assert low["total_return"] != high["total_return"]

@@ -17,7 +17,7 @@ from zipfile import ZipFile
 import pytest
 
 from foundation.command import about
-from kelly_chronos import COMMANDS
+from kelly_chronos import COMMANDS, main
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SMALL = (
@@ -33,20 +33,19 @@ def started(
     return subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True, check=False)
 
 
-def command(*words: str) -> subprocess.CompletedProcess[str]:
-    return started(sys.executable, "-m", "kelly_chronos", *words)
-
-
-def test_every_command_is_listed_with_a_line_and_an_unknown_one_is_named() -> None:
-    listed = command()
-    assert listed.returncode == 0
-    assert [line.split(maxsplit=1) for line in listed.stdout.splitlines()] == [
+def test_every_command_is_listed_with_a_line_and_an_unknown_one_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["kelly-chronos"])
+    main()
+    assert [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()] == [
         [n, about(m).splitlines()[0]] for n, m in COMMANDS.items()
     ]
-    assert all(about(module).splitlines()[0] for module in COMMANDS.values())
-    wrong = command("bakctest", "symbols=[SYA]")
-    assert wrong.returncode == 2
-    assert wrong.stderr.splitlines() == [
+    monkeypatch.setattr(sys, "argv", ["kelly-chronos", "bakctest", "symbols=[SYA]"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.splitlines() == [
         "error: bakctest: there is no such command; did you mean backtest?"
     ]
 
@@ -66,7 +65,7 @@ def test_a_reader_who_has_seen_enough_of_the_list_is_no_error() -> None:
 
 @pytest.mark.slow
 def test_a_command_by_name_is_the_module_s_own() -> None:
-    here = command("audit", "--help")
+    here = started(sys.executable, "-m", "kelly_chronos", "audit", "--help")
     there = started(sys.executable, "-m", "marketsimulator.audit", "--help")
     assert here.returncode == there.returncode == 0
     assert here.stdout.splitlines()[2:] == there.stdout.splitlines()[2:] != []
