@@ -21,11 +21,11 @@ from execution.decision import Choice, Decision
 from execution.journal.decisions import DecisionRow
 from execution.journal_record import JournalRecord
 from execution.lending import proceeds_of_short
-from trainingdata.instruments import is_stock
 from execution.orders import Account
 from execution.settings import TradingSettings
 from foundation.decimals import ZERO, as_written
 from marketsimulator.results.drift_orders import Deadline, why_not_decided
+from trainingdata.instruments import is_stock
 from trainingdata.sessions import calendar
 
 Cause = Literal["missed", "halted", "bars", "forecast", "price", "account", "sizing"]
