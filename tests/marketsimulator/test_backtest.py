@@ -63,6 +63,14 @@ def written(results: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_the_demonstration_sells_shorts_and_rebalances(results: Results) -> None:
+    fills = results.main.fill_frame()
+    held = fills.groupby("symbol")["qty"].cumsum()
+    assert (fills["qty"] < 0).sum() > 10
+    assert (held < 0).sum() > 10
+    assert fills.groupby("symbol").size().max() > 5
+
+
 def test_the_accountant_agrees_with_a_walked_run(results: Results) -> None:
     records = Records.of(asdict(results.settings), results.market.bars, results.main)
     assert str(audit(records)) == "0 differences"
