@@ -10,7 +10,7 @@ and level: symbol, issued_at, step, target_at (when that bar of its own becomes 
 the metadata the name of the forecaster. A folder gets a file for each month, side by side: the
 fastest. Each is written whole or not at all.
 
-kept=list shows what the cache holds (`forecasting.store` says how), kept=prune removes what is
+kept=list shows what the cache holds (`forecasting.store`), kept=prune removes what is
 damaged or of other code, and what no run has used for so many days.
 
 With launcher=ray (pip install 'kelly-chronos[ray]') actors on the machines of a Ray cluster,
@@ -32,11 +32,12 @@ from typing import Literal
 from omegaconf import DictConfig
 
 from forecasting.batch_file import Batch, Shape, check_batch_output, is_folder, write_batch
-from forecasting.cache import partition_table, prune
+from forecasting.calibration.kept import folder_of_code
 from forecasting.chronos2.cached import CachedForecaster, predictions_here
 from forecasting.chronos2.on_ray import RayPredictions, RaySettings
 from forecasting.forecast import Progress, silent
 from forecasting.settings import PanelSettings
+from forecasting.store import partition_table, prune
 from forecasting.windows import Windows
 from foundation.command import Result
 from foundation.configuration import may_overwrite, refuse_among_bars, settings_of
@@ -171,7 +172,7 @@ def kept_result(settings: BatchSettings) -> Result:
         raise InputError(f"forecaster.cache: {cache} is no folder; nothing is kept there")
     if settings.kept == "list":
         return Result([partition_table(cache)])
-    done = prune(cache, settings.unused_days)
+    done = prune(cache, folder_of_code(), settings.unused_days)
     gone = counted(done.pop("partitions"), "partition", "partitions")
     counts = (f"{count:,} {kind}" for kind, count in done.items())
     return Result(sentences=[", ".join([gone, *counts])])

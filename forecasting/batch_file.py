@@ -1,14 +1,10 @@
 """Forecasts as a table in Parquet: long or wide, in one file or in a file for each month.
 
-long: a row a symbol, instant, step and level, with the columns symbol, issued_at, step, target_at
-(when the symbol's own bar of that step became known; beyond its last by the calendar), level and
-value (USD).
-wide: a row a symbol, instant and step, with a column for each level instead: `0.01` … `0.99`.
-
-A name that ends in .parquet is a file; one without an ending is a folder, which gets a file for
-each month of issue, written side by side; a run that is killed while they get their names leaves a
-mark there, and the folder is not read until a batch has ended in it. Rows lie by instant and
-symbol.
+`forecasting.batch` says which columns each has; beyond a symbol's last bar `target_at` is the
+calendar's. A name that ends in .parquet is a file; one without an ending is a folder, which gets a
+file for each month of issue, written side by side; a run that is killed while they get their names
+leaves a mark there, and the folder is not read until a batch has ended in it. Rows lie by instant
+and symbol.
 """
 
 from __future__ import annotations

@@ -27,7 +27,6 @@ if __name__ == "__main__":
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -62,15 +61,9 @@ LOOKBACK = 120  # sessions; the hourly windows are 500 bars then, and in proport
 DECAY = 0.94  # weight of a session in the weighted volatility beside the next one's
 
 
-@dataclass(frozen=True, slots=True)
-class BuiltMatrix:
-    """The matrix, and what is known about it."""
-
-    matrix: CorrelationMatrix
-    facts: dict[str, Any]
-
-
-def build(bars: Bars, estimator: CorrelationEstimator, threshold: float) -> BuiltMatrix:
+def build(
+    bars: Bars, estimator: CorrelationEstimator, threshold: float
+) -> tuple[CorrelationMatrix, dict[str, Any]]:
     """The matrix as of the last 16:00 New York at or before the panel's end, and facts about it.
 
     threshold: correlation from which symbols, on average over a cluster, belong together.
@@ -99,7 +92,7 @@ def build(bars: Bars, estimator: CorrelationEstimator, threshold: float) -> Buil
         "quality": {symbol: quality[symbol] for symbol in bars.symbols},
         "volatility": {symbol: volatility[symbol] for symbol in bars.symbols},
     }
-    return BuiltMatrix(matrix, facts)
+    return matrix, facts
 
 
 def clusters(matrix: CorrelationMatrix, threshold: float) -> list[list[str]]:
@@ -164,9 +157,8 @@ def _volatility(hourly: Array, daily: Array) -> dict[str, float | None]:
     }
 
 
-def _parts(built: BuiltMatrix) -> tuple[Table, list[str]]:
+def _parts(matrix: CorrelationMatrix, facts: dict[str, Any]) -> tuple[Table, list[str]]:
     """What the data are worth, and what moves together."""
-    facts = built.facts
     heads = ("symbol", "bars", "hours in window", "missing", "sessions")
     rows = []
     for symbol, quality in facts["quality"].items():
@@ -182,7 +174,7 @@ def _parts(built: BuiltMatrix) -> tuple[Table, list[str]]:
                 percent(moves["worst_session"], 1),
             )
         )
-    title = f"as of {utc_text(built.matrix.as_of)}, {facts['source']}"
+    title = f"as of {utc_text(matrix.as_of)}, {facts['source']}"
     table = Table(title, (*heads, "volatility a year", "worst session"), rows)
     together = [" ".join(group) for group in facts["clusters"] if len(group) > 1]
     groups = "; ".join(together) or "none"
@@ -243,7 +235,7 @@ def run(settings: argparse.Namespace) -> Result:
     estimator = CorrelationEstimator(
         hourly_window=max(2, lookback * 25 // 6), session_window=lookback
     )
-    built = build(confirmed(read), estimator, settings.threshold)
-    files = write_correlation(built.matrix, built.facts, settings.output)
-    table, sentences = _parts(built)
+    matrix, facts = build(confirmed(read), estimator, settings.threshold)
+    files = write_correlation(matrix, facts, settings.output)
+    table, sentences = _parts(matrix, facts)
     return Result([table], [*sentences, *map(str, files)])

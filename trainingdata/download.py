@@ -68,11 +68,8 @@ def download(
 ) -> dict[str, int]:
     """Bring the files of some symbols up to `end`, and count the bars that each holds then.
 
-    A file is never half-written.
-
-    Raises DataError for bars that cannot be trusted, or a symbol that the venue has none of;
-    BrokerError for a venue that does not answer, or refuses; what was written stays, and a later
-    run goes on from there; InputError for a folder that cannot be written.
+    A file is never half-written. What was written stays where the venue fails, and a later run goes
+    on from there.
     """
     counts = {}
     names = dict.fromkeys(instrument(symbol).symbol for symbol in symbols)

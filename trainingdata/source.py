@@ -147,21 +147,28 @@ class DataSettings:
     ) -> Bars:
         """The panel of files, or of the synthetic market; names: of the symbols, none for all."""
         if self.dir:
-            folders = [Path(folder).expanduser() for folder in self.dir]
             words = symbols if names else None
-            unzoned = self._unzoned(zone_flag)
-            bars = read_bars(
-                folders,
-                words,
-                start=first,
-                end=last,
-                timeframe=timeframe,
-                adjusted=self.adjustment == "all",
-                unzoned=unzoned,
-                renames=self._events().renamed_by(last),
-            )
-            return self._doubted(bars)
+            return self._doubted(self._of_files(words, first, last, timeframe, zone_flag))
         return self._synthetic(names, first, last, timeframe or HOURLY)
+
+    def _of_files(
+        self,
+        symbols: Sequence[str] | None,
+        start: np.datetime64 | None,
+        end: np.datetime64 | None,
+        timeframe: Timeframe | None,
+        zone_flag: str = "data.zone",
+    ) -> Bars:
+        return read_bars(
+            [Path(folder).expanduser() for folder in self.dir],
+            symbols,
+            start=start,
+            end=end,
+            timeframe=timeframe,
+            adjusted=self.adjustment == "all",
+            unzoned=self._unzoned(zone_flag),
+            renames=self._events().renamed_by(end),
+        )
 
     def _doubted(self, bars: Bars) -> Bars:
         """The bars that others confirm, with every doubt of them in their origins."""
@@ -224,16 +231,7 @@ class DataSettings:
 
         Raises InputError for files that cannot be used.
         """
-        folders = [Path(folder).expanduser() for folder in self.dir]
-        return read_bars(
-            folders,
-            symbols,
-            end=now,
-            timeframe=timeframe,
-            adjusted=self.adjustment == "all",
-            unzoned=self._unzoned(),
-            renames=self._events().renamed_by(now),
-        )
+        return self._of_files(symbols, None, now, timeframe)
 
     def corporate_actions(self) -> tuple[Action, ...]:
         """Dividends and splits to apply to positions in these prices.

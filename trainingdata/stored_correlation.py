@@ -78,7 +78,7 @@ def read_correlation(path: Path) -> CorrelationMatrix:
 def table_and_notes(path: Path) -> tuple[Path, Path]:
     """NAME.parquet and NAME.json, from NAME or from the path of either."""
     stem = path.with_suffix("") if path.suffix in (".parquet", ".json") else path
-    return stem.with_name(f"{stem.name}.parquet"), stem.with_name(f"{stem.name}.json")
+    return stem.parent / f"{stem.name}.parquet", stem.parent / f"{stem.name}.json"
 
 
 def refuse_pickle(path: Path, name: str) -> None:

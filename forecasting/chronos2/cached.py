@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, room,
 from forecasting.moments import LogMoments, log_moments
 from forecasting.store import FITS, SHAPES, Damaged, NotWritten, Partition, located
 from forecasting.windows import Keys, Windows
-from foundation.arrays import Array32, Index, Instants
+from foundation.arrays import Array, Array32, Index, Instants, Mask
 from trainingdata.bars import Bars
 
 log = logging.getLogger(__name__)
@@ -158,67 +158,65 @@ class CachedForecaster:
         return out, source_of(specifications)
 
 
+@dataclass(eq=False, slots=True)
 class _Part:
     """The windows of one profile, whose forecasts are read or computed.
 
     rows: [n] their numbers among all windows, rising.
     what: is wanted of each forecast; none: that it is kept.
     out: [N, …] where what is wanted goes.
+    missing: [n] whose forecasts lie nowhere yet.
     """
 
-    def __init__(
-        self,
-        cached: CachedForecaster,
-        windows: Windows,
-        keys: Keys,
-        profile: Profile,
-        rows: Index,
-        what: str | None,
-        out: Array32,
-    ) -> None:
-        self._cached = cached
-        self._windows = windows
-        self._price = windows.price
-        self._keys = keys
-        self._profile = profile
-        self._rows = rows
-        self._what = what
-        self._out = out
-        self._warned = False
-        self._take(Partition.of(cached.folder, cached.forecaster.specification(profile)))
+    cached: CachedForecaster
+    windows: Windows
+    keys: Keys
+    profile: Profile
+    rows: Index
+    what: str | None
+    out: Array32
+    price: Array = field(init=False)
+    partition: Partition = field(init=False)
+    missing: Mask = field(init=False)
+    warned: bool = False
+
+    def __post_init__(self) -> None:
+        self.price = self.windows.price
+        forecaster = self.cached.forecaster
+        self._take(Partition.of(self.cached.folder, forecaster.specification(self.profile)))
 
     def _take(self, partition: Partition) -> None:
         """Read what lies on a partition."""
         self.partition = partition
-        self._missing = np.ones(len(self._rows), dtype=bool)
-        for places in self._windows.part(self._rows).by_month():
-            rows = self._rows[places]
-            issued = self._windows.issued_at[rows]
+        self.missing = np.ones(len(self.rows), dtype=bool)
+        for places in self.windows.part(self.rows).by_month():
+            rows = self.rows[places]
+            issued = self.windows.issued_at[rows]
             portions = partition.portions(issued[0])
-            portion, row = located(portions, issued, self._keys[rows])
+            portion, row = located(portions, issued, self.keys[rows])
             for number, chosen in enumerate(_grouped(portion, len(portions))):
                 # What is damaged is computed again.
                 with suppress(Damaged):
-                    if len(chosen) and self._what:
-                        values = partition.read(portions[number].place, self._what)
+                    if len(chosen) and self.what:
+                        values = partition.read(portions[number].place, self.what)
                         # In the order they lie in, and mostly all of them: one copy.
                         order = chosen[np.argsort(row[chosen])]
                         if not np.array_equal(row[order], np.arange(len(values))):
                             values = values[row[order]]
-                        self._out[rows[order]] = values
-                    self._missing[places[chosen]] = False
+                        self.out[rows[order]] = values
+                    self.missing[places[chosen]] = False
 
     def complete(self, progress: Progress) -> None:
         """Compute and keep what lies nowhere yet."""
-        missing = np.flatnonzero(self._missing)
-        count = len(self._rows)
+        missing = np.flatnonzero(self.missing)
+        count = len(self.rows)
         of_cache = f"forecasts, {count - len(missing):,} of {count:,} from cache"
         if not len(missing):
             progress(of_cache, count, count)
         work = "forecasts" if len(missing) == count else f"{of_cache}, new ones"
         while len(missing):
-            self._fill(self._rows[missing], lambda _, done, total: progress(work, done, total))
-            missing = np.flatnonzero(self._missing)
+            self._fill(self.rows[missing], lambda _, done, total: progress(work, done, total))
+            missing = np.flatnonzero(self.missing)
 
     def _fill(self, missing: Index, progress: Progress) -> None:
         """Compute these windows' forecasts and keep them.
@@ -228,17 +226,15 @@ class _Part:
         planned. Then that is the wrong partition: the right one is looked at before more is
         computed.
         """
-        forecaster = self._cached.forecaster
-        portions = list(_portions(self._windows, missing))
-        making = self._cached.predictions(
-            forecaster, self._windows, portions, self._profile, progress
-        )
+        forecaster = self.cached.forecaster
+        portions = list(_portions(self.windows, missing))
+        making = self.cached.predictions(forecaster, self.windows, portions, self.profile, progress)
         keeping: Future[None] | None = None
         with ThreadPoolExecutor(1) as thread, closing(making) as predictions:
             for answer in predictions:
                 if keeping is not None:
                     keeping.result()
-                actual = Partition.of(self._cached.folder, answer.specification)
+                actual = Partition.of(self.cached.folder, answer.specification)
                 if actual != self.partition:
                     self.partition = actual
                     self._keep(answer)
@@ -253,17 +249,17 @@ class _Part:
         rows, quantiles = answer.rows, answer.values
         if not len(rows):
             return
-        moments = np.stack(log_moments(quantiles, self._price[rows]), axis=1)
-        if self._what:
-            self._out[rows] = moments if self._what == "moments" else quantiles
-        self._missing[np.searchsorted(self._rows, rows)] = False
+        moments = np.stack(log_moments(quantiles, self.price[rows]), axis=1)
+        if self.what:
+            self.out[rows] = moments if self.what == "moments" else quantiles
+        self.missing[np.searchsorted(self.rows, rows)] = False
         try:
-            self.partition.add(self._windows.issued_at[rows], self._keys[rows], moments, quantiles)
+            self.partition.add(self.windows.issued_at[rows], self.keys[rows], moments, quantiles)
         except NotWritten as error:
-            if not self._warned:
-                held = "it is held for this run alone" if self._what else "it is computed again"
+            if not self.warned:
+                held = "it is held for this run alone" if self.what else "it is computed again"
                 log.warning("forecaster.cache: %s; %s", error, held)
-            self._warned = True
+            self.warned = True
 
 
 def _grouped(portion: Index, count: int) -> list[Index]:

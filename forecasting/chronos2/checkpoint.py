@@ -35,9 +35,9 @@ class Checkpoint:
     width: of a token's state.
     inner: width within a layer's feed-forward.
     attention: width of all heads of an attention together.
-    max_steps: that one forward pass answers.
     levels: [Q] rows of the model's quantiles that are `LEVELS`.
-    standard: whether its layers are those of `forecasting.chronos2.network`.
+    rebuilt: whether `network` stands for the library's model. Otherwise the library answers, in
+        several passes where one answers too few steps.
     """
 
     folder: Path
@@ -47,17 +47,8 @@ class Checkpoint:
     width: int
     inner: int
     attention: int
-    max_steps: int
     levels: tuple[int, ...]
-    standard: bool
-
-    @property
-    def rebuilt(self) -> bool:
-        """Whether `network` stands for the library's model.
-
-        Otherwise the library answers, in several passes where one answers too few steps.
-        """
-        return self.standard and self.max_steps >= HORIZON
+    rebuilt: bool
 
     @property
     def digest(self) -> str:
@@ -144,7 +135,7 @@ def _described(folder: Path, name: str, written: bytes) -> Checkpoint:
     missing = [q for q in LEVELS if q not in levels]
     if missing:
         raise InputError(f"forecaster.model: {name} does not forecast level {missing[0]}")
-    has_register = bool(chronos.get("use_reg_token", False))
+    standard = chronos.get("input_patch_stride", patch) == patch and chronos.get("use_reg_token")
     return Checkpoint(
         folder=folder,
         name=name,
@@ -153,9 +144,8 @@ def _described(folder: Path, name: str, written: bytes) -> Checkpoint:
         width=width,
         inner=inner,
         attention=attention,
-        max_steps=max_steps,
         levels=tuple(levels.index(q) for q in LEVELS),
-        standard=chronos.get("input_patch_stride", patch) == patch and has_register,
+        rebuilt=bool(standard) and max_steps >= HORIZON,
     )
 
 

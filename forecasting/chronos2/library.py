@@ -34,16 +34,14 @@ KEPT = 4  # networks of a process; engines that compute in different ways share 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Loaded:
-    """A network on a device, and the contents of the checkpoint that it was loaded from.
+    """A network on a device, and the checkpoint's contents that it was loaded from.
 
     network: contexts [B, L] float32 (NaN: no bar), group, complete → sorted quantiles [B, H, Q]
         float32; a `Network`, or the library's own.
-    checkpoint: what its configuration says.
-    digest: of its contents.
+    digest: of these contents.
     """
 
     network: Callable[..., Tensor]
-    checkpoint: Checkpoint
     digest: str
 
 
@@ -69,7 +67,7 @@ def loaded(checkpoint: Checkpoint, device: torch.device, dtype: Dtype, *, packed
             rebuilt = Network(pipeline.model, HORIZON, levels, dtype, device, packed=packed)
             network = rebuilt.eval()
     # It is named by what was read, whatever lay there when somebody looked before.
-    found = Loaded(network, checkpoint, contents.digest)
+    found = Loaded(network, contents.digest)
     _kept[contents.digest, device, dtype, packed] = found
     while len(_kept) > KEPT:
         _kept.popitem(last=False)

@@ -23,7 +23,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forecasting.batch_file import Batch, write_batch
-from forecasting.cache import partition_rows, prune
 from forecasting.calibration.kept import folder_of_code
 from forecasting.chronos2.cached import CachedForecaster, Prediction, _portions, predictions_here
 from forecasting.chronos2.checkpoint import SHIPPED
@@ -31,7 +30,7 @@ from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.profile import Profile
 from forecasting.forecast import HORIZON, LEVELS, silent
 from forecasting.moments import log_moments
-from forecasting.store import FITS, NOWHERE, Partition, located
+from forecasting.store import FITS, NOWHERE, Partition, located, partition_rows, prune
 from forecasting.windows import Keys, Windows
 from foundation.arrays import Array32, Index, Instants
 from foundation.errors import InputError
@@ -59,7 +58,7 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_what_was_forecast_is_read_and_is_the_same(
     tmp_path: Path, market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    since = market.times[-400]
+    since = market.times[-200]
     direct = Chronos2Forecaster().forecast(market, since).values
     asked = counting(monkeypatch)
     first = CachedForecaster(Chronos2Forecaster(), tmp_path).forecast(market, since)
@@ -71,7 +70,7 @@ def test_what_was_forecast_is_read_and_is_the_same(
         again.values, direct, rtol=2e-7
     )  # the last bit of a float32 price: other batch-mates
     part = CachedForecaster(Chronos2Forecaster(), tmp_path).forecast(
-        market.between(0, len(market.times) - 100), since
+        market.between(0, len(market.times) - 50), since
     )
     assert asked == []
     rows = np.flatnonzero(np.isin(first.windows.issued_at, part.windows.issued_at))
@@ -94,7 +93,7 @@ def test_forecasts_read_month_by_month_are_written_as_those_of_one_table(
     name: str, tmp_path: Path, market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cached = CachedForecaster(Chronos2Forecaster(), tmp_path / "cache")
-    since = market.times[-700]
+    since = market.times[-240]
     asked = counting(monkeypatch)
     windows, tables = cached.by_month(market, since)
     assert sum(asked) == len(windows), "computed before the first is asked for"
@@ -116,7 +115,7 @@ def test_forecasts_read_month_by_month_are_written_as_those_of_one_table(
 def test_a_new_hour_adds_one_small_portion(
     tmp_path: Path, market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    since = market.times[-300]
+    since = market.times[-100]
     CachedForecaster(Chronos2Forecaster(), tmp_path).forecast(
         market.between(0, len(market.times) - 1), since
     )
@@ -190,7 +189,7 @@ def batch(folder: Path, output: Path | None = None) -> list[str]:
 def test_what_a_portion_answers_does_not_depend_on_those_computed_before_it(market: Bars) -> None:
     """Two threads cut a matrix in two: where a window stands in a pass moves its last bit."""
     forecaster = Chronos2Forecaster(Profile(device="cpu"))
-    windows = forecaster.windows(market, market.times[-900])
+    windows = forecaster.windows(market, market.times[-260])
     portions = list(_portions(windows, np.arange(len(windows))))
     assert len(portions) == 2
     said: list[tuple[int, int]] = []
@@ -242,14 +241,21 @@ def test_two_processes_at_once_do_no_harm(tmp_path: Path) -> None:
     assert content(tmp_path / "shared")
 
 
-@pytest.fixture
-def kept(tmp_path: Path, market: Bars) -> Path:
+@pytest.fixture(scope="module")
+def computed(tmp_path_factory: pytest.TempPathFactory, market: Bars) -> Path:
     """A cache with portions of two months, the later one in two."""
-    for end in (len(market.times) - 200, len(market.times)):
-        CachedForecaster(Chronos2Forecaster(), tmp_path).forecast(
-            market.between(0, end), market.times[-700]
+    folder = tmp_path_factory.mktemp("computed")
+    for end in (len(market.times) - 60, len(market.times)):
+        CachedForecaster(Chronos2Forecaster(), folder).forecast(
+            market.between(0, end), market.times[-240]
         )
-    return tmp_path
+    return folder
+
+
+@pytest.fixture
+def kept(computed: Path, tmp_path: Path) -> Path:
+    """Such a cache of one's own."""
+    return Path(shutil.copytree(computed, tmp_path / "kept"))
 
 
 @pytest.mark.first_example
@@ -257,7 +263,7 @@ def kept(tmp_path: Path, market: Bars) -> Path:
 def test_a_file_that_is_damaged_or_of_another_partition_is_never_believed(
     what: str, kept: Path, market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = CachedForecaster(Chronos2Forecaster(), kept).forecast(market, market.times[-700]).values
+    first = CachedForecaster(Chronos2Forecaster(), kept).forecast(market, market.times[-240]).values
     [path] = files(kept)
     whole = path.read_bytes()
     if what == "other":
@@ -266,7 +272,7 @@ def test_a_file_that_is_damaged_or_of_another_partition_is_never_believed(
         path.write_bytes({"cut": whole[: len(whole) // 2], "garbage": b"x" * 9999}.get(what, b""))
     asked = counting(monkeypatch)
     for computed in (True, False):
-        table = CachedForecaster(Chronos2Forecaster(), kept).forecast(market, market.times[-700])
+        table = CachedForecaster(Chronos2Forecaster(), kept).forecast(market, market.times[-240])
         np.testing.assert_allclose(table.values, first, rtol=2e-7)
         assert (sum(asked) > 0) is computed
         asked.clear()
@@ -277,7 +283,7 @@ def test_a_file_that_is_damaged_or_of_another_partition_is_never_believed(
 def test_what_is_damaged_or_pruned_under_a_run_is_computed_again_and_the_run_goes_on(
     what: str, kept: Path, market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    since = market.times[-700]
+    since = market.times[-240]
     first = CachedForecaster(Chronos2Forecaster(), kept).forecast(market, since)
     moments = CachedForecaster(Chronos2Forecaster(), kept).log_moments(market, since, silent)
     [path] = files(kept)
@@ -326,20 +332,20 @@ def test_what_a_full_or_read_only_cache_lacks_is_held_for_the_run(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    direct = Chronos2Forecaster().forecast(market, market.times[-724])
+    direct = Chronos2Forecaster().forecast(market, market.times[-264])
     before = content(kept)
     unwritable(monkeypatch, number)
-    table = CachedForecaster(Chronos2Forecaster(), kept).forecast(market, market.times[-724])
+    table = CachedForecaster(Chronos2Forecaster(), kept).forecast(market, market.times[-264])
     np.testing.assert_allclose(table.values, direct.values, rtol=2e-7)
     assert caplog.text.count("for this run alone") == 1
     assert content(kept) == before
     moments = CachedForecaster(Chronos2Forecaster(), kept).log_moments(
-        market, market.times[-724], silent
+        market, market.times[-264], silent
     )
     expected = log_moments(direct.values, table.windows.price)
     np.testing.assert_allclose(moments.median, expected[0], atol=3e-7)
     np.testing.assert_allclose(moments.log_variance, expected[1], atol=1e-4)
-    _, months = CachedForecaster(Chronos2Forecaster(), kept).by_month(market, market.times[-724])
+    _, months = CachedForecaster(Chronos2Forecaster(), kept).by_month(market, market.times[-264])
     assert "cannot be written" in caplog.text
     assert caplog.text.count("it is computed again") == 1
     last = list(months)[-1]
@@ -365,15 +371,15 @@ def test_what_is_of_no_use_is_pruned_and_the_rest_stays(kept: Path) -> None:
     for fit in fits:
         fit.parent.mkdir(parents=True)
         fit.write_bytes(b"half")
-    assert prune(kept) == {"partitions": 0, "fits": 1}
-    assert prune(kept, unused_days=1.0) == {"partitions": 0, "fits": 0}
+    assert prune(kept, folder_of_code()) == {"partitions": 0, "fits": 1}
+    assert prune(kept, folder_of_code(), unused_days=1.0) == {"partitions": 0, "fits": 0}
     assert content(kept) == before
     assert [fit.exists() for fit in fits] == [True, False]
     [path] = files(kept)
     path.write_bytes(b"no file of ours")
     (row,) = partition_rows(kept)
     assert (row["weights"], row["portions"]) == ("?", 0)
-    assert prune(kept, unused_days=0.0) == {"partitions": 1, "fits": 1}
+    assert prune(kept, folder_of_code(), unused_days=0.0) == {"partitions": 1, "fits": 1}
     assert list(partition_rows(kept)) == []
 
 

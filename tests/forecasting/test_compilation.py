@@ -30,6 +30,7 @@ from forecasting.chronos2.profile import Profile
 from forecasting.forecast import HORIZON, LEVELS, silent
 from forecasting.windows import Windows
 from foundation.errors import InputError
+from studies.benchmarks.forecast_speed import walks
 from tests.forecasting.kept import specifications
 from trainingdata.bars import Bars
 
@@ -42,19 +43,6 @@ def network() -> Network:
     shipped = checkpoint(str(SHIPPED))
     model = load(shipped.contents(), CPU).model
     return Network(model, HORIZON, range(len(LEVELS)), "fp32", CPU, packed=False).eval()
-
-
-def walks(symbols: int, length: int, windows: int) -> Windows:
-    """Windows of `length` bars, `windows` of each symbol at the same instants."""
-    rng = np.random.default_rng(length)
-    closes = tuple(
-        100 * np.exp(np.cumsum(rng.normal(0, 0.01, length + windows - 1))) for _ in range(symbols)
-    )
-    last = np.tile(np.arange(windows) + length - 1, symbols)
-    stamps = np.datetime64("2024-01-01", "ns") + last * np.timedelta64(1, "h")
-    return Windows(
-        closes, np.full(symbols, length), np.repeat(np.arange(symbols), windows), last, stamps
-    )
 
 
 def answer(
@@ -110,7 +98,7 @@ def test_an_eighth_length_and_a_tenth_are_compiled_as_the_first(
     torch.compiler.reset()
     engine = compiled(network)
     for length in (10, 20, 30, 40, 50, 60, 64, 80, 100, 128, 125):
-        windows = walks(1, length, 4)
+        windows = walks(1, 4, length)
         np.testing.assert_allclose(
             answer(engine, windows), answer(Engine(network, CPU, 4, ""), windows), rtol=4e-6
         )
@@ -163,7 +151,7 @@ def test_auto_goes_on_without_compilation_and_says_so_once(
     """From the seventh call on: what the passes before have answered is computed again."""
     monkeypatch.setattr(torch, "compile", broken(FAILURES[name], from_call))
     engine = compiled(network)
-    windows = walks(2, 64, 8)
+    windows = walks(2, 8, 64)
     expected = answer(Engine(network, CPU, 4, ""), windows)
     np.testing.assert_array_equal(answer(engine, windows), expected)
     np.testing.assert_array_equal(answer(engine, windows), expected)
@@ -194,7 +182,7 @@ def test_an_error_of_the_network_itself_is_not_taken_for_one_of_the_compiler(
 
     engine = Engine(Compiled(wrong), CPU, 4, "", "compiled", wrong)
     with pytest.raises(RuntimeError, match="shapes do not fit"):
-        answer(engine, walks(1, 20, 4))
+        answer(engine, walks(1, 4, 20))
 
 
 @pytest.mark.slow
@@ -211,7 +199,7 @@ def test_a_machine_without_a_compiler_is_met_as_simulated(
     torch.compiler.reset()
     with config.patch({"cpp.cxx": ("no-such-compiler",), "fx_graph_cache": False}):
         engine = compiled(network)
-        windows = walks(1, 20, 4)
+        windows = walks(1, 4, 20)
         np.testing.assert_array_equal(
             answer(engine, windows), answer(Engine(network, CPU, 4, ""), windows)
         )
@@ -307,7 +295,7 @@ def test_where_memory_runs_out_the_batch_is_halved_and_stays_so(
 ) -> None:
     call = Compiled(small(network, 5, MEMORY[kind]))
     engine = Engine(call, CPU, 32, "", "compiled", network)
-    windows = walks(2, 64, 20)
+    windows = walks(2, 20, 64)
     for _ in range(2):
         ours = answer(engine, windows)
         np.testing.assert_allclose(ours, answer(Engine(network, CPU, 4, ""), windows), rtol=4e-6)
@@ -317,7 +305,7 @@ def test_where_memory_runs_out_the_batch_is_halved_and_stays_so(
 
 
 def test_a_group_is_never_split(network: Network) -> None:
-    windows = walks(3, 64, 8)
+    windows = walks(3, 8, 64)
     rows = np.arange(24).reshape(3, 8).T.ravel()
     engine = Engine(small(network, 4, MEMORY["torch's"]), CPU, 24, "")
     ours = answer_of(engine, windows, rows, 3)
@@ -381,7 +369,7 @@ def test_float32_is_float32_whatever_the_program_allows_and_what_it_allows_stays
             raise ZeroDivisionError
 
         with pytest.raises(ZeroDivisionError):
-            answer(Engine(watched, CPU, 16, "", dtype=dtype), walks(1, 64, 16))  # type: ignore[arg-type]
+            answer(Engine(watched, CPU, 16, "", dtype=dtype), walks(1, 16, 64))  # type: ignore[arg-type]
         assert precision() == before
     torch.set_float32_matmul_precision("highest")
     assert seen == {"fp32": ("highest", "ieee"), "tf32": ("high", "tf32")}
@@ -427,13 +415,8 @@ def test_a_kept_engine_is_the_one_that_was_asked_for() -> None:
         (eager, 13),
     ):
         assert engines.engine(model, profile, batch_size) is not kept
+    assert engines.engine(model, eager, 13).network is kept.network, "they share its weights"
     assert engines.engine(model, eager, None).batch_size == 64
-
-
-def test_engines_of_one_model_share_its_weights() -> None:
-    model = checkpoint(str(SHIPPED))
-    one, other = (engines.engine(model, Profile(device="cpu"), size) for size in (12, 13))
-    assert one.network is other.network
 
 
 # ----- what these tests run on -----

@@ -31,8 +31,8 @@ from forecasting.chronos2.engine import Engine, planned_computation
 from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.profile import WORTH_COMPILING, Profile
 from forecasting.forecast import HORIZON, LEVELS, silent
-from forecasting.windows import Windows
 from foundation.errors import InputError
+from studies.benchmarks.forecast_speed import walks
 from trainingdata.bars import Bars
 
 CPU = torch.device("cpu")
@@ -166,14 +166,6 @@ def test_a_configured_batch_size_wins_and_memory_is_asked_once(
 # ----- few windows -----
 
 
-def walk(windows: int, length: int = 40) -> Windows:
-    rng = np.random.default_rng(windows)
-    closes = 100 * np.exp(np.cumsum(rng.normal(0, 0.01, length + windows - 1)))
-    last = np.arange(windows) + length - 1
-    stamps = np.datetime64("2024-01-01", "ns") + last * np.timedelta64(1, "h")
-    return Windows((closes,), np.array([length]), np.zeros_like(last), last, stamps)
-
-
 def last_prices(context: torch.Tensor, **options: Any) -> torch.Tensor:
     """A network that answers each window's last price at every step and level."""
     return context[:, -1, None, None].expand(-1, HORIZON, len(LEVELS)).clone()
@@ -187,7 +179,7 @@ def sizes_of(count: int, batch_size: int, group: int = 1, **how: Any) -> list[in
         seen.append(len(context))
         return last_prices(context)
 
-    windows = walk(count)
+    windows = walks(1, count, 40)
     engine = Engine(network, CPU, batch_size, "", **how)
     rows = [np.arange(count)]
     (answer,) = engine.quantiles(windows, rows, "none", group=group, progress=silent)
@@ -223,7 +215,7 @@ def test_what_depends_on_the_size_of_a_pass_has_one(how: dict[str, Any]) -> None
 
 def test_small_passes_change_a_forecast_by_rounding() -> None:
     network: Any = engines.engine(checkpoint(str(SHIPPED)), Profile(device="cpu"), 64).network
-    windows = walk(70, 100)
+    windows = walks(1, 70)
 
     def answer(rows: int, batch_size: int) -> np.ndarray:
         engine = Engine(network, CPU, batch_size, "")
@@ -256,7 +248,7 @@ def test_portions_are_one_stream_of_passes() -> None:
         begun.append(len(context))
         return last_prices(context)
 
-    windows = walk(24)
+    windows = walks(1, 24, 40)
     portions = np.split(np.arange(24)[::-1], [5, 5, 14])
     said: list[tuple[int, int]] = []
     engine = Engine(network, CPU, 8, "")
@@ -282,7 +274,7 @@ def test_where_memory_runs_out_each_portion_names_how_it_was_computed() -> None:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return last_prices(context) + len(context)
 
-    windows = walk(30)
+    windows = walks(1, 30, 40)
     portions = np.split(np.arange(30), [10, 20])
     engine = Engine(network, CPU, 8, "")
     given = []
@@ -304,7 +296,7 @@ def test_an_answer_that_is_not_finite_is_refused_and_nobody_of_a_group_is_not(
         answer[2, 3, -1] = number
         return answer
 
-    windows = walk(8)
+    windows = walks(1, 8, 40)
     for dtype, cure in (("fp32", ""), ("bf16", "; use fp32")):
         engine = Engine(network, CPU, 4, "", dtype=dtype)  # type: ignore[arg-type]
         with pytest.raises(

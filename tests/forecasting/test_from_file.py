@@ -45,33 +45,24 @@ def written(rows: pd.DataFrame, path: Path) -> Path:
     return path
 
 
-def test_what_the_batch_job_wrote_is_forecast_again(
-    rows: pd.DataFrame, bars: Bars, tmp_path: Path
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_what_the_batch_job_wrote_is_forecast_again_from_any_instant_on(
+    share: float, rows: pd.DataFrame, bars: Bars, tmp_path: Path
 ) -> None:
-    since = rows.issued_at.min().to_datetime64()
+    """What was issued last before it is in force then."""
+    issued = np.unique(rows.issued_at.dt.tz_localize(None).to_numpy("datetime64[ns]"))
+    since = issued[int(share * (len(issued) - 1))]
     table = FileForecaster(written(rows, tmp_path / "f.parquet")).forecast(bars, since)
     expected = RandomWalk().forecast(bars, since)
-    assert len(table.windows) * HORIZON * len(LEVELS) == len(rows)
+    if share == 0:
+        assert len(table.windows) * HORIZON * len(LEVELS) == len(rows)
     for at in bars.times[bars.times >= since]:
-        ours = latest(table, at)
-        theirs = latest(expected, at)
+        ours, theirs = latest(table, at), latest(expected, at)
         there = ~np.isnat(ours.issued_at)
         assert there.all() or at < np.datetime64("2024-03-18T15:00"), "all from the first bars on"
         assert np.array_equal(ours.issued_at[there], theirs.issued_at[there])
         assert np.allclose(ours.values[there], theirs.values[there], rtol=1e-6)
     assert len(table.source) == 16, "the file's content is part of what was tried"
-
-
-def test_a_file_is_read_from_any_instant_on(rows: pd.DataFrame, bars: Bars, tmp_path: Path) -> None:
-    """What was issued last before it is in force then."""
-    path = written(rows, tmp_path / "f.parquet")
-    issued = np.unique(rows.issued_at.dt.tz_localize(None).to_numpy("datetime64[ns]"))
-    for since in (issued[len(issued) // 2], issued[-1]):
-        table = FileForecaster(path).forecast(bars, since)
-        expected = RandomWalk().forecast(bars, since)
-        for at in bars.times[bars.times >= since]:
-            assert np.array_equal(latest(table, at).issued_at, latest(expected, at).issued_at)
-            assert np.allclose(latest(table, at).values, latest(expected, at).values, rtol=1e-6)
 
 
 def test_a_name_that_ends_otherwise_is_refused_before_the_work() -> None:
@@ -86,10 +77,6 @@ def two_months() -> Batch:
         SYMBOLS, start="2024-02-29", end="2024-03-01", data=DATA, forecaster=WALK
     )
     return run_batch(settings)
-
-
-def named(batch: Batch, name: str) -> Batch:
-    return replace(batch, name=name)
 
 
 def test_a_folder_whose_batch_was_killed_among_its_months_is_not_read(
@@ -107,11 +94,11 @@ def test_a_folder_whose_batch_was_killed_among_its_months_is_not_read(
     with monkeypatch.context() as killed:
         killed.setattr(Path, "replace", replace_but_one)
         with pytest.raises(KeyboardInterrupt):
-            write_batch(named(two_months, "another"), output)
+            write_batch(replace(two_months, name="another"), output)
     with pytest.raises(DataError, match=r"months: a batch was stopped.* run the batch again$"):
         FileForecaster(output)
     check_batch_output(output, overwrite=False)
-    write_batch(named(two_months, "another"), output)
+    write_batch(replace(two_months, name="another"), output)
     assert FileForecaster(output).name == "forecasts of months by another"
     assert len(list(output.iterdir())) == 2, "no mark is left"
 
@@ -120,7 +107,7 @@ def test_months_of_two_makers_are_not_one_forecast(
     two_months: Batch, bars: Bars, tmp_path: Path
 ) -> None:
     write_batch(two_months, tmp_path / "months")
-    write_batch(named(two_months, "another"), tmp_path / "others")
+    write_batch(replace(two_months, name="another"), tmp_path / "others")
     (tmp_path / "others/2024-03.parquet").replace(tmp_path / "months/2024-03.parquet")
     forecaster = FileForecaster(tmp_path / "months")
     with pytest.raises(DataError, match=r"2024-02.parquet by .* and 2024-03.parquet by another: "):
@@ -207,10 +194,6 @@ def test_a_batch_that_cannot_be_written_leaves_nothing_behind(
 
 
 def test_only_what_the_batch_job_wrote_is_written_again(rows: pd.DataFrame, tmp_path: Path) -> None:
-    settings = BatchSettings(SYMBOLS, **SPAN, data=DATA, forecaster=WALK)
-    batch = run_batch(settings)
-    write_batch(batch, tmp_path / "f.parquet")
-    assert is_batch(tmp_path / "f.parquet")
     rows[["symbol", "value"]].to_parquet(tmp_path / "mine.parquet")
     (tmp_path / "noise.parquet").write_bytes(b"no archive")
     assert not any(is_batch(tmp_path / f"{name}.parquet") for name in ("mine", "noise"))

@@ -10,6 +10,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
+from trainingdata.feed.endpoint import BrokerSettings, Keys
+from trainingdata.feed.option_data import OptionData
+
+KEYS = Keys("KEYKEYKEY", "SECRETSECRET")
 Answering = Callable[[str, dict[str, str]], Any]
 
 
@@ -18,6 +22,14 @@ class Raw(NamedTuple):
 
     status: int
     body: str = ""
+
+
+@contextmanager
+def options_of(answer: Answering) -> Iterator[OptionData]:
+    """Options on SPY, at ten times its prices, of such a server."""
+    with answered_by(answer) as url:
+        settings = BrokerSettings(url_override=url, attempts=1)
+        yield OptionData(settings, KEYS, "iex", "SPY", 10.0)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from foundation.arrays import Instants
 from foundation.errors import DataError
+from tests.trainingdata.vendor_files import coins
 from trainingdata.bar_files import read_bars
 from trainingdata.bars import (
     CLOSE,
@@ -147,16 +148,6 @@ def test_real_bars_pass(real_data: list[Path]) -> None:
         check_bars(starts, frame[list(FIELDS)].to_numpy(dtype=np.float64), path.name)
 
 
-def panel_of(closes: list[list[float]]) -> Bars:
-    """Hourly bars of coins from their closes [S][T]; NaN where there is none."""
-    array = np.array(closes)
-    times = np.datetime64("2024-01-01T01:00", "ns") + np.arange(array.shape[1]) * np.timedelta64(
-        1, "h"
-    )
-    items = tuple(instrument(f"{chr(65 + s) * 3}USD") for s in range(len(array)))
-    return Bars(items, times, np.repeat(array[:, :, None], 5, axis=2), np.isfinite(array), "test")
-
-
 @given(st.lists(st.integers(0, 700), min_size=1, max_size=3), st.integers(701, 1_500))
 def test_the_last_close_is_found_however_far_back_it_lies(lasts: list[int], rows: int) -> None:
     """A delisted symbol's last bar is hundreds of rows before the panel's end, and one that
@@ -166,12 +157,12 @@ def test_the_last_close_is_found_however_far_back_it_lies(lasts: list[int], rows
     for s, last in enumerate(lasts):
         closes[s, : last + 1] = 10.0 * s + np.arange(last + 1)
     closes[-1, -1] = 7.0
-    bars = panel_of(closes.tolist())
+    bars = coins(*closes.tolist())
     assert bars.last_closes().tolist() == [10.0 * s + last for s, last in enumerate(lasts)] + [7.0]
     assert closes_of(bars) == dict(zip(bars.symbols, bars.last_closes(), strict=True))
     early = bars.until(bars.times[0] - np.timedelta64(1, "ns"))
     assert len(early.times) == 0
-    silent = panel_of([[np.nan] * 300, [1.0] * 300])
+    silent = coins([np.nan] * 300, [1.0] * 300)
     assert np.isnan(silent.last_closes()[0])
     assert closes_of(silent) == {"BBBUSD": 1.0}
 
@@ -180,7 +171,7 @@ def test_the_last_close_is_found_however_far_back_it_lies(lasts: list[int], rows
 def test_a_part_of_a_panel_is_what_was_known_by_its_end(
     first: int, last: int, minutes: int
 ) -> None:
-    bars = panel_of([list(range(1, 41)), [np.nan, *range(2, 41)]])
+    bars = coins(list(range(1, 41)), [np.nan, *range(2, 41)])
     part = bars.between(first, last)
     assert part.times.tolist() == bars.times[first:last].tolist()
     np.testing.assert_array_equal(part.values, bars.values[:, first:last])
@@ -206,7 +197,7 @@ def test_a_file_without_a_regular_hour_is_refused_and_a_coin_keeps_every_hour() 
 
 
 def test_a_panel_says_what_is_wrong_with_its_parts() -> None:
-    good = panel_of([[1.0, 2.0]])
+    good = coins([1.0, 2.0])
     with pytest.raises(ValueError, match=r"values must have shape \[S, T, 5\]"):
         replace(good, values=good.values[:, :1])
     with pytest.raises(DataError, match="none were asked for"):
@@ -217,4 +208,4 @@ def test_a_panel_says_what_is_wrong_with_its_parts() -> None:
         Bars(good.instruments, good.times[::-1], good.values, good.mask, "test")
     assert good.crypto.tolist() == [True]
     assert good.long_only.tolist() == [True]
-    assert panel_of([[1.0]]).tradable.tolist() == [True]
+    assert coins([1.0]).tradable.tolist() == [True]

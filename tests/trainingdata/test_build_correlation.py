@@ -7,6 +7,7 @@ import json
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -78,15 +79,6 @@ def test_the_command_writes_what_a_run_would_estimate_and_a_run_can_read_it(
     )
 
 
-def test_bars_after_it_change_nothing(folder: Path, market: Bars, tmp_path: Path) -> None:
-    """As of an instant: what came later cannot be in it."""
-    early = market.until(np.datetime64("2024-02-20T21:00", "ns"))
-    here = build(early, ESTIMATOR, 0.7).matrix
-    words = ["--input", str(folder), "--lookback", "24", "--as-of", "2024-02-20"]
-    assert command(*words, "--output", "a", cwd=tmp_path).returncode == 0
-    np.testing.assert_array_equal(read_correlation(tmp_path / "a").values, here.values)
-
-
 def test_quality_counts_what_is_missing_unmoved_and_without_volume(market: Bars) -> None:
     values = market.values.copy()
     mask = market.mask.copy()
@@ -96,7 +88,7 @@ def test_quality_counts_what_is_missing_unmoved_and_without_volume(market: Bars)
     values[0, rows[-5:], :4] = values[0, rows[-6], 3]
     values[0, rows[-3:], 4] = 0
     holed_bars = Bars(market.instruments, market.times, values, mask, "test")
-    facts = build(holed_bars, ESTIMATOR, 0.7).facts
+    facts = build(holed_bars, ESTIMATOR, 0.7)[1]
     holed = facts["quality"]["SYA"]
     whole = facts["quality"]["SYB"]
     assert holed["hourly_missing"] == pytest.approx(0.11, abs=0.02)
@@ -107,7 +99,7 @@ def test_quality_counts_what_is_missing_unmoved_and_without_volume(market: Bars)
 
 
 def test_volatility_is_that_of_the_returns(market: Bars) -> None:
-    moves = build(market, ESTIMATOR, 0.7).facts["volatility"]["SYXUSD"]
+    moves = build(market, ESTIMATOR, 0.7)[1]["volatility"]["SYXUSD"]
     times, values = market.real_bars(market.symbols.index("SYXUSD"))
     closes = values[times <= np.datetime64("2024-03-08T21:00", "ns")][-101:, 3]
     assert moves["hourly"] == pytest.approx(np.diff(np.log(closes)).std(ddof=1))
@@ -140,7 +132,13 @@ def test_a_matrix_from_later_or_without_a_symbol_is_refused(market: Bars) -> Non
 def test_files_that_are_no_matrix_are_written_over_only_when_told(
     folder: Path, tmp_path: Path
 ) -> None:
+    """Nor is one of another kind, beside which the matrix would lie where nobody looks for it."""
     notes = tmp_path / "matrix.json"
+    (tmp_path / "README.md").write_text("mine")
+    for output, says in (("README.md", "README.md holds something else"), (".", "is a folder, a")):
+        refused = command("--input", str(folder), "--output", output, cwd=tmp_path)
+        assert refused.returncode == 2
+        assert says in refused.stderr
     notes.write_text("mine")
     words = ["--input", str(folder), "--output", "matrix"]
     refused = command(*words, cwd=tmp_path)
@@ -152,17 +150,6 @@ def test_files_that_are_no_matrix_are_written_over_only_when_told(
     assert told.returncode == 0, told.stderr
     assert "as_of" in json.loads(notes.read_text())
     assert command(*words, cwd=tmp_path).returncode == 0
-
-
-def test_the_name_of_a_file_of_another_kind_is_refused(folder: Path, tmp_path: Path) -> None:
-    """The matrix would lie beside it, in files that nobody would look for."""
-    (tmp_path / "README.md").write_text("mine")
-    refused = command("--input", str(folder), "--output", "README.md", cwd=tmp_path)
-    assert refused.returncode == 2
-    assert "--output: README.md holds something else" in refused.stderr
-    refused = command("--input", str(folder), "--output", str(tmp_path), cwd=tmp_path)
-    assert "is a folder, a file's name is needed" in refused.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
 
 
 def test_naive_stamps_are_read_by_the_zone_that_a_flag_names(folder: Path, tmp_path: Path) -> None:
@@ -201,32 +188,31 @@ def test_a_pickle_is_refused_with_the_reason(tmp_path: Path, folder: Path) -> No
     assert not (tmp_path / "hacked").exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"not parquet", None])
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "holds no correlation matrix"),
+        (b"not parquet", "holds no correlation matrix"),
+        ([[1.0, 2.0], [2.0, 1.0]], "positive definite"),
+        (None, "as_of"),
+    ],
+)
 def test_files_that_hold_no_matrix_are_named(
-    content: bytes | None, tmp_path: Path, market: Bars
+    content: Any, says: str, tmp_path: Path, market: Bars
 ) -> None:
-    write_correlation(ESTIMATOR.matrix_at_end(market), {}, tmp_path / "m")
+    table, notes = write_correlation(ESTIMATOR.matrix_at_end(market), {}, tmp_path / "m")
     if content is None:
-        (tmp_path / "m.json").write_text(json.dumps({"as_of": "yesterday"}))
+        notes.write_text(json.dumps({"as_of": "yesterday"}))
+    elif isinstance(content, bytes):
+        table.write_bytes(content)
     else:
-        (tmp_path / "m.parquet").write_bytes(content)
-    with pytest.raises(InputError, match=r"m\.parquet holds no correlation matrix|as_of"):
+        pd.DataFrame(content, index=["A", "B"], columns=["A", "B"]).to_parquet(table)
+    with pytest.raises(InputError, match=rf"^correlation\.file: .*{says}"):
         read_correlation(tmp_path / "m")
-    (tmp_path / "m.json").unlink()
-    write_correlation(ESTIMATOR.matrix_at_end(market), {}, tmp_path / "other")[0].replace(
-        tmp_path / "m.parquet"
-    )
-    with pytest.raises(InputError, match=r"there is no .*m\.parquet with a m\.json beside it"):
-        read_correlation(tmp_path / "m")
-
-
-def test_a_matrix_that_is_none_is_refused(tmp_path: Path, market: Bars) -> None:
-    _, facts = write_correlation(ESTIMATOR.matrix_at_end(market), {}, tmp_path / "m")
-    frame = pd.DataFrame([[1.0, 2.0], [2.0, 1.0]], index=["A", "B"], columns=["A", "B"])
-    frame.to_parquet(tmp_path / "m.parquet")
-    assert facts.exists()
-    with pytest.raises(InputError, match="positive definite"):
-        read_correlation(tmp_path / "m")
+    alone = write_correlation(ESTIMATOR.matrix_at_end(market), {}, tmp_path / "alone")
+    alone[1].unlink()
+    with pytest.raises(InputError, match=r"there is no .*alone\.parquet with a alone\.json beside"):
+        read_correlation(tmp_path / "alone")
 
 
 @pytest.mark.parametrize(

@@ -9,20 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.arrays import Array
-from tests.trainingdata.vendor_files import DAYS, table, write
-from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars, panel
+from tests.trainingdata.vendor_files import DAYS, coins, table, write
+from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME
 from trainingdata.confirmation import LARGEST_MOVE, RECENT, confirmed, contradicted, unconfirmed
-from trainingdata.instruments import instrument
 from trainingdata.source import DataSettings
 
 FACTORS = (100.0, 0.1, 0.01, 0.5, 1000.0, 2.0)
-START = np.datetime64("2024-01-01T01", "ns")
-
-
-def coin(closes: list[float]) -> Bars:
-    times = START + np.arange(len(closes)) * np.timedelta64(1, "h")
-    values = np.array([[close, close, close, close, 1.0] for close in closes])
-    return panel([(instrument("ABCUSD"), times, values)], "test")
 
 
 def spoil(bar: Array, field: int, factor: float) -> None:
@@ -38,7 +30,7 @@ def walk(seed: int, count: int = 60) -> list[float]:
 
 
 def left_out(closes: list[float]) -> list[int]:
-    return np.flatnonzero(unconfirmed(coin(closes))[0]).tolist()
+    return np.flatnonzero(unconfirmed(coins(closes))[0]).tolist()
 
 
 @given(seed=st.integers(0, 99), row=st.integers(0, 59), factor=st.sampled_from(FACTORS))
@@ -70,7 +62,7 @@ def test_a_bar_is_judged_by_those_before_it_alone(steps: list[float], data: st.D
 
 @given(change=st.floats(1 / LARGEST_MOVE + 1e-9, LARGEST_MOVE - 1e-9))
 def test_what_moves_less_is_read_at_once_and_the_panel_is_the_same(change: float) -> None:
-    bars = coin([50.0, 50.0, 50.0 * change])
+    bars = coins([50.0, 50.0, 50.0 * change])
     assert confirmed(bars) is bars
 
 
@@ -83,7 +75,7 @@ def test_what_moves_less_is_read_at_once_and_the_panel_is_the_same(change: float
 def test_one_wrong_price_takes_its_bar_out_beyond_the_largest_move_and_no_other_bar(
     seed: int, row: int, field: int, factor: float
 ) -> None:
-    bars = coin(walk(seed))
+    bars = coins(walk(seed))
     before = bars.values[0, max(row - 1, 0), CLOSE]
     spoil(bars.values[0, row], field, factor)
     moves = bars.values[0, row, :VOLUME] / before
@@ -99,16 +91,12 @@ def test_one_wrong_price_takes_its_bar_out_beyond_the_largest_move_and_no_other_
 def test_what_is_left_out_is_missing_and_others_keep_every_bar() -> None:
     plain, spoilt = walk(1), walk(2)
     spoilt[40] *= 100
-    times = START + np.arange(60) * np.timedelta64(1, "h")
-    parts = []
-    for name, closes in (("AAAUSD", plain), ("BBBUSD", spoilt)):
-        values = np.array([[close, close, close, close, 1.0] for close in closes])
-        parts.append((instrument(name), times, values))
-    read = confirmed(panel(parts, "test"))
+    panel = coins(plain, spoilt)
+    read = confirmed(panel)
     assert np.flatnonzero(~read.mask[1]).tolist() == [40]
     assert np.isnan(read.values[1, 40]).all()
     assert read.mask[0].all()
-    assert np.array_equal(read.times, times)
+    assert np.array_equal(read.times, panel.times)
 
 
 @given(
@@ -122,14 +110,14 @@ def test_a_price_contradicts_the_bars_since_the_last_that_agreed_with_it(
     closes = [50.0 + 0.1 * close for close in walk(seed)]
     price = closes[-1]
     closes[-bad:] = [close * factor for close in closes[-bad:]]
-    mask = contradicted(coin(closes), {"ABCUSD": price}, 0.2)
+    mask = contradicted(coins(closes), {"AAAUSD": price}, 0.2)
     assert np.flatnonzero(mask[0]).tolist() == list(range(60 - bad, 60))
 
 
 def test_where_no_bar_agrees_with_the_price_the_last_alone_is_contradicted() -> None:
-    bars = coin(walk(3))
-    assert np.flatnonzero(contradicted(bars, {"ABCUSD": 1.0}, 0.2)[0]).tolist() == [59]
-    assert not contradicted(bars, {"ABCUSD": bars.values[0, -1, CLOSE]}, 0.2).any()
+    bars = coins(walk(3))
+    assert np.flatnonzero(contradicted(bars, {"AAAUSD": 1.0}, 0.2)[0]).tolist() == [59]
+    assert not contradicted(bars, {"AAAUSD": bars.values[0, -1, CLOSE]}, 0.2).any()
     assert not contradicted(bars, {"XYZUSD": 1.0}, 0.2).any()
 
 

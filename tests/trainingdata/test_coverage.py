@@ -12,11 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.terminal import show_parts, terminal
-from tests.trainingdata.vendor_files import DAYS, table, write
+from tests.trainingdata.vendor_files import DAYS, coins, table, write
 from trainingdata import load_bars
-from trainingdata.bars import Bars, Origin, panel
+from trainingdata.bars import Origin
 from trainingdata.coverage import JUMP, clipped, coverage, coverage_parts
-from trainingdata.instruments import instrument
 
 
 def utc(text: str) -> np.datetime64:
@@ -25,14 +24,6 @@ def utc(text: str) -> np.datetime64:
 
 def without(bars: pd.DataFrame, *rows: int) -> pd.DataFrame:
     return bars.drop(index=list(rows))
-
-
-def coin(closes: list[float], missing: tuple[int, ...] = ()) -> Bars:
-    """Hourly bars of a coin from 2024-01-01, some of them missing."""
-    rows = [row for row in range(len(closes)) if row not in missing]
-    times = np.datetime64("2024-01-01T01", "ns") + np.array(rows) * np.timedelta64(1, "h")
-    values = np.repeat(np.array(closes)[rows, None], 5, axis=1)
-    return panel([(instrument("AAAUSD"), times, values)], "test")
 
 
 def test_a_row_says_what_a_stocks_file_holds_and_lacks(tmp_path: Path) -> None:
@@ -48,17 +39,17 @@ def test_a_row_says_what_a_stocks_file_holds_and_lacks(tmp_path: Path) -> None:
 
 
 def test_a_change_of_more_than_a_fifth_from_close_to_close_is_a_jump() -> None:
-    (row,) = coverage(coin([100, 119, 96, 48, 50]))
+    (row,) = coverage(coins([100, 119, 96, 48, 50]))
     assert JUMP == 0.2
     assert row.jumps == 1
     assert row.largest == pytest.approx(-0.5)
     assert row.largest_at == utc("2024-01-01T03:00")
-    (calm,) = coverage(coin([100]))
+    (calm,) = coverage(coins([100]))
     assert (calm.gaps, calm.longest_at, calm.jumps, calm.largest) == (0, None, 0, 0.0)
 
 
 def test_a_bar_that_is_left_out_is_none_that_its_file_lacks() -> None:
-    bars = coin([100, 101, 102, 103, 104], missing=(3,))
+    bars = coins([100, 101, 102, np.nan, 104])
     mask = bars.mask.copy()
     mask[0, 1] = False
     unread = bars.times[[1]], bars.values[0, [1]]
@@ -74,7 +65,7 @@ def test_missing_bars_are_counted_from_the_start_that_is_asked(
     missing: set[int], start: int
 ) -> None:
     """Bar 0 and bar 31 are there: what lies between and is missing is inside the file."""
-    bars = coin([5.0] * 32, tuple(missing))
+    bars = coins([np.nan if row in missing else 5.0 for row in range(32)])
     (row,) = coverage(bars)
     assert row.missing == len(missing)
     assert row.gaps == len([m for m in missing if m - 1 not in missing])

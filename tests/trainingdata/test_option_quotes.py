@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -13,8 +12,7 @@ import numpy as np
 import pytest
 
 from foundation.errors import BrokerError
-from tests.trainingdata.loopback import answered_by
-from trainingdata.feed.endpoint import BrokerSettings, Keys
+from tests.trainingdata.loopback import options_of
 from trainingdata.feed.option_data import OLDEST_QUOTE, OptionData
 
 NOW = np.datetime64("2024-03-05T17:30:20", "ns")
@@ -23,11 +21,8 @@ OTHER = "SPY240305P00495000"
 SECOND = np.timedelta64(1, "s")
 
 
-@contextmanager
-def quoting(rows: dict[str, Any]) -> Iterator[OptionData]:
-    with answered_by(lambda path, query: {"quotes": rows}) as url:
-        settings = BrokerSettings(url_override=url, attempts=1)
-        yield OptionData(settings, Keys("KEYKEYKEY", "SECRETSECRET"), "iex", "SPY", 10.0)
+def quoting(rows: dict[str, Any]) -> AbstractContextManager[OptionData]:
+    return options_of(lambda path, query: {"quotes": rows})
 
 
 def row(age: np.timedelta64) -> dict[str, Any]:
@@ -82,13 +77,6 @@ DAY = date(2024, 3, 5)
 CLOSED = np.datetime64("2024-03-05T21:00", "ns")
 
 
-@contextmanager
-def stock_data(answer: Callable[[str], dict[str, Any]]) -> Iterator[OptionData]:
-    with answered_by(lambda path, query: answer(path)) as url:
-        settings = BrokerSettings(url_override=url, attempts=1)
-        yield OptionData(settings, Keys("KEYKEYKEY", "SECRETSECRET"), "iex", "SPY", 10.0)
-
-
 def halves(until: int) -> list[dict[str, Any]]:
     """Half-hours of the session from 09:30 New York, each closing 1 higher than the one before."""
     first = np.datetime64("2024-03-05T14:30")
@@ -106,11 +94,11 @@ def test_the_close_of_a_session_is_that_of_its_last_half_hour_or_none(
     """A feed may lack the end of a session: an earlier close is not the session's."""
     asked = []
 
-    def answer(path: str) -> dict[str, Any]:
+    def answer(path: str, query: dict[str, str]) -> dict[str, Any]:
         asked.append(path)
         return {"bars": {"SPY": halves(count)}, "next_page_token": None}
 
-    with stock_data(answer) as data:
+    with options_of(answer) as data:
         assert data.close_of(DAY, CLOSED - np.timedelta64(1, "s")) is None
         assert not asked, "it is not over"
         assert data.close_of(DAY, CLOSED) == close
@@ -120,10 +108,10 @@ def test_the_close_of_a_session_is_that_of_its_last_half_hour_or_none(
 
 
 def test_the_index_is_the_stocks_last_trade_of_the_last_minutes() -> None:
-    def answer(path: str) -> dict[str, Any]:
+    def answer(path: str, query: dict[str, str]) -> dict[str, Any]:
         return {"trades": {"SPY": {"t": "2024-03-05T17:30:00Z", "p": 512.5}}}
 
-    with stock_data(answer) as data:
+    with options_of(answer) as data:
         at = np.datetime64("2024-03-05T17:30", "ns")
         assert data.index(at + np.timedelta64(5, "m")) == 5125.0
         with pytest.raises(BrokerError, match="it is of 2024-03-05T17:30Z"):

@@ -13,14 +13,12 @@ import numpy as np
 import pytest
 
 from foundation.errors import BrokerError, SenselessAnswer
-from tests.trainingdata.loopback import answered_by
+from tests.trainingdata.loopback import KEYS, answered_by, options_of
 from trainingdata.feed import pages
-from trainingdata.feed.endpoint import BrokerSettings, Keys
+from trainingdata.feed.endpoint import BrokerSettings
 from trainingdata.feed.market_data import MarketData
-from trainingdata.feed.option_data import OptionData
 from trainingdata.feed.pages import checked_pages
 
-KEYS = Keys("KEYKEYKEY", "SECRETSECRET")
 SINCE, NOW = (np.datetime64(at, "ns") for at in ("2024-03-05T00:00", "2024-03-05T21:30"))
 ENDLESS = 50  # requests after which a test has seen that there is no end
 OPTION = "SPY240305P00500000"
@@ -69,13 +67,6 @@ def data_of(venue: Venue) -> Iterator[MarketData]:
         yield MarketData(BrokerSettings(url_override=url, attempts=1), KEYS, "iex")
 
 
-@contextmanager
-def options_of(venue: Venue) -> Iterator[OptionData]:
-    with answered_by(venue.answer) as url:
-        settings = BrokerSettings(url_override=url, attempts=1)
-        yield OptionData(settings, KEYS, "iex", "SPY", 10.0)
-
-
 @pytest.mark.parametrize("end", ENDS)
 def test_an_empty_or_absent_token_is_the_end_of_a_history(end: Any) -> None:
     venue = Venue("second", end)
@@ -108,16 +99,16 @@ def test_tokens_that_go_round_are_a_refusal() -> None:
 def test_the_close_of_a_session_and_quotes_of_options_end_as_well() -> None:
     for token in (0, "same"):
         with (
-            options_of(Venue(token)) as data,
+            options_of(Venue(token).answer) as data,
             pytest.raises(BrokerError, match=r"bars of SPY: .*next_page_token"),
         ):
             data.close_of(date(2024, 3, 5), NOW)
         with (
-            options_of(Venue(token)) as data,
+            options_of(Venue(token).answer) as data,
             pytest.raises(BrokerError, match=rf"quotes of {OPTION}: .*next_page_token"),
         ):
             data.quotes([OPTION], NOW)
-    with options_of(Venue("")) as data:
+    with options_of(Venue("").answer) as data:
         assert list(data.quotes([OPTION], NOW)) == [OPTION]
 
 

@@ -14,11 +14,18 @@ from zoneinfo import ZoneInfo
 import exchange_calendars
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from foundation.errors import InputError
-from trainingdata.instants import compact_text, four_pm, instant, new_york_date, utc_text
+from trainingdata.instants import (
+    compact_text,
+    four_pm,
+    history_start,
+    instant,
+    new_york_date,
+    utc_text,
+)
 from trainingdata.instruments import Kind
 from trainingdata.sessions import (
     FULL_SESSION,
@@ -176,6 +183,9 @@ def test_the_market_is_open_from_its_first_instant_to_the_last_before_the_close(
 
 
 @given(frames, moments())
+@example(HOURLY, datetime(2024, 10, 4, 19, 30, tzinfo=UTC))  # a Friday's last decision
+@example(HOURLY, datetime(2024, 11, 27, 20, 30, tzinfo=UTC))  # before a half-day
+@example(HOURLY, datetime(2024, 11, 29, 17, 30, tzinfo=UTC))  # its last
 def test_holding_ends_at_the_next_decision_or_at_the_same_one_of_the_next_session(
     timeframe: Timeframe, at: datetime
 ) -> None:
@@ -197,6 +207,10 @@ def test_holding_ends_at_the_next_decision_or_at_the_same_one_of_the_next_sessio
 
 
 @given(frames, moments())
+@example(HOURLY, datetime(2024, 10, 1, 19, tzinfo=UTC))
+@example(HOURLY, datetime(2024, 10, 1, 19, 30, tzinfo=UTC))
+@example(HOURLY, datetime(2024, 11, 29, 15, 30, tzinfo=UTC))
+@example(HOURLY, datetime(2024, 11, 29, 16, 30, tzinfo=UTC))
 def test_the_book_may_be_cut_later_until_the_last_decision_or_the_one_before_on_a_half_day(
     timeframe: Timeframe, at: datetime
 ) -> None:
@@ -299,6 +313,8 @@ def test_afternoons_and_fridays_are_new_yorks_in_winter_and_in_summer(at: dateti
 
 
 @given(moments(), moments())
+@example(datetime(2024, 10, 4, 19, 30, tzinfo=UTC), datetime(2024, 10, 4, 20, tzinfo=UTC))
+@example(datetime(2024, 8, 30, 19, 30, tzinfo=UTC), datetime(2024, 8, 30, 20, tzinfo=UTC))
 def test_a_debit_is_carried_from_each_close_to_the_next_session(
     one: datetime, other: datetime
 ) -> None:
@@ -343,6 +359,11 @@ def test_a_date_has_its_session_or_the_first_after_it(number: int) -> None:
 
 
 @given(moments(), st.integers(1, 5_000))
+@example(datetime(2024, 3, 5, 20, 30, tzinfo=UTC), 19 * 60)  # a night, caught up with at the open
+@example(datetime(2024, 3, 5, 14, tzinfo=UTC), 60)  # the open holds the news since the close
+@example(datetime(2024, 3, 5, 20, tzinfo=UTC), 60)  # up to the close
+@example(datetime(2024, 3, 5, 21, tzinfo=UTC), 60)  # from the close on
+@example(datetime(2024, 3, 8, 19, tzinfo=UTC), 24 * 60)  # Friday afternoon and a day
 def test_what_stocks_and_coins_share_is_symmetric_in_scale_and_never_above_one(
     at: datetime, minutes: int
 ) -> None:
@@ -441,15 +462,32 @@ def test_a_place_is_told_by_new_yorks_time_and_by_whether_a_weekend_has_it(
         assert coins.place_text(place) == ("a day" if timeframe.daily else ended)
 
 
-def test_instants_are_written_and_read_in_utc() -> None:
+def test_instants_are_written_and_read_in_utc_and_dates_are_new_yorks_and_inclusive() -> None:
     at = np.datetime64("2024-03-05T17:30:15.5", "ns")
     assert compact_text(at) == "20240305T173015Z"
     assert utc_text(at) == "2024-03-05T17:30Z"
-    assert instant("2024-03-05T17:30:15.5Z", name="start") == at
-    assert instant("2024-03-05T12:30:15.5-05:00", name="start") == at
-    assert instant("2024-07-01", name="end", end_of_day=True) == np.datetime64(
-        "2024-07-02T03:59:59.999999999", "ns"
-    )
-    assert instant("2024-07-01T00:00Z", name="end", end_of_day=True) == np.datetime64(
-        "2024-07-01T00:00", "ns"
-    )
+    for text in ("2024-03-05T17:30:15.5Z", "2024-03-05 17:30:15.5+00:00"):
+        assert instant(text, name="start") == at
+    for text in ("2024-03-05T12:30:15.5-05:00", "2024-03-05T12:30:15.5-0500"):
+        assert instant(text, name="start", end_of_day=True) == at
+    begin, end = (instant("2024-07-01", name="end", end_of_day=late) for late in (False, True))
+    assert begin == np.datetime64("2024-07-01T04:00")
+    assert end == np.datetime64("2024-07-02T03:59:59.999999999")
+
+
+def test_a_date_that_is_none_or_that_no_clock_reaches_is_refused_by_name() -> None:
+    for text in (
+        *("yesterday-ish", "2024-13-01", "2024-10-01T15:30", "", "NaT", "2/10/2024", "10.02.2024"),
+        *("20241001", "2024-10", "2024", "2024-1-5", "1 Oct 2024", "today", "15:30Z"),
+        *("2024-10-01T15Z", "2024-10-01 America/New_York", "2024-10-01Z"),
+        *("2999-01-01", "1600-01-01", "2500-01-01T00:00Z"),
+    ):
+        with pytest.raises(InputError, match=r"^start: .* (is no|has a time but no zone)"):
+            instant(text, name="start")
+
+
+@given(st.integers(0, 24 * 3600 - 1), st.integers(0, 400))
+def test_a_history_of_so_many_days_begins_at_one_midnight_all_day(second: int, days: int) -> None:
+    now = np.datetime64("2024-03-05") + np.timedelta64(second, "s")
+    assert history_start(now, days) == np.datetime64("2024-03-05") - np.timedelta64(days, "D")
+    assert history_start(now, days).dtype == np.dtype("datetime64[ns]")

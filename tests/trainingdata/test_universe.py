@@ -250,18 +250,14 @@ def test_a_function_of_ones_own_ranks_by_what_was_known(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["by=market_cap"], "universe.by: 'market_cap' is none"),
         (["window=60bars"], "universe.window: '60bars' is no number of calendar days"),
         (["window=1001d"], "universe.window: '1001d' is no number of calendar days"),
-        (["classes=bond"], "universe.classes.0: 'bond' is none of stock, crypto"),
         (["classes=[stock,stock]"], "universe.classes: stock, stock names one twice"),
-        (["rebalance=hourly"], "universe.rebalance: 'hourly' is none of"),
         (["rank=momentum"], "universe.keep: a value is needed"),
         (["keep=3"], "universe.rank: a value is needed"),
         (["rank=luck", "keep=3"], "universe.rank: 'luck' is none of growth, momentum"),
         (["rank=not.named", "keep=3"], "universe._target_: not.named is not run unless"),
         (["top=5", "keep=6", "rank=growth"], "universe.keep: 6 is more than universe.top=5"),
-        (["tops=5"], "universe.tops: there is no such setting; did you mean universe.top"),
         (
             ["members=/nowhere.csv"],
             "universe.members: /nowhere.csv: cannot be read as a list of members",

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from trainingdata.bars import FIELDS
+from trainingdata.bars import FIELDS, Bars
 from trainingdata.heads import HEADS, Head
+from trainingdata.instruments import instrument
 
 # On the first of these days the clocks of New York go forward, on the second back.
 DAYS = ("2024-03-08", "2024-11-01")
@@ -45,6 +46,16 @@ def table(symbol: str, day: str = DAYS[0], minutes: int = 60, days: int = 4) -> 
             "volume": np.arange(len(kept)) % 7 + 1,
         }
     )
+
+
+def coins(*closes: list[float]) -> Bars:
+    """Hourly bars of coins AAAUSD, BBBUSD, … from their closes; NaN where there is none."""
+    array = np.array(closes)
+    times = np.datetime64("2024-01-01T01", "ns") + np.arange(array.shape[1]) * np.timedelta64(
+        1, "h"
+    )
+    items = tuple(instrument(f"{chr(65 + s) * 3}USD") for s in range(len(array)))
+    return Bars(items, times, np.repeat(array[:, :, None], 5, axis=2), np.isfinite(array), "test")
 
 
 def spelled(symbol: str, head: Head) -> str:

@@ -25,40 +25,29 @@ def checked_pages(client: Any, clock: Callable[[], float] = time.monotonic) -> A
     client: used by one thread at a time.
     clock: seconds that only increase.
     """
-    client.get = _Pages(client.get, clock).get
-    return client
+    read = client.get
+    tokens: set[str] = set()  # of the pages of an answer
+    logged_at = clock()
 
-
-class _Pages:
-    """The pages that a client reads, one answer after another."""
-
-    def __init__(self, get: Callable[..., Any], clock: Callable[[], float]) -> None:
-        self._get = get
-        self._clock = clock
-        self._begin()
-
-    def _begin(self) -> None:
-        self._tokens: set[str] = set()
-        self._logged_at = self._clock()
-
-    def get(self, path: str, data: Mapping[str, Any] | None = None, **options: Any) -> Any:
-        """A page, whose token is None where it is the last one."""
+    def get(path: str, data: Mapping[str, Any] | None = None, **options: Any) -> Any:
+        nonlocal logged_at
         if (data or {}).get("page_token") is None:
-            self._begin()
-        page = as_mapping(self._get(path=path, data=data, **options))
+            tokens.clear()
+            logged_at = clock()
+        page = as_mapping(read(path=path, data=data, **options))
         # For a time without bars Alpaca has written an empty token, which the SDK takes for one:
         # https://github.com/dm13450/AlpacaMarkets.jl/issues/5
         token = Page.next_page_token.of(page)
+        if token in tokens:
+            raise SenselessAnswer(f"next_page_token is an earlier page's: {token!r}")
         if token is not None:
-            self._note(token, path)
+            tokens.add(token)
+            if len(tokens) >= MOST_PAGES:
+                raise SenselessAnswer(f"it has no end after {MOST_PAGES} pages")
+            if clock() - logged_at >= QUIET:
+                logged_at = clock()
+                log.info("%s: page %d, and there are more", path, len(tokens))
         return {**page, "next_page_token": token}
 
-    def _note(self, token: str, path: str) -> None:
-        if token in self._tokens:
-            raise SenselessAnswer(f"next_page_token is an earlier page's: {token!r}")
-        self._tokens.add(token)
-        if len(self._tokens) >= MOST_PAGES:
-            raise SenselessAnswer(f"it has no end after {MOST_PAGES} pages")
-        if self._clock() - self._logged_at >= QUIET:
-            self._logged_at = self._clock()
-            log.info("%s: page %d, and there are more", path, len(self._tokens))
+    client.get = get
+    return client
