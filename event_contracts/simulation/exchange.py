@@ -289,7 +289,6 @@ class Exchange:
 
     @property
     def payments(self) -> list[Settlement]:
-        """Settlements that have been paid."""
         return [each for each in self.settlements if each.pays <= self.tick]
 
     @property

@@ -16,9 +16,10 @@ from uuid import NAMESPACE_URL, uuid5
 import numpy as np
 from pydantic import Json
 
+from event_contracts.trading.actions import INTENTS, SIDES
 from event_contracts.trading.books import AccountBooks
 from event_contracts.trading.listings import Sides
-from event_contracts.trading.orders import LimitOrder, Outcome, Verb
+from event_contracts.trading.orders import LimitOrder
 from event_contracts.trading.records import TICK, MarketUpdate, SamplingSchedule
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderIntent, OrderStore
@@ -127,8 +128,7 @@ class ActionEntry:
         """What was to be sent; none of a decision without an order."""
         if self.price is None:
             return None
-        action: Verb = "BUY" if self.intent.startswith("BUY") else "SELL"
-        side: Outcome = "YES" if self.intent.endswith("YES") else "NO"
+        action, side = SIDES[INTENTS.index(self.intent) - 1]
         count = Decimal(self.size)
         return LimitOrder(self.client_order_id, self.market, action, side, self.price, count)
 

@@ -234,8 +234,9 @@ def fits(
 
 @inlined
 def masks(market: Record, orders: Records, tick: Record, terms: Terms, allowed: Mask) -> None:
-    """Write which of the 25 actions may be sent: HOLD always, the reserved ones never."""
-    allowed[:] = False
+    """Write which of the 25 actions may be sent: HOLD always. No mask is written of the reserved
+    ones, which stay as they came, False.
+    """
     allowed[NONE] = True
     for intent in range(BUY_YES, SELL_NO + 1):
         price, free, towards = room_for(market, orders, tick, terms, intent)
