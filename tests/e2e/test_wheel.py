@@ -4,7 +4,6 @@ with it.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -17,13 +16,15 @@ from zipfile import ZipFile
 import pytest
 
 from foundation.command import about
+from foundation.executed import ROOMS
 from kelly_chronos import COMMANDS, main
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SMALL = (
     *("symbols=[SYA,SYB]", "data.start=2024-01-02", "data.end=2024-03-28"),
-    *("start=2024-03-25", "output=found", "placebo=false"),
+    *("start=2024-03-25", "output=found"),
 )
+PACKED = (".py", ".yaml", ".json", ".safetensors", ".j2", ".css", ".js", ".LICENSE")
 LEFT_OUT = (".*", "*.egg-info", "__pycache__", "build", "outputs", "logs")
 
 
@@ -86,8 +87,10 @@ def test_a_wheel_installed_into_an_empty_environment_runs_from_another_folder(
     (wheel,) = wheels.glob("*.whl")
     with ZipFile(wheel) as held:
         names = set(held.namelist())
-    assert {"configs/backtest.yaml", "configs/classes.json", "sizing/py.typed"} <= names
-    assert "forecasting/checkpoints/small/model.safetensors" in names
+    files = (path for room in (*ROOMS, "configs") for path in (ROOT / room).rglob("*"))
+    needed = {str(path.relative_to(ROOT)) for path in files if path.suffix in PACKED}
+    assert {"configs/backtest.yaml", "forecasting/checkpoints/small/model.safetensors"} <= needed
+    assert {*needed, "sizing/py.typed", "kelly_chronos.py", "trade_stock_e2e.py"} <= names
     assert not [name for name in names if name.startswith(("tests/", "docs/", "outputs/"))]
     venv.create(tmp_path / "empty", with_pip=True)
     python = str(tmp_path / "empty" / "bin" / "python")
@@ -97,10 +100,11 @@ def test_a_wheel_installed_into_an_empty_environment_runs_from_another_folder(
     (site / "libraries.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
     elsewhere.mkdir()
     program = str(tmp_path / "empty" / "bin" / "kelly-chronos")
-    run = started(program, "backtest", *SMALL, folder=elsewhere, env=alone)
+    # A backtest would compile all of its account first.
+    run = started(program, "evaluate", *SMALL, folder=elsewhere, env=alone)
     assert run.returncode == 0, run.stderr
-    summary = json.loads((elsewhere / "found" / "summary.json").read_text())
-    assert summary["forecaster"].startswith("chronos")
+    assert "chronos2" in (elsewhere / "found" / "evaluation.json").read_text()
+    assert (elsewhere / "found" / "evaluation.html").is_file()
     asked = "import sizing.kelly; print(sizing.kelly.__file__)"
     where = started(python, "-c", asked, folder=elsewhere, env=alone)
     assert Path(where.stdout.strip()).is_relative_to(site)
