@@ -89,7 +89,7 @@ def desks(
 
 
 def equities(desk: Desk) -> list[float]:
-    return [mark.equity for mark in desk.job._journal.marks(np.datetime64(0, "ns"))]
+    return [mark.equity for mark in desk.live.account.marks.marks(np.datetime64(0, "ns"))]
 
 
 @pytest.mark.first_example
