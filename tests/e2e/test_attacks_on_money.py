@@ -81,7 +81,7 @@ def test_one_answer_with_other_cash_moves_nothing_and_leaves_no_halt(
         undisturbed.job.step()
         assert held(desk) == held(undisturbed)
         assert desk.live.halts.history() == ()
-        equities = [mark.equity for mark in desk.job._journal.marks(np.datetime64(0, "ns"))]
+        equities = [mark.equity for mark in desk.live.account.marks.marks(np.datetime64(0, "ns"))]
         assert max(equities) < 1.01 * min(equities), "no mark of what was not believed"
 
 
@@ -142,7 +142,9 @@ def test_a_deposit_that_is_listed_late_ends_the_halt_that_it_was(
         desk.job.step()
         assert halted_by(desk) == []
         assert desk.cycles[-1].decision is not None
-        assert [mark.flows for mark in desk.job._journal.marks(np.datetime64(0, "ns"))][1] == 20_000
+        assert [mark.flows for mark in desk.live.account.marks.marks(np.datetime64(0, "ns"))][
+            1
+        ] == 20_000
 
 
 @pytest.mark.slow

@@ -87,7 +87,7 @@ def desks(
 
 
 def equities(desk: Desk) -> list[float]:
-    return [mark.equity for mark in desk.job._journal.marks(np.datetime64(0, "ns"))]
+    return [mark.equity for mark in desk.live.account.marks.marks(np.datetime64(0, "ns"))]
 
 
 @pytest.mark.parametrize(("factor", "restarted"), [(10.0, True), (0.1, False)])

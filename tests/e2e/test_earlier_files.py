@@ -21,11 +21,10 @@ from event_contracts.trading.venue_orders import order_request as contract_reque
 from execution.account_lock import JOURNAL
 from execution.alpaca.order_requests import order_request
 from execution.journal.activities import traded_amount
-from execution.journal.decisions import Journal
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
+from execution.journal.marks import MarkBook
 from execution.journal.order_store import STATES, OrderStore
-from execution.live.accounts import TRADE
 from execution.live.holdings import HoldingsBook
 from foundation.database import Database
 from option_spreads.selling.state import read_state
@@ -87,7 +86,7 @@ def test_in_an_earlier_journal_what_is_unknown_is_known_to_be(tmp_path: Path) ->
         assert [each.state for each in book.in_states(("canceled", "filled"))] == ["canceled"] * 5
         [halt] = Halts(database, events).active()
         assert halt.kind == "positions"
-        marks = Journal(database, events, book, TRADE).marks(np.datetime64("2024-02-20", "ns"))
+        marks = MarkBook(database).marks(np.datetime64("2024-02-20", "ns"))
         assert [mark.flows for mark in marks] == [0.0, 5000.0, 0.0, 0.0]
         holdings = HoldingsBook(database, events)
         assert holdings.listed.transferred(np.datetime64("2024-02-20", "ns")) == 5000
@@ -114,13 +113,13 @@ def test_what_an_earlier_journal_expects_is_expected(tmp_path: Path) -> None:
         answered = held | {"SYA": held["SYA"] + 220}  # of the working order, not listed yet
         for expected in (held, answered):
             book = HoldingsBook(database, EventLog(database))
-            assert book.opening.begun
+            assert book.begun
             owned = {symbol: each.quantity for symbol, each in book.owned().items()}
             assert {s: q for s, q in owned.items() if q} == {s: q for s, q in expected.items() if q}
             assert book.cash_reading(cash).beyond == 0
             assert not book.compare(answered, np.datetime64("2024-02-22T16:00", "ns"))
     with closing(Database(journal(SPREADS, tmp_path))) as database:
-        assert not HoldingsBook(database, EventLog(database)).opening.begun
+        assert not HoldingsBook(database, EventLog(database)).begun
 
 
 def test_a_spread_that_was_open_is_open(tmp_path: Path) -> None:

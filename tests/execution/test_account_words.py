@@ -682,6 +682,7 @@ def test_what_is_held_is_worth_what_the_venue_says_without_a_sign_and_pages_add_
 def test_an_option_that_is_owed_and_has_no_value_counts_at_its_last_price() -> None:
     option = {"symbol": "SPY240315P00500000", "qty": "-1"}
     assert read(positions=[{**option, "qty": "0"}]).cash == 1000
+    assert of_a_feed([{**option, "qty": "0"}], {}).unpriced == {}
     for name in ("current_price", "lastday_price", "avg_entry_price"):
         assert read(positions=[{**option, name: "2"}]).cash == 800
     reading = of_a_feed([option], {})
@@ -694,6 +695,8 @@ def test_what_is_owed_in_options_widens_what_equity_may_be_off_by() -> None:
     owed = {**OPTION, "qty": "-1", "market_value": "-1000"}
     positions = [held("SPY", "1", "50"), owed]
     near = {**LONG, "equity": "35"}
+    lent = {"cash": "-1000", **LONG, "long_market_value": "2050", "equity": "1075"}
+    assert read(lent, [held("SPY", "1", "2050")]).cash == -1000.0, "a loan does as well"
     assert read({"cash": "1000", **near}, positions).equity == 50.0
     with pytest.raises(SenselessAnswer, match=r"equity is \$25.00"):
         read({"cash": "1000", **near, "equity": "25"}, positions)

@@ -312,6 +312,7 @@ def test_what_open_orders_would_take_off_is_not_off_yet(
     )
     account = Account(0.0, {"NVDA": Decimal(held)}, {"NVDA": 5.0}, AT, open_orders=waiting)
     assert account.open_reductions == left
+    assert account.without(waiting[:1]).open_orders == waiting[1:]
 
 
 def test_unsettled_proceeds_and_short_proceeds_do_not_buy_coins() -> None:
@@ -347,6 +348,7 @@ def test_where_nothing_is_sold_all_cash_is_set_aside_for_spreads_once() -> None:
     account = Account(100.0, {}, {}, AT, unsettled=-30.0)
     assert account.secured(0.0) == account
     assert account.secured(60.0).unborrowed_cash == 40.0
+    assert account.secured(0.5).unborrowed_cash == 99.5
     assert account.secured(60.0).free == pytest.approx(0.4)
 
 

@@ -238,7 +238,9 @@ def compiled(case: Case) -> Array:
     return target_quantities(book, inputs, 0, Kept.room(case.table, none=True))[0]
 
 
+@example(4)  # without equity what nothing has sized is closed for the night
 @example(75)  # what cannot be borrowed is not sold short, and a short of it stays
+@example(228)  # a coin that is sold pays back a loan before it buys another
 @example(369)  # at the equity from which the broker lends
 @example(8697)  # what coins bring pays for others, in whole steps
 @given(st.integers(0, 10**9))
