@@ -13,11 +13,11 @@ import yaml
 from execution.decision_log import DECISION_COLUMNS
 from execution.records import BOOKING_COLUMNS, EQUITY_COLUMNS, FILL_COLUMNS, ORDER_COLUMNS
 from foundation.compose import composed_config
+from foundation.executed import ROOMS
 from kelly_chronos import COMMANDS
 from marketsimulator import BacktestSettings, run_backtest
 
 PROMISES = Path(__file__).resolve().parent / "promises.yaml"
-ROOMS = ("trainingdata", "forecasting", "sizing", "execution", "marketsimulator", "event_contracts")
 FILES = {
     "bookings.parquet": BOOKING_COLUMNS,
     "decisions.parquet": DECISION_COLUMNS,
@@ -37,9 +37,12 @@ HEAD = "# Made by `make promises`; CHANGELOG.md says what it means.\n"
 
 def promises() -> dict[str, dict[str, list[str]]]:
     """As they are now: commands, public names a room, columns a file, entries of a summary."""
+    rooms = {room: importlib.import_module(room) for room in ROOMS}
     return {
         "commands": {"kelly-chronos": sorted(COMMANDS.values())},
-        "names": {room: sorted(importlib.import_module(room).__all__) for room in ROOMS},
+        "names": {
+            room: sorted(each.__all__) for room, each in rooms.items() if "__all__" in vars(each)
+        },
         "columns": {name: list(columns) for name, columns in FILES.items()},
         "entries": {"summary.json": list(run_backtest(_small_run()).summary())},
     }

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from foundation import executed
+
 ROOT = Path(__file__).resolve().parent.parent.parent
-ROOMS = ("trainingdata", "forecasting", "sizing", "execution", "marketsimulator", "event_contracts")
+ROOMS = [room for room in executed.ROOMS if hasattr(importlib.import_module(room), "__all__")]
 
 
 @pytest.mark.parametrize("room", ROOMS)

@@ -216,12 +216,15 @@ def test_a_pattern_has_limits_without_prices() -> None:
 
 
 def test_a_full_ceiling_holds_nobody_who_wants_no_more() -> None:
-    """Two stocks fill the account; the third has what it wants, nothing."""
-    s = rich_book(3, stock_ceiling=1.0)
-    found = nearest(under(s, Limits(symbol_cap=1.0)), np.array([0.8, 0.6, 0.0]))
+    """Two stocks fill the account; the third has what it wants, nothing. So have all three where
+    the two want just what there is.
+    """
+    s = under(rich_book(3, stock_ceiling=1.0), Limits(symbol_cap=1.0))
+    found = nearest(s, np.array([0.8, 0.6, 0.0]))
     np.testing.assert_allclose(found.target, [0.6, 0.4, 0.0], atol=1e-9)
     full = {"stock_gross", "joint"}
     assert [set(bound) for bound in found.binding] == [full, full, set()]
+    assert not any(nearest(s, np.array([0.6, 0.4, 0.0])).binding)
 
 
 def test_a_failure_of_the_program_keeps_the_problem_that_failed(

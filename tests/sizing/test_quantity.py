@@ -200,6 +200,7 @@ def test_a_position_without_a_price_is_named() -> None:
         ({"cost": -1e-9}, "cost: -1e-09 is outside"),
         ({"cost": 1.0}, "cost: 1.0 is outside"),
         *(({"price": price}, "price") for price in (0.0, -1.0, np.nan, np.inf)),
+        *(({"signal": signal}, "signal") for signal in (-0.1, 1.0)),
     ],
 )
 def test_beliefs_that_do_not_belong_together_are_named(wrong: dict[str, Any], says: str) -> None:

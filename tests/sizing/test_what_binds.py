@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,6 +13,7 @@ from sizing.allocation import Allocation, allocate
 from sizing.binding import TOUCH
 from sizing.inputs import SizingInputs
 from sizing.limits import CEILINGS, Limits, ceilings_of
+from sizing.problem import Rows
 from sizing.spans import ALL, kelly_by_span
 from tests.sizing.books import LaterBlocks, random_book, rich_book, under
 
@@ -78,3 +81,41 @@ def test_a_weight_that_is_not_worth_borrowing_for_is_held_by_what_borrowing_cost
     found = allocate(under(s, Limits(symbol_cap=2.0)), 0.5)
     assert found.target.tolist() == pytest.approx([1.0])
     assert dict(found.binding[0]) == pytest.approx({"financing": 2.6e-3})
+
+
+@pytest.mark.parametrize(
+    ("gross", "net", "most", "expected", "target", "price"),
+    [
+        # less would save 1e-4 of loss, 1e-4 / 0.5 · 0.2 of risk and 2e-4 of cost
+        ([], [[-1.0]], [-0.2], -1e-4, 0.2, 3.4e-4),
+        # more would earn 4e-4 less 1e-4 / 0.5 · 0.3 of risk and 2e-4 of cost
+        ([[1.0]], [], [0.3], 4e-4, 0.3, 1.4e-4),
+        ([], [[1.0]], [0.3], 4e-4, 0.3, 1.4e-4),
+    ],
+)
+def test_a_limit_on_a_group_holds_its_weight_whichever_way_it_would_go(
+    gross: list[list[float]],
+    net: list[list[float]],
+    most: list[float],
+    expected: float,
+    target: float,
+    price: float,
+) -> None:
+    parts = (np.array(each).reshape(-1, 1) for each in (gross, net))
+    mosts = (np.array(most)[: len(each)] for each in (gross, net))
+    (of_sizes, of_nets), (sizes, nets) = parts, mosts
+    s = under(rich_book(1, mu=np.array([expected])), Limits())
+    limits = s.problem.limits._replace(rows=Rows(of_sizes, sizes, of_nets, nets, -1))
+    found = allocate(replace(s, problem=s.problem._replace(limits=limits), rows=("group",)), 0.5)
+    assert found.target.tolist() == pytest.approx([target])
+    assert dict(found.binding[0]) == pytest.approx({"group": price})
+
+
+def test_what_has_no_place_is_held_by_the_number_of_positions() -> None:
+    s = rich_book(3, mu=np.array([3e-4, 2e-4, 2.2e-4]), cost=np.zeros(3))
+    found = allocate(under(s, Limits(most_positions=2)), 0.5)
+    assert [set(bound) for bound in found.binding] == [
+        {"symbol_cap"},
+        {"most_positions"},
+        {"symbol_cap"},
+    ]
