@@ -63,6 +63,14 @@ def written(results: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_the_demonstration_sells_shorts_and_rebalances(results: Results) -> None:
+    fills = results.main.fill_frame()
+    held = fills.groupby("symbol")["qty"].cumsum()
+    assert (fills["qty"] < 0).sum() > 10
+    assert (held < 0).sum() > 10
+    assert fills.groupby("symbol").size().max() > 5
+
+
 def test_the_accountant_agrees_with_a_walked_run(results: Results) -> None:
     records = Records.of(asdict(results.settings), results.market.bars, results.main)
     assert str(audit(records)) == "0 differences"
@@ -84,6 +92,14 @@ def test_the_clock_is_every_instant_a_bar_becomes_known_and_rows_are_in_order(
     local = stocks["at"].dt.tz_convert("America/New_York").dt.strftime("%H:%M")
     assert set(local) == {"10:30", "11:30", "12:30", "13:30", "14:30", "15:30"}
     assert not decisions.duplicated(["at", "symbol"]).any()
+
+
+@pytest.mark.slow
+def test_the_same_settings_give_the_same_run(results: Results) -> None:
+    """The same seed, the same run."""
+    again = run_backtest(settings())
+    pd.testing.assert_frame_equal(again.main.equity(), results.main.equity())
+    pd.testing.assert_frame_equal(again.main.decision_frame(), results.main.decision_frame())
 
 
 def test_later_bars_change_no_earlier_decision_or_fill(
