@@ -229,14 +229,14 @@ def drift_of(hours: LiveHours, *, each: bool, progress: Progress = silent) -> Dr
     """Every difference of hours; each: whether every instant is decided anew as well."""
     record, start, end, there = hours.record, hours.start, hours.end, hours.simulated
     bars = hours.market.bars
-    sent = {order: decision.at for decision in there.sent for order in decision.orders}
+    sent = [(decision.at, order) for decision in there.sent for order in decision.orders]
     begins, ends = reading_of(there.begins), reading_of(there.ends)
-    simulated = side_of(there.counted, begins, ends, sent)
+    simulated = side_of(there.counted, begins, ends, [order for _, order in sent])
     meant = meant_orders(record, TRADE, start.at, end.at)
     transfers = record.transferred(start.at, end.at)
     live = side_of(hours.live, start, end, meant, simulated.end_marks, transfers)
     until = partial(decision_end, bars)
-    decided_at = {order.client_order_id: at for order, at in sent.items()}
+    decided_at = {order.client_order_id: at for at, order in sent}
     orders = compare_orders(live.trades, simulated.trades, record, decided_at, until)
     anew = None
     if each:

@@ -211,7 +211,7 @@ def compared(
     tried = np.array([record.tried for record in records])
     daily_ratios: list[float] = (ratios[tried] / np.sqrt(shared.per_year)).tolist()
     trials = counted_trials or TrialStatistics.of(daily_ratios)
-    table = add_deflated_sharpe(table, trials)
+    _add_deflated_sharpe(table, trials)
     reasons = [no_result(dict(record.summary)) for record in records]
     days = shared.at, shared.daily, shared.end, shared.final, shared.per_year, shared.whole
     runs = RunSet(
@@ -260,32 +260,29 @@ def _table(records: Sequence[RunRecord], names: Sequence[str], shared: SharedDay
     return pd.DataFrame(rows)
 
 
-def add_deflated_sharpe(table: pd.DataFrame, trials: TrialStatistics) -> pd.DataFrame:
-    """The table with the columns `deflated_sharpe`, beside the Sharpe ratio, and `trials`.
+def _add_deflated_sharpe(table: pd.DataFrame, trials: TrialStatistics) -> None:
+    """Add the columns `deflated_sharpe`, beside the Sharpe ratio, and `trials`.
 
     Every row is deflated by all trials, its neighbours included: whoever picks the best row has
     looked at all of them.
     """
-    # A column of None alone would hold objects without a type named, and Parquet something else.
-    ratios = pd.Series([_deflated_ratio(row, trials) for row in table_rows(table)], dtype="float64")
+    ratios = [
+        None
+        if is_missing(row["sharpe"])
+        else deflated_sharpe(
+            row["sharpe"] / np.sqrt(row["periods_per_year"]),
+            row["days"],
+            trials=trials.count,
+            variance=trials.variance,
+            skewness=row["skewness"],
+            kurtosis=row["kurtosis"],
+        )
+        for row in table_rows(table)
+    ]
     place = list(table.columns).index("sharpe") + 1
-    table.insert(place, "deflated_sharpe", ratios)
+    # A column of None alone would hold objects without a type named, and Parquet something else.
+    table.insert(place, "deflated_sharpe", pd.Series(ratios, dtype="float64"))
     table["trials"] = trials.count
-    return table
-
-
-def _deflated_ratio(row: Mapping[str, Any], trials: TrialStatistics) -> float | None:
-    """The deflated Sharpe ratio of a row; None for one without a Sharpe ratio."""
-    if is_missing(row["sharpe"]):
-        return None
-    return deflated_sharpe(
-        row["sharpe"] / np.sqrt(row["periods_per_year"]),
-        row["days"],
-        trials=trials.count,
-        variance=trials.variance,
-        skewness=row["skewness"],
-        kurtosis=row["kurtosis"],
-    )
 
 
 def table_rows(table: pd.DataFrame) -> list[dict[str, Any]]:

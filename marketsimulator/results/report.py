@@ -11,6 +11,7 @@ import numpy as np
 import yaml
 
 from execution.records import Run, hours_of, writers_of
+from execution.run_folder import SUMMARY
 from foundation.arrays import Array, Index, Instants
 from foundation.cents import to_cents
 from foundation.charts import Chart
@@ -74,7 +75,6 @@ from marketsimulator.results.verdict import verdict
 from trainingdata.bars import closes_of
 from trainingdata.instants import compact_text
 
-SUMMARY = "summary.json"
 UNSOLVED = 20  # problems kept of a run
 MARGIN_RULES = {
     "current": "those of autumn 2026 on every date",

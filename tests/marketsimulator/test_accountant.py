@@ -88,7 +88,7 @@ def an_end(draw: st.DrawFn, symbol: str, into: str) -> End:
     )
 
 
-@settings(max_examples=40)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10**6),
     capital=st.sampled_from([1_500.0, 2_100.0, 24_000.0, 26_000.0, 100_000.0, 2e6]),

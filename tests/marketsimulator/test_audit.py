@@ -124,12 +124,12 @@ def test_figures_that_are_none_are_no_difference(setup: Setup, strategy: str) ->
 
 
 def test_whether_decisions_depend_on_where_the_data_begins_is_told(setup: Setup) -> None:
-    """Of six weeks a half is less than the windows of correlations, of two years it is more."""
+    """Of six weeks a half is less than the windows of correlations, of four years it is more."""
     short = other_begin(*setup)
     assert len(short) == audit.CUTS
     assert all("kelly" in probe.moved for probe in short)
     words = [word for word in WORDS if not word.startswith("data.start")]
-    settings = settings_of(*words, "data.start=2022-06-01")
+    settings = settings_of(*words, "data.start=2020-06-01")
     assert [probe.moved for probe in other_begin(settings, settings.market())] == [""] * audit.CUTS
 
 

@@ -94,6 +94,14 @@ def test_the_clock_is_every_instant_a_bar_becomes_known_and_rows_are_in_order(
     assert not decisions.duplicated(["at", "symbol"]).any()
 
 
+@pytest.mark.slow
+def test_the_same_settings_give_the_same_run(results: Results) -> None:
+    """The same seed, the same run."""
+    again = run_backtest(settings())
+    pd.testing.assert_frame_equal(again.main.equity(), results.main.equity())
+    pd.testing.assert_frame_equal(again.main.decision_frame(), results.main.decision_frame())
+
+
 def test_later_bars_change_no_earlier_decision_or_fill(
     results: Results,
     scrambled_after: Callable[[Bars, np.datetime64], Bars],
@@ -130,17 +138,11 @@ def test_results_differ_between_forecasters_and_are_set_beside_a_random_walk_and
 ) -> None:
     """A result that does not depend on the forecast says so."""
     summary = results.summary()
-    assert set(summary["comparisons"]) == {"random_walk", "buy_and_hold"}
-    assert (
-        len(
-            {summary["total_return"], *(c["total_return"] for c in summary["comparisons"].values())}
-        )
-        == 3
-    )
-    assert 0 < summary["comparisons"]["random_walk"]["trades"] < summary["trades"]
-    assert summary["comparisons"]["random_walk"]["rests_on_prior"] == 1.0
-    assert 0 < summary["rests_on_prior"] < 1
-    assert summary["comparisons"]["buy_and_hold"]["rests_on_prior"] is None
+    walk, hold = (summary["comparisons"][name] for name in ("random_walk", "buy_and_hold"))
+    assert len({each["total_return"] for each in (summary, walk, hold)}) == 3
+    assert 0 < walk["trades"] < summary["trades"]
+    assert 0 < summary["rests_on_prior"] < walk["rests_on_prior"] == 1.0
+    assert hold["rests_on_prior"] is None
     remarks = " ".join(summary["remarks"])
     # The verdict says it, once.
     assert re.search(

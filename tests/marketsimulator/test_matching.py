@@ -34,6 +34,15 @@ def test_of_two_exits_the_worse_comes_first_in_one_bar() -> None:
         assert walk(b, 1) == [(sign * 10, 100.0), (-sign * 5, loss), (-sign * 5, profit)]
 
 
+def test_what_a_stop_limit_cannot_sell_at_once_waits_for_the_next_bar() -> None:
+    """The rest of the bar that met the stop may have come before it."""
+    bars = [FLAT, (100, 103, 97, 100), (98, 99, 97, 98)]
+    b = stock(*bars, costs=TradingCosts(10, 0, 0, 0, 0, 0))
+    b.submit([order("sell", 10, "stop_limit", stop_price=98.0, limit_price=98.0)])
+    assert walk(b, 1) == []
+    assert walk(b, 2) == [(-10, 98.0)]
+
+
 def test_day_orders_end_with_the_session_and_gtc_orders_do_not() -> None:
     bars = [FLAT] * 7 + [(90, 91, 89, 90)]
     for tif, fills, state in (("day", [], "expired"), ("gtc", [(10, 90.0)], "filled")):
@@ -127,6 +136,14 @@ def test_a_trailing_stop_may_be_a_share_of_the_price() -> None:
         b.submit([order("buy", 10)])
         b.submit([order("sell", 10, "trailing_stop", "trail", trail_percent=5.0)])
         assert walk(b, 2) == [(10, 100.0), *left]
+
+
+def test_a_trailing_stop_follows_an_open_that_gaps_away() -> None:
+    """From 100 to 110, 3 behind: the fall to 106 in the same bar sells at 107."""
+    b = stock(FLAT, FLAT, (110, 111, 106, 108))
+    b.submit([order("buy", 10)])
+    b.submit([order("sell", 10, "trailing_stop", "trail", trail_price=3.0)])
+    assert walk(b, 2) == [(10, 100.0), (-10, 107.0)]
 
 
 def test_orders_on_the_open_and_on_the_close_know_the_sessions_first_and_last_print() -> None:

@@ -425,48 +425,40 @@ def test_raw_forecasts_of_a_file_that_were_calibrated_are_not_called_raw() -> No
     assert raw_remarks(name, calibrated=True) == []
 
 
-def claimed(summary: dict[str, Any], walk: int | None, hold: int | None) -> tuple[str, str]:
-    """(level, claim) where the leads are as given; none: too few days for an interval."""
-    leads = {
-        name: {
-            "ahead": 0.1,
-            "interval": None if sign is None else [0, 1],
-            "same": False,
-            "beyond": sign or 0,
-        }
-        for name, sign in (("random_walk", walk), ("buy_and_hold", hold))
-    }
-    told = verdict({**summary, "leads": leads, "data": "files: bars"})
-    return told.level, told.claim
-
-
+@pytest.mark.parametrize(
+    ("walk", "hold", "level", "begins"),
+    [
+        (1, 1, "good", ["Beats its random walk"]),
+        (1, 0, "open", ["Beats its random walk", "cannot be told apart from buy and hold"]),
+        (0, -1, "bad", ["Falls behind buy and hold", "cannot be told apart from its random walk"]),
+        (None, None, "open", ["Too little to compare with its random walk"]),
+        ("same", 1, "open", ["Beats buy and hold", "earns the same as its random walk"]),
+    ],
+)
 def test_the_verdict_says_what_is_beaten_beyond_error_and_what_is_not(
-    both: tuple[str, dict[str, Any]],
+    both: tuple[str, dict[str, Any]], walk: Any, hold: Any, level: str, begins: list[str]
 ) -> None:
-    _, summary = both
-    walk = "its random walk (the prior alone)"
-    assert claimed(summary, 1, 1) == ("good", f"Beats {walk} and buy and hold beyond error.")
-    assert claimed(summary, 1, 0) == (
-        "open",
-        f"Beats {walk} beyond error; cannot be told apart from buy and hold.",
-    )
-    assert claimed(summary, 0, -1) == (
-        "bad",
-        f"Falls behind buy and hold beyond error; cannot be told apart from {walk}.",
-    )
-    assert claimed(summary, None, None)[0] == "open"
-    assert claimed(summary, None, None)[1].startswith(f"Too little to compare with {walk}")
-    leads = {
-        "random_walk": {"ahead": 0.0, "interval": None, "same": True, "beyond": 0},
-        "buy_and_hold": {"ahead": 0.1, "interval": [0, 1], "same": False, "beyond": 1},
-    }
-    same = {**summary, "leads": leads, "data": "files: bars"}
-    assert verdict(same).claim == f"Beats buy and hold beyond error; earns the same as {walk}."
-    assert [row[3] for row in lead_table(same).rows] == ["the same", "ahead beyond error"]
-    assert verdict(summary).claim.startswith("No result: the market is synthetic.")
-    oracle = verdict({**summary, "forecaster": "oracle (reads the future; not a result)"})
-    assert oracle.level == "bad"
-    assert oracle.claim.startswith("No result: the forecaster reads the future.")
+    """walk, hold: the sign of a lead beyond error; None: too few days for an interval."""
+    leads = {}
+    for name, sign in ((RANDOM_WALK, walk), (BUY_AND_HOLD, hold)):
+        same = sign == "same"
+        ends = None if same or sign is None else [0, 1]
+        beyond = 0 if ends is None else sign
+        leads[name] = {"ahead": 0.1, "interval": ends, "same": same, "beyond": beyond}
+    real = {**both[1], "leads": leads, "data": "files: bars"}
+    told = verdict(real)
+    claims = told.claim.split("; ")
+    assert all(claim.startswith(words) for claim, words in zip(claims, begins, strict=True))
+    assert told.level == level
+    said = {"same": "the same", 1: "ahead beyond error", 0: "within error"}
+    assert all(row[3] == said.get(sign, row[3]) for row, sign in
+               zip(lead_table(real).rows, (walk, hold), strict=True))  # fmt: skip
+    for no_result in (
+        {"data": "synthetic market"},
+        {"forecaster": "oracle (reads the future; not a result)"},
+    ):
+        none = verdict({**real, **no_result})
+        assert (none.level, none.claim[:9]) == ("bad", "No result")
 
 
 @pytest.mark.parametrize(

@@ -325,7 +325,6 @@ def test_a_comparison_leaves_a_page_and_its_figures(tmp_path: Path) -> None:
     ("words", "says"),
     [
         ("a empty", "empty holds no summary.json"),
-        ("a later", "a ends on 2024-04-25 and later begins on 2025-01-02"),
         ("a json", "summary.json: no JSON"),
         ("a lacking", "costs is None"),
         ("a curve", "equity.parquet: cannot be read"),
@@ -338,7 +337,6 @@ def test_a_comparison_leaves_a_page_and_its_figures(tmp_path: Path) -> None:
 def test_what_cannot_be_compared_is_said_in_a_line(words: str, says: str, tmp_path: Path) -> None:
     for name in ("a", "json", "lacking", "curve", "curveless", "yaml", "mixed", "backwards"):
         write_run(tmp_path / name)
-    write_run(tmp_path / "later", start="2025-01-02")
     (tmp_path / "empty").mkdir()
     (tmp_path / "json" / "summary.json").write_text('{"total_return": ')
     summary = json.loads((tmp_path / "lacking" / "summary.json").read_text())

@@ -168,16 +168,8 @@ def test_the_tail_and_the_days_below_a_peak_by_hand() -> None:
 
 
 TRIAL = Trial(
-    "c1",
-    "d1",
-    "files: x",
-    ("AAA", "BTCUSD"),
-    "2024-01-02T05:00Z",
-    "2024-06-28T20:00Z",
-    120,
-    0.05,
-    0.1,
-    "ewma",
+    *("c1", "d1", "files: x", ("AAA", "BTCUSD"), "2024-01-02T05:00Z", "2024-06-28T20:00Z"),
+    *(120, 0.05, 0.1, "ewma"),
 )
 
 
@@ -201,23 +193,8 @@ def test_variants_of_a_run_on_the_same_data_are_counted_once_each(tmp_path: Path
     copy = tmp_path / "elsewhere.sqlite"
     copy.write_bytes(path.read_bytes())
     assert entered(copy, elsewhere).count == 4
-    for apart in (
-        replace(TRIAL, config_hash="c4", data_hash="d3", source="synthetic market (seed 1)"),
-        replace(TRIAL, config_hash="c4", data_hash="d3", symbols=("ZZZ",)),
-        replace(
-            TRIAL,
-            config_hash="c4",
-            data_hash="d3",
-            first="2025-01-02T05:00Z",
-            last="2025-06-28T20:00Z",
-        ),
-    ):
-        assert (
-            entered(
-                tmp_path / f"{apart.source[-1]}{apart.symbols[0]}{apart.first[:4]}", apart
-            ).count
-            == 1
-        )
-        copy = tmp_path / "copy.sqlite"
+    other = replace(TRIAL, config_hash="c4", data_hash="d3")
+    year = {"first": "2025-01-02T05:00Z", "last": "2025-06-28T20:00Z"}
+    for apart in ({"source": "synthetic market (seed 1)"}, {"symbols": ("ZZZ",)}, year):
         copy.write_bytes(path.read_bytes())
-        assert entered(copy, apart).count == 1
+        assert entered(copy, replace(other, **apart)).count == 1
