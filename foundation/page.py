@@ -8,7 +8,7 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, FunctionLoader, Template
+from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from foundation.tables import Table
@@ -62,8 +62,9 @@ def table_html(table: Table) -> Markup:
 
 @lru_cache(maxsize=16)
 def _template(name: str) -> Template:
-    """A template, compiled: that takes longer than to fill it in."""
-    made = Environment(autoescape=True, loader=FunctionLoader(text_of))
+    """A template, compiled: that takes longer than to fill it in. A name without a value fails."""
+    loader = FunctionLoader(text_of)
+    made = Environment(autoescape=True, loader=loader, undefined=StrictUndefined)
     made.globals |= {"style": style, "script": script, "policy": content_policy, "text_of": text_of}
     made.globals |= {"chart_styles": CHART_STYLES, "chart_scripts": CHART_SCRIPTS}
     return made.get_template(name)

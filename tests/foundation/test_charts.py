@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jinja2 import UndefinedError
 from markupsafe import Markup
 
 from foundation.charts import POINTS, Chart, Series, level, thinned, transform_chart
@@ -24,6 +25,11 @@ numbers = st.lists(
 def drawn(chart: Chart) -> str:
     """A page with a chart."""
     return f'<figure data-chart="{Markup.escape(chart.json)}"></figure>'
+
+
+def test_a_value_that_a_page_asks_for_and_nobody_gives_is_an_error() -> None:
+    with pytest.raises(UndefinedError, match="is undefined"):
+        render_page("event_contracts/policies.html.j2")
 
 
 @given(numbers, numbers)
