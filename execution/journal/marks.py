@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import Json
@@ -13,10 +14,12 @@ from execution.journal.linked_returns import Point, exact
 from execution.journal.rows import Exact, Instant, Real, Table, stamp
 from execution.orders import Account
 from foundation.database import Database
-from sizing.limits import Limits
 from trainingdata.instants import new_york_date
 from trainingdata.instruments import is_stock
 from trainingdata.sessions import session_of
+
+if TYPE_CHECKING:
+    from sizing.limits import Limits  # its machine code is none of a page's
 
 _ONE = Decimal(1)
 _NOTHING = Decimal(0)

@@ -95,7 +95,7 @@ def test_a_number_is_python_s_own_rounding_and_nothing_has_no_sign(
 
 def test_no_page_or_report_writes_a_number_by_a_specification_of_its_own() -> None:
     files = [path for pattern in READ for path in ROOT.glob(pattern)]
-    assert len(files) > 40
+    assert len(files) > 30
     lines = [line.strip() for path in files for line in path.read_text().splitlines()]
     found = {line for line in lines if SPECIFICATION.search(line)}
     assert found <= ALLOWED
