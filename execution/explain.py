@@ -52,10 +52,8 @@ def explain(
         name = instrument(symbol or "").symbol
         asked = decisions[decisions["symbol"] == name]
         what = f"--symbol: {name} was never decided in {run}"
-        if at is not None:
-            when = (
-                f"{_at(asked['at'].min())} to {_at(asked['at'].max())}" if len(asked) else "never"
-            )
+        if at is not None and len(asked):
+            when = f"{_at(asked['at'].min())} to {_at(asked['at'].max())}"
             what = f"--at: {name} was not decided at {at} in {run}, but from {when}"
             asked = asked[asked["at"] == pd.Timestamp(instant(at, name="--at"))]
         elif (orders["symbol"] == name).any():

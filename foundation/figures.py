@@ -72,8 +72,11 @@ def quantity(value: Number | None, digits: int = 10, *, sign: bool = False) -> s
 
 
 def price(value: Decimal | float | str) -> str:
-    """A price in USD: $1,250.50, with more places where it has more."""
-    exact = Decimal(str(value))
+    """A price in USD: $1,250.50, with more places where it has more.
+
+    A float is shown to the eight digits that a price of a bar file is good for.
+    """
+    exact = Decimal(value if isinstance(value, Decimal | str) else f"{value:.8g}")
     return usd(exact, max(len(quantity(exact).partition(".")[2]), 2))
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from execution.decision import Choice, Decision
+from execution.decision import Decision
 from execution.records import Run
 from forecasting.forecast import Progress, silent
 from foundation.command import Result
@@ -147,10 +147,10 @@ def _decision_difference(before: Decision, after: Decision) -> str:
     for true_choice, choice in zip(before.choices, after.choices, strict=False):
         if repr(true_choice) == repr(choice):
             continue
-        for name in Choice._fields:
-            true_value = getattr(true_choice, name)
-            value = getattr(choice, name)
-            if repr(true_value) != repr(value):
+        parts = [each._asdict() | each.rationale._asdict() for each in (true_choice, choice)]
+        for name, true_value in parts[0].items():
+            value = parts[1][name]
+            if name != "rationale" and repr(true_value) != repr(value):
                 at = utc_text(before.at)
                 return f"{at} {true_choice.symbol}: {name} {true_value} became {value}"
     return f"{utc_text(min(before.at, after.at))}: who decides, or the account"

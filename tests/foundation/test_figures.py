@@ -73,6 +73,7 @@ ALLOWED = {  # data and refusals, not figures that are read
         (quantity(None), NONE),
         (price("1250.5"), "$1,250.50"),
         (price(0.12345), "$0.12345"),
+        (price(226.1501007080078), "$226.1501"),
         (interval((0.1, 0.2), percent), "10.00% to 20.00%"),
         (interval(None, percent), ""),
         (around(0.02, percent), " ± 2.00%"),
