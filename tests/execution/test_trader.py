@@ -15,6 +15,7 @@ from execution.fees import CryptoTier, FeeSchedule, TradingCosts
 from execution.orders import Account
 from execution.outlook import deciding_symbols
 from execution.trader import SizingSettings, Trader
+from foundation.errors import InputError
 from sizing.kelly import SizingProblem, SolverFailed
 from sizing.limits import Limits
 from sizing.premium import PriorSettings
@@ -292,3 +293,8 @@ def test_the_phrase_says_what_leverage_is_granted_and_targets_what_of_it_orders_
         assert decision.stock_ceiling == pytest.approx(min(4.0, lent / 1.03))
         gross = sum(abs(choice.target) for choice in decision.choices if choice.symbol in tilts)
         assert gross == pytest.approx(decision.stock_ceiling, rel=0.02)
+
+
+def test_a_strategy_that_is_not_there_is_refused_as_settings_are_made() -> None:
+    with pytest.raises(InputError, match="nobody"):
+        SizingSettings(strategy="nobody")
