@@ -43,6 +43,13 @@ def test_what_a_stop_limit_cannot_sell_at_once_waits_for_the_next_bar() -> None:
     assert walk(b, 2) == [(-10, 98.0)]
 
 
+def test_what_came_after_a_stop_holds_no_buying_power_of_it() -> None:
+    b = stock(FLAT, (100, 103, 99, 102))
+    bid = order("buy", 1, "limit", "bid", limit_price=50.0)
+    b.submit([order("buy", 2_000, "stop", stop_price=102.0), bid])
+    assert walk(b, 1) == [(2_000, 102.0)]
+
+
 def test_day_orders_end_with_the_session_and_gtc_orders_do_not() -> None:
     bars = [FLAT] * 7 + [(90, 91, 89, 90)]
     for tif, fills, state in (("day", [], "expired"), ("gtc", [(10, 90.0)], "filled")):
