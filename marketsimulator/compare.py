@@ -175,9 +175,13 @@ def record_variants(
     digest = data_hash(market)
     trials = []
     for (_, variant), row, ratio in zip(variants, table_rows(table), daily_ratios, strict=True):
-        figures = {"days": row["days"], "total_return": row["total_return"]}
-        figures |= {"daily_sharpe": None if np.isnan(ratio) else float(ratio)}
-        trials.append(trial_of(variant, market, digest, variant.forecaster.kind, **figures))
+        trial = trial_of(
+            *(variant, market, digest, variant.forecaster.kind),
+            days=row["days"],
+            daily_sharpe=None if np.isnan(ratio) else float(ratio),
+            total_return=row["total_return"],
+        )
+        trials.append(trial)
     own = {trial.config_hash: trial.daily_sharpe for trial in trials}
     return enter(settings.trials, trials) or TrialStatistics.of(own.values())
 

@@ -242,17 +242,31 @@ def _instant_weights(
     price = np.zeros(n) if cost is None else float_array("cost", cost)
     matrix = _matrix_of(covariance)
     check_shapes({"mu": mu, "lower": low, "upper": high, "held": start, "cost": price}, n)
-    if matrix.shape != (n, n):
-        raise ValueError(f"covariance must have shape [S, S] = ({n}, {n}), got {matrix.shape}")
-    check_problem(mu, low, high, start, price)
+    _check_square(matrix, n)
     if not isinstance(covariance, Covariance):
         check_covariance(matrix)
     rows, limits = group_arrays(groups, n)
+    return _solved_weights(mu, matrix, fraction, low, high, rows, limits, start, price)
+
+
+def _solved_weights(
+    mu: Array,
+    matrix: Array,
+    fraction: float,
+    low: Array,
+    high: Array,
+    rows: Array,
+    limits: Array,
+    start: Array,
+    price: Array,
+) -> Array:
+    """Weights [S] of a problem whose shapes, covariance and groups are checked."""
+    check_problem(mu, low, high, start, price)
     first = mu[None], matrix[None], price[None], np.zeros(1)
     problem = SizingProblem(*first, start, low, high, rows, limits, fraction)
     status, weights, _ = optimal_weights(problem)
     if status != SOLVED:
-        raise SolverFailed(failure_text(status, n), problem)
+        raise SolverFailed(failure_text(status, len(mu)), problem)
     return np.asarray(weights[0])
 
 
@@ -280,19 +294,38 @@ def _history_weights(
     if one is None and given.ndim == 2:
         one = Covariance(given)  # of all rows: it is checked once
     matrices = by_row("covariance", given, 2)
-    low, high = by_row("lower", lower, 1), by_row("upper", upper, 1)
+    low, high = np.array(by_row("lower", lower, 1)), np.array(by_row("upper", upper, 1))
     ceilings = [by_row("groups", group[-1], 0) for group in groups]
     weights = np.zeros(mu.shape)
+    zeros = np.zeros(mu.shape[1])
+    rows = np.zeros((0, 0))
     for t in range(len(mu)):
-        limited = [(*group[:-1], most[t]) for group, most in zip(groups, ceilings, strict=True)]
-        matrix = matrices[t] if one is None else one
+        limits = np.array([most[t] for most in ceilings])
         try:
-            weights[t] = _instant_weights(mu[t], matrix, fraction, low[t], high[t], limited)
+            # What rows share is checked with the first of them.
+            if t == 0 or np.isnan(limits).any():
+                limited = [
+                    (*group[:-1], most[t]) for group, most in zip(groups, ceilings, strict=True)
+                ]
+                _check_square(matrices[t] if one is None else one.matrix, len(zeros))
+                check_shapes({"lower": low[t], "upper": high[t]}, len(zeros))
+                rows, limits = group_arrays(limited, len(zeros))
+            if one is None:
+                check_covariance(matrices[t])
+            matrix = matrices[t] if one is None else one.matrix
+            weights[t] = _solved_weights(
+                mu[t], matrix, fraction, low[t], high[t], rows, limits, zeros, zeros
+            )
         except ValueError as error:
             raise ValueError(f"row {t}: {error}") from error
         except SolverFailed as error:
             raise SolverFailed(f"row {t}: {error}", error.problem) from error
     return weights
+
+
+def _check_square(matrix: Array, n: int) -> None:
+    if matrix.shape != (n, n):
+        raise ValueError(f"covariance must have shape [S, S] = ({n}, {n}), got {matrix.shape}")
 
 
 def _matrix_of(covariance: npt.ArrayLike | Covariance) -> Array:

@@ -187,6 +187,8 @@ def run_attribution(run: Run, market: Market) -> Attribution:
         bookings.setdefault(booking.symbol, []).append((k, booking))
     decisions = run.decision_frame()
     decided = np.array(_rows(at, decisions["at"].to_numpy(dtype="datetime64[ns]")), dtype=np.int64)
+    places = decisions.groupby("symbol").indices
+    nowhere = np.zeros(0, dtype=np.int64)
     for s, symbol in enumerate(bars.symbols):
         begin = run.begins.get(symbol)
         if not fills[symbol] and begin is None:
@@ -203,7 +205,7 @@ def run_attribution(run: Run, market: Market) -> Attribution:
         before = (float(marks[0]), 0.0 if begin is None else float(begin.quantity))
         beside = -booked["costs"], in_coin, fees, booked["financing"]
         history = History(marks, before, ratios, changes, paid, *beside)
-        own = np.flatnonzero(decisions["symbol"] == symbol)
+        own = places.get(symbol, nowhere)
         parts = symbol_parts(history, decided[own], planned_parts(decisions.iloc[own]))
         np.add.at(usd[s], hour, parts)
     for part, amounts in _booked(bookings.get("", ()), len(at)).items():
