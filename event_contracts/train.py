@@ -78,7 +78,7 @@ class TrainingSettings(PlayedSettings):
 
 def sessions_to_train_on(settings: TrainingSettings) -> list[Array] | None:
     """Sessions [T, F] of the first events; none where markets are synthetic."""
-    if not settings.recorded:
+    if settings.folder is None:
         return None
     markets = recorded_markets(settings.folder)
     first = events_of(markets, settings.train_events, "train_events")[: settings.train_events]

@@ -71,27 +71,24 @@ class RecordedMarket:
     times: Instants = field(repr=False)
 
 
-def recorded_sessions(
-    folder: Path | str | None = None, step: np.timedelta64 = FIVE_MINUTES
-) -> list[Array]:
+def recorded_sessions(folder: Path | str, step: np.timedelta64 = FIVE_MINUTES) -> list[Array]:
     """The sessions [T, F] of all recorded markets, in the order of `recorded_markets`."""
     return [recorded.session for recorded in recorded_markets(folder, step)]
 
 
 def recorded_markets(
-    folder: Path | str | None = None, step: np.timedelta64 = FIVE_MINUTES
+    folder: Path | str, step: np.timedelta64 = FIVE_MINUTES
 ) -> list[RecordedMarket]:
     """All recorded markets: events in the order of their first quotes, then by ticker.
-
-    folder: of the files; without one, `data/kalshi` under the working folder, else
-        `../shared/data/kalshi` beside the project.
 
     Raises `InputError` where there is no such folder, and for a step that is none; `DataError` for
     files that cannot be read, or say something else.
     """
     if not step > np.timedelta64(0, "ns"):
         raise InputError(f"step: {step} is not above 0")
-    place = data_folder() if folder is None else _checked_folder(Path(folder))
+    place = Path(os.path.expanduser(folder))
+    if not os.path.isdir(place):
+        raise InputError(f"folder: {folder} is no folder; *{_QUOTES} files are read from it")
     markets = []
     listed: dict[str, str] = {}
     for quotes_file in sorted(place.glob(f"*{_QUOTES}")):
@@ -119,25 +116,6 @@ def events_of(markets: Sequence[RecordedMarket], count: int, key: str) -> list[s
             " with"
         )
     return events
-
-
-def data_folder() -> Path:
-    """Where the recorded files are where no folder is named."""
-    project = Path(__file__).resolve().parents[2]
-    places = (Path("data", "kalshi"), project.parent / "shared" / "data" / "kalshi")
-    for place in places:
-        if place.is_dir():
-            return place
-    raise InputError(
-        f"recorded markets: there is no folder {places[0]}; name the folder of the *{_QUOTES} files"
-    )
-
-
-def _checked_folder(folder: Path) -> Path:
-    place = Path(os.path.expanduser(folder))
-    if not os.path.isdir(place):
-        raise InputError(f"folder: {folder} is no folder; *{_QUOTES} files are read from it")
-    return place
 
 
 def _outcomes(path: Path) -> dict[str, int]:

@@ -76,8 +76,9 @@ class PlayedSettings:
     episode: EpisodeSettings = setting(
         EpisodeSettings(), "money, orders, fees, rewards, synthetic market"
     )
-    recorded: bool = setting(False, "whether sessions are recorded, not synthetic")
-    folder: str | None = setting(None, "of recorded files; none for the project's own")
+    folder: str | None = setting(
+        None, "of recorded files, see `recorded`; none: synthetic sessions"
+    )
 
     @classmethod
     def of(cls, config: DictConfig) -> Self:

@@ -78,12 +78,6 @@ class ActorSettings:
     decision_seconds: float = setting(
         60.0, "after a tick, for which it may be decided on", ge=1, le=3600
     )
-    failures: int = setting(
-        3, "in a row, after which a market is left alone", ge=1, le=1000, key=False
-    )
-    rest: float = setting(
-        300.0, "seconds that a failed market is left alone, then tried", ge=1, le=86_400
-    )
 
 
 @dataclass(eq=False)
@@ -99,7 +93,7 @@ class ActorService:
     sizes: whether the policy is shown features of sizes.
     halted: whether nothing may be opened: no order then rests.
     show: called with every decision, once it was carried out.
-    skipped: ticks that were not decided on, by reason: `old`, `settling`, `late`, `failed`.
+    skipped: ticks that were not decided on, by reason: `old`, `settling`, `late`.
     """
 
     account: str
@@ -143,20 +137,18 @@ class ActorService:
             self._skip("old")
             return None
         is_open = memory.show(update.at, update.tick)
-        rests = memory.rests(update.at)
         try:
-            if not rests:
-                self._withdraw(update, memory.span)
+            self._withdraw(update, memory.span)
             age = (self.clock() - update.at) / np.timedelta64(1, "s")
             is_late = age > self.settings.decision_seconds
-            if not is_open or is_late or rests:
+            if not is_open or is_late:
                 self.actions.show(update)
-                self._skip("settling" if not is_open else "late" if is_late else "failed")
+                self._skip("late" if is_open else "settling")
                 return None
             entry = self._decide(memory, update)
         except BrokerError as error:
             self.actions.show(update)
-            self._fail(update, str(error))
+            self._fail(update.market, str(error))
             return None
         self.show(entry)
         return entry
@@ -196,7 +188,7 @@ class ActorService:
         if order is None:
             entry = replace(entry, reason=held or self.space.refusal(action, view) or INTENTS[0])
             self.actions.write(update, entry)
-            self._succeed(market)
+            self.notices.end_alert(_kind(market))
         else:
             entry = self._send(order, update, view, entry)
         memory.note(memory.row, entry.sent)
@@ -229,42 +221,22 @@ class ActorService:
             part=part_of(order),
         )
         self.actions.write(update, entry, intent)
-        failed = ""
         try:
             receipt = self.manager.submit(order)
             said = f"taken {receipt.order_id}: {receipt.filled} filled, {receipt.remaining} rest"
+            self.notices.end_alert(_kind(update.market))
         except (OrderRejected, OutcomeUnknown) as error:
-            failed = str(error)
-            said = f"{'unknown' if isinstance(error, OutcomeUnknown) else 'rejected'}: {failed}"
+            said = f"{'unknown' if isinstance(error, OutcomeUnknown) else 'rejected'}: {error}"
+            intent = self.actions.book.get(order.client_order_id)
+            # What a guard kept back is no failure of its market.
+            if intent is None or intent.state != "withheld":
+                self._fail(update.market, str(error))
         self.actions.answer(update.market, update.at, said)
-        if not failed:
-            self._succeed(update.market)
-        elif not self._was_withheld(order):
-            self._fail(update, failed)
         return replace(entry, answer=said)
 
-    def _was_withheld(self, order: LimitOrder) -> bool:
-        """Whether an order was kept back by a guard: that is no failure of its market."""
-        intent = self.actions.book.get(order.client_order_id)
-        return intent is not None and intent.state == "withheld"
-
-    def _succeed(self, market: str) -> None:
-        self._markets[market].failed = 0
-        self._markets[market].rests_until = None
-        self.notices.end_alert(_kind(market))
-
-    def _fail(self, update: MarketUpdate, why: str) -> None:
-        log.warning("%s: %s", update.market, why)
-        here = self._markets[update.market]
-        here.failed += 1
-        if here.failed >= self.settings.failures:
-            seconds = self.settings.rest
-            here.rests_until = update.at + np.timedelta64(round(seconds * 1e9), "ns")
-            self.notices.alert(
-                _kind(update.market),
-                f"{update.market} is left alone for {seconds:g} seconds after {here.failed}"
-                f" failures: {why}",
-            )
+    def _fail(self, market: str, why: str) -> None:
+        log.warning("%s: %s", market, why)
+        self.notices.alert(_kind(market), f"{market} failed, and is tried at its next tick: {why}")
 
     def _began_with(self, market: str) -> int:
         """Millionths of a USD that the account was worth when the journal began."""
@@ -333,7 +305,7 @@ class Seen:
 
 
 class MarketMemory:
-    """The ticks of one market, the orders that were sent to it, and how often it failed.
+    """The ticks of one market, and the orders that were sent to it.
 
     span: the steps in which it is shown.
     space: sizes, limits and price styles of the orders.
@@ -346,8 +318,6 @@ class MarketMemory:
     ) -> None:
         self.span = span
         self.row = -1  # that is shown
-        self.failed = 0  # times in a row
-        self.rests_until: np.datetime64 | None = None
         self._sizes = sizes
         self._fees = space.fees
         self._terms = space.terms(CENT)
@@ -356,10 +326,6 @@ class MarketMemory:
         self._market["rows"] = span.rows
         self._market["began"] = began
         self._sent = (-1, 0)  # the row at which was decided last, and the contracts sent
-
-    def rests(self, at: np.datetime64) -> bool:
-        """Whether the market is left alone at an instant."""
-        return self.rests_until is not None and bool(at < self.rests_until)
 
     def is_newer(self, at: np.datetime64) -> bool:
         """Whether an instant shows a row that is still to come."""

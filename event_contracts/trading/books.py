@@ -116,7 +116,7 @@ class Explained:
     cash: USD.
     positions: contracts by market.
     fills: those that are not in the books.
-    fees: what the venue charged otherwise than our rules, in words.
+    fees: what the venue charged beyond our rules, in words.
     """
 
     cash: Decimal
@@ -151,7 +151,7 @@ def explained(books: AccountBooks, news: News, rules_of: RulesOf) -> Explained:
         rules = rules_of(fill.market, fill.at)
         ours = rules.fee(fill.price, fill.count, maker=not fill.taker)
         fee = ours if fill.fee is None else fill.fee
-        if abs(ours - fee) >= ROUNDING:
+        if fee - ours >= ROUNDING:
             fees.append(f"fill {fill.fill_id}: a fee of ${ours} by our rules, ${fee} charged")
         cash -= bought * fill.price + fee
     positions = {market: books.positions.get(market, NOTHING) for market in traded}
