@@ -361,16 +361,14 @@ def policy_of(
 
 def sizes_section(book: OrderStore) -> Section:
     """Sizes of the latest markets' orders, on the account's page."""
-    return Section(
-        "Sizes of event contracts", partial(_sizes_body, book), "event_contracts/sizes.css"
-    )
+    return Section("Sizes of event contracts", partial(_sizes_body, book))
 
 
 def _sizes_body(book: OrderStore) -> str:
     by_market: dict[str, list[OrderIntent]] = {}
     for intent in book.select(_LATEST):
         by_market.setdefault(order_of(intent).market, []).append(intent)
-    sizes = size_view(map(_episode, by_market.values()), "seconds")
+    sizes = size_view(map(_episode, by_market.values()))
     if sizes is None:
         return ""
     return render_page("event_contracts/open_sizes.html.j2", sizes=sizes, markets=len(by_market))
@@ -385,8 +383,7 @@ def _episode(intents: Iterable[OrderIntent]) -> Episode:
     fills = []
     for intent in intents:
         name, order, filled = intent.client_order_id, order_of(intent), intent.progress.filled
-        at = float(intent.sent_at.astype("datetime64[ms]").astype(np.int64)) / 1000
-        orders.append(SentOrder(name, int(order.count), at))
+        orders.append(SentOrder(name, int(order.count)))
         if filled > 0:
             price = intent.progress.filled_price or order.price
             fill = Fill(name, order.market, order.action, order.side, price, filled, maker=False)

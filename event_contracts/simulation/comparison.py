@@ -62,7 +62,6 @@ def rollout(policy: Policy, sessions: Sequence[Array], settings: EpisodeSettings
     fills: list[list[tuple[Fill, Decimal]]] = [[] for _ in sessions]
     profits = np.zeros(len(sessions))
     playing = np.ones(len(sessions), dtype=bool)
-    step = 0
     while playing.any():
         allowed = env.action_masks()
         allowed[~playing, 1:] = False
@@ -74,14 +73,13 @@ def rollout(policy: Policy, sessions: Sequence[Array], settings: EpisodeSettings
             markets[over] = info["final_markets"]
         for k in np.flatnonzero(playing & ((markets["sent"] > 0) | (markets["fills"] > 0))):
             if markets["sent"][k]:
-                orders[k].append(SentOrder(str(len(orders[k])), int(markets["sent"][k]), step))
+                orders[k].append(SentOrder(str(len(orders[k])), int(markets["sent"][k])))
             for row in env.fills[k, : markets["fills"][k]]:
                 fills[k].append(fill_of(row, f"{row['number']}", "session"))
         ended = playing & over
         # Cash moves in whole cents.
         profits[ended] = (markets["cash"] - markets["began"])[ended] / DOLLAR
         playing &= ~over
-        step += 1
     outcomes: list[Outcome] = ["YES" if outcome_of(each) else "NO" for each in sessions]
     parts = zip(orders, fills, outcomes, strict=True)
     return Rollout(profits, tuple(Episode(tuple(o), tuple(f), won) for o, f, won in parts))

@@ -9,13 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from event_contracts.simulation.comparison import MORE, Answer, Comparison, Estimate, Standing
-from event_contracts.trading.position_sizes import (
-    SHOWN,
-    Clock,
-    Episode,
-    PositionSizeMetrics,
-    size_view,
-)
+from event_contracts.trading.position_sizes import SHOWN, Episode, PositionSizeMetrics, size_view
 from foundation.command import Result
 from foundation.counts import counted
 from foundation.figures import Words, interval, number, percent, usd
@@ -38,17 +32,15 @@ class Played:
     sheet: its table has the figures of `SIZE_HEADS` in its last columns.
     episodes: of each row, by its name.
     content: everything but the plots, as JSON writes it.
-    clock: what the times of its orders count.
     """
 
     sheet: Sheet
     episodes: Mapping[str, Sequence[Episode]]
     content: Mapping[str, Any]
-    clock: Clock = "steps"
 
     def page(self) -> str:
         """One self-contained page."""
-        views = {name: size_view(each, self.clock) for name, each in self.episodes.items()}
+        views = {name: size_view(each) for name, each in self.episodes.items()}
         return self.sheet.page("event_contracts/policies.html.j2", views=views)
 
     def result(self) -> Result:

@@ -33,7 +33,6 @@ VALUING = "mlp_extractor.value_net."
 VALUE = "value_net."
 PARTS = ("weight", "bias")  # of a layer
 OPTIMIZER = "optimizer."
-MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 MOST_TRAINED = 10**12  # steps, over all markets and runs
 SHUT = -1e8  # logit of an action that may not be sent
 ERROR_WEIGHT = 0.5  # of the valuing network
@@ -271,12 +270,8 @@ class Learner:
     def save(self, path: Path) -> None:
         """Write the whole state to a file."""
         tensors = {name: value.numpy() for name, value in self.networks.named.items()}
-        shapes = [values.shape for values in tensors.values()]
-        for name, moment in self.optimizer.state_dict()["state"].get(0, {}).items():
-            # Adam counts its steps once; a checkpoint has the count beside each tensor.
-            parts = _views(moment, shapes) if moment.ndim else [moment] * len(shapes)
-            for k, part in enumerate(parts):
-                tensors[f"{OPTIMIZER}{k}.{name}"] = part.numpy()
+        moments = self.optimizer.state_dict()["state"].get(0, {})
+        tensors |= {f"{OPTIMIZER}{name}": moment.numpy() for name, moment in moments.items()}
         about = {**asdict(self.about), "steps": self.steps}
         put_whole(path, save(tensors, {ABOUT: json.dumps(about)}))
 
@@ -293,17 +288,14 @@ class Learner:
         vector = _vector(path, weights, shapes)
         moments: dict[int, dict[str, Tensor]] = {}
         if any(name.startswith(OPTIMIZER) for name in weights):
-            numbered = {
-                name: {
-                    f"{OPTIMIZER}{k}.{name}": torch.Size() if name == "step" else shape
-                    for k, shape in enumerate(shapes.values())
-                }
-                for name in MOMENTS
-            }
-            moments[0] = {name: _vector(path, weights, each) for name, each in numbered.items()}
-            moments[0]["step"] = moments[0]["step"][0]
-            if moments[0]["step"] < 0 or (moments[0]["exp_avg_sq"] < 0).any():
+            [count] = _vector(path, weights, {f"{OPTIMIZER}step": torch.Size()})
+            mean, square = (
+                _vector(path, weights, {f"{OPTIMIZER}{name}": vector.shape})
+                for name in ("exp_avg", "exp_avg_sq")
+            )
+            if count < 0 or (square < 0).any():
                 raise InputError(f"{path}: its optimizer has counts or squares below 0")
+            moments[0] = {"step": count, "exp_avg": mean, "exp_avg_sq": square}
         self.networks.vector.copy_(vector)
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
         self.steps = about.steps

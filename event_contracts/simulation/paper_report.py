@@ -98,7 +98,7 @@ def paper_report(journal: Path, size: int, episode: EpisodeSettings) -> Played:
             for name, run in runs.items()
         ],
     }
-    return Played(sheet, {name: run.episodes for name, run in runs.items()}, content, "seconds")
+    return Played(sheet, {name: run.episodes for name, run in runs.items()}, content)
 
 
 def _recording(path: Path) -> Recording:
@@ -253,15 +253,10 @@ def replay(
 
 def _episodes(exchange: Exchange) -> tuple[Episode, ...]:
     outcomes = {each.market: each.outcome for each in exchange.settlements}
-    seconds = exchange.interval / np.timedelta64(1, "s")
-    start = float((exchange.begins - np.datetime64(0, "ns")) / np.timedelta64(1, "s"))
     episodes = []
     for market in exchange.listings:
         placed = [each for each in exchange.orders.values() if each.order.market == market]
-        orders = tuple(
-            SentOrder(each.order_id, int(each.order.count), start + each.placed * seconds)
-            for each in placed
-        )
+        orders = tuple(SentOrder(each.order_id, int(each.order.count)) for each in placed)
         fills = tuple((b.fill, b.fee) for b in exchange.fills if b.fill.market == market)
         episodes.append(Episode(orders, fills, outcomes.get(market)))
     return tuple(episodes)

@@ -9,7 +9,7 @@ answer to a new order says that nothing has filled.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -42,7 +42,6 @@ from marketsimulator.venue.asked import Refused
 EVENT = "SIM"  # of synthetic markets
 LONGEST_ID = 64  # characters of a client_order_id
 LARGEST = 10**9  # contracts of an order
-_WITHOUT = PositionLimits(Decimal(10**9), Decimal(10**9), Decimal(1))
 
 
 @settings_class()
@@ -66,9 +65,6 @@ class KalshiVenueSettings:
         ge=1,
         le=1_000_000,
     )
-    limited: bool = setting(
-        False, "whether the venue enforces the environments' buffer and limits; Kalshi does not"
-    )
     settlement: int = setting(
         0, "ticks from the end of trading until a market pays", ge=0, le=10_000
     )
@@ -91,16 +87,24 @@ class KalshiVenueSettings:
         return settings_of(cls, config)
 
     def episode(self) -> EpisodeSettings:
-        """Cash, fees and limits as the exchange has them."""
-        own = EpisodeSettings(
-            market=self.market, starting_cash=self.starting_cash, life=self.life, fees=self.fees
+        """Cash and fees as the exchange has them; Kalshi knows neither a buffer nor limits."""
+        return EpisodeSettings(
+            market=self.market,
+            starting_cash=self.starting_cash,
+            life=self.life,
+            fees=self.fees,
+            limits=PositionLimits(Decimal(10**9), Decimal(10**9), Decimal(1)),
+            cash_buffer=0.0,
         )
-        return own if self.limited else replace(own, limits=_WITHOUT, cash_buffer=0.0)
 
     def listings(self) -> list[Listing]:
         """The markets; recorded ones begin as far after the first as they did."""
         if self.folder is None:
-            return [self._synthetic(number) for number in range(self.synthetic)]
+            drawn = (synthetic_session((self.seed, k), self.market) for k in range(self.synthetic))
+            return [
+                Listing(f"{EVENT}-{k}", tape_of(session), event=EVENT)
+                for k, session in enumerate(drawn, start=1)
+            ]
         step = np.timedelta64(self.interval, "s").astype("timedelta64[ns]")
         recorded = {each.market: each for each in recorded_markets(self.folder, step)}
         unknown = set(self.markets) - set(recorded)
@@ -120,10 +124,6 @@ class KalshiVenueSettings:
         interval = np.timedelta64(self.interval, "s").astype("timedelta64[ns]")
         begins = now.astype("datetime64[ns]")
         return Exchange(listings, self.episode(), begins, interval, self.settlement)
-
-    def _synthetic(self, number: int) -> Listing:
-        tape = tape_of(synthetic_session((self.seed, number), self.market))
-        return Listing(f"{EVENT}-{number + 1}", tape, event=EVENT)
 
 
 def _count(value: object) -> Decimal:
@@ -207,13 +207,10 @@ def take(
     count = _covered_count(exchange, request)
     traded = max(count // 2, Decimal(1)) if partial else count
     order = request.limit_order(name, traded)
-    if order.action == "BUY":
-        _refuse_uncovered(exchange, order)
     try:
         placed = exchange.submit(order)
     except OrderRejected as error:
-        code = "reduce_only" if order.action == "SELL" else "order_not_admitted"
-        raise Refused(400, code, str(error)) from error
+        raise Refused(400, "order_not_admitted", str(error)) from error
     placed.expires = request.expiration_time
     placed.held_back = count - traded
     placed.doomed = reject
@@ -244,14 +241,6 @@ def _covered_count(exchange: Exchange, request: OrderRequest) -> Decimal:
     if free <= 0:
         raise Refused(400, "invalid_order", "reduce_only: there is no position to reduce")
     return min(request.count, free)
-
-
-def _refuse_uncovered(exchange: Exchange, order: LimitOrder) -> None:
-    """Refuse a purchase that the account has no cash for."""
-    admission = exchange.space.admission
-    cost = admission.fees.most_cost(order.price, order.count)
-    if cost > admission.free_cash(exchange.view(order.market)):
-        raise Refused(400, "insufficient_balance", "insufficient balance")
 
 
 def warm_up() -> None:
