@@ -33,7 +33,6 @@ from event_contracts.simulation.paper_report import paper_report
 from event_contracts.simulation.recorded import events_of, recorded_markets
 from event_contracts.simulation.settings import EpisodeSettings, PlayedSettings
 from event_contracts.simulation.synthetic import synthetic_sessions
-from event_contracts.trading.observation import features_of
 from event_contracts.trading.policies import About, BinaryKelly, Nothing, RandomPolicy, load_network
 from forecasting.forecast import Progress, silent
 from foundation.command import Result
@@ -149,13 +148,10 @@ def _trained(
         about = policy.about
         if why := about.other_orders(episode):
             raise InputError(f"{path}, {name}: {why}")
-        if about.features != policies[0].about.features:
-            raise InputError(f"{path}: sees other features than {paths[0]}")
         _check_unseen(path, about, held_out)
-    sees_sizes = policies[0].about.features == features_of(sizes=True)
     if len({file_digest(Path(path)) for path in paths}) < len(paths):
         raise InputError(f"{name}: the same checkpoint stands for several training runs")
-    return Entrant(name, policies, replace(episode, size_features=sees_sizes))
+    return Entrant(name, policies, episode)
 
 
 def _check_unseen(path: str, about: About, held_out: HeldOut) -> None:
@@ -164,7 +160,7 @@ def _check_unseen(path: str, about: About, held_out: HeldOut) -> None:
         return
     events = 0
     for run in about.runs:
-        if run.get("folder"):
+        if run.get("folder") or run.get("recorded"):
             count = run.get("train_events")
             if not isinstance(count, int):
                 raise InputError(f"{path}: its header does not say how many events it has seen")

@@ -29,7 +29,6 @@ from event_contracts.trading.endpoint import KalshiConnection, KalshiKeys, Kalsh
 from event_contracts.trading.fees import FeeRules, KalshiFees
 from event_contracts.trading.listings import MarketFees, UnknownMarket, read_markets, sale_prices
 from event_contracts.trading.manager import ORDER_LIFE, KalshiMultiMarketOrderManager
-from event_contracts.trading.observation import features_of
 from event_contracts.trading.orders import Fill
 from event_contracts.trading.policies import (
     BinaryKelly,
@@ -270,7 +269,7 @@ def trade(
     """
     venue = settings.venue()
     fees = MarketFees(settings.fees.on)
-    policy, sizes = policy_of(settings)
+    policy = policy_of(settings)
     estimates = None if settings.estimates is None else Path(settings.estimates)
     supervisor = Supervisor.of(os.environ)
     with kalshi_account(settings, venue, keys, time.now) as ours:
@@ -305,7 +304,6 @@ def trade(
                 account.notices,
                 settings.actor,
                 clock=account.now,
-                sizes=sizes,
                 halted=ours.opens_nothing,
                 show=show,
             )
@@ -340,23 +338,20 @@ def trade(
             log.info("%d ticks; not decided on: %s", job.made, job.service.skipped)
 
 
-def policy_of(
-    settings: KalshiTradingSettings,
-) -> tuple[Callable[[LimitOrderActionSpace, float], Policy], bool]:
-    """What makes the policy that settings name, and whether it is shown features of sizes.
-
-    It is made of the actions, and of the USD that money in features is a multiple of.
+def policy_of(settings: KalshiTradingSettings) -> Callable[[LimitOrderActionSpace, float], Policy]:
+    """What makes the policy that settings name, of the actions and of the USD that money in
+    features is a multiple of.
     """
     if settings.policy == "nothing":
-        return lambda *_: Nothing(), True
+        return lambda *_: Nothing()
     if settings.policy == "random":
-        return lambda *_: RandomPolicy(settings.seed), True
+        return lambda *_: RandomPolicy(settings.seed)
     if settings.policy == "kelly":
-        return lambda space, began: BinaryKelly(space, began, settings.kelly_fraction), True
+        return lambda space, began: BinaryKelly(space, began, settings.kelly_fraction)
     network = load_network(settings.policy)
     if why := network.about.other_orders(settings):
         raise InputError(f"{settings.policy}: {why}")
-    return lambda *_: network, network.about.features == features_of(sizes=True)
+    return lambda *_: network
 
 
 def sizes_section(book: OrderStore) -> Section:

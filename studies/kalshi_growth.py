@@ -28,7 +28,7 @@ from event_contracts.simulation.settings import EpisodeSettings, LearnerSettings
 from event_contracts.simulation.synthetic import SyntheticMarket
 from event_contracts.simulation.vector import VectorKalshiEnv
 from event_contracts.trading.actions import POSITION_SIZES
-from event_contracts.trading.observation import features_of
+from event_contracts.trading.observation import FEATURES
 from event_contracts.trading.policies import (
     BinaryKelly,
     Codes,
@@ -44,7 +44,7 @@ MARKETS = 512
 JUDGED = 16  # episodes of each market
 HELD_OUT = 10**9  # first seed of the episodes that judge
 SEARCHED = 10**8  # first seed of those that the search sees
-PLACES = {name: place for place, name in enumerate(features_of(sizes=False))}
+PLACES = {name: place for place, name in enumerate(FEATURES)}
 SIZES = np.array(POSITION_SIZES)
 LIMIT = 500
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from event_contracts.simulation.settings import LearnerSettings
 from event_contracts.simulation.vector import Codes, Floats, VectorKalshiEnv
 from event_contracts.trading.actions import ACTIONS
-from event_contracts.trading.observation import features_of
+from event_contracts.trading.observation import FEATURES
 from event_contracts.trading.policies import ABOUT, CHOICE, HIDDEN, About, Weights, read_checkpoint
 from foundation.arrays import Array, Mask
 from foundation.errors import InputError
@@ -38,7 +38,7 @@ SHUT = -1e8  # logit of an action that may not be sent
 ERROR_WEIGHT = 0.5  # of the valuing network
 LARGEST_GRADIENT = 0.5  # its norm
 PERCENT = 100
-SHOWN = [features_of(sizes=False).index(name) for name in ("bid", "ask", "estimate")]
+SHOWN = [FEATURES.index(name) for name in ("bid", "ask", "estimate")]
 # Of observations [N, F] and allowed actions [N, 25], codes [N] and the logarithms of their
 # likelihoods [N].
 Choose = Callable[[Floats, Mask], tuple[Codes, Floats]]
@@ -278,7 +278,7 @@ class Learner:
     def load(self, path: Path) -> None:
         """Go on from a file of the same networks."""
         weights, about = read_checkpoint(path)
-        for name in ("position_sizes", "fixed_size", "features"):
+        for name in ("position_sizes", "fixed_size"):
             there, here = getattr(about, name), getattr(self.about, name)
             if there != here:
                 raise InputError(f"{path}: trained with {name} {there}, this run has {here}")
@@ -328,12 +328,11 @@ def learner_of(
     seed: of networks, choices and markets. given: settings to be written beside the weights.
     """
     draws = torch.Generator().manual_seed(seed)
-    networks = Networks(len(env.settings.features), settings.layers, draws)
+    networks = Networks(len(FEATURES), settings.layers, draws)
     optimizer = torch.optim.Adam([networks.vector], settings.rate, eps=1e-5, fused=True)
     about = About(
         position_sizes=env.settings.position_sizes,
         fixed_size=env.settings.fixed_size,
-        features=env.settings.features,
         seed=seed,
         settings=given or {},
     )

@@ -25,7 +25,7 @@ from event_contracts.trading.actions import (
     intent_of,
     reserved,
 )
-from event_contracts.trading.observation import features_of, observe
+from event_contracts.trading.observation import FEATURES, observe
 from event_contracts.trading.orders import LimitOrder, MarketView, OrderManager, other
 from event_contracts.trading.policies import Observations, Policy
 from event_contracts.trading.records import (
@@ -90,7 +90,6 @@ class ActorService:
     account: of which order ids are made.
     space: sizes, limits, price styles and life of the orders; those that the policy learned with.
     clock: UTC; the simulation's, where there is one.
-    sizes: whether the policy is shown features of sizes.
     halted: whether nothing may be opened: no order then rests.
     show: called with every decision, once it was carried out.
     skipped: ticks that were not decided on, by reason: `old`, `settling`, `late`.
@@ -105,7 +104,6 @@ class ActorService:
     settings: ActorSettings = field(default_factory=ActorSettings)
     _: KW_ONLY
     clock: Callable[[], np.datetime64]
-    sizes: bool = True
     halted: Callable[[], bool] = lambda: False
     show: Callable[[ActionEntry], None] = lambda entry: None
     skipped: dict[str, int] = field(default_factory=dict, init=False)
@@ -121,7 +119,7 @@ class ActorService:
         span: the steps in which it is shown; those of an earlier process hold.
         """
         began = self._began_with(market)
-        memory = MarketMemory(self.actions.span(market, span), self.space, began, sizes=self.sizes)
+        memory = MarketMemory(self.actions.span(market, span), self.space, began)
         for update in self.actions.ticks(market):
             memory.show(update.at, update.tick)
         for entry in self.actions.entries(market):
@@ -227,9 +225,9 @@ class ActorService:
             self.notices.end_alert(_kind(update.market))
         except (OrderRejected, OutcomeUnknown) as error:
             said = f"{'unknown' if isinstance(error, OutcomeUnknown) else 'rejected'}: {error}"
-            intent = self.actions.book.get(order.client_order_id)
+            kept = self.actions.book.get(order.client_order_id)
             # What a guard kept back is no failure of its market.
-            if intent is None or intent.state != "withheld":
+            if kept is None or kept.state != "withheld":
                 self._fail(update.market, str(error))
         self.actions.answer(update.market, update.at, said)
         return replace(entry, answer=said)
@@ -310,15 +308,11 @@ class MarketMemory:
     span: the steps in which it is shown.
     space: sizes, limits and price styles of the orders.
     began: millionths of a USD that money in features is a multiple of.
-    sizes: whether features of sizes are there.
     """
 
-    def __init__(
-        self, span: SamplingSchedule, space: LimitOrderActionSpace, began: int, *, sizes: bool
-    ) -> None:
+    def __init__(self, span: SamplingSchedule, space: LimitOrderActionSpace, began: int) -> None:
         self.span = span
         self.row = -1  # that is shown
-        self._sizes = sizes
         self._fees = space.fees
         self._terms = space.terms(CENT)
         self._tape: Records = np.zeros(span.rows, TICK)
@@ -373,9 +367,9 @@ class MarketMemory:
         record["elsewhere"] = _millionths(view.elsewhere, ROUND_FLOOR)
         record["reserved"] = _millionths(reserved(elsewhere, self._fees), ROUND_CEILING)
         terms = self._terms._replace(tick=int(view.quote.tick * WHOLE))
-        features = np.zeros(len(features_of(sizes=self._sizes)), np.float32)
+        features = np.zeros(len(FEATURES), np.float32)
         allowed = np.zeros(ACTIONS, dtype=bool)
-        observe(record, orders, self._tape, terms, self._sizes, features, allowed)
+        observe(record, orders, self._tape, terms, features, allowed)
         if len(resting) > SLOTS:
             # More orders than the environment knows, as others' may be: no action was learned here.
             allowed[1:] = False

@@ -46,7 +46,6 @@ NEVER = (
     *("duplicates", "lost", "breaches", "differing_fills", "hangs", "leaks"),
     *("crashes", "stuck", "undetermined_at_the_end"),
 )
-STEPS = 6
 MARKETS = ("RAIN", "SNOW")
 LONG = 400  # ticks of the market that does not settle
 INTERVAL = 60  # seconds of the venue's ticks
@@ -125,7 +124,6 @@ def _words(folder: Path, wire: FaultProxy, rng: random.Random) -> tuple[str, ...
         *(f"policy={rng.choice(POLICIES)}", f"price_style={rng.choice(STYLES)}"),
         *(f"folder={folder / 'journals'}", f"broker.url_override={wire.url}"),
         f"broker.landing_seconds={LANDING}",
-        "actor.rest=1",
     )
 
 

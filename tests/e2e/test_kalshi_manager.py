@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,7 +23,6 @@ from tests.e2e.kalshi_desk import POST, KalshiStand, kalshi_stand, order
 from tests.event_contracts.practice import CREATE, body_of
 
 D = Decimal
-ROOT = Path(__file__).resolve().parent.parent.parent
 LANDING = np.timedelta64(600 + 3600, "s")  # an order's life, and how long it may be on its way
 
 
@@ -340,12 +338,6 @@ def test_contracts_that_no_fill_explains_are_believed_once_they_last_and_told(
     assert sum(stand.waited) > 0
     assert manager.view("SIM-1").yes == 10
     assert manager.view("SIM-1").cash == stand.practice.exchange.cash
-
-
-def test_reads_are_repeated(stand: KalshiStand) -> None:
-    manager = stand.manager()
-    stand.practice.fault("status", method="GET", path="/trade-api/v2/portfolio", status=503)
-    assert manager.view("SIM-1").cash == 1000
 
 
 def test_an_order_that_is_listed_as_waiting_with_nothing_left_waits_for_nothing(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import stat
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,17 +50,6 @@ def test_what_it_prints_and_writes_opens_the_account_and_a_client_moves_the_cloc
         assert {market["ticker"] for market in markets} == {"SIM-1", "SIM-2", "SIM-3"}
         moved = requests.post(f"{url}/control/advance", json={"steps": 2}, timeout=60).json()
         assert moved["passed"] == 2
-
-
-@pytest.mark.slow
-def test_a_clock_that_runs_plays_its_markets_to_the_end(tmp_path: Path) -> None:
-    with served(tmp_path, "--speed", "1e6", "market.steps=20") as (url, _, _):
-        status = f"{url}{API}/exchange/status"
-        deadline = time.monotonic() + 60
-        while requests.get(status, timeout=30).json()["trading_active"]:
-            assert time.monotonic() < deadline
-        moved = requests.post(f"{url}/control/advance", json={}, timeout=30)
-        assert moved.status_code == 409
 
 
 def test_recorded_markets_are_played_as_far_apart_as_they_were(tmp_path: Path) -> None:

@@ -18,7 +18,6 @@ from event_contracts.trading.actions import (
     POSITION_SIZES,
     LimitOrderActions,
     LimitOrderActionSpace,
-    PositionLimits,
     decode_action,
     encode_action,
     process_action,
@@ -122,12 +121,6 @@ def test_a_style_picks_the_price_of_each_intent(style: Any, prices: list[str]) -
     """
     space = LimitOrderActionSpace(price_style=style)
     assert [space.price(intent, QUOTE) for intent in range(1, 5)] == [D(p) for p in prices]
-
-
-@pytest.mark.parametrize("quote", [Quote(D(0), D("0.30")), Quote(D("0.30"), D(1))])
-def test_a_book_with_one_side_has_no_middle(quote: Quote) -> None:
-    space = LimitOrderActionSpace(price_style="mid")
-    assert [space.price(intent, quote) for intent in range(1, 5)] == [None] * 4
 
 
 @given(st.integers(0, 1000), st.integers(0, 1000), st.integers(1, 4), st.sampled_from(STYLES))
@@ -243,15 +236,6 @@ def test_a_fixed_size_is_the_same_space_with_the_others_masked() -> None:
     assert masks[same].tolist() == free.action_masks(before)[same].tolist()
     assert fixed.refusal(1, before) == "the size is fixed at 10, not 5"
     assert fixed.get_gym_space() == free.get_gym_space() == Discrete(25)
-
-
-def test_own_sizes_buffer_and_limits_count() -> None:
-    sizes = LimitOrderActionSpace(position_sizes=(1, 2, 3, 4, 200))
-    assert sizes.process_action(5) == ("BUY_YES", 200)
-    assert sizes.action_masks(view())[[1, 5]].tolist() == [True, True]
-    assert not LimitOrderActionSpace(cash_buffer=D(999)).action_masks(view())[1:].any()
-    narrow = LimitOrderActionSpace(limits=PositionLimits(contracts=D(10)))
-    assert np.flatnonzero(narrow.action_masks(view())).tolist() == [0, 1, 2, 11, 12]
 
 
 # Execution

@@ -28,7 +28,6 @@ from tests.e2e.kalshi_desk import UNLIMITED, pay_in, quotes
 from tests.event_contracts.exact_account import Account
 
 D = Decimal
-SHORT = SyntheticMarket(steps=60)
 EAGER = SyntheticMarket(steps=30, depth=40, noise=1.0)
 MARKETS = ("RAIN", "SNOW", "WIND")
 seeds = st.integers(0, 2**31)

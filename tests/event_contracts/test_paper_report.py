@@ -24,9 +24,9 @@ from event_contracts.trading.action_log import ActionLog
 from event_contracts.trading.books import AccountBooks
 from event_contracts.trading.policies import RandomPolicy
 from event_contracts.trading.records import MarketUpdate, SamplingSchedule
-from foundation.database import DatabaseFailed, rows_of
+from foundation.database import DatabaseFailed
 from foundation.errors import InputError
-from tests.e2e.refused import refusal_of, started
+from tests.e2e.refused import refusal_of
 from tests.event_contracts.trading import journal, service_of, step
 
 D = Decimal
@@ -144,19 +144,6 @@ def test_a_report_says_what_was_sent_what_bounded_it_and_what_it_earned(
     assert "Size against profit" in page
 
 
-def test_the_command_writes_the_report(
-    tmp_path: Path,
-    on_disk: tuple[Path, Exchange, ActionLog],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    path, *_ = on_disk
-    monkeypatch.chdir(tmp_path)
-    assert started("event_contracts.compare", f"journal={path}", "output=report") == 0
-    assert (tmp_path / "report" / "comparison.html").is_file()
-    assert "as decided" in capsys.readouterr().out
-
-
 FIRST = "rowid = (SELECT min(rowid) FROM {})"
 LAST = "at = (SELECT max(at) FROM {})"
 DAMAGES: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -213,19 +200,6 @@ def test_a_journal_that_cannot_be_is_refused_in_a_line_and_nothing_is_written(
     assert "journal.sqlite" in said
     assert says in said
     assert sorted(Path().rglob("*")) == before
-
-
-def test_a_market_that_was_first_seen_as_it_settled_is_left_out(path: Path) -> None:
-    before = paper_report(path, 10, EpisodeSettings())
-    (begins,) = rows_of(path, "SELECT begins FROM kalshi_markets WHERE market = 'RAIN'")[0]
-    last = np.datetime64(begins, "ns") + 29 * np.timedelta64(1, "m")
-    damage(
-        path,
-        "INSERT INTO kalshi_markets SELECT 'HAIL', begins, interval, 30, '' FROM kalshi_markets"
-        " WHERE market = 'RAIN'",
-        f"INSERT INTO kalshi_ticks VALUES ('HAIL', '{last}', 9900, 10000, 0, 0, 0, 0, 1.0, '')",
-    )
-    assert paper_report(path, 10, EpisodeSettings()).content == before.content
 
 
 def test_markets_at_different_instants_are_refused_in_a_line() -> None:

@@ -17,12 +17,11 @@ from event_contracts.trading.actions import (
     decode_action,
 )
 from event_contracts.trading.fees import FeeRules
-from event_contracts.trading.observation import features_of
+from event_contracts.trading.observation import FEATURES
 from event_contracts.trading.policies import BinaryKelly, Observations, RandomPolicy
 from foundation.arrays import Mask
 
 D = Decimal
-NAMES = features_of(sizes=False)
 CASH = 1000.0
 FINE = (1, 2, 4, 8, 16)
 # Nothing but the estimate binds.
@@ -36,10 +35,10 @@ def seen_of(space: LimitOrderActionSpace = LOOSE, **values: float) -> Observatio
     """One market at 0.40 to 0.42, flat with $1,000; counts in contracts, cash in USD."""
     contracts = float(space.limits.contracts)
     row = {"bid": 0.40, "ask": 0.42, "estimate": 0.41, "cash": CASH, **values}
-    seen = np.zeros((1, len(NAMES)), np.float32)
+    seen = np.zeros((1, len(FEATURES)), np.float32)
     for name, value in row.items():
         unit = CASH if name == "cash" else contracts if name in COUNTS else 1.0
-        seen[0, NAMES.index(name)] = value / unit
+        seen[0, FEATURES.index(name)] = value / unit
     return seen
 
 
@@ -70,7 +69,7 @@ def test_a_choice_is_allowed_and_the_same_whoever_stands_beside(
     rows: list[list[bool]], seed: int
 ) -> None:
     allowed = mask_of(rows)
-    seen = np.zeros((len(rows), len(NAMES)), np.float32)
+    seen = np.zeros((len(rows), len(FEATURES)), np.float32)
     together, alone = RandomPolicy(seed), RandomPolicy(seed)
     for _ in range(3):
         codes = together.actions(seen, allowed)
@@ -83,7 +82,7 @@ def test_random_choices_are_uniform_over_what_is_allowed_and_never_one_stream() 
     allowed[:, 2::3] = False
     there = np.flatnonzero(allowed[0])
     policy = RandomPolicy(7)
-    seen = np.zeros((len(allowed), len(NAMES)), np.float32)
+    seen = np.zeros((len(allowed), len(FEATURES)), np.float32)
     first, second = (policy.actions(seen, allowed) for _ in range(2))
     counts = np.bincount(np.concatenate([first, second]), minlength=25)[there]
     expected = 4000 / len(there)

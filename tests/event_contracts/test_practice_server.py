@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from decimal import Decimal
 from typing import Any
 
-import numpy as np
 import pytest
 import requests
 
@@ -23,7 +21,6 @@ from tests.event_contracts.practice import (
     signed_headers,
 )
 
-D = Decimal
 BALANCE = f"{API}/portfolio/balance"
 
 
@@ -152,16 +149,6 @@ def test_lists_go_page_by_page_newest_first_and_new_rows_move_none(
         assert practice.ask("GET", "/portfolio/orders", **query).status_code == 400
 
 
-def test_lists_are_cut_by_whole_seconds_both_ends_included(practice: KalshiPractice) -> None:
-    began = int(practice.exchange.now.astype("datetime64[s]").astype(np.int64))
-    for name in ("0", "60", "120"):
-        create(practice, name, price="0.1000")
-        practice.advance()
-    for first, last, names in ((60, 60, ["60"]), (0, 60, ["60", "0"]), (61, 200, ["120"])):
-        rows = listed(practice, min_ts=began + first, max_ts=began + last)
-        assert [row["client_order_id"] for row in rows] == names
-
-
 def test_a_cancelled_order_says_how_much_waited_and_is_cancelled_once(
     practice: KalshiPractice,
 ) -> None:
@@ -187,17 +174,6 @@ def test_markets_show_their_ticks_and_quotes(practice: KalshiPractice) -> None:
     assert practice.ask("GET", "/nothing/here").status_code == 404
 
 
-def test_answers_are_about_another_order_on_demand(practice: KalshiPractice) -> None:
-    practice.fault("other", count=3)
-    answers = [
-        create(practice).json(),
-        practice.ask("GET", "/portfolio/orders").json()["orders"][0],
-        practice.ask("GET", "/portfolio/orders/RAIN-0").json()["order"],
-    ]
-    assert {answer["client_order_id"] for answer in answers} == {"another"}
-    assert listed(practice)[0]["client_order_id"] == "a"
-
-
 def test_orders_are_rejected_at_once_or_later_or_filled_in_part(practice: KalshiPractice) -> None:
     practice.fault("reject")
     assert create(practice, "no").status_code == 400
@@ -212,20 +188,3 @@ def test_orders_are_rejected_at_once_or_later_or_filled_in_part(practice: Kalshi
     assert [
         shown[part["order_id"]][n] for n in ("status", "fill_count_fp", "remaining_count_fp")
     ] == ["canceled", "5.00", "0.00"]
-
-
-def test_an_order_is_not_listed_or_shown_in_another_state_on_demand(
-    practice: KalshiPractice,
-) -> None:
-    create(practice, "a")
-    create(practice, "b", price="0.1000")
-    practice.advance()
-    practice.fault("unlisted", path=f"{API}/portfolio/orders", count=2)
-    assert [row["client_order_id"] for row in listed(practice)] == ["a"]
-    assert practice.ask("GET", "/portfolio/orders/RAIN-1").status_code == 404
-    practice.fault("unlisted", path=f"{API}/portfolio/fills")
-    assert practice.ask("GET", "/portfolio/fills").json()["fills"] == []
-    assert len(practice.ask("GET", "/portfolio/fills").json()["fills"]) == 1
-    practice.fault("state", state="filled")
-    assert listed(practice)[0]["status"] == "executed"
-    assert listed(practice)[0]["status"] == "resting"

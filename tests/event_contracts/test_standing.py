@@ -16,7 +16,7 @@ from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
 from event_contracts.trading.orders import LimitOrder
 from execution.journal.order_store import OrderStore
-from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
+from foundation.errors import BrokerError, OutcomeUnknown
 from tests.e2e.kalshi_desk import UNLIMITED
 from tests.event_contracts.practice import FILL, KEYS, ORDER
 from tests.passing import AT_ONCE, Passing
@@ -218,16 +218,6 @@ def test_an_account_that_does_not_stand_still_is_not_believed(venue: Venue) -> N
     venue.slow = lambda: venue.fills.append(fill(f"{next(numbers) + 1}.00"))
     with pytest.raises(BrokerError, match="something trades in it whenever it is read"):
         manager.view("RAIN")
-
-
-@pytest.mark.parametrize("name", ["x" * 65, "a b", "ä", "a'b"])
-def test_an_id_that_the_venue_may_not_take_is_refused_before_it_is_sent(
-    venue: Venue, name: str
-) -> None:
-    order = LimitOrder(name, "RAIN", "BUY", "YES", D("0.50"), D(1))
-    with pytest.raises(OrderRejected, match="its id is longer than 64 characters, or has others"):
-        manager_of().submit(order)
-    assert venue.asked == []
 
 
 def test_pages_are_read_to_their_end_and_not_in_circles(monkeypatch: pytest.MonkeyPatch) -> None:
