@@ -48,7 +48,6 @@ from trainingdata.instants import instants_of_column
 log = logging.getLogger(__name__)
 
 FIVE_MINUTES = np.timedelta64(5, "m")
-SILENCE = np.timedelta64(20, "m")  # of all markets of an event, that is a gap
 CENTS = 100  # in a dollar, the tick of these files
 DEPTH = 100
 TRADED = 0.5
@@ -166,10 +165,7 @@ def _markets_of_event(
     event: str, quotes: pd.DataFrame, outcomes: Mapping[str, int], step: np.timedelta64
 ) -> list[RecordedMarket]:
     """The settled markets of an event, by ticker."""
-    instants = _instants(quotes)
-    for k in np.flatnonzero(np.diff(instants) > SILENCE):
-        begins, ends = instants[k], instants[k + 1]
-        log.info("%s: no quote of any market from %s to %s", event, begins, ends)
+    end = _instants(quotes)[-1]
     markets = []
     for ticker, own in quotes.groupby("ticker", sort=True):
         name = str(ticker)
@@ -180,7 +176,7 @@ def _markets_of_event(
         ask = CENTS - own["no_bid"].to_numpy().astype(np.int64)
         sound = bid < ask
         at = _instants(own)[sound]
-        times = _grid(at, instants[-1], step)
+        times = _grid(at, end, step)
         if not len(times):
             log.warning("%s: no quote lasts for a step of %s, left out", name, step)
             continue

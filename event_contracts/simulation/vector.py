@@ -102,7 +102,7 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
         """Send the orders of the actions [N], and show the next ticks.
 
         Where markets have settled, `settled` [K] says which; `final_obs` [K, F] is what they showed
-        last, `final_markets` [K] their records, and `final_worth` [K] their cash, USD.
+        last, and `final_markets` [K] their records.
         """
         given = np.asarray(actions)
         if given.dtype.kind not in "iu":
@@ -120,7 +120,6 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
                 "settled": settled,
                 "final_obs": self.seen[settled],
                 "final_markets": self.markets[settled],
-                "final_worth": self.worth[settled],
             }
             self._begin(settled)
         return self.seen.copy(), rewards, over, np.zeros(self.num_envs, dtype=bool), info

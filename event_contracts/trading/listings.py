@@ -21,7 +21,7 @@ from event_contracts.trading.fees import NOTHING, FeeRules
 from event_contracts.trading.orders import PAYOUT, LimitOrder, Outcome, Quote
 from event_contracts.trading.venue_orders import Entry, a_count, a_price, yes_price
 from foundation.errors import BrokerError, InputError
-from trainingdata.feed.fields import Needed, Optional, an_instant, boolean, exact, objects, words
+from trainingdata.feed.fields import Needed, Optional, an_instant, exact, objects, words
 from trainingdata.instants import new_york_date
 
 ASKED = 50  # tickers in one request: addresses have a longest length
@@ -85,7 +85,6 @@ class Listing(Entry):
     bid: USD of YES; 0 where nobody bids. ask: 1 where nobody offers, or as some pages say it, 0.
     bid_size: contracts at the YES bid. ask_size: at the YES ask.
     ticks: the prices that it takes.
-    fractional: whether it takes parts of contracts.
     closes: UTC, the end of trading.
     result: `yes` or `no` once it is known what came true; before that, and of another end, another
         word or none.
@@ -98,7 +97,6 @@ class Listing(Entry):
     bid_size: Annotated[Decimal, Optional("yes_bid_size_fp", a_count, NOTHING)]
     ask_size: Annotated[Decimal, Optional("yes_ask_size_fp", a_count, NOTHING)]
     ticks: Annotated[Ticks, Optional("price_ranges", Ticks.read, CENTS, "prices are whole cents")]
-    fractional: Annotated[bool, Optional("fractional_trading_enabled", boolean, False)]
     closes: Annotated[np.datetime64, Needed("close_time", an_instant)]
     result: Annotated[str, Optional("result", words, "")]
 
@@ -126,8 +124,6 @@ class Listing(Entry):
             return f"{order.market} is {self.status}"
         if not self.ticks.allows(yes_price(order.side, order.price)):
             return f"{order.market} has no price of {order.price} for {order.side}"
-        if not self.fractional and order.count % 1:
-            return f"{order.market} takes whole contracts, not {order.count}"
         return None
 
     def value_of(self, position: Decimal, sale: Sides) -> Decimal:

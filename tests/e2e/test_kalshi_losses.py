@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from event_contracts.live import (
+from event_contracts.trade import (
     JOB,
     KalshiAccount,
     KalshiJob,
@@ -27,10 +27,9 @@ from event_contracts.live import (
 from event_contracts.trading.action_log import ActionEntry
 from event_contracts.trading.actions import PositionLimits
 from event_contracts.trading.actor import ActorService
-from event_contracts.trading.books import Reading
 from event_contracts.trading.endpoint import KalshiConnection
 from event_contracts.trading.fees import FeeRules
-from event_contracts.trading.manager import KalshiMultiMarketOrderManager
+from event_contracts.trading.manager import KalshiMultiMarketOrderManager, Reading
 from event_contracts.trading.records import TICK, MarketUpdate, SamplingSchedule
 from event_contracts.trading.sampler import Sampler
 from execution.account_lock import JOURNAL, KILL_FILE, PAGE
@@ -284,20 +283,6 @@ def test_the_loop_marks_every_round_writes_its_page_and_says_why_it_ended(
     assert "Next cycle: kalshi at" in text_of(pages[0])
     last = text_of(journal().with_name(PAGE).read_text())
     assert last.startswith("Stopped: all its cycles are made ·")
-
-
-def test_so_many_rounds_that_fail_in_a_row_end_the_process(here: KalshiPractice) -> None:
-    def fail(entry: ActionEntry) -> None:
-        here.fault("status", status=500, count=100, method="GET", path="/trade-api/v2/markets")
-
-    settings = trading_settings(here, halt_after=2, **UNBOUND)
-    with pytest.raises(BrokerError, match="markets"):
-        trade(settings, KEYS, Stop(), fail)
-    failed = [bool(why) for (why,) in rows_of(journal(), "SELECT failed FROM cycles")]
-    assert failed[-2:] == [True, True]
-    assert sum(failed) == 2
-    kinds = [kind for (kind,) in rows_of(journal(), "SELECT kind FROM notices")]
-    assert kinds == ["failing kalshi", "stopped"]
 
 
 def test_a_kill_stops_the_loop_and_says_that_it_closes_nothing(here: KalshiPractice) -> None:

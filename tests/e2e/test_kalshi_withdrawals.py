@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from event_contracts.live import KalshiGuard, KalshiGuardSettings
+from event_contracts.trade import KalshiGuard, KalshiGuardSettings
 from event_contracts.trading.action_log import ActionEntry, ActionLog
 from event_contracts.trading.actions import Admission, LimitOrderActionSpace, PriceStyle
 from event_contracts.trading.actor import ActorService, ActorSettings
@@ -19,7 +19,7 @@ from event_contracts.trading.policies import BinaryKelly, Nothing, Policy
 from event_contracts.trading.records import TICK, MarketUpdate, SamplingSchedule
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
-from execution.journal.order_store import OrderIntent, OrderStore
+from execution.journal.order_store import OrderStore
 from foundation.clock import Time
 from foundation.errors import OrderRejected
 from foundation.notices import Notices
@@ -96,19 +96,6 @@ def test_every_order_of_ours_that_works_leaves_its_book_and_a_persons_stay(
     ]
     assert withdrawn(stand.manager()) == []
     assert cancels(stand) == 2
-
-
-def test_orders_of_another_job_and_of_another_book_stay(stand: KalshiStand) -> None:
-    manager = stand.manager()
-    now = stand.clock()
-    theirs = replace(order("o-1", "0.40", 10, market=RAIN), expires_at=manager.expiry())
-    stand.book.plan(OrderIntent(theirs, now, venue="kalshi", job="somebody"))
-    stand.manager().submit(order("o-1", "0.40", 10, market=RAIN))
-    assert stand.state("o-1") == "working"
-    assert withdrawn(manager) == []
-    placed(stand, "o-2")
-    assert withdrawn(manager) == ["o-2"]
-    assert resting(stand) == ["o-1"]
 
 
 def test_an_id_that_the_venue_rejected_never_goes_out_a_second_time(stand: KalshiStand) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from event_contracts import SyntheticMarket
-from event_contracts.live import trade
 from event_contracts.simulation.paper_report import paper_report
 from event_contracts.simulation.sessions import outcome_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_session
+from event_contracts.trade import trade
 from event_contracts.trading.action_log import ActionEntry, ActionRecords
 from event_contracts.trading.records import WHOLE
 from execution.account_lock import JOURNAL

@@ -28,7 +28,6 @@ from event_contracts.trading.orders import (
     Outcome,
     Quote,
     Receipt,
-    RestingOrder,
     Verb,
     other,
 )
@@ -203,10 +202,7 @@ def expected_of_purchase(before: MarketView, side: Outcome, price: Decimal, size
         (view("52.2463"), [0, 1]),
         (view("52.2462"), [0]),
         (view("3000", yes=480), [0, *range(1, 4), *range(6, 16)]),
-        (view("9000", yes=490, quote=Quote(D("0.97"), D("0.99"))), [0, 1, 2, *range(6, 16)]),
-        (view("380", quote=Quote(D("0.95"), D("0.97"))), [0, *range(1, 5), *range(11, 16)]),
         (view("172"), [*range(6), *range(11, 15)]),  # 100 at 0.43 are a quarter of it
-        (view("3000", resting=[waiting("BUY", "YES", "0.43", 450)]), [*range(5), *range(11, 16)]),
         # A sale of NO goes the way of a purchase of YES.
         (
             view(
@@ -281,16 +277,3 @@ def test_the_asynchronous_way_sends_the_same_and_keeps_the_loop_free() -> None:
     plain = Shown(view())
     assert asyncio.run(both()) == space.execute_action_sync(3, plain, MARKET, "c")
     assert slow.sent == plain.sent
-
-
-def test_an_order_checks_itself() -> None:
-    for price, count in (("0", "1"), ("1", "1"), ("0.00001", "1"), ("0.5", "0"), ("0.5", "0.001")):
-        with pytest.raises(ValueError, match=r"c: (price|count) must be a multiple"):
-            LimitOrder("c", MARKET, "BUY", "YES", D(price), D(count))
-    with pytest.raises(ValueError, match="needs a client_order_id"):
-        LimitOrder("", MARKET, "BUY", "YES", D("0.5"), D(1))
-    with pytest.raises(ValueError, match=r"remaining must be above 0 and at most 5, got 6"):
-        RestingOrder("o", LimitOrder("c", MARKET, "BUY", "YES", D("0.5"), D(5)), D(6))
-    for bid, ask in (("0.5", "0.4"), ("-0.1", "0.4"), ("0.5", "1.1")):
-        with pytest.raises(ValueError, match="0 ≤ yes_bid ≤ yes_ask ≤ 1"):
-            Quote(D(bid), D(ask))

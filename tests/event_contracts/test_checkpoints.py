@@ -14,20 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 
-from event_contracts.live import KalshiTradingSettings, policy_of
 from event_contracts.simulation.learner import Learner, learner_of
 from event_contracts.simulation.settings import LearnerSettings
 from event_contracts.simulation.synthetic import SyntheticMarket
 from event_contracts.simulation.vector import VectorKalshiEnv
+from event_contracts.trade import KalshiTradingSettings, policy_of
 from event_contracts.trading.fees import FeeRules
-from event_contracts.trading.policies import (
-    About,
-    BinaryKelly,
-    Nothing,
-    RandomPolicy,
-    load_network,
-    read_checkpoint,
-)
+from event_contracts.trading.policies import About, load_network, read_checkpoint
 from foundation.errors import InputError
 from tests.event_contracts.checkpoints import checkpoint, layers, written
 
@@ -128,11 +121,6 @@ def test_a_checkpoint_that_is_not_whole_is_not_gone_on_from(
         learner().load(Path(path))
 
 
-def test_networks_of_other_layers_do_not_go_on(sound: Path) -> None:
-    with pytest.raises(InputError, match=r"does not fit this run's learner\.layers"):
-        learner(layers=(8,)).load(sound)
-
-
 def test_what_is_saved_is_all_that_is_known_of_a_learner(sound: Path, tmp_path: Path) -> None:
     """A seed decides everything, and what is gone on with draws otherwise than where it began."""
     again, another = learner(), learner(9)
@@ -174,11 +162,3 @@ def test_a_policy_sends_the_orders_that_it_was_trained_with_and_no_others(
         policy_of(KalshiTradingSettings(policy=policy))
     same = KalshiTradingSettings(policy=policy, **{name: value})
     assert policy_of(same)(same.space_at(FeeRules()), 500.0).name == "one"
-
-
-@pytest.mark.parametrize(
-    ("name", "kind"), [("kelly", BinaryKelly), ("random", RandomPolicy), ("nothing", Nothing)]
-)
-def test_a_policy_without_training_is_named(name: str, kind: type[Any]) -> None:
-    orders = KalshiTradingSettings(policy=name)
-    assert isinstance(policy_of(orders)(orders.space_at(FeeRules()), 500.0), kind)

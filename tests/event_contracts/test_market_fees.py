@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from event_contracts.simulation import responses
+from event_contracts.simulation import venue
 from event_contracts.trading.endpoint import KalshiConnection
 from event_contracts.trading.fees import FeeRules, KalshiFees
 from event_contracts.trading.listings import MarketFees
@@ -35,16 +35,6 @@ def learned(stand: KalshiStand, *markets: str) -> MarketFees:
     fees = MarketFees(KalshiFees().on)
     fees.learn(KalshiConnection(stand.settings(), KEYS), markets or ("SIM-1",))
     return fees
-
-
-def test_the_rules_are_those_of_new_yorks_day() -> None:
-    fees = KalshiFees(
-        taker=(DatedRate("1900-01-01", 0.07), DatedRate("2026-11-23", 0.0)), as_of="2026-11-20"
-    )
-    rules_of = MarketFees(fees.on)
-    # Midnight in New York is five in the morning, UTC.
-    assert rules_of("RAIN", np.datetime64("2026-11-23T04:59:59", "ns")).taker == D("0.07")
-    assert rules_of("RAIN", np.datetime64("2026-11-23T05:00:00", "ns")).taker == 0
 
 
 def test_what_the_venue_charges_is_what_is_booked(cheap: KalshiStand) -> None:
@@ -98,9 +88,9 @@ def test_fees_that_are_not_understood_are_one_line_and_nothing_is_traded(
 
 def _answering(monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
     """Let the venue say something else of a series."""
-    plain = responses.series
+    plain = venue.series
 
     def answer(venue: Any, ticker: str) -> Any:
         return {"series": change(plain(venue, ticker)["series"])}
 
-    monkeypatch.setattr(responses, "series", answer)
+    monkeypatch.setattr(venue, "series", answer)

@@ -77,21 +77,6 @@ def test_a_choice_is_allowed_and_the_same_whoever_stands_beside(
         assert alone.actions(seen[:1], allowed[:1])[0] == codes[0]
 
 
-def test_random_choices_are_uniform_over_what_is_allowed_and_never_one_stream() -> None:
-    allowed = everything(2000)
-    allowed[:, 2::3] = False
-    there = np.flatnonzero(allowed[0])
-    policy = RandomPolicy(7)
-    seen = np.zeros((len(allowed), len(FEATURES)), np.float32)
-    first, second = (policy.actions(seen, allowed) for _ in range(2))
-    counts = np.bincount(np.concatenate([first, second]), minlength=25)[there]
-    expected = 4000 / len(there)
-    # Chi-square with 13 degrees of freedom is below 34.5 with a chance of 99.9 %.
-    assert ((counts - expected) ** 2 / expected).sum() < 34.5
-    assert 0 < (first == second).mean() < 0.2
-    assert not np.array_equal(first, RandomPolicy(8).actions(seen, allowed))
-
-
 @given(
     st.integers(1, 98),
     st.integers(1, 10),
@@ -183,17 +168,6 @@ def test_kelly_sends_nothing_that_is_not_allowed(
 def chosen(policy: BinaryKelly, allowed: Mask | None = None, **row: float) -> int:
     seen = seen_of(policy.space, **row)
     return int(policy.actions(seen, everything() if allowed is None else allowed)[0])
-
-
-def test_a_size_that_is_not_allowed_gives_way_to_the_next_smaller_one() -> None:
-    policy = BinaryKelly()
-    # f* = (0.6 - 0.437052) / (1 - 0.437052) = 0.28945; half of it of $1,000 is 331 contracts.
-    assert chosen(policy, estimate=0.6) == 5
-    allowed = everything()
-    allowed[0, 5] = False
-    assert chosen(policy, allowed, estimate=0.6) == 4
-    allowed[0, :] = [code in (0, 2) for code in range(25)]
-    assert chosen(policy, allowed, estimate=0.6) == 2
 
 
 @pytest.mark.parametrize(

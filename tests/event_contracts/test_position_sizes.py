@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from event_contracts.live import sizes_section
+from event_contracts.trade import sizes_section
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.orders import Fill, LimitOrder, Outcome, Verb
 from event_contracts.trading.position_sizes import (

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from event_contracts.practice_server import KalshiVenueSettings
 from event_contracts.simulation.exchange import Exchange, Listing
 from event_contracts.simulation.sessions import checked_session, tape_of
-from event_contracts.simulation.venue import KalshiVenueSettings, OrderRequest, Refused, take
+from event_contracts.simulation.venue import OrderRequest, Refused, take
 from event_contracts.trading.orders import LimitOrder
 from foundation.arrays import Array
 from tests.e2e.kalshi_desk import flat
@@ -64,7 +65,7 @@ def test_what_a_market_has_not_paid_yet_buys_nothing() -> None:
     assert venue.market_state("RAIN") == "closed"
     assert venue.cash < 1
     assert venue.view("SNOW").elsewhere == 18
-    with pytest.raises(Refused, match="insufficient balance"):
+    with pytest.raises(Refused, match="is free"):
         send(venue, buying("b", market="SNOW", count=3))
     for _ in range(3):
         venue.advance()
@@ -105,7 +106,7 @@ def test_an_order_that_only_reduces_is_cut_to_what_is_held_and_not_reserved() ->
         ({"ticker": "HAIL"}, "market HAIL not found"),
         ({"expiration_time": "soon"}, "expiration_time: .*whole seconds since 1970"),
         ({"post_only": True}, "post_only: Unexpected"),
-        ({"count": "5000"}, "insufficient balance"),
+        ({"count": "5000"}, "is free"),
     ],
 )
 def test_an_order_that_makes_no_sense_is_refused_by_name(change: dict[str, Any], says: str) -> None:

@@ -193,25 +193,6 @@ def test_an_order_that_lands_between_two_looks_counts_once(venue: Venue) -> None
     assert venue.asked.count("POST /portfolio/events/orders") == 1
 
 
-def test_what_has_become_of_an_order_is_written_down_when_it_waits_no_more(venue: Venue) -> None:
-    book = OrderStore()
-    manager = manager_of(book)
-    manager.submit(WISH)
-    venue.trades(4)
-    assert manager.view("RAIN").resting_count("BUY", "YES") == 6
-    intent = book.get("o-1")
-    assert intent is not None
-    assert (intent.state, intent.progress.filled) == ("working", 4)
-    venue.orders[0] |= {"status": "canceled", "remaining_count_fp": "0.00"}
-    assert manager.view("RAIN").resting == ()
-    intent = book.get("o-1")
-    assert intent is not None
-    assert (intent.state, intent.progress.filled) == ("canceled", 4)
-    asked = venue.asked.count("GET /portfolio/orders/v-1")
-    manager.view("RAIN")
-    assert venue.asked.count("GET /portfolio/orders/v-1") == asked
-
-
 def test_an_account_that_does_not_stand_still_is_not_believed(venue: Venue) -> None:
     manager = manager_of()
     numbers = iter(range(10**6))

@@ -186,14 +186,6 @@ def test_the_estimate_is_calibrated_and_the_market_is_not_where_it_has_an_edge(
     assert_mean(profit, (estimates - asks)[cheap].mean())
 
 
-def test_an_edge_leaves_the_event_as_it_is() -> None:
-    fair = synthetic_sessions(7, 100, SHORT)
-    edge = synthetic_sessions(7, 100, replace(SHORT, edge=0.05))
-    np.testing.assert_array_equal(fair[:, :, ESTIMATE], edge[:, :, ESTIMATE])
-    np.testing.assert_array_equal(outcomes_of(fair), outcomes_of(edge))
-    assert not np.array_equal(fair[:, :, YES_BID], edge[:, :, YES_BID])
-
-
 def test_market_orders_hit_a_quote_that_the_price_has_left(fair_market: Array) -> None:
     """Nobody who rests at the best price earns from them: they know the price that comes."""
     before = fair_market[:, :-2]
@@ -213,15 +205,6 @@ def test_market_orders_hit_a_quote_that_the_price_has_left(fair_market: Array) -
     np.testing.assert_allclose(np.abs(last - 0.5), 0.495)
     np.testing.assert_array_equal(fair_market[:, -1, ESTIMATE], last > 0.5)
     assert (fair_market[:, -1, [SOLD, BOUGHT, BID_SIZE, ASK_SIZE]] == 0).all()
-
-
-def test_orders_that_know_nothing_are_poisson() -> None:
-    market = replace(SHORT, informed=0.0, noise=3.0, lot=7, level=0.5, start_deviation=0.0)
-    sessions = synthetic_sessions(4, 4000, market)
-    for column in (SOLD, BOUGHT):
-        orders = (sessions[:, 1:-1, column] / 7).ravel()
-        assert_mean(orders, 3.0)
-        assert_mean((orders - 3.0) ** 2, 3.0)
 
 
 def test_depth_and_width_are_as_deep_and_wide_as_stated() -> None:

@@ -75,6 +75,7 @@ def test_what_cannot_be_trained_is_refused_in_a_line_and_nothing_is_written(
 ) -> None:
     for name in ("there", "mine"):  # an earlier run's
         Path(name).mkdir()
+        Path(name, UPDATES).touch()
     Path("there", CHECKPOINT).mkdir()
     Path("mine", CHECKPOINT).write_text("of another run")
     before = sorted(Path().rglob("*"))

@@ -56,7 +56,7 @@ def test_every_market_is_the_single_environment_step_by_step(
             if done:
                 assert final[i].tolist() == shown.tolist()
                 place = list(info["settled"]).index(i)
-                assert told["cash"] == info["final_worth"][place]
+                assert told["cash"] == info["final_markets"]["cash"][place] / DOLLAR
                 shown, _ = single.reset()
             else:
                 assert told["cash"] == many.markets["cash"][i] / DOLLAR
