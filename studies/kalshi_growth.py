@@ -37,6 +37,7 @@ from event_contracts.trading.policies import (
     Policy,
     load_network,
 )
+from event_contracts.trading.records import DOLLAR
 from foundation.arrays import Array, Mask
 from foundation.files import put_whole
 
@@ -144,7 +145,7 @@ def judge(policy: Policy, episode: EpisodeSettings, episodes: int, seed: int) ->
         sizes.append(SIZES[(codes[buys] - 1) % 5])
         seen, _, over, _, info = env.step(codes)
         if over.all():
-            growth.append(np.log(info["final_worth"] / episode.starting_cash))
+            growth.append(np.log(info["final_markets"]["cash"] / DOLLAR / episode.starting_cash))
     bought, beyond = np.concatenate(sizes), np.concatenate(edges)
     several = len(set(bought.tolist())) > 1
     rank = float(stats.spearmanr(bought, beyond).statistic) if several else None

@@ -6,17 +6,9 @@
         practice.advance()                         # the clock moves, orders meet the tick
         assert practice.exchange.cash == manager.view("RAIN").cash
 
-Settings are those of `event_contracts.practice_server.KalshiVenueSettings`; `sessions`
-plays these arrays [T, F] by ticker in the place of synthetic ones. Without it there are two
-synthetic markets, SIM-1 and SIM-2. `reused_ids_refused=False` takes a second order under a
-client_order_id that has been used.
-
-`fault(kind, count=1, method="POST", path="/trade-api/v2/portfolio/events/orders", …)` plans what
-goes wrong: the kinds of `marketsimulator.venue.faults`. `land()` does what `late` has held up.
-
-The venue's clock is the simulation's: it begins at the wall clock's time, stands between ticks and
-moves by `interval` seconds (60 unless set) with each. `practice.exchange.now` says what it shows.
-An order whose expiration comes before the next tick ends without having met it.
+Settings are those of `event_contracts.practice_server.KalshiVenueSettings`; `sessions` plays these
+arrays [T, F] by ticker in the place of two synthetic ones, SIM-1 and SIM-2. Faults are those of
+`marketsimulator.venue.faults`. The clock begins at the wall clock's time and stands between ticks.
 """
 
 from __future__ import annotations
