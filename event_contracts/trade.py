@@ -35,7 +35,7 @@ from omegaconf import DictConfig
 
 from event_contracts.trading.action_log import ActionEntry, ActionLog
 from event_contracts.trading.actions import LimitOrderActionSpace, OrderSettings
-from event_contracts.trading.actor import ActorService, ActorSettings
+from event_contracts.trading.actor import ActorService
 from event_contracts.trading.endpoint import KalshiConnection, KalshiKeys, KalshiSettings
 from event_contracts.trading.fees import FeeRules, KalshiFees
 from event_contracts.trading.listings import MarketFees, UnknownMarket, read_markets, sale_prices
@@ -167,7 +167,9 @@ class KalshiTradingSettings(OrderSettings, WatchedSettings):
     )
     steps: int | None = setting(None, "ticks; none: until every market has settled", ge=1)
     fees: KalshiFees = setting(KalshiFees(), "by date")
-    actor: ActorSettings = setting(ActorSettings(), "how the service works")
+    decision_seconds: float = setting(
+        60.0, "after a tick, for which it may be decided on", ge=1, le=3600
+    )
     guards: KalshiGuardSettings = setting(KalshiGuardSettings(), "bounds that no order goes beyond")
     broker: KalshiSettings = setting(
         KalshiSettings(), "how the venue is reached; its mode follows from this one"
@@ -315,8 +317,8 @@ def trade(
                 policy(space, float(began)),
                 ours.actions,
                 account.notices,
-                settings.actor,
                 clock=account.now,
+                decision_seconds=settings.decision_seconds,
                 halted=ours.opens_nothing,
                 show=show,
             )

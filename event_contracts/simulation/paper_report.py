@@ -35,7 +35,6 @@ from marketsimulator.results.verdict import Verdict
 
 SOURCE = "The decisions of a journal, played again over the ticks that they were made on"
 HEADS = ("run", "profit, USD", "orders", "not allowed", *SIZE_HEADS)
-MOST_STEPS = 5_000_000  # from the first tick to the last: nine years of minutes
 
 
 def paper_report(journal: Path, size: int, episode: EpisodeSettings) -> Played:
@@ -153,8 +152,6 @@ class Recording:
         if len(intervals) > 1 or any((spans[m].begins - begins) % interval for m in shown):
             raise InputError(f"{journal}: its markets are not shown at the same instants")
         count = int((ends - begins) // interval) + 1
-        if count > MOST_STEPS:
-            raise InputError(f"{journal}: {count:,} steps of ticks, more than {MOST_STEPS:,}")
         listings = tuple(_listing(m, spans[m], ticks, begins, count) for m, ticks in shown.items())
         cash = entries[0].cash // CENT * CENT
         return cls(listings, begins, interval, count, tuple(entries), cash)

@@ -45,7 +45,6 @@ from foundation.arrays import Mask, Records
 from foundation.cents import CENT
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from foundation.notices import Notices
-from foundation.settings import setting, settings_class
 
 log = logging.getLogger(__name__)
 
@@ -71,15 +70,6 @@ class TradingManager(OrderManager, Protocol):
         """
 
 
-@settings_class("actor")
-class ActorSettings:
-    """How the service works."""
-
-    decision_seconds: float = setting(
-        60.0, "after a tick, for which it may be decided on", ge=1, le=3600
-    )
-
-
 @dataclass(eq=False)
 class ActorService:
     """A policy on live, recorded or simulated markets.
@@ -90,6 +80,7 @@ class ActorService:
     account: of which order ids are made.
     space: sizes, limits, price styles and life of the orders; those that the policy learned with.
     clock: UTC; the simulation's, where there is one.
+    decision_seconds: after a tick, for which it may be decided on.
     halted: whether nothing may be opened: no order then rests.
     show: called with every decision, once it was carried out.
     skipped: ticks that were not decided on, by reason: `old`, `settling`, `late`.
@@ -101,9 +92,9 @@ class ActorService:
     policy: Policy
     actions: ActionLog
     notices: Notices
-    settings: ActorSettings = field(default_factory=ActorSettings)
     _: KW_ONLY
     clock: Callable[[], np.datetime64]
+    decision_seconds: float = 60.0
     halted: Callable[[], bool] = lambda: False
     show: Callable[[ActionEntry], None] = lambda entry: None
     skipped: dict[str, int] = field(default_factory=dict, init=False)
@@ -138,7 +129,7 @@ class ActorService:
         try:
             self._withdraw(update, memory.span)
             age = (self.clock() - update.at) / np.timedelta64(1, "s")
-            is_late = age > self.settings.decision_seconds
+            is_late = age > self.decision_seconds
             if not is_open or is_late:
                 self.actions.show(update)
                 self._skip("late" if is_open else "settling")

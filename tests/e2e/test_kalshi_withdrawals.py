@@ -13,7 +13,7 @@ import pytest
 from event_contracts.trade import KalshiGuard, KalshiGuardSettings
 from event_contracts.trading.action_log import ActionEntry, ActionLog
 from event_contracts.trading.actions import Admission, LimitOrderActionSpace, PriceStyle
-from event_contracts.trading.actor import ActorService, ActorSettings
+from event_contracts.trading.actor import ActorService
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
 from event_contracts.trading.policies import BinaryKelly, Nothing, Policy
 from event_contracts.trading.records import TICK, MarketUpdate, SamplingSchedule
@@ -150,8 +150,8 @@ class Trading:
             self.policy,
             self.log,
             notices,
-            ActorSettings(decision_seconds=30.0),
             clock=self.stand.clock,
+            decision_seconds=30.0,
             halted=lambda: self.halted,
         )
         self.began = self.stand.clock()

@@ -135,15 +135,6 @@ DAMAGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "no number": ("", ("UPDATE kalshi_actions SET worth = 'a\nb', row_digest = ''",)),
     "changed": ("kalshi_ticks", (f"UPDATE kalshi_ticks SET bid = 20 WHERE {FIRST}",)),
     "no decisions": ("no decisions", ("ALTER TABLE kalshi_actions RENAME TO other",)),
-    "endless": (
-        "more than",
-        (
-            "UPDATE kalshi_markets SET rows = 100000000000, row_digest = ''",
-            "UPDATE kalshi_ticks SET at = '2250-01-01T00:00:00', row_digest = ''"
-            f" WHERE market = 'RAIN' AND {LAST}",
-            f"DELETE FROM kalshi_actions WHERE {LAST}",
-        ),
-    ),
     "text": ("not a database", ()),
     "folder": ("no file", ()),
 }
