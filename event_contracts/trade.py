@@ -174,15 +174,13 @@ class KalshiTradingSettings(OrderSettings, WatchedSettings):
     broker: KalshiSettings = setting(
         KalshiSettings(), "how the venue is reached; its mode follows from this one"
     )
-    folder: str = setting("data/kalshi-live", "where each account has a folder with its journal")
+    folder: str = setting(
+        "data/kalshi-live", "where each account has a folder with its journal", min_length=1
+    )
 
     def __post_init__(self) -> None:
         if len(set(self.markets)) != len(self.markets):
             raise InputError(f"markets: {list(self.markets)} names one twice")
-        if self.broker.mode != "demo" or self.broker.confirm_live:
-            raise InputError("broker.mode: it follows from mode; set mode and confirm_live")
-        if not self.folder.strip():
-            raise InputError("folder: it has no name")
         WatchedSettings.__post_init__(self)
         self.venue()
         self.space_at(FeeRules())
@@ -235,10 +233,7 @@ class KalshiJob:
         return self.sampler.tick_after(now)
 
     def step(self) -> None:
-        """Decide on what the markets show, look at the account and mark it.
-
-        Raises `BrokerError` for a venue that does not answer, after the failure was written down.
-        """
+        """Decide on what the markets show, look at the account and mark it."""
         self.made += 1
         now = self.account.account.now()
         number = self.account.journal.cycles.begin(now)

@@ -205,11 +205,6 @@ class Trials:
     cash: float = 1.0
     seed: int = 0
 
-    def __post_init__(self) -> None:
-        for name, returns in self.returns.items():
-            if not np.all(returns > -1):
-                raise ValueError(f"returns of {name} must be above -1: no policy can lose it all")
-
     def judge(self, name: str) -> Judgement:
         mean, square, growth = self._means(name)
         return Judgement(

@@ -159,11 +159,7 @@ class UnknownMarket(BrokerError):
 
 
 def read_markets(connection: KalshiConnection, markets: Iterable[str]) -> dict[str, Listing]:
-    """Markets as the venue lists them now, by ticker.
-
-    Raises `BrokerError` for a venue that does not answer; `UnknownMarket` where it does not list
-    one of them.
-    """
+    """Markets as the venue lists them now, by ticker."""
     wanted = list(dict.fromkeys(markets))
     listed: dict[str, Listing] = {}
     for first in range(0, len(wanted), ASKED):

@@ -451,9 +451,6 @@ class KalshiMultiMarketOrderManager:
         """Take an order out of the book; one that has ended already stays as it ended.
 
         order_id: the venue's, or ours of an order of unknown outcome.
-
-        Raises `OutcomeUnknown` for an order of ours that may still come to work; `BrokerError` for
-        a venue that does not answer, or an order that it does not end.
         """
         with self._turn:
             if self._outbox.was_begun(order_id):

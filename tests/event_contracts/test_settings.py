@@ -55,7 +55,7 @@ RAIN = {"markets": ("RAIN",)}
         (KalshiVenueSettings, RAIN),
         (KalshiTradingSettings, {"markets": ("RAIN", "RAIN")}),
         (KalshiTradingSettings, {"mode": "live"}),
-        (KalshiTradingSettings, {"folder": " "}),
+        (KalshiTradingSettings, {"folder": ""}),
         (KalshiSettings, {"mode": "live"}),
         (FeeRules, {"taker": D(1)}),
         (FeeRules, {"maker": D("-0.1")}),
