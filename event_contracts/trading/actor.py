@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -246,8 +246,10 @@ class ActorService:
             size=0,
             price=None,
             reason=reason,
-            digest=seen.digest if seen else "",
-            allowed=seen.bits if seen else 0,
+            digest=hashlib.sha256(b"".join(each.tobytes() for each in seen)).hexdigest()
+            if seen
+            else "",
+            allowed=sum(1 << int(code) for code in np.flatnonzero(seen.allowed)) if seen else 0,
             cash=view.cash,
             worth=view.worth,
             job=self.actions.job,
@@ -270,27 +272,11 @@ def _outcome_of(market: str) -> str:
     return f"kalshi outcome {market}"
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Seen:
-    """What a policy is shown.
+class Seen(NamedTuple):
+    """What a policy is shown: features [F] float32, and which actions are allowed, bool [25]."""
 
-    features: [F] float32, those of `event_contracts.trading.observation`.
-    allowed: bool [25].
-    """
-
-    features: Observations = field(repr=False)
-    allowed: Mask = field(repr=False)
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of both, to tell later whether a replay sees the same."""
-        seen = self.features.tobytes() + self.allowed.tobytes()
-        return hashlib.sha256(seen).hexdigest()
-
-    @property
-    def bits(self) -> int:
-        """The mask as a number, whose bit k is action k."""
-        return sum(1 << int(action) for action in np.flatnonzero(self.allowed))
+    features: Observations
+    allowed: Mask
 
 
 class MarketMemory:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from event_contracts.trading.policies import BinaryKelly, Nothing, Policy
 from event_contracts.trading.records import TICK, MarketUpdate, SamplingSchedule
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
-from execution.journal.order_store import OrderStore
+from execution.journal.order_store import OrderIntent, OrderStore
 from foundation.clock import Time
 from foundation.errors import OrderRejected
 from foundation.notices import Notices
@@ -96,6 +96,19 @@ def test_every_order_of_ours_that_works_leaves_its_book_and_a_persons_stay(
     ]
     assert withdrawn(stand.manager()) == []
     assert cancels(stand) == 2
+
+
+def test_orders_of_another_job_and_of_another_book_stay(stand: KalshiStand) -> None:
+    manager = stand.manager()
+    now = stand.clock()
+    theirs = replace(order("o-1", "0.40", 10, market=RAIN), expires_at=manager.expiry())
+    stand.book.plan(OrderIntent(theirs, now, venue="kalshi", job="somebody"))
+    stand.manager().submit(order("o-1", "0.40", 10, market=RAIN))
+    assert stand.state("o-1") == "working"
+    assert withdrawn(manager) == []
+    placed(stand, "o-2")
+    assert withdrawn(manager) == ["o-2"]
+    assert resting(stand) == ["o-1"]
 
 
 def test_an_id_that_the_venue_rejected_never_goes_out_a_second_time(stand: KalshiStand) -> None:
