@@ -22,15 +22,7 @@ from event_contracts.trading.actions import (
     encode_action,
     process_action,
 )
-from event_contracts.trading.orders import (
-    LimitOrder,
-    MarketView,
-    Outcome,
-    Quote,
-    Receipt,
-    Verb,
-    other,
-)
+from event_contracts.trading.orders import LimitOrder, MarketView, Outcome, Receipt, Verb, other
 from tests.event_contracts.trading import MARKET, QUOTE, view, views, waiting
 
 D = Decimal
@@ -120,24 +112,6 @@ def test_a_style_picks_the_price_of_each_intent(style: Any, prices: list[str]) -
     """
     space = LimitOrderActionSpace(price_style=style)
     assert [space.price(intent, QUOTE) for intent in range(1, 5)] == [D(p) for p in prices]
-
-
-@given(st.integers(0, 1000), st.integers(0, 1000), st.integers(1, 4), st.sampled_from(STYLES))
-def test_no_style_is_worse_than_taking_or_has_a_price_that_the_quote_does_not(
-    one: int, two: int, intent: int, style: Any
-) -> None:
-    quote = Quote(D(min(one, two)) / 1000, D(max(one, two)) / 1000, D("0.001"))
-    verb, side = WAYS[intent - 1]
-    bid, ask = quote.bid(side), quote.ask(side)
-    price = LimitOrderActionSpace(price_style=style).price(intent, quote)
-    taking = LimitOrderActionSpace().price(intent, quote)
-    if price is None:
-        assert bid == 0 or ask == 1
-    else:
-        assert 0 < price < 1
-        assert price % quote.tick == 0
-        assert bid <= price <= ask
-        assert taking is None or (price <= taking if verb == "BUY" else price >= taking)
 
 
 # Masks

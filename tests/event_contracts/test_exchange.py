@@ -21,7 +21,7 @@ from event_contracts.simulation.sessions import tape_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.trading.actions import LimitOrderActionSpace, PositionLimits
-from event_contracts.trading.orders import Fill, LimitOrder, Verb
+from event_contracts.trading.orders import Fill, LimitOrder
 from event_contracts.trading.records import SLOTS
 from foundation.errors import OrderRejected
 from tests.e2e.kalshi_desk import UNLIMITED, pay_in, quotes
@@ -253,21 +253,3 @@ def test_cash_that_rests_in_one_market_is_not_free_in_another() -> None:
     assert exchange.orders["RAIN-0"].state == "canceled"
     exchange.cancel("RAIN-0")
     assert exchange.submit(LimitOrder("b", "SNOW", "BUY", "YES", D("0.40"), D(30))).remaining == 30
-
-
-@pytest.mark.parametrize(
-    ("market", "action", "price", "count"),
-    [
-        ("SNOW", "BUY", "0.40", "5"),  # not open yet
-        ("RAIN", "BUY", "0.405", "5"),
-        ("RAIN", "BUY", "0.40", "0.5"),
-        ("RAIN", "SELL", "0.40", "5"),
-    ],
-)
-def test_an_order_that_cannot_be_is_rejected(
-    market: str, action: Verb, price: str, count: str
-) -> None:
-    exchange = exchange_of(1)
-    with pytest.raises(OrderRejected, match=rf"^{market}: [^\n]*$"):
-        exchange.submit(LimitOrder("a", market, action, "YES", D(price), D(count)))
-    assert not exchange.orders

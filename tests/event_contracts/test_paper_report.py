@@ -130,7 +130,6 @@ def test_a_report_says_what_was_sent_and_what_it_earned(
 
 
 FIRST = "rowid = (SELECT min(rowid) FROM {})"
-LAST = "at = (SELECT max(at) FROM {})"
 DAMAGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "no number": ("", ("UPDATE kalshi_actions SET worth = 'a\nb', row_digest = ''",)),
     "changed": ("kalshi_ticks", (f"UPDATE kalshi_ticks SET bid = 20 WHERE {FIRST}",)),

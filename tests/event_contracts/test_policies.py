@@ -114,21 +114,6 @@ def test_the_position_is_the_one_that_grows_fastest_after_costs(
         assert abs(best) <= 1 or (intent > 0 and best == -held)
 
 
-@pytest.mark.parametrize("mirrored", [False, True])
-def test_a_sale_goes_down_to_the_position_that_what_it_brings_is_worth(mirrored: bool) -> None:
-    """Of 200 at a bid of 0.40 each brings 0.3832 after its fee: the chance is the one at which
-    191.7 are worth keeping, so that eight are sold, neither four nor sixteen.
-    """
-    proceeds = 0.3832
-    share = 191.7 * proceeds / (CASH + 200 * proceeds)
-    chance = proceeds + share * (1 - proceeds)
-    row = dict(bid=0.40, ask=0.44, estimate=chance, position=200.0)
-    if mirrored:
-        row = dict(bid=0.56, ask=0.60, estimate=1 - chance, position=-200.0)
-    code = chosen(BinaryKelly(LOOSE, fraction=1.0), **row)
-    assert decode_action(code) == (4 if mirrored else 2, FINE.index(8))
-
-
 @given(st.floats(0, 1), st.integers(-500, 500), st.floats(55, 3000), st.sampled_from([0.1, 0.5, 2]))
 def test_limits_hold_and_what_rests_counts(
     chance: float, held: int, cash: float, fraction: float

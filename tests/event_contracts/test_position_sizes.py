@@ -146,22 +146,6 @@ def test_nothing_is_said_of_nothing() -> None:
     assert unfilled == PositionSizeMetrics({5: 1}, None, None, None, None, 0)
 
 
-@pytest.mark.parametrize(
-    ("fills", "says"),
-    [
-        ([(fill("z", "BUY", "YES", "0.5", 1), D(0))], "z: a fill of an order that was not sent"),
-        ([(fill("0", "SELL", "YES", "0.5", 1), D(0))], "0: sells 1 YES that are not held"),
-    ],
-)
-def test_fills_and_orders_that_cannot_be_are_refused(
-    fills: list[tuple[Fill, Decimal]], says: str
-) -> None:
-    with pytest.raises(ValueError, match=says):
-        Episode(sent(), tuple(fills))
-    with pytest.raises(ValueError, match="x: size must be above 0"):
-        SentOrder("x", 0)
-
-
 NOW = np.datetime64("2026-11-22T15:00", "ns")
 MINUTE = np.timedelta64(1, "m")
 

@@ -113,19 +113,6 @@ def test_a_position_in_no_is_below_zero_and_settles_for_nothing_when_yes_comes_t
     assert not practice.ask("GET", "/exchange/status").json()["trading_active"]
 
 
-def test_markets_show_their_ticks_and_quotes(practice: KalshiPractice) -> None:
-    market = practice.ask("GET", "/markets/RAIN").json()["market"]
-    assert market["price_ranges"] == [{"start": "0.0000", "end": "1.0000", "step": "0.0100"}]
-    quotes = [market[f"{side}_dollars"] for side in ("yes_bid", "yes_ask")]
-    assert quotes == ["0.4800", "0.5000"]
-    assert (market["yes_bid_size_fp"], market["yes_ask_size_fp"]) == ("30.00", "30.00")
-    tickers = practice.ask("GET", "/markets", tickers="SNOW").json()["markets"]
-    assert [each["ticker"] for each in tickers] == ["SNOW"]
-    assert practice.ask("GET", "/markets/HAIL").status_code == 404
-    assert practice.ask("GET", "/series/RAIN").json()["series"]["fee_multiplier"] == 1
-    assert practice.ask("GET", "/nothing/here").status_code == 404
-
-
 def test_orders_are_rejected_at_once_or_later_or_filled_in_part(practice: KalshiPractice) -> None:
     practice.fault("reject")
     assert create(practice, "no").status_code == 400

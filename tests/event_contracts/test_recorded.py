@@ -148,11 +148,3 @@ def test_a_market_that_two_events_list_is_refused(tmp_path: Path) -> None:
         table.to_parquet(tmp_path / f"SERIES2_{kind}.parquet")
     with pytest.raises(DataError, match=r"E1-WARM: listed in E\d and in E\d"):
         recorded_markets(tmp_path)
-
-
-def test_a_file_that_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
-    path = write_files(tmp_path, QUOTES, SETTLED) / "SERIES_settlement.parquet"
-    for damage in (path.unlink, lambda: path.write_text("no table")):
-        damage()
-        with pytest.raises(DataError, match=r"SERIES_settlement\.parquet: cannot be read"):
-            recorded_markets(tmp_path)
