@@ -19,8 +19,8 @@ import yaml
 from pydantic import TypeAdapter
 
 from event_contracts.compare import ComparisonSettings
-from event_contracts.live import KalshiTradingSettings
-from event_contracts.simulation.venue import KalshiVenueSettings
+from event_contracts.practice_server import KalshiVenueSettings
+from event_contracts.trade import KalshiTradingSettings
 from event_contracts.train import TrainingSettings
 from execution.live.settings import LiveSettings
 from forecasting.batch import BatchSettings

@@ -40,11 +40,11 @@ COMMANDS = {
     "kalshi_train": Command(
         "event_contracts.train",
         config="kalshi_train",
-        output="tensorboard",
+        output="updates.jsonl",
         interrupted="the last checkpoint stays; resume=… goes on from it",
         log="kalshi_train",
         hydra=True,
-        needs={"gymnasium": "rl", "tensorboard": "rl"},
+        needs={"gymnasium": "rl"},
     ),
     "kalshi_compare": Command(
         "event_contracts.compare",

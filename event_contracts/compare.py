@@ -1,7 +1,7 @@
 r"""Sizes that vary beside one size, Kelly, chance and nothing, over the same held-out sessions.
 
     python -m event_contracts.compare variable=[A.safetensors,…] fixed=[B.safetensors,…] \
-        [recorded=true] [key=value …]
+        [folder=RECORDED] [key=value …]
 
 Every policy plays every session under the same money, fees and limits; a checkpoint that was
 trained under another seed is another run of its policy. The page answers whether the variable sizes
@@ -33,14 +33,12 @@ from event_contracts.simulation.paper_report import paper_report
 from event_contracts.simulation.recorded import events_of, recorded_markets
 from event_contracts.simulation.settings import EpisodeSettings, PlayedSettings
 from event_contracts.simulation.synthetic import synthetic_sessions
-from event_contracts.trading.observation import features_of
 from event_contracts.trading.policies import About, BinaryKelly, Nothing, RandomPolicy, load_network
 from forecasting.forecast import Progress, silent
 from foundation.command import Result
 from foundation.errors import InputError
 from foundation.files import file_digest
 from foundation.settings import setting, settings_class
-from marketsimulator.results.trials import check_ledger
 
 HELD_OUT = 1923  # beside the seed: training draws its synthetic sessions from one number
 VARIABLE = "variable"
@@ -64,7 +62,6 @@ class ComparisonSettings(PlayedSettings):
     journal: str | None = setting(
         None, "of an account whose sizes are compared, instead of policies"
     )
-    trials: str | None = setting(None, "the trial ledger")
     output: str = setting("outputs/kalshi-compare", "folder for the results")
 
     def __post_init__(self) -> None:
@@ -96,32 +93,26 @@ class ComparisonSettings(PlayedSettings):
 
 def held_out_sessions(settings: ComparisonSettings) -> HeldOut:
     """The sessions that no training has seen: synthetic ones, or markets of the last events."""
-    if settings.recorded:
-        return _recorded(settings)
+    if settings.folder is not None:
+        return _recorded(settings, settings.folder)
     market = settings.episode.market
     drawn = synthetic_sessions((HELD_OUT, settings.seed), settings.sessions, market)
     return HeldOut(
         sessions=list(drawn),
         groups=np.arange(settings.sessions),
-        markets=("SYNTHETIC",),
         source=f"{settings.sessions} synthetic sessions, seed {settings.seed}: {market}",
-        first=f"{0:09}",
-        last=f"{settings.sessions - 1:09}",
     )
 
 
-def _recorded(settings: ComparisonSettings) -> HeldOut:
-    markets = recorded_markets(settings.folder)
+def _recorded(settings: ComparisonSettings, folder: str) -> HeldOut:
+    markets = recorded_markets(folder)
     events = events_of(markets, settings.judge_events, "judge_events")
     last = events[-settings.judge_events :]
     judging = [market for market in markets if market.event in last]
     return HeldOut(
         sessions=[market.session for market in judging],
         groups=np.array([last.index(market.event) for market in judging]),
-        markets=tuple(market.market for market in judging),
         source=f"recorded markets of {', '.join(last)}",
-        first=str(min(market.times[0] for market in judging)),
-        last=str(max(market.times[-1] for market in judging)),
         earlier=len(events) - settings.judge_events,
     )
 
@@ -136,13 +127,10 @@ def entrants_of(settings: ComparisonSettings, held_out: HeldOut) -> list[Entrant
     if settings.fixed:
         entrants.append(_trained(settings.fixed_name, settings.fixed, single, held_out))
     for name, episode in ((KELLY, every), (settings.kelly_fixed_name, single)):
-        fraction = settings.kelly_fraction
-        policy = BinaryKelly(episode.space(), episode.starting_cash, fraction)
-        entrants.append(Entrant(name, (policy,), episode, {"fraction": fraction}))
+        policy = BinaryKelly(episode.space(), episode.starting_cash, settings.kelly_fraction)
+        entrants.append(Entrant(name, (policy,), episode))
     chance = tuple(RandomPolicy(settings.seed + k) for k in range(settings.runs))
-    entrants.append(Entrant("random", chance, every, control=True))
-    entrants.append(Entrant("nothing", (Nothing(),), every, control=True))
-    return entrants
+    return [*entrants, Entrant("random", chance, every), Entrant("nothing", (Nothing(),), every)]
 
 
 def _trained(
@@ -160,15 +148,10 @@ def _trained(
         about = policy.about
         if why := about.other_orders(episode):
             raise InputError(f"{path}, {name}: {why}")
-        if about.features != policies[0].about.features:
-            raise InputError(f"{path}: sees other features than {paths[0]}")
         _check_unseen(path, about, held_out)
-    sees_sizes = policies[0].about.features == features_of(sizes=True)
-    digests = [file_digest(Path(path)) for path in paths]
-    if len(set(digests)) < len(digests):
+    if len({file_digest(Path(path)) for path in paths}) < len(paths):
         raise InputError(f"{name}: the same checkpoint stands for several training runs")
-    episode = replace(episode, size_features=sees_sizes)
-    return Entrant(name, policies, episode, {"checkpoints": digests})
+    return Entrant(name, policies, episode)
 
 
 def _check_unseen(path: str, about: About, held_out: HeldOut) -> None:
@@ -177,7 +160,7 @@ def _check_unseen(path: str, about: About, held_out: HeldOut) -> None:
         return
     events = 0
     for run in about.runs:
-        if run.get("recorded"):
+        if run.get("folder") or run.get("recorded"):
             count = run.get("train_events")
             if not isinstance(count, int):
                 raise InputError(f"{path}: its header does not say how many events it has seen")
@@ -194,15 +177,12 @@ def compare(settings: ComparisonSettings, *, progress: Progress = silent) -> Com
 
     progress: called as runs are done.
     """
-    check_ledger(settings.trials)
     held_out = held_out_sessions(settings)
     entrants = entrants_of(settings, held_out)
     pairs = [(KELLY, settings.kelly_fixed_name)]
     if settings.variable and settings.fixed:
         pairs.insert(0, (VARIABLE, settings.fixed_name))
-    return compare_policies(
-        entrants, held_out, pairs, seed=settings.seed, ledger=settings.trials, progress=progress
-    )
+    return compare_policies(entrants, held_out, pairs, seed=settings.seed, progress=progress)
 
 
 def run(settings: ComparisonSettings, progress: Progress) -> Result:

@@ -28,18 +28,125 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
+from omegaconf import DictConfig
 
 from event_contracts.simulation.app import KalshiServer, new_keys
-from event_contracts.simulation.responses import written
-from event_contracts.simulation.venue import KalshiVenueSettings, warm_up
+from event_contracts.simulation.exchange import Exchange, Listing
+from event_contracts.simulation.recorded import recorded_markets
+from event_contracts.simulation.sessions import tape_of
+from event_contracts.simulation.settings import EpisodeSettings
+from event_contracts.simulation.synthetic import SyntheticMarket, synthetic_session
+from event_contracts.simulation.venue import OrderRequest, take, written
+from event_contracts.trading.actions import LIFE, PositionLimits
+from event_contracts.trading.fees import KalshiFees
+from event_contracts.trading.orders import LimitOrder
+from event_contracts.trading.venue_orders import order_request
 from foundation.compose import composed_config
+from foundation.configuration import settings_of
 from foundation.errors import InputError
 from foundation.files import check_file, staged_file
 from foundation.flags import overrides_of_flags
+from foundation.settings import setting, settings_class
+from marketsimulator.settings import refuse_other_fees
 from marketsimulator.venue.serving import Serving, ServingParser, serve
+
+EVENT = "SIM"  # of synthetic markets
+
+
+@settings_class()
+class KalshiVenueSettings:
+    """A practice venue of event contracts: its markets, the account, the rules."""
+
+    folder: str | None = setting(None, "of recorded files, see `recorded`; none: synthetic markets")
+    markets: tuple[str, ...] = setting(
+        (), "tickers of the recorded markets that are played; none: all"
+    )
+    synthetic: int = setting(
+        2, "how many synthetic markets, SIM-1, SIM-2, …, are played", ge=1, le=200
+    )
+    seed: int = setting(0, "of the synthetic markets", ge=0, le=2**62)
+    market: SyntheticMarket = setting(SyntheticMarket(), "parameters of the synthetic markets")
+    interval: int = setting(60, "seconds between ticks", ge=1, le=86_400)
+    starting_cash: float = setting(1000.0, "USD, in whole cents")
+    life: int = setting(
+        LIFE,
+        "ticks after which a resting order ends; Kalshi's own wait until cancelled",
+        ge=1,
+        le=1_000_000,
+    )
+    settlement: int = setting(
+        0, "ticks from the end of trading until a market pays", ge=0, le=10_000
+    )
+    reused_ids_refused: bool = setting(
+        True,
+        "whether an order is refused whose client_order_id has been used. Kalshi does not "
+        "say what becomes of one",
+        key=False,
+    )
+    fees: KalshiFees = setting(KalshiFees(), "rates and rounding by date; those of `as_of` hold")
+
+    def __post_init__(self) -> None:
+        if self.markets and self.folder is None:
+            raise InputError("markets: tickers are of recorded markets; name their folder, too")
+        self.episode()
+
+    @classmethod
+    def of(cls, config: DictConfig) -> KalshiVenueSettings:
+        refuse_other_fees(config, KalshiFees, "event contracts are traded for fees=kalshi")
+        return settings_of(cls, config)
+
+    def episode(self) -> EpisodeSettings:
+        """Cash and fees as the exchange has them; Kalshi knows neither a buffer nor limits."""
+        return EpisodeSettings(
+            market=self.market,
+            starting_cash=self.starting_cash,
+            life=self.life,
+            fees=self.fees,
+            limits=PositionLimits(Decimal(10**9), Decimal(10**9), Decimal(1)),
+            cash_buffer=0.0,
+        )
+
+    def listings(self) -> list[Listing]:
+        """The markets; recorded ones begin as far after the first as they did."""
+        if self.folder is None:
+            drawn = (synthetic_session((self.seed, k), self.market) for k in range(self.synthetic))
+            return [
+                Listing(f"{EVENT}-{k}", tape_of(session), event=EVENT)
+                for k, session in enumerate(drawn, start=1)
+            ]
+        step = np.timedelta64(self.interval, "s").astype("timedelta64[ns]")
+        recorded = {each.market: each for each in recorded_markets(self.folder, step)}
+        unknown = set(self.markets) - set(recorded)
+        if unknown:
+            raise InputError(f"markets: {self.folder} has no {sorted(unknown)[0]}")
+        chosen = [recorded[name] for name in self.markets or recorded]
+        begins = min(each.times[0] for each in chosen)
+        return [
+            Listing(
+                each.market, tape_of(each.session), int((each.times[0] - begins) / step), each.event
+            )
+            for each in chosen
+        ]
+
+    def exchange(self, listings: Sequence[Listing], now: np.datetime64) -> Exchange:
+        """The exchange of these markets; now: UTC, the instant of its first tick."""
+        interval = np.timedelta64(self.interval, "s").astype("timedelta64[ns]")
+        begins = now.astype("datetime64[ns]")
+        return Exchange(listings, self.episode(), begins, interval, self.settlement)
+
+
+def warm_up() -> None:
+    """Compile what a venue needs, once: a client's first request would wait for that."""
+    session = synthetic_session(0, SyntheticMarket(steps=3))
+    listings = [Listing("SIM", tape_of(session))]
+    exchange = KalshiVenueSettings().exchange(listings, np.datetime64(0, "ns"))
+    order = LimitOrder("rehearsal", "SIM", "BUY", "YES", Decimal("0.5"), Decimal(1))
+    take(exchange, OrderRequest.of(order_request(order, np.datetime64("2100-01-01", "ns"))))
+    exchange.advance()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +171,9 @@ class Practice:
         exchange = self.settings.exchange(listings, np.datetime64(time.time_ns(), "ns"))
         with _key_errors(self.key_file), staged_file(key_file) as part:
             part.write_text(keys.private_key, encoding="utf-8")
-        server = KalshiServer(exchange, self.settings, keys, self.serving.speed)
+        server = KalshiServer(
+            exchange, keys, self.serving.speed, reused_ids_refused=self.settings.reused_ids_refused
+        )
         tickers = ", ".join(exchange.listings)
         key = f"key {keys.key_id}, its private half in {key_file}"
         return server, f"{tickers} from {written(exchange.now)}; {key}"

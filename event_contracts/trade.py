@@ -6,6 +6,9 @@
 Keys come from KALSHI_API_KEY_ID, and KALSHI_PRIVATE_KEY or KALSHI_PRIVATE_KEY_PATH. Real money
 needs mode=live and confirm_live=true. Interrupted or killed, it goes on where it was when it is
 started again. Told to stop it cancels its orders; after a crash they end by themselves.
+
+Names of settings are the keys of configs/trade_kalshi.yaml. A day is New York's, as for stocks: the
+venue is there, and its fees are dated by it.
 """
 
 from __future__ import annotations
@@ -15,15 +18,488 @@ from foundation.command import start
 if __name__ == "__main__":
     start("event_contracts.trade")
 
+import hashlib
+import logging
 import os
 import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
 
-from event_contracts.live import KalshiTradingSettings, trade
-from event_contracts.trading.action_log import ActionEntry
-from event_contracts.trading.endpoint import KalshiKeys
+import numpy as np
+from omegaconf import DictConfig
+
+from event_contracts.trading.action_log import ActionEntry, ActionLog
+from event_contracts.trading.actions import LimitOrderActionSpace, OrderSettings
+from event_contracts.trading.actor import ActorService
+from event_contracts.trading.endpoint import KalshiConnection, KalshiKeys, KalshiSettings
+from event_contracts.trading.fees import FeeRules, KalshiFees
+from event_contracts.trading.listings import MarketFees, UnknownMarket, read_markets, sale_prices
+from event_contracts.trading.manager import ORDER_LIFE, KalshiMultiMarketOrderManager, Reading
+from event_contracts.trading.orders import Fill
+from event_contracts.trading.policies import (
+    BinaryKelly,
+    Nothing,
+    Policy,
+    RandomPolicy,
+    load_network,
+)
+from event_contracts.trading.position_sizes import Episode, SentOrder, size_view
+from event_contracts.trading.sampler import EstimateFile, Sampler
+from event_contracts.trading.venue_orders import order_of
+from execution.journal.decisions import Journal
+from execution.journal.halts import Halts
+from execution.journal.marks import EquitySnapshot
+from execution.journal.order_store import TAKEN, OrderIntent, OrderStore
+from execution.live.accounts import CONTRACTS
+from execution.live.guards import REDUCING, why_halted, why_stopped, why_too_many
 from execution.live.loop import Stop, stopped_by_signals
+from execution.live.losses import LossLimits, write_mark
+from execution.live.open_account import OpenAccount, open_account
+from execution.live.page import Bounds, Section
+from execution.live.runner import awaited, kept_loop
+from execution.posting import Guard
+from execution.risk_snapshot import RiskSnapshot
+from foundation.clock import OURS, Time
 from foundation.command import printing
+from foundation.configuration import settings_of
+from foundation.errors import AccessRefused, BrokerError, InputError
+from foundation.notices import WatchedSettings
+from foundation.page import render_page
+from foundation.settings import setting, settings_class
+from foundation.supervisor import Supervisor
 from trainingdata.instants import utc_text
+
+log = logging.getLogger(__name__)
+
+Show = Callable[[ActionEntry], None]
+
+MARKETS_SHOWN = 50
+_TAKEN = f"state IN ({', '.join(repr(state) for state in TAKEN)})"
+_LATEST = (
+    f"{_TAKEN} AND symbol IN (SELECT symbol FROM intents WHERE {_TAKEN}"
+    f" GROUP BY symbol ORDER BY max(rowid) DESC LIMIT {MARKETS_SHOWN})"
+)
+JOB = "kalshi"
+DIFFERENCES = "kalshi books"  # a kind of alert
+_NAME = 16  # characters that tell accounts apart
+_TICK = np.timedelta64(1, "ns")
+
+
+@settings_class("guards")
+class KalshiGuardSettings:
+    """Bounds of what may be sent; reductions are refused by the kill file and halts alone.
+
+    A contract ends at $1 or nothing, so that a position of the largest share (`limits.share`, a
+    quarter) may be lost whole on a day on which nothing went wrong. By default one such loss halts
+    openings for the day, and two of them, 44 %, until a person or a recovery ends that.
+    """
+
+    max_order: float = setting(
+        100.0, "USD, price times contracts of one order that opens", ge=1, le=1e6
+    )
+    max_orders_per_hour: int = setting(
+        500, "orders sent in an hour, all jobs, after which none opens", ge=1, le=100_000
+    )
+    daily_loss: float = setting(
+        0.20, "share of the day's first equity whose loss halts openings", ge=0.001, le=1
+    )
+    drawdown: float = setting(
+        0.40, "share of the highest equity whose loss halts openings", ge=0.001, le=1
+    )
+    resume: float = setting(
+        0.5, "share of the drawdown limit at which its halt ends by itself", ge=0, le=0.9
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class KalshiGuard:
+    """Says why an intent may not be sent: `Outbox` asks it.
+
+    book: of all jobs of the account.
+    kill_file: as long as it is there, nothing is sent.
+    """
+
+    settings: KalshiGuardSettings
+    halts: Halts
+    book: OrderStore
+    kill_file: Path
+
+    def __call__(self, intent: OrderIntent, now: np.datetime64, seen: RiskSnapshot | None) -> str:
+        """Why an intent may not be sent at an instant; empty where it may."""
+        del seen  # an order of event contracts is admitted on the account as it stands before it
+        if why := why_stopped(self.halts, self.kill_file):
+            return why
+        if intent.part in REDUCING:
+            return ""
+        order = order_of(intent)
+        value = order.price * order.count
+        if value > self.settings.max_order:
+            return f"${value} are at stake; guards.max_order is ${self.settings.max_order:g}"
+        return why_halted(self.halts, "openings") or why_too_many(
+            self.book, intent, now, self.settings.max_orders_per_hour
+        )
+
+
+@settings_class()
+class KalshiTradingSettings(OrderSettings, WatchedSettings):
+    """An account, its markets, and who sizes its orders."""
+
+    mode: Literal["dry", "paper", "live"] = setting(
+        "paper",
+        "`dry` sends nothing; `paper` sends to the demo account; `live` with real money, "
+        "beside confirm_live",
+    )
+    confirm_live: bool = setting(False, "beside mode=live")
+    markets: tuple[str, ...] = setting((), "tickers")
+    policy: str = setting("nothing", "path of a checkpoint, or `kelly`, `random` or `nothing`")
+    kelly_fraction: float = setting(0.5, "of full Kelly", ge=1e-6, le=10)
+    seed: int = setting(0, "of the random policy", ge=0, lt=2**63)
+    estimates: str | None = setting(
+        None, "file of one's own probabilities (`event_contracts.trading.sampler`); none has none"
+    )
+    interval: float = setting(
+        300.0, "seconds between ticks, those that the policy was trained with", ge=0.1, le=86_400
+    )
+    steps: int | None = setting(None, "ticks; none: until every market has settled", ge=1)
+    fees: KalshiFees = setting(KalshiFees(), "by date")
+    decision_seconds: float = setting(
+        60.0, "after a tick, for which it may be decided on", ge=1, le=3600
+    )
+    guards: KalshiGuardSettings = setting(KalshiGuardSettings(), "bounds that no order goes beyond")
+    broker: KalshiSettings = setting(
+        KalshiSettings(), "how the venue is reached; its mode follows from this one"
+    )
+    folder: str = setting(
+        "data/kalshi-live", "where each account has a folder with its journal", min_length=1
+    )
+
+    def __post_init__(self) -> None:
+        if len(set(self.markets)) != len(self.markets):
+            raise InputError(f"markets: {list(self.markets)} names one twice")
+        WatchedSettings.__post_init__(self)
+        self.venue()
+        self.space_at(FeeRules())
+
+    @classmethod
+    def of(cls, config: DictConfig) -> KalshiTradingSettings:
+        settings = settings_of(cls, config)
+        if not settings.markets:
+            raise InputError("markets: none is named; markets=[TICKER,…]")
+        return settings
+
+    @property
+    def step(self) -> np.timedelta64:
+        """Between ticks."""
+        return np.timedelta64(round(self.interval * 1e9), "ns")
+
+    def venue(self) -> KalshiSettings:
+        if self.mode != "live":
+            return self.broker
+        if not self.confirm_live:
+            raise InputError("mode: live trades real money; say so with confirm_live=true")
+        return replace(self.broker, mode="live", confirm_live=True)
+
+
+@dataclass(slots=True)
+class KalshiJob:
+    """Ticks of an account's markets, until there are none.
+
+    account: in which every tick is a cycle, and which is marked.
+    steps: ticks to make; none goes on until every market has settled.
+    made: ticks so far.
+    """
+
+    service: ActorService
+    sampler: Sampler
+    manager: KalshiMultiMarketOrderManager
+    account: KalshiAccount
+    stop: Stop
+    steps: int | None
+    made: int = field(default=0, init=False)
+
+    @property
+    def name(self) -> str:
+        return JOB
+
+    def due(self, now: np.datetime64) -> np.datetime64 | None:
+        """The next tick; none where all are made, or every market has settled."""
+        if self.made == self.steps or not self.sampler.spans:
+            return None
+        return self.sampler.tick_after(now)
+
+    def step(self) -> None:
+        """Decide on what the markets show, look at the account and mark it."""
+        self.made += 1
+        now = self.account.account.now()
+        number = self.account.journal.cycles.begin(now)
+        try:
+            updates = self.sampler.sample(self.sampler.tick_after(now) - self.sampler.interval)
+            for update in updates:
+                if not self.stop:
+                    self.service.work(update)
+            reading = self.account.mark(self.manager)
+        except BrokerError as error:
+            self.account.journal.cycles.end(number, self.account.account.now(), failed=str(error))
+            raise
+        shown = f"ticks of {', '.join(update.market for update in updates)}" if updates else ""
+        idle = "" if updates else "no market shows anything"
+        self.account.journal.cycles.end(
+            number, self.account.account.now(), decision=shown, fills=reading.fills, idle=idle
+        )
+
+    def finish(self, *, flatten: bool) -> list[str]:
+        """Take the orders that work out of their books.
+
+        Returns what was to be closed and is held all the same: nothing is closed here.
+        """
+        now = self.account.account.now()
+        troubles = []
+        for market in self.sampler.spans:
+            try:
+                self.manager.withdraw(market, now)
+            except BrokerError as error:
+                troubles.append(f"{market}: {error}")
+        if troubles:
+            raise BrokerError("; ".join(troubles))
+        held = self.manager.reading().books.positions if flatten else {}
+        return [f"{count:f} {market}" for market, count in held.items()]
+
+
+def trade(
+    settings: KalshiTradingSettings, keys: KalshiKeys, stop: Stop, show: Show, time: Time = OURS
+) -> None:
+    """Trade until the steps are made, every market has settled, or it is told to stop.
+
+    show: called with every decision.
+    """
+    venue = settings.venue()
+    fees = MarketFees(settings.fees.on)
+    policy = policy_of(settings)
+    estimates = None if settings.estimates is None else Path(settings.estimates)
+    supervisor = Supervisor.of(os.environ)
+    with kalshi_account(settings, venue, keys, time.now) as ours:
+        account = ours.account
+        connection = KalshiConnection(venue, keys, time)
+        own = EstimateFile(estimates, account.notices)
+        sampler = Sampler(connection, settings.markets, settings.step, own.at)
+
+        def begin() -> KalshiJob:
+            listings = sampler.read()
+            fees.learn(connection, settings.markets)
+            space = settings.space_at(fees.dearest(time.now()))
+            manager = KalshiMultiMarketOrderManager(
+                venue,
+                keys,
+                space.admission,
+                fees,
+                book=account.book,
+                guard=ours.guard,
+                job=JOB,
+                life=max(settings.life * settings.step, ORDER_LIFE),
+                time=time,
+            )
+            ours.go_on(manager)
+            began = ours.actions.began(manager.view(settings.markets[0]).worth)
+            service = ActorService(
+                account.name,
+                manager,
+                space,
+                policy(space, float(began)),
+                ours.actions,
+                account.notices,
+                clock=account.now,
+                decision_seconds=settings.decision_seconds,
+                halted=ours.opens_nothing,
+                show=show,
+            )
+            # The steps of an earlier process go on.
+            earlier = ours.actions.spans()
+            for market, listing in listings.items():
+                span = earlier.get(market) or sampler.span(market, listing, account.now())
+                sampler.spans[market] = span
+                service.follow(market, span)
+            ours.mark(manager)
+            return KalshiJob(service, sampler, manager, ours, stop, settings.steps)
+
+        job = awaited(
+            begin,
+            stop,
+            supervisor,
+            patient=settings.steps is None,
+            hopeless=(AccessRefused, UnknownMarket),
+        )
+        if job is not None:
+            with kept_loop(
+                [job],
+                account,
+                stop,
+                supervisor,
+                clock=time.now,
+                bounds=Bounds(float(settings.limits.share), settings.guards),
+                sections=[sizes_section(account.book)],
+                halt_after=settings.halt_after,
+            ) as loop:
+                loop.run()
+            log.info("%d ticks; not decided on: %s", job.made, job.service.skipped)
+
+
+def policy_of(settings: KalshiTradingSettings) -> Callable[[LimitOrderActionSpace, float], Policy]:
+    """What makes the policy that settings name, of the actions and of the USD that money in
+    features is a multiple of.
+    """
+    if settings.policy == "nothing":
+        return lambda *_: Nothing()
+    if settings.policy == "random":
+        return lambda *_: RandomPolicy(settings.seed)
+    if settings.policy == "kelly":
+        return lambda space, began: BinaryKelly(space, began, settings.kelly_fraction)
+    network = load_network(settings.policy)
+    if why := network.about.other_orders(settings):
+        raise InputError(f"{settings.policy}: {why}")
+    return lambda *_: network
+
+
+def sizes_section(book: OrderStore) -> Section:
+    """Sizes of the latest markets' orders, on the account's page."""
+    return Section("Sizes of event contracts", partial(_sizes_body, book))
+
+
+def _sizes_body(book: OrderStore) -> str:
+    by_market: dict[str, list[OrderIntent]] = {}
+    for intent in book.select(_LATEST):
+        by_market.setdefault(order_of(intent).market, []).append(intent)
+    sizes = size_view(map(_episode, by_market.values()))
+    if sizes is None:
+        return ""
+    return render_page("event_contracts/open_sizes.html.j2", sizes=sizes, markets=len(by_market))
+
+
+def _episode(intents: Iterable[OrderIntent]) -> Episode:
+    """Orders of a market, each filled as it was sent; without fills where they contradict that.
+
+    The journal says how much of an order has filled, not in which order fills came.
+    """
+    orders = []
+    fills = []
+    for intent in intents:
+        name, order, filled = intent.client_order_id, order_of(intent), intent.progress.filled
+        orders.append(SentOrder(name, int(order.count)))
+        if filled > 0:
+            price = intent.progress.filled_price or order.price
+            fill = Fill(name, order.market, order.action, order.side, price, filled, maker=False)
+            fills.append((fill, FeeRules().fee(price, filled, maker=False)))
+    try:
+        return Episode(tuple(orders), tuple(fills))
+    except ValueError:
+        return Episode(tuple(orders), ())
+
+
+@dataclass(frozen=True, slots=True)
+class KalshiAccount:
+    """An account at Kalshi while a process has it, and the marks by which its openings are halted.
+
+    journal, actions: of the job.
+    guard: has the last word before an order is sent.
+    limits: shares whose loss halts.
+    """
+
+    account: OpenAccount
+    journal: Journal
+    actions: ActionLog
+    guard: Guard
+    limits: LossLimits
+
+    def opens_nothing(self) -> bool:
+        """Whether a halt stands under which nothing is opened."""
+        halts = self.account.halts
+        return bool(why_halted(halts, "everything") or why_halted(halts, "openings"))
+
+    def go_on(self, manager: KalshiMultiMarketOrderManager) -> None:
+        if kept := self.actions.kept():
+            manager.begin(kept[0])
+
+    def mark(self, manager: KalshiMultiMarketOrderManager) -> Reading:
+        """Read the account, write down what it is worth, and halt or resume by what it has lost.
+
+        Returns what was read, beside what it was when it was marked before.
+        """
+        reading = manager.reading()
+        cash, positions = reading.books.cash, reading.books.positions
+        listings = read_markets(manager.venue, positions)
+        kept = self.actions.kept()
+        sales = sale_prices(listings, kept[1] if kept else {})
+        values = {
+            market: listings[market].value_of(count, sales[market])
+            for market, count in positions.items()
+        }
+        mark = EquitySnapshot(
+            at=self._instant(reading.books.at),
+            equity=float(sum(values.values(), cash)),
+            cash=float(cash),
+            gross_stock=0.0,
+            gross_crypto=0.0,
+            stock_ceiling=0.0,
+            flows=float(reading.flow),
+            positions={market: float(value) for market, value in values.items()},
+        )
+        with self.account.database.transaction():
+            _, changes = write_mark(self.account.marks, self.account.halts, mark, self.limits)
+            self.actions.keep(reading.books, sales)
+        manager.begin(reading.books)
+        self.account.tell_of_changes(changes)
+        if reading.differences:
+            self.account.notices.alert(DIFFERENCES, "; ".join(reading.differences))
+        else:
+            self.account.notices.end_alert(DIFFERENCES)
+        return reading
+
+    def _instant(self, at: np.datetime64) -> np.datetime64:
+        """When a mark is made: after the one before, though the clock may have gone back."""
+        last = self.account.marks.point_before()
+        return at if last is None else max(at, last.at + _TICK)
+
+
+@contextmanager
+def kalshi_account(
+    settings: KalshiTradingSettings,
+    venue: KalshiSettings,
+    keys: KalshiKeys,
+    now: Callable[[], np.datetime64],
+) -> Iterator[KalshiAccount]:
+    """Hold the locks of an account, and open its journal; in memory where nothing is sent."""
+    name, root, dry = account_name(venue, keys), Path(settings.folder), settings.mode == "dry"
+    told = settings.healthcheck_url, settings.alert_url
+    with open_account(name, root, keys.redact, now, *told, unattended=True, dry=dry) as account:
+        account.next_cycle.expect(JOB, now(), now())
+        guard = KalshiGuard(settings.guards, account.halts, account.book, account.kill_file)
+        yield KalshiAccount(
+            account,
+            account.journal(JOB),
+            ActionLog(account.database, account.events, account.book, JOB),
+            _nothing_is_sent if dry else guard,
+            settings.guards,
+        )
+
+
+def account_name(venue: KalshiSettings, keys: KalshiKeys) -> str:
+    """What the account is called here: the venue tells no id, so that a key stands for its account.
+
+    Two keys of one account are two names: one process alone may trade an account.
+    """
+    # This machine has several names, and a port has one account.
+    where = urlsplit(venue.address).port if venue.on_this_machine else venue.address
+    digest = hashlib.sha256(f"{where} {keys.key_id}".encode()).hexdigest()
+    return f"{CONTRACTS}{venue.mode}-{digest[:_NAME]}"
+
+
+def _nothing_is_sent(intent: OrderIntent, now: np.datetime64, seen: RiskSnapshot | None) -> str:
+    del intent, now, seen
+    return "mode=dry sends nothing"
 
 
 def show(entry: ActionEntry) -> None:

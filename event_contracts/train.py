@@ -2,8 +2,8 @@
 
     python -m event_contracts.train steps=5000000 episode.reward=log_wealth [key=value …]
 
-The output folder has `checkpoint.safetensors`, written whole every so many steps, `updates.jsonl`
-with figures of every update, and a folder for TensorBoard. A run that was stopped goes on with
+The output folder has `checkpoint.safetensors`, written whole every so many steps, and
+`updates.jsonl` with figures of every update. A run that was stopped goes on with
 `resume=OUTPUT/checkpoint.safetensors`.
 """
 
@@ -17,13 +17,13 @@ if __name__ == "__main__":
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from event_contracts.simulation.recorded import events_of, recorded_markets
 from event_contracts.simulation.settings import LearnerSettings, PlayedSettings
 from event_contracts.simulation.vector import VectorKalshiEnv
 from event_contracts.trading.policies import EARLIER, read_checkpoint
-from forecasting.forecast import Progress
+from forecasting.forecast import Progress, silent
 from foundation.arrays import Array
 from foundation.command import Result
 from foundation.counts import counted
@@ -32,13 +32,10 @@ from foundation.files import check_file, check_output
 from foundation.settings import setting, settings_class
 
 if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
-
     from event_contracts.simulation.learner import Learner
 
 CHECKPOINT = "checkpoint.safetensors"
 UPDATES = "updates.jsonl"
-BOARD = "tensorboard"
 MOST_STEPS = 10_000_000  # of an update
 
 
@@ -78,20 +75,19 @@ class TrainingSettings(PlayedSettings):
 
 def sessions_to_train_on(settings: TrainingSettings) -> list[Array] | None:
     """Sessions [T, F] of the first events; none where markets are synthetic."""
-    if not settings.recorded:
+    if settings.folder is None:
         return None
     markets = recorded_markets(settings.folder)
     first = events_of(markets, settings.train_events, "train_events")[: settings.train_events]
     return [market.session for market in markets if market.event in first]
 
 
-def train(settings: TrainingSettings, progress: Any = None) -> Learner:
+def train(settings: TrainingSettings, progress: Progress = silent) -> Learner:
     """Train, and leave a checkpoint in the output folder.
 
     progress: called with the work, the steps done and all of them.
     """
     import torch
-    from torch.utils.tensorboard import SummaryWriter
 
     from event_contracts.simulation.learner import learner_of
 
@@ -104,10 +100,7 @@ def train(settings: TrainingSettings, progress: Any = None) -> Learner:
     sessions = sessions_to_train_on(settings)
     # Networks so small are slower with more of them.
     torch.set_num_threads(1)
-    try:
-        env = VectorKalshiEnv(settings.markets, sessions, **settings.episode.keywords())
-    except MemoryError as error:
-        raise InputError(f"markets: {settings.markets:,} do not fit into memory") from error
+    env = VectorKalshiEnv(settings.markets, sessions, **settings.episode.keywords())
     given = json.loads(json.dumps(asdict(settings), default=str))
     if earlier is not None:
         # What it saw before counts as seen.
@@ -120,30 +113,21 @@ def train(settings: TrainingSettings, progress: Any = None) -> Learner:
                 f"steps: {settings.resume} has {counted(learner.steps, 'step')} already, and steps"
                 f" counts them all; {settings.steps:,} leave nothing to learn, name more"
             )
-    try:
-        with SummaryWriter(str(output / BOARD)) as board:
-            _learn(learner, settings, output, board, progress)
-    except OSError as error:
-        raise InputError(f"output: {output} cannot be written: {error.strerror}") from error
+    _learn(learner, settings, output, progress)
     return learner
 
 
-def _learn(
-    learner: Learner, settings: TrainingSettings, output: Path, board: SummaryWriter, progress: Any
-) -> None:
+def _learn(learner: Learner, settings: TrainingSettings, output: Path, progress: Progress) -> None:
     saved = learner.steps
 
     def told(steps: int, figures: dict[str, float]) -> None:
         nonlocal saved
         with (output / UPDATES).open("a") as file:
             file.write(json.dumps({"steps": steps, **figures}) + "\n")
-        for name, value in figures.items():
-            board.add_scalar(f"kalshi/{name}", value, steps)
         if steps - saved >= settings.every:
             learner.save(output / CHECKPOINT)
             saved = steps
-        if progress is not None:
-            progress("training", min(steps, settings.steps), settings.steps)
+        progress("training", min(steps, settings.steps), settings.steps)
 
     learner.learn(settings.steps, told)
     learner.save(output / CHECKPOINT)

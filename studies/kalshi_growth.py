@@ -28,7 +28,7 @@ from event_contracts.simulation.settings import EpisodeSettings, LearnerSettings
 from event_contracts.simulation.synthetic import SyntheticMarket
 from event_contracts.simulation.vector import VectorKalshiEnv
 from event_contracts.trading.actions import POSITION_SIZES
-from event_contracts.trading.observation import features_of
+from event_contracts.trading.observation import FEATURES
 from event_contracts.trading.policies import (
     BinaryKelly,
     Codes,
@@ -37,6 +37,7 @@ from event_contracts.trading.policies import (
     Policy,
     load_network,
 )
+from event_contracts.trading.records import DOLLAR
 from foundation.arrays import Array, Mask
 from foundation.files import put_whole
 
@@ -44,7 +45,7 @@ MARKETS = 512
 JUDGED = 16  # episodes of each market
 HELD_OUT = 10**9  # first seed of the episodes that judge
 SEARCHED = 10**8  # first seed of those that the search sees
-PLACES = {name: place for place, name in enumerate(features_of(sizes=False))}
+PLACES = {name: place for place, name in enumerate(FEATURES)}
 SIZES = np.array(POSITION_SIZES)
 LIMIT = 500
 
@@ -144,7 +145,7 @@ def judge(policy: Policy, episode: EpisodeSettings, episodes: int, seed: int) ->
         sizes.append(SIZES[(codes[buys] - 1) % 5])
         seen, _, over, _, info = env.step(codes)
         if over.all():
-            growth.append(np.log(info["final_worth"] / episode.starting_cash))
+            growth.append(np.log(info["final_markets"]["cash"] / DOLLAR / episode.starting_cash))
     bought, beyond = np.concatenate(sizes), np.concatenate(edges)
     several = len(set(bought.tolist())) > 1
     rank = float(stats.spearmanr(bought, beyond).statistic) if several else None

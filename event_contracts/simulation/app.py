@@ -16,10 +16,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from event_contracts.simulation import responses
+from event_contracts.simulation import venue
 from event_contracts.simulation.exchange import Exchange
-from event_contracts.simulation.responses import milliseconds
-from event_contracts.simulation.venue import KalshiVenueSettings, OrderRequest, placed_of, take
+from event_contracts.simulation.venue import OrderRequest, milliseconds, placed_of, take
 from event_contracts.trading.endpoint import KEY, ROOT, SIGNATURE, TIMESTAMP, KalshiKeys
 from event_contracts.trading.venue_orders import WRITES
 from marketsimulator.venue.asked import Asked, Refused, Response, Route
@@ -76,8 +75,8 @@ def why_unsigned(
 class KalshiServer(PracticeServer):
     """The exchange behind HTTP.
 
-    settings: what of an order is refused.
     keys: what requests are signed with.
+    reused_ids_refused: whether an order is refused whose client_order_id has been used.
     """
 
     order_id = "order_id"
@@ -88,33 +87,32 @@ class KalshiServer(PracticeServer):
     def __init__(
         self,
         exchange: Exchange,
-        settings: KalshiVenueSettings,
         keys: KalshiKeys,
         speed: float | None = None,
+        *,
+        reused_ids_refused: bool = True,
     ) -> None:
         super().__init__(speed)
         self.exchange = exchange
-        self.settings = settings
         self.keys = keys
+        self._reused_ids_refused = reused_ids_refused
 
     def routes(self) -> list[Route]:
         exchange = self.exchange
         reads = {
             "portfolio/orders": self._orders,
             "portfolio/orders/{name}": self._order,
-            "portfolio/fills": lambda asked: responses.fills(
+            "portfolio/fills": lambda asked: venue.fills(
                 exchange, asked.query, self._hidden(asked)
             ),
-            "portfolio/positions": lambda asked: responses.positions(exchange, asked.query),
-            "portfolio/settlements": lambda asked: responses.settlements(exchange, asked.query),
-            "portfolio/balance": lambda _: responses.balance(exchange),
+            "portfolio/positions": lambda asked: venue.positions(exchange, asked.query),
+            "portfolio/settlements": lambda asked: venue.settlements(exchange, asked.query),
+            "portfolio/balance": lambda _: venue.balance(exchange),
             "exchange/status": lambda _: {"trading_active": exchange.trades},
-            "markets": lambda asked: responses.markets(exchange, asked.query),
-            "markets/{name}": lambda asked: {
-                "market": responses.market(exchange, asked.names["name"])
-            },
-            "events/{name}": lambda asked: responses.event(exchange, asked.names["name"]),
-            "series/{name}": lambda asked: responses.series(exchange, asked.names["name"]),
+            "markets": lambda asked: venue.markets(exchange, asked.query),
+            "markets/{name}": lambda asked: {"market": venue.market(exchange, asked.names["name"])},
+            "events/{name}": lambda asked: venue.event(exchange, asked.names["name"]),
+            "series/{name}": lambda asked: venue.series(exchange, asked.names["name"]),
         }
         return [
             Route("POST", f"{ROOT}{WRITES}", self._submit, status=201),
@@ -164,10 +162,10 @@ class KalshiServer(PracticeServer):
         placed = take(
             self.exchange,
             order,
-            reused_ids_refused=self.settings.reused_ids_refused,
+            reused_ids_refused=self._reused_ids_refused,
             **self.order_faults(asked),
         )
-        return responses.receipt(placed, self.exchange.now)
+        return venue.receipt(placed, self.exchange.now)
 
     def _cancel(self, asked: Asked) -> Response:
         placed = placed_of(self.exchange, asked.names["name"])
@@ -175,10 +173,10 @@ class KalshiServer(PracticeServer):
             raise Refused(404, None, f"order {placed.order_id} is {placed.state}")
         reduced = placed.waiting
         self.exchange.cancel(placed.order_id)
-        return responses.cancellation(placed, reduced, self.exchange.now)
+        return venue.cancellation(placed, reduced, self.exchange.now)
 
     def _orders(self, asked: Asked) -> Response:
-        answer = responses.orders(self.exchange, asked.query, self._hidden(asked))
+        answer = venue.orders(self.exchange, asked.query, self._hidden(asked))
         return {**answer, "orders": [self.in_fault(each, asked) for each in answer["orders"]]}
 
     def _order(self, asked: Asked) -> Response:
@@ -186,7 +184,7 @@ class KalshiServer(PracticeServer):
         if self._hidden(asked):
             raise Refused(404, None, f"order {name} not found")
         placed = placed_of(self.exchange, name)
-        return {"order": self.in_fault(responses.order(self.exchange, placed), asked)}
+        return {"order": self.in_fault(venue.order(self.exchange, placed), asked)}
 
     def _hidden(self, asked: Asked) -> int:
         """How many of the newest rows a read leaves out, on demand."""

@@ -13,12 +13,10 @@ groups.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from decimal import Decimal
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -33,10 +31,7 @@ from event_contracts.trading.position_sizes import Episode, SentOrder
 from event_contracts.trading.records import DOLLAR
 from forecasting.forecast import Progress, silent
 from foundation.arrays import Array, Index, Records
-from marketsimulator.results.metrics import shape_of
-from marketsimulator.results.significance import RUNS, SHORTEST, deflated_sharpe, ends
-from marketsimulator.results.trial_identity import config_hash
-from marketsimulator.results.trials import Trial, TrialStatistics, enter
+from marketsimulator.results.significance import RUNS, SHORTEST, ends
 
 Answered = Literal["yes", "no", "no power"]
 MORE = 0.1  # of the other's profit, that a policy has to earn beyond it
@@ -67,7 +62,6 @@ def rollout(policy: Policy, sessions: Sequence[Array], settings: EpisodeSettings
     fills: list[list[tuple[Fill, Decimal]]] = [[] for _ in sessions]
     profits = np.zeros(len(sessions))
     playing = np.ones(len(sessions), dtype=bool)
-    step = 0
     while playing.any():
         allowed = env.action_masks()
         allowed[~playing, 1:] = False
@@ -79,14 +73,13 @@ def rollout(policy: Policy, sessions: Sequence[Array], settings: EpisodeSettings
             markets[over] = info["final_markets"]
         for k in np.flatnonzero(playing & ((markets["sent"] > 0) | (markets["fills"] > 0))):
             if markets["sent"][k]:
-                orders[k].append(SentOrder(str(len(orders[k])), int(markets["sent"][k]), step))
+                orders[k].append(SentOrder(str(len(orders[k])), int(markets["sent"][k])))
             for row in env.fills[k, : markets["fills"][k]]:
                 fills[k].append(fill_of(row, f"{row['number']}", "session"))
         ended = playing & over
         # Cash moves in whole cents.
         profits[ended] = (markets["cash"] - markets["began"])[ended] / DOLLAR
         playing &= ~over
-        step += 1
     outcomes: list[Outcome] = ["YES" if outcome_of(each) else "NO" for each in sessions]
     parts = zip(orders, fills, outcomes, strict=True)
     return Rollout(profits, tuple(Episode(tuple(o), tuple(f), won) for o, f, won in parts))
@@ -106,18 +99,12 @@ class HeldOut:
 
     sessions: [T, F] each, N of them.
     groups: number of the group that each belongs to [N], 0 … G - 1.
-    markets: names of them, as the trial ledger keeps them.
-    first: what the first one is called, in words that sort.
-    last: the last one.
     earlier: recorded events before them, which training may have seen; none of synthetic ones.
     """
 
     sessions: Sequence[Array] = field(repr=False)
     groups: Index = field(repr=False)
-    markets: tuple[str, ...]
     source: str
-    first: str
-    last: str
     earlier: int | None = None
 
     @property
@@ -125,30 +112,17 @@ class HeldOut:
         """How many groups there are: what hangs together counts once."""
         return int(self.groups.max()) + 1
 
-    @property
-    def digest(self) -> str:
-        """Of every number in them."""
-        digest = hashlib.sha256()
-        for session in self.sessions:
-            digest.update(np.ascontiguousarray(session).tobytes())
-        return digest.hexdigest()
-
 
 @dataclass(frozen=True, slots=True)
 class Entrant:
     """A policy as it enters the comparison.
 
     policies: one for each of its runs, each with its seed.
-    settings: that make it what it is, for the trial ledger.
-    control: whether it only shows what chance, or nothing, comes to: nobody would choose it, so
-        that it is no trial.
     """
 
     name: str
     policies: tuple[Policy, ...]
     episode: EpisodeSettings
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    control: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,11 +205,6 @@ class Trials:
     cash: float = 1.0
     seed: int = 0
 
-    def __post_init__(self) -> None:
-        for name, returns in self.returns.items():
-            if not np.all(returns > -1):
-                raise ValueError(f"returns of {name} must be above -1: no policy can lose it all")
-
     def judge(self, name: str) -> Judgement:
         mean, square, growth = self._means(name)
         return Judgement(
@@ -292,8 +261,6 @@ class Standing:
     """What an entrant came to.
 
     profit: USD of all sessions, mean of its runs.
-    deflated: probability that its Sharpe ratio is above 0 after all that was tried on these
-        sessions; none of a control, without a ledger, and without a ratio.
     """
 
     name: str
@@ -301,7 +268,6 @@ class Standing:
     judgement: Judgement
     profit: float
     episodes: tuple[Episode, ...] = field(repr=False)
-    deflated: float | None = None
 
     @property
     def orders(self) -> float:
@@ -319,14 +285,12 @@ class Comparison:
 
     cash: USD at the beginning of each session.
     answers: by the names of two entrants, the one that may be better first.
-    trials: tried on these sessions so far; none without a ledger.
     """
 
     held_out: HeldOut
     cash: float
     standings: tuple[Standing, ...]
     answers: Mapping[tuple[str, str], Answer]
-    trials: int | None
 
 
 def compare_policies(
@@ -335,14 +299,12 @@ def compare_policies(
     pairs: Sequence[tuple[str, str]],
     *,
     seed: int = 0,
-    ledger: str | Path | None = None,
     progress: Progress = silent,
 ) -> Comparison:
     """Let every entrant play every session.
 
     pairs: names of two entrants each, of which the first may be better.
     seed: of the intervals' draws.
-    ledger: of trials; none records nothing.
     progress: called as runs are done.
     """
     played: dict[str, list[Rollout]] = {}
@@ -357,60 +319,15 @@ def compare_policies(
         name: np.array([run.profits for run in runs]) / cash for name, runs in played.items()
     }
     judged = Trials(returns, held_out.groups, cash, seed)
-    digest = held_out.digest
-    trials = {
-        each.name: _trial(each, returns[each.name], held_out, digest)
-        for each in entrants
-        if not each.control
-    }
-    tried = enter(ledger, list(trials.values()))
-    standings = []
-    for name, runs in played.items():
-        episodes = tuple(episode for run in runs for episode in run.episodes)
-        standings.append(
-            Standing(
-                name=name,
-                runs=len(runs),
-                judgement=judged.judge(name),
-                profit=float(np.mean([run.profits.sum() for run in runs])),
-                episodes=episodes,
-                deflated=_deflated(trials.get(name), returns[name], held_out, tried),
-            )
+    standings = tuple(
+        Standing(
+            name=name,
+            runs=len(runs),
+            judgement=judged.judge(name),
+            profit=float(np.mean([run.profits.sum() for run in runs])),
+            episodes=tuple(episode for run in runs for episode in run.episodes),
         )
+        for name, runs in played.items()
+    )
     answers = {pair: judged.answer(*pair) for pair in pairs}
-    count = None if tried is None else tried.count
-    return Comparison(held_out, cash, tuple(standings), answers, count)
-
-
-def _trial(entrant: Entrant, returns: Array, held_out: HeldOut, digest: str) -> Trial:
-    """An entrant as the ledger has it; digest: of the sessions."""
-    variant = {"kalshi": entrant.name, **entrant.settings, "episode": asdict(entrant.episode)}
-    return Trial(
-        config_hash=config_hash(variant),
-        data_hash=digest,
-        source=held_out.source,
-        symbols=held_out.markets,
-        first=held_out.first,
-        last=held_out.last,
-        days=returns.size,
-        # None where returns do not move.
-        daily_sharpe=float(returns.mean() / returns.std()) if np.ptp(returns) > 0 else None,
-        total_return=float(returns.sum(axis=1).mean()),
-        forecaster=entrant.name,
-    )
-
-
-def _deflated(
-    trial: Trial | None, returns: Array, held_out: HeldOut, tried: TrialStatistics | None
-) -> float | None:
-    if trial is None or tried is None or trial.daily_sharpe is None:
-        return None
-    skewness, kurtosis = shape_of(returns.ravel())
-    return deflated_sharpe(
-        trial.daily_sharpe,
-        held_out.independent,
-        trials=tried.count,
-        variance=tried.variance,
-        skewness=skewness,
-        kurtosis=kurtosis,
-    )
+    return Comparison(held_out, cash, standings, answers)

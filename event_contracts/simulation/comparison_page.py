@@ -9,13 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from event_contracts.simulation.comparison import MORE, Answer, Comparison, Estimate, Standing
-from event_contracts.trading.position_sizes import (
-    SHOWN,
-    Clock,
-    Episode,
-    PositionSizeMetrics,
-    size_view,
-)
+from event_contracts.trading.position_sizes import SHOWN, Episode, PositionSizeMetrics, size_view
 from foundation.command import Result
 from foundation.counts import counted
 from foundation.figures import Words, interval, number, percent, usd
@@ -25,7 +19,7 @@ from marketsimulator.results.significance import LEVEL, SHORTEST
 from marketsimulator.results.verdict import Verdict
 
 SIZE_HEADS = tuple(head for _, head, _, _ in SHOWN)
-HEADS = ("run", "growth", "profit, USD", "Sharpe", "deflated", "orders", "fills", *SIZE_HEADS)
+HEADS = ("run", "growth", "profit, USD", "Sharpe", "orders", "fills", *SIZE_HEADS)
 AMOUNT = partial(number, sign=True)
 RATIO = partial(number, places=3, sign=True)
 LEVELS: Mapping[str, Any] = {"yes": "good", "no": "bad", "no power": "open"}
@@ -38,17 +32,15 @@ class Played:
     sheet: its table has the figures of `SIZE_HEADS` in its last columns.
     episodes: of each row, by its name.
     content: everything but the plots, as JSON writes it.
-    clock: what the times of its orders count.
     """
 
     sheet: Sheet
     episodes: Mapping[str, Sequence[Episode]]
     content: Mapping[str, Any]
-    clock: Clock = "steps"
 
     def page(self) -> str:
         """One self-contained page."""
-        views = {name: size_view(each, self.clock) for name, each in self.episodes.items()}
+        views = {name: size_view(each) for name, each in self.episodes.items()}
         return self.sheet.page("event_contracts/policies.html.j2", views=views)
 
     def result(self) -> Result:
@@ -104,7 +96,6 @@ def _cells(standing: Standing, sizes: PositionSizeMetrics) -> tuple[Cell, ...]:
         _estimate_cell(figures.growth, partial(percent, places=3, sign=True)),
         _estimate_cell(figures.profit_usd, AMOUNT),
         _estimate_cell(figures.sharpe, RATIO),
-        Cell(percent(standing.deflated, 0)),
         Cell(number(standing.orders, 1)),
         Cell(number(standing.fills, 1)),
         *size_cells(sizes),
@@ -131,7 +122,7 @@ def _sentence(pair: tuple[str, str], answer: Answer) -> str:
 def _notes(comparison: Comparison) -> list[str]:
     """What has to be known to read the table."""
     groups = comparison.held_out.independent
-    text = [
+    return [
         f"Figures are of an episode that begins with {usd(comparison.cash)}: growth of the"
         " account as a mean logarithm, mean profit after fees, and the Sharpe ratio, not annual."
         f" Intervals hold {percent(LEVEL, 0)}:"
@@ -140,12 +131,6 @@ def _notes(comparison: Comparison) -> list[str]:
         "Yes: both differences lie above 0. No: one of them does not. No power: these sessions do"
         " not decide it.",
     ]
-    if comparison.trials is not None:
-        text.append(
-            f"Deflated: the probability that a Sharpe ratio is above 0 after"
-            f" {counted(comparison.trials, 'trial')} on these sessions."
-        )
-    return text
 
 
 def _content(comparison: Comparison, sizes: Mapping[str, PositionSizeMetrics]) -> dict[str, Any]:
@@ -155,18 +140,14 @@ def _content(comparison: Comparison, sizes: Mapping[str, PositionSizeMetrics]) -
         "data": held_out.source,
         "sessions": len(held_out.sessions),
         "groups": held_out.independent,
-        "first": held_out.first,
-        "last": held_out.last,
         "starting_cash": comparison.cash,
         "interval": LEVEL,
-        "trials": comparison.trials,
         "runs": [
             {
                 "run": each.name,
                 "seeds": each.runs,
                 **asdict(each.judgement),
                 "total_profit_usd": each.profit,
-                "deflated_sharpe": each.deflated,
                 "orders": each.orders,
                 "fills": each.fills,
                 "sizes": sizes[each.name].as_json(),

@@ -348,12 +348,7 @@ class Exchange:
         return MarketView(market, self.cash, position, self.resting, quote, elsewhere)
 
     def submit(self, order: LimitOrder) -> PlacedOrder:
-        """Take an order; it meets the next tick. A client_order_id may come again.
-
-        Raises `InputError` for a market that is not listed; `OrderRejected` for a market that is
-        not open, a price or a count between its steps, an order that is not admitted, and one more
-        than a market has room for.
-        """
+        """Take an order; it meets the next tick. A client_order_id may come again."""
         market = self._market(order.market)
         price = int(order.price * WHOLE)
         state = self.market_state(order.market)
@@ -485,11 +480,7 @@ class SimulatedOrderManager:
         """An order waits here until it is cancelled."""
 
     def submit(self, order: LimitOrder) -> Receipt:
-        """Send an order once; it meets the next tick.
-
-        Raises `OrderRejected` where the guard or the exchange does not take it; `OutcomeUnknown`
-        where nobody says what became of it.
-        """
+        """Send an order once; it meets the next tick."""
         placed = self._outbox.post(order)
         return Receipt(placed.order_id, placed.filled, placed.remaining)
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from event_contracts.simulation.settings import LearnerSettings
 from event_contracts.simulation.vector import Codes, Floats, VectorKalshiEnv
 from event_contracts.trading.actions import ACTIONS
-from event_contracts.trading.observation import features_of
+from event_contracts.trading.observation import FEATURES
 from event_contracts.trading.policies import ABOUT, CHOICE, HIDDEN, About, Weights, read_checkpoint
 from foundation.arrays import Array, Mask
 from foundation.errors import InputError
@@ -33,13 +33,12 @@ VALUING = "mlp_extractor.value_net."
 VALUE = "value_net."
 PARTS = ("weight", "bias")  # of a layer
 OPTIMIZER = "optimizer."
-MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 MOST_TRAINED = 10**12  # steps, over all markets and runs
 SHUT = -1e8  # logit of an action that may not be sent
 ERROR_WEIGHT = 0.5  # of the valuing network
 LARGEST_GRADIENT = 0.5  # its norm
 PERCENT = 100
-SHOWN = [features_of(sizes=False).index(name) for name in ("bid", "ask", "estimate")]
+SHOWN = [FEATURES.index(name) for name in ("bid", "ask", "estimate")]
 # Of observations [N, F] and allowed actions [N, 25], codes [N] and the logarithms of their
 # likelihoods [N].
 Choose = Callable[[Floats, Mask], tuple[Codes, Floats]]
@@ -271,19 +270,15 @@ class Learner:
     def save(self, path: Path) -> None:
         """Write the whole state to a file."""
         tensors = {name: value.numpy() for name, value in self.networks.named.items()}
-        shapes = [values.shape for values in tensors.values()]
-        for name, moment in self.optimizer.state_dict()["state"].get(0, {}).items():
-            # Adam counts its steps once; a checkpoint has the count beside each tensor.
-            parts = _views(moment, shapes) if moment.ndim else [moment] * len(shapes)
-            for k, part in enumerate(parts):
-                tensors[f"{OPTIMIZER}{k}.{name}"] = part.numpy()
+        moments = self.optimizer.state_dict()["state"].get(0, {})
+        tensors |= {f"{OPTIMIZER}{name}": moment.numpy() for name, moment in moments.items()}
         about = {**asdict(self.about), "steps": self.steps}
         put_whole(path, save(tensors, {ABOUT: json.dumps(about)}))
 
     def load(self, path: Path) -> None:
         """Go on from a file of the same networks."""
         weights, about = read_checkpoint(path)
-        for name in ("position_sizes", "fixed_size", "features"):
+        for name in ("position_sizes", "fixed_size"):
             there, here = getattr(about, name), getattr(self.about, name)
             if there != here:
                 raise InputError(f"{path}: trained with {name} {there}, this run has {here}")
@@ -293,17 +288,14 @@ class Learner:
         vector = _vector(path, weights, shapes)
         moments: dict[int, dict[str, Tensor]] = {}
         if any(name.startswith(OPTIMIZER) for name in weights):
-            numbered = {
-                name: {
-                    f"{OPTIMIZER}{k}.{name}": torch.Size() if name == "step" else shape
-                    for k, shape in enumerate(shapes.values())
-                }
-                for name in MOMENTS
-            }
-            moments[0] = {name: _vector(path, weights, each) for name, each in numbered.items()}
-            moments[0]["step"] = moments[0]["step"][0]
-            if moments[0]["step"] < 0 or (moments[0]["exp_avg_sq"] < 0).any():
+            [count] = _vector(path, weights, {f"{OPTIMIZER}step": torch.Size()})
+            mean, square = (
+                _vector(path, weights, {f"{OPTIMIZER}{name}": vector.shape})
+                for name in ("exp_avg", "exp_avg_sq")
+            )
+            if count < 0 or (square < 0).any():
                 raise InputError(f"{path}: its optimizer has counts or squares below 0")
+            moments[0] = {"step": count, "exp_avg": mean, "exp_avg_sq": square}
         self.networks.vector.copy_(vector)
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
         self.steps = about.steps
@@ -336,12 +328,11 @@ def learner_of(
     seed: of networks, choices and markets. given: settings to be written beside the weights.
     """
     draws = torch.Generator().manual_seed(seed)
-    networks = Networks(len(env.settings.features), settings.layers, draws)
+    networks = Networks(len(FEATURES), settings.layers, draws)
     optimizer = torch.optim.Adam([networks.vector], settings.rate, eps=1e-5, fused=True)
     about = About(
         position_sizes=env.settings.position_sizes,
         fixed_size=env.settings.fixed_size,
-        features=env.settings.features,
         seed=seed,
         settings=given or {},
     )

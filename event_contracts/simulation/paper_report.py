@@ -20,7 +20,6 @@ from event_contracts.simulation.comparison_page import SIZE_HEADS, Played, size_
 from event_contracts.simulation.exchange import Exchange, Listing
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.trading.action_log import ACTION_TABLE, ActionEntry, ActionRecords
-from event_contracts.trading.actions import POSITION_SIZES, decode_action
 from event_contracts.trading.orders import LimitOrder
 from event_contracts.trading.position_sizes import Episode, PositionSizeMetrics, SentOrder
 from event_contracts.trading.records import TICK, MarketUpdate, SamplingSchedule
@@ -36,16 +35,14 @@ from marketsimulator.results.verdict import Verdict
 
 SOURCE = "The decisions of a journal, played again over the ticks that they were made on"
 HEADS = ("run", "profit, USD", "orders", "not allowed", *SIZE_HEADS)
-MOST_STEPS = 5_000_000  # from the first tick to the last: nine years of minutes
 
 
 def paper_report(journal: Path, size: int, episode: EpisodeSettings) -> Played:
-    """What an account's sizes came to, what bounded them, and what a fixed one would have.
+    """What an account's sizes came to, and what a fixed one would have.
 
     `content` has the number of decisions on ticks, HOLD among them; orders sent by their contracts
-    (`sizes`); purchases whose next larger size was masked, by cash, the buffer, a limit or a fixed
-    size (`bounded`); orders that a guard or the venue did not take (`rejected`), and those of which
-    it did not say what became (`unknown`). Money is text in USD.
+    (`sizes`), orders that a guard or the venue did not take (`rejected`), and those of which it did
+    not say what became (`unknown`). Money is text in USD.
     """
     recording = _recording(journal)
     entries = recording.entries
@@ -53,7 +50,6 @@ def paper_report(journal: Path, size: int, episode: EpisodeSettings) -> Played:
     fixed = replay(recording, episode, size)
     difference = decided.profit - fixed.profit
     change = entries[-1].worth - entries[0].worth
-    bounded = sum(map(_is_bounded, entries))
     rejected = sum(each.answer.startswith("rejected") for each in entries)
     unknown = sum(each.answer.startswith("unknown") for each in entries)
     sent = Counter(each.sent for each in entries if each.sent)
@@ -73,15 +69,13 @@ def paper_report(journal: Path, size: int, episode: EpisodeSettings) -> Played:
             SOURCE, HEADS, [(name, *_cells(run, sizes[name])) for name, run in runs.items()]
         ),
         notes=[
-            f"{counted(bounded, 'purchase')} kept from a larger size,"
-            f" {counted(rejected, 'order')} not taken, {unknown:,} of unknown outcome.",
+            f"{counted(rejected, 'order')} not taken, {unknown:,} of unknown outcome.",
             "Not allowed: orders that cash, inventory or limits did not allow in the replay.",
         ],
     )
     content = {
         "decisions": len(entries),
         "sizes": {str(contracts): sent[contracts] for contracts in sorted(sent)},
-        "bounded": bounded,
         "rejected": rejected,
         "unknown": unknown,
         "account_change": str(change),
@@ -98,7 +92,7 @@ def paper_report(journal: Path, size: int, episode: EpisodeSettings) -> Played:
             for name, run in runs.items()
         ],
     }
-    return Played(sheet, {name: run.episodes for name, run in runs.items()}, content, "seconds")
+    return Played(sheet, {name: run.episodes for name, run in runs.items()}, content)
 
 
 def _recording(path: Path) -> Recording:
@@ -119,13 +113,6 @@ def _cells(run: Replay, sizes: PositionSizeMetrics) -> tuple[Cell, ...]:
         Cell(number(run.refused, 0)),
         *size_cells(sizes),
     )
-
-
-def _is_bounded(entry: ActionEntry) -> bool:
-    """Whether the next larger size of a purchase was masked."""
-    intent, size = decode_action(entry.action)
-    larger = entry.intent.startswith("BUY") and size + 1 < len(POSITION_SIZES)
-    return bool(intent) and larger and not entry.allowed >> entry.action + 1 & 1
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -165,8 +152,6 @@ class Recording:
         if len(intervals) > 1 or any((spans[m].begins - begins) % interval for m in shown):
             raise InputError(f"{journal}: its markets are not shown at the same instants")
         count = int((ends - begins) // interval) + 1
-        if count > MOST_STEPS:
-            raise InputError(f"{journal}: {count:,} steps of ticks, more than {MOST_STEPS:,}")
         listings = tuple(_listing(m, spans[m], ticks, begins, count) for m, ticks in shown.items())
         cash = entries[0].cash // CENT * CENT
         return cls(listings, begins, interval, count, tuple(entries), cash)
@@ -184,20 +169,17 @@ def _listing(
     first = int(rows[0])
     opened = int((span.shown_at(ticks[0]) - begins) // span.interval)
     settled = span.settles(ticks[-1])
-    trading = ticks[:-1] if settled else ticks
     # The last row of a tape settles: of a market that has not, it lies beyond the recording.
     length = int(rows[-1]) - first + 1 if settled else count - opened + 1
-    tape: Records = np.zeros(length, TICK)
-    for row, after, update in zip(rows, [*rows[1:], first + length], ticks, strict=True):
-        stretch = tape[row - first : after - first]
-        stretch[:] = update.tick
-        # What was traded in a step is traded once.
-        stretch["sold"][1:] = 0
-        stretch["bought"][1:] = 0
-        if update is trading[-1]:
-            # After its last tick the market was closed, or nobody looked at it.
-            stretch["bid_size"][1:] = 0
-            stretch["ask_size"][1:] = 0
+    row = np.arange(length) + first
+    seen = np.searchsorted(rows, row, side="right") - 1
+    tape: Records = np.array([update.tick for update in ticks], TICK)[seen]
+    gaps = row > rows[seen]
+    # What was traded in a step is traded once.
+    tape["sold"][gaps] = tape["bought"][gaps] = 0
+    # After its last tick the market was closed, or nobody looked at it.
+    gaps &= seen == len(ticks) - 1 - settled
+    tape["bid_size"][gaps] = tape["ask_size"][gaps] = 0
     return Listing(market, tape, opened)
 
 
@@ -253,15 +235,10 @@ def replay(
 
 def _episodes(exchange: Exchange) -> tuple[Episode, ...]:
     outcomes = {each.market: each.outcome for each in exchange.settlements}
-    seconds = exchange.interval / np.timedelta64(1, "s")
-    start = float((exchange.begins - np.datetime64(0, "ns")) / np.timedelta64(1, "s"))
     episodes = []
     for market in exchange.listings:
         placed = [each for each in exchange.orders.values() if each.order.market == market]
-        orders = tuple(
-            SentOrder(each.order_id, int(each.order.count), start + each.placed * seconds)
-            for each in placed
-        )
+        orders = tuple(SentOrder(each.order_id, int(each.order.count)) for each in placed)
         fills = tuple((b.fill, b.fee) for b in exchange.fills if b.fill.market == market)
         episodes.append(Episode(orders, fills, outcomes.get(market)))
     return tuple(episodes)

@@ -48,7 +48,6 @@ from trainingdata.instants import instants_of_column
 log = logging.getLogger(__name__)
 
 FIVE_MINUTES = np.timedelta64(5, "m")
-SILENCE = np.timedelta64(20, "m")  # of all markets of an event, that is a gap
 CENTS = 100  # in a dollar, the tick of these files
 DEPTH = 100
 TRADED = 0.5
@@ -71,27 +70,24 @@ class RecordedMarket:
     times: Instants = field(repr=False)
 
 
-def recorded_sessions(
-    folder: Path | str | None = None, step: np.timedelta64 = FIVE_MINUTES
-) -> list[Array]:
+def recorded_sessions(folder: Path | str, step: np.timedelta64 = FIVE_MINUTES) -> list[Array]:
     """The sessions [T, F] of all recorded markets, in the order of `recorded_markets`."""
     return [recorded.session for recorded in recorded_markets(folder, step)]
 
 
 def recorded_markets(
-    folder: Path | str | None = None, step: np.timedelta64 = FIVE_MINUTES
+    folder: Path | str, step: np.timedelta64 = FIVE_MINUTES
 ) -> list[RecordedMarket]:
     """All recorded markets: events in the order of their first quotes, then by ticker.
-
-    folder: of the files; without one, `data/kalshi` under the working folder, else
-        `../shared/data/kalshi` beside the project.
 
     Raises `InputError` where there is no such folder, and for a step that is none; `DataError` for
     files that cannot be read, or say something else.
     """
     if not step > np.timedelta64(0, "ns"):
         raise InputError(f"step: {step} is not above 0")
-    place = data_folder() if folder is None else _checked_folder(Path(folder))
+    place = Path(os.path.expanduser(folder))
+    if not os.path.isdir(place):
+        raise InputError(f"folder: {folder} is no folder; *{_QUOTES} files are read from it")
     markets = []
     listed: dict[str, str] = {}
     for quotes_file in sorted(place.glob(f"*{_QUOTES}")):
@@ -119,25 +115,6 @@ def events_of(markets: Sequence[RecordedMarket], count: int, key: str) -> list[s
             " with"
         )
     return events
-
-
-def data_folder() -> Path:
-    """Where the recorded files are where no folder is named."""
-    project = Path(__file__).resolve().parents[2]
-    places = (Path("data", "kalshi"), project.parent / "shared" / "data" / "kalshi")
-    for place in places:
-        if place.is_dir():
-            return place
-    raise InputError(
-        f"recorded markets: there is no folder {places[0]}; name the folder of the *{_QUOTES} files"
-    )
-
-
-def _checked_folder(folder: Path) -> Path:
-    place = Path(os.path.expanduser(folder))
-    if not os.path.isdir(place):
-        raise InputError(f"folder: {folder} is no folder; *{_QUOTES} files are read from it")
-    return place
 
 
 def _outcomes(path: Path) -> dict[str, int]:
@@ -188,10 +165,7 @@ def _markets_of_event(
     event: str, quotes: pd.DataFrame, outcomes: Mapping[str, int], step: np.timedelta64
 ) -> list[RecordedMarket]:
     """The settled markets of an event, by ticker."""
-    instants = _instants(quotes)
-    for k in np.flatnonzero(np.diff(instants) > SILENCE):
-        begins, ends = instants[k], instants[k + 1]
-        log.info("%s: no quote of any market from %s to %s", event, begins, ends)
+    end = _instants(quotes)[-1]
     markets = []
     for ticker, own in quotes.groupby("ticker", sort=True):
         name = str(ticker)
@@ -202,7 +176,7 @@ def _markets_of_event(
         ask = CENTS - own["no_bid"].to_numpy().astype(np.int64)
         sound = bid < ask
         at = _instants(own)[sound]
-        times = _grid(at, instants[-1], step)
+        times = _grid(at, end, step)
         if not len(times):
             log.warning("%s: no quote lasts for a step of %s, left out", name, step)
             continue

@@ -13,7 +13,6 @@ from omegaconf import DictConfig
 from event_contracts.simulation.synthetic import SyntheticMarket
 from event_contracts.trading.actions import LimitOrderActionSpace, OrderSettings
 from event_contracts.trading.fees import KalshiFees
-from event_contracts.trading.observation import features_of
 from event_contracts.trading.records import DOLLAR
 from event_contracts.trading.rules import Terms
 from foundation.configuration import settings_of
@@ -36,7 +35,6 @@ class EpisodeSettings(OrderSettings):
     )
     starting_cash: float = setting(1000.0, "USD, in whole cents", ge=0.01, le=LARGEST_CASH)
     fees: KalshiFees = setting(KalshiFees(), "by date; those of its `as_of` hold")
-    size_features: bool = setting(True, "whether the observation tells of sizes")
     reward: Reward = setting(
         "value",
         "`value`: change in USD of cash and position at the middle of the quote, after "
@@ -64,10 +62,6 @@ class EpisodeSettings(OrderSettings):
         """What an episode begins with, in millionths of a USD."""
         return round(self.starting_cash * CENTS) * (DOLLAR // CENTS)
 
-    @property
-    def features(self) -> tuple[str, ...]:
-        return features_of(sizes=self.size_features)
-
 
 @settings_class()
 class PlayedSettings:
@@ -76,8 +70,9 @@ class PlayedSettings:
     episode: EpisodeSettings = setting(
         EpisodeSettings(), "money, orders, fees, rewards, synthetic market"
     )
-    recorded: bool = setting(False, "whether sessions are recorded, not synthetic")
-    folder: str | None = setting(None, "of recorded files; none for the project's own")
+    folder: str | None = setting(
+        None, "of recorded files, see `recorded`; none: synthetic sessions"
+    )
 
     @classmethod
     def of(cls, config: DictConfig) -> Self:

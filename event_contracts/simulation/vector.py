@@ -19,7 +19,7 @@ from event_contracts.simulation.sessions import checked_session, tape_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import draws_from, next_generator, sessions_from
 from event_contracts.trading.actions import ACTIONS, SIDES, decode_action
-from event_contracts.trading.observation import LARGEST, observe, value
+from event_contracts.trading.observation import FEATURES, LARGEST, observe, value
 from event_contracts.trading.records import DOLLAR, FILL, MARKET, ORDER, SLOTS, TICK, WHOLE
 from event_contracts.trading.rules import Terms
 from foundation.arrays import Array, Mask, Records
@@ -66,7 +66,7 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
             longest = max(len(tape) for tape in self._sessions)
         self.metadata = {**self.metadata, "autoreset_mode": AutoresetMode.SAME_STEP}
         self.single_action_space = self.settings.space().get_gym_space()
-        width = len(self.settings.features)
+        width = len(FEATURES)
         self.single_observation_space = Box(-LARGEST, LARGEST, (width,), np.float32)
         self.action_space = batch_space(self.single_action_space, count)
         self.observation_space = batch_space(self.single_observation_space, count)
@@ -102,7 +102,7 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
         """Send the orders of the actions [N], and show the next ticks.
 
         Where markets have settled, `settled` [K] says which; `final_obs` [K, F] is what they showed
-        last, `final_markets` [K] their records, and `final_worth` [K] their cash, USD.
+        last, and `final_markets` [K] their records.
         """
         given = np.asarray(actions)
         if given.dtype.kind not in "iu":
@@ -120,7 +120,6 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
                 "settled": settled,
                 "final_obs": self.seen[settled],
                 "final_markets": self.markets[settled],
-                "final_worth": self.worth[settled],
             }
             self._begin(settled)
         return self.seen.copy(), rewards, over, np.zeros(self.num_envs, dtype=bool), info
@@ -137,7 +136,6 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
             self._terms,
             codes,
             self.settings.reward == "log_wealth",
-            self.settings.size_features,
             rewards,
             over,
             self.worth,
@@ -161,16 +159,7 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
             self.markets["rows"][i] = len(tape)
         self.markets["cash"][which] = self.markets["began"][which] = self.settings.cash
         self.worth[which] = self.settings.cash / DOLLAR
-        _show(
-            which,
-            self.markets,
-            self.orders,
-            self.tapes,
-            self._terms,
-            self.settings.size_features,
-            self.seen,
-            self._allowed,
-        )
+        _show(which, self.markets, self.orders, self.tapes, self._terms, self.seen, self._allowed)
 
     def _drawn(self, which: npt.NDArray[np.intp]) -> Records | list[Records]:
         generators = [self.generators[i] for i in which]
@@ -190,7 +179,6 @@ def _step_all(
     terms: Terms,
     actions: Codes,
     is_log: bool,
-    sizes: bool,
     rewards: Array,
     over: Mask,
     worth: Array,
@@ -210,7 +198,6 @@ def _step_all(
             unowned(orders[i]),
             unowned(tapes[i]),
             terms,
-            sizes,
             unowned(seen[i]),
             unowned(allowed[i]),
         )
@@ -223,12 +210,11 @@ def _show(
     orders: Records,
     tapes: Records,
     terms: Terms,
-    sizes: bool,
     seen: Floats,
     allowed: Mask,
 ) -> None:
     for i in which:
-        observe(markets[i], orders[i], tapes[i], terms, sizes, seen[i], allowed[i])
+        observe(markets[i], orders[i], tapes[i], terms, seen[i], allowed[i])
 
 
 class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):

@@ -1,129 +1,54 @@
-"""What the practice venue takes, in Kalshi's words: its settings, requests of orders, refusals.
+"""What the practice venue takes and says, in the words of Kalshi's REST API.
 
 There is one book, of YES: a bid buys YES or sells NO, an ask sells YES or buys NO, at the price of
 YES. With `reduce_only` an order sells what is held; without it, it buys, and pairs with what is
 held of the other side are paid out. An order waits until the clock's next tick and meets that: the
 answer to a new order says that nothing has filled.
+
+What it says is as documented in autumn 2026, of the fields those that tell orders, fills,
+positions, settlements, money and markets. Assumed, because nothing that was read says so:
+
+- `balance` has what resting orders may take still in it.
+- Lists are newest first; a `cursor` is good for the same query alone.
+- A list of orders knows no `client_order_id`: who looks for his own id pages through the list.
+- A cancelled order that has ended before answers 404.
+- Errors are `{"code", "message", "details"}`; the codes are this server's own words.
+- A market's quote leaves the account's own orders out, as the simulated book does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import Annotated, Any, ClassVar, Literal
+from itertools import islice
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import numpy as np
-from omegaconf import DictConfig
 from pydantic import ConfigDict, Field, PlainValidator, Strict, TypeAdapter, ValidationError
 
-from event_contracts.simulation.exchange import Exchange, Listing, PlacedOrder
-from event_contracts.simulation.recorded import recorded_markets
-from event_contracts.simulation.sessions import tape_of
-from event_contracts.simulation.settings import EpisodeSettings
-from event_contracts.simulation.synthetic import SyntheticMarket, synthetic_session
-from event_contracts.trading.actions import LIFE, PositionLimits
-from event_contracts.trading.fees import KalshiFees
-from event_contracts.trading.orders import LimitOrder
+from event_contracts.simulation.exchange import (
+    BookedFill,
+    Exchange,
+    Listing,
+    PlacedOrder,
+    Settlement,
+)
+from event_contracts.trading.fees import NOTHING, FeeRules
+from event_contracts.trading.orders import PAYOUT, Fill, LimitOrder
 from event_contracts.trading.venue_orders import (
     BookSide,
     a_traded_count,
     an_order_price,
-    order_request,
+    book_side,
     own_terms,
     yes_price,
 )
-from foundation.configuration import settings_of
-from foundation.errors import InputError, OrderRejected
-from foundation.settings import setting, settings_class
-from marketsimulator.settings import refuse_other_fees
-from marketsimulator.venue.asked import Refused
+from foundation.errors import OrderRejected
+from marketsimulator.venue.asked import Refused, Response, whole_number
 
-EVENT = "SIM"  # of synthetic markets
 LONGEST_ID = 64  # characters of a client_order_id
 LARGEST = 10**9  # contracts of an order
-_WITHOUT = PositionLimits(Decimal(10**9), Decimal(10**9), Decimal(1))
-
-
-@settings_class()
-class KalshiVenueSettings:
-    """A practice venue of event contracts: its markets, the account, the rules."""
-
-    folder: str | None = setting(None, "of recorded files, see `recorded`; none: synthetic markets")
-    markets: tuple[str, ...] = setting(
-        (), "tickers of the recorded markets that are played; none: all"
-    )
-    synthetic: int = setting(
-        2, "how many synthetic markets, SIM-1, SIM-2, …, are played", ge=1, le=200
-    )
-    seed: int = setting(0, "of the synthetic markets", ge=0, le=2**62)
-    market: SyntheticMarket = setting(SyntheticMarket(), "parameters of the synthetic markets")
-    interval: int = setting(60, "seconds between ticks", ge=1, le=86_400)
-    starting_cash: float = setting(1000.0, "USD, in whole cents")
-    life: int = setting(
-        LIFE,
-        "ticks after which a resting order ends; Kalshi's own wait until cancelled",
-        ge=1,
-        le=1_000_000,
-    )
-    limited: bool = setting(
-        False, "whether the venue enforces the environments' buffer and limits; Kalshi does not"
-    )
-    settlement: int = setting(
-        0, "ticks from the end of trading until a market pays", ge=0, le=10_000
-    )
-    reused_ids_refused: bool = setting(
-        True,
-        "whether an order is refused whose client_order_id has been used. Kalshi does not "
-        "say what becomes of one",
-        key=False,
-    )
-    fees: KalshiFees = setting(KalshiFees(), "rates and rounding by date; those of `as_of` hold")
-
-    def __post_init__(self) -> None:
-        if self.markets and self.folder is None:
-            raise InputError("markets: tickers are of recorded markets; name their folder, too")
-        self.episode()
-
-    @classmethod
-    def of(cls, config: DictConfig) -> KalshiVenueSettings:
-        refuse_other_fees(config, KalshiFees, "event contracts are traded for fees=kalshi")
-        return settings_of(cls, config)
-
-    def episode(self) -> EpisodeSettings:
-        """Cash, fees and limits as the exchange has them."""
-        own = EpisodeSettings(
-            market=self.market, starting_cash=self.starting_cash, life=self.life, fees=self.fees
-        )
-        return own if self.limited else replace(own, limits=_WITHOUT, cash_buffer=0.0)
-
-    def listings(self) -> list[Listing]:
-        """The markets; recorded ones begin as far after the first as they did."""
-        if self.folder is None:
-            return [self._synthetic(number) for number in range(self.synthetic)]
-        step = np.timedelta64(self.interval, "s").astype("timedelta64[ns]")
-        recorded = {each.market: each for each in recorded_markets(self.folder, step)}
-        unknown = set(self.markets) - set(recorded)
-        if unknown:
-            raise InputError(f"markets: {self.folder} has no {sorted(unknown)[0]}")
-        chosen = [recorded[name] for name in self.markets or recorded]
-        begins = min(each.times[0] for each in chosen)
-        return [
-            Listing(
-                each.market, tape_of(each.session), int((each.times[0] - begins) / step), each.event
-            )
-            for each in chosen
-        ]
-
-    def exchange(self, listings: Sequence[Listing], now: np.datetime64) -> Exchange:
-        """The exchange of these markets; now: UTC, the instant of its first tick."""
-        interval = np.timedelta64(self.interval, "s").astype("timedelta64[ns]")
-        begins = now.astype("datetime64[ns]")
-        return Exchange(listings, self.episode(), begins, interval, self.settlement)
-
-    def _synthetic(self, number: int) -> Listing:
-        tape = tape_of(synthetic_session((self.seed, number), self.market))
-        return Listing(f"{EVENT}-{number + 1}", tape, event=EVENT)
 
 
 def _count(value: object) -> Decimal:
@@ -207,13 +132,10 @@ def take(
     count = _covered_count(exchange, request)
     traded = max(count // 2, Decimal(1)) if partial else count
     order = request.limit_order(name, traded)
-    if order.action == "BUY":
-        _refuse_uncovered(exchange, order)
     try:
         placed = exchange.submit(order)
     except OrderRejected as error:
-        code = "reduce_only" if order.action == "SELL" else "order_not_admitted"
-        raise Refused(400, code, str(error)) from error
+        raise Refused(400, "order_not_admitted", str(error)) from error
     placed.expires = request.expiration_time
     placed.held_back = count - traded
     placed.doomed = reject
@@ -246,19 +168,259 @@ def _covered_count(exchange: Exchange, request: OrderRequest) -> Decimal:
     return min(request.count, free)
 
 
-def _refuse_uncovered(exchange: Exchange, order: LimitOrder) -> None:
-    """Refuse a purchase that the account has no cash for."""
-    admission = exchange.space.admission
-    cost = admission.fees.most_cost(order.price, order.count)
-    if cost > admission.free_cash(exchange.view(order.market)):
-        raise Refused(400, "insufficient_balance", "insufficient balance")
+Row = TypeVar("Row")
+Query = Mapping[str, str]
+
+LONGEST_PAGE = 1000
+PAGE = 100
+CENTS = 100
 
 
-def warm_up() -> None:
-    """Compile what a venue needs, once: a client's first request would wait for that."""
-    session = synthetic_session(0, SyntheticMarket(steps=3))
-    listings = [Listing("SIM", tape_of(session))]
-    exchange = KalshiVenueSettings().exchange(listings, np.datetime64(0, "ns"))
-    order = LimitOrder("rehearsal", "SIM", "BUY", "YES", Decimal("0.5"), Decimal(1))
-    take(exchange, OrderRequest.of(order_request(order, np.datetime64("2100-01-01", "ns"))))
-    exchange.advance()
+def balance(exchange: Exchange) -> Response:
+    """`GET /portfolio/balance`."""
+    cash = exchange.cash
+    return {"balance": int(cash * CENTS // 1), "balance_dollars": dollars(cash)}
+
+
+def order(exchange: Exchange, placed: PlacedOrder) -> Response:
+    own = placed.order
+    return {
+        **_ids(placed),
+        "ticker": own.market,
+        **_direction(own),
+        "status": placed.state,
+        **_prices(yes_price(own.side, own.price)),
+        "fill_count_fp": counted(placed.filled),
+        "remaining_count_fp": counted(placed.waiting),
+        "initial_count_fp": counted(placed.count),
+        "expiration_time": None if placed.expires is None else written(placed.expires),
+        "created_time": written(exchange.at(placed.placed)),
+    }
+
+
+def receipt(placed: PlacedOrder, now: np.datetime64) -> Response:
+    """What a new order is answered with: it has yet to meet a tick."""
+    counts = {"fill_count": counted(placed.filled), "remaining_count": counted(placed.waiting)}
+    return {**_ids(placed), **counts, "ts_ms": milliseconds(now)}
+
+
+def cancellation(placed: PlacedOrder, reduced: Decimal, now: np.datetime64) -> Response:
+    """What `DELETE` of an order is answered with; reduced: contracts that waited."""
+    return {**_ids(placed), "reduced_by": counted(reduced), "ts_ms": milliseconds(now)}
+
+
+def orders(exchange: Exchange, query: Query, hidden: int = 0) -> Response:
+    """`GET /portfolio/orders`; hidden: so many of the newest are left out."""
+    status = query.get("status")
+    if status not in (None, "resting", "canceled", "executed"):
+        raise Refused(400, None, "status must be resting, canceled or executed")
+    rows = {
+        number: order(exchange, placed)
+        for number, placed in _numbered(exchange.orders.values(), hidden)
+        if _is_asked_for(query, status=placed.state, ticker=placed.order.market)
+        and _within(query, exchange.at(placed.placed))
+    }
+    return _page("orders", rows, query)
+
+
+def fills(exchange: Exchange, query: Query, hidden: int = 0) -> Response:
+    """`GET /portfolio/fills`; hidden: so many of the newest are left out."""
+    rows = {
+        number: _fill_answer(exchange, number, booked)
+        for number, booked in _numbered(exchange.fills, hidden)
+        if _is_asked_for(query, ticker=booked.fill.market, order_id=booked.fill.order_id)
+        and _within(query, exchange.at(booked.tick))
+    }
+    return _page("fills", rows, query)
+
+
+def positions(exchange: Exchange, query: Query) -> Response:
+    """`GET /portfolio/positions`: markets that were traded and have not paid."""
+    paid = {settlement.market for settlement in exchange.payments}
+    traded = {booked.fill.market for booked in exchange.fills} - paid
+    rows = {}
+    for number, ticker in _numbered(exchange.listings):
+        if ticker in traded and _is_asked_for(query, ticker=ticker):
+            held = exchange.position(ticker)
+            rows[number] = {"ticker": ticker, "position_fp": counted(held)}
+    return _page("market_positions", rows, query)
+
+
+def settlements(exchange: Exchange, query: Query) -> Response:
+    """`GET /portfolio/settlements`: markets that paid while something of them was held."""
+    rows = {
+        number: _settlement_answer(exchange, settlement)
+        for number, settlement in _numbered(exchange.payments)
+        if _is_asked_for(query, ticker=settlement.market)
+        and settlement.held
+        and _within(query, exchange.at(settlement.pays))
+    }
+    return _page("settlements", rows, query)
+
+
+def markets(exchange: Exchange, query: Query) -> Response:
+    """`GET /markets`."""
+    wanted = [name for name in query.get("tickers", "").split(",") if name]
+    rows = {
+        number: market(exchange, ticker)
+        for number, ticker in _numbered(exchange.listings)
+        if not wanted or ticker in wanted
+    }
+    return _page("markets", rows, query)
+
+
+def market(exchange: Exchange, ticker: str) -> Response:
+    """One market; where nobody bids or offers, and once it has closed, it quotes $0 and $1."""
+    listing = listing_of(exchange, ticker)
+    status = exchange.market_state(ticker)
+    outcome = exchange.outcome(ticker)
+    (bid, bid_size), (ask, ask_size) = (NOTHING, NOTHING), (PAYOUT, NOTHING)
+    if status == "active":
+        quote, tick = exchange.quote(ticker), exchange.shown(ticker)
+        if quote.yes_bid > 0 and tick["bid_size"]:
+            bid, bid_size = quote.yes_bid, Decimal(int(tick["bid_size"]))
+        if quote.yes_ask < PAYOUT and tick["ask_size"]:
+            ask, ask_size = quote.yes_ask, Decimal(int(tick["ask_size"]))
+    step = Decimal(str(exchange.settings.market.tick))
+    return {
+        "ticker": ticker,
+        "event_ticker": event_of(listing),
+        "status": status,
+        "open_time": written(exchange.at(listing.first)),
+        "close_time": written(exchange.at(listing.first + len(listing.tape) - 1)),
+        "yes_bid_dollars": dollars(bid),
+        "yes_ask_dollars": dollars(ask),
+        "yes_bid_size_fp": counted(bid_size),
+        "yes_ask_size_fp": counted(ask_size),
+        "price_ranges": [{"start": "0.0000", "end": "1.0000", "step": dollars(step)}],
+        "result": "" if outcome is None else outcome.lower(),
+        "settlement_value_dollars": (
+            None if outcome is None else dollars(PAYOUT if outcome == "YES" else NOTHING)
+        ),
+    }
+
+
+def series(exchange: Exchange, ticker: str) -> Response:
+    """`GET /series/{series_ticker}`: what its fees are."""
+    if ticker not in {series_of(each) for each in exchange.listings.values()}:
+        raise Refused(404, None, f"series {ticker} not found")
+    fees = exchange.space.fees
+    kind = "quadratic_with_maker_fees" if fees.maker > 0 else "quadratic"
+    multiplier = float(fees.taker / FeeRules().taker)
+    series = {"ticker": ticker, "title": ticker, "fee_type": kind, "fee_multiplier": multiplier}
+    return {"series": series}
+
+
+def event(exchange: Exchange, ticker: str) -> Response:
+    """`GET /events/{event_ticker}`: which series it is one of."""
+    for listing in exchange.listings.values():
+        if event_of(listing) == ticker:
+            event = {"event_ticker": ticker, "series_ticker": series_of(listing), "title": ticker}
+            return {"event": event}
+    raise Refused(404, None, f"event {ticker} not found")
+
+
+def event_of(listing: Listing) -> str:
+    return listing.event or listing.ticker
+
+
+def series_of(listing: Listing) -> str:
+    return event_of(listing).split("-")[0]
+
+
+def _fill_answer(exchange: Exchange, number: int, booked: BookedFill) -> Response:
+    fill = booked.fill
+    at = exchange.at(booked.tick)
+    return {
+        "fill_id": f"trade-{number:06d}",
+        "order_id": fill.order_id,
+        "ticker": fill.market,
+        **_direction(fill),
+        "count_fp": counted(fill.count),
+        **_prices(yes_price(fill.side, fill.price)),
+        "is_taker": not fill.maker,
+        "fee_cost": dollars(booked.fee),
+        "created_time": written(at),
+        "ts": milliseconds(at) // 1000,
+    }
+
+
+def _settlement_answer(exchange: Exchange, settlement: Settlement) -> Response:
+    return {
+        "ticker": settlement.market,
+        "event_ticker": event_of(exchange.listings[settlement.market]),
+        "market_result": settlement.outcome.lower(),
+        "yes_count_fp": counted(max(settlement.held, NOTHING)),
+        "no_count_fp": counted(max(-settlement.held, NOTHING)),
+        "revenue": int(settlement.payout * CENTS),
+        "settled_time": written(exchange.at(settlement.pays)),
+        "value": CENTS if settlement.outcome == "YES" else 0,
+    }
+
+
+def _direction(order: LimitOrder | Fill) -> Response:
+    """What an order or a fill does, in each of the API's ways to say it."""
+    side = book_side(order.action, order.side)
+    return {
+        "side": order.side.lower(),
+        "action": order.action.lower(),
+        "outcome_side": "yes" if side == "bid" else "no",
+        "book_side": side,
+    }
+
+
+def _prices(yes: Decimal) -> Response:
+    return {"yes_price_dollars": dollars(yes), "no_price_dollars": dollars(PAYOUT - yes)}
+
+
+def _ids(placed: PlacedOrder) -> Response:
+    return {"order_id": placed.order_id, "client_order_id": placed.client_order_id}
+
+
+def _numbered(rows: Collection[Row], hidden: int = 0) -> Iterator[tuple[int, Row]]:
+    """Rows by their numbers, counted from 1; hidden: so many of the newest are left out."""
+    return enumerate(islice(rows, len(rows) - hidden), start=1)
+
+
+def _is_asked_for(query: Query, **said: str) -> bool:
+    """Whether a row that says this of itself is one that a query asks for."""
+    return all(query.get(name) in (None, value) for name, value in said.items())
+
+
+def _within(query: Query, at: np.datetime64) -> bool:
+    """Whether an instant is between `min_ts` and `max_ts`, seconds, both included."""
+    seconds = milliseconds(at) // 1000
+    first = whole_number(query, "min_ts", 0)
+    last = whole_number(query, "max_ts", 2**62)
+    return first <= seconds <= last
+
+
+def _page(name: str, rows: Mapping[int, Response], query: Query) -> Response:
+    """The newest rows before the cursor, and the cursor of those before them; rows: by number."""
+    limit = whole_number(query, "limit", PAGE, 1, LONGEST_PAGE)
+    before = whole_number(query, "cursor", 2**62)
+    earlier = [number for number in rows if number < before][::-1]
+    shown = earlier[:limit]
+    cursor = str(shown[-1]) if len(earlier) > limit else ""
+    return {name: [rows[number] for number in shown], "cursor": cursor}
+
+
+def dollars(amount: Decimal) -> str:
+    """USD as the API writes it, with 4 decimals and more where it needs them, up to 6."""
+    text = f"{amount:.6f}"
+    return text[:-2] if text.endswith("00") else text
+
+
+def counted(contracts: Decimal) -> str:
+    """Contracts as the API writes them, with 2 decimals."""
+    return f"{contracts:.2f}"
+
+
+def milliseconds(at: np.datetime64) -> int:
+    """Since 1970."""
+    return int(at.astype("datetime64[ms]").astype(np.int64))
+
+
+def written(at: np.datetime64) -> str:
+    """An instant as the API writes it."""
+    return f"{np.datetime_as_string(at, unit='ms')}Z"

@@ -17,8 +17,8 @@ import numpy as np
 from pydantic import Json
 
 from event_contracts.trading.actions import INTENTS, SIDES
-from event_contracts.trading.books import AccountBooks
 from event_contracts.trading.listings import Sides
+from event_contracts.trading.manager import AccountBooks
 from event_contracts.trading.orders import LimitOrder
 from event_contracts.trading.records import TICK, MarketUpdate, SamplingSchedule
 from execution.journal.events import EventLog

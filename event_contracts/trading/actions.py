@@ -15,8 +15,9 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
+from functools import cached_property
 from operator import index
-from typing import TYPE_CHECKING, Final, Literal, get_args
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
@@ -222,10 +223,6 @@ class Admission:
     cash_buffer: Decimal = CASH_BUFFER
     fees: FeeRules = field(default_factory=FeeRules)
 
-    def __post_init__(self) -> None:
-        if not (self.cash_buffer.is_finite() and self.cash_buffer >= 0):
-            raise InputError(f"cash_buffer: {self.cash_buffer} is not 0 or more")
-
     def refusal(
         self, action: Verb, side: Outcome, price: Decimal, count: Decimal, view: MarketView
     ) -> str | None:
@@ -295,7 +292,7 @@ class OrderSettings:
     )
     fixed_size: int | None = setting(None, "the one size of them that is allowed; none allows all")
     limits: PositionLimits = setting(PositionLimits(), "on the position of a market")
-    cash_buffer: float = setting(float(CASH_BUFFER), "USD that no purchase may touch")
+    cash_buffer: float = setting(float(CASH_BUFFER), "USD that no purchase may touch", ge=0)
     life: int = setting(
         LIFE, "ticks that an order rests, as a policy was trained", ge=1, le=LONGEST_LIFE
     )
@@ -306,42 +303,35 @@ class OrderSettings:
         return LimitOrderActionSpace(**given, fees=fees)
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class()
 class LimitOrderActionSpace(OrderSettings):
-    """The actions, the prices of their orders, and which are allowed in front of a market.
+    """The actions, the prices of their orders, and which are allowed in front of a market."""
 
-    fees: rates and steps in force.
-    styles: the price style of each intent.
-    admission: what every order has to leave.
-    """
-
-    fees: FeeRules = field(default_factory=FeeRules)
-    styles: Mapping[str, PriceStyle] = field(init=False, repr=False)
-    admission: Admission = field(init=False, repr=False)
+    fees: FeeRules = setting(FeeRules(), "rates and steps in force")
 
     def __post_init__(self) -> None:
-        if not 1 <= self.life <= LONGEST_LIFE:
-            raise InputError(f"life: {self.life} steps are not 1 … {LONGEST_LIFE:,}")
-        sizes = tuple(self.position_sizes)
-        object.__setattr__(self, "position_sizes", sizes)
-        increasing = sizes == tuple(sorted(set(sizes))) and all(n == int(n) for n in sizes)
-        if len(sizes) != len(POSITION_SIZES) or not increasing or sizes[0] <= 0:
+        sizes = self.position_sizes
+        if len(sizes) != len(POSITION_SIZES) or sizes != tuple(sorted({0, *sizes}))[1:]:
             raise InputError(
                 f"position_sizes: five increasing numbers of contracts above 0 are needed, got"
                 f" {sizes}; for one size set fixed_size"
             )
         if self.fixed_size is not None and self.fixed_size not in sizes:
             raise InputError(f"fixed_size: {self.fixed_size} is none of {sizes}")
-        styles = self.price_style
-        named = styles_of(styles)
-        if set(named) != set(INTENTS[1:]) or set(named.values()) - set(get_args(PriceStyle)):
+        if set(self.styles) != set(INTENTS[1:]):
             raise InputError(
-                f"price_style: {styles!r} is neither passive, mid nor aggressive, nor one of them"
-                f" for each of {', '.join(INTENTS[1:])}"
+                f"price_style: {self.price_style!r} is not one for each of {', '.join(INTENTS[1:])}"
             )
-        object.__setattr__(self, "styles", named)
-        checks = Admission(self.limits, Decimal(str(self.cash_buffer)), self.fees)
-        object.__setattr__(self, "admission", checks)
+
+    @cached_property
+    def styles(self) -> Mapping[str, PriceStyle]:
+        """The price style of each intent."""
+        return styles_of(self.price_style)
+
+    @cached_property
+    def admission(self) -> Admission:
+        """What every order has to leave."""
+        return Admission(self.limits, Decimal(str(self.cash_buffer)), self.fees)
 
     def terms(self, tick: Decimal) -> Terms:
         """What compiled code has to know of orders; tick: USD between prices."""

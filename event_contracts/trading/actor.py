@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from event_contracts.trading.actions import (
     intent_of,
     reserved,
 )
-from event_contracts.trading.observation import features_of, observe
+from event_contracts.trading.observation import FEATURES, observe
 from event_contracts.trading.orders import LimitOrder, MarketView, OrderManager, other
 from event_contracts.trading.policies import Observations, Policy
 from event_contracts.trading.records import (
@@ -45,7 +45,6 @@ from foundation.arrays import Mask, Records
 from foundation.cents import CENT
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from foundation.notices import Notices
-from foundation.settings import setting, settings_class
 
 log = logging.getLogger(__name__)
 
@@ -71,21 +70,6 @@ class TradingManager(OrderManager, Protocol):
         """
 
 
-@settings_class("actor")
-class ActorSettings:
-    """How the service works."""
-
-    decision_seconds: float = setting(
-        60.0, "after a tick, for which it may be decided on", ge=1, le=3600
-    )
-    failures: int = setting(
-        3, "in a row, after which a market is left alone", ge=1, le=1000, key=False
-    )
-    rest: float = setting(
-        300.0, "seconds that a failed market is left alone, then tried", ge=1, le=86_400
-    )
-
-
 @dataclass(eq=False)
 class ActorService:
     """A policy on live, recorded or simulated markets.
@@ -96,10 +80,10 @@ class ActorService:
     account: of which order ids are made.
     space: sizes, limits, price styles and life of the orders; those that the policy learned with.
     clock: UTC; the simulation's, where there is one.
-    sizes: whether the policy is shown features of sizes.
+    decision_seconds: after a tick, for which it may be decided on.
     halted: whether nothing may be opened: no order then rests.
     show: called with every decision, once it was carried out.
-    skipped: ticks that were not decided on, by reason: `old`, `settling`, `late`, `failed`.
+    skipped: ticks that were not decided on, by reason: `old`, `settling`, `late`.
     """
 
     account: str
@@ -108,10 +92,9 @@ class ActorService:
     policy: Policy
     actions: ActionLog
     notices: Notices
-    settings: ActorSettings = field(default_factory=ActorSettings)
     _: KW_ONLY
     clock: Callable[[], np.datetime64]
-    sizes: bool = True
+    decision_seconds: float = 60.0
     halted: Callable[[], bool] = lambda: False
     show: Callable[[ActionEntry], None] = lambda entry: None
     skipped: dict[str, int] = field(default_factory=dict, init=False)
@@ -127,7 +110,7 @@ class ActorService:
         span: the steps in which it is shown; those of an earlier process hold.
         """
         began = self._began_with(market)
-        memory = MarketMemory(self.actions.span(market, span), self.space, began, sizes=self.sizes)
+        memory = MarketMemory(self.actions.span(market, span), self.space, began)
         for update in self.actions.ticks(market):
             memory.show(update.at, update.tick)
         for entry in self.actions.entries(market):
@@ -143,20 +126,18 @@ class ActorService:
             self._skip("old")
             return None
         is_open = memory.show(update.at, update.tick)
-        rests = memory.rests(update.at)
         try:
-            if not rests:
-                self._withdraw(update, memory.span)
+            self._withdraw(update, memory.span)
             age = (self.clock() - update.at) / np.timedelta64(1, "s")
-            is_late = age > self.settings.decision_seconds
-            if not is_open or is_late or rests:
+            is_late = age > self.decision_seconds
+            if not is_open or is_late:
                 self.actions.show(update)
-                self._skip("settling" if not is_open else "late" if is_late else "failed")
+                self._skip("late" if is_open else "settling")
                 return None
             entry = self._decide(memory, update)
         except BrokerError as error:
             self.actions.show(update)
-            self._fail(update, str(error))
+            self._fail(update.market, str(error))
             return None
         self.show(entry)
         return entry
@@ -196,7 +177,7 @@ class ActorService:
         if order is None:
             entry = replace(entry, reason=held or self.space.refusal(action, view) or INTENTS[0])
             self.actions.write(update, entry)
-            self._succeed(market)
+            self.notices.end_alert(_kind(market))
         else:
             entry = self._send(order, update, view, entry)
         memory.note(memory.row, entry.sent)
@@ -229,42 +210,22 @@ class ActorService:
             part=part_of(order),
         )
         self.actions.write(update, entry, intent)
-        failed = ""
         try:
             receipt = self.manager.submit(order)
             said = f"taken {receipt.order_id}: {receipt.filled} filled, {receipt.remaining} rest"
+            self.notices.end_alert(_kind(update.market))
         except (OrderRejected, OutcomeUnknown) as error:
-            failed = str(error)
-            said = f"{'unknown' if isinstance(error, OutcomeUnknown) else 'rejected'}: {failed}"
+            said = f"{'unknown' if isinstance(error, OutcomeUnknown) else 'rejected'}: {error}"
+            kept = self.actions.book.get(order.client_order_id)
+            # What a guard kept back is no failure of its market.
+            if kept is None or kept.state != "withheld":
+                self._fail(update.market, str(error))
         self.actions.answer(update.market, update.at, said)
-        if not failed:
-            self._succeed(update.market)
-        elif not self._was_withheld(order):
-            self._fail(update, failed)
         return replace(entry, answer=said)
 
-    def _was_withheld(self, order: LimitOrder) -> bool:
-        """Whether an order was kept back by a guard: that is no failure of its market."""
-        intent = self.actions.book.get(order.client_order_id)
-        return intent is not None and intent.state == "withheld"
-
-    def _succeed(self, market: str) -> None:
-        self._markets[market].failed = 0
-        self._markets[market].rests_until = None
-        self.notices.end_alert(_kind(market))
-
-    def _fail(self, update: MarketUpdate, why: str) -> None:
-        log.warning("%s: %s", update.market, why)
-        here = self._markets[update.market]
-        here.failed += 1
-        if here.failed >= self.settings.failures:
-            seconds = self.settings.rest
-            here.rests_until = update.at + np.timedelta64(round(seconds * 1e9), "ns")
-            self.notices.alert(
-                _kind(update.market),
-                f"{update.market} is left alone for {seconds:g} seconds after {here.failed}"
-                f" failures: {why}",
-            )
+    def _fail(self, market: str, why: str) -> None:
+        log.warning("%s: %s", market, why)
+        self.notices.alert(_kind(market), f"{market} failed, and is tried at its next tick: {why}")
 
     def _began_with(self, market: str) -> int:
         """Millionths of a USD that the account was worth when the journal began."""
@@ -285,8 +246,10 @@ class ActorService:
             size=0,
             price=None,
             reason=reason,
-            digest=seen.digest if seen else "",
-            allowed=seen.bits if seen else 0,
+            digest=hashlib.sha256(b"".join(each.tobytes() for each in seen)).hexdigest()
+            if seen
+            else "",
+            allowed=sum(1 << int(code) for code in np.flatnonzero(seen.allowed)) if seen else 0,
             cash=view.cash,
             worth=view.worth,
             job=self.actions.job,
@@ -309,46 +272,24 @@ def _outcome_of(market: str) -> str:
     return f"kalshi outcome {market}"
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Seen:
-    """What a policy is shown.
+class Seen(NamedTuple):
+    """What a policy is shown: features [F] float32, and which actions are allowed, bool [25]."""
 
-    features: [F] float32, those of `event_contracts.trading.observation`.
-    allowed: bool [25].
-    """
-
-    features: Observations = field(repr=False)
-    allowed: Mask = field(repr=False)
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of both, to tell later whether a replay sees the same."""
-        seen = self.features.tobytes() + self.allowed.tobytes()
-        return hashlib.sha256(seen).hexdigest()
-
-    @property
-    def bits(self) -> int:
-        """The mask as a number, whose bit k is action k."""
-        return sum(1 << int(action) for action in np.flatnonzero(self.allowed))
+    features: Observations
+    allowed: Mask
 
 
 class MarketMemory:
-    """The ticks of one market, the orders that were sent to it, and how often it failed.
+    """The ticks of one market, and the orders that were sent to it.
 
     span: the steps in which it is shown.
     space: sizes, limits and price styles of the orders.
     began: millionths of a USD that money in features is a multiple of.
-    sizes: whether features of sizes are there.
     """
 
-    def __init__(
-        self, span: SamplingSchedule, space: LimitOrderActionSpace, began: int, *, sizes: bool
-    ) -> None:
+    def __init__(self, span: SamplingSchedule, space: LimitOrderActionSpace, began: int) -> None:
         self.span = span
         self.row = -1  # that is shown
-        self.failed = 0  # times in a row
-        self.rests_until: np.datetime64 | None = None
-        self._sizes = sizes
         self._fees = space.fees
         self._terms = space.terms(CENT)
         self._tape: Records = np.zeros(span.rows, TICK)
@@ -356,10 +297,6 @@ class MarketMemory:
         self._market["rows"] = span.rows
         self._market["began"] = began
         self._sent = (-1, 0)  # the row at which was decided last, and the contracts sent
-
-    def rests(self, at: np.datetime64) -> bool:
-        """Whether the market is left alone at an instant."""
-        return self.rests_until is not None and bool(at < self.rests_until)
 
     def is_newer(self, at: np.datetime64) -> bool:
         """Whether an instant shows a row that is still to come."""
@@ -407,9 +344,9 @@ class MarketMemory:
         record["elsewhere"] = _millionths(view.elsewhere, ROUND_FLOOR)
         record["reserved"] = _millionths(reserved(elsewhere, self._fees), ROUND_CEILING)
         terms = self._terms._replace(tick=int(view.quote.tick * WHOLE))
-        features = np.zeros(len(features_of(sizes=self._sizes)), np.float32)
+        features = np.zeros(len(FEATURES), np.float32)
         allowed = np.zeros(ACTIONS, dtype=bool)
-        observe(record, orders, self._tape, terms, self._sizes, features, allowed)
+        observe(record, orders, self._tape, terms, features, allowed)
         if len(resting) > SLOTS:
             # More orders than the environment knows, as others' may be: no action was learned here.
             allowed[1:] = False

@@ -1,4 +1,4 @@
-"""An account at Kalshi: its address, its keys, and signed requests to it, paced by its tokens.
+"""An account at Kalshi: its address, its keys, and signed requests to it at its pace.
 
 Reads alone are repeated, and what goes wrong is one line without secrets.
 """
@@ -50,11 +50,9 @@ REFUSALS = (401, 403)  # statuses that say what the keys do not open
 UNKNOWN_THING = 404
 LISTED = 200  # entries of a page
 PAGES = 500  # of one answer; more than that goes round in circles
-READS = ("GET", "HEAD")
-# Tokens a second, and in a full bucket: of reads, and of all others. They are those of the venue's
-# lowest tier: an account that may ask for more is asked less of.
-RATES = (200.0, 100.0)
-COST = 10  # tokens of a request
+# Requests a second, of which the venue's lowest tier allows 20 reads and 10 writes: one that writes
+# reads at least as often.
+RATE = 20
 
 
 @dataclass(frozen=True)
@@ -197,35 +195,21 @@ class StatusAnswer(Exception):
         self.words = words
 
 
-class TokenPace(Pace):
-    """Requests wait until their bucket holds what they cost; both are full at first."""
-
-    def __init__(self, time: Time = OURS) -> None:
-        super().__init__(None, time)
-        self._tokens = list(RATES)
-        self._filled_at = time.elapsed()
+class KalshiPace(Pace):
+    """Never more than `RATE` requests in any second."""
 
     def delay(self, method: str = "", path: str = "") -> float:
-        """Seconds until a bucket holds what a request costs."""
-        now = self.time.elapsed()
-        for k, rate in enumerate(RATES):
-            self._tokens[k] = min(self._tokens[k] + (now - self._filled_at) * rate, rate)
-        self._filled_at = now
-        k = _bucket(method)
-        return max((COST - self._tokens[k]) / RATES[k], super().delay(method, path), 0.0)
-
-    def _count(self, method: str, path: str) -> None:
-        self._tokens[_bucket(method)] -= COST
-
-
-def _bucket(method: str) -> int:
-    return 0 if method in READS else 1
+        """Seconds to wait before the next request."""
+        seconds = super().delay(method, path)
+        if len(self._sent) < RATE:
+            return seconds
+        return max(seconds, self._sent[-RATE] + 1.0 - self.time.elapsed())
 
 
 @cache
-def shared_token_pace(where: str) -> TokenPace:
+def shared_pace(where: str) -> KalshiPace:
     """The one pace of all clients of an account; where: an address and what names the account."""
-    return TokenPace()
+    return KalshiPace(None)
 
 
 class KalshiConnection:
@@ -240,7 +224,7 @@ class KalshiConnection:
         self.settings = settings
         self.keys = keys
         self.time = time
-        pace = shared_token_pace(f"{settings.address} {keys.key_id}")
+        pace = shared_pace(f"{settings.address} {keys.key_id}")
         self._session = requests.Session()
         # A proxy would stand between this machine and itself.
         self._session.trust_env = not settings.on_this_machine

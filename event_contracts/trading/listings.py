@@ -4,8 +4,7 @@ what trading in each costs.
     market ──event_ticker──▶ /events/{…} ──series_ticker──▶ /series/{…}: fee_type, fee_multiplier
 
 `quadratic` charges what trades at once alone, `quadratic_with_maker_fees` what waited as well; both
-dated rates are multiplied by `fee_multiplier`. Before `fee_waiver_expiration_time` nothing is
-charged.
+dated rates are multiplied by `fee_multiplier`. While fees are waived a fill says so itself.
 """
 
 from __future__ import annotations
@@ -22,16 +21,7 @@ from event_contracts.trading.fees import NOTHING, FeeRules
 from event_contracts.trading.orders import PAYOUT, LimitOrder, Outcome, Quote
 from event_contracts.trading.venue_orders import Entry, a_count, a_price, yes_price
 from foundation.errors import BrokerError, InputError
-from trainingdata.feed.fields import (
-    Needed,
-    Optional,
-    an_instant,
-    boolean,
-    exact,
-    objects,
-    optional,
-    words,
-)
+from trainingdata.feed.fields import Needed, Optional, an_instant, exact, objects, words
 from trainingdata.instants import new_york_date
 
 ASKED = 50  # tickers in one request: addresses have a longest length
@@ -95,7 +85,6 @@ class Listing(Entry):
     bid: USD of YES; 0 where nobody bids. ask: 1 where nobody offers, or as some pages say it, 0.
     bid_size: contracts at the YES bid. ask_size: at the YES ask.
     ticks: the prices that it takes.
-    fractional: whether it takes parts of contracts.
     closes: UTC, the end of trading.
     result: `yes` or `no` once it is known what came true; before that, and of another end, another
         word or none.
@@ -108,7 +97,6 @@ class Listing(Entry):
     bid_size: Annotated[Decimal, Optional("yes_bid_size_fp", a_count, NOTHING)]
     ask_size: Annotated[Decimal, Optional("yes_ask_size_fp", a_count, NOTHING)]
     ticks: Annotated[Ticks, Optional("price_ranges", Ticks.read, CENTS, "prices are whole cents")]
-    fractional: Annotated[bool, Optional("fractional_trading_enabled", boolean, False)]
     closes: Annotated[np.datetime64, Needed("close_time", an_instant)]
     result: Annotated[str, Optional("result", words, "")]
 
@@ -136,8 +124,6 @@ class Listing(Entry):
             return f"{order.market} is {self.status}"
         if not self.ticks.allows(yes_price(order.side, order.price)):
             return f"{order.market} has no price of {order.price} for {order.side}"
-        if not self.fractional and order.count % 1:
-            return f"{order.market} takes whole contracts, not {order.count}"
         return None
 
     def value_of(self, position: Decimal, sale: Sides) -> Decimal:
@@ -173,11 +159,7 @@ class UnknownMarket(BrokerError):
 
 
 def read_markets(connection: KalshiConnection, markets: Iterable[str]) -> dict[str, Listing]:
-    """Markets as the venue lists them now, by ticker.
-
-    Raises `BrokerError` for a venue that does not answer; `UnknownMarket` where it does not list
-    one of them.
-    """
+    """Markets as the venue lists them now, by ticker."""
     wanted = list(dict.fromkeys(markets))
     listed: dict[str, Listing] = {}
     for first in range(0, len(wanted), ASKED):
@@ -218,22 +200,15 @@ class FeeTerms:
 
     multiplier: of both rates.
     makers: whether what waited in the book is charged.
-    waived_until: UTC, before which nothing is charged; none where nothing is waived.
     """
 
     multiplier: Decimal = Decimal(1)
     makers: bool = True
-    waived_until: np.datetime64 | None = None
 
-    def scaled(self, dated: FeeRules) -> FeeRules:
-        """The rules of a day as the series scales them, waivers left out."""
+    def rules(self, dated: FeeRules) -> FeeRules:
+        """The rules of a day as the series scales them."""
         maker = dated.maker * self.multiplier if self.makers else NOTHING
         return replace(dated, taker=dated.taker * self.multiplier, maker=maker)
-
-    def rules(self, dated: FeeRules, at: np.datetime64) -> FeeRules:
-        if self.waived_until is not None and at < self.waived_until:
-            return replace(dated, taker=NOTHING, maker=NOTHING)
-        return self.scaled(dated)
 
 
 class MarketFees:
@@ -247,11 +222,11 @@ class MarketFees:
         self._terms: dict[str, FeeTerms] = {}
 
     def __call__(self, market: str, at: np.datetime64) -> FeeRules:
-        return self._terms.get(market, FeeTerms()).rules(self._dated(at), at)
+        return self._terms.get(market, FeeTerms()).rules(self._dated(at))
 
     def dearest(self, at: np.datetime64) -> FeeRules:
-        """The highest rates among the markets that were read: nothing costs more, waived or not."""
-        rules = [each.scaled(self._dated(at)) for each in self._terms.values() or (FeeTerms(),)]
+        """The highest rates among the markets that were read: nothing costs more."""
+        rules = [each.rules(self._dated(at)) for each in self._terms.values() or (FeeTerms(),)]
         taker = max(each.taker for each in rules)
         return replace(rules[0], taker=taker, maker=max(each.maker for each in rules))
 
@@ -268,13 +243,12 @@ class MarketFees:
 def _terms(connection: KalshiConnection, market: str) -> FeeTerms:
     what = f"the fees of {market}"
 
-    def said(path: str, name: str, *fields: Any) -> list[Any]:
+    def said(path: str, name: str, *fields: Needed[Any]) -> list[Any]:
         entry = connection.get(what, path, name) or {}
         with connection.translated_errors(what):
             return [each.of(entry) for each in fields]
 
-    waiver = optional("fee_waiver_expiration_time", an_instant)
-    event, waived = said(f"/markets/{market}", "market", Needed("event_ticker", words), waiver)
+    [event] = said(f"/markets/{market}", "market", Needed("event_ticker", words))
     [series] = said(f"/events/{event}", "event", Needed("series_ticker", words))
     multiplied = Needed("fee_multiplier", _multiplier)
     kind, multiplier = said(f"/series/{series}", "series", Needed("fee_type", words), multiplied)
@@ -283,7 +257,7 @@ def _terms(connection: KalshiConnection, market: str) -> FeeTerms:
         raise InputError(
             f"{market}: fee_type {kind!r} of {series} is none of {known}; leave it out"
         )
-    return FeeTerms(multiplier, CHARGED_MAKERS[kind], waived)
+    return FeeTerms(multiplier, CHARGED_MAKERS[kind])
 
 
 def _multiplier(value: Any) -> Decimal:

@@ -1,27 +1,371 @@
-"""Many markets of one account at Kalshi: what it holds, what waits, and orders that go out once."""
+"""One account at Kalshi: how it stands, and many markets of it in which orders go out once.
+
+The venue is believed, and one rule holds what it shows to what it has said: no reading counts that
+lists less of an order's fills than an answer about that order. What no fill and no settlement
+explains may be listed late: it is read again, believed once it lasts, and told.
+
+A pair of YES and NO pays $1 at once, so that a NO is a YES sold, with $1 set aside for it. With
+positions q, YES above 0 and NO below, whatever the order in which things are listed:
+
+    cash + Σ max(−q, 0)  moves by  −p·C − fee of a bid, p·C − fee of an ask,
+                         and by  q·y of a market that pays y for a YES
+
+p is the price of YES, C are contracts, and `fee` is what the venue says that it charged, or by our
+rules where it says nothing. The venue lists no deposits: what its cash says beyond all this was
+paid in, or taken out below 0. Less than $1 is rounding, and counts as profit or loss; so does all
+of it where the contracts are not explained either, for cash has then moved with trades that are
+not listed.
+"""
 
 from __future__ import annotations
 
-import re
+import logging
 import threading
-from dataclasses import replace
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import Any
 
 import numpy as np
 
 from event_contracts.trading.actions import Admission
-from event_contracts.trading.books import BEGINNING, AccountBooks, AccountReader, Reading, RulesOf
-from event_contracts.trading.endpoint import KalshiKeys, KalshiSettings
-from event_contracts.trading.fees import NOTHING
+from event_contracts.trading.endpoint import KalshiConnection, KalshiKeys, KalshiSettings, Response
+from event_contracts.trading.fees import NOTHING, FeeRules
 from event_contracts.trading.listings import Listing, bid_value, read_markets
-from event_contracts.trading.orders import LimitOrder, MarketView, Receipt
-from event_contracts.trading.venue_orders import OrderVenue, awaited, epoch_seconds, order_of
+from event_contracts.trading.orders import PAYOUT, LimitOrder, MarketView, Receipt, RestingOrder
+from event_contracts.trading.venue_orders import (
+    FILLS,
+    OrderVenue,
+    VenueFill,
+    VenueOrder,
+    a_signed_count,
+    awaited,
+    epoch_seconds,
+    fixed_point,
+    order_of,
+)
 from execution.journal.order_store import OrderIntent, OrderStore
-from execution.posting import Guard, Outbox, unguarded
+from execution.posting import ONE_POLL, POLL_DELAYS, Guard, Outbox, unguarded
+from foundation.cents import CENT
 from foundation.clock import OURS, Time
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
+from trainingdata.feed.fields import Needed, an_instant, exact, words
+
+log = logging.getLogger(__name__)
+
+SMALLEST_FLOW = Decimal(1)  # USD
+# A fill's rounding, and what of an earlier one comes back with it.
+ROUNDING = 2 * CENT
+BEGINNING = np.datetime64(0, "ns")
+OVERLAP = np.timedelta64(1, "h")  # read again of fills and settlements: some are listed late
+
+# The rules in force in a market at an instant.
+RulesOf = Callable[[str, np.datetime64], FeeRules]
+Positions = Mapping[str, Decimal]  # contracts by market, YES above 0 and NO below; none of them 0
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """A market that has paid.
+
+    yes: USD that it paid for a contract of YES; NO got the rest of a dollar.
+    at: UTC, when it paid.
+    """
+
+    market: str
+    yes: Decimal
+    at: np.datetime64
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What the venue lists from an instant on.
+
+    fills: oldest first.
+    """
+
+    fills: tuple[VenueFill, ...] = ()
+    settlements: tuple[Settlement, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AccountBooks:
+    """An account as the venue showed it.
+
+    at: by this machine's clock, before which everything was read.
+    cash: USD; what resting orders may take is still in it.
+    positions: contracts by market.
+    fills: ids of those that are in it and were still listed.
+    settlements: markets that had paid and were still listed, and when.
+    """
+
+    at: np.datetime64
+    cash: Decimal
+    positions: Positions = field(default_factory=dict)
+    fills: frozenset[str] = frozenset()
+    settlements: frozenset[tuple[str, np.datetime64]] = frozenset()
+
+    @classmethod
+    def of(cls, at: np.datetime64, cash: Decimal, positions: Positions, news: News) -> AccountBooks:
+        """The books of a reading, in which all that is listed is."""
+        fills = frozenset(fill.fill_id for fill in news.fills)
+        settlements = frozenset((each.market, each.at) for each in news.settlements)
+        return cls(at, cash, positions, fills, settlements)
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """What books come to with all that is listed beyond them.
+
+    cash: USD.
+    positions: contracts by market.
+    fills: those that are not in the books.
+    fees: what the venue charged beyond our rules, in words.
+    """
+
+    cash: Decimal
+    positions: Positions
+    fills: int = 0
+    fees: tuple[str, ...] = ()
+
+    def flow(self, books: AccountBooks) -> Decimal:
+        """USD that was paid in less what was taken out, by the books of a later reading."""
+        flow = books.cash - self.cash
+        return NOTHING if self.contracts(books) or abs(flow) < SMALLEST_FLOW else flow
+
+    def contracts(self, books: AccountBooks) -> tuple[str, ...]:
+        """Positions of a later reading that are not explained, in words."""
+        return tuple(
+            f"{market}: {_words(expected)} by its fills, {_words(shown)} at the venue"
+            for market in sorted({*self.positions, *books.positions})
+            if (expected := self.positions.get(market, NOTHING))
+            != (shown := books.positions.get(market, NOTHING))
+        )
+
+
+def explained(books: AccountBooks, news: News, rules_of: RulesOf) -> Explained:
+    """What books come to with what is listed beyond them, by the arithmetic of this module."""
+    new = {fill.fill_id: fill for fill in news.fills if fill.fill_id not in books.fills}
+    cash = books.cash + _set_aside(books.positions)
+    traded: dict[str, Decimal] = defaultdict(Decimal)
+    fees = []
+    for fill in new.values():
+        bought = fill.count if fill.side == "bid" else -fill.count
+        traded[fill.market] += bought
+        rules = rules_of(fill.market, fill.at)
+        ours = rules.fee(fill.price, fill.count, maker=not fill.taker)
+        fee = ours if fill.fee is None else fill.fee
+        if fee - ours >= ROUNDING:
+            fees.append(f"fill {fill.fill_id}: a fee of ${ours} by our rules, ${fee} charged")
+        cash -= bought * fill.price + fee
+    positions = {market: books.positions.get(market, NOTHING) for market in traded}
+    positions = {**books.positions, **positions}
+    held = {market: count + traded[market] for market, count in positions.items()}
+    for each in news.settlements:
+        paid_before = (each.market, each.at) in books.settlements
+        # Of a market that had paid before, what was listed late is paid out as well.
+        paid = (traded if paid_before else held).get(each.market, NOTHING)
+        cash += paid * each.yes
+        held[each.market] = held.get(each.market, NOTHING) - paid
+    held = {market: count for market, count in held.items() if count}
+    return Explained(cash - _set_aside(held), held, len(new), tuple(fees))
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """An account that was read, beside the books before.
+
+    resting: orders that wait, whoever sent them, oldest first, and orders of ours that are not
+        listed and may still trade.
+    fills: listed beyond the books before.
+    cash: USD that may be spent: no deposit before it is booked, no cash of a fill twice.
+    flow: USD paid in less taken out since the books before.
+    differences: what its fills, settlements and our fees do not explain, in words; no flow.
+    """
+
+    books: AccountBooks
+    resting: tuple[RestingOrder, ...]
+    fills: int
+    cash: Decimal
+    flow: Decimal
+    differences: tuple[str, ...]
+
+
+class AccountReader:
+    """Reads one account.
+
+    rules_of: fee rules of a market at an instant.
+    books: of an earlier reading, from which on it is explained; without them those of the first.
+    """
+
+    def __init__(self, venue: OrderVenue, outbox: Outbox[VenueOrder], rules_of: RulesOf) -> None:
+        self.books: AccountBooks | None = None
+        self._venue = venue
+        self._outbox = outbox
+        self._rules_of = rules_of
+        self._began_at: np.datetime64 | None = None
+        self._answered: dict[str, Decimal] = {}
+        self._listed: dict[str, dict[str, Decimal]] = defaultdict(dict)
+        self._lasting: tuple[Decimal, tuple[str, ...]] | None = None
+
+    def begin(self, books: AccountBooks) -> None:
+        self.books = books
+        self._began_at = books.at if self._began_at is None else self._began_at
+
+    def expect(self, order: VenueOrder, sent_at: np.datetime64) -> None:
+        """Believe no reading that lists less of an order's fills than its answer said.
+
+        sent_at: of one that was sent before the first books fills may be too old to be listed.
+        """
+        if order.filled and self._began_at is not None and sent_at >= self._began_at:
+            self._answered[order.order_id] = order.filled
+
+    def read(self) -> Reading:
+        """The account, read until it stands still and knows our answers, and is explained or not
+        for longer than it takes to list things.
+        """
+        for _ in self._venue.time.tries((*ONE_POLL, *POLL_DELAYS)):
+            at = self._venue.now()
+            since = (at if self.books is None else min(self.books.at, at)) - OVERLAP
+            news = _read_news(self._venue, since)
+            cash = self._read_cash()
+            positions = _read_positions(self._venue)
+            resting = self._resting()
+            # What trades meanwhile is in the cash or not: nobody knows which.
+            still = _read_news(self._venue, since) == news
+            self._began_at = at if self._began_at is None else self._began_at
+            missing = self._missing(news)
+            if not still or missing:
+                continue
+            books = AccountBooks.of(at, cash, positions, news)
+            if self.books is None:
+                self.books = books
+            come_to = explained(self.books, news, self._rules_of)
+            unexplained = (come_to.flow(books), come_to.contracts(books))
+            if not any(unexplained) or unexplained == self._lasting:
+                break
+        if missing:
+            raise BrokerError(f"the account does not add up: {'; '.join(missing)}")
+        if not still:
+            raise BrokerError("the account: something trades in it whenever it is read")
+        if any(unexplained) and unexplained != self._lasting:
+            log.warning("the account: $%s and contracts %s are not explained", *unexplained)
+        self._lasting = unexplained
+        return Reading(
+            books=books,
+            resting=resting,
+            fills=come_to.fills,
+            cash=min(books.cash, come_to.cash),
+            flow=come_to.flow(books),
+            differences=(*come_to.contracts(books), *come_to.fees),
+        )
+
+    def _read_cash(self) -> Decimal:
+        """USD; what resting orders may take is still in it."""
+        with self._venue.translated_errors("the balance"):
+            answer = self._venue.request("GET", "/portfolio/balance")
+            return Needed("balance_dollars", fixed_point).of(answer)
+
+    def _resting(self) -> tuple[RestingOrder, ...]:
+        """What waits by the venue's list, orders of ours as they were meant, and orders of ours
+        that are not listed, worked when they were last heard of and may still trade: all that has
+        not traded, where the venue says nothing.
+
+        What has become of the others the book says then, and their fills have to be listed.
+        """
+        book = self._outbox.book
+        listed = [self._outbox.noted(order) for order in self._venue.resting()]
+        resting = []
+        with self._venue.translated_errors("orders that wait"):
+            for order in listed:
+                intent = book.get(order.client_order_id)
+                if intent is None or not order.is_of(intent):
+                    resting.append(order.resting(reduces=False))
+                else:
+                    resting.append(order.resting(order_of(intent).action == "SELL"))
+        names = {order.order_id for order in listed}
+        for intent in book.in_states(("working",)):
+            venue_id = intent.progress.venue_id
+            if intent.venue != self._venue.name or venue_id in names:
+                continue
+            try:
+                found = self._venue.order(venue_id)
+            except BrokerError as error:
+                log.warning("%s", error)
+                found = None
+            if found is None:
+                resting.append(awaited(intent))
+            elif self._outbox.noted(found).is_done or not found.remaining:
+                self.expect(found, intent.sent_at)
+            else:
+                resting.append(found.resting(order_of(intent).action == "SELL"))
+        return tuple(resting)
+
+    def _missing(self, news: News) -> tuple[str, ...]:
+        """Fills that the venue has said and does not list yet, in words."""
+        for fill in news.fills:
+            self._listed[fill.order_id][fill.fill_id] = fill.count
+        listed = {name: sum(self._listed[name].values(), NOTHING) for name in self._answered}
+        left = {name: said for name, said in self._answered.items() if listed[name] < said}
+        self._answered = left
+        return tuple(
+            f"order {name}: {said} traded, {listed[name]} listed" for name, said in left.items()
+        )
+
+
+def paid_for_yes(settlement: Response) -> Decimal:
+    """USD that a settlement paid for a contract of YES."""
+    result = Needed("market_result", words).of(settlement)
+    if result in ("yes", "no"):
+        return PAYOUT if result == "yes" else NOTHING
+    return Needed("value", _payout).of(settlement)
+
+
+def _payout(cents: Any) -> Decimal:
+    usd = exact(cents) * CENT
+    if not 0 <= usd <= PAYOUT:
+        raise ValueError("no payout between 0 and 100 cents")
+    return usd
+
+
+def _read_positions(connection: KalshiConnection) -> dict[str, Decimal]:
+    ticker, count = Needed("ticker", words), Needed("position_fp", a_signed_count)
+
+    def position(entry: Response) -> tuple[str, Decimal]:
+        return ticker.of(entry), count.of(entry)
+
+    stated = connection.pages("positions", "/portfolio/positions", "market_positions", position)
+    return {market: count for market, count in stated if count}
+
+
+def _read_news(connection: KalshiConnection, since: np.datetime64) -> News:
+    query = {"min_ts": epoch_seconds(since)}
+    fills = connection.pages("fills", FILLS, "fills", VenueFill.of, **query)
+    # They are listed with the newest first; of one instant their order counts.
+    fills = sorted(reversed(fills), key=lambda fill: fill.at)
+    what = "settlements"
+    ticker, settled = Needed("ticker", words), Needed("settled_time", an_instant)
+
+    def settlement(entry: Response) -> Settlement:
+        return Settlement(ticker.of(entry), paid_for_yes(entry), settled.of(entry))
+
+    paid = connection.pages(what, "/portfolio/settlements", what, settlement, **query)
+    return News(tuple(fills), tuple(paid))
+
+
+def _set_aside(positions: Positions) -> Decimal:
+    """USD that NO held stand for, where each is a YES sold."""
+    return sum((max(-count, NOTHING) for count in positions.values()), NOTHING)
+
+
+def _words(position: Decimal) -> str:
+    if position < 0:
+        return f"{-position} NO"
+    return f"{position} YES" if position else "nothing"
+
 
 ORDER_LIFE = np.timedelta64(600, "s")
-NAMES = re.compile(r"[A-Za-z0-9_:+=/-]{1,64}")  # ids that the venue takes; over REST: U
 
 
 class KalshiMultiMarketOrderManager:
@@ -107,9 +451,6 @@ class KalshiMultiMarketOrderManager:
         """Take an order out of the book; one that has ended already stays as it ended.
 
         order_id: the venue's, or ours of an order of unknown outcome.
-
-        Raises `OutcomeUnknown` for an order of ours that may still come to work; `BrokerError` for
-        a venue that does not answer, or an order that it does not end.
         """
         with self._turn:
             if self._outbox.was_begun(order_id):
@@ -190,10 +531,6 @@ class KalshiMultiMarketOrderManager:
 
     def _refusal(self, order: LimitOrder) -> str | None:
         """Why an order may not be sent, in words; nothing where it may."""
-        if not NAMES.fullmatch(order.client_order_id):
-            return (
-                "its id is longer than 64 characters, or has others than letters, digits and -_:+=/"
-            )
         view, listing = self._look(order.market)
         return listing.refusal(order) or self._admission.refusal(
             order.action, order.side, order.price, order.count, view

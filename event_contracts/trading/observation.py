@@ -20,42 +20,34 @@ from event_contracts.trading.rules import Terms, masks
 from foundation.arrays import Mask, Records
 from foundation.compiled import compiled, inlined
 
-# Name, and what it is. All are within ±LARGEST.
-FEATURES = (
-    ("bid", "best bid for YES, USD"),
-    ("ask", "best ask of YES, USD"),
-    ("bid_size", "log(1 + contracts at the bid) / 10"),
-    ("ask_size", "log(1 + contracts at the ask) / 10"),
-    ("sold", "log(1 + contracts that hit the bid in the last step) / 10"),
-    ("bought", "log(1 + contracts that lifted the ask in it) / 10"),
-    ("estimate", "probability of YES by a model outside the market"),
-    ("edge", "the estimate less the middle of the quote, in multiples of 5 cents"),
-    ("change", "of the middle in the last step, in the same"),
-    ("trend", "of the middle in the last ten steps, in the same"),
-    ("deviation", "root mean square of the middle's last twenty changes, in the same"),
-    ("left", "share of the session that is left"),
-    ("cash", "in multiples of the cash at the beginning"),
-    ("position", "contracts, YES above 0 and NO below, in multiples of the limit"),
-    ("share", "of the account that the position is worth"),
-    ("profit", "of the account, in multiples of the cash at the beginning"),
-    ("bids", "contracts of resting purchases, in multiples of the limit"),
-    ("offers", "contracts of resting sales, in multiples of the limit"),
-)
-SIZE_FEATURES = (
-    ("size", "contracts of the last order, in multiples of the largest size"),
-    ("mean_size", "of all orders so far, in the same"),
-    ("largest_yes", "the largest purchase of YES that may be sent, in the same"),
-    ("largest_no", "the largest purchase of NO that may be sent, in the same"),
+FEATURES = (  # all within ±LARGEST
+    "bid",  # best bid for YES, USD
+    "ask",  # best ask of YES, USD
+    "bid_size",  # log(1 + contracts at the bid) / 10
+    "ask_size",  # log(1 + contracts at the ask) / 10
+    "sold",  # log(1 + contracts that hit the bid in the last step) / 10
+    "bought",  # log(1 + contracts that lifted the ask in it) / 10
+    "estimate",  # probability of YES by a model outside the market
+    "edge",  # the estimate less the middle of the quote, in multiples of 5 cents
+    "change",  # of the middle in the last step, in the same
+    "trend",  # of the middle in the last ten steps, in the same
+    "deviation",  # root mean square of the middle's last twenty changes, in the same
+    "left",  # share of the session that is left
+    "cash",  # in multiples of the cash at the beginning
+    "position",  # contracts, YES above 0 and NO below, in multiples of the limit
+    "share",  # of the account that the position is worth
+    "profit",  # of the account, in multiples of the cash at the beginning
+    "bids",  # contracts of resting purchases, in multiples of the limit
+    "offers",  # contracts of resting sales, in multiples of the limit
+    "size",  # contracts of the last order, in multiples of the largest size
+    "mean_size",  # of all orders so far, in the same
+    "largest_yes",  # the largest purchase of YES that may be sent, in the same
+    "largest_no",  # the largest purchase of NO that may be sent, in the same
 )
 LARGEST = 10.0
 NICKEL = 0.05  # USD: networks learn from features that are neither tiny nor large
 TREND = 10  # steps
 ROOT_MEAN = 20  # steps
-
-
-def features_of(*, sizes: bool) -> tuple[str, ...]:
-    """The names of the features, in their order; sizes: whether those of sizes are there."""
-    return tuple(name for name, _ in (*FEATURES, *(SIZE_FEATURES if sizes else ())))
 
 
 @inlined
@@ -107,14 +99,13 @@ def observe(
     orders: Records,
     tape: Records,
     terms: Terms,
-    sizes: bool,
     seen: npt.NDArray[np.float32],
     allowed: Mask,
 ) -> None:
     """Write the features of a market at its tick, and which of the 25 actions may be sent.
 
-    tape: ticks up to the market's at least; later ones are not read.
-    sizes: whether the features of sizes are written. seen: [F] float32. allowed: [25].
+    tape: ticks up to the market's at least; later ones are not read. seen: [F] float32.
+    allowed: [25].
     """
     row = market.row
     tick = tape[row]
@@ -148,11 +139,10 @@ def observe(
             offers += orders[k].remaining
     seen[16] = bids / limit
     seen[17] = offers / limit
-    if sizes:
-        largest = terms.sizes[4]
-        seen[18] = market.sent / largest
-        seen[19] = market.total / market.numbers / largest if market.numbers else 0.0
-        seen[20] = _largest(allowed, terms, BUY_YES)
-        seen[21] = _largest(allowed, terms, BUY_NO)
+    largest = terms.sizes[4]
+    seen[18] = market.sent / largest
+    seen[19] = market.total / market.numbers / largest if market.numbers else 0.0
+    seen[20] = _largest(allowed, terms, BUY_YES)
+    seen[21] = _largest(allowed, terms, BUY_NO)
     for k in range(len(seen)):
         seen[k] = min(max(seen[k], -LARGEST), LARGEST)

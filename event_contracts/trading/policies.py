@@ -8,7 +8,6 @@ were trained for.
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 
 from event_contracts.trading.actions import (
@@ -28,7 +28,7 @@ from event_contracts.trading.actions import (
     styles_of,
 )
 from event_contracts.trading.fees import FeeRules
-from event_contracts.trading.observation import features_of
+from event_contracts.trading.observation import FEATURES
 from foundation.arrays import Array, Mask
 from foundation.errors import InputError, in_one_line
 from sizing.kelly import binary_kelly
@@ -37,7 +37,7 @@ Observations = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.int64]
 
 _SIZES = len(POSITION_SIZES)
-_PLACES = {name: place for place, name in enumerate(features_of(sizes=False))}
+_PLACES = {name: place for place, name in enumerate(FEATURES)}
 HIDDEN = "mlp_extractor.policy_net."
 CHOICE = "action_net."
 ABOUT = "kalshi"  # key of the header
@@ -198,7 +198,7 @@ class BinaryKelly:
         return np.where(fits.any(axis=1), first + largest, 0)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class About:
     """What a checkpoint was trained for.
 
@@ -211,17 +211,10 @@ class About:
 
     position_sizes: tuple[int, ...] = POSITION_SIZES
     fixed_size: int | None = None
-    features: tuple[str, ...] = features_of(sizes=True)
+    features: tuple[str, ...] = FEATURES
     steps: int = 0
     seed: int = 0
     settings: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "position_sizes", tuple(self.position_sizes))
-        object.__setattr__(self, "features", tuple(self.features))
-        whole = all(isinstance(number, int) for number in (self.steps, self.seed))
-        if not (whole and isinstance(self.settings, Mapping)):
-            raise ValueError("steps and seed are whole numbers, settings have names")
 
     def other_orders(self, orders: OrderSettings) -> str | None:
         """Why it fits no such orders, in words; nothing where it does.
@@ -287,11 +280,6 @@ def load_network(path: Path | str) -> NetworkPolicy:
 def read_checkpoint(path: Path | str) -> tuple[Weights, About]:
     """The tensors of a checkpoint by name, and what it was trained for."""
     path = Path(path)
-    if zipfile.is_zipfile(path):
-        raise InputError(
-            f"{path}: an archive of another program; this system reads checkpoints of"
-            f" {ACTIONS} actions in safetensors, which it writes itself: train anew"
-        )
     try:
         with safe_open(path, "np") as file:
             header = file.metadata() or {}
@@ -306,8 +294,8 @@ def read_checkpoint(path: Path | str) -> tuple[Weights, About]:
             f"{path}: a checkpoint of {len(choice)} actions, this system has {ACTIONS}: train anew"
         )
     try:
-        about = About(**json.loads(header[ABOUT]))
-    except (KeyError, TypeError, ValueError, RecursionError):
+        about = TypeAdapter(About).validate_json(header[ABOUT], extra="forbid")
+    except (KeyError, ValueError):
         raise InputError(f"{path}: its header does not say what it was trained for") from None
     _check_layers(path, weights, about)
     return weights, about
@@ -315,11 +303,8 @@ def read_checkpoint(path: Path | str) -> tuple[Weights, About]:
 
 def _check_layers(path: Path, weights: Weights, about: About) -> None:
     """Refuse layers that do not follow from one another, or see other features than there are."""
-    known = (features_of(sizes=True), features_of(sizes=False))
-    if about.features not in known:
-        raise InputError(
-            f"{path}: trained on other features than those of this version: train anew"
-        )
+    if about.features != FEATURES:
+        raise InputError(f"{path}: trained on other features: train anew")
     width = len(about.features)
     for name in _layer_names(weights):
         layer = weights.get(name, np.zeros(0))

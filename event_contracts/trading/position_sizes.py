@@ -29,12 +29,11 @@ from decimal import Decimal
 from fractions import Fraction
 from functools import partial
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from event_contracts.trading.orders import Fill, Outcome, other
-from execution.live.page import hour
 from foundation.arrays import Array
 from foundation.charts import Chart, Series
 from foundation.figures import NONE, Words, number, percent, quantity, usd
@@ -50,8 +49,6 @@ SHOWN: tuple[tuple[str, str, str, Words], ...] = (  # field, heads of a column a
     ("size_changes_per_episode", "changes", "changes of size an episode", MEAN),
 )
 FEWEST = 3  # orders of which a correlation says something: two always lie on a line
-Clock = Literal["steps", "seconds"]
-STRETCHES = 20  # of time, over each of which a mean is taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +57,10 @@ class SentOrder:
 
     order_id: that its fills carry.
     size: contracts, above 0.
-    at: when, in steps of the episode or in seconds since 1970.
     """
 
     order_id: str
     size: int
-    at: float
 
     def __post_init__(self) -> None:
         if self.size <= 0:
@@ -243,30 +238,23 @@ class SizeView:
 
     figures: a row each.
     sizes: the histogram, the smallest first.
-    plots: heading and plot.
+    plot: size against profit; none where no order has a profit.
     """
 
     figures: Table
     sizes: Table
-    plots: tuple[tuple[str, Chart], ...]
+    plot: Chart | None
 
 
-def size_view(episodes: Iterable[Episode], clock: Clock = "steps") -> SizeView | None:
-    """The section of some episodes; none where no order was sent.
-
-    clock: what `SentOrder.at` counts.
-    """
+def size_view(episodes: Iterable[Episode]) -> SizeView | None:
+    """The section of some episodes; none where no order was sent."""
     episodes = tuple(episodes)
     metrics = PositionSizeMetrics.of(episodes)
     if not metrics.position_size_distribution:
         return None
     profits = sized_profits(episodes)
-    sent = [(order.at, order.size) for episode in episodes for order in episode.orders]
-    at, sizes = np.array(sent, dtype=float).T
-    plots = [("Sizing over time", _over_time(at, sizes, clock))]
-    if profits:
-        plots.insert(0, ("Size against profit", _against_profit(*np.array(profits).T)))
-    return SizeView(metrics.table(), _histogram(metrics, profits), tuple(plots))
+    plot = _against_profit(*np.array(profits).T) if profits else None
+    return SizeView(metrics.table(), _histogram(metrics, profits), plot)
 
 
 def _histogram(metrics: PositionSizeMetrics, profits: list[tuple[int, float]]) -> Table:
@@ -300,30 +288,3 @@ def _against_profit(sizes: Array, profits: Array) -> Chart:
         ),
         "usd",
     )
-
-
-def _over_time(at: Array, sizes: Array, clock: Clock) -> Chart:
-    """A point for each order, and the mean size of each stretch of time."""
-    begin, end = float(at.min()), float(at.max())
-    span = max(end - begin, 1.0)
-    order = np.argsort(at, kind="stable")
-    stretch = np.minimum((STRETCHES * (at - begin) / span).astype(int), STRETCHES - 1)
-    counts = np.bincount(stretch, minlength=STRETCHES)
-    there = np.flatnonzero(counts)
-    means = np.bincount(stretch, sizes, STRETCHES)[there] / counts[there]
-    middles = begin + span * (there + 0.5) / STRETCHES
-    first, last = (_clock_text(value, clock) for value in (begin, end))
-    return Chart(
-        f"Sizes of {len(at)} orders from {first} to {last}, mean {number(sizes.mean(), 1)}.",
-        (
-            Series("an order", "second", at[order], sizes[order], "dots").thinned(),
-            Series("mean size", "first", middles, means),
-        ),
-        zone="UTC" if clock == "seconds" else "",
-    )
-
-
-def _clock_text(value: float, clock: Clock) -> str:
-    if clock == "steps":
-        return f"step {number(value, 0)}"
-    return f"{hour(np.datetime64(round(value), 's'))} UTC"

@@ -31,7 +31,6 @@ from trainingdata.feed.fields import an_instant
 
 COLUMNS = ("market", "probability", "until")
 ALERT = "estimates"  # a kind
-LARGEST_FILE = 16_000_000  # bytes
 _CENT = WHOLE // 100
 _OUTCOMES = {"yes": (WHOLE - _CENT, WHOLE), "no": (0, _CENT)}  # quotes of a settlement row
 
@@ -61,8 +60,6 @@ class EstimateFile:
 def read_estimates(path: Path) -> dict[str, tuple[float, np.datetime64]]:
     """Probabilities of YES in a file, and from when on they count no more, by market."""
     try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise InputError(f"{path}: larger than {LARGEST_FILE:,} bytes")
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error

@@ -12,13 +12,17 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from event_contracts.live import KalshiTradingSettings
 from event_contracts.simulation.exchange import Exchange
+from event_contracts.trade import KalshiTradingSettings
 from event_contracts.trading.actions import Admission, PositionLimits
-from event_contracts.trading.books import BEGINNING, AccountBooks, RulesOf
 from event_contracts.trading.endpoint import KalshiSettings
 from event_contracts.trading.fees import FeeRules
-from event_contracts.trading.manager import KalshiMultiMarketOrderManager
+from event_contracts.trading.manager import (
+    BEGINNING,
+    AccountBooks,
+    KalshiMultiMarketOrderManager,
+    RulesOf,
+)
 from event_contracts.trading.orders import LimitOrder, Verb
 from event_contracts.trading.policies import Codes, Observations
 from event_contracts.trading.records import DOLLAR

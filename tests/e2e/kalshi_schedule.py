@@ -25,13 +25,13 @@ from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.simulation.venue import OrderRequest
 from event_contracts.trading.action_log import ActionRecords
 from event_contracts.trading.orders import Outcome
-from execution.account_lock import JOURNAL, KILL_FILE
+from execution.account_lock import JOURNAL
 from execution.journal.order_store import UNDETERMINED
 from foundation.clock import system_clock
 from foundation.database import Database
 from tests.e2e import kalshi_checks as checks
-from tests.e2e.fault_proxy import FaultProxy, Trap, faulty_wire
-from tests.e2e.fault_runs import PATIENT, Door, FaultRun, FaultRuns, Place, arm_kill, leaking_files
+from tests.e2e.fault_proxy import FaultProxy, faulty_wire
+from tests.e2e.fault_runs import Door, FaultRun, FaultRuns, Place, arm_kill, leaking_files
 from tests.event_contracts.practice import (
     CREATE,
     KEYS,
@@ -46,7 +46,6 @@ NEVER = (
     *("duplicates", "lost", "breaches", "differing_fills", "hangs", "leaks"),
     *("crashes", "stuck", "undetermined_at_the_end"),
 )
-STEPS = 6
 MARKETS = ("RAIN", "SNOW")
 LONG = 400  # ticks of the market that does not settle
 INTERVAL = 60  # seconds of the venue's ticks
@@ -125,7 +124,6 @@ def _words(folder: Path, wire: FaultProxy, rng: random.Random) -> tuple[str, ...
         *(f"policy={rng.choice(POLICIES)}", f"price_style={rng.choice(STYLES)}"),
         *(f"folder={folder / 'journals'}", f"broker.url_override={wire.url}"),
         f"broker.landing_seconds={LANDING}",
-        "actor.rest=1",
     )
 
 
@@ -134,7 +132,6 @@ class KalshiTrading:
     """One schedule as it goes on: the venue, the runs of the command, and what was seen.
 
     sent: ids of the orders that have left a process, in that order.
-    killed_at: how many had when the kill file was put there; none where it is not.
     """
 
     here: KalshiPractice
@@ -162,8 +159,7 @@ class KalshiTrading:
         wire.danger_of_orders = rng.choice((None, 0.4, 0.8))
         if rng.random() < 0.3:
             self.here.fault(**rng.choice(VENUE_FAULTS))
-        kinds = (self._ordinary, self._ordinary, self._until_told, self._kill_file, self._beside)
-        rng.choice(kinds)()
+        rng.choice((self._ordinary, self._ordinary, self._until_told))()
         if rng.random() < 0.3:
             wire.land()
         if rng.random() < 0.3:
@@ -224,39 +220,6 @@ class KalshiTrading:
         # On a wire that fails it may not hear what became of a cancellation, and says so.
         uncertain = code == 2 and "not all was cancelled" in run.told
         counts["stuck"] += code not in (0, -signal.SIGKILL) and not uncertain
-
-    def _kill_file(self) -> None:
-        """A person puts the kill file there: after the order in flight nothing is sent."""
-        run = self._runs.start(*IMPATIENT, *self._drawn())
-        number = self.place.rng.randint(5, 60)
-        sent: list[int] = []
-
-        def put() -> None:
-            if self.journal.exists():
-                self.journal.with_name(KILL_FILE).touch()
-                sent.append(len(self.sent))
-
-        self.place.wire.trap = Trap(put, "", DOOR.api, number)
-        self._runs.ended(run)
-        if sent:
-            self.place.counts["kill files"] += 1
-            # The order whose request was on its way when the file came may still have left.
-            self.place.counts["breaches"] += len(self.sent) > sent[0] + 1
-            before = len(self.sent)
-            code = self._runs.ended(self._runs.start(*IMPATIENT, *self._drawn()))
-            self.place.counts["breaches"] += code == 0 or len(self.sent) > before
-            self.journal.with_name(KILL_FILE).unlink()
-
-    def _beside(self) -> None:
-        """Another process is started on the account while one trades it."""
-        run = self._runs.start(*IMPATIENT, "steps=8", "seed=5")
-        if run.until(lambda: self.journal.exists() and bool(self.sent)):
-            mine = FaultRun(self.place, (*self.words, *PATIENT, "steps=1", "seed=7"))
-            mine.until(lambda: False)
-            self.place.counts["breaches"] += run.running and mine.end() != 2
-            mine.end()
-            self.place.counts["second processes"] += 1
-        self._runs.ended(run)
 
     def _drawn(self) -> tuple[str, str]:
         rng = self.place.rng

@@ -186,7 +186,7 @@ def test_preview_is_shown_as_the_settings_that_it_stands_for(tmp_path: Path) -> 
         ("option_spreads.monte_carlo", "matplotlib", "pictures"),
         ("option_spreads.backtest", "matplotlib", "pictures"),
         ("event_contracts.compare", "gymnasium", "rl"),
-        ("event_contracts.train", "tensorboard", "rl"),
+        ("event_contracts.train", "gymnasium", "rl"),
     ],
 )
 def test_a_library_that_a_first_backtest_does_without_is_named_with_what_installs_it(

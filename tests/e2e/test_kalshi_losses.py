@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from event_contracts.live import (
+from event_contracts.trade import (
     JOB,
     KalshiAccount,
-    KalshiGuardSettings,
     KalshiJob,
     KalshiTradingSettings,
     kalshi_account,
@@ -28,16 +27,14 @@ from event_contracts.live import (
 from event_contracts.trading.action_log import ActionEntry
 from event_contracts.trading.actions import PositionLimits
 from event_contracts.trading.actor import ActorService
-from event_contracts.trading.books import Reading
 from event_contracts.trading.endpoint import KalshiConnection
 from event_contracts.trading.fees import FeeRules
-from event_contracts.trading.manager import KalshiMultiMarketOrderManager
+from event_contracts.trading.manager import KalshiMultiMarketOrderManager, Reading
 from event_contracts.trading.records import TICK, MarketUpdate, SamplingSchedule
 from event_contracts.trading.sampler import Sampler
 from execution.account_lock import JOURNAL, KILL_FILE, PAGE
-from execution.live.__main__ import clear, kill, status
+from execution.live.__main__ import clear, kill
 from execution.live.loop import Stop
-from execution.live.page import Bounds, StatusPage
 from foundation.clock import Time, system_clock
 from foundation.database import rows_of
 from foundation.errors import BrokerError, InputError
@@ -56,7 +53,6 @@ from tests.event_contracts.practice import KEYS, KalshiPractice, kalshi_practice
 
 BUY_YES_100 = 5
 SELL_YES_100 = 10
-BOUNDS = Bounds(0.25, KalshiGuardSettings())
 UNBOUND: dict[str, Any] = {
     "limits": PositionLimits(Decimal(1000), Decimal(1000), Decimal(1)),
     "cash_buffer": 0.0,
@@ -214,21 +210,6 @@ def test_deposits_and_withdrawals_are_flows_and_raise_nothing_also_between_proce
         assert now.marks() == [(100, 0), (97.25, 0), (597.25, 500), (57.25, -540)]
 
 
-def test_what_is_paid_in_is_spent_from_the_round_on_that_sees_it(here: KalshiPractice) -> None:
-    with process(here) as now:
-        assert now.manager.view(RAIN).cash == 100
-        now.mark()
-        job = now.job()
-        for paid, cash in ((500, 600), (-400, 200)):
-            before = now.manager.view(RAIN).cash
-            pay_in(here.exchange, paid)
-            assert now.manager.view(RAIN).cash == min(before, before + paid)
-            job.step()
-            assert now.manager.view(RAIN).cash == cash
-            assert now.manager.reading().differences == ()
-        assert now.notices == []
-
-
 def test_what_fills_while_no_process_runs_is_no_flow(here: KalshiPractice) -> None:
     with process(here) as now:
         now.mark()
@@ -302,42 +283,6 @@ def test_the_loop_marks_every_round_writes_its_page_and_says_why_it_ended(
     assert "Next cycle: kalshi at" in text_of(pages[0])
     last = text_of(journal().with_name(PAGE).read_text())
     assert last.startswith("Stopped: all its cycles are made ·")
-
-
-def test_so_many_rounds_that_fail_in_a_row_end_the_process(here: KalshiPractice) -> None:
-    def fail(entry: ActionEntry) -> None:
-        here.fault("status", status=500, count=100, method="GET", path="/trade-api/v2/markets")
-
-    settings = trading_settings(here, halt_after=2, **UNBOUND)
-    with pytest.raises(BrokerError, match="markets"):
-        trade(settings, KEYS, Stop(), fail)
-    failed = [bool(why) for (why,) in rows_of(journal(), "SELECT failed FROM cycles")]
-    assert failed[-2:] == [True, True]
-    assert sum(failed) == 2
-    kinds = [kind for (kind,) in rows_of(journal(), "SELECT kind FROM notices")]
-    assert kinds == ["failing kalshi", "stopped"]
-
-
-def test_an_operator_sees_marks_and_halts_and_what_clears_them(here: KalshiPractice) -> None:
-    with process(here) as now:
-        now.mark()
-        now.decide(BUY_YES_100)
-        now.advance(5)
-        StatusPage(now.ours.account, BOUNDS).refresh()
-    asked = status(journal(), system_clock())
-    assert asked.code == 0
-    said = "\n".join(asked.sentences)
-    assert "equity $57.25, cash $47.25" in said
-    assert "exposure: contracts 0.175x; RAIN 0.175" in said
-    assert "halted: drawdown since" in said
-    page = text_of(journal().with_name(PAGE).read_text())
-    assert "$57.25" in page
-    assert "halts at -20%" in page
-    assert "halts at 40" in page
-    where = f"--folder {journal().parent.parent.absolute()} --account {journal().parent.name}"
-    assert f"python -m execution.live {where} clear drawdown --by NAME" in page
-    assert "stocks, gross" not in page
-    assert "RAIN +0.175× 0.25× $10" in page
 
 
 def test_a_kill_stops_the_loop_and_says_that_it_closes_nothing(here: KalshiPractice) -> None:

@@ -5,26 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
 from decimal import Decimal
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from event_contracts.trading.actions import Admission
-from event_contracts.trading.books import BEGINNING, AccountBooks
-from event_contracts.trading.manager import KalshiMultiMarketOrderManager
+from event_contracts.trading.manager import BEGINNING, AccountBooks, KalshiMultiMarketOrderManager
 from event_contracts.trading.orders import LimitOrder, MarketView, Outcome
-from event_contracts.trading.venue_orders import order_request
-from execution.journal.order_store import OrderIntent
 from execution.journal.orders import is_same
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from tests.e2e.kalshi_desk import POST, KalshiStand, kalshi_stand, order
 from tests.event_contracts.practice import CREATE, body_of
 
 D = Decimal
-ROOT = Path(__file__).resolve().parent.parent.parent
 LANDING = np.timedelta64(600 + 3600, "s")  # an order's life, and how long it may be on its way
 
 
@@ -197,50 +191,10 @@ def test_a_busy_venue_takes_nothing_and_is_not_asked_twice(stand: KalshiStand) -
     assert stand.orders() == {}
 
 
-def test_a_second_order_of_an_id_that_somebody_made_counts_as_well(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    with kalshi_stand(reused_ids_refused=False) as stand:
-        manager = stand.manager()
-        price = bid_below(manager.view("SIM-1"))
-        stand.lose(manager, order("o-1", price))
-        (sent,) = stand.practice.posts()
-        stand.practice.land()
-        assert stand.practice.ask("POST", CREATE, sent).status_code == 201
-        view = manager.view("SIM-1")
-        assert [r.order.client_order_id for r in view.resting] == ["o-1", "o-1"]
-        assert "o-1: the venue has more than one order of this id" in caplog.text
-        first, second = (r.order_id for r in view.resting)
-        intent = stand.book.get("o-1")
-        assert intent is not None
-        assert intent.progress.venue_id == first
-        manager.cancel(second)
-        assert stand.state("o-1") == "working"
-        manager.cancel(first)
-        assert stand.state("o-1") == "canceled"
-
-
-def test_an_intent_that_was_planned_is_sent_as_it_was_planned(stand: KalshiStand) -> None:
-    manager = stand.manager()
-    wanted = order("o-1", bid_below(manager.view("SIM-1")))
-    until = manager.expiry()
-    meant = replace(wanted, expires_at=until, reason="because")
-    stand.book.plan(OrderIntent(meant, stand.clock(), venue="kalshi"))
-    assert manager.submit(wanted).remaining == 10
-    (sent,) = stand.practice.posts()
-    assert sent == order_request(wanted, until)
-    intent = stand.book.get("o-1")
-    assert intent is not None
-    assert (intent.state, intent.order.reason) == ("working", "because")
-    with pytest.raises(OrderRejected, match="another order of this id"):
-        manager.submit(replace(wanted, count=D(3)))
-
-
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
         (order("o-1", "0.655"), "has no price of 0.655 for YES"),
-        (replace(order("o-1", "0.50"), count=D("1.5")), "takes whole contracts"),
         (order("o-1", "0.50", 501), "501 contracts after this order"),
         (order("o-1", "0.99", 400), "at most 25% of a portfolio"),
         (order("o-1", "0.50", 1, "SELL"), "0 held"),
@@ -340,23 +294,3 @@ def test_contracts_that_no_fill_explains_are_believed_once_they_last_and_told(
     assert sum(stand.waited) > 0
     assert manager.view("SIM-1").yes == 10
     assert manager.view("SIM-1").cash == stand.practice.exchange.cash
-
-
-def test_reads_are_repeated(stand: KalshiStand) -> None:
-    manager = stand.manager()
-    stand.practice.fault("status", method="GET", path="/trade-api/v2/portfolio", status=503)
-    assert manager.view("SIM-1").cash == 1000
-
-
-def test_an_order_that_is_listed_as_waiting_with_nothing_left_waits_for_nothing(
-    stand: KalshiStand,
-) -> None:
-    manager = stand.manager()
-    taken = manager.submit(order("o-1", taking(manager.view("SIM-1")), 10))
-    stand.practice.advance()
-    path = f"/trade-api/v2/portfolio/orders/{taken.order_id}"
-    stand.practice.fault("state", path=path, state="new", count=100)
-    view = manager.view("SIM-1")
-    assert (waiting(view), view.yes) == ({}, 10)
-    stand.practice.clear_faults()
-    check_books(stand, manager)

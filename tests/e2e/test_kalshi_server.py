@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import stat
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +11,8 @@ import numpy as np
 import pytest
 import requests
 
-from event_contracts.simulation import responses
-from event_contracts.simulation.venue import KalshiVenueSettings
+from event_contracts.practice_server import KalshiVenueSettings
+from event_contracts.simulation import venue
 from tests.commands import Started
 from tests.e2e.refused import refusal_of
 from tests.event_contracts.practice import API, signed_headers
@@ -53,17 +52,6 @@ def test_what_it_prints_and_writes_opens_the_account_and_a_client_moves_the_cloc
         assert moved["passed"] == 2
 
 
-@pytest.mark.slow
-def test_a_clock_that_runs_plays_its_markets_to_the_end(tmp_path: Path) -> None:
-    with served(tmp_path, "--speed", "1e6", "market.steps=20") as (url, _, _):
-        status = f"{url}{API}/exchange/status"
-        deadline = time.monotonic() + 60
-        while requests.get(status, timeout=30).json()["trading_active"]:
-            assert time.monotonic() < deadline
-        moved = requests.post(f"{url}/control/advance", json={}, timeout=30)
-        assert moved.status_code == 409
-
-
 def test_recorded_markets_are_played_as_far_apart_as_they_were(tmp_path: Path) -> None:
     quotes: list[Quote] = [
         (f"2025-05-01T10:{m:02}", ticker, 40 + m // 5, 45)
@@ -75,7 +63,7 @@ def test_recorded_markets_are_played_as_far_apart_as_they_were(tmp_path: Path) -
     exchange = settings.exchange(settings.listings(), np.datetime64("2026-01-01", "ns"))
     told = []
     for _ in range(4):
-        listed = responses.markets(exchange, {})["markets"]
+        listed = venue.markets(exchange, {})["markets"]
         told.append({m["ticker"]: (m["status"], m["yes_bid_dollars"]) for m in listed})
         exchange.advance()
     assert told[0] == {"E-1-A": ("active", "0.4000"), "E-1-B": ("initialized", "0.0000")}

@@ -6,15 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from event_contracts.live import KalshiGuard, KalshiGuardSettings
+from event_contracts.trade import KalshiGuard, KalshiGuardSettings
 from event_contracts.trading.action_log import ActionEntry, ActionLog
 from event_contracts.trading.actions import Admission, LimitOrderActionSpace, PriceStyle
-from event_contracts.trading.actor import ActorService, ActorSettings
+from event_contracts.trading.actor import ActorService
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
 from event_contracts.trading.policies import BinaryKelly, Nothing, Policy
 from event_contracts.trading.records import TICK, MarketUpdate, SamplingSchedule
@@ -35,7 +34,6 @@ from tests.e2e.kalshi_desk import (
     order,
     quotes,
 )
-from tests.e2e.test_trade_kalshi import traded
 from tests.event_contracts.practice import CREATE, body_of
 
 D = Decimal
@@ -113,23 +111,6 @@ def test_orders_of_another_job_and_of_another_book_stay(stand: KalshiStand) -> N
     assert resting(stand) == ["o-1"]
 
 
-def test_an_order_of_unknown_fate_is_left_to_the_looks_for_it(stand: KalshiStand) -> None:
-    manager = stand.manager(rich("999"))
-    stand.lose(stand.manager(), order("o-1", "0.40", 10, market=RAIN))
-    assert withdrawn(manager) == []
-    stand.practice.land()
-    assert manager.undetermined(RAIN) == ()
-    assert withdrawn(manager) == ["o-1"]
-
-
-def test_without_an_order_of_ours_that_works_the_venue_is_not_asked(stand: KalshiStand) -> None:
-    manager = stand.manager(rich("999"))
-    by_hand(stand)
-    asked = len(stand.practice.asked)
-    assert withdrawn(manager) == []
-    assert len(stand.practice.asked) == asked
-
-
 def test_an_id_that_the_venue_rejected_never_goes_out_a_second_time(stand: KalshiStand) -> None:
     manager = stand.manager()
     wanted = order("o-1", "0.40", 10, market=RAIN)
@@ -144,18 +125,6 @@ def test_an_id_that_the_venue_rejected_never_goes_out_a_second_time(stand: Kalsh
     assert stand.state("o-1") == "rejected"
     assert manager.view(RAIN).resting == ()
     assert manager.submit(order("o-2", "0.40", 10, market=RAIN)).remaining == 10
-
-
-def test_an_id_that_was_withheld_goes_out_once_it_may(stand: KalshiStand) -> None:
-    manager = stand.manager(rich("999"))
-    wanted = order("o-1", "0.40", 10, market=RAIN)
-    meant = replace(wanted, expires_at=manager.expiry())
-    stand.book.plan(OrderIntent(meant, stand.clock(), venue="kalshi"))
-    with pytest.raises(OrderRejected, match="o-1: not sent: buying 10 YES"):
-        manager.submit(wanted)
-    assert stand.state("o-1") == "withheld"
-    assert stand.manager().submit(wanted).remaining == 10
-    assert stand.posts() == {"o-1": 1}
 
 
 @dataclass
@@ -194,8 +163,8 @@ class Trading:
             self.policy,
             self.log,
             notices,
-            ActorSettings(decision_seconds=30.0),
             clock=self.stand.clock,
+            decision_seconds=30.0,
             halted=lambda: self.halted,
         )
         self.began = self.stand.clock()
@@ -291,7 +260,7 @@ def test_a_venue_that_does_not_cancel_fails_its_market_and_nothing_is_decided_th
         assert trading.tick(row) is None
     assert trading.log.entries() == []
     assert len(trading.log.ticks(RAIN)) == 4
-    assert [text.partition(" is left alone")[0] for text in trading.told] == [RAIN]
+    assert [text.partition(" failed")[0] for text in trading.told] == [RAIN]
     assert trading.tick(0, "SNOW") is not None
     assert resting(stand) == ["o-1"]
 
@@ -331,20 +300,3 @@ def test_an_order_that_has_filled_before_it_is_taken_out_stays_as_it_ended(
     assert stand.state("o-1") == "filled"
     assert manager.view(RAIN).yes == 10
     assert cancels(stand) == 0
-
-
-@pytest.mark.slow
-def test_a_dry_run_cancels_nothing_and_one_on_paper_goes_on_to_cancel(
-    stand: KalshiStand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A dry run reads no journal, so that no order at the venue is one of its own."""
-    monkeypatch.chdir(tmp_path)
-    traded(stand.practice, price_style="passive", policy="random", steps=2)
-    waiting = resting(stand)
-    assert waiting
-    sent = cancels(stand)
-    idle: dict[str, Any] = {"policy": "nothing", "steps": 1}
-    traded(stand.practice, mode="dry", **idle)
-    assert (resting(stand), cancels(stand)) == (waiting, sent)
-    traded(stand.practice, **idle)
-    assert (resting(stand), cancels(stand)) == ([], sent + len(waiting))

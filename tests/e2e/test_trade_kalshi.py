@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from event_contracts import SyntheticMarket
-from event_contracts import trade as trade_kalshi
-from event_contracts.live import trade
 from event_contracts.simulation.paper_report import paper_report
 from event_contracts.simulation.sessions import outcome_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_session
+from event_contracts.trade import trade
 from event_contracts.trading.action_log import ActionEntry, ActionRecords
-from event_contracts.trading.endpoint import KalshiConnection, KalshiSettings
 from event_contracts.trading.records import WHOLE
-from event_contracts.trading.sampler import Sampler
 from execution.account_lock import JOURNAL
 from execution.journal.order_store import OrderStore
-from execution.live import runner
 from execution.live.loop import Stop
 from foundation.database import Database, rows_of
-from foundation.errors import BrokerError, InputError
+from foundation.errors import BrokerError
 from tests.e2e.kalshi_desk import trading_settings
 from tests.e2e.refused import refusal_of
 from tests.event_contracts.practice import KEYS, KalshiPractice, kalshi_practice
@@ -131,23 +125,6 @@ def test_a_market_that_settles_ends_the_trading(
     assert decided["orders"] + decided["refused"] == sum(e.sent > 0 for e in shown)
 
 
-def test_markets_are_sampled_until_trading_ends(practice: KalshiPractice) -> None:
-    connection = KalshiConnection(KalshiSettings(url_override=practice.url), KEYS)
-    sampler = Sampler(connection, ("RAIN", "SNOW"), np.timedelta64(1, "s"))
-    now = np.datetime64("now", "ns")
-    listings = sampler.read()
-    sampler.spans |= {market: sampler.span(market, each, now) for market, each in listings.items()}
-    updates = {update.market: update for update in sampler.sample(sampler.tick_after(now))}
-    assert set(updates) == {"RAIN", "SNOW"}
-    tick = practice.exchange.shown("RAIN")
-    for name in ("bid", "ask", "bid_size", "ask_size"):
-        assert updates["RAIN"].tick[name] == tick[name]
-    closes = listings["RAIN"].closes
-    assert not sampler.sample(sampler.tick_after(closes))
-    with pytest.raises(InputError, match="RAIN: trading ends at"):
-        sampler.span("RAIN", listings["RAIN"], closes)
-
-
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -164,34 +141,6 @@ def test_the_command_refuses_in_one_line(
         monkeypatch.delenv(name, raising=False)
     assert says in refusal_of("event_contracts.trade", *words)
     assert not list(tmp_path.iterdir())
-
-
-def test_a_decision_is_a_line_and_a_hold_is_none(capsys: pytest.CaptureFixture[str]) -> None:
-    at = np.datetime64("2026-11-22T10:00:00", "ns")
-    numbers = (Decimal(1000), Decimal(1000))
-    held = ActionEntry("RAIN", at, "kelly", 0, "HOLD", 0, None, "HOLD", "", 1, *numbers)
-    trade_kalshi.show(held)
-    assert capsys.readouterr().out == ""
-    bought = ActionEntry(
-        "RAIN", at, "kelly", 1, "BUY_YES", 5, Decimal("0.42"), "", "", 3, *numbers, "a", "taken b"
-    )
-    trade_kalshi.show(bought)
-    assert "RAIN: BUY_YES 5 at $0.42; taken b" in capsys.readouterr().out
-
-
-@pytest.mark.slow
-def test_unattended_it_waits_for_a_venue_that_is_not_there_until_it_is_told_to_stop(
-    practice: KalshiPractice, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(runner, "VENUE_RETRY", 0.01)
-    practice.fault("status", status=503, seconds=0, count=20)
-    shown = traded(practice, most=1, steps=None, policy="kelly")
-    assert len(shown) >= 1
-    practice.fault("status", status=503, seconds=0, count=10**5)
-    stop = Stop()
-    monkeypatch.setattr(Stop, "wait", lambda stop, _: stop.tell("enough"))
-    trade(trading_settings(practice, **{**BOTH, "steps": None}), KEYS, stop, lambda _: None)
-    assert stop.why == "enough"
 
 
 def test_what_no_waiting_mends_ends_it_at_once(practice: KalshiPractice) -> None:

@@ -6,17 +6,9 @@
         practice.advance()                         # the clock moves, orders meet the tick
         assert practice.exchange.cash == manager.view("RAIN").cash
 
-Settings are those of `event_contracts.simulation.venue.KalshiVenueSettings`; `sessions`
-plays these arrays [T, F] by ticker in the place of synthetic ones. Without it there are two
-synthetic markets, SIM-1 and SIM-2. `reused_ids_refused=False` takes a second order under a
-client_order_id that has been used.
-
-`fault(kind, count=1, method="POST", path="/trade-api/v2/portfolio/events/orders", …)` plans what
-goes wrong: the kinds of `marketsimulator.venue.faults`. `land()` does what `late` has held up.
-
-The venue's clock is the simulation's: it begins at the wall clock's time, stands between ticks and
-moves by `interval` seconds (60 unless set) with each. `practice.exchange.now` says what it shows.
-An order whose expiration comes before the next tick ends without having met it.
+Settings are those of `event_contracts.practice_server.KalshiVenueSettings`; `sessions` plays these
+arrays [T, F] by ticker in the place of two synthetic ones, SIM-1 and SIM-2. Faults are those of
+`marketsimulator.venue.faults`. The clock begins at the wall clock's time and stands between ticks.
 """
 
 from __future__ import annotations
@@ -40,16 +32,16 @@ from aiohttp import web
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
+from event_contracts.practice_server import KalshiVenueSettings, warm_up
 from event_contracts.simulation.app import KalshiServer, new_keys
 from event_contracts.simulation.exchange import Exchange, Listing
 from event_contracts.simulation.sessions import checked_session, tape_of
-from event_contracts.simulation.venue import KalshiVenueSettings, warm_up
 from event_contracts.trading import endpoint
 from event_contracts.trading.orders import LimitOrder
 from foundation.arrays import Array
 
 WAIT = 30.0  # seconds
-UNPACED = (1e6, 1e6)  # tokens a second: nobody waits for a bucket to fill
+UNPACED = 10**6  # requests a second: nobody waits for his turn
 API = "/trade-api/v2"
 CREATE = "/portfolio/events/orders"
 ORDERS = f"{API}{CREATE}"
@@ -216,7 +208,7 @@ def kalshi_practice(
     listings = chosen.listings() if sessions is None else _listings(sessions)
     _rehearse_once()
     exchange = chosen.exchange(listings, np.datetime64(time.time_ns(), "ns"))
-    server = KalshiServer(exchange, chosen, KEYS)
+    server = KalshiServer(exchange, KEYS, reused_ids_refused=chosen.reused_ids_refused)
     practice = KalshiPractice("", KEYS.key_id, KEYS.private_key, exchange)
     app = server.app()
 
@@ -238,7 +230,7 @@ def kalshi_practice(
     try:
         port = asyncio.run_coroutine_threadsafe(up(), loop).result(WAIT)
         practice.url = f"http://127.0.0.1:{port}"
-        with patch.object(endpoint, "RATES", UNPACED):
+        with patch.object(endpoint, "RATE", UNPACED):
             yield practice
     finally:
         asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(WAIT)

@@ -18,21 +18,11 @@ from event_contracts.trading.actions import (
     POSITION_SIZES,
     LimitOrderActions,
     LimitOrderActionSpace,
-    PositionLimits,
     decode_action,
     encode_action,
     process_action,
 )
-from event_contracts.trading.orders import (
-    LimitOrder,
-    MarketView,
-    Outcome,
-    Quote,
-    Receipt,
-    RestingOrder,
-    Verb,
-    other,
-)
+from event_contracts.trading.orders import LimitOrder, MarketView, Outcome, Receipt, Verb, other
 from tests.event_contracts.trading import MARKET, QUOTE, view, views, waiting
 
 D = Decimal
@@ -124,30 +114,6 @@ def test_a_style_picks_the_price_of_each_intent(style: Any, prices: list[str]) -
     assert [space.price(intent, QUOTE) for intent in range(1, 5)] == [D(p) for p in prices]
 
 
-@pytest.mark.parametrize("quote", [Quote(D(0), D("0.30")), Quote(D("0.30"), D(1))])
-def test_a_book_with_one_side_has_no_middle(quote: Quote) -> None:
-    space = LimitOrderActionSpace(price_style="mid")
-    assert [space.price(intent, quote) for intent in range(1, 5)] == [None] * 4
-
-
-@given(st.integers(0, 1000), st.integers(0, 1000), st.integers(1, 4), st.sampled_from(STYLES))
-def test_no_style_is_worse_than_taking_or_has_a_price_that_the_quote_does_not(
-    one: int, two: int, intent: int, style: Any
-) -> None:
-    quote = Quote(D(min(one, two)) / 1000, D(max(one, two)) / 1000, D("0.001"))
-    verb, side = WAYS[intent - 1]
-    bid, ask = quote.bid(side), quote.ask(side)
-    price = LimitOrderActionSpace(price_style=style).price(intent, quote)
-    taking = LimitOrderActionSpace().price(intent, quote)
-    if price is None:
-        assert bid == 0 or ask == 1
-    else:
-        assert 0 < price < 1
-        assert price % quote.tick == 0
-        assert bid <= price <= ask
-        assert taking is None or (price <= taking if verb == "BUY" else price >= taking)
-
-
 # Masks
 
 
@@ -210,10 +176,7 @@ def expected_of_purchase(before: MarketView, side: Outcome, price: Decimal, size
         (view("52.2463"), [0, 1]),
         (view("52.2462"), [0]),
         (view("3000", yes=480), [0, *range(1, 4), *range(6, 16)]),
-        (view("9000", yes=490, quote=Quote(D("0.97"), D("0.99"))), [0, 1, 2, *range(6, 16)]),
-        (view("380", quote=Quote(D("0.95"), D("0.97"))), [0, *range(1, 5), *range(11, 16)]),
         (view("172"), [*range(6), *range(11, 15)]),  # 100 at 0.43 are a quarter of it
-        (view("3000", resting=[waiting("BUY", "YES", "0.43", 450)]), [*range(5), *range(11, 16)]),
         # A sale of NO goes the way of a purchase of YES.
         (
             view(
@@ -243,15 +206,6 @@ def test_a_fixed_size_is_the_same_space_with_the_others_masked() -> None:
     assert masks[same].tolist() == free.action_masks(before)[same].tolist()
     assert fixed.refusal(1, before) == "the size is fixed at 10, not 5"
     assert fixed.get_gym_space() == free.get_gym_space() == Discrete(25)
-
-
-def test_own_sizes_buffer_and_limits_count() -> None:
-    sizes = LimitOrderActionSpace(position_sizes=(1, 2, 3, 4, 200))
-    assert sizes.process_action(5) == ("BUY_YES", 200)
-    assert sizes.action_masks(view())[[1, 5]].tolist() == [True, True]
-    assert not LimitOrderActionSpace(cash_buffer=D(999)).action_masks(view())[1:].any()
-    narrow = LimitOrderActionSpace(limits=PositionLimits(contracts=D(10)))
-    assert np.flatnonzero(narrow.action_masks(view())).tolist() == [0, 1, 2, 11, 12]
 
 
 # Execution
@@ -297,16 +251,3 @@ def test_the_asynchronous_way_sends_the_same_and_keeps_the_loop_free() -> None:
     plain = Shown(view())
     assert asyncio.run(both()) == space.execute_action_sync(3, plain, MARKET, "c")
     assert slow.sent == plain.sent
-
-
-def test_an_order_checks_itself() -> None:
-    for price, count in (("0", "1"), ("1", "1"), ("0.00001", "1"), ("0.5", "0"), ("0.5", "0.001")):
-        with pytest.raises(ValueError, match=r"c: (price|count) must be a multiple"):
-            LimitOrder("c", MARKET, "BUY", "YES", D(price), D(count))
-    with pytest.raises(ValueError, match="needs a client_order_id"):
-        LimitOrder("", MARKET, "BUY", "YES", D("0.5"), D(1))
-    with pytest.raises(ValueError, match=r"remaining must be above 0 and at most 5, got 6"):
-        RestingOrder("o", LimitOrder("c", MARKET, "BUY", "YES", D("0.5"), D(5)), D(6))
-    for bid, ask in (("0.5", "0.4"), ("-0.1", "0.4"), ("0.5", "1.1")):
-        with pytest.raises(ValueError, match="0 ≤ yes_bid ≤ yes_ask ≤ 1"):
-            Quote(D(bid), D(ask))

@@ -29,8 +29,6 @@ from event_contracts.trading.policies import Codes, Observations, Policy, Random
 from event_contracts.trading.records import SLOTS
 from event_contracts.trading.venue_orders import order_of
 from foundation.arrays import Mask
-from foundation.errors import BrokerError
-from foundation.notices import Notices
 from tests.e2e.kalshi_desk import RAIN, Always
 from tests.event_contracts.exact_account import as_fill
 from tests.event_contracts.trading import journal, service_of, step
@@ -60,22 +58,20 @@ def exchange_of(session: Any, **more: Any) -> Exchange:
 
 
 @settings(max_examples=6)
-@given(seeds, styles, cash_amounts, st.booleans(), st.booleans())
+@given(seeds, styles, cash_amounts, st.booleans())
 def test_the_service_sees_and_does_what_happens_in_the_environment(
-    seed: int, style: str, cash: float, sizes: bool, again: bool
+    seed: int, style: str, cash: float, again: bool
 ) -> None:
     """Masks are those of the account in USD, and every fill is the same to the last digit; whether
     one service lives on, or another one begins over the same journal at every tick.
     """
     session = synthetic_session(seed, SHORT)
-    env = MarketAgnosticKalshiEnv(
-        session, price_style=style, starting_cash=cash, size_features=sizes
-    )
+    env = MarketAgnosticKalshiEnv(session, price_style=style, starting_cash=cash)
     exchange = Exchange([Listing(RAIN, tape_of(session))], env.settings)
     log, book = journal()
     manager = SimulatedOrderManager(exchange, book)
     watched = Watched(RandomPolicy(seed))
-    service = service_of(manager, exchange, watched, log, sizes=sizes)
+    service = service_of(manager, exchange, watched, log)
     policy = RandomPolicy(seed)
     observation, info = env.reset(seed=0)
     seen = 0
@@ -87,7 +83,7 @@ def test_the_service_sees_and_does_what_happens_in_the_environment(
         if len(view.resting) < SLOTS:
             assert np.array_equal(env.space.action_masks(view), allowed)
         if again:
-            service = service_of(manager, exchange, watched, log, sizes=sizes)
+            service = service_of(manager, exchange, watched, log)
         entry = step(service, exchange)
         assert watched.shown[-1] == (observation.tolist(), allowed.tolist())
         action = int(policy.actions(observation[None], allowed[None])[0])
@@ -181,42 +177,6 @@ def test_killed_anywhere_and_begun_again_nothing_is_sent_twice(
     assert {each.state for each in book.in_states(("planned",))} == set()
     entries = log.entries(RAIN)
     assert [entry.client_order_id for entry in entries if entry.sent] == names
-
-
-class Failing(SimulatedOrderManager):
-    """Does not answer while it fails."""
-
-    fails = True
-    asked = 0
-
-    def undetermined(self, market: str) -> Any:
-        self.asked += 1
-        if self.fails:
-            raise BrokerError("no answer")
-        return super().undetermined(market)
-
-
-def test_a_market_that_fails_is_left_alone_for_a_while_and_that_is_said_once() -> None:
-    exchange = exchange_of(synthetic_session(3, SHORT))
-    log, book = journal()
-    manager = Failing(exchange, book)
-    told: list[str] = []
-    notices = Notices(None, None)
-    notices.keep_in(lambda kind, text: told.append(text))
-    service = service_of(manager, exchange, Always(1), log, notices, failures=3, rest=300.0)
-    for _ in range(10):
-        assert step(service, exchange) is None
-        manager.advance()
-    # Ticks are a minute apart: three failures, four ticks of rest, one that fails again.
-    assert manager.asked == 4
-    assert service.skipped == {"failed": 6}
-    assert told == ["RAIN is left alone for 300 seconds after 3 failures: no answer"]
-    assert len(log.ticks(RAIN)) == 10
-    manager.fails = False
-    while step(service, exchange) is None:
-        manager.advance()
-    assert manager.asked == 5
-    assert len(exchange.orders) == 1
 
 
 def test_what_a_guard_keeps_back_is_written_down_and_no_failure() -> None:

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from event_contracts.trading.books import (
+from event_contracts.trading.fees import FeeRules
+from event_contracts.trading.manager import (
     SMALLEST_FLOW,
     AccountBooks,
     Explained,
@@ -22,7 +23,6 @@ from event_contracts.trading.books import (
     explained,
     paid_for_yes,
 )
-from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.orders import Fill
 from event_contracts.trading.venue_orders import VenueFill, own_terms, yes_price
 from tests.event_contracts.exact_account import Account

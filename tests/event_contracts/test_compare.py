@@ -1,4 +1,4 @@
-"""The comparison plays fairly, counts what was tried, answers in words, and refuses in one line."""
+"""The comparison plays fairly, answers in words, and refuses in one line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from event_contracts.simulation.comparison_page import report_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import SyntheticMarket
 from event_contracts.trading.actions import POSITION_SIZES
-from event_contracts.trading.observation import features_of
 from foundation.errors import InputError
 from tests.commands import overridden
 from tests.e2e.refused import refusal_of, started
@@ -43,10 +42,9 @@ def sizes_of(standing: Standing) -> set[int]:
 
 @pytest.mark.slow
 def test_every_policy_plays_every_session_and_each_pair_is_answered(
-    named: ComparisonSettings, tmp_path: Path
+    named: ComparisonSettings,
 ) -> None:
-    ledger = tmp_path / "trials.sqlite"
-    comparison = compare(replace(named, trials=str(ledger)))
+    comparison = compare(named)
     names = [each.name for each in comparison.standings]
     assert names == ["variable", "fixed 10", "kelly", "kelly fixed 10", "random", "nothing"]
     assert [each.runs for each in comparison.standings] == [2, 2, 1, 1, 2, 1]
@@ -56,13 +54,6 @@ def test_every_policy_plays_every_session_and_each_pair_is_answered(
         assert sizes_of(by_name[name]) == {10}
     assert len(sizes_of(by_name["variable"])) > 1
     assert by_name["nothing"].profit == 0
-    # Chance and nothing are no trials, and what is repeated is none.
-    assert comparison.trials == 4
-    assert by_name["random"].deflated is None
-    assert 0 <= (by_name["kelly"].deflated or 0) <= 1
-    assert compare(replace(named, trials=str(ledger))).trials == 4
-    other = replace(named, kelly_fraction=0.25, trials=str(ledger))
-    assert compare(other).trials == 6
 
 
 def test_json_holds_every_figure_and_the_page_every_section(named: ComparisonSettings) -> None:
@@ -78,19 +69,13 @@ def test_json_holds_every_figure_and_the_page_every_section(named: ComparisonSet
     for row in report.sheet.table.rows:
         assert f"<h2>Sizes: {row[0]}</h2>" in page
         assert len(row) == len(report.sheet.table.heads)
-    assert page.count("Size against profit") == page.count("Sizing over time") == 5
+    assert page.count("Size against profit") == 5
     assert page.count("No order was sent.") == 1
     for sentence in (report.sheet.verdict.claim, report.sheet.verdict.rest):
         assert re.search(r"\? (Yes|No|No power): USD an episode", sentence)
         assert html.escape(sentence).replace("&#x27;", "&#39;") in page
     rest = without_scripts(page, "marketsimulator/runs.js")
     assert not re.search(r"<script|https?://(?!www\.w3\.org)", rest)
-
-
-def test_few_groups_are_said_to_decide_nothing() -> None:
-    comparison = compare(replace(SMALL, sessions=5))
-    assert {answer.verdict for answer in comparison.answers.values()} == {"no power"}
-    assert "5 groups are fewer than 20" in " ".join(report_of(comparison).sheet.warnings)
 
 
 def recorded(folder: Path) -> Path:
@@ -108,11 +93,10 @@ def recorded(folder: Path) -> Path:
 
 def test_the_last_events_judge_and_the_markets_of_one_are_one_group(tmp_path: Path) -> None:
     folder = str(recorded(tmp_path))
-    settings = replace(SMALL, recorded=True, folder=folder, judge_events=4)
+    settings = replace(SMALL, folder=folder, judge_events=4)
     held_out = held_out_sessions(settings)
     assert held_out.groups.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
-    assert held_out.markets[0] == "RAIN-2-0"
-    assert held_out.first.startswith("2026-11-03T12:00")
+    assert held_out.source == "recorded markets of RAIN-2, RAIN-3, RAIN-4, RAIN-5"
     assert compare(settings).standings[-1].profit == 0
     with pytest.raises(InputError, match="judge_events: 6 of 6 recorded events leave none"):
         held_out_sessions(replace(settings, judge_events=6))
@@ -120,48 +104,32 @@ def test_the_last_events_judge_and_the_markets_of_one_are_one_group(tmp_path: Pa
 
 def test_a_checkpoint_that_has_seen_what_judges_is_refused(tmp_path: Path) -> None:
     folder = str(recorded(tmp_path))
-    settings = replace(SMALL, recorded=True, folder=folder, judge_events=4)
+    settings = replace(SMALL, folder=folder, judge_events=4)
     taught = [
-        checkpoint(tmp_path / f"after{k}", settings={"recorded": True, "train_events": k})
+        checkpoint(tmp_path / f"after{k}", settings={"folder": ".", "train_events": k})
         for k in (2, 3)
     ]
     assert compare(replace(settings, variable=(taught[0],))).standings[0].name == "variable"
     with pytest.raises(InputError, match="after3: trained on the first 3 recorded events"):
         compare(replace(settings, variable=(taught[1],)))
-    vague = checkpoint(tmp_path / "vague", settings={"recorded": True, "train_events": "many"})
+    vague = checkpoint(tmp_path / "vague", settings={"folder": ".", "train_events": "many"})
     with pytest.raises(InputError, match="vague: its header does not say how many events"):
         compare(replace(settings, variable=(vague,)))
     synthetic = replace(SMALL, sessions=2, variable=(taught[1],))
     assert compare(synthetic).standings[0].name == "variable"
 
 
-@pytest.mark.parametrize("words", [["variable=[CUT]"], ["fixed=[CUT]"], ["variable=[ALL,BLIND]"]])
-def test_checkpoints_that_send_or_see_otherwise_are_refused_by_name(
-    words: list[str], tmp_path: Path
-) -> None:
-    paths = {
-        "ALL": checkpoint(tmp_path / "all"),
-        "CUT": checkpoint(tmp_path / "cut", fixed_size=20),
-        "BLIND": checkpoint(tmp_path / "blind", features=features_of(sizes=False)),
-    }
-    [word] = words
-    for name, path in paths.items():
-        word = word.replace(name, path)
-    said = refusal_of("event_contracts.compare", word, "trials=null", "output=no")
-    assert paths["BLIND" if "BLIND" in words[0] else "CUT"] in said
-
-
-def test_a_network_that_sees_no_sizes_is_shown_none(tmp_path: Path) -> None:
-    blind = checkpoint(tmp_path / "blind", features=features_of(sizes=False))
-    assert compare(replace(SMALL, variable=(blind,), sessions=2)).standings[0].name == "variable"
+@pytest.mark.parametrize("key", ["variable", "fixed"])
+def test_a_checkpoint_that_sends_other_orders_is_refused_by_name(key: str, tmp_path: Path) -> None:
+    cut = checkpoint(tmp_path / "cut", fixed_size=20)
+    assert cut in refusal_of("event_contracts.compare", f"{key}=[{cut}]", "output=no")
 
 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         (["output=there"], "comparison.json is a folder, a file's name is needed"),
-        (["trials='~nobody at all/ledger'"], "there is no user nobody at all, whose folder"),
-        (["recorded=true", "folder=nowhere"], "is no folder"),
+        (["folder=nowhere"], "is no folder"),
         (["variable=[there]"], "variable: there: no checkpoint: "),
     ],
 )
@@ -171,7 +139,7 @@ def test_a_refused_comparison_is_one_line_and_leaves_nothing(
     (tmp_path / "there" / "comparison.json").mkdir(parents=True)
     before = sorted(tmp_path.rglob("*"))
     monkeypatch.chdir(tmp_path)
-    usual = ["sessions=2", "runs=1", "episode.market.steps=10", "trials=null", "output=deep/in/out"]
+    usual = ["sessions=2", "runs=1", "episode.market.steps=10", "output=deep/in/out"]
     assert says in refusal_of("event_contracts.compare", *overridden(usual, words))
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -180,7 +148,7 @@ def test_the_command_writes_a_page_and_its_figures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    words = ["sessions=3", "episode.market.steps=10", "trials=null", "output=out"]
+    words = ["sessions=3", "episode.market.steps=10", "output=out"]
     assert started("event_contracts.compare", *words) == 0
     assert "Does kelly earn more than 10% more than kelly fixed 10" in capsys.readouterr().out
     assert {path.name for path in Path("out").iterdir()} == {"comparison.html", "comparison.json"}

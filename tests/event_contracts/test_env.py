@@ -144,13 +144,6 @@ def test_gymnasiums_own_check_finds_nothing() -> None:
         check_env(env_of("aggressive"), skip_render_check=True)
 
 
-def test_before_the_first_reset_nothing_is_shown() -> None:
-    env = env_of("mid")
-    for asked in (lambda: env.quote, env.action_masks, lambda: env.step(0)):
-        with pytest.raises(ValueError, match="reset begins the first episode"):
-            asked()
-
-
 def test_after_settlement_there_is_no_step_and_no_code_beyond_the_table() -> None:
     env = env_of("mid")
     list(played(env, 1))

@@ -93,9 +93,3 @@ def test_what_was_said_last_goes_on_while_a_file_cannot_be_read_and_somebody_is_
     written(path, "RAIN,0.4,2026-11-24T13:00:00Z")
     assert own.at(NOON) == {"RAIN": 0.4}
     assert told.kinds == []
-
-
-def test_without_a_file_there_are_no_estimates_and_an_absent_one_is_refused(tmp_path: Path) -> None:
-    assert EstimateFile(None, Told()).at(NOON) == {}
-    with pytest.raises(InputError, match=r"own\.csv: estimates cannot be read: No such file"):
-        EstimateFile(tmp_path / "own.csv", Told())

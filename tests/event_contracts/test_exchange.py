@@ -21,14 +21,13 @@ from event_contracts.simulation.sessions import tape_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.trading.actions import LimitOrderActionSpace, PositionLimits
-from event_contracts.trading.orders import Fill, LimitOrder, Verb
+from event_contracts.trading.orders import Fill, LimitOrder
 from event_contracts.trading.records import SLOTS
-from foundation.errors import InputError, OrderRejected
+from foundation.errors import OrderRejected
 from tests.e2e.kalshi_desk import UNLIMITED, pay_in, quotes
 from tests.event_contracts.exact_account import Account
 
 D = Decimal
-SHORT = SyntheticMarket(steps=60)
 EAGER = SyntheticMarket(steps=30, depth=40, noise=1.0)
 MARKETS = ("RAIN", "SNOW", "WIND")
 seeds = st.integers(0, 2**31)
@@ -199,18 +198,6 @@ def test_a_fill_leaves_the_buffer_to_the_cent_with_its_pairs(cash: str, filled: 
     assert exchange.cash == (50 if filled else D(cash))
 
 
-def test_a_resting_order_fills_when_the_quote_reaches_it_and_pays_its_fee() -> None:
-    """100 at 0.40 as a maker: 40.00 and 0.42, in two fills."""
-    exchange = shown(HERE, ("0.39", "0.41"), BELOW, BELOW, size=60, starting_cash=200.0)
-    sent(exchange, "BUY", "YES", "0.40", 100)
-    for _ in range(3):
-        exchange.advance()
-    fills = [(each.tick, each.fill.count, each.fill.price) for each in exchange.fills]
-    assert fills == [(2, 60, D("0.40")), (3, 40, D("0.40"))]
-    assert all(each.fill.maker for each in exchange.fills)
-    assert exchange.cash == D("159.58")
-
-
 @pytest.mark.parametrize("side", ["YES", "NO"])
 def test_selling_from_flat_is_no_free_money(side: str) -> None:
     """Fifty sold from flat once turned $100 into $149; what is held of one side sells no other."""
@@ -266,34 +253,3 @@ def test_cash_that_rests_in_one_market_is_not_free_in_another() -> None:
     assert exchange.orders["RAIN-0"].state == "canceled"
     exchange.cancel("RAIN-0")
     assert exchange.submit(LimitOrder("b", "SNOW", "BUY", "YES", D("0.40"), D(30))).remaining == 30
-
-
-@pytest.mark.parametrize(
-    ("market", "action", "price", "count"),
-    [
-        ("SNOW", "BUY", "0.40", "5"),  # not open yet
-        ("RAIN", "BUY", "0.405", "5"),
-        ("RAIN", "BUY", "0.40", "0.5"),
-        ("RAIN", "SELL", "0.40", "5"),
-    ],
-)
-def test_an_order_that_cannot_be_is_rejected(
-    market: str, action: Verb, price: str, count: str
-) -> None:
-    exchange = exchange_of(1)
-    with pytest.raises(OrderRejected, match=rf"^{market}: [^\n]*$"):
-        exchange.submit(LimitOrder("a", market, action, "YES", D(price), D(count)))
-    assert not exchange.orders
-
-
-def test_markets_that_are_not_listed_or_not_open_are_named() -> None:
-    exchange = exchange_of(1)
-    with pytest.raises(InputError, match="HAIL: no such market; listed are RAIN, SNOW, WIND"):
-        exchange.view("HAIL")
-    with pytest.raises(InputError, match="SNOW: opens at tick 3"):
-        exchange.view("SNOW")
-    with pytest.raises(InputError, match="no order has this id"):
-        exchange.cancel("RAIN-0")
-    with pytest.raises(InputError, match="one market or more"):
-        Exchange([])
-    assert exchange.now == np.datetime64("2026-01-01T00:00:00", "ns")

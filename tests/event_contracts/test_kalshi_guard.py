@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from event_contracts.live import KalshiGuard, KalshiGuardSettings
+from event_contracts.trade import KalshiGuard, KalshiGuardSettings
 from event_contracts.trading.orders import LimitOrder
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts

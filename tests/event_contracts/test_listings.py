@@ -53,27 +53,6 @@ def test_a_position_is_worth_what_the_table_says(now: Listing, yes: str, no: str
     assert now.value_of(D(-10), sale) == D(no)
 
 
-def test_a_side_that_was_never_bid_for_is_worth_nothing_without_a_bid() -> None:
-    for now in (listed("0.0000", "0.9000"), listed("0.3800", "0.4200", "closed")):
-        sale = sale_prices({"RAIN": now}, {})["RAIN"]
-        assert now.value_of(D(10), sale) == 0
-
-
-@given(st.integers(0, 9999), st.integers(1, 10_000), st.integers(0, 99), st.integers(1, 100))
-def test_a_position_is_never_worth_more_than_is_asked_nor_less_than_is_bid(
-    bid: int, width: int, last_bid: int, last_width: int
-) -> None:
-    def quoted(low: int, high: int, unit: int) -> Listing:
-        return listed(*(f"{D(min(each, unit)) / unit:.4f}" for each in (low, high)))
-
-    now = quoted(bid, bid + width, 10_000)
-    before = sale_prices({"RAIN": quoted(last_bid, last_bid + last_width, 100)}, {})
-    sale = sale_prices({"RAIN": now}, before)["RAIN"]
-    low, high = D(bid) / 10_000, D(min(bid + width, 10_000)) / 10_000
-    assert low <= now.value_of(D(1), sale) <= high
-    assert 1 - high <= now.value_of(D(-1), sale) <= 1 - low
-
-
 PRICES = st.integers(1, 9999).map(lambda n: D(n) / 10_000)
 
 

@@ -1,4 +1,4 @@
-"""A market's fees are the dated rates, as its series scales and waives them."""
+"""A market's fees are the dated rates, as its series scales them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from event_contracts.simulation import responses
+from event_contracts.simulation import venue
 from event_contracts.trading.endpoint import KalshiConnection
 from event_contracts.trading.fees import FeeRules, KalshiFees
-from event_contracts.trading.listings import FeeTerms, MarketFees
+from event_contracts.trading.listings import MarketFees
 from execution.fees import DatedRate
 from foundation.errors import BrokerError, InputError
 from tests.e2e.kalshi_desk import KalshiStand, kalshi_stand, order
@@ -37,41 +37,17 @@ def learned(stand: KalshiStand, *markets: str) -> MarketFees:
     return fees
 
 
-def test_the_rules_are_those_of_new_yorks_day() -> None:
-    fees = KalshiFees(
-        taker=(DatedRate("1900-01-01", 0.07), DatedRate("2026-11-23", 0.0)), as_of="2026-11-20"
-    )
-    rules_of = MarketFees(fees.on)
-    # Midnight in New York is five in the morning, UTC.
-    assert rules_of("RAIN", np.datetime64("2026-11-23T04:59:59", "ns")).taker == D("0.07")
-    assert rules_of("RAIN", np.datetime64("2026-11-23T05:00:00", "ns")).taker == 0
-
-
-def test_a_series_scales_both_rates_and_may_leave_makers_out() -> None:
-    rules = FeeTerms(D("0.5"), makers=True).rules(FeeRules(), AT)
-    assert (rules.taker, rules.maker) == (D("0.035"), D("0.00875"))
-    assert FeeTerms(D(1), makers=False).rules(FeeRules(), AT).maker == 0
-
-
-def test_a_waiver_ends_at_its_instant_and_is_nothing_to_rely_on() -> None:
-    terms = FeeTerms(waived_until=AT)
-    assert terms.rules(FeeRules(), AT - np.timedelta64(1, "ns")).taker == 0
-    assert terms.rules(FeeRules(), AT) == FeeRules()
-    assert terms.scaled(FeeRules()) == FeeRules()
-
-
 def test_what_the_venue_charges_is_what_is_booked(cheap: KalshiStand) -> None:
     fees = learned(cheap, "SIM-1", "SIM-2")
     rules = fees("SIM-1", AT)
     assert (rules.taker, rules.maker) == (D("0.035"), 0)
     assert fees.dearest(AT) == rules
-    for reads, agrees in ((fees, True), (MarketFees(KalshiFees().on), False)):
-        manager = cheap.manager(rules_of=reads)
-        quote = manager.view("SIM-1").quote
-        if agrees:
-            manager.submit(order("o-1", str(quote.yes_ask), 100))
-            cheap.practice.advance()
-        assert (not manager.reading().differences) == agrees
+    manager = cheap.manager(rules_of=fees)
+    manager.submit(order("o-1", str(manager.view("SIM-1").quote.yes_ask), 100))
+    cheap.practice.advance()
+    assert not manager.reading().differences
+    free = cheap.manager(rules_of=lambda *_: FeeRules(taker=D(0), maker=D(0)))
+    assert "by our rules" in free.reading().differences[0]
 
 
 def test_of_several_series_the_dearest_bounds_every_cost(
@@ -112,9 +88,9 @@ def test_fees_that_are_not_understood_are_one_line_and_nothing_is_traded(
 
 def _answering(monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
     """Let the venue say something else of a series."""
-    plain = responses.series
+    plain = venue.series
 
     def answer(venue: Any, ticker: str) -> Any:
         return {"series": change(plain(venue, ticker)["series"])}
 
-    monkeypatch.setattr(responses, "series", answer)
+    monkeypatch.setattr(venue, "series", answer)

@@ -17,12 +17,11 @@ from event_contracts.trading.actions import (
     decode_action,
 )
 from event_contracts.trading.fees import FeeRules
-from event_contracts.trading.observation import features_of
+from event_contracts.trading.observation import FEATURES
 from event_contracts.trading.policies import BinaryKelly, Observations, RandomPolicy
 from foundation.arrays import Mask
 
 D = Decimal
-NAMES = features_of(sizes=False)
 CASH = 1000.0
 FINE = (1, 2, 4, 8, 16)
 # Nothing but the estimate binds.
@@ -36,10 +35,10 @@ def seen_of(space: LimitOrderActionSpace = LOOSE, **values: float) -> Observatio
     """One market at 0.40 to 0.42, flat with $1,000; counts in contracts, cash in USD."""
     contracts = float(space.limits.contracts)
     row = {"bid": 0.40, "ask": 0.42, "estimate": 0.41, "cash": CASH, **values}
-    seen = np.zeros((1, len(NAMES)), np.float32)
+    seen = np.zeros((1, len(FEATURES)), np.float32)
     for name, value in row.items():
         unit = CASH if name == "cash" else contracts if name in COUNTS else 1.0
-        seen[0, NAMES.index(name)] = value / unit
+        seen[0, FEATURES.index(name)] = value / unit
     return seen
 
 
@@ -70,27 +69,12 @@ def test_a_choice_is_allowed_and_the_same_whoever_stands_beside(
     rows: list[list[bool]], seed: int
 ) -> None:
     allowed = mask_of(rows)
-    seen = np.zeros((len(rows), len(NAMES)), np.float32)
+    seen = np.zeros((len(rows), len(FEATURES)), np.float32)
     together, alone = RandomPolicy(seed), RandomPolicy(seed)
     for _ in range(3):
         codes = together.actions(seen, allowed)
         assert allowed[np.arange(len(rows)), codes].all()
         assert alone.actions(seen[:1], allowed[:1])[0] == codes[0]
-
-
-def test_random_choices_are_uniform_over_what_is_allowed_and_never_one_stream() -> None:
-    allowed = everything(2000)
-    allowed[:, 2::3] = False
-    there = np.flatnonzero(allowed[0])
-    policy = RandomPolicy(7)
-    seen = np.zeros((len(allowed), len(NAMES)), np.float32)
-    first, second = (policy.actions(seen, allowed) for _ in range(2))
-    counts = np.bincount(np.concatenate([first, second]), minlength=25)[there]
-    expected = 4000 / len(there)
-    # Chi-square with 13 degrees of freedom is below 34.5 with a chance of 99.9 %.
-    assert ((counts - expected) ** 2 / expected).sum() < 34.5
-    assert 0 < (first == second).mean() < 0.2
-    assert not np.array_equal(first, RandomPolicy(8).actions(seen, allowed))
 
 
 @given(
@@ -128,21 +112,6 @@ def test_the_position_is_the_one_that_grows_fastest_after_costs(
     else:
         # What is left is a purchase of the other side where none of this one is held.
         assert abs(best) <= 1 or (intent > 0 and best == -held)
-
-
-@pytest.mark.parametrize("mirrored", [False, True])
-def test_a_sale_goes_down_to_the_position_that_what_it_brings_is_worth(mirrored: bool) -> None:
-    """Of 200 at a bid of 0.40 each brings 0.3832 after its fee: the chance is the one at which
-    191.7 are worth keeping, so that eight are sold, neither four nor sixteen.
-    """
-    proceeds = 0.3832
-    share = 191.7 * proceeds / (CASH + 200 * proceeds)
-    chance = proceeds + share * (1 - proceeds)
-    row = dict(bid=0.40, ask=0.44, estimate=chance, position=200.0)
-    if mirrored:
-        row = dict(bid=0.56, ask=0.60, estimate=1 - chance, position=-200.0)
-    code = chosen(BinaryKelly(LOOSE, fraction=1.0), **row)
-    assert decode_action(code) == (4 if mirrored else 2, FINE.index(8))
 
 
 @given(st.floats(0, 1), st.integers(-500, 500), st.floats(55, 3000), st.sampled_from([0.1, 0.5, 2]))
@@ -184,17 +153,6 @@ def test_kelly_sends_nothing_that_is_not_allowed(
 def chosen(policy: BinaryKelly, allowed: Mask | None = None, **row: float) -> int:
     seen = seen_of(policy.space, **row)
     return int(policy.actions(seen, everything() if allowed is None else allowed)[0])
-
-
-def test_a_size_that_is_not_allowed_gives_way_to_the_next_smaller_one() -> None:
-    policy = BinaryKelly()
-    # f* = (0.6 - 0.437052) / (1 - 0.437052) = 0.28945; half of it of $1,000 is 331 contracts.
-    assert chosen(policy, estimate=0.6) == 5
-    allowed = everything()
-    allowed[0, 5] = False
-    assert chosen(policy, allowed, estimate=0.6) == 4
-    allowed[0, :] = [code in (0, 2) for code in range(25)]
-    assert chosen(policy, allowed, estimate=0.6) == 2
 
 
 @pytest.mark.parametrize(

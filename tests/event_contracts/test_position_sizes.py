@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from decimal import Decimal
 from fractions import Fraction
 
@@ -11,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from event_contracts.live import sizes_section
+from event_contracts.trade import sizes_section
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.orders import Fill, LimitOrder, Outcome, Verb
 from event_contracts.trading.position_sizes import (
@@ -59,7 +58,7 @@ def booked(
 
 
 def sent(count: int = 6) -> tuple[SentOrder, ...]:
-    return tuple(SentOrder(f"{k}", SIZES[k % 5], k) for k in range(count))
+    return tuple(SentOrder(f"{k}", SIZES[k % 5]) for k in range(count))
 
 
 def fill(name: str, verb: Verb, side: Outcome, price: str, count: int) -> Fill:
@@ -95,7 +94,7 @@ def test_an_order_has_a_profit_once_all_that_it_opened_is_closed(
 
 
 def test_a_pair_belongs_to_the_order_that_opened_it_and_pays_the_fees_of_both() -> None:
-    orders = (SentOrder("A", 20, 0), SentOrder("B", 10, 1))
+    orders = (SentOrder("A", 20), SentOrder("B", 10))
     fills = (
         (fill("A", "BUY", "YES", "0.40", 20), D("0.34")),
         (fill("B", "BUY", "NO", "0.50", 8), D("0.14")),
@@ -109,9 +108,7 @@ def test_a_pair_belongs_to_the_order_that_opened_it_and_pays_the_fees_of_both() 
 def test_contracts_close_first_in_first_out_and_a_purchase_beyond_a_position_opens_the_rest() -> (
     None
 ):
-    orders = tuple(
-        SentOrder(name, size, k) for k, (name, size) in enumerate(zip("abcd", SIZES, strict=False))
-    )
+    orders = tuple(SentOrder(name, size) for name, size in zip("abcd", SIZES, strict=False))
     fills = (
         (fill("a", "BUY", "YES", "0.40", 5), D(0)),
         (fill("b", "BUY", "YES", "0.50", 10), D(0)),
@@ -125,11 +122,11 @@ def test_contracts_close_first_in_first_out_and_a_purchase_beyond_a_position_ope
 
 
 def test_the_metrics_of_episodes_to_check_by_hand() -> None:
-    orders = tuple(SentOrder(f"{k}", size, k) for k, size in enumerate((10, 10, 50, 5)))
+    orders = tuple(SentOrder(f"{k}", size) for k, size in enumerate((10, 10, 50, 5)))
     fills = tuple((fill(f"{k}", "BUY", "YES", "0.50", 10 * (k + 1)), D(0)) for k in range(3))
     sold = (fill("3", "SELL", "YES", "0.40", 15), D(0))
     first = Episode(orders, (*fills, sold), "YES")
-    second = Episode((SentOrder("x", 20, 0),), (), "NO")
+    second = Episode((SentOrder("x", 20),), (), "NO")
     metrics = PositionSizeMetrics.of([first, second])
     # Order 0: 10 · −0.10; order 1: 5 · −0.10 + 15 · 0.50; order 2: 30 · 0.50.
     assert list(first.profits) == [-1, 7, 15, None]
@@ -145,46 +142,8 @@ def test_nothing_is_said_of_nothing() -> None:
     for episodes in ([], [Episode((), (), "YES")]):
         metrics = PositionSizeMetrics.of(episodes)
         assert metrics == PositionSizeMetrics({}, None, None, None, None, None)
-    unfilled = PositionSizeMetrics.of([Episode((SentOrder("x", 5, 0),), (), "YES")])
+    unfilled = PositionSizeMetrics.of([Episode((SentOrder("x", 5),), (), "YES")])
     assert unfilled == PositionSizeMetrics({5: 1}, None, None, None, None, 0)
-
-
-def test_one_size_has_no_correlation_and_two_orders_say_nothing() -> None:
-    same = tuple(SentOrder(f"{k}", 10, k) for k in range(3))
-    fills = tuple((fill(f"{k}", "BUY", "YES", f"0.{k + 3}", 10), D(0)) for k in range(3))
-    assert PositionSizeMetrics.of([Episode(same, fills, "YES")]).size_efficiency is None
-    two = tuple(SentOrder(f"{k}", size, k) for k, size in enumerate((5, 10)))
-    assert PositionSizeMetrics.of([Episode(two, fills[:2], "YES")]).size_efficiency is None
-
-
-def test_json_names_the_six_figures_and_reads_them_back() -> None:
-    metrics = PositionSizeMetrics.of([bought(list(SIZES), [40, 41, 42, 43, 44])])
-    read = json.loads(json.dumps(metrics.as_json(), allow_nan=False))
-    assert list(read) == [
-        "position_size_distribution",
-        "avg_winning_position_size",
-        "avg_losing_position_size",
-        "size_efficiency",
-        "max_position_reached",
-        "size_changes_per_episode",
-    ]
-    assert read["position_size_distribution"] == {f"{size}": 1 for size in SIZES}
-
-
-@pytest.mark.parametrize(
-    ("fills", "says"),
-    [
-        ([(fill("z", "BUY", "YES", "0.5", 1), D(0))], "z: a fill of an order that was not sent"),
-        ([(fill("0", "SELL", "YES", "0.5", 1), D(0))], "0: sells 1 YES that are not held"),
-    ],
-)
-def test_fills_and_orders_that_cannot_be_are_refused(
-    fills: list[tuple[Fill, Decimal]], says: str
-) -> None:
-    with pytest.raises(ValueError, match=says):
-        Episode(sent(), tuple(fills))
-    with pytest.raises(ValueError, match="x: size must be above 0"):
-        SentOrder("x", 0, 0)
 
 
 NOW = np.datetime64("2026-11-22T15:00", "ns")
@@ -193,7 +152,7 @@ MINUTE = np.timedelta64(1, "m")
 
 def bought(sizes: list[int], prices: list[int], outcome: Outcome | None = "YES") -> Episode:
     """One purchase of YES after another, each filled."""
-    orders = tuple(SentOrder(f"{k}", size, 3.0 * k) for k, size in enumerate(sizes))
+    orders = tuple(SentOrder(f"{k}", size) for k, size in enumerate(sizes))
     pairs = enumerate(zip(sizes, prices, strict=True))
     fills = [(fill(f"{k}", "BUY", "YES", f"0.{price:02}", n), D("0.01")) for k, (n, price) in pairs]
     return Episode(orders, tuple(fills), outcome)
@@ -213,18 +172,11 @@ def test_figures_to_check_by_hand() -> None:
         ("10", "2", "66.7%", "+$4.99", 100),
         ("50", "1", "33.3%", "+$24.99", 50),
     ]
-    against, over = (chart for _, chart in view.plots)
-    dots, means = against.series
+    assert view.plot is not None
+    dots, means = view.plot.series
     assert dots.x.tolist() == [10, 10, 50]
     assert dots.values == pytest.approx([5.99, 3.99, 24.99])
     assert dict(zip(means.x, means.values, strict=True)) == pytest.approx({10: 4.99, 50: 24.99})
-    assert over.series[0].x.tolist() == [0, 3, 6]
-    assert "Sizes of 3 orders from step 0 to step 6, mean 23.3" in over.text
-
-
-def test_where_nothing_was_sent_there_is_no_section() -> None:
-    assert size_view([]) is None
-    assert size_view([Episode((), (), "NO")]) is None
 
 
 def sent_and_filled(*rows: tuple[Verb, Outcome, str, int, int, str, State]) -> str:
@@ -257,12 +209,3 @@ def test_the_page_shows_sizes_where_event_contracts_were_sent() -> None:
     assert "largest position, contracts 20" in text
     # Bought at 0.40 for 0.336 of fees, sold at 0.50 for 0.175, and in pairs at 0.60 for 0.168.
     assert "+$2.32" in text
-    assert "Sizing over time" in text
-
-
-def test_fills_that_contradict_one_another_hide_nothing_else() -> None:
-    text = sent_and_filled(
-        ("SELL", "YES", "0.50", 10, 10, "SNOW", "filled"),
-        ("BUY", "YES", "0.40", 20, 20, RAIN, "filled"),
-    )
-    assert "orders by size 10: 1, 20: 1" in text

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from decimal import Decimal
 from typing import Any
 
-import numpy as np
 import pytest
 import requests
 
@@ -23,7 +21,6 @@ from tests.event_contracts.practice import (
     signed_headers,
 )
 
-D = Decimal
 BALANCE = f"{API}/portfolio/balance"
 
 
@@ -72,17 +69,6 @@ def test_a_request_is_taken_with_its_own_signature_and_no_other(practice: Kalshi
         assert "of the clock" in answer.json()["message"]
 
 
-def test_a_query_is_not_signed_and_markets_are_read_without_keys(practice: KalshiPractice) -> None:
-    assert practice.ask("GET", "/portfolio/fills", limit=5, ticker="RAIN").status_code == 200
-    for path in ("/markets", "/markets/RAIN", "/exchange/status"):
-        assert requests.get(f"{practice.url}{API}{path}", timeout=30).status_code == 200
-    for path in ("/portfolio/balance", "/portfolio/orders"):
-        assert requests.get(f"{practice.url}{API}{path}", timeout=30).status_code == 401
-    refused = {"KALSHI-ACCESS-KEY": practice.key_id}
-    answer = requests.get(f"{practice.url}{API}/markets", headers=refused, timeout=30)
-    assert answer.status_code == 401
-
-
 def test_an_order_is_taken_fills_at_the_next_tick_and_is_found_again(
     practice: KalshiPractice,
 ) -> None:
@@ -127,77 +113,6 @@ def test_a_position_in_no_is_below_zero_and_settles_for_nothing_when_yes_comes_t
     assert not practice.ask("GET", "/exchange/status").json()["trading_active"]
 
 
-def test_lists_go_page_by_page_newest_first_and_new_rows_move_none(
-    practice: KalshiPractice,
-) -> None:
-    for number in range(7):
-        create(practice, f"{number}", price="0.1000", count="1")
-    names = []
-    cursor = ""
-    while True:
-        page = practice.ask("GET", "/portfolio/orders", limit=3, cursor=cursor).json()
-        names += [order["client_order_id"] for order in page["orders"]]
-        cursor = page["cursor"]
-        if not cursor:
-            break
-        create(practice, f"later-{cursor}", ticker="SNOW", price="0.1000", count="1")
-    assert names == ["6", "5", "4", "3", "2", "1", "0"]
-    assert [o["client_order_id"] for o in listed(practice, ticker="SNOW", status="resting")] == [
-        "later-2",
-        "later-5",
-    ]
-    # The API has no such filter: who asks for it gets all.
-    assert len(listed(practice, client_order_id="3")) == 9
-    for query in ({"limit": 0}, {"limit": "many"}, {"cursor": "-1"}, {"status": "open"}):
-        assert practice.ask("GET", "/portfolio/orders", **query).status_code == 400
-
-
-def test_lists_are_cut_by_whole_seconds_both_ends_included(practice: KalshiPractice) -> None:
-    began = int(practice.exchange.now.astype("datetime64[s]").astype(np.int64))
-    for name in ("0", "60", "120"):
-        create(practice, name, price="0.1000")
-        practice.advance()
-    for first, last, names in ((60, 60, ["60"]), (0, 60, ["60", "0"]), (61, 200, ["120"])):
-        rows = listed(practice, min_ts=began + first, max_ts=began + last)
-        assert [row["client_order_id"] for row in rows] == names
-
-
-def test_a_cancelled_order_says_how_much_waited_and_is_cancelled_once(
-    practice: KalshiPractice,
-) -> None:
-    order_id = create(practice, price="0.4000").json()["order_id"]
-    answer = practice.ask("DELETE", f"{CREATE}/{order_id}")
-    assert (answer.status_code, answer.json()["reduced_by"]) == (200, "10.00")
-    assert listed(practice)[0]["status"] == "canceled"
-    for name in (order_id, "RAIN-99"):
-        again = practice.ask("DELETE", f"{CREATE}/{name}")
-        assert (again.status_code, again.json()["code"]) == (404, "not_found")
-
-
-def test_markets_show_their_ticks_and_quotes(practice: KalshiPractice) -> None:
-    market = practice.ask("GET", "/markets/RAIN").json()["market"]
-    assert market["price_ranges"] == [{"start": "0.0000", "end": "1.0000", "step": "0.0100"}]
-    quotes = [market[f"{side}_dollars"] for side in ("yes_bid", "yes_ask")]
-    assert quotes == ["0.4800", "0.5000"]
-    assert (market["yes_bid_size_fp"], market["yes_ask_size_fp"]) == ("30.00", "30.00")
-    tickers = practice.ask("GET", "/markets", tickers="SNOW").json()["markets"]
-    assert [each["ticker"] for each in tickers] == ["SNOW"]
-    assert practice.ask("GET", "/markets/HAIL").status_code == 404
-    assert practice.ask("GET", "/series/RAIN").json()["series"]["fee_multiplier"] == 1
-    assert practice.ask("GET", "/nothing/here").status_code == 404
-
-
-def test_answers_are_about_another_order_on_demand(practice: KalshiPractice) -> None:
-    practice.fault("other", count=3)
-    answers = [
-        create(practice).json(),
-        practice.ask("GET", "/portfolio/orders").json()["orders"][0],
-        practice.ask("GET", "/portfolio/orders/RAIN-0").json()["order"],
-    ]
-    assert {answer["client_order_id"] for answer in answers} == {"another"}
-    assert listed(practice)[0]["client_order_id"] == "a"
-
-
 def test_orders_are_rejected_at_once_or_later_or_filled_in_part(practice: KalshiPractice) -> None:
     practice.fault("reject")
     assert create(practice, "no").status_code == 400
@@ -212,20 +127,3 @@ def test_orders_are_rejected_at_once_or_later_or_filled_in_part(practice: Kalshi
     assert [
         shown[part["order_id"]][n] for n in ("status", "fill_count_fp", "remaining_count_fp")
     ] == ["canceled", "5.00", "0.00"]
-
-
-def test_an_order_is_not_listed_or_shown_in_another_state_on_demand(
-    practice: KalshiPractice,
-) -> None:
-    create(practice, "a")
-    create(practice, "b", price="0.1000")
-    practice.advance()
-    practice.fault("unlisted", path=f"{API}/portfolio/orders", count=2)
-    assert [row["client_order_id"] for row in listed(practice)] == ["a"]
-    assert practice.ask("GET", "/portfolio/orders/RAIN-1").status_code == 404
-    practice.fault("unlisted", path=f"{API}/portfolio/fills")
-    assert practice.ask("GET", "/portfolio/fills").json()["fills"] == []
-    assert len(practice.ask("GET", "/portfolio/fills").json()["fills"]) == 1
-    practice.fault("state", state="filled")
-    assert listed(practice)[0]["status"] == "executed"
-    assert listed(practice)[0]["status"] == "resting"

@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from event_contracts.simulation import recorded
-from event_contracts.simulation.recorded import data_folder, recorded_markets, recorded_sessions
+from event_contracts.simulation.recorded import recorded_markets, recorded_sessions
 from event_contracts.simulation.sessions import (
     BID_SIZE,
     BOUGHT,
@@ -62,17 +60,6 @@ def test_the_markets_of_an_event_end_together_with_their_settlement(tmp_path: Pa
         np.testing.assert_array_equal(checked_session(session), session)
 
 
-@pytest.mark.parametrize(("last", "named"), [("12:52:00", False), ("12:52:01", True)])
-def test_a_gap_in_the_recording_is_named(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, last: str, named: bool
-) -> None:
-    """Twenty minutes in which no market of an event is quoted are none."""
-    quotes = [*QUOTES[:-1], ("12:32:00", "E1-COLD", 0, 1), (last, "E1-WARM", 99, 100)]
-    with caplog.at_level(logging.INFO):
-        recorded_markets(write_files(tmp_path, quotes, SETTLED))
-    assert ("E1: no quote of any market from 2025-12-04T12:32:00" in caplog.text) == named
-
-
 def test_trades_are_assumed_where_a_quote_has_moved_and_nowhere_else(tmp_path: Path) -> None:
     quotes: list[Quote] = [
         ("12:00:00", "E1-WARM", 30, 33),
@@ -112,17 +99,6 @@ def test_a_market_that_is_not_settled_is_left_out_by_name(
     assert "E1-COLD: not settled, left out" in caplog.text
     with pytest.raises(InputError, match="no settled market"):
         recorded_markets(write_files(tmp_path, QUOTES, {"OTHER": 1.0}))
-
-
-def test_another_step_has_other_rows_of_the_same_quotes(tmp_path: Path) -> None:
-    folder = write_files(tmp_path, QUOTES, SETTLED)
-    step = np.timedelta64(90 * 10**9, "ns")
-    for market in recorded_markets(folder, step):
-        assert (np.diff(market.times) == step).all()
-        assert (market.times.astype(np.int64) % step.astype(np.int64) == 0).all()
-    for none, says in ((np.timedelta64(0, "m"), "step: "), (np.timedelta64(7, "D"), "no settled")):
-        with pytest.raises(InputError, match=says):
-            recorded_markets(folder, none)
 
 
 def test_later_quotes_and_outcomes_change_no_earlier_row(tmp_path: Path) -> None:
@@ -172,56 +148,3 @@ def test_a_market_that_two_events_list_is_refused(tmp_path: Path) -> None:
         table.to_parquet(tmp_path / f"SERIES2_{kind}.parquet")
     with pytest.raises(DataError, match=r"E1-WARM: listed in E\d and in E\d"):
         recorded_markets(tmp_path)
-
-
-def test_a_file_that_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
-    path = write_files(tmp_path, QUOTES, SETTLED) / "SERIES_settlement.parquet"
-    for damage in (path.unlink, lambda: path.write_text("no table")):
-        damage()
-        with pytest.raises(DataError, match=r"SERIES_settlement\.parquet: cannot be read"):
-            recorded_markets(tmp_path)
-
-
-def test_the_folder_is_the_named_one_else_the_working_one_else_the_one_beside_the_project(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    module = tmp_path / "project" / "event_contracts" / "simulation" / "recorded.py"
-    monkeypatch.setattr(recorded, "__file__", str(module))
-    work = tmp_path / "work"
-    work.mkdir()
-    monkeypatch.chdir(work)
-    with pytest.raises(InputError, match="there is no folder data/kalshi") as refused:
-        data_folder()
-    assert str(tmp_path) not in str(refused.value)
-
-    shared = tmp_path / "shared" / "data" / "kalshi"
-    shared.mkdir(parents=True)
-    assert data_folder() == shared
-    write_files(Path("data", "kalshi"), QUOTES, SETTLED)
-    assert data_folder() == Path("data", "kalshi")
-    assert len(recorded_sessions()) == 2
-    with pytest.raises(InputError, match=r"folder: .* is no folder"):
-        recorded_markets(tmp_path / "nowhere")
-
-
-def test_real_sessions_show_the_quotes_of_the_file_and_settle_as_it_says() -> None:
-    try:
-        folder = data_folder()
-    except InputError:
-        pytest.skip("there are no recorded markets here")
-    quotes, settled = (
-        pd.concat([pd.read_parquet(path) for path in folder.glob(f"*_{kind}.parquet")])
-        for kind in ("top_of_book", "settlement")
-    )
-    outcomes = settled.set_index("ticker")["settled_yes_inferred"]
-    quotes = quotes[quotes["yes_bid"] < quotes["yes_ask"]].sort_values("timestamp", kind="stable")
-    markets = recorded_markets(folder)
-    assert len(markets) == len(settled)
-    for market in markets:
-        np.testing.assert_array_equal(checked_session(market.session), market.session)
-        assert outcome_of(market.session) == outcomes[market.market]
-    for market in markets[::11]:
-        rows = pd.DataFrame({"timestamp": pd.DatetimeIndex(market.times, tz="UTC").as_unit("us")})
-        own = quotes[quotes["ticker"] == market.market]
-        shown = pd.merge_asof(rows, own, on="timestamp")[["yes_bid", "yes_ask"]].to_numpy()
-        np.testing.assert_allclose(market.session[:-1, [YES_BID, YES_ASK]], shown / 100, atol=1e-6)

@@ -12,13 +12,7 @@ from event_contracts.simulation.comparison import Rollout, rollout
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import SyntheticMarket, synthetic_sessions
 from event_contracts.simulation.vector import MarketAgnosticKalshiEnv
-from event_contracts.trading.policies import (
-    BinaryKelly,
-    Nothing,
-    Observations,
-    Policy,
-    RandomPolicy,
-)
+from event_contracts.trading.policies import BinaryKelly, Observations, Policy, RandomPolicy
 from foundation.arrays import Array, Mask
 
 SHORT = SyntheticMarket(steps=40)
@@ -64,16 +58,6 @@ def test_profits_of_orders_are_those_of_the_account_in_every_session() -> None:
             assert float(orders) == pytest.approx(profit, abs=1e-9)
 
 
-def test_a_session_is_played_the_same_whatever_stands_behind_it() -> None:
-    short = sessions_of(2, SyntheticMarket(steps=7), seed=1)
-    long = sessions_of(2)
-    mixed = [long[0], short[0], long[1], short[1]]
-    whole = rollout(RandomPolicy(1), mixed, SETTINGS)
-    part = rollout(RandomPolicy(1), mixed[:3], SETTINGS)
-    assert whole.profits[:3].tolist() == part.profits.tolist()
-    assert whole.episodes[:3] == part.episodes
-
-
 def standard_error(played: Rollout) -> float:
     return float(played.profits.std(ddof=1) / np.sqrt(len(played.profits)))
 
@@ -95,13 +79,6 @@ def test_without_an_edge_whoever_trades_loses_on_average(policy: Policy, fixed: 
     assert played.profits.mean() < -3 * standard_error(played)
     paid = sum(fee for episode in played.episodes for _, fee in episode.fills)
     assert paid > 0
-
-
-def test_without_an_edge_kelly_on_the_fair_price_and_nothing_stay_out() -> None:
-    for policy in (BinaryKelly(), Nothing()):
-        played = rollout(policy, sessions_of(20), SETTINGS)
-        assert not any(episode.orders for episode in played.episodes)
-        assert (played.profits == 0).all()
 
 
 def test_with_an_edge_and_the_fair_price_kelly_earns() -> None:

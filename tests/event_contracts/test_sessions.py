@@ -60,15 +60,6 @@ def test_what_no_session_has_is_refused_by_row_and_column(
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize(
-    "array", [np.zeros((3, 6)), plain_session()[:1], np.zeros((2, 3, 7)), [[1], [2, 3]]]
-)
-def test_another_shape_is_refused_with_the_columns_that_are_needed(array: object) -> None:
-    with pytest.raises(InputError, match=r"session: (shape|no array)") as refused:
-        checked_session(array)  # type: ignore[arg-type]
-    assert "\n" not in str(refused.value)
-
-
 def test_prices_as_32_bit_floats_are_put_back_on_their_ticks() -> None:
     cents = np.arange(99)
     session = np.zeros((99, 7))

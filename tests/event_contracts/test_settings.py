@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from event_contracts.compare import ComparisonSettings
-from event_contracts.live import KalshiTradingSettings
+from event_contracts.practice_server import KalshiVenueSettings
 from event_contracts.simulation.settings import EpisodeSettings, LearnerSettings
 from event_contracts.simulation.synthetic import SyntheticMarket
 from event_contracts.simulation.vector import MarketAgnosticKalshiEnv
-from event_contracts.simulation.venue import KalshiVenueSettings
+from event_contracts.trade import KalshiTradingSettings
 from event_contracts.trading.actions import LimitOrderActionSpace
 from event_contracts.trading.endpoint import KalshiSettings
 from event_contracts.trading.fees import FeeRules, KalshiFees
@@ -37,7 +37,7 @@ RAIN = {"markets": ("RAIN",)}
         (LimitOrderActionSpace, {"life": 0}),
         (LimitOrderActionSpace, {"price_style": "market"}),
         (LimitOrderActionSpace, {"price_style": {"BUY_YES": "mid"}}),
-        (LimitOrderActionSpace, {"cash_buffer": D(-1)}),
+        (LimitOrderActionSpace, {"cash_buffer": -1.0}),
         (MarketAgnosticKalshiEnv, {"starting_cash": 10.001}),
         (MarketAgnosticKalshiEnv, {"reward": "fame"}),
         (MarketAgnosticKalshiEnv, {"position_sizes": (0.5, 10, 20, 50, 100)}),
@@ -55,7 +55,7 @@ RAIN = {"markets": ("RAIN",)}
         (KalshiVenueSettings, RAIN),
         (KalshiTradingSettings, {"markets": ("RAIN", "RAIN")}),
         (KalshiTradingSettings, {"mode": "live"}),
-        (KalshiTradingSettings, {"folder": " "}),
+        (KalshiTradingSettings, {"folder": ""}),
         (KalshiSettings, {"mode": "live"}),
         (FeeRules, {"taker": D(1)}),
         (FeeRules, {"maker": D("-0.1")}),
@@ -80,7 +80,7 @@ def test_what_cannot_be_is_refused_in_a_line_that_names_its_key(
 @pytest.mark.parametrize(
     ("name", "kind", "given"),
     [
-        ("kalshi_compare", ComparisonSettings, {"trials": None, "output": "x"}),
+        ("kalshi_compare", ComparisonSettings, {"output": "x"}),
         ("kalshi_train", TrainingSettings, {"output": "x"}),
         ("kalshi_venue", KalshiVenueSettings, {}),
         ("trade_kalshi", KalshiTradingSettings, RAIN),
@@ -89,7 +89,7 @@ def test_what_cannot_be_is_refused_in_a_line_that_names_its_key(
 def test_a_file_of_settings_says_the_defaults_of_its_class(
     name: str, kind: Any, given: dict[str, Any]
 ) -> None:
-    words = {"trials": "trials=null", "output": "output=x", "markets": "markets=[RAIN]"}
+    words = {"output": "output=x", "markets": "markets=[RAIN]"}
     composed = kind.of(composed_config(name, [words[key] for key in given]))
     # The rates of the file have a history that those of the class have not.
     if hasattr(composed, "episode") and name != "kalshi_venue":
@@ -97,11 +97,6 @@ def test_a_file_of_settings_says_the_defaults_of_its_class(
     else:
         rates = {"fees": composed.fees}
     assert composed == kind(**given, **rates)
-
-
-def test_orders_stand_on_the_ticks_of_their_market() -> None:
-    market = SyntheticMarket(tick=0.001)
-    assert EpisodeSettings(market=market).terms().tick == 10
 
 
 def test_an_order_rests_as_many_ticks_in_training_as_live() -> None:

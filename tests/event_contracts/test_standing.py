@@ -16,7 +16,7 @@ from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
 from event_contracts.trading.orders import LimitOrder
 from execution.journal.order_store import OrderStore
-from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
+from foundation.errors import BrokerError, OutcomeUnknown
 from tests.e2e.kalshi_desk import UNLIMITED
 from tests.event_contracts.practice import FILL, KEYS, ORDER
 from tests.passing import AT_ONCE, Passing
@@ -193,41 +193,12 @@ def test_an_order_that_lands_between_two_looks_counts_once(venue: Venue) -> None
     assert venue.asked.count("POST /portfolio/events/orders") == 1
 
 
-def test_what_has_become_of_an_order_is_written_down_when_it_waits_no_more(venue: Venue) -> None:
-    book = OrderStore()
-    manager = manager_of(book)
-    manager.submit(WISH)
-    venue.trades(4)
-    assert manager.view("RAIN").resting_count("BUY", "YES") == 6
-    intent = book.get("o-1")
-    assert intent is not None
-    assert (intent.state, intent.progress.filled) == ("working", 4)
-    venue.orders[0] |= {"status": "canceled", "remaining_count_fp": "0.00"}
-    assert manager.view("RAIN").resting == ()
-    intent = book.get("o-1")
-    assert intent is not None
-    assert (intent.state, intent.progress.filled) == ("canceled", 4)
-    asked = venue.asked.count("GET /portfolio/orders/v-1")
-    manager.view("RAIN")
-    assert venue.asked.count("GET /portfolio/orders/v-1") == asked
-
-
 def test_an_account_that_does_not_stand_still_is_not_believed(venue: Venue) -> None:
     manager = manager_of()
     numbers = iter(range(10**6))
     venue.slow = lambda: venue.fills.append(fill(f"{next(numbers) + 1}.00"))
     with pytest.raises(BrokerError, match="something trades in it whenever it is read"):
         manager.view("RAIN")
-
-
-@pytest.mark.parametrize("name", ["x" * 65, "a b", "ä", "a'b"])
-def test_an_id_that_the_venue_may_not_take_is_refused_before_it_is_sent(
-    venue: Venue, name: str
-) -> None:
-    order = LimitOrder(name, "RAIN", "BUY", "YES", D("0.50"), D(1))
-    with pytest.raises(OrderRejected, match="its id is longer than 64 characters, or has others"):
-        manager_of().submit(order)
-    assert venue.asked == []
 
 
 def test_pages_are_read_to_their_end_and_not_in_circles(monkeypatch: pytest.MonkeyPatch) -> None:

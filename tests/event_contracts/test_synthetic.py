@@ -124,19 +124,6 @@ def test_the_fair_price_is_the_expectation_of_the_next_one() -> None:
         assert abs(expected - sessions[0, row, ESTIMATE]) < 1e-12, row
 
 
-def test_the_number_of_steps_changes_no_price_of_the_event() -> None:
-    market = SyntheticMarket(steps=1, level=0.2, start_deviation=0.0, reversion=3.0)
-    first = [
-        synthetic_session(0, replace(market, steps=steps))[0, ESTIMATE] for steps in (1, 4, 300)
-    ]
-    np.testing.assert_allclose(first, first[0], atol=1e-12)
-    nodes, weights = np.polynomial.hermite_e.hermegauss(60)
-    # Of an Ornstein-Uhlenbeck process after the time 1: mean 0 from its centre, and this variance.
-    deviation = market.volatility * np.sqrt((1 - np.exp(-2 * 3.0)) / (2 * 3.0))
-    at_end = 1 / (1 + np.exp(-(np.log(0.2 / 0.8) + deviation * nodes)))
-    assert abs(first[0] - weights @ at_end / weights.sum()) < 1e-5
-
-
 @given(seed=st.integers(0, 2**32), market=markets)
 def test_a_market_seen_from_no_is_the_market_of_the_opposite_event(
     seed: int, market: SyntheticMarket
@@ -199,37 +186,6 @@ def test_the_estimate_is_calibrated_and_the_market_is_not_where_it_has_an_edge(
     assert_mean(profit, (estimates - asks)[cheap].mean())
 
 
-def test_the_mispricing_is_as_large_and_lasts_as_long_as_stated(mispriced_market: Array) -> None:
-    middles = (mispriced_market[:, :-1, YES_BID] + mispriced_market[:, :-1, YES_ASK]) / 2
-    away = middles - mispriced_market[:, :-1, ESTIMATE]
-    # Where the price has room on both sides: elsewhere the mispricing is cut off.
-    room = ((mispriced_market[:, :-1, ESTIMATE] > 0.3) & (middles > 0.2) & (middles < 0.8)).all(1)
-    room &= (mispriced_market[:, :-1, ESTIMATE] < 0.7).all(1)
-    away = away[room]
-    assert len(away) > 1000
-    # Whole ticks and a quote that is not symmetric around the price add 0.3 cents at most.
-    assert abs(away.std() - 0.05) < 0.003
-    kept = (away[:, 1:] * away[:, :-1]).mean() / (away**2).mean()
-    assert abs(kept - 0.8) < 0.03
-
-
-def test_the_estimate_is_noisy_as_stated() -> None:
-    market = replace(SHORT, start_deviation=0.0, volatility=0.1)
-    exact = synthetic_sessions(3, 2000, market)[:, :-1, ESTIMATE]
-    noisy = synthetic_sessions(3, 2000, replace(market, estimate_noise=0.02))[:, :-1, ESTIMATE]
-    difference = (noisy - exact).ravel()
-    assert_mean(difference, 0.0)
-    assert abs(difference.std() - 0.02) < 0.0006
-
-
-def test_an_edge_leaves_the_event_as_it_is() -> None:
-    fair = synthetic_sessions(7, 100, SHORT)
-    edge = synthetic_sessions(7, 100, replace(SHORT, edge=0.05))
-    np.testing.assert_array_equal(fair[:, :, ESTIMATE], edge[:, :, ESTIMATE])
-    np.testing.assert_array_equal(outcomes_of(fair), outcomes_of(edge))
-    assert not np.array_equal(fair[:, :, YES_BID], edge[:, :, YES_BID])
-
-
 def test_market_orders_hit_a_quote_that_the_price_has_left(fair_market: Array) -> None:
     """Nobody who rests at the best price earns from them: they know the price that comes."""
     before = fair_market[:, :-2]
@@ -249,30 +205,6 @@ def test_market_orders_hit_a_quote_that_the_price_has_left(fair_market: Array) -
     np.testing.assert_allclose(np.abs(last - 0.5), 0.495)
     np.testing.assert_array_equal(fair_market[:, -1, ESTIMATE], last > 0.5)
     assert (fair_market[:, -1, [SOLD, BOUGHT, BID_SIZE, ASK_SIZE]] == 0).all()
-
-
-def test_orders_that_know_nothing_are_poisson() -> None:
-    market = replace(SHORT, informed=0.0, noise=3.0, lot=7, level=0.5, start_deviation=0.0)
-    sessions = synthetic_sessions(4, 4000, market)
-    for column in (SOLD, BOUGHT):
-        orders = (sessions[:, 1:-1, column] / 7).ravel()
-        assert_mean(orders, 3.0)
-        assert_mean((orders - 3.0) ** 2, 3.0)
-
-
-def test_nobody_hits_an_empty_side_and_nothing_stands_there() -> None:
-    market = replace(SHORT, start_deviation=8.0, volatility=8.0, width=3.0, noise=2.0)
-    sessions = synthetic_sessions(9, 2000, market)
-    for price, end, size, flow in (
-        (YES_BID, 0.0, BID_SIZE, SOLD),
-        (YES_ASK, 1.0, ASK_SIZE, BOUGHT),
-    ):
-        empty = sessions[:, :-1, price] == end
-        assert 0.02 < empty.mean() < 0.98
-        assert (sessions[:, :-1, size][empty] == 0).all()
-        assert (sessions[:, :-1, size][~empty] >= 1).all()
-        assert (sessions[:, 1:, flow][empty] == 0).all()
-        assert (sessions[:, 1:-1, flow][~empty[:, :-1]] > 0).mean() > 0.5
 
 
 def test_depth_and_width_are_as_deep_and_wide_as_stated() -> None:
@@ -295,12 +227,6 @@ def test_many_sessions_are_those_that_are_drawn_one_by_one(
     batch = synthetic_sessions(seed, count, market, first)
     for k in reversed(range(count)):
         np.testing.assert_array_equal(synthetic_session(seed, market, first + k), batch[k])
-
-
-def test_another_seed_or_market_is_another_session() -> None:
-    seeds: list[Any] = [3, 4, (3, 1), (1, 3)]
-    sessions = [*(synthetic_session(each) for each in seeds), synthetic_session(3, market=1)]
-    assert len({session.tobytes() for session in sessions}) == 5
 
 
 @pytest.mark.parametrize("seed", [-1, 1.5, "seed", (1, -2)])

@@ -23,12 +23,11 @@ seeds = st.integers(0, 2**31)
     st.sampled_from(["passive", "mid", "aggressive"]),
     st.sampled_from(["value", "log_wealth"]),
     st.booleans(),
-    st.booleans(),
 )
 def test_every_market_is_the_single_environment_step_by_step(
-    seed: int, style: str, reward: str, sizes: bool, recorded: bool
+    seed: int, style: str, reward: str, recorded: bool
 ) -> None:
-    same: dict[str, Any] = {"price_style": style, "reward": reward, "size_features": sizes}
+    same: dict[str, Any] = {"price_style": style, "reward": reward}
     if recorded:
         session = synthetic_sessions(seed, 1, SHORT)[0]
         many = VectorKalshiEnv(4, [session], **same)
@@ -57,7 +56,7 @@ def test_every_market_is_the_single_environment_step_by_step(
             if done:
                 assert final[i].tolist() == shown.tolist()
                 place = list(info["settled"]).index(i)
-                assert told["cash"] == info["final_worth"][place]
+                assert told["cash"] == info["final_markets"]["cash"][place] / DOLLAR
                 shown, _ = single.reset()
             else:
                 assert told["cash"] == many.markets["cash"][i] / DOLLAR
@@ -112,24 +111,6 @@ def test_random_actions_neither_create_nor_lose_a_millionth_of_a_dollar(style: s
     assert unexplained_money(VectorKalshiEnv(256, price_style=style), 400_000, seed=5) == 0
 
 
-@pytest.mark.long
-def test_a_hundred_million_random_actions_conserve_money() -> None:
-    assert unexplained_money(VectorKalshiEnv(256, price_style="mid"), 100_000_000, seed=7) == 0
-
-
-def test_the_audit_sees_a_millionth_that_appears(monkeypatch: pytest.MonkeyPatch) -> None:
-    env = VectorKalshiEnv(2, market=SHORT)
-    stepped = env.step
-
-    def generous(actions: Any) -> Any:
-        told = stepped(actions)
-        env.markets["cash"][0] += 1
-        return told
-
-    monkeypatch.setattr(env, "step", generous)
-    assert unexplained_money(env, 20, seed=1) > 0
-
-
 def test_codes_and_counts_that_cannot_be_are_refused() -> None:
     with pytest.raises(ValueError, match="count: 0 markets"):
         VectorKalshiEnv(0)
@@ -139,9 +120,6 @@ def test_codes_and_counts_that_cannot_be_are_refused() -> None:
     for asked in (lambda: env.step([0, 0]), env.action_masks):
         with pytest.raises(ValueError, match="reset begins"):
             asked()
-    for count in (2.5, True, "2"):
-        with pytest.raises(ValueError, match="a whole number from 1 is needed"):
-            VectorKalshiEnv(count)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="3 seeds for 2 markets"):
         env.reset(seed=[1, 2, 3])
     env.reset(seed=0)

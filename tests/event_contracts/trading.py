@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from event_contracts.simulation.exchange import Exchange
 from event_contracts.trading.action_log import ActionEntry, ActionLog
-from event_contracts.trading.actor import ActorService, ActorSettings, TradingManager
+from event_contracts.trading.actor import ActorService, TradingManager
 from event_contracts.trading.orders import (
     LimitOrder,
     MarketView,
@@ -45,8 +45,6 @@ def service_of(
     policy: Policy,
     log: ActionLog,
     notices: Notices | None = None,
-    sizes: bool = True,
-    **more: Any,
 ) -> ActorService:
     service = ActorService(
         "account",
@@ -55,9 +53,7 @@ def service_of(
         policy,
         log,
         notices or Notices(None, None),
-        ActorSettings(**more),
         clock=lambda: exchange.now,
-        sizes=sizes,
     )
     for listing in exchange.listings.values():
         begins = exchange.begins + listing.first * exchange.interval

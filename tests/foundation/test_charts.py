@@ -82,7 +82,7 @@ def test_names_and_labels_are_text() -> None:
 
 def _sizes(chart: Chart) -> dict[str, object]:
     empty = Table("", (), [])
-    return {"figures": empty, "sizes": empty, "plots": [("a plot", chart)]}
+    return {"figures": empty, "sizes": empty, "plot": chart}
 
 
 def test_a_transform_is_drawn_as_a_density_and_calibrated_is_one() -> None:
