@@ -13,16 +13,12 @@ import errno
 import hashlib
 import json
 import logging
-import math
 import os
-import shutil
 import sqlite3
-import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +28,11 @@ from forecasting.forecast import HORIZON, LEVELS
 from forecasting.windows import Keys
 from foundation.arrays import Array32, Index, Instants
 from foundation.errors import InputError
-from foundation.tables import Table
 
 log = logging.getLogger(__name__)
 
 DEFAULT = Path("~/.cache/kelly-chronos/forecasts")
 FITS = "fits"  # the folder of a cache that holds what calibration has learned
-FILES = "[0-9]*.sqlite"
-# of what a partition's forecasts depend on, that a list shows
-ABOUT = ("weights", "implementation", "context_length", "dtype", "augmentation", "group")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NOWHERE = -1
 SHAPES = {"moments": (2, HORIZON), "quantiles": (HORIZON, len(LEVELS))}
@@ -215,59 +207,6 @@ class Partition:
 
     def _path(self, year: int) -> Path:
         return self.folder / f"{year}.sqlite"
-
-
-def partition_rows(cache: Path) -> Iterator[dict[str, Any]]:
-    """A row a partition: what its forecasts depend on, what it holds, and its last use."""
-    for folder in sorted({path.parent for path in cache.glob(f"*/{FILES}")}):
-        held = []
-        for path in sorted(folder.glob(FILES)):
-            with suppress(sqlite3.Error), closing(sqlite3.connect(path)) as file:
-                query = "SELECT specification, length(issues) FROM portions"
-                held += file.execute(query).fetchall()
-        said = json.loads(held[0][0]) if held else {}
-        yield {
-            "partition": folder.name,
-            **{name: str(said.get(name, "?"))[:12] for name in ABOUT},
-            "computed": said.get("computed", ""),
-            "portions": len(held),
-            "forecasts": sum(length for _, length in held) // _ISSUE.itemsize,
-            "bytes": sum(path.stat().st_size for path in folder.glob(FILES)),
-            "used": datetime.fromtimestamp(folder.stat().st_mtime, UTC),
-        }
-
-
-def partition_table(cache: Path) -> Table:
-    """The rows for a terminal."""
-    heads = ("partition", *ABOUT, "computed", "portions", "forecasts", "MB", "used")
-    rows = []
-    for row in partition_rows(cache):
-        *cells, size, used = row.values()
-        texts = [f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in cells]
-        rows.append((*texts, f"{size / 1e6:,.1f}", f"{used:%Y-%m-%d %H:%M}"))
-    named = range(1, len(ABOUT) + 1)
-    return Table("", [head.removesuffix("_length") for head in heads], rows, words=named)
-
-
-def prune(cache: Path, code: str, unused_days: float | None = None) -> dict[str, int]:
-    """Remove partitions and fits not used for so many days, none of them by default.
-
-    Fits of other code are of no use and go as well. Returns how many of each.
-
-    code: folder of the fits that today's learns.
-    """
-    last = -math.inf if unused_days is None else time.time() - unused_days * 86_400
-    unused = [row["partition"] for row in partition_rows(cache) if row["used"].timestamp() < last]
-    for name in unused:
-        shutil.rmtree(cache / name)
-    fits = [
-        path
-        for path in cache.glob(f"{FITS}/*/*.npz")
-        if path.stat().st_mtime < last or path.parent.name != code
-    ]
-    for path in fits:
-        path.unlink(missing_ok=True)
-    return {"partitions": len(unused), "fits": len(fits)}
 
 
 def _sealed(values: np.ndarray) -> tuple[memoryview, bytes]:

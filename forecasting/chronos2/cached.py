@@ -106,11 +106,10 @@ class CachedForecaster:
     def fits(self) -> Path | None:
         """Where fits learned from these forecasts are kept; none where they cannot be.
 
-        Their address knows what makes the forecasts and a class's own bars: not who else is in a
-        group, nor which of several profiles is a symbol's.
+        Their address knows what makes the forecasts and a class's own bars, not which of several
+        profiles is a symbol's.
         """
-        alone = self.forecaster.group == "none" and not self.forecaster.symbols
-        return self.folder / FITS if alone else None
+        return None if self.forecaster.symbols else self.folder / FITS
 
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent
@@ -147,7 +146,7 @@ class CachedForecaster:
 
         what: is wanted of them; none: that they are kept.
         """
-        keys = self.forecaster.keys(windows)
+        keys = windows.keys()
         out = room(len(windows), *SHAPES[what]) if what else room(0)
         specifications = []
         for profile, rows in self.forecaster.by_profile(symbols, windows):

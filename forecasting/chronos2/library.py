@@ -36,8 +36,8 @@ KEPT = 4  # networks of a process; engines that compute in different ways share 
 class Loaded:
     """A network on a device, and the checkpoint's contents that it was loaded from.
 
-    network: contexts [B, L] float32 (NaN: no bar), group, complete → sorted quantiles [B, H, Q]
-        float32; a `Network`, or the library's own.
+    network: contexts [B, L] float32, group → sorted quantiles [B, H, Q] float32; a `Network`, or
+        the library's own.
     digest: of these contents.
     """
 
@@ -150,7 +150,7 @@ def _named(tensors: Collection[str | tuple[object, ...]]) -> str:
 def library_network(pipeline: Chronos2Pipeline, checkpoint: Checkpoint) -> Callable[..., Tensor]:
     """The library's own forecast, which unrolls a checkpoint that answers too few steps a pass."""
 
-    def answer(context: Tensor, *, group: int, complete: bool) -> Tensor:
+    def answer(context: Tensor, *, group: int) -> Tensor:
         unknown = torch.full((group, HORIZON), math.nan)
         inputs = [
             {
