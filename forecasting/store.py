@@ -34,7 +34,6 @@ log = logging.getLogger(__name__)
 DEFAULT = Path("~/.cache/kelly-chronos/forecasts")
 FITS = "fits"  # the folder of a cache that holds what calibration has learned
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-NOWHERE = -1
 SHAPES = {"moments": (2, HORIZON), "quantiles": (HORIZON, len(LEVELS))}
 _WAIT = 60.0  # seconds for another process that writes
 _CHECKSUM = 4  # bytes at the end of what is written
@@ -54,38 +53,6 @@ class Damaged(Exception):
 
 class NotWritten(Exception):
     """What could not be kept, and why."""
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Portion:
-    """Forecasts that were computed together.
-
-    issued_at, key: [n] instant of each, and the bits of what it has seen.
-    place: year and number on its partition.
-    """
-
-    issued_at: Instants
-    key: Keys
-    place: tuple[int, int]
-
-
-def located(portions: Sequence[Portion], issued_at: Instants, keys: Keys) -> tuple[Index, Index]:
-    """In which portion forecasts [n] lie, -1 for none, and in which row of it; [n] each."""
-    if not portions:
-        return np.full(len(keys), NOWHERE), np.zeros(len(keys), dtype=np.int64)
-    held = np.concatenate([each.key for each in portions])
-    issued = np.concatenate([each.issued_at for each in portions])
-    begin = np.cumsum([0, *(len(each.key) for each in portions)])
-    # Keys are digests. Looked up in their own order they would go all over memory.
-    order = np.argsort(held, kind="stable")
-    rising = np.argsort(keys, kind="stable")
-    nearest = np.empty(len(keys), dtype=np.int64)
-    place = np.searchsorted(held[order], keys[rising])
-    nearest[rising] = order[np.minimum(place, len(held) - 1)]
-    # A key of 64 bits may meet another window's by chance: the instant is compared as well.
-    hit = (held[nearest] == keys) & (issued[nearest] == issued_at)
-    portion = np.searchsorted(begin, nearest, side="right") - 1
-    return np.where(hit, portion, NOWHERE), nearest - begin[portion]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,18 +82,35 @@ class Partition:
                 ) from error
         return cls(folder, text)
 
-    def portions(self, issued_at: np.datetime64) -> list[Portion]:
-        """What was issued in the month of an instant."""
-        month = str(issued_at.astype("datetime64[M]"))
-        year = int(month[:4])
+    def located(self, issued_at: Instants, keys: Keys) -> tuple[Index, Index]:
+        """Number of the portion of each forecast [n], 0 for none, and its row there [n].
+
+        All are issued in one month.
+        """
+        month = _month(issued_at)
         query = "SELECT number, issues FROM portions WHERE month = ? AND specification = ?"
-        found = []
         asked = month, self.specification
+        year = int(month[:4])
+        numbers, rows = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
+        parts = [np.empty(0, _ISSUE)]
         for number, blob in self._asked(year, lambda file: file.execute(query, asked).fetchall()):
             with suppress(Damaged):
-                issues = np.frombuffer(self._whole((year, number), blob), _ISSUE)
-                found.append(Portion(issues["issued_at"], issues["key"], (year, number)))
-        return found
+                parts.append(np.frombuffer(self._whole((year, number), blob), _ISSUE))
+                numbers.append(np.full(len(parts[-1]), number))
+                rows.append(np.arange(len(parts[-1])))
+        issues = np.concatenate(parts)
+        if not len(issues):
+            return np.zeros(len(keys), dtype=np.int64), np.zeros(len(keys), dtype=np.int64)
+        # Keys are digests. Looked up in their own order they would go all over memory.
+        held = np.ascontiguousarray(issues["key"])
+        order = np.argsort(held, kind="stable")
+        rising = np.argsort(keys, kind="stable")
+        nearest = np.empty(len(keys), dtype=np.int64)
+        place = np.searchsorted(held[order], keys[rising])
+        nearest[rising] = order[np.minimum(place, len(held) - 1)]
+        # A key of 64 bits may meet another window's by chance: the instant is compared as well.
+        hit = (held[nearest] == keys) & (issues["issued_at"][nearest] == issued_at)
+        return np.where(hit, np.concatenate(numbers)[nearest], 0), np.concatenate(rows)[nearest]
 
     def add(self, issued_at: Instants, keys: Keys, moments: Array32, quantiles: Array32) -> None:
         """Write forecasts [n, H, Q] issued in one month, and their log moments [n, 2, H].
@@ -136,7 +120,7 @@ class Partition:
         issues = np.empty(len(keys), _ISSUE)
         issues["issued_at"], issues["key"] = issued_at, keys
         name = hashlib.blake2b(issues.tobytes(), digest_size=16).digest()
-        month = str(issued_at[0].astype("datetime64[M]"))
+        month = _month(issued_at)
         *small, large = map(_sealed, (issues, moments, quantiles))
         row = self.specification, name, month, *map(b"".join, small), sum(map(len, large))
         insert = (
@@ -161,18 +145,18 @@ class Partition:
         except sqlite3.Error as error:
             raise NotWritten(f"{self.folder} cannot be written: {error}") from error
 
-    def read(self, place: tuple[int, int], part: str) -> Array32:
-        """The moments [n, 2, H] or the quantiles [n, H, Q] of the portion in a place.
+    def read(self, issued_at: Instants, number: int, part: str) -> Array32:
+        """The moments [n, 2, H] or the quantiles [n, H, Q] of a portion that was located.
 
         Raises Damaged for what is gone or not as it was written; it is removed, as far as may be.
         """
-        year, number = place
+        year = int(_month(issued_at)[:4])
 
         def held(file: sqlite3.Connection) -> bytes:
             with file.blobopen("portions", part, number, readonly=True) as blob:
                 return blob.read()
 
-        whole = self._whole(place, self._asked(year, held) or b"")
+        whole = self._whole((year, number), self._asked(year, held) or b"")
         return np.frombuffer(whole, np.float32).reshape(-1, *SHAPES[part])
 
     def _asked(self, year: int, ask: Callable[[sqlite3.Connection], Sequence[Any]]) -> Any:
@@ -207,6 +191,10 @@ class Partition:
 
     def _path(self, year: int) -> Path:
         return self.folder / f"{year}.sqlite"
+
+
+def _month(issued_at: Instants) -> str:
+    return str(issued_at[0].astype("datetime64[M]"))
 
 
 def _sealed(values: np.ndarray) -> tuple[memoryview, bytes]:

@@ -30,8 +30,6 @@ class Checkpoint:
     inner: width within a layer's feed-forward.
     attention: width of all heads of an attention together.
     levels: [Q] rows of the model's quantiles that are `LEVELS`.
-    rebuilt: whether `network` stands for the library's model. Otherwise the library answers, in
-        several passes where one answers too few steps.
     """
 
     folder: Path
@@ -42,7 +40,6 @@ class Checkpoint:
     inner: int
     attention: int
     levels: tuple[int, ...]
-    rebuilt: bool
 
     @property
     def digest(self) -> str:
@@ -127,6 +124,11 @@ def _described(folder: Path, name: str, written: bytes) -> Checkpoint:
     if missing:
         raise InputError(f"forecaster.model: {name} does not forecast level {missing[0]}")
     standard = chronos.get("input_patch_stride", patch) == patch and chronos.get("use_reg_token")
+    if not standard or max_steps < HORIZON:
+        raise InputError(
+            f"forecaster.model: {name} is no Chronos-2 of patches side by side, with a register"
+            f" token and {HORIZON} steps a pass"
+        )
     return Checkpoint(
         folder=folder,
         name=name,
@@ -136,7 +138,6 @@ def _described(folder: Path, name: str, written: bytes) -> Checkpoint:
         inner=inner,
         attention=attention,
         levels=tuple(levels.index(q) for q in LEVELS),
-        rebuilt=bool(standard) and max_steps >= HORIZON,
     )
 
 

@@ -37,7 +37,7 @@ from foundation.errors import InputError
 
 log = logging.getLogger(__name__)
 
-Way = Literal["compiled", "eager", "library"]
+Way = Literal["compiled", "eager"]
 
 FEW = (64, 512, 4096)  # windows a pass for calls that ask for no more
 
@@ -49,7 +49,7 @@ class Engine:
     network: contexts [B, L] float32, group → sorted quantiles [B, H, Q] float32.
     batch_size: windows a pass; halved when memory runs out.
     weights: digest of what was loaded.
-    way: compiled, eager or library.
+    way: compiled or eager.
     fallback: the network that answers where it does not compile; none where that is an error.
     """
 
@@ -239,7 +239,7 @@ def _plan(
     size = batch_size or default_batch_size(checkpoint, place, length, profile.dtype)
     compiled = profile.compile is True or (profile.compile == "auto" and place != "cpu")
     way: Way = "compiled" if compiled else "eager"
-    return torch.device(place), way if checkpoint.rebuilt else "library", size
+    return torch.device(place), way, size
 
 
 @lru_cache(maxsize=8)

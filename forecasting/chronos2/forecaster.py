@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -109,13 +108,9 @@ class Chronos2Forecaster:
         be expected of one.
         """
         model = _checkpoint(profile)
-        library = not model.rebuilt if by is None else by.way == "library"
-        implementation = f"{IMPLEMENTATION}"
-        if library:
-            implementation += f", chronos {version('chronos-forecasting')}"
         specification: dict[str, str | int | list[float]] = {
             "weights": model.digest if by is None else by.weights,
-            "implementation": implementation,
+            "implementation": f"{IMPLEMENTATION}",
             "context_length": profile.context_length,
             "steps": HORIZON,
             "levels": list(LEVELS),

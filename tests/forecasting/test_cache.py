@@ -29,7 +29,7 @@ from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.profile import Profile
 from forecasting.forecast import HORIZON, LEVELS, silent
 from forecasting.moments import log_moments
-from forecasting.store import NOWHERE, Partition, located
+from forecasting.store import Partition
 from forecasting.windows import Keys, Windows
 from foundation.arrays import Array32, Index, Instants
 from foundation.errors import InputError
@@ -372,11 +372,12 @@ def test_same_windows_of_other_weights_are_not_answered_though_their_keys_fit(
     put(here, stamps, keys, values)
     put(here, stamps, keys, values)
     shutil.copy(here.folder / "2024.sqlite", there.folder)
-    assert there.portions(stamps[0]) == []
+    assert not there.located(stamps, keys)[0].any()
     put(there, stamps, keys, 2 * values)
-    assert [len(partition.portions(stamps[0])) for partition in (here, there)] == [1, 1]
-    place = there.portions(stamps[0])[0].place
-    np.testing.assert_array_equal(there.read(place, "quantiles"), 2 * values)
+    assert len(content(here.folder)) == 1
+    assert here.located(stamps, keys)[0].all()
+    number = int(there.located(stamps, keys)[0][0])
+    np.testing.assert_array_equal(there.read(stamps, number, "quantiles"), 2 * values)
 
 
 @pytest.mark.slow
@@ -435,13 +436,12 @@ def test_a_forecast_is_found_by_its_key_and_its_instant_together(seed: int, coun
         for part in np.split(np.arange(total), np.cumsum(counts)[:-1]):
             put(partition, stamps[part], keys[part], values[part])
         order = rng.permutation(total)
-        portions = partition.portions(stamps[0])
-        portion, row = located(portions, stamps[order], keys[order])
+        portion, row = partition.located(stamps[order], keys[order])
         read = [
-            partition.read(portions[p].place, "quantiles")[r, 0, 0]
+            partition.read(stamps, int(p), "quantiles")[r, 0, 0]
             for p, r in zip(portion, row, strict=True)
         ]
         np.testing.assert_array_equal(read, order)
         hour = np.timedelta64(1, "h")
         for others in ((stamps, keys + np.uint64(1)), (stamps + hour, keys)):
-            assert (located(portions, *others)[0] == NOWHERE).all()
+            assert not partition.located(*others)[0].any()

@@ -239,19 +239,12 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path, market: Bars) -> None
         Chronos2Forecaster(Profile(model=str(tmp_path))).forecast(market, market.times[-1])
 
 
-@pytest.mark.filterwarnings("ignore:We recommend keeping prediction length:UserWarning")
-def test_a_checkpoint_that_answers_fewer_steps_in_a_pass_is_unrolled_as_the_library_does(
-    tmp_path: Path, market: Bars
-) -> None:
+def test_a_checkpoint_that_answers_fewer_steps_in_a_pass_is_refused(tmp_path: Path) -> None:
     model = small_model()
-    initialise(model, torch.Generator().manual_seed(5))
     model.config.chronos_config["max_output_patches"] = 2
     model.save_pretrained(tmp_path)
-    table = Chronos2Forecaster(Profile(model=str(tmp_path))).forecast(market, market.times[-4])
-    contexts = table.windows.contexts(np.arange(len(table.windows)))
-    np.testing.assert_allclose(
-        table.values, pipeline_quantiles(tmp_path, list(contexts)), rtol=1e-5
-    )
+    with pytest.raises(InputError, match=r"^forecaster\.model: .* 24 steps a pass$"):
+        Chronos2Forecaster(Profile(model=str(tmp_path)))
 
 
 @pytest.mark.slow

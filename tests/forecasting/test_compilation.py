@@ -41,7 +41,7 @@ CPU = torch.device("cpu")
 def network() -> Network:
     """The shipped network as it is compiled."""
     shipped = checkpoint(str(SHIPPED))
-    model = load(shipped.contents(), CPU).model
+    model = load(shipped.contents(), CPU)
     return Network(model, HORIZON, range(len(LEVELS)), "fp32", CPU, packed=False).eval()
 
 
