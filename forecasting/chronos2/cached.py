@@ -79,7 +79,7 @@ def predictions_here(
         progress(work, done + count, total)
 
     for stream in [[rows] for rows in portions] if alone else [portions]:
-        values = forecaster.predictions(windows, stream, profile, of_all, engine)
+        values = engine.quantiles(windows, stream, profile.augmentation, progress=of_all)
         for rows, part in zip(stream, values, strict=True):
             yield Prediction(rows, part, forecaster.specification(profile, engine))
         done += sum(map(len, stream))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -150,19 +150,8 @@ class Chronos2Forecaster:
         by: the engine to use; none for the profile's own.
         """
         engine = by or self.engine(profile.for_job(len(rows)))
-        (values,) = self.predictions(windows, [rows], profile, progress, engine)
+        (values,) = engine.quantiles(windows, [rows], profile.augmentation, progress=progress)
         return values
-
-    def predictions(
-        self,
-        windows: Windows,
-        portions: Sequence[Index],
-        profile: Profile,
-        progress: Progress,
-        by: Engine,
-    ) -> Iterator[Array32]:
-        """Quantiles [n, H, Q] in USD of each portion of windows, from one stream of passes."""
-        yield from by.quantiles(windows, portions, profile.augmentation, progress=progress)
 
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent

@@ -9,7 +9,6 @@ import json
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -113,9 +112,10 @@ def load(contents: Contents, device: torch.device) -> Chronos2Model:
     loaded["not finite_keys"] = [name for name, tensor in weights.items() if not _finite(tensor)]
     for kind in ("missing", "unexpected", "mismatched", "not finite"):
         if tensors := loaded[f"{kind}_keys"]:
+            first = min(each if isinstance(each, str) else each[0] for each in tensors)
             raise InputError(
                 f"forecaster.model: {name_of_model} cannot be loaded as Chronos-2: "
-                f"{counted(len(tensors), 'tensor')} {kind}: {_named(tensors)}"
+                f"{counted(len(tensors), 'tensor')} {kind}: {first}"
             )
     return model
 
@@ -125,15 +125,3 @@ def _finite(tensor: Tensor) -> bool:
     if not tensor.numel() or not tensor.is_floating_point():
         return True
     return all(math.isfinite(extreme) for extreme in torch.aminmax(tensor))
-
-
-def _named(tensors: Collection[str | tuple[object, ...]]) -> str:
-    """The names of tensors, with shapes found and expected where given; the first three."""
-    names = []
-    for tensor in sorted(tensors)[:3]:
-        if isinstance(tensor, str):
-            names.append(tensor)
-        else:
-            name, found, expected = tensor
-            names.append(f"{name} is {found}, expected {expected}")
-    return ", ".join([*names, *(["…"] if len(tensors) > 3 else [])])

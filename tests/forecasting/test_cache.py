@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from forecasting.batch_file import Batch, write_batch
 from forecasting.chronos2.cached import CachedForecaster, Prediction, _portions, predictions_here
 from forecasting.chronos2.checkpoint import SHIPPED
+from forecasting.chronos2.engine import Engine
 from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.profile import Profile
 from forecasting.forecast import HORIZON, LEVELS, silent
@@ -41,15 +42,15 @@ from trainingdata.bars import Bars
 def counting(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Windows the network is asked for, call by call."""
     asked: list[int] = []
-    real = Chronos2Forecaster.predictions
+    real = Engine.quantiles
 
-    def predictions(
-        self: Chronos2Forecaster, windows: Windows, portions: Sequence[Index], *rest: object
+    def quantiles(
+        self: Engine, windows: Windows, portions: Sequence[Index], *rest: Any, **how: Any
     ) -> Iterator[Array32]:
         asked.append(sum(map(len, portions)))
-        return real(self, windows, portions, *rest)  # type: ignore[arg-type]
+        return real(self, windows, portions, *rest, **how)
 
-    monkeypatch.setattr(Chronos2Forecaster, "predictions", predictions)
+    monkeypatch.setattr(Engine, "quantiles", quantiles)
     return asked
 
 

@@ -125,9 +125,7 @@ def test_many_windows_come_back_in_their_order() -> None:
     forecaster = Chronos2Forecaster(profile, 384)
     engine = forecaster.engine(profile)
     portions = np.array_split(every, 7)
-    answers = np.concatenate(
-        list(forecaster.predictions(windows, portions, profile, silent, engine))
-    )
+    answers = np.concatenate(list(engine.quantiles(windows, portions, "none", progress=silent)))
     first = answers[: len(windows)]
     assert differences(first, answer(forecaster, windows), windows).max() < ROUNDING
     for again in answers.reshape(-1, *first.shape):

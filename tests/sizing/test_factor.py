@@ -163,7 +163,7 @@ def test_what_rounding_does_to_a_covariance_is_let_through_and_no_more(scale: fl
         (1.0 + 1e-8, 1.0 + 1e-8, "positive semi-definite"),
     ):
         matrix = np.array([[1.0, above], [below, 1.0]]) * scale
-        with pytest.raises(ValueError, match=f"be {fault}") if fault else nullcontext():
+        with pytest.raises(ValueError, match=fault) if fault else nullcontext():
             assert np.isfinite(kelly_weights([0.1, 0.1], matrix, **BOUNDS)).all()
     assert kelly_weights([0.1, -0.1], np.zeros((2, 2)), **BOUNDS).tolist() == [1.0, -1.0]
 
