@@ -28,23 +28,20 @@ from rich.console import RenderableType
 
 from forecasting.candidates import Verdict, verdicts
 from forecasting.chronos2.profile import write_symbol_settings
-from forecasting.evaluation_page import BEFORE, CLASSES, REACH, Fan, cells_of, render, span_text
-from forecasting.forecast import HORIZON, ForecastTable, Progress, silent
-from forecasting.scores import common_forecasts, fifths, gain, scored_together, summary
+from forecasting.evaluation_page import CLASSES, HEADS, REACH, cells_of, render, span_text
+from forecasting.forecast import HORIZON, Progress, silent
+from forecasting.scores import gain, scored_together, summary
 from forecasting.settings import ForecasterSettings, PanelSettings
-from foundation.arrays import Index
 from foundation.command import Result
 from foundation.configuration import settings_of
 from foundation.errors import InputError
-from foundation.figures import interval, number
 from foundation.settings import setting, settings_class
 from foundation.tables import Row, Table
 from trainingdata.instants import utc_text
 from trainingdata.source import span_of
 from trainingdata.timeframe import Timeframe
 
-FANS = 4  # symbols of which a forecast is drawn
-Baseline = Literal["ewma", "mix", "garch", "historical", "gradient"]
+Baseline = Literal["ewma", "mix", "garch", "historical"]
 
 
 @settings_class()
@@ -53,8 +50,7 @@ class EvaluationSettings(PanelSettings):
 
     steps: tuple[int, ...] = setting((1, 2, 3, 6, 12, 24), "that are scored")
     against: tuple[Baseline, ...] = setting(
-        ("ewma", "mix", "garch", "historical", "gradient"),
-        "baselines that it is compared with, uncalibrated",
+        ("ewma", "mix", "garch", "historical"), "baselines that it is compared with, uncalibrated"
     )
     raw: bool = setting(True, "also score the forecaster uncalibrated")
     candidates: tuple[int, ...] = setting(
@@ -85,7 +81,6 @@ class Evaluation:
 
     frames: forecaster's name → scores of each of its forecasts, row by row the same forecasts; the
         first is the one that is evaluated.
-    fans: forecasts of the evaluated one, with what happened.
     source: of the bars.
     timeframe: of the bars.
     first, last: instants between which the forecasts were issued.
@@ -93,7 +88,6 @@ class Evaluation:
     """
 
     frames: dict[str, pd.DataFrame]
-    fans: tuple[Fan, ...]
     source: str
     timeframe: Timeframe
     first: np.datetime64
@@ -145,7 +139,6 @@ class Evaluation:
         figures["skill"] = {name: gain(main, self.frames[name][rows]) for name in others}
         hours = main.groupby("slot")[["inside80", "scale"]].mean()
         figures["hours"] = {str(slot): row.to_dict() for slot, row in hours.iterrows()}
-        figures["fifths"] = fifths(main, "trailing")
         return figures
 
 
@@ -167,34 +160,7 @@ def evaluate(settings: EvaluationSettings, progress: Progress = silent) -> Evalu
     tables = [item.build(bars.symbols).forecast(bars, first, progress) for item in compared]
     frames = scored_together(bars, tables, first, last, settings.steps, progress)
     named = {table.name: frame for table, frame in zip(tables, frames, strict=True)}
-    issued = common_forecasts(tables, first, last)[0]
-    fans = fans_of(tables[0], issued)
-    return Evaluation(named, fans, bars.source, bars.timeframe, first, last, found)
-
-
-def fans_of(table: ForecastTable, rows: Index) -> tuple[Fan, ...]:
-    """The last forecast of each of the first symbols whose steps are all known.
-
-    rows: numbers of the forecasts, in the order of time.
-    """
-    windows = table.windows
-    fans: list[Fan] = []
-    for s, symbol in enumerate(table.symbols):
-        closes = windows.closes[s]
-        own = rows[windows.symbol[rows] == s]
-        known = own[windows.last[own] + HORIZON < len(closes)]
-        if len(known) and len(fans) < FANS:
-            last = int(windows.last[known[-1]])
-            fans.append(
-                Fan(
-                    symbol=symbol,
-                    issued_at=windows.issued_at[known[-1]],
-                    closes=closes[max(last - BEFORE, 0) : last + 1],
-                    quantiles=table.quantiles[known[-1:]][0].astype(np.float64),
-                    outcome=closes[last + 1 : last + 1 + HORIZON],
-                )
-            )
-    return tuple(fans)
+    return Evaluation(named, bars.source, bars.timeframe, first, last, found)
 
 
 def evaluation_files(
@@ -202,7 +168,7 @@ def evaluation_files(
 ) -> dict[str, Callable[[Path], object]]:
     """What writes figures and page."""
     text = json.dumps(figures, indent=1, default=float, allow_nan=False)
-    page = render(figures, evaluation.frames, evaluation.fans, evaluation.timeframe)
+    page = render(figures, evaluation.frames, evaluation.timeframe)
     return {
         "evaluation.json": lambda path: path.write_text(f"{text}\n"),
         "evaluation.html": lambda path: path.write_text(page, encoding="utf-8"),
@@ -210,19 +176,14 @@ def evaluation_files(
 
 
 def figure_parts(figures: dict[str, Any]) -> list[RenderableType]:
-    """A line a class and step, and one of the hours between which its coverage lies."""
-    gains = [f"gain on {name}" for name in figures["against"]]
-    heads = ["loss", *gains, "80 % holds", "(return/σ)²", "rank correlation"]
+    """A line a class and step."""
+    loss, *rest = HEADS
+    heads = [loss, *(f"gain on {name}" for name in figures["against"]), *rest]
     rows: list[Row] = []
     for group, named in CLASSES.items():
         for step, scores in figures["groups"].get(group, {}).items():
             cells = cells_of(figures, scores)
             rows.append((named, step, *(cells[head] for head in heads)))
-            if step.isdigit() and len(scores["hours"]) > 1:
-                held = [hour["inside80"] for hour in scores["hours"].values()]
-                spread = interval((min(held), max(held)), number, " … ")
-                rest = [""] * (len(heads) - 2 - len(gains))
-                rows.append(("", f"{step}, by hour", *[""] * (1 + len(gains)), spread, *rest))
     title = f"{figures['forecaster']}, {span_text(figures)}, {figures['data']}"
     return [title, Table("", ("", "step", *heads), rows, words=(1,)), REACH]
 

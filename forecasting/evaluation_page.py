@@ -10,10 +10,8 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from forecasting.forecast import HORIZON, LEVELS, MEDIAN, reads_future
-from foundation.arrays import Array
+from forecasting.forecast import reads_future
 from foundation.charts import COLOURS, Chart, Series, level, transform_chart
-from foundation.counts import counted
 from foundation.figures import Words, around, number, percent
 from foundation.page import render_page
 from foundation.sample_size import FEWEST_WEEKS
@@ -27,11 +25,12 @@ REACH = (
     "± is half of a 95 % interval, by Student's t over weeks: forecasts of one week are one"
     f" observation. Below {FEWEST_WEEKS} weeks there is none, and no claim."
 )
+HEADS = ("loss", "80 % holds", "(return/σ)²", "rank correlation")  # that a terminal shows
 
 _COUNT = partial(number, places=0)
 _FOURTH = partial(number, places=4)
 _THIRD = partial(number, places=3)
-_COLUMNS: Mapping[str, tuple[str, Words]] = {  # score by head; gains stand behind the CRPS
+_COLUMNS: Mapping[str, tuple[str, Words]] = {  # score by head; gains stand behind the loss
     "forecasts": ("forecasts", _COUNT),
     "loss": ("loss", _FOURTH),
     "CRPS": ("crps", _FOURTH),
@@ -43,12 +42,11 @@ _COLUMNS: Mapping[str, tuple[str, Words]] = {  # score by head; gains stand behi
     "PIT mean": ("pit_mean", _THIRD),
     "PIT distance": ("pit_distance", _THIRD),
 }
-BEFORE = HORIZON  # own bars that a fan shows of what was seen: it was issued in the middle
 BESIDE = 0.05  # between whiskers of one step, which can be read beside each other
 TRANSFORMS = 3  # forecasters whose transform is drawn
-BANDS = {"80 %": 0.1, "50 %": 0.25}  # lowest level of each
-FIFTHS = ("calmest", "2", "3", "4", "wildest")
-TARGETS = {"inside80": (0.8, 0.05), "scale": (1.0, 0.1)}  # what is meant, and how far around it
+HELD = 0.8  # of outcomes, by the interval that is drawn
+CLAIMS = {1.0: "loses less than", -1.0: "loses more than", 0.0: "cannot be told apart from"}
+TOO_FEW = "rests on too few weeks to be told from"
 
 
 def cells_of(figures: dict[str, Any], scores: dict[str, Any]) -> dict[str, Cell]:
@@ -57,7 +55,7 @@ def cells_of(figures: dict[str, Any], scores: dict[str, Any]) -> dict[str, Cell]
     cells = {}
     for head, (name, words) in _COLUMNS.items():
         cells[head] = Cell(words(main[name]))
-        for other in figures["against"] if name == "crps" else ():
+        for other in figures["against"] if name == "loss" else ():
             gain = scores["skill"][other]
             text = percent(gain["mean"], sign=True) + around(gain["reach"], percent)
             cells[f"gain on {other}"] = Cell(text, {1: "good", 0: "", -1: "bad"}[gain["beyond"]])
@@ -91,63 +89,25 @@ class Judgement:
 
 def judgement(figures: dict[str, Any]) -> Judgement:
     """The verdict on a forecaster, from the content of its `evaluation.json`."""
-    kinds = [kind for kind in CLASSES if kind in figures["groups"]]
     claims = []
-    signs = []
-    for kind in kinds:
-        skill = figures["groups"][kind]["all"]["skill"]
-        better = [name for name, gain in skill.items() if gain["beyond"] > 0]
-        worse = [name for name, gain in skill.items() if gain["beyond"] < 0]
-        insufficient_data = [name for name, gain in skill.items() if gain["reach"] is None]
-        alike = [
-            n for n, gain in skill.items() if gain["beyond"] == 0 and n not in insufficient_data
-        ]
-        signs += [gain["beyond"] for gain in skill.values()]
-        said = [
-            _said("loses less than", better),
-            _said("loses more than", worse),
-            _said("cannot be told apart from", alike),
-            _said("rests on too few weeks to be told from", insufficient_data),
-        ]
-        words = "; ".join(text for text in said if text) or "there is nothing to compare it with"
-        claims.append(f"On {CLASSES[kind]}: {words}.")
-    reason = _no_result(figures)
-    level: Literal["good", "bad", "open"] = "open"
-    if signs and all(sign > 0 for sign in signs):
-        level = "good"
-    if reason or any(sign < 0 for sign in signs):
-        level = "bad"
-    claim = " ".join(filter(None, [reason, *claims]))
-    return Judgement(level, claim, " ".join(_held(figures, kind) for kind in kinds))
-
-
-def _said(words: str, names: Sequence[str]) -> str:
-    if not names:
-        return ""
-    # A name may have a comma: what follows it goes into brackets.
-    parts = [name.partition(", ") for name in names]
-    labels = [f"{first} ({rest})" if rest else first for first, _, rest in parts]
-    return f"{words} {' and '.join(filter(None, [', '.join(labels[:-1]), labels[-1]]))}"
-
-
-def _no_result(figures: dict[str, Any]) -> str:
     if reads_future(figures["forecaster"]):
-        return "No result: the forecaster reads the future."
-    if figures["data"].startswith("synthetic"):
-        return "No result: the market is synthetic."
-    return ""
-
-
-def _held(figures: dict[str, Any], kind: str) -> str:
-    """What the 80 % interval held, and what that rests on."""
-    main = figures["groups"][kind]["all"][figures["forecaster"]]
-    held = percent(main["inside80"], 1)
-    half = around(main["inside80_reach"], partial(percent, places=1))
-    outcomes = counted(main["forecasts"], "outcome")
-    return (
-        f"The 80 % interval held {held}{half} of {outcomes} of {CLASSES[kind]} in"
-        f" {counted(main['weeks'], 'week')}."
-    )
+        claims.append("No result: the forecaster reads the future.")
+    elif figures["data"].startswith("synthetic"):
+        claims.append("No result: the market is synthetic.")
+    signs = [-1.0] * len(claims)
+    for kind, named in CLASSES.items():
+        said: dict[str, list[str]] = {}
+        scores = figures["groups"].get(kind, {"all": {"skill": {}}})["all"]
+        for name, gain in scores["skill"].items():
+            signs.append(gain["beyond"])
+            words = TOO_FEW if gain["reach"] is None else CLAIMS[gain["beyond"]]
+            said.setdefault(words, []).append(name.replace(", ", " "))
+        parts = [f"{words} {', '.join(names)}" for words, names in said.items()]
+        claims += [f"On {named}: {'; '.join(parts)}."] if parts else []
+    found: Literal["good", "bad", "open"] = "open"
+    if signs and min(signs) != 0:
+        found = "good" if min(signs) > 0 else "bad"
+    return Judgement(found, " ".join(claims), REACH)
 
 
 def span_text(figures: dict[str, Any]) -> str:
@@ -158,17 +118,11 @@ def span_text(figures: dict[str, Any]) -> str:
     return f"{first} to {last}"
 
 
-def render(
-    figures: dict[str, Any],
-    frames: dict[str, pd.DataFrame],
-    fans: Sequence[Fan],
-    timeframe: Timeframe,
-) -> str:
-    """The page: the verdict, fans, gains, calibration by hour and volatility, and tables.
+def render(figures: dict[str, Any], frames: dict[str, pd.DataFrame], timeframe: Timeframe) -> str:
+    """The page: the verdict, gains, calibration, and tables.
 
     figures: the content of `evaluation.json`.
     frames: forecaster's name → scores of each forecast.
-    fans: forecasts with what happened.
     timeframe: of the bars.
     """
     names = [figures["forecaster"], *figures["against"]]
@@ -176,21 +130,12 @@ def render(
         "forecasting/evaluation.html.j2",
         f=figures,
         span=span_text(figures),
-        reach=REACH,
         classes=CLASSES,
         verdict=judgement(figures),
-        warnings=_warnings(figures),
-        fans=[(fan.symbol, fan_chart(fan)) for fan in fans],
         legend=[(name, colour_of(number)) for number, name in enumerate(names)],
         panels=[panel for kind in Kind for panel in _panels(figures, frames, kind, timeframe)],
         tables=[score_table(figures, group) for group in figures["groups"]],
     )
-
-
-def _warnings(figures: dict[str, Any]) -> list[str]:
-    if figures["data"].startswith("synthetic"):
-        return [f"The bars are a {figures['data']}: the scores say nothing about any real market."]
-    return []
 
 
 def _panels(
@@ -201,169 +146,54 @@ def _panels(
     if group is None:
         return []
     steps = [step for step in group if step.isdigit()]
-    first = group[steps[0]]
+    transforms = [
+        frame.loc[frame["kind"] == kind, "pit"].to_numpy()
+        for frame in list(frames.values())[:TRANSFORMS]
+    ]
     charts = {
         "Gain by step": gains_chart(group, figures["against"], steps),
-        "Probability integral transform": transforms_chart(frames, kind),
-        "Rank correlation by step": ranks_chart(
-            [group[step][figures["forecaster"]] for step in steps], steps
+        "Probability integral transform": transform_chart(
+            "PIT of the evaluated forecaster", transforms, list(frames), "calibrated"
         ),
-        **_held_by_hour(timeframe.clock(kind), steps[0], first["hours"]),
-        "80 % interval holds, calmest to wildest fifth": level_chart(
-            "Held by volatility", *_fifths(first, "inside80"), "inside80"
-        ),
-        "(return/σ)², calmest to wildest fifth": level_chart(
-            "Size by volatility", *_fifths(first, "scale"), "scale"
+        f"80 % interval holds, step {steps[0]}, by hour": held_chart(
+            timeframe.clock(kind), group[steps[0]]["hours"]
         ),
     }
-    return [(f"{title}, {CLASSES[kind]}", chart) for title, chart in charts.items() if chart]
-
-
-def _fifths(scores: dict[str, Any], what: str) -> tuple[Sequence[str], Sequence[float]]:
-    values = scores["fifths"][what]
-    return FIFTHS[: len(values)], values
-
-
-def _held_by_hour(clock: Clock, step: str, hours: dict[str, Any]) -> dict[str, Chart]:
-    """Title and chart of what the 80 % interval holds by hour, a coin's weekends apart."""
-    charts = {}
-    for days, weekend in (("", False), (", Saturdays and Sundays", True)):
-        held = {
-            int(place): scores["inside80"]
-            for place, scores in hours.items()
-            if clock.on_weekend(int(place)) == weekend
-        }
-        if len(held) > 1:
-            labels = [clock.place_text(place) for place in held]
-            charts[f"80 % interval holds, step {step}, by hour{days}"] = level_chart(
-                f"Held by hour{days}", labels, list(held.values()), "inside80"
-            )
-    return charts
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Fan:
-    """A forecast of the evaluated forecaster, and what happened.
-
-    symbol: that it is of.
-    issued_at: the instant.
-    closes: [B] last closes that it has seen, USD, the issuing bar's the last.
-    quantiles: [H, Q] USD.
-    outcome: [H] closes that followed, USD.
-    """
-
-    symbol: str
-    issued_at: np.datetime64
-    closes: Array
-    quantiles: Array
-    outcome: Array
-
-    def inside(self) -> int:
-        """How many of the outcomes lie in the central 80 %."""
-        low, high = (self.quantiles[:, LEVELS.index(level)] for level in (0.1, 0.9))
-        return int(((low <= self.outcome) & (self.outcome <= high)).sum())
-
-
-def fan_chart(fan: Fan) -> Chart:
-    """Quantiles by own bar, after what the forecast has seen; and what happened."""
-    seen = len(fan.closes) - 1
-    before = np.arange(seen + 1.0)
-    after = seen + np.arange(HORIZON + 1.0)
-    start = np.full((1, len(LEVELS)), fan.closes[-1])
-    quantiles = np.concatenate([start, fan.quantiles])
-
-    def band(name: str, lowest: float) -> Series:
-        low, high = (quantiles[:, LEVELS.index(end)] for end in (lowest, 1 - lowest))
-        return Series(name, "first", after, high, "band", low)
-
-    issued = pd.Timestamp(fan.issued_at).strftime("%d %b %Y %H:%MZ").lstrip("0")
-    return Chart(
-        f"{fan.symbol}, forecast of {issued}: {fan.inside()} of {HORIZON} outcomes inside the 80 %"
-        " interval",
-        (
-            *(band(name, lowest) for name, lowest in BANDS.items()),
-            Series("median", "first", after, quantiles[:, MEDIAN]),
-            Series("seen", "quiet", before, fan.closes),
-            Series("what happened", "third", after, np.append(fan.closes[-1], fan.outcome)),
-        ),
-        "usd",
-        labels=tuple(f"{bar:+d}" if bar else "issued" for bar in range(-seen, HORIZON + 1)),
-    )
+    return [(f"{title}, {CLASSES[kind]}", chart) for title, chart in charts.items()]
 
 
 def gains_chart(group: dict[str, Any], against: Sequence[str], steps: Sequence[str]) -> Chart:
     """Share of each other forecaster's loss that is saved, by step; whiskers are its reach."""
     places = np.arange(float(len(steps)))
-    series = [_zero(places)]
+    series = [level(0.0, places, "quiet")]
+    said = []
     for k, name in enumerate(against):
         gains = [group[step]["skill"][name] for step in steps]
         means = np.array([gain["mean"] for gain in gains])
-        errors = np.array([gain["reach"] or 0.0 for gain in gains])
+        reach = np.array([gain["reach"] or 0.0 for gain in gains])
         beside = places + (k - (len(against) - 1) / 2) * BESIDE
-        series += _whiskers(name, colour_of(k + 1), beside, means, errors)
-    text = "Gain by step, " + "; ".join(
-        f"{name} {', '.join(format(group[step]['skill'][name]['mean'], '.1%') for step in steps)}"
-        for name in against
-    )
+        colour = colour_of(k + 1)
+        series.append(Series("", colour, beside, means + reach, "whiskers", means - reach))
+        series.append(Series(name, colour, beside, means, "dotted"))
+        said.append(f"{name} {', '.join(format(mean, '.1%') for mean in means)}")
+    text = f"Gain by step, {'; '.join(said)}"
     return Chart(text, tuple(series), "percent", labels=tuple(steps))
 
 
-def transforms_chart(frames: dict[str, pd.DataFrame], kind: str) -> Chart:
-    """Probability integral transforms of the first forecasters on an asset class."""
-    transforms = [
-        frame.loc[frame["kind"] == kind, "pit"].to_numpy()
-        for frame in list(frames.values())[:TRANSFORMS]
-    ]
-    return transform_chart(
-        "PIT of the evaluated forecaster", transforms, list(frames), "calibrated"
-    )
-
-
-def ranks_chart(scores: Sequence[dict[str, Any]], steps: Sequence[str]) -> Chart | None:
-    """Rank correlation of expected and realised return by step; None for fewer than two."""
-    means = np.array([np.nan if s["information"] is None else s["information"] for s in scores])
-    errors = np.array([score["information_reach"] or 0.0 for score in scores])
-    if np.isfinite(means).sum() < 2:
-        return None
-    places = np.arange(float(len(steps)))
+def held_chart(clock: Clock, hours: dict[str, Any]) -> Chart:
+    """What the 80 % interval holds by hour, and what is meant as a dashed line."""
+    places = np.arange(float(len(hours)))
+    held = np.array([scores["inside80"] for scores in hours.values()])
+    weekend = {place: ", weekend" if clock.on_weekend(int(place)) else "" for place in hours}
+    labels = [clock.place_text(int(place)) + weekend[place] for place in hours]
+    said = ", ".join(f"{at} {number(value, 3)}" for at, value in zip(labels, held, strict=True))
     return Chart(
-        "Rank correlation by step: " + ", ".join(number(value, 3, sign=True) for value in means),
-        (_zero(places), *_whiskers("rank correlation", "first", places, means, errors)),
-        labels=tuple(steps),
-    )
-
-
-def level_chart(text: str, labels: Sequence[str], values: Sequence[float], what: str) -> Chart:
-    """Points by group, what is meant as a dashed line, and grey lines around it."""
-    target, around = TARGETS[what]
-    places = np.arange(float(len(values)))
-    said = ", ".join(
-        f"{name} {number(value, 3)}" for name, value in zip(labels, values, strict=True)
-    )
-    return Chart(
-        f"{text}: {said}",
-        (
-            level(target - around, places, "quiet", form="faint"),
-            level(target + around, places, "quiet", form="faint"),
-            level(target, places, "limit", "meant"),
-            Series("is", "first", places, np.array(values), "dotted"),
-        ),
-        "percent" if what == "inside80" else "plain",
+        f"Held by hour: {said}",
+        (level(HELD, places, "limit", "meant"), Series("is", "first", places, held, "dotted")),
+        "percent",
         labels=tuple(labels),
     )
 
 
 def colour_of(number: int) -> str:
     return COLOURS[number] if number < len(COLOURS) else "quiet"
-
-
-def _zero(places: Array) -> Series:
-    return level(0.0, places, "quiet")
-
-
-def _whiskers(
-    name: str, colour: str, places: Array, means: Array, errors: Array
-) -> tuple[Series, Series]:
-    """A line through means with a dot at each, and what each reaches."""
-    reach = Series("", colour, places, means + errors, "whiskers", means - errors)
-    return reach, Series(name, colour, places, means, "dotted")

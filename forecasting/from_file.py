@@ -1,8 +1,7 @@
 """Forecasts that stand in a file: those of the batch job, or one's own in its format.
 
-The file is Parquet, or a folder with a Parquet file for each month. It has the columns symbol,
-issued_at, step, level and value, a row for each number, or a column for each level (`0.01` …
-`0.99`) instead of the last two; other columns are not read.
+The file is Parquet, with the columns symbol, issued_at, step, level and value, a row for each
+number; other columns are not read.
 
 symbol: as in the bars.
 issued_at: an instant at which a bar of the symbol becomes known, with its zone or offset.
@@ -22,7 +21,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,9 +42,6 @@ if TYPE_CHECKING:
 FORECASTER = "forecaster"  # key of a Parquet file's metadata: who made the forecasts
 COLUMNS = ("symbol", "issued_at", "step", "level", "value")
 ENDING = ".parquet"
-MONTHS = "[0-9][0-9][0-9][0-9]-[0-9][0-9].parquet"  # the files of a folder
-UNFINISHED = ".unfinished"  # in a folder whose months are being replaced, or were when killed
-LEVEL_NAMES = tuple(str(level) for level in LEVELS)
 ROWS = 1_000_000  # of a file, held at a time
 # No median lies so many times its own step's width, from the lowest level to the highest, from the
 # last close, beside what rounding leaves: such prices are adjusted for something else.
@@ -61,18 +56,16 @@ class FileForecaster:
     path: Path
 
     def __post_init__(self) -> None:
-        if not self.path.exists():
+        if not self.path.is_file():
             raise InputError(f"forecaster.path: {self.path}: there is no such file")
-        if not _files(self.path):
-            raise InputError(
-                f"forecaster.path: {self.path}: the folder holds no month as 2024-03.parquet"
-            )
-        if self.path.is_file() and not self.path.name.endswith(ENDING):
+        if not self.path.name.endswith(ENDING):
             raise InputError(f"forecaster.path: {self.path}: does not end in {ENDING}")
 
     @property
     def name(self) -> str:
-        maker = _maker(self.path)
+        with _opened(self.path) as file:
+            metadata: dict[bytes, bytes] = file.metadata.metadata or {}
+        maker = metadata.get(FORECASTER.encode(), b"").decode(errors="replace")
         by = f" by {maker}" if maker else ""
         return f"forecasts of {self.path.name}{by}"
 
@@ -87,12 +80,10 @@ class FileForecaster:
         windows = Windows.of(bars, since, 1)
         values = room(len(windows), HORIZON, len(LEVELS))
         values[:] = np.nan
-        done = 0
-        for path in _files(self.path):
-            for portion in _portions(path):
-                _fill(values, windows, bars, portion)
-                done += len(portion.rows)
-                progress("rows of forecasts read", done, done)
+        for portion in _portions(self.path):
+            _fill(values, windows, bars, portion)
+            done = portion.before + len(portion.rows)
+            progress("rows of forecasts read", done, done)
         there = np.flatnonzero(np.isfinite(values[:, 0, MEDIAN]))
         _check(values, windows, bars, self.path)
         if not len(there):
@@ -100,47 +91,10 @@ class FileForecaster:
                 f"{self.path}: holds no forecast of {', '.join(bars.symbols[:5])} issued between"
                 f" {utc_text(np.min(since))} and {utc_text(bars.times[-1])}"
             )
-        source = content_digest(self.path)[:16]
+        source = file_digest(self.path)[:16]
         if len(there) < len(windows):
             windows, values = windows.part(there), values[there]
         return ForecastTable.of(name, bars, windows, values, source=source)
-
-
-def content_digest(path: Path) -> str:
-    """SHA-256 of a file of forecasts, or of the files of a folder, in hex."""
-    digests = [file_digest(file) for file in _files(path)]
-    return digests[0] if path.is_file() else sha256("".join(digests).encode()).hexdigest()
-
-
-def _files(path: Path) -> list[Path]:
-    """The file at a path, or those of the folder, by month."""
-    if (path / UNFINISHED).exists():
-        raise DataError(
-            f"{path}: a batch was stopped, or is at work, while it replaced the months of this"
-            " folder: they may be of two runs; wait for it, or run the batch again"
-        )
-    return sorted(path.glob(MONTHS)) if path.is_dir() else [path]
-
-
-def _maker(path: Path) -> str:
-    """Who made the forecasts, as far as the files say it; one maker made all of them."""
-    first, *others = _files(path)
-    maker = _maker_of_file(first)
-    for other in others:
-        its = _maker_of_file(other)
-        if its != maker:
-            raise DataError(
-                f"{path}: months of two makers, {first.name} by {maker or 'nobody named'} and"
-                f" {other.name} by {its or 'nobody named'}: give each its own folder, or run the"
-                " batch again"
-            )
-    return maker
-
-
-def _maker_of_file(path: Path) -> str:
-    with _opened(path) as file:
-        metadata: dict[bytes, bytes] = file.metadata.metadata or {}
-    return metadata.get(FORECASTER.encode(), b"").decode(errors="replace")
 
 
 @contextmanager
@@ -161,36 +115,31 @@ def _opened(path: Path) -> Iterator[parquet.ParquetFile]:
 class _Portion:
     """Rows of a file, in each of which every column has a value.
 
-    rows: symbol, issued_at, step, and `values`.
     path: of the file.
     before: how many rows of the file precede these.
-    values: columns of numbers: of each level, or `value` alone, whose level another one holds.
     """
 
     rows: pd.DataFrame
     path: Path
     before: int
-    values: tuple[str, ...]
 
     def __post_init__(self) -> None:
         for column in self.rows:
             self.refuse(self.rows[column].isna().to_numpy(), f"{column} is empty")
 
-    def refuse(self, bad: Mask, what: str, **cells: Array) -> None:
+    def refuse(self, bad: Mask, what: str) -> None:
         """Name the first bad row, if there is one; `what` may name its cells in braces."""
         if bad.any():
             row = first_row(bad)
             held: dict[Any, Any] = self.rows.iloc[row].to_dict()
-            held |= {name: column[row] for name, column in cells.items()}
-            said = what.format(**held)
-            raise DataError(f"{self.path}: row {self.before + row + 1}: {said}")
+            raise DataError(f"{self.path}: row {self.before + row + 1}: {what.format(**held)}")
 
-    def numbers(self, *columns: str) -> Array:
-        """Columns of numbers, [n, K]."""
+    def numbers(self, column: str) -> Array:
+        """A column of numbers, [n]."""
         try:
-            return self.rows[list(columns)].to_numpy(dtype=np.float64)
+            return self.rows[column].to_numpy(dtype=np.float64)
         except ValueError as error:
-            raise DataError(f"{self.path}: {', '.join(columns)}: {error}") from error
+            raise DataError(f"{self.path}: {column}: {error}") from error
 
     def symbols(self, bars: Bars) -> Index:
         """Number of each row's symbol among those of the bars [n], -1 for another."""
@@ -203,47 +152,38 @@ class _Portion:
 def _portions(path: Path) -> Iterator[_Portion]:
     """The rows of a file, so many at a time as are held in memory."""
     with _opened(path) as file:
-        held = set(file.schema_arrow.names)
-        wide = "level" not in held and held.issuperset(LEVEL_NAMES)
-        columns = [*COLUMNS[:3], *(LEVEL_NAMES if wide else COLUMNS[3:])]
-        for missing in (name for name in columns if name not in held):
+        for missing in (name for name in COLUMNS if name not in file.schema_arrow.names):
             raise DataError(
                 f"{path}: no file of forecasts: it has no column {missing!r}; forecasts have"
                 f" {', '.join(COLUMNS)}"
             )
         before = 0
-        values = LEVEL_NAMES if wide else ("value",)
-        for batch in file.iter_batches(ROWS // len(values), columns=columns):
+        for batch in file.iter_batches(ROWS, columns=list(COLUMNS)):
             rows = batch.to_pandas(ignore_metadata=True)
-            yield _Portion(rows, path, before, values)
+            yield _Portion(rows, path, before)
             before += len(rows)
 
 
 def _fill(values: Array32, windows: Windows, bars: Bars, portion: _Portion) -> None:
     """Write a portion's rows into values [N, H, Q]; rows of other symbols or times are passed."""
-    step = portion.numbers("step")[:, 0]
-    value = portion.numbers(*portion.values)
-    portion.refuse(~np.isin(step, np.arange(1, HORIZON + 1)), f"step {{step}} is not 1 … {HORIZON}")
-    level = np.arange(len(LEVELS))[None]
-    if len(portion.values) == 1:
-        given = portion.numbers("level")
-        level = np.abs(given - np.array(LEVELS)).argmin(axis=1)[:, None]
-        off = np.abs(given - np.array(LEVELS)[level]) > 1e-6
-        portion.refuse(off[:, 0], "level {level} is none of the 21")
-    for prices in value.T:
-        odd = ~((prices > 1e-30) & (prices < 1e30))
-        portion.refuse(odd, "value {value} is no price", value=prices)
+    step, given, value = (portion.numbers(name) for name in ("step", "level", "value"))
+    level = np.abs(given[:, None] - np.array(LEVELS)).argmin(axis=1)
+    for bad, what in (
+        (~np.isin(step, np.arange(1, HORIZON + 1)), f"step {{step}} is not 1 … {HORIZON}"),
+        (np.abs(given - np.array(LEVELS)[level]) > 1e-6, "level {level} is none of the 21"),
+        (~((value > 1e-30) & (value < 1e30)), "value {value} is no price"),
+    ):
+        portion.refuse(bad, what)
     window = _windows_of(portion, windows, bars)
     rows = np.flatnonzero(window >= 0)
-    place = window[rows, None], step[rows, None].astype(np.int64) - 1, level[rows % len(level)]
-    cell = np.ravel_multi_index(np.broadcast_arrays(*place), values.shape)
+    place = window[rows], step[rows].astype(np.int64) - 1, level[rows]
+    cell = np.ravel_multi_index(place, values.shape)
     flat = values.reshape(-1)
-    order = np.argsort(cell[:, 0], kind="stable")
+    order = np.argsort(cell, kind="stable")
     twice = np.zeros(len(window), dtype=bool)
-    twice[rows[order[1:]][np.diff(cell[order, 0]) == 0]] = True
-    twice[rows] |= np.isfinite(flat[cell[:, 0]])
-    of_level = ", level {level}" if len(portion.values) == 1 else ""
-    portion.refuse(twice, f"{{symbol}} {{issued_at}}, step {{step}}{of_level} stands twice")
+    twice[rows[order[1:]][np.diff(cell[order]) == 0]] = True
+    twice[rows] |= np.isfinite(flat[cell])
+    portion.refuse(twice, "{symbol} {issued_at}, step {step}, level {level} stands twice")
     flat[cell] = value[rows]
 
 

@@ -9,7 +9,7 @@ observation. A mean's reach is half of its 95 % interval, by Student's t over we
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -79,7 +79,6 @@ def score_frame(
     pit: probability integral transform.
     scale: (return/σ)², σ by the `quantile` rule.
     expected, realised: return over σ.
-    trailing: deviation over the last 100 own bars, a root step.
     """
     logs = [np.log(closes) for closes in table.windows.closes]
     squares = [np.append(0.0, np.cumsum(np.diff(own) ** 2))[: len(own)] for own in logs]
@@ -156,7 +155,6 @@ def _scored(
             "scale": (np.expm1(realised) / sigma) ** 2,
             "expected": quantiles[:, MEDIAN] / sigma,
             "realised": realised / sigma,
-            "trailing": unit / np.sqrt(np.repeat(steps, len(rows))),
         }
     )
 
@@ -243,19 +241,6 @@ def summary(frame: pd.DataFrame) -> dict[str, float | None]:
     for name, (mean, error) in means.items():
         figures |= {name: mean, f"{name}_error": error, f"{name}_reach": reach(error, week)}
     return _defined(figures)
-
-
-def fifths(frame: pd.DataFrame, by: str) -> dict[Any, Any]:
-    """inside80, scale and number of forecasts from the calmest to the wildest fifth by a column.
-
-    There are fewer than 5 where there are fewer forecasts.
-    """
-    # Intervals often hold too little when volatility is high though their coverage over all looks
-    # right.
-    place = (5 * (frame[by].rank(method="first") - 1) / len(frame)).astype(int)
-    grouped = frame.groupby(place)
-    means = grouped[["inside80", "scale"]].mean()
-    return means.assign(forecasts=grouped.size()).to_dict("list")
 
 
 def scored_together(

@@ -11,11 +11,10 @@ from forecasting.baseline import Garch, Historical, Oracle, RandomWalk
 from forecasting.calibration.forecaster import CalibratedForecaster, CalibrationSettings
 from forecasting.calibration.kept import KeptFits
 from forecasting.chronos2.cached import CachedForecaster, Predictions, predictions_here
-from forecasting.chronos2.forecaster import Chronos2Forecaster, Group
+from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.profile import Profile, read_symbol_settings
 from forecasting.forecast import Forecaster
 from forecasting.from_file import FileForecaster
-from forecasting.gradient import Gradient
 from forecasting.own_forecaster import SLOT, OwnForecaster
 from forecasting.store import DEFAULT
 from foundation.errors import InputError, none_of
@@ -48,7 +47,6 @@ class ForecasterSettings(Profile):
         "windows a pass at most; none: 64 on a CPU, on CUDA 64 … 16,384 by model, context "
         "and free memory",
     )
-    group: Group = setting("none", "which symbols of an instant are forecast together")
     cache: str | None = setting(str(DEFAULT), "folder where Chronos-2's forecasts are kept")
     per_symbol: str | None = setting(None, "folder of per-symbol settings; none: the project's")
     calibrated: bool = setting(
@@ -57,7 +55,6 @@ class ForecasterSettings(Profile):
         "`context_length` closes",
     )
     calibration: CalibrationSettings = setting(CalibrationSettings(), "how")
-    gradient: Gradient = setting(Gradient(), "the trees of `gradient`")
 
     def __post_init__(self) -> None:
         if self.kind not in FORECASTERS and not is_own(self.kind):
@@ -131,7 +128,7 @@ def _chronos2(settings: ForecasterSettings, symbols: Sequence[str]) -> Forecaste
     if settings.calibrated:
         per_symbol = read_symbol_settings(settings.symbols_folder, symbols)
     profile = Profile(**{each.name: getattr(settings, each.name) for each in fields(Profile)})
-    forecaster = Chronos2Forecaster(profile, settings.batch_size, settings.group, per_symbol)
+    forecaster = Chronos2Forecaster(profile, settings.batch_size, per_symbol)
     if settings.cache is None:
         return forecaster
     return CachedForecaster(forecaster, Path(settings.cache).expanduser())
@@ -143,7 +140,6 @@ FORECASTERS: Mapping[str, Callable[[ForecasterSettings, Sequence[str]], Forecast
     "mix": lambda own, _: RandomWalk(context_length=own.context_length, plain=0.5, label="mix"),
     "historical": lambda own, _: Historical(context_length=own.context_length),
     "garch": lambda own, _: Garch(),
-    "gradient": lambda own, _: own.gradient,
     "oracle": lambda own, _: Oracle(RandomWalk(context_length=own.context_length)),
     "file": _file,
 }

@@ -13,16 +13,12 @@ import errno
 import hashlib
 import json
 import logging
-import math
 import os
-import shutil
 import sqlite3
-import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +28,12 @@ from forecasting.forecast import HORIZON, LEVELS
 from forecasting.windows import Keys
 from foundation.arrays import Array32, Index, Instants
 from foundation.errors import InputError
-from foundation.tables import Table
 
 log = logging.getLogger(__name__)
 
 DEFAULT = Path("~/.cache/kelly-chronos/forecasts")
 FITS = "fits"  # the folder of a cache that holds what calibration has learned
-FILES = "[0-9]*.sqlite"
-# of what a partition's forecasts depend on, that a list shows
-ABOUT = ("weights", "implementation", "context_length", "dtype", "augmentation", "group")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-NOWHERE = -1
 SHAPES = {"moments": (2, HORIZON), "quantiles": (HORIZON, len(LEVELS))}
 _WAIT = 60.0  # seconds for another process that writes
 _CHECKSUM = 4  # bytes at the end of what is written
@@ -62,38 +53,6 @@ class Damaged(Exception):
 
 class NotWritten(Exception):
     """What could not be kept, and why."""
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Portion:
-    """Forecasts that were computed together.
-
-    issued_at, key: [n] instant of each, and the bits of what it has seen.
-    place: year and number on its partition.
-    """
-
-    issued_at: Instants
-    key: Keys
-    place: tuple[int, int]
-
-
-def located(portions: Sequence[Portion], issued_at: Instants, keys: Keys) -> tuple[Index, Index]:
-    """In which portion forecasts [n] lie, -1 for none, and in which row of it; [n] each."""
-    if not portions:
-        return np.full(len(keys), NOWHERE), np.zeros(len(keys), dtype=np.int64)
-    held = np.concatenate([each.key for each in portions])
-    issued = np.concatenate([each.issued_at for each in portions])
-    begin = np.cumsum([0, *(len(each.key) for each in portions)])
-    # Keys are digests. Looked up in their own order they would go all over memory.
-    order = np.argsort(held, kind="stable")
-    rising = np.argsort(keys, kind="stable")
-    nearest = np.empty(len(keys), dtype=np.int64)
-    place = np.searchsorted(held[order], keys[rising])
-    nearest[rising] = order[np.minimum(place, len(held) - 1)]
-    # A key of 64 bits may meet another window's by chance: the instant is compared as well.
-    hit = (held[nearest] == keys) & (issued[nearest] == issued_at)
-    portion = np.searchsorted(begin, nearest, side="right") - 1
-    return np.where(hit, portion, NOWHERE), nearest - begin[portion]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,18 +82,35 @@ class Partition:
                 ) from error
         return cls(folder, text)
 
-    def portions(self, issued_at: np.datetime64) -> list[Portion]:
-        """What was issued in the month of an instant."""
-        month = str(issued_at.astype("datetime64[M]"))
-        year = int(month[:4])
+    def located(self, issued_at: Instants, keys: Keys) -> tuple[Index, Index]:
+        """Number of the portion of each forecast [n], 0 for none, and its row there [n].
+
+        All are issued in one month.
+        """
+        month = _month(issued_at)
         query = "SELECT number, issues FROM portions WHERE month = ? AND specification = ?"
-        found = []
         asked = month, self.specification
+        year = int(month[:4])
+        numbers, rows = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
+        parts = [np.empty(0, _ISSUE)]
         for number, blob in self._asked(year, lambda file: file.execute(query, asked).fetchall()):
             with suppress(Damaged):
-                issues = np.frombuffer(self._whole((year, number), blob), _ISSUE)
-                found.append(Portion(issues["issued_at"], issues["key"], (year, number)))
-        return found
+                parts.append(np.frombuffer(self._whole((year, number), blob), _ISSUE))
+                numbers.append(np.full(len(parts[-1]), number))
+                rows.append(np.arange(len(parts[-1])))
+        issues = np.concatenate(parts)
+        if not len(issues):
+            return np.zeros(len(keys), dtype=np.int64), np.zeros(len(keys), dtype=np.int64)
+        # Keys are digests. Looked up in their own order they would go all over memory.
+        held = np.ascontiguousarray(issues["key"])
+        order = np.argsort(held, kind="stable")
+        rising = np.argsort(keys, kind="stable")
+        nearest = np.empty(len(keys), dtype=np.int64)
+        place = np.searchsorted(held[order], keys[rising])
+        nearest[rising] = order[np.minimum(place, len(held) - 1)]
+        # A key of 64 bits may meet another window's by chance: the instant is compared as well.
+        hit = (held[nearest] == keys) & (issues["issued_at"][nearest] == issued_at)
+        return np.where(hit, np.concatenate(numbers)[nearest], 0), np.concatenate(rows)[nearest]
 
     def add(self, issued_at: Instants, keys: Keys, moments: Array32, quantiles: Array32) -> None:
         """Write forecasts [n, H, Q] issued in one month, and their log moments [n, 2, H].
@@ -144,7 +120,7 @@ class Partition:
         issues = np.empty(len(keys), _ISSUE)
         issues["issued_at"], issues["key"] = issued_at, keys
         name = hashlib.blake2b(issues.tobytes(), digest_size=16).digest()
-        month = str(issued_at[0].astype("datetime64[M]"))
+        month = _month(issued_at)
         *small, large = map(_sealed, (issues, moments, quantiles))
         row = self.specification, name, month, *map(b"".join, small), sum(map(len, large))
         insert = (
@@ -169,18 +145,18 @@ class Partition:
         except sqlite3.Error as error:
             raise NotWritten(f"{self.folder} cannot be written: {error}") from error
 
-    def read(self, place: tuple[int, int], part: str) -> Array32:
-        """The moments [n, 2, H] or the quantiles [n, H, Q] of the portion in a place.
+    def read(self, issued_at: Instants, number: int, part: str) -> Array32:
+        """The moments [n, 2, H] or the quantiles [n, H, Q] of a portion that was located.
 
         Raises Damaged for what is gone or not as it was written; it is removed, as far as may be.
         """
-        year, number = place
+        year = int(_month(issued_at)[:4])
 
         def held(file: sqlite3.Connection) -> bytes:
             with file.blobopen("portions", part, number, readonly=True) as blob:
                 return blob.read()
 
-        whole = self._whole(place, self._asked(year, held) or b"")
+        whole = self._whole((year, number), self._asked(year, held) or b"")
         return np.frombuffer(whole, np.float32).reshape(-1, *SHAPES[part])
 
     def _asked(self, year: int, ask: Callable[[sqlite3.Connection], Sequence[Any]]) -> Any:
@@ -217,57 +193,8 @@ class Partition:
         return self.folder / f"{year}.sqlite"
 
 
-def partition_rows(cache: Path) -> Iterator[dict[str, Any]]:
-    """A row a partition: what its forecasts depend on, what it holds, and its last use."""
-    for folder in sorted({path.parent for path in cache.glob(f"*/{FILES}")}):
-        held = []
-        for path in sorted(folder.glob(FILES)):
-            with suppress(sqlite3.Error), closing(sqlite3.connect(path)) as file:
-                query = "SELECT specification, length(issues) FROM portions"
-                held += file.execute(query).fetchall()
-        said = json.loads(held[0][0]) if held else {}
-        yield {
-            "partition": folder.name,
-            **{name: str(said.get(name, "?"))[:12] for name in ABOUT},
-            "computed": said.get("computed", ""),
-            "portions": len(held),
-            "forecasts": sum(length for _, length in held) // _ISSUE.itemsize,
-            "bytes": sum(path.stat().st_size for path in folder.glob(FILES)),
-            "used": datetime.fromtimestamp(folder.stat().st_mtime, UTC),
-        }
-
-
-def partition_table(cache: Path) -> Table:
-    """The rows for a terminal."""
-    heads = ("partition", *ABOUT, "computed", "portions", "forecasts", "MB", "used")
-    rows = []
-    for row in partition_rows(cache):
-        *cells, size, used = row.values()
-        texts = [f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in cells]
-        rows.append((*texts, f"{size / 1e6:,.1f}", f"{used:%Y-%m-%d %H:%M}"))
-    named = range(1, len(ABOUT) + 1)
-    return Table("", [head.removesuffix("_length") for head in heads], rows, words=named)
-
-
-def prune(cache: Path, code: str, unused_days: float | None = None) -> dict[str, int]:
-    """Remove partitions and fits not used for so many days, none of them by default.
-
-    Fits of other code are of no use and go as well. Returns how many of each.
-
-    code: folder of the fits that today's learns.
-    """
-    last = -math.inf if unused_days is None else time.time() - unused_days * 86_400
-    unused = [row["partition"] for row in partition_rows(cache) if row["used"].timestamp() < last]
-    for name in unused:
-        shutil.rmtree(cache / name)
-    fits = [
-        path
-        for path in cache.glob(f"{FITS}/*/*.npz")
-        if path.stat().st_mtime < last or path.parent.name != code
-    ]
-    for path in fits:
-        path.unlink(missing_ok=True)
-    return {"partitions": len(unused), "fits": len(fits)}
+def _month(issued_at: Instants) -> str:
+    return str(issued_at[0].astype("datetime64[M]"))
 
 
 def _sealed(values: np.ndarray) -> tuple[memoryview, bytes]:

@@ -63,35 +63,6 @@ class Covariance:
         check_covariance(matrix)
         object.__setattr__(self, "matrix", matrix)
 
-    @classmethod
-    def of_factors(cls, loadings: npt.ArrayLike, variance: npt.ArrayLike) -> Covariance:
-        """Low rank plus diagonal: loadings @ loadings' + diag(variance), a covariance by its form.
-
-        Parameters
-        ----------
-        loadings : [S, F]
-            on F factors of variance 1 that are not correlated.
-        variance : [S]
-            what the factors leave, at least 0.
-
-        Raises
-        ------
-        ValueError
-            naming the argument that cannot be.
-        """
-        load = float_array("loadings", loadings)
-        rest = float_array("variance", variance)
-        if load.ndim != 2 or not np.isfinite(load).all():
-            raise ValueError(f"loadings must be finite and have shape [S, F], got {load.shape}")
-        check_shapes({"variance": rest}, len(load))
-        if not (np.isfinite(rest) & (rest >= 0)).all():
-            raise ValueError("variance must be finite and not negative")
-        matrix = load @ load.T
-        matrix.reshape(-1)[:: len(rest) + 1] += rest
-        made = object.__new__(cls)
-        object.__setattr__(made, "matrix", matrix)
-        return made
-
 
 def unconstrained_kelly(mu: Array, covariance: Array, fraction: float = 0.5) -> Array:
     """Fractional Kelly without limits or costs: fraction · Σ⁺ mu, [S], signed.

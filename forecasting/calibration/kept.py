@@ -2,8 +2,8 @@
 
     FOLDER/<digest of the code that learns>/<digest of base, settings, bars>.npz
 
-A file ends with the digest of what comes before. One that cannot be read, or is not what was
-written, is no reason to stop: its fit is learned again.
+The archive has a checksum of each array. A file that cannot be read, or is not what was written, is
+no reason to stop: its fit is learned again.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import zlib
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -23,7 +25,6 @@ from foundation.files import put_whole
 
 log = logging.getLogger(__name__)
 
-DIGEST = hashlib.sha256().digest_size
 _DISPERSION = tuple(field.name for field in fields(Dispersion))
 _FIT = tuple(field.name for field in fields(CalibrationFit) if field.name != "dispersion")
 
@@ -38,10 +39,7 @@ class KeptFits:
         """The fit that was kept under this key; none where it was not."""
         path = self._path(key)
         try:
-            content = path.read_bytes()
-            if hashlib.sha256(content[:-DIGEST]).digest() != content[-DIGEST:]:
-                raise ValueError("it is not what was written")
-            with np.load(io.BytesIO(content[:-DIGEST]), allow_pickle=False) as held:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as held:
                 table = dict(held)
             dispersion = Dispersion(**{name: table.pop(name) for name in _DISPERSION})
             persistence, skill = (float(table.pop(name)) for name in ("persistence", "skill"))
@@ -50,7 +48,7 @@ class KeptFits:
             )
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, BadZipFile, zlib.error) as error:
             log.warning("%s: learned again, it cannot be read: %s", path, error)
             return None
 
@@ -63,7 +61,7 @@ class KeptFits:
         path = self._path(key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            put_whole(path, content.getvalue() + hashlib.sha256(content.getvalue()).digest())
+            put_whole(path, content.getvalue())
         except OSError as error:
             log.warning("%s: not kept: %s", path, error.strerror or error)
 

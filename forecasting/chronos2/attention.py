@@ -25,11 +25,11 @@ FEW_TOKENS = 64  # of a window, that one program holds at once
 WIDTHS = (32, 64, 128)  # of a head, that its matrix units take
 
 
-def fits_one_program(q: Tensor, k: Tensor, *, masked: bool) -> bool:
-    """Whether `attended_in_one_program` answers these: not masked, few tokens, in a compilation."""
+def fits_one_program(q: Tensor, k: Tensor) -> bool:
+    """Whether `attended_in_one_program` answers these: few tokens, in a compilation."""
     # Triton needs a C compiler where it runs. `torch.compile` needs it as well, and goes on
     # without.
-    if triton is None or masked or not (q.is_cuda and torch.compiler.is_compiling()):
+    if triton is None or not (q.is_cuda and torch.compiler.is_compiling()):
         return False
     return k.shape[1] <= FEW_TOKENS and k.shape[3] in WIDTHS
 
@@ -48,25 +48,21 @@ def rotated(x: Tensor, turn: Tensor) -> Tensor:
     return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
 
 
-def attended(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """softmax(q k + mask) v, heads side by side: [B, T, heads * width]."""
+def attended(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q k) v, heads side by side: [B, T, heads * width]."""
     # Every series and head is a block of a CUDA kernel's grid, which has room for so many: groups
     # attend token by token, and soon have more.
     most = max(BLOCKS // q.shape[2], 1)
     if len(q) <= most:
-        return _attended_at_once(q, k, v, mask)
-    predictions = []
-    for first in range(0, len(q), most):
-        part = slice(first, first + most)
-        closed = None if mask is None else mask[part]
-        predictions.append(_attended_at_once(q[part], k[part], v[part], closed))
-    return torch.cat(predictions)
+        return _attended_at_once(q, k, v)
+    parts = [slice(first, first + most) for first in range(0, len(q), most)]
+    return torch.cat([_attended_at_once(q[part], k[part], v[part]) for part in parts])
 
 
-def _attended_at_once(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+def _attended_at_once(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     # Chronos-2 scales by one, not by the root of the width.
     q, k, v = (part.transpose(1, 2) for part in (q, k, v))
-    mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
+    mixed = functional.scaled_dot_product_attention(q, k, v, scale=1.0)
     return mixed.transpose(1, 2).flatten(-2)
 
 

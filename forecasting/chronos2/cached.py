@@ -17,7 +17,7 @@ from forecasting.chronos2.forecaster import Chronos2Forecaster, source_of
 from forecasting.chronos2.profile import Profile
 from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, room, silent
 from forecasting.moments import LogMoments, log_moments
-from forecasting.store import FITS, SHAPES, Damaged, NotWritten, Partition, located
+from forecasting.store import FITS, SHAPES, Damaged, NotWritten, Partition
 from forecasting.windows import Keys, Windows
 from foundation.arrays import Array, Array32, Index, Instants, Mask
 from trainingdata.bars import Bars
@@ -79,7 +79,7 @@ def predictions_here(
         progress(work, done + count, total)
 
     for stream in [[rows] for rows in portions] if alone else [portions]:
-        values = forecaster.predictions(windows, stream, profile, of_all, engine)
+        values = engine.quantiles(windows, stream, profile.augmentation, progress=of_all)
         for rows, part in zip(stream, values, strict=True):
             yield Prediction(rows, part, forecaster.specification(profile, engine))
         done += sum(map(len, stream))
@@ -106,11 +106,10 @@ class CachedForecaster:
     def fits(self) -> Path | None:
         """Where fits learned from these forecasts are kept; none where they cannot be.
 
-        Their address knows what makes the forecasts and a class's own bars: not who else is in a
-        group, nor which of several profiles is a symbol's.
+        Their address knows what makes the forecasts and a class's own bars, not which of several
+        profiles is a symbol's.
         """
-        alone = self.forecaster.group == "none" and not self.forecaster.symbols
-        return self.folder / FITS if alone else None
+        return None if self.forecaster.symbols else self.folder / FITS
 
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent
@@ -147,7 +146,7 @@ class CachedForecaster:
 
         what: is wanted of them; none: that they are kept.
         """
-        keys = self.forecaster.keys(windows)
+        keys = windows.keys()
         out = room(len(windows), *SHAPES[what]) if what else room(0)
         specifications = []
         for profile, rows in self.forecaster.by_profile(symbols, windows):
@@ -192,19 +191,20 @@ class _Part:
         for places in self.windows.part(self.rows).by_month():
             rows = self.rows[places]
             issued = self.windows.issued_at[rows]
-            portions = partition.portions(issued[0])
-            portion, row = located(portions, issued, self.keys[rows])
-            for number, chosen in enumerate(_grouped(portion, len(portions))):
+            portion, row = partition.located(issued, self.keys[rows])
+            # In the order they lie in.
+            found = np.lexsort((row, portion))[np.count_nonzero(portion == 0) :]
+            numbers, first = np.unique(portion[found], return_index=True)
+            for number, order in zip(numbers.tolist(), np.split(found, first[1:]), strict=False):
                 # What is damaged is computed again.
                 with suppress(Damaged):
-                    if len(chosen) and self.what:
-                        values = partition.read(portions[number].place, self.what)
-                        # In the order they lie in, and mostly all of them: one copy.
-                        order = chosen[np.argsort(row[chosen])]
+                    if self.what:
+                        values = partition.read(issued, number, self.what)
+                        # Mostly all of them: one copy.
                         if not np.array_equal(row[order], np.arange(len(values))):
                             values = values[row[order]]
                         self.out[rows[order]] = values
-                    self.missing[places[chosen]] = False
+                    self.missing[places[order]] = False
 
     def complete(self, progress: Progress) -> None:
         """Compute and keep what lies nowhere yet."""
@@ -260,12 +260,6 @@ class _Part:
                 held = "it is held for this run alone" if self.what else "it is computed again"
                 log.warning("forecaster.cache: %s; %s", error, held)
             self.warned = True
-
-
-def _grouped(portion: Index, count: int) -> list[Index]:
-    """[count] the places of those in each portion, of which -1 is none."""
-    order = np.argsort(portion, kind="stable")
-    return np.split(order, np.searchsorted(portion[order], np.arange(count + 1)))[1:-1]
 
 
 def _portions(windows: Windows, rows: Index) -> Iterator[Index]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -17,11 +16,6 @@ from foundation.errors import InputError
 SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints" / "small"
 WEIGHTS = "model.safetensors"
 ARCHITECTURE = "Chronos2Model"
-# Seconds after which another change of a file shows in its stamps: the clocks of file systems are
-# coarse.
-SETTLED = 2.0
-
-Stamp = tuple[Path, int, int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +30,6 @@ class Checkpoint:
     inner: width within a layer's feed-forward.
     attention: width of all heads of an attention together.
     levels: [Q] rows of the model's quantiles that are `LEVELS`.
-    rebuilt: whether `network` stands for the library's model. Otherwise the library answers, in
-        several passes where one answers too few steps.
     """
 
     folder: Path
@@ -48,20 +40,16 @@ class Checkpoint:
     inner: int
     attention: int
     levels: tuple[int, ...]
-    rebuilt: bool
 
     @property
     def digest(self) -> str:
         """SHA-256 of the configuration and of the weights that lie there now, in hex."""
         try:
-            stamps = tuple(_stamp(path) for path in _files(self.folder))
-            newest = max(changed for *_, changed in stamps)
-            # A digest is remembered by what the file system says of the files, but not while they
-            # are so new that another change may not show there: old answers would then lie under
-            # the address of new weights.
-            if time.time() - newest / 1e9 > SETTLED:
-                return _remembered_digest(stamps)
-            return _digest_of_files(stamps)
+            # A program that writes a file can set its time of modification, but not its time of
+            # change.
+            return _digest_of_files(
+                tuple((path, path.stat().st_ctime_ns) for path in _files(self.folder))
+            )
         except OSError as error:
             raise _unreadable(self.folder, error) from error
 
@@ -136,6 +124,11 @@ def _described(folder: Path, name: str, written: bytes) -> Checkpoint:
     if missing:
         raise InputError(f"forecaster.model: {name} does not forecast level {missing[0]}")
     standard = chronos.get("input_patch_stride", patch) == patch and chronos.get("use_reg_token")
+    if not standard or max_steps < HORIZON:
+        raise InputError(
+            f"forecaster.model: {name} is no Chronos-2 of patches side by side, with a register"
+            f" token and {HORIZON} steps a pass"
+        )
     return Checkpoint(
         folder=folder,
         name=name,
@@ -145,7 +138,6 @@ def _described(folder: Path, name: str, written: bytes) -> Checkpoint:
         inner=inner,
         attention=attention,
         levels=tuple(levels.index(q) for q in LEVELS),
-        rebuilt=bool(standard) and max_steps >= HORIZON,
     )
 
 
@@ -194,18 +186,10 @@ def _files(folder: Path) -> list[Path]:
     return sorted([folder / "config.json", *weights, *indexes])
 
 
-def _stamp(path: Path) -> Stamp:
-    """What tells a file from what it was before."""
-    # A program that writes a file can set its time of modification, but not its time of change.
-    state = path.stat()
-    return path, state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
-
-
-def _digest_of_files(stamps: tuple[Stamp, ...]) -> str:
-    return digest_of({path.name: path.read_bytes() for path, *_ in stamps})
-
-
-_remembered_digest = lru_cache(maxsize=64)(_digest_of_files)
+@lru_cache(maxsize=64)
+def _digest_of_files(stamped: tuple[tuple[Path, int], ...]) -> str:
+    """The digest of files, computed once for each time that one of them is changed."""
+    return digest_of({path.name: path.read_bytes() for path, _ in stamped})
 
 
 def _unreadable(folder: Path, error: OSError) -> InputError:

@@ -37,7 +37,7 @@ from foundation.errors import InputError
 
 log = logging.getLogger(__name__)
 
-Way = Literal["compiled", "eager", "library"]
+Way = Literal["compiled", "eager"]
 
 FEW = (64, 512, 4096)  # windows a pass for calls that ask for no more
 
@@ -46,11 +46,10 @@ FEW = (64, 512, 4096)  # windows a pass for calls that ask for no more
 class Engine:
     """A network on a device, and what its answers depend on.
 
-    network: contexts [B, L] float32 (NaN: no bar), group, complete → sorted quantiles [B, H, Q]
-        float32.
+    network: contexts [B, L] float32, group → sorted quantiles [B, H, Q] float32.
     batch_size: windows a pass; halved when memory runs out.
     weights: digest of what was loaded.
-    way: compiled, eager or library.
+    way: compiled or eager.
     fallback: the network that answers where it does not compile; none where that is an error.
     """
 
@@ -73,7 +72,7 @@ class Engine:
         portions: Sequence[Index],
         augmentation: Augmentation,
         *,
-        group: int,
+        group: int = 1,
         progress: Progress,
     ) -> Iterator[Array32]:
         """Quantiles [n, H, Q] in USD of each portion of windows that are equally long.
@@ -82,8 +81,7 @@ class Engine:
         next. When a portion is given, the engine says how it was computed.
 
         portions: the numbers [n] of the windows of each.
-        group: 1, or how many consecutive rows attend to each other; -1 among them stands for no
-            member.
+        group: how many consecutive windows attend to each other.
         """
         total = sum(map(len, portions))
         given = 0
@@ -184,7 +182,7 @@ class Engine:
         waiting: list[Arrival] = []
         history = History(windows, rows, kind, self.device)
         for first in range(0, len(rows), size):
-            context = history.contexts(rows[first : first + size], size, repeat=group == 1)
+            context = history.contexts(rows[first : first + size], size)
             waiting.append(self._begun(back, context, augmentation, group))
             # One pass is always under way: the device computes it while the one before is read and
             # the next is prepared.
@@ -200,13 +198,11 @@ class Engine:
         transformed, trend = augment(context, augmentation)
         # Every pass has one shape: a graph needs it, and a forecast then does not depend on how
         # full its pass is.
-        answer = self.network(transformed.float(), group=group, complete=group == 1)
+        answer = self.network(transformed.float(), group=group)
         if augmentation != "none":
             answer = restore(answer.double(), augmentation, trend, context.shape[1]).float()
-        # Levels are sorted, NaN behind all. What stands for no member has no last bar.
-        ends = answer[..., :: len(LEVELS) - 1].flatten(1)
-        finite = ends.isfinite().all(dim=1) | context[:, -1].isnan()
-        return back.send(answer, finite.all())
+        # Levels are sorted, NaN behind all.
+        return back.send(answer, answer[..., :: len(LEVELS) - 1].isfinite().all())
 
     def _checked(self, arrival: Arrival) -> Array32:
         predictions, finite = arrival()
@@ -243,7 +239,7 @@ def _plan(
     size = batch_size or default_batch_size(checkpoint, place, length, profile.dtype)
     compiled = profile.compile is True or (profile.compile == "auto" and place != "cpu")
     way: Way = "compiled" if compiled else "eager"
-    return torch.device(place), way if checkpoint.rebuilt else "library", size
+    return torch.device(place), way, size
 
 
 @lru_cache(maxsize=8)

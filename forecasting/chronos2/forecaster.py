@@ -1,17 +1,16 @@
 """Chronos-2 over market panels: every bar of every symbol in one pass, and OHLC jointly.
 
-Every series is its own group unless configured otherwise, so a forecast does not depend on its
-batch-mates. All 24 steps are always computed. S symbols, N windows, H steps, Q levels.
+Every series is its own group, so a forecast does not depend on its batch-mates. All 24 steps are
+always computed. S symbols, N windows, H steps, Q levels.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,27 +19,20 @@ import pandas as pd
 from forecasting.chronos2.checkpoint import SHIPPED, Checkpoint, checkpoint
 from forecasting.chronos2.profile import Profile, SymbolSettings, whole_number
 from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, at_levels, room, silent
-from forecasting.windows import Keys, Windows, last_before
-from foundation.arrays import Array32, Index, Instants, first_row
+from forecasting.windows import Windows
+from foundation.arrays import Array32, Index, Instants
 from foundation.counts import counted
 from foundation.errors import InputError
 from trainingdata.bars import Bars, check_bars
-from trainingdata.instants import cell_text
 from trainingdata.instruments import instrument
 
 if TYPE_CHECKING:
     from forecasting.chronos2.engine import Engine
 
-Group = Literal["none", "instant"]
-
 # Raised with every change that moves an answer by more than rounding: kept forecasts are then
 # computed again.
 IMPLEMENTATION = 2
-# Columns of stamps that users' frames have.
-STAMPS = ("timestamp", "datetime", "date", "time")
 OHLC = ("open", "high", "low", "close")
-# Stamps without a zone repeat an hour when clocks go back.
-REPEATED = pd.Timedelta(1, "h")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -76,15 +68,12 @@ class Chronos2Forecaster:
     profile: model, context length, pre-augmentation, device, dtype, compilation.
     batch_size: windows a forward pass takes at most; none is 64 on a CPU, and 64 … 16,384 on CUDA,
         by model, context and free memory.
-    group: `none`, or `instant`: all symbols with a bar at one instant attend to each other, and a
-        forecast depends on who they are.
     symbols: what differs for single symbols.
     computed_on: devices that have computed forecasts in this process, `cpu` or `cuda:N`.
     """
 
     profile: Profile = field(default_factory=Profile)
     batch_size: int | None = None
-    group: Group = "none"
     symbols: Mapping[str, SymbolSettings] = field(default_factory=dict)
     computed_on: set[str] = field(default_factory=set, init=False, repr=False)
 
@@ -101,11 +90,6 @@ class Chronos2Forecaster:
                 from forecasting.chronos2.devices import device_of
 
                 device_of(profile.device)
-        if self.group == "instant" and len(profiles) > 1:
-            raise InputError(
-                "forecaster.group: instant needs one profile for all symbols; take the per-symbol"
-                " settings away"
-            )
 
     @property
     def name(self) -> str:
@@ -124,19 +108,15 @@ class Chronos2Forecaster:
         be expected of one.
         """
         model = _checkpoint(profile)
-        library = not model.rebuilt if by is None else by.way == "library"
-        implementation = f"{IMPLEMENTATION}"
-        if library:
-            implementation += f", chronos {version('chronos-forecasting')}"
         specification: dict[str, str | int | list[float]] = {
             "weights": model.digest if by is None else by.weights,
-            "implementation": implementation,
+            "implementation": f"{IMPLEMENTATION}",
             "context_length": profile.context_length,
             "steps": HORIZON,
             "levels": list(LEVELS),
             "dtype": profile.dtype,
             "augmentation": profile.augmentation,
-            "group": self.group,
+            "group": "none",
         }
         # Answers in fp32 are alike to rounding wherever they are computed; shorter ones are not.
         if profile.dtype != "fp32":
@@ -146,22 +126,8 @@ class Chronos2Forecaster:
 
     def windows(self, bars: Bars, since: np.datetime64 | Instants) -> Windows:
         """The windows of a panel, each symbol's as long as its profile says."""
-        # In groups all symbols' windows begin with the earliest that is needed of any: who is in a
-        # group does not depend on `since`.
-        if self.group == "instant":
-            since = _earliest(bars, since)
         lengths = [self.profile_of(symbol).context_length for symbol in bars.symbols]
         return Windows.of(bars, since, np.array(lengths))
-
-    def keys(self, windows: Windows) -> Keys:
-        """Content address [N] of what each window's forecast sees, its group's windows included."""
-        keys = windows.keys()
-        if self.group == "none":
-            return keys
-        _, inverse = np.unique(windows.issued_at, return_inverse=True)
-        together = np.zeros(int(inverse.max(initial=-1)) + 1, dtype=np.uint64)
-        np.add.at(together, inverse, keys)
-        return keys ^ together[inverse] * np.uint64(0x9E3779B97F4A7C15)
 
     def engine(self, profile: Profile) -> Engine:
         """What computes a profile's forecasts, with the weights that lie in the checkpoint now."""
@@ -184,29 +150,8 @@ class Chronos2Forecaster:
         by: the engine to use; none for the profile's own.
         """
         engine = by or self.engine(profile.for_job(len(rows)))
-        (values,) = self.predictions(windows, [rows], profile, progress, engine)
+        (values,) = engine.quantiles(windows, [rows], profile.augmentation, progress=progress)
         return values
-
-    def predictions(
-        self,
-        windows: Windows,
-        portions: Sequence[Index],
-        profile: Profile,
-        progress: Progress,
-        by: Engine,
-    ) -> Iterator[Array32]:
-        """Quantiles [n, H, Q] in USD of each portion of windows, from one stream of passes."""
-        kind = profile.augmentation
-        if self.group == "none":
-            yield from by.quantiles(windows, portions, kind, group=1, progress=progress)
-            return
-        members = [_members(windows, rows) for rows in portions]
-        flat = [each.ravel() for each in members]
-        size = len(windows.closes)
-        joint = by.quantiles(windows, flat, kind, group=size, progress=progress)
-        for rows, each, values in zip(portions, members, joint, strict=True):
-            _, place = np.unique(windows.issued_at[rows], return_inverse=True)
-            yield values.reshape(*each.shape, *values.shape[1:])[place, windows.symbol[rows]]
 
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent
@@ -251,8 +196,8 @@ class Chronos2Forecaster:
         coherent: whether low becomes the smallest and high the largest of the four at every level;
             false for the model's own answer.
 
-        Raises InputError for lengths or bars that cannot be used, and for rows whose timestamps, in
-        the index or a column, go back.
+        Raises InputError for lengths or bars that cannot be used, and an index of stamps with
+        the newest first.
         """
         settings = self.symbols.get(instrument(symbol).symbol)
         profile = self.profile_of(instrument(symbol).symbol)
@@ -298,17 +243,6 @@ class Chronos2Forecaster:
         return planned_computation(_checkpoint(profile), profile, self.batch_size)
 
 
-def _members(windows: Windows, rows: Index) -> Index:
-    """The windows [n, S] at each instant of these: a place for every symbol, -1 without a bar."""
-    # All passes then have one shape.
-    instants = np.unique(windows.issued_at[rows])
-    members = np.full((len(instants), len(windows.closes)), -1, dtype=np.int64)
-    numbers = np.flatnonzero(np.isin(windows.issued_at, instants))
-    instant = np.searchsorted(instants, windows.issued_at[numbers])
-    members[instant, windows.symbol[numbers]] = numbers
-    return members
-
-
 def source_of(specifications: Iterable[Mapping[str, Any]]) -> str:
     """Digest of what forecasts were made from, one specification a profile."""
     return hashlib.sha256(json.dumps(list(specifications), sort_keys=True).encode()).hexdigest()
@@ -316,16 +250,6 @@ def source_of(specifications: Iterable[Mapping[str, Any]]) -> str:
 
 def _checkpoint(profile: Profile) -> Checkpoint:
     return checkpoint(str(profile.model or SHIPPED))
-
-
-def _earliest(bars: Bars, since: np.datetime64 | Instants) -> np.datetime64:
-    """The earliest among every symbol's last bar before `since`."""
-    starts = [bars.now]
-    for s, begin in enumerate(np.broadcast_to(since, len(bars.symbols))):
-        times = bars.real_bars(s)[0]
-        if len(times):
-            starts.append(np.datetime64(times[last_before(times, begin)]))
-    return min(starts)
 
 
 def ohlc_context(
@@ -344,7 +268,9 @@ def ohlc_context(
             raise InputError(f"{place}: column {name!r} is there twice")
     if len(frame) < length:
         raise InputError(f"{place}: {counted(len(frame), 'bar')}, {length} are needed")
-    _refuse_backward(frame, place)
+    # Stamps without a zone repeat an hour when clocks go back: newest first is told by the ends.
+    if isinstance(frame.index, pd.DatetimeIndex) and frame.index[-1] < frame.index[0]:
+        raise InputError(f"{place}: rows must increase in time")
     try:
         context = frame[list(OHLC)].to_numpy(dtype=np.float64)[-length:]
     except (TypeError, ValueError) as error:
@@ -355,26 +281,3 @@ def ohlc_context(
     bars = np.column_stack([context, np.zeros(length)])
     check_bars(order, bars, f"{place}: its last {counted(length, 'bar')}")
     return list(np.ascontiguousarray(context.T))
-
-
-def _refuse_backward(frame: pd.DataFrame, place: str) -> None:
-    """Refuse rows out of order, as far as an index or a column of stamps says so."""
-    named = [name for name in STAMPS if list(frame.columns).count(name) == 1]
-    if isinstance(frame.index, pd.DatetimeIndex):
-        column = frame.index.to_series()
-    elif named:
-        column = frame[named[0]]
-    else:
-        return
-    text = pd.api.types.is_string_dtype(column) or column.dtype == object
-    stamps = pd.to_datetime(column, utc=True, errors="coerce", format="ISO8601" if text else None)
-    # Newest first is told by the ends, however short the bars.
-    reversed_rows = stamps.iloc[-1] < stamps.iloc[0]
-    allowed = pd.Timedelta(0) if reversed_rows else REPEATED - pd.Timedelta(1, "ns")
-    back = (stamps.diff() < -allowed).to_numpy()
-    if back.any():
-        row = first_row(back)
-        raise InputError(
-            f"{place}: row {row + 1}: {cell_text(column.iloc[row])} is earlier than the row before;"
-            " rows must increase in time"
-        )

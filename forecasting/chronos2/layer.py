@@ -7,7 +7,7 @@ output; q, k and v are queries, keys and values.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -33,35 +33,6 @@ class Form:
     dtype: torch.dtype
     device: torch.device
     packed: bool
-
-
-class Masks(NamedTuple):
-    """Additive masks, lowest where a token is not attended to.
-
-    No row of an attention is closed whole: the softmax over nothing is a matter of the kernel, and
-    some answer NaN. What would be is open instead, because nothing that counts reads its answer.
-
-    time: [B, T] tokens of a window, for the tokens of that window.
-    group: [B, T] tokens of a window, for those of its group at the same place.
-    """
-
-    time: Tensor
-    group: Tensor
-
-    @classmethod
-    def of(cls, patches: Tensor, ahead: int, group: int, dtype: torch.dtype) -> Masks:
-        """Masks of padding, and of windows without any bar.
-
-        patches: [B, context patches] whether any bar of a patch is there. ahead: tokens behind the
-        context, which are there where any patch is.
-        """
-        member = patches.any(dim=-1, keepdim=True)
-        tokens = torch.cat([patches, member.expand(-1, ahead)], dim=1)
-        blocks = tokens.view(-1, group, tokens.shape[1])
-        among = (blocks | ~blocks.any(dim=1, keepdim=True)).view_as(tokens)
-        lowest = torch.finfo(dtype).min
-        time, within = (torch.where(t, 0.0, lowest).to(dtype) for t in (tokens | ~member, among))
-        return cls(time, within)
 
 
 class Linear(nn.Module):
@@ -163,14 +134,11 @@ class Layer(nn.Module):
         self.wide = activated(forward.mlp.wi.weight.double(), forward.layer_norm.weight.double())
         self.narrow = linear(forward.mlp.wo.weight)
 
-    def forward(
-        self, h: Tensor, turn: Tensor, first: int, group: int, masks: Masks | None, epsilon: float
-    ) -> Tensor:
+    def forward(self, h: Tensor, turn: Tensor, first: int, group: int, epsilon: float) -> Tensor:
         """h [B, T, d] → [B, T - first, d]: the tokens from `first` on, after attending to all.
 
         turn: rotation of each token, see `rotated`.
         group: consecutive rows that attend to each other.
-        masks: of what is not attended to; none where all is.
         epsilon: added to a mean square before its root.
         """
         batch, tokens, _ = h.shape
@@ -181,21 +149,16 @@ class Layer(nn.Module):
             k, v = self.key_value(x).view(batch, tokens, 2, *split).unbind(2)
         else:
             q, k, v = self.qkv(x).view(batch, tokens, 3, *split).unbind(2)
-        if fits_one_program(q, k, masked=masks is not None):
+        if fits_one_program(q, k):
             mixed = attended_in_one_program(q, k, v, turn)
         else:
-            mask = None if masks is None else masks.time[:, None, None]
-            mixed = attended(rotated(q, turn[first:]), rotated(k, turn), v, mask)
+            mixed = attended(rotated(q, turn[first:]), rotated(k, turn), v)
         h = self.out(mixed, residual=h[:, first:])
-        h = self._within_groups(
-            h, group, None if masks is None else masks.group[:, first:], epsilon
-        )
+        h = self._within_groups(h, group, epsilon)
         x = self.wide(normed(h, epsilon), relu=self.relu)
         return self.narrow(x if self.relu else self.activation(x), residual=h)
 
-    def _within_groups(
-        self, h: Tensor, group: int, closed: Tensor | None, epsilon: float
-    ) -> Tensor:
+    def _within_groups(self, h: Tensor, group: int, epsilon: float) -> Tensor:
         """Attention between the series of one group, token by token; h [B, T, d]."""
         x = normed(h, epsilon)
         if group == 1:
@@ -206,10 +169,7 @@ class Layer(nn.Module):
         # Every token of a block of series is a batch of its own, of `group` tokens.
         qkv = qkv.transpose(1, 2).reshape(blocks * tokens, group, 3, self.heads, self.width)
         q, k, v = qkv.unbind(2)
-        mask = None
-        if closed is not None:
-            mask = closed.view(blocks, group, tokens).mT.reshape(blocks * tokens, 1, 1, group)
-        mixed = attended(q, k, v, mask).view(blocks, tokens, group, -1)
+        mixed = attended(q, k, v).view(blocks, tokens, group, -1)
         mixed = mixed.transpose(1, 2).reshape(batch, tokens, -1)
         return self.group_out(mixed, residual=h)
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,7 +25,7 @@ from foundation.counts import counted
 from foundation.errors import InputError
 
 if TYPE_CHECKING:
-    from chronos import Chronos2Pipeline
+    from chronos.chronos2.model import Chronos2Model
 
 KEPT = 4  # networks of a process; engines that compute in different ways share them
 
@@ -36,12 +34,10 @@ KEPT = 4  # networks of a process; engines that compute in different ways share 
 class Loaded:
     """A network on a device, and the checkpoint's contents that it was loaded from.
 
-    network: contexts [B, L] float32 (NaN: no bar), group, complete → sorted quantiles [B, H, Q]
-        float32; a `Network`, or the library's own.
     digest: of these contents.
     """
 
-    network: Callable[..., Tensor]
+    network: Network
     digest: str
 
 
@@ -59,13 +55,9 @@ def loaded(checkpoint: Checkpoint, device: torch.device, dtype: Dtype, *, packed
         return _kept[key]
     with doing("loading the checkpoint"):
         contents = checkpoint.contents()
-        checkpoint = contents.checkpoint
-        pipeline = load(contents, device)
-        network: Callable[..., Tensor] = library_network(pipeline, checkpoint)
-        if checkpoint.rebuilt:
-            levels = checkpoint.levels
-            rebuilt = Network(pipeline.model, HORIZON, levels, dtype, device, packed=packed)
-            network = rebuilt.eval()
+        levels = contents.checkpoint.levels
+        model = load(contents, device)
+        network = Network(model, HORIZON, levels, dtype, device, packed=packed).eval()
     # It is named by what was read, whatever lay there when somebody looked before.
     found = Loaded(network, contents.digest)
     _kept[contents.digest, device, dtype, packed] = found
@@ -74,9 +66,8 @@ def loaded(checkpoint: Checkpoint, device: torch.device, dtype: Dtype, *, packed
     return found
 
 
-def load(contents: Contents, device: torch.device) -> Chronos2Pipeline:
-    """The library's pipeline on the contents of a checkpoint, from safetensors only."""
-    from chronos import Chronos2Pipeline
+def load(contents: Contents, device: torch.device) -> Chronos2Model:
+    """The library's model of the contents of a checkpoint, from safetensors only."""
     from chronos.chronos2.model import Chronos2Model
     from safetensors import SafetensorError
     from safetensors.torch import load as tensors_of
@@ -121,11 +112,12 @@ def load(contents: Contents, device: torch.device) -> Chronos2Pipeline:
     loaded["not finite_keys"] = [name for name, tensor in weights.items() if not _finite(tensor)]
     for kind in ("missing", "unexpected", "mismatched", "not finite"):
         if tensors := loaded[f"{kind}_keys"]:
+            first = min(each if isinstance(each, str) else each[0] for each in tensors)
             raise InputError(
                 f"forecaster.model: {name_of_model} cannot be loaded as Chronos-2: "
-                f"{counted(len(tensors), 'tensor')} {kind}: {_named(tensors)}"
+                f"{counted(len(tensors), 'tensor')} {kind}: {first}"
             )
-    return Chronos2Pipeline(model=model)
+    return model
 
 
 def _finite(tensor: Tensor) -> bool:
@@ -133,41 +125,3 @@ def _finite(tensor: Tensor) -> bool:
     if not tensor.numel() or not tensor.is_floating_point():
         return True
     return all(math.isfinite(extreme) for extreme in torch.aminmax(tensor))
-
-
-def _named(tensors: Collection[str | tuple[object, ...]]) -> str:
-    """The names of tensors, with shapes found and expected where given; the first three."""
-    names = []
-    for tensor in sorted(tensors)[:3]:
-        if isinstance(tensor, str):
-            names.append(tensor)
-        else:
-            name, found, expected = tensor
-            names.append(f"{name} is {found}, expected {expected}")
-    return ", ".join([*names, *(["…"] if len(tensors) > 3 else [])])
-
-
-def library_network(pipeline: Chronos2Pipeline, checkpoint: Checkpoint) -> Callable[..., Tensor]:
-    """The library's own forecast, which unrolls a checkpoint that answers too few steps a pass."""
-
-    def answer(context: Tensor, *, group: int, complete: bool) -> Tensor:
-        unknown = torch.full((group, HORIZON), math.nan)
-        inputs = [
-            {
-                "context": series,
-                "future_covariates": unknown,
-                "n_targets": group,
-                "n_covariates": 0,
-                "n_future_covariates": 0,
-            }
-            for series in context.cpu().view(-1, group, context.shape[1])
-        ]
-        with warnings.catch_warnings():
-            # It advises against more steps than the model answers in a pass.
-            warnings.simplefilter("ignore", UserWarning)
-            predictions = torch.cat(
-                pipeline.predict(inputs, prediction_length=HORIZON, batch_size=len(context))
-            )
-        return predictions[:, list(checkpoint.levels)].mT.sort(dim=-1).values.to(context.device)
-
-    return answer

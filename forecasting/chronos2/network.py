@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from forecasting.chronos2.layer import Form, Layer, Linear, Masks, normed
+from forecasting.chronos2.layer import Form, Layer, Linear, normed
 from forecasting.chronos2.profile import Dtype
 
 if TYPE_CHECKING:
@@ -107,15 +107,11 @@ class Network(nn.Module):
         self.register_buffer("tail", tail.to(device, form.dtype))
         self.register_buffer("frequency", frequency.to(device, torch.float32))
 
-    def forward(
-        self, context: Tensor, *, group: int = 1, complete: bool = False, run: RunLayer = run_layer
-    ) -> Tensor:
+    def forward(self, context: Tensor, *, group: int = 1, run: RunLayer = run_layer) -> Tensor:
         """Sorted quantiles [B, H, Q] float32 of contexts [B, L] float32.
 
-        context: bars that end with the issuing one; NaN is a bar that is not there.
-        group: consecutive rows that attend to each other; a row without any bar stands for no
-            member.
-        complete: promises that no context holds NaN, which saves the masks.
+        context: bars that end with the issuing one, none missing.
+        group: consecutive rows that attend to each other.
         run: computes a layer; `run_layer`, or what it is compiled to.
         """
         located, loc, scale = standardised(context)
@@ -125,8 +121,6 @@ class Network(nn.Module):
         x = functional.pad(x.to(self.dtype), (patches * self.patch - length, 0), value=math.nan)
         x = x.view(batch, patches, self.patch)
         observed = ~x.isnan()
-        ahead = 1 + self.future_patches
-        masks = None if complete else Masks.of(observed.any(dim=-1), ahead, group, self.dtype)
         time = torch.arange(-patches * self.patch, 0, device=x.device) / self.time_scale
         time = time.to(self.dtype).view(1, patches, self.patch).expand(batch, -1, -1)
         values = torch.where(observed, x, 0.0)
@@ -135,9 +129,9 @@ class Network(nn.Module):
         h = torch.cat([self._embedded(features), tail], dim=1)
         turn = self._turn(h)
         for layer in self.layers[:-1]:
-            h = run(layer, h, turn, 0, group, masks, self.epsilon)
+            h = run(layer, h, turn, 0, group, self.epsilon)
         # Of the last layer only the future patches are read: [B, future patches, d].
-        h = run(self.layers[-1], h, turn, patches + 1, group, masks, self.epsilon)
+        h = run(self.layers[-1], h, turn, patches + 1, group, self.epsilon)
         x = normed(h, self.epsilon)
         hidden = self.head(x, relu=self.relu)
         if not self.relu:

@@ -23,16 +23,15 @@ Arrival = Callable[[], tuple[Array32, bool]]
 class History:
     """What the windows of a call see, on its device once, as numbers of one kind.
 
-    rows: their numbers, all equally long; -1 among them stands for none.
+    rows: their numbers, all equally long.
     """
 
     def __init__(
         self, windows: Windows, rows: Index, kind: torch.dtype, device: torch.device
     ) -> None:
-        numbers = rows[rows >= 0]
-        symbol = windows.symbol[numbers]
-        last = windows.last[numbers]
-        length = int(windows.lengths[symbol[0]]) if len(numbers) else 1
+        symbol = windows.symbol[rows]
+        last = windows.last[rows]
+        length = int(windows.lengths[symbol[0]])
         # Of each symbol only the bars from its first window to its last go to the device.
         begin = np.full(len(windows.closes), np.iinfo(np.int64).max)
         end = np.zeros(len(windows.closes), dtype=np.int64)
@@ -41,25 +40,17 @@ class History:
         spans = zip(windows.closes, begin, end, strict=True)
         closes = [history[first:stop] for history, first, stop in spans]
         sizes = [len(part) for part in closes]
-        closes.append(np.full(length, np.nan))
         bars = sent(torch.from_numpy(np.concatenate(closes)).to(kind), device)
         self._windows = windows
-        # [bars - L + 1, L] every stretch of L bars; the last is one of missing bars.
+        # [bars - L + 1, L] every stretch of L bars.
         self._views = bars.unfold(0, length, 1)
         # [S] where the bar number 0 of a symbol would stand, less L - 1.
         self._offsets = np.cumsum([0, *sizes])[:-1] - begin - length + 1
 
-    def contexts(self, rows: Index, size: int, *, repeat: bool) -> torch.Tensor:
-        """[size, L] of these windows, fewer than that or as many.
-
-        repeat: the last window fills what is left, instead of missing bars.
-        """
-        starts = np.full(size, len(self._views) - 1)
-        numbers = np.flatnonzero(rows >= 0)
-        chosen = rows[numbers]
-        starts[numbers] = self._offsets[self._windows.symbol[chosen]] + self._windows.last[chosen]
-        if repeat:
-            starts[len(rows) :] = starts[len(rows) - 1]
+    def contexts(self, rows: Index, size: int) -> torch.Tensor:
+        """[size, L] of these windows, at least one; the last of them fills what is left."""
+        starts = self._offsets[self._windows.symbol[rows]] + self._windows.last[rows]
+        starts = np.append(starts, np.full(size - len(rows), starts[-1]))
         return self._views.index_select(0, sent(torch.from_numpy(starts), self._views.device))
 
 

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from execution.trader import SizingSettings
-from forecasting.from_file import content_digest
 from forecasting.settings import ForecasterSettings
+from foundation.files import file_digest
 from foundation.plugin import is_own, own_digest
 from marketsimulator.results.trials import Trial
 from marketsimulator.settings import BacktestSettings
@@ -179,7 +179,7 @@ def _content(path: str | None) -> str | None:
     if path is None:
         return None
     try:
-        return content_digest(Path(path).expanduser())
+        return file_digest(Path(path).expanduser())
     except OSError:
         return path
 

@@ -84,7 +84,7 @@ def residual(book: dict[str, Any], weights: Array) -> float:
 @pytest.mark.parametrize("groups", [0, 30])
 @pytest.mark.parametrize("symbols", [200, 500, 1000])
 def test_sizing_at_width(symbols: int, groups: int, seconds: Seconds) -> None:
-    cold, warm, of_factors, worst = [], [], [], -np.inf
+    cold, warm, worst = [], [], -np.inf
     for seed in range(5):
         book = wide_book(symbols, groups, seed)
         cold.append(seconds(lambda b=book: kelly_weights(**b)))
@@ -98,17 +98,10 @@ def test_sizing_at_width(symbols: int, groups: int, seconds: Seconds) -> None:
             "covariance": Covariance(book["covariance"]),
         }
         warm.append(seconds(lambda b=after: kelly_weights(**b)))
-        loadings = rng.normal(0, 5e-3, (symbols, 3))
-
-        def factored(b: dict[str, Any] = book, load: Array = loadings) -> Array:
-            known = Covariance.of_factors(load, np.full(symbols, 1e-4))
-            return kelly_weights(**{**b, "covariance": known})
-
-        of_factors.append(seconds(factored))
-    first, later, known = (1e3 * np.median(taken) for taken in (cold, warm, of_factors))
+    first, later = (1e3 * np.median(taken) for taken in (cold, warm))
     print(
-        f"\n{symbols} symbols, {2 + groups} ceilings: {first:.2f} ms, the next bar {later:.2f}, by"
-        f" factors {known:.2f}; largest residual {worst:.1e}"
+        f"\n{symbols} symbols, {2 + groups} ceilings: {first:.2f} ms, the next bar {later:.2f};"
+        f" largest residual {worst:.1e}"
     )
 
 

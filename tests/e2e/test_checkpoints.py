@@ -59,7 +59,7 @@ def folder(tmp_path: Path) -> Path:
     [
         (without, f"1 tensor missing: {FIRST}"),
         (with_another, "1 tensor unexpected: surplus.weight"),
-        (of_another_shape, f"1 tensor mismatched: {FIRST} is "),
+        (of_another_shape, f"1 tensor mismatched: {FIRST}"),
         (not_finite, f"1 tensor not finite: {FIRST}"),
     ],
 )

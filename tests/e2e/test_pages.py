@@ -238,7 +238,7 @@ def test_in_a_browser_an_evaluation_reads_at_any_width(browser: Page, tmp_path: 
     )
     evaluation = evaluate(settings)
     write_whole(evaluation_files(evaluation, evaluation.figures()), tmp_path)
-    titles = ("No result", "Forecasts and what happened", "Legend", "Gain by step, coins")
+    titles = ("No result", "Legend", "Gain by step, coins")
     look_at_all_widths(browser, tmp_path / "evaluation.html", titles)
     legends = "document.querySelectorAll('.legend').length"
     assert browser.value(legends) == 1

@@ -12,9 +12,6 @@ import pandas as pd
 import pytest
 import yaml
 
-from foundation.compose import composed_config
-from foundation.errors import InputError
-from marketsimulator.settings import BacktestSettings
 from tests.commands import run_command
 from tests.e2e.refused import answer_of, refusal_of
 
@@ -73,19 +70,6 @@ def test_own_code_is_named_on_the_command_line_and_its_orders_say_so(folder: Pat
     assert len(orders) > 3
     assert orders.client_order_id.str.startswith("own.rising-").all()
     assert "drift" in run.stdout
-
-
-@pytest.mark.parametrize(
-    ("words", "line"),
-    [
-        (["forecaster.kind=prophet"], "forecaster.kind: 'prophet' is none of chronos2, ewma"),
-        (["+forecaster.arguments.window=3"], "forecaster.arguments: chronos2 has none"),
-        (["forecaster=file"], "forecaster.path: a value is needed"),
-    ],
-)
-def test_a_forecaster_that_is_none_is_one_line(words: list[str], line: str) -> None:
-    with pytest.raises(InputError, match=line):
-        BacktestSettings.of(composed_config("backtest", words))
 
 
 FAULTY = """

@@ -23,19 +23,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forecasting.batch_file import Batch, write_batch
-from forecasting.calibration.kept import folder_of_code
 from forecasting.chronos2.cached import CachedForecaster, Prediction, _portions, predictions_here
 from forecasting.chronos2.checkpoint import SHIPPED
+from forecasting.chronos2.engine import Engine
 from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.profile import Profile
 from forecasting.forecast import HORIZON, LEVELS, silent
 from forecasting.moments import log_moments
-from forecasting.store import FITS, NOWHERE, Partition, located, partition_rows, prune
+from forecasting.store import Partition
 from forecasting.windows import Keys, Windows
 from foundation.arrays import Array32, Index, Instants
 from foundation.errors import InputError
 from tests.commands import Started, run_command
-from tests.e2e.refused import refusal_of, started
 from tests.forecasting.kept import changed, content, files
 from trainingdata.bars import Bars
 
@@ -43,15 +42,15 @@ from trainingdata.bars import Bars
 def counting(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Windows the network is asked for, call by call."""
     asked: list[int] = []
-    real = Chronos2Forecaster.predictions
+    real = Engine.quantiles
 
-    def predictions(
-        self: Chronos2Forecaster, windows: Windows, portions: Sequence[Index], *rest: object
+    def quantiles(
+        self: Engine, windows: Windows, portions: Sequence[Index], *rest: Any, **how: Any
     ) -> Iterator[Array32]:
         asked.append(sum(map(len, portions)))
-        return real(self, windows, portions, *rest)  # type: ignore[arg-type]
+        return real(self, windows, portions, *rest, **how)
 
-    monkeypatch.setattr(Chronos2Forecaster, "predictions", predictions)
+    monkeypatch.setattr(Engine, "quantiles", quantiles)
     return asked
 
 
@@ -88,9 +87,8 @@ def test_months_of_windows_are_all_of_them_in_the_order_of_time(market: Bars) ->
     assert windows.part(np.empty(0, dtype=np.int64)).by_month() == []
 
 
-@pytest.mark.parametrize("name", ["f.parquet", "months"])
 def test_forecasts_read_month_by_month_are_written_as_those_of_one_table(
-    name: str, tmp_path: Path, market: Bars, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cached = CachedForecaster(Chronos2Forecaster(), tmp_path / "cache")
     since = market.times[-240]
@@ -103,13 +101,10 @@ def test_forecasts_read_month_by_month_are_written_as_those_of_one_table(
     assert sum(asked) == len(windows), "and once"
     assert sum(len(each.windows) for each in months) == len(windows)
     span = (market, cached.name, since, market.now)
-    write_batch(Batch(*span, windows, months), tmp_path / "by_month" / name)
-    write_batch(Batch(*span, whole.windows, [whole]), tmp_path / "at_once" / name)
-    at_once = sorted((tmp_path / "at_once").rglob("*.parquet"))
-    assert at_once
-    for path in at_once:
-        beside = tmp_path / "by_month" / path.relative_to(tmp_path / "at_once")
-        assert beside.read_bytes() == path.read_bytes()
+    write_batch(Batch(*span, windows, months), tmp_path / "by_month.parquet")
+    write_batch(Batch(*span, whole.windows, [whole]), tmp_path / "at_once.parquet")
+    files = [tmp_path / "by_month.parquet", tmp_path / "at_once.parquet"]
+    assert files[0].read_bytes() == files[1].read_bytes()
 
 
 def test_a_new_hour_adds_one_small_portion(
@@ -136,14 +131,14 @@ def test_everything_that_a_forecast_depends_on_beside_its_bars_is_part_of_its_ad
     text = (other / "config.json").read_text()
     (other / "config.json").write_text(text.replace('"dropout_rate": 0.0', '"dropout_rate": 0.1'))
 
-    def specification(group: Any = "none", **changes: Any) -> str:
+    def specification(**changes: Any) -> str:
         profile = Profile(**changes)
-        return json.dumps(Chronos2Forecaster(profile, group=group).specification(profile))
+        return json.dumps(Chronos2Forecaster(profile).specification(profile))
 
     given_each = ({}, {"model": str(other)}, {"dtype": "bf16"}, {"context_length": 64})
     found = [specification(**changes) for changes in given_each]
-    found += [specification(augmentation="log"), specification(group="instant")]
-    assert len(set(found)) == len(found) == 6
+    found.append(specification(augmentation="log"))
+    assert len(set(found)) == len(found) == 5
 
 
 @given(
@@ -363,26 +358,6 @@ def test_an_empty_cache_that_may_not_be_written_is_refused_before_the_work(
     assert asked == []
 
 
-def test_what_is_of_no_use_is_pruned_and_the_rest_stays(kept: Path) -> None:
-    (row,) = partition_rows(kept)
-    assert row["portions"] == 3
-    before = content(kept)
-    fits = [kept / FITS / code / f"{code}.npz" for code in (folder_of_code(), "other")]
-    for fit in fits:
-        fit.parent.mkdir(parents=True)
-        fit.write_bytes(b"half")
-    assert prune(kept, folder_of_code()) == {"partitions": 0, "fits": 1}
-    assert prune(kept, folder_of_code(), unused_days=1.0) == {"partitions": 0, "fits": 0}
-    assert content(kept) == before
-    assert [fit.exists() for fit in fits] == [True, False]
-    [path] = files(kept)
-    path.write_bytes(b"no file of ours")
-    (row,) = partition_rows(kept)
-    assert (row["weights"], row["portions"]) == ("?", 0)
-    assert prune(kept, folder_of_code(), unused_days=0.0) == {"partitions": 1, "fits": 1}
-    assert list(partition_rows(kept)) == []
-
-
 def put(partition: Partition, stamps: Instants, keys: Keys, values: Array32) -> None:
     moments = np.zeros((len(keys), 2, HORIZON), dtype=np.float32)
     partition.add(stamps, keys, moments, values)
@@ -398,42 +373,12 @@ def test_same_windows_of_other_weights_are_not_answered_though_their_keys_fit(
     put(here, stamps, keys, values)
     put(here, stamps, keys, values)
     shutil.copy(here.folder / "2024.sqlite", there.folder)
-    assert there.portions(stamps[0]) == []
+    assert not there.located(stamps, keys)[0].any()
     put(there, stamps, keys, 2 * values)
-    assert [len(partition.portions(stamps[0])) for partition in (here, there)] == [1, 1]
-    place = there.portions(stamps[0])[0].place
-    np.testing.assert_array_equal(there.read(place, "quantiles"), 2 * values)
-
-
-@pytest.mark.parametrize(
-    ("words", "says"),
-    [
-        (["kept=list", "forecaster.cache=nowhere"], "forecaster.cache: nowhere is no folder"),
-        (["kept=list", "unused_days=2"], "unused_days: 2 is no number of days of kept=prune"),
-    ],
-)
-def test_cache_commands_name_what_is_wrong(
-    words: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert says in refusal_of("forecasting.batch", *words)
-
-
-def test_cache_commands_answer(
-    kept: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def run(*words: str) -> tuple[int, str]:
-        code = started("forecasting.batch", *words, f"forecaster.cache={kept}")
-        return code, capsys.readouterr().out
-
-    count = len(content(kept))
-    code, text = run("kept=list")
-    assert code == 0
-    for word in ("none", "fp32", f" {count} ", "forecasts"):
-        assert word in text
-    assert "0 partitions, 0 fits" in run("kept=prune")[1]
-    assert "0 partitions" in run("kept=prune", "unused_days=1")[1]
-    assert "1 partition, 0 fits" in run("kept=prune", "unused_days=0")[1]
+    assert len(content(here.folder)) == 1
+    assert here.located(stamps, keys)[0].all()
+    number = int(there.located(stamps, keys)[0][0])
+    np.testing.assert_array_equal(there.read(stamps, number, "quantiles"), 2 * values)
 
 
 @pytest.mark.slow
@@ -492,13 +437,12 @@ def test_a_forecast_is_found_by_its_key_and_its_instant_together(seed: int, coun
         for part in np.split(np.arange(total), np.cumsum(counts)[:-1]):
             put(partition, stamps[part], keys[part], values[part])
         order = rng.permutation(total)
-        portions = partition.portions(stamps[0])
-        portion, row = located(portions, stamps[order], keys[order])
+        portion, row = partition.located(stamps[order], keys[order])
         read = [
-            partition.read(portions[p].place, "quantiles")[r, 0, 0]
+            partition.read(stamps, int(p), "quantiles")[r, 0, 0]
             for p, r in zip(portion, row, strict=True)
         ]
         np.testing.assert_array_equal(read, order)
         hour = np.timedelta64(1, "h")
         for others in ((stamps, keys + np.uint64(1)), (stamps + hour, keys)):
-            assert (located(portions, *others)[0] == NOWHERE).all()
+            assert not partition.located(*others)[0].any()

@@ -201,12 +201,6 @@ def test_few_windows_take_a_small_pass() -> None:
     assert sizes_of(100, 300) == [300]
 
 
-def test_a_small_pass_holds_whole_groups() -> None:
-    assert sizes_of(21, 4096, group=3) == [63]
-    assert sizes_of(64 * 3, 4096, group=3) == [510]
-    assert sizes_of(100, 4096, group=100) == [100]
-
-
 @pytest.mark.parametrize("how", [{"dtype": "bf16"}, {"dtype": "tf32"}, {"way": "compiled"}])
 def test_what_depends_on_the_size_of_a_pass_has_one(how: dict[str, Any]) -> None:
     """Short numbers, whose address names it, and graphs, which hold for it."""
@@ -288,26 +282,17 @@ def test_where_memory_runs_out_each_portion_names_how_it_was_computed() -> None:
 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf])
-def test_an_answer_that_is_not_finite_is_refused_and_nobody_of_a_group_is_not(
-    number: float,
-) -> None:
+def test_an_answer_that_is_not_finite_is_refused(number: float) -> None:
     def network(context: torch.Tensor, **options: Any) -> torch.Tensor:
         answer = last_prices(context)
         answer[2, 3, -1] = number
         return answer
 
-    windows = walks(1, 8, 40)
     for dtype, cure in (("fp32", ""), ("bf16", "; use fp32")):
         engine = Engine(network, CPU, 4, "", dtype=dtype)  # type: ignore[arg-type]
-        with pytest.raises(
-            InputError, match=rf"^forecaster\.dtype: {dtype} on cpu .*finite{cure}$"
-        ):
-            next(engine.quantiles(windows, [np.arange(8)], "none", group=1, progress=silent))
-        groups = np.array([0, 1, -1, 3])
-        (values,) = engine.quantiles(windows, [groups], "none", group=4, progress=silent)
-        np.testing.assert_array_equal(
-            values[[0, 1, 3], 0, 0], windows.price[[0, 1, 3]].astype(np.float32)
-        )
+        says = rf"^forecaster\.dtype: {dtype} on cpu .*finite{cure}$"
+        with pytest.raises(InputError, match=says):
+            next(engine.quantiles(walks(1, 8, 40), [np.arange(8)], "none", progress=silent))
 
 
 # ----- there and back -----

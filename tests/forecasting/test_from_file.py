@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 
 from forecasting.baseline import RandomWalk
 from forecasting.batch import BatchSettings, run_batch
-from forecasting.batch_file import Batch, Shape, check_batch_output, is_batch, write_batch
+from forecasting.batch_file import Batch, is_batch, write_batch
 from forecasting.forecast import HORIZON, LEVELS, reads_future
 from forecasting.from_file import FileForecaster
 from forecasting.settings import ForecasterSettings
@@ -66,7 +65,7 @@ def test_what_the_batch_job_wrote_is_forecast_again_from_any_instant_on(
 
 
 def test_a_name_that_ends_otherwise_is_refused_before_the_work() -> None:
-    with pytest.raises(InputError, match=r"f.csv does not end in .parquet; a name"):
+    with pytest.raises(InputError, match=r"f.csv does not end in .parquet"):
         BatchSettings(output="f.csv")
 
 
@@ -79,75 +78,16 @@ def two_months() -> Batch:
     return run_batch(settings)
 
 
-def test_a_folder_whose_batch_was_killed_among_its_months_is_not_read(
-    two_months: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    output = tmp_path / "months"
+def test_a_file_holds_the_forecasts_of_its_batch(two_months: Batch, tmp_path: Path) -> None:
+    output = tmp_path / "f.parquet"
     write_batch(two_months, output)
-    real = Path.replace
-
-    def replace_but_one(self: Path, target: Path) -> Path:
-        if target.name == "2024-02.parquet":
-            raise KeyboardInterrupt
-        return real(self, target)
-
-    with monkeypatch.context() as killed:
-        killed.setattr(Path, "replace", replace_but_one)
-        with pytest.raises(KeyboardInterrupt):
-            write_batch(replace(two_months, name="another"), output)
-    with pytest.raises(DataError, match=r"months: a batch was stopped.* run the batch again$"):
-        FileForecaster(output)
-    check_batch_output(output, overwrite=False)
-    write_batch(replace(two_months, name="another"), output)
-    assert FileForecaster(output).name == "forecasts of months by another"
-    assert len(list(output.iterdir())) == 2, "no mark is left"
-
-
-def test_months_of_two_makers_are_not_one_forecast(
-    two_months: Batch, bars: Bars, tmp_path: Path
-) -> None:
-    write_batch(two_months, tmp_path / "months")
-    write_batch(replace(two_months, name="another"), tmp_path / "others")
-    (tmp_path / "others/2024-03.parquet").replace(tmp_path / "months/2024-03.parquet")
-    forecaster = FileForecaster(tmp_path / "months")
-    with pytest.raises(DataError, match=r"2024-02.parquet by .* and 2024-03.parquet by another: "):
-        forecaster.forecast(bars, bars.times[0])
-
-
-@pytest.mark.parametrize("shape", ["long", "wide"])
-@pytest.mark.parametrize("name", ["f.parquet", "months"])
-def test_every_shape_of_an_output_holds_the_same_forecasts(
-    two_months: Batch, tmp_path: Path, name: str, shape: Shape
-) -> None:
-    output = tmp_path / name
-    write_batch(two_months, output, shape=shape)
-    if name == "months":
-        assert sorted(file.name for file in output.iterdir()) == [
-            "2024-02.parquet",
-            "2024-03.parquet",
-        ]
-        assert all(is_batch(file) for file in output.iterdir())
-    else:
-        assert is_batch(output)
+    assert is_batch(output)
     (made,) = two_months.tables
     chosen = two_months.issued
     at = made.windows.issued_at[chosen]
     table = FileForecaster(output).forecast(two_months.bars, at.min())
     np.testing.assert_array_equal(table.windows.issued_at, at)
-    expected = made.quantiles[chosen]
-    np.testing.assert_allclose(table.values, expected, rtol=1e-6)
-
-
-def test_a_wide_file_has_a_column_for_each_level(two_months: Batch, tmp_path: Path) -> None:
-    write_batch(two_months, tmp_path / "wide.parquet", shape="wide")
-    wide = pd.read_parquet(tmp_path / "wide.parquet")
-    assert len(wide) == len(two_months.issued) * HORIZON
-    assert [float(name) for name in wide.columns[4:]] == list(LEVELS)
-    write_batch(two_months, tmp_path / "long.parquet")
-    long = pd.read_parquet(tmp_path / "long.parquet")
-    tenth = long[long.level == 0.1].reset_index(drop=True)
-    pd.testing.assert_series_equal(tenth.value, wide["0.1"], check_names=False)
-    pd.testing.assert_series_equal(tenth.target_at, wide.target_at)
+    np.testing.assert_allclose(table.values, made.quantiles[chosen], rtol=1e-6)
 
 
 def test_a_step_is_due_at_the_own_bar_that_it_is_scored_on(tmp_path: Path) -> None:
@@ -169,28 +109,13 @@ def test_a_step_is_due_at_the_own_bar_that_it_is_scored_on(tmp_path: Path) -> No
     assert last.target_at.iloc[0] == pd.Timestamp("2024-03-21T14:30Z"), "by the calendar"
 
 
-def test_months_of_an_earlier_batch_do_not_pass_for_those_of_this_one(
-    two_months: Batch, tmp_path: Path
-) -> None:
-    output = tmp_path / "months"
-    write_batch(two_months, output)
-    write_batch(replace(two_months, first=np.datetime64("2024-03-01")), output)
-    assert [file.name for file in output.iterdir()] == ["2024-03.parquet"]
-    check_batch_output(output, overwrite=False)
-    (output / "2024-04.parquet").write_bytes(b"notes")
-    (output / "2024-03.parquet").unlink()
-    with pytest.raises(InputError, match="holds something else"):
-        check_batch_output(output, overwrite=False)
-
-
 def test_a_batch_that_cannot_be_written_leaves_nothing_behind(
     two_months: Batch, tmp_path: Path
 ) -> None:
-    (tmp_path / "months").mkdir()
-    (tmp_path / "months" / "2024-03.parquet").mkdir()
-    with pytest.raises(InputError, match="months cannot be written"):
-        write_batch(two_months, tmp_path / "months")
-    assert not list((tmp_path / "months").glob(".*"))
+    (tmp_path / "f.parquet").mkdir()
+    with pytest.raises(InputError, match=r"f\.parquet cannot be written"):
+        write_batch(two_months, tmp_path / "f.parquet")
+    assert [path.name for path in tmp_path.iterdir()] == ["f.parquet"]
 
 
 def test_only_what_the_batch_job_wrote_is_written_again(rows: pd.DataFrame, tmp_path: Path) -> None:

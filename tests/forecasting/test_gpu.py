@@ -1,7 +1,7 @@
 """On CUDA: what is compiled there answers as the CPU's fp32, within stated bounds.
 
-`make gpu`, or `pytest -m gpu`. Without CUDA its first half runs on the CPU, as
-`tests/forecasting/test_bare_machine.py` has it run. It imports the network and the rooms below it:
+`make gpu`, or `pytest -m gpu`. Without CUDA its first half runs on the CPU. It imports the
+network and the rooms below it:
 no more is brought along to a bare machine.
 """
 
@@ -20,12 +20,10 @@ from forecasting.chronos2.attention import attended, attended_in_one_program, ro
 from forecasting.chronos2.checkpoint import SHIPPED, checkpoint
 from forecasting.chronos2.compilation import GRAPHED, Graphed
 from forecasting.chronos2.devices import bytes_a_window
-from forecasting.chronos2.forecaster import Chronos2Forecaster, Group
-from forecasting.chronos2.library import load
-from forecasting.chronos2.network import Network
+from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.profile import WORTH_COMPILING, Dtype, Profile
 from forecasting.chronos2.transfer import Return
-from forecasting.forecast import HORIZON, LEVELS, silent
+from forecasting.forecast import silent
 from forecasting.windows import Windows
 from foundation.errors import InputError
 from studies.benchmarks.forecast_speed import walks
@@ -65,20 +63,20 @@ def warned(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def beside_the_cpu(
-    windows: Windows, caplog: pytest.LogCaptureFixture, group: Group = "none", **settings: Any
+    windows: Windows, caplog: pytest.LogCaptureFixture, **settings: Any
 ) -> np.ndarray:
     """[n, H, Q] differences in deviations; on CUDA as a large job is computed, but that a
     compilation must not fail.
     """
     length = int(windows.lengths[0])
     profile = Profile(context_length=length, device=PLACE, compile=CUDA, **settings)
-    forecaster = Chronos2Forecaster(profile, batch_size=1024, group=group)
+    forecaster = Chronos2Forecaster(profile, batch_size=1024)
     ours = answer(forecaster, windows)
     engine = forecaster.engine(profile)
     assert engine.way == ("compiled" if CUDA else "eager"), "it fell back"
     assert engine.batch_size == 1024
     assert warned(caplog) == []
-    plain = Chronos2Forecaster(Profile(context_length=length, device="cpu"), group=group)
+    plain = Chronos2Forecaster(Profile(context_length=length, device="cpu"))
     return differences(ours, answer(plain, windows), windows)
 
 
@@ -96,42 +94,25 @@ def test_the_network_answers_as_the_cpu_in_fp32(
     assert (apart.max() > 1e-3) == (dtype != "fp32"), "short numbers that are exact are none"
 
 
-@pytest.mark.parametrize(("length", "group"), [(150, "none"), (100, "instant")])
-def test_lengths_and_groups_answer_so_too(
-    length: int, group: Group, caplog: pytest.LogCaptureFixture
-) -> None:
-    apart = beside_the_cpu(walks(5, 200, length), caplog, group)
-    print(f"\n{length} bars, group {group}: largest {apart.max():.1e}, mean {apart.mean():.1e}")
-    # Among series a few windows make rounding larger, whatever kernel attends and compiled or not:
-    # beside float64 the CPU is 2e-4 off at most, an H100 and an H200 1.9e-3, on average 3e-6.
-    assert apart.max() < (1e-2 if group == "instant" else BOUNDS["fp32"][0])
+def test_another_length_answers_so_too(caplog: pytest.LogCaptureFixture) -> None:
+    apart = beside_the_cpu(walks(5, 200, 150), caplog)
+    assert apart.max() < BOUNDS["fp32"][0]
     assert apart.mean() < BOUNDS["fp32"][1] / 10
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_members_and_patches_that_lack_leave_every_answer_finite(dtype: Dtype) -> None:
-    """A softmax over nothing is NaN in some kernels, in bf16 above all."""
-    shipped = checkpoint(str(SHIPPED))
-    device = torch.device(PLACE)
-    model = load(shipped.contents(), torch.device("cpu")).model
-    network = Network(model, HORIZON, range(len(LEVELS)), dtype, device, packed=False).eval()
-    context = torch.tensor(walks(1, 64).contexts(np.arange(64)), dtype=torch.float32)
-    context[::3] = torch.nan
-    context[8:16] = torch.nan
-    context[16:24, :50] = torch.nan
-    for group in (1, 2, 8, 64):
-        with torch.inference_mode():
-            assert torch.isfinite(network(context.to(device), group=group)).all(), group
-
-
-def test_more_attentions_than_a_grid_holds_are_answered() -> None:
-    """Groups of two attend token by token: 4,096 windows are 2,048 × 16 tokens × 4 heads."""
-    windows = walks(2, 2048 if CUDA else 300)
-    forecaster = Chronos2Forecaster(Profile(device=PLACE, compile=False), 4096, "instant")
-    few = windows.part(np.flatnonzero(windows.last < windows.last.min() + 20))
-    whole = answer(forecaster, windows)[np.flatnonzero(windows.last < windows.last.min() + 20)]
-    plain = Chronos2Forecaster(Profile(device="cpu"), group="instant")
-    assert differences(whole, answer(plain, few), few).max() < ROUNDING
+@pytest.mark.parametrize("group", [2, 8])
+def test_groups_answer_as_on_a_cpu(group: int) -> None:
+    """A group of two attends token by token: 4,096 windows are 2,048 × 16 tokens × 4 heads."""
+    windows = walks(2, 2048 if CUDA else 64)
+    rows = [np.arange(len(windows))]
+    answers = []
+    for place in (PLACE, "cpu"):
+        profile = Profile(device=place, compile=False)
+        by = Chronos2Forecaster(profile, 4096).engine(profile)
+        (values,) = by.quantiles(windows, rows, "none", group=group, progress=silent)
+        answers.append(values)
+    # Among series a few windows make rounding larger, whatever kernel attends.
+    assert differences(*answers, windows).max() < 1e-2
 
 
 def test_many_windows_come_back_in_their_order() -> None:
@@ -144,9 +125,7 @@ def test_many_windows_come_back_in_their_order() -> None:
     forecaster = Chronos2Forecaster(profile, 384)
     engine = forecaster.engine(profile)
     portions = np.array_split(every, 7)
-    answers = np.concatenate(
-        list(forecaster.predictions(windows, portions, profile, silent, engine))
-    )
+    answers = np.concatenate(list(engine.quantiles(windows, portions, "none", progress=silent)))
     first = answers[: len(windows)]
     assert differences(first, answer(forecaster, windows), windows).max() < ROUNDING
     for again in answers.reshape(-1, *first.shape):

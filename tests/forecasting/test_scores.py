@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +29,6 @@ from forecasting.scores import (
     CRPS_WEIGHTS,
     clustered_mean,
     common_forecasts,
-    fifths,
     gain,
     interval_score,
     pinball,
@@ -162,7 +160,6 @@ def test_the_baselines_are_what_they_say(market: Bars) -> None:
             assert 0.72 < figures["inside80"] < 0.88
             assert 0.2 < figures["loss"] < 0.35
     assert len({len(f) for f in frames}) == 1
-    assert sum(fifths(frames[0][known], "trailing")["forecasts"]) == known.sum()
 
 
 def test_mixed_variance_lies_between_its_parts(market: Bars) -> None:
@@ -208,17 +205,13 @@ def test_an_evaluation_compares_like_with_like_and_says_what_it_saw(
         "skill"
     ]
     page = (tmp_path / "made" / "evaluation.html").read_text()
-    for word in ("rank correlation", "calmest", "synthetic market", "SYXUSD, forecast of"):
+    for word in ("rank correlation", "by hour, coins", "synthetic market"):
         assert word in page
     coins = figures["groups"]["crypto"]["1"]["hours"]
     assert sorted(map(int, coins)) == list(range(48))
-    assert page.count("by hour, Saturdays and Sundays") == 2, "a title and what it says aloud"
     show_parts(terminal(), figure_parts(figures))
-    held = {place: hour["inside80"] for place, hour in coins.items()}
-    ends = rf"{min(held.values()):.2f} … {max(held.values()):.2f}"
-    assert re.search(rf"1, by hour .* {ends} ", capsys.readouterr().out)
+    assert "gain on ewma" in " ".join(capsys.readouterr().out.split())
     assert "<script" not in without_scripts(page)
-    assert [fan.symbol for fan in evaluation.fans] == ["SYA", "SYXUSD"]
     ours = figures["groups"]["stock"]["all"]["historical, calibrated"]
     assert ours["forecasts"] == (evaluation.frames[evaluation.main]["kind"] == "stock").sum()
 

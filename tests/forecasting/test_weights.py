@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from forecasting.chronos2 import checkpoint as checkpoints
 from forecasting.chronos2 import library
@@ -21,7 +20,6 @@ from forecasting.chronos2.cached import CachedForecaster
 from forecasting.chronos2.checkpoint import SHIPPED, WEIGHTS, Checkpoint, Contents, checkpoint
 from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.profile import Dtype, Profile
-from foundation.errors import InputError
 from tools.learning import initialise
 from tools.train_checkpoint import small_model
 from trainingdata.bars import Bars
@@ -85,22 +83,6 @@ def answers(folder: Path, market: Bars, batch_size: int | None = None) -> np.nda
         .forecast(market, market.times[-20])
         .values
     )
-
-
-@pytest.mark.parametrize("number", [np.nan, np.inf])
-def test_weights_that_are_not_finite_are_refused_by_name(
-    folder: Path, market: Bars, number: float
-) -> None:
-    tensors = load_file(folder / WEIGHTS)
-    first, *_, last = sorted(tensors)
-    tensors[last].view(-1)[-1] = number
-    save_file(tensors, folder / WEIGHTS, {"format": "pt"})
-    with pytest.raises(InputError, match=rf"^forecaster\.model: .* 1 tensor not finite: {last}$"):
-        answers(folder, market)
-    tensors[first].view(-1)[0] = number
-    save_file(tensors, folder / WEIGHTS, {"format": "pt"})
-    with pytest.raises(InputError, match=f" 2 tensors not finite: {first}, {last}$"):
-        answers(folder, market)
 
 
 def test_of_many_networks_those_stay_that_were_used_last(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,10 +175,5 @@ def test_a_digest_is_of_what_lies_there_and_is_not_computed_twice(
     hashed: list[int] = []
     real = checkpoints.digest_of
     monkeypatch.setattr(checkpoints, "digest_of", lambda f: hashed.append(len(f)) or real(f))
-    monkeypatch.setattr(checkpoints, "SETTLED", -60.0)
     assert [checkpoint(str(folder)).digest for _ in range(3)] == [second] * 3
-    assert hashed == [2]
-    # A file just written may be written again within one tick.
-    monkeypatch.setattr(checkpoints, "SETTLED", 60.0)
-    assert [checkpoint(str(folder)).digest for _ in range(2)] == [second] * 2
-    assert hashed == [2, 2, 2]
+    assert hashed == []

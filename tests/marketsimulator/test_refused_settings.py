@@ -85,14 +85,6 @@ def test_the_seeds_and_symbols_that_there_are_fit() -> None:
     assert settings_of(*words).symbols == ("ACME", "ZINC")
 
 
-def test_a_shape_without_an_output_is_refused() -> None:
-    with pytest.raises(InputError, match=r"^shape: wide has no effect without output; name"):
-        BatchSettings.of(composed_config("batch", ["shape=wide"]))
-    words = ["shape=wide", "output=f.parquet"]
-    assert BatchSettings.of(composed_config("batch", words)).shape == "wide"
-    assert BatchSettings.of(composed_config("batch", ["shape=long"])).output is None
-
-
 FILE = ForecasterSettings(kind="file", path="/no/where.parquet")
 MODEL = ForecasterSettings(model="/no/where")
 NO_MATRIX = CorrelationSettings(file="/no/m")

@@ -29,12 +29,10 @@ def listed(s): return [0.1, -0.1]
 def nan(s): return np.array([0.1, np.nan])
 def three(s): return np.zeros(3)
 def nothing(s): pass
-def complex_weights(s): return s.held + 0.1j
 def keyed(s): return {symbol: 0.1 for symbol in s.symbols}
 def singular(s):
     np.linalg.inv(np.zeros((2, 2)))
 def noarg(): return 0.1
-def renames(s): s.mu = s.held
 def unsolved(s): raise SolverFailed("no answer", None)
 def writes(s):
     s.held[:] = 0.5
@@ -42,7 +40,6 @@ def writes(s):
     s.deciding[:] = True
     s.problem.returns.mu[:] = 9.0
     return np.full(len(s.held), -0.5)
-class Half: pass
 number = 3
 """
 
@@ -107,27 +104,15 @@ def test_a_rule_that_writes_into_its_inputs_moves_no_limit(own: str) -> None:
     np.testing.assert_array_equal(s.problem.returns.mu, returns)
 
 
-def test_a_long_answer_is_cut_where_it_says_so() -> None:
-    rule = own_rule("own.any", lambda book: "x" * 79)
-    with pytest.raises(InputError, match=r"; it answered 'x{79}…$"):
-        rule(book())
-    rule = own_rule("own.any", lambda book: "x" * 78)
-    with pytest.raises(InputError, match=r"; it answered 'x{78}'$"):
-        rule(book())
-
-
 @pytest.mark.parametrize(
     ("name", "line"),
     [
         ("nan", r"one finite weight a symbol is needed; it answered nan for ZINC at 2024"),
         ("three", r"needed, an array for 2 symbols at 2024-03-04T15:30Z; it answered array\(\[0"),
         ("nothing", r"needed, an array for 2 symbols at .*; it answered None$"),
-        ("complex_weights", r"needed, an array for 2 symbols at .*0\.1j"),
         ("keyed", r"needed, an array for 2 symbols at .*; it answered \{'ACME'"),
-        ("singular", r"\.singular fails in OWN\.py line 12: LinAlgError: Singular matrix$"),
+        ("singular", r"\.singular fails in OWN\.py line 11: LinAlgError: Singular matrix$"),
         ("noarg", r"\.noarg fails in .*: TypeError: noarg\(\) takes 0 positional arguments"),
-        ("renames", r"\.renames fails in OWN\.py line 14: FrozenInstanceError"),
-        ("Half", r"Half is no function of a SizingInputs but a class$"),
         ("number", r"number is no function of a SizingInputs but int$"),
         ("absent", r"has no attribute 'absent'"),
     ],

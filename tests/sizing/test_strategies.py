@@ -200,12 +200,6 @@ def test_every_name_has_its_own_look_ahead_and_settings() -> None:
         pattern = named(name)
         assert isinstance(pattern, WeightPattern)
         assert (pattern.name, pattern.band) == (name, 0.0 if name == "buy_and_hold" else 0.25)
-    assert named("vol_target", band=0.1).band == 0.1
-    s = rich_book(1, covariance=np.array([[1e-4]]))
-    assert targets("vol_target", s) == pytest.approx([0.15 / (0.01 * np.sqrt(252))], rel=1e-6)
-    assert targets("legacy", rich_book(1, stock_ceiling=1.0), risk_multiplier=0.5) == pytest.approx(
-        [0.25], abs=1e-9
-    )
 
 
 @given(st.integers(0, 10_000))
