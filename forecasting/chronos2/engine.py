@@ -246,7 +246,8 @@ def _plan(
 def _kept_engine(
     source: Loaded, device: torch.device, dtype: Dtype, way: Way, strict: bool, batch_size: int
 ) -> Engine:
-    network, fallback = source.network, None
+    network: Callable[..., torch.Tensor] = source.network
+    fallback: Callable[..., torch.Tensor] | None = None
     if way == "compiled":
         network, fallback = Compiled(network), None if strict else network
     elif way == "eager" and device.type == "cuda":

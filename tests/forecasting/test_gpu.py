@@ -1,8 +1,7 @@
 """On CUDA: what is compiled there answers as the CPU's fp32, within stated bounds.
 
 `make gpu`, or `pytest -m gpu`. Without CUDA its first half runs on the CPU. It imports the
-network and the rooms below it:
-no more is brought along to a bare machine.
+network and the rooms below it: no more is brought along to a bare machine.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ class Uneven(Chronos2Forecaster):
         said: dict[str, Any] = Chronos2Forecaster.specification(self, profile, by)
         if by is not None:
             ASKED.append(by)
-        return {**said, "weights": f"others {len(ASKED)} of {os.getpid()}"}
+        return {**said, "weights": "others"} if len(ASKED) > 1 else said
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -166,7 +166,7 @@ def test_a_portion_that_no_process_survives_ends_with_one_line_and_the_rest_is_k
     [
         (
             Uneven(),
-            r"^ray: machines do not compute alike: .* another weights \(others .* than the first",
+            r"^ray: machines do not compute alike: .* another weights \(others\) than the first",
         ),
         (Homeless(), "^on a machine of the Ray cluster: forecaster.model: there is no such folder"),
     ],
