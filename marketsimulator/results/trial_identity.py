@@ -86,6 +86,7 @@ def variant_of(settings: BacktestSettings, bars: Bars) -> dict[str, Any]:
         },
         "sizing": {
             **_without(parts["sizing"], OF_STRATEGIES),
+            "holding": sizing.interval(),
             "strategies": [_strategy(each) for each in sizing.strategies()],
         },
         "limits": {**parts["limits"], "groups": _content(settings.limits.groups)},
