@@ -112,7 +112,7 @@ def compare(
     market = settings.market()
     made = _records(variants, names, market, cases, ray, progress)
     found = pd.DataFrame([record.summary for record in made[: len(variants)]])
-    trials = record_variants(settings, variants, found, market)
+    trials = _recorded(settings, variants, found, market)
     notes = [*doubt_remarks(market.bars), *([NO_LEDGER] if settings.trials is None else [])]
     tried = [record for record in kept if record.tried]
     uncounted = sum(record.summary["trials"] is None for record in tried)
@@ -124,35 +124,26 @@ def compare(
 def _variants(
     settings: BacktestSettings, strategies: Sequence[str], vary: Mapping[str, Sequence[Any]]
 ) -> Variants:
-    """What is run, with its settings."""
-    for name in vary:
+    """Every strategy with every combination of what is varied, with the settings it stands for."""
+    if settings.placebo:
+        raise InputError("placebo: a backtest has one; variants over the same bars do without")
+    for name, values in vary.items():
         if name.partition(".")[0] in PANEL_KEYS:
             raise InputError(
                 f"vary.{name}: variants share it; compare others in a run of their own"
             )
         if name == STRATEGY and strategies:
             raise InputError(f"vary.{name}: strategies names some; give them in one of the two")
-    every = {STRATEGY: list(dict.fromkeys(strategies)), **vary} if strategies else vary
-    return combinations(settings, every) if every else []
-
-
-def combinations(
-    settings: BacktestSettings, vary: Mapping[str, Sequence[Any]]
-) -> list[tuple[Variation, BacktestSettings]]:
-    """Every combination of the values named by setting, with the settings it stands for."""
-    if settings.placebo:
-        raise InputError("placebo: a backtest has one; variants over the same bars do without")
-    for name, values in vary.items():
         if not isinstance(values, Sequence) or isinstance(values, str) or not values:
             raise InputError(f"vary.{name}: {values!r} is no list of values")
-    variants = []
-    for values in itertools.product(*vary.values()):
-        variation = dict(zip(vary, values, strict=True))
-        variants.append((variation, with_changes(settings, variation)))
-    return variants
+    every = {STRATEGY: list(dict.fromkeys(strategies)), **vary} if strategies else vary
+    if not every:
+        return []
+    rows = (dict(zip(every, values, strict=True)) for values in itertools.product(*every.values()))
+    return [(variation, with_changes(settings, variation)) for variation in rows]
 
 
-def record_variants(
+def _recorded(
     settings: BacktestSettings,
     variants: Sequence[tuple[Variation, BacktestSettings]],
     table: pd.DataFrame,

@@ -401,19 +401,13 @@ def test_what_cannot_be_compared_is_one_line_and_exit_code_two(
     practice: Start, tmp_path: Path
 ) -> None:
     journal = cycles(begun(practice), tmp_path, *WORDS, count=2)
-    (tmp_path / "empty").mkdir()
-    Desk.at(begun(practice), tmp_path / "empty", *WORDS).database.close()
-    (tmp_path / "text.sqlite").write_text("no database")
-    for path, words, says in [
-        (tmp_path / "none.sqlite", WORDS, "is no file"),
-        (tmp_path / "text.sqlite", WORDS, "cannot be read"),
-        (tmp_path / "empty" / JOURNAL, WORDS, "has decided nothing"),
-        (journal, (*WORDS, "data.end=2024-02-16"), "the bars .* end at 2024-02-16T21:00Z"),
-        (journal, (*WORDS, "strategy=mine"), "strategy: mine has no order in the journal"),
-        (journal, (*WORDS, "symbols=[SYXUSD]"), "no bar .*becomes known at 2024-02-20T15:30Z"),
-    ]:
+    for word, says in (
+        ("data.end=2024-02-16", "the bars .* end at 2024-02-16T21:00Z"),
+        ("strategy=mine", "strategy: mine has no order in the journal"),
+        ("symbols=[SYXUSD]", "no bar .*becomes known at 2024-02-20T15:30Z"),
+    ):
         with pytest.raises(InputError, match=says):
-            drift_of(path, *words)
+            drift_of(journal, *WORDS, word)
     done = command(tmp_path / "none.sqlite", tmp_path, *WORDS)
     assert done.returncode == 2
     assert done.stderr.startswith("error: journal: ")
