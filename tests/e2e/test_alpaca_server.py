@@ -14,7 +14,7 @@ from alpaca.common.exceptions import APIError
 from alpaca.data.historical import CryptoHistoricalDataClient, StockHistoricalDataClient
 from alpaca.data.requests import CryptoBarsRequest, StockBarsRequest, StockLatestBarRequest
 from alpaca.data.timeframe import TimeFrame, TimeFrameUnit
-from alpaca.trading.enums import OrderStatus, QueryOrderStatus
+from alpaca.trading.enums import QueryOrderStatus
 from alpaca.trading.requests import (
     GetOrdersRequest,
     LimitOrderRequest,
@@ -264,24 +264,6 @@ def test_a_halt_lets_orders_wait_and_shows_no_bars_until_it_ends(practice: Start
     halt(False)
     here.advance("2024-02-20T20:30:00Z")
     assert (client.get_order_by_id(waits.id).status, latest()) == ("filled", "19:30")
-
-
-def test_every_state_can_be_practised(practice: Start) -> None:
-    here = practice()
-    here.advance(OPENING)
-    client = trading(here)
-    done = client.submit_order(buy())
-    for state in {state.value for state in OrderStatus} - {"pending_review"}:
-        here.fail(kind="state", state=state, path="/v2/orders/")
-        assert [client.get_order_by_id(done.id).status for _ in range(2)] == [state, "filled"]
-
-
-def test_an_order_may_be_turned_down_after_it_was_taken(practice: Start) -> None:
-    here = practice()
-    here.advance(OPENING)
-    here.fail(kind="reject_later")
-    assert trading(here).submit_order(buy()).status == "rejected"
-    assert trading(here).get_all_positions() == []
 
 
 def test_bars_are_raw_or_adjusted_for_splits_as_asked(practice: Start, tmp_path: Path) -> None:

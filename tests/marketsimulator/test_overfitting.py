@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import tracemalloc
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -129,17 +128,6 @@ def test_a_run_that_lost_everything_is_a_loss_and_no_hole() -> None:
     assert not returns[1, 30:].any()
     np.testing.assert_allclose(returns[[0, 2]], NOISE[[0, 2]])
     assert told(returns).variants == 3
-
-
-@pytest.mark.slow
-def test_thousands_of_variants_take_little_memory() -> None:
-    returns = np.random.default_rng(0).normal(0, 0.01, (2000, 252))
-    tracemalloc.start()
-    found = told(returns, 16)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert found.variants == 2000
-    assert peak < 4 * returns.nbytes, "splits by variants are never held whole"
 
 
 def best_is_called_real(returns: Array, trials: int) -> bool:

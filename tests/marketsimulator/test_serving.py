@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ from hypothesis import strategies as st
 
 from foundation.errors import InputError
 from marketsimulator.venue.serving import FASTEST, Serving, ServingParser, serve
-from tests.e2e.refused import refusal_of
 
 
 def serving_of(*words: str) -> Serving:
@@ -63,15 +61,3 @@ def test_a_port_that_is_taken_is_refused_before_any_bar_is_read() -> None:
         unread: Any = None
         with pytest.raises(InputError, match=r"cannot be served: .*name another"):
             serve(taken, unread)
-
-
-def test_both_servers_refuse_in_the_same_words(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    words = ("--speed", "0")
-    first = refusal_of("marketsimulator.alpaca_server", *words)
-    second = refusal_of("event_contracts.practice_server", "--key-file", "key.pem", *words)
-    assert first == second
-    assert words[0] in first
-    assert not list(tmp_path.iterdir())
