@@ -68,9 +68,8 @@ FRACTION = "sizing.fraction"
 # Settings that all variants share: another panel is another comparison.
 PANEL_KEYS = (
     *("data", "symbols", "start", "end", "days", "timeframe", "fill", "increments", "seed"),
-    *("trials", "output", "placebo"),
+    *("trials", "output", "placebo", "strategy"),
 )
-STATELESS = "A rule that remembers anything has other answers in a backtest of its own."
 
 Variation = dict[str, Any]  # value by setting
 Variants = list[tuple[Variation, BacktestSettings]]
@@ -106,15 +105,15 @@ def compare(
     if not variants:
         return compared(kept)
     names = tuple(_variant_name(variation, variant) for variation, variant in variants)
-    _refuse_same_names(variants, names)
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"vary: two variants are both {name}; leave one of them")
     check_ledger(settings.trials)
     market = settings.market()
     made = _records(variants, names, market, cases, ray, progress)
     found = pd.DataFrame([record.summary for record in made[: len(variants)]])
-    trials = record_variants(settings, variants, found, market)
+    trials = _recorded(settings, variants, found, market)
     notes = [*doubt_remarks(market.bars), *([NO_LEDGER] if settings.trials is None else [])]
-    if own := sorted({v.sizing.strategy for _, v in variants if is_own(v.sizing.strategy)}):
-        notes.append(f"{', '.join(own)}: asked by one variant after the other. {STATELESS}")
     tried = [record for record in kept if record.tried]
     uncounted = sum(record.summary["trials"] is None for record in tried)
     beside_ledger = len(tried) if settings.trials is None else uncounted
@@ -125,43 +124,26 @@ def compare(
 def _variants(
     settings: BacktestSettings, strategies: Sequence[str], vary: Mapping[str, Sequence[Any]]
 ) -> Variants:
-    """What is run, with its settings."""
-    for name in vary:
-        if name.partition(".")[0] in PANEL_KEYS:
-            raise InputError(
-                f"vary.{name}: variants share their bars; compare others in a run of their own"
-            )
-        if name == STRATEGY and strategies:
-            raise InputError(f"vary.{name}: strategies names some; give them in one of the two")
-        if name == "strategy":
-            raise InputError("vary.strategy: it names orders alone; what sizes is sizing.strategy")
-        for other in vary:
-            if other.startswith(f"{name}."):
-                raise InputError(f"vary.{other}: vary.{name} sets it as well; leave one of them")
-    every = {STRATEGY: list(dict.fromkeys(strategies)), **vary} if strategies else vary
-    return combinations(settings, every) if every else []
-
-
-def combinations(
-    settings: BacktestSettings, vary: Mapping[str, Sequence[Any]]
-) -> list[tuple[Variation, BacktestSettings]]:
-    """Every combination of the values named by setting, with the settings it stands for."""
+    """Every strategy with every combination of what is varied, with the settings it stands for."""
     if settings.placebo:
         raise InputError("placebo: a backtest has one; variants over the same bars do without")
     for name, values in vary.items():
+        if name.partition(".")[0] in PANEL_KEYS:
+            raise InputError(
+                f"vary.{name}: variants share it; compare others in a run of their own"
+            )
+        if name == STRATEGY and strategies:
+            raise InputError(f"vary.{name}: strategies names some; give them in one of the two")
         if not isinstance(values, Sequence) or isinstance(values, str) or not values:
             raise InputError(f"vary.{name}: {values!r} is no list of values")
-        for k, value in enumerate(values):
-            if value in values[:k]:
-                raise InputError(f"vary.{name}: {value} is named twice")
-    variants = []
-    for values in itertools.product(*vary.values()):
-        variation = dict(zip(vary, values, strict=True))
-        variants.append((variation, with_changes(settings, variation)))
-    return variants
+    every = {STRATEGY: list(dict.fromkeys(strategies)), **vary} if strategies else vary
+    if not every:
+        return []
+    rows = (dict(zip(every, values, strict=True)) for values in itertools.product(*every.values()))
+    return [(variation, with_changes(settings, variation)) for variation in rows]
 
 
-def record_variants(
+def _recorded(
     settings: BacktestSettings,
     variants: Sequence[tuple[Variation, BacktestSettings]],
     table: pd.DataFrame,
@@ -191,22 +173,6 @@ def _variant_name(variation: Variation, variant: BacktestSettings) -> str:
     named = (STRATEGY, FRACTION)
     changes = [f"{k}={value_text(value)}" for k, value in variation.items() if k not in named]
     return " ".join([variant.sizing.label, *changes])
-
-
-def _refuse_same_names(variants: Variants, names: Sequence[str]) -> None:
-    """Refuse a fraction that makes one strategy of two, and values that are one in words."""
-    strategies: dict[str, str] = {}
-    for (variation, variant), name in zip(variants, names, strict=True):
-        strategy = variation.get(STRATEGY, variant.sizing.strategy)
-        other = strategies.setdefault(name, strategy)
-        if other != strategy:
-            raise InputError(
-                f"{FRACTION}: it takes the place of the one in a name, so that {other} and"
-                f" {strategy} are both {name}; leave it out, or name one of them"
-            )
-    for name in names:
-        if names.count(name) > 1:
-            raise InputError(f"vary: two variants are both {name}; leave one of the two values")
 
 
 def _records(

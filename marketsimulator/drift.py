@@ -1,13 +1,13 @@
 """Does a live journal do what the simulation of the same hours does?
 
     python -m marketsimulator.drift journal=data/live/<account id>/journal.sqlite 'data.dir=[DIR]'
-        [each=false] [json=true] [output=FOLDER] [key=value …]
+        [json=true] [output=FOLDER] [key=value …]
 
 Settings are those of configs/live.yaml: say the words that the live run was started with. The
 simulation begins with the account of the first journaled decision and ends at the last reading of
-the account. Every decision and every fill is compared, and the difference of the profits is split
-into terms that add up to the cent. With each=true (the default) every journaled instant is decided
-anew on the account as journaled too: what differs there comes from other bars, settings or code.
+the account. Every journaled instant is decided anew on the account as journaled: what differs there
+comes from other bars, settings or code. The difference of the two accounts' profits is split, order
+by order and flow by flow, into terms that add up to the cent.
 
 output=FOLDER is the whole report of the live account: the files of a backtest, whose main run it
 is, beside the simulation of its hours, a random walk and holding, and where its money came from.
@@ -34,7 +34,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from execution.decision import Decision
 from execution.journal_record import JournalRecord, Reading, read_journal
-from execution.live.accounts import TRADE, holds_contracts
+from execution.live.accounts import TRADE
 from execution.live.cycle import decision_end
 from execution.live.settings import LiveSettings
 from execution.orders import Account, Fill, strategy_of
@@ -80,7 +80,6 @@ class ComparisonWords:
     journal: str | None = setting(
         None, "of the live account, the file data/live/ACCOUNT/journal.sqlite"
     )
-    each: bool = setting(True, "also decide each journaled instant anew, on the journaled account")
     json: bool = setting(False, "print JSON in the place of tables")
     output: str | None = setting(None, "folder of the live account's report; none: nowhere")
 
@@ -193,7 +192,6 @@ class LiveHours:
     @classmethod
     def of(cls, settings: DriftSettings, progress: Progress = silent) -> LiveHours:
         """The hours of a journal, simulated."""
-        _refuse_contracts(settings.journal)
         record = read_journal(settings.journal, TRADE)
         simulation = settings.simulation
         if not simulation.symbols:
@@ -225,8 +223,8 @@ class LiveHours:
         )
 
 
-def drift_of(hours: LiveHours, *, each: bool, progress: Progress = silent) -> Drift:
-    """Every difference of hours; each: whether every instant is decided anew as well."""
+def drift_of(hours: LiveHours, progress: Progress = silent) -> Drift:
+    """Every difference of hours."""
     record, start, end, there = hours.record, hours.start, hours.end, hours.simulated
     bars = hours.market.bars
     sent = [(decision.at, order) for decision in there.sent for order in decision.orders]
@@ -238,10 +236,7 @@ def drift_of(hours: LiveHours, *, each: bool, progress: Progress = silent) -> Dr
     until = partial(decision_end, bars)
     decided_at = {order.client_order_id: at for at, order in sent}
     orders = compare_orders(live.trades, simulated.trades, record, decided_at, until)
-    anew = None
-    if each:
-        decisions, closes = _decided_anew(hours, progress)
-        anew = compare_decisions(record, decisions, end.at, until, closes)
+    anew, closes = _decided_anew(hours, progress)
     causes = {order.name: order.outcome for order in orders if order.outcome != "same"}
     return Drift(
         source=f"{hours.journal}; {', '.join(bars.symbols)}: {bars.source}",
@@ -250,20 +245,10 @@ def drift_of(hours: LiveHours, *, each: bool, progress: Progress = silent) -> Dr
         live=live,
         simulated=simulated,
         terms=profit_terms(live, simulated, causes),
-        whole=compare_decisions(record, there.run.decisions, end.at, until),
-        each=anew,
+        decisions=compare_decisions(record, anew, closes, there.run.decisions, until),
         orders=orders,
-        slippage=slippage(orders, record, there.sent, hours.simulation.costs),
+        slippage=slippage(orders),
     )
-
-
-def _refuse_contracts(journal: Path) -> None:
-    """Refuse the journal of an account that trades event contracts."""
-    if holds_contracts(journal.absolute().parent.name):
-        raise InputError(
-            f"journal: {journal} is of event contracts, which are judged with"
-            f" `python -m event_contracts.compare journal={journal}`"
-        )
 
 
 def _refuse_other_names(record: JournalRecord, settings: BacktestSettings) -> None:
@@ -304,11 +289,6 @@ def _market_between(
 
     since, end: when the bars that it had were opened.
     """
-    if not len(bars.times) or bars.times[-1] < begin:
-        raise InputError(
-            f"data.dir: the bars ({bars.source}) end before {utc_text(begin)}, which the journal"
-            f" has decided; {OTHER_BARS}"
-        )
     tables = []
     for s, item in enumerate(bars.instruments):
         times, values = bars.real_bars(s)
@@ -384,21 +364,18 @@ def _held(begins: Account, fills: Iterable[Fill]) -> dict[str, Decimal]:
 
 def _decided_anew(
     hours: LiveHours, progress: Progress
-) -> tuple[list[Decision], dict[np.datetime64, dict[str, float]]]:
+) -> tuple[dict[np.datetime64, Decision | None], dict[np.datetime64, dict[str, float]]]:
     """What is decided for each account as journaled, and the closes of the bars then."""
     record, settings, market = hours.record, hours.simulation, hours.market
-    decisions = []
+    decisions: dict[np.datetime64, Decision | None] = {}
     closes = {}
     compared = [decision for decision in record.decisions if decision.at <= hours.end.at]
     for number, journaled in enumerate(compared, 1):
-        index = int(np.searchsorted(market.bars.times, journaled.at, side="right"))
-        view = market.view(index)
-        closes[journaled.at] = closes_of(view)
-        if view.now == journaled.at:
-            account = journaled_account(record, journaled, settings, closes[journaled.at])
-            decision = hours.trader.decide(view, account)
-            if decision is not None:
-                decisions.append(decision)
+        at = journaled.at
+        view = market.view(int(np.searchsorted(market.bars.times, at, side="right")))
+        closes[at] = closes_of(view)
+        account = journaled_account(record, journaled, settings, closes[at])
+        decisions[at] = hours.trader.decide(view, account) if view.now == at else None
         progress("decisions, anew", number, len(compared))
     return decisions, closes
 
@@ -442,7 +419,7 @@ def read(words: Sequence[str]) -> tuple[DriftSettings, Path | None]:
 def run(settings: DriftSettings, progress: Progress) -> Result:
     """Every difference, as tables or as JSON, and the report; exit code 1 where there is one."""
     hours = LiveHours.of(settings, progress)
-    drift = drift_of(hours, each=settings.words.each, progress=progress)
+    drift = drift_of(hours, progress)
     text = drift_json(drift)
     files: Mapping[str, Callable[[Path], object]] = {}
     if settings.words.output is not None:

@@ -18,19 +18,21 @@ from forecasting.forecast import reads_future
 from foundation.counts import counted
 from foundation.figures import NONE, interval, percent
 from foundation.sample_size import FEWEST_FILLS, allows_annual_figures
-from foundation.tables import Cell, Table, json_text
-from marketsimulator.results.comparison_page import SAYS, render_comparison
+from foundation.tables import Cell, Row, Table, json_text
+from marketsimulator.results.comparison_page import Sheet, coloured, growth_chart
 from marketsimulator.results.metrics import (
     TABLE_FIGURES,
     daily_performance,
     figure_text,
     returns_until_ruin,
 )
-from marketsimulator.results.remarks import market_remarks
-from marketsimulator.results.run_record import RunRecord, run_names, shared_days, varied_settings
+from marketsimulator.results.remarks import NO_ANNUAL_FIGURES, market_remarks
+from marketsimulator.results.run_record import RunRecord, run_names, setting_text, varied_settings
 from marketsimulator.results.run_set import (
     PAIRS,
+    Relation,
     RunSet,
+    Separation,
     SharedDays,
     length_remarks,
     overfitting_figures,
@@ -39,25 +41,32 @@ from marketsimulator.results.run_set import (
 )
 from marketsimulator.results.significance import FIGURES, deflated_sharpe, intervals, overfitting
 from marketsimulator.results.trials import TrialStatistics
-from marketsimulator.results.verdict import no_result
+from marketsimulator.results.verdict import BUY_AND_HOLD, no_result
 from trainingdata.instants import new_york_date, utc_text
 
-BENCHMARK = "buy_and_hold"
 WHOLE = ("turnover", "costs", "trades", "max_leverage")  # of a run as a whole, no part of it
 COLUMNS = {  # heading by figure
     "total_return": "return",
-    "sharpe": "Sharpe",
+    "sharpe": "Sharpe (90 %)",
     "deflated_sharpe": "deflated",
     "sortino": "Sortino",
     "max_drawdown": "drawdown",
-    "excess": f"return a year beyond {BENCHMARK}",
     "turnover": "turnover a year",
     "costs": "costs",
     "trades": "fills",
     "max_leverage": "leverage, max",
 }
+SAYS: Mapping[Relation, str] = {
+    "best": "best",
+    "ahead": "ahead, beyond error",
+    "behind": "behind, beyond error",
+    "alike": "not told apart",
+    "same": "the same",
+    "insufficient_data": "too few days",
+    "ruined": "nothing left",
+    "left out": "not compared",
+}
 REPORT = "report.html"
-NAMED = 3  # markets that a sentence names
 SHOWN = 20  # runs on the screen; the page has all
 
 
@@ -67,6 +76,7 @@ class Comparison:
 
     records: [V].
     runs: the same over their shared days.
+    found: which of them the best can be told apart from.
     table: a row a run.
     warnings: what must not be missed.
     notes: what is good to know.
@@ -74,6 +84,7 @@ class Comparison:
 
     records: tuple[RunRecord, ...]
     runs: RunSet
+    found: Separation
     table: pd.DataFrame
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
@@ -84,40 +95,75 @@ class Comparison:
 
     def sentences(self) -> list[str]:
         """The verdict, what must not be missed, what is good to know."""
-        found = set_verdict(self.runs, separation(self.runs))
-        return [found.claim, found.rest, *self.warnings, *length_remarks(self.runs), *self.notes]
+        sheet = self._sheet({}, SHOWN)
+        verdict = sheet.verdict
+        return [verdict.claim, verdict.rest, *sheet.warnings, *sheet.notes]
 
     def screen(self) -> Table:
         """The best of the runs, as a terminal shows them."""
-        found = separation(self.runs)
-        rows = table_rows(self.table)
-        heads = [_heading(column, " (90 %)") for column in self._columns]
-        shown = [
-            (
-                self.names[k],
-                *(str(_cell(rows[k], column)) for column in self._columns),
-                SAYS[found.relations[k]],
+        return self._sheet({}, SHOWN).table
+
+    def _sheet(
+        self, colours: Mapping[int, str], shown: int, links: Sequence[str] | None = None
+    ) -> Sheet:
+        """The best of the runs as readers see them.
+
+        colours: by number of run.
+        shown: how many of them.
+        links: to each run's own page, [V]; empty where it has none.
+        """
+        figures = table_rows(self.table)
+        columns = [name for name in COLUMNS if name in self.table]
+        varied = self.runs.varied
+        # What is run now is named after what tells it apart.
+        named = all(record.path is None for record in self.records)
+        rows: list[Row] = []
+        for k in self.runs.ranking()[:shown]:
+            lead = self.found.leads[k]
+            words = partial(percent, places=1, sign=True)
+            ends = interval(None if lead is None else lead.interval, words, " … ")
+            settings = ", ".join(setting_text(name, varied[name][k]) for name in varied)
+            rows.append(
+                (
+                    Cell(self.names[k], key=colours.get(k, ""), link=links[k] if links else ""),
+                    *([] if named else [settings]),
+                    SAYS[self.found.relations[k]],
+                    Cell(NONE if lead is None else percent(lead.ahead, sign=True), below=ends),
+                    *(_cell(figures[k], column) for column in columns),
+                )
             )
-            for k in self.runs.ranking()[:SHOWN]
-        ]
-        heads = ["run", *heads, "against the best"]
-        return Table(self._subtitle(), heads, shown, words=(len(heads) - 1,))
+        heads = ["run", *([] if named else ["settings"]), "which is", "against the best"]
+        first, last = new_york_date(np.array([self.runs.at[0], self.runs.end]))
+        subtitle = f"{', '.join(self._symbols())} · {self._every('data')}"
+        table = Table(
+            subtitle,
+            [*heads, *(COLUMNS[name] for name in columns)],
+            rows,
+            words=range(1, len(heads) - 1),
+        )
+        return Sheet(
+            title=f"{counted(len(self.names), 'run')}, {first} to {last}",
+            subtitle=f"{subtitle} · dates are New York's, amounts are USD",
+            verdict=set_verdict(self.runs, self.found),
+            table=table,
+            warnings=[*self.warnings, *length_remarks(self.runs)],
+            notes=self.notes,
+        )
 
     def summary(self) -> dict[str, Any]:
         """The content of `comparison.json`."""
-        found = separation(self.runs)
-        verdict = set_verdict(self.runs, found)
+        verdict = set_verdict(self.runs, self.found)
         # JSON has no NaN: pandas writes null for a figure that is not defined.
         figures = json.loads(self.table.to_json(orient="records"))
         rows = []
         for k in self.runs.ranking():
-            lead, folder = found.leads[k], self.records[k].path
+            lead, folder = self.found.leads[k], self.records[k].path
             rows.append(
                 {
                     **figures[k],
                     "folder": None if folder is None else str(folder),
                     "settings": {name: self.runs.varied[name][k] for name in self.runs.varied},
-                    "against_best": found.relations[k],
+                    "against_best": self.found.relations[k],
                     "lead": None if lead is None else asdict(lead),
                 }
             )
@@ -136,15 +182,14 @@ class Comparison:
 
     def page(self, output: Path) -> str:
         """`comparison.html`; output: its folder, from which it links to each run's report."""
-        return render_comparison(
-            self.runs,
-            self._subtitle(),
-            [_heading(column) for column in self._columns],
-            [[_cell(row, column) for column in self._columns] for row in table_rows(self.table)],
-            warnings=self.warnings,
-            notes=self.notes,
-            links=[_link(record.path, output) for record in self.records],
-            pinned=_benchmark(self.names),
+        colours = coloured(self.runs)
+        links = [_link(record.path, output) for record in self.records]
+        return self._sheet(colours, len(links), links).page(
+            "marketsimulator/comparison.html.j2",
+            per_year=self.runs.per_year,
+            best=self.names[self.found.best],
+            rule=NO_ANNUAL_FIGURES,
+            growth=growth_chart(self.runs, colours),
         )
 
     def curves(self) -> pd.DataFrame:
@@ -171,21 +216,12 @@ class Comparison:
             "comparison.json": lambda path: path.write_text(text),
         }
 
-    @property
-    def _columns(self) -> list[str]:
-        """Those of COLUMNS that these runs have."""
-        has = {*self.table} | ({"excess"} if "excess_low" in self.table else set())
-        return [name for name in COLUMNS if name in has]
+    def _symbols(self) -> list[str]:
+        return list(dict.fromkeys(str(s) for r in self.records for s in r.summary["symbols"]))
 
     def _every(self, name: str) -> str:
         """What the runs' summaries say under a name, each once."""
         return "; ".join(dict.fromkeys(str(record.summary[name]) for record in self.records))
-
-    def _symbols(self) -> list[str]:
-        return list(dict.fromkeys(str(s) for r in self.records for s in r.summary["symbols"]))
-
-    def _subtitle(self) -> str:
-        return f"{', '.join(self._symbols())} · {self._every('data')}"
 
 
 def compared(
@@ -203,9 +239,8 @@ def compared(
     notes: what is good to know of how they were made.
     seed: of the bootstrap.
     """
-    varied = varied_settings(records)
-    names = run_names(records, varied)
-    shared = shared_days(records, names)
+    names = run_names(records)
+    shared = SharedDays.of(records)
     table = _table(records, names, shared)
     ratios = table["sharpe"].to_numpy(dtype=np.float64)
     tried = np.array([record.tried for record in records])
@@ -217,7 +252,7 @@ def compared(
     runs = RunSet(
         *days,
         names=names,
-        varied=varied,
+        varied=varied_settings(records),
         sharpes=ratios,
         annual=table["annual_figures"].to_numpy(dtype=bool),
         deflated=table["deflated_sharpe"].to_numpy(dtype=float),
@@ -227,14 +262,10 @@ def compared(
         no_result=next(filter(None, reasons), ""),
     )
     _add_intervals(table, runs)
-    warnings = [*_market_warnings(records), *_period_warnings(records, names, shared)]
-    said = [
-        *notes,
-        *_ledger_notes(records, trials.count),
-        *_live_notes(records, names),
-        *_idle_notes(names, table),
-    ]
-    return Comparison(tuple(records), runs, table, tuple(warnings), tuple(said))
+    warnings = [*_market_warnings(records), *([] if shared.whole else [_cut(shared)])]
+    said = [*notes, *_ledger_notes(records, trials.count), *_live_notes(records, names)]
+    found = separation(runs)
+    return Comparison(tuple(records), runs, found, table, tuple(warnings), tuple(said))
 
 
 def _table(records: Sequence[RunRecord], names: Sequence[str], shared: SharedDays) -> pd.DataFrame:
@@ -255,7 +286,8 @@ def _table(records: Sequence[RunRecord], names: Sequence[str], shared: SharedDay
                 {f"cost_{kind}": usd for kind, usd in kinds.items()} if kinds else {figure: value}
             )
         # What only holds is not judged by how often it trades.
-        fills = FEWEST_FILLS if name == _benchmark(names) else record.summary["trades"]
+        holds = name.split(" ")[0] == BUY_AND_HOLD
+        fills = FEWEST_FILLS if holds else record.summary["trades"]
         rows.append({**row, "annual_figures": allows_annual_figures(fills, shared.days)})
     return pd.DataFrame(rows)
 
@@ -295,47 +327,18 @@ def is_missing(value: Any) -> bool:
 
 
 def _add_intervals(table: pd.DataFrame, runs: RunSet) -> None:
-    """Add the 90 % intervals of the best runs, and of their yearly return beyond the benchmark's.
-
-    That one comes from the differences of the same days: what moves both on a day leaves them, so
-    that it is narrower than the difference of two intervals.
-    """
+    """Add the 90 % intervals of the best runs."""
     returns = returns_until_ruin(runs.daily)
     for name in FIGURES:
         table[[f"{name}_low", f"{name}_high"]] = np.nan
-    benchmark = None
-    if pinned := _benchmark(runs.names):
-        benchmark = returns[runs.names.index(pinned)]
-        table[["excess_low", "excess_high"]] = np.nan
     for k in runs.ranking()[: PAIRS + 1]:
         found = intervals(returns[k], runs.per_year, seed=runs.seed)
         for name in FIGURES:
             table.loc[k, [f"{name}_low", f"{name}_high"]] = found.get(name, (np.nan, np.nan))
-        if benchmark is not None:
-            beyond = intervals(returns[k] - benchmark, runs.per_year, seed=runs.seed)
-            ends = beyond.get("annual_return", (np.nan, np.nan))
-            table.loc[k, ["excess_low", "excess_high"]] = ends
-
-
-def _benchmark(names: Sequence[str]) -> str:
-    """The run that others are compared with beside the best; empty where there is none."""
-    return next((name for name in names if name.split(" ")[0] == BENCHMARK), "")
-
-
-def _heading(column: str, interval: str = "") -> str:
-    """The heading of a column; interval: added where its cells have one."""
-    text = COLUMNS[column]
-    return text + interval if column in ("sharpe", "excess") else text
 
 
 def _cell(row: Mapping[str, Any], column: str) -> Cell:
     """A figure of the table, with its interval below it."""
-    if column == "excess":
-        low = row["excess_low"]
-        if is_missing(low) or not row["annual_figures"]:
-            return Cell(NONE)
-        ends = (low, row["excess_high"])
-        return Cell(interval(ends, partial(percent, places=0, sign=True), " … "))
     text = figure_text(row, column, annual=row["annual_figures"])
     if column == "sharpe" and text != NONE and not is_missing(row["sharpe_low"]):
         ends = (row["sharpe_low"], row["sharpe_high"])
@@ -360,64 +363,36 @@ def _market_warnings(records: Sequence[RunRecord]) -> list[str]:
         for record in records
     }
     if len(markets) > 1:
-        more = len(markets) - NAMED
-        rest = f"; and {more} more" if more > 0 else ""
         notes[
-            f"The runs are over {len(markets)} markets: {'; '.join(list(markets)[:NAMED])}{rest}."
-            " What tells them apart may be the market and not what was decided."
+            f"The runs are over {len(markets)} markets: {'; '.join(markets)}. What tells them apart"
+            " may be the market and not what was decided."
         ] = None
     return list(notes)
 
 
-def _period_warnings(
-    records: Sequence[RunRecord], names: Sequence[str], shared: SharedDays
-) -> list[str]:
-    """What was cut off to compare the same days."""
-    if shared.whole:
-        return []
+def _cut(shared: SharedDays) -> str:
     first, last = new_york_date(shared.at[[0, -1]])
-    earliest = min(range(len(records)), key=lambda k: records[k].at[0])
-    latest = max(range(len(records)), key=lambda k: records[k].at[-1])
-    begin = new_york_date(records[earliest].at[:1])[0]
-    end = new_york_date(records[latest].at[-1:])[0]
-    spans = {tuple(new_york_date(record.at[[0, -1]])) for record in records}
-    span = f"{names[earliest]} begins on {begin}, {names[latest]} ends on {end}"
-    if earliest == latest:
-        span = f"{names[earliest]} is over {begin} to {end}"
-    days = "is the day" if shared.days == 1 else f"are the {shared.days:,} days"
-    parts = "days" if len(spans) > 1 else "hours"
-    return [
-        f"The runs are not over the same {parts}: {span}. Compared {days} from {first} to {last}"
-        " that all have; costs and fills of whole runs are left out."
-    ]
+    return (
+        f"The runs are not over the same hours: compared are the {counted(shared.days, 'day')} from"
+        f" {first} to {last} that all have; costs and fills of whole runs are left out."
+    )
 
 
 def _ledger_notes(records: Sequence[RunRecord], trials: int) -> list[str]:
     """How many trials the ledger has counted, where that is more than ratios are deflated by."""
     most = max(int(record.summary["trials"] or 0) for record in records)
-    notes = []
-    if most > trials:
-        notes.append(
-            f"The ledger had counted {counted(most, 'trial')} on these data; ratios are deflated"
-            f" here by the {trials} of this page, and in the runs' own reports by more."
-        )
-    if any(not record.settings for record in records):
-        notes.append("A run without config.yaml: its settings are not compared.")
-    return notes
+    if most <= trials:
+        return []
+    return [
+        f"The ledger had counted {counted(most, 'trial')} on these data; ratios are deflated here"
+        f" by the {trials} of this page, and in the runs' own reports by more."
+    ]
 
 
 def _live_notes(records: Sequence[RunRecord], names: Sequence[str]) -> list[str]:
     """Which runs no trial was made for."""
     live = [name for record, name in zip(records, names, strict=True) if not record.tried]
     return [f"A live account is no trial and counts as none: {', '.join(live)}."] if live else []
-
-
-def _idle_notes(names: Sequence[str], table: pd.DataFrame) -> list[str]:
-    """Which runs did nothing."""
-    if "trades" not in table:
-        return []
-    idle = [name for name, count in zip(names, table["trades"], strict=True) if not count]
-    return [f"Never traded: {', '.join(idle)}."] if idle else []
 
 
 def _plain(value: Any) -> Any:

@@ -28,18 +28,16 @@ from marketsimulator.results.drift_orders import Deadline, why_not_decided
 from trainingdata.instruments import is_stock
 from trainingdata.sessions import calendar
 
-Cause = Literal["missed", "halted", "bars", "forecast", "price", "account", "sizing"]
+Cause = Literal["undecided", "bars", "forecast", "sizing"]
 CAUSES: Mapping[Cause, str] = {
-    "missed": "no cycle was made",
-    "halted": "a cycle decided nothing",
+    "undecided": "no cycle decided",
     "bars": "other bars, or the venue allowed something else",
     "forecast": "another forecast of the same price: other bars before, or another forecaster",
-    "price": "another price",
-    "account": "another account",
     "sizing": "other settings or other code",
 }
 # A belief that is computed for all instants at once differs in the last digits of a float.
 CLOSE = 1e-9
+FIELDS = ("mu", "sigma", "price", "held", "kelly", "target", "qty")  # compared in this order
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,33 +81,31 @@ class DecisionComparison:
 
 def compare_decisions(
     record: JournalRecord,
+    anew: Mapping[np.datetime64, Decision | None],
+    closes: Mapping[np.datetime64, Mapping[str, float]],
     simulated: Iterable[Decision],
-    until: np.datetime64,
     deadline: Deadline,
-    closes: Mapping[np.datetime64, Mapping[str, float]] | None = None,
 ) -> DecisionComparison:
-    """Journaled decisions beside simulated ones of the same instants.
+    """Journaled decisions beside those made anew for the same accounts; and what was not decided.
 
-    until: the last instant that is compared.
+    anew: by instant, of every journaled decision that is compared.
+    closes: of the bars then, USD by symbol.
+    simulated: decisions of the account that is simulated from the beginning.
     deadline: from when on an instant cannot be decided any more.
-    closes: of the bars at each instant, USD by symbol, where decisions are sized at the journaled
-        prices; only these instants are compared then. None compares all that either side decided.
     """
-    mine = {decision.at: decision for decision in record.decisions if decision.at <= until}
-    other = {decision.at: decision for decision in simulated}
-    compared = sorted({*mine, *other} if closes is None else closes)
+    mine = {decision.at: decision for decision in record.decisions}
+    missed = [decision.at for decision in simulated if decision.at not in mine]
     differences: list[DecisionDifference] = []
     equal = 0
-    for at in compared:
-        shown = {} if closes is None else closes[at]
-        one, two = mine.get(at), other.get(at)
-        if one is None:
-            found = [_left_undecided(at, record, deadline(at))]
+    for at in sorted({*anew, *missed}):
+        if at in anew:
+            found = _differences_at(at, mine[at], anew[at], closes[at])
         else:
-            found = _differences_at(at, one, two, shown)
+            why = why_not_decided(record.cycles, at, deadline(at))
+            found = [DecisionDifference(at, "", "", "not decided", "decided", "undecided", why)]
         differences += found
         equal += not found
-    return DecisionComparison(len(compared), equal, tuple(differences))
+    return DecisionComparison(len({*anew, *missed}), equal, tuple(differences))
 
 
 def _differences_at(
@@ -119,7 +115,6 @@ def _differences_at(
         why = "no bar closed then for a market that is open"
         return [DecisionDifference(at, "", "", "decided", "not decided", "bars", why)]
     choices = {choice.symbol: choice for choice in other.choices}
-    same_account = _is_same_account(mine, other)
     differences = []
     for symbol in dict.fromkeys([*mine.choices, *choices]):
         one = mine.choices.get(symbol)
@@ -128,52 +123,16 @@ def _differences_at(
             there, here = _decided(one), _decided(two)
             why = "only one side had a bar of it, or the venue allowed no orders of it"
             differences.append(DecisionDifference(at, symbol, "", there, here, "bars", why))
-        elif found := _difference(one, two, closes.get(symbol, two.price), same_account):
-            field, cause = found
+        elif field := next((name for name in FIELDS if not _is_close(one, two, name)), ""):
+            cause: Cause = "sizing"
+            if field in ("mu", "sigma"):
+                same_bar = math.isclose(one.price, closes.get(symbol, two.price), rel_tol=CLOSE)
+                cause = "forecast" if same_bar else "bars"
             there, here = _word(getattr(one, field)), _word(getattr(two, field))
             differences.append(
                 DecisionDifference(at, symbol, field, there, here, cause, CAUSES[cause])
             )
     return differences
-
-
-def _left_undecided(
-    at: np.datetime64, record: JournalRecord, until: np.datetime64
-) -> DecisionDifference:
-    term, why = why_not_decided(record.cycles, at, until)
-    cause: Cause = "missed" if term == "missed" else "halted"
-    return DecisionDifference(at, "", "", "not decided", "decided", cause, why)
-
-
-def _difference(
-    one: Choice, two: Choice, close: float, same_account: bool
-) -> tuple[str, Cause] | None:
-    """The field of a choice that differs first, and why; none where they are the same.
-
-    close: of the simulation's bar, USD.
-    """
-    for name in ("mu", "sigma"):
-        if not _is_close(one, two, name):
-            same_bar = math.isclose(one.price, close, rel_tol=CLOSE)
-            return name, "forecast" if same_bar else "bars"
-    if not _is_close(one, two, "price"):
-        return "price", "price"
-    for name in ("held", "kelly", "target", "qty"):
-        if not _is_close(one, two, name):
-            changed = name == "held" or not same_account
-            return name, "account" if changed else "sizing"
-    return None
-
-
-def _is_same_account(mine: DecisionRow, other: Decision) -> bool:
-    if not math.isclose(mine.equity, other.equity, rel_tol=CLOSE):
-        return False
-    held = {choice.symbol: choice.held for choice in other.choices}
-    return all(
-        math.isclose(choice.held, held[symbol], rel_tol=CLOSE, abs_tol=CLOSE)
-        for symbol, choice in mine.choices.items()
-        if symbol in held
-    )
 
 
 def _is_close(one: Choice, two: Choice, name: str) -> bool:

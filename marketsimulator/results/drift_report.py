@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 from rich.console import RenderableType
@@ -16,7 +15,7 @@ from foundation.decimals import ZERO
 from foundation.figures import number
 from foundation.tables import Table, json_text
 from marketsimulator.results.drift_decisions import CAUSES, DecisionComparison
-from marketsimulator.results.drift_orders import OrderComparison, Slippage
+from marketsimulator.results.drift_orders import OrderComparison
 from marketsimulator.results.drift_terms import MEANINGS, Side, Term, Trade, cents
 from trainingdata.instants import utc_text
 
@@ -31,10 +30,9 @@ class Drift:
     begins, ends: instants between which the profits were earned.
     live, simulated: the accounts.
     terms: what the live one earned more, by cause; USD, exact.
-    whole: decisions beside those of an account that was simulated from the beginning.
-    each: the same beside those made anew for every account as journaled; none where it was not.
+    decisions: beside those made anew for every account as journaled.
     orders: of either side.
-    slippage: by symbol.
+    slippage: basis points of value that live fills cost more than simulated ones, by symbol.
     """
 
     source: str
@@ -43,10 +41,9 @@ class Drift:
     live: Side
     simulated: Side
     terms: dict[Term, Fraction]
-    whole: DecisionComparison
-    each: DecisionComparison | None
+    decisions: DecisionComparison
     orders: tuple[OrderComparison, ...]
-    slippage: tuple[Slippage, ...]
+    slippage: Mapping[str, float]
 
     def __post_init__(self) -> None:
         if self.rest != 0:
@@ -70,9 +67,8 @@ class Drift:
     @property
     def agrees(self) -> bool:
         """Whether every decision and every fill is the same, and the profits are to the cent."""
-        comparisons = [self.whole] if self.each is None else [self.whole, self.each]
         return (
-            not any(comparison.differences for comparison in comparisons)
+            not self.decisions.differences
             and not self.other_orders
             and not any(cents(self.terms).values())
         )
@@ -95,37 +91,19 @@ def drift_json(drift: Drift) -> str:
             "rest": to_cents(drift.rest),
         },
         "decisions": {
-            "whole": _decisions_json(drift.whole),
-            "each": drift.each and _decisions_json(drift.each),
+            "compared": drift.decisions.compared,
+            "equal": drift.decisions.equal,
+            "causes": {cause: drift.decisions.counts.get(cause, 0) for cause in CAUSES},
+            "differences": drift.decisions.differences,
         },
         "orders": {
             "compared": len(drift.orders),
             "same": len(drift.orders) - len(drift.other_orders),
-            "differences": [
-                {**_order_json(order), "later_by_seconds": order.lag}
-                for order in drift.other_orders
-            ],
+            "differences": drift.other_orders,
         },
-        "slippage": {row.symbol: row for row in drift.slippage},
+        "slippage": drift.slippage,
     }
     return json_text(content)
-
-
-def _order_json(order: OrderComparison) -> dict[str, Any]:
-    """An order; its symbol stands once."""
-    told = asdict(order)
-    for side in filter(None, (told["live"], told["simulated"])):
-        del side["symbol"]
-    return told
-
-
-def _decisions_json(comparison: DecisionComparison) -> dict[str, Any]:
-    return {
-        "compared": comparison.compared,
-        "equal": comparison.equal,
-        "causes": {cause: comparison.counts.get(cause, 0) for cause in CAUSES},
-        "differences": comparison.differences,
-    }
 
 
 def drift_parts(drift: Drift) -> Iterator[RenderableType]:
@@ -134,20 +112,18 @@ def drift_parts(drift: Drift) -> Iterator[RenderableType]:
     if drift.live.transfers:
         paid = float(drift.live.transfers)
         yield f"Paid in less taken out: {number(paid, sign=True)} USD, no profit."
-    comparisons = {"simulated from the beginning": drift.whole}
-    if drift.each is not None:
-        comparisons["each on the account as journaled"] = drift.each
-    for name, comparison in comparisons.items():
-        title = f"decisions, {name}: {comparison.equal} of {comparison.compared} instants are equal"
-        yield _decisions(title, comparison) if comparison.differences else title
-        if comparison.differences:
-            counts = ", ".join(f"{count} {cause}" for cause, count in comparison.counts.items())
-            yield f"{len(comparison.differences)} differences: {counts}"
+    decisions = drift.decisions
+    title = f"decisions: {decisions.equal} of {decisions.compared} instants are equal"
+    yield _decisions(title, decisions) if decisions.differences else title
+    if decisions.differences:
+        counts = ", ".join(f"{count} {cause}" for cause, count in decisions.counts.items())
+        yield f"{len(decisions.differences)} differences: {counts}"
     same = len(drift.orders) - len(drift.other_orders)
     title = f"orders: {same} of {len(drift.orders)} are filled the same"
     yield _orders(title, drift.other_orders) if drift.other_orders else title
     if drift.slippage:
-        yield _slippage(drift.slippage)
+        worse = ", ".join(f"{s} {number(bp, sign=True)}" for s, bp in drift.slippage.items())
+        yield f"Basis points of value that fills cost more than simulated: {worse}."
     yield "No drift." if drift.agrees else "The live account drifts from the simulation."
     yield drift.source
 
@@ -177,20 +153,10 @@ def _decisions(title: str, comparison: DecisionComparison) -> Table:
 def _orders(title: str, orders: Sequence[OrderComparison]) -> Table:
     rows = []
     for order in orders[:SHOWN]:
-        later = "" if order.lag is None else f"{number(order.lag, 1, sign=True)} s"
         words = f"{order.outcome}: {order.why}" if order.why else order.outcome
         live, simulated = _filled_text(order.live), _filled_text(order.simulated)
-        rows.append((order.name, live, simulated, later, words))
-    return Table(title, ("order", "live", "simulated", "later by", "outcome"), rows, words=(4,))
-
-
-def _slippage(rows: Sequence[Slippage]) -> Table:
-    heads = ("symbol", "fills", "charged", "simulated", "realised", "± error")
-    texts = [
-        (row.symbol, str(row.fills), *("" if bp is None else number(bp) for bp in row.points))
-        for row in rows
-    ]
-    return Table("slippage, basis points of value", heads, texts)
+        rows.append((order.name, live, simulated, words))
+    return Table(title, ("order", "live", "simulated", "outcome"), rows, words=(3,))
 
 
 def _filled_text(order: Trade | None) -> str:

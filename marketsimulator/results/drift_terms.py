@@ -28,50 +28,36 @@ from foundation.cents import cents_that_add_up, to_cents
 from foundation.decimals import ZERO, as_written
 
 Term = Literal[
-    "start",
-    "missed",
-    "halted",
-    "withheld",
-    "rejected",
+    "undecided",
+    "unsent",
     "unfilled",
     "decided",
-    "cuts",
     "by_hand",
-    "liquidation",
     "prices",
     "fees",
-    "coin_fees",
     "interest",
     "dividends",
-    "splits",
     "other",
     "elsewhere",
     "unlisted",
     "marking",
 ]
-TERMS: tuple[Term, ...] = get_args(Term)
 MEANINGS: Mapping[Term, str] = {
-    "start": "other holdings at the beginning",
-    "missed": "decisions that no cycle made",
-    "halted": "decisions that a cycle could not make: halted, failed or late",
-    "withheld": "orders that were decided and not sent",
-    "rejected": "orders that the venue did not take",
+    "undecided": "decisions that no cycle made: missed, halted, failed or late",
+    "unsent": "orders that were decided, and withheld or not taken",
     "unfilled": "orders that filled in part or not at all",
     "decided": "orders that were decided otherwise",
-    "cuts": "orders without a decision: before the close, and as the loop stops",
-    "by_hand": "trades that no order of ours made",
-    "liquidation": "trades that the broker made",
+    "by_hand": "trades without a decision: by hand, by the broker, cuts before the close",
     "prices": "prices of fills",
-    "fees": "fees in USD",
-    "coin_fees": "fees taken in coin",
+    "fees": "fees, in USD and in coin",
     "interest": "interest",
     "dividends": "dividends",
-    "splits": "splits",
-    "other": "other activities",
+    "other": "splits and other activities",
     "elsewhere": "symbols that are not simulated",
     "unlisted": "what the account was worth beyond everything that is listed",
-    "marking": "prices at which the holdings are valued",
+    "marking": "what was held at the beginning, and prices at which holdings are valued",
 }
+TERMS: tuple[Term, ...] = get_args(Term)
 LIQUIDATION = "liquidation"
 # Spread and slippage are in the prices of fills.
 _BOOKED: Mapping[BookingKind, Term] = {
@@ -79,14 +65,9 @@ _BOOKED: Mapping[BookingKind, Term] = {
     "interest": "interest",
     "cash_interest": "interest",
     "dividend": "dividends",
-    "split": "splits",
-    "borrow": "other",
-    "other": "other",
+    **dict.fromkeys(("split", "borrow", "other"), "other"),
 }
-_IN_KIND: Mapping[str, Term] = {
-    "split": "splits",
-    **dict.fromkeys(("option", "share_transfer", "other", "ended"), "other"),
-}
+_IN_KIND = ("split", "option", "share_transfer", "other", "ended")  # fills that are no fee in coin
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +203,8 @@ def side_of(
             name = _trade_name(fill)
             trades[name] = trades.get(name, Trade(fill.symbol)).plus(quantity, price, fill.at)
         else:
-            term = _IN_KIND.get(strategy_of(fill.client_order_id), "coin_fees")
+            in_kind = strategy_of(fill.client_order_id) in _IN_KIND
+            term: Term = "other" if in_kind else "fees"
             flows.append(Flow(term, -quantity * price, fill.symbol, quantity))
     flows += [
         Flow(_BOOKED[booking.kind], as_written(booking.usd))
@@ -265,7 +247,7 @@ def profit_terms(live: Side, simulated: Side, causes: Mapping[str, Term]) -> dic
             terms["elsewhere"] += mine * (live.end_mark(symbol) - live.start_mark(symbol))
             continue
         change = known[symbol] - simulated.start_mark(symbol)
-        terms["start"] += (mine - other) * change
+        terms["marking"] += (mine - other) * change
         terms["marking"] -= mine * (live.start_mark(symbol) - simulated.start_mark(symbol))
     for symbol, held in live.end.items():
         if symbol in known:

@@ -41,7 +41,6 @@ class ComparePage(Callback):
         # libraries that only the page needs.
         from marketsimulator.results.comparison import compared
         from marketsimulator.results.run_record import read_run, run_paths
-        from marketsimulator.results.run_set import overfitting_text
 
         try:
             runs = [read_run(path) for path in run_paths(within)]
@@ -52,7 +51,6 @@ class ComparePage(Callback):
             log.warning("no comparison: %s", error)
             print(f"No comparison of these runs: {error}")  # noqa: T201
             return
-        print(overfitting_text(comparison.runs))  # noqa: T201
         print(f"All of them side by side: {folder / 'comparison.html'}")  # noqa: T201
 
 
@@ -72,13 +70,9 @@ def _refuse_output(config: DictConfig) -> None:
 
 def _refuse_other_results(folder: Path) -> None:
     """Refuse a folder that a multirun did not write."""
-    if not folder.is_dir():
-        return
-    held = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-    if not held or (MARK in held and RESULT not in held):
-        return
-    what = RESULT if RESULT in held else held[0]
-    raise InputError(
-        f"hydra.sweep.dir: {folder} holds something else ({what}); only a folder that an earlier"
-        f" multirun wrote ({MARK}) is written again: name another, or say overwrite=true"
-    )
+    held = sorted(p.name for p in folder.glob("*") if not p.name.startswith("."))
+    if held and MARK not in held:
+        raise InputError(
+            f"hydra.sweep.dir: {folder} holds something else ({held[0]}); name another, or say"
+            " overwrite=true"
+        )

@@ -1,30 +1,33 @@
-"""Runs as comparisons take them, just made or read from folders, laid over the same days."""
+"""Runs as comparisons take them, just made or read from folders."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from execution.run_folder import SUMMARY, RunFolder
 from foundation.arrays import Array, Instants
 from foundation.errors import DataError, InputError
 from marketsimulator.results.metrics import daily_marks
-from marketsimulator.results.run_set import SharedDays
-from trainingdata.instants import new_york_date
 
 EQUITY = "equity"
-NUMBERS = ("total_return", "costs", "trades", "periods_per_year", "max_leverage", "trials")
-UNCOUNTED = "trials"  # null where a run is in no ledger
+COMPARED: Mapping[str, Any] = {  # of a summary, by kind
+    **dict.fromkeys(
+        ("total_return", "costs", "trades", "periods_per_year", "max_leverage"), (int, float)
+    ),
+    "trials": (int, NoneType),  # null where a run is in no ledger
+    **dict.fromkeys(("forecaster", "data"), str),
+    "symbols": list,
+}
 LIVE = "Live account"  # what the summary of one is headed
-WORDS = ("forecaster", "data")
 # Settings that make no variant: where results go, and what the days of a run say by themselves.
 NO_VARIANT = ("output", "trials", "start", "end", "days")
-SHORTEST = 2  # marks that runs have to share
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -100,31 +103,23 @@ def read_run(folder: Path) -> RunRecord:
 
 
 def _check_summary(content: Mapping[str, Any], path: Path) -> None:
-    for name in NUMBERS:
+    for name, kind in COMPARED.items():
         value = content.get(name)
-        if name == UNCOUNTED and value is None and name in content:
-            continue
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or not np.isfinite(value):
-            raise DataError(f"{path}: no summary of a backtest: {name} is {value!r}, no number")
-    for name in WORDS:
-        if not isinstance(content.get(name), str):
-            raise DataError(f"{path}: no summary of a backtest: {name} is {content.get(name)!r}")
-    if not isinstance(content.get("symbols"), list):
-        raise DataError(f"{path}: no summary of a backtest: symbols is no list")
+        if not isinstance(value, kind):
+            raise DataError(f"{path}: no summary of a backtest: {name} is {value!r}")
 
 
 def _curve(run: RunFolder) -> tuple[Instants, Array]:
     frame = run.table(EQUITY, ("at", "equity"))
     instants = frame["at"].to_numpy(dtype="datetime64[ns]")
-    path = run.path / f"{EQUITY}.parquet"
-    try:
-        equity = frame["equity"].to_numpy(dtype=np.float64)
-    except (TypeError, ValueError):
-        equity = np.empty(0)
-    if not len(equity) or not np.isfinite(equity).all() or np.isnat(instants).any():
-        raise DataError(f"{path}: no curve: it is empty, or an instant or its equity is missing")
-    if (np.diff(instants) <= np.timedelta64(0)).any():
-        raise DataError(f"{path}: no curve: its instants do not increase")
+    equity = pd.to_numeric(frame["equity"], errors="coerce").to_numpy(dtype=np.float64)
+    # An instant that is missing is no later than the one before it either.
+    increases = len(instants) and (np.diff(instants) > np.timedelta64(0)).all()
+    if not increases or np.isnat(instants[0]) or not np.isfinite(equity).all():
+        raise DataError(
+            f"{run.path / EQUITY}.parquet: no curve: instants that increase are needed, and the"
+            " equity at each"
+        )
     return instants, equity
 
 
@@ -148,35 +143,21 @@ def varied_settings(runs: Sequence[RunRecord]) -> dict[str, tuple[Any, ...]]:
     keys = dict.fromkeys(key for run in runs for key in run.settings)
     varied = {key: tuple(run.settings.get(key) for run in runs) for key in keys}
     different = {key: values for key, values in varied.items() if len(set(map(repr, values))) > 1}
-    repeated = {
-        key
+    return {
+        key: values
         for key, values in different.items()
-        for other in different
-        if other.endswith(f".{key}") and different[other] == values
+        if not any(k.endswith(f".{key}") and different[k] == values for k in different)
     }
-    return {key: values for key, values in different.items() if key not in repeated}
 
 
-def run_names(runs: Sequence[RunRecord], varied: Mapping[str, Sequence[Any]]) -> tuple[str, ...]:
-    """What tells runs apart in words: a name, or the end of a folder's path, as long as need be.
-
-    varied: for folders that are numbers, the one or two settings that do.
-    """
+def run_names(runs: Sequence[RunRecord]) -> tuple[str, ...]:
+    """What tells runs apart: a name, or the end of a folder's path, as long as need be."""
     paths = [run.path.resolve() for run in runs if run.path is not None]
-    if taken := {run.name for run in runs if run.path is None}:
-        named = iter(_path_ends(paths, taken))
-        return tuple(run.name if run.path is None else next(named) for run in runs)
-    if all(path.name.isdecimal() for path in paths) and 0 < len(varied) <= 2:
-        labels = [
-            " ".join(setting_text(key, values[k]) for key, values in varied.items())
-            for k in range(len(runs))
-        ]
-        if len(set(labels)) == len(labels):
-            return tuple(labels)
-    return _path_ends(paths)
+    named = iter(_path_ends(paths, {run.name for run in runs if run.path is None}))
+    return tuple(run.name if run.path is None else next(named) for run in runs)
 
 
-def _path_ends(paths: Sequence[Path], taken: Collection[str] = ()) -> tuple[str, ...]:
+def _path_ends(paths: Sequence[Path], taken: Collection[str]) -> tuple[str, ...]:
     """The ends of paths, as long as it takes to tell them apart, and from names that are taken."""
     most = max((len(path.parts) for path in paths), default=0)
     for length in range(1, most):
@@ -184,40 +165,6 @@ def _path_ends(paths: Sequence[Path], taken: Collection[str] = ()) -> tuple[str,
         if len({*names, *taken}) == len(names) + len(taken):
             return names
     return tuple(map(str, paths))
-
-
-def shared_days(runs: Sequence[RunRecord], names: Sequence[str]) -> SharedDays:
-    """The days that all runs have."""
-    marks = [run.marks() for run in runs]
-    per_year = min(int(run.summary["periods_per_year"]) for run in runs)
-    end = runs[0].at[-1]
-    if all(run.at[-1] == end for run in runs) and all(
-        np.array_equal(at, marks[0][0]) for at, _ in marks
-    ):
-        daily = np.stack([equity for _, equity in marks])
-        final = np.array([run.equity[-1] for run in runs])
-        return SharedDays(marks[0][0], daily, end, final, per_year, True)
-    common = reduce(np.intersect1d, [at for at, _ in marks])
-    if len(common) < SHORTEST:
-        raise InputError(f"RUN: {_too_few_shared(runs, names, common)}")
-    daily = np.stack([equity[np.searchsorted(at, common)] for at, equity in marks])
-    return SharedDays(common, daily, common[-1], daily[:, -1], per_year, False)
-
-
-def _too_few_shared(runs: Sequence[RunRecord], names: Sequence[str], common: Instants) -> str:
-    """Why there is no return that all runs have."""
-    latest = max(range(len(runs)), key=lambda k: runs[k].at[0])
-    earliest = min(range(len(runs)), key=lambda k: runs[k].at[-1])
-    end = new_york_date(runs[earliest].at[-1:])[0]
-    begin = new_york_date(runs[latest].at[:1])[0]
-    text = f"{names[earliest]} ends on {end} and {names[latest]} begins on {begin}"
-    if len(common):
-        day = new_york_date(common)[0]
-        return (
-            f"{text}: {day} is the one day whose 16:00 New York all runs share, and a return to"
-            " compare takes two"
-        )
-    return f"{text}: without a day whose 16:00 New York all runs share there is nothing to compare"
 
 
 def value_text(value: Any) -> str:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import reduce
 from typing import Any, Literal
 
 import numpy as np
 
 from foundation.arrays import Array, Instants, Mask
 from foundation.counts import counted
-from foundation.figures import number, percent
+from foundation.errors import InputError
+from foundation.figures import percent
 from foundation.sample_size import FEWEST_DAYS, FEWEST_FILLS
 from marketsimulator.results.remarks import LIKELY, NO_ANNUAL_FIGURES
+from marketsimulator.results.run_record import RunRecord
 from marketsimulator.results.significance import (
-    BLOCKS,
     LEVEL,
     Outperformance,
     Overfitting,
@@ -24,10 +26,18 @@ from marketsimulator.results.verdict import Verdict
 
 PAIRS = 40  # runs that the best is compared with, the next best
 NAMED = 6  # runs that a sentence names
+SHORTEST = 2  # marks that runs have to share
 
 Relation = Literal[
     "best", "ahead", "behind", "alike", "same", "insufficient_data", "ruined", "left out"
 ]
+CLAIMS: Mapping[Relation, str] = {  # of the best, by what others are to it
+    "behind": "ends ahead beyond error of",
+    "ahead": "ends behind beyond error of",
+    "alike": "cannot be told apart from",
+    "same": "does the same as",
+    "insufficient_data": "has too few days to be told from",
+}
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -48,6 +58,27 @@ class SharedDays:
     final: Array
     per_year: int
     whole: bool = True
+
+    @classmethod
+    def of(cls, runs: Sequence[RunRecord]) -> SharedDays:
+        """The days that all of these runs have."""
+        marks = [run.marks() for run in runs]
+        per_year = min(int(run.summary["periods_per_year"]) for run in runs)
+        begin, end = marks[0][0], runs[0].at[-1]
+        if all(run.at[-1] == end for run in runs) and all(
+            np.array_equal(at, begin) for at, _ in marks
+        ):
+            daily = np.stack([equity for _, equity in marks])
+            final = np.array([run.equity[-1] for run in runs])
+            return cls(begin, daily, end, final, per_year)
+        common = reduce(np.intersect1d, [at for at, _ in marks])
+        if len(common) < SHORTEST:
+            raise InputError(
+                f"RUN: {SHORTEST} days whose 16:00 New York all runs share make a return to"
+                f" compare; these share {len(common)}"
+            )
+        daily = np.stack([equity[np.searchsorted(at, common)] for at, equity in marks])
+        return cls(common, daily, common[-1], daily[:, -1], per_year, whole=False)
 
     @property
     def days(self) -> int:
@@ -104,10 +135,6 @@ class RunSet(SharedDays):
             equity = np.concatenate([equity, self.final[:, None]], axis=1)
         return at, np.asarray(equity / equity[:, :1] - 1)
 
-    def falls(self) -> Array:
-        """[V, 1 + D] below the peak until then, ≤ 0."""
-        return np.asarray(self.daily / np.maximum.accumulate(self.daily, axis=1) - 1)
-
 
 @dataclass(frozen=True, slots=True)
 class Separation:
@@ -142,16 +169,12 @@ def separation(runs: RunSet) -> Separation:
     leads: list[Outperformance | None] = [None] * len(ranking)
     relations[best] = "best"
     if others:
-        returns = np.array([_returns(runs.daily[k]) for k in (best, *others)])
+        daily = runs.daily[[best, *others]]
+        returns = daily[:, 1:] / daily[:, :-1] - 1
         for k, found in zip(others, simultaneous_leads(returns, seed=runs.seed), strict=True):
-            at_end = found.to_the_end(float(growth[k]), float(growth[best]))
-            leads[k] = at_end
+            leads[k] = at_end = found.to_the_end(float(growth[k]), float(growth[best]))
             relations[k] = _relation(at_end)
     return Separation(best, tuple(relations), tuple(leads))
-
-
-def _returns(daily: Array) -> Array:
-    return np.asarray(daily[1:] / daily[:-1] - 1)
 
 
 def _relation(found: Outperformance) -> Relation:
@@ -164,77 +187,60 @@ def _relation(found: Outperformance) -> Relation:
 
 def set_verdict(runs: RunSet, found: Separation) -> Verdict:
     """The sentence on top of a comparison: what can be told apart, and whether it may be luck."""
-    best = runs.names[found.best]
-    deflated = runs.deflated[found.best]
     names = {
         kind: [runs.names[k] for k in runs.ranking() if found.relations[k] == kind]
-        for kind in ("behind", "ahead", "alike", "same", "insufficient_data", "ruined")
+        for kind in (*CLAIMS, "ruined")
     }
-    others = len(runs.names) - 1
-    claims = [
-        _listed(f"{best} ends ahead beyond error of", names["behind"], others),
-        _listed("ends behind beyond error of", names["ahead"], others),
-        _listed("cannot be told apart from", names["alike"], others, "any of the"),
-        _listed("does the same as", names["same"], others),
-        _listed(
-            "has too few days to be told from", names["insufficient_data"], others, "any of the"
-        ),
-    ]
-    said = [text for text in claims if text]
-    claim = "; ".join(said) or f"{best} is the only one that ends with equity"
-    if not claim.startswith(best):
-        claim = f"{best} {claim}"
-    lucky = not deflated >= LIKELY
+    said = [f"{words} {_few(names[kind])}" for kind, words in CLAIMS.items() if names[kind]]
+    told = "; ".join(said) or "is the only one that ends with equity"
     told_from_all = bool(names["behind"]) and not (names["ahead"] or names["alike"])
-    good = told_from_all and not lucky and not runs.no_result
-    reason = f"{runs.no_result} " if runs.no_result else ""
-    level: Literal["good", "bad", "open"] = "bad" if reason else "good" if good else "open"
-    rest = _rest(runs, found, deflated, names["ruined"])
-    return Verdict(level, f"{reason}{claim}.", rest)
+    level: Literal["good", "bad", "open"] = "open"
+    if told_from_all and runs.deflated[found.best] >= LIKELY:
+        level = "good"
+    if runs.no_result:
+        level = "bad"
+    claim = f"{runs.no_result} {runs.names[found.best]} {told}.".lstrip()
+    return Verdict(level, claim, _rest(runs, found, names["ruined"]))
 
 
-def _rest(runs: RunSet, found: Separation, deflated: float, ruined: Sequence[str]) -> str:
-    days = counted(runs.days, "day")
-    tried = counted(runs.trials, "trial")
-    best = "The best is the one with the highest Sharpe ratio"
-    after = f": after {tried} it"
-    if runs.all_lost:
-        best = "All lost: the best is the one that lost the least"
-        after = f"; after {tried} its Sharpe ratio"
-    text = f"{counted(len(runs.names), 'run')} over the same {days}. {best}"
+def _rest(runs: RunSet, found: Separation, ruined: Sequence[str]) -> str:
+    order = "All lost: the best is the one that lost the least"
+    if not runs.all_lost:
+        order = "The best is the one with the highest Sharpe ratio"
+    said = [f"{counted(len(runs.names), 'run')} over the same {counted(runs.days, 'day')}. {order}"]
+    deflated = runs.deflated[found.best]
     if np.isfinite(deflated):
-        text += f"{after} is above zero with a probability of {percent(deflated, 0)}"
-        text += ", luck is not ruled out" if deflated < LIKELY else ""
-    text += f". {overfitting_text(runs)}{_intervals_text(found)}"
+        said[0] += (
+            f"; after {counted(runs.trials, 'trial')} its ratio is above zero with a probability of"
+            f" {percent(deflated, 0)}{', luck is not ruled out' if deflated < LIKELY else ''}"
+        )
+    said.append(overfitting_text(runs))
+    if any(lead is not None and lead.interval for lead in found.leads):
+        said.append(
+            "Intervals of the days' differences hold for all compared pairs at once with"
+            f" {percent(LEVEL, 0)}"
+        )
     if left_out := found.relations.count("left out"):
-        which = "that lost the most" if runs.all_lost else "with the lowest ratios"
-        text += f" The {left_out:,} {which} are not compared."
-    return f"{text} Nothing was left of {_few(ruined)}." if ruined else text
+        said.append(f"The {left_out:,} last ones are not compared")
+    if ruined:
+        said.append(f"Nothing was left of {_few(ruined)}")
+    return f"{'. '.join(said)}."
 
 
 def overfitting_text(runs: RunSet) -> str:
-    """What choosing the best of the runs comes to on other days, or why that is not told."""
+    """What choosing the best of the runs comes to on other days, or what that takes."""
     found = runs.overfitting
+    name = "The probability of backtest overfitting"
     if found is None:
-        why = "fewer than two of the runs have a return that moves"
-        if runs.days < FEWEST_DAYS:
-            why = f"{counted(runs.days, 'day')}, and {BLOCKS} blocks of them take {FEWEST_DAYS}"
-        return f"The probability of backtest overfitting is not told: {why}."
-    text = (
-        f"The probability of backtest overfitting is {percent(found.probability, 1)}: so often the"
-        f" best of one half of the days is below the median of {found.variants:,} in the other half"
-        f" ({found.splits:,} splits; a choice by chance comes to 50%), and below zero in"
-        f" {percent(found.loss, 1)}"
+        return f"{name} is not told: it takes {FEWEST_DAYS} days and two runs that move"
+    return (
+        f"{name} is {percent(found.probability, 1)}: so often the best of one half of the days is"
+        f" below the median in the other half ({found.splits:,} splits; a choice by chance comes to"
+        f" 50%), and below zero in {percent(found.loss, 1)}"
     )
-    if not runs.annual.any():
-        return f"{text}."
-    root = float(np.sqrt(runs.per_year))
-    inside, outside = found.inside * root, found.outside * root
-    ratios = f"{number(inside)} a year in the one, {number(outside)} there"
-    return f"{text}; its mean Sharpe ratio is {ratios}."
 
 
-def overfitting_figures(runs: RunSet) -> dict[str, float | int | None] | None:
+def overfitting_figures(runs: RunSet) -> dict[str, float | int] | None:
     """The same as figures, Sharpe ratios a year; None where there is too little to say."""
     found = runs.overfitting
     if found is None:
@@ -243,34 +249,6 @@ def overfitting_figures(runs: RunSet) -> dict[str, float | int | None] | None:
     for name in ("inside", "outside"):
         figures[f"sharpe_{name}"] = figures.pop(name) * float(np.sqrt(runs.per_year))
     return figures
-
-
-def _intervals_text(found: Separation) -> str:
-    """What the intervals allow for; empty where there are none."""
-    if not any(lead is not None and lead.interval for lead in found.leads):
-        return ""
-    compared = 1 + sum(lead is not None for lead in found.leads)
-    pairs = compared * (compared - 1) // 2
-    if pairs < 2:
-        return (
-            f" Intervals of the days' differences hold with {percent(LEVEL, 0)}." if pairs else ""
-        )
-    return (
-        f" Intervals of the days' differences hold for all {pairs:,} pairs at once with"
-        f" {percent(LEVEL, 0)}: that the best was picked among them is allowed for."
-    )
-
-
-def _listed(words: str, names: Sequence[str], others: int, every: str = "all") -> str:
-    """What is said of these runs.
-
-    others: how many there are beside the best.
-    every: what goes before their number where they are all of them.
-    """
-    if not names:
-        return ""
-    whole = len(names) == others > 2
-    return f"{words} {f'{every} {others:,} others' if whole else _few(names)}"
 
 
 def _few(names: Sequence[str]) -> str:
@@ -282,10 +260,6 @@ def _few(names: Sequence[str]) -> str:
 def length_remarks(runs: RunSet) -> list[str]:
     """That there is too little to scale to a year, of all runs or of some."""
     if runs.days < FEWEST_DAYS:
-        order = "returns, as all lost" if runs.all_lost else "Sharpe ratios"
-        return [
-            f"Only {counted(runs.days, 'day')}: {NO_ANNUAL_FIGURES}. Rows still stand in the order"
-            f" of {order}."
-        ]
+        return [f"Only {counted(runs.days, 'day')}: {NO_ANNUAL_FIGURES}."]
     few = [runs.names[k] for k in runs.ranking() if not runs.annual[k]]
     return [f"Fewer than {FEWEST_FILLS} fills: {_few(few)}; {NO_ANNUAL_FIGURES}."] if few else []

@@ -258,7 +258,6 @@ class Overfitting:
         the median of all in the other half. 0.5 is what choosing among variants alike comes to.
     inside: mean of the chosen variant's Sharpe ratio per day where it was chosen.
     outside: the same in the other half.
-    slope: of the second on the first over all splits; None where the first is always the same.
     loss: share of splits in which the second is below 0.
     splits: how often the days were split.
     variants: that were chosen among, those that never move left out.
@@ -268,7 +267,6 @@ class Overfitting:
     probability: float
     inside: float
     outside: float
-    slope: float | None
     loss: float
     splits: int
     variants: int
@@ -302,13 +300,10 @@ def overfitting(returns: Array, blocks: int = BLOCKS) -> Overfitting | None:
         return None
     judged = np.concatenate([_judged(moments, halves) for halves in _halves(blocks, moments)])
     worse, inside, outside, loss = judged.T
-    spread = inside - inside.mean()
-    moves = float(np.abs(spread).max()) > TIED
     return Overfitting(
         probability=float(worse.mean()),
         inside=float(inside.mean()),
         outside=float(outside.mean()),
-        slope=float(spread @ outside / (spread @ spread)) if moves else None,
         loss=float(loss.mean()),
         splits=len(judged),
         variants=moments.variants,

@@ -1,45 +1,40 @@
 """Which trial a run is: one digest of what was tried, one of the bars it was tried on.
 
-Settings that change no figure of a result are left out, and what can be written in several ways is
-brought to one: two runs that decide alike are one trial.
+Settings that change no figure of a result are left out, files and code are their content, and a
+strategy is what its name and fraction come to. Whatever else is written otherwise is another trial.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from execution.trader import SizingSettings
-from forecasting.settings import ForecasterSettings
 from foundation.files import file_digest
 from foundation.plugin import is_own, own_digest
 from marketsimulator.results.trials import Trial
 from marketsimulator.settings import BacktestSettings
 from sizing.allocation import Strategy
-from sizing.limits import Limits
 from sizing.strategies import Kelly, Legacy, WeightPattern
 from trainingdata.bars import Bars
-from trainingdata.endings import USUAL_LOSS, USUAL_SESSIONS
 from trainingdata.instants import utc_text
 from trainingdata.market import Market
-from trainingdata.source import DataSettings
 from trainingdata.stored_correlation import table_and_notes
-from trainingdata.universe import UniverseSettings
 
 # Of a run alone: its bars, its draws, where it goes and what orders are called.
 NO_VARIANT = (
     *("output", "start", "end", "days", "timeframe", "fill", "trials", "placebo", "seed"),
     "strategy",
 )
-READ_BY_PATTERN = {"fixed_fraction": "position", "vol_target": "target_volatility"}
-NETWORK = ("model", "augmentation", "dtype", "group")  # read by Chronos-2 alone
-WITHOUT_CONTEXT = ("garch", "file")
+OF_COMPUTING = ("batch_size", "cache", "device", "compile")  # a forecast: where and how fast
+OF_STRATEGIES = (  # read to make the strategies, each of which says what came of them
+    *("strategy", "fraction", "drawdown", "enhanced", "risk_multiplier", "fallback", "band"),
+)
 
 
 def config_hash(variant: Mapping[str, Any]) -> str:
@@ -73,20 +68,38 @@ def variant_of(settings: BacktestSettings, bars: Bars) -> dict[str, Any]:
 
     How bars are read shows in the bars, which have a digest of their own.
     """
-    apart = (*NO_VARIANT, "universe")
-    variant = {key: value for key, value in asdict(settings).items() if key not in apart}
+    parts = _without(asdict(settings), NO_VARIANT)
+    sizing, universe = settings.sizing, settings.universe
+    data, forecaster = settings.data, settings.forecaster
+    matrix = settings.correlation.file
     return {
-        **variant,
+        **parts,
         "symbols": sorted(bars.symbols),
-        "data": _prices(settings.data),
-        **_universe(settings.universe),
-        "sizing": _sizing(settings.sizing),
-        "limits": _limits(settings.limits),
-        "forecaster": _forecaster(settings.forecaster),
+        "data": {
+            **{name: parts["data"][name] for name in ("adjustment", "ended_after", "ended_loss")},
+            "actions": _content(data.actions),
+        },
+        "universe": {
+            **parts["universe"],
+            "members": _content(universe.members),
+            "rank": _code(universe.rank),
+        },
+        "sizing": {
+            **_without(parts["sizing"], OF_STRATEGIES),
+            "holding": sizing.interval(),
+            "strategies": [_strategy(each) for each in sizing.strategies()],
+        },
+        "limits": {**parts["limits"], "groups": _content(settings.limits.groups)},
+        "forecaster": {
+            **_without(parts["forecaster"], OF_COMPUTING),
+            "kind": _code(forecaster.kind),
+            "path": _content(forecaster.path),
+        },
         "correlation": {
-            **variant["correlation"],
+            **parts["correlation"],
             "kind": _code(settings.correlation.kind),
-            "file": _matrix(settings.correlation.file),
+            "file": matrix
+            and [_content(str(p)) for p in table_and_notes(Path(matrix).expanduser())],
         },
     }
 
@@ -104,74 +117,23 @@ def data_hash(market: Market) -> str:
     return digest.hexdigest()
 
 
-def _prices(data: DataSettings) -> dict[str, Any]:
-    prices = {"adjustment": data.adjustment, "actions": _content(data.actions)}
-    if (data.ended_after, data.ended_loss) == (USUAL_SESSIONS, USUAL_LOSS):
-        return prices
-    return {**prices, "ended": [data.ended_after, data.ended_loss]}
+def _without(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in names}
 
 
-def _universe(universe: UniverseSettings) -> dict[str, Any]:
-    """What may be held, by what is read; nothing where that is everything."""
-    if universe.everything:
-        return {}
-    rank = None if universe.rank is None else _code(universe.rank)
-    rule = {**asdict(universe), "members": _content(universe.members), "rank": rank}
-    return {"universe": rule}
-
-
-def _limits(limits: Limits) -> dict[str, Any]:
-    """How much at most; what limits nothing is left out."""
-    values = {key: value for key, value in asdict(limits).items() if value is not None}
-    return values | ({} if limits.groups is None else {"groups": _content(limits.groups)})
-
-
-def _sizing(sizing: SizingSettings) -> dict[str, Any]:
-    """How much, by what each strategy reads: `kelly_50` is a fraction of 0.5 in other words."""
-    holding = sizing.interval()
-    return {
-        "strategies": [_strategy(each, sizing) for each in sizing.strategies()],
-        "volatility": sizing.volatility,
-        "holding": holding,
-        "signal_bars": sizing.signal_bars if holding == "plan" else None,
-    }
-
-
-def _strategy(strategy: Strategy, sizing: SizingSettings) -> list[Any]:
+def _strategy(strategy: Strategy) -> list[Any]:
+    """What a strategy is: `kelly_50` is a fraction of 0.5 in other words."""
     if isinstance(strategy, (Kelly, Legacy)):
         return [type(strategy).__name__, asdict(strategy)]
     assert isinstance(strategy, WeightPattern)
-    reads = READ_BY_PATTERN.get(strategy.name)
-    return [_code(strategy.name), strategy.band, getattr(sizing, reads) if reads else None]
+    return [_code(strategy.name), strategy.band]
 
 
-def _forecaster(forecaster: ForecasterSettings) -> dict[str, Any]:
-    """What forecasts, by what its kind reads; where and how fast it computes is left out."""
-    kind = forecaster.kind
-    variant: dict[str, Any] = {"kind": _code(kind)}
-    if is_own(kind):
-        variant["arguments"] = dict(forecaster.arguments)
-    elif kind not in WITHOUT_CONTEXT:
-        variant["context_length"] = forecaster.context_length
-    if kind == "chronos2":
-        variant |= {name: getattr(forecaster, name) for name in NETWORK}
-    if kind == "file":
-        variant["file"] = _content(forecaster.path)
-    if forecaster.calibrated:
-        variant["calibration"] = asdict(forecaster.calibration)
-        variant["per_symbol"] = forecaster.per_symbol if kind == "chronos2" else None
-    return variant
-
-
-def _code(name: str) -> str | list[str]:
+def _code(name: str | None) -> str | list[str] | None:
     """A name; of code of one's own what it does, whatever its module is called."""
-    return [name.rpartition(".")[2], own_digest(name)] if is_own(name) else name
-
-
-def _matrix(path: str | None) -> list[str | None] | None:
-    if path is None:
-        return None
-    return [_content(str(part)) for part in table_and_notes(Path(path).expanduser())]
+    if name is None or not is_own(name):
+        return name
+    return [name.rpartition(".")[2], own_digest(name)]
 
 
 def _content(path: str | None) -> str | None:

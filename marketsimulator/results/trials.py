@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Sequence
-from contextlib import closing
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -109,19 +109,16 @@ def enter(ledger: str | Path | None, trials: Sequence[Trial]) -> TrialStatistics
         }
         for trial in trials
     ]
-    try:
-        with closing(_opened(ledger)) as file, file:
-            names = ", ".join(rows[0])
-            values = ", ".join(":" + name for name in rows[0])
-            file.executemany(f"INSERT OR REPLACE INTO trials ({names}) VALUES ({values})", rows)
-            candidates = file.execute(
-                "SELECT config_hash, symbols, daily_sharpe FROM trials WHERE data_hash = :data_hash"
-                " OR ((source = :source OR (source LIKE 'files:%' AND :source LIKE 'files:%'))"
-                " AND first <= :last AND last >= :first)",
-                rows[0],
-            ).fetchall()
-    except (OSError, RuntimeError, sqlite3.Error) as error:
-        raise InputError(f"trials: {ledger} cannot be used: {error}") from error
+    names = ", ".join(rows[0])
+    values = ", ".join(":" + name for name in rows[0])
+    with _opened(ledger) as file:
+        file.executemany(f"INSERT OR REPLACE INTO trials ({names}) VALUES ({values})", rows)
+        candidates = file.execute(
+            "SELECT config_hash, symbols, daily_sharpe FROM trials WHERE data_hash = :data_hash"
+            " OR ((source = :source OR (source LIKE 'files:%' AND :source LIKE 'files:%'))"
+            " AND first <= :last AND last >= :first)",
+            rows[0],
+        ).fetchall()
     # A variant that was run over two overlapping periods is one variant: the key is its settings.
     universe = set(trials[0].symbols)
     ratio_by_config = {
@@ -136,25 +133,22 @@ def check_ledger(ledger: str | Path | None) -> None:
     """Refuse a ledger that cannot be used, before any work is done that it should record."""
     if ledger is None:
         return
+    with _opened(ledger) as file:
+        # A file that another program made may have a table of this name with other columns.
+        file.execute("SELECT config_hash, data_hash, symbols, daily_sharpe FROM trials LIMIT 1")
+        file.execute("DELETE FROM trials WHERE 0")  # refused where nothing may be written
+
+
+@contextmanager
+def _opened(ledger: str | Path) -> Iterator[sqlite3.Connection]:
+    """The ledger, made where there is none; ~ is somebody's home."""
     try:
-        with closing(_opened(ledger)) as file, file:
-            # A file that another program made may have a table of this name with other columns.
-            file.execute("SELECT config_hash, data_hash, symbols, daily_sharpe FROM trials LIMIT 1")
-            file.execute("DELETE FROM trials WHERE 0")  # refused where nothing may be written
+        path = Path(ledger).expanduser()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(path, timeout=PATIENCE)) as file, file:
+            file.execute(SCHEMA)
+            yield file
     except (OSError, RuntimeError, sqlite3.Error) as error:
         raise InputError(
             f"trials: {ledger} cannot be used: {error}; name another, or null for none"
         ) from error
-
-
-def _opened(ledger: str | Path) -> sqlite3.Connection:
-    """The ledger, made where there is none; ~ is somebody's home."""
-    path = Path(ledger).expanduser()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = sqlite3.connect(path, timeout=PATIENCE)
-    try:
-        file.execute(SCHEMA)
-    except sqlite3.Error:
-        file.close()
-        raise
-    return file

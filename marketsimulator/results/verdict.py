@@ -11,6 +11,13 @@ from foundation.figures import percent
 
 RANDOM_WALK = "random_walk"  # the comparison that shows what the forecast adds
 BUY_AND_HOLD = "buy_and_hold"  # the comparison that shows what deciding adds
+CLAIMS = {  # by what the run is to others
+    "ahead": "Beats {} beyond error",
+    "behind": "Falls behind {} beyond error",
+    "alike": "Cannot be told apart from {}",
+    "same": "Earns the same as {}",
+    "too little": "Too little to compare with {}",
+}
 WORDS = {RANDOM_WALK: "random walk", BUY_AND_HOLD: "buy and hold"}
 
 
@@ -40,39 +47,35 @@ def run_label(summary: dict[str, Any], name: str) -> str:
 
 def verdict(summary: dict[str, Any]) -> Verdict:
     """The verdict on a run, from the content of its `summary.json`."""
-    leads = {name: lead for name, lead in summary["leads"].items() if lead is not None}
-    beyond = {name: lead["beyond"] for name, lead in leads.items()}
-    same = [name for name, lead in leads.items() if lead["same"]]
-    insufficient_data = [
-        n for n, lead in leads.items() if lead["interval"] is None and n not in same
+    names: dict[str, list[str]] = {}
+    for name, lead in summary["leads"].items():
+        if lead is not None:
+            names.setdefault(_standing(lead), []).append(name)
+    said = [
+        words.format(" and ".join(_owned_label(summary, name) for name in names[standing]))
+        for standing, words in CLAIMS.items()
+        if standing in names
     ]
-    claims = [
-        _claim(summary, "Beats", [name for name in leads if beyond[name] > 0], " beyond error"),
-        _claim(summary, "Falls behind", [n for n in leads if beyond[n] < 0], " beyond error"),
-        _claim(
-            summary,
-            "Cannot be told apart from",
-            [
-                name
-                for name in leads
-                if beyond[name] == 0 and name not in (*same, *insufficient_data)
-            ],
-            "",
-        ),
-        _claim(summary, "Earns the same as", same, ""),
-        _claim(summary, "Too little to compare with", insufficient_data, _too_little(summary)),
-    ]
-    said = [text for text in claims if text]
     claim = "; ".join(said[:1] + [text[0].lower() + text[1:] for text in said[1:]])
     claim = f"{claim}." if claim else "There is nothing to compare it with."
-    level: Literal["good", "bad", "open"] = "open"
-    if leads and all(sign > 0 for sign in beyond.values()):
-        level = "good"
-    if any(sign < 0 for sign in beyond.values()):
+    level: Literal["good", "bad", "open"] = "good" if list(names) == ["ahead"] else "open"
+    reason = no_result(summary)
+    if reason or "behind" in names:
         level = "bad"
-    if reason := no_result(summary):
-        return Verdict("bad", f"{reason} {claim}", _rest(summary))
-    return Verdict(level, claim, _rest(summary))
+    return Verdict(level, f"{reason} {claim}".lstrip(), _rest(summary))
+
+
+def _standing(lead: dict[str, Any]) -> str:
+    """What the run is to another, a key of `CLAIMS`."""
+    if lead["same"]:
+        return "same"
+    if lead["interval"] is None:
+        return "too little"
+    return {1: "ahead", 0: "alike", -1: "behind"}[lead["beyond"]]
+
+
+def _owned_label(summary: dict[str, Any], name: str) -> str:
+    return f"{'its ' if name == RANDOM_WALK else ''}{run_label(summary, name)}"
 
 
 def no_result(summary: dict[str, Any]) -> str:
@@ -82,20 +85,6 @@ def no_result(summary: dict[str, Any]) -> str:
     if summary["data"].startswith("synthetic"):
         return "No result: the market is synthetic."
     return ""
-
-
-def _claim(summary: dict[str, Any], verb: str, names: list[str], tail: str) -> str:
-    if not names:
-        return ""
-    labels = []
-    for name in names:
-        owner = "its " if name == RANDOM_WALK else ""
-        labels.append(owner + run_label(summary, name))
-    return f"{verb} {' and '.join(labels)}{tail}"
-
-
-def _too_little(summary: dict[str, Any]) -> str:
-    return f" ({counted(summary['days'], 'day')})"
 
 
 def _rest(summary: dict[str, Any]) -> str:

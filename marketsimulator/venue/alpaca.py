@@ -58,11 +58,6 @@ class AlpacaServer(PracticeServer):
             Route("GET", "/v2/orders:by_client_order_id", self._order_of_client),
             Route("GET", "/v2/orders/{number}", self._order),
             Route(
-                "PATCH",
-                "/v2/orders/{number}",
-                lambda asked: venue.change(find(asked.names["number"]), asked.json_object()),
-            ),
-            Route(
                 "DELETE",
                 "/v2/orders/{number}",
                 lambda asked: venue.cancel(find(asked.names["number"])),

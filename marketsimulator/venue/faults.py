@@ -15,7 +15,7 @@ After = Literal[
 ]
 OfOrders = Literal["reject", "reject_later", "partial", "state", "skew", "unlisted"]
 Kind = Literal[Before, After, OfOrders]
-Method = Literal["", "GET", "POST", "PATCH", "DELETE"]  # of the requests that practice servers take
+Method = Literal["", "GET", "POST", "DELETE"]  # of the requests that practice servers take
 BEFORE: tuple[Kind, ...] = get_args(Before)
 AFTER: tuple[Kind, ...] = get_args(After)
 

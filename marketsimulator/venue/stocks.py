@@ -27,13 +27,7 @@ from marketsimulator.venue.asked import Refused, Response
 from marketsimulator.venue.faults import Status
 from marketsimulator.venue.options import VenueOptions
 from marketsimulator.venue.record import Listed, Record
-from marketsimulator.venue.tickets import (
-    Ticket,
-    parse_order,
-    quantity_text,
-    replacement_order,
-    timestamp,
-)
+from marketsimulator.venue.tickets import Ticket, parse_order, quantity_text, timestamp
 from sizing.quantity import truncate_to_increment
 from trainingdata.instants import new_york_date, on_new_york_clock
 from trainingdata.instruments import BILLIONTH, Kind, is_coin, venue_spelling
@@ -137,29 +131,6 @@ class Venue:
         self._check(order, self.broker.account())
         ticket = Ticket(order, self.record.stamp)
         self._send(ticket, partial=partial, reject=reject)
-        return ticket.answer()
-
-    def change(self, old: Listed, request: Mapping[str, Any]) -> Response:
-        """Put a new order in the place of an open one, which is `replaced`.
-
-        Where the new one cannot be, the old one stays. Raises `Refused` for an order that cannot be
-        changed, and a new one that the venue would not take.
-        """
-        if not isinstance(old, Ticket):
-            raise Refused(422, None, "an order of several legs is not replaced here")
-        account = self.broker.account()
-        order = replacement_order(old, request, len(self.tickets))
-        # The two never work at the same time: the new order is held to the account without the old
-        # one, and the old one is cancelled only once nothing speaks against the new one.
-        others = tuple(
-            other for other in account.open_orders if other.client_order_id != old.client_order_id
-        )
-        self._check(order, replace(account, open_orders=others))
-        self.broker.cancel([old.client_order_id])
-        ticket = Ticket(order, self.record.stamp, replaces=old.number)
-        old.replaced_by = ticket.number
-        self._update_tickets()
-        self._send(ticket)
         return ticket.answer()
 
     def cancel(self, order: Listed) -> None:
@@ -275,10 +246,7 @@ class Venue:
             if ticket.filled == ticket.order.qty:
                 ticket.status = "filled"
                 continue
-            if ticket.replaced_by:
-                ticket.status = "replaced"
-            else:
-                ticket.status = "expired" if state == "expired" else "canceled"
+            ticket.status = "expired" if state == "expired" else "canceled"
 
     def _open_status(self, ticket: Ticket) -> Status:
         """Alpaca's word for an order that is open."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import numpy as np
 
 from execution.orders import ORDER_TYPES, PRICES, TIMES_IN_FORCE, Fill, Order
-from marketsimulator.venue.asked import Refused, Response, refuse_other_keys
+from marketsimulator.venue.asked import Refused, Response
 from marketsimulator.venue.faults import OPEN_STATUSES, Status
 from trainingdata.instruments import Kind, instrument, venue_spelling
 
@@ -38,8 +38,6 @@ class Ticket:
     fills: what it has traded, oldest first; a coin's fee is a fill at price 0.
     status: in Alpaca's words.
     closed_at: when it stopped working; None while it is open.
-    replaces: number of the order whose place it took.
-    replaced_by: number of the order that took its place.
     """
 
     order: Order
@@ -47,8 +45,6 @@ class Ticket:
     fills: list[Fill] = field(default_factory=list)
     status: Status = "new"
     closed_at: str | None = None
-    replaces: str | None = None
-    replaced_by: str | None = None
 
     @property
     def client_order_id(self) -> str:
@@ -76,8 +72,8 @@ class Ticket:
             "id": self.number,
             "client_order_id": order.client_order_id,
             **order_state(self.status, self.submitted_at, self.closed_at),
-            "replaced_by": self.replaced_by,
-            "replaces": self.replaces,
+            "replaced_by": None,
+            "replaces": None,
             "asset_id": made_id(order.symbol),
             "symbol": venue_spelling(order.symbol),
             "asset_class": "crypto" if coin else "us_equity",
@@ -130,28 +126,6 @@ def parse_order(request: Mapping[str, Any], number: int) -> Order:
             extended_hours=request.get("extended_hours") is True,
             **prices,
         )
-
-
-def replacement_order(ticket: Ticket, request: Mapping[str, Any], number: int) -> Order:
-    """The order that takes the place of an open one; `Refused` where one of the two cannot be.
-
-    request: the body of `PATCH /v2/orders/{number}`. Its `qty` is the size of both orders together:
-        what has filled is not ordered a second time.
-    number: as for `parse_order`.
-    """
-    order = ticket.order
-    if not ticket.open:
-        raise Refused(422, None, f"an order that is {ticket.status} cannot be replaced")
-    with refused_fields():
-        given = {key: value for key, value in request.items() if value is not None}
-        refuse_other_keys(given, "qty", "limit_price", "client_order_id")
-        whole = number_of({"qty": order.qty, **given}, "qty")
-        limit = order.limit_price
-        if "limit_price" in given:
-            limit = float(number_of(given, "limit_price"))
-        name = client_id(request, f"order {number}")
-        left = whole - ticket.filled
-        return replace(order, client_order_id=name, qty=left, limit_price=limit)
 
 
 @contextmanager

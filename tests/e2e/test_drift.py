@@ -18,7 +18,6 @@ from execution.account_lock import JOURNAL
 from execution.run_folder import RunFolder
 from foundation.cents import CENT
 from foundation.compose import composed_config
-from foundation.database import Database
 from foundation.errors import InputError
 from marketsimulator import drift as comparison
 from marketsimulator.drift import DriftSettings, LiveHours, live_results
@@ -65,7 +64,7 @@ def drift_of(journal: Path, *words: str) -> Drift:
     """What drift says of a journal, with the settings of its cycles."""
     told = [*SPAN, "trials=null", *words, f"journal={journal}"]
     settings = DriftSettings.of(composed_config("drift", told))
-    return comparison.drift_of(LiveHours.of(settings), each=settings.words.each)
+    return comparison.drift_of(LiveHours.of(settings))
 
 
 def named_terms(drift: Drift) -> dict[str, Decimal]:
@@ -91,17 +90,14 @@ def test_a_replayed_journal_does_not_drift(
     here = practice(words[0])
     here.advance(OPENING)
     drift = drift_of(cycles(here, tmp_path, *words, count=count), *words)
-    assert drift.whole.differences == ()
-    assert drift.each is not None
-    assert drift.each.differences == ()
-    assert drift.each.equal == drift.whole.equal > count // 2
+    assert drift.decisions.differences == ()
+    assert drift.decisions.equal == drift.decisions.compared > count // 2
     assert named_terms(drift) == {}
     assert outcomes(drift) == {"same"}
     assert len(drift.orders) > count // 4
     assert drift.live.profit != 0
     assert drift.agrees
-    for row in drift.slippage:
-        assert row.realised == row.simulated != 0
+    assert set(drift.slippage.values()) == {0.0}
     if BOTH_WAYS[0] in words:
         assert any(order.ordered < 0 for o in drift.orders if (order := o.live)), "it sells short"
 
@@ -141,26 +137,17 @@ def noted(here: Practice, kind: str, usd: float) -> None:
     here.venue.record.note_activity({"activity_type": kind, "date": day, "net_amount": str(usd)})
 
 
-def test_a_journal_of_event_contracts_names_the_command_that_judges_it(tmp_path: Path) -> None:
-    path = tmp_path / "kalshi-practice-ab12" / JOURNAL
-    path.parent.mkdir()
-    Database(path).close()
-    with pytest.raises(InputError, match="is of event contracts, which are judged with") as told:
-        drift_of(path)
-    assert f"`python -m event_contracts.compare journal={path}`" in str(told.value)
-
-
 def refused(here: Practice, kind: str) -> None:
     here.fail(kind=kind, path="/v2/orders", method="POST")
 
 
 # What happens before a cycle, and the term under which it counts.
 HAPPENS: tuple[tuple[str, int, Step], ...] = (
-    ("rejected", 0, lambda here, _: refused(here, "reject")),
+    ("unsent", 0, lambda here, _: refused(here, "reject")),
     ("unfilled", 0, lambda here, _: here.fail(kind="partial")),
     ("by_hand", 1, lambda here, _: trading(here).submit_order(buy("SYA", 400))),
-    ("missed", 2, lambda here, _: here.advance()),
-    ("halted", 2, lambda _, desk: desk.live.account.halt("positions", "somebody has to look")),
+    ("undecided", 2, lambda here, _: here.advance()),
+    ("undecided", 2, lambda _, desk: desk.live.account.halt("positions", "somebody has to look")),
 )
 
 
@@ -175,11 +162,9 @@ def test_what_happens_at_the_venue_counts_under_its_own_name(
     drift = drift_of(journal, *WORDS)
     terms = named_terms(drift)
     assert set(terms) - ({"fees", "decided"} - {term}) == {term}
-    causes = {each.cause for each in drift.whole.differences}
-    assert (term in causes) == (term in ("missed", "halted"))
-    assert (term in outcomes(drift)) == (term in ("rejected", "unfilled", "by_hand", *causes))
-    assert drift.each is not None
-    assert not {each.cause for each in drift.each.differences} - {term}
+    causes = {each.cause for each in drift.decisions.differences}
+    assert {term} & {"undecided"} <= causes <= {"undecided"}
+    assert term in outcomes(drift)
 
 
 def test_what_the_venue_books_counts_under_its_own_name_and_a_deposit_under_none(
@@ -198,8 +183,7 @@ def test_what_the_venue_books_counts_under_its_own_name_and_a_deposit_under_none
     }  # fmt: skip
     assert set(terms) - {"decided"} == {"interest", "dividends", "other", "fees"}
     assert float(terms["fees"]) == pytest.approx(-8.9, abs=0.05)
-    assert drift.each is not None
-    assert drift.each.differences == ()
+    assert drift.decisions.differences == ()
     assert drift.live.transfers == 5_000
 
 
@@ -213,9 +197,8 @@ def test_other_costs_count_as_prices_and_as_slippage(practice: Start, tmp_path: 
     assert set(terms) == {"prices"}
     traded = sum(abs(trade.value) for trade in drift.live.trades.values())
     assert float(terms["prices"]) == pytest.approx(float(traded) * 9e-4, rel=0.01)
-    for row in drift.slippage:
-        assert row.charged == pytest.approx(11)
-        assert row.simulated - row.realised == pytest.approx(9, abs=0.1)
+    for worse in drift.slippage.values():
+        assert worse == pytest.approx(-9, abs=0.1)
 
 
 @pytest.mark.slow
@@ -224,15 +207,12 @@ def test_another_forecast_and_other_settings_are_told_apart(
 ) -> None:
     journal = cycles(begun(practice), tmp_path, *WORDS, count=3)
     forecast = drift_of(journal, *WORDS, "forecaster=garch")
-    assert forecast.each is not None
-    assert set(forecast.each.counts) == {"forecast"}
+    assert set(forecast.decisions.counts) == {"forecast"}
     sizing = drift_of(journal, *WORDS, "limits.symbol_cap=0.3")
-    assert sizing.each is not None
-    assert set(sizing.each.counts) == {"sizing"}
-    assert sizing.each.differences[0].field in ("target", "kelly")
+    assert set(sizing.decisions.counts) == {"sizing"}
+    assert sizing.decisions.differences[0].field in ("target", "kelly")
     bars = drift_of(journal, *WORDS, "data.seed=1")
-    assert bars.each is not None
-    assert set(bars.each.counts) == {"bars"}
+    assert set(bars.decisions.counts) == {"bars"}
 
 
 @pytest.mark.slow
@@ -242,7 +222,7 @@ def test_a_journal_that_is_ahead_of_the_bars_is_compared_up_to_them(
     journal = cycles(begun(practice), tmp_path, *WORDS, count=10)
     drift = drift_of(journal, *WORDS, "end=2024-02-20")
     assert drift.ends == np.datetime64("2024-02-20T21:00")
-    assert drift.whole.compared == 6
+    assert drift.decisions.compared == 6
     assert drift.agrees
 
 
@@ -412,9 +392,8 @@ def test_the_command_prints_json_and_ends_with_1_where_it_drifts_and_with_0_wher
     assert profit["terms"]["fees"] == profit["difference"] != "0.00"
     assert sum(map(Decimal, profit["terms"].values())) == Decimal(profit["difference"])
     assert profit["rest"] == "0.00"
-    assert told["slippage"]["SYA"]["fills"] == 1
-    assert told["decisions"]["each"]["equal"] == 2
-    assert told["decisions"]["whole"]["differences"][0]["cause"] == "account"
+    assert told["slippage"]["SYA"] == 0.0
+    assert told["decisions"]["equal"] == 2
 
 
 @pytest.mark.slow
@@ -422,19 +401,13 @@ def test_what_cannot_be_compared_is_one_line_and_exit_code_two(
     practice: Start, tmp_path: Path
 ) -> None:
     journal = cycles(begun(practice), tmp_path, *WORDS, count=2)
-    (tmp_path / "empty").mkdir()
-    Desk.at(begun(practice), tmp_path / "empty", *WORDS).database.close()
-    (tmp_path / "text.sqlite").write_text("no database")
-    for path, words, says in [
-        (tmp_path / "none.sqlite", WORDS, "is no file"),
-        (tmp_path / "text.sqlite", WORDS, "cannot be read"),
-        (tmp_path / "empty" / JOURNAL, WORDS, "has decided nothing"),
-        (journal, (*WORDS, "data.end=2024-02-16"), "the bars .* end at 2024-02-16T21:00Z"),
-        (journal, (*WORDS, "strategy=mine"), "strategy: mine has no order in the journal"),
-        (journal, (*WORDS, "symbols=[SYXUSD]"), "no bar .*becomes known at 2024-02-20T15:30Z"),
-    ]:
+    for word, says in (
+        ("data.end=2024-02-16", "the bars .* end at 2024-02-16T21:00Z"),
+        ("strategy=mine", "strategy: mine has no order in the journal"),
+        ("symbols=[SYXUSD]", "no bar .*becomes known at 2024-02-20T15:30Z"),
+    ):
         with pytest.raises(InputError, match=says):
-            drift_of(path, *words)
+            drift_of(journal, *WORDS, word)
     done = command(tmp_path / "none.sqlite", tmp_path, *WORDS)
     assert done.returncode == 2
     assert done.stderr.startswith("error: journal: ")

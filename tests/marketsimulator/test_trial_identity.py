@@ -63,7 +63,6 @@ SAME: list[tuple[list[str], list[str]]] = [
     ([], ["forecaster.device=cpu", "forecaster.compile=false"]),
     ([], ["data.dir=[here]"]),
     (["data.dir=[here]"], ["data.dir=[there]", "data.feed=sip", "data.seed=3"]),
-    ([], ["sizing.position=0.2", "sizing.target_volatility=0.3"]),
     ([], ["output=elsewhere", "start=2024-02-01", "trials=null"]),
     ([], ["timeframe=1h"]),
     (["symbols=[SYA,SYB]"], ["symbols=[SYB,SYA]"]),

@@ -69,9 +69,6 @@ requests = st.builds(
     ),
 )
 Step = Callable[[Venue], Any]
-changes = st.fixed_dictionaries(
-    {}, optional={"qty": st.sampled_from(["1", "9", "NaN"]), "limit_price": prices}
-)
 steps = st.one_of(
     requests.map(lambda asked: lambda venue: venue.submit(asked)),
     requests.map(lambda asked: lambda venue: venue.submit(asked, partial=True)),
@@ -81,13 +78,6 @@ steps = st.one_of(
     ),
     st.integers(0, 30).map(
         lambda k: lambda venue: venue.cancel(list(venue.tickets.values())[k % len(venue.tickets)])
-    ),
-    st.tuples(st.integers(0, 30), changes).map(
-        lambda asked: (
-            lambda venue: venue.change(
-                list(venue.tickets.values())[asked[0] % len(venue.tickets)], asked[1]
-            )
-        )
     ),
 )
 
@@ -167,4 +157,4 @@ def test_a_fault_that_would_meet_no_request_is_refused_by_name(
 ) -> None:
     with pytest.raises(InputError, match=says):
         Fault(kind="status", **fault)
-    assert Fault(kind="status", method="PATCH", path="/v2").path == "/v2"
+    assert Fault(kind="status", method="DELETE", path="/v2").path == "/v2"
