@@ -30,7 +30,6 @@ from option_spreads.backtest import (
 )
 from option_spreads.selling.rules import Exit, SpreadCosts, SpreadRules, spread_of
 from option_spreads.simulation.path import IndexDays, IndexModel
-from option_spreads.simulation.pictures import balances_figure
 from option_spreads.simulation.pricing import Smile
 from option_spreads.simulation.selling import SpreadTrade, offered_spreads, spread_account
 from option_spreads.simulation.spread_report import (
@@ -326,18 +325,6 @@ def test_by_strategy_the_account_adds_up_to_the_cent(costs: SpreadCosts, halted:
     assert sum(kinds) == total
     assert account["offers"] == account["trades"] + sum(account["unsold"].values())
     assert (account["first_halt"] is not None) == halted
-
-
-def test_the_picture_begins_with_the_capital_and_marks_the_shorter_runs() -> None:
-    days = path(10)
-    balances = {"together": 20_000.0 + np.cumsum(np.arange(11.0)), "PUT": np.full(11, 20_000.0)}
-    upper, lower = balances_figure("$ and $", days.dates, balances, 10_000.0, (5,)).axes
-    together = upper.get_lines()[0]
-    assert together.get_label() == "together"
-    assert list(together.get_ydata()) == list(balances["together"])
-    assert len(together.get_xdata()) == 11
-    assert lower.get_lines()[0].get_ydata().max() == 0
-    assert upper.get_lines()[-1].get_xdata()[0] == days.dates[4]
 
 
 @pytest.mark.parametrize(
