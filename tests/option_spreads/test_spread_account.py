@@ -23,7 +23,6 @@ from option_spreads.autoscaler.rules import AutoscalingSettings
 from option_spreads.backtest import (
     BarsSettings,
     SpreadSettings,
-    future_remark,
     result_files,
     run_strategies,
     run_summary,
@@ -248,14 +247,6 @@ def test_without_a_loss_or_a_trade_there_is_no_profit_factor_and_the_report_says
     none["strategies"]["PUT"] |= told
     assert re.search(r"profit factor +│ +—, no loss", report_text(none))
     assert json.dumps(none, allow_nan=False)
-
-
-def test_an_index_of_days_that_have_not_come_is_said_to_be_none_for_a_monte_carlo() -> None:
-    now = np.datetime64("2026-11-23T12:00", "ns")
-    assert "2027-01-06, and a Monte Carlo takes no" in future_remark(
-        np.datetime64("2027-01-06"), now
-    )
-    assert future_remark(np.datetime64("2026-11-22"), now) == ""
 
 
 @given(st.integers(1, 499), st.integers(1, 100))
