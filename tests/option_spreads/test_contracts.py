@@ -469,39 +469,10 @@ def test_the_earlier_name_of_the_cap_is_in_force_where_the_usual_one_is_not_set(
         autoscaling_settings("MAX_CONTRACTS_PER_TRADE=4")
 
 
-@pytest.mark.parametrize("blank", ["", " "])
-def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch, blank: str) -> None:
-    for name in ("MAX_CONTRACTS", "STARTING_CAPITAL", "ALERT_URL"):
-        monkeypatch.setenv(name, blank)
-    assert autoscaling_settings() == AutoscalingSettings()
-    monkeypatch.setenv("MAX_CONTRACTS_PER_TRADE", "4")
-    assert autoscaling_settings().MAX_CONTRACTS == 4
-    monkeypatch.setenv("MAX_CONTRACTS_PER_TRADE", blank)
-    assert autoscaling_settings().MAX_CONTRACTS == 3
-    with pytest.raises(InputError, match="variable MAX_CONTRACTS is not set"):
-        autoscaling_settings("MAX_CONTRACTS=${oc.env:MAX_CONTRACTS}")
-
-
 def test_an_id_is_the_same_with_blanks_around_it(root: Path) -> None:
     folder_of(root, ["2024, a ,PUT,,2.5,1,16:00,5,TP"], "20005")
     state = AccountFiles(root / "paper", 20_000).record(TRADE)
     assert [float(result) for result in state.results] == [5]
-
-
-@pytest.mark.parametrize("name", ["account_balance.json", ".update.json"])
-def test_a_byte_order_mark_is_no_damage(root: Path, name: str) -> None:
-    folder = folder_of(root, [row("w", "100")], "20100")
-    (folder / "trades.csv").write_bytes(b"\xef\xbb\xbf" + (folder / "trades.csv").read_bytes())
-    contents = {
-        "account_balance.json": (folder / "account_balance.json").read_text(),
-        ".update.json": json.dumps(
-            {each: (folder / each).read_text("utf-8-sig")
-             for each in ("trades.csv", "account_balance.json")}
-        ),
-    }  # fmt: skip
-    (folder / name).write_text(contents[name], "utf-8-sig")
-    assert calculate_position_size(max_risk_per_contract=250) == 1
-    assert not list(folder.glob("*.aside-*"))
 
 
 @pytest.mark.parametrize(

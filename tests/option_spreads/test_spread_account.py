@@ -14,9 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
 
-from foundation.compose import composed_config
 from foundation.errors import InputError
 from foundation.files import write_whole
 from option_spreads.autoscaler.rules import AutoscalingSettings
@@ -316,35 +314,6 @@ def test_by_strategy_the_account_adds_up_to_the_cent(costs: SpreadCosts, halted:
     assert sum(kinds) == total
     assert account["offers"] == account["trades"] + sum(account["unsold"].values())
     assert (account["first_halt"] is not None) == halted
-
-
-@pytest.mark.parametrize(
-    ("years", "taken"), [(3, (3,)), ([1, 3], (1, 3)), ("${oc.env:NOTHING_HERE,2}", (2,))]
-)
-def test_one_number_of_years_stands_for_a_list_of_one(years: Any, taken: tuple[int, ...]) -> None:
-    config = OmegaConf.merge(composed_config("spreads", []), {"years": years})
-    assert SpreadSettings.of(config).years == taken  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("words", "says"),
-    [
-        ({"years": 0}, r"^years\.0: 0 is below 1$"),
-        ({"years": [1, 101]}, r"^years\.1: 101 is above 100$"),
-        ({"years": []}, r"^years: \[\] names none, or one twice$"),
-        ({"years": [1, 1]}, r"^years: \[1, 1\] names none, or one twice$"),
-        ({"years": "two"}, r"^years\.0: 'two' is no whole number$"),
-        ({"years": 1.5}, r"^years\.0: 1\.5 is no whole number$"),
-        ({"years": True}, r"^years\.0: true is no number$"),
-        ({"strategies": ["IC", "IRON_CONDOR"]}, "^strategies: .* names none, or one twice$"),
-    ],
-)
-def test_years_strategies_and_bounds_that_cannot_be_are_named(
-    words: dict[str, Any], says: str
-) -> None:
-    config = OmegaConf.merge(composed_config("spreads", []), words)
-    with pytest.raises(InputError, match=says):
-        SpreadSettings.of(config)  # type: ignore[arg-type]
 
 
 def test_bars_that_do_not_hold_the_years_are_refused_and_one_number_takes_what_there_is() -> None:
