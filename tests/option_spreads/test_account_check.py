@@ -67,7 +67,7 @@ def test_a_month_begins_with_the_account_as_it_was_and_is_computed_by_hand() -> 
         trade(np.datetime64("2024-02-01"), 5_000, size=50),
     ]
     first, second = account_months(account, terms(MAX_CONTRACTS=1_000, trades_per_day=1.5))
-    assert (band_of(first), first["trades_learned_from"], first["result"]) == (None, 0, 4_200)
+    assert (first["p50"], first["trades_learned_from"], first["result"]) == (None, 0, 4_200)
     assert (second["balance_before"], second["trades_learned_from"], second["sessions"]) == (
         25_000,
         42,
