@@ -30,7 +30,6 @@ import numpy as np
 from pydantic import Field
 
 from forecasting.forecast import Progress
-from foundation.clock import system_clock
 from foundation.command import Result
 from foundation.counts import counted
 from foundation.errors import DataError, InputError
@@ -299,22 +298,10 @@ def result_files(
     return {**writers, "equity.png": partial(write_picture, figure)}
 
 
-def future_remark(last: np.datetime64, now: np.datetime64) -> str:
-    """What is said of a simulated index whose last session has not come; empty where it has."""
-    if last < now.astype("datetime64[D]"):
-        return ""
-    return (
-        f"The last session is of {last}, and a Monte Carlo takes no trades of days that have not"
-        " come: for one, begin earlier (start=…)."
-    )
-
-
 def run(settings: SpreadSettings, progress: Progress) -> Result:
     """What selling came to, in tables, files and a picture."""
     del progress  # nothing is counted: its bar only moves
     days = settings.days()
     runs = run_strategies(settings, days)
     summary = run_summary(settings, runs)
-    remark = future_remark(days.dates[-1], system_clock())
-    files = result_files(settings, runs, summary)
-    return Result(list(report_parts(summary)), [remark] if remark else [], files)
+    return Result(list(report_parts(summary)), files=result_files(settings, runs, summary))

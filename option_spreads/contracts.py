@@ -14,14 +14,13 @@ from foundation.command import start
 if __name__ == "__main__":
     start("option_spreads.contracts")
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from foundation.clock import system_clock
 from foundation.command import Result, is_override
 from foundation.compose import composed_config
 from foundation.counts import counted
-from foundation.errors import DataError, InputError
+from foundation.errors import InputError
 from foundation.notices import Notices
 from foundation.tables import Table
 from option_spreads.autoscaler.account import BALANCE, TRADES, AccountFiles, AccountState
@@ -137,19 +136,6 @@ def _written_text(files: AccountFiles, state: AccountState) -> str:
     )
 
 
-def _warnings(files: AccountFiles) -> Iterator[str]:
-    """What the trades say that no spread makes, or why that cannot be seen."""
-    # It loads the simulation, which the size of a next trade does not wait for.
-    from option_spreads.simulation.account_figures import impossible_results
-    from option_spreads.simulation.trade_sample import read_sample
-
-    try:
-        for sentence in impossible_results(read_sample(files.folder / TRADES, system_clock())):
-            yield f"Warning: {sentence}"
-    except DataError as error:
-        yield f"Warning: results are not held against what a spread can make: {error}"
-
-
 @dataclass(frozen=True, slots=True)
 class AccountRequest:
     """An account, `PAPER` or `LIVE`, and its task: `init`, `recover`, or none."""
@@ -182,5 +168,5 @@ def run(settings: AccountRequest) -> Result:
         written = [_written_text(files, files.read())]
     elif settings.task == "recover":
         state = files.recover()
-        written = [_written_text(files, state), *(_warnings(files) if state.results else ())]
+        written = [_written_text(files, state)]
     return account_result(files, settings.settings, written)

@@ -11,7 +11,7 @@ hold: a third set of runs lets trades lose all they can, with a chance that the 
 out.
 
 `check` sets each month of an account's file beside what the trades that had closed before its first
-day make likely, those of `trades` among them; with `trades`, months after its last are checked.
+day make likely.
 """
 
 from __future__ import annotations
@@ -32,26 +32,25 @@ from foundation.counts import counted
 from foundation.errors import InputError
 from foundation.figures import number, percent, usd
 from foundation.tables import Table, json_text
-from option_spreads.simulation.account_check import (
-    Month,
-    account_months,
-    check_content,
-    learned_text,
-    trades_in_both,
-)
-from option_spreads.simulation.account_figures import doubts, summary
+from option_spreads.simulation.account_check import account_months, check_content
 from option_spreads.simulation.pictures import runs_figure, write_picture
 from option_spreads.simulation.resampled_accounts import (
     MonteCarloSettings,
+    doubts,
     limits_text,
     simulate_accounts,
     stress_chance,
+    summary,
 )
 from option_spreads.simulation.resampling import UNIT, AccountPaths
 from option_spreads.simulation.spread_report import figure_table
 from option_spreads.simulation.trade_sample import TradeSample, read_flows, read_sample
 
 CHECKED = "monte_carlo_check.json"
+LEARNED = (
+    "The band of a month is learned from the trades that had closed before its first day, and runs"
+    " begin with the account as it was then; nothing later is looked at."
+)
 
 
 def paths_content(
@@ -74,51 +73,37 @@ def paths_content(
         "seed": settings.seed,
         # `block` is the name of a set of runs below.
         "block_length": settings.block_length(a_day),
-        "uncertainty": settings.uncertainty,
         "stress_chance": stress_chance(sample, settings),
         "above": settings.above,
         "starting_capital": settings.STARTING_CAPITAL,
         "limits_of_resampling": limits_text(sample, settings),
-        "warnings": doubts(sample, figures, settings.STARTING_CAPITAL, settings.MAX_CONTRACTS),
+        "warnings": list(doubts(sample, figures, settings.STARTING_CAPITAL)),
         **figures,
     }
 
 
 def result_files(
-    content: Mapping[str, Any],
-    sample: TradeSample,
-    settings: MonteCarloSettings,
-    sets: Mapping[str, AccountPaths],
+    content: Mapping[str, Any], settings: MonteCarloSettings, sets: Mapping[str, AccountPaths]
 ) -> dict[str, Callable[[Path], object]]:
     """What writes monte_carlo.json and monte_carlo.png."""
     text = json_text(content)
-    name = "trades" if settings.trades is None else Path(settings.trades).name
-    heading = (
-        f"{name}: {counted(len(sample.results), 'trade')}, {counted(settings.runs, 'run')} of"
-        f" {counted(settings.days, 'day')}, seed {settings.seed}"
-    )
-    figure = runs_figure(heading, sets, float(settings.floor), settings.DRAWDOWN_HALT_PCT)
+    figure = runs_figure(_heading(content), sets, float(settings.floor))
     return {
         "monte_carlo.json": lambda path: path.write_text(text),
         "monte_carlo.png": lambda path: write_picture(figure, path),
     }
 
 
-def _figures_table(content: Mapping[str, Any]) -> Table:
-    sets = ("iid", "block", "stress")
-    title = (
+def _heading(content: Mapping[str, Any]) -> str:
+    return (
         f"{counted(content['runs'], 'run')} of {counted(content['days'], 'day')},"
-        f" {counted(content['trades']['n'], 'trade')},"
-        f" seed {content['seed']}"
+        f" {counted(content['trades']['n'], 'trade')}, seed {content['seed']}"
     )
-    above = content["above"]
-    return figure_table(title, {name: _figure_texts(content[name], above) for name in sets})
 
 
 def _figure_texts(figures: Mapping[str, Any], above: float | None) -> dict[str, str]:
     """The figures of a set that people look for, by label."""
     more = {} if above is None else {f"P(above {usd(above, 0)})": percent(figures["p_above"], 1)}
-    win_rate = figures["win_rate"]
     fall = figures["max_drawdown_usd"]
     final = figures["final_balance"]
     drawdown = figures["max_drawdown"]
@@ -136,7 +121,7 @@ def _figure_texts(figures: Mapping[str, Any], above: float | None) -> dict[str, 
         "P(halt)": percent(figures["p_halt"], 1),
         "drawdown, median and 95 %": ", ".join(percent(drawdown[p], 1) for p in ("p50", "p95")),
         "drawdown in USD, median and most": f"{usd(fall['p50'], 0)}, {usd(fall['most'], 0)}",
-        "trades won": percent(win_rate, 1),
+        "trades won": percent(figures["win_rate"], 1),
         "Sortino, median": number(sortino and sortino["p50"]),
         "days under water, median": number(figures["longest_days_under_water"]["p50"], 0),
     }
@@ -144,58 +129,54 @@ def _figure_texts(figures: Mapping[str, Any], above: float | None) -> dict[str, 
 
 def _check_account(settings: MonteCarloSettings, file: str) -> Result:
     """The months of an account and their bands."""
-    now = system_clock()
-    account = read_flows(Path(file).expanduser(), now, "check")
-    named = settings.trades
-    known = [] if named is None else read_flows(Path(named).expanduser(), now)
-    months = account_months(account, known, settings)
-    both = trades_in_both(account, known)
+    flows = read_flows(Path(file).expanduser(), system_clock(), "check")
     content = {
         "check": file,
-        "trades": named,
-        "trades_in_both": both,
         "runs": settings.runs,
         "seed": settings.seed,
         "block_length": settings.block,
-        "learned_from": learned_text(both),
-        **check_content(months),
+        "learned_from": LEARNED,
+        **check_content(account_months(flows, settings)),
     }
     text = json_text(content)
-    outside = [month.words for month in months if month.place != "within"]
-    place = str(Path(settings.output) / CHECKED)
+    outside = [month["words"] for month in content["months"] if month["place"] != "within"]
     return Result(
-        [_months_table(months)],
-        [content["verdict"], content["learned_from"], *outside, place],
+        [_months_table(content["months"])],
+        [content["verdict"], LEARNED, *outside],
         {CHECKED: lambda path: path.write_text(text)},
     )
 
 
-def _months_table(months: Sequence[Month]) -> Table:
+def _months_table(months: Sequence[Mapping[str, Any]]) -> Table:
     columns = ("month", "trades", "result", "5 %", "median", "95 %", "learned from", "place")
     rows = []
     for month in months:
-        band = ("", "", "") if month.band is None else map(usd, month.band)
-        counts = str(month.trades), usd(month.result, 0), *band, str(month.learned)
-        rows.append((month.month, *counts, month.place or "no band"))
+        band = ["" if month[p] is None else usd(month[p]) for p in ("p5", "p50", "p95")]
+        counts = str(month["trades"]), usd(month["result"], 0), *band
+        learned = str(month["trades_learned_from"])
+        rows.append((month["month"], *counts, learned, month["place"] or "no band"))
     return Table("", columns, rows, words=(7,))
 
 
 def run(settings: MonteCarloSettings, progress: Progress) -> Result:
     """What a year may bring, or how an account's months lie in their bands."""
     del progress  # nothing is counted: its bar only moves
+    if (settings.check is None) == (settings.trades is None):
+        raise InputError(
+            "trades: name a file of closed trades, trades=data/autoscaling/paper/trades.csv, or"
+            " check=FILE.csv for the months of an account, one of the two"
+        )
     if settings.check is not None:
         return _check_account(settings, settings.check)
-    if settings.trades is None:
-        raise InputError(
-            "trades: name a file of closed trades, trades=data/autoscaling/paper/trades.csv,"
-            " or check=FILE.csv for the months of an account"
-        )
-    sample = read_sample(Path(settings.trades).expanduser(), system_clock())
+    sample = read_sample(Path(settings.trades or "").expanduser(), system_clock())
     sets = simulate_accounts(sample, settings)
     content = paths_content(sample, settings, sets)
-    files = result_files(content, sample, settings, sets)
-    warnings = [f"Warning: {warning}" for warning in content["warnings"]]
-    places = ", ".join(str(Path(settings.output) / name) for name in files)
+    texts = {name: _figure_texts(content[name], settings.above) for name in sets}
     return Result(
-        [_figures_table(content)], [content["limits_of_resampling"], *warnings, places], files
+        [figure_table(_heading(content), texts)],
+        [
+            content["limits_of_resampling"],
+            *(f"Warning: {warning}" for warning in content["warnings"]),
+        ],
+        result_files(content, settings, sets),
     )

@@ -67,14 +67,12 @@ class AccountState:
 
     balance: USD.
     results: of closed trades per contract, USD, oldest first.
-    flows: every P/L and deposit, USD, in that order.
-    booked: USD that the account began with and all flows add up to; none where the balance is
-        given instead of read.
+    booked: USD that the account began with and every P/L and deposit add up to; none where the
+        balance is given instead of read.
     """
 
     balance: Fraction
     results: tuple[Fraction, ...]
-    flows: tuple[Fraction, ...]
     booked: Fraction | None = None
 
     @property
@@ -87,14 +85,6 @@ class AccountState:
     def certain_balance(self) -> Fraction:
         """USD that both the balance and the trades say is there."""
         return self.balance if self.booked is None else min(self.balance, self.booked)
-
-    def balances(self, starting: float) -> tuple[Fraction, ...]:
-        """Balances since the beginning, at `starting` USD, the last as it is now."""
-        balances = [Fraction(str(starting))]
-        for flow in self.flows:
-            balances.append(balances[-1] + flow)
-        # The balance may be given instead of read, and then differs from what the flows add up to.
-        return (*balances, self.certain_balance)
 
 
 class AccountFiles:
@@ -165,7 +155,7 @@ class AccountFiles:
         One that has not begun has no trades. Files that are there have to be read all the same.
         """
         if self.empty:
-            return AccountState(balance, (), ())
+            return AccountState(balance, ())
         return replace(self.read(), balance=balance, booked=None)
 
     def record(self, trade: ClosedTrade) -> AccountState:
@@ -252,9 +242,7 @@ class AccountFiles:
                 f"{path}: total_trades is {total}, {TRADES} holds {len(closed)} closed trades"
             )
         results = tuple(Fraction(total_of(row)) / size_of(row) for row in closed)
-        flows = tuple(Fraction(total_of(row)) for row in rows if row["P/L_$"].strip())
-        booked = Fraction(self._balance_after(rows))
-        return AccountState(Fraction(balance), results, flows, booked)
+        return AccountState(Fraction(balance), results, Fraction(self._balance_after(rows)))
 
     def _read_rows(self) -> tuple[list[str], list[Row]]:
         """Columns and rows of trades.csv, checked."""

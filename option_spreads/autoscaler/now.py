@@ -16,7 +16,6 @@ from option_spreads.autoscaler.account import AccountFiles, AccountState, Unknow
 from option_spreads.autoscaler.rules import (
     AutoscalingSettings,
     ContractCount,
-    Drawdown,
     Statistics,
     contracts_for,
     kelly_name,
@@ -48,11 +47,9 @@ class Sizing:
         """The size for an account as it stands."""
         window = state.results[-settings.ROLLING_WINDOW :]
         statistics = Statistics.of(window, settings.FEE_PER_CONTRACT)
-        fall = Drawdown.along(state.balances(settings.STARTING_CAPITAL), settings).in_force
         balance = state.certain_balance
         closed = len(state.results)
-        exact_risk = Fraction(str(risk))
-        count = contracts_for(balance, statistics, closed, exact_risk, settings, fall)
+        count = contracts_for(balance, statistics, closed, Fraction(str(risk)), settings)
         count = replace(count, balance=balance)
         return cls(state, risk, settings.KELLY_FRACTION, statistics, count)
 
@@ -105,8 +102,6 @@ def contracts_now(
     In a halt and in unknown state they are 0; that is logged as an error, and `notices` alerts.
     Arguments as in `option_spreads.contracts.calculate_position_size`.
     """
-    if not isinstance(verbose, bool):
-        raise InputError(f"verbose: {verbose!r} is neither true nor false")
     if exact_number(max_risk_per_contract, "max_risk_per_contract") <= 0:
         raise InputError(f"max_risk_per_contract: {max_risk_per_contract} is not above 0")
     balance = None if account_balance is None else exact_number(account_balance, "account_balance")

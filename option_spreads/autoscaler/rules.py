@@ -14,7 +14,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from statistics import NormalDist
 from typing import Literal, Self
 
 from omegaconf import DictConfig
@@ -83,18 +82,6 @@ class AutoscalingSettings:
     KELLY_FRACTION: float = setting(
         0.5, "share of Kelly's fraction that is sized; 1 is full Kelly", gt=0, le=1
     )
-    KELLY_CONFIDENCE: float | None = setting(
-        None,
-        "probability that Kelly's fraction exceeds the sized one; none: the estimate is sized",
-        ge=0.5,
-        lt=1,
-    )
-    DRAWDOWN_HALT_PCT: float | None = setting(
-        None, "fall from the peak balance from which nothing is ordered", gt=0, le=1
-    )
-    DRAWDOWN_RESUME_PCT: float | None = setting(
-        None, "fall at which orders go on; none: half of DRAWDOWN_HALT_PCT", ge=0, lt=1
-    )
     HEALTHCHECK_URL: str | None = setting(
         None, "asked every five minutes by the monitor", hidden=True
     )
@@ -105,11 +92,6 @@ class AutoscalingSettings:
     def __post_init__(self) -> None:
         check_url("HEALTHCHECK_URL", self.HEALTHCHECK_URL)
         check_url("ALERT_URL", self.ALERT_URL)
-        halt, resume = self.DRAWDOWN_HALT_PCT, self.DRAWDOWN_RESUME_PCT
-        if resume is not None and (halt is None or resume >= halt):
-            raise InputError(
-                f"DRAWDOWN_RESUME_PCT: {resume} is not below DRAWDOWN_HALT_PCT, {halt}"
-            )
 
     @classmethod
     def of(cls, config: DictConfig) -> Self:
@@ -121,13 +103,6 @@ class AutoscalingSettings:
         """Balance below which nothing is ordered, USD, exactly."""
         return Fraction(str(self.STARTING_CAPITAL)) * Fraction(str(self.SAFETY_HALT_PCT))
 
-    @property
-    def resume(self) -> float:
-        """Fall from the peak at which orders go on after a drawdown halt."""
-        if self.DRAWDOWN_RESUME_PCT is not None:
-            return self.DRAWDOWN_RESUME_PCT
-        return (self.DRAWDOWN_HALT_PCT or 0.0) / 2
-
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
@@ -137,16 +112,12 @@ class Statistics:
     wins: how many of them won.
     won: sum of the wins, USD.
     lost: sum of the losses, USD, above zero.
-    squares_won: sum of the squared wins, USD².
-    squares_lost: sum of the squared losses, USD².
     """
 
     trades: int
     wins: int
     won: Fraction
     lost: Fraction
-    squares_won: Fraction
-    squares_lost: Fraction
 
     @classmethod
     def of(cls, results: Sequence[Fraction], fee: float = 0.0) -> Statistics:
@@ -159,14 +130,8 @@ class Statistics:
         net = [result.numerator * (unit // result.denominator) - paid for result in results]
         wins = [r for r in net if r > 0]
         losses = [-r for r in net if r <= 0]
-        return cls(
-            trades=len(net),
-            wins=len(wins),
-            won=Fraction(sum(wins), unit),
-            lost=Fraction(sum(losses), unit),
-            squares_won=Fraction(sum(r * r for r in wins), unit**2),
-            squares_lost=Fraction(sum(r * r for r in losses), unit**2),
-        )
+        won, lost = Fraction(sum(wins), unit), Fraction(sum(losses), unit)
+        return cls(trades=len(net), wins=len(wins), won=won, lost=lost)
 
     @property
     def losses(self) -> int:
@@ -197,46 +162,6 @@ class Statistics:
             return None
         return self.wins * (self.won - self.lost) / (self.trades * self.won)
 
-    def lower_kelly(self, confidence: float) -> Fraction | None:
-        """The bound that Kelly's fraction exceeds with this probability; None where none won."""
-        if self.kelly is None:
-            return None
-        sums = self.won, self.lost, self.squares_won, self.squares_lost
-        error = kelly_error(self.trades, self.wins, *map(float, sums))
-        return self.kelly - Fraction(NormalDist().inv_cdf(confidence) * error)
-
-
-def kelly_error(
-    n: int, wins: int, won: float, lost: float, squares_won: float, squares_lost: float
-) -> float:
-    """Standard error of Kelly's fraction by the delta method on n trades, some of which won.
-
-    With p the share of wins and a and b the mean gain and loss a trade, Kelly is p (1 − b / a). Its
-    variance is gᵀ Σ g / n, with g = (1 − b / a, p b / a², −p / a) and Σ the covariance of (won or
-    not, gain, loss) of one trade: nothing is gained and lost in one.
-
-    won, lost: sums of gains and losses, in any unit; squares_won, squares_lost: of their squares.
-    """
-    p = wins / n
-    a = won / n
-    b = lost / n
-    g0 = 1.0 - b / a
-    g1 = p * b / a**2
-    g2 = -p / a
-    v00 = p - p * p
-    v11 = squares_won / n - a * a
-    v22 = squares_lost / n - b * b
-    v01 = a - p * a
-    v02 = -p * b
-    v12 = -a * b
-    variance = (
-        g0 * g0 * v00
-        + g1 * g1 * v11
-        + g2 * g2 * v22
-        + 2.0 * (g0 * g1 * v01 + g0 * g2 * v02 + g1 * g2 * v12)
-    )
-    return math.sqrt(max(variance, 0.0) / n)
-
 
 @dataclass(frozen=True, slots=True)
 class ContractCount:
@@ -245,7 +170,7 @@ class ContractCount:
     number: of the next position.
     why: in a few words.
     kelly: the fraction it follows from, where there is one.
-    halted: whether a halt is in force.
+    halted: whether the safety halt is in force.
     balance: of the account that it was sized for, USD; none where that is not known.
     """
 
@@ -262,25 +187,21 @@ def contracts_for(
     closed: int,
     max_risk: Fraction,
     settings: AutoscalingSettings,
-    fall: float = 0.0,
 ) -> ContractCount:
     """Contracts of the next position, by the first of the rules that applies.
 
-    The safety halt, the drawdown halt, autoscaling switched off, bootstrap, no edge, Kelly's share.
-    Halts come first: they hold while autoscaling is switched off as well.
+    The safety halt, autoscaling switched off, bootstrap, no edge, Kelly's share. The halt comes
+    first: it holds while autoscaling is switched off as well.
 
     balance: USD.
     statistics: of the rolling window.
     closed: trades in all, the window's and those before it.
     max_risk: USD that one contract can lose.
-    fall: of the balance from its peak, where a drawdown halt is in force, else 0.
     """
     if balance < settings.floor:
         # Balances are whole cents: one is below the floor where it is below the next cent.
         floor = short_usd(Fraction(math.ceil(settings.floor * 100), 100))
         return ContractCount(0, f"safety halt: balance below {floor}", halted=True)
-    if fall > 0:
-        return ContractCount(0, f"drawdown halt: {fall:.1%} below the peak", halted=True)
     if not settings.AUTOSCALING_ENABLED:
         return ContractCount(1, "autoscaling is switched off")
     if closed < settings.BOOTSTRAP_TRADES:
@@ -288,13 +209,9 @@ def contracts_for(
             return ContractCount(1, f"bootstrap: {closed} of {settings.BOOTSTRAP_TRADES} trades")
         kelly: Fraction | None = PRIOR_WINS - (1 - PRIOR_WINS) * PRIOR_LOSS / PRIOR_WIN
         why = f"bootstrap by prior: {closed} of {settings.BOOTSTRAP_TRADES} trades"
-    elif settings.KELLY_CONFIDENCE is None:
+    else:
         kelly = statistics.kelly
         why = kelly_name(settings.KELLY_FRACTION)
-    else:
-        kelly = statistics.lower_kelly(settings.KELLY_CONFIDENCE)
-        why = kelly_name(settings.KELLY_FRACTION)
-        why += f", {settings.KELLY_CONFIDENCE:.0%} lower bound"
     if kelly is None or kelly < 0:
         return ContractCount(settings.NEGATIVE_KELLY_CONTRACTS, "negative Kelly", kelly)
     share = Fraction(str(settings.KELLY_FRACTION))
@@ -305,37 +222,6 @@ def contracts_for(
 def kelly_name(fraction: float) -> str:
     """What a share of Kelly's fraction is called: half-Kelly, full-Kelly, 0.25-Kelly."""
     return {0.5: "half-Kelly", 1.0: "full-Kelly"}.get(fraction, f"{fraction:g}-Kelly")
-
-
-@dataclass(frozen=True, slots=True)
-class Drawdown:
-    """Where a balance stands below its peak, USD; in_force: the fall where it halts, else 0."""
-
-    peak: Fraction
-    in_force: float = 0.0
-
-    @classmethod
-    def along(cls, balances: Sequence[Fraction], settings: AutoscalingSettings) -> Drawdown:
-        """Where the last of a path of balances stands."""
-        drawdown = cls(balances[0])
-        for balance in balances:
-            drawdown = drawdown.after(balance, settings)
-        return drawdown
-
-    def after(self, balance: Fraction, settings: AutoscalingSettings) -> Drawdown:
-        """The same once the balance has moved.
-
-        A halt begins at DRAWDOWN_HALT_PCT and ends at DRAWDOWN_RESUME_PCT: with one threshold it
-        would end and begin again with every small move around it.
-        """
-        peak = max(self.peak, balance)
-        halt = settings.DRAWDOWN_HALT_PCT
-        if halt is None:
-            return Drawdown(peak)
-        fall = float(1 - balance / peak)
-        begins = fall >= halt
-        goes_on = self.in_force > 0 and fall > settings.resume
-        return Drawdown(peak, fall if begins or goes_on else 0.0)
 
 
 def strategy_of(word: str, key: str = "strategy") -> str:

@@ -56,8 +56,8 @@ class ClosedTrade:
                 raise InputError(f"{name}: {getattr(self, name)!r} is no text")
         if not self.trade_id.strip():
             raise InputError("trade_id: a closed trade needs one, so that it is booked once")
-        if has_line_break(self.trade_id):
-            raise InputError(f"trade_id: {self.trade_id[:50]!r} has a line break in it")
+        if any(map(_has_line_break, self.row().values())):
+            raise InputError(f"{self.trade_id[:50]!r}: what is booked of a trade is one line")
         size = self.position_size
         if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= MOST_CONTRACTS:
             raise InputError(
@@ -111,16 +111,7 @@ def rows_of(content: bytes) -> tuple[list[str], list[Row]]:
 def csv_of(columns: list[str], rows: list[Row]) -> str:
     """The text of a file."""
     stream = io.StringIO(newline="")
-    # Python's writer does not quote a carriage return by itself, and its reader takes one without
-    # quotes for the end of a row.
-    returns = any("\r" in cell for row in rows for cell in row.values())
-    writer = csv.DictWriter(
-        stream,
-        columns,
-        restval="",
-        lineterminator="\n",
-        quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL,
-    )
+    writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return stream.getvalue()
@@ -131,6 +122,8 @@ def _check_row(row: Mapping[str, Any], booked: set[str]) -> None:
     # csv.DictReader puts surplus fields under None, and None in the place of missing ones.
     if None in row or any(value is None for value in row.values()):
         raise ValueError("it has not as many fields as there are columns")
+    if any(map(_has_line_break, row.values())):
+        raise ValueError("it has a line break in it")
     # A row without a result is a trade that is still open, and counts for nothing yet.
     if not row["P/L_$"].strip():
         if row.get("Exit_Time", "").strip():
@@ -139,11 +132,14 @@ def _check_row(row: Mapping[str, Any], booked: set[str]) -> None:
     total_of(row)
     size_of(row)
     name = row["Trade_ID"].strip()
-    if has_line_break(name):
-        raise ValueError(f"Trade_ID {name[:50]!r} has a line break in it")
     if name and name in booked:
         raise ValueError(f"Trade_ID {name} is there twice")
     booked.add(name)
+
+
+def _has_line_break(text: str) -> bool:
+    # Python's writer does not quote a carriage return, and its reader takes it for a row's end.
+    return "\n" in text or "\r" in text
 
 
 def total_of(row: Mapping[str, str]) -> Decimal:
@@ -177,11 +173,6 @@ def size_of(row: Mapping[str, str]) -> int:
     if not bounded or size != size.to_integral_value() or not 1 <= size <= MOST_CONTRACTS:
         raise ValueError(f"Position_Size is {word[:50]!r}, not a number of contracts")
     return int(size)
-
-
-def has_line_break(text: str) -> bool:
-    """Whether a text is of several lines: an id of a trade never is."""
-    return text.splitlines() not in ([], [text])
 
 
 def is_trade(row: Mapping[str, str]) -> bool:

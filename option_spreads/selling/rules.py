@@ -320,10 +320,9 @@ class SpreadRules:
         """
         latest = min(self.latest, last_orders)
         if late := [minute for minute in self.entries if minute >= latest]:
-            what = "rules.leave_at" if self.latest <= last_orders else "the broker's last orders"
             raise InputError(
                 f"rules.entries: nothing would be sold at {late}, which is not before minute"
-                f" {latest:g} ({what})"
+                f" {latest:g} (rules.leave_at, or the broker's last orders)"
             )
 
     def must_leave(self, minute: float) -> bool:

@@ -108,10 +108,9 @@ class SellingSettings(AutoscalingSettings):
         latest = SESSION - self.cutoff_minutes - (self.interval + self.patience) / 60
         if leave_at is not None and leave_at > latest:
             raise InputError(
-                f"rules.leave_at: {leave_at:g} is too late: {self.cutoff_minutes:g} minutes before"
-                f" the close (cutoff) the venue takes no more orders for options on {self.root}"
-                f" that expire, and a look and an order take {self.interval + self.patience:g}"
-                f" seconds; name {math.floor(latest)} at most"
+                f"rules.leave_at: {leave_at:g} is too late for a look and an order before the"
+                f" cutoff, {self.cutoff_minutes:g} minutes before the close; name"
+                f" {math.floor(latest)} at most"
             )
 
     @property

@@ -317,17 +317,11 @@ def read_state(folder: Path, *, missing: bool = True) -> SellerState:
 
 
 def set_state_aside(folder: Path) -> None:
-    """Keep a file that cannot be read under a name of its own.
-
-    It stays where it is until it is replaced; only a folder in its place is moved away.
-    """
+    """Keep a file that cannot be read, or what is in its place, under a name of its own."""
     path = folder / FILE
-    aside = name_aside(path)
     try:
-        if path.is_dir():
-            path.replace(aside)
-        elif path.exists():
-            put_whole(aside, path.read_bytes())
+        if path.exists():
+            path.replace(name_aside(path))
     except OSError as error:
         raise InputError(f"{path}: cannot be kept: {error.strerror}") from error
 

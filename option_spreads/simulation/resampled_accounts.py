@@ -1,16 +1,23 @@
-"""Runs of an account over resampled trades: one by one, in blocks, and with maximum losses."""
+"""Runs of an account over resampled trades: one by one, in blocks, and with maximum losses; their
+figures, and what is said where those are absurd.
+"""
 
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
+from foundation.arrays import Array
 from foundation.counts import counted
 from foundation.errors import InputError
+from foundation.sample_size import FEWEST_FILLS
 from foundation.settings import setting, settings_class
 from option_spreads.autoscaler.rules import AutoscalingSettings
+from option_spreads.selling.rules import TRADING_DAYS
 from option_spreads.simulation.resampling import (
     AccountPaths,
     ResamplingRules,
@@ -19,6 +26,9 @@ from option_spreads.simulation.resampling import (
     with_full_losses,
 )
 from option_spreads.simulation.trade_sample import TradeSample
+
+PERCENTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99)
+THOUSANDFOLD = 1000.0  # of the starting balance
 
 
 @settings_class()
@@ -37,9 +47,6 @@ class MonteCarloSettings(AutoscalingSettings):
     )
     block: int | None = setting(
         None, "trades that stay together in the block bootstrap; none: a week's", ge=1, le=100_000
-    )
-    uncertainty: bool = setting(
-        False, "whether each run first draws its own history, as those of `check` do"
     )
     stress: float | None = setting(
         None,
@@ -69,15 +76,14 @@ def simulate_accounts(sample: TradeSample, settings: MonteCarloSettings) -> dict
     risks = np.concatenate([sample.risks, sample.risks])
     overlaps = np.concatenate([sample.overlaps, sample.overlaps])
     shape = n, settings.runs, settings.days, a_day, settings.seed
-    single = draw_trades(*shape, uncertainty=settings.uncertainty)
+    single = draw_trades(*shape)
     iid = account_paths(results, risks, single, rules, overlaps)
     worse = with_full_losses(single, n, stress_chance(sample, settings), settings.seed)
     del single
     stress = account_paths(results, risks, worse, rules, overlaps)
     del worse
     # Blocks keep trades in their order: losses that came one after another do so again.
-    length = settings.block_length(a_day)
-    blocks = draw_trades(*shape, block=length, uncertainty=settings.uncertainty)
+    blocks = draw_trades(*shape, block=settings.block_length(a_day))
     block = account_paths(results, risks, blocks, rules, overlaps)
     return {"iid": iid, "block": block, "stress": stress}
 
@@ -117,3 +123,98 @@ def limits_text(sample: TradeSample, settings: MonteCarloSettings) -> str:
         "Resampling repeats what happened: it cannot show a loss that the file does not hold. The"
         f" worst of these trades lost {share:.0%} of what it could; {unseen}"
     )
+
+
+def summary(runs: AccountPaths, above: float | None = None) -> dict[str, Any]:
+    """Figures of a set of runs; shares of one, USD, days.
+
+    above: USD; none for no chance of more than that.
+    """
+    final = runs.balances[:, -1]
+    start = runs.start
+    course = runs.course
+    ratios = sortino(np.diff(course, axis=1), course[:, :-1])
+    defined = ratios[np.isfinite(ratios)]
+    trades = int(runs.trades.sum())
+    return {
+        "final_balance": {
+            "mean": float(final.mean()),
+            "standard_deviation": float(final.std()),
+            "least": float(final.min()),
+            "most": float(final.max()),
+            **_percentiles(final),
+        },
+        "p_loss": float((final < start).mean()),
+        "p_at_least_2x": float((final >= 2 * start).mean()),
+        "p_at_least_3x": float((final >= 3 * start).mean()),
+        "p_above": None if above is None else float((final > above).mean()),
+        "p_halt": float(runs.halted.mean()),
+        "max_drawdown": _figures_of(runs.drawdown),
+        "max_drawdown_usd": _figures_of(runs.largest_fall),
+        "sortino": _percentiles(defined) if len(defined) else None,
+        "longest_days_under_water": _percentiles(runs.days_under_water.astype(float)),
+        "p_recovered": float(runs.recovered.mean()),
+        "mean_contracts": float(runs.contracts.mean()),
+        "mean_trades": float(runs.trades.mean()),
+        "win_rate": int(runs.wins.sum()) / trades if trades else None,
+        "share_at_cap": int(runs.at_cap.sum()) / trades if trades else None,
+    }
+
+
+def _figures_of(values: Array) -> dict[str, float]:
+    return {"mean": float(values.mean()), "most": float(values.max()), **_percentiles(values)}
+
+
+def _percentiles(values: Array) -> dict[str, float]:
+    quantiles = np.percentile(values, PERCENTILES)
+    return {f"p{q}": float(value) for q, value in zip(PERCENTILES, quantiles, strict=True)}
+
+
+def sortino(daily: Array, before: Array) -> Array:
+    """Yearly Sortino ratio [...] of daily profits [..., D]; NaN without a loss.
+
+    before: balance at the beginning of each day [..., D].
+    """
+    # Days without a trade count as well: √252 is for all sessions of a year. A day that begins with
+    # nothing has no return; 0 leaves it out of gains and losses.
+    returns = np.divide(daily, before, out=np.zeros_like(daily), where=before > 0)
+    downside = np.sqrt((np.minimum(returns, 0.0) ** 2).mean(axis=-1))
+    undefined = np.full(np.shape(downside), np.nan)
+    ratio = np.divide(returns.mean(axis=-1), downside, out=undefined, where=downside > 0)
+    return np.asarray(ratio * np.sqrt(TRADING_DAYS))
+
+
+def doubts(
+    sample: TradeSample, sets: Mapping[str, Mapping[str, Any]], start: float
+) -> Iterator[str]:
+    """What no account is likely to do, a sentence each.
+
+    sets: figures by name, as of `summary`.
+    start: balance that each run began with, USD.
+    """
+    n = len(sample.results)
+    if n < FEWEST_FILLS:
+        yield (
+            f"The file holds {counted(n, 'trade')}; with fewer than {FEWEST_FILLS} every figure"
+            " rests on a few lucky or unlucky ones."
+        )
+    if beyond := int(((sample.results > sample.gains) | (sample.results < -sample.risks)).sum()):
+        yield (
+            f"{beyond} of {counted(n, 'trade')} won more than the credit or lost more than width"
+            " less credit, which no spread does. Check P/L_$, Position_Size, Entry_Credit and"
+            " Strikes."
+        )
+    if absurd := [
+        name
+        for name, figures in sets.items()
+        if figures["final_balance"]["p50"] > THOUSANDFOLD * start
+    ]:
+        yield (
+            f"{', '.join(absurd)}: the median run ends beyond {THOUSANDFOLD:,.0f} times its start."
+            " No market takes such orders at the prices of small ones."
+        )
+    if sure := [name for name, figures in sets.items() if figures["p_loss"] == 0]:
+        yield (
+            f"{', '.join(sure)}: no run ends with a loss. That says how few losses the file holds,"
+            " and not that there can be none."
+        )

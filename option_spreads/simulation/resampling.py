@@ -11,7 +11,6 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
-from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -19,13 +18,7 @@ import numpy.typing as npt
 
 from foundation.arrays import Array
 from foundation.compiled import compiled, inlined
-from option_spreads.autoscaler.rules import (
-    PRIOR_LOSS,
-    PRIOR_WIN,
-    PRIOR_WINS,
-    AutoscalingSettings,
-    kelly_error,
-)
+from option_spreads.autoscaler.rules import PRIOR_LOSS, PRIOR_WIN, PRIOR_WINS, AutoscalingSettings
 
 UNIT = 10_000  # of a dollar
 EDGE = 1e-9  # of a contract; division may lose so much of a whole one
@@ -36,8 +29,6 @@ LOSING, SPREADING = 1, 2  # what else a stream of random numbers is for
 
 Units = npt.NDArray[np.int64]
 Index = npt.NDArray[np.int32]
-
-_kelly_error = inlined(kelly_error)
 
 
 def draw_trades(
@@ -135,8 +126,6 @@ class ResamplingRules(NamedTuple):
     """The autoscaler's settings as numbers, for compiled code.
 
     start: balance that a run begins with, units.
-    peak: highest balance until then, units.
-    stopped: whether a drawdown halt is in force then.
     past: days that a run begins with whose trades are over: the statistics have them, no balance.
     floor: balance below which nothing is traded, units.
     fee: of a contract, which no result holds yet, units.
@@ -147,14 +136,9 @@ class ResamplingRules(NamedTuple):
     most: contracts of a trade at most.
     negative: contracts where Kelly is negative.
     enabled: whether contracts are scaled at all; otherwise one.
-    z: deviations of the estimate that its lower bound takes off; 0 where the estimate itself sizes.
-    halt: fall from the peak at which trading stops; 0 for no such halt.
-    resume: fall from the peak at which trading goes on.
     """
 
     start: int
-    peak: int
-    stopped: bool
     past: int
     floor: int
     fee: int
@@ -165,20 +149,13 @@ class ResamplingRules(NamedTuple):
     most: int
     negative: int
     enabled: bool
-    z: float
-    halt: float
-    resume: float
 
     @classmethod
     def of(cls, settings: AutoscalingSettings) -> ResamplingRules:
         """The same rules."""
         prior = float(PRIOR_WINS - (1 - PRIOR_WINS) * PRIOR_LOSS / PRIOR_WIN)
-        confidence = settings.KELLY_CONFIDENCE
-        start = whole_units(Fraction(str(settings.STARTING_CAPITAL)))
         return cls(
-            start=start,
-            peak=start,
-            stopped=False,
+            start=whole_units(Fraction(str(settings.STARTING_CAPITAL))),
             past=0,
             # A balance of whole units lies below a sum where it lies below the next whole unit.
             floor=math.ceil(settings.floor * UNIT),
@@ -190,9 +167,6 @@ class ResamplingRules(NamedTuple):
             most=settings.MAX_CONTRACTS,
             negative=settings.NEGATIVE_KELLY_CONTRACTS,
             enabled=settings.AUTOSCALING_ENABLED,
-            z=0.0 if confidence is None else NormalDist().inv_cdf(confidence),
-            halt=settings.DRAWDOWN_HALT_PCT or 0.0,
-            resume=settings.resume,
         )
 
 
@@ -209,7 +183,7 @@ class AccountPaths(NamedTuple):
     drawdown: [R], largest fall from a peak, trade by trade.
     largest_fall: [R], the same in USD, which may be another fall.
     days_under_water: [R], days of the longest time below a peak.
-    halted: [R], whether a safety or drawdown halt came.
+    halted: [R], whether the safety halt came.
     recovered: [R], whether the last balance is a peak.
     contracts: [R], in all.
     trades: [R], in all.
@@ -290,15 +264,13 @@ def _next_contracts(
     wins: int,
     won: int,
     lost: int,
-    squares_won: float,
-    squares_lost: float,
     closed: int,
     risk: int,
     rules: ResamplingRules,
 ) -> int:
-    """`option_spreads.autoscaler.rules.contracts_for`, but for its halts.
+    """`option_spreads.autoscaler.rules.contracts_for`, but for its halt.
 
-    n: trades in the window. won, lost: their sums, units; squares_won, squares_lost: of squares.
+    n: trades in the window. won, lost: their sums, units.
     closed: trades so far. risk: of one contract, units.
     """
     if not rules.enabled:
@@ -308,14 +280,9 @@ def _next_contracts(
             return 1
         kelly = rules.prior
     else:
-        if wins == 0 or (rules.z == 0.0 and won < lost):
+        if wins == 0 or won < lost:
             return rules.negative
         kelly = wins * float(won - lost) / (n * float(won))
-        if rules.z > 0.0:
-            error = _kelly_error(n, wins, won, lost, squares_won, squares_lost)
-            kelly -= rules.z * error
-            if kelly < 0.0:
-                return rules.negative
     # The balance comes last: everything else is known before the trade in front has ended, and the
     # processor divides meanwhile. Nothing here is below 0, so that the floor is the whole part.
     contracts = int(balance * (kelly * rules.share / risk) + EDGE)
@@ -339,11 +306,10 @@ def _follow(
     sizes = np.empty(draws.shape[2], dtype=np.int64)
     for r in range(draws.shape[0]):
         balance = rules.start
-        peak = rules.peak
+        peak = rules.start
         slot = closed = n = wins = won = lost = total = trades = winners = at_cap = fall = 0
         halted = False
-        squares_won = squares_lost = drawdown = 0.0
-        stopped = rules.stopped
+        drawdown = 0.0
         below_peak = longest = 0
         high = rules.start
         for d in range(draws.shape[1]):
@@ -368,8 +334,6 @@ def _follow(
                     wins += (result > 0) - (old > 0)
                     won += gain - old_gain
                     lost += loss - old_loss
-                    squares_won += float(gain) * gain - float(old_gain) * old_gain
-                    squares_lost += float(loss) * loss - float(old_loss) * old_loss
                     n = min(n + 1, rules.window)
                     ring[slot] = result
                     slot = slot + 1 if slot + 1 < rules.window else 0
@@ -378,33 +342,16 @@ def _follow(
                     balance += size * result
                     peak = max(peak, balance)
                     fall = max(fall, peak - balance)
-                    # Of whole numbers, this is the quotient that exact fractions round to: at the
-                    # very edge of a halt 1 - balance / peak lies beside it.
-                    drop = (peak - balance) / peak
-                    drawdown = max(drawdown, drop)
-                    stopped = rules.halt > 0.0 and (
-                        drop >= rules.halt or (stopped and drop > rules.resume)
-                    )
+                    drawdown = max(drawdown, (peak - balance) / peak)
                 if k < 0:
                     break
-                if balance < rules.floor or stopped:
+                if balance < rules.floor:
                     halted = True
                     goes_on = False
                     continue
                 size = 0
                 if d >= rules.past:
-                    size = _next_contracts(
-                        balance,
-                        n,
-                        wins,
-                        won,
-                        lost,
-                        squares_won,
-                        squares_lost,
-                        closed,
-                        risks[k],
-                        rules,
-                    )
+                    size = _next_contracts(balance, n, wins, won, lost, closed, risks[k], rules)
                     if size == 0:
                         goes_on = False
                         continue
@@ -422,7 +369,7 @@ def _follow(
         paths.largest_fall[r] = fall / UNIT
         paths.days_under_water[r] = longest
         # Also one that the last trade of all brought.
-        paths.halted[r] = halted or balance < rules.floor or stopped
+        paths.halted[r] = halted or balance < rules.floor
         paths.recovered[r] = balance >= high
         paths.contracts[r] = total
         paths.trades[r] = trades

@@ -27,7 +27,6 @@ from execution.option_orders import SHARES
 from option_spreads.autoscaler.rules import (
     AutoscalingSettings,
     CondorRisk,
-    Drawdown,
     Statistics,
     contracts_for,
     max_risk,
@@ -208,7 +207,6 @@ class _Book:
         self._sizing = sizing
         self._max_position = max_position
         self._balance = Fraction(str(sizing.STARTING_CAPITAL))
-        self._drawdown = Drawdown(self._balance)
         self._results: list[Fraction] = []
         self._statistics = Statistics.of([], sizing.FEE_PER_CONTRACT)
         self._open: list[SpreadTrade] = []
@@ -223,7 +221,6 @@ class _Book:
             len(self._results),
             _risk(spread.strategy, offer.credit, spread.width, self._sizing.CONDOR_RISK),
             self._sizing,
-            self._drawdown.in_force,
         )
         if size.number == 0:
             return "halt" if size.halted else "negative_kelly"
@@ -253,7 +250,6 @@ class _Book:
         # open in that order.
         for trade in sorted(ended, key=lambda trade: (trade.day, trade.exit_row)):
             self._balance += trade.total
-            self._drawdown = self._drawdown.after(self._balance, self._sizing)
             self._results.append(trade.total / trade.contracts)
             self.closed.append(trade)
         window = self._results[-self._sizing.ROLLING_WINDOW :]

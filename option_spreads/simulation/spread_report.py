@@ -24,8 +24,8 @@ from foundation.tables import Table
 from foundation.terminal import Terminal
 from option_spreads.autoscaler.trades import COLUMNS, ClosedTrade, csv_of, entry_columns
 from option_spreads.selling.rules import SpreadCosts
-from option_spreads.simulation.account_figures import sortino
 from option_spreads.simulation.path import IndexDays
+from option_spreads.simulation.resampled_accounts import sortino
 from option_spreads.simulation.selling import SpreadAccount, SpreadTrade, Unsold
 
 OPENING_MINUTE = 570  # of the day, 09:30 New York

@@ -11,14 +11,13 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from execution.option_orders import SHARES
 from foundation.decimals import plain_number
 from foundation.errors import DataError
 from option_spreads.autoscaler.rules import max_risk
 from option_spreads.autoscaler.trades import Row, is_trade, rows_of, size_of, total_of
-from option_spreads.simulation.resampling import UNIT, Units
+from option_spreads.simulation.resampling import Units, whole_units
 from trainingdata.instants import NEW_YORK, instant, new_york_date, utc_text
 from trainingdata.sessions import sessions_between
 
@@ -57,29 +56,31 @@ class TradeSample:
 class Flow:
     """A closed trade, or money that was paid in or out: a row with a result.
 
-    name: the trade's id.
     amount: of all its contracts, USD.
     size: contracts; 0 for what is no trade.
     risk: USD that one contract could lose; 0 for what is no trade.
     gain: USD that one contract could win at most, its credit; 0 for what is no trade.
-    entered: New York date of its entry; none where the row has no time.
-    closed: New York date of its exit; the entry's where the row does not say another.
-    times: instants of its entry and of its exit, as far as the row says them.
+    entered: instant of its entry; none where the row does not say it.
+    left: instant of its exit; none where the row does not say it.
     """
 
-    name: str
     amount: Fraction
     size: int
     risk: Fraction
     gain: Fraction
     entered: np.datetime64 | None
-    closed: np.datetime64 | None
-    times: tuple[np.datetime64 | None, np.datetime64 | None] = (None, None)
+    left: np.datetime64 | None
 
     @property
     def result(self) -> Fraction:
         """USD of one contract."""
         return self.amount / self.size
+
+    @property
+    def closed(self) -> np.datetime64 | None:
+        """New York date of its exit; the entry's where no exit is known."""
+        at = self.entered if self.left is None else self.left
+        return None if at is None else _new_york_day(at)
 
 
 def read_sample(path: Path, now: np.datetime64) -> TradeSample:
@@ -94,13 +95,15 @@ def read_flows(path: Path, now: np.datetime64, key: str = "trades") -> list[Flow
     now: after which nothing can have been entered, left or paid in.
     key: of the setting that names the file.
     """
+    flows = []
     try:
         _, rows = rows_of(path.read_bytes())
-        results = [(number, row) for number, row in enumerate(rows, 1) if row["P/L_$"].strip()]
-        flows = [
-            _trade(row, number, now) if is_trade(row) else _deposit(row, number, now)
-            for number, row in results
-        ]
+        for number, row in enumerate(rows, 1):
+            if row["P/L_$"].strip():
+                try:
+                    flows.append(_flow(row, now))
+                except ValueError as error:
+                    raise ValueError(f"row {number}: {error}") from None
     except OSError as error:
         raise DataError(f"{key}: {path} cannot be read: {error.strerror}") from error
     except ValueError as error:
@@ -113,7 +116,7 @@ def read_flows(path: Path, now: np.datetime64, key: str = "trades") -> list[Flow
 def sample_of(flows: Iterable[Flow]) -> TradeSample:
     """What is resampled of the trades among them, at least one."""
     trades = [flow for flow in flows if flow.size]
-    exits = [trade.times[1] for trade in trades]
+    exits = [trade.left for trade in trades]
     # Blocks and overlaps are of trades in the order of their closing, however a file is sorted.
     if None not in exits:
         trades = [trades[k] for k in np.argsort(np.array(exits), kind="stable")]
@@ -122,7 +125,7 @@ def sample_of(flows: Iterable[Flow]) -> TradeSample:
         risks=_units([trade.risk for trade in trades]),
         gains=_units([trade.gain for trade in trades]),
         overlaps=np.array([_still_open(trades, k) for k in range(len(trades))], dtype=np.int64),
-        trades_per_day=trades_per_session(trades, [trades]),
+        trades_per_day=_trades_per_session(trades),
     )
 
 
@@ -131,150 +134,95 @@ def _still_open(trades: Sequence[Flow], number: int) -> int:
 
     None where the row does not say when.
     """
-    entered = trades[number].times[0]
+    entered = trades[number].entered
     count = 0
     while entered is not None and count < number:
-        left = trades[number - count - 1].times[1]
+        left = trades[number - count - 1].left
         if left is None or left <= entered:
             break
         count += 1
     return count
 
 
-def trades_per_session(trades: Sequence[Flow], files: Iterable[Sequence[Flow]]) -> float:
-    """Trades a session of the exchange, of those from a file's first entry to its last.
+def _trades_per_session(trades: Sequence[Flow]) -> float:
+    """Trades a session of the exchange, from the first entry to the last.
 
-    Days without a trade count: of a file with a trade a week every day would else have one. What
-    lies between two files is of neither, and a session that both span counts once. A trade without
-    a time counts as a session of its own.
-
-    trades: all of them, each once.
-    files: the trades of each file.
+    Days without a trade count: of a file with a trade a week every day would else have one. A trade
+    without a time counts as a session of its own.
     """
-    spans = [_sessions_of(file) for file in files]
-    undated = sum(trade.entered is None for trade in trades)
-    sessions = len(np.unique(np.concatenate(spans)))
-    if undated < len(trades):
-        sessions = max(sessions, 1)
-    return len(trades) / (sessions + undated)
+    days = [_new_york_day(trade.entered) for trade in trades if trade.entered is not None]
+    sessions = max(len(sessions_between(min(days), max(days))), 1) if days else 0
+    return len(trades) / (sessions + len(trades) - len(days))
 
 
-def _sessions_of(trades: Sequence[Flow]) -> npt.NDArray[np.datetime64]:
-    """Sessions from the first entry to the last."""
-    days = [trade.entered for trade in trades if trade.entered is not None]
-    if not days:
-        return np.array([], dtype="datetime64[D]")
-    return sessions_between(min(days), max(days))
-
-
-def _trade(row: Row, number: int, now: np.datetime64) -> Flow:
-    """The closed trade of a row; number: of the row in its file."""
-    risk = _contract_risk(row, number)
-    entry, exit = _times_of(row, number, now)
-    entered = None if entry is None else _new_york_day(entry)
-    amount, size = Fraction(total_of(row)), size_of(row)
+def _flow(row: Row, now: np.datetime64) -> Flow:
+    """The closed trade of a row, or what it says that was paid in or out."""
+    amount = Fraction(total_of(row))
+    if not is_trade(row):
+        return Flow(amount, 0, Fraction(0), Fraction(0), *_times_of(row, now))
+    risk, size = _contract_risk(row), size_of(row)
     if abs(amount) > MOST_RESULT * size:
-        raise ValueError(f"row {number}: P/L_$ {row['P/L_$']} is no result of {size} contracts")
-    return Flow(
-        name=row["Trade_ID"].strip(),
-        amount=amount,
-        size=size,
-        risk=risk,
-        gain=Fraction(plain_number(row["Entry_Credit"].strip())) * SHARES,
-        entered=entered,
-        closed=entered if exit is None else _new_york_day(exit),
-        times=(entry, exit),
-    )
-
-
-def _deposit(row: Row, number: int, now: np.datetime64) -> Flow:
-    """What a row says that is no trade; it may have a day, of either column."""
-    day = None
-    for name in (LEFT, ENTERED):
-        with suppress(_NoTime):
-            day = _new_york_day(_past_instant(row.get(name, "").strip(), name, number, now))
-            break
-    none = Fraction(0)
-    return Flow(row["Trade_ID"].strip(), Fraction(total_of(row)), 0, none, none, day, day)
+        raise ValueError(f"P/L_$ {row['P/L_$']} is no result of {size} contracts")
+    gain = Fraction(plain_number(row["Entry_Credit"].strip())) * SHARES
+    return Flow(amount, size, risk, gain, *_times_of(row, now))
 
 
 def _units(values: Sequence[Fraction]) -> Units:
     """Whole ten-thousandths of a dollar [N], so that balances of a run are exact."""
-    return np.array([round(value * UNIT) for value in values], dtype=np.int64)
+    return np.array([whole_units(value) for value in values], dtype=np.int64)
 
 
-def _contract_risk(row: Row, number: int) -> Fraction:
+def _contract_risk(row: Row) -> Fraction:
     """USD that one contract of a trade could lose: its width less its credit.
 
     The width comes from the strikes where the row has them. One risk for every spread would
     understate what a wide one loses.
     """
-    strategy = row.get("Strategy", "")
     credit = row.get("Entry_Credit", "").strip()
     words = row.get("Strikes", "").replace("-", "/").split("/")
-    try:
-        strikes = [plain_number(word.strip()) for word in words if word.strip()]
-        sides = zip(strikes[::2], strikes[1::2], strict=False)
-        widths = [float(abs(long - short)) for short, long in sides]
-        if not credit:
-            raise ValueError("Entry_Credit is missing")
-        # An iron condor has two sides, of which only one can be in the money at the close.
-        risk = max_risk(strategy, float(plain_number(credit)), max(widths) if widths else None)
-        return Fraction(str(risk))
-    except ValueError as error:
-        raise ValueError(f"row {number}: {error}") from None
+    strikes = [plain_number(word.strip()) for word in words if word.strip()]
+    sides = zip(strikes[::2], strikes[1::2], strict=False)
+    widths = [float(abs(long - short)) for short, long in sides]
+    if not credit:
+        raise ValueError("Entry_Credit is missing")
+    # An iron condor has two sides, of which only one can be in the money at the close.
+    width = max(widths) if widths else None
+    return Fraction(str(max_risk(row.get("Strategy", ""), float(plain_number(credit)), width)))
 
 
-def _times_of(
-    row: Row, number: int, now: np.datetime64
-) -> tuple[np.datetime64 | None, np.datetime64 | None]:
+def _times_of(row: Row, now: np.datetime64) -> tuple[np.datetime64 | None, np.datetime64 | None]:
     """The instants at which a row's trade was entered and left; None where the row does not say.
 
     An exit's time alone is of the entry's day, both on New York's clock. Of an exit, words that are
-    no time, and an entry that names another zone, say nothing. number: of the row in its file.
+    no time, and an entry that names another zone, say nothing.
     """
-    entered = row.get(ENTERED, "").strip()
-    left = row.get(LEFT, "").strip()
-    entry = _past_instant(entered, ENTERED, number, now) if entered else None
+    entered, left = (row.get(name, "").strip() for name in (ENTERED, LEFT))
+    entry = _instant_of(entered) if entered else None
     if entry is not None and _TIME.fullmatch(left) and _NEW_YORK_TIME.fullmatch(entered):
         left = f"{_new_york_day(entry)} {left}"
-    try:
-        exit_at = _past_instant(left, LEFT, number, now)
-    except _NoTime:
-        return entry, None
-    if entry is not None:
+    exit_at = None
+    with suppress(ValueError):
+        exit_at = _instant_of(left, LEFT)
+    for name, word, at in ((ENTERED, entered, entry), (LEFT, left, exit_at)):
+        if at is not None and at > now:
+            raise ValueError(
+                f"{name} {word!r} is in the future, now is {utc_text(now)}; what is booked is in"
+                " the past, and a simulated index is begun earlier (start=…)"
+            )
+    if entry is not None and exit_at is not None:
         # Where either is a date alone, the days are compared.
         whole_days = _DATE.fullmatch(left) or _DATE.fullmatch(entered)
         is_before = _new_york_day(exit_at) < _new_york_day(entry)
         if is_before or (not whole_days and exit_at < entry):
-            raise ValueError(f"row {number}: {LEFT} {left!r} is before {ENTERED} {entered!r}")
+            raise ValueError(f"{LEFT} {left!r} is before {ENTERED} {entered!r}")
     return entry, exit_at
-
-
-class _NoTime(ValueError):
-    """Words that say no instant."""
-
-
-def _past_instant(word: str, name: str, number: int, now: np.datetime64) -> np.datetime64:
-    """The instant that a word says in a column; one that is still to come is refused."""
-    place = f"row {number}: {name}"
-    try:
-        at = _instant_of(word, place)
-    except ValueError as error:
-        raise _NoTime(error) from None
-    if at > now:
-        raise ValueError(
-            f"{place} {word!r} is in the future, now is {utc_text(now)}; what is booked is in the"
-            " past, and a simulated index is begun earlier (start=…)"
-        )
-    return at
 
 
 def _new_york_day(at: np.datetime64) -> np.datetime64:
     return np.datetime64(new_york_date(np.array([at]))[0])
 
 
-def _instant_of(word: str, name: str) -> np.datetime64:
+def _instant_of(word: str, name: str = ENTERED) -> np.datetime64:
     """The instant of a date, of a date and a time of New York's clock, or of an instant."""
     if _NEW_YORK_TIME.fullmatch(word):
         # A time that no clock shows stays as it is, and is refused with the others.

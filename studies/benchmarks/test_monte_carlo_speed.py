@@ -12,8 +12,11 @@ import pytest
 
 from foundation.arrays import Index
 from option_spreads.autoscaler.rules import AutoscalingSettings
-from option_spreads.simulation.account_figures import summary
-from option_spreads.simulation.resampled_accounts import MonteCarloSettings, simulate_accounts
+from option_spreads.simulation.resampled_accounts import (
+    MonteCarloSettings,
+    simulate_accounts,
+    summary,
+)
 from option_spreads.simulation.resampling import (
     UNIT,
     ResamplingRules,

@@ -58,7 +58,7 @@ from option_spreads.sell import sell
 from option_spreads.selling.seller import SpreadSeller
 from option_spreads.selling.settings import SellingSettings
 from option_spreads.selling.state import read_state
-from tests.commands import Started, run_command
+from tests.commands import Started
 from tests.e2e.practice import KEYS, Practice, Start, environment, trading
 from tests.e2e.selling import DeskVenue
 from tests.passing import HURRIED
@@ -502,32 +502,6 @@ def test_a_halt_is_told_and_nothing_is_ordered(
     assert "safety halt" in body["text"]
 
 
-@pytest.mark.slow
-def test_a_venue_that_fails_is_told_of_once_and_what_is_open_is_followed_again(
-    practice: Start, vix: Path, tmp_path: Path, ears: tuple[str, list[Any]]
-) -> None:
-    market = (f"options.vix={vix}", f"options.symbols=[{UNDER}]", f"symbols=[{UNDER}]")
-    here = practice(*market, "start=2024-02-20T15:30Z", "end=2024-02-21", speed=1200.0)
-    url, heard = ears
-    here.fail(kind="status", status=503, method="GET", path="/v2/positions", count=2)
-    AccountFiles(tmp_path / "paper", 20_000.0).initialise()
-    sell(
-        [
-            *(f"vix={vix}", *SOLD, f"broker.url_override={here.url}", "broker.attempts=1"),
-            *("interval=300", "patience=0", "looks=60", "rules.entries=[60]", "window=60"),
-            *(f"AUTOSCALING_DATA_DIR={tmp_path}", f"folder={tmp_path / 'live'}"),
-            *(f"HEALTHCHECK_URL={url}/beat", f"ALERT_URL={url}/alert"),
-        ],
-        KEYS,
-    )
-    kinds = [body["kind"] for _, path, body in heard if path == "/alert"]
-    assert kinds == ["step holdings", "step reconciling"]
-    assert [path for _, path, _ in heard].count("/beat") == 1
-    rows = rows_of((tmp_path / "paper" / "trades.csv").read_bytes())[1]
-    assert [row["Trade_ID"] for row in rows] == ["PUT-20240220-060"]
-    assert len(here.posts) == 2
-
-
 def test_what_works_as_a_counted_run_ends_is_no_matter_of_the_next_start(
     practice: Start, vix: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -551,19 +525,6 @@ def test_what_works_as_a_counted_run_ends_is_no_matter_of_the_next_start(
     [(equity,)] = database_rows(journal, "SELECT equity FROM marks")
     assert equity > 0
     assert "has marked the account yet" not in (journal.parent / "status.html").read_text()
-
-
-def test_keys_that_open_no_account_and_a_venue_that_is_not_there_end_a_counted_run(
-    practice: Start, vix: Path, tmp_path: Path
-) -> None:
-    here = options(practice, vix, f"symbols=[{UNDER}]")
-    words = [f"vix={vix}", *SOLD, f"broker.url_override={here.url}", "broker.attempts=1"]
-    here.fail(kind="status", status=503, path="/v2/account", count=1)
-    with pytest.raises(BrokerError, match="503"):
-        sell([*words, "looks=3"], KEYS)
-    here.fail(kind="status", status=401, path="/v2/account", count=1)
-    with pytest.raises(BrokerError, match="check APCA_API_KEY_ID"):
-        sell(words, KEYS)
 
 
 def test_a_seller_whose_account_is_gone_tells_somebody(
@@ -600,23 +561,6 @@ def test_settings_that_cannot_be_are_named_and_addresses_are_not_shown(
     with pytest.raises(InputError, match=says) as refused:
         selling(wrong)
     assert "token" not in str(refused.value)
-
-
-@pytest.mark.slow
-def test_the_command_refuses_in_a_line(practice: Start, tmp_path: Path, vix: Path) -> None:
-    here = options(practice, vix, f"symbols=[{UNDER}]")
-    at = f"broker.url_override={here.url}"
-    AccountFiles(tmp_path / "data" / "autoscaling" / "paper", 20_000.0).initialise()
-    for wrong, says in (
-        ([], "vix"),
-        (["vix=none.parquet", at], "none.parquet"),
-        ([f"vix={vix}", "AUTOSCALING_DATA_DIR=y", at], "begins one"),
-        ([f"vix={vix}", "broker.url_override=http://127.0.0.1:9", "looks=1"], "no answer"),
-    ):
-        command = ["-m", "option_spreads.sell", *wrong]
-        refused = run_command(command, cwd=tmp_path, env=environment(tmp_path))
-        assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
-        assert says in refused.stderr
 
 
 @pytest.mark.first_example

@@ -7,16 +7,11 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from foundation.errors import InputError
-from option_spreads.autoscaler.account import AccountState
 from option_spreads.autoscaler.rules import (
     AutoscalingSettings,
-    Drawdown,
     Statistics,
     contracts_for,
     max_risk,
@@ -115,44 +110,6 @@ def test_fees_are_taken_off_every_contract() -> None:
     assert Statistics.of(gross, 3.0) == Statistics.of(net)
 
 
-@given(st.lists(st.integers(-500, 500), min_size=10, max_size=60), st.floats(0.55, 0.99))
-def test_the_lower_bound_is_below_the_estimate_and_never_sizes_more(
-    cents: list[int], confidence: float
-) -> None:
-    statistics = Statistics.of([Fraction(c, 100) for c in cents])
-    if statistics.kelly is None:
-        return
-    lower = statistics.lower_kelly(confidence)
-    assert lower is not None
-    assert lower <= statistics.kelly
-    wide, narrow = (
-        contracts_for(
-            Fraction(50_000),
-            statistics,
-            60,
-            Fraction(100),
-            AutoscalingSettings(MAX_CONTRACTS=50, KELLY_CONFIDENCE=c),
-        )
-        for c in (None, confidence)
-    )
-    assert narrow.number <= wide.number
-
-
-def test_the_lower_bound_holds_as_often_as_it_says() -> None:
-    """20,000 histories of 50 trades that win 60 at 55 %, lose 50 else; Kelly's true fraction is
-    0.175.
-    """
-    rng = np.random.default_rng(7)
-    wins = rng.binomial(50, 0.55, size=20_000)
-    true = 0.55 - 0.45 * 50 / 60
-    bounds = {}
-    for k in np.unique(wins):
-        history = results(int(k), "60", 50 - int(k), "50")
-        bounds[int(k)] = float(Statistics.of(history).lower_kelly(0.8) or 0)
-    held = np.mean([bounds[int(k)] <= true for k in wins])
-    assert held == pytest.approx(0.8, abs=0.07)
-
-
 def test_a_halt_names_a_balance_that_is_not_below_it() -> None:
     """A third of 12,344.44 is 4,114.81 and a third of a cent: 4,114.81 is below it."""
     settings = AutoscalingSettings(STARTING_CAPITAL=12_344.44, SAFETY_HALT_PCT=1 / 3)
@@ -160,33 +117,6 @@ def test_a_halt_names_a_balance_that_is_not_below_it() -> None:
     halted = contracts_for(Fraction("4114.81"), nothing, 0, RISK, settings)
     assert (halted.number, halted.why) == (0, "safety halt: balance below $4,114.82")
     assert not contracts_for(Fraction("4114.82"), nothing, 0, RISK, settings).halted
-
-
-@pytest.mark.parametrize("read", ["110", "95"])
-def test_a_drawdown_is_that_of_the_balance_that_is_certain(read: str) -> None:
-    """A file that says more than its trades do lifts no halt, and hides no fall."""
-    booked = Fraction(95)
-    state = AccountState(Fraction(read), (), (Fraction(-5),), booked)
-    settings = AutoscalingSettings(DRAWDOWN_HALT_PCT=0.05)
-    path = state.balances(100)
-    assert path[-1] == state.certain_balance == 95
-    assert Drawdown.along(path, settings).in_force == pytest.approx(0.05)
-
-
-def test_a_drawdown_halts_until_it_has_healed() -> None:
-    settings = AutoscalingSettings(DRAWDOWN_HALT_PCT=0.2, DRAWDOWN_RESUME_PCT=0.1)
-    path = [Fraction(x) for x in (100, 120, 97)]
-    assert Drawdown.along(path, settings).in_force == 0
-    assert Drawdown.along([*path, Fraction(96)], settings).in_force == pytest.approx(0.2)
-    assert Drawdown.along([*path, Fraction(96), Fraction(107)], settings).in_force > 0, (
-        "still more than a tenth below 120"
-    )
-    assert Drawdown.along([*path, Fraction(96), Fraction(108)], settings).in_force == 0
-    assert Drawdown.along([*path, Fraction(96)], AutoscalingSettings()).in_force == 0
-    halted = contracts_for(
-        Fraction(96_000), Statistics.of(results(50, "9", 1, "1")), 51, RISK, settings, 0.2
-    )
-    assert (halted.number, halted.why) == (0, "drawdown halt: 20.0% below the peak")
 
 
 @pytest.mark.parametrize(
@@ -234,9 +164,3 @@ def test_caps_are_advice_by_balance() -> None:
     assert [
         recommended_cap(b) for b in (5_000, 10_000, 19_999, 20_000, 50_000, 99_999, 100_000)
     ] == [1, 2, 2, 3, 5, 5, 10]
-
-
-@pytest.mark.parametrize("halt", [None, 0.1])
-def test_orders_go_on_below_the_fall_that_halts_them(halt: float | None) -> None:
-    with pytest.raises(InputError, match=r"DRAWDOWN_RESUME_PCT: 0\.2 is not below"):
-        AutoscalingSettings(DRAWDOWN_HALT_PCT=halt, DRAWDOWN_RESUME_PCT=0.2)

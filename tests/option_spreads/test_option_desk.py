@@ -65,21 +65,6 @@ def test_a_contract_is_its_symbol(root: str, expiry: date, call: bool, thousandt
     assert contract_of(one.symbol) == one
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "SPY",
-        "SPXW250230P05410000",
-        "SPXW250312X05410000",
-        "spxw250312P05410000",
-        "SPXW250312P00000000",
-    ],
-)
-def test_what_is_no_contract_is_refused(text: str) -> None:
-    with pytest.raises(InputError):
-        contract_of(text)
-
-
 @given(
     st.lists(
         st.tuples(st.integers(1, 20), st.booleans(), st.booleans(), st.integers(-5, 5)), max_size=8

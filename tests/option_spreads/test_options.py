@@ -22,7 +22,6 @@ from option_spreads.autoscaler.rules import AutoscalingSettings
 from option_spreads.autoscaler.trades import rows_of
 from option_spreads.backtest import BarsSettings, SpreadSettings
 from option_spreads.selling.rules import SpreadCosts, SpreadRules, spread_of
-from option_spreads.selling.settings import SellingSettings
 from option_spreads.simulation.path import IndexDays, IndexModel, index_days
 from option_spreads.simulation.pricing import Smile
 from option_spreads.simulation.selling import SpreadTrade, sell_spread
@@ -262,20 +261,6 @@ def test_an_id_has_the_day_and_the_minute_and_no_two_trades_have_one() -> None:
 def test_rules_check_themselves(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         SpreadRules(**wrong)
-
-
-def test_settings_that_cannot_be_are_named_as_they_are_typed(tmp_path: Path) -> None:
-    for start in ("today", "NaT"):
-        with pytest.raises(InputError, match=f"start: '{start}' is no date"):
-            SpreadSettings(start=start)
-    for kind in (SpreadSettings, SellingSettings):
-        with pytest.raises(InputError, match=r"^strategies: 'PUTS' is none of CALL"):
-            kind(strategies=("PUTS",))
-    bars = BarsSettings(dir=(str(tmp_path / "nope"),), vix="VIX.parquet")
-    with pytest.raises(DataError, match=r"^bars\.dir: .*nope"):
-        SpreadSettings(bars=bars).days()
-    with pytest.raises(InputError, match=r"^bars\.vix: it goes with bars, and none are named"):
-        BarsSettings(vix="VIX.parquet")
 
 
 def closes(*rows: tuple[str | None, float]) -> pd.DataFrame:

@@ -14,23 +14,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
 
-from foundation.compose import composed_config
 from foundation.errors import InputError
 from foundation.files import write_whole
 from option_spreads.autoscaler.rules import AutoscalingSettings
 from option_spreads.backtest import (
     BarsSettings,
     SpreadSettings,
-    future_remark,
     result_files,
     run_strategies,
     run_summary,
 )
 from option_spreads.selling.rules import Exit, SpreadCosts, SpreadRules, spread_of
 from option_spreads.simulation.path import IndexDays, IndexModel
-from option_spreads.simulation.pictures import balances_figure
 from option_spreads.simulation.pricing import Smile
 from option_spreads.simulation.selling import SpreadTrade, offered_spreads, spread_account
 from option_spreads.simulation.spread_report import (
@@ -251,14 +247,6 @@ def test_without_a_loss_or_a_trade_there_is_no_profit_factor_and_the_report_says
     assert json.dumps(none, allow_nan=False)
 
 
-def test_an_index_of_days_that_have_not_come_is_said_to_be_none_for_a_monte_carlo() -> None:
-    now = np.datetime64("2026-11-23T12:00", "ns")
-    assert "2027-01-06, and a Monte Carlo takes no" in future_remark(
-        np.datetime64("2027-01-06"), now
-    )
-    assert future_remark(np.datetime64("2026-11-22"), now) == ""
-
-
 @given(st.integers(1, 499), st.integers(1, 100))
 def test_a_credit_of_the_least_cent_is_sold_for_and_none_below_it(cents: int, least: int) -> None:
     spread = spread_of("PUT", 5000.0, distance=20, width=5)
@@ -326,47 +314,6 @@ def test_by_strategy_the_account_adds_up_to_the_cent(costs: SpreadCosts, halted:
     assert sum(kinds) == total
     assert account["offers"] == account["trades"] + sum(account["unsold"].values())
     assert (account["first_halt"] is not None) == halted
-
-
-def test_the_picture_begins_with_the_capital_and_marks_the_shorter_runs() -> None:
-    days = path(10)
-    balances = {"together": 20_000.0 + np.cumsum(np.arange(11.0)), "PUT": np.full(11, 20_000.0)}
-    upper, lower = balances_figure("$ and $", days.dates, balances, 10_000.0, (5,)).axes
-    together = upper.get_lines()[0]
-    assert together.get_label() == "together"
-    assert list(together.get_ydata()) == list(balances["together"])
-    assert len(together.get_xdata()) == 11
-    assert lower.get_lines()[0].get_ydata().max() == 0
-    assert upper.get_lines()[-1].get_xdata()[0] == days.dates[4]
-
-
-@pytest.mark.parametrize(
-    ("years", "taken"), [(3, (3,)), ([1, 3], (1, 3)), ("${oc.env:NOTHING_HERE,2}", (2,))]
-)
-def test_one_number_of_years_stands_for_a_list_of_one(years: Any, taken: tuple[int, ...]) -> None:
-    config = OmegaConf.merge(composed_config("spreads", []), {"years": years})
-    assert SpreadSettings.of(config).years == taken  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("words", "says"),
-    [
-        ({"years": 0}, r"^years\.0: 0 is below 1$"),
-        ({"years": [1, 101]}, r"^years\.1: 101 is above 100$"),
-        ({"years": []}, r"^years: \[\] names none, or one twice$"),
-        ({"years": [1, 1]}, r"^years: \[1, 1\] names none, or one twice$"),
-        ({"years": "two"}, r"^years\.0: 'two' is no whole number$"),
-        ({"years": 1.5}, r"^years\.0: 1\.5 is no whole number$"),
-        ({"years": True}, r"^years\.0: true is no number$"),
-        ({"strategies": ["IC", "IRON_CONDOR"]}, "^strategies: .* names none, or one twice$"),
-    ],
-)
-def test_years_strategies_and_bounds_that_cannot_be_are_named(
-    words: dict[str, Any], says: str
-) -> None:
-    config = OmegaConf.merge(composed_config("spreads", []), words)
-    with pytest.raises(InputError, match=says):
-        SpreadSettings.of(config)  # type: ignore[arg-type]
 
 
 def test_bars_that_do_not_hold_the_years_are_refused_and_one_number_takes_what_there_is() -> None:
