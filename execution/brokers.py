@@ -107,11 +107,9 @@ def meant_by(symbol: str) -> str:
 class LiveBroker(Broker, Protocol):
     """A broker whose orders outlive the process.
 
-    `adopt` writes down orders of a strategy that work at the venue and are not in the book,
-    `follow` what has become of orders that still worked when they were last heard of.
+    `follow` writes down what has become of orders that still worked when they were last heard of.
     """
 
-    def adopt(self, strategy: str) -> None: ...
     def follow(self) -> None: ...
 
 

@@ -11,7 +11,6 @@ from foundation.counts import counted
 from foundation.errors import InputError, nearest_or_all
 
 CONTRACTS = "kalshi-"  # what the names of accounts of event contracts begin with
-PORT = 8788  # of an account's page, on this machine
 TRADE = "trade"  # the job of stocks and coins
 SPREADS = "spreads"  # the job that sells them
 

@@ -65,9 +65,7 @@ def test_the_status_says_of_a_cycle_when_it_began_and_what_it_decided(
     folder: Path, tmp_path: Path
 ) -> None:
     database = Database(folder / JOURNAL)
-    database.execute(
-        "UPDATE cycles SET began_at = '2024-02-20T13:10:00.000000000', row_digest = ''"
-    )
+    database.execute("UPDATE cycles SET began_at = '2024-02-20T13:10:00.000000000'")
     for began, ended in (("16:30", "2024-02-20T16:31:00.000000000"), ("17:30", None)):
         database.execute(
             "INSERT INTO cycles (job, began_at, ended_at, decision, fills, idle, failed)"
@@ -89,7 +87,7 @@ def test_what_is_no_name_of_an_account_is_no_folder_for_any_command(
     folder: Path, tmp_path: Path, name: str
 ) -> None:
     (folder.parent / "a" / "b").mkdir(parents=True)
-    for command in ("status", "kill", "serve"):
+    for command in ("status", "kill"):
         code, text = asked(tmp_path, command, "--account", name)
         assert (code, text.count("\n")) == (2, 1), text
         assert f"--account: {name!r} is no name of an account" in text

@@ -1,18 +1,16 @@
 """An account's page: what the loop writes of itself, that nothing about it keeps the loop from
-trading, who may ask for it, and how it looks in a browser.
+trading, and how it looks in a browser.
 """
 
 from __future__ import annotations
 
 import html
-import http.client
 import json
 import logging
 import os
 import platform
 import re
 import signal
-import socket
 import sqlite3
 import stat
 from collections.abc import Iterator
@@ -37,7 +35,6 @@ from execution.live.accounts import TRADE
 from execution.live.loop import Stop
 from execution.live.open_account import OpenAccount
 from execution.live.page import REST, Bounds, Section, StatusPage
-from execution.live.serve import MOST, is_host_of, served
 from execution.live.settings import LiveSettings
 from execution.orders import Order
 from foundation.clock import Time
@@ -49,10 +46,8 @@ from foundation.figures import multiple
 from foundation.notices import Notices
 from option_spreads.selling.job import spreads_section
 from option_spreads.selling.state import OpenSpread
-from tests.commands import Started
 from tests.e2e.chromium import Page, look_at_all_widths, look_at_charts
 from tests.e2e.practice import OPENING, Practice, Start, order, practising
-from tests.e2e.refused import refusal_of
 from tests.e2e.test_live_account import Desk
 from tests.pages import without_scripts
 
@@ -471,128 +466,11 @@ def test_a_year_of_an_account_makes_no_long_page(written: Written) -> None:
     ]
     with closing(sqlite3.connect(written.folder / JOURNAL)) as connection, connection:
         connection.executemany(
-            "INSERT INTO marks VALUES (?, ?, 0, 60000, 20000, 4, 0, ?, 1, 1, 1, 0, 0, '')", marks
+            "INSERT INTO marks VALUES (?, ?, 0, 60000, 20000, 4, 0, ?, 1, 1, 1, 0, 0)", marks
         )
     page = written.page()
     assert len(page) < 200_000
     assert text_of(page).count("order-") == 20
-
-
-def answered(
-    address: str, method: str = "GET", path: str = "/", **headers: str
-) -> tuple[http.client.HTTPResponse, str]:
-    host, port = address.removeprefix("http://").rstrip("/").split(":")
-    with closing(http.client.HTTPConnection(host, int(port), timeout=30)) as connection:
-        connection.request(method, path, headers=headers)
-        response = connection.getresponse()
-        return response, response.read().decode()
-
-
-@pytest.fixture(scope="module")
-def address(practised: Path) -> Iterator[str]:
-    with served(practised, 0) as address:
-        yield address
-
-
-def test_the_page_is_served_to_this_machine_under_its_own_name_only(address: str) -> None:
-    port = address.rstrip("/").rpartition(":")[2]
-    assert address == f"http://127.0.0.1:{port}/"
-    for host in (f"127.0.0.1:{port}", f"localhost:{port}", "LOCALHOST", "127.0.0.1"):
-        assert answered(address, Host=host)[0].status == 200
-    for host in ("evil.example", f"evil.example:{port}", "127.0.0.1:1", f"127.0.0.1.evil:{port}"):
-        response, page = answered(address, Host=host)
-        assert response.status == 421
-        assert "equity" not in page
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.2", int(port)), timeout=5).close()
-    assert not is_host_of(None, 80)
-    assert not is_host_of("", 80)
-
-
-def test_nothing_but_reading_one_file_is_taken(address: str) -> None:
-    for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"):
-        response, text = answered(address, method)
-        assert response.status == 501
-        assert "equity" not in text
-    for path in (
-        *(f"/{JOURNAL}", "/lock", "/..", "/../KILL", "/%2e%2e/", "/?x=1", "*"),
-        *(f"/./{PAGE}", f"/{PAGE}/", f"/{PAGE}%00", f"/x/../{PAGE}", f"/{PAGE}?x=1"),
-    ):
-        response, text = answered(address, path=path)
-        assert (response.status, text) == (404, "The page is at /\n"), path
-
-
-def test_the_page_is_the_file_as_it_is_and_is_to_run_our_script_alone_and_not_to_be_kept(
-    practised: Path, address: str
-) -> None:
-    content = (practised / PAGE).read_text()
-    assert re.search(r"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-", content)
-    for path in ("/", f"/{PAGE}"):
-        response, page = answered(address, path=path)
-        assert (response.status, page) == (200, content)
-        head, nothing = answered(address, "HEAD", path)
-        assert (head.status, nothing) == (200, "")
-        same = [dict(each.headers) for each in (response, head)]
-        assert same[0].pop("Date")
-        assert same[1].pop("Date")
-        assert same[0] == same[1]
-        assert response.headers["Content-Type"] == "text/html; charset=utf-8"
-        assert response.headers["Cache-Control"] == "no-store"
-        assert response.headers["X-Content-Type-Options"] == "nosniff"
-        assert "frame-ancestors 'none'" in response.headers["Content-Security-Policy"]
-
-
-@pytest.mark.parametrize("what", ["nothing", "folder", "link", "pipe"])
-def test_what_is_no_page_of_the_loops_is_not_shown(tmp_path: Path, what: str) -> None:
-    (tmp_path / "secret").write_text("a key")
-    page = tmp_path / "account" / PAGE
-    page.parent.mkdir()
-    if what == "folder":
-        page.mkdir()
-    if what == "link":
-        page.symlink_to(tmp_path / "secret")
-    if what == "pipe":
-        os.mkfifo(page)
-    with served(page.parent, 0) as address:
-        response, text = answered(address)
-    assert (response.status, text) == (404, "No page was written yet: the loop does so.\n")
-
-
-def test_silent_connections_are_bounded_and_hold_nobody_up_for_ever(practised: Path) -> None:
-    with served(practised, 0) as address:
-        port = int(address.rstrip("/").rpartition(":")[2])
-        silent = [socket.create_connection(("127.0.0.1", port), timeout=30) for _ in range(MOST)]
-        one_more = socket.create_connection(("127.0.0.1", port), timeout=30)
-        assert one_more.recv(1) == b"", "turned away"
-        one_more.close()
-        silent[0].sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        assert silent[0].recv(15) == b"HTTP/1.0 200 OK"
-        for each in silent:
-            each.close()
-
-
-def test_the_command_serves_until_it_is_ended(practised: Path) -> None:
-    words = ["-m", "execution.live", "--folder", str(practised.parent), "serve", "--port", "0"]
-    process = Started(words, cwd=practised)
-    process.wait_for_output()
-    assert process.running
-    address = re.search(r"http://\S+", process._out.read_text())
-    assert address is not None
-    page = answered(address[0])[1]
-    os.kill(process.pid, signal.SIGTERM)
-    done = process.wait()
-    assert page == (practised / PAGE).read_text()
-    assert done.returncode == 128 + signal.SIGTERM
-    assert done.stdout == f"The page is at {address[0]} until this command is ended.\n"
-    assert done.stderr.startswith("interrupted: nothing was changed")
-
-
-@pytest.mark.parametrize("words", [["--port", "99999"], ["--port", "-1"], ["few"]])
-def test_what_cannot_be_served_is_one_line_and_exit_code_2(
-    practised: Path, words: list[str]
-) -> None:
-    line = refusal_of("execution.live", "--folder", str(practised.parent), "serve", *words)
-    assert words[-1] in line
 
 
 def test_on_a_phone_and_on_a_desk_nothing_is_cut_off(browser: Page, practised: Path) -> None:
@@ -604,20 +482,17 @@ def test_on_a_phone_and_on_a_desk_nothing_is_cut_off(browser: Page, practised: P
     look_at_charts(browser, 2)
 
 
-def test_served_to_a_browser_the_page_says_by_itself_that_it_is_old(
-    browser: Page, written: Written
-) -> None:
+def test_the_page_says_by_itself_that_it_is_old(browser: Page, written: Written) -> None:
     later = np.datetime64("2124-01-01", "ns")
-    with served(written.folder, 0) as address:
-        for until, old in ((NOW, True), (later, False), (None, False)):
-            written.next_cycle = NextCycleBook(written.database, 0.0, lambda at=until: at)
-            if until is None:
-                written.next_cycle.expect_none()
-            else:
-                written.next_cycle.expect(TRADE, until, until)
-            written.status.refresh()
-            browser.open(address, 390)
-            shown = browser.value("getComputedStyle(document.querySelector('.late')).display")
-            assert (shown == "block") == old
-            assert "ago)" in browser.value("document.body.innerText")
-        assert browser.complaints == []
+    for until, old in ((NOW, True), (later, False), (None, False)):
+        written.next_cycle = NextCycleBook(written.database, 0.0, lambda at=until: at)
+        if until is None:
+            written.next_cycle.expect_none()
+        else:
+            written.next_cycle.expect(TRADE, until, until)
+        written.status.refresh()
+        browser.open(written.file.as_uri(), 390)
+        shown = browser.value("getComputedStyle(document.querySelector('.late')).display")
+        assert (shown == "block") == old
+        assert "ago)" in browser.value("document.body.innerText")
+    assert browser.complaints == []

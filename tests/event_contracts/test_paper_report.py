@@ -157,19 +157,16 @@ def test_the_command_writes_the_report(
     assert "as decided" in capsys.readouterr().out
 
 
-FIRST = "rowid = (SELECT min(rowid) FROM {})"
 LAST = "at = (SELECT max(at) FROM {})"
 DAMAGES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "no number": ("", ("UPDATE kalshi_actions SET worth = 'a\nb', row_digest = ''",)),
-    "changed": ("kalshi_ticks", (f"UPDATE kalshi_ticks SET bid = 20 WHERE {FIRST}",)),
+    "no number": ("", ("UPDATE kalshi_actions SET worth = 'a\nb'",)),
     "no ticks": ("kalshi_ticks", ("ALTER TABLE kalshi_ticks RENAME TO other",)),
     "no decisions": ("no decisions", ("ALTER TABLE kalshi_actions RENAME TO other",)),
     "endless": (
         "more than",
         (
-            "UPDATE kalshi_markets SET rows = 100000000000, row_digest = ''",
-            "UPDATE kalshi_ticks SET at = '2250-01-01T00:00:00', row_digest = ''"
-            f" WHERE market = 'RAIN' AND {LAST}",
+            "UPDATE kalshi_markets SET rows = 100000000000",
+            f"UPDATE kalshi_ticks SET at = '2250-01-01T00:00:00' WHERE market = 'RAIN' AND {LAST}",
             f"DELETE FROM kalshi_actions WHERE {LAST}",
         ),
     ),
@@ -221,9 +218,9 @@ def test_a_market_that_was_first_seen_as_it_settled_is_left_out(path: Path) -> N
     last = np.datetime64(begins, "ns") + 29 * np.timedelta64(1, "m")
     damage(
         path,
-        "INSERT INTO kalshi_markets SELECT 'HAIL', begins, interval, 30, '' FROM kalshi_markets"
+        "INSERT INTO kalshi_markets SELECT 'HAIL', begins, interval, 30 FROM kalshi_markets"
         " WHERE market = 'RAIN'",
-        f"INSERT INTO kalshi_ticks VALUES ('HAIL', '{last}', 9900, 10000, 0, 0, 0, 0, 1.0, '')",
+        f"INSERT INTO kalshi_ticks VALUES ('HAIL', '{last}', 9900, 10000, 0, 0, 0, 0, 1.0)",
     )
     assert paper_report(path, 10, EpisodeSettings()).content == before.content
 
@@ -255,8 +252,6 @@ def test_how_an_account_stood_is_read_as_it_was_kept() -> None:
         "settlements": [["SNOW", "2026-11-21T00:00:00.000000000"]],
         "sales": {"RAIN": ["0.4", "0"]},
     }
-    log.database.execute(
-        "UPDATE kalshi_books SET content = replace(content, '9.5', 'NaN'), row_digest = ''"
-    )
+    log.database.execute("UPDATE kalshi_books SET content = replace(content, '9.5', 'NaN')")
     with pytest.raises(DatabaseFailed, match="no number"):
         log.kept()

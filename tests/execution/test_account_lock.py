@@ -115,7 +115,7 @@ def test_a_row_of_an_earlier_version_that_says_nothing_has_its_journal_set_aside
 ) -> None:
     with journal_of_account("earlier", tmp_path) as book:
         OrderStore(book.database).begin(OrderIntent(ORDER, NOW))
-        book.database.execute(f"UPDATE intents SET {change}, row_digest = ''")
+        book.database.execute(f"UPDATE intents SET {change}")
     path = book.folder / JOURNAL
     said = refused("earlier", tmp_path)
     assert said.startswith(f"{path}: the journal is damaged: intents, row a: ")
@@ -127,7 +127,7 @@ def test_a_row_of_an_earlier_version_that_says_nothing_has_its_journal_set_aside
 
 
 def changed_row(database: Database) -> None:
-    database.execute("UPDATE intents SET job = 'other'")
+    database.execute("UPDATE intents SET sent_at = 'soon'")
 
 
 def spoilt_kind(database: Database) -> None:
