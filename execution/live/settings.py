@@ -118,27 +118,6 @@ class LiveSettings(TradingSettings, WatchedSettings):
     def tradable_symbols(self) -> frozenset[str]:
         return frozenset(instrument(symbol).symbol for symbol in self.symbols)
 
-    def kept_back(self, equity: float) -> list[str]:
-        """What limits allow and guards do not send, a sentence each; equity: USD."""
-        limits, guards = self.limits, self.guards
-        largest = max(limits.intraday_leverage, limits.overnight_leverage)
-        pairs = (
-            ("limits.symbol_cap", limits.symbol_cap, "guards.max_position", guards.max_position),
-            ("limits.intraday_leverage", largest, "guards.max_gross", guards.max_gross),
-        )
-        said = [
-            f"{limit} is {allowed:g}, and nothing beyond {guard}={sent:g} is sent"
-            for limit, allowed, guard, sent in pairs
-            if allowed > sent
-        ]
-        order = limits.symbol_cap * equity
-        if order > guards.max_order:
-            said.append(
-                f"limits.symbol_cap is ${order:,.0f} here, and no order beyond"
-                f" guards.max_order={guards.max_order:,.0f} is sent"
-            )
-        return said
-
     @classmethod
     def of(cls, config: DictConfig) -> LiveSettings:
         """The checked settings of a composed configuration; what only a backtest needs is left out.

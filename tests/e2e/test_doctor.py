@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import requests
 from hypothesis import given
 from hypothesis import strategies as st
 from platformdirs import user_state_path
@@ -38,7 +37,6 @@ from execution.doctor import (
     Finding,
     Start,
     clock_offset,
-    clock_said,
     disk_said,
     findings,
     journal_said,
@@ -166,9 +164,8 @@ def print_line(monkeypatch: pytest.MonkeyPatch, **facts: Any) -> None:
 
 
 def test_a_healthy_account_is_ready_and_nothing_is_left_behind(
-    command: Command, here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, here: Practice, tmp_path: Path
 ) -> None:
-    print_line(monkeypatch, options_trading_level=3)
     code, said = command()
     lines = said.splitlines()
     assert (code, [line.split(":")[0].split() for line in lines]) == (0, [["ok", n] for n in NAMES])
@@ -230,10 +227,6 @@ def test_keys_that_open_nothing_and_a_venue_that_does_not_answer_are_told_apart(
         ({"multiplier": "much"}, "margin", "failure", "multiplier is not a number"),
         ({"shorting_enabled": False}, "shorting", "warning", "nothing is sold short"),
         ({"crypto_status": "INACTIVE"}, "crypto", "failure", "INACTIVE, SYXUSD cannot be traded"),
-        ({"options_approved_level": 0}, "options", "warning", "is 0, and spreads need 3"),
-        ({"options_trading_level": 2, "options_approved_level": 3}, "options", "warning", "is 2"),
-        ({"options_approved_level": None}, "options", "warning", "level is unknown"),
-        ({"options_trading_level": "x"}, "options", "failure", "options_trading_level is not"),
     ],
 )
 def test_what_the_venue_says_of_the_account_is_one_line_and_no_other(
@@ -288,16 +281,6 @@ def test_a_clock_that_is_off_is_said_over_the_wire(
         assert found.found.startswith(f"the venue's is {said} ahead of this machine's; set")
 
 
-def test_a_clock_that_does_not_answer_leaves_the_bars_unchecked(
-    here: Practice, tmp_path: Path
-) -> None:
-    here.fail(kind="malformed", path="/v2/clock", count=99)
-    found = examined(here, tmp_path)
-    assert found["clock"].level == "failure"
-    assert "the clock: the answer makes no sense" in found["clock"].found
-    assert found["feed"].found == "not checked, because of clock; mend that first"
-
-
 @given(truth=st.integers(-100, 100), lags=st.tuples(st.integers(0, 40), st.integers(0, 40)))
 def test_a_slow_answer_is_no_offset_of_the_clock(truth: int, lags: tuple[int, int]) -> None:
     """Whenever within the request the venue looked at its clock, it is never accused wrongly."""
@@ -310,15 +293,6 @@ def test_a_slow_answer_is_no_offset_of_the_clock(truth: int, lags: tuple[int, in
     assert abs(truth - offset) <= sum(lags)
     if not sum(lags):
         assert offset == truth
-
-
-@pytest.mark.parametrize("side", [-1, 1])
-def test_only_a_server_on_this_machine_may_have_a_time_of_its_own(side: int) -> None:
-    day = 86_400.0 * side
-    assert clock_said(day, on_this_machine=True)[0] == "ok"
-    assert clock_said(day, on_this_machine=False)[0] == "failure"
-    assert clock_said(day - side, on_this_machine=True)[0] == "failure"
-    assert ("behind" in clock_said(day, on_this_machine=False)[1]) is (side < 0)
 
 
 @pytest.mark.slow
@@ -341,26 +315,6 @@ def test_bars_that_are_missing_late_or_refused_are_told_apart(
     refused = examined(here, tmp_path, "data.feed=sip")["feed"]
     assert refused.level == "failure"
     assert "keys without a paid plan read data.feed=iex, not sip" in refused.found
-
-
-@pytest.mark.slow
-def test_a_symbol_that_stands_still_is_behind_and_all_that_do_are_a_failure(
-    practice: StartServer, tmp_path: Path
-) -> None:
-    here = opening(practice)
-    halted = {"symbol": "SYA", "halted": True}
-    assert requests.post(f"{here.url}/control/assets", json=halted, timeout=30).ok
-    here.advance("2024-02-20T18:30:00Z")
-    words = ["bar_patience=0"]
-    one = examined(here, tmp_path, *words, "symbols=[SYA,SYB]")["feed"]
-    assert one.level == "warning"
-    assert "0 min ago; the last bar of SYA is not there" in one.found
-    alone = examined(here, tmp_path, *words, "symbols=[SYA]")["feed"]
-    assert alone.level == "failure"
-    assert "of SYA, closed at 2024-02-20T15:30Z, 180 min ago" in alone.found
-    assert "the last bar of SYA is not there, and nothing of it is decided: wait" in alone.found
-    patient = examined(here, tmp_path, "bar_patience=1", "symbols=[SYA]")["feed"]
-    assert patient.level == "ok", "it closed this very second, and may still come"
 
 
 def test_where_orders_go_is_said() -> None:
@@ -410,30 +364,6 @@ def test_a_checkpoint_that_is_not_there_or_not_whole_is_named(
     assert other == Finding("ok", "checkpoint", "ewma")
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        ((), []),
-        (
-            ["limits.symbol_cap=2.2"],
-            ["limits.symbol_cap is 2.2, and nothing beyond guards.max_position"],
-        ),
-        (
-            ["guards.max_gross=2"],
-            ["limits.intraday_leverage is 4, and nothing beyond guards.max_gross"],
-        ),
-        (
-            ["guards.max_order=59999"],
-            ["limits.symbol_cap is $60,000 here, and no order beyond guards.max_order"],
-        ),
-    ],
-)
-def test_limits_that_guards_keep_back_are_named(words: list[str], said: list[str]) -> None:
-    kept = LiveSettings.of(composed_config("live", words)).kept_back(100_000.0)
-    assert len(kept) == len(said)
-    assert all(line.startswith(begins) for line, begins in zip(kept, said, strict=True))
-
-
 SIZES = st.sampled_from([FULL - 1, FULL, GIGABYTE - 1, GIGABYTE]) | st.integers(0, 4 * GIGABYTE)
 
 
@@ -444,13 +374,6 @@ def test_the_fullest_disk_decides(sizes: list[int]) -> None:
     worst = min(levels, key=["failure", "warning", "ok"].index)
     assert level == worst
     assert all(f"folder {n}" in found for n in range(len(sizes)))
-
-
-def test_a_file_in_place_of_the_folder_fails_what_needs_it(here: Practice, tmp_path: Path) -> None:
-    (tmp_path / "live").write_text("in the way")
-    found = examined(here, tmp_path / "live")
-    assert found["disk"].level == "failure"
-    assert f"{tmp_path}/live: it is a file, and a folder is needed there" in found["disk"].found
 
 
 @contextmanager
@@ -525,15 +448,6 @@ def test_a_spoilt_journal_is_a_failure(here: Practice, tmp_path: Path) -> None:
         assert says in found["journal"].found
         assert found["journal"].found.endswith("the loop sets it aside and halts")
         assert found["halts"].found == "not checked, because of journal; mend that first"
-
-
-def test_a_journal_that_was_begun_and_has_no_tables_yet_is_whole(
-    here: Practice, tmp_path: Path
-) -> None:
-    path = journal(here, tmp_path)
-    path.parent.mkdir()
-    path.touch()
-    assert examined(here, tmp_path)["journal"].level == "ok"
 
 
 def test_a_process_that_was_killed_within_a_commit_has_not_spoilt_its_journal(
@@ -643,13 +557,6 @@ def test_a_journal_in_another_folder_is_found(here: Practice, tmp_path: Path) ->
         assert f"delete {place}/journal" in found["journal"].found
 
 
-@given(level=st.sampled_from(["ok", "warning", "failure"]), found=st.text(min_size=1))
-def test_a_finding_is_one_line_that_begins_with_its_level(level: Any, found: str) -> None:
-    line = str(Finding(level, "disk", found))
-    assert len(line.splitlines()) == 1
-    assert line.split()[:2] == [level, "disk:"]
-
-
 @given(before=st.text(), between=st.text(), after=st.text())
 def test_no_key_is_shown_wherever_it_stands(before: str, between: str, after: str) -> None:
     keys = Keys("PKAAAABBBBCCCCDDDD", "sEcReTsEcReTsEcReTsEcReT0123456789")
@@ -658,12 +565,3 @@ def test_no_key_is_shown_wherever_it_stands(before: str, between: str, after: st
     assert line.startswith("failure keys: ")
     for secret in (keys.key, keys.secret):
         assert secret not in line
-
-
-def test_a_venue_that_repeats_the_keys_has_them_taken_out(
-    command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    print_line(monkeypatch, crypto_status=KEYS.secret, status=KEYS.key)
-    code, said = command()
-    assert code == 1
-    assert "crypto: [secret], SYXUSD cannot be traded" in said

@@ -417,17 +417,6 @@ def test_the_command_that_is_told_to_end_leaves_its_records_and_goes_on(
 
 
 @pytest.mark.slow
-def test_a_replay_of_another_account_keeps_its_records(desk_of: Callable[[str], Desk]) -> None:
-    before = desk_of("desk")
-    with pytest.raises(Ended):
-        before.replay(stopping(2, lambda: signal.raise_signal(signal.SIGTERM)))
-    kept = before.summary
-    with pytest.raises(InputError, match="the server was begun again since"):
-        desk_of("desk").replay()
-    assert before.summary == kept
-
-
-@pytest.mark.slow
 def test_settings_may_change_until_something_is_decided(desk_of: Callable[[str], Desk]) -> None:
     desk = desk_of("desk")
     desk.here.fail(kind="status", method="GET", path="/v2/positions", status=500, count=1)
