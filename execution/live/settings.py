@@ -31,11 +31,6 @@ class AccountSettings:
     source: Literal["described", "venue"] = setting(
         "described", "`venue`, or `described` by `capital` and `positions` (dry, over files)"
     )
-    foreign: Literal["ignore", "refuse"] = setting(
-        "ignore",
-        "positions and orders that are not ours: `ignore` counts them in every limit and "
-        "leaves them alone, `refuse` sends nothing meanwhile",
-    )
 
 
 @settings_class()
@@ -43,9 +38,7 @@ class LiveSettings(TradingSettings, WatchedSettings):
     """A trader with an account at a venue."""
 
     broker: BrokerSettings = setting(BrokerSettings(), "how the venue is reached")
-    account: AccountSettings = setting(
-        AccountSettings(), "which, and what to do about others' positions in it"
-    )
+    account: AccountSettings = setting(AccountSettings(), "which account is traded")
     guards: GuardSettings = setting(GuardSettings(), "bounds that no order of any job goes beyond")
     history_days: int | None = setting(
         None,

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import sqlite3
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -21,28 +20,8 @@ from hypothesis import strategies as st
 from platformdirs import user_state_path
 from safetensors.numpy import load_file, save_file
 
-from execution import doctor
-from execution.account_lock import (
-    JOURNAL,
-    LOCK,
-    account_lock,
-    folder_lock,
-    journal_of_account,
-    state_folder,
-)
-from execution.doctor import (
-    CHECKS,
-    FULL,
-    GIGABYTE,
-    Finding,
-    Start,
-    clock_offset,
-    disk_said,
-    findings,
-    journal_said,
-    nearest,
-    shown,
-)
+from execution.account_lock import JOURNAL, LOCK, account_lock, folder_lock, journal_of_account
+from execution.doctor import CHECKS, FULL, GIGABYTE, Finding, Start, clock_offset, findings, shown
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from execution.journal.order_store import OrderIntent, OrderStore
@@ -64,7 +43,6 @@ NAMES = list(CHECKS)
 OF_THE_ACCOUNT = [name for name, (_, needed) in CHECKS.items() if needed]
 NOW = np.datetime64("2024-02-20T15:30", "ns")
 ORDER = Order("a", "SYA", "buy", Decimal(3), "so")
-UNPRIVILEGED = 65534
 Seconds = np.timedelta64
 Command = Callable[..., tuple[int, str]]
 
@@ -247,19 +225,6 @@ def test_what_the_venue_says_of_the_account_is_one_line_and_no_other(
     assert differing <= {name}
 
 
-def test_what_is_not_traded_and_what_is_not_asked_for_is_no_failure(
-    here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    print_line(monkeypatch, crypto_status="INACTIVE", multiplier="2")
-    words = ["limits.intraday_leverage=2", "limits.overnight_leverage=2", "symbols=[SYA]"]
-    found = examined(here, tmp_path, *words)
-    assert (found["margin"].level, found["crypto"].level) == ("ok", "warning")
-    print_line(monkeypatch, id=None)
-    found = examined(here, tmp_path)
-    assert found["keys"].level == "failure"
-    assert "the account: the answer makes no sense: id is missing" in found["keys"].found
-
-
 @pytest.mark.parametrize(
     ("seconds", "level", "said"),
     [
@@ -365,55 +330,6 @@ def test_a_checkpoint_that_is_not_there_or_not_whole_is_named(
 
 
 SIZES = st.sampled_from([FULL - 1, FULL, GIGABYTE - 1, GIGABYTE]) | st.integers(0, 4 * GIGABYTE)
-
-
-@given(sizes=st.lists(SIZES, min_size=1, max_size=3))
-def test_the_fullest_disk_decides(sizes: list[int]) -> None:
-    level, found = disk_said({f"folder {n}": size for n, size in enumerate(sizes)})
-    levels = ["failure" if s < FULL else "warning" if s < GIGABYTE else "ok" for s in sizes]
-    worst = min(levels, key=["failure", "warning", "ok"].index)
-    assert level == worst
-    assert all(f"folder {n}" in found for n in range(len(sizes)))
-
-
-@contextmanager
-def unprivileged(mode: int) -> Iterator[Path]:
-    """A folder of a mode that binds whoever runs this, root too."""
-    folder = Path(tempfile.mkdtemp())
-    (folder / "live").mkdir()
-    folder.chmod(0o755)
-    (folder / "live").chmod(mode)
-    users = os.getresuid()
-    if users[1] == 0:
-        os.setresuid(UNPRIVILEGED, UNPRIVILEGED, 0)
-    try:
-        yield folder / "live"
-    finally:
-        os.setresuid(*users)
-        (folder / "live").chmod(0o755)
-        shutil.rmtree(folder)
-
-
-def test_a_folder_that_cannot_be_written_or_looked_at_is_refused_by_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with unprivileged(0o555) as folder:
-        monkeypatch.setenv("XDG_STATE_HOME", str(folder))
-        for wanted in (folder, folder / "deeper" / "still", state_folder("some-account")):
-            with pytest.raises(InputError, match=f"{folder}: cannot be written; let this user"):
-                nearest(wanted)
-    refused = r"cannot be (looked at|read)"
-    with unprivileged(0o000) as folder:
-        monkeypatch.setenv("XDG_STATE_HOME", str(folder.parent / "nobody"))
-        with pytest.raises(InputError, match=refused):
-            nearest(folder / "deeper")
-        with pytest.raises(InputError, match=refused):
-            journal_said(folder / "some-account" / JOURNAL, traded=False)
-        monkeypatch.setenv("XDG_STATE_HOME", str(folder))
-        with pytest.raises(InputError, match=refused):
-            nearest(state_folder("some-account"))
-        with pytest.raises(InputError, match=refused):
-            journal_said(tmp_path / "some-account" / JOURNAL, traded=False)
 
 
 def test_a_journal_is_read_and_not_changed(here: Practice, tmp_path: Path) -> None:
@@ -531,15 +447,6 @@ def test_an_account_that_another_process_trades_is_not_ready(
         assert f"{path} is not read through, as another process may be writing it" in journal_line
         assert "nobody knows what became of 1 of its orders" in journal_line
     assert command()[0] == 0
-
-
-def test_a_journal_that_is_written_is_not_held_up(
-    here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Reading it through for longer than a commit waits would stop the loop."""
-    with opened(here, tmp_path):
-        monkeypatch.setattr(doctor, "refuse_unusable", lambda path: pytest.fail("read through"))
-        assert examined(here, tmp_path)["journal"].level == "ok"
 
 
 def test_a_journal_in_another_folder_is_found(here: Practice, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,27 +60,6 @@ def test_the_status_says_what_is_held_what_waits_and_what_stands(
     assert "trade: trade-20240220T153000Z, 2 fills" in text
 
 
-def test_the_status_says_of_a_cycle_when_it_began_and_what_it_decided(
-    folder: Path, tmp_path: Path
-) -> None:
-    database = Database(folder / JOURNAL)
-    database.execute("UPDATE cycles SET began_at = '2024-02-20T13:10:00.000000000'")
-    for began, ended in (("16:30", "2024-02-20T16:31:00.000000000"), ("17:30", None)):
-        database.execute(
-            "INSERT INTO cycles (job, began_at, ended_at, decision, fills, idle, failed)"
-            " VALUES ('trade', ?, ?, '', 0, '', '')",
-            (f"2024-02-20T{began}:00.000000000", ended),
-        )
-    database.close()
-    lines = asked(tmp_path, "status")[1].splitlines()
-    assert lines[-4:] == [
-        "2024-02-20T13:10Z trade: trade-20240220T153000Z, 2 fills",
-        "2024-02-20T16:30Z trade: nothing decided",
-        "2024-02-20T17:30Z trade: nothing decided yet: under way, or killed",
-        "no cycle is expected",
-    ]
-
-
 @pytest.mark.parametrize("name", ["", ".", "..", "/", "a/b", "../live", "a\0b", "x" * 300])
 def test_what_is_no_name_of_an_account_is_no_folder_for_any_command(
     folder: Path, tmp_path: Path, name: str
@@ -93,17 +71,6 @@ def test_what_is_no_name_of_an_account_is_no_folder_for_any_command(
         assert f"--account: {name!r} is no name of an account" in text
     assert not list(tmp_path.rglob("KILL"))
     assert account_folder(folder.parent, folder.name) == folder
-
-
-def test_what_a_journal_says_of_a_halt_is_no_command_to_the_terminal(
-    folder: Path, tmp_path: Path
-) -> None:
-    with closing(Database(folder / JOURNAL)) as database:
-        Halts(database, EventLog(database)).raise_halt("cash", "12 \x1b[2J USD", NOW)
-    code, text = asked(tmp_path, "clear", "cash", "--by", "Ada")
-    assert code == 0, text
-    assert text.endswith(": 12 \\x1b[2J USD\n")
-    assert "\x1b" not in text
 
 
 def test_a_halt_is_cleared_by_somebody_and_once(folder: Path, tmp_path: Path) -> None:
@@ -247,28 +214,6 @@ def test_a_halt_is_cleared_where_the_account_is_traded_and_not_in_a_copy(
     query = "SELECT cleared_by FROM halts"
     assert rows_of(there / "data" / "live" / "moved" / JOURNAL, query) == [("Ada",)]
     assert rows_of(here / "data" / "live" / "moved" / JOURNAL, query) == [("",)]
-
-
-def test_a_kill_file_that_cannot_be_written_is_one_line(folder: Path, tmp_path: Path) -> None:
-    (folder / "KILL").mkdir()
-    code, text = asked(tmp_path, "kill")
-    assert code == 2
-    (line,) = text.splitlines()
-    assert line.startswith(f"error: {folder / 'KILL'}: cannot be written: Is a directory; end the")
-
-
-@pytest.mark.parametrize("command", [("status",), CLEAR, ("kill",)])
-def test_the_account_is_named_before_the_command_or_after_it(
-    folder: Path, tmp_path: Path, command: tuple[str, ...]
-) -> None:
-    named = ["--folder", str(folder.parent), "--account", folder.name]
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    assert asked(elsewhere, *command)[0] == 2
-    code, text = asked(elsewhere, *command, *named)
-    assert code == 0, text
-    if command[0] != "clear":
-        assert asked(elsewhere, *named, *command)[0] == 0
 
 
 def test_a_halt_is_cleared_at_the_time_of_the_venue_whatever_this_machine_shows(

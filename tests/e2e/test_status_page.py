@@ -8,13 +8,10 @@ import html
 import json
 import logging
 import os
-import platform
 import re
 import signal
-import sqlite3
 import stat
 from collections.abc import Iterator
-from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -44,8 +41,6 @@ from foundation.ending import Ended
 from foundation.errors import BrokerError, InputError
 from foundation.figures import multiple
 from foundation.notices import Notices
-from option_spreads.selling.job import spreads_section
-from option_spreads.selling.state import OpenSpread
 from tests.e2e.chromium import Page, look_at_all_widths, look_at_charts
 from tests.e2e.practice import OPENING, Practice, Start, order, practising
 from tests.e2e.test_live_account import Desk
@@ -216,15 +211,6 @@ def test_the_page_says_what_stops_the_loop_what_was_earned_and_why_each_order_wa
         assert re.search(rf"{choice['symbol']} 21 Feb .*{re.escape(target)}", text)
 
 
-def test_what_was_decided_of_a_coin_stays_beside_a_later_decision_on_stocks(
-    practised: Path,
-) -> None:
-    text = text_of((practised / PAGE).read_text())
-    table = text.partition("Last decision")[2].partition("Alerts")[0]
-    symbols = re.findall(r"(SY\w+) 21 Feb (\d\d:\d\d)", table)
-    assert symbols == [("SYA", "19:30"), ("SYB", "19:30"), ("SYC", "19:30"), ("SYXUSD", "19:00")]
-
-
 def test_text_from_outside_is_text_on_the_page(practised: Path, written: Written) -> None:
     NoticeBook(written.database, str, lambda: NOW)(ATTACK, ATTACK)
     written.order("one", reason=ATTACK)
@@ -286,13 +272,6 @@ def test_the_kill_file_and_every_halt_are_said_with_what_to_do(written: Written)
     assert f"{written.folder / KILL_FILE} is there" in written.text()
 
 
-def test_orders_of_which_nobody_knows_are_counted(written: Written) -> None:
-    written.order("one")
-    assert "nobody knows" not in written.text()
-    written.book.settle("one", "sending")
-    assert "Orders of which nobody knows: 1" in written.text()
-
-
 def test_a_cycle_that_failed_is_said_until_one_has_not(written: Written) -> None:
     written.made(failed="the venue did not answer")
     assert "The last cycle failed the venue did not answer" in written.text()
@@ -313,24 +292,6 @@ def test_what_is_held_is_shown_against_its_ceiling(written: Written) -> None:
     assert "AAPL -0.300× 0.60× -$300" in text
     written.mark(NOW, 1_000.0, NVDA=4_100.0)
     assert "stocks, gross +4.100× above 4.00×" in written.text()
-
-
-def test_open_spreads_are_shown_as_the_seller_knows_them(written: Written) -> None:
-    legs = ("SPXW240402P04980000", "SPXW240402P04975000")
-    one = OpenSpread(
-        *("PUT-030", "PUT", legs, "open", 3, Decimal("1.25"), "2024-04-02 10:00"),
-        Decimal("1.45"),
-        reason=ATTACK,
-        closed=1,
-    )
-    opened: list[OpenSpread] = []
-    assert "Open spreads" not in written.text()
-    written.status = written.status_page(spreads_section(lambda: opened))
-    assert "No spread is open" in written.text()
-    opened.append(one)
-    written.order("one")
-    assert "PUT-030 PUT 4980 / 4975 open 2 of 3 1.25 1.45 2024-04-02 10:00" in written.text()
-    assert ATTACK in written.text()
 
 
 def test_the_page_is_its_owners_alone_and_never_half_of_one(written: Written) -> None:
@@ -395,20 +356,6 @@ def test_trouble_of_a_products_section_is_no_trouble_of_the_others(
     assert "Traceback" in caplog.text
 
 
-def test_a_page_that_was_in_trouble_is_written_again_once_that_is_over(
-    written: Written, caplog: pytest.LogCaptureFixture
-) -> None:
-    in_the_way(written)
-    written.status.refresh()
-    written.file.rmdir()
-    assert "No order waits" in written.text()
-    written.file.unlink()
-    in_the_way(written)
-    written.order("one")
-    written.status.refresh()
-    assert len(caplog.records) == 2
-
-
 def test_writing_takes_a_twentieth_of_the_time_at_most(written: Written) -> None:
     def slow() -> str:
         written.seconds += 0.5
@@ -439,32 +386,6 @@ def test_the_page_says_what_has_ended_the_loop(written: Written) -> None:
         with pytest.raises(type(error)), written.status.kept(Stop()):
             raise error
         assert f"<title>Stopped: {why} ·" in written.file.read_text()
-
-
-def test_what_a_killed_process_has_left_of_a_page_goes(written: Written) -> None:
-    no_process = 2**22 + 1  # beyond the largest number of one
-    left = written.folder / f".{PAGE}.{platform.node()}.{no_process}.part"
-    left.touch()
-    written.status.refresh()
-    assert not left.exists()
-
-
-def test_a_year_of_an_account_makes_no_long_page(written: Written) -> None:
-    """8,760 marks of 20 positions, and more orders than the page lists."""
-    for number in range(60):
-        written.order(f"order-{number}", reason="a reason of a line, as long as they are " * 5)
-    equity = 1e5 * np.exp(np.cumsum(np.random.default_rng(0).normal(0, 2e-3, 8_760)))
-    held = json.dumps({f"SY{letter}": 4_000.0 for letter in "ABCDEFGHIJKLMNOPQRST"})
-    marks = [
-        (str(NOW - hour * 60 * MINUTE), value, held) for hour, value in enumerate(equity.tolist())
-    ]
-    with closing(sqlite3.connect(written.folder / JOURNAL)) as connection, connection:
-        connection.executemany(
-            "INSERT INTO marks VALUES (?, ?, 0, 60000, 20000, 4, 0, ?, 1, 1, 1, 0, 0)", marks
-        )
-    page = written.page()
-    assert len(page) < 200_000
-    assert text_of(page).count("order-") == 20
 
 
 def test_on_a_phone_and_on_a_desk_nothing_is_cut_off(browser: Page, practised: Path) -> None:

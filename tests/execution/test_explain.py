@@ -91,14 +91,6 @@ def rests_on(row: Any) -> str:
     return f" (premium {parts[0]:+.3f}, forecast {parts[1]:+.3f})"
 
 
-def test_a_story_says_what_premium_and_forecast_want(run: Path) -> None:
-    decisions, _, _ = frames(run)
-    both = decisions[(decisions[list(WEIGHTS)].abs() >= SHOWN).all(axis=1)]
-    row = next(each for each in both.itertuples() if each.qty)
-    asked = {"symbol": row.symbol, "at": f"{row.at:%Y-%m-%dT%H:%MZ}"}
-    assert f" unconstrained {row.kelly:+.3f}{rests_on(row)}, weight" in explain(run, **asked)
-
-
 def test_the_story_of_an_order_holds_its_numbers(run: Path) -> None:
     decisions, orders, fills = frames(run)
     order = orders.iloc[10]

@@ -193,15 +193,6 @@ def test_a_fill_is_expected_once_whether_it_was_listed_or_answered_first(
         assert database.rows(counted, (WORKING,)) == [("820",)]
 
 
-def test_what_had_filled_before_the_ground_and_is_not_listed_is_no_news(tmp_path: Path) -> None:
-    with closing(Database(restored(FIRST, tmp_path / "journal.sqlite"))) as database:
-        early = "UPDATE intents SET sent_at = '2024-02-19T15:30:00.000000000', filled = '820'"
-        database.execute(f"{early} WHERE client_order_id = ?", (WORKING,))
-        opened(database)
-        counted = "SELECT qty FROM counted WHERE name = ?"
-        assert database.rows(counted, (WORKING,)) == [("820",)]
-
-
 def test_what_was_kept_in_the_venues_words_is_of_the_kind_that_the_venue_lists(
     tmp_path: Path,
 ) -> None:
