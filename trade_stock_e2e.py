@@ -249,12 +249,10 @@ def _stopped(settings: LiveSettings, account: str) -> tuple[list[str], frozenset
 
 
 def _say_at_first(cycle: Cycle, settings: LiveSettings) -> None:
-    """Say of a first cycle what of the history is not there, and what guards will keep back."""
+    """Say of a first cycle what of the history is not there."""
     asked = history_start(cycle.account.as_of, settings.days_of_history)
     for line in history_lines(cycle.bars, asked, settings.forecaster.own_bars):
         print_warning(line)
-    for line in settings.kept_back(cycle.account.equity):
-        print_warning(f"{line}.")
 
 
 def show(cycle: Cycle) -> None:

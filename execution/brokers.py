@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -23,7 +22,6 @@ from trainingdata.instruments import foreign_symbol, instrument, is_symbol
 READINGS = (0.0, 2.0)  # seconds before each reading of an account whose answers are not believed
 SETBACK = np.timedelta64(60, "s")  # by which a clock may be put right
 MOST_LENT = Decimal(4)  # times equity that a broker lends by day on any stock, by Regulation T
-DOLLARS = re.compile(r"\?(?:BUY|SELL)_(.+)_USD")  # how the dollars of an order by value are named
 
 
 class Holding(NamedTuple):
@@ -38,7 +36,7 @@ NOTHING = Holding(Decimal(0), Decimal(0))
 
 @dataclass(frozen=True, slots=True)
 class OtherOrder:
-    """An open order that is not among an account's: of options, or one that makes no sense.
+    """An open order that is not among an account's: of options, by value, or of no sense.
 
     place: the symbol that it is in, or what options are on.
     at_risk: USD that what is left of it could lose; infinite where nothing bounds that.
@@ -98,12 +96,6 @@ def symbol_held(name: str) -> str:
     return instrument(name).symbol if is_symbol(name) else foreign_symbol(name)
 
 
-def meant_by(symbol: str) -> str:
-    """The symbol that an order is in; that of a dollar stands for the one that it is spent on."""
-    spent = DOLLARS.fullmatch(symbol)
-    return symbol_held(spent[1].replace("_", "/")) if spent else symbol
-
-
 class LiveBroker(Broker, Protocol):
     """A broker whose orders outlive the process.
 
@@ -112,6 +104,7 @@ class LiveBroker(Broker, Protocol):
     """
 
     def adopt(self, strategy: str) -> None: ...
+
     def follow(self) -> None: ...
 
 

@@ -5,7 +5,6 @@ A report reads columns; whoever asks about one decision gets its object.
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, overload
@@ -30,55 +29,21 @@ DECISION_COLUMNS = (
 
 
 class DecisionLog(Sequence[Decision]):
-    """The decisions of a run in time order.
+    """The decisions of a run in time order; what else says them as columns answers the same.
 
     rows: names of the limits on groups.
     """
 
     rows: tuple[str, ...] = ()
 
+    def __init__(self, decisions: Sequence[Decision]) -> None:
+        self._decisions = decisions
+        self.rows = decisions[0].rows if decisions else ()
+
     @property
     def columns(self) -> tuple[str, ...]:
         """Of `frame`: DECISION_COLUMNS, and the shadow price of each limit on a group."""
         return (*DECISION_COLUMNS, *(f"shadow_{name}" for name in self.rows))
-
-    @property
-    @abstractmethod
-    def gaps(self) -> Array:
-        """[D] as of `Decision`."""
-
-    @property
-    @abstractmethod
-    def at(self) -> Instants:
-        """[D] their instants."""
-
-    @property
-    @abstractmethod
-    def stock_ceilings(self) -> Array:
-        """[D] stock gross allowed, in multiples of equity."""
-
-    @property
-    @abstractmethod
-    def failures(self) -> int:
-        """At how many of them nothing could be sized."""
-
-    @property
-    @abstractmethod
-    def orders(self) -> Sequence[tuple[np.datetime64, Order]]:
-        """Every order, with the instant of its decision."""
-
-    @property
-    @abstractmethod
-    def frame(self) -> pd.DataFrame:
-        """DECISION_COLUMNS, a row per symbol that decided; as `Run.decision_frame` says."""
-
-    @abstractmethod
-    def unsolved(self, most: int) -> list[Decision]:
-        """The first of those whose problem was not solved."""
-
-    @abstractmethod
-    def decision(self, number: int) -> Decision:
-        """The object of one."""
 
     @overload
     def __getitem__(self, number: int) -> Decision: ...
@@ -99,42 +64,41 @@ class DecisionLog(Sequence[Decision]):
     def __iter__(self) -> Iterator[Decision]:
         return (self.decision(k) for k in range(len(self)))
 
-
-class ListedDecisions(DecisionLog):
-    """Decisions that were made one by one."""
-
-    def __init__(self, decisions: Sequence[Decision]) -> None:
-        self._decisions = decisions
-        self.rows = decisions[0].rows if decisions else ()
-
     def __len__(self) -> int:
         return len(self._decisions)
 
     def decision(self, number: int) -> Decision:
+        """The object of one."""
         return self._decisions[number]
 
     @property
     def at(self) -> Instants:
+        """[D] their instants."""
         return np.array([decision.at for decision in self._decisions], dtype="datetime64[ns]")
 
     @property
     def stock_ceilings(self) -> Array:
+        """[D] stock gross allowed, in multiples of equity."""
         return np.array([decision.stock_ceiling for decision in self._decisions])
 
     @property
     def gaps(self) -> Array:
+        """[D] as of `Decision`."""
         return np.array([decision.gap for decision in self._decisions], dtype=np.float64)
 
     @property
     def failures(self) -> int:
+        """At how many of them nothing could be sized."""
         return sum(bool(decision.failure) for decision in self._decisions)
 
     @property
     def orders(self) -> Sequence[tuple[np.datetime64, Order]]:
+        """Every order, with the instant of its decision."""
         return [(decision.at, order) for decision in self._decisions for order in decision.orders]
 
     @cached_property
     def frame(self) -> pd.DataFrame:
+        """DECISION_COLUMNS, a row per symbol that decided; as `Run.decision_frame` says."""
         rows = [
             (*_choice_row(d, c), *(c.binding.get(name, 0.0) for name in self.rows))
             for d in self._decisions
@@ -143,6 +107,7 @@ class ListedDecisions(DecisionLog):
         return frame_of(self.columns, rows)
 
     def unsolved(self, most: int) -> list[Decision]:
+        """The first of those whose problem was not solved."""
         return [decision for decision in self._decisions if decision.unsolved is not None][:most]
 
 

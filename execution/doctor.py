@@ -61,7 +61,6 @@ Level = Literal["ok", "warning", "failure"]
 Said = tuple[Level, str]
 
 HISTORY = np.timedelta64(10, "D")  # in which a symbol that is traded has a bar
-SPREADS = 3  # the option level from which on the venue takes spreads
 NOTABLE_OFFSET = 5.0  # seconds
 LARGEST_OFFSET = 60.0
 SIMULATED_OFFSET = 86_400.0  # seconds from which on a clock is a practice server's own
@@ -190,9 +189,7 @@ def _account(start: Start) -> Said:
     said = [f"is {status}"] if status != ACTIVE else []
     said += [f"has {block.name}" for block in AccountFacts.blocks if block.of(start.facts)]
     if not said:
-        found = f"{account} is {ACTIVE}, with no block"
-        kept = start.settings.kept_back(float(AccountFacts.equity.of(start.facts) or 0))
-        return ("warning", "; ".join([found, *kept])) if kept else ("ok", found)
+        return "ok", f"{account} is {ACTIVE}, with no block"
     text = f"{account} {' and '.join(said)}; no order is taken until the venue lifts that"
     return "failure", text
 
@@ -221,17 +218,6 @@ def _crypto(start: Start) -> Said:
     coins = ", ".join(filter(is_coin, start.symbols))
     text = f"{status}, {coins or 'coins'} cannot be traded; have it enabled at the venue"
     return "failure" if coins else "warning", text
-
-
-def _options(start: Start) -> Said:
-    """Whether spreads of options may be sold."""
-    level = AccountFacts.options_trading_level.of(start.facts)
-    if level is None:
-        level = AccountFacts.options_approved_level.of(start.facts)
-    if level is not None and level >= SPREADS:
-        return "ok", f"level {level:f}, spreads may be sold"
-    said = "unknown" if level is None else f"{level:f}"
-    return "warning", f"the level is {said}, and spreads need {SPREADS}; ask the venue for it"
 
 
 def _clock(start: Start) -> Said:
@@ -430,7 +416,6 @@ CHECKS: Mapping[str, tuple[Callable[[Start], Said], str]] = {
     "margin": (_margin, "keys"),
     "shorting": (_shorting, "keys"),
     "crypto": (_crypto, "keys"),
-    "options": (_options, "keys"),
     "clock": (_clock, "keys"),
     "feed": (_feed, "clock"),
     "checkpoint": (_checkpoint, ""),

@@ -23,8 +23,7 @@ from typing import Any
 import pandas as pd
 
 from execution.decision_log import DECISION_COLUMNS
-from execution.orders import strategy_of
-from execution.records import COIN_FEE, FILL_COLUMNS, ORDER_COLUMNS
+from execution.records import FILL_COLUMNS, ORDER_COLUMNS
 from execution.run_folder import RunFolder
 from foundation.command import Result
 from foundation.errors import InputError
@@ -53,8 +52,7 @@ def explain(
         asked = decisions[decisions["symbol"] == name]
         what = f"--symbol: {name} was never decided in {run}"
         if at is not None and len(asked):
-            when = f"{_at(asked['at'].min())} to {_at(asked['at'].max())}"
-            what = f"--at: {name} was not decided at {at} in {run}, but from {when}"
+            what = f"--at: {name} was not decided at {at} in {run}"
             asked = asked[asked["at"] == pd.Timestamp(instant(at, name="--at"))]
         elif (orders["symbol"] == name).any():
             asked = orders[orders["symbol"] == name]
@@ -72,7 +70,7 @@ def explain(
     lines = _decision_lines(decided, reasoned=not sent)
     for row in sent:
         own = fills[fills["client_order_id"] == row["client_order_id"]]
-        lines += [*_order_lines(row, own), *_listed_fees(row, own, fills)]
+        lines += _order_lines(row, own)
     return "\n".join(lines)
 
 
@@ -105,23 +103,6 @@ def _order_lines(order: dict[Any, Any], fills: pd.DataFrame) -> list[str]:
         fee = f"fee {number(fill['fee'], 4)} USD"
         lines.append(f"  filled {fill['qty']:+g} {price}, {fee}, {_at(fill['at'])}")
     return lines if len(fills) else [*lines, "  not filled"]
-
-
-def _listed_fees(order: dict[Any, Any], own: pd.DataFrame, fills: pd.DataFrame) -> list[str]:
-    """The fees in coin that a venue lists without their orders, after a purchase of a coin.
-
-    own: fills of the order; fills: of all.
-    """
-    nameless = fills["client_order_id"].map(strategy_of) == COIN_FEE
-    fees = fills[nameless & (fills["symbol"] == order["symbol"])]
-    if own.empty or order["side"] != "buy":
-        return []
-    later = fees[fees["booked_at"] > own["at"].min()]
-    if later.empty:
-        return []
-    listed = later["booked_at"].min()
-    taken = later["qty"][later["booked_at"] == listed].sum()
-    return [f"  fees in coin, listed by {_at(listed)} without their orders: {taken:+g}"]
 
 
 def _at(when: pd.Timestamp) -> str:

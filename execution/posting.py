@@ -226,7 +226,13 @@ class Outbox(Generic[Placed]):
             raise OrderRejected(f"{name}: not sent: {why}")
         self.book.begin(intent)
         with self._outcome_noted(name):
-            return self._settled(intent, self._send_first(intent, seen))
+            if not intent.wanted(now):
+                raise OrderWithheld(f"{name}: not sent: {too_late(intent)}")
+            try:
+                answer: Placed | Unseen = self._venue.post(intent, BUSY_PATIENCE)
+            except NoAnswer as error:
+                answer = self._looked_for(intent, error, seen)
+            return self._settled(intent, answer)
 
     def may_be_sent(self, intent: OrderIntent) -> bool:
         """Whether an intent may go out; where an id works twice, what was answered may not."""
@@ -426,15 +432,12 @@ class Outbox(Generic[Placed]):
             f"{name}: sent, and the venue does not say what became of it; it may be working"
         )
 
-    def _send_first(self, intent: OrderIntent, seen: RiskSnapshot | None) -> Placed | Unseen:
-        """Send an intent of which nothing has left, and where no answer says more, see to it."""
+    def _looked_for(
+        self, intent: OrderIntent, error: NoAnswer, seen: RiskSnapshot | None
+    ) -> Placed | Unseen:
+        """What a look says of an intent that was just sent without an answer, else of it again."""
         name = intent.client_order_id
-        if not intent.wanted(self._venue.estimated_now()):
-            raise OrderWithheld(f"{name}: not sent: {too_late(intent)}")
-        try:
-            return self._venue.post(intent, BUSY_PATIENCE)
-        except NoAnswer as error:
-            _warn_of_silence(name, error)
+        _warn_of_silence(name, error)
         found = self._poll(name, POLL_DELAYS)
         if isinstance(found, Unseen):
             return self._send_again(intent, POLL_DELAYS, found, seen)

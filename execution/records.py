@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from execution.broker import is_whole
 from execution.decision import Decision
-from execution.decision_log import DecisionLog, ListedDecisions, frame_of
+from execution.decision_log import DecisionLog, frame_of
 from execution.orders import Fill, strategy_of
 from foundation.arrays import Array, Instants
 
@@ -140,7 +140,7 @@ class Run:
     def log(self) -> DecisionLog:
         if isinstance(self.decisions, DecisionLog):
             return self.decisions
-        return ListedDecisions(self.decisions)
+        return DecisionLog(self.decisions)
 
     def equity(self) -> pd.DataFrame:
         """USD; a row for every instant at which a bar became known."""

@@ -22,8 +22,6 @@ from foundation.files import RUN_MARKS, refuse_mixture
 from trainingdata.instants import instant, utc_text
 
 SUMMARY, CONFIG = "summary.json", "config.yaml"
-# Columns of earlier runs: fills did not say the row that counts them.
-INSTEAD = {"booked_at": "at", "plan_shrinkage": "plan_worth"}
 NAMED = 5  # runs within a folder that a refusal names
 _ADVICE = "name the folder of a backtest's results (the page of a live account has its reasons)"
 
@@ -99,8 +97,6 @@ class RunFolder:
         path = self.path / f"{name}.parquet"
         try:
             frame = pd.read_parquet(path)
-            for column in INSTEAD.keys() & set(columns) - set(frame):
-                frame[column] = frame[INSTEAD[column]]
             frame = frame[list(columns)]
             for column in set(columns).difference(INSTANTS, TEXT_COLUMNS):
                 frame[column] = pd.to_numeric(frame[column])

@@ -84,8 +84,8 @@ def _update(row: _Tick) -> MarketUpdate:
 
 _BEGAN = Table("kalshi_began", _Began)
 _BOOKS = Table("kalshi_books", _Books)
-_SPANS = Table("kalshi_markets", _Span, meaning=_span)
-_TICKS = Table("kalshi_ticks", _Tick, key="market, at", meaning=_update)
+_SPANS = Table("kalshi_markets", _Span)
+_TICKS = Table("kalshi_ticks", _Tick, key="market, at")
 _UNLESS_THERE = "ON CONFLICT DO NOTHING"
 
 

@@ -27,7 +27,7 @@ from execution.option_orders import SHARES, Contract, contract_of, is_option, la
 from execution.orders import ORDER_TYPES, TIMES_IN_FORCE, Account, Fill, Order, OrderType, coin_bids
 from foundation.decimals import INFINITE
 from foundation.errors import BrokerError, in_one_line
-from trainingdata.instruments import foreign_symbol
+from trainingdata.instruments import is_symbol
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,6 @@ Entry = Mapping[str, Any]
 
 ACTIVE = "ACTIVE"
 NO_IDENTITY = re.compile(r"[^A-Za-z0-9_.-]")
-SHARE = Decimal("1e-9")  # of a quantity that is ordered by its value
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +76,13 @@ def reading_of(answers: Responses) -> Reading:
                 raise
             place = symbol_held(str(entry.get("symbol") or ""))
             others.append(OtherOrder(name, place, INFINITE, in_one_line(str(error))))
-    nowhere = _without_prices(answers.positions, understood)
+    nowhere = {
+        symbol_held(Position.symbol.of(each)) for each in answers.positions if not has_price(each)
+    }
     last = answers.last_prices(nowhere) if nowhere else {}
     holdings = holdings_of(answers.positions, last)
     return Reading(
-        _account_of(replace(answers, orders=understood), holdings, last, others),
+        _account_of(replace(answers, orders=understood), holdings, others),
         AccountFacts.cash.of(answers.facts),
         AccountFacts.multiplier.of(answers.facts),
         Clock.is_open.of(answers.clock),
@@ -95,24 +96,16 @@ def _looked_at(entry: Entry) -> list[OtherOrder]:
     """An open order where it is none of the account's; errors are those of `reading_of`."""
     if _is_of_options(entry):
         return [_option_order(entry)]
-    open_orders(entry, {_dollars_of(entry): 1.0} if _has_no_price(entry, {}) else {})
+    if _is_by_value(entry):
+        symbol = symbol_held(OrderEntry.leg_symbol.of(entry))
+        return [OtherOrder(_identity(entry), symbol, OrderEntry.notional.of(entry) or INFINITE)]
+    open_orders(entry)
     return []
 
 
-def _without_prices(positions: Sequence[Entry], orders: Sequence[Entry]) -> set[str]:
-    """Symbols of positions that say no price, and of orders by value of what is not held."""
-    said = {symbol_held(Position.symbol.of(each)): has_price(each) for each in positions}
-    held = {symbol: 1.0 for symbol, is_said in said.items() if is_said}
-    by_value = [entry for entry in orders if _has_no_price(entry, held)]
-    return {*said} - {*held} | {symbol_held(OrderEntry.leg_symbol.of(each)) for each in by_value}
-
-
-def _account_of(
-    answers: Responses, holdings: Holdings, last: Mapping[str, float], others: Sequence[OtherOrder]
-) -> Account:
+def _account_of(answers: Responses, holdings: Holdings, others: Sequence[OtherOrder]) -> Account:
     """The account that the venue's answers describe; orders are those that are understood.
 
-    last: USD that symbols traded at last, of those that the answers give no price of.
     others: orders that are not among the account's.
     """
     facts, orders, again = answers.facts, answers.orders, answers.again
@@ -129,21 +122,16 @@ def _account_of(
         for intent in answers.undetermined
         if isinstance(intent.order, Order) and intent.client_order_id not in listed
     ]
-    # What is ordered by value and has no price is counted in dollars, at a price of one: it is
-    # gross all the same, and no price of its symbol is made up.
-    prices = {**last, **holdings.prices}
-    priceless = [entry for entry in orders if _has_no_price(entry, prices)]
-    prices |= {_dollars_of(entry): 1.0 for entry in priceless}
-    listed_orders = [order for entry in orders for order in open_orders(entry, prices)]
+    listed_orders = [order for entry in orders for order in open_orders(entry)]
     working = (*listed_orders, *waiting)
     # What others' orders have taken off cash already is not known of all of them.
-    set_aside = INFINITE if others else _set_aside(working, prices)
+    set_aside = INFINITE if others else _set_aside(working, holdings.prices)
     refuse_other_equity(facts, holdings, set_aside, again=again)
     # Coins are bought with settled cash alone, which the venue gives as what is not marginable. It
     # has taken open bids for coins off its figure, and the account takes them off as well: counted
     # as unsettled cash they would be taken off twice.
     settled = AccountFacts.settled.of(facts)
-    bids = coin_bids(working, prices)
+    bids = coin_bids(working, holdings.prices)
     free = cash - holdings.short_proceeds - bids
     # Options that were bought are no debt either: they take no more than the cash there is.
     unsettled = min(covered, max(free, 0.0))
@@ -152,7 +140,7 @@ def _account_of(
     account = Account(
         cash=cash,
         positions=holdings.quantities,
-        prices=prices,
+        prices=holdings.prices,
         as_of=Clock.timestamp.of(answers.clock),
         open_orders=working,
         unsettled=unsettled,
@@ -162,7 +150,7 @@ def _account_of(
         blocked=_is_blocked(facts),
         coins=AccountFacts.crypto_status.of(facts) == ACTIVE,
         undetermined=frozenset(order.symbol for order in waiting)
-        | {symbol_held(OrderEntry.leg_symbol.of(entry)) for entry in priceless}
+        | {other.place for other in others if is_symbol(other.place)}
         | {*holdings.unpriced},
     )
     return _with_held_back(account, holdings.available)
@@ -201,22 +189,9 @@ def _with_held_back(account: Account, available: Mapping[str, Decimal]) -> Accou
     return replace(account, undetermined=account.undetermined | held_back)
 
 
-def _has_no_price(entry: Entry, prices: Mapping[str, float]) -> bool:
-    """Whether an open order is by value, and nothing says how many shares that is."""
-    name = OrderEntry.symbol.of(entry)
-    by_value = not OrderEntry.qty.of(entry) and OrderEntry.notional.of(entry) is not None
-    if name is None or is_option(name) or not by_value:
-        return False
-    return OrderEntry.limit_price.of(entry) is None and symbol_held(name) not in prices
-
-
-def _dollars_of(entry: Entry) -> str:
-    """The foreign symbol that stands for a dollar of an order by value.
-
-    Purchases and sales have one each: together they are no smaller than either.
-    """
-    symbol = OrderEntry.leg_symbol.of(entry)
-    return foreign_symbol(f"{OrderEntry.side.of(entry)} {symbol} USD")
+def _is_by_value(entry: Entry) -> bool:
+    """Whether an order is for so many dollars: how many shares that is, nobody says."""
+    return not OrderEntry.qty.of(entry) and OrderEntry.notional.of(entry) is not None
 
 
 def _set_aside(open_orders: Sequence[Order], prices: Mapping[str, float]) -> Decimal:
@@ -229,27 +204,18 @@ def _set_aside(open_orders: Sequence[Order], prices: Mapping[str, float]) -> Dec
     return total
 
 
-def open_orders(entry: Entry, prices: Mapping[str, float]) -> list[Order]:
-    """What remains of an open order: one order, or none for orders of options.
+def open_orders(entry: Entry) -> list[Order]:
+    """What remains of an open order: one order, or none for orders of options and by value.
 
     Its legs are not among them: they wait for the order, and take back what it opens.
     """
-    if _is_of_options(entry):
+    if _is_of_options(entry) or _is_by_value(entry):
         return []
     symbol = symbol_held(OrderEntry.leg_symbol.of(entry))
     limit = _price(OrderEntry.limit_price.of(entry))
     stop = _price(OrderEntry.stop_price.of(entry))
     quantity = OrderEntry.qty.of(entry)
-    notional = OrderEntry.notional.of(entry)
     filled = OrderEntry.filled_qty.of(entry)
-    if not quantity and notional is not None:
-        if _has_no_price(entry, prices):
-            symbol = _dollars_of(entry)
-        price = limit or prices.get(symbol)
-        if price is None:
-            raise BrokerError(f"order {_identity(entry)}: nothing says a price of {symbol}")
-        # How many of its dollars have filled is not said: all of them count.
-        quantity, filled = (notional / Decimal(repr(price))).quantize(SHARE), Decimal(0)
     if quantity is None:
         raise BrokerError(f"order {_identity(entry)}: it has neither qty nor notional")
     remaining = quantity - filled

@@ -153,7 +153,7 @@ class AlpacaBroker:
                     continue
                 at = self._venue.estimated_now()
                 try:
-                    orders = open_orders(entry, {})
+                    orders = open_orders(entry)
                     whole = [replace(o, qty=OrderEntry.whole_qty.of(entry)) for o in orders]
                 except BrokerError as error:
                     log.warning("%s works at the venue, and is none of ours: %s", name, error)
@@ -193,9 +193,32 @@ class AlpacaBroker:
         before = self._recent_account(orders)
         # Whatever ends this early leaves an account behind that has to be read anew.
         self._last = None
-        sent = self._send(orders, before, seen)
+        account = before
+        sent = []
+        for order in orders:
+            if why := self._refusal(order, account):
+                log.warning("%s is not sent: %s", order.client_order_id, why)
+                self._outbox.withhold(order.client_order_id, why)
+                continue
+            try:
+                sent.append((order, self._outbox.post(order, seen)))
+            except OrderRejected as error:
+                log.warning("%s", error)
+                continue
+            # What rests at the venue counts against the orders after it. What trades at once will
+            # be a position.
+            if not order.is_immediate:
+                account = replace(account, open_orders=(*account.open_orders, order))
+        fills, done = self._awaited(sent)
+        # An order that still works may fill at any time.
+        if done:
+            self._last = with_fills(before, fills)
+        return fills
+
+    def _awaited(self, sent: Sequence[tuple[Order, PlacedOrder]]) -> tuple[list[Fill], bool]:
+        """What orders that were taken have filled, and whether nothing more can happen to them."""
         awaited = self._venue.awaited([placed for _, placed in sent], self._patience)
-        fills = []
+        fills: list[Fill] = []
         done = True
         for (order, _), placed in zip(sent, awaited, strict=True):
             last = (
@@ -209,10 +232,7 @@ class AlpacaBroker:
                 log.warning("%s: %s by the venue after it was taken", name, last.status)
             with self._venue.translated_errors(f"order {order.client_order_id}"):
                 fills += _fills_of(order, last)
-        # An order that still works may fill at any time.
-        if done:
-            self._last = with_fills(before, fills)
-        return fills
+        return fills, done
 
     def _price_of(self, symbol: str) -> float | None:
         """What a symbol was worth when it was seen last, USD; None for what was not."""
@@ -235,29 +255,11 @@ class AlpacaBroker:
                 raise
             return error.account
 
-    def _send(
-        self, orders: Sequence[Order], account: Account, seen: RiskSnapshot | None
-    ) -> list[tuple[Order, PlacedOrder]]:
-        """The orders that the venue has taken, each with its answer."""
-        sent = []
-        for order in orders:
-            others = account.without(self._not_against(order, account))
-            asset = self._assets.get(order.symbol)
-            if why := refusal(order, asset, others, self._terms, self._venue.estimated_now()):
-                log.warning("%s is not sent: %s", order.client_order_id, why)
-                self._outbox.withhold(order.client_order_id, why)
-                continue
-            try:
-                answer = self._outbox.post(order, seen)
-            except OrderRejected as error:
-                log.warning("%s", error)
-                continue
-            sent.append((order, answer))
-            # What rests at the venue counts against the orders after it. What trades at once will
-            # be a position.
-            if not order.is_immediate:
-                account = replace(account, open_orders=(*account.open_orders, order))
-        return sent
+    def _refusal(self, order: Order, account: Account) -> str:
+        """Why the venue would not take an order beside an account; empty where it would."""
+        others = account.without(self._not_against(order, account))
+        asset = self._assets.get(order.symbol)
+        return refusal(order, asset, others, self._terms, self._venue.estimated_now())
 
     def _not_against(self, order: Order, account: Account) -> list[Order]:
         """Open orders that are no reason to keep an order back."""

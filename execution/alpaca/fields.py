@@ -62,10 +62,6 @@ class AccountFacts:
         Optional(name, boolean, False, "the account is taken for not blocked")
         for name in ("trading_blocked", "account_blocked", "trade_suspended_by_user")
     )
-    options_trading_level = optional("options_trading_level", exact, "the approved level counts")
-    options_approved_level = optional(
-        "options_approved_level", exact, "nothing says whether spreads may be sold"
-    )
 
 
 class Position:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from foundation.clock import OURS, Time
 from foundation.errors import OrderRejected, SenselessAnswer, in_one_line
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.feed.fields import as_mapping, objects
+
+if TYPE_CHECKING:
+    from alpaca.common.exceptions import APIError
 
 log = logging.getLogger(__name__)
 
@@ -55,52 +58,49 @@ class OrderVenue(VenueConnection):
         self._price_of = price_of
 
     def post(self, intent: OrderIntent, patience: float) -> PlacedOrder:
+        from alpaca.common.exceptions import APIError
+        from requests.exceptions import RequestException
+
         from foundation.transport import note_pause
 
         name = intent.client_order_id
         waited = 0.0
         for _ in range(POSTS):
-            answer = self._posted(intent)
-            if isinstance(answer, PlacedOrder):
-                return answer
-            waited += answer
+            try:
+                answer = self.client.post("/orders", order_request(intent.order))
+                return PlacedOrder.of(name, answer, self._price_of)
+            except APIError as error:
+                pause = self._pause_of(name, error)
+            except SenselessAnswer as error:
+                raise NoAnswer(in_one_line(self._keys.redact(error.why))) from None
+            except (RequestException, ValueError, KeyError, TypeError, RecursionError) as error:
+                raise NoAnswer(type(error).__name__) from None
+            waited += pause
             # Whatever else is open is looked at by nobody meanwhile.
             if waited > patience:
                 break
-            note_pause(answer, f"{name}: the venue is busy and asks for it")
-            self.time.wait(answer)
+            note_pause(pause, f"{name}: the venue is busy and asks for it")
+            self.time.wait(pause)
             if not intent.wanted(self.estimated_now()):
                 raise OrderWithheld(f"{name}: not sent: {too_late(intent)}")
         raise OrderWithheld(f"{name}: not sent: the venue has no room for requests (429)")
 
-    def _posted(self, intent: OrderIntent) -> PlacedOrder | float:
-        """The answer to one POST, or the seconds that a busy venue asks to wait before another."""
-        from alpaca.common.exceptions import APIError
-        from requests.exceptions import RequestException
-
+    def _pause_of(self, name: str, error: APIError) -> float:
+        """Seconds that a busy venue asks to wait; what else it says of a POST is raised."""
         from foundation.transport import seconds_to_wait
 
-        name = intent.client_order_id
-        try:
-            answer = self.client.post("/orders", order_request(intent.order))
-            return PlacedOrder.of(name, answer, self._price_of)
-        except APIError as error:
-            status = error.status_code
-            words = self._keys.redact(" ".join(str(error).split()))[:300]
-            # 429 alone says that the venue has done nothing, so the same order may be sent.
-            if status == BUSY:
-                seconds = seconds_to_wait({} if error.response is None else error.response.headers)
-                return 1.0 if seconds is None else seconds
-            # A refusal of the id says that the venue has an order of this id, which may be this
-            # very order, sent before a crash. It is no refusal of the order.
-            known_id = status == OTHER_STATE and "client_order_id" in words
-            if status is None or status >= 500 or known_id or status in NOT_UNDERSTOOD:
-                raise NoAnswer(f"status {status}") from None
-            raise OrderRejected(f"{name}: rejected ({status}): {words}") from None
-        except SenselessAnswer as error:
-            raise NoAnswer(in_one_line(self._keys.redact(error.why))) from None
-        except (RequestException, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise NoAnswer(type(error).__name__) from None
+        status = error.status_code
+        words = self._keys.redact(" ".join(str(error).split()))[:300]
+        # 429 alone says that the venue has done nothing, so the same order may be sent.
+        if status == BUSY:
+            seconds = seconds_to_wait({} if error.response is None else error.response.headers)
+            return 1.0 if seconds is None else seconds
+        # A refusal of the id says that the venue has an order of this id, which may be this
+        # very order, sent before a crash. It is no refusal of the order.
+        known_id = status == OTHER_STATE and "client_order_id" in words
+        if status is None or status >= 500 or known_id or status in NOT_UNDERSTOOD:
+            raise NoAnswer(f"status {status}") from None
+        raise OrderRejected(f"{name}: rejected ({status}): {words}") from None
 
     def find(self, client_order_id: str, intent: OrderIntent | None = None) -> PlacedOrder | None:
         del intent

@@ -16,7 +16,7 @@ import numpy as np
 
 from execution.journal.events import EventLog
 from execution.journal.rows import Instant, Table, Text, Whole
-from foundation.database import Database, DatabaseFailed, rows_of
+from foundation.database import Database
 from foundation.errors import InputError, in_one_line
 from trainingdata.instants import utc_text
 
@@ -258,17 +258,3 @@ class Halts:
 def standing_halts(journal: Path) -> list[Halt]:
     """Those that stand in a journal, oldest first."""
     return _HALTS.rows_in(journal, _STANDING)
-
-
-def halts_that_stood(damaged: Path) -> str:
-    """Which kinds of halts stood in a damaged journal, in words, as far as that can be read."""
-    # A kind may be spoilt too, and an index may lack what its table has.
-    query = (
-        "SELECT CAST(kind AS BLOB) FROM halts NOT INDEXED WHERE cleared_at IS NULL ORDER BY number"
-    )
-    try:
-        kinds = [bytes(kind).decode(errors="replace") for (kind,) in rows_of(damaged, query)]
-    except DatabaseFailed:
-        return "which halts stood in it cannot be read"
-    known = [kind if kind in HALT_RULES else "one of which the kind is spoilt" for kind in kinds]
-    return f"what stood in it: {', '.join(known)}" if known else "no halt stood in it"

@@ -71,7 +71,7 @@ class EquitySnapshot:
         )
 
 
-_MARKS = Table("marks", EquitySnapshot, meaning=lambda mark: mark.point)
+_MARKS = Table("marks", EquitySnapshot)
 
 
 class MarkBook:

@@ -1,17 +1,16 @@
-"""How a journal of an earlier version becomes one of today: the only list of such changes.
+"""How a journal of commit 5b173ee becomes one of today; no other version is taken over.
 
-The file's `user_version` is the number of changes that it has been through. A table that is not
-there yet has none to make: whoever keeps it creates it as it is today.
+The file's `user_version` says which it is of: 0 is that commit's, or a file that has no tables yet,
+which whoever keeps them creates as they are today.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
 
 import numpy as np
 
@@ -22,13 +21,10 @@ from foundation.database import Damaged, Database, DatabaseFailed
 from foundation.decimals import EXACT, plain, total
 from foundation.errors import InputError
 
+VERSION = 29
 
-class Migration(NamedTuple):
-    """A change of a table; statements: SQL, in their order; then: what is to be computed."""
 
-    table: str
-    statements: tuple[str, ...]
-    then: Callable[[Database], None] | None = None
+_LET_GO = (("let_daily_loss", 0), ("let_drawdown", 0))
 
 
 def _link_marks(database: Database) -> None:
@@ -36,6 +32,8 @@ def _link_marks(database: Database) -> None:
 
     What a person let go on is not in it: the next mark halts again.
     """
+    for name, begin in (("linked", 1), ("peak", 1), ("day", 1), *_LET_GO):
+        database.execute(f"ALTER TABLE marks ADD COLUMN {name} TEXT NOT NULL DEFAULT '{begin}'")
     last: Point | None = None
     for at, equity, flow in database.rows("SELECT at, equity, flows FROM marks ORDER BY at"):
         when = np.datetime64(at, "ns")
@@ -51,11 +49,9 @@ def _link_marks(database: Database) -> None:
 _COLUMNS = """client_order_id, job, venue, decision, part, terms, reason, sent_at, expires_at,
     state, why, venue_id, filled, filled_price, successor"""
 _LIMIT = "json_extract(request, '$.limit_price')"
-ORDERS_IN_OUR_WORDS = Migration(
-    "intents",
-    (
-        "ALTER TABLE intents RENAME TO intents_before",
-        """
+ORDERS_IN_OUR_WORDS = (
+    "ALTER TABLE intents RENAME TO intents_before",
+    """
     CREATE TABLE intents (
         client_order_id TEXT PRIMARY KEY,
         job TEXT NOT NULL,
@@ -81,7 +77,7 @@ ORDERS_IN_OUR_WORDS = Migration(
         stop_price TEXT GENERATED ALWAYS AS (json_extract(terms, '$.stop_price')) VIRTUAL
     ) STRICT
     """,
-        f"""
+    f"""
     INSERT INTO intents ({_COLUMNS})
     SELECT client_order_id, job, venue, decision, part,
         CASE
@@ -144,16 +140,58 @@ ORDERS_IN_OUR_WORDS = Migration(
         state, why, venue_id, filled, filled_price, successor
     FROM intents_before ORDER BY rowid
     """,
-        "DROP TABLE intents_before",
-        "CREATE INDEX intents_by_state ON intents (state)",
-        "CREATE INDEX intents_by_sending ON intents (sent_at)",
-        "CREATE INDEX intents_by_decision ON intents (decision)",
-    ),
+    "DROP TABLE intents_before",
+    "CREATE INDEX intents_by_state ON intents (state)",
+    "CREATE INDEX intents_by_sending ON intents (sent_at)",
+    "CREATE INDEX intents_by_decision ON intents (decision)",
+)
+EXPECTED = (
+    """
+    CREATE TABLE ground (
+        number INTEGER PRIMARY KEY CHECK (number = 1),
+        begun_at TEXT NOT NULL,
+        cash TEXT NOT NULL,
+        booked TEXT NOT NULL,
+        believed_beyond TEXT,
+        believed_booked TEXT
+    ) STRICT
+    """,
+    """
+    CREATE TABLE expected (
+        symbol TEXT PRIMARY KEY, qty TEXT NOT NULL, fee TEXT NOT NULL
+    ) STRICT
+    """,
+    "CREATE TABLE counted (name TEXT PRIMARY KEY, qty TEXT NOT NULL) STRICT",
+    "INSERT INTO counted SELECT client_order_id, filled FROM intents"
+    " UNION ALL SELECT id, qty FROM activities",
+)
+# What the venue books was kept in Alpaca's words.
+KINDS = """
+    UPDATE activities SET kind = CASE
+        WHEN kind IN ('ACATC', 'CSD', 'CSR', 'CSW', 'JNL', 'JNLC', 'TRANS') THEN 'transfer'
+        WHEN kind IN ('ACATS', 'JNLS') THEN 'share transfer'
+        WHEN kind LIKE 'DIV%' THEN 'dividend'
+        WHEN kind LIKE 'OP%' THEN 'option'
+        WHEN kind = 'INT' THEN 'interest'
+        WHEN kind = 'FEE' THEN 'fee'
+        WHEN kind = 'CFEE' THEN 'coin fee'
+        WHEN kind = 'SPLIT' THEN 'split'
+        ELSE 'other' END
+    """
+DECISIONS = (
+    "ALTER TABLE decisions ADD COLUMN gap TEXT NOT NULL DEFAULT '0.0'",
+    "ALTER TABLE decisions ADD COLUMN limits TEXT NOT NULL DEFAULT '[]'",
+    """
+    UPDATE decisions SET choices = replace(
+        replace(choices, '"basis": ', '"rationale": '), '"worth": ', '"shrinkage": '
+    )
+    """,
 )
 
 
 def _expect_what_was(database: Database) -> None:
     """Go on from the last ground of an account, and all that came on it."""
+    database.create(*EXPECTED)
     last = "(SELECT max(number) FROM beginnings)"
     held: dict[str, Decimal] = {}
     for symbol, quantity in database.rows(
@@ -214,99 +252,6 @@ def _write_plainly(database: Database) -> None:
                 database.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (written, row))
 
 
-DIGEST = "row_digest"  # of a row, in its last column; empty where an earlier version wrote it
-WITH_DIGEST = (
-    "SELECT kept.name FROM sqlite_master AS kept JOIN pragma_table_info(kept.name) AS found"
-    f" ON found.name = '{DIGEST}' WHERE kept.type = 'table'"
-)
-# Rows of before have no digest, and what changed them is not noticed.
-_WITHOUT_DIGEST = (
-    *("intents", "events", "decisions", "cycles", "marks", "halts", "halt_causes", "fills"),
-    *("activities", "ground", "expected", "counted", "next_pass", "notices", "replay_passes"),
-    *("replay_settings", "kalshi_began", "kalshi_books", "kalshi_markets", "kalshi_ticks"),
-    "kalshi_actions",
-)
-# Never changed and never reordered: a new one goes to the end.
-MIGRATIONS: tuple[Migration, ...] = (
-    ORDERS_IN_OUR_WORDS,
-    Migration(
-        "marks",
-        (
-            "ALTER TABLE marks ADD COLUMN linked TEXT NOT NULL DEFAULT '1'",
-            "ALTER TABLE marks ADD COLUMN peak TEXT NOT NULL DEFAULT '1'",
-            "ALTER TABLE marks ADD COLUMN day TEXT NOT NULL DEFAULT '1'",
-            "ALTER TABLE marks ADD COLUMN let_daily_loss TEXT NOT NULL DEFAULT '0'",
-            "ALTER TABLE marks ADD COLUMN let_drawdown TEXT NOT NULL DEFAULT '0'",
-        ),
-        _link_marks,
-    ),
-    Migration(
-        "beginnings",
-        (
-            """
-    CREATE TABLE ground (
-        number INTEGER PRIMARY KEY CHECK (number = 1),
-        begun_at TEXT NOT NULL,
-        cash TEXT NOT NULL,
-        booked TEXT NOT NULL,
-        believed_beyond TEXT,
-        believed_booked TEXT
-    ) STRICT
-    """,
-            """
-    CREATE TABLE expected (
-        symbol TEXT PRIMARY KEY, qty TEXT NOT NULL, fee TEXT NOT NULL
-    ) STRICT
-    """,
-            "CREATE TABLE counted (name TEXT PRIMARY KEY, qty TEXT NOT NULL) STRICT",
-            "INSERT INTO counted SELECT client_order_id, filled FROM intents"
-            " UNION ALL SELECT id, qty FROM activities",
-        ),
-        _expect_what_was,
-    ),
-    # What the venue books was kept in Alpaca's words.
-    Migration(
-        "activities",
-        (
-            """
-    UPDATE activities SET kind = CASE
-        WHEN kind IN ('ACATC', 'CSD', 'CSR', 'CSW', 'JNL', 'JNLC', 'TRANS') THEN 'transfer'
-        WHEN kind IN ('ACATS', 'JNLS') THEN 'share transfer'
-        WHEN kind LIKE 'DIV%' THEN 'dividend'
-        WHEN kind LIKE 'OP%' THEN 'option'
-        WHEN kind = 'INT' THEN 'interest'
-        WHEN kind = 'FEE' THEN 'fee'
-        WHEN kind = 'CFEE' THEN 'coin fee'
-        WHEN kind = 'SPLIT' THEN 'split'
-        ELSE 'other' END
-    """,
-        ),
-    ),
-    Migration("intents", (), _write_plainly),
-    *(
-        Migration(table, (f"ALTER TABLE {table} ADD COLUMN {DIGEST} TEXT NOT NULL DEFAULT ''",))
-        for table in _WITHOUT_DIGEST
-    ),
-    Migration(
-        "decisions",
-        (
-            "ALTER TABLE decisions ADD COLUMN gap TEXT NOT NULL DEFAULT '0.0'",
-            "ALTER TABLE decisions ADD COLUMN limits TEXT NOT NULL DEFAULT '[]'",
-        ),
-    ),
-    Migration(
-        "decisions",
-        (
-            """
-    UPDATE decisions SET choices = replace(
-        replace(choices, '"basis": ', '"rationale": '), '"worth": ', '"shrinkage": '
-    )
-    """,
-        ),
-    ),
-)
-
-
 def create_tables(database: Database, *schema: str) -> None:
     """Bring a journal to today's version, and create tables that it has not.
 
@@ -318,41 +263,43 @@ def create_tables(database: Database, *schema: str) -> None:
 
 
 def migrate(database: Database) -> None:
-    """Make the changes that a journal has not been through, all or none."""
+    """Take over a journal of 5b173ee, or nothing of it."""
     with database.transaction():
-        [(done,)] = database.rows("PRAGMA user_version")
-        if done == len(MIGRATIONS):
+        [(version,)] = database.rows("PRAGMA user_version")
+        if version == VERSION:
             return
-        _refuse_later(database.path, done)
-        for table, statements, then in MIGRATIONS[done:]:
-            if database.rows("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)):
-                database.create(*statements)
-                if then is not None:
-                    _change_rows(database, table, then)
-                # What was changed is not as it was written: its digest says nothing more.
-                if (table,) in database.rows(WITH_DIGEST):
-                    database.execute(f"UPDATE {table} SET {DIGEST} = '' WHERE {DIGEST} != ''")
-        database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        _refuse_another(database.path, version)
+        tables = {name for (name,) in database.rows("SELECT name FROM sqlite_master")}
+        try:
+            _take_over(database, tables)
+        except (LookupError, TypeError, ArithmeticError, ValueError) as error:
+            place = "memory" if database.path is None else database.path
+            raise Damaged(f"{place}: the journal is damaged: a row of it makes no sense") from error
+        database.execute(f"PRAGMA user_version = {VERSION}")
 
 
-def _refuse_later(path: Path | None, done: int) -> None:
-    if done > len(MIGRATIONS):
+def _take_over(database: Database, tables: set[str]) -> None:
+    """Bring those of the tables that are there to what they are today."""
+    if "intents" in tables:
+        database.create(*ORDERS_IN_OUR_WORDS)
+    if "marks" in tables:
+        _link_marks(database)
+    if "beginnings" in tables:
+        _expect_what_was(database)
+    if "activities" in tables:
+        database.execute(KINDS)
+    if "intents" in tables:
+        _write_plainly(database)
+    if "decisions" in tables:
+        database.create(*DECISIONS)
+
+
+def _refuse_another(path: Path | None, version: int) -> None:
+    if version not in (0, VERSION):
         raise InputError(
-            f"{path}: a journal of a later version ({done}, this one writes {len(MIGRATIONS)});"
-            " trade it with that one"
+            f"{path}: a journal of another version ({version}, this one writes {VERSION}); trade it"
+            " with that one"
         )
-
-
-def _change_rows(database: Database, table: str, then: Callable[[Database], None]) -> None:
-    try:
-        then(database)
-    except (LookupError, TypeError, ArithmeticError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        place = "memory" if database.path is None else database.path
-        raise Damaged(
-            f"{place}: the journal is damaged: {table}: a row of it makes no sense"
-        ) from error
 
 
 @contextmanager
@@ -360,10 +307,10 @@ def as_it_is_today(path: Path) -> Iterator[Database]:
     """A journal for reading: of an earlier version a copy that was taken over, so that a process
     of that version may go on with it.
     """
-    [(done,)] = files.rows_of(path, "PRAGMA user_version")
-    _refuse_later(path, done)
+    [(version,)] = files.rows_of(path, "PRAGMA user_version")
+    _refuse_another(path, version)
     with TemporaryDirectory() as scratch:
-        place = path if done == len(MIGRATIONS) else files.copied(path, Path(scratch))
+        place = path if version == VERSION else files.copied(path, Path(scratch))
         try:
             with closing(Database(place)) as database:
                 if place != path:

@@ -213,7 +213,6 @@ _INTENTS = Table(
     "CREATE INDEX IF NOT EXISTS intents_by_sending ON intents (sent_at)",
     "CREATE INDEX IF NOT EXISTS intents_by_decision ON intents (decision)",
     "CREATE INDEX IF NOT EXISTS intents_by_venue ON intents (venue_id)",
-    meaning=_intent,
     computed=[
         f"{word} TEXT GENERATED ALWAYS AS (json_extract(terms, '$.{word}')) VIRTUAL"
         for word in _WORDS

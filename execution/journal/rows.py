@@ -1,7 +1,6 @@
 """Tables of a journal: a class of rows says what the columns are, and checks what is read.
 
-Instants are UTC, as text of one length that sorts; exact numbers are text without an exponent. Each
-row carries a digest, so that bytes that change on the disk are noticed.
+Instants are UTC, as text of one length that sorts; exact numbers are text without an exponent.
 """
 
 from __future__ import annotations
@@ -12,18 +11,14 @@ from contextlib import contextmanager
 from dataclasses import fields, replace
 from decimal import Decimal
 from functools import cached_property
-from hashlib import blake2b
-from importlib import import_module
 from pathlib import Path
-from pkgutil import iter_modules
 from typing import Annotated, Any, Generic, TypeVar, get_args, get_type_hints
 
 import numpy as np
 from pydantic import PlainSerializer, PlainValidator, Strict, TypeAdapter, ValidationError
 
-from execution import journal
-from execution.journal.migrations import DIGEST, WITH_DIGEST, create_tables
-from foundation.database import Damaged, Database, damage_named, rows_of
+from execution.journal.migrations import create_tables
+from foundation.database import Damaged, Database, rows_of_table
 from foundation.decimals import is_bounded, plain
 from foundation.errors import in_one_line
 
@@ -33,9 +28,6 @@ Made = TypeVar("Made")
 # numpy takes words and zones for instants as well; differences since 1970 fit into 64 bits.
 _INSTANT = re.compile(r"(19[7-9]|2\d\d)\d-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,9})?)?")
 _SHOWN = 60  # characters of a value, in messages
-_COLUMNS = "SELECT name FROM pragma_table_info(?)"
-_CHANGED = "it is not as it was written"
-_AT_ONCE = 1000  # rows that are read at once
 _SQL: Mapping[object, str] = {int: "INTEGER", float: "REAL"}
 
 
@@ -77,9 +69,6 @@ Exact = Annotated[Decimal, PlainValidator(_number), PlainSerializer(plain)]
 Amount = Annotated[Decimal, PlainValidator(exact), PlainSerializer(plain)]
 
 
-_TABLES: dict[str, Table[Any]] = {}  # every one that was made, by its name
-
-
 class Table(Generic[Value]):
     """A table of which each column is a field of a class, in its order.
 
@@ -89,7 +78,6 @@ class Table(Generic[Value]):
     key: columns that tell rows apart; the first one, where none is named.
     counted: whether that is a number that SQLite counts.
     renamed: what columns are called, where a field is called otherwise.
-    meaning: what is made of a row, and refuses what says nothing.
     computed: definitions of columns that no row has.
     more: other definitions, as of an index.
     """
@@ -102,12 +90,9 @@ class Table(Generic[Value]):
         key: str = "",
         counted: bool = False,
         renamed: Mapping[str, str] | None = None,
-        meaning: Callable[[Value], object] = lambda row: row,
         computed: Sequence[str] = (),
     ) -> None:
         self.name = name
-        _TABLES[name] = self
-        self._meaning = meaning
         self._kind = kind
         self._more = more
         self._counted = counted
@@ -131,7 +116,7 @@ class Table(Generic[Value]):
             lines.append(f"{column} {kind}" if optional else f"{column} {kind} NOT NULL")
         if self._counted:
             lines[0] = f"{self.columns[0]} INTEGER PRIMARY KEY AUTOINCREMENT"
-        lines += [f"{DIGEST} TEXT NOT NULL DEFAULT ''", *self._computed]
+        lines += self._computed
         if not self._counted:
             lines.append(f"PRIMARY KEY ({', '.join(self._key)})")
         content = ", ".join(lines)
@@ -140,7 +125,7 @@ class Table(Generic[Value]):
 
     def put(self, database: Database, row: Value) -> None:
         """Write a row, in the place of one with its key."""
-        others = [*(each for each in self.columns if each not in self._key), DIGEST]
+        others = (each for each in self.columns if each not in self._key)
         changes = ", ".join(f"{each} = excluded.{each}" for each in others)
         then = f"ON CONFLICT ({', '.join(self._key)}) DO UPDATE SET {changes}"
         self._write(database, self._cells(row), then)
@@ -177,12 +162,9 @@ class Table(Generic[Value]):
         return cells
 
     def _write(self, database: Database, cells: Mapping[str, object], then: str) -> None:
-        names = ", ".join([*cells, DIGEST])
-        marks = ", ".join("?" * (len(cells) + 1))
-        database.execute(
-            f"INSERT INTO {self.name} ({names}) VALUES ({marks}) {then}",
-            (*cells.values(), digest_of(cells)),
-        )
+        marks = ", ".join("?" * len(cells))
+        query = f"INSERT INTO {self.name} ({', '.join(cells)}) VALUES ({marks}) {then}"
+        database.execute(query, tuple(cells.values()))
 
     def rows(
         self, database: Database, clause: str = "", values: Sequence[object] = ()
@@ -213,71 +195,24 @@ class Table(Generic[Value]):
 
     def rows_in(self, path: Path, clause: str = "") -> list[Value]:
         """The same in a file that another process may write; none where it has no such table."""
-        there = {name for (name,) in rows_of(path, _COLUMNS, (self.name,))}
-        if not there:
-            return []
-        query = self._query(clause, DIGEST if DIGEST in there else "''")
-        return self._values(rows_of(path, query), path)
-
-    def refuse_senseless(self, database: Database) -> None:
-        """Refuse a row without a digest that says nothing: one of an earlier version."""
-        last = -1
-        after = f"SELECT rowid FROM {self.name} WHERE rowid > ? AND {DIGEST} = ''"
-        while found := database.rows(f"{after} ORDER BY rowid LIMIT {_AT_ONCE}", (last,)):
-            begin, [last] = last, found[-1]
-            clause = f"WHERE rowid > ? AND rowid <= ? AND {DIGEST} = ''"
-            self.made(database, self._meaning, clause, (begin, last))
+        return self._values(rows_of_table(path, self.name, self._query(clause)), path)
 
     def _key_of(self, row: Value) -> list[object]:
         names = dict(zip(self.columns, self._fields, strict=True))
         return [getattr(row, names[column]) for column in self._key]
 
-    def _query(self, clause: str, digest: str = DIGEST) -> str:
-        return f"SELECT {', '.join([*self.columns, digest])} FROM {self.name} {clause}"
+    def _query(self, clause: str) -> str:
+        return f"SELECT {', '.join(self.columns)} FROM {self.name} {clause}"
 
     def _values(self, rows: Sequence[Sequence[Any]], path: Path | None) -> list[Value]:
         found = []
-        for *row, digest in rows:
+        for row in rows:
             named = dict(zip(self.columns, row, strict=True))
             key = [named[column] for column in self._key]
             with checked(path, self.name, *key):
                 cells = dict(zip(self._fields, row, strict=True))
                 found.append(self._adapter.validate_python(cells))
-            if digest and digest != digest_of(named):
-                raise damaged(path, self.name, *key, why=_CHANGED)
         return found
-
-
-def digest_of(cells: Mapping[str, object]) -> str:
-    """A digest of a row; cells: by column, without the digest."""
-    text = repr(sorted(cells.items()))
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-
-
-def refuse_changed(path: Path) -> None:
-    """Refuse a journal of which a row is not as it was written."""
-    with damage_named():
-        for (table,) in rows_of(path, WITH_DIGEST):
-            _refuse_changed_rows(path, table)
-
-
-def refuse_senseless(database: Database) -> None:
-    """Refuse a journal of today's version of which a row that has no digest says nothing."""
-    for module in iter_modules(journal.__path__):
-        import_module(f"{journal.__name__}.{module.name}")  # which makes its tables
-    for (name,) in database.rows(WITH_DIGEST):
-        if name in _TABLES:
-            _TABLES[name].refuse_senseless(database)
-
-
-def _refuse_changed_rows(path: Path, table: str) -> None:
-    columns = [name for (name,) in rows_of(path, _COLUMNS, (table,)) if name != DIGEST]
-    query = f"SELECT rowid, {DIGEST}, {', '.join(columns)} FROM {table} WHERE rowid > ?"
-    last = -1
-    while rows := rows_of(path, f"{query} ORDER BY rowid LIMIT {_AT_ONCE}", (last,)):
-        for last, digest, *row in rows:
-            if digest and digest != digest_of(dict(zip(columns, row, strict=True))):
-                raise damaged(path, table, last, why=_CHANGED)
 
 
 @contextmanager

@@ -3,15 +3,13 @@
     python -m execution.live status
     python -m execution.live clear positions --by NAME
     python -m execution.live kill [--flatten]
-    python -m execution.live serve [--port N]
 
 `status` ends with exit code 1 where a cycle is late: not over by when its loop said it would be.
-The account is the one that there is in `data/live`, of several the one that is traded now, or
-`--account ID` of `--folder FOLDER`. Both words may stand before the command or after it.
+The account is the one that there is in `data/live`, or `--account ID` of `--folder FOLDER`. Both
+words may stand before the command or after it.
 
 --by NAME            who has looked at the halt that is cleared
 --flatten            close everything too, besides cancelling what works
---port N             of this machine, at which the account's page is shown; 0: any
 """
 
 from __future__ import annotations
@@ -46,14 +44,12 @@ from execution.journal.notices import NoticeBook
 from execution.journal.order_store import WAITING, OrderStore, refuse_earlier
 from execution.journal.orders import words_of
 from execution.live.accounts import (
-    PORT,
     SPREADS,
     account_folder,
     holds_contracts,
     journal_in,
     traded_folder,
 )
-from execution.live.serve import serve
 from foundation.clock import system_clock
 from foundation.command import Result
 from foundation.counts import counted
@@ -230,8 +226,6 @@ def _parsed(arguments: list[str]) -> Namespace:
     clearing.add_argument("--by", required=True)
     killing = commands.add_parser("kill", parents=[named])
     killing.add_argument("--flatten", action="store_true")
-    serving = commands.add_parser("serve", parents=[named])
-    serving.add_argument("--port", type=int, default=PORT)
     return parser.parse_args(arguments)
 
 
@@ -239,11 +233,8 @@ def read(words: Sequence[str]) -> tuple[Namespace, None]:
     return _parsed(list(words)), None
 
 
-def run(settings: Namespace) -> Result | None:
+def run(settings: Namespace) -> Result:
     folder = account_folder(settings.folder, settings.account)
-    if settings.command == "serve":
-        serve(folder, settings.port)
-        return None
     if settings.command == "kill":
         return kill(folder, flatten=settings.flatten)
     if settings.command == "clear":

@@ -21,7 +21,6 @@ from execution.brokers import (
     Reading,
     Unbelieved,
     UnbelievedMarks,
-    meant_by,
 )
 from execution.journal.activities import ALL_TIME, Activity
 from execution.journal.expected import NONE
@@ -262,7 +261,7 @@ class LiveAccount:
         for symbol, each in (self._odd or {}).items():
             found[symbol].add(f"{symbol} is {each}", plain(each.surplus))
         for order in self._holdings.unknown(account.open_orders):
-            name, symbol = order.client_order_id, meant_by(order.symbol)
+            name, symbol = order.client_order_id, order.symbol
             found[symbol].add(f"order {name} in {symbol} is nobody's here", name, name)
         self._others = self._holdings.unknown(besides)
         for other in self._others:

@@ -13,7 +13,7 @@ from execution.account_lock import KILL_FILE, is_there, journal_of_account
 from execution.journal.cycles import NextCycleBook
 from execution.journal.decisions import Journal
 from execution.journal.events import EventLog
-from execution.journal.halts import HALT_RULES, HaltChanges, HaltKind, Halts, halts_that_stood
+from execution.journal.halts import HALT_RULES, HaltChanges, HaltKind, Halts
 from execution.journal.marks import MarkBook
 from execution.journal.notices import NoticeBook
 from execution.journal.order_store import OrderStore
@@ -129,8 +129,8 @@ def open_account(
         try:
             found = HaltChanges()
             if set_aside is not None:
-                kept = f"the journal was damaged and is kept as {set_aside.name}"
-                found = HaltChanges(raised={"journal": f"{kept}; {halts_that_stood(set_aside)}"})
+                why = f"the journal was damaged and is kept as {set_aside.name}"
+                found = HaltChanges(raised={"journal": why})
             # A journal begins with what halts it, or not at all.
             with database.transaction():
                 account = OpenAccount(name, database, folder, notices, redact, now, cycle_seconds)

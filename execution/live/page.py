@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC
@@ -41,7 +41,7 @@ from foundation.clock import OURS, Time
 from foundation.errors import InputError
 from foundation.files import remove_unfinished, staged_file
 from foundation.page import render_page
-from foundation.tables import Cell, Row, Table, bar, upright
+from foundation.tables import Cell, Row, Table
 from trainingdata.instants import HOUR, NEW_YORK, new_york_date
 from trainingdata.instruments import is_symbol
 
@@ -56,7 +56,6 @@ CHOICES = (
     *("symbol", "decided, UTC", "forecast μ", "σ", "Kelly", "held", "target", "order", "price"),
     *("bound by", "rests on"),
 )
-CEILING = 40  # of 50, where a bar comes to its ceiling; an equity where it has none
 
 # What a page keeps of a mark: its instant, USD that the account was worth and that were paid in
 # less taken out since the mark before, the index of linked returns, 0 once everything was lost, and
@@ -350,7 +349,7 @@ def position_table(mark: EquitySnapshot, position: float, coins: float | None) -
     if coins is not None and rows:
         stocks = _position(mark, "stocks, gross", mark.gross_stock, mark.stock_ceiling)
         rows = [stocks, _position(mark, "coins, gross", mark.gross_crypto, coins), *rows]
-    return Table("Positions", ("held", "of equity", "at most", "USD", ""), rows)
+    return Table("Positions", ("held", "of equity", "at most", "USD"), rows)
 
 
 def choice_table(choices: Sequence[ChoiceRow], last: str) -> Table:
@@ -369,7 +368,7 @@ def choice_table(choices: Sequence[ChoiceRow], last: str) -> Table:
             figures.multiple(c.target, 3, sign=True),
             figures.quantity(c.qty, sign=True) if c.qty else "none",
             figures.price(c.price),
-            _binding_text(c.binding),
+            ", ".join(c.binding) or "nothing",
             plan or "the forecast alone",
         )
         rows.append([Cell(text, "" if row.decision == last else "muted") for text in texts])
@@ -381,32 +380,13 @@ def notice_table(notices: Sequence[NoticeRow]) -> Table:
     return Table("Alerts", ("at, UTC", "of", "what was said"), rows, words=(1, 2))
 
 
-def _binding_text(binding: Mapping[str, float]) -> str:
-    """The limits that bound a choice, and what one more of each would be worth."""
-    worth = {
-        name: "" if np.isnan(value) else f" (worth {figures.basis_points(value, 1, sign=True)})"
-        for name, value in binding.items()
-    }
-    return ", ".join(f"{name}{text}" for name, text in worth.items()) or "nothing"
-
-
 def _position(mark: EquitySnapshot, name: str, value: float, ceiling: float | None) -> Row:
     """What is held of something, USD, beside its ceiling, a multiple of equity."""
     weight = value / mark.equity if mark.equity > 0 else np.nan
     above = ceiling is not None and abs(weight) > ceiling
-    end = np.nan_to_num(np.clip(CEILING * weight / (ceiling or 1.0), -50, 50))
-    shapes = [bar(50, 50 + float(end), "above" if above else ""), upright(50)]
-    if ceiling:
-        shapes += [upright(50 - CEILING, "nominal"), upright(50 + CEILING, "nominal")]
     held = figures.multiple(weight, 3, sign=True)
     of_equity = Cell(f"{held} above", "bad") if above else held
-    return (
-        name,
-        of_equity,
-        figures.multiple(ceiling),
-        figures.usd(value, 0),
-        Cell("", drawing=shapes),
-    )
+    return name, of_equity, figures.multiple(ceiling), figures.usd(value, 0)
 
 
 def clock(at: np.datetime64) -> str:

@@ -14,7 +14,7 @@ from execution.account_lock import FLATTEN
 from execution.brokers import SETBACK, account_at
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
-from execution.live.cycle import Cycle, next_instant
+from execution.live.cycle import Cycle
 from execution.live.loop import VENUE_RETRY, Job, Loop, Stop, print_line, stopped_by_signals
 from execution.live.open_account import OpenAccount, open_account
 from execution.live.page import Bounds, Section, StatusPage
@@ -28,10 +28,6 @@ from foundation.supervisor import Supervisor
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import Keys
 from trainingdata.instants import utc_text
-from trainingdata.instruments import Kind, instrument
-from trainingdata.schedule import EVERY_BAR, Schedule
-from trainingdata.sessions import in_session
-from trainingdata.timeframe import HOURLY, Timeframe
 
 log = logging.getLogger("live")
 
@@ -39,7 +35,6 @@ Answer = TypeVar("Answer")
 
 EXTENSION = 60_000_000  # microseconds by which a supervisor is to wait longer for the start
 KILLED = "the kill file is there"
-NAMES = {Kind.STOCK: "stocks", Kind.CRYPTO: "coins"}
 REFUSALS = 3  # readings in a row that make no sense, after which the next step meets them
 
 
@@ -128,9 +123,6 @@ def trading_loop(
                 sections=sections,
                 halt_after=settings.halt_after,
                 flatten=settings.flatten_at_stop,
-                symbols=settings.symbols,
-                timeframe=settings.named_timeframe,
-                schedule=settings.decisions,
             )
         )
 
@@ -148,9 +140,6 @@ def kept_loop(
     sections: Sequence[Section],
     halt_after: int,
     flatten: bool = False,
-    symbols: Sequence[str] = (),
-    timeframe: Timeframe = HOURLY,
-    schedule: Schedule = EVERY_BAR,
 ) -> Iterator[Loop]:
     """The loop over the jobs of an account, which are ended where it was told to stop.
 
@@ -158,7 +147,6 @@ def kept_loop(
     clock, answers, halt_after: as for `Loop`.
     bounds, sections: as for the account's page, which is kept meanwhile.
     flatten: whether everything is closed where it is told to stop.
-    symbols, timeframe, schedule: of stocks and coins, whose next cycle is said.
     """
     page = StatusPage(account, bounds, sections)
     announced: set[np.datetime64] = set()
@@ -172,7 +160,7 @@ def kept_loop(
         page.refresh()
         if due is not None and job == TRADE and due not in announced:
             announced.add(due)
-            print_line(waiting_line(due, symbols, timeframe, schedule))
+            print_line(f"The next cycle is at {utc_text(due)}.")
 
     with page.kept(stop):
         supervisor.notify(READY=1)
@@ -250,26 +238,6 @@ def _says_flatten(kill_file: Path) -> bool:
         return FLATTEN in kill_file.read_text(encoding="utf-8", errors="replace").lower()
     except OSError:
         return False
-
-
-def waiting_line(
-    due: np.datetime64, symbols: Sequence[str], timeframe: Timeframe, schedule: Schedule = EVERY_BAR
-) -> str:
-    """When the next cycle is, what may be decided then, and why not everything."""
-    at = np.array([due])
-    kinds = [kind for kind in NAMES if kind in {instrument(symbol).kind for symbol in symbols}]
-    deciding = [kind for kind in kinds if schedule.decides(timeframe.clock(kind), at)[0]]
-    line = f"The next cycle is at {utc_text(due)}"
-    if kinds and not deciding and schedule != EVERY_BAR:
-        decided = next_instant(due, symbols, timeframe, schedule)
-        return f"{line}, of guards and cuts alone: the next decision is at {utc_text(decided)}."
-    if not deciding or deciding == kinds:
-        return f"{line}."
-    [waiting] = [kind for kind in kinds if kind not in deciding]
-    shut = waiting is Kind.STOCK and not in_session(at)[0]
-    again = f"again at {utc_text(schedule.holding_end(timeframe.clock(waiting), due))}"
-    why = f"{NAMES[waiting]} are shut, {again}" if shut else f"{NAMES[waiting]} {again}"
-    return f"{line}, {NAMES[deciding[0]]} only: {why}."
 
 
 class WatchedClock:

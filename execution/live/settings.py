@@ -31,11 +31,6 @@ class AccountSettings:
     source: Literal["described", "venue"] = setting(
         "described", "`venue`, or `described` by `capital` and `positions` (dry, over files)"
     )
-    foreign: Literal["ignore", "refuse"] = setting(
-        "ignore",
-        "positions and orders that are not ours: `ignore` counts them in every limit and "
-        "leaves them alone, `refuse` sends nothing meanwhile",
-    )
 
 
 @settings_class()
@@ -43,9 +38,7 @@ class LiveSettings(TradingSettings, WatchedSettings):
     """A trader with an account at a venue."""
 
     broker: BrokerSettings = setting(BrokerSettings(), "how the venue is reached")
-    account: AccountSettings = setting(
-        AccountSettings(), "which, and what to do about others' positions in it"
-    )
+    account: AccountSettings = setting(AccountSettings(), "which account is traded")
     guards: GuardSettings = setting(GuardSettings(), "bounds that no order of any job goes beyond")
     history_days: int | None = setting(
         None,
@@ -117,27 +110,6 @@ class LiveSettings(TradingSettings, WatchedSettings):
     @property
     def tradable_symbols(self) -> frozenset[str]:
         return frozenset(instrument(symbol).symbol for symbol in self.symbols)
-
-    def kept_back(self, equity: float) -> list[str]:
-        """What limits allow and guards do not send, a sentence each; equity: USD."""
-        limits, guards = self.limits, self.guards
-        largest = max(limits.intraday_leverage, limits.overnight_leverage)
-        pairs = (
-            ("limits.symbol_cap", limits.symbol_cap, "guards.max_position", guards.max_position),
-            ("limits.intraday_leverage", largest, "guards.max_gross", guards.max_gross),
-        )
-        said = [
-            f"{limit} is {allowed:g}, and nothing beyond {guard}={sent:g} is sent"
-            for limit, allowed, guard, sent in pairs
-            if allowed > sent
-        ]
-        order = limits.symbol_cap * equity
-        if order > guards.max_order:
-            said.append(
-                f"limits.symbol_cap is ${order:,.0f} here, and no order beyond"
-                f" guards.max_order={guards.max_order:,.0f} is sent"
-            )
-        return said
 
     @classmethod
     def of(cls, config: DictConfig) -> LiveSettings:

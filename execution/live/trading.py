@@ -26,7 +26,7 @@ from execution.live.guards import why_stopped
 from execution.live.night import NightWatch, flattening_orders
 from execution.live.resumption import resume
 from execution.live.settings import LiveSettings
-from execution.orders import Account, Order, strategy_of
+from execution.orders import Account, Order
 from execution.trader import Trader
 from execution.venue_rules import VenueRules
 from foundation.errors import AccountChanged, BrokerError, DataError
@@ -204,7 +204,8 @@ class TradingJob:
         self._night.closes = self._connection.next_close()
         self._live.reconcile()
         account = self._live.read_and_mark(self.broker.account)
-        if why := self._blocked(account) or self._gone(account):
+        stopped = why_stopped(self._live.halts, self._live.account.kill_file)
+        if why := stopped or self._gone(account):
             bars = self._settings.data.market(self._feed.bars(account.as_of)).view()
             return idle_cycle(account, bars, why, self._belief)
         ours = self._settings.tradable_symbols
@@ -255,15 +256,6 @@ class TradingJob:
         whys = "; ".join(f"{symbol}: {why}" for symbol, why in sorted(doubted.items()))
         self._live.notices.tell("bars", f"not traded and not read: {whys}" if whys else "")
 
-    def _blocked(self, account: Account) -> str:
-        """Why nothing is decided at all; empty where something may be."""
-        if why := why_stopped(self._live.halts, self._live.account.kill_file):
-            return why
-        names = self._foreign(account) if self._settings.account.foreign == "refuse" else []
-        text = f"account.foreign=refuse: not ours are {', '.join(names)}" if names else ""
-        self._live.notices.tell("foreign", text)
-        return text
-
     def _gone(self, account: Account) -> str:
         """Why nothing is decided at the first cycle on bars of which a symbol's history is gone.
 
@@ -282,15 +274,6 @@ class TradingJob:
     def _histories_gone(self, bars: Bars) -> dict[str, str]:
         ours = self._decided & self._settings.tradable_symbols
         return histories_gone(bars, ours, self._settings.forecaster.own_bars)
-
-    def _foreign(self, account: Account) -> list[str]:
-        ours = self._settings.tradable_symbols
-        held = {symbol for symbol, quantity in account.positions.items() if quantity}
-        names = sorted(held - ours)
-        for order in account.open_orders:
-            if strategy_of(order.client_order_id) != self._settings.order_name:
-                names.append(f"order {order.client_order_id}")
-        return names
 
     def finish(self, *, flatten: bool) -> list[str]:
         self.broker.follow()

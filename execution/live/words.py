@@ -9,7 +9,7 @@ from foundation.overrides import is_override
 
 PREVIEW = "preview"
 QUANTITY = "quantity"
-ELSEWHERE = ("status", "clear", "kill", "serve")  # words of `python -m execution.live`
+ELSEWHERE = ("status", "clear", "kill")  # words of `python -m execution.live`
 
 
 def words_of(arguments: Sequence[str]) -> list[str]:

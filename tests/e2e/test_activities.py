@@ -42,7 +42,6 @@ from trainingdata.feed.endpoint import BrokerSettings
 # where a bar begins.
 COINS_TRADE = "2024-02-20T16:00:00Z"
 STOCKS_TRADE = "2024-02-20T16:30:00Z"
-LAST_HOUR = "2024-02-20T20:30:00Z"
 EVENING = "2024-02-20T22:00:00Z"
 FIRST_HOUR = "2024-02-21T15:30:00Z"
 NEXT_DAY = "2024-02-22T15:30:00Z"
@@ -235,57 +234,6 @@ def test_a_page_that_comes_again_is_refused_by_the_name_of_what_it_repeats(
         activities_since(desk.connection, np.datetime64("2024-01-01", "ns"))
 
 
-FUTURE = {
-    "symbol": "SYA",
-    "qty": "1",
-    "price": "2",
-    "side": "buy",
-    "transaction_time": "2026-02-20T16:00:00Z",
-}
-
-
-@pytest.mark.parametrize("fault", ["html", "null", "malformed", "status"])
-def test_a_venue_that_answers_nonsense_is_one_line_that_names_the_request(
-    practice: Start, fault: str
-) -> None:
-    here = practice()
-    desk = Desk.at(here)
-    for path, ask in (
-        ("/v2/account/activities", lambda: activities_since(desk.connection, here.venue.now)),
-        ("/v2/positions", lambda: held_in(desk.connection)),
-    ):
-        here.fail(kind=fault, method="GET", path=path, status=418, count=9)
-        with pytest.raises(BrokerError, match=path.rsplit("/", 1)[1]) as refused:
-            ask()
-        assert "\n" not in str(refused.value)
-        here.clear_faults()
-
-
-def test_positions_of_everything_are_there_signed_and_a_sign_that_is_none_is_refused(
-    practice: Start, vix: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    here = practice(f"options.vix={vix}", "options.symbols=[SYC]")
-    desk = Desk.at(here)
-    here.advance(COINS_TRADE)
-    desk.broker.submit([order("a", COIN, qty="2", tif="gtc")])
-    here.advance(STOCKS_TRADE)
-    desk.broker.submit([order("b"), order("c", "SYB", "sell")])
-    desk.connection.client.post("/orders", {**SPREAD, "legs": LEGS})
-    assert desk.held() == {
-        "SYA": Decimal(10),
-        "SYB": Decimal(-10),
-        COIN: Decimal("1.995"),
-        LEGS[0]["symbol"]: Decimal(-2),
-        LEGS[1]["symbol"]: Decimal(2),
-    }
-    rows: list[Any] = [{"symbol": "037833100", "qty": "7"}, {"symbol": "SYA", "qty": "0"}]
-    monkeypatch.setattr(desk.connection.client, "get_all_positions", lambda: rows)
-    assert desk.held() == {"?037833100": Decimal(7)}
-    rows.append({"symbol": "SYB", "qty": "3", "side": "short"})
-    with pytest.raises(BrokerError, match=r"positions: .*SYB: qty 3, .* side short"):
-        desk.held()
-
-
 @pytest.mark.first_example
 @pytest.mark.parametrize("ratio", ["3", "0.2"])
 @pytest.mark.parametrize("side", ["buy", "sell"])
@@ -323,22 +271,6 @@ def test_what_a_margin_call_sells_is_a_difference_that_asks_for_a_person(practic
     assert here.venue.broker.margin_events()["margin_calls"]
     assert list(desk.found()) == ["SYA"]
     assert len(here.venue.broker.fills) > 1
-
-
-def test_between_two_bars_a_trade_is_listed_at_the_clocks_own_time(practice: Start) -> None:
-    """Stamped with its bar's beginning, it would lie before the opening balance that was read
-    before it.
-    """
-    here = practice("start=2024-02-20T15:30Z", speed=600.0)
-    desk = Desk.at(here)
-    connection = desk.connection
-    while connection.now() <= np.datetime64("2024-02-20T15:35", "ns"):
-        pass
-    desk.begin()
-    desk.broker.submit([order("a", qty="3")])
-    desk.read()
-    assert not desk.found()
-    assert desk.held() == {"SYA": Decimal(3)} == desk.expected()
 
 
 def late(here: Practice, *kinds: str) -> None:

@@ -60,18 +60,6 @@ def stand(request: pytest.FixtureRequest) -> Iterator[Stand]:
         yield here
 
 
-def test_it_begins_with_its_capital_at_the_clocks_instant(stand: Stand) -> None:
-    account = stand.broker.account()
-    assert (account.cash, account.equity, dict(account.positions), account.open_orders) == (
-        100_000,
-        100_000,
-        {},
-        (),
-    )
-    assert account.as_of == stand.broker.now() == OPENING
-    assert account.unborrowed_cash == 100_000
-
-
 def test_a_market_order_meets_the_next_open_and_never_better(stand: Stand) -> None:
     bought, sold = stand.broker.submit([order("a-1"), order("b-1", "SYB", "sell", "3")])
     assert bought.price >= stand.opens("SYA", OPENING)
@@ -184,13 +172,6 @@ def test_orders_on_the_close_and_on_the_open_meet_the_sessions_prints(stand: Sta
     stand.advance(np.datetime64("2024-02-21T21:00", "ns"))
     assert stand.broker.account().positions == {"SYA": Decimal(10), "SYB": Decimal(10)}
     assert stand.broker.account().open_orders == ()
-
-
-def test_what_closes_a_position_whole_is_never_too_small(stand: Stand) -> None:
-    stand.broker.submit([order("in-1", qty="0.5")])
-    stand.broker.submit([order("out-1", side="sell", qty="0.495", reduces=True)])
-    (last,) = stand.broker.submit([order("out-2", side="sell", qty="0.005", reduces=True)])
-    assert (last.qty, stand.broker.account().positions) == (Decimal("-0.005"), {})
 
 
 WRONG = (

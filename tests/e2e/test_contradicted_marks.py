@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from foundation.errors import BrokerError
 from tests.e2e.changed_answers import changed_answers
-from tests.e2e.practice import OPENING, Practice, Start, buy, trading
+from tests.e2e.practice import OPENING, Practice, Start
 from tests.e2e.test_attacks_on_money import ACCOUNT, PLAIN, SECOND, THIRD, alerts, held
 from tests.e2e.test_live_account import Desk
 from tests.e2e.test_night import LAST_CYCLE, buy_too_much, gross, show
@@ -119,30 +118,6 @@ def test_a_mark_that_the_feed_denies_moves_nothing_and_leaves_no_peak(
         assert max(equities(desk)) < 1.05 * min(equities(desk))
 
 
-@pytest.mark.first_example
-@pytest.mark.parametrize(("factor", "restarted"), [(10.0, False), (0.1, True)])
-def test_a_mark_that_the_account_itself_denies_moves_nothing(
-    practice: Start, tmp_path: Path, factor: float, restarted: bool
-) -> None:
-    told = Marked("SYA", factor, agreed=False)
-    with desks(practice("symbols=[SYA,SYB]"), tmp_path, told) as start:
-        desk = start()
-        desk.job.step()
-        before = held(desk)
-        told.armed = True
-        desk.here.advance(SECOND)
-        if restarted:
-            desk = start()
-        with pytest.raises(BrokerError, match="makes no sense"):
-            desk.job.step()
-        told.armed = False
-        assert held(desk) == before
-        desk.here.advance(THIRD)
-        desk.job.step()
-        assert desk.cycles[-1].decision is not None
-        assert desk.live.halts.history() == ()
-
-
 def jumped(times: float) -> Callable[[Bars], Bars]:
     """A market in which SYA comes to be worth so many times as much in the bar before `SECOND`."""
 
@@ -177,26 +152,6 @@ def test_a_jump_that_the_feed_shows_too_is_traded(
         assert desk.cycles[-1].decision is not None
         assert held(desk) != before
         assert abs(equities(desk)[-1] - desk.here.venue.broker.row().equity) < 1_000
-
-
-@pytest.mark.first_example
-@pytest.mark.parametrize(("silent", "old"), [(True, False), (False, True)])
-def test_without_a_recent_trade_two_readings_settle_a_mark(
-    practice: Start, tmp_path: Path, silent: bool, old: bool
-) -> None:
-    """As of a bond, or a stock that is halted: no feed says what it is worth."""
-    told = Marked("SYC", 2.0, silent=silent, old=old)
-    with desks(practice("symbols=[SYA,SYB,SYC]"), tmp_path, told) as start:
-        desk = start()
-        trading(desk.here).submit_order(buy("SYC", 1))
-        desk.job.step()
-        price = desk.cycles[-1].account.prices["SYC"]
-        told.armed = True
-        for at in (SECOND, THIRD):
-            desk.here.advance(at)
-            desk.job.step()
-            assert desk.cycles[-1].decision is not None
-            assert desk.cycles[-1].account.prices["SYC"] == pytest.approx(2 * price, rel=0.1)
 
 
 @pytest.mark.first_example

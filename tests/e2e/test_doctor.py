@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import sqlite3
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -16,35 +15,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import requests
 from hypothesis import given
 from hypothesis import strategies as st
 from platformdirs import user_state_path
 from safetensors.numpy import load_file, save_file
 
-from execution import doctor
-from execution.account_lock import (
-    JOURNAL,
-    LOCK,
-    account_lock,
-    folder_lock,
-    journal_of_account,
-    state_folder,
-)
-from execution.doctor import (
-    CHECKS,
-    FULL,
-    GIGABYTE,
-    Finding,
-    Start,
-    clock_offset,
-    clock_said,
-    disk_said,
-    findings,
-    journal_said,
-    nearest,
-    shown,
-)
+from execution.account_lock import JOURNAL, LOCK, account_lock, folder_lock, journal_of_account
+from execution.doctor import CHECKS, FULL, GIGABYTE, Finding, Start, clock_offset, findings, shown
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from execution.journal.order_store import OrderIntent, OrderStore
@@ -66,7 +43,6 @@ NAMES = list(CHECKS)
 OF_THE_ACCOUNT = [name for name, (_, needed) in CHECKS.items() if needed]
 NOW = np.datetime64("2024-02-20T15:30", "ns")
 ORDER = Order("a", "SYA", "buy", Decimal(3), "so")
-UNPRIVILEGED = 65534
 Seconds = np.timedelta64
 Command = Callable[..., tuple[int, str]]
 
@@ -166,9 +142,8 @@ def print_line(monkeypatch: pytest.MonkeyPatch, **facts: Any) -> None:
 
 
 def test_a_healthy_account_is_ready_and_nothing_is_left_behind(
-    command: Command, here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, here: Practice, tmp_path: Path
 ) -> None:
-    print_line(monkeypatch, options_trading_level=3)
     code, said = command()
     lines = said.splitlines()
     assert (code, [line.split(":")[0].split() for line in lines]) == (0, [["ok", n] for n in NAMES])
@@ -230,10 +205,6 @@ def test_keys_that_open_nothing_and_a_venue_that_does_not_answer_are_told_apart(
         ({"multiplier": "much"}, "margin", "failure", "multiplier is not a number"),
         ({"shorting_enabled": False}, "shorting", "warning", "nothing is sold short"),
         ({"crypto_status": "INACTIVE"}, "crypto", "failure", "INACTIVE, SYXUSD cannot be traded"),
-        ({"options_approved_level": 0}, "options", "warning", "is 0, and spreads need 3"),
-        ({"options_trading_level": 2, "options_approved_level": 3}, "options", "warning", "is 2"),
-        ({"options_approved_level": None}, "options", "warning", "level is unknown"),
-        ({"options_trading_level": "x"}, "options", "failure", "options_trading_level is not"),
     ],
 )
 def test_what_the_venue_says_of_the_account_is_one_line_and_no_other(
@@ -252,19 +223,6 @@ def test_what_the_venue_says_of_the_account_is_one_line_and_no_other(
     assert says in sick[name].found
     differing = {each for each in NAMES if sick[each].level != healthy[each].level}
     assert differing <= {name}
-
-
-def test_what_is_not_traded_and_what_is_not_asked_for_is_no_failure(
-    here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    print_line(monkeypatch, crypto_status="INACTIVE", multiplier="2")
-    words = ["limits.intraday_leverage=2", "limits.overnight_leverage=2", "symbols=[SYA]"]
-    found = examined(here, tmp_path, *words)
-    assert (found["margin"].level, found["crypto"].level) == ("ok", "warning")
-    print_line(monkeypatch, id=None)
-    found = examined(here, tmp_path)
-    assert found["keys"].level == "failure"
-    assert "the account: the answer makes no sense: id is missing" in found["keys"].found
 
 
 @pytest.mark.parametrize(
@@ -288,16 +246,6 @@ def test_a_clock_that_is_off_is_said_over_the_wire(
         assert found.found.startswith(f"the venue's is {said} ahead of this machine's; set")
 
 
-def test_a_clock_that_does_not_answer_leaves_the_bars_unchecked(
-    here: Practice, tmp_path: Path
-) -> None:
-    here.fail(kind="malformed", path="/v2/clock", count=99)
-    found = examined(here, tmp_path)
-    assert found["clock"].level == "failure"
-    assert "the clock: the answer makes no sense" in found["clock"].found
-    assert found["feed"].found == "not checked, because of clock; mend that first"
-
-
 @given(truth=st.integers(-100, 100), lags=st.tuples(st.integers(0, 40), st.integers(0, 40)))
 def test_a_slow_answer_is_no_offset_of_the_clock(truth: int, lags: tuple[int, int]) -> None:
     """Whenever within the request the venue looked at its clock, it is never accused wrongly."""
@@ -310,15 +258,6 @@ def test_a_slow_answer_is_no_offset_of_the_clock(truth: int, lags: tuple[int, in
     assert abs(truth - offset) <= sum(lags)
     if not sum(lags):
         assert offset == truth
-
-
-@pytest.mark.parametrize("side", [-1, 1])
-def test_only_a_server_on_this_machine_may_have_a_time_of_its_own(side: int) -> None:
-    day = 86_400.0 * side
-    assert clock_said(day, on_this_machine=True)[0] == "ok"
-    assert clock_said(day, on_this_machine=False)[0] == "failure"
-    assert clock_said(day - side, on_this_machine=True)[0] == "failure"
-    assert ("behind" in clock_said(day, on_this_machine=False)[1]) is (side < 0)
 
 
 @pytest.mark.slow
@@ -341,26 +280,6 @@ def test_bars_that_are_missing_late_or_refused_are_told_apart(
     refused = examined(here, tmp_path, "data.feed=sip")["feed"]
     assert refused.level == "failure"
     assert "keys without a paid plan read data.feed=iex, not sip" in refused.found
-
-
-@pytest.mark.slow
-def test_a_symbol_that_stands_still_is_behind_and_all_that_do_are_a_failure(
-    practice: StartServer, tmp_path: Path
-) -> None:
-    here = opening(practice)
-    halted = {"symbol": "SYA", "halted": True}
-    assert requests.post(f"{here.url}/control/assets", json=halted, timeout=30).ok
-    here.advance("2024-02-20T18:30:00Z")
-    words = ["bar_patience=0"]
-    one = examined(here, tmp_path, *words, "symbols=[SYA,SYB]")["feed"]
-    assert one.level == "warning"
-    assert "0 min ago; the last bar of SYA is not there" in one.found
-    alone = examined(here, tmp_path, *words, "symbols=[SYA]")["feed"]
-    assert alone.level == "failure"
-    assert "of SYA, closed at 2024-02-20T15:30Z, 180 min ago" in alone.found
-    assert "the last bar of SYA is not there, and nothing of it is decided: wait" in alone.found
-    patient = examined(here, tmp_path, "bar_patience=1", "symbols=[SYA]")["feed"]
-    assert patient.level == "ok", "it closed this very second, and may still come"
 
 
 def test_where_orders_go_is_said() -> None:
@@ -410,87 +329,7 @@ def test_a_checkpoint_that_is_not_there_or_not_whole_is_named(
     assert other == Finding("ok", "checkpoint", "ewma")
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        ((), []),
-        (
-            ["limits.symbol_cap=2.2"],
-            ["limits.symbol_cap is 2.2, and nothing beyond guards.max_position"],
-        ),
-        (
-            ["guards.max_gross=2"],
-            ["limits.intraday_leverage is 4, and nothing beyond guards.max_gross"],
-        ),
-        (
-            ["guards.max_order=59999"],
-            ["limits.symbol_cap is $60,000 here, and no order beyond guards.max_order"],
-        ),
-    ],
-)
-def test_limits_that_guards_keep_back_are_named(words: list[str], said: list[str]) -> None:
-    kept = LiveSettings.of(composed_config("live", words)).kept_back(100_000.0)
-    assert len(kept) == len(said)
-    assert all(line.startswith(begins) for line, begins in zip(kept, said, strict=True))
-
-
 SIZES = st.sampled_from([FULL - 1, FULL, GIGABYTE - 1, GIGABYTE]) | st.integers(0, 4 * GIGABYTE)
-
-
-@given(sizes=st.lists(SIZES, min_size=1, max_size=3))
-def test_the_fullest_disk_decides(sizes: list[int]) -> None:
-    level, found = disk_said({f"folder {n}": size for n, size in enumerate(sizes)})
-    levels = ["failure" if s < FULL else "warning" if s < GIGABYTE else "ok" for s in sizes]
-    worst = min(levels, key=["failure", "warning", "ok"].index)
-    assert level == worst
-    assert all(f"folder {n}" in found for n in range(len(sizes)))
-
-
-def test_a_file_in_place_of_the_folder_fails_what_needs_it(here: Practice, tmp_path: Path) -> None:
-    (tmp_path / "live").write_text("in the way")
-    found = examined(here, tmp_path / "live")
-    assert found["disk"].level == "failure"
-    assert f"{tmp_path}/live: it is a file, and a folder is needed there" in found["disk"].found
-
-
-@contextmanager
-def unprivileged(mode: int) -> Iterator[Path]:
-    """A folder of a mode that binds whoever runs this, root too."""
-    folder = Path(tempfile.mkdtemp())
-    (folder / "live").mkdir()
-    folder.chmod(0o755)
-    (folder / "live").chmod(mode)
-    users = os.getresuid()
-    if users[1] == 0:
-        os.setresuid(UNPRIVILEGED, UNPRIVILEGED, 0)
-    try:
-        yield folder / "live"
-    finally:
-        os.setresuid(*users)
-        (folder / "live").chmod(0o755)
-        shutil.rmtree(folder)
-
-
-def test_a_folder_that_cannot_be_written_or_looked_at_is_refused_by_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with unprivileged(0o555) as folder:
-        monkeypatch.setenv("XDG_STATE_HOME", str(folder))
-        for wanted in (folder, folder / "deeper" / "still", state_folder("some-account")):
-            with pytest.raises(InputError, match=f"{folder}: cannot be written; let this user"):
-                nearest(wanted)
-    refused = r"cannot be (looked at|read)"
-    with unprivileged(0o000) as folder:
-        monkeypatch.setenv("XDG_STATE_HOME", str(folder.parent / "nobody"))
-        with pytest.raises(InputError, match=refused):
-            nearest(folder / "deeper")
-        with pytest.raises(InputError, match=refused):
-            journal_said(folder / "some-account" / JOURNAL, traded=False)
-        monkeypatch.setenv("XDG_STATE_HOME", str(folder))
-        with pytest.raises(InputError, match=refused):
-            nearest(state_folder("some-account"))
-        with pytest.raises(InputError, match=refused):
-            journal_said(tmp_path / "some-account" / JOURNAL, traded=False)
 
 
 def test_a_journal_is_read_and_not_changed(here: Practice, tmp_path: Path) -> None:
@@ -525,15 +364,6 @@ def test_a_spoilt_journal_is_a_failure(here: Practice, tmp_path: Path) -> None:
         assert says in found["journal"].found
         assert found["journal"].found.endswith("the loop sets it aside and halts")
         assert found["halts"].found == "not checked, because of journal; mend that first"
-
-
-def test_a_journal_that_was_begun_and_has_no_tables_yet_is_whole(
-    here: Practice, tmp_path: Path
-) -> None:
-    path = journal(here, tmp_path)
-    path.parent.mkdir()
-    path.touch()
-    assert examined(here, tmp_path)["journal"].level == "ok"
 
 
 def test_a_process_that_was_killed_within_a_commit_has_not_spoilt_its_journal(
@@ -578,8 +408,7 @@ def test_halts_stand_and_say_what_to_do(here: Practice, tmp_path: Path) -> None:
     assert examined(here, tmp_path)["halts"].level == "ok"
     with opened(here, tmp_path) as database:
         database.execute(
-            "UPDATE halts SET kind = 'of_tomorrow', cleared_at = NULL, row_digest = ''"
-            " WHERE number = 1"
+            "UPDATE halts SET kind = 'of_tomorrow', cleared_at = NULL WHERE number = 1"
         )
     said = examined(here, tmp_path)
     assert said["journal"].level == "failure", "what is not understood stops all"
@@ -620,15 +449,6 @@ def test_an_account_that_another_process_trades_is_not_ready(
     assert command()[0] == 0
 
 
-def test_a_journal_that_is_written_is_not_held_up(
-    here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Reading it through for longer than a commit waits would stop the loop."""
-    with opened(here, tmp_path):
-        monkeypatch.setattr(doctor, "refuse_unusable", lambda path: pytest.fail("read through"))
-        assert examined(here, tmp_path)["journal"].level == "ok"
-
-
 def test_a_journal_in_another_folder_is_found(here: Practice, tmp_path: Path) -> None:
     path = begun(here, tmp_path / "first")
     found = examined(here, tmp_path / "second")
@@ -644,13 +464,6 @@ def test_a_journal_in_another_folder_is_found(here: Practice, tmp_path: Path) ->
         assert f"delete {place}/journal" in found["journal"].found
 
 
-@given(level=st.sampled_from(["ok", "warning", "failure"]), found=st.text(min_size=1))
-def test_a_finding_is_one_line_that_begins_with_its_level(level: Any, found: str) -> None:
-    line = str(Finding(level, "disk", found))
-    assert len(line.splitlines()) == 1
-    assert line.split()[:2] == [level, "disk:"]
-
-
 @given(before=st.text(), between=st.text(), after=st.text())
 def test_no_key_is_shown_wherever_it_stands(before: str, between: str, after: str) -> None:
     keys = Keys("PKAAAABBBBCCCCDDDD", "sEcReTsEcReTsEcReTsEcReT0123456789")
@@ -659,12 +472,3 @@ def test_no_key_is_shown_wherever_it_stands(before: str, between: str, after: st
     assert line.startswith("failure keys: ")
     for secret in (keys.key, keys.secret):
         assert secret not in line
-
-
-def test_a_venue_that_repeats_the_keys_has_them_taken_out(
-    command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    print_line(monkeypatch, crypto_status=KEYS.secret, status=KEYS.key)
-    code, said = command()
-    assert code == 1
-    assert "crypto: [secret], SYXUSD cannot be traded" in said

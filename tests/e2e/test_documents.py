@@ -47,11 +47,7 @@ READ = {  # kinds of blocks that a test reads, and on which pages
 }
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TYPED = (".venv/bin/", "make ", "export ", "curl ", "kill ")
-SERVERS = (
-    "marketsimulator.alpaca_server",
-    "event_contracts.practice_server",
-    "execution.live serve",
-)
+SERVERS = ("marketsimulator.alpaca_server", "event_contracts.practice_server")
 STARTING = 600.0  # seconds: a server may compile first, beside other tests
 PORTS = ("8000", "8001")  # that a page names; that of an account's page is its default
 

@@ -53,10 +53,6 @@ def journal(account: str, folder: Path) -> Path:
     return restored(FIXTURES / "live" / account / "journal.sql", folder / "data" / "live" / account)
 
 
-def copied(run: str, folder: Path) -> Path:
-    return Path(shutil.copytree(FIXTURES / "runs" / run, folder / run))
-
-
 @pytest.mark.parametrize(
     ("account", "shown"),
     [
@@ -158,25 +154,6 @@ def test_what_was_written_in_a_venues_words_is_posted_in_the_same_words(
                 words = order_request(intent.order)
             assert json.dumps(words) == before.pop(intent.client_order_id)
     assert not before
-
-
-@pytest.mark.slow
-def test_earlier_runs_are_explained_compared_and_stressed(tmp_path: Path) -> None:
-    folders = {name: copied(name, tmp_path) for name in ("backtest", "variants", "replay")}
-    when = ("--symbol", "SYA", "--at", "2024-02-20T15:30Z")
-    for words in (
-        ("execution.explain", str(folders["backtest"]), *when),
-        ("execution.explain", str(folders["replay"]), *when),
-        (
-            "marketsimulator.compare",
-            *(str(folders[n]) for n in ("variants", "backtest")),
-            "output=c",
-        ),
-        ("marketsimulator.stress", str(folders["backtest"])),
-    ):
-        code, printed, said = answer_of(*words, cwd=tmp_path)
-        assert code == 0, said
-        assert "SYA" in printed or words[0] != "execution.explain"
 
 
 def test_the_decisions_of_an_earlier_replay_are_made_again(tmp_path: Path) -> None:

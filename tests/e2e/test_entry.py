@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -15,14 +14,11 @@ import pytest
 from execution.account_lock import JOURNAL, KILL_FILE
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
-from execution.live.cycle import next_instant
 from foundation.database import Database
 from tests.commands import run_command
 from tests.e2e.practice import KEYS, OPENING, ROOT, Practice, Start, environment
 from tests.e2e.refused import answer_of, refusal_of
 from trainingdata.bar_files import read_bars
-from trainingdata.instants import utc_text
-from trainingdata.timeframe import HOURLY
 
 
 def at_the_account(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
@@ -58,23 +54,6 @@ def test_history_is_downloaded_into_files_that_a_backtest_reads(
     assert "keys without a paid plan read data.feed=iex" in refused
     for wrong in ("--start=tomorrow", "--start=2999-01-01", "oops"):
         assert answer_of("trainingdata.download", *words, wrong)[0] == 2
-
-
-def test_coins_are_downloaded_without_keys_and_stocks_name_what_is_missing(
-    practice: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    here = practice()
-    here.advance(OPENING)
-    monkeypatch.chdir(tmp_path)
-    for name in environment(tmp_path):
-        if name.startswith("APCA"):
-            monkeypatch.delenv(name, raising=False)
-    words = ("--start", "2024-02-10", "--output", "bars", f"broker.url_override={here.url}")
-    code, _, said = answer_of("trainingdata.download", "--symbols", "SYX/USD", *words)
-    assert code == 0, said
-    line = refusal_of("trainingdata.download", "--symbols", "SYA", *words)
-    assert list((tmp_path / "bars").iterdir()) == [tmp_path / "bars" / "SYXUSD.parquet"]
-    assert line.count("APCA_API_KEY_ID: not set in the environment") == 1
 
 
 HERE = "broker.url_override=http://127.0.0.1:9"  # where nobody answers
@@ -169,32 +148,6 @@ def test_a_preview_says_what_a_loop_is_halted_by_and_orders_nothing_of_what_is_s
     assert f"A loop sends nothing: {folder.relative_to(tmp_path) / KILL_FILE} is there." in said
     assert "A loop is halted, symbols: symbols since" in said
     assert "SYA is 3 at the venue" in said
-
-
-def test_a_preview_names_a_reason_for_each_symbol_that_it_drops(
-    practice: Start, previewed: Callable[..., tuple[str, str]]
-) -> None:
-    """At night: a stock whose market is shut, one without bars, a coin whose bar is late."""
-    here = practice("symbols=[SYA,SYXUSD,SYYUSD]")
-    here.advance("2024-02-21T02:00Z")
-    here.venue.halts["SYYUSD"] = [(here.venue.now - np.timedelta64(1, "h"), None)]
-    said = previewed(here, "preview", "symbols=[SYA,NOPE,SYXUSD,SYYUSD]")[0]
-    assert re.findall(r"^(\S+) is not decided: (.+)\.$", said, re.MULTILINE) == [
-        ("NOPE", "there is no bar of it"),
-        ("SYA", "its market decides again at 2024-02-21T15:30Z"),
-        ("SYYUSD", "its last bar is of 2024-02-21T01:00Z, and that of 2024-02-21T02:00Z is late"),
-    ]
-
-
-def test_a_preview_that_decides_nothing_says_when_to_ask_again(
-    practice: Start, previewed: Callable[..., tuple[str, str]]
-) -> None:
-    here = practice("symbols=[SYA,SYB]")
-    here.advance("2024-02-21T02:00Z")
-    said = previewed(here, "preview", "symbols=[SYA,SYB]")[0]
-    assert "nothing decides at this instant" in said
-    instant = next_instant(here.venue.now, ["SYA"], HOURLY)
-    assert f"Ask again at {utc_text(instant)}." in said
 
 
 @pytest.mark.slow

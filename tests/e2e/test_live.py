@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import numpy as np
 import pytest
 import requests
 
-from execution.venue_rules import VenueRules
 from foundation.clock import Time
 from foundation.compose import composed_config
 from foundation.errors import BrokerError, DataError
@@ -417,35 +415,6 @@ def test_an_account_that_is_blocked_lent_less_or_may_not_short_is_heeded(
         None,
         "the venue has blocked this account from trading",
     )
-
-
-@pytest.mark.slow
-def test_what_the_venue_does_not_allow_is_not_asked_of_it(
-    practice: Start, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Flags are read before sizing, once a day: nothing is sold short that cannot be borrowed,
-    nothing halted is touched.
-    """
-    words = ("symbols=[SYA,SYB,SYC]",)
-    here = practice(*words)
-    here.advance(OPENING)
-    flags = f"{here.url}/control/assets"
-    requests.post(flags, json={"symbol": "SYA", "shortable": False}, timeout=10)
-    requests.post(flags, json={"symbol": "SYB", "tradable": False}, timeout=10)
-    live = Live.at(here, *words)
-    mine = broker(here)
-    rules = VenueRules(broker(here))
-    sold = set()
-    for _ in range(20):
-        done = live.cycle(mine, rules=rules)
-        if done.decision is not None:
-            assert "SYB" not in {c.symbol for c in done.decision.choices}
-            assert all(c.target >= 0 for c in done.decision.choices if c.symbol == "SYA")
-            sold |= {o.symbol for o in done.decision.orders if o.side == "sell"}
-        assert done.account.positions.get("SYA", Decimal(0)) >= 0
-        here.advance()
-    assert "SYC" in sold
-    assert "rejected" not in caplog.text
 
 
 def test_whatever_the_wire_does_nothing_is_sent_twice_and_the_books_agree(

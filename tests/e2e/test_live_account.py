@@ -32,7 +32,6 @@ from execution.live.trading import TradingJob
 from execution.orders import Account
 from foundation.clock import system_clock
 from foundation.database import Database, rows_of
-from foundation.errors import BrokerError, InputError
 from foundation.files import put_whole
 from foundation.notices import Notices
 from tests.commands import Started
@@ -158,32 +157,6 @@ def test_an_instant_is_decided_once_however_often_the_process_is_started(
     assert len(rows_of(tmp_path / JOURNAL, "SELECT 1 FROM decisions")) == 1
 
 
-def test_a_practice_server_that_was_begun_again_ends_the_job_before_anything_is_decided(
-    here: Practice, tmp_path: Path
-) -> None:
-    desk = Desk.at(here, tmp_path)
-    desk.job.step()
-    here.advance(SECOND)
-    posts = len(here.posts)
-    here.venue.record.account_id = "another"
-    with pytest.raises(InputError, match="the practice server was begun again") as refused:
-        desk.job.step()
-    assert not isinstance(refused.value, BrokerError), "no later cycle could go on"
-    assert len(here.posts) == posts
-    assert rows_of(tmp_path / JOURNAL, "SELECT count(*) FROM cycles") == [(1,)]
-
-
-def test_an_account_that_cannot_be_named_is_a_cycle_that_fails_and_the_next_one_is_an_hour_later(
-    here: Practice, tmp_path: Path
-) -> None:
-    desk = Desk.at(here, tmp_path)
-    here.fail(kind="null", method="GET", path="/v2/account")
-    with pytest.raises(BrokerError, match="the account"):
-        desk.job.step()
-    assert desk.job.due(here.venue.now) == np.datetime64("2024-02-20T16:30", "ns")
-    assert not here.posts
-
-
 def test_what_nobody_can_explain_halts_until_a_person_has_looked(
     here: Practice, tmp_path: Path
 ) -> None:
@@ -207,25 +180,6 @@ def test_what_nobody_can_explain_halts_until_a_person_has_looked(
     assert desk.cycles[-1].decision is not None
     assert not desk.live.halts.active()
     assert len(here.posts) > posts
-
-
-@pytest.mark.slow
-def test_beside_foreign_positions_nothing_is_sent_where_that_is_refused(
-    practice: Start, tmp_path: Path
-) -> None:
-    here = practice("symbols=[SYA,SYB,SYC]")
-    here.advance(OPENING)
-    trading(here).submit_order(MarketOrderRequest(**dict(buy("SYC", 7))))
-    plain = ("forecaster=ewma", "sizing.strategy=equal_weight")
-    desk = Desk.at(here, tmp_path, "account.foreign=refuse", *plain)
-    desk.job.step()
-    assert desk.cycles[-1].idle == "account.foreign=refuse: not ours are SYC"
-    assert len(here.posts) == 1
-    desk.database.close()
-    desk = Desk.at(here, tmp_path, *plain)
-    desk.job.step()
-    assert len(here.posts) > 1
-    assert all(ticket.order.symbol != "SYC" for ticket in list(here.venue.tickets.values())[1:])
 
 
 def test_an_order_of_ours_that_works_and_is_in_no_book_is_adopted(
@@ -445,31 +399,6 @@ def wait_by_hand(here: Practice, **terms: str) -> None:
 
 
 PLAIN = ("forecaster=ewma", "sizing.strategy=equal_weight")
-
-
-def test_what_somebody_else_waits_for_stops_no_cycle(practice: Start, tmp_path: Path) -> None:
-    here = practice("symbols=[SYA,SYB,SYC]")
-    here.advance(OPENING)
-    wait_by_hand(here, type="limit", limit_price="1")
-    desk = Desk.at(here, tmp_path, *PLAIN)
-    desk.job.step()
-    assert desk.cycles[-1].decision is not None
-    assert len(here.posts) == 3
-
-
-def test_what_somebody_else_waits_for_at_the_market_counts_at_the_last_trade(
-    practice: Start, tmp_path: Path
-) -> None:
-    """At night the latest bar of a stock is hours old, and coins are traded beside it."""
-    here = practice("symbols=[SYA,SYB,SYC,SYXUSD]")
-    here.advance("2024-02-20T23:00:00Z")
-    wait_by_hand(here, type="market", time_in_force="day")
-    desk = Desk.at(here, tmp_path, "symbols=[SYXUSD]", *PLAIN)
-    desk.job.step()
-    cycle = desk.cycles[-1]
-    assert cycle.decision is not None
-    assert cycle.account.prices["SYC"] == pytest.approx(here.venue.price_of("SYC"))
-    assert any("SYXUSD" in body for body in here.posts)
 
 
 def test_beside_an_order_that_nothing_puts_a_price_on_nothing_is_decided_and_why(

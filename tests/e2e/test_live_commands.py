@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,51 +60,17 @@ def test_the_status_says_what_is_held_what_waits_and_what_stands(
     assert "trade: trade-20240220T153000Z, 2 fills" in text
 
 
-def test_the_status_says_of_a_cycle_when_it_began_and_what_it_decided(
-    folder: Path, tmp_path: Path
-) -> None:
-    database = Database(folder / JOURNAL)
-    database.execute(
-        "UPDATE cycles SET began_at = '2024-02-20T13:10:00.000000000', row_digest = ''"
-    )
-    for began, ended in (("16:30", "2024-02-20T16:31:00.000000000"), ("17:30", None)):
-        database.execute(
-            "INSERT INTO cycles (job, began_at, ended_at, decision, fills, idle, failed)"
-            " VALUES ('trade', ?, ?, '', 0, '', '')",
-            (f"2024-02-20T{began}:00.000000000", ended),
-        )
-    database.close()
-    lines = asked(tmp_path, "status")[1].splitlines()
-    assert lines[-4:] == [
-        "2024-02-20T13:10Z trade: trade-20240220T153000Z, 2 fills",
-        "2024-02-20T16:30Z trade: nothing decided",
-        "2024-02-20T17:30Z trade: nothing decided yet: under way, or killed",
-        "no cycle is expected",
-    ]
-
-
 @pytest.mark.parametrize("name", ["", ".", "..", "/", "a/b", "../live", "a\0b", "x" * 300])
 def test_what_is_no_name_of_an_account_is_no_folder_for_any_command(
     folder: Path, tmp_path: Path, name: str
 ) -> None:
     (folder.parent / "a" / "b").mkdir(parents=True)
-    for command in ("status", "kill", "serve"):
+    for command in ("status", "kill"):
         code, text = asked(tmp_path, command, "--account", name)
         assert (code, text.count("\n")) == (2, 1), text
         assert f"--account: {name!r} is no name of an account" in text
     assert not list(tmp_path.rglob("KILL"))
     assert account_folder(folder.parent, folder.name) == folder
-
-
-def test_what_a_journal_says_of_a_halt_is_no_command_to_the_terminal(
-    folder: Path, tmp_path: Path
-) -> None:
-    with closing(Database(folder / JOURNAL)) as database:
-        Halts(database, EventLog(database)).raise_halt("cash", "12 \x1b[2J USD", NOW)
-    code, text = asked(tmp_path, "clear", "cash", "--by", "Ada")
-    assert code == 0, text
-    assert text.endswith(": 12 \\x1b[2J USD\n")
-    assert "\x1b" not in text
 
 
 def test_a_halt_is_cleared_by_somebody_and_once(folder: Path, tmp_path: Path) -> None:
@@ -169,33 +134,16 @@ CLEAR = ("clear", "drawdown", "--by", "Ada")
 
 
 @pytest.mark.parametrize("words", [("status",), ("kill",), CLEAR])
-@pytest.mark.parametrize("traded", [0, 2])
-def test_of_several_accounts_of_which_not_one_is_traded_one_is_to_be_named(
-    folder: Path, tmp_path: Path, words: tuple[str, ...], traded: int
+def test_of_several_accounts_one_is_to_be_named(
+    folder: Path, tmp_path: Path, words: tuple[str, ...]
 ) -> None:
-    second = second_account(folder, "2150-01-02T03:04")
-    with ExitStack() as locks:
-        for each in (folder, second)[:traded]:
-            locks.enter_context(folder_lock(each.name, each))
-        code, text = asked(tmp_path, *words)
+    second_account(folder, "2150-01-02T03:04")
+    code, text = asked(tmp_path, *words)
     assert (code, text.count("\n")) == (2, 1), text
-    assert f"it holds 2 accounts, of which {traded} are traded now; name one with" in text
+    assert "it holds 2 accounts; name one with" in text
     assert all(name in text for name in (folder.name, "second"))
     assert not list(folder.parent.glob("*/KILL"))
     assert asked(tmp_path, "--account", folder.name, *words)[0] == 0
-
-
-def test_of_several_accounts_the_one_that_is_traded_is_meant(folder: Path, tmp_path: Path) -> None:
-    second = second_account(folder, "2024-02-20T15:30")
-    said = "Of 2 accounts in data/live it is {}, which is traded now.\n"
-    with folder_lock(folder.name, folder):
-        code, text = asked(tmp_path, *CLEAR)
-        assert (code, text.startswith(f"{said.format(folder.name)}cleared: drawdown")) == (0, True)
-    with folder_lock(second.name, second):
-        (second / JOURNAL).unlink()
-        code, text = asked(tmp_path, "kill")
-    assert code == 0, text
-    assert [path.parent for path in folder.parent.glob("*/KILL")] == [second], "without a journal"
 
 
 def test_a_kill_without_a_loop_says_that_nothing_was_closed(folder: Path, tmp_path: Path) -> None:
@@ -266,28 +214,6 @@ def test_a_halt_is_cleared_where_the_account_is_traded_and_not_in_a_copy(
     query = "SELECT cleared_by FROM halts"
     assert rows_of(there / "data" / "live" / "moved" / JOURNAL, query) == [("Ada",)]
     assert rows_of(here / "data" / "live" / "moved" / JOURNAL, query) == [("",)]
-
-
-def test_a_kill_file_that_cannot_be_written_is_one_line(folder: Path, tmp_path: Path) -> None:
-    (folder / "KILL").mkdir()
-    code, text = asked(tmp_path, "kill")
-    assert code == 2
-    (line,) = text.splitlines()
-    assert line.startswith(f"error: {folder / 'KILL'}: cannot be written: Is a directory; end the")
-
-
-@pytest.mark.parametrize("command", [("status",), CLEAR, ("kill",)])
-def test_the_account_is_named_before_the_command_or_after_it(
-    folder: Path, tmp_path: Path, command: tuple[str, ...]
-) -> None:
-    named = ["--folder", str(folder.parent), "--account", folder.name]
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    assert asked(elsewhere, *command)[0] == 2
-    code, text = asked(elsewhere, *command, *named)
-    assert code == 0, text
-    if command[0] != "clear":
-        assert asked(elsewhere, *named, *command)[0] == 0
 
 
 def test_a_halt_is_cleared_at_the_time_of_the_venue_whatever_this_machine_shows(

@@ -58,7 +58,7 @@ BEYOND_MEASURE = {
     "symbol": "SYA",
     "side": "buy",
     "type": "limit",
-    "notional": "100000000000000",
+    "qty": "100000000000000",
     "limit_price": "0.000001",
 }
 
@@ -82,31 +82,6 @@ def test_what_is_no_list_is_no_empty_account(
             with pytest.raises(BrokerError, match="the account: the answer makes no sense"):
                 mine.account()
     assert mine.account().positions == {}
-
-
-def test_a_file_in_place_of_the_log_folder_is_one_line(practice: Start, tmp_path: Path) -> None:
-    here = practice("symbols=[SYA,SYB]")
-    (tmp_path / "logs").write_text("in the way")
-    done = paper(here, tmp_path)
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("error: logs: it is a file")
-    assert not here.posts
-
-
-def test_an_answer_that_is_none_is_one_line_and_never_half_an_account(practice: Start) -> None:
-    here = practice("symbols=[SYA,SYB]")
-    here.advance(OPENING)
-    mine = broker(here)
-    mine.submit([order("in-1")])
-    paths = ("/v2/account", "/v2/positions", "/v2/orders", "/v2/clock")
-    # An empty list is what the venue may well say.
-    never = {("empty", "/v2/positions"), ("empty", "/v2/orders")}
-    for asked in set(product(("null", "empty", "html", "malformed"), paths)) - never:
-        kind, path = asked
-        here.fail(kind=kind, method="GET", path=path)
-        with pytest.raises(BrokerError, match="the answer makes no sense"):
-            mine.account()
-        assert mine.account().positions == {"SYA": 10}, asked
 
 
 def test_a_decision_that_is_late_is_not_sent(

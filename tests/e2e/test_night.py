@@ -83,26 +83,6 @@ def desk_at(here: Practice, folder: Path, *words: str) -> Iterator[Desk]:
     desk.database.close()
 
 
-def test_before_a_look_is_due_there_is_none_and_a_cycle_is_made(
-    here: Practice, tmp_path: Path
-) -> None:
-    with desk_at(here, tmp_path) as desk:
-        cycles = len(desk.cycles)
-        assert not desk.job._night.step(here.venue.now)
-        desk.job.step()
-        assert len(desk.cycles) == cycles + 1
-
-
-def test_an_order_of_somebody_in_what_is_not_held_is_in_no_cuts_way(
-    here: Practice, tmp_path: Path
-) -> None:
-    with desk_at(here, tmp_path) as desk:
-        theirs = Order("by-hand", "SYA", "buy", Decimal(1), "")
-        account = replace(desk.broker.account(), open_orders=(theirs,))
-        assert desk.job._night._in_somebodys_way(account) == {"SYA"}
-        assert desk.job._night._in_somebodys_way(replace(account, positions={})) == set()
-
-
 def test_a_cut_that_lands_late_is_not_cut_a_second_time(here: Practice, tmp_path: Path) -> None:
     with desk_at(here, tmp_path) as desk:
         buy_too_much(here, 3.3)

@@ -333,54 +333,6 @@ def test_the_settings_of_a_replay_lie_beside_its_files_and_hold_no_secret(
     assert "hook-of-mine" not in text
 
 
-def test_a_server_that_is_begun_again_meanwhile_is_not_traded(
-    desk_of: Callable[[str], Desk],
-) -> None:
-    desk = desk_of("desk")
-    venue = desk.here.venue
-
-    def begin_again() -> None:
-        venue.record.account_id = "another"
-
-    with pytest.raises(InputError, match="the practice server was begun again"):
-        desk.replay(stopping(3, begin_again))
-    assert desk.summary["partial"]
-    assert desk.summary["instants"] == 3
-    assert len(desk.frames()["equity"]) == 3
-
-
-def test_instants_that_a_clock_was_moved_past_are_counted(desk_of: Callable[[str], Desk]) -> None:
-    desk = desk_of("desk")
-    desk.here.advance()
-    began = f"{str(desk.here.venue.now)[:16]}Z"
-    with pytest.raises(Ended):
-        desk.replay(stopping(2, lambda: signal.raise_signal(signal.SIGTERM)))
-    assert desk.summary["instants_left_out"] == 1
-    desk.here.advance()
-    desk.here.advance()
-    said = desk.replay()
-    assert (said["from"], said["instants_left_out"]) == (began, 2)
-
-
-def test_a_replay_says_what_guards_kept_back_and_which_halts_stand(
-    desk_of: Callable[[str], Desk], capsys: pytest.CaptureFixture[str]
-) -> None:
-    said = desk_of("guarded").replay(nothing, "guards.max_order=1")
-    told = capsys.readouterr().err
-    assert said["not_sent"] > 0
-    assert f"{said['not_sent']} orders of it NOT sent. The first: " in told
-    assert "guards.max_order is 1 USD" in told
-    assert (said["halted"], said["fills"]) == ([], 0)
-
-
-def test_a_clock_that_runs_is_no_replay(practice: Start, tmp_path: Path) -> None:
-    desk = Desk(practice(SYMBOLS, *HOURS, speed=10.0), tmp_path)
-    with pytest.raises(InputError, match="has no clock that waits"):
-        desk.replay()
-    assert not list(desk.output.glob("*"))
-    assert not desk.here.posts
-
-
 def cycles(folder: Path) -> bool:
     """Whether the journal of an account below a folder has a cycle that has ended."""
     query = "SELECT 1 FROM cycles WHERE ended_at IS NOT NULL"
@@ -414,23 +366,3 @@ def test_the_command_that_is_told_to_end_leaves_its_records_and_goes_on(
     assert json.loads(done.stdout) == desk.summary
     assert not desk.summary["partial"]
     assert desk.here.venue.over
-
-
-@pytest.mark.slow
-def test_a_replay_of_another_account_keeps_its_records(desk_of: Callable[[str], Desk]) -> None:
-    before = desk_of("desk")
-    with pytest.raises(Ended):
-        before.replay(stopping(2, lambda: signal.raise_signal(signal.SIGTERM)))
-    kept = before.summary
-    with pytest.raises(InputError, match="the server was begun again since"):
-        desk_of("desk").replay()
-    assert before.summary == kept
-
-
-@pytest.mark.slow
-def test_settings_may_change_until_something_is_decided(desk_of: Callable[[str], Desk]) -> None:
-    desk = desk_of("desk")
-    desk.here.fail(kind="status", method="GET", path="/v2/positions", status=500, count=1)
-    with pytest.raises(BrokerError, match="500"):
-        desk.replay()
-    assert not desk.replay(nothing, "sizing.band=0.1")["partial"]

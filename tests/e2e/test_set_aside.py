@@ -131,22 +131,6 @@ def test_beyond_a_tenth_of_equity_everything_stops(here: Practice, tmp_path: Pat
     assert halted_by(desk) == []
 
 
-def test_a_few_shares_by_hand_beside_a_large_position_stop_no_other(
-    here: Practice, tmp_path: Path
-) -> None:
-    desk = Desk.at(here, tmp_path, *WIDE)
-    desk.job.step()
-    here.advance(CYCLES[0])
-    account = desk.broker.account()
-    assert account.exposure["SYA"] * Decimal(repr(account.prices["SYA"])) > Decimal(
-        repr(0.2 * account.equity)
-    )
-    trading(here).submit_order(buy("SYA", 3))
-    desk.job.step()
-    assert desk.cycles[-1].decision is not None
-    assert halted_by(desk) == ["symbols"]
-
-
 def test_a_book_that_somebody_has_sold_stops_everything(here: Practice, tmp_path: Path) -> None:
     desk = Desk.at(here, tmp_path, *WIDE)
     desk.job.step()
@@ -498,21 +482,6 @@ def test_flattening_leaves_what_is_set_aside_where_nothing_can_be_compared(
 
 def _refuse(why: str) -> None:
     raise BrokerError(why)
-
-
-def test_flattening_names_what_has_no_price(
-    here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    odd = without_price("SYA", UNPRICED)
-    odd.answers = 0
-    with changed_answers(here, odd) as seen:
-        desk = Desk.at(seen, tmp_path, *SMALL)
-        desk.job.step()
-        unpriced_anywhere(desk, monkeypatch, "SYA")
-        odd.answers = 10**6
-        held = here.venue.broker.account().positions["SYA"]
-        desk.stop.flattening = True
-        assert desk.job.finish(flatten=True) == [f"{held:f} SYA"]
 
 
 def test_odd_options_take_their_part_of_what_may_be_held(desk: Desk) -> None:

@@ -1,22 +1,17 @@
 """An account's page: what the loop writes of itself, that nothing about it keeps the loop from
-trading, who may ask for it, and how it looks in a browser.
+trading, and how it looks in a browser.
 """
 
 from __future__ import annotations
 
 import html
-import http.client
 import json
 import logging
 import os
-import platform
 import re
 import signal
-import socket
-import sqlite3
 import stat
 from collections.abc import Iterator
-from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -37,7 +32,6 @@ from execution.live.accounts import TRADE
 from execution.live.loop import Stop
 from execution.live.open_account import OpenAccount
 from execution.live.page import REST, Bounds, Section, StatusPage
-from execution.live.serve import MOST, is_host_of, served
 from execution.live.settings import LiveSettings
 from execution.orders import Order
 from foundation.clock import Time
@@ -47,12 +41,8 @@ from foundation.ending import Ended
 from foundation.errors import BrokerError, InputError
 from foundation.figures import multiple
 from foundation.notices import Notices
-from option_spreads.selling.job import spreads_section
-from option_spreads.selling.state import OpenSpread
-from tests.commands import Started
 from tests.e2e.chromium import Page, look_at_all_widths, look_at_charts
 from tests.e2e.practice import OPENING, Practice, Start, order, practising
-from tests.e2e.refused import refusal_of
 from tests.e2e.test_live_account import Desk
 from tests.pages import without_scripts
 
@@ -221,15 +211,6 @@ def test_the_page_says_what_stops_the_loop_what_was_earned_and_why_each_order_wa
         assert re.search(rf"{choice['symbol']} 21 Feb .*{re.escape(target)}", text)
 
 
-def test_what_was_decided_of_a_coin_stays_beside_a_later_decision_on_stocks(
-    practised: Path,
-) -> None:
-    text = text_of((practised / PAGE).read_text())
-    table = text.partition("Last decision")[2].partition("Alerts")[0]
-    symbols = re.findall(r"(SY\w+) 21 Feb (\d\d:\d\d)", table)
-    assert symbols == [("SYA", "19:30"), ("SYB", "19:30"), ("SYC", "19:30"), ("SYXUSD", "19:00")]
-
-
 def test_text_from_outside_is_text_on_the_page(practised: Path, written: Written) -> None:
     NoticeBook(written.database, str, lambda: NOW)(ATTACK, ATTACK)
     written.order("one", reason=ATTACK)
@@ -291,13 +272,6 @@ def test_the_kill_file_and_every_halt_are_said_with_what_to_do(written: Written)
     assert f"{written.folder / KILL_FILE} is there" in written.text()
 
 
-def test_orders_of_which_nobody_knows_are_counted(written: Written) -> None:
-    written.order("one")
-    assert "nobody knows" not in written.text()
-    written.book.settle("one", "sending")
-    assert "Orders of which nobody knows: 1" in written.text()
-
-
 def test_a_cycle_that_failed_is_said_until_one_has_not(written: Written) -> None:
     written.made(failed="the venue did not answer")
     assert "The last cycle failed the venue did not answer" in written.text()
@@ -316,32 +290,8 @@ def test_what_is_held_is_shown_against_its_ceiling(written: Written) -> None:
     assert "stocks, gross +1.000× 4.00× $1,000" in text
     assert "NVDA +0.700× above 0.60× $700" in text
     assert "AAPL -0.300× 0.60× -$300" in text
-    bars = re.findall(r'class="(\w+)" d="M(\S+) 10V90H(\S+?)V', written.page())
-    # Four fifths of a bar's half stand for the ceiling: 80 · 0.7 / 0.6 is cut off at 100 only.
-    assert [kind for kind, *_ in bars] == ["long", "long", "above", "short"]
-    assert {float(begin) for _, begin, _ in bars} == {500}
-    ends = [float(end) for *_, end in bars]
-    assert ends == pytest.approx([600, 500, 500 + 400 * 0.7 / 0.6, 300], abs=0.1)
     written.mark(NOW, 1_000.0, NVDA=4_100.0)
     assert "stocks, gross +4.100× above 4.00×" in written.text()
-
-
-def test_open_spreads_are_shown_as_the_seller_knows_them(written: Written) -> None:
-    legs = ("SPXW240402P04980000", "SPXW240402P04975000")
-    one = OpenSpread(
-        *("PUT-030", "PUT", legs, "open", 3, Decimal("1.25"), "2024-04-02 10:00"),
-        Decimal("1.45"),
-        reason=ATTACK,
-        closed=1,
-    )
-    opened: list[OpenSpread] = []
-    assert "Open spreads" not in written.text()
-    written.status = written.status_page(spreads_section(lambda: opened))
-    assert "No spread is open" in written.text()
-    opened.append(one)
-    written.order("one")
-    assert "PUT-030 PUT 4980 / 4975 open 2 of 3 1.25 1.45 2024-04-02 10:00" in written.text()
-    assert ATTACK in written.text()
 
 
 def test_the_page_is_its_owners_alone_and_never_half_of_one(written: Written) -> None:
@@ -406,20 +356,6 @@ def test_trouble_of_a_products_section_is_no_trouble_of_the_others(
     assert "Traceback" in caplog.text
 
 
-def test_a_page_that_was_in_trouble_is_written_again_once_that_is_over(
-    written: Written, caplog: pytest.LogCaptureFixture
-) -> None:
-    in_the_way(written)
-    written.status.refresh()
-    written.file.rmdir()
-    assert "No order waits" in written.text()
-    written.file.unlink()
-    in_the_way(written)
-    written.order("one")
-    written.status.refresh()
-    assert len(caplog.records) == 2
-
-
 def test_writing_takes_a_twentieth_of_the_time_at_most(written: Written) -> None:
     def slow() -> str:
         written.seconds += 0.5
@@ -452,149 +388,6 @@ def test_the_page_says_what_has_ended_the_loop(written: Written) -> None:
         assert f"<title>Stopped: {why} ·" in written.file.read_text()
 
 
-def test_what_a_killed_process_has_left_of_a_page_goes(written: Written) -> None:
-    no_process = 2**22 + 1  # beyond the largest number of one
-    left = written.folder / f".{PAGE}.{platform.node()}.{no_process}.part"
-    left.touch()
-    written.status.refresh()
-    assert not left.exists()
-
-
-def test_a_year_of_an_account_makes_no_long_page(written: Written) -> None:
-    """8,760 marks of 20 positions, and more orders than the page lists."""
-    for number in range(60):
-        written.order(f"order-{number}", reason="a reason of a line, as long as they are " * 5)
-    equity = 1e5 * np.exp(np.cumsum(np.random.default_rng(0).normal(0, 2e-3, 8_760)))
-    held = json.dumps({f"SY{letter}": 4_000.0 for letter in "ABCDEFGHIJKLMNOPQRST"})
-    marks = [
-        (str(NOW - hour * 60 * MINUTE), value, held) for hour, value in enumerate(equity.tolist())
-    ]
-    with closing(sqlite3.connect(written.folder / JOURNAL)) as connection, connection:
-        connection.executemany(
-            "INSERT INTO marks VALUES (?, ?, 0, 60000, 20000, 4, 0, ?, 1, 1, 1, 0, 0, '')", marks
-        )
-    page = written.page()
-    assert len(page) < 200_000
-    assert text_of(page).count("order-") == 20
-
-
-def answered(
-    address: str, method: str = "GET", path: str = "/", **headers: str
-) -> tuple[http.client.HTTPResponse, str]:
-    host, port = address.removeprefix("http://").rstrip("/").split(":")
-    with closing(http.client.HTTPConnection(host, int(port), timeout=30)) as connection:
-        connection.request(method, path, headers=headers)
-        response = connection.getresponse()
-        return response, response.read().decode()
-
-
-@pytest.fixture(scope="module")
-def address(practised: Path) -> Iterator[str]:
-    with served(practised, 0) as address:
-        yield address
-
-
-def test_the_page_is_served_to_this_machine_under_its_own_name_only(address: str) -> None:
-    port = address.rstrip("/").rpartition(":")[2]
-    assert address == f"http://127.0.0.1:{port}/"
-    for host in (f"127.0.0.1:{port}", f"localhost:{port}", "LOCALHOST", "127.0.0.1"):
-        assert answered(address, Host=host)[0].status == 200
-    for host in ("evil.example", f"evil.example:{port}", "127.0.0.1:1", f"127.0.0.1.evil:{port}"):
-        response, page = answered(address, Host=host)
-        assert response.status == 421
-        assert "equity" not in page
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.2", int(port)), timeout=5).close()
-    assert not is_host_of(None, 80)
-    assert not is_host_of("", 80)
-
-
-def test_nothing_but_reading_one_file_is_taken(address: str) -> None:
-    for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"):
-        response, text = answered(address, method)
-        assert response.status == 501
-        assert "equity" not in text
-    for path in (
-        *(f"/{JOURNAL}", "/lock", "/..", "/../KILL", "/%2e%2e/", "/?x=1", "*"),
-        *(f"/./{PAGE}", f"/{PAGE}/", f"/{PAGE}%00", f"/x/../{PAGE}", f"/{PAGE}?x=1"),
-    ):
-        response, text = answered(address, path=path)
-        assert (response.status, text) == (404, "The page is at /\n"), path
-
-
-def test_the_page_is_the_file_as_it_is_and_is_to_run_our_script_alone_and_not_to_be_kept(
-    practised: Path, address: str
-) -> None:
-    content = (practised / PAGE).read_text()
-    assert re.search(r"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-", content)
-    for path in ("/", f"/{PAGE}"):
-        response, page = answered(address, path=path)
-        assert (response.status, page) == (200, content)
-        head, nothing = answered(address, "HEAD", path)
-        assert (head.status, nothing) == (200, "")
-        same = [dict(each.headers) for each in (response, head)]
-        assert same[0].pop("Date")
-        assert same[1].pop("Date")
-        assert same[0] == same[1]
-        assert response.headers["Content-Type"] == "text/html; charset=utf-8"
-        assert response.headers["Cache-Control"] == "no-store"
-        assert response.headers["X-Content-Type-Options"] == "nosniff"
-        assert "frame-ancestors 'none'" in response.headers["Content-Security-Policy"]
-
-
-@pytest.mark.parametrize("what", ["nothing", "folder", "link", "pipe"])
-def test_what_is_no_page_of_the_loops_is_not_shown(tmp_path: Path, what: str) -> None:
-    (tmp_path / "secret").write_text("a key")
-    page = tmp_path / "account" / PAGE
-    page.parent.mkdir()
-    if what == "folder":
-        page.mkdir()
-    if what == "link":
-        page.symlink_to(tmp_path / "secret")
-    if what == "pipe":
-        os.mkfifo(page)
-    with served(page.parent, 0) as address:
-        response, text = answered(address)
-    assert (response.status, text) == (404, "No page was written yet: the loop does so.\n")
-
-
-def test_silent_connections_are_bounded_and_hold_nobody_up_for_ever(practised: Path) -> None:
-    with served(practised, 0) as address:
-        port = int(address.rstrip("/").rpartition(":")[2])
-        silent = [socket.create_connection(("127.0.0.1", port), timeout=30) for _ in range(MOST)]
-        one_more = socket.create_connection(("127.0.0.1", port), timeout=30)
-        assert one_more.recv(1) == b"", "turned away"
-        one_more.close()
-        silent[0].sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        assert silent[0].recv(15) == b"HTTP/1.0 200 OK"
-        for each in silent:
-            each.close()
-
-
-def test_the_command_serves_until_it_is_ended(practised: Path) -> None:
-    words = ["-m", "execution.live", "--folder", str(practised.parent), "serve", "--port", "0"]
-    process = Started(words, cwd=practised)
-    process.wait_for_output()
-    assert process.running
-    address = re.search(r"http://\S+", process._out.read_text())
-    assert address is not None
-    page = answered(address[0])[1]
-    os.kill(process.pid, signal.SIGTERM)
-    done = process.wait()
-    assert page == (practised / PAGE).read_text()
-    assert done.returncode == 128 + signal.SIGTERM
-    assert done.stdout == f"The page is at {address[0]} until this command is ended.\n"
-    assert done.stderr.startswith("interrupted: nothing was changed")
-
-
-@pytest.mark.parametrize("words", [["--port", "99999"], ["--port", "-1"], ["few"]])
-def test_what_cannot_be_served_is_one_line_and_exit_code_2(
-    practised: Path, words: list[str]
-) -> None:
-    line = refusal_of("execution.live", "--folder", str(practised.parent), "serve", *words)
-    assert words[-1] in line
-
-
 def test_on_a_phone_and_on_a_desk_nothing_is_cut_off(browser: Page, practised: Path) -> None:
     file = practised / PAGE
     titles = ("Running, and nothing is opened", "Next cycle", "withheld", ATTACK, "out of date")
@@ -604,20 +397,17 @@ def test_on_a_phone_and_on_a_desk_nothing_is_cut_off(browser: Page, practised: P
     look_at_charts(browser, 2)
 
 
-def test_served_to_a_browser_the_page_says_by_itself_that_it_is_old(
-    browser: Page, written: Written
-) -> None:
+def test_the_page_says_by_itself_that_it_is_old(browser: Page, written: Written) -> None:
     later = np.datetime64("2124-01-01", "ns")
-    with served(written.folder, 0) as address:
-        for until, old in ((NOW, True), (later, False), (None, False)):
-            written.next_cycle = NextCycleBook(written.database, 0.0, lambda at=until: at)
-            if until is None:
-                written.next_cycle.expect_none()
-            else:
-                written.next_cycle.expect(TRADE, until, until)
-            written.status.refresh()
-            browser.open(address, 390)
-            shown = browser.value("getComputedStyle(document.querySelector('.late')).display")
-            assert (shown == "block") == old
-            assert "ago)" in browser.value("document.body.innerText")
-        assert browser.complaints == []
+    for until, old in ((NOW, True), (later, False), (None, False)):
+        written.next_cycle = NextCycleBook(written.database, 0.0, lambda at=until: at)
+        if until is None:
+            written.next_cycle.expect_none()
+        else:
+            written.next_cycle.expect(TRADE, until, until)
+        written.status.refresh()
+        browser.open(written.file.as_uri(), 390)
+        shown = browser.value("getComputedStyle(document.querySelector('.late')).display")
+        assert (shown == "block") == old
+        assert "ago)" in browser.value("document.body.innerText")
+    assert browser.complaints == []

@@ -291,16 +291,3 @@ def test_spreads_alone_need_no_symbols_and_end_with_another_account(
     ended = loop.wait(60)
     assert ended.returncode == 2, ended.stderr
     assert f"account is another now, and this process trades {asked}" in ended.stderr
-
-
-def test_an_index_file_that_is_not_there_is_refused_before_a_venue_is_waited_for(
-    tmp_path: Path,
-) -> None:
-    words = [
-        f"vix={tmp_path / 'none'}",
-        f"root={UNDER}",
-        f"underlying={UNDER}",
-        "rules.leave_at=300",
-    ]
-    with pytest.raises(InputError, match=r"vix: .* cannot be read: there is no such file"):
-        sell([*words, "broker.url_override=http://127.0.0.1:9"], KEYS)

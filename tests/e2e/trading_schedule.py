@@ -129,13 +129,7 @@ class Trading:
     """
 
     def __init__(
-        self,
-        here: Practice,
-        place: Place,
-        course: Course = HOURLY,
-        *,
-        password: bool = False,
-        foreign: str = "ignore",
+        self, here: Practice, place: Place, course: Course = HOURLY, *, password: bool = False
     ) -> None:
         self.here = here
         self.place = place
@@ -158,7 +152,7 @@ class Trading:
                 "sizing.holding=next",
             ),
             *(*course.words, f"history_days={course.history}"),
-            *(f"sizing.strategy={STRATEGY}", f"account.foreign={foreign}"),
+            f"sizing.strategy={STRATEGY}",
             *((alerts,) if password else ()),
         )
         self.wire.on_order = self._note
@@ -369,8 +363,7 @@ def trading(
         with faulty_wire(here.url, seed) as wire:
             place = Place(folder, wire, counts, rng)
             password = not plain and rng.random() < 0.3
-            foreign = "refuse" if not plain and rng.random() < 0.1 else "ignore"
-            one = Trading(here, place, course, password=password, foreign=foreign)
+            one = Trading(here, place, course, password=password)
             try:
                 yield one
             finally:

@@ -10,7 +10,6 @@ import pytest
 
 from execution.alpaca.activities import activity_of
 from execution.alpaca.fields import ActivityEntry
-from execution.brokers import symbol_held
 from foundation.decimals import plain
 from foundation.errors import SenselessAnswer
 from tests.execution.test_vendor_fields import VALUES
@@ -165,14 +164,3 @@ def test_a_day_is_new_yorks_or_is_refused(day: Any, midnight: str | None) -> Non
             activity_of(said)
     else:
         assert activity_of(said).at == np.datetime64(midnight, "ns")
-
-
-@pytest.mark.parametrize(
-    ("name", "here"),
-    [
-        *(("BTC/USD", "BTCUSD"), ("BTCUSD", "BTCUSD"), ("BRK.B", "BRK.B"), (CALL, CALL)),
-        *(("037833100", "?037833100"), ("BTC/USDT", "?BTC_USDT")),
-    ],
-)
-def test_orders_and_positions_name_one_symbol(name: str, here: str) -> None:
-    assert symbol_held(name) == here

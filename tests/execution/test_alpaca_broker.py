@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -10,20 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.order_requests import order_request
 from execution.broker import Asset
 from execution.brokers import Reading
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderIntent, OrderStore, Progress, State
 from execution.option_orders import OptionLeg, SpreadOrder, contract_of
-from execution.orders import Account, Fill, Order
-from execution.risk_snapshot import RiskSnapshot
+from execution.orders import Account, Order
 from foundation.database import Database
 from foundation.errors import OutcomeUnknown
 from tests.execution.scripted_venue import (
     CLOCK,
-    KEYS,
     NOW,
     SOON,
     Said,
@@ -34,7 +30,6 @@ from tests.execution.scripted_venue import (
     taken,
 )
 from tests.execution.test_vendor_fields import VALUES, answered
-from trainingdata.feed.endpoint import BrokerSettings
 
 FILLED = {"filled_qty": "10", "filled_avg_price": "5.5", "filled_at": "2024-03-05T17:30:21Z"}
 WORDS = {"symbol": "NVDA", "side": "buy", "qty": "10", "type": "market", "time_in_force": "day"}
@@ -68,15 +63,6 @@ def test_the_account_asks_for_open_orders_before_positions() -> None:
     assert [what for what, _, _ in venue.asked[:3]] == ["open", "open", "positions"]
 
 
-def test_an_order_is_looked_at_after_longer_and_longer_until_patience_ends() -> None:
-    broker, venue, _, between = broker_at(4.0, post=[taken()], get=[taken()], delete=[{}])
-    assert broker.submit([order(**RESTS)]) == []
-    assert between == [0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0, pytest.approx(0.45)]
-    assert venue.times("delete") == 0, "what waits is left waiting"
-    assert venue.times("get") == len(between)
-    assert AlpacaBroker(BrokerSettings(), KEYS)._patience == 10.0
-
-
 @pytest.mark.parametrize(
     ("kind", "cancelled"),
     [({}, True), ({"tif": "gtc"}, True), ({"tif": "opg"}, False), ({"tif": "cls"}, False),
@@ -89,38 +75,6 @@ def test_what_is_for_now_is_cancelled_when_patience_ends(
     broker, venue, _, between = broker_at(0.0, post=[taken()], get=canceled, delete=[{}])
     broker.submit([order(**kind)])
     assert (venue.times("delete"), between) == (int(cancelled), [])
-
-
-def test_what_is_done_is_not_waited_for_and_a_part_counts() -> None:
-    broker, venue, _, between = broker_at(post=[taken(state="filled", **FILLED)])
-    at = np.datetime64("2024-03-05T17:30:21", "ns")
-    sold = broker.submit([order(side="sell")])
-    assert sold == [Fill("o-1", "NVDA", Decimal(-10), 5.5, 0.0, at)]
-    assert (between, venue.times("get")) == ([], 0)
-    part = {**FILLED, "filled_qty": "4", "filled_at": None, "updated_at": "2024-03-05T17:31:00Z"}
-    broker, *_ = broker_at(post=[taken(state="canceled", **part)])
-    (fill,) = broker.submit([order()])
-    assert (fill.qty, fill.at) == (4, np.datetime64("2024-03-05T17:31", "ns"))
-
-
-def test_of_two_orders_the_one_that_is_not_done_is_waited_for() -> None:
-    done, later = (taken(name, "filled", **FILLED) for name in ("o-1", "o-2"))
-    broker, _, _, between = broker_at(post=[done, taken("o-2")], get=[taken("o-2"), later])
-    fills = broker.submit([order("o-1"), order("o-2")])
-    assert [fill.client_order_id for fill in fills] == ["o-1", "o-2"]
-    assert between == [0.05, 0.1]
-
-
-@pytest.mark.parametrize(
-    ("state", "warned"), [("rejected", True), ("expired", True), ("canceled", False)]
-)
-def test_what_the_venue_takes_and_then_refuses_is_logged(
-    state: str, warned: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    broker, *_ = broker_at(post=[taken(state=state, filled_qty="0")])
-    with caplog.at_level(logging.WARNING):
-        assert broker.submit([order()]) == []
-    assert (f"{state} by the venue after it was taken" in caplog.text) is warned
 
 
 def test_an_account_once_read_is_the_account_for_a_minute() -> None:
@@ -368,14 +322,3 @@ def test_a_reduction_goes_out_beside_an_opening_of_which_nobody_knows_what_becam
     sale = order("s-1", side="sell", type="limit", limit_price=4.0, reduces=reduces)
     broker.submit([sale])
     assert venue.times("post") == posts
-
-
-def test_a_fill_at_a_price_that_no_market_came_to_is_looked_at_again() -> None:
-    """The price is that which was seen last, also by an earlier decision."""
-    sound = taken(state="filled", symbol="NVDA", **FILLED)
-    broker, venue, *_ = broker_at(post=[{**sound, "filled_avg_price": "20000000"}], get=[sound])
-    account = Account(1000.0, {}, {"NVDA": 5.5}, NOW)
-    broker.submit([], RiskSnapshot(account))
-    (fill,) = broker.submit([order()], RiskSnapshot(account))
-    assert fill.price == 5.5
-    assert venue.times("get") >= 1

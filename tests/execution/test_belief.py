@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from execution.live.belief import OLD, BarBelief, MarkBelief
 from execution.orders import Account
-from foundation.errors import BrokerError
 from trainingdata.bars import CLOSE, Bars, panel
 from trainingdata.confirmation import without
 from trainingdata.feed.market_data import LastTrade
@@ -196,21 +195,3 @@ def test_a_recent_trade_counts_more_than_two_readings() -> None:
     belief = MarkBelief(Feed(OLD - np.timedelta64(1, "s"), AAA=100.0))
     for again in (False, True, True):
         assert belief.doubted(account(AAA=900.0), again=again) == {"AAA": 100.0}
-
-
-def test_what_is_no_stock_or_coin_here_is_not_asked_for() -> None:
-    feed = Feed()
-    belief = MarkBelief(feed)
-    bond = {"a bond 4.5%": 99.0}
-    assert np.isnan(belief.doubted(account(**bond), again=False)["a bond 4.5%"])
-    assert belief.doubted(account(**bond), again=True) == {}
-    assert feed.asked == []
-
-
-def test_a_feed_that_does_not_answer_is_a_silent_one() -> None:
-    def failing(_: Sequence[str]) -> Mapping[str, LastTrade]:
-        raise BrokerError("no answer")
-
-    belief = MarkBelief(failing)
-    assert np.isnan(belief.doubted(account(AAA=100.0), again=False)["AAA"])
-    assert belief.doubted(account(AAA=100.0), again=True) == {}

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.journal.events import EventLog
-from execution.journal.expected import OpeningBalance
 from execution.live.cash import CashReading, room_of, why_unexplained
 from execution.live.holdings import HoldingsBook
 from execution.option_orders import SHARES, is_option
@@ -65,11 +64,6 @@ def test_open_bids_for_coins_may_have_taken_cash_and_brought_none() -> None:
     assert why_unexplained(CashReading(bids, NONE), None, EQUITY, bids)
 
 
-def test_a_clearing_reads_back_what_it_was_written_of() -> None:
-    reading = CashReading(Decimal("-1234.56"), Decimal("7.8"))
-    assert CashReading.of_cause(reading.cause) == reading
-
-
 def test_trades_change_what_cash_should_be_and_bookings_count_apart_as_well() -> None:
     database = Database()
     book = HoldingsBook(database, EventLog(database))
@@ -78,22 +72,3 @@ def test_trades_change_what_cash_should_be_and_bookings_count_apart_as_well() ->
     assert book.cash_reading(Decimal(970)) == CashReading(NONE, NONE)
     book.add([booking("f", "fee", amount="-2")], BEGUN)
     assert book.cash_reading(Decimal(968)) == CashReading(NONE, Decimal(-2))
-
-
-def test_a_reading_is_kept_to_the_cent_for_the_next_process() -> None:
-    database = Database()
-    book = HoldingsBook(database, EventLog(database))
-    book.begin({}, Decimal(1_000), BEGUN, ())
-    assert book.last_cash() is None
-    book.believe_cash(book.cash_reading(Decimal("1000.129")))
-    again = HoldingsBook(database, EventLog(database))
-    assert again.last_cash() == CashReading(Decimal("0.13"), NONE)
-
-
-def test_a_reading_was_believed_where_both_of_its_sums_are_written_down() -> None:
-    cents = Decimal("0.01")
-    assert OpeningBalance(BEGUN, NONE).believed is None
-    assert OpeningBalance(BEGUN, NONE, believed_beyond=cents).believed is None
-    assert OpeningBalance(BEGUN, NONE, believed_booked=cents).believed is None
-    both = OpeningBalance(BEGUN, NONE, believed_beyond=cents, believed_booked=NONE)
-    assert both.believed == (cents, NONE)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from execution.beliefs import BeliefTable
 from execution.choices import Answers, Believed, Choices, choices_of, joined_choices
-from execution.decision import KEPT_OFF, SHOWN, Decision, Rationale, plan_text, reason_text
+from execution.decision import Rationale, plan_text, reason_text
 from sizing.binding import FIRST_CEILING, FIRST_ROW, LIMITS
 from sizing.limits import CEILINGS
 from trainingdata.instruments import instrument
@@ -69,21 +69,6 @@ def test_choices_of_spans_in_a_row_are_those_of_the_whole() -> None:
         np.testing.assert_array_equal(getattr(joined, name), getattr(whole, name))
     np.testing.assert_array_equal(joined.rationale, whole.rationale)
     assert joined.rows == GROUPS
-
-
-def test_where_nothing_is_written_nothing_is_held_wanted_or_sized() -> None:
-    room = Answers.room(2, 3, 5)
-    for column in (room.held, room.target, room.limits_met, room.cut, room.sized, room.gap):
-        assert not column.any()
-    for column in (room.steps, room.unlimited, room.prices):
-        assert np.isnan(column).all()
-    one = Answers.room(1, 2, 5)
-    one.target[:] = [[4.0, 5.0]]
-    one.prices[:] = 7.0
-    room.write(1, np.array([0, 2]), one)
-    assert room.target.tolist() == [[0.0, 0.0, 0.0], [4.0, 0.0, 5.0]]
-    assert room.prices[1] == pytest.approx([7.0] * 5)
-    assert np.isnan(room.prices[0]).all()
 
 
 def test_what_rows_of_a_table_believe_is_what_each_of_their_instants_does() -> None:
@@ -155,24 +140,9 @@ def test_what_is_left_is_a_choice_where_it_is_held_and_none_else() -> None:
     assert found.target.tolist() == [0.0, 0.0]
 
 
-def test_a_reason_names_what_is_shown_apart_and_a_span_of_two_days_in_days() -> None:
-    told = choices([0]).choice(0, instrument("AAA"), Decimal(3))
-    for apart, said in ((SHOWN, True), (0.9 * SHOWN, False)):
-        assert (KEPT_OFF in reason_text(told._replace(kelly=apart, target=0.0), 1.0)) is said
-    for days, said in ((2.0, "2 days"), (1.9, "45.6 h")):
-        assert said in plan_text(told.rationale._replace(days=days, sharpe=0.3), 1.0)
-    assert KEPT_OFF not in reason_text(told._replace(kelly=0.4, target=0.4), 1.0)
-
-
 def test_a_reason_says_what_is_premium_and_what_is_forecast_over_the_span_that_decided() -> None:
     rests_on = Rationale(5.0, 0.3, 0.06, 0.0008, -0.0012, 0.5, 0.03)
     assert plan_text(rests_on, 1.0) == (
         "; over 5 days premium +8.0 bp (6.00 % a year, Sharpe ratio 0.3),"
         " forecast -12.0 bp (worth 0.50), deviation 300 bp"
     )
-
-
-def test_decisions_are_the_same_though_nobody_can_say_what_a_better_book_is_worth() -> None:
-    now = np.datetime64("2024-03-04T15:30", "ns")
-    one, other = (Decision(now, now, 1e5, 4.0, (), (), gap=gap) for gap in (np.nan, 0.1))
-    assert one == other

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from execution.decision import SHOWN
 from execution.explain import explain
-from execution.orders import client_order_id
-from execution.records import COIN_FEE
 from foundation.compose import composed_config
 from foundation.errors import InputError
 from foundation.files import write_whole
@@ -23,7 +18,6 @@ from marketsimulator.results.report import result_files
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.refused import refusal_of
 
-AT = np.datetime64("2024-02-26T00:00", "ns")
 WEIGHTS = ("plan_premium_weight", "plan_forecast_weight")
 LIMITS = ["symbol_cap", "long_only", "stock_gross", "crypto_gross", "unborrowed_cash", "joint"]
 SPAN = [
@@ -97,14 +91,6 @@ def rests_on(row: Any) -> str:
     return f" (premium {parts[0]:+.3f}, forecast {parts[1]:+.3f})"
 
 
-def test_a_story_says_what_premium_and_forecast_want(run: Path) -> None:
-    decisions, _, _ = frames(run)
-    both = decisions[(decisions[list(WEIGHTS)].abs() >= SHOWN).all(axis=1)]
-    row = next(each for each in both.itertuples() if each.qty)
-    asked = {"symbol": row.symbol, "at": f"{row.at:%Y-%m-%dT%H:%MZ}"}
-    assert f" unconstrained {row.kelly:+.3f}{rests_on(row)}, weight" in explain(run, **asked)
-
-
 def test_the_story_of_an_order_holds_its_numbers(run: Path) -> None:
     decisions, orders, fills = frames(run)
     order = orders.iloc[10]
@@ -128,29 +114,6 @@ def test_the_story_of_an_order_holds_its_numbers(run: Path) -> None:
     assert last["client_order_id"] in explain(run, symbol="SYX/USD")
 
 
-def test_a_fee_in_coin_is_told_whether_or_not_the_venue_lists_its_order(
-    run: Path, tmp_path: Path
-) -> None:
-    """A live account's fees are listed with their day alone, as the next instant comes."""
-    _, orders, fills = frames(run)
-    of_coin = (fills["price"] == 0) & (fills["symbol"] == "SYXUSD")
-    fee = fills[of_coin].iloc[0]
-    name = fee["client_order_id"]
-    assert f"filled {fee['qty']:+g} as a fee in coin" in explain(run, order=name)
-    live = tmp_path / "live"
-    shutil.copytree(run, live)
-    summary = json.loads((run / "summary.json").read_text())
-    (live / "summary.json").write_text(json.dumps({**summary, "digests": {}}))
-    listed = fee["at"] + pd.Timedelta(hours=1)
-    fills.loc[of_coin, "client_order_id"] = client_order_id(COIN_FEE, AT, "SYXUSD", 0)
-    fills.loc[of_coin, ["at", "booked_at"]] += pd.Timedelta(hours=1)
-    fills.to_parquet(live / "fills.parquet")
-    told = f"fees in coin, listed by {listed:%Y-%m-%dT%H:%MZ} without their orders: {fee['qty']:+g}"
-    assert told in explain(live, order=name)
-    sales = orders[(orders["symbol"] == "SYXUSD") & (orders["side"] == "sell")]
-    assert "fees in coin" not in explain(live, order=sales["client_order_id"].iloc[0])
-
-
 def test_a_decision_without_an_order_says_what_held_it(run: Path) -> None:
     decisions, _, _ = frames(run)
     still = decisions[(decisions["qty"] == 0) & (decisions["binding"] == "cost")].iloc[0]
@@ -164,7 +127,7 @@ def test_a_decision_without_an_order_says_what_held_it(run: Path) -> None:
     [
         (["--order", "nobody"], "nobody"),
         (["--symbol", "SYA", "--at", "2024-02-26T03:00Z"], "2024-02-26T03:00Z"),
-        (["--symbol", "SYA", "--at", "2030-01-01"], "to 2024-02-29T20:30Z"),
+        (["--symbol", "SYA", "--at", "2030-01-01"], "not decided at 2030-01-01"),
         (["--symbol", "SYA", "--at", "noon"], "--at: 'noon'"),
         (["--symbol", "ZZZ"], "ZZZ"),
         (["--symbol", "ZZZ", "--at", "2024-02-26T15:30Z"], "ZZZ was never decided"),

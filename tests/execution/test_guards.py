@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -27,8 +27,8 @@ from execution.live.loop import Stop
 from execution.option_orders import OptionLeg, SpreadOrder, contract_of
 from execution.orders import Account, Order
 from execution.risk_snapshot import RiskSnapshot
-from foundation.database import Database, DatabaseFailed
-from foundation.errors import BrokerError, InputError
+from foundation.database import Database
+from foundation.errors import BrokerError
 from trainingdata.feed.market_data import LastTrade
 
 NOW = np.datetime64("2024-03-05T17:30", "ns")  # a Tuesday, 12:30 in New York
@@ -555,14 +555,6 @@ def test_once_told_to_stop_nothing_is_sent_but_what_closes_where_everything_is_c
     assert said == {"opening": "everything is being closed", "reduction": "", "night": ""}
 
 
-@pytest.mark.parametrize("table", ["halts", "intents"])
-def test_a_journal_that_cannot_be_read_is_no_reason_among_others(table: str) -> None:
-    desk = Desk(snapshot=seen())
-    desk.database.execute(f"DROP TABLE {table}")
-    with pytest.raises(DatabaseFailed, match=f"no such table: {table}"):
-        desk.judge(intent(), NOW)
-
-
 @pytest.mark.parametrize(
     ("legs", "width", "closes"),
     [
@@ -582,16 +574,6 @@ def test_a_spread_is_worth_what_it_can_lose(
     order = spread(*legs, qty=3).order
     assert isinstance(order, SpreadOrder)
     assert (order.root, order.width, order.closes) == ("SPXW", width, closes)
-
-
-def test_legs_of_other_days_protect_nothing_and_all_are_on_one_root() -> None:
-    order = spread("C105 sell", "C110 buy").order
-    assert isinstance(order, SpreadOrder)
-    later = OptionLeg(contract_of("SPXW240308C00110000"), "buy")
-    apart = replace(order, legs=(order.legs[0], later))
-    assert (apart.width, apart.closes) == (np.inf, False)
-    with pytest.raises(InputError, match="its legs are on SPXW, SPY, not on one"):
-        spread("P95 sell", "SPY:P90 buy")
 
 
 @pytest.mark.parametrize("kind", get_args(HaltKind))
@@ -629,27 +611,6 @@ def test_spreads_that_were_sent_take_room_until_they_come_to_nothing() -> None:
     assert desk.send(spread(*PUT, qty=10, name="d")) == ""
     desk.book.note("d", Progress("canceled", "w"))
     assert desk.judge(spread(*PUT, qty=15, name="e"), NOW) == ""
-
-
-@pytest.mark.parametrize(
-    ("make", "why"),
-    [
-        (lambda: RiskSnapshot(Account(float("nan"), {}, {}, NOW)), "equity must be a number"),
-        *(
-            (lambda risk=risk: seen(at_risk={"SPY": risk}), "SPY must be at least 0")
-            for risk in (float("nan"), float("inf"), -1.0)
-        ),
-        *(
-            (lambda price=price: LastTrade(price, NOW), "is no price")
-            for price in (0.0, -1.0, float("nan"), float("inf"))
-        ),
-        (lambda: LastTrade(1.0, np.datetime64("NaT", "ns")), "no instant"),
-    ],
-)
-def test_what_is_no_number_is_not_seen(make: Callable[[], object], why: str) -> None:
-    with pytest.raises(ValueError, match=why):
-        make()
-    assert seen(at_risk={"SPY": 0.0}).at_risk == {"SPY": 0.0}
 
 
 def test_open_orders_without_a_price_count_at_their_own_or_at_the_last_trade() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.journal.events import EventLog
-from execution.journal.halts import HALT_RULES, ITSELF, Halt, HaltChanges, HaltKind, Halts
+from execution.journal.halts import HALT_RULES, HaltChanges, HaltKind, Halts
 from foundation.database import Database, DatabaseFailed
 from foundation.errors import InputError
 
@@ -49,51 +47,12 @@ def test_one_of_a_kind_stands_at_most_and_nothing_is_forgotten(
         assert len(halts.history()) == raised
 
 
-def test_a_halt_outlives_the_process_that_raised_it(tmp_path: Path) -> None:
-    path = tmp_path / "journal"
-    why = "NVDA is 12, and should be 10"
-    with closing(Database(path)) as database:
-        halts_in(database).raise_halt("positions", why, NOW)
-    with closing(Database(path)) as database:
-        assert halts_in(database).active() == (Halt(1, "positions", NOW, why),)
-        halts_in(database).clear("positions", "Ada", LATER)
-    with closing(Database(path)) as database:
-        assert halts_in(database).active() == ()
-        (halt,) = halts_in(database).history()
-        assert (halt.cleared_by, halt.cleared_at) == ("Ada", LATER)
-
-
-def test_raising_twice_writes_once_and_keeps_the_first_reason() -> None:
-    database = Database()
-    halts = halts_in(database)
-    halts.raise_halt("drawdown", "first\n of them", NOW)
-    halts.raise_halt("drawdown", "second", LATER)
-    (halt,) = halts.active()
-    assert (halt.why, halt.raised_at, halt.number) == ("first of them", NOW, 1)
-    assert str(halt) == "drawdown since 2024-03-05T17:30Z: first of them"
-    for _ in range(2):
-        halts.clear("drawdown", "Ada", LATER)
-    found = [(each.kind, each.subject) for each in EventLog(database).events()]
-    assert found == [("halted", "drawdown"), ("halt ended", "drawdown")]
-
-
 def test_somebody_clears_a_halt() -> None:
     halts = halts_in()
     halts.raise_halt("positions", "NVDA is 12", NOW)
     with pytest.raises(InputError, match="halt positions: a halt is cleared by somebody"):
         halts.clear("positions", " ", LATER)
     assert halts.active()
-
-
-def test_changes_end_before_they_raise() -> None:
-    halts = halts_in()
-    halts.raise_halt("daily_loss", "yesterday", NOW)
-    halts.apply(HaltChanges(("daily_loss",), {"daily_loss": "today", "drawdown": "peak"}), LATER)
-    assert [(each.kind, each.why, each.cleared_by) for each in halts.history()] == [
-        ("daily_loss", "yesterday", ITSELF),
-        ("daily_loss", "today", ""),
-        ("drawdown", "peak", ""),
-    ]
 
 
 def test_changes_that_cannot_be_written_change_nothing() -> None:
@@ -125,22 +84,6 @@ def test_a_kind_that_this_program_does_not_know_is_not_raised_and_no_small_matte
         halts.active()
 
 
-@pytest.mark.parametrize("ended", [{"cleared_at": LATER}, {"cleared_by": "Ada"}])
-def test_who_cleared_a_halt_and_when_go_together(ended: Any) -> None:
-    with pytest.raises(ValueError, match="are there together"):
-        Halt(1, "positions", NOW, "", **ended)
-
-
-def test_every_kind_says_what_it_forbids_and_what_to_do() -> None:
-    forbidding = {kind for kind, rule in HALT_RULES.items() if rule.forbids == "everything"}
-    assert forbidding == {"positions", "cash", "journal"}
-    ending = {kind for kind, rule in HALT_RULES.items() if rule.ends}
-    assert ending == {"daily_loss", "drawdown", "positions", "symbols", "cash"}
-    for rule in HALT_RULES.values():
-        assert rule.remedy.endswith(".")
-        assert len(rule.remedy) <= 200
-
-
 def test_the_cause_of_a_halt_counts_while_it_stands_and_once_cleared_until_it_is_used() -> None:
     halts = halts_in()
 
@@ -165,11 +108,3 @@ def test_the_cause_of_a_halt_counts_while_it_stands_and_once_cleared_until_it_is
     assert seen() == ((LATER, "NVDA 3"), ""), "a later one stands"
     halts.apply(HaltChanges(("positions",)), LATER)
     assert seen() == (None, ""), "it ended by itself"
-
-
-def test_symbols_of_a_standing_halt_are_set_aside() -> None:
-    halts = halts_in()
-    halts.raise_halt("symbols", "two are odd", NOW, cause='{"NVDA": "2", "BTCUSD": "-1"}')
-    assert halts.set_aside() == {"NVDA", "BTCUSD"}
-    halts.clear("symbols", "Ada", LATER)
-    assert halts.set_aside() == frozenset()

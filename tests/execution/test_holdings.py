@@ -297,19 +297,6 @@ def test_shares_of_an_assignment_are_odd_until_it_is_listed() -> None:
     assert list(books.found(EVENING + 12 * HOUR, SPY="500")) == ["SPY"], "once"
 
 
-def test_a_split_that_is_two_entries_is_explained_by_both() -> None:
-    books = Books.begun({"NVDA": "10"})
-    assert list(books.found(NVDA="30")) == ["NVDA"]
-    entries = [
-        booking("s", "split", quantity="-10", symbol="NVDA"),
-        booking("t", "split", quantity="30", symbol="NVDA"),
-    ]
-    books.holdings.add(entries, BEGUN)
-    assert not books.found(NVDA="30")
-    books.holdings.add([replace(entries[1], quantity=Decimal(0))], BEGUN)
-    assert not books.found(NVDA="0"), "the venue has taken it back"
-
-
 @pytest.mark.parametrize("surplus", [Decimal(4), Decimal(-4)])
 def test_bookings_explain_a_surplus_together_or_those_that_bring_it_nearer(
     surplus: Decimal,
@@ -362,14 +349,6 @@ def test_what_a_person_has_accepted_is_expected_and_a_later_listing_of_it_is_not
     books.holdings.accept({"NVDA": Decimal(5)}, [])
     assert not books.found(NVDA="15")
     assert list(books.found(NVDA="35")) == ["NVDA"], "what was listed before was looked at"
-
-
-def test_an_order_in_the_place_of_ours_is_known() -> None:
-    books = Books.begun()
-    books.order("a", "NVDA", "2", "0", "working")
-    books.intents.note("a", Progress("working", "o-a", successor="by-hand-a"))
-    orders = [Order(name, "NVDA", "buy", Decimal(1), "test") for name in ("a", "by-hand-a", "b")]
-    assert [each.client_order_id for each in books.holdings.unknown(orders)] == ["b"]
 
 
 @pytest.mark.parametrize("sign", ["", "-"])

@@ -17,14 +17,7 @@ from hypothesis import strategies as st
 from execution.account_lock import JOURNAL, journal_of_account
 from execution.alpaca.placed_order import PlacedOrder
 from execution.journal.events import EventLog
-from execution.journal.order_store import (
-    ENDED,
-    OrderIntent,
-    OrderStore,
-    Progress,
-    State,
-    undetermined_count,
-)
+from execution.journal.order_store import ENDED, OrderIntent, OrderStore, Progress, State
 from execution.live.__main__ import clear, status
 from execution.orders import Order
 from foundation.database import Database, DatabaseFailed
@@ -96,28 +89,12 @@ def test_an_intent_is_read_back_in_every_field() -> None:
     OrderStore(database).begin(whole)
     assert OrderStore(database).get("a") == whole
     for part, reduces in (("reduction", True), ("night", True), ("opening", False), ("", False)):
-        database.execute("UPDATE intents SET part = ?, row_digest = ''", (part,))
+        database.execute("UPDATE intents SET part = ?", (part,))
         assert OrderStore(database).get("a").single.reduces is reduces  # type: ignore[union-attr]
     query = "SELECT client_order_id, job, venue, decision, symbol, side, qty, type, state"
     assert database.rows(f"{query} FROM intents") == [
         ("a", "trade", "kalshi", "d", "BTCUSD", "buy", "3", "market", "working")
     ], "the columns that readers look at"
-
-
-def test_what_is_said_twice_or_of_nobodys_order_is_no_event() -> None:
-    database = Database()
-    events = EventLog(database)
-    book = OrderStore(database, events)
-    book.settle("a", "open", "no answer")
-    book.note("a", Progress("working", "v1"))
-    assert not events.events()
-    book.begin(INTENT)
-    for why, count in (("no answer", 2), ("no answer", 2), ("still none", 3)):
-        book.settle("a", "open", why)
-        assert len(events.events("a")) == count
-    for filled, count in ((0, 5), (0, 5), (1, 6)):
-        book.note("a", Progress("working", "v1", Decimal(filled)))
-        assert len([each for each in events.events("a") if "noted" in each.kind]) == count - 4
 
 
 def test_every_change_is_an_event_and_events_are_never_changed() -> None:
@@ -175,18 +152,6 @@ def test_a_journal_of_so_early_a_version_is_refused_and_stays_as_it_is(tmp_path:
     assert not list(path.parent.glob("*damaged*"))
 
 
-def test_orders_of_unknown_fate_are_counted_in_a_file(tmp_path: Path) -> None:
-    with journal_of_account("counted", tmp_path) as kept:
-        path = kept.folder / JOURNAL
-        assert undetermined_count(path) == 0, "there is no table yet"
-        book = OrderStore(kept.database)
-        for name in "abc":
-            book.begin(replace(INTENT, order=replace(ORDER, client_order_id=name)))
-        book.settle("a", "open", "no answer")
-        book.settle("b", "rejected", "no")
-    assert undetermined_count(path) == 2, "one that is being sent is one"
-
-
 FILLED = {"filled_qty": "4", "filled_avg_price": "2.5"}
 
 
@@ -222,10 +187,3 @@ def test_what_an_answer_says_of_an_order_is_what_the_book_says(
     answer: Any, progress: Progress
 ) -> None:
     assert PlacedOrder(answer).progress == progress
-
-
-def test_an_order_that_was_replaced_goes_on_as_the_one_in_its_place() -> None:
-    first = PlacedOrder(order("a", "replaced", filled_qty="3", filled_avg_price="2"))
-    last = PlacedOrder(order("b", "filled", filled_qty="1", filled_avg_price="4"), first)
-    assert last.progress == Progress("filled", "id-a", Decimal(4), Decimal("2.5"), "b")
-    assert (last.name, last.client_order_id) == ("b", "a")

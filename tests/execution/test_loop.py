@@ -163,20 +163,6 @@ def test_while_it_waits_it_shows_every_few_seconds_that_it_is_alive(
     assert max(np.diff(np.array(at))) <= np.timedelta64(5, "s")
 
 
-def test_a_clock_that_was_ahead_for_a_moment_keeps_no_step_back(clock: Clock, stop: Stop) -> None:
-    class Hourly(Every):
-        """Due at the next full hour of whatever the clock shows."""
-
-        def due(self, now: np.datetime64) -> np.datetime64 | None:
-            return None if self.stepped else now.astype("datetime64[h]") + np.timedelta64(1, "h")
-
-    ahead = [START + 1000 * MINUTE]  # read once; then it is right again
-    job = Hourly("a", 60, 1, clock, nothing)
-    read = lambda: ahead.pop() if ahead else clock.now  # noqa: E731
-    Loop([job], read, stop, Notices(None, None), lambda *_: None, 3).run()
-    assert np.timedelta64(0) <= job.stepped[0] - START - 60 * MINUTE < np.timedelta64(1, "s")
-
-
 def test_what_it_steps_next_is_told_before_it_waits_and_before_it_steps_at_once(
     clock: Clock, stop: Stop
 ) -> None:
@@ -267,56 +253,6 @@ def test_a_clock_that_runs_fast_is_not_waited_past(
     run([job], clock, stop)
     late = [at - START - k * 60 * MINUTE for k, at in enumerate(job.stepped)]
     assert max(late) <= np.timedelta64(round(0.06 * speed * 1000), "ms")
-
-
-def test_it_waits_a_twentieth_of_a_second_at_least_and_five_at_most(
-    clock: Clock, stop: Stop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    waits: list[float] = []
-
-    def wait(seconds: float) -> bool:
-        waits.append(seconds)
-        return clock.wait(seconds)
-
-    monkeypatch.setattr(stop, "wait", wait)
-    run([Every("a", 60, 2, clock, nothing)], clock, stop)
-    assert (min(waits), max(waits)) == (0.05, 5.0)
-    assert len(waits) < 3600 / 5 + 20
-
-
-def test_a_clock_that_stood_still_and_goes_twice_as_fast_is_not_waited_past(
-    stop: Stop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = Clock(stop)
-    job = Every("a", 60, 2, clock, nothing)
-    waits = itertools.count()
-
-    def wait(seconds: float) -> bool:
-        near = START + 60 * MINUTE - clock.now <= np.timedelta64(5, "s")
-        return clock.wait(0.0 if near and next(waits) < 3 else seconds * 2 if near else seconds)
-
-    monkeypatch.setattr(stop, "wait", wait)
-    run([job], clock, stop)
-    assert job.stepped[1] - START - 60 * MINUTE <= np.timedelta64(100, "ms")
-
-
-def test_what_is_due_at_once_is_not_waited_for_where_the_clock_shows_another_time_next(
-    stop: Stop,
-) -> None:
-    """A venue that does not say its time at first is taken for our own clock."""
-    shown = [np.datetime64("2026-11-22T15:00", "ns")]
-
-    class Once(Every):
-        def due(self, now: np.datetime64) -> np.datetime64 | None:
-            return None if self.stepped else now
-
-    clock = Clock(stop)
-    job = Once("a", 60, 1, clock, nothing)
-    waited: list[object] = []
-    read = lambda: shown.pop() if shown else START  # noqa: E731
-    Loop([job], read, stop, Notices(None, None), lambda *words: waited.append(words), 3).run()
-    assert len(job.stepped) == 1
-    assert waited == [("a", None)]
 
 
 def test_of_jobs_that_are_due_at_once_none_keeps_another_waiting(clock: Clock, stop: Stop) -> None:

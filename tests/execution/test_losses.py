@@ -19,7 +19,6 @@ from execution.journal.linked_returns import Point, date_of
 from execution.journal.marks import EquitySnapshot, MarkBook
 from execution.live.guards import GuardSettings
 from execution.live.losses import GROWTH, loss_halts, next_point, write_mark
-from execution.live.page import Curve
 from foundation.database import Database
 
 HOUR = np.timedelta64(1, "h")
@@ -392,24 +391,3 @@ def test_what_was_let_go_on_is_in_the_journal_over_a_restart() -> None:
     point = MarkBook(database).point_before()
     assert point is not None
     assert (point.index, point.peak, point.day) == (61, 100, 68)
-
-
-def test_the_page_counts_what_was_lost_as_the_halts_do() -> None:
-    """Once everything was lost the index begins anew, and no return leads over that."""
-    points = [Point.first(NOON, 100.0)]
-    for hours, (equity, flow) in enumerate([(150.0, 0.0), (60.0, -60.0), (40.0, 90.0)], start=1):
-        points.append(points[-1].next(NOON + hours * HOUR, equity, flow))
-    points.append(points[-1].anew(NOON + 4 * HOUR, 50.0, 0.0))
-    marks = [
-        EquitySnapshot(each.at, float(each.equity), 0.0, 0.0, 0.0, 1.0, 0.0, {}).placed(each)
-        for each in points
-    ]
-    curve = Curve()
-    for k in range(len(points)):
-        curve = curve.extended(marks[max(k - 1, 0) : k + 1])
-    assert curve.marks["index"].tolist() == pytest.approx([100.0, 150.0, 120.0, 0.0, 50.0])
-    drawdowns = curve.marks["drawdown"].tolist()
-    assert drawdowns == pytest.approx([float(each.drawdown) for each in points])
-    assert drawdowns[3] == 1.0
-    assert np.isnan(curve.share_earned)
-    assert curve.earned_today == pytest.approx(0.25), "in the index that has begun anew"

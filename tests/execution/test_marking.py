@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.journal.linked_returns import Point
-from execution.journal.marks import EquitySnapshot, exposure_line, mark_of, profit_line
+from execution.journal.marks import exposure_line, mark_of
 from execution.orders import Account
 from sizing.limits import Limits
 
@@ -53,17 +53,3 @@ def test_a_deposit_is_no_profit_of_the_day(
         moved = moved.next(at, worth * (1 + share), worth * share)
     assert float(moved.daily_loss) == pytest.approx(1 - days[-1][0] / yesterday, abs=1e-6)
     assert float(moved.daily_loss) == pytest.approx(float(plain.daily_loss), abs=1e-9)
-
-
-@pytest.mark.parametrize(
-    ("equity", "said"), [(1_010.0, "+1.00%"), (999.99, "+0.00%"), (990.0, "-1.00%")]
-)
-def test_a_first_day_counts_from_its_first_mark(equity: float, said: str) -> None:
-    """A loss of less than is shown is no loss of nothing."""
-    point = Point.first(NOON, 1_000.0).next(NOON + HOUR, equity, 0.0)
-    assert profit_line(point) == f"PnL: {said} today, equity {equity:,.2f} USD"
-
-
-def test_an_account_without_equity_has_no_multiples_of_it() -> None:
-    broke = exposure_line(EquitySnapshot(NOON, -5.0, -5.0, 0.0, 0.0, 4.0, 0.0, {}))
-    assert broke == "exposure: no equity; stocks 0.00 USD, coins 0.00 USD"

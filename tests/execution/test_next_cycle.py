@@ -10,11 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution import account_lock
 from execution.account_lock import JOURNAL
 from execution.journal.cycles import SLACK, NextCycleBook, next_cycle_of
-from execution.live.__main__ import LATE, clear, status
-from foundation.database import Database, DatabaseFailed
+from execution.live.__main__ import LATE, status
+from foundation.database import Database
 
 HERE = np.datetime64("2026-03-05T12:00", "ns")  # this machine's clock
 THERE = np.datetime64("2024-02-20T15:00", "ns")  # a practice server's
@@ -66,13 +65,6 @@ def test_who_goes_on_waiting_for_one_cycle_has_no_longer_for_it(waits: list[int]
     assert np.datetime64(over_by) == HERE + round(SECONDS + SLACK) * SECOND
 
 
-def test_what_is_due_already_has_its_time_from_now_on(loop: Loop, path: Path) -> None:
-    loop.book.expect("trade", THERE - 3_600 * SECOND, THERE)
-    found = next_cycle_of(path)
-    assert found is not None
-    assert found.over_by == HERE + round(SECONDS + SLACK) * SECOND
-
-
 def test_the_status_ends_with_1_once_the_cycle_is_late_and_says_which(
     loop: Loop, path: Path
 ) -> None:
@@ -91,23 +83,3 @@ def test_the_status_ends_with_1_once_the_cycle_is_late_and_says_which(
     assert status(path, HERE + 621 * SECOND).code == 0, "the next one is awaited"
     loop.book.expect_none()
     assert status(path, HERE + 999_999 * SECOND).code == 0, "all cycles were made"
-
-
-def test_who_asks_for_the_status_reads_no_journal_through(
-    loop: Loop, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """That takes seconds of a large one, for which the loop could commit nothing."""
-    monkeypatch.setattr(account_lock, "refuse_spoilt", lambda path: pytest.fail("read through"))
-    loop.book.expect("trade", THERE, THERE)
-    assert status(path, HERE).code == 0
-
-
-@pytest.mark.parametrize("content", [b"", b"not a database " * 900])
-def test_a_journal_that_is_spoilt_is_refused_and_stays_as_it_is(path: Path, content: bytes) -> None:
-    """Begun anew by who only looks, an emptied one would pass as sound at the next start."""
-    path.parent.mkdir()
-    path.write_bytes(content)
-    for look in (lambda: status(path, HERE), lambda: clear(path, "drawdown", "Ada")):
-        with pytest.raises(DatabaseFailed, match=r"nothing is left in it|not a database"):
-            look()
-    assert path.read_bytes() == content

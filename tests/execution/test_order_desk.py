@@ -5,8 +5,6 @@ what is concluded.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -325,23 +323,6 @@ def test_an_order_that_still_worked_is_followed_to_what_became_of_it() -> None:
     assert state_in(book, "s-1") == "working"
 
 
-def test_all_looks_for_orders_together_have_twenty_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    limits = list[float]()
-
-    @contextmanager
-    def limited(seconds: float) -> Iterator[None]:
-        limits.append(seconds)
-        yield
-
-    monkeypatch.setattr("foundation.transport.time_limit", limited)
-    book = book_of(*(sent(client_order_id=f"o-{number}") for number in range(3)))
-    desk, *_ = outbox_at(book, get=[status(404)])
-    for ask in (desk.undetermined, desk.follow, lambda _: desk.resolve("o-1")):
-        limits.clear()
-        ask(is_any)
-        assert limits[0] == 20.0, "around all of them"
-
-
 @pytest.mark.parametrize("state", STATES)
 def test_of_an_order_that_was_sent_and_not_answered_nobody_knows_what_became(state: State) -> None:
     desk, *_ = outbox_at(book_of(sent(state)))
@@ -438,20 +419,6 @@ def test_an_order_that_was_replaced_is_followed_and_both_have_filled() -> None:
         desk.refreshed(placed(taken()))
 
 
-@pytest.mark.parametrize(("successors", "followed"), [(9, True), (10, False)])
-def test_nine_orders_in_the_place_of_one_are_followed_and_a_tenth_is_one_too_many(
-    successors: int, followed: bool
-) -> None:
-    numbers = range(1, successors + 1)
-    replaced = [taken(f"o-{k}", "replaced", replaced_by=f"id-o-{k + 1}") for k in numbers]
-    desk, *_ = venue_at(get=[*replaced, taken(f"o-{successors + 1}", "filled")])
-    if followed:
-        assert len(desk.refreshed(placed(taken())).chain) == 10
-        return
-    with pytest.raises(BrokerError, match="it was replaced more than 9 times"):
-        desk.refreshed(placed(taken()))
-
-
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -521,24 +488,6 @@ def test_an_order_that_somebody_has_replaced_with_another_quantity_is_ours_still
     new = taken("o-2", "filled", qty="4", side="buy")
     desk, *_ = outbox_at(post=[lost()], get=[old, new])
     assert desk.post(ORDER).chain == (placed(new, old), placed(old))
-
-
-@pytest.mark.parametrize("said", [None, [], {}, taken("other"), {**taken(), "id": "id-o-9"}])
-def test_an_answer_about_something_else_is_not_booked(said: Said) -> None:
-    desk, *_ = venue_at(get=[said])
-    for ask in (desk.refreshed, desk.with_legs):
-        with pytest.raises(BrokerError, match="order o-1: the answer makes no sense"):
-            ask(placed(taken()))
-
-
-@pytest.mark.parametrize("done", ["filled", "canceled", "expired", "rejected", "done_for_day"])
-def test_what_is_done_is_asked_for_no_more(done: str) -> None:
-    desk, venue, waited = venue_at(get=[taken(state="new")])
-    over = placed(taken(state=done))
-    assert desk.refreshed(over) is over
-    assert Outbox(desk).cancel_and_wait(over) is over
-    assert desk.refreshed(placed(taken())) == placed(taken(state="new"))
-    assert (venue.asked, waited) == ([("get", "/orders/id-o-1", {"nested": "true"})], [])
 
 
 def test_legs_are_read_where_an_answer_has_none() -> None:

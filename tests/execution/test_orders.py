@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -14,9 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.contract_orders import LimitOrder
-from execution.fees import CryptoTier, DatedRate, FeeSchedule
 from execution.journal.orders import is_same, order_of, words_of
-from execution.lending import MarginTerms, SymbolRate
 from execution.option_orders import OptionLeg, SpreadOrder, contract_of
 from execution.orders import (
     LEAST_FREE,
@@ -26,7 +23,6 @@ from execution.orders import (
     OrderTerms,
     Side,
     client_order_id,
-    exact_decimal,
 )
 from execution.rebalancing import Target, rebalance
 from foundation.errors import InputError
@@ -255,31 +251,6 @@ def test_an_order_goes_out_in_parts_as_large_as_one_may_be_and_in_whole_incremen
     assert [o.client_order_id[-3:] for o in orders] == [f"{k}-0" for k in range(len(parts))]
 
 
-def test_a_coin_worth_next_to_nothing_goes_out_in_parts_that_orders_can_be() -> None:
-    most = OrderTerms().largest_quantity(BTC, 1e-9)
-    orders = rebalance("s", AT, [Target(BTC, Decimal(0), Decimal(5) * 10**12, most, "x")])
-    assert sum(o.qty for o in orders) == 5 * 10**12
-    assert len(orders) == 50
-
-
-@given(
-    st.integers(1, 40_000_000 * 10**9),
-    st.floats(1e5, 3e6),
-    st.sampled_from([Decimal("1e-9"), Decimal("0.001")]),
-)
-def test_the_parts_of_a_huge_order_add_up_to_the_last_billionth(
-    billionths: int, most: float, step: Decimal
-) -> None:
-    held = Decimal(billionths) * Decimal("1e-9")
-    coin = replace(BTC, increment=step)
-    orders = rebalance("s", AT, [Target(coin, held, Decimal(0), most, "x")])
-    parts = [o.qty for o in orders]
-    assert sum(parts, Decimal(0)) == held
-    assert all(float(part) <= most * (1 + 1e-12) for part in parts)
-    assert max(parts) - min(parts) <= 2 * step
-    assert len(orders) <= float(held) / most + 1
-
-
 def test_an_account_values_what_it_holds_and_adds_what_is_open() -> None:
     waiting = (order("sell", 3), order("buy", 2, "o-2", symbol="AAPL"))
     held = {"NVDA": Decimal(10), "GONE": Decimal(0)}
@@ -344,14 +315,6 @@ def test_what_secures_spreads_is_lent_against_no_stock_and_buys_no_coin(
     assert secured.secured(0.0) == secured, "nothing more is set aside"
 
 
-def test_where_nothing_is_sold_all_cash_is_set_aside_for_spreads_once() -> None:
-    account = Account(100.0, {}, {}, AT, unsettled=-30.0)
-    assert account.secured(0.0) == account
-    assert account.secured(60.0).unborrowed_cash == 40.0
-    assert account.secured(0.5).unborrowed_cash == 99.5
-    assert account.secured(60.0).free == pytest.approx(0.4)
-
-
 def test_cash_that_open_bids_for_coins_will_take_buys_no_other_coin() -> None:
     sent = (
         order("buy", HALF, "a", symbol="BTCUSD", tif="gtc"),
@@ -362,33 +325,3 @@ def test_cash_that_open_bids_for_coins_will_take_buys_no_other_coin() -> None:
     prices = {"BTCUSD": 100.0, "ETHUSD": 12.0, "NVDA": 7.0}
     for cash, left in ((100.0, 30.0), (60.0, -10.0)):
         assert Account(cash, {}, prices, AT, open_orders=sent).unborrowed_cash == left
-
-
-TWICE = (SymbolRate("BTC/USD", 0.1), SymbolRate("NVDA", 0.5), SymbolRate("BTCUSD", 0.2))
-LATER_FIRST = (DatedRate("2025-01-01", 0.0), DatedRate("2024-01-01", 0.0))
-
-
-@pytest.mark.parametrize(
-    ("make", "why"),
-    [
-        (lambda: FeeSchedule(sec_per_dollar=LATER_FIRST), r"fees\.sec_per_dollar: dates must incr"),
-        *(
-            (lambda word=word: DatedRate(word, 0.0), f"'{word}' is no date")
-            for word in ("soon", "today", "2024", "20240101", "NaT", "")
-        ),
-        *(
-            (lambda name=name: MarginTerms(**{name: TWICE}), f"margin.{name}: BTCUSD is there 2")
-            for name in ("borrow_rates", "requirements")
-        ),
-        (lambda: FeeSchedule(crypto_tiers=(CryptoTier(9.0, 0.0, 0.0),)), "begin at 0 and increase"),
-    ],
-)
-def test_fee_tables_and_costs_that_cannot_be_are_named(make: Callable[[], Any], why: str) -> None:
-    with pytest.raises(InputError, match=why):
-        make()
-
-
-@given(st.integers(-(10**9), 10**9), st.decimals("-1000", "1000", places=9))
-def test_a_float_on_the_grid_is_the_decimal_it_was(whole: int, part: Decimal) -> None:
-    assert exact_decimal(float(part)) == Decimal(repr(float(part)))
-    assert str(exact_decimal(float(whole))) == str(whole)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -189,22 +188,6 @@ def test_nothing_is_borrowed_over_the_night_for_less_than_it_costs(market: Bars)
     choices = decided(market, MIDDAY, who).choices
     assert sum(abs(c.target) for c in choices) == pytest.approx(1.0, abs=1e-3)
     assert all("financing" in c.binding for c in choices)
-
-
-def test_a_reason_says_what_is_premium_and_what_is_forecast(market: Bars) -> None:
-    for basis_points, over, whole in ((10.0, "3 h", "17.5"), (0.5, "28 days", "1.0")):
-        who = trader(0.5, SYA=basis_points)
-        order = next(o for o in decided(market, MIDDAY, who).orders if o.symbol == "SYA")
-        said = (
-            rf"forecast \+{basis_points}0? bp, deviation \d+\.\d bp over 1 h; over {over} premium"
-            rf" \+\d+\.\d bp \(.*\d\.\d\d % a year, Sharpe ratio 0\.3\), forecast"
-            rf" \+{whole} bp, deviation \d+ bp: unconstrained "
-        )
-        assert re.match(said, str(order.reason)), order.reason
-    alone = trader(SYYUSD=90.0, holding="next", prior=PriorSettings(stock_sharpe=0.0))
-    orders = decided(market, NIGHT, alone).orders
-    assert orders
-    assert all("premium" not in str(o.reason) for o in orders)
 
 
 def test_what_came_before_the_memory_and_what_comes_after_changes_no_decision(market: Bars) -> None:

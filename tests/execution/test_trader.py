@@ -157,40 +157,6 @@ def allowing(bars: Bars, symbol: str, **flags: bool) -> Bars:
     return replace(bars, instruments=items)
 
 
-def test_every_order_can_say_why_it_exists(market: Bars) -> None:
-    decision = decided(market, MIDDAY, trader(SYA=50.0, SYB=-5.0))
-    reasons = {o.symbol: str(o.reason) for o in decision.orders}
-    assert "forecast +50.0 bp" in reasons["SYA"]
-    assert "to +0.600, bound by symbol_cap" in reasons["SYA"]
-    assert "over 1 h" in reasons["SYB"]
-
-
-def test_what_no_limit_keeps_from_the_unconstrained_weight_names_costs_and_their_size(
-    market: Bars,
-) -> None:
-    kept = "kept from the unconstrained weight by costs or by what else is held, cost $"
-    dear = trader(SYA=2.4)
-    decision = decided(market, MIDDAY, dear)
-    choice = choice_of(decision, "SYA")
-    assert not choice.binding
-    assert abs(choice.kelly) > abs(choice.target) > 0
-    [order] = [o for o in decision.orders if o.symbol == "SYA"]
-    size = f"cost ${choice.change_cost:,.2f} ({choice.cost * 1e4:.3g} bp)"
-    assert kept in str(order.reason)
-    assert str(order.reason).endswith(size)
-    for order in decided(market, MIDDAY, replace(dear, **FREE)).orders:
-        assert "by costs" not in str(order.reason)
-
-
-def test_an_order_that_the_legacy_rule_sized_says_so(market: Bars) -> None:
-    kelly = trader(SYA=50.0)
-    legacy = replace(kelly, sizing=SizingSettings(enhanced=False))
-    [order] = [o for o in decided(market, MIDDAY, legacy).orders if o.symbol == "SYA"]
-    assert str(order.reason).endswith(", sized by the legacy rule")
-    for order in decided(market, MIDDAY, kelly).orders:
-        assert "legacy" not in str(order.reason)
-
-
 def without_steps(*_: object) -> tuple[int, np.ndarray, np.ndarray, float]:
     return UNFINISHED, np.zeros((1, 5)), np.zeros(5), 0.0
 

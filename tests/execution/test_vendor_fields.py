@@ -13,9 +13,9 @@ from execution.alpaca import fields
 from execution.alpaca.account import Responses, reading_of
 from execution.alpaca.broker import _asset
 from execution.orders import Account
-from foundation.errors import BrokerError, SenselessAnswer
+from foundation.errors import BrokerError
 from trainingdata.bars import check_bars
-from trainingdata.feed.fields import Needed, Optional, QuoteEntry, TradeEntry
+from trainingdata.feed.fields import Needed, Optional
 from trainingdata.feed.market_data import _arrays
 
 T = TypeVar("T")
@@ -175,15 +175,6 @@ def changed(name: str, number: int | None, field: str, value: Any) -> dict[str, 
     return {**ANSWERS, name: entry}
 
 
-def test_two_hundred_positions_are_all_there() -> None:
-    account = read(ANSWERS)
-    assert len(account.positions) == 160, "all but options"
-    owed = sum(100 * (10 + k) for k in range(4, 200, 5))
-    assert account.cash == -25000.5 - owed
-    worth = sum((-3 if k % 5 == 1 else 2 + k) * (10 + k) for k in range(200) if k % 5 != 4)
-    assert account.equity == pytest.approx(account.cash + worth)
-
-
 @pytest.mark.slow
 def test_a_field_that_goes_or_changes_is_the_same_account_or_one_clear_refusal() -> None:
     """Never another equity, and never another error: what nobody sees would be traded on."""
@@ -257,32 +248,3 @@ def test_a_bars_field_that_goes_or_changes_is_the_same_bar_or_a_refusal(field: s
             continue
         assert value == 7.5 or (bar[0] == starts and np.array_equal(bar[1], values)), (field, value)
     assert refused >= 9
-
-
-@pytest.mark.parametrize(
-    ("declared", "entry"),
-    [
-        (TradeEntry, {"t": "2024-03-05T17:30:00Z", "p": 510.25}),
-        (QuoteEntry, {"bp": 1.25, "ap": 1.3}),
-    ],
-)
-def test_a_price_whose_fields_go_is_no_price(declared: type, entry: dict[str, Any]) -> None:
-    for field in (each for each in vars(declared).values() if hasattr(each, "parse")):
-        for value in ("removed", *VALUES):
-            answer = {**entry, field.name: value}
-            if value == "removed":
-                del answer[field.name]
-            said, _ = answered(lambda answer=answer, field=field: field.of(answer))
-            missing = value in (None, "", "removed") and isinstance(field, Optional)
-            assert said is None or (value == 7.5) or (missing and said == 0), (field, value)
-
-
-@pytest.mark.parametrize("count", [3, 7, 11])
-def test_a_mean_price_may_have_as_many_digits_as_a_quotient_has(count: int) -> None:
-    mean = Decimal("100") / Decimal(count) ** 3
-    for field in (fields.OrderEntry.filled_price, fields.OrderEntry.mean_price):
-        said = field.of({"filled_avg_price": f"{mean}"})
-        assert said is not None
-        assert abs(said - mean) < Decimal("1e-23")
-    with pytest.raises(SenselessAnswer, match="filled_avg_price is not a number"):
-        fields.OrderEntry.filled_price.of({"filled_avg_price": "1e-9999999"})

@@ -7,9 +7,8 @@ import itertools
 import numpy as np
 import pytest
 
-from execution.alpaca.order_venue import OrderVenue
 from foundation.errors import BrokerError
-from tests.execution.scripted_venue import CLOCK, KEYS, NOW, shown, venue_at
+from tests.execution.scripted_venue import CLOCK, NOW, shown, venue_at
 from trainingdata.feed.endpoint import BrokerSettings
 
 
@@ -72,32 +71,9 @@ def test_the_waiting_clock_of_a_practice_server_may_stand_still() -> None:
     assert desk.now() == NOW
 
 
-def test_between_two_readings_the_venues_time_goes_on_as_ours() -> None:
-    desk, _, waited = venue_at()
-    assert desk.estimated_now() == NOW, "it is read where it never was"
-    waited[:] = [1234.5]
-    assert desk.estimated_now() == NOW + np.timedelta64(1_234_500, "ms")
-
-
 def test_two_answers_of_the_clock_that_make_no_sense_are_none() -> None:
     days = (5, 9, 7)
     desk, *_ = venue_at(clock=[shown(f"2024-03-0{day}T17:30:20Z") for day in days])
     desk.now()
     with pytest.raises(BrokerError, match=r"the clock shows 2024-03-09.*, and then 2024-03-07"):
         desk.now()
-
-
-@pytest.mark.parametrize(
-    ("settings", "where"),
-    [
-        (BrokerSettings(), "https://paper-api.alpaca.markets"),
-        (BrokerSettings(paper=False), "https://api.alpaca.markets"),
-        (BrokerSettings(url_override="http://127.0.0.1:9/"), "http://127.0.0.1:9"),
-    ],
-)
-def test_the_venue_of_the_settings_is_asked_with_its_keys_for_plain_answers(
-    settings: BrokerSettings, where: str
-) -> None:
-    client = OrderVenue(settings, KEYS, lambda _: None).client
-    found = (client._base_url, client._api_key, client._secret_key, client._use_raw_data)
-    assert found == (where, KEYS.key, KEYS.secret, True)

@@ -1,4 +1,4 @@
-"""Who waits is told until when, for what, and why not for everything."""
+"""A venue that is away is waited for, and said to be."""
 
 from __future__ import annotations
 
@@ -10,46 +10,9 @@ import pytest
 
 from execution.live import runner
 from execution.live.account import LiveAccount
-from execution.live.runner import WatchedClock, waiting_line
+from execution.live.runner import WatchedClock
 from foundation.errors import BrokerError, InputError
 from foundation.supervisor import Supervisor
-from trainingdata.schedule import Schedule
-from trainingdata.timeframe import HOURLY
-
-BOTH = ("NVDA", "BTCUSD")
-
-
-@pytest.mark.parametrize(
-    ("due", "symbols", "line"),
-    [
-        ("2024-10-05T15:00", BOTH, ", coins only: stocks are shut, again at 2024-10-07T14:30Z."),
-        ("2024-10-01T15:00", BOTH, ", coins only: stocks again at 2024-10-01T15:30Z."),
-        ("2024-10-01T15:30", BOTH, ", stocks only: coins again at 2024-10-01T16:00Z."),
-        ("2024-10-01T15:30", ("NVDA",), "."),
-        ("2024-10-05T15:00", ("BTC/USD",), "."),
-        ("2024-10-01T19:45", BOTH, "."),
-    ],
-)
-def test_a_cycle_is_announced_with_what_may_be_decided_then(
-    due: str, symbols: tuple[str, ...], line: str
-) -> None:
-    at = np.datetime64(due, "ns")
-    assert waiting_line(at, symbols, HOURLY) == f"The next cycle is at {due}Z{line}"
-
-
-@pytest.mark.parametrize(
-    ("schedule", "line"),
-    [
-        ("weekly", "of guards and cuts alone: the next decision is at 2024-10-07T00:00Z."),
-        ("11:30,14:00", "stocks only: coins again at 2024-10-01T18:00Z."),
-        ("12:30,11:00", "of guards and cuts alone: the next decision is at 2024-10-01T16:30Z."),
-    ],
-)
-def test_a_cycle_between_decisions_is_announced_with_the_next_one(schedule: str, line: str) -> None:
-    at = np.datetime64("2024-10-01T15:30", "ns")
-    said = waiting_line(at, BOTH, HOURLY, Schedule.of(schedule))
-    assert said == f"The next cycle is at 2024-10-01T15:30Z, {line}"
-
 
 NOON = np.datetime64("2024-10-01T12:00", "ns")
 SECOND = np.timedelta64(1, "s")

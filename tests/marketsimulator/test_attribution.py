@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from execution.decision import NO_RATIONALE, Choice
-from execution.decision_log import ListedDecisions
+from execution.decision_log import DecisionLog
 from execution.records import writers_of
 from foundation.cents import to_cents
 from foundation.tables import Cell
@@ -238,7 +238,7 @@ CHOICE = Choice(
 def decided(choice: Choice, equity: float = 10_000.0) -> pd.DataFrame:
     """The row of a decision that holds this choice alone."""
     at = np.datetime64("2024-03-04T15:00", "ns")
-    return ListedDecisions([decision_at(at, equity, [choice], [])]).frame
+    return DecisionLog([decision_at(at, equity, [choice], [])]).frame
 
 
 def planned(choice: Choice, equity: float = 10_000.0) -> list[float]:

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from execution.alpaca.activities import activity_of
-from execution.live.cycle import _say_missing
 from execution.records import ENDED, Run
 from foundation.files import write_whole
 from marketsimulator.account.broker import SimulatedBroker
@@ -204,14 +203,6 @@ def test_a_future_in_which_symbols_end_changes_nothing_before_it() -> None:
     before = whole.bars.times <= at
     np.testing.assert_array_equal(other.bars.mask[:, before], whole.bars.mask[:, before])
     assert not other.bars.mask[:, ~before].all()
-
-
-def test_a_live_pass_names_what_has_no_bar(caplog: pytest.LogCaptureFixture) -> None:
-    _say_missing(flat(14, sessions=4))
-    _say_missing(flat(56))
-    assert [each.getMessage() for each in caplog.records] == [
-        "AAA: no bar for 2 sessions, it does not decide"
-    ]
 
 
 def test_the_practice_venue_lists_an_end_as_a_merger_that_a_journal_reads(
