@@ -21,6 +21,7 @@ from platformdirs import user_state_path
 from execution.journal.halts import standing_halts
 from execution.journal.migrations import as_it_is_today
 from execution.journal.order_store import intents_of, refuse_earlier
+from execution.journal.rows import refuse_changed
 from foundation.clock import system_clock
 from foundation.database import (
     Damaged,
@@ -194,9 +195,11 @@ def refuse_unusable(path: Path) -> None:
     Raises
     ------
     Damaged
-        for what SQLite cannot read, and an order or a standing halt that makes no sense.
+        for what SQLite cannot read, for a row that is not as it was written, and an order or a
+        standing halt that makes no sense.
     """
     refuse_spoilt(path)
+    refuse_changed(path)
     refuse_earlier(path)
     with damage_named(), as_it_is_today(path) as database:
         if database.rows("SELECT 1 FROM sqlite_master WHERE name = 'intents'"):

@@ -1,6 +1,7 @@
 """Tables of a journal: a class of rows says what the columns are, and checks what is read.
 
-Instants are UTC, as text of one length that sorts; exact numbers are text without an exponent.
+Instants are UTC, as text of one length that sorts; exact numbers are text without an exponent. Each
+row carries a digest, so that bytes that change on the disk are noticed.
 """
 
 from __future__ import annotations
@@ -11,14 +12,15 @@ from contextlib import contextmanager
 from dataclasses import fields, replace
 from decimal import Decimal
 from functools import cached_property
+from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar, get_args, get_type_hints
 
 import numpy as np
 from pydantic import PlainSerializer, PlainValidator, Strict, TypeAdapter, ValidationError
 
-from execution.journal.migrations import create_tables
-from foundation.database import Damaged, Database, rows_of_table
+from execution.journal.migrations import DIGEST, WITH_DIGEST, create_tables
+from foundation.database import Damaged, Database, damage_named, rows_of
 from foundation.decimals import is_bounded, plain
 from foundation.errors import in_one_line
 
@@ -28,6 +30,9 @@ Made = TypeVar("Made")
 # numpy takes words and zones for instants as well; differences since 1970 fit into 64 bits.
 _INSTANT = re.compile(r"(19[7-9]|2\d\d)\d-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,9})?)?")
 _SHOWN = 60  # characters of a value, in messages
+_COLUMNS = "SELECT name FROM pragma_table_info(?)"
+_CHANGED = "it is not as it was written"
+_AT_ONCE = 1000  # rows that are read at once
 _SQL: Mapping[object, str] = {int: "INTEGER", float: "REAL"}
 
 
@@ -116,7 +121,7 @@ class Table(Generic[Value]):
             lines.append(f"{column} {kind}" if optional else f"{column} {kind} NOT NULL")
         if self._counted:
             lines[0] = f"{self.columns[0]} INTEGER PRIMARY KEY AUTOINCREMENT"
-        lines += self._computed
+        lines += [f"{DIGEST} TEXT NOT NULL DEFAULT ''", *self._computed]
         if not self._counted:
             lines.append(f"PRIMARY KEY ({', '.join(self._key)})")
         content = ", ".join(lines)
@@ -125,7 +130,7 @@ class Table(Generic[Value]):
 
     def put(self, database: Database, row: Value) -> None:
         """Write a row, in the place of one with its key."""
-        others = (each for each in self.columns if each not in self._key)
+        others = [*(each for each in self.columns if each not in self._key), DIGEST]
         changes = ", ".join(f"{each} = excluded.{each}" for each in others)
         then = f"ON CONFLICT ({', '.join(self._key)}) DO UPDATE SET {changes}"
         self._write(database, self._cells(row), then)
@@ -162,9 +167,10 @@ class Table(Generic[Value]):
         return cells
 
     def _write(self, database: Database, cells: Mapping[str, object], then: str) -> None:
-        marks = ", ".join("?" * len(cells))
-        query = f"INSERT INTO {self.name} ({', '.join(cells)}) VALUES ({marks}) {then}"
-        database.execute(query, tuple(cells.values()))
+        names = ", ".join([*cells, DIGEST])
+        marks = ", ".join("?" * (len(cells) + 1))
+        query = f"INSERT INTO {self.name} ({names}) VALUES ({marks}) {then}"
+        database.execute(query, (*cells.values(), digest_of(cells)))
 
     def rows(
         self, database: Database, clause: str = "", values: Sequence[object] = ()
@@ -195,24 +201,53 @@ class Table(Generic[Value]):
 
     def rows_in(self, path: Path, clause: str = "") -> list[Value]:
         """The same in a file that another process may write; none where it has no such table."""
-        return self._values(rows_of_table(path, self.name, self._query(clause)), path)
+        there = {name for (name,) in rows_of(path, _COLUMNS, (self.name,))}
+        if not there:
+            return []
+        query = self._query(clause, DIGEST if DIGEST in there else "''")
+        return self._values(rows_of(path, query), path)
 
     def _key_of(self, row: Value) -> list[object]:
         names = dict(zip(self.columns, self._fields, strict=True))
         return [getattr(row, names[column]) for column in self._key]
 
-    def _query(self, clause: str) -> str:
-        return f"SELECT {', '.join(self.columns)} FROM {self.name} {clause}"
+    def _query(self, clause: str, digest: str = DIGEST) -> str:
+        return f"SELECT {', '.join([*self.columns, digest])} FROM {self.name} {clause}"
 
     def _values(self, rows: Sequence[Sequence[Any]], path: Path | None) -> list[Value]:
         found = []
-        for row in rows:
+        for *row, digest in rows:
             named = dict(zip(self.columns, row, strict=True))
             key = [named[column] for column in self._key]
             with checked(path, self.name, *key):
                 cells = dict(zip(self._fields, row, strict=True))
                 found.append(self._adapter.validate_python(cells))
+            if digest and digest != digest_of(named):
+                raise damaged(path, self.name, *key, why=_CHANGED)
         return found
+
+
+def digest_of(cells: Mapping[str, object]) -> str:
+    """A digest of a row; cells: by column, without the digest."""
+    text = repr(sorted(cells.items()))
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def refuse_changed(path: Path) -> None:
+    """Refuse a journal of which a row is not as it was written."""
+    with damage_named():
+        for (table,) in rows_of(path, WITH_DIGEST):
+            _refuse_changed_rows(path, table)
+
+
+def _refuse_changed_rows(path: Path, table: str) -> None:
+    columns = [name for (name,) in rows_of(path, _COLUMNS, (table,)) if name != DIGEST]
+    query = f"SELECT rowid, {DIGEST}, {', '.join(columns)} FROM {table} WHERE rowid > ?"
+    last = -1
+    while rows := rows_of(path, f"{query} ORDER BY rowid LIMIT {_AT_ONCE}", (last,)):
+        for last, digest, *row in rows:
+            if digest and digest != digest_of(dict(zip(columns, row, strict=True))):
+                raise damaged(path, table, last, why=_CHANGED)
 
 
 @contextmanager

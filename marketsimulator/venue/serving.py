@@ -15,6 +15,7 @@ from aiohttp import web
 from foundation.errors import InputError
 from foundation.flags import Parser, refuse_both
 from foundation.registry import command_of
+from marketsimulator.venue.door import Door, most_connections
 from marketsimulator.venue.server import PracticeServer
 
 FASTEST = 1_000_000  # simulated seconds a second
@@ -111,10 +112,14 @@ async def _serve(app: web.Application, listener: socket.socket) -> None:
         loop.add_signal_handler(number, told_to_end.set)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=ENDING_SECONDS)
     await runner.setup()
-    await web.SockSite(runner, listener).start()
+    assert runner.server is not None
+    door = Door(runner.server, most_connections())
+    listening = await loop.create_server(door.caller, sock=listener)
     try:
         await told_to_end.wait()
     finally:
+        listening.close()
+        door.close()
         await runner.cleanup()
 
 

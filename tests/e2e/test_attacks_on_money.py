@@ -14,6 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from execution.live.loop import Loop, Stop
+from execution.live.runner import WatchedClock
+from foundation.errors import BrokerError
 from tests.e2e.changed_answers import Told, changed_answers
 from tests.e2e.practice import OPENING, Practice, Start
 from tests.e2e.test_live_account import Desk, halted_by
@@ -258,6 +261,16 @@ def test_fills_that_cannot_be_are_refused_by_name_and_looked_up_again(
     assert len(here.posts) == len(placed), "none was sent twice"
 
 
+def test_an_account_in_another_currency_is_refused_by_name(practice: Start, tmp_path: Path) -> None:
+    told = Told(ACCOUNT, {"currency": "EUR"})
+    with attacked(practice, tmp_path, told) as desk:
+        posts = len(desk.here.posts)
+        told.answers = ALWAYS
+        with pytest.raises(BrokerError, match=r"currency is not USD: 'EUR'"):
+            desk.job.step()
+        assert len(desk.here.posts) == posts
+
+
 def test_no_more_than_four_times_equity_is_believed_to_be_lent(
     practice: Start, tmp_path: Path
 ) -> None:
@@ -293,6 +306,40 @@ def test_nothing_is_sent_for_stocks_while_the_venues_clock_says_closed(
         here.advance(SECOND)
         desk.job.step()
         assert any("SYA" in body for body in here.posts)
+
+
+def test_a_clock_that_says_open_at_night_is_told_and_the_calendar_counts(
+    practice: Start, tmp_path: Path
+) -> None:
+    told = Told(CLOCK, {"is_open": True}, ALWAYS)
+    here = practice("symbols=[SYA,SYB]")
+    here.advance("2024-02-20T23:00:00Z")
+    with changed_answers(here, told) as seen:
+        desk = Desk.at(seen, tmp_path, *PLAIN)
+        desk.job.step()
+        assert desk.cycles[-1].decision is None
+        assert here.posts == []
+        assert "by the calendar it is not: the calendar counts" in alerts(desk)
+
+
+@pytest.mark.first_example
+@pytest.mark.parametrize("shown", ["2024-02-20T15:30:00", 1708443000, "20240-02-20T15:30:00Z"])
+def test_a_clock_that_makes_no_sense_ends_the_cycle_by_name(
+    practice: Start, tmp_path: Path, shown: Any
+) -> None:
+    """The loop waits for a venue that is away, and not for better words of one that is there."""
+    told = Told(CLOCK, {"timestamp": shown})
+    with attacked(practice, tmp_path, told) as desk:
+        connection = desk.job._connection
+        connection.now()
+        told.answers = ALWAYS
+        clock = WatchedClock(desk.live)
+        loop = Loop(
+            [desk.job], clock, Stop(), desk.live.notices, lambda job, due: None, 3, clock.answers
+        )
+        with pytest.raises(BrokerError, match=r"the clock: .*timestamp is "):
+            loop.run()
+        assert "timestamp is " in alerts(desk)
 
 
 def test_one_answer_that_marks_what_is_held_otherwise_moves_nothing(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -14,7 +15,9 @@ from urllib.parse import urlsplit
 
 import pytest
 import requests
+from aiohttp import web
 
+from marketsimulator.venue import door
 from tests.commands import Started
 from tests.event_contracts.practice import API, signed_headers
 
@@ -240,10 +243,20 @@ def test_a_number_of_a_query_that_cannot_be_is_refused_by_its_field(
 
 
 @pytest.mark.parametrize(("name", "number"), [(ALPACA, signal.SIGTERM), (KALSHI, signal.SIGINT)])
-def test_silent_and_half_requests_hold_no_end_up(
+def test_silent_and_half_requests_keep_nobody_out_are_one_line_and_hold_no_end_up(
     tmp_path: Path, name: str, number: signal.Signals
 ) -> None:
     with served(name, tmp_path) as here, ExitStack() as open_ones:
+        silent = [
+            open_ones.enter_context(socket.create_connection(here.address, timeout=HANG))
+            for _ in range(door.MOST_CONNECTIONS + 100)
+        ]
+        here.clock()
+        assert silent[0].recv(1) == b"", "who has been silent longest goes for who asks"
+        silent[-1].sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert silent[-1].recv(9) == b"HTTP/1.1 ", "the newest have their place"
+        assert here.process.errors.count("\n") == 1
+        assert "connections are open" in here.process.errors
         head = "POST /control/advance HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n"
         for sent in ("", head, f'{head}\r\n{{"steps"'):
             one = open_ones.enter_context(socket.create_connection(here.address, timeout=HANG))
@@ -252,4 +265,30 @@ def test_silent_and_half_requests_hold_no_end_up(
         os.kill(here.process.pid, number)
         here.process.wait_for_end(HANG)
         assert not here.process.running
-        assert here.process.errors == ""
+        assert here.process.errors.count("\n") == 1
+
+
+def test_a_head_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "HEAD_SECONDS", 0.01)
+
+    async def answer(_: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(text="here")
+
+    async def attack() -> tuple[bytes, bytes]:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(door.Door(web.Server(answer), 2).caller, "127.0.0.1", 0)
+        address = server.sockets[0].getsockname()[:2]
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(b"GET / HTTP/1.1\r\nHost: loc")
+        given_up = await reader.read()
+        whole, other = await asyncio.open_connection(*address)
+        other.write(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        answered = await whole.read()
+        for each in (writer, other):
+            each.close()
+        server.close()
+        return given_up, answered
+
+    given_up, answered = asyncio.run(asyncio.wait_for(attack(), HANG))
+    assert given_up == b""
+    assert answered.endswith(b"here")

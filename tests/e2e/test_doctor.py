@@ -408,7 +408,8 @@ def test_halts_stand_and_say_what_to_do(here: Practice, tmp_path: Path) -> None:
     assert examined(here, tmp_path)["halts"].level == "ok"
     with opened(here, tmp_path) as database:
         database.execute(
-            "UPDATE halts SET kind = 'of_tomorrow', cleared_at = NULL WHERE number = 1"
+            "UPDATE halts SET kind = 'of_tomorrow', cleared_at = NULL, row_digest = ''"
+            " WHERE number = 1"
         )
     said = examined(here, tmp_path)
     assert said["journal"].level == "failure", "what is not understood stops all"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -103,7 +104,7 @@ def test_a_damaged_journal_is_kept_beside_a_new_one_where_that_was_asked_for(
 
 
 def changed_row(database: Database) -> None:
-    database.execute("UPDATE intents SET sent_at = 'soon'")
+    database.execute("UPDATE intents SET sent_at = 'soon', row_digest = ''")
 
 
 def test_a_journal_that_is_set_aside_halts_and_is_named(tmp_path: Path) -> None:
@@ -165,3 +166,18 @@ def test_a_journal_has_one_process_whoever_starts_it(
     assert not is_traded("shared", tmp_path / "live" / "shared")
     with journal_of_account("shared", tmp_path / "live"):
         assert is_traded("shared", tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("expires", "wanted", "lands_until"), [(None, 1000, 24), (1, 1, 25)], ids=["lasting", "brief"]
+)
+def test_an_intent_is_wanted_until_it_expires_and_lands_no_more_a_day_later(
+    expires: int | None, wanted: int, lands_until: int
+) -> None:
+    hour = np.timedelta64(1, "h")
+    until = None if expires is None else NOW + expires * hour
+    intent = OrderIntent(replace(ORDER, expires_at=until), NOW)
+    assert intent.wanted(NOW)
+    assert intent.wanted(NOW + wanted * hour) is (expires is None)
+    assert not intent.is_dead(NOW + (lands_until - 1) * hour)
+    assert intent.is_dead(NOW + lands_until * hour)

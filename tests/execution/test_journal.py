@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import sqlite3
 from contextlib import closing
@@ -24,7 +25,7 @@ from execution.journal.halts import Halts
 from execution.journal.marks import MarkBook
 from execution.journal.migrations import VERSION, as_it_is_today
 from execution.journal.notices import NoticeBook
-from execution.journal.order_store import STATES, OrderStore
+from execution.journal.order_store import STATES, OrderIntent, OrderStore
 from execution.journal.orders import AnyOrder
 from execution.journal_record import JournalRecord
 from execution.live.holdings import HoldingsBook
@@ -273,6 +274,54 @@ def test_orders_in_the_words_of_a_venue_are_our_orders(tmp_path: Path) -> None:
         ),
     )
     assert orders == {each.client_order_id: each for each in meant}
+
+
+def content(path: Path) -> object:
+    """All rows of a file; none of one that SQLite cannot read."""
+    query = "SELECT name FROM sqlite_master WHERE type = 'table'"
+    with closing(sqlite3.connect(path)) as connection:
+        try:
+            names = [name for (name,) in connection.execute(query)]
+            return {name: connection.execute(f"SELECT * FROM {name}").fetchall() for name in names}
+        except (sqlite3.Error, UnicodeDecodeError):
+            return None
+
+
+def test_bytes_that_change_on_the_disk_are_noticed_or_change_no_row(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    with closing(Database(path)) as database:
+        book = opened(database)
+        for number in range(40):
+            order = Order(f"a-{number}", "NVDA", "buy", Decimal(number + 1), "because")
+            book.begin(OrderIntent(order, NOW))
+        halts = Halts(database, EventLog(database))
+        halts.raise_halt("cash", "12.50 USD are missing", NOW, cause="12.50")
+    before, bytes_before = content(path), path.read_bytes()
+    written = [at for at, byte in enumerate(bytes_before) if byte and at >= 100]
+    draw = random.Random(51)
+    noticed = 0
+    for _ in range(60):
+        changed = bytearray(bytes_before)
+        begin = draw.choice(written)
+        for at in range(begin, min(begin + draw.randint(1, 64), len(changed))):
+            changed[at] ^= draw.randint(1, 255)
+        path.write_bytes(changed)
+        try:
+            refuse_unusable(path)
+        except Damaged:
+            noticed += 1
+        else:
+            assert content(path) == before, f"{begin}: passes unnoticed"
+    assert noticed > 30
+
+
+def test_what_had_filled_before_the_ground_and_is_not_listed_is_no_news(tmp_path: Path) -> None:
+    with closing(Database(restored(FIRST, tmp_path / "journal.sqlite"))) as database:
+        early = "UPDATE intents SET sent_at = '2024-02-19T15:30:00.000000000', filled = '820'"
+        database.execute(f"{early} WHERE client_order_id = ?", (WORKING,))
+        opened(database)
+        counted = "SELECT qty FROM counted WHERE name = ?"
+        assert database.rows(counted, (WORKING,)) == [("820",)]
 
 
 @pytest.mark.parametrize("version", [VERSION - 1, VERSION + 1])

@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import Json
 
-from execution.journal.rows import Amount, Exact, Instant, Real, Table, Text, Whole
+from execution.journal.rows import Amount, Exact, Instant, Real, Table, Text, Whole, digest_of
 from foundation.database import Database, DatabaseFailed
 
 AT = np.datetime64("2026-11-25T15:30:00.000000001", "ns")
@@ -108,12 +108,26 @@ def test_a_cell_that_says_nothing_is_refused_by_table_row_column_and_value(
 ) -> None:
     database = begun()
     SAMPLES.insert(database, ONE)
-    database.execute(f"UPDATE samples SET {column} = ?", (value,))
+    database.execute(f"UPDATE samples SET {column} = ?, row_digest = ''", (value,))
     with pytest.raises(DatabaseFailed) as refused:
         SAMPLES.rows(database)
     assert str(refused.value).startswith(
         f"memory: the journal is damaged: samples, row a 1: {said}"
     )
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("name", "b"), ("part", 2), ("until", str(AT)), ("figure", "0.2"), ("share", 0.5)],
+)
+def test_a_row_that_is_not_as_it_was_written_is_refused(column: str, value: object) -> None:
+    database = begun()
+    SAMPLES.insert(database, ONE)
+    database.execute(f"UPDATE samples SET {column} = ?", (value,))
+    with pytest.raises(DatabaseFailed, match="it is not as it was written"):
+        SAMPLES.rows(database)
+    database.execute("UPDATE samples SET row_digest = ''")
+    assert len(SAMPLES.rows(database)) == 1, "an earlier version wrote no digest"
 
 
 def test_rows_that_are_counted_begin_with_1_and_never_have_the_number_of_another() -> None:
@@ -134,6 +148,14 @@ def test_what_another_process_reads_is_checked_too(tmp_path: Path) -> None:
         SAMPLES.create(database)
         SAMPLES.insert(database, ONE)
         assert SAMPLES.rows_in(path) == [ONE]
-        database.execute("UPDATE samples SET figure = 'much'")
-        with pytest.raises(DatabaseFailed, match="no number"):
+        database.execute("UPDATE samples SET part = 2")
+        with pytest.raises(DatabaseFailed, match="it is not as it was written"):
             SAMPLES.rows_in(path)
+        database.execute("ALTER TABLE samples DROP COLUMN row_digest")
+        assert SAMPLES.rows_in(path) == [replace(ONE, part=2)], "an earlier version has no digests"
+
+
+def test_a_digest_stays_what_it_is() -> None:
+    """Journals that were written before are read with it."""
+    cells = {"name": "a", "figure": "0.1", "share": 0.25, "until": None, "part": 1}
+    assert digest_of(cells) == digest_of(dict(sorted(cells.items()))) == "e05973b757c91056"
