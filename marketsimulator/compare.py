@@ -68,7 +68,7 @@ FRACTION = "sizing.fraction"
 # Settings that all variants share: another panel is another comparison.
 PANEL_KEYS = (
     *("data", "symbols", "start", "end", "days", "timeframe", "fill", "increments", "seed"),
-    *("trials", "output", "placebo"),
+    *("trials", "output"),
 )
 STATELESS = "A rule that remembers anything has other answers in a backtest of its own."
 
@@ -146,8 +146,6 @@ def combinations(
     settings: BacktestSettings, vary: Mapping[str, Sequence[Any]]
 ) -> list[tuple[Variation, BacktestSettings]]:
     """Every combination of the values named by setting, with the settings it stands for."""
-    if settings.placebo:
-        raise InputError("placebo: a backtest has one; variants over the same bars do without")
     for name, values in vary.items():
         if not isinstance(values, Sequence) or isinstance(values, str) or not values:
             raise InputError(f"vary.{name}: {values!r} is no list of values")

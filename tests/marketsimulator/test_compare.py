@@ -180,7 +180,6 @@ def test_a_cluster_walks_variants_to_the_same_figures(tmp_path: Path) -> None:
         (["kelly_50"], {}, "1 run; a comparison takes two"),
         (["kelly_50"], {"sizing.strategy": ["kelly_25"]}, "vary.sizing.strategy: strategies names"),
         ([], {"strategy": ["a", "b"]}, "vary.strategy: it names orders alone"),
-        ([], {"placebo": [True, False]}, "vary.placebo: variants share their bars"),
         ([], {"data.edge": [0.0, 0.3]}, "vary.data.edge: variants share their bars"),
         (
             [],
