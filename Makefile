@@ -16,7 +16,7 @@ TESTS := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
 .PHONY: backtest test check money slow long bench settings-page promises gpu wheels mutants lock clean
 
 backtest: $(VENV)/.installed          ## run the main job on the shipped default
-	$(BIN)/python -m marketsimulator.backtest start=2024-01-02 placebo=true
+	$(BIN)/python -m marketsimulator.backtest start=2024-01-02
 
 test: $(VENV)/.installed-dev          ## the default tests
 	$(TESTS) --dist loadfile

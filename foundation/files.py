@@ -18,7 +18,6 @@ from foundation.errors import InputError
 OVERWRITE = "overwrite=true"
 RUN_MARKS = ("summary.json", "replay.json")  # what a run leaves in its folder, one of them
 DIGESTS = "digests"  # there, of the other files by name
-OF_A_RUN = {"stress.json": ("stress.json", "stress.html")}  # by mark, what others leave beside it
 UNFINISHED = ".unfinished"  # in a folder while the files of a run are given their names
 
 
@@ -259,7 +258,7 @@ def write_whole(
 
 
 def _remove_replaced(output: Path, writers: Collection[str]) -> None:
-    """Remove what an earlier run has left, and what was made of it, where a run is written anew.
+    """Remove what an earlier run has left where a run is written anew.
 
     What was changed since is somebody's own, and stays.
     """
@@ -268,10 +267,6 @@ def _remove_replaced(output: Path, writers: Collection[str]) -> None:
         for file, digest in _digests(output / mark).items():
             path = output / Path(file).name
             if path.name not in writers and path.is_file() and file_digest(path) == digest:
-                path.unlink()
-    for mark, files in OF_A_RUN.items():
-        if marks and (output / mark).is_file() and is_of_an_earlier_run(output / mark, mark):
-            for path in filter(Path.is_file, (output / file for file in files)):
                 path.unlink()
 
 

@@ -76,15 +76,8 @@ def run_backtest(
         beside = replace(market, finer=None)
         coarse = _run_configured(settings, decider, beside, progress, logging.DEBUG)
     comparisons = plain_runs(settings, trader, market, progress)
-    placebo = None
-    if settings.placebo:
-        without_edge = settings.without_edge()
-        other = without_edge.market()
-        trader = without_edge.trader(without_edge.forecaster.build(other.bars.symbols))
-        trader = trader.over(other, progress)
-        placebo = _run_configured(without_edge, trader, other, progress, logging.DEBUG)
     seconds = time.monotonic() - began
-    results = Results(settings, market, main, comparisons, seconds, placebo, coarse=coarse)
+    results = Results(settings, market, main, comparisons, seconds, coarse=coarse)
     return _entered(replace(results, spoken_on=spoken_on(forecaster)))
 
 

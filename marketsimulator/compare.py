@@ -68,7 +68,7 @@ FRACTION = "sizing.fraction"
 # Settings that all variants share: another panel is another comparison.
 PANEL_KEYS = (
     *("data", "symbols", "start", "end", "days", "timeframe", "fill", "increments", "seed"),
-    *("trials", "output", "placebo", "strategy"),
+    *("trials", "output", "strategy"),
 )
 
 Variation = dict[str, Any]  # value by setting
@@ -125,8 +125,6 @@ def _variants(
     settings: BacktestSettings, strategies: Sequence[str], vary: Mapping[str, Sequence[Any]]
 ) -> Variants:
     """Every strategy with every combination of what is varied, with the settings it stands for."""
-    if settings.placebo:
-        raise InputError("placebo: a backtest has one; variants over the same bars do without")
     for name, values in vary.items():
         if name.partition(".")[0] in PANEL_KEYS:
             raise InputError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any, Self
 
 import numpy as np
@@ -88,7 +88,6 @@ class BacktestSettings(TradingSettings):
     )
     output: str = setting("outputs/backtest", "folder of the results")
     trials: str | None = setting(None, "the trial ledger, an SQLite file")
-    placebo: bool = setting(False, "also run the same synthetic market with data.edge=0")
     fills: FillTerms = setting(FillTerms(), "how much of an order fills")
 
     def __post_init__(self) -> None:
@@ -96,11 +95,6 @@ class BacktestSettings(TradingSettings):
         _refuse_twice(self.symbols)
         if self.days is not None and (self.start or self.end):
             raise InputError("days: give either start and end, or days")
-        if self.placebo and (self.data.dir or not self.data.edge):
-            raise InputError(
-                "placebo: only a synthetic market with an edge (data.edge above 0) can be run"
-                " without it"
-            )
 
     @classmethod
     def of(cls, config: DictConfig) -> Self:
@@ -127,9 +121,6 @@ class BacktestSettings(TradingSettings):
                 f" {utc_text(last)}"
             )
         return self.data.with_finer(self.data.market(bars.between(0, end), begin))
-
-    def without_edge(self) -> BacktestSettings:
-        return replace(self, placebo=False, data=replace(self.data, edge=0.0))
 
     def book(self, bars: Bars) -> Book:
         """An account of `capital` in cash."""

@@ -287,17 +287,6 @@ def monthly_returns(
     return returns
 
 
-def rolling_sharpe(returns: Array, window: int, per_year: int) -> Array:
-    """[D - window + 1] yearly Sharpe ratios of each so many days; NaN where nothing moves."""
-    if len(returns) < window:
-        return np.empty(0)
-    spans = np.lib.stride_tricks.sliding_window_view(returns, window)
-    deviation = spans.std(axis=1, ddof=1)
-    ratio = np.full(len(spans), np.nan)
-    np.divide(spans.mean(axis=1), deviation, out=ratio, where=deviation > 0)
-    return np.asarray(ratio * np.sqrt(per_year))
-
-
 def annual_turnover(notional: float, at: Instants, equity: Array) -> float | None:
     """USD traded per year over average equity; None for a run without length."""
     years = float((at[-1] - at[0]) / DAY) / 365.25

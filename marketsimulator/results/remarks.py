@@ -26,11 +26,6 @@ from trainingdata.universe import UniverseSettings
 
 NO_ANNUAL_FIGURES = f"no yearly figures below {FEWEST_FILLS} fills or {FEWEST_DAYS} days"
 CALIBRATED = ", calibrated"  # how the name of a calibrated forecaster ends
-NO_CHANGE = 1e-9  # in weight: what is no wish, but rounding
-MU_IS_0 = (
-    "A calibrated forecast's median is 0 until it has proven itself, and the premium is not in it:"
-    " read covariance, or run with forecaster.calibrated=false."
-)
 SURVIVORS_FROM = 365 * DAY  # that a run lasts, in which some of many companies would have ended
 LISTED = 8  # symbols that a remark names
 LIKELY = 0.95  # of a deflated Sharpe ratio that may be called real
@@ -193,23 +188,6 @@ def luck_remarks(deflated: float | None, trials: int | None) -> list[str]:
     ]
 
 
-def placebo_remark(total_return: float, trades: int, share: float | None) -> str:
-    """What the same trader did where there was nothing to find.
-
-    total_return: of the run on the market without an edge, a fraction.
-    trades: their number.
-    share: of the mean position that rests on the prior, None where it held nothing.
-    """
-    rests = ""
-    if share is not None:
-        rests = f", {percent(share, 0)} of its position on the prior,"
-        rests += f" {percent(1 - share, 0)} on the forecast"
-    return (
-        f"The same market without an edge (data.edge=0): {percent(total_return, sign=True)},"
-        f" {counted(trades, 'fill')}{rests}."
-    )
-
-
 def account_remarks(run: Run, beside: Sequence[str]) -> list[str]:
     """What of a live account is no profit of its run, and what it holds that is not in it.
 
@@ -361,41 +339,21 @@ def no_trade_remarks(run: Run, strategy: str) -> list[str]:
     if not forecast:
         return ["No trades: no symbol ever decided."]
     if is_own(strategy):
-        return [_own_no_trade_remark(run, choices, strategy)]
+        best = max(choices, key=_wanted_change)
+        change = f"the largest change that {strategy} asked for, {_wanted_change(best):.2g} of"
+        return [f"No trades: {change} equity ({best.symbol}), came to nothing."]
     best = max(forecast, key=lambda choice: _edge(choice) - choice.cost)
     edge = f"{basis_points(_edge(best))} ({best.symbol})"
     cost = basis_points(best.cost)
     if _edge(best) <= best.cost:
         return [f"No trades: the largest edge, {edge}, did not exceed its cost of {cost}."]
-    why = _why_too_small(best)
+    why = f"limits: {best.bound_by}" if best.binding else "too small for one increment"
     return [f"No trades although the largest edge, {edge}, exceeds its cost of {cost} ({why})."]
-
-
-def _own_no_trade_remark(run: Run, choices: Sequence[Choice], strategy: str) -> str:
-    """Whether a strategy of a user's own has asked for a change, and why it came to nothing."""
-    best = max(choices, key=_wanted_change)
-    change = _wanted_change(best)
-    if change <= NO_CHANGE:
-        count = counted(len(run.decisions), "decision")
-        if not any(choice.mu for choice in choices if np.isfinite(choice.mu)):
-            why = f" {MU_IS_0}" if run.name.endswith(CALIBRATED) else ""
-            return f"{strategy} sent no order in {count}: its mu was 0 on all of them.{why}"
-        return f"No trades: {strategy} asked for no change in any of {count}."
-    return (
-        f"No trades although {strategy} asked for changes: the largest, {change:.2g} of equity"
-        f" ({best.symbol}), came to nothing ({_why_too_small(best)})."
-    )
 
 
 def _wanted_change(choice: Choice) -> float:
     """By how much of equity a strategy would have moved a symbol, before or under limits."""
     return float(np.nanmax(np.abs([0.0, choice.kelly - choice.held, choice.target - choice.held])))
-
-
-def _why_too_small(choice: Choice) -> str:
-    if choice.binding:
-        return f"limits: {choice.bound_by}"
-    return "too small for one increment at this capital"
 
 
 def _edge(choice: Choice) -> float:

@@ -12,28 +12,15 @@ import yaml
 
 from execution.records import Run, hours_of, writers_of
 from execution.run_folder import SUMMARY
-from foundation.arrays import Array, Index, Instants
+from foundation.arrays import Index, Instants
 from foundation.cents import to_cents
 from foundation.charts import Chart
 from foundation.figures import number, percent, usd
 from foundation.files import run_files
 from foundation.page import render_page
-from foundation.sample_size import FEWEST_DAYS
 from foundation.tables import Table
-from marketsimulator.results.forecast_outcomes import (
-    REGIMES,
-    ForecastOutcomes,
-    coverage,
-    forecast_outcomes,
-)
-from marketsimulator.results.metrics import (
-    daily_marks,
-    daily_returns,
-    daily_rows,
-    monthly_returns,
-    rolling_sharpe,
-)
-from marketsimulator.results.remarks import NO_ANNUAL_FIGURES
+from marketsimulator.results.forecast_outcomes import ForecastOutcomes, forecast_outcomes
+from marketsimulator.results.metrics import daily_marks, daily_rows, monthly_returns
 from marketsimulator.results.report_charts import (
     Curve,
     drawdown_chart,
@@ -41,7 +28,6 @@ from marketsimulator.results.report_charts import (
     fan_chart,
     leverage_chart,
     pit_chart,
-    rolling_chart,
 )
 from marketsimulator.results.report_figures import (
     Profits,
@@ -56,7 +42,6 @@ from marketsimulator.results.report_tables import (
     attribution_tables,
     column_names,
     cost_table,
-    coverage_table,
     figure_table,
     fill_table,
     heading,
@@ -81,7 +66,6 @@ MARGIN_RULES = {
     "dated": "as of each date; before 2026-06-04 the pattern-day-trader rule",
 }
 FANS = 4  # symbols whose forecasts are drawn
-WINDOW = FEWEST_DAYS  # days over which a Sharpe ratio rolls: each point is a yearly figure
 
 
 def result_files(
@@ -168,7 +152,7 @@ def render_report(
 
 
 def _curve_values(summary: dict[str, Any], results: Results) -> dict[str, Any]:
-    """Equity, drawdown, leverage, months and the rolling Sharpe ratio."""
+    """Equity, drawdown, leverage and months."""
     names = column_names(summary)
     at, values = results.main.curve()
     rows, marks = daily_rows(at, coins=results.coins)
@@ -179,9 +163,6 @@ def _curve_values(summary: dict[str, Any], results: Results) -> dict[str, Any]:
         "deepest": percent(summary["max_drawdown"]),
         "leverage": _leverage(results, rows, marks) if len(marks) else [],
         "months": month_table(monthly_returns(at, values, capital=results.settings.capital)),
-        "window": WINDOW,
-        "rolling": _rolling(results, summary),
-        "no_rolling": _no_rolling(summary),
     }
 
 
@@ -201,22 +182,6 @@ def _leverage(results: Results, rows: Index, marks: Instants) -> list[tuple[str,
         days = coin_leverage(results.main, rows, marks, results.settings.limits.crypto_leverage)
         charts.append(("Leverage in coins", leverage_chart(days, "coins")))
     return charts
-
-
-def _rolling(results: Results, summary: dict[str, Any]) -> Chart | None:
-    """Of daily equity; none for a run without yearly figures, or with one window alone."""
-    if not summary["annual_figures"]:
-        return None
-    curve, capital = results.main.curve(), results.settings.capital
-    at, daily = daily_marks(*curve, capital=capital, coins=results.coins)
-    ratios: Array = rolling_sharpe(daily_returns(daily), WINDOW, summary["periods_per_year"])
-    return rolling_chart(at[WINDOW:], ratios) if len(ratios) > 1 else None
-
-
-def _no_rolling(summary: dict[str, Any]) -> str:
-    if not summary["annual_figures"]:
-        return f"Not shown: {NO_ANNUAL_FIGURES}."
-    return f"Each point needs {WINDOW} days, and a line two points that move."
 
 
 def _symbol_values(summary: dict[str, Any], results: Results, profits: Profits) -> dict[str, Any]:
@@ -250,17 +215,10 @@ def _forecast_values(results: Results) -> dict[str, Any]:
     outcomes = forecast_outcomes(results.main, results.market.bars, results.market.splits)
     if not len(outcomes):
         return {"forecasts": 0}
-    regimes = outcomes.regimes()
-    hours = np.array(outcomes.hours())
-    every = [("all", np.ones(len(outcomes), dtype=bool))]
-    by_regime = [(name, regimes == number) for number, name in enumerate(REGIMES)]
-    by_hour = [(str(hour), hours == hour) for hour in np.unique(hours)]
     return {
         "forecasts": len(outcomes),
         "fans": _fans(results, outcomes),
         "pit": pit_chart(outcomes.pit()),
-        "coverage_regimes": coverage_table(coverage(outcomes, every + by_regime)),
-        "coverage_hours": coverage_table(coverage(outcomes, by_hour)),
     }
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.special import ndtri
 
 from foundation.arrays import Array, Instants
-from foundation.charts import Chart, Form, Series, Unit, level, transform_chart
+from foundation.charts import Chart, Form, Series, Unit, transform_chart
 from foundation.figures import number, percent, usd
 from foundation.tables import Shape
 from marketsimulator.results.forecast_outcomes import ForecastOutcomes
@@ -36,18 +36,6 @@ def equity_chart(names: Sequence[str], curves: Sequence[Curve]) -> Chart:
 def drawdown_chart(names: Sequence[str], curves: Sequence[Curve]) -> Chart:
     """How far each run was below its earlier peak; values: fractions ≤ 0."""
     return _curves_chart("Drawdown", names, curves, "percent", percent)
-
-
-def rolling_chart(at: Instants, ratios: Array) -> Chart | None:
-    """A rolling Sharpe ratio; none where it is never defined."""
-    finite = ratios[np.isfinite(ratios)]
-    if len(finite) < 2:
-        return None
-    return Chart(
-        f"Rolling Sharpe ratio, lowest {number(finite.min())}, highest {number(finite.max())}",
-        (level(0.0, at, "quiet"), Series("ratio", "first", at, ratios).thinned()),
-        zone=CLOCK,
-    )
 
 
 @dataclass(frozen=True, eq=False, slots=True)

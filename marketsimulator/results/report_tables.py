@@ -14,20 +14,9 @@ from foundation.arrays import Array
 from foundation.cents import cents_that_add_up, table_that_adds_up, to_cents
 from foundation.charts import Chart
 from foundation.counts import counted
-from foundation.figures import (
-    NONE,
-    around,
-    basis_points,
-    interval,
-    minute,
-    number,
-    percent,
-    quantity,
-    usd,
-)
+from foundation.figures import NONE, basis_points, interval, minute, number, percent, quantity, usd
 from foundation.tables import Cell, Row, Shape, Table, bar, upright
 from marketsimulator.results.attribution import ACCOUNT, PARTS, Part
-from marketsimulator.results.forecast_outcomes import NOMINAL, Coverage
 from marketsimulator.results.metrics import TABLE_FIGURES, figure_text
 from marketsimulator.results.report_charts import hour_chart, spark
 from marketsimulator.results.report_figures import Profits
@@ -260,25 +249,6 @@ def trip_sums(profits: Profits) -> Table:
     }
     rows = [(name, usd(amount, sign=True)) for name, amount in sums.items()]
     return Table("Sums of round trips", (), rows, summed=True)
-
-
-def coverage_table(groups: Sequence[Coverage]) -> Table:
-    """A row a group, with its 95 % interval where there is one, on a line from 50 to 100 %."""
-    rows = []
-    for each in groups:
-        half = each.reach or 0.0
-        share = percent(each.share, 1) + around(each.reach, lambda reach: percent(reach, 1))
-        size = number(each.size) + around(each.size_reach, number)
-        ends = (each.share, each.share - half, each.share + half, NOMINAL)
-        x, low, high, nominal = (2000 * (min(max(end, 0.5), 1.0) - 0.5) for end in ends)
-        shapes = (
-            ("nominal", f"M{nominal:.0f} 0V100"),
-            ("reach", f"M{low:.0f} 50H{high:.0f}"),
-            ("point", f"M{x:.0f} 50h0"),
-        )
-        rows.append((each.group, number(each.count, 0), share, Cell("", drawing=shapes), size))
-    heads = ("group", "forecasts", "inside", "50 to 100 %", "size")
-    return Table("Coverage", heads, rows, words=(3,), spare=(1,))
 
 
 def order_table(orders: pd.DataFrame, fills: pd.DataFrame) -> Table:

@@ -1,4 +1,4 @@
-"""What each scenario does to a book, in whole cents: its loss, and what the broker does then.
+"""What each scenario does to a book: its loss, and what the broker does then.
 
 What follows a move is a backtest's own settlement, stepped: from the book's instant on every price
 is where the move has left it, sessions open and close by the exchange's calendar, margin is looked
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from marketsimulator.account.book import hold
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.account.margin import close_margin, required_equity
 from marketsimulator.account.terms import FillTerms
-from marketsimulator.results.stress_book import HeldBook, leverage_of
+from marketsimulator.results.stress_book import HeldBook
 from marketsimulator.results.stress_scenarios import HALTED, Move, Scenario, moves_of
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import panel
@@ -52,38 +52,26 @@ class Margin:
 
 
 @dataclass(frozen=True, slots=True)
-class Liquidation:
-    """A position, or a part of one, that the broker closes."""
-
-    symbol: str
-    at: np.datetime64  # start of the bar whose open it meets, or when an unseen one became known
-    quantity: float  # signed; below 0 it is sold
-    price: float
-    proceeds: Decimal  # USD after fees, below 0 for a short that is bought back
-    cost: Decimal  # USD of spread, slippage and fees
-
-
-@dataclass(frozen=True, slots=True)
 class Outcome:
-    """A scenario, and what it does to a book; USD."""
+    """A scenario, and what it does to a book; USD. Leverage is none without equity."""
 
     name: str
     source: str
     moves: Mapping[str, Move]  # by symbol of the book
     loss: Decimal
-    share_of_equity: float | None  # of that before; none without equity, like leverage
     losses: Mapping[str, Decimal]  # by symbol, below 0 a gain; they add up to the cent
     equity_after: Decimal  # before the broker does anything
     leverage_after: float | None
     margin: Margin
-    liquidations: tuple[Liquidation, ...]  # in their order
+    liquidations: tuple[Fill, ...]  # what the broker closes, in its order
     ending: Ending  # of the margin call
-    sessions: int  # closes until then
-    equity_end: Decimal  # once the broker is done: less costs of liquidations and `carrying`
+    equity_end: Decimal  # once the broker is done: less costs of liquidations and of nights
     leverage_end: float | None
-    carrying: Decimal  # that the nights cost beside them: interest, borrowing and rounding
-    wiped_out: bool  # whether the account is worth less than nothing, after the move or at the end
-    notes: tuple[str, ...]
+
+    @property
+    def wiped_out(self) -> bool:
+        """Whether the account is worth less than nothing, after the move or at the end."""
+        return min(self.equity_after, self.equity_end) < 0
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -93,7 +81,6 @@ class Stress:
     book: HeldBook
     outcomes: tuple[Outcome, ...]
     skipped: Mapping[str, str]  # why there is no outcome, by scenario
-    unmoved: Margin  # at prices that do not move
 
     @property
     def worst(self) -> Outcome | None:
@@ -110,22 +97,23 @@ def stress(book: HeldBook, scenarios: Sequence[Scenario], settings: BacktestSett
     skipped = {}
     for scenario in scenarios:
         try:
-            moves, notes = moves_of(scenario, book, settings.correlation.session_window)
+            moves = moves_of(scenario, book, settings.correlation.session_window)
         except InputError as error:
             skipped[scenario.name] = str(error)
         else:
-            outcomes.append(_outcome(book, scenario, moves, notes, terms))
-    unmoved = _settled(book, book.marks, (), terms).margin
-    return Stress(book, tuple(outcomes), skipped, unmoved)
+            outcomes.append(_outcome(book, scenario, moves, terms))
+    return Stress(book, tuple(outcomes), skipped)
+
+
+def leverage_of(gross: float, equity: float) -> float | None:
+    """Gross over equity; none without equity."""
+    return gross / equity if equity > 0 else None
 
 
 def _outcome(
-    book: HeldBook,
-    scenario: Scenario,
-    moves: Mapping[str, Move],
-    notes: tuple[str, ...],
-    settings: BacktestSettings,
+    book: HeldBook, scenario: Scenario, moves: Mapping[str, Move], settings: BacktestSettings
 ) -> Outcome:
+    """What becomes of the book, until no margin call stands or none can end."""
     fractions = np.array([each.move for each in moves.values()])
     prices = book.marks * (1.0 + fractions)
     parts = dict(zip(book.symbols, (-book.values * fractions).tolist(), strict=True))
@@ -133,106 +121,63 @@ def _outcome(
         parts[OPTIONS] = book.option_risk
     lost = sum(parts.values())
     loss = to_cents(lost)
-    before = to_cents(book.equity)
-    halted = [symbol for symbol, each in moves.items() if each.basis == HALTED]
-    settled = _settled(book, prices, halted, settings)
-    liquidations = _liquidations(settled.fills, dict(zip(book.symbols, prices, strict=True)))
-    costs = sum((each.cost for each in liquidations), Decimal(0))
-    carrying = to_cents(book.equity - lost - settled.equity - float(costs))
-    end = before - loss - costs - carrying
+    equity = book.equity
+
+    market = _moved_market(book, prices)
+    first = market.first
+    account = settings.book(market.bars)
+    # Shorts were sold for other prices than the present ones, and interest is charged by those.
+    proceeds = np.array([book.proceeds.get(symbol, 0.0) for symbol in book.symbols])
+    hold(account, book.account.cash, book.quantities, book.marks, proceeds)
+    line = settings.timeline(market)
+    broker = SimulatedBroker(market, line, account)
+    broker.deposit(-book.option_risk)
+    for symbol, each in moves.items():
+        if each.basis == HALTED:
+            broker.halt(symbol, True)
+    state = account.account[0]
+    if not in_session(market.period.times[:1])[0]:
+        # What the close before has called is closed at the next opens, moved or not.
+        close_margin(account, line.days[line.day[first]])
+    standing = bool(state["called"])
+    first_close, *closes = (first + 1 + np.flatnonzero(line.nights[first + 1 :] > 0)).tolist()
+    broker.advance(first_close)
+    required = to_cents(required_equity(account, 0.0))
+    collateral = to_cents(float(state["equity"] - state["coins"]))
+    margin = Margin(
+        close=broker.now(),
+        required=required,
+        collateral=collateral,
+        standing=standing,
+        called=bool(state["called"]) or standing,
+        missing=required - collateral,
+        intraday_deficit=bool(state["deficits"]),
+    )
+    ending: Ending = "standing" if state["called"] else "met" if standing else "none"
+    for close in closes:
+        if ending != "standing":
+            break
+        sold = len(broker.fills)
+        broker.advance(close)
+        if not state["called"]:
+            ending = "met"
+        elif len(broker.fills) == sold:
+            ending = "nothing_left"
     gross = float(np.abs(book.values * (1.0 + fractions)).sum())
     return Outcome(
         name=scenario.name,
         source=scenario.source,
         moves=moves,
         loss=loss,
-        share_of_equity=float(loss / before) if before > 0 else None,
         losses=cents_that_add_up(parts, loss),
-        equity_after=before - loss,
-        leverage_after=leverage_of(gross, book.equity - lost),
-        margin=settled.margin,
-        liquidations=liquidations,
-        ending=settled.ending,
-        sessions=settled.sessions,
-        equity_end=end,
-        leverage_end=leverage_of(settled.gross, settled.equity),
-        carrying=carrying,
-        wiped_out=min(before - loss, end) < 0,
-        notes=notes,
+        equity_after=to_cents(equity) - loss,
+        leverage_after=leverage_of(gross, equity - lost),
+        margin=margin,
+        liquidations=tuple(broker.fills),
+        ending=ending,
+        equity_end=to_cents(float(state["equity"])),
+        leverage_end=leverage_of(float(state["stock"] + state["coins"]), float(state["equity"])),
     )
-
-
-def _liquidations(fills: Sequence[Fill], prices: Mapping[str, float]) -> tuple[Liquidation, ...]:
-    """What fills bring and cost, in cents that add up to those of their sums."""
-    came, cost = {}, {}
-    for k, fill in enumerate(fills):
-        quantity = float(fill.qty)
-        came[k] = -quantity * fill.price - fill.fee
-        cost[k] = abs(quantity) * abs(fill.price - prices[fill.symbol]) + fill.fee
-    came_cents = cents_that_add_up(came, to_cents(sum(came.values())))
-    cost_cents = cents_that_add_up(cost, to_cents(sum(cost.values())))
-    return tuple(
-        Liquidation(fill.symbol, fill.at, float(fill.qty), fill.price, came_cents[k], cost_cents[k])
-        for k, fill in enumerate(fills)
-    )
-
-
-class _Settled(NamedTuple):
-    """What became of a book; equity and gross in USD at the end."""
-
-    margin: Margin
-    fills: Sequence[Fill]
-    ending: Ending
-    sessions: int
-    equity: float
-    gross: float
-
-
-def _settled(
-    book: HeldBook, prices: Array, halted: Sequence[str], settings: BacktestSettings
-) -> _Settled:
-    """What becomes of a book at prices [S], until no call stands or none can end."""
-    market = _moved_market(book, prices)
-    first = market.first
-    account = settings.book(market.bars)
-    # Shorts were sold for other prices than the present ones, and interest is charged by those.
-    hold(account, book.cash, book.quantities, book.marks, book.proceeds)
-    line = settings.timeline(market)
-    broker = SimulatedBroker(market, line, account)
-    broker.deposit(-book.option_risk)
-    for symbol in halted:
-        broker.halt(symbol, True)
-    state = account.account[0]
-    if not in_session(market.period.times[:1])[0]:
-        # What the close before has called is closed at the next opens, moved or not.
-        close_margin(account, line.days[line.day[first]])
-    standing = bool(state["called"])
-    closes = first + 1 + np.flatnonzero(line.nights[first + 1 :] > 0)
-    broker.advance(int(closes[0]))
-    required = to_cents(required_equity(account, 0.0))
-    collateral = to_cents(float(state["equity"] - state["coins"]))
-    called = bool(state["called"])
-    margin = Margin(
-        close=broker.now(),
-        required=required,
-        collateral=collateral,
-        standing=standing,
-        called=called or standing,
-        intraday_deficit=bool(state["deficits"]),
-        missing=required - collateral,
-    )
-    ending: Ending = "standing" if called else "met" if standing else "none"
-    sessions = 1
-    while ending == "standing" and sessions < len(closes):
-        sold = len(broker.fills)
-        broker.advance(int(closes[sessions]))
-        sessions += 1
-        if not state["called"]:
-            ending = "met"
-        elif len(broker.fills) == sold:
-            ending = "nothing_left"
-    gross = float(state["stock"] + state["coins"])
-    return _Settled(margin, broker.fills, ending, sessions, float(state["equity"]), gross)
 
 
 def _moved_market(book: HeldBook, prices: Array) -> Market:
@@ -242,13 +187,13 @@ def _moved_market(book: HeldBook, prices: Array) -> Market:
     has the volume that its symbol's bars usually have.
     """
     timeframe = book.known.timeframe
-    ends = _ends_of_stock_bars(timeframe, book.at)
-    now = np.array([book.at])
+    ends = _ends_of_stock_bars(timeframe, book.account.as_of)
+    now = np.array([book.account.as_of])
     next_bar = nth_end_after(timeframe.clock(Kind.CRYPTO), now, 1)
     tables = []
     for s, (item, usual) in enumerate(zip(book.known.instruments, book.volumes, strict=True)):
         times, values = book.recent(s)
-        if not len(times) or times[-1] != book.at:
+        if not len(times) or times[-1] != book.account.as_of:
             times = np.concatenate([times, now])
             values = np.concatenate([values, [[*[book.marks[s]] * 4, usual]]])
         later = next_bar if item.kind is Kind.CRYPTO else ends
@@ -256,7 +201,7 @@ def _moved_market(book: HeldBook, prices: Array) -> Market:
         tables.append((item, np.concatenate([times, later]), np.concatenate([values, flat])))
     # Sessions close whether anything of the book trades in them or not.
     bars = panel(tables, book.source, timeframe, ends)
-    return Market(bars, int(np.searchsorted(bars.times, book.at)))
+    return Market(bars, int(np.searchsorted(bars.times, book.account.as_of)))
 
 
 def _ends_of_stock_bars(timeframe: Timeframe, at: np.datetime64) -> Instants:

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from decimal import Decimal
-
-from rich.console import RenderableType
 
 from foundation.cents import to_cents
 from foundation.figures import number, percent, quantity, usd
 from foundation.page import render_page
 from foundation.tables import Table, json_text
-from marketsimulator.results.stress_outcomes import SESSIONS, Outcome, Stress
+from marketsimulator.results.stress_outcomes import SESSIONS, Outcome, Stress, leverage_of
 from marketsimulator.results.verdict import Verdict
-from trainingdata.instants import utc_text
 
 ENDINGS = {
-    "none": "",
-    "met": "which meets the call",
-    "nothing_left": "the call stands, and nothing more can be closed",
-    "standing": f"the call still stands after {SESSIONS} more sessions",
+    "none": "nothing",
+    "met": "until it is met",
+    "nothing_left": "and nothing more can be closed",
+    "standing": f"and it stands after {SESSIONS} sessions",
 }
-RULES = (
-    "Margin, fees and liquidation are the simulator's own settlement on the moved prices, which"
-    " stay where they are; nobody decides anything meanwhile. Equity then is less by what"
-    " liquidations and the nights cost. A broker's own order is its affair."
-)
 
 
 def verdict_of(found: Stress) -> Verdict:
@@ -36,31 +27,24 @@ def verdict_of(found: Stress) -> Verdict:
         return Verdict("open", "No scenario could be computed.", "")
     claim = "No scenario loses anything."
     if worst.loss > 0:
-        share = worst.share_of_equity
-        of_equity = "" if share is None else f", {percent(share, 1)} of equity"
-        claim = f"Worst case: {worst.name} loses {usd(worst.loss)}{of_equity}."
+        claim = f"Worst case: {worst.name} loses {usd(worst.loss)}{_of_equity(found, worst)}."
     called = [each.name for each in found.outcomes if each.margin.called]
     wiped = [each.name for each in found.outcomes if each.wiped_out]
-    rest = f"The broker calls in {', '.join(called)}." if called else "The broker calls in none."
+    rest = f"The broker calls in {', '.join(called) or 'none'}."
     if wiped:
         rest += f" The account is wiped out in {', '.join(wiped)}."
     return Verdict("bad" if called or wiped else "open", claim, rest)
 
 
+def _of_equity(found: Stress, outcome: Outcome) -> str:
+    equity = found.book.equity
+    return f", {percent(float(outcome.loss) / equity, 1)} of equity" if equity > 0 else ""
+
+
 def remarks(found: Stress) -> list[str]:
-    """What a reader should know: of the book, of scenarios, and of those that were not computed."""
-    lines = list(found.book.notes)
-    unmoved = found.unmoved
-    if unmoved.standing:
-        lines.append("A margin call of the close before stands already, before anything moves.")
-    elif unmoved.called:
-        lines.append(
-            f"Without any move the close of {utc_text(unmoved.close)} calls for"
-            f" {usd(unmoved.missing)} already: more is held than a night allows, which a"
-            " trader may cut before then."
-        )
-    lines += [f"{each.name}: {note}" for each in found.outcomes for note in each.notes]
-    return lines + [f"{name} was not computed: {why}." for name, why in found.skipped.items()]
+    """What a reader should know of the book, and of scenarios that were not computed."""
+    skipped = (f"{name} was not computed: {why}." for name, why in found.skipped.items())
+    return [*found.book.notes, *skipped]
 
 
 def stress_json(found: Stress) -> str:
@@ -69,35 +53,50 @@ def stress_json(found: Stress) -> str:
     held = zip(book.symbols, book.quantities.tolist(), book.marks.tolist(), strict=True)
     content = {
         "source": book.source,
-        "at": book.at,
+        "at": book.account.as_of,
         "claim": verdict_of(found).claim,
         "worst": found.worst and found.worst.name,
         "book": {
-            "cash": to_cents(book.cash),
+            "cash": to_cents(book.account.cash),
             "equity": to_cents(book.equity),
-            "leverage": book.leverage,
+            "leverage": _leverage(found),
             "option_risk": to_cents(book.option_risk),
             "positions": [{"symbol": s, "quantity": q, "mark": mark} for s, q, mark in held],
         },
-        "scenarios": [asdict(outcome) for outcome in found.outcomes],
-        "unmoved": asdict(found.unmoved),
+        "scenarios": [
+            {**asdict(each), "liquidations": [fill._asdict() for fill in each.liquidations]}
+            for each in found.outcomes
+        ],
         "skipped": found.skipped,
         "remarks": remarks(found),
     }
     return json_text(content)
 
 
-def _scenarios(found: Stress) -> Table:
-    book = found.book
-    heads = ("scenario", "loss", "of equity", "equity after", "leverage", "margin call")
-    before = _leverage_text(book.leverage)
+def stress_page(found: Stress) -> str:
+    """All of it as one HTML page."""
+    sources = [(each.name, each.source) for each in found.outcomes]
+    return render_page(
+        "marketsimulator/stress.html.j2",
+        verdict=verdict_of(found),
+        notes=remarks(found),
+        tables=[
+            scenario_table(found),
+            loss_table(found, found.outcomes),
+            Table("Where the moves are from", ("scenario", "source"), sources, words=(1,)),
+        ],
+    )
+
+
+def scenario_table(found: Stress) -> Table:
+    """What each scenario comes to."""
+    heads = ("scenario", "loss", "equity after", "leverage", "margin call", "the broker closes")
     rows = [
         (
             each.name,
-            usd(each.loss),
-            percent(each.share_of_equity),
-            usd(each.equity_after) + (", wiped out" if each.wiped_out else ""),
-            f"{before} to {_leverage_text(each.leverage_after)}",
+            usd(each.loss) + _of_equity(found, each),
+            usd(each.equity_after),
+            _leverage_text(each.leverage_after),
             _call_text(each),
             _closed_text(each),
             usd(each.equity_end),
@@ -105,13 +104,13 @@ def _scenarios(found: Stress) -> Table:
         )
         for each in found.outcomes
     ]
-    more = ("the broker closes", "equity then", "leverage then")
-    equity = usd(to_cents(book.equity))
-    title = f"{book.source}: equity {equity}, leverage {before}"
-    return Table(title, (*heads, *more), rows, words=(5, 6))
+    equity, leverage = usd(to_cents(found.book.equity)), _leverage_text(_leverage(found))
+    title = f"{found.book.source}: equity {equity}, leverage {leverage}"
+    return Table(title, (*heads, "equity then", "leverage then"), rows, words=(4, 5))
 
 
-def _by_symbol(found: Stress, outcomes: Sequence[Outcome]) -> Table:
+def loss_table(found: Stress, outcomes: Sequence[Outcome]) -> Table:
+    """What moves by how much, and loses what."""
     book = found.book
     held = zip(book.symbols, book.quantities.tolist(), book.marks.tolist(), strict=True)
     texts = {symbol: (quantity(size), quantity(mark, 6)) for symbol, size, mark in held}
@@ -125,47 +124,8 @@ def _by_symbol(found: Stress, outcomes: Sequence[Outcome]) -> Table:
     return Table("Loss by symbol", heads, rows, words=(1, 5))
 
 
-def _closed(found: Stress) -> Table:
-    heads = ("scenario", "symbol", "at", "quantity", "price", "proceeds", "costs")
-    rows = [
-        (
-            outcome.name,
-            each.symbol,
-            utc_text(each.at),
-            quantity(each.quantity, sign=True),
-            number(each.price, 4),
-            usd(each.proceeds),
-            usd(each.cost),
-        )
-        for outcome in found.outcomes
-        for each in outcome.liquidations
-    ]
-    return Table("What the broker closes, in order", heads, rows, words=(1,))
-
-
-def stress_parts(found: Stress) -> Iterator[RenderableType]:
-    """The table of scenarios, what the worst is made of, and what a reader should know."""
-    verdict = verdict_of(found)
-    yield from (verdict.claim, verdict.rest)
-    worst = [found.worst] if found.worst else []
-    yield from (_scenarios(found), _by_symbol(found, worst))
-    yield from (*_sources(found), *remarks(found), RULES)
-
-
-def stress_page(found: Stress) -> str:
-    """All of it as one HTML page."""
-    return render_page(
-        "marketsimulator/stress.html.j2",
-        verdict=verdict_of(found),
-        notes=remarks(found),
-        tables=[_scenarios(found), _by_symbol(found, found.outcomes), _closed(found)],
-        sources=_sources(found),
-        rules=RULES,
-    )
-
-
-def _sources(found: Stress) -> list[str]:
-    return [f"{each.name}: {each.source}." for each in found.outcomes]
+def _leverage(found: Stress) -> float | None:
+    return leverage_of(float(abs(found.book.values).sum()), found.book.equity)
 
 
 def _leverage_text(leverage: float | None) -> str:
@@ -184,17 +144,8 @@ def _call_text(outcome: Outcome) -> str:
 
 def _closed_text(outcome: Outcome) -> str:
     """What is closed, by symbol in the order of the first sale, and how that ends."""
-    if not outcome.margin.called:
-        return "nothing"
-    quantities: dict[str, float] = {}
+    sizes: dict[str, float] = {}
     for each in outcome.liquidations:
-        quantities[each.symbol] = quantities.get(each.symbol, 0.0) + each.quantity
-    ending = ENDINGS[outcome.ending]
-    closed = ", ".join(
-        f"{symbol} {quantity(size, sign=True)}" for symbol, size in quantities.items()
-    )
-    if not closed:
-        return f"nothing: {ending}"
-    came = usd(sum((each.proceeds for each in outcome.liquidations), Decimal(0)))
-    cost = usd(sum((each.cost for each in outcome.liquidations), Decimal(0)))
-    return f"{closed} (proceeds {came}, costs {cost}), {ending}"
+        sizes[each.symbol] = sizes.get(each.symbol, 0.0) + float(each.qty)
+    closed = [f"{symbol} {quantity(size, sign=True)}" for symbol, size in sizes.items()]
+    return ", ".join([*closed, ENDINGS[outcome.ending]])

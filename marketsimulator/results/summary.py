@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -17,7 +16,7 @@ from foundation.arrays import Array, Mask
 from foundation.sample_size import allows_annual_figures
 from marketsimulator.results.attribution import run_attribution
 from marketsimulator.results.figures import account_figures, contributions, fill_figures
-from marketsimulator.results.forecast_outcomes import coverage_remarks, median_remarks
+from marketsimulator.results.forecast_outcomes import coverage_remarks
 from marketsimulator.results.metrics import Performance, daily_equity, daily_returns, performance
 from marketsimulator.results.remarks import (
     account_remarks,
@@ -33,7 +32,6 @@ from marketsimulator.results.remarks import (
     luck_remarks,
     market_remarks,
     no_trade_remarks,
-    placebo_remark,
     position_gaps,
     position_remarks,
     prices_text,
@@ -71,8 +69,6 @@ class Results:
     main: the configured trader.
     comparisons: the same trader on a random walk, and buy-and-hold.
     seconds: that all of it took.
-    placebo: the main run's trader on the same synthetic market without its edge; none where it was
-        not asked for.
     trials: what has been tried on these data, this run included; none without a ledger.
     uncounted: what is said where there is none.
     spoken_on: where the main run's model forecast, as `forecasting.settings.spoken_on` says it.
@@ -87,7 +83,6 @@ class Results:
     main: Run
     comparisons: tuple[Run, ...]
     seconds: float
-    placebo: Run | None = None
     trials: TrialStatistics | None = None
     uncounted: str = NO_LEDGER
     spoken_on: str = ""
@@ -152,7 +147,6 @@ class Results:
             *daily_remarks(bars, self.settings.limits),
             *raw_remarks(self.main.name, calibrated=self.settings.forecaster.calibrated),
             *([] if growth else coverage_remarks(self.main, self.market, due, inside)),
-            *median_remarks(self.main, bars),
             *little_remarks(figures["trades"], figures["days"]),
             *cost_remarks(figures["total_return"] * self.settings.capital, figures["costs"]),
             *same_trades_remarks(self.main, self._walk),
@@ -189,7 +183,7 @@ class Results:
                 *fill_remarks(fills),
                 *no_trade_remarks(self.main, sizing.strategy if sizing.enhanced else "legacy"),
                 *drawdown_remarks(sizing.drawdown),
-                *self._prior_remarks(comparisons),
+                *random_walk_remarks(comparisons[RANDOM_WALK]["rests_on_prior"]),
                 *undecided_remarks(self.main, ever_held),
                 *broker_remarks(self.main),
                 *failure_remarks(self.main),
@@ -273,15 +267,6 @@ class Results:
             "trials": None if trials is None else trials.count,
             "intervals": intervals(daily_returns(daily), per_year, seed=self.settings.seed),
         }
-
-    def _prior_remarks(self, comparisons: Mapping[str, Mapping[str, Any]]) -> list[str]:
-        """What the comparisons rest on; the verdict says it of the run itself."""
-        notes = []
-        if self.placebo is not None:
-            earned = self.performance(self.placebo).total_return
-            trades = Outcome.of_run(self.placebo).totals.trades
-            notes.append(placebo_remark(earned, trades, prior_share(self.placebo)))
-        return notes + random_walk_remarks(comparisons[RANDOM_WALK]["rests_on_prior"])
 
     def _inside(self) -> Mask:
         """[T, S] what the universe holds at the instants of the run."""

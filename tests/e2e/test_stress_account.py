@@ -15,7 +15,7 @@ from foundation.errors import InputError
 from marketsimulator.results.stress_book import account_book, option_risk
 from marketsimulator.results.stress_outcomes import Stress
 from marketsimulator.settings import BacktestSettings
-from marketsimulator.stress import StressRequest
+from marketsimulator.stress import requested
 from tests.e2e.practice import KEYS, OPENING, Practice, Start, broker, order, trading, write_bars
 from tests.e2e.refused import answer_of
 from trainingdata.feed.endpoint import BrokerSettings
@@ -42,7 +42,7 @@ def found_at(here: Practice, monkeypatch: pytest.MonkeyPatch, *words: str) -> St
     for name, value in SHOWN.items():
         monkeypatch.setenv(name, value)
     told = ["account=venue", f"broker.url_override={here.url}", *words]
-    return StressRequest.of(composed_config("stress", told), told).result()
+    return requested(composed_config("stress", told), told)()
 
 
 def test_the_book_is_what_the_venue_says_and_nothing_is_sent(
@@ -53,18 +53,15 @@ def test_the_book_is_what_the_venue_says_and_nothing_is_sent(
     book = found.book
     assert book.symbols == ("SYA", "SYB", "SYXUSD")
     state = broker(here).account()
-    assert book.equity == pytest.approx(state.equity)
-    assert book.proceeds[1] == pytest.approx(state.short_proceeds)
-    assert {symbol: float(q) for symbol, q in state.positions.items()} == dict(
-        zip(book.symbols, book.quantities, strict=True)
-    )
+    assert book.account.equity == pytest.approx(state.equity)
+    assert book.proceeds == pytest.approx({"SYB": state.short_proceeds})
+    assert book.account.positions == state.positions
     gap, halt, coin = found.outcomes
     stocks = abs(book.values[:2]).sum()
     assert float(gap.loss) == pytest.approx(0.2 * stocks, abs=0.01)
     assert gap.losses["SYB"] > 0, "against the book a short rises"
     assert halt.losses["SYA"] == 0
     assert float(coin.loss) == pytest.approx(book.values[2] / 2, abs=0.01)
-    assert any("data.dir=[DIR]" in note for note in book.notes)
     assert here.posts == []
     assert trading(here).get_all_positions() == before
     assert trading(here).get_orders() == []
@@ -80,7 +77,7 @@ def test_files_of_bars_decide_days_by_name_and_deviations_and_bound_liquidations
     found = found_at(here, monkeypatch, *words, f"data.dir=[{every}]")
     assert found.skipped == {}
     assert found.book.notes == ()
-    assert found.book.known.now <= found.book.at, "later bars are not known"
+    assert found.book.known.now <= found.book.account.as_of, "later bars are not known"
     correlation, then = found.outcomes
     assert correlation.loss > 0
     by_own_bars = [
@@ -95,7 +92,6 @@ def test_files_of_bars_decide_days_by_name_and_deviations_and_bound_liquidations
     assert [other.basis for other in others] == ["stated of its class"] * 2
     assert abs(first.move) < 0.1
     assert found.skipped["correlation"].startswith("SYB has 0 daily returns")
-    assert any("nothing bounds a liquidation" in note for note in found.book.notes)
     assert here.posts == []
 
 
@@ -125,7 +121,7 @@ def test_an_account_without_positions_and_one_that_does_not_answer_are_refused(
 ) -> None:
     server = practice("symbols=[SYA]")
     server.advance(OPENING)
-    with pytest.raises(InputError, match="nothing is held"):
+    with pytest.raises(InputError, match="no stock or coin is held"):
         found_at(server, monkeypatch)
     with pytest.raises(InputError, match="the account"):
         account_book(
@@ -149,14 +145,13 @@ def row(symbol: str, quantity: int, price: float, kind: str = "us_option") -> di
 def test_open_spreads_count_with_the_most_that_they_can_lose() -> None:
     """A put spread 5 wide that was sold twice, worth 0.80 a share now: 2 · (500 - 80) is left."""
     spread = [row("SPY250117P00500000", -2, 1.3), row("SPY250117P00495000", 2, 0.5)]
-    risk, text = option_risk([*spread, row("SYA", 5, 100.0, "us_equity")])
-    assert risk == pytest.approx(2 * (500 - 80))
-    assert "$840.00" in text
+    stock = row("SYA", 5, 100.0, "us_equity")
+    assert option_risk([*spread, stock]) == pytest.approx(2 * (500 - 80))
     # Of a condor the two wings cannot be lost together.
     calls = [row("SPY250117C00520000", -2, 1.0), row("SPY250117C00525000", 2, 0.4)]
-    assert option_risk([*spread, *calls])[0] == pytest.approx(2 * (500 - 80 - 60))
-    assert option_risk([row("SYA", 5, 100.0, "us_equity")]) == (0.0, "")
+    assert option_risk([*spread, *calls]) == pytest.approx(2 * (500 - 80 - 60))
+    assert option_risk([stock]) == 0.0
     # What was bought counts for nothing in an account's cash, so nothing of it is left to lose.
-    assert option_risk([row("SPY250117P00500000", 1, 1.0)])[0] == 0.0
+    assert option_risk([row("SPY250117P00500000", 1, 1.0)]) == 0.0
     with pytest.raises(InputError, match="no bound"):
         option_risk([row("SPY250117C00520000", -1, 1.0)])

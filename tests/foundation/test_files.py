@@ -152,22 +152,15 @@ def test_what_is_left_of_a_run_goes_with_it_where_another_is_written_over_it(
 ) -> None:
     first = {name: _writer(name) for name in ("equity", "drift", "unsolved", "edited")}
     write_whole(run_files(first, "summary.json", {}), tmp_path)
-    write_whole(
-        {"stress.json": _writer('{"book": 1, "scenarios": []}'), "stress.html": _writer("page")},
-        tmp_path,
-    )
     (tmp_path / "edited").write_text("somebody's")
     (tmp_path / "notes").write_text("somebody's")
     kept = {path.name for path in tmp_path.iterdir()}
-    assert kept == {*first, "notes", "summary.json", "stress.json", "stress.html"}
+    assert kept == {*first, "notes", "summary.json"}
     write_whole(run_files({"equity": _writer("new")}, "summary.json", {}), tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
         *("equity", "summary.json", "edited", "notes")
     }
     refuse_mixture(tmp_path, "RUN")
-    (tmp_path / "stress.json").write_text('{"load": 3}')
-    write_whole(run_files({"equity": _writer("newer")}, "summary.json", {}), tmp_path)
-    assert (tmp_path / "stress.json").is_file(), "somebody else's"
 
 
 def test_a_run_that_cannot_be_written_leaves_the_one_before_whole(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from execution.fees import TradingCosts
 from execution.lending import MarginTerms
-from execution.orders import Order
+from execution.orders import Account, Order, exact_decimal
 from execution.records import Run, writers_of
 from execution.run_folder import RunFolder
 from marketsimulator.account.broker import SimulatedBroker
@@ -46,24 +46,16 @@ def book_of(
     option_risk: float = 0.0,
 ) -> HeldBook:
     """A book without bars: symbol → quantity and mark; what equity lacks is borrowed."""
-    symbols = sorted(positions)
-    quantities = np.array([positions[symbol][0] for symbol in symbols], dtype=float)
-    marks = np.array([positions[symbol][1] for symbol in symbols], dtype=float)
-    stocks = np.array([not symbol.endswith("USD") for symbol in symbols])
+    held = {symbol: positions[symbol] for symbol in sorted(positions)}
+    cash = equity - sum(quantity * mark for quantity, mark in held.values())
+    quantities = {symbol: exact_decimal(float(quantity)) for symbol, (quantity, _) in held.items()}
+    marks = {symbol: mark for symbol, (_, mark) in held.items()}
     nothing = (NO_INSTANTS, np.empty((0, len(FIELDS))))
-    tables = [(instrument(symbol), *nothing) for symbol in symbols]
+    tables = [(instrument(symbol), *nothing) for symbol in held]
     bars = panel(tables, "by hand", besides=np.array([at]))
-    return HeldBook(
-        at=at,
-        source="by hand",
-        quantities=quantities,
-        marks=marks,
-        cash=equity - float(quantities @ marks),
-        proceeds=np.rint(np.where(stocks, np.maximum(-quantities, 0) * marks, 0) * 1e6) / 1e6,
-        bars=bars,
-        known=bars,
-        option_risk=option_risk,
-    )
+    sold = {s: -quantity * mark for s, (quantity, mark) in held.items() if quantity < 0}
+    account = Account(cash, quantities, marks, at)
+    return HeldBook(account, "by hand", sold, bars, bars, option_risk)
 
 
 def terms(costs: TradingCosts = FREE, **margin: float) -> BacktestSettings:
@@ -100,7 +92,7 @@ def sold(outcome: Outcome) -> dict[str, float]:
     """Signed quantities that the broker closes, by symbol."""
     quantities: dict[str, float] = {}
     for each in outcome.liquidations:
-        quantities[each.symbol] = quantities.get(each.symbol, 0.0) + each.quantity
+        quantities[each.symbol] = quantities.get(each.symbol, 0.0) + float(each.qty)
     return quantities
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,6 @@ import pytest
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import HORIZON, LEVELS
 from marketsimulator.backtest import run_backtest
-from marketsimulator.results.forecast_outcomes import forecast_outcomes, median_remarks
 from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.runs import settings_of
 
@@ -61,26 +59,3 @@ def test_a_file_that_ends_before_the_run_is_said_with_its_first_and_last_decisio
 
 def test_a_forecaster_that_covers_everything_is_not_mentioned() -> None:
     assert remarks("forecaster=ewma") == []
-
-
-def test_medians_further_away_than_bars_move_are_a_warning_of_the_report() -> None:
-    results = run_backtest(settings("forecaster=ewma"))
-    usual = float(np.median(forecast_outcomes(results.main, results.market.bars).trailing))
-
-    def said(deviations: float) -> list[str]:
-        decisions = [
-            replace(
-                decision, choices=tuple(c._replace(mu=deviations * usual) for c in decision.choices)
-            )
-            for decision in results.main.decisions
-        ]
-        main = replace(results.main, decisions=decisions)
-        remarks = median_remarks(main, results.market.bars)
-        assert set(remarks) <= set(replace(results, main=main).summary()["warnings"])
-        return remarks
-
-    [remark] = said(-14.5)
-    assert "median lies 14 or more deviations of the last 100 bars from the last close" in remark
-    assert said(8.0) == []
-    assert median_remarks(results.main, results.market.bars) == []
-    assert median_remarks(replace(results.main, decisions=[]), results.market.bars) == []

@@ -67,8 +67,6 @@ def test_event_contracts_have_other_fees_than_stocks() -> None:
         (["margin.interest_rates=[{since: x, rate: 0}]"], "margin.interest_rates.0: 'x' is no"),
         (["margin.requirements=[{symbol: a b, rate: 1}]"], "margin.requirements.0: 'a b' is"),
         (["seed=${nosuch}"], "seed: Interpolation key 'nosuch' not found"),
-        (["placebo=true", "data.edge=0"], "placebo: "),
-        (["placebo=true", "data.dir=/nowhere"], "placebo: "),
     ],
 )
 def test_a_setting_that_cannot_be_is_one_line_that_begins_with_its_key(

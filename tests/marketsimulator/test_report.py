@@ -25,7 +25,7 @@ from foundation.charts import POINTS
 from foundation.figures import NONE
 from foundation.files import write_whole
 from marketsimulator.backtest import run_backtest
-from marketsimulator.results.forecast_outcomes import coverage, forecast_outcomes
+from marketsimulator.results.forecast_outcomes import forecast_outcomes
 from marketsimulator.results.metrics import TABLE_FIGURES, daily_rows, figure_text, monthly_returns
 from marketsimulator.results.remarks import (
     cost_remarks,
@@ -48,7 +48,7 @@ from marketsimulator.results.summary import BUY_AND_HOLD, RANDOM_WALK, Results
 from marketsimulator.results.verdict import run_label, verdict
 from tests.marketsimulator.runs import settings_of
 from tests.marketsimulator.stressed import run_through, write_bars
-from tests.pages import charts_of, series_of, without_scripts
+from tests.pages import charts_of, without_scripts
 from trainingdata.bars import CLOSE
 
 NOON = np.datetime64("2024-02-20T17:00", "ns")
@@ -168,26 +168,6 @@ def test_what_is_shown_adds_up_to_the_cent_from_trips_to_the_total(
 def test_trips_that_earn_something_else_than_their_symbol_are_refused() -> None:
     with pytest.raises(ValueError, match="trips in A earn 0 USD"):
         profits_to_the_cent(RoundTrips((), ()), "A", {"A": 0.1, "other": 0.0}, 1000.0)
-
-
-def test_a_rolling_ratio_needs_the_days_that_every_yearly_figure_needs(
-    both: tuple[str, dict[str, Any]], traded: Results, tmp_path: Path
-) -> None:
-    page, summary = both
-    assert "Not shown: no yearly figures below 30 fills or 60 days." in section(
-        page, "Rolling Sharpe ratio"
-    )
-    at, _ = traded.main.curve()
-    rows = list(traded.main.rows)
-    later = [row._replace(at=row.at + np.timedelta64(35, "D")) for row in rows if row.at > at[0]]
-    longer = replace(traded, main=replace(traded.main, rows=rows + later), comparisons=())
-    told = {**summary, "annual_figures": True, "days": 68, "comparisons": {}, "leads": {}}
-    write_whole(result_files(longer, told), tmp_path)
-    part = section((tmp_path / "report.html").read_text(), "Rolling Sharpe ratio")
-    assert "Of the last 60 days, scaled to a year. The table's ratio is that of all\n68." in part
-    (chart,) = charts_of(part)
-    ratios = [ratio for ratio in series_of(chart, "ratio")["y"] if ratio is not None]
-    assert f"lowest {min(ratios):.2f}, highest {max(ratios):.2f}" in part
 
 
 @given(st.integers(-10_000_000, 10_000_000), st.floats(0, 1000))
@@ -367,11 +347,8 @@ def test_outcomes_drawn_from_their_forecasts_are_covered_as_often_as_they_say(
     rng = np.random.default_rng(1)
     for scale, inside in ((1.0, 0.8), (2.0, 0.478)):
         drawn = outcomes.mu + scale * outcomes.sigma * rng.normal(size=len(outcomes))
-        (group,) = coverage(
-            replace(outcomes, outcome=drawn), [("all", np.ones(len(outcomes), dtype=bool))]
-        )
-        assert group.share == pytest.approx(inside, abs=0.05)
-        assert group.size == pytest.approx(scale, rel=0.07)
+        pit = replace(outcomes, outcome=drawn).pit()
+        assert (np.abs(pit - 0.5) <= 0.4).mean() == pytest.approx(inside, abs=0.05)
 
 
 def test_a_lead_is_the_ratio_of_final_equities_and_beyond_error_only_where_it_is() -> None:
