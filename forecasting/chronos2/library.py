@@ -22,7 +22,6 @@ from forecasting.chronos2.compilation import out_of_memory, reason_of
 from forecasting.chronos2.network import Network
 from forecasting.chronos2.profile import Dtype
 from forecasting.forecast import HORIZON
-from foundation.activity import doing
 from foundation.counts import counted
 from foundation.errors import InputError
 
@@ -57,15 +56,14 @@ def loaded(checkpoint: Checkpoint, device: torch.device, dtype: Dtype, *, packed
     if key in _kept:
         _kept.move_to_end(key)
         return _kept[key]
-    with doing("loading the checkpoint"):
-        contents = checkpoint.contents()
-        checkpoint = contents.checkpoint
-        pipeline = load(contents, device)
-        network: Callable[..., Tensor] = library_network(pipeline, checkpoint)
-        if checkpoint.rebuilt:
-            levels = checkpoint.levels
-            rebuilt = Network(pipeline.model, HORIZON, levels, dtype, device, packed=packed)
-            network = rebuilt.eval()
+    contents = checkpoint.contents()
+    checkpoint = contents.checkpoint
+    pipeline = load(contents, device)
+    network: Callable[..., Tensor] = library_network(pipeline, checkpoint)
+    if checkpoint.rebuilt:
+        levels = checkpoint.levels
+        rebuilt = Network(pipeline.model, HORIZON, levels, dtype, device, packed=packed)
+        network = rebuilt.eval()
     # It is named by what was read, whatever lay there when somebody looked before.
     found = Loaded(network, contents.digest)
     _kept[contents.digest, device, dtype, packed] = found
