@@ -357,7 +357,7 @@ def test_one_number_of_years_stands_for_a_list_of_one(years: Any, taken: tuple[i
         ({"years": [1, 1]}, r"^years: \[1, 1\] names none, or one twice$"),
         ({"years": "two"}, r"^years\.0: 'two' is no whole number$"),
         ({"years": 1.5}, r"^years\.0: 1\.5 is no whole number$"),
-        ({"years": True}, r"^years\.0: true is no number$"),
+        ({"years": True}, r"^years\.0: True is no number$"),
         ({"strategies": ["IC", "IRON_CONDOR"]}, "^strategies: .* names none, or one twice$"),
     ],
 )
