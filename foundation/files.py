@@ -304,8 +304,8 @@ def flush_to_disk(path: Path) -> None:
         os.close(handle)
 
 
-# By the file that each run of a command leaves: keys that it has whatever was run. One of the lists
-# is enough.
+# By the file that each run of a command leaves: keys, or columns, that it has whatever was run. One
+# of the lists is enough.
 CONTENT: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "summary.json": (("total_return", "comparisons"),),
     "evaluation.json": (("forecaster", "groups"),),
@@ -315,6 +315,8 @@ CONTENT: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "replay.json": (("instants", "equity"),),
     "stress.json": (("book", "scenarios"),),
     "training.json": (("model", "steps"),),
+    "[0-9][0-9][0-9][0-9]-[0-9][0-9].parquet": (("symbol", "issued_at", "step", "target_at"),),
+    "*.parquet": (("timestamp", "open", "close"),),
 }
 
 
@@ -327,7 +329,8 @@ def is_of_an_earlier_run(path: Path, mark: str) -> bool:
     # A folder in the place of a file is refused by whoever writes the file, in words of its own.
     if wanted is None or path.is_dir():
         return True
-    return any(_keys(path).issuperset(names) for names in wanted)
+    found = _columns(path) if path.suffix == ".parquet" else _keys(path)
+    return any(found.issuperset(names) for names in wanted)
 
 
 def _keys(path: Path) -> frozenset[str]:
@@ -337,3 +340,13 @@ def _keys(path: Path) -> frozenset[str]:
     except (OSError, ValueError):
         return frozenset()
     return frozenset(map(str, content)) if isinstance(content, dict) else frozenset()
+
+
+def _columns(path: Path) -> frozenset[str]:
+    """The columns of a Parquet file; none of anything else."""
+    from pyarrow import ArrowException, parquet
+
+    try:
+        return frozenset(parquet.read_schema(path).names)
+    except (OSError, ArrowException):
+        return frozenset()

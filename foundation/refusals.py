@@ -67,7 +67,9 @@ def refusal(error: ValidationError, kind: Any, group: str = "") -> InputError:
         return InputError(f"{place}: a value is needed; name it, {place}=…")
     if problem["type"] == "value_error":
         return InputError(f"{place}: {reason}")
-    words = _WORDS.get(problem["type"], problem["msg"]).format(**problem.get("ctx", {}))
+    words = problem["msg"][0].lower() + problem["msg"][1:]
+    if problem["type"] in _WORDS:
+        words = _WORDS[problem["type"]].format(**problem.get("ctx", {}))
     return InputError(f"{place}: {problem['input']!r} {words}")
 
 

@@ -7,6 +7,7 @@ import platform
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
@@ -101,6 +102,18 @@ def test_a_file_of_the_same_name_that_is_somebody_elses_is_not_written_over(
         check_output(tmp_path, "summary.json")
     check_output(tmp_path, "summary.json", overwrite=True)
     assert (tmp_path / "summary.json").read_text() == content
+
+
+def test_a_table_of_the_same_name_is_known_by_its_columns(tmp_path: Path) -> None:
+    path = tmp_path / "NVDA.parquet"
+    pd.DataFrame({"timestamp": [0], "open": [0.1], "close": [1.0]}).to_parquet(path)
+    check_output(tmp_path, "*.parquet")
+    pd.DataFrame({"width": [0.1]}).to_parquet(path)
+    with pytest.raises(InputError, match="holds something else"):
+        check_output(tmp_path, "*.parquet")
+    path.write_text("no table")
+    with pytest.raises(InputError, match="holds something else"):
+        check_output(tmp_path, "*.parquet")
 
 
 def test_the_folder_of_a_file_is_made_with_it(tmp_path: Path) -> None:
