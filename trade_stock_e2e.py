@@ -65,7 +65,7 @@ from foundation.tables import Table
 from foundation.terminal import LoopTerminal
 from trainingdata.bars import Bars, closes_of
 from trainingdata.feed.bar_feed import BarFeed
-from trainingdata.feed.endpoint import KEY, Keys, say_unread_address
+from trainingdata.feed.endpoint import KEY, Keys
 from trainingdata.feed.market_data import MarketData
 from trainingdata.instants import DAY, history_start, utc_text
 from trainingdata.instruments import Kind, instrument
@@ -121,7 +121,6 @@ def venue_parts(config: DictConfig) -> tuple[LiveSettings, Keys, BarFeed, Trader
     settings = LiveSettings.of(config)
     _refuse_unconfirmed(config, settings)
     keys = Keys.of(os.environ)
-    say_unread_address(keys, settings.broker)
     _refuse_other_keys(settings, keys)
     if not settings.symbols and TRADE in settings.jobs:
         raise InputError("symbols: a venue has too many; name those to trade")

@@ -51,7 +51,7 @@ from foundation.command import LOGS, Result
 from foundation.counts import time_text
 from foundation.database import Database, DatabaseFailed, copied, unfinished_commit
 from foundation.errors import AccessRefused, BrokerError, InputError, in_one_line
-from trainingdata.feed.endpoint import Keys, unread_address
+from trainingdata.feed.endpoint import Keys
 from trainingdata.feed.fields import as_mapping
 from trainingdata.feed.market_data import MarketData
 from trainingdata.instants import utc_text
@@ -178,8 +178,7 @@ def _venue(start: Start) -> Said:
             f"{broker.address} in Alpaca's place; its keys and orders are this server's, take"
             " broker.url_override away where that is not meant"
         )
-    note = unread_address(start.keys, broker) if isinstance(start.keys, Keys) else ""
-    return ("warning", f"{found}; {note}") if note else (level, found)
+    return level, found
 
 
 def _account(start: Start) -> Said:

@@ -26,7 +26,7 @@ from sizing.kelly import SizingProblem
 from trainingdata.bar_files import find_files
 from trainingdata.bars import Bars, closes_of
 from trainingdata.confirmation import confirmed
-from trainingdata.feed.endpoint import Keys, say_unread_address
+from trainingdata.feed.endpoint import Keys
 from trainingdata.feed.market_data import MarketData
 from trainingdata.instants import HOUR, history_start, utc_text
 from trainingdata.instruments import Kind, instrument
@@ -74,7 +74,6 @@ def sized_quantity(symbol: str, price: float, *overrides: str) -> SizedQuantity:
         raise InputError(f"price: {price:g} is not above 0")
     settings = LiveSettings.of(composed_config("live", list(overrides)))
     keys = Keys.of(os.environ)
-    say_unread_address(keys, settings.broker)
     broker = account_at(settings.broker, keys).broker()
     account = broker.account()
     asset = broker.assets([item.symbol]).get(item.symbol)

@@ -20,7 +20,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig, OmegaConf
@@ -29,16 +29,9 @@ from omegaconf.errors import OmegaConfBaseException
 from foundation.config_files import check_config_file
 from foundation.declared import CONFIGS, beneath, declared, defaults_of, keys_in, keys_of
 from foundation.ending import end_if_told, fail, one_line_errors
-from foundation.errors import InputError, nearest, nearest_or_all
-from foundation.overrides import (
-    has_several,
-    is_override,
-    is_sweep,
-    refuse_empty,
-    refuse_underscored,
-    with_home,
-)
-from foundation.plugin import SLOTS, TARGET, allow_named
+from foundation.errors import InputError
+from foundation.overrides import has_several, is_override, is_sweep, refuse_empty, with_home
+from foundation.plugin import allow_named
 
 ADVICE = "see `--cfg job` for every setting"  # every command answers it
 OWN_FOLDERS = ("backtest",)  # commands of which each run of a multirun has one, of Hydra's
@@ -46,7 +39,6 @@ _UNKNOWN_KEYS = (
     re.compile(r"is not in struct\s+full_key: (\S+\.\S+)"),
     re.compile(r"Could not override '([^']*)'"),
 )
-_UNKNOWN_CHOICE = re.compile(r"Could not find '([^']*)/([^']*)'")
 
 
 def composed_config(name: str, overrides: list[str]) -> DictConfig:
@@ -57,7 +49,7 @@ def composed_config(name: str, overrides: list[str]) -> DictConfig:
     try:
         config = _composed(name, tuple(_in_hydras_words(overrides)))
     except (HydraException, OmegaConfBaseException, ValueError) as error:
-        raise _input_error(error, name, overrides) from error
+        raise _input_error(error, overrides) from error
     allow_named(OmegaConf.to_container(config, resolve=False))
     return config
 
@@ -172,12 +164,12 @@ def hydra_command(
         ):
             hydra.main(config_path=str(CONFIGS), config_name=name, version_base="1.3")(start)()
     except (HydraException, OmegaConfBaseException) as error:
-        fail(_input_error(error, name, typed))
+        fail(_input_error(error, typed))
     except ValueError as error:
         # OmegaConf's own, for a name where a list has numbers; of the run's it is a defect.
         if started:
             raise
-        fail(_input_error(error, name, typed))
+        fail(_input_error(error, typed))
     except OSError as error:
         # Before the run begins, Hydra makes the output folder: only that is the user's to mend.
         if started:
@@ -198,7 +190,6 @@ def _in_hydras_words(words: Sequence[str]) -> list[str]:
     Several values without brackets are a list, unless a multirun takes them one after the other.
     """
     refuse_empty(words)
-    refuse_underscored(words)
     return [_with_brackets(with_home(word), several=is_sweep(words)) for word in words]
 
 
@@ -208,52 +199,18 @@ def _with_brackets(word: str, *, several: bool) -> str:
     return f"{key}=[{value}]" if is_list else word
 
 
-def _input_error(error: Exception, name: str, words: Sequence[str]) -> InputError:
-    """What Hydra says of the words for `configs/<name>.yaml`, in one line."""
-    text = str(error).strip()
+def _input_error(error: Exception, words: Sequence[str]) -> InputError:
+    """What Hydra says of the words of a command line, in one line."""
     if isinstance(error, InputError):
         return error
-    if isinstance(error, OverrideParseException):
-        return InputError(
-            f"{error.override!r} cannot be read as key=value; odd signs need quotes, 'key=\"a;b\"'"
-        )
     for pattern in _UNKNOWN_KEYS:
-        if key := pattern.search(f"{text}\n{error.__cause__!s}"):
-            return _unknown_key(key[1], name)
+        if key := pattern.search(f"{error}\n{error.__cause__!s}"):
+            return InputError(f"{key[1]}: there is no such setting ({ADVICE})")
     causes = (str(each or "").strip().split("\n")[0] for each in (error, error.__cause__))
     reason = ": ".join(dict.fromkeys(filter(None, causes))) or type(error).__name__
-    if choice := _UNKNOWN_CHOICE.search(reason):
-        known = sorted(path.stem for path in (CONFIGS / choice[1]).glob("*.yaml"))
-        hint = nearest_or_all(choice[2], known) if known else ""  # Hydra's own lie elsewhere
-        reason = f"{choice[1]}: there is no {choice[2]!r}{hint}"
-    elif isinstance(error, ValueError) or not any(word in reason for word in words):
+    if isinstance(error, ValueError) or not any(word in reason for word in words):
         reason = f"{' '.join(words)}: {reason}"
     return InputError(f"{reason} ({ADVICE})")
-
-
-def _unknown_key(place: str, name: str) -> InputError:
-    """What is said of a key that a configuration does not have: the nearest of all that it has."""
-    settings: Any = OmegaConf.to_container(_composed(name, ()), resolve=False)
-    group, _, key = place.rpartition(".")
-    if key == TARGET and group in SLOTS:
-        return InputError(f"{place}: it is added with a plus, +{place}=module.name")
-    known = {each.rpartition(".")[2]: each for each in reversed(dotted_keys(settings))}
-    match = nearest(key, known)
-    hint = f"; did you mean {known[match]}?" if match and known[match] != place else ""
-    return InputError(f"{place}: there is no such setting{hint} ({ADVICE})")
-
-
-def dotted_keys(values: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """The names of all settings, and of their groups, dotted.
-
-    values: as plain mappings; prefix: of the names, with its point.
-    """
-    keys = []
-    for name, value in values.items():
-        keys.append(f"{prefix}{name}")
-        if isinstance(value, dict):
-            keys += dotted_keys(value, f"{prefix}{name}.")
-    return keys
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,15 +14,14 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from omegaconf.resolvers import oc
 from pydantic_core import ValidationError
 
-from foundation.errors import InputError, unknown_setting
+from foundation.errors import InputError
 from foundation.files import check_output
-from foundation.plugin import parts_of, put_own_code
+from foundation.plugin import put_own_code
 from foundation.refusals import refusal, validator_of
 
 Settings = TypeVar("Settings")
 
 OVERWRITE_KEY = "overwrite"
-_OTHER = re.compile(r"\$\{(\w+)\}")
 _ENVIRONMENT = re.compile(r"\$\{oc\.env:(\w+)")
 
 
@@ -62,18 +60,6 @@ def check_values(name: str, config: DictConfig) -> None:
             validator_of(name).validate_python(plain)
         except ValidationError as error:
             raise refusal(error, None) from error
-    for key, value in _texts(plain):
-        if value.startswith("~") and os.path.expanduser(value) == value:
-            user = value[1:].partition("/")[0]
-            raise InputError(f"{key}: {value}: there is no user {user}")
-
-
-def _texts(values: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Every text among plain values, with its key."""
-    if isinstance(values, str):
-        yield key, values
-    for name, part in parts_of(values).items():
-        yield from _texts(part, f"{key}.{name}" if key else name)
 
 
 def _resolved(config: DictConfig) -> dict[str, Any]:
@@ -85,10 +71,6 @@ def _resolved(config: DictConfig) -> dict[str, Any]:
         raise InputError(f"{key}: a value is needed; name it, {key}=…") from error
     except OmegaConfBaseException as error:
         key = error.full_key or ""
-        # It may be what another key says, which is then the one to mend.
-        other = _OTHER.fullmatch(_as_written(config, key))
-        if other and _as_written(config, other[1]):
-            key = other[1]
         reason = str(error).splitlines()[0].rpartition(" resolving interpolation: ")[2]
         raise InputError(f"{key}: {reason}" if key else reason) from error
     # It is no setting of the work, but of where its files go: see `may_overwrite`.
@@ -167,7 +149,6 @@ def with_changes(settings: Settings, changes: Mapping[str, Any]) -> Settings:
         for group in groups:
             part = part.get(group) if isinstance(part, dict) else None
         if not isinstance(part, dict) or key not in part:
-            keys = part if isinstance(part, dict) else plain
-            raise unknown_setting(name, keys)
+            raise InputError(f"{name}: there is no such setting")
         part[key] = value
     return _validated(type(settings), plain)

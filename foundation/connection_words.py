@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import re
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
-from requests.exceptions import JSONDecodeError, RequestException, SSLError
-from urllib3.exceptions import NameResolutionError, ProtocolError
+from requests.exceptions import JSONDecodeError, RequestException
 
 from foundation.errors import AnswerRefused, BrokerError, InputError, SenselessAnswer, in_one_line
-
-_TIME_LIMIT = re.compile(r"(?:timeout=|no whole answer in )([\d.]+)")
 
 
 @contextmanager
@@ -34,7 +29,6 @@ def failures_in_words(request: str, redact: Callable[[str], str]) -> Iterator[No
 
     def first_line(error: Exception) -> str:
         text = str(error).strip()
-        # Redacted before it is cut: of a cut key a part would stay.
         return in_one_line(redact(text.splitlines()[0] if text else type(error).__name__))
 
     try:
@@ -42,8 +36,8 @@ def failures_in_words(request: str, redact: Callable[[str], str]) -> Iterator[No
     except JSONDecodeError as error:
         raise failed(f"the answer makes no sense: no JSON: {first_line(error)}") from None
     except RequestException as error:
-        words = redact(connection_words(error)) or first_line(error)
-        raise failed(f"no answer: {words}") from None
+        # Redacted before it is cut: of a cut key a part would stay.
+        raise failed(f"no answer: {in_one_line(redact(connection_words(error)))}") from None
     except RecursionError:
         raise failed("the answer makes no sense: it is nested too deep") from None
     except SenselessAnswer as error:
@@ -55,33 +49,15 @@ def failures_in_words(request: str, redact: Callable[[str], str]) -> Iterator[No
 
 
 def connection_words(error: RequestException) -> str:
-    """What became of a request that had no answer, in words; empty where none fit."""
-    text = str(error)
-    parts = urlsplit(getattr(error.request, "url", None) or "")
-    port = parts.port or {"https": 443}.get(parts.scheme, 80)
-    where = f"{parts.hostname}:{port}" if parts.hostname else "the address"
-    causes = list(_causes(error))
-    if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
-        return f"{where} refused the connection"
-    if any(isinstance(cause, socket.gaierror | NameResolutionError) for cause in causes):
-        return f"{parts.hostname or 'the address'} could not be found"
-    if isinstance(error, SSLError):
-        return f"the certificate of {where} is not trusted"
-    if limit := _TIME_LIMIT.search(text):
-        return f"{where} did not answer in {float(limit[1]):g} s"
-    if any(isinstance(cause, ConnectionResetError | ProtocolError) for cause in causes):
-        return f"{where} closed the connection"
-    return ""
+    """What became of a request that had no answer: its host, and the first cause of the failure."""
+    host = urlsplit(getattr(error.request, "url", None) or "").netloc or "the address"
+    cause: BaseException = error
+    # The libraries put what a failure comes from into its arguments.
+    while inner := _inner(cause):
+        cause = inner
+    return f"{host.rpartition('@')[2]}: {str(cause) or type(cause).__name__}"
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An error, what it was raised from, and what the libraries have put into its arguments."""
-    seen: list[BaseException] = []
-    waiting: list[object] = [error]
-    while waiting:
-        each = waiting.pop()
-        if isinstance(each, BaseException) and not any(each is other for other in seen):
-            seen.append(each)
-            yield each
-            waiting += [*each.args, each.__cause__, each.__context__]
-            waiting.append(getattr(each, "reason", None))
+def _inner(error: BaseException) -> BaseException | None:
+    causes = (getattr(error, "reason", None), *error.args, error.__cause__)
+    return next((each for each in causes if isinstance(each, BaseException)), None)

@@ -115,13 +115,3 @@ def none_of(place: str, value: object, known: Iterable[str]) -> InputError:
     names = list(known)
     hint = did_you_mean(value, names) if isinstance(value, str) else ""
     return InputError(f"{place}: {value!r} is none of {', '.join(names)}{hint}")
-
-
-def unknown_setting(place: str, known: Iterable[str]) -> InputError:
-    """What is said of a key that is none; place: its groups and itself, dotted.
-
-    known: the keys that there are in its place.
-    """
-    group, dot, key = place.rpartition(".")
-    hint = nearest_or_all(key, known, f"{group}{dot}")
-    return InputError(f"{place}: there is no such setting{hint}")

@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -32,7 +30,7 @@ log = logging.getLogger(__name__)
 BEAT = 300.0  # seconds between heartbeats
 PATIENCE = (3.0, 5.0)  # seconds to connect, and to wait for the next bytes
 DEADLINE = 10.0  # seconds that a notice may take
-FIRST_REPEAT = 5.0  # seconds before alerts are sent again, doubled every time
+FIRST_REPEAT = 5.0  # seconds before what was in vain is sent again, doubled every time
 LAST_REPEAT = 300.0
 PARTING = 10.0  # seconds that a process waits for its alerts when it ends
 FILE = "undelivered_alerts.json"
@@ -42,56 +40,9 @@ SAID = 100  # different texts of one alert that are logged
 KEPT = 1000  # alerts that wait at most; beyond that the oldest are dropped
 
 
-@dataclass(eq=False, slots=True)
-class _Alert:
-    """What is posted, and whether it was in vain since the last pause."""
-
-    body: dict[str, str]
-    in_vain: bool = False
-
-    @classmethod
-    def of(cls, kind: str, text: str) -> _Alert:
-        return cls({"text": text[:TEXT], "content": text[:CONTENT], "kind": kind})
-
-
-class _Outbox:
-    """Alerts in the order in which they were raised, and when each is to be sent.
-
-    One that was in vain is sent again after a pause, which begins once all that wait were in vain;
-    a new one waits for no pause.
-    """
-
-    def __init__(self, alerts: Iterable[_Alert], time: Time) -> None:
-        self.alerts = deque(alerts, maxlen=KEPT)
-        self._time = time
-        self._pause = FIRST_REPEAT
-        self._again_at = math.inf
-
-    def due(self) -> _Alert | None:
-        """The alert to send now."""
-        now = self._time.elapsed()
-        if now >= self._again_at:
-            self._again_at = math.inf
-            for each in self.alerts:
-                each.in_vain = False
-        alert = next((each for each in self.alerts if not each.in_vain), None)
-        if self.alerts and alert is None and self._again_at == math.inf:
-            self._again_at = now + self._pause
-            self._pause = min(2 * self._pause, LAST_REPEAT)
-        return alert
-
-    def seconds_to_wait(self) -> float | None:
-        """Until an alert is sent again; None where none waits."""
-        return max(self._again_at - self._time.elapsed(), 0.0) if self.alerts else None
-
-    def note_taken(self, alert: _Alert) -> None:
-        """The address takes alerts: those that were in vain are soon sent again."""
-        # It may have been dropped meanwhile, for newer ones.
-        if alert in self.alerts:
-            self.alerts.remove(alert)
-        self._pause = FIRST_REPEAT
-        if self._again_at < math.inf:
-            self._again_at = min(self._again_at, self._time.elapsed() + FIRST_REPEAT)
+def _alert(kind: str, text: str) -> dict[str, str]:
+    """What is posted."""
+    return {"text": text[:TEXT], "content": text[:CONTENT], "kind": kind}
 
 
 class Notices:
@@ -122,10 +73,11 @@ class Notices:
         self._record: Callable[[str, str], None] | None = None
         self._changed = threading.Condition()
         self._beat_due = False
+        self._woken = False
         self._ended = False
-        self._outbox = _Outbox(self._kept_alerts(), time)
+        self._waiting = deque(self._kept_alerts(), maxlen=KEPT)
         self._thread: threading.Thread | None = None
-        if self._outbox.alerts:
+        if self._waiting:
             self._wake()
 
     def __enter__(self) -> Notices:
@@ -166,7 +118,7 @@ class Notices:
         self._raised[kind] = {text}
         if self._alerts is not None:
             with self._changed:
-                self._outbox.alerts.append(_Alert.of(kind, text))
+                self._waiting.append(_alert(kind, text))
                 self._keep_alerts()
             self._wake()
         log.error("ALERT %s: %s", kind, text)
@@ -188,11 +140,12 @@ class Notices:
         """Wait until every notice has been taken, or so many seconds; whether all were."""
         with self._changed:
             return self._changed.wait_for(
-                lambda: not self._outbox.alerts and not self._beat_due, timeout=seconds
+                lambda: not self._waiting and not self._beat_due, timeout=seconds
             )
 
     def _wake(self) -> None:
         with self._changed:
+            self._woken = True
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._deliver, name="notices", daemon=True)
                 self._thread.start()
@@ -207,33 +160,43 @@ class Notices:
         session = Session()
         for scheme in ("http://", "https://"):
             session.mount(scheme, Transport(PATIENCE, DEADLINE, 1, Pace(None)))
-        while True:
+        pause = FIRST_REPEAT
+        while not self._ended:
             with self._changed:
-                if self._ended:
-                    return
-                beat = self._beat_due
-                alert = self._outbox.due()
-                if alert is None and not beat:
-                    self._changed.wait(self._outbox.seconds_to_wait())
-                    continue
+                beat, alerts = self._beat_due, list(self._waiting)
+                self._woken = False
             if beat and self._healthcheck is not None:
                 _sent(session, "HEALTHCHECK_URL", self._healthcheck)
-            if alert is not None and self._alerts is not None:
-                alert.in_vain = not _sent(session, "ALERT_URL", self._alerts, alert.body)
+            for alert in alerts:
+                if (
+                    self._alerts
+                    and not self._ended
+                    and _sent(session, "ALERT_URL", self._alerts, alert)
+                ):
+                    self._note_taken(alert)
             with self._changed:
                 self._beat_due = self._beat_due and not beat
-                if alert is not None and not alert.in_vain:
-                    self._outbox.note_taken(alert)
-                    self._keep_alerts()
                 self._changed.notify_all()
+                pause = pause if self._waiting else FIRST_REPEAT
+                self._changed.wait_for(
+                    lambda: self._woken or self._ended, pause if self._waiting else None
+                )
+                pause = min(2 * pause, LAST_REPEAT)
 
-    def _kept_alerts(self) -> list[_Alert]:
+    def _note_taken(self, alert: dict[str, str]) -> None:
+        with self._changed:
+            # It may have been dropped meanwhile, for newer ones.
+            if alert in self._waiting:
+                self._waiting.remove(alert)
+            self._keep_alerts()
+
+    def _kept_alerts(self) -> list[dict[str, str]]:
         """Alerts of an earlier process that nobody has taken."""
         if self._path is None or self._alerts is None:
             return []
         try:
             kept = json.loads(self._path.read_text(encoding="utf-8"))
-            return [_Alert.of(str(each["kind"]), str(each["text"])) for each in kept]
+            return [_alert(str(each["kind"]), str(each["text"])) for each in kept]
         except FileNotFoundError:
             return []
         except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
@@ -244,9 +207,8 @@ class Notices:
         if self._path is None:
             return
         try:
-            if self._outbox.alerts:
-                bodies = [alert.body for alert in self._outbox.alerts]
-                put_whole(self._path, json.dumps(bodies).encode())
+            if self._waiting:
+                put_whole(self._path, json.dumps(list(self._waiting)).encode())
             else:
                 self._path.unlink(missing_ok=True)
         except OSError as error:

@@ -9,7 +9,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Mapping
 from functools import cache, partial
-from typing import Any, cast, get_args, get_type_hints
+from typing import Any, cast, get_args
 
 from pydantic_core import (
     CoreSchema,
@@ -20,23 +20,17 @@ from pydantic_core import (
 )
 
 from foundation.declared import declared, keys_in, keys_of
-from foundation.errors import InputError, none_of, unknown_setting
+from foundation.errors import InputError, none_of
 
 _NUMBERS = ("int", "float", "decimal")
 # What pydantic calls wrong, by what a person calls it.
 _WORDS = {
     "float_parsing": "is no number",
     "float_type": "is no number",
-    "decimal_parsing": "is no number",
-    "decimal_type": "is no number",
     "int_parsing": "is no whole number",
-    "int_type": "is no whole number",
     "int_from_float": "is no whole number",
-    "bool_parsing": "is neither true nor false",
-    "bool_type": "is neither true nor false",
     "finite_number": "is no finite number",
-    "tuple_type": "is no list, [A,B]",
-    "dataclass_type": "is no group of settings; write {{key: value}} in its place",
+    "string_type": "is no word; in quotes it is one",
     "greater_than": "is not above {gt:g}",
     "greater_than_equal": "is below {ge:g}",
     "less_than": "is not below {lt:g}",
@@ -53,7 +47,6 @@ def refusal(error: ValidationError, kind: Any, group: str = "") -> InputError:
     """
     problems = error.errors(include_url=False)
     unknown = [each for each in problems if each["type"] == "unexpected_keyword_argument"]
-    # A group's value may be taken from a key outside of it, which is then the one to mend.
     problem = min(unknown or problems, key=lambda each: len(each["loc"]))
     # A check of a settings class names the key itself; pydantic's own message does not.
     reason = problem.get("ctx", {}).get("error")
@@ -64,48 +57,20 @@ def refusal(error: ValidationError, kind: Any, group: str = "") -> InputError:
         parts[0] = dataclasses.fields(kind)[parts[0]].name
     place = ".".join(str(part) for part in ((group, *parts) if group else parts))
     if unknown:
-        return unknown_setting(
-            place, [each.name for each in dataclasses.fields(_class_at(kind, parts))]
-        )
+        return InputError(f"{place}: there is no such setting")
     if problem["type"] == "literal_error":
         known = [word.strip("'") for word in re.findall(r"'[^']*'", problem["msg"])]
-        # Of a word or a truth pydantic says twice what is wrong.
         if any(each["type"].startswith("bool_") for each in problems):
             known += ["true", "false"]
         return none_of(place, problem["input"], known)
-    return InputError(f"{place}: {_said(problem, place)}")
-
-
-def _said(problem: Any, place: str) -> str:
-    value, kind = problem["input"], problem["type"]
-    if kind in _MISSING:
-        return f"a value is needed; name it, {place}=…"
-    if kind in ("said", "value_error"):
-        return str(problem.get("ctx", {}).get("error", problem["msg"]))
-    if kind == "string_type" and isinstance(value, Mapping):
-        return f"{dict(value)} is no word"
-    if kind == "string_type":
-        key, _, number = place.rpartition(".")
-        word = f'"{str(value).upper()}"'
-        cure = f"{key}=[{word}]" if number.isdigit() else f"{place}={word}"
-        return f"{value} is no word; in quotes it is one, '{cure}'"
-    if isinstance(value, list | tuple) and kind.partition("_")[0] in _NUMBERS:
-        return f"{','.join(map(str, value))} is a list; one number is needed, without commas"
-    if kind in _WORDS:
-        return f"{value!r} {_WORDS[kind].format(**problem.get('ctx', {}))}"
-    return f"{problem['msg'][0].lower()}{problem['msg'][1:]}, got {value!r}"
-
-
-def _class_at(kind: Any, parts: list[Any]) -> Any:
-    """The settings class whose field the last of these names of fields would be."""
-    for part in parts[:-1]:
-        kind = settings_in(_hints(kind).get(part, kind)) or kind
-    return kind
-
-
-@cache
-def _hints(kind: Any) -> dict[str, Any]:
-    return get_type_hints(kind)
+    if problem["type"] in _MISSING:
+        return InputError(f"{place}: a value is needed; name it, {place}=…")
+    if problem["type"] == "value_error":
+        return InputError(f"{place}: {reason}")
+    words = problem["msg"][0].lower() + problem["msg"][1:]
+    if problem["type"] in _WORDS:
+        words = _WORDS[problem["type"]].format(**problem.get("ctx", {}))
+    return InputError(f"{place}: {problem['input']!r} {words}")
 
 
 def settings_in(hint: Any) -> Any:
@@ -189,11 +154,7 @@ def plain(schema: Any) -> Any:
 
 def _plain_number(value: Any) -> Any:
     if isinstance(value, bool):
-        raise PydanticCustomError("said", "{word} is no number", {"word": str(value).lower()})
-    if isinstance(value, str) and "_" in value:
-        raise PydanticCustomError(
-            "said", "{word} is no number, write it without underscores", {"word": repr(value)}
-        )
+        raise PydanticCustomError("float_type", "is no number")
     return value
 
 

@@ -29,7 +29,7 @@ from foundation.compose import composed_config
 from foundation.supervisor import Supervisor
 from option_spreads.selling.settings import SellingSettings
 from trainingdata.feed.bar_feed import BarFeed
-from trainingdata.feed.endpoint import Keys, say_unread_address
+from trainingdata.feed.endpoint import Keys
 from trainingdata.feed.market_data import MarketData
 
 
@@ -41,7 +41,6 @@ def sell(words: Sequence[str], keys: Keys) -> None:
     selling = SellingSettings.of(composed_config("sell_spreads", list(words)))
     # A file that cannot be read is no reason to wait for the venue.
     selling.volatility()
-    say_unread_address(keys, selling.broker)
     settings = LiveSettings(
         broker=selling.broker,
         folder=selling.folder,

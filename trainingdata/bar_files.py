@@ -32,7 +32,6 @@ from trainingdata.resampling import parts_of
 from trainingdata.timeframe import DAILY, HOURLY, MINUTE, TIMEFRAMES, Timeframe
 
 SUFFIXES = (".parquet", ".csv")
-LISTED = 20  # symbols that a refusal names, at most
 _ENDINGS = " or ".join(SUFFIXES)
 _TETHERS = "quoted in USDT, which is taken for USD"
 
@@ -59,8 +58,9 @@ def find_files(
         raise DataError(f"data.dir: no {_ENDINGS} file in {where}")
     for symbol in names or files:
         if symbol not in files:
-            hint = did_you_mean(symbol, files) or _listed(sorted(files))
-            raise DataError(f"{symbol}: no {symbol}.parquet or .csv in {where}{hint}")
+            raise DataError(
+                f"{symbol}: no {symbol}.parquet or .csv in {where}{did_you_mean(symbol, files)}"
+            )
         if reason := no_dollar_pair(symbol):
             raise DataError(f"{files[symbol]}: {reason}; name the symbols you want, or move it")
         if not is_symbol(symbol):
@@ -70,12 +70,6 @@ def find_files(
             )
     names = names and [*names, *(name for name in besides if name in files)]
     return {symbol: files[symbol] for symbol in names or files}
-
-
-def _listed(symbols: Sequence[str]) -> str:
-    """What follows the refusal of a symbol that is like none: those that there are, or some."""
-    more = f" and {len(symbols) - LISTED:,} more" if len(symbols) > LISTED else ""
-    return f"; here are {', '.join(symbols[:LISTED])}{more}" if symbols else ""
 
 
 def _bar_files(place: Path) -> Iterator[Path]:

@@ -160,20 +160,17 @@ def _minutes(stamps: Instants, path: str, *, daily: bool) -> int:
 
 def _no_parts(minutes: int, timeframe: Timeframe) -> str:
     """Why bars of so many minutes make none of a timeframe, and which would do."""
-    made = [each.name for each in TIMEFRAMES if minutes in (*parts_of(each), each.minutes)]
-    lengths = tuple(map(str, parts_of(timeframe)))
+    lengths = list(map(str, parts_of(timeframe)))
     if not timeframe.closes:
-        lengths = (*lengths, str(timeframe.minutes))
+        lengths.append(str(timeframe.minutes))
     elif minutes == timeframe.minutes:
         return (
             "daily bars show no price from before the close; fill=close needs rows of"
             f" {', '.join(lengths)} minutes, or give fill=open"
         )
-    rows = bars_in_words(minutes)
-    other = f"; timeframe={' or '.join(made)} reads them" if made else ""
     return (
-        f"{rows} make no {timeframe.bars}: timeframe={timeframe.name} needs rows of"
-        f" {', '.join(lengths)} minutes{other}"
+        f"{bars_in_words(minutes)} make no {timeframe.bars}: timeframe={timeframe.name} needs rows"
+        f" of {', '.join(lengths)} minutes"
     )
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from foundation.arrays import Array, Instants, Mask
 from foundation.counts import counted
 from trainingdata.bars import CLOSE, VOLUME, Bars, Doubt
+from trainingdata.instants import utc_text
 
 # Times the last believed close, up or down, beyond which an open, high, low or close of an hour
 # waits for another bar. All of 210,000 true hours of ten stocks and eight coins, 2023 to 2025, are
@@ -115,55 +116,28 @@ def _left_out(values: Array, largest: float) -> Mask:
 
 
 def doubts_of(
-    symbol: str, starts: Instants, values: Array, left_out: Mask, jumps: Sequence[Doubt] = ()
+    symbol: str, starts: Instants, left_out: Mask, jumps: Sequence[Doubt] = ()
 ) -> tuple[Doubt, ...]:
-    """What happened to a symbol's bars that are left out, and to those between two of them.
+    """What is doubtful of a symbol's bars: their jumps, and in one doubt those that are left out.
 
-    A bar is in one doubt.
-
-    starts: [N] of its bars; values: [N, 5]; left_out: [N].
+    starts: [N] of its bars; left_out: [N].
     jumps: what is doubtful of some of the bars already.
     """
-    said = [each.at for each in jumps]
-    rows = [k for k in np.flatnonzero(left_out).tolist() if starts[k] not in said]
-    moves = {k: before for k in rows if (before := _moved_from(values, left_out, k))}
     waits = starts[left_out]
     doubts = [
         replace(each, effect=f"{WAITS}, and {each.effect}") if each.at in waits else each
         for each in jumps
     ]
-    back = 0
-    for k in moves:
-        later = next((row for row in moves if row > k), 0)
-        if k == back:
-            continue
-        what = f"moved to {values[k, CLOSE]:,.2f} from {moves[k]:,.2f}"
-        effect = WAITS
-        if later and later - k <= RECENT and not _apart(values[later], moves[k], LARGEST_MOVE):
-            back = later
-            what += f" and came back after {counted(later - k, 'bar')}, which agree: they are read"
-            effect = (
-                "what is decided, filled or marked there rests on them, but for the first of them"
-                " and the first one back, which wait for the next"
-            )
-        doubts.append(Doubt(symbol, np.datetime64(starts[k]), what, effect, CURE))
-    if spikes := [k for k in rows if k not in moves]:
+    said = np.array([each.at for each in jumps], dtype="datetime64[ns]")
+    others = waits[~np.isin(waits, said)]
+    if len(others):
         what = (
-            f"{counted(len(spikes), 'bar')} left out, a price more than {LARGEST_MOVE:g} times up"
-            " or down from the last close believed, and none confirms it"
+            f"{counted(len(others), 'bar')} left out up to {utc_text(others[-1])}, a price more"
+            f" than {LARGEST_MOVE:g} times up or down from the last close believed"
         )
         effect = (
-            "nothing is decided, filled or marked there, and of a crash that is true no order fills"
-            " and no margin is called"
+            "nothing is decided, filled or marked there; where the next bar agrees, prices go on"
+            " from it, and of a crash that is over by then no order fills and no margin is called"
         )
-        doubts.append(Doubt(symbol, starts[spikes[0]], what, effect, CURE))
+        doubts.append(Doubt(symbol, np.datetime64(others[0]), what, effect, CURE))
     return tuple(doubts)
-
-
-def _moved_from(values: Array, left_out: Mask, k: int) -> float | None:
-    """The close before a bar that is left out and confirms the one after it; None where not."""
-    believed = np.flatnonzero(~left_out[:k])
-    if not len(believed) or k + 1 == len(values) or left_out[k + 1]:
-        return None
-    before = float(values[believed[-1], CLOSE])
-    return before if _apart(values[k + 1], before, LARGEST_MOVE) else None

@@ -315,14 +315,6 @@ def _has_cholesky(values: Array, above: float = 0.0) -> bool:
     return True
 
 
-def hourly_returns(bars: Bars, members: npt.NDArray[np.int64], window: int) -> Array:
-    """Last `window` log returns [N, M] on the members' common clock.
-
-    NaN where the bar at either end is missing: a missing bar is no return of zero.
-    """
-    return np.diff(_hourly_logs(bars, members)[1][-(window + 1) :], axis=0)
-
-
 def _hourly_logs(bars: Bars, members: Index) -> tuple[Index, Array]:
     """Rows [N] in which one of the members has a bar, and the logarithms of their closes [N, M]."""
     rows = np.flatnonzero(bars.mask[members].any(axis=0))

@@ -41,7 +41,7 @@ from foundation.files import check_output, staged_file
 from foundation.flags import Parser
 from trainingdata.bar_files import read_bars
 from trainingdata.bars import FIELDS
-from trainingdata.feed.endpoint import BrokerSettings, Keys, say_unread_address
+from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.feed.market_data import MarketData
 from trainingdata.instants import DAY, instant, utc_text
 from trainingdata.instruments import Instrument, instrument, is_coin
@@ -217,8 +217,6 @@ def run(settings: DownloadSettings, progress: Progress) -> Result:
     """Bring the files up to the end."""
     stocks = any(not is_coin(symbol) for symbol in settings.symbols)
     keys = Keys.of(os.environ) if stocks else None
-    if keys is not None:
-        say_unread_address(keys, settings.broker)
     feed, adjustment = settings.data.feed, settings.data.adjustment
     data = MarketData(settings.broker, keys, feed, adjustment, settings.timeframe)
     span = settings.start, settings.end

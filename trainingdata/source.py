@@ -186,9 +186,8 @@ class DataSettings:
         origins = []
         for s, (item, origin) in enumerate(zip(bars.instruments, bars.origins, strict=True)):
             own = [one for one in found if one.symbol == item.symbol]
-            times, values = adjusted.real_bars(s)
-            starts = bars.clock(item.kind).started_at(times)
-            doubts = doubts_of(item.symbol, starts, values, unread[s, bars.mask[s]], own)
+            starts = bars.clock(item.kind).started_at(bars.real_bars(s)[0])
+            doubts = doubts_of(item.symbol, starts, unread[s, bars.mask[s]], own)
             rows = bars.times[unread[s]], bars.values[s, unread[s]]
             origins.append(replace(origin, doubts=doubts, unread=rows))
         return without(replace(bars, origins=tuple(origins)), unread)

@@ -75,8 +75,8 @@ class WaitingClock:
         try:
             answer = requests.post(f"{self._url}/control/advance", json=command, timeout=60)
         except requests.RequestException as error:
-            words = connection_words(error) or "no answer"
-            raise InputError(f"broker.url_override: its clock does not move: {words}") from error
+            why = f"its clock does not move: {connection_words(error)}"
+            raise InputError(f"broker.url_override: {why}") from error
         if answer.status_code != 200:
             raise InputError(
                 f"broker.url_override: {self._url} has no clock that waits, as a practice server's"

@@ -13,13 +13,12 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
 import torch
 
 from forecasting.chronos2.network import RunLayer, run_layer
 from forecasting.chronos2.profile import Dtype
-from foundation.activity import doing
 
 log = logging.getLogger(__name__)
 
@@ -61,10 +60,8 @@ class Compiled:
         failures = (RuntimeError, FailOnRecompileLimitHit, OSError, ImportError, AssertionError)
         try:
             with _without_advice(), config.patch(recompile_limit=GRAPHS):
-                first = doing("compiling the network") if self._run is None else nullcontext()
                 self._run = self._run or torch.compile(run_layer, dynamic=False, fullgraph=True)
-                with first:
-                    return self._network(context, **how, run=self._run)
+                return self._network(context, **how, run=self._run)
         except failures as error:
             if out_of_memory(error):
                 raise

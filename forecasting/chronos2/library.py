@@ -20,7 +20,6 @@ from forecasting.chronos2.compilation import out_of_memory, reason_of
 from forecasting.chronos2.network import Network
 from forecasting.chronos2.profile import Dtype
 from forecasting.forecast import HORIZON
-from foundation.activity import doing
 from foundation.counts import counted
 from foundation.errors import InputError
 
@@ -53,11 +52,10 @@ def loaded(checkpoint: Checkpoint, device: torch.device, dtype: Dtype, *, packed
     if key in _kept:
         _kept.move_to_end(key)
         return _kept[key]
-    with doing("loading the checkpoint"):
-        contents = checkpoint.contents()
-        levels = contents.checkpoint.levels
-        model = load(contents, device)
-        network = Network(model, HORIZON, levels, dtype, device, packed=packed).eval()
+    contents = checkpoint.contents()
+    levels = contents.checkpoint.levels
+    model = load(contents, device)
+    network = Network(model, HORIZON, levels, dtype, device, packed=packed).eval()
     # It is named by what was read, whatever lay there when somebody looked before.
     found = Loaded(network, contents.digest)
     _kept[contents.digest, device, dtype, packed] = found

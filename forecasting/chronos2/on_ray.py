@@ -28,7 +28,6 @@ from forecasting.chronos2.profile import Profile
 from forecasting.forecast import HORIZON, LEVELS, Progress, room
 from forecasting.windows import Windows
 from foundation import VERSION
-from foundation.activity import doing
 from foundation.arrays import Array32, Index
 from foundation.counts import counted
 from foundation.errors import InputError, in_one_line
@@ -83,8 +82,7 @@ class RayPredictions:
         progress: Progress,
     ) -> Generator[Prediction, None, None]:
         """Compute portions of windows that share a profile; they come as they are ready."""
-        with doing("connecting to Ray"):
-            ray = connected(self.settings.address)
+        ray = connected(self.settings.address)
         total = sum(map(len, portions))
         places, share = _places(self.settings, ray.nodes(), profile)
         # A process that has computed on a GPU is used again, with the network that it has loaded.

@@ -16,7 +16,6 @@ from execution.beliefs import BeliefTable
 from forecasting.chronos2.on_ray import ATTEMPTS, RaySettings, connected
 from forecasting.forecast import Progress, silent
 from foundation import VERSION
-from foundation.activity import doing
 from foundation.errors import InputError, in_one_line
 from marketsimulator.runs.outcome import Outcome
 from marketsimulator.runs.variants import outcomes
@@ -39,8 +38,7 @@ def outcomes_on_ray(
     settings: which cluster; its `cores` are what a task reserves.
     """
     settings = settings or RaySettings()
-    with doing("connecting to Ray"):
-        ray = connected(settings.address)
+    ray = connected(settings.address)
     walk = ray.remote(_walk).options(num_cpus=settings.cores, max_retries=ATTEMPTS)
     # In a list, so that a task is given the reference and copies what it stands for itself.
     shared = [ray.put((market, beliefs))]

@@ -48,7 +48,7 @@ def test_files_of_ones_own_run_and_the_table_above_the_result_says_what_was_read
         "UTC, epoch ms, begin",
         "AAA: 30-minute bars are put together to hours",
         "BBBUSD: quoted in USDT, which is taken for USD",
-        "end: asked until 2024-03-20; BBBUSD has bars up to 2024-03-15T03:00Z only",
+        "BBBUSD: end: asked until 2024-03-20; there are bars up to 2024-03-15T03:00Z only",
     ):
         assert part in read
 
@@ -102,9 +102,5 @@ def test_spreads_read_naive_stamps_by_their_zone(folder: Path) -> None:
 @pytest.mark.first_example
 @pytest.mark.parametrize("word", ["TRUE", "NAN", "[AAA,NaN]", "[true]", "INF"])
 def test_symbols_that_yaml_takes_for_a_value_are_words_in_quotes(word: str) -> None:
-    with pytest.raises(
-        InputError, match=r"symbols\.\d: .* in quotes it is one, 'symbols="
-    ) as refused:
+    with pytest.raises(InputError, match=r"symbols\.\d: .* in quotes it is one"):
         BacktestSettings.of(composed_config("backtest", [f"symbols={word}"]))
-    cure = str(refused.value).split("'")[1]
-    assert BacktestSettings.of(composed_config("backtest", [cure])).symbols[0].isupper()

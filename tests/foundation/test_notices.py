@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from foundation import notices as module
-from foundation.clock import Time
-from foundation.notices import FILE, FIRST_REPEAT, LAST_REPEAT, Notices, _Alert, _Outbox
+from foundation.notices import FILE, Notices
 
 PATIENCE = 60.0  # seconds until a test that waits for a thread gives up
 
@@ -26,11 +25,13 @@ class Ear(BaseHTTPRequestHandler):
 
     heard: list[Any] = []  # noqa: RUF012
     statuses: list[int] = []  # noqa: RUF012
+    refused: set[str] = set()  # noqa: RUF012
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.heard.append(body)
-        self.send_response(self.statuses.pop(0) if self.statuses else 200)
+        status = self.statuses.pop(0) if self.statuses else 200
+        self.send_response(500 if body["text"] in self.refused else status)
         self.end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:
@@ -41,6 +42,7 @@ class Ear(BaseHTTPRequestHandler):
 def ear(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     Ear.heard = []
     Ear.statuses = []
+    Ear.refused = set()
     monkeypatch.setattr(module, "FIRST_REPEAT", 0.05)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Ear)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -86,63 +88,17 @@ def heard_texts() -> list[str]:
     return [body["text"] for body in Ear.heard]
 
 
-class Post:
-    """An outbox whose address refuses some texts, and whose clock moves when it is told to."""
-
-    def __init__(self, *texts: str) -> None:
-        self.now = 1000.0
-        self.refused: set[str] = set()
-        self.sent: list[str] = []
-        self.outbox = _Outbox(
-            [_Alert.of(text, text) for text in texts], Time(elapsed=lambda: self.now)
-        )
-
-    def raise_alert(self, text: str) -> None:
-        self.outbox.alerts.append(_Alert.of(text, text))
-
-    def send_what_is_due(self) -> float | None:
-        """Seconds until more is due, once everything due has been sent."""
-        while (alert := self.outbox.due()) is not None:
-            self.sent.append(alert.body["text"])
-            if alert.body["text"] in self.refused:
-                alert.in_vain = True
-            else:
-                self.outbox.note_taken(alert)
-        return self.outbox.seconds_to_wait()
-
-
-def test_an_alert_that_is_refused_holds_up_no_other() -> None:
-    post = Post("poison", "second", "third")
-    post.refused = {"poison"}
-    assert post.send_what_is_due() == FIRST_REPEAT
-    assert post.sent == ["poison", "second", "third"], "no pause between them"
-    post.raise_alert("late")
-    post.send_what_is_due()
-    assert post.sent[3:] == ["late"], "what is new does not wait for what was refused"
-    post.now += FIRST_REPEAT
-    post.refused.clear()
-    assert post.send_what_is_due() is None
-    assert post.sent[4:] == ["poison"]
-
-
-def test_alerts_are_repeated_in_their_order_with_doubled_pauses() -> None:
-    """A quiet time before lengthens none."""
-    texts = ["first", "second", "third"]
-    post = Post()
-    for quiet in (6.0, 11.0, 21.0):
-        assert post.send_what_is_due() is None
-        post.now += quiet
-    for text in texts:
-        post.raise_alert(text)
-    post.refused = set(texts)
-    pauses = []
-    for _ in range(10):
-        wait = post.send_what_is_due()
-        assert wait is not None
-        pauses.append(wait)
-        post.now += wait
-    assert post.sent == 10 * texts
-    assert pauses == [min(FIRST_REPEAT * 2**n, LAST_REPEAT) for n in range(10)]
+def test_an_alert_that_is_refused_holds_up_no_other(ear: str, tmp_path: Path) -> None:
+    Ear.refused = {"poison"}
+    with Notices(None, ear, tmp_path) as notices:
+        for text in ("poison", "late"):
+            notices.alert(text, text)
+        with notices._changed:
+            assert notices._changed.wait_for(lambda: len(notices._waiting) == 1, PATIENCE)
+        Ear.refused = set()
+        assert notices.flush(PATIENCE)
+    assert heard_texts().count("late") == 1
+    assert heard_texts()[-1] == "poison"
 
 
 def test_no_alert_is_longer_than_4000_characters(
@@ -183,10 +139,9 @@ def test_kept_alerts_that_cannot_be_read_stop_nothing(
     "url", ["https://hooks..example.com/x", f"http://{'a' * 64}.test/", "http://ü:x@127.0.0.1:9/"]
 )
 def test_an_address_that_is_none_ends_no_thread(url: str, unended: Callable[..., Notices]) -> None:
-    notices = unended(None, url)
-    notices.alert("halt", "text")
-    with notices._changed:
-        assert notices._changed.wait_for(lambda: notices._outbox.alerts[0].in_vain, PATIENCE)
+    notices = unended(url, None)
+    notices.beat()
+    assert notices.flush(PATIENCE)
     assert notices._thread is not None
     assert notices._thread.is_alive()
 

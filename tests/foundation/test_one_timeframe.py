@@ -24,7 +24,6 @@ ALLOWED = {
     "trainingdata/bar_files.py": DEFAULT,
     "trainingdata/bar_rows.py": "how far apart rows are, by which a file's bars are told",
     "trainingdata/bars.py": DEFAULT + "; the advice to files of hours",
-    "trainingdata/build_correlation_matrix_from_csvs.py": "252 sessions a year, of closes at 16:00",
     "trainingdata/confirmation.py": "7 closes",
     "trainingdata/download.py": DEFAULT + "; " + DAYS,
     "trainingdata/feed/market_data.py": DEFAULT + "; " + VENUE + "; a price is old after 2 h",

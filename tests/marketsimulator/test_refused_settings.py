@@ -19,18 +19,13 @@ from tests.marketsimulator.runs import settings_of
 from trainingdata.source import DataSettings
 from trainingdata.stored_correlation import CorrelationSettings
 
-STOCK_KEYS = (
-    "sec_per_dollar, taf_per_share, cat_per_share, crypto_tiers, commission_bps,"
-    " commission_per_share"
-)
-
 
 @pytest.mark.parametrize(
     ("fees", "says"),
     [
-        ({"nope": 1}, f"fees.nope: there is no such setting; here are {STOCK_KEYS}"),
-        ({"comission_bps": 1}, "fees.comission_bps: there is no such setting; did you mean fees.c"),
-        ({"commission_bps": 5, "taker": 1}, "fees.taker: there is no such setting; here are"),
+        ({"nope": 1}, "fees.nope: there is no such setting"),
+        ({"comission_bps": 1}, "fees.comission_bps: there is no such setting"),
+        ({"commission_bps": 5, "taker": 1}, "fees.taker: there is no such setting"),
         ({"taker": 1, "nope": 1}, "fees: those named here are another venue's; stocks and coins"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 
 from foundation.errors import DataError, InputError
 from tests.trainingdata.vendor_files import table, write
-from trainingdata.bar_files import find_files, read_bars
+from trainingdata.bar_files import read_bars
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.instruments import Kind, instrument
 
@@ -39,22 +39,6 @@ def test_missing_folders_and_files_are_named(tmp_path: Path) -> None:
     write(tmp_path / "notes of today.csv", frame())
     with pytest.raises(DataError, match=r"notes of today\.csv: .* is no symbol"):
         read_bars([tmp_path], None)
-
-
-def test_a_symbol_without_a_file_is_refused_with_one_like_it_or_some_that_there_are(
-    tmp_path: Path,
-) -> None:
-    names = [f"X{first}{second}" for first in "ABCDE" for second in "ABCDE"]
-    for name in names:
-        write(tmp_path / f"{name}.csv", frame())
-    missing = f"NVDA: no NVDA.parquet or .csv in {tmp_path}"
-    with pytest.raises(
-        DataError, match=f"^{missing}; here are {', '.join(names[:20])} and 5 more$"
-    ):
-        find_files([tmp_path], ["NVDA"])
-    write(tmp_path / "NVDX.csv", frame())
-    with pytest.raises(DataError, match=rf"^{missing}; did you mean NVDX\?$"):
-        find_files([tmp_path], ["NVDA"])
 
 
 @pytest.mark.parametrize(

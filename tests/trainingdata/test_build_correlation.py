@@ -17,7 +17,6 @@ from foundation.errors import InputError
 from tests.commands import run_command
 from tests.e2e.refused import refusal_of, started
 from trainingdata.bars import FIELDS, Bars
-from trainingdata.build_correlation_matrix_from_csvs import build, clusters
 from trainingdata.correlation import CorrelationEstimator, CorrelationMatrix
 from trainingdata.instruments import Kind
 from trainingdata.stored_correlation import (
@@ -63,7 +62,6 @@ def test_the_command_writes_what_a_run_would_estimate_and_a_run_can_read_it(
     folder: Path, market: Bars, tmp_path: Path
 ) -> None:
     words = ["--input", str(folder), "--output", "made/matrix", "--lookback", "24"]
-    words += ["--threshold", "0.3"]
     done = run_command([str(SCRIPT), *words, "--as-of", "2024-03-01"], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     kept = read_correlation(tmp_path / "made" / "matrix")
@@ -77,44 +75,6 @@ def test_the_command_writes_what_a_run_would_estimate_and_a_run_can_read_it(
     np.testing.assert_array_equal(
         settings.source().matrix_at_end(few).values, expected.values[1:4, 1:4]
     )
-
-
-def test_quality_counts_what_is_missing_unmoved_and_without_volume(market: Bars) -> None:
-    values = market.values.copy()
-    mask = market.mask.copy()
-    rows = np.flatnonzero(mask[0])[-30:]
-    values[0, rows[:10]] = np.nan
-    mask[0, rows[:10]] = False
-    values[0, rows[-5:], :4] = values[0, rows[-6], 3]
-    values[0, rows[-3:], 4] = 0
-    holed_bars = Bars(market.instruments, market.times, values, mask, "test")
-    facts = build(holed_bars, ESTIMATOR, 0.7)[1]
-    holed = facts["quality"]["SYA"]
-    whole = facts["quality"]["SYB"]
-    assert holed["hourly_missing"] == pytest.approx(0.11, abs=0.02)
-    assert whole["hourly_missing"] == 0
-    assert holed["unchanged_closes"] >= 5
-    assert holed["without_volume"] == 3
-    assert whole["hourly_returns"] == 100
-
-
-def test_volatility_is_that_of_the_returns(market: Bars) -> None:
-    moves = build(market, ESTIMATOR, 0.7)[1]["volatility"]["SYXUSD"]
-    times, values = market.real_bars(market.symbols.index("SYXUSD"))
-    closes = values[times <= np.datetime64("2024-03-08T21:00", "ns")][-101:, 3]
-    assert moves["hourly"] == pytest.approx(np.diff(np.log(closes)).std(ddof=1))
-    assert moves["annual"] == pytest.approx(moves["session"] * np.sqrt(252))
-    assert moves["worst_session"] < 0 < moves["best_session"]
-
-
-def test_symbols_that_move_together_are_a_cluster() -> None:
-    values = np.array(
-        [[1, 0.9, 0.1, 0.2], [0.9, 1, 0.1, 0.2], [0.1, 0.1, 1, 0.8], [0.2, 0.2, 0.8, 1]]
-    )
-    matrix = CorrelationMatrix(("A", "B", "C", "D"), values, np.datetime64("2024-01-01", "ns"))
-    assert clusters(matrix, 0.7) == [["A", "B"], ["C", "D"]]
-    assert clusters(matrix, 0.85) == [["A", "B"], ["C"], ["D"]]
-    assert clusters(matrix, 0.1) == [["A", "B", "C", "D"]]
 
 
 def test_a_matrix_from_later_or_without_a_symbol_is_refused(market: Bars) -> None:
@@ -219,7 +179,6 @@ def test_files_that_hold_no_matrix_are_named(
     ("words", "says"),
     [
         (["--lookback", "1"], "--lookback: 1 is below 2"),
-        (["--threshold", "1.5"], "--threshold: 1.5 is outside"),
         (["--as-of", "soon"], "--as-of: 'soon' is no date"),
         (["--as-of", "1999-01-01"], "has no bars between"),
         (["--symbols", "ZZZ"], "ZZZ: no ZZZ.parquet"),

@@ -16,11 +16,11 @@ from trainingdata.correlation import (
     CorrelationEstimator,
     CorrelationMatrix,
     KeptCorrelations,
+    _hourly_logs,
     _mixed_with_prior,
     _Returns,
     correlations_over,
     estimated_at,
-    hourly_returns,
     positive_definite,
     session_returns,
 )
@@ -230,7 +230,7 @@ def test_what_is_looked_at_reaches_back_far_enough_for_both_windows(
         len(bars.times),
     ).until(boundary)
     for members in ([0], [1]):
-        returns = hourly_returns(recent, np.array(members), hourly)
+        returns = np.diff(_hourly_logs(recent, np.array(members))[1][-(hourly + 1) :], axis=0)
         seen.append((len(returns), int(np.isfinite(returns).sum())))
     assert seen == [(hourly, hourly), (hourly, hourly)]
     daily = session_returns(recent, boundary, session)

@@ -7,7 +7,6 @@ sends its requests.
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,11 +23,9 @@ if TYPE_CHECKING:
 
 KEY = "APCA_API_KEY_ID"
 SECRET = "APCA_API_SECRET_KEY"
-BASE_URL = "APCA_API_BASE_URL"  # where Alpaca's older client takes its address from
 REFUSALS = (401, 403)  # statuses that say what the keys do not open
 REQUESTS_A_MINUTE = 200  # that the venue allows an account
 REAL_HOST = "api.alpaca.markets"
-PAPER_HOST = "paper-api.alpaca.markets"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -38,13 +35,10 @@ class Keys:
 
     They are never printed: the object shows itself as `Keys()`, and `redact` takes both out of any
     text.
-
-    base_url: an address that stands beside them in the environment, and is not used.
     """
 
     key: str = field(repr=False)
     secret: str = field(repr=False)
-    base_url: str = field(default="", repr=False)
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Keys:
@@ -61,8 +55,7 @@ class Keys:
                     f"{name}: it holds a character that no key has, such as a space or the end of"
                     " a line (not printed here); copy the key anew"
                 )
-        base_url = environment.get(BASE_URL, "").strip()
-        return cls(environment[KEY].strip(), environment[SECRET].strip(), base_url)
+        return cls(environment[KEY].strip(), environment[SECRET].strip())
 
     @property
     def are_paper(self) -> bool:
@@ -149,24 +142,6 @@ class BrokerSettings(RequestSettings):
         for scheme in ("http://", "https://"):
             client._session.mount(scheme, self.transport(pace))
         return client
-
-
-def unread_address(keys: Keys, settings: BrokerSettings) -> str:
-    """What is said of an address in the environment that is not the one used; empty without one."""
-    used = settings.address or f"https://{PAPER_HOST if settings.paper else REAL_HOST}"
-    named = without_password(keys.base_url).rstrip("/").removesuffix("/v2")
-    if not named or named == used:
-        return ""
-    return (
-        f"{BASE_URL}={named} in the environment is not read, {used} is used; to trade there say"
-        f" broker.url_override={named}"
-    )
-
-
-def say_unread_address(keys: Keys, settings: BrokerSettings) -> None:
-    """Write on standard error that an address in the environment is not the one used, if so."""
-    if note := unread_address(keys, settings):
-        print(note, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def without_password(url: str) -> str:
