@@ -88,9 +88,8 @@ def test_bars_are_those_of_a_slow_loop_whatever_parts_are_missing(
     """Two days around the night of a stock; a part that is missing had no trade."""
     timeframe, minutes = lengths
     step = minutes * MINUTE
-    starts = np.arange(
-        np.datetime64("2024-10-01T11:30", "ns"), np.datetime64("2024-10-02T22:00", "ns"), step
-    )
+    begin = "2024-10-01T11:30" if kind is Kind.STOCK else "2024-10-01T11:00"
+    starts = np.arange(np.datetime64(begin, "ns"), np.datetime64("2024-10-02T22:00", "ns"), step)
     rng = np.random.default_rng(seed)
     starts = starts[rng.random(len(starts)) < share]
     values = parts(len(starts), seed)
