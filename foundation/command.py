@@ -209,7 +209,8 @@ def _work(
         if command.log:
             log_to_file(command.log)
         end_if_told()
-        result = _run(home.run, settings) or Result()
+        with _shown(home.run) as progress:
+            result = home.run(settings, *progress) or Result()
         if output is not None and result.files:
             write_whole(result.files, output)
     with one_line_errors("the work is done"):
@@ -254,14 +255,16 @@ def _read(
     return settings, output
 
 
-def _run(run: Callable[..., Result | None], settings: Any) -> Result | None:
-    """What the work came to; a bar shows how far it is where it says so."""
+@contextmanager
+def _shown(run: Callable[..., Result | None]) -> Iterator[tuple[object, ...]]:
+    """What shows how far the work is, where it takes that."""
     if len(inspect.signature(run).parameters) == 1:
-        return run(settings)
+        yield ()
+        return
     from foundation.progress import progress_shown
 
     with progress_shown() as progress:
-        return run(settings, progress)
+        yield (progress,)
 
 
 def _print(result: Result, output: Path | None) -> None:

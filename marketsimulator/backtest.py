@@ -18,8 +18,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from execution.records import Run
-from execution.trader import Trader
 from forecasting.forecast import Progress, silent
 from forecasting.settings import spoken_on
 from foundation.command import Result
@@ -34,7 +32,6 @@ from trainingdata.bars import Bars
 from trainingdata.correlation import KeptCorrelations
 from trainingdata.coverage import coverage_parts
 from trainingdata.instants import utc_text
-from trainingdata.market import Market
 
 log = logging.getLogger("marketsimulator")
 
@@ -65,35 +62,33 @@ def run_backtest(
     began = time.monotonic()
     market = settings.market()
     show(market.bars)
+    _check_context(settings, market.bars)
     # Operators grep the log for one trader: only the main run's decisions go there.
     forecaster = settings.forecaster.build(market.bars.symbols)
     correlations = KeptCorrelations(settings.correlation.source())
     trader = replace(settings.trader(forecaster), correlations=correlations)
     decider = trader.over(market, progress)
-    main = _run_configured(settings, decider, market, progress, logging.INFO)
+    name = forecaster.name
+    main = simulate_trading(settings, market, name, decider, progress, logging.INFO)
     coarse = None
     if market.finer is not None:
         beside = replace(market, finer=None)
-        coarse = _run_configured(settings, decider, beside, progress, logging.DEBUG)
+        coarse = simulate_trading(settings, beside, name, decider, progress)
     comparisons = plain_runs(settings, trader, market, progress)
     seconds = time.monotonic() - began
     results = Results(settings, market, main, comparisons, seconds, coarse=coarse)
     return _entered(replace(results, spoken_on=spoken_on(forecaster)))
 
 
-def _run_configured(
-    settings: BacktestSettings, trader: Trader, market: Market, progress: Progress, level: int
-) -> Run:
-    """The settings' trader, logged at `level`."""
+def _check_context(settings: BacktestSettings, bars: Bars) -> None:
+    """Refuse bars of which no symbol has the context that a forecast needs."""
     context = settings.forecaster.context_length
-    if market.bars.mask.sum(axis=1).max() < context:
-        first, last = settings.span(market.bars)
+    if bars.mask.sum(axis=1).max() < context:
+        first, last = settings.span(bars)
         raise InputError(
             f"nothing can be decided between {utc_text(first)} and {utc_text(last)}: no symbol has"
             f" {context} bars of its own by then"
         )
-    name = trader.forecaster.name
-    return simulate_trading(settings, market, name, trader, progress, level)
 
 
 def run(settings: BacktestSettings, progress: Progress) -> Result:
