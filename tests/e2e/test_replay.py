@@ -366,3 +366,41 @@ def test_the_command_that_is_told_to_end_leaves_its_records_and_goes_on(
     assert json.loads(done.stdout) == desk.summary
     assert not desk.summary["partial"]
     assert desk.here.venue.over
+
+
+def test_a_server_that_is_begun_again_meanwhile_is_not_traded(
+    desk_of: Callable[[str], Desk],
+) -> None:
+    desk = desk_of("desk")
+    venue = desk.here.venue
+
+    def begin_again() -> None:
+        venue.record.account_id = "another"
+
+    with pytest.raises(InputError, match="the practice server was begun again"):
+        desk.replay(stopping(3, begin_again))
+    assert desk.summary["partial"]
+    assert desk.summary["instants"] == 3
+    assert len(desk.frames()["equity"]) == 3
+
+
+def test_a_replay_says_what_guards_kept_back_and_which_halts_stand(
+    desk_of: Callable[[str], Desk], capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = desk_of("guarded").replay(nothing, "guards.max_order=1")
+    told = capsys.readouterr().err
+    assert said["not_sent"] > 0
+    assert f"{said['not_sent']} orders of it NOT sent. The first: " in told
+    assert "guards.max_order is 1 USD" in told
+    assert (said["halted"], said["fills"]) == ([], 0)
+
+
+@pytest.mark.slow
+def test_a_replay_of_another_account_keeps_its_records(desk_of: Callable[[str], Desk]) -> None:
+    before = desk_of("desk")
+    with pytest.raises(Ended):
+        before.replay(stopping(2, lambda: signal.raise_signal(signal.SIGTERM)))
+    kept = before.summary
+    with pytest.raises(InputError, match="the server was begun again since"):
+        desk_of("desk").replay()
+    assert before.summary == kept

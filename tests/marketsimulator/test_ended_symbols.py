@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from execution.alpaca.activities import activity_of
+from execution.live.cycle import _say_missing
 from execution.records import ENDED, Run
 from foundation.files import write_whole
 from marketsimulator.account.broker import SimulatedBroker
@@ -219,3 +220,11 @@ def test_the_practice_venue_lists_an_end_as_a_merger_that_a_journal_reads(
     assert (read.kind, read.symbol, float(read.quantity)) == ("merger", "AAA", -100.0)
     assert float(read.amount) == pytest.approx(700.0)
     assert venue.broker.account().positions == {}
+
+
+def test_a_live_pass_names_what_has_no_bar(caplog: pytest.LogCaptureFixture) -> None:
+    _say_missing(flat(14, sessions=4))
+    _say_missing(flat(56))
+    assert [each.getMessage() for each in caplog.records] == [
+        "AAA: no bar for 2 sessions, it does not decide"
+    ]
