@@ -181,6 +181,8 @@ class KalshiTradingSettings(OrderSettings, WatchedSettings):
     def __post_init__(self) -> None:
         if len(set(self.markets)) != len(self.markets):
             raise InputError(f"markets: {list(self.markets)} names one twice")
+        if self.broker.mode != "demo" or self.broker.confirm_live:
+            raise InputError("broker.mode: it follows from mode; set mode and confirm_live")
         WatchedSettings.__post_init__(self)
         self.venue()
         self.space_at(FeeRules())

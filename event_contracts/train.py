@@ -113,7 +113,10 @@ def train(settings: TrainingSettings, progress: Progress = silent) -> Learner:
                 f"steps: {settings.resume} has {counted(learner.steps, 'step')} already, and steps"
                 f" counts them all; {settings.steps:,} leave nothing to learn, name more"
             )
-    _learn(learner, settings, output, progress)
+    try:
+        _learn(learner, settings, output, progress)
+    except OSError as error:
+        raise InputError(f"output: {output} cannot be written: {error.strerror}") from error
     return learner
 
 

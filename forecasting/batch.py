@@ -65,7 +65,7 @@ class BatchSettings(PanelSettings):
         if self.launcher == "ray" and self.forecaster.device.startswith("cuda:"):
             raise InputError(
                 f"forecaster.device: {self.forecaster.device} is one GPU of one machine, and"
-                " launcher=ray gives every actor its own; use cuda or auto"
+                " launcher=ray gives every task its own; use cuda or auto"
             )
         if self.launcher == "ray" and not self.forecaster.keeps:
             raise InputError(

@@ -167,15 +167,14 @@ class Notices:
                 self._woken = False
             if beat and self._healthcheck is not None:
                 _sent(session, "HEALTHCHECK_URL", self._healthcheck)
+            self._beat_due = self._beat_due and not beat
             for alert in alerts:
-                if (
-                    self._alerts
-                    and not self._ended
-                    and _sent(session, "ALERT_URL", self._alerts, alert)
-                ):
+                # A heartbeat waits for no alert that nobody takes.
+                if self._ended or self._beat_due:
+                    break
+                if self._alerts and _sent(session, "ALERT_URL", self._alerts, alert):
                     self._note_taken(alert)
             with self._changed:
-                self._beat_due = self._beat_due and not beat
                 self._changed.notify_all()
                 pause = pause if self._waiting else FIRST_REPEAT
                 self._changed.wait_for(

@@ -132,8 +132,7 @@ def user_code(group: str, name: str) -> Iterator[None]:
         raise
     except (Exception, SystemExit) as error:
         said = f"{type(error).__name__}: {in_one_line(str(error))}"
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{Path(last.filename).name} line {last.lineno}"
+        place = _place(error, name)
         raise InputError(f"{group}.{TARGET}: {name} fails in {place}: {said}") from error
 
 
@@ -158,3 +157,16 @@ def own_digest(name: str) -> str:
         return "" if origin is None else file_digest(Path(origin))
     except (ImportError, ValueError, OSError):
         return ""
+
+
+def _place(error: BaseException, name: str) -> str:
+    """File and line that an error comes from: the last one of the module that `name` names.
+
+    Where that module has no line in it, it is the very last one.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    module = name.partition("(")[0].rpartition(".")[0]
+    home = getattr(sys.modules.get(module), "__file__", None)
+    own = [frame for frame in frames if frame.filename == home]
+    last = (own or frames)[-1]
+    return f"{Path(last.filename).name} line {last.lineno}"

@@ -24,7 +24,6 @@ class Cell:
     below: what stands beneath, smaller.
     key: colour of the line that is drawn of it elsewhere.
     link: where the text leads to.
-    shade: how far above or below nothing it is, -1 … 1, as its ground shows.
     drawing: what a page draws instead of the text.
     """
 
@@ -33,7 +32,6 @@ class Cell:
     below: str = ""
     key: str = ""
     link: str = ""
-    shade: float = 0.0
     drawing: Sequence[Shape] = ()
 
     def __str__(self) -> str:

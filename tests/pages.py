@@ -28,12 +28,6 @@ def charts_of(page: str) -> list[dict[str, Any]]:
     return found
 
 
-def series_of(chart: dict[str, Any], name: str) -> dict[str, Any]:
-    """The only series of a name."""
-    (found,) = [series for series in chart["series"] if series["name"] == name]
-    return found
-
-
 def without_scripts(page: str, *ours: str) -> str:
     """A page that runs these scripts and those of charts, which its policy names and no others."""
     scripts = SCRIPT.findall(page)

@@ -21,7 +21,7 @@ from foundation.database import Damaged, Database, DatabaseFailed
 from foundation.decimals import EXACT, plain, total
 from foundation.errors import InputError
 
-VERSION = 29
+VERSION = 28
 DIGEST = "row_digest"  # of a row, in its last column; empty where 5b173ee wrote it
 WITH_DIGEST = (
     "SELECT kept.name FROM sqlite_master AS kept JOIN pragma_table_info(kept.name) AS found"

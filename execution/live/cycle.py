@@ -20,7 +20,9 @@ from execution.settings import TradingSettings
 from execution.trader import Trader
 from execution.venue_rules import BLOCKED, VenueRules
 from foundation.clock import OURS, Time
+from foundation.counts import counted
 from trainingdata.bars import Bars, closes_of
+from trainingdata.endings import Absence
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.instants import utc_text
 from trainingdata.instruments import Kind, instrument
@@ -90,6 +92,7 @@ def decided_cycle(
     account = broker.account()
     bars, waited = _await_bars(feed, account.as_of, settings.bar_patience, time)
     bars = settings.data.market(settings.with_increments(bars)).view()
+    _say_missing(bars)
     if waited:
         account = (again or broker.account)()
     if rules is not None:
@@ -145,6 +148,13 @@ def _await_bars(
         at = at + step
         bars = feed.bars(at)
     return bars, bool(at > now)
+
+
+def _say_missing(bars: Bars) -> None:
+    """Say which symbols have had no bar since before this session, while others have."""
+    for symbol, count in zip(bars.symbols, Absence.of(bars).at_end.tolist(), strict=True):
+        if count:
+            log.warning("%s: no bar for %s, it does not decide", symbol, counted(count, "session"))
 
 
 def _idle_reason(account: Account, bars: Bars) -> str:

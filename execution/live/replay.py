@@ -38,7 +38,7 @@ from foundation.connection_words import connection_words
 from foundation.counts import counted
 from foundation.ending import Ended
 from foundation.errors import BrokerError, InputError
-from foundation.files import check_output, run_files, write_whole
+from foundation.files import OVERWRITE, check_output, run_files, write_whole
 from foundation.progress import progress_shown
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import Keys
@@ -87,6 +87,20 @@ class WaitingClock:
         return bool(state["moved"])
 
 
+def _refuse_other_account(output: Path, account_id: str) -> None:
+    """Refuse a folder with the replay of an account that is not there any more."""
+    try:
+        before = json.loads((output / REPLAY_FILE).read_text(encoding="utf-8"))["account"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return
+    if before != account_id:
+        raise InputError(
+            f"output: {output} has a replay of account {before}; the server was begun again since,"
+            f" and its account is {account_id}. Name another output, or say {OVERWRITE} to give"
+            " those records up"
+        )
+
+
 def run_replay(
     settings: LiveSettings,
     keys: Keys,
@@ -115,6 +129,8 @@ def run_replay(
     check_output(output, REPLAY_FILE, overwrite=overwrite)
     connection = account_at(settings.broker, keys)
     account_id = connection.account_id()
+    if not overwrite:
+        _refuse_other_account(output, account_id)
     clock = WaitingClock(url, connection.now())
     with ExitStack() as held:
         account = held.enter_context(

@@ -25,6 +25,7 @@ from foundation.files import put_whole
 
 log = logging.getLogger(__name__)
 
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError)
 _DISPERSION = tuple(field.name for field in fields(Dispersion))
 _FIT = tuple(field.name for field in fields(CalibrationFit) if field.name != "dispersion")
 
@@ -48,7 +49,8 @@ class KeptFits:
             )
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError, BadZipFile, zlib.error) as error:
+        # Of a changed archive `zipfile` says as well that it is encrypted, or of another version.
+        except (*_UNREADABLE, BadZipFile, zlib.error) as error:
             log.warning("%s: learned again, it cannot be read: %s", path, error)
             return None
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 # computed again.
 IMPLEMENTATION = 2
 OHLC = ("open", "high", "low", "close")
+STAMPS = ("timestamp", "datetime", "date", "time")  # columns of them that users' frames have
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -196,8 +197,8 @@ class Chronos2Forecaster:
         coherent: whether low becomes the smallest and high the largest of the four at every level;
             false for the model's own answer.
 
-        Raises InputError for lengths or bars that cannot be used, and an index of stamps with
-        the newest first.
+        Raises InputError for lengths or bars that cannot be used, and for stamps, in the index or a
+        column, with the newest first.
         """
         settings = self.symbols.get(instrument(symbol).symbol)
         profile = self.profile_of(instrument(symbol).symbol)
@@ -268,9 +269,7 @@ def ohlc_context(
             raise InputError(f"{place}: column {name!r} is there twice")
     if len(frame) < length:
         raise InputError(f"{place}: {counted(len(frame), 'bar')}, {length} are needed")
-    # Stamps without a zone repeat an hour when clocks go back: newest first is told by the ends.
-    if isinstance(frame.index, pd.DatetimeIndex) and frame.index[-1] < frame.index[0]:
-        raise InputError(f"{place}: rows must increase in time")
+    _refuse_newest_first(frame, place)
     try:
         context = frame[list(OHLC)].to_numpy(dtype=np.float64)[-length:]
     except (TypeError, ValueError) as error:
@@ -281,3 +280,16 @@ def ohlc_context(
     bars = np.column_stack([context, np.zeros(length)])
     check_bars(order, bars, f"{place}: its last {counted(length, 'bar')}")
     return list(np.ascontiguousarray(context.T))
+
+
+def _refuse_newest_first(frame: pd.DataFrame, place: str) -> None:
+    """Refuse rows that go back, as far as an index or a column of stamps says so."""
+    known = [frame[name] for name in STAMPS if list(frame.columns).count(name) == 1]
+    if isinstance(frame.index, pd.DatetimeIndex):
+        known.insert(0, frame.index.to_series())
+    # Stamps without a zone repeat an hour when clocks go back: newest first is told by the ends.
+    for stamps in known[:1]:
+        style = None if stamps.dtype.kind in "iuf" else "ISO8601"
+        ends = pd.to_datetime(stamps.iloc[[0, -1]], utc=True, errors="coerce", format=style)
+        if ends.iloc[1] < ends.iloc[0]:
+            raise InputError(f"{place}: rows must increase in time")

@@ -66,7 +66,9 @@ function nearest(plot, number, row) {
   let low = row, high = row;
   while (low >= 0 && values[low] === undefined) low--;
   while (high < x.length && values[high] === undefined) high++;
-  if (low < 0 || high === x.length) return low < 0 ? Math.min(high, row) : low;
+  if (high === x.length) return low < 0 ? row : low;
+  // Before its first value there is none, but for that of the same place.
+  if (low < 0) return x[high] - x[row] < (x.at(-1) - x[0]) / 1e6 ? high : row;
   return x[high] - x[row] < x[row] - x[low] ? high : low;
 }
 

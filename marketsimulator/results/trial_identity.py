@@ -28,7 +28,7 @@ from trainingdata.stored_correlation import table_and_notes
 
 # Of a run alone: its bars, its draws, where it goes and what orders are called.
 NO_VARIANT = (
-    *("output", "start", "end", "days", "timeframe", "fill", "trials", "placebo", "seed"),
+    *("output", "start", "end", "days", "timeframe", "fill", "trials", "seed"),
     "strategy",
 )
 OF_COMPUTING = ("batch_size", "cache", "device", "compile")  # a forecast: where and how fast

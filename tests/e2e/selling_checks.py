@@ -255,4 +255,4 @@ def _account(rows: Sequence[Row], sizing: AutoscalingSettings) -> AccountState:
     flows = tuple(Fraction(total_of(row)) for row in rows)
     results = tuple(Fraction(total_of(row)) / size_of(row) for row in rows)
     balance = Fraction(str(sizing.STARTING_CAPITAL)) + sum(flows)
-    return AccountState(balance, results, flows, balance)
+    return AccountState(balance, results, balance)

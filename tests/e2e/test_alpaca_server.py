@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +23,7 @@ from alpaca.trading.requests import (
     TrailingStopOrderRequest,
 )
 
-from tests.e2e.practice import (
-    KEYS,
-    OPENING,
-    Practice,
-    Start,
-    broker,
-    buy,
-    order,
-    practising,
-    trading,
-)
+from tests.e2e.practice import KEYS, OPENING, Practice, Start, broker, buy, order, trading
 
 OPEN = GetOrdersRequest(status=QueryOrderStatus.OPEN)
 
@@ -43,16 +32,6 @@ def limit(price: float, side: str = "buy", **more: Any) -> LimitOrderRequest:
     """An order for five shares of SYA, for the day."""
     terms = {"symbol": "SYA", "qty": 5, "side": side, "time_in_force": "day", **more}
     return LimitOrderRequest(limit_price=round(price, 2), **terms)
-
-
-@pytest.fixture(scope="module")
-def refusing() -> Iterator[Practice]:
-    """A server at its opening, with a position, for questions that change nothing of it."""
-    with practising() as start:
-        here = start()
-        here.advance(OPENING)
-        trading(here).submit_order(buy(client_order_id="one"))
-        yield here
 
 
 def test_the_real_clients_read_account_clock_assets_and_bars(practice: Start) -> None:
@@ -88,114 +67,8 @@ def test_the_real_clients_read_account_clock_assets_and_bars(practice: Start) ->
     assert len(coins.get_crypto_bars(hours)["SYX/USD"]) == 15
 
 
-def test_many_bars_come_in_pages_and_are_all_there(
-    practice: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("marketsimulator.venue.market_data.PAGE", 100)
-    here = practice()
-    hours = CryptoBarsRequest(
-        symbol_or_symbols=["SYX/USD", "SYY/USD"], timeframe=TimeFrame.Hour, start="2024-02-01"
-    )
-    found = CryptoHistoricalDataClient(url_override=here.url).get_crypto_bars(hours)
-    assert len(found["SYX/USD"]) == len(found["SYY/USD"]) == 461
-
-
-def test_the_real_client_orders_cancels_and_looks_up(practice: Start) -> None:
-    here = practice()
-    here.advance(OPENING)
-    client = trading(here)
-    filled = client.submit_order(buy(client_order_id="one"))
-    assert (filled.status, filled.filled_qty) == ("filled", "10")
-    price = float(filled.filled_avg_price)
-    waiting = client.submit_order(limit(price * 0.5))
-    assert waiting.status == "new"
-    assert [o.id for o in client.get_orders(OPEN)] == [waiting.id]
-    client.cancel_order_by_id(waiting.id)
-    assert client.get_order_by_id(waiting.id).status == "canceled"
-    assert client.get_order_by_client_id("one").id == filled.id
-    assert client.submit_order(limit(price * 1.5)).status in ("filled", "new")
-    (position,) = client.get_all_positions()
-    assert float(position.avg_entry_price) == pytest.approx(price, rel=0.05)
-    closed = client.submit_order(
-        MarketOrderRequest(symbol="SYA", qty=position.qty, side="sell", time_in_force="day")
-    )
-    assert client.get_all_positions() == []
-    events = client.get("/account/activities")
-    assert {event["order_id"] for event in events} >= {str(filled.id), str(closed.id)}
-
-
-PLAIN = {"symbol": "SYA", "qty": "1", "side": "buy", "type": "market", "time_in_force": "day"}
-
-
-@pytest.mark.parametrize(
-    ("words", "status"),
-    [
-        ({"client_order_id": "one"}, 422),
-        ({"symbol": "ZZZZ"}, 422),
-        ({"qty": "-1"}, 422),
-        ({"type": "limit"}, 422),
-        ({"symbol": "SYX/USD"}, 403),
-        ({"qty": "30", "side": "sell"}, 403),
-        ({"time_in_force": "ioc"}, 422),
-        ({"order_class": "bracket"}, 422),
-        ({"stop_loss": {"stop_price": 1.0}}, 422),
-        ({"notional": "250", "qty": None}, 422),
-    ],
-)
-def test_what_the_venue_does_not_take_is_refused_in_its_words(
-    refusing: Practice, words: dict[str, Any], status: int
-) -> None:
-    client = trading(refusing)
-    before = client.get_account().cash
-    with pytest.raises(APIError) as refused:
-        client.post("/orders", {**PLAIN, **words})
-    assert refused.value.status_code == status
-    assert refused.value.code > 40_000_000
-    assert client.get_account().cash == before
-    assert list(refusing.venue.tickets) == ["one"]
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "body"),
-    [
-        ("GET", "/v2/stocks/bars?symbols=SYA&start=soon", None),
-        ("GET", "/v2/stocks/bars?symbols=S%20Y%20A", None),
-        ("GET", "/v2/orders?limit=many", None),
-        ("GET", "/v2/assets/no%20symbol", None),
-        ("GET", "/v2/orders?symbols=SYA", None),
-        ("GET", "/v2/account/activities?activity_types=FILL", None),
-        ("POST", "/control/advance", '{"to": "soon"}'),
-        ("POST", "/control/advance", '{"stesp": 2}'),
-        ("POST", "/control/advance", '{"steps": 0}'),
-        ("POST", "/control/advance", '{"steps": 2, "to": "2024-02-21"}'),
-        ("POST", "/control/faults", '{"kind": "gremlin"}'),
-        ("POST", "/control/activities", '{"late": "OPEXP"}'),
-    ],
-)
-def test_a_question_that_makes_no_sense_is_refused_and_says_why(
-    refusing: Practice, method: str, path: str, body: str | None
-) -> None:
-    headers = {"APCA-API-KEY-ID": "KEY"}
-    before = refusing.venue.index
-    address = f"{refusing.url}{path}"
-    answer = requests.request(method, address, data=body, headers=headers, timeout=10)
-    assert refusing.venue.index == before
-    assert answer.status_code == 422
-    assert answer.json()["message"]
-
-
-def test_a_waiting_clock_is_moved_by_as_many_instants_as_are_asked_for(practice: Start) -> None:
-    here = practice()
-    path = f"{here.url}/control/advance"
-    moved = requests.post(path, json={"steps": 3}, timeout=30).json()
-    assert (moved["moved"], moved["passed"]) == (3, 3)
-    ended = requests.post(path, json={"steps": 10**30}, timeout=120).json()
-    assert (ended["moved"], ended["left"], ended["over"]) == (moved["left"], 0, True)
-    assert here.venue.over
-
-
-def test_without_keys_there_is_no_account(refusing: Practice) -> None:
-    assert requests.get(f"{refusing.url}/v2/account", timeout=10).status_code == 401
+def test_without_keys_there_is_no_account(practice: Start) -> None:
+    assert requests.get(f"{practice().url}/v2/account", timeout=10).status_code == 401
 
 
 def price_at_opening(here: Practice) -> float:
@@ -285,14 +158,6 @@ def test_bars_are_raw_or_adjusted_for_splits_as_asked(practice: Start, tmp_path:
     assert opens("split") == opens("raw")
     here.advance("2024-02-21T15:30:00Z")
     assert opens("split") == [*(price / 4 for price in opens("raw")[:-1]), opens("raw")[-1]]
-
-
-def test_the_clock_runs_as_fast_as_asked(practice: Start) -> None:
-    here = practice(speed=36_000.0)
-    client = trading(here)
-    first = client.get_clock().timestamp
-    while client.get_clock().timestamp == first:
-        pass
 
 
 def test_the_venue_refuses_what_its_assets_do_not_allow(practice: Start) -> None:

@@ -92,40 +92,10 @@ def test_a_limit_waits_is_seen_and_is_cancelled(stand: Stand) -> None:
     assert stand.broker.account().open_orders == ()
 
 
-def test_a_limit_that_the_bar_trades_through_fills_later(stand: Stand) -> None:
-    high = round(stand.opens("SYA", OPENING) * 0.9999, 2)
-    stand.broker.submit([order("near-1", type="limit", limit_price=high, tif="gtc")])
-    for hour in range(1, 30):
-        stand.advance(OPENING + hour * np.timedelta64(1, "h"))
-        if stand.broker.account().positions:
-            break
-    account = stand.broker.account()
-    assert account.positions == {"SYA": Decimal(10)}
-    assert 100_000 - account.cash <= 10 * high + 0.01, "at its limit or better; a cent of fees"
-
-
 def test_the_same_id_trades_once(stand: Stand) -> None:
     stand.broker.submit([order("once-1")])
     stand.broker.submit([order("once-1")])
     assert stand.broker.account().positions == {"SYA": Decimal(10)}
-
-
-def test_what_is_refused_trades_nothing(stand: Stand) -> None:
-    assert (
-        stand.broker.submit(
-            [order("day-1", "SYXUSD", tif="day"), order("part-1", qty="0.5", tif="gtc")]
-        )
-        == []
-    )
-    assert stand.broker.account().cash == 100_000
-
-
-def test_no_coin_is_bought_with_borrowed_cash(stand: Stand) -> None:
-    shares = int(150_000 / stand.opens("SYA", OPENING))
-    stand.broker.submit([order("big-1", qty=str(shares))])
-    stand.advance(np.datetime64("2024-02-20T16:00", "ns"))
-    assert stand.broker.account().cash < 0
-    assert stand.broker.submit([order("coin-1", "SYXUSD", qty="1", tif="gtc")]) == []
 
 
 def test_openings_wait_for_reductions(stand: Stand) -> None:
@@ -147,31 +117,6 @@ def test_assets_say_what_may_be_done_however_many_are_asked_for(stand: Stand, mo
         False,
     )
     assert 0 < found["SYXUSD"].increment <= Decimal("0.001")
-
-
-def test_a_trailing_stop_waits_behind_the_price(stand: Stand) -> None:
-    stand.broker.submit([order("in-1")])
-    stand.broker.submit(
-        [order("trail-1", side="sell", tif="gtc", type="trailing_stop", trail_percent=0.2)]
-    )
-    (waiting,) = stand.broker.account().open_orders
-    assert (waiting.type, waiting.trail_percent) == ("trailing_stop", 0.2)
-    for hour in range(1, 60):
-        stand.advance(OPENING + hour * np.timedelta64(1, "h"))
-    assert stand.broker.account().positions == {}
-
-
-def test_orders_on_the_close_and_on_the_open_meet_the_sessions_prints(stand: Stand) -> None:
-    stand.broker.submit([order("moc-1", tif="cls")])
-    assert len(stand.broker.account().open_orders) == 1
-    stand.advance(np.datetime64("2024-02-21T00:00", "ns"))
-    assert stand.broker.account().positions == {"SYA": Decimal(10)}
-    stand.broker.submit([order("moo-1", "SYB", tif="opg")])
-    stand.broker.submit([order("moo-2", type="limit", limit_price=1.0, tif="opg")])
-    assert len(stand.broker.account().open_orders) == 2
-    stand.advance(np.datetime64("2024-02-21T21:00", "ns"))
-    assert stand.broker.account().positions == {"SYA": Decimal(10), "SYB": Decimal(10)}
-    assert stand.broker.account().open_orders == ()
 
 
 WRONG = (

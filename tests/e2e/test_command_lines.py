@@ -1,18 +1,14 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from foundation.compose import composed_config
-from foundation.configuration import check_values
-from foundation.errors import InputError
 from marketsimulator.original_flags import overrides_of
 from marketsimulator.results.verdict import verdict
-from marketsimulator.settings import BacktestSettings
 from tests.e2e.refused import answer_of, refusal_of
 
 ORIGINAL = "marketsimulator.backtest_kelly_chronos2"
@@ -94,28 +90,6 @@ def test_the_hydra_entry_says_wrong_input_the_same_way(tmp_path: Path, words: li
     line = refusal_of("marketsimulator.backtest", *words, cwd=tmp_path)
     assert line.startswith("error: ")
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    "word", ["margin.leverage=50", "capital=much", "days=2.5", "sizing.volatility=quantil"]
-)
-def test_a_value_that_cannot_be_meant_is_refused_by_its_key(word: str) -> None:
-    """Before the settings' class is loaded, as after; `test_configuration` has every bound."""
-    key, _, value = word.partition("=")
-    config = composed_config("backtest", [word])
-    with pytest.raises(InputError, match=rf"^{re.escape(key)}: '?{re.escape(value)}\b") as refused:
-        BacktestSettings.of(config)
-    assert "\n" not in str(refused.value)
-    with pytest.raises(InputError, match=f"^{re.escape(str(refused.value))}$"):
-        check_values("backtest", config)
-
-
-def test_a_broken_file_is_one_line_and_nothing_written(tmp_path: Path) -> None:
-    data = bars_file(tmp_path / "coins", "AAAUSD.parquet", close=-1.0)
-    before = sorted(tmp_path.rglob("*"))
-    line = refusal_of(ORIGINAL, "--data-dir", str(data), cwd=tmp_path)
-    assert "AAAUSD.parquet: row 1: close is -1, a price must be above 0" in line
-    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_flags_become_overrides_literally() -> None:

@@ -6,7 +6,6 @@ built nowhere here.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -277,21 +276,6 @@ def test_the_image_is_healthy_only_while_no_cycle_is_late(
     assert answer_of(*words[2:], cwd=tmp_path)[0] == code
 
 
-def test_what_the_image_asks_imports_little(tmp_path: Path) -> None:
-    """It has ten seconds beside a loop that decides: the libraries of a decision take six."""
-    words = [sys.executable, "-X", "importtime", "-m", "execution.live", "status"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        words, cwd=at_work(tmp_path, -500), env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    imported = {
-        line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()
-    }
-    assert "numpy" in imported
-    assert not imported & {"numba", "scipy", "torch", "hydra", "omegaconf", "sizing", "forecasting"}
-
-
 def test_the_container_writes_its_volume_alone_and_gains_no_privilege() -> None:
     loop = service()
     assert loop["read_only"] is True
@@ -312,17 +296,3 @@ def test_the_container_writes_its_volume_alone_and_gains_no_privilege() -> None:
     (setting,) = [text for word, text in dockerfile() if word == "ENV" and "XDG" in text]
     for name in ("XDG_STATE_HOME", "XDG_CACHE_HOME"):
         assert re.search(rf"{name}={STATE}/\w+", setting)
-
-
-def test_the_dockerfile_has_nothing_that_its_linter_would_change() -> None:
-    beside = Path(sys.executable).with_name("hadolint")
-    linter = str(beside) if beside.is_file() else shutil.which("hadolint")
-    if linter is None:
-        pytest.skip("no hadolint here: the Dockerfile is not linted")
-    said = subprocess.run(
-        [linter, "--no-color", str(DEPLOY / "Dockerfile")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (said.returncode, said.stdout) == (0, "")

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import replace
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -18,18 +15,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from platformdirs import user_state_path
-from safetensors.numpy import load_file, save_file
 
 from execution.account_lock import JOURNAL, LOCK, account_lock, folder_lock, journal_of_account
-from execution.doctor import CHECKS, FULL, GIGABYTE, Finding, Start, clock_offset, findings, shown
+from execution.doctor import CHECKS, Finding, Start, clock_offset, findings, shown
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from execution.journal.order_store import OrderIntent, OrderStore
-from execution.live.settings import LiveSettings
 from execution.orders import Order
-from forecasting.chronos2.checkpoint import SHIPPED
 from foundation.clock import system_clock
-from foundation.compose import composed_config
 from foundation.database import Database
 from foundation.errors import InputError
 from marketsimulator.venue import alpaca
@@ -37,7 +30,7 @@ from tests.commands import overridden
 from tests.e2e.practice import KEYS, OPENING, Practice, environment, live_settings, practising
 from tests.e2e.practice import Start as StartServer
 from tests.e2e.refused import answer_of
-from trainingdata.feed.endpoint import BrokerSettings, Keys
+from trainingdata.feed.endpoint import Keys
 
 NAMES = list(CHECKS)
 OF_THE_ACCOUNT = [name for name, (_, needed) in CHECKS.items() if needed]
@@ -225,27 +218,6 @@ def test_what_the_venue_says_of_the_account_is_one_line_and_no_other(
     assert differing <= {name}
 
 
-@pytest.mark.parametrize(
-    ("seconds", "level", "said"),
-    [
-        (5, "ok", "5.0 s"),
-        (6, "warning", "6.0 s"),
-        (60, "warning", "1 minute"),
-        (61, "failure", "1 minute 1 second"),
-    ],
-)
-def test_a_clock_that_is_off_is_said_over_the_wire(
-    here: Practice, tmp_path: Path, seconds: int, level: str, said: str
-) -> None:
-    here.fail(kind="skew", seconds=seconds)
-    found = examined(here, tmp_path, clock=lambda: here.venue.now)["clock"]
-    assert found.level == level
-    if level == "ok":
-        assert found.found == f"{said} between the venue's and this machine's"
-    else:
-        assert found.found.startswith(f"the venue's is {said} ahead of this machine's; set")
-
-
 @given(truth=st.integers(-100, 100), lags=st.tuples(st.integers(0, 40), st.integers(0, 40)))
 def test_a_slow_answer_is_no_offset_of_the_clock(truth: int, lags: tuple[int, int]) -> None:
     """Whenever within the request the venue looked at its clock, it is never accused wrongly."""
@@ -258,72 +230,6 @@ def test_a_slow_answer_is_no_offset_of_the_clock(truth: int, lags: tuple[int, in
     assert abs(truth - offset) <= sum(lags)
     if not sum(lags):
         assert offset == truth
-
-
-@pytest.mark.slow
-def test_bars_that_are_missing_late_or_refused_are_told_apart(
-    here: Practice, tmp_path: Path
-) -> None:
-    missing = examined(here, tmp_path, "symbols=[SYA,NVDA]")["feed"]
-    assert missing.level == "warning"
-    assert "no bar of NVDA: take what is not traded out of symbols" in missing.found
-    none = examined(here, tmp_path, "symbols=[NVDA,ETHUSD]")["feed"]
-    assert none.level == "failure"
-    assert none.found.startswith("no bar of NVDA, ETHUSD in 10 days; check symbols and data.feed")
-    unnamed = examined(here, tmp_path, "symbols=[]")["feed"]
-    assert unnamed.level == "warning"
-    assert "name what is to be traded, as symbols=[NVDA,BTCUSD]" in unnamed.found
-    coin = examined(here, tmp_path, "symbols=[SYX/USD]")["feed"]
-    assert coin.level == "ok"
-    assert "the latest bar, of SYXUSD, closed at 2024-02-20T15:" in coin.found
-    here.fail(kind="status", status=403, path="/v2/stocks/bars", count=99)
-    refused = examined(here, tmp_path, "data.feed=sip")["feed"]
-    assert refused.level == "failure"
-    assert "keys without a paid plan read data.feed=iex, not sip" in refused.found
-
-
-def test_where_orders_go_is_said() -> None:
-    usual = LiveSettings.of(composed_config("live", []))
-    venue, _ = CHECKS["venue"]
-
-    def of(keys: Keys = KEYS, **settings: Any) -> tuple[str, str]:
-        return venue(Start(replace(usual, broker=BrokerSettings(**settings)), keys))
-
-    assert of() == ("ok", "Alpaca's paper account; no order is real")
-    assert of(paper=False)[0] == "warning"
-    assert "with real money" in of(paper=False)[1]
-    level, said = of(url_override="https://example.com:8443/")
-    assert level == "warning"
-    assert said.startswith("https://example.com:8443 in Alpaca's place")
-    assert of(url_override="http://127.0.0.1:8000")[0] == "ok"
-
-
-@pytest.mark.slow
-def test_a_checkpoint_that_is_not_there_or_not_whole_is_named(
-    here: Practice, tmp_path: Path
-) -> None:
-    gone = examined(here, tmp_path, "forecaster.model=/no/where")["checkpoint"]
-    assert gone.level == "failure"
-    assert "forecaster.model: /no/where is no folder" in gone.found
-    torn = tmp_path / "torn"
-    shutil.copytree(SHIPPED, torn)
-    assert examined(here, tmp_path, f"forecaster.model={torn}")["checkpoint"].level == "ok"
-    path = torn / "model.safetensors"
-    tensors = load_file(path)
-    name = min(tensors)
-    tensors[name].flat[-1] = np.nan
-    save_file(tensors, path)
-    ill = examined(here, tmp_path, f"forecaster.model={torn}")["checkpoint"]
-    assert (ill.level, f"{name} is not finite" in ill.found) == ("failure", True)
-    os.truncate(path, 100_000)
-    sick = examined(here, tmp_path, f"forecaster.model={torn}")["checkpoint"]
-    assert sick.level == "failure"
-    assert sick.found.startswith(f"{torn}/model.safetensors: these weights cannot be read: ")
-    other = examined(here, tmp_path, "forecaster=ewma", "forecaster.calibrated=false")["checkpoint"]
-    assert other == Finding("ok", "checkpoint", "ewma")
-
-
-SIZES = st.sampled_from([FULL - 1, FULL, GIGABYTE - 1, GIGABYTE]) | st.integers(0, 4 * GIGABYTE)
 
 
 def test_a_journal_is_read_and_not_changed(here: Practice, tmp_path: Path) -> None:
@@ -358,29 +264,6 @@ def test_a_spoilt_journal_is_a_failure(here: Practice, tmp_path: Path) -> None:
         assert says in found["journal"].found
         assert found["journal"].found.endswith("the loop sets it aside and halts")
         assert found["halts"].found == "not checked, because of journal; mend that first"
-
-
-def test_a_process_that_was_killed_within_a_commit_has_not_spoilt_its_journal(
-    here: Practice, tmp_path: Path
-) -> None:
-    """What it had not committed is not there, though it is in the file."""
-    path = begun(here, tmp_path)
-    unfinished = path.with_name(f"{JOURNAL}-journal")
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("PRAGMA cache_size = 1")
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute("UPDATE intents SET state = 'filled'")
-        connection.execute("CREATE TABLE filler AS SELECT randomblob(250000)")
-        left = {file: file.read_bytes() for file in (path, unfinished)}
-        connection.execute("ROLLBACK")
-    for file, content in left.items():
-        file.write_bytes(content)
-    assert unfinished.stat().st_size
-    found = examined(here, tmp_path)["journal"]
-    assert found.level == "warning", found
-    assert f"{path} is whole; nobody knows what became of 1 of its orders" in found.found
-    there = {path, unfinished, path.with_name(LOCK)}
-    assert set(path.parent.iterdir()) == there, "the next start takes it back"
 
 
 def test_halts_stand_and_say_what_to_do(here: Practice, tmp_path: Path) -> None:

@@ -162,6 +162,6 @@ def test_the_decisions_of_an_earlier_replay_are_made_again(tmp_path: Path) -> No
     words = (*SAME_MARKET, f"journal={path}", "output=drift.json")
     code, printed, said = answer_of("marketsimulator.drift", *words, cwd=tmp_path)
     assert code == 1, said
-    assert "each on the account as journaled: 12 of 12 instants are equal" in printed
+    assert "decisions: 12 of 12 instants are equal" in printed
     assert "orders: 11 of 13 are filled the same" in printed
     assert "unfilled: canceled" in printed

@@ -7,18 +7,14 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pytest
 
 from execution.account_lock import JOURNAL, KILL_FILE
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from foundation.database import Database
-from tests.commands import run_command
-from tests.e2e.practice import KEYS, OPENING, ROOT, Practice, Start, environment
+from tests.e2e.practice import KEYS, OPENING, Practice, Start, environment
 from tests.e2e.refused import answer_of, refusal_of
-from trainingdata.bar_files import read_bars
 
 
 def at_the_account(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
@@ -27,33 +23,6 @@ def at_the_account(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     for name, value in environment(folder).items():
         if name != "PATH":
             monkeypatch.setenv(name, value)
-
-
-@pytest.mark.slow
-def test_history_is_downloaded_into_files_that_a_backtest_reads(
-    practice: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    here = practice()
-    here.advance("2024-02-22T20:30:00Z")
-    at_the_account(monkeypatch, tmp_path)
-    words = ["--symbols", "SYA", "SYX/USD", "--start", "2024-01-10", "--output", "bars"]
-    words.append(f"broker.url_override={here.url}")
-    code, _, said = answer_of("trainingdata.download", *words)
-    assert code == 0, said
-    read = read_bars([tmp_path / "bars"], None)
-    since = np.datetime64("2024-01-10T05:00", "ns")
-    until = here.venue.now
-    bars = here.venue.market.bars
-    for s, symbol in enumerate(read.symbols):
-        times, values = bars.real_bars(bars.symbols.index(symbol))
-        part = (times > since) & (times <= until)
-        np.testing.assert_array_equal(read.real_bars(s)[0], times[part])
-        np.testing.assert_array_equal(read.real_bars(s)[1], values[part])
-    here.fail(kind="status", status=403, path="/v2/stocks/bars")
-    refused = refusal_of("trainingdata.download", *words, "data.feed=sip")
-    assert "keys without a paid plan read data.feed=iex" in refused
-    for wrong in ("--start=tomorrow", "--start=2999-01-01", "oops"):
-        assert answer_of("trainingdata.download", *words, wrong)[0] == 2
 
 
 HERE = "broker.url_override=http://127.0.0.1:9"  # where nobody answers
@@ -65,9 +34,6 @@ HERE = "broker.url_override=http://127.0.0.1:9"  # where nobody answers
         (["status"], "python -m execution.live status"),
         (["preveiw"], "preveiw"),
         (["symbols=[SYA]", "+positions.SYA=1", "+positions.sya=2"], "SYA is there twice"),
-        (["mode=papr"], "papr"),
-        (["cycles=abc"], "cycles: 'abc'"),
-        (["cycles=0"], "cycles: 0"),
         (["mode=live"], "say so once more with confirm_live=true"),
         (["mode=live", "confirm_live=true"], "mode=live trades no paper account"),
         (["mode=paper", "broker.paper=false", "symbols=[SYA]"], "real money is mode=live"),
@@ -148,24 +114,3 @@ def test_a_preview_says_what_a_loop_is_halted_by_and_orders_nothing_of_what_is_s
     assert f"A loop sends nothing: {folder.relative_to(tmp_path) / KILL_FILE} is there." in said
     assert "A loop is halted, symbols: symbols since" in said
     assert "SYA is 3 at the venue" in said
-
-
-@pytest.mark.slow
-def test_a_replay_by_command_leaves_the_files_of_a_run(practice: Start, tmp_path: Path) -> None:
-    here = practice("symbols=[SYA,SYXUSD]", "end=2024-02-20")
-    command = [
-        *(str(ROOT / "trade_stock_e2e.py"), "mode=replay", "symbols=[SYA,SYXUSD]", "output=out"),
-        *(f"broker.url_override={here.url}", "forecaster=ewma", "forecaster.calibrated=false"),
-        "sizing.strategy=equal_weight",
-    ]
-    done = run_command(command, cwd=tmp_path, env=environment(tmp_path))
-    assert done.returncode == 0, done.stderr
-    assert here.venue.over
-    fills, orders = (
-        pd.read_parquet(tmp_path / "out" / f"{name}.parquet") for name in ("fills", "orders")
-    )
-    filled = set(fills["client_order_id"][fills["price"] > 0])
-    assert filled == set(orders["client_order_id"]) == set(here.venue.tickets)
-    equity = pd.read_parquet(tmp_path / "out" / "equity.parquet")
-    assert equity["equity"].iloc[-1] == pytest.approx(here.venue.broker.row().equity, abs=0.005)
-    assert "equal_weight sizing" in next((tmp_path / "logs").iterdir()).read_text()

@@ -5,9 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import os
-import pty
 import re
-import select
 import signal
 import subprocess
 import sys
@@ -135,15 +133,6 @@ def test_names_that_documents_give_start_the_commands_that_have_moved(
 
 
 @pytest.mark.first_example
-@pytest.mark.parametrize("command", ["execution.doctor", "marketsimulator.backtest"])
-def test_the_settings_are_shown_without_what_only_a_run_needs(command: str) -> None:
-    loaded, done = loaded_by("-m", command, "--cfg", "job", "capital=5")
-    assert "capital: 5  # USD" in done.stdout
-    assert "hydra" in loaded
-    assert loaded & (HEAVY - {"hydra", "omegaconf"}) == set()
-
-
-@pytest.mark.first_example
 @pytest.mark.parametrize(
     "words",
     [
@@ -160,20 +149,6 @@ def test_a_wrong_value_is_refused_before_anything_heavy_is_loaded(words: list[st
     assert loaded & (HEAVY - {"hydra", "omegaconf"}) == set()
 
 
-@pytest.mark.parametrize(
-    ("words", "named"),
-    [
-        (["execution.doctor", "--cfg", "job", "capitol=5"], "capitol"),
-        (["execution.doctor", "--cfg"], "--cfg"),
-        (["execution.doctor", "--json", "--cfg", "job"], "--json"),
-    ],
-)
-def test_settings_that_cannot_be_shown_are_one_line(
-    words: list[str], named: str, tmp_path: Path
-) -> None:
-    assert named in refusal_of(*words, cwd=tmp_path)
-
-
 def test_preview_is_shown_as_the_settings_that_it_stands_for(tmp_path: Path) -> None:
     words = ("preview", "mode=paper", "--cfg=job")
     settings = yaml.safe_load(answer_of("trade_stock_e2e", *words, cwd=tmp_path)[1])
@@ -184,8 +159,6 @@ def test_preview_is_shown_as_the_settings_that_it_stands_for(tmp_path: Path) -> 
     ("command", "library", "extra"),
     [
         ("option_spreads.monte_carlo", "matplotlib", "pictures"),
-        ("option_spreads.backtest", "matplotlib", "pictures"),
-        ("event_contracts.compare", "gymnasium", "rl"),
         ("event_contracts.train", "gymnasium", "rl"),
     ],
 )
@@ -196,21 +169,6 @@ def test_a_library_that_a_first_backtest_does_without_is_named_with_what_install
     assert refusal_of(command) == (
         f"error: {library} is not installed: {command} needs pip install 'kelly-chronos[{extra}]'"
     )
-
-
-def test_a_terminal_has_a_word_before_the_libraries_are_there() -> None:
-    ours, theirs = pty.openpty()
-    # Python names every module as it has been loaded, in between what the command says.
-    words = [sys.executable, "-X", "importtime", "-m", "forecasting.batch", "symbols=[NOBODY]"]
-    shown = b""
-    with subprocess.Popen(words, cwd=ROOT, stderr=theirs, stdout=theirs) as process:
-        os.close(theirs)
-        while b"numpy" not in shown:
-            assert select.select([ours], [], [], 60)[0]
-            shown += os.read(ours, 4096)
-        process.kill()
-    os.close(ours)
-    assert b"forecasting.batch: loading" in shown.partition(b"numpy")[0]
 
 
 @pytest.mark.first_example

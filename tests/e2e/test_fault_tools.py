@@ -4,24 +4,17 @@ it is to.
 
 from __future__ import annotations
 
-import json
 import random
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-import requests
 
 from foundation.database import rows_of
 from tests.e2e import fault_runs
-from tests.e2e.fault_child import Control
-from tests.e2e.fault_proxy import FaultProxy, Trap, When, faulty_wire, shifted
+from tests.e2e.fault_proxy import FaultProxy
 from tests.e2e.fault_runs import FaultRun, Limits, Place, leaking_files
-from tests.e2e.practice import KEYS, Practice, Start
-
-FIRST = "2024-02-20T15:30Z"
+from tests.e2e.practice import KEYS
 
 
 @pytest.fixture
@@ -94,75 +87,3 @@ def test_a_kill_lands_before_or_after_the_chosen_commit(
     one.until(lambda: False)
     assert one.end() == -9
     assert rows_of(place.folder / "journal.sqlite", "SELECT count(*) FROM rows") == [(rows,)]
-
-
-def test_a_control_counts_commits_and_tells_its_clock(tmp_path: Path) -> None:
-    control = Control(tmp_path / "control")
-    control.ahead = 1800
-    for _ in range(3):
-        control.committing(after=False)
-        control.committing(after=True)
-    assert (Control(tmp_path / "control").commits, control.ahead) == (3, 1800)
-
-
-@pytest.fixture
-def wire(practice: Start) -> Iterator[tuple[Practice, FaultProxy]]:
-    here = practice("symbols=[SYA]")
-    here.advance(FIRST)
-    with faulty_wire(here.url, 0) as proxy:
-        yield here, proxy
-
-
-ORDER = {"symbol": "SYA", "side": "buy", "qty": "1", "type": "market", "time_in_force": "day"}
-HEADERS = {"APCA-API-KEY-ID": "K", "APCA-API-SECRET-KEY": "S"}
-
-
-def send(proxy: FaultProxy, name: str) -> int:
-    """Send an order, and the status of its answer; 0 where none came."""
-    try:
-        answer = requests.post(
-            f"{proxy.url}/v2/orders",
-            json={**ORDER, "client_order_id": name},
-            headers=HEADERS,
-            timeout=10,
-        )
-    except requests.ConnectionError:
-        return 0
-    return answer.status_code
-
-
-@pytest.mark.parametrize(
-    ("when", "status", "at_once", "landed"),
-    [
-        ("before", 0, False, False),
-        ("flying", 0, False, True),
-        ("after", 0, True, True),
-        ("pass", 200, True, True),
-    ],
-)
-def test_a_trap_holds_the_chosen_request_while_something_is_done(
-    wire: tuple[Practice, FaultProxy], when: When, status: int, *, at_once: bool, landed: bool
-) -> None:
-    here, proxy = wire
-    seen: list[bool] = []
-    proxy.trap = Trap(
-        lambda: seen.append("o-2" in here.venue.tickets), "POST", "/v2/orders", 2, when
-    )
-    assert send(proxy, "o-1") == 200
-    assert send(proxy, "o-2") == status
-    assert proxy.trap.sprung.wait(5)
-    assert seen == [when == "after"]
-    assert ("o-2" in here.venue.tickets) == at_once
-    proxy.land()
-    assert ("o-2" in here.venue.tickets) == landed
-    assert send(proxy, "o-3") == 200
-
-
-def test_the_clock_is_shown_ahead(wire: tuple[Practice, FaultProxy]) -> None:
-    here, proxy = wire
-    proxy.ahead = -3600
-    shown = requests.get(f"{proxy.url}/v2/clock", headers=HEADERS, timeout=10).json()["timestamp"]
-    at = np.datetime64(shown.replace("+00:00", ""), "ns")
-    assert at == here.venue.now - np.timedelta64(1, "h")
-    answer = json.dumps({"timestamp": "2024-02-20T23:30:00+00:00", "is_open": False}).encode()
-    assert json.loads(shifted(answer, 3600))["timestamp"].startswith("2024-02-21T00:30")

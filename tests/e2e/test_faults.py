@@ -19,7 +19,7 @@ from tests.e2e import fault_checks
 from tests.e2e.fault_checks import Sent, World
 from tests.e2e.fault_kills import differing, kills
 from tests.e2e.fault_kinds import KINDS
-from tests.e2e.faults import NEVER, run, shares
+from tests.e2e.faults import NEVER
 from tests.e2e.selling_schedule import schedule as selling_schedule
 from tests.e2e.trading_schedule import schedule, trading
 
@@ -69,18 +69,6 @@ def test_a_killed_week_ends_as_an_undisturbed_one(tmp_path: Path, job: str) -> N
     assert never(counts) == {}, counts
     assert counts["kills"] == 12
     assert counts["orders"] > 12
-
-
-@pytest.mark.slow
-def test_kills_and_schedules_are_shared_among_the_jobs() -> None:
-    assert shares(5, 2) == [3, 2]
-    assert shares(4, 1) == [4]
-    figures = run((), 0, 0, 0)
-    assert not any(figures[name] for name in NEVER)
-    assert list(figures)[:8] == [
-        *("kills", "schedules", "duplicates", "lost"),
-        *("breaches", "differing_fills", "hangs", "leaks"),
-    ]
 
 
 @pytest.fixture(scope="module")
@@ -155,11 +143,6 @@ def fill_not_listed(world: World) -> None:
     del world.books.fills[world.orders[filled_name(world)].number]
 
 
-def fill_listed_in_part(world: World) -> None:
-    number = world.orders[filled_name(world)].number
-    world.books.fills[number] = [(q / 2, p) for q, p in world.books.fills[number]]
-
-
 def fill_a_cent_off(world: World) -> None:
     number = world.orders[filled_name(world)].number
     cent = Decimal("0.01")
@@ -232,7 +215,6 @@ def opened_under_a_loss(world: World) -> None:
         (given_up, {"lost"}),
         (never_at_the_venue, {"lost"}),
         (fill_not_listed, {"lost"}),
-        (fill_listed_in_part, {"lost"}),
         (fill_a_cent_off, {"differing_fills"}),
         (beyond_the_cap, {"breaches"}),
         (beyond_the_gross_ceiling, {"breaches"}),

@@ -16,22 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from event_contracts.trade import (
-    JOB,
-    KalshiAccount,
-    KalshiJob,
-    KalshiTradingSettings,
-    kalshi_account,
-    trade,
-)
+from event_contracts.trade import JOB, KalshiAccount, KalshiTradingSettings, kalshi_account, trade
 from event_contracts.trading.action_log import ActionEntry
 from event_contracts.trading.actions import PositionLimits
 from event_contracts.trading.actor import ActorService
-from event_contracts.trading.endpoint import KalshiConnection
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager, Reading
 from event_contracts.trading.records import TICK, MarketUpdate, SamplingSchedule
-from event_contracts.trading.sampler import Sampler
 from execution.account_lock import JOURNAL, KILL_FILE, PAGE
 from execution.live.__main__ import clear, kill
 from execution.live.loop import Stop
@@ -116,13 +107,6 @@ class Process:
         )
         service.follow(RAIN, SamplingSchedule(system_clock(), SECOND, 100_000))
         return service
-
-    def job(self) -> KalshiJob:
-        """The job of the account, as it is begun."""
-        connection = KalshiConnection(self.settings.venue(), self.manager.venue.keys)
-        sampler = Sampler(connection, (RAIN,), np.timedelta64(100, "ms"))
-        sampler.spans[RAIN] = SamplingSchedule(system_clock(), SECOND, 100)
-        return KalshiJob(self.service(), sampler, self.manager, self.ours, Stop(), None)
 
     def decide(self, action: int) -> str:
         """What becomes of an action on the quote that the venue shows."""

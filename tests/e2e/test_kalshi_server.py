@@ -76,9 +76,6 @@ def test_recorded_markets_are_played_as_far_apart_as_they_were(tmp_path: Path) -
         (["--key-file", "/dev/null/key.pem"], "--key-file: /dev/null/key.pem"),
         (["--key-file", "k" * 300], "--key-file: kkk"),
         (["--key-file", "~nobody at all/key.pem"], "--key-file: ~nobody"),
-        (["--key-file", "."], "--key-file: ."),
-        (["--key-file", "key.pem", "market.steps=0"], "market.steps: 0"),
-        (["--key-file", "key.pem", "--capital", "-5"], "--capital: -5"),
         (["--key-file", "key.pem", "--folder", "nowhere"], "--folder: nowhere"),
     ],
 )

@@ -81,16 +81,9 @@ def test_a_cycle_that_is_late_for_the_closing_auction_sends_nothing_and_says_why
     assert here.venue.tickets == {}
 
 
-def test_where_the_venue_has_no_bars_within_the_day_no_close_is_decided_on(practice: Start) -> None:
-    here = practice("timeframe=1d", *DAYS, STOCKS, "start=2024-07-01", "end=2024-07-05")
-    with pytest.raises(BrokerError, match="timeframe 15Min is not served here: 1Day"):
-        Live.at(here, *CLOSING, *SIMPLE, STOCKS).cycle(broker(here))
-
-
 @pytest.mark.parametrize(
     ("timeframe", "holding", "fills", "span"),
     [
-        pytest.param("1h", "next", 100, SPAN[:0], marks=pytest.mark.slow),
         ("1h", "plan", 20, SPAN[:0]),
         pytest.param("1h", "plan", 4, ("schedule=[11:30,14:30,09:00]",), marks=pytest.mark.slow),
         # Two weeks, one of them with a half-day, and with clocks put forward.
@@ -106,7 +99,6 @@ def test_where_the_venue_has_no_bars_within_the_day_no_close_is_decided_on(pract
         ("1d fill=close", "next", 20, (*DAYS, "start=2024-06-24", "end=2024-07-08")),
         # An afternoon, and three days over which a position is carried.
         ("15m", "next", 30, ("start=2024-02-20T17:00Z", "end=2024-02-20T21:00Z")),
-        pytest.param("15m", "plan", 20, SPAN[:0], marks=pytest.mark.slow),
         pytest.param(
             *("5m", "next", 30, ("start=2024-02-20T19:00Z", "end=2024-02-20T21:00Z")),
             marks=pytest.mark.slow,
@@ -156,14 +148,7 @@ def test_the_same_decisions_over_the_wire_end_with_the_backtests_fills_and_equit
     )
 
 
-@pytest.mark.parametrize(
-    "capital",
-    [
-        pytest.param(1_500.0, marks=pytest.mark.slow),
-        100_000.0,
-        pytest.param(2_000_000.0, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.parametrize("capital", [100_000.0, pytest.param(2_000_000.0, marks=pytest.mark.slow)])
 def test_a_crash_with_impact_missing_bars_and_a_margin_call_is_the_same_over_the_wire(
     practice: Start, capital: float
 ) -> None:
@@ -329,29 +314,6 @@ def test_a_correction_is_taken_over_and_changed_units_are_asked_for_anew(
     third = feed.bars(here.venue.now)
     np.testing.assert_array_equal(third.values[0, : len(first.times), 0], first.values[0, :, 0] / 4)
     assert len(asked) == 3
-
-
-def test_a_feed_of_closing_days_knows_what_one_begun_anew_and_the_backtest_know(
-    practice: Start,
-) -> None:
-    here = practice(*CLOSING, *DAYS, "symbols=[SYA,SYXUSD]", "start=2024-06-24", "end=2024-07-12")
-    data = Live.at(here, *CLOSING, *SIMPLE).feed._data
-    running = BarFeed(data, ("SYA", "SYXUSD"), 30)
-    while True:
-        bars = running.bars(here.venue.now)
-        anew = BarFeed(data, ("SYA", "SYXUSD"), 30).bars(here.venue.now)
-        known = here.venue.market.bars.between(0, here.venue.index + 1)
-        for s, symbol in enumerate(bars.symbols):
-            (times, values), (again, same) = bars.real_bars(s), anew.real_bars(s)
-            _, backtests = known.real_bars(known.symbols.index(symbol))
-            assert np.array_equal(times, again)
-            assert np.array_equal(values, same)
-            np.testing.assert_allclose(values, backtests[-len(values) :], rtol=1e-12)
-            started = bars.clock(bars.instruments[s].kind).started_at(times)
-            assert started[0] >= history_start(here.venue.now, 30)
-        if here.venue.over:
-            return
-        here.advance()
 
 
 def test_a_feed_that_has_run_for_days_knows_what_one_begun_anew_knows(practice: Start) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import stat
@@ -24,7 +23,6 @@ from execution.journal.cycles import next_cycle_of
 from execution.journal.order_store import STATES
 from execution.live.__main__ import status
 from execution.live.account import LiveAccount
-from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle
 from execution.live.loop import Stop
 from execution.live.open_account import OpenAccount
@@ -94,32 +92,6 @@ def here(practice: Start) -> Practice:
     here = practice("symbols=[SYA,SYB]")
     here.advance(OPENING)
     return here
-
-
-def test_a_cycle_writes_down_what_it_saw_decided_sent_and_what_filled(
-    here: Practice, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    desk = Desk.at(here, tmp_path)
-    with caplog.at_level(logging.INFO):
-        desk.job.step()
-        here.advance(SECOND)
-        desk.job.step()
-    path = tmp_path / JOURNAL
-    taken = set(here.venue.tickets)
-    assert {row[0] for row in rows_of(path, "SELECT client_order_id FROM intents")} == taken
-    states = rows_of(path, "SELECT DISTINCT state, job FROM intents")
-    assert states == [("filled", TRADE)]
-    assert all(rows_of(path, "SELECT reason != '' FROM intents"))
-    assert {name for (name,) in rows_of(path, "SELECT client_order_id FROM fills")} == taken
-    assert len(rows_of(path, "SELECT * FROM marks")) == 2
-    ended = rows_of(path, "SELECT job, decision != '', fills > 0, failed FROM cycles")
-    assert ended == [(TRADE, 1, 1, "")] * 2
-    assert rows_of(path, "SELECT id, ended FROM decisions") == [
-        ("trade-20240220T153000Z", "ended"),
-        ("trade-20240220T163000Z", "ended"),
-    ]
-    assert "exposure: stocks" in caplog.text
-    assert "PnL: " in caplog.text
 
 
 @pytest.mark.parametrize(

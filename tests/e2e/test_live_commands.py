@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from execution.account_lock import JOURNAL, account_lock, folder_lock, journal_of_account
+from execution.account_lock import JOURNAL, folder_lock, journal_of_account
 from execution.journal.decisions import Journal
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
@@ -97,28 +97,6 @@ def test_kill_leaves_a_file_that_says_what_to_do(
     assert "KILL is there: nothing is sent" in " ".join(asked(tmp_path, "status")[1].split())
 
 
-@pytest.mark.parametrize(
-    ("words", "says"),
-    [
-        (["--account", "other", "status"], "--account: data/live has no account 'other'"),
-        (["--folder", "nowhere", "status"], "--folder: nowhere: no account has a folder there"),
-        (["clear", "weather", "--by", "Ada"], "invalid choice: 'weather'"),
-        (["clear", "cash", "--by", "Ada"], "no such halt stands; what stands: drawdown"),
-        (["clear", "drawdown"], "--by"),
-        (["clear", "drawdown", "--by", "  "], "say by whom"),
-        (["staus"], "invalid choice: 'staus'"),
-        ([], "the following arguments are required: command"),
-    ],
-)
-def test_words_that_cannot_be_are_one_line(
-    folder: Path, tmp_path: Path, words: list[str], says: str
-) -> None:
-    code, text = asked(tmp_path, *words)
-    assert code == 2
-    assert says in text.splitlines()[-1]
-    assert "Traceback" not in text
-
-
 def second_account(folder: Path, last_cycle: str) -> Path:
     """The journal's folder of another account, with a cycle at an instant."""
     second = folder.parent / "second"
@@ -147,6 +125,7 @@ def test_of_several_accounts_one_is_to_be_named(
 
 
 def test_a_kill_without_a_loop_says_that_nothing_was_closed(folder: Path, tmp_path: Path) -> None:
+    (folder / JOURNAL).unlink()
     said = "KILL is there, but no loop runs: nothing was cancelled or closed, and none starts"
     code, text = asked(tmp_path, "kill")
     assert code == 0
@@ -156,14 +135,6 @@ def test_a_kill_without_a_loop_says_that_nothing_was_closed(folder: Path, tmp_pa
     (line,) = text.splitlines()
     assert line.endswith(f"{said} before you remove it; close what is open at the venue")
     assert (folder / "KILL").read_text() == "flatten"
-
-
-def test_a_kill_needs_no_journal(folder: Path, tmp_path: Path) -> None:
-    (folder / JOURNAL).unlink()
-    with account_lock(folder.name):
-        code, text = asked(tmp_path, "kill")
-    assert (code, "stops. Remove it to trade again" in text) == (0, True), text
-    assert (folder / "KILL").is_file()
 
 
 def test_a_kill_reaches_the_folder_in_which_the_account_is_traded(

@@ -46,7 +46,6 @@ from execution.option_orders import (
     SpreadOrder,
     contract_of,
 )
-from foundation.clock import Time
 from foundation.compose import composed_config
 from foundation.database import Database
 from foundation.database import rows_of as database_rows
@@ -455,53 +454,6 @@ def ears() -> Iterator[tuple[str, list[tuple[str, str, Any]]]]:
     thread.join(10)
 
 
-def test_the_heartbeat_is_every_five_minutes_and_an_alert_is_told_once(
-    ears: tuple[str, list[Any]],
-) -> None:
-    url, heard = ears
-    times = [0.0, 10.0, 299.0, 300.0, 450.0, 601.0]
-    now = [0.0]
-    notices = Notices(f"{url}/beat", f"{url}/alert", time=Time(elapsed=lambda: now[0]))
-    for now[0] in times:
-        notices.beat()
-        assert notices.flush(10)
-    assert [(method, path) for method, path, _ in heard] == [("GET", "/beat")] * 3
-    for _ in range(3):
-        notices.alert("halt", "safety halt")
-    notices.end_alert("halt")
-    notices.alert("halt", "again")
-    assert notices.flush(10)
-    assert [body for _, path, body in heard if path == "/alert"] == [
-        {"text": text, "content": text, "kind": "halt"} for text in ("safety halt", "again")
-    ]
-
-
-def test_nobody_to_tell_stops_nothing_and_the_address_stays_secret(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    notices = Notices("http://127.0.0.1:9/secret-token", "http://127.0.0.1:9/secret-token")
-    notices.beat()
-    notices.alert("halt", "safety halt")
-    assert not notices.flush(0.5)
-    assert "did not answer" in caplog.text
-    assert "secret-token" not in caplog.text
-
-
-def test_a_halt_is_told_and_nothing_is_ordered(
-    practice: Start, vix: Path, tmp_path: Path, ears: tuple[str, list[Any]]
-) -> None:
-    here = options(practice, vix)
-    here.advance("2024-02-20T15:30:00Z")
-    url, heard = ears
-    with Notices(None, f"{url}/alert") as notices:
-        words = "rules.entries=[60,120]", "STARTING_CAPITAL=50000"
-        seller_of(spreads(here), vix, tmp_path, *words, notices=notices).step()
-        assert notices.flush(10)
-    assert not here.posts
-    (body,) = (body for _, _, body in heard if body["kind"] == "halt")
-    assert "safety halt" in body["text"]
-
-
 def test_what_works_as_a_counted_run_ends_is_no_matter_of_the_next_start(
     practice: Start, vix: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -527,23 +479,9 @@ def test_what_works_as_a_counted_run_ends_is_no_matter_of_the_next_start(
     assert "has marked the account yet" not in (journal.parent / "status.html").read_text()
 
 
-def test_a_seller_whose_account_is_gone_tells_somebody(
-    practice: Start, vix: Path, tmp_path: Path, ears: tuple[str, list[Any]]
-) -> None:
-    here = options(practice, vix, f"symbols=[{UNDER}]")
-    url, heard = ears
-    words = [f"vix={vix}", f"AUTOSCALING_DATA_DIR={tmp_path / 'gone'}", f"ALERT_URL={url}/alert"]
-    words = [*words, f"broker.url_override={here.url}", f"folder={tmp_path / 'live'}"]
-    with pytest.raises(InputError, match="begins one"):
-        sell(words, KEYS)
-    assert ["begins one" in body["text"] for _, _, body in heard] == [True]
-
-
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ("strategies=[STRADDLE]", "STRADDLE"),
-        ("strategies=[PUT,PUT]", "twice"),
         ("broker.paper=false", "paper"),
         ("underlying=BTCUSD", "stock"),
         ("rules.leave_at=null", "deliver shares"),
@@ -552,7 +490,6 @@ def test_a_seller_whose_account_is_gone_tells_somebody(
         ("interval=3600", "284 at most"),
         ("cutoff=100", "leave_at: 300"),
         ("HEALTHCHECK_URL=ftp://token", "HEALTHCHECK_URL"),
-        ("ALERT_URL=http://", "ALERT_URL"),
     ],
 )
 def test_settings_that_cannot_be_are_named_and_addresses_are_not_shown(

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from foundation.compose import composed_config
 from foundation.errors import InputError
 from marketsimulator import BacktestSettings
-from option_spreads.backtest import BarsSettings, SpreadSettings
 from tests.e2e.refused import answer_of, refusal_of
 from tests.e2e.test_command_lines import ORIGINAL
 from tests.trainingdata.vendor_files import table, write
 from trainingdata.heads import HEADS
-from trainingdata.source import DataSettings
 
 FLAGS = ("--start", "2024-03-12", "--end", "2024-03-20", "forecaster=ewma", "trials=null")
 
@@ -71,32 +67,6 @@ def test_symbols_between_commas_need_no_brackets_and_a_batch_says_what_it_read(
     assert "Bars read" in printed
     assert "BBBUSD: quoted in USDT" in printed
     assert len(pd.read_parquet(folder / "made/here/f.parquet")) > 100
-
-
-def test_bars_up_to_an_instant_are_read_on_the_same_clock(folder: Path) -> None:
-    settings = DataSettings(
-        dir=tuple(str(folder / name) for name in ("aaa_30m.csv", "bbb-usdt.csv")),
-        zone="America/New_York",
-    )
-    now = np.datetime64("2024-03-07T16:30", "ns")
-    whole = settings.bars(["AAA"], None, None)
-    part = settings.bars_up_to(["AAA"], now)
-    assert part.now == now
-    assert (part.times == whole.times[: len(part.times)]).all()
-
-
-def test_spreads_read_naive_stamps_by_their_zone(folder: Path) -> None:
-    days = pd.date_range("2024-01-02", periods=80, tz="UTC")
-    vix = folder / "vix.parquet"
-    pd.DataFrame({"timestamp": days, "close": 15.0}).to_parquet(vix)
-    place: Any = {"dir": (str(folder / "aaa_30m.csv"),), "symbol": "AAA", "vix": str(vix)}
-    refused = r"has no zone; .* or name its zone: bars\.zone=America/New_York"
-    with pytest.raises(InputError, match=refused):
-        SpreadSettings(bars=BarsSettings(**place)).days()
-    zone = "America/New_York"
-    assert len(SpreadSettings(bars=BarsSettings(**place, zone=zone)).days().dates) > 5
-    with pytest.raises(InputError, match=r"bars\.zone: 'EST' is no zone"):
-        BarsSettings(zone="EST")
 
 
 @pytest.mark.first_example

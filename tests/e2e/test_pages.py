@@ -12,10 +12,6 @@ import numpy as np
 import pytest
 from markupsafe import Markup
 
-from event_contracts.compare import ComparisonSettings, compare
-from event_contracts.simulation.comparison_page import report_of
-from event_contracts.simulation.settings import EpisodeSettings
-from event_contracts.simulation.synthetic import SyntheticMarket
 from forecasting.evaluate import EvaluationSettings, evaluate, evaluation_files
 from forecasting.settings import ForecasterSettings
 from foundation.arrays import Instants
@@ -154,9 +150,6 @@ def test_without_a_script_every_chart_says_in_words_what_it_shows(
         assert words in shown
 
 
-# Tables of a page that go on beyond the box that they stand in, or beyond the page.
-BEYOND = """Array.from(document.querySelectorAll('table')).filter(e =>
-  e.scrollWidth > e.parentElement.clientWidth + 1).map(e => e.parentElement.className)"""
 FIRST = (
     "Array.from(document.querySelectorAll('.sortable tbody tr')).map(r => r.cells[{}].innerText)"
 )
@@ -200,29 +193,6 @@ def test_in_a_browser_a_comparison_reads_at_any_width_and_sorts_by_a_click(
     names = browser.value(FIRST.format(0))
     assert names[:2] == [f"a-run-with-a-rather-long-name-{k}" for k in (11, 10)]
     assert browser.complaints == []
-
-
-def test_in_a_browser_no_table_of_a_comparison_is_cut_off_on_a_desk(
-    browser: Page, tmp_path: Path
-) -> None:
-    runs = page_of_runs(
-        tmp_path / "runs",
-        lambda k: {
-            "sizing": {"fraction": 0.1 * (k % 4), "strategy": f"equal_weight_{k}", "band": k / 8},
-            "limits": {"symbol_cap": k // 4, "overnight_leverage": k % 3},
-            "forecaster": {"context_length": 100 + k},
-        },
-    )
-    events = tmp_path / "events.html"
-    market = SyntheticMarket(steps=20, edge=0.2, memory=0.99)
-    sizes = ComparisonSettings(episode=EpisodeSettings(market=market), sessions=25, runs=2)
-    events.write_text(report_of(compare(sizes)).page(), encoding="utf-8")
-    for file in (runs, events):
-        browser.open(file.as_uri(), 1280)
-        assert browser.value("document.querySelectorAll('table').length") > 0
-        assert browser.value(BEYOND) == []
-    browser.open(events.as_uri(), 390)
-    look_at_charts(browser, browser.value("document.querySelectorAll('figure').length"))
 
 
 def test_in_a_browser_an_evaluation_reads_at_any_width(browser: Page, tmp_path: Path) -> None:

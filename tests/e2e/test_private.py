@@ -48,17 +48,11 @@ def test_a_cycle_of_the_loop_leaves_nothing_that_others_may_read(
         opened(home)
 
 
-@pytest.mark.parametrize("command", ["init", "status"])
-def test_the_contracts_account_is_its_owners_alone(tmp_path: Path, command: str) -> None:
+def test_the_contracts_account_is_its_owners_alone(tmp_path: Path) -> None:
     env = {"PATH": "", "HOME": str(tmp_path), "AUTOSCALING_DATA_DIR": str(tmp_path / "account")}
-    words = [] if command == "status" else [command]
-    assert (
-        run_command(["-m", "option_spreads.contracts", "init"], cwd=tmp_path, env=env).returncode
-        == 0
-    )
-    if command == "status":
-        opened(tmp_path)
+    for words in (["init"], []):
         done = run_command(["-m", "option_spreads.contracts", *words], cwd=tmp_path, env=env)
         assert done.returncode == 0, done.stderr
-    assert (tmp_path / "account" / "paper" / "trades.csv").is_file()
-    assert open_to_others(tmp_path / "account" / "paper") == []
+        assert (tmp_path / "account" / "paper" / "trades.csv").is_file()
+        assert open_to_others(tmp_path / "account" / "paper") == []
+        opened(tmp_path)

@@ -14,7 +14,6 @@ from typing import Any
 
 import pandas as pd
 import pytest
-import yaml
 from alpaca.trading.client import TradingClient
 
 from execution.account_lock import JOURNAL
@@ -22,7 +21,7 @@ from execution.live.cycle import Cycle
 from execution.live.replay import Records, WaitingClock, run_replay
 from foundation.database import Database, rows_of_table
 from foundation.ending import Ended
-from foundation.errors import BrokerError, InputError
+from foundation.errors import InputError
 from foundation.files import DIGESTS, refuse_mixture
 from tests.commands import Started, run_command
 from tests.e2e.practice import KEYS, ROOT, Live, Practice, Start, environment, practising
@@ -199,12 +198,7 @@ def assert_same(one: Desk, other: Desk) -> None:
     assert one.here.venue.broker.row() == other.here.venue.broker.row()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("timeframe", ["1h", "1d fill=close"])
-def test_an_undisturbed_replay_has_the_venues_own_fills_and_equity(
-    whole_of: Callable[[str], Desk], timeframe: str
-) -> None:
-    whole = whole_of(timeframe)
+def test_an_undisturbed_replay_has_the_venues_own_fills_and_equity(whole: Desk) -> None:
     said = whole.summary
     venue = whole.here.venue
     assert (said["partial"], said["instants_left"], said["stopped"]) == (False, 0, "")
@@ -274,26 +268,6 @@ def test_stopped_again_and_again_the_records_so_far_say_that_they_are_partial(
         assert_same(desk, whole)
 
 
-@pytest.mark.slow
-def test_a_cycle_that_fails_leaves_the_records_of_those_before_it(
-    desk_of: Callable[[str], Desk], whole: Desk
-) -> None:
-    desk = desk_of("failed")
-
-    def fail() -> None:
-        desk.here.fail(kind="status", method="GET", path="/v2/positions", status=500, count=99)
-
-    with pytest.raises(BrokerError, match="500"):
-        desk.replay(stopping(4, fail))
-    said = desk.summary
-    assert said["partial"]
-    assert "500" in said["stopped"]
-    assert 4 <= said["instants"] <= 5
-    desk.here.clear_faults()
-    desk.replay()
-    assert_same(desk, whole)
-
-
 @pytest.mark.first_example
 @pytest.mark.parametrize("stopped", [True, False])
 def test_a_replay_is_gone_on_with_under_the_settings_alone_that_it_was_begun_with(
@@ -318,19 +292,6 @@ def test_a_replay_is_gone_on_with_under_the_settings_alone_that_it_was_begun_wit
         assert desk.summary == said
     again = desk.replay(nothing, "broker.attempts=2", "start=2024-02-20")
     assert not again["partial"]
-
-
-@pytest.mark.slow
-def test_the_settings_of_a_replay_lie_beside_its_files_and_hold_no_secret(
-    desk_of: Callable[[str], Desk],
-) -> None:
-    desk = desk_of("desk")
-    desk.replay(nothing, "alert_url=http://127.0.0.1:9/hook-of-mine")
-    text = (desk.output / "config.yaml").read_text()
-    kept = yaml.safe_load(text)
-    assert (kept["sizing"]["band"], kept["symbols"]) == (0.002, ["SYA", "SYB", "SYXUSD"])
-    assert kept["alert_url"] == "[secret]"
-    assert "hook-of-mine" not in text
 
 
 def cycles(folder: Path) -> bool:
@@ -366,3 +327,41 @@ def test_the_command_that_is_told_to_end_leaves_its_records_and_goes_on(
     assert json.loads(done.stdout) == desk.summary
     assert not desk.summary["partial"]
     assert desk.here.venue.over
+
+
+def test_a_server_that_is_begun_again_meanwhile_is_not_traded(
+    desk_of: Callable[[str], Desk],
+) -> None:
+    desk = desk_of("desk")
+    venue = desk.here.venue
+
+    def begin_again() -> None:
+        venue.record.account_id = "another"
+
+    with pytest.raises(InputError, match="the practice server was begun again"):
+        desk.replay(stopping(3, begin_again))
+    assert desk.summary["partial"]
+    assert desk.summary["instants"] == 3
+    assert len(desk.frames()["equity"]) == 3
+
+
+def test_a_replay_says_what_guards_kept_back_and_which_halts_stand(
+    desk_of: Callable[[str], Desk], capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = desk_of("guarded").replay(nothing, "guards.max_order=1")
+    told = capsys.readouterr().err
+    assert said["not_sent"] > 0
+    assert f"{said['not_sent']} orders of it NOT sent. The first: " in told
+    assert "guards.max_order is 1 USD" in told
+    assert (said["halted"], said["fills"]) == ([], 0)
+
+
+@pytest.mark.slow
+def test_a_replay_of_another_account_keeps_its_records(desk_of: Callable[[str], Desk]) -> None:
+    before = desk_of("desk")
+    with pytest.raises(Ended):
+        before.replay(stopping(2, lambda: signal.raise_signal(signal.SIGTERM)))
+    kept = before.summary
+    with pytest.raises(InputError, match="the server was begun again since"):
+        desk_of("desk").replay()
+    assert before.summary == kept

@@ -31,7 +31,7 @@ from execution.journal.order_store import OrderIntent, OrderStore
 from execution.live.accounts import TRADE
 from execution.live.loop import Stop
 from execution.live.open_account import OpenAccount
-from execution.live.page import REST, Bounds, Section, StatusPage
+from execution.live.page import Bounds, Section, StatusPage
 from execution.live.settings import LiveSettings
 from execution.orders import Order
 from foundation.clock import Time
@@ -284,16 +284,6 @@ def test_a_cycle_that_failed_is_said_until_one_has_not(written: Written) -> None
     assert f"Last cycle: {TRADE} at 21 Feb 2024" in written.text()
 
 
-def test_what_is_held_is_shown_against_its_ceiling(written: Written) -> None:
-    written.mark(NOW - 60 * MINUTE, 1_000.0, NVDA=700.0, AAPL=-300.0)
-    text = written.text()
-    assert "stocks, gross +1.000× 4.00× $1,000" in text
-    assert "NVDA +0.700× above 0.60× $700" in text
-    assert "AAPL -0.300× 0.60× -$300" in text
-    written.mark(NOW, 1_000.0, NVDA=4_100.0)
-    assert "stocks, gross +4.100× above 4.00×" in written.text()
-
-
 def test_the_page_is_its_owners_alone_and_never_half_of_one(written: Written) -> None:
     before = os.umask(0)
     try:
@@ -340,35 +330,6 @@ def test_a_page_that_cannot_be_written_is_logged_once_and_the_loop_goes_on(
     assert text.endswith("; the loop goes on")
     assert "\n" not in text
     assert line.exc_info is None, "it is no fault of the program"
-
-
-def test_trouble_of_a_products_section_is_no_trouble_of_the_others(
-    written: Written, caplog: pytest.LogCaptureFixture
-) -> None:
-    written.mark(NOW, 100.0)
-    lost = Section("Lost", lambda: _raise(InputError("its file is gone")))
-    written.status = written.status_page(lost)
-    assert "Lost its file is gone" in written.text()
-    assert "$100.00" in written.text()
-    written.status = written.status_page(Section("Wrong", lambda: _raise(KeyError("wrong"))))
-    written.status.refresh()
-    assert "is not written: 'wrong'; the loop goes on" in caplog.text
-    assert "Traceback" in caplog.text
-
-
-def test_writing_takes_a_twentieth_of_the_time_at_most(written: Written) -> None:
-    def slow() -> str:
-        written.seconds += 0.5
-        return ""
-
-    written.status = written.status_page(Section("Slow", slow))
-    written.order("an-order")
-    assert "an-order" in written.page()
-    written.order("another-one")
-    written.seconds = 0.5 + 0.5 * REST - 0.01
-    assert "another-one" not in written.page()
-    written.seconds += 0.02
-    assert "another-one" in written.page()
 
 
 def test_the_page_says_what_has_ended_the_loop(written: Written) -> None:

@@ -16,7 +16,7 @@ from marketsimulator.results.stress_book import account_book, option_risk
 from marketsimulator.results.stress_outcomes import Stress
 from marketsimulator.settings import BacktestSettings
 from marketsimulator.stress import requested
-from tests.e2e.practice import KEYS, OPENING, Practice, Start, broker, order, trading, write_bars
+from tests.e2e.practice import KEYS, OPENING, Practice, Start, broker, order, trading
 from tests.e2e.refused import answer_of
 from trainingdata.feed.endpoint import BrokerSettings
 
@@ -65,34 +65,6 @@ def test_the_book_is_what_the_venue_says_and_nothing_is_sent(
     assert here.posts == []
     assert trading(here).get_all_positions() == before
     assert trading(here).get_orders() == []
-
-
-def test_files_of_bars_decide_days_by_name_and_deviations_and_bound_liquidations(
-    here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bars = here.venue.market.bars
-    every = write_bars(bars, tmp_path / "every", ("SYA", "SYB", "SYXUSD"))
-    day = '{name: then, day: "2024-02-15", stocks: -0.5, coins: -0.5, source: "a test"}'
-    words = ("only=[then,correlation]", f"own=[{day}]")
-    found = found_at(here, monkeypatch, *words, f"data.dir=[{every}]")
-    assert found.skipped == {}
-    assert found.book.notes == ()
-    assert found.book.known.now <= found.book.account.as_of, "later bars are not known"
-    correlation, then = found.outcomes
-    assert correlation.loss > 0
-    by_own_bars = [
-        move.basis.startswith("own bars, 2024-02-14T21:00Z") for move in then.moves.values()
-    ]
-    assert all(by_own_bars)
-
-    one = write_bars(bars, tmp_path / "one", ("SYA",))
-    found = found_at(here, monkeypatch, *words, f"data.dir=[{one}]")
-    first, *others = found.outcomes[0].moves.values()
-    assert first.basis.startswith("own bars")
-    assert [other.basis for other in others] == ["stated of its class"] * 2
-    assert abs(first.move) < 0.1
-    assert found.skipped["correlation"].startswith("SYB has 0 daily returns")
-    assert here.posts == []
 
 
 def test_the_command_reads_the_account_beside_a_kill_file(

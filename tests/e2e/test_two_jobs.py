@@ -27,7 +27,7 @@ from option_spreads.sell import sell
 from option_spreads.selling.job import FOLDER
 from option_spreads.selling.state import OpenSpread, collateral, read_state
 from tests.commands import Started
-from tests.e2e.practice import KEYS, ROOT, Practice, Start, buy, environment, trading
+from tests.e2e.practice import KEYS, ROOT, Practice, Start, environment, trading
 
 UNDER = "SYC"
 NOW = np.datetime64("2024-02-20T15:30", "ns")
@@ -128,24 +128,6 @@ def spread(contracts: int, closed: int = 0) -> OpenSpread:
         asked=Decimal("0.4"),
         closed=closed,
     )
-
-
-def test_a_seller_alone_names_what_was_done_by_hand(
-    practice: Start, vix: Path, tmp_path: Path
-) -> None:
-    here, words = seller_of_one_entry(practice, vix, tmp_path)
-    path = tmp_path / "live" / here.venue.record.account_id / JOURNAL
-    sell(words, KEYS)
-    client = trading(here)
-    client.submit_order(buy("SYC", 3))
-    order = {"symbol": "SYA", "qty": "3", "side": "buy", "client_order_id": "by-hand"}
-    client.post("/orders", {**order, "type": "limit", "limit_price": "1", "time_in_force": "gtc"})
-    sell(words, KEYS)
-    ((kind, why),) = rows_of(path, "SELECT kind, why FROM halts")
-    assert kind == "symbols"
-    assert why.startswith("order by-hand in SYA is nobody's here; SYC is 3 at the venue, 0 by")
-    ((text,),) = rows_of(path, "SELECT text FROM notices")
-    assert why in text
 
 
 @pytest.mark.parametrize(("contracts", "halt"), [("1", "symbols"), ("40", "positions")])
@@ -267,27 +249,3 @@ def test_an_order_of_a_stock_by_hand_stops_no_spread(
     sell(words, KEYS)
     path = tmp_path / "live" / here.venue.record.account_id / JOURNAL
     assert rows_of(path, "SELECT state, why FROM intents") == [("filled", "")]
-
-
-def test_spreads_alone_need_no_symbols_and_end_with_another_account(
-    practice: Start, vix: Path, tmp_path: Path
-) -> None:
-    words = (f"options.vix={vix}", f"options.symbols=[{UNDER}]", "start=2024-02-20T15:30Z")
-    here = practice(*words, "end=2024-02-21", f"symbols=[{UNDER}]", speed=60.0)
-    AccountFiles(tmp_path / "data" / "autoscaling" / "paper", 20_000.0).initialise()
-    selling = [f"vix={vix}", f"root={UNDER}", f"underlying={UNDER}", "interval=1"]
-    selling = [*selling, "rules.leave_at=300"]
-    command = [
-        *(str(ROOT / "trade_stock_e2e.py"), "mode=paper", "cycles=null", "jobs=[spreads]"),
-        f"broker.url_override={here.url}",
-        "spreads=[{}]".format(",".join(f"'{word}'" for word in selling)),
-    ]
-    loop = Started(command, cwd=tmp_path, env=environment(tmp_path))
-    path = tmp_path / "data" / "live" / here.venue.record.account_id / JOURNAL
-    while loop.running and not path.is_file():
-        time.sleep(0.05)
-    asked = here.venue.record.account_id
-    here.venue.record.account_id = "another"
-    ended = loop.wait(60)
-    assert ended.returncode == 2, ended.stderr
-    assert f"account is another now, and this process trades {asked}" in ended.stderr

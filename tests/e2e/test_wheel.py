@@ -51,27 +51,6 @@ def test_every_command_is_listed_with_a_line_and_an_unknown_one_is_named(
     ]
 
 
-def test_a_reader_who_has_seen_enough_of_the_list_is_no_error() -> None:
-    words = [sys.executable, "-m", "kelly_chronos"]
-    listing = subprocess.Popen(
-        words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert listing.stdout is not None
-    listing.stdout.close()
-    assert listing.stderr is not None
-    said = listing.stderr.read()
-    listing.stderr.close()
-    assert (listing.wait(60), said) == (0, "")
-
-
-@pytest.mark.slow
-def test_a_command_by_name_is_the_module_s_own() -> None:
-    here = started(sys.executable, "-m", "kelly_chronos", "audit", "--help")
-    there = started(sys.executable, "-m", "marketsimulator.audit", "--help")
-    assert here.returncode == there.returncode == 0
-    assert here.stdout.splitlines()[2:] == there.stdout.splitlines()[2:] != []
-
-
 @pytest.mark.slow
 def test_a_wheel_installed_into_an_empty_environment_runs_from_another_folder(
     tmp_path: Path,

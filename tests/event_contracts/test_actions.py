@@ -18,11 +18,21 @@ from event_contracts.trading.actions import (
     POSITION_SIZES,
     LimitOrderActions,
     LimitOrderActionSpace,
+    PositionLimits,
     decode_action,
     encode_action,
     process_action,
 )
-from event_contracts.trading.orders import LimitOrder, MarketView, Outcome, Receipt, Verb, other
+from event_contracts.trading.orders import (
+    LimitOrder,
+    MarketView,
+    Outcome,
+    Quote,
+    Receipt,
+    RestingOrder,
+    Verb,
+    other,
+)
 from tests.event_contracts.trading import MARKET, QUOTE, view, views, waiting
 
 D = Decimal
@@ -251,3 +261,31 @@ def test_the_asynchronous_way_sends_the_same_and_keeps_the_loop_free() -> None:
     plain = Shown(view())
     assert asyncio.run(both()) == space.execute_action_sync(3, plain, MARKET, "c")
     assert slow.sent == plain.sent
+
+
+@pytest.mark.parametrize("quote", [Quote(D(0), D("0.30")), Quote(D("0.30"), D(1))])
+def test_a_book_with_one_side_has_no_middle(quote: Quote) -> None:
+    space = LimitOrderActionSpace(price_style="mid")
+    assert [space.price(intent, quote) for intent in range(1, 5)] == [None] * 4
+
+
+def test_own_sizes_buffer_and_limits_count() -> None:
+    sizes = LimitOrderActionSpace(position_sizes=(1, 2, 3, 4, 200))
+    assert sizes.process_action(5) == ("BUY_YES", 200)
+    assert sizes.action_masks(view())[[1, 5]].tolist() == [True, True]
+    assert not LimitOrderActionSpace(cash_buffer=999.0).action_masks(view())[1:].any()
+    narrow = LimitOrderActionSpace(limits=PositionLimits(contracts=D(10)))
+    assert np.flatnonzero(narrow.action_masks(view())).tolist() == [0, 1, 2, 11, 12]
+
+
+def test_an_order_checks_itself() -> None:
+    for price, count in (("0", "1"), ("1", "1"), ("0.00001", "1"), ("0.5", "0"), ("0.5", "0.001")):
+        with pytest.raises(ValueError, match=r"c: (price|count) must be a multiple"):
+            LimitOrder("c", MARKET, "BUY", "YES", D(price), D(count))
+    with pytest.raises(ValueError, match="needs a client_order_id"):
+        LimitOrder("", MARKET, "BUY", "YES", D("0.5"), D(1))
+    with pytest.raises(ValueError, match=r"remaining must be above 0 and at most 5, got 6"):
+        RestingOrder("o", LimitOrder("c", MARKET, "BUY", "YES", D("0.5"), D(5)), D(6))
+    for bid, ask in (("0.5", "0.4"), ("-0.1", "0.4"), ("0.5", "1.1")):
+        with pytest.raises(ValueError, match="0 ≤ yes_bid ≤ yes_ask ≤ 1"):
+            Quote(D(bid), D(ask))

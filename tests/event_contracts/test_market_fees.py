@@ -37,6 +37,16 @@ def learned(stand: KalshiStand, *markets: str) -> MarketFees:
     return fees
 
 
+def test_the_rules_are_those_of_new_yorks_day() -> None:
+    fees = KalshiFees(
+        taker=(DatedRate("1900-01-01", 0.07), DatedRate("2026-11-23", 0.0)), as_of="2026-11-20"
+    )
+    rules_of = MarketFees(fees.on)
+    # Midnight in New York is five in the morning, UTC.
+    assert rules_of("RAIN", np.datetime64("2026-11-23T04:59:59", "ns")).taker == D("0.07")
+    assert rules_of("RAIN", np.datetime64("2026-11-23T05:00:00", "ns")).taker == 0
+
+
 def test_what_the_venue_charges_is_what_is_booked(cheap: KalshiStand) -> None:
     fees = learned(cheap, "SIM-1", "SIM-2")
     rules = fees("SIM-1", AT)

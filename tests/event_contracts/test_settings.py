@@ -55,6 +55,7 @@ RAIN = {"markets": ("RAIN",)}
         (KalshiVenueSettings, RAIN),
         (KalshiTradingSettings, {"markets": ("RAIN", "RAIN")}),
         (KalshiTradingSettings, {"mode": "live"}),
+        (KalshiTradingSettings, {"broker": KalshiSettings(mode="live", confirm_live=True)}),
         (KalshiTradingSettings, {"folder": ""}),
         (KalshiSettings, {"mode": "live"}),
         (FeeRules, {"taker": D(1)}),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from event_contracts.simulation.learner import Markets
+from event_contracts.simulation.learner import Learner, Markets
 from event_contracts.simulation.settings import LearnerSettings
 from event_contracts.simulation.synthetic import SyntheticMarket
 from event_contracts.simulation.vector import VectorKalshiEnv
@@ -108,3 +109,11 @@ def test_a_potential_moves_rewards_and_leaves_what_an_episode_earned() -> None:
     assert np.allclose(rewards[True].sum(axis=0), rewards[False].sum(axis=0), atol=1e-3)
     shifted = np.abs(rewards[True]).sum()
     assert shifted != pytest.approx(np.abs(rewards[False]).sum(), rel=1e-3)
+
+
+def test_a_disk_that_takes_nothing_ends_training_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(learner: Learner, path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Learner, "save", full)
+    assert "o cannot be written: No space left on device" in refused("output=o", "steps=128")

@@ -264,3 +264,20 @@ def test_the_phrase_says_what_leverage_is_granted_and_targets_what_of_it_orders_
 def test_a_strategy_that_is_not_there_is_refused_as_settings_are_made() -> None:
     with pytest.raises(InputError, match="nobody"):
         SizingSettings(strategy="nobody")
+
+
+def test_every_order_can_say_why_it_exists(market: Bars) -> None:
+    decision = decided(market, MIDDAY, trader(SYA=50.0, SYB=-5.0))
+    reasons = {o.symbol: str(o.reason) for o in decision.orders}
+    assert "forecast +50.0 bp" in reasons["SYA"]
+    assert "to +0.600, bound by symbol_cap" in reasons["SYA"]
+    assert "over 1 h" in reasons["SYB"]
+
+
+def test_an_order_that_the_legacy_rule_sized_says_so(market: Bars) -> None:
+    kelly = trader(SYA=50.0)
+    legacy = replace(kelly, sizing=SizingSettings(enhanced=False))
+    [order] = [o for o in decided(market, MIDDAY, legacy).orders if o.symbol == "SYA"]
+    assert str(order.reason).endswith(", sized by the legacy rule")
+    for order in decided(market, MIDDAY, kelly).orders:
+        assert "legacy" not in str(order.reason)

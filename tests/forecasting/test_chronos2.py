@@ -182,11 +182,16 @@ def test_predict_ohlc_names_what_it_cannot_use(shipped: Chronos2Forecaster, mark
     shipped.predict_ohlc(wrong, "SYA", context_length=97)
 
 
+@pytest.mark.parametrize("place", ["index", "column", "text"])
 def test_predict_ohlc_refuses_the_newest_row_first(
-    shipped: Chronos2Forecaster, market: Bars
+    shipped: Chronos2Forecaster, market: Bars, place: str
 ) -> None:
-    frame = ohlc(market, "SYA").tail(100)
-    frame.index = pd.date_range("2024-03-01", periods=100, freq="h")
+    frame = ohlc(market, "SYA").tail(100).reset_index(drop=True)
+    stamps = pd.date_range("2024-03-01", periods=100, freq="h")
+    if place == "index":
+        frame.index = stamps
+    else:
+        frame["Timestamp"] = stamps if place == "column" else stamps.astype(str)
     shipped.predict_ohlc(frame, "SYA")
     with pytest.raises(InputError, match=r"^context_df of SYA: rows must increase"):
         shipped.predict_ohlc(frame[::-1], "SYA")

@@ -45,8 +45,8 @@ SPECIFICATION = re.compile(r"""(?<![MHV])\{[^{}"]+:(\+?,?\.\d[f%]|\+,?|,\.\d[f%]
 ALLOWED = {  # data and refusals, not figures that are read
     'Decimal(f"{float(trade.total):.2f}"),',
     'raise ValueError(f"trips in {symbol} earn {usd} USD, no {contributions[symbol]:.6%}")',
-    'f"data.dir: {bars.source} values the book of {when} at {book.equity:,.2f} USD, and the"',
-    'f" run has {held.equity:,.2f}; {_OWN_BARS}"',
+    'f"data.dir: {bars.source} values the book of {when} at {account.equity:,.2f} USD, and"',
+    'f" the run has {held.equity:,.2f}; {_OWN_BARS}"',
 }
 
 

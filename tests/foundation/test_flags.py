@@ -61,9 +61,13 @@ RUN = "marketsimulator.backtest_kelly_chronos2"
 @pytest.mark.parametrize(
     ("module", "words", "says"),
     [
-        (SERVER, ["--start", "2"], "--start: '2' is no date"),
-        (SERVER, ["--symbols", "FOO"], "bars of your own: --data-dir FOLDER"),
-        (SERVER, ["--capital", "3", "capital=5"], "--capital and capital=5 give the same setting"),
+        (SERVER, ["--start", "2", "--port", "0"], "--start: '2' is no date"),
+        (SERVER, ["--symbols", "FOO", "--port", "0"], "bars of your own: --data-dir FOLDER"),
+        (
+            SERVER,
+            ["--capital", "3", "capital=5", "--port", "0"],
+            "--capital and capital=5 give the same setting",
+        ),
         (KALSHI, [], "--key-file is missing; name a new file, --key-file KEY.pem"),
         (KALSHI, ["--key-file", "k", "--markets", "A"], "--markets: tickers are of recorded"),
         (KALSHI, ["--key-file", "k", "fees=alpaca"], "event contracts are traded for fees=kalshi"),

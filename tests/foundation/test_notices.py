@@ -101,6 +101,25 @@ def test_an_alert_that_is_refused_holds_up_no_other(ear: str, tmp_path: Path) ->
     assert heard_texts()[-1] == "poison"
 
 
+def test_a_heartbeat_does_not_wait_behind_alerts_that_nobody_takes(
+    monkeypatch: pytest.MonkeyPatch, unended: Callable[..., Notices]
+) -> None:
+    sent: list[str] = []
+    notices = unended("http://127.0.0.1:9/", "http://127.0.0.1:9/")
+
+    def in_vain(_: Any, name: str, *rest: Any) -> bool:
+        sent.append(name)
+        notices.beat()
+        return name == "HEALTHCHECK_URL"
+
+    monkeypatch.setattr(module, "_sent", in_vain)
+    with notices._changed:
+        for text in ("first", "second"):
+            notices.alert(text, text)
+        assert notices._changed.wait_for(lambda: "HEALTHCHECK_URL" in sent, PATIENCE)
+    assert sent[:2] == ["ALERT_URL", "HEALTHCHECK_URL"]
+
+
 def test_no_alert_is_longer_than_4000_characters(
     ear: str, tmp_path: Path, unended: Callable[..., Notices]
 ) -> None:

@@ -29,7 +29,6 @@ from marketsimulator.results.verdict import verdict
 from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.accountant import Records, audit
 from tests.marketsimulator.runs import settings_of
-from tests.own_module import own_module
 from trainingdata.bars import Bars, panel
 from trainingdata.instruments import instrument
 from trainingdata.market import Market
@@ -151,23 +150,6 @@ def test_results_differ_between_forecasters_and_are_set_beside_a_random_walk_and
     )
     assert "mean position rests" not in remarks
     assert "The random walk is the prior alone" in remarks
-
-
-def test_a_random_walk_without_a_premium_trades_nothing_and_says_why() -> None:
-    walk = run_backtest(settings("forecaster=ewma", "prior.stock_sharpe=0"))
-    remarks = " ".join(walk.summary()["remarks"])
-    assert "No trades: the largest edge, 0.00 bp" in remarks
-    assert "did not exceed its cost of 2.00 bp" in remarks
-    assert "the forecast made no difference" in remarks
-
-
-def test_a_strategy_of_ones_own_that_never_trades_is_told_why_in_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    own = own_module("def crumbs(s): return s.held + 5e-9 * s.deciding\n", tmp_path, monkeypatch)
-    run = run_backtest(settings("forecaster=ewma", f"+sizing._target_={own}.crumbs"))
-    (line,) = [each for each in run.summary()["remarks"] if each.startswith("No trades")]
-    assert f"{own}.crumbs asked for, 5e-09 of equity" in line
 
 
 def test_every_fill_traces_to_an_order_and_a_decision(results: Results) -> None:

@@ -173,15 +173,11 @@ def test_a_cluster_walks_variants_to_the_same_figures(tmp_path: Path) -> None:
         ([], {}, "strategies: name at least one"),
         (["kelly_50"], {}, "1 run; a comparison takes two"),
         (["kelly_50"], {"sizing.strategy": ["kelly_25"]}, "vary.sizing.strategy: strategies names"),
-        ([], {"strategy": ["a", "b"]}, "vary.strategy: variants share it"),
         ([], {"data.edge": [0.0, 0.3]}, "vary.data.edge: variants share it"),
         (["kelly_50"], {"sizing.fraction": [0.5, None]}, "vary: two variants are both kelly_50"),
         (["kelly_10", "kelly_50"], {"sizing.fraction": [0.3]}, "vary: two variants are both"),
         ([], {"sizing.band": 3}, "vary.sizing.band: 3 is no list"),
         ([], {"limits.typo": [1]}, "there is no such setting"),
-        ([], {"limits.symbol_cap": []}, "no list of values"),
-        ([], {"limits.symbol_cap": ["much"]}, "symbol_cap"),
-        ([], {"sizing.fraction": [1, 1.0]}, "vary: two variants are both"),
     ],
 )
 def test_what_cannot_be_varied_is_refused_before_anything_is_run(

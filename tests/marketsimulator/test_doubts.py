@@ -11,9 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from execution.lending import MarginTerms, SymbolRate
 from execution.live.settings import LiveSettings
-from execution.settings import TradingSettings
 from foundation.errors import DataError
 from marketsimulator.backtest import run_backtest
 from marketsimulator.results.remarks import prices_text
@@ -113,22 +111,6 @@ def test_an_action_that_prices_do_not_show_is_refused_or_by_setting_a_doubt(
         with pytest.raises(DataError, match=what):
             live.data.market(raw).view()
         assert replace(live, data=accepted).data.market(raw).view().symbols == ("SYB",)
-
-
-def test_rows_of_other_symbols_are_named_file_by_file(tmp_path: Path) -> None:
-    path = listing(tmp_path, "SYA,2024-03-05,dividend,1", "NVDA,2024-06-10,split,10")
-    margin = MarginTerms(
-        borrow_rates=(SymbolRate("SYA", 0.1), *(SymbolRate(f"A{k}", 0.1) for k in "ABCDEFG")),
-        requirements=(SymbolRate("sya", 0.5),),
-    )
-    settings = TradingSettings(
-        data=DataSettings(actions=str(path), adjustment="raw"), margin=margin
-    )
-    assert settings.unused_rows(["SYA"], settings.data.corporate_actions()) == [
-        "data.actions: not in this run, not applied: NVDA.",
-        "margin.borrow_rates: not in this run, not applied: AA, AB, AC, AD, AE and 2 more.",
-    ]
-    assert TradingSettings().unused_rows(["SYA"], ()) == []
 
 
 def test_adjusted_is_said_only_where_it_was_checked(folder: Path, market: Bars) -> None:

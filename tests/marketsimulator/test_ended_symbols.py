@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from execution.alpaca.activities import activity_of
-from execution.records import ENDED, Run
+from execution.live.cycle import _say_missing
+from execution.records import ENDED
 from foundation.files import write_whole
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.backtest import run_backtest
 from marketsimulator.results.counterfactuals import ended_market
-from marketsimulator.results.remarks import ended_remarks
 from marketsimulator.results.report import result_files
 from marketsimulator.runs.outcome import Outcome
 from marketsimulator.runs.variants import outcomes
@@ -26,7 +26,7 @@ from tests.marketsimulator.accounts import account_on, market, panel_of, stock_e
 from tests.marketsimulator.by_hand import eager, wild
 from tests.marketsimulator.runs import SPAN, settings_of, trader_of
 from tests.marketsimulator.same_runs import walked_as_stepped
-from trainingdata.bars import Bars, Origin
+from trainingdata.bars import Bars
 from trainingdata.endings import Ending, Endings
 from trainingdata.market import Market
 from trainingdata.sessions import session_open
@@ -175,26 +175,6 @@ def test_a_page_adds_up_where_a_share_is_worth_nothing(
     assert "ended within the run (SYA)" in (tmp_path / "run/report.html").read_text()
 
 
-def test_a_long_run_of_files_without_an_end_says_what_it_may_rest_on() -> None:
-    bars = flat(14)
-    origins = tuple(Origin(f"{symbol}.csv", "UTC", 60) for symbol in bars.symbols)
-    bars = replace(bars, origins=origins)
-    run = Run("x", [], [], [], {})
-    earned = dict.fromkeys((*bars.symbols, "interest", "other"), 0.0)
-    missing = "Missing at the end, held at the last price and not decided on: AAA."
-    assert ended_remarks(run, Market(bars), earned) == [missing]
-    assert "survivorship" in ended_remarks(run, Market(bars), earned, chosen=True)[0]
-    times = bars.times.copy()
-    times[0] -= np.timedelta64(400, "D")
-    longer = replace(bars, times=times)
-    said = ended_remarks(run, Market(longer), earned)
-    assert "survivorship" in said[0]
-    ended = Market(longer, endings=Endings(after=2))
-    assert [each.partition(" ended")[0] for each in ended_remarks(run, ended, earned)] == [
-        "1 symbol"
-    ]
-
-
 def test_a_future_in_which_symbols_end_changes_nothing_before_it() -> None:
     whole = Market(flat(56))
     at = whole.bars.times[20]
@@ -219,3 +199,11 @@ def test_the_practice_venue_lists_an_end_as_a_merger_that_a_journal_reads(
     assert (read.kind, read.symbol, float(read.quantity)) == ("merger", "AAA", -100.0)
     assert float(read.amount) == pytest.approx(700.0)
     assert venue.broker.account().positions == {}
+
+
+def test_a_live_pass_names_what_has_no_bar(caplog: pytest.LogCaptureFixture) -> None:
+    _say_missing(flat(14, sessions=4))
+    _say_missing(flat(56))
+    assert [each.getMessage() for each in caplog.records] == [
+        "AAA: no bar for 2 sessions, it does not decide"
+    ]

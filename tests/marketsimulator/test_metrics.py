@@ -69,19 +69,3 @@ def test_turnover_is_a_yearly_rate() -> None:
     at = hourly("2023-01-01T00:00", "2024-01-01T06:00")
     assert annual_turnover(500.0, at, np.full(len(at), 100.0)) == pytest.approx(5.0, rel=1e-3)
     assert annual_turnover(500.0, at[:1], np.array([100.0])) is None
-
-
-@pytest.mark.slow
-def test_the_year_before_a_day_ends_on_the_same_date_across_leap_years() -> None:
-    """Sessions of 2024-06-14 … 2025-06-13 counted by hand: 250; a leap day counts where it lies."""
-    leap_days = [np.datetime64(f"{year}-02-29") for year in (2016, 2020, 2024)]
-    days = np.arange(np.datetime64("2017-01-01"), np.datetime64("2026-01-01"))
-    for day in days:
-        _, coin_days = daily_equity(four_pm(np.array([day])), np.ones(1), capital=1.0, coins=True)
-        leaps = any(
-            np.timedelta64(0) <= day - leap < np.timedelta64(366, "D") for leap in leap_days
-        )
-        assert coin_days == (366 if leaps else 365), day
-    end = four_pm(np.array(["2025-06-13"], "datetime64[D]"))
-    assert daily_equity(end, np.ones(1), capital=1.0, coins=True)[1] == 365
-    assert daily_equity(end, np.ones(1), capital=1.0, coins=False)[1] == 250

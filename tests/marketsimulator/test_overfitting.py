@@ -88,31 +88,6 @@ def test_every_figure_is_that_of_the_definition(
         assert getattr(found, name) == pytest.approx(value, abs=1e-8), name
 
 
-def test_who_is_best_in_one_half_alone_is_overfitted_and_who_is_in_both_is_not() -> None:
-    early = np.tile([0.02, 0.0], 15)
-    late = np.tile([0.01, -0.01], 15)
-    fading = np.array([np.append(early, -early), np.append(-early, early)])
-    assert told(fading, 2).probability == 1.0
-    steady = np.array([np.append(early, early), np.append(late, late)])
-    assert told(steady, 2).probability == 0.0
-
-
-@pytest.mark.parametrize("level", [0.0, 0.0003, -0.02])
-def test_a_variant_that_never_moves_is_left_out(level: float) -> None:
-    still = np.full((1, 120), level)
-    assert told(np.concatenate([NOISE, still])) == told(NOISE)
-    assert overfitting(np.concatenate([NOISE[:1], still])) is None
-
-
-@pytest.mark.parametrize("count", [2, 3, 50])
-def test_variants_alike_come_to_a_half_whatever_they_earned(count: int) -> None:
-    for level in (-0.01, 0.0, 0.01):
-        same = np.tile(NOISE[:1] + level, (count, 1))
-        levered = same * np.linspace(0.1, 3.7, count)[:, None]
-        assert told(same).probability == 0.5
-        assert told(levered).probability == 0.5
-
-
 @pytest.mark.parametrize("days", [0, 1, 16, 59])
 def test_too_few_days_say_nothing(days: int) -> None:
     assert overfitting(NOISE[:, :days]) is None

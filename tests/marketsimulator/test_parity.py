@@ -115,10 +115,8 @@ def test_a_run_of_one_decision_is_walked_and_said() -> None:
     assert run.decisions[0].choices
 
 
-STRATEGIES = ("kelly_50", "legacy", "risk_parity", "fixed_fraction", "vol_target", "kelly_50_x4")
-
-
-@pytest.mark.parametrize("strategy", STRATEGIES)
+# kelly_50 and risk_parity are walked and asked under limits below, fixed_fraction on days.
+@pytest.mark.parametrize("strategy", ["legacy", "vol_target"])
 def test_a_strategy_has_the_same_account_walked_swept_and_asked(strategy: str) -> None:
     run, outcome = walked_and_swept(f"sizing.strategy={strategy}")
     assert outcome.totals.trades == sum(fill.price > 0 for fill in run.fills) > 40
@@ -228,12 +226,9 @@ def halved(market: Market, symbol: str, date: str) -> Market:
 @pytest.mark.parametrize(
     ("fill", "strategy", "capital"),
     [
-        ("open", "kelly_50", 2_000_000.0),
-        ("open", "risk_parity", 100_000.0),
-        ("open", "fixed_fraction", 1_500.0),
-        ("close", "kelly_50", 1_500.0),
-        ("close", "risk_parity", 2_000_000.0),
-        ("close", "fixed_fraction", 100_000.0),
+        ("open", "kelly_50", 100_000.0),
+        ("open", "fixed_fraction", 2_000_000.0),
+        ("close", "risk_parity", 1_500.0),
     ],
 )
 def test_orders_of_a_daily_decision_wait_for_their_auction_walked_as_stepped(
@@ -246,6 +241,11 @@ def test_orders_of_a_daily_decision_wait_for_their_auction_walked_as_stepped(
         market = halved(market, "SYB", "2023-08-16")
     assert trader.table is not None
     run = walked_as_stepped(settings, market, trader)
+    if fill == "open" and strategy == "kelly_50":
+        name = "kelly_50-20230815T200000Z-SYB-0-0"
+        (order,) = [order for _, order in run.decisions.orders if order.client_order_id == name]
+        (split,) = [each for each in run.fills if each.client_order_id == name]
+        assert split.qty == 2 * order.signed_qty, "what waited for the open is doubled with it"
     auctions = calendar().opens if fill == "open" else calendar().closes
     bought = [each for each in run.fills if each.price and each.client_order_id[:3] != "liq"]
     assert len(bought) > 60
@@ -253,12 +253,3 @@ def test_orders_of_a_daily_decision_wait_for_their_auction_walked_as_stepped(
     line = settings.timeline(market, impact=True)
     kept, swept = (walked(settings, market, trader.table, line, keeps=k) for k in (True, False))
     np.testing.assert_array_equal(kept.account, swept.account)
-
-
-def test_a_split_before_the_open_doubles_the_shares_that_wait_for_it() -> None:
-    settings, market, trader = believing(*DAILY)
-    run = walked_as_stepped(settings, halved(market, "SYB", "2023-08-16"), trader)
-    name = "kelly_50-20230815T200000Z-SYB-0-0"
-    (order,) = [order for _, order in run.decisions.orders if order.client_order_id == name]
-    (fill,) = [fill for fill in run.fills if fill.client_order_id == name]
-    assert fill.qty == 2 * order.signed_qty

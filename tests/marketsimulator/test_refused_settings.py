@@ -50,15 +50,11 @@ def test_event_contracts_have_other_fees_than_stocks() -> None:
         (["symbols=[BTCUSD,BTC/USD]"], "symbols: BTCUSD stands twice"),
         (["symbols=[NVDA]"], "symbols: the synthetic market has no NVDA"),
         (["symbols=[a b]"], "symbols: 'a b' is neither a stock"),
-        (["limits.symbol_cap=much"], "limits.symbol_cap: 'much' is no number"),
-        (["capital=nan"], "capital: "),
         (["start=2024-03-09", "end=2024-03-01"], "start: 2024-03-09 is after end 2024-03-01"),
         (["start=2030-01-01", "end=2030-02-01"], "start, end: the synthetic market runs from"),
         (["start=2024-03-04", "days=5"], "days: give either"),
-        (["forecaster.augmentation=square"], "forecaster.augmentation: "),
         (["data.dir=/nowhere"], "data.dir: /nowhere is no folder"),
         (["forecaster.per_symbol=nowhere"], "forecaster.per_symbol: nowhere is no folder"),
-        (["forecaster.compile=maybe"], "forecaster.compile: 'maybe' is none of auto, true, false"),
         (["margin.interest_rates=[{since: x, rate: 0}]"], "margin.interest_rates.0: 'x' is no"),
         (["margin.requirements=[{symbol: a b, rate: 1}]"], "margin.requirements.0: 'a b' is"),
         (["seed=${nosuch}"], "seed: Interpolation key 'nosuch' not found"),
@@ -71,11 +67,6 @@ def test_a_setting_that_cannot_be_is_one_line_that_begins_with_its_key(
         settings_of(*words).bars()
     assert str(refused.value).startswith(says)
     assert "\n" not in str(refused.value)
-
-
-def test_the_seeds_and_symbols_that_there_are_fit() -> None:
-    words = ["seed=9223372036854775807", "symbols=[ACME,ZINC]"]
-    assert settings_of(*words).symbols == ("ACME", "ZINC")
 
 
 FILE = ForecasterSettings(kind="file", path="/no/where.parquet")
@@ -106,9 +97,3 @@ def no_bars(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_file_is_refused_before_any_bar_is_read(asked: Callable[[], object], key: str) -> None:
     with pytest.raises(InputError, match=f"^{key}: [^\n]+$"):
         asked()
-
-
-@pytest.mark.parametrize("kind", ["ewma", "mix"])
-def test_a_random_walk_is_called_by_the_word_that_asks_for_it(kind: str) -> None:
-    settings = ForecasterSettings(kind=kind)
-    assert settings.build(()).name == f"{kind}, calibrated"

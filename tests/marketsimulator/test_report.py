@@ -35,13 +35,8 @@ from marketsimulator.results.remarks import (
     raw_remarks,
 )
 from marketsimulator.results.report import result_files
-from marketsimulator.results.report_charts import equity_chart
-from marketsimulator.results.report_figures import (
-    daily_weights,
-    profits_to_the_cent,
-    stock_leverage,
-)
-from marketsimulator.results.report_tables import column_names, lead_table
+from marketsimulator.results.report_figures import daily_weights, profits_to_the_cent
+from marketsimulator.results.report_tables import lead_table
 from marketsimulator.results.round_trips import RoundTrip, RoundTrips, round_trips
 from marketsimulator.results.significance import lead
 from marketsimulator.results.summary import BUY_AND_HOLD, RANDOM_WALK, Results
@@ -118,25 +113,6 @@ def test_contributions_and_costs_on_the_page_add_up_to_the_cent(
     assert sum(usd(cells[0]) for cells in costs.values()) == paid == to_cents(summary["costs"])
 
 
-def test_round_trips_and_what_is_held_earn_what_the_symbols_contribute(
-    both: tuple[str, dict[str, Any]],
-) -> None:
-    page, _ = both
-    part = section(page, "Round trips")
-    sums = rows_of(part.split("<details>")[0])
-    symbols = rows_of(section(page, "By symbol"))
-    closed, held, both_of_them = (usd(cells[0]) for cells in sums.values())
-    assert closed + held == both_of_them
-    earned = {name: usd(symbols[name][3]) for name in ("SYA", "SYB", "SYXUSD")}
-    assert both_of_them == sum(earned.values())
-    rows = part.split("<details>")[1]
-    listed = re.findall(r'<th scope="row">(\w+)</th>.*?<td class="\w+">(.*?)</td>', rows, re.DOTALL)
-    by_symbol = dict.fromkeys(earned, Decimal(0))
-    for name, profit in listed:
-        by_symbol[name] += usd(profit)
-    assert by_symbol == earned
-
-
 @given(
     st.lists(
         st.tuples(st.sampled_from("ABC"), st.floats(-1e4, 1e4), st.booleans()),
@@ -165,11 +141,6 @@ def test_what_is_shown_adds_up_to_the_cent_from_trips_to_the_total(
     assert abs(float(shown.total) - sum(contributions.values()) * 1e5) < 0.005 + 1e-6
 
 
-def test_trips_that_earn_something_else_than_their_symbol_are_refused() -> None:
-    with pytest.raises(ValueError, match="trips in A earn 0 USD"):
-        profits_to_the_cent(RoundTrips((), ()), "A", {"A": 0.1, "other": 0.0}, 1000.0)
-
-
 @given(st.integers(-10_000_000, 10_000_000), st.floats(0, 1000))
 @example(0, 0.995)
 def test_the_warning_of_costs_says_the_gross_profit_of_the_page(cents: int, costs: float) -> None:
@@ -189,17 +160,6 @@ def test_the_deepest_point_of_the_drawdown_chart_is_the_figure_of_the_table(
     assert min(chart["series"][-1]["y"]) == pytest.approx(summary["max_drawdown"], rel=1e-7)
     assert summary["max_drawdown_every_bar"] <= summary["max_drawdown"] < -0.001
     assert "at 16:00 New York" in part
-
-
-def test_a_line_that_lies_under_an_equal_one_is_said_to() -> None:
-    at = NOON + HOUR * np.arange(4)
-    worth = np.array([100.0, 101.0, 99.0, 102.0])
-    curves = [(at, worth), (at, worth.copy()), (at, worth * 1.001)]
-    chart = equity_chart(["model", "random walk", "hold"], curves)
-    assert [series.name for series in chart.series] == [
-        *("hold", "random walk (the same line, under model)", "model")
-    ]
-    assert chart.text == "Equity in USD; at the end: model $102, random walk $102, hold $102"
 
 
 def test_the_curves_of_the_page_are_those_of_the_run(
@@ -228,21 +188,6 @@ def test_weights_at_four_are_the_exposure_of_the_account(traded: Results) -> Non
     gross = np.array([row.gross_stock + row.gross_crypto for row in account]) / equity[rows]
     assert np.abs(weights).sum(axis=0) == pytest.approx(gross, abs=1e-9)
     assert gross.max() > 0.1
-
-
-def test_the_ceilings_of_stocks_are_two_lines_and_no_comb(traded: Results) -> None:
-    """Decisions go by four times equity within a session and by two into the night."""
-    at, _ = traded.main.curve()
-    days = stock_leverage(traded.main, *daily_rows(at, coins=True))
-    assert [name for name, _ in days.ceilings] == ["ceiling by day", "ceiling into the night"]
-    for _, values in days.ceilings:
-        assert np.ptp(values) < 0.05
-    assert days.ceilings[0][1].min() > 1.5 * days.ceilings[1][1].max()
-    assert (days.highest >= days.held).all()
-    # Nothing is decided for the last night: its ceiling stays what it was.
-    cut = [d for d in traded.main.decisions if d.at < np.datetime64("2024-03-08T18:00")]
-    short = stock_leverage(replace(traded.main, decisions=cut), *daily_rows(at, coins=True))
-    assert short.ceilings[1][1][-1] == pytest.approx(days.ceilings[1][1][-1], abs=0.05)
 
 
 @given(st.lists(st.floats(-0.5, 0.5), min_size=1, max_size=300))
@@ -340,17 +285,6 @@ def test_forecasts_are_judged_by_the_close_at_the_end_of_their_interval(traded: 
     assert len(outcomes) < everything, "the last intervals have not ended"
 
 
-def test_outcomes_drawn_from_their_forecasts_are_covered_as_often_as_they_say(
-    traded: Results,
-) -> None:
-    outcomes = forecast_outcomes(traded.main, traded.market.bars)
-    rng = np.random.default_rng(1)
-    for scale, inside in ((1.0, 0.8), (2.0, 0.478)):
-        drawn = outcomes.mu + scale * outcomes.sigma * rng.normal(size=len(outcomes))
-        pit = replace(outcomes, outcome=drawn).pit()
-        assert (np.abs(pit - 0.5) <= 0.4).mean() == pytest.approx(inside, abs=0.05)
-
-
 def test_a_lead_is_the_ratio_of_final_equities_and_beyond_error_only_where_it_is() -> None:
     rng = np.random.default_rng(2)
     shared = rng.normal(0, 0.01, 250)
@@ -386,20 +320,6 @@ def test_what_is_ahead_is_what_the_total_returns_of_the_page_say(
         ahead = (1 + summary["total_return"]) / (1 + column["total_return"]) - 1
         assert summary["leads"][name]["ahead"] == pytest.approx(ahead, rel=1e-9)
         assert cells[run_label(summary, name)][0] == f"{ahead:+,.2%}"
-
-
-def test_a_run_that_ends_with_nothing_is_compared_with_none(traded: Results) -> None:
-    rows = [*traded.main.rows]
-    rows[-1] = rows[-1]._replace(equity=0.0)
-    broke = replace(traded, main=replace(traded.main, rows=rows))
-    assert set(broke.leads().values()) == {None}
-
-
-def test_raw_forecasts_of_a_file_that_were_calibrated_are_not_called_raw() -> None:
-    name = "forecasts of f.parquet by chronos2 (small), calibrated"
-    [remark] = raw_remarks(name, calibrated=False)
-    assert remark == "The forecasts are not corrected again here; the file's own were calibrated."
-    assert raw_remarks(name, calibrated=True) == []
 
 
 @pytest.mark.parametrize(
@@ -473,29 +393,6 @@ def test_a_run_shows_the_warnings_it_deserves_and_no_others(
     same = replace(traded, main=replace(walk, name="historical")).summary()
     assert any("the forecast made no difference" in w for w in same["warnings"])
     assert not any("the forecast made no difference" in w for w in summary["warnings"])
-
-
-def test_a_random_walk_has_the_name_of_its_setting_beside_the_one_it_is_compared_with(
-    traded: Results,
-) -> None:
-    settings = replace(traded.settings, forecaster=replace(traded.settings.forecaster, kind="ewma"))
-    main = replace(traded.main, name="random_walk, calibrated")
-    summary = replace(traded, settings=settings, main=main).summary()
-    names = column_names(summary)
-    assert names == ["ewma, calibrated", "random walk (the prior alone)", "buy and hold"]
-
-
-def test_the_header_says_where_the_model_has_spoken(tmp_path: Path) -> None:
-    words = [
-        *("start=2024-03-04", "end=2024-03-06", "data.start=2024-01-02", "data.end=2024-03-08"),
-        *("symbols=[SYA]", "forecaster.device=cpu", "forecaster.calibrated=false"),
-        f"forecaster.cache={tmp_path / 'forecasts'}",
-    ]
-    settings = settings_of(*words)
-    for name, where in (("first", "on cpu"), ("again", "from the cache")):
-        page, summary = written(run_backtest(settings), tmp_path / name)
-        assert f"<h1>{summary['forecaster']} {where}: 2024-03-04 to " in page
-        assert summary["forecaster"].startswith("chronos2 (")
 
 
 def test_nothing_of_the_page_is_fetched_and_its_charts_alone_are_run(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from foundation.arrays import Array
-from foundation.charts import COLOURS
 from foundation.errors import InputError
 from foundation.figures import NONE
 from foundation.files import DIGESTS, write_whole
@@ -27,7 +25,7 @@ from marketsimulator.results.run_record import LIVE, read_run, run_paths
 from marketsimulator.results.run_set import RunSet, separation, set_verdict
 from marketsimulator.results.significance import overfitting
 from tests.marketsimulator.run_folder_files import write_run
-from tests.pages import charts_of, without_scripts
+from tests.pages import without_scripts
 
 RNG = np.random.default_rng(5)
 NOISE = RNG.normal(0.0005, 0.01, (70, 80))
@@ -91,13 +89,6 @@ def test_runs_over_other_days_are_compared_over_the_days_that_both_have(tmp_path
         comparison_of(early, later)
 
 
-def test_runs_over_other_markets_are_said_to_be(tmp_path: Path) -> None:
-    one = write_run(tmp_path / "a", returns=NOISE[0])
-    other = write_run(tmp_path / "b", returns=NOISE[1], symbols=["AAPL"])
-    [warning] = comparison_of(one, other).warnings
-    assert "2 markets: NVDA (bars of a test); AAPL (bars of a test)" in warning
-
-
 def test_a_synthetic_market_or_an_oracle_is_no_result(tmp_path: Path) -> None:
     good = NOISE[0] + 0.01
     one = write_run(tmp_path / "a", returns=good, data="synthetic market (seed 0)")
@@ -105,15 +96,6 @@ def test_a_synthetic_market_or_an_oracle_is_no_result(tmp_path: Path) -> None:
     found = comparison_of(one, other)
     verdict = set_verdict(found.runs, separation(found.runs))
     assert (verdict.level, verdict.claim[:36]) == ("bad", "No result: the market is synthetic. ")
-
-
-def test_settings_that_differ_stand_beside_the_runs_of_a_multirun(tmp_path: Path) -> None:
-    for k, fraction in enumerate((0.1, 0.5)):
-        settings = {"strategy": "x", "sizing": {"fraction": fraction}, "output": str(k)}
-        write_run(tmp_path / "m" / str(k), returns=NOISE[k], settings=settings)
-    found = comparison_of(tmp_path / "m")
-    assert "fraction=0.5" in found.page(tmp_path)
-    assert found.runs.varied == {"sizing.fraction": (0.1, 0.5)}
 
 
 @pytest.mark.slow
@@ -174,30 +156,12 @@ def test_few_days_and_lost_accounts_are_said_to_be_what_they_are() -> None:
     assert "Nothing was left of run-2." in set_verdict(runs, found).rest
 
 
-def test_the_page_draws_the_best_six_and_says_what_is_not_compared(tmp_path: Path) -> None:
-    folders = [write_run(tmp_path / f"r{k}", returns=NOISE[k]) for k in range(70)]
-    page = comparison_of(*folders).page(tmp_path)
-    growth = page[page.index("<h2>Growth") :]
-    (chart,) = charts_of(growth)
-    assert [each["colour"] for each in chart["series"]] == list(COLOURS[::-1])
-    for each in chart["series"]:
-        assert f"{each['name']} {100 * each['y'][-1]:.2f}%" in growth
-    assert "The 29 last ones are not compared." in page
-
-
 def test_the_policy_lets_the_scripts_run_and_names_are_text(tmp_path: Path) -> None:
     hostile = tmp_path / "<script>alert(1)<"
     folders = [write_run(hostile, returns=NOISE[0]), write_run(tmp_path / "b", returns=NOISE[1])]
     page = comparison_of(*folders).page(tmp_path)
     assert "<script" not in without_scripts(page, "marketsimulator/runs.js")
     assert "&lt;script&gt;alert(1)" in page
-
-
-def test_a_page_links_to_the_reports_that_there_are(tmp_path: Path) -> None:
-    folders = [write_run(tmp_path / name, returns=NOISE[k]) for k, name in enumerate("ab")]
-    (folders[0] / "report.html").write_text("")
-    page = comparison_of(*folders).page(tmp_path / "out")
-    assert re.findall(r'<a href="([^"]*)">', page) == ["../a/report.html"]
 
 
 def test_a_multirun_leaves_the_page_and_none_where_there_is_nothing_to_compare(
@@ -343,12 +307,3 @@ def test_where_all_lost_the_best_is_the_one_that_lost_the_least(seed: int) -> No
     else:
         assert best == runs.sharpes.argmax()
         assert "highest Sharpe ratio" in set_verdict(runs, separation(runs)).rest
-
-
-def test_more_risk_makes_no_loss_the_best() -> None:
-    # Both lose; the second loses more, with so much more risk that its ratio is the higher one.
-    swing = np.tile([0.001, -0.001], 15)
-    runs = set_of(np.array([swing - 0.001, 30 * swing - 0.002]))
-    assert runs.sharpes[1] > runs.sharpes[0]
-    assert runs.ranking() == [0, 1]
-    assert replace(runs, final=runs.final + 1.0).ranking() == [1, 0]

@@ -46,14 +46,6 @@ def test_a_host_that_cannot_be_served_is_refused(host: str) -> None:
         Serving(host, 8000).listener()
 
 
-def test_a_free_port_is_taken_and_said() -> None:
-    serving = Serving("127.0.0.1", 0)
-    with serving.listener() as listening:
-        port = listening.getsockname()[1]
-        assert port != 0
-        assert serving.url_of(listening) == f"http://127.0.0.1:{port}"
-
-
 def test_a_port_that_is_taken_is_refused_before_any_bar_is_read() -> None:
     taken = Serving("127.0.0.1", 8000)
     with socket.create_server(("127.0.0.1", 0)) as listening:

@@ -14,15 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foundation.cents import to_cents
-from foundation.command import is_override
 from foundation.compose import composed_config
 from foundation.errors import InputError
 from marketsimulator.results.stress_book import HeldBook
 from marketsimulator.results.stress_outcomes import stress
 from marketsimulator.results.stress_report import stress_json, stress_page, verdict_of
 from marketsimulator.results.stress_scenarios import Scenario, moves_of
-from marketsimulator.stress import requested
-from tests.commands import run_command
 from tests.e2e.refused import answer_of
 from tests.marketsimulator.stressed import (
     CHEAP,
@@ -358,8 +355,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stress")
     data = write_bars(folder / "bars", {"AAA": 0.75, "BBB": 0.9, "BTCUSD": 0.5})
     run_through(folder / "run", data, HELD, *LENT)
-    write_bars(folder / "other", {"AAA": 0.8, "BBB": 0.9, "BTCUSD": 0.5})
-    run_through(folder / "idle", data, [("AAA", "0.001")])
     return folder / "run"
 
 
@@ -374,20 +369,6 @@ def test_a_book_is_that_of_the_end_of_an_instant_or_the_one_with_the_most_levera
     leverage = (rows["gross_stock"] + rows["gross_crypto"]) / rows["equity"]
     assert book_at(run, "worst")[0].account.as_of == at[leverage.argmax()]
     assert book_at(run, "2024-10-04")[0].account.as_of == np.datetime64("2024-10-05T03:00", "ns")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("words", ["timeframe=15m", "timeframe=1d data.coin_day=new_york"])
-def test_a_book_of_a_timeframe_is_that_of_its_own_bars(tmp_path: Path, words: str) -> None:
-    span = "data.start=2023-08-01 data.end=2024-02-16 start=2024-02-12 end=2024-02-16 trials=null"
-    told = f"-m marketsimulator.backtest {span} forecaster=ewma sizing.strategy=equal_weight"
-    done = run_command((*told.split(), *words.split(), "output=run"), cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    rows = pd.read_parquet(tmp_path / "run/equity.parquet")
-    for at in ("end", "worst"):
-        book, _ = book_at(tmp_path / "run", at)
-        row = rows[rows["at"].dt.tz_localize(None) == pd.Timestamp(book.account.as_of)]
-        assert book.account.equity == pytest.approx(row["equity"].iloc[0])
 
 
 def test_the_command_leaves_a_page_and_json(run: Path, tmp_path: Path) -> None:
@@ -405,25 +386,3 @@ def test_the_command_leaves_a_page_and_json(run: Path, tmp_path: Path) -> None:
     page = (tmp_path / "out/stress.html").read_text()
     assert first in page
     assert "<script" not in page
-
-
-@pytest.mark.first_example
-@pytest.mark.parametrize(
-    ("words", "says"),
-    [
-        ([], "RUN: none is named"),
-        (["{run}", "account=venue"], "is named; name the folder of one backtest"),
-        (["{run}/.."], "name one of its runs: idle, run"),
-        (["{run}", "only=[2024-08-06]"], "did you mean 2024-08-05"),
-        (["{run}", "capital=5"], "capital: a run has its own"),
-        (["account=venue", "at=worst"], "an account is read as it is now"),
-        (["{run}", "at=2024-09-01"], "is outside the run"),
-        (["{run}", "at=wurst"], "nor end or worst"),
-        (["{run}", "data.dir=[{run}/../other]"], "name the bars that the run was made of"),
-        (["{run}/../idle"], "nothing was ever held"),
-    ],
-)
-def test_what_cannot_be_used_is_refused_in_words(run: Path, words: list[str], says: str) -> None:
-    told = [word.format(run=run) for word in words]
-    with pytest.raises(InputError, match=re.escape(says)):
-        requested(composed_config("stress", [word for word in told if is_override(word)]), told)()

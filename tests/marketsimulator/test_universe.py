@@ -17,10 +17,7 @@ from foundation.errors import InputError
 from foundation.files import write_whole
 from marketsimulator.audit import look_ahead
 from marketsimulator.backtest import run_backtest
-from marketsimulator.compare import compare
-from marketsimulator.results.remarks import universe_remarks
 from marketsimulator.results.report import result_files
-from marketsimulator.runs.simulate import step_trading
 from marketsimulator.runs.variants import outcomes
 from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.accountant import Records, audit
@@ -96,16 +93,6 @@ def test_a_symbol_without_a_forecast_is_sold_when_it_has_left() -> None:
     assert reasons.str.contains("no forecast: weight").any()
 
 
-def test_a_universe_of_everything_is_no_universe() -> None:
-    settings, market, trader = believing()
-    whole = walked_as_stepped(settings, market, trader)
-    settings, market, trader = believing("universe.top=5")
-    assert trader.table is not None
-    assert not trader.table.outside[trader.table.at > np.datetime64("2024-02-19")].any()
-    rest = walked_as_stepped(settings, market, trader)
-    assert [row.equity for row in whole.rows] == [row.equity for row in rest.rows]
-
-
 @pytest.mark.first_example
 @pytest.mark.parametrize("ranked", [MOMENTUM, GROWTH], ids=["momentum", "growth"])
 def test_the_future_reaches_no_membership(ranked: tuple[str, ...]) -> None:
@@ -164,20 +151,6 @@ def test_the_results_say_the_rule_and_what_it_came_to(tmp_path: Path) -> None:
     assert "left the universe (universe.keep)" in story
 
 
-def test_members_without_bars_are_counted(tmp_path: Path) -> None:
-    path = tmp_path / "index.csv"
-    path.write_text(
-        "symbol,from,to\nSYA,2020-01-01,\nSYB,2020-01-01,2024-03-01\nGONE,2020-01-01,\n"
-    )
-    settings = chosen(f"universe.members={path}")
-    market = settings.market()
-    inside = settings.universe.rule().left_out(market.bars, market.period.times) == 0
-    said = universe_remarks(settings.universe, market, inside, "split")
-    assert said[0].startswith("Universe: members by index.csv; renewed monthly. 1 to 2 of 5")
-    assert said[0].endswith("0 came and 1 left.")
-    assert "universe.members: 1 of its 3 symbols have no bars here" in said[1]
-
-
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -194,19 +167,3 @@ def test_a_live_job_refuses_a_universe_that_its_history_cannot_fill(
     """Nothing would be in it, and everything would be sold."""
     with pytest.raises(InputError, match=f"^{says}"):
         LiveSettings.of(composed_config("live", ["symbols=[NVDA,BTCUSD]", *words]))
-
-
-def test_variants_of_a_sweep_have_each_their_own_universe() -> None:
-    found = compare(chosen("universe.top=5"), ["kelly_50"], {"universe.top": [1, 5]})
-    returns = found.table["total_return"].tolist()
-    assert returns[0] != returns[1]
-
-
-def test_stepped_asked_afresh_at_each_instant_is_the_walk() -> None:
-    """A trader without a table, as a live loop has it."""
-    settings = chosen(*MOMENTUM, "start=2024-03-04")
-    market = settings.market()
-    trader = trader_of(settings, market)
-    one = walked_as_stepped(settings, market, trader.over(market))
-    other = step_trading(settings, market, "x", trader, settings.broker(market))
-    assert one.fills == other.fills

@@ -465,7 +465,7 @@ def test_the_earlier_name_of_the_cap_is_in_force_where_the_usual_one_is_not_set(
     monkeypatch.setenv("MAX_CONTRACTS", "5")
     assert autoscaling_settings().MAX_CONTRACTS == 5
     assert autoscaling_settings("MAX_CONTRACTS=4").MAX_CONTRACTS == 4
-    with pytest.raises(InputError, match="did you mean MAX_CONTRACTS"):
+    with pytest.raises(InputError, match=r"^MAX_CONTRACTS_PER_TRADE: there is no such setting"):
         autoscaling_settings("MAX_CONTRACTS_PER_TRADE=4")
 
 

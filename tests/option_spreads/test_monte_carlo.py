@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foundation.errors import DataError
+from foundation.errors import DataError, InputError
 from foundation.files import write_whole
 from option_spreads.autoscaler.rules import AutoscalingSettings, Statistics, contracts_for
 from option_spreads.monte_carlo import paths_content, result_files
@@ -429,3 +429,10 @@ def test_the_command_runs_and_refuses_in_a_line(tmp_path: Path) -> None:
         assert (refused.returncode, len(refused.stderr.strip().splitlines())) == (2, 1), (
             refused.stderr
         )
+
+
+def test_more_runs_than_memory_are_refused_before_they_are_drawn() -> None:
+    credits = np.full(2, 250 * UNIT)
+    sample = alone(np.array([100, -50]) * UNIT, credits, credits, 2.4)
+    with pytest.raises(InputError, match=r"runs: 1,000,000 of 100,000 days .* GB"):
+        simulate_accounts(sample, MonteCarloSettings(runs=1_000_000, days=100_000))

@@ -218,3 +218,18 @@ def test_no_order_is_taken_for_what_expires_after_the_cutoff_of_its_underlying(
         with pytest.raises(OrderRejected, match="expires today, and orders for it are taken no m"):
             desk.send(SpreadOrder(name, refused, 1))
     assert desk.send(SpreadOrder("later", later, 1)).filled == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SPY",
+        "SPXW250230P05410000",
+        "SPXW250312X05410000",
+        "spxw250312P05410000",
+        "SPXW250312P00000000",
+    ],
+)
+def test_what_is_no_contract_is_refused(text: str) -> None:
+    with pytest.raises(InputError):
+        contract_of(text)

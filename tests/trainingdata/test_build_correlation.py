@@ -112,26 +112,6 @@ def test_files_that_are_no_matrix_are_written_over_only_when_told(
     assert command(*words, cwd=tmp_path).returncode == 0
 
 
-def test_naive_stamps_are_read_by_the_zone_that_a_flag_names(folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "naive").mkdir()
-    for path in folder.iterdir():
-        frame = pd.read_csv(path)
-        stamps = pd.to_datetime(frame.timestamp).dt.tz_convert("America/New_York")
-        frame.timestamp = stamps.dt.tz_localize(None)
-        frame.to_csv(tmp_path / "naive" / path.name, index=False)
-    words = ["--input", "naive", "--output", "m", "--lookback", "24"]
-    refused = command(*words, cwd=tmp_path)
-    assert refused.returncode == 2
-    assert refused.stderr.rstrip().endswith("or name its zone: --zone=America/New_York")
-    assert "--zone: 'EST' is no zone" in command(*words, "--zone", "EST", cwd=tmp_path).stderr
-    done = command(*words, "--zone=America/New_York", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    zoned = ["--input", str(folder), "--output", "z", "--lookback", "24"]
-    assert command(*zoned, cwd=tmp_path).returncode == 0
-    matrix, expected = (read_correlation(tmp_path / name) for name in ("m", "z"))
-    np.testing.assert_array_equal(matrix.values, expected.values)
-
-
 def test_a_pickle_is_refused_with_the_reason(tmp_path: Path, folder: Path) -> None:
     """Nothing is read that could execute code."""
     (tmp_path / "matrix.pkl").write_bytes(b"cos\nsystem\n(S'touch hacked'\ntR.")

@@ -7,13 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pytest
 
-from foundation.terminal import show_parts, terminal
 from tests.trainingdata.vendor_files import DAYS, coins, table, write
 from trainingdata import load_bars
 from trainingdata.bars import Origin
-from trainingdata.coverage import JUMP, clipped, coverage, coverage_parts
+from trainingdata.coverage import JUMP, clipped, coverage
 
 
 def without(bars: pd.DataFrame, *rows: int) -> pd.DataFrame:
@@ -53,25 +51,3 @@ def test_a_stocks_range_from_a_holiday_to_a_weekend_is_whole(tmp_path: Path) -> 
         "AAA: start: asked from 2023-12-29; there are bars from 2024-01-02T14:30Z on",
         "AAA: end: asked until 2024-01-08; there are bars up to 2024-01-05T20:30Z only",
     )
-
-
-def test_the_table_names_symbols_zones_gaps_jumps_and_notes(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    stock = table("AAA", minutes=30)
-    stock.loc[:2, ["open", "high", "low", "close"]] *= 1.4
-    write(tmp_path / "AAA_30m.csv", without(stock, 8, 9))
-    write(tmp_path / "bbb-usdt.csv", table("BBBUSD"))
-    bars = load_bars(tmp_path, end="2024-03-11")
-    show_parts(terminal(), coverage_parts(bars, "2024-03-07", "2024-03-11"))
-    shown = capsys.readouterr().out
-    for words in (
-        "Bars read",
-        "2024-03-08 14:30",
-        "BBBUSD",
-        "UTC, begin",
-        "30-minute bars are put together to hours",
-        "BBBUSD: quoted in USDT, which is taken for USD",
-        "AAA: start: asked from 2024-03-07; there are bars from 2024-03-08T14:30Z on",
-    ):
-        assert words in shown

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
-from foundation.errors import InputError
 from trainingdata.bars import CLOSE, OPEN, Bars
 from trainingdata.synthetic import MOMENTUM, SyntheticMarket
 
@@ -45,13 +43,6 @@ def test_the_market_carries_the_edge_it_states_and_none_without() -> None:
     assert abs(without) < 0.015
 
 
-def test_stocks_gap_overnight(market: Bars) -> None:
-    times, values = market.real_bars(0)
-    gap = np.abs(np.log(values[1:, OPEN] / values[:-1, CLOSE]))
-    overnight = np.diff(times) > np.timedelta64(10, "h")
-    assert gap[overnight].mean() > 10 * gap[~overnight].mean()
-
-
 def test_returns_are_heavy_tailed_clustered_and_correlated() -> None:
     bars = SyntheticMarket(**LONG).bars()
     coin = np.diff(np.log(bars.real_bars(bars.symbols.index("SYXUSD"))[1][:, CLOSE]))
@@ -59,19 +50,3 @@ def test_returns_are_heavy_tailed_clustered_and_correlated() -> None:
     assert (coin**4).mean() / (coin**2).mean() ** 2 > 4
     assert np.corrcoef(np.abs(coin[1:]), np.abs(coin[:-1]))[0, 1] > 0.1
     assert 0.4 < np.corrcoef(coin, other)[0, 1] < 0.7
-
-
-@pytest.mark.parametrize(
-    ("wrong", "names"),
-    [
-        ({"edge": 0.9}, "data.edge"),
-        ({"edge": -0.1}, "data.edge"),
-        ({"seed": -1}, "data.seed"),
-        ({"start": "2024-06-28", "end": "2024-01-02"}, "data.start"),
-        ({"start": "2024-06-29", "end": "2024-06-30"}, "no session"),
-        ({"end": "later"}, "data.end"),
-    ],
-)
-def test_parameters_out_of_range_are_named(wrong: dict[str, float], names: str) -> None:
-    with pytest.raises(InputError, match=names.replace(".", r"\.")):
-        SyntheticMarket(**wrong).bars()
