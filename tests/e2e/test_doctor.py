@@ -21,7 +21,7 @@ from platformdirs import user_state_path
 from safetensors.numpy import load_file, save_file
 
 from execution.account_lock import JOURNAL, LOCK, account_lock, folder_lock, journal_of_account
-from execution.doctor import CHECKS, FULL, GIGABYTE, Finding, Start, clock_offset, findings, shown
+from execution.doctor import CHECKS, Finding, Start, clock_offset, findings, shown
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from execution.journal.order_store import OrderIntent, OrderStore
@@ -321,9 +321,6 @@ def test_a_checkpoint_that_is_not_there_or_not_whole_is_named(
     assert sick.found.startswith(f"{torn}/model.safetensors: these weights cannot be read: ")
     other = examined(here, tmp_path, "forecaster=ewma", "forecaster.calibrated=false")["checkpoint"]
     assert other == Finding("ok", "checkpoint", "ewma")
-
-
-SIZES = st.sampled_from([FULL - 1, FULL, GIGABYTE - 1, GIGABYTE]) | st.integers(0, 4 * GIGABYTE)
 
 
 def test_a_journal_is_read_and_not_changed(here: Practice, tmp_path: Path) -> None:
