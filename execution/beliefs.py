@@ -18,6 +18,9 @@ from trainingdata.schedule import EVERY_BAR, Schedule
 from trainingdata.timeframe import Holding
 from trainingdata.universe import Rule
 
+_OF_SYMBOLS = ("deciding", "outside", "leaving", "mu", "sigma", "shrinkage", "signal", "premium")
+_OF_NO_INSTANT = ("symbols", "crypto", "correlations")
+
 
 @dataclass(frozen=True, slots=True)
 class Periods:
@@ -36,71 +39,11 @@ class Periods:
     schedule: Schedule = EVERY_BAR
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Belief:
-    """What is believed at one instant of S symbols, over K periods of time that follow each other.
-
-    symbols: of the panel.
-    at: the instant.
-    ends: [K] when each period ends.
-    deciding: [S] whose bar has just closed, whose market is open to fill, and which have a forecast
-        of it.
-    outside: [S] which rule of the universe leaves it out, a number of its RULES; 0 for what is in.
-    leaving: [S] which of those outside can be sold now, forecast or not.
-    overnight: the first period holds the night, or leaves no later decision to cut for it.
-    cuts: stocks can still be cut for the night now, forecast or not.
-    years: [K, S] each symbol's own open time in the periods, in years.
-    nights: [K] for which what is borrowed costs.
-    mu: [K, S] expected returns; NaN where there is no forecast.
-    sigma: [K, S] their standard deviations; NaN where there is no forecast.
-    shrinkage: [S] what the forecaster's median was multiplied by; NaN where it was not.
-    signal: [S] root mean square of what such a median is worth over its whole life, a return.
-    premium: [S] return a year, for a Sharpe ratio of one of the symbol's class.
-    correlation: [K, S, S] of returns over each period.
-    """
-
-    symbols: tuple[str, ...]
-    at: np.datetime64
-    ends: Instants
-    deciding: Mask
-    outside: Rule
-    leaving: Mask
-    overnight: bool
-    cuts: bool
-    years: Array
-    nights: Index
-    mu: Array
-    sigma: Array
-    shrinkage: Array
-    signal: Array
-    premium: Array
-    correlation: Array
-
-    def row(self, nightly_rate: float) -> BeliefRow:
-        """What a decision takes of it; nightly_rate: of one USD borrowed for a night."""
-        return BeliefRow(
-            self.mu,
-            self.sigma,
-            self.premium,
-            self.signal,
-            self.years,
-            self.correlation,
-            self.deciding,
-            self.outside,
-            self.leaving,
-            np.asarray(nightly_rate * self.nights, dtype=np.float64),
-            self.overnight,
-            self.cuts,
-        )
-
-    @property
-    def until(self) -> np.datetime64:
-        return np.datetime64(self.ends[0])
-
-
 class BeliefRow(NamedTuple):
-    """What a decision takes of a belief; the fields are those of `Belief`.
+    """What a decision takes of an instant; the fields are a row of `BeliefTable`.
 
+    years: [K, S] each symbol's own open time in the periods, in years.
+    correlation: [K, S, S] of returns over each period.
     financing: [K] price of one USD borrowed in each period, USD.
     """
 
@@ -120,25 +63,29 @@ class BeliefRow(NamedTuple):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class BeliefTable:
-    """What is believed at the T instants of a history at which anything decides or is cut.
+    """What is believed of S symbols at T instants, over K periods of time that follow each other.
+
+    Of a history they are those at which anything decides or is cut; of a decision, it alone.
 
     symbols: of the panel, S.
     at: [T] the instants.
-    ends: [T, K] when each of the K periods ends.
-    overnight: [T] as in `Belief`.
-    cuts: [T] as in `Belief`.
+    ends: [T, K] when each period ends.
+    overnight: [T] the first period holds the night, or leaves no later decision to cut for it.
+    cuts: [T] stocks can still be cut for the night, forecast or not.
     years: [T, K, 2] open time in years, of stocks and of coins.
     nights: [T, K] for which what is borrowed costs.
     shared: [T, K] share of their news that stocks and coins have in common.
     crypto: [S] which symbols are coins.
-    deciding: [T, S] as in `Belief`.
-    outside: [T, S] as in `Belief`.
-    leaving: [T, S] as in `Belief`.
-    mu: [T, K, S] as in `Belief`, and so are the next four.
-    sigma: [T, K, S].
-    shrinkage: [T, S].
-    signal: [T, S].
-    premium: [T, S].
+    deciding: [T, S] whose bar has just closed, whose market is open to fill, and which have a
+        forecast of it.
+    outside: [T, S] which rule of the universe leaves it out, a number of its RULES; 0 for what is
+        in.
+    leaving: [T, S] which of those outside can be sold now, forecast or not.
+    mu: [T, K, S] expected returns; NaN where there is no forecast.
+    sigma: [T, K, S] their standard deviations; NaN where there is no forecast.
+    shrinkage: [T, S] what the forecaster's median was multiplied by; NaN where it was not.
+    signal: [T, S] root mean square of what such a median is worth over its whole life, a return.
+    premium: [T, S] return a year, for a Sharpe ratio of one of the symbol's class.
     matrix: [T] number of the correlation matrix in force.
     correlations: [D, S, S] float32, the matrices.
     """
@@ -163,8 +110,18 @@ class BeliefTable:
     matrix: Index
     correlations: Array32
 
-    def of(self, now: np.datetime64, held: Mask | None = None) -> Belief | None:
-        """The belief of an instant, of what counts then; None where nothing decides.
+    @property
+    def own_years(self) -> Array:
+        """[T, K, S] each symbol's own open time in the periods, in years."""
+        return self.years[:, :, self.crypto.astype(np.intp)]
+
+    @property
+    def until(self) -> np.datetime64:
+        """When the first period of the first instant ends."""
+        return np.datetime64(self.ends[0, 0])
+
+    def of(self, now: np.datetime64, held: Mask | None = None) -> BeliefTable | None:
+        """The table of an instant and of what counts then; None where nothing decides.
 
         held: [S] what counts although nothing may hold it; none: everything counts.
         """
@@ -173,26 +130,41 @@ class BeliefTable:
             return None
         held = np.ones(len(self.symbols), dtype=bool) if held is None else held
         chosen = counted(self.sigma[t], self.outside[t], held)
-        years, correlation = years_and_correlations(
-            self.years[t], self.correlations[self.matrix[t]], self.crypto, self.shared[t], chosen
-        )
-        return Belief(
+        one = self.rows(np.array([t]))
+        return replace(
+            one,
             symbols=tuple([self.symbols[s] for s in chosen.tolist()]),
-            at=now,
-            ends=self.ends[t],
-            deciding=self.deciding[t, chosen],
-            outside=self.outside[t, chosen],
-            leaving=self.leaving[t, chosen],
-            overnight=bool(self.overnight[t]),
-            cuts=bool(self.cuts[t]),
-            years=years,
-            nights=self.nights[t],
-            mu=self.mu[t][:, chosen],
-            sigma=self.sigma[t][:, chosen],
-            shrinkage=self.shrinkage[t, chosen],
-            signal=self.signal[t, chosen],
-            premium=self.premium[t, chosen],
-            correlation=correlation,
+            crypto=self.crypto[chosen],
+            matrix=np.zeros(1, dtype=np.int64),
+            correlations=self.correlations[self.matrix[t]][np.ix_(chosen, chosen)][None],
+            **{name: getattr(one, name).take(chosen, axis=-1) for name in _OF_SYMBOLS},
+        )
+
+    def rows(self, rows: Index) -> BeliefTable:
+        """The table of some of its instants."""
+        names = [field.name for field in fields(self) if field.name not in _OF_NO_INSTANT]
+        return replace(self, **{name: getattr(self, name)[rows] for name in names})
+
+    def row(self, nightly_rate: float) -> BeliefRow:
+        """What a decision takes of the first instant; nightly_rate: of one USD borrowed a night."""
+        every = np.arange(len(self.symbols))
+        matrix = self.correlations[self.matrix[0]]
+        years, correlation = years_and_correlations(
+            self.years[0], matrix, self.crypto, self.shared[0], every
+        )
+        return BeliefRow(
+            self.mu[0],
+            self.sigma[0],
+            self.premium[0],
+            self.signal[0],
+            years,
+            correlation,
+            self.deciding[0],
+            self.outside[0],
+            self.leaving[0],
+            np.asarray(nightly_rate * self.nights[0], dtype=np.float64),
+            bool(self.overnight[0]),
+            bool(self.cuts[0]),
         )
 
 
@@ -217,7 +189,7 @@ def counted(sigma: Array, outside: Rule, held: Mask) -> Index:
 
     All others have no weight and get none, whatever is decided.
 
-    sigma [K, S], outside [S]: as of `Belief`. held: [S].
+    sigma [K, S], outside [S]: of one instant, as of `BeliefTable`. held: [S].
     """
     chosen = np.empty(len(outside), dtype=np.int64)
     count = 0

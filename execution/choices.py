@@ -13,12 +13,12 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from execution.beliefs import Belief, BeliefTable
+from execution.beliefs import BeliefTable
 from execution.decision import NO_RATIONALE, UNIVERSE, Choice, ClassRule, OrderReason, Rationale
 from execution.orders import OrderTerms
 from execution.problem import Settled
 from execution.rebalancing import Target
-from foundation.arrays import Array, Index, Instants, Mask
+from foundation.arrays import Array, Index, Mask
 from foundation.compiled import AnyArray
 from sizing.allocation import Allocation, Strategy
 from sizing.binding import (
@@ -35,7 +35,7 @@ from sizing.limits import CEILINGS, priced_count
 from sizing.problem import Problem
 from trainingdata.instants import DAY, HOUR
 from trainingdata.instruments import Instrument, Kind
-from trainingdata.universe import RULES, Rule
+from trainingdata.universe import RULES
 
 # What can hold a target where it is: a limit, the venue's check of cash, a program without an
 # answer, the night, a rule of the universe that it has left.
@@ -50,36 +50,6 @@ CHECKED, FAILED, OVERNIGHT = range(len(BINDING), len(BINDING) + 3)
 NO_LIMITS = ("", "cost", "failed", "overnight")  # what holds a target and is no limit; "" nothing
 
 _NOTHING = Decimal(0)
-
-
-class Believed(NamedTuple):
-    """What R instants believe of S symbols over K periods; the fields are those of `Belief`.
-
-    at: [R]; ends: [R, K]; deciding, outside, leaving, shrinkage, premium: [R, S];
-    years, mu, sigma: [R, K, S].
-    """
-
-    at: Instants
-    ends: Instants
-    deciding: Mask
-    outside: Rule
-    leaving: Mask
-    years: Array
-    mu: Array
-    sigma: Array
-    shrinkage: Array
-    premium: Array
-
-    @classmethod
-    def of(cls, belief: Belief) -> Believed:
-        at = np.array([belief.at])
-        return cls(at, *(np.asarray(getattr(belief, name))[None] for name in cls._fields[1:]))
-
-    @classmethod
-    def of_table(cls, table: BeliefTable, rows: Index) -> Believed:
-        years = table.years[rows][:, :, table.crypto.astype(np.intp)]
-        own = {name: getattr(table, name)[rows] for name in cls._fields if name != "years"}
-        return cls(years=years, **own)
 
 
 class Answers(NamedTuple):
@@ -220,7 +190,7 @@ class Choices(NamedTuple):
 
 
 def choices_of(
-    believed: Believed,
+    believed: BeliefTable,
     answers: Answers,
     sharpe: Array,
     *,
@@ -269,7 +239,7 @@ def choices_of(
 
 
 def _rationale_of(
-    believed: Believed,
+    believed: BeliefTable,
     answers: Answers,
     place: tuple[Index, ...],
     answered: Mask,
@@ -293,7 +263,7 @@ def _rationale_of(
         (believed.ends[row, last] - believed.at[row]) / DAY,
         stated,
         premium,
-        premium * over(believed.years[row, :, symbol]),
+        premium * over(believed.own_years[row, :, symbol]),
         over(believed.mu[row, :, symbol]) if uses_forecast else np.zeros_like(premium),
         believed.shrinkage[place],
         np.sqrt(over(believed.sigma[row, :, symbol] ** 2)),

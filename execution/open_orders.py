@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 
-from execution.beliefs import Belief
+from execution.beliefs import BeliefTable
 from execution.decision import Choice
 from execution.orders import Account, Order, strategy_of
 
 _NOTHING = Decimal(0)
 
 
-def reductions_decided_anew(strategy: str, account: Account, belief: Belief) -> tuple[Order, ...]:
+def reductions_decided_anew(
+    strategy: str, account: Account, belief: BeliefTable
+) -> tuple[Order, ...]:
     """The strategy's own open orders that reduce a position of a symbol which decides now."""
     # How much is sold is decided anew, from what is held. Left open, a reduction would go on taking
     # its part of every ceiling beside the new decision.
     deciding = set()
-    for symbol, decides in zip(belief.symbols, belief.deciding.tolist(), strict=True):
+    for symbol, decides in zip(belief.symbols, belief.deciding[0].tolist(), strict=True):
         if decides:
             deciding.add(symbol)
     reductions = []

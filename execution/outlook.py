@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from execution.beliefs import Belief, BeliefTable, Periods
+from execution.beliefs import BeliefTable, Periods
 from forecasting.forecast import HORIZON, ChosenQuantiles, Forecaster, ForecastTable, Progress
 from forecasting.moments import Volatility, expected_between, variance_beyond, variance_until
 from foundation.arrays import Array, Array32, Index, Instants, Mask
@@ -57,8 +57,8 @@ class Growth(NamedTuple):
         Kelly's growth is half the square of it. What may be short counts by its size. NaN without
         a forecast.
         """
-        years = table.years[:, :, table.crypto.astype(np.intp)]
-        expected = table.mu.sum(axis=1) + table.premium * self.sharpe * years.sum(axis=1)
+        years = table.own_years.sum(axis=1)
+        expected = table.mu.sum(axis=1) + table.premium * self.sharpe * years
         gain = np.where(self.long_only, expected, np.abs(expected)) - self.cost
         deviation = np.sqrt((table.sigma**2).sum(axis=1))
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -171,7 +171,7 @@ def belief_of_symbol(
     *,
     rule: Volatility,
     periods: Periods,
-) -> Belief:
+) -> BeliefTable:
     """What a decision of one symbol alone believes at any instant, until the next can change it.
 
     Raises
@@ -208,7 +208,7 @@ def belief_of_symbol(
     numbers = np.zeros(1, dtype=np.int64)
     stocks = bars.timeframe.stocks
     late = not stocks.intraday_ceiling_holds(now)
-    formed = _assembled_beliefs(
+    return _assembled_beliefs(
         bars,
         here,
         ends,
@@ -223,9 +223,6 @@ def belief_of_symbol(
         matrices=correlations.matrix_at_end(bars).values.astype(np.float32)[None],
         within=correlations.within,
     )
-    belief = formed.of(now)
-    assert belief is not None
-    return belief
 
 
 def closed_and_due(bars: Bars, schedule: Schedule = EVERY_BAR) -> Mask:

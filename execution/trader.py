@@ -11,15 +11,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from execution.beliefs import Belief, BeliefTable, Periods, joined_beliefs
-from execution.choices import (
-    Believed,
-    answer_of,
-    choices_of,
-    class_rules,
-    hours_between,
-    targets_of,
-)
+from execution.beliefs import BeliefTable, Periods, joined_beliefs
+from execution.choices import answer_of, choices_of, class_rules, hours_between, targets_of
 from execution.decision import Choice, ClassRule, Decision, gap_a_year
 from execution.fees import FeeSchedule, TradingCosts
 from execution.lending import MarginTerms
@@ -252,7 +245,7 @@ class Trader:
         ]
         return joined_beliefs(parts)
 
-    def belief_of(self, bars: Bars, symbol: str, now: np.datetime64) -> Belief:
+    def belief_of(self, bars: Bars, symbol: str, now: np.datetime64) -> BeliefTable:
         """What it believes of one symbol at any instant, as if it alone decided then.
 
         Raises
@@ -305,7 +298,7 @@ class Trader:
         decision = self.decide_on(belief, bars.at_last(belief.symbols), account)
         return decision if decision.choices or belief.deciding.any() else None
 
-    def decide_on(self, belief: Belief, bars: Bars, account: Account) -> Decision:
+    def decide_on(self, belief: BeliefTable, bars: Bars, account: Account) -> Decision:
         """The decision that a belief leads to: steps 5 to 7 of `decide`."""
         # What the venue takes no orders for stays as it is.
         if not bars.tradable.all():
@@ -315,6 +308,7 @@ class Trader:
                 leaving=belief.leaving & bars.tradable,
             )
 
+        now = np.datetime64(belief.at[0])
         # 5. Weights. Open reductions of what decides now are sized once more from what is held.
         # Where nothing can be sized they go on working, because taking them back would be new risk.
         withdrawn = reductions_decided_anew(self.order_name, account, belief)
@@ -331,11 +325,11 @@ class Trader:
         rule: tuple[ClassRule, ...] = ()
         if allocation is not None:
             granted = problem.limits.granted
-            rule = class_rules(bars.instruments, belief.deciding, sizing.strategy, granted)
+            rule = class_rules(bars.instruments, belief.deciding[0], sizing.strategy, granted)
 
         # 6. The night, and whole quantities.
         weights = problem.account.held if allocation is None else allocation.target
-        after = settled(problem, weights, allocation is not None, state.row, belief.cuts)
+        after = settled(problem, weights, allocation is not None, state.row, bool(belief.cuts[0]))
         choices = self._choices(bars, book, belief, state, sizing, after)
 
         # 7. Orders. What a new order would trade with is cancelled first, and what was left of it
@@ -346,22 +340,22 @@ class Trader:
             book = book.without(replaced)
         legacy = allocation is not None and isinstance(sizing.strategy, Legacy)
         instruments = dict(zip(bars.symbols, bars.instruments, strict=True))
-        hours = hours_between(belief.at, belief.until)
+        hours = hours_between(now, belief.until)
         targets = targets_of(
             choices, instruments, book.exposure, hours, self.terms, sizing.failure, legacy=legacy
         )
         return Decision(
-            at=belief.at,
+            at=now,
             until=belief.until,
             equity=account.equity,
             stock_ceiling=problem.limits.stock_ceiling,
             choices=choices,
-            orders=rebalance(self.order_name, belief.at, targets, bars.timeframe),
+            orders=rebalance(self.order_name, now, targets, bars.timeframe),
             rule=rule,
             failure=sizing.failure,
             unsolved=sizing.unsolved,
             cancels=(*withdrawn, *replaced),
-            gap=0.0 if allocation is None else gap_a_year(allocation.gap, belief.at, belief.ends),
+            gap=0.0 if allocation is None else gap_a_year(allocation.gap, now, belief.ends[0]),
             rows=sizing.inputs.rows,
         )
 
@@ -369,7 +363,7 @@ class Trader:
         self,
         bars: Bars,
         book: Account,
-        belief: Belief,
+        belief: BeliefTable,
         state: BookState,
         sizing: SizingAnswer,
         after: Settled,
@@ -379,7 +373,7 @@ class Trader:
         answer = answer_of(sizing.allocation, sizing.inputs.problem, after, price)
         strategy = sizing.strategy
         choices = choices_of(
-            Believed.of(belief),
+            belief,
             answer,
             self._sharpe(bars, strategy),
             uses_forecast=strategy.uses_forecast,
@@ -394,7 +388,7 @@ class Trader:
             ]
         )
 
-    def _size(self, bars: Bars, state: BookState, belief: Belief) -> SizingAnswer:
+    def _size(self, bars: Bars, state: BookState, belief: BeliefTable) -> SizingAnswer:
         """The strategy's answer, else its fallback's, else why nothing is sized."""
         chosen, *fallbacks = self.sizing.strategies()
         answer = answered(chosen, self._inputs(bars, state, belief, chosen), state.row)
@@ -411,7 +405,7 @@ class Trader:
         return answer
 
     def _inputs(
-        self, bars: Bars, state: BookState, belief: Belief, strategy: Strategy
+        self, bars: Bars, state: BookState, belief: BeliefTable, strategy: Strategy
     ) -> SizingInputs:
         beside = len(state.symbols) - state.row.positions
         traded = state.crypto[: state.row.positions]
@@ -431,9 +425,9 @@ class Trader:
             order_margin=self.margin.order_margin,
             rows=groups.rows_over(state.symbols[:positions], state.reductions),
         )
-        (nightly,) = self.margin.nightly_rate(np.array([belief.at])).tolist()
+        (nightly,) = self.margin.nightly_rate(belief.at).tolist()
         problem = problem_of(belief.row(nightly), state.row, terms)
-        return SizingInputs(problem, state.symbols, belief.at, groups.names)
+        return SizingInputs(problem, state.symbols, belief.at[0], groups.names)
 
     def _sharpe(self, bars: Bars, strategy: Strategy) -> Array:
         """[S] the stated Sharpe ratio that a strategy goes by: of the symbol's class, or 0."""

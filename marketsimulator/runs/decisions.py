@@ -13,7 +13,6 @@ import pandas as pd
 from execution.beliefs import BeliefTable
 from execution.choices import (
     Answers,
-    Believed,
     Choices,
     choices_of,
     class_rules,
@@ -110,7 +109,7 @@ class WalkedDecisions(DecisionLog):
         columns: Any = [column[walked] for column in answers]
         terms = self._inputs.terms
         choices = choices_of(
-            Believed.of_table(self._table, begin + walked),
+            self._table.rows(begin + walked),
             Answers(*columns),
             terms.sharpe,
             uses_forecast=terms.forecast,

@@ -232,6 +232,22 @@ def test_a_slow_answer_is_no_offset_of_the_clock(truth: int, lags: tuple[int, in
         assert offset == truth
 
 
+def test_where_orders_go_is_said() -> None:
+    usual = LiveSettings.of(composed_config("live", []))
+    venue, _ = CHECKS["venue"]
+
+    def of(keys: Keys = KEYS, **settings: Any) -> tuple[str, str]:
+        return venue(Start(replace(usual, broker=BrokerSettings(**settings)), keys))
+
+    assert of() == ("ok", "Alpaca's paper account; no order is real")
+    assert of(paper=False)[0] == "warning"
+    assert "with real money" in of(paper=False)[1]
+    level, said = of(url_override="https://example.com:8443/")
+    assert level == "warning"
+    assert said.startswith("https://example.com:8443 in Alpaca's place")
+    assert of(url_override="http://127.0.0.1:8000")[0] == "ok"
+
+
 def test_a_journal_is_read_and_not_changed(here: Practice, tmp_path: Path) -> None:
     path = begun(here, tmp_path)
     before = path.read_bytes()

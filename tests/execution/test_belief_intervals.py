@@ -94,8 +94,8 @@ def test_a_symbol_alone_in_its_class_has_the_configured_priors_share_of_its_prem
         table = believed(alone, str(alone.times[-20]), "next", RandomWalk(), known)
         last = str(table.at[-1])
         single = seen(alone.until(table.at[-1]), STOCK, last, "next", RandomWalk(), known)
-        assert table.premium[-1, 0] == single.premium[0]
-        found.append(single.premium[0])
+        assert table.premium[-1, 0] == single.premium[0, 0]
+        found.append(single.premium[0, 0])
     assert found[1] / found[0] == pytest.approx(np.sqrt(3), rel=1e-12)
 
 
@@ -169,10 +169,10 @@ def test_the_interval_ends_at_the_next_decision_that_can_change_it(
 ) -> None:
     belief = believed(market.until(at(now)), now, holding).of(at(now))
     assert belief is not None
-    assert (belief.at, belief.until, belief.overnight) == (at(now), at(until), overnight)
+    assert (belief.at[0], belief.until, belief.overnight[0]) == (at(now), at(until), overnight)
     for s, item in enumerate(market.instruments):
         year = 8766 if item.kind is Kind.CRYPTO else 252 * 7
-        assert belief.years[0, s] == pytest.approx(
+        assert belief.own_years[0, 0, s] == pytest.approx(
             (elapsed(item.kind, at(until)) - elapsed(item.kind, at(now))) / year
         )
 
@@ -272,14 +272,9 @@ def test_spans_that_follow_each_other_are_believed_as_the_whole(market: Bars) ->
             other = whole.of(now)
             assert one is not None
             assert other is not None
-            np.testing.assert_array_equal(one.correlation, other.correlation)
-            np.testing.assert_array_equal(one.mu, other.mu)
-            np.testing.assert_array_equal(one.sigma, other.sigma)
-            assert (one.until, one.overnight, one.cuts) == (
-                other.until,
-                other.overnight,
-                other.cuts,
-            )
+            assert one.until == other.until
+            for values in zip(one.row(1.0), other.row(1.0), strict=True):
+                np.testing.assert_array_equal(*values)
 
 
 def test_the_first_forecast_of_all_decides(market: Bars) -> None:
@@ -312,17 +307,18 @@ def test_between_the_classes_correlation_counts_as_far_as_their_intervals_share_
     )
     assert belief is not None
     assert early is not None
+    highest = []
     for one, when in ((belief, now), (early, at("2024-03-05T14:00"))):
         plain = CorrelationEstimator().matrix_at_end(market.until(when)).values
         across = market.crypto[:, None] != market.crypto[None, :]
-        np.testing.assert_allclose(one.correlation[0][~across], plain[~across], atol=1e-6)
-        share = one.correlation[0][across] / plain[across]
+        correlation = one.row(1.0).correlation[0]
+        np.testing.assert_allclose(correlation[~across], plain[~across], atol=1e-6)
+        highest.append(correlation[across].max())
+        share = correlation[across] / plain[across]
         (news,) = shared_news(np.array([when]), np.array([one.until]))
         np.testing.assert_allclose(share, news, rtol=1e-4)
-    assert early.correlation[0][across].max() < 0.5 * belief.correlation[0][across].max(), (
-        "half an hour before the open"
-    )
-    assert np.diag(belief.correlation[0]) == pytest.approx(np.ones(len(market.symbols)))
+        assert np.diag(correlation) == pytest.approx(np.ones(len(market.symbols)))
+    assert highest[1] < 0.5 * highest[0], "half an hour before the open"
 
 
 def test_nothing_is_believed_of_an_instant_at_which_nothing_decides(market: Bars) -> None:
@@ -333,7 +329,7 @@ def test_nothing_is_believed_of_an_instant_at_which_nothing_decides(market: Bars
     assert found.of(found.at[0] - HOUR) is None
     close = found.of(at("2024-03-05T21:00"))
     assert close is not None
-    assert [s for s, d in zip(close.symbols, close.deciding, strict=True) if d] == [
+    assert [s for s, d in zip(close.symbols, close.deciding[0], strict=True) if d] == [
         "SYXUSD",
         "SYYUSD",
     ]
@@ -352,17 +348,13 @@ def test_at_a_decision_an_outlook_is_the_belief_of_one_symbol(
     all_ = believed(panel, now, holding).of(at(now))
     assert all_ is not None
     s = panel.symbols.index(symbol)
-    assert one.deciding.tolist() == [name == symbol for name in panel.symbols]
-    assert (one.at, one.until, one.overnight, one.cuts) == (
-        all_.at,
-        all_.until,
-        all_.overnight,
-        False,
-    )
-    assert (one.mu[0, s], one.sigma[0, s], one.years[0, s]) == pytest.approx(
-        (all_.mu[0, s], all_.sigma[0, s], all_.years[0, s])
-    )
-    np.testing.assert_allclose(one.correlation, all_.correlation, atol=1e-6)
+    assert one.deciding.tolist() == [[name == symbol for name in panel.symbols]]
+    assert (one.at, one.until, one.overnight) == (all_.at, all_.until, all_.overnight)
+    assert not one.cuts.any()
+    here, there = one.row(1.0), all_.row(1.0)
+    for name in ("mu", "sigma", "years"):
+        assert getattr(here, name)[0, s] == pytest.approx(getattr(there, name)[0, s])
+    np.testing.assert_allclose(here.correlation, there.correlation, atol=1e-6)
 
 
 def test_within_a_bar_an_outlook_covers_what_is_left_until_the_next_decision(market: Bars) -> None:
@@ -371,9 +363,9 @@ def test_within_a_bar_an_outlook_covers_what_is_left_until_the_next_decision(mar
     whole = seen(panel, STOCK, "2024-03-05T17:30")
     half = seen(panel, STOCK, "2024-03-05T18:00")
     assert half.until == whole.until == at("2024-03-05T18:30")
-    assert half.mu[0, s] == pytest.approx(whole.mu[0, s] / 2)
-    assert half.sigma[0, s] ** 2 == pytest.approx(whole.sigma[0, s] ** 2 / 2)
-    assert half.years[0, s] == pytest.approx(whole.years[0, s] / 2)
+    assert half.mu[0, 0, s] == pytest.approx(whole.mu[0, 0, s] / 2)
+    assert half.sigma[0, 0, s] ** 2 == pytest.approx(whole.sigma[0, 0, s] ** 2 / 2)
+    assert half.own_years[0, 0, s] == pytest.approx(whole.own_years[0, 0, s] / 2)
     evening = seen(market.until(at("2024-03-05T20:30")), STOCK, "2024-03-05T20:45")
     assert (evening.overnight, evening.until) == (True, at("2024-03-06T15:30"))
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.beliefs import BeliefTable
-from execution.choices import Answers, Believed, Choices, choices_of, joined_choices
+from execution.choices import Answers, Choices, choices_of, joined_choices
 from execution.decision import Rationale, plan_text, reason_text
 from sizing.binding import FIRST_CEILING, FIRST_ROW, LIMITS
 from sizing.limits import CEILINGS
@@ -71,39 +71,6 @@ def test_choices_of_spans_in_a_row_are_those_of_the_whole() -> None:
     assert joined.rows == GROUPS
 
 
-def test_what_rows_of_a_table_believe_is_what_each_of_their_instants_does() -> None:
-    rng = np.random.default_rng(0)
-    instants, periods, size = 4, 2, 3
-    at = np.datetime64("2024-03-04T15:00", "ns") + np.arange(instants) * np.timedelta64(1, "h")
-    some = {name: rng.random((instants, size)) for name in ("shrinkage", "signal", "premium")}
-    flags = {name: rng.random((instants, size)) < 0.5 for name in ("deciding", "leaving")}
-    table = BeliefTable(
-        symbols=("AAA", "BBB", "CUSD"),
-        at=at,
-        ends=at[:, None] + np.array([1, 20]) * np.timedelta64(1, "h"),
-        overnight=np.zeros(instants, dtype=bool),
-        cuts=np.zeros(instants, dtype=bool),
-        years=rng.random((instants, periods, 2)),
-        nights=np.zeros((instants, periods), dtype=np.int64),
-        shared=np.ones((instants, periods)),
-        crypto=np.array([False, False, True]),
-        outside=np.zeros((instants, size), dtype=np.int8),
-        mu=rng.normal(size=(instants, periods, size)),
-        sigma=rng.random((instants, periods, size)) + 0.1,
-        matrix=np.zeros(instants, dtype=np.int64),
-        correlations=np.eye(size, dtype=np.float32)[None],
-        **some,
-        **flags,
-    )
-    rows = np.array([3, 1])
-    found = Believed.of_table(table, rows)
-    for k, row in enumerate(rows):
-        belief = table.of(at[row])
-        assert belief is not None
-        for name, values in Believed.of(belief)._asdict().items():
-            np.testing.assert_array_equal(getattr(found, name)[k], values[0], name)
-
-
 def test_a_reason_says_what_a_change_costs_where_something_is_ordered_and_its_cost_is_known() -> (
     None
 ):
@@ -120,17 +87,26 @@ def test_what_is_left_is_a_choice_where_it_is_held_and_none_else() -> None:
     none = np.zeros((1, 3), dtype=bool)
     periods = np.ones((1, 1, 3))
     at = np.array(["2024-03-04T15:00"], dtype="datetime64[ns]")
-    believed = Believed(
+    believed = BeliefTable(
+        symbols=("AAA", "BBB", "CUSD"),
         at=at,
         ends=at[:, None] + np.timedelta64(1, "h"),
+        overnight=none[:, 0],
+        cuts=none[:, 0],
+        years=periods[:, :, :2],
+        nights=np.zeros((1, 1), dtype=np.int64),
+        shared=periods[:, :, 0],
+        crypto=np.array([False, False, True]),
         deciding=none,
         outside=np.ones((1, 3), dtype=np.int8),
         leaving=~none,
-        years=periods,
         mu=periods,
         sigma=periods,
         shrinkage=periods[0],
+        signal=periods[0],
         premium=periods[0],
+        matrix=np.zeros(1, dtype=np.int64),
+        correlations=np.eye(3, dtype=np.float32)[None],
     )
     answers = Answers.room(1, 3, FIXED)
     answers.held[:] = [[0.0, 1.0, -0.4]]

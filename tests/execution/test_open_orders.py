@@ -92,9 +92,11 @@ def test_only_reductions_of_its_own_in_what_decides_now_are_decided_anew(market:
     assert belief is not None
     decides = np.array([symbol in ("SYA", "SYB", "SYXUSD") for symbol in belief.symbols])
     held = account(bars, *mine, *others, SYA=100, SYB=-100, SYC=100)
-    found = reductions_decided_anew("test", held, replace(belief, deciding=decides))
+    found = reductions_decided_anew("test", held, replace(belief, deciding=decides[None]))
     assert found == mine
-    assert reductions_decided_anew("test", held, replace(belief, deciding=decides & False)) == ()
+    assert (
+        reductions_decided_anew("test", held, replace(belief, deciding=decides[None] & False)) == ()
+    )
 
 
 @pytest.mark.parametrize(

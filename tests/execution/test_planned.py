@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from execution.beliefs import Belief, Periods
+from execution.beliefs import BeliefRow, BeliefTable, Periods
 from execution.decision import Decision
 from execution.fees import TradingCosts
 from execution.lending import MarginTerms
@@ -43,7 +43,7 @@ def trader(
     return trader_of(forecaster, sizing, prior=prior or PriorSettings(), **parts)
 
 
-def believed(market: Bars, at: str, who: Trader) -> Belief:
+def believed(market: Bars, at: str, who: Trader) -> BeliefTable:
     panel = known(market, at)
     found = who.belief_table(Market(panel, len(panel.times) - 1)).of(panel.now)
     assert found is not None
@@ -82,7 +82,7 @@ def test_only_what_has_just_closed_and_was_forecast_from_that_bar_decides(market
 
     def deciding(at: str, who: Trader) -> set[str]:
         belief = believed(market, at, who)
-        return {s for s, each in zip(belief.symbols, belief.deciding, strict=True) if each}
+        return {s for s, each in zip(belief.symbols, belief.deciding[0], strict=True) if each}
 
     coins = {s for s, coin in zip(market.symbols, market.crypto, strict=True) if coin}
     assert deciding(MIDDAY, trader()) == set(STOCKS)
@@ -105,16 +105,16 @@ def test_a_plan_looks_at_the_next_decision_the_life_of_a_signal_and_the_horizon(
     market: Bars, at: str, ends: list[str]
 ) -> None:
     belief = believed(market, at, trader(signal_bars=6))
-    assert [str(end)[:16] for end in belief.ends] == ends
+    assert [str(end)[:16] for end in belief.ends[0]] == ends
     nights = {MIDDAY: [0, 1, 27], LAST: [1, 0, 28], NIGHT: [0, 0, 28]}[
         at
     ]  # clocks change: the close is before 20:30 by then
-    assert belief.nights.tolist() == nights
+    assert belief.nights[0].tolist() == nights
     for s, kind in enumerate([Kind.STOCK] * 3 + [Kind.CRYPTO] * 2):
         whole = {Kind.STOCK: 19 * 7, Kind.CRYPTO: 28 * 24}[kind] / HOURLY.clock(kind).bars_a_year
-        assert belief.years[:, s].sum() == pytest.approx(whole, rel=0.06)
-    assert believed(market, at, trader(holding="next")).ends.tolist() == belief.ends[:1].tolist()
-    assert believed(market, at, trader(holding="session")).mu.shape == (1, len(belief.symbols))
+        assert belief.own_years[0, :, s].sum() == pytest.approx(whole, rel=0.06)
+    assert believed(market, at, trader(holding="next")).until == belief.until
+    assert believed(market, at, trader(holding="session")).mu.shape == (1, 1, len(belief.symbols))
 
 
 def test_beyond_the_forecast_variance_is_the_root_of_fast_times_slow(market: Bars) -> None:
@@ -132,11 +132,11 @@ def test_beyond_the_forecast_variance_is_the_root_of_fast_times_slow(market: Bar
 
     year = HOURLY.clock(Kind.STOCK).bars_a_year
     for s in range(3):
-        bars = belief.years[:, s] * year
+        bars = belief.own_years[0, :, s] * year
         day = until(24.0)[s]
         beyond = np.sqrt(day * year / HORIZON * slow[0, s]) * (bars.sum() - HORIZON) / year
         expected = day - until(round(bars[:2].sum()))[s] + beyond
-        assert belief.sigma[2, s] ** 2 == pytest.approx(expected, rel=1e-6)
+        assert belief.sigma[0, 2, s] ** 2 == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("left", [0.0, 0.6, 0.95])
@@ -146,11 +146,11 @@ def test_a_forecast_is_worth_its_first_step_fading(market: Bars, left: float) ->
     """
     belief = believed(market, MIDDAY, trader(left, SYA=10.0))
     s = belief.symbols.index("SYA")
-    ends = np.cumsum(np.round(belief.years[:, s] * HOURLY.clock(Kind.STOCK).bars_a_year))
-    assert belief.mu[0, s] == pytest.approx(1e-3, rel=1e-3)
+    ends = np.cumsum(np.round(belief.own_years[0, :, s] * HOURLY.clock(Kind.STOCK).bars_a_year))
+    assert belief.mu[0, 0, s] == pytest.approx(1e-3, rel=1e-3)
     for k in (1, 2):
         fading = sum(left**j for j in range(int(ends[k - 1]), int(ends[k])))
-        assert belief.mu[k, s] == pytest.approx(1e-3 * fading, rel=1e-3, abs=1e-9)
+        assert belief.mu[0, k, s] == pytest.approx(1e-3 * fading, rel=1e-3, abs=1e-9)
 
 
 def target_of(market: Bars, who: Trader) -> float:
@@ -170,9 +170,9 @@ def test_premium_50_hears_no_forecast_and_not_what_it_is_worth(market: Bars) -> 
 def test_what_a_signal_is_worth_is_its_skill_times_an_hours_deviation(market: Bars) -> None:
     belief = believed(market, MIDDAY, trader(0.6, 0.1, SYA=10.0))
     s = belief.symbols.index("SYA")
-    sigma, years = belief.sigma[:2, s], belief.years[:2, s]
+    sigma, years = belief.sigma[0, :2, s], belief.own_years[0, :2, s]
     hourly = np.sqrt(sigma @ sigma / (years.sum() * HOURLY.clock(Kind.STOCK).bars_a_year))
-    assert belief.signal[s] == pytest.approx(0.1 * hourly / 0.4, rel=0.5)
+    assert belief.signal[0, s] == pytest.approx(0.1 * hourly / 0.4, rel=0.5)
 
 
 @pytest.mark.parametrize("name", ["Kelly_50pct", "KELLY_50PCT", "kelly_50pct", "Kelly_50"])
@@ -206,14 +206,15 @@ def test_what_came_before_the_memory_and_what_comes_after_changes_no_decision(ma
         one = table.of(now)
         other = believed(market, at, whole)
         assert one is not None
-        for name in ("mu", "sigma", "premium", "signal", "years", "nights", "correlation"):
-            np.testing.assert_array_equal(getattr(one, name), getattr(other, name), name)
+        for name in BeliefRow._fields:
+            values = getattr(one.row(1.0), name), getattr(other.row(1.0), name)
+            np.testing.assert_array_equal(*values, name)
 
 
 def test_a_horizon_that_ends_before_the_signal_leaves_the_last_period_empty(market: Bars) -> None:
     who = trader(signal_bars=24, prior=PriorSettings(horizon_days=1))
     belief = believed(market, MIDDAY, who)
-    assert belief.ends[2] == belief.ends[1] > belief.ends[0]
-    assert not belief.years[2].any()
-    assert not belief.sigma[2][np.isfinite(belief.sigma[2])].any()
+    assert belief.ends[0, 2] == belief.ends[0, 1] > belief.until
+    assert not belief.years[0, 2].any()
+    assert not np.nan_to_num(belief.sigma[0, 2]).any()
     assert decided(market, MIDDAY, who).failure == ""

@@ -113,17 +113,19 @@ def test_the_quantity_is_what_sizing_says_of_the_same_account_and_moments(
     bars = MarketData(settings.broker, KEYS, "iex").bars(["SYA", "SYB"], since, account.as_of)
     price = float(bars.last_closes()[0])
     belief = settings.trader(rising(20.0)).belief_of(bars, "SYA", account.as_of)
-    assert belief.mu.shape == (3, 2)
-    expected = belief.mu + belief.premium * settings.prior.sharpe(bars.crypto) * belief.years
+    assert belief.mu.shape == (1, 3, 2)
+    (nightly,) = settings.margin.nightly_rate(belief.at)
+    row = belief.row(nightly)
+    expected = row.mu + row.premium * settings.prior.sharpe(bars.crypto) * row.years
     quantity = get_qty(
         *("SYA", price),
         account=account,
-        moments=Planned(belief.symbols, expected, belief.sigma),
-        correlation=belief.correlation,
+        moments=Planned(belief.symbols, expected, row.sigma),
+        correlation=row.correlation,
         cost=float(settings.costs.expected(bars.crypto, settings.fees)[0]),
-        overnight=belief.overnight,
-        signal=float(belief.signal[0]),
-        tolls=(settings.margin.nightly_rate(np.array([belief.at])) * belief.nights).tolist(),
+        overnight=row.overnight,
+        signal=float(row.signal[0]),
+        tolls=row.financing.tolist(),
     )
     assert quantity > 0
     assert execution.get_qty("SYA", price, f"broker.url_override={venue.url}") == quantity
@@ -162,23 +164,27 @@ def test_what_is_fixed_moves_by_the_part_of_its_own_bars_in_the_interval(market:
         trader.belief_of(panel, "SYXUSD", panel.now) for panel in (night, before_open)
     )
     across = trader.belief_of(evening, "SYA", evening.now)
-    assert asleep.sigma[0, stock] == 0
+    assert asleep.sigma[0, 0, stock] == 0
     clock = HOURLY.clock(market.instruments[stock].kind)
-    bars = clock.position(np.array([waking.until, waking.at]))
+    bars = clock.position(np.append(waking.until, waking.at))
     assert bars[0] - bars[1] == 0.5
     close = market.until(np.datetime64("2024-03-04T21:00", "ns"))
     step = latest(RandomWalk().forecast(close, close.now), close.now)
     spread = (step.values[stock, 0, LEVELS.index(0.9)] / step.price[stock] - 1) / 1.14
-    assert waking.sigma[0, stock] == pytest.approx(spread * np.sqrt(0.5), rel=0.02)
+    assert waking.sigma[0, 0, stock] == pytest.approx(spread * np.sqrt(0.5), rel=0.02)
 
     def plain(panel: Bars) -> float:
         return float(trader.correlations.matrix_at_end(panel).values[stock, coin])
 
-    assert asleep.correlation[0, stock, coin] == 0
-    assert waking.correlation[0, stock, coin] == pytest.approx(plain(before_open) / np.sqrt(18))
-    assert np.linalg.eigvalsh(waking.correlation[0])[0] > 0
-    assert across.correlation[0, stock, coin] == plain(evening)
-    assert across.sigma[0, coin] == pytest.approx(asleep.sigma[0, coin] * np.sqrt(19), rel=0.25)
+    assert asleep.row(0).correlation[0, stock, coin] == 0
+    assert waking.row(0).correlation[0, stock, coin] == pytest.approx(
+        plain(before_open) / np.sqrt(18)
+    )
+    assert np.linalg.eigvalsh(waking.row(0).correlation[0])[0] > 0
+    assert across.row(0).correlation[0, stock, coin] == plain(evening)
+    assert across.sigma[0, 0, coin] == pytest.approx(
+        asleep.sigma[0, 0, coin] * np.sqrt(19), rel=0.25
+    )
 
 
 def test_what_the_venue_does_not_allow_is_not_sized(

@@ -416,4 +416,4 @@ def test_a_later_split_changes_no_earlier_decision(
         mine = {c.symbol: (c.mu, c.sigma) for c in decision.choices}
         for symbol, (mu, sigma) in mine.items():
             k = raw.symbols.index(symbol)
-            assert (mu, sigma) == (belief.mu[0, k], belief.sigma[0, k])
+            assert (mu, sigma) == (belief.mu[0, 0, k], belief.sigma[0, 0, k])
