@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,10 @@ from execution.doctor import CHECKS, Finding, Start, clock_offset, findings, sho
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from execution.journal.order_store import OrderIntent, OrderStore
+from execution.live.settings import LiveSettings
 from execution.orders import Order
 from foundation.clock import system_clock
+from foundation.compose import composed_config
 from foundation.database import Database
 from foundation.errors import InputError
 from marketsimulator.venue import alpaca
@@ -30,7 +33,7 @@ from tests.commands import overridden
 from tests.e2e.practice import KEYS, OPENING, Practice, environment, live_settings, practising
 from tests.e2e.practice import Start as StartServer
 from tests.e2e.refused import answer_of
-from trainingdata.feed.endpoint import Keys
+from trainingdata.feed.endpoint import BrokerSettings, Keys
 
 NAMES = list(CHECKS)
 OF_THE_ACCOUNT = [name for name, (_, needed) in CHECKS.items() if needed]
