@@ -18,6 +18,7 @@ from execution.account_lock import JOURNAL
 from execution.run_folder import RunFolder
 from foundation.cents import CENT
 from foundation.compose import composed_config
+from foundation.errors import InputError
 from marketsimulator import drift as comparison
 from marketsimulator.drift import DriftSettings, LiveHours, live_results
 from marketsimulator.results.attribution import PARTS
@@ -184,6 +185,34 @@ def test_what_the_venue_books_counts_under_its_own_name_and_a_deposit_under_none
     assert float(terms["fees"]) == pytest.approx(-8.9, abs=0.05)
     assert drift.decisions.differences == ()
     assert drift.live.transfers == 5_000
+
+
+@pytest.mark.slow
+def test_other_costs_count_as_prices_and_as_slippage(practice: Start, tmp_path: Path) -> None:
+    """The simulation slips by ten basis points, the venue by one."""
+    journal = cycles(begun(practice), tmp_path, *WORDS, count=2)
+    drift = drift_of(journal, *WORDS, "costs.stock_slippage_bps=10")
+    assert outcomes(drift) == {"prices"}
+    terms = named_terms(drift)
+    assert set(terms) == {"prices"}
+    traded = sum(abs(trade.value) for trade in drift.live.trades.values())
+    assert float(terms["prices"]) == pytest.approx(float(traded) * 9e-4, rel=0.01)
+    for worse in drift.slippage.values():
+        assert worse == pytest.approx(-9, abs=0.1)
+
+
+@pytest.mark.slow
+def test_another_forecast_and_other_settings_are_told_apart(
+    practice: Start, tmp_path: Path
+) -> None:
+    journal = cycles(begun(practice), tmp_path, *WORDS, count=3)
+    forecast = drift_of(journal, *WORDS, "forecaster=garch")
+    assert set(forecast.decisions.counts) == {"forecast"}
+    sizing = drift_of(journal, *WORDS, "limits.symbol_cap=0.3")
+    assert set(sizing.decisions.counts) == {"sizing"}
+    assert sizing.decisions.differences[0].field in ("target", "kelly")
+    bars = drift_of(journal, *WORDS, "data.seed=1")
+    assert set(bars.decisions.counts) == {"bars"}
 
 
 @pytest.mark.slow
@@ -365,3 +394,21 @@ def test_the_command_prints_json_and_ends_with_1_where_it_drifts_and_with_0_wher
     assert profit["rest"] == "0.00"
     assert told["slippage"]["SYA"] == 0.0
     assert told["decisions"]["equal"] == 2
+
+
+@pytest.mark.slow
+def test_what_cannot_be_compared_is_one_line_and_exit_code_two(
+    practice: Start, tmp_path: Path
+) -> None:
+    journal = cycles(begun(practice), tmp_path, *WORDS, count=2)
+    for word, says in (
+        ("data.end=2024-02-16", "the bars .* end at 2024-02-16T21:00Z"),
+        ("strategy=mine", "strategy: mine has no order in the journal"),
+        ("symbols=[SYXUSD]", "no bar .*becomes known at 2024-02-20T15:30Z"),
+    ):
+        with pytest.raises(InputError, match=says):
+            drift_of(journal, *WORDS, word)
+    done = command(tmp_path / "none.sqlite", tmp_path, *WORDS)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: journal: ")
+    assert len(done.stderr.splitlines()) == 1

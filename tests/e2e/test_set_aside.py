@@ -455,3 +455,23 @@ def test_odd_options_take_their_part_of_what_may_be_held(desk: Desk) -> None:
     assert desk.live.snapshot(snapshot.account, (), at_risk={}).at_risk == {"SYC": 700.0}
     desk.live._others = [OtherOrder("by-hand", "options on SYC", Decimal(50))]
     assert sum(desk.live.snapshot(snapshot.account, (), at_risk={}).at_risk.values()) == 750.0
+
+
+def test_beyond_a_tenth_of_equity_everything_stops(here: Practice, tmp_path: Path) -> None:
+    desk = Desk.at(here, tmp_path, *SMALL)
+    desk.job.step()
+    here.advance(CYCLES[0])
+    equity = desk.broker.account().equity
+    price = here.venue.price_of("SYC")
+    assert price is not None
+    trading(here).submit_order(buy("SYC", int(0.11 * equity / price)))
+    posts = len(here.posts)
+    desk.job.step()
+    assert desk.cycles[-1].decision is None
+    assert halted_by(desk) == ["positions"]
+    assert len(here.posts) == posts
+    clear(tmp_path / JOURNAL, "positions", "a person")
+    here.advance(CYCLES[1])
+    desk.job.step()
+    assert desk.cycles[-1].decision is not None
+    assert halted_by(desk) == []

@@ -162,3 +162,13 @@ def test_a_return_that_is_no_number_is_refused_and_not_left_out(value: float) ->
     broken[3, 7] = value
     with pytest.raises(ValueError, match="those of variant 3 are not"):
         overfitting(broken)
+
+
+def test_who_is_best_in_one_half_alone_is_overfitted_and_who_is_in_both_is_not() -> None:
+    early = np.tile([0.02, 0.0], 15)
+    late = np.tile([0.01, -0.01], 15)
+    fading = np.array([np.append(early, -early), np.append(-early, early)])
+    assert told(fading, 2).probability == 1.0
+    steady = np.array([np.append(early, early), np.append(late, late)])
+    assert told(steady, 2).probability == 0.0
+    assert told(steady, 2).slope is None, "its ratio is always the same"
