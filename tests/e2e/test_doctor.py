@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from platformdirs import user_state_path
+from safetensors.numpy import load_file, save_file
 
 from execution.account_lock import JOURNAL, LOCK, account_lock, folder_lock, journal_of_account
 from execution.doctor import CHECKS, Finding, Start, clock_offset, findings, shown
@@ -24,6 +26,7 @@ from execution.journal.halts import Halts
 from execution.journal.order_store import OrderIntent, OrderStore
 from execution.live.settings import LiveSettings
 from execution.orders import Order
+from forecasting.chronos2.checkpoint import SHIPPED
 from foundation.clock import system_clock
 from foundation.compose import composed_config
 from foundation.database import Database
@@ -369,3 +372,71 @@ def test_no_key_is_shown_wherever_it_stands(before: str, between: str, after: st
     assert line.startswith("failure keys: ")
     for secret in (keys.key, keys.secret):
         assert secret not in line
+
+
+@pytest.mark.parametrize(
+    ("seconds", "level", "said"),
+    [
+        (5, "ok", "5.0 s"),
+        (6, "warning", "6.0 s"),
+        (60, "warning", "1 minute"),
+        (61, "failure", "1 minute 1 second"),
+    ],
+)
+def test_a_clock_that_is_off_is_said_over_the_wire(
+    here: Practice, tmp_path: Path, seconds: int, level: str, said: str
+) -> None:
+    here.fail(kind="skew", seconds=seconds)
+    found = examined(here, tmp_path, clock=lambda: here.venue.now)["clock"]
+    assert found.level == level
+    if level == "ok":
+        assert found.found == f"{said} between the venue's and this machine's"
+    else:
+        assert found.found.startswith(f"the venue's is {said} ahead of this machine's; set")
+
+
+@pytest.mark.slow
+def test_bars_that_are_missing_late_or_refused_are_told_apart(
+    here: Practice, tmp_path: Path
+) -> None:
+    missing = examined(here, tmp_path, "symbols=[SYA,NVDA]")["feed"]
+    assert missing.level == "warning"
+    assert "no bar of NVDA: take what is not traded out of symbols" in missing.found
+    none = examined(here, tmp_path, "symbols=[NVDA,ETHUSD]")["feed"]
+    assert none.level == "failure"
+    assert none.found.startswith("no bar of NVDA, ETHUSD in 10 days; check symbols and data.feed")
+    unnamed = examined(here, tmp_path, "symbols=[]")["feed"]
+    assert unnamed.level == "warning"
+    assert "name what is to be traded, as symbols=[NVDA,BTCUSD]" in unnamed.found
+    coin = examined(here, tmp_path, "symbols=[SYX/USD]")["feed"]
+    assert coin.level == "ok"
+    assert "the latest bar, of SYXUSD, closed at 2024-02-20T15:" in coin.found
+    here.fail(kind="status", status=403, path="/v2/stocks/bars", count=99)
+    refused = examined(here, tmp_path, "data.feed=sip")["feed"]
+    assert refused.level == "failure"
+    assert "keys without a paid plan read data.feed=iex, not sip" in refused.found
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_is_not_there_or_not_whole_is_named(
+    here: Practice, tmp_path: Path
+) -> None:
+    gone = examined(here, tmp_path, "forecaster.model=/no/where")["checkpoint"]
+    assert gone.level == "failure"
+    assert "forecaster.model: /no/where is no folder" in gone.found
+    torn = tmp_path / "torn"
+    shutil.copytree(SHIPPED, torn)
+    assert examined(here, tmp_path, f"forecaster.model={torn}")["checkpoint"].level == "ok"
+    path = torn / "model.safetensors"
+    tensors = load_file(path)
+    name = min(tensors)
+    tensors[name].flat[-1] = np.nan
+    save_file(tensors, path)
+    ill = examined(here, tmp_path, f"forecaster.model={torn}")["checkpoint"]
+    assert (ill.level, f"{name} is not finite" in ill.found) == ("failure", True)
+    os.truncate(path, 100_000)
+    sick = examined(here, tmp_path, f"forecaster.model={torn}")["checkpoint"]
+    assert sick.level == "failure"
+    assert sick.found.startswith(f"{torn}/model.safetensors: these weights cannot be read: ")
+    other = examined(here, tmp_path, "forecaster=ewma", "forecaster.calibrated=false")["checkpoint"]
+    assert other == Finding("ok", "checkpoint", "ewma")
