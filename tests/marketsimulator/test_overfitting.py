@@ -171,4 +171,3 @@ def test_who_is_best_in_one_half_alone_is_overfitted_and_who_is_in_both_is_not()
     assert told(fading, 2).probability == 1.0
     steady = np.array([np.append(early, early), np.append(late, late)])
     assert told(steady, 2).probability == 0.0
-    assert told(steady, 2).slope is None, "its ratio is always the same"
