@@ -57,7 +57,7 @@ def test_event_contracts_have_other_fees_than_stocks() -> None:
         (["forecaster.per_symbol=nowhere"], "forecaster.per_symbol: nowhere is no folder"),
         (["margin.interest_rates=[{since: x, rate: 0}]"], "margin.interest_rates.0: 'x' is no"),
         (["margin.requirements=[{symbol: a b, rate: 1}]"], "margin.requirements.0: 'a b' is"),
-        (["seed=${nosuch}"], "seed: Interpolation key 'nosuch' not found"),
+        (["seed=${nosuch}"], "data.seed: Interpolation key 'nosuch' not found"),
     ],
 )
 def test_a_setting_that_cannot_be_is_one_line_that_begins_with_its_key(
