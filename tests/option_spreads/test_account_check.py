@@ -187,7 +187,7 @@ def test_the_command_checks_an_account_and_refuses_in_a_line(tmp_path: Path) -> 
     assert found["months"][3]["p5"] <= found["months"][3]["p50"] <= found["months"][3]["p95"]
     assert found["verdict"] in " ".join(done.stdout.split())
     assert "closed before its first day" in found["learned_from"]
-    for wrong in ([f"trades={path}"], ["check=nothing.csv"], ["runs=1e3x"]):
+    for wrong in ([f"trades={path}"], ["check=nothing.csv"], ["runs=1_000"]):
         words = [word for word in command if not wrong[0].startswith(word.partition("=")[0] + "=")]
         refused = run_command([*words, *wrong, "output=more"], cwd=tmp_path)
         assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1), refused.stderr

@@ -421,7 +421,7 @@ def test_the_command_runs_and_refuses_in_a_line(tmp_path: Path) -> None:
     assert "-$150 to -$150" in ruined.stdout, "balances below zero have their sign in front"
     for wrong in (
         [],
-        ["runs=1e3x", f"trades={path}"],
+        ["runs=1_000", f"trades={path}"],
         ["runs=1000000", "days=100000", f"trades={path}"],
         ["trades=nothing.csv"],
     ):
