@@ -30,7 +30,14 @@ from foundation.config_files import check_config_file
 from foundation.declared import CONFIGS, beneath, declared, defaults_of, keys_in, keys_of
 from foundation.ending import end_if_told, fail, one_line_errors
 from foundation.errors import InputError
-from foundation.overrides import has_several, is_override, is_sweep, refuse_empty, with_home
+from foundation.overrides import (
+    has_several,
+    is_override,
+    is_sweep,
+    refuse_empty,
+    refuse_underscored,
+    with_home,
+)
 from foundation.plugin import allow_named
 
 ADVICE = "see `--cfg job` for every setting"  # every command answers it
@@ -190,6 +197,7 @@ def _in_hydras_words(words: Sequence[str]) -> list[str]:
     Several values without brackets are a list, unless a multirun takes them one after the other.
     """
     refuse_empty(words)
+    refuse_underscored(words)
     return [_with_brackets(with_home(word), several=is_sweep(words)) for word in words]
 
 

@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from foundation.errors import InputError
-from foundation.overrides import refuse_empty, refuse_repeated, refuse_words, with_home
+from foundation.overrides import (
+    refuse_empty,
+    refuse_repeated,
+    refuse_underscored,
+    refuse_words,
+    with_home,
+)
 
 
 @pytest.mark.parametrize(
@@ -17,11 +23,18 @@ from foundation.overrides import refuse_empty, refuse_repeated, refuse_words, wi
         (refuse_repeated, ["start=a", "start=b"], "start was given twice: a and b; leave one"),
         (refuse_repeated, ["start=a", "seed=1", "+start=b"], "start was given twice: a and b;"),
         (refuse_repeated, ["-m", "++start=a", "start=b"], "start was given twice: a and b; leave"),
+        (refuse_repeated, ["s.f=1", "s={f: 2}"], "s was given twice: s={f: 2} and s.f=1"),
+        (refuse_repeated, ["s={f: 2}", "+s.g=1"], "s was given twice: s={f: 2} and s.g=1"),
         (refuse_words, ["~forecaster"], "~forecaster: ~ takes nothing away; leave"),
         (refuse_words, ["~start=a"], "~start=a: ~ takes nothing away"),
+        (refuse_words, ["~nobody_at_all/x"], "~nobody_at_all/x: there is no user nobody_at_all"),
+        (refuse_words, ["d=['~no_one/x']"], "d=['~no_one/x']: there is no user no_one"),
         (refuse_words, ["hydra.launcher._target_=x.Y"], "hydra.launcher._target_=x.Y: Hydra's own"),
         (refuse_empty, ["capital=5", "start="], "start: it is empty"),
         (refuse_empty, ["=5"], "'=5': a setting's name is missing"),
+        (refuse_underscored, ["runs=1_000"], "runs=1_000: it would be read as runs=1000; write"),
+        (refuse_underscored, ["runs=+1_0e3"], "runs=+1_0e3: it would be read as runs=+10e3"),
+        (refuse_underscored, ["above=1_0.5"], "above=1_0.5: it would be read as above=10.5"),
     ],
 )
 def test_words_that_would_be_misread_are_refused_by_name(
@@ -35,7 +48,8 @@ def test_words_that_would_be_misread_are_refused_by_name(
 def test_words_that_mean_what_they_say_are_let_through() -> None:
     refuse_repeated(["start=a", "data.start=a", "--by", "--by", "NVDA", "NVDA"])
     refuse_repeated(["forecaster=ewma", "forecaster.context_length=50"])
-    refuse_words(["~/runs", "data.dir=[~/a,~]"])
+    refuse_words(["~/runs", "data.dir=[~/a,~]", "'~root/x'", "url=http://x/~no_one"])
+    refuse_underscored(["output=runs_10", "output='2024_10'", "1_000", "seed=10", "a_1=5"])
 
 
 @pytest.mark.parametrize(
