@@ -155,6 +155,8 @@ def plain(schema: Any) -> Any:
 def _plain_number(value: Any) -> Any:
     if isinstance(value, bool):
         raise PydanticCustomError("float_type", "is no number")
+    if isinstance(value, str) and "_" in value:
+        raise PydanticCustomError("underscored", "is no number, write it without underscores")
     return value
 
 

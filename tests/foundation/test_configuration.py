@@ -98,7 +98,7 @@ def test_every_number_is_refused_beyond_its_bounds_by_its_key_and_taken_at_them(
                 assert check(schema[word] + beyond).startswith(f"{dotted}: {schema[word] + beyond}")
             if strict in schema:
                 assert check(schema[strict]).startswith(f"{dotted}: {schema[strict]}")
-        for wrong in (True, "many", float("nan"), float("inf")):
+        for wrong in (True, "many", "1_0", float("nan"), float("inf")):
             assert check(wrong).startswith(f"{dotted}: "), (dotted, wrong)
 
 

@@ -20,6 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from foundation.decimals import plain_number
 from foundation.errors import InputError
 from foundation.terminal import Terminal
 from option_spreads.autoscaler.account import AccountFiles, UnknownState
@@ -455,6 +456,18 @@ def test_an_argument_of_another_type_or_size_is_refused_by_name_in_a_line(
 def test_a_trade_that_its_file_could_not_be_read_with_is_not_made(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         replace(TRADE, **wrong)
+
+
+@pytest.mark.parametrize("word", ["1_000", "１000", "٣", "1 000", "1,5", "NaN", "0x10", "", "1e"])
+def test_only_plain_digits_are_numbers(word: str) -> None:
+    with pytest.raises(ValueError, match="is no number"):
+        plain_number(word)
+    assert [plain_number(each) for each in ("1000", "-2.50", "+.5", "1E3")] == [
+        1000,
+        Decimal("-2.5"),
+        Decimal("0.5"),
+        1000,
+    ]
 
 
 def test_the_earlier_name_of_the_cap_is_in_force_where_the_usual_one_is_not_set(
