@@ -5,8 +5,8 @@
     python -m execution.live kill [--flatten]
 
 `status` ends with exit code 1 where a cycle is late: not over by when its loop said it would be.
-The account is the one that there is in `data/live`, or `--account ID` of `--folder FOLDER`. Both
-words may stand before the command or after it.
+The account is the one that there is in `data/live`, of several the one that is traded now, or
+`--account ID` of `--folder FOLDER`. Both words may stand before the command or after it.
 
 --by NAME            who has looked at the halt that is cleared
 --flatten            close everything too, besides cancelling what works

@@ -1,11 +1,12 @@
-"""Which account of a folder a command means: the one that is named, else the only one."""
+"""Which account of a folder a command means: the one that is named, else the one that is traded."""
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
-from execution.account_lock import JOURNAL, LOCK, is_account_id, is_held, noted_journal
+from execution.account_lock import JOURNAL, LOCK, is_account_id, is_held, is_traded, noted_journal
 from foundation.counts import counted
 from foundation.errors import InputError, nearest_or_all
 
@@ -15,7 +16,7 @@ SPREADS = "spreads"  # the job that sells them
 
 
 def account_folder(root: Path, account: str | None) -> Path:
-    """The folder of an account, or of the only one that there is.
+    """The folder of an account, of the only one that there is, or of the only one traded now.
 
     An account whose journal is gone still has its folder, and the page that was last written.
     """
@@ -39,9 +40,14 @@ def account_folder(root: Path, account: str | None) -> Path:
         )
     if len(folders) == 1:
         return folders[0]
+    traded = [folder for folder in folders if is_traded(folder.name, folder)]
+    several = counted(len(folders), "account")
+    if len(traded) == 1:
+        sys.stdout.write(f"Of {several} in {root} it is {traded[0].name}, which is traded now.\n")
+        return traded[0]
     raise InputError(
-        f"{root}: it holds {counted(len(folders), 'account')}; name one with --account:"
-        f" {', '.join(names)}"
+        f"{root}: it holds {several}, of which {len(traded)} are traded now; name one with"
+        f" --account: {', '.join(names)}"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -112,16 +113,33 @@ CLEAR = ("clear", "drawdown", "--by", "Ada")
 
 
 @pytest.mark.parametrize("words", [("status",), ("kill",), CLEAR])
-def test_of_several_accounts_one_is_to_be_named(
-    folder: Path, tmp_path: Path, words: tuple[str, ...]
+@pytest.mark.parametrize("traded", [0, 2])
+def test_of_several_accounts_of_which_not_one_is_traded_one_is_to_be_named(
+    folder: Path, tmp_path: Path, words: tuple[str, ...], traded: int
 ) -> None:
-    second_account(folder, "2150-01-02T03:04")
-    code, text = asked(tmp_path, *words)
+    second = second_account(folder, "2150-01-02T03:04")
+    with ExitStack() as locks:
+        for each in (folder, second)[:traded]:
+            locks.enter_context(folder_lock(each.name, each))
+        code, text = asked(tmp_path, *words)
     assert (code, text.count("\n")) == (2, 1), text
-    assert "it holds 2 accounts; name one with" in text
+    assert f"it holds 2 accounts, of which {traded} are traded now; name one with" in text
     assert all(name in text for name in (folder.name, "second"))
     assert not list(folder.parent.glob("*/KILL"))
     assert asked(tmp_path, "--account", folder.name, *words)[0] == 0
+
+
+def test_of_several_accounts_the_one_that_is_traded_is_meant(folder: Path, tmp_path: Path) -> None:
+    second = second_account(folder, "2024-02-20T15:30")
+    said = "Of 2 accounts in data/live it is {}, which is traded now.\n"
+    with folder_lock(folder.name, folder):
+        code, text = asked(tmp_path, *CLEAR)
+        assert (code, text.startswith(f"{said.format(folder.name)}cleared: drawdown")) == (0, True)
+    with folder_lock(second.name, second):
+        (second / JOURNAL).unlink()
+        code, text = asked(tmp_path, "kill")
+    assert code == 0, text
+    assert [path.parent for path in folder.parent.glob("*/KILL")] == [second], "without a journal"
 
 
 def test_a_kill_without_a_loop_says_that_nothing_was_closed(folder: Path, tmp_path: Path) -> None:
