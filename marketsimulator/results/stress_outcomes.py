@@ -164,18 +164,21 @@ def _outcome(
         elif len(broker.fills) == sold:
             ending = "nothing_left"
     gross = float(np.abs(book.values * (1.0 + fractions)).sum())
+    after = to_cents(equity) - loss
+    # Rounded apart, the two would differ where the broker does nothing.
+    spent = to_cents(float(state["equity"]) - (equity - lost))
     return Outcome(
         name=scenario.name,
         source=scenario.source,
         moves=moves,
         loss=loss,
         losses=cents_that_add_up(parts, loss),
-        equity_after=to_cents(equity) - loss,
+        equity_after=after,
         leverage_after=leverage_of(gross, equity - lost),
         margin=margin,
         liquidations=tuple(broker.fills),
         ending=ending,
-        equity_end=to_cents(float(state["equity"])),
+        equity_end=after + spent,
         leverage_end=leverage_of(float(state["stock"] + state["coins"]), float(state["equity"])),
     )
 
