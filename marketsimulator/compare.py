@@ -24,6 +24,7 @@ if __name__ == "__main__":
     start("marketsimulator.compare")
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -105,9 +106,8 @@ def compare(
     if not variants:
         return compared(kept)
     names = tuple(_variant_name(variation, variant) for variation, variant in variants)
-    for name in names:
-        if names.count(name) > 1:
-            raise InputError(f"vary: two variants are both {name}; leave one of them")
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise InputError(f"vary: two variants are both {twice[0]}; leave one of them")
     check_ledger(settings.trials)
     market = settings.market()
     made = _records(variants, names, market, cases, ray, progress)
@@ -132,6 +132,8 @@ def _variants(
             )
         if name == STRATEGY and strategies:
             raise InputError(f"vary.{name}: strategies names some; give them in one of the two")
+        if inner := [other for other in vary if other.startswith(f"{name}.")]:
+            raise InputError(f"vary.{inner[0]}: vary.{name} sets it as well; leave one of them")
         if not isinstance(values, Sequence) or isinstance(values, str) or not values:
             raise InputError(f"vary.{name}: {values!r} is no list of values")
     every = {STRATEGY: list(dict.fromkeys(strategies)), **vary} if strategies else vary

@@ -174,6 +174,11 @@ def test_a_cluster_walks_variants_to_the_same_figures(tmp_path: Path) -> None:
         (["kelly_50"], {}, "1 run; a comparison takes two"),
         (["kelly_50"], {"sizing.strategy": ["kelly_25"]}, "vary.sizing.strategy: strategies names"),
         ([], {"data.edge": [0.0, 0.3]}, "vary.data.edge: variants share it"),
+        (
+            [],
+            {"limits.symbol_cap": [0.1], "limits": [{"symbol_cap": 0.3}]},
+            "vary.limits.symbol_cap: vary.limits sets it as well",
+        ),
         (["kelly_50"], {"sizing.fraction": [0.5, None]}, "vary: two variants are both kelly_50"),
         (["kelly_10", "kelly_50"], {"sizing.fraction": [0.3]}, "vary: two variants are both"),
         ([], {"sizing.band": 3}, "vary.sizing.band: 3 is no list"),
