@@ -41,7 +41,7 @@ from marketsimulator.results.run_set import (
 )
 from marketsimulator.results.significance import FIGURES, deflated_sharpe, intervals, overfitting
 from marketsimulator.results.trials import TrialStatistics
-from marketsimulator.results.verdict import BUY_AND_HOLD, no_result
+from marketsimulator.results.verdict import BUY_AND_HOLD, Verdict, no_result
 from trainingdata.instants import new_york_date, utc_text
 
 WHOLE = ("turnover", "costs", "trades", "max_leverage")  # of a run as a whole, no part of it
@@ -93,19 +93,28 @@ class Comparison:
     def names(self) -> tuple[str, ...]:
         return self.runs.names
 
+    @property
+    def verdict(self) -> Verdict:
+        return set_verdict(self.runs, self.found)
+
     def sentences(self) -> list[str]:
         """The verdict, what must not be missed, what is good to know."""
-        sheet = self._sheet({}, SHOWN)
-        verdict = sheet.verdict
-        return [verdict.claim, verdict.rest, *sheet.warnings, *sheet.notes]
+        verdict = self.verdict
+        return [verdict.claim, verdict.rest, *self._all_warnings(), *self.notes]
 
     def screen(self) -> Table:
         """The best of the runs, as a terminal shows them."""
-        return self._sheet({}, SHOWN).table
+        return self._best({}, SHOWN)
 
-    def _sheet(
+    def _all_warnings(self) -> list[str]:
+        return [*self.warnings, *length_remarks(self.runs)]
+
+    def _subtitle(self) -> str:
+        return f"{', '.join(self._symbols())} · {self._every('data')}"
+
+    def _best(
         self, colours: Mapping[int, str], shown: int, links: Sequence[str] | None = None
-    ) -> Sheet:
+    ) -> Table:
         """The best of the runs as readers see them.
 
         colours: by number of run.
@@ -133,26 +142,16 @@ class Comparison:
                 )
             )
         heads = ["run", *([] if named else ["settings"]), "which is", "against the best"]
-        first, last = new_york_date(np.array([self.runs.at[0], self.runs.end]))
-        subtitle = f"{', '.join(self._symbols())} · {self._every('data')}"
-        table = Table(
-            subtitle,
+        return Table(
+            self._subtitle(),
             [*heads, *(COLUMNS[name] for name in columns)],
             rows,
             words=range(1, len(heads) - 1),
         )
-        return Sheet(
-            title=f"{counted(len(self.names), 'run')}, {first} to {last}",
-            subtitle=f"{subtitle} · dates are New York's, amounts are USD",
-            verdict=set_verdict(self.runs, self.found),
-            table=table,
-            warnings=[*self.warnings, *length_remarks(self.runs)],
-            notes=self.notes,
-        )
 
     def summary(self) -> dict[str, Any]:
         """The content of `comparison.json`."""
-        verdict = set_verdict(self.runs, self.found)
+        verdict = self.verdict
         # JSON has no NaN: pandas writes null for a figure that is not defined.
         figures = json.loads(self.table.to_json(orient="records"))
         rows = []
@@ -184,7 +183,16 @@ class Comparison:
         """`comparison.html`; output: its folder, from which it links to each run's report."""
         colours = coloured(self.runs)
         links = [_link(record.path, output) for record in self.records]
-        return self._sheet(colours, len(links), links).page(
+        first, last = new_york_date(np.array([self.runs.at[0], self.runs.end]))
+        sheet = Sheet(
+            title=f"{counted(len(self.names), 'run')}, {first} to {last}",
+            subtitle=f"{self._subtitle()} · dates are New York's, amounts are USD",
+            verdict=self.verdict,
+            table=self._best(colours, len(links), links),
+            warnings=self._all_warnings(),
+            notes=self.notes,
+        )
+        return sheet.page(
             "marketsimulator/comparison.html.j2",
             per_year=self.runs.per_year,
             best=self.names[self.found.best],
