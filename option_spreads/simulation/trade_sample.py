@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from fractions import Fraction
 from pathlib import Path
@@ -62,6 +62,7 @@ class Flow:
     gain: USD that one contract could win at most, its credit; 0 for what is no trade.
     entered: instant of its entry; none where the row does not say it.
     left: instant of its exit; none where the row does not say it.
+    closed: New York date of its exit; the entry's where no exit is known.
     """
 
     amount: Fraction
@@ -70,17 +71,16 @@ class Flow:
     gain: Fraction
     entered: np.datetime64 | None
     left: np.datetime64 | None
+    closed: np.datetime64 | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        at = self.entered if self.left is None else self.left
+        object.__setattr__(self, "closed", None if at is None else _new_york_day(at))
 
     @property
     def result(self) -> Fraction:
         """USD of one contract."""
         return self.amount / self.size
-
-    @property
-    def closed(self) -> np.datetime64 | None:
-        """New York date of its exit; the entry's where no exit is known."""
-        at = self.entered if self.left is None else self.left
-        return None if at is None else _new_york_day(at)
 
 
 def read_sample(path: Path, now: np.datetime64) -> TradeSample:
