@@ -8,11 +8,11 @@ trained under another seed is another run of its policy. The page answers whethe
 earn more than 10 % more than the fixed one, at a better Sharpe ratio: yes, no, or no power. The
 same is asked of Kelly, which needs no training.
 
-    python -m event_contracts.compare journal=data/kalshi/ACCOUNT/journal.sqlite [fixed_size=10]
+    python -m event_contracts.compare journal=ACCOUNT/journal.sqlite [fixed_size=10]
 
-With a journal the page says what that account's sizes came to, beside the same decisions at one
-fixed size: its orders are sent again over the ticks that they were decided on. `episode` has to say
-the limits, the fees and the `life` of an order that were traded with.
+With a journal the sessions are the markets of that account which have settled, and what it decided
+plays them too, as it was and at the one size. `episode` has to say the limits, the fees and the
+orders that were traded with.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from pathlib import Path
 import numpy as np
 
 from event_contracts.simulation.comparison import Comparison, Entrant, HeldOut, compare_policies
-from event_contracts.simulation.comparison_page import report_of
-from event_contracts.simulation.paper_report import paper_report
+from event_contracts.simulation.comparison_page import result_of
+from event_contracts.simulation.journaled import JournaledDecisions, journaled_decisions
 from event_contracts.simulation.recorded import events_of, recorded_markets
 from event_contracts.simulation.settings import EpisodeSettings, PlayedSettings
 from event_contracts.simulation.synthetic import synthetic_sessions
@@ -43,6 +43,7 @@ from foundation.settings import setting, settings_class
 HELD_OUT = 1923  # beside the seed: training draws its synthetic sessions from one number
 VARIABLE = "variable"
 KELLY = "kelly"
+ACCOUNT = "account"
 
 
 @settings_class()
@@ -60,7 +61,7 @@ class ComparisonSettings(PlayedSettings):
     runs: int = setting(3, "of the random policy, each with its own seed", ge=1, le=1_000)
     seed: int = setting(0, "of synthetic sessions, random choices and intervals", ge=0, lt=2**63)
     journal: str | None = setting(
-        None, "of an account whose sizes are compared, instead of policies"
+        None, "of an account, whose settled markets are the sessions and whose sizes play them"
     )
     output: str = setting("outputs/kalshi-compare", "folder for the results")
 
@@ -74,6 +75,8 @@ class ComparisonSettings(PlayedSettings):
             raise InputError(
                 f"fixed_size: {self.fixed_size} is none of {self.episode.position_sizes}"
             )
+        if self.folder is not None and self.journal is not None:
+            raise InputError("folder, journal: both name sessions; name one of them")
         if len(self.variable) != len(self.fixed) and self.variable and self.fixed:
             raise InputError(
                 f"variable, fixed: {len(self.variable)} and {len(self.fixed)} checkpoints; as many"
@@ -85,10 +88,9 @@ class ComparisonSettings(PlayedSettings):
         """How results call what was trained with one size."""
         return f"fixed {self.fixed_size}"
 
-    @property
-    def kelly_fixed_name(self) -> str:
-        """How results call Kelly with one size."""
-        return f"{KELLY} {self.fixed_name}"
+    def fixed_of(self, name: str) -> str:
+        """How results call the same with one size."""
+        return f"{name} {self.fixed_name}"
 
 
 def held_out_sessions(settings: ComparisonSettings) -> HeldOut:
@@ -117,16 +119,22 @@ def _recorded(settings: ComparisonSettings, folder: str) -> HeldOut:
     )
 
 
-def entrants_of(settings: ComparisonSettings, held_out: HeldOut) -> list[Entrant]:
-    """Whoever plays: the checkpoints that were named, Kelly, chance and nothing."""
+def entrants_of(
+    settings: ComparisonSettings, held_out: HeldOut, account: JournaledDecisions | None = None
+) -> list[Entrant]:
+    """Whoever plays: the account, the checkpoints that were named, Kelly, chance and nothing."""
     every = settings.episode
     single = replace(every, fixed_size=settings.fixed_size)
     entrants = []
+    if account is not None:
+        index = every.position_sizes.index(settings.fixed_size)
+        entrants.append(Entrant(ACCOUNT, (account.policy(),), every))
+        entrants.append(Entrant(settings.fixed_of(ACCOUNT), (account.policy(index),), single))
     if settings.variable:
         entrants.append(_trained(VARIABLE, settings.variable, every, held_out))
     if settings.fixed:
         entrants.append(_trained(settings.fixed_name, settings.fixed, single, held_out))
-    for name, episode in ((KELLY, every), (settings.kelly_fixed_name, single)):
+    for name, episode in ((KELLY, every), (settings.fixed_of(KELLY), single)):
         policy = BinaryKelly(episode.space(), episode.starting_cash, settings.kelly_fraction)
         entrants.append(Entrant(name, (policy,), episode))
     chance = tuple(RandomPolicy(settings.seed + k) for k in range(settings.runs))
@@ -177,17 +185,21 @@ def compare(settings: ComparisonSettings, *, progress: Progress = silent) -> Com
 
     progress: called as runs are done.
     """
-    held_out = held_out_sessions(settings)
-    entrants = entrants_of(settings, held_out)
-    pairs = [(KELLY, settings.kelly_fixed_name)]
+    account = None
+    if settings.journal is not None:
+        path = Path(settings.journal).expanduser()
+        account = journaled_decisions(path, settings.episode.space())
+        episode = replace(settings.episode, starting_cash=float(account.cash))
+        settings = replace(settings, episode=episode)
+    held_out = held_out_sessions(settings) if account is None else account.held_out
+    entrants = entrants_of(settings, held_out, account)
+    pairs = [(KELLY, settings.fixed_of(KELLY))]
     if settings.variable and settings.fixed:
         pairs.insert(0, (VARIABLE, settings.fixed_name))
+    if account is not None:
+        pairs.insert(0, (ACCOUNT, settings.fixed_of(ACCOUNT)))
     return compare_policies(entrants, held_out, pairs, seed=settings.seed, progress=progress)
 
 
 def run(settings: ComparisonSettings, progress: Progress) -> Result:
-    """The page: of policies over the same sessions, or of an account's sizes."""
-    if settings.journal is not None:
-        journal = Path(settings.journal).expanduser()
-        return paper_report(journal, settings.fixed_size, settings.episode).result()
-    return report_of(compare(settings, progress=progress)).result()
+    return result_of(compare(settings, progress=progress))

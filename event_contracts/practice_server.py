@@ -61,7 +61,9 @@ EVENT = "SIM"  # of synthetic markets
 class KalshiVenueSettings:
     """A practice venue of event contracts: its markets, the account, the rules."""
 
-    folder: str | None = setting(None, "of recorded files, see `recorded`; none: synthetic markets")
+    folder: str | None = setting(
+        None, "of `event_contracts.simulation.recorded` files; none: synthetic markets"
+    )
     markets: tuple[str, ...] = setting(
         (), "tickers of the recorded markets that are played; none: all"
     )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from event_contracts.simulation.comparison import MORE, Answer, Comparison, Estimate, Standing
-from event_contracts.trading.position_sizes import SHOWN, Episode, PositionSizeMetrics, size_view
+from event_contracts.trading.position_sizes import SHOWN, PositionSizeMetrics, size_view
 from foundation.command import Result
 from foundation.counts import counted
 from foundation.figures import Words, interval, number, percent, usd
@@ -18,52 +18,17 @@ from marketsimulator.results.comparison_page import Sheet
 from marketsimulator.results.significance import LEVEL, SHORTEST
 from marketsimulator.results.verdict import Verdict
 
-SIZE_HEADS = tuple(head for _, head, _, _ in SHOWN)
-HEADS = ("run", "growth", "profit, USD", "Sharpe", "orders", "fills", *SIZE_HEADS)
+HEADS = (
+    *("run", "growth", "profit, USD", "Sharpe", "orders", "fills"),
+    *(head for _, head, _, _ in SHOWN),
+)
 AMOUNT = partial(number, sign=True)
 RATIO = partial(number, places=3, sign=True)
 LEVELS: Mapping[str, Any] = {"yes": "good", "no": "bad", "no power": "open"}
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Played:
-    """Several ways to play the same.
-
-    sheet: its table has the figures of `SIZE_HEADS` in its last columns.
-    episodes: of each row, by its name.
-    content: everything but the plots, as JSON writes it.
-    """
-
-    sheet: Sheet
-    episodes: Mapping[str, Sequence[Episode]]
-    content: Mapping[str, Any]
-
-    def page(self) -> str:
-        """One self-contained page."""
-        views = {name: size_view(each) for name, each in self.episodes.items()}
-        return self.sheet.page("event_contracts/policies.html.j2", views=views)
-
-    def result(self) -> Result:
-        """The table, the sentences and the notes; the JSON file and the page."""
-        sheet = self.sheet
-        text = json_text(self.content)
-        page = self.page()
-        files: dict[str, Callable[[Path], object]] = {
-            "comparison.json": lambda path: path.write_text(text, encoding="utf-8"),
-            "comparison.html": lambda path: path.write_text(page, encoding="utf-8"),
-        }
-        verdict = sheet.verdict
-        said = [verdict.claim, verdict.rest, *sheet.warnings, *sheet.notes]
-        return Result([sheet.table], list(filter(None, said)), files)
-
-
-def size_cells(sizes: PositionSizeMetrics) -> tuple[Cell, ...]:
-    """A cell for each of `SIZE_HEADS`; the histogram shows how many orders each size had."""
-    return tuple(Cell(words(getattr(sizes, name))) for name, _, _, words in SHOWN)
-
-
-def report_of(comparison: Comparison) -> Played:
-    """The answers, a row a policy, and the sizes of each."""
+def result_of(comparison: Comparison) -> Result:
+    """The answers, a row a policy, and the sizes of each; the page and everything but its plots."""
     standings = comparison.standings
     sizes = {each.name: PositionSizeMetrics.of(each.episodes) for each in standings}
     first, *others = (_sentence(pair, answer) for pair, answer in comparison.answers.items())
@@ -71,22 +36,26 @@ def report_of(comparison: Comparison) -> Played:
     groups = comparison.held_out.independent
     few = f"{counted(groups, 'group')} {'is' if groups == 1 else 'are'} fewer than {SHORTEST}"
     warning = f"{few}: nothing has an interval, and no question an answer."
-    return Played(
-        Sheet(
-            title="Policies over the same held-out sessions",
-            subtitle=comparison.held_out.source,
-            verdict=Verdict(level, first, " ".join(others)),
-            table=Table(
-                comparison.held_out.source,
-                HEADS,
-                [(each.name, *_cells(each, sizes[each.name])) for each in standings],
-            ),
-            warnings=[warning] if groups < SHORTEST else [],
-            notes=_notes(comparison),
+    source = comparison.held_out.source
+    sheet = Sheet(
+        title="Policies over the same held-out sessions",
+        subtitle=source,
+        verdict=Verdict(level, first, " ".join(others)),
+        table=Table(
+            source, HEADS, [(each.name, *_cells(each, sizes[each.name])) for each in standings]
         ),
-        {each.name: each.episodes for each in standings},
-        _content(comparison, sizes),
+        warnings=[warning] if groups < SHORTEST else [],
+        notes=_notes(comparison),
     )
+    views = {each.name: size_view(each.episodes) for each in standings}
+    page = sheet.page("event_contracts/policies.html.j2", views=views)
+    text = json_text(_content(comparison, sizes))
+    files: dict[str, Callable[[Path], object]] = {
+        "comparison.json": lambda path: path.write_text(text, encoding="utf-8"),
+        "comparison.html": lambda path: path.write_text(page, encoding="utf-8"),
+    }
+    said = [first, *others, *sheet.warnings, *sheet.notes]
+    return Result([sheet.table], said, files)
 
 
 def _cells(standing: Standing, sizes: PositionSizeMetrics) -> tuple[Cell, ...]:
@@ -98,7 +67,8 @@ def _cells(standing: Standing, sizes: PositionSizeMetrics) -> tuple[Cell, ...]:
         _estimate_cell(figures.sharpe, RATIO),
         Cell(number(standing.orders, 1)),
         Cell(number(standing.fills, 1)),
-        *size_cells(sizes),
+        # The histogram shows how many orders each size had.
+        *(Cell(words(getattr(sizes, name))) for name, _, _, words in SHOWN),
     )
 
 

@@ -73,17 +73,19 @@ def mids_of(session: Array) -> Array:
 def tape_of(session: Array) -> Records:
     """Sessions [..., T, F] as ticks [..., T]; counts in whole contracts, rounded down."""
     tape = np.zeros(session.shape[:-1], TICK_RECORD)
-    tape["bid"] = np.round(session[..., YES_BID] * WHOLE)
-    tape["ask"] = np.round(session[..., YES_ASK] * WHOLE)
-    for name, column in (
-        ("bid_size", BID_SIZE),
-        ("ask_size", ASK_SIZE),
-        ("sold", SOLD),
-        ("bought", BOUGHT),
-    ):
-        tape[name] = np.floor(session[..., column])
-    tape["estimate"] = session[..., ESTIMATE]
+    for column, name in enumerate(TICK_RECORD.names or ()):
+        values = session[..., column]
+        if column in _QUOTES:
+            values = np.round(values * WHOLE)
+        tape[name] = np.floor(values) if column in _COUNTS else values
     return tape
+
+
+def session_of(tape: Records) -> Array:
+    """Ticks [T] as a session [T, F]."""
+    session = np.stack([tape[name].astype(float) for name in tape.dtype.names or ()], axis=-1)
+    session[:, _QUOTES] /= WHOLE
+    return session
 
 
 def outcome_of(session: Array) -> int:

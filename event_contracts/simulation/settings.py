@@ -71,7 +71,7 @@ class PlayedSettings:
         EpisodeSettings(), "money, orders, fees, rewards, synthetic market"
     )
     folder: str | None = setting(
-        None, "of recorded files, see `recorded`; none: synthetic sessions"
+        None, "of `event_contracts.simulation.recorded` files; none: synthetic sessions"
     )
 
     @classmethod

@@ -16,10 +16,8 @@ from uuid import NAMESPACE_URL, uuid5
 import numpy as np
 from pydantic import Json
 
-from event_contracts.trading.actions import INTENTS, SIDES
 from event_contracts.trading.listings import Sides
 from event_contracts.trading.manager import AccountBooks
-from event_contracts.trading.orders import LimitOrder
 from event_contracts.trading.records import TICK, MarketUpdate, SamplingSchedule
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderIntent, OrderStore
@@ -122,15 +120,6 @@ class ActionEntry:
     client_order_id: Text = ""
     answer: Text = ""
     job: Text = ""
-
-    @property
-    def order(self) -> LimitOrder | None:
-        """What was to be sent; none of a decision without an order."""
-        if self.price is None:
-            return None
-        action, side = SIDES[INTENTS.index(self.intent) - 1]
-        count = Decimal(self.size)
-        return LimitOrder(self.client_order_id, self.market, action, side, self.price, count)
 
     @property
     def sent(self) -> int:

@@ -282,6 +282,7 @@ class Seen(NamedTuple):
 class MarketMemory:
     """The ticks of one market, and the orders that were sent to it.
 
+    tape: TICK records of all rows of the span, those that are still to come empty.
     span: the steps in which it is shown.
     space: sizes, limits and price styles of the orders.
     began: millionths of a USD that money in features is a multiple of.
@@ -292,7 +293,7 @@ class MarketMemory:
         self.row = -1  # that is shown
         self._fees = space.fees
         self._terms = space.terms(CENT)
-        self._tape: Records = np.zeros(span.rows, TICK)
+        self.tape: Records = np.zeros(span.rows, TICK)
         self._market = np.zeros(1, MARKET)
         self._market["rows"] = span.rows
         self._market["began"] = began
@@ -308,9 +309,9 @@ class MarketMemory:
         Rows that nobody saw show the last quote before them and no trades; before the first, its.
         """
         row = self.span.row(at)
-        self._tape[row] = tick
-        passed = self._tape[self.row + 1 : row]
-        passed[:] = self._tape[self.row] if self.row >= 0 else tick
+        self.tape[row] = tick
+        passed = self.tape[self.row + 1 : row]
+        passed[:] = self.tape[self.row] if self.row >= 0 else tick
         passed["sold"] = 0
         passed["bought"] = 0
         self.row = row
@@ -346,7 +347,7 @@ class MarketMemory:
         terms = self._terms._replace(tick=int(view.quote.tick * WHOLE))
         features = np.zeros(len(FEATURES), np.float32)
         allowed = np.zeros(ACTIONS, dtype=bool)
-        observe(record, orders, self._tape, terms, features, allowed)
+        observe(record, orders, self.tape, terms, features, allowed)
         if len(resting) > SLOTS:
             # More orders than the environment knows, as others' may be: no action was learned here.
             allowed[1:] = False

@@ -114,15 +114,6 @@ class SamplingSchedule:
         """The row that is shown at an instant; below 0 before the first."""
         return int((at - self.begins) // self.interval)
 
-    def shown_at(self, update: MarketUpdate) -> np.datetime64:
-        """The instant of the row that an update is shown at."""
-        instant: np.datetime64 = self.begins + self.row(update.at) * self.interval
-        return instant
-
-    def settles(self, update: MarketUpdate) -> bool:
-        """Whether an update shows the last row, which settles."""
-        return self.row(update.at) == self.rows - 1
-
 
 @dataclass(frozen=True, eq=False, slots=True)
 class MarketUpdate:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from event_contracts.compare import ComparisonSettings, compare, held_out_sessions
-from event_contracts.simulation.comparison import Standing
-from event_contracts.simulation.comparison_page import report_of
+from event_contracts.simulation.comparison import Comparison, Standing
+from event_contracts.simulation.comparison_page import result_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import SyntheticMarket
 from event_contracts.trading.actions import POSITION_SIZES
@@ -40,11 +40,12 @@ def sizes_of(standing: Standing) -> set[int]:
     return {order.size for episode in standing.episodes for order in episode.orders}
 
 
-@pytest.mark.slow
-def test_every_policy_plays_every_session_and_each_pair_is_answered(
-    named: ComparisonSettings,
-) -> None:
-    comparison = compare(named)
+@pytest.fixture(scope="module")
+def comparison(named: ComparisonSettings) -> Comparison:
+    return compare(named)
+
+
+def test_every_policy_plays_every_session_and_each_pair_is_answered(comparison: Comparison) -> None:
     names = [each.name for each in comparison.standings]
     assert names == ["variable", "fixed 10", "kelly", "kelly fixed 10", "random", "nothing"]
     assert [each.runs for each in comparison.standings] == [2, 2, 1, 1, 2, 1]
@@ -56,22 +57,25 @@ def test_every_policy_plays_every_session_and_each_pair_is_answered(
     assert by_name["nothing"].profit == 0
 
 
-def test_json_holds_every_figure_and_the_page_every_section(named: ComparisonSettings) -> None:
-    report = report_of(compare(named))
-    content = json.loads(json.dumps(report.content, allow_nan=False))
+def test_json_holds_every_figure_and_the_page_every_section(
+    comparison: Comparison, tmp_path: Path
+) -> None:
+    result = result_of(comparison)
+    for name, write in result.files.items():
+        write(tmp_path / name)
+    content = json.loads((tmp_path / "comparison.json").read_text())
     assert [answer["verdict"] in ("yes", "no", "no power") for answer in content["answers"]]
     random = next(run for run in content["runs"] if run["run"] == "random")
     low, high = random["profit_usd"]["interval"]
     assert low < random["profit_usd"]["value"] < high
     assert random["total_profit_usd"] == pytest.approx(25 * random["profit_usd"]["value"])
     assert set(random["sizes"]["position_size_distribution"]) <= {str(s) for s in POSITION_SIZES}
-    page = report.page()
-    for row in report.sheet.table.rows:
-        assert f"<h2>Sizes: {row[0]}</h2>" in page
-        assert len(row) == len(report.sheet.table.heads)
+    page = (tmp_path / "comparison.html").read_text()
+    for each in comparison.standings:
+        assert f"<h2>Sizes: {each.name}</h2>" in page
     assert page.count("Size against profit") == 5
     assert page.count("No order was sent.") == 1
-    for sentence in (report.sheet.verdict.claim, report.sheet.verdict.rest):
+    for sentence in result.sentences[:2]:
         assert re.search(r"\? (Yes|No|No power): USD an episode", sentence)
         assert html.escape(sentence).replace("&#x27;", "&#39;") in page
     rest = without_scripts(page, "marketsimulator/runs.js")

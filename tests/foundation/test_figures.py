@@ -35,7 +35,6 @@ READ = (  # what people read: results, pages, reports, what a terminal shows
     "execution/live/page*.py",
     "execution/explain.py",
     "event_contracts/simulation/*_page.py",
-    "event_contracts/simulation/paper_report.py",
     "event_contracts/trading/position_sizes.py",
     "option_spreads/simulation/spread_report.py",
     "option_spreads/monte_carlo.py",

@@ -1,0 +1,113 @@
+"""What an account decided, as sessions and one who plays them: the comparison is that of any other.
+
+Every market of its journal that has settled is a session, from the first tick that was seen of it
+on. It is played by itself with what the account had at its first decision, and every order that
+was not rejected goes out again on its tick. The limits, fees, sizes, price style and `life` of
+orders are those of the settings: they have to be the ones that were traded with.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+
+from event_contracts.simulation.comparison import HeldOut
+from event_contracts.simulation.sessions import session_of
+from event_contracts.trading.action_log import ACTION_TABLE, ActionRecords
+from event_contracts.trading.actions import POSITION_SIZES, LimitOrderActionSpace
+from event_contracts.trading.actor import MarketMemory
+from event_contracts.trading.policies import Codes, Observations
+from execution.journal.migrations import as_it_is_today
+from foundation.arrays import Array, Mask
+from foundation.cents import CENT
+from foundation.errors import InputError
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class JournaledDecisions:
+    """The settled markets of a journal.
+
+    codes: what was sent on each row of each market [N, T]; HOLD where nothing was.
+    cash: USD before the first decision, in whole cents.
+    """
+
+    held_out: HeldOut
+    codes: Codes = field(repr=False)
+    cash: Decimal
+
+    def policy(self, size_index: int | None = None) -> DecidedPolicy:
+        """Who decides as it was decided; size_index: of every order instead of its own."""
+        if size_index is None:
+            return DecidedPolicy(self.codes)
+        first = (self.codes - 1) // len(POSITION_SIZES) * len(POSITION_SIZES) + 1
+        return DecidedPolicy(np.where(self.codes > 0, first + size_index, 0))
+
+
+class DecidedPolicy:
+    """The code of each row of each market [N, T], where it is allowed; else HOLD.
+
+    It plays these markets once: a call is a row.
+    """
+
+    name = "account"
+
+    def __init__(self, codes: Codes) -> None:
+        self._rows = iter(codes.T)
+
+    def actions(self, seen: Observations, allowed: Mask) -> Codes:
+        codes = next(self._rows)
+        return np.where(allowed[np.arange(len(codes)), codes], codes, 0)
+
+
+def journaled_decisions(path: Path, space: LimitOrderActionSpace) -> JournaledDecisions:
+    """The decisions in a journal of event contracts; space: of what its ticks are shown in."""
+    # Unlike the path's own question this one has an answer for a name that no file can have.
+    if not os.path.isfile(path):
+        raise InputError(f"journal: {path} is no file; it is the journal.sqlite of an account")
+    with as_it_is_today(path) as database:
+        if not database.rows("SELECT 1 FROM sqlite_master WHERE name = ?", (ACTION_TABLE,)):
+            raise InputError(f"journal: {path} has no decisions on event contracts")
+        return _decisions(ActionRecords(database), space)
+
+
+def _decisions(records: ActionRecords, space: LimitOrderActionSpace) -> JournaledDecisions:
+    entries = records.entries()
+    spans = records.spans()
+    begins: dict[str, int] = {}
+    sessions: list[Array] = []
+    for market, span in spans.items():
+        ticks = records.ticks(market)
+        rows = [span.row(each.at) for each in ticks]
+        # Of a market that was first seen as it settled nothing was decided.
+        if len(rows) < 2 or rows[-1] != span.rows - 1:
+            continue
+        memory = MarketMemory(span, space, began=1)
+        for each in ticks:
+            memory.show(each.at, each.tick)
+        # After its last tick the market was closed, or nobody looked at it: nothing trades.
+        for side in ("bid_size", "ask_size"):
+            memory.tape[side][rows[-2] + 1 :] = 0
+        begins[market] = rows[0]
+        sessions.append(session_of(memory.tape[rows[0] :]))
+    if not entries or not sessions:
+        raise InputError(f"journal: {records.database.path} has no settled market that was traded")
+    codes = np.zeros((len(sessions), max(map(len, sessions))), np.int64)
+    places = {market: place for place, market in enumerate(begins)}
+    for entry in entries:
+        if entry.market in places and entry.sent:
+            row = spans[entry.market].row(entry.at) - begins[entry.market]
+            codes[places[entry.market], row] = entry.action
+    events = [market.rpartition("-")[0] or market for market in begins]
+    return JournaledDecisions(
+        HeldOut(
+            sessions=sessions,
+            groups=np.unique(events, return_inverse=True)[1],
+            source=f"{len(sessions)} settled markets of {records.database.path}",
+        ),
+        codes,
+        entries[0].cash // CENT * CENT,
+    )

@@ -1,0 +1,171 @@
+"""What an account decided plays its own markets again, and comes to what it came to."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from event_contracts import SyntheticMarket
+from event_contracts.compare import ComparisonSettings, compare
+from event_contracts.simulation.comparison import rollout
+from event_contracts.simulation.exchange import Exchange, Listing, SimulatedOrderManager
+from event_contracts.simulation.journaled import journaled_decisions
+from event_contracts.simulation.sessions import tape_of
+from event_contracts.simulation.settings import EpisodeSettings
+from event_contracts.simulation.synthetic import synthetic_session
+from event_contracts.trading.action_log import ActionLog
+from event_contracts.trading.actions import PriceStyle
+from event_contracts.trading.manager import AccountBooks
+from event_contracts.trading.policies import RandomPolicy
+from foundation.database import DatabaseFailed
+from foundation.errors import InputError
+from tests.e2e.refused import refusal_of
+from tests.event_contracts.trading import journal, service_of, step
+
+D = Decimal
+SHORT = SyntheticMarket(steps=30, noise=0.5)
+STEPS = 30
+
+
+def traded(
+    path: Path, seed: int, episode: EpisodeSettings, unseen: range = range(0)
+) -> tuple[Exchange, ActionLog]:
+    """A market traded at random until it settled, but for ticks that nobody saw."""
+    tape = tape_of(synthetic_session(seed, SHORT))
+    exchange = Exchange([Listing("RAIN-1", tape)], episode)
+    log, book = journal(path)
+    manager = SimulatedOrderManager(exchange, book)
+    service = service_of(manager, exchange, RandomPolicy(seed), log)
+    for tick in range(STEPS + 1):
+        if tick not in unseen:
+            step(service, exchange, "RAIN-1")
+        if tick < STEPS:
+            manager.advance()
+    return exchange, log
+
+
+@pytest.mark.parametrize(
+    ("seed", "style", "late"), [(1, "aggressive", 0), (2, "passive", 3), (3, "mid", 5)]
+)
+def test_decisions_played_again_come_to_what_they_came_to(
+    tmp_path: Path, seed: int, style: PriceStyle, late: int
+) -> None:
+    """Whenever the account was first begun."""
+    path = tmp_path / "journal.sqlite"
+    episode = EpisodeSettings(price_style=style)
+    exchange, log = traded(path, seed, episode, range(late))
+    account = journaled_decisions(path, episode.space())
+    assert account.cash == 1000
+    again = rollout(account.policy(), account.held_out.sessions, episode)
+    assert again.profits.tolist() == [float(exchange.cash - 1000)]
+    [played] = again.episodes
+    assert [order.size for order in played.orders] == [e.sent for e in log.entries() if e.sent]
+    assert [fee for _, fee in played.fills] == [booked.fee for booked in exchange.fills]
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The journal of an account that nobody looked after in its last ticks."""
+    path = tmp_path_factory.mktemp("account") / "journal.sqlite"
+    _, log = traded(path, 7, EpisodeSettings(), range(20, STEPS))
+    log.database.close()
+    return path
+
+
+@pytest.fixture
+def path(kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy that may be damaged, in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    Path("journal.sqlite").write_bytes(kept.read_bytes())
+    return Path("journal.sqlite")
+
+
+def damage(path: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def test_one_size_is_set_beside_the_accounts_own(path: Path) -> None:
+    comparison = compare(ComparisonSettings(journal=str(path), runs=1))
+    sizes = {
+        each.name: {order.size for episode in each.episodes for order in episode.orders}
+        for each in comparison.standings
+    }
+    assert len(sizes["account"]) > 1
+    assert sizes["account fixed 10"] == {10}
+    assert next(iter(comparison.answers)) == ("account", "account fixed 10")
+
+
+def test_after_the_last_tick_that_was_seen_nothing_trades(path: Path) -> None:
+    [session] = journaled_decisions(path, EpisodeSettings().space()).held_out.sessions
+    assert (session[20:STEPS, 2:6] == 0).all()
+    assert (session[:20, 2:4].sum(axis=1) > 0).all()
+
+
+def test_what_the_venue_rejected_is_not_played(path: Path) -> None:
+    account = journaled_decisions(path, EpisodeSettings().space())
+    assert (account.codes > 0).any()
+    damage(path, "UPDATE kalshi_actions SET answer = 'rejected: no', row_digest = ''")
+    account = journaled_decisions(path, EpisodeSettings().space())
+    assert not account.codes.any()
+
+
+@pytest.mark.parametrize(
+    ("says", "statement"),
+    [
+        ("kalshi_ticks", "UPDATE kalshi_ticks SET bid = 20 WHERE rowid = 3"),
+        ("no decisions", "ALTER TABLE kalshi_actions RENAME TO other"),
+        ("no settled market", "DELETE FROM kalshi_ticks WHERE rowid > 20"),
+        ("not a database", ""),
+    ],
+)
+def test_a_journal_that_cannot_be_is_refused_in_a_line_and_nothing_is_written(
+    path: Path, says: str, statement: str
+) -> None:
+    if statement:
+        damage(path, statement)
+    else:
+        path.write_text("worth,cash\n" * 200)
+    before = sorted(Path().rglob("*"))
+    said = refusal_of("event_contracts.compare", "journal=journal.sqlite", "output=deep/in/report")
+    assert "journal.sqlite" in said
+    assert says in said
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_sessions_come_from_one_place() -> None:
+    with pytest.raises(InputError, match="folder, journal: both name sessions"):
+        ComparisonSettings(folder="here", journal="there")
+    assert "is no file" in refusal_of("event_contracts.compare", "journal=nowhere")
+
+
+def test_how_an_account_stood_is_read_as_it_was_kept() -> None:
+    log, _ = journal()
+    assert log.kept() is None
+    at = np.datetime64("2026-11-22T10:00:00.123456789", "ns")
+    paid = frozenset({("SNOW", np.datetime64("2026-11-21", "ns"))})
+    books = AccountBooks(at, D("9.50"), {"RAIN": D("-3.00")}, frozenset("f"), paid)
+    sales = {"RAIN": (D("0.4"), D(0))}
+    log.keep(books, sales)
+    assert log.kept() == (books, sales)
+    # As every version has written it.
+    [(content,)] = log.database.rows("SELECT content FROM kalshi_books")
+    assert json.loads(content) == {
+        "cash": "9.5",
+        "positions": {"RAIN": "-3"},
+        "fills": ["f"],
+        "settlements": [["SNOW", "2026-11-21T00:00:00.000000000"]],
+        "sales": {"RAIN": ["0.4", "0"]},
+    }
+    log.database.execute(
+        "UPDATE kalshi_books SET content = replace(content, '9.5', 'NaN'), row_digest = ''"
+    )
+    with pytest.raises(DatabaseFailed, match="no number"):
+        log.kept()
