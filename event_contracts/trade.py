@@ -36,7 +36,7 @@ from omegaconf import DictConfig
 from event_contracts.trading.action_log import ActionEntry, ActionLog
 from event_contracts.trading.actions import LimitOrderActionSpace, OrderSettings
 from event_contracts.trading.actor import ActorService
-from event_contracts.trading.endpoint import KalshiConnection, KalshiKeys, KalshiSettings
+from event_contracts.trading.endpoint import KalshiKeys, KalshiSettings
 from event_contracts.trading.fees import FeeRules, KalshiFees
 from event_contracts.trading.listings import MarketFees, UnknownMarket, read_markets, sale_prices
 from event_contracts.trading.manager import ORDER_LIFE, KalshiMultiMarketOrderManager, Reading
@@ -50,14 +50,14 @@ from event_contracts.trading.policies import (
 )
 from event_contracts.trading.position_sizes import Episode, SentOrder, size_view
 from event_contracts.trading.sampler import EstimateFile, Sampler
-from event_contracts.trading.venue_orders import order_of
+from event_contracts.trading.venue_orders import OrderVenue, order_of
 from execution.journal.decisions import Journal
 from execution.journal.halts import Halts
 from execution.journal.marks import EquitySnapshot
 from execution.journal.order_store import TAKEN, OrderIntent, OrderStore
 from execution.live.accounts import CONTRACTS
 from execution.live.guards import REDUCING, why_halted, why_stopped, why_too_many
-from execution.live.loop import Stop, stopped_by_signals
+from execution.live.loop import Stop, print_line, stopped_by_signals
 from execution.live.losses import LossLimits, write_mark
 from execution.live.open_account import OpenAccount, open_account
 from execution.live.page import Bounds, Section
@@ -214,6 +214,8 @@ class KalshiJob:
     account: in which every tick is a cycle, and which is marked.
     steps: ticks to make; none goes on until every market has settled.
     made: ticks so far.
+    orders: decided on so far, sent or not.
+    said: why no order, of each market that has shown something.
     """
 
     service: ActorService
@@ -223,6 +225,8 @@ class KalshiJob:
     stop: Stop
     steps: int | None
     made: int = field(default=0, init=False)
+    orders: int = field(default=0, init=False)
+    said: dict[str, str] = field(default_factory=dict, init=False)
 
     @property
     def name(self) -> str:
@@ -243,7 +247,10 @@ class KalshiJob:
             updates = self.sampler.sample(self.sampler.tick_after(now) - self.sampler.interval)
             for update in updates:
                 if not self.stop:
-                    self.service.work(update)
+                    entry = self.service.work(update)
+                    skipped = ", ".join(self.service.skipped) or "it failed"
+                    self.said[update.market] = entry.reason if entry else f"undecided ({skipped})"
+                    self.orders += bool(entry and entry.size)
             reading = self.account.mark(self.manager)
         except BrokerError as error:
             self.account.journal.cycles.end(number, self.account.account.now(), failed=str(error))
@@ -284,9 +291,13 @@ def trade(
     policy = policy_of(settings)
     estimates = None if settings.estimates is None else Path(settings.estimates)
     supervisor = Supervisor.of(os.environ)
+    patient = settings.steps is None
+    connection = OrderVenue(venue, keys, time)
+    # Keys that open nothing have no account here: none gets a folder.
+    if awaited(connection.cash, stop, supervisor, patient=patient) is None:
+        return
     with kalshi_account(settings, venue, keys, time.now) as ours:
         account = ours.account
-        connection = KalshiConnection(venue, keys, time)
         own = EstimateFile(estimates, account.notices)
         sampler = Sampler(connection, settings.markets, settings.step, own.at)
 
@@ -329,11 +340,7 @@ def trade(
             return KalshiJob(service, sampler, manager, ours, stop, settings.steps)
 
         job = awaited(
-            begin,
-            stop,
-            supervisor,
-            patient=settings.steps is None,
-            hopeless=(AccessRefused, UnknownMarket),
+            begin, stop, supervisor, patient=patient, hopeless=(AccessRefused, UnknownMarket)
         )
         if job is not None:
             with kept_loop(
@@ -348,6 +355,9 @@ def trade(
             ) as loop:
                 loop.run()
             log.info("%d ticks; not decided on: %s", job.made, job.service.skipped)
+            if not job.orders:
+                said = dict.fromkeys(settings.markets, "it shows nothing") | job.said
+                print_line(f"No order. {'; '.join(f'{name}: {said[name]}' for name in said)}")
 
 
 def policy_of(settings: KalshiTradingSettings) -> Callable[[LimitOrderActionSpace, float], Policy]:

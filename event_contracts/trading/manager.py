@@ -42,7 +42,6 @@ from event_contracts.trading.venue_orders import (
     a_signed_count,
     awaited,
     epoch_seconds,
-    fixed_point,
     order_of,
 )
 from execution.journal.order_store import OrderIntent, OrderStore
@@ -229,7 +228,7 @@ class AccountReader:
             at = self._venue.now()
             since = (at if self.books is None else min(self.books.at, at)) - OVERLAP
             news = _read_news(self._venue, since)
-            cash = self._read_cash()
+            cash = self._venue.cash()
             positions = _read_positions(self._venue)
             resting = self._resting()
             # What trades meanwhile is in the cash or not: nobody knows which.
@@ -260,12 +259,6 @@ class AccountReader:
             flow=come_to.flow(books),
             differences=(*come_to.contracts(books), *come_to.fees),
         )
-
-    def _read_cash(self) -> Decimal:
-        """USD; what resting orders may take is still in it."""
-        with self._venue.translated_errors("the balance"):
-            answer = self._venue.request("GET", "/portfolio/balance")
-            return Needed("balance_dollars", fixed_point).of(answer)
 
     def _resting(self) -> tuple[RestingOrder, ...]:
         """What waits by the venue's list, orders of ours as they were meant, and orders of ours

@@ -281,6 +281,12 @@ class OrderVenue(KalshiConnection):
     def estimated_now(self) -> np.datetime64:
         return self.now()
 
+    def cash(self) -> Decimal:
+        """USD; what resting orders may take is still in it."""
+        with self.translated_errors("the balance"):
+            answer = self.request("GET", "/portfolio/balance")
+            return Needed("balance_dollars", fixed_point).of(answer)
+
     def resting(self) -> tuple[VenueOrder, ...]:
         """The orders of the account that wait in a book, whoever sent them, oldest first."""
         what = "orders that wait"

@@ -139,11 +139,21 @@ def test_the_command_refuses_in_one_line(
     assert not list(tmp_path.iterdir())
 
 
-def test_what_no_waiting_mends_ends_it_at_once(practice: KalshiPractice) -> None:
+def test_a_dry_run_without_an_order_says_why_in_a_line(
+    practice: KalshiPractice, capsys: pytest.CaptureFixture[str]
+) -> None:
+    traded(practice, mode="dry", policy="nothing", steps=1)
+    assert capsys.readouterr().out == "No order. RAIN: HOLD; SNOW: HOLD\n"
+
+
+def test_what_no_waiting_mends_ends_it_at_once_and_wrong_keys_leave_no_folder(
+    practice: KalshiPractice,
+) -> None:
+    practice.fault("status", status=401, seconds=0, count=10**5)
+    for steps in (None, 2):
+        with pytest.raises(BrokerError, match="refused \\(401\\)"):
+            traded(practice, steps=steps)
+    assert not list(Path().iterdir())
+    practice.clear_faults()
     with pytest.raises(BrokerError, match="HAIL: the venue has no such market"):
         traded(practice, steps=None, markets=("HAIL",))
-    practice.fault("status", status=401, seconds=0, count=10**5)
-    with pytest.raises(BrokerError, match="refused \\(401\\)"):
-        traded(practice, steps=None)
-    with pytest.raises(BrokerError):
-        traded(practice, steps=2)
