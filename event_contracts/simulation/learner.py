@@ -2,15 +2,14 @@
 without code.
 
 Schulman et al. 2017, and Huang and Ontañón 2020 for the masks; initial weights, Adam's epsilon,
-normed advantages and a bounded gradient as Huang et al. 2022 list them. Gradients of networks so
-small are written out: to have them found takes 1.7 times as long.
+normed advantages and a bounded gradient as Huang et al. 2022 list them.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ import numpy as np
 import torch
 from safetensors.numpy import save
 from torch import Tensor
+from torch.nn.functional import linear
 
 from event_contracts.simulation.settings import LearnerSettings
 from event_contracts.simulation.vector import Codes, Floats, VectorKalshiEnv
@@ -44,43 +44,43 @@ SHOWN = [FEATURES.index(name) for name in ("bid", "ask", "estimate")]
 Choose = Callable[[Floats, Mask], tuple[Codes, Floats]]
 
 
-class Layer(NamedTuple):
-    """Weights [out, in] and offsets [out], and the loss's gradients by them."""
-
-    weights: Tensor
-    offsets: Tensor
-    by_weights: Tensor
-    by_offsets: Tensor
-
-
 class Networks:
     """Two networks of hyperbolic tangents over the same features; one chooses and one values.
 
-    vector: all their numbers [P], which the others are views of.
-    gradient: of the loss by them [P].
-    named: weights and offsets as checkpoints call them.
+    vector: all their numbers [P].
     """
 
     def __init__(self, width: int, layers: tuple[int, ...], draws: torch.Generator) -> None:
-        shapes = _shapes(width, layers)
-        self.vector = torch.zeros(sum(map(math.prod, shapes.values())))
-        self.gradient = self.vector.grad = torch.zeros_like(self.vector)
-        self.named = dict(zip(shapes, _views(self.vector, shapes.values()), strict=True))
-        slopes = dict(zip(shapes, _views(self.gradient, shapes.values()), strict=True))
+        self._shapes = _shapes(width, layers)
+        self._layers = len(layers)
+        self.vector = torch.zeros(sum(map(math.prod, self._shapes.values())))
         gains = {f"{CHOICE}weight": 0.01, f"{VALUE}weight": 1.0}
         for name, weights in self.named.items():
             if name.endswith("weight"):
                 torch.nn.init.orthogonal_(weights, gains.get(name, math.sqrt(2)), draws)
+        self.vector.requires_grad_()
 
-        def network(hidden: str, last: str) -> list[Layer]:
-            names = [f"{hidden}{2 * k}." for k in range(len(layers))]
-            return [
-                Layer(*(part[f"{name}{of}"] for part in (self.named, slopes) for of in PARTS))
-                for name in [*names, last]
-            ]
+    @property
+    def named(self) -> dict[str, Tensor]:
+        """Weights [out, in] and offsets [out] as checkpoints call them, views of the vector."""
+        shapes = self._shapes.values()
+        parts = torch.split(self.vector, [math.prod(shape) for shape in shapes])
+        views = (part.view(shape) for part, shape in zip(parts, shapes, strict=True))
+        return dict(zip(self._shapes, views, strict=True))
 
-        self.choosing = network(HIDDEN, CHOICE)
-        self.valuing = network(VALUING, VALUE)
+    def logits(self, seen: Tensor, shut: Tensor) -> Tensor:
+        """Of the actions [B, 25]; shut: [B, 25], those that may not be sent."""
+        return self._output(HIDDEN, CHOICE, seen).add(shut, alpha=SHUT)
+
+    def values(self, seen: Tensor) -> Tensor:
+        """What is expected from here on [B]."""
+        return self._output(VALUING, VALUE, seen)[:, 0]
+
+    def _output(self, hidden: str, last: str, seen: Tensor) -> Tensor:
+        named = self.named
+        for name in (f"{hidden}{2 * k}." for k in range(self._layers)):
+            seen = linear(seen, named[f"{name}weight"], named[f"{name}bias"]).tanh()
+        return linear(seen, named[f"{last}weight"], named[f"{last}bias"])
 
 
 def _shapes(width: int, layers: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
@@ -97,33 +97,6 @@ def _shapes(width: int, layers: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
         for name, shape in linear.items()
         for of in PARTS
     }
-
-
-def _views(vector: Tensor, shapes: Iterable[tuple[int, ...]]) -> list[Tensor]:
-    """Parts of a vector, one after the other, in these shapes."""
-    shapes = list(shapes)
-    parts = torch.split(vector, [math.prod(shape) for shape in shapes])
-    return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
-
-
-def activations_of(network: Sequence[Layer], seen: Tensor) -> list[Tensor]:
-    """What goes into each layer, and what comes out of the last one [B, out]."""
-    found = [seen]
-    for layer in network[:-1]:
-        found.append(torch.addmm(layer.offsets, found[-1], layer.weights.T).tanh_())
-    last = network[-1]
-    return [*found, torch.addmm(last.offsets, found[-1], last.weights.T)]
-
-
-def write_gradients(network: Sequence[Layer], activations: Sequence[Tensor], slope: Tensor) -> None:
-    """Write a network's gradients; slope: of the loss by what comes out [B, out]."""
-    for place in range(len(network) - 1, -1, -1):
-        layer, entered = network[place], activations[place]
-        torch.mm(slope.T, entered, out=layer.by_weights)
-        torch.sum(slope, 0, out=layer.by_offsets)
-        if place > 0:
-            slope = slope @ layer.weights
-            slope = slope.addcmul_(slope * entered, entered, value=-1.0)  # tanh' = 1 - tanh²
 
 
 class Lessons(NamedTuple):
@@ -161,36 +134,13 @@ def advantages_of(
     return found
 
 
-def surrogate_and_entropy(
-    choosing: Sequence[Layer], lessons: Lessons, clip: float, entropy: float
-) -> tuple[Tensor, Tensor]:
-    """Mean clipped surrogate, and mean entropy of the choice; writes the gradient of the surrogate
-    less `entropy` times the entropy.
-    """
-    activations = activations_of(choosing, lessons.seen)
-    logits = activations[-1].add_(lessons.shut, alpha=SHUT)
-    count = len(logits)
-    logarithms, chances = logits.log_softmax(1), logits.softmax(1)
-    ratio = (logarithms.gather(1, lessons.codes)[:, 0] - lessons.likelihoods).exp_()
-    gain = lessons.advantages * ratio
-    surrogate = torch.minimum(gain, lessons.advantages * ratio.clamp(1 - clip, 1 + clip))
-    doubt = -(chances * logarithms).sum(1)
-    # By the logits: of a likelihood, 1 at its code less the chances; of the entropy H,
-    # -chance · (logarithm + H). What is clipped has no slope.
-    pull = torch.where(gain > surrogate, 0.0, gain).div_(count)
-    weight = entropy / count
-    slope = torch.add((pull + weight * doubt)[:, None], logarithms, alpha=weight).mul_(chances)
-    slope.scatter_add_(1, lessons.codes, -pull[:, None])
-    write_gradients(choosing, activations, slope)
-    return -surrogate.mean(), doubt.mean()
-
-
-def error_of_values(valuing: Sequence[Layer], lessons: Lessons) -> Tensor:
-    """Mean squared error; writes its gradient times `ERROR_WEIGHT`."""
-    activations = activations_of(valuing, lessons.seen)
-    error = activations[-1] - lessons.returns[:, None]
-    write_gradients(valuing, activations, error * (2 * ERROR_WEIGHT / len(error)))
-    return error.square().mean()
+def surrogate_and_entropy(logits: Tensor, lessons: Lessons, clip: float) -> tuple[Tensor, Tensor]:
+    """Mean clipped surrogate, and mean entropy of the choice."""
+    logarithms = logits.log_softmax(1)
+    ratio = (logarithms.gather(1, lessons.codes)[:, 0] - lessons.likelihoods).exp()
+    clipped = lessons.advantages * ratio.clamp(1 - clip, 1 + clip)
+    doubt = -(logarithms.exp() * logarithms).sum(1)
+    return -torch.minimum(lessons.advantages * ratio, clipped).mean(), doubt.mean()
 
 
 @dataclass(eq=False, slots=True)
@@ -220,8 +170,8 @@ class Learner:
             on_update(self.steps, self.markets.figures() | figures)
 
     def _choose(self, seen: Floats, allowed: Mask) -> tuple[Codes, Floats]:
-        logits = activations_of(self.networks.choosing, torch.from_numpy(seen))[-1]
-        chances = logits.add_(torch.from_numpy(~allowed), alpha=SHUT).softmax(1)
+        logits = self.networks.logits(torch.from_numpy(seen), torch.from_numpy(~allowed))
+        chances = logits.softmax(1)
         sums = chances.cumsum(1)
         drawn = torch.rand(len(seen), 1, generator=self.draws) * sums[:, -1:]
         codes = (sums <= drawn).sum(1, keepdim=True)
@@ -229,8 +179,7 @@ class Learner:
 
     def _lessons(self, experience: Experience) -> Lessons:
         everything = torch.from_numpy(experience.seen).flatten(0, 1)
-        valued = activations_of(self.networks.valuing, everything)[-1]
-        values = valued.view(experience.seen.shape[:2]).numpy()
+        values = self.networks.values(everything).view(experience.seen.shape[:2]).numpy()
         advantages = advantages_of(
             experience.rewards, values, experience.over, self.settings.discount, self.settings.trace
         )
@@ -259,17 +208,21 @@ class Learner:
         """A step of the optimizer; surrogate, entropy and error of values before it."""
         deviation, mean = torch.std_mean(lessons.advantages, correction=0)
         normed = lessons._replace(advantages=(lessons.advantages - mean) / (deviation + 1e-8))
-        choosing, clip, entropy = self.networks.choosing, self.settings.clip, self.settings.entropy
-        surrogate, doubt = surrogate_and_entropy(choosing, normed, clip, entropy)
-        error = error_of_values(self.networks.valuing, lessons)
-        gradient = self.networks.gradient
-        gradient.mul_((LARGEST_GRADIENT / (gradient.norm() + 1e-6)).clamp_(max=1.0))
+        networks = self.networks
+        with torch.enable_grad():
+            logits = networks.logits(lessons.seen, lessons.shut)
+            surrogate, doubt = surrogate_and_entropy(logits, normed, self.settings.clip)
+            error = (networks.values(lessons.seen) - lessons.returns).square().mean()
+            loss = surrogate + ERROR_WEIGHT * error - self.settings.entropy * doubt
+        self.optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(networks.vector, LARGEST_GRADIENT)
         self.optimizer.step()
-        return surrogate, doubt, error
+        return surrogate.detach(), doubt.detach(), error.detach()
 
     def save(self, path: Path) -> None:
         """Write the whole state to a file."""
-        tensors = {name: value.numpy() for name, value in self.networks.named.items()}
+        tensors = {name: value.detach().numpy() for name, value in self.networks.named.items()}
         moments = self.optimizer.state_dict()["state"].get(0, {})
         tensors |= {f"{OPTIMIZER}{name}": moment.numpy() for name, moment in moments.items()}
         about = {**asdict(self.about), "steps": self.steps}
@@ -296,7 +249,8 @@ class Learner:
             if count < 0 or (square < 0).any():
                 raise InputError(f"{path}: its optimizer has counts or squares below 0")
             moments[0] = {"step": count, "exp_avg": mean, "exp_avg_sq": square}
-        self.networks.vector.copy_(vector)
+        with torch.no_grad():
+            self.networks.vector.copy_(vector)
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
         self.steps = about.steps
         self.markets.go_on(about.steps)
