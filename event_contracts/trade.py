@@ -403,8 +403,9 @@ def _episode(intents: Iterable[OrderIntent]) -> Episode:
         orders.append(SentOrder(name, int(order.count)))
         if filled > 0:
             price = intent.progress.filled_price or order.price
-            fill = Fill(name, order.market, order.action, order.side, price, filled, maker=False)
-            fills.append((fill, FeeRules().fee(price, filled, maker=False)))
+            fee = FeeRules().fee(price, filled, maker=False)
+            terms = order.market, order.action, order.side, price, filled
+            fills.append(Fill(name, *terms, maker=False, fee=fee))
     try:
         return Episode(tuple(orders), tuple(fills))
     except ValueError:

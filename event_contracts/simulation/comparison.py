@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Literal
 
 import numpy as np
@@ -59,7 +58,7 @@ def rollout(policy: Policy, sessions: Sequence[Array], settings: EpisodeSettings
     env = _EachOnce(len(sessions), sessions, **settings.keywords())
     seen, _ = env.reset(seed=0)
     orders: list[list[SentOrder]] = [[] for _ in sessions]
-    fills: list[list[tuple[Fill, Decimal]]] = [[] for _ in sessions]
+    fills: list[list[Fill]] = [[] for _ in sessions]
     profits = np.zeros(len(sessions))
     playing = np.ones(len(sessions), dtype=bool)
     while playing.any():

@@ -88,19 +88,6 @@ class Listing:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class BookedFill:
-    """A fill, when it was booked and what it cost.
-
-    tick: the exchange's, at which it traded.
-    fee: USD, with rounding, net of the rebate.
-    """
-
-    fill: Fill
-    tick: int
-    fee: Decimal
-
-
 @dataclass(eq=False, slots=True)
 class PlacedOrder:
     """An order that was taken, and how far it has come.
@@ -119,7 +106,7 @@ class PlacedOrder:
     placed: int
     remaining: Decimal
     state: Status = "resting"
-    fills: list[BookedFill] = field(default_factory=list)
+    fills: list[Fill] = field(default_factory=list)
     expires: np.datetime64 | None = None
     held_back: Decimal = NOTHING
     doomed: bool = False
@@ -136,7 +123,7 @@ class PlacedOrder:
     @property
     def filled(self) -> Decimal:
         """Contracts that have traded."""
-        return sum((each.fill.count for each in self.fills), NOTHING)
+        return sum((each.count for each in self.fills), NOTHING)
 
     @property
     def waiting(self) -> Decimal:
@@ -151,7 +138,7 @@ class PlacedOrder:
     def progress(self) -> Progress:
         """What the book of intents keeps of it."""
         filled = self.filled
-        paid = sum((each.fill.price * each.fill.count for each in self.fills), NOTHING)
+        paid = sum((each.price * each.count for each in self.fills), NOTHING)
         return Progress(
             STATES[self.state], self.order_id, filled, paid / filled if filled else None
         )
@@ -262,7 +249,7 @@ class Exchange:
         self.interval = interval
         self.tick = 0
         self.orders: dict[str, PlacedOrder] = {}
-        self.fills: list[BookedFill] = []
+        self.fills: list[Fill] = []
         self.settlements: list[Settlement] = []
         self.space = self.settings.space()
         self._terms = self.settings.terms()
@@ -411,8 +398,7 @@ class Exchange:
             self._cash = int(record["cash"])
         for row in self._fills[: int(record["fills"])]:
             order_id = market.order_id(row["number"])
-            fill, fee = fill_of(row, order_id, ticker)
-            self.fills.append(BookedFill(fill, self.tick, fee))
+            self.fills.append(fill_of(row, order_id, ticker, self.tick))
             self.orders[order_id].fills.append(self.fills[-1])
         left = market.remaining()
         for placed in [each for each in self._open.values() if each.order.market == ticker]:
@@ -442,12 +428,12 @@ class Exchange:
         return self._markets[ticker]
 
 
-def fill_of(row: Record, order_id: str, market: str) -> tuple[Fill, Decimal]:
-    """A fill of the kernel in our words, and its fee, USD net of the rebate."""
+def fill_of(row: Record, order_id: str, market: str, tick: int = 0) -> Fill:
+    """A fill of the kernel in our words."""
     action, side = SIDES[int(row["intent"]) - 1]
     price, count = usd_of(row["price"]), Decimal(int(row["count"]))
-    fill = Fill(order_id, market, action, side, price, count, bool(row["maker"]))
-    return fill, Decimal(int(row["fee"])) / DOLLAR
+    fee = Decimal(int(row["fee"])) / DOLLAR
+    return Fill(order_id, market, action, side, price, count, bool(row["maker"]), fee, tick)
 
 
 class SimulatedOrderManager:

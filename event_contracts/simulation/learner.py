@@ -214,8 +214,7 @@ class Learner:
             surrogate, doubt = surrogate_and_entropy(logits, normed, self.settings.clip)
             error = (networks.values(lessons.seen) - lessons.returns).square().mean()
             loss = surrogate + ERROR_WEIGHT * error - self.settings.entropy * doubt
-        self.optimizer.zero_grad()
-        loss.backward()
+        [networks.vector.grad] = torch.autograd.grad(loss, networks.vector)
         torch.nn.utils.clip_grad_norm_(networks.vector, LARGEST_GRADIENT)
         self.optimizer.step()
         return surrogate.detach(), doubt.detach(), error.detach()

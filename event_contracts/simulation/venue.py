@@ -27,13 +27,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 import numpy as np
 from pydantic import ConfigDict, Field, PlainValidator, Strict, TypeAdapter, ValidationError
 
-from event_contracts.simulation.exchange import (
-    BookedFill,
-    Exchange,
-    Listing,
-    PlacedOrder,
-    Settlement,
-)
+from event_contracts.simulation.exchange import Exchange, Listing, PlacedOrder, Settlement
 from event_contracts.trading.fees import NOTHING, FeeRules
 from event_contracts.trading.orders import PAYOUT, Fill, LimitOrder
 from event_contracts.trading.venue_orders import (
@@ -226,10 +220,10 @@ def orders(exchange: Exchange, query: Query, hidden: int = 0) -> Response:
 def fills(exchange: Exchange, query: Query, hidden: int = 0) -> Response:
     """`GET /portfolio/fills`; hidden: so many of the newest are left out."""
     rows = {
-        number: _fill_answer(exchange, number, booked)
-        for number, booked in _numbered(exchange.fills, hidden)
-        if _is_asked_for(query, ticker=booked.fill.market, order_id=booked.fill.order_id)
-        and _within(query, exchange.at(booked.tick))
+        number: _fill_answer(exchange, number, fill)
+        for number, fill in _numbered(exchange.fills, hidden)
+        if _is_asked_for(query, ticker=fill.market, order_id=fill.order_id)
+        and _within(query, exchange.at(fill.tick))
     }
     return _page("fills", rows, query)
 
@@ -237,7 +231,7 @@ def fills(exchange: Exchange, query: Query, hidden: int = 0) -> Response:
 def positions(exchange: Exchange, query: Query) -> Response:
     """`GET /portfolio/positions`: markets that were traded and have not paid."""
     paid = {settlement.market for settlement in exchange.payments}
-    traded = {booked.fill.market for booked in exchange.fills} - paid
+    traded = {fill.market for fill in exchange.fills} - paid
     rows = {}
     for number, ticker in _numbered(exchange.listings):
         if ticker in traded and _is_asked_for(query, ticker=ticker):
@@ -328,9 +322,8 @@ def series_of(listing: Listing) -> str:
     return event_of(listing).split("-")[0]
 
 
-def _fill_answer(exchange: Exchange, number: int, booked: BookedFill) -> Response:
-    fill = booked.fill
-    at = exchange.at(booked.tick)
+def _fill_answer(exchange: Exchange, number: int, fill: Fill) -> Response:
+    at = exchange.at(fill.tick)
     return {
         "fill_id": f"trade-{number:06d}",
         "order_id": fill.order_id,
@@ -339,7 +332,7 @@ def _fill_answer(exchange: Exchange, number: int, booked: BookedFill) -> Respons
         "count_fp": counted(fill.count),
         **_prices(yes_price(fill.side, fill.price)),
         "is_taker": not fill.maker,
-        "fee_cost": dollars(booked.fee),
+        "fee_cost": dollars(fill.fee),
         "created_time": written(at),
         "ts": milliseconds(at) // 1000,
     }

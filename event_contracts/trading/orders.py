@@ -76,6 +76,8 @@ class Fill:
     order_id: the venue's; fills are joined to orders by it.
     price: USD of the order's side.
     maker: whether the order waited in the book.
+    fee: USD, with rounding, net of the rebate.
+    tick: the exchange's, at which it traded.
     """
 
     order_id: str
@@ -85,6 +87,8 @@ class Fill:
     price: Decimal
     count: Decimal
     maker: bool
+    fee: Decimal = Decimal(0)
+    tick: int = 0
 
     def __post_init__(self) -> None:
         check_terms(self.order_id, self.price, self.count)

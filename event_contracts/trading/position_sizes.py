@@ -72,7 +72,7 @@ class Episode:
     """One market, from flat until it settled or until now.
 
     orders: in the order in which they were sent.
-    fills: of them as they were booked, each with its fee in USD, rounding and rebate included.
+    fills: of them as they were booked.
     outcome: the side that came true; none before settlement.
     profits: USD after fees of each order, in the same order; none of one that opened nothing, or
         has contracts open.
@@ -82,19 +82,18 @@ class Episode:
     """
 
     orders: tuple[SentOrder, ...]
-    fills: tuple[tuple[Fill, Decimal], ...]
+    fills: tuple[Fill, ...]
     outcome: Outcome | None = None
     profits: tuple[Fraction | None, ...] = field(init=False, repr=False)
     largest: Decimal | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         sent = {order.order_id for order in self.orders}
-        for fill, _ in self.fills:
+        ledger = _Ledger()
+        for fill in self.fills:
             if fill.order_id not in sent:
                 raise ValueError(f"{fill.order_id}: a fill of an order that was not sent")
-        ledger = _Ledger()
-        for fill, fee in self.fills:
-            ledger.book(fill, fee)
+            ledger.book(fill)
         if self.outcome is not None:
             ledger.settle(self.outcome)
         profits = ledger.final_profits()
@@ -180,9 +179,9 @@ class _Ledger:
             "NO": deque(),
         }
 
-    def book(self, fill: Fill, fee: Decimal) -> None:
+    def book(self, fill: Fill) -> None:
         price = Fraction(fill.price)
-        each = Fraction(fee) / Fraction(fill.count)
+        each = Fraction(fill.fee) / Fraction(fill.count)
         if fill.action == "SELL":
             left = self._close(fill.side, fill.count, price - each)
             if left:

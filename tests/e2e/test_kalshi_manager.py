@@ -78,7 +78,7 @@ def test_all_four_kinds_of_orders_trade_and_the_books_stay_the_venues(stand: Kal
     assert view.no == 10
     manager.submit(order("o-4", str(view.quote.bid("NO") - D("0.10")), 3, "SELL", "NO"))
     assert traded(stand, manager).no == 7
-    fills = [booked.fill for booked in stand.practice.exchange.fills]
+    fills = stand.practice.exchange.fills
     assert {(fill.action, fill.side) for fill in fills} == {
         ("BUY", "YES"),
         ("SELL", "YES"),

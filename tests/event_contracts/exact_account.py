@@ -134,4 +134,5 @@ def as_fill(entry: dict[str, Any], market: str = "RAIN") -> Fill:
     """A fill as the environment tells of it."""
     price, count = Decimal(repr(entry["price"])), Decimal(entry["count"])
     order_id = f"{market}-{entry['order_id']}"
-    return Fill(order_id, market, entry["action"], entry["side"], price, count, entry["maker"])
+    fee = Decimal(repr(entry["fee"]))
+    return Fill(order_id, market, entry["action"], entry["side"], price, count, entry["maker"], fee)

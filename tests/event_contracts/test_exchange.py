@@ -94,14 +94,12 @@ def test_one_account_over_many_markets_is_the_exact_account_tick_by_tick(
         # A market that settles trades no more, so that its fills come before its settlement.
         for each in exchange.fills[booked:]:
             # Markets step one after the other: those after a fill's still show the tick before.
-            shown |= {
-                market: after[market] for market in MARKETS[: MARKETS.index(each.fill.market)]
-            }
-            account, cost = account.booked(each.fill, space.fees)
+            shown |= {market: after[market] for market in MARKETS[: MARKETS.index(each.market)]}
+            account, cost = account.booked(each, space.fees)
             assert each.fee == cost.net_fee
             assert each.tick == exchange.tick
             if limited:
-                assert_within_limits(account, each.fill, shown)
+                assert_within_limits(account, each, shown)
         booked = len(exchange.fills)
         for end in exchange.settlements[settled:]:
             assert end.held == account.position(end.market)
@@ -121,10 +119,9 @@ def test_one_account_over_many_markets_is_the_exact_account_tick_by_tick(
         assert placed.remaining == 0
         assert placed.state == ("executed" if placed.filled == placed.count else "canceled")
     booked_cash = sum(
-        (f.fill.price * f.fill.count * (1 if f.fill.action == "SELL" else -1) - f.fee)
-        for f in exchange.fills
+        (f.price * f.count * (1 if f.action == "SELL" else -1) - f.fee) for f in exchange.fills
     )
-    pairs = sum(f.fill.count * (1 if f.fill.action == "BUY" else -1) for f in exchange.fills)
+    pairs = sum(f.count * (1 if f.action == "BUY" else -1) for f in exchange.fills)
     paid = sum((end.payout for end in exchange.settlements), D(0))
     expired = sum((abs(end.held) for end in exchange.settlements), D(0))
     # Every contract that was bought and not sold was paired with another or held to the end.
@@ -236,7 +233,7 @@ def test_what_another_market_holds_is_part_of_the_portfolio_as_an_order_fills() 
         exchange.submit(LimitOrder(market, market, "BUY", "YES", D("0.60"), D(400)))
     exchange.advance()
     assert [exchange.position(market) for market in ("RAIN", "SNOW")] == [400, 400]
-    bought = exchange.fills[-1].fill
+    bought = exchange.fills[-1]
     assert bought.price * 400 > D("0.25") * (exchange.cash + bought.price * 400)
 
 

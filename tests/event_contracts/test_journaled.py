@@ -66,7 +66,7 @@ def test_decisions_played_again_come_to_what_they_came_to(
     assert again.profits.tolist() == [float(exchange.cash - 1000)]
     [played] = again.episodes
     assert [order.size for order in played.orders] == [e.sent for e in log.entries() if e.sent]
-    assert [fee for _, fee in played.fills] == [booked.fee for booked in exchange.fills]
+    assert [fill.fee for fill in played.fills] == [booked.fee for booked in exchange.fills]
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 
@@ -42,7 +43,7 @@ trades = st.tuples(
 
 def booked(
     wanted: list[tuple[int, Verb, Outcome, int, int, bool]],
-) -> tuple[tuple[tuple[Fill, Decimal], ...], Account]:
+) -> tuple[tuple[Fill, ...], Account]:
     """Fills that the exact account takes, with what it charged, and the account after them."""
     account = START
     fills = []
@@ -53,7 +54,7 @@ def booked(
             continue
         fill = Fill(f"{number}", RAIN, verb, side, D(price) / 10_000, size, maker)
         account, charge = account.booked(fill, FeeRules())
-        fills.append((fill, charge.net_fee))
+        fills.append(replace(fill, fee=charge.net_fee))
     return tuple(fills), account
 
 
@@ -61,8 +62,8 @@ def sent(count: int = 6) -> tuple[SentOrder, ...]:
     return tuple(SentOrder(f"{k}", SIZES[k % 5]) for k in range(count))
 
 
-def fill(name: str, verb: Verb, side: Outcome, price: str, count: int) -> Fill:
-    return Fill(name, RAIN, verb, side, D(price), D(count), maker=False)
+def fill(name: str, verb: Verb, side: Outcome, price: str, count: int, fee: str = "0") -> Fill:
+    return Fill(name, RAIN, verb, side, D(price), D(count), False, D(fee))
 
 
 @given(st.lists(trades, max_size=40), st.sampled_from(["YES", "NO"]))
@@ -95,10 +96,7 @@ def test_an_order_has_a_profit_once_all_that_it_opened_is_closed(
 
 def test_a_pair_belongs_to_the_order_that_opened_it_and_pays_the_fees_of_both() -> None:
     orders = (SentOrder("A", 20), SentOrder("B", 10))
-    fills = (
-        (fill("A", "BUY", "YES", "0.40", 20), D("0.34")),
-        (fill("B", "BUY", "NO", "0.50", 8), D("0.14")),
-    )
+    fills = (fill("A", "BUY", "YES", "0.40", 20, "0.34"), fill("B", "BUY", "NO", "0.50", 8, "0.14"))
     yes = Episode(orders, fills, "YES")
     assert list(yes.profits) == [Fraction("7.52"), None]
     no = Episode(orders, fills, "NO")
@@ -110,10 +108,10 @@ def test_contracts_close_first_in_first_out_and_a_purchase_beyond_a_position_ope
 ):
     orders = tuple(SentOrder(name, size) for name, size in zip("abcd", SIZES, strict=False))
     fills = (
-        (fill("a", "BUY", "YES", "0.40", 5), D(0)),
-        (fill("b", "BUY", "YES", "0.50", 10), D(0)),
-        (fill("c", "SELL", "YES", "0.60", 8), D("0.08")),
-        (fill("d", "BUY", "NO", "0.30", 17), D("0.17")),
+        fill("a", "BUY", "YES", "0.40", 5),
+        fill("b", "BUY", "YES", "0.50", 10),
+        fill("c", "SELL", "YES", "0.60", 8, "0.08"),
+        fill("d", "BUY", "NO", "0.30", 17, "0.17"),
     )
     profits = Episode(orders, fills, "NO").profits
     # a: 5 at 0.59. b: 3 at 0.59, 7 in pairs at 0.69. d: 10 that cost 0.31 and pay 1.
@@ -123,8 +121,8 @@ def test_contracts_close_first_in_first_out_and_a_purchase_beyond_a_position_ope
 
 def test_the_metrics_of_episodes_to_check_by_hand() -> None:
     orders = tuple(SentOrder(f"{k}", size) for k, size in enumerate((10, 10, 50, 5)))
-    fills = tuple((fill(f"{k}", "BUY", "YES", "0.50", 10 * (k + 1)), D(0)) for k in range(3))
-    sold = (fill("3", "SELL", "YES", "0.40", 15), D(0))
+    fills = tuple(fill(f"{k}", "BUY", "YES", "0.50", 10 * (k + 1)) for k in range(3))
+    sold = fill("3", "SELL", "YES", "0.40", 15)
     first = Episode(orders, (*fills, sold), "YES")
     second = Episode((SentOrder("x", 20),), (), "NO")
     metrics = PositionSizeMetrics.of([first, second])
@@ -154,7 +152,7 @@ def bought(sizes: list[int], prices: list[int], outcome: Outcome | None = "YES")
     """One purchase of YES after another, each filled."""
     orders = tuple(SentOrder(f"{k}", size) for k, size in enumerate(sizes))
     pairs = enumerate(zip(sizes, prices, strict=True))
-    fills = [(fill(f"{k}", "BUY", "YES", f"0.{price:02}", n), D("0.01")) for k, (n, price) in pairs]
+    fills = [fill(f"{k}", "BUY", "YES", f"0.{price:02}", n, "0.01") for k, (n, price) in pairs]
     return Episode(orders, tuple(fills), outcome)
 
 

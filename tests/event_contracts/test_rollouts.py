@@ -47,7 +47,7 @@ def test_a_rollout_is_what_the_environment_plays_one_by_one() -> None:
             fills += info["fills"]
         assert together.profits[k] == pytest.approx(info["cash"] - 1000.0, abs=1e-9)
         assert [order.size for order in together.episodes[k].orders] == sizes
-        assert [float(fee) for _, fee in together.episodes[k].fills] == [f["fee"] for f in fills]
+        assert [float(fill.fee) for fill in together.episodes[k].fills] == [f["fee"] for f in fills]
 
 
 def test_profits_of_orders_are_those_of_the_account_in_every_session() -> None:
@@ -77,7 +77,7 @@ def test_without_an_edge_whoever_trades_loses_on_average(policy: Policy, fixed: 
     assert sum(len(episode.fills) for episode in played.episodes) > 300
     assert (played.profits > 0).any()
     assert played.profits.mean() < -3 * standard_error(played)
-    paid = sum(fee for episode in played.episodes for _, fee in episode.fills)
+    paid = sum(fill.fee for episode in played.episodes for fill in episode.fills)
     assert paid > 0
 
 
