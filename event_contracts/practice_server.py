@@ -146,8 +146,9 @@ def warm_up() -> None:
     session = synthetic_session(0, SyntheticMarket(steps=3))
     listings = [Listing("SIM", tape_of(session))]
     exchange = KalshiVenueSettings().exchange(listings, np.datetime64(0, "ns"))
-    order = LimitOrder("rehearsal", "SIM", "BUY", "YES", Decimal("0.5"), Decimal(1))
-    take(exchange, OrderRequest.of(order_request(order, np.datetime64("2100-01-01", "ns"))))
+    later = np.datetime64("2100-01-01", "ns")
+    order = LimitOrder("rehearsal", "SIM", "BUY", "YES", Decimal("0.5"), Decimal(1), later)
+    take(exchange, OrderRequest.of(order_request(order)))
     exchange.advance()
 
 

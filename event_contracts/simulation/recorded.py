@@ -144,9 +144,7 @@ def _events(path: Path) -> Iterator[tuple[str, pd.DataFrame]]:
     if table[["ticker", "event"]].isna().any(axis=None):
         raise DataError(f"{path}: a quote has no ticker, or no event")
     table[["yes_bid", "no_bid"]] = bids
-    table["timestamp"] = pd.DatetimeIndex(
-        instants_of_column(table["timestamp"], str(path)), tz="UTC"
-    )
+    table["timestamp"] = instants_of_column(table["timestamp"], str(path))
     table = table.sort_values("timestamp", kind="stable")
     for event, quotes in table.groupby("event", sort=False):
         yield str(event), quotes
@@ -165,49 +163,33 @@ def _markets_of_event(
     event: str, quotes: pd.DataFrame, outcomes: Mapping[str, int], step: np.timedelta64
 ) -> list[RecordedMarket]:
     """The settled markets of an event, by ticker."""
-    end = _instants(quotes)[-1]
+    length = pd.Timedelta(step)
+    end = quotes["timestamp"].iloc[-1]
     markets = []
     for ticker, own in quotes.groupby("ticker", sort=True):
         name = str(ticker)
         if name not in outcomes:
             log.warning("%s: not settled, left out", name)
             continue
-        bid = own["yes_bid"].to_numpy().astype(np.int64)
-        ask = CENTS - own["no_bid"].to_numpy().astype(np.int64)
-        sound = bid < ask
-        at = _instants(own)[sound]
-        times = _grid(at, end, step)
+        sound = own[own["yes_bid"] + own["no_bid"] < CENTS].drop_duplicates(
+            "timestamp", keep="last"
+        )
+        # Whole multiples of the step since 1970, from the first quote to the end.
+        first = sound["timestamp"].min()
+        times = pd.date_range(first.ceil(length), end, freq=length) if len(sound) else ()
         if not len(times):
             log.warning("%s: no quote lasts for a step of %s, left out", name, step)
             continue
-        session = _session(times, at, bid[sound], ask[sound], outcomes[name])
-        markets.append(RecordedMarket(event, name, session, times))
+        rows = sound.set_index("timestamp").reindex(times, method="ffill")
+        bid, ask = (rows["yes_bid"].to_numpy(int), CENTS - rows["no_bid"].to_numpy(int))
+        session = _session(bid, ask, outcomes[name])
+        markets.append(RecordedMarket(event, name, session, rows.index.to_numpy("datetime64[ns]")))
     return markets
 
 
-def _instants(quotes: pd.DataFrame) -> Instants:
-    times = pd.DatetimeIndex(quotes["timestamp"]).tz_convert("UTC").tz_localize(None)
-    instants: Instants = times.to_numpy(dtype="datetime64[ns]")
-    return instants
-
-
-def _grid(quoted: Instants, end: np.datetime64, step: np.timedelta64) -> Instants:
-    """Whole multiples of a step from the first quote to an end, both included."""
-    if not len(quoted):
-        return quoted
-    length = step.astype("timedelta64[ns]").astype(np.int64)
-    first = -(-quoted[0].astype(np.int64) // length)
-    last = end.astype(np.int64) // length
-    times: Instants = (np.arange(first, last + 1) * length).astype("datetime64[ns]")
-    return times
-
-
-def _session(times: Instants, at: Instants, bid: Index, ask: Index, outcome: int) -> Array:
-    """Rows [T, F] at these times of quotes in cents, and the settlement row."""
-    last = np.searchsorted(at, times, side="right") - 1
-    bid = bid[last]
-    ask = ask[last]
-    session = np.zeros((len(times) + 1, len(COLUMNS)))
+def _session(bid: Index, ask: Index, outcome: int) -> Array:
+    """Rows [T, F] of quotes in cents, and the settlement row."""
+    session = np.zeros((len(bid) + 1, len(COLUMNS)))
     rows = session[:-1]
     rows[:, YES_BID] = bid / CENTS
     rows[:, YES_ASK] = ask / CENTS

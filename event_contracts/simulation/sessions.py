@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from event_contracts.trading.records import TICK as TICK_RECORD
 from event_contracts.trading.records import WHOLE
-from foundation.arrays import Array, Mask, Records
+from foundation.arrays import Array, Records
 from foundation.errors import InputError
 
 COLUMNS = ("yes_bid", "yes_ask", "bid_size", "ask_size", "sold", "bought", "estimate")
@@ -48,20 +48,23 @@ def checked_session(array: npt.ArrayLike, tick: float = TICK) -> Array:
     """
     ticks = ticks_in_a_dollar(tick)
     session = _as_floats(array)
-    _refuse(session, _EVERY, ~np.isfinite(session), "is no finite number")
+    quotes, counts = session[:, _QUOTES], session[:, _COUNTS]
     probabilities = session[:, _PROBABILITIES]
-    outside = (probabilities < 0) | (probabilities > 1)
-    _refuse(session, _PROBABILITIES, outside, "is outside 0 … 1")
-    negative = session[:, _COUNTS] < 0
-    _refuse(session, _COUNTS, negative, "is negative, contracts are counted")
-    _refuse(session, _COUNTS, session[:, _COUNTS] > MOST, f"is more than {MOST:g} contracts")
-    quotes = session[:, _QUOTES]
     on_ticks = np.round(quotes * ticks) / ticks
-    between = np.abs(quotes - on_ticks) > _SLACK
-    _refuse(session, _QUOTES, between, f"is no whole number of ticks of ${1 / ticks:g}")
+    for columns, wrong, why in (
+        (_EVERY, ~np.isfinite(session), "is no finite number"),
+        (_PROBABILITIES, (probabilities < 0) | (probabilities > 1), "is outside 0 … 1"),
+        (_COUNTS, counts < 0, "is negative, contracts are counted"),
+        (_COUNTS, counts > MOST, f"is more than {MOST:g} contracts"),
+        (_QUOTES, np.abs(quotes - on_ticks) > _SLACK, f"is no multiple of a tick, ${1 / ticks:g}"),
+        ([YES_ASK], on_ticks[:, 1:] <= on_ticks[:, :1], "is not above the row's yes_bid"),
+    ):
+        if wrong.any():
+            row, place = np.argwhere(wrong)[0]
+            column = columns[place]
+            value = session[row, column]
+            raise InputError(f"session: row {row}, {COLUMNS[column]}: {value:g} {why}")
     session[:, _QUOTES] = on_ticks
-    crossed = session[:, [YES_ASK]] <= session[:, [YES_BID]]
-    _refuse(session, [YES_ASK], crossed, "is not above the row's yes_bid")
     return session
 
 
@@ -112,12 +115,3 @@ def _as_floats(array: npt.ArrayLike) -> Array:
             f" {len(COLUMNS)} columns ({', '.join(COLUMNS)})"
         )
     return session
-
-
-def _refuse(session: Array, columns: list[int], wrong: Mask, why: str) -> None:
-    """Name the first value of some columns that is wrong [T, columns], if there is one."""
-    if wrong.any():
-        row, place = np.argwhere(wrong)[0]
-        column = columns[place]
-        value = session[row, column]
-        raise InputError(f"session: row {row}, {COLUMNS[column]}: {value:g} {why}")

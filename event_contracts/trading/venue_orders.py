@@ -237,8 +237,10 @@ def yes_price(side: Outcome, price: Decimal) -> Decimal:
     return price if side == "YES" else PAYOUT - price
 
 
-def order_request(order: LimitOrder, expires: np.datetime64) -> dict[str, Any]:
-    """The order as the venue takes it; expires: when it ends there, to the second before."""
+def order_request(order: LimitOrder) -> dict[str, Any]:
+    """The order as the venue takes it; it ends there to the second before it expires."""
+    if order.expires_at is None:
+        raise InputError(f"{order.client_order_id}: nothing says when it ends at the venue")
     return {
         "ticker": order.market,
         "client_order_id": order.client_order_id,
@@ -246,7 +248,7 @@ def order_request(order: LimitOrder, expires: np.datetime64) -> dict[str, Any]:
         "count": f"{order.count:.2f}",
         "price": f"{yes_price(order.side, order.price):.4f}",
         "time_in_force": "good_till_canceled",
-        "expiration_time": epoch_seconds(expires),
+        "expiration_time": epoch_seconds(order.expires_at),
         "self_trade_prevention_type": "taker_at_cross",
         "reduce_only": order.action == "SELL",
     }
@@ -362,7 +364,7 @@ class OrderVenue(KalshiConnection):
         del patience
         name = intent.client_order_id
         try:
-            answer = self.request("POST", WRITES, body=_request(intent))
+            answer = self.request("POST", WRITES, body=order_request(order_of(intent)))
             return VenueOrder.answered(intent, answer)
         except StatusAnswer as error:
             words = self.keys.redact(error.words)[:300]
@@ -394,10 +396,3 @@ class OrderVenue(KalshiConnection):
         expires = intent.order.expires_at
         ends = intent.sent_at if expires is None else expires
         return bool(now >= ends + landing)
-
-
-def _request(intent: OrderIntent) -> Response:
-    order = order_of(intent)
-    if order.expires_at is None:
-        raise InputError(f"{intent.client_order_id}: nothing says when it ends at the venue")
-    return order_request(order, order.expires_at)

@@ -148,8 +148,7 @@ def test_what_was_written_in_a_venues_words_is_posted_in_the_same_words(
     with closing(Database(path)) as database:
         for intent in OrderStore(database).in_states(STATES):
             if intent.venue == "kalshi":
-                assert intent.order.expires_at is not None
-                words = contract_request(contract_order(intent), intent.order.expires_at)
+                words = contract_request(contract_order(intent))
             else:
                 words = order_request(intent.order)
             assert json.dumps(words) == before.pop(intent.client_order_id)

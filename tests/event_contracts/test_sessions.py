@@ -45,7 +45,7 @@ def test_a_session_is_taken_as_it_is_and_its_tail_in_reverse_too() -> None:
         (1, "bid_size", -1.0, "is negative"),
         (1, "ask_size", 1e19, "is more than 1e+09 contracts"),
         (2, "bought", -20.0, "is negative"),
-        (0, "yes_bid", 0.405, "is no whole number of ticks of $0.01"),
+        (0, "yes_bid", 0.405, "is no multiple of a tick, $0.01"),
         (0, "yes_ask", 0.40, "is not above the row's yes_bid"),
     ],
 )

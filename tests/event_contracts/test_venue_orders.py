@@ -57,7 +57,7 @@ def test_an_order_comes_back_as_it_was_meant(order: LimitOrder) -> None:
 
 @given(orders())
 def test_a_request_says_everything_at_prices_of_yes(order: LimitOrder) -> None:
-    request = order_request(order, AT)
+    request = order_request(replace(order, expires_at=AT))
     pays = D(request["price"]) if request["side"] == "bid" else 1 - D(request["price"])
     # A purchase pays its own price; a sale pays what it gives up of the pair.
     assert pays == (order.price if order.action == "BUY" else 1 - order.price)
