@@ -85,11 +85,9 @@ class ComparisonSettings(PlayedSettings):
 
     @property
     def fixed_name(self) -> str:
-        """How results call what was trained with one size."""
         return f"fixed {self.fixed_size}"
 
     def fixed_of(self, name: str) -> str:
-        """How results call the same with one size."""
         return f"{name} {self.fixed_name}"
 
 

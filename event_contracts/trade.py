@@ -196,7 +196,6 @@ class KalshiTradingSettings(OrderSettings, WatchedSettings):
 
     @property
     def step(self) -> np.timedelta64:
-        """Between ticks."""
         return np.timedelta64(round(self.interval * 1e9), "ns")
 
     def venue(self) -> KalshiSettings:
@@ -377,7 +376,6 @@ def policy_of(settings: KalshiTradingSettings) -> Callable[[LimitOrderActionSpac
 
 
 def sizes_section(book: OrderStore) -> Section:
-    """Sizes of the latest markets' orders, on the account's page."""
     return Section("Sizes of event contracts", partial(_sizes_body, book))
 
 

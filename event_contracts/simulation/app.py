@@ -131,7 +131,6 @@ class KalshiServer(PracticeServer):
         return why_unsigned(self.keys, asked.headers, asked.method, asked.path, now)
 
     def refusal(self, status: int, code: int | str | None, message: str) -> Response:
-        """Its code is a word."""
         word = code or CODES.get(status, "invalid_parameters")
         return {"code": word, "message": message, "details": ""}
 
@@ -151,7 +150,6 @@ class KalshiServer(PracticeServer):
 
     @property
     def passed(self) -> int:
-        """Ticks."""
         return self.exchange.tick
 
     def step(self) -> None:

@@ -122,7 +122,6 @@ class PlacedOrder:
 
     @property
     def filled(self) -> Decimal:
-        """Contracts that have traded."""
         return sum((each.count for each in self.fills), NOTHING)
 
     @property
@@ -136,7 +135,6 @@ class PlacedOrder:
 
     @property
     def progress(self) -> Progress:
-        """What the book of intents keeps of it."""
         filled = self.filled
         paid = sum((each.price * each.count for each in self.fills), NOTHING)
         return Progress(
@@ -280,7 +278,6 @@ class Exchange:
 
     @property
     def trades(self) -> bool:
-        """Whether a market has yet to settle."""
         return len(self.settlements) < len(self.listings)
 
     @property

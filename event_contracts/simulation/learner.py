@@ -337,7 +337,6 @@ class Markets:
         self._seeds = [[each, steps] for each in self._seeds]
 
     def begin(self) -> Floats:
-        """The first observations [N, F] under the seed."""
         self._seen, _ = self.env.reset(seed=self._seeds)
         return self._seen
 

@@ -76,7 +76,6 @@ class PlayedSettings:
 
     @classmethod
     def of(cls, config: DictConfig) -> Self:
-        """The checked settings of a composed configuration."""
         try:
             return settings_of(cls, config)
         except InputError as error:

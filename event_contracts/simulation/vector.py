@@ -267,7 +267,6 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
         return self._one.seen[0].copy(), float(reward), bool(settled), False, self._info()
 
     def action_masks(self) -> Mask:
-        """Which actions may be sent, bool [25]: HOLD always, the reserved ones never."""
         allowed: Mask = self._one.action_masks()[0]
         return allowed
 

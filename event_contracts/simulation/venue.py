@@ -171,7 +171,6 @@ CENTS = 100
 
 
 def balance(exchange: Exchange) -> Response:
-    """`GET /portfolio/balance`."""
     cash = exchange.cash
     return {"balance": int(cash * CENTS // 1), "balance_dollars": dollars(cash)}
 
@@ -204,7 +203,6 @@ def cancellation(placed: PlacedOrder, reduced: Decimal, now: np.datetime64) -> R
 
 
 def orders(exchange: Exchange, query: Query, hidden: int = 0) -> Response:
-    """`GET /portfolio/orders`; hidden: so many of the newest are left out."""
     status = query.get("status")
     if status not in (None, "resting", "canceled", "executed"):
         raise Refused(400, None, "status must be resting, canceled or executed")
@@ -253,7 +251,6 @@ def settlements(exchange: Exchange, query: Query) -> Response:
 
 
 def markets(exchange: Exchange, query: Query) -> Response:
-    """`GET /markets`."""
     wanted = [name for name in query.get("tickers", "").split(",") if name]
     rows = {
         number: market(exchange, ticker)
@@ -405,7 +402,6 @@ def dollars(amount: Decimal) -> str:
 
 
 def counted(contracts: Decimal) -> str:
-    """Contracts as the API writes them, with 2 decimals."""
     return f"{contracts:.2f}"
 
 
@@ -415,5 +411,4 @@ def milliseconds(at: np.datetime64) -> int:
 
 
 def written(at: np.datetime64) -> str:
-    """An instant as the API writes it."""
     return f"{np.datetime_as_string(at, unit='ms')}Z"

@@ -142,11 +142,9 @@ class ActionRecords:
         self.database = database
 
     def spans(self) -> Mapping[str, SamplingSchedule]:
-        """The steps of every market that was ever shown."""
         return dict(_SPANS.made(self.database, _span))
 
     def ticks(self, market: str) -> list[MarketUpdate]:
-        """The ticks of a market, oldest first."""
         return _TICKS.made(self.database, _update, "WHERE market = ? ORDER BY at", (market,))
 
     def entries(self, market: str | None = None) -> list[ActionEntry]:

@@ -199,7 +199,6 @@ class PositionLimits:
 
     @property
     def units(self) -> Limits:
-        """The same, as the rules take it."""
         value, share = in_units(self.value, DOLLAR), in_units(self.share, DOLLAR)
         return Limits(in_units(self.contracts), value, share)
 
@@ -325,12 +324,10 @@ class LimitOrderActionSpace(OrderSettings):
 
     @cached_property
     def styles(self) -> Mapping[str, PriceStyle]:
-        """The price style of each intent."""
         return styles_of(self.price_style)
 
     @cached_property
     def admission(self) -> Admission:
-        """What every order has to leave."""
         return Admission(self.limits, Decimal(str(self.cash_buffer)), self.fees)
 
     def terms(self, tick: Decimal) -> Terms:
@@ -389,7 +386,6 @@ class LimitOrderActionSpace(OrderSettings):
         return np.array([self.refusal(action, view) is None for action in range(ACTIONS)])
 
     def order(self, action: int, view: MarketView, client_order_id: str) -> LimitOrder | None:
-        """The order of an action; none of HOLD and of what may not be sent."""
         found = self._asked_for(action, view, client_order_id)
         return found if isinstance(found, LimitOrder) else None
 

@@ -300,7 +300,6 @@ class MarketMemory:
         self._sent = (-1, 0)  # the row at which was decided last, and the contracts sent
 
     def is_newer(self, at: np.datetime64) -> bool:
-        """Whether an instant shows a row that is still to come."""
         return self.row < self.span.row(at) < self.span.rows
 
     def show(self, at: np.datetime64, tick: Record) -> bool:

@@ -63,7 +63,6 @@ class FeeRules:
 
     @property
     def units(self) -> Fees:
-        """The same, as the rules take it."""
         return Fees(*(in_units(getattr(self, name), DOLLAR) for name in Fees._fields))
 
     def fee(self, price: Decimal, count: Decimal, *, maker: bool) -> Decimal:

@@ -110,12 +110,10 @@ class Listing(Entry):
 
     @property
     def settled(self) -> bool:
-        """Whether it is known which side came true."""
         return self.result in ("yes", "no")
 
     @property
     def trades(self) -> bool:
-        """Whether it takes orders."""
         return self.status == TRADED and not self.settled
 
     def refusal(self, order: LimitOrder) -> str | None:

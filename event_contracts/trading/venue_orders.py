@@ -119,7 +119,6 @@ class Entry:
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Self:
-        """What an entry says."""
         hints = get_type_hints(cls, include_extras=True)
         return cls(**{name: hint.__metadata__[0].of(entry) for name, hint in hints.items()})
 
@@ -172,7 +171,6 @@ class VenueOrder(Entry):
 
     @property
     def progress(self) -> Progress:
-        """What the book of intents keeps of it."""
         return Progress(STATES[self.status], self.order_id, self.filled)
 
     @property
