@@ -194,16 +194,6 @@ def test_deposits_and_withdrawals_are_flows_and_raise_nothing_also_between_proce
         assert now.marks() == [(100, 0), (97.25, 0), (597.25, 500), (57.25, -540)]
 
 
-def test_what_fills_while_no_process_runs_is_no_flow(here: KalshiPractice) -> None:
-    with process(here) as now:
-        now.mark()
-        now.decide(BUY_YES_100)
-    here.advance()
-    with process(here) as now:
-        assert now.mark().fills == 1
-        assert now.marks() == [(100.0, 0.0), (97.25, 0.0)]
-
-
 def test_a_market_that_has_closed_counts_at_its_last_bid_until_its_result_is_known() -> None:
     """Another process remembers the bid."""
     session = quotes([(0.49, 0.51, 6), (0.0, 0.01, 1)])

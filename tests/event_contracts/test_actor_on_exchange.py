@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from event_contracts import MarketAgnosticKalshiEnv, SyntheticMarket
-from event_contracts.simulation.exchange import (
-    Exchange,
-    Listing,
-    PlacedOrder,
-    SimulatedOrderManager,
-)
+from event_contracts.simulation.exchange import Exchange, Listing, SimulatedOrderManager
 from event_contracts.simulation.sessions import tape_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_session
-from event_contracts.trading.actor import ActorService
-from event_contracts.trading.orders import LimitOrder, Receipt
 from event_contracts.trading.policies import Codes, Observations, Policy, RandomPolicy
 from event_contracts.trading.records import SLOTS
 from event_contracts.trading.venue_orders import order_of
@@ -106,77 +97,6 @@ def test_the_service_sees_and_does_what_happens_in_the_environment(
         if intent is not None:
             assert intent.state in ("filled", "canceled")
             assert intent.progress.filled == fates[entry.client_order_id].filled
-
-
-@dataclass
-class Killed(Exception):
-    """The process ends here."""
-
-
-class MortalExchange(Exchange):
-    """Ends the process once an order has reached it, before anybody hears of it."""
-
-    kills = False
-
-    def submit(self, order: LimitOrder) -> PlacedOrder:
-        placed = super().submit(order)
-        if self.kills:
-            raise Killed
-        return placed
-
-
-class Mortal(SimulatedOrderManager):
-    """Ends the process before or after an order is sent."""
-
-    where = ""
-
-    def submit(self, order: LimitOrder) -> Receipt:
-        if self.where == "before":
-            raise Killed
-        receipt = super().submit(order)
-        if self.where == "after":
-            raise Killed
-        return receipt
-
-
-@pytest.mark.slow
-@settings(max_examples=10, deadline=None)
-@given(seeds, styles, st.data())
-def test_killed_anywhere_and_begun_again_nothing_is_sent_twice(
-    seed: int, style: str, data: st.DataObject
-) -> None:
-    tape = tape_of(synthetic_session(seed, SHORT))
-    exchange = MortalExchange([Listing(RAIN, tape)], EpisodeSettings(price_style=style))  # type: ignore[arg-type]
-    log, book = journal()
-    policy = RandomPolicy(seed)
-
-    def begin() -> tuple[Mortal, ActorService]:
-        manager = Mortal(exchange, book)
-        return manager, service_of(manager, exchange, policy, log)
-
-    manager, service = begin()
-    while exchange.market_state(RAIN) == "active":
-        where = data.draw(st.sampled_from(["", "", "", "before", "within", "after", "between"]))
-        manager.where = where
-        exchange.kills = where == "within"
-        sent = len(exchange.orders)
-        with suppress(Killed):
-            step(service, exchange)
-        if where:
-            # The same tick comes again to the next process, which has seen it.
-            manager, service = begin()
-            assert step(service, exchange) is None
-            assert service.skipped == {"old": 1}
-        assert len(exchange.orders) <= sent + 1
-        manager.advance()
-    # The last tick's order may have been sent as the process ended: it is looked for once more.
-    assert not manager.undetermined(RAIN)
-    names = [placed.order.client_order_id for placed in exchange.orders.values()]
-    assert len(names) == len(set(names))
-    assert not book.undetermined()
-    assert {each.state for each in book.in_states(("planned",))} == set()
-    entries = log.entries(RAIN)
-    assert [entry.client_order_id for entry in entries if entry.sent] == names
 
 
 def test_what_a_guard_keeps_back_is_written_down_and_no_failure() -> None:

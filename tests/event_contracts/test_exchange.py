@@ -81,13 +81,11 @@ def test_one_account_over_many_markets_is_the_exact_account_tick_by_tick(
     account = Account(exchange.cash)
     rng = np.random.default_rng(seed)
     booked = settled = 0
-    flows = D(0)
     while not exchange.is_over:
         if not limited and rng.random() < 0.1:
             flow = D(int(rng.integers(0, 2000))) / 100
             pay_in(exchange, flow)
             account = account.with_flow(flow)
-            flows += flow
         shown = middles(exchange)
         act(exchange, space, rng)
         after = middles(exchange)
@@ -118,14 +116,6 @@ def test_one_account_over_many_markets_is_the_exact_account_tick_by_tick(
     for placed in exchange.orders.values():
         assert placed.remaining == 0
         assert placed.state == ("executed" if placed.filled == placed.count else "canceled")
-    booked_cash = sum(
-        (f.price * f.count * (1 if f.action == "SELL" else -1) - f.fee) for f in exchange.fills
-    )
-    pairs = sum(f.count * (1 if f.action == "BUY" else -1) for f in exchange.fills)
-    paid = sum((end.payout for end in exchange.settlements), D(0))
-    expired = sum((abs(end.held) for end in exchange.settlements), D(0))
-    # Every contract that was bought and not sold was paired with another or held to the end.
-    assert exchange.cash == D(repr(cash)) + flows + booked_cash + (pairs - expired) / 2 + paid
 
 
 def assert_within_limits(account: Account, fill: Fill, shown: dict[str, Decimal]) -> None:

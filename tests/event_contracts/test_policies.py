@@ -181,14 +181,6 @@ def test_inside_the_costs_nothing_is_done_beyond_them_all_is_sold_and_a_share_is
     assert chosen(policy, estimate=0.95, cash=83.0) == 3
 
 
-def test_every_market_is_decided_alone() -> None:
-    rows = [seen_of(estimate=e, position=p) for e in (0.2, 0.41, 0.7) for p in (-40.0, 0.0, 40.0)]
-    policy = BinaryKelly(LOOSE)
-    together = policy.actions(np.concatenate(rows), everything(len(rows)))
-    assert together.tolist() == [int(policy.actions(row, everything())[0]) for row in rows]
-    assert len(set(together.tolist())) > 2
-
-
 def test_an_empty_side_is_left_alone() -> None:
     for bid, ask, estimate in (
         *((0.0, 1.0, chance) for chance in (0.0, 0.5)),

@@ -20,13 +20,8 @@ from event_contracts.simulation.sessions import (
     outcome_of,
 )
 from event_contracts.simulation.synthetic import (
-    ASK_DEPTH,
-    BID_DEPTH,
-    BUYERS,
     LATENT,
     OUTCOME,
-    SELLERS,
-    WIDTH,
     Draws,
     SyntheticMarket,
     draws_of,
@@ -122,26 +117,6 @@ def test_the_fair_price_is_the_expectation_of_the_next_one() -> None:
         sessions = sessions_from(Draws(normals, uniforms), market)
         expected = float(weights @ sessions[:, row + 1, ESTIMATE])
         assert abs(expected - sessions[0, row, ESTIMATE]) < 1e-12, row
-
-
-@given(seed=st.integers(0, 2**32), market=markets)
-def test_a_market_seen_from_no_is_the_market_of_the_opposite_event(
-    seed: int, market: SyntheticMarket
-) -> None:
-    # A price that does not move can lie on a tick: on both sides the tick is then its bid.
-    market = replace(market, start_deviation=1 + market.start_deviation / 2)
-    market = replace(market, volatility=1 + market.volatility / 2)
-    draws = draws_of(seed, 2, market)
-    uniforms = draws.uniforms[:, :, [WIDTH, ASK_DEPTH, BID_DEPTH, BUYERS, SELLERS]]
-    uniforms[:, -1, OUTCOME] = 1 - draws.uniforms[:, -1, OUTCOME]
-    opposite = replace(market, level=1 - market.level)
-    yes = sessions_from(draws, market)
-    no = sessions_from(Draws(-draws.normals, uniforms), opposite)
-    np.testing.assert_allclose(no[:, :, YES_BID], 1 - yes[:, :, YES_ASK], atol=1e-9)
-    np.testing.assert_allclose(no[:, :, YES_ASK], 1 - yes[:, :, YES_BID], atol=1e-9)
-    np.testing.assert_allclose(no[:, :, ESTIMATE], 1 - yes[:, :, ESTIMATE], atol=1e-9)
-    np.testing.assert_array_equal(no[:, :, BID_SIZE], yes[:, :, ASK_SIZE])
-    np.testing.assert_array_equal(no[:, :, SOLD], yes[:, :, BOUGHT])
 
 
 def test_the_last_fair_price_is_the_chance_of_the_outcome() -> None:
