@@ -14,7 +14,6 @@ arrays [T, F] by ticker in the place of two synthetic ones, SIM-1 and SIM-2. Fau
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import threading
 import time
@@ -29,14 +28,13 @@ from unittest.mock import patch
 import numpy as np
 import requests
 from aiohttp import web
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from event_contracts.practice_server import KalshiVenueSettings, warm_up
 from event_contracts.simulation.app import KalshiServer, new_keys
 from event_contracts.simulation.exchange import Exchange, Listing
 from event_contracts.simulation.sessions import checked_session, tape_of
 from event_contracts.trading import endpoint
+from event_contracts.trading.endpoint import KalshiKeys
 from event_contracts.trading.orders import LimitOrder
 from foundation.arrays import Array
 
@@ -107,10 +105,6 @@ class KalshiPractice:
             json.loads(b) for method, path, b in self.asked if (method, path) == ("POST", ORDERS)
         ]
 
-    def headers(self, method: str, path: str, at: int | None = None) -> dict[str, str]:
-        """Headers that sign a request of a path without its query; at: milliseconds."""
-        return signed_headers(self.key_id, self.private_key, method, path, at)
-
     def ask(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, **query: Any
     ) -> requests.Response:
@@ -119,7 +113,7 @@ class KalshiPractice:
         return requests.request(
             method,
             f"{self.url}{whole}",
-            headers=self.headers(method, whole),
+            headers=signed_headers(self.key_id, self.private_key, method, whole),
             json=body,
             params=query,
             timeout=WAIT,
@@ -135,28 +129,15 @@ class KalshiPractice:
 
 
 def signed_headers(
-    key_id: str, private_key: str, method: str, path: str, at: int | None = None, salt: int = 32
+    key_id: str, private_key: str, method: str, path: str, at: int | None = None
 ) -> dict[str, str]:
-    """What signs a request, written anew here so that the server is not its own witness.
-
-    at: milliseconds since 1970; none for now. salt: bytes.
-    """
-    stamp = str(int(time.time() * 1000) if at is None else at)
-    key = _loaded(private_key)
-    scheme = padding.PSS(padding.MGF1(hashes.SHA256()), salt_length=salt)
-    signature = key.sign(f"{stamp}{method}{path}".encode(), scheme, hashes.SHA256())
-    return {
-        "KALSHI-ACCESS-KEY": key_id,
-        "KALSHI-ACCESS-TIMESTAMP": stamp,
-        "KALSHI-ACCESS-SIGNATURE": base64.b64encode(signature).decode(),
-    }
+    """What signs a request of a path without its query; at: milliseconds since 1970, else now."""
+    stamp = int(time.time() * 1000) if at is None else at
+    return _keys(key_id, private_key).headers(method, path, stamp)
 
 
-@cache
-def _loaded(private_key: str) -> rsa.RSAPrivateKey:
-    key = serialization.load_pem_private_key(private_key.encode(), None)
-    assert isinstance(key, rsa.RSAPrivateKey)
-    return key
+# Loading a key takes a while.
+_keys = cache(KalshiKeys)
 
 
 def body_of(order: LimitOrder, **more: Any) -> dict[str, Any]:

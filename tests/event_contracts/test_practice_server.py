@@ -14,6 +14,7 @@ from tests.e2e.kalshi_desk import flat
 from tests.event_contracts.practice import (
     API,
     CREATE,
+    KEYS,
     KalshiPractice,
     body_of,
     buying,
@@ -41,32 +42,31 @@ def listed(practice: KalshiPractice, **query: Any) -> list[dict[str, Any]]:
     return orders
 
 
-def balance(practice: KalshiPractice, headers: dict[str, str]) -> requests.Response:
-    return requests.get(f"{practice.url}{BALANCE}", headers=headers, timeout=30)
-
-
 def test_a_request_is_taken_with_its_own_signature_and_no_other(practice: KalshiPractice) -> None:
-    assert balance(practice, practice.headers("GET", BALANCE)).status_code == 200
-    elsewhere = practice.headers("GET", f"{API}/portfolio/fills")
-    post = practice.headers("POST", BALANCE)
-    with_query = practice.headers("GET", f"{BALANCE}?limit=1")
-    other_key = signed_headers(practice.key_id, new_keys().private_key, "GET", BALANCE)
-    salted = signed_headers(practice.key_id, practice.private_key, "GET", BALANCE, salt=20)
-    for wrong in (elsewhere, post, with_query, other_key, salted):
-        answer = balance(practice, wrong)
-        assert (answer.status_code, answer.json()["code"]) == (401, "authentication_error")
+    def answer(headers: dict[str, str]) -> requests.Response:
+        return requests.get(f"{practice.url}{BALANCE}", headers=headers, timeout=30)
+
+    def signed(
+        method: str = "GET", path: str = BALANCE, at: int | None = None, key: str = KEYS.private_key
+    ) -> dict[str, str]:
+        return signed_headers(practice.key_id, key, method, path, at)
+
+    assert answer(signed()).status_code == 200
+    wrong = [
+        *(signed(path=f"{API}/portfolio/fills"), signed("POST")),
+        signed(key=new_keys().private_key),
+    ]
+    now = int(time.time() * 1000)
     for name, value in (
         *(("KEY", "another"), ("KEY", ""), ("SIGNATURE", ""), ("SIGNATURE", "no base64!")),
         *(("TIMESTAMP", ""), ("TIMESTAMP", "yesterday"), ("TIMESTAMP", "9" * 5000)),
-        ("TIMESTAMP", str(int(time.time() * 1000) + 1)),
+        ("TIMESTAMP", str(now + 1)),
     ):
-        headers = practice.headers("GET", BALANCE) | {f"KALSHI-ACCESS-{name}": value}
-        assert balance(practice, headers).status_code == 401
-    now = int(time.time() * 1000)
-    for stale in (now - PATIENCE - 60_000, now + PATIENCE + 60_000):
-        answer = balance(practice, practice.headers("GET", BALANCE, stale))
-        assert answer.status_code == 401
-        assert "of the clock" in answer.json()["message"]
+        wrong.append(signed() | {f"KALSHI-ACCESS-{name}": value})
+    wrong += [signed(at=now + off) for off in (-PATIENCE - 60_000, PATIENCE + 60_000)]
+    for headers in wrong:
+        refused = answer(headers)
+        assert (refused.status_code, refused.json()["code"]) == (401, "authentication_error")
 
 
 def test_an_order_and_its_fill_are_said_in_each_of_the_apis_ways(practice: KalshiPractice) -> None:
