@@ -1,4 +1,4 @@
-"""Twenty-five actions: their codes, prices and masks, and the orders that they become."""
+"""Twenty-five actions: their codes, prices, limits and masks, and the orders that they become."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ from event_contracts.trading.orders import (
     Verb,
     other,
 )
+from foundation.errors import InputError
 from tests.event_contracts.trading import MARKET, QUOTE, view, views, waiting
 
 D = Decimal
@@ -289,3 +290,50 @@ def test_an_order_checks_itself() -> None:
     for bid, ask in (("0.5", "0.4"), ("-0.1", "0.4"), ("0.5", "1.1")):
         with pytest.raises(ValueError, match="0 ≤ yes_bid ≤ yes_ask ≤ 1"):
             Quote(D(bid), D(ask))
+
+
+PRICES = st.integers(1, 9_999).map(lambda n: D(n) / 10_000)
+CASH = st.integers(-10_000, 500_000).map(lambda n: D(n) / 100)
+COUNTS = st.integers(1, 60_000).map(lambda n: D(n) / 100)
+HELD = st.integers(-60_000, 60_000).map(lambda n: D(n) / 100)
+LIMITS = PositionLimits()
+
+
+@given(COUNTS, PRICES, HELD, CASH, st.integers(0, 200), st.integers(0, 900))
+def test_the_position_after_the_order_is_within_every_limit_or_the_reason_names_one(
+    count: Decimal, price: Decimal, held: Decimal, cash: Decimal, resting: int, elsewhere: int
+) -> None:
+    reason = LIMITS.validate_order(
+        count=count, price=price, held=held, cash=cash, resting=D(resting), elsewhere=D(elsewhere)
+    )
+    after = held + resting + count
+    portfolio = cash + elsewhere + (held * price if held > 0 else -held * (1 - price))
+    broken = {
+        "500 a market": after > 500,
+        "at most $500": after * price > 500,
+        "25% of a portfolio": after * price > portfolio / 4,
+    }
+    if after <= 0 or not any(broken.values()):
+        assert reason is None
+    else:
+        named = [name for name in broken if name in str(reason)]
+        assert len(named) == 1
+        assert broken[named[0]]
+
+
+def test_each_limit_is_a_setting_and_says_so() -> None:
+    order = {"count": D(20), "price": D("0.50"), "held": D(0), "cash": D(100)}
+    assert LIMITS.validate_order(**order) is None
+    reached = PositionLimits(contracts=D(20), value=D(10), share=D("0.1"))
+    assert reached.validate_order(**order) is None, "a limit may be reached"
+    closing = order | {"held": D(-20), "cash": D(-1000)}
+    assert LIMITS.validate_order(**closing) is None, "what closes a position passes in any account"
+    for limits, says in (
+        (PositionLimits(contracts=D(19)), "20 contracts after this order and the resting ones"),
+        (PositionLimits(value=D("9.99")), r"a position of $10 after this order; at most $9.99"),
+        (PositionLimits(share=D("0.09")), "at most 9% of a portfolio of $100"),
+    ):
+        assert says in str(limits.validate_order(**order))
+    for name, value in (("contracts", "0"), ("value", "-1"), ("share", "0"), ("share", "1.5")):
+        with pytest.raises(InputError, match=rf"limits\.{name}"):
+            PositionLimits(**{name: D(value)})

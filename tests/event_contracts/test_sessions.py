@@ -1,17 +1,44 @@
+"""Sessions, checked, recorded and synthetic: none shows what is still to come."""
+
 from __future__ import annotations
 
-import numpy as np
-import pytest
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from event_contracts.simulation.recorded import recorded_markets, recorded_sessions
 from event_contracts.simulation.sessions import (
+    ASK_SIZE,
+    BID_SIZE,
+    BOUGHT,
     COLUMNS,
+    ESTIMATE,
+    SOLD,
     YES_ASK,
     YES_BID,
     checked_session,
+    mids_of,
     outcome_of,
 )
+from event_contracts.simulation.synthetic import (
+    LATENT,
+    OUTCOME,
+    Draws,
+    SyntheticMarket,
+    draws_of,
+    sessions_from,
+    synthetic_session,
+    synthetic_sessions,
+)
 from foundation.arrays import Array
-from foundation.errors import InputError
+from foundation.errors import DataError, InputError
+from tests.event_contracts.recordings import Quote, write_files
 
 
 def plain_session() -> Array:
@@ -84,3 +111,312 @@ def test_yes_came_true_where_the_last_middle_is_at_or_above_a_half() -> None:
         for ask in range(bid + 1, 101):
             session[-1, [YES_BID, YES_ASK]] = bid / 100, ask / 100
             assert outcome_of(session) == (bid + ask >= 100), (bid, ask)
+
+
+# Two markets of one event. WARM is quoted until 12:31, COLD until 12:12.
+QUOTES: list[Quote] = [
+    ("12:00:01", "E1-COLD", 60, 64),
+    ("12:00:02", "E1-WARM", 20, 22),
+    ("12:04:59", "E1-WARM", 21, 23),
+    ("12:05:00", "E1-WARM", 30, 32),
+    ("12:05:00.000001", "E1-WARM", 25, 28),
+    ("12:09:00", "E1-WARM", 27, 26),
+    ("12:12:00", "E1-COLD", 0, 1),
+    ("12:31:00", "E1-WARM", 99, 100),
+]
+SETTLED = {"E1-WARM": 1.0, "E1-COLD": 0.0}
+
+
+def test_a_row_shows_the_last_quote_at_or_before_its_instant(tmp_path: Path) -> None:
+    cold, warm = recorded_markets(write_files(tmp_path, QUOTES, SETTLED))
+    assert (warm.event, warm.market, cold.market) == ("E1", "E1-WARM", "E1-COLD")
+    clock = ["12:05", "12:10", "12:15", "12:20", "12:25", "12:30"]
+    instants = np.array([f"2025-12-04T{time}" for time in clock], dtype="datetime64[ns]")
+    for market in (cold, warm):
+        np.testing.assert_array_equal(market.times, instants)
+    # The quote of 12:05:00 stands at 12:05; the one of 12:09, 27 bid and 26 asked, never.
+    expected = [0.30, 0.25, 0.25, 0.25, 0.25, 0.25, 0.99]
+    np.testing.assert_array_equal(warm.session[:, YES_BID], expected)
+    expected = [0.32, 0.28, 0.28, 0.28, 0.28, 0.28, 1.00]
+    np.testing.assert_array_equal(warm.session[:, YES_ASK], expected)
+
+
+def test_the_markets_of_an_event_end_together_with_their_settlement(tmp_path: Path) -> None:
+    cold, warm = recorded_sessions(write_files(tmp_path, QUOTES, SETTLED))
+    assert len(cold) == len(warm) == 7
+    np.testing.assert_array_equal(cold[-1], [0.0, 0.01, 0, 0, 0, 0, 0.005])
+    np.testing.assert_array_equal(warm[-1], [0.99, 1.0, 0, 0, 0, 0, 0.995])
+    assert (outcome_of(cold), outcome_of(warm)) == (0, 1)
+    np.testing.assert_array_equal(cold[:, ESTIMATE], mids_of(cold))
+    for session in (cold, warm):
+        np.testing.assert_array_equal(checked_session(session), session)
+
+
+def test_trades_are_assumed_where_a_quote_has_moved_and_nowhere_else(tmp_path: Path) -> None:
+    quotes: list[Quote] = [
+        ("12:00:00", "E1-WARM", 30, 33),
+        ("12:05:00", "E1-WARM", 28, 32),  # the bid falls by two levels
+        ("12:10:00", "E1-WARM", 28, 35),  # the ask rises by three
+        ("12:14:00", "E1-WARM", 10, 90),  # nothing of this is left at 12:15
+        ("12:15:00", "E1-WARM", 28, 35),
+        ("12:20:00", "E1-WARM", 0, 100),
+    ]
+    folder = write_files(tmp_path, quotes, {"E1-WARM": 0.0})
+    (session,) = recorded_sessions(folder)
+    np.testing.assert_array_equal(session[:, SOLD], [0, 100, 0, 0, 1400, 0])
+    np.testing.assert_array_equal(session[:, BOUGHT], [0, 0, 150, 0, 3250, 0])
+    np.testing.assert_array_equal(session[:, BID_SIZE], [100, 100, 100, 100, 0, 0])
+    np.testing.assert_array_equal(session[:, BID_SIZE + 1], [100, 100, 100, 100, 0, 0])
+
+
+def test_events_come_in_the_order_of_their_first_quotes(tmp_path: Path) -> None:
+    quotes: list[Quote] = [
+        ("14:00:00", "E1-B", 20, 22),
+        ("13:00:00", "E2-B", 20, 22),
+        ("13:10:00", "E2-A", 20, 22),
+        ("13:30:00", "E2-B", 30, 32),
+        ("14:30:00", "E1-B", 30, 32),
+    ]
+    settled = {"E1-B": 1.0, "E2-A": 0.0, "E2-B": 1.0}
+    markets = recorded_markets(write_files(tmp_path, quotes, settled))
+    assert [market.market for market in markets] == ["E2-A", "E2-B", "E1-B"]
+    assert [len(market.session) for market in markets] == [6, 8, 8]
+
+
+def test_a_market_that_is_not_settled_is_left_out_by_name(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    markets = recorded_markets(write_files(tmp_path, QUOTES, {"E1-WARM": 1.0, "E1-COLD": np.nan}))
+    assert [market.market for market in markets] == ["E1-WARM"]
+    assert "E1-COLD: not settled, left out" in caplog.text
+    with pytest.raises(InputError, match="no settled market"):
+        recorded_markets(write_files(tmp_path, QUOTES, {"OTHER": 1.0}))
+
+
+def test_later_quotes_and_outcomes_change_no_earlier_row(tmp_path: Path) -> None:
+    before = recorded_markets(write_files(tmp_path / "one", QUOTES, SETTLED))
+    later: list[Quote] = [("12:12:00", "E1-COLD", 7, 9), ("12:31:00", "E1-WARM", 3, 5)]
+    turned = {name: 1 - paid for name, paid in SETTLED.items()}
+    after = recorded_markets(write_files(tmp_path / "two", [*QUOTES[:-2], *later], turned))
+    for old, new in zip(before, after, strict=True):
+        same = int((old.times < np.datetime64("2025-12-04T12:12")).sum())
+        np.testing.assert_array_equal(new.session[:same], old.session[:same])
+        assert outcome_of(new.session) == 1 - outcome_of(old.session)
+
+
+@pytest.mark.parametrize(
+    ("file", "column", "value", "why"),
+    [
+        ("top_of_book", "timestamp", "soon", "timestamp 'soon' is no date and time"),
+        ("top_of_book", "timestamp", pd.Timestamp("2025-12-04"), "has no zone"),
+        ("top_of_book", "yes_bid", "low", "no whole cent"),
+        ("top_of_book", "no_bid", np.nan, "no whole cent"),
+        ("top_of_book", "ticker", None, "no ticker, or no event"),
+        ("settlement", "settled_yes_inferred", "yes", "settled at yes, neither 0 nor 1"),
+        ("settlement", "settled_yes_inferred", 0.5, "settled at 0.5, neither 0 nor 1"),
+        ("settlement", "ticker", "E1-WARM", "E1-WARM: settled at 0 and at 1"),
+    ],
+)
+def test_a_column_that_says_something_else_is_refused_with_its_file(
+    tmp_path: Path, file: str, column: str, value: object, why: str
+) -> None:
+    write_files(tmp_path, QUOTES, SETTLED)
+    path = tmp_path / f"SERIES_{file}.parquet"
+    table = pd.read_parquet(path)
+    table[column] = pd.Series([value] * len(table), index=table.index)
+    table.to_parquet(path)
+    with pytest.raises(DataError) as refused:
+        recorded_markets(tmp_path)
+    assert str(refused.value).startswith(f"{path}: ")
+    assert why in str(refused.value)
+
+
+def test_a_market_that_two_events_list_is_refused(tmp_path: Path) -> None:
+    write_files(tmp_path, QUOTES, SETTLED)
+    for kind in ("top_of_book", "settlement"):
+        table = pd.read_parquet(tmp_path / f"SERIES_{kind}.parquet")
+        if kind == "top_of_book":
+            table = table[table["ticker"] == "E1-WARM"].assign(event="E2")
+        table.to_parquet(tmp_path / f"SERIES2_{kind}.parquet")
+    with pytest.raises(DataError, match=r"E1-WARM: listed in E\d and in E\d"):
+        recorded_markets(tmp_path)
+
+
+# A short market whose prices move far and whose quotes are wide: a bias shows.
+SHORT = SyntheticMarket(steps=8, start_deviation=2.0, volatility=2.0, width=6.0)
+MANY = 20_000
+
+markets = st.builds(
+    SyntheticMarket,
+    steps=st.integers(1, 40),
+    level=st.floats(0.001, 0.999),
+    start_deviation=st.floats(0, 10),
+    reversion=st.sampled_from([0.0, 1e-9, 1.0, 30.0]),
+    volatility=st.floats(0, 100),
+    tick=st.sampled_from([0.01, 0.001, 0.5]),
+    width=st.floats(1, 20),
+    depth=st.floats(1, 1e6),
+    lot=st.integers(1, 100),
+    informed=st.floats(0, 100),
+    noise=st.floats(0, 20),
+    edge=st.sampled_from([0.0, 0.03, 0.25]),
+    memory=st.floats(0, 0.9999),
+    estimate_noise=st.sampled_from([0.0, 0.5]),
+)
+
+
+def outcomes_of(sessions: Array) -> Array:
+    assert outcome_of(sessions[0]) == (sessions[0, -1, YES_BID] > 0.5)
+    return np.asarray(sessions[:, -1, [YES_BID, YES_ASK]].mean(axis=1) > 0.5, dtype=float)
+
+
+def assert_mean(values: Array, expected: float) -> None:
+    """The mean is within 3 of its standard errors."""
+    error = values.std() / np.sqrt(len(values))
+    assert abs(values.mean() - expected) <= 3 * error, (values.mean(), expected, error)
+
+
+@pytest.fixture(scope="module")
+def fair_market() -> Array:
+    return synthetic_sessions(1, MANY, SHORT)
+
+
+@pytest.fixture(scope="module")
+def mispriced_market() -> Array:
+    return synthetic_sessions(2, MANY, replace(SHORT, edge=0.05, memory=0.8))
+
+
+@given(seed=st.integers(0, 2**63), market=markets, cut=st.integers(0, 40))
+def test_every_synthetic_session_is_one_and_its_tail_in_reverse_too(
+    seed: int, market: SyntheticMarket, cut: int
+) -> None:
+    session = synthetic_session(seed, market)
+    assert session.shape == (market.steps + 1, 7)
+    np.testing.assert_array_equal(checked_session(session, market.tick), session)
+    counts = session[:, [BID_SIZE, ASK_SIZE, SOLD, BOUGHT]]
+    np.testing.assert_array_equal(counts, np.round(counts))
+    turned = np.concatenate([session[:cut], session[cut:][::-1]])
+    checked_session(turned, market.tick)
+
+
+@given(seed=st.integers(0, 2**32), market=markets, data=st.data())
+def test_what_comes_later_changes_no_row(seed: int, market: SyntheticMarket, data: Any) -> None:
+    row = data.draw(st.integers(0, market.steps - 1), label="row")
+    draws = draws_of(seed, 3, market)
+    other = draws_of(seed + 1, 3, market)
+    after = np.arange(market.steps + 1) > row
+    altered = Draws(
+        np.where(after, other.normals, draws.normals),
+        np.where(after[:, None], other.uniforms, draws.uniforms),
+    )
+    before = sessions_from(draws, market)
+    np.testing.assert_array_equal(
+        sessions_from(altered, market)[:, : row + 1], before[:, : row + 1]
+    )
+
+
+def test_the_fair_price_is_the_expectation_of_the_next_one() -> None:
+    nodes, weights = np.polynomial.hermite_e.hermegauss(60)
+    weights = weights / weights.sum()
+    market = replace(SHORT, level=0.3, reversion=2.0)
+    draws = draws_of(5, 1, market)
+    for row in range(market.steps - 1):
+        normals = np.repeat(draws.normals, len(nodes), axis=0)
+        normals[:, LATENT, row + 1] = nodes
+        uniforms = np.repeat(draws.uniforms, len(nodes), axis=0)
+        sessions = sessions_from(Draws(normals, uniforms), market)
+        expected = float(weights @ sessions[:, row + 1, ESTIMATE])
+        assert abs(expected - sessions[0, row, ESTIMATE]) < 1e-12, row
+
+
+def test_the_last_fair_price_is_the_chance_of_the_outcome() -> None:
+    nodes, weights = np.polynomial.hermite_e.hermegauss(40)
+    weights = weights / weights.sum()
+    levels = 2000
+    market = SyntheticMarket(steps=1, level=0.3, start_deviation=1.0, volatility=1.5)
+    normals = np.zeros((len(nodes) * levels, 3, 2))
+    normals[:, LATENT, 0] = 0.7
+    normals[:, LATENT, 1] = np.repeat(nodes, levels)
+    uniforms = np.full((len(normals), 2, 5), 0.5)
+    uniforms[:, 1, OUTCOME] = np.tile((np.arange(levels) + 0.5) / levels, len(nodes))
+    sessions = sessions_from(Draws(normals, uniforms), market)
+    chances = outcomes_of(sessions).reshape(len(nodes), levels).mean(axis=1)
+    assert abs(float(weights @ chances) - sessions[0, 0, ESTIMATE]) < 1 / levels
+
+
+def test_the_chance_is_the_logistic_function_of_the_log_odds_to_5e_6() -> None:
+    log_odds = np.linspace(-15, 15, 2001)
+    market = SyntheticMarket(steps=1, start_deviation=1.0, reversion=0.0, volatility=0.0)
+    normals = np.zeros((len(log_odds), 3, 2))
+    normals[:, LATENT, 0] = log_odds
+    sessions = sessions_from(Draws(normals, np.full((len(log_odds), 2, 5), 0.5)), market)
+    logistic = 1 / (1 + np.exp(-log_odds))
+    error = np.abs(sessions[:, 0, ESTIMATE] - logistic).max()
+    assert 1e-6 < error < 5e-6
+
+
+@pytest.mark.parametrize("row", [0, 4, 7])
+def test_the_estimate_is_calibrated_and_the_market_is_not_where_it_has_an_edge(
+    mispriced_market: Array, row: int
+) -> None:
+    outcomes = outcomes_of(mispriced_market)
+    estimates = mispriced_market[:, row, ESTIMATE]
+    for low in np.arange(0.1, 0.9, 0.2):
+        inside = (estimates >= low) & (estimates < low + 0.2)
+        assert_mean((outcomes - estimates)[inside], 0.0)
+    asks = mispriced_market[:, row, YES_ASK]
+    cheap = estimates > asks + 0.03
+    profit = (outcomes - asks)[cheap]
+    assert profit.mean() > 3 * profit.std() / np.sqrt(len(profit))
+    assert_mean(profit, (estimates - asks)[cheap].mean())
+
+
+def test_market_orders_hit_a_quote_that_the_price_has_left(fair_market: Array) -> None:
+    """Nobody who rests at the best price earns from them: they know the price that comes."""
+    before = fair_market[:, :-2]
+    after = fair_market[:, 1:-1]
+    assert (after[:, :, YES_BID] <= after[:, :, ESTIMATE]).all()
+    assert (after[:, :, ESTIMATE] <= after[:, :, YES_ASK]).all()
+    sold = after[:, :, SOLD]
+    bought = after[:, :, BOUGHT]
+    assert (after[:, :, ESTIMATE] <= before[:, :, YES_BID])[sold > 0].all()
+    assert (after[:, :, ESTIMATE] >= before[:, :, YES_ASK])[bought > 0].all()
+    beyond = 100 * (before[:, :, YES_BID] - after[:, :, ESTIMATE])
+    inner = (beyond > 0) & (before[:, :, YES_BID] > 0) & (beyond < 20)
+    inner &= after[:, :, ESTIMATE] > 0.005
+    assert_mean((sold - 20 * beyond)[inner], 0.0)
+    assert (fair_market[:, 0, [SOLD, BOUGHT]] == 0).all()
+    last = fair_market[:, -1, [YES_BID, YES_ASK]].mean(axis=1)
+    np.testing.assert_allclose(np.abs(last - 0.5), 0.495)
+    np.testing.assert_array_equal(fair_market[:, -1, ESTIMATE], last > 0.5)
+    assert (fair_market[:, -1, [SOLD, BOUGHT, BID_SIZE, ASK_SIZE]] == 0).all()
+
+
+def test_depth_and_width_are_as_deep_and_wide_as_stated() -> None:
+    market = SyntheticMarket(steps=50, start_deviation=0.0, volatility=0.5, depth=12.0, width=2.5)
+    quoted = synthetic_sessions(6, 400, market)[:, :-1]
+    for column in (BID_SIZE, ASK_SIZE):
+        assert_mean(quoted[:, :, column].ravel(), 12.0)
+    assert_mean(100 * (quoted[:, :, YES_ASK] - quoted[:, :, YES_BID]).ravel(), 2.5)
+    one = synthetic_sessions(6, 20, replace(market, depth=1.0, width=1.0))[:, :-1]
+    assert (one[:, :, BID_SIZE] == 1).all()
+    np.testing.assert_allclose(one[:, :, YES_ASK] - one[:, :, YES_BID], 0.01)
+
+
+@given(seed=st.integers(0, 2**63), first=st.integers(0, 1000), count=st.integers(1, 6))
+@settings(max_examples=25)
+def test_many_sessions_are_those_that_are_drawn_one_by_one(
+    seed: int, first: int, count: int
+) -> None:
+    market = replace(SHORT, edge=0.02)
+    batch = synthetic_sessions(seed, count, market, first)
+    for k in reversed(range(count)):
+        np.testing.assert_array_equal(synthetic_session(seed, market, first + k), batch[k])
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "seed", (1, -2)])
+def test_a_seed_that_is_none_is_refused(seed: Any) -> None:
+    with pytest.raises(InputError, match="seed: "):
+        synthetic_session(seed)
+    with pytest.raises(InputError, match="market: -1"):
+        synthetic_session(0, market=-1)

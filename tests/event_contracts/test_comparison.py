@@ -1,0 +1,333 @@
+"""Policies play fairly; an answer is yes or no only where the sessions decide it."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from event_contracts.compare import ComparisonSettings, compare, held_out_sessions
+from event_contracts.simulation.comparison import Comparison, Rollout, Standing, Trials, rollout
+from event_contracts.simulation.comparison_page import result_of
+from event_contracts.simulation.settings import EpisodeSettings
+from event_contracts.simulation.synthetic import SyntheticMarket, synthetic_sessions
+from event_contracts.simulation.vector import MarketAgnosticKalshiEnv
+from event_contracts.trading.actions import POSITION_SIZES
+from event_contracts.trading.policies import BinaryKelly, Observations, Policy, RandomPolicy
+from foundation.arrays import Array, Mask
+from foundation.errors import InputError
+from tests.commands import overridden
+from tests.e2e.refused import refusal_of, started
+from tests.event_contracts.checkpoints import checkpoint
+from tests.event_contracts.recordings import Quote, write_files
+from tests.pages import without_scripts
+
+QUIET = SyntheticMarket(steps=40)
+SETTINGS = EpisodeSettings(market=QUIET)
+
+
+def sessions_of(count: int, market: SyntheticMarket = QUIET, seed: int = 5) -> list[Array]:
+    return list(synthetic_sessions(seed, count, market))
+
+
+class FirstAllowed:
+    """The largest allowed code."""
+
+    name = "first"
+
+    def actions(self, seen: Observations, allowed: Mask) -> np.ndarray:
+        return 24 - allowed[:, ::-1].argmax(axis=1)
+
+
+def test_a_rollout_is_what_the_environment_plays_one_by_one() -> None:
+    sessions = sessions_of(4)
+    together = rollout(FirstAllowed(), sessions, SETTINGS)
+    for k, session in enumerate(sessions):
+        env = MarketAgnosticKalshiEnv(session)
+        env.reset()
+        done = False
+        sizes, fills = [], []
+        while not done:
+            code = int(np.flatnonzero(env.action_masks())[-1])
+            _, _, done, _, info = env.step(code)
+            sizes += [info["last_order_size"]] if info["last_order_size"] else []
+            fills += info["fills"]
+        assert together.profits[k] == pytest.approx(info["cash"] - 1000.0, abs=1e-9)
+        assert [order.size for order in together.episodes[k].orders] == sizes
+        assert [float(fill.fee) for fill in together.episodes[k].fills] == [f["fee"] for f in fills]
+
+
+def test_profits_of_orders_are_those_of_the_account_in_every_session() -> None:
+    for style in ("aggressive", "passive"):
+        played = rollout(RandomPolicy(3), sessions_of(20), replace(SETTINGS, price_style=style))
+        for profit, episode in zip(played.profits, played.episodes, strict=True):
+            orders = sum((each for each in episode.profits if each is not None), Fraction(0))
+            assert float(orders) == pytest.approx(profit, abs=1e-9)
+
+
+def standard_error(played: Rollout) -> float:
+    return float(played.profits.std(ddof=1) / np.sqrt(len(played.profits)))
+
+
+NOISY = replace(QUIET, estimate_noise=0.1)
+
+
+@pytest.mark.first_example
+@pytest.mark.parametrize(
+    ("policy", "fixed"),
+    [(RandomPolicy(0), None), (RandomPolicy(0), 10), (BinaryKelly(), None), (BinaryKelly(), 10)],
+)
+def test_without_an_edge_whoever_trades_loses_on_average(policy: Policy, fixed: int | None) -> None:
+    """Not in every session, and not by accident: by more than three standard errors."""
+    settings = replace(SETTINGS, fixed_size=fixed)
+    played = rollout(policy, sessions_of(300, NOISY), settings)
+    assert sum(len(episode.fills) for episode in played.episodes) > 300
+    assert (played.profits > 0).any()
+    assert played.profits.mean() < -3 * standard_error(played)
+    paid = sum(fill.fee for episode in played.episodes for fill in episode.fills)
+    assert paid > 0
+
+
+def test_with_an_edge_and_the_fair_price_kelly_earns() -> None:
+    market = replace(QUIET, edge=0.2, memory=0.99)
+    played = rollout(BinaryKelly(), sessions_of(300, market), SETTINGS)
+    assert played.profits.mean() > 3 * standard_error(played)
+
+
+seeds = st.integers(0, 2**31)
+
+
+def drawn(
+    seed: int, count: int, runs: int = 1, mean: float = 0.0, deviation: float = 0.05
+) -> Array:
+    return np.random.default_rng(seed).normal(mean, deviation, (runs, count)).clip(-0.9, None)
+
+
+def trials(groups: int | None = None, /, **returns: Array) -> Trials:
+    count = next(iter(returns.values())).shape[1]
+    numbers = np.arange(count) if groups is None else np.arange(count) % groups
+    return Trials(returns, numbers)
+
+
+def test_figures_to_check_by_hand() -> None:
+    judged = trials(one=np.array([[0.1, -0.1, 0.3]])).judge("one")
+    assert judged.profit_usd.value == pytest.approx(0.1)
+    assert judged.sharpe.value == pytest.approx(0.1 / np.sqrt(0.08 / 3))
+    assert judged.growth.value == pytest.approx(np.log(1.1 * 0.9 * 1.3) / 3)
+    assert judged.profit_usd.interval is None
+
+
+@given(seeds, st.integers(1, 3))
+@settings(max_examples=20)
+def test_more_in_every_session_is_yes_and_less_is_no(seed: int, runs: int) -> None:
+    fixed = drawn(seed, 60, runs, mean=0.02)
+    both = trials(one=fixed + 0.05, other=fixed)
+    assert both.answer("one", "other").verdict == "yes"
+    assert both.answer("other", "one").verdict == "no"
+
+
+@given(seeds)
+@settings(max_examples=20)
+def test_more_money_at_a_worse_ratio_is_no(seed: int) -> None:
+    fixed = drawn(seed, 60, mean=0.05, deviation=0.02)
+    wild = 2 * fixed + 0.4 * np.where(np.arange(60) % 2, 1.0, -1.0)
+    answer = trials(one=wild, other=fixed).answer("one", "other")
+    assert answer.excess_usd.value is not None
+    assert answer.excess_usd.value > 0
+    assert answer.verdict == "no"
+
+
+def test_a_tenth_more_is_the_bar() -> None:
+    fixed = drawn(8, 200, mean=0.05, deviation=0.01)
+    calm = fixed.mean() + (fixed - fixed.mean()) / 2
+    for more, verdict in ((1.05, "no"), (1.099, "no power"), (1.2, "yes")):
+        answer = trials(one=more * calm, other=fixed).answer("one", "other")
+        assert answer.excess_usd.value == pytest.approx((more - 1.1) * fixed.mean())
+        assert answer.verdict == verdict
+
+
+def test_where_the_other_loses_something_has_to_be_earned() -> None:
+    losing = drawn(1, 100, mean=-0.1, deviation=0.01)
+    less = drawn(2, 100, mean=-0.02, deviation=0.01)
+    answer = trials(one=less, other=losing).answer("one", "other")
+    assert answer.excess_usd.value == pytest.approx(less.mean())
+    assert answer.sharpe_difference.interval is not None
+    assert answer.sharpe_difference.interval[0] > 0
+    assert answer.verdict == "no"
+
+
+def test_whoever_stays_out_has_no_ratio_and_earns_no_more() -> None:
+    out = np.zeros((1, 50))
+    pair = trials(one=out, other=drawn(3, 50, mean=0.05))
+    assert pair.judge("one").sharpe.value is None
+    assert pair.answer("one", "other").verdict == "no"
+    assert pair.answer("other", "one").verdict == "no power"
+    assert trials(one=out, other=out).answer("one", "other").verdict == "no power"
+
+
+@given(seeds, st.integers(2, 5))
+@settings(max_examples=20)
+def test_sessions_that_hang_together_count_once(seed: int, copies: int) -> None:
+    returns = drawn(seed, 30)
+    once = trials(one=returns).judge("one")
+    again = trials(30, one=np.tile(returns, copies)).judge("one")
+    for before, after in ((once.profit_usd, again.profit_usd), (once.sharpe, again.sharpe)):
+        assert before.interval is not None
+        assert after.interval == pytest.approx(before.interval)
+    alone = trials(one=np.tile(returns, copies)).judge("one")
+    assert alone.profit_usd.interval is not None
+    assert np.diff(alone.profit_usd.interval) < np.diff(once.profit_usd.interval)  # type: ignore[arg-type]
+
+
+def test_runs_that_differ_widen_an_interval_and_runs_that_do_not_leave_it() -> None:
+    returns = drawn(7, 40)
+    once = trials(one=returns).judge("one").profit_usd.interval
+    same = trials(one=np.repeat(returns, 3, axis=0)).judge("one").profit_usd.interval
+    apart = trials(one=returns + np.array([[-0.1], [0.0], [0.1]])).judge("one").profit_usd.interval
+    assert once is not None
+    assert same == pytest.approx(once)
+    assert apart is not None
+    assert apart[1] - apart[0] > 2 * (once[1] - once[0])
+
+
+EDGE = SyntheticMarket(steps=20, edge=0.2, memory=0.99)
+SMALL = ComparisonSettings(episode=EpisodeSettings(market=EDGE), sessions=25, runs=2)
+
+
+@pytest.fixture(scope="module")
+def named(tmp_path_factory: pytest.TempPathFactory) -> ComparisonSettings:
+    """With two checkpoints of each kind."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    free = tuple(checkpoint(folder / f"free{k}", k) for k in range(2))
+    fixed = tuple(checkpoint(folder / f"fixed{k}", k, fixed_size=10) for k in range(2))
+    return replace(SMALL, variable=free, fixed=fixed)
+
+
+def sizes_of(standing: Standing) -> set[int]:
+    return {order.size for episode in standing.episodes for order in episode.orders}
+
+
+@pytest.fixture(scope="module")
+def comparison(named: ComparisonSettings) -> Comparison:
+    return compare(named)
+
+
+def test_every_policy_plays_every_session_and_each_pair_is_answered(comparison: Comparison) -> None:
+    names = [each.name for each in comparison.standings]
+    assert names == ["variable", "fixed 10", "kelly", "kelly fixed 10", "random", "nothing"]
+    assert [each.runs for each in comparison.standings] == [2, 2, 1, 1, 2, 1]
+    assert set(comparison.answers) == {("variable", "fixed 10"), ("kelly", "kelly fixed 10")}
+    by_name = {each.name: each for each in comparison.standings}
+    for name in ("fixed 10", "kelly fixed 10"):
+        assert sizes_of(by_name[name]) == {10}
+    assert len(sizes_of(by_name["variable"])) > 1
+    assert by_name["nothing"].profit == 0
+
+
+def test_json_holds_every_figure_and_the_page_every_section(
+    comparison: Comparison, tmp_path: Path
+) -> None:
+    result = result_of(comparison)
+    for name, write in result.files.items():
+        write(tmp_path / name)
+    content = json.loads((tmp_path / "comparison.json").read_text())
+    assert [answer["verdict"] in ("yes", "no", "no power") for answer in content["answers"]]
+    random = next(run for run in content["runs"] if run["run"] == "random")
+    low, high = random["profit_usd"]["interval"]
+    assert low < random["profit_usd"]["value"] < high
+    assert random["total_profit_usd"] == pytest.approx(25 * random["profit_usd"]["value"])
+    assert set(random["sizes"]["position_size_distribution"]) <= {str(s) for s in POSITION_SIZES}
+    page = (tmp_path / "comparison.html").read_text()
+    for each in comparison.standings:
+        assert f"<h2>Sizes: {each.name}</h2>" in page
+    assert page.count("Size against profit") == 5
+    assert page.count("No order was sent.") == 1
+    for sentence in result.sentences[:2]:
+        assert re.search(r"\? (Yes|No|No power): USD an episode", sentence)
+        assert html.escape(sentence).replace("&#x27;", "&#39;") in page
+    rest = without_scripts(page, "marketsimulator/runs.js")
+    assert not re.search(r"<script|https?://(?!www\.w3\.org)", rest)
+
+
+def recorded(folder: Path) -> Path:
+    """Files of events with two markets each, an hour long."""
+    quotes: list[Quote] = [
+        (f"2026-11-{event + 1:02}T12:{minute:02}", f"RAIN-{event}-{market}", bid, bid + 2)
+        for event in range(6)
+        for market in range(2)
+        for minute in range(0, 60, 5)
+        for bid in [40 + (minute + event) % 7]
+    ]
+    settled = {name: int(name[5]) + int(name[7]) & 1 for _, name, *_ in quotes}
+    return write_files(folder, quotes, settled)
+
+
+def test_the_last_events_judge_and_the_markets_of_one_are_one_group(tmp_path: Path) -> None:
+    folder = str(recorded(tmp_path))
+    settings = replace(SMALL, folder=folder, judge_events=4)
+    held_out = held_out_sessions(settings)
+    assert held_out.groups.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert held_out.source == "recorded markets of RAIN-2, RAIN-3, RAIN-4, RAIN-5"
+    assert compare(settings).standings[-1].profit == 0
+    with pytest.raises(InputError, match="judge_events: 6 of 6 recorded events leave none"):
+        held_out_sessions(replace(settings, judge_events=6))
+
+
+def test_a_checkpoint_that_has_seen_what_judges_is_refused(tmp_path: Path) -> None:
+    folder = str(recorded(tmp_path))
+    settings = replace(SMALL, folder=folder, judge_events=4)
+    taught = [
+        checkpoint(tmp_path / f"after{k}", settings={"folder": ".", "train_events": k})
+        for k in (2, 3)
+    ]
+    assert compare(replace(settings, variable=(taught[0],))).standings[0].name == "variable"
+    with pytest.raises(InputError, match="after3: trained on the first 3 recorded events"):
+        compare(replace(settings, variable=(taught[1],)))
+    vague = checkpoint(tmp_path / "vague", settings={"folder": ".", "train_events": "many"})
+    with pytest.raises(InputError, match="vague: its header does not say how many events"):
+        compare(replace(settings, variable=(vague,)))
+    synthetic = replace(SMALL, sessions=2, variable=(taught[1],))
+    assert compare(synthetic).standings[0].name == "variable"
+
+
+@pytest.mark.parametrize("key", ["variable", "fixed"])
+def test_a_checkpoint_that_sends_other_orders_is_refused_by_name(key: str, tmp_path: Path) -> None:
+    cut = checkpoint(tmp_path / "cut", fixed_size=20)
+    assert cut in refusal_of("event_contracts.compare", f"{key}=[{cut}]", "output=no")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["output=there"], "comparison.json is a folder, a file's name is needed"),
+        (["folder=nowhere"], "is no folder"),
+        (["variable=[there]"], "variable: there: no checkpoint: "),
+    ],
+)
+def test_a_refused_comparison_is_one_line_and_leaves_nothing(
+    words: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "there" / "comparison.json").mkdir(parents=True)
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.chdir(tmp_path)
+    usual = ["sessions=2", "runs=1", "episode.market.steps=10", "output=deep/in/out"]
+    assert says in refusal_of("event_contracts.compare", *overridden(usual, words))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_command_writes_a_page_and_its_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["sessions=3", "episode.market.steps=10", "output=out"]
+    assert started("event_contracts.compare", *words) == 0
+    assert "Does kelly earn more than 10% more than kelly fixed 10" in capsys.readouterr().out
+    assert {path.name for path in Path("out").iterdir()} == {"comparison.html", "comparison.json"}

@@ -1,0 +1,350 @@
+"""Training leaves a checkpoint without code, goes on from it, and learns what there is."""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+
+from event_contracts.simulation.learner import (
+    Experience,
+    Learner,
+    Lessons,
+    Markets,
+    advantages_of,
+    learner_of,
+    surrogate_and_entropy,
+)
+from event_contracts.simulation.settings import LearnerSettings
+from event_contracts.simulation.synthetic import SyntheticMarket
+from event_contracts.simulation.vector import VectorKalshiEnv
+from event_contracts.trade import KalshiTradingSettings, policy_of
+from event_contracts.trading.fees import FeeRules
+from event_contracts.trading.policies import CHOICE, About, load_network, read_checkpoint
+from event_contracts.train import CHECKPOINT, UPDATES
+from foundation.arrays import Mask
+from foundation.errors import InputError
+from tests.commands import overridden
+from tests.e2e.refused import refusal_of, started
+from tests.event_contracts.checkpoints import checkpoint, layers, written
+
+Tensors = dict[str, Any]
+Damage = Callable[[Tensors, dict[str, Any]], object]
+MARKET = SyntheticMarket(steps=10)
+
+
+def begun_anew(seed: int = 3, **more: Any) -> Learner:
+    quick = LearnerSettings(**{"rollout": 4, "batch": 16, "epochs": 1, **more})
+    return learner_of(VectorKalshiEnv(4, market=MARKET), quick, seed)
+
+
+@settings(max_examples=10)
+@given(st.integers(0, 2**31), st.integers(1, 20))
+def test_of_the_allowed_actions_the_networks_first_is_chosen_whoever_stands_beside(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, count: int
+) -> None:
+    policy = load_network(checkpoint(tmp_path_factory.mktemp("c") / "one.safetensors", seed))
+    assert policy.name == "one"
+    rng = np.random.default_rng(seed)
+    seen = rng.normal(size=(count, len(policy.about.features))).astype(np.float32)
+    allowed = rng.random((count, 25)) < 0.3
+    allowed[:, 0] = True
+    chosen = policy.actions(seen, allowed)
+    values, tensors = seen, layers(seed)
+    for name in ("mlp_extractor.policy_net.0", "mlp_extractor.policy_net.2"):
+        values = np.tanh(values @ tensors[f"{name}.weight"].T + tensors[f"{name}.bias"])
+    values = values @ tensors["action_net.weight"].T + tensors["action_net.bias"]
+    assert chosen.tolist() == np.where(allowed, values, -np.inf).argmax(axis=1).tolist()
+    alone = [policy.actions(seen[k : k + 1], allowed[k : k + 1])[0] for k in range(count)]
+    assert chosen.tolist() == alone
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda t, a: t.pop("action_net.weight"), "action_net.weight is missing"),
+        (lambda t, a: a.update(features=["price"]), "trained on other features"),
+        (lambda t, a: a.pop("features") and a.update(other=1), "does not say what it was trained"),
+        (lambda t, a: t.update(layers(width=7)), "has shape"),
+        (lambda t, a: t.update(layers(actions=5)), "a checkpoint of 5 actions, this system has 25"),
+        (lambda t, a: t["action_net.bias"].fill(np.nan), "numbers that are not finite"),
+        (lambda t, a: t.update({"action_net.weight": np.zeros((25, 8), np.int64)}), "has shape"),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_refused_in_a_line(
+    tmp_path: Path, change: Damage, says: str
+) -> None:
+    tensors, about = layers(), asdict(About())
+    change(tensors, about)
+    path = written(tmp_path / "one.safetensors", tensors, about)
+    with pytest.raises(InputError, match=rf"{path}: .*{says}") as caught:
+        load_network(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_checkpoint_is_refused_without_running_anything_of_it(tmp_path: Path) -> None:
+    for content in (b"", b"\x80\x04pickle", b"text" * 100):
+        (tmp_path / f"{len(content)}").write_bytes(content)
+    for name in ("0", "8", "400", "missing"):
+        with pytest.raises(InputError, match=r"no checkpoint"):
+            load_network(tmp_path / name)
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint that can be gone on from."""
+    begun = begun_anew()
+    begun.learn(64, lambda steps, figures: None)
+    path = tmp_path_factory.mktemp("sound") / "sound.safetensors"
+    begun.save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda t, a: t.pop("value_net.bias"),
+        lambda t, a: t.pop("optimizer.step"),
+        lambda t, a: t.update({"optimizer.exp_avg": np.zeros((2, 2), np.float32)}),
+        lambda t, a: t["value_net.weight"].fill(np.nan),
+        lambda t, a: t["optimizer.exp_avg_sq"].fill(-1.0),
+        lambda t, a: a.update(steps=-5),
+        lambda t, a: a.update(fixed_size=10),
+    ],
+)
+def test_a_checkpoint_that_is_not_whole_is_not_gone_on_from(
+    sound: Path, damage: Damage, tmp_path: Path
+) -> None:
+    with safe_open(sound, "np") as file:
+        header = dict(file.metadata())
+        tensors = {name: file.get_tensor(name).copy() for name in file.keys()}  # noqa: SIM118
+    about = json.loads(header["kalshi"])
+    damage(tensors, about)
+    path = written(tmp_path / "x.safetensors", tensors, about)
+    with pytest.raises(InputError, match=rf"^{path}: [^\n]*$"):
+        begun_anew().load(Path(path))
+
+
+def test_what_is_saved_is_all_that_is_known_of_a_learner(sound: Path, tmp_path: Path) -> None:
+    """A seed decides everything, and what is gone on with draws otherwise than where it began."""
+    again, another = begun_anew(), begun_anew(9)
+    again.learn(64, lambda steps, figures: None)
+    states = []
+    for each in (again, another):
+        before = each.draws.get_state()
+        if each is another:
+            each.load(sound)
+            assert not each.draws.get_state().equal(before)
+        each.save(tmp_path / "x")
+        states.append(read_checkpoint(tmp_path / "x"))
+    weights, about = read_checkpoint(sound)
+    assert any(name.startswith("optimizer.") for name in weights)
+    for found, said in states:
+        assert said.steps == about.steps == 64
+        assert set(found) == set(weights)
+        assert all(np.array_equal(values, found[name]) for name, values in weights.items())
+
+
+STYLES = {**dict.fromkeys(("BUY_YES", "BUY_NO", "SELL_YES"), "aggressive"), "SELL_NO": "mid"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("fixed_size", 10, {"fixed_size": 10}),
+        ("position_sizes", (1, 2, 3, 4, 5), {"position_sizes": (1, 2, 3, 4, 5)}),
+        ("life", 20, {"settings": {"episode": {"life": 20}}}),
+        ("price_style", "mid", {"settings": {"episode": {"price_style": "mid"}}}),
+        ("price_style", STYLES, {"settings": {"episode": {"price_style": STYLES}}}),
+    ],
+)
+def test_a_policy_sends_the_orders_that_it_was_trained_with_and_no_others(
+    name: str, value: Any, said: dict[str, Any], tmp_path: Path
+) -> None:
+    policy = checkpoint(tmp_path / "one", **said)
+    with pytest.raises(InputError, match=rf"^{policy}: trained with {name}=[^\n]*$"):
+        policy_of(KalshiTradingSettings(policy=policy))
+    same = KalshiTradingSettings(policy=policy, **{name: value})
+    assert policy_of(same)(same.space_at(FeeRules()), 500.0).name == "one"
+
+
+WIDTH = 22
+
+
+def test_a_surrogate_is_clipped_where_a_likelihood_has_moved_too_far() -> None:
+    """Of two even actions: ratios 1 and 1.5, of which the second counts as 1.2 where it gains and
+    whole where it loses.
+    """
+    lessons = Lessons(
+        seen=torch.zeros(3, WIDTH),
+        shut=torch.zeros(3, 2),
+        codes=torch.tensor([[0], [1], [1]]),
+        likelihoods=torch.tensor([1 / 2, 1 / 3, 1 / 3]).log(),
+        advantages=torch.tensor([1.0, 10.0, -10.0]),
+        returns=torch.zeros(3),
+    )
+    surrogate, entropy = surrogate_and_entropy(torch.zeros(3, 2), lessons, 0.2)
+    assert surrogate.item() == pytest.approx(-(1 + 12 - 15) / 3)
+    assert entropy.item() == pytest.approx(np.log(2))
+
+
+def test_advantages_add_up_what_follows_until_a_market_settles() -> None:
+    """By hand, with a discount and a trace of 1/2: 8 + 4/2 - 2, and so on backwards."""
+    rewards = np.array([[1.0], [2.0], [8.0]], np.float32)
+    values = np.array([[2.0], [4.0], [2.0], [4.0]], np.float32)
+    going = np.zeros((3, 1), dtype=bool)
+    found = advantages_of(rewards, values, going, 0.5, 0.5)
+    assert found[:, 0].tolist() == [1 + 2 - 2 + 1 / 4, 2 + 1 - 4 + 8 / 4, 8 + 2 - 2]
+    going[1] = True
+    assert advantages_of(rewards, values, going, 0.5, 0.5)[:, 0].tolist() == [0.5, -2.0, 8.0]
+
+
+@pytest.fixture
+def learner() -> Learner:
+    quick = LearnerSettings(rollout=8, batch=64, layers=(8,))
+    return learner_of(VectorKalshiEnv(64, market=SyntheticMarket(steps=10)), quick, seed=3)
+
+
+def test_only_allowed_actions_are_played_as_often_as_they_are_likely(learner: Learner) -> None:
+    seen = np.repeat(np.linspace(-1, 1, WIDTH, dtype=np.float32)[None], 20_000, axis=0)
+    allowed = np.zeros((len(seen), 25), dtype=bool)
+    allowed[:, [0, 3, 20]] = True
+    with torch.no_grad():
+        learner.networks.named[f"{CHOICE}bias"][:] = torch.linspace(0, 3, 25)
+        codes, likelihoods = learner._choose(seen, allowed)
+    assert set(codes) == {0, 3, 20}
+    for code in (0, 3, 20):
+        chance = np.exp(likelihoods[codes == code])
+        assert np.ptp(chance) == 0
+        assert (codes == code).mean() == pytest.approx(chance[0], abs=0.015)
+
+
+def test_likelihoods_that_are_played_are_those_that_are_learned_from(learner: Learner) -> None:
+    """Before the first step of the optimizer every ratio is 1, so the surrogate is the mean."""
+    with torch.no_grad():
+        played: Experience = learner.markets.play(learner._choose)
+        lessons = learner._lessons(played)
+        logits = learner.networks.logits(lessons.seen, lessons.shut)
+        surrogate, _ = surrogate_and_entropy(logits, lessons, 0.2)
+    torch.testing.assert_close(surrogate, -lessons.advantages.mean(), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_with_an_edge_a_network_earns_what_it_did_not_before() -> None:
+    """Mean USD of an episode, learned on synthetic markets with an edge of 10 cents."""
+    env = VectorKalshiEnv(512, market=SyntheticMarket(edge=0.1), reward="log_wealth")
+    learner = learner_of(env, LearnerSettings(), seed=0)
+    earned: list[float] = []
+    learner.learn(500_000, lambda steps, figures: earned.append(figures.get("earned", np.nan)))
+    known = [each for each in earned if np.isfinite(each)]
+    assert known[0] < 0 < 8 < known[-1]
+
+
+COMMAND = "event_contracts.train"
+QUICK = (
+    *("markets=8", "steps=512", "every=128", "learner.rollout=16", "learner.batch=64"),
+    *("learner.epochs=1", "episode.market.steps=20", "output=deep/in/out"),
+)
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def refused(*words: str) -> str:
+    return refusal_of(COMMAND, *overridden(QUICK, words))
+
+
+@pytest.mark.slow
+def test_a_run_leaves_a_checkpoint_that_plays_and_a_resumed_one_goes_on(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert started(COMMAND, *overridden(QUICK, ["output=one", "episode.reward=log_wealth"])) == 0
+    assert "512 steps, in whole rounds of 128; " in capsys.readouterr().out
+    path = Path("one") / CHECKPOINT
+    policy = load_network(path)
+    assert policy.about.steps == 512
+    env = VectorKalshiEnv(3, market=SyntheticMarket(steps=10))
+    seen, _ = env.reset(seed=0)
+    for _ in range(9):
+        seen, *_ = env.step(policy.actions(seen, env.action_masks()))
+    updates = [json.loads(line) for line in Path("one", UPDATES).read_text().splitlines()]
+    assert [each["steps"] for each in updates] == [128, 256, 384, 512]
+    assert {"earned", "orders", "size", "share_5", "entropy"} <= set().union(*updates)
+    assert f"steps: {path} has 512 steps already" in refused("output=two", f"resume={path}")
+    assert not Path("two", CHECKPOINT).exists()
+    on = overridden(QUICK, ["output=two", f"resume={path}", "steps=768"])
+    assert started(COMMAND, *on) == 0
+    assert load_network(Path("two", CHECKPOINT)).about.steps == 768
+    assert json.loads(Path("two", UPDATES).read_text().splitlines()[0])["steps"] == 640
+    runs = load_network(Path("two", CHECKPOINT)).about.runs
+    assert [run["output"] for run in runs] == ["two", "one"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["resume=nowhere"], "nowhere: no checkpoint"),
+        (["train_events=99", "folder=."], "."),
+        (["episode.fixed_size=7"], "error: episode.fixed_size: 7"),
+        (["output=there"], f"{CHECKPOINT} is a folder, a file's name is needed"),
+        (["output=mine"], "is there already"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_in_a_line_and_nothing_is_written(
+    words: list[str], says: str
+) -> None:
+    for name in ("there", "mine"):  # an earlier run's
+        Path(name).mkdir()
+        Path(name, UPDATES).touch()
+    Path("there", CHECKPOINT).mkdir()
+    Path("mine", CHECKPOINT).write_text("of another run")
+    before = sorted(Path().rglob("*"))
+    assert says in refused(*words)
+    assert sorted(Path().rglob("*")) == before
+    assert Path("mine", CHECKPOINT).read_text() == "of another run"
+
+
+def any_allowed(seen: np.ndarray, allowed: Mask) -> tuple[np.ndarray, np.ndarray]:
+    """An allowed action in front of every market, and the logarithm of its likelihood."""
+    rng = np.random.default_rng(seen.view(np.uint32).ravel()[:8])
+    codes = np.array([rng.choice(np.flatnonzero(row)) for row in allowed])
+    return codes, -np.log(allowed.sum(axis=1)).astype(np.float32)
+
+
+def test_a_potential_moves_rewards_and_leaves_what_an_episode_earned() -> None:
+    """Undiscounted, the shaped rewards of an episode add up to the others."""
+    market = SyntheticMarket(steps=30, edge=0.1)
+    rewards = {}
+    for shaping in (False, True):
+        env = VectorKalshiEnv(16, market=market, reward="log_wealth", life=20)
+        settings = LearnerSettings(shaping=shaping, discount=1.0, rollout=15)
+        markets = Markets(env, settings, seed=5)
+        parts = [markets.play(any_allowed) for _ in range(2)]
+        assert [part.over.sum() for part in parts] == [0, 16]
+        assert parts[1].over[-1].all()
+        assert np.array_equal(parts[0].seen[-1], parts[1].seen[0])
+        rewards[shaping] = np.concatenate([part.rewards for part in parts])
+        assert markets.earned == pytest.approx(rewards[False].sum(axis=0), abs=1e-3)
+    assert np.allclose(rewards[True].sum(axis=0), rewards[False].sum(axis=0), atol=1e-3)
+    shifted = np.abs(rewards[True]).sum()
+    assert shifted != pytest.approx(np.abs(rewards[False]).sum(), rel=1e-3)
+
+
+def test_a_disk_that_takes_nothing_ends_training_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(learner: Learner, path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Learner, "save", full)
+    assert "o cannot be written: No space left on device" in refused("output=o", "steps=128")
