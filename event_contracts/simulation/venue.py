@@ -176,13 +176,10 @@ def balance(exchange: Exchange) -> Response:
 
 
 def order(exchange: Exchange, placed: PlacedOrder) -> Response:
-    own = placed.order
     return {
         **_ids(placed),
-        "ticker": own.market,
-        **_direction(own),
+        **_terms(placed.order),
         "status": placed.state,
-        **_prices(yes_price(own.side, own.price)),
         "fill_count_fp": counted(placed.filled),
         "remaining_count_fp": counted(placed.waiting),
         "initial_count_fp": counted(placed.count),
@@ -324,10 +321,8 @@ def _fill_answer(exchange: Exchange, number: int, fill: Fill) -> Response:
     return {
         "fill_id": f"trade-{number:06d}",
         "order_id": fill.order_id,
-        "ticker": fill.market,
-        **_direction(fill),
+        **_terms(fill),
         "count_fp": counted(fill.count),
-        **_prices(yes_price(fill.side, fill.price)),
         "is_taker": not fill.maker,
         "fee_cost": dollars(fill.fee),
         "created_time": written(at),
@@ -348,19 +343,13 @@ def _settlement_answer(exchange: Exchange, settlement: Settlement) -> Response:
     }
 
 
-def _direction(order: LimitOrder | Fill) -> Response:
-    """What an order or a fill does, in each of the API's ways to say it."""
-    side = book_side(order.action, order.side)
+def _terms(order: LimitOrder | Fill) -> Response:
+    """What an order or a fill does in the book of YES."""
     return {
-        "side": order.side.lower(),
-        "action": order.action.lower(),
-        "outcome_side": "yes" if side == "bid" else "no",
-        "book_side": side,
+        "ticker": order.market,
+        "book_side": book_side(order.action, order.side),
+        "yes_price_dollars": dollars(yes_price(order.side, order.price)),
     }
-
-
-def _prices(yes: Decimal) -> Response:
-    return {"yes_price_dollars": dollars(yes), "no_price_dollars": dollars(PAYOUT - yes)}
 
 
 def _ids(placed: PlacedOrder) -> Response:

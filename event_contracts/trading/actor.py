@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
@@ -51,25 +51,6 @@ log = logging.getLogger(__name__)
 UNKNOWN_OUTCOME = "an order of unknown outcome keeps this market"
 
 
-class TradingManager(OrderManager, Protocol):
-    """An order manager whose orders are written down before they are sent.
-
-    Raises `BrokerError` in every method, for a venue that does not answer, or an order that it does
-    not end.
-    """
-
-    def expiry(self) -> np.datetime64 | None:
-        """When an order that is sent now ends at the venue; none where it does not by itself."""
-
-    def undetermined(self, market: str) -> tuple[OrderIntent, ...]:
-        """Orders of a market of which nobody knows what became, once they were looked for."""
-
-    def withdraw(self, market: str, before: np.datetime64) -> tuple[OrderIntent, ...]:
-        """Take our orders that work in a market out of its book: those sent before an instant, and
-        those that may not rest there now; they are returned.
-        """
-
-
 @dataclass(eq=False)
 class ActorService:
     """A policy on live, recorded or simulated markets.
@@ -87,7 +68,7 @@ class ActorService:
     """
 
     account: str
-    manager: TradingManager
+    manager: OrderManager
     space: LimitOrderActionSpace
     policy: Policy
     actions: ActionLog

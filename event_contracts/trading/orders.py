@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
 
+import numpy as np
+
 from execution.contract_orders import COUNT_STEP as COUNT_STEP
 from execution.contract_orders import PAYOUT as PAYOUT
 from execution.contract_orders import PRICE_STEP as PRICE_STEP
@@ -17,6 +19,7 @@ from execution.contract_orders import LimitOrder as LimitOrder
 from execution.contract_orders import Outcome as Outcome
 from execution.contract_orders import Verb as Verb
 from execution.contract_orders import check_terms as check_terms
+from execution.journal.order_store import OrderIntent
 from foundation.cents import CENT
 
 
@@ -157,7 +160,12 @@ class MarketView:
 
 
 class OrderManager(Protocol):
-    """What sends orders and knows what became of them, simulated or at the venue."""
+    """What sends orders once they are written down, and knows what became of them, simulated or at
+    the venue.
+
+    Raises `BrokerError` in every method, for a venue that does not answer, or an order that it does
+    not end.
+    """
 
     def view(self, market: str) -> MarketView:
         """The account in front of a market now."""
@@ -171,6 +179,17 @@ class OrderManager(Protocol):
 
     def cancel(self, order_id: str) -> None:
         """Take an order out of the book; one that has ended already stays as it ended."""
+
+    def expiry(self) -> np.datetime64 | None:
+        """When an order that is sent now ends at the venue; none where it does not by itself."""
+
+    def undetermined(self, market: str) -> tuple[OrderIntent, ...]:
+        """Orders of a market of which nobody knows what became, once they were looked for."""
+
+    def withdraw(self, market: str, before: np.datetime64) -> tuple[OrderIntent, ...]:
+        """Take our orders that work in a market out of its book: those sent before an instant, and
+        those that may not rest there now; they are returned.
+        """
 
 
 def other(side: Outcome) -> Outcome:

@@ -200,13 +200,13 @@ def test_a_request_is_taken_with_its_own_signature_and_no_other(practice: Kalshi
         assert (refused.status_code, refused.json()["code"]) == (401, "authentication_error")
 
 
-def test_an_order_and_its_fill_are_said_in_each_of_the_apis_ways(practice: KalshiPractice) -> None:
+def test_an_order_and_its_fill_are_said_as_the_api_says_them(practice: KalshiPractice) -> None:
     """10 YES at 0.50: fee 0.07 · 10 · 0.25 = 0.175, the balance floored to a cent: $5.18."""
     taken = create(practice)
     assert (taken.status_code, taken.json()["fill_count"]) == (201, "0.00")
     assert practice.advance()["moved"] == 1
     [order] = listed(practice)
-    assert (order["outcome_side"], order["book_side"], order["action"]) == ("yes", "bid", "buy")
+    assert (order["book_side"], order["status"]) == ("bid", "executed")
     (fill,) = practice.ask("GET", "/portfolio/fills", order_id=order["order_id"]).json()["fills"]
     assert "client_order_id" not in fill
     assert (fill["count_fp"], fill["yes_price_dollars"]) == ("10.00", "0.5000")

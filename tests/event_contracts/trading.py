@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from event_contracts.simulation.exchange import Exchange
 from event_contracts.trading.action_log import ActionEntry, ActionLog
-from event_contracts.trading.actor import ActorService, TradingManager
+from event_contracts.trading.actor import ActorService
 from event_contracts.trading.orders import (
     LimitOrder,
     MarketView,
+    OrderManager,
     Outcome,
     Quote,
     RestingOrder,
@@ -40,7 +41,7 @@ def journal(path: Path | None = None) -> tuple[ActionLog, OrderStore]:
 
 
 def service_of(
-    manager: TradingManager,
+    manager: OrderManager,
     exchange: Exchange,
     policy: Policy,
     log: ActionLog,
