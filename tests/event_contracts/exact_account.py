@@ -1,19 +1,8 @@
-"""The exact account of event contracts: cash, YES, NO, netting, fees, rebates, settlement.
+"""The exact account of event contracts, in Decimal: the second book of what the kernel books.
 
-The second book, in Decimal, by which the kernel's integers are checked fill by fill. Worked
-examples, in USD and contracts:
-
-    netting      10 YES held, 4 NO bought at 0.45: the cash pays 1.80 and the fee, 4 pairs pay 4.00
-                 at once, 6 YES stay. A position never holds both sides.
-    selling      what is held and nothing else: from flat no sale is booked, since it would be a
-                 purchase of the other side that nobody paid for.
-    settlement   6 YES, the market settles at YES: 6.00, no fee. At NO: 0.
-    reserve      10 YES held, 8 of them in a resting sale. 4 NO are bought: 6 YES stay, and the sale
-                 shrinks to 6.
-
-Cash after any sequence = start + flows + Σ revenue − Σ net fees + pairs + payouts, to the last
-digit. The unit that is exact is $0.000001 (`event_contracts.trading.fees`); balances themselves
-move in multiples of the rules' balance_step.
+A position never holds both sides: 10 YES held and 4 NO bought at 0.45 leave 6 YES, the cash pays
+1.80 and the fee, and 4 pairs pay 4.00 at once. From flat no sale is booked: it would be a purchase
+of the other side that nobody paid for. Settlement pays $1 for a contract of the outcome, no fee.
 """
 
 from __future__ import annotations
@@ -46,7 +35,6 @@ class Charge:
 
     @property
     def net_fee(self) -> Decimal:
-        """fee + rounding − rebate."""
         return self.fee + self.rounding - self.rebate
 
     @property
@@ -72,7 +60,6 @@ def charge(fill: Fill, rules: FeeRules, carried: Decimal = NOTHING) -> Charge:
 
 
 def _rounded(amount: Decimal, step: Decimal, direction: str) -> Decimal:
-    """The multiple of a step that an amount is rounded to."""
     return (amount / step).to_integral_value(direction) * step
 
 
@@ -90,11 +77,9 @@ class Account:
     carried: Mapping[str, Decimal] = field(default_factory=dict)
 
     def position(self, market: str) -> Decimal:
-        """What is held of a market."""
         return self.positions.get(market, NOTHING)
 
     def held(self, market: str, side: Outcome) -> Decimal:
-        """Contracts of a side, below 0 of the other one."""
         return self.position(market) if side == "YES" else -self.position(market)
 
     def booked(self, fill: Fill, rules: FeeRules) -> tuple[Account, Charge]:
@@ -121,11 +106,9 @@ class Account:
         return replace(self._with(market, NOTHING), cash=self.cash + payout)
 
     def with_flow(self, amount: Decimal) -> Account:
-        """The account after a deposit, or a withdrawal below 0, in USD."""
         return replace(self, cash=self.cash + amount)
 
     def _with(self, market: str, position: Decimal) -> Account:
-        """Another position of a market; one that is flat leaves."""
         positions = {**self.positions, market: position}
         return replace(self, positions={name: held for name, held in positions.items() if held})
 

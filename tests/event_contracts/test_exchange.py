@@ -225,18 +225,3 @@ def test_what_another_market_holds_is_part_of_the_portfolio_as_an_order_fills() 
     assert [exchange.position(market) for market in ("RAIN", "SNOW")] == [400, 400]
     bought = exchange.fills[-1]
     assert bought.price * 400 > D("0.25") * (exchange.cash + bought.price * 400)
-
-
-def test_cash_that_rests_in_one_market_is_not_free_in_another() -> None:
-    quiet = SyntheticMarket(steps=60, start_deviation=0.0, volatility=0.1)
-    tapes = [tape_of(synthetic_session(1, quiet, market=k)) for k in range(2)]
-    listings = [Listing("RAIN", tapes[0]), Listing("SNOW", tapes[1])]
-    exchange = Exchange(listings, EpisodeSettings(starting_cash=70.0))
-    first = LimitOrder("a", "RAIN", "BUY", "YES", D("0.40"), D(30))
-    exchange.submit(first)
-    with pytest.raises(OrderRejected, match=r"SNOW: buying 30 YES may cost .* is free"):
-        exchange.submit(LimitOrder("b", "SNOW", "BUY", "YES", D("0.40"), D(30)))
-    exchange.cancel("RAIN-0")
-    assert exchange.orders["RAIN-0"].state == "canceled"
-    exchange.cancel("RAIN-0")
-    assert exchange.submit(LimitOrder("b", "SNOW", "BUY", "YES", D("0.40"), D(30))).remaining == 30

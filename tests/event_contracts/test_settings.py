@@ -1,4 +1,4 @@
-"""What cannot be is refused in a line that names its key; files of settings say the defaults."""
+"""What cannot be is refused in a line that names its key."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from event_contracts.trading.fees import FeeRules, KalshiFees
 from event_contracts.trading.policies import BinaryKelly
 from event_contracts.train import TrainingSettings
 from execution.fees import DatedRate
-from foundation.compose import composed_config
 from foundation.errors import InputError
 
 D = Decimal
@@ -68,28 +67,6 @@ def test_what_cannot_be_is_refused_in_a_line_that_names_its_key(
         kind(**given)
     assert next(iter(given)) in str(refused.value)
     assert "\n" not in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    ("name", "kind", "given"),
-    [
-        ("kalshi_compare", ComparisonSettings, {"output": "x"}),
-        ("kalshi_train", TrainingSettings, {"output": "x"}),
-        ("kalshi_venue", KalshiVenueSettings, {}),
-        ("trade_kalshi", KalshiTradingSettings, RAIN),
-    ],
-)
-def test_a_file_of_settings_says_the_defaults_of_its_class(
-    name: str, kind: Any, given: dict[str, Any]
-) -> None:
-    words = {"output": "output=x", "markets": "markets=[RAIN]"}
-    composed = kind.of(composed_config(name, [words[key] for key in given]))
-    # The rates of the file have a history that those of the class have not.
-    if hasattr(composed, "episode") and name != "kalshi_venue":
-        rates = {"episode": EpisodeSettings(fees=composed.episode.fees)}
-    else:
-        rates = {"fees": composed.fees}
-    assert composed == kind(**given, **rates)
 
 
 def test_an_order_rests_as_many_ticks_in_training_as_live() -> None:

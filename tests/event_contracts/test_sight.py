@@ -164,20 +164,6 @@ NOON = np.datetime64("2026-11-24T12:00", "ns")
 ROW = "RAIN,0.62,2026-11-24T12:00:00Z"
 
 
-class Told(Notices):
-    """Alerts by kind, as long as their cause lasts."""
-
-    def __init__(self) -> None:
-        super().__init__(None, None)
-        self.kinds: list[str] = []
-
-    def alert(self, kind: str, text: str) -> None:
-        self.kinds.append(kind)
-
-    def end_alert(self, kind: str) -> None:
-        self.kinds.clear()
-
-
 def written(path: Path, *rows: str, header: str = "market,probability,until") -> Path:
     path.write_text("\n".join((header, *rows)) + "\n")
     return path
@@ -201,7 +187,7 @@ def test_an_estimate_counts_until_its_own_instant(
         rows.append(",".join(values[name] for name in columns))
     path = written(tmp_path_factory.mktemp("own") / "own.csv", *rows, header=",".join(columns))
     counting = {market: p for market, (p, minutes) in said.items() if minutes > 0}
-    assert EstimateFile(path, Told()).at(NOON) == counting
+    assert EstimateFile(path, Notices(None, None)).at(NOON) == counting
 
 
 @pytest.mark.parametrize(
@@ -227,15 +213,18 @@ def test_a_file_that_makes_no_sense_is_refused_by_line(
 def test_what_was_said_last_goes_on_while_a_file_cannot_be_read_and_somebody_is_told(
     tmp_path: Path,
 ) -> None:
-    told = Told()
+    told: list[str] = []
+    notices = Notices(None, None)
+    notices.keep_in(lambda kind, text: told.append(kind))
     path = written(tmp_path / "own.csv", ROW)
-    own = EstimateFile(path, told)
+    own = EstimateFile(path, notices)
     path.write_text("market,proba")
     assert own.at(NOON - MINUTE) == {"RAIN": 0.62}
     path.unlink()
-    assert own.at(NOON - MINUTE) == {"RAIN": 0.62}
     assert own.at(NOON) == {}
-    assert told.kinds == [ALERT] * 3
     written(path, "RAIN,0.4,2026-11-24T13:00:00Z")
     assert own.at(NOON) == {"RAIN": 0.4}
-    assert told.kinds == []
+    assert told == [ALERT]
+    path.unlink()
+    own.at(NOON)
+    assert told == [ALERT, ALERT]
