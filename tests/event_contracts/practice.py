@@ -29,8 +29,7 @@ import numpy as np
 import requests
 from aiohttp import web
 
-from event_contracts.practice_server import KalshiVenueSettings, warm_up
-from event_contracts.simulation.app import KalshiServer, new_keys
+from event_contracts.practice_server import KalshiServer, KalshiVenueSettings, new_keys, warm_up
 from event_contracts.simulation.exchange import Exchange, Listing
 from event_contracts.simulation.sessions import checked_session, tape_of
 from event_contracts.trading import endpoint

@@ -14,8 +14,7 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
-from event_contracts.practice_server import KalshiVenueSettings
-from event_contracts.simulation.app import PATIENCE, new_keys
+from event_contracts.practice_server import PATIENCE, KalshiVenueSettings, new_keys
 from event_contracts.simulation.exchange import Exchange, Listing
 from event_contracts.simulation.sessions import checked_session, tape_of
 from event_contracts.simulation.venue import OrderRequest, Refused, take
