@@ -27,12 +27,12 @@ from event_contracts.trading.orders import LimitOrder, Verb
 from event_contracts.trading.policies import Codes, Observations
 from event_contracts.trading.records import DOLLAR
 from execution.journal.order_store import OrderStore
+from execution.posting import Guard, unguarded
 from foundation.arrays import Array, Mask
 from foundation.clock import Time, system_clock
 from foundation.database import Database
 from foundation.errors import OutcomeUnknown
 from tests.event_contracts.practice import KEYS, KalshiPractice, kalshi_practice
-from tests.passing import AT_ONCE
 
 D = Decimal
 POST = "/trade-api/v2/portfolio/events/orders"
@@ -47,28 +47,6 @@ class Clock:
 
     def __call__(self) -> np.datetime64:
         return system_clock() + self.ahead
-
-
-def manager_at(
-    practice: KalshiPractice,
-    admission: Admission,
-    book: OrderStore,
-    *,
-    settings: KalshiSettings | None = None,
-    rules_of: RulesOf = lambda *_: FeeRules(),
-    time: Time = AT_ONCE,
-    **more: Any,
-) -> KalshiMultiMarketOrderManager:
-    """A manager of the account that a practice venue has the key of."""
-    return KalshiMultiMarketOrderManager(
-        settings or KalshiSettings(url_override=practice.url),
-        KEYS,
-        admission,
-        rules_of,
-        book=book,
-        time=time,
-        **more,
-    )
 
 
 @dataclass
@@ -91,15 +69,17 @@ class KalshiStand:
         self,
         admission: Admission = UNLIMITED,
         rules_of: RulesOf = lambda *_: FeeRules(),
+        guard: Guard = unguarded,
         **settings: Any,
     ) -> KalshiMultiMarketOrderManager:
         """A manager as one process has it: it knows what the journal says and nothing else."""
-        manager = manager_at(
-            self.practice,
+        manager = KalshiMultiMarketOrderManager(
+            self.settings(**settings),
+            KEYS,
             admission,
-            self.book,
-            settings=self.settings(**settings),
-            rules_of=rules_of,
+            rules_of,
+            book=self.book,
+            guard=guard,
             time=Time(now=self.clock, wait=self.waited.append),
         )
         manager.begin(AccountBooks(BEGINNING, D(1000)))

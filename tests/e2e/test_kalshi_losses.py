@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,29 +16,32 @@ from typing import Any
 import numpy as np
 import pytest
 
-from event_contracts.trade import JOB, KalshiAccount, KalshiTradingSettings, kalshi_account, trade
+from event_contracts.trade import (
+    JOB,
+    KalshiAccount,
+    KalshiGuard,
+    KalshiGuardSettings,
+    KalshiTradingSettings,
+    kalshi_account,
+    trade,
+)
 from event_contracts.trading.action_log import ActionEntry
 from event_contracts.trading.actions import PositionLimits
 from event_contracts.trading.actor import ActorService
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager, Reading
+from event_contracts.trading.orders import LimitOrder
 from event_contracts.trading.records import TICK, MarketUpdate, SamplingSchedule
 from execution.account_lock import JOURNAL, KILL_FILE, PAGE
+from execution.journal.events import EventLog
+from execution.journal.halts import Halts
+from execution.journal.order_store import OrderIntent, OrderStore, Part
 from execution.live.__main__ import clear, kill
 from execution.live.loop import Stop
 from foundation.clock import Time, system_clock
-from foundation.database import rows_of
+from foundation.database import Database, rows_of
 from foundation.errors import BrokerError, InputError
-from tests.e2e.kalshi_desk import (
-    RAIN,
-    SECOND,
-    Always,
-    Clock,
-    manager_at,
-    pay_in,
-    quotes,
-    trading_settings,
-)
+from tests.e2e.kalshi_desk import RAIN, SECOND, Always, Clock, pay_in, quotes, trading_settings
 from tests.e2e.test_status_page import text_of
 from tests.event_contracts.practice import KEYS, KalshiPractice, kalshi_practice
 
@@ -128,11 +131,12 @@ def process(here: KalshiPractice, **more: Any) -> Iterator[Process]:
     clock = Clock()
     with kalshi_account(settings, settings.venue(), KEYS, clock) as ours:
         admission = settings.space_at(FeeRules()).admission
-        manager = manager_at(
-            here,
+        manager = KalshiMultiMarketOrderManager(
+            settings.venue(),
+            KEYS,
             admission,
-            ours.account.book,
-            settings=settings.venue(),
+            lambda *_: FeeRules(),
+            book=ours.account.book,
             guard=ours.guard,
             job=JOB,
             time=Time(now=clock, wait=lambda seconds: None),
@@ -276,3 +280,50 @@ def test_a_kill_stops_the_loop_and_says_that_it_closes_nothing(here: KalshiPract
     assert (journal().parent / KILL_FILE).exists()
     with pytest.raises(InputError, match="nothing is traded; remove it first"):
         trade(settings, KEYS, Stop(), stopped)
+
+
+NOW = np.datetime64("2026-11-22T10:00:00", "ns")
+MINUTE = np.timedelta64(1, "m")
+
+
+def intent(name: str, part: Part = "opening", count: int = 10) -> OrderIntent:
+    order = LimitOrder(name, "RAIN", "BUY", "YES", Decimal("0.50"), Decimal(count))
+    return OrderIntent(order, NOW, job="kalshi", venue="kalshi", part=part)
+
+
+@pytest.fixture
+def guard(tmp_path: Path) -> KalshiGuard:
+    database = Database()
+    events = EventLog(database)
+    settings = KalshiGuardSettings(max_order=20.0, max_orders_per_hour=3)
+    book = OrderStore(database, events)
+    return KalshiGuard(settings, Halts(database, events), book, tmp_path / "KILL")
+
+
+def test_an_order_is_sent_up_to_its_largest_value(guard: KalshiGuard) -> None:
+    assert guard(intent("a", count=40), NOW, None) == ""
+    assert guard(intent("a", count=41), NOW, None) == "$20.50 are at stake; guards.max_order is $20"
+    assert guard(intent("a", "reduction", 41), NOW, None) == ""
+
+
+def test_after_so_many_orders_in_an_hour_none_opens(guard: KalshiGuard) -> None:
+    for k in range(3):
+        assert guard(intent(f"{k}"), NOW, None) == ""
+        guard.book.begin(replace(intent(f"{k}"), sent_at=NOW + k * MINUTE))
+    later = NOW + 5 * MINUTE
+    assert "3 orders were sent within an hour" in guard(intent("b"), later, None)
+    assert guard(intent("b", "reduction"), later, None) == ""
+    assert guard(intent("b"), NOW + 61 * MINUTE, None) == ""
+
+
+def test_the_kill_file_and_halts_stop_what_they_forbid(guard: KalshiGuard) -> None:
+    parts: tuple[Part, ...] = ("opening", "reduction")
+    guard.halts.raise_halt("drawdown", "too much was lost", NOW)
+    assert [bool(guard(intent("a", part), NOW, None)) for part in parts] == [True, False]
+    guard.halts.raise_halt("positions", "they differ", NOW)
+    assert all("they differ" in guard(intent("a", part), NOW, None) for part in parts)
+    guard.halts.clear("positions", "me", NOW)
+    guard.halts.clear("drawdown", "me", NOW)
+    assert guard(intent("a"), NOW, None) == ""
+    guard.kill_file.touch()
+    assert all("nothing is sent" in guard(intent("a", part), NOW, None) for part in parts)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from event_contracts.trade import KalshiGuard, KalshiGuardSettings
-from event_contracts.trading.action_log import ActionEntry, ActionLog
+from event_contracts.trading.action_log import ActionEntry
 from event_contracts.trading.actions import Admission, LimitOrderActionSpace, PriceStyle
 from event_contracts.trading.actor import ActorService
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
@@ -19,8 +19,7 @@ from event_contracts.trading.policies import BinaryKelly, Nothing, Policy
 from event_contracts.trading.records import TICK, MarketUpdate, SamplingSchedule
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
-from execution.journal.order_store import OrderIntent, OrderStore
-from foundation.clock import Time
+from execution.journal.order_store import OrderIntent
 from foundation.errors import OrderRejected
 from foundation.notices import Notices
 from tests.e2e.kalshi_desk import (
@@ -30,11 +29,11 @@ from tests.e2e.kalshi_desk import (
     Always,
     KalshiStand,
     kalshi_stand,
-    manager_at,
     order,
     quotes,
 )
 from tests.event_contracts.practice import CREATE, body_of
+from tests.event_contracts.trading import journal
 
 D = Decimal
 BUY_NO_10 = 12
@@ -141,19 +140,10 @@ class Trading:
     told: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        database = self.stand.database
-        events = EventLog(database)
-        book = OrderStore(database, events)
-        self.halts = Halts(database, events)
+        self.log, book = journal(self.stand.database)
+        self.halts = Halts(self.stand.database, EventLog(self.stand.database))
         guard = KalshiGuard(KalshiGuardSettings(), self.halts, book, self.kill_file)
-        self.manager = manager_at(
-            self.stand.practice,
-            self.admission,
-            book,
-            guard=guard,
-            time=Time(now=self.stand.clock, wait=self.stand.waited.append),
-        )
-        self.log = ActionLog(database, events, book)
+        self.manager = self.stand.manager(self.admission, guard=guard)
         notices = Notices(None, None)
         notices.keep_in(lambda kind, text: self.told.append(text))
         self.service = ActorService(

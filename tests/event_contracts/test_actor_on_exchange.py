@@ -20,6 +20,7 @@ from event_contracts.trading.policies import Codes, Observations, Policy, Random
 from event_contracts.trading.records import SLOTS
 from event_contracts.trading.venue_orders import order_of
 from foundation.arrays import Mask
+from foundation.database import Database
 from tests.e2e.kalshi_desk import RAIN, Always
 from tests.event_contracts.exact_account import as_fill
 from tests.event_contracts.trading import journal, service_of, step
@@ -117,7 +118,7 @@ def test_what_a_guard_keeps_back_is_written_down_and_no_failure() -> None:
 
 def test_the_journal_says_what_was_seen_decided_and_answered(tmp_path: Path) -> None:
     exchange = exchange_of(synthetic_session(3, SHORT))
-    log, book = journal(tmp_path / "journal.sqlite")
+    log, book = journal(Database(tmp_path / "journal.sqlite"))
     manager = SimulatedOrderManager(exchange, book)
     service = service_of(manager, exchange, Always(1), log)
     entry = step(service, exchange)

@@ -23,7 +23,7 @@ from event_contracts.trading.action_log import ActionLog
 from event_contracts.trading.actions import PriceStyle
 from event_contracts.trading.manager import AccountBooks
 from event_contracts.trading.policies import RandomPolicy
-from foundation.database import DatabaseFailed
+from foundation.database import Database, DatabaseFailed
 from foundation.errors import InputError
 from tests.e2e.refused import refusal_of
 from tests.event_contracts.trading import journal, service_of, step
@@ -39,7 +39,7 @@ def traded(
     """A market traded at random until it settled, but for ticks that nobody saw."""
     tape = tape_of(synthetic_session(seed, SHORT))
     exchange = Exchange([Listing("RAIN-1", tape)], episode)
-    log, book = journal(path)
+    log, book = journal(Database(path))
     manager = SimulatedOrderManager(exchange, book)
     service = service_of(manager, exchange, RandomPolicy(seed), log)
     for tick in range(STEPS + 1):

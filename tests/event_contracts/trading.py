@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 from hypothesis import strategies as st
@@ -33,8 +32,8 @@ SIDES: tuple[Outcome, ...] = ("YES", "NO")
 QUOTE = Quote(D("0.40"), D("0.43"))
 
 
-def journal(path: Path | None = None) -> tuple[ActionLog, OrderStore]:
-    database = Database(path)
+def journal(database: Database | None = None) -> tuple[ActionLog, OrderStore]:
+    database = database or Database()
     events = EventLog(database)
     book = OrderStore(database, events)
     return ActionLog(database, events, book), book
