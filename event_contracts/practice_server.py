@@ -148,7 +148,6 @@ class KalshiServer(PracticeServer):
             "portfolio/positions": lambda asked: venue.positions(exchange, asked.query),
             "portfolio/settlements": lambda asked: venue.settlements(exchange, asked.query),
             "portfolio/balance": lambda _: venue.balance(exchange),
-            "exchange/status": lambda _: {"trading_active": exchange.trades},
             "markets": lambda asked: venue.markets(exchange, asked.query),
             "markets/{name}": lambda asked: {"market": venue.market(exchange, asked.names["name"])},
             "events/{name}": lambda asked: venue.event(exchange, asked.names["name"]),

@@ -292,8 +292,9 @@ def trade(
     supervisor = Supervisor.of(os.environ)
     patient = settings.steps is None
     connection = OrderVenue(venue, keys, time)
+    is_new = not (Path(settings.folder) / account_name(venue, keys)).exists()
     # Keys that open nothing have no account here: none gets a folder.
-    if awaited(connection.cash, stop, supervisor, patient=patient) is None:
+    if is_new and awaited(connection.cash, stop, supervisor, patient=patient) is None:
         return
     with kalshi_account(settings, venue, keys, time.now) as ours:
         account = ours.account

@@ -277,10 +277,6 @@ class Exchange:
         return [each for each in self.settlements if each.pays <= self.tick]
 
     @property
-    def trades(self) -> bool:
-        return len(self.settlements) < len(self.listings)
-
-    @property
     def is_over(self) -> bool:
         """Whether every market has paid."""
         return len(self.payments) == len(self.listings)

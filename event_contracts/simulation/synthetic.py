@@ -196,20 +196,16 @@ class _Terms(NamedTuple):
 def _terms_of(settings: SyntheticMarket) -> _Terms:
     keep, shock = _step_of(settings)
     deeper = 1 - 1 / settings.depth
+    as_they_are = ("start_deviation", "informed", "noise", "edge", "memory", "estimate_noise")
     return _Terms(
         centre=math.log(settings.level / (1 - settings.level)),
-        start_deviation=float(settings.start_deviation),
         keep=keep,
         shock=shock,
         ticks=ticks_in_a_dollar(settings.tick),
         wider=float(settings.width - 1),
         fade=math.log(deeper) if deeper > 0 else -math.inf,
         lot=int(settings.lot),
-        informed=float(settings.informed),
-        noise=float(settings.noise),
-        edge=float(settings.edge),
-        memory=float(settings.memory),
-        estimate_noise=float(settings.estimate_noise),
+        **{name: float(getattr(settings, name)) for name in as_they_are},
     )
 
 

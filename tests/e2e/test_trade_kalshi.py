@@ -17,7 +17,6 @@ from event_contracts.trade import trade
 from event_contracts.trading.action_log import ActionEntry, ActionRecords
 from event_contracts.trading.records import WHOLE
 from execution.account_lock import JOURNAL
-from execution.journal.order_store import OrderStore
 from execution.live.loop import Stop
 from foundation.database import Database, rows_of
 from foundation.errors import BrokerError
@@ -81,26 +80,6 @@ def test_only_who_has_an_estimate_of_his_own_finds_an_edge(practice: KalshiPract
     [journal] = journals()
     told = dict(rows_of(journal, "SELECT market, estimate FROM kalshi_ticks ORDER BY at"))
     assert told["RAIN"] == pytest.approx(own, abs=1e-4)
-
-
-@pytest.mark.slow
-def test_on_paper_every_order_is_in_the_journal_and_at_the_venue_once(
-    practice: KalshiPractice,
-) -> None:
-    first = traded(practice)
-    again = traded(practice)
-    shown = [*first, *again]
-    [path] = journals()
-    entries = ActionRecords(Database(path)).entries()
-    assert entries == sorted(shown, key=lambda entry: entry.at)
-    names = [body["client_order_id"] for body in practice.posts()]
-    taken = [entry.client_order_id for entry in shown if entry.answer.startswith("taken")]
-    assert taken
-    assert len(names) == len(set(names))
-    assert set(taken) <= set(names)
-    book = OrderStore(Database(path))
-    assert not book.undetermined()
-    assert {intent.job for intent in book.select("1 = 1")} == {"kalshi"}
 
 
 @pytest.mark.slow

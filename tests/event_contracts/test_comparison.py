@@ -19,10 +19,9 @@ from event_contracts.simulation.comparison import Comparison, Rollout, Standing,
 from event_contracts.simulation.comparison_page import result_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import SyntheticMarket, synthetic_sessions
-from event_contracts.simulation.vector import MarketAgnosticKalshiEnv
 from event_contracts.trading.actions import POSITION_SIZES
-from event_contracts.trading.policies import BinaryKelly, Observations, Policy, RandomPolicy
-from foundation.arrays import Array, Mask
+from event_contracts.trading.policies import BinaryKelly, Policy, RandomPolicy
+from foundation.arrays import Array
 from foundation.errors import InputError
 from tests.commands import overridden
 from tests.e2e.refused import refusal_of, started
@@ -36,33 +35,6 @@ SETTINGS = EpisodeSettings(market=QUIET)
 
 def sessions_of(count: int, market: SyntheticMarket = QUIET, seed: int = 5) -> list[Array]:
     return list(synthetic_sessions(seed, count, market))
-
-
-class FirstAllowed:
-    """The largest allowed code."""
-
-    name = "first"
-
-    def actions(self, seen: Observations, allowed: Mask) -> np.ndarray:
-        return 24 - allowed[:, ::-1].argmax(axis=1)
-
-
-def test_a_rollout_is_what_the_environment_plays_one_by_one() -> None:
-    sessions = sessions_of(4)
-    together = rollout(FirstAllowed(), sessions, SETTINGS)
-    for k, session in enumerate(sessions):
-        env = MarketAgnosticKalshiEnv(session)
-        env.reset()
-        done = False
-        sizes, fills = [], []
-        while not done:
-            code = int(np.flatnonzero(env.action_masks())[-1])
-            _, _, done, _, info = env.step(code)
-            sizes += [info["last_order_size"]] if info["last_order_size"] else []
-            fills += info["fills"]
-        assert together.profits[k] == pytest.approx(info["cash"] - 1000.0, abs=1e-9)
-        assert [order.size for order in together.episodes[k].orders] == sizes
-        assert [float(fill.fee) for fill in together.episodes[k].fills] == [f["fee"] for f in fills]
 
 
 def test_profits_of_orders_are_those_of_the_account_in_every_session() -> None:
