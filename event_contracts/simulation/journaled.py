@@ -24,6 +24,7 @@ from event_contracts.trading.policies import Codes, Observations
 from execution.journal.migrations import as_it_is_today
 from foundation.arrays import Array, Mask
 from foundation.cents import CENT
+from foundation.counts import counted
 from foundation.errors import InputError
 
 
@@ -106,7 +107,7 @@ def _decisions(records: ActionRecords, space: LimitOrderActionSpace) -> Journale
         HeldOut(
             sessions=sessions,
             groups=np.unique(events, return_inverse=True)[1],
-            source=f"{len(sessions)} settled markets of {records.database.path}",
+            source=f"{counted(len(sessions), 'settled market')} of {records.database.path}",
         ),
         codes,
         entries[0].cash // CENT * CENT,
