@@ -29,7 +29,6 @@ from option_spreads.simulation.resampled_accounts import sortino
 from option_spreads.simulation.selling import SpreadAccount, SpreadTrade, Unsold
 
 OPENING_MINUTE = 570  # of the day, 09:30 New York
-TOGETHER = "together"  # the account of all strategies
 WIDTH = 120  # characters of a report's lines
 UNSOLD = {
     "halt": "in a halt",
@@ -159,15 +158,15 @@ def report_parts(summary: Mapping[str, Any]) -> Iterator[RenderableType]:
 
     summary: the content of spreads.json.
     """
-    for years, span in summary["after"].items():
-        first = "the first year" if years == "1" else f"the first {years} years"
-        yield from _span_parts(summary, span, f", {first}")
-    yield from _span_parts(summary, summary, "")
-    if len(summary["strategies"]) > 1:
-        yield Text(
-            f"{TOGETHER}: one account that sells them all, within which each strategy did what the"
-            " second table says. The other columns: each with an account to itself."
-        )
+    account = summary["account"]
+    title = (
+        f"{counted(summary['days'], 'session')} of {summary['index']},"
+        f" {summary['first']} to {summary['last']}"
+    )
+    yield figure_table(title, {"account": _figure_texts(account)})
+    if len(account["by_strategy"]) > 1:
+        yield _shares_table(account["by_strategy"])
+    yield Text(_unsold_text(account))
     yield Text(
         "USD per contract where not said otherwise; costs, worst day and collateral in USD of the"
         " account. Profit factor: what winning trades won over what the others lost, in USD of the"
@@ -225,23 +224,6 @@ def _clock_text(minutes: float) -> str:
     """Time of day in New York, so many minutes after the open."""
     hours, rest = divmod(int(OPENING_MINUTE + minutes), 60)
     return f"{hours:02d}:{rest:02d}"
-
-
-def _span_parts(
-    summary: Mapping[str, Any], span: Mapping[str, Any], which: str
-) -> Iterator[RenderableType]:
-    """The tables of the whole run, or of its first years; which: of them, for the title."""
-    title = (
-        f"{counted(span['days'], 'session')} of {summary['index']}{which},"
-        f" {span['first']} to {span['last']}"
-    )
-    alone = span["strategies"]
-    several = len(alone) > 1
-    accounts = {TOGETHER: span["account"], **alone} if several else alone
-    yield figure_table(title, {name: _figure_texts(each) for name, each in accounts.items()})
-    if several:
-        yield _shares_table(span["account"]["by_strategy"])
-    yield Text(_unsold_text(span["account"]))
 
 
 def _shares_table(parts: Mapping[str, Mapping[str, Any]]) -> Table:
