@@ -282,9 +282,7 @@ def open_job(
     files = settings.account
     refuse_another_folder(files.folder, live.account.events)
     if files.empty:
-        raise InputError(
-            f"{files.folder}: there is no account; `{files.command('init')}` begins one"
-        )
+        raise InputError(files.absence)
     # A file that cannot be read is refused now, not at the first entry. Each entry reads it anew,
     # because it grows by a close a day.
     settings.volatility()

@@ -196,6 +196,7 @@ def test_environment_variables_are_in_force(root: Path, monkeypatch: pytest.Monk
         ([row("a", "10") + ",more"], None),
         (["a,b"], None),
         (['2024,"a,PUT'], None),
+        ([row('"a\nb"', "10")], None),
         ([row("a", "10")], 7),
     ],
 )
@@ -250,6 +251,8 @@ def test_real_money_without_a_trade_is_sized_only_once_a_person_has_confirmed_it
         shown("LIVE")
     assert path.read_text() == damaged
     assert [each for each in sorted(root.rglob("*.*")) if each.name != ".lock"] == before
+    with pytest.raises(InputError, match=r"^STARTING_CAPITAL: "):
+        shown("LIVE", "recover")
     confirmed = shown("LIVE", "recover", "STARTING_CAPITAL=35000")
     assert f"Written: {path} and {path.with_name('trades.csv')}; LIVE" in confirmed
     assert "account, $35,000.00: STARTING_CAPITAL and 0 trades." in confirmed
@@ -403,6 +406,15 @@ def test_the_command_shows_begins_and_recovers_an_account(root: Path) -> None:
     ):
         with pytest.raises(InputError, match=says):
             shown(*wrong)
+
+
+@pytest.mark.parametrize("task", [[], ["init"], ["recover"]])
+def test_where_the_trades_are_missing_every_task_says_the_one_thing_to_do(
+    root: Path, task: list[str]
+) -> None:
+    (folder_of(root, [row("a", "5")]) / "trades.csv").unlink()
+    with pytest.raises(UnknownState, match="put it back$"):
+        shown(*task)
 
 
 @pytest.mark.parametrize(
