@@ -413,7 +413,7 @@ def test_where_the_trades_are_missing_every_task_says_the_one_thing_to_do(
     root: Path, task: list[str]
 ) -> None:
     (folder_of(root, [row("a", "5")]) / "trades.csv").unlink()
-    with pytest.raises(UnknownState, match="put it back$"):
+    with pytest.raises(UnknownState, match=r"put it back$"):
         shown(*task)
 
 
