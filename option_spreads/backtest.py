@@ -5,9 +5,9 @@ r"""Backtests of option spreads with the autoscaler in the loop.
     python -m option_spreads.backtest bars.dir=[DIR] bars.symbol=SPY bars.vix=VIX.parquet
 
 All strategies share one account, which begins with STARTING_CAPITAL, as the live seller's do.
-Figures, a text report, a picture of the balance and a file of trades that a Monte Carlo can read
-are written. The index is a model unless bars are named; either way the options are priced by a
-model on the volatility index, so the profits are that model's, not fills.
+Figures, a picture of the balance and a file of trades that a Monte Carlo can read are written. The
+index is a model unless bars are named; either way the options are priced by a model on the
+volatility index, so the profits are that model's, not fills.
 """
 
 from __future__ import annotations
@@ -48,7 +48,6 @@ from option_spreads.simulation.spread_report import (
     cost_figures,
     daily_balances,
     report_parts,
-    report_text,
     trade_figures,
     trade_table,
 )
@@ -202,10 +201,9 @@ def run_summary(
 def result_files(
     settings: SpreadSettings, days: IndexDays, account: SpreadAccount, summary: Mapping[str, Any]
 ) -> dict[str, Callable[[Path], object]]:
-    """What writes spreads.json, report.txt, trades.csv and equity.png."""
+    """What writes spreads.json, trades.csv and equity.png."""
     texts = {
         "spreads.json": json.dumps(summary, indent=1, allow_nan=False) + "\n",
-        "report.txt": report_text(summary),
         "trades.csv": trade_table(account.trades, days),
     }
     figure = balance_figure(

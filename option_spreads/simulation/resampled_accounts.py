@@ -143,7 +143,6 @@ def summary(runs: AccountPaths) -> dict[str, Any]:
         "max_drawdown_usd": _figures_of(runs.largest_fall),
         "sortino": _percentiles(defined) if len(defined) else None,
         "longest_days_under_water": _percentiles(runs.days_under_water.astype(float)),
-        "p_recovered": float(runs.recovered.mean()),
         "mean_contracts": float(runs.contracts.mean()),
         "mean_trades": float(runs.trades.mean()),
         "win_rate": int(runs.wins.sum()) / trades if trades else None,

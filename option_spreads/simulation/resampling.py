@@ -164,7 +164,6 @@ class AccountPaths(NamedTuple):
     largest_fall: [R], the same in USD, which may be another fall.
     days_under_water: [R], days of the longest time below a peak.
     halted: [R], whether the safety halt came.
-    recovered: [R], whether the last balance is a peak.
     contracts: [R], in all.
     trades: [R], in all.
     wins: [R], trades that won.
@@ -177,7 +176,6 @@ class AccountPaths(NamedTuple):
     largest_fall: Array
     days_under_water: Units
     halted: npt.NDArray[np.bool_]
-    recovered: npt.NDArray[np.bool_]
     contracts: Units
     trades: Units
     wins: Units
@@ -219,7 +217,6 @@ def account_paths(
         largest_fall=np.empty(runs),
         days_under_water=np.empty(runs, dtype=np.int64),
         halted=np.empty(runs, dtype=np.bool_),
-        recovered=np.empty(runs, dtype=np.bool_),
         contracts=np.empty(runs, dtype=np.int64),
         trades=np.empty(runs, dtype=np.int64),
         wins=np.empty(runs, dtype=np.int64),
@@ -348,7 +345,6 @@ def _follow(
         paths.days_under_water[r] = longest
         # Also one that the last trade of all brought.
         paths.halted[r] = halted or balance < rules.floor
-        paths.recovered[r] = balance >= high
         paths.contracts[r] = total
         paths.trades[r] = trades
         paths.wins[r] = winners

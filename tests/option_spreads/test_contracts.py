@@ -4,7 +4,6 @@ not known.
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import random
@@ -22,7 +21,6 @@ from hypothesis import strategies as st
 
 from foundation.decimals import plain_number
 from foundation.errors import InputError
-from foundation.terminal import Terminal
 from option_spreads.autoscaler.account import AccountFiles, UnknownState
 from option_spreads.autoscaler.rules import AutoscalingSettings, Statistics, contracts_for
 from option_spreads.autoscaler.trades import ClosedTrade
@@ -34,7 +32,7 @@ from option_spreads.contracts import (
     run,
 )
 from tests.commands import Started
-from tests.option_spreads.sold import HEADER, file_of
+from tests.option_spreads.sold import HEADER, file_of, printed
 
 UNBOUNDED = ("1e9999999", "-1e9999999", "1e-9999999", "1e16", "sNaN")  # no amounts and no sizes
 
@@ -62,11 +60,7 @@ def row(name: str, total: str, size: str = "1", exit_time: str = "16:00") -> str
 def shown(*words: str) -> str:
     """What the command prints."""
     result = run(read(words)[0])
-    stream = io.StringIO()
-    terminal = Terminal(120, file=stream, color_system=None, highlight=False)
-    for part in (*result.tables, *result.sentences):
-        terminal.print(part, soft_wrap=isinstance(part, str))
-    return stream.getvalue()
+    return printed((*result.tables, *result.sentences))
 
 
 TRADE = trade("a", "5")

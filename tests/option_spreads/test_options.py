@@ -368,7 +368,7 @@ def test_the_command_runs_every_strategy_and_refuses_in_a_line(tmp_path: Path) -
     assert set(told["account"]["by_strategy"]) == set(STRATEGIES)
     assert "not fills" in done.stdout
     assert {p.name for p in (tmp_path / "out").iterdir()} == {
-        *("spreads.json", "report.txt", "equity.png", "trades.csv")
+        *("spreads.json", "equity.png", "trades.csv")
     }
     assert (tmp_path / "out" / "equity.png").read_bytes().startswith(b"\x89PNG")
     rows = (tmp_path / "out" / "trades.csv").read_text().splitlines()

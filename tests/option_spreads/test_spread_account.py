@@ -25,9 +25,9 @@ from option_spreads.simulation.spread_report import (
     account_figures,
     cost_figures,
     figures,
-    report_text,
+    report_parts,
 )
-from tests.option_spreads.sold import sold
+from tests.option_spreads.sold import printed, sold
 from trainingdata.sessions import calendar
 
 PUT = spread_of("PUT", 5000.0, distance=20, width=5)
@@ -223,16 +223,16 @@ def test_without_a_loss_or_a_trade_there_is_no_profit_factor_and_the_report_says
     assert none["account"]["profit_factor"] is None
     assert none["account"]["worst_day"] is None
     assert none["account"]["trades"] == none["account"]["offers"] == 0
-    assert re.search(r"profit factor +│ +—, no trade", report_text(none))
-    assert re.search(r"stopped, gapped +│ +— │", report_text(none))
-    assert "the premium that is put in" in " ".join(report_text(none).split())
+    assert re.search(r"profit factor +│ +—, no trade", printed(report_parts(none)))
+    assert re.search(r"stopped, gapped +│ +— │", printed(report_parts(none)))
+    assert "the premium that is put in" in " ".join(printed(report_parts(none)).split())
     told = figures([offer(0, 1, 2, "30", contracts=1)], days, 20_000.0)
     assert told["profit_factor"] is None
     assert told["losing_days"] == 0
     none["account"] |= told
-    assert re.search(r"profit factor +│ +—, no loss", report_text(none))
+    assert re.search(r"profit factor +│ +—, no loss", printed(report_parts(none)))
     none["account"]["final_balance"] = -1234.4
-    assert re.search(r"final balance +│ +-\$1,234 │", report_text(none))
+    assert re.search(r"final balance +│ +-\$1,234 │", printed(report_parts(none)))
     assert json.dumps(none, allow_nan=False)
 
 
