@@ -10,7 +10,6 @@ import random
 import time
 from dataclasses import replace
 from decimal import Decimal
-from fractions import Fraction
 from math import nan
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from hypothesis import strategies as st
 from foundation.decimals import plain_number
 from foundation.errors import InputError
 from option_spreads.autoscaler.account import AccountFiles, UnknownState
-from option_spreads.autoscaler.rules import AutoscalingSettings, Statistics, contracts_for
 from option_spreads.autoscaler.trades import ClosedTrade
 from option_spreads.contracts import (
     autoscaling_settings,
@@ -409,24 +407,6 @@ def test_where_the_trades_are_missing_every_task_says_the_one_thing_to_do(
     (folder_of(root, [row("a", "5")]) / "trades.csv").unlink()
     with pytest.raises(UnknownState, match=r"put it back$"):
         shown(*task)
-
-
-@pytest.mark.parametrize(
-    ("capital", "share", "line"),
-    [(20_000.0, 0.56, "11200"), (25_000.0, 0.55, "13750"), (10_000.0, 0.07, "700")],
-)
-def test_the_halt_begins_below_the_very_share_of_the_capital_and_not_beside_it(
-    capital: float, share: float, line: str
-) -> None:
-    """In floats 20,000 x 0.56 is 11200.000000000002, and a balance of $11,200 lies below it."""
-    assert Fraction(line) != Fraction(str(capital * share))
-    settings = AutoscalingSettings(STARTING_CAPITAL=capital, SAFETY_HALT_PCT=share)
-    assert settings.floor == Fraction(line)
-    at, below = (
-        contracts_for(balance, Statistics.of([]), 0, Fraction(250), settings)
-        for balance in (Fraction(line), Fraction(line) - Fraction(1, 10_000))
-    )
-    assert (at.number, below.number, below.halted) == (1, 0, True)
 
 
 @pytest.mark.parametrize(

@@ -142,24 +142,6 @@ def test_an_account_never_holds_more_than_it_may_and_ends_with_what_it_booked(
             assert not entered or collateral <= bound
 
 
-def test_strategies_in_one_account_share_path_balance_and_history() -> None:
-    """Entered at the same points and prices as alone, and halted at once."""
-    days = path(120, 0)
-    together = sold(days, rules_of(*BOTH), SpreadCosts(), Smile(), SIZING)
-    alone = {name: sold(days, rules_of(name), SpreadCosts(), Smile(), SIZING) for name in BOTH}
-    for trade in together[:20]:
-        same = [
-            each
-            for each in alone[trade.spread.strategy]
-            if (each.day, each.entry_row) == (trade.day, trade.entry_row)
-        ]
-        assert [(each.spread, each.result) for each in same] == [(trade.spread, trade.result)]
-    ended = [trade.day for trade in together]
-    assert ended == sorted(ended)
-    balance = 20_000 + sum(float(trade.total) for trade in together)
-    assert 8_000 < balance < 10_000, "the halt is that of the one balance"
-
-
 def test_a_total_is_booked_in_whole_cents_and_the_next_size_rests_on_it() -> None:
     """Fees of a tenth of a cent are rounded once a trade, as the account's file has it."""
     (trade,) = spread_account([offer(0, 1, 2, "10.1234")], SIZING).trades
