@@ -28,7 +28,7 @@ COMMANDS = {
     "monte_carlo": Command(
         "option_spreads.monte_carlo",
         config="monte_carlo",
-        output="monte_carlo*.json",
+        output="monte_carlo.json",
         log="monte_carlo",
         hydra=True,
         needs={"matplotlib": "pictures"},

@@ -14,6 +14,7 @@ from foundation.command import start
 if __name__ == "__main__":
     start("option_spreads.contracts")
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,6 +30,7 @@ from option_spreads.autoscaler.rules import WIDTHS, AutoscalingSettings, max_ris
 
 # Usual credits, in points, for the table of risks.
 CREDITS = {"CALL": 2.5, "PUT": 2.5, "IRON_CONDOR": 2.7, "OTM_SINGLE_SIDED": 1.0}
+CAPITAL = "STARTING_CAPITAL"
 RISK_ASSUMED = 800.0  # USD a contract; the lines above the table do not depend on it
 
 
@@ -155,8 +157,16 @@ def read(words: Sequence[str]) -> tuple[AccountRequest, None]:
             raise InputError(f"{word}: neither init, recover, PAPER, LIVE nor key=value")
     if len(modes) > 1 or len(tasks) > 1:
         raise InputError(f"{' '.join(named)}: one account and one task at a time")
-    settings = autoscaling_settings(*(word for word in words if is_override(word)))
-    return AccountRequest((modes or ["PAPER"])[0], (tasks or [""])[0], settings), None
+    overrides = [word for word in words if is_override(word)]
+    settings = autoscaling_settings(*overrides)
+    request = AccountRequest((modes or ["PAPER"])[0], (tasks or [""])[0], settings)
+    said = any(word.startswith(f"{CAPITAL}=") for word in overrides) or CAPITAL in os.environ
+    if request.task == "recover" and request.mode.upper() == "LIVE" and not said:
+        raise InputError(
+            f"{CAPITAL}: recover LIVE confirms a balance of real money; name the USD that the"
+            " account began with"
+        )
+    return request, None
 
 
 def run(settings: AccountRequest) -> Result:

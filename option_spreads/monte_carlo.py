@@ -2,16 +2,12 @@ r"""What a year of such trades may bring: resampled results with the autoscaler 
 
     python -m option_spreads.monte_carlo trades=FILE.csv [runs=10000] [days=252] [seed=0] \
         [output=DIR] [key=value …]
-    python -m option_spreads.monte_carlo check=FILE.csv …    an account's months in their bands
 
 Every run begins with STARTING_CAPITAL and an empty history. Trades are drawn one by one and in
 blocks, per contract, each with its own risk, and sized by the rules of
 `option_spreads.autoscaler.rules` as they come. Resampling cannot show a loss that the file does not
 hold: a third set of runs lets trades lose all they can, with a chance that the file does not rule
 out.
-
-`check` sets each month of an account's file beside what the trades that had closed before its first
-day make likely.
 """
 
 from __future__ import annotations
@@ -21,7 +17,7 @@ from foundation.command import start
 if __name__ == "__main__":
     start("option_spreads.monte_carlo")
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +27,7 @@ from foundation.command import Result
 from foundation.counts import counted
 from foundation.errors import InputError
 from foundation.figures import number, percent, usd
-from foundation.tables import Table, json_text
-from option_spreads.simulation.account_check import account_months, check_content
+from foundation.tables import json_text
 from option_spreads.simulation.pictures import runs_figure, write_picture
 from option_spreads.simulation.resampled_accounts import (
     MonteCarloSettings,
@@ -44,20 +39,14 @@ from option_spreads.simulation.resampled_accounts import (
 )
 from option_spreads.simulation.resampling import UNIT, AccountPaths
 from option_spreads.simulation.spread_report import figure_table
-from option_spreads.simulation.trade_sample import TradeSample, read_flows, read_sample
-
-CHECKED = "monte_carlo_check.json"
-LEARNED = (
-    "The band of a month is learned from the trades that had closed before its first day, and runs"
-    " begin with the account as it was then; nothing later is looked at."
-)
+from option_spreads.simulation.trade_sample import TradeSample, read_sample
 
 
 def paths_content(
     sample: TradeSample, settings: MonteCarloSettings, sets: Mapping[str, AccountPaths]
 ) -> dict[str, Any]:
     """The content of monte_carlo.json."""
-    figures = {name: summary(runs, settings.above) for name, runs in sets.items()}
+    figures = {name: summary(runs) for name, runs in sets.items()}
     a_day = settings.trades_per_day or sample.trades_per_day
     return {
         "trades": {
@@ -74,7 +63,6 @@ def paths_content(
         # `block` is the name of a set of runs below.
         "block_length": settings.block_length(a_day),
         "stress_chance": stress_chance(sample, settings),
-        "above": settings.above,
         "starting_capital": settings.STARTING_CAPITAL,
         "limits_of_resampling": limits_text(sample, settings),
         "warnings": list(doubts(sample, figures, settings.STARTING_CAPITAL)),
@@ -101,9 +89,8 @@ def _heading(content: Mapping[str, Any]) -> str:
     )
 
 
-def _figure_texts(figures: Mapping[str, Any], above: float | None) -> dict[str, str]:
+def _figure_texts(figures: Mapping[str, Any]) -> dict[str, str]:
     """The figures of a set that people look for, by label."""
-    more = {} if above is None else {f"P(above {usd(above, 0)})": percent(figures["p_above"], 1)}
     fall = figures["max_drawdown_usd"]
     final = figures["final_balance"]
     drawdown = figures["max_drawdown"]
@@ -117,7 +104,6 @@ def _figure_texts(figures: Mapping[str, Any], above: float | None) -> dict[str, 
         "standard deviation": usd(final["standard_deviation"], 0),
         "P(loss)": percent(figures["p_loss"], 1),
         "P(at least 2x), P(at least 3x)": multiples,
-        **more,
         "P(halt)": percent(figures["p_halt"], 1),
         "drawdown, median and 95 %": ", ".join(percent(drawdown[p], 1) for p in ("p50", "p95")),
         "drawdown in USD, median and most": f"{usd(fall['p50'], 0)}, {usd(fall['most'], 0)}",
@@ -127,51 +113,17 @@ def _figure_texts(figures: Mapping[str, Any], above: float | None) -> dict[str, 
     }
 
 
-def _check_account(settings: MonteCarloSettings, file: str) -> Result:
-    """The months of an account and their bands."""
-    flows = read_flows(Path(file).expanduser(), system_clock(), "check")
-    content = {
-        "check": file,
-        "runs": settings.runs,
-        "seed": settings.seed,
-        "block_length": settings.block,
-        "learned_from": LEARNED,
-        **check_content(account_months(flows, settings)),
-    }
-    text = json_text(content)
-    outside = [month["words"] for month in content["months"] if month["place"] != "within"]
-    return Result(
-        [_months_table(content["months"])],
-        [content["verdict"], LEARNED, *outside],
-        {CHECKED: lambda path: path.write_text(text)},
-    )
-
-
-def _months_table(months: Sequence[Mapping[str, Any]]) -> Table:
-    columns = ("month", "trades", "result", "5 %", "median", "95 %", "learned from", "place")
-    rows = []
-    for month in months:
-        band = ["" if month[p] is None else usd(month[p]) for p in ("p5", "p50", "p95")]
-        counts = str(month["trades"]), usd(month["result"], 0), *band
-        learned = str(month["trades_learned_from"])
-        rows.append((month["month"], *counts, learned, month["place"] or "no band"))
-    return Table("", columns, rows, words=(7,))
-
-
 def run(settings: MonteCarloSettings, progress: Progress) -> Result:
-    """What a year may bring, or how an account's months lie in their bands."""
+    """What a year may bring."""
     del progress  # nothing is counted: its bar only moves
-    if (settings.check is None) == (settings.trades is None):
+    if settings.trades is None:
         raise InputError(
-            "trades: name a file of closed trades, trades=data/autoscaling/paper/trades.csv, or"
-            " check=FILE.csv for the months of an account, one of the two"
+            "trades: name a file of closed trades, trades=data/autoscaling/paper/trades.csv"
         )
-    if settings.check is not None:
-        return _check_account(settings, settings.check)
-    sample = read_sample(Path(settings.trades or "").expanduser(), system_clock())
+    sample = read_sample(Path(settings.trades).expanduser(), system_clock())
     sets = simulate_accounts(sample, settings)
     content = paths_content(sample, settings, sets)
-    texts = {name: _figure_texts(content[name], settings.above) for name in sets}
+    texts = {name: _figure_texts(content[name]) for name in sets}
     return Result(
         [figure_table(_heading(content), texts)],
         [

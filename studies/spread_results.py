@@ -16,6 +16,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from option_spreads.autoscaler.rules import WIDTHS
+
 ONE_EACH = ("STARTING_CAPITAL=1000000", "AUTOSCALING_ENABLED=false")
 STOPS = ("rules.stop_multiple=null", "rules.stop_usd=null")
 HELD = (*STOPS, "rules.target=null", "rules.trail_from=null")
@@ -58,14 +60,15 @@ def tables(real: tuple[str, ...], simulated: tuple[str, ...]) -> dict[str, tuple
 
 
 def result_of(words: tuple[str, ...], folder: Path) -> dict[str, dict[str, Any]]:
-    """The figures of every strategy of one run."""
+    """The figures of every strategy, each with an account to itself."""
     command = [sys.executable, "-m", "option_spreads.backtest", *words]
-    output = folder / "run"
-    subprocess.run(
-        [*command, f"output={output}", "overwrite=true"], check=True, stdout=subprocess.DEVNULL
-    )
-    figures: dict[str, dict[str, Any]] = json.loads((output / "spreads.json").read_text())
-    return figures["strategies"]
+    figures = {}
+    for name in WIDTHS:
+        output = folder / name
+        more = (f"strategies=[{name}]", f"output={output}", "overwrite=true")
+        subprocess.run([*command, *more], check=True, stdout=subprocess.DEVNULL)
+        figures[name] = json.loads((output / "spreads.json").read_text())["account"]
+    return figures
 
 
 def cell(figures: dict[str, Any], sized: bool) -> str:

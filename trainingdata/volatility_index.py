@@ -38,7 +38,10 @@ def volatility_index(path: str, key: str = "bars.vix") -> pd.Series:
         days = pd.DatetimeIndex(stamps).tz_localize(None).normalize()
         closes = pd.Series(table["close"].to_numpy(dtype=float), index=days).sort_index()
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{key}: {path} cannot be read: {_reason(error)}") from error
+        why = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise DataError(
+            f"{key}: {path} is no Parquet file with columns timestamp and close: {why}"
+        ) from error
     if not len(closes) or closes.index.hasnans:
         raise DataError(f"{key}: {path} has no row, or one without a day")
     if (twice := closes.index[closes.index.duplicated()]).size:
@@ -76,18 +79,3 @@ def within_day(
     response: log of the volatility index per log of the index lost.
     """
     return np.asarray(before * (np.asarray(index, dtype=float) / close) ** -response)
-
-
-def _reason(error: Exception) -> str:
-    """Why a file is none of a volatility index, in words instead of a library's own."""
-    from pyarrow import ArrowInvalid
-
-    if isinstance(error, FileNotFoundError):
-        return "there is no such file"
-    if isinstance(error, OSError):
-        return error.strerror or str(error).splitlines()[0]
-    if isinstance(error, ArrowInvalid):
-        return "it is no Parquet file; pandas' to_parquet writes one, with timestamp and close"
-    if isinstance(error, KeyError):
-        return f"it has no column {error.args[0]}"
-    return str(error).splitlines()[0]

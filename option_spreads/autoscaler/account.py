@@ -117,12 +117,19 @@ class AccountFiles:
     def empty(self) -> bool:
         return not any((self.folder / name).exists() for name in (BALANCE, TRADES, JOURNAL))
 
+    @property
+    def absence(self) -> str:
+        """What is said where it has not begun."""
+        return f"{self.folder}: there is no account; `{self.command('init')}` begins one"
+
     def initialise(self) -> None:
         """Write the files of an account that has not traded."""
         try:
             keep_private(self.folder)
             with self._lock:
                 if not self.empty:
+                    self._finish_update()
+                    self._read_rows()
                     raise InputError(
                         f"{self.folder}: there is an account already;"
                         f" `{self.command('recover')}` rebuilds its balance"
@@ -185,10 +192,8 @@ class AccountFiles:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Hold the account for this process alone, with what another had begun finished."""
-        if not self.folder.is_dir():
-            raise UnknownState(
-                f"{self.folder}: there is no account; `{self.command('init')}` begins one"
-            )
+        if self.empty:
+            raise UnknownState(self.absence)
         try:
             self._lock.acquire()
         except (Timeout, OSError) as error:
@@ -251,7 +256,7 @@ class AccountFiles:
             return rows_of(path.read_bytes())
         except FileNotFoundError:
             raise UnknownState(
-                f"{path} is missing; `{self.command('init')}` begins an account"
+                f"{path} is missing, and no other file has its trades: put it back"
             ) from None
         except (OSError, ValueError) as error:
             raise UnknownState(f"{path}: {error}") from None

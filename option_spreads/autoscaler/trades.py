@@ -122,8 +122,8 @@ def _check_row(row: Mapping[str, Any], booked: set[str]) -> None:
     # csv.DictReader puts surplus fields under None, and None in the place of missing ones.
     if None in row or any(value is None for value in row.values()):
         raise ValueError("it has not as many fields as there are columns")
-    if any(map(_has_line_break, row.values())):
-        raise ValueError("it has a line break in it")
+    if broken := [name for name, text in row.items() if _has_line_break(text)]:
+        raise ValueError(f"{broken[0]} has a line break; write it in one line")
     # A row without a result is a trade that is still open, and counts for nothing yet.
     if not row["P/L_$"].strip():
         if row.get("Exit_Time", "").strip():

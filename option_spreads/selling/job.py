@@ -36,30 +36,7 @@ log = logging.getLogger(__name__)
 
 MARKED_EVERY = np.timedelta64(1, "m")
 CLOSING_LOOKS = 3  # until what was to be bought back is said to be open
-HEADS = (
-    *("trade", "strategy", "strikes", "stage", "contracts left", "credit", "asked for it"),
-    *("since, New York", "why"),
-)
 FOLDER = "spreads folder"  # whose files say what is open, in the journal
-
-
-def spreads_section(spreads: Callable[[], Sequence[OpenSpread]]) -> Section:
-    """What is open, on an account's page; credits in points a spread."""
-
-    def body() -> str:
-        rows = [
-            (
-                *(each.trade_id, each.strategy, " / ".join(f"{o.strike:g}" for o in each.options)),
-                *(each.stage, f"{each.remaining} of {each.contracts}", str(each.credit)),
-                *(str(each.asked), each.entered, each.why or each.reason),
-            )
-            for each in spreads()
-        ]
-        if not rows:
-            return '<p class="muted">No spread is open.</p>'
-        return table_html(Table("Open spreads", HEADS, rows, words=(8,)))
-
-    return Section("Open spreads", body)
 
 
 def spread_guard(
@@ -142,7 +119,13 @@ class SpreadJob:
 
     @property
     def section(self) -> Section:
-        return spreads_section(lambda: self._seller.spreads)
+        """What is open, a line each, on an account's page."""
+
+        def body() -> str:
+            rows = [(str(each),) for each in self._seller.spreads] or [("none is open",)]
+            return table_html(Table("Open spreads", ("spread",), rows, words=(0,)))
+
+        return Section("Open spreads", body)
 
     def at_risk(self) -> Mapping[str, float]:
         """USD that open spreads can lose, and those on their way, by the root of their options."""
@@ -282,9 +265,7 @@ def open_job(
     files = settings.account
     refuse_another_folder(files.folder, live.account.events)
     if files.empty:
-        raise InputError(
-            f"{files.folder}: there is no account; `{files.command('init')}` begins one"
-        )
+        raise InputError(files.absence)
     # A file that cannot be read is refused now, not at the first entry. Each entry reads it anew,
     # because it grows by a close a day.
     settings.volatility()

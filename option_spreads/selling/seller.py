@@ -464,7 +464,7 @@ class SpreadSeller:
             return None
         index = self._venue.index()
         previous_vix, previous_index = closes
-        vix = float(within_day(previous_vix, index, previous_index, settings.response))
+        vix = float(within_day(previous_vix, index, previous_index))
         deviation = settings.implied.deviation(index, vix, minute_of(session, now))
         spread = rules.spread(index, vix, deviation)
         if spread is None:

@@ -24,7 +24,7 @@ from trainingdata.feed.endpoint import BrokerSettings
 from trainingdata.instruments import Kind, instrument
 from trainingdata.sessions import Session
 from trainingdata.source import Feed
-from trainingdata.volatility_index import RESPONSE, volatility_index
+from trainingdata.volatility_index import volatility_index
 
 MODE = "PAPER"  # which of an account's files are used; with real money nothing is sold
 
@@ -48,13 +48,6 @@ class SellingSettings(AutoscalingSettings):
     )
     feed: Feed = setting("iex", "of the stock's prices, `iex` or `sip`")
     vix: str = setting("", "Parquet file of the volatility index's daily closes")
-    response: float = setting(
-        RESPONSE,
-        "log of the volatility index per log of the index lost within a day",
-        ge=-20,
-        le=20,
-        key=False,
-    )
     cutoff: float | None = setting(
         None,
         "minutes before the close from which options that expire today are not ordered; "

@@ -84,14 +84,6 @@ class IndexModel:
         ge=-0.9,
         le=10,
     )
-    realised: float | None = setting(
-        None,
-        "volatility that comes, jumps apart, over the volatility index; none: what the "
-        "smile's level and the premium say. A number takes the place of the premium",
-        ge=0,
-        le=10,
-        key=False,
-    )
     night: float = setting(
         0.35, "share of a day's variance that falls before the open", ge=0, le=0.99, key=False
     )
@@ -117,7 +109,9 @@ class IndexModel:
         spot, vix = np.empty((2, len(dates), steps + 1))
         level = self.start
         log_vol = np.log(self.vix)
-        realised = self._realised(smile)
+        # Volatility that comes over the volatility index, of whole days.
+        session_vol = smile.level * np.sqrt(smile.session) / (1 + self.premium)
+        realised = float(session_vol / np.sqrt(1 - self.night))
         daily_vol = self.vol_of_vol / np.sqrt(TRADING_DAYS)
         left = np.asarray(variance_left(SESSION - minutes))
         for d in range(len(dates)):
@@ -144,13 +138,6 @@ class IndexModel:
             log_vol = np.log(vix[d, 0]) + pull
             log_vol += daily_vol * (self.correlation * shared + unshared)
         return IndexDays(dates, minutes, spot, vix, f"simulated index, seed {seed}")
-
-    def _realised(self, smile: Smile) -> float:
-        """Volatility that comes over the volatility index, of whole days."""
-        if self.realised is not None:
-            return self.realised
-        session = smile.level * np.sqrt(smile.session) / (1 + self.premium)
-        return float(session / np.sqrt(1 - self.night))
 
 
 def normal_paths(left: Array, deviation: float, count: int, rng: np.random.Generator) -> Array:

@@ -1,10 +1,8 @@
-"""Pictures of accounts: where resampled runs end and how far they fall; balances of accounts that
-sell spreads, by day.
-"""
+"""Pictures of accounts: where resampled runs end and how far they fall; a balance by day."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
 BINS = 60
 CUT = 0.995  # quantile of all final balances at which their axis ends: a few runs are far beyond
 BLUE, ORANGE, RED, BLACK = "#2456c8", "#c2700c", "#b42318", "#1c2430"
-COLORS = (BLUE, ORANGE, "#2e7d4f", "#7a4fb5", "#8a8f98")  # the first is the account's
 WORDS = {"iid": "one by one", "block": "in blocks", "stress": "with maximum losses"}
 
 
@@ -73,35 +70,22 @@ def _histogram(panel: Axes, values: Array, edges: Array, title: str) -> None:
     panel.tick_params(labelbottom=True, labelleft=True)
 
 
-def balances_figure(
-    heading: str,
-    dates: npt.NDArray[np.datetime64],
-    balances: Mapping[str, Array],
-    floor: float,
-    marks: Sequence[int] = (),
+def balance_figure(
+    heading: str, dates: npt.NDArray[np.datetime64], balances: Array, floor: float
 ) -> Figure:
     """Balances at the end of each session.
 
     dates: sessions [D].
-    balances: USD by name of the account, each [D + 1], the one it began with first; the first
-        account is the one that counts.
+    balances: USD [D + 1], the one that the account began with first.
     floor: balance below which nothing is sold, USD.
-    marks: numbers of sessions after which figures are given as well.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 5), layout="constrained")
     panel = figure.subplots()
-    # Each account begins on the day before the first session, with what it began with.
-    days = np.concatenate([dates[:1] - 1, dates])
-    for number, (name, balance) in enumerate(balances.items()):
-        # The account that counts lies above the others.
-        width, height = (1.1, 2) if number else (2.2, 3)
-        color = COLORS[number % len(COLORS)]
-        panel.plot(days, balance, color=color, linewidth=width, label=name, zorder=height)
+    # The account begins on the day before the first session, with what it began with.
+    panel.plot(np.concatenate([dates[:1] - 1, dates]), balances, color=BLUE, label="balance")
     panel.axhline(floor, color=RED, linestyle="--", linewidth=1.2, label=f"halt ${floor:,.0f}")
-    for mark in marks:
-        panel.axvline(days[mark], color=BLACK, linestyle=":", linewidth=1.0)
     panel.set_title(heading)
     panel.yaxis.set_major_formatter("${x:,.0f}")
     _finish(panel)

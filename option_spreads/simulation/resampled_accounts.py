@@ -36,9 +36,6 @@ class MonteCarloSettings(AutoscalingSettings):
     """Settings of configs/monte_carlo.yaml."""
 
     trades: str | None = setting(None, "a file of closed trades")
-    check: str | None = setting(
-        None, "an account's file, its months beside what earlier trades make likely"
-    )
     runs: int = setting(10_000, "number of them", ge=1, le=1_000_000)
     days: int = setting(252, "trading days of a run", ge=1, le=100_000)
     seed: int = setting(0, "of the draws", ge=0, lt=2**63)
@@ -54,9 +51,6 @@ class MonteCarloSettings(AutoscalingSettings):
         "one leave possible at 95 %",
         ge=0,
         le=1,
-    )
-    above: float | None = setting(
-        None, "USD that the chance to end above is given of", ge=0, le=1e15
     )
     output: str = setting("outputs/monte-carlo", "folder for the results")
 
@@ -125,11 +119,8 @@ def limits_text(sample: TradeSample, settings: MonteCarloSettings) -> str:
     )
 
 
-def summary(runs: AccountPaths, above: float | None = None) -> dict[str, Any]:
-    """Figures of a set of runs; shares of one, USD, days.
-
-    above: USD; none for no chance of more than that.
-    """
+def summary(runs: AccountPaths) -> dict[str, Any]:
+    """Figures of a set of runs; shares of one, USD, days."""
     final = runs.balances[:, -1]
     start = runs.start
     course = runs.course
@@ -147,13 +138,11 @@ def summary(runs: AccountPaths, above: float | None = None) -> dict[str, Any]:
         "p_loss": float((final < start).mean()),
         "p_at_least_2x": float((final >= 2 * start).mean()),
         "p_at_least_3x": float((final >= 3 * start).mean()),
-        "p_above": None if above is None else float((final > above).mean()),
         "p_halt": float(runs.halted.mean()),
         "max_drawdown": _figures_of(runs.drawdown),
         "max_drawdown_usd": _figures_of(runs.largest_fall),
         "sortino": _percentiles(defined) if len(defined) else None,
         "longest_days_under_water": _percentiles(runs.days_under_water.astype(float)),
-        "p_recovered": float(runs.recovered.mean()),
         "mean_contracts": float(runs.contracts.mean()),
         "mean_trades": float(runs.trades.mean()),
         "win_rate": int(runs.wins.sum()) / trades if trades else None,

@@ -32,14 +32,7 @@ Index = npt.NDArray[np.int32]
 
 
 def draw_trades(
-    n: int,
-    runs: int,
-    days: int,
-    trades_a_day: float,
-    seed: int,
-    *,
-    block: int = 1,
-    uncertainty: bool = False,
+    n: int, runs: int, days: int, trades_a_day: float, seed: int, *, block: int = 1
 ) -> Index:
     """Which of n trades each run takes, [R, D, P]: one by one, or blocks of neighbours (circular).
 
@@ -52,12 +45,10 @@ def draw_trades(
     trades_a_day: above 0, on average; P is the next whole number.
     seed: of all streams.
     block: neighbours that are drawn together, so that what follows upon each other stays together.
-    uncertainty: each run draws from a history of its own, as many blocks as hold n trades, drawn
-        from all blocks of the n.
     """
     most = math.ceil(trades_a_day)
     parts = [
-        _draw_chunk(rng, n, count, days * most, block, uncertainty).reshape(count, days, most)
+        _draw_chunk(rng, n, count, days * most, block).reshape(count, days, most)
         for rng, count in _streams(seed, runs)
     ]
     if most > trades_a_day:
@@ -93,19 +84,11 @@ def _streams(seed: int, runs: int, *purpose: int) -> Iterator[tuple[np.random.Ge
         yield np.random.default_rng([seed, k // CHUNK, *purpose]), min(CHUNK, runs - k)
 
 
-def _draw_chunk(
-    rng: np.random.Generator, n: int, runs: int, length: int, block: int, uncertainty: bool
-) -> Index:
+def _draw_chunk(rng: np.random.Generator, n: int, runs: int, length: int, block: int) -> Index:
     """The draws of one chunk of runs, [R, length]."""
-    blocks = -(-length // block)
-    own = -(-n // block)
     # The whole chunk is drawn and the rest cut off, so that a run does not depend on how many
     # there are.
-    starts = rng.integers(own if uncertainty else n, size=(CHUNK, blocks), dtype=np.int32)[:runs]
-    if uncertainty:
-        # A history of blocks: what follows upon each other in the trades does so in it, too.
-        history = rng.integers(n, size=(CHUNK, own), dtype=np.int32)[:runs]
-        starts = np.take_along_axis(history, starts, axis=1)
+    starts = rng.integers(n, size=(CHUNK, -(-length // block)), dtype=np.int32)[:runs]
     places = (starts[:, :, None] + np.arange(block, dtype=np.int32)) % np.int32(n)
     return np.ascontiguousarray(places.reshape(runs, -1)[:, :length])
 
@@ -126,7 +109,6 @@ class ResamplingRules(NamedTuple):
     """The autoscaler's settings as numbers, for compiled code.
 
     start: balance that a run begins with, units.
-    past: days that a run begins with whose trades are over: the statistics have them, no balance.
     floor: balance below which nothing is traded, units.
     fee: of a contract, which no result holds yet, units.
     window: trades that the statistics rest on.
@@ -139,7 +121,6 @@ class ResamplingRules(NamedTuple):
     """
 
     start: int
-    past: int
     floor: int
     fee: int
     window: int
@@ -156,7 +137,6 @@ class ResamplingRules(NamedTuple):
         prior = float(PRIOR_WINS - (1 - PRIOR_WINS) * PRIOR_LOSS / PRIOR_WIN)
         return cls(
             start=whole_units(Fraction(str(settings.STARTING_CAPITAL))),
-            past=0,
             # A balance of whole units lies below a sum where it lies below the next whole unit.
             floor=math.ceil(settings.floor * UNIT),
             fee=whole_units(Fraction(str(settings.FEE_PER_CONTRACT))),
@@ -184,7 +164,6 @@ class AccountPaths(NamedTuple):
     largest_fall: [R], the same in USD, which may be another fall.
     days_under_water: [R], days of the longest time below a peak.
     halted: [R], whether the safety halt came.
-    recovered: [R], whether the last balance is a peak.
     contracts: [R], in all.
     trades: [R], in all.
     wins: [R], trades that won.
@@ -197,7 +176,6 @@ class AccountPaths(NamedTuple):
     largest_fall: Array
     days_under_water: Units
     halted: npt.NDArray[np.bool_]
-    recovered: npt.NDArray[np.bool_]
     contracts: Units
     trades: Units
     wins: Units
@@ -239,7 +217,6 @@ def account_paths(
         largest_fall=np.empty(runs),
         days_under_water=np.empty(runs, dtype=np.int64),
         halted=np.empty(runs, dtype=np.bool_),
-        recovered=np.empty(runs, dtype=np.bool_),
         contracts=np.empty(runs, dtype=np.int64),
         trades=np.empty(runs, dtype=np.int64),
         wins=np.empty(runs, dtype=np.int64),
@@ -349,15 +326,13 @@ def _follow(
                     halted = True
                     goes_on = False
                     continue
-                size = 0
-                if d >= rules.past:
-                    size = _next_contracts(balance, n, wins, won, lost, closed, risks[k], rules)
-                    if size == 0:
-                        goes_on = False
-                        continue
-                    trades += 1
-                    winners += results[k] > 0
-                    at_cap += size == rules.most
+                size = _next_contracts(balance, n, wins, won, lost, closed, risks[k], rules)
+                if size == 0:
+                    goes_on = False
+                    continue
+                trades += 1
+                winners += results[k] > 0
+                at_cap += size == rules.most
                 trades_of_day[decided] = k
                 sizes[decided] = size
                 decided += 1
@@ -370,7 +345,6 @@ def _follow(
         paths.days_under_water[r] = longest
         # Also one that the last trade of all brought.
         paths.halted[r] = halted or balance < rules.floor
-        paths.recovered[r] = balance >= high
         paths.contracts[r] = total
         paths.trades[r] = trades
         paths.wins[r] = winners

@@ -1,8 +1,7 @@
-"""A run of selling spreads: its figures, and the tables, report and file that people read."""
+"""A run of selling spreads: its figures, and the table and file of trades that people read."""
 
 from __future__ import annotations
 
-import io
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +20,6 @@ from foundation.arrays import Array
 from foundation.counts import counted
 from foundation.figures import NONE, number, percent, usd
 from foundation.tables import Table
-from foundation.terminal import Terminal
 from option_spreads.autoscaler.trades import COLUMNS, ClosedTrade, csv_of, entry_columns
 from option_spreads.selling.rules import SpreadCosts
 from option_spreads.simulation.path import IndexDays
@@ -29,8 +27,6 @@ from option_spreads.simulation.resampled_accounts import sortino
 from option_spreads.simulation.selling import SpreadAccount, SpreadTrade, Unsold
 
 OPENING_MINUTE = 570  # of the day, 09:30 New York
-TOGETHER = "together"  # the account of all strategies
-WIDTH = 120  # characters of a report's lines
 UNSOLD = {
     "halt": "in a halt",
     "negative_kelly": "as trades have lost",
@@ -155,35 +151,28 @@ def cost_figures(trades: Sequence[SpreadTrade], costs: SpreadCosts) -> dict[str,
 
 
 def report_parts(summary: Mapping[str, Any]) -> Iterator[RenderableType]:
-    """The tables and sentences of a run, in the order in which they are read.
+    """The table and sentences of a run, in the order in which they are read.
 
     summary: the content of spreads.json.
     """
-    for years, span in summary["after"].items():
-        first = "the first year" if years == "1" else f"the first {years} years"
-        yield from _span_parts(summary, span, f", {first}")
-    yield from _span_parts(summary, summary, "")
-    if len(summary["strategies"]) > 1:
-        yield Text(
-            f"{TOGETHER}: one account that sells them all, within which each strategy did what the"
-            " second table says. The other columns: each with an account to itself."
-        )
+    account = summary["account"]
+    title = (
+        f"{counted(summary['days'], 'session')} of {summary['index']},"
+        f" {summary['first']} to {summary['last']}"
+    )
+    parts = account["by_strategy"].items() if len(account["by_strategy"]) > 1 else ()
+    balance = _balance_texts(account)
+    columns = {"account": {**_trade_texts(account), **balance}}
+    columns |= {name: {**_trade_texts(part), **dict.fromkeys(balance, "")} for name, part in parts}
+    yield figure_table(title, columns)
+    yield Text(_unsold_text(account))
     yield Text(
-        "USD per contract where not said otherwise; costs, worst day and collateral in USD of the"
-        " account. Profit factor: what winning trades won over what the others lost, in USD of the"
-        " account. Slippage: what prices were worse than the model's values, rounding to cents"
-        " among it."
+        "USD per contract where not said otherwise; costs, profit, worst day and collateral in USD"
+        " of the account. Profit factor: what winning trades won over what the others lost, in USD"
+        " of the account. Slippage: what prices were worse than the model's values, rounding to"
+        " cents among it."
     )
     yield Text(summary["note"])
-
-
-def report_text(summary: Mapping[str, Any]) -> str:
-    """The text of report.txt."""
-    stream = io.StringIO()
-    console = Terminal(WIDTH, file=stream, color_system=None, highlight=False)
-    for part in report_parts(summary):
-        console.print(part)
-    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
 
 
 def trade_table(trades: Sequence[SpreadTrade], days: IndexDays) -> str:
@@ -227,35 +216,6 @@ def _clock_text(minutes: float) -> str:
     return f"{hours:02d}:{rest:02d}"
 
 
-def _span_parts(
-    summary: Mapping[str, Any], span: Mapping[str, Any], which: str
-) -> Iterator[RenderableType]:
-    """The tables of the whole run, or of its first years; which: of them, for the title."""
-    title = (
-        f"{counted(span['days'], 'session')} of {summary['index']}{which},"
-        f" {span['first']} to {span['last']}"
-    )
-    alone = span["strategies"]
-    several = len(alone) > 1
-    accounts = {TOGETHER: span["account"], **alone} if several else alone
-    yield figure_table(title, {name: _figure_texts(each) for name, each in accounts.items()})
-    if several:
-        yield _shares_table(span["account"]["by_strategy"])
-    yield Text(_unsold_text(span["account"]))
-
-
-def _shares_table(parts: Mapping[str, Mapping[str, Any]]) -> Table:
-    """What each strategy did within the account of all."""
-    names = ("trades", "win rate", "mean, standard error", "mean contracts", "profit factor")
-    rows = []
-    for name, figures in parts.items():
-        texts = _trade_texts(figures)
-        profit = number(figures["profit"], 0, sign=True)
-        cells = (texts[label] for label in names)
-        rows.append((name, *cells, number(figures["costs"]["total"], 0), profit))
-    return Table("", ("within the account", *names, "costs", "profit"), rows)
-
-
 def _unsold_text(account: Mapping[str, Any]) -> str:
     """What the account was offered and did not sell."""
     unsold = [f"{count:,} {UNSOLD[name]}" for name, count in account["unsold"].items() if count]
@@ -269,18 +229,12 @@ def _unsold_text(account: Mapping[str, Any]) -> str:
     return f"{text}. At most {usd(account['most_collateral'], 0)} were held against open spreads."
 
 
-def _figure_texts(figures: Mapping[str, Any]) -> dict[str, str]:
+def _balance_texts(figures: Mapping[str, Any]) -> dict[str, str]:
     """The figures of an account that people look for, by label."""
-    costs = figures["costs"]
     returned = percent(figures["total_return"], 1, sign=True)
-    losing = f"{figures['losing_days']:,} of {figures['days_with_trades']:,}"
     return {
-        **_trade_texts(figures),
-        "losing days": losing,
+        "losing days": f"{figures['losing_days']:,} of {figures['days_with_trades']:,}",
         "worst day": number(figures["worst_day"], 0, sign=True),
-        "cost of slippage": number(costs["slippage"], 0),
-        "commission": number(costs["commission"], 0),
-        "exchange, OCC": number(costs["fee"], 0),
         "most collateral": usd(figures["most_collateral"], 0),
         "final balance": usd(figures["final_balance"], 0),
         "return, drawdown": f"{returned}, {percent(figures['max_drawdown'], 1)}",
@@ -291,6 +245,7 @@ def _figure_texts(figures: Mapping[str, Any]) -> dict[str, str]:
 def _trade_texts(figures: Mapping[str, Any]) -> dict[str, str]:
     """The figures of trades that need no balance, by label."""
     exits = figures["exits"]
+    costs = figures["costs"]
     expired = exits.get("expired", 0) + exits.get("settled", 0)
     stopped = f"{percent(exits.get('stop', 0), 1)}, {percent(exits.get('gap', 0), 1)}"
     worst = number(figures["worst"], 0)
@@ -308,6 +263,10 @@ def _trade_texts(figures: Mapping[str, Any]) -> dict[str, str]:
         "stopped, gapped": stopped if exits else NONE,
         "held to the close": percent(expired, 1) if exits else NONE,
         "mean contracts": number(figures["mean_contracts"]),
+        "cost of slippage": number(costs["slippage"], 0),
+        "commission": number(costs["commission"], 0),
+        "exchange, OCC": number(costs["fee"], 0),
+        "profit": number(figures["profit"], 0, sign=True),
     }
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -52,70 +53,42 @@ class TradeSample:
         return int((self.results <= -self.risks).sum())
 
 
-@dataclass(frozen=True, slots=True)
-class Flow:
-    """A closed trade, or money that was paid in or out: a row with a result.
+class _Trade(NamedTuple):
+    """A closed trade, per contract.
 
-    amount: of all its contracts, USD.
-    size: contracts; 0 for what is no trade.
-    risk: USD that one contract could lose; 0 for what is no trade.
-    gain: USD that one contract could win at most, its credit; 0 for what is no trade.
-    entered: instant of its entry; none where the row does not say it.
-    left: instant of its exit; none where the row does not say it.
-    closed: New York date of its exit; the entry's where no exit is known.
+    result, risk, gain: USD, as of `TradeSample`.
+    entered, left: instants; none where the row does not say them.
     """
 
-    amount: Fraction
-    size: int
+    result: Fraction
     risk: Fraction
     gain: Fraction
     entered: np.datetime64 | None
     left: np.datetime64 | None
-    closed: np.datetime64 | None = field(init=False)
-
-    def __post_init__(self) -> None:
-        at = self.entered if self.left is None else self.left
-        object.__setattr__(self, "closed", None if at is None else _new_york_day(at))
-
-    @property
-    def result(self) -> Fraction:
-        """USD of one contract."""
-        return self.amount / self.size
 
 
 def read_sample(path: Path, now: np.datetime64) -> TradeSample:
-    return sample_of(read_flows(path, now))
+    """The closed trades of a file: totals over position sizes; deposits are none.
 
+    Risks follow from strategy, strikes and credit.
 
-def read_flows(path: Path, now: np.datetime64, key: str = "trades") -> list[Flow]:
-    """The closed trades, deposits and withdrawals of a file, in the order of its rows.
-
-    Results are totals over position sizes; risks follow from strategy, strikes and credit.
-
-    now: after which nothing can have been entered, left or paid in.
-    key: of the setting that names the file.
+    now: after which nothing can have been entered or left.
     """
-    flows = []
+    trades = []
     try:
         _, rows = rows_of(path.read_bytes())
         for number, row in enumerate(rows, 1):
-            if row["P/L_$"].strip():
+            if is_trade(row):
                 try:
-                    flows.append(_flow(row, now))
+                    trades.append(_trade(row, now))
                 except ValueError as error:
                     raise ValueError(f"row {number}: {error}") from None
     except OSError as error:
-        raise DataError(f"{key}: {path} cannot be read: {error.strerror}") from error
+        raise DataError(f"trades: {path} cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise DataError(f"{key}: {path}: {error}") from None
-    if not any(flow.size for flow in flows):
-        raise DataError(f"{key}: {path}: no closed trade in it")
-    return flows
-
-
-def sample_of(flows: Iterable[Flow]) -> TradeSample:
-    """What is resampled of the trades among them, at least one."""
-    trades = [flow for flow in flows if flow.size]
+        raise DataError(f"trades: {path}: {error}") from None
+    if not trades:
+        raise DataError(f"trades: {path}: no closed trade in it")
     exits = [trade.left for trade in trades]
     # Blocks and overlaps are of trades in the order of their closing, however a file is sorted.
     if None not in exits:
@@ -129,7 +102,7 @@ def sample_of(flows: Iterable[Flow]) -> TradeSample:
     )
 
 
-def _still_open(trades: Sequence[Flow], number: int) -> int:
+def _still_open(trades: Sequence[_Trade], number: int) -> int:
     """Trades right before one, in the order of their closing, that closed after it was entered.
 
     None where the row does not say when.
@@ -144,7 +117,7 @@ def _still_open(trades: Sequence[Flow], number: int) -> int:
     return count
 
 
-def _trades_per_session(trades: Sequence[Flow]) -> float:
+def _trades_per_session(trades: Sequence[_Trade]) -> float:
     """Trades a session of the exchange, from the first entry to the last.
 
     Days without a trade count: of a file with a trade a week every day would else have one. A trade
@@ -155,16 +128,13 @@ def _trades_per_session(trades: Sequence[Flow]) -> float:
     return len(trades) / (sessions + len(trades) - len(days))
 
 
-def _flow(row: Row, now: np.datetime64) -> Flow:
-    """The closed trade of a row, or what it says that was paid in or out."""
-    amount = Fraction(total_of(row))
-    if not is_trade(row):
-        return Flow(amount, 0, Fraction(0), Fraction(0), *_times_of(row, now))
-    risk, size = _contract_risk(row), size_of(row)
+def _trade(row: Row, now: np.datetime64) -> _Trade:
+    amount, size = Fraction(total_of(row)), size_of(row)
     if abs(amount) > MOST_RESULT * size:
         raise ValueError(f"P/L_$ {row['P/L_$']} is no result of {size} contracts")
+    risk = _contract_risk(row)
     gain = Fraction(plain_number(row["Entry_Credit"].strip())) * SHARES
-    return Flow(amount, size, risk, gain, *_times_of(row, now))
+    return _Trade(amount / size, risk, gain, *_times_of(row, now))
 
 
 def _units(values: Sequence[Fraction]) -> Units:

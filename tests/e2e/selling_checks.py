@@ -10,21 +10,15 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
 from execution.journal.order_store import STATES, OrderStore
-from execution.journal.orders import AnyOrder
-from execution.option_orders import Contract, SpreadOrder
+from execution.option_orders import Contract
 from foundation.database import Database
-from option_spreads.autoscaler.account import AccountState
-from option_spreads.autoscaler.now import Sizing
-from option_spreads.autoscaler.rules import AutoscalingSettings
 from option_spreads.autoscaler.trades import Row, size_of, total_of
 from option_spreads.selling.rules import SpreadCosts
 from option_spreads.selling.state import OpenSpread
@@ -84,48 +78,25 @@ def economic_duplicates(tickets: Tickets) -> int:
     return count
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
-    """An order as the seller's book has it.
-
-    state: what became of it, in the book's words.
-    order: what was to be sent.
+def book_of_orders(path: Path) -> dict[str, str]:
+    """The state of every order that was to be sent, by its id, in the book's words, oldest first;
+    `taken` of whatever the venue took.
     """
-
-    state: str
-    order: AnyOrder
-
-    @property
-    def risk(self) -> float:
-        """USD that a contract of it can lose."""
-        assert isinstance(self.order, SpreadOrder)
-        assert self.order.least_credit is not None
-        strikes = [leg.contract.strike for leg in self.order.legs]
-        sides = zip(strikes[::2], strikes[1::2], strict=True)
-        width = max(abs(short - long) for short, long in sides)
-        return float((width - self.order.least_credit) * SHARES)
-
-
-def book_of_orders(path: Path) -> dict[str, Written]:
-    """Every order that was to be sent, by its id, oldest first."""
     if not path.exists():
         return {}
     # A run that was killed at once has left a file without its table.
     database = Database(path)
     with closing(database):
         intents = OrderStore(database).in_states(STATES)
-    return {
-        each.client_order_id: Written("taken" if each.taken else each.state, each.order)
-        for each in intents
-    }
+    return {each.client_order_id: "taken" if each.taken else each.state for each in intents}
 
 
-def lost_orders(tickets: Tickets, book: Mapping[str, Written], known: Collection[str]) -> int:
+def lost_orders(tickets: Tickets, book: Mapping[str, str], known: Collection[str]) -> int:
     """Orders that the venue took and the book does not call taken, and trades that no file knows.
 
     known: trades that are open in the seller's file, or booked.
     """
-    count = sum(name not in book or book[name].state != "taken" for name in tickets)
+    count = sum(name not in book or book[name] != "taken" for name in tickets)
     return count + sum(name not in known for name in by_trade(tickets))
 
 
@@ -205,30 +176,9 @@ def result_of(
     return round(total * SHARES - fees, 2)
 
 
-def allowed_contracts(
-    risk: float, before: Sequence[Row], after: Sequence[Row], sizing: AutoscalingSettings
-) -> int:
-    """Contracts that the sizing allows a spread ordered between two looks at the booked trades.
-
-    risk: USD that one contract can lose.
-    """
-    accounts = (_account(after[:n], sizing) for n in range(len(before), len(after) + 1))
-    return max(Sizing.of(account, risk, sizing).count.number for account in accounts)
-
-
-def oversized(tickets: Tickets, allowed: Mapping[str, int]) -> int:
-    """Trades of which the venue has sold more contracts than they were allowed."""
-    sold = {name: contracts_in(sales) for name, (sales, _) in by_trade(tickets).items()}
-    return sum(number > allowed.get(name, 0) for name, number in sold.items())
-
-
-def overheld(held: Mapping[Contract, int], tickets: Tickets, allowed: Mapping[str, int]) -> int:
-    """Options of which the venue holds more than all trades in them were allowed together."""
-    most: Counter[Contract] = Counter()
-    for name in allowed:
-        for ticket in _of(tickets, name):
-            most.update({leg.contract: allowed[name] for leg in ticket.order.legs})
-    return sum(abs(number) > most[contract] for contract, number in held.items())
+def oversized(tickets: Tickets, most: int) -> int:
+    """Trades of which the venue has sold more contracts than any may have."""
+    return sum(contracts_in(sales) > most for sales, _ in by_trade(tickets).values())
 
 
 def _reversed(sales: Sequence[SpreadTicket], purchases: Sequence[SpreadTicket]) -> bool:
@@ -249,10 +199,3 @@ def _has_expired(contract: Contract, now: np.datetime64) -> bool:
 
 def _of(tickets: Tickets, name: str) -> tuple[SpreadTicket, ...]:
     return (tickets[name],) if name in tickets else ()
-
-
-def _account(rows: Sequence[Row], sizing: AutoscalingSettings) -> AccountState:
-    flows = tuple(Fraction(total_of(row)) for row in rows)
-    results = tuple(Fraction(total_of(row)) / size_of(row) for row in rows)
-    balance = Fraction(str(sizing.STARTING_CAPITAL)) + sum(flows)
-    return AccountState(balance, results, balance)

@@ -114,8 +114,6 @@ class SellingSchedule:
         self._account = AccountFiles(
             Path(settings.AUTOSCALING_DATA_DIR) / "paper", settings.STARTING_CAPITAL
         )
-        self._allowed: dict[str, int] = {}
-        self._rows: list[Row] = []
 
     def begin(self) -> None:
         """Begin the account's files, as `python -m option_spreads.contracts init` does."""
@@ -170,23 +168,9 @@ class SellingSchedule:
         )
 
     def look_at_contracts(self) -> None:
-        """Hold what the venue has sold and holds to what the sizing allows.
-
-        What was ordered first since the last look was sized from the trades booked by then, or
-        since.
-        """
-        rows = self.booked()
-        for name, written in checks.book_of_orders(self._journal).items():
-            if name not in self._allowed and checks.trade_of(name) == name:
-                self._allowed[name] = checks.allowed_contracts(
-                    written.risk, self._rows, rows, self._settings
-                )
-        self._rows = rows
-        # Positions first: an order of a killed run may still be on its way.
-        held = self.desk.held()
-        tickets = dict(self.desk.tickets)
-        self.place.counts["breaches"] += checks.oversized(tickets, self._allowed)
-        self.place.counts["breaches"] += checks.overheld(held, tickets, self._allowed)
+        """Hold what the venue has sold to what may be sold of one spread."""
+        most = self._settings.MAX_CONTRACTS
+        self.place.counts["breaches"] += checks.oversized(dict(self.desk.tickets), most)
 
     def look_at_books(self) -> None:
         """Compare everything that the venue has done with everything that is written down."""
@@ -204,7 +188,7 @@ class SellingSchedule:
         )
         counts["differing_fills"] += not self._money_agrees(rows)
         # An order that is written down as working belongs to a spread that is still followed.
-        undetermined = sum(written.state in WAITING for written in book.values())
+        undetermined = sum(state in WAITING for state in book.values())
         counts["undetermined_at_the_end"] += undetermined + len(spreads)
         counts["orders"] += len(tickets)
         for sales, purchases in checks.by_trade(tickets).values():

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
+from foundation.terminal import Terminal
 from option_spreads.autoscaler.rules import AutoscalingSettings
 from option_spreads.autoscaler.trades import COLUMNS
 from option_spreads.selling.rules import SpreadCosts, SpreadRules
@@ -20,6 +23,15 @@ def file_of(path: Path, *rows: str) -> Path:
     path = path / "trades.csv" if path.is_dir() else path
     path.write_text("\n".join([HEADER, *rows]) + "\n")
     return path
+
+
+def printed(parts: Iterable[Any]) -> str:
+    """What a command prints of its tables and sentences."""
+    stream = io.StringIO()
+    terminal = Terminal(120, file=stream, color_system=None, highlight=False)
+    for part in parts:
+        terminal.print(part, soft_wrap=isinstance(part, str))
+    return stream.getvalue()
 
 
 def sold(

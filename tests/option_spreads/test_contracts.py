@@ -4,14 +4,12 @@ not known.
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import random
 import time
 from dataclasses import replace
 from decimal import Decimal
-from fractions import Fraction
 from math import nan
 from pathlib import Path
 from typing import Any
@@ -22,9 +20,7 @@ from hypothesis import strategies as st
 
 from foundation.decimals import plain_number
 from foundation.errors import InputError
-from foundation.terminal import Terminal
 from option_spreads.autoscaler.account import AccountFiles, UnknownState
-from option_spreads.autoscaler.rules import AutoscalingSettings, Statistics, contracts_for
 from option_spreads.autoscaler.trades import ClosedTrade
 from option_spreads.contracts import (
     autoscaling_settings,
@@ -34,7 +30,7 @@ from option_spreads.contracts import (
     run,
 )
 from tests.commands import Started
-from tests.option_spreads.sold import HEADER, file_of
+from tests.option_spreads.sold import HEADER, file_of, printed
 
 UNBOUNDED = ("1e9999999", "-1e9999999", "1e-9999999", "1e16", "sNaN")  # no amounts and no sizes
 
@@ -62,11 +58,7 @@ def row(name: str, total: str, size: str = "1", exit_time: str = "16:00") -> str
 def shown(*words: str) -> str:
     """What the command prints."""
     result = run(read(words)[0])
-    stream = io.StringIO()
-    terminal = Terminal(120, file=stream, color_system=None, highlight=False)
-    for part in (*result.tables, *result.sentences):
-        terminal.print(part, soft_wrap=isinstance(part, str))
-    return stream.getvalue()
+    return printed((*result.tables, *result.sentences))
 
 
 TRADE = trade("a", "5")
@@ -196,6 +188,7 @@ def test_environment_variables_are_in_force(root: Path, monkeypatch: pytest.Monk
         ([row("a", "10") + ",more"], None),
         (["a,b"], None),
         (['2024,"a,PUT'], None),
+        ([row('"a\nb"', "10")], None),
         ([row("a", "10")], 7),
     ],
 )
@@ -250,6 +243,8 @@ def test_real_money_without_a_trade_is_sized_only_once_a_person_has_confirmed_it
         shown("LIVE")
     assert path.read_text() == damaged
     assert [each for each in sorted(root.rglob("*.*")) if each.name != ".lock"] == before
+    with pytest.raises(InputError, match=r"^STARTING_CAPITAL: "):
+        shown("LIVE", "recover")
     confirmed = shown("LIVE", "recover", "STARTING_CAPITAL=35000")
     assert f"Written: {path} and {path.with_name('trades.csv')}; LIVE" in confirmed
     assert "account, $35,000.00: STARTING_CAPITAL and 0 trades." in confirmed
@@ -405,22 +400,13 @@ def test_the_command_shows_begins_and_recovers_an_account(root: Path) -> None:
             shown(*wrong)
 
 
-@pytest.mark.parametrize(
-    ("capital", "share", "line"),
-    [(20_000.0, 0.56, "11200"), (25_000.0, 0.55, "13750"), (10_000.0, 0.07, "700")],
-)
-def test_the_halt_begins_below_the_very_share_of_the_capital_and_not_beside_it(
-    capital: float, share: float, line: str
+@pytest.mark.parametrize("task", [[], ["init"], ["recover"]])
+def test_where_the_trades_are_missing_every_task_says_the_one_thing_to_do(
+    root: Path, task: list[str]
 ) -> None:
-    """In floats 20,000 x 0.56 is 11200.000000000002, and a balance of $11,200 lies below it."""
-    assert Fraction(line) != Fraction(str(capital * share))
-    settings = AutoscalingSettings(STARTING_CAPITAL=capital, SAFETY_HALT_PCT=share)
-    assert settings.floor == Fraction(line)
-    at, below = (
-        contracts_for(balance, Statistics.of([]), 0, Fraction(250), settings)
-        for balance in (Fraction(line), Fraction(line) - Fraction(1, 10_000))
-    )
-    assert (at.number, below.number, below.halted) == (1, 0, True)
+    (folder_of(root, [row("a", "5")]) / "trades.csv").unlink()
+    with pytest.raises(UnknownState, match=r"put it back$"):
+        shown(*task)
 
 
 @pytest.mark.parametrize(

@@ -184,11 +184,8 @@ def test_orders_check_themselves(wrong: dict[str, object]) -> None:
     ("root", "day", "last", "first_refused"),
     [
         ("SPY", date(2024, 4, 2), "15:29:59", "15:30"),
-        ("QQQ", date(2024, 4, 2), "15:29:59", "15:30"),
-        ("IWM", date(2024, 4, 2), "15:14:59", "15:15"),
         ("NVDA", date(2024, 4, 2), "15:14:59", "15:15"),
         ("SPY", date(2024, 7, 3), "12:29:59", "12:30"),
-        ("NVDA", date(2024, 7, 3), "12:14:59", "12:15"),
         ("SPXW", date(2024, 4, 2), "15:59:59", None),
     ],
 )

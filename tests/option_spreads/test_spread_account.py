@@ -7,7 +7,6 @@ import re
 from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,15 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foundation.errors import InputError
-from foundation.files import write_whole
 from option_spreads.autoscaler.rules import AutoscalingSettings
-from option_spreads.backtest import (
-    BarsSettings,
-    SpreadSettings,
-    result_files,
-    run_strategies,
-    run_summary,
-)
+from option_spreads.backtest import BarsSettings, SpreadSettings, run_account, run_summary
 from option_spreads.selling.rules import Exit, SpreadCosts, SpreadRules, spread_of
 from option_spreads.simulation.path import IndexDays, IndexModel
 from option_spreads.simulation.pricing import Smile
@@ -33,9 +25,9 @@ from option_spreads.simulation.spread_report import (
     account_figures,
     cost_figures,
     figures,
-    report_text,
+    report_parts,
 )
-from tests.option_spreads.sold import sold
+from tests.option_spreads.sold import printed, sold
 from trainingdata.sessions import calendar
 
 PUT = spread_of("PUT", 5000.0, distance=20, width=5)
@@ -150,24 +142,6 @@ def test_an_account_never_holds_more_than_it_may_and_ends_with_what_it_booked(
             assert not entered or collateral <= bound
 
 
-def test_strategies_in_one_account_share_path_balance_and_history() -> None:
-    """Entered at the same points and prices as alone, and halted at once."""
-    days = path(120, 0)
-    together = sold(days, rules_of(*BOTH), SpreadCosts(), Smile(), SIZING)
-    alone = {name: sold(days, rules_of(name), SpreadCosts(), Smile(), SIZING) for name in BOTH}
-    for trade in together[:20]:
-        same = [
-            each
-            for each in alone[trade.spread.strategy]
-            if (each.day, each.entry_row) == (trade.day, trade.entry_row)
-        ]
-        assert [(each.spread, each.result) for each in same] == [(trade.spread, trade.result)]
-    ended = [trade.day for trade in together]
-    assert ended == sorted(ended)
-    balance = 20_000 + sum(float(trade.total) for trade in together)
-    assert 8_000 < balance < 10_000, "the halt is that of the one balance"
-
-
 def test_a_total_is_booked_in_whole_cents_and_the_next_size_rests_on_it() -> None:
     """Fees of a tenth of a cent are rounded once a trade, as the account's file has it."""
     (trade,) = spread_account([offer(0, 1, 2, "10.1234")], SIZING).trades
@@ -197,7 +171,7 @@ def test_costs_are_told_by_kind_and_add_up_to_what_a_free_market_would_have_paid
 
 
 def test_what_is_held_to_the_close_pays_for_one_order() -> None:
-    days = path(3, 1, realised=0.0, jumps=0.0)
+    days = path(3, 1, premium=10.0, jumps=0.0)
     costs = SpreadCosts(0.05, 0.65, 0.65)
     trades = sold(days, rules_of("PUT"), costs, Smile(), SIZING)
     for trade in trades:
@@ -225,25 +199,22 @@ def test_the_profit_factor_and_losing_days_by_hand() -> None:
 
 
 def test_without_a_loss_or_a_trade_there_is_no_profit_factor_and_the_report_says_why() -> None:
-    run = SpreadSettings(strategies=("PUT",), years=(1,))
-    days = path(252)
-    none = run_summary(
-        run, run_strategies(replace(run, rules=SpreadRules(credit_least=100.0)), days)
-    )
+    run = SpreadSettings(strategies=("PUT",), rules=SpreadRules(credit_least=100.0))
+    days = path(20)
+    none = run_summary(run, days, run_account(run, days))
     assert none["account"]["profit_factor"] is None
     assert none["account"]["worst_day"] is None
     assert none["account"]["trades"] == none["account"]["offers"] == 0
-    assert re.search(r"profit factor +│ +—, no trade", report_text(none))
-    assert re.search(r"stopped, gapped +│ +— │", report_text(none))
-    assert re.search(r"held to the close +│ +— │", report_text(none))
-    none["strategies"]["PUT"]["final_balance"] = -1234.4
-    assert re.search(r"final balance +│ +-\$1,234 │", report_text(none))
-    assert "the premium that is put in" in " ".join(report_text(none).split())
-    told = figures([offer(0, 1, 2, "30", contracts=1)], path(1), 20_000.0)
+    assert re.search(r"profit factor +│ +—, no trade", printed(report_parts(none)))
+    assert re.search(r"stopped, gapped +│ +— │", printed(report_parts(none)))
+    assert "the premium that is put in" in " ".join(printed(report_parts(none)).split())
+    told = figures([offer(0, 1, 2, "30", contracts=1)], days, 20_000.0)
     assert told["profit_factor"] is None
     assert told["losing_days"] == 0
-    none["strategies"]["PUT"] |= told
-    assert re.search(r"profit factor +│ +—, no loss", report_text(none))
+    none["account"] |= told
+    assert re.search(r"profit factor +│ +—, no loss", printed(report_parts(none)))
+    none["account"]["final_balance"] = -1234.4
+    assert re.search(r"final balance +│ +-\$1,234 │", printed(report_parts(none)))
     assert json.dumps(none, allow_nan=False)
 
 
@@ -259,41 +230,16 @@ def test_a_time_of_sale_after_everything_is_bought_back_is_refused() -> None:
         SpreadSettings(rules=SpreadRules(leave_at=210.0))
 
 
-@pytest.mark.slow
 def test_on_the_model_options_are_quoted_flat_and_on_bars_with_the_smile() -> None:
     """The model moves as flat prices say: wings would pay the seller for falls that never come."""
     steep = Smile(slope=0.1, wing=0.5, level=0.7)
-    run = SpreadSettings(strategies=BOTH, years=(1,), index=IndexModel(step=30), smile=steep)
+    run = SpreadSettings(strategies=BOTH, smile=steep)
     assert run.quoted == Smile(slope=0.0, wing=0.0, level=0.7)
     level = replace(run, smile=Smile(level=0.7))
-    assert (
-        run_strategies(run, run.days())[0].together
-        == run_strategies(level, level.days())[0].together
-    )
+    days = path(10)
+    assert run_account(run, days) == run_account(level, days)
     bars = BarsSettings(dir=("bars",), vix="vix.parquet")
     assert replace(run, bars=bars).quoted == steep
-
-
-@pytest.mark.slow
-def test_figures_after_the_first_year_are_those_of_a_run_of_one_year(tmp_path: Path) -> None:
-    """One run gives both; the files of trades and the picture are those of the longer one."""
-    rules = SpreadRules(entries=(60,))
-    both = SpreadSettings(strategies=BOTH, years=(2, 1), index=IndexModel(step=30), rules=rules)
-    one = replace(both, years=(1,))
-    runs = run_strategies(both, both.days())
-    summary = run_summary(both, runs)
-    single = run_summary(one, run_strategies(one, one.days()))
-    assert list(summary["after"]) == ["1"]
-    for name in ("first", "last", "days", "account", "strategies"):
-        assert summary["after"]["1"][name] == single[name]
-    assert (summary["days"], single["days"], single["after"]) == (504, 252, {})
-    write_whole(result_files(both, runs, summary), tmp_path / "out")
-    report = (tmp_path / "out" / "report.txt").read_text()
-    assert report.index("the first year") < report.index("504 sessions")
-    assert json.loads((tmp_path / "out" / "spreads.json").read_text()) == summary
-    assert (tmp_path / "out" / "equity.png").read_bytes().startswith(b"\x89PNG")
-    rows = (tmp_path / "out" / "trades.csv").read_text().splitlines()
-    assert len(rows) == 1 + summary["account"]["trades"]
 
 
 @pytest.mark.first_example
@@ -303,7 +249,8 @@ def test_figures_after_the_first_year_are_those_of_a_run_of_one_year(tmp_path: P
 def test_by_strategy_the_account_adds_up_to_the_cent(costs: SpreadCosts, halted: bool) -> None:
     index = IndexModel(step=30, premium=0.0 if halted else 0.3)
     run = SpreadSettings(strategies=("PUT", "CALL"), index=index, costs=costs)
-    account = run_summary(run, run_strategies(run, run.days()))["account"]
+    days = run.days()
+    account = run_summary(run, days, run_account(run, days))["account"]
     parts = account["by_strategy"].values()
     assert sum(part["trades"] for part in parts) == account["trades"] > 0
     assert sum(exactly(part["profit"]) for part in parts) == exactly(account["profit"])
@@ -314,11 +261,3 @@ def test_by_strategy_the_account_adds_up_to_the_cent(costs: SpreadCosts, halted:
     assert sum(kinds) == total
     assert account["offers"] == account["trades"] + sum(account["unsold"].values())
     assert (account["first_halt"] is not None) == halted
-
-
-def test_bars_that_do_not_hold_the_years_are_refused_and_one_number_takes_what_there_is() -> None:
-    several = SpreadSettings(years=(1, 3), bars=BarsSettings(dir=("bars",), vix="vix.parquet"))
-    assert several.session_counts(800) == [252, 756, 800]
-    with pytest.raises(InputError, match="3 years are 756 sessions, and the bars hold 537"):
-        several.session_counts(537)
-    assert replace(several, years=(3,)).session_counts(537) == [537]

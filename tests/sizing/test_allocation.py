@@ -137,12 +137,6 @@ def test_what_would_be_held_without_limits_is_kellys_of_the_symbols_that_decide(
     assert [bool(bound) for bound in allocation.binding][1::3] == [False, False]
 
 
-def test_where_returns_are_one_and_the_same_what_would_be_held_is_the_smallest_such_book() -> None:
-    """Two classes of one share: no factor exists, and the weight is spread over both."""
-    s = rich_book(2, mu=np.full(2, 1e-3), covariance=np.full((2, 2), 1e-4))
-    np.testing.assert_allclose(allocate(s, 0.5).unlimited, [2.5, 2.5], rtol=1e-9)
-
-
 def stock(points: float = 10.0, held: float = 0.0, **fields: Any) -> SizingInputs:
     """One stock of a rich account that is expected to rise by so many basis points."""
     masks = {name: np.array([value]) for name, value in fields.items() if isinstance(value, bool)}

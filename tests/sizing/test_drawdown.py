@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -83,26 +81,15 @@ def test_the_settings_size_by_it_and_say_so() -> None:
 
 @pytest.mark.first_example
 @pytest.mark.parametrize(
-    ("words", "line"),
+    ("depth", "words", "line"),
     [
-        (["sizing.fraction=0.3"], "sizing.drawdown: it chooses the fraction of Kelly, and"),
-        (["sizing.strategy=equal_weight"], "sizing.drawdown: equal_weight holds no fraction"),
-        (["sizing.enhanced=false"], "sizing.drawdown: legacy .sizing.enhanced=false. holds no"),
-        (["sizing.drawdown.depth=0"], "sizing.drawdown.depth: 0 is not above 0"),
-        (["sizing.drawdown.probability=often"], "sizing.drawdown.probability: 'often' is no num"),
+        ("0.2", ["sizing.fraction=0.3"], "sizing.drawdown: it chooses the fraction of Kelly, and"),
+        ("0.2", ["sizing.strategy=equal_weight"], "sizing.drawdown: equal_weight holds no fra"),
+        ("0.2", ["sizing.enhanced=false"], "sizing.drawdown: legacy .sizing.enhanced=false. ho"),
+        ("0", [], "sizing.drawdown.depth: 0 is not above 0"),
     ],
 )
-def test_a_bound_that_cannot_be_kept_is_one_line(words: list[str], line: str) -> None:
-    bound: dict[str, Any] = {"depth": "0.2", "probability": "0.1"}
-    others = []
-    for word in words:
-        key, value = word.split("=")
-        if key.startswith("sizing.drawdown."):
-            bound[key.rpartition(".")[2]] = value
-        else:
-            others.append(word)
-    written = ", ".join(f"{key}: {value}" for key, value in bound.items())
+def test_a_bound_that_cannot_be_kept_is_one_line(depth: str, words: list[str], line: str) -> None:
+    bound = f"sizing.drawdown={{depth: {depth}, probability: 0.1}}"
     with pytest.raises(InputError, match=line):
-        BacktestSettings.of(
-            composed_config("backtest", [f"sizing.drawdown={{{written}}}", *others])
-        )
+        BacktestSettings.of(composed_config("backtest", [bound, *words]))

@@ -155,22 +155,16 @@ GOOD: dict[str, Any] = {
         ({"mu": [np.nan, 0]}, "mu must be finite, got nan at 0"),
         ({"mu": [[[0.0]]]}, r"mu must have shape \[S\] or \[T, S\]"),
         ({"covariance": [[1, 0], [0, -1]]}, "covariance must be finite, symmetric and positive"),
-        ({"covariance": [[1, 0], [np.nan, 1]]}, "covariance must be finite"),
         ({"covariance": [[1, 2], [2, 1]]}, "positive semi-definite"),
         *(({"fraction": each}, "fraction must be a number above 0") for each in (0.0, np.nan, "a")),
-        ({"groups": [np.ones(3)]}, "groups: each is a pair of coefficients"),
         ({"lower": [2, -1]}, "lower 2 exceeds upper 1 at 0"),
-        ({"lower": [-np.inf, -1]}, "lower must be finite, got -inf at 0"),
         ({"held": [0, np.nan]}, "held must be finite, got nan at 1"),
-        ({"cost": [np.inf, 0]}, "cost must be finite, got inf at 0"),
         ({"cost": [0, -1e-4], "lower": [1, -1]}, "cost must not be negative, got -0.0001"),
         ({"groups": [([1.0], 1.0)]}, "groups: each is a pair of coefficients"),
         ({"groups": [([-1.0, 1.0], 1.0)]}, "groups: coefficients must be finite and not negative"),
         ({"groups": [([1.0, 1.0], np.nan)]}, "groups: a ceiling must be a number"),
-        ({"groups": [([1.0, 1.0], [1.0])]}, "groups: each is a pair of coefficients"),
         # Of a history: as many rows, and the row that is wrong.
         ({"mu": [[0, 0]] * 3, "cost": np.zeros(2)}, "cost, held: a history"),
-        ({"mu": [[0, 0]] * 3, "held": np.zeros(2)}, "cost, held: a history"),
         ({"mu": [[0, 0]] * 3, "covariance": np.zeros((2, 2, 2))}, "covariance: 2 rows, and mu has"),
         ({"mu": [[0, 0], [0, np.nan]]}, "row 1: mu must be finite, got nan at 1"),
         ({"mu": [[0, 0]], "upper": np.full(2, -2.0)}, "row 0: lower -1 exceeds upper -2 at 0"),
@@ -207,21 +201,6 @@ def test_any_covariance_of_returns_is_one_and_what_is_none_is_refused(
     if broken[0, 1] ** 2 > 1e-8 * broken.diagonal().max() ** 2:
         with pytest.raises(ValueError, match="positive semi-definite"):
             kelly_weights(np.zeros(n), broken, **bounds)
-
-
-def test_the_order_of_symbols_does_not_matter() -> None:
-    for seed in range(50):
-        p = problem(seed)
-        n = len(p["mu"])
-        order = np.random.default_rng(seed).permutation(n)
-        mixed = {k: p[k][order] for k in ("mu", "lower", "upper", "held", "cost")}
-        mixed["covariance"] = p["covariance"][np.ix_(order, order)]
-        mixed["groups"] = [(np.asarray(c)[order], limit) for c, limit in p["groups"]]
-        there = kelly_weights(**mixed, fraction=p["fraction"])
-        here = kelly_weights(**p)
-        plan = plan_of(p)
-        again = worth(plan, there[np.argsort(order)][None])
-        assert again == pytest.approx(worth(plan, here[None]), abs=1e-12)
 
 
 @example(3312)
@@ -313,20 +292,6 @@ def test_no_other_share_grows_faster(chance: float, price: float, other: float) 
     assert 0 <= share <= 1
     if share < 1:
         assert growth(share, chance, price) >= growth(other, chance, price) - 1e-12
-
-
-@given(chances, prices)
-def test_at_most_one_side_of_a_market_is_worth_buying(chance: float, price: float) -> None:
-    yes = binary_kelly(chance, price)
-    no = binary_kelly(1 - chance, 1 - price)
-    assert min(yes, no) <= 1e-12
-    assert (yes > 0) == (chance > price)
-
-
-@given(chances, prices, st.floats(0.01, 3.0))
-def test_a_fraction_is_a_share_of_the_whole(chance: float, price: float, fraction: float) -> None:
-    whole = binary_kelly(chance, price, 1.0)
-    assert binary_kelly(chance, price, fraction) == pytest.approx(fraction * whole)
 
 
 def test_figures_to_check_by_hand() -> None:

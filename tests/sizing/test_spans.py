@@ -114,16 +114,6 @@ def test_a_kelly_weight_is_what_premium_and_forecast_want_alone_and_a_hedge(
     assert np.isnan(found.forecast[undecided]).all()
 
 
-def test_a_forecast_against_the_premium_wants_a_short_where_the_premium_wants_a_long() -> None:
-    """The month earns 3 % and is forecast to lose 2 %: 1 % is left, and a third of its long."""
-    inputs = changed(plan(0.0, 100.0), earned=np.array([[0.0], [300e-4]]))
-    found = answer(inputs)
-    unit = 0.1 / (3e-3 + 2e-5)
-    assert found.premium[0] == pytest.approx(300e-4 * unit)
-    assert found.forecast[0] == pytest.approx(-200e-4 * unit)
-    assert found.unlimited[0] == pytest.approx(100e-4 * unit)
-
-
 def test_a_forecast_of_one_symbol_wants_a_hedge_in_the_other() -> None:
     """Two stocks of correlation 0.8; the first alone is forecast, the second alone has a premium.
 
@@ -146,21 +136,6 @@ def test_what_nobody_says_of_the_premium_is_not_known() -> None:
     found = answer(plan(20.0, 10.0))
     assert np.isnan(found.premium).all()
     assert np.isnan(found.forecast).all()
-
-
-def test_two_symbols_that_are_one_share_what_premium_and_forecast_want() -> None:
-    inputs = rich_book(
-        2,
-        held=np.full(2, 0.025),
-        cost=np.full(2, 1e-3),
-        mu=np.array([1e-3, 1e-3]),
-        covariance=np.full((2, 2), 0.01),
-        earned=np.array([[4e-3, 4e-3]]),
-    )
-    found = answer(inputs, 0.5)
-    assert found.premium == pytest.approx([0.1, 0.1])
-    assert found.forecast == pytest.approx([-0.075, -0.075])
-    assert found.unlimited == pytest.approx([0.025, 0.025])
 
 
 @given(seed=st.integers(0, 10_000), fraction=st.sampled_from([0.1, 0.5, 1.0]))

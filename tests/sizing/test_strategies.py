@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from execution.trader import SizingSettings
 from foundation.errors import InputError
-from sizing.allocation import allocate, nearest
+from sizing.allocation import allocate
 from sizing.inputs import SizingInputs
 from sizing.limits import Limits
 from sizing.strategies import (
@@ -202,15 +202,6 @@ def test_every_name_has_its_own_look_ahead_and_settings() -> None:
         assert (pattern.name, pattern.band) == (name, 0.0 if name == "buy_and_hold" else 0.25)
 
 
-@given(st.integers(0, 10_000))
-def test_a_pattern_is_the_nearest_point_to_its_rule(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    wish = rng.normal(0, 0.8, 3)
-    s = rich_book(3, held=rng.normal(0, 0.3, 3), stock_ceiling=1.5)
-    found = WeightPattern("any", lambda _: wish, band=0.0).allocate(s).target
-    assert found.tolist() == nearest(s, wish).target.tolist()
-
-
 @given(st.permutations(range(4)), st.floats(0.01, 0.6))
 def test_a_position_gives_its_place_up_to_one_that_is_larger_by_more_than_the_band(
     order: list[int], more: float
@@ -305,21 +296,6 @@ def test_where_a_market_is_shut_for_part_of_the_day_risks_do_not_compare_and_not
     for name in ("vol_target", "inverse_volatility", "risk_parity"):
         assert named(name).allocate(shut).target.tolist() == held.tolist()
         assert named(name).allocate(partly).target.tolist() == held.tolist()
-
-
-def test_risks_compare_over_each_symbols_own_year() -> None:
-    """Over a weekend a coin trades three days and a stock one: its variance of three days is no
-    more risk a year.
-    """
-    s = rich_book(
-        2,
-        crypto=np.array([False, True]),
-        covariance=np.diag([1e-4, 3e-4]),
-        years=np.array([1 / 252, 72 / 8766]),
-    )
-    w = named("risk_parity").allocate(s).target
-    a_year = np.sqrt(np.array([1e-4 * 252, 3e-4 * 8766 / 72]))
-    np.testing.assert_allclose(w * a_year, (w * a_year).mean(), rtol=1e-6)
 
 
 def test_legacy_takes_half_of_what_power_is_left_in_turn() -> None:
