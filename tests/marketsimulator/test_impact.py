@@ -46,7 +46,7 @@ def at(bars: Bars, t: int) -> SimulatedBroker:
     return broker
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(
     seed=st.integers(0, 10**6),
     symbol=st.sampled_from(["AAA", "BTCUSD"]),
