@@ -28,7 +28,7 @@ from marketsimulator.results.trial_identity import data_hash
 from marketsimulator.runs.simulate import step_trading
 from marketsimulator.runs.variants import outcomes
 from marketsimulator.settings import BacktestSettings
-from tests.marketsimulator.accounts import account_of, stock_ends
+from tests.marketsimulator.accounts import account_on, stock_ends
 from tests.marketsimulator.by_hand import order
 from tests.marketsimulator.runs import settings_of, trader_of
 from tests.marketsimulator.test_parity import believing
@@ -99,10 +99,10 @@ def test_an_order_meets_finer_bars_as_an_account_on_those_would(
     """
     hours, parts = walks(seed, 9)
     finer = finer_panel(parts, hours, 0)
-    broker = account_of(Market(hours, finer=finer), fills=FEW)
+    broker = account_on(Market(hours, finer=finer), fills=FEW)
     carry = FillTerms(volume_share=0.5, remainder="carry")
     rows = np.searchsorted(finer.times, hours.times)
-    other = account_of(Market(finer, int(rows[0])), fills=carry)
+    other = account_on(Market(finer, int(rows[0])), fills=carry)
     orders = {
         data.draw(st.integers(0, 6)): replace(sent(data), client_order_id=f"o{k}") for k in range(2)
     }
@@ -161,7 +161,7 @@ def test_which_of_two_prices_came_first_is_read_from_the_finer_bars() -> None:
     after = HALF.stocks.ends[HALF.stocks.ends > ends[0]][:4]
     parts = with_origins(panel([(ITEM, after, np.array(rows, dtype=float))], "finer", HALF))
     for finer, met in ((None, ("stop", 90.0)), (finer_panel(parts, bars, 0), ("limit", 110.0))):
-        broker = account_of(Market(bars, finer=finer))
+        broker = account_on(Market(bars, finer=finer))
         broker.submit([order("buy", 10)])
         broker.advance(1)
         broker.submit(
