@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,10 +17,8 @@ from hypothesis import strategies as st
 
 from execution.lending import DatedRate
 from marketsimulator.account.terms import FillTerms
-from marketsimulator.backtest import run_backtest
 from tests.marketsimulator.account_book import End, exact
 from tests.marketsimulator.accountant import MONEY, Records, audit
-from tests.marketsimulator.runs import settings_of
 from tests.marketsimulator.wild import ACTIONS, FEES, MARGIN, Nature, wild_run
 from trainingdata.endings import Ending, Endings
 from trainingdata.sessions import session_open
@@ -153,29 +150,3 @@ def test_a_wrong_cent_is_named_where_it_stands(
         frame = pd.concat([frame, frame.loc[[k]]])
     found = audit(replace(eventful, frames=eventful.frames | {table: frame})).differences
     assert found[0][0] == at
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "words",
-    [
-        ("symbols=[NVDA,BTCUSD]", "forecaster=ewma", "prior.stock_sharpe=1", "margin.regime=dated"),
-        ("symbols=[NVDA,META,ETHUSD]", "forecaster=oracle", "margin.borrow_rate=0.05"),
-        ("symbols=[BTCUSD,SOLUSD]", "forecaster=ewma", "prior.crypto_sharpe=2", "capital=30000000"),
-        (
-            *("symbols=[NVDA,AAPL,BTCUSD]", "forecaster=oracle", "limits.overnight_leverage=4"),
-            *("margin.requirements=[{symbol: NVDA, rate: 0.95}]", "costs.stock_impact=0.7"),
-            *("fills.volume_share=0.0001", "fills.remainder=carry", "capital=300000"),
-        ),
-    ],
-    ids=["mixed", "short", "coins", "called"],
-)
-def test_a_run_on_real_bars_is_right_to_the_cent(
-    words: tuple[str, ...], real_data: list[Path]
-) -> None:
-    where = f"data.dir=[{','.join(map(str, real_data))}]"
-    span = "start=2024-05-20", "end=2024-06-28", "forecaster.calibrated=false", "trials=null"
-    results = run_backtest(settings_of(where, *span, *words))
-    found = audit(Records.of(asdict(results.settings), results.market.bars, results.main))
-    assert str(found) == "0 differences"
-    assert found.seen["order"] > 10
