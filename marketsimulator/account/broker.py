@@ -40,8 +40,8 @@ from marketsimulator.account.book import (
 from marketsimulator.account.matching import send_orders
 from marketsimulator.account.settlement import mark_positions
 from marketsimulator.account.tape import Entry, read_tape
-from marketsimulator.account.timeline import Timeline, advance, meet_finer, open_bars, opening_row
-from trainingdata.bars import OPEN
+from marketsimulator.account.timeline import Timeline, advance, fills_orders, meet_finer, open_bars
+from trainingdata.bars import OPEN, VOLUME
 from trainingdata.instruments import Kind
 from trainingdata.market import Market
 
@@ -222,8 +222,10 @@ class SimulatedBroker:
     def open_price(self, symbol: str) -> float | None:
         """Open of the bar that starts at this instant, before spread; None where none does."""
         s = self._symbol[symbol]
-        row = opening_row(self._line, self._row, s, int(self._bars.crypto[s]))
-        return None if row < 0 else float(self._line.bars[row, s, OPEN])
+        line, row = self._line, self._line.ends[self._row, int(self._bars.crypto[s])]
+        bar = line.bars[row, s]
+        meets = row >= 0 and fills_orders(line.days[line.day[self._row]], bar[VOLUME])
+        return float(bar[OPEN]) if meets else None
 
     def halt(self, symbol: str, halted: bool) -> None:
         """Trading in a symbol stops after this instant, or goes on.

@@ -214,7 +214,7 @@ def _opens_of(book: Book, line: Timeline, day: Record, rows: Index, volatility: 
     opens = Opens(np.full(size, np.nan), np.full(size, np.nan), volatility)
     for s in range(size):
         row = rows[book.holding[s].crypto]
-        if row >= 0 and _fills_orders(day, line.bars[row, s, VOLUME]):
+        if row >= 0 and fills_orders(day, line.bars[row, s, VOLUME]):
             opens.price[s] = line.bars[row, s, OPEN]
             opens.volume[s] = line.bars[row, s, VOLUME]
     return opens
@@ -272,7 +272,7 @@ def _meet_ranges(
     lows = np.full(size, np.nan)
     volumes = line.bars[t, :, VOLUME]
     for s in range(size):
-        if _fills_orders(day, volumes[s]):
+        if fills_orders(day, volumes[s]):
             highs[s] = line.bars[t, s, HIGH]
             lows[s] = line.bars[t, s, LOW]
     meet_extremes(book, day, tape, highs, lows, volumes, volatility, line.starts[t], now)
@@ -283,18 +283,7 @@ def _meet_ranges(
 
 
 @compiled
-def opening_row(line: Timeline, t: int, s: int, kind: int) -> int:
-    """Row of the symbol's bar that starts at instant t and fills orders; -1 where there is none.
-
-    kind: 0 for stocks, 1 for coins.
-    """
-    row: int = line.ends[t, kind]
-    day = line.days[line.day[t]]
-    return row if row >= 0 and _fills_orders(day, line.bars[row, s, VOLUME]) else -1
-
-
-@compiled
-def _fills_orders(day: Record, volume: float) -> bool:
+def fills_orders(day: Record, volume: float) -> bool:
     """Whether a bar fills orders: it is there, and something traded in it where volume matters."""
     return volume > 0.0 or (volume == 0.0 and day.volume_share == np.inf)
 

@@ -20,6 +20,7 @@ from execution.lending import MarginTerms
 from foundation.arrays import Array, Index, Records
 from foundation.compiled import compiled, inlined, unowned
 from foundation.errors import InputError
+from foundation.settings import setting, settings_class
 from marketsimulator.account.book import (
     DIVIDEND,
     Book,
@@ -38,6 +39,17 @@ from trainingdata.instruments import Instrument, Kind, instrument, is_symbol
 
 # Coins pay `fee_bps` as stocks do, and nothing to their venue.
 _NO_VENUE_FEES = (CryptoTier(0.0, 0.0, 0.0),)
+
+
+@settings_class()
+class _Bounds:
+    """What is refused of the numbers that no other settings class checks."""
+
+    capital: float = setting(100_000.0, "USD", gt=0)
+    fee_bps: float = setting(1.0, "of what is traded", ge=0, lt=5_000)
+    slippage_bps: float = setting(1.0, "of the open", ge=0, lt=5_000)
+    symbol_cap: float = setting(0.6, "of equity", gt=0)
+    overnight_leverage: float = setting(2.0, "of equity", gt=0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +128,9 @@ def replay(
     InputError
         naming the argument that cannot be used.
     """
-    _check_settings(weights, capital, fee_bps, slippage_bps, symbol_cap, overnight_leverage)
+    _Bounds(capital, fee_bps, slippage_bps, symbol_cap, overnight_leverage)
+    if len(weights) == 0:
+        raise InputError("weights: there are no rows")
     columns = weights.columns
     index = _checked_instants(weights.index)
     opens = _price_matrix("open", bars, weights)
@@ -240,48 +254,17 @@ def _choose_targets(
             targets[s] = whole_quantity(targets[s] * scale / closes[s], step)
 
 
-def _check_settings(
-    weights: pd.DataFrame,
-    capital: float,
-    fee_bps: float,
-    slippage_bps: float,
-    symbol_cap: float,
-    overnight_leverage: float,
-) -> None:
-    """Refuse what no settings class checks on its own."""
-    positive = {
-        "capital": capital,
-        "symbol_cap": symbol_cap,
-        "overnight_leverage": overnight_leverage,
-    }
-    for name, value in positive.items():
-        if not 0 < value < float("inf"):
-            raise InputError(f"{name}: {value} is not above 0")
-    costs = {"fee_bps": fee_bps, "slippage_bps": slippage_bps}
-    for name, value in costs.items():
-        if not 0 <= value < 5_000:
-            raise InputError(f"{name}: {value} is outside 0 … 5000")
-    if len(weights) == 0:
-        raise InputError("weights: there are no rows")
-
-
 def _price_matrix(name: str, bars: Mapping[str, pd.DataFrame], weights: pd.DataFrame) -> Array:
     """[T, S] of a frame that has the weights' rows and columns."""
     if name not in bars:
         raise InputError(f"bars: {name!r} is missing; got {', '.join(bars) or 'none'}")
     frame = bars[name]
-    same_rows = _same_labels(frame.index, weights.index)
-    if not (same_rows and _same_labels(frame.columns, weights.columns)):
+    if not (frame.index.equals(weights.index) and frame.columns.equals(weights.columns)):
         raise InputError(f"bars[{name!r}]: its index and columns are not those of weights")
     values = _float_values(f"bars[{name!r}]", frame)
     if (values <= 0).any() or (values == np.inf).any():
         raise InputError(f"bars[{name!r}]: a price must be above 0 and finite")
     return values
-
-
-def _same_labels(one: pd.Index, other: pd.Index) -> bool:
-    # Frames of one market mostly share their index; then no value has to be compared.
-    return one is other or bool(one.equals(other))
 
 
 def _float_values(name: str, frame: pd.DataFrame) -> Array:

@@ -9,10 +9,8 @@ from foundation.errors import InputError
 from foundation.settings import about, setting, settings_class
 from marketsimulator.venue.asked import Asked
 
-Before = Literal["delay", "drop_before", "late", "silent", "status"]  # the request is not done yet
-After = Literal[
-    "drop_after", "status_after", "malformed", "trickle", "html", "null", "empty", "other"
-]
+Before = Literal["delay", "drop_before", "late", "status"]  # the request is not done yet
+After = Literal["drop_after", "status_after", "malformed", "other"]
 OfOrders = Literal["reject", "reject_later", "partial", "state", "skew", "unlisted"]
 Kind = Literal[Before, After, OfOrders]
 Method = Literal["", "GET", "POST", "DELETE"]  # of the requests that practice servers take
@@ -44,11 +42,8 @@ class Fault:
         `delay` does the request and answers late by `seconds`;
         `drop_before` and `drop_after` close the connection without and with the request done;
         `late` closes it, and does the request `seconds` later, or at `/control/land`;
-        `silent` keeps it open for `seconds` and does nothing;
         `status` answers with `status` and does nothing, `status_after` does the request first;
-        `malformed`, `html`, `null` and `empty` do the request and answer with half a JSON, a page,
-        `null` and `[]`;
-        `trickle` does it and sends the answer a byte every `seconds`;
+        `malformed` does it and answers with half a JSON;
         `other` does it and answers as if another order were meant;
         `reject` takes no order, `reject_later` turns one down that was taken;
         `partial` fills half of an order and cancels the rest;
@@ -64,12 +59,9 @@ class Fault:
     path: str = setting("", "beginning of the paths it meets; empty for every one")
     status: int = setting(500, "of HTTP (429, 500, 502 and 504 are the usual ones)", ge=400, lt=600)
     seconds: float = setting(1.0, "with status 429 what `Retry-After` says", ge=0, le=3600)
-    retry_after: str = setting("", "what it says instead, whatever the status")
     state: Status = setting("pending_new", "of the order that is shown, in Alpaca's words")
 
     def __post_init__(self) -> None:
-        if not self.retry_after.isprintable():
-            raise InputError("faults.retry_after: a header holds no line ends or controls")
         if not self.path.startswith("/"[: len(self.path)]):
             raise InputError(f"faults.path: {self.path!r} is no path, which begins with /")
 

@@ -7,7 +7,6 @@ clock moves.
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -24,12 +23,6 @@ from trainingdata.instants import instant
 PERIOD = 0.05  # seconds between looks at a clock that runs by itself, at most
 LOOK = 900.0  # simulated seconds between them, at most: those of bars are further apart
 NO_ORDER = "00000000-0000-0000-0000-000000000000"  # the id of another order than was meant
-BODIES = {  # of faults that answer with something else than what was asked for
-    "malformed": ('{"id": "half of a', "application/json"),
-    "html": ("<html><body>Bad gateway</body></html>", "text/html"),
-    "null": ("null", "application/json"),
-    "empty": ("[]", "application/json"),
-}
 PAGE_TYPES = ("text/plain", "multipart/form-data")  # what a page may post without being asked for
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -203,14 +196,14 @@ class PracticeServer(ABC):
                 return self._refused(401, None, why)
             before = self.faults.take(asked, *BEFORE)
             if before is not None and before.kind != "delay":
-                return await self._failed(before, request, route, asked)
+                return self._failed(before, request, route, asked)
             if before is not None:
                 await asyncio.sleep(before.seconds)
             status, content = self._done(route, asked, self.unreadable)
             # These come after the handler, so that the request is done though its answer is lost.
             after = self.faults.take(asked, *AFTER)
             if after is not None:
-                return await self._spoilt(after, request, status, content)
+                return self._spoilt(after, request, status, content)
             return _response(status, content)
 
         return handle
@@ -225,7 +218,7 @@ class PracticeServer(ABC):
         except ValueError as error:  # a symbol, instant, number or JSON that is none
             return unreadable, self.refusal(unreadable, None, str(error))
 
-    async def _failed(
+    def _failed(
         self, fault: Fault, request: web.Request, route: Route, asked: Asked
     ) -> web.StreamResponse:
         """What a client gets of a request that the venue does not do, or much later."""
@@ -235,8 +228,6 @@ class PracticeServer(ABC):
             held_up = (route, asked)
             self._on_their_way.append(held_up)
             asyncio.get_running_loop().call_later(fault.seconds, self._land, held_up)
-        if fault.kind == "silent":
-            await asyncio.sleep(fault.seconds)
         return _hang_up(request)
 
     def _land_all(self) -> None:
@@ -252,7 +243,7 @@ class PracticeServer(ABC):
                 self._done(*held_up, self.unreadable)
                 return
 
-    async def _spoilt(
+    def _spoilt(
         self, fault: Fault, request: web.Request, status: int, content: Any
     ) -> web.StreamResponse:
         """What a fault makes of the answer to a request that is done."""
@@ -260,18 +251,9 @@ class PracticeServer(ABC):
             return _hang_up(request)
         if fault.kind == "status_after":
             return _status_answer(fault)
-        if fault.kind in BODIES:
-            text, content_type = BODIES[fault.kind]
-            return web.Response(text=text, content_type=content_type)
-        if fault.kind == "other":
-            return _response(status, self._about_another(content))
-        trickle = web.StreamResponse(status=status)
-        trickle.content_type = "application/json"
-        await trickle.prepare(request)
-        for byte in json.dumps(content).encode():
-            await trickle.write(bytes([byte]))
-            await asyncio.sleep(fault.seconds)
-        return trickle
+        if fault.kind == "malformed":
+            return web.Response(text='{"id": "half of a', content_type="application/json")
+        return _response(status, self._about_another(content))
 
     def _about_another(self, content: Any) -> Any:
         """An answer as if another order had been meant."""
@@ -316,8 +298,7 @@ def _response(status: int, content: Any) -> web.Response:
 
 
 def _status_answer(fault: Fault) -> web.Response:
-    wait = fault.retry_after or (f"{fault.seconds:g}" if fault.status == 429 else "")
-    headers = {"Retry-After": wait} if wait else {}
+    headers = {"Retry-After": f"{fault.seconds:g}"} if fault.status == 429 else {}
     body = {"code": fault.status * 100_000, "message": "a fault on demand"}
     return web.json_response(body, status=fault.status, headers=headers)
 

@@ -150,9 +150,9 @@ VALUES = [
 ]
 FIELDS = {
     "advance": ("steps", "to"),
-    "faults": ("kind", "count", "method", "path", "status", "seconds", "retry_after", "state"),
+    "faults": ("kind", "count", "method", "path", "status", "seconds", "state"),
     "activities": ("late",),
-    "assets": ("symbol", "tradable", "halted", "other"),
+    "assets": ("symbol", "tradable", "other"),
 }
 
 

@@ -175,7 +175,7 @@ def test_keys_that_are_missing_are_named_and_the_rest_waits_for_them(
         ({"kind": "status", "status": 403}, "check APCA_API_KEY_ID, APCA_API_SECRET_KEY and"),
         ({"kind": "status", "status": 503}, "status 503"),
         ({"kind": "drop_before"}, "no answer: .*; look at the network"),
-        ({"kind": "null"}, "the answer makes no sense"),
+        ({"kind": "malformed"}, "the answer makes no sense"),
     ],
 )
 def test_keys_that_open_nothing_and_a_venue_that_does_not_answer_are_told_apart(

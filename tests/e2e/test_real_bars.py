@@ -21,20 +21,34 @@ def test_every_real_file_reads(real_data: list[Path]) -> None:
     assert np.isfinite(bars.values[bars.mask]).all()
 
 
-def test_a_month_of_real_bars_from_file_to_ledger(real_data: list[Path]) -> None:
-    folders = ",".join(map(str, real_data))
-    words = [
-        f"data.dir=[{folders}]",
-        "symbols=[NVDA,AAPL,BTCUSD]",
-        "start=2024-10-01",
-        "end=2024-11-01",
-        "forecaster.calibrated=false",
-    ]
-    results = run_backtest(BacktestSettings.of(composed_config("backtest", words)))
-    fills = results.main.fill_frame()
-    assert len(fills) > 50
-    assert (fills.groupby("symbol")["qty"].cumsum() < 0).any()
-    records = Records.of(asdict(results.settings), results.market.bars, results.main)
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("symbols=[NVDA,AAPL,BTCUSD]", "forecaster=ewma", "margin.regime=dated"),
+        *(
+            pytest.param(words, marks=pytest.mark.slow)
+            for words in (
+                ("symbols=[NVDA,META,ETHUSD]", "forecaster=oracle", "margin.borrow_rate=0.05"),
+                ("symbols=[BTCUSD,SOLUSD]", "prior.crypto_sharpe=2", "capital=30000000"),
+                (
+                    *("symbols=[NVDA,AAPL,BTCUSD]", "forecaster=oracle", "capital=300000"),
+                    *("limits.overnight_leverage=4", "costs.stock_impact=0.7"),
+                    *("fills.volume_share=0.0001", "fills.remainder=carry"),
+                ),
+            )
+        ),
+    ],
+    ids=["mixed", "short", "coins", "called"],
+)
+def test_a_month_of_real_bars_from_file_to_ledger(
+    words: tuple[str, ...], real_data: list[Path]
+) -> None:
+    where = f"data.dir=[{','.join(map(str, real_data))}]", "forecaster.calibrated=false"
+    span = "start=2024-05-20", "end=2024-06-28"
+    settings = BacktestSettings.of(composed_config("backtest", [*where, *span, *words]))
+    results = run_backtest(settings)
+    assert len(results.main.fills) > 10
+    records = Records.of(asdict(settings), results.market.bars, results.main)
     assert str(audit(records)) == "0 differences"
 
 

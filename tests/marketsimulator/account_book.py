@@ -1,7 +1,7 @@
 """A second account, in `Decimal`, from the rules as published: what it holds, must hold, may buy,
 pays for a trade, and what the calendar brings.
 
-Nothing is shared with settlement. `accountant.py` walks a run's folder with it.
+Nothing is shared with settlement. `accountant.py` walks a run with it.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def amounts() -> Any:
 
 @dataclass
 class Book:
-    """An account; `config` is that of a folder.
+    """An account; `config` is that of a run.
 
     traded: by symbol, bar and side. row, fills: USD by name and fills of the row. events: since it
     began.

@@ -1,28 +1,24 @@
-"""A second accountant: a run's folder reckoned again, in `Decimal`, from the rules as published.
+"""A second accountant: a run reckoned again, in `Decimal`, from the rules as published.
 
 It reads bars, actions, rates and the orders that were sent, walks the calendar, and says what every
 fill, flow and row must be. Nothing is shared with settlement but the exchange's calendar, which
-both have from its library. By hand: `python -m tests.marketsimulator.accountant FOLDER …`
+both have from its library.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import sys
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import exchange_calendars
 import numpy as np
 import pandas as pd
-import yaml
 
 from tests.marketsimulator.account_book import (
     NONE,
@@ -87,8 +83,9 @@ def started(coin: bool, end: int, length: int) -> int | None:
 
 @dataclass
 class Records:
-    """What a folder says, and the files it was made from.
+    """What a run's files say, and what it was made from.
 
+    config: the settings, as a folder has them.
     bars: by symbol (open, high, low, close, volume), by the instant (ns) each is known at.
     actions: opens (ns), symbol, ratio, dividend, in the order in which they take hold.
     frames: equity, fills, orders, bookings.
@@ -104,24 +101,6 @@ class Records:
     ends: Sequence[End] = ()
 
     @classmethod
-    def read(cls, folder: Path) -> Records:
-        config = yaml.safe_load((folder / "config.yaml").read_text())
-        summary = json.loads((folder / "summary.json").read_text())
-        frames = {name: pd.read_parquet(folder / f"{name}.parquet") for name in FRAMES}
-        folders = config["data"]["dir"]
-        files = {s: rows_of_file(folders, s) for s in summary["symbols"]}
-        # Where nobody names one, dates are days and everything else is hours.
-        dated = all((starts % DAY == 0).all() for _, starts in files.values())
-        length = LENGTHS[config["timeframe"] or ("1d" if dated else "1h")]
-        bars = {s: known_bars(s, *file, length) for s, file in files.items()}
-        for old, day, new in renames_of(config["data"]):
-            if new in bars and find_file(folders, old):
-                before = known_bars(old, *rows_of_file(folders, old), length)
-                bars[new] = pd.concat([before[before.index <= day], bars[new]])
-        ends = ends_listed(config["data"], set(bars))
-        return cls(config, bars, frames, summary, length, actions_of(config["data"]), ends)
-
-    @classmethod
     def of(
         cls,
         settings: Any,
@@ -130,7 +109,7 @@ class Records:
         actions: Sequence[Any] = (),
         ends: Sequence[End] = (),
     ) -> Records:
-        """Of a run that has not been written; settings: as in a folder."""
+        """Of a run; settings: as a dictionary."""
         tables = {}
         for s, symbol in enumerate(bars.symbols):
             at, values = bars.real_bars(s)
@@ -153,91 +132,6 @@ class Records:
         length = LENGTHS[bars.timeframe.name]
         made = dict(zip(FRAMES, frames, strict=True))
         return cls(settings, tables, made, summary, length, dated, ends)
-
-
-def find_file(folders: Sequence[str], symbol: str) -> Path | None:
-    files = [Path(f) / f"{symbol}.{kind}" for f in folders for kind in ("parquet", "csv")]
-    return next((file for file in files if file.exists()), None)
-
-
-def rows_of_file(folders: Sequence[str], symbol: str) -> tuple[pd.DataFrame, Any]:
-    """Rows, and when each bar starts, ns."""
-    file = find_file(folders, symbol)
-    if file is None:
-        sys.exit(
-            f"no file of {symbol} in {', '.join(map(str, folders)) or 'data.dir, which names none'}"
-        )
-    rows = pd.read_parquet(file) if file.suffix == ".parquet" else pd.read_csv(file)
-    starts = pd.DatetimeIndex(pd.to_datetime(rows["timestamp"], utc=True)).as_unit("ns").asi8
-    return rows[COLUMNS], starts
-
-
-def known_bars(symbol: str, rows: pd.DataFrame, starts: Any, length: int) -> pd.DataFrame:
-    """The rows by the instant at which each is known; of a stock's day the file says the date."""
-    ends = {start: end for end, start in stock_bars(length).items()}
-    if length == DAY:
-        days = calendar()
-        dates = days.dates.astype("datetime64[ns]").astype("i8")
-        ends = dict(zip(dates.tolist(), days.closes.tolist(), strict=True))
-    coin = symbol.endswith("USD")
-    rows.index = [start + length if coin else ends[start] for start in starts.tolist()]
-    moves = np.log(rows.iloc[1:, :4].to_numpy() / rows["close"].to_numpy()[:-1, None])
-    splits = np.abs(moves) > math.log(1.5)
-    assert splits.any(axis=1).sum() <= 1, f"{symbol}: bars that wait to be believed"
-    return rows
-
-
-def actions_of(data: Any) -> list[tuple[int, str, Decimal, Decimal]]:
-    """Those that are left to apply to prices of this adjustment."""
-    if data["actions"] is None or data["adjustment"] == "all":
-        return []
-    found = []
-    for row in pd.read_csv(data["actions"], dtype=str).itertuples():
-        if row.kind not in ("dividend", "split"):
-            continue
-        symbol, opens = row.symbol, opens_from(row.date)
-        for old, day, new in renames_of(data):
-            symbol = new if symbol == old and opens <= day else symbol
-        if row.kind == "dividend":
-            found.append((opens, symbol, Decimal(1), Decimal(row.value)))
-        elif data["adjustment"] == "raw":
-            found.append((opens, symbol, Decimal(row.value), NONE))
-    return sorted(found, key=lambda a: (a[0], a[1], a[2] != 1, a[3]))
-
-
-def opens_from(date: str) -> int:
-    """When the first session from a New York date on opens."""
-    return int(calendar().opens[np.searchsorted(calendar().dates, np.datetime64(date))])
-
-
-def renames_of(data: Any) -> list[tuple[str, int, str]]:
-    """Old name, when the first session without it opens, and the new one."""
-    if data["actions"] is None:
-        return []
-    rows = pd.read_csv(data["actions"], dtype=str).itertuples()
-    found = [(row.symbol, opens_from(row.date), row.into) for row in rows if row.kind == "rename"]
-    return sorted(found, key=lambda each: each[1])
-
-
-def ends_listed(data: Any, symbols: set[str]) -> list[End]:
-    """What the file says of symbols that end; `known` as an instant with a zone."""
-    if data["actions"] is None:
-        return []
-    rows = pd.read_csv(data["actions"], dtype=str, keep_default_na=False)
-    found = []
-    for row in rows.to_dict("records"):
-        if row["symbol"] not in symbols or row["kind"] not in ("ended", "merger"):
-            continue
-        known = max(pd.Timestamp(row.get("known") or 0).value, opens_from(row["date"]))
-        booked = int(calendar().opens[np.searchsorted(calendar().opens.astype("i8"), known)])
-        if row["kind"] == "merger":
-            terms = Decimal(row.get("cash") or 0), NONE, Decimal(row["value"]), row["into"]
-        elif row["value"]:
-            terms = Decimal(row["value"]), NONE, NONE, ""
-        else:
-            terms = NONE, 1 - exact(data["ended_loss"]), NONE, ""
-        found.append(End(booked, row["symbol"], *terms))
-    return found
 
 
 def ends_found(data: Any, known: Mapping[str, Sequence[int]], coins: Any) -> list[End]:
@@ -274,7 +168,7 @@ class Order(NamedTuple):
 
 
 class Walk:
-    """The account of a folder's orders, instant by instant."""
+    """The account of a run's orders, instant by instant."""
 
     def __init__(self, records: Records) -> None:
         self.records = records
@@ -402,7 +296,7 @@ class Walk:
         return bars
 
     def _meet_again(self, order: Order, bar: Bar) -> None:
-        """A folder does not say what a trader cancels: what could fill and has not is over."""
+        """A run does not say what a trader cancels: what could fill and has not is over."""
         at = started(order.symbol in self.book.coins, bar.end, self.records.length)
         events = self.book.events.copy()
         self._reserve()
@@ -484,12 +378,11 @@ class Walk:
 
 
 class Audit(NamedTuple):
-    """differences: instant (ns) and what differs, in time order. largest: by column. seen: how
-    often each kind of booking, fill and event occurred.
+    """differences: instant (ns) and what differs, in time order. seen: how often each kind of
+    booking, fill and event occurred.
     """
 
     differences: list[tuple[int, str]]
-    largest: dict[str, float]
     seen: Counter[str]
 
     def __str__(self) -> str:
@@ -498,10 +391,9 @@ class Audit(NamedTuple):
 
 
 def audit(records: Records) -> Audit:
-    """Every row, fill and flow of a folder beside the accountant's; what is missing counts as 0."""
+    """Every row, fill and flow of a run beside the accountant's; what is missing counts as 0."""
     mine, theirs = reckoned(records), found_in(records)
     differences: list[tuple[int, str]] = []
-    largest: dict[str, float] = defaultdict(float)
     seen: Counter[str] = Counter()
     for at, what in sorted(mine.keys() | theirs.keys()):
         own, found = mine.get((at, what), NONE), theirs.get((at, what), NONE)
@@ -513,18 +405,17 @@ def audit(records: Records) -> Audit:
                 seen[cause if cause in ("liquidation", "split", "ended") else "order"] += 1
         else:
             off = abs(float(own) - float(found))
-            largest[column] = max(largest[column], off)
             # A float has no more than fifteen digits of a quantity.
             least = max(1e-9, abs(float(found)) * 1e-15)
             same = off <= (least if column.startswith("fills.") else TOLERANCE)
             seen[column] += own != 0
         if not same:
             differences.append((at, f"{what} is {found}, not {own}"))
-    return Audit(differences, largest, seen)
+    return Audit(differences, seen)
 
 
 def reckoned(records: Records) -> dict[tuple[int, str], Any]:
-    """By instant and name what a folder must say."""
+    """By instant and name what a run must say."""
     found: dict[tuple[int, str], Any] = {}
     totals: Amounts = amounts()
     walk = Walk(records)
@@ -551,7 +442,7 @@ def reckoned(records: Records) -> dict[tuple[int, str], Any]:
 
 
 def found_in(records: Records) -> dict[tuple[int, str], Any]:
-    """By instant and name what a folder says."""
+    """By instant and name what a run says."""
     frames, summary = records.frames, records.summary
     found: dict[tuple[int, str], Any] = defaultdict(float)
     for at, *values in frames["equity"][["at", *MONEY]].itertuples(index=False):
@@ -576,10 +467,3 @@ def numbered(now: int, fills: Sequence[Sequence[Any]]) -> dict[tuple[int, str], 
         for k, fill in enumerate(fills)
         for name, value in zip(FILL, fill, strict=True)
     }
-
-
-if __name__ == "__main__":
-    for word in sys.argv[1:]:
-        result = audit(Records.read(Path(word)))
-        worst = ", ".join(f"{name} {usd:.0e}" for name, usd in result.largest.items() if usd)
-        print(f"{word}: {result}\n  largest: {worst}\n  seen: {dict(result.seen)}")

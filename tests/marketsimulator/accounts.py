@@ -45,7 +45,7 @@ def panel_of(
 
 
 def account_on(
-    bars: Bars,
+    place: Bars | Market,
     capital: float = 100_000.0,
     *,
     costs: TradingCosts = FREE,
@@ -56,30 +56,16 @@ def account_on(
     actions: tuple[Action, ...] = (),
     endings: Endings | None = None,
 ) -> SimulatedBroker:
-    """An account in cash at the panel's first instant."""
-    market = Market(bars, actions=actions, endings=endings or Endings())
-    return account_of(
-        market, capital, costs=costs, fees=fees, fills=fills, margin=margin, impact=impact
-    )
-
-
-def account_of(
-    market: Market,
-    capital: float = 100_000.0,
-    *,
-    costs: TradingCosts = FREE,
-    fees: FeeSchedule = COINLESS,
-    fills: FillTerms | None = None,
-    margin: MarginTerms | None = None,
-    impact: bool = False,
-) -> SimulatedBroker:
-    """An account in cash where a market's run begins."""
+    """An account in cash at a panel's first instant, or where a market's run begins."""
+    where = place
+    if isinstance(where, Bars):
+        where = Market(where, actions=actions, endings=endings or Endings())
     terms = margin or MarginTerms()
     filling = fills or FillTerms(volume_share=None)
-    book = new_book(capital, holdings_of(market.bars.instruments, costs, terms), tier_table(fees))
-    line = timeline(market, fees, terms, filling, impact=impact)
+    book = new_book(capital, holdings_of(where.bars.instruments, costs, terms), tier_table(fees))
+    line = timeline(where, fees, terms, filling, impact=impact)
     cancels = filling.remainder == "cancel"
-    return SimulatedBroker(market, line, book, NO_LIMIT, cancels=cancels)
+    return SimulatedBroker(where, line, book, NO_LIMIT, cancels=cancels)
 
 
 def market(name: str, symbol: str, qty: float) -> Order:

@@ -18,6 +18,7 @@ from tests.marketsimulator.accounts import FREE, account_on, panel_of, stock_end
 from trainingdata.actions import Action
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars, panel
 
+FILLS = FillTerms()
 HOURS = np.arange(
     np.datetime64("2024-10-02T01:00", "ns"),
     np.datetime64("2024-10-03", "ns"),
@@ -41,22 +42,16 @@ def stock(*bars: Any, volume: float = 1e6, **more: Any) -> SimulatedBroker:
 
 def market(
     tables: dict[str, Any],
+    capital: float = 100_000.0,
     *,
     volume: float = 1e6,
     costs: TradingCosts = FREE,
-    fills: FillTerms | None = None,
-    capital: float = 100_000.0,
+    fills: FillTerms = FILLS,
     actions: tuple[Action, ...] = (),
     **margin: Any,
 ) -> SimulatedBroker:
-    return account_on(
-        panel_of(tables, volume),
-        capital,
-        costs=costs,
-        fills=fills or FillTerms(),
-        margin=MarginTerms(**margin),
-        actions=actions,
-    )
+    terms = {"fills": fills, "margin": MarginTerms(**margin)}
+    return account_on(panel_of(tables, volume), capital, costs=costs, actions=actions, **terms)
 
 
 def order(

@@ -65,13 +65,8 @@ def test_a_daily_order_is_for_its_auction_and_a_change_of_sign_closes_first(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["fill=close"], "fill: close fills daily decisions alone; it goes with timeframe=1d and"),
         (["fill=close", "timeframe=15m"], "it goes with timeframe=1d"),
-        (
-            ["fill=close", "timeframe=1d", "data.coin_day=new_york"],
-            "data.coin_day: new_york ends a coin's day with the auction of fill=close; give utc",
-        ),
-        (["fill=noon", "timeframe=1d"], "'noon' is none of open, close"),
+        (["fill=close", "timeframe=1d", "data.coin_day=new_york"], "data.coin_day: new_york"),
         (["fill=close", "timeframe=1d", "data.adjustment=raw"], "holds a split's two prices"),
     ],
 )

@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
 
 import numpy as np
-import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from execution.fees import TradingCosts
-from execution.orders import Order
 from marketsimulator.account.terms import FillTerms
 from tests.marketsimulator.by_hand import FLAT, coin, market, order, prices, stock, walk
 from trainingdata.timeframe import HOURLY
@@ -32,15 +26,6 @@ def test_of_two_exits_the_worse_comes_first_in_one_bar() -> None:
         b.submit([order(leave, 5, "limit", "profit", limit_price=profit, reduces=True)])
         b.submit([order(leave, 5, "stop", "loss", stop_price=loss, reduces=True)])
         assert walk(b, 1) == [(sign * 10, 100.0), (-sign * 5, loss), (-sign * 5, profit)]
-
-
-def test_what_a_stop_limit_cannot_sell_at_once_waits_for_the_next_bar() -> None:
-    """The rest of the bar that met the stop may have come before it."""
-    bars = [FLAT, (100, 103, 97, 100), (98, 99, 97, 98)]
-    b = stock(*bars, costs=TradingCosts(10, 0, 0, 0, 0, 0))
-    b.submit([order("sell", 10, "stop_limit", stop_price=98.0, limit_price=98.0)])
-    assert walk(b, 1) == []
-    assert walk(b, 2) == [(-10, 98.0)]
 
 
 def test_what_came_after_a_stop_holds_no_buying_power_of_it() -> None:
@@ -211,79 +196,3 @@ def test_a_maker_pays_the_makers_fee() -> None:
     b.submit([order("buy", 1, "limit", symbol="BTCUSD", limit_price=95.0)])
     walk(b, 1)
     assert [float(f.qty) for f in b.fills] == [1.0, -0.0015]
-
-
-@pytest.mark.slow
-@settings(max_examples=300)
-@given(
-    st.lists(
-        st.tuples(st.floats(90, 110), st.floats(0, 6), st.floats(0, 6), st.floats(0, 1)),
-        min_size=4,
-        max_size=14,
-    ),
-    st.lists(
-        st.tuples(
-            st.integers(0, 12),
-            st.sampled_from(["market", "limit", "stop", "stop_limit"]),
-            st.sampled_from(["buy", "sell"]),
-            st.integers(1, 500),
-            st.floats(92, 108),
-            st.floats(92, 108),
-            st.sampled_from(["day", "gtc"]),
-        ),
-        max_size=12,
-    ),
-)
-def test_whatever_is_sent_nothing_beats_its_limit_or_leaves_the_bar_and_the_ledger_adds_up(
-    shapes: list[tuple[float, float, float, float]], sent: list[tuple[Any, ...]]
-) -> None:
-    bars = [
-        (
-            o,
-            max(o, o - down + mix * (up + down)) + 0.5 * up,
-            min(o, o - down),
-            o - down + mix * (up + down),
-        )
-        for o, up, down, mix in shapes
-    ]
-    bars = [(o, max(h, c), min(low, c), c) for o, h, low, c in bars]
-    b = stock(*bars, costs=TradingCosts(2, 1, 0, 0, 0, 0))
-    known: dict[str, Order] = {}
-    total = Decimal(100_000)
-    for step in range(len(bars)):
-        if step:
-            b.advance(step)
-        for k, (when, kind, side, qty, limit, stop, tif) in enumerate(sent):
-            if when == step:
-                more: dict[str, Any] = {}
-                if "limit" in kind:
-                    more["limit_price"] = round(limit, 2)
-                if "stop" in kind:
-                    more["stop_price"] = round(stop, 2)
-                known[f"o{k}"] = order(side, qty, kind, f"o{k}", tif=tif, **more)
-                b.submit([known[f"o{k}"]])
-        b.open()
-        row = b.row()
-        total += Decimal(repr(row.other)) - Decimal(repr(row.interest))
-        held = float(b.account().positions.get("AAA", Decimal(0)))
-        assert row.equity == pytest.approx(row.cash + held * bars[step][3], abs=1e-6)
-    for fill in b.fills:
-        total -= fill.qty * Decimal(repr(fill.price)) + Decimal(repr(fill.fee))
-        origin = known.get(fill.client_order_id)
-        if (
-            origin is not None
-            and origin.limit_price is not None
-            and fill.qty * origin.signed_qty > 0
-        ):
-            assert (fill.price - origin.limit_price) * float(origin.signed_qty) <= 0
-        step = int(np.searchsorted(b._bars.times, fill.at))
-        near = [bars[k] for k in (step, step + 1) if k < len(bars)]
-        assert any(bar[2] * 0.999 <= fill.price <= bar[1] * 1.001 for bar in near)
-    for name in known:
-        own = [
-            abs(f.qty)
-            for f in b.fills
-            if f.client_order_id == name and f.qty * known[name].signed_qty > 0
-        ]
-        assert sum(own) <= known[name].qty
-    assert abs(total - Decimal(repr(b.account().cash))) < Decimal("0.005")

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import operator
-from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -10,14 +8,12 @@ import pytest
 from execution.fees import CryptoTier, DatedRate, FeeSchedule, TradingCosts
 from execution.lending import MarginTerms
 from foundation.arrays import Records
-from foundation.compiled import compiled
 from marketsimulator.account.book import (
     BY_COIN_FEE,
     BY_ORDER,
     BY_SPLIT,
     DIVIDEND,
     Book,
-    Opens,
     nearest_cent,
     new_book,
     new_tape,
@@ -25,13 +21,11 @@ from marketsimulator.account.book import (
 from marketsimulator.account.calendar_events import (
     apply_corporate_action,
     close_session,
-    open_session,
     update_coin_tier,
 )
-from marketsimulator.account.margin import maintenance, unborrowed_cash
-from marketsimulator.account.settlement import liquidate, mark_positions, trade_at_market
+from marketsimulator.account.margin import maintenance
+from marketsimulator.account.settlement import mark_positions, trade_at_market
 from marketsimulator.account.terms import FillTerms, day_table, holdings_of, tier_table
-from tests.marketsimulator.account_book import exact
 from trainingdata.instruments import instrument
 
 ITEMS = tuple(instrument(s) for s in ("AAA", "BBB", "BTCUSD", "XRPUSD"))
@@ -232,15 +226,6 @@ def test_half_a_cent_goes_to_the_even_one_and_a_multiple_of_a_billionth_is_one()
     assert b.filled()[1]["quantity"] == -27.612105
 
 
-def test_what_is_paid_at_the_open_is_equity_and_no_exposure_before_the_next_close() -> None:
-    """A dividend of 50.5, then 3 for 2 on 101 shares at 100: 10,066.67 of 10,100 are left."""
-    b = Bench()
-    b.hold(0, 101)
-    apply_corporate_action(b.book, b.tape, 0, 0, 1.5, 0.5)
-    assert b.account["equity"] == pytest.approx(110_100 + 50.5, abs=0.005)
-    assert b.account["stock"] == pytest.approx(151 / 1.5 * 100)
-
-
 def test_a_dividend_is_received_long_and_paid_short() -> None:
     b = Bench()
     b.hold(0, 100)
@@ -307,66 +292,3 @@ def test_of_pennies_too_an_account_without_equity_keeps_none() -> None:
     b.at([0.01, 50.0, 60_000.0, 2.0])
     close_session(b.book, b.tape, 0, b.day, 1)
     assert b.book.holding["called"][0] == 100_000
-
-
-@compiled
-def shuffle_along(
-    book: Book, day: Records, tape: Records, prices: np.ndarray, draws: np.ndarray
-) -> None:
-    """A random life: an order an event, now and then a night."""
-    account = book.account[0]
-    none = np.zeros(len(prices))
-    for k in range(len(draws)):
-        s = int(draws[k, 0] * len(prices))
-        prices[s] = prices[s] * (1.0 + 0.004 * (draws[k, 1] - 0.5))
-        if k % 50 == 0:
-            mark_positions(account, book.holding, prices)
-            close_session(book, tape, k, day[0], 1 + int(draws[k, 2] * 3))
-            open_session(book, day[0])
-            liquidate(book, day[0], tape, k, Opens(prices, none, none))
-        held = book.holding[s]
-        wanted = (draws[k, 3] - 0.5) * 1_500.0 / prices[s]
-        wanted = np.floor(wanted) if not held.crypto else np.floor(wanted * 1000) / 1000
-        trade_at_market(account, held, day[0], tape, k, 0, 0, s, wanted, prices[s], np.inf, 0.0)
-
-
-def test_after_many_random_events_the_cash_is_exact_to_the_cent() -> None:
-    b = Bench(1_000_000.0, borrow_rate=0.01, cash_rate=0.01)
-    events = 200_000
-    b.tape = new_tape(3 * events)
-    days = np.array([b.day], dtype=b.day.dtype)
-    draws = np.random.default_rng(3).random((events, 4))
-    shuffle_along(b.book, days, b.tape, OPENS.copy(), draws)
-    tape = b.tape[: int(b.account["entries"])]
-    assert len(tape) > 120_000
-    names = ("quantity", "price", "fee", "usd")
-    q, price, fee, usd = (np.rint(tape[name] * 1e9).astype("i8").tolist() for name in names)
-    paid = sum(map(operator.mul, q, price))
-    cash = 10**6 - Decimal(paid).scaleb(-18) + Decimal(sum(usd) - sum(fee)).scaleb(-9)
-    assert abs(cash - exact(b.account["cash"])) < Decimal("0.005")
-    for s in range(S):
-        held = np.array(q)[tape["symbol"] == s].sum()
-        assert Decimal(int(held)).scaleb(-9) == exact(b.quantity(s))
-
-
-def cash_for_coins(b: Bench) -> float:
-    return float(unborrowed_cash(b.account))
-
-
-def test_what_a_short_was_sold_for_today_is_kept_from_coins_once() -> None:
-    """10,000 in cash.
-
-    50 shares sold short at 100 bring 5,000, which buy no coin, and cost none: 10,000 stay.
-    """
-    b = Bench(10_000.0, costs=TradingCosts(0, 0, 0, 0, 0, 0), fees=FeeSchedule())
-    b.send(0, -50)
-    assert b.account["cash"] == 15_000
-    assert cash_for_coins(b) == 10_000
-    b.hold(1, 20)
-    b.send(1, -20)
-    assert cash_for_coins(b) == 10_000  # the other sale's 1,000 settle tomorrow
-    open_session(b.book, b.day)
-    assert cash_for_coins(b) == 11_000
-    b.send(0, 50)
-    assert b.account["proceeds"] == 0
-    assert cash_for_coins(b) == 11_000

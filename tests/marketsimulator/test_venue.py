@@ -73,9 +73,6 @@ steps = st.one_of(
     requests.map(lambda asked: lambda venue: venue.submit(asked)),
     requests.map(lambda asked: lambda venue: venue.submit(asked, partial=True)),
     st.integers(1, 4).map(lambda by: lambda venue: venue.advance(venue.index + by)),
-    st.tuples(st.sampled_from(["SYA", "SYB"]), st.booleans()).map(
-        lambda halt: lambda venue: venue.halt(*halt)
-    ),
     st.integers(0, 30).map(
         lambda k: lambda venue: venue.cancel(list(venue.tickets.values())[k % len(venue.tickets)])
     ),
@@ -124,13 +121,8 @@ SPREAD = {"order_class": "mleg", "qty": "1", "type": "market", "legs": [LEG]}
     ("usual", "changed", "says"),
     [
         (PLAIN, {"qty": "abc"}, "qty 'abc' is no number"),
-        (PLAIN, {"qty": None}, "qty 'None' is no number"),
         (PLAIN, {"qty": "9x" * 30}, f"qty '{'9x' * 20}' is no number"),
-        (PLAIN, {"limit_price": "much"}, "limit_price 'much' is no number"),
-        (PLAIN, {"symbol": ...}, "symbol is missing"),
         (PLAIN, {"qty": ...}, "qty is missing"),
-        (SPREAD, {"qty": "abc"}, "qty 'abc' is no number"),
-        (SPREAD, {"legs": "both"}, "legs is no list of objects"),
         (SPREAD, {"legs": ["one"]}, "legs is no list of objects"),
         (SPREAD, {"legs": [{**LEG, "ratio_qty": "twice"}]}, "ratio_qty 'twice' is no number"),
     ],
@@ -144,17 +136,9 @@ def test_an_order_that_cannot_be_says_which_of_its_fields_is_wrong(
     assert (refused.value.status, refused.value.code) == (422, 40010001)
 
 
-@pytest.mark.parametrize(
-    ("fault", "says"),
-    [
-        ({"method": "FOO"}, "faults.method: 'FOO'"),
-        ({"method": "post"}, "faults.method: 'post'"),
-        ({"path": "v2/orders"}, "faults.path: 'v2/orders' is no path, which begins with /"),
-    ],
-)
-def test_a_fault_that_would_meet_no_request_is_refused_by_name(
-    fault: dict[str, str], says: str
-) -> None:
-    with pytest.raises(InputError, match=says):
+@pytest.mark.parametrize("fault", [{"method": "post"}, {"path": "v2/orders"}])
+def test_a_fault_that_would_meet_no_request_is_refused_by_name(fault: dict[str, str]) -> None:
+    ((name, value),) = fault.items()
+    with pytest.raises(InputError, match=f"faults.{name}: '{value}'"):
         Fault(kind="status", **fault)
     assert Fault(kind="status", method="DELETE", path="/v2").path == "/v2"
