@@ -31,7 +31,7 @@ from execution.journal.order_store import OrderIntent, OrderStore
 from execution.live.accounts import TRADE
 from execution.live.loop import Stop
 from execution.live.open_account import OpenAccount
-from execution.live.page import Bounds, Section, StatusPage
+from execution.live.page import Section, StatusPage
 from execution.live.settings import LiveSettings
 from execution.orders import Order
 from foundation.clock import Time
@@ -52,7 +52,6 @@ NOW = np.datetime64("2024-02-21T19:42", "ns")
 MINUTE = np.timedelta64(1, "m")
 ATTACK = "<script>document.title = 'taken'</script>"
 SETTINGS = LiveSettings.of(composed_config("live", []))
-BOUNDS = Bounds(SETTINGS.limits.symbol_cap, SETTINGS.guards, SETTINGS.limits.crypto_leverage)
 
 
 def lived(start: Start, folder: Path) -> None:
@@ -109,7 +108,7 @@ def practised(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lived(start, folder)
     database = Database(folder / JOURNAL)
     NextCycleBook(database, 240.0, lambda: NOW).expect(TRADE, END, NOW)
-    StatusPage(account_of(database), BOUNDS, time=Time(now=lambda: NOW)).refresh()
+    StatusPage(account_of(database), SETTINGS.guards, time=Time(now=lambda: NOW)).refresh()
     database.close()
     return folder
 
@@ -139,7 +138,7 @@ class Written:
 
     def status_page(self, *sections: Section) -> StatusPage:
         time = Time(now=lambda: NOW, elapsed=lambda: self.seconds)
-        return StatusPage(account_of(self.database), BOUNDS, sections, time)
+        return StatusPage(account_of(self.database), SETTINGS.guards, sections, time)
 
     def mark(self, at: np.datetime64, equity: float, flows: float = 0.0, **held: float) -> None:
         gross = sum(abs(value) for value in held.values())
