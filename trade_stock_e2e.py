@@ -32,12 +32,11 @@ from pathlib import Path
 
 import numpy as np
 from omegaconf import DictConfig
-from rich.console import Console
 
 from execution.account_lock import JOURNAL, KILL_FILE, is_there
 from execution.auctions import taken_from
 from execution.brokers import Reading, account_at
-from execution.decision import Choice, Decision, keep_unsolved
+from execution.decision import Choice, keep_unsolved
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from execution.journal.migrations import as_it_is_today
@@ -48,7 +47,7 @@ from execution.live.loop import print_line, print_warning
 from execution.live.replay import run_replay
 from execution.live.runner import trading_loop
 from execution.live.settings import LiveSettings
-from execution.live.words import is_quantity, words_of
+from execution.live.words import PREVIEW, is_quantity, words_of
 from execution.orders import Account
 from execution.quantity import sized_quantity
 from execution.trader import Trader
@@ -77,7 +76,7 @@ SENDING = ("paper", "live")
 NOTHING_SENT = "nothing was sent"
 # The modes, and what is true of each after an interruption.
 MODES = {
-    "dry": NOTHING_SENT,
+    **dict.fromkeys(("dry", PREVIEW), NOTHING_SENT),
     **dict.fromkeys(SENDING, "what was sent stays sent; nothing else was"),
     "replay": "every cycle that was made is in the journal; the same line goes on after it",
 }
@@ -245,39 +244,46 @@ def _short_histories(bars: Bars, settings: LiveSettings) -> list[str]:
 def show(cycle: Cycle) -> None:
     """Print what was decided and why, and what filled."""
     console = LoopTerminal(None if sys.stdout.isatty() else 160)
+    lines = _lines(cycle)
+    if (decision := cycle.decision) is not None:
+        rows = [
+            (
+                choice.symbol,
+                number(choice.mu * 1e4, 1, sign=True),
+                number(choice.sigma * 1e4, 1),
+                number(choice.kelly, 3, sign=True),
+                number(choice.target, 3, sign=True),
+                f"{choice.qty:+f}",
+                _bound_by(choice),
+            )
+            for choice in decision.choices
+        ]
+        title = f"{utc_text(decision.at)}, equity {usd(cycle.account.equity)}"
+        heads = ("symbol", "mu, bp", "sigma, bp", "Kelly", "target", "order", "bound by")
+        console.print(Table(title, heads, rows, words=(6,)))
+        if decision.unsolved:
+            lines.append(f"The problem is in {keep_unsolved(decision.unsolved)}")
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _lines(cycle: Cycle) -> list[str]:
+    """What came of a cycle, to be printed and in the phrases that operators search a log for."""
     decision = cycle.decision
-    when = utc_text(cycle.account.as_of)
     if decision is None:
-        console.print(f"{when}: {cycle.idle}.", highlight=False, soft_wrap=True)
-        return
-    rows = [
-        (
-            choice.symbol,
-            number(choice.mu * 1e4, 1, sign=True),
-            number(choice.sigma * 1e4, 1),
-            number(choice.kelly, 3, sign=True),
-            number(choice.target, 3, sign=True),
-            f"{choice.qty:+f}",
-            _bound_by(choice),
-        )
-        for choice in decision.choices
-    ]
-    title = f"{utc_text(decision.at)}, equity {usd(cycle.account.equity)}"
-    heads = ("symbol", "mu, bp", "sigma, bp", "Kelly", "target", "order", "bound by")
-    console.print(Table(title, heads, rows, words=(6,)))
-    _explain(console, decision)
-    for fill in cycle.fills:
-        console.print(
-            f"filled {fill.qty:+f} {fill.symbol} at {number(fill.price, 4)}", highlight=False
-        )
+        return [f"{utc_text(cycle.account.as_of)} idle: {cycle.idle}."]
+    lines = [f"{o.side} {o.qty} {o.symbol}: {o.reason}" for o in decision.orders]
+    if decision.failure:
+        lines.append(f"Enhanced sizing failed: {decision.failure}")
+    lines += [f"filled {f.qty:+f} {f.symbol} at {number(f.price, 4)}" for f in cycle.fills]
     if cycle.planned:
         count = counted(len(cycle.planned), "order")
         at = utc_text(taken_from(cycle.planned[0], cycle.account.as_of))
-        console.print(f"planned: {count} for the auction, sent at {at}", highlight=False)
+        lines.append(f"planned: {count} for the auction, sent at {at}")
     for order in decision.orders:
         if why := cycle.unsent.get(order.client_order_id):
-            line = f"NOT sent: {order.side} {order.qty} {order.symbol}: {why}"
-            console.print(line, highlight=False, soft_wrap=True)
+            lines.append(f"NOT sent: {order.side} {order.qty} {order.symbol}: {why}")
+    return lines
 
 
 def show_undecided(cycle: Cycle, settings: LiveSettings) -> None:
@@ -338,32 +344,11 @@ def _bound_by(choice: Choice) -> str:
     return f"{choice.bound_by}{price}"
 
 
-def _explain(console: Console, decision: Decision) -> None:
-    lines = [f"{o.side} {o.qty} {o.symbol}: {o.reason}" for o in decision.orders]
-    if decision.failure:
-        lines.append(f"Enhanced sizing failed: {decision.failure}")
-    if decision.unsolved:
-        lines.append(f"The problem is in {keep_unsolved(decision.unsolved)}")
-    for line in lines:
-        console.print(line, highlight=False, soft_wrap=True)
-
-
 def _log(cycle: Cycle) -> None:
-    """Log a cycle in the phrases that operators search for."""
-    decision = cycle.decision
-    if decision is None:
-        log.info("%s idle: %s", utc_text(cycle.account.as_of), cycle.idle)
-        return
-    if decision.failure:
-        log.warning("Enhanced sizing failed: %s", decision.failure)
-    at = utc_text(decision.at)
-    for rule in decision.rule:
-        log.info("%s %s", at, rule)
-    for order in decision.orders:
-        line = f"{order.client_order_id}: {order.side} {order.qty}: {order.reason}"
-        log.info("%s %s", at, line)
-    for fill in cycle.fills:
-        log.info("filled %s: %+f at %s", fill.client_order_id, fill.qty, fill.price)
+    for rule in () if cycle.decision is None else cycle.decision.rule:
+        log.info("%s %s", utc_text(cycle.account.as_of), rule)
+    for line in _lines(cycle):
+        log.info(line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -396,14 +381,13 @@ def run(settings: LiveRequest) -> Result | None:
     if settings.quantity:
         return quantity(settings)
     with one_line_errors(MODES[config.mode]):
-        described = config.account.source != "venue" and config.broker.url_override is None
-        if config.mode != "dry" or not described:
+        if config.mode != "dry":
             at_venue(config)
-        else:
-            live = LiveSettings.of(config)
-            cycle = dry_cycle(live, _positions(config))
-            show(cycle)
-            show_undecided(cycle, live)
+            return None
+        live = LiveSettings.of(config)
+        cycle = dry_cycle(live, _positions(config))
+        show(cycle)
+        show_undecided(cycle, live)
     return None
 
 

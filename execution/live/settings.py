@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import fields
-from typing import Literal
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -24,21 +23,11 @@ LEAST_HISTORY = 730  # calendar days: what correlations and slow variances look 
 LEAP_YEAR = 366
 
 
-@settings_class("account")
-class AccountSettings:
-    """The account that is traded."""
-
-    source: Literal["described", "venue"] = setting(
-        "described", "`venue`, or `described` by `capital` and `positions` (dry, over files)"
-    )
-
-
 @settings_class()
 class LiveSettings(TradingSettings, WatchedSettings):
     """A trader with an account at a venue."""
 
     broker: BrokerSettings = setting(BrokerSettings(), "how the venue is reached")
-    account: AccountSettings = setting(AccountSettings(), "which account is traded")
     guards: GuardSettings = setting(GuardSettings(), "bounds that no order of any job goes beyond")
     history_days: int | None = setting(
         None,

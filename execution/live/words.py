@@ -22,12 +22,9 @@ def words_of(arguments: Sequence[str]) -> list[str]:
                 f"{word!r} is no setting as key=value and none of {PREVIEW}, {QUANTITY}; status,"
                 " clear and kill are words of `python -m execution.live`"
             )
-        if word.startswith("account="):
-            words.append(f"account.source={word.removeprefix('account=')}")
-        else:
-            words.append(word)
+        words.append(word)
     # A later word wins: beside whatever else a preview is asked for, nothing is sent.
-    return [*words, "mode=dry", "account.source=venue"] if PREVIEW in arguments else words
+    return [*words, f"mode={PREVIEW}"] if PREVIEW in arguments else words
 
 
 def is_quantity(arguments: Sequence[str]) -> bool:

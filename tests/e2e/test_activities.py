@@ -17,11 +17,10 @@ import pytest
 import requests
 
 from execution.alpaca.activities import activities_since
-from execution.alpaca.broker import AlpacaAccount, AlpacaBroker
+from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.connection import VenueConnection
 from execution.alpaca.holdings import held_in
 from execution.alpaca.placed_order import PlacedOrder
-from execution.brokers import Holding
 from execution.journal.activities import Activity
 from execution.journal.events import EventLog
 from execution.journal.halts import ITSELF
@@ -312,37 +311,6 @@ def test_a_split_that_is_listed_late_is_odd_until_it_is_listed(
     assert halt.why.startswith("SYA is ")
     assert halt.cleared_by == ITSELF
     assert desk.cycles[-1].decision is not None
-
-
-@pytest.mark.parametrize(
-    ("listed", "stands"), [({"SYA": "20"}, False), ({"SYA": "19"}, True), ({"SYB": "20"}, True)]
-)
-def test_a_halt_ends_by_itself_only_where_the_venue_has_settled_the_whole_difference(
-    practice: Start, tmp_path: Path, listed: dict[str, str], stands: bool
-) -> None:
-    here = practice("symbols=[SYA,SYB]")
-    here.advance(OPENING)
-    desk = live.Desk.at(here, tmp_path, *PLAIN)
-    held = {"SYA": 10, "SYB": 5}
-
-    def shown(_: AlpacaAccount) -> dict[str, Holding]:
-        return {s: Holding(Decimal(q), Decimal(1000 * q)) for s, q in held.items()}
-
-    def looked() -> list[str]:
-        desk.live.reconcile()
-        desk.broker.account()
-        return live.halted_by(desk)
-
-    with pytest.MonkeyPatch.context() as venue:
-        venue.setattr(AlpacaAccount, "held", shown)
-        assert looked() == []
-        here.advance(STOCKS_TRADE)
-        held["SYA"] = 30
-        assert looked() == ["positions"]
-        here.advance()
-        for symbol, quantity in listed.items():
-            noted(here, "SPLIT", symbol=symbol, qty=quantity, net_amount="0")
-        assert looked() == (["positions"] if stands else [])
 
 
 def test_dividends_and_cash_for_a_fraction_are_listed_with_their_symbol(

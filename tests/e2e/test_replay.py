@@ -220,15 +220,14 @@ def test_an_undisturbed_replay_has_the_venues_own_fills_and_equity(whole: Desk) 
 @pytest.mark.parametrize(
     ("timeframe", "share"),
     [
-        *(("1h", share) for share in (0.31, 0.74)),
-        *(("1d", share) for share in (0.21, 0.4)),
-        ("1d fill=close", 0.35),
+        ("1h", 0.31),
+        ("1d", 0.21),
         *(
             pytest.param(timeframe, share, marks=pytest.mark.slow)
             for timeframe, share in (
-                ("1h", 0.03),
-                ("1d", 0.52),
-                ("1d fill=close", 0.6),
+                *(("1h", 0.03), ("1h", 0.74)),
+                *(("1d", 0.4), ("1d", 0.52)),
+                *(("1d fill=close", 0.35), ("1d fill=close", 0.6)),
                 ("15m", 0.47),
             )
         ),
@@ -247,38 +246,12 @@ def test_killed_anywhere_it_is_gone_on_with_and_ends_as_if_it_had_not_been(
     assert_same(desk, whole)
 
 
-@pytest.mark.slow
-def test_stopped_again_and_again_the_records_so_far_say_that_they_are_partial(
-    desk_of: Callable[[str], Desk], whole: Desk, capsys: pytest.CaptureFixture[str]
-) -> None:
-    count = whole.summary["instants"]
-    desk = desk_of("stopped")
-    # Where it goes on, the first cycle is at the instant of the last one, and decides nothing anew.
-    for cycles, number in ((2, 2), (4, 5)):
-        with pytest.raises(Ended):
-            desk.replay(stopping(cycles, lambda: signal.raise_signal(signal.SIGTERM)))
-        said = desk.summary
-        assert (said["partial"], said["stopped"]) == (True, "SIGTERM")
-        assert (said["instants"], said["instants_left"]) == (number, count - number)
-        assert len(desk.frames()["equity"]) == number
-        line = f"The output has {number} cycles, and {count - number} are to come."
-        assert line in capsys.readouterr().err
-    for _ in range(2):
-        desk.replay()
-        assert_same(desk, whole)
-
-
-@pytest.mark.first_example
-@pytest.mark.parametrize("stopped", [True, False])
 def test_a_replay_is_gone_on_with_under_the_settings_alone_that_it_was_begun_with(
-    desk_of: Callable[[str], Desk], stopped: bool
+    desk_of: Callable[[str], Desk],
 ) -> None:
     desk = desk_of("desk")
-    if stopped:
-        with pytest.raises(Ended):
-            desk.replay(stopping(2, lambda: signal.raise_signal(signal.SIGTERM)))
-    else:
-        desk.replay()
+    with pytest.raises(Ended):
+        desk.replay(stopping(2, lambda: signal.raise_signal(signal.SIGTERM)))
     said = desk.summary
     for more, words in (
         ("sizing.band=0.1", "sizing: the replay on this server was begun with other settings"),

@@ -61,7 +61,7 @@ def lived(start: Start, folder: Path) -> None:
     here = start(SYMBOLS, "end=2024-02-27")
     here.advance(OPENING)
     desk = Desk.at(here, folder, SYMBOLS)
-    for at in ("20T15:30", "20T20:30", "21T10:00", "21T12:00", "21T15:30", "21T17:30", "21T18:00"):
+    for at in ("20T15:30", "21T10:00", "21T12:00", "21T15:30", "21T18:00"):
         here.advance(f"2024-02-{at}:00Z")
         if at == "21T10:00":
             pay_in(here, 5_000)
