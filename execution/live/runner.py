@@ -122,7 +122,6 @@ def trading_loop(
                 losses=settings.guards,
                 sections=sections,
                 halt_after=settings.halt_after,
-                flatten=settings.flatten_at_stop,
             )
         )
 
@@ -139,14 +138,12 @@ def kept_loop(
     losses: LossLimits,
     sections: Sequence[Section],
     halt_after: int,
-    flatten: bool = False,
 ) -> Iterator[Loop]:
     """The loop over the jobs of an account, which are ended where it was told to stop.
 
     supervisor: told that the loop is ready and alive.
     clock, answers, halt_after: as for `Loop`.
     losses, sections: as for the account's page, which is kept meanwhile.
-    flatten: whether everything is closed where it is told to stop.
     """
     page = StatusPage(account, losses, sections)
     announced: set[np.datetime64] = set()
@@ -171,7 +168,7 @@ def kept_loop(
             account.events.append("stopped", jobs[-1].name, {"why": "all its cycles are made"})
         else:
             supervisor.notify(STOPPING=1)
-            finish(jobs, account, stop, flatten=flatten)
+            finish(jobs, account, stop)
 
 
 def awaited(
@@ -204,14 +201,12 @@ def awaited(
     return None
 
 
-def finish(jobs: Sequence[Job], account: OpenAccount, stop: Stop, *, flatten: bool) -> None:
+def finish(jobs: Sequence[Job], account: OpenAccount, stop: Stop) -> None:
     """Cancel what works, close what is to be closed, and say what came of it.
 
     Trouble of one job keeps no other from ending.
-
-    flatten: whether everything is to be closed, also where the kill file does not say so.
     """
-    stop.flattening = flatten = flatten or _says_flatten(account.kill_file)
+    stop.flattening = flatten = _says_flatten(account.kill_file)
     account.events.append("stopped", jobs[-1].name, {"why": stop.why, "flatten": flatten})
     account.notices.alert("stopped", f"the loop was told to stop: {stop.why}")
     left: list[str] = []

@@ -39,7 +39,6 @@ class LiveSettings(TradingSettings, WatchedSettings):
         20.0, "seconds that a cycle waits for closed bars that are missing", ge=0, le=600
     )
     decision_seconds: float = setting(300.0, "for which a decision may be sent", ge=1, le=3600)
-    flatten_at_stop: bool = setting(False, "whether a stopped loop also closes what it holds")
     folder: str = setting("data/live", "where each account has a folder with its journal")
     jobs: tuple[str, ...] = setting((TRADE,), "of the process, `trade` and `spreads`, one or both")
     spreads: tuple[str, ...] = setting(

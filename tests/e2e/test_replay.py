@@ -18,7 +18,7 @@ from alpaca.trading.client import TradingClient
 
 from execution.account_lock import JOURNAL
 from execution.live.cycle import Cycle
-from execution.live.replay import Records, WaitingClock, run_replay
+from execution.live.replay import REPLAY_FILE, WaitingClock, run_replay
 from foundation.database import Database, rows_of_table
 from foundation.ending import Ended
 from foundation.errors import InputError
@@ -122,15 +122,10 @@ def mortal(at: int) -> Iterator[list[None]]:
 
         return event
 
-    def living(write: Callable[..., str]) -> Callable[..., str]:
-        return lambda *words: "" if len(seen) >= at else write(*words)
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Database, "execute", dying(Database.execute))
         patch.setattr(TradingClient, "post", dying(TradingClient.post))
         patch.setattr(WaitingClock, "move", dying(WaitingClock.move))
-        # Whoever is killed writes no records as it ends.
-        patch.setattr(Records, "write", living(Records.write))
         yield seen
 
 
@@ -201,7 +196,6 @@ def assert_same(one: Desk, other: Desk) -> None:
 def test_an_undisturbed_replay_has_the_venues_own_fills_and_equity(whole: Desk) -> None:
     said = whole.summary
     venue = whole.here.venue
-    assert (said["partial"], said["instants_left"], said["stopped"]) == (False, 0, "")
     assert said["instants_left_out"] == 0
     frames = whole.frames()
     assert len(frames["equity"]) == said["instants"] == venue.index - venue.market.first + 1
@@ -252,7 +246,7 @@ def test_a_replay_is_gone_on_with_under_the_settings_alone_that_it_was_begun_wit
     desk = desk_of("desk")
     with pytest.raises(Ended):
         desk.replay(stopping(2, lambda: signal.raise_signal(signal.SIGTERM)))
-    said = desk.summary
+    assert not (desk.output / REPLAY_FILE).exists(), "the journal has all of it"
     for more, words in (
         ("sizing.band=0.1", "sizing: the replay on this server was begun with other settings"),
         ("symbols=[SYA]", "symbols: the replay on this server was begun with other settings"),
@@ -262,9 +256,8 @@ def test_a_replay_is_gone_on_with_under_the_settings_alone_that_it_was_begun_wit
             desk.replay(nothing, more)
         assert words in str(refused.value)
         assert ("begin the server again" in str(refused.value)) == ("SIB" not in words)
-        assert desk.summary == said
-    again = desk.replay(nothing, "broker.attempts=2", "start=2024-02-20")
-    assert not again["partial"]
+    desk.replay(nothing, "broker.attempts=2", "start=2024-02-20")
+    assert desk.here.venue.over
 
 
 def cycles(folder: Path) -> bool:
@@ -274,7 +267,7 @@ def cycles(folder: Path) -> bool:
 
 
 @pytest.mark.slow
-def test_the_command_that_is_told_to_end_leaves_its_records_and_goes_on(
+def test_the_command_that_is_told_to_end_goes_on_where_it_was(
     practice: Start, tmp_path: Path
 ) -> None:
     desk = Desk(practice(SYMBOLS, "start=2024-02-20", "end=2024-02-21"), tmp_path)
@@ -289,15 +282,12 @@ def test_the_command_that_is_told_to_end_leaves_its_records_and_goes_on(
     os.kill(started.pid, signal.SIGTERM)
     stopped = started.wait()
     assert stopped.returncode == 128 + signal.SIGTERM, stopped.stderr
-    assert "are to come. The same line goes on with it" in stopped.stderr
     kept = "every cycle that was made is in the journal; the same line goes on after it"
     assert stopped.stderr.splitlines()[-1] == f"interrupted: {kept}"
-    assert desk.summary["stopped"] == "SIGTERM"
     done = run_command(command, cwd=desk.folder, env=environment(desk.folder))
     assert done.returncode == 0, done.stderr
     assert "start: not used; the venue's clock says when" in done.stderr
     assert json.loads(done.stdout) == desk.summary
-    assert not desk.summary["partial"]
     assert desk.here.venue.over
 
 
@@ -312,9 +302,7 @@ def test_a_server_that_is_begun_again_meanwhile_is_not_traded(
 
     with pytest.raises(InputError, match="the practice server was begun again"):
         desk.replay(stopping(3, begin_again))
-    assert desk.summary["partial"]
-    assert desk.summary["instants"] == 3
-    assert len(desk.frames()["equity"]) == 3
+    assert not (desk.output / REPLAY_FILE).exists()
 
 
 def test_a_replay_says_what_guards_kept_back_and_which_halts_stand(
@@ -331,9 +319,7 @@ def test_a_replay_says_what_guards_kept_back_and_which_halts_stand(
 @pytest.mark.slow
 def test_a_replay_of_another_account_keeps_its_records(desk_of: Callable[[str], Desk]) -> None:
     before = desk_of("desk")
-    with pytest.raises(Ended):
-        before.replay(stopping(2, lambda: signal.raise_signal(signal.SIGTERM)))
-    kept = before.summary
+    kept = before.replay()
     with pytest.raises(InputError, match="the server was begun again since"):
         desk_of("desk").replay()
     assert before.summary == kept
