@@ -390,7 +390,7 @@ def test_whatever_the_wire_does_nothing_is_sent_twice_and_the_books_agree(
         *("delay", "drop_before", "drop_after", "malformed", "reject", "reject_later"),
         *("partial", "state", "status"),
     )
-    while not here.venue.over and here.venue.index < here.venue.market.first + 60:
+    while not here.venue.over and here.venue.index < here.venue.market.first + 40:
         for _ in range(rng.randrange(4)):
             here.fail(
                 kind=rng.choice(kinds),

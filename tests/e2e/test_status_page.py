@@ -127,7 +127,11 @@ def practised(tmp_path_factory: pytest.TempPathFactory) -> Path:
     day.book.settle(second.client_order_id, "withheld", f"halted: daily_loss since noon: {ATTACK}")
     limit = Order("by-hand-SYB", "SYB", "buy", Decimal(5), "so", type="limit", limit_price=48.5)
     day.book.begin(OrderIntent(limit, NOW, "working", job=TRADE))
-    for hours, equity, flows in ((28, 100_000.0, 0.0), (14, 106_000.0, 5_000.0), (1, 95_000.0, 0.0)):
+    for hours, equity, flows in (
+        (28, 100_000.0, 0.0),
+        (14, 106_000.0, 5_000.0),
+        (1, 95_000.0, 0.0),
+    ):
         day.mark(NOW - np.timedelta64(hours, "h"), equity, flows, SYA=20_000.0)
     day.halts.raise_halt("daily_loss", f"lost 11 %: {ATTACK}", NOW)
     NoticeBook(day.database, str, lambda: NOW)("halt daily_loss", "halted: lost 11 %")
