@@ -252,6 +252,20 @@ def test_a_deposit_that_comes_with_the_loss_of_everything_hides_nothing(unit: De
     assert account.worth(350 * unit).raised.keys() == {"drawdown"}
 
 
+@pytest.mark.parametrize("left", [0, -50])
+def test_what_is_paid_in_after_a_person_has_cleared_the_loss_of_everything_is_a_beginning(
+    left: int,
+) -> None:
+    account = Account()
+    account.worth(1000)
+    account.worth(left)
+    account.clear("drawdown")
+    account.clear("daily_loss")
+    assert account.worth(10_000 + left, flows=10_000) == HaltChanges()
+    assert account.points[-1].drawdown == 0
+    assert account.worth(6000).raised.keys() == {"daily_loss", "drawdown"}
+
+
 @pytest.mark.parametrize("minutes", [0, 5])
 @pytest.mark.parametrize(
     ("kind", "limit", "seen"), [("daily_loss", 0.10, 0.12), ("drawdown", 0.20, 0.30)]
