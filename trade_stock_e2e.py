@@ -25,30 +25,29 @@ if __name__ == "__main__":
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 import numpy as np
 from omegaconf import DictConfig
-from rich.console import Console
 
 from execution.account_lock import JOURNAL, KILL_FILE, is_there
 from execution.auctions import taken_from
 from execution.brokers import Reading, account_at
-from execution.decision import Choice, Decision, keep_unsolved
+from execution.decision import Choice, keep_unsolved
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from execution.journal.migrations import as_it_is_today
 from execution.live.accounts import TRADE
-from execution.live.cycle import Cycle, decided_cycle, decision_end, next_instant, nothing_due
+from execution.live.cycle import Cycle, decided_cycle, decision_end, nothing_due
 from execution.live.exposure import last_prices
 from execution.live.loop import print_line, print_warning
 from execution.live.replay import run_replay
 from execution.live.runner import trading_loop
 from execution.live.settings import LiveSettings
-from execution.live.words import is_quantity, words_of
+from execution.live.words import PREVIEW, is_quantity, words_of
 from execution.orders import Account
 from execution.quantity import sized_quantity
 from execution.trader import Trader
@@ -67,19 +66,17 @@ from trainingdata.bars import Bars, closes_of
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import KEY, Keys
 from trainingdata.feed.market_data import MarketData
-from trainingdata.instants import DAY, history_start, utc_text
+from trainingdata.instants import utc_text
 from trainingdata.instruments import Kind, instrument
-from trainingdata.schedule import Schedule
 from trainingdata.universe import RULES
 
 log = logging.getLogger("live")
 
-LATE = 5 * DAY  # after what was asked; a history may begin on a long weekend
 SENDING = ("paper", "live")
 NOTHING_SENT = "nothing was sent"
 # The modes, and what is true of each after an interruption.
 MODES = {
-    "dry": NOTHING_SENT,
+    **dict.fromkeys(("dry", PREVIEW), NOTHING_SENT),
     **dict.fromkeys(SENDING, "what was sent stays sent; nothing else was"),
     "replay": "every cycle that was made is in the journal; the same line goes on after it",
 }
@@ -173,14 +170,14 @@ def at_venue(config: DictConfig) -> None:
     def noted(cycle: Cycle) -> None:
         nonlocal first
         _log(cycle)
-        if first:
-            _say_at_first(cycle, settings)
+        for line in _short_histories(cycle.bars, settings) if first else ():
+            print_warning(line)
         first = False
 
     def shown(cycle: Cycle) -> None:
         noted(cycle)
         with printing():
-            show_briefly(cycle)
+            show(cycle)
 
     if config.mode == "replay":
         output, overwrite = Path(config.output), may_overwrite(config)
@@ -195,16 +192,10 @@ def at_venue(config: DictConfig) -> None:
             if loop is not None:
                 loop.run()
     else:
-        _show_preview(settings, keys, feed, trader, noted)
+        _show_preview(settings, keys, feed, trader)
 
 
-def _show_preview(
-    settings: LiveSettings,
-    keys: Keys,
-    feed: BarFeed,
-    trader: Trader,
-    noted: Callable[[Cycle], None],
-) -> None:
+def _show_preview(settings: LiveSettings, keys: Keys, feed: BarFeed, trader: Trader) -> None:
     """Print what would be decided at the venue now, and what keeps a loop from sending it."""
     connection = account_at(settings.broker, keys)
     stops, set_aside = _stopped(settings, connection.account_id())
@@ -219,16 +210,12 @@ def _show_preview(
         believe=without_odd,
     )
     cycle = decided_cycle(broker, feed, trader, settings, rules=VenueRules(broker))
-    noted(cycle)
+    _log(cycle)
     with printing():
         show(cycle)
         show_undecided(cycle, settings)
     for line in stops:
         print_line(line)
-    if cycle.decision is None:
-        now, timeframe = cycle.account.as_of, cycle.bars.timeframe
-        instant = next_instant(now, settings.symbols, timeframe, settings.decisions)
-        print_line(f"Ask again at {utc_text(instant)}.")
 
 
 def _stopped(settings: LiveSettings, account: str) -> tuple[list[str], frozenset[str]]:
@@ -247,67 +234,56 @@ def _stopped(settings: LiveSettings, account: str) -> tuple[list[str], frozenset
         return lines, halts.set_aside()
 
 
-def _say_at_first(cycle: Cycle, settings: LiveSettings) -> None:
-    """Say of a first cycle what of the history is not there."""
-    asked = history_start(cycle.account.as_of, settings.days_of_history)
-    for line in history_lines(cycle.bars, asked, settings.forecaster.own_bars):
-        print_warning(line)
+def _short_histories(bars: Bars, settings: LiveSettings) -> list[str]:
+    """A line for every symbol of which nothing can be forecast."""
+    asked = sorted(settings.tradable_symbols | {*bars.symbols})
+    whys = {symbol: _too_short(bars, symbol, settings) for symbol in asked}
+    return [f"{symbol} is not decided: {why}." for symbol, why in whys.items() if why]
 
 
 def show(cycle: Cycle) -> None:
     """Print what was decided and why, and what filled."""
     console = LoopTerminal(None if sys.stdout.isatty() else 160)
+    lines = _lines(cycle)
+    if (decision := cycle.decision) is not None:
+        rows = [
+            (
+                choice.symbol,
+                number(choice.mu * 1e4, 1, sign=True),
+                number(choice.sigma * 1e4, 1),
+                number(choice.kelly, 3, sign=True),
+                number(choice.target, 3, sign=True),
+                f"{choice.qty:+f}",
+                _bound_by(choice),
+            )
+            for choice in decision.choices
+        ]
+        title = f"{utc_text(decision.at)}, equity {usd(cycle.account.equity)}"
+        heads = ("symbol", "mu, bp", "sigma, bp", "Kelly", "target", "order", "bound by")
+        console.print(Table(title, heads, rows, words=(6,)))
+        if decision.unsolved:
+            lines.append(f"The problem is in {keep_unsolved(decision.unsolved)}")
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _lines(cycle: Cycle) -> list[str]:
+    """What came of a cycle, to be printed and in the phrases that operators search a log for."""
     decision = cycle.decision
-    when = utc_text(cycle.account.as_of)
     if decision is None:
-        console.print(f"{when}: {cycle.idle}.", highlight=False, soft_wrap=True)
-        return
-    rows = [
-        (
-            choice.symbol,
-            number(choice.mu * 1e4, 1, sign=True),
-            number(choice.sigma * 1e4, 1),
-            number(choice.kelly, 3, sign=True),
-            number(choice.target, 3, sign=True),
-            f"{choice.qty:+f}",
-            _bound_by(choice),
-        )
-        for choice in decision.choices
-    ]
-    title = f"{utc_text(decision.at)}, equity {usd(cycle.account.equity)}"
-    heads = ("symbol", "mu, bp", "sigma, bp", "Kelly", "target", "order", "bound by")
-    console.print(Table(title, heads, rows, words=(6,)))
-    _explain(console, decision)
-    for fill in cycle.fills:
-        console.print(
-            f"filled {fill.qty:+f} {fill.symbol} at {number(fill.price, 4)}", highlight=False
-        )
+        return [f"{utc_text(cycle.account.as_of)} idle: {cycle.idle}."]
+    lines = [f"{o.side} {o.qty} {o.symbol}: {o.reason}" for o in decision.orders]
+    if decision.failure:
+        lines.append(f"Enhanced sizing failed: {decision.failure}")
+    lines += [f"filled {f.qty:+f} {f.symbol} at {number(f.price, 4)}" for f in cycle.fills]
     if cycle.planned:
         count = counted(len(cycle.planned), "order")
         at = utc_text(taken_from(cycle.planned[0], cycle.account.as_of))
-        console.print(f"planned: {count} for the auction, sent at {at}", highlight=False)
+        lines.append(f"planned: {count} for the auction, sent at {at}")
     for order in decision.orders:
         if why := cycle.unsent.get(order.client_order_id):
-            line = f"NOT sent: {order.side} {order.qty} {order.symbol}: {why}"
-            console.print(line, highlight=False, soft_wrap=True)
-
-
-def show_briefly(cycle: Cycle) -> None:
-    """Print a loop's cycle: in a line where it neither ordered nor filled nor failed."""
-    decision = cycle.decision
-    if decision is None or decision.orders or decision.cancels or decision.failure or cycle.fills:
-        show(cycle)
-        return
-    bound = [
-        f"{choice.symbol} ({choice.bound_by})" if choice.binding else choice.symbol
-        for choice in decision.choices
-    ]
-    LoopTerminal().print(
-        f"{utc_text(decision.at)}: equity {usd(cycle.account.equity)}, no order of"
-        f" {', '.join(bound) or 'anything'}.",
-        highlight=False,
-        soft_wrap=True,
-    )
+            lines.append(f"NOT sent: {order.side} {order.qty} {order.symbol}: {why}")
+    return lines
 
 
 def show_undecided(cycle: Cycle, settings: LiveSettings) -> None:
@@ -323,74 +299,43 @@ def show_undecided(cycle: Cycle, settings: LiveSettings) -> None:
         if symbol in left_out:
             why = f"it is not in the universe (universe.{RULES[left_out[symbol]]})"
         else:
-            why = _why_undecided(cycle, symbol, settings.forecaster.own_bars, settings.decisions)
+            why = _why_undecided(cycle, symbol, settings)
             why += " or it is none of universe.keep" if settings.universe.by_growth else ""
         LoopTerminal().print(f"{symbol} is not decided: {why}.", highlight=False, soft_wrap=True)
 
 
-def _why_undecided(cycle: Cycle, symbol: str, context: int, schedule: Schedule) -> str:
-    """Why a symbol is no choice of a cycle; context: own bars that a forecast sees."""
+def _why_undecided(cycle: Cycle, symbol: str, settings: LiveSettings) -> str:
+    """Why a symbol is no choice of a cycle."""
     bars, account = cycle.bars, cycle.account
     if symbol in cycle.doubted:
         return cycle.doubted[symbol]
     if symbol in account.undetermined:
         return "what is held and open of it is not certain"
-    if symbol not in bars.symbols:
-        return "there is no bar of it"
+    if short := _too_short(bars, symbol, settings):
+        return short
     s = bars.symbols.index(symbol)
-    times, _ = bars.real_bars(s)
-    if not len(times):
-        return "there is no bar of it"
     kind = instrument(symbol).kind
-    if kind is Kind.CRYPTO and not account.coins:
-        return "the account takes no orders for coins"
-    if not bars.instruments[s].tradable:
+    if (kind is Kind.CRYPTO and not account.coins) or not bars.instruments[s].tradable:
         return "the venue takes no orders for it"
-    timeframe = bars.timeframe
-    clock = timeframe.clock(kind)
-    expected = timeframe.last_known(kind, account.as_of)
-    if times[-1] < expected:
-        return f"its last bar is of {utc_text(times[-1])}, and that of {utc_text(expected)} is late"
-    now = account.as_of
+    now, last = account.as_of, bars.real_bars(s)[0][-1]
+    expected = bars.timeframe.last_known(kind, now)
+    if last < expected:
+        return f"its last bar is of {utc_text(last)}, and that of {utc_text(expected)} is late"
+    clock, schedule = bars.timeframe.clock(kind), settings.decisions
     if now >= decision_end(bars, bars.now) or not schedule.decides(clock, np.array([bars.now]))[0]:
         return f"its market decides again at {utc_text(schedule.holding_end(clock, now))}"
-    if len(times) < context:
-        return (
-            f"{counted(len(times), 'bar')} of it, fewer than the {context} that a forecast sees"
-            " (forecaster.context_length)"
-        )
     return "there is no forecast of its last bar, or one that says no deviation"
 
 
-def history_lines(bars: Bars, asked: np.datetime64, context: int) -> list[str]:
-    """Which symbols' bars begin later than asked, and which are fewer than a forecast sees.
-
-    asked: instant from which on bars were asked for.
-    context: own bars that a forecast sees.
-    """
-    firsts: dict[np.datetime64, list[str]] = {}
-    lines = []
-    for k, symbol in enumerate(bars.symbols):
-        times, _ = bars.real_bars(k)
-        if not len(times):
-            lines.append(f"{symbol} has no bars: nothing is forecast of it.")
-            continue
-        first = bars.clock(instrument(symbol).kind).started_at(times[:1])[0]
-        if first - asked > LATE:
-            firsts.setdefault(first, []).append(symbol)
-        if len(times) < context:
-            lines.append(
-                f"{symbol} has {counted(len(times), 'bar')}, fewer than the {context} that a"
-                " forecast sees (forecaster.context_length): nothing is forecast of it before they"
-                " are there."
-            )
-    for first, symbols in sorted(firsts.items()):
-        names = ", ".join(symbols)
-        lines.append(
-            f"The bars of {names} begin at {utc_text(first)}, later than history_days asks for"
-            f" ({utc_text(asked)})."
-        )
-    return lines
+def _too_short(bars: Bars, symbol: str, settings: LiveSettings) -> str:
+    """Why a symbol's bars are too few to forecast from; empty where they are not."""
+    least = settings.forecaster.own_bars
+    count = len(bars.real_bars(bars.symbols.index(symbol))[0]) if symbol in bars.symbols else 0
+    if not count:
+        return "there is no bar of it"
+    if count >= least:
+        return ""
+    return f"a forecast sees {least} bars (forecaster.context_length), and it has {count}"
 
 
 def _bound_by(choice: Choice) -> str:
@@ -399,32 +344,11 @@ def _bound_by(choice: Choice) -> str:
     return f"{choice.bound_by}{price}"
 
 
-def _explain(console: Console, decision: Decision) -> None:
-    lines = [f"{o.side} {o.qty} {o.symbol}: {o.reason}" for o in decision.orders]
-    if decision.failure:
-        lines.append(f"Enhanced sizing failed: {decision.failure}")
-    if decision.unsolved:
-        lines.append(f"The problem is in {keep_unsolved(decision.unsolved)}")
-    for line in lines:
-        console.print(line, highlight=False, soft_wrap=True)
-
-
 def _log(cycle: Cycle) -> None:
-    """Log a cycle in the phrases that operators search for."""
-    decision = cycle.decision
-    if decision is None:
-        log.info("%s idle: %s", utc_text(cycle.account.as_of), cycle.idle)
-        return
-    if decision.failure:
-        log.warning("Enhanced sizing failed: %s", decision.failure)
-    at = utc_text(decision.at)
-    for rule in decision.rule:
-        log.info("%s %s", at, rule)
-    for order in decision.orders:
-        line = f"{order.client_order_id}: {order.side} {order.qty}: {order.reason}"
-        log.info("%s %s", at, line)
-    for fill in cycle.fills:
-        log.info("filled %s: %+f at %s", fill.client_order_id, fill.qty, fill.price)
+    for rule in () if cycle.decision is None else cycle.decision.rule:
+        log.info("%s %s", utc_text(cycle.account.as_of), rule)
+    for line in _lines(cycle):
+        log.info(line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -457,14 +381,13 @@ def run(settings: LiveRequest) -> Result | None:
     if settings.quantity:
         return quantity(settings)
     with one_line_errors(MODES[config.mode]):
-        described = config.account.source != "venue" and config.broker.url_override is None
-        if config.mode != "dry" or not described:
+        if config.mode != "dry":
             at_venue(config)
-        else:
-            live = LiveSettings.of(config)
-            cycle = dry_cycle(live, _positions(config))
-            show(cycle)
-            show_undecided(cycle, live)
+            return None
+        live = LiveSettings.of(config)
+        cycle = dry_cycle(live, _positions(config))
+        show(cycle)
+        show_undecided(cycle, live)
     return None
 
 

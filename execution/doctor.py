@@ -166,19 +166,14 @@ def _keys(start: Start) -> Said:
 def _venue(start: Start) -> Said:
     """Whether orders are real, and whether an address in the environment leads elsewhere."""
     broker = start.settings.broker
-    level: Level = "warning"
     if broker.address is None and broker.paper:
-        level, found = "ok", "Alpaca's paper account; no order is real"
-    elif broker.address is None:
-        found = "Alpaca's account with real money; set broker.paper=true to practise"
-    elif broker.on_this_machine:
-        level, found = "ok", f"{broker.address} in Alpaca's place, a server on this machine"
-    else:
-        found = (
-            f"{broker.address} in Alpaca's place; its keys and orders are this server's, take"
-            " broker.url_override away where that is not meant"
-        )
-    return level, found
+        return "ok", "Alpaca's paper account; no order is real"
+    if broker.address is None:
+        return "warning", "Alpaca's account with real money; set broker.paper=true to practise"
+    if broker.on_this_machine:
+        return "ok", f"{broker.address} in Alpaca's place, a server on this machine"
+    found = f"{broker.address} in Alpaca's place; its keys and orders are this server's"
+    return "warning", f"{found}, take broker.url_override away where that is not meant"
 
 
 def _account(start: Start) -> Said:
@@ -264,28 +259,16 @@ def _feed(start: Start) -> Said:
     data = MarketData(settings.broker, start.given_keys(), feed, adjustment, timeframe)
     tables = data.tables(start.symbols, now - HISTORY, now, late)
     latest = {item.symbol: times[-1] for item, times, _ in tables}
-    missing = ", ".join(symbol for symbol in start.symbols if symbol not in latest)
-    if not latest:
-        days = HISTORY / np.timedelta64(1, "D")
-        return (
-            "failure",
-            f"no bar of {missing} in {days:g} days; check symbols and data.feed={feed}",
-        )
-    newest = max(latest, key=lambda symbol: latest[symbol])
-    minutes = (now - latest[newest]) / np.timedelta64(1, "m")
-    found = (
-        f"{feed}, the latest bar, of {newest}, closed at {utc_text(latest[newest])},"
-        f" {minutes:,.0f} min ago"
+    due = {s: timeframe.last_known(instrument(s).kind, now) for s in start.symbols}
+    behind = [s for s in due if s not in latest or (latest[s] < due[s] and now - due[s] >= late)]
+    if not behind:
+        newest = max(latest, key=lambda symbol: latest[symbol])
+        return "ok", f"{feed}, the latest bar, of {newest}, closed at {utc_text(latest[newest])}"
+    return (
+        "failure" if len(behind) == len(due) else "warning",
+        f"{feed} has not the last bar of {', '.join(behind)}, and nothing of it is decided; check"
+        " symbols and data.feed, and look at the venue's status page",
     )
-    due = {symbol: timeframe.last_known(instrument(symbol).kind, now) for symbol in latest}
-    behind = [s for s in latest if latest[s] < due[s] and now - due[s] >= late]
-    if missing:
-        found += f"; no bar of {missing}: take what is not traded out of symbols"
-    if behind:
-        found += f"; the last bar of {', '.join(behind)} is not there, and nothing of it is decided"
-    if len(behind) == len(latest):
-        return "failure", f"{found}: wait, and look at the venue's status page"
-    return "warning" if missing or behind else "ok", found
 
 
 def _checkpoint(start: Start) -> Said:
@@ -313,23 +296,17 @@ def _checkpoint(start: Start) -> Said:
 def _disk(start: Start) -> Said:
     """Whether there is room, and a journal can be written: a probe is, and removed."""
     places = {"journal": nearest(start.root), "logs": nearest(LOGS)}
-    said = disk_said({name: shutil.disk_usage(place).free for name, place in places.items()})
+    free = {name: shutil.disk_usage(place).free for name, place in places.items()}
+    found = ", ".join(f"{size / GIGABYTE:,.1f} GiB for {name}" for name, size in free.items())
     try:
         with TemporaryDirectory(prefix=".doctor-", dir=places["journal"]) as scratch:
             Database(Path(scratch) / "probe.sqlite").close()
     except OSError as error:
-        found = f"{places['journal']}: nothing can be written there: {error.strerror or error}"
-        return "failure", f"{found}; {said[1]}"
-    return said
-
-
-def disk_said(free: Mapping[str, int]) -> Said:
-    """Whether there is room; free: bytes, by what is written there."""
-    found = ", ".join(f"{size / GIGABYTE:,.1f} GiB for {name}" for name, size in free.items())
-    least = min(free.values())
-    if least < FULL:
+        why = f"nothing can be written there: {error.strerror or error}"
+        return "failure", f"{places['journal']}: {why}; {found}"
+    if min(free.values()) < FULL:
         return "failure", f"{found}; make room: orders are written down before they are sent"
-    if least < GIGABYTE:
+    if min(free.values()) < GIGABYTE:
         return "warning", f"{found}; make room before it is full"
     return "ok", found
 
@@ -425,26 +402,19 @@ CHECKS: Mapping[str, tuple[Callable[[Start], Said], str]] = {
 }
 
 
-def shown(finding: Finding, keys: Keys | InputError) -> str:
-    return keys.redact(str(finding)) if isinstance(keys, Keys) else str(finding)
-
-
-def _keys_here() -> Keys | InputError:
-    try:
-        return Keys.of(os.environ)
-    except InputError as error:
-        return error
-
-
 def run(settings: LiveSettings) -> Result:
     """A line for everything, as soon as it is known; exit code 1 where something failed."""
     refuse_another(settings.broker)
     # What libraries would log is no finding, and a log file would be left behind.
     logging.getLogger().addHandler(logging.NullHandler())
     failed = False
-    keys = _keys_here()
+    try:
+        keys: Keys | InputError = Keys.of(os.environ)
+    except InputError as error:
+        keys = error
     for finding in findings(Start(settings, keys)):
         failed |= finding.level == "failure"
-        sys.stdout.write(f"{shown(finding, keys)}\n")
+        line = keys.redact(str(finding)) if isinstance(keys, Keys) else str(finding)
+        sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
     return Result(code=1 if failed else 0)

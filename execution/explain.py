@@ -56,17 +56,12 @@ def explain(
             asked = asked[asked["at"] == pd.Timestamp(instant(at, name="--at"))]
         elif (orders["symbol"] == name).any():
             asked = orders[orders["symbol"] == name]
-    if asked.empty:
-        raise InputError(what)
-    one = asked[["symbol", "at"]].iloc[-1:]
-    found = decisions.merge(one, on=["symbol", "at"]).to_dict("records")
+    found = decisions.merge(asked[["symbol", "at"]], on=["symbol", "at"]).to_dict("records")
     if not found:
-        raise InputError(
-            f"RUN: {run} has an order of {one['symbol'].iloc[0]} at {_at(one['at'].iloc[0])} and no"
-            " decision on it: its files are of several runs; run it again"
-        )
-    decided = found[0]
-    sent = orders.merge(one, on=["symbol", "at"]).to_dict("records")
+        raise InputError(what)
+    decided = found[-1]
+    same = (orders["symbol"] == decided["symbol"]) & (orders["at"] == decided["at"])
+    sent = orders[same].to_dict("records")
     lines = _decision_lines(decided, reasoned=not sent)
     for row in sent:
         own = fills[fills["client_order_id"] == row["client_order_id"]]

@@ -22,7 +22,6 @@ from foundation.files import RUN_MARKS, refuse_mixture
 from trainingdata.instants import instant, utc_text
 
 SUMMARY, CONFIG = "summary.json", "config.yaml"
-NAMED = 5  # runs within a folder that a refusal names
 _ADVICE = "name the folder of a backtest's results (the page of a live account has its reasons)"
 
 
@@ -57,18 +56,10 @@ class RunFolder:
             raise InputError(f"RUN: {self.path} is {what}; name the folder of a backtest's results")
         refuse_mixture(self.path, "RUN")
         if not any((self.path / mark).is_file() for mark in RUN_MARKS):
-            raise InputError(self._without_summary())
-
-    def _without_summary(self) -> str:
-        within = sorted(each.parent.name for each in self.path.glob(f"*/{SUMMARY}"))
-        more = f" and {len(within) - NAMED} more" if len(within) > NAMED else ""
-        hint = f"; name one of its runs: {', '.join(within[:NAMED])}{more}" if within else ""
-        return f"RUN: {self.path} holds no {SUMMARY}: it is no backtest's folder{hint}"
+            raise InputError(f"RUN: {self.path} holds no {SUMMARY}: it is no backtest's folder")
 
     def summary(self) -> dict[str, Any]:
         path = self.path / SUMMARY
-        if not path.is_file():
-            raise InputError(self._without_summary())
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:

@@ -182,19 +182,18 @@ def kill(folder: Path, *, flatten: bool) -> Result:
         traded = any(is_traded(each.name, each) for each in folders)
     finally:
         files = [_put_kill_file(each, FLATTEN if flatten else "stop") for each in folders]
-    there = f"{' and '.join(map(str, files))} {'is' if len(files) == 1 else 'are'} there"
-    them = "it" if len(files) == 1 else "them"
+    there = f"{' and '.join(map(str, files))}: a kill file is there"
     if traded and flatten and holds_contracts(folder.name):
         raise InputError(
-            f"{there}: the loop stops. It closes no event contracts; close them at the venue"
+            f"{there}, the loop stops. It closes no event contracts; close them at the venue"
         )
+    if traded:
+        return Result(sentences=[f"{there}, the loop stops. Remove it to trade again."])
     text = (
-        f"{there}: the loop stops. Remove {them} to trade again"
-        if traded
-        else f"{there}, but no loop runs: nothing was cancelled or closed, and none starts before"
-        f" you remove {them}"
+        f"{there}, but no loop runs: nothing was cancelled or closed, and none starts before you"
+        " remove it"
     )
-    if flatten and not traded:
+    if flatten:
         raise InputError(f"{text}; close what is open at the venue")
     return Result(sentences=[f"{text}."])
 

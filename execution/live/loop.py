@@ -210,8 +210,8 @@ def print_line(line: str) -> None:
         sys.stdout.write(f"{line}\n")
 
 
-def print_warning(line: str, level: int = logging.WARNING) -> None:
-    """Log a line, and print it on standard error; level: that it is logged at."""
-    logging.getLogger("live").log(level, line)
+def print_warning(line: str) -> None:
+    """Log a line, and print it on standard error."""
+    logging.getLogger("live").warning(line)
     with printing():
         sys.stderr.write(f"{line}\n")

@@ -150,19 +150,10 @@ def run_replay(
         stop = Stop()
         held.enter_context(stopped_by_signals(stop))
         progress = held.enter_context(progress_shown())
-        try:
-            _make_cycles(job, clock, stop, progress)
-        except BaseException as error:
-            try:
-                records.write(clock, str(error) or type(error).__name__)
-            except InputError as trouble:
-                print_warning(f"{trouble}.")
-            raise
-        why = stop.why if clock.left else ""
-        summary = records.write(clock, why)
-        if why:
-            raise Ended(signal.Signals[why])
-        return summary
+        _make_cycles(job, clock, stop, progress)
+        if clock.left:
+            raise Ended(signal.Signals[stop.why])
+        return records.write(clock)
 
 
 def _make_cycles(job: TradingJob, clock: WaitingClock, stop: Stop, progress: Progress) -> None:
@@ -179,7 +170,7 @@ def _make_cycles(job: TradingJob, clock: WaitingClock, stop: Stop, progress: Pro
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """The files of the run that a replay has made by now, as the account's journal has it.
+    """The files of the run that a replay has made, as the account's journal has it.
 
     live: the account.
     forecaster: its name.
@@ -192,19 +183,14 @@ class Records:
     config: str
     output: Path
 
-    def write(self, clock: WaitingClock, why: str) -> str:
-        """Write the files, say what a backtest would not have, and return a line of JSON.
-
-        why: it is not the end of the server's bars; empty where it is.
-        """
+    def write(self, clock: WaitingClock) -> str:
+        """Write the files, say what a backtest would not have, and return a line of JSON."""
         try:
             self.live.read_activities()
         except BrokerError as error:  # what it listed last counts
             log.warning("%s", error)
         record = JournalRecord.of(self.live.account.database, TRADE)
         marks = record.marks
-        if not marks:
-            return ""
         run = record.run(self.forecaster, *record.ends())
         kept_back = [each for each in self.live.book.in_states(KEPT_BACK) if each.job == TRADE]
         halts = self.live.halts.active()
@@ -214,9 +200,6 @@ class Records:
             "equity": marks[-1].equity,
             "from": utc_text(marks[0].at),
             "to": utc_text(marks[-1].at),
-            "partial": bool(why),
-            "stopped": why,
-            "instants_left": clock.left,
             "instants_left_out": clock.passed + 1 - len(marks),
             "not_sent": len(kept_back),
             "halted": [str(halt) for halt in halts],
@@ -231,13 +214,6 @@ class Records:
             print_warning(f"{counted(len(kept_back), 'order')} of it NOT sent. The first: {first}.")
         for halt in halts:
             print_warning(f"The account is halted at its end: {halt}. {halt.rule.remedy}")
-        if why:
-            made = counted(len(marks), "cycle", "cycles")
-            print_warning(
-                f"The output has {made}, and {clock.left} are to come. The same line goes on with"
-                " it, while the server is the same.",
-                logging.INFO,
-            )
         return json.dumps(figures)
 
 

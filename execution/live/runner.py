@@ -16,8 +16,9 @@ from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle
 from execution.live.loop import VENUE_RETRY, Job, Loop, Stop, print_line, stopped_by_signals
+from execution.live.losses import LossLimits
 from execution.live.open_account import OpenAccount, open_account
-from execution.live.page import Bounds, Section, StatusPage
+from execution.live.page import Section, StatusPage
 from execution.live.settings import LiveSettings
 from execution.live.trading import TradingJob
 from execution.trader import Trader
@@ -109,7 +110,6 @@ def trading_loop(
             # What is open has its stops looked at first.
             jobs.insert(0, job)
 
-        limits = settings.limits
         watched = WatchedClock(live)
         yield held.enter_context(
             kept_loop(
@@ -119,10 +119,9 @@ def trading_loop(
                 supervisor,
                 clock=watched,
                 answers=watched.answers,
-                bounds=Bounds(limits.symbol_cap, settings.guards, limits.crypto_leverage),
+                losses=settings.guards,
                 sections=sections,
                 halt_after=settings.halt_after,
-                flatten=settings.flatten_at_stop,
             )
         )
 
@@ -136,19 +135,17 @@ def kept_loop(
     *,
     clock: Callable[[], np.datetime64],
     answers: Callable[[], bool] = lambda: True,
-    bounds: Bounds,
+    losses: LossLimits,
     sections: Sequence[Section],
     halt_after: int,
-    flatten: bool = False,
 ) -> Iterator[Loop]:
     """The loop over the jobs of an account, which are ended where it was told to stop.
 
     supervisor: told that the loop is ready and alive.
     clock, answers, halt_after: as for `Loop`.
-    bounds, sections: as for the account's page, which is kept meanwhile.
-    flatten: whether everything is closed where it is told to stop.
+    losses, sections: as for the account's page, which is kept meanwhile.
     """
-    page = StatusPage(account, bounds, sections)
+    page = StatusPage(account, losses, sections)
     announced: set[np.datetime64] = set()
 
     def alive(job: str, due: np.datetime64 | None) -> None:
@@ -171,7 +168,7 @@ def kept_loop(
             account.events.append("stopped", jobs[-1].name, {"why": "all its cycles are made"})
         else:
             supervisor.notify(STOPPING=1)
-            finish(jobs, account, stop, flatten=flatten)
+            finish(jobs, account, stop)
 
 
 def awaited(
@@ -204,14 +201,12 @@ def awaited(
     return None
 
 
-def finish(jobs: Sequence[Job], account: OpenAccount, stop: Stop, *, flatten: bool) -> None:
+def finish(jobs: Sequence[Job], account: OpenAccount, stop: Stop) -> None:
     """Cancel what works, close what is to be closed, and say what came of it.
 
     Trouble of one job keeps no other from ending.
-
-    flatten: whether everything is to be closed, also where the kill file does not say so.
     """
-    stop.flattening = flatten = flatten or _says_flatten(account.kill_file)
+    stop.flattening = flatten = _says_flatten(account.kill_file)
     account.events.append("stopped", jobs[-1].name, {"why": stop.why, "flatten": flatten})
     account.notices.alert("stopped", f"the loop was told to stop: {stop.why}")
     left: list[str] = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import fields
-from typing import Literal
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -24,21 +23,11 @@ LEAST_HISTORY = 730  # calendar days: what correlations and slow variances look 
 LEAP_YEAR = 366
 
 
-@settings_class("account")
-class AccountSettings:
-    """The account that is traded."""
-
-    source: Literal["described", "venue"] = setting(
-        "described", "`venue`, or `described` by `capital` and `positions` (dry, over files)"
-    )
-
-
 @settings_class()
 class LiveSettings(TradingSettings, WatchedSettings):
     """A trader with an account at a venue."""
 
     broker: BrokerSettings = setting(BrokerSettings(), "how the venue is reached")
-    account: AccountSettings = setting(AccountSettings(), "which account is traded")
     guards: GuardSettings = setting(GuardSettings(), "bounds that no order of any job goes beyond")
     history_days: int | None = setting(
         None,
@@ -50,7 +39,6 @@ class LiveSettings(TradingSettings, WatchedSettings):
         20.0, "seconds that a cycle waits for closed bars that are missing", ge=0, le=600
     )
     decision_seconds: float = setting(300.0, "for which a decision may be sent", ge=1, le=3600)
-    flatten_at_stop: bool = setting(False, "whether a stopped loop also closes what it holds")
     folder: str = setting("data/live", "where each account has a folder with its journal")
     jobs: tuple[str, ...] = setting((TRADE,), "of the process, `trade` and `spreads`, one or both")
     spreads: tuple[str, ...] = setting(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from foundation.errors import InputError, nearest
+from foundation.errors import InputError
 from foundation.overrides import is_override
 
 PREVIEW = "preview"
 QUANTITY = "quantity"
-ELSEWHERE = ("status", "clear", "kill")  # words of `python -m execution.live`
 
 
 def words_of(arguments: Sequence[str]) -> list[str]:
@@ -19,23 +18,14 @@ def words_of(arguments: Sequence[str]) -> list[str]:
         if word == PREVIEW:
             continue
         if not is_override(word):
-            raise InputError(f"{word!r} is no setting and no word of this command{_hint(word)}")
-        if word.startswith("account="):
-            words.append(f"account.source={word.removeprefix('account=')}")
-        else:
-            words.append(word)
+            raise InputError(
+                f"{word!r} is no setting as key=value and none of {PREVIEW}, {QUANTITY}; status,"
+                " clear and kill are words of `python -m execution.live`"
+            )
+        words.append(word)
     # A later word wins: beside whatever else a preview is asked for, nothing is sent.
-    return [*words, "mode=dry", "account.source=venue"] if PREVIEW in arguments else words
+    return [*words, f"mode={PREVIEW}"] if PREVIEW in arguments else words
 
 
 def is_quantity(arguments: Sequence[str]) -> bool:
     return list(arguments[:1]) == [QUANTITY]
-
-
-def _hint(word: str) -> str:
-    match = nearest(word, (PREVIEW, QUANTITY, *ELSEWHERE))
-    if match in (PREVIEW, QUANTITY):
-        return f"; did you mean {match}?"
-    if match:
-        return f"; did you mean `python -m execution.live {match}`?"
-    return f"; settings are words as key=value, and {PREVIEW} decides and sends nothing"

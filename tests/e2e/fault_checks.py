@@ -1,4 +1,4 @@
-"""What must never be after a schedule of stocks and coins, counted from both sides.
+"""What must never be after a schedule, counted from both sides.
 
 On one side stands what the venue has done and what was sent to it, on the other what the journal
 says. Nothing here asks the loop's own code what should have come of it.
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -16,7 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from execution.journal.halts import HALT_RULES
-from foundation.database import rows_of
+from execution.journal.order_store import STATES, OrderIntent, OrderStore
+from execution.orders import Order
+from foundation.database import Database, rows_of
 from marketsimulator.venue.tickets import Ticket
 from trainingdata.instants import compact_text
 
@@ -25,7 +28,6 @@ CAP = 0.6  # of equity, that a symbol may have
 GROSS = 4.0
 DRIFT = 0.05  # what prices may do to both between a decision and its orders
 COIN_DRIFT = 0.02  # of equity, the same for what coins cost
-TAKEN = ("working", "filled", "canceled", "expired", "replaced")
 
 Fills = Sequence[tuple[Decimal, Decimal]]
 
@@ -77,25 +79,6 @@ class Sent:
     filled: Mapping[str, Decimal]
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
-    """An order as the journal has it."""
-
-    name: str
-    symbol: str
-    signed: Decimal
-    part: str
-    decision: str
-    state: str
-    venue_id: str
-    expires_at: np.datetime64 | None
-
-    @property
-    def taken(self) -> bool:
-        """Whether the journal says that the venue took it."""
-        return self.state in TAKEN or bool(self.venue_id)
-
-
 @dataclass
 class Books:
     """What a journal says.
@@ -105,7 +88,7 @@ class Books:
     events: kinds and subjects, oldest first.
     """
 
-    written: dict[str, Written] = field(default_factory=dict)
+    written: dict[str, OrderIntent] = field(default_factory=dict)
     wanted: dict[tuple[str, str], Decimal] = field(default_factory=dict)
     fills: dict[str, Fills] = field(default_factory=dict)
     events: list[tuple[str, str]] = field(default_factory=list)
@@ -115,12 +98,6 @@ class Books:
         """What a journal's file says; nothing, where there is none."""
         if not path.exists():
             return cls()
-        intents = rows_of(
-            path,
-            "SELECT client_order_id, symbol, side, qty, part, decision, state, venue_id,"
-            " expires_at FROM intents WHERE symbol IS NOT NULL",
-        )
-        written = {row[0]: _written(*row) for row in intents}
         fills: defaultdict[str, list[tuple[Decimal, Decimal]]] = defaultdict(list)
         for number, quantity, price in rows_of(
             path, "SELECT order_id, qty, price FROM fills ORDER BY rowid"
@@ -133,23 +110,33 @@ class Books:
                 key = (when, choice["symbol"])
                 wanted[key] = max(wanted.get(key, Decimal(0)), Decimal(choice["qty"]), key=abs)
         events = rows_of(path, "SELECT kind, subject FROM events ORDER BY number")
+        written = {
+            n: each for n, each in book_of_orders(path).items() if isinstance(each.order, Order)
+        }
         return cls(written, wanted, dict(fills), [(kind, subject) for kind, subject in events])
 
 
-def _written(
-    name: str,
-    symbol: str,
-    side: str,
-    qty: str,
-    part: str,
-    decision: str,
-    state: str,
-    venue_id: str,
-    expires_at: str | None,
-) -> Written:
-    signed = Decimal(qty) if side == "buy" else -Decimal(qty)
-    end = None if expires_at is None else np.datetime64(expires_at, "ns")
-    return Written(name, symbol, signed, part, decision, state, venue_id, end)
+def book_of_orders(path: Path) -> dict[str, OrderIntent]:
+    """Every order of any job that was to be sent, by its id, oldest first."""
+    if not path.exists():
+        return {}
+    # A run that was killed at once has left a file without its table.
+    with closing(Database(path)) as database:
+        intents = OrderStore(database).in_states(STATES)
+    return {each.client_order_id: each for each in intents}
+
+
+def lost_either_way(there: Iterable[str], book: Mapping[str, OrderIntent]) -> int:
+    """Orders that the venue took and the book does not call taken, and the other way round.
+
+    there: ids that the venue took.
+    """
+    return len({*there} ^ {name for name, intent in book.items() if intent.taken})
+
+
+def differently_filled(filled: Mapping[str, Decimal], book: Mapping[str, OrderIntent]) -> int:
+    """Orders of which the book has another number of fills than the venue, by id."""
+    return sum(name in book and book[name].progress.filled != n for name, n in filled.items())
 
 
 @dataclass
@@ -244,7 +231,7 @@ def lost(world: World) -> int:
         if order.fills:
             listed = sum((q for q, _ in world.books.fills.get(order.number, ())), Decimal(0))
             count += listed != order.filled
-    return count + sum(each.taken and each.name not in world.orders for each in written.values())
+    return count + sum(each.taken and name not in world.orders for name, each in written.items())
 
 
 def misbooked(world: World) -> int:
@@ -268,8 +255,8 @@ def breaches(world: World) -> Counter[str]:
         count["kill file"] += sent.killed
         if written is None:
             continue
-        late = written.expires_at is not None and sent.at >= written.expires_at
-        count["expired"] += bool(late)
+        late = not written.wanted(sent.at)
+        count["expired"] += late
         if written.part == "opening" and not sent.known:
             count.update(_opening_breaches(world, sent, written))
     for order in world.orders.values():
@@ -279,7 +266,7 @@ def breaches(world: World) -> Counter[str]:
     return +count
 
 
-def _opening_breaches(world: World, sent: Sent, written: Written) -> Counter[str]:
+def _opening_breaches(world: World, sent: Sent, written: OrderIntent) -> Counter[str]:
     count: Counter[str] = Counter()
     price = sent.prices[sent.symbol]
     before = sent.positions.get(sent.symbol, Decimal(0))
@@ -294,16 +281,18 @@ def _opening_breaches(world: World, sent: Sent, written: Written) -> Counter[str
         count["coins"] += cost > sent.cash + COIN_DRIFT * sent.equity
     for each in world.books.written.values():
         if (each.decision, each.part) == (written.decision, "reduction") and not sent.auction:
-            count["order of parts"] += sent.filled.get(each.name, Decimal(0)) != each.signed
+            filled = sent.filled.get(each.client_order_id, Decimal(0))
+            count["order of parts"] += filled != each.single.signed_qty
     return count
 
 
-def _without_reductions(world: World, sent: Sent, written: Written) -> Mapping[str, Decimal]:
+def _without_reductions(world: World, sent: Sent, written: OrderIntent) -> Mapping[str, Decimal]:
     """What is held as an order is sent, after what meets the same auction beside it."""
     held = dict(sent.positions)
     for each in world.books.written.values():
         if sent.auction and (each.decision, each.part) == (written.decision, "reduction"):
-            held[each.symbol] = held.get(each.symbol, Decimal(0)) + each.signed
+            order = each.single
+            held[order.symbol] = held.get(order.symbol, Decimal(0)) + order.signed_qty
     return held
 
 

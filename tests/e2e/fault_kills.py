@@ -16,8 +16,7 @@ from typing import Any
 
 from tests.e2e.fault_checks import ordered
 from tests.e2e.fault_runs import PATIENT, FaultRun, arm_kill
-from tests.e2e.selling_checks import Tickets
-from tests.e2e.selling_schedule import SellingSchedule, selling
+from tests.e2e.selling_schedule import SellingSchedule, Tickets, selling
 from tests.e2e.trading_schedule import HOURLY, Course, Trading, trading
 
 WEEK = 35  # instants of spreads
@@ -121,7 +120,6 @@ def selling_replay(
             code = finished(FaultRun(going.place, (*going.words, *PATIENT, "looks=3")))
             counts["stuck"] += code != 0
             going.place.wire.land()
-            going.look_at_contracts()
             going.here.advance()
         going.end()
         return selling_outcome(going)

@@ -101,18 +101,6 @@ def hold(one: Trading) -> Iterator[None]:
     _halt(one, symbol, halted=False)
 
 
-def replaced(one: Trading) -> Iterator[None]:
-    """A person replaces an order that waits, as the process is about to cancel it."""
-    for symbol in ("SYA", "SYB", "SYXUSD"):
-        _halt(one, symbol, halted=True)
-    one.alive()
-    one.wire.trap = Trap(lambda: _replace_one(one), "DELETE", "/v2/orders")
-    yield
-    one.wire.trap = None
-    for symbol in ("SYA", "SYB", "SYXUSD"):
-        _halt(one, symbol, halted=False)
-
-
 def stopped_across_an_instant(one: Trading) -> Iterator[None]:
     """The process sleeps at a request, and wakes an instant later."""
     run = one.alive()
@@ -291,7 +279,7 @@ def told_to_stop(one: Trading) -> Iterator[None]:
 KINDS: Mapping[str, Kind] = {
     each.__name__: each
     for each in (
-        *(nothing, wire, orders_on_the_wire, kill, kill_on_a_bad_wire, venue, hold, replaced),
+        *(nothing, wire, orders_on_the_wire, kill, kill_on_a_bad_wire, venue, hold),
         *(stopped_across_an_instant, clock, full_disk, torn_journal, two_processes, foreign),
         *(foreign_order, looked_at, before_the_close),
         *(kill_file, told_to_stop),
@@ -317,16 +305,3 @@ def _send_by_hand(one: Trading, order: Mapping[str, str]) -> None:
     requests.post(
         f"{one.here.url}/v2/orders", json={**shared, **order}, headers=BY_HAND, timeout=30
     )
-
-
-def _replace_one(one: Trading) -> None:
-    """Put another order in the place of one of ours that is open."""
-    for name, ticket in list(one.here.venue.tickets.items()):
-        if ticket.open and not name.startswith("by-hand"):
-            requests.patch(
-                f"{one.here.url}/v2/orders/{ticket.number}",
-                json={"qty": "1", "client_order_id": f"by-hand-{name}"},
-                headers=BY_HAND,
-                timeout=30,
-            )
-            return

@@ -11,8 +11,8 @@ import random
 import signal
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -22,16 +22,16 @@ import numpy as np
 import requests
 
 from event_contracts import SyntheticMarket
-from event_contracts.simulation.exchange import PlacedOrder
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.simulation.venue import OrderRequest
-from event_contracts.trading.action_log import ActionEntry, ActionRecords
+from event_contracts.trading.action_log import ActionRecords
 from event_contracts.trading.actions import Admission, PositionLimits
 from event_contracts.trading.orders import LimitOrder, MarketView, Outcome
 from execution.account_lock import JOURNAL
-from execution.journal.order_store import STATES, UNDETERMINED, OrderIntent, OrderStore
+from execution.journal.order_store import UNDETERMINED
 from foundation.clock import system_clock
 from foundation.database import Database
+from tests.e2e.fault_checks import book_of_orders, differently_filled, lost_either_way
 from tests.e2e.fault_proxy import FaultProxy, faulty_wire
 from tests.e2e.fault_runs import Door, FaultRun, FaultRuns, Place, arm_kill, leaking_files
 from tests.event_contracts.practice import (
@@ -44,10 +44,6 @@ from tests.event_contracts.practice import (
     kalshi_practice,
 )
 
-NEVER = (
-    *("duplicates", "lost", "breaches", "differing_fills", "hangs", "leaks"),
-    *("crashes", "stuck", "undetermined_at_the_end"),
-)
 MARKETS = ("RAIN", "SNOW")
 LONG = 400  # ticks of the market that does not settle
 INTERVAL = 60  # seconds of the venue's ticks
@@ -80,64 +76,13 @@ DOOR = Door(
     ORDERS,
 )
 
-
 BY_HAND = "by-hand"  # how ids of a person's orders begin
-MOVED = Decimal("1.1")  # by which a portfolio may have changed since it was looked at
-ADMISSION = Admission(PositionLimits(share=MOVED / 4))
-
-Placed = Iterable[PlacedOrder]
-
-
-def book_of_orders(path: Path) -> dict[str, OrderIntent]:
-    """Every order that was to be sent, by its id."""
-    if not path.exists():
-        return {}
-    database = Database(path)
-    with closing(database):
-        intents = OrderStore(database).in_states(STATES)
-    return {each.client_order_id: each for each in intents}
-
-
-def ours(placed: Placed) -> list[PlacedOrder]:
-    """Orders that no person sent."""
-    return [each for each in placed if not each.client_order_id.startswith(BY_HAND)]
-
-
-def duplicates(sent: Iterable[str], placed: Placed, entries: Iterable[ActionEntry]) -> int:
-    """Ids that left twice, orders beyond the first of an id, and ticks with more than one order.
-
-    sent: ids of the orders that left the process, in that order.
-    """
-    there = [each.client_order_id for each in ours(placed)]
-    decided = [(each.market, each.at) for each in entries if each.client_order_id]
-    left = list(sent)
-    return sum(len(each) - len(set(each)) for each in (left, there, decided))
-
-
-def lost(placed: Placed, book: Mapping[str, OrderIntent]) -> int:
-    """Orders of ours that the book does not have as taken, and taken ones that never were."""
-    there = {each.client_order_id for each in ours(placed)}
-    taken = {name for name, intent in book.items() if intent.taken}
-    return len(there ^ taken)
-
-
-def differing_fills(placed: Placed, book: Mapping[str, OrderIntent]) -> int:
-    """Orders of which the book has another number of fills than the venue, or another end."""
-    count = 0
-    for each in ours(placed):
-        intent = book.get(each.client_order_id)
-        if intent is not None:
-            filled = intent.progress.filled == each.filled
-            ended = (intent.state == "working") == (each.state == "resting")
-            count += not (filled and ended)
-    return count
+# A portfolio may have changed by a tenth since it was looked at.
+ADMISSION = Admission(PositionLimits(share=Decimal("1.1") / 4))
 
 
 def breach(order: LimitOrder, view: MarketView) -> str | None:
-    """What an order that leaves would break, from the venue's own account; nothing where it may.
-
-    Only an order that opens can; the share of the portfolio may have moved since it was looked at.
-    """
+    """What an order that leaves would break, from the venue's own account; only an opening can."""
     if order.action == "SELL":
         return None
     return ADMISSION.refusal(order.action, order.side, order.price, order.count, view)
@@ -245,15 +190,29 @@ class KalshiTrading:
     def look(self) -> None:
         """Compare everything that the venue has done with everything that is written down."""
         counts = self.place.counts
-        tickets = list(self.here.exchange.orders.values())
+        placed = [
+            each
+            for each in self.here.exchange.orders.values()
+            if not each.client_order_id.startswith(BY_HAND)
+        ]
+        ours = {each.client_order_id: each for each in placed}
         book = book_of_orders(self.journal)
         path = self.journal
         entries = ActionRecords(Database(path)).entries()
-        counts["duplicates"] += duplicates(self.sent, tickets, entries)
-        counts["lost"] += lost(tickets, book)
-        counts["differing_fills"] += differing_fills(tickets, book)
+        # Ids that left, orders beyond the first of an id, and ticks with more than one order.
+        decided = [(each.market, each.at) for each in entries if each.client_order_id]
+        ids = (self.sent, [each.client_order_id for each in placed], decided)
+        counts["duplicates"] += sum(len(each) - len({*each}) for each in ids)
+        filled = {name: each.filled for name, each in ours.items()}
+        counts["lost"] += lost_either_way(ours, book)
+        counts["differing_fills"] += differently_filled(filled, book)
+        counts["differing_fills"] += sum(
+            (book[name].state == "working") != (each.state == "resting")
+            for name, each in ours.items()
+            if name in book
+        )
         counts["undetermined_at_the_end"] += sum(i.state in UNDETERMINED for i in book.values())
-        counts["orders"] += len(ours(tickets))
+        counts["orders"] += len(ours)
         counts["fills"] += len(self.here.exchange.fills)
         counts["decisions"] += len(entries)
         counts.update(f"order {intent.state}" for intent in book.values())

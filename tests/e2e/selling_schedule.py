@@ -1,16 +1,16 @@
 """A random schedule of faults and kills over the seller of spreads, and what came of it.
 
 The practice server trades options on a synthetic index that wanders more or less by the seed, so
-that spreads are stopped out, reach their targets, are left before the close, or settle. What must
-never be is counted in `selling_checks.py`.
+that spreads are stopped out, reach their targets, are left before the close, or settle.
 """
 
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from decimal import Decimal
@@ -28,27 +28,24 @@ from option_spreads.autoscaler.account import TRADES, AccountFiles, UnknownState
 from option_spreads.autoscaler.trades import Row, rows_of, total_of
 from option_spreads.selling.settings import SellingSettings
 from option_spreads.selling.state import SellerState, read_state
-from option_spreads.simulation.desk import OptionDesk
-from tests.e2e import selling_checks as checks
+from option_spreads.simulation.desk import OptionDesk, SpreadTicket
+from tests.e2e.fault_checks import book_of_orders, differently_filled, lost_either_way
 from tests.e2e.fault_proxy import FaultProxy, faulty_wire
 from tests.e2e.fault_runs import FaultRuns, Place, leaking_files
 from tests.e2e.practice import OPENING, Practice, practising
 from trainingdata.bars import Bars
 from trainingdata.sessions import calendar
 
-NEVER = (
-    *("duplicates", "lost", "breaches", "differing_fills", "hangs", "leaks"),
-    *("crashes", "stuck", "undetermined_at_the_end"),
-)
 STEPS = 11  # two sessions of seven instants, because time passes during runs as well
 IMPATIENT = ("broker.read_timeout=0.2", "broker.deadline=0.5", "broker.attempts=2")
 UNDER = "SYC"
 LAST = "2024-03-08"
 STRATEGIES = ("PUT", "CALL", "IRON_CONDOR", "OTM_SINGLE_SIDED")
+MOST = 4  # contracts of a trade
 RULES = (
     *("rules.vix_most=90", "rules.credit_least=0.05", "rules.distance=0.4"),
     *("costs.commission=0.65", "costs.fee=0.05", "patience=0.2", "interval=0"),
-    *("MAX_CONTRACTS=4", "BOOTSTRAP_MODE=prior", "BOOTSTRAP_TRADES=4"),
+    *(f"MAX_CONTRACTS={MOST}", "BOOTSTRAP_MODE=prior", "BOOTSTRAP_TRADES=4"),
 )
 LEAVE_AT = (300, None)  # minutes: the server's last instant before the venue's cut-off is 14:30
 VENUE_FAULTS: tuple[dict[str, Any], ...] = (
@@ -62,6 +59,9 @@ DEVIATIONS = (0.0, 0.002, 0.004)  # a bar, that the index wanders beside its own
 CAPITALS = (6_000, 20_000)  # USD
 CENT = 0.01
 BETWEEN = 0.15  # seconds between instants that pass while the seller runs
+ENTRY = re.compile(r"[A-Z_]+-\d{8}-\d{3}")  # which an order was sent for
+
+Tickets = Mapping[str, SpreadTicket]
 
 
 def schedule(seed: int, steps: int, folder: Path) -> Counter[str]:
@@ -129,7 +129,6 @@ class SellingSchedule:
             if rng.random() < 0.2:
                 self.here.fail(**rng.choice(VENUE_FAULTS))
             self._runs.run(f"looks={rng.choice((1, 2, 4, 12))}", meanwhile=self._meanwhile())
-            self.look_at_contracts()
             if rng.random() < 0.3:
                 self.place.wire.land()
         if rng.random() < 0.2:
@@ -146,7 +145,6 @@ class SellingSchedule:
         self.here.advance(f"{later}Z")
         for _ in range(2):
             self._runs.calm_run("looks=2")
-        self.look_at_contracts()
         self.look_at_books()
 
     def _meanwhile(self) -> Callable[[], object] | None:
@@ -159,18 +157,9 @@ class SellingSchedule:
             time.sleep(BETWEEN)
 
     def _look_while_calm(self) -> None:
-        """Let the seller find out what became of its orders, and compare what is held."""
+        """Let the seller find out what became of its orders."""
         self.here.clear_faults()
         self._runs.calm_run("looks=2")
-        self.look_at_contracts()
-        self.place.counts["lost"] += checks.lost_holdings(
-            self.desk.held(), self._state().spreads, self.desk.tickets, self._now
-        )
-
-    def look_at_contracts(self) -> None:
-        """Hold what the venue has sold to what may be sold of one spread."""
-        most = self._settings.MAX_CONTRACTS
-        self.place.counts["breaches"] += checks.oversized(dict(self.desk.tickets), most)
 
     def look_at_books(self) -> None:
         """Compare everything that the venue has done with everything that is written down."""
@@ -178,23 +167,22 @@ class SellingSchedule:
         tickets = self.desk.tickets
         rows = self.booked()
         spreads = self._state().spreads
-        book = checks.book_of_orders(self._journal)
+        book = book_of_orders(self._journal)
+        trades = by_trade(tickets)
         known = {row["Trade_ID"] for row in rows} | {spread.trade_id for spread in spreads}
-        counts["duplicates"] += checks.economic_duplicates(tickets)
-        counts["lost"] += checks.lost_orders(tickets, book, known)
-        counts["lost"] += checks.lost_holdings(self.desk.held(), spreads, tickets, self._now)
-        counts["differing_fills"] += checks.unbooked(
-            tickets, rows, self._settings.costs, self.desk.market.close_of
-        )
+        filled = {name: Decimal(ticket.filled) for name, ticket in tickets.items()}
+        counts["lost"] += lost_either_way(tickets, book) + len({*trades} - known)
+        counts["differing_fills"] += differently_filled(filled, book)
         counts["differing_fills"] += not self._money_agrees(rows)
+        for sold, bought in trades.values():
+            counts["duplicates"] += len(sold) > 1 or sum(bought) > sum(sold)
+            counts["breaches"] += sum(sold) > MOST
+            back = sum(sold) == sum(bought)
+            counts["spreads bought back" if back else "spreads settled"] += 1
         # An order that is written down as working belongs to a spread that is still followed.
-        undetermined = sum(state in WAITING for state in book.values())
+        undetermined = sum(written.state in WAITING for written in book.values())
         counts["undetermined_at_the_end"] += undetermined + len(spreads)
         counts["orders"] += len(tickets)
-        for sales, purchases in checks.by_trade(tickets).values():
-            back = checks.contracts_in(sales) == checks.contracts_in(purchases)
-            counts["spreads opened"] += 1
-            counts["spreads bought back" if back else "spreads settled"] += 1
 
     def _money_agrees(self, rows: list[Row]) -> bool:
         """Whether the balance is what was booked, and that what the venue's cash says."""
@@ -236,6 +224,18 @@ class SellingSchedule:
         except UnknownState:
             self.place.counts["lost"] += 1
             return SellerState()
+
+
+def by_trade(tickets: Tickets) -> dict[str, tuple[list[int], list[int]]]:
+    """Contracts of each order that traded, by the entry that it was sent for: sold, and bought."""
+    groups: dict[str, tuple[list[int], list[int]]] = {}
+    for name, ticket in tickets.items():
+        if ticket.filled:
+            entry = ENTRY.match(name)
+            sale = ticket.order.legs[0].side == "sell"
+            group = groups.setdefault(entry[0] if entry else name, ([], []))
+            group[0 if sale else 1].append(ticket.filled)
+    return groups
 
 
 def _words(folder: Path, vix: Path, wire: FaultProxy, rng: random.Random) -> list[str]:

@@ -17,11 +17,10 @@ import pytest
 import requests
 
 from execution.alpaca.activities import activities_since
-from execution.alpaca.broker import AlpacaAccount, AlpacaBroker
+from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.connection import VenueConnection
 from execution.alpaca.holdings import held_in
 from execution.alpaca.placed_order import PlacedOrder
-from execution.brokers import Holding
 from execution.journal.activities import Activity
 from execution.journal.events import EventLog
 from execution.journal.halts import ITSELF
@@ -33,9 +32,8 @@ from foundation.database import Database
 from foundation.errors import BrokerError
 from marketsimulator.venue import alpaca, responses
 from tests.e2e import test_live_account as live
-from tests.e2e.practice import KEYS, OPENING, Practice, Start, order, trading
+from tests.e2e.practice import KEYS, OPENING, Practice, Start, order
 from tests.passing import AT_ONCE
-from trainingdata.bars import Bars
 from trainingdata.feed.endpoint import BrokerSettings
 
 # Bars of coins begin on the hour, those of stocks half an hour later: what trades at once trades
@@ -253,47 +251,10 @@ def test_a_split_of_longs_and_shorts_is_explained(
     assert not desk.found()
 
 
-def test_what_a_margin_call_sells_is_a_difference_that_asks_for_a_person(practice: Start) -> None:
-    def crashed(panel: Bars) -> Bars:
-        values = panel.values.copy()
-        late = panel.times >= np.datetime64("2024-02-21T16:00")
-        values[panel.symbols.index("SYA"), late, :4] *= 0.6
-        return Bars(panel.instruments, panel.times, values, panel.mask, panel.source)
-
-    here = practice("capital=100000", bars=crashed)
-    desk = Desk.at(here)
-    desk.begin()
-    here.advance(STOCKS_TRADE)
-    desk.broker.submit([order("a", qty="3200")])
-    assert not desk.found()
-    here.advance("2024-02-22T20:00:00Z")
-    desk.read()
-    assert here.venue.broker.margin_events()["margin_calls"]
-    assert list(desk.found()) == ["SYA"]
-    assert len(here.venue.broker.fills) > 1
-
-
 def late(here: Practice, *kinds: str) -> None:
     """Let the venue list activities of these kinds from the next session on."""
     answer = requests.post(f"{here.url}/control/activities", json={"late": list(kinds)}, timeout=30)
     assert answer.status_code == 200
-
-
-def test_an_expiry_that_is_listed_on_the_next_day_halts_nothing(
-    practice: Start, vix: Path, tmp_path: Path
-) -> None:
-    here = practice(f"options.vix={vix}", "options.symbols=[SYC]", "symbols=[SYA,SYB,SYC]")
-    late(here, "OPEXP", "OPASN", "OPEXC", "OPTRD")
-    here.advance(OPENING)
-    desk = live.Desk.at(here, tmp_path, *PLAIN)
-    trading(here).post("/orders", {**SPREAD, "legs": LEGS})
-    desk.job.step()
-    assert len(here.venue.options.positions()) == 2
-    for at in (STOCKS_TRADE, EVENING, FIRST_HOUR):
-        here.advance(at)
-        desk.job.step()
-        assert not desk.live.halts.history(), at
-    assert desk.cycles[-1].decision is not None
 
 
 def test_a_split_that_is_listed_late_is_odd_until_it_is_listed(
@@ -312,37 +273,6 @@ def test_a_split_that_is_listed_late_is_odd_until_it_is_listed(
     assert halt.why.startswith("SYA is ")
     assert halt.cleared_by == ITSELF
     assert desk.cycles[-1].decision is not None
-
-
-@pytest.mark.parametrize(
-    ("listed", "stands"), [({"SYA": "20"}, False), ({"SYA": "19"}, True), ({"SYB": "20"}, True)]
-)
-def test_a_halt_ends_by_itself_only_where_the_venue_has_settled_the_whole_difference(
-    practice: Start, tmp_path: Path, listed: dict[str, str], stands: bool
-) -> None:
-    here = practice("symbols=[SYA,SYB]")
-    here.advance(OPENING)
-    desk = live.Desk.at(here, tmp_path, *PLAIN)
-    held = {"SYA": 10, "SYB": 5}
-
-    def shown(_: AlpacaAccount) -> dict[str, Holding]:
-        return {s: Holding(Decimal(q), Decimal(1000 * q)) for s, q in held.items()}
-
-    def looked() -> list[str]:
-        desk.live.reconcile()
-        desk.broker.account()
-        return live.halted_by(desk)
-
-    with pytest.MonkeyPatch.context() as venue:
-        venue.setattr(AlpacaAccount, "held", shown)
-        assert looked() == []
-        here.advance(STOCKS_TRADE)
-        held["SYA"] = 30
-        assert looked() == ["positions"]
-        here.advance()
-        for symbol, quantity in listed.items():
-            noted(here, "SPLIT", symbol=symbol, qty=quantity, net_amount="0")
-        assert looked() == (["positions"] if stands else [])
 
 
 def test_dividends_and_cash_for_a_fraction_are_listed_with_their_symbol(

@@ -98,8 +98,8 @@ def test_what_part_of_a_coin_brings_is_not_spent_before_it_is_rounded(
 
 
 def test_a_full_rotation_over_the_wire_is_the_backtests(practice: Start) -> None:
-    here = practice(*WORDS, *REFUSES, "increments=original")
-    settings = alone(*REFUSES)
+    here = practice(*WORDS, *REFUSES, "increments=original", "end=2024-02-22")
+    settings = alone(*REFUSES, "end=2024-02-22")
     market = here.venue.market
     oracle = settings.forecaster.build(market.bars.symbols)
     trader = settings.trader(oracle).over(market)

@@ -154,26 +154,6 @@ def test_a_jump_that_the_feed_shows_too_is_traded(
         assert abs(equities(desk)[-1] - desk.here.venue.broker.row().equity) < 1_000
 
 
-@pytest.mark.first_example
-@pytest.mark.parametrize("restarted", [True, False])
-def test_at_night_coins_wait_for_a_stock_whose_mark_the_feed_denies(
-    practice: Start, tmp_path: Path, restarted: bool
-) -> None:
-    words = ("symbols=[SYA,SYXUSD]", *PLAIN)
-    told = Marked("SYA", 10.0)
-    with desks(practice("symbols=[SYA,SYXUSD]"), tmp_path, told, words=words) as start:
-        desk = start()
-        desk.job.step()
-        assert held(desk)["SYA"] > 0
-        for at, armed in (("2024-02-21T02:00:00Z", True), ("2024-02-21T03:00:00Z", False)):
-            desk.here.advance(at)
-            if restarted:
-                desk = start()
-            told.armed = armed
-            desk.job.step()
-            assert (desk.cycles[-1].decision is None) == armed
-
-
 def test_marks_that_stay_wrong_keep_no_cut_of_the_night_back_at_the_last_look(
     practice: Start, tmp_path: Path
 ) -> None:

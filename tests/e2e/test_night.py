@@ -248,7 +248,8 @@ def test_without_last_trades_what_has_to_go_before_the_close_goes(
         assert left == [f"{held['SYA']:f} SYA"]
 
 
-@pytest.mark.parametrize("amount", [-40_000.0, 40_000.0])
+@pytest.mark.first_example
+@pytest.mark.parametrize("amount", [40_000.0, -40_000.0])
 def test_what_is_paid_in_or_out_between_cycle_and_look_is_no_profit_and_no_loss(
     here: Practice, tmp_path: Path, amount: float
 ) -> None:

@@ -18,7 +18,7 @@ from alpaca.trading.client import TradingClient
 
 from execution.account_lock import JOURNAL
 from execution.live.cycle import Cycle
-from execution.live.replay import Records, WaitingClock, run_replay
+from execution.live.replay import REPLAY_FILE, WaitingClock, run_replay
 from foundation.database import Database, rows_of_table
 from foundation.ending import Ended
 from foundation.errors import InputError
@@ -122,15 +122,10 @@ def mortal(at: int) -> Iterator[list[None]]:
 
         return event
 
-    def living(write: Callable[..., str]) -> Callable[..., str]:
-        return lambda *words: "" if len(seen) >= at else write(*words)
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Database, "execute", dying(Database.execute))
         patch.setattr(TradingClient, "post", dying(TradingClient.post))
         patch.setattr(WaitingClock, "move", dying(WaitingClock.move))
-        # Whoever is killed writes no records as it ends.
-        patch.setattr(Records, "write", living(Records.write))
         yield seen
 
 
@@ -201,7 +196,6 @@ def assert_same(one: Desk, other: Desk) -> None:
 def test_an_undisturbed_replay_has_the_venues_own_fills_and_equity(whole: Desk) -> None:
     said = whole.summary
     venue = whole.here.venue
-    assert (said["partial"], said["instants_left"], said["stopped"]) == (False, 0, "")
     assert said["instants_left_out"] == 0
     frames = whole.frames()
     assert len(frames["equity"]) == said["instants"] == venue.index - venue.market.first + 1
@@ -220,15 +214,14 @@ def test_an_undisturbed_replay_has_the_venues_own_fills_and_equity(whole: Desk) 
 @pytest.mark.parametrize(
     ("timeframe", "share"),
     [
-        *(("1h", share) for share in (0.31, 0.74)),
-        *(("1d", share) for share in (0.21, 0.4)),
-        ("1d fill=close", 0.35),
+        ("1h", 0.31),
+        ("1d", 0.21),
         *(
             pytest.param(timeframe, share, marks=pytest.mark.slow)
             for timeframe, share in (
-                ("1h", 0.03),
-                ("1d", 0.52),
-                ("1d fill=close", 0.6),
+                *(("1h", 0.03), ("1h", 0.74)),
+                *(("1d", 0.4), ("1d", 0.52)),
+                *(("1d fill=close", 0.35), ("1d fill=close", 0.6)),
                 ("15m", 0.47),
             )
         ),
@@ -247,39 +240,13 @@ def test_killed_anywhere_it_is_gone_on_with_and_ends_as_if_it_had_not_been(
     assert_same(desk, whole)
 
 
-@pytest.mark.slow
-def test_stopped_again_and_again_the_records_so_far_say_that_they_are_partial(
-    desk_of: Callable[[str], Desk], whole: Desk, capsys: pytest.CaptureFixture[str]
-) -> None:
-    count = whole.summary["instants"]
-    desk = desk_of("stopped")
-    # Where it goes on, the first cycle is at the instant of the last one, and decides nothing anew.
-    for cycles, number in ((2, 2), (4, 5)):
-        with pytest.raises(Ended):
-            desk.replay(stopping(cycles, lambda: signal.raise_signal(signal.SIGTERM)))
-        said = desk.summary
-        assert (said["partial"], said["stopped"]) == (True, "SIGTERM")
-        assert (said["instants"], said["instants_left"]) == (number, count - number)
-        assert len(desk.frames()["equity"]) == number
-        line = f"The output has {number} cycles, and {count - number} are to come."
-        assert line in capsys.readouterr().err
-    for _ in range(2):
-        desk.replay()
-        assert_same(desk, whole)
-
-
-@pytest.mark.first_example
-@pytest.mark.parametrize("stopped", [True, False])
 def test_a_replay_is_gone_on_with_under_the_settings_alone_that_it_was_begun_with(
-    desk_of: Callable[[str], Desk], stopped: bool
+    desk_of: Callable[[str], Desk],
 ) -> None:
     desk = desk_of("desk")
-    if stopped:
-        with pytest.raises(Ended):
-            desk.replay(stopping(2, lambda: signal.raise_signal(signal.SIGTERM)))
-    else:
-        desk.replay()
-    said = desk.summary
+    with pytest.raises(Ended):
+        desk.replay(stopping(2, lambda: signal.raise_signal(signal.SIGTERM)))
+    assert not (desk.output / REPLAY_FILE).exists(), "the journal has all of it"
     for more, words in (
         ("sizing.band=0.1", "sizing: the replay on this server was begun with other settings"),
         ("symbols=[SYA]", "symbols: the replay on this server was begun with other settings"),
@@ -289,9 +256,8 @@ def test_a_replay_is_gone_on_with_under_the_settings_alone_that_it_was_begun_wit
             desk.replay(nothing, more)
         assert words in str(refused.value)
         assert ("begin the server again" in str(refused.value)) == ("SIB" not in words)
-        assert desk.summary == said
-    again = desk.replay(nothing, "broker.attempts=2", "start=2024-02-20")
-    assert not again["partial"]
+    desk.replay(nothing, "broker.attempts=2", "start=2024-02-20")
+    assert desk.here.venue.over
 
 
 def cycles(folder: Path) -> bool:
@@ -301,7 +267,7 @@ def cycles(folder: Path) -> bool:
 
 
 @pytest.mark.slow
-def test_the_command_that_is_told_to_end_leaves_its_records_and_goes_on(
+def test_the_command_that_is_told_to_end_goes_on_where_it_was(
     practice: Start, tmp_path: Path
 ) -> None:
     desk = Desk(practice(SYMBOLS, "start=2024-02-20", "end=2024-02-21"), tmp_path)
@@ -316,16 +282,12 @@ def test_the_command_that_is_told_to_end_leaves_its_records_and_goes_on(
     os.kill(started.pid, signal.SIGTERM)
     stopped = started.wait()
     assert stopped.returncode == 128 + signal.SIGTERM, stopped.stderr
-    assert "are to come. The same line goes on with it" in stopped.stderr
     kept = "every cycle that was made is in the journal; the same line goes on after it"
     assert stopped.stderr.splitlines()[-1] == f"interrupted: {kept}"
-    assert desk.summary["stopped"] == "SIGTERM"
     done = run_command(command, cwd=desk.folder, env=environment(desk.folder))
     assert done.returncode == 0, done.stderr
     assert "start: not used; the venue's clock says when" in done.stderr
-    assert "SYA, SYB begin at 2024-01-02T14:30Z, later than history_days asks for" in done.stderr
     assert json.loads(done.stdout) == desk.summary
-    assert not desk.summary["partial"]
     assert desk.here.venue.over
 
 
@@ -340,9 +302,7 @@ def test_a_server_that_is_begun_again_meanwhile_is_not_traded(
 
     with pytest.raises(InputError, match="the practice server was begun again"):
         desk.replay(stopping(3, begin_again))
-    assert desk.summary["partial"]
-    assert desk.summary["instants"] == 3
-    assert len(desk.frames()["equity"]) == 3
+    assert not (desk.output / REPLAY_FILE).exists()
 
 
 def test_a_replay_says_what_guards_kept_back_and_which_halts_stand(
@@ -359,9 +319,7 @@ def test_a_replay_says_what_guards_kept_back_and_which_halts_stand(
 @pytest.mark.slow
 def test_a_replay_of_another_account_keeps_its_records(desk_of: Callable[[str], Desk]) -> None:
     before = desk_of("desk")
-    with pytest.raises(Ended):
-        before.replay(stopping(2, lambda: signal.raise_signal(signal.SIGTERM)))
-    kept = before.summary
+    kept = before.replay()
     with pytest.raises(InputError, match="the server was begun again since"):
         desk_of("desk").replay()
     assert before.summary == kept

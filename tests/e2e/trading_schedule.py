@@ -30,10 +30,6 @@ from tests.e2e.fault_runs import PATIENT, FaultRun, Limits, Place, leaking_files
 from tests.e2e.practice import ROOT, Practice, practising
 from trainingdata.instruments import instrument
 
-NEVER = (
-    *("duplicates", "lost", "breaches", "differing_fills", "hangs", "leaks"),
-    *("crashes", "stuck", "false_halts"),
-)
 STEPS = 4
 IMPATIENT = ("broker.read_timeout=0.5", "broker.deadline=1.5", "broker.attempts=2")
 SYMBOLS = ("SYA", "SYB", "SYXUSD")

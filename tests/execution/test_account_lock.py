@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -166,18 +165,3 @@ def test_a_journal_has_one_process_whoever_starts_it(
     assert not is_traded("shared", tmp_path / "live" / "shared")
     with journal_of_account("shared", tmp_path / "live"):
         assert is_traded("shared", tmp_path / "nowhere")
-
-
-@pytest.mark.parametrize(
-    ("expires", "wanted", "lands_until"), [(None, 1000, 24), (1, 1, 25)], ids=["lasting", "brief"]
-)
-def test_an_intent_is_wanted_until_it_expires_and_lands_no_more_a_day_later(
-    expires: int | None, wanted: int, lands_until: int
-) -> None:
-    hour = np.timedelta64(1, "h")
-    until = None if expires is None else NOW + expires * hour
-    intent = OrderIntent(replace(ORDER, expires_at=until), NOW)
-    assert intent.wanted(NOW)
-    assert intent.wanted(NOW + wanted * hour) is (expires is None)
-    assert not intent.is_dead(NOW + (lands_until - 1) * hour)
-    assert intent.is_dead(NOW + lands_until * hour)

@@ -48,19 +48,6 @@ def frames(run: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     return decisions, orders, fills
 
 
-def test_every_fill_leads_to_an_order_and_every_order_to_a_decision_with_its_reason(
-    run: Path,
-) -> None:
-    decisions, orders, fills = frames(run)
-    assert set(fills["client_order_id"]) <= set(orders["client_order_id"])
-    assert len(orders) > 40
-    assert orders["reason"].str.startswith("forecast ").all()
-    both = orders.merge(decisions, on=["at", "symbol"], suffixes=("", "_decided"))
-    assert len(both) == len(orders)
-    assert ((both["target"] - both["held"]) * both["qty_decided"] > 0).all()
-    assert (both["cost"] > 0).all()
-
-
 def test_what_binds_has_a_price_and_holds_its_target_on_the_side_of_the_weight_explained(
     run: Path,
 ) -> None:

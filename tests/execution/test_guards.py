@@ -508,21 +508,6 @@ def test_open_orders_count_and_a_reduction_frees_nothing_before_it_has_filled() 
     assert desk.judge(intent("in", qty=60), NOW) == ""
 
 
-def test_what_has_filled_since_the_account_was_seen_is_a_position() -> None:
-    desk = Desk(replace(WIDE, max_position=0.75))
-    desk.see(seen())
-    assert desk.send(intent("long", qty=50)) == ""
-    desk.book.note("long", Progress("working", "v", Decimal(20), Decimal(100)))
-    assert desk.judge(intent("more", qty=25), NOW) == ""
-    assert "come to 0.76" in desk.judge(intent("more", qty=26), NOW)
-    desk.see(seen())
-    assert desk.send(intent("long-again", qty=50)) == ""
-    desk.book.note("long-again", Progress("filled", "w", Decimal(50), Decimal(100)))
-    assert "come to 0.76" in desk.judge(intent("short", side="sell", qty=126), NOW)
-    assert desk.judge(intent("short", side="sell", qty=125), NOW) == ""
-    assert "come to 0.76" in desk.judge(intent("long-after-all", qty=26), NOW)
-
-
 def test_an_order_that_is_sent_again_takes_its_room_once_and_what_was_not_sent_none() -> None:
     desk = Desk(snapshot=seen())
     said = [desk.judge(intent(name, qty=50), NOW) for name in "wxyz"]

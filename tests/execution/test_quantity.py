@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
-import subprocess
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -20,20 +18,15 @@ from execution.decision import keep_unsolved
 from execution.live.settings import LiveSettings
 from execution.orders import Account
 from execution.quantity import sized_quantity
-from execution.trader import Trader
-from forecasting.baseline import RandomWalk
-from forecasting.forecast import LEVELS
 from foundation.compose import composed_config
 from foundation.errors import DataError, InputError
 from sizing.kelly import SizingProblem
 from sizing.quantity import get_qty
 from sizing.solver.active_set import SOLVED, UNFINISHED
-from tests.commands import run_command
 from tests.e2e.refused import refusal_of
 from tests.execution.traders import Tilted
-from tests.latest import latest
 from trainingdata.bars import FIELDS, Bars
-from trainingdata.feed.endpoint import BrokerSettings, Keys
+from trainingdata.feed.endpoint import Keys
 from trainingdata.feed.market_data import MarketData
 from trainingdata.timeframe import HOURLY
 
@@ -87,20 +80,6 @@ def position(symbol: str, qty: str, price: str, **more: str) -> dict[str, str]:
     }
 
 
-def test_the_venues_half_hours_become_the_hours_the_model_knows(venue: Any, market: Bars) -> None:
-    now = np.datetime64("2024-03-05T17:45", "ns")
-    settings = BrokerSettings(url_override=venue.url)
-    bars = MarketData(settings, KEYS, "iex").bars(
-        ["SYA", "SYXUSD", "NONE"], now - np.timedelta64(30, "D"), now
-    )
-    assert bars.symbols == ("SYA", "SYXUSD")
-    for s, symbol in enumerate(bars.symbols):
-        times, values = market.until(now).real_bars(market.symbols.index(symbol))
-        recent = times > now - np.timedelta64(30, "D") + np.timedelta64(2, "h")
-        np.testing.assert_array_equal(bars.real_bars(s)[0][-recent.sum() :], times[recent])
-        np.testing.assert_allclose(bars.real_bars(s)[1][-recent.sum() :], values[recent])
-
-
 def test_the_quantity_is_what_sizing_says_of_the_same_account_and_moments(
     venue: Any, market: Bars, tilted: None
 ) -> None:
@@ -149,42 +128,6 @@ def test_at_the_instant_of_a_decision_it_is_the_decision(
     assert decision is not None
     quantity = execution.get_qty("SYA", price, f"broker.url_override={venue.url}")
     assert quantity == decision.choices[0].qty
-
-
-def test_what_is_fixed_moves_by_the_part_of_its_own_bars_in_the_interval(market: Bars) -> None:
-    """A stock beside a coin's hour: none of its variance at night, half a bar's in the half
-    hour after the open.
-    """
-    trader: Trader = LiveSettings.of(composed_config("live", [])).trader(rising(0.0))
-    coin, stock = (market.symbols.index(symbol) for symbol in ("SYXUSD", "SYA"))
-    night, before_open, evening = (
-        market.until(np.datetime64(f"2024-03-05T{at}", "ns")) for at in ("08:00", "14:00", "20:30")
-    )
-    asleep, waking = (
-        trader.belief_of(panel, "SYXUSD", panel.now) for panel in (night, before_open)
-    )
-    across = trader.belief_of(evening, "SYA", evening.now)
-    assert asleep.sigma[0, 0, stock] == 0
-    clock = HOURLY.clock(market.instruments[stock].kind)
-    bars = clock.position(np.append(waking.until, waking.at))
-    assert bars[0] - bars[1] == 0.5
-    close = market.until(np.datetime64("2024-03-04T21:00", "ns"))
-    step = latest(RandomWalk().forecast(close, close.now), close.now)
-    spread = (step.values[stock, 0, LEVELS.index(0.9)] / step.price[stock] - 1) / 1.14
-    assert waking.sigma[0, 0, stock] == pytest.approx(spread * np.sqrt(0.5), rel=0.02)
-
-    def plain(panel: Bars) -> float:
-        return float(trader.correlations.matrix_at_end(panel).values[stock, coin])
-
-    assert asleep.row(0).correlation[0, stock, coin] == 0
-    assert waking.row(0).correlation[0, stock, coin] == pytest.approx(
-        plain(before_open) / np.sqrt(18)
-    )
-    assert np.linalg.eigvalsh(waking.row(0).correlation[0])[0] > 0
-    assert across.row(0).correlation[0, stock, coin] == plain(evening)
-    assert across.sigma[0, 0, coin] == pytest.approx(
-        asleep.sigma[0, 0, coin] * np.sqrt(19), rel=0.25
-    )
 
 
 def test_what_the_venue_does_not_allow_is_not_sized(
@@ -294,36 +237,6 @@ def test_the_environment_chooses_the_legacy_rule_and_the_leverage(
             patch.setenv(name, value)
             with pytest.raises(InputError, match=rf"{value}.*{name}"):
                 sized()
-
-
-SCRIPT = str(Path(__file__).resolve().parent.parent.parent / "trade_stock_e2e.py")
-
-
-def run(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    known = {
-        "PATH": "",
-        "HOME": str(cwd),
-        "APCA_API_KEY_ID": KEYS.key,
-        "APCA_API_SECRET_KEY": KEYS.secret,
-        **environment,
-    }
-    return run_command([SCRIPT, "quantity", *words], cwd=cwd, env=known)
-
-
-@pytest.mark.slow
-def test_the_command_answers_in_words_and_logs(venue: Any, tmp_path: Path) -> None:
-    def said(*words: str, **environment: str) -> str:
-        here = f"broker.url_override={venue.url}"
-        done = run("SYA", "100", here, *RAW, *words, cwd=tmp_path, **environment)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    legacy = said(USE_ENHANCED_KELLY_SIZING="false", RISK_MULTIPLIER="0.2")
-    assert legacy.startswith("SYA +400: Legacy sizing; forecast +0.0 bp")
-    assert "Legacy sizing" in next((tmp_path / "logs").iterdir()).read_text()
-    kelly = r": Enhanced Kelly sizing with 4\.0x leverage; forecast \+0\.0 bp"
-    assert re.match(rf"SYA \+[1-9]\d+{kelly}, .*premium \+\d+\.\d bp", said())
-    assert re.match(rf"SYA \+0{kelly}", said("prior.stock_sharpe=0"))
 
 
 @pytest.mark.parametrize(
