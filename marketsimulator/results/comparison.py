@@ -14,7 +14,6 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 
-from forecasting.forecast import reads_future
 from foundation.counts import counted
 from foundation.figures import NONE, interval, percent
 from foundation.sample_size import FEWEST_FILLS, allows_annual_figures
@@ -26,7 +25,7 @@ from marketsimulator.results.metrics import (
     figure_text,
     returns_until_ruin,
 )
-from marketsimulator.results.remarks import NO_ANNUAL_FIGURES, market_remarks
+from marketsimulator.results.remarks import NO_ANNUAL_FIGURES
 from marketsimulator.results.run_record import RunRecord, run_names, setting_text, varied_settings
 from marketsimulator.results.run_set import (
     PAIRS,
@@ -255,7 +254,9 @@ def compared(
     daily_ratios: list[float] = (ratios[tried] / np.sqrt(shared.per_year)).tolist()
     trials = counted_trials or TrialStatistics.of(daily_ratios)
     _add_deflated_sharpe(table, trials)
-    reasons = [no_result(dict(record.summary)) for record in records]
+    reasons = [
+        no_result(record.summary["forecaster"], record.summary["data"]) for record in records
+    ]
     days = shared.at, shared.daily, shared.end, shared.final, shared.per_year, shared.whole
     runs = RunSet(
         *days,
@@ -267,7 +268,7 @@ def compared(
         trials=trials.count,
         overfitting=overfitting(returns_until_ruin(shared.daily)),
         seed=seed,
-        no_result=next(filter(None, reasons), ""),
+        no_result=" ".join(dict.fromkeys(filter(None, reasons))),
     )
     _add_intervals(table, runs)
     warnings = [*_market_warnings(records), *([] if shared.whole else [_cut(shared)])]
@@ -361,21 +362,17 @@ def _link(folder: Path | None, output: Path) -> str:
 
 
 def _market_warnings(records: Sequence[RunRecord]) -> list[str]:
-    """Why figures are no results, and whether the runs are over one market."""
-    notes: dict[str, None] = {}
-    for record in records:
-        oracle = reads_future(record.summary["forecaster"])
-        notes |= dict.fromkeys(market_remarks(record.summary["data"], reads_future=oracle))
-    markets = {
-        f"{', '.join(map(str, record.summary['symbols']))} ({record.summary['data']})": None
+    """Whether the runs are over one market."""
+    markets = dict.fromkeys(
+        f"{', '.join(map(str, record.summary['symbols']))} ({record.summary['data']})"
         for record in records
-    }
-    if len(markets) > 1:
-        notes[
-            f"The runs are over {len(markets)} markets: {'; '.join(markets)}. What tells them apart"
-            " may be the market and not what was decided."
-        ] = None
-    return list(notes)
+    )
+    if len(markets) == 1:
+        return []
+    return [
+        f"The runs are over {len(markets)} markets: {'; '.join(markets)}. What tells them apart may"
+        " be the market and not what was decided."
+    ]
 
 
 def _cut(shared: SharedDays) -> str:

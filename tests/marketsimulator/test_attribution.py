@@ -28,8 +28,7 @@ from marketsimulator.results.attribution import (
     symbol_parts,
 )
 from marketsimulator.results.figures import contributions
-from marketsimulator.results.report_figures import profits_to_the_cent
-from marketsimulator.results.report_tables import attribution_tables
+from marketsimulator.results.report_tables import attribution_tables, profit_cents
 from marketsimulator.results.round_trips import round_trips
 from marketsimulator.results.summary import Results
 from marketsimulator.runs.outcome import Outcome
@@ -88,16 +87,19 @@ def test_what_is_shown_of_the_parts_adds_up_to_the_cent(
 ) -> None:
     """By symbol, by hour and by part, also where dividends, splits and borrow are a symbol's."""
     run, bars, _ = wild_run(seed, Nature(), capital, wild, big)
-    trips = round_trips(run, closes_of(bars))
-    profits = profits_to_the_cent(trips, bars.symbols, contributions(bars, run, capital), capital)
+    earned = contributions(bars, run, capital)
+    profits = profit_cents(earned, capital)
+    profit = sum(profits.values())
+    assert profit == to_cents(run.rows[-1].equity - capital)
+    for symbol in bars.symbols:
+        own = sum(t.profit for t in round_trips(run, closes_of(bars)) if t.symbol == symbol)
+        assert own == pytest.approx(earned[symbol] * capital, abs=1e-6)
+        assert abs(float(profits[symbol]) - own) < 0.01 + 1e-6
     parts = run_attribution(run, Market(bars, 0, ACTIONS)).as_dict()
-    shown = attribution_tables(
-        parts["symbols"], parts["hours"], profits=profits, bookings=run.bookings
-    )
-    assert profits.total == to_cents(run.rows[-1].equity - capital)
-    in_all = [cents(row[1]) for row in shown.parts.rows]
-    assert sum(in_all[:-1]) == in_all[-1] == profits.total
-    for table in (shown.symbols, shown.hours):
+    shown = attribution_tables(parts["symbols"], parts["hours"], profit)
+    in_all = [cents(row[1]) for row in shown["parts"].rows]
+    assert sum(in_all[:-1]) == in_all[-1] == profit
+    for table in (shown["symbols"], shown["hours"]):
         amounts = [[cents(cell) for cell in cells] for _, *cells in table.rows]
         assert amounts[-1] == in_all
         assert [sum(column) for column in zip(*amounts[:-1], strict=True)] == in_all
