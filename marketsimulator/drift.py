@@ -1,7 +1,7 @@
 """Does a live journal do what the simulation of the same hours does?
 
     python -m marketsimulator.drift journal=data/live/<account id>/journal.sqlite 'data.dir=[DIR]'
-        [json=true] [output=FOLDER] [key=value …]
+        [output=FOLDER] [key=value …]
 
 Settings are those of configs/live.yaml: say the words that the live run was started with. The
 simulation begins with the account of the first journaled decision and ends at the last reading of
@@ -75,12 +75,11 @@ OTHER_BARS = "name those that the live run met, data.dir=[DIR]"
 
 @settings_class()
 class ComparisonWords:
-    """What is compared, and how it is told."""
+    """What is compared, and where to."""
 
     journal: str | None = setting(
         None, "of the live account, the file data/live/ACCOUNT/journal.sqlite"
     )
-    json: bool = setting(False, "print JSON in the place of tables")
     output: str | None = setting(None, "folder of the live account's report; none: nowhere")
 
 
@@ -92,16 +91,16 @@ OF_DRIFT = {field.name for field in fields(ComparisonWords)}
 class DriftSettings:
     """What is compared.
 
-    words: which journal, and how it is told.
     journal: of the live account.
     history_days: calendar days of bars before the first decision that the live run had.
     simulation: the live run's settings, as a backtest has them.
+    reported: whether the whole report of the live account is wanted.
     """
 
-    words: ComparisonWords
     journal: Path
     history_days: int
     simulation: BacktestSettings
+    reported: bool = False
 
     @classmethod
     def of(cls, config: DictConfig) -> DriftSettings:
@@ -117,8 +116,7 @@ class DriftSettings:
         live = LiveSettings.of(config)
         names = {field.name for field in fields(BacktestSettings)} - OF_DRIFT
         simulation = BacktestSettings.of(OmegaConf.masked_copy(config, sorted(names)))
-        journal = Path(words.journal).expanduser()
-        return cls(words, journal, live.days_of_history, simulation)
+        return cls(Path(words.journal).expanduser(), live.days_of_history, simulation)
 
 
 class _Witness:
@@ -413,22 +411,16 @@ def read(words: Sequence[str]) -> tuple[DriftSettings, Path | None]:
     config = composed_config("drift", ["trials=null", *words])
     settings = DriftSettings.of(config)
     output = None if config.output is None else output_of(config, DRIFT_FILE)
-    return settings, output
+    return replace(settings, reported=output is not None), output
 
 
 def run(settings: DriftSettings, progress: Progress) -> Result:
-    """Every difference, as tables or as JSON, and the report; exit code 1 where there is one."""
+    """Every difference, and the report; exit code 1 where there is one."""
     hours = LiveHours.of(settings, progress)
     drift = drift_of(hours, progress)
-    text = drift_json(drift)
     files: Mapping[str, Callable[[Path], object]] = {}
-    if settings.words.output is not None:
+    if settings.reported:
         results = live_results(hours, progress)
-        more = {DRIFT_FILE: lambda path: path.write_text(text)}
+        more = {DRIFT_FILE: lambda path: path.write_text(drift_json(drift))}
         files = result_files(results, results.summary(), more)
-    return Result(
-        tables=[text] if settings.words.json else list(drift_parts(drift)),
-        files=files,
-        names_files=not settings.words.json,
-        code=0 if drift.agrees else 1,
-    )
+    return Result(list(drift_parts(drift)), files=files, code=0 if drift.agrees else 1)

@@ -116,10 +116,6 @@ def run_settings(run: RunFolder, changes: DictConfig) -> BacktestSettings:
     content = run.settings()
     if not content:
         raise DataError(f"{run.path / CONFIG}: there is none; a backtest leaves one")
-    data = content.get("data")
-    if isinstance(data, dict) and "splits" in data:
-        # Earlier runs say so whether they went on over a jump like a split.
-        data["accept_jumps"] = data.pop("splits") == "note"
     kept = OmegaConf.create(_finite({key: content[key] for key in _KEPT if key in content}))
     kept.merge_with(changes)
     try:

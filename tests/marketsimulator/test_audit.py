@@ -11,7 +11,7 @@ from forecasting.baseline import RandomWalk
 from forecasting.forecast import ForecastTable, Progress, silent
 from foundation.configuration import with_changes
 from marketsimulator import audit
-from marketsimulator.audit import look_ahead, other_begin
+from marketsimulator.audit import look_ahead
 from marketsimulator.compare import compare
 from marketsimulator.results.counterfactuals import (
     lagged_beliefs,
@@ -122,16 +122,6 @@ def test_figures_that_are_none_are_no_difference(setup: Setup) -> None:
     assert [probe.moved for probe in probes] == [""] * len(probes)
 
 
-def test_whether_decisions_depend_on_where_the_data_begins_is_told(setup: Setup) -> None:
-    """Of six weeks a half is less than the windows of correlations, of four years it is more."""
-    short = other_begin(*setup)
-    assert len(short) == audit.CUTS
-    assert all("kelly" in probe.moved for probe in short)
-    words = [word for word in WORDS if not word.startswith("data.start")]
-    settings = settings_of(*words, "data.start=2020-06-01")
-    assert [probe.moved for probe in other_begin(settings, settings.market())] == [""] * audit.CUTS
-
-
 SCHEDULES = [("1d", "weekly"), ("1d", "bars"), ("30m", "monthly"), ("15m", "10:30,20:00")]
 
 
@@ -167,17 +157,6 @@ def test_between_the_decisions_of_a_week_the_night_alone_acts() -> None:
     every = clock.decisions_between(believed.at[0], believed.at[-1])
     late = [at for at in every if not clock.intraday_ceiling_holds(at)]
     assert np.isin(late, believed.at[believed.cuts]).all()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "schedule"), SCHEDULES[::2])
-def test_decisions_of_a_schedule_are_the_same_wherever_the_data_begins(
-    name: str, schedule: str
-) -> None:
-    # A half holds the windows of correlations, of days 500 of them.
-    first = "data.start=2016-06-01" if name == "1d" else "data.start=2021-06-01"
-    probes = other_begin(*scheduled(name, schedule, "start=2024-02-12", first))
-    assert [probe.moved for probe in probes] == [""] * audit.CUTS
 
 
 @pytest.mark.parametrize(("name", "schedule"), SCHEDULES)
