@@ -52,7 +52,7 @@ from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.results.drift_decisions import compare_decisions, journaled_account
 from marketsimulator.results.drift_orders import compare_orders, meant_orders, slippage
 from marketsimulator.results.drift_report import Drift, drift_json, drift_parts
-from marketsimulator.results.drift_terms import profit_terms, reading_of, side_of
+from marketsimulator.results.drift_terms import Side, profit_terms, reading_of, side_of
 from marketsimulator.results.live_run import marked_at_closes
 from marketsimulator.results.report import result_files
 from marketsimulator.results.run_record import LIVE
@@ -145,25 +145,6 @@ class _Witness:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class SimulatedHours:
-    """A re-simulation of a live account's hours.
-
-    begins: its account at the first instant.
-    ends: its account as the live one was read last.
-    run: all of it.
-    counted: what that account had filled and was charged by then; what it was charged as the last
-        instant came is in it where a venue has listed it since.
-    sent: the decisions whose orders were sent by then.
-    """
-
-    begins: Account
-    ends: Account
-    run: Run
-    counted: Run
-    sent: tuple[Decision, ...]
-
-
-@dataclass(frozen=True, eq=False, slots=True)
 class LiveHours:
     """The hours of a live account, as its journal has them and as they are simulated.
 
@@ -173,7 +154,9 @@ class LiveHours:
     simulation: its settings.
     market: the bars that the live run had and its orders met, from what was decided first on.
     trader: that decides.
-    simulated: what it does.
+    run: what it does, from the account of the first instant on.
+    simulated: that account up to where the live one was read last.
+    decided_at: the instant of each order that it had sent by then.
     live: what the account did, as its venue lists it.
     """
 
@@ -184,7 +167,9 @@ class LiveHours:
     simulation: BacktestSettings
     market: Market
     trader: Trader
-    simulated: SimulatedHours
+    run: Run
+    simulated: Side
+    decided_at: Mapping[str, np.datetime64]
     live: Run
 
     @classmethod
@@ -208,32 +193,22 @@ class LiveHours:
         market = _market_between(simulation.data, bars, decided, since, end.at)
         forecaster = simulation.forecaster.build(bars.symbols)
         trader = simulation.trader(forecaster).over(market, progress)
-        return cls(
-            journal=settings.journal,
-            record=record,
-            start=start,
-            end=end,
-            simulation=simulation,
-            market=market,
-            trader=trader,
-            simulated=_simulated_hours(simulation, market, trader, record, end, progress),
-            live=record.run(forecaster.name, start, end, bars.symbols),
-        )
+        simulated = _simulated(simulation, market, trader, record, end, progress)
+        live = record.run(forecaster.name, start, end, bars.symbols)
+        parts = settings.journal, record, start, end, simulation, market, trader
+        return cls(*parts, *simulated, live)
 
 
 def drift_of(hours: LiveHours, progress: Progress = silent) -> Drift:
     """Every difference of hours."""
-    record, start, end, there = hours.record, hours.start, hours.end, hours.simulated
+    record, start, end = hours.record, hours.start, hours.end
+    simulated = hours.simulated
     bars = hours.market.bars
-    sent = [(decision.at, order) for decision in there.sent for order in decision.orders]
-    begins, ends = reading_of(there.begins), reading_of(there.ends)
-    simulated = side_of(there.counted, begins, ends, [order for _, order in sent])
     meant = meant_orders(record, TRADE, start.at, end.at)
     transfers = record.transferred(start.at, end.at)
     live = side_of(hours.live, start, end, meant, simulated.end_marks, transfers)
     until = partial(decision_end, bars)
-    decided_at = {order.client_order_id: at for at, order in sent}
-    orders = compare_orders(live.trades, simulated.trades, record, decided_at, until)
+    orders = compare_orders(live.trades, simulated.trades, record, hours.decided_at, until)
     anew, closes = _decided_anew(hours, progress)
     causes = {order.name: order.outcome for order in orders if order.outcome != "same"}
     return Drift(
@@ -243,7 +218,7 @@ def drift_of(hours: LiveHours, progress: Progress = silent) -> Drift:
         live=live,
         simulated=simulated,
         terms=profit_terms(live, simulated, causes),
-        decisions=compare_decisions(record, anew, closes, there.run.decisions, until),
+        decisions=compare_decisions(record, anew, closes, hours.run.decisions, until),
         orders=orders,
         slippage=slippage(orders),
     )
@@ -303,15 +278,20 @@ def _market_between(
     return data.with_finer(data.market(bars, first))
 
 
-def _simulated_hours(
+def _simulated(
     settings: BacktestSettings,
     market: Market,
     trader: Trader,
     record: JournalRecord,
     end: Reading,
     progress: Progress,
-) -> SimulatedHours:
-    """The simulation of an account that begins as the live one was read first."""
+) -> tuple[Run, Side, dict[str, np.datetime64]]:
+    """The simulation of an account that begins as the live one was read first.
+
+    All of it; the account as the live one was read last, with what it was charged as the last
+    instant came where a venue has listed that since; and when the orders that it had sent by then
+    were decided.
+    """
     start = record.beginning()
     closes = closes_of(market.history)
     positions = record.decisions[0].positions
@@ -349,7 +329,10 @@ def _simulated_hours(
             if booking.at < last or (k < witness.bookings and last < end.at)
         ],
     )
-    return SimulatedHours(begins, ends, run, counted, tuple(sent))
+    orders = [(decision.at, order) for decision in sent for order in decision.orders]
+    readings = reading_of(begins), reading_of(ends)
+    side = side_of(counted, *readings, [order for _, order in orders])
+    return run, side, {order.client_order_id: at for at, order in orders}
 
 
 def _held(begins: Account, fills: Iterable[Fill]) -> dict[str, Decimal]:
@@ -387,7 +370,7 @@ def live_results(hours: LiveHours, progress: Progress = silent) -> Results:
     if capital <= 0:
         raise InputError(f"journal: the account was worth {capital:,.2f} USD: it earns no return")
     settings = replace(hours.simulation, capital=capital)
-    simulated = hours.simulated.run.until(market.bars.now)
+    simulated = hours.run.until(market.bars.now)
     plain = plain_runs(settings, hours.trader, market, progress)
     return Results(
         settings=settings,

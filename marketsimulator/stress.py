@@ -39,7 +39,6 @@ from marketsimulator.results.stress_book import CHANGEABLE, account_book, run_bo
 from marketsimulator.results.stress_outcomes import Stress, stress
 from marketsimulator.results.stress_report import (
     loss_table,
-    remarks,
     scenario_table,
     stress_json,
     verdict_of,
@@ -132,6 +131,6 @@ def run(settings: Callable[[], Stress]) -> Result:
     text = stress_json(found)
     return Result(
         [*verdict_of(found), scenario_table(found), loss_table(found)],
-        remarks(found),
+        found.book.notes,
         {JSON: lambda path: path.write_text(text, encoding="utf-8")},
     )

@@ -38,7 +38,7 @@ from trainingdata.instants import utc_text
 from trainingdata.instruments import Instrument, instrument
 
 # Groups of settings that a book is marked and settled by, and of which a word may change a run's.
-CHANGEABLE = ("data", "costs", "fees", "margin", "fills", "correlation")
+CHANGEABLE = ("data", "costs", "fees", "margin", "fills")
 _KEPT = ("symbols", "increments", "timeframe", "fill", *CHANGEABLE)
 _TOLERANCE = 0.01  # USD by which the bars may value a book otherwise than the run did
 _OWN_BARS = "name the bars that the run was made of, data.dir=[DIR]"

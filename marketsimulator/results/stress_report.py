@@ -38,12 +38,6 @@ def _of_equity(found: Stress, outcome: Outcome) -> str:
     return f", {percent(float(outcome.loss) / equity, 1)} of equity" if equity > 0 else ""
 
 
-def remarks(found: Stress) -> list[str]:
-    """What a reader should know of the book, and of scenarios that were not computed."""
-    skipped = (f"{name} was not computed: {why}." for name, why in found.skipped.items())
-    return [*found.book.notes, *skipped]
-
-
 def stress_json(found: Stress) -> str:
     """Everything, for machines: money as text, instants in UTC."""
     book = found.book
@@ -64,8 +58,7 @@ def stress_json(found: Stress) -> str:
             {**asdict(each), "liquidations": [fill._asdict() for fill in each.liquidations]}
             for each in found.outcomes
         ],
-        "skipped": found.skipped,
-        "remarks": remarks(found),
+        "remarks": found.book.notes,
     }
     return json_text(content)
 

@@ -17,7 +17,6 @@ from foundation.cents import to_cents
 from foundation.compose import composed_config
 from foundation.errors import InputError
 from marketsimulator.results.stress_book import HeldBook
-from marketsimulator.results.stress_outcomes import stress
 from marketsimulator.results.stress_report import scenario_table, stress_json, verdict_of
 from marketsimulator.results.stress_scenarios import Scenario, moves_of
 from tests.e2e.refused import answer_of
@@ -34,7 +33,6 @@ from tests.marketsimulator.stressed import (
     terms,
     write_bars,
 )
-from trainingdata.correlation import session_returns
 from trainingdata.sessions import calendar
 
 SHIPPED = [Scenario(**each) for each in composed_config("stress", []).scenarios]
@@ -221,26 +219,7 @@ def test_options_count_as_lost_in_every_scenario() -> None:
 
 
 def fractions(scenario: Scenario, book: HeldBook) -> np.ndarray:
-    return np.array([each.move for each in moves_of(scenario, book, 120).values()])
-
-
-def test_a_move_of_the_whole_book_loses_as_many_deviations_of_what_trades(tmp_path: Path) -> None:
-    factors = {"AAA": 1.0, "BBB": 1.0, "BTCUSD": 1.0}
-    data = write_bars(tmp_path / "bars", factors, sessions=30)
-    run_through(tmp_path / "run", data, [("AAA", "300"), ("BBB", "-200"), ("BTCUSD", "100")])
-    book, _ = book_at(tmp_path / "run", FRIDAY)
-    sigma = np.nanstd(session_returns(book.known, CLOSE, 120), axis=0, ddof=1)
-    for halted, trading in ((None, [0, 1, 2]), ("largest", [1, 2])):
-        correlations = np.where(np.eye(len(trading)) == 1, 1.0, 0.9)
-        covariance = np.outer(sigma[trading], sigma[trading]) * correlations
-        values = book.values[trading]
-        found = fractions(Scenario("all", "a test", deviations=3.0, halted=halted), book)
-        assert -found @ book.values == pytest.approx(3 * np.sqrt(values @ covariance @ values))
-        assert (found != 0).tolist() == [s in trading for s in range(3)]
-    without = stress(book_of({"AAA": (10, 100.0)}, 1_000), SHIPPED, terms())
-    assert set(without.skipped) == {"correlation"}
-    assert "data.dir=[DIR]" in without.skipped["correlation"]
-    assert without.outcomes[0].losses["AAA"] == Decimal("119.80")
+    return np.array([each.move for each in moves_of(scenario, book).values()])
 
 
 def test_the_bar_of_a_day_is_the_worst_of_what_still_trades(tmp_path: Path) -> None:
@@ -334,14 +313,7 @@ def test_a_call_that_stands_already_is_answered_at_the_next_opens(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "fields",
-    [
-        {"symbols": {"GME": -1}},
-        {"source": " "},
-        {"day": "2024-08-04"},
-        {"halted": "AAA"},
-        {"deviations": 2, "stocks": -0.1},
-    ],
+    "fields", [{"symbols": {"GME": -1}}, {"source": " "}, {"day": "2024-08-04"}, {"halted": "AAA"}]
 )
 def test_a_scenario_that_makes_no_sense_is_refused(fields: dict[str, object]) -> None:
     with pytest.raises(InputError, match="scenarios"):
