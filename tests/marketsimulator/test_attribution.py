@@ -110,28 +110,6 @@ def cents(cell: str | Cell) -> Decimal:
     return Decimal(str(cell).replace("$", "").replace(",", ""))
 
 
-@settings(max_examples=20)
-@given(**RUNS, nature=st.sampled_from(["premium", "forecast", "limits"]))
-def test_what_no_decision_knew_has_no_part(
-    seed: int, capital: float, wild: float, big: float, nature: str
-) -> None:
-    run, bars, _ = wild_run(seed, replace(Nature(), **{nature: False}), capital, wild, big)
-    parts = run_attribution(run, Market(bars, 0, ACTIONS)).parts()
-    assert parts.pop(nature) == 0.0  # type: ignore[call-overload]
-    assert all(parts[name] for name in ("premium", "forecast", "limits") if name in parts)
-
-
-@settings(max_examples=10)
-@given(seed=st.integers(0, 10**6))
-def test_a_run_that_trades_nothing_gives_zeros(seed: int) -> None:
-    run, bars, _ = wild_run(seed, Nature(), CAPITAL, 0.03, 0.0)
-    assert not run.fills
-    found = run_attribution(run, Market(bars, 0, ACTIONS))
-    idle = sum(row.other for row in run.rows)
-    assert found.parts() == {part: 0.0 for part in PARTS} | {"financing": pytest.approx(idle)}
-    assert not found.usd[:-1].any()
-
-
 def by_pandas(folder: Path, closes: pd.DataFrame) -> pd.DataFrame:
     """USD of each part by symbol and instant, from the files of a run and its bars' closes."""
     decisions, fills, equity, bookings = (
@@ -212,14 +190,6 @@ def test_a_reader_finds_the_same_parts_in_the_files_of_a_run(
             for part, usd in parts.items():
                 expected = mine.loc[row, part] if row in mine.index else 0.0
                 assert usd == pytest.approx(expected, rel=1e-9, abs=1e-6), (name, row, part)
-
-
-def test_the_parts_of_a_walk_of_buy_and_hold_and_of_a_forecast(traded: Results) -> None:
-    main, walk, held = (run_attribution(run, traded.market).parts() for run in traded.runs)
-    assert all(main[part] for part in ("premium", "forecast", "limits", "sizing", "costs"))
-    assert walk["forecast"] == 0.0 != walk["premium"]
-    assert (held["premium"], held["forecast"], held["limits"]) == (0.0, 0.0, 0.0)
-    assert held["sizing"] != 0.0
 
 
 CHOICE = Choice(

@@ -204,14 +204,6 @@ def test_what_is_halted_keeps_its_price_and_is_not_sold_and_the_rest_is_sold_wit
     assert coins.losses == {"BTCUSD": 270}, "no coin is halted"
 
 
-def test_fractions_of_shares_are_closed_whole_and_never_beyond() -> None:
-    book = book_of({"AAA": (2_999.75, 100.0), "BBB": (0.125, 100.0)}, 100_000)
-    closed = sold(outcome_of(book, stocks=-0.25))
-    assert closed["BBB"] == -0.125, "less than a share is closed whole"
-    assert closed["AAA"] == np.floor(closed["AAA"])
-    assert sold(outcome_of(book, stocks=-0.9)) == {"AAA": -2_999.75, "BBB": -0.125}
-
-
 def test_options_count_as_lost_in_every_scenario() -> None:
     outcome = outcome_of(book_of({"AAA": (1_000, 100.0)}, 100_000, option_risk=1_234.56))
     assert outcome.losses == {"AAA": 0, "options": Decimal("1234.56")}
@@ -358,3 +350,11 @@ def test_the_command_leaves_its_figures(run: Path, tmp_path: Path) -> None:
     assert [each["name"] for each in found["scenarios"]] == ["gap", "coin"]
     assert found["claim"] == first
     assert found["scenarios"][1]["moves"]["BBB"] == {"move": -0.5, "basis": "stated of it"}
+
+
+def test_fractions_of_shares_are_closed_whole_and_never_beyond() -> None:
+    book = book_of({"AAA": (2_999.75, 100.0), "BBB": (0.125, 100.0)}, 100_000)
+    closed = sold(outcome_of(book, stocks=-0.25))
+    assert closed["BBB"] == -0.125, "less than a share is closed whole"
+    assert closed["AAA"] == np.floor(closed["AAA"])
+    assert sold(outcome_of(book, stocks=-0.9)) == {"AAA": -2_999.75, "BBB": -0.125}
