@@ -20,7 +20,7 @@ from foundation.files import run_files
 from foundation.page import render_page
 from foundation.tables import Table
 from marketsimulator.results.forecast_outcomes import ForecastOutcomes, forecast_outcomes
-from marketsimulator.results.metrics import daily_marks, daily_rows, monthly_returns
+from marketsimulator.results.metrics import daily_marks, daily_rows, returns_by
 from marketsimulator.results.report_charts import (
     Curve,
     daily_weights,
@@ -145,7 +145,7 @@ def render_report(
         drawdown=drawdown_chart(names, falls) if falls else None,
         deepest=percent(summary["max_drawdown"]),
         leverage=leverage_chart(main, results.settings.limits.crypto_leverage),
-        months=month_table(monthly_returns(at, values, capital=capital)),
+        months=month_table(*(returns_by(unit, at, values, capital=capital) for unit in "MY")),
         symbols=symbol_table(bars.symbols, daily_weights(bars, main, rows), profits),
         costs=cost_table(summary["costs_by_kind"], notional),
         gross=f"Before costs {usd(gross, sign=True)}, after them {usd(profit, sign=True)}.",

@@ -166,21 +166,20 @@ def symbol_table(symbols: Sequence[str], weights: Array, profits: Mapping[str, D
     return Table("By symbol", heads, rows, words=(1,), spare=(2,), summed=True)
 
 
-def month_table(returns: Sequence[tuple[np.datetime64, float | None]]) -> Table:
-    """A row a month and one for the year, a column a year; what is no full part is empty."""
-    by_month: dict[tuple[int, int], float | None] = {}
-    for month, value in returns:
-        stamp = pd.Timestamp(month)
-        by_month[stamp.year, stamp.month] = value
-    years = sorted({year for year, _ in by_month})
-    rows: list[Row] = []
-    for number_of, name in enumerate(MONTHS, 1):
-        places = [(year, number_of) for year in years]
-        if any(place in by_month for place in places):
-            cells = (_toned(by_month[at]) if at in by_month else Cell("") for at in places)
-            rows.append((name, *cells))
-    rows.append(("year", *(_toned(_compounded(by_month, year)) for year in years)))
-    return Table("Monthly returns", ("", *map(str, years)), rows, summed=True)
+def month_table(months: pd.Series, years: pd.Series) -> Table:
+    """A row a month and one for the year, a column a year; what is no part of the run is empty.
+
+    months, years: returns by their first day, as `returns_by` has them.
+    """
+    at = pd.DatetimeIndex(months.index)
+    known = dict(zip(zip(at.month, at.year, strict=True), map(_toned, months), strict=True))
+    every = pd.DatetimeIndex(years.index).year
+    rows: list[Row] = [
+        (MONTHS[month - 1], *(known.get((month, year), "") for year in every))
+        for month in sorted({month for month, _ in known})
+    ]
+    rows.append(("year", *map(_toned, years)))
+    return Table("Monthly returns", ("", *map(str, every)), rows, summed=True)
 
 
 def trip_facts(trips: Sequence[RoundTrip]) -> list[tuple[str, str]]:
@@ -245,12 +244,6 @@ def order_table(orders: pd.DataFrame, fills: pd.DataFrame) -> Table:
 
 def _gain(fraction: Any) -> str:
     return percent(fraction, sign=True)
-
-
-def _compounded(by_month: dict[tuple[int, int], float | None], year: int) -> float | None:
-    parts = [value for (of, _), value in by_month.items() if of == year]
-    known = [value for value in parts if value is not None]
-    return float(np.prod([1 + value for value in known])) - 1 if len(known) == len(parts) else None
 
 
 def _toned(value: float | None) -> Cell:

@@ -26,7 +26,7 @@ from foundation.figures import NONE
 from foundation.files import write_whole
 from marketsimulator.backtest import run_backtest
 from marketsimulator.results.forecast_outcomes import forecast_outcomes
-from marketsimulator.results.metrics import TABLE_FIGURES, daily_rows, figure_text, monthly_returns
+from marketsimulator.results.metrics import TABLE_FIGURES, daily_rows, figure_text, returns_by
 from marketsimulator.results.remarks import cost_remarks, little_remarks, luck_remarks, raw_remarks
 from marketsimulator.results.report import result_files
 from marketsimulator.results.report_charts import daily_weights
@@ -151,13 +151,13 @@ def test_weights_at_four_are_the_exposure_of_the_account(traded: Results) -> Non
 
 
 @given(st.lists(st.floats(-0.5, 0.5), min_size=1, max_size=300))
-def test_monthly_returns_compound_to_the_total_return(hourly: list[float]) -> None:
+def test_returns_by_compound_to_the_total_return(hourly: list[float]) -> None:
     equity = 1000.0 * np.cumprod(1 + np.array(hourly))
     at = NOON + 40 * HOUR * np.arange(len(equity))
-    months = monthly_returns(at, equity, capital=1000.0)
-    grown = np.prod([1 + value for _, value in months if value is not None])
-    assert grown == pytest.approx(equity[-1] / 1000.0)
-    assert len({month for month, _ in months}) == len(months)
+    for unit in "MY":
+        found = returns_by(unit, at, equity, capital=1000.0)
+        assert np.prod(1 + found) == pytest.approx(equity[-1] / 1000.0)
+        assert found.index.is_unique
 
 
 def fill(qty: str, price: float, fee: float = 0.0, order: str = "", hour: int = 0) -> Fill:
