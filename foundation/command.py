@@ -48,14 +48,12 @@ class Result:
     tables: of rich, or lines between them.
     sentences: printed below them.
     files: what writes each, by its name in the output; all are put in place, or none.
-    names_files: whether it is said where they are; not beside what a program reads.
     code: the exit code.
     """
 
     tables: Sequence[RenderableType] = ()
     sentences: Sequence[str] = ()
     files: Mapping[str, Callable[[Path], object]] = field(default_factory=dict)
-    names_files: bool = True
     code: int = 0
 
 
@@ -270,7 +268,7 @@ def _shown(run: Callable[..., Result | None]) -> Iterator[tuple[object, ...]]:
 def _print(result: Result, output: Path | None) -> None:
     """Tables, sentences, and the page among the files, or else the first of them."""
     sentences = list(result.sentences)
-    if output is not None and result.files and result.names_files:
+    if output is not None and result.files:
         pages = [name for name in result.files if name.endswith(".html")]
         file = output / (pages or list(result.files))[0]
         sentences.append(f"{'Page' if pages else 'Written'}: {file}")

@@ -86,11 +86,6 @@ def bar(begin: float, end: float, kind: str = "") -> Shape:
     return kind or ("long" if end >= begin else "short"), path
 
 
-def upright(place: float, kind: str = "axis") -> Shape:
-    """A line through the whole height, at a place 0 … 100."""
-    return kind, f"M{10 * place:.1f} 0V100"
-
-
 def json_text(content: Any) -> str:
     """JSON of values that know no JSON: money and quantities as text, instants in UTC.
 

@@ -1,7 +1,7 @@
 """Does a live journal do what the simulation of the same hours does?
 
     python -m marketsimulator.drift journal=data/live/<account id>/journal.sqlite 'data.dir=[DIR]'
-        [json=true] [output=FOLDER] [key=value …]
+        [output=FOLDER] [key=value …]
 
 Settings are those of configs/live.yaml: say the words that the live run was started with. The
 simulation begins with the account of the first journaled decision and ends at the last reading of
@@ -52,7 +52,7 @@ from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.results.drift_decisions import compare_decisions, journaled_account
 from marketsimulator.results.drift_orders import compare_orders, meant_orders, slippage
 from marketsimulator.results.drift_report import Drift, drift_json, drift_parts
-from marketsimulator.results.drift_terms import profit_terms, reading_of, side_of
+from marketsimulator.results.drift_terms import Side, profit_terms, reading_of, side_of
 from marketsimulator.results.live_run import marked_at_closes
 from marketsimulator.results.report import result_files
 from marketsimulator.results.run_record import LIVE
@@ -75,12 +75,11 @@ OTHER_BARS = "name those that the live run met, data.dir=[DIR]"
 
 @settings_class()
 class ComparisonWords:
-    """What is compared, and how it is told."""
+    """What is compared, and where to."""
 
     journal: str | None = setting(
         None, "of the live account, the file data/live/ACCOUNT/journal.sqlite"
     )
-    json: bool = setting(False, "print JSON in the place of tables")
     output: str | None = setting(None, "folder of the live account's report; none: nowhere")
 
 
@@ -92,16 +91,16 @@ OF_DRIFT = {field.name for field in fields(ComparisonWords)}
 class DriftSettings:
     """What is compared.
 
-    words: which journal, and how it is told.
     journal: of the live account.
     history_days: calendar days of bars before the first decision that the live run had.
     simulation: the live run's settings, as a backtest has them.
+    reported: whether the whole report of the live account is wanted.
     """
 
-    words: ComparisonWords
     journal: Path
     history_days: int
     simulation: BacktestSettings
+    reported: bool = False
 
     @classmethod
     def of(cls, config: DictConfig) -> DriftSettings:
@@ -117,8 +116,7 @@ class DriftSettings:
         live = LiveSettings.of(config)
         names = {field.name for field in fields(BacktestSettings)} - OF_DRIFT
         simulation = BacktestSettings.of(OmegaConf.masked_copy(config, sorted(names)))
-        journal = Path(words.journal).expanduser()
-        return cls(words, journal, live.days_of_history, simulation)
+        return cls(Path(words.journal).expanduser(), live.days_of_history, simulation)
 
 
 class _Witness:
@@ -147,25 +145,6 @@ class _Witness:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class SimulatedHours:
-    """A re-simulation of a live account's hours.
-
-    begins: its account at the first instant.
-    ends: its account as the live one was read last.
-    run: all of it.
-    counted: what that account had filled and was charged by then; what it was charged as the last
-        instant came is in it where a venue has listed it since.
-    sent: the decisions whose orders were sent by then.
-    """
-
-    begins: Account
-    ends: Account
-    run: Run
-    counted: Run
-    sent: tuple[Decision, ...]
-
-
-@dataclass(frozen=True, eq=False, slots=True)
 class LiveHours:
     """The hours of a live account, as its journal has them and as they are simulated.
 
@@ -175,7 +154,9 @@ class LiveHours:
     simulation: its settings.
     market: the bars that the live run had and its orders met, from what was decided first on.
     trader: that decides.
-    simulated: what it does.
+    run: what it does, from the account of the first instant on.
+    simulated: that account up to where the live one was read last.
+    decided_at: the instant of each order that it had sent by then.
     live: what the account did, as its venue lists it.
     """
 
@@ -186,7 +167,9 @@ class LiveHours:
     simulation: BacktestSettings
     market: Market
     trader: Trader
-    simulated: SimulatedHours
+    run: Run
+    simulated: Side
+    decided_at: Mapping[str, np.datetime64]
     live: Run
 
     @classmethod
@@ -210,32 +193,22 @@ class LiveHours:
         market = _market_between(simulation.data, bars, decided, since, end.at)
         forecaster = simulation.forecaster.build(bars.symbols)
         trader = simulation.trader(forecaster).over(market, progress)
-        return cls(
-            journal=settings.journal,
-            record=record,
-            start=start,
-            end=end,
-            simulation=simulation,
-            market=market,
-            trader=trader,
-            simulated=_simulated_hours(simulation, market, trader, record, end, progress),
-            live=record.run(forecaster.name, start, end, bars.symbols),
-        )
+        simulated = _simulated(simulation, market, trader, record, end, progress)
+        live = record.run(forecaster.name, start, end, bars.symbols)
+        parts = settings.journal, record, start, end, simulation, market, trader
+        return cls(*parts, *simulated, live)
 
 
 def drift_of(hours: LiveHours, progress: Progress = silent) -> Drift:
     """Every difference of hours."""
-    record, start, end, there = hours.record, hours.start, hours.end, hours.simulated
+    record, start, end = hours.record, hours.start, hours.end
+    simulated = hours.simulated
     bars = hours.market.bars
-    sent = [(decision.at, order) for decision in there.sent for order in decision.orders]
-    begins, ends = reading_of(there.begins), reading_of(there.ends)
-    simulated = side_of(there.counted, begins, ends, [order for _, order in sent])
     meant = meant_orders(record, TRADE, start.at, end.at)
     transfers = record.transferred(start.at, end.at)
     live = side_of(hours.live, start, end, meant, simulated.end_marks, transfers)
     until = partial(decision_end, bars)
-    decided_at = {order.client_order_id: at for at, order in sent}
-    orders = compare_orders(live.trades, simulated.trades, record, decided_at, until)
+    orders = compare_orders(live.trades, simulated.trades, record, hours.decided_at, until)
     anew, closes = _decided_anew(hours, progress)
     causes = {order.name: order.outcome for order in orders if order.outcome != "same"}
     return Drift(
@@ -245,7 +218,7 @@ def drift_of(hours: LiveHours, progress: Progress = silent) -> Drift:
         live=live,
         simulated=simulated,
         terms=profit_terms(live, simulated, causes),
-        decisions=compare_decisions(record, anew, closes, there.run.decisions, until),
+        decisions=compare_decisions(record, anew, closes, hours.run.decisions, until),
         orders=orders,
         slippage=slippage(orders),
     )
@@ -305,15 +278,20 @@ def _market_between(
     return data.with_finer(data.market(bars, first))
 
 
-def _simulated_hours(
+def _simulated(
     settings: BacktestSettings,
     market: Market,
     trader: Trader,
     record: JournalRecord,
     end: Reading,
     progress: Progress,
-) -> SimulatedHours:
-    """The simulation of an account that begins as the live one was read first."""
+) -> tuple[Run, Side, dict[str, np.datetime64]]:
+    """The simulation of an account that begins as the live one was read first.
+
+    All of it; the account as the live one was read last, with what it was charged as the last
+    instant came where a venue has listed that since; and when the orders that it had sent by then
+    were decided.
+    """
     start = record.beginning()
     closes = closes_of(market.history)
     positions = record.decisions[0].positions
@@ -351,7 +329,10 @@ def _simulated_hours(
             if booking.at < last or (k < witness.bookings and last < end.at)
         ],
     )
-    return SimulatedHours(begins, ends, run, counted, tuple(sent))
+    orders = [(decision.at, order) for decision in sent for order in decision.orders]
+    readings = reading_of(begins), reading_of(ends)
+    side = side_of(counted, *readings, [order for _, order in orders])
+    return run, side, {order.client_order_id: at for at, order in orders}
 
 
 def _held(begins: Account, fills: Iterable[Fill]) -> dict[str, Decimal]:
@@ -389,7 +370,7 @@ def live_results(hours: LiveHours, progress: Progress = silent) -> Results:
     if capital <= 0:
         raise InputError(f"journal: the account was worth {capital:,.2f} USD: it earns no return")
     settings = replace(hours.simulation, capital=capital)
-    simulated = hours.simulated.run.until(market.bars.now)
+    simulated = hours.run.until(market.bars.now)
     plain = plain_runs(settings, hours.trader, market, progress)
     return Results(
         settings=settings,
@@ -413,22 +394,16 @@ def read(words: Sequence[str]) -> tuple[DriftSettings, Path | None]:
     config = composed_config("drift", ["trials=null", *words])
     settings = DriftSettings.of(config)
     output = None if config.output is None else output_of(config, DRIFT_FILE)
-    return settings, output
+    return replace(settings, reported=output is not None), output
 
 
 def run(settings: DriftSettings, progress: Progress) -> Result:
-    """Every difference, as tables or as JSON, and the report; exit code 1 where there is one."""
+    """Every difference, and the report; exit code 1 where there is one."""
     hours = LiveHours.of(settings, progress)
     drift = drift_of(hours, progress)
-    text = drift_json(drift)
     files: Mapping[str, Callable[[Path], object]] = {}
-    if settings.words.output is not None:
+    if settings.reported:
         results = live_results(hours, progress)
-        more = {DRIFT_FILE: lambda path: path.write_text(text)}
+        more = {DRIFT_FILE: lambda path: path.write_text(drift_json(drift))}
         files = result_files(results, results.summary(), more)
-    return Result(
-        tables=[text] if settings.words.json else list(drift_parts(drift)),
-        files=files,
-        names_files=not settings.words.json,
-        code=0 if drift.agrees else 1,
-    )
+    return Result(list(drift_parts(drift)), files=files, code=0 if drift.agrees else 1)

@@ -10,7 +10,7 @@ adds some, or takes the place of one by its name. On a day that has a name a sym
 decide, where data.dir or the run's data hold it. Margin and liquidation are the simulator's
 settlement.
 
-stress.html and stress.json are left in the output.
+stress.json, with every scenario, is left in the output.
 """
 
 from __future__ import annotations
@@ -39,17 +39,15 @@ from marketsimulator.results.stress_book import CHANGEABLE, account_book, run_bo
 from marketsimulator.results.stress_outcomes import Stress, stress
 from marketsimulator.results.stress_report import (
     loss_table,
-    remarks,
     scenario_table,
     stress_json,
-    stress_page,
     verdict_of,
 )
 from marketsimulator.results.stress_scenarios import Scenario
 from marketsimulator.settings import BacktestSettings
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 
-JSON, PAGE = "stress.json", "stress.html"
+JSON = "stress.json"
 
 
 @settings_class()
@@ -128,16 +126,11 @@ def read(words: Sequence[str]) -> tuple[Callable[[], Stress], Path]:
 
 
 def run(settings: Callable[[], Stress]) -> Result:
-    """What the book would lose, its page and its figures."""
+    """What the book would lose, and its figures."""
     found = settings()
-    verdict = verdict_of(found)
-    worst = [found.worst] if found.worst else []
-    text, page = stress_json(found), stress_page(found)
+    text = stress_json(found)
     return Result(
-        [verdict.claim, verdict.rest, scenario_table(found), loss_table(found, worst)],
-        remarks(found),
-        {
-            JSON: lambda path: path.write_text(text, encoding="utf-8"),
-            PAGE: lambda path: path.write_text(page, encoding="utf-8"),
-        },
+        [*verdict_of(found), scenario_table(found), loss_table(found)],
+        found.book.notes,
+        {JSON: lambda path: path.write_text(text, encoding="utf-8")},
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 
-from forecasting.forecast import reads_future
 from foundation.counts import counted
 from foundation.figures import NONE, interval, percent
 from foundation.sample_size import FEWEST_FILLS, allows_annual_figures
@@ -26,7 +25,7 @@ from marketsimulator.results.metrics import (
     figure_text,
     returns_until_ruin,
 )
-from marketsimulator.results.remarks import NO_ANNUAL_FIGURES, market_remarks
+from marketsimulator.results.remarks import NO_ANNUAL_FIGURES
 from marketsimulator.results.run_record import RunRecord, run_names, setting_text, varied_settings
 from marketsimulator.results.run_set import (
     PAIRS,
@@ -77,7 +76,6 @@ class Comparison:
     records: [V].
     runs: the same over their shared days.
     found: which of them the best can be told apart from.
-    table: a row a run.
     warnings: what must not be missed.
     notes: what is good to know.
     """
@@ -85,13 +83,16 @@ class Comparison:
     records: tuple[RunRecord, ...]
     runs: RunSet
     found: Separation
-    table: pd.DataFrame
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
 
     @property
     def names(self) -> tuple[str, ...]:
         return self.runs.names
+
+    @property
+    def table(self) -> pd.DataFrame:
+        return self.runs.table
 
     @property
     def verdict(self) -> Verdict:
@@ -242,38 +243,31 @@ def compared(
     """Two runs or more over the days that all of them have.
 
     records: the runs.
-    counted_trials: what their Sharpe ratios are deflated by; none for those of these runs that were
-        tried on recorded data.
+    counted_trials: what their Sharpe ratios are deflated by, or by as many as any run's ledger has
+        counted; none for those of these runs that were tried on recorded data.
     notes: what is good to know of how they were made.
     seed: of the bootstrap.
     """
     names = run_names(records)
     shared = SharedDays.of(records)
     table = _table(records, names, shared)
-    ratios = table["sharpe"].to_numpy(dtype=np.float64)
-    tried = np.array([record.tried for record in records])
-    daily_ratios: list[float] = (ratios[tried] / np.sqrt(shared.per_year)).tolist()
-    trials = counted_trials or TrialStatistics.of(daily_ratios)
-    _add_deflated_sharpe(table, trials)
-    reasons = [no_result(dict(record.summary)) for record in records]
-    days = shared.at, shared.daily, shared.end, shared.final, shared.per_year, shared.whole
+    tried = table["sharpe"][[record.tried for record in records]] / np.sqrt(shared.per_year)
+    trials = counted_trials or TrialStatistics.of(tried.astype(float).tolist())
+    ledgers = [int(record.summary["trials"] or 0) for record in records]
+    _add_deflated_sharpe(table, replace(trials, count=max(trials.count, *ledgers)))
+    reasons = [no_result(run.summary["forecaster"], run.summary["data"]) for run in records]
     runs = RunSet(
-        *days,
+        *(getattr(shared, field.name) for field in fields(shared)),
         names=names,
         varied=varied_settings(records),
-        sharpes=ratios,
-        annual=table["annual_figures"].to_numpy(dtype=bool),
-        deflated=table["deflated_sharpe"].to_numpy(dtype=float),
-        trials=trials.count,
+        table=table,
         overfitting=overfitting(returns_until_ruin(shared.daily)),
         seed=seed,
-        no_result=next(filter(None, reasons), ""),
+        no_result=" ".join(dict.fromkeys(filter(None, reasons))),
     )
-    _add_intervals(table, runs)
+    _add_intervals(runs)
     warnings = [*_market_warnings(records), *([] if shared.whole else [_cut(shared)])]
-    said = [*notes, *_ledger_notes(records, trials.count), *_live_notes(records, names)]
-    found = separation(runs)
-    return Comparison(tuple(records), runs, found, table, tuple(warnings), tuple(said))
+    return Comparison(tuple(records), runs, separation(runs), tuple(warnings), tuple(notes))
 
 
 def _table(records: Sequence[RunRecord], names: Sequence[str], shared: SharedDays) -> pd.DataFrame:
@@ -334,8 +328,9 @@ def is_missing(value: Any) -> bool:
     return value is None or value != value
 
 
-def _add_intervals(table: pd.DataFrame, runs: RunSet) -> None:
-    """Add the 90 % intervals of the best runs."""
+def _add_intervals(runs: RunSet) -> None:
+    """Add the 90 % intervals of the best runs to the table."""
+    table = runs.table
     returns = returns_until_ruin(runs.daily)
     for name in FIGURES:
         table[[f"{name}_low", f"{name}_high"]] = np.nan
@@ -361,21 +356,17 @@ def _link(folder: Path | None, output: Path) -> str:
 
 
 def _market_warnings(records: Sequence[RunRecord]) -> list[str]:
-    """Why figures are no results, and whether the runs are over one market."""
-    notes: dict[str, None] = {}
-    for record in records:
-        oracle = reads_future(record.summary["forecaster"])
-        notes |= dict.fromkeys(market_remarks(record.summary["data"], reads_future=oracle))
-    markets = {
-        f"{', '.join(map(str, record.summary['symbols']))} ({record.summary['data']})": None
+    """Whether the runs are over one market."""
+    markets = dict.fromkeys(
+        f"{', '.join(map(str, record.summary['symbols']))} ({record.summary['data']})"
         for record in records
-    }
-    if len(markets) > 1:
-        notes[
-            f"The runs are over {len(markets)} markets: {'; '.join(markets)}. What tells them apart"
-            " may be the market and not what was decided."
-        ] = None
-    return list(notes)
+    )
+    if len(markets) == 1:
+        return []
+    return [
+        f"The runs are over {len(markets)} markets: {'; '.join(markets)}. What tells them apart may"
+        " be the market and not what was decided."
+    ]
 
 
 def _cut(shared: SharedDays) -> str:
@@ -384,23 +375,6 @@ def _cut(shared: SharedDays) -> str:
         f"The runs are not over the same hours: compared are the {counted(shared.days, 'day')} from"
         f" {first} to {last} that all have; costs and fills of whole runs are left out."
     )
-
-
-def _ledger_notes(records: Sequence[RunRecord], trials: int) -> list[str]:
-    """How many trials the ledger has counted, where that is more than ratios are deflated by."""
-    most = max(int(record.summary["trials"] or 0) for record in records)
-    if most <= trials:
-        return []
-    return [
-        f"The ledger had counted {counted(most, 'trial')} on these data; ratios are deflated here"
-        f" by the {trials} of this page, and in the runs' own reports by more."
-    ]
-
-
-def _live_notes(records: Sequence[RunRecord], names: Sequence[str]) -> list[str]:
-    """Which runs no trial was made for."""
-    live = [name for record, name in zip(records, names, strict=True) if not record.tried]
-    return [f"A live account is no trial and counts as none: {', '.join(live)}."] if live else []
 
 
 def _plain(value: Any) -> Any:

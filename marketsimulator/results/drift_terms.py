@@ -100,10 +100,10 @@ class Trade:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """What came or went beside trades.
+    """What came or went beside trades, and what a trade or a position at the beginning came to.
 
     term: under which it is named.
-    usd: by which it changed cash, signed.
+    usd: by which it changed cash, signed; of a position what it was worth, below 0 for a long one.
     symbol: whose position it changed; empty for none.
     quantity: by how much, signed.
     """
@@ -112,6 +112,10 @@ class Flow:
     usd: Fraction
     symbol: str = ""
     quantity: Fraction = ZERO
+
+    def worth(self, marks: Mapping[str, Fraction]) -> Fraction:
+        """What it earned by the end, USD; what has no price then is worth nothing."""
+        return self.usd + self.quantity * marks.get(self.symbol, ZERO)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,34 +144,23 @@ class Side:
         """What it earned, USD; deposits are no profit."""
         return self.end_equity - self.start_equity - self.transfers
 
-    @property
-    def end(self) -> dict[str, Fraction]:
-        """Signed quantities at the end by what is listed, by symbol."""
-        held = dict(self.start)
-        for trade in self.trades.values():
-            held[trade.symbol] = held.get(trade.symbol, ZERO) + trade.quantity
-        for flow in self.flows:
-            if flow.symbol:
-                held[flow.symbol] = held.get(flow.symbol, ZERO) + flow.quantity
-        return held
-
-    def end_mark(self, symbol: str) -> Fraction:
-        """The price at the end; 0 for what has none, whose worth is unlisted then."""
-        return self.end_marks.get(symbol, ZERO)
-
-    def start_mark(self, symbol: str) -> Fraction:
-        return self.start_marks.get(symbol, ZERO)
+    def listed(self, causes: Mapping[str, Term]) -> list[Flow]:
+        """All that it is known to have earned by; causes: the terms of trades, by id."""
+        return [
+            *(
+                Flow("marking", -held * self.start_marks.get(symbol, ZERO), symbol, held)
+                for symbol, held in self.start.items()
+            ),
+            *(
+                Flow(causes.get(name, "decided"), -trade.value, trade.symbol, trade.quantity)
+                for name, trade in self.trades.items()
+            ),
+            *self.flows,
+        ]
 
     def unlisted(self) -> Fraction:
         """What it earned beyond what its holdings, trades and flows did, USD."""
-        listed = ZERO
-        for symbol, held in self.start.items():
-            listed += held * (self.end_mark(symbol) - self.start_mark(symbol))
-        for trade in self.trades.values():
-            listed += trade.quantity * self.end_mark(trade.symbol) - trade.value
-        for flow in self.flows:
-            listed += flow.usd + flow.quantity * self.end_mark(flow.symbol)
-        return self.profit - listed
+        return self.profit - sum((flow.worth(self.end_marks) for flow in self.listed({})), ZERO)
 
 
 def reading_of(account: Account) -> Reading:
@@ -240,57 +233,23 @@ def profit_terms(live: Side, simulated: Side, causes: Mapping[str, Term]) -> dic
     """
     terms = dict.fromkeys(TERMS, ZERO)
     known = simulated.end_marks
-    for symbol in {*live.start, *simulated.start}:
-        mine = live.start.get(symbol, ZERO)
-        other = simulated.start.get(symbol, ZERO)
-        if symbol not in known:
-            terms["elsewhere"] += mine * (live.end_mark(symbol) - live.start_mark(symbol))
-            continue
-        change = known[symbol] - simulated.start_mark(symbol)
-        terms["marking"] += (mine - other) * change
-        terms["marking"] -= mine * (live.start_mark(symbol) - simulated.start_mark(symbol))
-    for symbol, held in live.end.items():
-        if symbol in known:
-            terms["marking"] += held * (live.end_mark(symbol) - known[symbol])
-    for name in {*live.trades, *simulated.trades}:
-        _add_trade(terms, name, live, simulated, causes.get(name, "decided"))
     for side, sign in ((live, 1), (simulated, -1)):
-        for flow in side.flows:
+        for flow in side.listed(causes):
             if flow.symbol and flow.symbol not in known:
-                worth = flow.usd + flow.quantity * side.end_mark(flow.symbol)
-                terms["elsewhere"] += sign * worth
-            else:
-                terms[flow.term] += sign * flow.usd
-                if flow.symbol:
-                    terms[flow.term] += sign * flow.quantity * known[flow.symbol]
-    terms["unlisted"] += live.unlisted() - simulated.unlisted()
-    return terms
-
-
-def _add_trade(
-    terms: dict[Term, Fraction], name: str, live: Side, simulated: Side, cause: Term
-) -> None:
-    """Split what one order earned there and here into quantity and price."""
-    mine = live.trades.get(name)
-    other = simulated.trades.get(name)
-    if mine is not None and mine.symbol not in simulated.end_marks:
-        terms["elsewhere"] += mine.quantity * live.end_mark(mine.symbol) - mine.value
-        mine = None
-    if mine is not None and other is not None and mine.symbol == other.symbol:
-        mark = simulated.end_marks[mine.symbol]
-        more = mine.quantity - other.quantity
-        if mine.quantity and other.quantity:
+                terms["elsewhere"] += sign * flow.worth(side.end_marks)
+                continue
+            terms[flow.term] += sign * flow.worth(known)
+            # What it changed is held to the end, where the other account has another price of it.
+            terms["marking"] += sign * (flow.worth(side.end_marks) - flow.worth(known))
+        terms["unlisted"] += sign * side.unlisted()
+    for name in live.trades.keys() & simulated.trades.keys():
+        mine, other = live.trades[name], simulated.trades[name]
+        if mine.symbol == other.symbol and mine.quantity and other.price is not None:
             # The quantities differ at the simulated price; what is left is the price of the fill.
-            price = other.value / other.quantity
-            terms[cause] += more * (mark - price)
-            terms["prices"] += mine.quantity * price - mine.value
-        else:
-            terms[cause] += more * mark - (mine.value - other.value)
-        return
-    for trade, sign in ((mine, 1), (other, -1)):
-        if trade is not None:
-            mark = simulated.end_mark(trade.symbol)
-            terms[cause] += sign * (trade.quantity * mark - trade.value)
+            worse = mine.quantity * other.price - mine.value
+            terms["prices"] += worse
+            terms[causes.get(name, "decided")] -= worse
+    return terms
 
 
 def cents(terms: Mapping[Term, Fraction]) -> dict[Term, Decimal]:

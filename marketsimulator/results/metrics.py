@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from foundation.arrays import Array, Index, Instants
 from foundation.figures import NONE, Words, multiple, number, percent, usd
@@ -268,23 +269,15 @@ def days_a_year(at: Instants, *, coins: bool) -> int:
     return len(sessions_between(_year_before(last) + DAY, last))
 
 
-def monthly_returns(
-    at: Instants, equity: Array, *, capital: float
-) -> list[tuple[np.datetime64, float | None]]:
-    """(month of New York's calendar, return within it), which compound to the total return.
+def returns_by(unit: str, at: Instants, equity: Array, *, capital: float) -> pd.Series:
+    """Returns within the months (`M`) or years (`Y`) of New York's calendar, by their first day.
 
-    The first and the last month count from the run's first and to its last instant. None from the
-    month on in which the equity is wiped out.
+    They compound to the total return. The first and the last count from the run's first and to its
+    last instant. NaN from the one on in which the equity is wiped out.
     """
-    months = new_york_date(at).astype("datetime64[M]")
-    ends = np.flatnonzero(np.append(months[1:] != months[:-1], True))
-    returns: list[tuple[np.datetime64, float | None]] = []
-    before = capital
-    for row in ends.tolist():
-        after = float(equity[row])
-        returns.append((months[row], after / before - 1 if before > 0 else None))
-        before = after
-    return returns
+    ends = pd.Series(equity).groupby(new_york_date(at).astype(f"datetime64[{unit}]")).last()
+    before = ends.shift(fill_value=capital)
+    return (ends / before - 1).where(before > 0)
 
 
 def annual_turnover(notional: float, at: Instants, equity: Array) -> float | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 
 import numpy as np
 
@@ -13,10 +12,8 @@ from foundation.arrays import Mask
 from foundation.cents import to_cents
 from foundation.counts import counted
 from foundation.figures import basis_points, number, percent, usd
-from foundation.plugin import is_own
 from foundation.sample_size import FEWEST_DAYS, FEWEST_FILLS, allows_annual_figures
 from sizing.kelly import Drawdown
-from sizing.limits import Limits
 from trainingdata.bars import Bars
 from trainingdata.endings import Absence
 from trainingdata.instants import DAY
@@ -96,51 +93,15 @@ def prices_text(adjustment: Adjustment, bars: Bars) -> str:
     return splits + said
 
 
-def market_remarks(source: str, *, reads_future: bool) -> list[str]:
-    """Why figures over these bars, or of this forecaster, are no results."""
-    notes = []
-    if source.startswith("synthetic"):
-        notes.append(f"The bars are a {source}: the figures say nothing about any real market.")
-    if reads_future:
-        notes.append("The oracle reads the future: what it earns is not a result.")
-    return notes
-
-
-def daily_remarks(bars: Bars, limits: Limits) -> list[str]:
-    """Which ceiling holds where nothing can be cut before the night."""
-    if not bars.timeframe.daily or bars.crypto.all():
-        return []
-    auction = "closing" if bars.timeframe.closes else "opening"
-    return [
-        f"Decided once a day and filled in the {auction} auction: every position is carried"
-        f" overnight, so that {number(limits.overnight_ceiling)}× equity holds for stocks, and"
-        f" never the {number(limits.intraday_leverage)}× of a day."
-    ]
-
-
 def raw_remarks(forecaster: str, *, calibrated: bool) -> list[str]:
     """Whether forecasts are traded as they come.
 
     forecaster: its name; that of a file says what its maker did.
     calibrated: whether the run itself corrects them.
     """
-    if calibrated:
+    if calibrated or forecaster.endswith(CALIBRATED):
         return []
-    if forecaster.endswith(CALIBRATED):
-        return ["The forecasts are not corrected again here; the file's own were calibrated."]
     return ["The forecasts are raw: nothing has corrected them by what came true."]
-
-
-def fill_remarks(fills: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """What the run's figures would be, had its orders met the bars that it decided on."""
-    if not fills:
-        return []
-    (finer, _), (decided, other) = fills.items()
-    return [
-        f"Orders met {finer}. Had they met {decided} as decisions do, the run would end at"
-        f" {usd(other['equity'])}, {percent(other['total_return'], sign=True)}, after fees of"
-        f" {usd(other['fees'])}."
-    ]
 
 
 def drawdown_remarks(bound: Drawdown | None) -> list[str]:
@@ -173,9 +134,7 @@ def cost_remarks(profit: float, costs: float) -> list[str]:
     gross = to_cents(profit) + paid
     if paid <= 0 or paid <= gross:
         return []
-    if gross > 0:
-        return [f"Costs of {usd(paid)} exceed the gross profit of {usd(gross)}."]
-    return [f"Costs of {usd(paid)} come on top of a gross loss of {usd(-gross)}."]
+    return [f"Costs of {usd(paid)} exceed what was earned before them, {usd(gross)}."]
 
 
 def luck_remarks(deflated: float | None, trials: int | None) -> list[str]:
@@ -205,25 +164,6 @@ def account_remarks(run: Run, beside: Sequence[str]) -> list[str]:
             f"The account holds {', '.join(beside)} as well: cash here, and its moves financing."
         )
     return notes
-
-
-def random_walk_remarks(walk_share: float | None) -> list[str]:
-    """What the run on a random walk is.
-
-    walk_share: of its mean position that rests on the prior, None where it held nothing.
-    """
-    if walk_share is None:
-        return []
-    return ["The random walk is the prior alone: the same decision, without a forecast's median."]
-
-
-def same_trades_remarks(main: Run, walk: Run) -> list[str]:
-    """Whether a random walk leads to the same trades."""
-    # Caps can bind at every instant: then no forecast changes a trade, and equal results are the
-    # only sign of it.
-    if _quantities(main) == _quantities(walk):
-        return ["A random walk leads to the same trades: the forecast made no difference."]
-    return []
 
 
 def universe_remarks(
@@ -284,36 +224,21 @@ def broker_remarks(run: Run) -> list[str]:
     return notes
 
 
-def position_gaps(run: Run) -> dict[str, float | int | None]:
-    """What choosing so many positions costs at most, a year, over the decisions where it is known.
-
-    mean, largest: None where it is known of none. bounded: at how many decisions more positions
-    were wanted; unknown: at how many of them nobody can say.
-    """
-    gaps = run.log.gaps
-    known = gaps[np.isfinite(gaps)]
-    return {
-        "mean": float(known.mean()) if len(known) else None,
-        "largest": float(known.max()) if len(known) else None,
-        "bounded": int((gaps != 0.0).sum()),
-        "unknown": int(np.isnan(gaps).sum()),
-    }
-
-
 def position_remarks(run: Run, most: int | None) -> list[str]:
     """How far choosing at most so many positions may be from the best choice."""
     if most is None:
         return []
-    gaps = position_gaps(run)
-    bounded = counted(int(gaps["bounded"] or 0), "decision")
+    gaps = run.log.gaps
+    known = gaps[np.isfinite(gaps)]
+    bounded = counted(int((gaps != 0.0).sum()), "decision")
     text = f"At most {counted(most, 'position')}: at {bounded} more were wanted"
-    if gaps["mean"] is not None and gaps["largest"] is not None:
+    if len(known):
         text += (
-            f"; the best choice has at most {percent(gaps['mean'])} a year more in the mean of all"
-            f" decisions, {percent(gaps['largest'])} at one, net of risk and cost as believed"
+            f"; the best choice has at most {percent(known.mean())} a year more in the mean of all"
+            f" decisions, {percent(known.max())} at one, net of risk and cost as believed"
         )
-    unknown = f"; at {gaps['unknown']} nobody can say" if gaps["unknown"] else ""
-    return [f"{text}{unknown}."]
+    unknown = len(gaps) - len(known)
+    return [f"{text}{f'; at {unknown} nobody can say' if unknown else ''}."]
 
 
 def failure_remarks(run: Run) -> list[str]:
@@ -327,39 +252,20 @@ def failure_remarks(run: Run) -> list[str]:
     ]
 
 
-def no_trade_remarks(run: Run, strategy: str) -> list[str]:
-    """Why a run that never traded did not: the largest edge a decision saw, and its cost.
-
-    strategy: the name of what sized; one of a user's own goes by what it likes, and not by edges.
-    """
+def no_trade_remarks(run: Run) -> list[str]:
+    """Why a run that never traded did not: the largest edge a decision saw, and its cost."""
     if run.fills:
         return []
     choices = [choice for decision in run.decisions for choice in decision.choices]
     forecast = [choice for choice in choices if np.isfinite(choice.mu)]
     if not forecast:
         return ["No trades: no symbol ever decided."]
-    if is_own(strategy):
-        best = max(choices, key=_wanted_change)
-        change = f"the largest change that {strategy} asked for, {_wanted_change(best):.2g} of"
-        return [f"No trades: {change} equity ({best.symbol}), came to nothing."]
     best = max(forecast, key=lambda choice: _edge(choice) - choice.cost)
     edge = f"{basis_points(_edge(best))} ({best.symbol})"
-    cost = basis_points(best.cost)
-    if _edge(best) <= best.cost:
-        return [f"No trades: the largest edge, {edge}, did not exceed its cost of {cost}."]
-    why = f"limits: {best.bound_by}" if best.binding else "too small for one increment"
-    return [f"No trades although the largest edge, {edge}, exceeds its cost of {cost} ({why})."]
-
-
-def _wanted_change(choice: Choice) -> float:
-    """By how much of equity a strategy would have moved a symbol, before or under limits."""
-    return float(np.nanmax(np.abs([0.0, choice.kelly - choice.held, choice.target - choice.held])))
+    bound = f"; limits: {best.bound_by}" if best.binding else ""
+    return [f"No trades: the largest edge was {edge}, its cost {basis_points(best.cost)}{bound}."]
 
 
 def _edge(choice: Choice) -> float:
     """What a decision expected of a symbol over its plan, long or short."""
     return abs(choice.rationale.earned + choice.rationale.forecast)
-
-
-def _quantities(run: Run) -> list[tuple[str, Decimal]]:
-    return [(fill.client_order_id, fill.qty) for fill in run.fills]

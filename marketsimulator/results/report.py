@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import yaml
 
 from execution.records import Run, hours_of, writers_of
 from execution.run_folder import SUMMARY
-from foundation.arrays import Index, Instants
 from foundation.cents import to_cents
 from foundation.charts import Chart
 from foundation.figures import number, percent, usd
@@ -20,21 +20,15 @@ from foundation.files import run_files
 from foundation.page import render_page
 from foundation.tables import Table
 from marketsimulator.results.forecast_outcomes import ForecastOutcomes, forecast_outcomes
-from marketsimulator.results.metrics import daily_marks, daily_rows, monthly_returns
+from marketsimulator.results.metrics import daily_marks, daily_rows, returns_by
 from marketsimulator.results.report_charts import (
     Curve,
+    daily_weights,
     drawdown_chart,
     equity_chart,
     fan_chart,
     leverage_chart,
     pit_chart,
-)
-from marketsimulator.results.report_figures import (
-    Profits,
-    coin_leverage,
-    daily_weights,
-    profits_to_the_cent,
-    stock_leverage,
 )
 from marketsimulator.results.report_tables import (
     LISTED,
@@ -48,13 +42,13 @@ from marketsimulator.results.report_tables import (
     lead_table,
     month_table,
     order_table,
+    profit_cents,
     significance_text,
     symbol_table,
     trip_facts,
-    trip_sums,
     trip_table,
 )
-from marketsimulator.results.round_trips import RoundTrips, round_trips
+from marketsimulator.results.round_trips import round_trips
 from marketsimulator.results.summary import Results
 from marketsimulator.results.verdict import verdict
 from trainingdata.bars import closes_of
@@ -123,10 +117,18 @@ def render_report(
     files: names of those beside the page.
     """
     main, bars = results.main, results.market.bars
+    capital = results.settings.capital
     orders = main.order_frame()
     trips = round_trips(main, closes_of(bars))
-    capital = results.settings.capital
-    profits = profits_to_the_cent(trips, bars.symbols, summary["contributions"], capital)
+    at, values = main.curve()
+    rows, marks = daily_rows(at, coins=results.coins)
+    names = column_names(summary)
+    falls = [_daily_fall(run, results) for run in results.runs] if len(marks) else []
+    profits = profit_cents(summary["contributions"], capital)
+    profit = sum(profits.values(), Decimal(0))
+    gross = profit + to_cents(summary["costs"])
+    notional = sum(abs(float(fill.qty)) * fill.price for fill in main.fills)
+    outcomes = forecast_outcomes(main, bars, results.market.splits)
     return render_page(
         "marketsimulator/report.html.j2",
         s=summary,
@@ -139,87 +141,32 @@ def render_report(
         significance=significance_text(summary),
         leads=lead_table(summary),
         fills=fill_table(summary),
+        equity=equity_chart(names, [run.curve() for run in results.runs]),
+        drawdown=drawdown_chart(names, falls) if falls else None,
+        deepest=percent(summary["max_drawdown"]),
+        leverage=leverage_chart(main, results.settings.limits.crypto_leverage),
+        months=month_table(*(returns_by(unit, at, values, capital=capital) for unit in "MY")),
+        symbols=symbol_table(bars.symbols, daily_weights(bars, main, rows), profits),
+        costs=cost_table(summary["costs_by_kind"], notional),
+        gross=f"Before costs {usd(gross, sign=True)}, after them {usd(profit, sign=True)}.",
+        money=attribution_tables(**summary["attribution"], profit=profit),
+        trip_facts=trip_facts(trips),
+        trips=trip_table(trips[-TRIPS:]),
+        made=len(trips),
+        forecasts=len(outcomes),
+        fans=_fans(results, outcomes),
+        pit=pit_chart(outcomes.pit()) if len(outcomes) else None,
         sent=len(orders),
         orders=order_table(orders.tail(LISTED), main.fill_frame()),
         settings=settings,
         files=files,
-        **_curve_values(summary, results),
-        **_symbol_values(summary, results, profits),
-        money=attribution_tables(**summary["attribution"], profits=profits, bookings=main.bookings),
-        **_trip_values(trips, profits),
-        **_forecast_values(results),
     )
-
-
-def _curve_values(summary: dict[str, Any], results: Results) -> dict[str, Any]:
-    """Equity, drawdown, leverage and months."""
-    names = column_names(summary)
-    at, values = results.main.curve()
-    rows, marks = daily_rows(at, coins=results.coins)
-    falls = [_daily_fall(run, results) for run in results.runs] if len(marks) else []
-    return {
-        "equity": equity_chart(names, [run.curve() for run in results.runs]),
-        "drawdown": drawdown_chart(names, falls) if falls else None,
-        "deepest": percent(summary["max_drawdown"]),
-        "leverage": _leverage(results, rows, marks) if len(marks) else [],
-        "months": month_table(monthly_returns(at, values, capital=results.settings.capital)),
-    }
 
 
 def _daily_fall(run: Run, results: Results) -> Curve:
     """Below the peak until then, at the run's begin and at 16:00 New York of each day."""
     at, daily = daily_marks(*run.curve(), capital=results.settings.capital, coins=results.coins)
     return at, daily / np.maximum.accumulate(daily) - 1
-
-
-def _leverage(results: Results, rows: Index, marks: Instants) -> list[tuple[str, Chart]]:
-    """A chart of each asset class that was ever held."""
-    charts = []
-    if any(row.gross_stock for row in results.main.rows):
-        days = stock_leverage(results.main, rows, marks)
-        charts.append(("Leverage in stocks", leverage_chart(days, "stocks")))
-    if any(row.gross_crypto for row in results.main.rows):
-        days = coin_leverage(results.main, rows, marks, results.settings.limits.crypto_leverage)
-        charts.append(("Leverage in coins", leverage_chart(days, "coins")))
-    return charts
-
-
-def _symbol_values(summary: dict[str, Any], results: Results, profits: Profits) -> dict[str, Any]:
-    """Weights, contributions and costs."""
-    at, _ = results.main.curve()
-    rows, _ = daily_rows(at, coins=results.coins)
-    weights = daily_weights(results.market.bars, results.main, rows)
-    notional = sum(abs(float(fill.qty)) * fill.price for fill in results.main.fills)
-    gross = profits.total + to_cents(summary["costs"])
-    return {
-        "symbols": symbol_table(results.market.bars.symbols, weights, profits),
-        "costs": cost_table(summary["costs_by_kind"], notional),
-        "gross": f"Before costs {usd(gross, sign=True)}, after them"
-        f" {usd(profits.total, sign=True)}.",
-    }
-
-
-def _trip_values(trips: RoundTrips, profits: Profits) -> dict[str, Any]:
-    """Round trips and what they add up to."""
-    return {
-        "trip_facts": trip_facts(trips),
-        "trip_sums": trip_sums(profits),
-        "trips": trip_table(trips, profits),
-        "closed": len(trips.closed),
-        "listed": min(len(trips.closed), TRIPS),
-    }
-
-
-def _forecast_values(results: Results) -> dict[str, Any]:
-    """Fans and calibration; `forecasts` is 0 where the run has none."""
-    outcomes = forecast_outcomes(results.main, results.market.bars, results.market.splits)
-    if not len(outcomes):
-        return {"forecasts": 0}
-    return {
-        "forecasts": len(outcomes),
-        "fans": _fans(results, outcomes),
-        "pit": pit_chart(outcomes.pit()),
-    }
 
 
 def _fans(results: Results, outcomes: ForecastOutcomes) -> Sequence[tuple[str, Chart]]:

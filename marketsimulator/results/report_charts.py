@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from foundation.arrays import Array, Instants
+from execution.records import Run
+from foundation.arrays import Array, Index, Instants
 from foundation.charts import Chart, Form, Series, Unit, transform_chart
 from foundation.figures import number, percent, usd
 from foundation.tables import Shape
 from marketsimulator.results.forecast_outcomes import ForecastOutcomes
-from trainingdata.instants import NEW_YORK
+from trainingdata.bars import CLOSE, Bars
+from trainingdata.instants import NEW_YORK, new_york_date
 
 CLOCK = NEW_YORK.key  # of every chart
 RUNS = ("first", "quiet", "third")  # colours of the main run, the random walk, buy-and-hold
-SAME = 1e-6  # of the values of two curves that are one line
 CONES = 40  # intervals of a fan
 CONE = 0.98  # of the way to the next decision, where a cone ends so that the next can begin
 
@@ -38,41 +38,38 @@ def drawdown_chart(names: Sequence[str], curves: Sequence[Curve]) -> Chart:
     return _curves_chart("Drawdown", names, curves, "percent", percent)
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class DailyLeverage:
-    """Gross exposure over equity of one asset class by day, and what it may be.
+def leverage_chart(run: Run, coins: float) -> Chart | None:
+    """Gross exposure over equity, the highest of each New York day, under the ceilings that
+    decisions went by; None where nothing was ever held.
 
-    bounds: [D + 1] the run's first instant, and 16:00 New York of each day.
-    highest: [D] of each day.
-    held: [D] at 16:00.
-    ceilings: (name, [D]) of each ceiling.
+    coins: the ceiling of coins, by day and night.
     """
+    at, equity = run.curve()
+    gross = np.array([(row.gross_stock, row.gross_crypto) for row in run.rows])
+    leverage = np.zeros_like(gross)
+    np.divide(gross, equity[:, None], out=leverage, where=equity[:, None] > 0)
+    held = pd.DataFrame(leverage).groupby(new_york_date(at)).max()
+    allowed = pd.Series(run.log.stock_ceilings).groupby(new_york_date(run.log.at))
+    series: list[Series] = []
 
-    bounds: Instants
-    highest: Array
-    held: Array
-    ceilings: tuple[tuple[str, Array], ...]
+    def add(name: str, colour: str, values: pd.Series, form: Form) -> None:
+        days = values.index.to_numpy().astype("datetime64[ns]")
+        series.append(Series(name, colour, days, values.to_numpy(), form).thinned())
 
-
-def leverage_chart(days: DailyLeverage, what: str) -> Chart:
-    """Steps by day, filled: the day's highest, and what was held at 16:00, under the ceilings."""
-
-    def by_day(name: str, colour: str, values: Array, form: Form) -> Series:
-        return Series(name, colour, days.bounds, np.append(values, values[-1]), form).thinned()
-
-    ceilings = [
-        by_day(name, colour, values, "steps")
-        for (name, values), colour in zip(days.ceilings, ("limit", "third"), strict=False)
-    ]
-    return Chart(
-        f"Leverage in {what}: highest {number(days.highest.max())} times equity",
-        (
-            *reversed(ceilings),
-            by_day("highest of the day", "first", days.highest, "area"),
-            by_day("held at 16:00", "first", days.held, "area"),
-        ),
-        "multiple",
-        CLOCK,
+    if held[1].any():
+        add("ceiling of coins", "quiet", held[1] * 0.0 + coins, "steps")
+        add("coins", "third", held[1], "area")
+    if held[0].any():
+        add("ceiling of stocks into the night", "quiet", allowed.min(), "steps")
+        add("ceiling of stocks by day", "limit", allowed.max(), "steps")
+        add("stocks", "first", held[0], "area")
+    highest = " and ".join(
+        f"{number(held[kind].max())} times equity in {name}"
+        for kind, name in enumerate(("stocks", "coins"))
+        if held[kind].any()
+    )
+    return (
+        Chart(f"Leverage: highest {highest}", tuple(series), "multiple", CLOCK) if series else None
     )
 
 
@@ -117,20 +114,16 @@ def fan_chart(outcomes: ForecastOutcomes, s: int) -> Chart | None:
     )
 
 
-def hour_chart(hours: Sequence[str], earned: Sequence[float]) -> Chart:
-    """What was earned at each hour of day; hours: [H] as 10:30; earned: USD of each."""
-    values = np.array(earned)
-    places = np.arange(float(len(values)))
-    said = ", ".join(f"{hour} {usd(value, 0)}" for hour, value in zip(hours, earned, strict=True))
-    return Chart(
-        f"Profit by hour of day, New York: {said}",
-        (
-            Series("losses", "third", places, np.minimum(values, 0.0), "bars"),
-            Series("gains", "first", places, np.maximum(values, 0.0), "bars"),
-        ),
-        "usd",
-        labels=tuple(hours),
-    )
+def daily_weights(bars: Bars, run: Run, rows: Index) -> Array:
+    """[S, D] position over equity, signed, at these rows of the account; 0 without equity."""
+    at, equity = run.curve()
+    held = run.quantities(bars.symbols)[:, rows]
+    for s in np.flatnonzero(held.any(axis=1)).tolist():
+        times, values = bars.real_bars(s)
+        held[s] *= values[np.searchsorted(times, at[rows], side="right") - 1, CLOSE]
+    weights = np.zeros_like(held)
+    np.divide(held, equity[rows], out=weights, where=equity[rows] > 0)
+    return weights
 
 
 def spark(weights: Array, every: Array) -> tuple[Shape, ...]:
@@ -158,18 +151,7 @@ def _curves_chart(
     series: list[Series] = []
     ends = []
     for name, colour, (at, values) in zip(names, RUNS, curves, strict=False):
-        over = _hidden_text(names, curves[: len(series)], at, values)
-        series.append(Series(name + over, colour, at, values).thinned())
+        series.append(Series(name, colour, at, values).thinned())
         ends.append(f"{name} {written(values[-1]) if math.isfinite(values[-1]) else 'nothing'}")
     said = f"{text}; at the end: {', '.join(ends)}"
     return Chart(said, tuple(series[::-1]), unit, CLOCK, logarithmic=unit == "usd")
-
-
-def _hidden_text(names: Sequence[str], above: Sequence[Curve], at: Instants, values: Array) -> str:
-    """Which of the curves that are drawn above it covers a curve whole; empty where none does."""
-    for name, (other, worth) in zip(names, above, strict=False):
-        if np.array_equal(at, other) and np.allclose(
-            values, worth, rtol=SAME, atol=0.0, equal_nan=True
-        ):
-            return f" (the same line, under {name})"
-    return ""

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from execution.records import Booking
 from foundation.arrays import Array
 from foundation.cents import cents_that_add_up, table_that_adds_up, to_cents
-from foundation.charts import Chart
 from foundation.counts import counted
 from foundation.figures import NONE, basis_points, interval, minute, number, percent, quantity, usd
-from foundation.tables import Cell, Row, Shape, Table, bar, upright
-from marketsimulator.results.attribution import ACCOUNT, PARTS, Part
+from foundation.tables import Cell, Row, Table
+from marketsimulator.results.attribution import PARTS, Part
 from marketsimulator.results.metrics import TABLE_FIGURES, figure_text
-from marketsimulator.results.report_charts import hour_chart, spark
-from marketsimulator.results.report_figures import Profits
-from marketsimulator.results.round_trips import RoundTrip, RoundTrips
+from marketsimulator.results.report_charts import spark
+from marketsimulator.results.round_trips import RoundTrip
 from marketsimulator.results.verdict import run_label
 from trainingdata.instants import DAY, NEW_YORK
 
@@ -129,126 +126,98 @@ def cost_table(costs: dict[str, float], notional: float) -> Table:
     Kinds are rounded so that they add up to the sum.
     """
     total = to_cents(sum(costs.values()))
-    cents = cents_that_add_up(costs, total)
-    largest = max(*map(abs, cents.values()), Decimal(1))
 
-    def row(name: str, paid: Decimal, exact: float, *shapes: Shape) -> Row:
-        share = basis_points(exact / notional) if notional else ""
-        return name, usd(paid), share, Cell("", drawing=shapes)
+    def row(name: str, paid: Decimal, exact: float) -> Row:
+        return name, usd(paid), basis_points(exact / notional) if notional else ""
 
-    rows = [
-        row(COSTS[kind], paid, costs[kind], bar(0, float(100 * paid / largest)))
-        for kind, paid in cents.items()
-        if paid
-    ]
+    cents = cents_that_add_up(costs, total).items()
+    rows = [row(COSTS[kind], paid, costs[kind]) for kind, paid in cents if paid]
     rows.append(row("all", total, sum(costs.values())))
-    return Table("Costs", ("kind", "USD", "of what was traded", ""), rows, summed=True)
+    return Table("Costs", ("kind", "USD", "of what was traded"), rows, summed=True)
 
 
-def around_zero(amount: Decimal, largest: Decimal) -> Cell:
-    """A bar to the right of the middle where the amount is a gain.
+def profit_cents(contributions: Mapping[str, float], capital: float) -> dict[str, Decimal]:
+    """What each symbol, interest and other cash earned, in cents that add up to the profit.
 
-    largest: amount whose bar reaches the edge, above 0.
+    contributions: fractions of capital, as the summary has them.
     """
-    return Cell("", drawing=(bar(50, 50 + float(50 * amount / largest)), upright(50)))
+    earned = {name: share * capital for name, share in contributions.items()}
+    return cents_that_add_up(earned, to_cents(sum(earned.values())))
 
 
-def symbol_table(symbols: Sequence[str], weights: Array, profits: Profits) -> Table:
+def symbol_table(symbols: Sequence[str], weights: Array, profits: Mapping[str, Decimal]) -> Table:
     """Weights and profit of each symbol, the largest profit first; interest, other cash, the sum.
 
-    weights: [S, D], signed.
+    weights: [S, D], signed. profits: as `profit_cents` has them.
     """
-    cents = {**profits.symbols, **profits.rest}
-    largest = max(*map(abs, cents.values()), Decimal(1))
     rows: list[Row] = []
-    for s in sorted(range(len(symbols)), key=lambda s: cents[symbols[s]], reverse=True):
+    for s in sorted(range(len(symbols)), key=lambda s: profits[symbols[s]], reverse=True):
         size = np.abs(weights[s])
         highest = percent(float(size.max(initial=0.0)), 1)
         mean = percent(float(size.mean()) if len(size) else 0.0, 1)
-        held = f"Weight of {symbols[s]}, at most {highest}"
-        earned = cents[symbols[s]]
-        rows.append(
-            (
-                *(symbols[s], Cell(held, drawing=spark(weights[s], weights)), mean, highest),
-                *(usd(earned, sign=True), around_zero(earned, largest)),
-            )
+        drawn = Cell(
+            f"Weight of {symbols[s]}, at most {highest}", drawing=spark(weights[s], weights)
         )
-    for name, earned in {**profits.rest, "total": profits.total}.items():
-        rows.append((name, "", "", "", usd(earned, sign=True), ""))
+        rows.append((symbols[s], drawn, mean, highest, usd(profits[symbols[s]], sign=True)))
+    rest = {name: usd for name, usd in profits.items() if name not in symbols}
+    for name, earned in {**rest, "total": sum(profits.values(), Decimal(0))}.items():
+        rows.append((name, "", "", "", usd(earned, sign=True)))
     heads = ("symbol", "weight at 16:00, day by day", "mean", "largest", "contribution")
-    return Table(
-        "By symbol", (*heads, "loss · gain"), rows, words=(1, 5), spare=(2, 5), summed=True
-    )
+    return Table("By symbol", heads, rows, words=(1,), spare=(2,), summed=True)
 
 
-def month_table(returns: Sequence[tuple[np.datetime64, float | None]]) -> Table:
-    """A row a month and one for the year, a column a year; what is no full part is empty."""
-    by_month: dict[tuple[int, int], float | None] = {}
-    for month, value in returns:
-        stamp = pd.Timestamp(month)
-        by_month[stamp.year, stamp.month] = value
-    years = sorted({year for year, _ in by_month})
-    rows: list[Row] = []
-    for number_of, name in enumerate(MONTHS, 1):
-        places = [(year, number_of) for year in years]
-        if any(place in by_month for place in places):
-            cells = (_toned(by_month[at]) if at in by_month else Cell("") for at in places)
-            rows.append((name, *cells))
-    rows.append(("year", *(_toned(_compounded(by_month, year)) for year in years)))
-    return Table("Monthly returns", ("", *map(str, years)), rows, summed=True)
+def month_table(months: pd.Series, years: pd.Series) -> Table:
+    """A row a month and one for the year, a column a year; what is no part of the run is empty.
+
+    months, years: returns by their first day, as `returns_by` has them.
+    """
+    at = pd.DatetimeIndex(months.index)
+    known = dict(zip(zip(at.month, at.year, strict=True), map(_toned, months), strict=True))
+    every = pd.DatetimeIndex(years.index).year
+    rows: list[Row] = [
+        (MONTHS[month - 1], *(known.get((month, year), "") for year in every))
+        for month in sorted({month for month, _ in known})
+    ]
+    rows.append(("year", *map(_toned, years)))
+    return Table("Monthly returns", ("", *map(str, every)), rows, summed=True)
 
 
-def trip_facts(trips: RoundTrips) -> list[tuple[str, str]]:
+def trip_facts(trips: Sequence[RoundTrip]) -> list[tuple[str, str]]:
     """(name, text) of what the round trips amount to."""
-    profits = np.array([trip.profit for trip in trips.closed])
-    if not len(profits):
-        return [("closed", "0"), ("still held", f"{len(trips.held)}")]
+    closed = [trip for trip in trips if trip.closed_at is not None]
+    facts = [
+        ("closed", number(len(closed), 0)),
+        ("still held", number(len(trips) - len(closed), 0)),
+    ]
+    if not closed:
+        return facts
+    profits = np.array([trip.profit for trip in closed])
     gains, losses = profits[profits > 0], profits[profits < 0]
-    days = np.median([(trip.closed_at - trip.opened_at) / DAY for trip in trips.closed])
+    days = np.median([(trip.closed_at - trip.opened_at) / DAY for trip in closed])
     return [
-        ("closed", number(len(profits), 0)),
+        *facts,
         ("with a gain", percent(len(gains) / len(profits), 0)),
         ("mean gain", usd(to_cents(gains.mean())) if len(gains) else NONE),
         ("mean loss", usd(to_cents(losses.mean())) if len(losses) else NONE),
-        ("largest gain", usd(to_cents(gains.max())) if len(gains) else NONE),
-        ("largest loss", usd(to_cents(losses.min())) if len(losses) else NONE),
         ("median time held", f"{number(float(days), 1)} days"),
     ]
 
 
-def trip_table(trips: RoundTrips, profits: Profits) -> Table:
-    """The latest that are closed, then what is held at the end, which stands at the last close."""
-
-    def row(trip: RoundTrip, profit: Decimal, closed: str) -> Row:
-        return (
+def trip_table(trips: Sequence[RoundTrip]) -> Table:
+    """A row a round trip; what is still held stands at the last close."""
+    rows = [
+        (
             trip.symbol,
             minute(trip.opened_at),
-            closed,
-            "long" if trip.qty > 0 else "short",
-            quantity(float(abs(trip.qty)), DIGITS),
-            usd(trip.entry, 4),
-            usd(trip.exit, 4),
+            "still held" if trip.closed_at is None else minute(trip.closed_at),
+            quantity(float(trip.largest), DIGITS, sign=True),
             usd(to_cents(trip.fees)),
-            Cell(usd(profit, sign=True), "good" if trip.profit > 0 else "bad"),
+            Cell(usd(to_cents(trip.profit), sign=True), "good" if trip.profit > 0 else "bad"),
         )
-
-    closed = list(zip(trips.closed, profits.closed, strict=True))[-TRIPS:]
-    rows = [row(trip, profit, minute(trip.closed_at)) for trip, profit in closed]
-    held = zip(trips.held, profits.held, strict=True)
-    rows += [row(trip, profit, "still held") for trip, profit in held]
-    heads = ("symbol", "opened", "closed", "side", "quantity", "entry", "exit", "fees", "profit")
+        for trip in trips
+    ]
+    heads = ("symbol", "opened", "closed", "most held", "fees", "profit")
     return Table("Round trips", heads, rows)
-
-
-def trip_sums(profits: Profits) -> Table:
-    """USD of what was closed, what is still held, and both, which the symbols earned."""
-    sums = {
-        "closed": sum(profits.closed, Decimal(0)),
-        "still held, at the last close": sum(profits.held, Decimal(0)),
-        "all symbols": sum(profits.symbols.values(), Decimal(0)),
-    }
-    rows = [(name, usd(amount, sign=True)) for name, amount in sums.items()]
-    return Table("Sums of round trips", (), rows, summed=True)
 
 
 def order_table(orders: pd.DataFrame, fills: pd.DataFrame) -> Table:
@@ -277,19 +246,12 @@ def _gain(fraction: Any) -> str:
     return percent(fraction, sign=True)
 
 
-def _compounded(by_month: dict[tuple[int, int], float | None], year: int) -> float | None:
-    parts = [value for (of, _), value in by_month.items() if of == year]
-    known = [value for value in parts if value is not None]
-    return float(np.prod([1 + value for value in known])) - 1 if len(known) == len(parts) else None
-
-
 def _toned(value: float | None) -> Cell:
     text = _gain(value)
     return Cell(text, {"+": "good", "-": "bad"}.get(text[0], ""))
 
 
 Parts = Mapping[Part, float]
-Cents = Mapping[Part, Decimal]
 MEANINGS: Mapping[Part, str] = {
     "premium": "what the stated premium alone wanted, before limits",
     "forecast": "what the forecast alone wanted, before limits",
@@ -299,80 +261,37 @@ MEANINGS: Mapping[Part, str] = {
     "financing": "interest, borrow, dividends; of a live account all else that moved its cash",
     "timing": "held and not decided; the way from the decision's price to the fill's",
 }
-NO_CENTS = Decimal(0)
-
-
-class AttributionTables(NamedTuple):
-    """The parts of a profit as a report shows them, and the profit by hour of day."""
-
-    parts: Table
-    symbols: Table
-    hours: Table
-    chart: Chart
 
 
 def attribution_tables(
-    symbols: Mapping[str, Parts],
-    hours: Mapping[str, Parts],
-    profits: Profits,
-    bookings: Iterable[Booking],
-) -> AttributionTables:
-    """The tables of a run; symbols, hours: as `summary.json` has them."""
+    symbols: Mapping[str, Parts], hours: Mapping[str, Parts], profit: Decimal
+) -> dict[str, Table]:
+    """The parts of a profit, by symbol and by hour of day, in cents that add up to it.
+
+    symbols, hours: as `summary.json` has them.
+    """
     # Coins have bars at every hour of the day, also where no coin was held.
     hours = {hour: parts for hour, parts in hours.items() if any(parts.values())} or hours
-    by_symbol = symbol_profits(profits, bookings)
-    totals = part_totals(symbols.values(), profits.total)
-    earned = {hour: sum(parts.values()) for hour, parts in hours.items()}
-    by_hour = cents_that_add_up(earned, profits.total)
-    symbol_cents = table_that_adds_up(symbols, by_symbol, totals)
-    hour_cents = table_that_adds_up(hours, by_hour, totals)
-    largest = max(*map(abs, totals.values()), Decimal(1))
-    rows = [
-        (part, usd(amount, sign=True), around_zero(amount, largest), MEANINGS[part])
-        for part, amount in totals.items()
+    exact = {part: sum(row[part] for row in symbols.values()) for part in PARTS}
+    totals = cents_that_add_up(exact, profit)
+    rows: list[Row] = [
+        (part, usd(cents, sign=True), MEANINGS[part]) for part, cents in totals.items()
     ]
-    heads = ("part", "USD", "loss · gain", "what it is")
-    return AttributionTables(
-        parts=Table(
-            "Where the money came from",
-            heads,
-            [*rows, ("profit", usd(profits.total, sign=True), "", "")],
-            words=(2, 3),
-            spare=(2,),
-            summed=True,
-        ),
-        symbols=_table("Parts by symbol", symbol_cents, totals),
-        hours=_table("Parts by hour of day", hour_cents, totals),
-        chart=hour_chart(tuple(by_hour), [float(earned) for earned in by_hour.values()]),
-    )
+    heads = ("part", "USD", "what it is")
+    rows.append(("profit", usd(profit, sign=True), ""))
+    return {
+        "parts": Table("Where the money came from", heads, rows, words=(2,), summed=True),
+        "symbols": _parts_table("Parts by symbol", symbols, totals),
+        "hours": _parts_table("Parts by hour of day", hours, totals),
+    }
 
 
-def symbol_profits(profits: Profits, bookings: Iterable[Booking]) -> dict[str, Decimal]:
-    """What each symbol and the account earned, with dividends, borrow and fractions of shares."""
-    own = dict(profits.symbols)
-    own[ACCOUNT] = sum(profits.rest.values(), NO_CENTS)
-    for booking in bookings:
-        # A symbol's trades hold its spread, slippage and end. All else is booked in whole cents.
-        if booking.symbol and booking.kind not in ("spread", "slippage", "ended"):
-            amount = to_cents(booking.usd)
-            own[booking.symbol] += amount
-            own[ACCOUNT] -= amount
-    return own
-
-
-def part_totals(rows: Iterable[Parts], profit: Decimal) -> dict[Part, Decimal]:
-    """The sum of each part in cents, which add up to the profit."""
-    listed = list(rows)
-    exact = {part: sum(row[part] for row in listed) for part in PARTS}
-    return cents_that_add_up(exact, profit)
-
-
-def _table(title: str, table: Mapping[str, Cents], totals: Cents) -> Table:
+def _parts_table(title: str, exact: Mapping[str, Parts], totals: Mapping[Part, Decimal]) -> Table:
     """The parts of each row and their sum; the last row is the sum of all."""
+    profit = sum(totals.values(), Decimal(0))
+    sums = cents_that_add_up({name: sum(row.values()) for name, row in exact.items()}, profit)
     rows: list[Row] = []
-    for name, parts in [*table.items(), ("total", totals)]:
-        profit = sum((parts[part] for part in PARTS), NO_CENTS)
-        tone = "good" if profit > 0 else "bad" if profit < 0 else ""
+    for name, parts in {**table_that_adds_up(exact, sums, totals), "total": totals}.items():
         cells = [usd(parts[part], sign=True) for part in PARTS]
-        rows.append((name, *cells, Cell(usd(profit, sign=True), tone)))
+        rows.append((name, *cells, usd(sums.get(name, profit), sign=True)))
     return Table(title, ("", *PARTS, "profit"), rows, summed=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
@@ -151,20 +152,13 @@ def varied_settings(runs: Sequence[RunRecord]) -> dict[str, tuple[Any, ...]]:
 
 
 def run_names(runs: Sequence[RunRecord]) -> tuple[str, ...]:
-    """What tells runs apart: a name, or the end of a folder's path, as long as need be."""
+    """What tells runs apart: a name, or what a folder's path has beyond that of all of them."""
     paths = [run.path.resolve() for run in runs if run.path is not None]
-    named = iter(_path_ends(paths, {run.name for run in runs if run.path is None}))
-    return tuple(run.name if run.path is None else next(named) for run in runs)
-
-
-def _path_ends(paths: Sequence[Path], taken: Collection[str]) -> tuple[str, ...]:
-    """The ends of paths, as long as it takes to tell them apart, and from names that are taken."""
-    most = max((len(path.parts) for path in paths), default=0)
-    for length in range(1, most):
-        names = tuple("/".join(path.parts[-length:]) for path in paths)
-        if len({*names, *taken}) == len(names) + len(taken):
-            return names
-    return tuple(map(str, paths))
+    above = Path(os.path.commonpath([path.parent for path in paths])) if paths else Path()
+    if {str(path.relative_to(above)) for path in paths} & {run.name for run in runs}:
+        above = above.parent
+    below = (str(path.relative_to(above)) for path in paths)
+    return tuple(run.name if run.path is None else next(below) for run in runs)
 
 
 def value_text(value: Any) -> str:

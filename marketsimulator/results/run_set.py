@@ -8,8 +8,9 @@ from functools import reduce
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 
-from foundation.arrays import Array, Instants, Mask
+from foundation.arrays import Array, Instants
 from foundation.counts import counted
 from foundation.errors import InputError
 from foundation.figures import percent
@@ -91,10 +92,8 @@ class RunSet(SharedDays):
 
     names: [V], each once.
     varied: values [V] of each setting that is not the same in all.
-    sharpes: [V] yearly Sharpe ratio; NaN where it is not defined. It ranks short runs as well.
-    annual: [V] whether there is enough of a run to show figures that are scaled to a year.
-    deflated: [V] probability that it is above 0 after all trials; NaN where it is not defined.
-    trials: that the ratios are deflated by.
+    table: a row a run: its figures, whether they may be scaled to a year (`annual_figures`), its
+        Sharpe ratio after all trials (`deflated_sharpe`) and their number (`trials`).
     overfitting: what choosing the best of them comes to; None where there is too little to say.
     seed: of the bootstrap.
     no_result: why the figures are no result whatever they are; empty where they may be one.
@@ -102,10 +101,7 @@ class RunSet(SharedDays):
 
     names: tuple[str, ...]
     varied: Mapping[str, tuple[Any, ...]]
-    sharpes: Array
-    annual: Mask
-    deflated: Array
-    trials: int
+    table: pd.DataFrame
     overfitting: Overfitting | None
     seed: int
     no_result: str = ""
@@ -122,9 +118,10 @@ class RunSet(SharedDays):
     def ranking(self) -> list[int]:
         """Numbers of the runs by Sharpe ratio, those without one last; by total return if all lost.
 
-        Of two runs that lost the same, the one that risked more has the higher ratio.
+        The ratio ranks short runs as well. Of two runs that lost the same, the one that risked
+        more has the higher ratio.
         """
-        figures = self.totals if self.all_lost else self.sharpes
+        figures = self.totals if self.all_lost else self.table["sharpe"].to_numpy(dtype=float)
         return sorted(range(len(figures)), key=lambda k: -np.nan_to_num(figures[k], nan=-9e9))
 
     def growth(self) -> tuple[Instants, Array]:
@@ -195,7 +192,7 @@ def set_verdict(runs: RunSet, found: Separation) -> Verdict:
     told = "; ".join(said) or "is the only one that ends with equity"
     told_from_all = bool(names["behind"]) and not (names["ahead"] or names["alike"])
     level: Literal["good", "bad", "open"] = "open"
-    if told_from_all and runs.deflated[found.best] >= LIKELY:
+    if told_from_all and runs.table["deflated_sharpe"][found.best] >= LIKELY:
         level = "good"
     if runs.no_result:
         level = "bad"
@@ -208,11 +205,12 @@ def _rest(runs: RunSet, found: Separation, ruined: Sequence[str]) -> str:
     if not runs.all_lost:
         order = "The best is the one with the highest Sharpe ratio"
     said = [f"{counted(len(runs.names), 'run')} over the same {counted(runs.days, 'day')}. {order}"]
-    deflated = runs.deflated[found.best]
+    best: Any = runs.table.iloc[found.best]
+    deflated = float(best["deflated_sharpe"])
     if np.isfinite(deflated):
         said[0] += (
-            f"; after {counted(runs.trials, 'trial')} its ratio is above zero with a probability of"
-            f" {percent(deflated, 0)}{', luck is not ruled out' if deflated < LIKELY else ''}"
+            f"; after {counted(best['trials'], 'trial')} its ratio is above zero with a probability"
+            f" of {percent(deflated, 0)}{', luck is not ruled out' if deflated < LIKELY else ''}"
         )
     said.append(overfitting_text(runs))
     if any(lead is not None and lead.interval for lead in found.leads):
@@ -261,5 +259,5 @@ def length_remarks(runs: RunSet) -> list[str]:
     """That there is too little to scale to a year, of all runs or of some."""
     if runs.days < FEWEST_DAYS:
         return [f"Only {counted(runs.days, 'day')}: {NO_ANNUAL_FIGURES}."]
-    few = [runs.names[k] for k in runs.ranking() if not runs.annual[k]]
+    few = [runs.names[k] for k in runs.ranking() if not runs.table["annual_figures"][k]]
     return [f"Fewer than {FEWEST_FILLS} fills: {_few(few)}; {NO_ANNUAL_FIGURES}."] if few else []

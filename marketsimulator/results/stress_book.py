@@ -38,7 +38,7 @@ from trainingdata.instants import utc_text
 from trainingdata.instruments import Instrument, instrument
 
 # Groups of settings that a book is marked and settled by, and of which a word may change a run's.
-CHANGEABLE = ("data", "costs", "fees", "margin", "fills", "correlation")
+CHANGEABLE = ("data", "costs", "fees", "margin", "fills")
 _KEPT = ("symbols", "increments", "timeframe", "fill", *CHANGEABLE)
 _TOLERANCE = 0.01  # USD by which the bars may value a book otherwise than the run did
 _OWN_BARS = "name the bars that the run was made of, data.dir=[DIR]"
@@ -116,10 +116,6 @@ def run_settings(run: RunFolder, changes: DictConfig) -> BacktestSettings:
     content = run.settings()
     if not content:
         raise DataError(f"{run.path / CONFIG}: there is none; a backtest leaves one")
-    data = content.get("data")
-    if isinstance(data, dict) and "splits" in data:
-        # Earlier runs say so whether they went on over a jump like a split.
-        data["accept_jumps"] = data.pop("splits") == "note"
     kept = OmegaConf.create(_finite({key: content[key] for key in _KEPT if key in content}))
     kept.merge_with(changes)
     try:

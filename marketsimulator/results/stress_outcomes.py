@@ -17,7 +17,6 @@ import numpy as np
 from execution.orders import Fill
 from foundation.arrays import Array, Instants
 from foundation.cents import cents_that_add_up, to_cents
-from foundation.errors import InputError
 from marketsimulator.account.book import hold
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.account.margin import close_margin, required_equity
@@ -80,7 +79,6 @@ class Stress:
 
     book: HeldBook
     outcomes: tuple[Outcome, ...]
-    skipped: Mapping[str, str]  # why there is no outcome, by scenario
 
     @property
     def worst(self) -> Outcome | None:
@@ -93,16 +91,8 @@ def stress(book: HeldBook, scenarios: Sequence[Scenario], settings: BacktestSett
     # Where no bar says what a symbol trades, nothing is bounded by its volume.
     fills = settings.fills if book.volumes.all() else FillTerms(volume_share=None)
     terms = replace(settings, fills=fills)
-    outcomes = []
-    skipped = {}
-    for scenario in scenarios:
-        try:
-            moves = moves_of(scenario, book, settings.correlation.session_window)
-        except InputError as error:
-            skipped[scenario.name] = str(error)
-        else:
-            outcomes.append(_outcome(book, scenario, moves, terms))
-    return Stress(book, tuple(outcomes), skipped)
+    outcomes = (_outcome(book, each, moves_of(each, book), terms) for each in scenarios)
+    return Stress(book, tuple(outcomes))
 
 
 def leverage_of(gross: float, equity: float) -> float | None:

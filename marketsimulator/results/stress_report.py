@@ -1,16 +1,13 @@
-"""What stress found: words and tables for the terminal and the page, and all of it as JSON."""
+"""What stress found: words and tables for the terminal, and all of it as JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 
 from foundation.cents import to_cents
 from foundation.figures import number, percent, quantity, usd
-from foundation.page import render_page
 from foundation.tables import Table, json_text
 from marketsimulator.results.stress_outcomes import SESSIONS, Outcome, Stress, leverage_of
-from marketsimulator.results.verdict import Verdict
 
 ENDINGS = {
     "none": "nothing",
@@ -20,11 +17,11 @@ ENDINGS = {
 }
 
 
-def verdict_of(found: Stress) -> Verdict:
-    """The worst case, and in which scenarios the broker calls or nothing is left."""
+def verdict_of(found: Stress) -> tuple[str, str]:
+    """The worst case; in which scenarios the broker calls or nothing is left."""
     worst = found.worst
     if worst is None:
-        return Verdict("open", "No scenario could be computed.", "")
+        return "No scenario could be computed.", ""
     claim = "No scenario loses anything."
     if worst.loss > 0:
         claim = f"Worst case: {worst.name} loses {usd(worst.loss)}{_of_equity(found, worst)}."
@@ -33,18 +30,12 @@ def verdict_of(found: Stress) -> Verdict:
     rest = f"The broker calls in {', '.join(called) or 'none'}."
     if wiped:
         rest += f" The account is wiped out in {', '.join(wiped)}."
-    return Verdict("bad" if called or wiped else "open", claim, rest)
+    return claim, rest
 
 
 def _of_equity(found: Stress, outcome: Outcome) -> str:
     equity = found.book.equity
     return f", {percent(float(outcome.loss) / equity, 1)} of equity" if equity > 0 else ""
-
-
-def remarks(found: Stress) -> list[str]:
-    """What a reader should know of the book, and of scenarios that were not computed."""
-    skipped = (f"{name} was not computed: {why}." for name, why in found.skipped.items())
-    return [*found.book.notes, *skipped]
 
 
 def stress_json(found: Stress) -> str:
@@ -54,7 +45,7 @@ def stress_json(found: Stress) -> str:
     content = {
         "source": book.source,
         "at": book.account.as_of,
-        "claim": verdict_of(found).claim,
+        "claim": verdict_of(found)[0],
         "worst": found.worst and found.worst.name,
         "book": {
             "cash": to_cents(book.account.cash),
@@ -67,25 +58,9 @@ def stress_json(found: Stress) -> str:
             {**asdict(each), "liquidations": [fill._asdict() for fill in each.liquidations]}
             for each in found.outcomes
         ],
-        "skipped": found.skipped,
-        "remarks": remarks(found),
+        "remarks": found.book.notes,
     }
     return json_text(content)
-
-
-def stress_page(found: Stress) -> str:
-    """All of it as one HTML page."""
-    sources = [(each.name, each.source) for each in found.outcomes]
-    return render_page(
-        "marketsimulator/stress.html.j2",
-        verdict=verdict_of(found),
-        notes=remarks(found),
-        tables=[
-            scenario_table(found),
-            loss_table(found, found.outcomes),
-            Table("Where the moves are from", ("scenario", "source"), sources, words=(1,)),
-        ],
-    )
 
 
 def scenario_table(found: Stress) -> Table:
@@ -109,19 +84,19 @@ def scenario_table(found: Stress) -> Table:
     return Table(title, (*heads, "equity then", "leverage then"), rows, words=(4, 5))
 
 
-def loss_table(found: Stress, outcomes: Sequence[Outcome]) -> Table:
-    """What moves by how much, and loses what."""
+def loss_table(found: Stress) -> Table:
+    """What moves by how much in the worst case, and loses what."""
     book = found.book
     held = zip(book.symbols, book.quantities.tolist(), book.marks.tolist(), strict=True)
     texts = {symbol: (quantity(size), quantity(mark, 6)) for symbol, size, mark in held}
     rows = []
-    for each in outcomes:
-        for symbol, loss in each.losses.items():
-            move = each.moves.get(symbol)
-            moved = ("", "") if move is None else (percent(move.move, sign=True), move.basis)
-            rows.append((each.name, symbol, *texts.get(symbol, ("", "")), *moved, usd(loss)))
-    heads = ("scenario", "symbol", "quantity", "mark", "move", "by", "loss")
-    return Table("Loss by symbol", heads, rows, words=(1, 5))
+    worst = found.worst
+    for symbol, loss in worst.losses.items() if worst else ():
+        move = worst.moves.get(symbol) if worst else None
+        moved = ("", "") if move is None else (percent(move.move, sign=True), move.basis)
+        rows.append((symbol, *texts.get(symbol, ("", "")), *moved, usd(loss)))
+    heads = ("symbol", "quantity", "mark", "move", "by", "loss")
+    return Table("Loss by symbol in the worst case", heads, rows, words=(4,))
 
 
 def _leverage(found: Stress) -> float | None:

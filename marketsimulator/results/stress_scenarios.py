@@ -14,13 +14,11 @@ from foundation.errors import InputError
 from foundation.settings import about, setting, settings_class
 from marketsimulator.results.stress_book import HeldBook
 from trainingdata.bars import CLOSE
-from trainingdata.correlation import session_returns
 from trainingdata.instants import instant, new_york_date, utc_text
 from trainingdata.instruments import instrument
-from trainingdata.sessions import Session, last_four_pm, session_of
+from trainingdata.sessions import Session, session_of
 
 HALTED = "halted"  # the basis of what does not trade
-FEWEST_RETURNS = 20  # of a symbol, from which a deviation is estimated
 LARGEST_RISE = 20.0  # GME rose to twenty times its price in January 2021
 
 
@@ -47,10 +45,6 @@ class Scenario:
         None,
         "`largest`: the largest stock stops trading at its last price; none: everything trades",
     )
-    deviations: float | None = setting(
-        None, "of the book a day, which it loses; none: moves as above", gt=0, le=20
-    )
-    correlation: float = setting(0.9, "between any two symbols then", ge=0, le=0.999)
 
     def __post_init__(self) -> None:
         try:
@@ -59,11 +53,6 @@ class Scenario:
                 instrument(symbol)
         except InputError as error:
             raise InputError(f"scenarios: {self.name}: {error}") from None
-        stated = (self.stocks, self.shorts, self.coins, self.symbols, self.day)
-        if self.deviations is not None and any(stated):
-            raise InputError(
-                f"scenarios: {self.name}: deviations say how all moves; leave the other moves"
-            )
 
     def session(self) -> Session | None:
         """The session of its day; none without a day."""
@@ -83,27 +72,15 @@ class Move:
     basis: str  # what decided that, in words
 
 
-def moves_of(scenario: Scenario, book: HeldBook, window: int) -> Mapping[str, Move]:
-    """The moves of a book's symbols, `HALTED` that which does not trade.
-
-    window: daily returns that deviations are estimated from, at most.
-
-    Raises InputError where there are no bars to take them from.
-    """
+def moves_of(scenario: Scenario, book: HeldBook) -> Mapping[str, Move]:
+    """The moves of a book's symbols, `HALTED` that which does not trade."""
     trading = np.ones(len(book.symbols), dtype=bool)
     stocks = np.where(book.crypto, 0.0, np.abs(book.values))
     if scenario.halted and stocks.any():
         trading[int(np.argmax(stocks))] = False
-    if scenario.deviations is not None:
-        moves = _book_move(scenario, book, trading, window)
-        basis = [f"{scenario.deviations:g} deviations of the book"] * len(moves)
-    else:
-        moves, basis = _stated_moves(scenario, book)
-        if session := scenario.session():
-            moves, basis = _own_moves(book, trading, session, moves, basis)
-    if (moves <= -1).any():
-        symbol = book.symbols[int(np.argmin(moves))]
-        raise InputError(f"{symbol} would fall by all that it is worth, and more")
+    moves, basis = _stated_moves(scenario, book)
+    if session := scenario.session():
+        moves, basis = _own_moves(book, trading, session, moves, basis)
     each = zip(book.symbols, moves.tolist(), basis, trading.tolist(), strict=True)
     # No move has no sign.
     return {s: Move(move + 0.0, why) if on else Move(0.0, HALTED) for s, move, why, on in each}
@@ -144,32 +121,3 @@ def _own_moves(
     worst = int(np.argmin(moves @ np.where(trading, book.values, 0.0)))
     words = f"own bars, {utc_text(before.closes)} to {utc_text(bars.times[rows[worst]])}"
     return moves[worst], [words if mine else said for mine, said in zip(own, basis, strict=True)]
-
-
-def _book_move(scenario: Scenario, book: HeldBook, trading: Mask, window: int) -> Array:
-    """[S] the likeliest returns of a day on which the book loses k of its deviations.
-
-    -k Σv / √(vᵀΣv) with Σ = diag(σ) R diag(σ), R of one correlation off its diagonal, v the book's
-    values in USD and σ the deviations of its daily log returns; of what is trading alone.
-    """
-    moves = np.zeros(len(book.symbols))
-    moving = np.flatnonzero(trading)
-    if not len(moving):
-        return moves
-    returns = session_returns(book.known, last_four_pm(book.account.as_of), window)[:, moving]
-    counts = np.isfinite(returns).sum(axis=0)
-    if counts.min() < FEWEST_RETURNS:
-        symbol = book.symbols[moving[int(np.argmin(counts))]]
-        raise InputError(
-            f"{symbol} has {counts.min()} daily returns by then, and a deviation takes"
-            f" {FEWEST_RETURNS}; data.dir=[DIR] names bars of it"
-        )
-    sigma = np.nanstd(returns, axis=0, ddof=1)
-    matrix = np.full((len(sigma), len(sigma)), scenario.correlation)
-    np.fill_diagonal(matrix, 1.0)
-    values = book.values[moving]
-    spread = sigma[:, None] * matrix * sigma[None, :] @ values
-    deviation = float(np.sqrt(values @ spread))
-    if deviation > 0:
-        moves[moving] = -(scenario.deviations or 0.0) * spread / deviation
-    return moves

@@ -11,7 +11,7 @@ import pandas as pd
 from execution.records import Run, prior_share
 from execution.trader import Decider, Trader
 from forecasting.baseline import RandomWalk
-from forecasting.forecast import Progress, reads_future
+from forecasting.forecast import Progress
 from foundation.arrays import Array, Mask
 from foundation.sample_size import allows_annual_figures
 from marketsimulator.results.attribution import run_attribution
@@ -22,22 +22,16 @@ from marketsimulator.results.remarks import (
     account_remarks,
     broker_remarks,
     cost_remarks,
-    daily_remarks,
     doubt_remarks,
     drawdown_remarks,
     ended_remarks,
     failure_remarks,
-    fill_remarks,
     little_remarks,
     luck_remarks,
-    market_remarks,
     no_trade_remarks,
-    position_gaps,
     position_remarks,
     prices_text,
-    random_walk_remarks,
     raw_remarks,
-    same_trades_remarks,
     undecided_remarks,
     universe_remarks,
 )
@@ -51,6 +45,7 @@ from marketsimulator.results.trial_identity import data_hash, trial_of
 from marketsimulator.results.trials import NO_LEDGER, Trial, TrialStatistics
 from marketsimulator.results.verdict import BUY_AND_HOLD as BUY_AND_HOLD
 from marketsimulator.results.verdict import RANDOM_WALK as RANDOM_WALK
+from marketsimulator.results.verdict import no_result
 from marketsimulator.runs.buy_and_hold import BuyAndHold
 from marketsimulator.runs.outcome import Outcome
 from marketsimulator.runs.simulate import simulate_trading
@@ -124,7 +119,6 @@ class Results:
         figures = self.figures(self.main)
         comparisons = {run.name: self.figures(run) for run in self.comparisons}
         significance = self.significance()
-        sizing = self.settings.sizing
         bars = self.market.bars
         growth = self.settings.universe.by_growth
         inside = self._inside()
@@ -143,13 +137,11 @@ class Results:
             *universe_remarks(
                 self.settings.universe, self.market, inside, self.settings.data.adjustment
             ),
-            *market_remarks(bars.source, reads_future=reads_future(self.main.name)),
-            *daily_remarks(bars, self.settings.limits),
+            *filter(None, [no_result(self.main.name, bars.source)]),
             *raw_remarks(self.main.name, calibrated=self.settings.forecaster.calibrated),
             *([] if growth else coverage_remarks(self.main, self.market, due, inside)),
             *little_remarks(figures["trades"], figures["days"]),
             *cost_remarks(figures["total_return"] * self.settings.capital, figures["costs"]),
-            *same_trades_remarks(self.main, self._walk),
             *luck_remarks(significance["deflated_sharpe"], significance["trials"]),
         ]
         fills = self.fills()
@@ -180,22 +172,14 @@ class Results:
             "remarks": [
                 *warnings,
                 *([self.uncounted] if self.trials is None else []),
-                *fill_remarks(fills),
-                *no_trade_remarks(self.main, sizing.strategy if sizing.enhanced else "legacy"),
-                *drawdown_remarks(sizing.drawdown),
-                *random_walk_remarks(comparisons[RANDOM_WALK]["rests_on_prior"]),
+                *no_trade_remarks(self.main),
+                *drawdown_remarks(self.settings.sizing.drawdown),
                 *undecided_remarks(self.main, ever_held),
                 *broker_remarks(self.main),
                 *failure_remarks(self.main),
                 *position_remarks(self.main, self.settings.limits.most_positions),
             ],
-            **self._position_gaps(),
         }
-
-    def _position_gaps(self) -> dict[str, Any]:
-        if self.settings.limits.most_positions is None:
-            return {}
-        return {"most_positions_gap": position_gaps(self.main)}
 
     def fills(self) -> dict[str, dict[str, float]]:
         """What the run earned and paid by the bars that its orders met; none without finer."""
@@ -276,10 +260,6 @@ class Results:
             for begin, end, view in self.market.views()
         ]
         return np.concatenate(parts)
-
-    @property
-    def _walk(self) -> Run:
-        return next(run for run in self.comparisons if run.name == RANDOM_WALK)
 
     def _daily(self, run: Run) -> tuple[Array, int]:
         """A run's daily equity, and the days of such a year, as `daily_equity`."""

@@ -59,7 +59,7 @@ def verdict(summary: dict[str, Any]) -> Verdict:
     claim = "; ".join(said[:1] + [text[0].lower() + text[1:] for text in said[1:]])
     claim = f"{claim}." if claim else "There is nothing to compare it with."
     level: Literal["good", "bad", "open"] = "good" if list(names) == ["ahead"] else "open"
-    reason = no_result(summary)
+    reason = no_result(summary["forecaster"], summary["data"])
     if reason or "behind" in names:
         level = "bad"
     return Verdict(level, f"{reason} {claim}".lstrip(), _rest(summary))
@@ -78,11 +78,11 @@ def _owned_label(summary: dict[str, Any], name: str) -> str:
     return f"{'its ' if name == RANDOM_WALK else ''}{run_label(summary, name)}"
 
 
-def no_result(summary: dict[str, Any]) -> str:
+def no_result(forecaster: str, data: str) -> str:
     """Why the figures are no result whatever they are; empty where they may be one."""
-    if reads_future(summary["forecaster"]):
+    if reads_future(forecaster):
         return "No result: the forecaster reads the future."
-    if summary["data"].startswith("synthetic"):
+    if data.startswith("synthetic"):
         return "No result: the market is synthetic."
     return ""
 

@@ -28,8 +28,7 @@ from marketsimulator.results.attribution import (
     symbol_parts,
 )
 from marketsimulator.results.figures import contributions
-from marketsimulator.results.report_figures import profits_to_the_cent
-from marketsimulator.results.report_tables import attribution_tables
+from marketsimulator.results.report_tables import attribution_tables, profit_cents
 from marketsimulator.results.round_trips import round_trips
 from marketsimulator.results.summary import Results
 from marketsimulator.runs.outcome import Outcome
@@ -88,16 +87,19 @@ def test_what_is_shown_of_the_parts_adds_up_to_the_cent(
 ) -> None:
     """By symbol, by hour and by part, also where dividends, splits and borrow are a symbol's."""
     run, bars, _ = wild_run(seed, Nature(), capital, wild, big)
-    trips = round_trips(run, closes_of(bars))
-    profits = profits_to_the_cent(trips, bars.symbols, contributions(bars, run, capital), capital)
+    earned = contributions(bars, run, capital)
+    profits = profit_cents(earned, capital)
+    profit = sum(profits.values())
+    assert profit == to_cents(run.rows[-1].equity - capital)
+    for symbol in bars.symbols:
+        own = sum(t.profit for t in round_trips(run, closes_of(bars)) if t.symbol == symbol)
+        assert own == pytest.approx(earned[symbol] * capital, abs=1e-6)
+        assert abs(float(profits[symbol]) - own) < 0.01 + 1e-6
     parts = run_attribution(run, Market(bars, 0, ACTIONS)).as_dict()
-    shown = attribution_tables(
-        parts["symbols"], parts["hours"], profits=profits, bookings=run.bookings
-    )
-    assert profits.total == to_cents(run.rows[-1].equity - capital)
-    in_all = [cents(row[1]) for row in shown.parts.rows]
-    assert sum(in_all[:-1]) == in_all[-1] == profits.total
-    for table in (shown.symbols, shown.hours):
+    shown = attribution_tables(parts["symbols"], parts["hours"], profit)
+    in_all = [cents(row[1]) for row in shown["parts"].rows]
+    assert sum(in_all[:-1]) == in_all[-1] == profit
+    for table in (shown["symbols"], shown["hours"]):
         amounts = [[cents(cell) for cell in cells] for _, *cells in table.rows]
         assert amounts[-1] == in_all
         assert [sum(column) for column in zip(*amounts[:-1], strict=True)] == in_all
@@ -106,28 +108,6 @@ def test_what_is_shown_of_the_parts_adds_up_to_the_cent(
 
 def cents(cell: str | Cell) -> Decimal:
     return Decimal(str(cell).replace("$", "").replace(",", ""))
-
-
-@settings(max_examples=20)
-@given(**RUNS, nature=st.sampled_from(["premium", "forecast", "limits"]))
-def test_what_no_decision_knew_has_no_part(
-    seed: int, capital: float, wild: float, big: float, nature: str
-) -> None:
-    run, bars, _ = wild_run(seed, replace(Nature(), **{nature: False}), capital, wild, big)
-    parts = run_attribution(run, Market(bars, 0, ACTIONS)).parts()
-    assert parts.pop(nature) == 0.0  # type: ignore[call-overload]
-    assert all(parts[name] for name in ("premium", "forecast", "limits") if name in parts)
-
-
-@settings(max_examples=10)
-@given(seed=st.integers(0, 10**6))
-def test_a_run_that_trades_nothing_gives_zeros(seed: int) -> None:
-    run, bars, _ = wild_run(seed, Nature(), CAPITAL, 0.03, 0.0)
-    assert not run.fills
-    found = run_attribution(run, Market(bars, 0, ACTIONS))
-    idle = sum(row.other for row in run.rows)
-    assert found.parts() == {part: 0.0 for part in PARTS} | {"financing": pytest.approx(idle)}
-    assert not found.usd[:-1].any()
 
 
 def by_pandas(folder: Path, closes: pd.DataFrame) -> pd.DataFrame:
@@ -210,14 +190,6 @@ def test_a_reader_finds_the_same_parts_in_the_files_of_a_run(
             for part, usd in parts.items():
                 expected = mine.loc[row, part] if row in mine.index else 0.0
                 assert usd == pytest.approx(expected, rel=1e-9, abs=1e-6), (name, row, part)
-
-
-def test_the_parts_of_a_walk_of_buy_and_hold_and_of_a_forecast(traded: Results) -> None:
-    main, walk, held = (run_attribution(run, traded.market).parts() for run in traded.runs)
-    assert all(main[part] for part in ("premium", "forecast", "limits", "sizing", "costs"))
-    assert walk["forecast"] == 0.0 != walk["premium"]
-    assert (held["premium"], held["forecast"], held["limits"]) == (0.0, 0.0, 0.0)
-    assert held["sizing"] != 0.0
 
 
 CHOICE = Choice(

@@ -64,11 +64,6 @@ def test_the_page_says_what_can_be_told_apart(found: Comparison) -> None:
         assert percent(returns[name], sign=True) in row[: row.index("</tr>")]
 
 
-def test_on_a_random_walk_premium_50_is_kelly_50(found: Comparison) -> None:
-    one, other = (found.records[found.names.index(n)].equity for n in ("kelly_50", "premium_50"))
-    np.testing.assert_array_equal(one, other)
-
-
 def test_what_is_varied_multiplies_the_strategies(settings: BacktestSettings) -> None:
     two = compare(settings, ["vol_target"], {"sizing.target_volatility": [0.05, 0.2]})
     assert two.names == (

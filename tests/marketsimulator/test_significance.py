@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -91,11 +90,6 @@ def test_the_best_of_many_coin_flippers_is_what_is_expected_of_it() -> None:
     assert expected_maximum_sharpe(50, 0.003) == pytest.approx(drawn, rel=0.02)
 
 
-def test_a_sharpe_ratio_without_days_or_variance_has_no_probability() -> None:
-    assert probabilistic_sharpe(0.1, 1) is None
-    assert probabilistic_sharpe(2.0, 100, skewness=5.0) is None
-
-
 def test_the_probability_is_that_of_a_normal_sample() -> None:
     """Of 4,000 markets with a true ratio of 0.05 a day, the share whose measured ratio lies
     below theirs is uniform.
@@ -124,36 +118,6 @@ def test_intervals_hold_the_truth_as_often_as_they_say_and_repeat_with_their_see
     assert intervals(returns, 252, seed=4) != intervals(returns, 252, seed=5)
     assert intervals(returns[:10], 252, seed=4) == {}
     assert intervals(np.zeros(50), 252, seed=4) == {}
-
-
-@pytest.mark.slow
-@given(st.integers(0, 10_000), st.integers(30, 250), st.floats(-0.001, 0.002))
-def test_figures_are_those_of_quantstats_where_both_define_the_same(
-    seed: int, days: int, drift: float
-) -> None:
-    returns = np.random.default_rng(seed).normal(drift, 0.01, days)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from quantstats import stats
-
-        series = pd.Series(returns, index=pd.bdate_range("2024-01-02", periods=len(returns)))
-        theirs = {
-            "volatility": stats.volatility(series, periods=252),
-            "sharpe": stats.sharpe(series, periods=252),
-            "max_drawdown": stats.max_drawdown(series),
-            "hit_rate": stats.win_rate(series),
-            "total_return": stats.comp(series),
-        }
-        if returns.min() < 0:
-            theirs["sortino"] = stats.sortino(series, periods=252)
-            theirs["profit_factor"] = stats.profit_factor(series)
-    ours = daily_performance(np.concatenate([[1.0], np.cumprod(1 + returns)]), 252).as_dict()
-    for name, value in theirs.items():
-        if value is not None and np.isfinite(value) and ours[name] is not None:
-            assert ours[name] == pytest.approx(value, rel=1e-6, abs=1e-9), name
-    assert ours["calmar"] is None or ours["calmar"] == pytest.approx(
-        ours["annual_return"] / -ours["max_drawdown"]
-    )
 
 
 def test_the_tail_and_the_days_below_a_peak_by_hand() -> None:
@@ -198,3 +162,8 @@ def test_variants_of_a_run_on_the_same_data_are_counted_once_each(tmp_path: Path
     for apart in ({"source": "synthetic market (seed 1)"}, {"symbols": ("ZZZ",)}, year):
         copy.write_bytes(path.read_bytes())
         assert entered(copy, replace(other, **apart)).count == 1
+
+
+def test_a_sharpe_ratio_without_days_or_variance_has_no_probability() -> None:
+    assert probabilistic_sharpe(0.1, 1) is None
+    assert probabilistic_sharpe(2.0, 100, skewness=5.0) is None
