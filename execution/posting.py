@@ -240,11 +240,6 @@ class Outbox(Generic[Placed]):
             self._venue.idempotent_client_ids or intent.state in _UNANSWERED
         )
 
-    def adopt(self, intent: OrderIntent, placed: Placed) -> None:
-        """Write down an order that works at the venue and is ours, and is not in the book."""
-        self.book.begin(self._own(replace(intent, state="working")))
-        self.noted(placed)
-
     def _own(self, intent: OrderIntent) -> OrderIntent:
         return replace(intent, job=self._job, venue=self._venue.name)
 

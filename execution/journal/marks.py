@@ -71,7 +71,7 @@ class EquitySnapshot:
         )
 
 
-_MARKS = Table("marks", EquitySnapshot)
+MARKS = Table("marks", EquitySnapshot)
 
 
 class MarkBook:
@@ -82,11 +82,11 @@ class MarkBook:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        _MARKS.create(database)
+        MARKS.create(database)
 
     def mark(self, mark: EquitySnapshot, point: Point) -> None:
         """Write down what the account is worth; of one instant the last word counts."""
-        _MARKS.put(self._database, mark.placed(point))
+        MARKS.put(self._database, mark.placed(point))
 
     def point_before(self, at: np.datetime64 | None = None) -> Point | None:
         """The last mark's place in the index of linked returns; none before there was one.
@@ -94,12 +94,12 @@ class MarkBook:
         at: of marks before an instant.
         """
         condition, values = ("", ()) if at is None else ("WHERE at < ?", (stamp(at),))
-        last = _MARKS.last(self._database, f"{condition} ORDER BY at DESC", values)
+        last = MARKS.last(self._database, f"{condition} ORDER BY at DESC", values)
         return None if last is None else last.point
 
     def last_mark(self) -> EquitySnapshot | None:
         """The latest mark; none before there was one."""
-        return _MARKS.last(self._database, "ORDER BY at DESC")
+        return MARKS.last(self._database, "ORDER BY at DESC")
 
     def flows_before(self, at: np.datetime64) -> float:
         """Deposits less withdrawals that are in marks before an instant, USD."""
@@ -113,7 +113,7 @@ class MarkBook:
 
 def marks_of(database: Database, since: np.datetime64) -> list[EquitySnapshot]:
     """The same of a journal that is only read."""
-    return _MARKS.rows(database, "WHERE at >= ? ORDER BY at", (stamp(since),))
+    return MARKS.rows(database, "WHERE at >= ? ORDER BY at", (stamp(since),))
 
 
 def exposure_line(mark: EquitySnapshot) -> str:

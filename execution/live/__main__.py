@@ -41,7 +41,7 @@ from execution.journal.halts import Halt, HaltKind, Halts
 from execution.journal.marks import EquitySnapshot, MarkBook, contracts_line, exposure_line
 from execution.journal.migrations import as_it_is_today
 from execution.journal.notices import NoticeBook
-from execution.journal.order_store import WAITING, OrderStore, refuse_earlier
+from execution.journal.order_store import WAITING, OrderStore
 from execution.journal.orders import words_of
 from execution.live.accounts import (
     SPREADS,
@@ -74,7 +74,6 @@ def status(path: Path, now: np.datetime64) -> Result:
     now: by this machine's clock.
     """
     refuse_emptied(path)
-    refuse_earlier(path)
     with as_it_is_today(path) as database:
         lines = [
             *_account_lines(path, database),

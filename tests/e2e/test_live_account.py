@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from alpaca.trading.enums import OrderSide
 from alpaca.trading.requests import MarketOrderRequest
 
 import trade_stock_e2e
@@ -152,24 +151,6 @@ def test_what_nobody_can_explain_halts_until_a_person_has_looked(
     assert desk.cycles[-1].decision is not None
     assert not desk.live.halts.active()
     assert len(here.posts) > posts
-
-
-def test_an_order_of_ours_that_works_and_is_in_no_book_is_adopted(
-    here: Practice, tmp_path: Path
-) -> None:
-    name = "kelly_50-20240219T153000Z-SYA-0-0"
-    limit = {"side": OrderSide.BUY, "limit_price": 1.0, "time_in_force": "gtc"}
-    trading(here).post(
-        "/orders", {"symbol": "SYA", "qty": "3", "type": "limit", "client_order_id": name, **limit}
-    )
-    desk = Desk.at(here, tmp_path)
-    desk.job.step()
-    intent = desk.live.book.get(name)
-    assert intent is not None
-    assert intent.order.reason == "adopted"
-    assert intent.taken
-    told = rows_of(tmp_path / JOURNAL, "SELECT kind FROM events WHERE subject = ?", (name,))
-    assert ("sending",) not in told
 
 
 def test_while_the_kill_file_is_there_nothing_is_sent(here: Practice, tmp_path: Path) -> None:

@@ -343,32 +343,26 @@ def test_marks_of_an_earlier_version_get_their_index(tmp_path: Path) -> None:
     assert float(point.index) == pytest.approx(day * 104_658.95087 / 105_032.103495, rel=1e-15)
 
 
-@pytest.mark.parametrize("taken_over", [True, False])
 @pytest.mark.parametrize(
     ("table", "change", "said"),
     [
         ("intents", "state = 'workinh'", "state: Input should be 'planned'"),
-        ("intents", "{terms} = replace({terms}, 'qty', 'qtz')", ""),
-        ("intents", "{terms} = replace({terms}, '220', '8x0')", ""),
+        ("intents", "request = replace(request, 'qty', 'qtz')", ""),
+        ("intents", "request = replace(request, '220', '8x0')", ""),
         ("halts", "kind = 'weather'", "kind: "),
     ],
 )
 def test_a_row_of_an_earlier_version_that_says_nothing_is_damage(
-    table: str, change: str, said: str, taken_over: bool, tmp_path: Path
+    table: str, change: str, said: str, tmp_path: Path
 ) -> None:
     path = restored(FIRST, tmp_path / "journal.sqlite")
     with closing(Database(path)) as database:
         database.execute("UPDATE intents SET request = replace(request, '325', '220')")
-        if taken_over:
-            opened(database)
-        words = "terms" if taken_over else "request"
-        database.execute(f"UPDATE {table} SET {change.format(terms=words)}")
+        database.execute(f"UPDATE {table} SET {change}")
     with pytest.raises(Damaged) as refused:
         refuse_unusable(path)
-    text = str(refused.value)
-    assert text.startswith(f"{path}: ")
-    assert said in text
-    assert not {"Invalid", "class"} & {*text.split()}
+    assert str(refused.value).startswith(f"{path}: ")
+    assert said in str(refused.value)
 
 
 @pytest.mark.parametrize("gap", [0.0, 0.0125, np.nan])
