@@ -12,11 +12,19 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from execution.beliefs import BeliefTable, Periods, joined_beliefs
-from execution.choices import answer_of, choices_of, class_rules, hours_between, targets_of
+from execution.choices import (
+    answer_of,
+    choices_of,
+    class_rules,
+    hours_between,
+    ordered_without,
+    reductions_decided_anew,
+    replaced_orders,
+    targets_of,
+)
 from execution.decision import Choice, ClassRule, Decision, gap_a_year
 from execution.fees import FeeSchedule, TradingCosts
 from execution.lending import MarginTerms
-from execution.open_orders import ordered_without, reductions_decided_anew, replaced_orders
 from execution.orders import TERMS, Account, OrderTerms
 from execution.outlook import EVERYTHING, Growth, belief_of_symbol, belief_table
 from execution.problem import BookState, Settled, Terms, book_state, problem_of, settled

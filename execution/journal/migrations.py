@@ -156,7 +156,7 @@ def _with_index(marks: Sequence[Cells]) -> Iterator[Cells]:
 
     What a person let go on is not in it: the next mark halts again.
     """
-    from execution.journal.linked_returns import Point
+    from execution.journal.marks import Point
 
     last: Point | None = None
     for mark in sorted(marks, key=lambda mark: str(mark["at"])):

@@ -36,11 +36,10 @@ from execution.account_lock import (
     refuse_unusable,
 )
 from execution.journal.cycles import latest_cycles, next_cycle_of
-from execution.journal.events import EventLog
+from execution.journal.events import EventLog, NoticeBook
 from execution.journal.halts import Halt, HaltKind, Halts
 from execution.journal.marks import EquitySnapshot, MarkBook, contracts_line, exposure_line
 from execution.journal.migrations import as_it_is_today
-from execution.journal.notices import NoticeBook
 from execution.journal.order_store import WAITING, OrderStore
 from execution.journal.orders import words_of
 from execution.live.accounts import (

@@ -21,9 +21,9 @@ from execution.choices import (
     targets_of,
 )
 from execution.decision import Choice, ClassRule, Decision, Rationale, gap_a_year
-from execution.decision_log import DecisionLog, frame_of_columns
 from execution.orders import Order, exact_decimal
 from execution.rebalancing import rebalance
+from execution.records import DecisionLog, frame_of_columns
 from foundation.arrays import Array, Index, Instants, Mask
 from foundation.compiled import compiled, spread
 from foundation.threads import side_by_side

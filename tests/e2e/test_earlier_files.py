@@ -19,7 +19,7 @@ import pytest
 from event_contracts.trading.venue_orders import order_of as contract_order
 from event_contracts.trading.venue_orders import order_request as contract_request
 from execution.account_lock import JOURNAL
-from execution.alpaca.order_requests import order_request
+from execution.alpaca.order_venue import order_request
 from execution.journal.activities import traded_amount
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts

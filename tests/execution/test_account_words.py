@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from execution.alpaca.account import Responses, reading_of
 from execution.alpaca.holdings import held_in
-from execution.alpaca.order_requests import order_request
+from execution.alpaca.order_venue import order_request
 from execution.alpaca.placed_order import PlacedOrder
 from execution.brokers import Holding, Reading
 from execution.journal.order_store import OrderIntent
@@ -182,7 +182,6 @@ def test_whatever_is_held_counts_at_its_last_mark(
         ({"current_price": None, "market_value": "-30"}, 15.0),
         ({"current_price": "0", "market_value": "-30"}, 15.0),
         ({"current_price": None, "lastday_price": "9"}, 9.0),
-        ({"current_price": None}, 8.0),
         ({"market_value": None}, 10.0),
     ],
 )
@@ -617,7 +616,7 @@ def test_an_option_that_is_owed_and_has_no_value_counts_at_its_last_price() -> N
     option = {"symbol": "SPY240315P00500000", "qty": "-1"}
     assert read(positions=[{**option, "qty": "0"}]).cash == 1000
     assert of_a_feed([{**option, "qty": "0"}], {}).unpriced == {}
-    for name in ("current_price", "lastday_price", "avg_entry_price"):
+    for name in ("current_price", "lastday_price"):
         assert read(positions=[{**option, name: "2"}]).cash == 800
     reading = of_a_feed([option], {})
     assert reading.unpriced == {option["symbol"]: Decimal(-1)}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from execution.alpaca.order_requests import order_request
+from execution.alpaca.order_venue import order_request
 from execution.broker import Asset
 from execution.brokers import Reading
 from execution.journal.order_store import OrderIntent, State

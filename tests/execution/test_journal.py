@@ -20,11 +20,10 @@ from execution.decision import Decision
 from execution.journal.activities import Activity, ActivityBook
 from execution.journal.cycles import NextCycleBook
 from execution.journal.decisions import Journal
-from execution.journal.events import EventLog
+from execution.journal.events import EventLog, NoticeBook
 from execution.journal.halts import Halts
 from execution.journal.marks import MarkBook
 from execution.journal.migrations import VERSION, as_it_is_today
-from execution.journal.notices import NoticeBook
 from execution.journal.order_store import STATES, OrderIntent, OrderStore
 from execution.journal.orders import AnyOrder
 from execution.journal_record import JournalRecord

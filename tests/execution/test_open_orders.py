@@ -10,8 +10,8 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
+from execution.choices import reductions_decided_anew, replaced_orders
 from execution.decision import Decision
-from execution.open_orders import reductions_decided_anew, replaced_orders
 from execution.orders import Account, Order, client_order_id
 from execution.records import Run
 from execution.trader import SizingSettings, Trader

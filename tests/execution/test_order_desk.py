@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from execution.alpaca.order_requests import order_request
-from execution.alpaca.order_venue import OrderVenue
+from execution.alpaca.order_venue import OrderVenue, order_request
 from execution.alpaca.placed_order import PlacedOrder, spread_traded
 from execution.journal.order_store import STATES, OrderIntent, OrderStore, State
 from execution.option_orders import OptionLeg, SpreadOrder, contract_of
