@@ -117,26 +117,29 @@ def marks_of(database: Database, since: np.datetime64) -> list[EquitySnapshot]:
 
 def exposure_line(mark: EquitySnapshot) -> str:
     """What is held, in multiples of equity."""
-    unit = mark.equity
-    if unit <= 0:
+    if mark.equity <= 0:
         held = f"stocks {mark.gross_stock:,.2f} USD, coins {mark.gross_crypto:,.2f} USD"
         return f"exposure: no equity; {held}"
-    parts = [f"{symbol} {value / unit:+.3f}" for symbol, value in sorted(mark.positions.items())]
-    held = f"; {', '.join(parts)}" if parts else ""
+    stocks, coins = mark.gross_stock / mark.equity, mark.gross_crypto / mark.equity
     return (
-        f"exposure: stocks {mark.gross_stock / unit:.3f}x of {mark.stock_ceiling:g}x,"
-        f" coins {mark.gross_crypto / unit:.3f}x{held}"
+        f"exposure: stocks {stocks:.3f}x of {mark.stock_ceiling:g}x, coins {coins:.3f}x"
+        f"{_each_of(mark, '+.3f')}"
     )
 
 
 def contracts_line(mark: EquitySnapshot) -> str:
     """What is held in contracts, in multiples of equity."""
+    worth = sum(mark.positions.values())
     if mark.equity <= 0:
-        return f"exposure: no equity; contracts {sum(mark.positions.values()):,.2f} USD"
-    shares = {market: value / mark.equity for market, value in sorted(mark.positions.items())}
-    parts = [f"{market} {share:.3f}" for market, share in shares.items()]
-    held = f"; {', '.join(parts)}" if parts else ""
-    return f"exposure: contracts {sum(shares.values()):.3f}x{held}"
+        return f"exposure: no equity; contracts {worth:,.2f} USD"
+    return f"exposure: contracts {worth / mark.equity:.3f}x{_each_of(mark, '.3f')}"
+
+
+def _each_of(mark: EquitySnapshot, digits: str) -> str:
+    """Each position in multiples of equity."""
+    shares = {symbol: value / mark.equity for symbol, value in sorted(mark.positions.items())}
+    parts = [f"{symbol} {share:{digits}}" for symbol, share in shares.items()]
+    return f"; {', '.join(parts)}" if parts else ""
 
 
 def mark_of(account: Account, limits: Limits, flows: float) -> EquitySnapshot:

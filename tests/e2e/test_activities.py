@@ -343,22 +343,3 @@ def test_a_halt_ends_by_itself_only_where_the_venue_has_settled_the_whole_differ
         for symbol, quantity in listed.items():
             noted(here, "SPLIT", symbol=symbol, qty=quantity, net_amount="0")
         assert looked() == (["positions"] if stands else [])
-
-
-def test_dividends_and_cash_for_a_fraction_are_listed_with_their_symbol(
-    practice: Start, tmp_path: Path
-) -> None:
-    path = tmp_path / "actions.csv"
-    rows = ["SYA,2024-02-21,split,0.3", "SYB,2024-02-21,dividend,0.5"]
-    path.write_text("\n".join(["symbol,date,kind,value", *rows]) + "\n")
-    here = practice(f"data.actions={path}", "data.adjustment=raw", "symbols=[SYA,SYB]")
-    here.advance(OPENING)
-    desk = Desk.at(here)
-    desk.begin()
-    desk.broker.account()
-    desk.broker.submit([order("a", "SYA", "buy", "11"), order("b", "SYB", "buy", "7")])
-    here.advance(NEXT_DAY)
-    booked = {(each.kind, each.symbol): each for each in desk.listed() if each.amount}
-    assert booked["dividend", "SYB"].amount == Decimal("3.5")
-    assert booked["split", "SYA"].amount > 0
-    assert desk.held()["SYA"] == 3

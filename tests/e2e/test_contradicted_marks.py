@@ -23,37 +23,25 @@ from trainingdata.bars import HIGH, LOW, OPEN, Bars
 
 KELLY = ("forecaster=ewma", "forecaster.calibrated=false", "prior.stock_sharpe=1.0")
 POSITIONS = "/v2/positions"
-TRADES = "/v2/stocks/trades/latest"
 
 
 @dataclass
 class Marked:
     """A venue that marks one position at a multiple of its price, while it is armed.
 
-    agreed: whether /account says the same.
-    silent: whether the feed knows no trade of the symbol; old: whether only one of weeks ago.
+    /account says the same.
     """
 
     symbol: str
     factor: float
-    agreed: bool = True
-    silent: bool = False
-    old: bool = False
     armed: bool = False
     _more: float = field(default=0.0, init=False)
 
     def __call__(self, method: str, path: str, told: Any) -> Any:
-        if path == TRADES and self.symbol in told["trades"]:
-            trades = dict(told["trades"])
-            if self.old:
-                trades[self.symbol] = {**trades[self.symbol], "t": "2024-02-01T15:00:00Z"}
-            if self.silent:
-                del trades[self.symbol]
-            return {**told, "trades": trades}
         if self.armed and path == POSITIONS:
             self._more = 0.0
             return [self._marked(entry) for entry in told]
-        if self.armed and self.agreed and path == ACCOUNT:
+        if self.armed and path == ACCOUNT:
             sums = ("equity", "portfolio_value", "long_market_value")
             return {**told, **{name: repr(float(told[name]) + self._more) for name in sums}}
         return told
@@ -152,26 +140,6 @@ def test_a_jump_that_the_feed_shows_too_is_traded(
         assert desk.cycles[-1].decision is not None
         assert held(desk) != before
         assert abs(equities(desk)[-1] - desk.here.venue.broker.row().equity) < 1_000
-
-
-@pytest.mark.first_example
-@pytest.mark.parametrize("restarted", [True, False])
-def test_at_night_coins_wait_for_a_stock_whose_mark_the_feed_denies(
-    practice: Start, tmp_path: Path, restarted: bool
-) -> None:
-    words = ("symbols=[SYA,SYXUSD]", *PLAIN)
-    told = Marked("SYA", 10.0)
-    with desks(practice("symbols=[SYA,SYXUSD]"), tmp_path, told, words=words) as start:
-        desk = start()
-        desk.job.step()
-        assert held(desk)["SYA"] > 0
-        for at, armed in (("2024-02-21T02:00:00Z", True), ("2024-02-21T03:00:00Z", False)):
-            desk.here.advance(at)
-            if restarted:
-                desk = start()
-            told.armed = armed
-            desk.job.step()
-            assert (desk.cycles[-1].decision is None) == armed
 
 
 def test_marks_that_stay_wrong_keep_no_cut_of_the_night_back_at_the_last_look(

@@ -454,7 +454,10 @@ def test_of_what_something_else_holds_a_part_back_nothing_is_ordered(
         ),
         ({"trading_blocked": None, "account_blocked": False}, {}),
         *(({"multiplier": said}, None) for said in ("0.99", "x")),
-        ({"shorting_enabled": "true"}, None),
+        *(
+            ({name: said}, None)
+            for name, said in (("shorting_enabled", "true"), ("currency", "EUR"))
+        ),
     ],
 )
 def test_what_an_account_may_do_is_what_the_venue_says(

@@ -22,10 +22,7 @@ def bars(start: str) -> Bars:
     return SyntheticMarket(start=start, end="2024-01-31", symbols=symbols).bars()
 
 
-@pytest.mark.parametrize(
-    ("name", "symbols"),
-    [("1d", "[AAPL,BTCUSD]"), ("1h", "[AAPL]"), ("1h", "[BTCUSD]"), ("5m", "[AAPL,BTCUSD]")],
-)
+@pytest.mark.parametrize(("name", "symbols"), [("1d", "[AAPL,BTCUSD]"), ("1h", "[AAPL,BTCUSD]")])
 def test_a_live_history_holds_every_bar_that_calibration_learns_from(
     name: str, symbols: str
 ) -> None:

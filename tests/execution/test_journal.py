@@ -15,7 +15,6 @@ import pytest
 
 from execution.account_lock import refuse_unusable
 from execution.alpaca.activities import kind_of
-from execution.contract_orders import LimitOrder
 from execution.decision import Decision
 from execution.journal.activities import Activity, ActivityBook
 from execution.journal.cycles import NextCycleBook
@@ -24,11 +23,9 @@ from execution.journal.events import EventLog, NoticeBook
 from execution.journal.halts import Halts
 from execution.journal.marks import MarkBook
 from execution.journal.migrations import VERSION, as_it_is_today
-from execution.journal.order_store import STATES, OrderIntent, OrderStore
-from execution.journal.orders import AnyOrder
+from execution.journal.order_store import OrderIntent, OrderStore
 from execution.journal_record import JournalRecord
 from execution.live.holdings import HoldingsBook
-from execution.option_orders import OptionLeg, SpreadOrder, contract_of
 from execution.orders import Account, Order
 from foundation.database import Damaged, Database
 from foundation.errors import InputError
@@ -231,48 +228,6 @@ def test_only_an_earlier_journal_is_read_from_a_copy_and_stays_as_it_is(tmp_path
         opened(new)
     with as_it_is_today(tmp_path / "journal.sqlite") as database:
         assert database.path == tmp_path / "journal.sqlite"
-
-
-def test_orders_in_the_words_of_a_venue_are_our_orders(tmp_path: Path) -> None:
-    with closing(Database(restored(TODAY, tmp_path / "journal.sqlite"))) as database:
-        book = opened(database)
-        orders = {each.client_order_id: each.order for each in book.in_states(STATES)}
-    legs = (
-        OptionLeg(contract_of("SPXW261124P05900000"), "sell"),
-        OptionLeg(contract_of("SPXW261124P05850000"), "buy"),
-    )
-    closing_legs = tuple(leg.closing for leg in legs)
-    name = "trade-20261124T153000Z-{}-0-0".format
-    meant: tuple[AnyOrder, ...] = (
-        Order(name("NVDA"), "NVDA", "buy", Decimal(3), "so", expires_at=SOON),
-        Order(
-            *(name("BTCUSD"), "BTCUSD", "sell", Decimal("0.250000001"), "so", True),
-            tif="gtc",
-            expires_at=SOON,
-        ),
-        Order(
-            *(name("SPY"), "SPY", "sell", Decimal("10.5"), "so", True, "limit"),
-            limit_price=601.23,
-            extended_hours=True,
-            expires_at=SOON,
-        ),
-        Order(
-            *(name("AAPL"), "AAPL", "sell", Decimal(7), "so", False, "stop_limit", "gtc"),
-            limit_price=200.1,
-            stop_price=201.0,
-            expires_at=SOON,
-        ),
-        SpreadOrder("IRON-20261124-060", legs, 2, Decimal("1.25"), SOON, False, "x"),
-        SpreadOrder("IRON-20261124-060-out", closing_legs, 2, Decimal("-0.4"), SOON, True, "x"),
-        SpreadOrder("IRON-20261124-060-end", closing_legs, 2, None, SOON, True, "x"),
-        LimitOrder(
-            "kalshi-1", "RAIN", "BUY", "NO", Decimal("0.37"), Decimal(12), SOON, False, "act"
-        ),
-        LimitOrder(
-            "kalshi-2", "RAIN", "SELL", "YES", Decimal("0.37"), Decimal(12), SOON, True, "act"
-        ),
-    )
-    assert orders == {each.client_order_id: each for each in meant}
 
 
 def content(path: Path) -> object:

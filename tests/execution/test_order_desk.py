@@ -559,6 +559,7 @@ def test_of_legs_that_do_not_say_what_has_filled_nothing_is_concluded(
             spread_traded([placed(taken(state="canceled", legs=legs, **stated))])
     nothing = placed(taken(state="canceled", legs=[], filled_qty="0"))
     assert spread_traded([nothing]) == (0, Decimal(0))
+    assert spread_traded([placed(taken(state="rejected", legs=None))]) == (0, Decimal(0))
     with pytest.raises(BrokerError, match="different numbers: 1, 2"):
         spread_traded([placed(taken(state="canceled", legs=LEGS, filled_qty="1"))])
 

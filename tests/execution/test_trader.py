@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from execution.decision import Choice, Decision, reason_text
 from execution.fees import CryptoTier, FeeSchedule, TradingCosts
 from execution.orders import Account
-from execution.outlook import deciding_symbols
 from execution.trader import SizingSettings, Trader
 from foundation.errors import InputError
 from sizing.kelly import SizingProblem, SolverFailed
@@ -59,19 +58,6 @@ def decided(bars: Bars, at: str, who: Trader, held: Account | None = None) -> De
     answer = who.decide(panel, held or account(panel))
     assert answer is not None
     return answer
-
-
-def test_stocks_decide_by_day_coins_every_full_hour_and_nobody_decides_for_a_shut_market(
-    market: Bars,
-) -> None:
-    def symbols(at: str) -> set[str]:
-        panel = known(market, at)
-        return {s for s, d in zip(panel.symbols, deciding_symbols(panel), strict=True) if d}
-
-    assert symbols(MIDDAY) == {"SYA", "SYB", "SYC"}
-    assert symbols(LAST) == {"SYA", "SYB", "SYC"}
-    assert symbols(CLOSE) == {"SYXUSD", "SYYUSD"}
-    assert symbols(NIGHT) == {"SYXUSD", "SYYUSD"}
 
 
 def test_what_a_target_rests_on_is_what_was_believed_until_the_next_decision(market: Bars) -> None:
@@ -264,14 +250,6 @@ def test_the_phrase_says_what_leverage_is_granted_and_targets_what_of_it_orders_
 def test_a_strategy_that_is_not_there_is_refused_as_settings_are_made() -> None:
     with pytest.raises(InputError, match="nobody"):
         SizingSettings(strategy="nobody")
-
-
-def test_every_order_can_say_why_it_exists(market: Bars) -> None:
-    decision = decided(market, MIDDAY, trader(SYA=50.0, SYB=-5.0))
-    reasons = {o.symbol: str(o.reason) for o in decision.orders}
-    assert "forecast +50.0 bp" in reasons["SYA"]
-    assert "to +0.600, bound by symbol_cap" in reasons["SYA"]
-    assert "over 1 h" in reasons["SYB"]
 
 
 def test_an_order_that_the_legacy_rule_sized_says_so(market: Bars) -> None:
