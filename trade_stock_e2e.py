@@ -37,7 +37,7 @@ from rich.console import Console
 from execution.account_lock import JOURNAL, KILL_FILE, is_there
 from execution.auctions import taken_from
 from execution.brokers import Reading, account_at
-from execution.decision import Choice, Decision, keep_unsolved
+from execution.decision import Choice, Decision
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from execution.journal.migrations import as_it_is_today
@@ -403,8 +403,6 @@ def _explain(console: Console, decision: Decision) -> None:
     lines = [f"{o.side} {o.qty} {o.symbol}: {o.reason}" for o in decision.orders]
     if decision.failure:
         lines.append(f"Enhanced sizing failed: {decision.failure}")
-    if decision.unsolved:
-        lines.append(f"The problem is in {keep_unsolved(decision.unsolved)}")
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)
 
@@ -477,6 +475,4 @@ def quantity(settings: LiveRequest) -> Result:
             "quantity: a symbol and its price in USD are needed, quantity NVDA 150"
         ) from None
     answer = sized_quantity(symbol, price, *settings.overrides)
-    if answer.unsolved is not None:
-        keep_unsolved(answer.unsolved)
     return Result(sentences=[f"{answer.symbol} {answer.qty:+f}: {answer.why}"])

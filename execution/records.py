@@ -110,10 +110,6 @@ class DecisionLog(Sequence[Decision]):
         ]
         return frame_of(self.columns, rows)
 
-    def unsolved(self, most: int) -> list[Decision]:
-        """The first of those whose problem was not solved."""
-        return [decision for decision in self._decisions if decision.unsolved is not None][:most]
-
 
 def _choice_row(d: Decision, c: Choice) -> tuple[Any, ...]:
     shadows = [c.binding.get(name, 0.0) for name in LIMITS]

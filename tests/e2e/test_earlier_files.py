@@ -1,6 +1,6 @@
 """What the code of 5b173ee has left on a disk is read by the code of today.
 
-The files, and the script that made them there, are in tests/fixtures.
+The files are in tests/fixtures: loops of that commit wrote them over the practice servers.
 """
 
 from __future__ import annotations

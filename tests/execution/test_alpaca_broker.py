@@ -147,13 +147,11 @@ ASSET: dict[str, Any] = {
             ({"fractionable": no}, {"fractionable": False, "increment": "1", "smallest": "1"})
             for no in (False, None)
         ),
-        ({"tradable": False}, {"tradable": False}),
         ({"status": "inactive"}, {"tradable": False}),
         ({"shortable": None}, {"shortable": False}),
         *(({"easy_to_borrow": no}, {"easy_to_borrow": False}) for no in (None, False)),
         ({"easy_to_borrow": None, "borrow_status": "easy_to_borrow"}, {}),
         ({"easy_to_borrow": None, "borrow_status": "hard_to_borrow"}, {"easy_to_borrow": False}),
-        ({"borrow_status": "easy_to_borrow"}, {}),
     ],
 )
 def test_an_asset_is_what_the_venue_says_and_no_more(

@@ -389,17 +389,6 @@ def test_a_refused_order_may_be_sent_again_and_a_taken_one_is_that_order() -> No
     assert venue.times("post") == 2
 
 
-def test_what_a_venue_does_not_know_is_none_and_what_it_refuses_is_named() -> None:
-    desk, *_ = venue_at(get=[status(404)])
-    assert desk.lookup("asset NOPE", "/assets/NOPE") is None
-    assert desk.find("o-1") is None
-    desk, *_ = venue_at(get=[status(403)])
-    with pytest.raises(BrokerError, match="order o-1: refused"):
-        desk.find("o-1")
-    desk, *_ = venue_at(get=[taken()])
-    assert desk.find("o-1") == placed(taken())
-
-
 def test_an_order_that_was_replaced_is_followed_and_both_have_filled() -> None:
     old = taken(state="replaced", replaced_by="id-o-2", filled_qty="3")
     new = taken("o-2", "filled", filled_qty="7")
