@@ -287,10 +287,11 @@ def _mark(position: Entry, symbol: str, traded: float | None) -> float:
     quantity = Position.qty.of(position)
     value = Position.market_value.of(position)
     price = Position.price.of(position)
-    # Bonds are priced for a hundred of what they are counted in.
-    if price and (value is None or _asset_class(position) != OTHERS):
-        if value is None or _are_near(abs(value), abs(quantity) * price):
-            return float(price)
+    if price:
+        # Bonds are priced for a hundred of what they are counted in.
+        for unit in (1, 100) if _asset_class(position) == OTHERS else (1,):
+            if value is None or _are_near(abs(value), abs(quantity) * price / unit):
+                return float(price / unit)
         raise SenselessAnswer(
             f"{symbol}: qty {quantity} at a current_price of {price} is not a market_value of"
             f" {value}"

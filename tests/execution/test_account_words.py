@@ -72,18 +72,9 @@ def test_an_account_needs_its_cash_and_a_clock() -> None:
     account = read()
     assert (account.cash, account.equity, account.positions) == (1000.0, 1000.0, {})
     assert account.as_of == np.datetime64("2024-03-05T17:30:20", "ns")
-    for words, why in (
-        *(({"cash": cash}, "cash is missing") for cash in (None, "")),
-        *(
-            ({"cash": cash}, r"cash is .*not a number")
-            for cash in ("much", "nan", "1e9999999", True)
-        ),
-        *(({"timestamp": at}, "timestamp is") for at in ("2024-03-05T12:30:20", 5, None)),
-        *(({"timestamp": f"{year}-01-01T00:00:00Z"}, "timestamp is") for year in ("0001", "9999")),
-    ):
-        said = {"cash": "1000", **CLOCK, **words}
-        with pytest.raises(BrokerError, match=why):
-            reading_of(Responses(said, [], [], said))
+    for at in ("2024-03-05T12:30:20", "0001-01-01T00:00:00Z", "9999-01-01T00:00:00Z"):
+        with pytest.raises(BrokerError, match="timestamp is"):
+            reading_of(Responses({"cash": "1000"}, [], [], {"timestamp": at}))
 
 
 @example(Decimal(1000), [(-1, 100, 100)], Decimal(500))
@@ -142,14 +133,6 @@ def test_bought_options_stand_against_sold_ones_and_are_no_cash() -> None:
     assert read({"cash": "-3000"}, nvda).unborrowed_cash == -3_000
     lent = {"cash": "-3000", "non_marginable_buying_power": "-5000"}
     assert read(lent, nvda).unborrowed_cash == -5_000
-
-
-@pytest.mark.parametrize("wrong", [{"qty": "91"}, {"current_price": "9.8"}, {"market_value": "1"}])
-def test_a_position_whose_numbers_do_not_go_together_is_refused(wrong: dict[str, Any]) -> None:
-    position = held("NVDA", "910", "10", market_value="9100")
-    assert read(None, [position]).equity == 10_100
-    with pytest.raises(BrokerError, match=r"NVDA: qty .* at a current_price of .* is not"):
-        read(None, [{**position, **wrong}])
 
 
 @pytest.mark.parametrize(

@@ -4,22 +4,12 @@ line.
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from execution.live.settings import LiveSettings
 from foundation.compose import composed_config
 from foundation.errors import InputError
-from trainingdata.bars import Bars
 from trainingdata.instruments import instrument
-from trainingdata.synthetic import SyntheticMarket
-
-ASKED = np.datetime64("2024-01-01T00:00", "ns")
-
-
-def bars(start: str) -> Bars:
-    symbols = ("SYA", "SYB", "SYXUSD")
-    return SyntheticMarket(start=start, end="2024-01-31", symbols=symbols).bars()
 
 
 @pytest.mark.parametrize(("name", "symbols"), [("1d", "[AAPL,BTCUSD]"), ("1h", "[AAPL,BTCUSD]")])

@@ -10,7 +10,6 @@ import pytest
 
 from execution.beliefs import BeliefTable
 from execution.decision import Decision
-from execution.fees import TradingCosts
 from execution.lending import MarginTerms
 from execution.trader import SizingSettings, Trader
 from forecasting.baseline import RandomWalk
@@ -28,7 +27,6 @@ from trainingdata.timeframe import HOURLY
 MIDDAY = "2024-03-05T17:30"
 LAST = "2024-03-05T20:30"
 NIGHT = "2024-03-06T03:00"
-FREE = TradingCosts(0, 0, 0, 0, 0, 0)
 STOCKS = ("SYA", "SYB", "SYC")
 
 

@@ -23,8 +23,6 @@ from tests.execution.traders import Tilted, known, prices_of, trader_of
 from trainingdata.bars import Bars
 from trainingdata.market import Market
 
-COSTS = TradingCosts()
-FEES = FeeSchedule()
 FREE = {
     "costs": TradingCosts(0, 0, 0, 0, 0, 0),
     "fees": FeeSchedule(crypto_tiers=(CryptoTier(0, 0, 0),)),
@@ -48,7 +46,6 @@ def account(bars: Bars, cash: float = 100_000.0, **positions: float) -> Account:
 
 MIDDAY = "2024-03-05T17:30"
 LAST = "2024-03-05T20:30"
-CLOSE = "2024-03-05T21:00"
 NIGHT = "2024-03-06T03:00"
 
 

@@ -91,6 +91,7 @@ FACTORS = (-1, 10, Decimal("0.1"))
 # equity or gross.
 UNCONTRADICTED = {
     ("facts", "multiplier"): "it bounds what is borrowed",
+    ("facts", "non_marginable_buying_power"): "less buys fewer coins, more is not believed",
     ("positions", "avg_entry_price"): "it says what shorts were sold for, which buys no coins",
     ("positions", "qty_available"): "it says of what nothing is ordered",
     ("orders", "qty"): "an order is described nowhere else",
