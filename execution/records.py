@@ -72,7 +72,6 @@ class DecisionLog(Sequence[Decision]):
         return len(self._decisions)
 
     def decision(self, number: int) -> Decision:
-        """The object of one."""
         return self._decisions[number]
 
     @property

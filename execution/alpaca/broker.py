@@ -312,7 +312,6 @@ class AlpacaAccount(VenueConnection):
     activities_since = activities_since
 
     def broker(self, **words: Any) -> AlpacaBroker:
-        """What sends orders there, with the words that it takes."""
         return AlpacaBroker(self._settings, self._keys, time=self.time, **words)
 
 

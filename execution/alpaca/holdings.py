@@ -146,7 +146,6 @@ def refuse_other_sums(facts: Entry, holdings: Holdings, *, again: bool) -> None:
         accepted then, with a line in the log.
     """
     short = AccountFacts.short_value.of(facts)
-    differences = []
     long = AccountFacts.long_value.of(facts)
     for side, name, stated, worth in (
         ("long", AccountFacts.long_value.name, long, holdings.longs),
@@ -163,9 +162,7 @@ def refuse_other_sums(facts: Entry, holdings: Holdings, *, again: bool) -> None:
         )
         if not again or apart > NEAR * stated + ROUNDING:
             raise SenselessAnswer(difference)
-        differences.append(difference)
-    if differences:
-        log.warning("it is taken for prices that move: %s", "; ".join(differences))
+        log.warning("it is taken for prices that move: %s", difference)
 
 
 def refuse_other_equity(

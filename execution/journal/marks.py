@@ -244,5 +244,4 @@ def exact(value: Decimal | float) -> Decimal:
 
 
 def date_of(at: np.datetime64) -> np.datetime64:
-    """The New York date of an instant."""
     return np.datetime64(new_york_date(np.array([at]))[0])
