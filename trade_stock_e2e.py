@@ -36,7 +36,7 @@ from omegaconf import DictConfig
 from execution.account_lock import JOURNAL, KILL_FILE, is_there
 from execution.auctions import taken_from
 from execution.brokers import Reading, account_at
-from execution.decision import Choice, keep_unsolved
+from execution.decision import Choice
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from execution.journal.migrations import as_it_is_today
@@ -261,8 +261,6 @@ def show(cycle: Cycle) -> None:
         title = f"{utc_text(decision.at)}, equity {usd(cycle.account.equity)}"
         heads = ("symbol", "mu, bp", "sigma, bp", "Kelly", "target", "order", "bound by")
         console.print(Table(title, heads, rows, words=(6,)))
-        if decision.unsolved:
-            lines.append(f"The problem is in {keep_unsolved(decision.unsolved)}")
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)
 
@@ -400,6 +398,4 @@ def quantity(settings: LiveRequest) -> Result:
             "quantity: a symbol and its price in USD are needed, quantity NVDA 150"
         ) from None
     answer = sized_quantity(symbol, price, *settings.overrides)
-    if answer.unsolved is not None:
-        keep_unsolved(answer.unsolved)
     return Result(sentences=[f"{answer.symbol} {answer.qty:+f}: {answer.why}"])

@@ -10,8 +10,13 @@ from pathlib import Path
 
 import yaml
 
-from execution.decision_log import DECISION_COLUMNS
-from execution.records import BOOKING_COLUMNS, EQUITY_COLUMNS, FILL_COLUMNS, ORDER_COLUMNS
+from execution.records import (
+    BOOKING_COLUMNS,
+    DECISION_COLUMNS,
+    EQUITY_COLUMNS,
+    FILL_COLUMNS,
+    ORDER_COLUMNS,
+)
 from foundation.compose import composed_config
 from foundation.executed import ROOMS
 from kelly_chronos import COMMANDS

@@ -20,7 +20,7 @@ from platformdirs import user_state_path
 
 from execution.journal.halts import standing_halts
 from execution.journal.migrations import as_it_is_today
-from execution.journal.order_store import intents_of, refuse_earlier
+from execution.journal.order_store import intents_of
 from execution.journal.rows import refuse_changed
 from foundation.clock import system_clock
 from foundation.database import (
@@ -200,7 +200,6 @@ def refuse_unusable(path: Path) -> None:
     """
     refuse_spoilt(path)
     refuse_changed(path)
-    refuse_earlier(path)
     with damage_named(), as_it_is_today(path) as database:
         if database.rows("SELECT 1 FROM sqlite_master WHERE name = 'intents'"):
             intents_of(database)

@@ -127,5 +127,4 @@ def place_each(
 
 
 def is_whole(filled: Decimal, quantity: Decimal) -> bool:
-    """Whether what has filled is all of an order."""
     return float(filled) >= float(quantity) * WHOLE_FILL

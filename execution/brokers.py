@@ -97,15 +97,10 @@ def symbol_held(name: str) -> str:
 
 
 class LiveBroker(Broker, Protocol):
-    """A broker whose orders outlive the process.
+    """A broker whose orders outlive the process."""
 
-    `adopt` writes down orders of a strategy that work at the venue and are not in the book,
-    `follow` what has become of orders that still worked when they were last heard of.
-    """
-
-    def adopt(self, strategy: str) -> None: ...
-
-    def follow(self) -> None: ...
+    def follow(self) -> None:
+        """Write down what has become of orders that still worked when they were last heard of."""
 
 
 class BrokerAccount(Protocol):

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from decimal import Decimal
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from execution.orders import Order
 from foundation.arrays import Instants
-from sizing.kelly import SizingProblem
 from trainingdata.instants import DAY
 from trainingdata.instruments import Kind
-
-log = logging.getLogger(__name__)
 
 _NEXT = "forecast %+.1f bp, deviation %.1f bp over %.4g h"
 _PLAN = (
@@ -140,7 +134,6 @@ class Decision:
     orders: in the order in which they are sent.
     rule: which rule sized which symbols, by asset class; empty where none did.
     failure: why enhanced sizing did not answer; empty where it did.
-    unsolved: the problem that was not solved, if one was not.
     gap: what the best book of `limits.most_positions` can be better at most, a return a year net of
         risk and cost; NaN where nobody can say.
     rows: names of the limits on groups.
@@ -156,7 +149,6 @@ class Decision:
     orders: tuple[Order, ...]
     rule: tuple[ClassRule, ...] = ()
     failure: str = ""
-    unsolved: SizingProblem | None = field(default=None, compare=False)
     cancels: tuple[Order, ...] = ()
     gap: float = field(default=0.0, compare=False)
     rows: tuple[str, ...] = ()
@@ -258,12 +250,3 @@ def _binding_text(choice: Choice) -> str:
         else:
             limits.append(name if math.isnan(price) else _WORTH % (name, price * 1e4))
     return f", bound by {' and '.join(limits)}" if limits else ""
-
-
-def keep_unsolved(problem: SizingProblem) -> Path:
-    """Write a problem that was not solved beside the logs, log where, and return the file."""
-    path = Path("logs") / f"unsolved-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}.npz"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    problem.save(path)
-    log.warning("the problem that was not solved is in %s", path)
-    return path

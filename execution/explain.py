@@ -22,8 +22,7 @@ from typing import Any
 
 import pandas as pd
 
-from execution.decision_log import DECISION_COLUMNS
-from execution.records import FILL_COLUMNS, ORDER_COLUMNS
+from execution.records import DECISION_COLUMNS, FILL_COLUMNS, ORDER_COLUMNS
 from execution.run_folder import RunFolder
 from foundation.command import Result
 from foundation.errors import InputError

@@ -150,7 +150,6 @@ class OptionLeg:
 
     @property
     def closing(self) -> OptionLeg:
-        """The leg that undoes this one."""
         return OptionLeg(self.contract, "sell" if self.side == "buy" else "buy")
 
 

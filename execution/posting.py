@@ -231,7 +231,8 @@ class Outbox(Generic[Placed]):
             try:
                 answer: Placed | Unseen = self._venue.post(intent, BUSY_PATIENCE)
             except NoAnswer as error:
-                answer = self._looked_for(intent, error, seen)
+                _warn_of_silence(name, error)
+                answer = self._looked_for(intent, POLL_DELAYS, seen)
             return self._settled(intent, answer)
 
     def may_be_sent(self, intent: OrderIntent) -> bool:
@@ -239,11 +240,6 @@ class Outbox(Generic[Placed]):
         return is_unsent(intent) and (
             self._venue.idempotent_client_ids or intent.state in _UNANSWERED
         )
-
-    def adopt(self, intent: OrderIntent, placed: Placed) -> None:
-        """Write down an order that works at the venue and is ours, and is not in the book."""
-        self.book.begin(self._own(replace(intent, state="working")))
-        self.noted(placed)
 
     def _own(self, intent: OrderIntent) -> OrderIntent:
         return replace(intent, job=self._job, venue=self._venue.name)
@@ -365,10 +361,7 @@ class Outbox(Generic[Placed]):
         if intent.taken:
             return self._taken(intent.client_order_id, polls)
         with self._outcome_noted(intent.client_order_id):
-            answer = self._poll(intent.client_order_id, polls)
-            if isinstance(answer, Unseen) and again:
-                answer = self._send_again(intent, polls, answer, seen)
-            return self._settled(intent, answer)
+            return self._settled(intent, self._looked_for(intent, polls, seen, again=again))
 
     def noted(self, placed: Placed) -> Placed:
         """The order, of which the book then says the same.
@@ -433,14 +426,17 @@ class Outbox(Generic[Placed]):
         )
 
     def _looked_for(
-        self, intent: OrderIntent, error: NoAnswer, seen: RiskSnapshot | None
+        self,
+        intent: OrderIntent,
+        polls: Sequence[float],
+        seen: RiskSnapshot | None,
+        *,
+        again: bool = True,
     ) -> Placed | Unseen:
-        """What a look says of an intent that was just sent without an answer, else of it again."""
-        name = intent.client_order_id
-        _warn_of_silence(name, error)
-        found = self._poll(name, POLL_DELAYS)
-        if isinstance(found, Unseen):
-            return self._send_again(intent, POLL_DELAYS, found, seen)
+        """What looks say of an intent that was sent; again: else what they say of it sent anew."""
+        found = self._poll(intent.client_order_id, polls)
+        if isinstance(found, Unseen) and again:
+            return self._send_again(intent, polls, found, seen)
         return found
 
     def _send_again(

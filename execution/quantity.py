@@ -22,7 +22,6 @@ from execution.venue_rules import BLOCKED, with_venue_rules
 from foundation.compose import composed_config
 from foundation.errors import BrokerError, DataError, InputError
 from sizing import quantity as sizing_quantity
-from sizing.kelly import SizingProblem
 from trainingdata.bar_files import find_files
 from trainingdata.bars import Bars, closes_of
 from trainingdata.confirmation import confirmed
@@ -44,13 +43,11 @@ class SizedQuantity:
     symbol: of the instrument.
     qty: signed quantity.
     why: in words.
-    unsolved: the problem of a solver that failed, if one did.
     """
 
     symbol: str
     qty: Decimal
     why: str
-    unsolved: SizingProblem | None = None
 
 
 def get_qty(symbol: str, price: float, *overrides: str) -> Decimal:
@@ -130,7 +127,7 @@ def decide(
         lines.insert(0, f"Enhanced sizing failed: {decision.failure}")
     why = "; ".join(lines)
     log.info("%s: %+f: %s", symbol, choice.qty, why)
-    return SizedQuantity(symbol, choice.qty, why, decision.unsolved)
+    return SizedQuantity(symbol, choice.qty, why)
 
 
 def _panel_symbols(symbol: str, settings: LiveSettings, account: Account) -> list[str]:

@@ -13,9 +13,15 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from execution.decision_log import INSTANTS, TEXT_COLUMNS
 from execution.lending import proceeds_of_short
-from execution.records import BOOKING_COLUMNS, EQUITY_COLUMNS, FILL_COLUMNS, Held
+from execution.records import (
+    BOOKING_COLUMNS,
+    EQUITY_COLUMNS,
+    FILL_COLUMNS,
+    INSTANTS,
+    TEXT_COLUMNS,
+    Held,
+)
 from foundation.config_files import plain_yaml
 from foundation.errors import DataError, InputError
 from foundation.files import RUN_MARKS, refuse_mixture

@@ -12,11 +12,19 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from execution.beliefs import BeliefTable, Periods, joined_beliefs
-from execution.choices import answer_of, choices_of, class_rules, hours_between, targets_of
+from execution.choices import (
+    answer_of,
+    choices_of,
+    class_rules,
+    hours_between,
+    ordered_without,
+    reductions_decided_anew,
+    replaced_orders,
+    targets_of,
+)
 from execution.decision import Choice, ClassRule, Decision, gap_a_year
 from execution.fees import FeeSchedule, TradingCosts
 from execution.lending import MarginTerms
-from execution.open_orders import ordered_without, reductions_decided_anew, replaced_orders
 from execution.orders import TERMS, Account, OrderTerms
 from execution.outlook import EVERYTHING, Growth, belief_of_symbol, belief_table
 from execution.problem import BookState, Settled, Terms, book_state, problem_of, settled
@@ -30,7 +38,7 @@ from foundation.settings import setting, settings_class
 from foundation.threads import undivided
 from sizing.allocation import Allocation, Strategy
 from sizing.inputs import SizingInputs, check_priced, no_equity
-from sizing.kelly import Drawdown, SizingProblem, SolverFailed
+from sizing.kelly import Drawdown, SolverFailed
 from sizing.limits import Limits
 from sizing.premium import PriorSettings
 from sizing.problem import AccountRow
@@ -154,14 +162,14 @@ class SizingAnswer(NamedTuple):
     allocation: of the strategy; none where nothing could be sized.
     strategy: that answered, or did not.
     failure: why the strategy did not answer; empty where it did.
-    unsolved: the problem that was not solved, if one was not.
+    unsolved: whether its program was not solved.
     """
 
     inputs: SizingInputs
     allocation: Allocation | None
     strategy: Strategy
     failure: str = ""
-    unsolved: SizingProblem | None = None
+    unsolved: bool = False
 
 
 def answered(strategy: Strategy, inputs: SizingInputs, account: AccountRow) -> SizingAnswer:
@@ -176,7 +184,7 @@ def answered(strategy: Strategy, inputs: SizingInputs, account: AccountRow) -> S
         with undivided():
             return SizingAnswer(inputs, strategy.allocate(inputs), strategy)
     except SolverFailed as error:
-        return SizingAnswer(inputs, None, strategy, str(error), error.problem)
+        return SizingAnswer(inputs, None, strategy, str(error), unsolved=True)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -353,7 +361,6 @@ class Trader:
             orders=rebalance(self.order_name, now, targets, bars.timeframe),
             rule=rule,
             failure=sizing.failure,
-            unsolved=sizing.unsolved,
             cancels=(*withdrawn, *replaced),
             gap=0.0 if allocation is None else gap_a_year(allocation.gap, now, belief.ends[0]),
             rows=sizing.inputs.rows,
@@ -392,7 +399,7 @@ class Trader:
         """The strategy's answer, else its fallback's, else why nothing is sized."""
         chosen, *fallbacks = self.sizing.strategies()
         answer = answered(chosen, self._inputs(bars, state, belief, chosen), state.row)
-        if answer.unsolved is None:
+        if not answer.unsolved:
             return answer
         for strategy in fallbacks:
             # Each answers a problem of its own: the legacy rule goes by the forecast alone, and
@@ -401,7 +408,7 @@ class Trader:
             second = answered(strategy, inputs, state.row)
             if second.allocation is None:
                 return second
-            return second._replace(failure=answer.failure, unsolved=answer.unsolved)
+            return second._replace(failure=answer.failure)
         return answer
 
     def _inputs(

@@ -24,7 +24,7 @@ from execution.alpaca.holdings import (
 from execution.brokers import MOST_LENT, OtherOrder, Reading, symbol_held
 from execution.journal.order_store import OrderIntent
 from execution.option_orders import SHARES, Contract, contract_of, is_option, largest_loss
-from execution.orders import ORDER_TYPES, TIMES_IN_FORCE, Account, Fill, Order, OrderType, coin_bids
+from execution.orders import PRICES, TIMES_IN_FORCE, Account, Fill, Order, coin_bids
 from foundation.decimals import INFINITE
 from foundation.errors import BrokerError, in_one_line
 from trainingdata.instruments import is_symbol
@@ -34,6 +34,12 @@ log = logging.getLogger(__name__)
 Entry = Mapping[str, Any]
 
 ACTIVE = "ACTIVE"
+_PRICES_OF: Mapping[str, tuple[str, ...]] = {
+    "limit": ("limit_price",),
+    "stop": ("stop_price",),
+    "stop_limit": ("limit_price", "stop_price"),
+    "trailing_stop": ("trail_price", "trail_percent"),
+}
 NO_IDENTITY = re.compile(r"[^A-Za-z0-9_.-]")
 
 
@@ -211,9 +217,6 @@ def open_orders(entry: Entry) -> list[Order]:
     """
     if _is_of_options(entry) or _is_by_value(entry):
         return []
-    symbol = symbol_held(OrderEntry.leg_symbol.of(entry))
-    limit = _price(OrderEntry.limit_price.of(entry))
-    stop = _price(OrderEntry.stop_price.of(entry))
     quantity = OrderEntry.qty.of(entry)
     filled = OrderEntry.filled_qty.of(entry)
     if quantity is None:
@@ -221,36 +224,25 @@ def open_orders(entry: Entry) -> list[Order]:
     remaining = quantity - filled
     if remaining < 0:
         raise BrokerError(f"order {_identity(entry)}: filled_qty is {filled}, of {quantity}")
+    kind = OrderEntry.type.of(entry)
+    force = OrderEntry.time_in_force.of(entry)
+    prices = {name: _price(getattr(OrderEntry, name).of(entry)) for name in PRICES}
     if not remaining:
         return []
-    named_type = OrderEntry.type.of(entry)
-    kind: OrderType = next((kind for kind in ORDER_TYPES if kind == named_type), "market")
-    trail_price = _price(OrderEntry.trail_price.of(entry))
-    trail_percent = _price(OrderEntry.trail_percent.of(entry))
-    unsaid = {
-        "limit": limit is None,
-        "stop": stop is None,
-        "stop_limit": limit is None or stop is None,
-        "trailing_stop": (trail_price is None) == (trail_percent is None),
-    }
-    if unsaid.get(kind):
-        # Nothing says where it trades, so it counts as one that may trade at once.
-        kind = "market"
-    named_force = OrderEntry.time_in_force.of(entry)
-    order = Order(
+    at_market = Order(
         client_order_id=_identity(entry),
-        symbol=symbol,
+        symbol=symbol_held(OrderEntry.leg_symbol.of(entry)),
         side="buy" if OrderEntry.side.of(entry) == "buy" else "sell",
         qty=remaining,
         reason="open at the venue",
-        type=kind,
-        tif=next((force for force in TIMES_IN_FORCE if force == named_force), "day"),
-        limit_price=limit if "limit" in kind else None,
-        stop_price=stop if kind in ("stop", "stop_limit") else None,
-        trail_price=trail_price if kind == "trailing_stop" else None,
-        trail_percent=trail_percent if kind == "trailing_stop" else None,
+        tif=next((each for each in TIMES_IN_FORCE if each == force), "day"),
     )
-    return [order]
+    own = {name: prices[name] for name in _PRICES_OF.get(kind or "", ())}
+    try:
+        return [replace(at_market, type=kind, **own)] if own else [at_market]  # type: ignore[arg-type]
+    except ValueError:
+        # Nothing says where it trades, so it counts as one that may trade at once.
+        return [at_market]
 
 
 def _identity(entry: Entry) -> str:

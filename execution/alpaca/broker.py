@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from execution.alpaca.account import Responses, open_orders, reading_of, with_fills
+from execution.alpaca.account import Responses, reading_of, with_fills
 from execution.alpaca.activities import activities_since
 from execution.alpaca.connection import Response, VenueConnection
 from execution.alpaca.fields import AssetEntry, OrderEntry
@@ -21,7 +21,7 @@ from execution.alpaca.placed_order import PlacedOrder
 from execution.broker import Asset
 from execution.brokers import READINGS, Reading, Unbelieved
 from execution.journal.order_store import OrderIntent, OrderStore
-from execution.orders import TERMS, Account, Fill, Order, OrderTerms, strategy_of
+from execution.orders import TERMS, Account, Fill, Order, OrderTerms
 from execution.posting import Guard, Outbox, unguarded
 from execution.risk_snapshot import RiskSnapshot
 from execution.venue_rules import refusal
@@ -143,25 +143,6 @@ class AlpacaBroker:
         account = replace(reading.account, as_of=self._venue.noted(clock))
         account = self._believe(replace(reading, account=account))
         return account.secured(self._collateral())
-
-    def adopt(self, strategy: str) -> None:
-        """Write down orders of a strategy that work at the venue and are not in the book."""
-        with self._venue.translated_errors("open orders"):
-            for entry in self._venue.open_entries():
-                name = str(entry.get("client_order_id") or "")
-                if strategy_of(name) != strategy or self._outbox.book.get(name) is not None:
-                    continue
-                at = self._venue.estimated_now()
-                try:
-                    orders = open_orders(entry)
-                    whole = [replace(o, qty=OrderEntry.whole_qty.of(entry)) for o in orders]
-                except BrokerError as error:
-                    log.warning("%s works at the venue, and is none of ours: %s", name, error)
-                    continue
-                log.warning("%s works at the venue and is not in the book: it is now", name)
-                for order in whole:
-                    intent = OrderIntent(replace(order, reason="adopted"), at)
-                    self._outbox.adopt(intent, PlacedOrder(entry))
 
     def follow(self) -> None:
         """Write down what has become of orders that still worked when they were last heard of."""
@@ -331,7 +312,6 @@ class AlpacaAccount(VenueConnection):
     activities_since = activities_since
 
     def broker(self, **words: Any) -> AlpacaBroker:
-        """What sends orders there, with the words that it takes."""
         return AlpacaBroker(self._settings, self._keys, time=self.time, **words)
 
 

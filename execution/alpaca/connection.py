@@ -147,7 +147,6 @@ class VenueConnection:
             return as_mapping(answer)
 
     def fact(self, field: Needed[Fact] | Optional[Fact]) -> Fact:
-        """What the venue says of the account in one field."""
         with self.translated_errors("the account"):
             return field.of(as_mapping(self.client.get_account()))
 

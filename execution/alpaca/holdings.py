@@ -146,7 +146,6 @@ def refuse_other_sums(facts: Entry, holdings: Holdings, *, again: bool) -> None:
         accepted then, with a line in the log.
     """
     short = AccountFacts.short_value.of(facts)
-    differences = []
     long = AccountFacts.long_value.of(facts)
     for side, name, stated, worth in (
         ("long", AccountFacts.long_value.name, long, holdings.longs),
@@ -163,9 +162,7 @@ def refuse_other_sums(facts: Entry, holdings: Holdings, *, again: bool) -> None:
         )
         if not again or apart > NEAR * stated + ROUNDING:
             raise SenselessAnswer(difference)
-        differences.append(difference)
-    if differences:
-        log.warning("it is taken for prices that move: %s", "; ".join(differences))
+        log.warning("it is taken for prices that move: %s", difference)
 
 
 def refuse_other_equity(
@@ -260,17 +257,14 @@ def _add_worth(found: Holdings, kind: str, position: Entry, at_last_mark: Decima
 def _worth_of_option(option: Entry) -> Decimal:
     """USD that an option is worth, below 0 for one that is owed; 0 where nothing says it.
 
-    One that is owed is worth what its last price says where the venue gives no value.
+    One that is owed is worth what its price says, or the last day's, where nothing gives a value.
     """
     value = Position.market_value.of(option)
     quantity = Position.qty.of(option)
     if value is not None or quantity > 0:
         return value or Decimal(0)
-    for price in (Position.price, Position.last_price, Position.entry_price):
-        if mark := price.of(option):
-            log.warning("%s has no value: its %s counts", Position.symbol.of(option), price.name)
-            return quantity * SHARES * mark
-    return Decimal(0)
+    price = Position.price.of(option) or Position.last_price.of(option) or Decimal(0)
+    return quantity * SHARES * price
 
 
 def _position_symbol(position: Entry) -> str:
@@ -282,36 +276,29 @@ def _position_symbol(position: Entry) -> str:
 
 
 def _mark(position: Entry, symbol: str, traded: float | None) -> float:
-    """The last price that the venue gives for a position, USD; 0 where nothing says one above 0.
+    """What one of a position is worth, USD; 0 where nothing says a price above 0.
 
-    traded: USD, of its last trade.
+    traded: USD, of its last trade. Where the venue says nothing of today that counts, else the
+        price of the day before.
     """
     quantity = Position.qty.of(position)
     value = Position.market_value.of(position)
-    if price := Position.price.of(position):
+    price = Position.price.of(position)
+    if price:
         # Bonds are priced for a hundred of what they are counted in.
-        units = (1, 100) if _asset_class(position) == OTHERS else (1,)
-        for unit in units:
-            worth = abs(quantity) * price / unit
-            if value is None or _are_near(abs(value), worth, ROUNDING / unit):
+        for unit in (1, 100) if _asset_class(position) == OTHERS else (1,):
+            if value is None or _are_near(abs(value), abs(quantity) * price / unit):
                 return float(price / unit)
         raise SenselessAnswer(
             f"{symbol}: qty {quantity} at a current_price of {price} is not a market_value of"
             f" {value}"
         )
-    for what, mark in (
-        ("its value says what it is worth", abs(value / quantity) if value and quantity else None),
-        ("its last trade counts", traded),
-        ("that of the day before counts", Position.last_price.of(position)),
-        ("what it was bought at counts", Position.entry_price.of(position)),
-    ):
-        if mark:
-            log.warning("%s has no price: %s", symbol, what)
-            return float(mark)
-    return 0.0
+    if value and quantity:
+        return float(abs(value / quantity))
+    return traded or float(Position.last_price.of(position) or 0)
 
 
-def _are_near(value: Decimal, worth: Decimal, rounding: Decimal) -> bool:
+def _are_near(value: Decimal, worth: Decimal) -> bool:
     """Whether one may be the other in USD, but for rounding and a price that moves."""
     nearly = 1 - NEAR
-    return worth * nearly - rounding <= value <= worth / nearly + rounding
+    return worth * nearly - ROUNDING <= value <= worth / nearly + ROUNDING

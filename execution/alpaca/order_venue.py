@@ -7,21 +7,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from execution.alpaca.connection import UNKNOWN_THING, Response, VenueConnection
 from execution.alpaca.fields import OrderEntry
-from execution.alpaca.order_requests import order_request
 from execution.alpaca.placed_order import PlacedOrder, PriceOf, no_price
 from execution.journal.order_store import OrderIntent
+from execution.journal.orders import AnyOrder
 from execution.option_orders import SpreadOrder
+from execution.orders import PRICES, Order
 from execution.posting import NoAnswer, OrderWithheld, too_late
 from foundation.clock import OURS, Time
-from foundation.errors import OrderRejected, SenselessAnswer, in_one_line
+from foundation.errors import InputError, OrderRejected, SenselessAnswer, in_one_line
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.feed.fields import as_mapping, objects
+from trainingdata.instruments import venue_spelling
 
 if TYPE_CHECKING:
     from alpaca.common.exceptions import APIError
@@ -183,3 +185,48 @@ class OrderVenue(VenueConnection):
         legs = intent.order.legs if isinstance(intent.order, SpreadOrder) else ()
         expired = any(leg.contract.has_expired(now - EXPIRED) for leg in legs)
         return expired or intent.is_dead(now)
+
+
+def order_request(order: AnyOrder) -> dict[str, Any]:
+    """The order as the venue takes it."""
+    if isinstance(order, Order):
+        return _of_one_symbol(order)
+    if isinstance(order, SpreadOrder):
+        return _of_legs(order)
+    raise InputError(f"{order.client_order_id}: an order of event contracts goes to another venue")
+
+
+def _of_one_symbol(order: Order) -> dict[str, Any]:
+    request: dict[str, Any] = {
+        "symbol": venue_spelling(order.symbol),
+        "qty": f"{order.qty:f}",
+        "side": order.side,
+        "type": order.type,
+        "time_in_force": order.tif,
+        "client_order_id": order.client_order_id,
+    }
+    for name in PRICES:
+        if (price := getattr(order, name)) is not None:
+            request[name] = repr(price)
+    if order.extended_hours:
+        request["extended_hours"] = True
+    return request
+
+
+def _of_legs(order: SpreadOrder) -> dict[str, Any]:
+    limit = order.least_credit
+    request: dict[str, Any] = {
+        "order_class": "mleg",
+        "qty": str(order.contracts),
+        "type": "market" if limit is None else "limit",
+        "time_in_force": "day",
+        "client_order_id": order.client_order_id,
+        "legs": [
+            {"symbol": leg.contract.symbol, "ratio_qty": "1", "side": leg.side}
+            for leg in order.legs
+        ],
+    }
+    # The venue's price is what an order costs: a credit is below 0.
+    if limit is not None:
+        request["limit_price"] = f"{-limit:.2f}"
+    return request

@@ -86,7 +86,6 @@ class PlacedOrder:
 
     @property
     def is_done(self) -> bool:
-        """Whether nothing more can happen to it."""
         # An order that is good till it is cancelled goes on the next day.
         lasting = OrderEntry.time_in_force.of(self.answer) == "gtc"
         return self.status in ENDINGS or (self.status == "done_for_day" and not lasting)

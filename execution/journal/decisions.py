@@ -20,7 +20,7 @@ from execution.decision import Choice, Decision, Rationale
 from execution.journal.cycles import CycleBook
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderIntent, OrderStore, part_of
-from execution.journal.rows import Exact, Instant, Real, Table, Text, checked, stamp
+from execution.journal.rows import Exact, Instant, Real, Table, Text, stamp
 from execution.orders import Account, Order
 from foundation.database import Database
 from trainingdata.instants import compact_text
@@ -120,7 +120,7 @@ class DecisionRow:
         return {symbol: choice.price for symbol, choice in self.choices.items()}
 
 
-_DECISIONS = Table(
+DECISIONS = Table(
     "decisions",
     DecisionRow,
     "CREATE INDEX IF NOT EXISTS decisions_by_instant ON decisions (job, at)",
@@ -149,7 +149,7 @@ class Journal:
         self._events = events
         self._book = book
         self._job = job
-        _DECISIONS.create(database)
+        DECISIONS.create(database)
         self.cycles = CycleBook(database, job)
 
     def decided(self, at: np.datetime64) -> bool:
@@ -184,7 +184,7 @@ class Journal:
                 gap=None if np.isnan(decision.gap) else float(decision.gap),
                 limits=decision.rows,
             )
-            _DECISIONS.insert(self._database, row)
+            DECISIONS.insert(self._database, row)
             self._events.append("decided", name, {"orders": len(decision.orders)})
             for order in decision.orders:
                 self._book.plan(self._planned(order, name, account.as_of))
@@ -235,41 +235,29 @@ class Journal:
                 if intent.state == "planned":
                     self._book.withhold(intent, why)
             ended = TAKEN_BACK if taken_back else _ENDED
-            _DECISIONS.change(self._database, "WHERE id = ?", (name,), ended=ended)
+            DECISIONS.change(self._database, "WHERE id = ?", (name,), ended=ended)
 
     def unfinished(self) -> list[DecisionRow]:
         """Decisions that were begun and not ended, oldest first."""
         condition = "WHERE job = ? AND ended = '' ORDER BY rowid"
-        return _DECISIONS.rows(self._database, condition, (self._job,))
+        return DECISIONS.rows(self._database, condition, (self._job,))
 
     def last_decision(self) -> DecisionRow | None:
         """The last decision; none before the first."""
         condition = "NOT INDEXED WHERE job = ? ORDER BY rowid DESC"
-        return _DECISIONS.last(self._database, condition, (self._job,))
+        return DECISIONS.last(self._database, condition, (self._job,))
 
     def last_choices(self) -> list[ChoiceRow]:
         """What was decided last of each symbol of the latest decisions, the last decision first."""
-        rows = self._database.rows(
-            """
-            WITH latest AS (
-                SELECT rowid AS number, id, at, until, choices FROM decisions NOT INDEXED
-                WHERE job = ? ORDER BY rowid DESC LIMIT ?
-            )
-            SELECT latest.id, at, until, value, max(number) FROM latest, json_each(choices)
-            GROUP BY json_extract(value, '$.symbol')
-            ORDER BY max(number) DESC, json_extract(value, '$.symbol')
-            """,
-            (self._job, DECISIONS_SEARCHED),
-        )
-        choices = []
-        for name, at, until, entry, _ in rows:
-            with checked(self._database.path, "decisions", name):
-                interval = np.datetime64(at, "ns"), np.datetime64(until, "ns")
-                choices.append(ChoiceRow(name, *interval, choice_of_entry(json.loads(entry))))
-        return choices
+        latest = "NOT INDEXED WHERE job = ? ORDER BY rowid DESC LIMIT ?"
+        found: dict[str, ChoiceRow] = {}
+        for row in DECISIONS.rows(self._database, latest, (self._job, DECISIONS_SEARCHED)):
+            for symbol, choice in sorted(row.choices.items()):
+                found.setdefault(symbol, ChoiceRow(row.name, row.at, row.until, choice))
+        return list(found.values())
 
 
 def decisions_of(database: Database, job: str, since: np.datetime64) -> list[DecisionRow]:
     """What a job decided after an instant and did not take back, in the order of writing."""
     condition = "WHERE job = ? AND decided_at > ? AND ended != ? ORDER BY rowid"
-    return _DECISIONS.rows(database, condition, (job, stamp(since), TAKEN_BACK))
+    return DECISIONS.rows(database, condition, (job, stamp(since), TAKEN_BACK))

@@ -115,7 +115,6 @@ class Halt:
 
     @property
     def stands(self) -> bool:
-        """Whether it stops anything now."""
         return self.cleared_at is None
 
     @property

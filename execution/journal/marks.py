@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Json
 
-from execution.journal.linked_returns import Point, exact
 from execution.journal.rows import Exact, Instant, Real, Table, stamp
 from execution.orders import Account
 from foundation.database import Database
@@ -71,7 +70,7 @@ class EquitySnapshot:
         )
 
 
-_MARKS = Table("marks", EquitySnapshot)
+MARKS = Table("marks", EquitySnapshot)
 
 
 class MarkBook:
@@ -82,11 +81,11 @@ class MarkBook:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        _MARKS.create(database)
+        MARKS.create(database)
 
     def mark(self, mark: EquitySnapshot, point: Point) -> None:
         """Write down what the account is worth; of one instant the last word counts."""
-        _MARKS.put(self._database, mark.placed(point))
+        MARKS.put(self._database, mark.placed(point))
 
     def point_before(self, at: np.datetime64 | None = None) -> Point | None:
         """The last mark's place in the index of linked returns; none before there was one.
@@ -94,12 +93,12 @@ class MarkBook:
         at: of marks before an instant.
         """
         condition, values = ("", ()) if at is None else ("WHERE at < ?", (stamp(at),))
-        last = _MARKS.last(self._database, f"{condition} ORDER BY at DESC", values)
+        last = MARKS.last(self._database, f"{condition} ORDER BY at DESC", values)
         return None if last is None else last.point
 
     def last_mark(self) -> EquitySnapshot | None:
         """The latest mark; none before there was one."""
-        return _MARKS.last(self._database, "ORDER BY at DESC")
+        return MARKS.last(self._database, "ORDER BY at DESC")
 
     def flows_before(self, at: np.datetime64) -> float:
         """Deposits less withdrawals that are in marks before an instant, USD."""
@@ -113,31 +112,34 @@ class MarkBook:
 
 def marks_of(database: Database, since: np.datetime64) -> list[EquitySnapshot]:
     """The same of a journal that is only read."""
-    return _MARKS.rows(database, "WHERE at >= ? ORDER BY at", (stamp(since),))
+    return MARKS.rows(database, "WHERE at >= ? ORDER BY at", (stamp(since),))
 
 
 def exposure_line(mark: EquitySnapshot) -> str:
     """What is held, in multiples of equity."""
-    unit = mark.equity
-    if unit <= 0:
+    if mark.equity <= 0:
         held = f"stocks {mark.gross_stock:,.2f} USD, coins {mark.gross_crypto:,.2f} USD"
         return f"exposure: no equity; {held}"
-    parts = [f"{symbol} {value / unit:+.3f}" for symbol, value in sorted(mark.positions.items())]
-    held = f"; {', '.join(parts)}" if parts else ""
+    stocks, coins = mark.gross_stock / mark.equity, mark.gross_crypto / mark.equity
     return (
-        f"exposure: stocks {mark.gross_stock / unit:.3f}x of {mark.stock_ceiling:g}x,"
-        f" coins {mark.gross_crypto / unit:.3f}x{held}"
+        f"exposure: stocks {stocks:.3f}x of {mark.stock_ceiling:g}x, coins {coins:.3f}x"
+        f"{_each_of(mark, '+.3f')}"
     )
 
 
 def contracts_line(mark: EquitySnapshot) -> str:
     """What is held in contracts, in multiples of equity."""
+    worth = sum(mark.positions.values())
     if mark.equity <= 0:
-        return f"exposure: no equity; contracts {sum(mark.positions.values()):,.2f} USD"
-    shares = {market: value / mark.equity for market, value in sorted(mark.positions.items())}
-    parts = [f"{market} {share:.3f}" for market, share in shares.items()]
-    held = f"; {', '.join(parts)}" if parts else ""
-    return f"exposure: contracts {sum(shares.values()):.3f}x{held}"
+        return f"exposure: no equity; contracts {worth:,.2f} USD"
+    return f"exposure: contracts {worth / mark.equity:.3f}x{_each_of(mark, '.3f')}"
+
+
+def _each_of(mark: EquitySnapshot, digits: str) -> str:
+    """Each position in multiples of equity."""
+    shares = {symbol: value / mark.equity for symbol, value in sorted(mark.positions.items())}
+    parts = [f"{symbol} {share:{digits}}" for symbol, share in shares.items()]
+    return f"; {', '.join(parts)}" if parts else ""
 
 
 def mark_of(account: Account, limits: Limits, flows: float) -> EquitySnapshot:
@@ -168,3 +170,78 @@ def profit_line(point: Point) -> str:
     # A loss of less than is shown is no loss of nothing.
     earned = round(-float(point.daily_loss), 4) + 0.0
     return f"PnL: {earned:+.2%} today, equity {point.equity:,.2f} USD"
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A mark in the index of linked returns.
+
+    at: by the venue's clock.
+    equity: USD, cash plus positions.
+    index: USD that the first equity has become; once everything was lost it stays 0.
+    peak: the highest index until then, above 0.
+    day: index at the last mark before the New York date of `at`, or where the index began.
+    let_daily_loss: loss of the day that a person let go on; 0 where nobody did.
+    let_drawdown: the same of the loss since the peak.
+    """
+
+    at: np.datetime64
+    equity: Decimal
+    index: Decimal
+    peak: Decimal
+    day: Decimal
+    let_daily_loss: Decimal = _NOTHING
+    let_drawdown: Decimal = _NOTHING
+
+    @property
+    def daily_loss(self) -> Decimal:
+        """Share lost on the date of `at`, below 0 for a gain; 0 where it began with nothing."""
+        return _ONE - self.index / self.day if self.day else _NOTHING
+
+    @property
+    def drawdown(self) -> Decimal:
+        """Share lost since the peak, 0 … 1."""
+        return _ONE - self.index / self.peak
+
+    @classmethod
+    def first(cls, at: np.datetime64, equity: Decimal | float) -> Point:
+        """Where an account begins; one that is worth nothing has lost everything."""
+        begin = max(exact(equity), _NOTHING)
+        base = begin or _ONE
+        return cls(at, exact(equity), begin, base, base)
+
+    def next(self, at: np.datetime64, equity: Decimal | float, flow: Decimal | float) -> Point:
+        """The mark after this one.
+
+        equity: USD.
+        flow: USD, deposits minus withdrawals since this one.
+        """
+        worth = exact(equity)
+        index = _NOTHING
+        if self.index and worth > 0:
+            index = max(self.index * (worth - exact(flow)) / self.equity, _NOTHING)
+        same_day = date_of(at) == date_of(self.at)
+        return Point(
+            at=at,
+            equity=worth,
+            index=index,
+            peak=max(self.peak, index),
+            day=self.day if same_day else self.index,
+            let_daily_loss=self.let_daily_loss if same_day else _NOTHING,
+            let_drawdown=self.let_drawdown,
+        )
+
+    def anew(self, at: np.datetime64, equity: Decimal | float, flow: Decimal | float) -> Point:
+        """The mark after this one, in an index that begins between them."""
+        if self.equity <= 0:
+            return Point.first(at, equity)
+        return Point.first(self.at, self.equity).next(at, equity, flow)
+
+
+def exact(value: Decimal | float) -> Decimal:
+    """A number as it is written."""
+    return value if isinstance(value, Decimal) else Decimal(repr(float(value)))
+
+
+def date_of(at: np.datetime64) -> np.datetime64:
+    return np.datetime64(new_york_date(np.array([at]))[0])

@@ -6,16 +6,17 @@ which whoever keeps them creates as they are today.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
-from execution.journal.linked_returns import Point
-from execution.option_orders import SHARES, is_option
 from foundation import database as files
 from foundation.database import Damaged, Database, DatabaseFailed
 from foundation.decimals import EXACT, plain, total
@@ -23,155 +24,10 @@ from foundation.errors import InputError
 
 VERSION = 28
 DIGEST = "row_digest"  # of a row, in its last column; empty where 5b173ee wrote it
-WITH_DIGEST = (
-    "SELECT kept.name FROM sqlite_master AS kept JOIN pragma_table_info(kept.name) AS found"
-    f" ON found.name = '{DIGEST}' WHERE kept.type = 'table'"
-)
 _TABLES = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
-
-_LET_GO = (("let_daily_loss", 0), ("let_drawdown", 0))
-
-
-def _link_marks(database: Database) -> None:
-    """Give marks their place in the index of linked returns.
-
-    What a person let go on is not in it: the next mark halts again.
-    """
-    for name, begin in (("linked", 1), ("peak", 1), ("day", 1), *_LET_GO):
-        database.execute(f"ALTER TABLE marks ADD COLUMN {name} TEXT NOT NULL DEFAULT '{begin}'")
-    last: Point | None = None
-    for at, equity, flow in database.rows("SELECT at, equity, flows FROM marks ORDER BY at"):
-        when = np.datetime64(at, "ns")
-        last = Point.first(when, equity) if last is None else last.next(when, equity, flow)
-        database.execute(
-            "UPDATE marks SET linked = ?, peak = ?, day = ? WHERE at = ?",
-            (str(last.index), str(last.peak), str(last.day), at),
-        )
-
-
-# Orders were kept as the JSON of their venue: Alpaca's, with a credit below 0, or Kalshi's, whose
-# one book is of YES. The practice exchange of event contracts had words of ours.
-_COLUMNS = """client_order_id, job, venue, decision, part, terms, reason, sent_at, expires_at,
-    state, why, venue_id, filled, filled_price, successor"""
-_LIMIT = "json_extract(request, '$.limit_price')"
-ORDERS_IN_OUR_WORDS = (
-    "ALTER TABLE intents RENAME TO intents_before",
-    """
-    CREATE TABLE intents (
-        client_order_id TEXT PRIMARY KEY,
-        job TEXT NOT NULL,
-        venue TEXT NOT NULL,
-        decision TEXT NOT NULL,
-        part TEXT NOT NULL,
-        terms TEXT NOT NULL,
-        reason TEXT NOT NULL,
-        sent_at TEXT NOT NULL,
-        expires_at TEXT,
-        state TEXT NOT NULL,
-        why TEXT NOT NULL,
-        venue_id TEXT NOT NULL,
-        filled TEXT NOT NULL,
-        filled_price TEXT,
-        successor TEXT NOT NULL,
-        symbol TEXT GENERATED ALWAYS AS (json_extract(terms, '$.symbol')) VIRTUAL,
-        side TEXT GENERATED ALWAYS AS (json_extract(terms, '$.side')) VIRTUAL,
-        qty TEXT GENERATED ALWAYS AS (json_extract(terms, '$.qty')) VIRTUAL,
-        type TEXT GENERATED ALWAYS AS (json_extract(terms, '$.type')) VIRTUAL,
-        limit_price TEXT GENERATED ALWAYS AS (json_extract(terms, '$.limit_price')) VIRTUAL,
-        least_credit TEXT GENERATED ALWAYS AS (json_extract(terms, '$.least_credit')) VIRTUAL,
-        stop_price TEXT GENERATED ALWAYS AS (json_extract(terms, '$.stop_price')) VIRTUAL
-    ) STRICT
-    """,
-    f"""
-    INSERT INTO intents ({_COLUMNS})
-    SELECT client_order_id, job, venue, decision, part,
-        CASE
-        WHEN json_extract(request, '$.legs') IS NOT NULL THEN json_object(
-            'kind', 'spread',
-            'legs', (
-                SELECT json_group_array(json_object(
-                    'symbol', json_extract(value, '$.symbol'), 'side', json_extract(value, '$.side')
-                )) FROM json_each(request, '$.legs')
-            ),
-            'qty', json_extract(request, '$.qty'),
-            'type', json_extract(request, '$.type'),
-            'least_credit',
-            CASE WHEN {_LIMIT} LIKE '-%' THEN substr({_LIMIT}, 2) ELSE '-' || {_LIMIT} END
-        )
-        WHEN json_extract(request, '$.ticker') IS NOT NULL THEN json_object(
-            'kind', 'contract',
-            'symbol', json_extract(request, '$.ticker'),
-            'side', CASE json_extract(request, '$.side') || json_extract(request, '$.reduce_only')
-                WHEN 'bid0' THEN 'BUY YES' WHEN 'ask0' THEN 'BUY NO'
-                WHEN 'bid1' THEN 'SELL NO' WHEN 'ask1' THEN 'SELL YES' END,
-            'qty', json_extract(request, '$.count'),
-            'limit_price',
-            CASE WHEN json_extract(request, '$.side') || json_extract(request, '$.reduce_only')
-                IN ('ask0', 'bid1')
-                THEN printf('%.4f', 1 - CAST(json_extract(request, '$.price') AS REAL))
-                ELSE json_extract(request, '$.price') END
-        )
-        WHEN json_extract(request, '$.side') LIKE '% %' THEN json_object(
-            'kind', 'contract',
-            'symbol', json_extract(request, '$.symbol'),
-            'side', json_extract(request, '$.side'),
-            'qty', json_extract(request, '$.qty'),
-            'limit_price', {_LIMIT}
-        )
-        ELSE json_object(
-            'kind', 'single',
-            'symbol', replace(json_extract(request, '$.symbol'), '/', ''),
-            'side', json_extract(request, '$.side'),
-            'qty', json_extract(request, '$.qty'),
-            'type', json_extract(request, '$.type'),
-            'tif', json_extract(request, '$.time_in_force'),
-            'limit_price', {_LIMIT},
-            'stop_price', json_extract(request, '$.stop_price'),
-            'trail_price', json_extract(request, '$.trail_price'),
-            'trail_percent', json_extract(request, '$.trail_percent'),
-            'extended_hours', json(
-                CASE json_extract(request, '$.extended_hours') WHEN 1 THEN 'true' ELSE 'false' END
-            )
-        )
-        END,
-        reason, sent_at,
-        coalesce(
-            expires_at,
-            strftime(
-                '%Y-%m-%dT%H:%M:%S.000000000',
-                json_extract(request, '$.expiration_time'), 'unixepoch'
-            )
-        ),
-        state, why, venue_id, filled, filled_price, successor
-    FROM intents_before ORDER BY rowid
-    """,
-    "DROP TABLE intents_before",
-    "CREATE INDEX intents_by_state ON intents (state)",
-    "CREATE INDEX intents_by_sending ON intents (sent_at)",
-    "CREATE INDEX intents_by_decision ON intents (decision)",
-)
-EXPECTED = (
-    """
-    CREATE TABLE ground (
-        number INTEGER PRIMARY KEY CHECK (number = 1),
-        begun_at TEXT NOT NULL,
-        cash TEXT NOT NULL,
-        booked TEXT NOT NULL,
-        believed_beyond TEXT,
-        believed_booked TEXT
-    ) STRICT
-    """,
-    """
-    CREATE TABLE expected (
-        symbol TEXT PRIMARY KEY, qty TEXT NOT NULL, fee TEXT NOT NULL
-    ) STRICT
-    """,
-    "CREATE TABLE counted (name TEXT PRIMARY KEY, qty TEXT NOT NULL) STRICT",
-    "INSERT INTO counted SELECT client_order_id, filled FROM intents"
-    " UNION ALL SELECT id, qty FROM activities",
-)
+_COLUMNS = "SELECT name FROM pragma_table_info(?)"
 # What the venue books was kept in Alpaca's words.
-KINDS = """
+_KINDS = """
     UPDATE activities SET kind = CASE
         WHEN kind IN ('ACATC', 'CSD', 'CSR', 'CSW', 'JNL', 'JNLC', 'TRANS') THEN 'transfer'
         WHEN kind IN ('ACATS', 'JNLS') THEN 'share transfer'
@@ -183,78 +39,9 @@ KINDS = """
         WHEN kind = 'SPLIT' THEN 'split'
         ELSE 'other' END
     """
-DECISIONS = (
-    "ALTER TABLE decisions ADD COLUMN gap TEXT NOT NULL DEFAULT '0.0'",
-    "ALTER TABLE decisions ADD COLUMN limits TEXT NOT NULL DEFAULT '[]'",
-    """
-    UPDATE decisions SET choices = replace(
-        replace(choices, '"basis": ', '"rationale": '), '"worth": ', '"shrinkage": '
-    )
-    """,
-)
+_KEPT = ("intents", "marks", "beginnings", "fills", "activities", "decisions")
 
-
-def _expect_what_was(database: Database) -> None:
-    """Go on from the last ground of an account, and all that came on it."""
-    database.create(*EXPECTED)
-    last = "(SELECT max(number) FROM beginnings)"
-    held: dict[str, Decimal] = {}
-    for symbol, quantity in database.rows(
-        f"SELECT symbol, qty FROM beginnings WHERE number = {last}"
-        f" UNION ALL SELECT symbol, qty FROM fills WHERE ground = {last}"
-        f" UNION ALL SELECT symbol, qty FROM activities WHERE ground = {last}"
-    ):
-        held[symbol] = EXACT.add(held.get(symbol, Decimal(0)), Decimal(quantity))
-    began = database.rows(f"SELECT at FROM beginnings WHERE number = {last}")
-    if began:
-        fills = database.rows(f"SELECT symbol, qty, price FROM fills WHERE ground = {last}")
-        traded = [
-            EXACT.multiply(Decimal(quantity), Decimal(price)) * (-SHARES if is_option(s) else -1)
-            for s, quantity, price in fills
-        ]
-        amounts = database.rows(f"SELECT amount FROM activities WHERE ground = {last}")
-        booked = total(Decimal(amount) for (amount,) in amounts)
-        cash = total((held.pop(""), *traded, booked))
-        database.execute(
-            "INSERT INTO ground (number, begun_at, cash, booked) VALUES (1, ?, ?, ?)",
-            (began[0][0], plain(cash), plain(booked)),
-        )
-        for symbol, quantity in held.items():
-            database.execute("INSERT INTO expected VALUES (?, ?, '0')", (symbol, plain(quantity)))
-        _count_what_is_listed(database, began[0][0])
-    database.execute("DROP TABLE beginnings")
-
-
-def _count_what_is_listed(database: Database, began: str) -> None:
-    """Have of each order be counted what its listed fills have: what is held was made of these.
-
-    Legs have orders of their own at the venue: what their order has answered stays counted.
-
-    began: when the last ground was written down; what had filled by then may never be listed.
-    """
-    orders = database.rows(
-        "SELECT client_order_id, venue_id, sent_at FROM intents"
-        " WHERE json_extract(terms, '$.kind') = 'single'"
-    )
-    for name, venue_id, sent_at in orders:
-        fills = database.rows(
-            "SELECT qty FROM fills WHERE client_order_id = ?1"
-            " OR (client_order_id = '' AND order_id != '' AND order_id = ?2)",
-            (name, venue_id),
-        )
-        if fills or sent_at >= began:
-            listed = total(Decimal(quantity).copy_abs() for (quantity,) in fills)
-            database.execute("UPDATE counted SET qty = ? WHERE name = ?", (plain(listed), name))
-
-
-def _write_plainly(database: Database) -> None:
-    """Have equal fills be equal texts: what is counted of an order is compared with its row."""
-    for table, column in (("intents", "filled"), ("counted", "qty")):
-        if not database.rows("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)):
-            continue
-        for row, number in database.rows(f"SELECT rowid, {column} FROM {table}"):
-            if number != (written := plain(Decimal(number))):
-                database.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (written, row))
+Cells = dict[str, Any]  # of a row, by column
 
 
 def create_tables(database: Database, *schema: str) -> None:
@@ -274,31 +61,166 @@ def migrate(database: Database) -> None:
         if version == VERSION:
             return
         _refuse_another(database.path, version)
-        tables = {name for (name,) in database.rows("SELECT name FROM sqlite_master")}
+        # Tables of today are created on the way.
+        database.execute(f"PRAGMA user_version = {VERSION}")
+        tables = {name for (name,) in database.rows(_TABLES)}
+        had = {name: _rows_of(database, name) for name in _KEPT if name in tables}
         try:
-            _take_over(database, tables)
+            _take_over(database, had)
         except (LookupError, TypeError, ArithmeticError, ValueError) as error:
+            if isinstance(error, Damaged):
+                raise
             place = "memory" if database.path is None else database.path
             raise Damaged(f"{place}: the journal is damaged: a row of it makes no sense") from error
-        database.execute(f"PRAGMA user_version = {VERSION}")
 
 
-def _take_over(database: Database, tables: set[str]) -> None:
+def _take_over(database: Database, had: Mapping[str, Sequence[Cells]]) -> None:
     """Bring those of the tables that are there to what they are today."""
-    if "intents" in tables:
-        database.create(*ORDERS_IN_OUR_WORDS)
-    if "marks" in tables:
-        _link_marks(database)
-    if "beginnings" in tables:
-        _expect_what_was(database)
-    if "activities" in tables:
-        database.execute(KINDS)
-    if "intents" in tables:
-        _write_plainly(database)
-    if "decisions" in tables:
-        database.create(*DECISIONS)
+    # They are defined above this, and create themselves by it.
+    from execution.journal.decisions import DECISIONS
+    from execution.journal.marks import MARKS
+    from execution.journal.order_store import INTENTS
+
+    if "intents" in had:
+        INTENTS.renew(database, map(_in_our_words, had["intents"]))
+    if "marks" in had:
+        MARKS.renew(database, _with_index(had["marks"]))
+    if "beginnings" in had:
+        _expect_what_was(database, had)
+        database.execute("DROP TABLE beginnings")
+    if "activities" in had:
+        database.execute(_KINDS)
+    if "decisions" in had:
+        DECISIONS.renew(database, map(_with_rationale, had["decisions"]))
     for (table,) in database.rows(_TABLES):
-        database.execute(f"ALTER TABLE {table} ADD COLUMN {DIGEST} TEXT NOT NULL DEFAULT ''")
+        if (DIGEST,) not in database.rows(_COLUMNS, (table,)):
+            database.execute(f"ALTER TABLE {table} ADD COLUMN {DIGEST} TEXT NOT NULL DEFAULT ''")
+
+
+def _rows_of(database: Database, table: str) -> list[Cells]:
+    names = [name for (name,) in database.rows(_COLUMNS, (table,))]
+    found = database.rows(f"SELECT {', '.join(names)} FROM {table} ORDER BY rowid")
+    return [dict(zip(names, row, strict=True)) for row in found]
+
+
+def _in_our_words(row: Cells) -> Cells:
+    """An order, of which the venue's JSON was kept."""
+    said = json.loads(row["request"])
+    expires_at = row["expires_at"]
+    if expires_at is None and (seconds := said.get("expiration_time")) is not None:
+        expires_at = str(np.datetime64(seconds, "s").astype("datetime64[ns]"))
+    return row | {"terms": json.dumps(_terms(said)), "expires_at": expires_at}
+
+
+def _terms(said: Mapping[str, Any]) -> Cells:
+    """What an order asks for in our words.
+
+    said: Alpaca's words, with a credit below 0, or Kalshi's, whose one book is of YES. The practice
+        exchange of event contracts had words of ours.
+    """
+    limit = said.get("limit_price")
+    if "legs" in said:
+        return {
+            "kind": "spread",
+            "legs": [{"symbol": leg["symbol"], "side": leg["side"]} for leg in said["legs"]],
+            "qty": said["qty"],
+            "type": said["type"],
+            "least_credit": None if limit is None else str(-Decimal(limit)),
+        }
+    if "ticker" in said:
+        reduces, price = bool(said["reduce_only"]), Decimal(said["price"])
+        of_no = (said["side"] == "ask") != reduces
+        return {
+            "kind": "contract",
+            "symbol": said["ticker"],
+            "side": f"{'SELL' if reduces else 'BUY'} {'NO' if of_no else 'YES'}",
+            "qty": said["count"],
+            "limit_price": str(1 - price if of_no else price),
+        }
+    same = {name: said[name] for name in ("side", "qty")} | {"limit_price": limit}
+    if " " in said["side"]:
+        return {"kind": "contract", "symbol": said["symbol"], **same}
+    return {
+        "kind": "single",
+        "symbol": said["symbol"].replace("/", ""),
+        **same,
+        "type": said["type"],
+        "tif": said["time_in_force"],
+        **{name: said.get(name) for name in ("stop_price", "trail_price", "trail_percent")},
+        "extended_hours": bool(said.get("extended_hours")),
+    }
+
+
+def _with_index(marks: Sequence[Cells]) -> Iterator[Cells]:
+    """Marks with their place in the index of linked returns.
+
+    What a person let go on is not in it: the next mark halts again.
+    """
+    from execution.journal.marks import Point
+
+    last: Point | None = None
+    for mark in sorted(marks, key=lambda mark: str(mark["at"])):
+        at, equity = np.datetime64(mark["at"], "ns"), mark["equity"]
+        last = Point.first(at, equity) if last is None else last.next(at, equity, mark["flows"])
+        yield mark | {"linked": str(last.index), "peak": str(last.peak), "day": str(last.day)}
+
+
+def _with_rationale(decision: Cells) -> Cells:
+    choices = decision["choices"].replace('"basis": ', '"rationale": ')
+    return decision | {"choices": choices.replace('"worth": ', '"shrinkage": ')}
+
+
+def _expect_what_was(database: Database, had: Mapping[str, Sequence[Cells]]) -> None:
+    """Go on from the last ground of an account, and all that came on it."""
+    from execution.journal.activities import traded_amount
+    from execution.journal.expected import COUNTED, EXPECTED, GROUND
+
+    fills, bookings = had["fills"], had["activities"]
+    last = max((each["number"] for each in had["beginnings"]), default=0)
+    began = [each for each in had["beginnings"] if each["number"] == last]
+    counted = {each["id"]: each["qty"] for each in bookings}
+    counted |= {each["client_order_id"]: each["filled"] for each in had["intents"]}
+    if began:
+        begun_at = str(began[0]["at"])
+        on_it = [each for each in (*fills, *bookings) if each["ground"] == last]
+        held: defaultdict[str, Decimal] = defaultdict(Decimal)
+        for each in (*began, *on_it):
+            held[each["symbol"]] = EXACT.add(held[each["symbol"]], Decimal(each["qty"]))
+        booked = total(Decimal(each["amount"]) for each in on_it if "amount" in each)
+        traded = [
+            traded_amount(each["symbol"], Decimal(each["qty"]), Decimal(each["price"]))
+            for each in on_it
+            if "price" in each
+        ]
+        cash = plain(total((held.pop(""), *traded, booked)))
+        ground = {"begun_at": begun_at, "cash": cash, "booked": plain(booked), "number": 1}
+        GROUND.renew(database, [ground])
+        owned = [{"symbol": s, "qty": plain(qty), "fee": "0"} for s, qty in held.items()]
+        EXPECTED.renew(database, owned)
+        counted |= _listed(had["intents"], fills, begun_at)
+    COUNTED.renew(database, [{"name": name, "qty": qty} for name, qty in counted.items()])
+
+
+def _listed(orders: Sequence[Cells], fills: Sequence[Cells], begun_at: str) -> dict[str, str]:
+    """What has been listed of each order, by its id: what is held was made of these fills.
+
+    Legs have orders of their own at the venue: what their order has answered stays counted.
+
+    begun_at: when the last ground was written down; what had filled by then may never be listed.
+    """
+    listed = {}
+    for order in orders:
+        name, venue_id = order["client_order_id"], order["venue_id"]
+        own = [
+            Decimal(each["qty"]).copy_abs()
+            for each in fills
+            if name == each["client_order_id"]
+            or (not each["client_order_id"] and venue_id and venue_id == each["order_id"])
+        ]
+        single = _terms(json.loads(order["request"]))["kind"] == "single"
+        if single and (own or order["sent_at"] >= begun_at):
+            listed[name] = plain(total(own))
+    return listed
 
 
 def _refuse_another(path: Path | None, version: int) -> None:

@@ -27,7 +27,7 @@ from execution.journal.events import EventLog
 from execution.journal.orders import AnyOrder, order_of, words_of
 from execution.journal.rows import Exact, Instant, Table, Text
 from execution.orders import Order
-from foundation.database import Database, rows_of, rows_of_table
+from foundation.database import Database, rows_of_table
 from foundation.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -206,7 +206,7 @@ def _row(intent: OrderIntent, state: State) -> _IntentRow:
 
 # Columns of an order's words, for conditions and for whoever reads the file.
 _WORDS = ("symbol", "side", "qty", "type", "limit_price", "least_credit", "stop_price")
-_INTENTS = Table(
+INTENTS = Table(
     "intents",
     _IntentRow,
     "CREATE INDEX IF NOT EXISTS intents_by_state ON intents (state)",
@@ -230,7 +230,7 @@ class OrderStore:
     def __init__(self, database: Database | None = None, events: EventLog | None = None) -> None:
         self._database = Database() if database is None else database
         self._events = EventLog(self._database) if events is None else events
-        _INTENTS.create(self._database)
+        INTENTS.create(self._database)
 
     def plan(self, intent: OrderIntent) -> None:
         """Write down what is to be sent later, as a part of the transaction around it.
@@ -254,7 +254,7 @@ class OrderStore:
 
     def _write(self, intent: OrderIntent, state: State) -> None:
         with self._database.transaction():
-            _INTENTS.put(self._database, _row(intent, state))
+            INTENTS.put(self._database, _row(intent, state))
             self._events.append(state, intent.client_order_id, words_of(intent.order))
 
     def settle(self, client_order_id: str, state: State, why: str = "") -> None:
@@ -265,7 +265,7 @@ class OrderStore:
                 return
             if state != before.state and state not in _AFTER[before.state]:
                 raise InputError(f"{client_order_id}: it is {before.state}, and cannot be {state}")
-            _INTENTS.put(self._database, _row(replace(before, why=why), state))
+            INTENTS.put(self._database, _row(replace(before, why=why), state))
             self._events.append(state, client_order_id, why)
 
     def note(self, client_order_id: str, progress: Progress) -> None:
@@ -284,7 +284,7 @@ class OrderStore:
                 )
                 return
             self.settle(client_order_id, progress.state)
-            _INTENTS.put(
+            INTENTS.put(
                 self._database, _row(replace(before, progress=progress, why=""), progress.state)
             )
             price = progress.filled_price
@@ -316,7 +316,7 @@ class OrderStore:
         names = tuple(states)
         marks = ", ".join("?" * len(names))
         clause = f"WHERE state IN ({marks}) ORDER BY rowid DESC LIMIT ?"
-        return tuple(_INTENTS.made(self._database, _intent, clause, (*names, most)))
+        return tuple(INTENTS.made(self._database, _intent, clause, (*names, most)))
 
     def of_decision(self, decision: str) -> tuple[OrderIntent, ...]:
         """Those that follow from a decision, in the order in which they were planned."""
@@ -333,12 +333,12 @@ class OrderStore:
     def select(self, condition: str, values: Sequence[str] = ()) -> tuple[OrderIntent, ...]:
         """Those for which an SQL condition holds, oldest first."""
         found = f"WHERE {condition} ORDER BY rowid"
-        return tuple(_INTENTS.made(self._database, _intent, found, values))
+        return tuple(INTENTS.made(self._database, _intent, found, values))
 
 
 def intents_of(database: Database) -> tuple[OrderIntent, ...]:
     """All intents of an account, oldest first."""
-    return tuple(_INTENTS.made(database, _intent, "ORDER BY rowid"))
+    return tuple(INTENTS.made(database, _intent, "ORDER BY rowid"))
 
 
 def undetermined_count(journal: Path) -> int:
@@ -346,14 +346,3 @@ def undetermined_count(journal: Path) -> int:
     marks = ", ".join("?" * len(UNDETERMINED))
     query = f"SELECT 1 FROM intents WHERE state IN ({marks})"
     return len(rows_of_table(journal, "intents", query, UNDETERMINED))
-
-
-def refuse_earlier(path: Path) -> None:
-    """Refuse a journal of a version that wrote orders without decisions; it stays as it is."""
-    found = [name for (name,) in rows_of(path, "SELECT name FROM pragma_table_info('intents')")]
-    missing = [name for name in _INTENTS.columns if name not in (*found, "terms")]
-    if found and missing:
-        raise InputError(
-            f"{path}: a journal of so early a version is not taken over: its orders have no"
-            f" {', '.join(missing)}; end what works at the venue, and move the file away"
-        )

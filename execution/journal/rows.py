@@ -7,7 +7,7 @@ row carries a digest, so that bytes that change on the disk are noticed.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from decimal import Decimal
@@ -19,7 +19,7 @@ from typing import Annotated, Any, Generic, TypeVar, get_args, get_type_hints
 import numpy as np
 from pydantic import PlainSerializer, PlainValidator, Strict, TypeAdapter, ValidationError
 
-from execution.journal.migrations import DIGEST, WITH_DIGEST, create_tables
+from execution.journal.migrations import DIGEST, create_tables
 from foundation.database import Damaged, Database, damage_named, rows_of
 from foundation.decimals import is_bounded, plain
 from foundation.errors import in_one_line
@@ -31,6 +31,10 @@ Made = TypeVar("Made")
 _INSTANT = re.compile(r"(19[7-9]|2\d\d)\d-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,9})?)?")
 _SHOWN = 60  # characters of a value, in messages
 _COLUMNS = "SELECT name FROM pragma_table_info(?)"
+_WITH_DIGEST = (
+    "SELECT kept.name FROM sqlite_master AS kept JOIN pragma_table_info(kept.name) AS found"
+    f" ON found.name = '{DIGEST}' WHERE kept.type = 'table'"
+)
 _CHANGED = "it is not as it was written"
 _AT_ONCE = 1000  # rows that are read at once
 _SQL: Mapping[object, str] = {int: "INTEGER", float: "REAL"}
@@ -127,6 +131,19 @@ class Table(Generic[Value]):
         content = ", ".join(lines)
         definition = f"CREATE TABLE IF NOT EXISTS {self.name} ({content}) STRICT"
         create_tables(database, definition, *self._more)
+
+    def renew(self, database: Database, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Have the table as it is today, in the place of an earlier one; rows: cells by column."""
+        database.execute(f"DROP TABLE IF EXISTS {self.name}")
+        self.create(database)
+        for row in rows:
+            with checked(database.path, self.name, *(row[column] for column in self._key)):
+                cells = {
+                    name: row[column]
+                    for name, column in zip(self._fields, self.columns, strict=True)
+                    if column in row
+                }
+                self.put(database, self._adapter.validate_python(cells))
 
     def put(self, database: Database, row: Value) -> None:
         """Write a row, in the place of one with its key."""
@@ -236,7 +253,7 @@ def digest_of(cells: Mapping[str, object]) -> str:
 def refuse_changed(path: Path) -> None:
     """Refuse a journal of which a row is not as it was written."""
     with damage_named():
-        for (table,) in rows_of(path, WITH_DIGEST):
+        for (table,) in rows_of(path, _WITH_DIGEST):
             _refuse_changed_rows(path, table)
 
 
@@ -263,18 +280,9 @@ def checked(path: Path | None, table: str, *key: object) -> Iterator[None]:
             why = f"{problem['loc'][0]}: {why}: {shown}"
         raise damaged(path, table, *key, why=why) from error
     except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
-        raise damaged(path, table, *key, why=f"it makes no sense: {_problem(error)}") from error
-
-
-def _problem(error: Exception) -> str:
-    """What does not let something be made of a row, in words."""
-    if isinstance(error, KeyError):
-        return f"it has no {in_one_line(str(error.args[0]), _SHOWN)}"
-    if isinstance(error, ArithmeticError):
-        return "what should be a number in it is none"
-    if isinstance(error, RecursionError):
-        return "it is nested too deep"
-    return in_one_line(str(error))
+        raise damaged(
+            path, table, *key, why=f"it makes no sense: {in_one_line(repr(error))}"
+        ) from error
 
 
 def damaged(path: Path | None, table: str, *key: object, why: str) -> Damaged:

@@ -36,12 +36,11 @@ from execution.account_lock import (
     refuse_unusable,
 )
 from execution.journal.cycles import latest_cycles, next_cycle_of
-from execution.journal.events import EventLog
+from execution.journal.events import EventLog, NoticeBook
 from execution.journal.halts import Halt, HaltKind, Halts
 from execution.journal.marks import EquitySnapshot, MarkBook, contracts_line, exposure_line
 from execution.journal.migrations import as_it_is_today
-from execution.journal.notices import NoticeBook
-from execution.journal.order_store import WAITING, OrderStore, refuse_earlier
+from execution.journal.order_store import WAITING, OrderStore
 from execution.journal.orders import words_of
 from execution.live.accounts import (
     SPREADS,
@@ -74,7 +73,6 @@ def status(path: Path, now: np.datetime64) -> Result:
     now: by this machine's clock.
     """
     refuse_emptied(path)
-    refuse_earlier(path)
     with as_it_is_today(path) as database:
         lines = [
             *_account_lines(path, database),

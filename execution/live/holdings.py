@@ -211,11 +211,11 @@ class HoldingsBook:
         """An order that has answered more fills than the venue lists, in words; empty for none.
 
         A list that knows less than that is not believed. What it does not know after a day it never
-        will: positions and cash have to show it then. An order that was adopted has filled before.
+        will: positions and cash have to show it then.
 
         at: instant by the venue's clock.
         """
-        single = "symbol IS NOT NULL AND successor = '' AND reason != 'adopted' AND sent_at > ?"
+        single = "symbol IS NOT NULL AND successor = '' AND sent_at > ?"
         for intent in self._intents.select(f"{FILLS_UNCOUNTED} AND {single}", (str(at - DAY),)):
             filled = intent.progress.filled
             listed = self.listed.traded(intent.single.symbol, intent.progress.venue_id)

@@ -10,8 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from execution.journal.halts import ITSELF, Halt, HaltChanges, HaltKind, Halts
-from execution.journal.linked_returns import Point, date_of, exact
-from execution.journal.marks import EquitySnapshot, MarkBook
+from execution.journal.marks import EquitySnapshot, MarkBook, Point, date_of, exact
 
 # By how much of its limit a loss grows before it halts again what a person has let go on.
 GROWTH = Decimal("0.25")

@@ -12,10 +12,9 @@ import numpy as np
 from execution.account_lock import KILL_FILE, is_there, journal_of_account
 from execution.journal.cycles import NextCycleBook
 from execution.journal.decisions import Journal
-from execution.journal.events import EventLog
+from execution.journal.events import EventLog, NoticeBook
 from execution.journal.halts import HALT_RULES, HaltChanges, HaltKind, Halts
 from execution.journal.marks import MarkBook
-from execution.journal.notices import NoticeBook
 from execution.journal.order_store import OrderStore
 from foundation.command import printing
 from foundation.database import Database

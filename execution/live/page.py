@@ -25,9 +25,9 @@ from execution.account_lock import PAGE
 from execution.decision import plan_text
 from execution.journal.cycles import NextCycle, latest_cycles
 from execution.journal.decisions import ChoiceRow
+from execution.journal.events import NoticeBook, NoticeRow
 from execution.journal.halts import Halt
 from execution.journal.marks import EquitySnapshot
-from execution.journal.notices import NoticeBook, NoticeRow
 from execution.journal.order_store import STATES, WAITING, OrderIntent
 from execution.journal.orders import words_of
 from execution.live.accounts import TRADE

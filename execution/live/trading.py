@@ -87,7 +87,7 @@ class TradingJob:
         self._next_cycle: np.datetime64 | None = None
         self._next_sending: np.datetime64 | None = None
         self._night = NightWatch(self.broker, live, self._journal, settings)
-        self._adopted = False
+        self._followed = False
         self._belief = BarBelief()
         self._decided = {row.choice.symbol for row in self._journal.last_choices()}
         last = self._journal.cycles.last(ended=True)
@@ -227,10 +227,9 @@ class TradingJob:
 
     def _follow(self) -> None:
         """Write down what became of what was sent, by whichever process."""
-        if not self._adopted:
-            self.broker.adopt(self._settings.order_name)
+        if not self._followed:
             self._journal.end_unfollowed()
-            self._adopted = True
+            self._followed = True
         self.broker.follow()
 
     def _decide(self) -> Cycle:

@@ -246,10 +246,7 @@ def failure_remarks(run: Run) -> list[str]:
     failed = run.log.failures
     if not failed:
         return []
-    return [
-        f"Sizing failed at {counted(failed, 'instant')}; the log says why, unsolved-….npz hold the"
-        " problems."
-    ]
+    return [f"Sizing failed at {counted(failed, 'instant')}; the log says why."]
 
 
 def no_trade_remarks(run: Run) -> list[str]:

@@ -52,9 +52,7 @@ from marketsimulator.results.round_trips import round_trips
 from marketsimulator.results.summary import Results
 from marketsimulator.results.verdict import verdict
 from trainingdata.bars import closes_of
-from trainingdata.instants import compact_text
 
-UNSOLVED = 20  # problems kept of a run
 MARGIN_RULES = {
     "current": "those of autumn 2026 on every date",
     "dated": "as of each date; before 2026-06-04 the pattern-day-trader rule",
@@ -81,9 +79,6 @@ def result_files(
         "config.yaml": lambda path: path.write_text(config),
         "report.html": write_report,
     }
-    for decision in run.log.unsolved(UNSOLVED):
-        if decision.unsolved is not None:
-            writers[f"unsolved-{compact_text(decision.at)}.npz"] = decision.unsolved.save
     return run_files(writers, SUMMARY, summary)
 
 

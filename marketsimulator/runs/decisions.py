@@ -21,21 +21,19 @@ from execution.choices import (
     targets_of,
 )
 from execution.decision import Choice, ClassRule, Decision, Rationale, gap_a_year
-from execution.decision_log import DecisionLog, frame_of_columns
 from execution.orders import Order, exact_decimal
 from execution.rebalancing import rebalance
+from execution.records import DecisionLog, frame_of_columns
 from foundation.arrays import Array, Index, Instants, Mask
 from foundation.compiled import compiled, spread
 from foundation.threads import side_by_side
 from marketsimulator.runs.instants import Kept, WalkInputs, decision_again
 from marketsimulator.runs.walk import Walk
 from marketsimulator.settings import BacktestSettings
-from sizing.allocation import sizing_problem
 from sizing.binding import LIMITS, names_of
 from sizing.inputs import no_equity
 from sizing.kelly import failure_text
 from sizing.solver.active_set import SOLVED
-from sizing.solver.multi_period import SizingProblem
 from sizing.spans import Explanation, explained, explanation_of, kelly_by_span
 from trainingdata.bars import Bars
 
@@ -237,11 +235,6 @@ class WalkedDecisions(DecisionLog):
         }
         return frame_of_columns({name: columns[name] for name in self.columns})
 
-    def unsolved(self, most: int) -> list[Decision]:
-        """The first of those whose problem was not solved."""
-        solvent = self._kept.equity[self._rows] > 0
-        return [self.decision(d) for d in np.flatnonzero(self._unsized & solvent)[:most]]
-
     def decision(self, number: int) -> Decision:
         """The object of one."""
         row = int(self._rows[number])
@@ -254,7 +247,6 @@ class WalkedDecisions(DecisionLog):
             orders=self.orders_of(number),
             rule=self.rule_of(number),
             failure=self.failure_of(number),
-            unsolved=self._unsolved_of(number),
             gap=float(self.gaps[number]),
             rows=self.rows,
         )
@@ -322,14 +314,6 @@ class WalkedDecisions(DecisionLog):
         """The quantity held of a symbol before the decision of a row."""
         held = float(self._kept.quantity[row, s])
         return exact_decimal(held) if held else _NOTHING
-
-    def _unsolved_of(self, number: int) -> SizingProblem | None:
-        """The problem of one that was not solved."""
-        row = int(self._rows[number])
-        if not (self._unsized[number] and self._kept.equity[row] > 0):
-            return None
-        _, problem, *_ = decision_again(self._inputs, self._kept, row)
-        return sizing_problem(problem, self._inputs.fraction)
 
 
 @compiled

@@ -17,10 +17,11 @@ import pytest
 import requests
 
 from execution.alpaca.activities import activities_since
-from execution.alpaca.broker import AlpacaBroker
+from execution.alpaca.broker import AlpacaAccount, AlpacaBroker
 from execution.alpaca.connection import VenueConnection
 from execution.alpaca.holdings import held_in
 from execution.alpaca.placed_order import PlacedOrder
+from execution.brokers import Holding
 from execution.journal.activities import Activity
 from execution.journal.events import EventLog
 from execution.journal.halts import ITSELF
@@ -292,3 +293,34 @@ def test_dividends_and_cash_for_a_fraction_are_listed_with_their_symbol(
     assert booked["dividend", "SYB"].amount == Decimal("3.5")
     assert booked["split", "SYA"].amount > 0
     assert desk.held()["SYA"] == 3
+
+
+@pytest.mark.parametrize(
+    ("listed", "stands"), [({"SYA": "20"}, False), ({"SYA": "19"}, True), ({"SYB": "20"}, True)]
+)
+def test_a_halt_ends_by_itself_only_where_the_venue_has_settled_the_whole_difference(
+    practice: Start, tmp_path: Path, listed: dict[str, str], stands: bool
+) -> None:
+    here = practice("symbols=[SYA,SYB]")
+    here.advance(OPENING)
+    desk = live.Desk.at(here, tmp_path, *PLAIN)
+    held = {"SYA": 10, "SYB": 5}
+
+    def shown(_: AlpacaAccount) -> dict[str, Holding]:
+        return {s: Holding(Decimal(q), Decimal(1000 * q)) for s, q in held.items()}
+
+    def looked() -> list[str]:
+        desk.live.reconcile()
+        desk.broker.account()
+        return live.halted_by(desk)
+
+    with pytest.MonkeyPatch.context() as venue:
+        venue.setattr(AlpacaAccount, "held", shown)
+        assert looked() == []
+        here.advance(STOCKS_TRADE)
+        held["SYA"] = 30
+        assert looked() == ["positions"]
+        here.advance()
+        for symbol, quantity in listed.items():
+            noted(here, "SPLIT", symbol=symbol, qty=quantity, net_amount="0")
+        assert looked() == (["positions"] if stands else [])

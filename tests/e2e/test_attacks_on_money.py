@@ -18,7 +18,7 @@ from execution.live.loop import Loop, Stop
 from execution.live.runner import WatchedClock
 from foundation.errors import BrokerError
 from tests.e2e.changed_answers import Told, changed_answers
-from tests.e2e.practice import OPENING, Practice, Start
+from tests.e2e.practice import OPENING, Start
 from tests.e2e.test_live_account import Desk, halted_by
 
 SECOND = "2024-02-20T16:30:00Z"
@@ -28,7 +28,6 @@ ACCOUNT = "/v2/account"
 CLOCK = "/v2/clock"
 LISTED = "/v2/account/activities"
 ALWAYS = 10**6
-ONE_ORDER = "/v2/orders:by_client_order_id"
 
 
 def richer(usd: float) -> Callable[[Any], Any]:
@@ -224,53 +223,6 @@ def test_a_booking_beyond_what_was_there_asks_a_person_though_cash_shows_it(
         assert desk.cycles[-1].decision is not None
 
 
-@pytest.mark.parametrize(
-    ("fields", "says"),
-    [
-        ({"filled_qty": "99999"}, "filled_qty is 99999, more than its qty of"),
-        ({"filled_avg_price": "2000000000"}, "filled_avg_price is 2000000000, and SY"),
-        ({"status": "rejected"}, "its status is rejected, and filled_qty"),
-    ],
-)
-def test_fills_that_cannot_be_are_refused_by_name_and_looked_up_again(
-    practice: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture, fields: Any, says: str
-) -> None:
-    def changed(told: Any) -> Any:
-        return {**told, **fields} if float(told.get("filled_qty") or 0) else told
-
-    told = Told("/v2/orders", changed, ALWAYS, "POST")
-    looked = Told(ONE_ORDER, changed, 1)
-
-    def both(method: str, path: str, answer: Any) -> Any:
-        return looked(method, path, told(method, path, answer))
-
-    here = practice("symbols=[SYA,SYB]")
-    here.advance(OPENING)
-    with changed_answers(here, both) as seen:
-        desk = Desk.at(seen, tmp_path, *PLAIN)
-        desk.job.step()
-    assert says in caplog.text
-    placed = {order.client_order_id: order for order in desk.cycles[-1].decision.orders}  # type: ignore[union-attr]
-    assert placed
-    for name, order in placed.items():
-        intent = desk.live.book.get(name)
-        assert intent is not None
-        assert (intent.state, intent.progress.filled) == ("filled", order.qty)
-        assert intent.progress.filled_price is not None
-        assert intent.progress.filled_price < 10_000
-    assert len(here.posts) == len(placed), "none was sent twice"
-
-
-def test_an_account_in_another_currency_is_refused_by_name(practice: Start, tmp_path: Path) -> None:
-    told = Told(ACCOUNT, {"currency": "EUR"})
-    with attacked(practice, tmp_path, told) as desk:
-        posts = len(desk.here.posts)
-        told.answers = ALWAYS
-        with pytest.raises(BrokerError, match=r"currency is not USD: 'EUR'"):
-            desk.job.step()
-        assert len(desk.here.posts) == posts
-
-
 def test_no_more_than_four_times_equity_is_believed_to_be_lent(
     practice: Start, tmp_path: Path
 ) -> None:
@@ -308,20 +260,6 @@ def test_nothing_is_sent_for_stocks_while_the_venues_clock_says_closed(
         assert any("SYA" in body for body in here.posts)
 
 
-def test_a_clock_that_says_open_at_night_is_told_and_the_calendar_counts(
-    practice: Start, tmp_path: Path
-) -> None:
-    told = Told(CLOCK, {"is_open": True}, ALWAYS)
-    here = practice("symbols=[SYA,SYB]")
-    here.advance("2024-02-20T23:00:00Z")
-    with changed_answers(here, told) as seen:
-        desk = Desk.at(seen, tmp_path, *PLAIN)
-        desk.job.step()
-        assert desk.cycles[-1].decision is None
-        assert here.posts == []
-        assert "by the calendar it is not: the calendar counts" in alerts(desk)
-
-
 @pytest.mark.first_example
 @pytest.mark.parametrize("shown", ["2024-02-20T15:30:00", 1708443000, "20240-02-20T15:30:00Z"])
 def test_a_clock_that_makes_no_sense_ends_the_cycle_by_name(
@@ -340,52 +278,3 @@ def test_a_clock_that_makes_no_sense_ends_the_cycle_by_name(
         with pytest.raises(BrokerError, match=r"the clock: .*timestamp is "):
             loop.run()
         assert "timestamp is " in alerts(desk)
-
-
-def test_one_answer_that_marks_what_is_held_otherwise_moves_nothing(
-    practice: Start, tmp_path: Path
-) -> None:
-    """Ten times the price in positions and account alike, so that they go together."""
-    factor = 10.0
-
-    def change(method: str, path: str, told: Any) -> Any:
-        if not armed or path not in (ACCOUNT, "/v2/positions"):
-            return told
-        if path == ACCOUNT:
-            armed.clear()
-            worth = float(told["long_market_value"])
-            more = (factor - 1) * worth
-            return {
-                **told,
-                "long_market_value": repr(factor * worth),
-                "equity": repr(float(told["equity"]) + more),
-            }
-        sums = ("market_value", "current_price")
-        return [
-            {**each, **{name: repr(factor * float(each[name])) for name in sums}} for each in told
-        ]
-
-    armed: list[bool] = []
-    here = practice("symbols=[SYA,SYB]")
-    here.advance(OPENING)
-    with changed_answers(here, change) as seen:
-        desk = Desk.at(seen, tmp_path, *PLAIN)
-        desk.job.step()
-        account = desk.broker.account()
-        armed.append(True)
-        assert desk.broker.account().equity == account.equity
-        assert not armed, "one reading said otherwise"
-
-
-@pytest.mark.slow
-def test_undisturbed_cycles_believe_every_reading(practice: Start, tmp_path: Path) -> None:
-    here: Practice = practice("symbols=[SYA,SYB,SYXUSD]")
-    here.advance(OPENING)
-    words = ("symbols=[SYA,SYB,SYXUSD]", *PLAIN)
-    desk = Desk.at(here, tmp_path, *words)
-    for _ in range(12):
-        desk.job.step()
-        (away,) = desk.database.rows("SELECT abs(believed_beyond) FROM ground")[-1]
-        assert away < 1.0, here.venue.now
-        here.advance()
-    assert desk.live.halts.history() == ()

@@ -23,37 +23,25 @@ from trainingdata.bars import HIGH, LOW, OPEN, Bars
 
 KELLY = ("forecaster=ewma", "forecaster.calibrated=false", "prior.stock_sharpe=1.0")
 POSITIONS = "/v2/positions"
-TRADES = "/v2/stocks/trades/latest"
 
 
 @dataclass
 class Marked:
     """A venue that marks one position at a multiple of its price, while it is armed.
 
-    agreed: whether /account says the same.
-    silent: whether the feed knows no trade of the symbol; old: whether only one of weeks ago.
+    /account says the same.
     """
 
     symbol: str
     factor: float
-    agreed: bool = True
-    silent: bool = False
-    old: bool = False
     armed: bool = False
     _more: float = field(default=0.0, init=False)
 
     def __call__(self, method: str, path: str, told: Any) -> Any:
-        if path == TRADES and self.symbol in told["trades"]:
-            trades = dict(told["trades"])
-            if self.old:
-                trades[self.symbol] = {**trades[self.symbol], "t": "2024-02-01T15:00:00Z"}
-            if self.silent:
-                del trades[self.symbol]
-            return {**told, "trades": trades}
         if self.armed and path == POSITIONS:
             self._more = 0.0
             return [self._marked(entry) for entry in told]
-        if self.armed and self.agreed and path == ACCOUNT:
+        if self.armed and path == ACCOUNT:
             sums = ("equity", "portfolio_value", "long_market_value")
             return {**told, **{name: repr(float(told[name]) + self._more) for name in sums}}
         return told

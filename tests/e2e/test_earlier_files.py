@@ -1,6 +1,6 @@
 """What the code of 5b173ee has left on a disk is read by the code of today.
 
-The files, and the script that made them there, are in tests/fixtures.
+The files are in tests/fixtures: loops of that commit wrote them over the practice servers.
 """
 
 from __future__ import annotations
@@ -8,24 +8,16 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
-from collections import defaultdict
 from contextlib import closing
-from decimal import Decimal
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from event_contracts.trading.venue_orders import order_of as contract_order
 from event_contracts.trading.venue_orders import order_request as contract_request
 from execution.account_lock import JOURNAL
-from execution.alpaca.order_requests import order_request
-from execution.journal.activities import traded_amount
-from execution.journal.events import EventLog
-from execution.journal.halts import Halts
-from execution.journal.marks import MarkBook
+from execution.alpaca.order_venue import order_request
 from execution.journal.order_store import STATES, OrderStore
-from execution.live.holdings import HoldingsBook
 from foundation.database import Database
 from option_spreads.selling.state import read_state
 from tests.e2e.practice import ROOT
@@ -57,7 +49,6 @@ def journal(account: str, folder: Path) -> Path:
     ("account", "shown"),
     [
         (ACCOUNT, ("SYA-0-0", "working", "220", "SYB-0-0", "open", "halted: positions")),
-        (SPREADS, ("PUT-20240220-060", "working")),
         (CONTRACTS, ("exposure: contracts", "working", "BUY 50 NO")),
     ],
 )
@@ -71,53 +62,6 @@ def test_status_says_what_an_earlier_journal_holds(
         assert words in printed
 
 
-def test_in_an_earlier_journal_what_is_unknown_is_known_to_be(tmp_path: Path) -> None:
-    with closing(Database(journal(ACCOUNT, tmp_path))) as database:
-        events = EventLog(database)
-        book = OrderStore(database, events)
-        [unknown] = book.undetermined()
-        assert unknown.client_order_id == "equal_weight-20240221T153000Z-SYB-0-0"
-        [working] = book.in_states(("working",))
-        assert str(working.progress.filled) == "220"
-        assert [each.state for each in book.in_states(("canceled", "filled"))] == ["canceled"] * 5
-        [halt] = Halts(database, events).active()
-        assert halt.kind == "positions"
-        marks = MarkBook(database).marks(np.datetime64("2024-02-20", "ns"))
-        assert [mark.flows for mark in marks] == [0.0, 5000.0, 0.0, 0.0]
-        holdings = HoldingsBook(database, events)
-        assert holdings.listed.transferred(np.datetime64("2024-02-20", "ns")) == 5000
-
-
-def test_what_an_earlier_journal_expects_is_expected(tmp_path: Path) -> None:
-    """Its last ground, and all that came on it; where it had none it begins."""
-    with closing(Database(journal(ACCOUNT, tmp_path))) as database:
-        last = "(SELECT max(number) FROM beginnings)"
-        held: defaultdict[str, Decimal] = defaultdict(Decimal)
-        for symbol, quantity in database.rows(
-            f"SELECT symbol, qty FROM beginnings WHERE number = {last}"
-            f" UNION ALL SELECT symbol, qty FROM fills WHERE ground = {last}"
-            f" UNION ALL SELECT symbol, qty FROM activities WHERE ground = {last}"
-        ):
-            held[symbol] += Decimal(quantity)
-        cash = held.pop("")
-        for symbol, quantity, price in database.rows(
-            f"SELECT symbol, qty, price FROM fills WHERE ground = {last}"
-        ):
-            cash += traded_amount(symbol, Decimal(quantity), Decimal(price))
-        for (amount,) in database.rows(f"SELECT amount FROM activities WHERE ground = {last}"):
-            cash += Decimal(amount)
-        answered = held | {"SYA": held["SYA"] + 220}  # of the working order, not listed yet
-        for expected in (held, answered):
-            book = HoldingsBook(database, EventLog(database))
-            assert book.begun
-            owned = {symbol: each.quantity for symbol, each in book.owned().items()}
-            assert {s: q for s, q in owned.items() if q} == {s: q for s, q in expected.items() if q}
-            assert book.cash_reading(cash).beyond == 0
-            assert not book.compare(answered, np.datetime64("2024-02-22T16:00", "ns"))
-    with closing(Database(journal(SPREADS, tmp_path))) as database:
-        assert not HoldingsBook(database, EventLog(database)).begun
-
-
 def test_a_spread_that_was_open_is_open(tmp_path: Path) -> None:
     folder = shutil.copytree(FIXTURES / "live" / SPREADS / "paper", tmp_path / "paper")
     [spread] = read_state(folder).spreads
@@ -126,13 +70,6 @@ def test_a_spread_that_was_open_is_open(tmp_path: Path) -> None:
         book = OrderStore(database)
         assert not book.undetermined()
         assert [each.job for each in book.in_states(("working",))] == ["spreads"]
-
-
-def test_orders_of_event_contracts_that_rested_rest(tmp_path: Path) -> None:
-    with closing(Database(journal(CONTRACTS, tmp_path))) as database:
-        resting = OrderStore(database).in_states(("working",))
-        assert len(resting) == 1
-        assert {each.venue for each in resting} == {"kalshi"}
 
 
 @pytest.mark.parametrize(

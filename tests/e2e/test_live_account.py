@@ -12,15 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from alpaca.trading.enums import OrderSide
 from alpaca.trading.requests import MarketOrderRequest
 
 import trade_stock_e2e
-from execution.account_lock import JOURNAL, PAGE, journal_of_account
+from execution.account_lock import JOURNAL, PAGE
 from execution.alpaca.broker import AlpacaAccount
 from execution.brokers import LiveBroker
 from execution.journal.cycles import next_cycle_of
-from execution.journal.order_store import STATES
 from execution.live.__main__ import status
 from execution.live.account import LiveAccount
 from execution.live.cycle import Cycle
@@ -154,24 +152,6 @@ def test_what_nobody_can_explain_halts_until_a_person_has_looked(
     assert len(here.posts) > posts
 
 
-def test_an_order_of_ours_that_works_and_is_in_no_book_is_adopted(
-    here: Practice, tmp_path: Path
-) -> None:
-    name = "kelly_50-20240219T153000Z-SYA-0-0"
-    limit = {"side": OrderSide.BUY, "limit_price": 1.0, "time_in_force": "gtc"}
-    trading(here).post(
-        "/orders", {"symbol": "SYA", "qty": "3", "type": "limit", "client_order_id": name, **limit}
-    )
-    desk = Desk.at(here, tmp_path)
-    desk.job.step()
-    intent = desk.live.book.get(name)
-    assert intent is not None
-    assert intent.order.reason == "adopted"
-    assert intent.taken
-    told = rows_of(tmp_path / JOURNAL, "SELECT kind FROM events WHERE subject = ?", (name,))
-    assert ("sending",) not in told
-
-
 def test_while_the_kill_file_is_there_nothing_is_sent(here: Practice, tmp_path: Path) -> None:
     desk = Desk.at(here, tmp_path)
     desk.live.account.kill_file.write_text("")
@@ -215,39 +195,6 @@ def test_a_loss_of_a_day_halts_openings_and_the_next_day_begins_anew(
     assert said.count("NOT sent:") == len(opening) + 1
     for symbol, quantity in here.venue.broker.account().positions.items():
         assert abs(quantity) <= abs(held.get(symbol, Decimal(0)))
-
-
-def test_before_the_close_the_book_is_cut_to_what_is_lent_overnight(
-    here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    desk = Desk.at(here, tmp_path)
-    here.advance("2024-02-20T20:30:00Z")
-    desk.job.step()
-    # A person has bought more than may be held overnight.
-    equity = desk.broker.account().equity
-    price = here.venue.price_of("SYA")
-    assert price is not None
-    held = here.venue.broker.account().positions.get("SYA", Decimal(0))
-    trading(here).submit_order(
-        MarketOrderRequest(**dict(buy("SYA", int(2.8 * equity / price - float(held)))))
-    )
-    connection = desk.job._connection
-    close = np.datetime64("2024-02-20T21:00", "ns")
-    # The first look comes a minute late.
-    for minutes, late in ((10, 1), (2, 0)):
-        now = close - np.timedelta64(minutes, "m")
-        assert desk.job.due(now - np.timedelta64(1, "s")) == now
-        now = now + np.timedelta64(late, "m")
-        monkeypatch.setattr(connection, "now", lambda now=now: now)
-        desk.job.step()
-    assert desk.job.due(close) == np.datetime64("2024-02-21T15:30", "ns")
-    account = desk.broker.account()
-    gross = sum(abs(float(q)) * account.prices[s] for s, q in account.positions.items())
-    assert gross <= 2.0 * account.equity
-    cuts = [each for each in desk.live.book.in_states(STATES) if each.part == "night"]
-    assert {each.single.type for each in cuts} == {"market"}
-    assert len(desk.cycles) == 1, "none of the looks was a cycle"
-    assert "the night's ceiling" in str(cuts[0].order.reason)
 
 
 def started(here: Practice, folder: Path, *words: str) -> Started:
@@ -338,10 +285,8 @@ def test_no_artefact_of_a_failing_run_holds_a_secret(here: Practice, tmp_path: P
     here.fail(kind="status", method="POST", path="/v2/orders", status=403, count=99)
     texts = []
     for words in (
-        ["cycles=1"],
         [f"alert_url={address}/alert", "cycles=1"],
         [f"broker.url_override={address}", "cycles=1"],
-        [f"broker.url_override={address}/x", "cycles=1"],
     ):
         done = paper(here, tmp_path, *words)
         texts.append(done.stdout + done.stderr)
@@ -350,18 +295,6 @@ def test_no_artefact_of_a_failing_run_holds_a_secret(here: Practice, tmp_path: P
     account: Any = here.venue.record.account_id
     for name in (JOURNAL, PAGE):
         assert (tmp_path / "data" / "live" / account / name).is_file()
-
-
-def test_another_process_is_refused_while_one_has_the_journal(
-    here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    account = here.venue.record.account_id
-    with journal_of_account(account, tmp_path / "data" / "live"):
-        done = paper(here, tmp_path)
-    assert done.returncode == 2
-    assert f"account {account}: another process sends orders to it" in done.stderr.splitlines()[-1]
-    assert not here.posts
 
 
 def wait_by_hand(here: Practice, **terms: str) -> None:

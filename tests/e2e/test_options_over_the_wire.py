@@ -256,45 +256,6 @@ def test_a_spread_whose_answer_is_lost_is_sold_once(practice: Start, vix: Path) 
         assert sum(abs(n) for n in held) == 2 * number
 
 
-def test_a_spread_that_lands_late_is_open_until_then_and_sold_once(
-    practice: Start, vix: Path
-) -> None:
-    here = options(practice, vix)
-    here.advance(AT)
-    here.fail(kind="late", method="POST", path="/v2/orders", seconds=3600, count=3)
-    mine = spreads(here)
-    with pytest.raises(OutcomeUnknown, match="it may be working"):
-        mine.submit(put("late"))
-    with pytest.raises(OutcomeUnknown, match="it may be working"):
-        mine.resume("late", again=False)
-    assert mine.held() == {}
-    here.land()
-    assert mine.resume("late", again=False).contracts == 1
-    assert mine.held() == {contract_of(SHORT): -1, contract_of(LONG): 1}
-
-
-def test_a_rejected_order_without_legs_is_rejected(
-    practice: Start, vix: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    here = options(practice, vix)
-    here.advance(AT)
-    mine = spreads(here)
-    answer = {
-        "id": "1",
-        "client_order_id": "bare",
-        "status": "rejected",
-        "legs": None,
-        "updated_at": "2024-02-20T15:30:00Z",
-    }
-    mine.now()
-    monkeypatch.setattr(mine._venue.client, "post", lambda *_: answer)
-    monkeypatch.setattr(mine._venue.client, "get", lambda *_: answer)
-    with pytest.raises(OrderRejected, match="rejected by the venue after it was taken"):
-        mine.submit(put("bare"))
-    with pytest.raises(OrderRejected, match="rejected by the venue after it was taken"):
-        mine.resume("bare", again=True)
-
-
 def test_the_last_trade_is_of_now_and_one_of_another_hour_is_no_index(
     practice: Start, vix: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

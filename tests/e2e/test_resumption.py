@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from execution.alpaca.broker import AlpacaBroker
-from execution.alpaca.order_requests import order_request
+from execution.alpaca.order_venue import order_request
 from execution.journal.decisions import Journal
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderStore

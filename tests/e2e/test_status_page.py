@@ -22,11 +22,9 @@ import pytest
 from execution.account_lock import JOURNAL, KILL_FILE, PAGE
 from execution.journal.cycles import NextCycleBook
 from execution.journal.decisions import Journal
-from execution.journal.events import EventLog
+from execution.journal.events import EventLog, NoticeBook
 from execution.journal.halts import HALT_RULES, Halts
-from execution.journal.linked_returns import Point
-from execution.journal.marks import EquitySnapshot, MarkBook
-from execution.journal.notices import NoticeBook
+from execution.journal.marks import EquitySnapshot, MarkBook, Point
 from execution.journal.order_store import OrderIntent, OrderStore, Progress
 from execution.live.accounts import TRADE
 from execution.live.loop import Stop

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from execution.alpaca.account import Responses, reading_of
 from execution.alpaca.holdings import held_in
-from execution.alpaca.order_requests import order_request
+from execution.alpaca.order_venue import order_request
 from execution.alpaca.placed_order import PlacedOrder
 from execution.brokers import Holding, Reading
 from execution.journal.order_store import OrderIntent
@@ -72,18 +72,9 @@ def test_an_account_needs_its_cash_and_a_clock() -> None:
     account = read()
     assert (account.cash, account.equity, account.positions) == (1000.0, 1000.0, {})
     assert account.as_of == np.datetime64("2024-03-05T17:30:20", "ns")
-    for words, why in (
-        *(({"cash": cash}, "cash is missing") for cash in (None, "")),
-        *(
-            ({"cash": cash}, r"cash is .*not a number")
-            for cash in ("much", "nan", "1e9999999", True)
-        ),
-        *(({"timestamp": at}, "timestamp is") for at in ("2024-03-05T12:30:20", 5, None)),
-        *(({"timestamp": f"{year}-01-01T00:00:00Z"}, "timestamp is") for year in ("0001", "9999")),
-    ):
-        said = {"cash": "1000", **CLOCK, **words}
-        with pytest.raises(BrokerError, match=why):
-            reading_of(Responses(said, [], [], said))
+    for at in ("2024-03-05T12:30:20", "0001-01-01T00:00:00Z", "9999-01-01T00:00:00Z"):
+        with pytest.raises(BrokerError, match="timestamp is"):
+            reading_of(Responses({"cash": "1000"}, [], [], {"timestamp": at}))
 
 
 @example(Decimal(1000), [(-1, 100, 100)], Decimal(500))
@@ -144,14 +135,6 @@ def test_bought_options_stand_against_sold_ones_and_are_no_cash() -> None:
     assert read(lent, nvda).unborrowed_cash == -5_000
 
 
-@pytest.mark.parametrize("wrong", [{"qty": "91"}, {"current_price": "9.8"}, {"market_value": "1"}])
-def test_a_position_whose_numbers_do_not_go_together_is_refused(wrong: dict[str, Any]) -> None:
-    position = held("NVDA", "910", "10", market_value="9100")
-    assert read(None, [position]).equity == 10_100
-    with pytest.raises(BrokerError, match=r"NVDA: qty .* at a current_price of .* is not"):
-        read(None, [{**position, **wrong}])
-
-
 @pytest.mark.parametrize(
     ("symbol", "more", "name"),
     [
@@ -182,7 +165,6 @@ def test_whatever_is_held_counts_at_its_last_mark(
         ({"current_price": None, "market_value": "-30"}, 15.0),
         ({"current_price": "0", "market_value": "-30"}, 15.0),
         ({"current_price": None, "lastday_price": "9"}, 9.0),
-        ({"current_price": None}, 8.0),
         ({"market_value": None}, 10.0),
     ],
 )
@@ -455,7 +437,10 @@ def test_of_what_something_else_holds_a_part_back_nothing_is_ordered(
         ),
         ({"trading_blocked": None, "account_blocked": False}, {}),
         *(({"multiplier": said}, None) for said in ("0.99", "x")),
-        ({"shorting_enabled": "true"}, None),
+        *(
+            ({name: said}, None)
+            for name, said in (("shorting_enabled", "true"), ("currency", "EUR"))
+        ),
     ],
 )
 def test_what_an_account_may_do_is_what_the_venue_says(
@@ -617,7 +602,7 @@ def test_an_option_that_is_owed_and_has_no_value_counts_at_its_last_price() -> N
     option = {"symbol": "SPY240315P00500000", "qty": "-1"}
     assert read(positions=[{**option, "qty": "0"}]).cash == 1000
     assert of_a_feed([{**option, "qty": "0"}], {}).unpriced == {}
-    for name in ("current_price", "lastday_price", "avg_entry_price"):
+    for name in ("current_price", "lastday_price"):
         assert read(positions=[{**option, name: "2"}]).cash == 800
     reading = of_a_feed([option], {})
     assert reading.unpriced == {option["symbol"]: Decimal(-1)}

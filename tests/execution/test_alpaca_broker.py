@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from execution.alpaca.order_requests import order_request
+from execution.alpaca.order_venue import order_request
 from execution.broker import Asset
 from execution.brokers import Reading
-from execution.journal.events import EventLog
-from execution.journal.order_store import OrderIntent, OrderStore, Progress, State
+from execution.journal.order_store import OrderIntent, State
 from execution.option_orders import OptionLeg, SpreadOrder, contract_of
 from execution.orders import Account, Order
-from foundation.database import Database
 from foundation.errors import OutcomeUnknown
 from tests.execution.scripted_venue import (
     CLOCK,
@@ -149,13 +147,11 @@ ASSET: dict[str, Any] = {
             ({"fractionable": no}, {"fractionable": False, "increment": "1", "smallest": "1"})
             for no in (False, None)
         ),
-        ({"tradable": False}, {"tradable": False}),
         ({"status": "inactive"}, {"tradable": False}),
         ({"shortable": None}, {"shortable": False}),
         *(({"easy_to_borrow": no}, {"easy_to_borrow": False}) for no in (None, False)),
         ({"easy_to_borrow": None, "borrow_status": "easy_to_borrow"}, {}),
         ({"easy_to_borrow": None, "borrow_status": "hard_to_borrow"}, {"easy_to_borrow": False}),
-        ({"borrow_status": "easy_to_borrow"}, {}),
     ],
 )
 def test_an_asset_is_what_the_venue_says_and_no_more(
@@ -260,33 +256,6 @@ def test_what_has_expired_by_the_venues_clock_is_kept_back_and_what_never_does_a
     broker.account()
     broker.submit([order("o-2")])
     assert venue.times("clock") == asked + 1, "of the account alone"
-
-
-def test_orders_of_ours_that_work_at_the_venue_and_are_in_no_book_are_written_down_once() -> None:
-    """Not those of a strategy whose name begins alike."""
-    at = "20240305T173000Z-NVDA-0-0"
-    ours, known, other = f"kelly-{at}", f"kelly-{at[:-1]}1", f"kelly-b-{at}"
-    events = EventLog(database := Database())
-    book = OrderStore(database, events)
-    book.begin(OrderIntent(order(known, expires_at=SOON), NOW))
-    before = book.get(known)
-    listed = [taken(name, **WORDS, filled_qty="4") for name in (ours, known, other, "by-hand")]
-    broker, venue, *_ = broker_at(book=book, job="trade", open=[listed], get=[taken()])
-    for _ in range(2):
-        broker.adopt("kelly")
-        adopted = book.get(ours)
-        assert adopted is not None
-        assert adopted.single == replace(order(ours), reason="adopted")
-        found = (adopted.sent_at, adopted.job, adopted.venue)
-        assert found == (NOW, "trade", "alpaca")
-        assert adopted.progress == Progress("working", f"id-{ours}", Decimal(4))
-        assert book.get(known) == before, "what is known of it stays"
-        assert book.get(other) is book.get("by-hand") is None
-    assert len(book.in_states(("working",))) == 1
-    assert [each.kind for each in events.events(ours)] == ["working", "noted working"]
-    assert venue.asked[0] == OPEN_ONES
-    broker.follow()
-    assert [query for what, _, query in venue.asked if what == "get"] == [{"client_order_id": ours}]
 
 
 def test_spreads_are_another_jobs_to_look_for() -> None:

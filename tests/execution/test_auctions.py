@@ -87,7 +87,7 @@ def test_a_decision_is_sent_while_its_auction_takes_orders_or_is_given_up(
     """Followed from one instant to the next, a plan is tried and ends with its expiry."""
     ends = sending_end(tif, now)
     planned = order(tif, expires_at=ends)
-    retry = np.timedelta64(15, "m")
+    retry = np.timedelta64(120, "m")
     instants = [now]
     while (following := next_sending([planned], instants[-1], retry)) is not None:
         assert following > instants[-1]

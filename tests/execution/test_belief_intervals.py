@@ -243,17 +243,6 @@ def test_many_forecasts_are_read_in_parts_and_say_the_same(
     np.testing.assert_array_equal(whole.sigma, believed(market, str(market.times[-90])).sigma)
 
 
-@pytest.mark.slow
-def test_the_part_of_a_panel_before_any_forecast_asks_for_none(
-    market: Bars, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = believed(market, str(market.times[0]))
-    monkeypatch.setattr(module, "FORECASTS_AT_ONCE", 1)
-    parts = believed(market, str(market.times[0]), "next", RandomWalk())
-    assert np.isnan(parts.sigma[:2]).all(), "nothing is forecast from so few bars"
-    np.testing.assert_array_equal(np.isnan(parts.sigma), np.isnan(whole.sigma))
-
-
 def test_spans_that_follow_each_other_are_believed_as_the_whole(market: Bars) -> None:
     cuts = [
         at(text)

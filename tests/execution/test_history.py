@@ -4,28 +4,15 @@ line.
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from execution.live.settings import LiveSettings
 from foundation.compose import composed_config
 from foundation.errors import InputError
-from trainingdata.bars import Bars
 from trainingdata.instruments import instrument
-from trainingdata.synthetic import SyntheticMarket
-
-ASKED = np.datetime64("2024-01-01T00:00", "ns")
 
 
-def bars(start: str) -> Bars:
-    symbols = ("SYA", "SYB", "SYXUSD")
-    return SyntheticMarket(start=start, end="2024-01-31", symbols=symbols).bars()
-
-
-@pytest.mark.parametrize(
-    ("name", "symbols"),
-    [("1d", "[AAPL,BTCUSD]"), ("1h", "[AAPL]"), ("1h", "[BTCUSD]"), ("5m", "[AAPL,BTCUSD]")],
-)
+@pytest.mark.parametrize(("name", "symbols"), [("1d", "[AAPL,BTCUSD]"), ("1h", "[AAPL,BTCUSD]")])
 def test_a_live_history_holds_every_bar_that_calibration_learns_from(
     name: str, symbols: str
 ) -> None:

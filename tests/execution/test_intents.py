@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
 from dataclasses import replace
 from decimal import Decimal
-from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -14,11 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.account_lock import JOURNAL, journal_of_account
 from execution.alpaca.placed_order import PlacedOrder
 from execution.journal.events import EventLog
 from execution.journal.order_store import ENDED, OrderIntent, OrderStore, Progress, State
-from execution.live.__main__ import clear, status
 from execution.orders import Order
 from foundation.database import Database, DatabaseFailed
 from foundation.errors import InputError
@@ -128,28 +123,6 @@ def test_a_change_that_cannot_be_written_is_not_half_written() -> None:
     found = book.get("a")
     assert found is not None
     assert (found.state, found.progress.filled) == ("sending", 0)
-
-
-def test_a_journal_of_so_early_a_version_is_refused_and_stays_as_it_is(tmp_path: Path) -> None:
-    """The first version that wrote orders down had six columns, and no decisions."""
-    path = tmp_path / "earliest" / JOURNAL
-    path.parent.mkdir()
-    with closing(sqlite3.connect(path)) as connection:
-        connection.executescript(
-            "CREATE TABLE intents (client_order_id TEXT PRIMARY KEY, request TEXT NOT NULL,"
-            " sent_at TEXT NOT NULL, expires_at TEXT, state TEXT NOT NULL,"
-            " why TEXT NOT NULL DEFAULT '') STRICT;"
-            "INSERT INTO intents VALUES ('x', '{}', '2024-03-05T17:30', NULL, 'open', '')"
-        )
-    before = path.read_bytes()
-    told = "so early a version is not taken over: its orders have no job, venue, decision, .* move"
-    with pytest.raises(InputError, match=told), journal_of_account("earliest", tmp_path):
-        pytest.fail("it is opened")
-    for look in (lambda: status(path, NOW), lambda: clear(path, "drawdown", "Ada")):
-        with pytest.raises(InputError, match=told):
-            look()
-    assert path.read_bytes() == before
-    assert not list(path.parent.glob("*damaged*"))
 
 
 FILLED = {"filled_qty": "4", "filled_avg_price": "2.5"}

@@ -15,21 +15,17 @@ import pytest
 
 from execution.account_lock import refuse_unusable
 from execution.alpaca.activities import kind_of
-from execution.contract_orders import LimitOrder
 from execution.decision import Decision
 from execution.journal.activities import Activity, ActivityBook
 from execution.journal.cycles import NextCycleBook
 from execution.journal.decisions import Journal
-from execution.journal.events import EventLog
+from execution.journal.events import EventLog, NoticeBook
 from execution.journal.halts import Halts
 from execution.journal.marks import MarkBook
 from execution.journal.migrations import VERSION, as_it_is_today
-from execution.journal.notices import NoticeBook
-from execution.journal.order_store import STATES, OrderIntent, OrderStore
-from execution.journal.orders import AnyOrder
+from execution.journal.order_store import OrderIntent, OrderStore
 from execution.journal_record import JournalRecord
 from execution.live.holdings import HoldingsBook
-from execution.option_orders import OptionLeg, SpreadOrder, contract_of
 from execution.orders import Account, Order
 from foundation.database import Damaged, Database
 from foundation.errors import InputError
@@ -234,48 +230,6 @@ def test_only_an_earlier_journal_is_read_from_a_copy_and_stays_as_it_is(tmp_path
         assert database.path == tmp_path / "journal.sqlite"
 
 
-def test_orders_in_the_words_of_a_venue_are_our_orders(tmp_path: Path) -> None:
-    with closing(Database(restored(TODAY, tmp_path / "journal.sqlite"))) as database:
-        book = opened(database)
-        orders = {each.client_order_id: each.order for each in book.in_states(STATES)}
-    legs = (
-        OptionLeg(contract_of("SPXW261124P05900000"), "sell"),
-        OptionLeg(contract_of("SPXW261124P05850000"), "buy"),
-    )
-    closing_legs = tuple(leg.closing for leg in legs)
-    name = "trade-20261124T153000Z-{}-0-0".format
-    meant: tuple[AnyOrder, ...] = (
-        Order(name("NVDA"), "NVDA", "buy", Decimal(3), "so", expires_at=SOON),
-        Order(
-            *(name("BTCUSD"), "BTCUSD", "sell", Decimal("0.250000001"), "so", True),
-            tif="gtc",
-            expires_at=SOON,
-        ),
-        Order(
-            *(name("SPY"), "SPY", "sell", Decimal("10.5"), "so", True, "limit"),
-            limit_price=601.23,
-            extended_hours=True,
-            expires_at=SOON,
-        ),
-        Order(
-            *(name("AAPL"), "AAPL", "sell", Decimal(7), "so", False, "stop_limit", "gtc"),
-            limit_price=200.1,
-            stop_price=201.0,
-            expires_at=SOON,
-        ),
-        SpreadOrder("IRON-20261124-060", legs, 2, Decimal("1.25"), SOON, False, "x"),
-        SpreadOrder("IRON-20261124-060-out", closing_legs, 2, Decimal("-0.4"), SOON, True, "x"),
-        SpreadOrder("IRON-20261124-060-end", closing_legs, 2, None, SOON, True, "x"),
-        LimitOrder(
-            "kalshi-1", "RAIN", "BUY", "NO", Decimal("0.37"), Decimal(12), SOON, False, "act"
-        ),
-        LimitOrder(
-            "kalshi-2", "RAIN", "SELL", "YES", Decimal("0.37"), Decimal(12), SOON, True, "act"
-        ),
-    )
-    assert orders == {each.client_order_id: each for each in meant}
-
-
 def content(path: Path) -> object:
     """All rows of a file; none of one that SQLite cannot read."""
     query = "SELECT name FROM sqlite_master WHERE type = 'table'"
@@ -343,32 +297,26 @@ def test_marks_of_an_earlier_version_get_their_index(tmp_path: Path) -> None:
     assert float(point.index) == pytest.approx(day * 104_658.95087 / 105_032.103495, rel=1e-15)
 
 
-@pytest.mark.parametrize("taken_over", [True, False])
 @pytest.mark.parametrize(
     ("table", "change", "said"),
     [
         ("intents", "state = 'workinh'", "state: Input should be 'planned'"),
-        ("intents", "{terms} = replace({terms}, 'qty', 'qtz')", ""),
-        ("intents", "{terms} = replace({terms}, '220', '8x0')", ""),
+        ("intents", "request = replace(request, 'qty', 'qtz')", ""),
+        ("intents", "request = replace(request, '220', '8x0')", ""),
         ("halts", "kind = 'weather'", "kind: "),
     ],
 )
 def test_a_row_of_an_earlier_version_that_says_nothing_is_damage(
-    table: str, change: str, said: str, taken_over: bool, tmp_path: Path
+    table: str, change: str, said: str, tmp_path: Path
 ) -> None:
     path = restored(FIRST, tmp_path / "journal.sqlite")
     with closing(Database(path)) as database:
         database.execute("UPDATE intents SET request = replace(request, '325', '220')")
-        if taken_over:
-            opened(database)
-        words = "terms" if taken_over else "request"
-        database.execute(f"UPDATE {table} SET {change.format(terms=words)}")
+        database.execute(f"UPDATE {table} SET {change}")
     with pytest.raises(Damaged) as refused:
         refuse_unusable(path)
-    text = str(refused.value)
-    assert text.startswith(f"{path}: ")
-    assert said in text
-    assert not {"Invalid", "class"} & {*text.split()}
+    assert str(refused.value).startswith(f"{path}: ")
+    assert said in str(refused.value)
 
 
 @pytest.mark.parametrize("gap", [0.0, 0.0125, np.nan])

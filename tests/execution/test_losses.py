@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from execution.journal.events import EventLog
 from execution.journal.halts import HaltChanges, HaltKind, Halts
-from execution.journal.linked_returns import Point, date_of
-from execution.journal.marks import EquitySnapshot, MarkBook
+from execution.journal.marks import EquitySnapshot, MarkBook, Point, date_of
 from execution.live.guards import GuardSettings
 from execution.live.losses import GROWTH, loss_halts, next_point, write_mark
 from foundation.database import Database

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.journal.linked_returns import Point
-from execution.journal.marks import exposure_line, mark_of
+from execution.journal.marks import Point, exposure_line, mark_of
 from execution.orders import Account
 from sizing.limits import Limits
 

@@ -10,8 +10,8 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
+from execution.choices import reductions_decided_anew, replaced_orders
 from execution.decision import Decision
-from execution.open_orders import reductions_decided_anew, replaced_orders
 from execution.orders import Account, Order, client_order_id
 from execution.records import Run
 from execution.trader import SizingSettings, Trader
@@ -166,7 +166,7 @@ def test_beside_a_small_reduction_that_waits_the_rest_of_a_ceiling_is_free(marke
 @pytest.fixture(scope="module")
 def carried() -> tuple[Run, BacktestSettings]:
     words = (
-        "start=2024-02-12 data.start=2024-01-02 data.end=2024-03-08 trials=null"
+        "start=2024-02-26 data.start=2024-01-02 data.end=2024-03-08 trials=null"
         " fills.remainder=carry forecaster=oracle forecaster.calibrated=false"
         " capital=20000000 symbols=[SYA,SYB,SYC,SYXUSD]"
     )
@@ -184,8 +184,8 @@ def test_a_run_that_carries_remainders_can_change_its_mind(
     carried: tuple[Run, BacktestSettings],
 ) -> None:
     run, _ = carried
-    assert sum(len(d.cancels) for d in run.decisions) > 50
-    assert run.not_filled_whole() > 100
+    assert sum(len(d.cancels) for d in run.decisions) > 20
+    assert run.not_filled_whole() > 40
     assert run.margin["refusals"] < 0.02 * sum(len(d.orders) for d in run.decisions)
 
 

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from execution.alpaca.order_requests import order_request
-from execution.alpaca.order_venue import OrderVenue
+from execution.alpaca.order_venue import OrderVenue, order_request
 from execution.alpaca.placed_order import PlacedOrder, spread_traded
 from execution.journal.order_store import STATES, OrderIntent, OrderStore, State
 from execution.option_orders import OptionLeg, SpreadOrder, contract_of
@@ -390,17 +389,6 @@ def test_a_refused_order_may_be_sent_again_and_a_taken_one_is_that_order() -> No
     assert venue.times("post") == 2
 
 
-def test_what_a_venue_does_not_know_is_none_and_what_it_refuses_is_named() -> None:
-    desk, *_ = venue_at(get=[status(404)])
-    assert desk.lookup("asset NOPE", "/assets/NOPE") is None
-    assert desk.find("o-1") is None
-    desk, *_ = venue_at(get=[status(403)])
-    with pytest.raises(BrokerError, match="order o-1: refused"):
-        desk.find("o-1")
-    desk, *_ = venue_at(get=[taken()])
-    assert desk.find("o-1") == placed(taken())
-
-
 def test_an_order_that_was_replaced_is_followed_and_both_have_filled() -> None:
     old = taken(state="replaced", replaced_by="id-o-2", filled_qty="3")
     new = taken("o-2", "filled", filled_qty="7")
@@ -560,6 +548,7 @@ def test_of_legs_that_do_not_say_what_has_filled_nothing_is_concluded(
             spread_traded([placed(taken(state="canceled", legs=legs, **stated))])
     nothing = placed(taken(state="canceled", legs=[], filled_qty="0"))
     assert spread_traded([nothing]) == (0, Decimal(0))
+    assert spread_traded([placed(taken(state="rejected", legs=None))]) == (0, Decimal(0))
     with pytest.raises(BrokerError, match="different numbers: 1, 2"):
         spread_traded([placed(taken(state="canceled", legs=LEGS, filled_qty="1"))])
 

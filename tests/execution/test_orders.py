@@ -286,12 +286,6 @@ def test_what_open_orders_would_take_off_is_not_off_yet(
     assert account.without(waiting[:1]).open_orders == waiting[1:]
 
 
-def test_unsettled_proceeds_and_short_proceeds_do_not_buy_coins() -> None:
-    assert Account(100.0, {}, {}, AT, unsettled=30.0, short_proceeds=50.0).unborrowed_cash == 20.0
-    assert Account(100.0, {}, {}, AT, unsettled=-30.0).unborrowed_cash == 100.0
-    assert Account(-5.0, {}, {}, AT).unborrowed_cash == -5.0
-
-
 @pytest.mark.parametrize(
     ("cash", "collateral", "free", "coins"),
     [

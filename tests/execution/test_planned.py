@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from execution.beliefs import BeliefRow, BeliefTable, Periods
+from execution.beliefs import BeliefTable
 from execution.decision import Decision
-from execution.fees import TradingCosts
 from execution.lending import MarginTerms
-from execution.outlook import belief_table
 from execution.trader import SizingSettings, Trader
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import HORIZON, ForecastTable, Progress, silent
@@ -29,7 +27,6 @@ from trainingdata.timeframe import HOURLY
 MIDDAY = "2024-03-05T17:30"
 LAST = "2024-03-05T20:30"
 NIGHT = "2024-03-06T03:00"
-FREE = TradingCosts(0, 0, 0, 0, 0, 0)
 STOCKS = ("SYA", "SYB", "SYC")
 
 
@@ -188,27 +185,6 @@ def test_nothing_is_borrowed_over_the_night_for_less_than_it_costs(market: Bars)
     choices = decided(market, MIDDAY, who).choices
     assert sum(abs(c.target) for c in choices) == pytest.approx(1.0, abs=1e-3)
     assert all("financing" in c.binding for c in choices)
-
-
-def test_what_came_before_the_memory_and_what_comes_after_changes_no_decision(market: Bars) -> None:
-    whole = trader(0.6, 0.3, SYA=5.0)
-    for at in (MIDDAY, LAST, NIGHT):
-        now = np.datetime64(at, "ns")
-        table = belief_table(
-            whole.forecaster,
-            whole.correlations,
-            market,
-            market.times[-200],
-            rule="quantile",
-            periods=Periods(),
-            progress=silent,
-        )
-        one = table.of(now)
-        other = believed(market, at, whole)
-        assert one is not None
-        for name in BeliefRow._fields:
-            values = getattr(one.row(1.0), name), getattr(other.row(1.0), name)
-            np.testing.assert_array_equal(*values, name)
 
 
 def test_a_horizon_that_ends_before_the_signal_leaves_the_last_period_empty(market: Bars) -> None:

@@ -3,7 +3,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,20 +12,17 @@ from hypothesis import strategies as st
 from execution.decision import Choice, Decision, reason_text
 from execution.fees import CryptoTier, FeeSchedule, TradingCosts
 from execution.orders import Account
-from execution.outlook import deciding_symbols
 from execution.trader import SizingSettings, Trader
 from foundation.errors import InputError
 from sizing.kelly import SizingProblem, SolverFailed
 from sizing.limits import Limits
 from sizing.premium import PriorSettings
-from sizing.solver.active_set import SOLVED, UNFINISHED
+from sizing.solver.active_set import UNFINISHED
 from sizing.strategies import Kelly
 from tests.execution.traders import Tilted, known, prices_of, trader_of
 from trainingdata.bars import Bars
 from trainingdata.market import Market
 
-COSTS = TradingCosts()
-FEES = FeeSchedule()
 FREE = {
     "costs": TradingCosts(0, 0, 0, 0, 0, 0),
     "fees": FeeSchedule(crypto_tiers=(CryptoTier(0, 0, 0),)),
@@ -50,7 +46,6 @@ def account(bars: Bars, cash: float = 100_000.0, **positions: float) -> Account:
 
 MIDDAY = "2024-03-05T17:30"
 LAST = "2024-03-05T20:30"
-CLOSE = "2024-03-05T21:00"
 NIGHT = "2024-03-06T03:00"
 
 
@@ -59,19 +54,6 @@ def decided(bars: Bars, at: str, who: Trader, held: Account | None = None) -> De
     answer = who.decide(panel, held or account(panel))
     assert answer is not None
     return answer
-
-
-def test_stocks_decide_by_day_coins_every_full_hour_and_nobody_decides_for_a_shut_market(
-    market: Bars,
-) -> None:
-    def symbols(at: str) -> set[str]:
-        panel = known(market, at)
-        return {s for s, d in zip(panel.symbols, deciding_symbols(panel), strict=True) if d}
-
-    assert symbols(MIDDAY) == {"SYA", "SYB", "SYC"}
-    assert symbols(LAST) == {"SYA", "SYB", "SYC"}
-    assert symbols(CLOSE) == {"SYXUSD", "SYYUSD"}
-    assert symbols(NIGHT) == {"SYXUSD", "SYYUSD"}
 
 
 def test_what_a_target_rests_on_is_what_was_believed_until_the_next_decision(market: Bars) -> None:
@@ -161,21 +143,14 @@ def without_steps(*_: object) -> tuple[int, np.ndarray, np.ndarray, float]:
     return UNFINISHED, np.zeros((1, 5)), np.zeros(5), 0.0
 
 
-def test_a_failed_solver_takes_no_new_risk_and_keeps_its_problem(
-    market: Bars, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_failed_solver_takes_no_new_risk(market: Bars, monkeypatch: pytest.MonkeyPatch) -> None:
     who = trader(SYA=50.0)
-    solved = decided(market, MIDDAY, who)
+    assert decided(market, MIDDAY, who).orders != ()
     monkeypatch.setattr("sizing.allocation.best_weights", without_steps)
     decision = decided(market, MIDDAY, who)
     assert decision.orders == ()
     assert "was not solved within its steps" in decision.failure
     assert {c.bound_by for c in decision.choices} == {"failed"}
-    assert decision.unsolved is not None
-    decision.unsolved.save(tmp_path / "problem.npz")
-    status, weights, _ = SizingProblem.read(tmp_path / "problem.npz").solve()
-    assert status == SOLVED
-    assert weights[0, :3].tolist() == [c.target for c in solved.choices]
 
 
 @pytest.mark.parametrize(("tilt", "target"), [(50.0, 0.6), (-50.0, -0.6), (-0.01, -0.6)])
@@ -264,14 +239,6 @@ def test_the_phrase_says_what_leverage_is_granted_and_targets_what_of_it_orders_
 def test_a_strategy_that_is_not_there_is_refused_as_settings_are_made() -> None:
     with pytest.raises(InputError, match="nobody"):
         SizingSettings(strategy="nobody")
-
-
-def test_every_order_can_say_why_it_exists(market: Bars) -> None:
-    decision = decided(market, MIDDAY, trader(SYA=50.0, SYB=-5.0))
-    reasons = {o.symbol: str(o.reason) for o in decision.orders}
-    assert "forecast +50.0 bp" in reasons["SYA"]
-    assert "to +0.600, bound by symbol_cap" in reasons["SYA"]
-    assert "over 1 h" in reasons["SYB"]
 
 
 def test_an_order_that_the_legacy_rule_sized_says_so(market: Bars) -> None:

@@ -15,8 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from execution.decision import NO_RATIONALE, Choice
-from execution.decision_log import DecisionLog
-from execution.records import writers_of
+from execution.records import DecisionLog, writers_of
 from foundation.cents import to_cents
 from foundation.tables import Cell
 from marketsimulator.results.attribution import (
