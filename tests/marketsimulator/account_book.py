@@ -316,6 +316,11 @@ class Book:
             self.opened[symbol] -= closed.copy_sign(self.opened[symbol])
             self.day_power += closed * self.marks[symbol]
             self.day_trades[0] += 1
+        self._note_short(symbol, q, price)
+
+    def _note_short(self, symbol: str, q: Decimal, price: Decimal) -> None:
+        """What shorts were sold for; the position is as before."""
+        held = self.held[symbol]
         for sold in (self.sold, self.sold_today):
             if held < 0 < q:
                 sold[symbol] *= max(1 + q / held, NONE)
@@ -329,12 +334,8 @@ class Book:
         """Shares come or go for cash, by nobody's order: what was short is bought in."""
         if not q:
             return
-        held = self.held[symbol]
-        for sold in (self.sold, self.sold_today) if symbol not in self.coins else ():
-            if held < 0 < q:
-                sold[symbol] *= max(1 + q / held, NONE)
-            elif q < 0 and held <= 0:
-                sold[symbol] -= q * price
+        if symbol not in self.coins:
+            self._note_short(symbol, q, price)
         self.cash -= q * price
         if gained := q * (self.marks[symbol] - price):
             self.row[f"bookings.ended {symbol}"] += gained

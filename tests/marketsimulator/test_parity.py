@@ -47,21 +47,6 @@ def believing(*words: str, seed: int = 5) -> tuple[BacktestSettings, Market, Tra
     return settings, *eager_trader(settings, seed=seed)
 
 
-def walked_and_swept(*words: str) -> tuple[Run, Outcome]:
-    """A run of these settings, walked, stepped, swept and reckoned to one account."""
-    settings, market, trader = believing(*words)
-    run = walked_as_stepped(settings, market, trader)
-    assert str(audit(Records.of(asdict(settings), market.bars, run))) == "0 differences"
-    assert trader.table is not None
-    (outcome,) = outcomes([settings], market, trader.table)
-    assert outcome.equity.tolist() == [row.equity for row in run.rows]
-    assert outcome.totals.failures == run.log.failures
-    line = settings.timeline(market, impact=True)
-    kept, swept = (walked(settings, market, trader.table, line, keeps=k) for k in (True, False))
-    np.testing.assert_array_equal(kept.account, swept.account)
-    return run, outcome
-
-
 @pytest.fixture(scope="module")
 def runs() -> Runs:
     """By capital: the stepped backtest and the compiled sweep on the same beliefs."""
@@ -121,10 +106,14 @@ beta: {market: SYA, net: [-0.1, 0.5]}
 """
 
 
-def test_limits_on_groups_and_positions_hold_walked_swept_and_asked(tmp_path: Path) -> None:
+def test_limits_on_groups_and_positions_hold_walked_and_swept(tmp_path: Path) -> None:
     path = tmp_path / "groups.yaml"
     path.write_text(GROUPS)
-    run, outcome = walked_and_swept(f"limits.groups={path}", "limits.most_positions=3")
+    settings, market, trader = believing(f"limits.groups={path}", "limits.most_positions=3")
+    run = walked_as_stepped(settings, market, trader)
+    assert trader.table is not None
+    (outcome,) = outcomes([settings], market, trader.table)
+    assert outcome.equity.tolist() == [row.equity for row in run.rows]
     assert outcome.totals.trades > 10
     frame = run.decision_frame()
     names = {name for text in frame["binding"].unique() for name in text.split("+")}
