@@ -105,6 +105,12 @@ class Answers(NamedTuple):
             }
         )
 
+    def write(self, row: int, chosen: Index, answer: Answers) -> None:
+        """Write one instant's answer for those chosen [m] of the symbols."""
+        for name, column, values in zip(self._fields, self, answer, strict=True):
+            place = row if name in ("sized", "prices", "gap") else (row, chosen)
+            column[place] = values[0]
+
 
 class Choices(NamedTuple):
     """The N choices of R instants; the fields are those of `Choice`, [N] unless it says otherwise.

@@ -35,6 +35,7 @@ from sizing.inputs import no_equity
 from sizing.kelly import failure_text
 from sizing.solver.active_set import SOLVED
 from sizing.spans import Explanation, explained, explanation_of, kelly_by_span
+from sizing.strategies import Legacy
 from trainingdata.bars import Bars
 
 _NOTHING = Decimal(0)
@@ -81,6 +82,7 @@ class WalkedDecisions(DecisionLog):
         self._table = table
         self._inputs = walk.inputs
         self._kept = walk.kept
+        self._asked = walk.asked
         self.rows = settings.limits.of_groups().names
 
     @cached_property
@@ -119,10 +121,10 @@ class WalkedDecisions(DecisionLog):
         )
 
     def _answered(self, part: slice) -> tuple[Answers, Array, Array]:
-        """Answers of a span of rows, whether a decision is of them or not.
-
-        And their ceilings, allowed and granted, as of `BookLimits`.
-        """
+        """Answers of a span of rows, whether a decision is of them or not; ceilings as `Asked`."""
+        if self._asked is not None:
+            asked: Any = [column[part] for column in self._asked.answers]
+            return Answers(*asked), self._asked.ceiling[part], self._asked.granted[part]
         columns: Any = [column[part] for column in self._kept]
         kept = Kept(*columns)
         rows, size = kept.quantity.shape
@@ -257,6 +259,8 @@ class WalkedDecisions(DecisionLog):
             return ""
         row = int(self._rows[number])
         equity = float(self._kept.equity[row])
+        if self._asked is not None:
+            return self._asked.failed[row].failure
         if not equity > 0:
             return no_equity(equity)
         chosen, *_ = decision_again(self._inputs, self._kept, row)
@@ -294,7 +298,7 @@ class WalkedDecisions(DecisionLog):
             hours_between(at, until),
             self._settings.orders,
             self.failure_of(number),
-            legacy=False,
+            legacy=isinstance(self._strategy, Legacy) and bool(self._every.sized[number]),
         )
         return rebalance(self._order_name, at, targets, self._timeframe)
 
@@ -327,8 +331,8 @@ def _explain(
 ) -> None:
     """Say of the rows kept, from `begin` on of the table, what they come to and why.
 
-    ceilings: allowed and granted. singular: marked where a covariance has no factor, so that
-    machine code explains nothing.
+    ceilings: as of `Asked`. singular: marked where a covariance has no factor, so that machine code
+    explains nothing.
     """
     ceiling, granted = ceilings
     for row in range(len(kept.status)):

@@ -8,21 +8,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import literal_unroll
 
 from execution.beliefs import BeliefRow, BeliefTable, counted, years_and_correlations
 from execution.problem import Settled, Terms, problem_of, settled, terms_of
 from foundation.arrays import Array, Array32, Index, Mask, Records
 from foundation.compiled import compiled, copy_row, inlined, picked, picked_columns, spread
-from marketsimulator.account.book import (
-    BY_END,
-    FLOWS,
-    WORKING,
-    Book,
-    Record,
-    most_flows,
-    with_orders,
-)
+from marketsimulator.account.book import BY_END, FLOWS, WORKING, Book, most_flows, with_orders
 from marketsimulator.account.margin import unborrowed_cash
 from marketsimulator.account.rebalancing import (
     most_fills,
@@ -38,12 +29,12 @@ from sizing.problem import NO_ROWS, AccountRow, Problem, Rows
 from sizing.solver.active_set import SOLVED, UNFINISHED
 from trainingdata.universe import Rule
 
-NOTED = ("cash", "equity", "stock", "coins", *FLOWS)  # USD, of the account after an instant's fills
+# The account after an instant's fills: USD, and how many.
 ACCOUNT_ROW = np.dtype(
     [
         (name, "f8")
         for name in (
-            *NOTED,
+            *("cash", "equity", "stock", "coins", *FLOWS),
             "notional",  # bought and sold
             "trades",  # fills at a price that an order or the broker made
             "failures",  # 1 where the solver, or an account without equity, left it unmade
@@ -61,7 +52,7 @@ class WalkInputs(NamedTuple):
     financing: [T', K] of what is borrowed.
     terms: of a decision.
     lent: by the broker, and the equity in USD from which it lends more than 1×.
-    fraction: of full Kelly.
+    fraction: of full Kelly; NaN for a strategy that is asked.
     largest_coin: USD of one coin order at most.
     increment: [S] shares or coins that quantities are whole numbers of.
     tradable: [S] which take orders.
@@ -146,46 +137,83 @@ def walk_instants(
     where nothing decides.
     """
     first, begin, end = span
-    account = book.account[0]
-    holding = book.holding
-    size = len(holding)
-    queue = np.zeros(size, np.int64)
     for t in range(begin, end):
-        actions = line.first_action[t + 1] - line.first_action[t]
-        if len(written) > 0:
-            room = 3 * size + len(book.orders) + actions + most_flows(size, actions)
-            tape = tape_with_room(tape, account.entries, room)
-        else:
-            account.entries = 0
-        if t > first:
-            advance(book, line, tape, t)
-        if not (book.orders["state"] == WORKING).any():
-            book = with_orders(book, book.orders[:0])
+        book, tape = come_to(book, line, tape, first, t, written)
+        targets = np.empty(0)
+        decision = rows[t]
         # Decided before the bars open, as a live trader does: a liquidation at the open changes
         # what is held, not what was decided.
-        held = holding["quantity"].copy()
-        targets = held
-        if rows[t] >= 0:
-            targets, failed = target_quantities(book, inputs, rows[t], kept)
+        held = book.holding["quantity"].copy()
+        if decision >= 0:
+            targets, failed = target_quantities(book, inputs, decision, kept)
             account_rows[t - first].failures = failed
-        opens = open_bars(book, line, tape, t)
-        if rows[t] >= 0:
-            tape = tape_with_room(
-                tape, account.entries, most_fills(holding, targets, inputs.largest_coin)
-            )
-            day, now = line.days[line.day[t]], line.now[t]
-            at_once = np.where(holding["crypto"] == 1, targets, held) if line.auction else targets
-            largest = inputs.largest_coin
-            done = move_to_targets(
-                account, holding, day, tape, now, held, at_once, opens, largest, queue
-            )
-            if line.auction:
-                book = order_for_auction(book, day, tape, now, t, held, targets, done)
-        before = 0
-        if len(written) > 0:
-            before = written[t - first - 1] if t > first else 0
-            written[t - first] = account.entries
-        _note_instant(account_rows[t - first], account, tape[before : account.entries])
+        book, tape = trade(
+            book, line, tape, (first, t), held, targets, inputs.largest_coin, written
+        )
+        note_instant(account_rows, book, tape, t - first, written)
+    return book, tape
+
+
+@compiled
+def come_to(
+    book: Book, line: Timeline, tape: Records, first: int, t: int, written: Index
+) -> tuple[Book, Records]:
+    """What has become known at an instant is booked.
+
+    The book, without orders that are done, and the tape, with room for the instant.
+    """
+    account = book.account[0]
+    size = len(book.holding)
+    actions = line.first_action[t + 1] - line.first_action[t]
+    if len(written) > 0:
+        room = 3 * size + len(book.orders) + actions + most_flows(size, actions)
+        tape = tape_with_room(tape, account.entries, room)
+    else:
+        account.entries = 0
+    if t > first:
+        advance(book, line, tape, t)
+    for k in range(len(book.orders)):
+        if book.orders[k].state == WORKING:
+            return book, tape
+    return with_orders(book, book.orders[:0]), tape
+
+
+@compiled
+def trade(
+    book: Book,
+    line: Timeline,
+    tape: Records,
+    place: tuple[int, int],
+    held: Array,
+    targets: Array,
+    largest_coin: float,
+    written: Index,
+) -> tuple[Book, Records]:
+    """The bars open and what was decided is traded, or waits for an auction.
+
+    The book with what waits, and the tape, which may be a larger one.
+
+    place: the first instant of the run, and this one. targets: quantities [S]; empty where nothing
+    was decided.
+    """
+    account = book.account[0]
+    first, t = place
+    opens = open_bars(book, line, tape, t)
+    if len(targets) > 0:
+        fills = most_fills(book.holding, targets, largest_coin)
+        tape = tape_with_room(tape, account.entries, fills)
+        day, now = line.days[line.day[t]], line.now[t]
+        at_once = targets
+        if line.auction:
+            at_once = np.where(book.holding["crypto"] == 1, targets, held)
+        queue = np.zeros(len(held), np.int64)
+        done = move_to_targets(
+            account, book.holding, day, tape, now, held, at_once, opens, largest_coin, queue
+        )
+        if line.auction:
+            book = order_for_auction(book, day, tape, now, t, held, targets, done)
+    if len(written) > 0:
+        written[t - first] = account.entries
     return book, tape
 
 
@@ -333,14 +361,35 @@ def decision_again(
 
 
 @compiled
-def _note_instant(row: Record, account: Record, entries: Records) -> None:
-    """Note the account after an instant and what it wrote on the tape, and clear its flows."""
-    for k in range(len(entries)):
-        entry = entries[k]
+def note_instant(rows: Records, book: Book, tape: Records, number: int, written: Index) -> None:
+    """Note the account after instant `number` of the run, and clear its flows."""
+    account = book.account[0]
+    row = rows[number]
+    before = written[number - 1] if len(written) > 0 and number > 0 else 0
+    for k in range(before, account.entries):
+        entry = tape[k]
         if entry.price > 0.0 and entry.why != BY_END:
             row.notional += abs(entry.quantity) * entry.price
             row.trades += 1.0
-    for name in literal_unroll(NOTED):
-        row[name] = account[name]
-    for name in literal_unroll(FLOWS):
-        account[name] = 0.0
+    row.cash = account.cash
+    row.equity = account.equity
+    row.stock = account.stock
+    row.coins = account.coins
+    row.fees = account.fees
+    row.coin_fees = account.coin_fees
+    row.spread = account.spread
+    row.slippage = account.slippage
+    row.interest = account.interest
+    row.borrow = account.borrow
+    row.rounding = account.rounding
+    row.other = account.other
+    row.dividends = account.dividends
+    account.fees = 0.0
+    account.coin_fees = 0.0
+    account.spread = 0.0
+    account.slippage = 0.0
+    account.interest = 0.0
+    account.borrow = 0.0
+    account.rounding = 0.0
+    account.other = 0.0
+    account.dividends = 0.0

@@ -22,7 +22,6 @@ from marketsimulator.account.tape import Entry, read_tape
 from marketsimulator.runs.decisions import WalkedDecisions
 from marketsimulator.runs.walk import walked
 from marketsimulator.settings import BacktestSettings
-from sizing.strategies import Kelly
 from trainingdata.instants import compact_text, utc_text
 from trainingdata.market import Market
 
@@ -57,16 +56,14 @@ def walks(settings: BacktestSettings, market: Market) -> bool:
     """Whether a walk does what a trader of these settings would.
 
     What a bar leaves of an order waits among orders that a walk does not carry, as it does for the
-    next of finer bars; coins that decide between the days of stocks see orders that wait; what is
-    no Kelly, the fallback as well, is asked in Python as live trading asks it.
+    next of finer bars; coins that decide between the days of stocks see orders that wait; the
+    fallback is a rule of its own.
     """
     bars = market.bars
-    rule = settings.sizing.chosen_strategy()
-    solved = isinstance(rule, Kelly) and rule.multiplier == 1.0
     carries = settings.fills.remainder == "carry" or market.finer is not None
     mixed = bars.timeframe.daily and bool(bars.crypto.any()) and not bars.crypto.all()
     plain = not carries and settings.sizing.fallback == "none"
-    return solved and plain and not mixed and bool(bars.tradable.all())
+    return plain and not mixed and bool(bars.tradable.all())
 
 
 def _can_walk(settings: BacktestSettings, market: Market, trader: Trader) -> bool:

@@ -21,6 +21,7 @@ from sizing.solver.active_set import UNFINISHED
 from tests.marketsimulator.accountant import Records, audit
 from tests.marketsimulator.runs import eager_trader, settings_of
 from tests.marketsimulator.same_runs import walked_as_stepped
+from tests.own_module import own_module
 from trainingdata.actions import Action
 from trainingdata.bars import VOLUME
 from trainingdata.market import Market
@@ -45,6 +46,21 @@ def believing(*words: str, seed: int = 5) -> tuple[BacktestSettings, Market, Tra
     """Settings, a wild market, and a trader that is eager to trade."""
     settings = settings_of(*WORDS, *words)
     return settings, *eager_trader(settings, seed=seed)
+
+
+def walked_and_swept(*words: str) -> tuple[Run, Outcome]:
+    """A run of these settings, walked, stepped, swept and reckoned to one account."""
+    settings, market, trader = believing(*words)
+    run = walked_as_stepped(settings, market, trader)
+    assert str(audit(Records.of(asdict(settings), market.bars, run))) == "0 differences"
+    assert trader.table is not None
+    (outcome,) = outcomes([settings], market, trader.table)
+    assert outcome.equity.tolist() == [row.equity for row in run.rows]
+    assert outcome.totals.failures == run.log.failures
+    line = settings.timeline(market, impact=True)
+    kept, swept = (walked(settings, market, trader.table, line, keeps=k) for k in (True, False))
+    np.testing.assert_array_equal(kept.account, swept.account)
+    return run, outcome
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +114,13 @@ def test_a_run_of_one_decision_is_walked_and_said() -> None:
     assert run.decisions[0].choices
 
 
+# kelly_50 and risk_parity are walked and asked under limits below, fixed_fraction on days.
+@pytest.mark.parametrize("strategy", ["legacy", "vol_target"])
+def test_a_strategy_has_the_same_account_walked_swept_and_asked(strategy: str) -> None:
+    run, outcome = walked_and_swept(f"sizing.strategy={strategy}")
+    assert outcome.totals.trades == sum(fill.price > 0 for fill in run.fills) > 40
+
+
 GROUPS = """
 groups:
   some: {symbols: [SYA, SYB, SYXUSD], net: [0.1, 0.4], gross: 0.6}
@@ -106,14 +129,14 @@ beta: {market: SYA, net: [-0.1, 0.5]}
 """
 
 
-def test_limits_on_groups_and_positions_hold_walked_and_swept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("strategy", ["kelly_50", "risk_parity"])
+def test_limits_on_groups_and_positions_hold_walked_swept_and_asked(
+    strategy: str, tmp_path: Path
+) -> None:
     path = tmp_path / "groups.yaml"
     path.write_text(GROUPS)
-    settings, market, trader = believing(f"limits.groups={path}", "limits.most_positions=3")
-    run = walked_as_stepped(settings, market, trader)
-    assert trader.table is not None
-    (outcome,) = outcomes([settings], market, trader.table)
-    assert outcome.equity.tolist() == [row.equity for row in run.rows]
+    words = (f"limits.groups={path}", "limits.most_positions=3", f"sizing.strategy={strategy}")
+    run, outcome = walked_and_swept(*words)
     assert outcome.totals.trades > 10
     frame = run.decision_frame()
     names = {name for text in frame["binding"].unique() for name in text.split("+")}
@@ -125,6 +148,29 @@ def test_limits_on_groups_and_positions_hold_walked_and_swept(tmp_path: Path) ->
     assert (some.apply(lambda w: w.abs().sum())[whole] <= 0.6 + 1e-6).all()
     assert (some.sum()[whole] <= 0.4 + 1e-6).all()
     assert (run.log.gaps[np.isfinite(run.log.gaps)] >= 0).all()
+
+
+UNSOLVED_FOR_A_DAY = """
+import numpy as np
+from sizing.allocation import sizing_problem
+from sizing.kelly import SolverFailed
+
+def rule(s):
+    if str(s.at) >= "2024-02-20" and str(s.at) < "2024-02-21":
+        raise SolverFailed("no answer today", sizing_problem(s.problem, 0.5))
+    return np.where(s.universe, 0.3 * np.sign(s.mu), s.held)
+"""
+
+
+def test_where_a_rule_of_ones_own_has_no_answer_a_walk_says_what_a_trader_asked_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = own_module(UNSOLVED_FOR_A_DAY, tmp_path, monkeypatch)
+    run, _ = walked_and_swept(f"sizing.strategy={module}.rule")
+    unsolved = [decision for decision in run.log if decision.failure]
+    assert len(unsolved) == run.log.failures > 10
+    assert {decision.failure for decision in unsolved} == {"no answer today"}
+    assert {str(decision.at)[:10] for decision in unsolved} == {"2024-02-20"}
 
 
 def test_a_walk_says_why_where_symbols_are_one_and_where_no_program_was_solved() -> None:
@@ -172,18 +218,25 @@ def halved(market: Market, symbol: str, date: str) -> Market:
     return replace(market.on(replace(bars, values=values)), actions=(splits,), accepted=True)
 
 
-@pytest.mark.parametrize(("fill", "capital"), [("open", 100_000.0), ("close", 1_500.0)])
+@pytest.mark.parametrize(
+    ("fill", "strategy", "capital"),
+    [
+        ("open", "kelly_50", 100_000.0),
+        ("open", "fixed_fraction", 2_000_000.0),
+        ("close", "risk_parity", 1_500.0),
+    ],
+)
 def test_orders_of_a_daily_decision_wait_for_their_auction_walked_as_stepped(
-    fill: str, capital: float
+    fill: str, strategy: str, capital: float
 ) -> None:
     """A stock splits between a decision and the open that fills it, in prices that show it."""
-    words = *DAILY, f"fill={fill}", f"capital={capital}"
+    words = *DAILY, f"fill={fill}", f"sizing.strategy={strategy}", f"capital={capital}"
     settings, market, trader = believing(*words)
     if fill == "open":
         market = halved(market, "SYB", "2023-08-16")
     assert trader.table is not None
     run = walked_as_stepped(settings, market, trader)
-    if fill == "open":
+    if fill == "open" and strategy == "kelly_50":
         name = "kelly_50-20230815T200000Z-SYB-0-0"
         (order,) = [order for _, order in run.decisions.orders if order.client_order_id == name]
         (split,) = [each for each in run.fills if each.client_order_id == name]

@@ -67,8 +67,11 @@ def sold_on_leaving(run: Run, trader: Trader) -> int:
 
 @pytest.mark.first_example
 @pytest.mark.parametrize("ranked", [MOMENTUM, GROWTH], ids=["momentum", "growth"])
-def test_what_leaves_is_sold_and_a_walk_is_what_is_stepped(ranked: tuple[str, ...]) -> None:
-    settings, market, trader = believing(*ranked)
+@pytest.mark.parametrize("strategy", ["kelly_50", "equal_weight", "risk_parity", "legacy"])
+def test_what_leaves_is_sold_and_a_walk_is_what_is_stepped(
+    strategy: str, ranked: tuple[str, ...]
+) -> None:
+    settings, market, trader = believing(f"sizing.strategy={strategy}", *ranked)
     run = walked_as_stepped(settings, market, trader)
     assert str(audit(Records.of(asdict(settings), market.bars, run))) == "0 differences"
     assert trader.table is not None
