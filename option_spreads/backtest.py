@@ -56,7 +56,7 @@ from trainingdata.instants import Unzoned, instant
 from trainingdata.sessions import calendar
 from trainingdata.source import DataSettings
 from trainingdata.timeframe import HOURLY
-from trainingdata.volatility_index import RESPONSE, volatility_index
+from trainingdata.volatility_index import volatility_index
 
 log = logging.getLogger(__name__)
 
@@ -76,13 +76,6 @@ class BarsSettings:
     symbol: str = setting("SPY", "whose bars they are")
     scale: float = setting(10.0, "of its prices; 10 reads SPY as the S&P 500", gt=0, lt=1e6)
     vix: str | None = setting(None, "a daily file of the volatility index")
-    response: float = setting(
-        RESPONSE,
-        "log of the volatility index per log of the index lost within a day",
-        ge=-20,
-        le=20,
-        key=False,
-    )
 
     def __post_init__(self) -> None:
         Unzoned(self.zone, "bars.zone")
@@ -154,7 +147,7 @@ class SpreadSettings(AutoscalingSettings):
         if self.bars.dir and self.bars.vix is not None:
             bars = self.bars.read()
             vix = volatility_index(self.bars.vix)
-            return index_days(bars, bars.symbols[0], vix, self.bars.scale, self.bars.response)
+            return index_days(bars, bars.symbols[0], vix, self.bars.scale)
         sessions = calendar().dates
         count = self.years * TRADING_DAYS
         dates = sessions[sessions >= np.datetime64(self.start, "D")][:count]

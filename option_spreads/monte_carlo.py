@@ -65,7 +65,7 @@ def paths_content(
         "stress_chance": stress_chance(sample, settings),
         "starting_capital": settings.STARTING_CAPITAL,
         "limits_of_resampling": limits_text(sample, settings),
-        "warnings": list(doubts(sample, figures, settings.STARTING_CAPITAL)),
+        "warnings": list(doubts(sample)),
         **figures,
     }
 
