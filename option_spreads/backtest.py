@@ -5,9 +5,9 @@ r"""Backtests of option spreads with the autoscaler in the loop.
     python -m option_spreads.backtest bars.dir=[DIR] bars.symbol=SPY bars.vix=VIX.parquet
 
 All strategies share one account, which begins with STARTING_CAPITAL, as the live seller's do.
-Figures, a picture of the balance and a file of trades that a Monte Carlo can read are written. The
-index is a model unless bars are named; either way the options are priced by a model on the
-volatility index, so the profits are that model's, not fills.
+Figures and a file of trades that a Monte Carlo can read are written. The index is a model unless
+bars are named; either way the options are priced by a model on the volatility index, so the profits
+are that model's, not fills.
 """
 
 from __future__ import annotations
@@ -17,9 +17,7 @@ from foundation.command import start
 if __name__ == "__main__":
     start("option_spreads.backtest")
 
-import json
 import logging
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -32,10 +30,10 @@ from foundation.command import Result
 from foundation.counts import counted
 from foundation.errors import DataError, InputError
 from foundation.settings import setting, settings_class
+from foundation.tables import json_text
 from option_spreads.autoscaler.rules import AutoscalingSettings, strategies_of
 from option_spreads.selling.rules import TRADING_DAYS, SpreadCosts, SpreadRules
 from option_spreads.simulation.path import IndexDays, IndexModel, index_days
-from option_spreads.simulation.pictures import balance_figure, write_picture
 from option_spreads.simulation.pricing import Smile
 from option_spreads.simulation.selling import (
     MAX_POSITION,
@@ -46,7 +44,6 @@ from option_spreads.simulation.selling import (
 from option_spreads.simulation.spread_report import (
     account_figures,
     cost_figures,
-    daily_balances,
     report_parts,
     trade_figures,
     trade_table,
@@ -191,31 +188,14 @@ def run_summary(
     }
 
 
-def result_files(
-    settings: SpreadSettings, days: IndexDays, account: SpreadAccount, summary: Mapping[str, Any]
-) -> dict[str, Callable[[Path], object]]:
-    """What writes spreads.json, trades.csv and equity.png."""
-    texts = {
-        "spreads.json": json.dumps(summary, indent=1, allow_nan=False) + "\n",
-        "trades.csv": trade_table(account.trades, days),
-    }
-    figure = balance_figure(
-        f"{counted(len(days.dates), 'session')} of {days.source}",
-        days.dates,
-        daily_balances(account.trades, days, account.start),
-        float(settings.floor),
-    )
-    writers: dict[str, Callable[[Path], object]] = {
-        name: partial(Path.write_text, data=text, encoding="utf-8") for name, text in texts.items()
-    }
-    return {**writers, "equity.png": partial(write_picture, figure)}
-
-
 def run(settings: SpreadSettings, progress: Progress) -> Result:
-    """What selling came to, in tables, files and a picture."""
+    """What selling came to, in a table and files."""
     del progress  # nothing is counted: its bar only moves
     days = settings.days()
     account = run_account(settings, days)
     summary = run_summary(settings, days, account)
-    files = result_files(settings, days, account, summary)
+    texts = {"spreads.json": json_text(summary), "trades.csv": trade_table(account.trades, days)}
+    files = {
+        name: partial(Path.write_text, data=text, encoding="utf-8") for name, text in texts.items()
+    }
     return Result(list(report_parts(summary)), files=files)

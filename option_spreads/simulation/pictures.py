@@ -1,13 +1,11 @@
-"""Pictures of accounts: where resampled runs end and how far they fall; a balance by day."""
+"""Pictures of resampled runs: where they end and how far they fall."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from foundation.arrays import Array
 from option_spreads.simulation.resampling import AccountPaths
@@ -20,10 +18,6 @@ BINS = 60
 CUT = 0.995  # quantile of all final balances at which their axis ends: a few runs are far beyond
 BLUE, ORANGE, RED, BLACK = "#2456c8", "#c2700c", "#b42318", "#1c2430"
 WORDS = {"iid": "one by one", "block": "in blocks", "stress": "with maximum losses"}
-
-
-def write_picture(figure: Figure, path: Path) -> None:
-    figure.savefig(path, format="png", dpi=110)
 
 
 def runs_figure(heading: str, sets: Mapping[str, AccountPaths], floor: float) -> Figure:
@@ -68,28 +62,6 @@ def _histogram(panel: Axes, values: Array, edges: Array, title: str) -> None:
     panel.hist(values, bins=edges.tolist(), color=BLUE, alpha=0.55)
     panel.set(title=title, ylabel="runs")
     panel.tick_params(labelbottom=True, labelleft=True)
-
-
-def balance_figure(
-    heading: str, dates: npt.NDArray[np.datetime64], balances: Array, floor: float
-) -> Figure:
-    """Balances at the end of each session.
-
-    dates: sessions [D].
-    balances: USD [D + 1], the one that the account began with first.
-    floor: balance below which nothing is sold, USD.
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 5), layout="constrained")
-    panel = figure.subplots()
-    # The account begins on the day before the first session, with what it began with.
-    panel.plot(np.concatenate([dates[:1] - 1, dates]), balances, color=BLUE, label="balance")
-    panel.axhline(floor, color=RED, linestyle="--", linewidth=1.2, label=f"halt ${floor:,.0f}")
-    panel.set_title(heading)
-    panel.yaxis.set_major_formatter("${x:,.0f}")
-    _finish(panel)
-    return figure
 
 
 def _finish(panel: Axes) -> None:
