@@ -20,9 +20,6 @@ from execution.decision import keep_unsolved
 from execution.live.settings import LiveSettings
 from execution.orders import Account
 from execution.quantity import sized_quantity
-from execution.trader import Trader
-from forecasting.baseline import RandomWalk
-from forecasting.forecast import LEVELS
 from foundation.compose import composed_config
 from foundation.errors import DataError, InputError
 from sizing.kelly import SizingProblem
@@ -31,7 +28,6 @@ from sizing.solver.active_set import SOLVED, UNFINISHED
 from tests.commands import run_command
 from tests.e2e.refused import refusal_of
 from tests.execution.traders import Tilted
-from tests.latest import latest
 from trainingdata.bars import FIELDS, Bars
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.feed.market_data import MarketData
@@ -149,42 +145,6 @@ def test_at_the_instant_of_a_decision_it_is_the_decision(
     assert decision is not None
     quantity = execution.get_qty("SYA", price, f"broker.url_override={venue.url}")
     assert quantity == decision.choices[0].qty
-
-
-def test_what_is_fixed_moves_by_the_part_of_its_own_bars_in_the_interval(market: Bars) -> None:
-    """A stock beside a coin's hour: none of its variance at night, half a bar's in the half
-    hour after the open.
-    """
-    trader: Trader = LiveSettings.of(composed_config("live", [])).trader(rising(0.0))
-    coin, stock = (market.symbols.index(symbol) for symbol in ("SYXUSD", "SYA"))
-    night, before_open, evening = (
-        market.until(np.datetime64(f"2024-03-05T{at}", "ns")) for at in ("08:00", "14:00", "20:30")
-    )
-    asleep, waking = (
-        trader.belief_of(panel, "SYXUSD", panel.now) for panel in (night, before_open)
-    )
-    across = trader.belief_of(evening, "SYA", evening.now)
-    assert asleep.sigma[0, 0, stock] == 0
-    clock = HOURLY.clock(market.instruments[stock].kind)
-    bars = clock.position(np.append(waking.until, waking.at))
-    assert bars[0] - bars[1] == 0.5
-    close = market.until(np.datetime64("2024-03-04T21:00", "ns"))
-    step = latest(RandomWalk().forecast(close, close.now), close.now)
-    spread = (step.values[stock, 0, LEVELS.index(0.9)] / step.price[stock] - 1) / 1.14
-    assert waking.sigma[0, 0, stock] == pytest.approx(spread * np.sqrt(0.5), rel=0.02)
-
-    def plain(panel: Bars) -> float:
-        return float(trader.correlations.matrix_at_end(panel).values[stock, coin])
-
-    assert asleep.row(0).correlation[0, stock, coin] == 0
-    assert waking.row(0).correlation[0, stock, coin] == pytest.approx(
-        plain(before_open) / np.sqrt(18)
-    )
-    assert np.linalg.eigvalsh(waking.row(0).correlation[0])[0] > 0
-    assert across.row(0).correlation[0, stock, coin] == plain(evening)
-    assert across.sigma[0, 0, coin] == pytest.approx(
-        asleep.sigma[0, 0, coin] * np.sqrt(19), rel=0.25
-    )
 
 
 def test_what_the_venue_does_not_allow_is_not_sized(
