@@ -23,7 +23,6 @@ COMMANDS = {
         output="spreads.json",
         log="spreads",
         hydra=True,
-        needs={"matplotlib": "pictures"},
     ),
     "monte_carlo": Command(
         "option_spreads.monte_carlo",

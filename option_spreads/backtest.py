@@ -5,9 +5,9 @@ r"""Backtests of option spreads with the autoscaler in the loop.
     python -m option_spreads.backtest bars.dir=[DIR] bars.symbol=SPY bars.vix=VIX.parquet
 
 All strategies share one account, which begins with STARTING_CAPITAL, as the live seller's do.
-Figures, a picture of the balance and a file of trades that a Monte Carlo can read are written. The
-index is a model unless bars are named; either way the options are priced by a model on the
-volatility index, so the profits are that model's, not fills.
+Figures and a file of trades that a Monte Carlo can read are written. The index is a model unless
+bars are named; either way the options are priced by a model on the volatility index, so the profits
+are that model's, not fills.
 """
 
 from __future__ import annotations
@@ -17,9 +17,7 @@ from foundation.command import start
 if __name__ == "__main__":
     start("option_spreads.backtest")
 
-import json
 import logging
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -32,10 +30,10 @@ from foundation.command import Result
 from foundation.counts import counted
 from foundation.errors import DataError, InputError
 from foundation.settings import setting, settings_class
+from foundation.tables import json_text
 from option_spreads.autoscaler.rules import AutoscalingSettings, strategies_of
 from option_spreads.selling.rules import TRADING_DAYS, SpreadCosts, SpreadRules
 from option_spreads.simulation.path import IndexDays, IndexModel, index_days
-from option_spreads.simulation.pictures import balance_figure, write_picture
 from option_spreads.simulation.pricing import Smile
 from option_spreads.simulation.selling import (
     MAX_POSITION,
@@ -46,7 +44,6 @@ from option_spreads.simulation.selling import (
 from option_spreads.simulation.spread_report import (
     account_figures,
     cost_figures,
-    daily_balances,
     report_parts,
     trade_figures,
     trade_table,
@@ -56,7 +53,7 @@ from trainingdata.instants import Unzoned, instant
 from trainingdata.sessions import calendar
 from trainingdata.source import DataSettings
 from trainingdata.timeframe import HOURLY
-from trainingdata.volatility_index import RESPONSE, volatility_index
+from trainingdata.volatility_index import volatility_index
 
 log = logging.getLogger(__name__)
 
@@ -76,13 +73,6 @@ class BarsSettings:
     symbol: str = setting("SPY", "whose bars they are")
     scale: float = setting(10.0, "of its prices; 10 reads SPY as the S&P 500", gt=0, lt=1e6)
     vix: str | None = setting(None, "a daily file of the volatility index")
-    response: float = setting(
-        RESPONSE,
-        "log of the volatility index per log of the index lost within a day",
-        ge=-20,
-        le=20,
-        key=False,
-    )
 
     def __post_init__(self) -> None:
         Unzoned(self.zone, "bars.zone")
@@ -154,7 +144,7 @@ class SpreadSettings(AutoscalingSettings):
         if self.bars.dir and self.bars.vix is not None:
             bars = self.bars.read()
             vix = volatility_index(self.bars.vix)
-            return index_days(bars, bars.symbols[0], vix, self.bars.scale, self.bars.response)
+            return index_days(bars, bars.symbols[0], vix, self.bars.scale)
         sessions = calendar().dates
         count = self.years * TRADING_DAYS
         dates = sessions[sessions >= np.datetime64(self.start, "D")][:count]
@@ -198,31 +188,14 @@ def run_summary(
     }
 
 
-def result_files(
-    settings: SpreadSettings, days: IndexDays, account: SpreadAccount, summary: Mapping[str, Any]
-) -> dict[str, Callable[[Path], object]]:
-    """What writes spreads.json, trades.csv and equity.png."""
-    texts = {
-        "spreads.json": json.dumps(summary, indent=1, allow_nan=False) + "\n",
-        "trades.csv": trade_table(account.trades, days),
-    }
-    figure = balance_figure(
-        f"{counted(len(days.dates), 'session')} of {days.source}",
-        days.dates,
-        daily_balances(account.trades, days, account.start),
-        float(settings.floor),
-    )
-    writers: dict[str, Callable[[Path], object]] = {
-        name: partial(Path.write_text, data=text, encoding="utf-8") for name, text in texts.items()
-    }
-    return {**writers, "equity.png": partial(write_picture, figure)}
-
-
 def run(settings: SpreadSettings, progress: Progress) -> Result:
-    """What selling came to, in tables, files and a picture."""
+    """What selling came to, in a table and files."""
     del progress  # nothing is counted: its bar only moves
     days = settings.days()
     account = run_account(settings, days)
     summary = run_summary(settings, days, account)
-    files = result_files(settings, days, account, summary)
+    texts = {"spreads.json": json_text(summary), "trades.csv": trade_table(account.trades, days)}
+    files = {
+        name: partial(Path.write_text, data=text, encoding="utf-8") for name, text in texts.items()
+    }
     return Result(list(report_parts(summary)), files=files)

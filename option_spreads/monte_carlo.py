@@ -28,7 +28,7 @@ from foundation.counts import counted
 from foundation.errors import InputError
 from foundation.figures import number, percent, usd
 from foundation.tables import json_text
-from option_spreads.simulation.pictures import runs_figure, write_picture
+from option_spreads.simulation.pictures import runs_figure
 from option_spreads.simulation.resampled_accounts import (
     MonteCarloSettings,
     doubts,
@@ -65,7 +65,7 @@ def paths_content(
         "stress_chance": stress_chance(sample, settings),
         "starting_capital": settings.STARTING_CAPITAL,
         "limits_of_resampling": limits_text(sample, settings),
-        "warnings": list(doubts(sample, figures, settings.STARTING_CAPITAL)),
+        "warnings": list(doubts(sample)),
         **figures,
     }
 
@@ -78,7 +78,7 @@ def result_files(
     figure = runs_figure(_heading(content), sets, float(settings.floor))
     return {
         "monte_carlo.json": lambda path: path.write_text(text),
-        "monte_carlo.png": lambda path: write_picture(figure, path),
+        "monte_carlo.png": lambda path: figure.savefig(path, format="png", dpi=110),
     }
 
 

@@ -10,9 +10,8 @@ Numbers are multiples of equity. A group is any set of symbols: a sector, a coun
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -43,7 +42,6 @@ MOST = 10.0  # of equity: what a limit may be
 MOST_ROWS = 40  # each is a bit of what holds a target, of 62
 MISSED = 1e-6  # of equity
 
-_PLACE = re.compile(r"^groups\.(\d+)")
 _NAME = r"^[A-Za-z][A-Za-z0-9_]{0,39}$"
 
 
@@ -68,12 +66,6 @@ def _symbols(words: object) -> frozenset[str] | None:
     return frozenset(found)
 
 
-def _range(value: object) -> object:
-    if not (isinstance(value, list) and len(value) == 2):
-        raise ValueError(f"[least, most] is needed, not {value!r}")
-    return tuple(value)
-
-
 def _rising(net: tuple[float, float]) -> tuple[float, float]:
     if net[0] > net[1]:
         raise ValueError(f"the least, {net[0]:g}, is above the most, {net[1]:g}")
@@ -81,7 +73,7 @@ def _rising(net: tuple[float, float]) -> tuple[float, float]:
 
 
 Level = Annotated[float, Field(strict=True, ge=-MOST, le=MOST, allow_inf_nan=False)]
-Net = Annotated[tuple[Level, Level], BeforeValidator(_range), AfterValidator(_rising)]
+Net = Annotated[tuple[Level, Level], AfterValidator(_rising)]
 Size = Annotated[float, Field(strict=True, ge=0.0, le=MOST, allow_inf_nan=False)]
 
 
@@ -94,7 +86,6 @@ class Group:
     gross: most of all sizes.
     """
 
-    name: Annotated[str, Field(pattern=_NAME)]
     symbols: Annotated[frozenset[str] | None, BeforeValidator(_symbols)]
     net: Net | None = None
     gross: Size | None = None
@@ -102,8 +93,6 @@ class Group:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     def __post_init__(self) -> None:
-        if self.name in (BETA, "stock", "crypto"):
-            raise ValueError("a limit of this name exists already; name it otherwise")
         if self.net is None and self.gross is None:
             raise ValueError("it limits nothing; say net: [least, most] or gross: most")
         if self.net and self.gross is not None and max(self.net[0], -self.net[1]) > self.gross:
@@ -120,34 +109,24 @@ class Beta:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
 
-def _named(groups: object) -> object:
-    """The groups of a mapping, each with its name."""
-    if groups is None or isinstance(groups, tuple):
-        return groups or ()
-    if not isinstance(groups, Mapping):
-        raise ValueError("names with their limits are needed")
-    found = []
-    for name, values in groups.items():
-        if isinstance(values, Mapping) and "name" in values:
-            raise ValueError(f"{name}: name is no key of it")
-        found.append({**values, "name": name} if isinstance(values, Mapping) else values)
-    return tuple(found)
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class GroupLimits:
-    """The content of a file."""
+    """The content of a file: groups by name."""
 
-    groups: Annotated[tuple[Group, ...], BeforeValidator(_named)] = ()
+    groups: Mapping[Annotated[str, Field(pattern=_NAME)], Group] = field(default_factory=dict)
     beta: Beta | None = None
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
+    def __post_init__(self) -> None:
+        if taken := [name for name in (BETA, "stock", "crypto") if name in self.groups]:
+            raise ValueError(f"groups.{taken[0]}: a limit of this name exists already")
+
     @property
     def names(self) -> tuple[str, ...]:
         """Of the rows, as of `rows_over`: those of sizes, then net ones."""
-        sizes = [f"{group.name}_gross" for group in self.groups if group.gross is not None]
-        nets = [group.name for group in self.groups if group.net is not None]
+        sizes = [f"{name}_gross" for name, each in self.groups.items() if each.gross is not None]
+        nets = [name for name, each in self.groups.items() if each.net is not None]
         nets += [] if self.beta is None else [BETA]
         return (*sizes, *[f"{name}_{side}" for name in nets for side in ("most", "least")])
 
@@ -158,7 +137,7 @@ class GroupLimits:
 
     @property
     def symbols(self) -> frozenset[str]:
-        named = [group.symbols for group in self.groups if group.symbols is not None]
+        named = [group.symbols for group in self.groups.values() if group.symbols is not None]
         return self.markets.union(*named)
 
     def rows_over(self, symbols: Sequence[str], beside: Sequence[str] = ()) -> Rows:
@@ -216,7 +195,7 @@ def _rows_over(limits: GroupLimits, symbols: tuple[str, ...], beside: tuple[str,
     gross_most: list[float] = []
     net: list[Array] = []
     net_most: list[float] = []
-    for group in limits.groups:
+    for group in limits.groups.values():
         every = group.symbols is None
         members = [every or s in (group.symbols or ()) for s in (*symbols, *beside)]
         part = np.array(members, dtype=np.float64)
@@ -255,14 +234,10 @@ def read_group_limits(path: str) -> GroupLimits:
         check_config_file(file, "limits on groups", "docs/MATH.md shows one")
     except InputError as error:
         raise InputError(f"{KEY}: {error}") from error
-    content = plain_yaml(file)
     try:
-        limits = _LIMITS.validate_python(content)
+        limits = _LIMITS.validate_python(plain_yaml(file))
     except ValidationError as error:
-        said = str(refusal(error, GroupLimits))
-        # The groups are a list to whoever checks them, and names to whoever wrote them.
-        place = _PLACE.sub(lambda found: f"groups.{[*content['groups']][int(found[1])]}", said)
-        raise InputError(f"{KEY}: {path}: {place}") from None
+        raise InputError(f"{KEY}: {path}: {refusal(error, GroupLimits)}") from None
     if not 1 <= len(limits.names) <= MOST_ROWS:
         raise InputError(
             f"{KEY}: {path}: {len(limits.names)} limits, each side counted; at least one and at"

@@ -41,7 +41,6 @@ def means() -> dict[str, tuple[str, ...]]:
 def tables(real: tuple[str, ...], simulated: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     """The settings of every run by its name."""
     runs = {f"real: {name}": (*real, *ONE_EACH, *row) for name, row in means().items()}
-    runs["real: as configured, VIX stands within the day"] = (*real, *ONE_EACH, "+bars.response=0")
     for premium in (0.15, 0.0):
         for name, row in means().items():
             # The index moves with the level: at another one the market is as fair.

@@ -1,12 +1,12 @@
 """Runs of an account over resampled trades: one by one, in blocks, and with maximum losses; their
-figures, and what is said where those are absurd.
+figures, and what is said of doubtful trades.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,6 @@ from option_spreads.simulation.resampling import (
 from option_spreads.simulation.trade_sample import TradeSample
 
 PERCENTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99)
-THOUSANDFOLD = 1000.0  # of the starting balance
 
 
 @settings_class()
@@ -173,14 +172,8 @@ def sortino(daily: Array, before: Array) -> Array:
     return np.asarray(ratio * np.sqrt(TRADING_DAYS))
 
 
-def doubts(
-    sample: TradeSample, sets: Mapping[str, Mapping[str, Any]], start: float
-) -> Iterator[str]:
-    """What no account is likely to do, a sentence each.
-
-    sets: figures by name, as of `summary`.
-    start: balance that each run began with, USD.
-    """
+def doubts(sample: TradeSample) -> Iterator[str]:
+    """What makes figures of a file's trades doubtful, a sentence each."""
     n = len(sample.results)
     if n < FEWEST_FILLS:
         yield (
@@ -192,18 +185,4 @@ def doubts(
             f"{beyond} of {counted(n, 'trade')} won more than the credit or lost more than width"
             " less credit, which no spread does. Check P/L_$, Position_Size, Entry_Credit and"
             " Strikes."
-        )
-    if absurd := [
-        name
-        for name, figures in sets.items()
-        if figures["final_balance"]["p50"] > THOUSANDFOLD * start
-    ]:
-        yield (
-            f"{', '.join(absurd)}: the median run ends beyond {THOUSANDFOLD:,.0f} times its start."
-            " No market takes such orders at the prices of small ones."
-        )
-    if sure := [name for name, figures in sets.items() if figures["p_loss"] == 0]:
-        yield (
-            f"{', '.join(sure)}: no run ends with a loss. That says how few losses the file holds,"
-            " and not that there can be none."
         )

@@ -59,7 +59,7 @@ def figures(trades: Sequence[SpreadTrade], days: IndexDays, start: float) -> dic
     start: balance before the first trade, USD.
     """
     daily = _daily_profits(trades, days)
-    balance = daily_balances(trades, days, start)
+    balance = start + np.concatenate([[0.0], np.cumsum(daily)])  # before the first day, at each end
     ratio = float(sortino(daily, balance[:-1]))
     return {
         **trade_figures(trades),
@@ -96,11 +96,6 @@ def trade_figures(trades: Sequence[SpreadTrade]) -> dict[str, Any]:
         "profit": float(won - lost),
         "profit_factor": float(won / lost) if lost else None,
     }
-
-
-def daily_balances(trades: Sequence[SpreadTrade], days: IndexDays, start: float) -> Array:
-    """Balances, USD [D + 1]: before the first day, and at the end of each."""
-    return start + np.concatenate([[0.0], np.cumsum(_daily_profits(trades, days))])
 
 
 def _daily_profits(trades: Sequence[SpreadTrade], days: IndexDays) -> Array:

@@ -199,32 +199,20 @@ def test_what_cannot_be_bought_back_is_tried_again_until_it_is(tmp_path: Path, c
     assert exits(here) == ["stop"]
 
 
-def unsafe_account(here: Practising) -> None:
-    (here.folder / "account_balance.json").write_text('{"balance": 2e')
+UNSAFE: dict[str, Callable[[Practising], object]] = {
+    "account": lambda here: (here.folder / "account_balance.json").write_text('{"balance": 2e'),
+    "trades": lambda here: (here.folder / "trades.csv").write_text("x,y,PUT,,,nan,,nan,\n"),
+    "volatility": lambda here: setattr(here, "vix", here.vix.iloc[:0]),
+    "position": lambda here: here.desk.positions.update({STRAY: 1}),
+    "halt": lambda here: setattr(
+        here, "settings", replace(here.settings, STARTING_CAPITAL=50_000.0)
+    ),
+}
 
 
-def unsafe_trades(here: Practising) -> None:
-    with (here.folder / "trades.csv").open("a") as stream:
-        stream.write("x,y,PUT,,,nan,,nan,\n")
-
-
-def unsafe_volatility(here: Practising) -> None:
-    here.vix = here.vix.iloc[:0]
-
-
-def unsafe_position(here: Practising) -> None:
-    here.desk.positions[STRAY] = 1
-
-
-def unsafe_balance(here: Practising) -> None:
-    here.settings = replace(here.settings, STARTING_CAPITAL=50_000.0)
-
-
-@pytest.mark.parametrize(
-    "unsafe", [unsafe_account, unsafe_trades, unsafe_volatility, unsafe_position, unsafe_balance]
-)
+@pytest.mark.parametrize("unsafe", UNSAFE.values(), ids=UNSAFE)
 def test_on_unknown_state_and_in_a_halt_nothing_is_sold_and_somebody_is_told(
-    tmp_path: Path, caplog: Log, unsafe: Callable[[Practising], None]
+    tmp_path: Path, caplog: Log, unsafe: Callable[[Practising], object]
 ) -> None:
     """Unknown state stops trading; it does not begin anew."""
     here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,))

@@ -154,14 +154,11 @@ CANNOT = {"long_only": True}  # be short
         ({}, 0.6, {"symbol_cap": 6.8e-4}),
         # cut to the cap: a wider cap saves a sale
         ({"held": 0.9}, 0.6, {"symbol_cap": 10.8e-4}),
-        # the same, falling
-        ({"points": -10.0}, -0.6, {"symbol_cap": 6.8e-4}),
         ({"points": -10.0, "held": -0.9}, -0.6, {"symbol_cap": 10.8e-4}),
         # cannot be short: 1e-3 less the cost of selling
         ({"points": -10.0, **CANNOT}, 0.0, {"long_only": 8e-4}),
         ({"points": -10.0, "equity": 1_999.0, "stock_ceiling": 1.0}, 0.0, {"long_only": 8e-4}),
         ({"points": -10.0, "equity": 2_000.0, "stock_ceiling": 1.0}, -0.6, {"symbol_cap": 6.8e-4}),
-        ({"points": -10.0, **CANNOT, "held": 0.3}, 0.0, {"long_only": 8e-4}),
         # a short that may not be added to stays, and would be added to: 1e-3 - 1e-4 · 0.2 / 0.5 is
         # 9.6e-4
         ({"points": -10.0, **CANNOT, "held": -0.2}, -0.2, {"long_only": 7.6e-4}),
@@ -172,9 +169,6 @@ CANNOT = {"long_only": True}  # be short
         ({"points": -1.9}, 0.0, {"cost": None}),
         # inside everything
         ({"points": 2.4}, 0.2, {}),
-        # nothing to wish for
-        ({"points": 0.0}, 0.0, {}),
-        ({"points": 0.0, **CANNOT}, 0.0, {}),
         # an account that just may be short, and would not pay to be
         ({"points": -1.9, "equity": 2_000.0}, 0.0, {"cost": None}),
         ({"deciding": False, "held": 0.9}, 0.9, {}),

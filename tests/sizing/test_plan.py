@@ -242,15 +242,6 @@ def test_a_short_does_not_pay_for_what_is_borrowed() -> None:
     assert p._replace(financing=np.ones(1)).solve()[1][0] == pytest.approx([0.5, -0.5], rel=1e-6)
 
 
-def test_the_day_is_borrowed_for_and_given_back_before_the_night_that_charges() -> None:
-    """A signal of an hour takes 2; the plan is at 1 in the period whose nights cost."""
-    p = one((4e-3, 1e-3), (2e-3, 1e-3), cost=1e-5, financing=[0.0, 1e-2])
-    _, weights, prices = p.solve()
-    assert weights[:, 0] == pytest.approx([0.5 * (4e-3 - 1e-5 + 0.0) / 1e-3, 1.0], abs=0.02)
-    assert prices[0] == 0.0
-    assert prices[1] == pytest.approx(0.0, abs=1e-4)
-
-
 def test_who_cannot_borrow_is_charged_nothing_for_what_later_periods_would() -> None:
     """Three symbols with a cap of 0.1, or a ceiling of 1 on all of them: the rate changes no
     weight and has no price.
