@@ -51,7 +51,6 @@ from foundation.errors import InputError
 from foundation.files import check_file, staged_file
 from foundation.flags import overrides_of_flags
 from foundation.settings import setting, settings_class
-from marketsimulator.settings import refuse_other_fees
 from marketsimulator.venue.serving import Serving, ServingParser, serve
 
 EVENT = "SIM"  # of synthetic markets
@@ -96,7 +95,6 @@ class KalshiVenueSettings:
 
     @classmethod
     def of(cls, config: DictConfig) -> KalshiVenueSettings:
-        refuse_other_fees(config, KalshiFees, "event contracts are traded for fees=kalshi")
         return settings_of(cls, config)
 
     def episode(self) -> EpisodeSettings:
