@@ -56,6 +56,5 @@ COMMANDS = {
         needs={"gymnasium": "rl"},
     ),
 }
-FEES = {"kalshi": "event_contracts.trading.fees"}
 
 __getattr__, __dir__, __all__ = public(__name__)

@@ -58,7 +58,6 @@ from foundation.errors import InputError
 from foundation.files import check_file, staged_file
 from foundation.flags import overrides_of_flags
 from foundation.settings import setting, settings_class
-from marketsimulator.settings import refuse_other_fees
 from marketsimulator.venue.asked import Asked, Refused, Response, Route
 from marketsimulator.venue.faults import STATUSES, Status
 from marketsimulator.venue.server import PracticeServer
@@ -269,7 +268,6 @@ class KalshiVenueSettings:
 
     @classmethod
     def of(cls, config: DictConfig) -> KalshiVenueSettings:
-        refuse_other_fees(config, KalshiFees, "event contracts are traded for fees=kalshi")
         return settings_of(cls, config)
 
     def episode(self) -> EpisodeSettings:

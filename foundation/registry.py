@@ -7,7 +7,6 @@ JOBS       words of `jobs=[…]` of the live loop; the module has `open_job`, th
            a `ProductJob` (`execution/live/runner.py`), which brings its section of the page
 BROKERS    words of `broker.name=…`; the module has `ACCOUNT`, which settings and keys make a
            `BrokerAccount` of (`execution/brokers.py`)
-FEES       words of `fees=…` beside those of stocks and coins; the module has `SCHEDULE`
 DESKS      what the practice Alpaca trades beside stocks and coins; the module has
            `PracticeSettings` and `OptionDesk`
 

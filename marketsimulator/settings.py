@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from execution.fees import FeeSchedule
 from execution.orders import Account
 from execution.settings import TradingSettings
 from foundation.configuration import settings_of
 from foundation.errors import InputError
-from foundation.registry import registered, registered_module
 from foundation.settings import setting, settings_class
 from marketsimulator.account.book import Book, hold, new_book
 from marketsimulator.account.broker import SimulatedBroker
@@ -26,25 +23,6 @@ from trainingdata.instruments import data_symbol
 from trainingdata.market import Market
 from trainingdata.source import Span, span_of
 from trainingdata.volatility_index import RESPONSE
-
-STOCK_FEES = "stocks and coins are traded for fees=alpaca"
-
-
-def refuse_other_fees(config: DictConfig, fees: type[Any], needed: str) -> None:
-    """Refuse a schedule of fees that is of another venue: its every key would be an unknown one.
-
-    fees: class of the fees that are needed; needed: what a user writes for them, and why.
-    """
-    given = OmegaConf.select(config, "fees")
-    if not OmegaConf.is_dict(given) or _keys(fees) & set(given):
-        return
-    others = [registered_module("FEES", word).SCHEDULE for word in registered("FEES")]
-    if any(_keys(other) & set(given) for other in (FeeSchedule, *others)):
-        raise InputError(f"fees: those named here are another venue's; {needed}")
-
-
-def _keys(settings: type[Any]) -> set[str]:
-    return {each.name for each in fields(settings)}
 
 
 def _refuse_twice(words: Sequence[str]) -> None:
@@ -105,7 +83,6 @@ class BacktestSettings(TradingSettings):
         InputError
             naming the key, the value and what was expected.
         """
-        refuse_other_fees(config, FeeSchedule, STOCK_FEES)
         return settings_of(cls, config)
 
     def market(self) -> Market:

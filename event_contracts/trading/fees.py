@@ -127,6 +127,3 @@ class KalshiFees:
         if np.isnan(rates[0]):
             raise InputError(f"fees.{name}: nothing is known of {date}; the first row is later")
         return Decimal(str(rates[0]))
-
-
-SCHEDULE = KalshiFees

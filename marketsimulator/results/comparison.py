@@ -125,8 +125,6 @@ class Comparison:
         figures = table_rows(self.table)
         columns = [name for name in COLUMNS if name in self.table]
         varied = self.runs.varied
-        # What is run now is named after what tells it apart.
-        named = all(record.path is None for record in self.records)
         rows: list[Row] = []
         for k in self.runs.ranking()[:shown]:
             lead = self.found.leads[k]
@@ -136,13 +134,13 @@ class Comparison:
             rows.append(
                 (
                     Cell(self.names[k], key=colours.get(k, ""), link=links[k] if links else ""),
-                    *([] if named else [settings]),
+                    settings,
                     SAYS[self.found.relations[k]],
                     Cell(NONE if lead is None else percent(lead.ahead, sign=True), below=ends),
                     *(_cell(figures[k], column) for column in columns),
                 )
             )
-        heads = ["run", *([] if named else ["settings"]), "which is", "against the best"]
+        heads = ["run", "settings", "which is", "against the best"]
         return Table(
             self._subtitle(),
             [*heads, *(COLUMNS[name] for name in columns)],
@@ -154,7 +152,7 @@ class Comparison:
         """The content of `comparison.json`."""
         verdict = self.verdict
         # JSON has no NaN: pandas writes null for a figure that is not defined.
-        figures = json.loads(self.table.to_json(orient="records"))
+        figures = json.loads(self.table.to_json(orient="records", double_precision=15))
         rows = []
         for k in self.runs.ranking():
             lead, folder = self.found.leads[k], self.records[k].path
@@ -201,24 +199,10 @@ class Comparison:
             growth=growth_chart(self.runs, colours),
         )
 
-    def curves(self) -> pd.DataFrame:
-        """USD of each run at every instant, or once a day where their instants differ."""
-        first = self.records[0].at
-        if all(np.array_equal(record.at, first) for record in self.records):
-            at, equity = first, np.array([record.equity for record in self.records])
-        else:
-            at, equity = self.runs.at, self.runs.daily
-        frame = pd.DataFrame(equity.T, columns=list(self.names))
-        frame.insert(0, "at", pd.DatetimeIndex(at).tz_localize("UTC"))
-        return frame
-
     def files(self) -> dict[str, Callable[[Path], object]]:
         """What writes each file."""
         text = json_text(_plain(self.summary()))
-        ranked = self.table.iloc[self.runs.ranking()]
         return {
-            "comparison.parquet": lambda path: ranked.to_parquet(path, index=False),
-            "equity.parquet": lambda path: self.curves().to_parquet(path, index=False),
             "comparison.html": lambda path: path.write_text(
                 self.page(path.parent), encoding="utf-8"
             ),

@@ -26,14 +26,7 @@ CALIBRATED = ", calibrated"  # how the name of a calibrated forecaster ends
 SURVIVORS_FROM = 365 * DAY  # that a run lasts, in which some of many companies would have ended
 LISTED = 8  # symbols that a remark names
 LIKELY = 0.95  # of a deflated Sharpe ratio that may be called real
-INTERVENTIONS = (
-    (
-        "margin_calls",
-        "margin call, answered by liquidation",
-        "margin calls, answered by liquidation",
-    ),
-    ("freezes", "freeze of 90 days", "freezes of 90 days"),
-)
+INTERVENTIONS = {"margin_calls": "margin call", "freezes": "freeze of 90 days"}
 
 
 def doubt_remarks(bars: Bars) -> list[str]:
@@ -54,13 +47,11 @@ def ended_remarks(
     if ended := sorted({each.symbol for each in market.ended}):
         total = sum(earned.values())
         own = sum(earned[symbol] for symbol in ended)
-        part = f" ({percent(own / total, 0)} of it)" if abs(total) >= 1 else ""
         booked = sum(each.usd for each in run.bookings if each.kind == ENDED)
-        its = ("it earned", "its end") if len(ended) == 1 else ("they earned", "their ends")
         notes.append(
-            f"{counted(len(ended), 'symbol')} ended within the run ({_named(ended)}): {its[0]}"
-            f" {usd(own, sign=True)} of {usd(total, sign=True)}{part}, {its[1]}"
-            f" {usd(booked, sign=True)} of that."
+            f"{counted(len(ended), 'symbol')} ended within the run ({_named(ended)}): earned there"
+            f" {usd(own, sign=True)} of {usd(total, sign=True)}, of it by the end itself"
+            f" {usd(booked, sign=True)}."
         )
     long = bool(bars.now - bars.times[market.first] >= SURVIVORS_FROM)
     if (long or chosen) and bars.origins and (~bars.crypto).sum() > 1 and not ended:
@@ -212,8 +203,8 @@ def undecided_remarks(run: Run, symbols: Sequence[str]) -> list[str]:
 def broker_remarks(run: Run) -> list[str]:
     """What the broker did against the trader's will."""
     notes = [
-        f"The broker stepped in: {counted(run.margin[name], one, several)}."
-        for name, one, several in INTERVENTIONS
+        f"The broker stepped in, {what}: {run.margin[name]:,} times."
+        for name, what in INTERVENTIONS.items()
         if run.margin.get(name)
     ]
     short = run.not_filled_whole()

@@ -15,7 +15,6 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 KINDS = {
     "JOBS": ("open_job",),
     "BROKERS": ("ACCOUNT",),
-    "FEES": ("SCHEDULE",),
     "DESKS": ("PracticeSettings", "OptionDesk"),
 }
 

@@ -160,11 +160,11 @@ def by_pandas(folder: Path, closes: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([*rows, frame])
 
 
-@pytest.mark.parametrize("number", [0, 1, 2])
+@pytest.mark.parametrize("number", [0, 2])
 def test_a_reader_finds_the_same_parts_in_the_files_of_a_run(
     traded: Results, tmp_path: Path, number: int
 ) -> None:
-    """The configured trader, its random walk, and buying and holding."""
+    """The configured trader, and buying and holding."""
     run = traded.runs[number]
     for name, write in writers_of(run).items():
         write(tmp_path / name)
@@ -176,19 +176,11 @@ def test_a_reader_finds_the_same_parts_in_the_files_of_a_run(
     read = by_pandas(tmp_path, pd.concat(closes))
     found = run_attribution(run, traded.market)
     assert read[list(PARTS)].abs().sum().sum() > 0
-    for name, table, keys in (
-        ("symbols", found.by_symbol(), read["symbol"]),
-        (
-            "hours",
-            found.by_hour(),
-            read["at"].dt.tz_convert("America/New_York").dt.strftime("%H:%M"),
-        ),
-    ):
-        mine = read.groupby(keys)[list(PARTS)].sum()
-        for row, parts in table.items():
-            for part, usd in parts.items():
-                expected = mine.loc[row, part] if row in mine.index else 0.0
-                assert usd == pytest.approx(expected, rel=1e-9, abs=1e-6), (name, row, part)
+    hours = read["at"].dt.tz_convert("America/New_York").dt.strftime("%H:%M")
+    for table, keys in ((found.by_symbol(), read["symbol"]), (found.by_hour(), hours)):
+        mine = read.groupby(keys)[list(PARTS)].sum().reindex(list(table), fill_value=0.0)
+        ours = pd.DataFrame(table).T
+        pd.testing.assert_frame_equal(ours, mine, rtol=1e-9, atol=1e-6, check_names=False)
 
 
 CHOICE = Choice(

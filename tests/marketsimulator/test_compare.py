@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from foundation.configuration import with_changes
@@ -143,23 +142,6 @@ def test_rules_of_ones_own_are_compared_and_a_comparison_leaves_its_runs_alone(
         assert refused.returncode == 2
         assert says in refused.stderr.splitlines()[-1]
     assert (tmp_path / "run" / "equity.parquet").exists()
-
-
-@pytest.mark.slow
-def test_a_cluster_walks_variants_to_the_same_figures(tmp_path: Path) -> None:
-    pytest.importorskip("ray")
-    tables = []
-    for launcher in ("local", "ray"):
-        done = command(
-            "strategies=[kelly_50,risk_parity]",
-            f"launcher={launcher}",
-            "vary={limits.symbol_cap: [0.2, 0.6]}",
-            f"output={launcher}",
-            cwd=tmp_path,
-        )
-        assert done.returncode == 0, done.stderr
-        tables.append(pd.read_parquet(tmp_path / launcher / "comparison.parquet"))
-    pd.testing.assert_frame_equal(*tables, check_exact=True)
 
 
 @pytest.mark.parametrize(

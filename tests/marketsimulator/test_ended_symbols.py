@@ -165,8 +165,8 @@ def test_a_page_adds_up_where_a_share_is_worth_nothing(
     ends = [each for each in results.main.bookings if each.kind == ENDED]
     assert len(ends) == 1
     remark = next(each for each in summary["remarks"] if "ended within the run" in each)
-    assert remark.startswith("1 symbol ended within the run (SYA): it earned -$")
-    assert f"its end -${-ends[0].usd:,.2f} of that." in remark
+    assert remark.startswith("1 symbol ended within the run (SYA): earned there -$")
+    assert f"by the end itself -${-ends[0].usd:,.2f}." in remark
     lost = sum(summary["attribution"]["symbols"]["SYA"].values())
     booked = sum(b.usd for b in results.main.bookings if b.symbol == "SYA" and b.kind == "borrow")
     earned = summary["contributions"]["SYA"] * results.settings.capital

@@ -7,14 +7,12 @@ from collections.abc import Callable
 import pytest
 from omegaconf import OmegaConf
 
-from event_contracts.trading.fees import KalshiFees
 from forecasting import evaluate
 from forecasting.batch import BatchSettings, run_batch
 from forecasting.evaluate import EvaluationSettings
 from forecasting.settings import ForecasterSettings
-from foundation.compose import composed_config
 from foundation.errors import InputError
-from marketsimulator.settings import BacktestSettings, refuse_other_fees
+from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.runs import settings_of
 from trainingdata.source import DataSettings
 from trainingdata.stored_correlation import CorrelationSettings
@@ -26,20 +24,13 @@ from trainingdata.stored_correlation import CorrelationSettings
         ({"nope": 1}, "fees.nope: there is no such setting"),
         ({"comission_bps": 1}, "fees.comission_bps: there is no such setting"),
         ({"commission_bps": 5, "taker": 1}, "fees.taker: there is no such setting"),
-        ({"taker": 1, "nope": 1}, "fees: those named here are another venue's; stocks and coins"),
     ],
 )
-def test_fees_are_anothers_only_where_their_keys_are(fees: dict[str, int], says: str) -> None:
+def test_a_key_that_fees_do_not_have_is_named(fees: dict[str, int], says: str) -> None:
     config = OmegaConf.create({"fees": fees})
     with pytest.raises(InputError) as refused:
         BacktestSettings.of(config)
     assert str(refused.value).startswith(says)
-
-
-def test_event_contracts_have_other_fees_than_stocks() -> None:
-    with pytest.raises(InputError, match=r"another venue's; write fees=kalshi"):
-        refuse_other_fees(composed_config("backtest", []), KalshiFees, "write fees=kalshi")
-    refuse_other_fees(OmegaConf.create({"fees": {"nope": 1}}), KalshiFees, "")
 
 
 @pytest.mark.first_example

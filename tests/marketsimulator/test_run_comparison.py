@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -110,21 +113,18 @@ def test_the_best_of_many_runs_by_chance_is_seldom_told_apart() -> None:
     assert claims <= 5, "10 % of them are expected"
 
 
-def test_a_run_too_short_for_a_year_shows_no_yearly_figures_anywhere(tmp_path: Path) -> None:
-    folders = [write_run(tmp_path / "m" / str(k), returns=NOISE[k][:59]) for k in range(4)]
-    found = comparison_of(*folders)
+def test_a_run_too_short_for_a_year_shows_no_yearly_figures(tmp_path: Path) -> None:
+    found = comparison_of(*(write_run(tmp_path / str(k), returns=NOISE[k][:59]) for k in range(4)))
     page = found.page(tmp_path)
     table = page[page.index('<table class="sortable">') : page.index("</table>")]
     assert table.count(f">{NONE}</td>") == 9, "both ratios of each, and the best's lead"
     assert "Only 59 days: no yearly figures below 30 fills or 60 days." in page
-    figures = json.loads(json.dumps(found.summary()))["runs"]
-    assert not any(row["annual_figures"] for row in figures)
-    longer = [write_run(tmp_path / f"r{k}", returns=NOISE[k][:60]) for k in range(2)]
-    idle = write_run(tmp_path / "idle", returns=NOISE[2][:60], trades=29)
-    mixed = comparison_of(*longer, idle)
+    trades = {"one": 30, "two": 30, "idle": 29}
+    mixed = comparison_of(
+        *(write_run(tmp_path / n, returns=NOISE[1][:60], trades=k) for n, k in trades.items())
+    )
     assert mixed.table["annual_figures"].tolist() == [True, True, False]
     assert "Fewer than 30 fills: idle; no yearly figures" in mixed.page(tmp_path)
-    assert comparison_of(*longer).page(tmp_path).count(f">{NONE}</td>") == 1
 
 
 def test_few_days_and_lost_accounts_are_said_to_be_what_they_are() -> None:
@@ -190,37 +190,31 @@ def test_a_comparison_leaves_a_page_and_its_figures(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "comparison.html").exists()
 
 
-@pytest.mark.parametrize(
-    ("words", "says"),
-    [
-        ("a empty", "empty holds no summary.json"),
-        ("a json", "summary.json: no JSON"),
-        ("a lacking", "costs is None"),
-        ("a curve", "equity.parquet: cannot be read"),
-        ("a curveless", "equity.parquet: there is none"),
-        ("a yaml", "config.yaml: cannot be read"),
-        ("a mixed", "mixed/equity.parquet is of another run than the summary.json beside it"),
-        ("a backwards", "instants that increase are needed"),
-    ],
-)
-def test_what_cannot_be_compared_is_said_in_a_line(words: str, says: str, tmp_path: Path) -> None:
-    for name in ("a", "json", "lacking", "curve", "curveless", "yaml", "mixed", "backwards"):
-        write_run(tmp_path / name)
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "json" / "summary.json").write_text('{"total_return": ')
-    summary = json.loads((tmp_path / "lacking" / "summary.json").read_text())
-    (tmp_path / "lacking" / "summary.json").write_text(json.dumps({**summary, "costs": None}))
-    mixed = {**summary, DIGESTS: {"equity.parquet": "0" * 64}}
-    (tmp_path / "mixed" / "summary.json").write_text(json.dumps(mixed))
-    (tmp_path / "curve" / "equity.parquet").write_text("no parquet")
-    (tmp_path / "curveless" / "equity.parquet").unlink()
-    (tmp_path / "yaml" / "config.yaml").write_text("a: [")
-    frame = pd.read_parquet(tmp_path / "backwards" / "equity.parquet")
-    frame[::-1].to_parquet(tmp_path / "backwards" / "equity.parquet")
-    with pytest.raises(InputError) as refused:
-        comparison_of(*(tmp_path / word for word in words.split()))
-    (line,) = str(refused.value).splitlines()
-    assert says in line
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "holds no summary.json": lambda run: (run / "summary.json").unlink(),
+    "summary.json: no JSON": lambda run: (run / "summary.json").write_text("{"),
+    "costs is None": lambda run: resummed(run, costs=None),
+    "is of another run than": lambda run: resummed(run, **{DIGESTS: {"equity.parquet": "0" * 64}}),
+    "equity.parquet: cannot be read": lambda run: (run / "equity.parquet").write_text("no"),
+    "equity.parquet: there is none": lambda run: (run / "equity.parquet").unlink(),
+    "config.yaml: cannot be read": lambda run: (run / "config.yaml").write_text("a: ["),
+    "instants that increase are needed": lambda run: pd.read_parquet(run / "equity.parquet")[
+        ::-1
+    ].to_parquet(run / "equity.parquet"),
+}
+
+
+def resummed(run: Path, **changes: Any) -> None:
+    path = run / "summary.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize("says", DAMAGE)
+def test_what_cannot_be_compared_is_said_in_a_line(says: str, tmp_path: Path) -> None:
+    runs = write_run(tmp_path / "a"), write_run(tmp_path / "b")
+    DAMAGE[says](runs[1])
+    with pytest.raises(InputError, match=f"^[^\n]*{re.escape(says)}[^\n]*$"):
+        comparison_of(*runs)
 
 
 TAILED = np.random.default_rng(7).normal(0.0005, 0.01, (6, 80))
@@ -270,3 +264,11 @@ def test_a_run_that_is_ruined_after_the_last_close_is_ruined() -> None:
     runs = set_of(TAILED[:2])
     runs = replace(runs, final=runs.final * [1.0, 0.0])
     assert separation(runs).relations == ("best", "ruined")
+
+
+def test_where_all_lost_the_best_is_the_one_that_lost_the_least() -> None:
+    """The wilder of two that lose has the higher ratio."""
+    swings = np.tile([0.02, -0.02], 20)
+    runs = set_of(np.array([swings - 0.004, 0.1 * swings - 0.003]))
+    assert (runs.table["sharpe"].argmax(), separation(runs).best) == (0, 1)
+    assert "All lost: the best is the one" in set_verdict(runs, separation(runs)).rest

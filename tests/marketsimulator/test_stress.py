@@ -88,17 +88,6 @@ def test_every_figure_of_equity_is_the_one_before_less_losses_and_costs_to_the_c
     assert not re.search(r"-\$?0\.00\b", " ".join(shown) + json.dumps(told))
 
 
-@given(positions, moves, moves, st.floats(0.0, 1e5))
-@settings(max_examples=40)
-def test_a_book_that_borrows_nothing_is_never_called(
-    held: dict[str, tuple[float, float]], stocks: float, coins: float, cash: float
-) -> None:
-    worth = sum(quantity * mark for quantity, mark in held.values())
-    outcome = outcome_of(book_of(held, worth + cash), stocks=stocks, coins=coins)
-    assert not outcome.margin.called
-    assert outcome.liquidations == ()
-
-
 @given(st.floats(1.3, 3.2), st.floats(0.0005, 0.02))
 @settings(max_examples=30)
 def test_a_call_comes_at_the_move_that_maintenance_says_and_at_none_below_it(
@@ -176,18 +165,6 @@ def test_a_squeeze_loses_a_short_several_times_its_worth_and_the_account_with_it
     single = outcome_of(book, stocks=-0.2, shorts=3.0, symbols={"BBB": 10.0, "ETH/USD": 1.0})
     assert single.losses["BBB"] == 20_000
     assert set(single.losses) == {"AAA", "BBB", "BTCUSD"}, "what is not held loses nothing"
-
-
-def test_a_coin_is_no_collateral_and_calls_nothing_and_is_never_closed() -> None:
-    """The stock's call is the same with a coin beside it, whatever the coin does."""
-    alone = outcome_of(book_of({"AAA": (1_900, 100.0)}, 100_000), stocks=-0.4)
-    beside = book_of({"AAA": (1_900, 100.0), "BTCUSD": (2.5, 40_000.0)}, 200_000)
-    for coins in (0.0, -0.5, -0.99):
-        outcome = outcome_of(beside, stocks=-0.4, coins=coins)
-        assert sold(outcome) == sold(alone) != {}
-        assert outcome.margin.missing == alone.margin.missing
-    coin = outcome_of(beside, coins=-0.5)
-    assert (coin.loss, coin.margin.called) == (50_000, False)
 
 
 def test_what_is_halted_keeps_its_price_and_is_not_sold_and_the_rest_is_sold_without_it() -> None:
