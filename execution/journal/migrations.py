@@ -175,11 +175,11 @@ def _expect_what_was(database: Database, had: Mapping[str, Sequence[Cells]]) -> 
     from execution.journal.activities import traded_amount
     from execution.journal.expected import COUNTED, EXPECTED, GROUND
 
-    fills, bookings = had["fills"], had["activities"]
+    orders, fills, bookings = (had.get(name, ()) for name in ("intents", "fills", "activities"))
     last = max((each["number"] for each in had["beginnings"]), default=0)
     began = [each for each in had["beginnings"] if each["number"] == last]
     counted = {each["id"]: each["qty"] for each in bookings}
-    counted |= {each["client_order_id"]: each["filled"] for each in had["intents"]}
+    counted |= {each["client_order_id"]: each["filled"] for each in orders}
     if began:
         begun_at = str(began[0]["at"])
         on_it = [each for each in (*fills, *bookings) if each["ground"] == last]
@@ -197,7 +197,7 @@ def _expect_what_was(database: Database, had: Mapping[str, Sequence[Cells]]) -> 
         GROUND.renew(database, [ground])
         owned = [{"symbol": s, "qty": plain(qty), "fee": "0"} for s, qty in held.items()]
         EXPECTED.renew(database, owned)
-        counted |= _listed(had["intents"], fills, begun_at)
+        counted |= _listed(orders, fills, begun_at)
     COUNTED.renew(database, [{"name": name, "qty": qty} for name, qty in counted.items()])
 
 
