@@ -121,6 +121,8 @@ def test_an_account_goes_on_with_what_it_held_on_its_last_ground_and_with_that_c
                 "INSERT INTO fills VALUES (?, '', 'o', ?, '-2', '1.25', ?, ?, ?)",
                 (number, call, str(SOON), str(SOON), ground),
             )
+        fee = "INSERT INTO activities VALUES ('early', 'FEE', ?, '', '0', '-50', ?, 0)"
+        database.execute(fee, (str(SOON), str(SOON)))
         database.execute("INSERT INTO beginnings VALUES (0, '', '77', ?)", (str(SOON),))
         database.execute("INSERT INTO beginnings VALUES (1, 'SYB', '-400', ?)", (str(SOON),))
         opened(database)
