@@ -60,7 +60,7 @@ def migrate(database: Database) -> None:
         [(version,)] = database.rows("PRAGMA user_version")
         if version == VERSION:
             return
-        _refuse_another(database.path, version)
+        _refuse_another(database.path, version, database.rows(_COLUMNS, ("intents",)))
         # Tables of today are created on the way.
         database.execute(f"PRAGMA user_version = {VERSION}")
         tables = {name for (name,) in database.rows(_TABLES)}
@@ -223,8 +223,9 @@ def _listed(orders: Sequence[Cells], fills: Sequence[Cells], begun_at: str) -> d
     return listed
 
 
-def _refuse_another(path: Path | None, version: int) -> None:
-    if version not in (0, VERSION):
+def _refuse_another(path: Path | None, version: int, orders: Sequence[tuple[str]]) -> None:
+    """Refuse a journal of another version; orders: their columns. The first knew no decisions."""
+    if version not in (0, VERSION) or (orders and ("decision",) not in orders):
         raise InputError(
             f"{path}: a journal of another version ({version}, this one writes {VERSION}); trade it"
             " with that one"
@@ -237,7 +238,7 @@ def as_it_is_today(path: Path) -> Iterator[Database]:
     of that version may go on with it.
     """
     [(version,)] = files.rows_of(path, "PRAGMA user_version")
-    _refuse_another(path, version)
+    _refuse_another(path, version, files.rows_of(path, _COLUMNS, ("intents",)))
     with TemporaryDirectory() as scratch:
         place = path if version == VERSION else files.copied(path, Path(scratch))
         try:

@@ -288,6 +288,19 @@ def test_a_journal_of_another_version_is_left_alone(version: int) -> None:
         OrderStore(database)
 
 
+def test_a_journal_whose_orders_know_no_decision_is_refused_and_stays_as_it_is(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "journal.sqlite"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE intents (client_order_id TEXT PRIMARY KEY, state TEXT)")
+    before = path.read_bytes()
+    with pytest.raises(InputError, match="a journal of another version") as refused:
+        refuse_unusable(path)
+    assert not isinstance(refused.value, Damaged), "it would be set aside"
+    assert path.read_bytes() == before
+
+
 def test_marks_of_an_earlier_version_get_their_index(tmp_path: Path) -> None:
     with closing(Database(restored(FIRST, tmp_path / "journal.sqlite"))) as database:
         point = MarkBook(database).point_before()
