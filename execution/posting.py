@@ -17,7 +17,7 @@ before, a refusal says nothing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from enum import Enum
@@ -251,40 +251,34 @@ class Outbox(Generic[Placed]):
             self.book.withhold(planned, why)
 
     def follow(self, concerned: Callable[[OrderIntent], bool]) -> None:
-        """Write down what has become of orders that still worked when they were last heard of.
-
-        Looking for them takes 20 seconds at most, however many there are.
-        """
-        from foundation.transport import time_limit
-
-        with time_limit(LOOKING):
-            for intent in filter(concerned, self.book.in_states(("working",))):
-                try:
-                    self._taken(intent.client_order_id, ONE_POLL)
-                except BrokerError as error:
-                    log.warning("%s", error)
+        """Write down what has become of orders that still worked when they were last heard of."""
+        self._looked_at(filter(concerned, self.book.in_states(("working",))))
 
     def undetermined(self, concerned: Callable[[OrderIntent], bool]) -> tuple[OrderIntent, ...]:
         """Those of the orders sent of which the venue does not say what became.
 
-        Looking for them takes 20 seconds at most, however many there are.
-
         concerned: which orders are to be looked for.
+        """
+        return self._looked_at(filter(concerned, self.book.undetermined()))
+
+    def _looked_at(self, intents: Iterable[OrderIntent]) -> tuple[OrderIntent, ...]:
+        """Have the book say what the venue says of intents, and return those it says nothing of.
+
+        Looking for them takes 20 seconds at most, however many there are.
         """
         from foundation.transport import time_limit
 
-        intents = []
+        silent = []
         with time_limit(LOOKING):
-            for intent in filter(concerned, self.book.undetermined()):
+            for intent in intents:
                 try:
                     self._seen_again(intent, ONE_POLL, again=False)
-                except OrderRejected as error:
-                    log.warning("%s", error)
                 except BrokerError as error:
                     # One answer that says nothing makes one symbol uncertain, not the account.
                     log.warning("%s", error)
-                    intents.append(intent)
-        return tuple(intents)
+                    if not isinstance(error, OrderRejected):
+                        silent.append(intent)
+        return tuple(silent)
 
     def was_begun(self, client_order_id: str) -> bool:
         """Whether an order was ever written down to be sent, so that it may have left."""

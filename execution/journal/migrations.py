@@ -60,7 +60,7 @@ def migrate(database: Database) -> None:
         [(version,)] = database.rows("PRAGMA user_version")
         if version == VERSION:
             return
-        _refuse_another(database.path, version)
+        _refuse_another(database.path, version, database.rows(_COLUMNS, ("intents",)))
         # Tables of today are created on the way.
         database.execute(f"PRAGMA user_version = {VERSION}")
         tables = {name for (name,) in database.rows(_TABLES)}
@@ -175,11 +175,11 @@ def _expect_what_was(database: Database, had: Mapping[str, Sequence[Cells]]) -> 
     from execution.journal.activities import traded_amount
     from execution.journal.expected import COUNTED, EXPECTED, GROUND
 
-    fills, bookings = had["fills"], had["activities"]
+    orders, fills, bookings = (had.get(name, ()) for name in ("intents", "fills", "activities"))
     last = max((each["number"] for each in had["beginnings"]), default=0)
     began = [each for each in had["beginnings"] if each["number"] == last]
     counted = {each["id"]: each["qty"] for each in bookings}
-    counted |= {each["client_order_id"]: each["filled"] for each in had["intents"]}
+    counted |= {each["client_order_id"]: each["filled"] for each in orders}
     if began:
         begun_at = str(began[0]["at"])
         on_it = [each for each in (*fills, *bookings) if each["ground"] == last]
@@ -197,7 +197,7 @@ def _expect_what_was(database: Database, had: Mapping[str, Sequence[Cells]]) -> 
         GROUND.renew(database, [ground])
         owned = [{"symbol": s, "qty": plain(qty), "fee": "0"} for s, qty in held.items()]
         EXPECTED.renew(database, owned)
-        counted |= _listed(had["intents"], fills, begun_at)
+        counted |= _listed(orders, fills, begun_at)
     COUNTED.renew(database, [{"name": name, "qty": qty} for name, qty in counted.items()])
 
 
@@ -223,8 +223,9 @@ def _listed(orders: Sequence[Cells], fills: Sequence[Cells], begun_at: str) -> d
     return listed
 
 
-def _refuse_another(path: Path | None, version: int) -> None:
-    if version not in (0, VERSION):
+def _refuse_another(path: Path | None, version: int, orders: Sequence[tuple[str]]) -> None:
+    """Refuse a journal of another version; orders: their columns. The first knew no decisions."""
+    if version not in (0, VERSION) or (orders and ("decision",) not in orders):
         raise InputError(
             f"{path}: a journal of another version ({version}, this one writes {VERSION}); trade it"
             " with that one"
@@ -237,7 +238,7 @@ def as_it_is_today(path: Path) -> Iterator[Database]:
     of that version may go on with it.
     """
     [(version,)] = files.rows_of(path, "PRAGMA user_version")
-    _refuse_another(path, version)
+    _refuse_another(path, version, files.rows_of(path, _COLUMNS, ("intents",)))
     with TemporaryDirectory() as scratch:
         place = path if version == VERSION else files.copied(path, Path(scratch))
         try:

@@ -121,6 +121,8 @@ def test_an_account_goes_on_with_what_it_held_on_its_last_ground_and_with_that_c
                 "INSERT INTO fills VALUES (?, '', 'o', ?, '-2', '1.25', ?, ?, ?)",
                 (number, call, str(SOON), str(SOON), ground),
             )
+        fee = "INSERT INTO activities VALUES ('early', 'FEE', ?, '', '0', '-50', ?, 0)"
+        database.execute(fee, (str(SOON), str(SOON)))
         database.execute("INSERT INTO beginnings VALUES (0, '', '77', ?)", (str(SOON),))
         database.execute("INSERT INTO beginnings VALUES (1, 'SYB', '-400', ?)", (str(SOON),))
         opened(database)
@@ -284,6 +286,19 @@ def test_a_journal_of_another_version_is_left_alone(version: int) -> None:
     database.execute(f"PRAGMA user_version = {version}")
     with pytest.raises(InputError, match="a journal of another version"):
         OrderStore(database)
+
+
+def test_a_journal_whose_orders_know_no_decision_is_refused_and_stays_as_it_is(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "journal.sqlite"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE intents (client_order_id TEXT PRIMARY KEY, state TEXT)")
+    before = path.read_bytes()
+    with pytest.raises(InputError, match="a journal of another version") as refused:
+        refuse_unusable(path)
+    assert not isinstance(refused.value, Damaged), "it would be set aside"
+    assert path.read_bytes() == before
 
 
 def test_marks_of_an_earlier_version_get_their_index(tmp_path: Path) -> None:
