@@ -49,7 +49,7 @@ from option_spreads.simulation.spread_report import (
     trade_table,
 )
 from trainingdata.bars import Bars
-from trainingdata.instants import Unzoned, instant
+from trainingdata.instants import check_zone, instant
 from trainingdata.sessions import calendar
 from trainingdata.source import DataSettings
 from trainingdata.timeframe import HOURLY
@@ -75,7 +75,7 @@ class BarsSettings:
     vix: str | None = setting(None, "a daily file of the volatility index")
 
     def __post_init__(self) -> None:
-        Unzoned(self.zone, "bars.zone")
+        check_zone(self.zone, "bars.zone")
         if self.vix is not None and not self.dir:
             raise InputError(
                 "bars.vix: it goes with bars, and none are named; name their folder, too,"
@@ -91,9 +91,10 @@ class BarsSettings:
         """The bars that others confirm; a session that lacks one is not traded."""
         data = DataSettings(self.dir, self.zone, accept_jumps=True)
         try:
-            bars = data.bars([self.symbol], None, None, HOURLY, "bars.zone")
+            bars = data.bars([self.symbol], None, None, HOURLY)
         except DataError as error:
-            raise DataError(str(error).replace("data.dir:", "bars.dir:", 1)) from error
+            said = str(error).replace("data.dir:", "bars.dir:", 1)
+            raise DataError(said.replace("data.zone", "bars.zone")) from error
         for doubt in bars.origins[0].doubts:
             log.warning("%s", doubt)
         return bars

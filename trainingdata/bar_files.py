@@ -18,7 +18,7 @@ from trainingdata.bar_rows import Rows, bars_in_words, rows_of
 from trainingdata.bar_tables import read_table, symbols_inside
 from trainingdata.bars import Bars, panel
 from trainingdata.endings import Rename, join_renamed, old_names
-from trainingdata.instants import REFUSED, Unzoned, utc_text
+from trainingdata.instants import utc_text
 from trainingdata.instruments import (
     data_symbol,
     in_tethers,
@@ -114,7 +114,7 @@ def read_bars(
     end: np.datetime64 | None = None,
     timeframe: Timeframe | None = None,
     adjusted: bool = False,
-    unzoned: Unzoned = REFUSED,
+    zone: str | None = None,
     renames: Sequence[Rename] = (),
 ) -> Bars:
     """Read the panel of `symbols` up to `end`, history before `start` included.
@@ -122,11 +122,11 @@ def read_bars(
     places: folders of bar files, and single ones.
     timeframe: of the bars; none: days where a file has them, else hours.
     adjusted: whether prices are those of a column of adjusted closes, where a file has one.
-    unzoned: what stamps without a zone mean.
+    zone: whose clock stamps without one show; none: they are refused.
     renames: by which bars of an old name go before those of the new one, in time order.
     """
     files = find_files(places, symbols, renames)
-    read = _read_rows(files, unzoned, adjusted=adjusted)
+    read = _read_rows(files, zone, adjusted=adjusted)
     return _laid_out(files, read, timeframe or _timeframe_of(read), start, end, renames)
 
 
@@ -137,7 +137,7 @@ def read_finer_bars(
     end: np.datetime64,
     *,
     adjusted: bool = False,
-    unzoned: Unzoned = REFUSED,
+    zone: str | None = None,
     renames: Sequence[Rename] = (),
 ) -> Bars:
     """The panel of the shortest bars that all files of some symbols make, up to `end`.
@@ -145,7 +145,7 @@ def read_finer_bars(
     timeframe: that they have to be finer than. The others as of `read_bars`.
     """
     files = find_files(places, symbols, renames)
-    read = _read_rows(files, unzoned, adjusted=adjusted)
+    read = _read_rows(files, zone, adjusted=adjusted)
     for finer in (MINUTE, *reversed(TIMEFRAMES)):
         lengths = finer.minutes, *parts_of(finer)
         if finer.minutes < timeframe.minutes and all(r.minutes in lengths for r in read.values()):
@@ -157,7 +157,7 @@ def read_finer_bars(
     )
 
 
-def _read_rows(files: Mapping[str, Path], unzoned: Unzoned, *, adjusted: bool) -> dict[str, Rows]:
+def _read_rows(files: Mapping[str, Path], zone: str | None, *, adjusted: bool) -> dict[str, Rows]:
     """The checked rows of each symbol."""
     # A file of several symbols is read once.
     table_of = cache(read_table)
@@ -165,7 +165,7 @@ def _read_rows(files: Mapping[str, Path], unzoned: Unzoned, *, adjusted: bool) -
     for symbol, path in files.items():
         table = table_of(path)
         frame, place = table.rows_of(symbol)
-        rows = rows_of(frame, table.head, instrument(symbol), place, unzoned, adjusted=adjusted)
+        rows = rows_of(frame, table.head, instrument(symbol), place, zone, adjusted=adjusted)
         if in_tethers(table.spellings().get(symbol, _stem(path))):
             rows = replace(rows, notes=(_TETHERS, *rows.notes))
         read[symbol] = rows

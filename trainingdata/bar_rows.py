@@ -13,15 +13,16 @@ from foundation.counts import counted
 from foundation.errors import DataError
 from trainingdata.bars import CLOSE, FIELDS, VOLUME, Origin, check_bars, regular_bars, row_fault
 from trainingdata.heads import Head
-from trainingdata.instants import DAY, Unzoned, cell_text, instants_of_column, new_york_date
+from trainingdata.instants import DAY, cell_text, instants_of_column, new_york_date
 from trainingdata.instruments import Instrument, Kind
 from trainingdata.resampling import PARTS, days_between_closes, joined_bars, parts_of, usual_minutes
 from trainingdata.sessions import calendar, in_session, opens_on
-from trainingdata.stamp_checks import Reading, begun_at, refuse_misread
+from trainingdata.stamp_checks import begun_at, refuse_misread
 from trainingdata.timeframe import DAILY, HOURLY, TIMEFRAMES, Timeframe
 
 _OFFSET = re.compile(r"[+-]\d{2}:?\d{2}$")
 _DATE = r"\d{4}-\d{2}-\d{2}"
+_ADVICE = ", or name its zone: data.zone=America/New_York"
 _HOUR = np.timedelta64(1, "h")
 _NEARLY_A_DAY = np.timedelta64(20, "h")
 # Of a price, by which a ratio of adjusted closes may fall from a day to the next: two roundings.
@@ -38,7 +39,7 @@ class Rows:
     minutes: that a row lasts, 1440 a day.
     zone: of the stamps, in words.
     ends: whether a stamp is the end of its bar.
-    unzoned: what stamps without a zone mean.
+    clock: that stamps without a zone show.
     notes: what of the file is ignored or changed.
     path: where they are from, for messages.
     """
@@ -49,7 +50,7 @@ class Rows:
     minutes: int
     zone: str
     ends: bool
-    unzoned: Unzoned
+    clock: str | None
     notes: tuple[str, ...]
     path: str
 
@@ -87,8 +88,8 @@ class Rows:
             raise DataError(f"{self.path}: {_no_parts(self.minutes, timeframe)}")
         if outside:
             notes.append(f"left out: {counted(outside, 'row')} outside regular New York hours")
-            if self.zone == self.unzoned.zone and self.item.kind is Kind.STOCK:
-                _refuse_wrong_zone(starts, self.minutes, self.unzoned, outside, self.path)
+            if self.zone == self.clock and self.item.kind is Kind.STOCK:
+                _refuse_wrong_zone(starts, self.minutes, self.zone, outside, self.path)
         origin = Origin(self.path, self.zone, self.minutes, tuple(notes), ends=self.ends)
         return times, bars, origin
 
@@ -98,8 +99,7 @@ class Rows:
         if self.daily:
             return _session_opens(self) if stock else self.stamps - (DAY if self.ends else 0 * DAY)
         if stock:
-            reading = Reading(self.minutes, self.zone, ends=self.ends)
-            refuse_misread(self.stamps, reading, self.unzoned, self.path)
+            refuse_misread(self.stamps, self.minutes, self.zone, self.path, ends=self.ends)
         if self.ends:
             return begun_at(self.item.kind, self.stamps, self.minutes)
         return self.stamps
@@ -110,7 +110,7 @@ def rows_of(
     head: Head,
     item: Instrument,
     path: str,
-    unzoned: Unzoned,
+    clock: str | None,
     *,
     adjusted: bool,
 ) -> Rows:
@@ -118,13 +118,13 @@ def rows_of(
 
     frame: its rows, with the head's columns.
     path: where they are from, for messages.
-    unzoned: what stamps without a zone mean where the head does not say it.
+    clock: that stamps without a zone show where the head does not say it; none: they are refused.
     adjusted: whether prices are to be those of the column of adjusted closes, where there is one.
     """
     if frame.empty:
         raise DataError(f"{path}: the file holds no bars")
-    unzoned = Unzoned(head.zone) if head.zone else unzoned
-    stamps, zone, dates = _instants(frame, head, path, unzoned)
+    clock = head.zone or clock
+    stamps, zone, dates = _instants(frame, head, path, clock)
     values = _values(frame, head, path)
     check_bars(stamps, values, path)
     notes = []
@@ -134,7 +134,7 @@ def rows_of(
             values = _adjusted(values, frame[head.adjusted], path)
             notes = [f"prices are multiplied by {head.adjusted} over {head.fields[CLOSE]}"]
     minutes = _minutes(stamps, path, daily=head.daily or dates)
-    return Rows(item, stamps, values, minutes, zone, head.ends, unzoned, tuple(notes), path)
+    return Rows(item, stamps, values, minutes, zone, head.ends, clock, tuple(notes), path)
 
 
 def _minutes(stamps: Instants, path: str, *, daily: bool) -> int:
@@ -226,7 +226,7 @@ def _adjusted(values: Array, adjusted: pd.Series, path: str) -> Array:
 
 
 def _instants(
-    frame: pd.DataFrame, head: Head, path: str, unzoned: Unzoned
+    frame: pd.DataFrame, head: Head, path: str, clock: str | None
 ) -> tuple[Instants, str, bool]:
     """When the stamps [N] are, their zone in words, and whether they are dates alone."""
     column = frame[head.stamp[0]]
@@ -238,15 +238,15 @@ def _instants(
         parsed = pd.to_datetime(column, format=head.form, errors="coerce")
         column = parsed.dt.strftime("%Y-%m-%d %H:%M:%S").where(parsed.notna(), column)
     if _are_dates(column):
-        return instants_of_column(column, path, unzoned=Unzoned("UTC")), "dates", True
-    instants = instants_of_column(column, path, unzoned=unzoned)
+        return instants_of_column(column, path, zone="UTC"), "dates", True
+    instants = instants_of_column(column, path, zone=clock, advice=_ADVICE)
     if isinstance(column.dtype, pd.DatetimeTZDtype):
         return instants, str(column.dtype.tz), False
     first = str(column.iloc[0]).strip().upper()
     offset = _OFFSET.search(first[10:])
     if first.endswith("Z") or (offset and set(offset[0]) <= set("+-0:")):
         return instants, "UTC", False
-    return instants, offset[0] if offset else str(unzoned.zone), False
+    return instants, offset[0] if offset else str(clock), False
 
 
 def _are_dates(column: pd.Series) -> bool:
@@ -285,9 +285,7 @@ def _counted(column: pd.Series, head: Head, path: str) -> tuple[Instants, str]:
     return times, f"UTC, epoch {unit}"
 
 
-def _refuse_wrong_zone(
-    starts: Instants, minutes: int, unzoned: Unzoned, outside: int, path: str
-) -> None:
+def _refuse_wrong_zone(starts: Instants, minutes: int, zone: str, outside: int, path: str) -> None:
     """Refuse sessions none of which has its first bar, or none its last: the clock is another's."""
     days = calendar()
     inside = starts[in_session(starts)]
@@ -299,9 +297,9 @@ def _refuse_wrong_zone(
         return
     verb = "lies" if outside == 1 else "lie"
     raise DataError(
-        f"{path}: read on the clock of {unzoned.zone}, {counted(outside, 'row')} {verb} outside"
+        f"{path}: read on the clock of {zone}, {counted(outside, 'row')} {verb} outside"
         " New York's sessions and none opens or none closes one; correct"
-        f" {unzoned.setting or 'the zone'}"
+        " data.zone"
     )
 
 

@@ -38,7 +38,7 @@ from trainingdata.bar_files import read_bars
 from trainingdata.bars import Bars
 from trainingdata.confirmation import confirmed
 from trainingdata.correlation import CorrelationEstimator, CorrelationMatrix, repaired
-from trainingdata.instants import Unzoned, instant, utc_text
+from trainingdata.instants import check_zone, instant, utc_text
 from trainingdata.stored_correlation import (
     read_correlation,
     refuse_pickle,
@@ -97,7 +97,7 @@ def read(words: Sequence[str]) -> tuple[argparse.Namespace, None]:
     _refuse_other_files(flags.output, overwrite=flags.overwrite)
     if flags.lookback < 2:
         raise InputError(f"--lookback: {flags.lookback} is below 2 sessions")
-    flags.zone = Unzoned(flags.zone, "--zone")
+    check_zone(flags.zone, "--zone")
     flags.as_of = instant(flags.as_of, name="--as-of", end_of_day=True) if flags.as_of else None
     return flags, None
 
@@ -105,7 +105,7 @@ def read(words: Sequence[str]) -> tuple[argparse.Namespace, None]:
 def run(settings: argparse.Namespace) -> Result:
     """Build the matrix and write it."""
     places = [place.expanduser() for place in settings.input]
-    read = read_bars(places, settings.symbols, end=settings.as_of, unzoned=settings.zone)
+    read = read_bars(places, settings.symbols, end=settings.as_of, zone=settings.zone)
     lookback = settings.lookback
     estimator = CorrelationEstimator(
         hourly_window=max(2, lookback * 25 // 6), session_window=lookback

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -35,39 +34,21 @@ _NO_DATE = "{value} is no date and time; write it as 2024-10-01T13:30Z (YYYY-MM-
 Fault = Callable[[int, str], InputError]  # of a row, with what is wrong with its {value}
 
 
-@dataclass(frozen=True, slots=True)
-class Unzoned:
-    """What stamps without a zone mean.
+def check_zone(zone: str | None, name: str) -> None:
+    """Refuse what is no zone's name; name: of the setting that says it.
 
-    zone: whose clock they show, as America/New_York; none: they are refused.
-    setting: that says so, for messages; none where there is no such setting.
+    EST and its like are fixed offsets: half of the year they are an hour off New York's.
     """
-
-    zone: str | None = None
-    setting: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.zone is None:
-            return
-        # EST and its like are fixed offsets: half of the year they are an hour off New York's.
-        named = self.zone == "UTC" or "/" in self.zone
-        try:
-            found = ZoneInfo(self.zone) if named else None
-        except (OSError, ValueError, ZoneInfoNotFoundError):
-            found = None
-        if found is None:
-            raise InputError(
-                f"{self.setting or 'zone'}: {self.zone!r} is no zone; write UTC or a place as in"
-                " America/New_York"
-            )
-
-    @property
-    def advice(self) -> str:
-        """What else may be done about a stamp without a zone."""
-        return f", or name its zone: {self.setting}=America/New_York" if self.setting else ""
-
-
-REFUSED = Unzoned()
+    if zone is None or zone == "UTC":
+        return
+    try:
+        found = ZoneInfo(zone) if "/" in zone else None
+    except (OSError, ValueError, ZoneInfoNotFoundError):
+        found = None
+    if found is None:
+        raise InputError(
+            f"{name}: {zone!r} is no zone; write UTC or a place as in America/New_York"
+        )
 
 
 def instant(text: Any, *, name: str, end_of_day: bool = False) -> np.datetime64:
@@ -127,14 +108,14 @@ def history_start(now: np.datetime64, days: int) -> np.datetime64:
 
 
 def instants_of_column(
-    column: pd.Series, path: str, before: int = 0, unzoned: Unzoned = REFUSED
+    column: pd.Series, path: str, before: int = 0, zone: str | None = None, advice: str = ""
 ) -> Instants:
     """UTC instants [N] of a file's column, where each has a zone, in its text or in its type.
 
     column: at least a row.
     path: of the file, for messages, which call the column by its own name.
     before: how many rows of the file precede these.
-    unzoned: what those without a zone mean.
+    zone: whose clock those without one show; none: they are refused, with an advice.
     """
 
     def fault(row: int, what: str) -> DataError:
@@ -142,9 +123,9 @@ def instants_of_column(
         return DataError(f"{place} {what.format(value=cell_text(column.iloc[row]))}")
 
     if pd.api.types.is_string_dtype(column) or column.dtype == object:
-        stamps = _stamps_of_text(column.astype(str).str.strip(), unzoned, fault)
+        stamps = _stamps_of_text(column.astype(str).str.strip(), zone, fault, advice)
     elif pd.api.types.is_datetime64_any_dtype(column):
-        stamps = _typed_stamps(column, unzoned, fault)
+        stamps = _typed_stamps(column, zone, fault, advice)
     else:
         raise fault(0, _NO_DATE)
     utc = stamps.dt.tz_convert("UTC").dt.tz_localize(None)
@@ -156,7 +137,7 @@ def instants_of_column(
     return instants
 
 
-def _stamps_of_text(text: pd.Series, unzoned: Unzoned, fault: Fault) -> pd.Series:
+def _stamps_of_text(text: pd.Series, zone: str | None, fault: Fault, advice: str) -> pd.Series:
     """Stamps with a zone from their text."""
     stamps = pd.to_datetime(text, utc=True, errors="coerce", format="ISO8601")
     if stamps.isna().any():
@@ -165,15 +146,15 @@ def _stamps_of_text(text: pd.Series, unzoned: Unzoned, fault: Fault) -> pd.Serie
     zoned = _has_zone(text)
     if zoned.all():
         return stamps
-    if unzoned.zone is None:
-        advice = "{value} has no zone; write it in UTC, ending in Z" + unzoned.advice
-        raise fault(first_row(~zoned), advice)
+    if zone is None:
+        lacks = "{value} has no zone; write it in UTC, ending in Z"
+        raise fault(first_row(~zoned), lacks + advice)
     # The parser takes 2024 for a day, too.
     whole = text.str.match(r"\d{4}-\d{2}-\d{2}").to_numpy(dtype=bool)
     if not whole.all():
         raise fault(first_row(~whole), _NO_DATE)
     naive = stamps[~zoned].dt.tz_localize(None)
-    moved = _on_clock(naive, unzoned.zone, np.flatnonzero(~zoned), fault)
+    moved = _on_clock(naive, zone, np.flatnonzero(~zoned), fault)
     return moved if not zoned.any() else stamps.where(zoned, moved)
 
 
@@ -182,15 +163,15 @@ def _has_zone(text: pd.Series) -> Mask:
     return text.str.contains(r"(?:Z|[+-]\d{2}:?\d{2})$").to_numpy(dtype=bool)
 
 
-def _typed_stamps(column: pd.Series, unzoned: Unzoned, fault: Fault) -> pd.Series:
+def _typed_stamps(column: pd.Series, zone: str | None, fault: Fault, advice: str) -> pd.Series:
     """Stamps with a zone from a column of stamps."""
-    if not isinstance(column.dtype, pd.DatetimeTZDtype) and unzoned.zone is None:
-        raise fault(0, "{value} has no zone; store the column in UTC" + unzoned.advice)
+    if not isinstance(column.dtype, pd.DatetimeTZDtype) and zone is None:
+        raise fault(0, "{value} has no zone; store the column in UTC" + advice)
     if column.isna().any():
         raise fault(first_row(column.isna().to_numpy()), "is empty")
-    if isinstance(column.dtype, pd.DatetimeTZDtype) or unzoned.zone is None:
+    if isinstance(column.dtype, pd.DatetimeTZDtype) or zone is None:
         return column
-    return _on_clock(column, unzoned.zone, np.arange(len(column)), fault)
+    return _on_clock(column, zone, np.arange(len(column)), fault)
 
 
 def _on_clock(naive: pd.Series, zone: str, rows: npt.NDArray[np.intp], fault: Fault) -> pd.Series:

@@ -25,7 +25,7 @@ from trainingdata.endings import (
     last_name,
 )
 from trainingdata.finer import finer_panel
-from trainingdata.instants import Unzoned, instant
+from trainingdata.instants import check_zone, instant
 from trainingdata.instruments import Kind, symbols_of
 from trainingdata.market import Market
 from trainingdata.splits import refuse_jumps, unlike_trading
@@ -101,10 +101,7 @@ class DataSettings:
     def __post_init__(self) -> None:
         if not all(place.strip() for place in self.dir):
             raise InputError("data.dir: it is empty; name a folder or a file, `.` for this one")
-        self._unzoned()
-
-    def _unzoned(self, flag: str = "data.zone") -> Unzoned:
-        return Unzoned(self.zone, flag)
+        check_zone(self.zone, "data.zone")
 
     def bars(
         self,
@@ -112,7 +109,6 @@ class DataSettings:
         start: str | None,
         end: str | None,
         timeframe: Timeframe | None = None,
-        zone_flag: str = "data.zone",
     ) -> Bars:
         """The panel: every bar up to `end`, all history before `start` included.
 
@@ -120,7 +116,6 @@ class DataSettings:
 
         symbols: several in one word stand between commas; none means all there are.
         timeframe: of the bars; none: days where a file has them, else hours.
-        zone_flag: by which a user names the zone, for messages.
 
         Raises InputError for settings or files that cannot be used.
         """
@@ -129,27 +124,15 @@ class DataSettings:
         last = instant(end, name="end", end_of_day=True) if end else None
         if first is not None and last is not None and first > last:
             raise InputError(f"start: {start} is after end {end}")
-        bars = self._read(names, symbols, first, last, timeframe, zone_flag)
+        if self.dir:
+            bars = self._doubted(self._of_files(names, first, last, timeframe))
+        else:
+            bars = self._synthetic(names, first, last, timeframe or HOURLY)
         try:
             check_endings(bars, self._events().endings)
         except DataError as error:
             raise DataError(f"data.actions: {error}") from None
         return bars
-
-    def _read(
-        self,
-        names: list[str] | None,
-        symbols: Sequence[str],
-        first: np.datetime64 | None,
-        last: np.datetime64 | None,
-        timeframe: Timeframe | None,
-        zone_flag: str,
-    ) -> Bars:
-        """The panel of files, or of the synthetic market; names: of the symbols, none for all."""
-        if self.dir:
-            words = symbols if names else None
-            return self._doubted(self._of_files(words, first, last, timeframe, zone_flag))
-        return self._synthetic(names, first, last, timeframe or HOURLY)
 
     def _of_files(
         self,
@@ -157,7 +140,6 @@ class DataSettings:
         start: np.datetime64 | None,
         end: np.datetime64 | None,
         timeframe: Timeframe | None,
-        zone_flag: str = "data.zone",
     ) -> Bars:
         return read_bars(
             [Path(folder).expanduser() for folder in self.dir],
@@ -166,7 +148,7 @@ class DataSettings:
             end=end,
             timeframe=timeframe,
             adjusted=self.adjustment == "all",
-            unzoned=self._unzoned(zone_flag),
+            zone=self.zone,
             renames=self._events().renamed_by(end),
         )
 
@@ -214,7 +196,7 @@ class DataSettings:
                 bars.timeframe,
                 bars.now,
                 adjusted=self.adjustment == "all",
-                unzoned=self._unzoned(),
+                zone=self.zone,
                 renames=self._events().renamed_by(bars.now),
             )
         except DataError as error:

@@ -127,18 +127,15 @@ def test_stamps_that_mean_something_else_are_refused_under_every_head(
     hour = pd.Timedelta(hours=1)
     if fault == "another clock":
         stamps = local.dt.tz_localize(head.zone or "UTC").dt.tz_convert("UTC")
-        says = f"on the clock of {NEW_YORK}; "
         if head.ends:
             stamps += bars["end"] - bars["start"]
     elif fault == "the other side":
         stamps = bars["start"] if head.ends else bars["end"]
-        says = "they fit as the begins of bars" if head.ends else "they fit as the ends of bars"
     else:
         stamps = bars["end" if head.ends else "start"] + (hour if fault == "late" else -hour)
-        says = f"1 h too {fault}|they fit as the"  # an hour off is the other side of hourly bars
     with tempfile.TemporaryDirectory() as folder:
         path = write(Path(folder) / "AAA.csv", bars.assign(start=stamps, end=stamps), head)
-        with pytest.raises(DataError, match=says) as refused:
+        with pytest.raises(DataError, match="which they fit as the") as refused:
             load_bars(path)
     assert str(refused.value).startswith(f"{path}: read as the ")
 
