@@ -138,8 +138,7 @@ def _event(row: _Row) -> Listed:
         if getattr(row, column) and kind not in kinds:
             raise DataError(f"{kind} has no {column!r}; leave it empty")
     try:
-        # A column of days in a Parquet file has the midnight with them.
-        day = date_of(row.date.removesuffix(" 00:00:00"))
+        day = date_of(row.date)
         value = float(row.value or {"ended": "nan", "rename": "1"}.get(kind, ""))
         cash = float(row.cash or "0")
     except ValueError:
@@ -188,8 +187,7 @@ def _booked(row: _Row, opens: np.datetime64) -> np.datetime64:
     known = opens
     if row.known:
         try:
-            text = row.known.removesuffix(" 00:00:00")
-            known = max(opens, instant(text, name="known", end_of_day=True))
+            known = max(opens, instant(row.known, name="known", end_of_day=True))
         except InputError as error:
             raise DataError(str(error)) from None
     sessions = calendar().opens

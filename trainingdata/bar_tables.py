@@ -31,7 +31,6 @@ _PLAIN: dict[str, Any] = {
     "quoting": csv.QUOTE_NONE,
     "low_memory": False,
 }
-_TOO_WIDE = re.compile(r"line (\d+), saw (\d+)")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -193,9 +192,8 @@ def _frame(body: bytes, names: Sequence[str], text: Sequence[str], path: str) ->
             **_PLAIN,
         )
     except pd.errors.ParserError as error:
-        found = _TOO_WIDE.search(str(error))
-        place = f": row {found[1]} has {found[2]} cells" if found else f": {error}".rstrip()
-        raise DataError(f"{path}: cannot be read{place} under {len(names)} headings") from error
+        said = str(error).rstrip()
+        raise DataError(f"{path}: cannot be read under {len(names)} headings: {said}") from error
     surplus = frame.pop(_SURPLUS).notna().to_numpy()
     if surplus.any():
         row = first_row(surplus) + 1

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from foundation.arrays import Array, Index, Instants, first_row
+from foundation.arrays import Array, Index, Instants, Mask, first_row
 from foundation.errors import DataError
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, no_regular_hour, row_fault
 from trainingdata.instants import DAY, utc_text
 from trainingdata.instruments import Instrument, Kind
 from trainingdata.sessions import calendar
-from trainingdata.timeframe import HOURLY, Timeframe
+from trainingdata.timeframe import HOURLY, Clock, Timeframe
 
 # Lengths in minutes of which a whole number fills every bar of the grid, the half hour before the
 # close as well.
@@ -40,14 +40,12 @@ class Joined:
     values: [B, 5] open, high, low, close, volume.
     outside: number of parts outside regular New York hours.
     cut: number of bars left out because the file begins or ends within them.
-    lacking: number of bars that lack some of their parts.
     """
 
     times: Instants
     values: Array
     outside: int
     cut: int
-    lacking: int
 
 
 def usual_minutes(starts: Instants) -> int:
@@ -76,18 +74,9 @@ def joined_bars(
     """
     step = minutes * _MINUTE
     _refuse_misplaced(starts, item.kind, minutes, path)
-    within = np.ones(len(starts), dtype=bool)
-    if item.kind is Kind.CRYPTO:
-        clock = timeframe.clock(item.kind)
-        ends = clock.end_of(clock.bars_ended(starts) + 1, starts)
-        bar_starts = clock.started_at(ends)
-    else:
-        grid = timeframe.stocks
-        k = np.searchsorted(grid.starts, starts, side="right") - 1
-        bar_starts, ends = grid.starts[np.maximum(k, 0)], grid.ends[np.maximum(k, 0)]
-        within = (k >= 0) & (starts < ends)
-        if not within.any():
-            raise no_regular_hour(starts, path)
+    bar_starts, ends, within = bars_around(timeframe.clock(item.kind), starts)
+    if not within.any():
+        raise no_regular_hour(starts, path)
     # The vendor has no hours but the file's own begin and end to say what it holds.
     whole = within & (bar_starts >= starts[0]) & (ends <= starts[-1] + step)
     cut = len(np.unique(bar_starts[within & ~whole]))
@@ -95,11 +84,8 @@ def joined_bars(
         raise DataError(
             f"{path}: its {minutes}-minute bars fill no {timeframe.unit} from begin to end"
         )
-    counts, bars = joined(bar_starts[whole], values[whole])
-    first = np.cumsum(counts) - counts
-    lengths = -((bar_starts - ends)[whole][first] // step)
-    lacking = int((counts < lengths).sum())
-    return Joined(ends[whole][first], bars, int((~within).sum()), cut, lacking)
+    first, bars = joined(bar_starts[whole], values[whole])
+    return Joined(ends[whole][first], bars, int((~within).sum()), cut)
 
 
 def days_between_closes(
@@ -135,22 +121,30 @@ def between_closes(starts: Instants, values: Array, minutes: int, timeframe: Tim
     bar = session - 1
     ends = np.minimum(begun + step, days.closes[session])
     known = (bar >= 0) & (ends <= grid.ends[np.maximum(bar, 0)])
-    counts, bars = joined(grid.starts[bar[known]], parts[known])
-    bar = bar[known][np.cumsum(counts) - counts]
+    first, bars = joined(grid.starts[bar[known]], parts[known])
+    bar = bar[known][first]
     last = np.searchsorted(session, bar, side="right") - 1
     whole = (last >= 0) & (session[last] == bar)
     close = parts[last, CLOSE]
     bars[:, OPEN] = close
     bars[:, HIGH] = np.maximum(bars[:, HIGH], close)
     bars[:, LOW] = np.minimum(bars[:, LOW], close)
-    lengths = (grid.ends[bar] - days.opens[bar + 1]) // step
-    lacking = int((counts < lengths)[whole].sum())
     outside = int((~regular).sum())
-    return Joined(grid.ends[bar[whole]], bars[whole], outside, int((~whole).sum()), lacking)
+    return Joined(grid.ends[bar[whole]], bars[whole], outside, int((~whole).sum()))
+
+
+def bars_around(clock: Clock, starts: Instants) -> tuple[Instants, Instants, Mask]:
+    """Begin and end of the bar that ends next, [N] each, and whether a part that starts is in it.
+
+    Between sessions none is.
+    """
+    ends = clock.end_of(clock.bars_ended(starts) + 1, starts)
+    begun = clock.started_at(ends)
+    return begun, ends, starts >= begun
 
 
 def joined(bar_starts: Instants, parts: Array) -> tuple[Index, Array]:
-    """Number of parts [B] and values [B, 5] of each bar that some parts [N, 5] are of.
+    """Place of the first part [B], and values [B, 5], of each bar that some parts [N, 5] are of.
 
     bar_starts: when that of each part starts, [N], not decreasing.
     """
@@ -163,7 +157,7 @@ def joined(bar_starts: Instants, parts: Array) -> tuple[Index, Array]:
         values[:, HIGH] = np.maximum.reduceat(parts[:, HIGH], first)
         values[:, LOW] = np.minimum.reduceat(parts[:, LOW], first)
         values[:, VOLUME] = np.add.reduceat(parts[:, VOLUME], first)
-    return np.asarray(last - first + 1, dtype=np.int64), values
+    return first, values
 
 
 def _refuse_misplaced(starts: Instants, kind: Kind, minutes: int, path: str) -> None:
@@ -173,10 +167,8 @@ def _refuse_misplaced(starts: Instants, kind: Kind, minutes: int, path: str) -> 
     """
     misplaced = (starts - _EPOCH) % (minutes * _MINUTE) != np.timedelta64(0)
     if minutes == HOURLY.minutes and kind is Kind.STOCK:
-        grid = HOURLY.stocks
-        k = np.searchsorted(grid.starts, starts, side="right") - 1
-        k = np.maximum(k, 0)
-        misplaced = (starts < grid.ends[k]) & (starts > grid.starts[k])
+        begun, _, within = bars_around(HOURLY.stocks, starts)
+        misplaced = within & (starts > begun)
     if misplaced.any():
         row = first_row(misplaced)
         raise row_fault(

@@ -35,7 +35,8 @@ def text_rows(
     names = [name for name in (*columns, *more) if name in frame.columns]
     return [
         {
-            name: "" if pd.isna(cell) else str(cell).strip()
+            # A column of days in a Parquet file has the midnight with them.
+            name: "" if pd.isna(cell) else str(cell).strip().removesuffix(" 00:00:00")
             for name, cell in zip(names, cells, strict=True)
         }
         for cells in frame[names].itertuples(index=False, name=None)

@@ -465,9 +465,8 @@ def _membership(
     if not is_symbol(symbol.upper()):
         raise DataError(f"{place}: {symbol!r} is no symbol")
     try:
-        # A column of days in a Parquet file has the midnight with them.
-        first = date_of(begin.removesuffix(" 00:00:00"))
-        last = date_of(end.removesuffix(" 00:00:00")) if end else STILL
+        first = date_of(begin)
+        last = date_of(end) if end else STILL
     except ValueError as error:
         raise DataError(f"{place}: from {begin!r} or to {end!r}: {error}") from None
     if last <= first:

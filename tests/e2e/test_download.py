@@ -70,13 +70,6 @@ def same(folder: Path, market: Bars, *symbols: str) -> None:
         np.testing.assert_array_equal(read.real_bars(s)[1], values)
 
 
-def test_files_hold_what_the_venue_has(market: Bars, tmp_path: Path, short_chunks: None) -> None:
-    counts = download(Known(market), ["SYA", "SYX/USD"], START, END, tmp_path, silent)  # type: ignore[arg-type]
-    assert counts == {s: len(expected(market, s)[0]) for s in ("SYA", "SYXUSD")}
-    same(tmp_path, market, "SYA", "SYXUSD")
-    assert {p.name for p in tmp_path.iterdir()} == {"SYA.parquet", "SYXUSD.parquet"}
-
-
 @pytest.mark.parametrize("fails", [1, 6, 13])
 def test_a_run_that_was_stopped_goes_on_where_it_was(
     market: Bars, tmp_path: Path, short_chunks: None, fails: int

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from foundation.errors import DataError, InputError
+from foundation.errors import DataError
 from tests.trainingdata.vendor_files import table, write
 from trainingdata.bar_files import read_bars
 from trainingdata.bars import CLOSE, Bars
-from trainingdata.instruments import Kind, instrument
+from trainingdata.instruments import Kind
 
 
 def frame() -> pd.DataFrame:
@@ -29,13 +29,7 @@ def test_stocks_and_coins_share_a_panel_and_nothing_is_filled(tmp_path: Path) ->
     assert bars.real_bars(0)[1][:, CLOSE].tolist() == frame()["close"].tolist()
 
 
-def test_missing_folders_and_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is no folder"):
-        read_bars([tmp_path / "nowhere"], ["AAA"])
-    with pytest.raises(DataError, match=r"BBB: no BBB\.parquet"):
-        read_bars([tmp_path], ["BBB"])
-    with pytest.raises(DataError, match=r"no \.parquet"):
-        read_bars([tmp_path], None)
+def test_a_file_in_a_folder_whose_name_is_no_symbol_is_named(tmp_path: Path) -> None:
     write(tmp_path / "notes of today.csv", frame())
     with pytest.raises(DataError, match=r"notes of today\.csv: .* is no symbol"):
         read_bars([tmp_path], None)
@@ -63,14 +57,6 @@ def test_a_bar_counts_at_its_end_and_a_history_before_the_start_stays(
         return
     with pytest.raises(DataError, match=r"AAA has no bars between .*, and a bar counts"):
         read_bars([tmp_path], ["AAA"], start=first, end=last)
-
-
-def test_symbols_are_recognised_by_how_they_are_written() -> None:
-    kinds = {s: instrument(s).kind for s in ("BTCUSD", "BTC/USD", "ethusd", "NVDA", "BRK.B", "USD")}
-    assert list(kinds.values()) == [Kind.CRYPTO] * 3 + [Kind.STOCK] * 3
-    for text in ("", "N V", "../x", "a=b"):
-        with pytest.raises(InputError, match="symbols"):
-            instrument(text)
 
 
 def test_a_panel_with_other_instruments_knows_what_they_allow(market: Bars) -> None:

@@ -131,12 +131,6 @@ def test_a_start_that_is_missing_is_refused_and_not_left_out(row: int) -> None:
         check_bars(starts, coherent(0), "AAA")
 
 
-def test_the_synthetic_market_passes_its_own_check(market: Bars) -> None:
-    for s, symbol in enumerate(market.symbols):
-        times, values = market.real_bars(s)
-        check_bars(times, values, symbol)
-
-
 def test_real_bars_pass(real_data: list[Path]) -> None:
     """Hourly bars, and adjusted daily ones: 27 of their rows pass a high or low by the last bit
     of a float.

@@ -123,33 +123,6 @@ def test_a_symbol_that_hardly_meets_the_others_changes_no_other_pair(shared: int
     assert (joined[0, 3] == ESTIMATOR.within_stocks) == (shared < 3), "two returns say nothing"
 
 
-def test_a_symbol_that_meets_one_other_changes_the_rest_by_the_intensity_alone() -> None:
-    """One factor for every pair, as Ledoit and Wolf have it: less than 1 % of a correlation
-    here.
-    """
-    closes = walks(11, 4, common=0.9)
-    half = len(closes) // 2
-    closes[half + 2 :, :2] = np.nan
-    young = closes[:, 3].copy()
-    young[:half] = np.nan
-    before = estimate(closes[:, :3])
-    joined = estimate(np.column_stack([closes[:, :3], young]))
-    trust = (
-        np.array([[1.0, half + 1, half + 1], [half + 1, 1.0, half + 1], [half + 1, half + 1, 1.0]])
-        / WINDOW
-    )
-    above_prior = [
-        values[0, 1] - (1 - trust[0, 1]) * ESTIMATOR.within_stocks for values in (before, joined)
-    ]
-    factor = above_prior[1] / above_prior[0]
-    assert 0.99 < factor < 1.01
-    np.testing.assert_allclose(
-        joined[0, 2] - (1 - trust[0, 2]) * ESTIMATOR.within_stocks,
-        factor * (before[0, 2] - (1 - trust[0, 2]) * ESTIMATOR.within_stocks),
-        rtol=1e-9,
-    )
-
-
 def test_a_pair_without_a_move_in_the_rows_it_shares_has_the_prior() -> None:
     """The first symbol moves, then stands still; the last one is born when it has stopped."""
     closes = walks(5, 3)

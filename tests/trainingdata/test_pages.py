@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import date
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ import pytest
 
 from foundation.errors import BrokerError, SenselessAnswer
 from tests.trainingdata.loopback import KEYS, answered_by, options_of
-from trainingdata.feed import pages
 from trainingdata.feed.endpoint import BrokerSettings
 from trainingdata.feed.market_data import MarketData
 from trainingdata.feed.pages import checked_pages
@@ -141,72 +139,19 @@ def test_a_page_that_has_no_fields_is_a_refusal(page: Any, before: int) -> None:
     assert len(venue.requested) == before + 1
 
 
-class Client:
-    """Pages of one client, each so many seconds long; the last of so many has no next one."""
+@pytest.mark.parametrize(("count", "whole"), [(10_000, True), (20_000, False)])
+def test_pages_without_end_are_a_refusal_in_the_end(count: int, whole: bool) -> None:
+    """Each with a token that is new; hundreds are read to their end."""
+    read = 0
 
-    def __init__(self, count: int, seconds: float) -> None:
-        self.count = count
-        self.seconds = seconds
-        self.now = 0.0
-        self.read = 0
+    def get(path: str, data: dict[str, Any]) -> dict[str, Any]:
+        nonlocal read
+        read += 1
+        return {"bars": {}, "next_page_token": str(read) if read < count else None}
 
-    def get(self, path: str, data: dict[str, Any]) -> dict[str, Any]:
-        self.now += self.seconds
-        self.read += 1
-        return {"bars": {}, "next_page_token": str(self.read) if self.read < self.count else None}
-
-    def read_all(self) -> None:
-        token = None
-        while True:
-            token = self.get("/stocks/bars", {"page_token": token})["next_page_token"]
-            if token is None:
-                return
-
-
-def checked(client: Client) -> Client:
-    checked_pages(client, lambda: client.now)
-    return client
-
-
-@pytest.mark.parametrize("seconds", [0.01, 1.0, 7.0, 30.0])
-def test_a_history_of_hundreds_of_pages_is_read_to_its_end_and_says_so_each_minute(
-    seconds: float, caplog: pytest.LogCaptureFixture
-) -> None:
-    client = checked(Client(900, seconds))
-    said = [0.0]
-
-    class Listener(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            said.append(client.now)
-
-    listener = Listener()
-    pages.log.addHandler(listener)
-    try:
-        with caplog.at_level(logging.INFO):
-            client.read_all()
-    finally:
-        pages.log.removeHandler(listener)
-    assert client.read == 900
-    gaps = np.diff([*said, client.now])
-    assert gaps.max() < 60
-    assert len(said) - 1 <= client.now / pages.QUIET, "a short history needs no line"
-    if len(said) > 1:
-        assert "/stocks/bars: page " in caplog.text
-        assert set(np.diff(said)) == {math.ceil(pages.QUIET / seconds) * seconds}
-
-
-def test_pages_without_end_are_a_refusal_in_the_end() -> None:
-    """Each with a token that is new."""
-    client = checked(Client(20_000, 0.001))
-    with pytest.raises(SenselessAnswer, match="no end after 10000 pages"):
-        client.read_all()
-    assert client.read == 10_000
-    whole = checked(Client(10_000, 0.001))
-    whole.read_all()
-    assert whole.read == 10_000
-
-
-def test_a_client_may_begin_with_a_later_page() -> None:
-    client = checked(Client(3, 0.1))
-    client.read = 1
-    assert client.get("/stocks/bars", {"page_token": "1"})["next_page_token"] == "2"
+    client = checked_pages(SimpleNamespace(get=get))
+    token = None
+    with nullcontext() if whole else pytest.raises(SenselessAnswer, match="no end after 10000"):
+        while token := client.get("/stocks/bars", {"page_token": token})["next_page_token"]:
+            pass
+    assert read == 10_000

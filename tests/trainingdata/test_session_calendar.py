@@ -288,16 +288,6 @@ def test_a_coins_place_is_the_new_york_hour_and_kind_of_day_in_which_its_bar_sta
     ]
 
 
-def test_no_instants_have_no_places() -> None:
-    none = np.array([], dtype="datetime64[ns]")
-    for kind in Kind:
-        assert HOURLY.clock(kind).slots(none, 3).shape == (0, 4)
-        assert following_ends(HOURLY.clock(kind), none, 3).shape == (0, 3)
-    assert last_fridays(none).shape == (0,)
-    assert nights_between(none).shape == (0,)
-    assert sessions_opened(none).shape == (0,)
-
-
 @given(moments())
 def test_afternoons_and_fridays_are_new_yorks_in_winter_and_in_summer(at: datetime) -> None:
     local = at.astimezone(NEW_YORK)

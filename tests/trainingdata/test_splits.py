@@ -64,13 +64,6 @@ def test_a_crash_that_is_traded_through_is_none() -> None:
     assert len(unlike_trading(stock([100, 50], [100, 50]))) == 1
 
 
-def test_a_split_that_is_known_is_not_named() -> None:
-    bars = stock([100, 50], [100, 50])
-    known = Action("ACME", bars.times[0], ratio=2.0)
-    other = Action("ACME", bars.times[0], dividend=2.0)
-    assert unlike_trading(bars, [known], raw=True) == () != unlike_trading(bars, [other], raw=True)
-
-
 SPLITS = st.sampled_from([*RATIOS, Fraction(3, 2), Fraction(5, 4), Fraction(4, 5)])
 NEWS = st.floats(-0.04, 0.04)
 
@@ -163,19 +156,6 @@ def test_a_wrong_row_beside_a_split_hides_it_not() -> None:
 def test_prices_that_stay_away_longer_are_two_splits() -> None:
     closes = [100.0, 100, *[50.0] * (RECENT + 1), 100, 100]
     assert [one.jump for one in unlike_trading(stock(closes, closes))] == [True, True]
-
-
-def test_a_wrong_row_is_left_out_and_said_as_doubts_with_what_to_do(tmp_path: Path) -> None:
-    frame = table("AAA", DAYS[0])
-    prices = ["open", "high", "low", "close"]
-    frame.loc[frame.index[8], prices] = frame.loc[frame.index[8], prices] / 2
-    path = str(write(tmp_path / "AAA.csv", frame))
-    (doubt,) = DataSettings(dir=(path,)).bars([], None, None).doubts
-    assert doubt.at == np.datetime64(frame["start"].iloc[8].tz_convert(None))
-    assert doubt.what.startswith("1 bar left out")
-    assert "no margin is called" in doubt.effect
-    assert doubt.cure.startswith("look at the file's bars there")
-    assert not doubt.jump
 
 
 @pytest.mark.parametrize("ratio", [10.0, 2.0])

@@ -19,7 +19,7 @@ from trainingdata.feed.fields import BarEntry, TradeEntry
 from trainingdata.feed.pages import checked_pages
 from trainingdata.instants import new_york_date, utc_text
 from trainingdata.instruments import Instrument, Kind, instrument, venue_spelling
-from trainingdata.resampling import between_closes, joined
+from trainingdata.resampling import bars_around, between_closes, joined
 from trainingdata.sessions import opens_on
 from trainingdata.source import Adjustment, Feed
 from trainingdata.timeframe import HOURLY, Clock, Timeframe
@@ -274,14 +274,11 @@ def _put_together(
 
     What lies outside a session is left out. A bar that closed after `settled` needs its last part.
     """
-    numbers = clock.bars_ended(starts) + 1
-    ends = clock.end_of(numbers, starts)
-    begun = clock.started_at(ends)
-    within = starts >= begun
+    begun, ends, within = bars_around(clock, starts)
     # A part without a trade has no bar: a bar that is long past is whole without it.
-    within &= (ends <= settled) | np.isin(numbers, numbers[within & (starts + length >= ends)])
-    counts, values = joined(begun[within], parts[within])
-    return begun[within][np.cumsum(counts) - counts], values
+    within &= (ends <= settled) | np.isin(ends, ends[within & (starts + length >= ends)])
+    first, values = joined(begun[within], parts[within])
+    return begun[within][first], values
 
 
 def _moment(at: np.datetime64) -> datetime:

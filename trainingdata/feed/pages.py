@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from foundation.errors import SenselessAnswer
 from trainingdata.feed.fields import Page, as_mapping
 
-log = logging.getLogger(__name__)
-
-QUIET = 20.0  # seconds of reading pages after which the log says so
 MOST_PAGES = 10_000  # that an answer may have; so many bars fit into no machine's memory
 
 
-def checked_pages(client: Any, clock: Callable[[], float] = time.monotonic) -> Any:
+def checked_pages(client: Any) -> Any:
     """The SDK's client for prices, whose every answer has an end.
 
     Its requests raise `SenselessAnswer` for a page that has no fields, for a token of a next page
     that is no text or an earlier page's, and for more than 10,000 pages.
 
     client: used by one thread at a time.
-    clock: seconds that only increase.
     """
     read = client.get
     tokens: set[str] = set()  # of the pages of an answer
-    logged_at = clock()
 
     def get(path: str, data: Mapping[str, Any] | None = None, **options: Any) -> Any:
-        nonlocal logged_at
         if (data or {}).get("page_token") is None:
             tokens.clear()
-            logged_at = clock()
         page = as_mapping(read(path=path, data=data, **options))
         # For a time without bars Alpaca has written an empty token, which the SDK takes for one:
         # https://github.com/dm13450/AlpacaMarkets.jl/issues/5
@@ -44,9 +35,6 @@ def checked_pages(client: Any, clock: Callable[[], float] = time.monotonic) -> A
             tokens.add(token)
             if len(tokens) >= MOST_PAGES:
                 raise SenselessAnswer(f"it has no end after {MOST_PAGES} pages")
-            if clock() - logged_at >= QUIET:
-                logged_at = clock()
-                log.info("%s: page %d, and there are more", path, len(tokens))
         return {**page, "next_page_token": token}
 
     client.get = get
