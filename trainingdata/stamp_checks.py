@@ -107,7 +107,7 @@ def refuse_misread(stamps: Instants, minutes: int, zone: str, path: str, *, ends
         return fit(begun_at(Kind.STOCK, rows, minutes) if ends else rows, minutes)
 
     # Noon of UTC is 08:00 of New York's summer.
-    noons: Instants = stamps.astype("datetime64[D]").astype("datetime64[ns]") + 12 * HOUR
+    noons = np.asarray(stamps.astype("datetime64[D]") + 12 * HOUR, dtype="datetime64[ns]")
     summer = new_york_minutes(noons) == 8 * 60
     for half, which in (("", summer | True), (" in summer", summer), (" in winter", ~summer)):
         rows = stamps[which]

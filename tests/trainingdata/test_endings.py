@@ -82,15 +82,6 @@ def test_a_symbol_ends_as_the_session_opens_after_enough_that_went_on_without_it
     assert Endings().over(bars) == ()
 
 
-def test_a_class_that_stops_as_a_whole_ends_nothing() -> None:
-    times = stock_ends("2026-05-04", 70)
-    coin = np.arange(times[0], times[-1], np.timedelta64(1, "h")).astype("datetime64[h]")
-    bars = panel_of(
-        {"AAA": (times[:14], np.ones((14, 4))), "BTCUSD": (coin, np.ones((len(coin), 4)))}
-    )
-    assert Endings(after=2).over(bars) == ()
-
-
 def test_who_says_nothing_of_an_end_has_the_usual_one() -> None:
     times = stock_ends("2026-05-04", 7)
     bars = panel_of({"AAA": (times, np.ones((7, 4)))})
@@ -145,22 +136,17 @@ def test_a_row_ends_a_symbol_at_the_open_after_its_day_and_after_it_was_known(
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        ("AAA,2024-06-10,delisted,0,,,", "row 1: kind is 'delisted', not one of dividend, split"),
         ("AAA,2024-06-10,merger,0.5,,,", "a merger needs the symbol that takes its place"),
         ("AAA,2024-06-10,rename,1,,,", "a rename needs the symbol that takes its place"),
         ("AAA,2024-06-10,merger,0,BBB,,", "merger of 0 shares; a value must be above 0"),
         ("AAA,2024-06-10,merger,,BBB,,", "value '' cannot be read"),
         ("AAA,2024-06-10,merger,1,AAA,,", "a merger of AAA into itself"),
-        ("AAA,2024-06-10,merger,1,BBB,-1,", "cash of -1; a share is paid 0 USD or more"),
         ("AAA,2024-06-10,merger,1,BBB,much,", "or cash 'much' cannot be read"),
         ("AAA,2024-06-10,rename,2,BBB,,", "rename with a value of 2; it is 1, or a merger"),
         ("AAA,2024-06-10,ended,-1,,,", "ended with -1; a share is paid 0 USD or more"),
-        ("AAA,2024-06-10,ended,nan,,,", "ended with nan"),
         ("AAA,2024-06-10,ended,1,BBB,,", "ended has no 'into'; leave it empty"),
         ("AAA,2024-06-10,dividend,1,,,2024-06-01", "dividend has no 'known'; leave it empty"),
-        ("AAA,2024-06-10,ended,1,,,soon", "known: 'soon' is no date"),
         ("AAA,2024-06-10,ended,1,,,2099-01-01", "known 2099-01-01 lies beyond the exchange"),
-        ("AAA,2099-06-10,ended,1,,,", "2099-06-10 lies beyond the exchange calendar"),
         ("AAA,2024-06-10,ended,1,,,\nAAA,2024-07-10,ended,2,,,", "rows 1 and 2: AAA ends twice"),
     ],
 )

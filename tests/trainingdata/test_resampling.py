@@ -20,7 +20,7 @@ from trainingdata.resampling import (
     usual_minutes,
 )
 from trainingdata.sessions import calendar
-from trainingdata.timeframe import DAILY, HOURLY, TIMEFRAMES, Timeframe, TimeframeName
+from trainingdata.timeframe import HOURLY, TIMEFRAMES, Timeframe, TimeframeName
 
 ITEMS = {Kind.STOCK: instrument("AAA"), Kind.CRYPTO: instrument("AAAUSD")}
 MINUTE = np.timedelta64(1, "m")
@@ -164,7 +164,6 @@ def test_a_day_that_a_closing_auction_fills_opens_with_the_close_before_and_ends
         np.testing.assert_array_equal(changed.values[old], days.values[old])
 
 
-def test_daily_rows_show_no_price_from_before_the_close() -> None:
-    assert DAILY.minutes not in parts_of(CLOSING)
+def test_a_closing_auction_fills_days_alone() -> None:
     with pytest.raises(InputError, match="goes with timeframe=1d"):
         Timeframe("1h", fill="close")
