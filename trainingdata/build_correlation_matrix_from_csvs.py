@@ -39,12 +39,7 @@ from trainingdata.bars import Bars
 from trainingdata.confirmation import confirmed
 from trainingdata.correlation import CorrelationEstimator, CorrelationMatrix, repaired
 from trainingdata.instants import check_zone, instant, utc_text
-from trainingdata.stored_correlation import (
-    read_correlation,
-    refuse_pickle,
-    table_and_notes,
-    write_correlation,
-)
+from trainingdata.stored_correlation import read_correlation, table_and_notes, write_correlation
 
 LOOKBACK = 120  # sessions; the hourly windows are 500 bars then, and in proportion otherwise
 
@@ -93,7 +88,6 @@ def _is_matrix(path: Path) -> bool:
 def read(words: Sequence[str]) -> tuple[argparse.Namespace, None]:
     """The flags, before the work: a path that cannot be used would lose it."""
     flags = _parser().parse_args(list(words))
-    refuse_pickle(flags.output, "--output")
     _refuse_other_files(flags.output, overwrite=flags.overwrite)
     if flags.lookback < 2:
         raise InputError(f"--lookback: {flags.lookback} is below 2 sessions")

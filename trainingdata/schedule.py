@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from foundation.arrays import Index, Instants, Mask
-from foundation.errors import InputError
+from foundation.errors import InputError, in_one_line
 from trainingdata.instants import DAY, new_york_minutes, time_text
 from trainingdata.instruments import Kind
 from trainingdata.sessions import beyond_calendar, calendar
@@ -27,7 +27,6 @@ _NAMED: tuple[Period, ...] = ("bars", "weekly", "monthly")
 _TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
 _CLASSES = {Kind.STOCK: "stocks", Kind.CRYPTO: "coins"}
 _APART = 45 * DAY  # decisions of a schedule lie at most, a month and holidays on both its sides
-_LISTED = 8  # times of day that a message lists
 # Days without an end before its hour, of New York's winter and summer.
 _ORDINARY = (np.datetime64("2024-01-16", "ns"), np.datetime64("2024-07-16", "ns"))
 
@@ -65,14 +64,14 @@ class Schedule:
             return
         grids = {kind: _times_of_day(timeframe.clock(kind)) for kind in kinds}
         others = set(self.times).difference(*grids.values())
-        idle = [kind for kind, grid in grids.items() if others or set(self.times).isdisjoint(grid)]
-        if idle:
-            wrong = others or self.times
-            decide = [f"{_CLASSES[kind]} decide at {_grid_text(grids[kind])}" for kind in idle]
-            raise InputError(
-                f"schedule: {', '.join(map(time_text, sorted(wrong)))} is no time of a decision on"
-                f" {timeframe.bars}; {'; '.join(decide)}"
-            )
+        for kind, grid in grids.items():
+            if others or set(self.times).isdisjoint(grid):
+                wrong = ", ".join(map(time_text, sorted(others or self.times)))
+                there = in_one_line(", ".join(map(time_text, grid)), 200) or "none"
+                raise InputError(
+                    f"schedule: {wrong} is no time of a decision on {timeframe.bars};"
+                    f" {_CLASSES[kind]} decide at {there}"
+                )
 
     def decides(self, clock: Clock, instants: Instants) -> Mask:
         """Whether a class decides at each instant, [N]."""
@@ -136,10 +135,3 @@ def _times_of_day(clock: Clock) -> Sequence[int]:
     )
     times: list[int] = np.intersect1d(winter, summer).tolist()
     return times
-
-
-def _grid_text(times: Sequence[int]) -> str:
-    texts = [time_text(each) for each in times]
-    if len(texts) > _LISTED:
-        return f"{texts[0]}, {texts[1]} … {texts[-1]}"
-    return ", ".join(texts) or "no time that winter and summer share"

@@ -30,8 +30,6 @@ from trainingdata.correlation import (
 )
 from trainingdata.instants import instant, utc_text
 
-PICKLES = (".pkl", ".pickle", ".joblib")
-
 
 def write_correlation(
     matrix: CorrelationMatrix, facts: Mapping[str, Any], path: Path
@@ -40,7 +38,6 @@ def write_correlation(
 
     facts: what is known about the matrix, for the JSON beside it.
     """
-    refuse_pickle(path, "--output")
     table, notes = table_and_notes(path)
     symbols = list(matrix.symbols)
     frame = pd.DataFrame(matrix.values, index=symbols, columns=symbols)
@@ -55,7 +52,6 @@ def write_correlation(
 
 def read_correlation(path: Path) -> CorrelationMatrix:
     """The matrix of `NAME.parquet` and the `NAME.json` beside it."""
-    refuse_pickle(path, "correlation.file")
     table, notes = table_and_notes(path)
     try:
         frame = pd.read_parquet(table)
@@ -79,18 +75,6 @@ def table_and_notes(path: Path) -> tuple[Path, Path]:
     """NAME.parquet and NAME.json, from NAME or from the path of either."""
     stem = path.with_suffix("") if path.suffix in (".parquet", ".json") else path
     return stem.parent / f"{stem.name}.parquet", stem.parent / f"{stem.name}.json"
-
-
-def refuse_pickle(path: Path, name: str) -> None:
-    """Refuse a pickle: reading one runs whatever code its author put into it.
-
-    name: of the setting, for the message.
-    """
-    if path.suffix.lower() in PICKLES:
-        raise InputError(
-            f"{name}: {path} is a pickle, which can execute code when it is read; build the matrix"
-            " anew with trainingdata/build_correlation_matrix_from_csvs.py, which writes Parquet"
-        )
 
 
 @dataclass(frozen=True, eq=False, slots=True)

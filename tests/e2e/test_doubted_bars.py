@@ -32,7 +32,7 @@ WORDS = (
     *("symbols=[SYA,SYB,SYC]", "forecaster=ewma", "forecaster.calibrated=false"),
     *("prior.stock_sharpe=1.0", "sizing.holding=plan"),
 )
-ODD = [("o", 5.0), ("h", 9.0), ("l", 0.2), ("c", 0.6), ("c", 1.7)]
+ODD = [("o", 5.0), ("l", 0.2), ("c", 1.7)]
 SYMBOLS = ("SYA", "SYB", "SYXUSD")
 NAMES = {"o": "open", "h": "high", "l": "low", "c": "close"}
 FILED = (

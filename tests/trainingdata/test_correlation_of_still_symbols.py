@@ -184,17 +184,3 @@ def test_a_coin_that_stands_still_leaves_the_others_and_what_joins_them_to_stock
     values = estimator.estimate(joined)[0]
     unchanged(values[:n, :n], estimator.estimate(market)[0])
     np.testing.assert_array_equal(values[n, :n], np.where(market.crypto, 0.6, 0.2))
-
-
-@given(st.integers(0, 10_000))
-def test_a_pair_that_shares_a_third_of_the_window_has_its_correlation_there_for_a_third(
-    seed: int,
-) -> None:
-    """Too little to shrink by, so what they share counts as it is, about its own mean: 60
-    returns of 200.
-    """
-    closes = walks(seed, 2)
-    closes[:-61, 1] = np.nan
-    returns = np.diff(np.log(closes[-61:]), axis=0)
-    expected = 0.3 * np.corrcoef(returns.T)[0, 1] + 0.7 * 0.4
-    assert estimate(closes)[0, 1] == pytest.approx(expected, abs=1e-9)

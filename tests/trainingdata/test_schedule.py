@@ -161,7 +161,7 @@ def test_a_session_whose_decisions_are_over_leaves_its_stocks_for_the_night(
             "10:30",
             "1h",
             ["A", "BTCUSD"],
-            r"10:30 is no time .*; coins decide at 00:00, 01:00 … 23:00",
+            r"10:30 is no time .*; coins decide at 00:00, 01:00, .*, 23:00",
         ),
         ("daily", "1h", ["A"], "'daily' is neither bars, weekly, monthly nor"),
         ("10:30,10:30", "1h", ["A"], "different New York times"),
