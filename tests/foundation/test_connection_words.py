@@ -9,8 +9,7 @@ from contextlib import contextmanager
 import pytest
 import requests
 
-from foundation.connection_words import connection_words
-from foundation.transport import Pace, Transport
+from foundation.transport import Pace, Transport, connection_words
 
 
 def words_for(url: str, deadline: float = 5.0, read: float = 5.0) -> str:
