@@ -192,7 +192,6 @@ class Transport(HTTPAdapter):
             try:
                 answer = self._attempt(request, end, whole, *words, **options)
             except (ConnectionError, Timeout, ChunkedEncodingError):
-                answer = None
                 pause = _back_off(attempt)
                 if pause >= min(end - time.monotonic(), _time_left()):
                     raise
