@@ -162,15 +162,9 @@ def _settings_class(home: ModuleType) -> Any:
 def _show_settings(command: Command, words: list[str]) -> NoReturn:
     if command.config is None:
         _answer(f"# {command.module} has no settings; its flags are in --help\n{{}}\n")
-    from foundation.compose import hydra_command, shown_settings
+    from foundation.compose import shown_settings
 
-    words_of = partial(_overrides, command)
-    flags = [word for word in words if word.startswith("-")]
-    if command.hydra and (len(flags) > 1 or not {"job", "--cfg=job"} & set(words)):
-        sys.argv[1:] = words_of(words)
-        hydra_command(command.config, lambda *_: None)
-        sys.exit(0)
-    _answer(shown_settings(command.config, words, words_of))
+    _answer(shown_settings(command.config, words, partial(_overrides, command)))
 
 
 def _work(

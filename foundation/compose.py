@@ -101,12 +101,9 @@ def _with_meanings(
 
 def _without_show_flag(words: Sequence[str]) -> list[str]:
     """The words without --cfg job."""
-    text = "\0".join(words).replace("--cfg=", "--cfg\0").replace("-c=", "-c\0")
-    others = text.split("\0")
-    place = next(number for number, word in enumerate(others) if word in ("--cfg", "-c"))
-    if others[place + 1 : place + 2] != ["job"]:
+    if not {"job", "--cfg=job", "-c=job"} & {*words}:
         raise InputError("--cfg: job is all that it shows, `--cfg job`")
-    return others[:place] + others[place + 2 :]
+    return [word for word in words if not re.fullmatch(r"((--cfg|-c)(=job)?)|job", word)]
 
 
 @cache

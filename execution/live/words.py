@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from foundation.errors import InputError, nearest
+from foundation.errors import InputError
 from foundation.overrides import is_override
 
 PREVIEW = "preview"
 QUANTITY = "quantity"
-ELSEWHERE = ("status", "clear", "kill")  # words of `python -m execution.live`
+ADVICE = (
+    f"settings are words as key=value, {PREVIEW} decides and sends nothing, and others are of"
+    " `python -m execution.live status`, clear and kill"
+)
 
 
 def words_of(arguments: Sequence[str]) -> list[str]:
@@ -19,7 +22,7 @@ def words_of(arguments: Sequence[str]) -> list[str]:
         if word == PREVIEW:
             continue
         if not is_override(word):
-            raise InputError(f"{word!r} is no setting and no word of this command{_hint(word)}")
+            raise InputError(f"{word!r} is no setting and no word of this command; {ADVICE}")
         if word.startswith("account="):
             words.append(f"account.source={word.removeprefix('account=')}")
         else:
@@ -30,12 +33,3 @@ def words_of(arguments: Sequence[str]) -> list[str]:
 
 def is_quantity(arguments: Sequence[str]) -> bool:
     return list(arguments[:1]) == [QUANTITY]
-
-
-def _hint(word: str) -> str:
-    match = nearest(word, (PREVIEW, QUANTITY, *ELSEWHERE))
-    if match in (PREVIEW, QUANTITY):
-        return f"; did you mean {match}?"
-    if match:
-        return f"; did you mean `python -m execution.live {match}`?"
-    return f"; settings are words as key=value, and {PREVIEW} decides and sends nothing"

@@ -173,19 +173,6 @@ def test_the_sellers_unit_starts_the_loop_with_a_job_and_words_that_it_takes() -
     assert (selling.vix, selling.strategies) == ("/etc/kelly-chronos/vix.parquet", ("PUT",))
 
 
-def test_the_sellers_unit_is_hardened_as_the_loops_is() -> None:
-    """Beyond what has a name of its own they are the same, line by line."""
-    own = {
-        *("Description", "Documentation", "EnvironmentFile", "Environment", "ExecStart", "User"),
-        *("StateDirectory", "CacheDirectory", "WorkingDirectory"),
-    }
-    loop, seller = (
-        {name: values for name, values in directives(unit.read_text()).items() if name not in own}
-        for unit in (UNIT, SELLER)
-    )
-    assert loop == seller
-
-
 @pytest.mark.parametrize(
     "name", [UNIT.name, SELLER.name, "Dockerfile", "compose.yaml", "Dockerfile.dockerignore"]
 )

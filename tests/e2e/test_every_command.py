@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import ast
-import inspect
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from importlib import import_module
 from pathlib import Path
-from typing import get_type_hints
 
 import pytest
 import yaml
 
 from foundation import executed
-from foundation.command import _home as command_home
 from foundation.command import about
 from foundation.registry import Command, registered
 from tests.commands import Started, run_command
@@ -69,19 +65,6 @@ def test_a_command_starts_before_it_imports_anything_else(command: Command) -> N
     assert ast.unparse(body[guard]) == (
         f"if __name__ == '__main__':\n    {START}('{command.module}')"
     )
-
-
-@every_command
-def test_a_command_has_what_the_skeleton_asks_of_it(command: Command) -> None:
-    """A `run` whose settings are read from a configuration, or by `read`."""
-    home = import_module(command_home(command.module))
-    parameters = list(inspect.signature(home.run).parameters)
-    assert parameters in (["settings"], ["settings", "progress"])
-    kind = get_type_hints(home.run)["settings"]
-    assert hasattr(home, "read") or (command.config is not None and hasattr(kind, "of"))
-    assert not (command.hydra and hasattr(home, "read"))
-    if command.config is not None:
-        assert (ROOT / "configs" / f"{command.config}.yaml").is_file()
 
 
 def loaded_by(*words: str) -> tuple[set[str], subprocess.CompletedProcess[str]]:

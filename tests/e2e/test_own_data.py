@@ -10,7 +10,7 @@ import pytest
 from foundation.compose import composed_config
 from foundation.errors import InputError
 from marketsimulator import BacktestSettings
-from tests.e2e.refused import answer_of, refusal_of
+from tests.e2e.refused import answer_of
 from tests.e2e.test_command_lines import ORIGINAL
 from tests.trainingdata.vendor_files import table, write
 from trainingdata.heads import HEADS
@@ -47,13 +47,6 @@ def test_files_of_ones_own_run_and_the_table_above_the_result_says_what_was_read
         "BBBUSD: end: asked until 2024-03-20; there are bars up to 2024-03-15T03:00Z only",
     ):
         assert part in read
-
-
-def test_files_that_leave_doubt_are_one_line_and_nothing_is_written(folder: Path) -> None:
-    line = refusal_of(ORIGINAL, "--data-dir", "aaa_30m.csv", *FLAGS, cwd=folder)
-    assert "aaa_30m.csv: row 1: timestamp '2024-03-01 09:30:00' has no zone" in line
-    assert line.endswith("name its zone: data.zone=America/New_York")
-    assert sorted(path.name for path in folder.iterdir()) == ["aaa_30m.csv", "bbb-usdt.csv"]
 
 
 def test_symbols_between_commas_need_no_brackets_and_a_batch_says_what_it_read(

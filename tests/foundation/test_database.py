@@ -210,17 +210,6 @@ def test_what_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
-def test_a_reader_changes_nothing(database: Database, path: Path) -> None:
-    with pytest.raises(DatabaseFailed, match="readonly"):
-        rows_of(path, "INSERT INTO pairs VALUES (1, 1)")
-
-
-def test_errors_of_others_pass_through_a_transaction(database: Database) -> None:
-    with pytest.raises(ValueError, match="mine") as caught, database.transaction():
-        raise ValueError("mine")
-    assert not isinstance(caught.value, DatabaseFailed)
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_between_any_two_steps_leaves_no_transaction_open(
     number: signal.Signals, tmp_path: Path

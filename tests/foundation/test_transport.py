@@ -235,22 +235,6 @@ def test_a_pause_that_would_pass_the_time_limit_is_not_begun(clock: Clock) -> No
     assert len(seen) == 1
 
 
-def test_pauses_are_part_of_the_time_limit(clock: Clock) -> None:
-    def answer(connection: socket.socket, number: int) -> None:
-        refuse = refusing(b"429", b"Retry-After: 50\r\n", 1)
-        (refuse if number == 0 else nothing)(connection, number)
-
-    # Half a second is left of it after the pause; of the deadline it would be a minute.
-    with (
-        answering(answer) as (url, seen),
-        time_limit(50.5),
-        pytest.raises(requests.exceptions.ReadTimeout, match=r"no whole answer in 50\.5 s"),
-    ):
-        session(60.0).get(url)
-    assert clock.waits == [50.0]
-    assert len(seen) <= 2
-
-
 def test_no_request_waits_for_its_turn_past_the_time_limit(clock: Clock) -> None:
     with answering(refusing(b"503", b"", 9)) as (url, seen):
         mine = session(60.0, pace=Pace(1, clock.passing))
