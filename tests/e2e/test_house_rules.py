@@ -100,16 +100,9 @@ def test_nothing_large_and_no_cache_is_tracked() -> None:
         pytest.skip("no git checkout")
     tracked = [Path(name) for name in listed.stdout.split("\0") if name and (ROOT / name).exists()]
     assert tracked
-    large = [
-        str(p)
-        for p in tracked
-        if (ROOT / p).stat().st_size > 5e6 and p.parts[:2] != ("forecasting", "checkpoints")
-    ]
-    caches = [
-        str(p)
-        for p in tracked
-        if any("cache" in part and not part.endswith(".py") for part in p.parts)
-    ]
+    shipped = ("forecasting", "checkpoints")
+    large = [p for p in tracked if (ROOT / p).stat().st_size > 5e6 and p.parts[:2] != shipped]
+    caches = [p for p in tracked if "cache" in str(p) and p.suffix != ".py"]
     assert (large, caches) == ([], [])
 
 

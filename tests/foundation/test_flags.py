@@ -19,14 +19,10 @@ RUN = "marketsimulator.backtest_kelly_chronos2"
     ("module", "words", "says"),
     [
         (SERVER, ["--start", "2", "--port", "0"], "start: '2' is no date"),
-        (SERVER, ["--symbols", "FOO", "--port", "0"], "bars of your own: data.dir=FOLDER"),
         (SERVER, ["--capital", "3", "capital=5", "--port", "0"], "capital was given twice"),
         (KALSHI, [], "--key-file is missing; name a new file, --key-file KEY.pem"),
-        (KALSHI, ["--key-file", "k", "--markets", "A"], "markets: tickers are of recorded"),
-        (KALSHI, ["--key-file", "k", "fees=alpaca"], "event contracts are traded for fees=kalshi"),
         (RUN, ["--data-dir", "nowhere"], "data.dir: nowhere is no folder and no file"),
         (RUN, ["--output", "there"], "output: there cannot be written"),
-        (RUN, ["fees=kalshi"], "stocks and coins are traded for fees=alpaca"),
     ],
 )
 def test_a_refusal_is_one_line_that_names_what_was_typed_and_leaves_nothing(

@@ -14,7 +14,7 @@ import requests
 
 from foundation import transport
 from foundation.clock import Time
-from foundation.transport import Pace, Transport, seconds_to_wait, time_limit
+from foundation.transport import Pace, Transport, connection_words, seconds_to_wait, time_limit
 
 Answer = Callable[[socket.socket, int], None]  # a connection, and the number of the request
 JSON = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
@@ -164,6 +164,19 @@ def test_a_tls_handshake_that_trickles_ends_once_the_time_to_connect_is_over() -
     ):
         session().get(url.replace("http:", "https:"))
     assert len(seen) == 1
+
+
+def test_what_became_of_a_connection_is_said_with_its_host_alone() -> None:
+    with answering(nothing) as (url, _):
+        with pytest.raises(requests.RequestException) as silent:
+            session(0.1).get(url)
+        assert connection_words(silent.value).startswith(f"{url.removeprefix('http://')}: ")
+    with pytest.raises(requests.RequestException) as refused:
+        session(5.0, 1).get(url.replace("//", "//ada:secret@"))
+    said = connection_words(refused.value)
+    assert said.startswith(f"{url.removeprefix('http://')}: ")
+    assert "refused" in said
+    assert "secret" not in said
 
 
 def slow(clock: Clock, seconds: float) -> Answer:
