@@ -12,7 +12,6 @@ import sys
 
 from foundation import VERSION
 from foundation.command import about, start
-from foundation.errors import nearest
 from foundation.registry import registered
 
 COMMANDS: dict[str, str] = {
@@ -32,9 +31,8 @@ def main() -> None:
         sys.stdout.write(f"kelly-chronos {VERSION}\n")
         return
     if command not in ("", "__help", "_h"):  # the hyphens of a flag have become underscores
-        match = nearest(command, COMMANDS)
-        hint = f"did you mean {match}?" if match else "kelly-chronos alone lists them"
-        sys.stderr.write(f"error: {sys.argv[1]}: there is no such command; {hint}\n")
+        said = "there is no such command; kelly-chronos alone lists them"
+        sys.stderr.write(f"error: {sys.argv[1]}: {said}\n")
         sys.exit(2)
     width = max(map(len, COMMANDS))
     lines = [

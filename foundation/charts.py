@@ -42,13 +42,6 @@ class Series:
     form: Form = "line"
     base: Array | None = None
 
-    def __post_init__(self) -> None:
-        if (self.base is not None) != (self.form in ("band", "whiskers")):
-            raise ValueError(f"{self.name or 'series'}: form {self.form} and base do not agree")
-        for values in (self.x, self.values, self.base):
-            if values is not None and values.shape != (len(self.values),):
-                raise ValueError(f"{self.name or 'series'}: x, values and base must be [T] each")
-
     def thinned(self, most: int = POINTS) -> Series:
         """At most so many of the values, which show the curve of all."""
         kept = thinned(self.values, most)

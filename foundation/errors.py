@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable
-from difflib import get_close_matches
 from functools import cache
 
 # What turns the text around it (Unicode 16, section 23.2), and what ends a line or a paragraph.
@@ -80,38 +79,9 @@ def _escapes() -> dict[int, str]:
     return {code: chr(code).encode("unicode_escape").decode() for code in escaped}
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """The known word that a mistaken one is closest to; empty without one."""
-    by_lower = {name.lower(): name for name in known}
-    matches = get_close_matches(word.lower(), by_lower, 1)
-    if not matches and len(word) >= 3:
-        matches = [name for name in by_lower if word.lower() in name]
-    return by_lower[matches[0]] if len(matches) == 1 else ""
-
-
-def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str:
-    """What follows the refusal of a word: a question for the nearest known one; empty without one.
-
-    prefix: of the known words, for the question.
-    """
-    match = nearest(word, known)
-    return f"; did you mean {prefix}{match}?" if match else ""
-
-
-def nearest_or_all(word: str, known: Iterable[str], prefix: str = "") -> str:
-    """What follows the refusal of a word: a question for the nearest one, or else the known ones.
-
-    prefix: of the known words, for the question.
-    """
-    names = list(known)
-    return did_you_mean(word, names, prefix) or f"; here are {', '.join(names)}"
-
-
 def none_of(place: str, value: object, known: Iterable[str]) -> InputError:
     """What is said of a value that is none of the words that a setting takes.
 
     place: of the setting, its groups and itself, dotted.
     """
-    names = list(known)
-    hint = did_you_mean(value, names) if isinstance(value, str) else ""
-    return InputError(f"{place}: {value!r} is none of {', '.join(names)}{hint}")
+    return InputError(f"{place}: {value!r} is none of {', '.join(known)}")

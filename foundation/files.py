@@ -21,9 +21,7 @@ DIGESTS = "digests"  # there, of the other files by name
 UNFINISHED = ".unfinished"  # in a folder while the files of a run are given their names
 
 
-def check_output(
-    folder: Path, mark: str | None = None, *, overwrite: bool = False, word: str = OVERWRITE
-) -> None:
+def check_output(folder: Path, mark: str | None = None, *, overwrite: bool = False) -> None:
     """Refuse a folder that cannot be written, before any work is done for it, and hold the others.
 
     One process at a time holds a folder: two that wrote it would leave a mixture. It is made, and
@@ -34,15 +32,14 @@ def check_output(
         the command writes there, is an earlier run's, and written again. Any other has to be empty.
         None: whatever it holds stays.
     overwrite: whether a folder that holds something else is written to all the same.
-    word: by which a user says so, for the message.
     """
     _refuse_folder(folder, f"output: {folder}")
     if mark is not None and not overwrite and folder.exists() and not _is_unfinished(folder):
-        _refuse_another(folder, mark, word)
+        _refuse_another(folder, mark)
     _hold(folder)
 
 
-def _refuse_another(folder: Path, mark: str, word: str) -> None:
+def _refuse_another(folder: Path, mark: str) -> None:
     """Refuse a folder that holds something else than an earlier run of the command."""
     # Hidden files are what killed runs, editors and file managers have left.
     held = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
@@ -51,7 +48,7 @@ def _refuse_another(folder: Path, mark: str, word: str) -> None:
         foreign = f"a {of_that_name[0].name} of another kind" if of_that_name else held[0]
         raise InputError(
             f"output: {folder} holds something else ({foreign}); only a folder that an earlier run"
-            f" of this command wrote ({mark}) is written again: name another, or say {word}"
+            f" of this command wrote ({mark}) is written again: name another, or say {OVERWRITE}"
         )
 
 

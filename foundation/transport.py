@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import random
 import socket
 import threading
 import time
@@ -23,13 +24,20 @@ from urllib.parse import urlsplit
 import numpy as np
 from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
-from requests.exceptions import ReadTimeout, RequestException, TooManyRedirects
+from requests.exceptions import (
+    ChunkedEncodingError,
+    ConnectionError,
+    JSONDecodeError,
+    ReadTimeout,
+    RequestException,
+    Timeout,
+    TooManyRedirects,
+)
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import MaxRetryError
-from urllib3.util import Retry
 
 from foundation.clock import OURS, Time
+from foundation.errors import AnswerRefused, BrokerError, InputError, SenselessAnswer, in_one_line
 
 log = logging.getLogger(__name__)
 
@@ -42,40 +50,21 @@ REPEATED = (429, 500, 502, 503, 504)  # statuses after which a read is repeated
 
 
 class Watch:
-    """Shuts the connection of a request once its seconds are over.
+    """Shuts the connection of a request once its seconds, above 0, are over."""
 
-    seconds: until then, above 0; pauses do not count.
-    signer: headers that every attempt has anew; none where they never change.
-    """
-
-    def __init__(self, seconds: float, signer: Signer | None = None) -> None:
-        self.signer = signer
-        self._left = seconds
+    def __init__(self, seconds: float) -> None:
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
         self.over = False
 
     def __enter__(self) -> Watch:
-        self._start()
+        self._timer.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._timer.cancel()
-
-    def _start(self) -> None:
-        self._began = time.monotonic()
-        self._timer = threading.Timer(max(self._left, 0.0), self._end)
-        self._timer.daemon = True
-        self._timer.start()
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Let the time within not count."""
-        self._timer.cancel()
-        self._left -= time.monotonic() - self._began
-        yield
-        self._left = min(self._left, _time_left())
-        self._start()
 
     def guard(self, connection: socket.socket | None) -> None:
         """Take this for the request's connection from now on."""
@@ -135,10 +124,6 @@ class _Guarded(HTTPConnection):
 
     def request(self, *words: Any, **options: Any) -> None:
         self._guard()
-        watch = _WATCH.get()
-        # A signature holds for seconds: one of the first attempt would be stale by the last.
-        if watch is not None and watch.signer is not None:
-            options["headers"] = {**options["headers"], **watch.signer(*words[:2])}
         super().request(*words, **options)
 
     def _guard(self) -> None:
@@ -162,55 +147,6 @@ class _PoolTLS(HTTPSConnectionPool):
 _POOLS = {"http": _Pool, "https": _PoolTLS}
 
 
-class _Repeats(Retry):
-    """Repeats within the deadline, and waits no longer than is believable."""
-
-    pace: Pace
-    request = ("", "")  # the method and the path that are repeated
-
-    def new(self, **options: Any) -> _Repeats:
-        repeats = super().new(**options)
-        repeats.pace = self.pace
-        repeats.request = self.request
-        return repeats
-
-    def increment(
-        self,
-        method: str | None = None,
-        url: str | None = None,
-        response: Any = None,
-        error: Exception | None = None,
-        _pool: Any = None,
-        _stacktrace: Any = None,
-    ) -> _Repeats:
-        watch = _WATCH.get()
-        if watch is not None and watch.over:
-            raise MaxRetryError(_pool, url or "", error)
-        repeats = super().increment(method, url, response, error, _pool, _stacktrace)
-        repeats.request = (method or "", url or "")
-        if (repeats._asked_pause(response) or repeats.get_backoff_time()) >= _time_left():
-            raise MaxRetryError(_pool, url or "", error)
-        return repeats
-
-    def _asked_pause(self, response: Any) -> float:
-        """Seconds that an answer, or none, asks to wait."""
-        return 0.0 if response is None else self.get_retry_after(response) or 0.0
-
-    def get_retry_after(self, response: Any) -> float | None:
-        return seconds_to_wait(response.headers)
-
-    def sleep(self, response: Any = None) -> None:
-        watch = _WATCH.get()
-        seconds = self._asked_pause(response)
-        if seconds > 0 and watch is not None:
-            note_pause(seconds, "the venue asks for it")
-            with watch.paused():
-                self.pace.time.wait(seconds)
-        else:
-            self._sleep_backoff()
-        self.pace.wait(*self.request)
-
-
 class Transport(HTTPAdapter):
     """Sends requests paced, with timeouts, and repeats reads alone.
 
@@ -230,24 +166,13 @@ class Transport(HTTPAdapter):
         pace: Pace,
         signer: Signer | None = None,
     ) -> None:
-        # A POST is never repeated: one that timed out can have been accepted, and the second would
-        # be another order.
-        repeats = _Repeats(
-            total=attempts - 1,
-            allowed_methods={"GET"},
-            status_forcelist=REPEATED,
-            backoff_factor=0.3,
-            backoff_jitter=0.3,
-            backoff_max=10,
-            raise_on_status=False,
-        )
-        repeats.pace = pace
+        super().__init__()
+        self.poolmanager.pool_classes_by_scheme = _POOLS
         self._timeout = timeout
         self._deadline = deadline
+        self._attempts = attempts
         self._pace = pace
         self._signer = signer
-        super().__init__(max_retries=repeats)
-        self.poolmanager.pool_classes_by_scheme = _POOLS
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
         """The connections through a proxy, guarded as the others."""
@@ -257,13 +182,51 @@ class Transport(HTTPAdapter):
 
     def send(self, request: PreparedRequest, *words: Any, **options: Any) -> Response:
         """Send a request and read all of its answer."""
-        self._pace.wait(request.method or "", request.path_url)
-        seconds = min(self._deadline, _time_left())
+        # A POST is never repeated: one that timed out can have been accepted, and the second would
+        # be another order.
+        attempts = self._attempts if request.method == "GET" else 1
+        self._pace.wait()
+        whole = min(self._deadline, _time_left())
+        end = time.monotonic() + whole
+        for attempt in range(1, attempts):
+            try:
+                answer = self._attempt(request, end, whole, *words, **options)
+            except (ConnectionError, Timeout, ChunkedEncodingError):
+                pause = _back_off(attempt)
+                if pause >= min(end - time.monotonic(), _time_left()):
+                    raise
+            else:
+                if answer.status_code not in REPEATED:
+                    return answer
+                asked = seconds_to_wait(answer.headers) or 0.0
+                pause = asked or _back_off(attempt)
+                if pause >= min(math.inf if asked else end - time.monotonic(), _time_left()):
+                    return answer
+                if asked:
+                    note_pause(asked, "the venue asks for it")
+                    end += asked
+            if pause:
+                self._pace.time.wait(pause)
+            self._pace.wait()
+        return self._attempt(request, end, whole, *words, **options)
+
+    def _attempt(
+        self, request: PreparedRequest, end: float, whole: float, *words: Any, **options: Any
+    ) -> Response:
+        """Send a request once.
+
+        end: of its deadline, by the monotonic clock; whole: seconds of that, for messages.
+        """
+        began = time.monotonic()
+        seconds = min(end - began, _time_left())
         if seconds <= 0:
             raise ReadTimeout("no time is left for the request", request=request)
-        watch = Watch(seconds, self._signer)
+        if self._signer is not None:
+            # A signature holds for seconds: one of the first attempt would be stale by the last.
+            request.headers.update(self._signer(request.method or "", request.path_url))
+        watch = Watch(seconds)
         token = _WATCH.set(watch)
-        began = time.monotonic()
+        late = ReadTimeout(f"no whole answer in {whole:g} s", request=request)
         try:
             with watch:
                 answer = super().send(request, *words, **{**options, "timeout": self._timeout})
@@ -272,19 +235,24 @@ class Transport(HTTPAdapter):
         except RequestException as error:
             if not watch.over:
                 raise
-            raise ReadTimeout(f"no whole answer in {seconds:g} s", request=request) from error
+            raise late from error
         finally:
             _WATCH.reset(token)
             _note_length(time.monotonic() - began, request)
         # An answer whose length nobody said ends where its connection does.
         if watch.over:
-            raise ReadTimeout(f"no whole answer in {seconds:g} s", request=request)
+            raise late
         if answer.is_redirect:
             raise TooManyRedirects(
                 "it leads elsewhere; keys are sent nowhere else", request=request
             )
         self._pace.heed(answer.headers)
         return answer
+
+
+def _back_off(attempt: int) -> float:
+    """Seconds before the attempt after one that was refused without a word about time."""
+    return 0.0 if attempt == 1 else min(0.3 * 2 ** (attempt - 1) + random.uniform(0, 0.3), 10.0)
 
 
 def seconds_to_wait(headers: Mapping[str, str]) -> float | None:
@@ -327,9 +295,8 @@ class Pace:
         self._not_before = -math.inf
         self._lock = threading.Lock()
 
-    def delay(self, method: str = "", path: str = "") -> float:
-        """Seconds to wait before the next request, of a method and a path."""
-        del method, path
+    def delay(self) -> float:
+        """Seconds to wait before the next request."""
         now = self.time.elapsed()
         while self._sent and now - self._sent[0] >= MINUTE:
             self._sent.popleft()
@@ -337,21 +304,17 @@ class Pace:
         until_free = self._sent[0] + MINUTE - now if full else 0.0
         return max(until_free, self._not_before - now, 0.0)
 
-    def wait(self, method: str = "", path: str = "") -> None:
-        """Wait as long as it takes, and count one request, of a method and a path."""
+    def wait(self) -> None:
+        """Wait as long as it takes, and count one request."""
         while True:
             with self._lock:
-                if (seconds := self.delay(method, path)) <= 0:
-                    self._count(method, path)
+                if (seconds := self.delay()) <= 0:
+                    self._sent.append(self.time.elapsed())
                     return
             if seconds >= _time_left():
                 raise ReadTimeout("no time is left for the request")
             note_pause(seconds, "the requests that the venue allows are used up")
             self.time.wait(seconds)
-
-    def _count(self, method: str, path: str) -> None:
-        del method, path
-        self._sent.append(self.time.elapsed())
 
     def heed(self, headers: Mapping[str, str]) -> None:
         """Wait for the X-RateLimit-Reset of an answer whose X-RateLimit-Remaining is 0."""
@@ -367,3 +330,55 @@ class Pace:
 def shared_pace(where: str, limit: int | None) -> Pace:
     """The one pace of all clients of an address: the venue counts the requests of an account."""
     return Pace(limit)
+
+
+@contextmanager
+def failures_in_words(request: str, redact: Callable[[str], str]) -> Iterator[None]:
+    """Turn whatever goes wrong with a request into one line without secrets.
+
+    What a venue answered with a status is its adapter's to say, within.
+
+    request: whom it asks, and for what.
+    redact: takes secrets out of a text.
+
+    Raises BrokerError saying what was requested of whom, and what came back; `AnswerRefused` for a
+    `SenselessAnswer`.
+    """
+
+    def failed(what: str, kind: type[BrokerError] = BrokerError) -> BrokerError:
+        return kind(f"{redact(request)}: {what}")
+
+    def first_line(error: Exception) -> str:
+        text = str(error).strip()
+        return in_one_line(redact(text.splitlines()[0] if text else type(error).__name__))
+
+    try:
+        yield
+    except JSONDecodeError as error:
+        raise failed(f"the answer makes no sense: no JSON: {first_line(error)}") from None
+    except RequestException as error:
+        # Redacted before it is cut: of a cut key a part would stay.
+        raise failed(f"no answer: {in_one_line(redact(connection_words(error)))}") from None
+    except RecursionError:
+        raise failed("the answer makes no sense: it is nested too deep") from None
+    except SenselessAnswer as error:
+        raise failed(str(SenselessAnswer(redact(error.why))), AnswerRefused) from None
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise failed(f"the answer makes no sense: {first_line(error)}") from None
+
+
+def connection_words(error: RequestException) -> str:
+    """What became of a request that had no answer: its host, and the first cause of the failure."""
+    host = urlsplit(getattr(error.request, "url", None) or "").netloc or "the address"
+    cause: BaseException = error
+    # The libraries put what a failure comes from into its arguments.
+    while inner := _inner(cause):
+        cause = inner
+    return f"{host.rpartition('@')[2]}: {str(cause) or type(cause).__name__}"
+
+
+def _inner(error: BaseException) -> BaseException | None:
+    causes = (getattr(error, "reason", None), *error.args, error.__cause__)
+    return next((each for each in causes if isinstance(each, BaseException)), None)

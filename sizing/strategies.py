@@ -20,7 +20,7 @@ from typing import ClassVar
 import numpy as np
 
 from foundation.arrays import Array, Index, first_row
-from foundation.errors import InputError, did_you_mean, in_one_line
+from foundation.errors import InputError, in_one_line
 from foundation.plugin import TARGET, is_own, load_own, user_code
 from sizing.allocation import Allocation, Strategy, allocate, check_fraction, nearest
 from sizing.binding import Bound
@@ -301,7 +301,7 @@ def named(
     if name not in NAMES and not is_own(name):
         raise InputError(
             f"sizing.strategy: {name!r} is none of {', '.join(NAMES)} (or kelly_ or premium_ and"
-            f" a percentage, or sizing._target_=module.function){did_you_mean(name, NAMES)}"
+            f" a percentage, or sizing._target_=module.function)"
         )
     if fraction is not None:
         raise InputError(f"sizing.fraction: {name} has none, only kelly_… and premium_… have")

@@ -9,7 +9,7 @@ from chronos.chronos2.config import Chronos2CoreConfig
 from chronos.chronos2.model import Chronos2Model
 
 from forecasting.forecast import LEVELS
-from tools.learning import initialise
+from tools.train_checkpoint import initialise
 
 
 def random_checkpoint(

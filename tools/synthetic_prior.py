@@ -12,6 +12,7 @@ context, F futures, H steps, T bars simulated.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -38,44 +39,27 @@ class SyntheticPaths:
     scale: Array
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class _Process:
-    """Parameters of each series, [B] or [B, T]; returns are in units of its baseline deviation.
+class _Process(NamedTuple):
+    """Parameters of each series, [B] or [B, T]; returns are in units of its baseline deviation."""
 
-    alpha, gamma, beta: [B] GJR-GARCH: of the last square, of it after a fall, of the variance.
-    stochastic: [B] whether volatility is stochastic, otherwise it is the GARCH's.
-    persistence, vol_of_vol: [B] of the fast log variance, a bar.
-    leverage: [B] correlation of the fast log variance with the return's shock.
-    slow_persistence, slow_vol_of_vol: [B] of the slow log variance, a bar.
-    freedom: [B] degrees of freedom of the Student-t shocks.
-    regime: [B, T] multiplier of the deviation, one of two.
-    season: [B, T] multiplier of the deviation, by place in the period.
-    drift: [B] a bar.
-    autocorrelation: [B] of a return with the one before.
-    trend: [B] share of the momentum in a return.
-    memory: [B] of the momentum, a bar.
-    reversion: [B] share of the level that a bar takes back.
-    jump_rate: [B] jumps a bar.
-    """
-
-    alpha: Array
-    gamma: Array
-    beta: Array
-    stochastic: npt.NDArray[np.bool_]
-    persistence: Array
-    vol_of_vol: Array
-    leverage: Array
-    slow_persistence: Array
-    slow_vol_of_vol: Array
-    freedom: Array
-    regime: Array
-    season: Array
-    drift: Array
-    autocorrelation: Array
-    trend: Array
-    memory: Array
-    reversion: Array
-    jump_rate: Array
+    alpha: Array  # of the last square, in the GJR-GARCH's variance
+    gamma: Array  # of the last square after a fall
+    beta: Array  # of the variance
+    stochastic: npt.NDArray[np.bool_]  # whether volatility is stochastic, or else the GARCH's
+    persistence: Array  # of the fast log variance, a bar
+    vol_of_vol: Array  # of the fast log variance
+    leverage: Array  # correlation of the fast log variance with the return's shock
+    slow_persistence: Array  # of the slow log variance, a bar
+    slow_vol_of_vol: Array  # of the slow log variance
+    freedom: Array  # degrees of the Student-t shocks
+    regime: Array  # [B, T] multiplier of the deviation, one of two
+    season: Array  # [B, T] multiplier of the deviation, by place in the period
+    drift: Array  # a bar
+    autocorrelation: Array  # of a return with the one before
+    trend: Array  # share of the momentum in a return
+    memory: Array  # of the momentum, a bar
+    reversion: Array  # share of the level that a bar takes back
+    jump_rate: Array  # jumps a bar
 
 
 def sample_paths(

@@ -1,14 +1,11 @@
 """Train the small checkpoint that ships with the project, on the synthetic prior alone.
 
     python -m tools.train_checkpoint --output DIR [--steps 10000] [--seed 0]
-    python -m tools.train_checkpoint --score DIR    score a checkpoint on fresh synthetic series,
-                                                    noted in its card
 
---output is the folder for weights, configuration and card. --overwrite writes into one that holds
-something else.
+--output is the folder for weights, configuration and card.
 
 The network is the library's own `Chronos2Model`, so `Chronos2Pipeline.from_pretrained(DIR)` loads
-it. A training card (`training.json`: prior, steps, time, loss curve, scores) is written beside the
+it. A training card (`training.json`: prior, steps, time, loss curve) is written beside the
 weights. The same seed on the same machine and thread count gives the same weights.
 """
 
@@ -16,20 +13,19 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from forecasting.baseline import RandomWalk
 from forecasting.forecast import HORIZON, LEVELS
 from foundation.ending import one_line_errors
 from foundation.errors import InputError
 from foundation.files import check_output
 from foundation.flags import Parser
-from tools.learning import cosine, initialise, pinball
 from tools.synthetic_prior import SyntheticPaths, sample_ohlc, sample_paths
 
 if TYPE_CHECKING:
@@ -47,8 +43,6 @@ SHAPE = (
     "Chronos2Model, 3 layers, d_model 128, d_ff 256, 4 heads, patch 8, context up to 512,"
     " 21 quantiles"
 )
-SCORED_SEED = 1_000_003
-SCORED_STEPS = (1, 6, 24)
 USUAL_LENGTH = 100  # bars of most contexts: the default of a forecast
 OTHER_LENGTHS = (32, 48, 64, 80, 128, 160, 200, 256, 384, 512)
 
@@ -139,62 +133,53 @@ def train(output: Path, *, steps: int, seed: int, batch: int = 256, rate: float 
         "loss": curve,
     }
     (output / CARD).write_text(json.dumps(card, indent=1) + "\n")
-    note_scores(output)
 
 
-def note_scores(folder: Path) -> None:
-    """Score the checkpoint in a folder and write the scores into its training card."""
-    from chronos import Chronos2Pipeline
+def initialise(model: Chronos2Model, generator: torch.Generator) -> None:
+    """Initialise by fan-in, smaller where residuals add up; the output begins at a normal's.
 
-    card = json.loads((folder / CARD).read_text())
-    pipeline = Chronos2Pipeline.from_pretrained(str(folder), use_safetensors=True)
-    card["scores"] = scores(pipeline.model.eval(), seed=SCORED_SEED)
-    (folder / CARD).write_text(json.dumps(card, indent=1) + "\n")
-
-
-def scores(model: Chronos2Model, seed: int, batches: int = 64, batch: int = 64) -> dict[str, Any]:
-    """Mean pinball loss on series that no training saw, by step, against a random walk's.
-
-    Negative is better; errors are over batches. The random walk has EWMA(0.94) variance and a
-    Student-t(5). Contexts are 100 bars as prices, from the prior of the training.
+    The library leaves a model that is made from its configuration unusable.
     """
-    rng = np.random.default_rng(seed)
-    walk = RandomWalk()
-    losses: list[list[float]] = []
-    for _ in range(batches):
-        paths = sample_paths(rng, batch, 100, HORIZON, FUTURES)
-        prices = np.exp(np.clip(paths.context, -3, 3))
-        futures = torch.from_numpy(np.clip(paths.futures, -3, 3))
-        context = torch.from_numpy(prices.astype(np.float32))
-        with torch.inference_mode():
-            answer = model(
-                context=context, group_ids=torch.arange(batch), num_output_patches=HORIZON // PATCH
-            ).quantile_preds
-        model_logs = answer.sort(dim=1).values.double().clamp_min(1e-3).log()
-        last = torch.from_numpy(paths.context[:, -1])[:, None, None]
-        walk_logs = torch.from_numpy(walk.log_quantiles(prices)).mT + last
-        unit = torch.from_numpy(paths.scale)
-        row: list[float] = []
-        for step in SCORED_STEPS:
-            part = slice(step - 1, step)
-            model_loss = pinball(model_logs[..., part], futures[..., part], unit)
-            walk_loss = pinball(walk_logs[..., part], futures[..., part], unit)
-            row += [model_loss.item(), walk_loss.item()]
-        losses.append(row)
-    table = np.array(losses).reshape(batches, len(SCORED_STEPS), 2)
-    by_step = {}
-    for k, step in enumerate(SCORED_STEPS):
-        gain = table[:, k, 0] - table[:, k, 1]
-        level = table[:, k, 1].mean()
-        error = gain.std(ddof=1) / np.sqrt(batches) / level
-        by_step[str(step)] = {
-            "against_ewma": round(float(gain.mean() / level), 5),
-            "error": round(float(error), 5),
-        }
-    return {
-        "data": f"synthetic prior, seed {seed}, {batches * batch} series with {FUTURES} futures",
-        "by_step": by_step,
-    }
+    # Under transformers 5 the base class leaves every Linear at N(0, factor), whatever its width.
+    depth = len(model.encoder.block)
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 1:
+            torch.nn.init.constant_(parameter, 1.0 if "layer_norm" in name else 0.0)
+            continue
+        deviation = parameter.shape[-1] ** -0.5
+        if name.endswith(("self_attention.o.weight", "mlp.wo.weight")):
+            deviation /= math.sqrt(2 * depth)
+        elif name.endswith("self_attention.q.weight"):
+            # The attention's scale is 1: the 1/√d of the usual one goes into the query.
+            deviation /= math.sqrt(model.config.d_kv)
+        elif name.startswith("output_patch_embedding"):
+            deviation *= 0.1
+        with torch.no_grad():
+            parameter.normal_(0.0, deviation, generator=generator)
+    normal = torch.special.ndtri(torch.tensor(LEVELS))
+    with torch.no_grad():
+        bias = torch.asinh(0.5 * normal).repeat_interleave(model.chronos_config.output_patch_size)
+        model.output_patch_embedding.output_layer.bias.copy_(bias)
+
+
+def pinball(quantiles: torch.Tensor, futures: torch.Tensor, unit: torch.Tensor) -> torch.Tensor:
+    """Mean pinball loss of quantiles [B, Q, H] against futures [B, F, H].
+
+    It is in units of `unit` [B] times √step. Step k weighs 1/√k: an error in the level the median
+    starts from costs most at the first steps.
+    """
+    levels = torch.tensor(LEVELS, device=quantiles.device)[None, None, :, None]
+    root = torch.arange(1, quantiles.shape[-1] + 1, device=quantiles.device).sqrt()
+    error = (futures[:, :, None, :] - quantiles[:, None, :, :]) / (unit[:, None, None, None] * root)
+    loss = torch.maximum(levels * error, (levels - 1) * error).mean(dim=(0, 1, 2))
+    return (loss / root).sum() / (1 / root).sum()
+
+
+def cosine(step: int, steps: int, warmup: int = 100) -> float:
+    """Learning-rate factor: linear warm-up, then cosine to zero."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup))))
 
 
 def draw_batch(rng: np.random.Generator, batch: int) -> tuple[torch.Tensor, ...]:
@@ -226,24 +211,16 @@ def draw_batch(rng: np.random.Generator, batch: int) -> tuple[torch.Tensor, ...]
 def main() -> None:
     """Command line of the training run."""
     parser = Parser()
-    job = parser.add_mutually_exclusive_group(required=True)
-    job.add_argument("--output", type=Path)
-    job.add_argument("--score", type=Path)
+    parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--overwrite", action="store_true")
     arguments = parser.parse_args()
     with one_line_errors("nothing was written") as folders:
         if arguments.steps < 1:
             raise InputError(f"--steps: {arguments.steps} is below 1")
         if arguments.seed < 0:
             raise InputError(f"--seed: {arguments.seed} is negative")
-        if arguments.score is not None:
-            if not (arguments.score / CARD).exists():
-                raise InputError(f"--score: {arguments.score} holds no {CARD}")
-            note_scores(arguments.score)
-            return
-        check_output(arguments.output, CARD, overwrite=arguments.overwrite, word="--overwrite")
+        check_output(arguments.output, CARD)
         folders.append(arguments.output)
         arguments.output.mkdir(parents=True, exist_ok=True)
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from foundation.errors import DataError, InputError, did_you_mean
+from foundation.errors import DataError, InputError
 from trainingdata.bar_rows import Rows, bars_in_words, rows_of
 from trainingdata.bar_tables import read_table, symbols_inside
 from trainingdata.bars import Bars, panel
@@ -58,9 +58,7 @@ def find_files(
         raise DataError(f"data.dir: no {_ENDINGS} file in {where}")
     for symbol in names or files:
         if symbol not in files:
-            raise DataError(
-                f"{symbol}: no {symbol}.parquet or .csv in {where}{did_you_mean(symbol, files)}"
-            )
+            raise DataError(f"{symbol}: no {symbol}.parquet or .csv in {where}")
         if reason := no_dollar_pair(symbol):
             raise DataError(f"{files[symbol]}: {reason}; name the symbols you want, or move it")
         if not is_symbol(symbol):

@@ -198,9 +198,9 @@ class StatusAnswer(Exception):
 class KalshiPace(Pace):
     """Never more than `RATE` requests in any second."""
 
-    def delay(self, method: str = "", path: str = "") -> float:
+    def delay(self) -> float:
         """Seconds to wait before the next request."""
-        seconds = super().delay(method, path)
+        seconds = super().delay()
         if len(self._sent) < RATE:
             return seconds
         return max(seconds, self._sent[-RATE] + 1.0 - self.time.elapsed())
@@ -241,7 +241,7 @@ class KalshiConnection:
 
         what: is requested, for the message.
         """
-        from foundation.connection_words import failures_in_words
+        from foundation.transport import failures_in_words
 
         venue = self.settings.url_override or f"Kalshi ({self.settings.mode})"
         asked = f"{venue}: {what}"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from execution.account_lock import JOURNAL, LOCK, is_account_id, is_held, is_traded, noted_journal
 from foundation.counts import counted
-from foundation.errors import InputError, nearest_or_all
+from foundation.errors import InputError
 
 CONTRACTS = "kalshi-"  # what the names of accounts of event contracts begin with
 TRADE = "trade"  # the job of stocks and coins
@@ -31,8 +31,7 @@ def account_folder(root: Path, account: str | None) -> Path:
             )
         folder = root / account if account in names else traded_folder(root / account)
         if not folder.is_dir():
-            hint = nearest_or_all(account, names) if names else ""
-            raise InputError(f"--account: {root} has no account {account!r}{hint}")
+            raise InputError(f"--account: {root} has no account {account!r}, but {names}")
         return folder
     if not folders:
         raise InputError(

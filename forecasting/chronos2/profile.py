@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from forecasting.chronos2.augmentation import Augmentation
-from foundation.errors import DataError, InputError, did_you_mean
+from foundation.errors import DataError, InputError, none_of
 from foundation.files import put_whole
 from foundation.settings import setting, settings_class
 
@@ -60,10 +60,7 @@ class Profile:
     def __post_init__(self) -> None:
         # It names a device, whether that is there or not.
         if not re.fullmatch(DEVICE, self.device):
-            hint = did_you_mean(self.device, ("auto", "cpu", "cuda", "cuda:0"))
-            raise InputError(
-                f"forecaster.device: {self.device!r} is none of auto, cpu, cuda, cuda:N{hint}"
-            )
+            raise none_of("forecaster.device", self.device, ("auto", "cpu", "cuda", "cuda:N"))
         if self.dtype == "tf32" and self.device == "cpu":
             raise no_tf32()
 

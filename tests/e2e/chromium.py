@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import itertools
 import json
 import os
@@ -133,11 +132,6 @@ class Page:
         """Wait until what has changed is drawn."""
         frames = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
         self.ask("Runtime.evaluate", expression=frames, awaitPromise=True)
-
-    def screenshot(self) -> bytes:
-        """The whole page, as a PNG."""
-        answer = self.ask("Page.captureScreenshot", captureBeyondViewport=True)
-        return base64.b64decode(answer["data"])
 
 
 @contextmanager

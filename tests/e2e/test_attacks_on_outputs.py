@@ -9,7 +9,6 @@ import pytest
 
 from foundation.files import UNFINISHED
 from tests.commands import Started, run_command
-from tests.e2e.refused import refusal_of
 
 RUN = (
     *("-m", "marketsimulator.backtest", "symbols=[SYA,SYB]", "start=2024-02-20"),
@@ -106,9 +105,3 @@ def test_a_folder_in_which_a_run_was_killed_is_refused_by_who_reads_it_and_made_
     assert done.returncode == 0, done.stderr
     assert len(digest(tmp_path / "one")) == files, "nothing of those that were killed is left"
     assert run_command(READERS[1], cwd=tmp_path).returncode == 0
-
-
-def test_a_run_that_is_refused_leaves_no_folder(tmp_path: Path) -> None:
-    refusal_of(*RUN[1:], "sizing.strategy=nothing", "output=new", cwd=tmp_path)
-    refusal_of("marketsimulator.stress", "nowhere", "output=new/below", cwd=tmp_path)
-    assert list(tmp_path.iterdir()) == []

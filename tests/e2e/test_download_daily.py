@@ -59,19 +59,3 @@ def test_days_are_downloaded_into_what_the_next_line_reads(
     assert set(bars.symbols) == {"SPY", "QQQ", "TLT", "GLD", "BTCUSD"}
     assert bars.real_bars(bars.symbols.index("SPY"))[1][-1].tolist() == [115, 116, 114, 115, 1000]
     assert int(bars.mask[bars.symbols.index("BTCUSD")].sum()) == 22
-
-
-@pytest.mark.parametrize(
-    ("module", "says"),
-    [
-        (SimpleNamespace(Ticker=Ticker), "NOPE: Yahoo has no days from 2016-01-01 on"),
-        (None, "yfinance is not installed; pip install"),
-    ],
-)
-def test_what_cannot_be_downloaded_is_said_in_a_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, says: str
-) -> None:
-    monkeypatch.setitem(sys.modules, "yfinance", module)
-    with pytest.raises(SystemExit, match=says) as ended:
-        main([str(tmp_path), "NOPE"])
-    assert "\n" not in str(ended.value)

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import ast
-import inspect
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from importlib import import_module
 from pathlib import Path
-from typing import get_type_hints
 
 import pytest
 import yaml
 
 from foundation import executed
-from foundation.command import _home as command_home
 from foundation.command import about
 from foundation.registry import Command, registered
 from tests.commands import Started, run_command
@@ -71,19 +67,6 @@ def test_a_command_starts_before_it_imports_anything_else(command: Command) -> N
     )
 
 
-@every_command
-def test_a_command_has_what_the_skeleton_asks_of_it(command: Command) -> None:
-    """A `run` whose settings are read from a configuration, or by `read`."""
-    home = import_module(command_home(command.module))
-    parameters = list(inspect.signature(home.run).parameters)
-    assert parameters in (["settings"], ["settings", "progress"])
-    kind = get_type_hints(home.run)["settings"]
-    assert hasattr(home, "read") or (command.config is not None and hasattr(kind, "of"))
-    assert not (command.hydra and hasattr(home, "read"))
-    if command.config is not None:
-        assert (ROOT / "configs" / f"{command.config}.yaml").is_file()
-
-
 def loaded_by(*words: str) -> tuple[set[str], subprocess.CompletedProcess[str]]:
     """What an interpreter of these words has imported at its end, and how it ended."""
     command = [sys.executable, "-X", "importtime", *words]
@@ -130,23 +113,6 @@ def test_names_that_documents_give_start_the_commands_that_have_moved(
 ) -> None:
     moved = run_command(["-m", first, "--cfg", "job"], cwd=tmp_path)
     assert (moved.returncode, moved.stdout, moved.stderr) == answer_of(now, "--cfg", "job")
-
-
-@pytest.mark.first_example
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["marketsimulator.backtest", "limits.symbol_cap=9"],
-        ["event_contracts.trade", "limits.share=2"],
-        ["option_spreads.backtest", "rules.entries=[x]"],
-    ],
-)
-def test_a_wrong_value_is_refused_before_anything_heavy_is_loaded(words: list[str]) -> None:
-    loaded, done = loaded_by("-m", *words)
-    assert done.returncode == 2
-    [said] = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
-    assert said.startswith(f"error: {words[1].partition('=')[0]}")
-    assert loaded & (HEAVY - {"hydra", "omegaconf"}) == set()
 
 
 def test_preview_is_shown_as_the_settings_that_it_stands_for(tmp_path: Path) -> None:

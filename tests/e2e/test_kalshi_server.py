@@ -76,7 +76,7 @@ def test_recorded_markets_are_played_as_far_apart_as_they_were(tmp_path: Path) -
         (["--key-file", "/dev/null/key.pem"], "--key-file: /dev/null/key.pem"),
         (["--key-file", "k" * 300], "--key-file: kkk"),
         (["--key-file", "~nobody at all/key.pem"], "--key-file: ~nobody"),
-        (["--key-file", "key.pem", "--folder", "nowhere"], "--folder: nowhere"),
+        (["--key-file", "key.pem", "--folder", "nowhere"], "folder: nowhere"),
     ],
 )
 def test_a_key_that_cannot_be_written_and_settings_that_cannot_be_start_no_server(

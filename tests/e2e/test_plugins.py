@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -70,41 +69,6 @@ def test_own_code_is_named_on_the_command_line_and_its_orders_say_so(folder: Pat
     assert len(orders) > 3
     assert orders.client_order_id.str.startswith("own.rising-").all()
     assert "drift" in run.stdout
-
-
-FAULTY = """
-from own import Drift
-
-
-def raises(situation):
-    return situation.mu / situation.nothing
-
-
-class Late(Drift):
-    def forecast(self, bars, since, progress=None):
-        return super().forecast(bars, since, progress), 1 / 0
-"""
-
-
-@pytest.mark.first_example
-@pytest.mark.parametrize(
-    ("word", "line"),
-    [
-        ("+sizing._target_=faulty.raises", "faulty.raises fails in faulty.py line 6: Attribute"),
-        ("+forecaster._target_=faulty.Late", "faulty.Late fails in faulty.py .* ZeroDivisionError"),
-    ],
-)
-def test_own_code_that_fails_is_one_line_with_where_and_leaves_nothing(
-    folder: Path, word: str, line: str
-) -> None:
-    (folder / "faulty.py").write_text(FAULTY)
-    plain = "forecaster=ewma" if word.startswith("+sizing") else "sizing.band=0.5"
-    words = (word, plain, "forecaster.calibrated=false", *SPAN, "trials=null", "output=out")
-    run = command(folder, BACKTEST, *words)
-    assert run.returncode == 2, run.stderr
-    (said,) = run.stderr.strip().splitlines()
-    assert re.search(line, said), said
-    assert not (folder / "out").exists()
 
 
 NAMED = {

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -111,23 +109,3 @@ def test_an_address_where_nobody_answers_is_one_line(tmp_path: Path) -> None:
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"error: ray.address: nothing answers at 127.0.0.1:{port} (")
     assert content(tmp_path) == {}
-
-
-@pytest.mark.slow
-def test_a_batch_on_ray_that_is_told_to_end_says_so_in_one_line(tmp_path: Path) -> None:
-    words = [*BATCH, "symbols=[SYA]", f"forecaster.cache={tmp_path / 'cache'}", "launcher=ray"]
-    with subprocess.Popen(
-        [sys.executable, *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    ) as started:
-        while not any("on Ray" in log.read_text() for log in tmp_path.glob("logs/*.log")):
-            assert started.poll() is None
-            time.sleep(0.05)
-        started.terminate()
-        _, errors = started.communicate(timeout=60)
-    assert started.returncode == 128 + signal.SIGTERM
-    assert errors.splitlines()[-1] == "interrupted: what was computed is in the cache"

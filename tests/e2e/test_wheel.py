@@ -47,7 +47,7 @@ def test_every_command_is_listed_with_a_line_and_an_unknown_one_is_named(
         main()
     assert ended.value.code == 2
     assert capsys.readouterr().err.splitlines() == [
-        "error: bakctest: there is no such command; did you mean backtest?"
+        "error: bakctest: there is no such command; kelly-chronos alone lists them"
     ]
 
 

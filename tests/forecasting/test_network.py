@@ -17,8 +17,7 @@ from forecasting.chronos2.augmentation import AUGMENTATIONS, augment, restore
 from forecasting.chronos2.checkpoint import SHIPPED
 from forecasting.chronos2.network import Network
 from forecasting.forecast import HORIZON, LEVELS
-from tools.learning import initialise
-from tools.train_checkpoint import small_model
+from tools.train_checkpoint import initialise, small_model
 
 CPU = torch.device("cpu")
 

@@ -20,8 +20,7 @@ from forecasting.chronos2.cached import CachedForecaster
 from forecasting.chronos2.checkpoint import SHIPPED, WEIGHTS, Checkpoint, Contents, checkpoint
 from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.profile import Dtype, Profile
-from tools.learning import initialise
-from tools.train_checkpoint import small_model
+from tools.train_checkpoint import initialise, small_model
 from trainingdata.bars import Bars
 
 

@@ -60,15 +60,6 @@ def test_few_points_keep_both_ends_the_highest_and_the_lowest(
     assert (curve[kept].min(), curve[kept].max()) == (curve.min(), curve.max())
 
 
-def test_a_series_says_what_does_not_fit() -> None:
-    x = np.arange(3.0)
-    with pytest.raises(ValueError, match=r"a: x, values and base must be \[T\] each"):
-        Series("a", "first", x, x[:2])
-    for form, base in (("band", None), ("line", x)):
-        with pytest.raises(ValueError, match=r"form .* and base do not agree"):
-            Series("", "first", x, x, form, base)  # type: ignore[arg-type]
-
-
 def test_names_and_labels_are_text() -> None:
     hostile = "\"'><script>alert(1)</script>&amp;"
     x = np.arange(2.0)

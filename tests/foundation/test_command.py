@@ -66,11 +66,6 @@ def test_a_signal_that_was_to_be_ignored_is_ignored_on(number: signal.Signals) -
         signal.signal(number, before)
 
 
-def test_other_faults_of_what_is_printed_are_faults() -> None:
-    with pytest.raises(ValueError, match="meant"), printing():
-        raise ValueError("meant")
-
-
 def _interrupted_by_whatever_is_raised(number: signal.Signals) -> None:
     """What Ray does where it waits."""
     try:

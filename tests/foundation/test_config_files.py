@@ -22,6 +22,7 @@ BAD = [
     (b"commission_bps: 5\n  sec: 3\n", " line 2: it is no YAML: mapping values are not allowed"),
     (b"a: 1\na: 2\n", " line 2: it is no YAML: found duplicate key a"),
     (b"a: 1\nb: \xff\n", ": it cannot be read: 'utf-8' codec can't decode byte 0xff"),
+    (b"# later\n", ": it holds no fees; see those in configs/fees"),
     (b"- a\n", ": it holds a list, and lines key: value are needed; see those in configs/"),
 ]
 
@@ -36,16 +37,6 @@ def test_a_file_that_holds_no_settings_is_refused_with_its_line(
     with pytest.raises(InputError) as refused:
         check_config_file(path, "fees")
     assert str(refused.value).startswith(f"own.yaml{says}")
-
-
-def test_an_empty_file_is_refused_and_one_of_settings_is_not(tmp_path: Path) -> None:
-    path = tmp_path / "own.yaml"
-    for content in ("", "# later\n"):
-        path.write_text(content)
-        with pytest.raises(InputError, match=r"own.yaml: it holds no fees; see those in configs/f"):
-            check_config_file(path, "fees")
-    path.write_text("commission_bps: 5\n")
-    check_config_file(path, "fees")
 
 
 @pytest.mark.parametrize("place", ["fees/own.yaml", "forecaster/own.yaml", "own.yaml"])

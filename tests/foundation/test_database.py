@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -70,36 +69,6 @@ def put_and_fail(database: Database, *, inner: bool) -> None:
             if inner:
                 raise KeyError
         raise KeyError
-
-
-def test_readers_see_whole_transactions_while_it_is_written(database: Database, path: Path) -> None:
-    """Two numbers of a row that are always written in two statements of one transaction."""
-    put(database, 0, 0)
-    seen: list[tuple[int, int]] = []
-    done = threading.Event()
-
-    def read() -> None:
-        while not done.is_set():
-            seen.extend(rows_of(path, "SELECT a, b FROM pairs"))
-
-    readers = [threading.Thread(target=read) for _ in range(3)]
-    for reader in readers:
-        reader.start()
-    try:
-        k = 0
-        # On a busy machine readers come to read seldom; a reader ends early by an error alone.
-        while k < 100 or (len(seen) <= 10 and all(reader.is_alive() for reader in readers)):
-            k += 1
-            with database.transaction():
-                database.execute("UPDATE pairs SET a = ?", (k,))
-                database.execute("UPDATE pairs SET b = ?", (k,))
-    finally:
-        done.set()
-        for reader in readers:
-            reader.join()
-    assert len(seen) > 10
-    assert all(a == b for a, b in seen)
-    refuse_spoilt(path)
 
 
 WRITER = """
@@ -208,17 +177,6 @@ def test_what_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
     with pytest.raises(DatabaseFailed, match="cannot be read"):
         rows_of(tmp_path / "none", "SELECT 1")
     assert not (tmp_path / "none").exists()
-
-
-def test_a_reader_changes_nothing(database: Database, path: Path) -> None:
-    with pytest.raises(DatabaseFailed, match="readonly"):
-        rows_of(path, "INSERT INTO pairs VALUES (1, 1)")
-
-
-def test_errors_of_others_pass_through_a_transaction(database: Database) -> None:
-    with pytest.raises(ValueError, match="mine") as caught, database.transaction():
-        raise ValueError("mine")
-    assert not isinstance(caught.value, DatabaseFailed)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from foundation.figures import (
     NONE,
@@ -82,15 +80,6 @@ ALLOWED = {  # data and refusals, not figures that are read
 )
 def test_a_figure_is_said_as_its_page_says_it(text: str, said: str) -> None:
     assert text == said
-
-
-@given(st.floats(allow_nan=False, allow_infinity=False), st.integers(0, 4), st.booleans())
-def test_a_number_is_python_s_own_rounding_and_nothing_has_no_sign(
-    value: float, places: int, sign: bool
-) -> None:
-    text = f"{value:{'+' if sign else ''},.{places}f}"
-    nothing = not text.strip("+-0.,")
-    assert number(value, places, sign=sign) == (text.lstrip("+-") if nothing else text)
 
 
 def test_no_page_or_report_writes_a_number_by_a_specification_of_its_own() -> None:

@@ -81,8 +81,6 @@ def test_a_folder_is_written_to_where_it_is_empty_or_an_earlier_runs(tmp_path: P
     (tmp_path / "notes.txt").touch()
     with pytest.raises(InputError, match=r"holds something else \(notes.txt\).*overwrite=true$"):
         check_output(tmp_path, "summary.json")
-    with pytest.raises(InputError, match=r"say --overwrite$"):
-        check_output(tmp_path, "training.json", word="--overwrite")
     check_output(tmp_path, "summary.json", overwrite=True)
     check_output(tmp_path)
     (tmp_path / "summary.json").write_text(RUN)

@@ -165,15 +165,6 @@ def test_an_address_that_is_none_ends_no_thread(url: str, unended: Callable[...,
     assert notices._thread.is_alive()
 
 
-def test_a_folder_that_cannot_be_written_keeps_no_alert_from_going_out(
-    ear: str, tmp_path: Path
-) -> None:
-    with Notices(None, ear, tmp_path / "nowhere") as notices:
-        notices.alert("halt", "now")
-        assert notices.flush(PATIENCE)
-    assert len(Ear.heard) == 1
-
-
 def test_what_else_is_said_of_a_standing_alert_is_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -160,7 +160,7 @@ def translated_errors(request: str, settings: BrokerSettings, keys: Keys | None)
     """
     from alpaca.common.exceptions import APIError
 
-    from foundation.connection_words import failures_in_words
+    from foundation.transport import failures_in_words
 
     def redact(text: str) -> str:
         return text if keys is None else keys.redact(text)
