@@ -9,13 +9,6 @@ from foundation.overrides import is_override
 
 PREVIEW = "preview"
 QUANTITY = "quantity"
-<<<<<<< HEAD
-=======
-ADVICE = (
-    f"settings are words as key=value, {PREVIEW} decides and sends nothing, and others are of"
-    " `python -m execution.live status`, clear and kill"
-)
->>>>>>> r-found
 
 
 def words_of(arguments: Sequence[str]) -> list[str]:
@@ -25,19 +18,11 @@ def words_of(arguments: Sequence[str]) -> list[str]:
         if word == PREVIEW:
             continue
         if not is_override(word):
-<<<<<<< HEAD
             raise InputError(
                 f"{word!r} is no setting as key=value and none of {PREVIEW}, {QUANTITY}; status,"
                 " clear and kill are words of `python -m execution.live`"
             )
         words.append(word)
-=======
-            raise InputError(f"{word!r} is no setting and no word of this command; {ADVICE}")
-        if word.startswith("account="):
-            words.append(f"account.source={word.removeprefix('account=')}")
-        else:
-            words.append(word)
->>>>>>> r-found
     # A later word wins: beside whatever else a preview is asked for, nothing is sent.
     return [*words, f"mode={PREVIEW}"] if PREVIEW in arguments else words
 

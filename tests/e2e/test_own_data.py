@@ -9,7 +9,7 @@ import pytest
 from foundation.compose import composed_config
 from foundation.errors import InputError
 from marketsimulator import BacktestSettings
-from tests.e2e.refused import answer_of
+from tests.e2e.refused import answer_of, refusal_of
 from tests.e2e.test_command_lines import ORIGINAL
 from tests.trainingdata.vendor_files import table, write
 from trainingdata.heads import HEADS
@@ -53,17 +53,6 @@ def test_files_that_leave_doubt_are_one_line_and_nothing_is_written(folder: Path
     assert "aaa_30m.csv: row 1: timestamp '2024-03-01 09:30:00' has no zone" in line
     assert line.endswith("name its zone: data.zone=America/New_York")
     assert sorted(path.name for path in folder.iterdir()) == ["aaa_30m.csv", "bbb-usdt.csv"]
-def test_symbols_between_commas_need_no_brackets_and_a_batch_says_what_it_read(
-    folder: Path,
-) -> None:
-    words = ("data.dir=aaa_30m.csv,bbb-usdt.csv", "symbols=AAA,BBB-USD", "forecaster=ewma")
-    span = ("start=2024-03-12", "end=2024-03-14", "data.zone=America/New_York")
-    told = (*words, *span, "output=made/here/f.parquet")
-    code, printed, said = answer_of("forecasting.batch", *told, cwd=folder)
-    assert code == 0, said
-    assert "Bars read" in printed
-    assert "BBBUSD: quoted in USDT" in printed
-    assert len(pd.read_parquet(folder / "made/here/f.parquet")) > 100
 
 
 @pytest.mark.first_example
