@@ -351,10 +351,10 @@ def _log(cycle: Cycle) -> None:
 
 @dataclass(frozen=True, slots=True)
 class LiveRequest:
-    """A composed configuration, and the words behind `quantity`, if that is asked for."""
+    """A composed configuration, and the words behind `quantity`; none where it is not asked for."""
 
     config: DictConfig
-    quantity: Sequence[str]
+    quantity: Sequence[str] | None
     overrides: Sequence[str]
 
 
@@ -369,15 +369,15 @@ def read(words: Sequence[str]) -> tuple[LiveRequest, None]:
             f"cycles: {config.cycles!r} is no whole number above 0; null goes on until it is told"
             " to stop"
         )
-    quantity = words[1:3] if is_quantity(words) else ()
+    quantity = words[1:3] if is_quantity(words) else None
     return LiveRequest(config, quantity, overrides), None
 
 
 def run(settings: LiveRequest) -> Result | None:
     """Run the configured mode, or size one symbol."""
     config = settings.config
-    if settings.quantity:
-        return quantity(settings)
+    if settings.quantity is not None:
+        return quantity(settings.quantity, settings.overrides)
     with one_line_errors(MODES[config.mode]):
         if config.mode != "dry":
             at_venue(config)
@@ -389,13 +389,13 @@ def run(settings: LiveRequest) -> Result | None:
     return None
 
 
-def quantity(settings: LiveRequest) -> Result:
+def quantity(words: Sequence[str], overrides: Sequence[str]) -> Result:
     """The quantity of one symbol to trade now, and why; nothing is sent."""
     try:
-        symbol, price = settings.quantity[0], float(settings.quantity[1])
+        symbol, price = words[0], float(words[1])
     except (IndexError, ValueError):
         raise InputError(
             "quantity: a symbol and its price in USD are needed, quantity NVDA 150"
         ) from None
-    answer = sized_quantity(symbol, price, *settings.overrides)
+    answer = sized_quantity(symbol, price, *overrides)
     return Result(sentences=[f"{answer.symbol} {answer.qty:+f}: {answer.why}"])

@@ -22,7 +22,7 @@ if __name__ == "__main__":
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Literal
 
@@ -35,7 +35,13 @@ from foundation.configuration import output_of, settings_of
 from foundation.errors import InputError, none_of
 from foundation.flags import Parser
 from foundation.settings import setting, settings_class
-from marketsimulator.results.stress_book import CHANGEABLE, account_book, run_book, run_settings
+from marketsimulator.results.stress_book import (
+    CHANGEABLE,
+    HeldBook,
+    account_book,
+    run_book,
+    run_settings,
+)
 from marketsimulator.results.stress_outcomes import Stress, stress
 from marketsimulator.results.stress_report import (
     loss_table,
@@ -46,6 +52,7 @@ from marketsimulator.results.stress_report import (
 from marketsimulator.results.stress_scenarios import Scenario
 from marketsimulator.settings import BacktestSettings
 from trainingdata.feed.endpoint import BrokerSettings, Keys
+from trainingdata.instruments import instrument
 
 JSON = "stress.json"
 
@@ -75,6 +82,16 @@ class StressSettings:
                 raise none_of("only", name, every)
         return tuple(each for name, each in every.items() if not self.only or name in self.only)
 
+    def of_book(self, book: HeldBook, terms: BacktestSettings) -> Stress:
+        """A book under what is chosen; a note says which symbols of the user's it does not hold."""
+        notes = [
+            f"own: {each.name}: {symbol} is not in the book; nothing of it moves"
+            for each in self.own
+            for symbol in each.symbols
+            if instrument(symbol).symbol not in book.symbols
+        ]
+        return stress(replace(book, notes=(*book.notes, *notes)), self.chosen, terms)
+
 
 OF_STRESS = tuple(each.name for each in fields(StressSettings))
 
@@ -91,13 +108,13 @@ def requested(config: DictConfig, words: Sequence[str]) -> Callable[[], Stress]:
     if runs:
         run = RunFolder(Path(runs[0]).expanduser())
         terms = run_settings(run, _changes(config, words))
-        return lambda: stress(run_book(run, settings.at, terms), settings.chosen, terms)
+        return lambda: settings.of_book(run_book(run, settings.at, terms), terms)
     if settings.at != "end":
         raise InputError(f"at: {settings.at} is of a run; an account is read as it is now")
     names = {each.name for each in fields(BacktestSettings)} - {"output"}
     terms = BacktestSettings.of(OmegaConf.masked_copy(config, sorted(names)))
     keys = Keys.of(os.environ)
-    return lambda: stress(account_book(settings.broker, keys, terms), settings.chosen, terms)
+    return lambda: settings.of_book(account_book(settings.broker, keys, terms), terms)
 
 
 def _changes(config: DictConfig, words: Sequence[str]) -> DictConfig:

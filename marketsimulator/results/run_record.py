@@ -106,7 +106,8 @@ def read_run(folder: Path) -> RunRecord:
 def _check_summary(content: Mapping[str, Any], path: Path) -> None:
     for name, kind in COMPARED.items():
         value = content.get(name)
-        if not isinstance(value, kind):
+        number = value if isinstance(value, float) else 0.0
+        if not isinstance(value, kind) or isinstance(value, bool) or not np.isfinite(number):
             raise DataError(f"{path}: no summary of a backtest: {name} is {value!r}")
 
 

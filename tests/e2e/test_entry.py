@@ -33,6 +33,7 @@ HERE = "broker.url_override=http://127.0.0.1:9"  # where nobody answers
     [
         (["status"], "python -m execution.live"),
         (["preveiw"], "preveiw"),
+        (["quantity"], "a symbol and its price in USD are needed"),
         (["symbols=[SYA]", "+positions.SYA=1", "+positions.sya=2"], "SYA is there twice"),
         (["mode=live"], "say so once more with confirm_live=true"),
         (["mode=live", "confirm_live=true"], "mode=live trades no paper account"),

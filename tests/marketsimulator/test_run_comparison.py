@@ -194,6 +194,8 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "holds no summary.json": lambda run: (run / "summary.json").unlink(),
     "summary.json: no JSON": lambda run: (run / "summary.json").write_text("{"),
     "costs is None": lambda run: resummed(run, costs=None),
+    "trades is True": lambda run: resummed(run, trades=True),
+    "costs is nan": lambda run: resummed(run, costs=float("nan")),
     "is of another run than": lambda run: resummed(run, **{DIGESTS: {"equity.parquet": "0" * 64}}),
     "equity.parquet: cannot be read": lambda run: (run / "equity.parquet").write_text("no"),
     "equity.parquet: there is none": lambda run: (run / "equity.parquet").unlink(),

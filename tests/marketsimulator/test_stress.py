@@ -316,13 +316,14 @@ def test_a_book_is_that_of_the_end_of_an_instant_or_the_one_with_the_most_levera
 
 
 def test_the_command_leaves_its_figures(run: Path, tmp_path: Path) -> None:
-    own = '{name: coin, stocks: -0.3, symbols: {BBB: -0.5}, source: "an assumption"}'
+    own = '{name: coin, stocks: -0.3, symbols: {BBB: -0.5, GONE: -0.9}, source: "an assumption"}'
     words = ("at=2024-10-04", f"own=[{own}]", "only=[coin,gap]", "output=out")
     for _ in range(2):
         code, printed, said = answer_of("marketsimulator.stress", str(run), *words, cwd=tmp_path)
         assert code == 0, said
     first = printed.splitlines()[0]
     assert first.startswith("Worst case: coin loses $102,000.00, "), "the shipped one is replaced"
+    assert "own: coin: GONE is not in the book; nothing of it moves" in printed
     found = json.loads((tmp_path / "out/stress.json").read_text())
     assert [each["name"] for each in found["scenarios"]] == ["gap", "coin"]
     assert found["claim"] == first
