@@ -173,15 +173,20 @@ class AlpacaServer(PracticeServer):
         self.venue.record.list_late(kinds)
 
     def _flag_asset(self, asked: Asked) -> None:
-        """Set what an asset allows: {"symbol": "NVDA", "shortable": false, …}."""
+        """Set what an asset allows: {"symbol": "NVDA", "tradable": false, "shortable": false, …}.
+
+        "halted": orders wait.
+        """
         body = asked.json_object()
         symbol = instrument(str(body.get("symbol"))).symbol
         flags = {key: value for key, value in body.items() if key != "symbol"}
-        served = symbol in self.venue.market.bars.symbols and not set(flags) - set(FLAGS)
+        served = symbol in self.venue.market.bars.symbols and not set(flags) - {*FLAGS, "halted"}
         if not served or not all(isinstance(value, bool) for value in flags.values()):
             names = ", ".join(FLAGS)
-            needed = f"a symbol of this venue with {names}, true or false, is needed"
+            needed = f"a symbol of this venue with {names} or halted, true or false, is needed"
             raise Refused(422, None, needed)
+        if "halted" in flags:
+            self.venue.halt(symbol, flags.pop("halted"))
         self.venue.flags[symbol] = {**self.venue.flags.get(symbol, {}), **flags}
 
 

@@ -116,11 +116,11 @@ def bars_answer(
     symbols = [symbol for symbol in symbols if symbol in past.symbols]
     if symbols and adjustment != "raw":
         past = split_adjusted(past.only(symbols), venue.market.actions)
-    return {symbol: _rows(past, symbol, start, end, latest) for symbol in symbols}
+    return {symbol: _rows(venue, past, symbol, start, end, latest) for symbol in symbols}
 
 
 def _rows(
-    past: Bars, symbol: str, start: np.datetime64, end: np.datetime64, latest: int
+    venue: Venue, past: Bars, symbol: str, start: np.datetime64, end: np.datetime64, latest: int
 ) -> list[Response]:
     """Bars of one symbol in Alpaca's words."""
     s = past.symbols.index(symbol)
@@ -130,6 +130,9 @@ def _rows(
     values = values[near:]
     begins = past.clock(past.instruments[s].kind).started_at(times)
     within = (begins >= start) & (begins <= end)
+    # The panel has bars of the time in which a test has halted the symbol; the venue has none.
+    for since, until in venue.halts.get(symbol, []):
+        within &= (times <= since) | (False if until is None else times > until)
     rows = np.flatnonzero(within)[-latest:]  # with 0 all of them
     if past.timeframe.daily and latest:
         begins = times - MINUTE  # the venue's latest bar is of a minute

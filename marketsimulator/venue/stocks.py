@@ -62,6 +62,7 @@ class Venue:
     tickets: orders of stocks and coins by client_order_id, in the order they came.
     entries: signed quantity and mean price (USD) of what is held, by symbol.
     flags: what assets allow where that is not everything, by symbol.
+    halts: from and until when (None: still) a symbol did not trade.
     """
 
     def __init__(self, settings: BacktestSettings, market: Market) -> None:
@@ -78,6 +79,7 @@ class Venue:
         self.tickets: dict[str, Ticket] = {}
         self.record = Record(lambda: self.now)
         self.flags: dict[str, dict[str, bool]] = {}
+        self.halts: dict[str, list[tuple[np.datetime64, np.datetime64 | None]]] = {}
         self.entries: dict[str, tuple[Decimal, float]] = {}
         self._working: dict[str, Ticket] = {}
         self._fills_seen = 0
@@ -195,6 +197,17 @@ class Venue:
         }
         flags |= self.flags.get(symbol, {})
         return Asset(symbol, **flags, increment=BILLIONTH, smallest=BILLIONTH)
+
+    def halt(self, symbol: str, halted: bool) -> None:
+        """Stop trading in a symbol from now on, or resume it: orders wait, and it has no bars."""
+        spans = self.halts.setdefault(symbol, [])
+        if halted == bool(spans and spans[-1][1] is None):
+            return
+        if halted:
+            spans.append((self.now, None))
+        else:
+            spans[-1] = (spans[-1][0], self.now)
+        self.broker.halt(symbol, halted)
 
     def _note_row(self) -> None:
         """Write down what an instant brought or cost beside trades."""

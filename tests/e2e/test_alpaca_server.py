@@ -23,7 +23,7 @@ from alpaca.trading.requests import (
     TrailingStopOrderRequest,
 )
 
-from tests.e2e.practice import KEYS, OPENING, Practice, Start, broker, order, trading
+from tests.e2e.practice import KEYS, OPENING, Practice, Start, broker, buy, order, trading
 
 OPEN = GetOrdersRequest(status=QueryOrderStatus.OPEN)
 
@@ -112,6 +112,31 @@ def test_every_type_of_order_is_taken_and_shown_as_it_was_asked(practice: Start)
     for waiting in client.get_orders():
         client.cancel_order_by_id(waiting.id)
     assert client.get_orders() == []
+
+
+def test_a_halt_lets_orders_wait_and_shows_no_bars_until_it_ends(practice: Start) -> None:
+    here = practice()
+    here.advance(OPENING)
+    client = trading(here)
+    stocks = StockHistoricalDataClient(KEYS.key, KEYS.secret, url_override=here.url)
+
+    def latest() -> str:
+        bars = stocks.get_stock_latest_bar(StockLatestBarRequest(symbol_or_symbols="SYA"))
+        return f"{bars['SYA'].timestamp:%H:%M}"
+
+    def halt(halted: bool) -> None:
+        assert requests.post(
+            f"{here.url}/control/assets", json={"symbol": "SYA", "halted": halted}, timeout=10
+        ).ok
+
+    halt(True)
+    waits = client.submit_order(buy(client_order_id="waits"))
+    here.advance("2024-02-20T18:30:00Z")
+    assert (client.get_order_by_id(waits.id).status, latest()) == ("new", "14:30")
+    assert client.submit_order(buy("SYB")).status == "filled"
+    halt(False)
+    here.advance("2024-02-20T20:30:00Z")
+    assert (client.get_order_by_id(waits.id).status, latest()) == ("filled", "19:30")
 
 
 def test_bars_are_raw_or_adjusted_for_splits_as_asked(practice: Start, tmp_path: Path) -> None:

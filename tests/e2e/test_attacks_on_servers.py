@@ -152,7 +152,7 @@ FIELDS = {
     "advance": ("steps", "to"),
     "faults": ("kind", "count", "method", "path", "status", "seconds", "state"),
     "activities": ("late",),
-    "assets": ("symbol", "tradable", "other"),
+    "assets": ("symbol", "tradable", "halted", "other"),
 }
 
 
