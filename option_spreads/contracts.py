@@ -14,7 +14,6 @@ from foundation.command import start
 if __name__ == "__main__":
     start("option_spreads.contracts")
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -160,11 +159,11 @@ def read(words: Sequence[str]) -> tuple[AccountRequest, None]:
     overrides = [word for word in words if is_override(word)]
     settings = autoscaling_settings(*overrides)
     request = AccountRequest((modes or ["PAPER"])[0], (tasks or [""])[0], settings)
-    said = any(word.startswith(f"{CAPITAL}=") for word in overrides) or CAPITAL in os.environ
-    if request.task == "recover" and request.mode.upper() == "LIVE" and not said:
+    named_capital = any(word.startswith(f"{CAPITAL}=") for word in overrides)
+    if request.task == "recover" and request.mode.upper() == "LIVE" and not named_capital:
         raise InputError(
-            f"{CAPITAL}: recover LIVE confirms a balance of real money; name the USD that the"
-            " account began with"
+            f"{CAPITAL}: recover LIVE confirms a balance of real money; name what the account"
+            f" began with, {CAPITAL}=USD"
         )
     return request, None
 
