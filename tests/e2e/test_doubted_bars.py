@@ -158,6 +158,23 @@ def test_a_bad_last_bar_that_the_venues_price_denies_moves_no_other_symbol(
         assert gross <= ceiling * (1 + 1e-9)
 
 
+@pytest.mark.first_example
+@pytest.mark.parametrize(("price", "factor"), ODD)
+def test_no_price_of_a_bad_bar_moves_another_symbol(
+    practice: Start,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    without: Callable[[str], Passed],
+    price: str,
+    factor: float,
+) -> None:
+    spoil(monkeypatch, "2024-02-20T15:30", factor, price)
+    spoilt = Passed.of(practice, tmp_path / "spoilt")
+    assert spoilt.decides_as(without("2024-02-20T15:30"))
+    ((said,),) = spoilt.alerts()
+    assert "SYA: its bars end at" in said
+
+
 def filed(folder: Path, *odd: tuple[int, str, float], without: int | None = None) -> Path:
     """Files of three symbols; SYA's with prices of some rows times a factor, or without a row."""
     folder.mkdir(parents=True)

@@ -17,8 +17,9 @@ from event_contracts.trading.manager import BEGINNING, AccountBooks, KalshiMulti
 from event_contracts.trading.orders import LimitOrder, MarketView, Outcome
 from execution.journal.orders import is_same
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
+from tests.e2e.faults import NEVER
 from tests.e2e.kalshi_desk import POST, KalshiStand, kalshi_stand, order
-from tests.e2e.kalshi_schedule import NEVER, schedule
+from tests.e2e.kalshi_schedule import schedule
 from tests.event_contracts.practice import CREATE, body_of
 
 D = Decimal
