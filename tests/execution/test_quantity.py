@@ -225,7 +225,7 @@ def test_the_environment_chooses_the_legacy_rule_and_the_leverage(
     assert sized() == 100
     for name, value, says in (
         ("RISK_MULTIPLIER", "lots", "sizing.risk_multiplier: 'lots'"),
-        ("MAX_INTRADAY_LEVERAGE", "-4", "limits.intraday_leverage: -4"),
+        ("MAX_INTRADAY_LEVERAGE", "-4", "limits.intraday_leverage: '-4'"),
         ("USE_ENHANCED_KELLY_SIZING", "maybe", "sizing.enhanced: 'maybe'"),
     ):
         with monkeypatch.context() as patch:
