@@ -1,4 +1,4 @@
-"""Write docs/SETTINGS.md, every key of every configuration, from the settings classes.
+"""Write docs/SETTINGS.md, every key of every configuration, and configs/classes.json, from classes.
 
 make settings-page
 """
@@ -7,27 +7,75 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from pydantic import TypeAdapter
-from pydantic.fields import FieldInfo
 
+from event_contracts.compare import ComparisonSettings
+from event_contracts.practice_server import KalshiVenueSettings
+from event_contracts.trade import KalshiTradingSettings
+from event_contracts.train import TrainingSettings
+from execution.live.settings import LiveSettings
+from forecasting.batch import BatchSettings
+from forecasting.evaluate import EvaluationSettings
 from foundation.configuration import OVERWRITE_KEY
-from foundation.declared import CONFIGS, classes_of, keys_of, plain_value
-from foundation.registry import registered
-from foundation.settings import settings_in
+from foundation.declared import CONFIGS, FILE
+from foundation.refusals import settings_in
+from foundation.settings import NO_KEY
+from marketsimulator.compare import ComparedRuns
+from marketsimulator.drift import ComparisonWords
+from marketsimulator.settings import BacktestSettings
+from marketsimulator.stress import StressSettings
+from option_spreads.autoscaler.rules import AutoscalingSettings
+from option_spreads.backtest import SpreadSettings
+from option_spreads.selling.settings import SellingSettings
+from option_spreads.simulation.desk import PracticeSettings
+from option_spreads.simulation.resampled_accounts import MonteCarloSettings
 
 PAGE = Path(__file__).resolve().parent / "SETTINGS.md"
+_TIME = "-${now:%Y%m%dT%H%M%S}"
 NO_SETTINGS = {"defaults", "hydra", OVERWRITE_KEY}
 
 HEAD = "key | value | meaning\n--- | --- | ---"
-_WORDS = {"number": "number", "integer": "whole", "string": "text", "object": "mapping"}
-_WORDS |= {"boolean": "`true`, `false`", "null": "`null`", "": "anything"}
+_WORDS = {"number": "number", "integer": "whole", "boolean": "`true`, `false`"}
+_WORDS |= {"string": "text", "null": "`null`", "object": "mapping"}
 _BOUNDS = (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
+_OF: Mapping[str, type[Any] | tuple[type[Any], ...]] = {
+    "null": type(None),
+    "boolean": bool,
+    "integer": int,
+    "number": (int, float, Decimal),
+    "string": str,
+    "array": (list, tuple),
+    "object": Mapping,
+}
+
+# A configuration's settings, a key being that of the first class that has it.
+CLASSES: Mapping[str, tuple[type[Any], ...]] = {
+    "backtest": (BacktestSettings,),
+    "compare": (ComparedRuns, BacktestSettings),
+    "batch": (BatchSettings,),
+    "evaluate": (EvaluationSettings,),
+    "venue": (PracticeSettings,),
+    "live": (LiveSettings, BacktestSettings),
+    "drift": (ComparisonWords, LiveSettings, BacktestSettings),
+    "stress": (StressSettings, BacktestSettings),
+    "autoscaling": (AutoscalingSettings,),
+    "spreads": (SpreadSettings,),
+    "sell_spreads": (SellingSettings,),
+    "monte_carlo": (MonteCarloSettings,),
+    "trade_kalshi": (KalshiTradingSettings,),
+    "kalshi_train": (TrainingSettings,),
+    "kalshi_compare": (ComparisonSettings,),
+    "kalshi_venue": (KalshiVenueSettings,),
+}
 
 INTRODUCTION = """# Settings
 
@@ -41,89 +89,155 @@ whole ones, 0…1 for both ends, >0…<1 for neither, `[]` and `null` alone for 
 
 ## Commands
 
-A configuration has the keys of its classes, with what its file says instead of their defaults
-(`--cfg job`); `overwrite=true` lets its `output` replace something else."""
+A configuration has the keys of its classes, and appends the time to their `output`;
+`overwrite=true` lets that replace something else."""
 
 
-def own_keys(kind: type[Any]) -> dict[str, FieldInfo]:
+def bases_of(kind: type[Any]) -> list[type[Any]]:
+    """The settings classes whose keys a class has as well."""
+    return [base for base in kind.__bases__ if dataclasses.is_dataclass(base)]
+
+
+def own_keys(kind: type[Any]) -> list[str]:
     """The keys that a class has beside those of its bases."""
-    own = inspect.get_annotations(kind)
-    return {key: field for key, field in keys_of(kind).items() if key in own}
+    return [key for key in schemas_of(kind) if key in _own(kind)]
 
 
-def every_class() -> dict[str, type[Any]]:
-    """The settings classes of all configurations, by name, each once."""
-    every = (kind for name in registered("SETTINGS") for kind in classes_of(name))
-    return {name: kind for each in every for name, kind in with_inner(each).items()}
+def schemas_of(kind: type[Any]) -> dict[str, Any]:
+    """The JSON schema of every key of a settings class."""
+    schema = TypeAdapter(kind).json_schema()
+    fields = schema.get("properties") or schema["$defs"][kind.__name__]["properties"]
+    return {key: _as_number(value) for key, value in fields.items() if NO_KEY not in value}
 
 
-def with_inner(kind: type[Any]) -> dict[str, type[Any]]:
+def _as_number(schema: dict[str, Any]) -> dict[str, Any]:
+    """A decimal's schema, which is a number's or a text's that reads as one, as the number's."""
+    number, *others = schema.get("anyOf", [{}])
+    is_decimal = number.get("type") == "number" and [each["type"] for each in others] == ["string"]
+    kept = {word: value for word, value in schema.items() if word != "anyOf"}
+    return kept | number if is_decimal else schema
+
+
+def plain_schemas(kind: type[Any]) -> dict[str, Any]:
+    """The schemas of a class's own keys, with plain defaults, and classes by their names."""
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    return {
+        key: _without_titles(value) | _plain_default(fields[key])
+        for key, value in schemas_of(kind).items()
+        if key in _own(kind)
+    }
+
+
+def _without_titles(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_without_titles(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {
+        word: _without_titles(value)
+        for word, value in schema.items()
+        if word not in ("title", "default")
+    }
+    if "$ref" in kept:
+        kept["$ref"] = kept["$ref"].rpartition("/")[2]
+    return kept
+
+
+def _plain_default(field: Any) -> dict[str, Any]:
+    if field.default_factory is not dataclasses.MISSING:
+        return {"default": field.default_factory()}
+    return {} if field.default is dataclasses.MISSING else {"default": plain_value(field.default)}
+
+
+def plain_value(value: Any) -> Any:
+    """A default as YAML has it; of settings the keys that differ from their class."""
+    if dataclasses.is_dataclass(value):
+        return {
+            field.name: plain_value(getattr(value, field.name))
+            for field in dataclasses.fields(value)
+            if getattr(value, field.name) != field.default
+        }
+    if isinstance(value, list | tuple):
+        return [plain_value(each) for each in value]
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    return value
+
+
+def _own(kind: type[Any]) -> Mapping[str, Any]:
+    return inspect.get_annotations(kind)
+
+
+def classes_of(kind: type[Any]) -> dict[str, type[Any]]:
     """A settings class, its bases and all that their fields are of, by name, each once."""
     found = {kind.__name__: kind}
-    inner = (settings_in(field.annotation) for field in keys_of(kind).values())
-    for other in (*_bases_of(kind), *inner):
+    inner = (settings_in(field.type) for field in dataclasses.fields(kind))
+    for other in (*bases_of(kind), *inner):
         if other is not None:
-            found |= with_inner(other)
+            found |= classes_of(other)
     return found
-
-
-def _bases_of(kind: type[Any]) -> list[type[Any]]:
-    return [base for base in kind.__bases__ if dataclasses.is_dataclass(base)]
 
 
 def table_of(kind: type[Any]) -> str:
     """The table of a settings class: a row a key of its own, as schema and default say."""
-    schema = TypeAdapter(kind).json_schema()
-    schemas = schema.get("properties") or schema["$defs"][kind.__name__]["properties"]
-    rows = (
-        (f"`{key}`", _value(schemas[key], field), field.description or "")
-        for key, field in own_keys(kind).items()
-    )
-    return "\n".join(
-        [HEAD, *(" | ".join(each.replace("|", "\\|") for each in row) for row in rows)]
-    )
+    rows = schemas_of(kind)
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    return "\n".join([HEAD, *(_row(name, rows[name], fields[name]) for name in own_keys(kind))])
 
 
-def _value(schema: Mapping[str, Any], field: FieldInfo) -> str:
+def _row(name: str, schema: Mapping[str, Any], field: Any) -> str:
+    cells = (f"`{name}`", _value(schema, field), schema.get("description", ""))
+    return " | ".join(cell.replace("|", "\\|") for cell in cells)
+
+
+def _value(schema: Mapping[str, Any], field: Any) -> str:
     """The default, and what a key takes beside it as far as the default does not show that."""
     if "$ref" in schema:
         return _type(schema)
+    has_factory = field.default_factory is not dataclasses.MISSING
+    default = field.default_factory() if has_factory else field.default
     kinds = schema.get("anyOf", [schema])
-    if field.is_required():
-        return "needed: " + " or ".join(map(_type, kinds))
-    default = field.get_default(call_default_factory=True, validated_data={})
-    taken = (part for kind in kinds for part in _beside(kind, default))
-    return ", ".join(dict.fromkeys([_shown(default), *taken]))
+    if default is dataclasses.MISSING:
+        return "needed: " + " or ".join(map(_taken, kinds))
+    own = [kind for kind in kinds if _is_of(default, kind)]
+    others = [_taken(kind) for kind in kinds if kind not in own and not _is_text(kind)]
+    return ", ".join([*(_with_default(default, kind) for kind in own), *others])
 
 
-def _beside(kind: Mapping[str, Any], default: Any) -> list[str]:
-    """What a type takes, where a default of it does not say so."""
+def _is_text(kind: Mapping[str, Any]) -> bool:
+    return kind.get("type") == "string" and not _choices(kind)
+
+
+def _is_of(default: Any, kind: Mapping[str, Any]) -> bool:
     if words := _choices(kind):
-        return words
-    text = _type(kind)
-    is_plain = text.removeprefix("list of ") in _WORDS.values() and text != _WORDS["null"]
-    is_clear = text.endswith("text") or default not in (None, ())
-    if is_plain and is_clear:
-        return []
-    return [text if default is None else text.removeprefix("whole ")]
+        return default in words
+    name = kind.get("type", "")
+    is_flag = isinstance(default, bool)
+    return isinstance(default, _OF.get(name, ())) and is_flag == (name == "boolean")
 
 
-def _type(schema: Mapping[str, Any]) -> str:
-    """What a type takes: words, numbers within bounds, a class, several of them."""
-    if "$ref" in schema:
-        return _link(schema["$ref"].rpartition("/")[2])
-    if "anyOf" in schema:
-        return " or ".join(dict.fromkeys(map(_type, schema["anyOf"])))
-    if "items" in schema or "prefixItems" in schema:
-        inner = schema.get("prefixItems", [schema.get("items", {})])
-        return f"list of {' and '.join(dict.fromkeys(map(_type, inner)))}"
-    word, bounds = _WORDS.get(schema.get("type", ""), ""), _bounds(schema)
-    words = ", ".join(_choices(schema)) or word
-    return bounds if bounds and word == "number" else f"{words} {bounds}".strip()
+def _with_default(default: Any, kind: Mapping[str, Any]) -> str:
+    """A default and what else its type takes; 20.0 stands for any number, 20 for a whole one."""
+    if words := _choices(kind):
+        return ", ".join([f"`{default}`", *(f"`{word}`" for word in words if word != default)])
+    if kind["type"] == "number" and float(default).is_integer():
+        return f"`{int(default)}.0` {_bounds(kind)}".strip()
+    if kind["type"] == "array":
+        inner = _type(kind).removeprefix("list ")
+        shown = yaml_text(default)
+        is_clear = inner == "of text" or (default and not inner.startswith("of ["))
+        return shown if is_clear else f"{shown} {inner}"
+    return f"{yaml_text(default)} {_bounds(kind)}".strip()
 
 
-def _choices(kind: Mapping[str, Any]) -> list[str]:
-    return [f"`{word}`" for word in kind.get("enum", [kind["const"]] if "const" in kind else [])]
+def _taken(kind: Mapping[str, Any]) -> str:
+    """A type with its bounds."""
+    bounds = _bounds(kind)
+    return bounds if bounds and kind["type"] == "number" else f"{_type(kind)} {bounds}".strip()
+
+
+def _choices(kind: Mapping[str, Any]) -> list[Any]:
+    return list(kind.get("enum", [kind["const"]] if "const" in kind else []))
 
 
 def _bounds(kind: Mapping[str, Any]) -> str:
@@ -137,40 +251,159 @@ def _bounds(kind: Mapping[str, Any]) -> str:
     return low or high
 
 
-def _shown(value: Any) -> str:
-    """A default as it stands in YAML, on one line."""
+def _type(schema: Mapping[str, Any]) -> str:
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        return f"[{name}](#{name.lower()})"
+    if words := _choices(schema):
+        return ", ".join(f"`{word}`" for word in words)
+    if "anyOf" in schema:
+        return " or ".join(dict.fromkeys(map(_type, schema["anyOf"])))
+    if schema.get("type") == "array":
+        inner = schema.get("prefixItems", [schema.get("items", {})])
+        return f"list of {' and '.join(dict.fromkeys(map(_type, inner)))}"
+    return _WORDS.get(schema.get("type", ""), "anything")
+
+
+def yaml_text(value: Any) -> str:
+    """A value as it stands in YAML, on one line."""
     if isinstance(value, list | tuple) and any(map(dataclasses.is_dataclass, value)):
         return f"{len(value)} row{'s' if len(value) > 1 else ''}"
-    text = yaml.safe_dump(plain_value(value), default_flow_style=True, width=10_000)
-    return f"`{text.removesuffix('...' + chr(10)).strip()}`"
+    return f"`{_flow(value)}`"
+
+
+def _flow(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return str(value).lower().replace("none", "null")
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_flow, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key}: {_flow(part)}' for key, part in value.items())}}}"
+    text = f"{value:.12g}" if isinstance(value, float) else str(value)
+    return re.sub(r"\$\{now:[^}]*\}", "TIME", text) or '""'
 
 
 def page() -> str:
     """The page as it should be now."""
-    parts = [INTRODUCTION, *map(_section, registered("SETTINGS"))]
-    for name, kind in sorted(every_class().items()):
+    parts = [INTRODUCTION, *map(_section, CLASSES)]
+    for name, kind in sorted(_all_classes().items()):
         if own_keys(kind):
-            about = (inspect.getdoc(kind) or "").splitlines()[0]
-            bases = " and ".join(_link(base.__name__) for base in _bases_of(kind) if own_keys(base))
-            parts += [f"## {name}", f"{about} Includes {bases}." if bases else about]
-            parts += [table_of(kind)]
+            about = cast(str, kind.__doc__).splitlines()[0]
+            parts += [f"## {name}", about + _bases_text(bases_of(kind)), table_of(kind)]
     return "\n\n".join(parts) + "\n"
 
 
-def _link(name: str) -> str:
-    return f"[{name}](#{name.lower()})"
+def _all_classes() -> dict[str, type[Any]]:
+    every = (kind for kinds in CLASSES.values() for kind in kinds)
+    return {name: each for kind in every for name, each in classes_of(kind).items()}
+
+
+def _bases_text(bases: Iterable[type[Any]]) -> str:
+    words = " and ".join(map(_link, filter(own_keys, bases)))
+    return f" Includes {words}." if words else ""
+
+
+def _link(kind: type[Any]) -> str:
+    return f"[{kind.__name__}](#{kind.__name__.lower()})"
 
 
 def _section(name: str) -> str:
-    """A configuration: what its file says it is for, its classes, and what the file alone has."""
+    """A configuration: what its file says it is for, its classes, and what the file alone says."""
     text = (CONFIGS / f"{name}.yaml").read_text()
     about = " ".join(line.removeprefix("# ") for line in text.splitlines() if line.startswith("#"))
-    links = ", ".join(_link(kind.__name__) for kind in classes_of(name))
-    known = NO_SETTINGS | keys_of(*classes_of(name)).keys()
-    said = re.findall(r"^(\w+):.*?[ ]# *(.+)$", text, re.MULTILINE)
-    beside = [f"- `{key}`: {meaning}" for key, meaning in said if key not in known]
-    return "\n\n".join([f"### {name}", f"{about} {links}.", *filter(None, ["\n".join(beside)])])
+    parts = [f"### {name}", f"{about} {', '.join(map(_link, CLASSES[name]))}."]
+    beside = _beside(name)
+    parts += ["\n".join(f"- `{key}`: {said}" for key, said in beside.items())] if beside else []
+    without = NO_SETTINGS | beside.keys()
+    listed = {key: value for key, value in _listed(name).items() if key not in without}
+    instead = [
+        f"`{key}: {value}`" for key, value in _leaves(listed) if not str(value).endswith(_TIME)
+    ]
+    parts += [f"Its file says: {', '.join(instead)}."] if instead else []
+    return "\n\n".join(parts)
+
+
+def _leaves(values: Mapping[str, Any], group: str = "") -> Iterator[tuple[str, Any]]:
+    """Every setting with its value, under its dotted key; of a list how many entries it has."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{group}{key}.")
+        elif isinstance(value, list):
+            yield f"{group}{key}", f"[{len(value)} entries]"
+        else:
+            yield f"{group}{key}", "null" if value is None else value
+
+
+def _beside(name: str) -> dict[str, str]:
+    """The keys that a file has beside those of its classes, and what it says of them."""
+    known = {field.name for kind in CLASSES[name] for field in fields(kind)}
+    text = (CONFIGS / f"{name}.yaml").read_text()
+    said = dict(re.findall(r"^(\w+):.*?[ ]# *(.+)$", text, re.MULTILINE))
+    known |= NO_SETTINGS
+    own = [key for key in _listed(name) if key not in known]
+    return {key: said[key] for key in own if key in said}
+
+
+def _listed(name: str) -> dict[str, Any]:
+    """What a configuration's own file holds."""
+    return cast(dict[str, Any], yaml.safe_load((CONFIGS / f"{name}.yaml").read_text()))
+
+
+def declarations() -> str:
+    """The file of classes as it should be now: `foundation.declared` reads it."""
+    configurations = {
+        name: {"classes": _names(kinds), "own": _beneath(name)} for name, kinds in CLASSES.items()
+    }
+    every = sorted(_all_classes().items())
+    bases = {name: _names(bases_of(kind)) for name, kind in every}
+    tables = {name: _lines(plain_schemas(kind)) for name, kind in every}
+    parts = {
+        "configurations": _lines(configurations),
+        "bases": _lines(bases),
+        "classes": _object(tables),
+    }
+    return _object(parts) + "\n"
+
+
+def _names(kinds: Iterable[type[Any]]) -> list[str]:
+    return [kind.__name__ for kind in kinds]
+
+
+def _lines(values: Mapping[str, Any]) -> str:
+    """JSON with a line a key."""
+    return _object({key: json.dumps(value) for key, value in values.items()})
+
+
+def _object(values: Mapping[str, str]) -> str:
+    """JSON of values that are JSON already."""
+    rows = [f"{json.dumps(key)}: {value}" for key, value in values.items()]
+    return "{\n" + ",\n".join(rows) + "\n}"
+
+
+def _beneath(name: str) -> list[str]:
+    """The keys whose defaults lie beneath a file.
+
+    Those that an earlier file has are not among them, nor is what a choice of files holds or what
+    the file leaves to be named, ???.
+    """
+    first, *others = CLASSES[name]
+    others += [kinds[0] for kinds in CLASSES.values() if kinds[0] in first.__mro__[1:]]
+    if _earliest(first) != name:
+        return []
+    there = {key for kind in others for key in schemas_of(kind)}
+    there |= {key for key, value in _listed(name).items() if value == "???"}
+    return [key for key in schemas_of(first) if key not in there and not (CONFIGS / key).is_dir()]
+
+
+def _earliest(kind: type[Any]) -> str:
+    return next(name for name, kinds in CLASSES.items() if kinds[0] is kind)
+
+
+def main() -> None:
+    """Write both."""
+    PAGE.write_text(page())
+    FILE.write_text(declarations())
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page())
+    main()

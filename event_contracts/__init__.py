@@ -35,6 +35,7 @@ COMMANDS = {
         config="kalshi_venue",
         interrupted="the server is down",
         private=True,
+        flags={"folder": "--folder", "markets": "--markets", "starting_cash": "--capital"},
     ),
     "kalshi_train": Command(
         "event_contracts.train",
@@ -54,12 +55,6 @@ COMMANDS = {
         private=True,
         needs={"gymnasium": "rl"},
     ),
-}
-SETTINGS = {
-    "trade_kalshi": ["event_contracts.trade:KalshiTradingSettings"],
-    "kalshi_train": ["event_contracts.train:TrainingSettings"],
-    "kalshi_compare": ["event_contracts.compare:ComparisonSettings"],
-    "kalshi_venue": ["event_contracts.practice_server:KalshiVenueSettings"],
 }
 
 __getattr__, __dir__, __all__ = public(__name__)

@@ -353,7 +353,7 @@ class Practice:
 
 def read(words: Sequence[str]) -> tuple[Practice, None]:
     """The settings that flags and words name, and where the server listens."""
-    parser = ServingParser(port=8001)
+    parser = ServingParser("event_contracts.practice_server", port=8001)
     parser.add_argument("--key-file")
     parser.add_argument("--folder")
     parser.add_argument("--markets", nargs="+", default=[])
@@ -367,7 +367,7 @@ def read(words: Sequence[str]) -> tuple[Practice, None]:
         "markets": arguments.markets,
         "starting_cash": arguments.capital,
     }
-    config = composed_config("kalshi_venue", overrides_of_flags(flags, arguments.overrides))
+    config = composed_config("kalshi_venue", [*overrides_of_flags(flags), *arguments.overrides])
     return Practice(KalshiVenueSettings.of(config), arguments.key_file, serving), None
 
 

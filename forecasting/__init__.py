@@ -36,9 +36,5 @@ COMMANDS = {
         hydra=True,
     ),
 }
-SETTINGS = {
-    "batch": ["forecasting.batch:BatchSettings"],
-    "evaluate": ["forecasting.evaluate:EvaluationSettings"],
-}
 
 __getattr__, __dir__, __all__ = public(__name__)

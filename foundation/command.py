@@ -13,7 +13,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -90,14 +90,17 @@ def _answer_or_refuse(command: Command, words: list[str]) -> None:
     if command.config is not None:
         refuse_words(words)
         refuse_repeated(words)
+    if any(word.partition("=")[0] in SHOW_FLAGS for word in words):
+        _show_settings(command, words)
     for library, extra in command.needs.items():
         if importlib.util.find_spec(library) is None:
             raise InputError(
                 f"{library} is not installed: {command.module} needs pip install"
                 f" 'kelly-chronos[{extra}]'"
             )
-    if any(word.partition("=")[0] in SHOW_FLAGS for word in words):
-        _show_settings(command, words)
+    if command.config is not None:
+        with _named_by_flags(command, words):
+            _refuse_values(command.config, _overrides(command, words))
 
 
 def _asks_hydra(words: Sequence[str]) -> bool:
@@ -106,6 +109,20 @@ def _asks_hydra(words: Sequence[str]) -> bool:
         word.startswith("-") or word.lstrip("+~").startswith("hydra") or "${hydra:" in word
         for word in words
     )
+
+
+def _refuse_values(config: str, words: Sequence[str]) -> None:
+    """Refuse settings that do not fit, of one run without flags, before the work is loaded."""
+    if any(word.startswith("-") or "${hydra:" in word for word in words):
+        return
+    overrides = [word for word in words if is_override(word)]
+    # What words alone ask for, as `status`, may need no settings, nor the time that they take.
+    if words and not overrides:
+        return
+    from foundation.compose import composed_config
+    from foundation.configuration import check_values
+
+    check_values(config, composed_config(config, overrides))
 
 
 def _work_by_hydra(command: Command, home: ModuleType) -> None:
@@ -174,7 +191,7 @@ def _work(
     folder: of the output, where it is Hydra's own.
     """
     words = sys.argv[1:]
-    with one_line_errors(command.interrupted) as folders:
+    with one_line_errors(command.interrupted) as folders, _named_by_flags(command, words):
         # Hydra has made its own folder by now; of a run that is refused nothing is left.
         if config is not None and (made := folder or config.get("output")):
             folders.append(Path(str(made)).expanduser())
@@ -192,6 +209,14 @@ def _work(
         _print(result, output)
     if result.code:
         sys.exit(result.code)
+
+
+def _named_by_flags(command: Command, words: Sequence[str]) -> Any:
+    if not command.flags:
+        return nullcontext()
+    from foundation.flags import named_by_flags
+
+    return named_by_flags(command.flags, words)
 
 
 def _read(

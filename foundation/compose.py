@@ -11,7 +11,6 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import is_dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NoReturn
@@ -26,10 +25,9 @@ from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic.fields import FieldInfo
 
 from foundation.config_files import check_config_file
-from foundation.declared import CONFIGS, beneath, classes_of, defaults_of, keys_of
+from foundation.declared import CONFIGS, beneath, declared, defaults_of, keys_in, keys_of
 from foundation.ending import end_if_told, fail, one_line_errors
 from foundation.errors import InputError
 from foundation.overrides import (
@@ -78,19 +76,19 @@ def shown_settings(
             raise InputError(f"{flags[0]}: --cfg job shows what key=value words ask for; leave it")
         overrides = [word for word in words_of(others) if is_override(word)]
         values: Any = OmegaConf.to_container(composed_config(name, overrides), resolve=False)
-        return "".join(_with_meanings(values, keys_of(*classes_of(name))))
+        return "".join(_with_meanings(values, keys_of(name)))
 
 
 def _with_meanings(
-    values: Mapping[str, Any], keys: Mapping[str, FieldInfo], indent: str = ""
+    values: Mapping[str, Any], keys: Mapping[str, Any], indent: str = ""
 ) -> Iterator[str]:
     """Lines of YAML, each with what its setting means, where a class declares it."""
     for name, value in values.items():
-        field = keys.get(name, FieldInfo())
-        meaning = f"  # {field.description}" if field.description else ""
+        schema = keys.get(name, {})
+        meaning = f"  # {schema['description']}" if schema else ""
         if isinstance(value, dict) and value:
             yield f"{indent}{name}:{meaning}\n"
-            inner = keys_of(field.annotation) if is_dataclass(field.annotation) else {}
+            inner = keys_in(schema["$ref"]) if "$ref" in schema else {}
             yield from _with_meanings(value, inner, f"{indent}  ")
         else:
             first, *others = OmegaConf.to_yaml({name: value}).splitlines()
@@ -107,16 +105,16 @@ def _without_show_flag(words: Sequence[str]) -> list[str]:
 
 
 @cache
-def _lay_defaults(name: str) -> None:
+def _lay_defaults(*names: str) -> None:
     """Have Hydra find the defaults of classes, which files list as `classes/NAME`."""
-    for each in beneath(name):
-        ConfigStore.instance().store(each, defaults_of(each), group="classes", package="_global_")
+    for name in names:
+        ConfigStore.instance().store(name, defaults_of(name), group="classes", package="_global_")
 
 
 @lru_cache(maxsize=256)
 def _composed(name: str, overrides: tuple[str, ...]) -> DictConfig:
     """Composed once for the same words: Hydra takes a quarter of a second."""
-    _lay_defaults(name)
+    _lay_defaults(*beneath(name))
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         config = compose(config_name=name, overrides=list(overrides))
     OmegaConf.set_readonly(config, True)
@@ -143,7 +141,7 @@ def hydra_command(
         sys.argv[1:] = _in_hydras_words(typed)
     except InputError as error:
         fail(error)
-    _lay_defaults(name)
+    _lay_defaults(*declared()["configurations"])  # a file of the user's own may list any
     outputs = Path("outputs").absolute()
     there = outputs.exists()
     started = False

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -15,11 +17,12 @@ from pydantic_core import ValidationError
 from foundation.errors import InputError
 from foundation.files import check_output
 from foundation.plugin import put_own_code
-from foundation.settings import refusal
+from foundation.refusals import refusal, validator_of
 
 Settings = TypeVar("Settings")
 
 OVERWRITE_KEY = "overwrite"
+_ENVIRONMENT = re.compile(r"\$\{oc\.env:(\w+)")
 
 
 def _variable(name: str, *default: object) -> str | None:
@@ -45,7 +48,18 @@ def settings_of(kind: type[Settings], config: DictConfig) -> Settings:
     """The checked settings of a composed configuration."""
     plain = _resolved(config)
     put_own_code(plain)
-    return _validated(kind, plain)
+    with _named_variables(config):
+        return _validated(kind, plain)
+
+
+def check_values(name: str, config: DictConfig) -> None:
+    """Refuse a value of the configuration `configs/<name>.yaml` without loading its classes."""
+    plain = _resolved(config)
+    with _named_variables(config):
+        try:
+            validator_of(name).validate_python(plain)
+        except ValidationError as error:
+            raise refusal(error, None) from error
 
 
 def _resolved(config: DictConfig) -> dict[str, Any]:
@@ -62,6 +76,30 @@ def _resolved(config: DictConfig) -> dict[str, Any]:
     # It is no setting of the work, but of where its files go: see `may_overwrite`.
     plain.pop(OVERWRITE_KEY, None)
     return cast(dict[str, Any], plain)
+
+
+@contextmanager
+def _named_variables(config: DictConfig) -> Iterator[None]:
+    """Have what is refused named by the environment variable that it comes from, too.
+
+    A user who set the variable would not find the key in what was typed.
+    """
+    try:
+        yield
+    except InputError as error:
+        names = _ENVIRONMENT.findall(_as_written(config, str(error).partition(":")[0]))
+        if not names:
+            raise
+        said = f"{error} (from the environment variable {' or '.join(names)})"
+        raise InputError(said) from error
+
+
+def _as_written(config: DictConfig, key: str) -> str:
+    """What stands behind a dotted key, not resolved; empty without it."""
+    raw: Any = OmegaConf.to_container(config, resolve=False)
+    for part in key.split("."):
+        raw = raw.get(part) if isinstance(raw, dict) else None
+    return "" if raw is None else str(raw)
 
 
 def may_overwrite(config: DictConfig) -> bool:

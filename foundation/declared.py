@@ -1,69 +1,74 @@
-"""What the settings classes of a configuration declare: its keys, their defaults and meanings.
+"""What the settings classes declare, for whoever may not wait for them: `configs/classes.json`.
 
-Defaults lie beneath a configuration's YAML, which says what differs.
+`make settings-page` writes the file from the classes, which a class of settings takes seconds to
+import. Defaults lie beneath a configuration's YAML; values are checked before a command is loaded.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from decimal import Decimal
-from importlib import import_module
+import json
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic.fields import FieldInfo
-
-from foundation.registry import registered
-from foundation.settings import NO_KEY
-
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+FILE = CONFIGS / "classes.json"
 
 
-def classes_of(name: str) -> list[type[Any]]:
-    """The settings classes of `configs/<name>.yaml`."""
-    places = (place.split(":") for place in registered("SETTINGS")[name])
-    return [getattr(import_module(module), kind) for module, kind in places]
-
-
-def keys_of(*kinds: Any) -> dict[str, FieldInfo]:
-    """Every key that settings classes have; of two of one name the first counts."""
-    return {
-        key: field
-        for kind in reversed(kinds)
-        for key, field in kind.__pydantic_fields__.items()
-        if NO_KEY not in (field.json_schema_extra or ())
-    }
-
-
-def beneath(name: str) -> list[str]:
-    """The configurations whose defaults lie beneath one, itself among them."""
-    settings = registered("SETTINGS")
-    return [each for each, (first, *_) in settings.items() if first in settings[name]]
+@cache
+def declared() -> Mapping[str, Any]:
+    """The file: of `configurations` their classes and own keys, `bases` of classes, and of
+    `classes` a schema for each key of their own.
+    """
+    values: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
+    return values
 
 
 def defaults_of(name: str) -> dict[str, Any]:
-    """The defaults of a configuration's first class.
-
-    What its other classes have is not among them, nor what a choice of files holds or what the file
-    leaves to be named, ???.
-    """
-    first, *others = classes_of(name)
-    said = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text(encoding="utf-8"))
-    laid = {*keys_of(*others), *(key for key, value in said.items() if value == "???")}
-    return {
-        key: plain_value(field.get_default(call_default_factory=True, validated_data={}))
-        for key, field in keys_of(first).items()
-        if not (key in laid or field.is_required() or (CONFIGS / key).is_dir())
-    }
+    """The defaults of a configuration's own keys, those of its classes that no other one lays."""
+    keys = keys_of(name)
+    return _defaults({key: keys[key] for key in declared()["configurations"][name]["own"]})
 
 
-def plain_value(value: Any) -> Any:
-    """A default as YAML has it."""
-    if dataclasses.is_dataclass(value):
-        return {key: plain_value(getattr(value, key)) for key in keys_of(type(value))}
-    if isinstance(value, list | tuple):
-        return [plain_value(each) for each in value]
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
-    return value
+def _defaults(keys: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _default(schema) for key, schema in keys.items()}
+
+
+def _default(schema: Mapping[str, Any]) -> Any:
+    """A key's default; of a group it is what differs from its class."""
+    if "$ref" not in schema:
+        return schema["default"]
+    return _defaults(keys_in(schema["$ref"])) | schema["default"]
+
+
+def beneath(name: str) -> list[str]:
+    """The configurations whose own keys one has, itself among them: those of its classes' bases."""
+    classes = [
+        kind for first in declared()["configurations"][name]["classes"] for kind in _line(first)
+    ]
+    return [
+        each
+        for each, about in declared()["configurations"].items()
+        if about["own"] and about["classes"][0] in classes
+    ]
+
+
+def _line(kind: str) -> list[str]:
+    """A class, and those that it comes from."""
+    return [kind, *(each for base in declared()["bases"][kind] for each in _line(base))]
+
+
+def keys_of(name: str) -> dict[str, Any]:
+    """The schema of every key that a configuration's classes have; of two the first counts."""
+    kinds = declared()["configurations"][name]["classes"]
+    return {key: schema for kind in reversed(kinds) for key, schema in keys_in(kind).items()}
+
+
+def keys_in(kind: str) -> dict[str, Any]:
+    """The schema of every key of a class, those of its bases among them."""
+    keys: dict[str, Any] = {}
+    for base in declared()["bases"][kind]:
+        keys |= keys_in(base)
+    keys |= declared()["classes"][kind]
+    return keys

@@ -1,14 +1,19 @@
-"""Flags of a command line: what is wrong with one is a line; some stand for settings."""
+"""Flags of a command line: what is wrong with one is a line, and so is what it stands for.
+
+Some flags stand for settings: what is wrong with the setting is said by the flag it came from.
+"""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from foundation.ending import fail
 from foundation.errors import InputError
-from foundation.overrides import is_override, quoted_value, refuse_repeated
+from foundation.overrides import is_override, quoted_value
 
 
 class Parser(argparse.ArgumentParser):
@@ -32,11 +37,8 @@ class Parser(argparse.ArgumentParser):
                 self.error(f"{word!r} is no flag and no key=value")
 
 
-def overrides_of_flags(flags: Mapping[str, Any], words: Sequence[str] = ()) -> list[str]:
-    """Hydra overrides for values by key, and the words; None and empty lists have none.
-
-    A setting that a flag and a word give a value is refused.
-    """
+def overrides_of_flags(flags: Mapping[str, Any]) -> list[str]:
+    """Hydra overrides for values by key; None and empty lists have none."""
     overrides = []
     for key, value in flags.items():
         if value is None or value == []:
@@ -47,5 +49,52 @@ def overrides_of_flags(flags: Mapping[str, Any], words: Sequence[str] = ()) -> l
         else:
             text = quoted_value(str(value))
         overrides.append(f"{key}={text}")
-    refuse_repeated([*overrides, *words])
-    return [*overrides, *words]
+    return overrides
+
+
+def typed_flags(flags: Mapping[str, str], words: Sequence[str]) -> dict[str, str]:
+    """Those of the flags that the words of a command line have, by the setting they stand for.
+
+    flags: by setting. A flag may be cut short, and its value may follow an equals sign.
+    """
+    heads = [word.partition("=")[0] for word in words if word.startswith("--")]
+    return {
+        key: flag
+        for key, flag in flags.items()
+        if any(flag.startswith(head) and len(head) > 2 for head in heads)
+    }
+
+
+def refuse_both(flags: Mapping[str, str], words: Sequence[str]) -> None:
+    """Refuse a setting that a flag and a word key=value both give a value.
+
+    flags: of the command, by setting; words: of its command line.
+    """
+    typed = typed_flags(flags, words)
+    for word in words:
+        key = word.partition("=")[0]
+        if key in typed:
+            raise InputError(f"{typed[key]} and {word} give the same setting; leave one of them")
+
+
+@contextmanager
+def named_by_flags(flags: Mapping[str, str], words: Sequence[str]) -> Iterator[None]:
+    """Have errors name flags where they name settings that flags of the command line stand for.
+
+    flags: of the command, by setting; words: of its command line.
+    """
+    try:
+        yield
+    except InputError as error:
+        raise InputError(_in_flags(str(error), flags, typed_flags(flags, words))) from error
+
+
+def _in_flags(text: str, flags: Mapping[str, str], typed: Mapping[str, str]) -> str:
+    """A message with flags for the settings that it begins with, if typed, and that it advises."""
+    place, colon, rest = text.partition(": ")
+    names = place.split(", ")
+    if not typed.keys().isdisjoint(names):
+        place = ", ".join(flags.get(name, name) for name in names)
+    for key, flag in flags.items():
+        rest = re.sub(rf"(?<![\w.]){re.escape(key)}=", f"{flag} ", rest)
+    return f"{place}{colon}{rest}"

@@ -7,8 +7,6 @@ JOBS       words of `jobs=[…]` of the live loop; the module has `open_job`, th
            a `ProductJob` (`execution/live/runner.py`), which brings its section of the page
 BROKERS    words of `broker.name=…`; the module has `ACCOUNT`, which settings and keys make a
            `BrokerAccount` of (`execution/brokers.py`)
-SETTINGS   names of configurations, and `module:Class` of each of its settings classes, of which the
-           first that has a key counts
 DESKS      what the practice Alpaca trades beside stocks and coins; the module has
            `PracticeSettings` and `OptionDesk`
 
@@ -43,6 +41,7 @@ class Command:
     interrupted: what is true once it was interrupted.
     log: name of its file in `logs/`; empty: none.
     words: `module:function` that makes settings of other words; empty: there are no others.
+    flags: by setting, flags that stand for it.
     hydra: whether Hydra reads the command line: several runs with -m, files of one's own.
     private: whether it writes what an account has: only its owner may read that.
     needs: libraries that a first backtest does without, and the extra that installs each.
@@ -55,6 +54,7 @@ class Command:
     interrupted: str = "nothing was written"
     log: str = ""
     words: str = ""
+    flags: Mapping[str, str] = field(default_factory=dict)
     hydra: bool = False
     private: bool = False
     needs: Mapping[str, str] = field(default_factory=dict)

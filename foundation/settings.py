@@ -11,38 +11,22 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import wraps
-from typing import Annotated, Any, TypeVar, cast, dataclass_transform, get_args, get_type_hints
+from typing import Annotated, Any, TypeVar, cast, dataclass_transform, get_type_hints
 
 from pydantic import ConfigDict, Field, GetCoreSchemaHandler, ValidationError
 from pydantic.dataclasses import dataclass
 from pydantic.fields import FieldInfo
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from pydantic_core import CoreSchema
 
-from foundation.errors import InputError, none_of
+from foundation.refusals import plain, refusal
 
 Class = TypeVar("Class")
 Value = TypeVar("Value")
 
 NO_KEY = "no_key"  # in the schema of a field that is no key of a configuration
 _CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
-_NUMBERS = ("int", "float", "decimal")
-# What pydantic calls wrong, by what a person calls it.
-_WORDS = {
-    "float_parsing": "is no number",
-    "float_type": "is no number",
-    "int_parsing": "is no whole number",
-    "int_from_float": "is no whole number",
-    "finite_number": "is no finite number",
-    "string_type": "is no word; in quotes it is one",
-    "greater_than": "is not above {gt:g}",
-    "greater_than_equal": "is below {ge:g}",
-    "less_than": "is not below {lt:g}",
-    "less_than_equal": "is above {le:g}",
-}
-_MISSING = ("missing", "missing_argument")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -118,73 +102,4 @@ class _Plain:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, kind: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return cast(CoreSchema, _plain(handler(kind)))
-
-
-def refusal(error: ValidationError, kind: Any, group: str = "") -> InputError:
-    """What is said, in one line, of the first thing that is wrong with settings.
-
-    kind: class of the settings; group: that they stand in.
-    """
-    problems = error.errors(include_url=False)
-    unknown = [each for each in problems if each["type"] == "unexpected_keyword_argument"]
-    problem = min(unknown or problems, key=lambda each: len(each["loc"]))
-    # A check of a settings class names the key itself; pydantic's own message does not.
-    reason = problem.get("ctx", {}).get("error")
-    if isinstance(reason, InputError):
-        return reason
-    parts = [part for part in problem["loc"] if not str(part).endswith("]")]
-    if parts and isinstance(parts[0], int):  # of an argument without its name
-        parts[0] = dataclasses.fields(kind)[parts[0]].name
-    place = ".".join(str(part) for part in ((group, *parts) if group else parts))
-    if unknown:
-        return InputError(f"{place}: there is no such setting")
-    if problem["type"] == "literal_error":
-        known = [word.strip("'") for word in re.findall(r"'[^']*'", problem["msg"])]
-        if any(each["type"].startswith("bool_") for each in problems):
-            known += ["true", "false"]
-        return none_of(place, problem["input"], known)
-    if problem["type"] in _MISSING:
-        return InputError(f"{place}: a value is needed; name it, {place}=…")
-    if problem["type"] == "value_error":
-        return InputError(f"{place}: {reason}")
-    words = problem["msg"][0].lower() + problem["msg"][1:]
-    if problem["type"] in _WORDS:
-        words = _WORDS[problem["type"]].format(**problem.get("ctx", {}))
-    return InputError(f"{place}: {problem['input']!r} {words}")
-
-
-def settings_in(hint: Any) -> Any:
-    """The settings class that a field's annotation is of, at any depth; None without one."""
-    if dataclasses.is_dataclass(hint):
-        return hint
-    return next(filter(None, map(settings_in, get_args(hint))), None)
-
-
-def _plain(schema: Any) -> Any:
-    """The schema that refuses what would be made a number, and takes one value for a list of one.
-
-    At every depth but within other settings, which do so already.
-    """
-    if isinstance(schema, list):
-        return [_plain(part) for part in schema]
-    if not isinstance(schema, dict) or schema.get("type") == "dataclass":
-        return schema
-    schema = {name: _plain(part) for name, part in schema.items()}
-    if schema.get("type") in _NUMBERS:
-        return core_schema.no_info_before_validator_function(_plain_number, schema)
-    if "variadic_item_index" in schema:
-        return core_schema.no_info_before_validator_function(_several, schema)
-    return schema
-
-
-def _plain_number(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise PydanticCustomError("float_type", "is no number")
-    if isinstance(value, str) and "_" in value:
-        raise PydanticCustomError("underscored", "is no number, write it without underscores")
-    return value
-
-
-def _several(value: Any) -> Any:
-    return value if value is None or isinstance(value, list | tuple | Mapping) else [value]
+        return cast(CoreSchema, plain(handler(kind)))

@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from marketsimulator.runs.weights import replay as replay
     from marketsimulator.settings import BacktestSettings as BacktestSettings
 
+FLAGS = {
+    "symbols": "--symbols",
+    "start": "--start",
+    "end": "--end",
+    "capital": "--capital",
+    "data.dir": "--data-dir",
+}
 COMMANDS = {
     "backtest": Command(
         "marketsimulator.backtest",
@@ -31,6 +38,7 @@ COMMANDS = {
         output="summary.json",
         log="backtest",
         words="marketsimulator.original_flags:overrides_of",
+        flags={**FLAGS, "days": "--days", "output": "--output"},
         listed=False,
     ),
     "compare": Command(
@@ -50,17 +58,11 @@ COMMANDS = {
     "drift": Command("marketsimulator.drift", config="drift", log="drift", private=True),
     "stress": Command("marketsimulator.stress", config="stress", log="stress", private=True),
     "alpaca_server": Command(
-        "marketsimulator.alpaca_server", config="venue", interrupted="the server is down"
+        "marketsimulator.alpaca_server",
+        config="venue",
+        interrupted="the server is down",
+        flags=FLAGS,
     ),
-}
-_BACKTEST = "marketsimulator.settings:BacktestSettings"
-_LIVE = "execution.live.settings:LiveSettings"
-SETTINGS = {
-    "backtest": [_BACKTEST],
-    "compare": ["marketsimulator.compare:ComparedRuns", _BACKTEST],
-    "live": [_LIVE, _BACKTEST],
-    "drift": ["marketsimulator.drift:ComparisonWords", _LIVE, _BACKTEST],
-    "stress": ["marketsimulator.stress:StressSettings", _BACKTEST],
 }
 
 __getattr__, __dir__, __all__ = public(__name__)

@@ -53,7 +53,7 @@ class Practice:
 
 def read(words: Sequence[str]) -> tuple[Practice, None]:
     """The settings that flags and words name, and where the server listens."""
-    parser = ServingParser(port=8000)
+    parser = ServingParser("marketsimulator.alpaca_server", port=8000)
     parser.add_argument("--data-dir", nargs="+", default=[])
     parser.add_argument("--symbols", nargs="+", default=[])
     parser.add_argument("--start")
@@ -61,9 +61,8 @@ def read(words: Sequence[str]) -> tuple[Practice, None]:
     parser.add_argument("--capital", type=float)
     arguments, serving = parser.read(words)
     flags = {key: getattr(arguments, key) for key in ("start", "end", "capital", "symbols")}
-    flags["data.dir"] = arguments.data_dir
-    overrides = overrides_of_flags(flags, arguments.overrides)
-    config = composed_config("venue", ["trials=null", *overrides])
+    overrides = overrides_of_flags({**flags, "data.dir": arguments.data_dir})
+    config = composed_config("venue", [*overrides, "trials=null", *arguments.overrides])
     practice = registered_module("DESKS", "options")
     return Practice(practice.PracticeSettings.of(config), serving), None
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from foundation.command import is_override
-from foundation.flags import Parser, overrides_of_flags
+from foundation.flags import Parser, overrides_of_flags, refuse_both
+from foundation.registry import command_of
 
 
 def overrides_of(words: Sequence[str]) -> list[str]:
@@ -32,7 +33,8 @@ def overrides_of(words: Sequence[str]) -> list[str]:
             else:
                 others.append(word)
     parser.refuse_others(values["overrides"])
+    refuse_both(command_of("marketsimulator.backtest_kelly_chronos2").flags, words)
     single = ("start", "end", "days", "capital", "output")
     flags = {key: getattr(arguments, key) for key in single}
     flags |= {"symbols": values["symbols"], "data.dir": values["data_dir"]}
-    return overrides_of_flags(flags, overrides)
+    return overrides_of_flags(flags) + overrides

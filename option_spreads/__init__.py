@@ -33,16 +33,5 @@ COMMANDS = {
         needs={"matplotlib": "pictures"},
     ),
 }
-_RULES = "option_spreads.autoscaler.rules:AutoscalingSettings"
-SETTINGS = {
-    "autoscaling": [_RULES],
-    "spreads": ["option_spreads.backtest:SpreadSettings", _RULES],
-    "sell_spreads": ["option_spreads.selling.settings:SellingSettings", _RULES],
-    "monte_carlo": ["option_spreads.simulation.resampled_accounts:MonteCarloSettings", _RULES],
-    "venue": [
-        "option_spreads.simulation.desk:PracticeSettings",
-        "marketsimulator.settings:BacktestSettings",
-    ],
-}
 JOBS = {"spreads": "option_spreads.selling.job"}
 DESKS = {"options": "option_spreads.simulation.desk"}

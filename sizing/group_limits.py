@@ -29,7 +29,7 @@ from pydantic import (
 from foundation.arrays import Array
 from foundation.config_files import check_config_file, plain_yaml
 from foundation.errors import InputError
-from foundation.settings import refusal
+from foundation.refusals import refusal
 from sizing.problem import NO_ROWS, Rows
 from sizing.solver.active_set import SOLVED
 from sizing.solver.multi_period import SizingProblem, optimal_weights

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from aiohttp import web
 
 from foundation.errors import InputError
-from foundation.flags import Parser
+from foundation.flags import Parser, refuse_both
+from foundation.registry import command_of
 from marketsimulator.venue.door import Door, most_connections
 from marketsimulator.venue.server import PracticeServer
 
@@ -67,11 +68,13 @@ class Serving:
 class ServingParser(Parser):
     """The words of a practice server's command: its flags, where it listens, key=value.
 
+    module: of the command.
     port: unless another is named.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, module: str, port: int) -> None:
         super().__init__(settings=True)
+        self._module = module
         self.add_argument("--speed", default="wait")
         self.add_argument("--host", default="127.0.0.1")
         self.add_argument("--port", type=int, default=port)
@@ -80,6 +83,7 @@ class ServingParser(Parser):
         """What the words say; `InputError` names the flag, the value and what was expected."""
         arguments = self.parse_intermixed_args(list(words))
         self.refuse_others(arguments.overrides)
+        refuse_both(command_of(self._module).flags, words)
         speed = _speed(arguments.speed)
         return arguments, Serving(arguments.host, arguments.port, speed)
 

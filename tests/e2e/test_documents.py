@@ -16,16 +16,16 @@ import sys
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
 import pytest
 
-from docs.settings_page import every_class
+from docs.settings_page import CLASSES
 from examples.make_bars import random_bars, starts_of_stock_bars
-from foundation.declared import keys_of
-from foundation.settings import settings_in
+from foundation.refusals import settings_in
 from kelly_chronos import COMMANDS
 from sizing.limits import Limits
 from tests.commands import Started, run_command
@@ -269,7 +269,7 @@ def test_every_command_that_a_page_names_is_there() -> None:
 
 
 def test_every_setting_that_a_page_names_is_there() -> None:
-    known = {key for kind in every_class().values() for key in dotted_keys_of(kind)}
+    known = {key for kinds in CLASSES.values() for kind in kinds for key in keys_of(kind)}
     free = ("hydra.", "forecaster.arguments.")
     for path in PAGES:
         named = re.findall(r"(?<![\w./~])\+?([a-z_]+\.[a-z_.]+)=", path.read_text())
@@ -277,12 +277,12 @@ def test_every_setting_that_a_page_names_is_there() -> None:
         assert {key for key in settings if not key.endswith("._target_")} <= known, path.name
 
 
-def dotted_keys_of(kind: type[Any], group: str = "") -> Iterator[str]:
+def keys_of(kind: type[Any], group: str = "") -> Iterator[str]:
     """Every dotted key of a settings class, groups too."""
-    for key, field in keys_of(kind).items():
-        yield f"{group}{key}"
-        if (inner := settings_in(field.annotation)) is not None:
-            yield from dotted_keys_of(inner, f"{group}{key}.")
+    for field in fields(kind):
+        yield f"{group}{field.name}"
+        if (inner := settings_in(field.type)) is not None:
+            yield from keys_of(inner, f"{group}{field.name}.")
 
 
 def test_every_file_that_a_page_names_is_there() -> None:

@@ -115,6 +115,23 @@ def test_names_that_documents_give_start_the_commands_that_have_moved(
     assert (moved.returncode, moved.stdout, moved.stderr) == answer_of(now, "--cfg", "job")
 
 
+@pytest.mark.first_example
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["marketsimulator.backtest", "limits.symbol_cap=9"],
+        ["event_contracts.trade", "limits.share=2"],
+        ["option_spreads.backtest", "rules.entries=[x]"],
+    ],
+)
+def test_a_wrong_value_is_refused_before_anything_heavy_is_loaded(words: list[str]) -> None:
+    loaded, done = loaded_by("-m", *words)
+    assert done.returncode == 2
+    [said] = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
+    assert said.startswith(f"error: {words[1].partition('=')[0]}")
+    assert loaded & (HEAVY - {"hydra", "omegaconf"}) == set()
+
+
 def test_preview_is_shown_as_the_settings_that_it_stands_for(tmp_path: Path) -> None:
     words = ("preview", "mode=paper", "--cfg=job")
     settings = yaml.safe_load(answer_of("trade_stock_e2e", *words, cwd=tmp_path)[1])

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
-from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ValidationError
 
-from docs.settings_page import every_class
 from foundation.configuration import settings_of
-from foundation.declared import keys_of
+from foundation.declared import declared, keys_in, keys_of
 from foundation.errors import InputError
+from foundation.refusals import refusal, validator_of
 from foundation.settings import setting, settings_class
 
 
@@ -66,39 +66,40 @@ def test_what_no_class_describes_is_refused_with_its_place(
     assert str(refused.value).startswith(says)
 
 
-def test_every_number_is_refused_beyond_its_bounds_and_taken_at_them() -> None:
-    """One property of all settings classes; none is asked for it again elsewhere."""
-    met = 0
-    for kind in every_class().values():
-        adapter = TypeAdapter(kind)
-        schema = adapter.json_schema()
-        schemas = schema.get("properties") or schema["$defs"][kind.__name__]["properties"]
+def numbers_of(keys: Mapping[str, Any], place: tuple[str, ...] = ()) -> Iterator[Any]:
+    """(place, schema) of every number among the keys of a configuration, its groups' included."""
+    for key, schema in keys.items():
+        if "$ref" in schema:
+            yield from numbers_of(keys_in(schema["$ref"]), (*place, key))
+        for each in schema.get("anyOf", [schema]):
+            if each.get("type") in ("number", "integer"):
+                yield (*place, key), each
 
-        def is_refused(value: object, key: str, adapter: Any = adapter) -> bool:
+
+@pytest.mark.parametrize("name", declared()["configurations"])
+def test_every_number_is_refused_beyond_its_bounds_by_its_key_and_taken_at_them(name: str) -> None:
+    """One property of all configurations; no settings class is asked for it again elsewhere."""
+    for place, schema in numbers_of(keys_of(name)):
+
+        def check(value: object, place: tuple[str, ...] = place) -> str:
+            for key in reversed(place):
+                value = {key: value}
             try:
-                adapter.validate_python({key: value})
+                validator_of(name).validate_python(value)
             except ValidationError as error:
-                return any(each["loc"][:1] == (key,) for each in error.errors())
-            return False
+                return str(refusal(error, None))
+            return ""
 
-        numbers = (
-            (key, each, field.default == float("inf"))
-            for key, field in keys_of(kind).items()
-            for each in schemas[key].get("anyOf", [schemas[key]])
-            if each.get("type") in ("number", "integer")
-        )
-        for key, each, is_endless in numbers:
-            met += 1
-            for word, beyond in (("minimum", -1), ("maximum", 1)):
-                strict = f"exclusive{word.capitalize()}"
-                if word in each:
-                    assert not is_refused(each[word], key), (kind, key)
-                    assert is_refused(each[word] + beyond, key), (kind, key)
-                assert strict not in each or is_refused(each[strict], key), (kind, key)
-            for wrong in (True, "many", "1_0", float("nan")):
-                assert is_refused(wrong, key), (kind, key, wrong)
-            assert is_refused(float("inf"), key) != is_endless, (kind, key)
-    assert met > 200
+        dotted = ".".join(place)
+        for word, beyond in (("minimum", -1), ("maximum", 1)):
+            strict = f"exclusive{word.capitalize()}"
+            if word in schema:
+                assert check(schema[word]) == ""
+                assert check(schema[word] + beyond).startswith(f"{dotted}: {schema[word] + beyond}")
+            if strict in schema:
+                assert check(schema[strict]).startswith(f"{dotted}: {schema[strict]}")
+        for wrong in (True, "many", "1_0", float("nan"), float("inf")):
+            assert check(wrong).startswith(f"{dotted}: "), (dotted, wrong)
 
 
 def test_a_mapping_takes_any_key() -> None:

@@ -1,4 +1,4 @@
-"""Flags of a command line: what is wrong with one, or with its setting, is one line."""
+"""What is wrong with a flag is said of the flag, and not of the setting that it stands for."""
 
 from __future__ import annotations
 
@@ -6,8 +6,51 @@ from pathlib import Path
 
 import pytest
 
-from foundation.flags import Parser
+from foundation.errors import InputError
+from foundation.flags import Parser, named_by_flags, refuse_both, typed_flags
 from tests.e2e.refused import refusal_of
+
+FLAGS = {"data.dir": "--data-dir", "start": "--start", "end": "--end"}
+
+
+@pytest.mark.parametrize(
+    ("words", "typed"),
+    [
+        ([], []),
+        (["start=2024-01-02"], []),
+        (["--start", "2024-01-02"], ["start"]),
+        (["--start=2024-01-02", "--data", "a"], ["data.dir", "start"]),
+        (["--"], []),
+    ],
+)
+def test_a_flag_is_typed_whole_cut_short_or_with_an_equals_sign(
+    words: list[str], typed: list[str]
+) -> None:
+    assert list(typed_flags(FLAGS, words)) == typed
+
+
+@pytest.mark.parametrize(
+    ("words", "raised", "said"),
+    [
+        (["--start", "2"], "start: '2' is no date", "--start: '2' is no date"),
+        (["--start", "2"], "start, end: no bar", "--start, --end: no bar"),
+        (["--start", "2"], "capital: no start of it", "capital: no start of it"),
+        (["start=2"], "start: '2' is no date", "start: '2' is no date"),
+        ([], "symbols: none; name data.dir=DIR", "symbols: none; name --data-dir DIR"),
+        ([], "data.start: 2; name data.start=D", "data.start: 2; name data.start=D"),
+    ],
+)
+def test_an_error_names_what_was_typed(words: list[str], raised: str, said: str) -> None:
+    with pytest.raises(InputError) as caught, named_by_flags(FLAGS, words):
+        raise InputError(raised)
+    assert str(caught.value) == said
+
+
+def test_a_flag_and_a_word_for_the_same_setting_are_refused() -> None:
+    refuse_both(FLAGS, ["--start", "2024-01-02", "end=2024-02-01"])
+    with pytest.raises(InputError, match=r"^--start and start=1 give the same setting; leave one"):
+        refuse_both(FLAGS, ["--start", "2024-01-02", "start=1"])
+
 
 SERVER = "marketsimulator.alpaca_server"
 KALSHI = "event_contracts.practice_server"
@@ -18,11 +61,17 @@ RUN = "marketsimulator.backtest_kelly_chronos2"
 @pytest.mark.parametrize(
     ("module", "words", "says"),
     [
-        (SERVER, ["--start", "2", "--port", "0"], "start: '2' is no date"),
-        (SERVER, ["--capital", "3", "capital=5", "--port", "0"], "capital was given twice"),
+        (SERVER, ["--start", "2", "--port", "0"], "--start: '2' is no date"),
+        (SERVER, ["--symbols", "FOO", "--port", "0"], "bars of your own: --data-dir FOLDER"),
+        (
+            SERVER,
+            ["--capital", "3", "capital=5", "--port", "0"],
+            "--capital and capital=5 give the same setting",
+        ),
         (KALSHI, [], "--key-file is missing; name a new file, --key-file KEY.pem"),
-        (RUN, ["--data-dir", "nowhere"], "data.dir: nowhere is no folder and no file"),
-        (RUN, ["--output", "there"], "output: there cannot be written"),
+        (KALSHI, ["--key-file", "k", "--markets", "A"], "--markets: tickers are of recorded"),
+        (RUN, ["--data-dir", "nowhere"], "--data-dir: nowhere is no folder and no file"),
+        (RUN, ["--output", "there"], "--output: there cannot be written"),
     ],
 )
 def test_a_refusal_is_one_line_that_names_what_was_typed_and_leaves_nothing(

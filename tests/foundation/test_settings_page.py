@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from docs.settings_page import HEAD, table_of, with_inner
-from foundation.declared import plain_value
+from docs.settings_page import HEAD, classes_of, plain_schemas, plain_value, table_of
 from foundation.settings import about, setting, settings_class
 
 
@@ -38,18 +37,18 @@ class Outer:
 
 
 def test_every_field_has_a_row_and_every_class_is_there_once() -> None:
-    assert with_inner(Outer) == {"Outer": Outer, "Inner": Inner}
+    assert classes_of(Outer) == {"Outer": Outer, "Inner": Inner}
     assert table_of(Outer).splitlines() == [
         *HEAD.splitlines(),
         "`inner` | [Inner](#inner) | a group",
-        "`rows` | `[]`, list of [Inner](#inner) | several",
+        "`rows` | `[]` of [Inner](#inner) | several",
         "`style` | `one`, `two` | a word \\| or another",
-        "`pairs` | `[[1, 0.5]]`, list of list of whole and number | both",
+        "`pairs` | `[[1, 0.5]]` | both",
         "`moves` | `{}` | by symbol",
-        "`count` | `3`, ≥1 | of them",
+        "`count` | `3` ≥1 | of them",
         "`on` | `true` | whether",
-        "`edges` | `1`, >0…<2, `null` | both",
-        "`kinds` | `[]`, list of `a`, `b` | some",
+        "`edges` | `1.0` >0…<2, `null` | both",
+        "`kinds` | `[]` of `a`, `b` | some",
         "`note` | `null` | a text",
         "`way` | `null`, `left`, `right`, whole ≤-1 | where",
     ]
@@ -59,9 +58,19 @@ def test_every_field_has_a_row_and_every_class_is_there_once() -> None:
     ]
 
 
-def test_a_default_is_plain_and_of_settings_a_mapping() -> None:
-    assert plain_value(Outer())["pairs"] == [[1, 0.5]]
+def test_a_default_is_plain_and_of_settings_what_differs_from_their_class() -> None:
+    schemas = plain_schemas(Outer)
+    assert schemas["inner"] == {"$ref": "Inner", "description": "a group", "default": {"name": "a"}}
+    assert schemas["pairs"]["default"] == [[1, 0.5]]
+    assert plain_schemas(Inner) == {
+        "name": {"type": "string", "description": "needed"},
+        "share": {
+            "anyOf": [{"type": "number", "exclusiveMinimum": 0, "maximum": 1}, {"type": "null"}],
+            "description": "of a dollar",
+            "default": None,
+        },
+    }
     assert plain_value((Inner("a"), Inner("b", 0.5))) == [
-        {"name": "a", "share": None},
+        {"name": "a"},
         {"name": "b", "share": 0.5},
     ]

@@ -15,7 +15,7 @@ from marketsimulator.venue.serving import FASTEST, Serving, ServingParser, serve
 
 
 def serving_of(*words: str) -> Serving:
-    return ServingParser(port=8000).read(words)[1]
+    return ServingParser("marketsimulator.alpaca_server", port=8000).read(words)[1]
 
 
 @given(st.text())

@@ -169,7 +169,7 @@ def test_environment_variables_are_in_force(root: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("CONDOR_RISK", "table")
     assert get_max_risk_for_strategy("IRON_CONDOR", 2.7) == 250
     monkeypatch.setenv("MAX_CONTRACTS", "lots")
-    with pytest.raises(InputError, match="MAX_CONTRACTS: 'lots'"):
+    with pytest.raises(InputError, match="environment variable MAX_CONTRACTS"):
         calculate_position_size(20_000, 150)
 
 
