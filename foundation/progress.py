@@ -11,10 +11,13 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from foundation.terminal import Terminal
 
@@ -36,7 +39,7 @@ def progress_shown(console: Console | None = None) -> Iterator[Callable[[str, in
         return
     columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn()
     tasks: dict[str, TaskID] = {}
-    with Progress(*columns, TimeRemainingColumn(), console=console) as bars:
+    with Progress(*columns, _Rate(), TimeRemainingColumn(), console=console) as bars:
 
         def tell(work: str, done: int, total: int) -> None:
             if work not in tasks:
@@ -44,6 +47,15 @@ def progress_shown(console: Console | None = None) -> Iterator[Callable[[str, in
             bars.update(tasks[work], completed=done)
 
         yield tell
+
+
+class _Rate(ProgressColumn):
+    """How many a second."""
+
+    def render(self, task: Task) -> Text:
+        """The rate as 1,234/s."""
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.0f}/s")
 
 
 class Lines:

@@ -1,4 +1,4 @@
-"""Requests that end: one deadline for all of a request, a shared pace, reads alone repeated.
+"""Requests that end: one deadline for all of a request, a shared pace, no order sent twice.
 
 The libraries below bound each wait for bytes, not their sum: a server that sends a byte a second
 never times out. Here the connection is shut when the deadline has passed, wherever it is by then.
@@ -35,6 +35,7 @@ from requests.exceptions import (
 )
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from foundation.clock import OURS, Time
 from foundation.errors import AnswerRefused, BrokerError, InputError, SenselessAnswer, in_one_line
@@ -148,12 +149,12 @@ _POOLS = {"http": _Pool, "https": _PoolTLS}
 
 
 class Transport(HTTPAdapter):
-    """Sends requests paced, with timeouts, and repeats reads alone.
+    """Sends requests paced, with timeouts; repeats reads, and all else where nothing has left.
 
     timeout: seconds to connect, and to wait for the next bytes.
     deadline: seconds that a request may take, repeats included; what the venue asks to wait does
         not count.
-    attempts: of a read.
+    attempts: of a read, or to connect.
     pace: of the address.
     signer: headers that every attempt has anew; none where they never change.
     """
@@ -182,21 +183,22 @@ class Transport(HTTPAdapter):
 
     def send(self, request: PreparedRequest, *words: Any, **options: Any) -> Response:
         """Send a request and read all of its answer."""
-        # A POST is never repeated: one that timed out can have been accepted, and the second would
-        # be another order.
-        attempts = self._attempts if request.method == "GET" else 1
+        reads = request.method == "GET"
         self._pace.wait()
         whole = min(self._deadline, _time_left())
         end = time.monotonic() + whole
-        for attempt in range(1, attempts):
+        for attempt in range(1, self._attempts):
             try:
                 answer = self._attempt(request, end, whole, *words, **options)
-            except (ConnectionError, Timeout, ChunkedEncodingError):
+            except (ConnectionError, Timeout, ChunkedEncodingError) as error:
+                # A POST that timed out can have been accepted: a second would be another order.
+                if not (reads or _never_left(error)):
+                    raise
                 pause = _back_off(attempt)
                 if pause >= min(end - time.monotonic(), _time_left()):
                     raise
             else:
-                if answer.status_code not in REPEATED:
+                if not reads or answer.status_code not in REPEATED:
                     return answer
                 asked = seconds_to_wait(answer.headers) or 0.0
                 pause = asked or _back_off(attempt)
@@ -377,6 +379,14 @@ def connection_words(error: RequestException) -> str:
     while inner := _inner(cause):
         cause = inner
     return f"{host.rpartition('@')[2]}: {str(cause) or type(cause).__name__}"
+
+
+def _never_left(error: BaseException) -> bool:
+    """Whether no connection was made, so that nothing of the request can have arrived."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, (ConnectTimeoutError, NewConnectionError)):
+        cause = _inner(cause)
+    return cause is not None
 
 
 def _inner(error: BaseException) -> BaseException | None:

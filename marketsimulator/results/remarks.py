@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 
 import numpy as np
 
@@ -12,8 +13,10 @@ from foundation.arrays import Mask
 from foundation.cents import to_cents
 from foundation.counts import counted
 from foundation.figures import basis_points, number, percent, usd
+from foundation.plugin import is_own
 from foundation.sample_size import FEWEST_DAYS, FEWEST_FILLS, allows_annual_figures
 from sizing.kelly import Drawdown
+from sizing.limits import Limits
 from trainingdata.bars import Bars
 from trainingdata.endings import Absence
 from trainingdata.instants import DAY
@@ -26,7 +29,10 @@ CALIBRATED = ", calibrated"  # how the name of a calibrated forecaster ends
 SURVIVORS_FROM = 365 * DAY  # that a run lasts, in which some of many companies would have ended
 LISTED = 8  # symbols that a remark names
 LIKELY = 0.95  # of a deflated Sharpe ratio that may be called real
-INTERVENTIONS = {"margin_calls": "margin call", "freezes": "freeze of 90 days"}
+INTERVENTIONS = {
+    "margin_calls": ("margin call", "margin calls"),
+    "freezes": ("freeze of 90 days", "freezes of 90 days"),
+}
 
 
 def doubt_remarks(bars: Bars) -> list[str]:
@@ -82,6 +88,18 @@ def prices_text(adjustment: Adjustment, bars: Bars) -> str:
     splits = "not adjusted for every split" if jumps else "adjusted for splits: no jump is like one"
     said = "; said to be adjusted for dividends" if adjustment == "all" else ""
     return splits + said
+
+
+def daily_remarks(bars: Bars, limits: Limits) -> list[str]:
+    """Which ceiling holds where nothing can be cut before the night."""
+    if not bars.timeframe.daily or bars.crypto.all():
+        return []
+    auction = "closing" if bars.timeframe.closes else "opening"
+    return [
+        f"Decided once a day and filled in the {auction} auction: every position is carried"
+        f" overnight, so that {number(limits.overnight_ceiling)}× equity holds for stocks, and"
+        f" never the {number(limits.intraday_leverage)}× of a day."
+    ]
 
 
 def raw_remarks(forecaster: str, *, calibrated: bool) -> list[str]:
@@ -157,6 +175,15 @@ def account_remarks(run: Run, beside: Sequence[str]) -> list[str]:
     return notes
 
 
+def same_trades_remarks(main: Run, walk: Run) -> list[str]:
+    """Whether a random walk leads to the same trades."""
+    # Caps can bind at every instant: then no forecast changes a trade, and equal results are the
+    # only sign of it.
+    if _quantities(main) == _quantities(walk):
+        return ["A random walk leads to the same trades: the forecast made no difference."]
+    return []
+
+
 def universe_remarks(
     settings: UniverseSettings, market: Market, inside: Mask, adjustment: Adjustment
 ) -> list[str]:
@@ -203,8 +230,8 @@ def undecided_remarks(run: Run, symbols: Sequence[str]) -> list[str]:
 def broker_remarks(run: Run) -> list[str]:
     """What the broker did against the trader's will."""
     notes = [
-        f"The broker stepped in, {what}: {run.margin[name]:,} times."
-        for name, what in INTERVENTIONS.items()
+        f"The broker stepped in: {counted(run.margin[name], *words)}."
+        for name, words in INTERVENTIONS.items()
         if run.margin.get(name)
     ]
     short = run.not_filled_whole()
@@ -240,14 +267,21 @@ def failure_remarks(run: Run) -> list[str]:
     return [f"Sizing failed at {counted(failed, 'instant')}; the log says why."]
 
 
-def no_trade_remarks(run: Run) -> list[str]:
-    """Why a run that never traded did not: the largest edge a decision saw, and its cost."""
+def no_trade_remarks(run: Run, strategy: str) -> list[str]:
+    """Why a run that never traded did not: the largest edge a decision saw, and its cost.
+
+    strategy: the name of what sized; one of a user's own goes by what it likes, and not by edges.
+    """
     if run.fills:
         return []
     choices = [choice for decision in run.decisions for choice in decision.choices]
     forecast = [choice for choice in choices if np.isfinite(choice.mu)]
     if not forecast:
         return ["No trades: no symbol ever decided."]
+    if is_own(strategy):
+        best = max(choices, key=_wanted_change)
+        change = f"the largest change that {strategy} asked for, {_wanted_change(best):.2g} of"
+        return [f"No trades: {change} equity ({best.symbol}), came to nothing."]
     best = max(forecast, key=lambda choice: _edge(choice) - choice.cost)
     edge = f"{basis_points(_edge(best))} ({best.symbol})"
     bound = f"; limits: {best.bound_by}" if best.binding else ""
@@ -257,3 +291,12 @@ def no_trade_remarks(run: Run) -> list[str]:
 def _edge(choice: Choice) -> float:
     """What a decision expected of a symbol over its plan, long or short."""
     return abs(choice.rationale.earned + choice.rationale.forecast)
+
+
+def _wanted_change(choice: Choice) -> float:
+    """By how much of equity a strategy would have moved a symbol, before or under limits."""
+    return float(np.nanmax(np.abs([0.0, choice.kelly - choice.held, choice.target - choice.held])))
+
+
+def _quantities(run: Run) -> list[tuple[str, Decimal]]:
+    return [(fill.client_order_id, fill.qty) for fill in run.fills]

@@ -21,6 +21,7 @@ from trainingdata.instants import NEW_YORK, new_york_date
 
 CLOCK = NEW_YORK.key  # of every chart
 RUNS = ("first", "quiet", "third")  # colours of the main run, the random walk, buy-and-hold
+SAME = 1e-6  # of the values of two curves that are one line
 CONES = 40  # intervals of a fan
 CONE = 0.98  # of the way to the next decision, where a cone ends so that the next can begin
 
@@ -151,7 +152,18 @@ def _curves_chart(
     series: list[Series] = []
     ends = []
     for name, colour, (at, values) in zip(names, RUNS, curves, strict=False):
-        series.append(Series(name, colour, at, values).thinned())
+        over = _hidden_text(names, curves[: len(series)], at, values)
+        series.append(Series(name + over, colour, at, values).thinned())
         ends.append(f"{name} {written(values[-1]) if math.isfinite(values[-1]) else 'nothing'}")
     said = f"{text}; at the end: {', '.join(ends)}"
     return Chart(said, tuple(series[::-1]), unit, CLOCK, logarithmic=unit == "usd")
+
+
+def _hidden_text(names: Sequence[str], above: Sequence[Curve], at: Instants, values: Array) -> str:
+    """Which of the curves that are drawn above it covers a curve whole; empty where none does."""
+    for name, (other, worth) in zip(names, above, strict=False):
+        if np.array_equal(at, other) and np.allclose(
+            values, worth, rtol=SAME, atol=0.0, equal_nan=True
+        ):
+            return f" (the same line, under {name})"
+    return ""

@@ -15,9 +15,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import ndtr, ndtri
-from scipy.stats import rankdata
 
-from foundation.arrays import Array, Index
+from foundation.arrays import Array, Index, Mask
 from foundation.sample_size import FEWEST_DAYS
 from foundation.sample_size import SHORTEST as SHORTEST
 from marketsimulator.results.metrics import figures_of_draws
@@ -29,8 +28,7 @@ STILL = 1e-12  # differences of daily log returns below which two runs are the s
 FIGURES = ("annual_return", "sharpe", "max_drawdown")  # that have intervals in comparisons
 BLOCKS = 16  # 12,870 splits
 AT_ONCE = 1 << 16  # Sharpe ratios that an array of them holds
-DIGITS = 9  # of Sharpe ratios per day, which are the same where these are
-TIED = 10.0**-DIGITS
+TIED = 1e-9  # Sharpe ratios per day that are no further apart are the same
 
 
 def probabilistic_sharpe(
@@ -393,9 +391,25 @@ def _sharpe_ratios(moments: _Moments, halves: Array) -> Array:
 
 def _chosen(inside: Array, outside: Array) -> Array:
     """[P, 4] of the best inside: whether worse outside than the median, both ratios, a loss."""
-    tied = inside >= inside.max(axis=1, keepdims=True) - TIED
-    share = tied / tied.sum(axis=1, keepdims=True)
-    above = outside.shape[1] + 1 - 2 * rankdata(np.round(outside, DIGITS), axis=1)
-    judged = [(np.sign(above) + 1) / 2, outside, outside < 0]
-    worse, ratio, loss = ((share * each).sum(axis=1) for each in judged)
-    return np.stack([worse, inside.max(axis=1), ratio, loss], axis=1)
+    rows = np.arange(len(inside))
+    best = inside.argmax(axis=1)
+    ratio = outside[rows, best][:, None]
+    below = np.count_nonzero(outside < ratio - TIED, axis=1)
+    above = np.count_nonzero(outside > ratio + TIED, axis=1)
+    judged = np.stack(
+        [_worse(below, above), inside[rows, best], ratio[:, 0], ratio[:, 0] < 0], axis=1
+    )
+    tied: Mask = inside >= inside[rows, best][:, None] - TIED
+    for row in np.flatnonzero(np.count_nonzero(tied, axis=1) > 1):
+        ordered = np.sort(outside[row])
+        ratios = outside[row, tied[row]]
+        below = np.searchsorted(ordered, ratios - TIED, side="left")
+        above = len(ordered) - np.searchsorted(ordered, ratios + TIED, side="right")
+        judged[row, 0] = _worse(below, above).mean()
+        judged[row, 2:] = ratios.mean(), (ratios < 0).mean()
+    return judged
+
+
+def _worse(below: Array, above: Array) -> Array:
+    """1 where more are above than below, 0.5 where as many are: a mean rank above the median's."""
+    return (np.sign(above - below) + 1.0) / 2.0

@@ -22,6 +22,7 @@ from marketsimulator.results.remarks import (
     account_remarks,
     broker_remarks,
     cost_remarks,
+    daily_remarks,
     doubt_remarks,
     drawdown_remarks,
     ended_remarks,
@@ -32,6 +33,7 @@ from marketsimulator.results.remarks import (
     position_remarks,
     prices_text,
     raw_remarks,
+    same_trades_remarks,
     undecided_remarks,
     universe_remarks,
 )
@@ -119,6 +121,7 @@ class Results:
         figures = self.figures(self.main)
         comparisons = {run.name: self.figures(run) for run in self.comparisons}
         significance = self.significance()
+        sizing = self.settings.sizing
         bars = self.market.bars
         growth = self.settings.universe.by_growth
         inside = self._inside()
@@ -138,10 +141,12 @@ class Results:
                 self.settings.universe, self.market, inside, self.settings.data.adjustment
             ),
             *filter(None, [no_result(self.main.name, bars.source)]),
+            *daily_remarks(bars, self.settings.limits),
             *raw_remarks(self.main.name, calibrated=self.settings.forecaster.calibrated),
             *([] if growth else coverage_remarks(self.main, self.market, due, inside)),
             *little_remarks(figures["trades"], figures["days"]),
             *cost_remarks(figures["total_return"] * self.settings.capital, figures["costs"]),
+            *same_trades_remarks(self.main, self._walk),
             *luck_remarks(significance["deflated_sharpe"], significance["trials"]),
         ]
         fills = self.fills()
@@ -172,8 +177,8 @@ class Results:
             "remarks": [
                 *warnings,
                 *([self.uncounted] if self.trials is None else []),
-                *no_trade_remarks(self.main),
-                *drawdown_remarks(self.settings.sizing.drawdown),
+                *no_trade_remarks(self.main, sizing.strategy if sizing.enhanced else "legacy"),
+                *drawdown_remarks(sizing.drawdown),
                 *undecided_remarks(self.main, ever_held),
                 *broker_remarks(self.main),
                 *failure_remarks(self.main),
@@ -260,6 +265,10 @@ class Results:
             for begin, end, view in self.market.views()
         ]
         return np.concatenate(parts)
+
+    @property
+    def _walk(self) -> Run:
+        return next(run for run in self.comparisons if run.name == RANDOM_WALK)
 
     def _daily(self, run: Run) -> tuple[Array, int]:
         """A run's daily equity, and the days of such a year, as `daily_equity`."""

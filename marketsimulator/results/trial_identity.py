@@ -1,14 +1,14 @@
 """Which trial a run is: one digest of what was tried, one of the bars it was tried on.
 
-Settings that change no figure of a result are left out, files and code are their content. Whatever
-else is written otherwise is another trial: a ratio is rather judged by one too many.
+Settings that change no figure of a result are left out, files and code are their content, and a
+strategy is what its name and fraction come to. Whatever else is written otherwise is another trial.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,23 +17,24 @@ import numpy as np
 
 from foundation.files import file_digest
 from foundation.plugin import is_own, own_digest
-from marketsimulator.results.run_record import flat_settings
 from marketsimulator.results.trials import Trial
 from marketsimulator.settings import BacktestSettings
+from sizing.allocation import Strategy
+from sizing.strategies import Kelly, Legacy, WeightPattern
 from trainingdata.bars import Bars
 from trainingdata.instants import utc_text
 from trainingdata.market import Market
 from trainingdata.stored_correlation import table_and_notes
 
-# Of a run alone: its bars, its draws, where it goes and what orders are called; of a forecast where
-# it is computed and how fast.
+# Of a run alone: its bars, its draws, where it goes and what orders are called.
 NO_VARIANT = (
-    *("symbols", "timeframe", "fill", "seed", "strategy"),
-    *(f"forecaster.{name}" for name in ("batch_size", "cache", "device", "compile")),
+    *("output", "start", "end", "days", "timeframe", "fill", "trials", "seed"),
+    "strategy",
 )
-OF_DATA = ("data.adjustment", "data.ended_after", "data.ended_loss", "data.actions")
-FILES = ("data.actions", "universe.members", "limits.groups", "forecaster.path", "correlation.file")
-CODE = ("universe.rank", "forecaster.kind", "correlation.kind", "sizing.strategy")
+OF_COMPUTING = ("batch_size", "cache", "device", "compile")  # a forecast: where and how fast
+OF_STRATEGIES = (  # read to make the strategies, each of which says what came of them
+    *("strategy", "fraction", "drawdown", "enhanced", "risk_multiplier", "fallback", "band"),
+)
 
 
 def config_hash(variant: Mapping[str, Any]) -> str:
@@ -63,17 +64,44 @@ def trial_of(
 
 
 def variant_of(settings: BacktestSettings, bars: Bars) -> dict[str, Any]:
-    """What of a backtest's settings makes a variant, by dotted key, over these bars.
+    """What of a backtest's settings makes a variant, over these bars.
 
     How bars are read shows in the bars, which have a digest of their own.
     """
-    variant: dict[str, Any] = {"symbols": sorted(bars.symbols)}
-    for key, value in flat_settings(asdict(settings)).items():
-        group = key.partition(".")[0]
-        if {key, group} & {*NO_VARIANT} or (group == "data" and key not in OF_DATA):
-            continue
-        variant[key] = _content(value) if key in FILES else _code(value) if key in CODE else value
-    return variant
+    parts = _without(asdict(settings), NO_VARIANT)
+    sizing, universe = settings.sizing, settings.universe
+    data, forecaster = settings.data, settings.forecaster
+    matrix = settings.correlation.file
+    return {
+        **parts,
+        "symbols": sorted(bars.symbols),
+        "data": {
+            **{name: parts["data"][name] for name in ("adjustment", "ended_after", "ended_loss")},
+            "actions": _content(data.actions),
+        },
+        "universe": {
+            **parts["universe"],
+            "members": _content(universe.members),
+            "rank": _code(universe.rank),
+        },
+        "sizing": {
+            **_without(parts["sizing"], OF_STRATEGIES),
+            "holding": sizing.interval(),
+            "strategies": [_strategy(each) for each in sizing.strategies()],
+        },
+        "limits": {**parts["limits"], "groups": _content(settings.limits.groups)},
+        "forecaster": {
+            **_without(parts["forecaster"], OF_COMPUTING),
+            "kind": _code(forecaster.kind),
+            "path": _content(forecaster.path),
+        },
+        "correlation": {
+            **parts["correlation"],
+            "kind": _code(settings.correlation.kind),
+            "file": matrix
+            and [_content(str(p)) for p in table_and_notes(Path(matrix).expanduser())],
+        },
+    }
 
 
 def data_hash(market: Market) -> str:
@@ -89,6 +117,18 @@ def data_hash(market: Market) -> str:
     return digest.hexdigest()
 
 
+def _without(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in names}
+
+
+def _strategy(strategy: Strategy) -> list[Any]:
+    """What a strategy is: `kelly_50` is a fraction of 0.5 in other words."""
+    if isinstance(strategy, (Kelly, Legacy)):
+        return [type(strategy).__name__, asdict(strategy)]
+    assert isinstance(strategy, WeightPattern)
+    return [_code(strategy.name), strategy.band]
+
+
 def _code(name: str | None) -> str | list[str] | None:
     """A name; of code of one's own what it does, whatever its module is called."""
     if name is None or not is_own(name):
@@ -96,16 +136,14 @@ def _code(name: str | None) -> str | list[str] | None:
     return [name.rpartition(".")[2], own_digest(name)]
 
 
-def _content(path: str | None) -> list[str] | None:
-    """Digests of a file, or of those of a stored matrix; its path where it cannot be read."""
+def _content(path: str | None) -> str | None:
+    """Digest of a file; its path where it cannot be read."""
     if path is None:
         return None
-    given = Path(path).expanduser()
     try:
-        files = dict.fromkeys((given, *table_and_notes(given)))
-        return [file_digest(each) for each in files if each.is_file()] or [path]
+        return file_digest(Path(path).expanduser())
     except OSError:
-        return [path]
+        return path
 
 
 def _alike(value: Any) -> Any:

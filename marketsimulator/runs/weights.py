@@ -128,7 +128,7 @@ def replay(
     InputError
         naming the argument that cannot be used.
     """
-    _Bounds(capital, fee_bps, slippage_bps, symbol_cap, overnight_leverage)
+    bounds = _Bounds(capital, fee_bps, slippage_bps, symbol_cap, overnight_leverage)
     if len(weights) == 0:
         raise InputError("weights: there are no rows")
     columns = weights.columns
@@ -139,10 +139,11 @@ def replay(
     if np.isinf(target).any():
         raise InputError("weights: a weight must be finite, or NaN")
     instruments = _instruments(columns, increments)
-    costs = TradingCosts(0.0, slippage_bps, 0.0, 0.0, slippage_bps, 0.0)
-    fees = FeeSchedule(crypto_tiers=_NO_VENUE_FEES, commission_bps=fee_bps)
+    slippage = bounds.slippage_bps
+    costs = TradingCosts(0.0, slippage, 0.0, 0.0, slippage, 0.0)
+    fees = FeeSchedule(crypto_tiers=_NO_VENUE_FEES, commission_bps=bounds.fee_bps)
     margin = MarginTerms(leverage=intraday_leverage, order_margin=1.0, interest_rate=interest_rate)
-    book = new_book(capital, holdings_of(instruments, costs), tier_table(fees))
+    book = new_book(bounds.capital, holdings_of(instruments, costs), tier_table(fees))
     dates = new_york_date(index.asi8.view(f"datetime64[{index.unit}]"))
     begins = np.concatenate([[True], np.diff(dates) > np.timedelta64(0)])
     # At most a liquidation, a close and an opening a row and symbol, and the flows of each night.
@@ -155,7 +156,7 @@ def replay(
         opens,
         closes,
         target,
-        (symbol_cap, intraday_leverage, min(overnight_leverage, intraday_leverage)),
+        (bounds.symbol_cap, intraday_leverage, min(bounds.overnight_leverage, intraday_leverage)),
         tape,
     )
     written = tape[: int(book.account["entries"][0])]

@@ -142,6 +142,23 @@ def test_a_request_ends_at_its_deadline(answer: Answer, method: str) -> None:
     assert len(seen) == 1
 
 
+def test_what_has_not_left_is_tried_again_and_what_may_have_arrived_is_not(clock: Clock) -> None:
+    """Nobody listens: no order can be there twice. One that is not answered may be there."""
+    for method in ("GET", "POST", "DELETE"):
+        pace = Pace(None, clock.passing)
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))  # and does not listen
+            url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+            with pytest.raises(requests.exceptions.ConnectionError):
+                session(60.0, pace=pace).request(method, url)
+        assert len(pace._sent) == 3
+    with answering(lambda connection, _: None) as (url, seen):
+        for method in ("POST", "DELETE"):
+            with pytest.raises(requests.exceptions.ConnectionError):
+                session(60.0).request(method, url)
+    assert len(seen) == 2
+
+
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_proxy_makes_no_difference_to_the_deadline(
     scheme: str, monkeypatch: pytest.MonkeyPatch
@@ -324,3 +341,19 @@ def test_a_wall_clock_that_is_set_back_or_forward_stops_no_request() -> None:
         assert pace.delay() == 60
     now[0] = 60.0
     assert pace.delay() == 0
+
+
+def test_pauses_are_part_of_the_time_limit(clock: Clock) -> None:
+    def answer(connection: socket.socket, number: int) -> None:
+        refuse = refusing(b"429", b"Retry-After: 50\r\n", 1)
+        (refuse if number == 0 else nothing)(connection, number)
+
+    # Half a second is left of it after the pause; of the deadline it would be a minute.
+    with (
+        answering(answer) as (url, seen),
+        time_limit(50.5),
+        pytest.raises(requests.exceptions.ReadTimeout, match=r"no whole answer in 50\.5 s"),
+    ):
+        session(60.0).get(url)
+    assert clock.waits == [50.0]
+    assert len(seen) <= 2

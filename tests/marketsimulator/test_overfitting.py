@@ -154,3 +154,20 @@ def test_a_comparison_says_it_on_the_page_on_the_screen_and_in_its_figures(tmp_p
     short = comparison_of(tmp_path / "short", NOISE[:, :59])
     assert "overfitting is not told" in " ".join(short.sentences())
     assert short.summary()["overfitting"] is None
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_return_that_is_no_number_is_refused_and_not_left_out(value: float) -> None:
+    broken = NOISE.copy()
+    broken[3, 7] = value
+    with pytest.raises(ValueError, match="those of variant 3 are not"):
+        overfitting(broken)
+
+
+def test_who_is_best_in_one_half_alone_is_overfitted_and_who_is_in_both_is_not() -> None:
+    early = np.tile([0.02, 0.0], 15)
+    late = np.tile([0.01, -0.01], 15)
+    fading = np.array([np.append(early, -early), np.append(-early, early)])
+    assert told(fading, 2).probability == 1.0
+    steady = np.array([np.append(early, early), np.append(late, late)])
+    assert told(steady, 2).probability == 0.0

@@ -49,6 +49,10 @@ def of(market: Bars, *words: str) -> str:
 
 
 SAME: list[tuple[list[str], list[str]]] = [
+    (["sizing.strategy=kelly_50"], ["sizing.fraction=0.5"]),
+    (["sizing.strategy=kelly_50"], ["sizing.strategy=Kelly_50pct"]),
+    (["sizing.strategy=kelly_30"], ["sizing.strategy=kelly_10", "sizing.fraction=0.3"]),
+    (["sizing.strategy=legacy"], ["sizing.enhanced=false"]),
     (["+sizing._target_=own_here.half"], ["+sizing._target_=own_there.half"]),
     (["+forecaster._target_=own_here.Drift"], ["+forecaster._target_=own_there.Drift"]),
     ([], ["strategy=mine"]),
