@@ -41,7 +41,7 @@ from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from execution.journal.migrations import as_it_is_today
 from execution.live.accounts import TRADE
-from execution.live.cycle import Cycle, decided_cycle, decision_end, nothing_due
+from execution.live.cycle import Cycle, decided_cycle, decision_end, next_instant, nothing_due
 from execution.live.exposure import last_prices
 from execution.live.loop import print_line, print_warning
 from execution.live.replay import run_replay
@@ -177,7 +177,7 @@ def at_venue(config: DictConfig) -> None:
     def shown(cycle: Cycle) -> None:
         noted(cycle)
         with printing():
-            show(cycle)
+            show_briefly(cycle)
 
     if config.mode == "replay":
         output, overwrite = Path(config.output), may_overwrite(config)
@@ -216,6 +216,10 @@ def _show_preview(settings: LiveSettings, keys: Keys, feed: BarFeed, trader: Tra
         show_undecided(cycle, settings)
     for line in stops:
         print_line(line)
+    if cycle.decision is None:
+        now, timeframe = cycle.account.as_of, cycle.bars.timeframe
+        instant = next_instant(now, settings.symbols, timeframe, settings.decisions)
+        print_line(f"Ask again at {utc_text(instant)}.")
 
 
 def _stopped(settings: LiveSettings, account: str) -> tuple[list[str], frozenset[str]]:
@@ -266,7 +270,7 @@ def show(cycle: Cycle) -> None:
 
 
 def _lines(cycle: Cycle) -> list[str]:
-    """What came of a cycle, to be printed and in the phrases that operators search a log for."""
+    """What came of a cycle, to be printed."""
     decision = cycle.decision
     if decision is None:
         return [f"{utc_text(cycle.account.as_of)} idle: {cycle.idle}."]
@@ -282,6 +286,24 @@ def _lines(cycle: Cycle) -> list[str]:
         if why := cycle.unsent.get(order.client_order_id):
             lines.append(f"NOT sent: {order.side} {order.qty} {order.symbol}: {why}")
     return lines
+
+
+def show_briefly(cycle: Cycle) -> None:
+    """Print a loop's cycle: in a line where it neither ordered nor filled nor failed."""
+    decision = cycle.decision
+    if decision is None or decision.orders or decision.cancels or decision.failure or cycle.fills:
+        show(cycle)
+        return
+    bound = [
+        f"{choice.symbol} ({choice.bound_by})" if choice.binding else choice.symbol
+        for choice in decision.choices
+    ]
+    LoopTerminal().print(
+        f"{utc_text(decision.at)}: equity {usd(cycle.account.equity)}, no order of"
+        f" {', '.join(bound) or 'anything'}.",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def show_undecided(cycle: Cycle, settings: LiveSettings) -> None:
@@ -343,10 +365,21 @@ def _bound_by(choice: Choice) -> str:
 
 
 def _log(cycle: Cycle) -> None:
-    for rule in () if cycle.decision is None else cycle.decision.rule:
-        log.info("%s %s", utc_text(cycle.account.as_of), rule)
-    for line in _lines(cycle):
-        log.info(line)
+    """Log a cycle in the phrases that operators search for."""
+    decision = cycle.decision
+    if decision is None:
+        log.info("%s idle: %s", utc_text(cycle.account.as_of), cycle.idle)
+        return
+    if decision.failure:
+        log.warning("Enhanced sizing failed: %s", decision.failure)
+    at = utc_text(decision.at)
+    for rule in decision.rule:
+        log.info("%s %s", at, rule)
+    for order in decision.orders:
+        line = f"{order.client_order_id}: {order.side} {order.qty}: {order.reason}"
+        log.info("%s %s", at, line)
+    for fill in cycle.fills:
+        log.info("filled %s: %+f at %s", fill.client_order_id, fill.qty, fill.price)
 
 
 @dataclass(frozen=True, slots=True)

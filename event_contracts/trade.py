@@ -60,7 +60,7 @@ from execution.live.guards import REDUCING, why_halted, why_stopped, why_too_man
 from execution.live.loop import Stop, print_line, stopped_by_signals
 from execution.live.losses import LossLimits, write_mark
 from execution.live.open_account import OpenAccount, open_account
-from execution.live.page import Section
+from execution.live.page import Bounds, Section
 from execution.live.runner import awaited, kept_loop
 from execution.posting import Guard
 from execution.risk_snapshot import RiskSnapshot
@@ -349,7 +349,7 @@ def trade(
                 stop,
                 supervisor,
                 clock=time.now,
-                losses=settings.guards,
+                bounds=Bounds(float(settings.limits.share), settings.guards),
                 sections=[sizes_section(account.book)],
                 halt_after=settings.halt_after,
             ) as loop:

@@ -1,9 +1,10 @@
-"""The question a backtest has to answer before its figures mean anything, for any configuration.
+"""Questions a backtest has to answer before its figures mean anything, for any configuration.
 
     python -m marketsimulator.audit look_ahead …  does the future reach a decision?
+    python -m marketsimulator.audit begin …       do decisions depend on where the data begins?
 
-Settings are those of configs/backtest.yaml. It ends with exit code 1 where a decision moved. Later
-forecasts, other costs and shuffles are variants: `marketsimulator.compare` with
+Settings are those of configs/backtest.yaml. `look_ahead` ends with exit code 1 where a decision
+moved. Later forecasts, other costs and shuffles are variants: `marketsimulator.compare` with
 counterfactuals=[lag,shuffled,costs].
 """
 
@@ -25,7 +26,7 @@ from execution.records import Run
 from forecasting.forecast import Progress, silent
 from foundation.command import Result
 from foundation.compose import composed_config
-from foundation.errors import InputError
+from foundation.errors import InputError, nearest_or_all
 from foundation.tables import Table
 from marketsimulator.results.counterfactuals import ended_market, scrambled_bars, truncated_bars
 from marketsimulator.runs.simulate import simulate_trading
@@ -33,7 +34,8 @@ from marketsimulator.settings import BacktestSettings
 from trainingdata.instants import utc_text
 from trainingdata.market import Market
 
-QUESTION = "look_ahead"
+QUESTIONS = ("look_ahead", "begin")
+VARIANTS = {"lag": "[lag]", "costs": "[costs]", "forecast": "[shuffled]"}  # that were questions
 CUTS = 8  # instants up to which decisions are compared
 BEFORE = np.timedelta64(20, "D")  # of decisions compared
 AFTER = np.timedelta64(5, "D")  # of future that is changed
@@ -97,6 +99,24 @@ def look_ahead(
     return probes
 
 
+def other_begin(
+    settings: BacktestSettings, market: Market, progress: Progress = silent
+) -> list[Probe]:
+    """Decide up to several instants on all bars, and without the earlier half of those before.
+
+    The account begins at the same instant. A forecaster that learns from all of its past differs;
+    one that looks at its window, and all that is not learned, does not.
+    """
+    probes: list[Probe] = []
+    for done, (cut, window) in enumerate(windows(market), 1):
+        later = window.bars.between(window.first // 2, len(window.bars.times))
+        truth, other = (_run_window(settings, each) for each in (window, window.on(later)))
+        since = f"bars from {utc_text(later.times[0])}"
+        probes.append(Probe(cut, since, *_first_difference(truth, other, cut)))
+        progress("instants", done, CUTS)
+    return probes
+
+
 def _run_window(settings: BacktestSettings, market: Market) -> Run:
     trader = settings.trader(settings.forecaster.build(market.bars.symbols)).over(market)
     return simulate_trading(settings, market, "audit", trader, level=logging.NOTSET)
@@ -136,10 +156,42 @@ def _decision_difference(before: Decision, after: Decision) -> str:
     return f"{utc_text(min(before.at, after.at))}: who decides, or the account"
 
 
-def read(words: Sequence[str]) -> tuple[BacktestSettings, None]:
+def _result(question: str, probes: Sequence[Probe]) -> Result:
+    """The probes and what they say; exit code 1 where the future moved anything."""
+    headings = ("decisions until", "with", "decisions compared", "first that moved")
+    rows = [
+        (utc_text(probe.cut), probe.bars, str(probe.compared), probe.moved or "none")
+        for probe in probes
+    ]
+    table = Table(question, headings, rows, words=(1, 3))
+    if not any(probe.moved for probe in probes):
+        return Result([table], ["No decision and no fill moved."])
+    if question == "look_ahead":
+        return Result([table], ["The future reaches decisions."], code=1)
+    return Result([table], ["Decisions depend on where the data begins."])
+
+
+@dataclass(frozen=True, slots=True)
+class AuditSettings:
+    """Which question is asked of which configuration."""
+
+    name: str
+    backtest: BacktestSettings
+
+
+def read(words: Sequence[str]) -> tuple[AuditSettings, None]:
     """The question comes first, then settings; an audit leaves no files."""
-    if not words or words[0] != QUESTION:
-        raise InputError(f"audit: say {QUESTION} first, then key=value settings")
+    name = words[0] if words else ""
+    if name in VARIANTS:
+        raise InputError(
+            f"audit: {name} is a variant now: python -m marketsimulator.compare"
+            f" 'strategies=[kelly_50]' 'counterfactuals={VARIANTS[name]}' and the same settings"
+        )
+    if name not in QUESTIONS:
+        hint = nearest_or_all(name, QUESTIONS) if name else f"; name one: {', '.join(QUESTIONS)}"
+        raise InputError(
+            f"audit: {name!r} is none{hint}; its name comes first, then key=value settings"
+        )
     # An audit is no trial: it leaves nothing in the ledger.
     config = composed_config("backtest", ["output=none", "trials=null", *words[1:]])
     settings = BacktestSettings.of(config)
@@ -148,21 +200,13 @@ def read(words: Sequence[str]) -> tuple[BacktestSettings, None]:
             "data.fills: an audit alters the bars that are decided on, and finer ones would"
             " contradict them; leave it out"
         )
-    return settings, None
+    return AuditSettings(name, settings), None
 
 
-def run(settings: BacktestSettings, progress: Progress) -> Result:
-    """The probes and what they say; exit code 1 where the future moved anything."""
-    market = settings.market()
-    probes = look_ahead(settings, market, progress)
-    headings = ("decisions until", "with", "decisions compared", "first that moved")
-    rows = [
-        (utc_text(probe.cut), probe.bars, str(probe.compared), probe.moved or "none")
-        for probe in probes
-    ]
-    moved = any(probe.moved for probe in probes)
-    answer = "The future reaches decisions." if moved else "No decision and no fill moved."
+def run(settings: AuditSettings, progress: Progress) -> Result:
+    """The answer to one question."""
+    market = settings.backtest.market()
+    ask = look_ahead if settings.name == "look_ahead" else other_begin
+    result = _result(settings.name, ask(settings.backtest, market, progress))
     source = f"{market.bars.source}; {', '.join(market.bars.symbols)}"
-    return Result(
-        [Table(QUESTION, headings, rows, words=(1, 3))], [answer, source], code=int(moved)
-    )
+    return replace(result, sentences=[*result.sentences, source])

@@ -41,8 +41,9 @@ from foundation.clock import OURS, Time
 from foundation.errors import InputError
 from foundation.files import remove_unfinished, staged_file
 from foundation.page import render_page
-from foundation.tables import Cell, Table
+from foundation.tables import Cell, Row, Table
 from trainingdata.instants import HOUR, NEW_YORK, new_york_date
+from trainingdata.instruments import is_symbol
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +63,19 @@ CHOICES = (
 CURVE = np.dtype(
     [("at", "datetime64[ns]")] + [(name, "f8") for name in ("equity", "flows", "index", "drawdown")]
 )
+
+
+class Bounds(NamedTuple):
+    """What the settings of a loop bound.
+
+    position: share of equity that a position may come to.
+    losses: where they halt the account.
+    coins: gross of coins, a multiple of equity; none for an account of event contracts.
+    """
+
+    position: float
+    losses: LossLimits
+    coins: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,21 +114,20 @@ class StatusPage:
     """Writes the page of an account whose journal this process holds.
 
     account: beside whose journal the page lies; one in memory has none.
-    losses: where they halt the account.
     time: when it is written, and how long that takes.
     """
 
     def __init__(
         self,
         account: OpenAccount,
-        losses: LossLimits,
+        bounds: Bounds,
         sections: Sequence[Section] = (),
         time: Time = OURS,
     ) -> None:
         database = account.database
         self._account = account
         self._path = None if database.path is None else database.path.with_name(PAGE)
-        self._losses = losses
+        self._bounds = bounds
         self._sections = sections
         self._time = time
         self._journal = account.journal(TRADE)
@@ -203,8 +216,8 @@ class StatusPage:
             failed=failed,
             mark=mark,
             curve=self._curve,
-            losses=self._losses,
-            positions=mark and position_table(mark),
+            bounds=self._bounds,
+            positions=mark and position_table(mark, self._bounds.position, self._bounds.coins),
             waiting=book.latest(WAITING, SHOWN),
             recent=book.latest(OVER, SHOWN),
             what=what,
@@ -322,15 +335,21 @@ class Curve:
         )
 
 
-def position_table(mark: EquitySnapshot) -> Table:
-    """What is held, the largest first, after the gross of stocks and coins; multiples of equity."""
-    gross = (("stocks, gross", mark.gross_stock), ("coins, gross", mark.gross_crypto))
+def position_table(mark: EquitySnapshot, position: float, coins: float | None) -> Table:
+    """What is held, the largest first, after the gross of stocks and coins; multiples of equity.
+
+    position: share of equity that a position may come to.
+    coins: gross of coins, a multiple of equity; none for an account of event contracts.
+    """
     largest = sorted(mark.positions.items(), key=lambda item: -abs(item[1]))
-    rows = []
-    for name, value in (*(each for each in gross if each[1]), *largest):
-        weight = value / mark.equity if mark.equity > 0 else np.nan
-        rows.append((name, figures.multiple(weight, 3, sign=True), figures.usd(value, 0)))
-    return Table("Positions", ("held", "of equity", "USD"), rows)
+    rows = [
+        _position(mark, name, value, position if coins is None or is_symbol(name) else None)
+        for name, value in largest
+    ]
+    if coins is not None and rows:
+        stocks = _position(mark, "stocks, gross", mark.gross_stock, mark.stock_ceiling)
+        rows = [stocks, _position(mark, "coins, gross", mark.gross_crypto, coins), *rows]
+    return Table("Positions", ("held", "of equity", "at most", "USD"), rows)
 
 
 def choice_table(choices: Sequence[ChoiceRow], last: str) -> Table:
@@ -359,6 +378,15 @@ def choice_table(choices: Sequence[ChoiceRow], last: str) -> Table:
 def notice_table(notices: Sequence[NoticeRow]) -> Table:
     rows = [(hour(each.at), each.kind, each.text) for each in notices]
     return Table("Alerts", ("at, UTC", "of", "what was said"), rows, words=(1, 2))
+
+
+def _position(mark: EquitySnapshot, name: str, value: float, ceiling: float | None) -> Row:
+    """What is held of something, USD, beside its ceiling, a multiple of equity."""
+    weight = value / mark.equity if mark.equity > 0 else np.nan
+    above = ceiling is not None and abs(weight) > ceiling
+    held = figures.multiple(weight, 3, sign=True)
+    of_equity = Cell(f"{held} above", "bad") if above else held
+    return name, of_equity, figures.multiple(ceiling), figures.usd(value, 0)
 
 
 def clock(at: np.datetime64) -> str:

@@ -16,9 +16,8 @@ from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle
 from execution.live.loop import VENUE_RETRY, Job, Loop, Stop, print_line, stopped_by_signals
-from execution.live.losses import LossLimits
 from execution.live.open_account import OpenAccount, open_account
-from execution.live.page import Section, StatusPage
+from execution.live.page import Bounds, Section, StatusPage
 from execution.live.settings import LiveSettings
 from execution.live.trading import TradingJob
 from execution.trader import Trader
@@ -110,6 +109,7 @@ def trading_loop(
             # What is open has its stops looked at first.
             jobs.insert(0, job)
 
+        limits = settings.limits
         watched = WatchedClock(live)
         yield held.enter_context(
             kept_loop(
@@ -119,7 +119,7 @@ def trading_loop(
                 supervisor,
                 clock=watched,
                 answers=watched.answers,
-                losses=settings.guards,
+                bounds=Bounds(limits.symbol_cap, settings.guards, limits.crypto_leverage),
                 sections=sections,
                 halt_after=settings.halt_after,
             )
@@ -135,7 +135,7 @@ def kept_loop(
     *,
     clock: Callable[[], np.datetime64],
     answers: Callable[[], bool] = lambda: True,
-    losses: LossLimits,
+    bounds: Bounds,
     sections: Sequence[Section],
     halt_after: int,
 ) -> Iterator[Loop]:
@@ -143,9 +143,9 @@ def kept_loop(
 
     supervisor: told that the loop is ready and alive.
     clock, answers, halt_after: as for `Loop`.
-    losses, sections: as for the account's page, which is kept meanwhile.
+    bounds, sections: as for the account's page, which is kept meanwhile.
     """
-    page = StatusPage(account, losses, sections)
+    page = StatusPage(account, bounds, sections)
     announced: set[np.datetime64] = set()
 
     def alive(job: str, due: np.datetime64 | None) -> None:

@@ -146,7 +146,7 @@ def render_report(
         gross=f"Before costs {usd(gross, sign=True)}, after them {usd(profit, sign=True)}.",
         money=attribution_tables(**summary["attribution"], profit=profit),
         trip_facts=trip_facts(trips),
-        trips=trip_table(trips[-TRIPS:]),
+        trips=trip_table(sorted(trips, key=lambda trip: trip.closed_at is None)[-TRIPS:]),
         made=len(trips),
         forecasts=len(outcomes),
         fans=_fans(results, outcomes),

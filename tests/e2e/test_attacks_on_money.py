@@ -278,3 +278,17 @@ def test_a_clock_that_makes_no_sense_ends_the_cycle_by_name(
         with pytest.raises(BrokerError, match=r"the clock: .*timestamp is "):
             loop.run()
         assert "timestamp is " in alerts(desk)
+
+
+def test_a_clock_that_says_open_at_night_is_told_and_the_calendar_counts(
+    practice: Start, tmp_path: Path
+) -> None:
+    told = Told(CLOCK, {"is_open": True}, ALWAYS)
+    here = practice("symbols=[SYA,SYB]")
+    here.advance("2024-02-20T23:00:00Z")
+    with changed_answers(here, told) as seen:
+        desk = Desk.at(seen, tmp_path, *PLAIN)
+        desk.job.step()
+        assert desk.cycles[-1].decision is None
+        assert here.posts == []
+        assert "by the calendar it is not: the calendar counts" in alerts(desk)

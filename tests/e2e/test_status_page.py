@@ -29,7 +29,7 @@ from execution.journal.order_store import OrderIntent, OrderStore, Progress
 from execution.live.accounts import TRADE
 from execution.live.loop import Stop
 from execution.live.open_account import OpenAccount
-from execution.live.page import Section, StatusPage
+from execution.live.page import Bounds, Section, StatusPage
 from execution.live.settings import LiveSettings
 from execution.orders import Order
 from foundation.clock import Time
@@ -49,6 +49,7 @@ NOW = np.datetime64("2024-02-21T19:42", "ns")
 MINUTE = np.timedelta64(1, "m")
 ATTACK = "<script>document.title = 'taken'</script>"
 SETTINGS = LiveSettings.of(composed_config("live", []))
+BOUNDS = Bounds(SETTINGS.limits.symbol_cap, SETTINGS.guards, SETTINGS.limits.crypto_leverage)
 
 
 def account_of(database: Database) -> OpenAccount:
@@ -83,7 +84,7 @@ class Written:
 
     def status_page(self, *sections: Section) -> StatusPage:
         time = Time(now=lambda: NOW, elapsed=lambda: self.seconds)
-        return StatusPage(account_of(self.database), SETTINGS.guards, sections, time)
+        return StatusPage(account_of(self.database), BOUNDS, sections, time)
 
     def mark(self, at: np.datetime64, equity: float, flows: float = 0.0, **held: float) -> None:
         gross = sum(abs(value) for value in held.values())

@@ -607,3 +607,11 @@ def test_an_option_that_is_owed_and_has_no_value_counts_at_its_last_price() -> N
     reading = of_a_feed([option], {})
     assert reading.unpriced == {option["symbol"]: Decimal(-1)}
     assert reading.account.cash == 1000
+
+
+@pytest.mark.parametrize("wrong", [{"qty": "91"}, {"current_price": "9.8"}, {"market_value": "1"}])
+def test_a_position_whose_numbers_do_not_go_together_is_refused(wrong: dict[str, Any]) -> None:
+    position = held("NVDA", "910", "10", market_value="9100")
+    assert read(None, [position]).equity == 10_100
+    with pytest.raises(BrokerError, match=r"NVDA: qty .* at a current_price of .* is not"):
+        read(None, [{**position, **wrong}])

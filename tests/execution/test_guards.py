@@ -618,3 +618,18 @@ def test_open_orders_without_a_price_count_at_their_own_or_at_the_last_trade() -
     assert last_prices(trades, {"CCC", "?BRK_B", "GONE"}) == {"CCC": 30.0}
     assert last_prices(trades, {"?BRK_B"}) == last_prices(silent, {"NVDA"}) == {}
     assert len(asked) == 2, "where nothing is missing, nobody is asked"
+
+
+def test_what_has_filled_since_the_account_was_seen_is_a_position() -> None:
+    desk = Desk(replace(WIDE, max_position=0.75))
+    desk.see(seen())
+    assert desk.send(intent("long", qty=50)) == ""
+    desk.book.note("long", Progress("working", "v", Decimal(20), Decimal(100)))
+    assert desk.judge(intent("more", qty=25), NOW) == ""
+    assert "come to 0.76" in desk.judge(intent("more", qty=26), NOW)
+    desk.see(seen())
+    assert desk.send(intent("long-again", qty=50)) == ""
+    desk.book.note("long-again", Progress("filled", "w", Decimal(50), Decimal(100)))
+    assert "come to 0.76" in desk.judge(intent("short", side="sell", qty=126), NOW)
+    assert desk.judge(intent("short", side="sell", qty=125), NOW) == ""
+    assert "come to 0.76" in desk.judge(intent("long-after-all", qty=26), NOW)

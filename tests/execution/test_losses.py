@@ -317,3 +317,18 @@ def test_what_was_let_go_on_is_in_the_journal_over_a_restart() -> None:
     point = MarkBook(database).point_before()
     assert point is not None
     assert (point.index, point.peak, point.day) == (61, 100, 68)
+
+
+def test_a_deposit_hides_no_loss_of_everything() -> None:
+    account = Account()
+    account.worth(1000)
+    account.worth(-50)
+    for equity, flows in ((9950, 10_000), (12_000, 0), (13_000, 0)):
+        assert account.worth(equity, flows) == HaltChanges()
+        assert account.standing == {"daily_loss", "drawdown"}
+    # On the next day the loss of the day is a new one. The drawdown waits for a person.
+    account.marked(Mark(NOON + 24 * HOUR, 13_000.0))
+    assert account.standing == {"drawdown"}
+    account.clear("drawdown")
+    assert account.worth(9_200).raised.keys() == {"daily_loss"}
+    assert account.worth(9_100).raised.keys() == {"drawdown"}

@@ -336,3 +336,26 @@ def test_fractions_of_shares_are_closed_whole_and_never_beyond() -> None:
     assert closed["BBB"] == -0.125, "less than a share is closed whole"
     assert closed["AAA"] == np.floor(closed["AAA"])
     assert sold(outcome_of(book, stocks=-0.9)) == {"AAA": -2_999.75, "BBB": -0.125}
+
+
+def test_a_coin_is_no_collateral_and_calls_nothing_and_is_never_closed() -> None:
+    """The stock's call is the same with a coin beside it, whatever the coin does."""
+    alone = outcome_of(book_of({"AAA": (1_900, 100.0)}, 100_000), stocks=-0.4)
+    beside = book_of({"AAA": (1_900, 100.0), "BTCUSD": (2.5, 40_000.0)}, 200_000)
+    for coins in (0.0, -0.5, -0.99):
+        outcome = outcome_of(beside, stocks=-0.4, coins=coins)
+        assert sold(outcome) == sold(alone) != {}
+        assert outcome.margin.missing == alone.margin.missing
+    coin = outcome_of(beside, coins=-0.5)
+    assert (coin.loss, coin.margin.called) == (50_000, False)
+
+
+@given(positions, moves, moves, st.floats(0.0, 1e5))
+@settings(max_examples=40)
+def test_a_book_that_borrows_nothing_is_never_called(
+    held: dict[str, tuple[float, float]], stocks: float, coins: float, cash: float
+) -> None:
+    worth = sum(quantity * mark for quantity, mark in held.values())
+    outcome = outcome_of(book_of(held, worth + cash), stocks=stocks, coins=coins)
+    assert not outcome.margin.called
+    assert outcome.liquidations == ()

@@ -15,6 +15,7 @@ from execution.trader import Trader
 from foundation.compose import composed_config
 from foundation.errors import InputError
 from foundation.files import write_whole
+from marketsimulator.audit import look_ahead
 from marketsimulator.backtest import run_backtest
 from marketsimulator.results.report import result_files
 from marketsimulator.runs.variants import outcomes
@@ -157,3 +158,12 @@ def test_a_live_job_refuses_a_universe_that_its_history_cannot_fill(
     """Nothing would be in it, and everything would be sold."""
     with pytest.raises(InputError, match=f"^{says}"):
         LiveSettings.of(composed_config("live", ["symbols=[NVDA,BTCUSD]", *words]))
+
+
+@pytest.mark.first_example
+@pytest.mark.parametrize("ranked", [MOMENTUM, GROWTH], ids=["momentum", "growth"])
+def test_the_future_reaches_no_membership(ranked: tuple[str, ...]) -> None:
+    settings = chosen(*ranked)
+    probes = look_ahead(settings, settings.market())
+    assert [probe.moved for probe in probes] == [""] * len(probes)
+    assert sum(probe.compared for probe in probes) > 100
