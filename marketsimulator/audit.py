@@ -26,7 +26,7 @@ from execution.records import Run
 from forecasting.forecast import Progress, silent
 from foundation.command import Result
 from foundation.compose import composed_config
-from foundation.errors import InputError, nearest_or_all
+from foundation.errors import InputError
 from foundation.tables import Table
 from marketsimulator.results.counterfactuals import ended_market, scrambled_bars, truncated_bars
 from marketsimulator.runs.simulate import simulate_trading
@@ -188,9 +188,8 @@ def read(words: Sequence[str]) -> tuple[AuditSettings, None]:
             f" 'strategies=[kelly_50]' 'counterfactuals={VARIANTS[name]}' and the same settings"
         )
     if name not in QUESTIONS:
-        hint = nearest_or_all(name, QUESTIONS) if name else f"; name one: {', '.join(QUESTIONS)}"
         raise InputError(
-            f"audit: {name!r} is none{hint}; its name comes first, then key=value settings"
+            f"audit: {name!r} is none of {', '.join(QUESTIONS)}; then come key=value words"
         )
     # An audit is no trial: it leaves nothing in the ledger.
     config = composed_config("backtest", ["output=none", "trials=null", *words[1:]])
