@@ -75,9 +75,14 @@ class Rows:
             join = days_between_closes if closes else joined_bars
             made = join(starts, self.values, self.item, self.minutes, timeframe, self.path)
             times, bars, outside = made.times, made.values, made.outside
+            unit = timeframe.unit
             notes.append(f"{self.minutes}-minute bars are put together to {timeframe.bars}")
+            if made.lacking:
+                verb = "lacks" if made.lacking == 1 else "lack"
+                of = counted(len(times), unit)
+                notes.append(f"{made.lacking:,} of {of} {verb} some of them")
             if made.cut:
-                cut = counted(made.cut, timeframe.unit)
+                cut = counted(made.cut, unit)
                 notes.append(f"left out: {cut} in which the file begins or ends")
         else:
             raise DataError(f"{self.path}: {_no_parts(self.minutes, timeframe)}")

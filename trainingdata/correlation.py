@@ -321,15 +321,6 @@ def _hourly_logs(bars: Bars, members: Index) -> tuple[Index, Array]:
     return rows, np.log(bars.values[members, rows[:, None], CLOSE])
 
 
-def session_returns(bars: Bars, boundary: np.datetime64, window: int) -> Array:
-    """Last `window` log returns [N, S] from 16:00 to 16:00 on session days.
-
-    NaN where a symbol had no bar in the day.
-    """
-    _, closes = session_closes(bars, boundary, window + 1)
-    return np.diff(np.log(closes), axis=0)
-
-
 def session_closes(
     bars: Bars, boundary: np.datetime64, most: int | None = None
 ) -> tuple[Instants, Array]:

@@ -40,12 +40,14 @@ class Joined:
     values: [B, 5] open, high, low, close, volume.
     outside: number of parts outside regular New York hours.
     cut: number of bars left out because the file begins or ends within them.
+    lacking: number of bars that lack some of their parts.
     """
 
     times: Instants
     values: Array
     outside: int
     cut: int
+    lacking: int
 
 
 def usual_minutes(starts: Instants) -> int:
@@ -85,7 +87,10 @@ def joined_bars(
             f"{path}: its {minutes}-minute bars fill no {timeframe.unit} from begin to end"
         )
     first, bars = joined(bar_starts[whole], values[whole])
-    return Joined(ends[whole][first], bars, int((~within).sum()), cut)
+    counts = np.diff(np.append(first, np.count_nonzero(whole)))
+    lengths = -((bar_starts - ends)[whole][first] // step)
+    lacking = int((counts < lengths).sum())
+    return Joined(ends[whole][first], bars, int((~within).sum()), cut, lacking)
 
 
 def days_between_closes(
@@ -122,6 +127,7 @@ def between_closes(starts: Instants, values: Array, minutes: int, timeframe: Tim
     ends = np.minimum(begun + step, days.closes[session])
     known = (bar >= 0) & (ends <= grid.ends[np.maximum(bar, 0)])
     first, bars = joined(grid.starts[bar[known]], parts[known])
+    counts = np.diff(np.append(first, np.count_nonzero(known)))
     bar = bar[known][first]
     last = np.searchsorted(session, bar, side="right") - 1
     whole = (last >= 0) & (session[last] == bar)
@@ -129,8 +135,10 @@ def between_closes(starts: Instants, values: Array, minutes: int, timeframe: Tim
     bars[:, OPEN] = close
     bars[:, HIGH] = np.maximum(bars[:, HIGH], close)
     bars[:, LOW] = np.minimum(bars[:, LOW], close)
+    lengths = (grid.ends[bar] - days.opens[bar + 1]) // step
+    lacking = int((counts < lengths)[whole].sum())
     outside = int((~regular).sum())
-    return Joined(grid.ends[bar[whole]], bars[whole], outside, int((~whole).sum()))
+    return Joined(grid.ends[bar[whole]], bars[whole], outside, int((~whole).sum()), lacking)
 
 
 def bars_around(clock: Clock, starts: Instants) -> tuple[Instants, Instants, Mask]:

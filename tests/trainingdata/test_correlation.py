@@ -22,7 +22,7 @@ from trainingdata.correlation import (
     correlations_over,
     estimated_at,
     positive_definite,
-    session_returns,
+    session_closes,
 )
 from trainingdata.instants import DAY, four_pm, new_york_date
 from trainingdata.sessions import last_four_pm, sessions_between
@@ -214,6 +214,11 @@ def test_stocks_and_coins_are_joined_by_afternoon_returns() -> None:
         .values[~market.crypto][:, market.crypto]
     )
     assert 0.05 < across.mean() < 0.3  # the market's own: 0.65 · 0.75 · 0.36 = 0.18
+
+
+def session_returns(bars: Bars, boundary: np.datetime64, window: int) -> np.ndarray:
+    """Last `window` log returns [N, S] from 16:00 to 16:00 on session days."""
+    return np.diff(np.log(session_closes(bars, boundary, window + 1)[1]), axis=0)
 
 
 @pytest.mark.parametrize(("hourly", "session"), [(500, 120), (2_000, 20), (50, 250)])

@@ -408,6 +408,7 @@ def test_what_is_left_out_is_counted_and_said(tmp_path: Path) -> None:
     (origin,) = load_bars(write(tmp_path / "AAA.csv", quarters)).origins
     assert origin.notes == (
         "15-minute bars are put together to hours",
+        "1 of 2 hours lacks some of them",
         "left out: 2 hours in which the file begins or ends",
     )
 

@@ -47,6 +47,25 @@ def by_hand(
     return [rows[0, 0], rows[:, 1].max(), rows[:, 2].min(), rows[-1, 3], rows[:, 4].sum()]
 
 
+@pytest.mark.parametrize(
+    ("minutes", "starts", "ends", "outside", "cut", "lacking"),
+    [
+        (15, "13:30 13:45 14:00 14:15", "14:30", 0, 0, 0),
+        # The hours in which the file begins and ends; the part of 15:10 had no trade.
+        (10, "13:40 14:30 14:40 14:50 15:00 15:20 15:30", "15:30", 0, 2, 1),
+        # The half hour before the close is whole, what lies after it is none of the session's.
+        (30, "18:30 19:00 19:30 20:00 20:30", "19:30 20:00", 2, 0, 0),
+    ],
+)
+def test_whole_hours_are_made_and_the_rest_is_counted(
+    minutes: int, starts: str, ends: str, outside: int, cut: int, lacking: int
+) -> None:
+    at = starts_at(*starts.split())
+    hours = joined_bars(at, parts(len(at)), instrument("AAA"), minutes, HOURLY, "AAA")
+    assert hours.times.tolist() == starts_at(*ends.split()).tolist()
+    assert (hours.outside, hours.cut, hours.lacking) == (outside, cut, lacking)
+
+
 @pytest.mark.parametrize("kind", Kind)
 @pytest.mark.parametrize("timeframe", LENGTHS, ids=lambda each: each.name)
 def test_what_the_feed_asks_for_makes_the_bars_of_a_timeframe(
@@ -77,7 +96,7 @@ def test_bars_are_those_of_a_slow_loop_whatever_parts_are_missing(
     try:
         hours = joined_bars(starts, values, ITEMS[kind], minutes, timeframe, "AAA")
     except DataError:
-        hours = Joined(starts[:0], values[:0], 0, 0)
+        hours = Joined(starts[:0], values[:0], 0, 0, 0)
     grid = timeframe.stocks
     if kind is Kind.CRYPTO:
         length = timeframe.minutes * MINUTE
