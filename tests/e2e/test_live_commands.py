@@ -16,10 +16,13 @@ from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from execution.journal.order_store import OrderStore
 from execution.live.accounts import account_folder
+from execution.live.settings import LiveSettings
+from foundation.compose import composed_config
 from foundation.database import Database, rows_of
 from tests.e2e.practice import OPENING, Start, practising
 from tests.e2e.refused import answer_of
 from tests.e2e.test_live_account import Desk
+from trade_stock_e2e import dry_cycle, show_briefly
 
 NOW = np.datetime64("2024-02-20T15:30", "ns")
 
@@ -234,3 +237,18 @@ def test_a_halt_is_cleared_at_the_time_of_the_venue_whatever_this_machine_shows(
     assert worth(0.96, 3) == losses
     told = desk.database.rows("SELECT kind FROM notices ORDER BY kind")
     assert told == [(f"halt {kind}",) for kind in sorted([*losses, *losses])]
+
+
+def test_a_loops_hour_without_an_order_is_one_line_and_with_one_a_table(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ("symbols=[SYA]", "forecaster=ewma", "forecaster.calibrated=false")
+    span = ("data.start=2024-01-02", "end=2024-02-21T19:30Z")
+    cycle = dry_cycle(LiveSettings.of(composed_config("live", [*words, *span])), {})
+    assert cycle.decision is not None
+    assert cycle.decision.orders
+    show_briefly(cycle)
+    assert len(capsys.readouterr().out.splitlines()) > 3
+    show_briefly(replace(cycle, decision=replace(cycle.decision, orders=())))
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("2024-02-21T19:30Z: equity $100,000.00, no order of SYA")
