@@ -139,13 +139,10 @@ def step_trading(
     broker: SimulatedBroker,
     progress: Progress = silent,
     level: int = logging.DEBUG,
-    *,
-    keeps: bool = True,
 ) -> Run:
     """What one decider does, asked at every instant as a live loop asks it.
 
-    broker: the account, where the run begins. keeps: whether all decisions are kept, or those alone
-    of which nothing was sized.
+    broker: the account, where the run begins.
     """
     decisions: list[Decision] = []
     rows: list[Row] = []
@@ -159,8 +156,7 @@ def step_trading(
                     broker.advance(index)
                 decision = decider.decide(view.between(0, index + 1), broker.account())
                 if decision is not None:
-                    if keeps or decision.failure:
-                        decisions.append(decision)
+                    decisions.append(decision)
                     place(broker, decision.orders, decision.cancelled)
                 broker.open()
                 rows.append(broker.row())

@@ -17,7 +17,7 @@ from forecasting.forecast import Progress, silent
 from foundation.plugin import is_own
 from marketsimulator.account.terms import day_table
 from marketsimulator.runs.outcome import Outcome
-from marketsimulator.runs.simulate import step_trading, walks
+from marketsimulator.runs.simulate import simulate_trading, walks
 from marketsimulator.runs.walk import walked
 from marketsimulator.settings import BacktestSettings
 from trainingdata.market import Market
@@ -41,9 +41,7 @@ def outcomes(
     def simulate(variant: BacktestSettings) -> Outcome:
         if not walks(variant, market):
             trader = replace(variant.trader(RandomWalk()), table=beliefs)
-            broker = variant.broker(market)
-            run = step_trading(variant, market, "variant", trader, broker, keeps=False)
-            return Outcome.of_run(run)
+            return Outcome.of_run(simulate_trading(variant, market, "variant", trader))
         # Laying out the panel takes longer than many a run, and depends on one setting alone.
         if variant.fills.coverage == variants[0].fills.coverage:
             dates = base.days["date"].astype("datetime64[D]")
