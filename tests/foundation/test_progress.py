@@ -7,48 +7,25 @@ import io
 import pytest
 from rich.console import Console
 
-from foundation.progress import BETWEEN_LINES, Lines, progress_shown
+from foundation.progress import Lines, progress_shown
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.seconds = 100.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
-def lines_on(clock: Clock) -> tuple[Lines, io.StringIO]:
+def test_a_line_is_the_first_report_one_every_fifteen_seconds_and_one_at_the_end() -> None:
+    seconds = [100.0]
     stream = io.StringIO()
-    return Lines(Console(file=stream, width=200), clock), stream
-
-
-def test_the_first_report_is_a_line_at_once_and_the_last_one_at_the_end() -> None:
-    clock = Clock()
-    lines, stream = lines_on(clock)
-    lines.tell("forecasts", 1, 4000)
-    assert stream.getvalue() == "0 s: forecasts 1 of 4,000\n"
-    clock.seconds += 5
-    lines.tell("forecasts", 4000, 4000)
-    lines.tell("bars", 2, 2)
-    assert stream.getvalue().count("\n") == 1
-    lines.end()
-    assert stream.getvalue().splitlines()[1:] == [
-        "done, 5 s: forecasts 4,000 of 4,000; bars 2 of 2"
-    ]
-
-
-def test_between_two_lines_at_least_fifteen_seconds_pass() -> None:
-    clock = Clock()
-    lines, stream = lines_on(clock)
+    lines = Lines(Console(file=stream, width=200), lambda: seconds[0])
     written: list[int] = []
-    for second in range(100):
-        clock.seconds = 100.0 + second
-        lines.tell("bars", second, 100)
-        if len(stream.getvalue().splitlines()) > len(written):
+    for second in range(35):
+        seconds[0] = 100.0 + second
+        lines.tell("forecasts", second + 1, 4000)
+        if stream.getvalue().count("\n") > len(written):
             written.append(second)
-    assert written[:4] == [0, 15, 30, 45]
-    assert BETWEEN_LINES == 15
+    assert written == [0, 15, 30]
+    assert stream.getvalue().startswith("0 s: forecasts 1 of 4,000\n15 s: forecasts 16 of 4,000\n")
+    lines.tell("bars", 2, 2)
+    lines.end()
+    last = stream.getvalue().splitlines()[-1]
+    assert last == "done, 34 s: forecasts 35 of 4,000; bars 2 of 2"
 
 
 def test_an_error_has_its_own_line_and_work_without_a_report_none() -> None:
