@@ -73,7 +73,6 @@ def test_what_a_kernel_executes_compiles_it_anew_and_words_and_strangers_do_not(
 
 def test_the_digest_is_the_same_in_every_process() -> None:
     code = "from foundation.executed import digest_of; print(digest_of('sizing.allocation'))"
-    seeds = ("0", "1", "2")
     found = {
         subprocess.run(
             [sys.executable, "-c", code],
@@ -83,7 +82,7 @@ def test_the_digest_is_the_same_in_every_process() -> None:
             text=True,
             check=True,
         ).stdout
-        for seed in seeds
+        for seed in ("0", "1")
     }
     assert len(found) == 1
     assert found != {""}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -95,11 +94,14 @@ def test_a_folder_is_written_to_where_it_is_empty_or_an_earlier_runs(tmp_path: P
 def test_a_file_of_the_same_name_that_is_somebody_elses_is_not_written_over(
     tmp_path: Path, content: str
 ) -> None:
-    (tmp_path / "summary.json").write_text(content)
-    with pytest.raises(InputError, match=r"holds something else \(a summary.json of another kind"):
-        check_output(tmp_path, "summary.json")
-    check_output(tmp_path, "summary.json", overwrite=True)
-    assert (tmp_path / "summary.json").read_text() == content
+    for name in ("summary.json", "*.parquet"):
+        path = tmp_path / name.replace("*", "NVDA")
+        path.write_text(content)
+        with pytest.raises(InputError, match=rf"holds something else \(a .*{path.name} of another"):
+            check_output(tmp_path, name)
+        check_output(tmp_path, name, overwrite=True)
+        assert path.read_text() == content
+        path.unlink()
 
 
 def test_a_table_of_the_same_name_is_known_by_its_columns(tmp_path: Path) -> None:
@@ -107,9 +109,6 @@ def test_a_table_of_the_same_name_is_known_by_its_columns(tmp_path: Path) -> Non
     pd.DataFrame({"timestamp": [0], "open": [0.1], "close": [1.0]}).to_parquet(path)
     check_output(tmp_path, "*.parquet")
     pd.DataFrame({"width": [0.1]}).to_parquet(path)
-    with pytest.raises(InputError, match="holds something else"):
-        check_output(tmp_path, "*.parquet")
-    path.write_text("no table")
     with pytest.raises(InputError, match="holds something else"):
         check_output(tmp_path, "*.parquet")
 
@@ -141,33 +140,26 @@ def test_results_are_never_written_among_the_bars_they_come_from(
     assert output_of(OmegaConf.create(words), "summary.json") == Path("bars/run")
 
 
-def _writer(text: str) -> Callable[[Path], object]:
-    return lambda path: path.write_text(text)
-
-
-def test_what_is_left_of_a_run_goes_with_it_where_another_is_written_over_it(
+def test_a_run_written_over_another_takes_its_place_and_one_that_cannot_be_leaves_it_whole(
     tmp_path: Path,
 ) -> None:
-    first = {name: _writer(name) for name in ("equity", "drift", "unsolved", "edited")}
-    write_whole(run_files(first, "summary.json", {}), tmp_path)
+    first = ("equity", "drift", "unsolved", "edited")
+    written = dict.fromkeys(first, lambda path: path.write_text("old"))
+    write_whole(run_files(written, "summary.json", {}), tmp_path)
     (tmp_path / "edited").write_text("somebody's")
     (tmp_path / "notes").write_text("somebody's")
     kept = {path.name for path in tmp_path.iterdir()}
     assert kept == {*first, "notes", "summary.json"}
-    write_whole(run_files({"equity": _writer("new")}, "summary.json", {}), tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {
-        *("equity", "summary.json", "edited", "notes")
-    }
+    new = {"equity": lambda path: path.write_text("new")}
+    write_whole(run_files(new, "summary.json", {}), tmp_path)
+    kept = {path.name for path in tmp_path.iterdir()}
+    assert kept == {"equity", "summary.json", "edited", "notes"}
     refuse_mixture(tmp_path, "RUN")
-
-
-def test_a_run_that_cannot_be_written_leaves_the_one_before_whole(tmp_path: Path) -> None:
-    write_whole(run_files({"drift": _writer("old")}, "summary.json", {}), tmp_path)
 
     def fail(path: Path) -> None:
         raise OSError(28, "No space left on device")
 
     with pytest.raises(InputError, match="No space left"):
-        write_whole(run_files({"equity": fail}, "summary.json", {}), tmp_path)
-    assert (tmp_path / "drift").read_text() == "old"
+        write_whole(run_files({"drift": fail}, "summary.json", {}), tmp_path)
+    assert (tmp_path / "equity").read_text() == "new"
     refuse_mixture(tmp_path, "RUN")

@@ -15,8 +15,6 @@ from foundation import notices as module
 from foundation.notices import FILE, Notices
 
 PATIENCE = 60.0  # seconds until a test that waits for a thread gives up
-
-
 NOBODY = "http://127.0.0.1:9/"  # the discard port: nothing listens
 
 
@@ -88,6 +86,15 @@ def heard_texts() -> list[str]:
     return [body["text"] for body in Ear.heard]
 
 
+def all_taken(ear: str, folder: Path, *texts: str) -> list[str]:
+    """What is heard of the alerts of a folder and of these, once all have been taken."""
+    with Notices(None, ear, folder) as notices:
+        for text in texts:
+            notices.alert(text, text)
+        assert notices.flush(PATIENCE)
+    return heard_texts()
+
+
 def test_an_alert_that_is_refused_holds_up_no_other(ear: str, tmp_path: Path) -> None:
     Ear.refused = {"poison"}
     with Notices(None, ear, tmp_path) as notices:
@@ -105,7 +112,7 @@ def test_a_heartbeat_does_not_wait_behind_alerts_that_nobody_takes(
     monkeypatch: pytest.MonkeyPatch, unended: Callable[..., Notices]
 ) -> None:
     sent: list[str] = []
-    notices = unended("http://127.0.0.1:9/", "http://127.0.0.1:9/")
+    notices = unended(NOBODY, NOBODY)
 
     def in_vain(_: Any, name: str, *rest: Any) -> bool:
         sent.append(name)
@@ -127,9 +134,7 @@ def test_no_alert_is_longer_than_4000_characters(
     assert json.loads((tmp_path / FILE).read_text())[0]["text"] == "x" * 4000
     old = {"text": "y" * 100_000, "content": "y" * 2000, "kind": "halt"}
     (tmp_path / FILE).write_text(json.dumps([old]))
-    with Notices(None, ear, tmp_path) as notices:
-        assert notices.flush(PATIENCE)
-    assert heard_texts() == ["y" * 4000]
+    assert all_taken(ear, tmp_path) == ["y" * 4000]
 
 
 def test_an_alert_that_nobody_took_is_sent_by_the_next_process(
@@ -137,9 +142,7 @@ def test_an_alert_that_nobody_took_is_sent_by_the_next_process(
 ) -> None:
     unended(None, NOBODY, tmp_path).alert("halt", "first")
     assert json.loads((tmp_path / FILE).read_text())[0]["text"] == "first"
-    with Notices(None, ear, tmp_path) as notices:
-        assert notices.flush(PATIENCE)
-    assert heard_texts() == ["first"]
+    assert all_taken(ear, tmp_path) == ["first"]
 
 
 @pytest.mark.first_example
@@ -148,10 +151,7 @@ def test_kept_alerts_that_cannot_be_read_stop_nothing(
     ear: str, tmp_path: Path, content: str
 ) -> None:
     (tmp_path / FILE).write_text(content)
-    with Notices(None, ear, tmp_path) as notices:
-        notices.alert("halt", "now")
-        assert notices.flush(PATIENCE)
-    assert heard_texts() == ["now"]
+    assert all_taken(ear, tmp_path, "now") == ["now"]
 
 
 @pytest.mark.parametrize(
