@@ -69,27 +69,6 @@ def test_a_name_that_ends_otherwise_is_refused_before_the_work() -> None:
         BatchSettings(output="f.csv")
 
 
-@pytest.fixture(scope="module")
-def two_months() -> Batch:
-    """Forecasts of the end of one month and the beginning of the next."""
-    settings = BatchSettings(
-        SYMBOLS, start="2024-02-29", end="2024-03-01", data=DATA, forecaster=WALK
-    )
-    return run_batch(settings)
-
-
-def test_a_file_holds_the_forecasts_of_its_batch(two_months: Batch, tmp_path: Path) -> None:
-    output = tmp_path / "f.parquet"
-    write_batch(two_months, output)
-    assert is_batch(output)
-    (made,) = two_months.tables
-    chosen = two_months.issued
-    at = made.windows.issued_at[chosen]
-    table = FileForecaster(output).forecast(two_months.bars, at.min())
-    np.testing.assert_array_equal(table.windows.issued_at, at)
-    np.testing.assert_allclose(table.values, made.quantiles[chosen], rtol=1e-6)
-
-
 def test_a_step_is_due_at_the_own_bar_that_it_is_scored_on(tmp_path: Path) -> None:
     """Without the last bar of a day, which the calendar has."""
     bars = DATA.bars(("SYA",), "2024-03-18", "2024-03-20")
@@ -109,12 +88,11 @@ def test_a_step_is_due_at_the_own_bar_that_it_is_scored_on(tmp_path: Path) -> No
     assert last.target_at.iloc[0] == pd.Timestamp("2024-03-21T14:30Z"), "by the calendar"
 
 
-def test_a_batch_that_cannot_be_written_leaves_nothing_behind(
-    two_months: Batch, tmp_path: Path
-) -> None:
+def test_a_batch_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "f.parquet").mkdir()
+    batch = run_batch(BatchSettings(SYMBOLS, **SPAN, data=DATA, forecaster=WALK))
     with pytest.raises(InputError, match=r"f\.parquet cannot be written"):
-        write_batch(two_months, tmp_path / "f.parquet")
+        write_batch(batch, tmp_path / "f.parquet")
     assert [path.name for path in tmp_path.iterdir()] == ["f.parquet"]
 
 
@@ -128,6 +106,7 @@ def test_a_file_says_who_made_it_and_an_oracles_forecasts_stay_an_oracles(tmp_pa
     oracle = ForecasterSettings(kind="oracle", calibrated=False)
     path = tmp_path / "mine.parquet"
     write_batch(run_batch(BatchSettings(SYMBOLS, **SPAN, data=DATA, forecaster=oracle)), path)
+    assert is_batch(path)
     maker = oracle.build(SYMBOLS).name
     name = FileForecaster(path).name
     assert name == f"forecasts of mine.parquet by {maker}"
