@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from foundation.counts import time_text
 from foundation.figures import (
     NONE,
     around,
@@ -75,6 +76,11 @@ ALLOWED = {  # data and refusals, not figures that are read
         (interval(None, percent), ""),
         (around(0.02, percent), " ± 2.00%"),
         (around(None, percent), ""),
+        (time_text(0.04), "0.0 s"),
+        (time_text(59.94), "59.9 s"),
+        (time_text(60), "1 minute"),
+        (time_text(90_061), "1 day 1 hour"),
+        (time_text(84_737_566.9), "980 days 18 hours"),
         (minute(np.datetime64("2024-10-01T14:30:59")), "2024-10-01 14:30Z"),
     ],
 )
