@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from foundation import plugin
 from foundation.compose import composed_config
 from foundation.errors import DataError, InputError
 from foundation.plugin import called, is_own, load_own, put_own_code, user_code
 from marketsimulator.settings import BacktestSettings
+from tests.e2e.refused import answer_of, refusal_of
 from tests.own_module import own_module
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_a_module_and_a_name_are_own_code_and_nothing_else_is() -> None:
@@ -106,6 +111,26 @@ def test_a_word_that_names_own_code_has_it_run_when_it_is_needed(trap: Path) -> 
     assert not (trap / "sprung").exists()
     settings.sizing.chosen_strategy()
     assert (trap / "sprung").exists()
+
+
+def test_no_command_imports_what_a_folder_of_results_names(
+    trap: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(trap)
+    for run in ("run", "other"):
+        shutil.copytree(ROOT / "tests" / "fixtures" / "runs" / "backtest", trap / run)
+        written = trap / run / "config.yaml"
+        settings = yaml.safe_load(written.read_text())
+        for group, key in (("forecaster", "kind"), ("correlation", "kind")):
+            settings[group][key] = "trap.rule"
+        for group in ("sizing", "fees"):
+            settings[group]["_target_"] = "trap.rule"
+        written.write_text(yaml.safe_dump(settings))
+    code, _, said = answer_of("marketsimulator.compare", "run", "other", cwd=trap)
+    assert code == 0, said
+    line = refusal_of("marketsimulator.stress", "run", cwd=trap)
+    assert "trap.rule is not run unless the words" in line
+    assert not (trap / "sprung").exists()
 
 
 def test_fees_of_ones_own_are_what_a_function_answers(
