@@ -5,13 +5,16 @@ from __future__ import annotations
 import itertools
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 import numpy as np
 import pytest
 import requests
+from hypothesis import given
+from hypothesis import strategies as st
 
+from event_contracts.trading.endpoint import RATE, KalshiPace, shared_pace
 from foundation import transport
 from foundation.clock import Time
 from foundation.transport import Pace, Transport, connection_words, seconds_to_wait, time_limit
@@ -26,13 +29,14 @@ class Clock:
 
     def __init__(self) -> None:
         self.now = 1000.0
+        self.wall = 1e9  # seconds since 1970 at its beginning
         self.waits: list[float] = []
 
     def monotonic(self) -> float:
         return self.now
 
     def time(self) -> float:
-        return 1e9 + self.now
+        return self.wall + self.now
 
     def sleep(self, seconds: float) -> None:
         self.waits.append(seconds)
@@ -40,7 +44,11 @@ class Clock:
 
     @property
     def passing(self) -> Time:
-        return Time(elapsed=self.monotonic, wait=self.sleep)
+        return Time(
+            now=lambda: np.datetime64(round(self.time() * 1e9), "ns"),
+            elapsed=self.monotonic,
+            wait=self.sleep,
+        )
 
 
 @pytest.fixture
@@ -309,37 +317,31 @@ def test_an_answer_that_leads_elsewhere_is_not_followed() -> None:
         assert seen == []
 
 
-def told(wall: Callable[[], float], elapsed: Callable[[], float]) -> Time:
-    """Time by two clocks, seconds since 1970 and seconds that only increase."""
-    return Time(now=lambda: np.datetime64(round(wall() * 1e9), "ns"), elapsed=elapsed)
-
-
 def test_no_minute_holds_more_requests_than_allowed_and_the_venues_word_is_heeded() -> None:
-    now = [1000.0]
-    pace = Pace(3, told(lambda: 5e8 + now[0], lambda: now[0]))
+    clock = Clock()
+    pace = Pace(3, clock.passing)
     for _ in range(3):
         assert pace.delay() == 0
         pace.wait()
-        now[0] += 1
+        clock.now += 1
     assert pace.delay() == pytest.approx(57)
-    now[0] = 1060.5
+    clock.now = 1060.5
     assert pace.delay() == 0
-    pace.heed({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "500001070"})
+    pace.heed({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1000001070"})
     assert pace.delay() == pytest.approx(9.5)
-    pace.heed({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "900000000"})
+    pace.heed({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "2000000000"})
     assert pace.delay() == pytest.approx(60), "another clock's"
     pace.heed({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1²"})
     assert pace.delay() == pytest.approx(60), "no number"
 
 
 def test_a_wall_clock_that_is_set_back_or_forward_stops_no_request() -> None:
-    now = [0.0]
-    wall = [1e9]
-    pace = Pace(1, told(lambda: wall[0], lambda: now[0]))
+    clock = Clock()
+    pace = Pace(1, clock.passing)
     pace.wait()
-    for wall[0] in (0.0, 4e9):
+    for clock.wall in (0.0, 4e9):
         assert pace.delay() == 60
-    now[0] = 60.0
+    clock.now += 60.0
     assert pace.delay() == 0
 
 
@@ -357,3 +359,42 @@ def test_pauses_are_part_of_the_time_limit(clock: Clock) -> None:
         session(60.0).get(url)
     assert clock.waits == [50.0]
     assert len(seen) <= 2
+
+
+@given(st.lists(st.floats(0, 0.3), min_size=1, max_size=120))
+def test_no_second_has_more_requests_than_the_venue_allows(pauses: list[float]) -> None:
+    clock = Clock()
+    pace = KalshiPace(None, clock.passing)
+    sent = []
+    for pause in pauses:
+        clock.now += pause / 10
+        while (seconds := pace.delay()) > 0:
+            clock.now += seconds + 1e-9
+        pace.wait()
+        sent.append(clock.now)
+    assert all(after - first >= 1 for first, after in zip(sent, sent[RATE:], strict=False))
+
+
+def test_clients_of_one_account_share_its_pace() -> None:
+    assert shared_pace("a") is shared_pace("a")
+    assert shared_pace("a") is not shared_pace("b")
+
+
+def test_a_read_that_is_repeated_is_signed_anew() -> None:
+    signed: list[tuple[str, str]] = []
+
+    def sign(method: str, path: str) -> Mapping[str, str]:
+        signed.append((method, path))
+        return {"X-Signed": f"n{len(signed)}"}
+
+    pace = KalshiPace(None, Clock().passing)
+    with answering(refusing(b"503", b"", 2)) as (url, seen):
+        mine = requests.Session()
+        mine.mount("http://", Transport((2, 2), 5.0, 3, pace, sign))
+        assert mine.get(f"{url}/a?b=1").json() == {}
+    assert all(f"X-Signed: n{n}\r\n".encode() in sent for n, sent in enumerate(seen, 1))
+    assert signed == [("GET", "/a?b=1")] * 3
+    for _ in range(RATE - 3):  # three attempts are counted
+        assert pace.delay() == 0
+        pace.wait()
+    assert pace.delay() > 0
