@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from foundation import executed
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 ROOMS = [room for room in executed.ROOMS if hasattr(importlib.import_module(room), "__all__")]
 
 
@@ -28,13 +24,3 @@ def test_every_public_name_is_there_and_says_what_it_is(room: str) -> None:
         assert name in vars(package), "kept once it has been loaded"
     with pytest.raises(AttributeError, match=f"{room}.*no_such_name"):
         package.no_such_name  # noqa: B018
-
-
-def test_importing_a_room_loads_nothing_else() -> None:
-    code = (
-        f"import sys, {', '.join(ROOMS)}; print(sorted({{m.split('.')[0] for m in sys.modules}} &"
-        " {'numpy', 'pandas', 'torch', 'numba'}))"
-    )
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
