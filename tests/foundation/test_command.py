@@ -6,7 +6,9 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
@@ -15,35 +17,37 @@ from foundation.ending import Ended, ended_by_signals, one_line_errors
 from foundation.terminal import LoopTerminal
 
 
-def test_a_full_disk_takes_no_line_and_stops_nothing(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    with open("/dev/full", "w") as full:
-        monkeypatch.setattr(sys, "stdout", full)
-        for words in ("short", "long " * 100_000):
-            with printing():
-                sys.stdout.write(words)
-        assert caplog.text.count("could not be printed: No space left") == 2
+@pytest.fixture
+def full() -> Iterator[TextIO]:
+    """A terminal that takes nothing."""
+    with open("/dev/full", "w", buffering=1) as stream:
+        yield stream
         # What is left of the lines would be written when the file is closed.
-        monkeypatch.undo()
-        os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def test_a_full_disk_takes_no_line_and_stops_nothing(
+    full: TextIO, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sys, "stdout", full)
+    for words in ("short", "long " * 100_000):
+        with printing():
+            sys.stdout.write(words)
+    assert caplog.text.count("could not be printed: No space left") == 2
 
 
 def test_a_log_and_a_terminal_that_take_nothing_stop_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    full: TextIO, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "logs").write_text("a file where the folder of log files belongs")
     handler = _RunLog(tmp_path / "logs" / "run.log", delay=True)
     logger = logging.getLogger()
     monkeypatch.setattr(logger, "handlers", [handler])
-    with open("/dev/full", "w", buffering=1) as full:
-        monkeypatch.setattr(sys, "stderr", full)
-        for _ in range(3):
-            logging.getLogger("any").error("a line that goes nowhere")
-            with printing():
-                sys.stderr.write("and another\n")
-        monkeypatch.undo()
-        os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())
+    monkeypatch.setattr(sys, "stderr", full)
+    for _ in range(3):
+        logging.getLogger("any").error("a line that goes nowhere")
+        with printing():
+            sys.stderr.write("and another\n")
 
 
 def test_a_reader_that_has_gone_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

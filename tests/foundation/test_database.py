@@ -110,23 +110,18 @@ def test_kill_9_between_any_two_statements_loses_nothing_that_was_committed(
         refuse_spoilt(path)
 
 
-def killed_within_a_commit(database: Database, path: Path) -> Path:
-    """A copy of the file and of what SQLite keeps beside it, as a killed process leaves them."""
-    copy = path.with_name("killed.sqlite")
-    database.execute("PRAGMA cache_size = 1")
-    with database.transaction():
-        for k in range(5000):
-            put(database, k, k)
-        for file in (path, unfinished_commit(path)):
-            shutil.copyfile(file, path.with_name(file.name.replace(path.name, copy.name)))
-    return copy
-
-
 def test_what_a_killed_process_left_half_written_is_no_damage(
     database: Database, path: Path
 ) -> None:
     put(database, -1, -1)
-    killed = killed_within_a_commit(database, path)
+    killed = path.with_name("killed.sqlite")
+    database.execute("PRAGMA cache_size = 1")
+    with database.transaction():
+        for k in range(5000):
+            put(database, k, k)
+        # the file and what SQLite keeps beside it, as a killed process leaves them
+        for file in (path, unfinished_commit(path)):
+            shutil.copyfile(file, path.with_name(file.name.replace(path.name, killed.name)))
     content = killed.read_bytes()
     assert rows_of(killed, "SELECT * FROM pairs") == [(-1, -1)]
     assert killed.read_bytes() == content, "whoever reads changes nothing"
