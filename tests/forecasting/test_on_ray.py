@@ -110,20 +110,7 @@ def local(market: Bars, tmp_path_factory: pytest.TempPathFactory) -> dict[bytes,
 
 
 @pytest.mark.slow
-def test_what_ray_computes_is_kept_in_the_same_bytes_and_found_by_a_local_run(
-    two_places: RayPredictions, local: dict[bytes, tuple[bytes, ...]], market: Bars, tmp_path: Path
-) -> None:
-    CachedForecaster(Chronos2Forecaster(), tmp_path, two_places).forecast(market, market.times[0])
-    assert content(tmp_path) == local
-    said: list[str] = []
-    again = CachedForecaster(Chronos2Forecaster(), tmp_path)
-    again.forecast(market, market.times[0], lambda work, done, total: said.append(work))
-    assert len(said) == 1
-    assert said[0].endswith("from cache")
-
-
-@pytest.mark.slow
-def test_a_portion_whose_process_is_killed_is_answered_by_another(
+def test_what_ray_computes_is_the_bytes_of_a_local_run_and_found_by_one_whoever_is_killed(
     two_places: RayPredictions, local: dict[bytes, tuple[bytes, ...]], market: Bars, tmp_path: Path
 ) -> None:
     marks = tmp_path / "marks"
@@ -133,6 +120,10 @@ def test_a_portion_whose_process_is_killed_is_answered_by_another(
     CachedForecaster(forecaster, folder, two_places).forecast(market, market.times[0])
     assert len(list(marks.iterdir())) == 2
     assert content(folder) == local
+    said: list[str] = []
+    again = CachedForecaster(Chronos2Forecaster(), folder)
+    again.forecast(market, market.times[0], lambda work, done, total: said.append(work))
+    assert [work.endswith("from cache") for work in said] == [True]
 
 
 @pytest.mark.slow
@@ -239,17 +230,12 @@ def test_ray_is_an_extra_that_is_named_where_it_is_missing(
     assert content(tmp_path) == {}
 
 
-@pytest.mark.parametrize(
-    "address", ["here", "ray://head:10001", "http://head:6379", "head:", "head:0", ":6379", ""]
-)
-def test_an_address_of_another_form_is_refused(address: str) -> None:
-    with pytest.raises(InputError, match=r"^ray\.address: .* is neither host:port"):
-        RaySettings(address=address)
-
-
-@pytest.mark.parametrize("address", ["head:6379", "127.0.0.1:6379", "[::1]:6379", "auto", None])
-def test_addresses_of_heads_are_taken(address: str | None) -> None:
-    assert RaySettings(address=address).address == address
+def test_an_address_is_a_heads_or_is_refused() -> None:
+    for address in ("head:6379", "127.0.0.1:6379", "[::1]:6379", "auto", None):
+        assert RaySettings(address=address).address == address
+    for address in ("here", "ray://head:10001", "http://head:6379", "head:", "head:0", ":6379", ""):
+        with pytest.raises(InputError, match=r"^ray\.address: .* is neither host:port"):
+            RaySettings(address=address)
 
 
 def test_ray_computes_only_what_is_kept() -> None:
