@@ -1,28 +1,23 @@
-"""A checkpoint is loaded whole or refused by name, and a full disk under its cache ends no run."""
+"""A checkpoint is loaded whole or refused by name."""
 
 from __future__ import annotations
 
 import json
 import math
-import shlex
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from forecasting.chronos2.checkpoint import SHIPPED, WEIGHTS
-from tests.commands import run_command
 from tests.e2e.refused import answer_of, refusal_of
 from tests.e2e.test_command_lines import bars_file
 
 RUN = (
-    "-m", "marketsimulator.backtest", "symbols=[AAAUSD]", "start=2024-01-14", "end=2024-01-15",
+    "marketsimulator.backtest", "symbols=[AAAUSD]", "start=2024-01-14", "end=2024-01-15",
     "data.dir=[coins]", "trials=null", "output=out",
 )  # fmt: skip
 FIRST = "encoder.block.0.layer.0.self_attention.q.weight"
@@ -69,7 +64,7 @@ def test_tensors_that_are_not_the_models_are_refused_before_anything_is_forecast
     tensors = load_file(folder / "model" / WEIGHTS)
     change(tensors)
     save_file(tensors, folder / "model" / WEIGHTS, {"format": "pt"})
-    words = [*RUN[1:], "forecaster.model=model", "forecaster.cache=cache"]
+    words = [*RUN, "forecaster.model=model", "forecaster.cache=cache"]
     code, _, said = answer_of(*words, cwd=folder)
     # What has taken long is said above it, where nobody looks on at a bar.
     *_, line = said.splitlines()
@@ -85,32 +80,5 @@ def test_another_architecture_is_refused_in_one_line(architectures: object, fold
     path = folder / "model" / "config.json"
     config = json.loads(path.read_text())
     path.write_text(json.dumps({**config, "architectures": architectures}))
-    line = refusal_of(*RUN[1:], "forecaster.model=model", cwd=folder)
+    line = refusal_of(*RUN, "forecaster.model=model", cwd=folder)
     assert f"architectures is {architectures!r}, ['Chronos2Model'] is needed" in line
-
-
-@pytest.mark.slow
-def test_a_disk_that_is_full_under_the_cache_is_said_and_costs_no_answer(folder: Path) -> None:
-    own_disk = ("unshare", "-rm", "bash", "-c")
-    (folder / "full").mkdir()
-    mount = "mount -t tmpfs -o size=16k tmpfs full"
-    if (
-        shutil.which("unshare") is None
-        or subprocess.run([*own_disk, mount], cwd=folder, check=False).returncode
-    ):
-        pytest.skip("a disk of its own cannot be mounted here")
-    calm = run_command([*RUN, "forecaster.cache=kept"], cwd=folder)
-    assert calm.returncode == 0, calm.stderr
-    (folder / "out").rename(folder / "calm")
-    words = shlex.join([sys.executable, *RUN, "forecaster.cache=full"])
-    full = subprocess.run(
-        [*own_disk, f"{mount} && exec {words}"],
-        cwd=folder, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert full.returncode == 0, full.stderr
-    logs = "".join(path.read_text() for path in folder.glob("logs/*.log"))
-    assert logs.count("database or disk is full; it is held for this run alone") == 1
-    for name in ("decisions", "equity"):
-        frames = [pd.read_parquet(folder / run / f"{name}.parquet") for run in ("calm", "out")]
-        pd.testing.assert_frame_equal(*frames, check_exact=True)
-        assert len(frames[0])

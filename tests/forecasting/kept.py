@@ -6,6 +6,7 @@ import sqlite3
 import zlib
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 
 def files(folder: Path) -> list[Path]:
@@ -28,18 +29,7 @@ def content(folder: Path) -> dict[bytes, tuple[bytes, ...]]:
     return kept
 
 
-def specifications(folder: Path) -> list[str]:
-    """What its files were computed with."""
-    found = []
-    for path in files(folder):
-        with closing(sqlite3.connect(path)) as file:
-            found += [
-                text for (text,) in file.execute("SELECT DISTINCT specification FROM portions")
-            ]
-    return found
-
-
-def changed(path: Path, statement: str) -> None:
-    """Change a file as somebody would who knows how it is kept."""
+def answered(path: Path, statement: str, *values: object) -> list[tuple[Any, ...]]:
+    """What a file answers to somebody who knows how it is kept; it may change."""
     with closing(sqlite3.connect(path)) as file, file:
-        file.execute(statement)
+        return file.execute(statement, values).fetchall()

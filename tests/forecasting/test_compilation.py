@@ -31,7 +31,7 @@ from forecasting.forecast import HORIZON, LEVELS, silent
 from forecasting.windows import Windows
 from foundation.errors import InputError
 from studies.benchmarks.forecast_speed import walks
-from tests.forecasting.kept import specifications
+from tests.forecasting.kept import answered, files
 from trainingdata.bars import Bars
 
 CPU = torch.device("cpu")
@@ -295,7 +295,8 @@ def test_what_is_kept_of_bf16_lies_where_it_was_computed(
         monkeypatch.setattr(engines, "engine", cache(built))
         cached = CachedForecaster(Chronos2Forecaster(profile, 32), tmp_path)
         table = cached.forecast(market, market.times[first])
-        [specification] = specifications(tmp_path)
+        [path] = files(tmp_path)
+        [[specification]] = answered(path, "SELECT DISTINCT specification FROM portions")
         assert '"computed": "cpu, eager, 8 windows a pass"' in specification
         assert len(table.values) > 100
     plain = Chronos2Forecaster(profile, 8)
