@@ -57,6 +57,8 @@ def bare(libraries: Path, *words: str) -> subprocess.CompletedProcess[str]:
 def test_the_half_of_the_gpu_tests_that_needs_no_gpu_passes_there(
     libraries: Path, tmp_path: Path
 ) -> None:
+    for name in ("numba", "pyarrow", "scipy", "exchange_calendars", "hypothesis"):
+        assert "ModuleNotFoundError" in bare(libraries, "-c", f"import {name}").stderr
     words = ("-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "--confcutdir")
     ran = bare(libraries, *words, "tests/forecasting", "tests/forecasting/test_gpu.py")
     assert ran.returncode == 0, ran.stdout + ran.stderr
@@ -71,8 +73,3 @@ def test_the_half_of_the_gpu_tests_that_needs_no_gpu_passes_there(
     assert row.stdout.rstrip().endswith('ms a call"}')
     large = bare(libraries, "-c", "import tests.random_chronos2")
     assert large.returncode == 0, large.stderr
-
-
-@pytest.mark.parametrize("name", ["numba", "pyarrow", "scipy", "exchange_calendars", "hypothesis"])
-def test_what_is_not_brought_along_is_not_there(name: str, libraries: Path) -> None:
-    assert "ModuleNotFoundError" in bare(libraries, "-c", f"import {name}").stderr

@@ -20,11 +20,10 @@ from forecasting.chronos2.checkpoint import SHIPPED, checkpoint
 from forecasting.chronos2.compilation import GRAPHED, Graphed
 from forecasting.chronos2.devices import bytes_a_window
 from forecasting.chronos2.forecaster import Chronos2Forecaster
-from forecasting.chronos2.profile import WORTH_COMPILING, Dtype, Profile
+from forecasting.chronos2.profile import Dtype, Profile
 from forecasting.chronos2.transfer import Return
 from forecasting.forecast import silent
 from forecasting.windows import Windows
-from foundation.errors import InputError
 from studies.benchmarks.forecast_speed import walks
 
 pytestmark = pytest.mark.gpu
@@ -82,21 +81,15 @@ def beside_the_cpu(
 # ----- on a CPU too -----
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("dtype", "length"), [*((each, 100) for each in DTYPES), ("fp32", 150)])
 def test_the_network_answers_as_the_cpu_in_fp32(
-    dtype: Dtype, caplog: pytest.LogCaptureFixture
+    dtype: Dtype, length: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    apart = beside_the_cpu(walks(5, 200), caplog, dtype=dtype)
+    apart = beside_the_cpu(walks(5, 200, length), caplog, dtype=dtype)
     print(f"\n{dtype}: largest {apart.max():.1e}, mean {apart.mean():.1e} of a deviation")
     assert apart.max() < BOUNDS[dtype][0]
     assert apart.mean() < BOUNDS[dtype][1]
     assert (apart.max() > 1e-3) == (dtype != "fp32"), "short numbers that are exact are none"
-
-
-def test_another_length_answers_so_too(caplog: pytest.LogCaptureFixture) -> None:
-    apart = beside_the_cpu(walks(5, 200, 150), caplog)
-    assert apart.max() < BOUNDS["fp32"][0]
-    assert apart.mean() < BOUNDS["fp32"][1] / 10
 
 
 @pytest.mark.parametrize("group", [2, 8])
@@ -142,18 +135,6 @@ def test_warnings_as_errors_do_not_stop_a_compilation() -> None:
         warnings.simplefilter("error")
         profile = Profile(device="cuda", compile=True)
         assert np.isfinite(answer(Chronos2Forecaster(profile, 512), walks(3, 4))).all()
-
-
-@needs_cuda
-def test_tf32_that_the_program_allows_reaches_no_forecast() -> None:
-    forecaster = Chronos2Forecaster(Profile(device="cuda", compile=False), 512)
-    windows = walks(5, 200)
-    exact = answer(forecaster, windows)
-    torch.set_float32_matmul_precision("high")
-    try:
-        np.testing.assert_array_equal(answer(forecaster, windows), exact)
-    finally:
-        torch.set_float32_matmul_precision("highest")
 
 
 @needs_cuda
@@ -217,32 +198,6 @@ def test_one_program_attends_as_the_library_does(
 
 
 @needs_cuda
-def test_few_windows_are_not_compiled_and_a_large_job_is() -> None:
-    profile = Profile(device="cuda")
-    forecaster = Chronos2Forecaster(profile)
-    assert forecaster.engine(profile.for_job(18)).way == "eager"
-    assert forecaster.engine(profile.for_job(WORTH_COMPILING)).way == "compiled"
-    windows = walks(5, 200)
-    every = np.arange(len(windows))
-    compiled = forecaster.engine(profile.for_job(WORTH_COMPILING))
-    whole = forecaster.answer(windows, every, profile, by=compiled)
-    for count in (len(every), 100, 18):
-        ours = answer(forecaster, windows, count)
-        assert differences(ours, whole[:count], windows).max() < ROUNDING
-
-
-@needs_cuda
-def test_all_layers_but_the_last_are_compiled_once() -> None:
-    from torch._dynamo.utils import counters
-
-    torch.compiler.reset()
-    engines._kept_engine.cache_clear()
-    counters.clear()
-    answer(Chronos2Forecaster(Profile(device="cuda", compile=True), 512), walks(5, 60))
-    assert counters["stats"]["unique_graphs"] == 2
-
-
-@needs_cuda
 @pytest.mark.parametrize("dtype", ["tf32", "bf16"])
 def test_short_numbers_are_the_same_bits_whatever_they_are_asked_with(dtype: Dtype) -> None:
     """Their address names one way of computing."""
@@ -277,17 +232,14 @@ def test_the_batch_that_memory_allows_fits(caplog: pytest.LogCaptureFixture) -> 
 
 @needs_cuda
 def test_every_gpu_answers_as_the_first() -> None:
-    count = torch.cuda.device_count()
     windows = walks(5, 60)
     answers = []
-    for number in range(count):
+    for number in range(torch.cuda.device_count()):
         profile = Profile(device=f"cuda:{number}", compile=True)
         answers.append(answer(Chronos2Forecaster(profile, 512), windows))
         assert torch.cuda.current_device() == 0
     for other in answers[1:]:
         assert differences(other, answers[0], windows).max() < ROUNDING
-    with pytest.raises(InputError, match=f"cuda:{count} was asked for and this machine has"):
-        Chronos2Forecaster(Profile(device=f"cuda:{count}"))
 
 
 @needs_cuda
