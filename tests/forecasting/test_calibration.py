@@ -152,10 +152,10 @@ def test_worth_by_hand() -> None:
 def test_later_bars_change_no_forecast(
     year: Bars, scrambled_after: Callable[[Bars, np.datetime64], Bars]
 ) -> None:
-    cut = year.times[-600]
+    cut = year.times[-300]
     forecaster = CalibratedForecaster(RandomWalk(), SHORT)
     here, there = (
-        forecaster.forecast(b, year.times[-1500]) for b in (year, scrambled_after(year, cut))
+        forecaster.forecast(b, year.times[-700]) for b in (year, scrambled_after(year, cut))
     )
     early = here.windows.issued_at <= cut
     np.testing.assert_array_equal(here.values[early], there.values[early])
@@ -174,19 +174,9 @@ def test_a_symbol_with_little_history_leans_on_the_prior(year: Bars) -> None:
     assert 0.3 < sigma / recent < 3
 
 
-@pytest.mark.parametrize(
-    "base",
-    [
-        RandomWalk(),
-        pytest.param(RandomWalk(decay=0.7, freedom=3.0), marks=pytest.mark.slow),
-        pytest.param(guessing(share=0.0, noise=0.5), marks=pytest.mark.slow),
-    ],
-)
-def test_calibration_holds_what_it_promises_on_a_synthetic_market(
-    base: RandomWalk, year: Bars
-) -> None:
+def test_calibration_holds_what_it_promises_on_a_synthetic_market(year: Bars) -> None:
     """A synthetic year: eighty per cent holds eighty, and the mean of (return/σ)² is one."""
-    table = CalibratedForecaster(base, LONG).forecast(year, year.times[-2000])
+    table = CalibratedForecaster(RandomWalk()).forecast(year, year.times[-1600])
     frame = score_frame(year, table, np.arange(len(table.windows)), (1, 6))
     for _, part in frame[frame["loss"].notna()].groupby(["kind", "step"]):
         assert 0.76 < part["inside80"].mean() < 0.84
@@ -198,7 +188,7 @@ def test_a_wrong_spread_is_put_right(year: Bars) -> None:
     per cent.
     """
     tables = [
-        CalibratedForecaster(scaled(factor), SHORT).forecast(year, year.times[-300]).values
+        CalibratedForecaster(scaled(factor), SHORT).forecast(year, year.times[-100]).values
         for factor in (0.5, 1.0, 2.0)
     ]
     widths = [np.log(v[:, 0, -3] / v[:, 0, 2]) for v in tables]
@@ -346,7 +336,7 @@ def test_a_coins_quiet_weekend_has_narrower_intervals() -> None:
     volume = np.full(before.shape, 1e6)
     values = np.stack([before, high, low, paths[:, :, -1], volume], axis=2)
     bars = Bars(whole.instruments, times, values, np.ones(before.shape, bool), "synthetic")
-    table = CalibratedForecaster(RandomWalk(), LONG).forecast(bars, times[-2000])
+    table = CalibratedForecaster(RandomWalk(), LONG).forecast(bars, times[-1200])
     frame = score_frame(bars, table, np.arange(len(table.windows)), (1,))
     frame = frame[frame["loss"].notna()]
     for _, part in frame.groupby(frame["slot"] >= 24):
