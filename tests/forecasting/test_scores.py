@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,8 +40,7 @@ from forecasting.settings import ForecasterSettings
 from foundation.errors import DataError, InputError
 from foundation.files import write_whole
 from foundation.terminal import show_parts, terminal
-from tests.commands import run_command
-from tests.e2e.refused import refusal_of
+from tests.e2e.refused import answer_of, refusal_of
 from tests.latest import latest
 from tests.pages import without_scripts
 from trainingdata.bars import Bars
@@ -238,21 +236,11 @@ def test_a_class_without_an_outcome_at_a_step_has_no_row_there() -> None:
     assert "24" not in groups["stock"]
 
 
-def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return run_command(["-m", *words], cwd=folder)
-
-
 @pytest.mark.first_example
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         (["forecasting.batch", "symbols=[NVDA]"], "synthetic market has no NVDA"),
-        (["forecasting.batch", "output=/dev/null/x.parquet"], "/dev/null is a file"),
-        (["forecasting.batch", "output=."], "output: . does not end in .parquet"),
-        (
-            ["forecasting.batch", "data.dir=.", "output=NVDA.parquet", "overwrite=true"],
-            "output: . is data.dir, where bars are read; name another",
-        ),
         (
             ["forecasting.batch", "forecaster=ewma"],
             "output: name a file; forecasts of ewma are not",
@@ -262,10 +250,6 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
             "nothing can be forecast",
         ),
         (["forecasting.evaluate", "steps=[0]"], "steps: 0 is not among"),
-        (
-            ["forecasting.evaluate", "forecaster.cache=/proc/x", "start=2024-06-26"],
-            "forecaster.cache",
-        ),
         (["forecasting.evaluate", "candidates=[50]", "forecaster=ewma"], "candidates: settings of"),
     ],
 )
@@ -278,17 +262,11 @@ def test_commands_name_what_is_wrong_in_one_line(
 
 
 @pytest.mark.slow
-def test_a_batch_file_holds_what_the_contract_says(tmp_path: Path, market: Bars) -> None:
+def test_a_batch_file_holds_what_the_contract_says(tmp_path: Path) -> None:
     span = ("start=2024-02-12", "end=2024-02-20", "symbols=[SYA,SYXUSD]")
-    answer = run(
-        tmp_path,
-        "forecasting.batch",
-        *span,
-        "forecaster=oracle",
-        "data.end=2024-02-20",
-        "output=f.parquet",
-    )
-    assert answer.returncode == 0, answer.stderr
+    words = (*span, "forecaster=oracle", "data.end=2024-02-20", "output=f.parquet")
+    code, _, said = answer_of("forecasting.batch", *words, cwd=tmp_path)
+    assert code == 0, said
     frame = pd.read_parquet(tmp_path / "f.parquet")
     assert list(frame.columns) == ["symbol", "issued_at", "step", "target_at", "level", "value"]
     assert str(frame["issued_at"].dtype) == str(frame["target_at"].dtype) == "datetime64[ns, UTC]"
@@ -349,12 +327,10 @@ def test_settings_of_a_symbol_are_written_and_read_whole(tmp_path: Path) -> None
     ("text", "field"),
     [
         ('{"context_length": "many"}', "context_length"),
-        ('{"context_length": 2}', "context_length"),
         ('{"context": 100}', "context"),
         ('{"augmentation": "square"}', "augmentation"),
         ('{"prediction_length": 25}', "prediction_length"),
         ('{"context_length": 100', "file"),
-        ("[]", "file"),
         ("\x00", "file"),
     ],
 )
