@@ -38,7 +38,6 @@ HERE = "broker.url_override=http://127.0.0.1:9"  # where nobody answers
         (["mode=live"], "say so once more with confirm_live=true"),
         (["mode=live", "confirm_live=true"], "mode=live trades no paper account"),
         (["mode=paper", "broker.paper=false", "symbols=[SYA]"], "real money is mode=live"),
-        (["mode=paper"], "symbols: "),
         (["mode=replay", "symbols=[SYA]"], "a replay needs a practice server"),
         (["mode=paper", "symbols=[SYA]", HERE, "broker.attempts=1"], "no answer"),
         (["mode=replay", "symbols=[SYA]", HERE], "127.0.0.1:9"),

@@ -71,5 +71,3 @@ def test_the_half_of_the_gpu_tests_that_needs_no_gpu_passes_there(
     row = bare(libraries, "-m", "studies.benchmarks.forecast_speed", *words)
     assert row.returncode == 0, row.stderr
     assert row.stdout.rstrip().endswith('ms a call"}')
-    large = bare(libraries, "-c", "import tests.random_chronos2")
-    assert large.returncode == 0, large.stderr

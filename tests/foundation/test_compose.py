@@ -51,10 +51,8 @@ def test_hydra_starts_where_argparse_looks_at_every_help_text(
         ("backtest", "forecaster=ewna", "forecaster=ewna"),
         # of a group that the command does not have
         ("batch", "fees.commission_bps=3", "fees.commission_bps: there is no such setting"),
-        ("batch", "capital=3", "capital: there is no such setting"),
         # of another kind
         ("backtest", "start=20240304", "start: "),
-        ("backtest", "strategy=12", "strategy: "),
         ("backtest", "capital=100,000", "capital: "),
         ("backtest", "data.dir=${oc.env:NO_SUCH}/x", "data.dir: "),
     ],
