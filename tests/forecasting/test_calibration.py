@@ -352,13 +352,13 @@ def test_without_rows_the_prior_speaks() -> None:
 
 def test_one_instant_asked_for_alone_is_answered_as_in_the_table(market: Bars) -> None:
     """Live asks for one instant, a backtest for all of them; and who asks every hour has a fit
-    learned once a week.
+    learned once a week, and anew where weights are written over.
     """
     asked: list[int] = []
 
     def counted(table: ForecastTable) -> ForecastTable:
         asked.append(len(table.windows))
-        return table
+        return replace(table, source="weights" if len(asked) < 16 else "others")
 
     hourly = CalibratedForecaster(Changed(change=counted), SHORT)
     whole = CalibratedForecaster(RandomWalk(), SHORT).forecast(market, market.times[-30])
@@ -561,6 +561,9 @@ def test_what_is_learned_does_not_depend_on_where_a_run_starts(
     for now in (late, market.times[-100], market.times[-1]):
         np.testing.assert_array_equal(latest(begun_late, now).values, latest(fresh, now).values)
     np.testing.assert_array_equal(after.values, fresh.values)
+    plain = table(market.times[-100], "third")  # no symbol was silent on its Friday
+    for now in (market.times[-99], market.times[-50], market.now):
+        np.testing.assert_array_equal(latest(plain, now).values, latest(fresh, now).values)
 
 
 def test_a_fit_of_long_contexts_is_that_of_all_the_bars_that_they_see(
