@@ -90,6 +90,13 @@ def ending(price: float = 0.0, ratio: float = 0.0, into: str = "") -> Endings:
     return Endings((Ending("AAA", opens, opens, price, 0.0, ratio, into),))
 
 
+def test_a_short_that_becomes_shares_of_what_is_held_closes_those_first() -> None:
+    broker, *_ = held(-100.0, ending(ratio=0.3, into="BBB"), also=20.0)
+    broker.advance(14)
+    assert [float(fill.qty) for fill in broker.fills[2:]] == [100.0, -20.0, -10.0]
+    assert broker.account().positions == {"BBB": -10}
+
+
 def test_what_waits_is_cancelled_with_its_symbol() -> None:
     bars = flat(14)
     broker = account_on(bars, endings=ending())
