@@ -10,6 +10,7 @@ import pytest
 
 from execution.decision import Decision
 from execution.records import Run
+from execution.trader import Trader
 from foundation.arrays import Array
 from foundation.compose import composed_config
 from marketsimulator.runs.simulate import simulate_trading
@@ -17,9 +18,10 @@ from marketsimulator.runs.variants import outcomes
 from marketsimulator.settings import BacktestSettings
 from sizing.inputs import SizingInputs
 from tests.e2e.practice import SPAN, Live, Start
+from trainingdata.market import Market
 
 CASH = "unborrowed_cash"  # the limit that a cut purchase names
-TURN = 4  # hours that a coin is held
+TURN = 2  # hours that a coin is held
 WORDS = (
     "symbols=[SYXUSD,SYYUSD]",
     "limits.symbol_cap=1.0",
@@ -29,7 +31,7 @@ REFUSES = ("fills.shortfall=refuse", "fills.volume_share=null")
 
 
 def all_in_one_coin(inputs: SizingInputs) -> Array:
-    """Everything in one coin, and every four hours in the other one."""
+    """Everything in one coin, and every two hours in the other one."""
     hours = int(inputs.at.astype("datetime64[h]").astype(int)) if inputs.at else 0
     weights = np.zeros(len(inputs.held))
     weights[(hours // TURN) % 2] = 1.0
@@ -39,6 +41,17 @@ def all_in_one_coin(inputs: SizingInputs) -> Array:
 def half_in_each_and_half_in_one(inputs: SizingInputs) -> Array:
     """Half of the account spread over both coins, the other half in the coin of the hour."""
     return 0.25 + 0.5 * all_in_one_coin(inputs)
+
+
+def walked(*words: str) -> tuple[BacktestSettings, Market, Trader, Run]:
+    """A run by itself, in which coins are rotated and nothing is refused."""
+    settings = alone(*REFUSES, *words)
+    market = settings.market()
+    trader = settings.trader(settings.forecaster.build(market.bars.symbols)).over(market)
+    run = simulate_trading(settings, market, "alone", trader)
+    assert rotations(run) > 10
+    assert run.margin["refusals"] == 0
+    return settings, market, trader, run
 
 
 def rotations(run: Run) -> int:
@@ -52,19 +65,14 @@ def sent(decisions: Sequence[Decision]) -> list[tuple[str, Decimal]]:
 
 
 def alone(*words: str) -> BacktestSettings:
-    span = ["start=2024-02-20", "end=2024-02-23"]
+    span = ["start=2024-02-20", "end=2024-02-22"]
     return BacktestSettings.of(composed_config("backtest", [*SPAN, *span, *WORDS, *words]))
 
 
 @pytest.mark.parametrize("capital", [1_000.0, 300_000.0])
 def test_a_full_rotation_is_bought_as_large_as_the_venue_takes_it(capital: float) -> None:
     """It checks a purchase at 1.03 of its price against the cash that the sale has brought."""
-    settings = alone(*REFUSES, f"capital={capital}")
-    market = settings.market()
-    trader = settings.trader(settings.forecaster.build(market.bars.symbols))
-    run = simulate_trading(settings, market, "alone", trader.over(market))
-    assert rotations(run) > 10
-    assert run.margin["refusals"] == 0
+    _, market, _, run = walked(f"capital={capital}")
     # No bar starts at the last instant.
     decisions = [d for d in run.decisions if d.at < market.bars.now]
     ordered = {o.client_order_id: o.qty for d in decisions for o in d.orders}
@@ -86,20 +94,15 @@ def test_what_part_of_a_coin_brings_is_not_spent_before_it_is_rounded(
         f"++sizing._target_={__name__}.half_in_each_and_half_in_one",
         "limits.crypto_leverage=1",
     )
-    settings = alone(*REFUSES, *words, f"capital={capital}", f"increments={increments}")
-    market = settings.market()
-    trader = settings.trader(settings.forecaster.build(market.bars.symbols))
-    run = simulate_trading(settings, market, "alone", trader.over(market))
-    assert rotations(run) > 10
-    assert run.margin["refusals"] == 0
+    *_, run = walked(*words, f"capital={capital}", f"increments={increments}")
     least = 0.6 if increments == "original" and capital < 10_000 else 0.95
     for row in run.rows[2:]:
         assert row.gross_crypto > least * row.equity, "no hour is spent in cash"
 
 
 def test_a_full_rotation_over_the_wire_is_the_backtests(practice: Start) -> None:
-    here = practice(*WORDS, *REFUSES, "increments=original", "end=2024-02-22")
-    settings = alone(*REFUSES, "end=2024-02-22")
+    here = practice(*WORDS, *REFUSES, "increments=original", "end=2024-02-21")
+    settings = alone(*REFUSES, "end=2024-02-21")
     market = here.venue.market
     oracle = settings.forecaster.build(market.bars.symbols)
     trader = settings.trader(oracle).over(market)
@@ -114,14 +117,11 @@ def test_a_full_rotation_over_the_wire_is_the_backtests(practice: Start) -> None
 
 
 def test_the_compiled_sweep_cuts_a_rotation_as_the_backtest_does() -> None:
-    settings = alone(*REFUSES, "sizing.strategy=kelly_100", "~sizing._target_")
-    market = settings.market()
-    trader = settings.trader(settings.forecaster.build(market.bars.symbols)).over(market)
+    settings, market, trader, run = walked(
+        "sizing.strategy=kelly_100", "~sizing._target_", "end=2024-02-23"
+    )
     assert trader.table is not None
-    run = simulate_trading(settings, market, "alone", trader)
     (outcome,) = outcomes([settings], market, trader.table)
-    assert rotations(run) > 10
-    assert run.margin["refusals"] == 0
     cut = [c for d in run.decisions for c in d.choices if np.isnan(c.binding.get(CASH, 0.0))]
     assert len(cut) > 10
     np.testing.assert_allclose(outcome.equity, [row.equity for row in run.rows], atol=1e-6)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from decimal import Decimal
@@ -27,8 +26,9 @@ from marketsimulator.results.drift_terms import cents
 from marketsimulator.results.figures import contributions
 from marketsimulator.results.report import result_files
 from marketsimulator.results.summary import BUY_AND_HOLD, RANDOM_WALK, Results
-from tests.commands import overridden, run_command
-from tests.e2e.practice import OPENING, SPAN, Practice, Start, buy, trading, write_bars
+from tests.commands import overridden
+from tests.e2e.practice import OPENING, SPAN, Practice, Start, buy, practising, trading, write_bars
+from tests.e2e.refused import answer_of
 from tests.e2e.test_live_account import Desk
 from trainingdata.source import DataSettings
 
@@ -60,11 +60,14 @@ def cycles(
     return folder / JOURNAL
 
 
-def drift_of(journal: Path, *words: str) -> Drift:
-    """What drift says of a journal, with the settings of its cycles."""
+def hours_of(journal: Path, *words: str) -> LiveHours:
+    """What a journal is held against, with the settings of its cycles."""
     told = [*SPAN, "trials=null", *words, f"journal={journal}"]
-    settings = DriftSettings.of(composed_config("drift", told))
-    return comparison.drift_of(LiveHours.of(settings))
+    return LiveHours.of(DriftSettings.of(composed_config("drift", told)))
+
+
+def drift_of(journal: Path, *words: str) -> Drift:
+    return comparison.drift_of(hours_of(journal, *words))
 
 
 def named_terms(drift: Drift) -> dict[str, Decimal]:
@@ -79,27 +82,52 @@ def outcomes(drift: Drift) -> set[str]:
     return {order.outcome for order in drift.orders}
 
 
-@pytest.mark.parametrize(
-    ("words", "count"),
-    [((STOCKS, *BOTH_WAYS), 10), pytest.param((WITH_COIN, *BOTH_WAYS), 30, marks=pytest.mark.slow)],
-)
-def test_a_replayed_journal_does_not_drift(
-    practice: Start, tmp_path: Path, words: tuple[str, ...], count: int
-) -> None:
+def does_not_drift(drift: Drift, decided: int) -> None:
     """Every decision, every fill and the profit to the cent; to the last reading of the account."""
-    here = practice(words[0])
-    here.advance(OPENING)
-    drift = drift_of(cycles(here, tmp_path, *words, count=count), *words)
     assert drift.decisions.differences == ()
-    assert drift.decisions.equal == drift.decisions.compared > count // 2
+    assert drift.decisions.equal == drift.decisions.compared >= decided
     assert named_terms(drift) == {}
     assert outcomes(drift) == {"same"}
-    assert len(drift.orders) > count // 4
+    assert len(drift.orders) > decided // 2
     assert drift.live.profit != 0
     assert drift.agrees
     assert set(drift.slippage.values()) == {0.0}
-    if BOTH_WAYS[0] in words:
-        assert any(order.ordered < 0 for o in drift.orders if (order := o.live)), "it sells short"
+    assert any(order.ordered < 0 for o in drift.orders if (order := o.live)), "it sells short"
+
+
+def begun(practice: Start, *words: str) -> Practice:
+    here = practice(*(words or (STOCKS,)))
+    here.advance(OPENING)
+    return here
+
+
+@pytest.fixture(scope="module")
+def with_coin(tmp_path_factory: pytest.TempPathFactory) -> LiveHours:
+    """Twelve hours of two stocks and a coin, long and short, into the night."""
+    words = (WITH_COIN, *BOTH_WAYS)
+    with practising() as practice:
+        here = begun(practice, WITH_COIN)
+        journal = cycles(here, tmp_path_factory.mktemp("live"), *words, count=12)
+    return hours_of(journal, *words)
+
+
+def test_a_replayed_journal_does_not_drift(
+    practice: Start, tmp_path: Path, with_coin: LiveHours
+) -> None:
+    """With a coin into the night; to the close, whose fees the venue lists as the next instant
+    comes, and beyond it.
+    """
+    does_not_drift(comparison.drift_of(with_coin), 7)
+    here, words = begun(practice), (STOCKS, *BOTH_WAYS)
+    drift = drift_of(cycles(here, tmp_path, *words, count=7), *words)
+    assert drift.ends == np.datetime64("2024-02-20T21:00")
+    assert float(drift.live.unlisted()) == pytest.approx(float(drift.simulated.unlisted()))
+    assert float(drift.simulated.unlisted()) < -1e-3
+    assert named_terms(drift) == {}
+    here.advance()
+    drift = drift_of(cycles(here, tmp_path, *words, count=3), *words)
+    assert float(drift.simulated.unlisted()) > -1e-3
+    does_not_drift(drift, 6)
 
 
 def test_an_account_in_which_a_symbol_ended_does_not_drift(practice: Start, tmp_path: Path) -> None:
@@ -110,9 +138,8 @@ def test_an_account_in_which_a_symbol_ended_does_not_drift(practice: Start, tmp_
     folder = write_bars(replace(bars, mask=mask), tmp_path / "bars", bars.symbols)
     words = (f"data.dir=[{folder}]", "data.ended_after=1", "data.end=2024-02-26")
     here = practice(STOCKS, *words)
-    here.advance(OPENING)
-    count = 20
-    drift = drift_of(cycles(here, tmp_path, STOCKS, *STEADY, count=count), STOCKS, *STEADY, *words)
+    here.advance("2024-02-20T19:30:00Z")
+    drift = drift_of(cycles(here, tmp_path, STOCKS, *STEADY, count=12), STOCKS, *STEADY, *words)
     [end] = [flow for flow in drift.live.flows if flow.quantity]
     assert end.symbol == "SYB"
     assert end.usd > 0 > end.quantity
@@ -122,12 +149,6 @@ def test_an_account_in_which_a_symbol_ended_does_not_drift(practice: Start, tmp_
 
 
 WORDS = (STOCKS, *STEADY)
-
-
-def begun(practice: Start, *words: str) -> Practice:
-    here = practice(*(words or (STOCKS,)))
-    here.advance(OPENING)
-    return here
 
 
 def noted(here: Practice, kind: str, usd: float) -> None:
@@ -167,41 +188,6 @@ def test_what_happens_at_the_venue_counts_under_its_own_name(
     assert term in outcomes(drift)
 
 
-def test_what_the_venue_books_counts_under_its_own_name_and_a_deposit_under_none(
-    practice: Start, tmp_path: Path
-) -> None:
-    booked = {"INT": -12.34, "DIV": -5.67, "FEE": -8.9, "SSP": -2.1, "CSD": 5_000.0}
-
-    def listed(here: Practice, _: Desk) -> None:
-        for kind, usd in booked.items():
-            noted(here, kind, usd)
-
-    drift = drift_of(cycles(begun(practice), tmp_path, *WORDS, count=3, before={1: listed}), *WORDS)
-    terms = named_terms(drift)
-    assert {name: float(terms[name]) for name in ("interest", "dividends", "other")} == {
-        "interest": -12.34, "dividends": -5.67, "other": -2.1,
-    }  # fmt: skip
-    assert set(terms) - {"decided"} == {"interest", "dividends", "other", "fees"}
-    assert float(terms["fees"]) == pytest.approx(-8.9, abs=0.05)
-    assert drift.decisions.differences == ()
-    assert drift.live.transfers == 5_000
-
-
-@pytest.mark.first_example
-@pytest.mark.parametrize("count", [7, 8])
-def test_what_the_venue_charges_at_the_close_is_no_drift(
-    practice: Start, tmp_path: Path, count: int
-) -> None:
-    """The day's fees, rounded up at the close: the venue lists them as the next instant comes."""
-    journal = cycles(begun(practice), tmp_path, STOCKS, *BOTH_WAYS, count=count)
-    drift = drift_of(journal, STOCKS, *BOTH_WAYS)
-    assert (drift.ends == np.datetime64("2024-02-20T21:00")) == (count == 7)
-    charged = float(drift.simulated.unlisted())
-    assert float(drift.live.unlisted()) == pytest.approx(charged, abs=1e-6)
-    assert (charged < -1e-3) == (count == 7)
-    assert named_terms(drift) == {}
-
-
 def test_a_loop_that_looks_again_between_two_bars_does_not_drift(
     practice: Start, tmp_path: Path
 ) -> None:
@@ -220,12 +206,6 @@ def test_a_loop_that_looks_again_between_two_bars_does_not_drift(
     assert drift.agrees
 
 
-def results_of(journal: Path, *words: str) -> Results:
-    """The live account's report, with the settings of its cycles."""
-    told = [*SPAN, "trials=null", *words, f"journal={journal}"]
-    return live_results(LiveHours.of(DriftSettings.of(composed_config("drift", told))))
-
-
 def parts_of(results: Results) -> dict[str, float]:
     """USD of the seven parts of the money, which add up to the profit."""
     symbols = results.attribution()["symbols"].values()
@@ -237,13 +217,11 @@ def parts_of(results: Results) -> dict[str, float]:
     return parts
 
 
-@pytest.mark.first_example
-@pytest.mark.parametrize("words", [(WITH_COIN, *BOTH_WAYS), (STOCKS, *STEADY)])
 def test_a_live_account_is_reported_as_the_backtest_of_its_hours(
-    practice: Start, tmp_path: Path, words: tuple[str, ...]
+    with_coin: LiveHours, tmp_path: Path
 ) -> None:
     """Equity at every instant, fills, decisions and the parts of the money; spread is timing."""
-    results = results_of(cycles(begun(practice, words[0]), tmp_path, *words, count=12), *words)
+    results = live_results(with_coin)
     live, simulated = results.main, results.comparisons[0]
     assert [row.at for row in live.rows] == [row.at for row in simulated.rows]
     # What the venue charges for a day is listed as the next instant comes. The first and the last
@@ -294,14 +272,18 @@ def test_what_happens_to_a_live_account_is_in_its_report(practice: Start, tmp_pa
 
     events = {
         2: deposit,
-        3: lambda here, _: noted(here, "FEE", -12.34),
+        3: lambda here, _: [noted(here, "FEE", -12.34), noted(here, "SSP", -2.1)],
         4: lambda here, _: noted(here, "DIV", 20.0),
         5: lambda here, _: noted(here, "INT", -3.0),
     }
     journal = cycles(here, tmp_path, *WORDS, count=8, before=events)
-    results = results_of(journal, *WORDS)
-    drift = drift_of(journal, *WORDS)
+    hours = hours_of(journal, *WORDS)
+    results, drift = live_results(hours), comparison.drift_of(hours)
     live = results.main
+    terms = named_terms(drift)
+    booked = {"interest": -3.0, "dividends": 20.0, "other": -2.1, "fees": -12.34}
+    assert {n: float(terms[n]) for n in booked} == pytest.approx(booked, abs=0.1)
+    assert drift.live.transfers == 5_000, "a deposit is no profit"
     assert live.begins["SYA"].quantity == 300
     assert drift.simulated.start == {"SYA": 300}
     first, last = (float(marks["SYC"]) for marks in (drift.live.start_marks, drift.live.end_marks))
@@ -310,7 +292,7 @@ def test_what_happens_to_a_live_account_is_in_its_report(practice: Start, tmp_pa
     assert live.rows[0].equity == pytest.approx(float(drift.live.start_equity), abs=1e-6)
     earned = live.rows[-1].equity - live.rows[0].equity
     assert earned == pytest.approx(float(drift.live.profit), abs=0.01)
-    fewer = results_of(journal, "symbols=[SYA]", *STEADY).main
+    fewer = live_results(hours_of(journal, "symbols=[SYA]", *STEADY)).main
     assert [row.equity for row in fewer.rows] == pytest.approx([r.equity for r in live.rows])
     assert fewer.rows[-1].gross_stock < live.rows[-1].gross_stock, "what is not asked for is cash"
     parts = parts_of(results)
@@ -330,22 +312,21 @@ def test_what_happens_to_a_live_account_is_in_its_report(practice: Start, tmp_pa
     assert summary["interest"] == pytest.approx(3.0, abs=0.2)  # and a night of its own
 
 
-def command(journal: Path, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    told = [*overridden(SPAN, words), f"journal={journal}"]
-    return run_command(["-m", "marketsimulator.drift", *told], cwd=folder)
-
-
 @pytest.mark.slow
-def test_the_command_ends_with_1_where_it_drifts_and_with_0_where_not(
+def test_the_command_ends_with_1_where_it_drifts_with_0_where_not_and_refuses_the_rest(
     practice: Start, tmp_path: Path
 ) -> None:
     journal = cycles(begun(practice), tmp_path, *WORDS, count=2)
-    same = command(journal, tmp_path, *WORDS)
-    assert same.returncode == 0, same.stderr
-    assert "No drift." in same.stdout
-    fee = "fees.commission_per_share=0.01"
-    other = command(journal, tmp_path, *WORDS, fee, "output=live")
-    assert other.returncode == 1, other.stderr
+
+    def command(*words: str) -> tuple[int, str, str]:
+        told = [*overridden(SPAN, (*WORDS, *words)), f"journal={journal}"]
+        return answer_of("marketsimulator.drift", *told, cwd=tmp_path)
+
+    code, printed, said = command()
+    assert code == 0, said
+    assert "No drift." in printed
+    code, _, said = command("fees.commission_per_share=0.01", "output=live")
+    assert code == 1, said
     told: dict[str, Any] = json.loads((tmp_path / "live" / "drift.json").read_text())
     assert json.loads((tmp_path / "live" / "summary.json").read_text())["trades"] == 2
     profit = told["profit"]
@@ -354,11 +335,6 @@ def test_the_command_ends_with_1_where_it_drifts_and_with_0_where_not(
     assert profit["rest"] == "0.00"
     assert told["slippage"]["SYA"] == 0.0
     assert told["decisions"]["equal"] == 2
-
-
-@pytest.mark.slow
-def test_what_cannot_be_compared_is_refused(practice: Start, tmp_path: Path) -> None:
-    journal = cycles(begun(practice), tmp_path, *WORDS, count=2)
     for word, says in (
         ("data.end=2024-02-16", "the bars .* end at 2024-02-16T21:00Z"),
         ("strategy=mine", "strategy: mine has no order in the journal"),

@@ -22,6 +22,8 @@ SOURCES = [p for room in ROOMS for p in (ROOT / room).rglob("*.py")] + [ROOT / "
 
 MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve"}
 CALLS = {"eval", "exec", "torch.load", "yaml.load", "np.fromfile"}
+# What has none of these holds none of those.
+NAMED = re.compile(r"pickle|dill|joblib|shelve|\b(eval|exec)\(|\.load\b|fromfile")
 
 
 def loads(tree: ast.AST) -> set[str]:
@@ -46,7 +48,9 @@ def test_nothing_reads_what_could_execute() -> None:
     """No pickle, no torch.load, no eval, no unsafe YAML anywhere."""
     assert loads(ast.parse("import pickle; np.load(f); torch.load(f); pd.read_pickle(f)")) != set()
     assert {
-        str(p.relative_to(ROOT)): what for p in SOURCES if (what := loads(ast.parse(p.read_text())))
+        str(p.relative_to(ROOT)): what
+        for p in SOURCES
+        if NAMED.search(text := p.read_text()) and (what := loads(ast.parse(text)))
     } == {}
 
 

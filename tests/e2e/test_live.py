@@ -20,7 +20,7 @@ from marketsimulator.venue import alpaca
 from marketsimulator.venue import market_data as alpaca_data
 from marketsimulator.venue.stocks import Venue
 from tests.e2e.practice import KEYS, OPENING, SPAN, Live, Start, broker, trading
-from tests.marketsimulator.by_hand import eager, wild
+from tests.marketsimulator.runs import eager, wild
 from trainingdata.bars import Bars
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import BrokerSettings

@@ -23,6 +23,12 @@ from trainingdata.feed.endpoint import BrokerSettings
 SHOWN = {"APCA_API_KEY_ID": KEYS.key, "APCA_API_SECRET_KEY": KEYS.secret}
 
 
+@pytest.fixture(autouse=True)
+def keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in SHOWN.items():
+        monkeypatch.setenv(name, value)
+
+
 @pytest.fixture
 def here(practice: Start) -> Practice:
     """An account with a stock long, a stock short and a coin."""
@@ -38,18 +44,14 @@ def here(practice: Start) -> Practice:
     return server
 
 
-def found_at(here: Practice, monkeypatch: pytest.MonkeyPatch, *words: str) -> Stress:
-    for name, value in SHOWN.items():
-        monkeypatch.setenv(name, value)
+def found_at(here: Practice, *words: str) -> Stress:
     told = ["account=venue", f"broker.url_override={here.url}", *words]
     return requested(composed_config("stress", told), told)()
 
 
-def test_the_book_is_what_the_venue_says_and_nothing_is_sent(
-    here: Practice, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_book_is_what_the_venue_says_and_nothing_is_sent(here: Practice) -> None:
     before = trading(here).get_all_positions()
-    found = found_at(here, monkeypatch, "only=[gap,halt,coin]")
+    found = found_at(here, "only=[gap,halt,coin]")
     book = found.book
     assert book.symbols == ("SYA", "SYB", "SYXUSD")
     state = broker(here).account()
@@ -67,14 +69,10 @@ def test_the_book_is_what_the_venue_says_and_nothing_is_sent(
     assert trading(here).get_orders() == []
 
 
-def test_the_command_reads_the_account_beside_a_kill_file(
-    here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_reads_the_account_beside_a_kill_file(here: Practice, tmp_path: Path) -> None:
     kill = tmp_path / "data" / "live" / "any" / KILL_FILE
     kill.parent.mkdir(parents=True)
     kill.write_text("by a test")
-    for name, value in SHOWN.items():
-        monkeypatch.setenv(name, value)
     words = ("account=venue", f"broker.url_override={here.url}", "output=out")
     code, printed, said = answer_of("marketsimulator.stress", *words, cwd=tmp_path)
     assert code == 0, said
@@ -88,12 +86,12 @@ def test_the_command_reads_the_account_beside_a_kill_file(
 
 
 def test_an_account_without_positions_and_one_that_does_not_answer_are_refused(
-    practice: Start, monkeypatch: pytest.MonkeyPatch
+    practice: Start,
 ) -> None:
     server = practice("symbols=[SYA]")
     server.advance(OPENING)
     with pytest.raises(InputError, match="no stock or coin is held"):
-        found_at(server, monkeypatch)
+        found_at(server)
     with pytest.raises(InputError, match="the account"):
         account_book(
             BrokerSettings(url_override="http://127.0.0.1:9", attempts=1, deadline=1.0),

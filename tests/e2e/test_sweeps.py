@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 
 from tests.commands import run_command
 from tests.forecasting.kept import content
+from tests.ray_nodes import ray_head
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SPAN = ("data.start=2024-01-02", "data.end=2024-03-08")
@@ -42,36 +42,15 @@ def test_a_sweep_writes_a_run_a_folder_and_counts_its_trials(tmp_path: Path) -> 
 
 
 @pytest.fixture
-def head(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[str]:
+def head() -> Iterator[str]:
     """The address of a Ray head with two cores, on loopback, with a token of its own."""
-    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    monkeypatch.setenv("RAY_AUTH_TOKEN", "5a" * 32)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    # Ray's sockets lie in the folder, and their names may be a hundred characters long.
-    with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
-        words = [f"--port={port}", "--node-ip-address=127.0.0.1", "--num-cpus=2"]
-        words += ["--include-dashboard=false", f"--temp-dir={folder}", "--head", "--block"]
-        with subprocess.Popen(
-            [str(Path(sys.executable).with_name("ray")), "start", *words],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        ) as started:
-            assert started.stdout is not None
-            try:
-                assert any("will now block" in line for line in started.stdout)
-                yield f"127.0.0.1:{port}"
-            finally:
-                started.terminate()
-                started.communicate()
+    with ray_head(cores=2) as cluster:
+        yield cluster.address
 
 
+# Ray leaves processes to themselves that it has started.
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.slow
 def test_sweeps_and_forecasts_are_run_by_a_ray_cluster_at_an_address(
     head: str, tmp_path: Path

@@ -1,4 +1,4 @@
-"""Accounts on bars made by hand."""
+"""Accounts on bars made by hand, and what is sent to them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from decimal import Decimal
 from typing import Any
 
 import numpy as np
+from hypothesis import strategies as st
 
 from execution.fees import FeeSchedule, TradingCosts
 from execution.lending import MarginTerms
-from execution.orders import Order, OrderTerms
+from execution.orders import Fill, Order, OrderTerms
 from marketsimulator.account.book import new_book
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.account.terms import FillTerms, holdings_of, tier_table
@@ -24,6 +25,7 @@ from trainingdata.timeframe import HOURLY, Timeframe
 FREE = TradingCosts(0, 0, 0, 0, 0, 0)
 COINLESS = FeeSchedule()
 NO_LIMIT = OrderTerms(largest_coin=1e15)
+FLAT = (100.0, 101.0, 99.0, 100.0)
 
 
 def stock_ends(since: str, bars: int) -> np.ndarray:
@@ -42,6 +44,16 @@ def panel_of(
         values = np.array([(*row, volume) if len(row) == 4 else row for row in rows], dtype=float)
         parts.append((instrument(symbol), np.asarray(times, dtype="datetime64[ns]"), values))
     return panel(parts, "by hand", timeframe=timeframe)
+
+
+def ended(bars: Bars, last: dict[str, Any]) -> Bars:
+    """A panel in which these symbols have no bar after an instant."""
+    parts = []
+    for s, item in enumerate(bars.instruments):
+        at, values = bars.real_bars(s)
+        kept = at <= np.datetime64(last.get(item.symbol, bars.now), "ns")
+        parts.append((item, at[kept], values[kept]))
+    return panel(parts, bars.source, bars.timeframe)
 
 
 def account_on(
@@ -68,14 +80,79 @@ def account_on(
     return SimulatedBroker(where, line, book, NO_LIMIT, cancels=cancels)
 
 
+FILLS = FillTerms()
+HOURS = np.arange(
+    np.datetime64("2024-10-02T01:00", "ns"),
+    np.datetime64("2024-10-03", "ns"),
+    np.timedelta64(1, "h"),
+)
+
+
+def coin(
+    *bars: tuple[float, float, float, float], volume: float = 1e6, **more: Any
+) -> SimulatedBroker:
+    """An account of 100,000 on hourly bars (open, high, low, close) of one coin, from the
+    instant the first is known.
+    """
+    return account_in({"BTCUSD": (HOURS[: len(bars)], bars)}, volume=volume, **more)
+
+
+def stock(*bars: Any, volume: float = 1e6, **more: Any) -> SimulatedBroker:
+    """The same on the regular bars of one stock, from 2024-10-02 on."""
+    return account_in({"AAA": (stock_ends("2024-10-02", len(bars)), bars)}, volume=volume, **more)
+
+
+def account_in(
+    tables: dict[str, Any],
+    capital: float = 100_000.0,
+    *,
+    volume: float = 1e6,
+    costs: TradingCosts = FREE,
+    fills: FillTerms = FILLS,
+    actions: tuple[Action, ...] = (),
+    **margin: Any,
+) -> SimulatedBroker:
+    terms = {"fills": fills, "margin": MarginTerms(**margin)}
+    return account_on(panel_of(tables, volume), capital, costs=costs, actions=actions, **terms)
+
+
+def order(
+    side: str, qty: float, type_: str = "market", name: str = "o", symbol: str = "AAA", **more: Any
+) -> Order:
+    fraction = qty != int(qty) and not symbol.endswith("USD")
+    more.setdefault("tif", "day" if fraction else "gtc")
+    return Order(name, symbol, side, Decimal(str(qty)), "test", type=type_, **more)  # type: ignore[arg-type]
+
+
+@st.composite
+def orders(draw: st.DrawFn, more: tuple[str, ...] = ()) -> Order:
+    """An order of a stock that may wait, near 100; more: other types."""
+    kind = draw(st.sampled_from(["limit", "stop", "stop_limit", "trailing_stop", *more]))
+    near = st.integers(94, 106).map(float)
+    prices: dict[str, float] = {}
+    if "limit" in kind:
+        prices["limit_price"] = draw(near)
+    if kind in ("stop", "stop_limit"):
+        prices["stop_price"] = draw(near)
+    if kind == "trailing_stop":
+        prices["trail_price"] = draw(st.integers(1, 5).map(float))
+    side, qty = draw(st.sampled_from(["buy", "sell"])), draw(st.sampled_from([1, 10, 60]))
+    return order(side, qty, kind, **prices)
+
+
+def prices(fills: list[Fill]) -> list[tuple[float, float]]:
+    return [(float(f.qty), f.price) for f in fills if f.price > 0]
+
+
+def walk(broker: SimulatedBroker, instants: int) -> list[tuple[float, float]]:
+    """All fills once so many instants have passed."""
+    for step in range(1, instants + 1):
+        broker.advance(step)
+        broker.open()
+    return prices(broker.fills)
+
+
 def market(name: str, symbol: str, qty: float) -> Order:
     """A market order: bought above 0, sold below."""
-    coin = symbol.endswith("USD")
-    return Order(
-        name,
-        symbol,
-        "buy" if qty > 0 else "sell",
-        Decimal(repr(abs(qty))),
-        "test",
-        tif="gtc" if coin else "day",
-    )
+    tif = "gtc" if symbol.endswith("USD") else "day"
+    return order("buy" if qty > 0 else "sell", abs(qty), name=name, symbol=symbol, tif=tif)

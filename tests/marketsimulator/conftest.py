@@ -11,10 +11,10 @@ from tests.marketsimulator.runs import settings_of
 
 @pytest.fixture(scope="session")
 def traded() -> Results:
-    """Five weeks of two stocks and a coin, with an edge that the forecaster finds."""
+    """Three weeks of two stocks and a coin, with an edge that the forecaster finds."""
     return run_backtest(
         settings_of(
-            *("start=2024-02-05", "end=2024-03-08", "data.start=2024-01-02", "data.end=2024-03-08"),
+            *("start=2024-02-20", "end=2024-03-08", "data.start=2024-01-02", "data.end=2024-03-08"),
             *("symbols=[SYA,SYB,SYXUSD]", "forecaster=historical", "data.edge=0.4"),
             *("forecaster.calibrated=false", "prior.crypto_sharpe=0.5"),
         )

@@ -1,18 +1,33 @@
-"""What tests of runs begin from: settings of a command's words, and traders of them."""
+"""What tests of runs begin from: settings of a command's words, traders of them, a synthetic market
+made rough; and a walk that is what the same trader does who is asked step by step.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
+import pandas as pd
+
+from execution.beliefs import BeliefTable
+from execution.decision import Decision
+from execution.records import Run
 from execution.trader import Trader
 from foundation.compose import composed_config
+from marketsimulator.runs.decisions import WalkedDecisions
+from marketsimulator.runs.simulate import simulate_trading, step_trading
 from marketsimulator.settings import BacktestSettings
-from tests.marketsimulator.by_hand import eager, wild
+from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars, panel
 from trainingdata.market import Market
 
 # Ten weeks of the synthetic market, and a run over the last four of them.
 BARS = ("data.start=2024-01-02", "data.end=2024-03-08", "trials=null")
 SPAN = ("start=2024-02-12", *BARS)
+NEAR = {"rtol": 1e-9, "atol": 1e-12}
+# 15:30 New York: the last decision of the day has been made.
+CRASH = np.datetime64("2024-02-20T20:30", "ns")
 
 
 def settings_of(*words: str) -> BacktestSettings:
@@ -31,3 +46,87 @@ def eager_trader(
     market = market.on(wild(market.bars))
     trader = trader_of(settings, market)
     return market, replace(trader, table=eager(trader.belief_table(market), switch, seed=seed))
+
+
+def wild(bars: Bars) -> Bars:
+    """One bar in thirty missing, thin trading, and stocks a quarter lower from one session's
+    last half hour on.
+    """
+    rng = np.random.default_rng(5)
+    parts = []
+    for s, item in enumerate(bars.instruments):
+        times, values = bars.real_bars(s)
+        kept = rng.random(len(times)) > 1 / 30
+        values = values.copy()
+        values[:, VOLUME] *= 0.2
+        if not bars.crypto[s]:
+            later = times > CRASH
+            values[later, OPEN : CLOSE + 1] *= 0.75
+            first = int(np.flatnonzero(later)[0])
+            values[first, OPEN] = values[first - 1, CLOSE]
+            values[first, HIGH] = max(values[first, [OPEN, CLOSE, HIGH]])
+            values[first, LOW] = min(values[first, [OPEN, CLOSE, LOW]])
+        parts.append((item, times[kept], values[kept]))
+    return panel(parts, "synthetic bars, thinned and crashed", bars.timeframe)
+
+
+def eager(table: BeliefTable, switch: str, seed: int = 1) -> BeliefTable:
+    """Expected returns that are noise, large enough to trade on at every bar; coins look best
+    before `switch`, then stocks.
+
+    At the last decision of every second session nothing is forecast of two stocks in three.
+    """
+    noise = np.random.default_rng(seed).normal(0.0, 0.5, table.mu.shape)
+    early = (table.at < np.datetime64(switch))[:, None]
+    liked = np.where(early == table.crypto, np.where(table.crypto, 2.0, 0.6), 0.0)
+    sized = (noise + liked[:, None]) * np.where(table.sigma > 0, table.sigma, 0.0)
+    evenings = np.flatnonzero(table.cuts)[::2]
+    blind = np.zeros(table.deciding.shape, dtype=bool)
+    blind[np.ix_(evenings, np.flatnonzero(~table.crypto)[:2])] = True
+    return replace(
+        table,
+        deciding=table.deciding & ~blind,
+        sigma=np.where(blind[:, None], np.nan, table.sigma),
+        mu=np.where(blind[:, None], np.nan, np.where(table.deciding[:, None], sized, table.mu)),
+    )
+
+
+def walked_as_stepped(settings: BacktestSettings, market: Market, trader: Trader) -> Run:
+    """The backtest of a trader on its table, once it has been found to be what a trader asked at
+    every instant does.
+    """
+    own = replace(settings.trader(trader.forecaster), table=trader.table)
+    walked = simulate_trading(settings, market, "x", own)
+    assert isinstance(walked.decisions, WalkedDecisions)
+    stepped = step_trading(settings, market, "x", own, settings.broker(market))
+    assert walked.fills == stepped.fills
+    assert walked.rows == stepped.rows
+    assert walked.margin == stepped.margin
+    assert walked.bookings == stepped.bookings
+    (exact, near), (same, close) = map(told, (walked.decisions, stepped.decisions))
+    assert exact == same
+    np.testing.assert_allclose(near, close, **NEAR)
+    pd.testing.assert_frame_equal(walked.decision_frame(), stepped.decision_frame(), **NEAR)
+    pd.testing.assert_frame_equal(walked.order_frame(), stepped.order_frame())
+    assert walked.log.at.tolist() == stepped.log.at.tolist()
+    assert walked.log.stock_ceilings.tolist() == stepped.log.stock_ceilings.tolist()
+    assert walked.log.failures == stepped.log.failures
+    assert walked.not_filled_whole() == stepped.not_filled_whole()
+    return walked
+
+
+def told(decisions: Iterable[Decision]) -> tuple[list[str], list[float]]:
+    """What decisions say to the last digit, and the figures that explain them, whose last bits may
+    differ; None counts as no number.
+    """
+    exact: list[str] = []
+    near: list[Any] = []
+    for d in decisions:
+        exact.append(f"{d.at} {d.until} {d.equity!r} {d.stock_ceiling!r} {d.rule} {d.failure}")
+        exact.append(f"{d.cancels}")
+        exact += [f"{o.client_order_id} {o.side} {o.qty} {o.reduces} {o.tif}" for o in d.orders]
+        for c in d.choices:
+            sizes = tuple(map(float, (c.mu, c.sigma, c.held, c.target, c.qty, c.price, c.cost)))
+            exact.append(f"{c.symbol} {sizes} {list(c.binding)} {c.rationale.shrinkage is None}")
+            near += [c.kelly, *c.rationale, *c.binding.values()]
+    return exact, np.array(near, dtype=float).tolist()

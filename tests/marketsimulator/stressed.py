@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from omegaconf import OmegaConf
 
 from execution.fees import TradingCosts
 from execution.lending import MarginTerms
-from execution.orders import Account, Order, exact_decimal
+from execution.orders import Account, exact_decimal
 from execution.records import Run, writers_of
 from execution.run_folder import RunFolder
 from marketsimulator.account.broker import SimulatedBroker
@@ -24,6 +23,7 @@ from marketsimulator.results.stress_book import HeldBook, run_book, run_settings
 from marketsimulator.results.stress_outcomes import Outcome, Stress, stress
 from marketsimulator.results.stress_scenarios import Scenario
 from marketsimulator.settings import BacktestSettings
+from tests.marketsimulator.accounts import FREE, market
 from tests.marketsimulator.runs import settings_of
 from trainingdata.bars import FIELDS, NO_INSTANTS, panel
 from trainingdata.instruments import instrument
@@ -34,7 +34,6 @@ CLOSE = np.datetime64("2024-10-04T20:00", "ns")  # a Friday, 16:00 New York
 CRASH = "2024-10-07"
 COINS_AT = np.datetime64("2024-10-02T15:00", "ns")
 STOCKS_AT = np.datetime64("2024-10-02T15:30", "ns")
-FREE = TradingCosts(0, 0, 0, 0, 0, 0)
 CHEAP = TradingCosts()
 HOUR = np.timedelta64(1, "h")
 
@@ -143,9 +142,8 @@ def run_through(
         if index > first:
             broker.advance(index)
         traded = {COINS_AT: True, STOCKS_AT: False}.get(broker.now())
-        broker.submit(
-            [_order(symbol, size) for symbol, size in orders if symbol.endswith("USD") == traded]
-        )
+        now = [(symbol, size) for symbol, size in orders if symbol.endswith("USD") == traded]
+        broker.submit([market(f"by-hand-{s}{size}", s, float(size)) for s, size in now])
         broker.open()
         rows.append(broker.row())
     run = Run("by hand", [], broker.fills, rows, broker.margin_events(), broker.bookings)
@@ -155,10 +153,3 @@ def run_through(
     (folder / "config.yaml").write_text(yaml.safe_dump(plain(asdict(settings))))
     (folder / "summary.json").write_text(json.dumps({"total_return": 0.0, "comparisons": {}}))
     return run, settings, broker
-
-
-def _order(symbol: str, quantity: str) -> Order:
-    size = Decimal(quantity)
-    side = "buy" if size > 0 else "sell"
-    force = "gtc" if symbol.endswith("USD") else "day"
-    return Order(f"by-hand-{symbol}{quantity}", symbol, side, abs(size), "test", tif=force)  # type: ignore[arg-type]

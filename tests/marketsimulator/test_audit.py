@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,15 +20,16 @@ from marketsimulator.results.counterfactuals import (
 )
 from marketsimulator.runs.simulate import simulate_trading, step_trading
 from marketsimulator.settings import BacktestSettings
-from tests.commands import run_command
+from tests.commands import overridden
+from tests.e2e.refused import answer_of
 from tests.marketsimulator.runs import SPAN, settings_of, trader_of
 from trainingdata.bars import CLOSE, OPEN, Bars
 from trainingdata.instruments import instrument
 from trainingdata.market import Market
 from trainingdata.timeframe import HOURLY
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-WORDS = [*SPAN, "symbols=[SYA,SYB,SYXUSD]", "forecaster.calibrated=false"]
+WORDS = [*SPAN, "symbols=[SYA,SYB,SYXUSD]"]
+WORDS += ["forecaster=historical", "forecaster.calibrated=false"]
 
 
 Setup = tuple[BacktestSettings, Market]
@@ -43,7 +43,7 @@ def setup() -> Setup:
 
 @pytest.fixture(autouse=True)
 def few_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What two instants do not show, eight do not either; the honest one is asked at them all."""
+    """What two instants do not show, eight do not either."""
     monkeypatch.setattr(audit, "CUTS", 2)
 
 
@@ -70,18 +70,6 @@ class Peeking:
         )
         tilt = (0.2 * (later / table.price - 1))[:, None, None]
         return replace(table, quantiles=(table.values * (1 + tilt)).astype(np.float32))
-
-
-@pytest.mark.slow
-def test_an_honest_configuration_moves_no_decision(
-    setup: Setup, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No decision sees what comes after it."""
-    monkeypatch.setattr(audit, "CUTS", 8)
-    probes = look_ahead(*setup)
-    assert len(probes) == 3 * audit.CUTS
-    assert [probe.moved for probe in probes] == [""] * len(probes)
-    assert all(probe.compared > 50 for probe in probes)
 
 
 def test_a_forecaster_that_peeks_is_caught_and_its_first_decision_named(
@@ -127,7 +115,7 @@ def scheduled(name: str, schedule: str, *words: str) -> Setup:
     return settings, settings.market()
 
 
-@pytest.mark.parametrize(("name", "schedule"), SCHEDULES)
+@pytest.mark.parametrize(("name", "schedule"), [("1h", "bars"), *SCHEDULES])
 def test_no_decision_of_a_schedule_sees_what_comes_after_it(name: str, schedule: str) -> None:
     # Of risk parity figures are none that Kelly has: they are no difference.
     words = ("start=2024-01-02", "data.start=2023-09-01", "sizing.strategy=risk_parity")
@@ -157,7 +145,7 @@ def test_between_the_decisions_of_a_week_the_night_alone_acts() -> None:
 @pytest.mark.parametrize(("name", "schedule"), SCHEDULES[1::2])
 def test_a_trader_who_is_asked_at_every_bar_decides_as_scheduled(name: str, schedule: str) -> None:
     """Stepped without beliefs in advance, as a live loop is: only the night acts between."""
-    words = ("start=2024-02-29", "data.start=2023-11-01", "symbols=[SYA,SYXUSD]")
+    words = ("start=2024-02-29", "end=2024-03-02", "data.start=2023-11-01", "symbols=[SYA,SYXUSD]")
     settings, market = scheduled(name, schedule, *words)
     trader = trader_of(settings, market)
     stepped = step_trading(settings, market, "a", trader, settings.broker(market))
@@ -202,12 +190,12 @@ def test_a_variant_is_held_against_itself_late_shuffled_and_at_other_costs(setup
     assert double.fees.crypto_tiers[0].taker == 2 * setup[0].fees.crypto_tiers[0].taker
     assert double.fees.sec_per_dollar[0].rate == 2 * setup[0].fees.sec_per_dollar[0].rate
     assert double.margin.interest_rate == 2 * setup[0].margin.interest_rate
-    kinds = {"forecaster.kind": ["chronos2", "oracle"]}
+    kinds = {"forecaster.kind": ["historical", "oracle"]}
     found = compare(setup[0], ["kelly_50"], kinds, beside=["lag", "shuffled", "costs"])
     rows = {row.pop("run"): row for row in found.table.to_dict("records")}
     names = ("", " lagged", " shuffled", " costs×0", " costs×2", " costs×4")
     own, late, dealt, free, _, dear = (
-        rows[f"kelly_50 forecaster.kind=chronos2{name}"] for name in names
+        rows[f"kelly_50 forecaster.kind=historical{name}"] for name in names
     )
     assert len({each["total_return"] for each in (own, late, dealt)}) == 3
     assert free["trades"] > own["trades"] > dear["trades"]
@@ -217,15 +205,15 @@ def test_a_variant_is_held_against_itself_late_shuffled_and_at_other_costs(setup
     assert "reads the future" in found.verdict.claim
 
 
-@pytest.mark.slow
 def test_the_command_says_what_it_found_by_its_exit_code() -> None:
-    command = ["-m", "marketsimulator.audit"]
-    honest = run_command([*command, "look_ahead", *WORDS], cwd=ROOT)
-    assert honest.returncode == 0, honest.stderr
-    assert "No decision and no fill moved." in honest.stdout
-    oracle = run_command([*command, "look_ahead", *WORDS, "forecaster=oracle"], cwd=ROOT)
-    assert oracle.returncode == 1
-    assert "The future reaches decisions." in oracle.stdout
+    words = overridden(WORDS, ("start=2024-03-04",))
+    code, printed, said = answer_of("marketsimulator.audit", "look_ahead", *words)
+    assert code == 0, said
+    assert "No decision and no fill moved." in printed
+    words = overridden(words, ("forecaster=oracle",))
+    code, printed, _ = answer_of("marketsimulator.audit", "look_ahead", *words)
+    assert code == 1
+    assert "The future reaches decisions." in printed
 
 
 def test_whether_decisions_depend_on_where_the_data_begins_is_told(setup: Setup) -> None:
@@ -236,14 +224,3 @@ def test_whether_decisions_depend_on_where_the_data_begins_is_told(setup: Setup)
     words = [word for word in WORDS if not word.startswith("data.start")]
     settings = settings_of(*words, "data.start=2020-06-01")
     assert [probe.moved for probe in other_begin(settings, settings.market())] == [""] * audit.CUTS
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "schedule"), SCHEDULES[::2])
-def test_decisions_of_a_schedule_are_the_same_wherever_the_data_begins(
-    name: str, schedule: str
-) -> None:
-    # A half holds the windows of correlations, of days 500 of them.
-    first = "data.start=2016-06-01" if name == "1d" else "data.start=2021-06-01"
-    probes = other_begin(*scheduled(name, schedule, "start=2024-02-12", first))
-    assert [probe.moved for probe in probes] == [""] * audit.CUTS

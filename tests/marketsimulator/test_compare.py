@@ -26,7 +26,7 @@ from tests.commands import overridden, run_command
 from tests.marketsimulator.runs import BARS, settings_of
 
 SPAN = [
-    *(*BARS, "start=2024-02-20", "forecaster=ewma", "forecaster.calibrated=false"),
+    *(*BARS, "start=2024-03-04", "forecaster=ewma", "forecaster.calibrated=false"),
     "symbols=[SYA,SYB,SYXUSD]",
 ]
 
@@ -56,7 +56,7 @@ def test_a_strategys_row_is_its_own_backtest(
 def test_the_page_says_what_can_be_told_apart(found: Comparison) -> None:
     page = found.page(Path())
     assert "No result: the market is synthetic. " in page
-    assert "Only 18 days" in page
+    assert "Only 5 days" in page
     returns = dict(zip(found.table["run"], found.table["total_return"], strict=True))
     for name in NAMES:
         row = page[page.index(f">{name}</th>") :]
@@ -78,7 +78,10 @@ def test_what_is_run_now_stands_beside_what_was_run_before(
 ) -> None:
     before = run_backtest(with_changes(settings, {"sizing.strategy": "equal_weight"}))
     write_whole(result_files(before, before.summary()), tmp_path / "before")
-    now = {"sizing.strategy": ["kelly_50", "equal_weight"], "forecaster.kind": ["ewma", "mix"]}
+    now = {
+        "sizing.strategy": ["kelly_50", "equal_weight"],
+        "forecaster.kind": ["ewma", "historical"],
+    }
     found = compare(settings, [], now, [tmp_path / "before"])
     assert found.names[:2] == ("before", "kelly_50 forecaster.kind=ewma")
     again = found.names.index("equal_weight forecaster.kind=ewma")

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import html
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from execution.live.settings import LiveSettings
-from foundation.errors import DataError
-from marketsimulator.backtest import run_backtest
 from marketsimulator.results.remarks import prices_text
-from tests.commands import run_command
-from tests.marketsimulator.runs import settings_of
+from tests.e2e.refused import answer_of
 from trainingdata.bars import Bars
 from trainingdata.source import DataSettings
 from trainingdata.synthetic import SyntheticMarket
 from trainingdata.timeframe import HOURLY
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 PRICES = ["open", "high", "low", "close"]
 SPLIT, WRONG = 280, 320  # rows of SYA and of SYB
 START, END = "2024-01-02", "2024-04-12"
@@ -48,18 +42,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def words_of(folder: Path) -> list[str]:
-    return [
-        *(f"data.dir=[{folder}]", "start=2024-02-20", "forecaster=ewma"),
-        *("forecaster.calibrated=false", "trials=null"),
-    ]
-
-
 @pytest.mark.slow
 def test_report_summary_and_first_lines_carry_the_same_doubts(folder: Path, tmp_path: Path) -> None:
-    words = [*words_of(folder), "data.accept_jumps=true", f"output={tmp_path}"]
-    done = run_command(["-m", "marketsimulator.backtest", *words], cwd=ROOT)
-    assert done.returncode == 0, done.stderr
+    words = [f"data.dir=[{folder}]", "start=2024-02-20", "forecaster=ewma", "trials=null"]
+    words += ["forecaster.calibrated=false", "data.accept_jumps=true", f"output={tmp_path}"]
+    code, printed, errors = answer_of("marketsimulator.backtest", *words)
+    assert code == 0, errors
     summary = json.loads((tmp_path / "summary.json").read_text())
     doubts = summary["doubts"]
     assert [each["symbol"] for each in doubts] == ["SYA", "SYB"]
@@ -67,8 +55,8 @@ def test_report_summary_and_first_lines_carry_the_same_doubts(folder: Path, tmp_
     assert "in the bar, which waits for the next" in doubts[0]["effect"]
     assert "books -45%" in doubts[0]["effect"]
     assert doubts[1]["what"].startswith("1 bar left out")
-    said = [line for line in done.stdout.splitlines() if line.startswith("In doubt: ")]
-    told, *lines = done.stdout.splitlines()
+    said = [line for line in printed.splitlines() if line.startswith("In doubt: ")]
+    told, *lines = printed.splitlines()
     assert told == "Bars are hours: timeframe=1h."
     first = lines[: len(doubts)]
     assert first == said[: len(doubts)]
@@ -79,38 +67,7 @@ def test_report_summary_and_first_lines_carry_the_same_doubts(folder: Path, tmp_
             assert text in line
         assert page.index(line) < figures
     assert summary["prices"] == "not adjusted for every split"
-    assert "Prices adjusted" not in done.stdout
-
-
-def test_a_jump_that_is_not_accepted_is_refused_before_anything_is_written(folder: Path) -> None:
-    settings = settings_of(*words_of(folder))
-    with pytest.raises(DataError, match=r"^.*SYA, 2024-.*data\.accept_jumps=true.*$"):
-        run_backtest(settings)
-
-
-def listing(folder: Path, *rows: str) -> Path:
-    path = folder / "actions.csv"
-    path.write_text("\n".join(["symbol,date,kind,value", *rows, ""]))
-    return path
-
-
-@pytest.mark.parametrize("row", ["split,2", "split,1.5", "split,0.5", "dividend,500"])
-def test_an_action_that_prices_do_not_show_is_refused_or_by_setting_a_doubt(
-    row: str, folder: Path, tmp_path: Path
-) -> None:
-    path = listing(tmp_path, f"SYB,2024-03-05,{row}")
-    one = DataSettings(dir=(str(folder / "SYB.csv"),), actions=str(path), adjustment="raw")
-    what = f"SYB, 2024-03-05T14:30Z: the prices do not show the {row.split(',')[0]} of "
-    with pytest.raises(DataError, match=f"{what}.*data.accept_jumps=true"):
-        one.bars([], None, None)
-    accepted = replace(one, accept_jumps=True)
-    assert str(accepted.bars([], None, None).doubts[0]).startswith(what)
-    live = LiveSettings(data=one)
-    raw = one.bars_up_to(["SYB"], np.datetime64("2024-04-01", "ns"))
-    if row.startswith("split"):
-        with pytest.raises(DataError, match=what):
-            live.data.market(raw).view()
-        assert replace(live, data=accepted).data.market(raw).view().symbols == ("SYB",)
+    assert "Prices adjusted" not in printed
 
 
 def test_adjusted_is_said_only_where_it_was_checked(folder: Path, market: Bars) -> None:

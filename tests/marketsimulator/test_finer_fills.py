@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import asdict, replace
 from decimal import Decimal
 from pathlib import Path
@@ -10,10 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from execution.orders import Order
 from forecasting.batch import BatchSettings
 from forecasting.evaluate import EvaluationSettings
 from foundation.compose import composed_config
@@ -28,11 +28,10 @@ from marketsimulator.results.trial_identity import data_hash
 from marketsimulator.runs.simulate import step_trading
 from marketsimulator.runs.variants import outcomes
 from marketsimulator.settings import BacktestSettings
-from tests.marketsimulator.accounts import account_on, stock_ends
-from tests.marketsimulator.by_hand import order
+from tests.marketsimulator.accounts import account_on, order, orders, stock_ends
 from tests.marketsimulator.runs import settings_of, trader_of
 from tests.marketsimulator.test_parity import believing
-from trainingdata.bars import Bars, Origin, panel
+from trainingdata.bars import FIELDS, Bars, Origin, panel
 from trainingdata.finer import finer_panel
 from trainingdata.instruments import Kind, instrument
 from trainingdata.market import Market
@@ -71,25 +70,11 @@ def walks(seed: int, hours: int, timeframe: Timeframe = HALF) -> tuple[Bars, Bar
     return panel([(ITEM, ends, joined(starts[k], values)[1])], "hours"), parts
 
 
-def sent(draw: st.DataObject) -> Order:
-    """Any order of a stock."""
-    kind = draw.draw(st.sampled_from(["market", "limit", "stop", "stop_limit", "trailing_stop"]))
-    price = st.integers(95, 105).map(float)
-    more: dict[str, Any] = {}
-    if "limit" in kind:
-        more["limit_price"] = draw.draw(price)
-    if kind in ("stop", "stop_limit"):
-        more["stop_price"] = draw.draw(price)
-    if kind == "trailing_stop":
-        more["trail_price"] = float(draw.draw(st.integers(1, 3)))
-    side = draw.draw(st.sampled_from(["buy", "sell"]))
-    return order(side, draw.draw(st.integers(1, 60)), kind, **more)
-
-
 def told(broker: SimulatedBroker) -> list[tuple[Any, ...]]:
     return [(f.at, f.client_order_id, f.qty, f.price, f.fee) for f in broker.fills]
 
 
+@settings(max_examples=15)
 @given(st.data(), st.integers(0, 10**6))
 def test_an_order_meets_finer_bars_as_an_account_on_those_would(
     data: st.DataObject, seed: int
@@ -103,18 +88,20 @@ def test_an_order_meets_finer_bars_as_an_account_on_those_would(
     carry = FillTerms(volume_share=0.5, remainder="carry")
     rows = np.searchsorted(finer.times, hours.times)
     other = account_on(Market(finer, int(rows[0])), fills=carry)
-    orders = {
-        data.draw(st.integers(0, 6)): replace(sent(data), client_order_id=f"o{k}") for k in range(2)
+    anything = orders(("market",))
+    sent = {
+        data.draw(st.integers(0, 6)): replace(data.draw(anything), client_order_id=f"o{k}")
+        for k in range(2)
     }
     for t in range(9):
         if t:
             broker.advance(t)
             for row in range(rows[t - 1] + 1, rows[t] + 1):
                 other.advance(row)
-            other.cancel([o.client_order_id for o in orders.values() if o.type == "market"])
-        if t in orders:
-            broker.submit([orders[t]])
-            other.submit([orders[t]])
+            other.cancel([o.client_order_id for o in sent.values() if o.type == "market"])
+        if t in sent:
+            broker.submit([sent[t]])
+            other.submit([sent[t]])
         assert broker.account() == other.account()
         broker.open()
         other.open()
@@ -192,52 +179,50 @@ def test_finer_bars_may_lack_some_of_a_range_and_are_rounded_by_a_thousandth_at_
 # Files
 
 
-def write(folder: Path, timeframe: Timeframe, seed: int = 0, days: int = 30) -> Path:
-    """Files of a stock and a coin, of a walk of half-hours put together to a timeframe."""
+def write(folder: Path, timeframe: Timeframe) -> Path:
+    """Files of a stock and a coin, of thirty days of half-hours put together to a timeframe."""
     folder.mkdir(parents=True, exist_ok=True)
     begin = np.datetime64("2024-10-01", "ns")
     for number, symbol in enumerate(("AAA", "BTCUSD")):
-        rng = np.random.default_rng([seed, number])
+        rng = np.random.default_rng([0, number])
         kind = instrument(symbol).kind
-        starts = np.arange(begin, begin + np.timedelta64(days, "D"), np.timedelta64(30, "m"))
+        starts = np.arange(begin, begin + np.timedelta64(30, "D"), np.timedelta64(30, "m"))
         starts = starts[~np.isnat(HALF.clock(kind).known_at(starts))]
         closes = 100 * np.exp(np.cumsum(rng.normal(0, 0.003, len(starts))))
         opens = np.append(100.0, closes[:-1])
-        values = np.column_stack(
-            [
-                opens,
-                np.maximum(opens, closes) * 1.001,
-                np.minimum(opens, closes) * 0.999,
-                closes,
-                rng.integers(500, 9000, len(starts)),
-            ]
-        )
+        inner = np.column_stack([opens, closes])
+        highs, lows = inner.max(axis=1) * 1.001, inner.min(axis=1) * 0.999
+        volumes = rng.integers(500, 9000, len(starts))
+        values = np.column_stack([opens, highs, lows, closes, volumes])
         clock = timeframe.clock(kind)
         whole = clock.started_at(clock.end_of(clock.bars_ended(starts) + 1, starts))
-        stamps = starts if timeframe == HALF else np.unique(whole)
-        frame = pd.DataFrame(
-            values if timeframe == HALF else joined(whole, values)[1],
-            columns=["open", "high", "low", "close", "volume"],
-        )
+        stamps = np.unique(whole)
+        frame = pd.DataFrame(joined(whole, values)[1], columns=list(FIELDS))
         frame.insert(0, "timestamp", pd.DatetimeIndex(stamps).tz_localize("UTC"))
         frame.to_csv(folder / f"{symbol}.csv", index=False)
     return folder
 
 
-WORDS = ("start=2024-10-21", "end=2024-10-28", "forecaster=ewma", "trials=null")
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Files of hours, and of the half-hours that they are made of."""
+    folder = tmp_path_factory.mktemp("bars")
+    return write(folder / "hours", HOURLY), write(folder / "finer", HALF)
+
+
+WORDS = ("start=2024-10-21", "end=2024-10-24", "forecaster=ewma", "trials=null")
 CALM = ("forecaster.calibrated=false", "sizing.strategy=equal_weight", "sizing.band=0.02")
 
 
-def finer_settings(hours: Path, finer: Path, *words: str) -> BacktestSettings:
-    places = (f"data.dir={hours}", f"data.fills={finer}")
-    return settings_of(*places, *WORDS, *words)
+def finer_settings(files: tuple[Path, Path], *words: str) -> BacktestSettings:
+    hours, finer = files
+    return settings_of(f"data.dir={hours}", f"data.fills={finer}", *WORDS, *words)
 
 
 def test_a_run_on_finer_fills_shows_those_of_its_own_bars_beside_and_adds_up(
-    tmp_path: Path,
+    files: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    hours, finer = write(tmp_path / "hours", HOURLY), write(tmp_path / "finer", HALF)
-    settings = finer_settings(hours, finer, *CALM, "capital=3e6")
+    settings = finer_settings(files, *CALM, "capital=3e6")
     results = run_backtest(settings)
     plain = run_backtest(replace(settings, data=replace(settings.data, fills=())))
     summary = results.summary()
@@ -257,16 +242,15 @@ def test_a_run_on_finer_fills_shows_those_of_its_own_bars_beside_and_adds_up(
     writers["report.html"](tmp_path / "report.html")
     writers["config.yaml"](tmp_path / "config.yaml")
     assert "By the bars that orders met" in (tmp_path / "report.html").read_text()
-    assert str(finer) in (tmp_path / "config.yaml").read_text()
-    assert asdict(settings)["data"]["fills"] == (str(finer),)
+    assert str(files[1]) in (tmp_path / "config.yaml").read_text()
+    assert asdict(settings)["data"]["fills"] == (str(files[1]),)
 
 
-def test_finer_bars_after_an_instant_change_no_decision_by_then(tmp_path: Path) -> None:
-    hours, finer = write(tmp_path / "hours", HOURLY), write(tmp_path / "finer", HALF)
-    settings = finer_settings(hours, finer, *CALM)
+def test_finer_bars_after_an_instant_change_no_decision_by_then(files: tuple[Path, Path]) -> None:
+    settings = finer_settings(files, *CALM)
     market = settings.market()
     trader = trader_of(settings, market).over(market)
-    cut = market.bars.times[market.first + 60]
+    cut = market.bars.times[market.first + 40]
     assert market.finer is not None
     values = market.finer.values.copy()
     values[:, market.finer.times > cut, :4] *= 1.07
@@ -285,10 +269,10 @@ def test_finer_bars_after_an_instant_change_no_decision_by_then(tmp_path: Path) 
     assert outcome.equity.tolist() == [row.equity for row in whole.rows]
 
 
-def change(symbol: str, column: str, factor: float, row: int = 700) -> Any:
+def change(symbol: str, column: str, factor: float) -> Any:
     def make(folder: Path) -> None:
         frame = pd.read_csv(folder / f"{symbol}.csv")
-        frame.loc[row, column] *= factor
+        frame.loc[700, column] *= factor
         wide = frame[["open", "high", "low", "close"]]
         frame["high"], frame["low"] = wide.max(axis=1), wide.min(axis=1)
         frame.to_csv(folder / f"{symbol}.csv", index=False)
@@ -296,41 +280,37 @@ def change(symbol: str, column: str, factor: float, row: int = 700) -> Any:
     return make
 
 
-def without(first: str, last: str, symbol: str = "BTCUSD") -> Any:
-    def make(folder: Path) -> None:
-        frame = pd.read_csv(folder / f"{symbol}.csv")
-        out = (frame["timestamp"] >= first) & (frame["timestamp"] < last)
-        frame[~out].to_csv(folder / f"{symbol}.csv", index=False)
-
-    return make
+def without_a_day(folder: Path) -> None:
+    frame = pd.read_csv(folder / "BTCUSD.csv")
+    frame = frame[~frame["timestamp"].str.startswith("2024-10-22")]
+    frame.to_csv(folder / "BTCUSD.csv", index=False)
 
 
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
         (lambda folder: (folder / "AAA.csv").unlink(), r"AAA: no AAA.parquet or .csv in"),
-        (without("2024-10-22", "2024-10-23"), r"BTCUSD has no 30-minute .* 2024-10-22T00:00Z"),
+        (without_a_day, r"BTCUSD has no 30-minute .* 2024-10-22T00:00Z"),
         (change("BTCUSD", "open", 1.01), r"starts at 2024-10-15T14:00Z has the open .* make"),
         (lambda folder: write(folder, HOURLY), r"60-minute bars make none that are finer than"),
         (change("BTCUSD", "close", -1.0), r"row 701: .* a price must be above 0"),
     ],
 )
 def test_finer_files_that_do_not_fit_are_refused_in_a_line(
-    tmp_path: Path, spoil: Any, says: str
+    files: tuple[Path, Path], tmp_path: Path, spoil: Any, says: str
 ) -> None:
-    hours, finer = write(tmp_path / "hours", HOURLY), write(tmp_path / "finer", HALF)
-    spoil(finer)
+    spoil(finer := shutil.copytree(files[1], tmp_path / "finer"))
     with pytest.raises(DataError, match=says) as refused:
-        finer_settings(hours, finer).market()
+        finer_settings((files[0], finer)).market()
     assert str(refused.value).startswith("data.fills: ")
     assert "\n" not in str(refused.value)
 
 
-def test_finer_bars_are_refused_where_nothing_can_be_said_of_them(tmp_path: Path) -> None:
+def test_finer_bars_are_refused_where_nothing_can_be_said_of_them(files: tuple[Path, Path]) -> None:
     with pytest.raises(InputError, match=r"data.fills: the synthetic market has no finer bars"):
         settings_of("data.fills=x").market()
     with pytest.raises(DataError, match=r"data.fills: nowhere is no folder and no file"):
-        finer_settings(write(tmp_path, HOURLY), Path("nowhere")).market()
+        finer_settings((files[0], Path("nowhere"))).market()
     with pytest.raises(InputError, match=r"data.fills: an audit alters the bars"):
         read_audit(["look_ahead", "data.dir=x", "data.fills=y"])
     for kind in (EvaluationSettings, BatchSettings):
@@ -339,9 +319,10 @@ def test_finer_bars_are_refused_where_nothing_can_be_said_of_them(tmp_path: Path
             settings_as(kind, composed_config(name, ["data.dir=x", "data.fills=y"]))
 
 
-def test_a_days_orders_meet_the_first_hour_of_its_session(tmp_path: Path) -> None:
-    days, finer = write(tmp_path / "days", Timeframe("1d")), write(tmp_path / "finer", HOURLY)
-    settings = finer_settings(days, finer, "symbols=AAA")
+def test_a_days_orders_meet_the_first_hour_of_its_session(
+    files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    settings = finer_settings((write(tmp_path, Timeframe("1d")), files[0]), "symbols=AAA")
     market = settings.market()
     broker = settings.broker(market)
     broker.submit([order("buy", 10, tif="opg")])

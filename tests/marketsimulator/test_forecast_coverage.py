@@ -51,11 +51,8 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_file_that_ends_before_the_run_is_said_with_its_first_and_last_decision(
     path: Path,
 ) -> None:
+    assert remarks("forecaster=ewma") == [], "it covers everything"
     assert remarks("forecaster=file", f"forecaster.path={path}") == [
         "Forecasts cover 24 of 60 decisions, the first at 2024-02-26T15:30Z and the last at"
         " 2024-02-27T20:30Z; at the others nothing was decided."
     ]
-
-
-def test_a_forecaster_that_covers_everything_is_not_mentioned() -> None:
-    assert remarks("forecaster=ewma") == []

@@ -25,7 +25,7 @@ from trainingdata.bars import Bars
 from trainingdata.correlation import CorrelationEstimator
 from trainingdata.market import Market
 
-DECIDED = 14  # instants a sequence
+DECIDED = 8  # instants a sequence
 SETTINGS = settings_of("fills.volume_share=null", "trials=null")
 
 

@@ -12,14 +12,10 @@ import pytest
 
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.account.margin import call_is_met
-from tests.marketsimulator.accounts import FREE
-from tests.marketsimulator.by_hand import FLAT, market, order
+from tests.marketsimulator.accounts import FLAT, FREE, account_in, order, stock_ends
 from trainingdata.actions import Action
-from trainingdata.timeframe import HOURLY
 
-GRID = HOURLY.stocks
-FIRST = int(np.searchsorted(GRID.ends, np.datetime64("2024-10-02", "ns")))
-STOCK_TIMES = GRID.ends[FIRST : FIRST + 28]  # four sessions
+STOCK_TIMES = stock_ends("2024-10-02", 28)  # four sessions
 HOURS = np.arange(STOCK_TIMES[0] - np.timedelta64(30, "m"), STOCK_TIMES[-1], np.timedelta64(1, "h"))
 
 
@@ -38,7 +34,7 @@ def called(
     tables: dict[str, object] = {"AAA": (STOCK_TIMES[: len(stock)], stock)}
     if coin:
         tables["BTCUSD"] = (HOURS, [(50.0, 51.0, 49.0, 50.0)] * len(HOURS))
-    broker = market(tables, costs=FREE, **more)  # type: ignore[arg-type]
+    broker = account_in(tables, costs=FREE, **more)  # type: ignore[arg-type]
     while broker.now() < STOCK_TIMES[1]:
         step(broker)
     broker.submit([order("buy", quantity)])
@@ -79,7 +75,7 @@ def test_a_reduction_beside_a_liquidation_opens_nothing() -> None:
     fallen = falling(82.0)
     fallen[7:11] = [(82.0, 82.0, 82.0, 82.0, 0.0)] * 4
     still = [(*FLAT, 1e6)] * 7 + [(*FLAT, 0.0)] * 4 + [(*FLAT, 1e6)] * 17
-    broker = market({"AAA": (STOCK_TIMES, fallen), "BBB": (STOCK_TIMES, still)}, costs=FREE)
+    broker = account_in({"AAA": (STOCK_TIMES, fallen), "BBB": (STOCK_TIMES, still)}, costs=FREE)
     step(broker)
     broker.submit([order("buy", 3_890), order("buy", 1, name="one", symbol="BBB")])
     while broker.now() < STOCK_TIMES[10]:
@@ -96,7 +92,7 @@ def test_what_took_hold_before_the_panel_begins_is_in_its_prices() -> None:
     for day in ("2010-01-04T14:30", "2024-10-02T13:30"):
         opens = np.datetime64(day, "ns")
         past = (Action("AAA", opens, ratio=2.0), Action("AAA", opens, dividend=5.0))
-        broker = market({"AAA": (STOCK_TIMES, [FLAT] * 28)}, actions=past, costs=FREE)
+        broker = account_in({"AAA": (STOCK_TIMES, [FLAT] * 28)}, actions=past, costs=FREE)
         step(broker)
         broker.submit([order("buy", 100)])
         to_the_end(broker)
@@ -126,7 +122,7 @@ def test_exits_of_a_position_that_the_broker_closed_open_nothing(kind: Any) -> N
     falls = (
         [(*FLAT, 1e6)] * 6 + [(100.0, 101.0, 78.0, 80.0, 1e6)] + [(80.0, 81.0, 79.0, 80.0, 1e6)] * 3
     )
-    broker = market(
+    broker = account_in(
         {"AAA": (STOCK_TIMES[:10], rises), "BBB": (STOCK_TIMES[:10], falls)},
         costs=FREE,
         capital=10_000.0,

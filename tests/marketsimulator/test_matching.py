@@ -7,8 +7,16 @@ from decimal import Decimal
 import numpy as np
 
 from marketsimulator.account.terms import FillTerms
-from tests.marketsimulator.by_hand import FLAT, coin, market, order, prices, stock, walk
-from trainingdata.timeframe import HOURLY
+from tests.marketsimulator.accounts import (
+    FLAT,
+    account_in,
+    coin,
+    order,
+    prices,
+    stock,
+    stock_ends,
+    walk,
+)
 
 
 def test_of_two_exits_the_worse_comes_first_in_one_bar() -> None:
@@ -85,13 +93,12 @@ def test_no_order_fills_on_a_bar_that_began_before_it_was_sent() -> None:
     """At 14:30 UTC a stock's bar begins; the coin's bar of 14:00 is half done and must not fill
     what is sent now.
     """
-    grid = HOURLY.stocks
-    ends = grid.ends[int(np.searchsorted(grid.ends, np.datetime64("2024-10-02", "ns"))) :][:2]
+    ends = stock_ends("2024-10-02", 2)
     hours = np.array(
         ["2024-10-02T14:00", "2024-10-02T15:00", "2024-10-02T16:00"], dtype="datetime64[ns]"
     )
     coins = [FLAT, (100, 101, 80, 100), (100, 101, 85, 100)]
-    b = market({"AAA": (ends, [FLAT, FLAT]), "BTCUSD": (hours, coins)})
+    b = account_in({"AAA": (ends, [FLAT, FLAT]), "BTCUSD": (hours, coins)})
     b.advance(1)
     b.submit([order("buy", 1, "limit", symbol="BTCUSD", limit_price=90.0)])
     b.advance(2)

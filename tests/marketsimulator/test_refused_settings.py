@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from omegaconf import OmegaConf
 
 from forecasting import evaluate
 from forecasting.batch import BatchSettings, run_batch
@@ -18,25 +17,11 @@ from trainingdata.source import DataSettings
 from trainingdata.stored_correlation import CorrelationSettings
 
 
-@pytest.mark.parametrize(
-    ("fees", "says"),
-    [
-        ({"nope": 1}, "fees.nope: there is no such setting"),
-        ({"comission_bps": 1}, "fees.comission_bps: there is no such setting"),
-        ({"commission_bps": 5, "taker": 1}, "fees.taker: there is no such setting"),
-    ],
-)
-def test_a_key_that_fees_do_not_have_is_named(fees: dict[str, int], says: str) -> None:
-    config = OmegaConf.create({"fees": fees})
-    with pytest.raises(InputError) as refused:
-        BacktestSettings.of(config)
-    assert str(refused.value).startswith(says)
-
-
 @pytest.mark.first_example
 @pytest.mark.parametrize(
     ("words", "says"),
     [
+        (["+fees.comission_bps=1"], "fees.comission_bps: there is no such setting"),
         (["symbols=[ACME,ZINC,ACME]"], "symbols: ACME stands twice; leave one of them"),
         (["symbols=[BTCUSD,BTC/USD]"], "symbols: BTCUSD stands twice"),
         (["symbols=[NVDA]"], "symbols: the synthetic market has no NVDA"),

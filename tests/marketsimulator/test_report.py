@@ -80,7 +80,7 @@ def test_every_figure_of_the_page_is_that_of_the_summary(both: tuple[str, dict[s
     page, summary = both
     rows = rows_of(section(page, "Figures"))
     columns = [summary, *summary["comparisons"].values()]
-    assert not summary["annual_figures"], "33 days are too few for yearly figures"
+    assert not summary["annual_figures"], "18 days are too few for yearly figures"
     shown = {key: figure for key, figure in TABLE_FIGURES.items() if figure.label}
     assert len(shown) == len(rows)
     for key, figure in shown.items():

@@ -16,8 +16,16 @@ from execution.lending import MarginTerms
 from execution.orders import Order
 from marketsimulator.account.terms import FillTerms
 from tests.marketsimulator.account_book import exact, to_tick
-from tests.marketsimulator.accounts import account_on, panel_of, stock_ends
-from tests.marketsimulator.by_hand import FLAT, order, stock, walk
+from tests.marketsimulator.accounts import (
+    FLAT,
+    account_on,
+    order,
+    orders,
+    panel_of,
+    stock,
+    stock_ends,
+    walk,
+)
 from trainingdata.actions import Action
 from trainingdata.sessions import session_open
 
@@ -104,24 +112,8 @@ def whole_bars(draw: Any, count: int) -> list[Bar]:
     return bars
 
 
-@st.composite
-def sent_orders(draw: st.DrawFn) -> Order:
-    kind = draw(st.sampled_from(["limit", "stop", "stop_limit", "trailing_stop"]))
-    near = st.integers(94, 106).map(float)
-    prices: dict[str, float] = {}
-    if "limit" in kind:
-        prices["limit_price"] = draw(near)
-    if kind in ("stop", "stop_limit"):
-        prices["stop_price"] = draw(near)
-    if kind == "trailing_stop":
-        prices["trail_price"] = draw(st.integers(1, 5).map(float))
-    return order(
-        draw(st.sampled_from(["buy", "sell"])), draw(st.sampled_from([1, 10])), kind, **prices
-    )
-
-
 @settings(max_examples=60)
-@given(st.data(), sent_orders(), st.sampled_from([0.0, 0.01]))
+@given(st.data(), orders(), st.sampled_from([0.0, 0.01]))
 def test_one_waiting_order_fills_where_the_bars_say(data: Any, sent: Order, cost: float) -> None:
     bars = [FLAT, *whole_bars(data.draw, 5)]
     broker = stock(*bars, costs=TradingCosts(cost * 1e4, 0, 0, 0, 0, 0))

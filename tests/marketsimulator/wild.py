@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
 
 import numpy as np
@@ -16,7 +16,7 @@ from execution.orders import Order
 from execution.records import Row, Run
 from marketsimulator.account.terms import FillTerms
 from sizing.binding import LIMITS
-from tests.marketsimulator.accounts import account_on, market, panel_of
+from tests.marketsimulator.accounts import account_on, ended, market, panel_of
 from trainingdata.actions import Action
 from trainingdata.bars import Bars
 from trainingdata.endings import Endings
@@ -55,7 +55,7 @@ def bars_of(rng: np.random.Generator, wild: float, volume: float, timeframe: Tim
     begins = "2026-04-01" if timeframe.daily else BEGINS
     ends = grid[(grid >= np.datetime64(begins)) & (grid < np.datetime64(ENDS))]
     days = np.arange(begins, ENDS, dtype="datetime64[D]").astype("datetime64[ns]")
-    looked_at = np.array([0] if timeframe.daily else [3, 9, 12, 15, 16, 18, 21, 23])
+    looked_at = np.array([0] if timeframe.daily else [3, 12, 15, 16, 21])
     hours = (days[:, None] + looked_at * np.timedelta64(1, "h")).ravel()
     tables = {}
     for symbol in SYMBOLS:
@@ -84,41 +84,24 @@ def ended_bars(bars: Bars, endings: Endings, seed: int) -> Bars:
     last = {each.symbol: each.opens for each in endings.listed}
     at = bars.times[np.random.default_rng(seed).integers(8, len(bars.times) - 8, 2)]
     last = {"BBB": at[0], "XRPUSD": at[1]} | last
-    mask = bars.mask.copy()
-    for symbol, until in last.items():
-        mask[bars.symbols.index(symbol)] &= bars.times <= until
-    tables = {}
-    for s, symbol in enumerate(bars.symbols):
-        tables[symbol] = bars.times[mask[s]], bars.values[s, mask[s]]
-    return panel_of(tables)
+    return ended(bars, last)
 
 
-@dataclass(frozen=True)
-class Nature:
-    """What random decisions have: whether they expect anything, and whether limits bind."""
-
-    premium: bool = True
-    forecast: bool = True
-    limits: bool = True
-
-
-def rationale(rng: np.random.Generator, nature: Nature) -> Rationale:
+def rationale(rng: np.random.Generator) -> Rationale:
     if rng.random() < 0.1:
         return NO_RATIONALE
-    premium = float(rng.normal(0, 2)) if nature.premium else 0.0
-    forecast = float(rng.normal(0, 2)) if nature.forecast else 0.0
+    premium, forecast = rng.normal(0, 2, 2).tolist()
     return NO_RATIONALE._replace(premium_weight=premium, forecast_weight=forecast)
 
 
-def binding(rng: np.random.Generator, nature: Nature) -> dict[str, float]:
-    if nature.limits and rng.random() < 0.5:
+def binding(rng: np.random.Generator) -> dict[str, float]:
+    if rng.random() < 0.5:
         return dict.fromkeys(rng.choice(LIMITS, 2).tolist(), 0.001)
     return {"cost": NAN} if rng.random() < 0.3 else {}
 
 
 def wild_run(
     seed: int,
-    nature: Nature,
     capital: float,
     wild: float,
     big: float = 2.0,
@@ -165,7 +148,7 @@ def wild_run(
             held = float(account.exposure.get(symbol, 0)) * price
             held = held / account.equity if account.equity > 0 else NAN
             kelly = NAN if rng.random() < 0.1 else weights[0]
-            basis_, limits = rationale(rng, nature), binding(rng, nature)
+            basis_, limits = rationale(rng), binding(rng)
             amount = Decimal(repr(qty))
             choices.append(
                 Choice(
