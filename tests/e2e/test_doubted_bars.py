@@ -31,6 +31,7 @@ WORDS = (
     *("symbols=[SYA,SYB,SYC]", "forecaster=ewma", "forecaster.calibrated=false"),
     *("prior.stock_sharpe=1.0", "sizing.holding=plan"),
 )
+DENIED = "the venue says"
 ODD = [("o", 5.0), ("l", 0.2), ("c", 1.7)]
 SYMBOLS = ("SYA", "SYB", "SYXUSD")
 NAMES = {"o": "open", "h": "high", "l": "low", "c": "close"}
@@ -116,13 +117,15 @@ def of_symbols(decision: Decision, *symbols: str) -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    ("price", "factor", "held"),
+    ("price", "factor", "held", "why"),
     [
-        *(("c", 100.0, True), ("c", 0.5, False)),
-        *(pytest.param(*odd, True, marks=pytest.mark.slow) for odd in ODD),
+        ("c", 100.0, True, DENIED),
+        ("c", 0.5, False, DENIED),
+        ("o", 5.0, True, "no other bar confirms"),
+        pytest.param("l", 0.2, True, "no other bar confirms", marks=pytest.mark.slow),
     ],
 )
-def test_a_bad_last_bar_that_the_venues_price_denies_moves_no_other_symbol(
+def test_a_bad_last_bar_moves_no_other_symbol(
     practice: Start,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -130,6 +133,7 @@ def test_a_bad_last_bar_that_the_venues_price_denies_moves_no_other_symbol(
     price: str,
     factor: float,
     held: bool,
+    why: str,
 ) -> None:
     """It takes no orders of its own, one alert names it, and the next good bar goes on."""
     bad = 1 if held else 0
@@ -149,7 +153,7 @@ def test_a_bad_last_bar_that_the_venues_price_denies_moves_no_other_symbol(
     assert of_symbols(spoilt.decisions[2], "SYA"), "the next good bar is decided on"
     ((said,),) = rows_of(spoilt.journal, "SELECT text FROM notices WHERE kind = 'bars'")
     assert "SYA: its bars end at" in said
-    assert "the venue says" in said
+    assert why in said
     assert not rows_of(undisturbed.journal, "SELECT 1 FROM notices")
     ended = [each.here.venue.broker.row().equity for each in (spoilt, undisturbed)]
     assert ended[0] == pytest.approx(ended[1], rel=0.01)
