@@ -10,7 +10,7 @@ import json
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aiohttp import web
@@ -21,17 +21,11 @@ from tests.e2e.practice import Practice
 Change = Callable[[str, str, Any], Any]
 
 
-def unchanged(method: str, path: str, told: Any) -> Any:
-    """The answer as it is."""
-    del method, path
-    return told
-
-
 @dataclass
 class ChangingProxy(FaultProxy):
     """A wire on which nothing fails, and answers say what `change` makes of them."""
 
-    change: Change = unchanged
+    change: Change = field(kw_only=True)
 
     async def _forwarded(
         self, request: web.Request, headers: dict[str, str], body: bytes

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from tests.e2e.chromium import Page, browsing, installed, opened
-from tests.e2e.practice import Start, practising
+from tests.e2e.practice import OPENING, Practice, Start, practising
 
 
 @pytest.fixture
@@ -18,6 +18,14 @@ def practice() -> Iterator[Start]:
     """Starts servers on the synthetic market, which stop when the test ends."""
     with practising() as start:
         yield start
+
+
+@pytest.fixture
+def here(practice: Start) -> Practice:
+    """One of two stocks, an hour after the open."""
+    here = practice("symbols=[SYA,SYB]")
+    here.advance(OPENING)
+    return here
 
 
 @pytest.fixture(scope="session")

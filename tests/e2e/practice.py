@@ -76,6 +76,11 @@ class Practice:
     def clear_faults(self) -> None:
         assert requests.delete(f"{self.url}/control/faults", timeout=30).status_code == 200
 
+    def halt(self, symbol: str, halted: bool = True) -> None:
+        """No trading in a symbol, or trading again."""
+        told = {"symbol": symbol, "halted": halted}
+        assert requests.post(f"{self.url}/control/assets", json=told, timeout=30).ok
+
     def land(self) -> None:
         """What was held up on its way reaches the venue."""
         assert requests.post(f"{self.url}/control/land", timeout=30).status_code == 200
@@ -183,11 +188,12 @@ def unseen(account: Account, symbols: Iterable[str]) -> None:
     """No guard asks for anything."""
 
 
-def forgotten() -> Journal:
-    """A journal of no file."""
+def forgotten() -> tuple[Journal, OrderStore]:
+    """A journal of no file, and its orders."""
     database = Database()
     events = EventLog(database)
-    return Journal(database, events, OrderStore(database, events), TRADE)
+    book = OrderStore(database, events)
+    return Journal(database, events, book, TRADE), book
 
 
 def live_settings(here: Practice, *words: str, **more: Any) -> LiveSettings:
@@ -212,8 +218,8 @@ class Live:
     trader: Trader
 
     @classmethod
-    def at(cls, here: Practice, *words: str, patience: float = 0.0) -> Live:
-        settings = live_settings(here, *SPAN[3:], f"bar_patience={patience}", *words)
+    def at(cls, here: Practice, *words: str, patience: float = 0.0, **more: Any) -> Live:
+        settings = live_settings(here, *SPAN[3:], f"bar_patience={patience}", *words, **more)
         bars = here.venue.market.bars
         trader = settings.trader(settings.forecaster.build(bars.symbols))
         if "oracle" in trader.forecaster.name:
@@ -223,17 +229,14 @@ class Live:
         data = MarketData(settings.broker, KEYS, "iex", adjustment, timeframe)
         return cls(settings, BarFeed(data, symbols, settings.days_of_history, patience), trader)
 
-    def through(self, here: Practice) -> list[Decision]:
+    def through(self, here: Practice, **more: Any) -> list[Decision]:
         """The decisions of one cycle after the other to the end of what the venue plays."""
         decisions = []
-        database = Database()
-        events = EventLog(database)
-        book = OrderStore(database, events)
-        journal = Journal(database, events, book, TRADE)
+        journal, book = forgotten()
         mine = broker(here, book=book)
         while True:
             resume(mine, journal, book, self.settings.tradable_symbols, unseen)
-            cycle = self.cycle(mine, journal)
+            cycle = self.cycle(mine, journal, **more)
             decisions += [cycle.decision] if cycle.decision is not None else []
             if here.venue.over:
                 return decisions
@@ -247,7 +250,7 @@ class Live:
         self, mine: AlpacaBroker, journal: Journal | None = None, look: Look = unseen, **more: Any
     ) -> Cycle:
         """One cycle that sends its orders; journal: none forgets what it decided."""
-        kept = forgotten() if journal is None else journal
+        kept = forgotten()[0] if journal is None else journal
         seconds = self.settings.decision_seconds
         decided = kept.decided
         return sent_cycle(

@@ -18,7 +18,7 @@ from execution.live.loop import Loop, Stop
 from execution.live.runner import WatchedClock
 from foundation.errors import BrokerError
 from tests.e2e.changed_answers import Told, changed_answers
-from tests.e2e.practice import OPENING, Start
+from tests.e2e.practice import OPENING, Practice, Start
 from tests.e2e.test_live_account import Desk, halted_by
 
 SECOND = "2024-02-20T16:30:00Z"
@@ -41,10 +41,8 @@ def richer(usd: float) -> Callable[[Any], Any]:
 
 
 @contextmanager
-def attacked(practice: Start, folder: Path, told: Told, *words: str) -> Iterator[Desk]:
+def attacked(here: Practice, folder: Path, told: Told, *words: str) -> Iterator[Desk]:
     """A desk that has made its first cycle at a server whose answers may change from then on."""
-    here = practice("symbols=[SYA,SYB]")
-    here.advance(OPENING)
     with changed_answers(here, told) as seen:
         desk = Desk.at(seen, folder, *(words or PLAIN))
         desk.job.step()
@@ -64,12 +62,12 @@ def alerts(desk: Desk) -> str:
 @pytest.mark.first_example
 @pytest.mark.parametrize(("usd", "skipped"), [(-1e5, 0), (1e6, 1), (-1e5, 2)])
 def test_one_answer_with_other_cash_moves_nothing_and_leaves_no_halt(
-    practice: Start, tmp_path: Path, usd: float, skipped: int
+    practice: Start, here: Practice, tmp_path: Path, usd: float, skipped: int
 ) -> None:
     """Whichever reading of a cycle it is: the next one is asked for, and what it says counts."""
     skips = iter([False] * skipped + [True])
     told = Told(ACCOUNT, lambda facts: richer(usd)(facts) if next(skips, False) else facts)
-    with attacked(practice, tmp_path, told) as desk:
+    with attacked(here, tmp_path, told) as desk:
         plain = practice("symbols=[SYA,SYB]")
         plain.advance(OPENING)
         undisturbed = Desk.at(plain, tmp_path / "plain", *PLAIN)
@@ -87,10 +85,10 @@ def test_one_answer_with_other_cash_moves_nothing_and_leaves_no_halt(
 @pytest.mark.first_example
 @pytest.mark.parametrize("usd", [-100_000.0, 1_000_000.0])
 def test_cash_that_nothing_explains_twice_halts_until_a_person_has_looked(
-    practice: Start, tmp_path: Path, usd: float
+    here: Practice, tmp_path: Path, usd: float
 ) -> None:
     told = Told(ACCOUNT, richer(usd))
-    with attacked(practice, tmp_path, told) as desk:
+    with attacked(here, tmp_path, told) as desk:
         before, posts = held(desk), len(desk.here.posts)
         told.answers = ALWAYS
         for _ in range(4):
@@ -99,46 +97,26 @@ def test_cash_that_nothing_explains_twice_halts_until_a_person_has_looked(
         assert halted_by(desk) == ["cash"]
         assert "USD that no trade and no booking explains" in alerts(desk)
         told.answers = 0
-        desk.here.advance(THIRD)
-        desk.job.step()
+        desk.step_at(THIRD)
         assert halted_by(desk) == ["cash"], "an honest answer leaves no daily_loss, and no excuse"
         assert (held(desk), len(desk.here.posts)) == (before, posts)
         desk.live.halts.clear("cash", "a person", desk.here.venue.now)
-        desk.here.advance()
-        desk.job.step()
+        desk.step_at()
         assert halted_by(desk) == []
         assert desk.cycles[-1].decision is not None
-
-
-@pytest.mark.slow
-def test_cash_that_a_person_has_cleared_is_the_ground_once(practice: Start, tmp_path: Path) -> None:
-    with attacked(practice, tmp_path, Told(ACCOUNT, {})) as desk:
-        desk.here.venue.broker.deposit(-5_000.0)
-        desk.job.step()
-        assert halted_by(desk) == ["cash"]
-        desk.live.halts.clear("cash", "a person", desk.here.venue.now)
-        desk.here.advance(THIRD)
-        desk.job.step()
-        assert halted_by(desk) == []
-        assert desk.cycles[-1].decision is not None
-        desk.here.venue.broker.deposit(-5_000.0)
-        desk.here.advance()
-        desk.job.step()
-        assert halted_by(desk) == ["cash"], "it is the second time"
 
 
 @pytest.mark.slow
 def test_a_deposit_that_is_listed_late_ends_the_halt_that_it_was(
-    practice: Start, tmp_path: Path
+    here: Practice, tmp_path: Path
 ) -> None:
-    with attacked(practice, tmp_path, Told(ACCOUNT, {})) as desk:
+    with attacked(here, tmp_path, Told(ACCOUNT, {})) as desk:
         desk.here.venue.broker.deposit(20_000.0)
         desk.job.step()
         assert halted_by(desk) == ["cash"]
         entry = {"activity_type": "CSD", "date": "2024-02-20", "net_amount": "20000"}
         desk.here.venue.record.note_activity(entry)
-        desk.here.advance(THIRD)
-        desk.job.step()
+        desk.step_at(THIRD)
         assert halted_by(desk) == []
         assert desk.cycles[-1].decision is not None
         assert [mark.flows for mark in desk.live.account.marks.marks(np.datetime64(0, "ns"))][
@@ -148,7 +126,7 @@ def test_a_deposit_that_is_listed_late_ends_the_halt_that_it_was(
 
 @pytest.mark.slow
 def test_a_fill_at_ten_times_its_price_is_asked_for_again_and_named(
-    practice: Start, tmp_path: Path
+    here: Practice, tmp_path: Path
 ) -> None:
     def tenfold(rows: Any) -> Any:
         return [
@@ -157,7 +135,7 @@ def test_a_fill_at_ten_times_its_price_is_asked_for_again_and_named(
         ]
 
     told = Told(LISTED, tenfold)
-    with attacked(practice, tmp_path, told) as desk:
+    with attacked(here, tmp_path, told) as desk:
         told.answers = 1
         desk.job.step()
         assert desk.live.halts.history() == ()
@@ -172,7 +150,7 @@ def test_a_fill_at_ten_times_its_price_is_asked_for_again_and_named(
 
 
 def test_a_dividend_that_cash_does_not_show_is_left_out_and_named(
-    practice: Start, tmp_path: Path
+    here: Practice, tmp_path: Path
 ) -> None:
     dividend = {
         "id": "20240220000000000::odd",
@@ -184,15 +162,14 @@ def test_a_dividend_that_cash_does_not_show_is_left_out_and_named(
         "status": "executed",
     }
     told = Told(LISTED, lambda rows: [*rows, dividend])
-    with attacked(practice, tmp_path, told) as desk:
+    with attacked(here, tmp_path, told) as desk:
         told.answers = ALWAYS
         desk.job.step()
         assert desk.cycles[-1].decision is not None
         assert desk.live.halts.history() == ()
         assert "dividend of 1000000000000 USD is listed, and cash does not show it" in alerts(desk)
         told.answers = 0
-        desk.here.advance(THIRD)
-        desk.job.step()
+        desk.step_at(THIRD)
         assert desk.live.halts.history() == ()
 
 
@@ -205,9 +182,9 @@ def test_a_dividend_that_cash_does_not_show_is_left_out_and_named(
     ],
 )
 def test_a_booking_beyond_what_was_there_asks_a_person_though_cash_shows_it(
-    practice: Start, tmp_path: Path, entry: dict[str, str], says: str
+    here: Practice, tmp_path: Path, entry: dict[str, str], says: str
 ) -> None:
-    with attacked(practice, tmp_path, Told(ACCOUNT, {})) as desk:
+    with attacked(here, tmp_path, Told(ACCOUNT, {})) as desk:
         desk.here.venue.broker.deposit(1e6)
         shared = {"date": "2024-02-20", "net_amount": "1000000"}
         desk.here.venue.record.note_activity({**shared, **entry})
@@ -217,17 +194,19 @@ def test_a_booking_beyond_what_was_there_asks_a_person_though_cash_shows_it(
         assert len(desk.here.posts) == posts
         assert says in alerts(desk)
         desk.live.halts.clear("cash", "a person", desk.here.venue.now)
-        desk.here.advance(THIRD)
-        desk.job.step()
+        desk.step_at(THIRD)
         assert halted_by(desk) == []
         assert desk.cycles[-1].decision is not None
+        desk.here.venue.broker.deposit(-100_000.0)
+        desk.step_at()
+        assert halted_by(desk) == ["cash"], "what was cleared is the ground once"
 
 
 def test_no_more_than_four_times_equity_is_believed_to_be_lent(
-    practice: Start, tmp_path: Path
+    here: Practice, tmp_path: Path
 ) -> None:
     told = Told(ACCOUNT, {"multiplier": "1000"})
-    with attacked(practice, tmp_path, told) as desk:
+    with attacked(here, tmp_path, told) as desk:
         told.answers = ALWAYS
         desk.job.step()
         assert desk.cycles[-1].account.leverage == 4.0
@@ -250,24 +229,22 @@ def test_nothing_is_sent_for_stocks_while_the_venues_clock_says_closed(
         assert "the exchange is closed at 2024-02-20T15:30Z, by the calendar it is not" in alerts(
             desk
         )
-        here.advance("2024-02-20T16:00:00Z")
-        desk.job.step()
+        desk.step_at("2024-02-20T16:00:00Z")
         assert here.posts
         assert all("SYXUSD" in body or "SYX/USD" in body for body in here.posts)
         told.answers = 0
-        here.advance(SECOND)
-        desk.job.step()
+        desk.step_at(SECOND)
         assert any("SYA" in body for body in here.posts)
 
 
 @pytest.mark.first_example
 @pytest.mark.parametrize("shown", ["2024-02-20T15:30:00", 1708443000, "20240-02-20T15:30:00Z"])
 def test_a_clock_that_makes_no_sense_ends_the_cycle_by_name(
-    practice: Start, tmp_path: Path, shown: Any
+    here: Practice, tmp_path: Path, shown: Any
 ) -> None:
     """The loop waits for a venue that is away, and not for better words of one that is there."""
     told = Told(CLOCK, {"timestamp": shown})
-    with attacked(practice, tmp_path, told) as desk:
+    with attacked(here, tmp_path, told) as desk:
         connection = desk.job._connection
         connection.now()
         told.answers = ALWAYS

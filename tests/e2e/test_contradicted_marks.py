@@ -5,8 +5,7 @@ Every answer says the same wrong thing, so that asking again settles nothing: a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import pytest
 
 from tests.e2e.changed_answers import changed_answers
 from tests.e2e.practice import OPENING, Practice, Start
-from tests.e2e.test_attacks_on_money import ACCOUNT, PLAIN, SECOND, THIRD, alerts, held
+from tests.e2e.test_attacks_on_money import ACCOUNT, PLAIN, SECOND, THIRD, alerts, attacked, held
 from tests.e2e.test_live_account import Desk
 from tests.e2e.test_night import LAST_CYCLE, buy_too_much, gross, show
 from trainingdata.bars import HIGH, LOW, OPEN, Bars
@@ -54,52 +53,30 @@ class Marked:
         return {**entry, **{name: repr(self.factor * float(entry[name])) for name in names}}
 
 
-@contextmanager
-def desks(
-    here: Practice, folder: Path, told: Marked, at: str = OPENING, words: Sequence[str] = PLAIN
-) -> Iterator[Callable[[], Desk]]:
-    """Starts processes on one account and journal, one after the other; the first has passed."""
-    here.advance(at)
-    with changed_answers(here, told) as seen:
-        opened: list[Desk] = []
-
-        def start() -> Desk:
-            while opened:
-                opened.pop().database.close()
-            opened.append(Desk.at(replace(seen), folder, *words))
-            return opened[0]
-
-        yield start
-        opened.pop().database.close()
-
-
 def equities(desk: Desk) -> list[float]:
     return [mark.equity for mark in desk.live.account.marks.marks(np.datetime64(0, "ns"))]
 
 
 @pytest.mark.parametrize(("factor", "restarted"), [(10.0, True), (0.1, False)])
 def test_a_mark_that_the_feed_denies_moves_nothing_and_leaves_no_peak(
-    practice: Start, tmp_path: Path, factor: float, restarted: bool
+    here: Practice, tmp_path: Path, factor: float, restarted: bool
 ) -> None:
     told = Marked("SYA", factor)
-    with desks(practice("symbols=[SYA,SYB]"), tmp_path, told) as start:
-        desk = start()
-        desk.job.step()
-        before, posts = held(desk), len(desk.here.posts)
+    with attacked(here, tmp_path, told) as desk:
+        before, posts = held(desk), len(here.posts)
         told.armed = True
-        for at in (SECOND, THIRD):
-            desk.here.advance(at)
+        for following in (THIRD, "2024-02-20T18:30:00Z"):
             if restarted:
-                desk = start()
+                desk = desk.again()
             desk.job.step()
             assert desk.cycles[-1].decision is None
             assert "the venue marks SYA at" in desk.cycles[-1].idle
             assert 50_000 < desk.cycles[-1].account.equity < 150_000
-        assert (held(desk), len(desk.here.posts)) == (before, posts)
+            here.advance(following)
+        assert (held(desk), len(here.posts)) == (before, posts)
         assert len(equities(desk)) == 1, "no mark of what was not believed"
         assert "the venue marks SYA at" in alerts(desk)
         told.armed = False
-        desk.here.advance()
         desk.job.step()
         assert desk.cycles[-1].decision is not None, "a later answer settles it"
         assert desk.live.halts.history() == ()
@@ -129,17 +106,17 @@ def test_a_jump_that_the_feed_shows_too_is_traded(
     practice: Start, tmp_path: Path, times: float, restarted: bool
 ) -> None:
     here = practice("symbols=[SYA,SYB]", bars=jumped(times))
-    with desks(here, tmp_path, Marked("SYA", 1.0), words=KELLY) as start:
-        desk = start()
-        desk.job.step()
-        before = held(desk)
-        desk.here.advance(SECOND)
-        if restarted:
-            desk = start()
-        desk.job.step()
-        assert desk.cycles[-1].decision is not None
-        assert held(desk) != before
-        assert abs(equities(desk)[-1] - desk.here.venue.broker.row().equity) < 1_000
+    here.advance(OPENING)
+    desk = Desk.at(here, tmp_path, *KELLY)
+    desk.job.step()
+    before = held(desk)
+    here.advance(SECOND)
+    if restarted:
+        desk = desk.again()
+    desk.job.step()
+    assert desk.cycles[-1].decision is not None
+    assert held(desk) != before
+    assert abs(equities(desk)[-1] - here.venue.broker.row().equity) < 1_000
 
 
 def test_marks_that_stay_wrong_keep_no_cut_of_the_night_back_at_the_last_look(
@@ -147,8 +124,10 @@ def test_marks_that_stay_wrong_keep_no_cut_of_the_night_back_at_the_last_look(
 ) -> None:
     """Marked ten times higher the book looks as if it could be held overnight."""
     told = Marked("SYA", 10.0)
-    with desks(practice("symbols=[SYA,SYB]"), tmp_path, told, LAST_CYCLE) as start:
-        desk = start()
+    here = practice("symbols=[SYA,SYB]")
+    here.advance(LAST_CYCLE)
+    with changed_answers(here, told) as seen:
+        desk = Desk.at(seen, tmp_path, *PLAIN)
         desk.job.step()
         buy_too_much(desk.here)
         told.armed = True

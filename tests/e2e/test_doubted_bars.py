@@ -22,16 +22,16 @@ from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from marketsimulator.venue import market_data
 from marketsimulator.venue.stocks import Venue
-from tests.e2e.practice import Live, Practice, Start, broker, practising
+from tests.e2e.practice import Live, Practice, Start, broker, practising, write_bars
 from tests.e2e.test_live_account import Desk
 from trainingdata.synthetic import SyntheticMarket
-from trainingdata.timeframe import HOURLY
 
 CYCLES = ("2024-02-20T15:30:00Z", "2024-02-20T16:30:00Z", "2024-02-20T17:30:00Z")
 WORDS = (
     *("symbols=[SYA,SYB,SYC]", "forecaster=ewma", "forecaster.calibrated=false"),
     *("prior.stock_sharpe=1.0", "sizing.holding=plan"),
 )
+DENIED = "the venue says"
 ODD = [("o", 5.0), ("l", 0.2), ("c", 1.7)]
 SYMBOLS = ("SYA", "SYB", "SYXUSD")
 NAMES = {"o": "open", "h": "high", "l": "low", "c": "close"}
@@ -83,23 +83,17 @@ class Passed:
         folder.mkdir()
         here.advance(CYCLES[0])
         desk = Desk.at(here, folder, *WORDS)
-        for k, at in enumerate(CYCLES):
-            if k:
-                here.advance(at)
-            desk.job.step()
+        desk.job.step()
+        for at in CYCLES[1:]:
+            desk.step_at(at)
         desk.database.close()
         decisions = [cycle.decision for cycle in desk.cycles if cycle.decision is not None]
         assert len(decisions) == len(CYCLES)
         return cls(decisions, folder / JOURNAL, here)
 
-    def decides_as(self, other: Passed) -> bool:
-        """Whether it decided and ordered the same at every cycle."""
-        return [(d.choices, d.orders) for d in self.decisions] == [
-            (d.choices, d.orders) for d in other.decisions
-        ]
-
-    def alerts(self) -> list[tuple[str]]:
-        return rows_of(self.journal, "SELECT text FROM notices WHERE kind = 'bars'")
+    def decided(self) -> list[Any]:
+        """What it decided and ordered at every cycle."""
+        return [(d.choices, d.orders) for d in self.decisions]
 
 
 @pytest.fixture(scope="module")
@@ -122,22 +116,32 @@ def of_symbols(decision: Decision, *symbols: str) -> list[Any]:
     return [choice for choice in decision.choices if choice.symbol in symbols]
 
 
-@pytest.mark.parametrize(("factor", "held"), [(100.0, True), (0.5, False)])
-def test_a_bad_last_bar_that_the_venues_price_denies_moves_no_other_symbol(
+@pytest.mark.parametrize(
+    ("price", "factor", "held", "why"),
+    [
+        ("c", 100.0, True, DENIED),
+        ("c", 0.5, False, DENIED),
+        ("o", 5.0, True, "no other bar confirms"),
+        pytest.param("l", 0.2, True, "no other bar confirms", marks=pytest.mark.slow),
+    ],
+)
+def test_a_bad_last_bar_moves_no_other_symbol(
     practice: Start,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     without: Callable[[str], Passed],
+    price: str,
     factor: float,
     held: bool,
+    why: str,
 ) -> None:
     """It takes no orders of its own, one alert names it, and the next good bar goes on."""
     bad = 1 if held else 0
     begins = ("2024-02-20T14:30", "2024-02-20T15:30")[bad]
     undisturbed = without("")
-    spoil(monkeypatch, begins, factor)
+    spoil(monkeypatch, begins, factor, price)
     spoilt = Passed.of(practice, tmp_path / "spoilt")
-    assert spoilt.decides_as(without(begins))
+    assert spoilt.decided() == without(begins).decided()
     decision = spoilt.decisions[bad]
     assert not of_symbols(decision, "SYA")
     assert all(order.symbol != "SYA" for order in decision.orders)
@@ -147,9 +151,9 @@ def test_a_bad_last_bar_that_the_venues_price_denies_moves_no_other_symbol(
     for mine, theirs in zip(*others, strict=True):
         assert np.sign(mine.target) == np.sign(theirs.target)
     assert of_symbols(spoilt.decisions[2], "SYA"), "the next good bar is decided on"
-    ((said,),) = spoilt.alerts()
+    ((said,),) = rows_of(spoilt.journal, "SELECT text FROM notices WHERE kind = 'bars'")
     assert "SYA: its bars end at" in said
-    assert "the venue says" in said
+    assert why in said
     assert not rows_of(undisturbed.journal, "SELECT 1 FROM notices")
     ended = [each.here.venue.broker.row().equity for each in (spoilt, undisturbed)]
     assert ended[0] == pytest.approx(ended[1], rel=0.01)
@@ -158,40 +162,17 @@ def test_a_bad_last_bar_that_the_venues_price_denies_moves_no_other_symbol(
         assert gross <= ceiling * (1 + 1e-9)
 
 
-@pytest.mark.first_example
-@pytest.mark.parametrize(("price", "factor"), ODD)
-def test_no_price_of_a_bad_bar_moves_another_symbol(
-    practice: Start,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    without: Callable[[str], Passed],
-    price: str,
-    factor: float,
-) -> None:
-    spoil(monkeypatch, "2024-02-20T15:30", factor, price)
-    spoilt = Passed.of(practice, tmp_path / "spoilt")
-    assert spoilt.decides_as(without("2024-02-20T15:30"))
-    ((said,),) = spoilt.alerts()
-    assert "SYA: its bars end at" in said
-
-
 def filed(folder: Path, *odd: tuple[int, str, float], without: int | None = None) -> Path:
     """Files of three symbols; SYA's with prices of some rows times a factor, or without a row."""
-    folder.mkdir(parents=True)
+    folder.parent.mkdir(exist_ok=True)
     market = SyntheticMarket(symbols=SYMBOLS, start="2024-01-02", end="2024-02-23").bars()
-    for s, item in enumerate(market.instruments):
-        times, values = market.real_bars(s)
-        frame = pd.DataFrame(values, columns=[*NAMES.values(), "volume"])
-        frame.insert(
-            0, "timestamp", pd.DatetimeIndex(HOURLY.clock(item.kind).started_at(times), tz="UTC")
-        )
-        if item.symbol == "SYA":
-            for row, price, factor in odd:
-                frame.loc[row, NAMES[price]] *= factor
-            prices = frame[list(NAMES.values())]
-            frame["high"], frame["low"] = prices.max(axis=1), prices.min(axis=1)
-            frame = frame.drop(index=[] if without is None else [without])
-        frame.to_csv(folder / f"{item.symbol}.csv", index=False)
+    path = write_bars(market, folder, SYMBOLS) / "SYA.csv"
+    frame = pd.read_csv(path)
+    for row, price, factor in odd:
+        frame.loc[row, NAMES[price]] *= factor
+    prices = frame[list(NAMES.values())]
+    frame["high"], frame["low"] = prices.max(axis=1), prices.min(axis=1)
+    frame.drop(index=[] if without is None else [without]).to_csv(path, index=False)
     return folder
 
 
@@ -205,11 +186,14 @@ def test_a_backtest_of_a_bad_bar_is_the_one_without_it(tmp_path: Path) -> None:
     row = 33 * 7 + 3  # of 2024-02-20
     folders = [filed(tmp_path / "missing", without=row)]
     folders += [filed(tmp_path / price / f"{x}", (row, price, x)) for price, x in ODD]
-    runs = []
-    for folder in folders:
-        words = [f"data.dir=[{folder}]", "start=2024-02-20", "end=2024-02-20", "trials=null"]
-        runs.append(backtested(BacktestSettings.of(composed_config("backtest", [*words, *FILED]))))
-    missing, *spoilt = runs
+    words = ("start=2024-02-20T14:00Z", "end=2024-02-20T21:00Z", "trials=null", *FILED)
+    settings = BacktestSettings.of(
+        composed_config("backtest", [f"data.dir=[{folders[0]}]", *words])
+    )
+    missing, *spoilt = (
+        backtested(replace(settings, data=replace(settings.data, dir=(str(folder),))))
+        for folder in folders
+    )
     assert missing.fills
     for run in spoilt:
         assert run.fills == missing.fills
@@ -223,20 +207,15 @@ def test_a_replay_over_the_practice_server_leaves_out_what_the_backtest_of_its_f
     row = 33 * 7
     folder = filed(
         tmp_path / "bars",
-        *[(row + k, price, 0.5) for k in (3, 4) for price in NAMES],
-        (row + 9, "o", 5.0),
+        *[(row + k, price, 0.5) for k in (1, 2) for price in NAMES],
+        (row + 5, "o", 5.0),
     )
-    words = (*FILED, f"data.dir=[{folder}]", "end=2024-02-21")
-    here = practice(*words, "sizing.holding=plan")
+    span = ("start=2024-02-20T15:30Z", "end=2024-02-21T15:30Z")
+    here = practice(*FILED, f"data.dir=[{folder}]", *span, "sizing.holding=plan")
     settings = here.venue.settings
     expected = backtested(replace(settings, fills=replace(settings.fills, remainder="cancel")))
     live = Live.at(here, *FILED, "sizing.holding=plan")
-    belief = BarBelief()
-    while True:
-        live.cycle(broker(here), belief=belief)
-        if here.venue.over:
-            break
-        here.advance()
+    live.through(here, belief=BarBelief())
     assert expected.fills
     assert here.venue.broker.fills == expected.fills
     assert here.venue.broker.row().equity == expected.rows[-1].equity
@@ -271,28 +250,23 @@ def cut(patch: pytest.MonkeyPatch, left: int) -> None:
 
 
 def test_a_history_that_is_cut_off_for_a_cycle_moves_no_other_symbol(
-    practice: Start, tmp_path: Path
+    practice: Start, tmp_path: Path, without: Callable[[str], Passed]
 ) -> None:
-    decided = []
-    for name, begins in (("missing", "2024-02-20T15:30"), ("cut", "")):
-        here = practice(*WORDS)
-        (tmp_path / name).mkdir()
-        desk = Desk.at(here, tmp_path / name, *WORDS)
-        for at in CYCLES:
-            here.advance(at)
-            with pytest.MonkeyPatch.context() as patch:
-                if at == CYCLES[1] and begins:
-                    spoil(patch, begins, None)
-                elif at == CYCLES[1]:
-                    cut(patch, 3)
-                desk.job.step()
-        desk.database.close()
-        decisions = [cycle.decision for cycle in desk.cycles]
-        decided.append([d and (d.choices, d.orders) for d in decisions])
-        told = rows_of(tmp_path / name / JOURNAL, "SELECT text FROM notices WHERE kind = 'bars'")
-        assert ["the venue lists" in text for (text,) in told] == ([] if begins else [True])
-    assert decided[0] == decided[1]
-    assert any(choice.symbol == "SYA" for choice in decisions[2].choices), "it goes on"
+    """The cycle decides as one that misses a bar alone, and the next one goes on."""
+    here = practice(*WORDS)
+    desk = Desk.at(here, tmp_path, *WORDS)
+    for at in CYCLES:
+        here.advance(at)
+        with pytest.MonkeyPatch.context() as patch:
+            if at == CYCLES[1]:
+                cut(patch, 3)
+            desk.job.step()
+    decisions = [cycle.decision for cycle in desk.cycles if cycle.decision is not None]
+    decided = Passed(decisions, tmp_path, here).decided()
+    assert decided[:2] == without("2024-02-20T15:30").decided()[:2]
+    assert of_symbols(decisions[2], "SYA"), "it goes on"
+    ((said,),) = desk.database.rows("SELECT text FROM notices WHERE kind = 'bars'")
+    assert "the venue lists" in said
 
 
 @pytest.mark.first_example
@@ -310,8 +284,7 @@ def test_after_a_restart_one_cycle_decides_nothing_where_a_history_has_gone(
         for number, at in enumerate(CYCLES[1:]):
             here.advance(at)
             sent = len(here.venue.broker.fills)
-            desk.database.close()
-            desk = Desk.at(here, tmp_path, *WORDS)
+            desk = desk.again()
             desk.job.step()
             [cycle] = desk.cycles
             assert (cycle.decision is None) == (number == 0)

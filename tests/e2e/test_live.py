@@ -19,7 +19,7 @@ from marketsimulator.settings import BacktestSettings
 from marketsimulator.venue import alpaca
 from marketsimulator.venue import market_data as alpaca_data
 from marketsimulator.venue.stocks import Venue
-from tests.e2e.practice import KEYS, OPENING, SPAN, Live, Start, broker, trading
+from tests.e2e.practice import KEYS, OPENING, SPAN, Live, Practice, Start, broker, trading
 from tests.marketsimulator.runs import eager, wild
 from trainingdata.bars import Bars
 from trainingdata.feed.bar_feed import BarFeed
@@ -40,9 +40,7 @@ def halved_from(bars: Bars, symbol: str, opens: str, ratio: float) -> Bars:
     return replace(bars, values=values)
 
 
-def test_a_clock_that_is_wrong_decides_nothing_from_old_bars(practice: Start) -> None:
-    here = practice("symbols=[SYA,SYB]")
-    here.advance(OPENING)
+def test_a_clock_that_is_wrong_decides_nothing_from_old_bars(here: Practice) -> None:
     live = Live.at(here)
     here.fail(kind="skew", seconds=3000, count=1)
     done = live.cycle(broker(here))
@@ -57,60 +55,51 @@ STOCKS = "symbols=[SYA,SYB,SYC]"
 CLOSING = ("timeframe=1d", "fill=close")
 
 
-@pytest.mark.parametrize(
-    ("at", "ends", "late"),
-    [
-        ("2024-07-03T16:45Z", "2024-07-03T16:49Z", 239),
-        ("2024-07-03T16:45Z", "2024-07-03T16:49Z", 420),
-    ],
-)
 def test_a_cycle_that_is_late_for_the_closing_auction_sends_nothing_and_says_why(
-    practice: Start, at: str, ends: str, late: int
+    practice: Start,
 ) -> None:
     """Ten minutes before the close, half-days included, the venue takes nothing any more."""
+    at = "2024-07-03T16:45Z"
     here = practice(*CLOSING, *DAYS, STOCKS, "start=2024-07-01", "end=2024-07-05")
     here.advance(at)
-    here.fail(kind="skew", seconds=late, count=1)
-    done = Live.at(here, *CLOSING, *SIMPLE, STOCKS).cycle(broker(here))
-    assert done.bars.now == np.datetime64(at[:-1])
-    if late < 240:
-        assert {ticket.order.tif for ticket in here.venue.tickets.values()} == {"cls"}
-        return
-    assert done.idle.endswith(f"the last bar is of {at}, and was decided on until {ends}")
+    live = Live.at(here, *CLOSING, *SIMPLE, STOCKS)
+    here.fail(kind="skew", seconds=420, count=1)
+    done = live.cycle(broker(here))
+    assert done.idle.endswith(
+        f"the last bar is of {at}, and was decided on until 2024-07-03T16:49Z"
+    )
     assert here.venue.tickets == {}
+    here.fail(kind="skew", seconds=239, count=1)
+    assert live.cycle(broker(here)).bars.now == np.datetime64(at[:-1])
+    assert {ticket.order.tif for ticket in here.venue.tickets.values()} == {"cls"}
 
 
 @pytest.mark.parametrize(
     ("timeframe", "holding", "fills", "span"),
     [
-        ("1h", "plan", 20, SPAN[:0]),
-        pytest.param("1h", "plan", 4, ("schedule=[11:30,14:30,09:00]",), marks=pytest.mark.slow),
-        # Two weeks, one of them with a half-day, and with clocks put forward.
-        ("1d", "next", 20, (*DAYS, "start=2024-06-24", "end=2024-07-08")),
-        pytest.param(
-            *("1d", "plan", 5, (*DAYS, *EVENLY, "start=2024-03-04", "end=2024-03-15")),
-            marks=pytest.mark.slow,
+        # A day, and a night over which a position is carried.
+        (
+            *("1h forecaster=ewma prior.stock_sharpe=1.0 prior.crypto_sharpe=1.0", "plan", 6),
+            ("start=2024-02-20T15:00Z", "end=2024-02-21T15:30Z"),
         ),
-        # In the closing auction, with clocks put forward, and over a half-day beside a coin.
+        pytest.param("1h", "plan", 4, ("schedule=[11:30,14:30,09:00]",), marks=pytest.mark.slow),
+        # With clocks put forward.
+        ("1d", "next", 12, (*DAYS, "start=2024-03-07", "end=2024-03-12")),
+        # In the closing auction, over a half-day and beside a coin; and with clocks put forward.
+        ("1d fill=close", "next", 6, (*DAYS, "start=2024-06-28", "end=2024-07-05")),
         pytest.param(
             *("1d fill=close", "plan", 5),
             (*DAYS, *EVENLY, "start=2024-03-04", "end=2024-03-15", STOCKS),
             marks=pytest.mark.slow,
         ),
-        ("1d fill=close", "next", 20, (*DAYS, "start=2024-06-24", "end=2024-07-08")),
-        # An afternoon, and three days over which a position is carried.
-        ("15m", "next", 30, ("start=2024-02-20T17:00Z", "end=2024-02-20T21:00Z")),
-        pytest.param(
-            *("5m", "next", 30, ("start=2024-02-20T19:00Z", "end=2024-02-20T21:00Z")),
-            marks=pytest.mark.slow,
-        ),
+        ("15m", "next", 10, ("start=2024-02-20T19:30Z", "end=2024-02-20T21:00Z")),
     ],
 )
 def test_the_same_decisions_over_the_wire_end_with_the_backtests_fills_and_equity(
     practice: Start, timeframe: str, holding: str, fills: int, span: tuple[str, ...]
 ) -> None:
-    """The backtest is the live system: four days, every instant, bars, account and orders
-    through `alpaca-py`.
+    """The backtest is the live system: every instant, bars, account and orders through
+    `alpaca-py`.
     """
     shared = (
         *f"timeframe={timeframe}".split(),
@@ -165,7 +154,8 @@ def test_a_crash_with_impact_missing_bars_and_a_margin_call_is_the_same_over_the
         ),
         *("costs.stock_impact=1.0", "costs.crypto_impact=1.0"),
     )
-    here = practice(*words, "increments=original", f"capital={capital}", bars=wild)
+    span = ("start=2024-02-20T08:00Z", "end=2024-02-21T18:00Z")
+    here = practice(*words, *span, "increments=original", f"capital={capital}", bars=wild)
     market = here.venue.market
     settings = here.venue.settings
     trader = settings.trader(settings.forecaster.build(market.bars.symbols))
@@ -174,11 +164,7 @@ def test_a_crash_with_impact_missing_bars_and_a_margin_call_is_the_same_over_the
     expected = simulate_trading(alone, market, "alone", replace(trader, table=believed))
     live = Live.at(here, *words)
     live = replace(live, trader=replace(live.trader, table=believed))
-    while True:
-        live.cycle(broker(here))
-        if here.venue.over:
-            break
-        here.advance()
+    live.through(here)
     assert (expected.margin["margin_calls"] > 0) == (capital >= 100_000.0)
     parted = any(
         "-SYXUSD-1-" in order.client_order_id
@@ -214,15 +200,7 @@ def test_a_split_is_the_same_over_the_wire(practice: Start, tmp_path: Path) -> N
     settings = here.venue.settings
     trader = settings.trader(settings.forecaster.build(market.bars.symbols))
     expected = simulate_trading(settings, market, "alone", trader)
-    live = Live.at(here, *words)
-    history = []
-    while True:
-        done = live.cycle(broker(here))
-        history.append(float(done.bars.real_bars(0)[1][0, 3]))
-        if here.venue.over:
-            break
-        here.advance()
-    assert history[0] == 4 * history[-1], "what was asked before the split is asked again after it"
+    Live.at(here, *words).through(here)
     assert len(expected.fills) > 20
     assert here.venue.broker.fills == expected.fills
     assert here.venue.broker.row().equity == expected.rows[-1].equity
@@ -242,9 +220,7 @@ def test_a_listed_split_that_the_venues_bars_do_not_show_ends_the_cycle(
     assert here.venue.broker.fills == []
 
 
-def test_a_bar_that_is_late_is_waited_for_and_one_that_never_comes_is_not(practice: Start) -> None:
-    here = practice("symbols=[SYA,SYB]")
-    here.advance(OPENING)
+def test_a_bar_that_is_late_is_waited_for_and_one_that_never_comes_is_not(here: Practice) -> None:
     hidden = (here.venue.now - np.timedelta64(1, "h"), None)
     looks = []
     here.venue.halts["SYA"] = [hidden]

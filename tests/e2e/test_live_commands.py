@@ -11,15 +11,13 @@ import numpy as np
 import pytest
 
 from execution.account_lock import JOURNAL, folder_lock, journal_of_account
-from execution.journal.decisions import Journal
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
-from execution.journal.order_store import OrderStore
 from execution.live.accounts import account_folder
 from execution.live.settings import LiveSettings
 from foundation.compose import composed_config
-from foundation.database import Database, rows_of
-from tests.e2e.practice import OPENING, Start, practising
+from foundation.database import rows_of
+from tests.e2e.practice import OPENING, Practice, practising
 from tests.e2e.refused import answer_of
 from tests.e2e.test_live_account import Desk
 from trade_stock_e2e import dry_cycle, show_briefly
@@ -101,17 +99,6 @@ def test_kill_leaves_a_file_that_says_what_to_do(
     assert "KILL is there: nothing is sent" in " ".join(asked(tmp_path, "status")[1].split())
 
 
-def second_account(folder: Path, last_cycle: str) -> Path:
-    """The journal's folder of another account, with a cycle at an instant."""
-    second = folder.parent / "second"
-    database = Database(second / JOURNAL)
-    events = EventLog(database)
-    journal = Journal(database, events, OrderStore(database, events), "trade")
-    journal.cycles.begin(np.datetime64(last_cycle, "ns"))
-    database.close()
-    return second
-
-
 CLEAR = ("clear", "drawdown", "--by", "Ada")
 
 
@@ -120,7 +107,7 @@ CLEAR = ("clear", "drawdown", "--by", "Ada")
 def test_of_several_accounts_of_which_not_one_is_traded_one_is_to_be_named(
     folder: Path, tmp_path: Path, words: tuple[str, ...], traded: int
 ) -> None:
-    second = second_account(folder, "2150-01-02T03:04")
+    second = shutil.copytree(folder, folder.parent / "second")
     with ExitStack() as locks:
         for each in (folder, second)[:traded]:
             locks.enter_context(folder_lock(each.name, each))
@@ -133,7 +120,7 @@ def test_of_several_accounts_of_which_not_one_is_traded_one_is_to_be_named(
 
 
 def test_of_several_accounts_the_one_that_is_traded_is_meant(folder: Path, tmp_path: Path) -> None:
-    second = second_account(folder, "2024-02-20T15:30")
+    second = shutil.copytree(folder, folder.parent / "second")
     said = "Of 2 accounts in data/live it is {}, which is traded now.\n"
     with folder_lock(folder.name, folder):
         code, text = asked(tmp_path, *CLEAR)
@@ -209,11 +196,9 @@ def test_a_halt_is_cleared_where_the_account_is_traded_and_not_in_a_copy(
 
 
 def test_a_halt_is_cleared_at_the_time_of_the_venue_whatever_this_machine_shows(
-    practice: Start, tmp_path: Path
+    here: Practice, tmp_path: Path
 ) -> None:
     """A loss that a person has let go on does not halt again at once, and a larger one does."""
-    here = practice("symbols=[SYA,SYB]")
-    here.advance(OPENING)
     folder = tmp_path / "data" / "live" / here.venue.record.account_id
     desk = Desk.at(here, folder, "guards.daily_loss=0.02", "guards.drawdown=0.02")
     desk.job.step()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from decimal import Decimal
 from itertools import product
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -12,12 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import requests
-from alpaca.trading.enums import OrderSide, TimeInForce
-from alpaca.trading.requests import MarketOrderRequest
 
 from execution.auctions import sent_until
-from execution.orders import Order, client_order_id
+from execution.orders import client_order_id
 from foundation.errors import BrokerError
 from tests.commands import overridden
 from tests.e2e.practice import (
@@ -34,21 +30,24 @@ from tests.e2e.practice import (
 from tests.e2e.refused import answer_of
 from trainingdata.feed.bar_feed import BarFeed
 
-ORDER = Order("o-1", "SYA", "buy", Decimal(1), "so")
 FIVE = np.timedelta64(5, "m")
 
 
-def paper(here: Practice, folder: Path, *words: str) -> CompletedProcess[str]:
-    """A paper run of the command, on a market of two stocks, in this process."""
-    usual = [
+def paper_words(here: Practice) -> list[str]:
+    """What a paper run on a market of two stocks is told."""
+    return [
         *("mode=paper", "symbols=[SYA,SYB]", f"broker.url_override={here.url}"),
-        *("forecaster=ewma", "forecaster.calibrated=false", "cycles=1"),
+        *("forecaster=ewma", "forecaster.calibrated=false"),
         *("sizing.strategy=equal_weight", "bar_patience=0"),
     ]
+
+
+def paper(here: Practice, folder: Path, *words: str) -> CompletedProcess[str]:
+    """A paper run of one cycle of the command, in this process."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment(folder).items():
             patch.setenv(name, value)
-        told = overridden(usual, words)
+        told = overridden([*paper_words(here), "cycles=1"], words)
         code, printed, said = answer_of("trade_stock_e2e", *told, cwd=folder)
     return CompletedProcess(told, code, printed, said)
 
@@ -64,10 +63,8 @@ BEYOND_MEASURE = {
 
 
 def test_what_is_no_list_is_no_empty_account(
-    practice: Start, monkeypatch: pytest.MonkeyPatch
+    here: Practice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = practice("symbols=[SYA,SYB]")
-    here.advance(OPENING)
     mine = broker(here)
     client = mine._venue.client
     get = client.get
@@ -85,11 +82,9 @@ def test_what_is_no_list_is_no_empty_account(
 
 
 def test_a_decision_that_is_late_is_not_sent(
-    practice: Start, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    here: Practice, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An hour and a half after it was made it would go over the caps that it was made for."""
-    here = practice("symbols=[SYA,SYB]")
-    here.advance(OPENING)
     live = Live.at(here)
     mine = broker(here)
     late: list[Any] = []
@@ -111,10 +106,8 @@ def test_a_decision_that_is_late_is_not_sent(
 
 
 def test_a_latest_price_that_is_hours_old_or_none_is_not_decided_on(
-    practice: Start, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    here: Practice, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = practice("symbols=[SYA,SYB]")
-    here.advance(OPENING)
     data = Live.at(here).feed._data
     now = here.venue.now
     assert set(data.prices(["SYA", "SYB"], now)) == {"SYA", "SYB"}
@@ -143,10 +136,8 @@ def test_no_order_of_a_stock_is_sent_after_the_close_of_its_session() -> None:
 
 
 def test_a_symbol_with_an_order_on_its_way_is_left_alone_and_the_others_are_not(
-    practice: Start,
+    here: Practice,
 ) -> None:
-    here = practice("symbols=[SYA,SYB]")
-    here.advance(OPENING)
     mine = broker(here)
     here.fail(kind="late", method="POST", path="/v2/orders", seconds=3600, count=2)
     with pytest.raises(BrokerError):
@@ -158,11 +149,6 @@ def test_a_symbol_with_an_order_on_its_way_is_left_alone_and_the_others_are_not(
     assert {each.symbol for each in cycle.decision.orders} == {"SYB"}
     here.land()
     assert sorted(ticket.order.symbol for ticket in here.venue.tickets.values()) == ["SYA", "SYB"]
-
-
-def halt(here: Practice, symbol: str, halted: bool) -> None:
-    told = {"symbol": symbol, "halted": halted}
-    assert requests.post(f"{here.url}/control/assets", json=told, timeout=30).ok
 
 
 def test_where_what_is_replaced_fills_while_it_is_decided_it_is_decided_once_more(
@@ -183,16 +169,10 @@ def test_where_what_is_replaced_fills_while_it_is_decided_it_is_decided_once_mor
     assert sale.reduces
     # The cycle before ordered that very reduction, and its cancellation was lost.
     old = client_order_id(live.settings.order_name, np.datetime64(OPENING[:-1], "ns"), "SYA", 0)
-    halt(here, "SYA", True)
-    request = MarketOrderRequest(
-        symbol="SYA",
-        qty=float(sale.qty),
-        side=OrderSide.SELL,
-        time_in_force=TimeInForce.DAY,
-        client_order_id=old,
-    )
-    trading(here).submit_order(request)
-    halt(here, "SYA", False)
+    here.halt("SYA")
+    sold = {"symbol": "SYA", "qty": str(sale.qty), "side": "sell", "client_order_id": old}
+    trading(here).post("/orders", {**sold, "type": "market", "time_in_force": "day"})
+    here.halt("SYA", False)
     prices = live.feed.prices
     slow = iter([True])
 

@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import requests
-from alpaca.trading.requests import MarketOrderRequest
 
 from execution.journal.order_store import STATES, OrderIntent
 from execution.live.accounts import TRADE
@@ -44,7 +42,7 @@ def buy_up_to(here: Practice, times: float, *symbols: str) -> None:
     for symbol in symbols:
         number = int(times * account.equity / account.prices[symbol])
         wanted = number - int(account.positions.get(symbol, Decimal(0)))
-        trading(here).submit_order(MarketOrderRequest(**dict(buy(symbol, wanted))))
+        trading(here).submit_order(buy(symbol, wanted))
 
 
 def buy_too_much(here: Practice, times: float = 2.8) -> None:
@@ -61,10 +59,6 @@ def gross(here: Practice) -> float:
     account = here.venue.broker.account()
     worth = sum(abs(float(q)) * account.prices[s] for s, q in account.positions.items())
     return worth / account.equity
-
-
-def alerts(desk: Desk) -> list[str]:
-    return [kind for (kind,) in desk.database.rows("SELECT kind FROM notices")]
 
 
 @pytest.fixture
@@ -154,8 +148,7 @@ def test_a_look_that_is_made_again_leaves_no_earlier_cut_beside_its_own(
     with desk_at(here, tmp_path) as desk:
         buy_too_much(here)
         for symbol in ("SYA", "SYB"):
-            halted = {"symbol": symbol, "halted": True}
-            requests.post(f"{here.url}/control/assets", json=halted, timeout=30)
+            here.halt(symbol)
         show(desk, 10)
         submit = desk.broker.submit
 
@@ -163,11 +156,11 @@ def test_a_look_that_is_made_again_leaves_no_earlier_cut_beside_its_own(
             submit(*words)
             raise BrokerError("no answer")
 
-        desk.broker.submit = failing  # type: ignore[method-assign]
-        with pytest.raises(BrokerError, match="no answer"):
-            desk.job.step()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(desk.broker, "submit", failing)
+            with pytest.raises(BrokerError, match="no answer"):
+                desk.job.step()
         assert {each.state for each in cuts_of(desk)} == {"canceled"}
-        desk.broker.submit = submit  # type: ignore[method-assign]
         show(desk, 9.75)
         desk.job.step()
         assert len(cuts_of(desk)) == 4
@@ -221,7 +214,7 @@ def test_a_look_that_fails_is_made_again_and_somebody_is_told(
         here.fail(kind="status", status=503, path="/v2/account", count=4)
         with pytest.raises(BrokerError):
             desk.job.step()
-        assert alerts(desk) == ["overnight"]
+        assert desk.database.rows("SELECT kind FROM notices") == [("overnight",)]
         due = desk.job.due(now)
         assert due is not None
         assert now < due <= now + np.timedelta64(15, "s")

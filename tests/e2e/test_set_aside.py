@@ -20,15 +20,13 @@ from foundation.clock import system_clock
 from foundation.errors import BrokerError
 from tests.e2e.changed_answers import Told, changed_answers
 from tests.e2e.practice import OPENING, Practice, Start, buy, trading
+from tests.e2e.test_attacks_on_money import ALWAYS, LISTED, attacked
 from tests.e2e.test_live_account import Desk, halted_by
 
 CYCLES = tuple(f"2024-02-20T{hour}:30:00Z" for hour in (16, 17, 18, 19))
-# Of each symbol the account holds less than a tenth of its equity.
-SMALL = ("symbols=[SYA,SYB]", "forecaster=ewma", "sizing.strategy=equal_weight")
-SMALL = (*SMALL, "limits.symbol_cap=0.05", "sizing.band=0")
 WIDE = ("symbols=[SYA,SYB]", "forecaster=ewma", "sizing.strategy=equal_weight")
-BIG = ("forecaster=ewma", "sizing.strategy=equal_weight")
-LISTED = "/v2/account/activities"
+# Of each symbol the account holds less than a tenth of its equity.
+SMALL = (*WIDE, "limits.symbol_cap=0.05", "sizing.band=0")
 POSITIONS = "/v2/positions"
 
 
@@ -89,6 +87,7 @@ def test_one_odd_symbol_is_named_counted_and_left_alone_and_the_others_trade_on(
     symbol: str,
     named: str,
 ) -> None:
+    """A restart forgets nothing of it."""
     odd(here)
     held = here.venue.broker.account().positions.get(symbol, Decimal(0))
     others = set()
@@ -98,6 +97,7 @@ def test_one_odd_symbol_is_named_counted_and_left_alone_and_the_others_trade_on(
         account = desk.broker.account()
         assert account.exposure[symbol] >= held, "it counts"
         here.advance(instant)
+        desk = desk.again()
     assert others >= {"SYA", "SYB"} - {symbol}
     assert symbol not in others
     assert here.venue.broker.account().positions.get(symbol, Decimal(0)) == held
@@ -137,55 +137,29 @@ def test_what_the_venue_settles_trades_again_by_itself(desk: Desk, here: Practic
     assert halted_by(desk) == ["symbols"]
     (waiting,) = trading(here).get_orders()
     trading(here).cancel_order_by_id(waiting.id)  # type: ignore[union-attr]
-    here.advance(CYCLES[1])
-    desk.job.step()
+    desk.step_at(CYCLES[1])
     assert "SYA" in ordered(desk)
     (halt,) = desk.live.halts.history()
     assert halt.cleared_by == ITSELF
 
 
-def test_a_restart_forgets_no_odd_symbol(desk: Desk, here: Practice, tmp_path: Path) -> None:
-    bought_by_hand(here)
-    desk.job.step()
-    desk.database.close()
-    here.advance(CYCLES[1])
-    again = Desk.at(here, tmp_path, *SMALL)
-    again.job.step()
-    assert halted_by(again) == ["symbols"]
-    assert ordered(again) == {"SYB"}
-    assert len(told(again)) == 1
-
-
 def test_a_list_that_knows_less_than_was_answered_is_not_believed(
-    practice: Start, tmp_path: Path
+    here: Practice, tmp_path: Path
 ) -> None:
     """Positions agree with what our orders have answered, and cash is not judged by the list."""
-    told = Told(LISTED, lambda rows: [each for each in rows if "price" not in each])
-    here = practice("symbols=[SYA,SYB]")
-    here.advance(OPENING)
-    with changed_answers(here, told) as seen:
-        desk = Desk.at(seen, tmp_path, *BIG)
-        told.answers = 10**6
-        desk.job.step()
-        here.advance(CYCLES[0])
+    told = Told(LISTED, lambda rows: [each for each in rows if "price" not in each], ALWAYS)
+    with attacked(here, tmp_path, told, *WIDE) as desk:
         with pytest.raises(BrokerError, match=r"order .* has filled .*, and 0 are listed"):
             desk.job.step()
         assert desk.live.halts.history() == ()
         told.answers = 2
-        here.advance(CYCLES[1])
-        desk.job.step()
-        assert desk.cycles[-1].decision is not None, "the third answer has them"
+        assert desk.step_at(CYCLES[1]).decision is not None, "the third answer has them"
         assert desk.live.halts.history() == ()
 
 
-def test_positions_that_are_gone_stop_everything(practice: Start, tmp_path: Path) -> None:
-    here = practice("symbols=[SYA,SYB]")
-    here.advance(OPENING)
-    gone = Told(POSITIONS, lambda rows: [], 0)
-    with changed_answers(here, gone) as seen:
-        desk = Desk.at(seen, tmp_path, *BIG)
-        desk.job.step()
-        here.advance(CYCLES[0])
+def test_positions_that_are_gone_stop_everything(here: Practice, tmp_path: Path) -> None:
+    gone = Told(POSITIONS, lambda rows: [])
+    with attacked(here, tmp_path, gone, *WIDE) as desk:
         gone.answers = 3
         posts = len(here.posts)
         desk.job.step()
@@ -193,8 +167,7 @@ def test_positions_that_are_gone_stop_everything(practice: Start, tmp_path: Path
         assert halted_by(desk) == ["positions"]
         assert len(here.posts) == posts
         gone.answers = 0
-        here.advance(CYCLES[1])
-        desk.job.step()
+        desk.step_at(CYCLES[1])
         assert halted_by(desk) == [], "what is there again settles it"
 
 
@@ -205,29 +178,23 @@ WORTHLESS = {**UNPRICED, "current_price": "0", "market_value": "0"}
 
 
 def without_price(symbol: str, fields: dict[str, Any]) -> Told:
-    """What the venue says of a position, without a word of what it is worth."""
+    """What the venue says of a position once armed, without a word of what it is worth."""
 
     def changed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [{**row, **fields} if row["symbol"] == symbol else row for row in rows]
 
-    return Told(POSITIONS, changed, 10**6)
+    return Told(POSITIONS, changed)
 
 
 @pytest.mark.first_example
 @pytest.mark.parametrize("fields", [WORTHLESS, UNPRICED])
 def test_a_position_of_ours_without_a_price_counts_at_its_last_trade(
-    practice: Start, tmp_path: Path, fields: dict[str, Any]
+    here: Practice, tmp_path: Path, fields: dict[str, Any]
 ) -> None:
-    here = practice("symbols=[SYA,SYB]")
-    here.advance(OPENING)
     odd = without_price("SYA", fields)
-    odd.answers = 0
-    with changed_answers(here, odd) as seen:
-        desk = Desk.at(seen, tmp_path, *SMALL)
-        desk.job.step()
-        here.advance(CYCLES[0])
+    with attacked(here, tmp_path, odd, *SMALL) as desk:
         before = here.venue.broker.account()
-        odd.answers = 10**6
+        odd.answers = ALWAYS
         desk.job.step()
         account = desk.cycles[-1].account
         assert desk.cycles[-1].decision is not None
@@ -252,14 +219,10 @@ def test_what_had_a_price_is_worth_what_it_was_marked_at_and_a_large_part_of_it_
     is_large: bool,
 ) -> None:
     odd = without_price("SYA", UNPRICED)
-    odd.answers = 0
-    with changed_answers(here, odd) as seen:
-        desk = Desk.at(seen, tmp_path, *words)
-        desk.job.step()
+    with attacked(here, tmp_path, odd, *words) as desk:
         unpriced_anywhere(desk, monkeypatch, "SYA")
-        here.advance(CYCLES[0])
         before = here.venue.broker.account()
-        odd.answers = 10**6
+        odd.answers = ALWAYS
         desk.job.step()
         cycle = desk.cycles[-1]
         assert (cycle.decision is None) == is_large
@@ -268,8 +231,7 @@ def test_what_had_a_price_is_worth_what_it_was_marked_at_and_a_large_part_of_it_
         assert cycle.account.equity == pytest.approx(before.equity, rel=0.01)
         assert is_large or "SYA" not in ordered(desk)
         odd.answers = 0
-        here.advance(CYCLES[1])
-        desk.job.step()
+        desk.step_at(CYCLES[1])
         assert desk.cycles[-1].decision is not None
         assert halted_by(desk) == [], "nothing was lost"
 
@@ -278,7 +240,9 @@ def test_what_nothing_says_a_price_of_is_named_and_the_others_trade_on(
     here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bought_elsewhere(here)
-    with changed_answers(here, without_price("SYC", UNPRICED)) as seen:
+    odd = without_price("SYC", UNPRICED)
+    odd.answers = ALWAYS
+    with changed_answers(here, odd) as seen:
         desk = Desk.at(seen, tmp_path, *SMALL)
         unpriced_anywhere(desk, monkeypatch)
         desk.job.step()
@@ -294,15 +258,12 @@ def test_a_debt_that_nothing_says_a_price_of_is_no_account_to_decide_on_and_the_
     here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     odd = without_price("SYC", UNPRICED)
-    odd.answers = 0
-    with changed_answers(here, odd) as seen:
-        desk = Desk.at(seen, tmp_path, *SMALL)
-        desk.job.step()
+    with attacked(here, tmp_path, odd, *SMALL) as desk:
         sold = {"symbol": "SYC", "qty": "3", "side": "sell", "client_order_id": "by-hand"}
         trading(here).post("/orders", {**sold, "type": "market", "time_in_force": "day"})
-        here.advance(CYCLES[0])
+        here.advance(CYCLES[1])
         unpriced_anywhere(desk, monkeypatch)
-        odd.answers = 10**6
+        odd.answers = ALWAYS
         desk.job.step()
         cycle = desk.cycles[-1]
         assert cycle.decision is None
@@ -316,7 +277,7 @@ def strange_order(fields: dict[str, Any]) -> Told:
     """An order of nobody here among the open ones, with fields that nobody understands."""
     order = {"id": "v-1", "client_order_id": "odd", "symbol": "SYC", "side": "buy", "qty": "3"}
     order |= {"type": "market", "time_in_force": "day", "status": "new", "filled_qty": "0"}
-    return Told("/v2/orders", lambda rows: [*rows, {**order, **fields}], 10**6)
+    return Told("/v2/orders", lambda rows: [*rows, {**order, **fields}], ALWAYS)
 
 
 @pytest.mark.parametrize(
@@ -341,8 +302,7 @@ def test_an_order_of_nobody_that_is_not_understood_is_named_and_stops_no_cycle(
             return
         assert desk.cycles[-1].decision is None
         clear(tmp_path / JOURNAL, "positions", "a person")
-        here.advance(CYCLES[0])
-        desk.job.step()
+        desk.step_at(CYCLES[0])
         assert ordered(desk) == {"SYA", "SYB"}
         assert halted_by(desk) == []
 
@@ -358,16 +318,13 @@ def test_a_clearing_lets_be_what_is_still_so_when_it_is_compared_and_nothing_els
     clear(tmp_path / JOURNAL, "symbols", "a person")
     desk.live.read_and_mark(desk.job.broker.account)
     assert halted_by(desk) == [], "nobody has compared it since: it is neither taken nor told anew"
-    here.advance(CYCLES[1])
-    desk.job.step()
+    desk.step_at(CYCLES[1])
     assert halted_by(desk) == []
     assert "SYA" in ordered(desk), "what was bought is gone, and nothing was taken over of it"
-    here.advance(CYCLES[2])
-    desk.job.step()
+    desk.step_at(CYCLES[2])
     assert halted_by(desk) == []
     bought_by_hand(here)
-    here.advance(CYCLES[3])
-    desk.job.step()
+    desk.step_at(CYCLES[3])
     assert halted_by(desk) == ["symbols"], "what was cleared counts once"
 
 
@@ -379,8 +336,7 @@ def test_a_clearing_lets_be_each_symbol_that_is_still_as_it_named(
     desk.job.step()
     clear(tmp_path / JOURNAL, "symbols", "a person")
     bought_elsewhere(here)
-    here.advance(CYCLES[1])
-    desk.job.step()
+    desk.step_at(CYCLES[1])
     assert "SYA" in ordered(desk)
     assert halted_by(desk) == ["symbols"]
     assert "SYA" not in told(desk)[-1]
@@ -419,8 +375,7 @@ def test_flattening_leaves_what_is_set_aside_where_nothing_can_be_compared(
 ) -> None:
     bought_by_hand(here)
     desk.job.step()
-    desk.database.close()
-    again = Desk.at(here, tmp_path, *SMALL)
+    again = desk.again()
     monkeypatch.setattr(again.live, "reconcile", lambda: _refuse("the list makes no sense"))
     again.stop.flattening = True
     held = here.venue.broker.account().positions["SYA"]
@@ -439,23 +394,3 @@ def test_odd_options_take_their_part_of_what_may_be_held(desk: Desk) -> None:
     assert desk.live.snapshot(snapshot.account, (), at_risk={}).at_risk == {"SYC": 700.0}
     desk.live._others = [OtherOrder("by-hand", "options on SYC", Decimal(50))]
     assert sum(desk.live.snapshot(snapshot.account, (), at_risk={}).at_risk.values()) == 750.0
-
-
-def test_beyond_a_tenth_of_equity_everything_stops(here: Practice, tmp_path: Path) -> None:
-    desk = Desk.at(here, tmp_path, *SMALL)
-    desk.job.step()
-    here.advance(CYCLES[0])
-    equity = desk.broker.account().equity
-    price = here.venue.price_of("SYC")
-    assert price is not None
-    trading(here).submit_order(buy("SYC", int(0.11 * equity / price)))
-    posts = len(here.posts)
-    desk.job.step()
-    assert desk.cycles[-1].decision is None
-    assert halted_by(desk) == ["positions"]
-    assert len(here.posts) == posts
-    clear(tmp_path / JOURNAL, "positions", "a person")
-    here.advance(CYCLES[1])
-    desk.job.step()
-    assert desk.cycles[-1].decision is not None
-    assert halted_by(desk) == []

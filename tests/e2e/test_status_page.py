@@ -52,13 +52,6 @@ SETTINGS = LiveSettings.of(composed_config("live", []))
 BOUNDS = Bounds(SETTINGS.limits.symbol_cap, SETTINGS.guards, SETTINGS.limits.crypto_leverage)
 
 
-def account_of(database: Database) -> OpenAccount:
-    """An account whose journal this is."""
-    assert database.path is not None
-    folder = database.path.parent
-    return OpenAccount(folder.name, database, folder, Notices(None, None), str, lambda: NOW)
-
-
 def text_of(page: str) -> str:
     """What a reader sees of a page, in one line."""
     body = re.sub(r"<(style|script)>.*?</\1>|<[^>]*>", " ", page, flags=re.DOTALL)
@@ -84,7 +77,9 @@ class Written:
 
     def status_page(self, *sections: Section) -> StatusPage:
         time = Time(now=lambda: NOW, elapsed=lambda: self.seconds)
-        return StatusPage(account_of(self.database), BOUNDS, sections, time)
+        told = Notices(None, None), str, lambda: NOW
+        account = OpenAccount(self.folder.name, self.database, self.folder, *told)
+        return StatusPage(account, BOUNDS, sections, time)
 
     def mark(self, at: np.datetime64, equity: float, flows: float = 0.0, **held: float) -> None:
         gross = sum(abs(value) for value in held.values())
@@ -97,6 +92,10 @@ class Written:
     def order(self, name: str, reason: str = "because") -> None:
         order = Order(name, "NVDA", "buy", Decimal(1), reason)
         self.book.plan(OrderIntent(order, NOW, job=TRADE, state="planned"))
+
+    def spoil(self, statement: str) -> None:
+        self.order("spoilt")
+        self.database.execute(statement)
 
     def made(self, **came_to: Any) -> None:
         """A cycle that is over, and the next one expected."""
@@ -265,20 +264,14 @@ def test_the_page_is_its_owners_alone_and_never_half_of_one(written: Written) ->
     assert sorted(path.name for path in written.folder.iterdir()) == [JOURNAL, PAGE]
 
 
-def in_the_way(written: Written) -> None:
-    written.file.mkdir()
-
-
-def spoilt_row(written: Written) -> None:
-    written.order("spoilt")
-    written.database.execute("UPDATE intents SET filled = 'some', sent_at = 'soon'")
-
-
-def lost_table(written: Written) -> None:
-    written.database.execute("DROP TABLE notices")
-
-
-@pytest.mark.parametrize("trouble", [in_the_way, spoilt_row, lost_table])
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        lambda journal: journal.file.mkdir(),
+        lambda journal: journal.spoil("UPDATE intents SET filled = 'some', sent_at = 'soon'"),
+        lambda journal: journal.spoil("DROP TABLE notices"),
+    ],
+)
 def test_a_page_that_cannot_be_written_is_logged_once_and_the_loop_goes_on(
     written: Written, trouble: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

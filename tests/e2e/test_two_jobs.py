@@ -19,7 +19,6 @@ from execution.journal.order_store import WAITING
 from execution.live.__main__ import clear
 from execution.live.guards import GuardSettings
 from execution.live.losses import write_mark
-from execution.orders import Account
 from foundation.database import Database, rows_of
 from foundation.errors import InputError
 from option_spreads.autoscaler.account import AccountFiles
@@ -167,29 +166,19 @@ def test_an_account_that_cannot_be_reconciled_keeps_no_spread_from_being_bought_
     assert rows_of(path, "SELECT kind FROM notices") == [("step reconciling",)]
 
 
-def test_what_secures_spreads_is_their_width_and_buys_nothing_else() -> None:
+def test_what_secures_spreads_is_the_width_of_all_that_are_open() -> None:
     assert collateral((spread(3), spread(4, closed=1))) == 5 * 100 * (3 + 3)
-    account = Account(20_000.0, {"SYA": Decimal(100)}, {"SYA": 50.0}, NOW, leverage=4.0)
-    assert account.secured(0.0) is account
-    secured = account.secured(5_000.0)
-    assert secured.equity == account.equity
-    assert secured.free == pytest.approx(0.8)
-    assert secured.unborrowed_cash == account.unborrowed_cash - 5_000
-    assert account.secured(1e9).free > 0
-    assert account.secured(1e9).unborrowed_cash == 0
 
 
-def seller_of_one_entry(
-    practice: Start, vix: Path, folder: Path, looks: int = 1
-) -> tuple[Practice, list[str]]:
+def seller_of_one_entry(practice: Start, vix: Path, folder: Path) -> tuple[Practice, list[str]]:
     """A practice server at the time of an entry, and the words of a seller at it."""
-    here = practice(f"options.vix={vix}", f"options.symbols=[{UNDER}]", "symbols=[SYA,SYC]")
+    here = practice(f"options.vix={vix}", f"options.symbols=[{UNDER}]", "symbols=[SYA,SYB,SYC]")
     here.advance("2024-02-20T15:30Z")
     AccountFiles(folder / "files" / "paper", 20_000.0).initialise()
     words = [f"vix={vix}", f"root={UNDER}", f"underlying={UNDER}", "rules.entries=[60]"]
     words += [f"AUTOSCALING_DATA_DIR={folder / 'files'}", f"folder={folder / 'live'}"]
     words += [f"broker.url_override={here.url}", "rules.leave_at=300", "patience=0"]
-    return here, [*words, "interval=0", f"looks={looks}"]
+    return here, [*words, "interval=0", "looks=1"]
 
 
 @pytest.mark.first_example
@@ -199,7 +188,6 @@ def test_halts_stop_the_seller_too(
 ) -> None:
     here, words = seller_of_one_entry(practice, vix, tmp_path)
     folder = tmp_path / "live" / here.venue.record.account_id
-    folder.mkdir(parents=True)
     if stopped:
         database = Database(folder / JOURNAL)
         Halts(database, EventLog(database)).raise_halt(stopped, "so", NOW)  # type: ignore[arg-type]
@@ -220,7 +208,6 @@ def test_what_an_account_has_lost_halts_a_seller_that_trades_nothing_else(
 ) -> None:
     here, words = seller_of_one_entry(practice, vix, tmp_path)
     folder = tmp_path / "live" / here.venue.record.account_id
-    folder.mkdir(parents=True)
     database = Database(folder / JOURNAL)
     before = NOW - np.timedelta64(3, "D")
     mark = EquitySnapshot(before, 200_000.0, 200_000.0, 0.0, 0.0, 4.0, 0.0, {})
@@ -233,19 +220,16 @@ def test_what_an_account_has_lost_halts_a_seller_that_trades_nothing_else(
     assert ("drawdown",) in standing
 
 
-@pytest.mark.parametrize(
-    "terms",
-    [
-        {"side": "buy", "type": "limit", "limit_price": "1"},
-        {"side": "sell", "type": "trailing_stop", "trail_percent": "50"},
-    ],
-)
-def test_an_order_of_a_stock_by_hand_stops_no_spread(
-    practice: Start, vix: Path, tmp_path: Path, terms: dict[str, str]
+def test_orders_of_stocks_by_hand_stop_no_spread(
+    practice: Start, vix: Path, tmp_path: Path
 ) -> None:
     here, words = seller_of_one_entry(practice, vix, tmp_path)
-    order = {"symbol": "SYA", "qty": "3", "time_in_force": "gtc", "client_order_id": "by-hand"}
-    trading(here).post("/orders", {**order, **terms})
+    for symbol, terms in (
+        ("SYA", {"side": "buy", "type": "limit", "limit_price": "1"}),
+        ("SYB", {"side": "sell", "type": "trailing_stop", "trail_percent": "50"}),
+    ):
+        order = {"symbol": symbol, "qty": "3", "time_in_force": "gtc"}
+        trading(here).post("/orders", {**order, "client_order_id": f"by-hand-{symbol}", **terms})
     sell(words, KEYS)
     path = tmp_path / "live" / here.venue.record.account_id / JOURNAL
     assert rows_of(path, "SELECT state, why FROM intents") == [("filled", "")]
