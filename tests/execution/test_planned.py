@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from execution.beliefs import BeliefTable
-from execution.decision import Decision
 from execution.lending import MarginTerms
 from execution.trader import SizingSettings, Trader
 from forecasting.baseline import RandomWalk
@@ -17,17 +16,12 @@ from forecasting.forecast import HORIZON, ForecastTable, Progress, silent
 from forecasting.moments import variance_until
 from sizing.limits import Limits
 from sizing.premium import PriorSettings
-from tests.execution.traders import Tilted, account_in, known, trader_of
+from tests.execution.traders import LAST, MIDDAY, NIGHT, STOCKS, Tilted, decided, known, trader_of
 from trainingdata.bars import Bars
 from trainingdata.instruments import Kind
 from trainingdata.market import Market
 from trainingdata.slow_variance import slow_variances
 from trainingdata.timeframe import HOURLY
-
-MIDDAY = "2024-03-05T17:30"
-LAST = "2024-03-05T20:30"
-NIGHT = "2024-03-06T03:00"
-STOCKS = ("SYA", "SYB", "SYC")
 
 
 def trader(
@@ -45,13 +39,6 @@ def believed(market: Bars, at: str, who: Trader) -> BeliefTable:
     found = who.belief_table(Market(panel, len(panel.times) - 1)).of(panel.now)
     assert found is not None
     return found
-
-
-def decided(market: Bars, at: str, who: Trader, **weights: float) -> Decision:
-    panel = known(market, at)
-    answer = who.decide(panel, account_in(panel, **weights))
-    assert answer is not None
-    return answer
 
 
 def test_the_premium_alone_buys_and_without_it_and_an_edge_nothing_is_sent(market: Bars) -> None:
@@ -88,24 +75,20 @@ def test_only_what_has_just_closed_and_was_forecast_from_that_bar_decides(market
 
 
 @pytest.mark.parametrize(
-    ("at", "ends"),
+    ("at", "ends", "nights"),
     [
-        (
-            MIDDAY,
-            ["2024-03-05T18:30", "2024-03-06T16:30", "2024-04-02T17:30"],
-        ),  # 12:30: four bars today, two tomorrow
-        (LAST, ["2024-03-06T15:30", "2024-03-06T19:30", "2024-04-02T20:30"]),
-        (NIGHT, ["2024-03-06T04:00", "2024-03-06T09:00", "2024-04-03T03:00"]),
+        # 12:30: four bars today, two tomorrow
+        (MIDDAY, ["2024-03-05T18:30", "2024-03-06T16:30", "2024-04-02T17:30"], [0, 1, 27]),
+        # clocks change: the close is before 20:30 by then
+        (LAST, ["2024-03-06T15:30", "2024-03-06T19:30", "2024-04-02T20:30"], [1, 0, 28]),
+        (NIGHT, ["2024-03-06T04:00", "2024-03-06T09:00", "2024-04-03T03:00"], [0, 0, 28]),
     ],
 )
 def test_a_plan_looks_at_the_next_decision_the_life_of_a_signal_and_the_horizon(
-    market: Bars, at: str, ends: list[str]
+    market: Bars, at: str, ends: list[str], nights: list[int]
 ) -> None:
     belief = believed(market, at, trader(signal_bars=6))
     assert [str(end)[:16] for end in belief.ends[0]] == ends
-    nights = {MIDDAY: [0, 1, 27], LAST: [1, 0, 28], NIGHT: [0, 0, 28]}[
-        at
-    ]  # clocks change: the close is before 20:30 by then
     assert belief.nights[0].tolist() == nights
     for s, kind in enumerate([Kind.STOCK] * 3 + [Kind.CRYPTO] * 2):
         whole = {Kind.STOCK: 19 * 7, Kind.CRYPTO: 28 * 24}[kind] / HOURLY.clock(kind).bars_a_year
@@ -148,20 +131,6 @@ def test_a_forecast_is_worth_its_first_step_fading(market: Bars, left: float) ->
     for k in (1, 2):
         fading = sum(left**j for j in range(int(ends[k - 1]), int(ends[k])))
         assert belief.mu[0, k, s] == pytest.approx(1e-3 * fading, rel=1e-3, abs=1e-9)
-
-
-def target_of(market: Bars, who: Trader) -> float:
-    return next(c.target for c in decided(market, MIDDAY, who).choices if c.symbol == "SYA")
-
-
-def test_premium_50_hears_no_forecast_and_not_what_it_is_worth(market: Bars) -> None:
-    quiet = target_of(market, trader(strategy="premium_50"))
-    assert target_of(market, trader()) == pytest.approx(quiet)
-    assert target_of(market, trader(0.6, 1.0, strategy="premium_50")) == quiet > 0
-    loud = trader(0.9, 1.0, SYA=-40.0, strategy="premium_50")
-    assert target_of(market, loud) == pytest.approx(quiet, rel=2e-2), (
-        "its prices, and so their spread, are 0.4 % lower"
-    )
 
 
 def test_what_a_signal_is_worth_is_its_skill_times_an_hours_deviation(market: Bars) -> None:
