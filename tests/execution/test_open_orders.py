@@ -118,22 +118,6 @@ def test_a_waiting_part_of_a_share_is_replaced_by_an_opposite_order_or_where_it_
     assert replaced_orders("other", before, [choice._replace(qty=Decimal(change))]) == ()
 
 
-def test_a_reduction_that_waits_takes_its_part_of_the_ceilings(market: Bars) -> None:
-    """Four times equity is held, half of it is to be sold and is not sold yet: nothing may be
-    added elsewhere.
-    """
-    bars = market.until(MIDDAY)
-    whole = int(4 * 100_000 / account_of(bars).prices["SYA"])
-    sold = whole - whole // 2
-    for before, low, high in (
-        (account_of(bars, SYA=whole // 2), 0.9, 4.0),
-        (account_of(bars, waiting("SYA", -sold), SYA=whole), 0.0, 0.02),
-    ):
-        decision = holder(0.5).decide(allowing(bars, "SYA", tradable=False), before)
-        assert decision is not None
-        assert low <= sum(abs(c.target) for c in decision.choices) < high
-
-
 def test_beside_a_small_reduction_that_waits_the_rest_of_a_ceiling_is_free(market: Bars) -> None:
     """3.2 times equity is held, 0.2 of it are to be sold: another symbol may take what is left
     of four, and not less.

@@ -14,7 +14,6 @@ from execution.trader import SizingSettings, Trader
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import HORIZON, ForecastTable, Progress, silent
 from forecasting.moments import variance_until
-from sizing.limits import Limits
 from sizing.premium import PriorSettings
 from tests.execution.traders import LAST, MIDDAY, NIGHT, STOCKS, Tilted, decided, known, trader_of
 from trainingdata.bars import Bars
@@ -144,16 +143,6 @@ def test_what_a_signal_is_worth_is_its_skill_times_an_hours_deviation(market: Ba
 @pytest.mark.parametrize("name", ["Kelly_50pct", "KELLY_50PCT", "kelly_50pct", "Kelly_50"])
 def test_kelly_50pct_is_a_name_of_half_kelly(name: str) -> None:
     assert SizingSettings(strategy=name).chosen_strategy() == SizingSettings().chosen_strategy()
-
-
-def test_nothing_is_borrowed_over_the_night_for_less_than_it_costs(market: Bars) -> None:
-    """A class at 1.2 is worth more than its equity; what is beyond it would pay 30 % a year."""
-    rich = PriorSettings(stock_sharpe=1.2)
-    margin = MarginTerms(interest_rate=0.3)
-    who = replace(trader(prior=rich, margin=margin), limits=Limits(symbol_cap=2.0))
-    choices = decided(market, MIDDAY, who).choices
-    assert sum(abs(c.target) for c in choices) == pytest.approx(1.0, abs=1e-3)
-    assert all("financing" in c.binding for c in choices)
 
 
 def test_a_horizon_that_ends_before_the_signal_leaves_the_last_period_empty(market: Bars) -> None:

@@ -60,17 +60,6 @@ def test_what_is_held_outside_and_has_no_price_is_named(market: Bars) -> None:
         decided(market, MIDDAY, trader_of(Tilted()), account)
 
 
-def test_what_secures_spreads_lowers_the_ceiling_of_stocks_by_its_share(market: Bars) -> None:
-    who = trader_of(Tilted(SYA=90.0, SYB=-90.0, SYC=90.0))
-    whole = account_of(known(market, MIDDAY))
-    for collateral, share in ((0.0, 1.0), (90_000.0, 0.1), (95_000.0, 0.05)):
-        decision = decided(market, MIDDAY, who, whole.secured(collateral))
-        assert decision.stock_ceiling == pytest.approx(4.0 * share)
-        gross = sum(abs(choice.target) for choice in decision.choices)
-        assert gross <= 4.0 * share + 1e-6
-        assert gross > 3.9 * share or share == 1.0
-
-
 @pytest.mark.parametrize(
     ("words", "size"),
     [
