@@ -16,23 +16,13 @@ from trade_stock_e2e import _positions
 ORIGINAL = "marketsimulator.backtest_kelly_chronos2"
 
 
-def bars_file(folder: Path, name: str, rows: int = 400, **replaced: object) -> Path:
-    stamps = pd.date_range("2024-01-01", periods=rows, freq="1h", tz="UTC")
-    close = 100 + 5 * pd.Series(range(rows)).mod(17)
-    data = pd.DataFrame(
-        {
-            "timestamp": stamps,
-            "open": close,
-            "high": close + 1,
-            "low": close - 1,
-            "close": close,
-            "volume": 1.0,
-        }
-    )
-    for column, value in replaced.items():
-        data[column] = value
+def bars_file(folder: Path, name: str) -> Path:
+    """A folder with 400 hours of a coin."""
+    stamps = pd.date_range("2024-01-01", periods=400, freq="1h", tz="UTC")
+    close = 100 + 5 * pd.Series(range(400)).mod(17)
+    prices = {"open": close, "high": close + 1, "low": close - 1, "close": close}
     folder.mkdir(exist_ok=True)
-    data.to_parquet(folder / name)
+    pd.DataFrame({"timestamp": stamps, **prices, "volume": 1.0}).to_parquet(folder / name)
     return folder
 
 

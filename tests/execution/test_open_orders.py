@@ -18,11 +18,19 @@ from foundation.compose import composed_config
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from sizing.limits import Limits
-from tests.execution.traders import Tilted, account_of, allowing, choice_of, trader_of
+from tests.execution.traders import (
+    Tilted,
+    account_of,
+    allowing,
+    choice_of,
+    decided,
+    known,
+    trader_of,
+)
 from trainingdata.bars import VOLUME, Bars
 from trainingdata.market import Market
 
-MIDDAY = np.datetime64("2024-02-21T16:30", "ns")
+MIDDAY = "2024-02-21T16:30"
 
 
 def waiting(symbol: str, qty: int, name: str = "test") -> Order:
@@ -37,9 +45,8 @@ def holder(position: float) -> Trader:
     return trader_of(Tilted(100.0, at_once=True), sizing)
 
 
-def after(decision: Decision | None, before: Account, symbol: str) -> Decimal:
+def after(decision: Decision, before: Account, symbol: str) -> Decimal:
     """What is held and open once the decision has been carried out."""
-    assert decision is not None
     left = [o for o in before.open_orders if o not in decision.cancels]
     quantity = before.positions.get(symbol, Decimal(0))
     return quantity + sum(o.signed_qty for o in (*left, *decision.orders) if o.symbol == symbol)
@@ -58,25 +65,23 @@ def after(decision: Decision | None, before: Account, symbol: str) -> Decimal:
 def test_a_new_order_takes_the_place_of_what_stands_in_its_way(
     market: Bars, held: int, left: int, position: float, replaces: bool
 ) -> None:
-    bars = market.until(MIDDAY)
+    bars = known(market, MIDDAY)
     plain = account_of(bars, SYA=held)
     before = account_of(bars, waiting("SYA", left), SYA=held)
-    decision = holder(position).decide(bars, before)
-    anew = holder(position).decide(bars, plain)
+    decision = decided(market, MIDDAY, holder(position), before)
+    anew = decided(market, MIDDAY, holder(position), plain)
     assert after(decision, before, "SYA") == after(anew, plain, "SYA")
-    assert decision is not None
     assert (decision.cancels == before.open_orders[:1]) == replaces
     sides = {o.side for o in decision.orders if o.symbol == "SYA"}
     assert replaces or sides == {before.open_orders[0].side}
     for name in ("manual", "test-mean", "tes"):
         by_others = account_of(bars, waiting("SYA", left, name), SYA=held)
-        decision = holder(position).decide(bars, by_others)
-        assert decision is not None
+        decision = decided(market, MIDDAY, holder(position), by_others)
         assert decision.cancels == (), "the order of somebody else"
 
 
 def test_only_reductions_of_its_own_in_what_decides_now_are_decided_anew(market: Bars) -> None:
-    bars = market.until(MIDDAY)
+    bars = known(market, MIDDAY)
     mine = waiting("SYA", -50), waiting("SYB", 30)
     sizes = {"SYA": 50, "SYB": -30, "SYC": -20, "SYXUSD": -5}
     others = (waiting("SYA", -50, "manual"), *(waiting(s, size) for s, size in sizes.items()))
@@ -107,10 +112,8 @@ def test_only_reductions_of_its_own_in_what_decides_now_are_decided_anew(market:
 def test_a_waiting_part_of_a_share_is_replaced_by_an_opposite_order_or_where_it_reduces(
     market: Bars, held: str, left: str, change: str, replaced: bool
 ) -> None:
-    bars = market.until(MIDDAY)
-    decision = holder(0.1).decide(bars, account_of(bars))
-    assert decision is not None
-    choice = choice_of(decision, "SYA")
+    bars = known(market, MIDDAY)
+    choice = choice_of(decided(market, MIDDAY, holder(0.1)), "SYA")
     order = replace(waiting("SYA", 1 if Decimal(left) > 0 else -1), qty=abs(Decimal(left)))
     before = replace(account_of(bars, order), positions={"SYA": Decimal(held)})
     found = replaced_orders("test", before, [choice._replace(qty=Decimal(change))])
@@ -122,14 +125,13 @@ def test_beside_a_small_reduction_that_waits_the_rest_of_a_ceiling_is_free(marke
     """3.2 times equity is held, 0.2 of it are to be sold: another symbol may take what is left
     of four, and not less.
     """
-    bars = market.until(MIDDAY)
+    bars = known(market, MIDDAY)
     price = account_of(bars).prices["SYA"]
     held = int(3.2 * 100_000 / price)
     before = account_of(bars, waiting("SYA", -int(20_000 / price)), SYA=held)
     who = replace(holder(2.0), limits=Limits(symbol_cap=2.0))
     others = (symbol for symbol in bars.symbols if symbol != "SYB")
-    decision = who.decide(allowing(bars, *others, tradable=False), before)
-    assert decision is not None
+    decision = decided(allowing(bars, *others, tradable=False), MIDDAY, who, before)
     (choice,) = decision.choices
     assert choice.target == pytest.approx(4.0 - held * price / before.equity, abs=1e-6)
 
