@@ -261,6 +261,8 @@ def test_the_loss_of_everything_halts_until_a_person_has_seen_it_and_then_begins
         assert changes.ended == ()
         if Decimal(equity) <= 0:
             assert account.points[-1].drawdown == 1
+        elif not account.standing:
+            assert account.points[-1].drawdown < 1
 
 
 @pytest.mark.parametrize("minutes", [0, 5])
