@@ -2,106 +2,101 @@
 
 from __future__ import annotations
 
+import fcntl
+import itertools
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
-from foundation.files import UNFINISHED
-from tests.commands import Started, run_command
+from foundation.errors import InputError
+from foundation.files import check_output, refuse_mixture, release_outputs, write_whole
+from tests.e2e.refused import answer_of, refusal_of
 
+BACKTEST = "marketsimulator.backtest"
 RUN = (
-    *("-m", "marketsimulator.backtest", "symbols=[SYA,SYB]", "start=2024-02-20"),
-    *("end=2024-02-21", "forecaster=ewma", "forecaster.calibrated=false", "trials=null"),
+    *("symbols=[SYA,SYB]", "start=2024-02-20", "end=2024-02-21"),
+    *("forecaster=ewma", "forecaster.calibrated=false", "trials=null"),
 )
 READERS = (
-    ("-m", "marketsimulator.compare", "one", "other"),
-    ("-m", "execution.explain", "one", "--symbol", "SYA"),
-    ("-m", "marketsimulator.stress", "one", "output=stressed"),
+    ("marketsimulator.compare", "one", "other"),
+    ("execution.explain", "one", "--symbol", "SYA"),
+    ("marketsimulator.stress", "one", "output=stressed"),
 )
-# A backtest that stops before its first file is written until somebody opens the pipe.
-WAITS = """
-import pathlib, sys
-from foundation import command
-write_whole = command.write_whole
-def late(writers, output, name="output"):
-    print("about to write", flush=True)
-    pathlib.Path("go").read_text()
-    write_whole(writers, output, name)
-command.write_whole = late
-from foundation.command import start
-start("marketsimulator.backtest")
-"""
-# A backtest that is killed once so many of its files have their names.
-KILLED = """
-import os, pathlib, signal, sys
-left = int(sys.argv.pop(1))
-replace = pathlib.Path.replace
-def counted(path, target):
-    global left
-    if pathlib.Path(target).parent.name == "one":
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        left -= 1
-    return replace(path, target)
-pathlib.Path.replace = counted
-from foundation.command import start
-start("marketsimulator.backtest")
-"""
+Writers = Mapping[str, Callable[[Path], object]]
 
 
-def digest(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+def locked(folder: Path) -> int:
+    """A folder that is held as another process holds it."""
+    handle = os.open(folder, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return handle
 
 
-def refusal(words: tuple[str, ...], cwd: Path) -> str:
-    done = run_command(words, cwd=cwd)
-    assert done.returncode == 2, done.stdout
-    assert done.stderr.count("\n") == 1, done.stderr
-    return done.stderr
-
-
-@pytest.mark.slow
-def test_the_second_run_on_one_output_is_refused_before_it_works(tmp_path: Path) -> None:
-    (tmp_path / "waits.py").write_text(WAITS)
-    os.mkfifo(tmp_path / "go")
-    first = Started([str(tmp_path / "waits.py"), *RUN[2:], "output=out"], cwd=tmp_path)
-    try:
-        first.wait_for_output(120.0)
-        while "about to write" not in first.output:
-            assert first.running, first.errors
-            os.sched_yield()
-        assert "out is written by another run" in refusal((*RUN, "output=out"), tmp_path)
-        assert list((tmp_path / "out").iterdir()) == []
-        other = run_command((*RUN, "output=other"), cwd=tmp_path)
-        assert other.returncode == 0, other.stderr
-        (tmp_path / "go").write_text("")
-        assert first.wait().returncode == 0
-    finally:
-        first.kill()
-    assert "summary.json" in digest(tmp_path / "out")
-    again = run_command((*RUN, "output=out"), cwd=tmp_path)
-    assert again.returncode == 0, again.stderr
-
-
-@pytest.mark.slow
-def test_a_folder_in_which_a_run_was_killed_is_refused_by_who_reads_it_and_made_whole_again(
-    tmp_path: Path,
+def test_the_second_run_on_one_output_is_refused_before_it_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("one", "other"):
-        done = run_command((*RUN, f"output={name}"), cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-    files = len(digest(tmp_path / "one"))
-    (tmp_path / "killed.py").write_text(KILLED)
-    for named in (0, 1, files // 2, files - 1):
-        words = (str(tmp_path / "killed.py"), str(named), *RUN[2:], "capital=5000", "output=one")
-        assert run_command(words, cwd=tmp_path).returncode < 0
-        assert (tmp_path / "one" / UNFINISHED).exists()
-        for reader in READERS if named == 1 else READERS[:1]:
-            assert "one is unfinished: a run puts its files in place" in refusal(
-                reader, tmp_path
-            ), reader
-    done = run_command((*RUN, "output=one"), cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert len(digest(tmp_path / "one")) == files, "nothing of those that were killed is left"
-    assert run_command(READERS[1], cwd=tmp_path).returncode == 0
+    written = []
+
+    def held(writers: Writers, output: Path, name: str = "output") -> None:
+        with pytest.raises(BlockingIOError):
+            locked(output)
+        written.append(output)
+        write_whole(writers, output, name)
+
+    monkeypatch.setattr("foundation.command.write_whole", held)
+    code, _, said = answer_of(BACKTEST, *RUN, "output=out", cwd=tmp_path)
+    assert (code, len(written)) == (0, 1), said
+    release_outputs()
+    (tmp_path / "other").mkdir()
+    for folder in ("out", "other"):
+        other = locked(tmp_path / folder)
+        line = refusal_of(BACKTEST, *RUN, f"output={folder}", cwd=tmp_path)
+        assert f"{folder} is written by another run" in line
+        os.close(other)
+    assert list((tmp_path / "other").iterdir()) == []
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def dying(after: int) -> Callable[[Path, Path], Path]:
+    """A `Path.replace` in which the process ends after so many."""
+    calls, replace = itertools.count(), Path.replace
+
+    def counted(path: Path, target: Path) -> Path:
+        if next(calls) == after:
+            raise Killed
+        return replace(path, target)
+
+    return counted
+
+
+def test_a_folder_in_which_a_run_was_killed_is_refused_by_who_reads_it_and_made_whole_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    one, other = Path("one"), Path("other")
+    names = ("a.csv", "b.csv", "c.csv", "summary.json")
+
+    def written(folder: Path, content: str = "{}") -> None:
+        write_whole({name: lambda path: path.write_text(content) for name in names}, folder)
+
+    written(one)
+    written(other)
+    for named in range(len(names)):
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", dying(named))
+            patch.setattr(Path, "unlink", lambda *_, **__: None)
+            with pytest.raises(Killed):
+                written(one, "{ }")
+        with pytest.raises(InputError, match="one is unfinished"):
+            refuse_mixture(one, "runs")
+        check_output(one, "summary.json")
+    for reader in READERS:
+        assert "one is unfinished: a run puts its files in place" in refusal_of(*reader), reader
+    written(one)
+    refuse_mixture(one, "runs")
+    assert sorted(path.name for path in one.iterdir()) == sorted(names), "nothing is left"

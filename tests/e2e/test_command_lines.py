@@ -7,30 +7,22 @@ import pandas as pd
 import pytest
 
 from foundation.compose import composed_config
+from foundation.errors import InputError
 from marketsimulator.original_flags import overrides_of
 from marketsimulator.results.verdict import verdict
 from tests.e2e.refused import answer_of, refusal_of
+from trade_stock_e2e import _positions
 
 ORIGINAL = "marketsimulator.backtest_kelly_chronos2"
 
 
-def bars_file(folder: Path, name: str, rows: int = 400, **replaced: object) -> Path:
-    stamps = pd.date_range("2024-01-01", periods=rows, freq="1h", tz="UTC")
-    close = 100 + 5 * pd.Series(range(rows)).mod(17)
-    data = pd.DataFrame(
-        {
-            "timestamp": stamps,
-            "open": close,
-            "high": close + 1,
-            "low": close - 1,
-            "close": close,
-            "volume": 1.0,
-        }
-    )
-    for column, value in replaced.items():
-        data[column] = value
+def bars_file(folder: Path, name: str) -> Path:
+    """A folder with 400 hours of a coin."""
+    stamps = pd.date_range("2024-01-01", periods=400, freq="1h", tz="UTC")
+    close = 100 + 5 * pd.Series(range(400)).mod(17)
+    prices = {"open": close, "high": close + 1, "low": close - 1, "close": close}
     folder.mkdir(exist_ok=True)
-    data.to_parquet(folder / name)
+    pd.DataFrame({"timestamp": stamps, **prices, "volume": 1.0}).to_parquet(folder / name)
     return folder
 
 
@@ -50,39 +42,32 @@ def test_the_original_flags_run_on_files_and_write_into_the_output(tmp_path: Pat
     assert {path.name for path in tmp_path.iterdir()} == {"coins", "out", "logs"}
 
 
+BACKTEST = "marketsimulator.backtest"
+
+
 @pytest.mark.parametrize(
-    ("words", "named"),
+    ("module", "words", "named"),
     [
-        (["--symbols", "NVDA"], "NVDA"),
-        (["--days", "many"], "--days"),
-        (["--frobnicate"], "--frobnicate"),
-        (["limits.symbol_cap=-1"], "limits.symbol_cap: -1"),
-        (["forecaster.model=/no/where"], "/no/where"),
-        (["a b=="], "a b=="),
+        (ORIGINAL, ["--symbols", "NVDA"], "NVDA"),
+        (ORIGINAL, ["--days", "many"], "--days"),
+        (ORIGINAL, ["--frobnicate"], "--frobnicate"),
+        (ORIGINAL, ["limits.symbol_cap=-1"], "limits.symbol_cap: -1"),
+        (ORIGINAL, ["forecaster.model=/no/where"], "/no/where"),
+        (ORIGINAL, ["a b=="], "a b=="),
+        (BACKTEST, ["limits.cap=1"], "limits.cap"),
+        (BACKTEST, ["-m", "capital=1,2", "bad.key=1"], "bad"),
+        (BACKTEST, ["--config-name", "nope"], "nope"),
+        (BACKTEST, ["-m", "capital=1,2", "output=out"], "output"),
+        (BACKTEST, ["--cfg"], "--cfg"),
+        (BACKTEST, ["capital=5", "--multirun", "trials=null"], "trials"),
     ],
 )
 def test_wrong_input_is_one_line_exit_code_2_and_nothing_written(
-    tmp_path: Path, words: list[str], named: str
+    tmp_path: Path, module: str, words: list[str], named: str
 ) -> None:
-    assert named in refusal_of(ORIGINAL, *words, cwd=tmp_path)
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["limits.cap=1"],
-        ["-m", "capital=1,2", "bad.key=1"],
-        ["--cfg", "job", "bad.key=1"],
-        ["--config-name", "nope"],
-        ["-m", "capital=1,2", "output=out"],
-        ["--cfg"],
-        ["capital=5", "--multirun", "trials=null"],
-    ],
-)
-def test_the_hydra_entry_says_wrong_input_the_same_way(tmp_path: Path, words: list[str]) -> None:
-    line = refusal_of("marketsimulator.backtest", *words, cwd=tmp_path)
+    line = refusal_of(module, *words, cwd=tmp_path)
     assert line.startswith("error: ")
+    assert named in line
     assert list(tmp_path.iterdir()) == []
 
 
@@ -96,15 +81,22 @@ def test_flags_become_overrides_literally() -> None:
     assert config.output == "o"
 
 
+DRY = ("symbols=[SYA,SYB]", "forecaster=ewma", "forecaster.calibrated=false")
+
+
 def test_a_dry_decision_prints_the_orders_and_why_and_only_dry_runs(tmp_path: Path) -> None:
-    words = ("end=2024-06-27T18:30Z", "symbols=[SYA,SYB]", "+positions.SYA=5000")
-    plain = ("forecaster=ewma", "forecaster.calibrated=false")
-    code, printed, said = answer_of("trade_stock_e2e", *words, *plain, cwd=tmp_path)
+    words = (*DRY, "data.start=2024-05-01", "end=2024-06-27T18:30Z", "+positions.SYA=5000")
+    code, printed, said = answer_of("trade_stock_e2e", *words, cwd=tmp_path)
     assert code == 0, said
     assert "sell" in printed
     assert "premium" in printed
-    for word in ("SYA=some", "SYXUSD=-1", "SYA=nan", "SYB=3"):
-        told = ("symbols=[SYA]", f"+positions.{word}", *plain)
-        line = refusal_of("trade_stock_e2e", *told, cwd=tmp_path)
-        assert f"positions.{word.split('=')[0]}" in line
+    line = refusal_of("trade_stock_e2e", *DRY, "+positions.SYC=3", cwd=tmp_path)
+    assert "positions.SYC: there are no bars of it" in line
     assert {path.name for path in tmp_path.iterdir()} <= {"logs"}, "what is compiled is logged"
+
+
+@pytest.mark.parametrize("word", ["SYA=some", "SYXUSD=-1", "SYA=nan"])
+def test_a_quantity_that_cannot_be_held_is_named(word: str) -> None:
+    config = composed_config("live", [f"+positions.{word}"])
+    with pytest.raises(InputError, match=f"positions.{word.partition('=')[0]}: "):
+        _positions(config)

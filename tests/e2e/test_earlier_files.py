@@ -22,6 +22,7 @@ from foundation.database import Database
 from option_spreads.selling.state import read_state
 from tests.e2e.practice import ROOT
 from tests.e2e.refused import answer_of
+from tests.execution.test_journal import restored
 
 FIXTURES = ROOT / "tests" / "fixtures"
 ACCOUNT = "5b173ee0-0000-4000-8000-000000000000"
@@ -33,16 +34,11 @@ SAME_MARKET = (
 )
 
 
-def restored(text: Path, folder: Path) -> Path:
-    """The journal that a text says, in a folder of its own."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with closing(sqlite3.connect(folder / JOURNAL)) as database:
-        database.executescript(text.read_text())
-    return folder / JOURNAL
-
-
 def journal(account: str, folder: Path) -> Path:
-    return restored(FIXTURES / "live" / account / "journal.sql", folder / "data" / "live" / account)
+    """An account's journal where a loop in this folder has it."""
+    place = folder / "data" / "live" / account
+    place.mkdir(parents=True)
+    return restored(FIXTURES / "live" / account / "journal.sql", place / JOURNAL)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +75,7 @@ def test_what_was_written_in_a_venues_words_is_posted_in_the_same_words(
     text: Path, tmp_path: Path
 ) -> None:
     """An order is turned into the venue's JSON in one place, to the letter of what it was."""
-    path = restored(text, tmp_path)
+    path = restored(text, tmp_path / JOURNAL)
     with closing(sqlite3.connect(path)) as earlier:
         before = dict(earlier.execute("SELECT client_order_id, request FROM intents"))
     with closing(Database(path)) as database:
@@ -94,7 +90,7 @@ def test_what_was_written_in_a_venues_words_is_posted_in_the_same_words(
 
 def test_the_decisions_of_an_earlier_replay_are_made_again(tmp_path: Path) -> None:
     """One of its orders was cancelled before it had filled, which the simulation does not do."""
-    path = restored(FIXTURES / "runs" / "replay" / "journal.sql", tmp_path / "live")
+    path = restored(FIXTURES / "runs" / "replay" / "journal.sql", tmp_path / JOURNAL)
     words = (*SAME_MARKET, f"journal={path}", "output=drift.json")
     code, printed, said = answer_of("marketsimulator.drift", *words, cwd=tmp_path)
     assert code == 1, said

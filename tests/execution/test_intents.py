@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.alpaca.placed_order import PlacedOrder
 from execution.journal.events import EventLog
 from execution.journal.order_store import ENDED, OrderIntent, OrderStore, Progress, State
 from execution.orders import Order
 from foundation.database import Database, DatabaseFailed
 from foundation.errors import InputError
+from tests.execution.scripted_venue import placed, taken
 
 NOW = np.datetime64("2024-03-05T17:30", "ns")
 EXPIRES = NOW + np.timedelta64(300, "s")
@@ -128,35 +128,30 @@ def test_a_change_that_cannot_be_written_is_not_half_written() -> None:
 FILLED = {"filled_qty": "4", "filled_avg_price": "2.5"}
 
 
-def order(name: str, status: str, **more: Any) -> dict[str, Any]:
-    return {"id": f"id-{name}", "client_order_id": name, "status": status, **more}
-
-
 @pytest.mark.parametrize(
-    ("answer", "progress"),
+    ("state", "more", "progress"),
     [
-        (order("a", "accepted"), Progress("working", "id-a")),
-        (order("a", "done_for_day", time_in_force="gtc"), Progress("working", "id-a")),
-        *(
-            (order("a", "done_for_day", **force), Progress("expired", "id-a"))
-            for force in ({}, {"time_in_force": "day"})
-        ),
-        (order("a", "rejected"), Progress("rejected", "id-a")),
-        (order("a", "filled", **FILLED), Progress("filled", "id-a", Decimal(4), Decimal("2.5"))),
+        ("accepted", {}, Progress("working", "id-a")),
+        ("done_for_day", {"time_in_force": "gtc"}, Progress("working", "id-a")),
+        ("done_for_day", {}, Progress("expired", "id-a")),
+        ("done_for_day", {"time_in_force": "day"}, Progress("expired", "id-a")),
+        ("rejected", {}, Progress("rejected", "id-a")),
+        ("filled", FILLED, Progress("filled", "id-a", Decimal(4), Decimal("2.5"))),
         *(
             (
-                order("a", "filled", order_class="mleg", filled_qty="4", filled_avg_price=net),
+                "filled",
+                {"order_class": "mleg", "filled_qty": "4", "filled_avg_price": net},
                 Progress("filled", "id-a", Decimal(4)),
             )
             for net in ("-0.85", "0", "0.4")
         ),
         *(
-            (order("a", "filled", **said), Progress("working", "id-a"))
+            ("filled", said, Progress("working", "id-a"))
             for said in ({}, {**FILLED, "filled_avg_price": "-2.5"}, {"filled_qty": "many"})
         ),
     ],
 )
 def test_what_an_answer_says_of_an_order_is_what_the_book_says(
-    answer: Any, progress: Progress
+    state: str, more: dict[str, str], progress: Progress
 ) -> None:
-    assert PlacedOrder(answer).progress == progress
+    assert placed(taken("a", state, **more)).progress == progress

@@ -21,11 +21,13 @@ from execution.journal.cycles import NextCycleBook
 from execution.journal.decisions import Journal
 from execution.journal.events import EventLog, NoticeBook
 from execution.journal.halts import Halts
-from execution.journal.marks import MarkBook
+from execution.journal.marks import EquitySnapshot, MarkBook
 from execution.journal.migrations import VERSION, as_it_is_today
 from execution.journal.order_store import OrderIntent, OrderStore
 from execution.journal_record import JournalRecord
+from execution.live.guards import GuardSettings
 from execution.live.holdings import HoldingsBook
+from execution.live.losses import write_mark
 from execution.orders import Account, Order
 from foundation.database import Damaged, Database
 from foundation.errors import InputError
@@ -252,6 +254,12 @@ def test_bytes_that_change_on_the_disk_are_noticed_or_change_no_row(tmp_path: Pa
             book.begin(OrderIntent(order, NOW))
         halts = Halts(database, EventLog(database))
         halts.raise_halt("cash", "12.50 USD are missing", NOW, cause="12.50")
+        decision = Decision(SOON, NOW, 100_000.0, 2.0, (), (), rows=("banks",))
+        Journal(database, EventLog(database), book, "trade").write(
+            decision, Account(100_000.0, {}, {}, SOON)
+        )
+        mark = EquitySnapshot(NOW, 100_000.0, 100_000.0, 0.0, 0.0, 4.0, 0.0, {"NVDA": 0.5})
+        write_mark(MarkBook(database), halts, mark, GuardSettings())
     before, bytes_before = content(path), path.read_bytes()
     written = [at for at, byte in enumerate(bytes_before) if byte and at >= 100]
     draw = random.Random(51)

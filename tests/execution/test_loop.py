@@ -8,6 +8,8 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,6 +76,7 @@ def test_whoever_waits_is_woken_and_whoever_waits_again_comes_back_at_once() -> 
 
 START = np.datetime64("2024-03-05T15:00", "ns")
 MINUTE = np.timedelta64(1, "m")
+LONGEST = np.timedelta64(5, "s")  # between two signs of life
 
 
 class Clock:
@@ -91,35 +94,25 @@ class Clock:
         return bool(self.stop)
 
 
+@dataclass
 class Every:
     """A job that is due every so many minutes, so many times; what it does is told."""
 
-    def __init__(
-        self, name: str, minutes: int, times: int, clock: Clock, act: Callable[[int], None]
-    ) -> None:
-        self._name = name
-        self._step = minutes * MINUTE
-        self._times = times
-        self._clock = clock
-        self._act = act
-        self.stepped: list[np.datetime64] = []
-        self._next = START
-
-    @property
-    def name(self) -> str:
-        return self._name
+    name: str
+    minutes: int
+    times: int
+    clock: Clock
+    act: Callable[[int], None] = lambda number: None
+    begin: np.datetime64 = START
+    stepped: list[np.datetime64] = field(default_factory=list)
 
     def due(self, now: np.datetime64) -> np.datetime64 | None:
-        return self._next if len(self.stepped) < self._times else None
+        count = len(self.stepped)
+        return self.begin + count * self.minutes * MINUTE if count < self.times else None
 
     def step(self) -> None:
-        self.stepped.append(self._clock.now)
-        self._next = self._next + self._step
-        self._act(len(self.stepped))
-
-
-def nothing(_: int) -> None:
-    pass
+        self.stepped.append(self.clock.now)
+        self.act(len(self.stepped))
 
 
 @pytest.fixture
@@ -137,42 +130,41 @@ def clock(stop: Stop, monkeypatch: pytest.MonkeyPatch) -> Clock:
 Told = list[tuple[str, np.datetime64 | None]]
 
 
-def run(jobs: list[Every], clock: Clock, stop: Stop, halt_after: int = 3) -> Told:
-    told: Told = []
-    notices = Notices(None, None)
-    Loop(jobs, clock, stop, notices, lambda *words: told.append(words), halt_after).run()
-    return told
+def run(
+    *jobs: Every, stop: Stop, see: Callable[..., None] = lambda *_: None, **more: Callable[..., Any]
+) -> None:
+    Loop(jobs, jobs[0].clock, stop, Notices(None, None), see, 3, **more).run()
 
 
-def test_jobs_take_turns_by_the_instants_at_which_they_are_due(clock: Clock, stop: Stop) -> None:
-    hourly, often = Every("a", 60, 3, clock, nothing), Every("b", 20, 7, clock, nothing)
-    told = run([hourly, often], clock, stop)
-    for job, minutes in ((hourly, 60), (often, 20)):
-        late = [at - START - k * minutes * MINUTE for k, at in enumerate(job.stepped)]
-        assert all(np.timedelta64(0) <= each < np.timedelta64(1, "s") for each in late)
-    assert ("a", START + 60 * MINUTE) in told
-    assert ("a", None) in told
-
-
-def test_while_it_waits_it_shows_every_few_seconds_that_it_is_alive(
+def test_jobs_take_turns_by_the_instants_at_which_they_are_due_and_the_loop_shows_it_is_alive(
     clock: Clock, stop: Stop
 ) -> None:
-    at: list[np.datetime64] = []
-    job = Every("a", 60, 2, clock, nothing)
-    Loop([job], clock, stop, Notices(None, None), lambda *_: at.append(clock.now), 3).run()
-    assert max(np.diff(np.array(at))) <= np.timedelta64(5, "s")
+    hourly, often = Every("a", 60, 3, clock), Every("b", 20, 7, clock)
+    told: Told = []
+    alive: list[np.datetime64] = []
+
+    def see(*words: Any) -> None:
+        told.append(words)
+        alive.append(clock.now)
+
+    run(hourly, often, stop=stop, see=see)
+    for job in (hourly, often):
+        late = [at - START - k * job.minutes * MINUTE for k, at in enumerate(job.stepped)]
+        assert all(np.timedelta64(0) <= each < np.timedelta64(1, "s") for each in late)
+    assert {("a", START + 60 * MINUTE), ("a", None)} <= {*told}
+    assert max(np.diff(np.array(alive))) <= LONGEST
 
 
 def test_what_it_steps_next_is_told_before_it_waits_and_before_it_steps_at_once(
     clock: Clock, stop: Stop
 ) -> None:
     told: list[tuple[str, np.datetime64, np.datetime64, int]] = []
-    job = Every("a", 60, 3, clock, nothing)
+    job = Every("a", 60, 3, clock)
 
     def expect(name: str, due: np.datetime64, now: np.datetime64) -> None:
         told.append((name, due, now, len(job.stepped)))
 
-    Loop([job], clock, stop, Notices(None, None), lambda *_: None, 3, expect=expect).run()
+    run(job, stop=stop, expect=expect)
     assert [(name, due, made) for name, due, _, made in told] == [
         ("a", START + hours * 60 * MINUTE, hours) for hours in range(3)
     ]
@@ -199,9 +191,9 @@ def test_a_step_that_fails_is_over_and_so_many_in_a_row_end_the_loop(
         if number != 3:
             raise error
 
-    job, other = Every("a", 60, times, clock, fail), Every("b", 60, 9, clock, nothing)
+    job, other = Every("a", 60, times, clock, fail), Every("b", 60, 9, clock)
     with pytest.raises(type(error), match=str(error)):
-        run([job, other], clock, stop)
+        run(job, other, stop=stop)
     assert len(job.stepped) == steps
     over = 4 if steps == 6 else 0  # all but the last
     assert capsys.readouterr().err == over * "the cycle is over, the next one comes: no answer\n"
@@ -212,11 +204,10 @@ def test_it_stops_after_the_step_in_which_it_was_told_and_while_it_waits(
     clock: Clock, stop: Stop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = Every("a", 60, 9, clock, lambda number: stop.tell("told") if number == 2 else None)
-    run([job], clock, stop)
+    run(job, stop=stop)
     assert len(job.stepped) == 2
     assert stop.why == "told"
-    late = Every("b", 60, 9, clock, nothing)
-    late._next = clock.now + 600 * MINUTE
+    late = Every("b", 60, 9, clock, begin=clock.now + 600 * MINUTE)
     for told_before in (True, False):
         waiting, begin = Stop(), clock.now
 
@@ -227,9 +218,9 @@ def test_it_stops_after_the_step_in_which_it_was_told_and_while_it_waits(
         monkeypatch.setattr(waiting, "wait", wait)
         if told_before:
             waiting.tell("before")
-        run([late], clock, waiting)
+        run(late, stop=waiting)
         assert not late.stepped
-        assert clock.now - begin <= np.timedelta64(5, "s")
+        assert clock.now - begin <= LONGEST
 
 
 def test_a_signal_stops_and_a_second_one_ends(stop: Stop) -> None:
@@ -245,12 +236,11 @@ def test_a_signal_stops_and_a_second_one_ends(stop: Stop) -> None:
 
 @pytest.mark.parametrize("speed", [1.0, 60.0, 3600.0])
 def test_a_clock_that_runs_fast_is_not_waited_past(
-    stop: Stop, monkeypatch: pytest.MonkeyPatch, speed: float
+    clock: Clock, stop: Stop, monkeypatch: pytest.MonkeyPatch, speed: float
 ) -> None:
-    clock = Clock(stop)
     monkeypatch.setattr(stop, "wait", lambda seconds: clock.wait(seconds * speed))
-    job = Every("a", 60, 5, clock, nothing)
-    run([job], clock, stop)
+    job = Every("a", 60, 5, clock)
+    run(job, stop=stop)
     late = [at - START - k * 60 * MINUTE for k, at in enumerate(job.stepped)]
     assert max(late) <= np.timedelta64(round(0.06 * speed * 1000), "ms")
 
@@ -259,42 +249,36 @@ def test_of_jobs_that_are_due_at_once_none_keeps_another_waiting(clock: Clock, s
     """As on a practice server whose clock stands."""
     turns: list[str] = []
     jobs = [Every(name, 0, 3, clock, lambda _, name=name: turns.append(name)) for name in "ab"]
-    Loop(jobs, clock, stop, Notices(None, None), lambda *_: None, 3).run()
+    run(*jobs, stop=stop)
     assert turns == ["a", "b"] * 3
 
 
 def test_nothing_is_stepped_while_the_venue_does_not_answer_and_what_is_due_comes_then(
     clock: Clock, stop: Stop, caplog: pytest.LogCaptureFixture
 ) -> None:
-    job = Every("a", 60, 2, clock, nothing)
+    job = Every("a", 60, 2, clock)
     away = START + 60 * MINUTE, START + 75 * MINUTE
     alive: list[np.datetime64] = []
 
     def answers() -> bool:
         return not away[0] - MINUTE <= clock.now < away[1]
 
-    def see(*_: object) -> None:
-        alive.append(clock.now)
-
-    notices = Notices(None, None)
-    Loop([job], clock, stop, notices, see, 1, answers).run()
+    run(job, stop=stop, see=lambda *_: alive.append(clock.now), answers=answers)
     first, second = job.stepped
     assert caplog.text.count("ALERT waiting a: a is due, and the venue does not answer") == 1
-    assert not notices._raised
     assert first == START
-    assert away[1] <= second <= away[1] + np.timedelta64(5, "s")
-    assert max(np.diff(np.array(alive))) <= np.timedelta64(5, "s")
+    assert away[1] <= second <= away[1] + LONGEST
+    assert max(np.diff(np.array(alive))) <= LONGEST
 
 
 def test_a_loop_that_waits_for_the_venue_is_stopped(clock: Clock, stop: Stop) -> None:
-    job = Every("a", 60, 2, clock, nothing)
-    waited: list[object] = []
+    job = Every("a", 60, 2, clock)
+    waits = itertools.count(1)
 
-    def see(*words: object) -> None:
-        waited.append(words)
-        if len(waited) == 20:
+    def see(*_: object) -> None:
+        if next(waits) == 20:
             stop.tell("SIGTERM")
 
-    Loop([job], clock, stop, Notices(None, None), see, 1, lambda: False).run()
+    run(job, stop=stop, see=see, answers=lambda: False)
     assert job.stepped == []
-    assert len(waited) == 20
+    assert next(waits) == 21

@@ -228,41 +228,41 @@ def test_a_clock_that_goes_back_ends_no_daily_loss() -> None:
     assert account.marked(Mark(before, 100.0)) == HaltChanges()
 
 
-@pytest.mark.parametrize("equity", [0, -250])
-def test_an_account_that_is_worth_nothing_halts_at_once(equity: float) -> None:
-    account = Account(replace(SETTINGS, daily_loss=1.0, drawdown=1.0))
-    assert account.worth(1000).raised == {}
-    assert set(account.worth(equity).raised) == {"daily_loss", "drawdown"}
-    first = Account()
-    assert set(first.worth(equity).raised) == {"daily_loss", "drawdown"}
-    assert first.points[-1].drawdown == first.points[-1].daily_loss == 1
-
-
 @pytest.mark.parametrize("unit", [Decimal(1), Decimal("0.001")])
-def test_a_deposit_that_comes_with_the_loss_of_everything_hides_nothing(unit: Decimal) -> None:
-    account = Account()
-    account.worth(1000 * unit)
-    assert set(account.worth(500 * unit, flows=800 * unit).raised) == {"daily_loss", "drawdown"}
-    account.clear("drawdown")
-    account.clear("daily_loss")
-    # The 500 that are left are the beginning of what comes.
-    assert account.worth(460 * unit) == HaltChanges()
-    assert account.worth(450 * unit).raised.keys() == {"daily_loss"}
-    assert account.worth(350 * unit).raised.keys() == {"drawdown"}
-
-
-@pytest.mark.parametrize("left", [0, -50])
-def test_what_is_paid_in_after_a_person_has_cleared_the_loss_of_everything_is_a_beginning(
-    left: int,
+@pytest.mark.parametrize(
+    ("daily_loss", "drawdown", "steps"),
+    [
+        (1.0, 1.0, "1000; 0 both"),
+        (1.0, 1.0, "1000; -250 both"),
+        (1.0, 1.0, "-250 both"),
+        # A deposit comes with it; the 500 that are left are the beginning of what comes.
+        (0.1, 0.3, "1000; 500 +800 both; clear; 460; 450 daily_loss; 350 drawdown"),
+        (0.1, 0.3, "1000; 0 both; clear; 10000 +10000; 6000 both"),
+        (0.1, 0.3, "1000; -50 both; clear; 9950 +10000; 6000 both"),
+        (0.1, 0.3, "1000; -50 both; 9950 +10000; 12000; 13000"),
+        # Once a person has seen less, and then just that.
+        (0.8, 0.8, "100; 10 both; clear; 5; 0 both; clear; 0; -10"),
+    ],
+)
+def test_the_loss_of_everything_halts_until_a_person_has_seen_it_and_then_begins_anew(
+    unit: Decimal, daily_loss: float, drawdown: float, steps: str
 ) -> None:
-    account = Account()
-    account.worth(1000)
-    account.worth(left)
-    account.clear("drawdown")
-    account.clear("daily_loss")
-    assert account.worth(10_000 + left, flows=10_000) == HaltChanges()
-    assert account.points[-1].drawdown == 0
-    assert account.worth(6000).raised.keys() == {"daily_loss", "drawdown"}
+    """Of each step: the equity, what was paid in, and what it raises; nothing ends by itself."""
+    account = Account(replace(SETTINGS, daily_loss=daily_loss, drawdown=drawdown))
+    for step in steps.replace("both", "daily_loss drawdown").split("; "):
+        if step == "clear":
+            account.clear("drawdown")
+            account.clear("daily_loss")
+            continue
+        equity, *words = step.split()
+        flows = sum(Decimal(word) for word in words if word[0] == "+")
+        changes = account.worth(Decimal(equity) * unit, flows * unit)
+        assert {*changes.raised} == {word for word in words if word[0] != "+"}, step
+        assert changes.ended == ()
+        if Decimal(equity) <= 0:
+            assert account.points[-1].drawdown == 1
+        elif not account.standing:
+            assert account.points[-1].drawdown < 1
 
 
 @pytest.mark.parametrize("minutes", [0, 5])
@@ -280,20 +280,6 @@ def test_a_loss_that_a_person_let_go_on_halts_again_once_it_has_grown_by_a_quart
     for loss in (seen, seen - 0.01, seen + 0.24 * limit, seen):
         assert account.worth(round(10_000 * (1 - loss), 2)) == HaltChanges()
     assert set(account.worth(round(10_000 * (1 - seen - limit / 4), 2)).raised) == {kind}
-
-
-def test_everything_lost_halts_whatever_a_person_saw_before_it() -> None:
-    account = Account(replace(SETTINGS, daily_loss=0.8, drawdown=0.8))
-    account.worth(100)
-    account.worth(10)
-    account.clear("daily_loss")
-    account.clear("drawdown")
-    assert account.worth(5) == HaltChanges()
-    assert set(account.worth(0).raised) == {"daily_loss", "drawdown"}
-    account.clear("daily_loss")
-    account.clear("drawdown")
-    assert account.worth(0) == HaltChanges(), "a person has seen just that"
-    assert account.worth(-10) == HaltChanges()
 
 
 @pytest.mark.parametrize("kind", ["daily_loss", "drawdown"])
@@ -319,14 +305,11 @@ def test_what_was_let_go_on_is_in_the_journal_over_a_restart() -> None:
     assert (point.index, point.peak, point.day) == (61, 100, 68)
 
 
-def test_a_deposit_hides_no_loss_of_everything() -> None:
+def test_on_the_day_after_the_loss_of_everything_its_drawdown_waits_for_a_person() -> None:
     account = Account()
-    account.worth(1000)
-    account.worth(-50)
-    for equity, flows in ((9950, 10_000), (12_000, 0), (13_000, 0)):
-        assert account.worth(equity, flows) == HaltChanges()
-        assert account.standing == {"daily_loss", "drawdown"}
-    # On the next day the loss of the day is a new one. The drawdown waits for a person.
+    for equity, flows in ((1000, 0), (-50, 0), (13_000, 13_050)):
+        account.worth(equity, flows)
+    assert account.standing == {"daily_loss", "drawdown"}
     account.marked(Mark(NOON + 24 * HOUR, 13_000.0))
     assert account.standing == {"drawdown"}
     account.clear("drawdown")

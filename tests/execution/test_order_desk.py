@@ -36,7 +36,7 @@ from tests.execution.scripted_venue import (
     taken,
     venue_at,
 )
-from tests.execution.test_vendor_fields import VALUES, answered
+from tests.execution.test_vendor_fields import VALUES, answered, said
 from tests.passing import Passing
 from trainingdata.feed.endpoint import BrokerSettings
 
@@ -560,8 +560,8 @@ def test_a_field_of_a_leg_that_goes_or_changes_is_the_same_spread_or_one_refusal
     assert spread_traded([placed(taken(legs=LEGS))]) == (2, Decimal(1))
     refused = 0
     for value in ("removed", *VALUES):
-        leg = {k: v for k, v in {**LEGS[0], field: value}.items() if v != "removed"}
-        traded, why = answered(lambda leg=leg: spread_traded([placed(taken(legs=[leg, LEGS[1]]))]))
+        legs = [said(LEGS[0], field, value), LEGS[1]]
+        traded, why = answered(lambda legs=legs: spread_traded([placed(taken(legs=legs))]))
         if traded is None:
             assert "\n" not in why
             refused += 1

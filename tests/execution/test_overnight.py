@@ -10,52 +10,55 @@ import pytest
 
 from execution.decision import Decision
 from execution.orders import Account, Order, client_order_id
-from execution.trader import SizingSettings, Trader
-from sizing.allocation import Allocation
-from sizing.inputs import SizingInputs
-from sizing.kelly import SizingProblem, SolverFailed
+from execution.trader import Trader
 from sizing.strategies import Kelly
-from tests.execution.traders import Tilted, account_in, known, trader_of
+from tests.execution.traders import (
+    STOCKS,
+    Tilted,
+    account_in,
+    allowing,
+    decided,
+    known,
+    trader_of,
+    without_an_answer,
+)
 from trainingdata.bars import Bars
 
 LAST = "2024-02-21T20:30"
 EARLIER = "2024-02-21T19:30"  # 15:30 and 14:30 New York
-STOCKS = ("SYA", "SYB", "SYC")
+OVER = {"SYA": 1.2, "SYB": -0.8, "SYC": 0.39}
 
 
-def trader(*mute: str, **more: object) -> Trader:
-    return trader_of(Tilted(mute=mute), SizingSettings(**more))  # type: ignore[arg-type]
+def mute(*symbols: str) -> Trader:
+    """One that forecasts nothing of these."""
+    return trader_of(Tilted(mute=symbols))
 
 
-def carried(decision: Decision | None, account: Account) -> float:
+def carried(decision: Decision, account: Account) -> float:
     """Stock gross over equity once the decision's orders have filled."""
-    held = dict(account.positions)
-    for order in decision.orders if decision is not None else ():
-        held[order.symbol] = held.get(order.symbol, Decimal(0)) + order.signed_qty
-    return (
-        sum(abs(float(q)) * account.prices[s] for s, q in held.items() if s in STOCKS)
-        / account.equity
-    )
+    held = {**dict.fromkeys(STOCKS, Decimal(0)), **account.positions}
+    for order in decision.orders:
+        held[order.symbol] = held[order.symbol] + order.signed_qty
+    return sum(abs(float(held[s])) * account.prices[s] for s in STOCKS) / account.equity
 
 
-@pytest.mark.parametrize("mute", [STOCKS, ("SYA",), ("SYB", "SYC")])
+@pytest.mark.parametrize("silent", [STOCKS, ("SYA",), ("SYB", "SYC")])
 def test_what_has_no_forecast_is_cut_for_the_night_all_the_same(
-    market: Bars, mute: tuple[str, ...]
+    market: Bars, silent: tuple[str, ...]
 ) -> None:
     """2.39 times equity at 15:30: 1.96 is left, and each stock without a forecast keeps the
     same share.
     """
-    bars = known(market, LAST)
-    account = account_in(bars, SYA=1.2, SYB=-0.8, SYC=0.39)
-    decision = trader(*mute).decide(bars, account)
-    assert decision is not None
+    account = account_in(known(market, LAST), **OVER)
+    who = mute(*silent)
+    decision = decided(market, LAST, who, account)
     assert carried(decision, account) <= 1.96 + 1e-9
     assert all(order.reduces for order in decision.orders)
     cut = {c.symbol: c for c in decision.choices if "overnight" in c.binding}
-    if mute == STOCKS:
+    if silent == STOCKS:
         shares = [cut[s].target / cut[s].held for s in STOCKS]
         assert shares == pytest.approx([1.96 / 2.39] * 3, rel=5e-3)
-        (stock,) = trader().costs.expected(np.array([False]), trader().fees)
+        (stock,) = who.costs.expected(np.array([False]), who.fees)
         assert {cut[s].cost for s in STOCKS} == {stock}
         assert all("no forecast: weight" in str(order.reason) for order in decision.orders)
 
@@ -63,31 +66,20 @@ def test_what_has_no_forecast_is_cut_for_the_night_all_the_same(
 def test_a_solver_that_fails_at_the_last_decision_does_not_keep_the_book(
     market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(self: Kelly, inputs: SizingInputs) -> Allocation:
-        n = len(inputs.mu)
-        problem = SizingProblem(*[np.zeros(n)] * 9, 0.5)
-        raise SolverFailed("it did not end", problem)
-
-    monkeypatch.setattr(Kelly, "allocate", fails)
-    bars = known(market, LAST)
-    account = account_in(bars, SYA=1.2, SYB=-0.8, SYC=0.39)
-    decision = trader().decide(bars, account)
-    assert decision is not None
-    assert decision.failure == "it did not end"
+    monkeypatch.setattr(Kelly, "allocate", without_an_answer)
+    account = account_in(known(market, LAST), **OVER)
+    decision = decided(market, LAST, mute(), account)
+    assert decision.failure == "no convergence"
     assert carried(decision, account) <= 1.96 + 1e-9
-    assert all("it did not end; " in str(order.reason) for order in decision.orders)
+    assert all("no convergence; " in str(order.reason) for order in decision.orders)
 
 
 def test_what_stands_under_the_ceiling_and_what_may_not_be_traded_is_not_cut(market: Bars) -> None:
-    bars = known(market, LAST)
-    assert trader(*STOCKS).decide(bars, account_in(bars, SYA=1.2, SYB=-0.7)) is None
-    earlier = known(market, EARLIER)
-    over = {"SYA": 1.2, "SYB": -0.8, "SYC": 0.39}
-    assert trader(*STOCKS).decide(earlier, account_in(earlier, **over)) is None
-    items = tuple(replace(i, tradable=i.symbol != "SYA") for i in bars.instruments)
-    account = account_in(bars, **over)
-    decision = trader(*STOCKS).decide(replace(bars, instruments=items), account)
-    assert decision is not None
+    bars, earlier = known(market, LAST), known(market, EARLIER)
+    assert mute(*STOCKS).decide(bars, account_in(bars, SYA=1.2, SYB=-0.7)) is None
+    assert mute(*STOCKS).decide(earlier, account_in(earlier, **OVER)) is None
+    account = account_in(bars, **OVER)
+    decision = decided(allowing(bars, "SYA", tradable=False), LAST, mute(*STOCKS), account)
     assert {order.symbol for order in decision.orders} == {"SYB", "SYC"}
     assert carried(decision, account) <= 1.96 + 1e-9
 
@@ -97,15 +89,12 @@ def test_what_still_waits_to_be_opened_is_cut_as_what_is_held(market: Bars, held
     """Twice equity is held, an own order for as much again waits: the book ends the day under
     1.96.
     """
-    bars = known(market, LAST)
-    base = account_in(bars, SYA=1.5)
-    price = base.prices["SYB"]
-    name = client_order_id("test", np.datetime64("2024-02-21T19:30", "ns"), "SYB", 0)
-    waits = Order(name, "SYB", "buy", Decimal(int(150_000 / price)), "left over")
-    account = replace(
-        base, positions={**base.positions, "SYB": Decimal(held)}, open_orders=(waits,)
-    )
-    decision = trader(*STOCKS).decide(bars, account)
-    assert decision is not None
+    base = account_in(known(market, LAST), SYA=1.5)
+    name = client_order_id("test", np.datetime64(EARLIER, "ns"), "SYB", 0)
+    size = Decimal(int(150_000 / base.prices["SYB"]))
+    waits = Order(name, "SYB", "buy", size, "left over")
+    positions = {**base.positions, "SYB": Decimal(held)}
+    account = replace(base, positions=positions, open_orders=(waits,))
+    decision = decided(market, LAST, mute(*STOCKS), account)
     assert decision.cancels == (waits,)
     assert carried(decision, account) <= 1.96 + 1e-9

@@ -9,25 +9,18 @@ import numpy as np
 import pytest
 
 from execution.beliefs import BeliefTable
-from execution.decision import Decision
 from execution.lending import MarginTerms
 from execution.trader import SizingSettings, Trader
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import HORIZON, ForecastTable, Progress, silent
 from forecasting.moments import variance_until
-from sizing.limits import Limits
 from sizing.premium import PriorSettings
-from tests.execution.traders import Tilted, account_in, known, trader_of
+from tests.execution.traders import LAST, MIDDAY, NIGHT, STOCKS, Tilted, decided, known, trader_of
 from trainingdata.bars import Bars
 from trainingdata.instruments import Kind
 from trainingdata.market import Market
 from trainingdata.slow_variance import slow_variances
 from trainingdata.timeframe import HOURLY
-
-MIDDAY = "2024-03-05T17:30"
-LAST = "2024-03-05T20:30"
-NIGHT = "2024-03-06T03:00"
-STOCKS = ("SYA", "SYB", "SYC")
 
 
 def trader(
@@ -45,13 +38,6 @@ def believed(market: Bars, at: str, who: Trader) -> BeliefTable:
     found = who.belief_table(Market(panel, len(panel.times) - 1)).of(panel.now)
     assert found is not None
     return found
-
-
-def decided(market: Bars, at: str, who: Trader, **weights: float) -> Decision:
-    panel = known(market, at)
-    answer = who.decide(panel, account_in(panel, **weights))
-    assert answer is not None
-    return answer
 
 
 def test_the_premium_alone_buys_and_without_it_and_an_edge_nothing_is_sent(market: Bars) -> None:
@@ -88,24 +74,20 @@ def test_only_what_has_just_closed_and_was_forecast_from_that_bar_decides(market
 
 
 @pytest.mark.parametrize(
-    ("at", "ends"),
+    ("at", "ends", "nights"),
     [
-        (
-            MIDDAY,
-            ["2024-03-05T18:30", "2024-03-06T16:30", "2024-04-02T17:30"],
-        ),  # 12:30: four bars today, two tomorrow
-        (LAST, ["2024-03-06T15:30", "2024-03-06T19:30", "2024-04-02T20:30"]),
-        (NIGHT, ["2024-03-06T04:00", "2024-03-06T09:00", "2024-04-03T03:00"]),
+        # 12:30: four bars today, two tomorrow
+        (MIDDAY, ["2024-03-05T18:30", "2024-03-06T16:30", "2024-04-02T17:30"], [0, 1, 27]),
+        # clocks change: the close is before 20:30 by then
+        (LAST, ["2024-03-06T15:30", "2024-03-06T19:30", "2024-04-02T20:30"], [1, 0, 28]),
+        (NIGHT, ["2024-03-06T04:00", "2024-03-06T09:00", "2024-04-03T03:00"], [0, 0, 28]),
     ],
 )
 def test_a_plan_looks_at_the_next_decision_the_life_of_a_signal_and_the_horizon(
-    market: Bars, at: str, ends: list[str]
+    market: Bars, at: str, ends: list[str], nights: list[int]
 ) -> None:
     belief = believed(market, at, trader(signal_bars=6))
     assert [str(end)[:16] for end in belief.ends[0]] == ends
-    nights = {MIDDAY: [0, 1, 27], LAST: [1, 0, 28], NIGHT: [0, 0, 28]}[
-        at
-    ]  # clocks change: the close is before 20:30 by then
     assert belief.nights[0].tolist() == nights
     for s, kind in enumerate([Kind.STOCK] * 3 + [Kind.CRYPTO] * 2):
         whole = {Kind.STOCK: 19 * 7, Kind.CRYPTO: 28 * 24}[kind] / HOURLY.clock(kind).bars_a_year
@@ -150,20 +132,6 @@ def test_a_forecast_is_worth_its_first_step_fading(market: Bars, left: float) ->
         assert belief.mu[0, k, s] == pytest.approx(1e-3 * fading, rel=1e-3, abs=1e-9)
 
 
-def target_of(market: Bars, who: Trader) -> float:
-    return next(c.target for c in decided(market, MIDDAY, who).choices if c.symbol == "SYA")
-
-
-def test_premium_50_hears_no_forecast_and_not_what_it_is_worth(market: Bars) -> None:
-    quiet = target_of(market, trader(strategy="premium_50"))
-    assert target_of(market, trader()) == pytest.approx(quiet)
-    assert target_of(market, trader(0.6, 1.0, strategy="premium_50")) == quiet > 0
-    loud = trader(0.9, 1.0, SYA=-40.0, strategy="premium_50")
-    assert target_of(market, loud) == pytest.approx(quiet, rel=2e-2), (
-        "its prices, and so their spread, are 0.4 % lower"
-    )
-
-
 def test_what_a_signal_is_worth_is_its_skill_times_an_hours_deviation(market: Bars) -> None:
     belief = believed(market, MIDDAY, trader(0.6, 0.1, SYA=10.0))
     s = belief.symbols.index("SYA")
@@ -175,16 +143,6 @@ def test_what_a_signal_is_worth_is_its_skill_times_an_hours_deviation(market: Ba
 @pytest.mark.parametrize("name", ["Kelly_50pct", "KELLY_50PCT", "kelly_50pct", "Kelly_50"])
 def test_kelly_50pct_is_a_name_of_half_kelly(name: str) -> None:
     assert SizingSettings(strategy=name).chosen_strategy() == SizingSettings().chosen_strategy()
-
-
-def test_nothing_is_borrowed_over_the_night_for_less_than_it_costs(market: Bars) -> None:
-    """A class at 1.2 is worth more than its equity; what is beyond it would pay 30 % a year."""
-    rich = PriorSettings(stock_sharpe=1.2)
-    margin = MarginTerms(interest_rate=0.3)
-    who = replace(trader(prior=rich, margin=margin), limits=Limits(symbol_cap=2.0))
-    choices = decided(market, MIDDAY, who).choices
-    assert sum(abs(c.target) for c in choices) == pytest.approx(1.0, abs=1e-3)
-    assert all("financing" in c.binding for c in choices)
 
 
 def test_a_horizon_that_ends_before_the_signal_leaves_the_last_period_empty(market: Bars) -> None:

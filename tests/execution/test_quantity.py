@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -17,13 +18,13 @@ import execution
 from execution.alpaca.broker import AlpacaBroker
 from execution.live.settings import LiveSettings
 from execution.orders import Account
-from execution.quantity import sized_quantity
+from execution.quantity import SizedQuantity, sized_quantity
 from foundation.compose import composed_config
 from foundation.errors import DataError, InputError
 from sizing.quantity import get_qty
-from sizing.solver.active_set import UNFINISHED
+from sizing.strategies import Kelly
 from tests.e2e.refused import refusal_of
-from tests.execution.traders import Tilted
+from tests.execution.traders import Tilted, without_an_answer
 from trainingdata.bars import FIELDS, Bars
 from trainingdata.feed.endpoint import Keys
 from trainingdata.feed.market_data import MarketData
@@ -32,6 +33,7 @@ from trainingdata.timeframe import HOURLY
 ROOT = Path(__file__).resolve().parent.parent.parent
 KEYS = Keys("KEYKEYKEY", "SECRETSECRET")
 RAW = ("forecaster=ewma", "forecaster.calibrated=false")
+Sized = Callable[..., SizedQuantity]
 rising = partial(Tilted, left=0.3, skill=0.3)
 
 
@@ -67,20 +69,24 @@ def tilted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("forecasting.settings.ForecasterSettings.build", lambda *_: rising(20.0))
 
 
-def position(symbol: str, qty: str, price: str, **more: str) -> dict[str, str]:
+def position(symbol: str, qty: str, price: str) -> dict[str, str]:
     worth = str(Decimal(qty) * Decimal(price))
-    return {
-        "symbol": symbol,
-        "qty": qty,
-        "current_price": price,
-        "avg_entry_price": price,
-        "market_value": worth,
-        **more,
-    }
+    prices = {"current_price": price, "avg_entry_price": price}
+    return {"symbol": symbol, "qty": qty, "market_value": worth, **prices}
+
+
+@pytest.fixture
+def sized(venue: Any) -> Sized:
+    """What is to be traded of SYA at the venue."""
+
+    def sized(*words: str, symbol: str = "SYA", price: float = 100.0) -> SizedQuantity:
+        return sized_quantity(symbol, price, f"broker.url_override={venue.url}", *words)
+
+    return sized
 
 
 def test_the_quantity_is_what_sizing_says_of_the_same_account_and_moments(
-    venue: Any, market: Bars, tilted: None
+    venue: Any, market: Bars, sized: Sized, tilted: None
 ) -> None:
     """One call."""
     venue.positions = [position("SYB", "300", "100")]
@@ -106,7 +112,7 @@ def test_the_quantity_is_what_sizing_says_of_the_same_account_and_moments(
         tolls=row.financing.tolist(),
     )
     assert quantity > 0
-    assert execution.get_qty("SYA", price, f"broker.url_override={venue.url}") == quantity
+    assert sized(price=price).qty == quantity
 
 
 def test_at_the_instant_of_a_decision_it_is_the_decision(
@@ -130,11 +136,11 @@ def test_at_the_instant_of_a_decision_it_is_the_decision(
 
 
 def test_what_the_venue_does_not_allow_is_not_sized(
-    venue: Any, monkeypatch: pytest.MonkeyPatch
+    venue: Any, sized: Sized, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("forecasting.settings.ForecasterSettings.build", lambda *_: rising(-20.0))
-    here = (f"broker.url_override={venue.url}", "sizing.holding=next", "prior.stock_sharpe=0")
-    assert sized_quantity("SYA", 100.0, *here).qty < 0
+    words = ("sizing.holding=next", "prior.stock_sharpe=0")
+    assert sized(*words).qty < 0
     flags = ("tradable", "shortable", "easy_to_borrow", "fractionable")
     open_to_all = {"status": "active", **dict.fromkeys(flags, True)}
     for lacks, why in (
@@ -142,87 +148,73 @@ def test_what_the_venue_does_not_allow_is_not_sized(
         ("tradable", "the venue takes no orders for it now"),
     ):
         venue.assets["SYA"] = {**open_to_all, lacks: False}
-        answer = sized_quantity("SYA", 100.0, *here)
+        answer = sized(*words)
         assert (answer.qty, why in answer.why) == (0, True)
 
 
-def test_a_market_that_is_shut_trades_nothing(venue: Any, tilted: None) -> None:
+def test_a_market_that_is_shut_trades_nothing(venue: Any, sized: Sized, tilted: None) -> None:
     venue.now = "2024-03-05T22:00:00Z"
-    answer = sized_quantity("SYA", 100.0, f"broker.url_override={venue.url}")
-    assert answer.qty == 0
-    assert answer.why == "its market is shut at 2024-03-05T22:00Z; nothing can be traded now"
-    assert sized_quantity(
-        "SYX/USD", 100.0, f"broker.url_override={venue.url}", "costs.crypto_slippage_bps=0"
-    ).why.startswith("Enhanced")
+    shut = "its market is shut at 2024-03-05T22:00Z; nothing can be traded now"
+    assert sized() == SizedQuantity("SYA", Decimal(0), shut)
+    assert sized(symbol="SYX/USD").why.startswith("Enhanced")
 
 
 def test_without_a_fresh_forecast_there_is_no_new_risk_unless_the_legacy_rule_is_configured(
-    venue: Any, caplog: pytest.LogCaptureFixture
+    venue: Any, sized: Sized, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The market's last bar is that of 16:00; the fixture's bars end before 20:30."""
-    here = (f"broker.url_override={venue.url}", *RAW)
     venue.now = "2024-03-08T20:45:00Z"
     venue.bars = venue.bars.until(np.datetime64("2024-03-07T21:00", "ns"))
-    answer = sized_quantity("SYA", 100.0, *here)
+    answer = sized(*RAW)
     stale = "SYA: no forecast: its last bar was known at 2024-03-07T21:00Z"
     assert answer.qty == 0
     assert answer.why.startswith(f"Enhanced sizing failed: {stale}")
     assert answer.why.endswith("no new risk")
     with caplog.at_level(logging.INFO):
-        answer = sized_quantity("SYA", 100.0, *here, "sizing.fallback=legacy")
+        answer = sized(*RAW, "sizing.fallback=legacy")
     assert (answer.qty, "Legacy sizing" in answer.why) == (600, True)
     assert {"SYA: Enhanced sizing failed: no forecast", "SYA: Legacy sizing"} <= {*caplog.messages}
     venue.faults["/v2/stocks/bars"] = [403]
-    assert "refused (403)" in sized_quantity("SYA", 100.0, *here).why
+    assert "refused (403)" in sized(*RAW).why
 
 
 def test_a_solver_that_fails_takes_no_new_risk(
-    venue: Any, tilted: None, monkeypatch: pytest.MonkeyPatch
+    sized: Sized, tilted: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "sizing.allocation.best_weights", lambda *_: (UNFINISHED, np.zeros(1), np.zeros(4), 0.0)
-    )
-    answer = sized_quantity("SYA", 100.0, f"broker.url_override={venue.url}")
+    monkeypatch.setattr(Kelly, "allocate", without_an_answer)
+    answer = sized()
     assert answer.qty == 0
-    assert answer.why.startswith(
-        "Enhanced sizing failed: the sizing problem of 1 symbols was not solved"
-    )
+    assert answer.why.startswith("Enhanced sizing failed: no convergence")
 
 
 def test_bars_may_come_from_files_and_what_they_lack_is_no_forecast(
-    venue: Any, real_like: Path, market: Bars, tmp_path: Path
+    venue: Any, sized: Sized, real_like: Path, tmp_path: Path
 ) -> None:
-    def why(symbol: str, *words: str, folder: Path = real_like) -> str:
-        here = f"broker.url_override={venue.url}", f"data.dir=[{folder}]"
-        return sized_quantity(symbol, 100.0, *here, *RAW, *words).why
-
+    here = (f"data.dir=[{real_like}]", *RAW)
     kelly = "Enhanced Kelly sizing with 4.0x leverage; forecast +0.0 bp"
-    assert why("SYA").startswith(kelly)
+    assert sized(*here).why.startswith(kelly)
     assert not any("bars" in path for path in venue.asked)
     venue.positions = [position("SYB", "10", "50")]
-    assert why("SYA").startswith("Enhanced Kelly sizing")
-    assert "no forecast: there are no bars of it" in why("SYC", "symbols=[SYA]")
+    assert sized(*here).why.startswith("Enhanced Kelly sizing")
+    lacking = sized(*here, "symbols=[SYA]", symbol="SYC").why
+    assert "no forecast: there are no bars of it" in lacking
     venue.positions = []
-    assert "no forecast: no file of SYC" in why("SYC")
+    assert "no forecast: no file of SYC" in sized(*here, symbol="SYC").why
     with pytest.raises(DataError, match="is no folder"):
-        why("SYA", folder=tmp_path / "nowhere")
+        sized(f"data.dir=[{tmp_path / 'nowhere'}]")
 
 
 def test_the_environment_chooses_the_legacy_rule_and_the_leverage(
-    venue: Any, monkeypatch: pytest.MonkeyPatch
+    venue: Any, sized: Sized, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """50 % of 4 times 100,000, times 0.2, at 100."""
-
-    def sized() -> Decimal:
-        return sized_quantity("SYA", 100.0, f"broker.url_override={venue.url}", *RAW).qty
-
     monkeypatch.setenv("USE_ENHANCED_KELLY_SIZING", "false")
     monkeypatch.setenv("RISK_MULTIPLIER", "0.2")
-    assert sized() == 400
+    assert sized(*RAW).qty == 400
     monkeypatch.setenv("MAX_INTRADAY_LEVERAGE", "2.0")
-    assert sized() == 200
+    assert sized(*RAW).qty == 200
     venue.account["multiplier"] = "1"
-    assert sized() == 100
+    assert sized(*RAW).qty == 100
     for name, value, says in (
         ("RISK_MULTIPLIER", "lots", "sizing.risk_multiplier: 'lots'"),
         ("MAX_INTRADAY_LEVERAGE", "-4", "limits.intraday_leverage: '-4'"),
@@ -231,7 +223,7 @@ def test_the_environment_chooses_the_legacy_rule_and_the_leverage(
         with monkeypatch.context() as patch:
             patch.setenv(name, value)
             with pytest.raises(InputError, match=re.escape(says)):
-                sized()
+                sized(*RAW)
 
 
 @pytest.mark.parametrize(

@@ -41,71 +41,6 @@ def asset(symbol: str = "NVDA", **changes: Any) -> Asset:
     return Asset(symbol, **{**facts, **changes})
 
 
-@pytest.mark.parametrize(
-    ("given_order", "says"),
-    [
-        *((order("BTCUSD", **kind), "") for kind in ({}, LIMIT)),
-        (order("BTCUSD", type="stop_limit", stop_price=1.0, limit_price=1.0), ""),
-        *((order("BTCUSD", tif=tif), "coins take") for tif in ("day", "opg", "cls")),
-        *(
-            (order("BTCUSD", **kind), "coins take")
-            for kind in (STOP, TRAIL, {"extended_hours": True})
-        ),
-        (order(qty="1.5"), ""),
-        *((order(qty="1.5", tif=tif), "day orders only") for tif in ("gtc", "opg", "cls")),
-        (order(qty="3", tif="gtc"), ""),
-        *((order(tif=tif, extended_hours=True, **LIMIT), "") for tif in ("day", "gtc")),
-        *(
-            (order(tif=tif, extended_hours=True, **LIMIT), "regular hours")
-            for tif in ("opg", "cls")
-        ),
-        *((order(extended_hours=True, **kind), "regular hours") for kind in ({}, STOP)),
-        *((order(tif=tif, **kind), "") for tif in ("opg", "cls") for kind in ({}, LIMIT)),
-        *(
-            (order(tif=tif, **kind), "closing print")
-            for tif in ("opg", "cls")
-            for kind in (STOP, TRAIL)
-        ),
-        *((order(tif=tif, **TRAIL), "") for tif in ("day", "gtc")),
-    ],
-)
-def test_a_shape_is_taken_or_named(given_order: Order, says: str) -> None:
-    assert says in refusal(given_order)
-    assert bool(refusal(given_order)) is bool(says)
-
-
-@pytest.mark.parametrize(
-    ("given_order", "facts", "says"),
-    [
-        (order(), {}, ""),
-        (order(), {"tradable": False}, "not tradable"),
-        (order(side="sell"), {}, ""),
-        *(
-            (order(side="sell"), {name: False}, "sold short")
-            for name in ("shortable", "easy_to_borrow")
-        ),
-        (order(side="sell", reduces=True), {"shortable": False, "easy_to_borrow": False}, ""),
-        (order(side="buy"), {"shortable": False, "easy_to_borrow": False}, ""),
-        (order("BTCUSD", side="sell"), {"shortable": False, "easy_to_borrow": False}, ""),
-        (order(qty="1.5"), {"fractionable": False}, "whole shares"),
-        (order(qty="3"), {"fractionable": False}, ""),
-        (order("BTCUSD", qty="1.5"), {"fractionable": False}, ""),
-        (order(qty="1.5", side="sell"), {}, "whole shares where it is sold short"),
-        (order(qty="1.5", side="sell", reduces=True), {}, ""),
-        (order(qty="1.0005"), {}, "multiples of 0.001"),
-        (order(qty="1.005"), {}, ""),
-        (order(qty="0.004"), {"smallest": Decimal("0.005")}, "at least 0.005"),
-        (order(qty="0.005"), {"smallest": Decimal("0.005")}, ""),
-    ],
-)
-def test_what_an_asset_allows_is_taken_and_the_rest_named(
-    given_order: Order, facts: dict[str, Any], says: str
-) -> None:
-    found = refusal(given_order, asset(given_order.symbol, **facts))
-    assert says in found
-    assert bool(found) is bool(says)
-
-
 BID = order(name="mine-1", tif="gtc", **{**LIMIT, "limit_price": 90.0})
 OFFER = order(name="mine-2", side="sell", tif="gtc", **{**LIMIT, "limit_price": 110.0})
 
@@ -114,56 +49,104 @@ def offer(price: float, **more: Any) -> Order:
     return order(side="sell", type="limit", limit_price=price, **more)
 
 
+SHAPES = [
+    *((order("BTCUSD", **kind), "") for kind in ({}, LIMIT)),
+    (order("BTCUSD", type="stop_limit", stop_price=1.0, limit_price=1.0), ""),
+    *((order("BTCUSD", tif=tif), "coins take") for tif in ("day", "opg", "cls")),
+    *((order("BTCUSD", **kind), "coins take") for kind in (STOP, TRAIL, {"extended_hours": True})),
+    (order(qty="1.5"), ""),
+    *((order(qty="1.5", tif=tif), "day orders only") for tif in ("gtc", "opg", "cls")),
+    (order(qty="3", tif="gtc"), ""),
+    *((order(tif=tif, extended_hours=True, **LIMIT), "") for tif in ("day", "gtc")),
+    *((order(tif=tif, extended_hours=True, **LIMIT), "regular hours") for tif in ("opg", "cls")),
+    *((order(extended_hours=True, **kind), "regular hours") for kind in ({}, STOP)),
+    *((order(tif=tif, **kind), "") for tif in ("opg", "cls") for kind in ({}, LIMIT)),
+    *(
+        (order(tif=tif, **kind), "closing print")
+        for tif in ("opg", "cls")
+        for kind in (STOP, TRAIL)
+    ),
+    *((order(tif=tif, **TRAIL), "") for tif in ("day", "gtc")),
+]
+ASSETS = [
+    (order(), {}, ""),
+    (order(), {"tradable": False}, "not tradable"),
+    (order(side="sell"), {}, ""),
+    *(
+        (order(side="sell"), {name: False}, "sold short")
+        for name in ("shortable", "easy_to_borrow")
+    ),
+    (order(side="sell", reduces=True), {"shortable": False, "easy_to_borrow": False}, ""),
+    (order(side="buy"), {"shortable": False, "easy_to_borrow": False}, ""),
+    (order("BTCUSD", side="sell"), {"shortable": False, "easy_to_borrow": False}, ""),
+    (order(qty="1.5"), {"fractionable": False}, "whole shares"),
+    (order(qty="3"), {"fractionable": False}, ""),
+    (order("BTCUSD", qty="1.5"), {"fractionable": False}, ""),
+    (order(qty="1.5", side="sell"), {}, "whole shares where it is sold short"),
+    (order(qty="1.5", side="sell", reduces=True), {}, ""),
+    (order(qty="1.0005"), {}, "multiples of 0.001"),
+    (order(qty="1.005"), {}, ""),
+    (order(qty="0.004"), {"smallest": Decimal("0.005")}, "at least 0.005"),
+    (order(qty="0.005"), {"smallest": Decimal("0.005")}, ""),
+]
+ACCOUNTS = [
+    (order(qty="0.01"), account(), ""),
+    (order(qty="0.009"), account(), "worth $1 at least, this $0.90"),
+    (order(qty="0.009", type="limit", limit_price=200.0), account(), ""),
+    (order(qty="0.009", type="stop", stop_price=200.0), account(), ""),
+    (order(qty="0.011", type="limit", limit_price=50.0), account(), "worth $1 at least"),
+    (order(qty="0.009", side="sell"), account(NVDA="0.009"), ""),
+    (order(qty="0.008", side="sell"), account(NVDA="0.009"), "worth $1 at least"),
+    (order("MSFT", qty="0.001"), account(), ""),
+    (order("BTCUSD", qty="0.000001"), account(), ""),
+    (order("BTCUSD", qty="4"), account(), ""),
+    (order("BTCUSD", qty="4.001"), account(), "$200,000 at most, this $200,050"),
+    (order(qty="2001"), account(), ""),
+    (order(), account(blocked=True), "blocked"),
+    (order(side="sell"), account(BID), "account's own mine-1"),
+    (order("AAPL", side="sell"), account(BID), ""),
+    (order(), account(BID), ""),
+    (order(), account(OFFER, NVDA="10"), "account's own mine-2"),
+    (order(side="sell", **STOP), account(BID), ""),
+    (offer(150.0), account(order(name="m-1")), "a wash trade"),
+    (
+        order(side="sell", qty="11"),
+        account(NVDA="10"),
+        "10 of 10 may be closed; no order goes through 0",
+    ),
+    (offer(120.0, qty="6"), account(offer(110.0, qty="4", name="m-1"), NVDA="10"), ""),
+    (
+        offer(120.0, qty="7"),
+        account(offer(110.0, qty="4", name="m-1"), NVDA="10"),
+        "6 of 10 may be closed",
+    ),
+    (
+        offer(120.0, qty="7"),
+        account(order("AAPL", side="sell", name="m-1"), NVDA="10", AAPL="10"),
+        "",
+    ),
+    (offer(120.0, qty="10"), account(BID, NVDA="10"), ""),
+    (
+        offer(120.0, qty="1"),
+        account(offer(110.0, qty="14", name="m-1"), NVDA="10"),
+        "0 of 10 may be closed",
+    ),
+]
+
+
 @pytest.mark.parametrize(
-    ("given_order", "state", "says"),
+    ("given_order", "facts", "state", "says"),
     [
-        (order(qty="0.01"), account(), ""),
-        (order(qty="0.009"), account(), "worth $1 at least, this $0.90"),
-        (order(qty="0.009", type="limit", limit_price=200.0), account(), ""),
-        (order(qty="0.009", type="stop", stop_price=200.0), account(), ""),
-        (order(qty="0.011", type="limit", limit_price=50.0), account(), "worth $1 at least"),
-        (order(qty="0.009", side="sell"), account(NVDA="0.009"), ""),
-        (order(qty="0.008", side="sell"), account(NVDA="0.009"), "worth $1 at least"),
-        (order("MSFT", qty="0.001"), account(), ""),
-        (order("BTCUSD", qty="0.000001"), account(), ""),
-        (order("BTCUSD", qty="4"), account(), ""),
-        (order("BTCUSD", qty="4.001"), account(), "$200,000 at most, this $200,050"),
-        (order(qty="2001"), account(), ""),
-        (order(), account(blocked=True), "blocked"),
-        (order(side="sell"), account(BID), "account's own mine-1"),
-        (order("AAPL", side="sell"), account(BID), ""),
-        (order(), account(BID), ""),
-        (order(), account(OFFER, NVDA="10"), "account's own mine-2"),
-        (order(side="sell", **STOP), account(BID), ""),
-        (offer(150.0), account(order(name="m-1")), "a wash trade"),
-        (
-            order(side="sell", qty="11"),
-            account(NVDA="10"),
-            "10 of 10 may be closed; no order goes through 0",
-        ),
-        (offer(120.0, qty="6"), account(offer(110.0, qty="4", name="m-1"), NVDA="10"), ""),
-        (
-            offer(120.0, qty="7"),
-            account(offer(110.0, qty="4", name="m-1"), NVDA="10"),
-            "6 of 10 may be closed",
-        ),
-        (
-            offer(120.0, qty="7"),
-            account(order("AAPL", side="sell", name="m-1"), NVDA="10", AAPL="10"),
-            "",
-        ),
-        (offer(120.0, qty="10"), account(BID, NVDA="10"), ""),
-        (
-            offer(120.0, qty="1"),
-            account(offer(110.0, qty="14", name="m-1"), NVDA="10"),
-            "0 of 10 may be closed",
-        ),
+        *((each, None, None, says) for each, says in SHAPES),
+        *((each, facts, None, says) for each, facts, says in ASSETS),
+        *((each, None, state, says) for each, state, says in ACCOUNTS),
     ],
 )
-def test_beside_an_account_an_order_is_taken_or_named(
-    given_order: Order, state: Account, says: str
+def test_an_order_is_taken_or_what_its_shape_its_asset_or_the_account_forbids_is_named(
+    given_order: Order, facts: dict[str, Any] | None, state: Account | None, says: str
 ) -> None:
-    found = refusal(given_order, None, state)
+    of = None if facts is None else asset(given_order.symbol, **facts)
+    found = refusal(given_order, of, state)
     assert says in found
     assert bool(found) is bool(says)
 

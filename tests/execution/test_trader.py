@@ -2,24 +2,33 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from decimal import Decimal
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from execution.decision import Choice, Decision, reason_text
+from execution.decision import reason_text
 from execution.fees import CryptoTier, FeeSchedule, TradingCosts
-from execution.orders import Account
 from execution.trader import SizingSettings, Trader
-from foundation.errors import InputError
-from sizing.kelly import SizingProblem, SolverFailed
 from sizing.limits import Limits
 from sizing.premium import PriorSettings
-from sizing.solver.active_set import UNFINISHED
 from sizing.strategies import Kelly
-from tests.execution.traders import Tilted, known, prices_of, trader_of
+from tests.execution.traders import (
+    LAST,
+    MIDDAY,
+    NIGHT,
+    STOCKS,
+    Tilted,
+    account_of,
+    allowing,
+    choice_of,
+    decided,
+    known,
+    prices_of,
+    trader_of,
+    without_an_answer,
+)
 from trainingdata.bars import Bars
 from trainingdata.market import Market
 
@@ -37,23 +46,6 @@ def trader(limits: Limits | None = None, **basis_points: float) -> Trader:
         limits=limits,
         prior=PriorSettings(stock_sharpe=0.0),
     )
-
-
-def account(bars: Bars, cash: float = 100_000.0, **positions: float) -> Account:
-    held = {s: Decimal(repr(q)) for s, q in positions.items()}
-    return Account(cash, held, prices_of(bars), bars.now)
-
-
-MIDDAY = "2024-03-05T17:30"
-LAST = "2024-03-05T20:30"
-NIGHT = "2024-03-06T03:00"
-
-
-def decided(bars: Bars, at: str, who: Trader, held: Account | None = None) -> Decision:
-    panel = known(bars, at)
-    answer = who.decide(panel, held or account(panel))
-    assert answer is not None
-    return answer
 
 
 def test_what_a_target_rests_on_is_what_was_believed_until_the_next_decision(market: Bars) -> None:
@@ -94,7 +86,7 @@ def gappy(bars: Bars, *symbols: str) -> Bars:
 def test_what_has_no_bar_or_is_not_tradable_is_fixed(market: Bars) -> None:
     panel = known(market, MIDDAY)
     for shown in (gappy(panel, "SYA"), allowing(panel, "SYA", tradable=False)):
-        decision = trader(SYA=50.0, SYB=50.0).decide(shown, account(shown))
+        decision = trader(SYA=50.0, SYB=50.0).decide(shown, account_of(shown))
         assert decision is not None
         assert {c.symbol for c in decision.choices} == {"SYB", "SYC"}
 
@@ -105,13 +97,13 @@ def test_later_bars_change_no_decision(
     """No decision sees what comes after it."""
     cut = np.datetime64(MIDDAY, "ns")
     altered = scrambled_after(market, cut)
-    first = len(market.times) - 400
-    both = (Market(bars, first) for bars in (market, altered))
+    instants = market.times[market.times <= cut][-60:]
+    both = (Market(bars, market.times.searchsorted(instants[0])) for bars in (market, altered))
     here, there = (trader(SYA=5.0, SYXUSD=60.0).over(each) for each in both)
-    for now in market.times[first:][market.times[first:] <= cut]:
+    for now in instants:
         a = market.until(now)
         b = altered.until(now)
-        assert here.decide(a, account(a)) == there.decide(b, account(b))
+        assert here.decide(a, account_of(a)) == there.decide(b, account_of(b))
 
 
 def test_a_prepared_trader_decides_as_one_that_has_only_the_bars(market: Bars) -> None:
@@ -120,37 +112,10 @@ def test_a_prepared_trader_decides_as_one_that_has_only_the_bars(market: Bars) -
     """
     plain = replace(trader(SYA=0.3, SYB=-0.2, SYXUSD=0.15, SYYUSD=0.1), **FREE)
     prepared = plain.over(Market(market, len(market.times) - 300))
-    for now in market.times[-300::5]:
+    for now in market.times[-300::11]:
         panel = market.until(now)
-        loaded = account(panel, cash=60_000.0, SYA=150.0, SYC=-80.0, SYXUSD=2.5)
-        for held in (account(panel), loaded):
+        for held in (account_of(panel), account_of(panel, SYA=150.0, SYC=-80.0, SYXUSD=2.5)):
             assert plain.decide(panel, held) == prepared.decide(panel, held)
-
-
-def choice_of(decision: Decision | None, symbol: str) -> Choice:
-    assert decision is not None
-    return next(each for each in decision.choices if each.symbol == symbol)
-
-
-def allowing(bars: Bars, symbol: str, **flags: bool) -> Bars:
-    items = tuple(
-        replace(item, **flags) if item.symbol == symbol else item for item in bars.instruments
-    )
-    return replace(bars, instruments=items)
-
-
-def without_steps(*_: object) -> tuple[int, np.ndarray, np.ndarray, float]:
-    return UNFINISHED, np.zeros((1, 5)), np.zeros(5), 0.0
-
-
-def test_a_failed_solver_takes_no_new_risk(market: Bars, monkeypatch: pytest.MonkeyPatch) -> None:
-    who = trader(SYA=50.0)
-    assert decided(market, MIDDAY, who).orders != ()
-    monkeypatch.setattr("sizing.allocation.best_weights", without_steps)
-    decision = decided(market, MIDDAY, who)
-    assert decision.orders == ()
-    assert "was not solved within its steps" in decision.failure
-    assert {c.bound_by for c in decision.choices} == {"failed"}
 
 
 @pytest.mark.parametrize(("tilt", "target"), [(50.0, 0.6), (-50.0, -0.6), (-0.01, -0.6)])
@@ -158,16 +123,12 @@ def test_the_legacy_rule_answers_a_failed_solver_by_the_forecast_and_only_where_
     market: Bars, monkeypatch: pytest.MonkeyPatch, tilt: float, target: float
 ) -> None:
     """What falls a little is bought for its premium, and sold by a rule that knows none."""
-    who = trader(**dict.fromkeys(("SYA", "SYB", "SYC"), tilt))
+    who = trader(**dict.fromkeys(STOCKS, tilt))
     failing = replace(who, prior=PriorSettings(stock_sharpe=2.0), sizing=SizingSettings())
     if tilt == -0.01:
         assert all(choice.target > 0 for choice in decided(market, MIDDAY, failing).choices)
     asked = replace(failing, sizing=SizingSettings(fallback="legacy"))
-
-    def fails(*_: object) -> None:
-        raise SolverFailed("no convergence", SizingProblem(*[np.zeros(0)] * 9, 0.5))
-
-    monkeypatch.setattr(Kelly, "allocate", fails)
+    monkeypatch.setattr(Kelly, "allocate", without_an_answer)
     assert decided(market, MIDDAY, failing).orders == ()
     decision = decided(market, MIDDAY, asked)
     assert decision.failure == "no convergence"
@@ -190,15 +151,14 @@ def test_what_is_ordered_passes_the_venues_check_above_its_price(
 ) -> None:
     """Market buys and shorts are checked at 1.03 of their price: the full leverage is refused."""
     panel = known(market, at)
-    prices = account(panel).prices
+    prices = prices_of(panel)
     positions = {
         symbol: round(max(share, 0) * 30_000 / prices[symbol], 3)
         if symbol.endswith("USD")
         else round(share * lent * 20_000 / prices[symbol])
         for symbol, share in zip(panel.symbols, shares, strict=True)
     }
-    worth = sum(q * prices[s] for s, q in positions.items())
-    held = replace(account(panel, cash=100_000 - worth, **positions), leverage=lent)
+    held = replace(account_of(panel, **positions), leverage=lent)
     who = trader(Limits(symbol_cap=1.5), **dict(zip(panel.symbols, tilts, strict=True)))
     who = replace(who, sizing=replace(who.sizing, strategy=name))
     decision = who.decide(panel, held)
@@ -227,18 +187,12 @@ def test_the_phrase_says_what_leverage_is_granted_and_targets_what_of_it_orders_
 ) -> None:
     panel = known(market, MIDDAY)
     for lent, phrase in ((4.0, "4.0x"), (2.0, "2.0x"), (float("inf"), "4.0x")):
-        tilts = {"SYA": 200.0, "SYB": 200.0, "SYC": 200.0}
-        who = trader(Limits(symbol_cap=1.5), **tilts)
-        decision = decided(market, MIDDAY, who, replace(account(panel), leverage=lent))
+        who = trader(Limits(symbol_cap=1.5), **dict.fromkeys(STOCKS, 200.0))
+        decision = decided(market, MIDDAY, who, replace(account_of(panel), leverage=lent))
         assert f"Enhanced Kelly sizing with {phrase} leverage" in decision.rule[0].phrase
         assert decision.stock_ceiling == pytest.approx(min(4.0, lent / 1.03))
-        gross = sum(abs(choice.target) for choice in decision.choices if choice.symbol in tilts)
+        gross = sum(abs(choice.target) for choice in decision.choices if choice.symbol in STOCKS)
         assert gross == pytest.approx(decision.stock_ceiling, rel=0.02)
-
-
-def test_a_strategy_that_is_not_there_is_refused_as_settings_are_made() -> None:
-    with pytest.raises(InputError, match="nobody"):
-        SizingSettings(strategy="nobody")
 
 
 def test_an_order_that_the_legacy_rule_sized_says_so(market: Bars) -> None:

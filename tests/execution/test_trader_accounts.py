@@ -14,64 +14,50 @@ from execution.decision import Decision
 from execution.orders import Account, Order
 from execution.trader import SizingSettings
 from foundation.errors import InputError
-from sizing.kelly import SizingProblem, SolverFailed
 from sizing.strategies import Kelly
-from tests.execution.traders import Tilted, known, prices_of, trader_of
+from tests.execution.traders import (
+    MIDDAY,
+    NIGHT,
+    Tilted,
+    account_of,
+    choice_of,
+    decided,
+    known,
+    prices_of,
+    trader_of,
+    without_an_answer,
+)
 from trainingdata.bars import Bars
 
-MIDDAY = "2024-03-05T17:30"
-NIGHT = "2024-03-06T03:00"
 
-
-def decided(
-    bars: Bars, at: str, *, sizing: SizingSettings | None = None, held: Any = (), **tilts: float
+def decided_beside(
+    bars: Bars, at: str, held: dict[str, tuple[int, float]], **tilts: float
 ) -> Decision:
-    """A decision of an account with 100,000 USD of equity; held: symbol → (quantity, price),
-    also outside the panel.
-    """
+    """A decision beside what is held outside the panel: symbol → (quantity, price)."""
     panel = known(bars, at)
-    prices = prices_of(panel)
-    beside = dict(held)
-    prices |= {s: price for s, (_, price) in beside.items()}
-    cash = 100_000 - sum(float(q) * price for q, price in beside.values())
-    account = Account(cash, {s: Decimal(str(q)) for s, (q, _) in beside.items()}, prices, panel.now)
-    decision = trader_of(Tilted(**tilts), sizing).decide(panel, account)
-    assert decision is not None
-    assert not set(beside) & {o.symbol for o in decision.orders}
+    prices = prices_of(panel) | {s: price for s, (_, price) in held.items()}
+    cash = 100_000 - sum(quantity * price for quantity, price in held.values())
+    account = Account(cash, {s: Decimal(q) for s, (q, _) in held.items()}, prices, panel.now)
+    decision = decided(bars, at, trader_of(Tilted(**tilts)), account)
+    assert not set(held) & {o.symbol for o in decision.orders}
     return decision
 
 
 def test_what_is_held_outside_the_universe_counts_for_every_ceiling(market: Bars) -> None:
     coin = {"ZZZUSD": (9, 10_000.0)}
-    coins = decided(market, NIGHT, held=coin, SYXUSD=90.0, SYYUSD=90.0)
+    coins = decided_beside(market, NIGHT, coin, SYXUSD=90.0, SYYUSD=90.0)
     assert 0.09 < sum(c.target for c in coins.choices) <= 0.1 + 1e-9
-    stocks = decided(market, MIDDAY, held=coin, SYA=90.0, SYB=-90.0, SYC=90.0)
+    stocks = decided_beside(market, MIDDAY, coin, SYA=90.0, SYB=-90.0, SYC=90.0)
     assert sum(abs(c.target) for c in stocks.choices) == pytest.approx(4.0 * 0.1, rel=1e-3)
-    short = decided(market, MIDDAY, held={"ZZZ": (-3_700, 100.0)}, SYA=90.0, SYB=90.0)
+    short = decided_beside(market, MIDDAY, {"ZZZ": (-3_700, 100.0)}, SYA=90.0, SYB=90.0)
     assert sum(abs(c.target) for c in short.choices) == pytest.approx(0.3, rel=1e-3)
 
 
 def test_what_is_held_outside_and_has_no_price_is_named(market: Bars) -> None:
-    panel = known(market, MIDDAY)
     waiting = Order("o-1", "ZZZ", "buy", Decimal(5), "other")
-    prices = prices_of(panel)
-    account = Account(1e5, {}, prices, panel.now, open_orders=(waiting,))
-    who = trader_of(Tilted())
+    account = account_of(known(market, MIDDAY), waiting)
     with pytest.raises(InputError, match="ZZZ is held or ordered and has no price"):
-        who.decide(panel, account)
-
-
-def test_what_secures_spreads_lowers_the_ceiling_of_stocks_by_its_share(market: Bars) -> None:
-    panel = known(market, MIDDAY)
-    who = trader_of(Tilted(SYA=90.0, SYB=-90.0, SYC=90.0))
-    whole = Account(1e5, {}, prices_of(panel), panel.now)
-    for collateral, share in ((0.0, 1.0), (90_000.0, 0.1), (95_000.0, 0.05)):
-        decision = who.decide(panel, whole.secured(collateral))
-        assert decision is not None
-        assert decision.stock_ceiling == pytest.approx(4.0 * share)
-        gross = sum(abs(choice.target) for choice in decision.choices)
-        assert gross <= 4.0 * share + 1e-6
-        assert gross > 3.9 * share or share == 1.0
+        decided(market, MIDDAY, trader_of(Tilted()), account)
 
 
 @pytest.mark.parametrize(
@@ -85,8 +71,8 @@ def test_what_secures_spreads_lowers_the_ceiling_of_stocks_by_its_share(market: 
 def test_settings_reach_the_rule_they_name(
     market: Bars, words: dict[str, Any], size: float
 ) -> None:
-    decision = decided(market, MIDDAY, sizing=SizingSettings(**words), SYA=90.0)
-    assert {c.symbol: c.target for c in decision.choices}["SYA"] == pytest.approx(size, rel=1e-6)
+    decision = decided(market, MIDDAY, trader_of(Tilted(SYA=90.0), SizingSettings(**words)))
+    assert choice_of(decision, "SYA").target == pytest.approx(size, rel=1e-6)
 
 
 def test_without_an_answer_a_weight_stays_and_without_equity_it_goes(
@@ -95,28 +81,19 @@ def test_without_an_answer_a_weight_stays_and_without_equity_it_goes(
     panel = known(market, MIDDAY)
     prices = prices_of(panel)
     who = trader_of(Tilted(SYA=90.0))
-    problem = SizingProblem(*[np.zeros(0)] * 9, 0.5)
-
-    def fails(*_: object) -> None:
-        raise SolverFailed("no convergence", problem)
-
-    monkeypatch.setattr(Kelly, "allocate", fails)
+    assert decided(market, MIDDAY, who).orders != ()
+    monkeypatch.setattr(Kelly, "allocate", without_an_answer)
     for cash in (50_000.0, 0.5 - 100 * prices["SYA"]):
         account = Account(cash, {"SYA": Decimal(100)}, prices, panel.now)
-        decision = who.decide(panel, account)
-        assert decision is not None
-        found = {c.symbol: c for c in decision.choices}
+        decision = decided(market, MIDDAY, who, account)
         weight = 100 * prices["SYA"] / account.equity
-        assert (found["SYA"].held, found["SYA"].target, found["SYA"].qty) == (
-            pytest.approx(weight),
-            pytest.approx(weight),
-            0,
-        )
-        assert (found["SYB"].held, found["SYB"].target) == (0.0, 0.0)
+        for symbol, stays in (("SYA", pytest.approx(weight)), ("SYB", 0.0)):
+            choice = choice_of(decision, symbol)
+            assert (choice.held, choice.target, choice.qty) == (stays, stays, 0)
+            assert choice.bound_by == "failed"
         assert (decision.failure, decision.orders) == ("no convergence", ())
-    broke = who.decide(panel, Account(-1e6, {"SYA": Decimal(100)}, prices, panel.now))
-    assert broke is not None
-    choice = broke.choices[0]
+    broke = Account(-1e6, {"SYA": Decimal(100)}, prices, panel.now)
+    choice = decided(market, MIDDAY, who, broke).choices[0]
     assert (choice.target, choice.qty, choice.binding.keys()) == (0.0, -100, {"failed"})
     assert np.isnan([choice.held, choice.kelly, choice.cost]).all()
     assert choice.sigma > 0

@@ -9,14 +9,21 @@ from typing import Any
 
 import numpy as np
 
+from execution.decision import Choice, Decision
 from execution.fees import FeeSchedule, TradingCosts
-from execution.orders import Account
+from execution.orders import Account, Order
 from execution.trader import SizingSettings, Trader
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import HORIZON, ForecastTable, Progress, silent
+from sizing.kelly import SizingProblem, SolverFailed
 from sizing.limits import Limits
 from trainingdata.bars import Bars
 from trainingdata.correlation import CorrelationEstimator
+
+MIDDAY = "2024-03-05T17:30"
+LAST = "2024-03-05T20:30"  # 15:30 of New York
+NIGHT = "2024-03-06T03:00"
+STOCKS = ("SYA", "SYB", "SYC")
 
 
 class Tilted:
@@ -75,9 +82,39 @@ def prices_of(bars: Bars) -> dict[str, float]:
     return {symbol: float(price) for symbol, price in closes if np.isfinite(price)}
 
 
+def account_of(bars: Bars, *open_orders: Order, **quantities: float) -> Account:
+    """100,000 USD of equity, of which so much is held."""
+    prices = prices_of(bars)
+    cash = 100_000 - sum(quantity * prices[s] for s, quantity in quantities.items())
+    held = {s: Decimal(repr(quantity)) for s, quantity in quantities.items()}
+    return Account(cash, held, prices, bars.now, open_orders)
+
+
 def account_in(bars: Bars, **weights: float) -> Account:
     """100,000 USD of equity in these weights, in whole units."""
     prices = prices_of(bars)
-    positions = {s: Decimal(int(100_000 * w / prices[s])) for s, w in weights.items()}
-    cash = 100_000 - sum(float(q) * prices[s] for s, q in positions.items())
-    return Account(cash, positions, prices, bars.now)
+    return account_of(bars, **{s: int(100_000 * w / prices[s]) for s, w in weights.items()})
+
+
+def decided(bars: Bars, at: str, who: Trader, held: Account | None = None) -> Decision:
+    """A decision, which there is."""
+    panel = known(bars, at)
+    answer = who.decide(panel, held or account_of(panel))
+    assert answer is not None
+    return answer
+
+
+def choice_of(decision: Decision, symbol: str) -> Choice:
+    """What was chosen of a symbol."""
+    return next(each for each in decision.choices if each.symbol == symbol)
+
+
+def allowing(bars: Bars, *symbols: str, **flags: bool) -> Bars:
+    """A panel whose venue says so of these symbols."""
+    items = [replace(i, **flags) if i.symbol in symbols else i for i in bars.instruments]
+    return replace(bars, instruments=tuple(items))
+
+
+def without_an_answer(*_: object) -> None:
+    """What a solver says that does not end."""
+    raise SolverFailed("no convergence", SizingProblem(*[np.zeros(0)] * 9, 0.5))
