@@ -130,7 +130,7 @@ def test_vol_target_has_its_deviation_over_a_year_of_what_it_knows(
 @pytest.mark.parametrize("name", ["risk_parity", "inverse_volatility"])
 def test_risks_that_nothing_joins_are_held_alike_and_nothing_without_a_forecast(name: str) -> None:
     s = rich_book(3, universe=np.array([True, True, False]), held=np.array([0.0, 0.0, 0.4]))
-    s = changed(s, covariance=np.diag([1e-4, 4e-4, 0.0]))
+    s = changed(s, covariance=np.diag([1e-4, 4e-4, 0.0])[None])
     assert targets(name, s) == pytest.approx([2 / 3, 1 / 3, 0.0], rel=1e-9)
 
 
@@ -169,7 +169,7 @@ def test_legacy_takes_its_turn_beside_what_is_fixed() -> None:
     s = changed(
         s, held=np.array([0.8, 0.0, 0.0, 0.0]), deciding=np.array([False, True, True, True])
     )
-    s = changed(s, mu=np.array([0.0, 1e-5, -1e-5, -1.0]))
+    s = changed(s, mu=np.array([[0.0, 1e-5, -1e-5, -1.0]]))
     allocation = named("legacy").allocate(under(s, WIDE))
     assert allocation.target == pytest.approx([0.8, 0.1, -0.05, 0.05], abs=1e-9)
     assert np.isnan(allocation.unlimited[0])

@@ -15,7 +15,7 @@ from sizing.inputs import SizingInputs
 from sizing.limits import CEILINGS, Limits, ceilings_of
 from sizing.problem import Rows
 from sizing.spans import ALL, kelly_by_span
-from tests.sizing.books import LaterBlocks, random_book, rich_book, under
+from tests.sizing.books import LaterBlocks, random_inputs, rich_book, under
 
 
 def plainly(s: SizingInputs, limits: Limits, found: Allocation, k: int) -> set[str]:
@@ -47,7 +47,7 @@ def plainly(s: SizingInputs, limits: Limits, found: Allocation, k: int) -> set[s
 
 @given(st.integers(0, 10_000))
 def test_what_binds_is_what_the_rules_say(seed: int) -> None:
-    s = random_book(seed, 8)
+    s = random_inputs(np.random.default_rng(seed), 8, planned=False)
     limits = Limits()
     found = allocate(under(s, limits), 0.5)
     for k in range(len(s.mu)):
