@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import minimize_scalar
 
 from foundation.arrays import Array
 from sizing.solver.active_set import SOLVED
@@ -115,12 +116,15 @@ def test_what_a_weight_adds_alone_is_what_the_objective_gains(
     weights[:, 4] = 0.0
     prices = rng.uniform(0, 4e-4, 3 + periods) * (rng.random(3 + periods) < 0.5)
     sizes = p.coefficients[0, 4] * prices[0] + prices[3]
-    gains = []
-    for w in np.linspace(-0.3, 0.6, 901):
+    least = worth(p, weights)
+
+    def gain(w: float) -> float:
         moved = weights.copy()
         moved[:, 4] = w
-        dear = sizes * abs(w) + prices[1:3] @ p.net[:, 4] * w
-        gains.append(worth(p, moved) - worth(p, weights) - dear)
+        return worth(p, moved) - least - sizes * abs(w) - prices[1:3] @ p.net[:, 4] * w
+
+    best = minimize_scalar(lambda w: -gain(w), bounds=(-0.3, 0.6), options={"xatol": 1e-9})
+    gains = [gain(w) for w in (best.x, 0.0, -0.3, 0.6)]
     added = _added_alone(p, weights, prices, 4)
     assert max(gains) - 1e-12 <= added <= max(gains) + 1e-8
     tried = np.arange(5) < 4
@@ -176,13 +180,7 @@ def check(seed: int, n: int, most: int) -> float:
 def test_the_gap_is_never_below_how_much_better_the_best_choice_is() -> None:
     rng = np.random.default_rng(1)
     better = np.array(
-        [check(seed, int(rng.integers(3, 10)), int(rng.integers(1, 6))) for seed in range(80)]
+        [check(seed, int(rng.integers(3, 10)), int(rng.integers(1, 6))) for seed in range(60)]
     )
-    assert np.isnan(better).sum() <= 8
+    assert np.isnan(better).sum() <= 6
     assert (better[np.isfinite(better)] <= 1e-9).mean() > 0.7
-
-
-@pytest.mark.slow
-def test_the_gap_holds_at_twenty_symbols() -> None:
-    for seed in range(8):
-        check(1_000 + seed, 20, 3)
