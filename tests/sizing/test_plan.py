@@ -232,36 +232,6 @@ def test_borrowing_stops_where_it_costs_more_than_it_earns() -> None:
         assert prices[0] == pytest.approx(price, abs=1e-8)
 
 
-def test_a_short_does_not_pay_for_what_is_borrowed() -> None:
-    """Long 1.5 and short 1: what the short brings in is no credit, and sizes beyond 1 are
-    charged.
-    """
-    two = np.array([5e-3, -5e-3])
-    p = plan_for(two[None], np.diag([1e-3, 1e-3])[None])
-    assert p.solve()[1][0] == pytest.approx([2.5, -2.5], rel=1e-6)
-    assert p._replace(financing=np.ones(1)).solve()[1][0] == pytest.approx([0.5, -0.5], rel=1e-6)
-
-
-def test_who_cannot_borrow_is_charged_nothing_for_what_later_periods_would() -> None:
-    """Three symbols with a cap of 0.1, or a ceiling of 1 on all of them: the rate changes no
-    weight and has no price.
-    """
-    n = 3
-    limited = {"lower": -0.1, "upper": 0.1, "coefficients": np.ones((1, n)), "limits": [4.0]}
-    base = plan_for(
-        np.stack([np.full(n, 1e-3), np.full(n, 0.05)]),
-        np.stack([1e-4 * np.eye(n), 1e-3 * np.eye(n)]),
-        cost=2e-4,
-        financing=[1e-3, 1e-2],
-        **limited,
-    )
-    for p in (base, base._replace(lower=-np.ones(n), upper=np.ones(n), limits=np.ones(1))):
-        free = p._replace(financing=np.zeros(2))
-        (_, charged, prices), (_, unpaid, _) = p.solve(), free.solve()
-        np.testing.assert_array_equal(charged, unpaid)
-        assert not prices[1:].any()
-
-
 @given(st.floats(1e-5, 0.01), st.floats(0, 0.1), st.floats(1, 10))
 def test_what_leaving_costs_a_plan_falls_with_what_forecasts_are_worth(
     cost: float, worth: float, more: float
