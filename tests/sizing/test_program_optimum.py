@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from inspect import unwrap
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 from foundation.arrays import Array
 from sizing.solver.active_set import INFEASIBLE, SOLVED, solve
 from sizing.solver.approach import WIDE, approach
-from sizing.solver.segments import Program, neighbour
+from sizing.solver.segments import Program
 
 NARROW = (1, 9)  # symbols
 
@@ -265,23 +264,6 @@ def test_a_ceiling_of_next_to_nothing_is_a_ceiling() -> None:
     status, w, _ = solve(p)
     assert status == SOLVED
     assert w == pytest.approx([1e-11], rel=1e-6)
-
-
-@given(st.integers(0, 1_000_000), st.sampled_from([-1.0, 1.0]))
-def test_the_next_knot_is_the_nearest_weight_at_which_anything_bends(seed: int, way: float) -> None:
-    """A bound; what is held, where moving costs; zero, where a group counts sizes."""
-    p = borrowing_book(seed)
-    sizes = (p.groups[~p.net] > 0).any(axis=0)
-    for i in range(len(p.pull)):
-        knots = {p.lower[i], p.upper[i]}
-        knots |= {p.held[i]} if p.cost[i] > 0 else set()
-        knots |= {0.0} if sizes[i] else set()
-        knots = {knot for knot in knots if p.lower[i] <= knot <= p.upper[i]}
-        for w in (*knots, 0.5 * (p.lower[i] + p.upper[i]) + 0.01):
-            beyond = [knot for knot in knots if (knot - w) * way > 0]
-            if beyond:
-                nearest = min(beyond, key=lambda knot: abs(knot - w))
-                assert unwrap(neighbour)(p, i, w, way) == nearest
 
 
 def test_what_must_be_held_may_take_most_of_the_room_there_is() -> None:
