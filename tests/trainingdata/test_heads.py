@@ -225,13 +225,22 @@ def test_a_count_in_another_unit_than_the_vendors_is_refused_and_none_is_guessed
     )
 
 
-@pytest.mark.parametrize("head", [head for head in READ if head.symbol], ids=lambda h: h.vendor)
-def test_a_column_of_symbols_makes_one_file_a_panel(tmp_path: Path, head: Head) -> None:
-    bars = table("AAA")
-    path = write(tmp_path / "all.csv", bars, head, "BBB", "AAA")
-    both = load_bars(path)
-    assert both.symbols == ("AAA", "BBB")
+NAMING = [head for head in READ if head.symbol]
+
+
+@pytest.mark.parametrize("head", [*NAMING, None], ids=[*(head.vendor for head in NAMING), "table"])
+def test_symbols_in_a_column_or_in_yfinances_table_make_one_file_a_panel(
+    tmp_path: Path, head: Head | None
+) -> None:
+    bars, path = table("AAA"), tmp_path / "all.csv"
+    if head is None:
+        write_download(path, bars, "BBB", "AAA")
+    else:
+        write(path, bars, head, "BBB", "AAA")
+    assert load_bars(path).symbols == ("AAA", "BBB")
     same_bars(load_bars(path, symbols=["BBB"]), load_bars(write(tmp_path / "p" / "BBB.csv", bars)))
+    if head is None:
+        return
     spoilt = frame_of(head, bars, "AAA", "BBB")
     spoilt.loc[len(bars) + 2, head.fields[3]] = -1
     spoilt.to_csv(path, index=False)
@@ -240,14 +249,6 @@ def test_a_column_of_symbols_makes_one_file_a_panel(tmp_path: Path, head: Head) 
     spoilt.to_csv(path, index=False)
     with pytest.raises(DataError, match=r"all\.csv|row 5: "):
         load_bars(path, symbols=["BBB"])
-
-
-def test_yfinances_table_of_several_tickers_holds_each_of_them(tmp_path: Path) -> None:
-    bars = table("AAA")
-    path = write_download(tmp_path / "download.csv", bars, "BBB", "AAA")
-    both = load_bars(path)
-    assert both.symbols == ("AAA", "BBB")
-    same_bars(load_bars(path, symbols=["BBB"]), load_bars(write(tmp_path / "p" / "BBB.csv", bars)))
 
 
 def test_one_symbol_in_two_spellings_is_refused(tmp_path: Path) -> None:
