@@ -158,11 +158,6 @@ def sessions_between(first: np.datetime64, last: np.datetime64) -> npt.NDArray[n
     return np.asarray(dates[(dates >= first) & (dates <= last)])
 
 
-def last_four_pm(now: np.datetime64) -> np.datetime64:
-    """The last 16:00 New York at or before `now`, on any calendar day."""
-    return np.datetime64(last_four_pms(np.array([now]))[0])
-
-
 def last_four_pms(instants: Instants) -> Instants:
     """The last 16:00 New York at or before each instant, [N]."""
     return _last_of(four_pms(), instants)

@@ -3,22 +3,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pytest
 
 from foundation.compose import composed_config
 from marketsimulator.backtest import run_backtest
 from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.accountant import Records, audit
-from trainingdata.bar_files import read_bars
-from trainingdata.instants import instant
-
-
-def test_every_real_file_reads(real_data: list[Path]) -> None:
-    bars = read_bars(real_data, None)
-    assert len(bars.symbols) == sum(len(list(f.glob("*.parquet"))) for f in real_data)
-    assert np.isfinite(bars.values[bars.mask]).all()
 
 
 @pytest.mark.parametrize(
@@ -50,16 +40,3 @@ def test_a_month_of_real_bars_from_file_to_ledger(
     assert len(results.main.fills) > 10
     records = Records.of(asdict(settings), results.market.bars, results.main)
     assert str(audit(records)) == "0 differences"
-
-
-@pytest.mark.slow
-def test_half_days_of_real_bars_decide_early(real_data: list[Path]) -> None:
-    folders = ",".join(map(str, real_data))
-    words = [f"data.dir=[{folders}]", "symbols=[COST,SPY]", "start=2024-11-27", "end=2024-12-02"]
-    decisions = run_backtest(
-        BacktestSettings.of(composed_config("backtest", words))
-    ).main.decision_frame()
-    half = decisions[(decisions["at"] > pd.Timestamp(instant("2024-11-29", name="day"), tz="UTC"))]
-    half = half[half["at"] < pd.Timestamp("2024-11-30", tz="UTC")]
-    local = half["at"].dt.tz_convert("America/New_York").dt.strftime("%H:%M")
-    assert set(local) == {"10:30", "11:30", "12:30"}

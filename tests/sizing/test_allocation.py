@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from foundation.errors import InputError
 from sizing.allocation import allocate, nearest
 from sizing.inputs import SizingInputs, check_priced
-from sizing.kelly import SolverFailed, unconstrained_kelly
+from sizing.kelly import SolverFailed
 from sizing.limits import Limits
 from sizing.problem import AccountRow, holdings_of
 from sizing.solver.active_set import SOLVED, UNFINISHED
-from tests.sizing.books import changed, random_book, rich_book, under
+from tests.sizing.books import changed, random_inputs, rich_book, under
 
 
 def room(s: SizingInputs, limits: Limits, k: int) -> tuple[float, float]:
@@ -40,44 +40,36 @@ def room(s: SizingInputs, limits: Limits, k: int) -> tuple[float, float]:
     return (max(least, min(float(s.held[k]), 0.0)) if s.long_only[k] else least), most
 
 
-@given(st.integers(0, 100_000), st.floats(0.1, 1.0))
-def test_one_symbol_beside_a_fixed_book_has_the_weight_of_the_formula(
-    seed: int, fraction: float
+def book(seed: int) -> SizingInputs:
+    """Five symbols over one period."""
+    return random_inputs(np.random.default_rng(seed), 5, planned=False)
+
+
+@given(st.integers(0, 100_000), st.floats(0.1, 1.0), st.floats(-3, 3))
+def test_one_symbol_beside_a_fixed_book_has_what_is_wished_cut_to_its_room(
+    seed: int, fraction: float, asked: float
 ) -> None:
-    """(mu - Σ of the others' weights ∓ cost) · fraction / σ² beyond what is held, what is held in
-    between; cut to its room.
+    """The wish of Kelly is (mu - Σ of the others' weights ∓ cost) · fraction / σ² beyond what is
+    held, what is held in between; that of a pattern is its own.
 
     Fixed symbols take their part of every ceiling, and pull through their covariance.
     """
-    s = random_book(seed)
-    k = seed % len(s.mu)
-    s = changed(s, deciding=np.arange(len(s.mu)) == k)
-    limits = Limits()
+    k = seed % 5
+    s = changed(book(seed), deciding=np.arange(5) == k)
     fixed = np.where(s.deciding, 0.0, s.held)
     pull = float(s.mu[k] - s.covariance[k] @ fixed / fraction)
     stiff = float(s.covariance[k, k]) / fraction
     slope = pull - stiff * float(s.held[k])
     cost = float(s.cost[k])
     wish = float(s.held[k]) if abs(slope) <= cost else (pull - np.copysign(cost, slope)) / stiff
-    least, most = room(s, limits, k)
-    target = allocate(under(s, limits), fraction).target
+    least, most = room(s, Limits(), k)
+    target = allocate(s, fraction).target
     assert target[k] == pytest.approx(min(max(wish, least), most), abs=1e-6)
     assert (target[~s.deciding] == s.held[~s.deciding]).all()
-
-
-@given(st.integers(0, 100_000), st.floats(-3, 3))
-def test_the_nearest_weight_of_one_symbol_is_the_wish_cut_to_its_room(
-    seed: int, wish: float
-) -> None:
-    s = random_book(seed)
-    k = seed % len(s.mu)
-    s = changed(s, deciding=np.arange(len(s.mu)) == k)
-    least, most = room(s, Limits(), k)
-    wanted = np.where(s.deciding, wish, s.held)
-    allocation = nearest(s, wanted)
-    assert allocation.target[k] == pytest.approx(min(max(wish, least), most), abs=1e-8)
-    assert allocation.unlimited[k] == wish
-    assert np.isnan(np.delete(allocation.unlimited, k)).all()
+    found = nearest(s, np.where(s.deciding, asked, s.held))
+    assert found.target[k] == pytest.approx(min(max(asked, least), most), abs=1e-8)
+    assert found.unlimited[k] == asked
+    assert np.isnan(np.delete(found.unlimited, k)).all()
 
 
 @given(st.integers(0, 100_000), st.integers(0, 100_000))
@@ -85,7 +77,7 @@ def test_no_other_weights_under_the_limits_are_closer(seed: int, other: int) -> 
     """A closest point of a convex set: from it every other one lies away from the wish, (wish -
     x)'(y - x) ≤ 0.
     """
-    s = random_book(seed)
+    s = book(seed)
     rng = np.random.default_rng(other)
     wanted, elsewhere = (
         np.where(s.deciding, rng.normal(0, 0.8, len(s.mu)), s.held) for _ in range(2)
@@ -102,39 +94,6 @@ def test_a_wish_that_the_limits_allow_is_the_target_to_the_last_bit() -> None:
     allocation = nearest(s, wanted)
     assert allocation.target.tolist() == wanted.tolist()
     assert [set(bound) for bound in allocation.binding] == [*[set()] * 4, {"symbol_cap"}]
-
-
-def test_coins_are_bought_with_what_cash_leaves_after_their_cost() -> None:
-    """0.3 of equity in cash, 1 % to trade: 0.3 / 1.01 more than is held, whichever strategy
-    asks.
-    """
-    s = rich_book(
-        2,
-        crypto=np.array([True, False]),
-        held=np.array([0.1, 0.0]),
-        cost=np.array([0.01, 0.002]),
-        unborrowed=0.3,
-    )
-    expected = 0.1 + 0.3 / 1.01
-    found = nearest(s, np.array([0.9, 0.0]))
-    assert found.target[0] == pytest.approx(expected, abs=1e-9)
-    assert set(found.binding[0]) == {"unborrowed_cash"}
-    greedy = changed(s, mu=np.array([1.0, 0.0]), covariance=np.eye(2) * 1e-4)
-    allocation = allocate(greedy, 0.5)
-    assert allocation.target[0] == pytest.approx(expected, abs=1e-9)
-    assert set(allocation.binding[0]) == {"unborrowed_cash"}
-    owing = changed(greedy, unborrowed=-0.5)
-    assert allocate(owing, 0.5).target[0] == pytest.approx(0.1, abs=1e-9), "debt sells no coin"
-
-
-def test_what_would_be_held_without_limits_is_kellys_of_the_symbols_that_decide() -> None:
-    s = random_book(7, deciding=np.array([True, False, True, True, False]))
-    allocation = allocate(s, 0.25)
-    rows = [0, 2, 3]
-    expected = unconstrained_kelly(s.mu[rows], s.covariance[np.ix_(rows, rows)], 0.25)
-    np.testing.assert_array_equal(allocation.unlimited[rows], expected)
-    assert np.isnan(allocation.unlimited[[1, 4]]).all()
-    assert [bool(bound) for bound in allocation.binding][1::3] == [False, False]
 
 
 def stock(points: float = 10.0, held: float = 0.0, **fields: Any) -> SizingInputs:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import minimize_scalar
 
 from foundation.arrays import Array
 from sizing.solver.active_set import SOLVED
@@ -18,29 +19,15 @@ from tests.sizing.test_plan import plan as any_plan
 from tests.sizing.test_plan import worth
 
 
-def book(rng: np.random.Generator, n: int, periods: int, *, rows: bool) -> SizingProblem:
-    """Symbols of three factors, some held, some of them fixed, under a ceiling."""
-    factors = rng.normal(0, 0.01, (n, 3))
-    risk = factors @ factors.T + np.diag(rng.uniform(1e-5, 2e-4, n))
-    lengths = np.array([1.0, 3.0, 20.0])[:periods]
-    held = np.where(rng.random(n) < 0.4, rng.uniform(-0.2, 0.3, n), 0.0)
-    fixed = rng.random(n) < 0.1
+def book(seed: int, n: int, periods: int, *, rows: bool) -> SizingProblem:
+    """A plan, under an interval of what some of its symbols are together where there are rows."""
+    p = any_plan(seed, periods, n)
+    if not rows:
+        return p._replace(net=np.zeros((0, n)), net_limits=np.zeros(0))
+    rng = np.random.default_rng(seed)
     part = (rng.random(n) < 0.5) * 1.0
     low, high = np.sort(rng.uniform(-0.3, 0.5, 2))
-    return SizingProblem(
-        rng.normal(2e-4, 1e-3, (periods, n)),
-        risk * lengths[:, None, None],
-        np.full((periods, n), rng.choice([0.0, 3e-4])),
-        np.full(periods, 1e-5),
-        held,
-        np.where(fixed, held, -0.6),
-        np.where(fixed, held, 0.6),
-        np.ones((1, n)),
-        np.array([2.0]),
-        0.5,
-        np.stack([part, -part]) if rows else np.zeros((0, n)),
-        np.array([high, -low]) if rows else np.zeros(0),
-    )
+    return p._replace(net=np.stack([part, -part]), net_limits=np.array([high, -low]))
 
 
 def passed(p: SizingProblem, plan: Array) -> float:
@@ -72,13 +59,18 @@ def test_the_worth_of_a_plan_is_its_objective(seed: int, periods: int) -> None:
 
 def wide(seed: int, periods: int) -> SizingProblem:
     """A book of free symbols that no limit holds, whose later periods move for nothing."""
-    p = book(np.random.default_rng(seed), 6, periods, rows=False)
+    p = book(seed, 6, periods, rows=False)
     cost = np.where(np.arange(periods)[:, None] == 0, 3e-4, np.zeros((periods, 6)))
     far = np.full(6, 50.0)
     held = np.where(np.random.default_rng(seed).random(6) < 0.5, p.held, 5 * p.held)
-    ceiling = np.array([1e3])
     return p._replace(
-        cost=cost, financing=0 * p.financing, lower=-far, upper=far, limits=ceiling, held=held
+        covariance=p.covariance + 1e-4 * np.eye(6),
+        cost=cost,
+        financing=0 * p.financing,
+        lower=-far,
+        upper=far,
+        limits=1e3 * p.limits,
+        held=held,
     )
 
 
@@ -101,11 +93,12 @@ def test_what_a_weight_adds_alone_is_what_the_objective_gains(
     seed: int, periods: int, held: float
 ) -> None:
     """Less what it takes of limits, at their prices."""
-    p = book(np.random.default_rng(seed), 5, periods, rows=True)
+    p = book(seed, 5, periods, rows=True)
     rng = np.random.default_rng(seed)
     p = p._replace(
         financing=0 * p.financing,
         coefficients=rng.uniform(0.2, 2.0, (1, 5)),
+        limits=np.array([2.0]),
         cost=np.where(np.arange(periods)[:, None] == 0, 3e-4, 0 * p.cost),
         held=np.append(p.held[:4], held),
         lower=np.append(p.lower[:4], -0.3),
@@ -115,12 +108,15 @@ def test_what_a_weight_adds_alone_is_what_the_objective_gains(
     weights[:, 4] = 0.0
     prices = rng.uniform(0, 4e-4, 3 + periods) * (rng.random(3 + periods) < 0.5)
     sizes = p.coefficients[0, 4] * prices[0] + prices[3]
-    gains = []
-    for w in np.linspace(-0.3, 0.6, 901):
+    least = worth(p, weights)
+
+    def gain(w: float) -> float:
         moved = weights.copy()
         moved[:, 4] = w
-        dear = sizes * abs(w) + prices[1:3] @ p.net[:, 4] * w
-        gains.append(worth(p, moved) - worth(p, weights) - dear)
+        return worth(p, moved) - least - sizes * abs(w) - prices[1:3] @ p.net[:, 4] * w
+
+    best = minimize_scalar(lambda w: -gain(w), bounds=(-0.3, 0.6), options={"xatol": 1e-9})
+    gains = [gain(w) for w in (best.x, 0.0, -0.3, 0.6)]
     added = _added_alone(p, weights, prices, 4)
     assert max(gains) - 1e-12 <= added <= max(gains) + 1e-8
     tried = np.arange(5) < 4
@@ -128,7 +124,7 @@ def test_what_a_weight_adds_alone_is_what_the_objective_gains(
 
 
 def test_positions_that_fit_are_what_they_are_without_a_limit() -> None:
-    p = book(np.random.default_rng(3), 8, 3, rows=True)
+    p = book(3, 8, 3, rows=True)
     _, plan, prices = optimal_weights(p)
     found = sparse_weights(p, 8.0)
     np.testing.assert_array_equal(found[1], plan)
@@ -158,7 +154,7 @@ def test_a_floor_that_can_be_kept_to_is_kept_to_whatever_is_worth_more(floor: fl
 def check(seed: int, n: int, most: int) -> float:
     """By how much the best choice is better; NaN where the gap is not known."""
     rng = np.random.default_rng(seed)
-    p = book(rng, n, int(rng.choice([1, 3])), rows=bool(rng.random() < 0.4))
+    p = book(seed, n, int(rng.choice([1, 3])), rows=bool(rng.random() < 0.4))
     fixed = int(((p.upper == p.lower) & (p.lower != 0)).sum())
     status, plan, _, gap = sparse_weights(p, float(most))
     again = sparse_weights(p, float(most))[1]
@@ -176,13 +172,7 @@ def check(seed: int, n: int, most: int) -> float:
 def test_the_gap_is_never_below_how_much_better_the_best_choice_is() -> None:
     rng = np.random.default_rng(1)
     better = np.array(
-        [check(seed, int(rng.integers(3, 10)), int(rng.integers(1, 6))) for seed in range(80)]
+        [check(seed, int(rng.integers(3, 10)), int(rng.integers(1, 6))) for seed in range(60)]
     )
-    assert np.isnan(better).sum() <= 8
+    assert np.isnan(better).sum() <= 6
     assert (better[np.isfinite(better)] <= 1e-9).mean() > 0.7
-
-
-@pytest.mark.slow
-def test_the_gap_holds_at_twenty_symbols() -> None:
-    for seed in range(8):
-        check(1_000 + seed, 20, 3)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,21 +17,6 @@ from sizing.strategies import Kelly
 shares = st.floats(0.01, 0.99)
 
 
-def test_a_figure_to_check_by_hand() -> None:
-    """ln 0.1 / ln 0.8 = 2.302585 / 0.223144 = 10.3189, and 2 / 11.3189 = 0.17670."""
-    assert Drawdown(0.2, 0.1).fraction == pytest.approx(0.17670, abs=5e-6)
-    # Half-Kelly ever falls to x with probability x³.
-    assert Drawdown(0.5, 0.125).fraction == pytest.approx(0.5)
-
-
-@given(shares, shares, shares, shares)
-def test_a_looser_bound_never_holds_less(a: float, b: float, c: float, d: float) -> None:
-    shallow, deep = sorted((a, b))
-    rarely, often = sorted((c, d))
-    assert Drawdown(shallow, rarely).fraction <= Drawdown(deep, rarely).fraction + 1e-15
-    assert Drawdown(shallow, rarely).fraction <= Drawdown(shallow, often).fraction + 1e-15
-
-
 @given(shares, shares)
 def test_the_fraction_is_the_inverse_of_thorps_probability(depth: float, chance: float) -> None:
     fraction = Drawdown(depth, chance).fraction
@@ -41,28 +25,6 @@ def test_the_fraction_is_the_inverse_of_thorps_probability(depth: float, chance:
     assert falls <= chance * (1 + 1e-9)
     # A bound that full Kelly keeps is kept by full Kelly, never by more.
     assert falls == pytest.approx(chance) or fraction == 1.0
-
-
-def test_a_simulated_diffusion_falls_as_often_as_the_bound_allows() -> None:
-    """Simulated: log wealth in units of (c·s)², s the Sharpe ratio, drifts by 1/c - 1/2.
-
-    Between two steps a Brownian bridge touches the barrier with exp(-2·a·b / step), so that the
-    only error is that of so many paths.
-    """
-    depth, chance = 0.2, 0.1
-    fraction = Drawdown(depth, chance).fraction
-    rng = np.random.default_rng(0)
-    paths, step = 20_000, 0.05
-    barrier = np.log1p(-depth)
-    wealth = np.zeros(paths)
-    alive = np.ones(paths, dtype=bool)
-    for _ in range(400):
-        after = wealth + (1 / fraction - 0.5) * step + np.sqrt(step) * rng.standard_normal(paths)
-        gaps = np.maximum(wealth - barrier, 0) * np.maximum(after - barrier, 0)
-        alive &= rng.random(paths) >= np.exp(-2 * gaps / step)
-        wealth = after
-    error = np.sqrt(chance * (1 - chance) / paths)
-    assert 1 - alive.mean() == pytest.approx(chance, abs=4 * error)
 
 
 def test_the_settings_size_by_it_and_say_so() -> None:

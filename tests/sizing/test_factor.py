@@ -88,25 +88,28 @@ def test_a_small_system_is_eliminated_exactly_and_its_rank_counted(
     np.testing.assert_allclose(system @ answer, wanted, rtol=1e-5, atol=1e-6 * np.abs(wanted).max())
 
 
-def test_rows_are_exchanged_where_a_pivot_is_nothing() -> None:
+def test_rows_are_exchanged_where_a_pivot_is_nothing_and_rows_of_nothing_have_no_rank() -> None:
     answer = np.array([3.0, 5.0])
     assert eliminate(np.array([[1e-20, 1.0], [1.0, 1.0]]), answer, 1e-15) == 2
     assert answer == pytest.approx([2.0, 3.0])
-
-
-def test_rows_of_nothing_have_no_rank_and_ask_for_nothing() -> None:
-    """A ceiling that none of the free weights is in."""
+    # A ceiling that none of the free weights is in.
     answer = np.zeros(2)
     assert eliminate(np.zeros((2, 2)), answer, 1e-10) == 0
     assert answer.tolist() == [0.0, 0.0]
 
 
 @given(st.integers(0, 100_000), st.integers(1, 30))
-def test_a_factor_of_many_columns_at_once_is_that_of_one_after_the_other(seed: int, n: int) -> None:
+def test_a_definite_matrix_is_solved_and_its_factor_is_that_of_one_column_after_the_other(
+    seed: int, n: int
+) -> None:
     """To the last bit: the columns of a panel are taken in their order."""
-    matrix = definite(np.random.default_rng(seed), n)
-    factor, one_by_one = matrix.copy(), matrix.copy()
-    assert factored_solve(factor, np.ones(n))
+    rng = np.random.default_rng(seed)
+    matrix = definite(rng, n)
+    wanted = rng.normal(size=n)
+    factor, one_by_one, answer = matrix.copy(), matrix.copy(), wanted.copy()
+    assert factored_solve(factor, answer)
+    if n < 9:
+        np.testing.assert_allclose(answer, np.linalg.solve(matrix, wanted), rtol=1e-6, atol=1e-8)
     for a in range(n):
         for b in range(a + 1):
             for c in range(b):
@@ -114,18 +117,6 @@ def test_a_factor_of_many_columns_at_once_is_that_of_one_after_the_other(seed: i
             one_by_one[a, b] *= one_by_one[b, b] if a > b else 1.0
         one_by_one[a, a] = 1.0 / np.sqrt(one_by_one[a, a])
     np.testing.assert_array_equal(np.tril(factor), np.tril(one_by_one))
-
-
-@given(st.integers(0, 100_000), st.integers(1, 8))
-def test_a_definite_matrix_is_solved_and_its_factor_left_behind(seed: int, n: int) -> None:
-    rng = np.random.default_rng(seed)
-    matrix = definite(rng, n)
-    wanted = rng.normal(size=n)
-    answer = wanted.copy()
-    factor = matrix.copy()
-    assert factored_solve(factor, answer)
-    np.testing.assert_allclose(answer, np.linalg.solve(matrix, wanted), rtol=1e-6, atol=1e-8)
-    np.testing.assert_allclose(lower(factor), np.linalg.cholesky(matrix), rtol=1e-7, atol=1e-9)
 
 
 @pytest.mark.parametrize("left", [1e-6, 1e-9, 0.9e-10, 0.0, -1e-6])

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from foundation.errors import InputError
 from sizing.inputs import SizingInputs
 from sizing.kelly import SolverFailed
+from sizing.limits import Limits
 from sizing.strategies import NAMES, WeightPattern, named, own_rule
 from tests.own_module import own_module
-from tests.sizing.books import broken_limits, changed, random_inputs, random_limits, under
+from tests.sizing.books import broken_limits, changed, random_inputs, under
 from trainingdata.instruments import Kind
 
 seeds = st.integers(0, 2**32 - 1)
@@ -53,13 +54,17 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def book(**changes: object) -> SizingInputs:
     """ACME and ZINC at an instant, with later periods."""
     rng = np.random.default_rng(0)
-    while True:
-        found = random_inputs(rng)
-        if len(found.held) == 2 and len(found.problem.returns.mu) > 1:
-            break
+    while len((found := random_inputs(rng, 2)).problem.returns.mu) == 1:
+        pass
     at = np.datetime64("2024-03-04T15:30", "ns")
-    named_book = changed(found, symbols=("ACME", "ZINC"), at=at, deciding=np.ones(2, dtype=bool))
-    return changed(named_book, **changes)  # type: ignore[arg-type]
+    names = {"symbols": ("ACME", "ZINC"), "at": at, "deciding": np.ones(2, dtype=bool)}
+    return changed(found, **{**names, **changes})
+
+
+def random_limits(rng: np.random.Generator) -> Limits:
+    """Limits of which some are tight."""
+    caps = rng.choice([0.05, 0.3, 0.6]), rng.choice([0.2, 1.0])
+    return Limits(symbol_cap=float(caps[0]), crypto_leverage=float(caps[1]))
 
 
 @given(seeds, st.lists(sizes, min_size=8, max_size=8))

@@ -7,27 +7,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import piqp
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from scipy.stats import norm
 
 from foundation.arrays import Array
 from sizing.kelly import SizingProblem
 from sizing.solver.active_set import SOLVED
 from sizing.solver.multi_period import change_costs
+from tests.execution import reference_decision
 from tests.sizing.books import plan_for
 
 SCALES = (0.2, 1.0, 20.0)  # of the periods' variances
 
 
-def plan(seed: int, periods: int = 3) -> SizingProblem:
+def plan(seed: int, periods: int = 3, n: int | None = None) -> SizingProblem:
     """Stocks and coins, some of them fixed, a premium in the long period and a signal in the
     short ones.
     """
     rng = np.random.default_rng(seed)
-    n = int(rng.integers(1, 9))
+    n = int(rng.integers(1, 9)) if n is None else n
     spread = rng.normal(0, 0.01, (n, 3))
     base = spread @ spread.T / 3 + np.diag(rng.uniform(1e-6, 1e-4, n))
     covariance = np.array([base * scale * rng.uniform(0.5, 2) for scale in SCALES[:periods]])
@@ -68,101 +67,26 @@ def financings_of(p: SizingProblem) -> Array:
     return p.financing * (min(most) > 1 + 1e-9)
 
 
-def worth(p: SizingProblem, weights: Array) -> float:
-    """The plan's objective, read off its definition; what is fixed counts by its size wherever
-    something is borrowed.
+def reference(p: SizingProblem) -> reference_decision.Program:
+    """The same, as the plain reckoning of a decision has it; a ceiling that what is fixed passes
+    becomes what is fixed.
     """
-    fixed = p.upper == p.lower
-    financings = financings_of(p)
-    total = 0.0
-    before = p.held
-    for k, w in enumerate(weights):
-        used = np.abs(w).sum() if k == 0 else w[~fixed].sum() + np.abs(w[fixed]).sum()
-        total += (
-            p.mu[k] @ w
-            - w @ p.covariance[k] @ w / (2 * p.fraction)
-            - financings[k] * max(used - 1.0, 0.0)
-        )
-        total -= float(p.cost[k] @ np.abs(np.where(fixed, 0.0, w - before)))
-        before = w
-    return float(total)
+    fixed = np.abs(p.lower) * (p.lower == p.upper)
+    rooms = np.maximum(p.limits, p.coefficients @ fixed)
+    bounds, rows = (p.lower, p.upper), (p.coefficients, rooms)
+    return reference_decision.Program(
+        p.mu, p.covariance, p.held, p.cost, financings_of(p), *bounds, *rows, p.fraction
+    )
+
+
+def worth(p: SizingProblem, weights: Array) -> float:
+    """The plan's objective, read off its definition."""
+    return reference_decision.worth(reference(p), weights)
 
 
 def interior(p: SizingProblem) -> Array:
-    """The same plan by PIQP: x = [w₁ … w_K, |w₁|, what moves in each period, what is borrowed in
-    each].
-    """
-    periods, n = p.mu.shape
-    fixed = p.upper == p.lower
-    financings = financings_of(p)
-    eye = np.eye(n)
-    held = np.abs(p.lower) * fixed
-    sizes = n * periods
-    moved = n * (periods + 1)
-    borrowed = n * (2 * periods + 1)
-    size = borrowed + periods
-    hessian = np.zeros((size, size))
-    slope = np.zeros(size)
-    low = np.full(size, -200.0)
-    high = np.full(size, 200.0)
-    low[borrowed:] = 0.0
-    rows = []
-    most = []
-
-    def below(limit: Array, *parts: tuple[int, Array]) -> None:
-        line = np.zeros((len(limit), size))
-        for column, period in parts:
-            line[:, column : column + period.shape[1]] += period
-        rows.append(line)
-        most.append(limit)
-
-    for k in range(periods):
-        at = slice(k * n, (k + 1) * n)
-        hessian[at, at] = p.covariance[k] / p.fraction
-        slope[at] = -p.mu[k]
-        low[at] = np.where(fixed, p.lower - 1e-11, low[at])
-        high[at] = np.where(fixed, p.lower + 1e-11, high[at])
-        slope[moved + k * n : moved + (k + 1) * n] = np.where(fixed, 0.0, p.cost[k])
-        for sign in (eye, -eye):
-            before = () if k == 0 else ((at.start - n, -sign),)
-            below(
-                sign @ p.held if k == 0 else np.zeros(n),
-                (at.start, sign),
-                (moved + k * n, -eye),
-                *before,
-            )
-        counted = (
-            (sizes, np.ones((1, n))) if k == 0 else (at.start, np.where(fixed, 0.0, 1.0)[None])
-        )
-        below(
-            np.array([1.0 - (0.0 if k == 0 else held.sum())]),
-            counted,
-            (borrowed + k, -np.ones((1, 1))),
-        )
-    slope[borrowed:] = financings
-    low[:n] = np.maximum(low[:n], p.lower - 1e-11)
-    high[:n] = np.minimum(high[:n], p.upper + 1e-11)
-    for sign in (eye, -eye):
-        below(np.zeros(n), (0, sign), (sizes, -eye))
-    below(np.maximum(p.limits, p.coefficients @ held) + 1e-11, (sizes, p.coefficients))
-    solver = piqp.DenseSolver()
-    solver.settings.eps_abs = solver.settings.eps_rel = 1e-11
-    solver.settings.eps_duality_gap_abs = solver.settings.eps_duality_gap_rel = 1e-11
-    solver.settings.max_iter = 500
-    left = np.asfortranarray(np.vstack(rows))
-    solver.setup(
-        np.asfortranarray(hessian * 1e3),
-        slope * 1e3,
-        None,
-        None,
-        left,
-        None,
-        np.concatenate(most),
-        low,
-        high,
-    )
-    solver.solve()
-    return np.asarray(solver.result.x[: n * periods]).reshape(periods, n)
+    """The best plan by an interior-point solver."""
+    return reference_decision.solved(reference(p))
 
 
 @given(st.integers(0, 1_000_000), st.integers(1, 3))
@@ -232,55 +156,13 @@ def test_borrowing_stops_where_it_costs_more_than_it_earns() -> None:
         assert prices[0] == pytest.approx(price, abs=1e-8)
 
 
-def test_a_short_does_not_pay_for_what_is_borrowed() -> None:
-    """Long 1.5 and short 1: what the short brings in is no credit, and sizes beyond 1 are
-    charged.
-    """
-    two = np.array([5e-3, -5e-3])
-    p = plan_for(two[None], np.diag([1e-3, 1e-3])[None])
-    assert p.solve()[1][0] == pytest.approx([2.5, -2.5], rel=1e-6)
-    assert p._replace(financing=np.ones(1)).solve()[1][0] == pytest.approx([0.5, -0.5], rel=1e-6)
-
-
-def test_who_cannot_borrow_is_charged_nothing_for_what_later_periods_would() -> None:
-    """Three symbols with a cap of 0.1, or a ceiling of 1 on all of them: the rate changes no
-    weight and has no price.
-    """
-    n = 3
-    limited = {"lower": -0.1, "upper": 0.1, "coefficients": np.ones((1, n)), "limits": [4.0]}
-    base = plan_for(
-        np.stack([np.full(n, 1e-3), np.full(n, 0.05)]),
-        np.stack([1e-4 * np.eye(n), 1e-3 * np.eye(n)]),
-        cost=2e-4,
-        financing=[1e-3, 1e-2],
-        **limited,
-    )
-    for p in (base, base._replace(lower=-np.ones(n), upper=np.ones(n), limits=np.ones(1))):
-        free = p._replace(financing=np.zeros(2))
-        (_, charged, prices), (_, unpaid, _) = p.solve(), free.solve()
-        np.testing.assert_array_equal(charged, unpaid)
-        assert not prices[1:].any()
-
-
-@given(st.floats(1e-5, 0.01), st.floats(0, 0.1), st.floats(1, 10))
-def test_what_leaving_costs_a_plan_falls_with_what_forecasts_are_worth(
-    cost: float, worth: float, more: float
-) -> None:
-    """All of it without a forecast, or where nothing is known of its worth; next to nothing
-    where forecasts dwarf costs.
-    """
-    told = np.array([0.0, np.nan, worth, worth * more, 1e4 * cost])
-    paid, first, last = change_costs(np.full(5, cost), told, 3)
-    assert (first == cost).all()
-    assert last[0] == last[1] == cost
-    assert 0 <= last[4] < 1e-3 * cost
-    assert last[3] <= last[2] <= cost
-    within = np.array([0.5, 1.0, 2.0])
-    share = norm.cdf(within) - norm.cdf(-within)
-    _, _, last = change_costs(np.full(3, cost), cost / within, 3)
-    np.testing.assert_allclose(last, cost * share, rtol=1e-12)
-    assert (paid == cost).all()
-    assert (change_costs(np.full(5, cost), told, 1) == cost).all(), "what is not planned is paid"
+def test_leaving_costs_a_plan_all_of_it_where_nothing_is_known_of_what_forecasts_are_worth() -> (
+    None
+):
+    """And the share of what a forecast of one cost's deviation keeps within that cost."""
+    paid, first, last = change_costs(np.full(3, 2e-4), np.array([0.0, np.nan, 2e-4]), 3)
+    assert paid.tolist() == first.tolist() == [2e-4] * 3
+    assert last == pytest.approx([2e-4, 2e-4, 0.6826895 * 2e-4], rel=1e-6)
 
 
 def test_what_can_be_sold_short_beyond_one_can_borrow() -> None:

@@ -48,85 +48,122 @@ def beliefs(**mu_sigma: tuple[float, float]) -> Beliefs:
     return Beliefs(tuple(mu_sigma), values[:, 0], values[:, 1])
 
 
-def two_periods(last: float) -> Beliefs:
-    return Beliefs(PAIR, np.zeros((2, 2)), np.array([[0.1, 0.1], [0.1, last]]))
-
-
 RICH = Held(100_000.0)
+SMALL = Held(1_500.0)  # below the margin minimum: unlevered and never short
 PAIR = ("NVDA", "AAPL")
+HALF = np.array([[1.0, 0.5], [0.5, 1.0]])
+APART = {"correlation": np.eye(2)}
+WIDE = {"limits": Limits(symbol_cap=4.0)}
+LEGACY = {"enhanced": False, **WIDE}
+GOOD = beliefs(NVDA=(1e-4, 0.01))
+BAD = beliefs(NVDA=(-1e-4, 0.01), BTCUSD=(-1e-4, 0.01))
+STRONG = beliefs(NVDA=(1e-2, 0.01))
+BESIDE = beliefs(AAPL=(0.0, 0.01), NVDA=(1e-4, 0.01))
+# The account's symbols are sorted; those of beliefs need not be, and may be more than have a price.
+MIXED = beliefs(ZZZ=(0.0, 0.02), NVDA=(1e-4, 0.01), AAPL=(0.0, 0.01), NONE=(1.0, 1.0))
+JOINED = np.eye(4)
+JOINED[1, 2] = JOINED[2, 1] = 0.5
 
 
-def test_the_worked_example() -> None:
-    """mu 1 bp, sigma 1 %: half-Kelly 0.5, 50,000 of 100,000 USD at 150 is 333 whole shares; a
-    coin in thousandths.
-    """
-    assert get_qty("NVDA", 150.0, account=RICH, moments=beliefs(NVDA=(1e-4, 0.01))) == 333
-    assert get_qty(
-        "BTC/USD", 64_000.0, account=RICH, moments=beliefs(BTCUSD=(1e-4, 0.01))
-    ) == Decimal("0.781")
+def holding(cash: float, **positions: tuple[float, float]) -> Held:
+    """An account with positions, each a quantity and a price."""
+    quantities = {symbol: Decimal(str(count)) for symbol, (count, _) in positions.items()}
+    return Held(cash, quantities, {symbol: price for symbol, (_, price) in positions.items()})
 
 
-def test_a_bearish_forecast_sells() -> None:
-    """The sign survives to the order's side; a coin is sold to nothing, never below."""
-    bear = beliefs(NVDA=(-1e-4, 0.01), BTCUSD=(-1e-4, 0.01))
-    account = Held(100_000.0, {"BTCUSD": Decimal("0.5")}, {"BTCUSD": 60_000.0})
-    assert get_qty("NVDA", 150.0, account=RICH, moments=bear, correlation=np.eye(2)) == -333
-    assert get_qty(
-        "BTCUSD", 60_000.0, account=account, moments=bear, correlation=np.eye(2)
-    ) == Decimal("-0.5")
-    assert get_qty("BTCUSD", 60_000.0, account=RICH, moments=bear, correlation=np.eye(2)) == 0
+OTHERS = holding(-80_000.0, AAA=(600, 100.0), BBB=(600, 100.0), CCC=(600, 100.0))
+LONG = holding(50_000.0, AAPL=(250, 200.0))
+BOUGHT = holding(91_000.0, NVDA=(100, 90.0))
 
 
-def test_the_cap_counts_what_is_held_and_open() -> None:
-    account = Held(40_000.0, {"NVDA": Decimal(400)}, {"NVDA": 150.0})
-    assert account.equity == 100_000
-    assert get_qty("NVDA", 150.0, account=account, moments=beliefs(NVDA=(1e-2, 0.01))) == 0
-    over = Held(25_000.0, {"NVDA": Decimal(500)}, {"NVDA": 150.0})
-    assert get_qty("NVDA", 150.0, account=over, moments=beliefs(NVDA=(1e-2, 0.01))) == -100
-
-
-def test_coins_are_bought_with_cash_that_is_not_borrowed() -> None:
-    account = Held(10_000.0, {"NVDA": Decimal(600)}, {"NVDA": 150.0})
-    quantity = get_qty(
-        "BTCUSD", 50_000.0, account=account, moments=beliefs(BTCUSD=(1e-2, 0.01)), cost=0.003
-    )
-    assert 0 < float(quantity) * 50_000 * 1.003 <= 10_000
-
-
-def test_other_positions_leave_room_only_up_to_the_ceiling() -> None:
-    others = {s: Decimal(600) for s in ("AAA", "BBB", "CCC")}
-    account = Held(-80_000.0, others, {s: 100.0 for s in others})
-    strong = beliefs(NVDA=(1e-2, 0.01))
-    assert account.equity == 100_000
-    assert get_qty("NVDA", 100.0, account=account, moments=strong) == 600
-    for more, expected in (
-        ({"overnight": True}, 160),  # 2 % of 2x are kept free
-        ({"overnight": True, "limits": Limits(overnight_buffer=0.0)}, 200),
-        ({"limits": Limits(intraday_leverage=2.5)}, 600),
-        ({"limits": Limits(intraday_leverage=2.1)}, 300),
-    ):
-        settings: dict[str, Any] = dict(more)
-        assert get_qty("NVDA", 100.0, account=account, moments=strong, **settings) == expected
-
-
-def test_below_the_margin_minimum_stocks_are_unlevered_and_never_short() -> None:
-    small = Held(1_500.0)
-    assert get_qty("NVDA", 10.0, account=small, moments=beliefs(NVDA=(-1e-2, 0.01))) == 0
-    assert get_qty("NVDA", 10.0, account=small, moments=beliefs(NVDA=(1e-2, 0.01))) == 90
+@pytest.mark.parametrize(
+    ("symbol", "price", "account", "moments", "more", "quantity"),
+    [
+        # mu 1 bp, σ 1 %: half-Kelly 0.5, 50,000 of 100,000 USD; a coin in thousandths
+        ("NVDA", 150.0, RICH, GOOD, {}, "333"),
+        ("BTC/USD", 64_000.0, RICH, beliefs(BTCUSD=(1e-4, 0.01)), {}, "0.781"),
+        # the sign survives to the order's side; a coin is sold to nothing, never below
+        ("NVDA", 150.0, holding(7e4, BTCUSD=(0.5, 6e4)), BAD, APART, "-333"),
+        ("BTCUSD", 6e4, holding(7e4, BTCUSD=(0.5, 6e4)), BAD, APART, "-0.5"),
+        ("BTCUSD", 6e4, RICH, BAD, APART, "0"),
+        # the cap counts what is held and open
+        ("NVDA", 150.0, holding(40_000.0, NVDA=(400, 150.0)), STRONG, {}, "0"),
+        ("NVDA", 150.0, holding(25_000.0, NVDA=(500, 150.0)), STRONG, {}, "-100"),
+        # coins are bought with the 10,000 that are not borrowed, their cost of 0.3 % included
+        (
+            *("BTCUSD", 5e4, holding(10_000.0, NVDA=(600, 150.0))),
+            *(beliefs(BTCUSD=(1e-2, 0.01)), {"cost": 0.003}, "0.199"),
+        ),
+        # others leave room up to the ceiling; by night 2 % of 2x are kept free
+        ("NVDA", 100.0, OTHERS, STRONG, {}, "600"),
+        ("NVDA", 100.0, OTHERS, STRONG, {"overnight": True}, "160"),
+        (
+            *("NVDA", 100.0, OTHERS, STRONG),
+            *({"overnight": True, "limits": Limits(overnight_buffer=0.0)}, "200"),
+        ),
+        ("NVDA", 100.0, OTHERS, STRONG, {"limits": Limits(intraday_leverage=2.5)}, "600"),
+        ("NVDA", 100.0, OTHERS, STRONG, {"limits": Limits(intraday_leverage=2.1)}, "300"),
+        ("NVDA", 10.0, SMALL, beliefs(NVDA=(-1e-2, 0.01)), {}, "0"),
+        ("NVDA", 10.0, SMALL, STRONG, {}, "90"),
+        # 1e-4 - 0.5 · 1e-4 · 0.5 / 0.5 is half of what it is alone; opposite, it is at its cap
+        ("NVDA", 150.0, LONG, BESIDE, {"correlation": HALF}, "166"),
+        ("NVDA", 150.0, LONG, BESIDE, APART, "333"),
+        (
+            *("NVDA", 150.0, holding(150_000.0, AAPL=(-250, 200.0)), BESIDE),
+            *({"correlation": HALF}, "400"),
+        ),
+        # no deviation, no pull
+        (
+            *("NVDA", 150.0, LONG, beliefs(AAPL=(0.0, np.nan), NVDA=(1e-4, 0.01))),
+            *({"correlation": HALF}, "333"),
+        ),
+        (
+            *("NVDA", 150.0, holding(5e4, AAPL=(250, 200.0), ZZZ=(0, 10.0)), MIXED),
+            *({"correlation": JOINED}, "166"),
+        ),
+        # a price given is the price, whatever the 100 held were worth before
+        ("NVDA", 150.0, BOUGHT, GOOD, {}, "233"),
+        ("nvda", 150.0, BOUGHT, beliefs(NVDA=(-1e-4, 0.01)), {}, "-433"),
+        ("NVDA", 150.0, BOUGHT, beliefs(NVDA=(0.3e-4, 0.01)), {"cost": 1e-3}, "0"),
+        # (1e-4 - 5e-5) · 0.5 / 1e-4 is a quarter
+        ("NVDA", 150.0, RICH, GOOD, {"cost": 5e-5}, "166"),
+        ("NVDA", 150.0, RICH, GOOD, {"cost": 0.0, "tolls": [0.0]}, "333"),
+        ("NVDA", 150.0, RICH, GOOD, {"cost": 0.9}, "0"),
+        # the legacy rule needs no forecast and follows one
+        ("NVDA", 150.0, RICH, None, LEGACY, "1333"),
+        ("BTCUSD", 5e4, RICH, None, LEGACY, "1"),
+        ("NVDA", 150.0, RICH, None, {**LEGACY, "overnight": True}, "653"),
+        ("NVDA", 150.0, RICH, beliefs(NVDA=(-1e-9, 0.01)), LEGACY, "-1333"),
+        ("NVDA", 150.0, RICH, None, {**WIDE, "fallback": "legacy", "risk_multiplier": 0.5}, "666"),
+        # without equity nothing is added and what is held is closed, as by `Trader.decide`
+        ("NVDA", 1.0, Held(0.0), GOOD, {}, "0"),
+        ("NVDA", 1.0, Held(0.0), GOOD, {"fallback": "legacy"}, "0"),
+        ("NVDA", 100.0, holding(-10_000.0, NVDA=(50, 100.0)), GOOD, {}, "-50"),
+    ],
+)
+def test_a_quantity_by_hand(
+    symbol: str,
+    price: float,
+    account: Held,
+    moments: Beliefs | None,
+    more: dict[str, Any],
+    quantity: str,
+) -> None:
+    assert get_qty(symbol, price, account=account, moments=moments, **more) == Decimal(quantity)
 
 
 def test_phrases_operators_grep_for(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    moments = beliefs(NVDA=(1e-4, 0.01))
-    get_qty("NVDA", 150.0, account=RICH, moments=moments)
+    get_qty("NVDA", 150.0, account=RICH, moments=GOOD)
     get_qty("BTCUSD", 150.0, account=RICH, moments=beliefs(BTCUSD=(1e-4, 0.01)))
-    get_qty("NVDA", 150.0, account=RICH, moments=moments, enhanced=False)
+    get_qty("NVDA", 150.0, account=RICH, moments=GOOD, enhanced=False)
     get_qty("NVDA", 150.0, account=RICH, moments=None)
+    get_qty("NVDA", 150.0, account=Held(0.0), moments=GOOD)
     for phrase in (
         "Enhanced Kelly sizing with 4.0x leverage",
         "Enhanced Kelly sizing with no leverage (crypto)",
         "Legacy sizing",
-        "Enhanced sizing failed",
+        "Enhanced sizing failed: account: equity is",
     ):
         assert phrase in caplog.text
 
@@ -151,33 +188,8 @@ def test_what_cannot_be_sized_takes_no_new_risk_unless_a_fallback_is_named(
     assert get_qty("NVDA", 150.0, account=RICH, fallback="legacy", **gap) == 400
 
 
-def test_an_account_without_equity_adds_nothing_and_closes_what_it_holds(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """What `Trader.decide` does with such an account, and the phrase that operators grep for."""
-    moments = beliefs(NVDA=(1e-4, 0.01))
-    for fallback in ("none", "legacy"):
-        assert get_qty("NVDA", 1.0, account=Held(0.0), moments=moments, fallback=fallback) == 0  # type: ignore[arg-type]
-    broke = Held(-10_000.0, {"NVDA": Decimal(50)}, {"NVDA": 100.0})
-    assert get_qty("NVDA", 100.0, account=broke, moments=moments) == -50
-    assert [
-        r.message.count("Enhanced sizing failed: account: equity is") for r in caplog.records
-    ] == [1, 1, 1]
-
-
-def test_a_position_without_a_price_is_named() -> None:
-    class Unpriced(Held):
-        @property
-        def equity(self) -> float:
-            return self.cash
-
-    with pytest.raises(InputError, match="account: AAPL is held or ordered and has no price"):
-        get_qty(
-            "NVDA",
-            150.0,
-            account=Unpriced(1e5, {"AAPL": Decimal(3)}),
-            moments=beliefs(NVDA=(1e-4, 0.01)),
-        )
+class Unpriced(Held):
+    equity = 1e5  # type: ignore[assignment]
 
 
 @pytest.mark.parametrize(
@@ -189,8 +201,15 @@ def test_a_position_without_a_price_is_named() -> None:
             r"moments.mu: shape \(3,\), 2 symbols",
         ),
         ({"moments": Beliefs(PAIR, np.zeros(2), np.ones(1))}, "moments.sigma"),
-        ({"moments": two_periods(np.inf)}, "moments.sigma"),
+        (
+            {"moments": Beliefs(PAIR, np.zeros((2, 2)), np.array([[0.1, 0.1], [0.1, np.inf]]))},
+            "moments.sigma",
+        ),
         ({"moments": Beliefs(PAIR, np.zeros((0, 2)), np.zeros((0, 2)))}, "moments.sigma"),
+        (
+            {"account": Unpriced(1e5, {"AAPL": Decimal(3)})},
+            "account: AAPL is held or ordered and has no price",
+        ),
         ({"tolls": [1.0]}, "tolls"),
         ({"signal": np.nan}, "signal: nan is outside"),
         ({"cost": 1.0}, "cost: 1.0 is outside"),
@@ -204,59 +223,7 @@ def test_beliefs_that_do_not_belong_together_are_named(wrong: dict[str, Any], sa
         get_qty("NVDA", **{**good, **wrong})
 
 
-HALF = np.array([[1.0, 0.5], [0.5, 1.0]])
 STEPS = st.sampled_from([Decimal(1), Decimal("0.1"), Decimal("0.0001"), Decimal("0.000000001")])
-
-
-def test_a_position_that_moves_along_leaves_less_to_buy() -> None:
-    """1e-4 - 0.5 · 1e-4 · 0.5 / 0.5 is 5e-5, half of what it is alone: a quarter of equity, 166
-    shares at 150.
-    """
-    moments = beliefs(AAPL=(0.0, 0.01), NVDA=(1e-4, 0.01))
-    account = Held(50_000.0, {"AAPL": Decimal(250)}, {"AAPL": 200.0})
-    ask: dict[str, Any] = {"account": account, "moments": moments}
-    assert get_qty("NVDA", 150.0, correlation=HALF, **ask) == 166
-    assert get_qty("NVDA", 150.0, correlation=np.eye(2), **ask) == 333
-    unsure = Beliefs(moments.symbols, moments.mu, np.array([np.nan, 0.01]))
-    assert get_qty("NVDA", 150.0, correlation=HALF, account=account, moments=unsure) == 333, (
-        "no deviation, no pull"
-    )
-    opposite = Held(150_000.0, {"AAPL": Decimal(-250)}, {"AAPL": 200.0})
-    assert get_qty("NVDA", 150.0, correlation=HALF, account=opposite, moments=moments) == 400, (
-        "to the cap"
-    )
-
-
-def test_beliefs_belong_to_their_symbols_whatever_their_order() -> None:
-    """The account's symbols are sorted; those of the beliefs need not be, and may be more than
-    have a price.
-    """
-    moments = beliefs(ZZZ=(0.0, 0.02), NVDA=(1e-4, 0.01), AAPL=(0.0, 0.01), NONE=(1.0, 1.0))
-    correlation = np.eye(4)
-    correlation[1, 2] = correlation[2, 1] = 0.5
-    account = Held(
-        50_000.0, {"AAPL": Decimal(250), "ZZZ": Decimal(0)}, {"AAPL": 200.0, "ZZZ": 10.0}
-    )
-    assert get_qty("NVDA", 150.0, account=account, moments=moments, correlation=correlation) == 166
-
-
-def test_a_price_given_is_the_price_and_the_answer_is_a_difference() -> None:
-    """Half of 100,000 at 150 is 333 shares; 100 are held, whatever they were worth before."""
-    account = Held(91_000.0, {"NVDA": Decimal(100)}, {"NVDA": 90.0})
-    assert get_qty("NVDA", 150.0, account=account, moments=beliefs(NVDA=(1e-4, 0.01))) == 233
-    assert get_qty("nvda", 150.0, account=account, moments=beliefs(NVDA=(-1e-4, 0.01))) == -433
-    nothing = get_qty(
-        "NVDA", 150.0, account=account, moments=beliefs(NVDA=(0.3e-4, 0.01)), cost=1e-3
-    )
-    assert nothing == 0, "0.15 is held: not worth its cost"
-
-
-def test_a_cost_comes_off_the_edge() -> None:
-    """(1e-4 - 5e-5) · 0.5 / 1e-4 is a quarter."""
-    moments = beliefs(NVDA=(1e-4, 0.01))
-    assert get_qty("NVDA", 150.0, account=RICH, moments=moments, cost=5e-5) == 166
-    assert get_qty("NVDA", 150.0, account=RICH, moments=moments, cost=0.0, tolls=[0.0]) == 333
-    assert get_qty("NVDA", 150.0, account=RICH, moments=moments, cost=0.9) == 0
 
 
 @pytest.mark.parametrize(
@@ -279,17 +246,6 @@ def test_the_deviation_of_a_target_is_that_of_a_year_of_the_symbols_own_bars(
     assert get_qty(symbol, 50.0, hours=least, **ask) == 0
     longer = get_qty(symbol, 50.0, hours=4 * hours, **ask)
     assert float(longer) == pytest.approx(2 * expected if 2 * expected < 1_800 else 1_800, abs=1.0)
-
-
-def test_the_legacy_rule_needs_no_forecast_and_follows_one() -> None:
-    ask: dict[str, Any] = {"account": RICH, "enhanced": False, "limits": Limits(symbol_cap=4.0)}
-    assert get_qty("NVDA", 150.0, moments=None, **ask) == 1_333
-    assert get_qty("BTCUSD", 50_000.0, moments=None, **ask) == 1
-    assert get_qty("NVDA", 150.0, moments=None, overnight=True, **ask) == 653
-    assert get_qty("NVDA", 150.0, moments=beliefs(NVDA=(-1e-9, 0.01)), **ask) == -1_333
-    assert (
-        get_qty("NVDA", 150.0, moments=None, fallback="legacy", risk_multiplier=0.5, **ask) == 666
-    )
 
 
 @given(st.integers(-10_000_000, 10_000_000), STEPS, st.floats(-0.9e-6, 0.999998))

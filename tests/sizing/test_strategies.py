@@ -17,7 +17,6 @@ from sizing.limits import Limits
 from sizing.strategies import (
     NAMES,
     Kelly,
-    Legacy,
     WeightPattern,
     comparable_symbols,
     equal_risk,
@@ -42,7 +41,7 @@ def test_the_multiplier_stretches_returns_costs_and_risk_alike() -> None:
     assert targets("kelly_50_x4", s) == pytest.approx([0.02, 0.005], rel=1e-6)
     assert targets("kelly_50", s) == pytest.approx([0.005, 0.005], rel=1e-6)
     assert named("kelly_50_x4", fraction=0.25) == Kelly(0.25, 4.0)
-    assert (named("kelly_12.5"), named("kelly_50", fraction=0.2)) == (Kelly(0.125), Kelly(0.2))
+    assert (named("kelly_12.5"), named("kelly_50", fraction=1.0)) == (Kelly(0.125), Kelly(1.0))
 
 
 def test_four_times_half_kelly_has_no_expected_growth() -> None:
@@ -61,17 +60,6 @@ def test_prices_of_a_stretched_program_are_not_shown() -> None:
     assert not np.isnan(named("kelly_50").allocate(s).binding[0]["symbol_cap"])
     unstretched = Kelly(0.5, 1.0).allocate(s)
     assert unstretched.target.tolist() == allocate(s, 0.5).target.tolist()
-
-
-@pytest.mark.parametrize(
-    ("fraction", "good"), [(1e-6, True), (1.0, True), (0.0, False), (1.0001, False), (-0.5, False)]
-)
-def test_a_fraction_is_above_nothing_and_at_most_all(fraction: float, good: bool) -> None:
-    if good:
-        assert Kelly(fraction).fraction == fraction
-        return
-    with pytest.raises(InputError, match=r"sizing\.fraction"):
-        Kelly(fraction)
 
 
 def test_a_pattern_leaves_what_is_exactly_at_the_edge_of_its_band() -> None:
@@ -130,7 +118,7 @@ def test_vol_target_has_its_deviation_over_a_year_of_what_it_knows(
 @pytest.mark.parametrize("name", ["risk_parity", "inverse_volatility"])
 def test_risks_that_nothing_joins_are_held_alike_and_nothing_without_a_forecast(name: str) -> None:
     s = rich_book(3, universe=np.array([True, True, False]), held=np.array([0.0, 0.0, 0.4]))
-    s = changed(s, covariance=np.diag([1e-4, 4e-4, 0.0]))
+    s = changed(s, covariance=np.diag([1e-4, 4e-4, 0.0])[None])
     assert targets(name, s) == pytest.approx([2 / 3, 1 / 3, 0.0], rel=1e-9)
 
 
@@ -169,24 +157,11 @@ def test_legacy_takes_its_turn_beside_what_is_fixed() -> None:
     s = changed(
         s, held=np.array([0.8, 0.0, 0.0, 0.0]), deciding=np.array([False, True, True, True])
     )
-    s = changed(s, mu=np.array([0.0, 1e-5, -1e-5, -1.0]))
+    s = changed(s, mu=np.array([[0.0, 1e-5, -1e-5, -1.0]]))
     allocation = named("legacy").allocate(under(s, WIDE))
     assert allocation.target == pytest.approx([0.8, 0.1, -0.05, 0.05], abs=1e-9)
     assert np.isnan(allocation.unlimited[0])
     assert allocation.unlimited[1:] == pytest.approx([0.1, -0.05, 0.5], abs=1e-9)
-
-
-def test_legacy_counts_neither_its_own_position_nor_coins_and_takes_nothing_without_power() -> None:
-    s = rich_book(2, crypto=np.array([False, True]), stock_ceiling=2.0, held=np.array([0.7, 0.25]))
-    s = changed(s, deciding=np.array([True, False]))
-    assert Legacy()._unlimited_weight(s, 0) == 1.0
-    assert Legacy(0.5)._unlimited_weight(s, 0) == 0.5
-    assert Legacy(0.5)._unlimited_weight(s, 1) == 0.5, "the multiplier is for stocks"
-    full = rich_book(
-        2, stock_ceiling=1.0, held=np.array([0.0, -1.5]), deciding=np.array([True, False])
-    )
-    assert Legacy()._unlimited_weight(full, 0) == 0.0
-    assert named("legacy").allocate(under(full, WIDE)).target.tolist() == [0.0, -1.5]
 
 
 def test_every_name_has_its_own_look_ahead_and_settings() -> None:
@@ -259,29 +234,6 @@ def test_equal_parts_of_the_variance_are_equal_to_nine_digits(seed: int, n: int)
     np.testing.assert_allclose(parts, parts.mean(), rtol=1e-9)
 
 
-def test_a_shadow_price_is_what_more_of_the_limit_adds() -> None:
-    """Of the cap and of the joint ceiling, by solving again with a little more of each."""
-    covariance = np.diag([1e-4, 4e-4, 1e-4, 1e-4])
-    s = rich_book(
-        4, mu=np.array([6e-4, -7e-4, 1e-5, 0.0]), covariance=covariance, stock_ceiling=1.0
-    )
-
-    def value(now: SizingInputs, limits: Limits) -> float:
-        w = allocate(under(now, limits), 0.5).target
-        return float(now.mu @ w - w @ covariance @ w - now.cost @ np.abs(w - now.held))
-
-    allocation = allocate(s, 0.5)
-    assert allocation.target[0] == pytest.approx(0.6)
-    assert set(allocation.binding[0]) == {"symbol_cap", "stock_gross", "joint"}
-    step = 1e-5
-    looser = value(changed(s, stock_ceiling=1.0 + step), Limits()) - value(s, Limits())
-    assert allocation.binding[0]["stock_gross"] + allocation.binding[0]["joint"] == pytest.approx(
-        looser / step, rel=1e-2
-    )
-    wider = value(s, Limits(symbol_cap=0.6 + step)) - value(s, Limits())
-    assert allocation.binding[0]["symbol_cap"] == pytest.approx(wider / step, rel=1e-2)
-
-
 def test_where_a_market_is_shut_for_part_of_the_day_risks_do_not_compare_and_nothing_moves() -> (
     None
 ):
@@ -300,16 +252,21 @@ def test_where_a_market_is_shut_for_part_of_the_day_risks_do_not_compare_and_not
 
 def test_legacy_takes_half_of_what_power_is_left_in_turn() -> None:
     """4x: half of 4 is 2, cut to the cap; the second gets half of 4 - 0.6 and so on; the sign
-    is the forecast's.
+    is the forecast's. The multiplier is for stocks; a coin and what is held itself count nothing.
     """
     s = rich_book(4, mu=np.array([1e-5, -1e-5, 1e-5, 1e-5]))
-    assert named("legacy").allocate(s).target.tolist() == [0.6, -0.6, 0.6, 0.6]
-    wide = named("legacy").allocate(under(s, Limits(symbol_cap=4.0))).target
-    np.testing.assert_allclose(wide, [2.0, -1.0, 0.5, 0.25], rtol=1e-9)
-    halved = named("legacy", risk_multiplier=0.5).allocate(under(s, Limits(symbol_cap=4.0))).target
-    np.testing.assert_allclose(halved[:2], [1.0, -0.75], rtol=1e-9)
-    coin = rich_book(1, crypto=np.array([True]), mu=np.array([-1.0]))
-    assert named("legacy").allocate(coin).target.tolist() == [0.5]
+    assert targets("legacy", s, Limits()) == [0.6, -0.6, 0.6, 0.6]
+    assert targets("legacy", s) == pytest.approx([2.0, -1.0, 0.5, 0.25], rel=1e-9)
+    halved = targets("legacy", s, risk_multiplier=0.5)
+    assert halved[:2] == pytest.approx([1.0, -0.75], rel=1e-9)
+    coin = np.array([False, True])
+    s = rich_book(2, crypto=coin, mu=np.full(2, -1.0), stock_ceiling=2.0, held=np.array([0.7, 0.2]))
+    for multiplier, wanted in ((1.0, [-1.0, 0.5]), (0.5, [-0.5, 0.5])):
+        found = named("legacy", risk_multiplier=multiplier).allocate(s)
+        assert found.unlimited.tolist() == wanted
+    held, deciding = np.array([0.0, -1.5]), np.array([True, False])
+    full = rich_book(2, stock_ceiling=1.0, held=held, deciding=deciding)
+    assert targets("legacy", full) == [0.0, -1.5]
 
 
 @pytest.mark.parametrize(
@@ -320,7 +277,8 @@ def test_legacy_takes_half_of_what_power_is_left_in_turn() -> None:
         ("premium_0.5", None, "premium_0.5 is 0.5 % of Kelly; .* premium_50 is half"),
         ("kelly_150", None, "sizing.strategy: kelly_150 is 150 % of Kelly, and more than 100"),
         ("kelly_1000", None, "kelly_1000 is 1000 % of Kelly, and more than 100 is refused"),
-        ("kelly_50", 1.5, "sizing.fraction: 1.5 is outside 0 … 1; 0.5 is half of full Kelly"),
+        ("kelly_50", 1.0001, "sizing.fraction: 1.0001 is outside 0 … 1; 0.5 is half of full Kelly"),
+        ("kelly_50", 0.0, "sizing.fraction: 0 is outside"),
         ("equal_weight", 0.5, "sizing.fraction: equal_weight has none"),
     ],
 )

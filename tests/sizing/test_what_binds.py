@@ -14,8 +14,7 @@ from sizing.binding import TOUCH
 from sizing.inputs import SizingInputs
 from sizing.limits import CEILINGS, Limits, ceilings_of
 from sizing.problem import Rows
-from sizing.spans import ALL, kelly_by_span
-from tests.sizing.books import LaterBlocks, random_book, rich_book, under
+from tests.sizing.books import random_inputs, rich_book, under
 
 
 def plainly(s: SizingInputs, limits: Limits, found: Allocation, k: int) -> set[str]:
@@ -47,32 +46,12 @@ def plainly(s: SizingInputs, limits: Limits, found: Allocation, k: int) -> set[s
 
 @given(st.integers(0, 10_000))
 def test_what_binds_is_what_the_rules_say(seed: int) -> None:
-    s = random_book(seed, 8)
+    s = random_inputs(np.random.default_rng(seed), 8, planned=False)
     limits = Limits()
     found = allocate(under(s, limits), 0.5)
     for k in range(len(s.mu)):
         expected = plainly(s, limits, found, k) if s.deciding[k] else set()
         assert set(found.binding[k]) == expected, (k, found.binding[k])
-
-
-def test_a_ceiling_that_a_signal_of_an_hour_meets_is_named_though_the_horizon_wants_less() -> None:
-    """Two stocks that are worth nothing after the first period fill the account by day; what
-    held them is the ceiling.
-    """
-    n = 2
-    limits = Limits(symbol_cap=1.0)
-    s = rich_book(
-        n,
-        mu=np.full(n, 4e-3),
-        cost=np.full(n, 1e-4),
-        stock_ceiling=1.0,
-        later=LaterBlocks(np.zeros((1, n)), np.eye(n)[None], np.zeros(1), np.full((1, n), 1e-4)),
-    )
-    found = allocate(under(s, limits), 0.5)
-    assert np.abs(found.target).sum() == pytest.approx(1.0)
-    assert np.abs(kelly_by_span(s.problem, 0.5)[0][-1, ALL]).max() < 0.01
-    for bound in found.binding:
-        assert bound["stock_gross"] + bound["joint"] > 1e-3
 
 
 def test_a_weight_that_is_not_worth_borrowing_for_is_held_by_what_borrowing_costs() -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import json
-from contextlib import chdir, redirect_stderr, redirect_stdout
+from contextlib import chdir
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,16 +13,16 @@ import pytest
 
 from foundation.errors import InputError
 from tests.commands import run_command
-from tests.e2e.refused import refusal_of, started
+from tests.e2e.refused import answer_of, refusal_of
 from trainingdata.bars import FIELDS, Bars
 from trainingdata.correlation import CorrelationEstimator, CorrelationMatrix
-from trainingdata.instruments import Kind
 from trainingdata.stored_correlation import (
     CorrelationSettings,
     StoredCorrelation,
     read_correlation,
     write_correlation,
 )
+from trainingdata.timeframe import HOURLY
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCRIPT = ROOT / "trainingdata" / "build_correlation_matrix_from_csvs.py"
@@ -38,24 +36,11 @@ def folder(market: Bars, tmp_path_factory: pytest.TempPathFactory) -> Path:
     where = tmp_path_factory.mktemp("csvs")
     for s, item in enumerate(market.instruments):
         times, values = market.real_bars(s)
-        starts = times - np.timedelta64(1, "h")
-        if item.kind is Kind.STOCK:
-            closes = pd.DatetimeIndex(times).tz_localize("UTC").tz_convert("America/New_York")
-            starts = np.where(
-                (closes.hour == 16) & (closes.minute == 0), times - np.timedelta64(30, "m"), starts
-            )
+        starts = HOURLY.clock(item.kind).started_at(times)
         frame = pd.DataFrame(values, columns=list(FIELDS))
         frame.insert(0, "timestamp", pd.DatetimeIndex(starts).tz_localize("UTC"))
         frame.to_csv(where / f"{item.symbol}.csv", index=False)
     return where
-
-
-def command(*words: str, cwd: Path) -> SimpleNamespace:
-    """The command in this process: its exit code, and what it says."""
-    said, printed = io.StringIO(), io.StringIO()
-    with chdir(cwd), redirect_stderr(said), redirect_stdout(printed):
-        code = started(MODULE, *words)
-    return SimpleNamespace(returncode=code, stdout=printed.getvalue(), stderr=said.getvalue())
 
 
 def test_the_command_writes_what_a_run_would_estimate_and_a_run_can_read_it(
@@ -96,20 +81,17 @@ def test_files_that_are_no_matrix_are_written_over_only_when_told(
     notes = tmp_path / "matrix.json"
     (tmp_path / "README.md").write_text("mine")
     for output, says in (("README.md", "README.md holds something else"), (".", "is a folder, a")):
-        refused = command("--input", str(folder), "--output", output, cwd=tmp_path)
-        assert refused.returncode == 2
-        assert says in refused.stderr
+        words = ["--input", str(folder), "--output", output]
+        assert says in refusal_of(MODULE, *words, cwd=tmp_path)
     notes.write_text("mine")
     words = ["--input", str(folder), "--output", "matrix"]
-    refused = command(*words, cwd=tmp_path)
-    assert refused.returncode == 2
-    assert "--output: matrix.json holds something else" in refused.stderr
-    assert refused.stderr.rstrip().endswith("say --overwrite")
+    line = refusal_of(MODULE, *words, cwd=tmp_path)
+    assert "--output: matrix.json holds something else" in line
+    assert line.endswith("say --overwrite")
     assert notes.read_text() == "mine"
-    told = command(*words, "--overwrite", cwd=tmp_path)
-    assert told.returncode == 0, told.stderr
+    assert answer_of(MODULE, *words, "--overwrite", cwd=tmp_path)[0] == 0
     assert "as_of" in json.loads(notes.read_text())
-    assert command(*words, cwd=tmp_path).returncode == 0
+    assert answer_of(MODULE, *words, cwd=tmp_path)[0] == 0
 
 
 def test_a_pickle_is_no_matrix_and_is_not_read(tmp_path: Path) -> None:
@@ -155,8 +137,8 @@ def test_files_that_hold_no_matrix_are_named(
     ],
 )
 def test_wrong_words_are_one_line_and_exit_code_2(
-    words: list[str], says: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    words: list[str], says: str, folder: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert says in refusal_of(MODULE, "--input", str(folder), "--output", "m", *words)
+    given = ("--input", str(folder), "--output", "m", *words)
+    assert says in refusal_of(MODULE, *given, cwd=tmp_path)
     assert list(tmp_path.iterdir()) == []

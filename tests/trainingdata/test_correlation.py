@@ -16,7 +16,6 @@ from trainingdata.correlation import (
     CorrelationEstimator,
     CorrelationMatrix,
     KeptCorrelations,
-    _hourly_logs,
     _mixed_with_prior,
     _Returns,
     correlations_over,
@@ -25,9 +24,13 @@ from trainingdata.correlation import (
     session_closes,
 )
 from trainingdata.instants import DAY, four_pm, new_york_date
-from trainingdata.sessions import last_four_pm, sessions_between
+from trainingdata.sessions import last_four_pms, sessions_between
 from trainingdata.synthetic import SyntheticMarket
 from trainingdata.timeframe import Fill, Timeframe
+
+
+def last_four_pm(now: np.datetime64) -> np.datetime64:
+    return last_four_pms(np.array([now]))[0]
 
 
 def test_a_full_window_is_ledoit_wolf_on_standardised_returns(market: Bars) -> None:
@@ -134,31 +137,26 @@ class Counting(CorrelationEstimator):
         return super().matrices_at(bars, instants)
 
 
-def test_a_kept_history_is_estimated_once_and_answers_as_its_source(market: Bars) -> None:
+def test_a_kept_history_is_estimated_once_and_anew_for_other_days_and_another_end(
+    market: Bars,
+) -> None:
     source = Counting()
     kept = KeptCorrelations(source)
-    later, earlier = market.times[900:1300:7], market.times[1000:1100]
-    days = len(correlations_over(kept, market, later)[1])
-    for instants in (later, earlier):
+    times = market.times
+    days = len(correlations_over(kept, market, times[900:1300:7])[1])
+    for bars, instants, once in (
+        (market, times[900:1300:7], True),
+        (market, times[1000:1100], True),
+        (market, times[1200:1400], False),
+        (market.until(times[1450]), times[900:950], False),
+    ):
         for held, plain in zip(
-            correlations_over(kept, market, instants),
-            correlations_over(CorrelationEstimator(), market, instants),
+            correlations_over(kept, bars, instants),
+            correlations_over(CorrelationEstimator(), bars, instants),
             strict=True,
         ):
             np.testing.assert_array_equal(held, plain)
-    assert source.days == [days]
-
-
-def test_a_kept_history_is_estimated_anew_for_other_days_and_another_end(market: Bars) -> None:
-    kept = KeptCorrelations(CorrelationEstimator())
-    correlations_over(kept, market, market.times[900:950])
-    for bars, instants in (
-        (market, market.times[940:1100]),
-        (market.until(market.times[1300]), market.times[900:950]),
-    ):
-        _, matrices = correlations_over(kept, bars, instants)
-        _, expected = correlations_over(CorrelationEstimator(), bars, instants)
-        np.testing.assert_array_equal(matrices, expected)
+        assert (source.days == [days]) == once
 
 
 def with_mask(bars: Bars, mask: Mask) -> Bars:
@@ -228,19 +226,9 @@ def test_what_is_looked_at_reaches_back_far_enough_for_both_windows(
     """Weekends and holidays included; what lies further back changes nothing."""
     bars = SyntheticMarket(start="2022-01-03", end="2024-03-08", symbols=("SYA", "SYXUSD")).bars()
     estimator = CorrelationEstimator(hourly_window=hourly, session_window=session)
-    seen: list[tuple[int, int]] = []
     boundary = last_four_pm(bars.now)
-    recent = bars.between(
-        int(np.searchsorted(bars.times, boundary - estimator._calendar_reach(bars.timeframe))),
-        len(bars.times),
-    ).until(boundary)
-    for members in ([0], [1]):
-        returns = np.diff(_hourly_logs(recent, np.array(members))[1][-(hourly + 1) :], axis=0)
-        seen.append((len(returns), int(np.isfinite(returns).sum())))
-    assert seen == [(hourly, hourly), (hourly, hourly)]
-    daily = session_returns(recent, boundary, session)
-    assert daily.shape == (session, 2)
-    assert np.isfinite(daily).all()
+    first = np.searchsorted(bars.times, boundary - estimator._calendar_reach(bars.timeframe))
+    recent = bars.between(int(first), len(bars.times)).until(boundary)
     np.testing.assert_array_equal(estimator.estimate(recent)[0], estimator.estimate(bars)[0])
 
 

@@ -11,7 +11,7 @@ from foundation.arrays import Instants
 from trainingdata.bars import Bars
 from trainingdata.correlation import CorrelationEstimator
 from trainingdata.instruments import instrument
-from trainingdata.sessions import last_four_pm
+from trainingdata.sessions import last_four_pms
 from trainingdata.synthetic import SyntheticMarket
 
 Array = np.ndarray
@@ -22,7 +22,7 @@ ESTIMATOR = CorrelationEstimator(hourly_window=WINDOW, session_window=30)
 def stock_times() -> Instants:
     """The known-at instants of one stock over ten weeks, ending at 16:00 New York."""
     bars = SyntheticMarket(start="2024-01-02", end="2024-03-08", symbols=("SYA",)).bars()
-    return bars.times[bars.times <= last_four_pm(bars.now)]
+    return bars.times[bars.times <= last_four_pms(bars.times[-1:])]
 
 
 TIMES = stock_times()[-(WINDOW + 1) :]

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from tests.trainingdata.vendor_files import DAYS, coins, table, write
 from trainingdata import load_bars
@@ -14,13 +13,9 @@ from trainingdata.bars import Origin
 from trainingdata.coverage import JUMP, clipped, coverage
 
 
-def without(bars: pd.DataFrame, *rows: int) -> pd.DataFrame:
-    return bars.drop(index=list(rows))
-
-
 def test_a_row_says_what_a_stocks_file_holds_and_lacks(tmp_path: Path) -> None:
     """Friday has seven bars, Monday too; weekend and night are no gap."""
-    bars = load_bars(write(tmp_path / "AAA.csv", without(table("AAA", DAYS[0]), 2, 6, 7)))
+    bars = load_bars(write(tmp_path / "AAA.csv", table("AAA", DAYS[0]).drop(index=[2, 6, 7])))
     (row,) = coverage(bars)
     span = "2024-03-08 14:30", "2024-03-11 19:30"
     assert row == ("AAA", *span, "UTC, begin", "11", "3", "2", "0")

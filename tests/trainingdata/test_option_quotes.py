@@ -29,29 +29,21 @@ def row(age: np.timedelta64) -> dict[str, Any]:
     return {"t": f"{NOW - age}Z", "bp": 1.25, "ap": 1.3}
 
 
-def test_a_quote_of_more_than_twenty_minutes_ago_is_none_and_is_named(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    rows = {FRESH: row(OLDEST_QUOTE), OTHER: row(OLDEST_QUOTE + SECOND)}
-    assert np.timedelta64(20, "m") == OLDEST_QUOTE
-    with quoting(rows) as data, caplog.at_level(logging.WARNING):
-        assert data.quotes([FRESH, OTHER], NOW) == {FRESH: (Decimal("1.25"), Decimal("1.3"))}
-    lines = [line for line in caplog.messages if OTHER in line]
-    assert len(lines) == 1
-    assert "2024-03-05T17:10Z" in lines[0]
-    assert FRESH not in caplog.text
-
-
-@pytest.mark.parametrize("stamp", ["removed", None, ""])
-def test_a_quote_of_which_nobody_knows_when_it_was_is_none_and_is_named(
+@pytest.mark.parametrize(
+    "stamp", [row(OLDEST_QUOTE + SECOND)["t"], None, "", "removed"], ids=["old", "null", "", "none"]
+)
+def test_a_quote_of_more_than_twenty_minutes_ago_or_of_no_known_time_is_none_and_is_named(
     stamp: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    unknown = {**row(SECOND), "t": stamp}
-    if stamp == "removed":
-        del unknown["t"]
-    with quoting({FRESH: row(SECOND), OTHER: unknown}) as data, caplog.at_level(logging.WARNING):
-        assert list(data.quotes([FRESH, OTHER], NOW)) == [FRESH]
+    assert np.timedelta64(20, "m") == OLDEST_QUOTE
+    other = {
+        name: value for name, value in {**row(SECOND), "t": stamp}.items() if value != "removed"
+    }
+    rows = {FRESH: row(OLDEST_QUOTE), OTHER: other}
+    with quoting(rows) as data, caplog.at_level(logging.WARNING):
+        assert data.quotes([FRESH, OTHER], NOW) == {FRESH: (Decimal("1.25"), Decimal("1.3"))}
     assert len([line for line in caplog.messages if OTHER in line]) == 1
+    assert FRESH not in caplog.text
 
 
 @pytest.mark.parametrize("stamp", ["much", 7.5, True, [], "2024-03-05T17:30:20", "1024-03-05Z"])

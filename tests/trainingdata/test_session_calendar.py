@@ -32,7 +32,7 @@ from trainingdata.sessions import (
     Session,
     calendar,
     in_session,
-    last_four_pm,
+    last_four_pms,
     last_fridays,
     nights_between,
     session_of,
@@ -146,40 +146,28 @@ def day_of(at: datetime, timeframe: Timeframe = HOURLY) -> Day | None:
 
 
 @given(frames, moments())
-def test_a_bar_is_known_when_it_ends_and_one_ends_where_it_is_known(
+def test_a_bar_is_known_when_it_ends_and_the_market_is_open_and_decides_where_the_calendar_says(
     timeframe: Timeframe, at: datetime
 ) -> None:
-    start = {begin: end for begin, end in bars(timeframe)}
-    end = {end: begin for begin, end in bars(timeframe)}
+    """Open from its first instant to the last before the close."""
+    here, every = all64(at), bars(timeframe)
+    k = bisect_right([end for _, end in every], at)
+    start = next((end for begin, end in every[k : k + 2] if begin == at), None)
+    end = every[k - 1][0] if every[k - 1][1] == at else None
     stocks, coins = timeframe.clock(Kind.STOCK), timeframe.clock(Kind.CRYPTO)
-    known, began = stocks.known_at(all64(at))[0], stocks.started_at(all64(at))[0]
-    assert np.isnat(known) if at not in start else known == at64(start[at])
-    assert np.isnat(began) if at not in end else began == at64(end[at])
-    whole = at == begun(at, timeframe)
-    known, began = coins.known_at(all64(at))[0], coins.started_at(all64(at))[0]
-    assert np.isnat(known) != whole
-    assert np.isnat(began) != whole
-    assert not whole or (known, began) == (
-        at64(at + length(timeframe)),
-        at64(at - length(timeframe)),
-    )
-
-
-@given(frames, moments())
-def test_the_last_bar_known_is_the_last_that_has_ended(timeframe: Timeframe, at: datetime) -> None:
-    ends = [end for _, end in bars(timeframe)]
-    assert timeframe.last_known(Kind.STOCK, at64(at)) == at64(ends[bisect_right(ends, at) - 1])
-    assert timeframe.last_known(Kind.CRYPTO, at64(at)) == at64(begun(at, timeframe))
-
-
-@given(frames, moments())
-def test_the_market_is_open_from_its_first_instant_to_the_last_before_the_close(
-    timeframe: Timeframe, at: datetime
-) -> None:
-    assert bool(in_session(all64(at))[0]) == (day_of(at) is not None)
-    stocks, coins = timeframe.clock(Kind.STOCK), timeframe.clock(Kind.CRYPTO)
-    assert bool(stocks.is_decision(all64(at))[0]) == (at in decisions(timeframe))
-    assert bool(coins.is_decision(all64(at))[0]) == (at == begun(at, timeframe))
+    known, began = stocks.known_at(here)[0], stocks.started_at(here)[0]
+    assert np.isnat(known) if start is None else known == at64(start)
+    assert np.isnat(began) if end is None else began == at64(end)
+    assert timeframe.last_known(Kind.STOCK, at64(at)) == at64(every[k - 1][1])
+    assert bool(in_session(here)[0]) == (day_of(at) is not None)
+    assert bool(stocks.is_decision(here)[0]) == (at in decisions(timeframe))
+    last = begun(at, timeframe)
+    whole = at == last
+    known, began = coins.known_at(here)[0], coins.started_at(here)[0]
+    assert np.isnat(known) if not whole else known == at64(at + length(timeframe))
+    assert np.isnat(began) if not whole else began == at64(at - length(timeframe))
+    assert timeframe.last_known(Kind.CRYPTO, at64(at)) == at64(last)
+    assert bool(coins.is_decision(here)[0]) == whole
 
 
 @given(frames, moments())
@@ -291,7 +279,7 @@ def test_afternoons_and_fridays_are_new_yorks_in_winter_and_in_summer(at: dateti
     mark = local.replace(hour=16, minute=0)
     if mark > local:
         mark = (local - timedelta(days=1)).replace(hour=16, minute=0)
-    assert last_four_pm(at64(at)) == at64(mark)
+    assert last_four_pms(all64(at))[0] == at64(mark)
     while mark.weekday() != 4:
         mark = (mark - timedelta(days=1)).replace(hour=16, minute=0)
     assert last_fridays(all64(at))[0] == at64(mark)
@@ -380,7 +368,7 @@ def test_beyond_the_calendar_there_is_a_line_and_no_guess() -> None:
         lambda: stocks.slots(stocks.ends[-3:-2], 3),
         lambda: last_fridays(np.array([early])),
         lambda: nights_between(np.array([late])),
-        lambda: last_four_pm(late + 9 * one),
+        lambda: last_four_pms(np.array([late + 9 * one])),
     ):
         with pytest.raises(
             InputError, match=r"lies outside the exchange calendar \(2000-01-03 to "

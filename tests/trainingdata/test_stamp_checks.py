@@ -68,7 +68,7 @@ def on_clock(instants: Instants, shown: str, read: str) -> Instants:
 
 
 @given(FILES, st.data())
-@settings(max_examples=100)
+@settings(max_examples=50)
 def test_stamps_that_mean_what_they_say_are_never_doubted(file: File, data: st.DataObject) -> None:
     """A file may begin and end anywhere, and lack any rows: all opens or all closes, too."""
     starts = file.starts()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.signal import lfilter
 
 from trainingdata.bars import CLOSE, OPEN, Bars
 from trainingdata.synthetic import MOMENTUM, SyntheticMarket
@@ -17,12 +18,8 @@ def information_coefficient(bars: Bars) -> float:
     for s in range(len(bars.symbols)):
         values = bars.real_bars(s)[1]
         returns = np.diff(np.log(values[:, CLOSE]))
-        momentum = np.zeros(len(returns))
-        state = 0.0
-        for k, value in enumerate(returns / returns.std()):
-            momentum[k] = state
-            state = MOMENTUM * state + np.sqrt(1 - MOMENTUM**2) * value
-        signals.append(momentum[1:])
+        momentum = lfilter([np.sqrt(1 - MOMENTUM**2)], [1, -MOMENTUM], returns / returns.std())
+        signals.append(momentum[:-1])
         inside = np.log(values[2:, CLOSE] / values[2:, OPEN])
         outcomes.append(inside / inside.std())
     return float(np.corrcoef(np.concatenate(signals), np.concatenate(outcomes))[0, 1])
