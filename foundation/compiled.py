@@ -82,7 +82,9 @@ def _with_cache(function: Function, **options: Any) -> Function:
     try:
         if kept:
             settings.CACHE_DIR = str(_cache_folder() / digest_of(function.__module__)[:16])
-        decorate = numba.njit(cache=kept, error_model="numpy", nogil=True, **options)
+        # Calls from C come never; to be ready for them takes a twentieth of the compiling.
+        options |= {"cache": kept, "nogil": True, "no_cfunc_wrapper": True}
+        decorate = numba.njit(error_model="numpy", **options)
         return cast(Function, decorate(function))
     finally:
         settings.CACHE_DIR = before

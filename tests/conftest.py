@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import re
 import signal
@@ -78,6 +79,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             begun.add(name_of(item))
         if hasattr(getattr(item, "obj", None), "hypothesis") and name_of(item)[0] in files:
             item.add_marker(pytest.mark.money_property)
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected lives as long as the run: looking through it again and again
+    for garbage takes an eighth of the processor.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
