@@ -90,7 +90,7 @@ class PathMarket:
             yield self.at
 
 
-@dataclass(frozen=True)
+@dataclass
 class DeskVenue:
     """A desk as the venue of a seller: what is sent fills at once or not at all."""
 
@@ -148,7 +148,7 @@ class Practising:
 
     def seller(self, venue: Any = None, **instead: Callable[..., Any]) -> SpreadSeller:
         """A seller at the desk, or at a venue in front of it that answers other things instead."""
-        venue = venue or InFront(self)
+        venue = venue or self.venue
         vars(venue).update(instead)
         return SpreadSeller(venue, self.settings, lambda: self.vix, self.notices)
 
@@ -159,16 +159,6 @@ class Practising:
 
     def booked(self) -> list[Row]:
         return rows_of((self.folder / "trades.csv").read_bytes())[1]
-
-
-@dataclass
-class InFront:
-    """What stands between a seller and the desk, and does otherwise what a test says."""
-
-    here: Practising
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.here.venue, name)
 
 
 def refusing(error: Exception | type[BaseException]) -> Callable[..., Any]:
@@ -207,13 +197,18 @@ def practising_seller(
 
 
 def opened(
-    folder: Path, *, days: int = 3, settings: dict[str, Any] | None = None, **rules: Any
+    folder: Path,
+    *,
+    days: int = 3,
+    minute: int = 30,
+    settings: dict[str, Any] | None = None,
+    **rules: Any,
 ) -> tuple[Practising, SpreadSeller, OpenSpread]:
     """A seller with one spread, sold at 10:00 and held to the close unless rules say otherwise."""
     here = practising_seller(folder, days, 0, "PUT", **{"entries": (30,), **HELD, **rules})
     here.settings = replace(here.settings, **(settings or {}))
     seller = here.seller()
-    here.to(0, 30)
+    here.to(0, minute)
     (spread,) = seller.step().spreads
     return here, seller, spread
 

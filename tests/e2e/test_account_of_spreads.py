@@ -22,12 +22,13 @@ from execution.risk_snapshot import RiskSnapshot
 from foundation.database import Database
 from foundation.errors import OrderRejected
 from option_spreads.autoscaler.account import AccountFiles
-from option_spreads.autoscaler.trades import Row, rows_of
+from option_spreads.autoscaler.trades import rows_of
 from option_spreads.selling.job import spread_guard
+from option_spreads.selling.seller import SpreadSeller
 from option_spreads.selling.state import collateral, read_state
 from option_spreads.simulation.selling import MAX_POSITION, offered_spreads, spread_account
 from option_spreads.simulation.spread_report import trade_table
-from tests.e2e.selling import COSTS, SMILE, InFront, Practising, practising_seller
+from tests.e2e.selling import COSTS, HELD, SMILE, DeskVenue, Practising, practising_seller
 
 BOOKED = (
     "Timestamp_ET", "Trade_ID", "Strategy", "Strikes", "Entry_Credit", "Position_Size",
@@ -42,15 +43,16 @@ def no_power_cut(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @dataclass
-class Funded(InFront):
+class Funded(DeskVenue):
     """The desk, for an account of whose money open spreads hold their collateral, guarded as a
     live one is.
 
     beyond: USD that the venue has more than the account's files.
     """
 
+    here: Practising
     guards: Guards
-    beyond: int = 0
+    beyond: int
 
     @property
     def files(self) -> AccountFiles:
@@ -58,7 +60,7 @@ class Funded(InFront):
 
     def account(self) -> Account:
         equity = float(self.files.read().balance) + self.beyond
-        return Account(equity, {}, {}, self.here.desk.now())
+        return Account(equity, {}, {}, self.now())
 
     def held_against(self) -> Decimal:
         spreads = read_state(self.here.folder).spreads
@@ -68,42 +70,36 @@ class Funded(InFront):
         return Decimal(str(self.account().equity)) - self.held_against()
 
     def submit(self, order: SpreadOrder) -> SpreadFill:
-        now = self.here.desk.now()
         at_risk = {"SPXW": float(self.held_against())}
         look = lambda: RiskSnapshot(self.account(), at_risk=at_risk)  # noqa: E731
         guard = spread_guard(self.guards, look, self.files, self.here.notices.tell)
-        intent = OrderIntent(order, now, part="reduction" if order.reduces else "opening")
-        if why := guard(intent, now, None):
+        intent = OrderIntent(order, self.now(), part="reduction" if order.reduces else "opening")
+        if why := guard(intent, self.now(), None):
             raise OrderRejected(why)
-        return self.here.venue.submit(order)
+        return super().submit(order)
 
 
-def sold_live(here: Practising, max_position: float, folder: Path, beyond: int = 0) -> list[Row]:
-    """What the seller has booked after every step of the path."""
+def funded(here: Practising, max_position: float, beyond: int) -> SpreadSeller:
+    """The seller of an account, guarded as a live one is."""
     database = Database()
     halts = Halts(database, EventLog(database))
     settings = GuardSettings(max_position=max_position, max_gross=10)
-    guards = Guards(settings, halts, OrderStore(database), folder / "KILL", Stop())
-    venue: Any = Funded(here, guards, beyond)
-    seller = here.seller(venue)
-    for _ in here.market.points():
-        here.desk.advance()
-        seller.step()
-    assert not seller.step().spreads
-    return rows_of((here.folder / "trades.csv").read_bytes())[1]
+    guards = Guards(settings, halts, OrderStore(database), here.folder / "KILL", Stop())
+    return here.seller(Funded(here.desk, here, guards, beyond))
 
 
 @pytest.mark.parametrize(
-    ("strategies", "days", "capital", "max_position", "bound", "beyond"),
+    ("strategies", "days", "capital", "max_position", "bound", "beyond", "rules"),
     [
-        (("PUT", "IRON_CONDOR"), 3, 3_500.0, MAX_POSITION, "max_position", 100_000),
-        (("IRON_CONDOR", "PUT"), 3, 5_300.0, 10.0, "cut", 100_000),
+        (("PUT", "IRON_CONDOR"), 2, 3_500.0, MAX_POSITION, "max_position", 100_000, {}),
+        (("IRON_CONDOR", "PUT"), 3, 5_300.0, 10.0, "cut", 100_000, {}),
         pytest.param(
-            ("IRON_CONDOR", "PUT"), 3, 5_300.0, 10.0, "cut", 0, marks=pytest.mark.slow,
+            ("IRON_CONDOR", "PUT"), 3, 5_300.0, 10.0, "cut", 0, {**HELD, "leave_at": 380},
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             ("CALL", "IRON_CONDOR", "OTM_SINGLE_SIDED"), 8, 20_000.0, MAX_POSITION, "max_position",
-            0, marks=pytest.mark.slow,
+            0, {}, marks=pytest.mark.slow,
         ),
     ],
 )  # fmt: skip
@@ -115,9 +111,10 @@ def test_in_one_account_strategies_sell_live_what_they_sell_in_the_backtest(
     max_position: float,
     bound: str,
     beyond: int,
+    rules: dict[str, Any],
 ) -> None:
-    """Contracts, exits and results, in the order in which the account's file has them, also at a
-    venue that has more money.
+    """The promise: the backtest is the live system, also for spreads. Contracts, exits and results,
+    in the order in which the account's file has them, also at a venue that has more money.
     """
     here = practising_seller(
         tmp_path, days, 3, *strategies,
@@ -126,11 +123,18 @@ def test_in_one_account_strategies_sell_live_what_they_sell_in_the_backtest(
             "STARTING_CAPITAL": capital, "BOOTSTRAP_MODE": "prior", "BOOTSTRAP_TRADES": 4,
             "MAX_CONTRACTS": 5, "SAFETY_HALT_PCT": 0.1,
         },
+        **rules,
     )  # fmt: skip
     offers = offered_spreads(here.market.days, here.settings.strategy_rules, COSTS, SMILE)
     account = spread_account(offers, here.settings, max_position)
     _, theirs = rows_of(trade_table(account.trades, here.market.days).encode())
-    ours = sold_live(here, max_position, tmp_path, beyond)
+    seller = funded(here, max_position, beyond)
+    for _ in here.market.points():
+        here.desk.advance()
+        seller.step()
+    assert not seller.step().spreads
+    assert not here.desk.held()
+    ours = here.booked()
     assert [[row[name] for name in BOOKED] for row in ours] == [
         [row[name] for name in BOOKED] for row in theirs
     ]
@@ -138,6 +142,11 @@ def test_in_one_account_strategies_sell_live_what_they_sell_in_the_backtest(
     assert len({row["Position_Size"] for row in ours}) > 1
     refused = {refusal.reason for refusal in account.refusals}
     assert bound in (refused | {"cut"} if account.cut else refused)
+    assert days < 3 or len({row["Account_Balance"] for row in ours}) > 1, "what it was sized from"
+    for row in ours:
+        balance = f"balance ${Decimal(row['Account_Balance']):,.2f}".removesuffix(".00")
+        for part in ("deviations", "at risk", balance):
+            assert part in row["Entry_Reason"]
 
 
 @pytest.mark.parametrize(
@@ -155,16 +164,5 @@ def test_spreads_are_covered_by_the_balance_and_by_the_venues_money(
     """Two strategies that sell in one step."""
     sizing = {"STARTING_CAPITAL": 21_600, "BOOTSTRAP_MODE": "prior", "BOOTSTRAP_TRADES": 10}
     here = practising_seller(tmp_path, 2, 3, "PUT", "IRON_CONDOR", entries=(30,), sizing=sizing)
-    database = Database()
-    settings = GuardSettings(max_position=max_position)
-    guards = Guards(
-        settings,
-        Halts(database, EventLog(database)),
-        OrderStore(database),
-        tmp_path / "KILL",
-        Stop(),
-    )
-    venue: Any = Funded(here, guards, beyond)
-    seller = here.seller(venue)
-    here.market.at = (0, list(here.market.days.minutes).index(30))
-    assert [each.contracts for each in seller.step().spreads] == sold
+    here.to(0, 30)
+    assert [each.contracts for each in funded(here, max_position, beyond).step().spreads] == sold

@@ -98,7 +98,8 @@ class Process:
         self.ours.mark(self.manager)
         return self.standing
 
-    def service(self, action: int = 0) -> ActorService:
+    def decide(self, action: int) -> str:
+        """What becomes of an action on the quote that the venue shows."""
         service = ActorService(
             self.ours.account.name,
             self.manager,
@@ -109,11 +110,6 @@ class Process:
             clock=system_clock,
         )
         service.follow(RAIN, SamplingSchedule(system_clock(), SECOND, 100_000))
-        return service
-
-    def decide(self, action: int) -> str:
-        """What becomes of an action on the quote that the venue shows."""
-        service = self.service(action)
         tick = np.zeros(1, TICK)[0]
         for name in ("bid", "ask", "bid_size", "ask_size", "estimate"):
             tick[name] = self.here.exchange.shown(RAIN)[name]
@@ -300,19 +296,15 @@ def guard(tmp_path: Path) -> KalshiGuard:
     return KalshiGuard(settings, Halts(database, events), book, tmp_path / "KILL")
 
 
-def test_an_order_is_sent_up_to_its_largest_value(guard: KalshiGuard) -> None:
+def test_an_order_opens_up_to_its_largest_value_and_so_many_in_an_hour(guard: KalshiGuard) -> None:
     assert guard(intent("a", count=40), NOW, None) == ""
     assert guard(intent("a", count=41), NOW, None) == "$20.50 are at stake; guards.max_order is $20"
-    assert guard(intent("a", "reduction", 41), NOW, None) == ""
-
-
-def test_after_so_many_orders_in_an_hour_none_opens(guard: KalshiGuard) -> None:
     for k in range(3):
         assert guard(intent(f"{k}"), NOW, None) == ""
         guard.book.begin(replace(intent(f"{k}"), sent_at=NOW + k * MINUTE))
     later = NOW + 5 * MINUTE
     assert "3 orders were sent within an hour" in guard(intent("b"), later, None)
-    assert guard(intent("b", "reduction"), later, None) == ""
+    assert guard(intent("b", "reduction", 41), later, None) == ""
     assert guard(intent("b"), NOW + 61 * MINUTE, None) == ""
 
 

@@ -216,26 +216,18 @@ def test_an_order_that_would_not_be_admitted_now_rests_no_longer(stand: KalshiSt
     assert resting(stand) == ["o-1"]
 
 
-def test_halts_and_a_kill_file_keep_no_order_in_the_book(
-    stand: KalshiStand, tmp_path: Path
+@pytest.mark.parametrize(("why", "row"), [("late", 1), ("settling", 59), ("killed", 0)])
+def test_a_tick_is_kept_and_looks_at_the_orders_whether_it_is_decided_on_or_not(
+    stand: KalshiStand, tmp_path: Path, why: str, row: int
 ) -> None:
-    placed(stand, "o-1")
-    (tmp_path / "KILL").touch()
     trading = Trading(stand, rich("999"), kill_file=tmp_path / "KILL")
-    assert trading.tick(0) is not None
-    assert resting(stand) == []
-
-
-@pytest.mark.parametrize(("why", "row"), [("late", 1), ("settling", 59)])
-def test_a_tick_that_is_not_decided_on_is_kept_and_looks_at_the_orders_all_the_same(
-    stand: KalshiStand, why: str, row: int
-) -> None:
-    trading = Trading(stand, rich("999"))
     placed(stand, "o-1")
     if why == "late":
         stand.clock.ahead = 2 * STEP
-    assert trading.tick(row) is None
-    assert trading.service.skipped == {why: 1}
+    if why == "killed":
+        trading.kill_file.touch()
+    assert (trading.tick(row) is None) is (why != "killed")
+    assert trading.service.skipped == ({} if why == "killed" else {why: 1})
     assert len(trading.log.ticks(RAIN)) == 1
     assert resting(stand) == []
 

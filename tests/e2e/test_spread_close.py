@@ -4,7 +4,7 @@ followed, told and booked once.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 from execution.option_orders import Contract
 from foundation.errors import BrokerError
 from option_spreads.selling.rules import NEAR_STRIKE
-from tests.e2e.selling import COSTS, DAY, HELD, OPENS, exits, opened, practising_seller, refusing
+from tests.e2e.selling import COSTS, DAY, OPENS, exits, opened, practising_seller, refusing
 
 Log = pytest.LogCaptureFixture
 
@@ -62,10 +62,7 @@ def test_what_has_to_be_gone_before_the_close_is_bought_back_without_a_quote(
     no_answer = refusing(BrokerError("the quotes: no answer"))
     seller = here.seller(quotes=no_answer if silent else lambda contracts: {})
     here.to(0, 345)
-    if silent:
-        with pytest.raises(BrokerError):
-            seller.step()
-    else:
+    with pytest.raises(BrokerError) if silent else nullcontext():
         seller.step()
     assert len(here.desk.tickets) == 1
     here.to(0, 350)
@@ -139,19 +136,14 @@ def test_what_the_broker_closes_by_itself_is_booked_by_nobody_but_a_person(
     assert list(here.desk.tickets) == [spread.trade_id], "the entries that are due are not sold"
 
 
-def test_one_wrong_answer_makes_nobody_else_of_the_broker(tmp_path: Path) -> None:
+def test_an_answer_that_is_wrong_once_closes_nothing(tmp_path: Path) -> None:
+    """Neither at the last look nor where the next one holds the spread again."""
     here, *_ = opened(tmp_path, **CUT_OFF)
     held = dict(here.desk.positions)
     here.desk.positions.clear()
     here.to(0, 350)
     assert [each.gone for each in here.seller().step().spreads] == [True]
     here.desk.positions.update(held)
-    here.to(0, 380)
-    assert [each.gone for each in here.seller().step().spreads] == [False]
-
-
-def test_an_answer_that_is_wrong_once_closes_nothing_at_the_last_look(tmp_path: Path) -> None:
-    here, *_ = opened(tmp_path, **CUT_OFF)
     wrong: list[dict[Contract, int]] = [{}]
     here.to(0, 380)
     seller = here.seller(held=lambda: wrong.pop() if wrong else here.desk.held())
@@ -175,11 +167,8 @@ def test_what_expires_during_a_look_was_closed_by_nobody(tmp_path: Path) -> None
 
 
 def test_no_order_outlives_the_cutoff(tmp_path: Path) -> None:
-    here = practising_seller(tmp_path, 3, 0, "PUT", entries=(343,), **HELD)
-    here.settings = replace(here.settings, cutoff=42.0, window=10.0)
-    seller = here.seller()
-    here.to(0, 345)
-    assert seller.step().spreads
+    settings = dict(cutoff=42.0, window=10.0)
+    here, seller, _ = opened(tmp_path, minute=345, settings=settings, entries=(343,))
     seller.leaving = True
     assert not seller.step().spreads
     until = np.datetime64("2024-04-02T19:18", "ns")
@@ -190,10 +179,8 @@ def test_no_order_outlives_the_cutoff(tmp_path: Path) -> None:
 def test_an_entry_may_be_sold_until_its_window_has_ended_and_not_beyond_the_latest(
     tmp_path: Path, window: float, minutes: float
 ) -> None:
-    here = practising_seller(tmp_path, 3, 0, "PUT", entries=(260,), leave_at=300.0, **HELD)
-    here.settings = replace(here.settings, window=window)
-    here.to(0, 260)
-    here.seller().step()
+    rules: dict[str, Any] = dict(entries=(260,), leave_at=300.0)
+    here, *_ = opened(tmp_path, minute=260, settings=dict(window=window), **rules)
     (ticket,) = here.desk.tickets.values()
     assert ticket.order.expires_at == OPENS + np.timedelta64(round(minutes * 60_000), "ms")
 

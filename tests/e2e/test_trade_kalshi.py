@@ -57,10 +57,15 @@ def journals() -> list[Path]:
     return sorted(Path("journals").glob(f"*/{JOURNAL}"))
 
 
-def test_a_dry_run_decides_and_sends_nothing(practice: KalshiPractice) -> None:
+def test_a_dry_run_decides_and_sends_nothing_and_says_why_there_is_no_order(
+    practice: KalshiPractice, capsys: pytest.CaptureFixture[str]
+) -> None:
     shown = traded(practice, mode="dry", steps=2)
     assert {entry.market for entry in shown} == {"RAIN", "SNOW"}
     assert any(entry.answer.endswith("mode=dry sends nothing") for entry in shown)
+    capsys.readouterr()
+    traded(practice, mode="dry", policy="nothing", steps=1)
+    assert capsys.readouterr().out == "No order. RAIN: HOLD; SNOW: HOLD\n"
     assert not practice.posts()
     assert not journals()
 
@@ -116,13 +121,6 @@ def test_the_command_refuses_in_one_line(
         monkeypatch.delenv(name, raising=False)
     assert says in refusal_of("event_contracts.trade", *words)
     assert not list(tmp_path.iterdir())
-
-
-def test_a_dry_run_without_an_order_says_why_in_a_line(
-    practice: KalshiPractice, capsys: pytest.CaptureFixture[str]
-) -> None:
-    traded(practice, mode="dry", policy="nothing", steps=1)
-    assert capsys.readouterr().out == "No order. RAIN: HOLD; SNOW: HOLD\n"
 
 
 def test_what_no_waiting_mends_ends_it_at_once_and_wrong_keys_leave_no_folder(

@@ -10,43 +10,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from event_contracts.trading.fees import NOTHING, FeeRules
 from event_contracts.trading.orders import PAYOUT, Fill, Outcome
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
-    """What a fill does to the cash, USD.
-
-    revenue: price · count, negative for a purchase.
-    fee: the rate's, rounded up.
-    rounding: what the balance lost beside the fee.
-    rebate: what comes back of the rounding of the order's fills so far.
-    carried: the order's rounding that has not come back after this fill.
+class Charge(NamedTuple):
+    """What a fill does to the cash, USD: by how much it moves, what of it is fee and rounding less
+    what came back, and the order's rounding that has not come back after this fill.
     """
 
-    revenue: Decimal
-    fee: Decimal
-    rounding: Decimal
-    rebate: Decimal
+    cash: Decimal
+    net_fee: Decimal
     carried: Decimal
-
-    @property
-    def net_fee(self) -> Decimal:
-        return self.fee + self.rounding - self.rebate
-
-    @property
-    def cash(self) -> Decimal:
-        """revenue − net fee: by how much the cash moves, a multiple of balance_step."""
-        return self.revenue - self.net_fee
 
 
 def charge(fill: Fill, rules: FeeRules, carried: Decimal = NOTHING) -> Charge:
-    """What a fill does to the cash, after an order's fills that left so much rounding carried.
-
-    The arithmetic and an example stand at the head of `event_contracts.trading.fees`.
+    """After an order's fills that left so much rounding carried, by the arithmetic at the head of
+    `event_contracts.trading.fees`.
     """
     amount = fill.price * fill.count
     revenue = amount if fill.action == "SELL" else -amount
@@ -54,9 +36,9 @@ def charge(fill: Fill, rules: FeeRules, carried: Decimal = NOTHING) -> Charge:
     exact = rate * fill.count * fill.price * (PAYOUT - fill.price)
     fee = _rounded(exact, rules.fee_step, ROUND_CEILING)
     change = _rounded(revenue - fee, rules.balance_step, ROUND_FLOOR)
-    rounding = revenue - fee - change
-    rebate = _rounded(carried + rounding, rules.balance_step, ROUND_FLOOR)
-    return Charge(revenue, fee, rounding, rebate, carried + rounding - rebate)
+    carried += revenue - fee - change
+    rebate = _rounded(carried, rules.balance_step, ROUND_FLOOR)
+    return Charge(change + rebate, revenue - change - rebate, carried - rebate)
 
 
 def _rounded(amount: Decimal, step: Decimal, direction: str) -> Decimal:
@@ -65,11 +47,8 @@ def _rounded(amount: Decimal, step: Decimal, direction: str) -> Decimal:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Cash and contracts after what has been booked.
-
-    cash: USD; resting orders are not deducted.
-    positions: contracts by market, YES above 0 and NO below; none of them 0.
-    carried: USD by order, rounding of its fills that has not come back.
+    """Cash, USD; contracts by market, YES above 0 and NO below, none of them 0; and by order the
+    rounding of its fills that has not come back.
     """
 
     cash: Decimal

@@ -151,6 +151,7 @@ def test_the_flow_is_what_was_paid_in_whatever_traded(rows: Rows, paid: Decimal,
     ],
 )
 def test_a_settlement_pays_once_and_is_no_deposit(said: dict[str, Any], pays: Decimal) -> None:
+    """A market pays for NO what it does not pay for YES."""
     end = Settlement("RAIN", paid_for_yes(said), BOUGHT.at)
     # 3.00 and 0.07 · 6 · 0.25 = 0.105 of fee, where the venue does not say it.
     cash = D("996.895") + pays
@@ -159,14 +160,8 @@ def test_a_settlement_pays_once_and_is_no_deposit(said: dict[str, Any], pays: De
     paid = shown(Account(cash + 7), BOUGHT, ends=(end,))
     assert before.flow(paid) == 7
     assert come_to(paid, BOUGHT, ends=(end,)).cash == cash + 7
-
-
-def test_a_market_pays_for_no_what_it_does_not_pay_for_yes() -> None:
-    sold = filled(0, "ask", 6000, 1000, taker=True, order=1)  # 10 NO at 0.40
-    end = Settlement("RAIN", D("0.3"), sold.at)
-    after = come_to(START, sold)
-    assert after.positions == {"RAIN": D(-10)}
-    assert come_to(START, sold, ends=(end,)).cash == after.cash + 7
+    other = replace(BOUGHT, side="ask")  # 6 NO
+    assert come_to(START, other, ends=(end,)).cash == D("996.895") + 6 - pays
 
 
 def test_a_fill_that_is_listed_after_its_market_has_paid_is_paid_out_as_well() -> None:
@@ -210,6 +205,7 @@ def test_where_contracts_are_not_explained_nothing_was_paid_in_or_out() -> None:
     )
 
 
+LATER = np.datetime64("2100-01-01", "ns")
 WISH = LimitOrder("o-1", "RAIN", "BUY", "YES", D("0.50"), D(10))
 
 
@@ -279,9 +275,12 @@ class Venue:
         said = {"fill_count_fp": f"{count}.00", "remaining_count_fp": f"{left}.00"}
         self.orders[0] |= {"status": "resting" if left else "executed", **said}
         if listed:
-            self.cash = {4: "997.93", 10: "994.82"}[count]
-            self.positions = {"RAIN": f"{count}.00"}
-            self.fills = [listed_fill(f"{count}.00")]
+            self.list_fill(count)
+
+    def list_fill(self, count: int) -> None:
+        self.cash = {4: "997.93", 10: "994.82"}[count]
+        self.positions = {"RAIN": f"{count}.00"}
+        self.fills = [listed_fill(f"{count}.00")]
 
 
 def listed_fill(count: str) -> dict[str, Any]:
@@ -334,15 +333,21 @@ def test_a_fill_that_was_answered_and_is_not_listed_yet_is_waited_for(venue: Ven
     assert manager.reading().differences == ()
 
 
-def test_a_fill_that_an_order_shows_and_the_account_does_not_is_waited_for(venue: Venue) -> None:
+@pytest.mark.parametrize(("count", "taken_out"), [(10, False), (4, True)])
+def test_a_fill_that_an_order_shows_and_the_account_does_not_is_waited_for(
+    venue: Venue, count: int, taken_out: bool
+) -> None:
     manager = manager_of()
     manager.submit(WISH)
     assert manager.view("RAIN").resting_count("BUY", "YES") == 10
-    venue.trades(10, listed=False)
-    with pytest.raises(BrokerError, match=r"order v-1: 10.00 traded, 0 listed"):
+    venue.trades(count, listed=False)
+    if taken_out:
+        assert [intent.client_order_id for intent in manager.withdraw("RAIN", LATER)] == ["o-1"]
+    with pytest.raises(BrokerError, match=rf"order v-1: {count}.00 traded, 0 listed"):
         manager.view("RAIN")
-    venue.trades(10)
-    assert manager.view("RAIN").yes == 10
+    venue.list_fill(count)
+    view = manager.view("RAIN")
+    assert (view.yes, view.resting) == (count, ())
 
 
 def test_what_an_order_traded_before_the_ledger_began_is_not_waited_for(venue: Venue) -> None:
@@ -353,17 +358,12 @@ def test_what_an_order_traded_before_the_ledger_began_is_not_waited_for(venue: V
     assert manager_of(book).view("RAIN").yes == 10
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_an_order_of_ours_that_is_not_listed_counts_as_waiting(venue: Venue, known: bool) -> None:
+def test_an_order_of_ours_that_is_not_listed_counts_as_waiting(venue: Venue) -> None:
     manager = manager_of()
     manager.submit(WISH)
     venue.unlisted.add("v-1")
-    if not known:
-        venue.orders.clear()
-    view = manager.view("RAIN")
-    assert view.resting_count("BUY", "YES") == 10
-    (resting,) = view.resting
-    assert resting.order_id == ("v-1" if known else "o-1")
+    (resting,) = manager.view("RAIN").resting
+    assert (resting.order_id, resting.remaining) == ("v-1", 10)
 
 
 def test_an_order_that_lands_between_two_looks_counts_once(venue: Venue) -> None:
@@ -408,18 +408,3 @@ def test_pages_are_read_to_their_end_and_not_in_circles(monkeypatch: pytest.Monk
     pages["2"] = ("c", "1")
     with pytest.raises(BrokerError, match=f"fills: .*more than {PAGES} pages"):
         connection.pages(*fills)
-
-
-LATER = np.datetime64("2100-01-01", "ns")
-
-
-def test_what_an_order_filled_until_it_was_taken_out_is_waited_for(venue: Venue) -> None:
-    manager = manager_of()
-    manager.submit(WISH)
-    venue.trades(4, listed=False)
-    assert [intent.client_order_id for intent in manager.withdraw("RAIN", LATER)] == ["o-1"]
-    with pytest.raises(BrokerError, match=r"order v-1: 4.00 traded, 0 listed"):
-        manager.view("RAIN")
-    venue.cash, venue.positions, venue.fills = "997.93", {"RAIN": "4.00"}, [listed_fill("4.00")]
-    view = manager.view("RAIN")
-    assert (view.yes, view.resting) == (4, ())

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from hypothesis import given, settings
@@ -14,7 +13,6 @@ from hypothesis import strategies as st
 from event_contracts import MarketAgnosticKalshiEnv, SyntheticMarket
 from event_contracts.simulation.exchange import Exchange, Listing, SimulatedOrderManager
 from event_contracts.simulation.sessions import tape_of
-from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.trading.policies import Codes, Observations, Policy, RandomPolicy
 from event_contracts.trading.records import SLOTS
@@ -26,7 +24,7 @@ from tests.event_contracts.exact_account import as_fill
 from tests.event_contracts.trading import journal, service_of, step
 
 D = Decimal
-SHORT = SyntheticMarket(steps=25)
+SHORT = SyntheticMarket(steps=15)
 seeds = st.integers(0, 2**31)
 styles = st.sampled_from(["passive", "mid", "aggressive"])
 cash_amounts = st.sampled_from([1000.0, 300.0, 60.0, 20_000.0])
@@ -43,10 +41,6 @@ class Watched:
     def actions(self, seen: Observations, allowed: Mask) -> Codes:
         self.shown.append((seen[0].tolist(), allowed[0].tolist()))
         return self.policy.actions(seen, allowed)
-
-
-def exchange_of(session: Any, **more: Any) -> Exchange:
-    return Exchange([Listing(RAIN, tape_of(session))], EpisodeSettings(**more))
 
 
 @settings(max_examples=6)
@@ -100,24 +94,26 @@ def test_the_service_sees_and_does_what_happens_in_the_environment(
             assert intent.progress.filled == fates[entry.client_order_id].filled
 
 
+def exchange_of() -> Exchange:
+    return Exchange([Listing(RAIN, tape_of(synthetic_session(3, SHORT)))])
+
+
 def test_what_a_guard_keeps_back_is_written_down_and_no_failure() -> None:
-    exchange = exchange_of(synthetic_session(3, SHORT))
+    exchange = exchange_of()
     log, book = journal()
     manager = SimulatedOrderManager(exchange, book, lambda intent, now, seen: "KILL is there")
     service = service_of(manager, exchange, Always(1), log)
-    for _ in range(5):
-        entry = step(service, exchange)
-        assert entry is not None
-        assert entry.answer.endswith("not sent: KILL is there")
-        assert entry.sent == 0
-        manager.advance()
+    entry = step(service, exchange)
+    assert entry is not None
+    assert entry.answer.endswith("not sent: KILL is there")
+    assert entry.sent == 0
     assert not exchange.orders
     assert {intent.state for intent in book.select("1 = 1")} == {"withheld"}
     assert not service.skipped
 
 
 def test_the_journal_says_what_was_seen_decided_and_answered(tmp_path: Path) -> None:
-    exchange = exchange_of(synthetic_session(3, SHORT))
+    exchange = exchange_of()
     log, book = journal(Database(tmp_path / "journal.sqlite"))
     manager = SimulatedOrderManager(exchange, book)
     service = service_of(manager, exchange, Always(1), log)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -145,29 +145,11 @@ def test_gymnasiums_own_check_finds_nothing() -> None:
         check_env(env_of("aggressive"), skip_render_check=True)
 
 
-def test_after_settlement_there_is_no_step_and_no_code_beyond_the_table() -> None:
-    env = env_of("mid")
-    list(played(env, 1))
-    with pytest.raises(ValueError, match="the market has settled"):
-        env.step(0)
-    env.reset(seed=1)
-    with pytest.raises(ValueError, match="action must be 0"):
-        env.step(25)
-    for action in (24.9, -0.5, "5", None):
-        with pytest.raises(ValueError, match="is no whole number"):
-            env.step(action)
-    assert env._market["cash"] == 1000 * DOLLAR
-
-
 QUICK = SyntheticMarket(steps=30)
 
 
-@settings(max_examples=15)
-@given(
-    seeds,
-    st.sampled_from(["passive", "mid", "aggressive"]),
-    st.sampled_from(["value", "log_wealth"]),
-)
+@settings(max_examples=8)
+@given(seeds, styles, st.sampled_from(["value", "log_wealth"]))
 def test_every_market_is_the_single_environment_step_by_step(
     seed: int, style: str, reward: str
 ) -> None:
@@ -240,26 +222,38 @@ def unexplained_money(env: VectorKalshiEnv, actions: int, seed: int) -> int:
 
 
 @pytest.mark.first_example
-@pytest.mark.parametrize("style", ["passive", "mid", "aggressive"])
+@pytest.mark.parametrize("style", STYLES)
 def test_random_actions_neither_create_nor_lose_a_millionth_of_a_dollar(style: str) -> None:
-    assert unexplained_money(VectorKalshiEnv(256, price_style=style), 400_000, seed=5) == 0
+    assert unexplained_money(VectorKalshiEnv(256, price_style=style), 200_000, seed=5) == 0
 
 
 def test_codes_and_counts_that_cannot_be_are_refused() -> None:
-    with pytest.raises(ValueError, match="count: 0 markets"):
-        VectorKalshiEnv(0)
-    with pytest.raises(ValueError, match="sessions: there is none"):
-        VectorKalshiEnv(2, [])
-    env = VectorKalshiEnv(2, market=QUICK)
-    for asked in (lambda: env.step([0, 0]), env.action_masks):
-        with pytest.raises(ValueError, match="reset begins"):
-            asked()
-    with pytest.raises(ValueError, match="3 seeds for 2 markets"):
-        env.reset(seed=[1, 2, 3])
+    env, fresh = (VectorKalshiEnv(2, market=QUICK) for _ in range(2))
     env.reset(seed=0)
-    for codes in ([0], [0, 25], [-1, 0]):
-        with pytest.raises(ValueError, match="2 codes from 0 to 24"):
-            env.step(codes)
-    for no_codes in ([0.0, 3.7], ["0", "3"], [True, False], [None, 0]):
-        with pytest.raises(ValueError, match="whole numbers are needed"):
-            env.step(no_codes)
+    cases: list[tuple[Callable[[], Any], str]] = [
+        (lambda: VectorKalshiEnv(0), "count: 0 markets"),
+        (lambda: VectorKalshiEnv(2, []), "sessions: there is none"),
+        (lambda: fresh.step([0, 0]), "reset begins"),
+        (fresh.action_masks, "reset begins"),
+        (lambda: env.reset(seed=[1, 2, 3]), "3 seeds for 2 markets"),
+    ]
+    single = env_of("mid")
+    list(played(single, 1))
+    cases.append((lambda: single.step(0), "the market has settled"))
+    for wrong, says in cases:
+        with pytest.raises(ValueError, match=says):
+            wrong()
+    codes: list[tuple[list[Any], str]] = [
+        *((each, "2 codes from 0 to 24") for each in ([0], [0, 25], [-1, 0])),
+        *((each, "whole numbers") for each in ([0.0, 3.7], ["0", "3"], [True, False], [None, 0])),
+    ]
+    for each, says in codes:
+        with pytest.raises(ValueError, match=says):
+            env.step(each)
+    begun = env_of("mid")
+    begun.reset(seed=1)
+    no_codes: list[Any] = [25, 24.9, -0.5, "5", None]
+    for code in no_codes:
+        with pytest.raises(ValueError, match=r"action must be 0|is no whole number"):
+            begun.step(code)
+    assert begun._market["cash"] == 1000 * DOLLAR

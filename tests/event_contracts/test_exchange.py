@@ -20,7 +20,7 @@ from event_contracts.simulation.exchange import (
 from event_contracts.simulation.sessions import tape_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_session
-from event_contracts.trading.actions import LimitOrderActionSpace, PositionLimits
+from event_contracts.trading.actions import PositionLimits
 from event_contracts.trading.orders import Fill, LimitOrder
 from event_contracts.trading.records import SLOTS
 from foundation.errors import OrderRejected
@@ -28,7 +28,7 @@ from tests.e2e.kalshi_desk import UNLIMITED, pay_in, quotes
 from tests.event_contracts.exact_account import Account
 
 D = Decimal
-EAGER = SyntheticMarket(steps=30, depth=40, noise=1.0)
+EAGER = SyntheticMarket(steps=15, depth=40, noise=1.0)
 MARKETS = ("RAIN", "SNOW", "WIND")
 seeds = st.integers(0, 2**31)
 styles = st.sampled_from(["passive", "mid", "aggressive"])
@@ -37,23 +37,23 @@ cash_amounts = st.sampled_from([1000.0, 300.0, 60.0, 20_000.0])
 
 def exchange_of(seed: int, markets: tuple[str, ...] = MARKETS, **more: Any) -> Exchange:
     listings = [
-        Listing(name, tape_of(synthetic_session(seed, EAGER, market=k)), first=3 * k)
+        Listing(name, tape_of(synthetic_session(seed, EAGER, market=k)), first=2 * k)
         for k, name in enumerate(markets)
     ]
     return Exchange(listings, EpisodeSettings(**more))
 
 
-def act(exchange: Exchange, space: LimitOrderActionSpace, rng: np.random.Generator) -> None:
+def act(manager: SimulatedOrderManager, rng: np.random.Generator) -> None:
     """One random allowed action in each market that is open, then a tick."""
-    manager = SimulatedOrderManager(exchange)
+    exchange = manager.exchange
     for market in exchange.listings:
         if exchange.market_state(market) != "active":
             continue
-        allowed = np.flatnonzero(space.action_masks(manager.view(market)))
+        allowed = np.flatnonzero(exchange.space.action_masks(manager.view(market)))
         mine = [r for r in exchange.resting if r.order.market == market]
         if len(mine) < SLOTS:
             name = f"{market}-{exchange.tick}"
-            space.execute_action_sync(int(rng.choice(allowed)), manager, market, name)
+            exchange.space.execute_action_sync(int(rng.choice(allowed)), manager, market, name)
         if mine and rng.random() < 0.1:
             manager.cancel(mine[int(rng.integers(len(mine)))].order_id)
     manager.advance()
@@ -69,7 +69,7 @@ def middles(exchange: Exchange) -> dict[str, Decimal]:
     return {market: (quote.yes_bid + quote.yes_ask) / 2 for market, quote in quotes.items()}
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(seeds, styles, cash_amounts, st.booleans())
 def test_one_account_over_many_markets_is_the_exact_account_tick_by_tick(
     seed: int, style: str, cash: float, limited: bool
@@ -77,7 +77,7 @@ def test_one_account_over_many_markets_is_the_exact_account_tick_by_tick(
     """With limits nothing is paid in or out, and they hold; without, cash never goes below 0."""
     rules = {} if limited else {"limits": UNLIMITED.limits, "cash_buffer": 0.0}
     exchange = exchange_of(seed, price_style=style, starting_cash=cash, **rules)
-    space = exchange.space
+    manager = SimulatedOrderManager(exchange)
     account = Account(exchange.cash)
     rng = np.random.default_rng(seed)
     booked = settled = 0
@@ -87,13 +87,13 @@ def test_one_account_over_many_markets_is_the_exact_account_tick_by_tick(
             pay_in(exchange, flow)
             account = account.with_flow(flow)
         shown = middles(exchange)
-        act(exchange, space, rng)
+        act(manager, rng)
         after = middles(exchange)
         # A market that settles trades no more, so that its fills come before its settlement.
         for each in exchange.fills[booked:]:
             # Markets step one after the other: those after a fill's still show the tick before.
             shown |= {market: after[market] for market in MARKETS[: MARKETS.index(each.market)]}
-            account, cost = account.booked(each, space.fees)
+            account, cost = account.booked(each, exchange.space.fees)
             assert each.fee == cost.net_fee
             assert each.tick == exchange.tick
             if limited:
@@ -159,26 +159,22 @@ def test_a_resting_order_that_would_break_a_limit_is_cancelled_when_about_to_fil
     assert (placed.state, placed.filled, exchange.cash) == ("canceled", 0, 120)
 
 
-@pytest.mark.parametrize(("cash", "filled"), [("90.42", 100), ("90.41", 0)])
-def test_a_resting_order_that_would_touch_the_buffer_is_cancelled_when_about_to_fill(
-    cash: str, filled: int
+@pytest.mark.parametrize(
+    ("held", "cash", "filled"),
+    [(0, "90.42", 100), (0, "90.41", 0), (10, "45.85", 10), (10, "45.84", 0)],
+)
+def test_a_fill_leaves_the_buffer_to_the_cent_with_its_pairs(
+    held: int, cash: str, filled: int
 ) -> None:
-    """100 at 0.40 as a maker: 40.00 and 0.42."""
-    exchange = shown(HERE, BELOW, limits=PositionLimits(share=D(1)))
-    placed = sent(exchange, "BUY", "YES", "0.40", 100)
-    pay_in(exchange, D(cash) - exchange.cash)
-    exchange.advance()
-    assert placed.filled == filled
-    assert exchange.cash == (50 if filled else D(cash))
-
-
-@pytest.mark.parametrize(("cash", "filled"), [("45.85", 10), ("45.84", 0)])
-def test_a_fill_leaves_the_buffer_to_the_cent_with_its_pairs(cash: str, filled: int) -> None:
-    """10 NO at 0.58 as a maker are 5.80 and 0.0427, so 5.85; with 10 YES they pay 10.00."""
-    exchange = shown(HERE, HERE, ("0.42", "0.44"), limits=PositionLimits(share=D(1)))
-    sent(exchange, "BUY", "YES", "0.42", 10)
-    exchange.advance()
-    placed = sent(exchange, "BUY", "NO", "0.58", 10)
+    """100 YES at 0.40 as a maker are 40.00 and 0.42. 10 NO at 0.58 are 5.80 and 0.0427, so 5.85;
+    with 10 YES they pay 10.00.
+    """
+    after = [HERE, ("0.42", "0.44")] if held else [BELOW]
+    exchange = shown(HERE, *after, limits=PositionLimits(share=D(1)))
+    if held:
+        sent(exchange, "BUY", "YES", "0.42", held)
+        exchange.advance()
+    placed = sent(exchange, "BUY", *(("NO", "0.58", 10) if held else ("YES", "0.40", 100)))
     pay_in(exchange, D(cash) - exchange.cash)
     exchange.advance()
     assert placed.filled == filled

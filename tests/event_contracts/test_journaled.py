@@ -66,7 +66,11 @@ def test_decisions_played_again_come_to_what_they_came_to(
     assert again.profits.tolist() == [float(exchange.cash - 1000)]
     [played] = again.episodes
     assert [order.size for order in played.orders] == [e.sent for e in log.entries() if e.sent]
-    assert [fill.fee for fill in played.fills] == [booked.fee for booked in exchange.fills]
+    told, booked = (
+        [(fill.action, fill.side, fill.price, fill.count, fill.fee) for fill in fills]
+        for fills in (played.fills, exchange.fills)
+    )
+    assert told == booked
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from event_contracts.trading.fees import FeeRules, KalshiFees
 from event_contracts.trading.orders import Fill
 from execution.fees import DatedRate
-from tests.event_contracts.exact_account import Charge, charge
+from tests.event_contracts.exact_account import charge
 
 D = Decimal
 MARKET = "RAIN"
@@ -27,18 +27,14 @@ def bought(price: str, count: int) -> Fill:
     return Fill("a", MARKET, "BUY", "YES", D(price), D(count), False)
 
 
-def test_the_venues_own_example_is_charged_to_the_last_digit() -> None:
+def test_the_venues_examples_are_charged_to_the_last_digit() -> None:
+    """Whole cents of an order's rounding come back in the fill that completes them."""
     cost = charge(bought("0.055", 1), NEWEST)
-    assert cost == Charge(D("-0.055"), D("0.003639"), D("0.001361"), D(0), D("0.001361"))
-    assert cost.cash == D("-0.06")
-
-
-def test_whole_cents_of_an_orders_rounding_come_back_in_the_fill_that_completes_them() -> None:
+    assert cost == (D("-0.06"), D("0.005"), D("0.001361"))
+    assert NEWEST.fee(D("0.055"), D(1), maker=False) == D("0.003639")
     first = charge(bought("0.37", 10), RULES)
-    assert first == Charge(D("-3.70"), D("0.1632"), D("0.0068"), D(0), D("0.0068"))
-    second = charge(bought("0.37", 10), RULES, first.carried)
-    assert second == Charge(D("-3.70"), D("0.1632"), D("0.0068"), D("0.01"), D("0.0036"))
-    assert (first.cash, second.cash) == (D("-3.87"), D("-3.86"))
+    assert first == (D("-3.87"), D("0.17"), D("0.0068"))
+    assert charge(bought("0.37", 10), RULES, first.carried) == (D("-3.86"), D("0.16"), D("0.0036"))
 
 
 @pytest.mark.parametrize(

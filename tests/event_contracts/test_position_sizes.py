@@ -22,7 +22,6 @@ from event_contracts.trading.position_sizes import (
 )
 from execution.journal.order_store import OrderIntent, OrderStore, Progress, State
 from foundation.database import Database
-from foundation.tables import Cell, Row
 from tests.e2e.kalshi_desk import RAIN
 from tests.e2e.test_status_page import text_of
 from tests.event_contracts.exact_account import Account
@@ -94,29 +93,22 @@ def test_an_order_has_a_profit_once_all_that_it_opened_is_closed(
         assert now.largest >= held
 
 
-def test_a_pair_belongs_to_the_order_that_opened_it_and_pays_the_fees_of_both() -> None:
-    orders = (SentOrder("A", 20), SentOrder("B", 10))
-    fills = (fill("A", "BUY", "YES", "0.40", 20, "0.34"), fill("B", "BUY", "NO", "0.50", 8, "0.14"))
-    yes = Episode(orders, fills, "YES")
-    assert list(yes.profits) == [Fraction("7.52"), None]
-    no = Episode(orders, fills, "NO")
-    assert list(no.profits) == [Fraction("-4.48"), None]
-
-
 def test_contracts_close_first_in_first_out_and_a_purchase_beyond_a_position_opens_the_rest() -> (
     None
 ):
+    """A pair belongs to the order that opened it and pays the fees of both."""
     orders = tuple(SentOrder(name, size) for name, size in zip("abcd", SIZES, strict=False))
     fills = (
         fill("a", "BUY", "YES", "0.40", 5),
-        fill("b", "BUY", "YES", "0.50", 10),
+        fill("b", "BUY", "YES", "0.50", 10, "0.20"),
         fill("c", "SELL", "YES", "0.60", 8, "0.08"),
         fill("d", "BUY", "NO", "0.30", 17, "0.17"),
     )
-    profits = Episode(orders, fills, "NO").profits
-    # a: 5 at 0.59. b: 3 at 0.59, 7 in pairs at 0.69. d: 10 that cost 0.31 and pay 1.
-    expected = [Fraction("0.95"), Fraction("0.27") + Fraction("1.33"), None, Fraction("6.90")]
-    assert list(profits) == expected
+    # a: 5 at 0.59. b: 3 at 0.59, 7 in pairs at 0.69, each with 0.02 of its own.
+    first = [Fraction("0.95"), Fraction("0.21") + Fraction("1.19"), None]
+    # d: 10 that cost 0.31 and pay 1, or nothing.
+    assert list(Episode(orders, fills, "NO").profits) == [*first, Fraction("6.90")]
+    assert list(Episode(orders, fills, "YES").profits) == [*first, Fraction("-3.10")]
 
 
 def test_the_metrics_of_episodes_to_check_by_hand() -> None:
@@ -145,30 +137,19 @@ def test_nothing_is_said_of_nothing() -> None:
 
 
 NOW = np.datetime64("2026-11-22T15:00", "ns")
-MINUTE = np.timedelta64(1, "m")
-
-
-def bought(sizes: list[int], prices: list[int], outcome: Outcome | None = "YES") -> Episode:
-    """One purchase of YES after another, each filled."""
-    orders = tuple(SentOrder(f"{k}", size) for k, size in enumerate(sizes))
-    pairs = enumerate(zip(sizes, prices, strict=True))
-    fills = [fill(f"{k}", "BUY", "YES", f"0.{price:02}", n, "0.01") for k, (n, price) in pairs]
-    return Episode(orders, tuple(fills), outcome)
-
-
-def bar_of(row: Row) -> float:
-    """Where the bar of a row ends, of 100."""
-    cell = row[-1]
-    assert isinstance(cell, Cell)
-    return float(cell.drawing[0][1].partition("H")[2].partition("V")[0]) / 10
 
 
 def test_figures_to_check_by_hand() -> None:
-    view = size_view([bought([10, 10, 50], [40, 60, 50])])
+    orders = tuple(SentOrder(f"{k}", size) for k, size in enumerate((10, 10, 50)))
+    fills = tuple(
+        fill(order.order_id, "BUY", "YES", price, order.size, "0.01")
+        for order, price in zip(orders, ("0.40", "0.60", "0.50"), strict=True)
+    )
+    view = size_view([Episode(orders, fills, "YES")])
     assert view is not None
-    assert [(*row[:4], bar_of(row)) for row in view.sizes.rows] == [
-        ("10", "2", "66.7%", "+$4.99", 100),
-        ("50", "1", "33.3%", "+$24.99", 50),
+    assert [row[:4] for row in view.sizes.rows] == [
+        ("10", "2", "66.7%", "+$4.99"),
+        ("50", "1", "33.3%", "+$24.99"),
     ]
     assert view.plot is not None
     dots, means = view.plot.series
@@ -177,31 +158,23 @@ def test_figures_to_check_by_hand() -> None:
     assert dict(zip(means.x, means.values, strict=True)) == pytest.approx({10: 4.99, 50: 24.99})
 
 
-def sent_and_filled(*rows: tuple[Verb, Outcome, str, int, int, str, State]) -> str:
-    """What an account's page shows of a journal with these orders: verb, side, price, contracts,
-    those that filled, market and state.
-    """
+def test_the_page_shows_sizes_where_event_contracts_were_sent() -> None:
     book = OrderStore(Database())
     assert sizes_section(book).html() == ""
-    for number, (verb, side, price, count, filled, market, state) in enumerate(rows):
-        order = LimitOrder(f"o-{number}", market, verb, side, D(price), D(count))
+    rows: list[tuple[Verb, Outcome, str, int, int, State]] = [
+        ("BUY", "YES", "0.40", 20, 20, "filled"),
+        ("SELL", "YES", "0.50", 10, 10, "filled"),
+        ("BUY", "NO", "0.45", 10, 10, "filled"),
+        ("BUY", "NO", "0.45", 50, 0, "rejected"),
+    ]
+    for number, (verb, side, price, count, filled, state) in enumerate(rows):
+        order = LimitOrder(f"o-{number}", RAIN, verb, side, D(price), D(count))
         # What was bought at 0.45 was filled at 0.40.
         paid = D("0.40") if verb == "BUY" else None
         progress = Progress("filled", f"v-{number}", D(filled), paid)
-        sent = NOW + number * MINUTE
+        sent = NOW + number * np.timedelta64(1, "m")
         book.begin(OrderIntent(order, sent, state=state, job="kalshi", progress=progress))
-    page = sizes_section(book).html()
-    assert " style=" not in page
-    return text_of(page)
-
-
-def test_the_page_shows_sizes_where_event_contracts_were_sent() -> None:
-    text = sent_and_filled(
-        ("BUY", "YES", "0.40", 20, 20, RAIN, "filled"),
-        ("SELL", "YES", "0.50", 10, 10, RAIN, "filled"),
-        ("BUY", "NO", "0.45", 10, 10, RAIN, "filled"),
-        ("BUY", "NO", "0.45", 50, 0, RAIN, "rejected"),
-    )
+    text = text_of(sizes_section(book).html())
     assert "Orders that were taken in the latest markets, 1 of them" in text
     assert "orders by size 10: 2, 20: 1" in text
     assert "largest position, contracts 20" in text

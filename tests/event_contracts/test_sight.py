@@ -15,23 +15,17 @@ from event_contracts.trading.actions import POSITION_SIZES, LimitOrderActionSpac
 from event_contracts.trading.actor import MarketMemory
 from event_contracts.trading.listings import Listing
 from event_contracts.trading.observation import FEATURES
-from event_contracts.trading.orders import (
-    LimitOrder,
-    MarketView,
-    Outcome,
-    Quote,
-    RestingOrder,
-    Verb,
-)
+from event_contracts.trading.orders import MarketView, Quote
 from event_contracts.trading.records import DOLLAR, SLOTS, TICK, Record, SamplingSchedule
 from event_contracts.trading.sampler import ALERT, EstimateFile, read_estimates, tick_of
 from foundation.errors import InputError, SenselessAnswer
 from foundation.notices import Notices
-from tests.event_contracts.trading import views
+from tests.event_contracts.trading import view, views, waiting
 
 D = Decimal
 T0 = np.datetime64("2026-11-22T10:00:00", "ns")
 MINUTE = np.timedelta64(1, "m")
+QUOTED = Quote(D("0.40"), D("0.42"))
 
 
 def tick(bid: int, ask: int, sold: int = 0, bought: int = 0) -> Record:
@@ -41,16 +35,6 @@ def tick(bid: int, ask: int, sold: int = 0, bought: int = 0) -> Record:
 def memory(space: LimitOrderActionSpace | None = None) -> MarketMemory:
     span = SamplingSchedule(T0, MINUTE, 31)
     return MarketMemory(span, space or LimitOrderActionSpace(), 1000 * DOLLAR)
-
-
-def resting(market: str, action: Verb, side: Outcome, count: str, name: str = "a") -> RestingOrder:
-    order = LimitOrder(name, market, action, side, D("0.40"), D(count))
-    return RestingOrder(name, order, D(count))
-
-
-def view(*orders: RestingOrder, yes: str = "0", elsewhere: str = "0") -> MarketView:
-    quote = Quote(D("0.40"), D("0.42"))
-    return MarketView("RAIN", D(1000), D(yes), orders, quote, D(elsewhere))
 
 
 def shown(memory: MarketMemory, account: MarketView) -> dict[str, float]:
@@ -103,35 +87,30 @@ def test_only_what_was_sent_a_row_before_is_the_last_size() -> None:
 
 
 def test_fractions_that_are_held_do_not_count_and_those_that_rest_do() -> None:
+    """More orders than the environment knows leave HOLD alone."""
     seen = memory()
     seen.show(T0, tick(4000, 4200))
-    account = view(resting("RAIN", "SELL", "YES", "1.25"), yes="12.75")
+    account = replace(
+        view(), position=D("12.75"), resting=(waiting("SELL", "YES", "0.40", "1.25"),)
+    )
     features = shown(seen, account)
     assert features["position"] == pytest.approx(12 / 500)
     assert features["offers"] == pytest.approx(2 / 500)
     assert [seen.seen(account).allowed[code] for code in (6, 7, 8)] == [True, True, False]
-
-
-def test_more_orders_than_the_environment_knows_leave_hold_alone() -> None:
-    seen = memory()
-    seen.show(T0, tick(4000, 4200))
-    orders = [resting("RAIN", "BUY", "YES", "1", f"{k}") for k in range(SLOTS + 1)]
-    looked = seen.seen(view(*orders))
-    assert np.flatnonzero(looked.allowed).tolist() == [0]
-    assert dict(zip(FEATURES, looked.features.tolist(), strict=True))["bids"] == pytest.approx(
-        9 / 500
-    )
+    many = view(resting=[waiting("BUY", "YES", "0.40", 1)] * (SLOTS + 1))
+    assert np.flatnonzero(seen.seen(many).allowed).tolist() == [0]
+    assert shown(seen, many)["bids"] == pytest.approx(9 / 500)
 
 
 def test_each_purchase_that_rests_takes_cash_once_wherever_it_rests() -> None:
     """Of $100 a purchase of 100 at $0.40 leaves $58.31, of which $50 stay: 10 at $0.42, not 20."""
     seen = memory()
     seen.show(T0, tick(4000, 4200))
-    here = resting("RAIN", "BUY", "NO", "100")
-    there = resting("SNOW", "BUY", "YES", "100")
-    sale = resting("SNOW", "SELL", "NO", "5")
+    here = waiting("BUY", "NO", "0.40", 100)
+    there = waiting("BUY", "YES", "0.40", 100, "SNOW")
+    sale = waiting("SELL", "NO", "0.40", 5, "SNOW")
     for orders, largest in (((here,), 10), ((there, sale), 10), ((here, there), 0)):
-        allowed = seen.seen(replace(view(*orders), cash=D(100))).allowed
+        allowed = seen.seen(view("100", quote=QUOTED, resting=orders)).allowed
         sizes = [size for k, size in enumerate(POSITION_SIZES) if allowed[1 + k]]
         assert max(sizes, default=0) == largest
 
@@ -147,15 +126,18 @@ def test_a_market_is_sampled_by_its_quote_and_by_its_result_once_there_is_one() 
         "yes_bid_size_fp": "12.75",
         "yes_ask_size_fp": "0.00",
     }
+    for said, trades, settled, bid, ask in (
+        ({}, True, False, 4000, 10_000),
+        ({"status": "closed"}, False, False, 4000, 10_000),
+        ({"status": "finalized", "result": "yes"}, False, True, 9900, 10_000),
+        ({"status": "finalized", "result": "no"}, False, True, 0, 100),
+    ):
+        listed = Listing.of({**entry, **said})
+        assert (listed.trades, listed.settled) == (trades, settled)
+        assert (tick_of(listed)["bid"], tick_of(listed)["ask"]) == (bid, ask)
     open_now = Listing.of(entry)
-    assert (open_now.trades, open_now.settled) == (True, False)
     assert tick_of(open_now).tolist() == (4000, 10_000, 12, 0, 0, 0, 0.7)
     assert open_now.closes == np.datetime64("2026-11-22T12:00:00", "ns")
-    assert not Listing.of({**entry, "status": "closed"}).trades
-    for result, bid, ask in (("yes", 9900, 10_000), ("no", 0, 100)):
-        ended = Listing.of({**entry, "status": "finalized", "result": result})
-        assert (ended.trades, ended.settled) == (False, True)
-        assert (tick_of(ended)["bid"], tick_of(ended)["ask"]) == (bid, ask)
     with pytest.raises(SenselessAnswer, match="close_time"):
         Listing.of({**entry, "close_time": None})
 

@@ -113,33 +113,25 @@ def test_an_answer_to_another_order_is_none(change: dict[str, Any], says: str) -
 
 
 @pytest.mark.parametrize(
-    ("kind", "entry", "name"),
+    ("kind", "entry", "name", "value"),
     [
-        *((VenueOrder, ORDER, name) for name in ORDER if name != "client_order_id"),
-        *((VenueFill, FILL, name) for name in FILL),
+        *((VenueOrder, ORDER, name, None) for name in ORDER if name != "client_order_id"),
+        *((VenueFill, FILL, name, None) for name in FILL),
+        *((VenueOrder, ORDER, name, ["x"]) for name in ORDER if name != "client_order_id"),
+        *((VenueFill, FILL, name, ["x"]) for name in FILL),
+        (VenueOrder, ORDER, "book_side", "no"),
+        (VenueOrder, ORDER, "status", "pending"),
+        *((VenueOrder, ORDER, "yes_price_dollars", value) for value in ("1.01", 0.56, "0.000000")),
+        (VenueOrder, ORDER, "fill_count_fp", "0.001"),
+        (VenueOrder, ORDER, "remaining_count_fp", "NaN"),
     ],
 )
-def test_an_entry_without_a_field_names_it(kind: Any, entry: dict[str, Any], name: str) -> None:
-    for value, says in ((None, "missing"), (["x"], "")):
-        with pytest.raises(SenselessAnswer, match=f"^the answer makes no sense: {name} is {says}"):
-            kind.of({**entry, name: value})
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("book_side", "no"),
-        ("status", "pending"),
-        ("yes_price_dollars", "1.01"),
-        ("yes_price_dollars", 0.56),
-        ("yes_price_dollars", "0.000000"),
-        ("fill_count_fp", "0.001"),
-        ("remaining_count_fp", "NaN"),
-    ],
-)
-def test_a_value_that_says_nothing_is_named(name: str, value: Any) -> None:
-    with pytest.raises(SenselessAnswer, match=f"{name} is "):
-        VenueOrder.of({**ORDER, name: value})
+def test_a_field_that_is_missing_or_says_nothing_is_named(
+    kind: Any, entry: dict[str, Any], name: str, value: Any
+) -> None:
+    says = "missing" if value is None else ""
+    with pytest.raises(SenselessAnswer, match=f"^the answer makes no sense: {name} is {says}"):
+        kind.of({**entry, name: value})
 
 
 def test_an_order_of_somebody_else_counts_as_a_purchase_whole() -> None:

@@ -80,7 +80,7 @@ def view(
 
 
 def waiting(
-    action: Verb, side: Outcome, price: str, count: int, market: str = MARKET
+    action: Verb, side: Outcome, price: str, count: int | str, market: str = MARKET
 ) -> RestingOrder:
     order = LimitOrder("c", market, action, side, D(price), D(count))
     return RestingOrder("o", order, D(count))

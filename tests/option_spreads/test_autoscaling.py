@@ -75,39 +75,42 @@ def test_the_halt_comes_first_then_the_switch_then_bootstrap(
     assert number(balance, good, AUTOSCALING_ENABLED=enabled) == expected
 
 
-def test_two_contracts_on_paper_are_two_contracts() -> None:
-    """Kelly 0.05 of 20,000, half of it, at a risk of 250 is exactly 2; in floats it may be
-    1.9999….
-    """
-    history = results(10, "100", 10, "90")
-    assert Statistics.of(history).kelly == Fraction(1, 20)
-    assert number(20_000, history) == 2
-    assert number(19_999.99, history) == 1
-    tenths = [Fraction("0.1") + Fraction("0.2")] * 10 + [-Fraction("0.27")] * 10
-    assert number(20_000, tenths) == 2
+EVEN = results(10, "100", 10, "90")  # Kelly 0.05
 
 
-def test_zero_results_are_losses_no_winners_are_negative_and_kelly_zero_is_one() -> None:
+@pytest.mark.parametrize(
+    ("balance", "history", "more", "expected"),
+    [
+        # Half of 0.05 of 20,000 at a risk of 250 is exactly 2; in floats it may be 1.9999….
+        (20_000, EVEN, {}, 2),
+        (19_999.99, EVEN, {}, 1),
+        (20_000, results(10, "0.3", 10, "0.27"), {}, 2),
+        # No winners are negative, Kelly zero is one.
+        (20_000, results(0, "1", 12, "5"), {"NEGATIVE_KELLY_CONTRACTS": 0}, 0),
+        (20_000, results(6, "50", 6, "50"), {"NEGATIVE_KELLY_CONTRACTS": 0}, 1),
+        # Only the window counts, and all trades end the bootstrap.
+        (20_000, results(0, "1", 100, "50") + results(50, "100", 0, "1"), {}, 3),
+        (
+            20_000,
+            results(0, "1", 100, "50") + results(50, "100", 0, "1"),
+            {"ROLLING_WINDOW": 60},
+            3,
+        ),
+        (20_000, results(5, "100", 0, "1"), {"ROLLING_WINDOW": 5}, 1),
+    ],
+)
+def test_contracts_are_exact_and_of_the_window(
+    balance: float, history: list[Fraction], more: dict[str, Any], expected: int
+) -> None:
+    assert number(balance, history, **more) == expected
+
+
+def test_zero_results_are_losses_and_fees_are_taken_off_every_contract() -> None:
     statistics = Statistics.of([Fraction(0)] * 5 + [Fraction(10)] * 5)
     assert (statistics.wins, statistics.losses) == (5, 5)
+    assert Statistics.of(EVEN).kelly == Fraction(1, 20)
     assert Statistics.of(results(0, "1", 12, "5")).kelly is None
-    assert number(20_000, results(0, "1", 12, "5"), NEGATIVE_KELLY_CONTRACTS=0) == 0
-    assert number(20_000, results(6, "50", 6, "50"), NEGATIVE_KELLY_CONTRACTS=0) == 1
-
-
-def test_only_the_window_counts_and_all_trades_end_the_bootstrap() -> None:
-    history = results(0, "1", 100, "50") + results(50, "100", 0, "1")
-    assert number(20_000, history) == 3
-    assert number(20_000, history, ROLLING_WINDOW=60) == 3
-    assert number(20_000, results(5, "100", 0, "1"), ROLLING_WINDOW=5) == 1, (
-        "five trades are still bootstrap"
-    )
-
-
-def test_fees_are_taken_off_every_contract() -> None:
-    gross = results(10, "100", 10, "90")
-    net = results(10, "97", 10, "93")
-    assert Statistics.of(gross, 3.0) == Statistics.of(net)
+    assert Statistics.of(EVEN, 3.0) == Statistics.of(results(10, "97", 10, "93"))
 
 
 def test_a_halt_names_a_balance_that_is_not_below_it() -> None:
@@ -120,31 +123,26 @@ def test_a_halt_names_a_balance_that_is_not_below_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("strategy", "credit", "width", "expected"),
+    ("strategy", "credit", "width", "condor", "expected"),
     [
-        ("CALL", 2.5, None, 250),
-        ("put", 2.5, None, 250),
-        ("IRON_CONDOR", 2.7, None, 230),
-        ("IC", 2.7, None, 230),
-        ("OTM_SINGLE_SIDED", 1.0, None, 900),
-        ("OTM-SS", 0.5, None, 950),
-        ("PUT", 3.0, 15, 1200),
-        ("CALL", 0.1, 0.3, 20),
+        ("CALL", 2.5, None, "formula", 250),
+        ("put", 2.5, None, "formula", 250),
+        ("IRON_CONDOR", 2.7, None, "formula", 230),
+        ("IC", 2.7, None, "formula", 230),
+        ("OTM_SINGLE_SIDED", 1.0, None, "formula", 900),
+        ("OTM-SS", 0.5, None, "formula", 950),
+        ("PUT", 3.0, 15, "formula", 1200),
+        ("CALL", 0.1, 0.3, "formula", 20),
+        # The earlier table knows a width of 5 alone.
+        ("IRON_CONDOR", 2.7, None, "table", 250),
+        ("IRON_CONDOR", 2.7, 10, "table", 730),
+        ("CALL", 2.7, None, "table", 230),
     ],
 )
 def test_the_risk_of_a_contract_is_its_width_less_its_credit(
-    strategy: str, credit: float, width: float | None, expected: float
+    strategy: str, credit: float, width: float | None, condor: Any, expected: float
 ) -> None:
-    """The risk of a contract is its own width's."""
-    assert max_risk(strategy, credit, width) == expected
-
-
-def test_the_earlier_table_is_reached_by_setting() -> None:
-    assert max_risk("IRON_CONDOR", 2.7, condor="table") == 250
-    assert max_risk("IRON_CONDOR", 2.7, 10, condor="table") == 730, (
-        "the table knows a width of 5 alone"
-    )
-    assert max_risk("CALL", 2.7, condor="table") == 230
+    assert max_risk(strategy, credit, width, condor=condor) == expected
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 from math import nan
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundation.decimals import plain_number
 from foundation.errors import InputError
 from option_spreads.autoscaler import account
 from option_spreads.autoscaler.account import AccountFiles, UnknownState
@@ -92,133 +92,122 @@ def test_the_account_of_the_specification_is_one_contract_and_says_why(
 
 def test_results_are_per_contract_whatever_the_size(root: Path) -> None:
     """Totals of 3 contracts read as per contract would be three times as large."""
-    rows = [row(f"w{k}", "300", "3") for k in range(10)] + [
-        row(f"l{k}", "-90", "") for k in range(10)
-    ]
-    folder_of(root, rows)
+    wins = [row(f"w{k}", "300", "3") for k in range(10)]
+    folder_of(root, [*wins, *(row(f"l{k}", "-90", "") for k in range(10))])
     assert calculate_position_size(max_risk_per_contract=250) == 2
 
 
 def test_a_balance_given_without_files_has_no_history_and_without_a_balance_nothing_is_known(
     root: Path,
 ) -> None:
+    """Live and paper are two accounts."""
     assert calculate_position_size(20_000, 250) == 1
     assert calculate_position_size(9_000, 250) == 0
     assert calculate_position_size(max_risk_per_contract=250) == 0
-    (root / "paper").mkdir()
-    (root / "paper" / "trades.csv").write_text(HEADER + "\n")
+    AccountFiles(root / "paper", 20_000).initialise()
+    assert (calculate_position_size(mode="PAPER"), calculate_position_size(mode="LIVE")) == (1, 0)
+    (root / "paper" / "account_balance.json").unlink()
     assert calculate_position_size(20_000, 250) == 0, "one file without the other is no account"
 
 
-def test_the_lower_of_balance_and_trades_is_sized_from_and_a_difference_is_told(
-    root: Path, caplog: pytest.LogCaptureFixture
+def test_environment_variables_are_in_force_and_the_earlier_name_of_the_cap(
+    root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = [row(f"w{k}", "300", "3") for k in range(10)] + [row("l", "-9000")]
-    folder_of(root, rows, "20000")
-    with caplog.at_level(logging.INFO):
-        assert calculate_position_size(max_risk_per_contract=250) > 0
-    assert "ALERT balance" in caplog.text
-    assert "the balance is $20,000.00, STARTING_CAPITAL and the trades add up to $14,000.00" in (
-        caplog.text
-    )
-    folder_of(root, [*rows, row("m", "-4500")], "20000")
-    caplog.clear()
-    with caplog.at_level(logging.INFO):
-        assert calculate_position_size(max_risk_per_contract=250) == 0, "9,500 is in the halt"
-    assert "balance $9,500.00 by the trades, the file says $20,000.00" in caplog.text
-    caplog.clear()
-    folder_of(root, rows, "14000.004")
-    with caplog.at_level(logging.INFO):
-        calculate_position_size(max_risk_per_contract=250)
-    assert "ALERT balance" not in caplog.text
-    folder_of(root, rows, "9000")
-    with caplog.at_level(logging.INFO):
-        calculate_position_size(max_risk_per_contract=250)
-    assert "[AUTOSCALING] Account Balance: $14,000" in caplog.messages
-    assert "[AUTOSCALING] Account Balance: $9,000" in caplog.messages, "the lower one is the file's"
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        '{"trades.csv": null, "account_balance.json": 5}',
-        '{"trades.csv": "x", "account_balance.json": "{}"}',
-        "[" * 100_000,
-        "[]",
-    ],
-)
-def test_an_update_that_says_nothing_replaces_nothing(root: Path, content: str) -> None:
-    folder = folder_of(root, [row("w", "5")], "20005")
-    before = (folder / "trades.csv").read_text()
-    (folder / ".update.json").write_text(content)
-    assert calculate_position_size(max_risk_per_contract=250) == 0
-    assert (folder / "trades.csv").read_text() == before
-
-
-def test_live_and_paper_are_two_accounts(root: Path) -> None:
-    AccountFiles(root / "paper", 20_000).initialise()
-    assert (calculate_position_size(mode="PAPER"), calculate_position_size(mode="LIVE")) == (1, 0)
-    with pytest.raises(InputError, match="neither PAPER nor LIVE"):
-        calculate_position_size(mode="DEMO")
-
-
-def test_environment_variables_are_in_force(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BOOTSTRAP_MODE", "prior")
-    monkeypatch.setenv("MAX_CONTRACTS", "100")
+    monkeypatch.setenv("MAX_CONTRACTS_PER_TRADE", "100")
     assert calculate_position_size(20_000, 150) == 27
+    monkeypatch.setenv("MAX_CONTRACTS", "5")
+    assert calculate_position_size(20_000, 150) == 5
+    assert autoscaling_settings("MAX_CONTRACTS=4").MAX_CONTRACTS == 4
     monkeypatch.setenv("CONDOR_RISK", "table")
     assert get_max_risk_for_strategy("IRON_CONDOR", 2.7) == 250
     monkeypatch.setenv("MAX_CONTRACTS", "lots")
     with pytest.raises(InputError, match="environment variable MAX_CONTRACTS"):
         calculate_position_size(20_000, 150)
+    with pytest.raises(InputError, match=r"^MAX_CONTRACTS_PER_TRADE: there is no such setting"):
+        autoscaling_settings("MAX_CONTRACTS_PER_TRADE=4")
 
 
 @pytest.mark.parametrize(
-    ("rows", "total"),
+    ("more", "balance", "sized", "from_", "told"),
     [
-        *(([row("a", word)], None) for word in ("nan", "much", "1e400", "", "1_0", *UNBOUNDED)),
-        *(([row("a", "10", n)], None) for n in ("0", "1.5", "-2", "１", *UNBOUNDED)),
-        ([row("a", "10"), row("a", "12")], None),
-        ([row("a", "10") + ",more"], None),
-        (["a,b"], None),
-        (['2024,"a,PUT'], None),
-        ([row('"a\nb"', "10")], None),
-        ([row("a", "10")], 7),
+        ([], "20000", True, "$14,000", "STARTING_CAPITAL and the trades add up to $14,000.00"),
+        (["-4500"], "20000", False, "$9,500", "balance $9,500.00 by the trades, the file says $20"),
+        ([], "14000.004", True, "$14,000", ""),
+        ([], "9000", False, "$9,000", "the balance is $9,000.00"),
     ],
 )
-def test_a_row_that_cannot_be_read_stops_trading(
-    root: Path, caplog: pytest.LogCaptureFixture, rows: list[str], total: int | None
+def test_the_lower_of_balance_and_trades_is_sized_from_and_a_difference_is_told(
+    root: Path,
+    caplog: pytest.LogCaptureFixture,
+    more: list[str],
+    balance: str,
+    sized: bool,
+    from_: str,
+    told: str,
+) -> None:
+    """Below $10,000 is the halt."""
+    results = [*["300"] * 10, "-9000", *more]
+    rows = [row(f"t{k}", result, "3" if k < 10 else "1") for k, result in enumerate(results)]
+    folder_of(root, rows, balance)
+    with caplog.at_level(logging.INFO):
+        assert (calculate_position_size(max_risk_per_contract=250) > 0) is sized
+    assert ("ALERT balance" in caplog.text) is bool(told)
+    assert told in caplog.text
+    assert f"[AUTOSCALING] Account Balance: ${float(balance):,.0f}" in caplog.text
+    assert from_ in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("rows", "total", "update"),
+    [
+        *(([row("a", word)], None, "") for word in ("nan", "much", "1e400", "", "1_0", *UNBOUNDED)),
+        *(([row("a", "10", n)], None, "") for n in ("0", "1.5", "-2", "１", *UNBOUNDED)),
+        ([row("a", "10"), row("a", "12")], None, ""),
+        ([row("a", "10") + ",more"], None, ""),
+        (["a,b"], None, ""),
+        (['2024,"a,PUT'], None, ""),
+        ([row('"a\nb"', "10")], None, ""),
+        ([row("a", "10")], 7, ""),
+        # An update that says nothing replaces nothing.
+        ([row("a", "10")], None, '{"trades.csv": null, "account_balance.json": 5}'),
+        ([row("a", "10")], None, '{"trades.csv": "x", "account_balance.json": "{}"}'),
+        ([row("a", "10")], None, "[" * 100_000),
+    ],
+)
+def test_what_cannot_be_read_stops_trading_and_stays(
+    root: Path, caplog: pytest.LogCaptureFixture, rows: list[str], total: int | None, update: str
 ) -> None:
     folder = folder_of(root, rows, total=total)
+    if update:
+        (folder / ".update.json").write_text(update)
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
     assert calculate_position_size(max_risk_per_contract=250) == 0
     assert "Unknown state, 0 contracts" in caplog.text
-    assert {p.name: p.read_bytes() for p in folder.iterdir() if p.name in before} == before
+    kept = {p.name: p.read_bytes() for p in folder.iterdir()}
+    assert {name: kept[name] for name in before if name != ".update.json"} == {
+        name: content for name, content in before.items() if name != ".update.json"
+    }
 
 
 @pytest.mark.parametrize(
     "content",
     [
-        "",
-        "{",
-        "[]",
-        "{}",
+        *("", "{", "[]", "{}"),
         *(f'{{"balance": {word}, "total_trades": 2}}' for word in ("NaN", '"20000"', *UNBOUNDED)),
     ],
 )
 def test_a_corrupt_balance_is_set_aside_and_rebuilt_and_the_call_that_finds_it_orders_nothing(
     root: Path, content: str
 ) -> None:
-    folder = folder_of(
-        root,
-        [row("a", "100"), row("b", "-30", "3"), "2024-10-02,d,DEPOSIT,,,,10:00,5000,"],
-        total=2,
-    )
-    (folder / "account_balance.json").write_text(content)
+    deposit = "2024-10-02,d,DEPOSIT,,,,10:00,5000,"
+    folder = folder_of(root, [row("a", "100"), row("b", "-30", "3"), deposit], total=2)
+    path = folder / "account_balance.json"
+    path.write_text(content)
     assert calculate_position_size(max_risk_per_contract=250) == 0
-    (aside,) = folder.glob("account_balance.json.aside-*")
+    (aside,) = folder.glob(f"{path.name}.aside-*")
     assert aside.read_text() == content
-    told = json.loads((folder / "account_balance.json").read_text())
+    told = json.loads(path.read_text())
     assert (told["balance"], told["total_trades"]) == (25_070, 2)
     assert calculate_position_size(max_risk_per_contract=250) == 1
 
@@ -247,9 +236,10 @@ def test_real_money_without_a_trade_is_sized_only_once_a_person_has_confirmed_it
 
 
 def test_an_update_is_booked_once_and_keeps_further_columns(root: Path) -> None:
+    """An id is the same with blanks around it."""
     folder = folder_of(
         root,
-        [row("open", "", exit_time="").replace("TP", "") + ",x", row("old", "5", "") + ",y"],
+        [row(" open ", "", exit_time="").replace("TP", "") + ",x", row("old", "5", "") + ",y"],
         "20005",
         total=1,
     )
@@ -258,16 +248,10 @@ def test_an_update_is_booked_once_and_keeps_further_columns(root: Path) -> None:
     files = AccountFiles(folder, 20_000)
     for _ in range(2):
         state = files.record(trade("open", "-12.34", 2))
-    assert (float(state.balance), len(state.results), state.results[-1]) == (
-        19_992.66,
-        2,
-        Decimal("-6.17"),
-    )
-    assert [line.split(",")[-1] for line in (folder / "trades.csv").read_text().splitlines()] == [
-        "Note",
-        "y",
-        "x",
-    ]
+    assert float(state.balance) == 19_992.66
+    assert state.results == (5, Decimal("-6.17"))
+    lines = (folder / "trades.csv").read_text().splitlines()
+    assert [line.split(",")[-1] for line in lines] == ["Note", "y", "x"]
     with pytest.raises(InputError, match="booked already"):
         files.record(trade("open", "12.34", 2))
 
@@ -305,6 +289,37 @@ def test_files_that_were_tampered_with_crash_nothing_and_size_nothing_unknown(
     assert before in (kept, *asides), "nothing is overwritten"
 
 
+def test_the_command_shows_begins_and_recovers_an_account(root: Path) -> None:
+    with pytest.raises(UnknownState, match="init` begins one"):
+        shown()
+    begun = shown("init")
+    for text in (
+        "Account Balance: $20,000",
+        "IRON_CONDOR",
+        "may well carry 3 contracts; MAX_CONTRACTS is 3",
+        f"Written: {root / 'paper' / 'account_balance.json'} and",
+        "PAPER account, $20,000.00: STARTING_CAPITAL and 0 trades.",
+    ):
+        assert text in begun
+    (root / "paper" / "account_balance.json").unlink()
+    with pytest.raises(UnknownState):
+        shown()
+    shown("recover")
+    assert shown("PAPER", "CONDOR_RISK=table").count("$250") == 3
+    for wrong, says in (
+        (["init"], "there is an account already"),
+        (["LIVE"], "init LIVE` begins one"),
+        (["MAX_CONTRACTS=0"], "MAX_CONTRACTS"),
+        (["init", "recover"], "one task at a time"),
+    ):
+        with pytest.raises(InputError, match=says):
+            shown(*wrong)
+    (root / "paper" / "trades.csv").unlink()
+    for task in ([], ["init"], ["recover"]):
+        with pytest.raises(UnknownState, match=r"put it back$"):
+            shown(*task)
+
+
 class Killed(BaseException):
     """The process ends here."""
 
@@ -340,109 +355,31 @@ def test_an_update_killed_at_any_step_loses_and_doubles_no_trade(
     assert not (tmp_path / "paper" / ".update.json").exists()
 
 
-def test_the_command_shows_begins_and_recovers_an_account(root: Path) -> None:
-    with pytest.raises(UnknownState, match="init` begins one"):
-        shown()
-    begun = shown("init")
-    for text in (
-        "Account Balance: $20,000",
-        "IRON_CONDOR",
-        "$230",
-        "$900",
-        "may well carry 3 contracts; MAX_CONTRACTS is 3",
-        f"Written: {root / 'paper' / 'account_balance.json'} and",
-        "PAPER account, $20,000.00: STARTING_CAPITAL and 0 trades.",
-    ):
-        assert text in begun
-    (root / "paper" / "account_balance.json").unlink()
-    with pytest.raises(UnknownState):
-        shown()
-    shown("recover")
-    assert shown("PAPER", "CONDOR_RISK=table").count("$250") == 3
-    assert "PAPER account, " in shown()
-    for wrong, says in (
-        (["init"], "there is an account already"),
-        (["LIVE"], "init LIVE` begins one"),
-        (["DEMO"], "DEMO: neither"),
-        (["MAX_CONTRACTS=0"], "MAX_CONTRACTS"),
-        (["init", "recover"], "one task at a time"),
-    ):
-        with pytest.raises(InputError, match=says):
-            shown(*wrong)
-
-
-@pytest.mark.parametrize("task", [[], ["init"], ["recover"]])
-def test_where_the_trades_are_missing_every_task_says_the_one_thing_to_do(
-    root: Path, task: list[str]
-) -> None:
-    (folder_of(root, [row("a", "5")]) / "trades.csv").unlink()
-    with pytest.raises(UnknownState, match=r"put it back$"):
-        shown(*task)
-
-
 @pytest.mark.parametrize(
     ("name", "wrong"),
     [
         *(("account_balance", wrong) for wrong in ("20000", True, 10**400, Decimal("sNaN"), nan)),
         *(("max_risk_per_contract", wrong) for wrong in ("250", 1e-300, -5.0)),
-        ("mode", 1),
+        *(("mode", wrong) for wrong in (1, "DEMO")),
+        # A trade that its file could not be read with is not made.
+        *(("position_size", wrong) for wrong in (1.5, 2_000_000)),
+        *(("total", wrong) for wrong in (5.0, Decimal("1e99"))),
+        *(("trade_id", wrong) for wrong in (7, "a\rb", "a\nb")),
     ],
 )
-def test_an_argument_of_another_type_or_size_is_refused_by_name_in_a_line(
+def test_an_argument_of_another_type_or_size_is_refused_in_a_line(
     root: Path, name: str, wrong: Any
 ) -> None:
-    right = {"account_balance": 20_000, "max_risk_per_contract": 250}
-    with pytest.raises(InputError, match=f"^{name}: ") as refusal:
-        calculate_position_size(**{**right, name: wrong})
+    sizing: dict[str, Any] = {"account_balance": 20_000, "max_risk_per_contract": 250}
+    makes: Callable[..., object] = (
+        partial(replace, TRADE)
+        if hasattr(TRADE, name)
+        else partial(calculate_position_size, **sizing)
+    )
+    with pytest.raises(InputError) as refusal:
+        makes(**{name: wrong})
     assert len(str(refusal.value)) < 200
     assert "\n" not in str(refusal.value)
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"position_size": 1.5},
-        {"position_size": 2_000_000},
-        {"total": 5.0},
-        {"total": Decimal("1e99")},
-        {"trade_id": 7},
-        {"trade_id": "a\rb"},
-        {"trade_id": "a\nb"},
-    ],
-)
-def test_a_trade_that_its_file_could_not_be_read_with_is_not_made(wrong: dict[str, Any]) -> None:
-    with pytest.raises(InputError):
-        replace(TRADE, **wrong)
-
-
-@pytest.mark.parametrize("word", ["1_000", "１000", "٣", "1 000", "1,5", "NaN", "0x10", "", "1e"])
-def test_only_plain_digits_are_numbers(word: str) -> None:
-    with pytest.raises(ValueError, match="is no number"):
-        plain_number(word)
-    assert [plain_number(each) for each in ("1000", "-2.50", "+.5", "1E3")] == [
-        1000,
-        Decimal("-2.5"),
-        Decimal("0.5"),
-        1000,
-    ]
-
-
-def test_the_earlier_name_of_the_cap_is_in_force_where_the_usual_one_is_not_set(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("MAX_CONTRACTS_PER_TRADE", "7")
-    assert autoscaling_settings().MAX_CONTRACTS == 7
-    monkeypatch.setenv("MAX_CONTRACTS", "5")
-    assert autoscaling_settings().MAX_CONTRACTS == 5
-    assert autoscaling_settings("MAX_CONTRACTS=4").MAX_CONTRACTS == 4
-    with pytest.raises(InputError, match=r"^MAX_CONTRACTS_PER_TRADE: there is no such setting"):
-        autoscaling_settings("MAX_CONTRACTS_PER_TRADE=4")
-
-
-def test_an_id_is_the_same_with_blanks_around_it(root: Path) -> None:
-    folder_of(root, ["2024, a ,PUT,,2.5,1,16:00,5,TP"], "20005")
-    state = AccountFiles(root / "paper", 20_000).record(TRADE)
-    assert [float(result) for result in state.results] == [5]
 
 
 @pytest.mark.parametrize(

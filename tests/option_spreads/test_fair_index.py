@@ -64,16 +64,12 @@ def gains(premium: float, *, call: bool) -> tuple[Array, Array]:
 
 
 @pytest.mark.parametrize("call", [False, True])
-def test_without_a_premium_a_spread_earns_what_it_costs_wherever_and_whenever_it_is_sold(
+def test_a_spread_earns_its_premium_and_without_one_what_it_costs_wherever_and_whenever_it_is_sold(
     call: bool,
 ) -> None:
     mean, error = gains(0.0, call=call)
     assert np.abs(mean / error).max() < 4
     assert np.abs(mean).max() < 0.02, "of five points"
-
-
-@pytest.mark.parametrize("call", [False, True])
-def test_a_premium_is_earned_by_who_sells_and_its_opposite_is_lost(call: bool) -> None:
     for premium, sign in ((0.15, 1), (-0.15, -1)):
         mean, error = gains(premium, call=call)
         assert (sign * mean / error > 4).all()

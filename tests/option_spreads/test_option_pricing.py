@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import QuantLib
@@ -31,13 +33,10 @@ def test_values_are_those_of_an_independent_library_and_a_call_less_a_put_is_the
 
 
 def test_without_time_or_volatility_an_option_is_its_intrinsic_value() -> None:
+    spots = np.array([90.0, 100, 110])
     for t, v in ((0.0, 0.2), (0.5, 0.0), (0.0, 0.0)):
-        np.testing.assert_array_equal(
-            black_scholes(np.array([90.0, 100, 110]), 100, t, v, call=True), [0, 0, 10]
-        )
-        np.testing.assert_array_equal(
-            black_scholes(np.array([90.0, 100, 110]), 100, t, v, call=False), [10, 0, 0]
-        )
+        for call, worth in ((True, [0, 0, 10]), (False, [10, 0, 0])):
+            assert black_scholes(spots, 100, t, v, call=call).tolist() == worth
 
 
 @given(
@@ -46,28 +45,24 @@ def test_without_time_or_volatility_an_option_is_its_intrinsic_value() -> None:
     st.sampled_from([5.0, 10.0, 25.0]),
     st.floats(1e-5, 0.02),
     st.floats(9, 80),
+    st.sampled_from(["CALL", "PUT", "IRON_CONDOR", "OTM-SS"]),
 )
 def test_a_spread_costs_between_nothing_and_its_width(
-    spot: float, distance: float, width: float, t: float, vix: float
+    spot: float, distance: float, width: float, t: float, vix: float, strategy: str
 ) -> None:
-    for strategy in ("CALL", "PUT", "IRON_CONDOR", "OTM-SS"):
-        spread = spread_of(strategy, spot, distance=distance, width=width)
-        assert spread.width == width
-        worth, credit, asked = spread_prices(spread, spot, t, vix, Smile(slope=0.0, wing=0.0))
-        assert (
-            -0.01 * len(spread.legs) - 1e-9
-            <= credit
-            <= asked
-            <= width + 0.01 * len(spread.legs) + 1e-9
-        )
-        assert credit <= worth + 1e-9
-        assert worth <= asked + 1e-9
-        _, worse, dearer = spread_prices(spread, spot, t, vix, Smile(slope=0.0, wing=0.0), 0.05)
-        assert worse <= credit
-        assert asked <= dearer <= width + 0.06 * len(spread.legs) + 1e-9
-        shorts = [leg for leg in spread.legs if leg.sold]
-        away = [leg.strike - spot if leg.call else spot - leg.strike for leg in shorts]
-        assert all(distance - 1e-6 <= points < distance + 5 + 1e-6 for points in away)
+    spread = spread_of(strategy, spot, distance=distance, width=width)
+    assert spread.width == width
+    flat = Smile(slope=0.0, wing=0.0)
+    worth, credit, asked = spread_prices(spread, spot, t, vix, flat)
+    _, worse, dearer = spread_prices(spread, spot, t, vix, flat, 0.05)
+    cents = 0.01 * len(spread.legs) + 1e-9
+    prices = [-cents, credit, worth, asked, width + cents]
+    assert all(one <= other + 1e-9 for one, other in pairwise(prices))
+    assert worse <= credit
+    assert asked <= dearer <= width + 6 * cents
+    for leg in spread.legs:
+        points = leg.strike - spot if leg.call else spot - leg.strike
+        assert not leg.sold or distance - 1e-6 <= points < distance + 5 + 1e-6
 
 
 @given(st.floats(4000, 6000), st.sampled_from(["CALL", "PUT", "IRON_CONDOR"]))
@@ -108,13 +103,10 @@ def test_legs_that_do_not_protect_are_refused(legs: tuple[StrikeLeg, ...]) -> No
         Spread("CALL", legs)
 
 
-def test_strikes_that_cannot_be_are_refused() -> None:
-    for wrong in (
-        {"distance": -1, "width": 5},
-        {"distance": 0, "width": 0},
-        {"distance": 4999, "width": 5},
-    ):
-        with pytest.raises(InputError):
-            spread_of("PUT", 5000.0, **wrong)
+@pytest.mark.parametrize(
+    ("strategy", "distance", "width"),
+    [("PUT", -1, 5), ("PUT", 0, 0), ("PUT", 4999, 5), ("STRADDLE", 5, 5)],
+)
+def test_strikes_that_cannot_be_are_refused(strategy: str, distance: float, width: float) -> None:
     with pytest.raises(InputError):
-        spread_of("STRADDLE", 5000.0, distance=5, width=5)
+        spread_of(strategy, 5000.0, distance=distance, width=width)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -27,7 +26,7 @@ from option_spreads.simulation.pricing import Smile
 from option_spreads.simulation.selling import SpreadTrade, sell_spread
 from option_spreads.simulation.spread_report import figures, trade_table
 from option_spreads.simulation.trade_sample import read_sample
-from tests.commands import run_command
+from tests.e2e.refused import answer_of, refusal_of
 from tests.option_spreads.sold import sold
 from trainingdata.bars import panel
 from trainingdata.instruments import instrument
@@ -58,35 +57,35 @@ def test_without_movement_and_costs_the_result_is_the_credit(strategy: str) -> N
     """Realised volatility 0, implied above 0, short strikes out of the money, held to the close."""
     days = IndexModel().days(sessions(40), 1)
     days = replace(days, spot=np.full_like(days.spot, 5000.0))
-    rules = SpreadRules(strategy=strategy, **HELD)
-    trades = sold(days, [rules], FREE, Smile(), SIZING)
+    trades = sold(days, [SpreadRules(strategy=strategy, **HELD)], FREE, Smile(), SIZING)
     assert len(trades) == 120
-    assert all(trade.exit == "expired" for trade in trades)
-    assert [float(trade.result) for trade in trades] == [
-        round(trade.credit * SHARES, 2) for trade in trades
-    ]
+    for trade in trades:
+        assert trade.exit == "expired"
+        assert float(trade.result) == round(trade.credit * SHARES, 2)
+
+
+def once(days: IndexDays, rules: SpreadRules, costs: SpreadCosts = FREE) -> SpreadTrade:
+    """What is sold at the first point of a path."""
+    trade = sell_spread(days, 0, 0, rules, costs, FLAT)
+    assert trade is not None
+    return trade
 
 
 def test_a_crash_loses_the_width_less_the_credit_and_costs_come_on_top() -> None:
     """A simulation must be able to lose what the contract can lose."""
     days = path(5000, 5000, 4990, 4700)
     put = SpreadRules(strategy="PUT", entries=(0,), **HELD)
-    lost = sell_spread(days, 0, 0, put, FREE, FLAT)
-    assert lost is not None
+    lost, dear = once(days, put), once(days, put, SpreadCosts(0.05, 0.65, 0.65))
     assert lost.exit == "settled"
     assert float(lost.result) == pytest.approx(-lost.max_loss, abs=0.01)
-    dear = sell_spread(days, 0, 0, put, SpreadCosts(0.05, 0.65, 0.65), FLAT)
-    assert dear is not None
     assert dear.credit == pytest.approx(lost.credit - 0.1)
     assert float(dear.result) == pytest.approx(-dear.max_loss - 2 * 1.30, abs=0.01)
 
 
 def test_a_stop_pays_what_is_asked_when_it_is_seen_and_a_gap_goes_through_it() -> None:
     rules = SpreadRules(strategy="PUT", entries=(0,), **{**HELD, "stop_usd": 100.0})
-    slow = sell_spread(path(*np.linspace(5000, 4940, 40)), 0, 0, rules, FREE, FLAT)
-    fast = sell_spread(path(5000, 5000, 4900, 4900, 5000), 0, 0, rules, FREE, FLAT)
-    assert slow is not None
-    assert fast is not None
+    slow = once(path(*np.linspace(5000, 4940, 40)), rules)
+    fast = once(path(5000, 5000, 4900, 4900, 5000), rules)
     assert (slow.exit, fast.exit) == ("stop", "gap")
     assert -150 < float(slow.result) <= -100
     assert float(fast.result) < -250
@@ -95,23 +94,12 @@ def test_a_stop_pays_what_is_asked_when_it_is_seen_and_a_gap_goes_through_it() -
 def test_profits_are_taken_trailed_and_near_the_close_held() -> None:
     calm = [5000 + 3 * k for k in range(40)]
     base = SpreadRules(strategy="PUT", entries=(0,), target=0.5, trail_from=None, holds=())
-    taken = sell_spread(path(*calm), 0, 0, base, FREE, FLAT)
-    assert taken is not None
+    taken, held = once(path(*calm), base), once(path(*calm), replace(base, holds=((0, 0.2),)))
     assert taken.exit == "target"
     assert float(taken.result) >= 50 * taken.credit
-    held = sell_spread(path(*calm), 0, 0, replace(base, holds=((0, 0.2),)), FREE, FLAT)
-    assert held is not None
     assert (held.exit, float(held.result)) == ("expired", round(held.credit * SHARES, 2))
-    back = sell_spread(
-        path(*calm[:12], *calm[11:3:-1], *[5000.0] * 19),
-        0,
-        0,
-        replace(base, target=None, trail_from=0.3),
-        FREE,
-        FLAT,
-    )
-    assert back is not None
-    assert back.exit == "trailing"
+    there_and_back = path(*calm[:12], *calm[11:3:-1], *[5000.0] * 19)
+    assert once(there_and_back, replace(base, target=None, trail_from=0.3)).exit == "trailing"
 
 
 def test_entries_keep_to_their_time_and_volatility() -> None:
@@ -123,38 +111,34 @@ def test_entries_keep_to_their_time_and_volatility() -> None:
     assert {float(days.minutes[trade.entry_row]) for trade in trades} == {65.0, 300.0}
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12)
 @given(st.integers(0, 10_000), st.sampled_from(STRATEGIES))
 def test_no_trade_loses_more_than_it_can_and_the_account_is_the_sum(
     seed: int, strategy: str
 ) -> None:
-    days = IndexModel(vix=35.0, jumps=60.0, jump=0.04).days(sessions(20), seed)
+    days = IndexModel(vix=35.0, jumps=60.0, jump=0.04).days(sessions(15), seed)
     costs = SpreadCosts()
     trades = sold(days, [SpreadRules(strategy=strategy, vix_most=200.0)], costs, Smile(), SIZING)
     for trade in trades:
-        fees = 2 * len(trade.spread.legs) * (costs.commission + costs.fee)
-        out = (costs.slippage + 0.01) * len(trade.spread.legs) * SHARES
-        assert -trade.max_loss - fees - out <= float(trade.result) <= trade.credit * SHARES
+        legs = len(trade.spread.legs)
+        out = legs * (2 * (costs.commission + costs.fee) + (costs.slippage + 0.01) * SHARES)
+        assert -trade.max_loss - out <= float(trade.result) <= trade.credit * SHARES
         assert 1 <= trade.contracts <= 3
     told = figures(trades, days, 20_000.0)
-    assert told["final_balance"] == pytest.approx(
-        20_000 + sum(float(t.result) * t.contracts for t in trades)
-    )
+    earned = sum(float(t.result) * t.contracts for t in trades)
+    assert told["final_balance"] == pytest.approx(20_000 + earned)
 
 
 def test_the_error_of_a_mean_takes_trades_of_a_day_together() -> None:
     days = IndexModel().days(sessions(2), 0)
     spread = spread_of("PUT", 5000.0, distance=20, width=5)
-    results = [(0, 1), (0, 1), (1, -1), (1, -1)]
     trades = [
         SpreadTrade(day, 0, 1, spread, 1.0, Fraction(result), "target", 1)
-        for day, result in results
+        for day, result in ((0, 1), (0, 1), (1, -1), (1, -1))
     ]
     told = figures(trades, days, 20_000.0)
-    assert (told["mean"], told["mean_error"]) == (
-        0.0,
-        1.0,
-    )  # two days of +-2 over four trades; as four trades: 0.58
+    # Two days of +-2 over four trades; as four trades it would be 0.58.
+    assert (told["mean"], told["mean_error"]) == (0.0, 1.0)
     assert figures(trades[:2], days, 20_000.0)["mean_error"] is None
 
 
@@ -209,38 +193,32 @@ def test_a_stop_within_an_hour_of_bars_is_seen() -> None:
     """An hour that comes back to where it began has been at its low in between."""
     dip = [500.0, 500.5, 492.0, 500.0, 1e6]
     days = index_days(spy([FLAT_HOUR] * 7, [FLAT_HOUR, dip, *[FLAT_HOUR] * 5]), "SPY", VIX, 10.0)
-    lost = sell_spread(
-        days, 0, 6, SpreadRules(strategy="PUT", target=None, trail_from=None, holds=()), FREE, FLAT
-    )
+    rules = SpreadRules(strategy="PUT", target=None, trail_from=None, holds=())
+    lost = sell_spread(days, 0, 6, rules, FREE, FLAT)
     assert lost is not None
     assert lost.exit in ("stop", "gap")
     assert 60 < days.minutes[lost.exit_row] < 120
 
 
-def test_trades_are_a_file_that_the_monte_carlo_reads(tmp_path: Path) -> None:
-    days = IndexModel().days(sessions(30), 2)
-    trades = sold(days, [SpreadRules(strategy="IRON_CONDOR")], SpreadCosts(), Smile(), SIZING)
-    (tmp_path / "trades.csv").write_text(trade_table(trades, days))
-    sample = read_sample(tmp_path / "trades.csv", np.datetime64("2030-01-01", "ns"))
-    np.testing.assert_allclose(
-        sample.results / 10_000, [float(t.result) for t in trades], atol=0.01
-    )
-    np.testing.assert_allclose(sample.risks / 10_000, [t.max_loss for t in trades], atol=0.01)
-
-
-def test_an_id_has_the_day_and_the_minute_and_no_two_trades_have_one() -> None:
-    """Entries at 61 and 62 minutes are both at the next point of the path, 65."""
+def test_an_id_has_the_day_and_the_minute_and_no_two_trades_have_one(tmp_path: Path) -> None:
+    """Entries at 61 and 62 minutes are both at the next point of the path, 65. The file is one that
+    the Monte Carlo reads.
+    """
     days = IndexModel().days(sessions(6), 2)
     rules = [SpreadRules(strategy="PUT", entries=(61, 62, 90)), SpreadRules(strategy="IRON_CONDOR")]
     trades = sold(days, rules, SpreadCosts(), Smile(), SIZING)
-    _, rows = rows_of(trade_table(trades, days).encode())
-    names = [row["Trade_ID"] for row in rows]
+    table = trade_table(trades, days)
+    names = [row["Trade_ID"] for row in rows_of(table.encode())[1]]
     day = str(days.dates[0]).replace("-", "")
     assert {f"PUT-{day}-065", f"PUT-{day}-065-2", f"PUT-{day}-090"} <= set(names)
     assert len(set(names)) == len(trades)
-    later = replace(days, dates=days.dates + 365)
-    _, others = rows_of(trade_table(trades, later).encode())
-    assert not set(names) & {row["Trade_ID"] for row in others}
+    (tmp_path / "trades.csv").write_text(table)
+    sample = read_sample(tmp_path / "trades.csv", np.datetime64("2030-01-01", "ns"))
+    for told, expected in (
+        (sample.results, [float(t.result) for t in trades]),
+        (sample.risks, [t.max_loss for t in trades]),
+    ):
+        np.testing.assert_allclose(told / 10_000, expected, atol=0.01)
 
 
 @pytest.mark.parametrize(
@@ -290,80 +268,67 @@ def test_a_file_that_is_no_volatility_index_says_so_in_words(
         volatility_index(str(tmp_path / name), "vix")
 
 
-@pytest.mark.parametrize("factor", [100.0, 0.5, 0.01])
-@pytest.mark.parametrize("hour", [3, 6])
-def test_a_spoilt_hour_of_the_index_trades_no_session_and_moves_no_other(
-    tmp_path: Path, factor: float, hour: int, caplog: pytest.LogCaptureFixture
+def days_of(folder: Path, bars: pd.DataFrame, vix: pd.DataFrame) -> IndexDays:
+    """The sessions of files of bars and of a volatility index."""
+    folder.mkdir()
+    bars.to_csv(folder / "SPY.csv", index=False)
+    vix.to_parquet(folder / "vix.parquet")
+    files = BarsSettings(dir=(str(folder),), vix=str(folder / "vix.parquet"))
+    return SpreadSettings(bars=files).days()
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "factor", "left_out", "says"),
+    [
+        *(("hour 3", factor, [19], "SPY, ") for factor in (100.0, 0.01)),
+        # The session after a spoilt close has none before it, and is not traded either.
+        *(("hour 6", factor, [19, 20], "SPY, ") for factor in (100.0, 0.5)),
+        *(("index", factor, [20], "bars.vix: 1 close left out") for factor in (10.0, 0.1)),
+    ],
+)
+def test_a_spoilt_hour_or_close_trades_no_session_and_moves_no_other(
+    tmp_path: Path,
+    spoilt: str,
+    factor: float,
+    left_out: list[int],
+    says: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     starts = starts_of_stock_bars()
     bars = random_bars(starts, 500.0, 3)
-    closes = pd.DataFrame({"timestamp": starts.normalize().unique().tz_convert("UTC")})
-    closes.assign(close=15.0).to_parquet(tmp_path / "vix.parquet")
-    spoilt = 20 * 7 + hour
-    prices = ["open", "high", "low", "close"]
-    for name, scale in (("whole", 1.0), ("spoilt", factor)):
-        (tmp_path / name).mkdir()
-        changed = bars.copy()
-        changed.loc[spoilt, prices] *= scale
-        changed.to_csv(tmp_path / name / "SPY.csv", index=False)
-    whole, rest = (
-        SpreadSettings(
-            bars=BarsSettings(dir=(str(tmp_path / name),), vix=str(tmp_path / "vix.parquet"))
-        ).days()
-        for name in ("whole", "spoilt")
-    )
+    dates = starts.normalize().unique().tz_convert("UTC")
+    vix = pd.DataFrame({"timestamp": dates, "close": 15.0 + np.arange(len(dates)) % 3})
+    whole = days_of(tmp_path / "whole", bars, vix)
+    if spoilt == "index":
+        vix.loc[20, "close"] *= factor
+    else:
+        bars.loc[20 * 7 + int(spoilt[-1]), ["open", "high", "low", "close"]] *= factor
+    rest = days_of(tmp_path / "spoilt", bars, vix)
     kept = np.isin(whole.dates, rest.dates)
-    # The session after a spoilt close has none before it, and is not traded either.
-    assert np.flatnonzero(~kept).tolist() == [19, 20][: 2 if hour == 6 else 1]
+    assert np.flatnonzero(~kept).tolist() == left_out
     np.testing.assert_array_equal(whole.spot[kept], rest.spot)
     np.testing.assert_array_equal(whole.vix[kept], rest.vix)
     (said,) = caplog.messages
-    assert said.startswith("SPY, ")
-    assert "1 bar left out" in said
-
-
-@pytest.mark.parametrize("factor", [10.0, 0.1])
-def test_a_spoilt_close_of_the_volatility_index_trades_no_session_and_moves_no_other(
-    tmp_path: Path, factor: float, caplog: pytest.LogCaptureFixture
-) -> None:
-    starts = starts_of_stock_bars()
-    random_bars(starts, 500.0, 3).to_csv(tmp_path / "SPY.csv", index=False)
-    dates = starts.normalize().unique().tz_convert("UTC")
-    closes = pd.DataFrame({"timestamp": dates, "close": 15.0 + np.arange(len(dates)) % 3})
-    paths = {"whole": tmp_path / "whole.parquet", "spoilt": tmp_path / "spoilt.parquet"}
-    closes.to_parquet(paths["whole"])
-    closes["close"] *= np.where(closes.index == 20, factor, 1.0)
-    closes.to_parquet(paths["spoilt"])
-    whole, rest = (
-        SpreadSettings(bars=BarsSettings(dir=(str(tmp_path),), vix=str(path))).days()
-        for path in paths.values()
-    )
-    kept = np.isin(whole.dates, rest.dates)
-    assert whole.dates[~kept].tolist() == [(dates[21]).date()]
-    np.testing.assert_array_equal(whole.vix[kept], rest.vix)
-    (said,) = caplog.messages
-    assert said.startswith("bars.vix: 1 close left out")
-    assert f"the first of {dates[20].date()}" in said
-    live = volatility_index(str(paths["spoilt"]), "vix").index.date
-    assert live.tolist() == [day.date() for day in dates if day != dates[20]]
+    assert said.startswith(says)
+    if spoilt == "index":
+        assert f"the first of {dates[20].date()}" in said
+        live = volatility_index(str(tmp_path / "spoilt" / "vix.parquet"), "vix").index.date
+        assert live.tolist() == [day.date() for day in dates if day != dates[20]]
+    else:
+        assert "1 bar left out" in said
 
 
 @pytest.mark.slow
 def test_the_command_runs_every_strategy_and_refuses_in_a_line(tmp_path: Path) -> None:
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        return run_command(["-m", "option_spreads.backtest", *words], cwd=tmp_path)
-
-    done = run("output=out", "seed=5", "rules.entries=[60]")
-    assert done.returncode == 0, done.stderr
+    words = ("output=out", "seed=5", "rules.entries=[60]")
+    code, printed, said = answer_of("option_spreads.backtest", *words, cwd=tmp_path)
+    assert code == 0, said
+    assert "not fills" in printed
     told = json.loads((tmp_path / "out" / "spreads.json").read_text())
     assert set(told["account"]["by_strategy"]) == set(STRATEGIES)
-    assert "not fills" in done.stdout
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"spreads.json", "trades.csv"}
     rows = (tmp_path / "out" / "trades.csv").read_text().splitlines()
     assert len(rows) == 1 + told["account"]["trades"]
-    for wrong in (["strategies=[STRADDLE]"], ["bars.dir=[x]"], ["rules.holds=[[300,2]]"]):
-        refused = run(*wrong, "output=no")
-        assert (refused.returncode, len(refused.stderr.strip().splitlines())) == (2, 1), (
-            refused.stderr
-        )
+    for wrong in ("strategies=[STRADDLE]", "bars.dir=[x]", "rules.holds=[[300,2]]"):
+        assert refusal_of("option_spreads.backtest", wrong, "output=no", cwd=tmp_path)
     assert not (tmp_path / "no").exists()

@@ -111,42 +111,29 @@ def test_a_spread_is_sold_in_as_many_contracts_as_the_balance_covers() -> None:
     assert (account.cut, short.cut) == (0, 1)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(0, 1000), st.sampled_from((0.3, 0.75, 10.0)), st.integers(2_000, 30_000))
 def test_an_account_never_holds_more_than_it_may_and_ends_with_what_it_booked(
     seed: int, max_position: float, capital: int
 ) -> None:
-    days = path(12, seed, vix=30.0, jumps=60.0, jump=0.03)
+    days = path(8, seed, vix=30.0, jumps=60.0, jump=0.03)
     sizing = replace(
         SIZING, STARTING_CAPITAL=float(capital), BOOTSTRAP_MODE="prior", MAX_CONTRACTS=20
     )
-    offers = offered_spreads(
-        days, rules_of("CALL", *BOTH, "OTM_SINGLE_SIDED"), SpreadCosts(), Smile()
-    )
+    rules = rules_of("CALL", *BOTH, "OTM_SINGLE_SIDED")
+    offers = offered_spreads(days, rules, SpreadCosts(), Smile())
     account = spread_account(offers, sizing, max_position)
     assert len(account.trades) + len(account.refusals) == len(offers)
-    booked = Fraction(capital)
-    for trade in account.trades:
-        booked += trade.total
+    booked = capital + sum((trade.total for trade in account.trades), Fraction(0))
     told = account_figures(account, days)
     assert told["final_balance"] == pytest.approx(float(booked), abs=1e-6)
-    for day in range(len(days.dates)):
-        before = Fraction(capital) + sum(t.total for t in account.trades if t.day < day)
-        today = [trade for trade in account.trades if trade.day == day]
-        for row in range(len(days.minutes)):
-            held = [t for t in today if t.entry_row <= row < t.exit_row]
-            entered = any(trade.entry_row == row for trade in held)
-            closed = sum(t.total for t in today if t.exit_row <= row)
-            collateral = sum(Fraction(t.spread.collateral) * t.contracts for t in held)
-            bound = Fraction(str(min(max_position, 1.0))) * (before + closed)
-            assert not entered or collateral <= bound
-
-
-def test_a_total_is_booked_in_whole_cents_and_the_next_size_rests_on_it() -> None:
-    """Fees of a tenth of a cent are rounded once a trade, as the account's file has it."""
-    (trade,) = spread_account([offer(0, 1, 2, "10.1234")], SIZING).trades
-    assert trade.total == Fraction("10.12")
-    assert figures([trade], path(1), 20_000.0)["final_balance"] == 20_010.12
+    bound = Fraction(str(min(max_position, 1.0)))
+    for entered in account.trades:
+        at = entered.day, entered.entry_row
+        held = [t for t in account.trades if t.day == at[0] and t.entry_row <= at[1] < t.exit_row]
+        closed = sum(t.total for t in account.trades if (t.day, t.exit_row) <= at)
+        collateral = sum(Fraction(t.spread.collateral) * t.contracts for t in held)
+        assert collateral <= bound * (capital + closed)
 
 
 def test_costs_are_told_by_kind_and_add_up_to_what_a_free_market_would_have_paid() -> None:
@@ -178,12 +165,12 @@ def test_what_is_held_to_the_close_pays_for_one_order() -> None:
         orders = 1 if trade.exit in ("expired", "settled") else 2
         told = cost_figures([replace(trade, contracts=2)], costs)
         assert told["commission"] == told["fee"] == pytest.approx(2 * 0.65 * 2 * orders)
-        assert 0 < told["slippage"] <= 2 * 12 * orders
     assert {trade.exit for trade in trades} >= {"expired"}
     assert set(cost_figures([], costs).values()) == {0.0}
 
 
 def test_the_profit_factor_and_losing_days_by_hand() -> None:
+    """Fees of a tenth of a cent are rounded once a trade, as the account's file has it."""
     days = path(4)
     trades = [
         offer(0, 1, 2, "30", contracts=2),
@@ -196,26 +183,29 @@ def test_the_profit_factor_and_losing_days_by_hand() -> None:
     assert told["profit_factor"] == pytest.approx(70 / 100)
     assert (told["winning_days"], told["losing_days"], told["days_with_trades"]) == (1, 1, 3)
     assert (told["worst_day"], told["profit"]) == (-50.0, -30.0)
+    (trade,) = spread_account([offer(0, 1, 2, "10.1234")], SIZING).trades
+    assert trade.total == Fraction("10.12")
+    assert figures([trade], days, 20_000.0)["final_balance"] == 20_010.12
 
 
 def test_without_a_loss_or_a_trade_there_is_no_profit_factor_and_the_report_says_why() -> None:
     run = SpreadSettings(strategies=("PUT",), rules=SpreadRules(credit_least=100.0))
     days = path(20)
-    none = run_summary(run, days, run_account(run, days))
-    assert none["account"]["profit_factor"] is None
-    assert none["account"]["worst_day"] is None
-    assert none["account"]["trades"] == none["account"]["offers"] == 0
-    assert re.search(r"profit factor +│ +—, no trade", printed(report_parts(none)))
-    assert re.search(r"stopped, gapped +│ +— │", printed(report_parts(none)))
-    assert "the premium that is put in" in " ".join(printed(report_parts(none)).split())
-    told = figures([offer(0, 1, 2, "30", contracts=1)], days, 20_000.0)
-    assert told["profit_factor"] is None
-    assert told["losing_days"] == 0
-    none["account"] |= told
-    assert re.search(r"profit factor +│ +—, no loss", printed(report_parts(none)))
-    none["account"]["final_balance"] = -1234.4
-    assert re.search(r"final balance +│ +-\$1,234 │", printed(report_parts(none)))
-    assert json.dumps(none, allow_nan=False)
+    summary = run_summary(run, days, run_account(run, days))
+    told = summary["account"]
+    assert (told["profit_factor"], told["worst_day"]) == (None, None)
+    assert told["trades"] == told["offers"] == 0
+    text = printed(report_parts(summary))
+    for line in (r"profit factor +│ +—, no trade", r"stopped, gapped +│ +— │"):
+        assert re.search(line, text)
+    assert "the premium that is put in" in " ".join(text.split())
+    won = figures([offer(0, 1, 2, "30", contracts=1)], days, 20_000.0)
+    assert (won["profit_factor"], won["losing_days"]) == (None, 0)
+    told |= won | {"final_balance": -1234.4}
+    text = printed(report_parts(summary))
+    for line in (r"profit factor +│ +—, no loss", r"final balance +│ +-\$1,234 │"):
+        assert re.search(line, text)
+    assert json.dumps(summary, allow_nan=False)
 
 
 @given(st.integers(1, 499), st.integers(1, 100))
