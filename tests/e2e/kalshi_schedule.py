@@ -13,7 +13,6 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -32,8 +31,9 @@ from execution.journal.order_store import UNDETERMINED
 from foundation.clock import system_clock
 from foundation.database import Database
 from tests.e2e.fault_checks import book_of_orders, differently_filled, lost_either_way
+from tests.e2e.fault_child import AHEAD
 from tests.e2e.fault_proxy import FaultProxy, faulty_wire
-from tests.e2e.fault_runs import Door, FaultRun, FaultRuns, Place, arm_kill, leaking_files
+from tests.e2e.fault_runs import Door, FaultRun, FaultRuns, Place, arm_kill
 from tests.event_contracts.practice import (
     CREATE,
     KEYS,
@@ -50,7 +50,6 @@ INTERVAL = 60  # seconds of the venue's ticks
 ORDER_SECONDS = 600
 LANDING = 3600
 SHORTEST = 20  # characters of a line of a private key that could be no other word
-IMPATIENT = ("broker.read_timeout=0.5", "broker.deadline=1.5", "broker.attempts=2")
 STYLES = ("passive", "mid", "aggressive")
 POLICIES = ("random", "random", "kelly")
 KILLED = 0.5  # share of the runs without an end
@@ -88,18 +87,8 @@ def breach(order: LimitOrder, view: MarketView) -> str | None:
     return ADMISSION.refusal(order.action, order.side, order.price, order.count, view)
 
 
-def schedule(seed: int, steps: int, folder: Path) -> Counter[str]:
-    """What came of one schedule: counts of what happened and of what must never be."""
-    counts: Counter[str] = Counter(schedules=1)
-    with trading(folder, seed, counts) as one:
-        for _ in range(steps):
-            one.step()
-        one.end()
-    return counts
-
-
 @contextmanager
-def trading(folder: Path, seed: int, counts: Counter[str]) -> Iterator[KalshiTrading]:
+def going(folder: Path, seed: int, counts: Counter[str]) -> Iterator[KalshiTrading]:
     """A practice venue, a wire before it, an account, and nothing running yet."""
     rng = random.Random(seed)
     lengths = (LONG, rng.choice((25, 60, LONG)))
@@ -118,12 +107,12 @@ def trading(folder: Path, seed: int, counts: Counter[str]) -> Iterator[KalshiTra
     }
     with (
         kalshi_practice(sessions=sessions, **rules) as practice,
-        faulty_wire(practice.url, seed) as wire,
+        faulty_wire(FaultProxy(practice.url, random.Random(seed))) as wire,
     ):
         place = Place(folder, wire, counts, rng, DOOR)
         one = KalshiTrading(practice, place, _words(folder, wire, rng))
         yield one
-        counts["leaks"] += len(leaking_files(folder, DOOR.secrets))
+        counts["leaks"] += len(place.leaking_files())
         counts.update({f"fault {kind}": count for kind, count in wire.happened.items()})
 
 
@@ -136,23 +125,21 @@ def _words(folder: Path, wire: FaultProxy, rng: random.Random) -> tuple[str, ...
     )
 
 
-@dataclass
-class KalshiTrading:
+class KalshiTrading(FaultRuns):
     """One schedule as it goes on: the venue, the runs of the command, and what was seen.
 
     sent: ids of the orders that have left a process, in that order.
     """
 
-    here: KalshiPractice
-    place: Place
-    words: Sequence[str]
-    sent: list[str] = field(default_factory=list)
-    _by_hand: int = 0
-    _turn: threading.Lock = field(default_factory=threading.Lock)
+    impatient = ("broker.read_timeout=0.5", "broker.deadline=1.5", "broker.attempts=2")
 
-    def __post_init__(self) -> None:
-        self.place.wire.on_order = self._note
-        self._runs = FaultRuns(self.place, self.words, IMPATIENT, self._move_its_clock)
+    def __init__(self, here: KalshiPractice, place: Place, words: Sequence[str]) -> None:
+        super().__init__(place, words)
+        self.here = here
+        self.sent: list[str] = []
+        self._by_hand = 0
+        self._turn = threading.Lock()
+        place.wire.on_order = self._note
 
     @property
     def journal(self) -> Path:
@@ -220,16 +207,15 @@ class KalshiTrading:
 
     def _ordinary(self) -> None:
         rng = self.place.rng
-        self._runs.run(*self._drawn(), meanwhile=self._pass_time if rng.random() < PASSED else None)
+        self.run(*self._drawn(), meanwhile=self._pass_time if rng.random() < PASSED else None)
 
     def _until_told(self) -> None:
         """It trades without an end, waits for a venue that is not there, and is told to stop.
 
         Or it is killed before that.
         """
-        run = self._runs.start(
-            *IMPATIENT, "halt_after=1000", f"seed={self.place.rng.randint(0, 99)}"
-        )
+        seed = self.place.rng.randint(0, 99)
+        run = self.start(*self.impatient, "halt_after=1000", f"seed={seed}")
         wire = self.place.wire
         counts = self.place.counts
         if self.place.rng.random() < KILLED:
@@ -239,7 +225,7 @@ class KalshiTrading:
         if run.until(lambda: sum(wire.heard.values()) >= before + number):
             run.send(signal.SIGTERM)
             counts["told to stop"] += 1
-        code = self._runs.ended(run)
+        code = run.ended()
         # On a wire that fails it may not hear what became of a cancellation, and says so.
         uncertain = code == 2 and "not all was cancelled" in run.told
         counts["stuck"] += code not in (0, -signal.SIGKILL) and not uncertain
@@ -252,21 +238,21 @@ class KalshiTrading:
         """A run on a wire that works, which nobody kills."""
         self.here.clear_faults()
         self.here.land()
-        self._runs.calm_run("steps=2")
+        self.calm_run("steps=2")
 
     def _pass_time(self) -> None:
         self._advance(self.place.rng.choice((1, 2, 15)))
-        self._move_its_clock(self._running)
+        self.begun(self._running)
 
     def _advance(self, steps: int) -> None:
         with self._turn:
             self.here.advance(steps)
 
-    def _move_its_clock(self, run: FaultRun) -> None:
+    def begun(self, run: FaultRun) -> None:
         """Set a process's clock as far ahead of this machine's as the venue's is."""
         self._running = run
         ahead = (self.here.exchange.now - system_clock()) / np.timedelta64(1, "s")
-        run.control.ahead = int(ahead)
+        run.control.numbers[AHEAD] = int(ahead)
 
     def _send_by_hand(self) -> None:
         """A person's order; the venue may refuse it."""

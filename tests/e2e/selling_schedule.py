@@ -31,13 +31,11 @@ from option_spreads.selling.state import SellerState, read_state
 from option_spreads.simulation.desk import OptionDesk, SpreadTicket
 from tests.e2e.fault_checks import book_of_orders, differently_filled, lost_either_way
 from tests.e2e.fault_proxy import FaultProxy, faulty_wire
-from tests.e2e.fault_runs import FaultRuns, Place, leaking_files
+from tests.e2e.fault_runs import PATIENT, FaultRuns, Place, arm_kill
 from tests.e2e.practice import OPENING, Practice, practising
 from trainingdata.bars import Bars
 from trainingdata.sessions import calendar
 
-STEPS = 11  # two sessions of seven instants, because time passes during runs as well
-IMPATIENT = ("broker.read_timeout=0.2", "broker.deadline=0.5", "broker.attempts=2")
 UNDER = "SYC"
 LAST = "2024-03-08"
 STRATEGIES = ("PUT", "CALL", "IRON_CONDOR", "OTM_SINGLE_SIDED")
@@ -64,59 +62,39 @@ ENTRY = re.compile(r"[A-Z_]+-\d{8}-\d{3}")  # which an order was sent for
 Tickets = Mapping[str, SpreadTicket]
 
 
-def schedule(seed: int, steps: int, folder: Path) -> Counter[str]:
-    """What came of one schedule: counts of what happened and of what must never be."""
-    counts: Counter[str] = Counter(schedules=1)
-    with selling(folder, seed, counts) as going:
-        for _ in range(steps):
-            going.step()
-        going.end()
-    return counts
-
-
 @contextmanager
-def selling(
-    folder: Path, seed: int, counts: Counter[str], last: str = LAST
-) -> Iterator[SellingSchedule]:
+def going(folder: Path, seed: int, counts: Counter[str]) -> Iterator[Selling]:
     """A practice server at an instant, a wire before it, an account, and nothing running yet."""
     rng = random.Random(seed)
     vix = _volatility_file(folder, seed)
     market = (f"symbols=[{UNDER}]", f"options.vix={vix}", f"options.symbols=[{UNDER}]")
-    prices = ("options.slippage=0.02", f"end={last}")
+    prices = ("options.slippage=0.02", f"end={LAST}")
     with practising() as start:
         wandering = _wandering(seed, rng.choice(DEVIATIONS))
         here = start(*market, *prices, bars=wandering)
         here.advance(OPENING)
         first = here.venue.index
-        with faulty_wire(here.url, seed) as wire:
-            words = _words(folder, vix, wire, rng)
-            settings = SellingSettings.of(composed_config("sell_spreads", words))
-            place = Place(folder, wire, counts, rng)
-            going = SellingSchedule(here, place, settings, words)
-            going.begin()
-            yield going
+        with faulty_wire(FaultProxy(here.url, random.Random(seed))) as wire:
+            one = Selling(here, Place(folder, wire, counts, rng), _words(folder, vix, wire, rng))
+            yield one
             counts["instants"] += here.venue.index - first + 1
-            counts["leaks"] += len(leaking_files(folder))
+            counts["leaks"] += len(one.place.leaking_files())
             counts.update({f"fault {kind}": count for kind, count in wire.happened.items()})
 
 
-class SellingSchedule:
+class Selling(FaultRuns):
     """One schedule as it goes on: the server, the runs of the command, and what was seen."""
 
-    def __init__(
-        self, here: Practice, place: Place, settings: SellingSettings, words: Sequence[str]
-    ) -> None:
-        self.here = here
-        self.place = place
-        self.words = ("-m", "option_spreads.sell", *words)
-        self._runs = FaultRuns(place, self.words, IMPATIENT)
-        self._settings = settings
-        self._account = AccountFiles(
-            Path(settings.AUTOSCALING_DATA_DIR) / "paper", settings.STARTING_CAPITAL
-        )
+    impatient = ("broker.read_timeout=0.2", "broker.deadline=0.5", "broker.attempts=2")
 
-    def begin(self) -> None:
-        """Begin the account's files, as `python -m option_spreads.contracts init` does."""
+    def __init__(self, here: Practice, place: Place, words: Sequence[str]) -> None:
+        super().__init__(place, ("-m", "option_spreads.sell", *words))
+        self.here = here
+        self._settings = SellingSettings.of(composed_config("sell_spreads", list(words)))
+        capital = self._settings.STARTING_CAPITAL
+        folder = Path(self._settings.AUTOSCALING_DATA_DIR) / "paper"
+        self._account = AccountFiles(folder, capital)
+        # As `python -m option_spreads.contracts init` does.
         self._account.initialise()
 
     def step(self) -> None:
@@ -128,7 +106,7 @@ class SellingSchedule:
             self.place.wire.danger_of_orders = rng.choice((None, 0.4, 0.8))
             if rng.random() < 0.2:
                 self.here.fail(**rng.choice(VENUE_FAULTS))
-            self._runs.run(f"looks={rng.choice((1, 2, 4, 12))}", meanwhile=self._meanwhile())
+            self.run(f"looks={rng.choice((1, 2, 4, 12))}", meanwhile=self._meanwhile())
             if rng.random() < 0.3:
                 self.place.wire.land()
         if rng.random() < 0.2:
@@ -144,8 +122,35 @@ class SellingSchedule:
         later = closes[int(np.searchsorted(closes, self._now)) + 1]
         self.here.advance(f"{later}Z")
         for _ in range(2):
-            self._runs.calm_run("looks=2")
-        self.look_at_books()
+            self.calm_run("looks=2")
+        self._look_at_books()
+
+    finish = end
+
+    def killed_step(self, number: int) -> None:
+        """Run the seller until it was killed so often, then to its end, and go on to the next."""
+        words = (*PATIENT, "looks=3")
+        landed = 0
+        while landed < number:
+            run = self.start(*words)
+            arm_kill(run, self.place.rng)
+            landed += run.ended() < 0
+            if self.place.rng.random() < 0.5:
+                self.place.wire.land()
+        self.place.counts["landed kills"] += landed
+        self.place.counts["stuck"] += self.start(*words).ended() != 0
+        self.place.wire.land()
+        self.here.advance()
+
+    def outcome(self) -> dict[str, Any]:
+        """Cash, options held, the fills of every order that the venue took, and what was booked."""
+        tickets = self._desk.tickets
+        return {
+            "cash": round(self.here.venue.broker.account().cash, 2),
+            **{f"booked {row['Trade_ID']}": row for row in self._booked()},
+            **{str(contract): number for contract, number in self._desk.held().items()},
+            **{name: (ticket.filled, ticket.fill.credit) for name, ticket in tickets.items()},
+        }
 
     def _meanwhile(self) -> Callable[[], object] | None:
         """What happens while the seller runs: the clock moves, what was held up lands, nothing."""
@@ -159,13 +164,13 @@ class SellingSchedule:
     def _look_while_calm(self) -> None:
         """Let the seller find out what became of its orders."""
         self.here.clear_faults()
-        self._runs.calm_run("looks=2")
+        self.calm_run("looks=2")
 
-    def look_at_books(self) -> None:
+    def _look_at_books(self) -> None:
         """Compare everything that the venue has done with everything that is written down."""
         counts = self.place.counts
-        tickets = self.desk.tickets
-        rows = self.booked()
+        tickets = self._desk.tickets
+        rows = self._booked()
         spreads = self._state().spreads
         book = book_of_orders(self._journal)
         trades = by_trade(tickets)
@@ -189,7 +194,7 @@ class SellingSchedule:
         result = sum(map(total_of, rows), Decimal(0))
         costs = self._settings.costs
         contracts = sum(
-            ticket.filled * len(ticket.order.legs) for ticket in self.desk.tickets.values()
+            ticket.filled * len(ticket.order.legs) for ticket in self._desk.tickets.values()
         )
         fees = Decimal(str(costs.commission + costs.fee)) * contracts
         venue = self.here.venue
@@ -202,7 +207,7 @@ class SellingSchedule:
         return balance == booked and abs(earned - float(result + fees)) < CENT / 2
 
     @property
-    def desk(self) -> OptionDesk:
+    def _desk(self) -> OptionDesk:
         return self.here.venue.options.desks[UNDER]
 
     @property
@@ -214,7 +219,7 @@ class SellingSchedule:
         account = self.here.venue.record.account_id
         return self.place.folder / self._settings.folder / account / JOURNAL
 
-    def booked(self) -> list[Row]:
+    def _booked(self) -> list[Row]:
         return rows_of((self._account.folder / TRADES).read_bytes())[1]
 
     def _state(self) -> SellerState:
