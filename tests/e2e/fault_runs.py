@@ -11,8 +11,8 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +20,7 @@ import numpy as np
 
 from tests.commands import Started
 from tests.e2e.fault_child import COMMITS, Control
-from tests.e2e.fault_proxy import FaultProxy, Trap, When
+from tests.e2e.fault_proxy import FaultProxy, Trap, When, faulty_wire
 from tests.e2e.practice import KEYS, ROOT
 
 PATIENCE = 60.0  # seconds without progress or a reason
@@ -99,6 +99,18 @@ class Place:
         secrets = [secret.encode() for secret in self.door.secrets]
         files = [path for path in sorted(self.folder.rglob("*")) if path.is_file()]
         return [path for path in files if any(map(path.read_bytes().__contains__, secrets))]
+
+
+@contextmanager
+def watched(
+    folder: Path, url: str, counts: Counter[str], rng: random.Random, seed: int, door: Door = ALPACA
+) -> Iterator[Place]:
+    """A place behind a wire before a server, until the block ends; what leaked is counted then."""
+    with faulty_wire(FaultProxy(url, random.Random(seed))) as wire:
+        place = Place(folder, wire, counts, rng, door)
+        yield place
+        counts["leaks"] += len(place.leaking_files())
+        counts.update({f"fault {kind}": number for kind, number in wire.happened.items()})
 
 
 @dataclass
@@ -230,6 +242,9 @@ class FaultRuns:
     def __init__(self, place: Place, words: Sequence[str]) -> None:
         self.place = place
         self.words = words
+        self.rng = place.rng
+        self.wire = place.wire
+        self.counts = place.counts
 
     def begun(self, run: FaultRun) -> None:
         """What is done with each of them as it begins."""
@@ -239,13 +254,12 @@ class FaultRuns:
 
         meanwhile: done while it runs, where it is not killed then.
         """
-        rng = self.place.rng
         limits: Limits = {}
-        if rng.random() < 0.05:
-            limits = rng.choice(({"pages": rng.randint(0, 2)}, {"bytes": 2**18}))
+        if self.rng.random() < 0.05:
+            limits = self.rng.choice(({"pages": self.rng.randint(0, 2)}, {"bytes": 2**18}))
         run = self.start(*self.impatient, *more, limits=limits)
-        if rng.random() < KILLED:
-            arm_kill(run, rng)
+        if self.rng.random() < KILLED:
+            arm_kill(run, self.rng)
         elif meanwhile and self._asks(run):
             meanwhile()
         return run.ended()
@@ -258,18 +272,17 @@ class FaultRuns:
 
     def calm_run(self, *more: str) -> int:
         """A run on a wire that works, which nobody kills, and its exit code."""
-        self.place.wire.calm()
+        self.wire.calm()
         code = self.start(*PATIENT, *more).ended()
-        self.place.counts["stuck"] += code != 0
+        self.counts["stuck"] += code != 0
         return code
 
     def _asks(self, run: FaultRun) -> bool:
         """Whether it runs at a request of it that is drawn: any of its first, or an order."""
-        rng = self.place.rng
-        heard = self.place.wire.heard
-        method = rng.choice(("GET", "GET", "POST"))
-        number = 1 if method == "POST" else rng.randint(1, 15)
-        moment = rng.uniform(0, MOMENT)
+        heard = self.wire.heard
+        method = self.rng.choice(("GET", "GET", "POST"))
+        number = 1 if method == "POST" else self.rng.randint(1, 15)
+        moment = self.rng.uniform(0, MOMENT)
         before = heard[method]
         while run.running and heard[method] < before + number:
             time.sleep(0.001)

@@ -32,8 +32,8 @@ from foundation.clock import system_clock
 from foundation.database import Database
 from tests.e2e.fault_checks import book_of_orders, differently_filled, lost_either_way
 from tests.e2e.fault_child import AHEAD
-from tests.e2e.fault_proxy import FaultProxy, faulty_wire
-from tests.e2e.fault_runs import Door, FaultRun, FaultRuns, Place, arm_kill
+from tests.e2e.fault_proxy import FaultProxy
+from tests.e2e.fault_runs import Door, FaultRun, FaultRuns, Place, arm_kill, watched
 from tests.event_contracts.practice import (
     CREATE,
     KEYS,
@@ -107,13 +107,9 @@ def going(folder: Path, seed: int, counts: Counter[str]) -> Iterator[KalshiTradi
     }
     with (
         kalshi_practice(sessions=sessions, **rules) as practice,
-        faulty_wire(FaultProxy(practice.url, random.Random(seed))) as wire,
+        watched(folder, practice.url, counts, rng, seed, DOOR) as place,
     ):
-        place = Place(folder, wire, counts, rng, DOOR)
-        one = KalshiTrading(practice, place, _words(folder, wire, rng))
-        yield one
-        counts["leaks"] += len(place.leaking_files())
-        counts.update({f"fault {kind}": count for kind, count in wire.happened.items()})
+        yield KalshiTrading(practice, place, _words(folder, place.wire, rng))
 
 
 def _words(folder: Path, wire: FaultProxy, rng: random.Random) -> tuple[str, ...]:
@@ -149,22 +145,20 @@ class KalshiTrading(FaultRuns):
 
     def step(self) -> None:
         """Run the command over some ticks while something goes wrong, and go on to the next."""
-        rng = self.place.rng
-        wire = self.place.wire
-        wire.danger = rng.choice((0.0, 0.02, 0.05, 0.15))
-        wire.danger_of_orders = rng.choice((None, 0.4, 0.8))
-        if rng.random() < 0.3:
-            self.here.fault(**rng.choice(VENUE_FAULTS))
-        rng.choice((self._ordinary, self._ordinary, self._until_told))()
-        if rng.random() < 0.3:
-            wire.land()
-        if rng.random() < 0.3:
+        self.wire.danger = self.rng.choice((0.0, 0.02, 0.05, 0.15))
+        self.wire.danger_of_orders = self.rng.choice((None, 0.4, 0.8))
+        if self.rng.random() < 0.3:
+            self.here.fault(**self.rng.choice(VENUE_FAULTS))
+        self.rng.choice((self._ordinary, self._ordinary, self._until_told))()
+        if self.rng.random() < 0.3:
+            self.wire.land()
+        if self.rng.random() < 0.3:
             self.here.land()
-        if rng.random() < 0.2:
+        if self.rng.random() < 0.2:
             self._send_by_hand()
-        if rng.random() < 0.2:
+        if self.rng.random() < 0.2:
             self._calm_run()
-        self._advance(rng.choice((1, 1, 2, 5)))
+        self._advance(self.rng.choice((1, 1, 2, 5)))
 
     def end(self) -> None:
         """Go on on a wire that works until nothing is undetermined, and look at everything."""
@@ -176,7 +170,6 @@ class KalshiTrading(FaultRuns):
 
     def look(self) -> None:
         """Compare everything that the venue has done with everything that is written down."""
-        counts = self.place.counts
         placed = [
             each
             for each in self.here.exchange.orders.values()
@@ -184,55 +177,50 @@ class KalshiTrading(FaultRuns):
         ]
         ours = {each.client_order_id: each for each in placed}
         book = book_of_orders(self.journal)
-        path = self.journal
-        entries = ActionRecords(Database(path)).entries()
+        entries = ActionRecords(Database(self.journal)).entries()
         # Ids that left, orders beyond the first of an id, and ticks with more than one order.
         decided = [(each.market, each.at) for each in entries if each.client_order_id]
         ids = (self.sent, [each.client_order_id for each in placed], decided)
-        counts["duplicates"] += sum(len(each) - len({*each}) for each in ids)
+        self.counts["duplicates"] += sum(len(each) - len({*each}) for each in ids)
         filled = {name: each.filled for name, each in ours.items()}
-        counts["lost"] += lost_either_way(ours, book)
-        counts["differing_fills"] += differently_filled(filled, book)
-        counts["differing_fills"] += sum(
+        self.counts["lost"] += lost_either_way(ours, book)
+        self.counts["differing_fills"] += differently_filled(filled, book)
+        self.counts["differing_fills"] += sum(
             (book[name].state == "working") != (each.state == "resting")
             for name, each in ours.items()
             if name in book
         )
-        counts["undetermined_at_the_end"] += sum(i.state in UNDETERMINED for i in book.values())
-        counts["orders"] += len(ours)
-        counts["fills"] += len(self.here.exchange.fills)
-        counts["decisions"] += len(entries)
-        counts.update(f"order {intent.state}" for intent in book.values())
-        counts["markets settled"] += len(self.here.exchange.payments)
+        self.counts["undetermined_at_the_end"] += sum(
+            i.state in UNDETERMINED for i in book.values()
+        )
+        self.counts["orders"] += len(ours)
+        self.counts["fills"] += len(self.here.exchange.fills)
+        self.counts["decisions"] += len(entries)
+        self.counts.update(f"order {intent.state}" for intent in book.values())
+        self.counts["markets settled"] += len(self.here.exchange.payments)
 
     def _ordinary(self) -> None:
-        rng = self.place.rng
-        self.run(*self._drawn(), meanwhile=self._pass_time if rng.random() < PASSED else None)
+        words = f"steps={self.rng.choice((2, 4, 6))}", f"seed={self.rng.randint(0, 99)}"
+        self.run(*words, meanwhile=self._pass_time if self.rng.random() < PASSED else None)
 
     def _until_told(self) -> None:
         """It trades without an end, waits for a venue that is not there, and is told to stop.
 
         Or it is killed before that.
         """
-        seed = self.place.rng.randint(0, 99)
+        seed = self.rng.randint(0, 99)
         run = self.start(*self.impatient, "halt_after=1000", f"seed={seed}")
-        wire = self.place.wire
-        counts = self.place.counts
-        if self.place.rng.random() < KILLED:
-            counts[f"killed at {arm_kill(run, self.place.rng)}"] += 1
-        before = sum(wire.heard.values())
-        number = self.place.rng.randint(20, 150)
-        if run.until(lambda: sum(wire.heard.values()) >= before + number):
+        if self.rng.random() < KILLED:
+            self.counts[f"killed at {arm_kill(run, self.rng)}"] += 1
+        before = sum(self.wire.heard.values())
+        number = self.rng.randint(20, 150)
+        if run.until(lambda: sum(self.wire.heard.values()) >= before + number):
             run.send(signal.SIGTERM)
-            counts["told to stop"] += 1
+            self.counts["told to stop"] += 1
         code = run.ended()
         # On a wire that fails it may not hear what became of a cancellation, and says so.
         uncertain = code == 2 and "not all was cancelled" in run.told
-        counts["stuck"] += code not in (0, -signal.SIGKILL) and not uncertain
-
-    def _drawn(self) -> tuple[str, str]:
-        rng = self.place.rng
-        return f"steps={rng.choice((2, 4, 6))}", f"seed={rng.randint(0, 99)}"
+        self.counts["stuck"] += code not in (0, -signal.SIGKILL) and not uncertain
 
     def _calm_run(self) -> None:
         """A run on a wire that works, which nobody kills."""
@@ -241,7 +229,7 @@ class KalshiTrading(FaultRuns):
         self.calm_run("steps=2")
 
     def _pass_time(self) -> None:
-        self._advance(self.place.rng.choice((1, 2, 15)))
+        self._advance(self.rng.choice((1, 2, 15)))
         self.begun(self._running)
 
     def _advance(self, steps: int) -> None:
@@ -256,15 +244,14 @@ class KalshiTrading(FaultRuns):
 
     def _send_by_hand(self) -> None:
         """A person's order; the venue may refuse it."""
-        rng = self.place.rng
         self._by_hand += 1
-        side: Outcome = rng.choice(("YES", "NO"))
+        side: Outcome = self.rng.choice(("YES", "NO"))
         name = f"{BY_HAND}-{self._by_hand}"
-        price = rng.choice(("0.01", "0.30", "0.50", "0.99"))
-        body = body_of(buying(name, rng.choice(MARKETS), price, 7, side))
+        price = self.rng.choice(("0.01", "0.30", "0.50", "0.99"))
+        body = body_of(buying(name, self.rng.choice(MARKETS), price, 7, side))
         with suppress(requests.RequestException):  # what goes wrong meets a person as well
             self.here.ask("POST", CREATE, body)
-        self.place.counts["orders by hand"] += 1
+        self.counts["orders by hand"] += 1
 
     def _note(self, body: bytes) -> None:
         """Keep an order as it leaves the process, and hold it to the venue's own account."""
@@ -274,5 +261,5 @@ class KalshiTrading(FaultRuns):
         with self._turn:
             view = self.here.exchange.view(order.market)
         if why := breach(order, view):
-            self.place.counts["breaches"] += 1
-            self.place.counts[f"breach: {why}"] += 1
+            self.counts["breaches"] += 1
+            self.counts[f"breach: {why}"] += 1

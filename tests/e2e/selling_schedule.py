@@ -30,8 +30,8 @@ from option_spreads.selling.settings import SellingSettings
 from option_spreads.selling.state import SellerState, read_state
 from option_spreads.simulation.desk import OptionDesk, SpreadTicket
 from tests.e2e.fault_checks import book_of_orders, differently_filled, lost_either_way
-from tests.e2e.fault_proxy import FaultProxy, faulty_wire
-from tests.e2e.fault_runs import PATIENT, FaultRuns, Place, arm_kill
+from tests.e2e.fault_proxy import FaultProxy
+from tests.e2e.fault_runs import PATIENT, FaultRuns, Place, arm_kill, watched
 from tests.e2e.practice import OPENING, Practice, practising
 from trainingdata.bars import Bars
 from trainingdata.sessions import calendar
@@ -74,12 +74,9 @@ def going(folder: Path, seed: int, counts: Counter[str]) -> Iterator[Selling]:
         here = start(*market, *prices, bars=wandering)
         here.advance(OPENING)
         first = here.venue.index
-        with faulty_wire(FaultProxy(here.url, random.Random(seed))) as wire:
-            one = Selling(here, Place(folder, wire, counts, rng), _words(folder, vix, wire, rng))
-            yield one
+        with watched(folder, here.url, counts, rng, seed) as place:
+            yield Selling(here, place, _words(folder, vix, place.wire, rng))
             counts["instants"] += here.venue.index - first + 1
-            counts["leaks"] += len(one.place.leaking_files())
-            counts.update({f"fault {kind}": count for kind, count in wire.happened.items()})
 
 
 class Selling(FaultRuns):
@@ -99,17 +96,16 @@ class Selling(FaultRuns):
 
     def step(self) -> None:
         """Run the seller at an instant, once or more, and go on to the next."""
-        rng = self.place.rng
         began = self._now
-        for _ in range(rng.choice((1, 1, 2))):
-            self.place.wire.danger = rng.choice((0.0, 0.05, 0.15, 0.3))
-            self.place.wire.danger_of_orders = rng.choice((None, 0.4, 0.8))
-            if rng.random() < 0.2:
-                self.here.fail(**rng.choice(VENUE_FAULTS))
-            self.run(f"looks={rng.choice((1, 2, 4, 12))}", meanwhile=self._meanwhile())
-            if rng.random() < 0.3:
-                self.place.wire.land()
-        if rng.random() < 0.2:
+        for _ in range(self.rng.choice((1, 1, 2))):
+            self.wire.danger = self.rng.choice((0.0, 0.05, 0.15, 0.3))
+            self.wire.danger_of_orders = self.rng.choice((None, 0.4, 0.8))
+            if self.rng.random() < 0.2:
+                self.here.fail(**self.rng.choice(VENUE_FAULTS))
+            self.run(f"looks={self.rng.choice((1, 2, 4, 12))}", meanwhile=self._meanwhile())
+            if self.rng.random() < 0.3:
+                self.wire.land()
+        if self.rng.random() < 0.2:
             self._look_while_calm()
         if self._now == began:
             self.here.advance()
@@ -133,13 +129,13 @@ class Selling(FaultRuns):
         landed = 0
         while landed < number:
             run = self.start(*words)
-            arm_kill(run, self.place.rng)
+            arm_kill(run, self.rng)
             landed += run.ended() < 0
-            if self.place.rng.random() < 0.5:
-                self.place.wire.land()
-        self.place.counts["landed kills"] += landed
-        self.place.counts["stuck"] += self.start(*words).ended() != 0
-        self.place.wire.land()
+            if self.rng.random() < 0.5:
+                self.wire.land()
+        self.counts["landed kills"] += landed
+        self.counts["stuck"] += self.start(*words).ended() != 0
+        self.wire.land()
         self.here.advance()
 
     def outcome(self) -> dict[str, Any]:
@@ -154,10 +150,10 @@ class Selling(FaultRuns):
 
     def _meanwhile(self) -> Callable[[], object] | None:
         """What happens while the seller runs: the clock moves, what was held up lands, nothing."""
-        return self.place.rng.choice((self._cycle_time, self.place.wire.land, None, None))
+        return self.rng.choice((self._cycle_time, self.wire.land, None, None))
 
     def _cycle_time(self) -> None:
-        for _ in range(self.place.rng.choice((1, 1, 3))):
+        for _ in range(self.rng.choice((1, 1, 3))):
             self.here.advance()
             time.sleep(BETWEEN)
 
@@ -168,7 +164,6 @@ class Selling(FaultRuns):
 
     def _look_at_books(self) -> None:
         """Compare everything that the venue has done with everything that is written down."""
-        counts = self.place.counts
         tickets = self._desk.tickets
         rows = self._booked()
         spreads = self._state().spreads
@@ -176,18 +171,18 @@ class Selling(FaultRuns):
         trades = by_trade(tickets)
         known = {row["Trade_ID"] for row in rows} | {spread.trade_id for spread in spreads}
         filled = {name: Decimal(ticket.filled) for name, ticket in tickets.items()}
-        counts["lost"] += lost_either_way(tickets, book) + len({*trades} - known)
-        counts["differing_fills"] += differently_filled(filled, book)
-        counts["differing_fills"] += not self._money_agrees(rows)
+        self.counts["lost"] += lost_either_way(tickets, book) + len({*trades} - known)
+        self.counts["differing_fills"] += differently_filled(filled, book)
+        self.counts["differing_fills"] += not self._money_agrees(rows)
         for sold, bought in trades.values():
-            counts["duplicates"] += len(sold) > 1 or sum(bought) > sum(sold)
-            counts["breaches"] += sum(sold) > MOST
+            self.counts["duplicates"] += len(sold) > 1 or sum(bought) > sum(sold)
+            self.counts["breaches"] += sum(sold) > MOST
             back = sum(sold) == sum(bought)
-            counts["spreads bought back" if back else "spreads settled"] += 1
+            self.counts["spreads bought back" if back else "spreads settled"] += 1
         # An order that is written down as working belongs to a spread that is still followed.
         undetermined = sum(written.state in WAITING for written in book.values())
-        counts["undetermined_at_the_end"] += undetermined + len(spreads)
-        counts["orders"] += len(tickets)
+        self.counts["undetermined_at_the_end"] += undetermined + len(spreads)
+        self.counts["orders"] += len(tickets)
 
     def _money_agrees(self, rows: list[Row]) -> bool:
         """Whether the balance is what was booked, and that what the venue's cash says."""
@@ -227,7 +222,7 @@ class Selling(FaultRuns):
         try:
             return read_state(self._account.folder)
         except UnknownState:
-            self.place.counts["lost"] += 1
+            self.counts["lost"] += 1
             return SellerState()
 
 

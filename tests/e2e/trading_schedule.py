@@ -25,8 +25,7 @@ from execution.journal.halts import Halts
 from foundation.database import Database, rows_of
 from tests.e2e.fault_checks import Books, Sent, World, ordered
 from tests.e2e.fault_kinds import KINDS
-from tests.e2e.fault_proxy import FaultProxy, faulty_wire
-from tests.e2e.fault_runs import PATIENT, FaultRun, Limits, Place, arm_kill
+from tests.e2e.fault_runs import PATIENT, FaultRun, Limits, Place, arm_kill, watched
 from tests.e2e.practice import ROOT, Practice, practising
 from trainingdata.instruments import instrument
 
@@ -316,7 +315,6 @@ class Trading:
         counts["stuck"] += self.alone("cycles=1") != 0
         world = self.world()
         counts.update(world.counts())
-        counts["leaks"] += len(self.place.leaking_files())
         counts["orders"] += len(world.ours())
         counts.update(f"halt {kind}" for (kind,) in rows_of(self.journal, "SELECT kind FROM halts"))
         tickets = self.here.venue.tickets.items()
@@ -365,12 +363,10 @@ def going(
         words = (*_words(timeframe), *course.data)
         here = start(symbols, f"start={begin[:10]}", f"end={end}", *words)
         here.advance(begin)
-        with faulty_wire(FaultProxy(here.url, random.Random(seed))) as wire:
-            place = Place(folder, wire, counts, rng)
+        with watched(folder, here.url, counts, rng, seed) as place:
             password = not plain and rng.random() < 0.3
             one = Trading(here, place, timeframe, kinds, password=password)
             try:
                 yield one
             finally:
                 one.gone()
-                counts.update({f"fault {kind}": n for kind, n in wire.happened.items()})
