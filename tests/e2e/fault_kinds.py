@@ -203,7 +203,10 @@ def foreign_order(one: Trading) -> Iterator[None]:
 def looked_at(one: Trading) -> Iterator[None]:
     """A person has looked at what was done by hand, and clears its halt."""
     one.alive()
-    one.clear()
+    with one.halts() as halts:
+        for halt in halts.active():
+            if halt.kind in ("positions", "symbols"):
+                halts.clear(halt.kind, "a person", one.shown())
     yield
 
 
@@ -242,9 +245,11 @@ def before_the_close(one: Trading) -> Iterator[None]:
     persons = [t for name, t in one.here.venue.tickets.items() if name.startswith("by-hand")]
     # Seen by a cycle, what the person has bought halts the account. What was set aside is left
     # alone; everything else is cut for it.
-    aside = one.set_aside()
+    with one.halts() as halts:
+        aside = halts.set_aside()
+        halted = any(halt.kind == "positions" for halt in halts.active())
     left = {symbol for symbol, held in account.positions.items() if held} - aside - {"SYXUSD"}
-    kept = any(ticket.open for ticket in persons) or one.has_halted() or (aside and not left)
+    kept = any(ticket.open for ticket in persons) or halted or (aside and not left)
     over = gross > OVERNIGHT * account.equity
     one.counts["breaches"] += over and not kept
     one.counts["nights above the ceiling for what a person did"] += bool(over and kept)

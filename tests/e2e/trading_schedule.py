@@ -204,26 +204,12 @@ class Trading:
         self.gone()
         return self.command(*self.words, *PATIENT, *more)
 
-    def has_halted(self) -> bool:
-        """Whether what a person has done by hand halts the account."""
-        query = "SELECT 1 FROM halts WHERE kind = 'positions' AND cleared_at IS NULL"
-        return self.journal.exists() and bool(rows_of(self.journal, query))
-
-    def set_aside(self) -> frozenset[str]:
-        """Symbols that are left alone until a person has looked at them."""
-        if not self.journal.exists():
-            return frozenset()
-        with closing(Database(self.journal)) as database:
-            return Halts(database, EventLog(database)).set_aside()
-
-    def clear(self) -> None:
-        """A person has looked at what is odd."""
-        if self.journal.exists():
-            with closing(Database(self.journal)) as database:
-                halts = Halts(database, EventLog(database))
-                for halt in halts.active():
-                    if halt.kind in ("positions", "symbols"):
-                        halts.clear(halt.kind, "a person", self.shown())
+    @contextmanager
+    def halts(self) -> Iterator[Halts]:
+        """Those of the account; of none, where it has no journal yet."""
+        path = self.journal if self.journal.exists() else None
+        with closing(Database(path)) as database:
+            yield Halts(database, EventLog(database))
 
     def command(self, *words: str) -> int:
         """Another command on the same files, and its exit code."""
