@@ -81,6 +81,7 @@ for number, words in enumerate(json.loads(sys.argv[1])):
             json.dump([end.code or 0, *sys.modules], open(f"loaded-{number}", "w"))
         os._exit(0)
     os.wait()
+    import foundation.compose  # which help, the first of them, does without
 """
 MOVED = {
     "sizing.contracts": "option_spreads.contracts",
