@@ -68,7 +68,7 @@ class Started:
     @property
     def output(self) -> str:
         """What it has printed so far, errors left out."""
-        return self._out.read_text() if self._out.exists() else ""
+        return self._out.read_text(errors="replace") if self._out.exists() else ""
 
     @property
     def errors(self) -> str:

@@ -1,4 +1,4 @@
-"""Chronos-2 checkpoints with random weights, for tests and measurements that need no skill."""
+"""A Chronos-2 checkpoint with random weights, for measurements that need no skill."""
 
 from __future__ import annotations
 
@@ -12,33 +12,15 @@ from forecasting.forecast import LEVELS
 from tools.train_checkpoint import initialise
 
 
-def random_checkpoint(
-    folder: Path,
-    *,
-    width: int = 16,
-    heads: int = 2,
-    layers: int = 2,
-    dropout: float = 0.0,
-    **changes: object,
-) -> Path:
-    """The patches and levels of `amazon/chronos-2`, as wide and deep as asked for; its folder.
-
-    Parameters
-    ----------
-    width
-        of a token's state; four times as much in the feed-forward.
-    heads
-        of every attention, as wide together as a state.
-    changes
-        of the configuration that the library keeps under `chronos_config`.
-    """
+def large_checkpoint(folder: Path) -> Path:
+    """The 120 M configuration of `amazon/chronos-2`, with its patches and levels; its folder."""
     config = Chronos2CoreConfig(
-        d_model=width,
-        d_kv=width // heads,
-        d_ff=4 * width,
-        num_layers=layers,
-        num_heads=heads,
-        dropout_rate=dropout,
+        d_model=768,
+        d_kv=64,
+        d_ff=3072,
+        num_layers=12,
+        num_heads=12,
+        dropout_rate=0.0,
         chronos_config={
             "context_length": 8192,
             "input_patch_size": 16,
@@ -49,7 +31,6 @@ def random_checkpoint(
             "use_arcsinh": True,
             "use_reg_token": True,
             "time_encoding_scale": 8192,
-            **changes,
         },
         chronos_pipeline_class="Chronos2Pipeline",
     )
@@ -58,8 +39,3 @@ def random_checkpoint(
     initialise(model, torch.Generator().manual_seed(0))
     model.save_pretrained(folder)
     return folder
-
-
-def large_checkpoint(folder: Path) -> Path:
-    """The 120 M configuration of `amazon/chronos-2`."""
-    return random_checkpoint(folder, width=768, heads=12, layers=12)

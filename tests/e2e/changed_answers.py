@@ -13,9 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from aiohttp import web
-
-from tests.e2e.fault_proxy import OK, FaultProxy, served
+from tests.e2e.fault_proxy import OK, FaultProxy, Message, faulty_wire
 from tests.e2e.practice import Practice
 
 Change = Callable[[str, str, Any], Any]
@@ -27,21 +25,18 @@ class ChangingProxy(FaultProxy):
 
     change: Change = field(kw_only=True)
 
-    async def _forwarded(
-        self, request: web.Request, headers: dict[str, str], body: bytes
-    ) -> tuple[bytes, int]:
-        content, status = await super()._forwarded(request, headers, body)
+    async def _forwarded(self, message: Message) -> tuple[bytes, int]:
+        content, status = await super()._forwarded(message)
         if status != OK or not content:
             return content, status
-        told = self.change(request.method, request.path, json.loads(content))
+        told = self.change(message.method, message.path.partition("?")[0], json.loads(content))
         return json.dumps(told).encode(), status
 
 
 @contextmanager
 def changed_answers(here: Practice, change: Change) -> Iterator[Practice]:
     """A practice server as its clients see it through a proxy, until the block ends."""
-    proxy = ChangingProxy(here.url, random.Random(0), change=change)
-    with served(proxy):
+    with faulty_wire(ChangingProxy(here.url, random.Random(0), change=change)) as proxy:
         yield replace(here, url=proxy.url)
 
 

@@ -23,7 +23,6 @@ from foundation.database import Database, rows_of
 from marketsimulator.venue.tickets import Ticket
 from trainingdata.instants import compact_text
 
-COUNTS = ("duplicates", "lost", "breaches", "differing_fills")
 CAP = 0.6  # of equity, that a symbol may have
 GROSS = 4.0
 DRIFT = 0.05  # what prices may do to both between a decision and its orders
@@ -255,8 +254,7 @@ def breaches(world: World) -> Counter[str]:
         count["kill file"] += sent.killed
         if written is None:
             continue
-        late = not written.wanted(sent.at)
-        count["expired"] += late
+        count["expired"] += not written.wanted(sent.at)
         if written.part == "opening" and not sent.known:
             count.update(_opening_breaches(world, sent, written))
     for order in world.orders.values():
@@ -273,27 +271,25 @@ def _opening_breaches(world: World, sent: Sent, written: OrderIntent) -> Counter
     after = before + sent.signed
     if abs(after) > abs(before):
         count["cap"] += abs(float(after)) * price > (CAP + DRIFT) * sent.equity
-        held = _without_reductions(world, sent, written)
+        held = dict(sent.positions)
+        # What meets the same auction trades beside it.
+        for order in _reductions(world, written) if sent.auction else ():
+            held[order.symbol] = held.get(order.symbol, Decimal(0)) + order.signed_qty
         others = sum(abs(float(q)) * sent.prices[s] for s, q in held.items() if s != sent.symbol)
         count["gross"] += others + abs(float(after)) * price > (GROSS + DRIFT) * sent.equity
     if sent.symbol.endswith("USD") and sent.signed > 0:
         cost = float(sent.signed) * price
         count["coins"] += cost > sent.cash + COIN_DRIFT * sent.equity
-    for each in world.books.written.values():
-        if (each.decision, each.part) == (written.decision, "reduction") and not sent.auction:
-            filled = sent.filled.get(each.client_order_id, Decimal(0))
-            count["order of parts"] += filled != each.single.signed_qty
+    for order in _reductions(world, written) if not sent.auction else ():
+        filled = sent.filled.get(order.client_order_id, Decimal(0))
+        count["order of parts"] += filled != order.signed_qty
     return count
 
 
-def _without_reductions(world: World, sent: Sent, written: OrderIntent) -> Mapping[str, Decimal]:
-    """What is held as an order is sent, after what meets the same auction beside it."""
-    held = dict(sent.positions)
-    for each in world.books.written.values():
-        if sent.auction and (each.decision, each.part) == (written.decision, "reduction"):
-            order = each.single
-            held[order.symbol] = held.get(order.symbol, Decimal(0)) + order.signed_qty
-    return held
+def _reductions(world: World, written: OrderIntent) -> list[Order]:
+    """What the decision of an order was to reduce."""
+    key = (written.decision, "reduction")
+    return [e.single for e in world.books.written.values() if (e.decision, e.part) == key]
 
 
 def sent_under_halts(books: Books) -> int:
@@ -307,12 +303,9 @@ def sent_under_halts(books: Books) -> int:
             standing[subject] -= 1
         elif kind == "sending":
             written = books.written.get(subject)
-            forbidden = {rule(name) for name, number in standing.items() if number > 0}
+            forbidden = {
+                str(HALT_RULES[name].forbids) for name, number in standing.items() if number > 0
+            }
             opening = written is not None and written.part == "opening"
             count += "everything" in forbidden or ("openings" in forbidden and opening)
     return count
-
-
-def rule(halt: str) -> str:
-    """What a kind of halt forbids."""
-    return next(str(each.forbids) for name, each in HALT_RULES.items() if name == halt)

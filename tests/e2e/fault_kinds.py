@@ -11,10 +11,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import requests
 
+from tests.e2e.fault_child import AHEAD
 from tests.e2e.fault_proxy import Trap
-from tests.e2e.fault_runs import Limits, arm_kill
+from tests.e2e.fault_runs import arm_kill
 
 if TYPE_CHECKING:
     from tests.e2e.trading_schedule import Trading
@@ -64,7 +66,7 @@ def kill(one: Trading) -> Iterator[None]:
     one.counts[f"armed {kind}"] += 1
     yield
     if one.run is not None:
-        one.run.control.disarm()
+        one.run.control.arm(0, after=False)
         one.wire.trap = None
     if one.rng.random() < 0.4:
         one.wire.land()
@@ -95,10 +97,13 @@ def venue(one: Trading) -> Iterator[None]:
 
 def hold(one: Trading) -> Iterator[None]:
     """Trading in a symbol is halted, so that its orders wait."""
-    symbol = _symbol(one)
-    _halt(one, symbol, halted=True)
-    yield
-    _halt(one, symbol, halted=False)
+    symbol = one.rng.choice(("SYA", "SYB", "SYXUSD"))
+    for halted in (True, False):
+        asked = {"symbol": symbol, "halted": halted}
+        answer = requests.post(f"{one.here.url}/control/assets", json=asked, timeout=30)
+        assert answer.status_code == 200, answer.text
+        if halted:
+            yield
 
 
 def stopped_across_an_instant(one: Trading) -> Iterator[None]:
@@ -109,7 +114,7 @@ def stopped_across_an_instant(one: Trading) -> Iterator[None]:
         run.send(signal.SIGSTOP)
         before = one.here.venue.now
         one.here.advance()
-        run.control.ahead += int((one.here.venue.now - before).astype("timedelta64[s]").astype(int))
+        run.control.numbers[AHEAD] += (one.here.venue.now - before) // np.timedelta64(1, "s")
         time.sleep(0.02)
         run.send(signal.SIGCONT)
 
@@ -134,9 +139,9 @@ def full_disk(one: Trading) -> Iterator[None]:
     one.gone()
     size = one.journal.stat().st_size if one.journal.exists() else 2**16
     if one.rng.random() < 0.5:
-        limits = Limits(pages=one.rng.randint(0, 6))
+        limits = {"pages": one.rng.randint(0, 6)}
     else:
-        limits = Limits(size=size + 4096 * one.rng.randint(0, 4))
+        limits = {"bytes": size + 4096 * one.rng.randint(0, 4)}
     one.start("cycles=null", limits=limits)
     yield
     one.gone()
@@ -198,7 +203,10 @@ def foreign_order(one: Trading) -> Iterator[None]:
 def looked_at(one: Trading) -> Iterator[None]:
     """A person has looked at what was done by hand, and clears its halt."""
     one.alive()
-    one.clear()
+    with one.halts() as halts:
+        for halt in halts.active():
+            if halt.kind in ("positions", "symbols"):
+                halts.clear(halt.kind, "a person", one.shown())
     yield
 
 
@@ -224,7 +232,7 @@ def before_the_close(one: Trading) -> Iterator[None]:
             arm_kill(one.alive(), one.rng)
         yield
         one.wire.trap = None
-        one.alive().control.disarm()
+        one.alive().control.arm(0, after=False)
     yield
     account = one.here.venue.broker.account()
     gross = sum(
@@ -237,9 +245,11 @@ def before_the_close(one: Trading) -> Iterator[None]:
     persons = [t for name, t in one.here.venue.tickets.items() if name.startswith("by-hand")]
     # Seen by a cycle, what the person has bought halts the account. What was set aside is left
     # alone; everything else is cut for it.
-    aside = one.set_aside()
+    with one.halts() as halts:
+        aside = halts.set_aside()
+        halted = any(halt.kind == "positions" for halt in halts.active())
     left = {symbol for symbol, held in account.positions.items() if held} - aside - {"SYXUSD"}
-    kept = any(ticket.open for ticket in persons) or one.has_halted() or (aside and not left)
+    kept = any(ticket.open for ticket in persons) or halted or (aside and not left)
     over = gross > OVERNIGHT * account.equity
     one.counts["breaches"] += over and not kept
     one.counts["nights above the ceiling for what a person did"] += bool(over and kept)
@@ -285,17 +295,6 @@ KINDS: Mapping[str, Kind] = {
         *(kill_file, told_to_stop),
     )
 }
-
-
-def _symbol(one: Trading) -> str:
-    return str(one.rng.choice(("SYA", "SYB", "SYXUSD")))
-
-
-def _halt(one: Trading, symbol: str, *, halted: bool) -> None:
-    answer = requests.post(
-        f"{one.here.url}/control/assets", json={"symbol": symbol, "halted": halted}, timeout=30
-    )
-    assert answer.status_code == 200, answer.text
 
 
 def _send_by_hand(one: Trading, order: Mapping[str, str]) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import aiohttp
 from aiohttp import web
@@ -50,7 +50,6 @@ class Trap:
     count: which of them is held, from 1.
     when: `before` lets the venue hear nothing of it; `flying` lets it land later; `after` lets it
         be done, and loses the answer; `pass` lets it and its answer pass.
-    sprung: set once it was held and everything was done.
     """
 
     act: Callable[[], object]
@@ -58,7 +57,6 @@ class Trap:
     path: str = ""
     count: int = 1
     when: When = "pass"
-    sprung: threading.Event = field(default_factory=threading.Event)
 
     def catches(self, method: str, path: str) -> bool:
         """Whether this request is the chosen one; every one is to be asked for once."""
@@ -66,6 +64,15 @@ class Trap:
             return False
         self.count -= 1
         return self.count == 0
+
+
+class Message(NamedTuple):
+    """A request as it is passed on; path: with its query."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
 
 
 @dataclass
@@ -92,7 +99,7 @@ class FaultProxy:
     trap: Trap | None = None
     ahead: int = 0
     on_order: Callable[[bytes], object] | None = None
-    _held: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
+    _held: list[Message] = field(default_factory=list)
     _loop: asyncio.AbstractEventLoop | None = None
 
     def land(self) -> None:
@@ -101,15 +108,10 @@ class FaultProxy:
         asyncio.run_coroutine_threadsafe(self._land(), self._loop).result(30)
 
     async def _land(self) -> None:
-        async with aiohttp.ClientSession() as session:
-            while self._held:
-                method, path, headers, body = self._held.pop(0)
-                # The venue may fail on demand: nobody waits for this answer any more.
-                with suppress(aiohttp.ClientError):
-                    async with session.request(
-                        method, f"{self.upstream}{path}", headers=headers, data=body
-                    ) as answer:
-                        await answer.read()
+        while self._held:
+            # The venue may fail on demand: nobody waits for this answer any more.
+            with suppress(aiohttp.ClientError):
+                await self._forwarded(self._held.pop(0))
 
     def calm(self) -> None:
         """From now on nothing happens to requests, and those that were held up are let through."""
@@ -143,64 +145,49 @@ class FaultProxy:
         if request.path == ALERTS:
             return web.Response()
         self.heard[request.method] += 1
-        headers = _passed_on(request)
+        headers = {k: v for k, v in request.headers.items() if k.lower().startswith(SIGNED)}
+        message = Message(request.method, request.path_qs, headers, body)
         if self.on_order is not None and request.method == "POST" and request.path in ORDERS:
             await asyncio.to_thread(self.on_order, body)
         trap = self.trap
         if trap is not None and trap.catches(request.method, request.path):
-            return await self._trapped(trap, request, headers, body)
+            # What is done to the sender ends its connection; the request is dealt with even so.
+            return await asyncio.shield(self._trapped(trap, request, message))
         fault = self._drawn((*BEFORE, *AFTER), request.method)
         if fault in BEFORE:
-            return await self._fail(fault, request, headers, body)
-        content, status = await self._forwarded(request, headers, body)
-        return await self._answer(fault, request, content, status)
+            return await self._fail(fault, request, message)
+        return await self._answer(fault, request, *await self._forwarded(message))
 
-    async def _forwarded(
-        self, request: web.Request, headers: dict[str, str], body: bytes
-    ) -> tuple[bytes, int]:
+    async def _forwarded(self, message: Message) -> tuple[bytes, int]:
         """The venue's answer, and its status."""
+        method, path, headers, body = message
         async with (
             aiohttp.ClientSession() as session,
-            session.request(
-                request.method, f"{self.upstream}{request.path_qs}", headers=headers, data=body
-            ) as answer,
+            session.request(method, f"{self.upstream}{path}", headers=headers, data=body) as answer,
         ):
-            content = await answer.read()
-            status = answer.status
-        if request.path == CLOCK and self.ahead and status == OK:
+            content, status = await answer.read(), answer.status
+        if path == CLOCK and self.ahead and status == OK:
             content = shifted(content, self.ahead)
         return content, status
 
     async def _trapped(
-        self, trap: Trap, request: web.Request, headers: dict[str, str], body: bytes
+        self, trap: Trap, request: web.Request, message: Message
     ) -> web.StreamResponse:
-        # What is done to the sender ends its connection; the request is dealt with all the same.
-        return await asyncio.shield(self._sprung(trap, request, headers, body))
-
-    async def _sprung(
-        self, trap: Trap, request: web.Request, headers: dict[str, str], body: bytes
-    ) -> web.StreamResponse:
-        done = (b"", OK)
         if trap.when == "after":
-            done = await self._forwarded(request, headers, body)
+            await self._forwarded(message)
         await asyncio.to_thread(trap.act)
-        if trap.when == "flying":
-            self._held.append((request.method, request.path_qs, headers, body))
-        if trap.when == "pass":
-            done = await self._forwarded(request, headers, body)
         self.happened[f"trap {trap.when}"] += 1
-        trap.sprung.set()
+        if trap.when == "flying":
+            self._held.append(message)
         if trap.when == "pass":
             # Whoever asked may have been killed by now.
             with suppress(ConnectionResetError):
-                return await self._answer("", request, *done)
-        return await _hang_up(request)
+                return await self._answer("", request, *await self._forwarded(message))
+        return _hang_up(request)
 
-    async def _fail(
-        self, fault: str, request: web.Request, headers: dict[str, str], body: bytes
-    ) -> web.StreamResponse:
+    async def _fail(self, fault: str, request: web.Request, message: Message) -> web.StreamResponse:
         if fault == "late":
-            self._held.append((request.method, request.path_qs, headers, body))
+            self._held.append(message)
         if fault == "silence":
             await asyncio.sleep(SILENCE)
         if fault in ("refuse", "busy"):
@@ -208,13 +195,13 @@ class FaultProxy:
             wait = self.rng.choice(RETRY_AFTER)
             more = {"Retry-After": wait} if wait else {}
             return web.Response(status=status, text="no", headers=more)
-        return await _hang_up(request)
+        return _hang_up(request)
 
     async def _answer(
         self, fault: str, request: web.Request, content: bytes, status: int
     ) -> web.StreamResponse:
         if fault == "lost":
-            return await _hang_up(request)
+            return _hang_up(request)
         if fault == "error":
             return web.Response(status=502, text="<html>Bad gateway</html>")
         if fault == "truncated":
@@ -246,26 +233,14 @@ def shifted(clock: bytes, seconds: int) -> bytes:
     return json.dumps(answer | {"timestamp": shown.isoformat()}).encode()
 
 
-def _passed_on(request: web.Request) -> dict[str, str]:
-    return {k: v for k, v in request.headers.items() if k.lower().startswith(SIGNED)}
-
-
-async def _hang_up(request: web.Request) -> web.StreamResponse:
+def _hang_up(request: web.Request) -> web.StreamResponse:
     if request.transport is not None:
         request.transport.close()
     return web.Response(status=500)
 
 
 @contextmanager
-def faulty_wire(upstream: str, seed: int) -> Iterator[FaultProxy]:
-    """A proxy before a server, until the block ends."""
-    proxy = FaultProxy(upstream, random.Random(seed))
-    with served(proxy):
-        yield proxy
-
-
-@contextmanager
-def served(proxy: FaultProxy) -> Iterator[None]:
+def faulty_wire(proxy: FaultProxy) -> Iterator[FaultProxy]:
     """Have a proxy listen on loopback at its `url`, until the block ends."""
     loop = asyncio.new_event_loop()
     proxy._loop = loop
@@ -283,7 +258,7 @@ def served(proxy: FaultProxy) -> Iterator[None]:
     runner = asyncio.run_coroutine_threadsafe(up(), loop).result(30)
     proxy.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     try:
-        yield
+        yield proxy
     finally:
         asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(30)
         loop.call_soon_threadsafe(loop.stop)

@@ -11,15 +11,16 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from tests.commands import Started
-from tests.e2e.fault_child import Control
-from tests.e2e.fault_proxy import FaultProxy, Trap, When
+from tests.e2e.fault_child import COMMITS, Control
+from tests.e2e.fault_proxy import FaultProxy, Trap, When, faulty_wire
 from tests.e2e.practice import KEYS, ROOT
 
 PATIENCE = 60.0  # seconds without progress or a reason
@@ -28,8 +29,6 @@ LOOK = 0.005  # seconds between looks at a process
 LISTEN = 0.1  # seconds between looks at whether it makes progress
 LONGEST = "longest_silence_s"  # the one count that is no sum
 MEANT = (0, 2)  # exit codes of a command that ended by itself
-PASSWORD = "hushhush"
-SECRETS = (KEYS.key, KEYS.secret, PASSWORD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +46,19 @@ class Door:
     orders: str
 
 
+PASSWORD = "hushhush"
 ALPACA = Door(
-    {"APCA_API_KEY_ID": KEYS.key, "APCA_API_SECRET_KEY": KEYS.secret}, SECRETS, "/v2", "/v2/orders"
+    {"APCA_API_KEY_ID": KEYS.key, "APCA_API_SECRET_KEY": KEYS.secret},
+    (KEYS.key, KEYS.secret, PASSWORD),
+    "/v2",
+    "/v2/orders",
 )
 KILLED = 0.35  # share of a seller's runs
 KILLED_WHEN: tuple[When, ...] = ("before", "flying", "after")
 MOMENT = 0.05  # seconds between a request and what happens at it
 PATIENT = ("broker.read_timeout=10", "broker.deadline=20", "broker.attempts=4")
 CHILD = Path(__file__).with_name("fault_child.py")
+Limits = Mapping[str, int]
 NEXT_CYCLE = re.compile(r"The next cycle is at (\S+)Z")
 
 
@@ -90,17 +94,23 @@ class Place:
         """Bytes that its processes have logged."""
         return sum(path.stat().st_size for path in (self.folder / "logs").glob("*.log"))
 
+    def leaking_files(self) -> list[Path]:
+        """Files with a secret in them; what a run has printed is not among them."""
+        secrets = [secret.encode() for secret in self.door.secrets]
+        files = [path for path in sorted(self.folder.rglob("*")) if path.is_file()]
+        return [path for path in files if any(map(path.read_bytes().__contains__, secrets))]
 
-@dataclass
-class Limits:
-    """What the disk of a process has left.
 
-    pages: by which its journal may grow; none for any number.
-    size: bytes beyond which no file of it may grow; none for any number.
-    """
-
-    pages: int | None = None
-    size: int | None = None
+@contextmanager
+def watched(
+    folder: Path, url: str, counts: Counter[str], rng: random.Random, seed: int, door: Door = ALPACA
+) -> Iterator[Place]:
+    """A place behind a wire before a server, until the block ends; what leaked is counted then."""
+    with faulty_wire(FaultProxy(url, random.Random(seed))) as wire:
+        place = Place(folder, wire, counts, rng, door)
+        yield place
+        counts["leaks"] += len(place.leaking_files())
+        counts.update({f"fault {kind}": number for kind, number in wire.happened.items()})
 
 
 @dataclass
@@ -108,14 +118,14 @@ class FaultRun:
     """One process of a command.
 
     words: `-m MODULE …` or `SCRIPT …`.
-    ended_by_us: whether the driver has killed it.
+    limits: what the disk has left for it, as `fault_child.py` reads them.
     code: how it ended; none while it runs.
+    told: what it had printed then.
     """
 
     place: Place
     words: Sequence[str]
-    limits: Limits = field(default_factory=Limits)
-    ended_by_us: bool = False
+    limits: Limits = field(default_factory=dict)
     code: int | None = None
     told: str = ""
 
@@ -123,13 +133,11 @@ class FaultRun:
         # Two processes may run at once, each with a control of its own.
         path = self.place.folder / f"control-{self.place.counts['runs']}"
         self.control = Control(path)
-        limits = json.dumps({"pages": self.limits.pages, "bytes": self.limits.size})
         self._command = Started(
-            [str(CHILD), str(path), limits, *self.words],
+            [str(CHILD), str(path), json.dumps(self.limits), *self.words],
             cwd=self.place.folder,
             env=self.place.environment(),
         )
-        self.pid = self._command.pid
         self._progress: tuple[int, ...] = ()
         self._since = time.monotonic()
         self.place.counts["runs"] += 1
@@ -141,8 +149,7 @@ class FaultRun:
 
     def said(self) -> str:
         """What it has printed so far."""
-        path = self._command._out
-        return path.read_text(errors="replace") if path.exists() else ""
+        return self._command.output
 
     def waits_until(self) -> np.datetime64 | None:
         """The instant of the cycle that it has announced last."""
@@ -152,7 +159,7 @@ class FaultRun:
     def silence(self) -> float:
         """Seconds for which it has printed, logged, asked and committed nothing."""
         wire = sum(self.place.wire.heard.values())
-        now = (self._command.printed, self.place.written(), wire, self.control.commits)
+        now = (self._command.printed, self.place.written(), wire, self.control.numbers[COMMITS])
         if now != self._progress:
             self._progress, self._since = now, time.monotonic()
         silence = time.monotonic() - self._since
@@ -160,7 +167,7 @@ class FaultRun:
         counts[LONGEST] = max(counts[LONGEST], round(silence))
         return silence
 
-    def until(self, done: Callable[[], object], most: float = AT_WORK) -> bool:
+    def until(self, done: Callable[[], object] = lambda: False, most: float = AT_WORK) -> bool:
         """Wait until something is so, or it has ended; one that hangs is counted and killed.
 
         most: seconds after which work without an end counts as a hang.
@@ -192,15 +199,18 @@ class FaultRun:
 
     def kill(self) -> None:
         """SIGKILL; `end` says what it left."""
-        self.ended_by_us = True
         self._command._child.kill()
 
     def send(self, number: signal.Signals) -> None:
         """Send it a signal, where it still runs."""
-        try:
-            os.kill(self.pid, number)
-        except ProcessLookupError:
-            return
+        with suppress(ProcessLookupError):
+            os.kill(self._command.pid, number)
+
+    def ended(self) -> int:
+        """How it has ended, once it has by itself, or was killed where that was drawn."""
+        self.until()
+        self.place.wire.trap = None
+        return self.end()
 
     def end(self) -> int:
         """How it has ended, once it has; what it printed is looked at and counted."""
@@ -220,73 +230,59 @@ class FaultRun:
         return self.code
 
 
-def leaking_files(folder: Path, secrets: Sequence[str] = SECRETS) -> list[Path]:
-    """Files with a secret in them; what a run has printed is not among them."""
-    found = []
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            content = path.read_bytes()
-            if any(secret.encode() in content for secret in secrets):
-                found.append(path)
-    return found
-
-
-@dataclass(frozen=True, slots=True)
 class FaultRuns:
     """Runs of a command that ends by itself, one after the other.
 
     words: of the command.
     impatient: how short it waits for answers while the wire may fail.
-    begun: done with each of them as it begins.
     """
 
-    place: Place
-    words: Sequence[str]
-    impatient: Sequence[str]
-    begun: Callable[[FaultRun], None] = lambda run: None
+    impatient: Sequence[str] = ()
+
+    def __init__(self, place: Place, words: Sequence[str]) -> None:
+        self.place = place
+        self.words = words
+        self.rng = place.rng
+        self.wire = place.wire
+        self.counts = place.counts
+
+    def begun(self, run: FaultRun) -> None:
+        """What is done with each of them as it begins."""
 
     def run(self, *more: str, meanwhile: Callable[[], object] | None = None) -> int:
         """A run that may be killed, and its exit code.
 
         meanwhile: done while it runs, where it is not killed then.
         """
-        rng = self.place.rng
-        limits = Limits()
-        if rng.random() < 0.05:
-            limits = rng.choice((Limits(pages=rng.randint(0, 2)), Limits(size=2**18)))
+        limits: Limits = {}
+        if self.rng.random() < 0.05:
+            limits = self.rng.choice(({"pages": self.rng.randint(0, 2)}, {"bytes": 2**18}))
         run = self.start(*self.impatient, *more, limits=limits)
-        if rng.random() < KILLED:
-            arm_kill(run, rng)
+        if self.rng.random() < KILLED:
+            arm_kill(run, self.rng)
         elif meanwhile and self._asks(run):
             meanwhile()
-        return self.ended(run)
+        return run.ended()
 
     def start(self, *more: str, limits: Limits | None = None) -> FaultRun:
         """A run that has begun."""
-        run = FaultRun(self.place, (*self.words, *more), limits or Limits())
+        run = FaultRun(self.place, (*self.words, *more), limits or {})
         self.begun(run)
         return run
 
     def calm_run(self, *more: str) -> int:
         """A run on a wire that works, which nobody kills, and its exit code."""
-        self.place.wire.calm()
-        code = self.ended(self.start(*PATIENT, *more))
-        self.place.counts["stuck"] += code != 0
+        self.wire.calm()
+        code = self.start(*PATIENT, *more).ended()
+        self.counts["stuck"] += code != 0
         return code
-
-    def ended(self, run: FaultRun) -> int:
-        """The exit code of a run, once it has ended."""
-        run.until(lambda: False)
-        self.place.wire.trap = None
-        return run.end()
 
     def _asks(self, run: FaultRun) -> bool:
         """Whether it runs at a request of it that is drawn: any of its first, or an order."""
-        rng = self.place.rng
-        heard = self.place.wire.heard
-        method = rng.choice(("GET", "GET", "POST"))
-        number = 1 if method == "POST" else rng.randint(1, 15)
-        moment = rng.uniform(0, MOMENT)
+        heard = self.wire.heard
+        method = self.rng.choice(("GET", "GET", "POST"))
+        number = 1 if method == "POST" else self.rng.randint(1, 15)
+        moment = self.rng.uniform(0, MOMENT)
         before = heard[method]
         while run.running and heard[method] < before + number:
             time.sleep(0.001)

@@ -15,11 +15,12 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import random
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +42,72 @@ SCHEDULES = {
     "spreads": "tests.e2e.selling_schedule",
     "kalshi": "tests.e2e.kalshi_schedule",
 }
+STEPS = {"trade": 4, "spreads": 11, "kalshi": 6}
 JOBS = {**{job: (job,) for job in SCHEDULES}, "both": ("trade", "spreads")}
+# Instants at which kills are made: of stocks and coins by their timeframe, of spreads.
+INSTANTS = {"1h": 203, "15m": 120, "1d": 75, "1d fill=close": 60}
+SESSIONS = 35
+LEAST = 6
+
+Outcome = Mapping[str, Any]
+
+
+def schedule(job: str, seed: int, steps: int, folder: Path, **more: Any) -> Counter[str]:
+    """What came of one schedule: counts of what happened and of what must never be.
+
+    more: of the job's own `going`.
+    """
+    counts: Counter[str] = Counter(schedules=1)
+    with importlib.import_module(SCHEDULES[job]).going(folder, seed, counts, **more) as one:
+        for _ in range(steps):
+            one.step()
+        one.end()
+    return counts
+
+
+def kills(job: str, number: int, seed: int, folder: Path, timeframe: str = "1h") -> Counter[str]:
+    """What came of a replay with so many kills, beside one without any: both must be the same.
+
+    A kill is SIGKILL at a request (before the venue hears of it, while it is on its way, after it
+    was done), before or after a commit to the journal, or at any moment. After a kill the command
+    is started again at the same instant. Of a small number only a part of the week is replayed.
+    """
+    counts: Counter[str] = Counter()
+    trades = job == "trade"
+    more: dict[str, Any] = {"timeframe": timeframe, "plain": True} if trades else {}
+    instants = min(INSTANTS[timeframe] if trades else SESSIONS, max(LEAST, number))
+    planned = Counter(random.Random(seed).choices(range(instants), k=number))
+    outcomes: list[Outcome] = []
+    for name, plan in (("undisturbed", Counter[int]()), ("killed", planned)):
+        place = folder / name
+        place.mkdir()
+        counted = Counter[str]()
+        with importlib.import_module(SCHEDULES[job]).going(place, seed, counted, **more) as one:
+            for k in range(instants):
+                one.killed_step(plan[k])
+            one.finish()
+            outcomes.append(one.outcome())
+        # How the undisturbed replay ends is a kill as well, and none of those that were asked for.
+        counted["kills"] = counted.pop("landed kills", 0)
+        counts.update(counted)
+    counts["instants"] = instants
+    for difference in differing(*outcomes):
+        counts["differing_fills"] += 1
+        sys.stderr.write(f"{job} seed {seed}: {difference}\n")
+    return counts
+
+
+def differing(one: Outcome, other: Outcome) -> list[str]:
+    """What is not the same in two outcomes: cash, positions, the fills of each order."""
+    return [
+        f"{key}: {one.get(key)} and {other.get(key)}"
+        for key in sorted({*one, *other})
+        if one.get(key) != other.get(key)
+    ]
 
 
 def run(
-    jobs: Sequence[str], kills: int, schedules: int, seed: int, timeframe: str = "1h"
+    jobs: Sequence[str], number: int, schedules: int, seed: int, timeframe: str = "1h"
 ) -> dict[str, Any]:
     """The counts of so many kills and schedules, shared among jobs; failed ones with their seed."""
     total: Counter[str] = Counter(dict.fromkeys((*SHOWN, *NEVER, LONGEST), 0))
@@ -58,20 +120,15 @@ def run(
     with tempfile.TemporaryDirectory() as folder:
         entry = Path(__file__).resolve().parents[2] / "trade_stock_e2e.py"
         commands.run_command((str(entry), *FIRST_DECISION), cwd=Path(folder))
-    courses: Any = importlib.import_module("tests.e2e.trading_schedule").COURSES
-    course = courses[timeframe]
     for place, job in enumerate(jobs):
-        number = shares(kills, len(jobs))[place]
-        if number:
-            replay: Any = importlib.import_module("tests.e2e.fault_kills").kills
+        if share := shared(number, len(jobs))[place]:
             with tempfile.TemporaryDirectory() as folder:
-                counts = replay(job, number, seed, Path(folder), course)
-            _note(f"{job} kills {number} seed {seed}", counts, total, failed)
-        module: Any = importlib.import_module(SCHEDULES[job])
-        for k in range(shares(schedules, len(jobs))[place]):
+                counts = kills(job, share, seed, Path(folder), timeframe)
+            _note(f"{job} kills {share} seed {seed}", counts, total, failed)
+        more = {"timeframe": timeframe} if job == "trade" else {}
+        for k in range(shared(schedules, len(jobs))[place]):
             with tempfile.TemporaryDirectory() as folder:
-                more = {"course": course} if job == "trade" else {}
-                counts = module.schedule(seed + k, module.STEPS, Path(folder), **more)
+                counts = schedule(job, seed + k, STEPS[job], Path(folder), **more)
             # Kills within schedules are some of what goes wrong; those asked for are the replay's.
             counts["kills in schedules"] = counts.pop("kills", 0)
             _note(f"{job} schedule seed {seed + k}", counts, total, failed)
@@ -80,7 +137,7 @@ def run(
     return {**shown, "failed": failed, "seconds": seconds, **dict(sorted(total.items()))}
 
 
-def shares(number: int, parts: int) -> list[int]:
+def shared(number: int, parts: int) -> list[int]:
     """A number in as many parts as even as can be, the larger first."""
     return [number // parts + (place < number % parts) for place in range(parts)]
 
@@ -104,7 +161,7 @@ def main() -> None:
     parser.add_argument("--schedules", type=int, default=20, help="random schedules of faults")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", choices=tuple(JOBS), default="both")
-    parser.add_argument("--timeframe", choices=("1h", "15m", "1d", "1d fill=close"), default="1h")
+    parser.add_argument("--timeframe", choices=tuple(INSTANTS), default="1h")
     words = parser.parse_args()
     if min(words.kills, words.schedules) < 0:
         parser.error("--kills and --schedules are numbers from 0")

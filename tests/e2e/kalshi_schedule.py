@@ -13,7 +13,6 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -32,8 +31,9 @@ from execution.journal.order_store import UNDETERMINED
 from foundation.clock import system_clock
 from foundation.database import Database
 from tests.e2e.fault_checks import book_of_orders, differently_filled, lost_either_way
-from tests.e2e.fault_proxy import FaultProxy, faulty_wire
-from tests.e2e.fault_runs import Door, FaultRun, FaultRuns, Place, arm_kill, leaking_files
+from tests.e2e.fault_child import AHEAD
+from tests.e2e.fault_proxy import FaultProxy
+from tests.e2e.fault_runs import Door, FaultRun, FaultRuns, Place, arm_kill, watched
 from tests.event_contracts.practice import (
     CREATE,
     KEYS,
@@ -50,7 +50,6 @@ INTERVAL = 60  # seconds of the venue's ticks
 ORDER_SECONDS = 600
 LANDING = 3600
 SHORTEST = 20  # characters of a line of a private key that could be no other word
-IMPATIENT = ("broker.read_timeout=0.5", "broker.deadline=1.5", "broker.attempts=2")
 STYLES = ("passive", "mid", "aggressive")
 POLICIES = ("random", "random", "kelly")
 KILLED = 0.5  # share of the runs without an end
@@ -88,18 +87,8 @@ def breach(order: LimitOrder, view: MarketView) -> str | None:
     return ADMISSION.refusal(order.action, order.side, order.price, order.count, view)
 
 
-def schedule(seed: int, steps: int, folder: Path) -> Counter[str]:
-    """What came of one schedule: counts of what happened and of what must never be."""
-    counts: Counter[str] = Counter(schedules=1)
-    with trading(folder, seed, counts) as one:
-        for _ in range(steps):
-            one.step()
-        one.end()
-    return counts
-
-
 @contextmanager
-def trading(folder: Path, seed: int, counts: Counter[str]) -> Iterator[KalshiTrading]:
+def going(folder: Path, seed: int, counts: Counter[str]) -> Iterator[KalshiTrading]:
     """A practice venue, a wire before it, an account, and nothing running yet."""
     rng = random.Random(seed)
     lengths = (LONG, rng.choice((25, 60, LONG)))
@@ -118,13 +107,9 @@ def trading(folder: Path, seed: int, counts: Counter[str]) -> Iterator[KalshiTra
     }
     with (
         kalshi_practice(sessions=sessions, **rules) as practice,
-        faulty_wire(practice.url, seed) as wire,
+        watched(folder, practice.url, counts, rng, seed, DOOR) as place,
     ):
-        place = Place(folder, wire, counts, rng, DOOR)
-        one = KalshiTrading(practice, place, _words(folder, wire, rng))
-        yield one
-        counts["leaks"] += len(leaking_files(folder, DOOR.secrets))
-        counts.update({f"fault {kind}": count for kind, count in wire.happened.items()})
+        yield KalshiTrading(practice, place, _words(folder, place.wire, rng))
 
 
 def _words(folder: Path, wire: FaultProxy, rng: random.Random) -> tuple[str, ...]:
@@ -136,23 +121,21 @@ def _words(folder: Path, wire: FaultProxy, rng: random.Random) -> tuple[str, ...
     )
 
 
-@dataclass
-class KalshiTrading:
+class KalshiTrading(FaultRuns):
     """One schedule as it goes on: the venue, the runs of the command, and what was seen.
 
     sent: ids of the orders that have left a process, in that order.
     """
 
-    here: KalshiPractice
-    place: Place
-    words: Sequence[str]
-    sent: list[str] = field(default_factory=list)
-    _by_hand: int = 0
-    _turn: threading.Lock = field(default_factory=threading.Lock)
+    impatient = ("broker.read_timeout=0.5", "broker.deadline=1.5", "broker.attempts=2")
 
-    def __post_init__(self) -> None:
-        self.place.wire.on_order = self._note
-        self._runs = FaultRuns(self.place, self.words, IMPATIENT, self._move_its_clock)
+    def __init__(self, here: KalshiPractice, place: Place, words: Sequence[str]) -> None:
+        super().__init__(place, words)
+        self.here = here
+        self.sent: list[str] = []
+        self._by_hand = 0
+        self._turn = threading.Lock()
+        place.wire.on_order = self._note
 
     @property
     def journal(self) -> Path:
@@ -162,22 +145,20 @@ class KalshiTrading:
 
     def step(self) -> None:
         """Run the command over some ticks while something goes wrong, and go on to the next."""
-        rng = self.place.rng
-        wire = self.place.wire
-        wire.danger = rng.choice((0.0, 0.02, 0.05, 0.15))
-        wire.danger_of_orders = rng.choice((None, 0.4, 0.8))
-        if rng.random() < 0.3:
-            self.here.fault(**rng.choice(VENUE_FAULTS))
-        rng.choice((self._ordinary, self._ordinary, self._until_told))()
-        if rng.random() < 0.3:
-            wire.land()
-        if rng.random() < 0.3:
+        self.wire.danger = self.rng.choice((0.0, 0.02, 0.05, 0.15))
+        self.wire.danger_of_orders = self.rng.choice((None, 0.4, 0.8))
+        if self.rng.random() < 0.3:
+            self.here.fault(**self.rng.choice(VENUE_FAULTS))
+        self.rng.choice((self._ordinary, self._ordinary, self._until_told))()
+        if self.rng.random() < 0.3:
+            self.wire.land()
+        if self.rng.random() < 0.3:
             self.here.land()
-        if rng.random() < 0.2:
+        if self.rng.random() < 0.2:
             self._send_by_hand()
-        if rng.random() < 0.2:
+        if self.rng.random() < 0.2:
             self._calm_run()
-        self._advance(rng.choice((1, 1, 2, 5)))
+        self._advance(self.rng.choice((1, 1, 2, 5)))
 
     def end(self) -> None:
         """Go on on a wire that works until nothing is undetermined, and look at everything."""
@@ -189,7 +170,6 @@ class KalshiTrading:
 
     def look(self) -> None:
         """Compare everything that the venue has done with everything that is written down."""
-        counts = self.place.counts
         placed = [
             each
             for each in self.here.exchange.orders.values()
@@ -197,88 +177,81 @@ class KalshiTrading:
         ]
         ours = {each.client_order_id: each for each in placed}
         book = book_of_orders(self.journal)
-        path = self.journal
-        entries = ActionRecords(Database(path)).entries()
+        entries = ActionRecords(Database(self.journal)).entries()
         # Ids that left, orders beyond the first of an id, and ticks with more than one order.
         decided = [(each.market, each.at) for each in entries if each.client_order_id]
         ids = (self.sent, [each.client_order_id for each in placed], decided)
-        counts["duplicates"] += sum(len(each) - len({*each}) for each in ids)
+        self.counts["duplicates"] += sum(len(each) - len({*each}) for each in ids)
         filled = {name: each.filled for name, each in ours.items()}
-        counts["lost"] += lost_either_way(ours, book)
-        counts["differing_fills"] += differently_filled(filled, book)
-        counts["differing_fills"] += sum(
+        self.counts["lost"] += lost_either_way(ours, book)
+        self.counts["differing_fills"] += differently_filled(filled, book)
+        self.counts["differing_fills"] += sum(
             (book[name].state == "working") != (each.state == "resting")
             for name, each in ours.items()
             if name in book
         )
-        counts["undetermined_at_the_end"] += sum(i.state in UNDETERMINED for i in book.values())
-        counts["orders"] += len(ours)
-        counts["fills"] += len(self.here.exchange.fills)
-        counts["decisions"] += len(entries)
-        counts.update(f"order {intent.state}" for intent in book.values())
-        counts["markets settled"] += len(self.here.exchange.payments)
+        self.counts["undetermined_at_the_end"] += sum(
+            i.state in UNDETERMINED for i in book.values()
+        )
+        self.counts["orders"] += len(ours)
+        self.counts["fills"] += len(self.here.exchange.fills)
+        self.counts["decisions"] += len(entries)
+        self.counts.update(f"order {intent.state}" for intent in book.values())
+        self.counts["markets settled"] += len(self.here.exchange.payments)
 
     def _ordinary(self) -> None:
-        rng = self.place.rng
-        self._runs.run(*self._drawn(), meanwhile=self._pass_time if rng.random() < PASSED else None)
+        words = f"steps={self.rng.choice((2, 4, 6))}", f"seed={self.rng.randint(0, 99)}"
+        self.run(*words, meanwhile=self._pass_time if self.rng.random() < PASSED else None)
 
     def _until_told(self) -> None:
         """It trades without an end, waits for a venue that is not there, and is told to stop.
 
         Or it is killed before that.
         """
-        run = self._runs.start(
-            *IMPATIENT, "halt_after=1000", f"seed={self.place.rng.randint(0, 99)}"
-        )
-        wire = self.place.wire
-        counts = self.place.counts
-        if self.place.rng.random() < KILLED:
-            counts[f"killed at {arm_kill(run, self.place.rng)}"] += 1
-        before = sum(wire.heard.values())
-        number = self.place.rng.randint(20, 150)
-        if run.until(lambda: sum(wire.heard.values()) >= before + number):
+        seed = self.rng.randint(0, 99)
+        run = self.start(*self.impatient, "halt_after=1000", f"seed={seed}")
+        if self.rng.random() < KILLED:
+            self.counts[f"killed at {arm_kill(run, self.rng)}"] += 1
+        before = sum(self.wire.heard.values())
+        number = self.rng.randint(20, 150)
+        if run.until(lambda: sum(self.wire.heard.values()) >= before + number):
             run.send(signal.SIGTERM)
-            counts["told to stop"] += 1
-        code = self._runs.ended(run)
+            self.counts["told to stop"] += 1
+        code = run.ended()
         # On a wire that fails it may not hear what became of a cancellation, and says so.
         uncertain = code == 2 and "not all was cancelled" in run.told
-        counts["stuck"] += code not in (0, -signal.SIGKILL) and not uncertain
-
-    def _drawn(self) -> tuple[str, str]:
-        rng = self.place.rng
-        return f"steps={rng.choice((2, 4, 6))}", f"seed={rng.randint(0, 99)}"
+        self.counts["stuck"] += code not in (0, -signal.SIGKILL) and not uncertain
 
     def _calm_run(self) -> None:
         """A run on a wire that works, which nobody kills."""
         self.here.clear_faults()
         self.here.land()
-        self._runs.calm_run("steps=2")
+        self.calm_run("steps=2")
 
     def _pass_time(self) -> None:
-        self._advance(self.place.rng.choice((1, 2, 15)))
-        self._move_its_clock(self._running)
+        self._advance(self.rng.choice((1, 2, 15)))
+        self.begun(self._running)
 
     def _advance(self, steps: int) -> None:
         with self._turn:
             self.here.advance(steps)
 
-    def _move_its_clock(self, run: FaultRun) -> None:
+    def begun(self, run: FaultRun) -> None:
         """Set a process's clock as far ahead of this machine's as the venue's is."""
         self._running = run
         ahead = (self.here.exchange.now - system_clock()) / np.timedelta64(1, "s")
-        run.control.ahead = int(ahead)
+        run.control.numbers[AHEAD] = int(ahead)
 
     def _send_by_hand(self) -> None:
         """A person's order; the venue may refuse it."""
-        rng = self.place.rng
         self._by_hand += 1
-        side: Outcome = rng.choice(("YES", "NO"))
+        side: Outcome = self.rng.choice(("YES", "NO"))
         name = f"{BY_HAND}-{self._by_hand}"
-        price = rng.choice(("0.01", "0.30", "0.50", "0.99"))
-        body = body_of(buying(name, rng.choice(MARKETS), price, 7, side))
+        price = self.rng.choice(("0.01", "0.30", "0.50", "0.99"))
+        body = body_of(buying(name, self.rng.choice(MARKETS), price, 7, side))
         with suppress(requests.RequestException):  # what goes wrong meets a person as well
             self.here.ask("POST", CREATE, body)
-        self.place.counts["orders by hand"] += 1
+        self.counts["orders by hand"] += 1
 
     def _note(self, body: bytes) -> None:
         """Keep an order as it leaves the process, and hold it to the venue's own account."""
@@ -288,5 +261,5 @@ class KalshiTrading:
         with self._turn:
             view = self.here.exchange.view(order.market)
         if why := breach(order, view):
-            self.place.counts["breaches"] += 1
-            self.place.counts[f"breach: {why}"] += 1
+            self.counts["breaches"] += 1
+            self.counts[f"breach: {why}"] += 1

@@ -6,7 +6,7 @@ import io
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -32,22 +32,24 @@ def _left_as_it_was() -> Iterator[None]:
         os.umask(mask)
 
 
-def started(module: str, *words: str) -> int:
+def started(module: str, *words: str, run: Callable[[str], object] = start) -> int:
     """Run a command in this process; its exit code. What it prints stays this process's."""
     with pytest.MonkeyPatch.context() as patch, _left_as_it_was():
         patch.setattr(sys, "argv", [module, *words])
         try:
-            start(module)
+            run(module)
         except SystemExit as end:
             return int(end.code or 0)
     return 0
 
 
-def answer_of(module: str, *words: str, cwd: Path | None = None) -> tuple[int, str, str]:
+def answer_of(
+    module: str, *words: str, cwd: Path | None = None, run: Callable[[str], object] = start
+) -> tuple[int, str, str]:
     """A command's exit code, output and errors, run in a folder."""
     printed, said = io.StringIO(), io.StringIO()
     with chdir(cwd or Path.cwd()), redirect_stdout(printed), redirect_stderr(said):
-        code = started(module, *words)
+        code = started(module, *words, run=run)
     return code, printed.getvalue(), said.getvalue()
 
 

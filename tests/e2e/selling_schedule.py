@@ -30,14 +30,12 @@ from option_spreads.selling.settings import SellingSettings
 from option_spreads.selling.state import SellerState, read_state
 from option_spreads.simulation.desk import OptionDesk, SpreadTicket
 from tests.e2e.fault_checks import book_of_orders, differently_filled, lost_either_way
-from tests.e2e.fault_proxy import FaultProxy, faulty_wire
-from tests.e2e.fault_runs import FaultRuns, Place, leaking_files
+from tests.e2e.fault_proxy import FaultProxy
+from tests.e2e.fault_runs import PATIENT, FaultRuns, Place, arm_kill, watched
 from tests.e2e.practice import OPENING, Practice, practising
 from trainingdata.bars import Bars
 from trainingdata.sessions import calendar
 
-STEPS = 11  # two sessions of seven instants, because time passes during runs as well
-IMPATIENT = ("broker.read_timeout=0.2", "broker.deadline=0.5", "broker.attempts=2")
 UNDER = "SYC"
 LAST = "2024-03-08"
 STRATEGIES = ("PUT", "CALL", "IRON_CONDOR", "OTM_SINGLE_SIDED")
@@ -64,74 +62,50 @@ ENTRY = re.compile(r"[A-Z_]+-\d{8}-\d{3}")  # which an order was sent for
 Tickets = Mapping[str, SpreadTicket]
 
 
-def schedule(seed: int, steps: int, folder: Path) -> Counter[str]:
-    """What came of one schedule: counts of what happened and of what must never be."""
-    counts: Counter[str] = Counter(schedules=1)
-    with selling(folder, seed, counts) as going:
-        for _ in range(steps):
-            going.step()
-        going.end()
-    return counts
-
-
 @contextmanager
-def selling(
-    folder: Path, seed: int, counts: Counter[str], last: str = LAST
-) -> Iterator[SellingSchedule]:
+def going(folder: Path, seed: int, counts: Counter[str]) -> Iterator[Selling]:
     """A practice server at an instant, a wire before it, an account, and nothing running yet."""
     rng = random.Random(seed)
     vix = _volatility_file(folder, seed)
     market = (f"symbols=[{UNDER}]", f"options.vix={vix}", f"options.symbols=[{UNDER}]")
-    prices = ("options.slippage=0.02", f"end={last}")
+    prices = ("options.slippage=0.02", f"end={LAST}")
     with practising() as start:
         wandering = _wandering(seed, rng.choice(DEVIATIONS))
         here = start(*market, *prices, bars=wandering)
         here.advance(OPENING)
         first = here.venue.index
-        with faulty_wire(here.url, seed) as wire:
-            words = _words(folder, vix, wire, rng)
-            settings = SellingSettings.of(composed_config("sell_spreads", words))
-            place = Place(folder, wire, counts, rng)
-            going = SellingSchedule(here, place, settings, words)
-            going.begin()
-            yield going
+        with watched(folder, here.url, counts, rng, seed) as place:
+            yield Selling(here, place, _words(folder, vix, place.wire, rng))
             counts["instants"] += here.venue.index - first + 1
-            counts["leaks"] += len(leaking_files(folder))
-            counts.update({f"fault {kind}": count for kind, count in wire.happened.items()})
 
 
-class SellingSchedule:
+class Selling(FaultRuns):
     """One schedule as it goes on: the server, the runs of the command, and what was seen."""
 
-    def __init__(
-        self, here: Practice, place: Place, settings: SellingSettings, words: Sequence[str]
-    ) -> None:
-        self.here = here
-        self.place = place
-        self.words = ("-m", "option_spreads.sell", *words)
-        self._runs = FaultRuns(place, self.words, IMPATIENT)
-        self._settings = settings
-        self._account = AccountFiles(
-            Path(settings.AUTOSCALING_DATA_DIR) / "paper", settings.STARTING_CAPITAL
-        )
+    impatient = ("broker.read_timeout=0.2", "broker.deadline=0.5", "broker.attempts=2")
 
-    def begin(self) -> None:
-        """Begin the account's files, as `python -m option_spreads.contracts init` does."""
+    def __init__(self, here: Practice, place: Place, words: Sequence[str]) -> None:
+        super().__init__(place, ("-m", "option_spreads.sell", *words))
+        self.here = here
+        self._settings = SellingSettings.of(composed_config("sell_spreads", list(words)))
+        capital = self._settings.STARTING_CAPITAL
+        folder = Path(self._settings.AUTOSCALING_DATA_DIR) / "paper"
+        self._account = AccountFiles(folder, capital)
+        # As `python -m option_spreads.contracts init` does.
         self._account.initialise()
 
     def step(self) -> None:
         """Run the seller at an instant, once or more, and go on to the next."""
-        rng = self.place.rng
         began = self._now
-        for _ in range(rng.choice((1, 1, 2))):
-            self.place.wire.danger = rng.choice((0.0, 0.05, 0.15, 0.3))
-            self.place.wire.danger_of_orders = rng.choice((None, 0.4, 0.8))
-            if rng.random() < 0.2:
-                self.here.fail(**rng.choice(VENUE_FAULTS))
-            self._runs.run(f"looks={rng.choice((1, 2, 4, 12))}", meanwhile=self._meanwhile())
-            if rng.random() < 0.3:
-                self.place.wire.land()
-        if rng.random() < 0.2:
+        for _ in range(self.rng.choice((1, 1, 2))):
+            self.wire.danger = self.rng.choice((0.0, 0.05, 0.15, 0.3))
+            self.wire.danger_of_orders = self.rng.choice((None, 0.4, 0.8))
+            if self.rng.random() < 0.2:
+                self.here.fail(**self.rng.choice(VENUE_FAULTS))
+            self.run(f"looks={self.rng.choice((1, 2, 4, 12))}", meanwhile=self._meanwhile())
+            if self.rng.random() < 0.3:
+                self.wire.land()
+        if self.rng.random() < 0.2:
             self._look_while_calm()
         if self._now == began:
             self.here.advance()
@@ -144,52 +118,78 @@ class SellingSchedule:
         later = closes[int(np.searchsorted(closes, self._now)) + 1]
         self.here.advance(f"{later}Z")
         for _ in range(2):
-            self._runs.calm_run("looks=2")
-        self.look_at_books()
+            self.calm_run("looks=2")
+        self._look_at_books()
+
+    finish = end
+
+    def killed_step(self, number: int) -> None:
+        """Run the seller until it was killed so often, then to its end, and go on to the next."""
+        words = (*PATIENT, "looks=3")
+        landed = 0
+        while landed < number:
+            run = self.start(*words)
+            arm_kill(run, self.rng)
+            landed += run.ended() < 0
+            if self.rng.random() < 0.5:
+                self.wire.land()
+        self.counts["landed kills"] += landed
+        self.counts["stuck"] += self.start(*words).ended() != 0
+        self.wire.land()
+        self.here.advance()
+
+    def outcome(self) -> dict[str, Any]:
+        """Cash, options held, the fills of every order that the venue took, and what was booked."""
+        tickets = self._desk.tickets
+        return {
+            "cash": round(self.here.venue.broker.account().cash, 2),
+            **{f"booked {row['Trade_ID']}": row for row in self._booked()},
+            **{str(contract): number for contract, number in self._desk.held().items()},
+            **{name: (ticket.filled, ticket.fill.credit) for name, ticket in tickets.items()},
+        }
 
     def _meanwhile(self) -> Callable[[], object] | None:
         """What happens while the seller runs: the clock moves, what was held up lands, nothing."""
-        return self.place.rng.choice((self._cycle_time, self.place.wire.land, None, None))
+        return self.rng.choice((self._cycle_time, self.wire.land, None, None))
 
     def _cycle_time(self) -> None:
-        for _ in range(self.place.rng.choice((1, 1, 3))):
+        for _ in range(self.rng.choice((1, 1, 3))):
             self.here.advance()
             time.sleep(BETWEEN)
 
     def _look_while_calm(self) -> None:
         """Let the seller find out what became of its orders."""
         self.here.clear_faults()
-        self._runs.calm_run("looks=2")
+        self.calm_run("looks=2")
 
-    def look_at_books(self) -> None:
+    def _look_at_books(self) -> None:
         """Compare everything that the venue has done with everything that is written down."""
-        counts = self.place.counts
-        tickets = self.desk.tickets
-        rows = self.booked()
+        tickets = self._desk.tickets
+        rows = self._booked()
         spreads = self._state().spreads
         book = book_of_orders(self._journal)
         trades = by_trade(tickets)
         known = {row["Trade_ID"] for row in rows} | {spread.trade_id for spread in spreads}
         filled = {name: Decimal(ticket.filled) for name, ticket in tickets.items()}
-        counts["lost"] += lost_either_way(tickets, book) + len({*trades} - known)
-        counts["differing_fills"] += differently_filled(filled, book)
-        counts["differing_fills"] += not self._money_agrees(rows)
+        self.counts["lost"] += lost_either_way(tickets, book) + len({*trades} - known)
+        self.counts["differing_fills"] += differently_filled(filled, book)
+        self.counts["differing_fills"] += not self._money_agrees(rows)
         for sold, bought in trades.values():
-            counts["duplicates"] += len(sold) > 1 or sum(bought) > sum(sold)
-            counts["breaches"] += sum(sold) > MOST
+            self.counts["duplicates"] += len(sold) > 1 or sum(bought) > sum(sold)
+            self.counts["breaches"] += sum(sold) > MOST
             back = sum(sold) == sum(bought)
-            counts["spreads bought back" if back else "spreads settled"] += 1
+            self.counts["spreads bought back" if back else "spreads settled"] += 1
         # An order that is written down as working belongs to a spread that is still followed.
         undetermined = sum(written.state in WAITING for written in book.values())
-        counts["undetermined_at_the_end"] += undetermined + len(spreads)
-        counts["orders"] += len(tickets)
+        self.counts["undetermined_at_the_end"] += undetermined + len(spreads)
+        self.counts["orders"] += len(tickets)
 
     def _money_agrees(self, rows: list[Row]) -> bool:
         """Whether the balance is what was booked, and that what the venue's cash says."""
         result = sum(map(total_of, rows), Decimal(0))
         costs = self._settings.costs
         contracts = sum(
-            ticket.filled * len(ticket.order.legs) for ticket in self.desk.tickets.values()
+            ticket.filled * len(ticket.order.legs) for ticket in self._desk.tickets.values()
         )
         fees = Decimal(str(costs.commission + costs.fee)) * contracts
         venue = self.here.venue
@@ -202,7 +202,7 @@ class SellingSchedule:
         return balance == booked and abs(earned - float(result + fees)) < CENT / 2
 
     @property
-    def desk(self) -> OptionDesk:
+    def _desk(self) -> OptionDesk:
         return self.here.venue.options.desks[UNDER]
 
     @property
@@ -214,7 +214,7 @@ class SellingSchedule:
         account = self.here.venue.record.account_id
         return self.place.folder / self._settings.folder / account / JOURNAL
 
-    def booked(self) -> list[Row]:
+    def _booked(self) -> list[Row]:
         return rows_of((self._account.folder / TRADES).read_bytes())[1]
 
     def _state(self) -> SellerState:
@@ -222,7 +222,7 @@ class SellingSchedule:
         try:
             return read_state(self._account.folder)
         except UnknownState:
-            self.place.counts["lost"] += 1
+            self.counts["lost"] += 1
             return SellerState()
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
+from runpy import run_module
 
-from tests.e2e.practice import ROOT, Start, environment
+import pytest
+
+from foundation import registry
+from tests.e2e.practice import Start, environment
+from tests.e2e.refused import answer_of
 
 FILES = {
     "__init__.py": '''"""Notes on dividends."""
@@ -35,33 +37,28 @@ class Job:
 def open_job(settings, keys, live, over): yield Job()
 ''',
 }
-MAIN = """import json, sys
-import foundation.executed as rooms; rooms.ROOMS += ("dividend_notes",)
-import kelly_chronos
-for words in json.loads(sys.argv[1]):
-    sys.argv = ["kelly-chronos", *words]
-    try:
-        kelly_chronos.main()
-    except SystemExit as ended:
-        assert not ended.code
-"""
 
 
 def test_a_product_brings_a_command_a_job_and_a_section_of_the_page_by_its_name_alone(
-    practice: Start, tmp_path: Path
+    practice: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "dividend_notes").mkdir()
     for name, text in FILES.items():
         (tmp_path / "dividend_notes" / name).write_text(text)
+    monkeypatch.setattr(registry, "ROOMS", (*registry.ROOMS, "dividend_notes"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name, value in environment(tmp_path).items():
+        monkeypatch.setenv(name, value)
+
+    def told(*words: str) -> str:
+        run = partial(run_module, run_name="__main__")
+        code, printed, said = answer_of("kelly_chronos", *words, cwd=tmp_path, run=run)
+        assert code == 0, said
+        return printed
+
+    assert "dividend_notes" in told()
+    assert told("dividend_notes", "of", "ACME") == "notes: ['of', 'ACME']\n"
     url = f"broker.url_override={practice('symbols=[SYA]').url}"
-    env = environment(tmp_path, PYTHONPATH=os.pathsep.join(map(str, (ROOT, tmp_path))))
-    loop = ["trade_stock_e2e", "mode=paper", "jobs=[dividends]", "symbols=[SYA]", url]
-    words = json.dumps([[], ["dividend_notes", "of", "ACME"], loop])
-    command = [sys.executable, "-c", MAIN, words]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env)
-    assert done.returncode == 0, done.stderr
-    listed, _, said = done.stdout.partition("notes: ")
-    assert "dividend_notes" in listed
-    assert said.startswith("['of', 'ACME']\n")
+    told("trade_stock_e2e", "mode=paper", "jobs=[dividends]", "symbols=[SYA]", url)
     (page,) = tmp_path.glob("data/live/*/status.html")
     assert "<h2>Dividends</h2><p>1 look</p>" in page.read_text()

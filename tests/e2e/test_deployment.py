@@ -10,8 +10,8 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -47,6 +47,16 @@ HARDENED = {  # beside the exposure that systemd counts
     "UMask": "0077",
     "LimitCORE": "0",
 }
+CONTAINER = {
+    "read_only": True,
+    "cap_drop": ["ALL"],
+    "security_opt": ["no-new-privileges:true"],
+    "restart": "unless-stopped",
+    "env_file": ["keys.env"],
+    "volumes": [f"state:{STATE}"],
+    "mem_limit": "2g",
+    "memswap_limit": "2g",
+}
 
 
 def directives(text: str) -> dict[str, list[str]]:
@@ -64,12 +74,6 @@ def dockerfile() -> list[tuple[str, str]]:
     lines = [line for line in DEPLOY.joinpath("Dockerfile").read_text().splitlines() if line]
     text = "\n".join(line for line in lines if not line.startswith("#")).replace("\\\n", "")
     return [(line.split()[0], line.split(maxsplit=1)[1]) for line in text.splitlines()]
-
-
-def service() -> dict[str, Any]:
-    composed = yaml.safe_load(DEPLOY.joinpath("compose.yaml").read_text())
-    found: dict[str, Any] = composed["services"]["loop"]
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -141,33 +145,26 @@ def test_the_unit_supervises_what_it_starts_and_has_it_written_where_it_may(unit
         assert re.fullmatch(rf"%[SC]/{unit.stem}(/\w+)?", environment[name])
 
 
-def test_the_unit_starts_the_loop_with_words_that_it_takes() -> None:
-    (command,) = directives(UNIT.read_text())["ExecStart"]
-    python, script, *words, more = command.split()
-    assert python == f"{INSTALLED}/.venv/bin/python"
-    assert script == f"{INSTALLED}/trade_stock_e2e.py"
-    assert ROOT.joinpath(Path(script).name).is_file()
-    assert tuple(words) == LOOP
-    assert more == "$LOOP_WORDS"
-    environment = dict(value.split("=", 1) for value in directives(UNIT.read_text())["Environment"])
-    config = composed_config("live", [*words, environment["LOOP_WORDS"]])
-    assert (config.mode, config.cycles) == ("paper", None)
-    assert list(config.symbols) == ["NVDA", "BTCUSD"]
-    assert directives(UNIT.read_text())["EnvironmentFile"] == ["/etc/kelly-chronos/keys.env"]
-
-
-def test_the_sellers_unit_starts_the_loop_with_a_job_and_words_that_it_takes() -> None:
-    found = directives(SELLER.read_text())
+@UNITS
+def test_the_unit_starts_the_loop_with_words_that_it_takes(unit: Path) -> None:
+    found = directives(unit.read_text())
     (command,) = found["ExecStart"]
-    python, script, *words, more, spreads = command.split()
+    python, script, *words = command.split()
     assert (python, script) == (f"{INSTALLED}/.venv/bin/python", f"{INSTALLED}/trade_stock_e2e.py")
-    # In braces a variable stays one word, quotes and all.
-    assert (more, spreads) == ("$LOOP_WORDS", "${SPREADS}")
-    assert found["EnvironmentFile"] == ["/etc/kelly-chronos/spreads.env"]
+    assert ROOT.joinpath(Path(script).name).is_file()
     environment = dict(value.strip('"').split("=", 1) for value in found["Environment"])
-    config = composed_config("live", [*words, environment["LOOP_WORDS"], environment["SPREADS"]])
+    told = [environment.get(word.strip("${}"), word) for word in words]
+    config = composed_config("live", told)
     settings = LiveSettings.of(config)
     assert (config.mode, config.cycles) == ("paper", None)
+    if unit == UNIT:
+        assert words == [*LOOP, "$LOOP_WORDS"]
+        assert found["EnvironmentFile"] == ["/etc/kelly-chronos/keys.env"]
+        assert settings.symbols == ("NVDA", "BTCUSD")
+        return
+    # In braces a variable stays one word, quotes and all.
+    assert words[-2:] == ["$LOOP_WORDS", "${SPREADS}"]
+    assert found["EnvironmentFile"] == ["/etc/kelly-chronos/spreads.env"]
     assert settings.jobs == ("spreads",)
     selling = SellingSettings.of(composed_config("sell_spreads", list(settings.spreads)))
     assert (selling.vix, selling.strategies) == ("/etc/kelly-chronos/vix.parquet", ("PUT",))
@@ -224,54 +221,35 @@ def test_the_image_starts_the_loop_with_words_that_it_takes() -> None:
     assert entry == ["python", "-P", "-m"]
     assert tuple(words[:3]) == ("trade_stock_e2e", *LOOP)
     assert composed_config("live", words[1:]).cycles is None
-    composed = service()["command"]
-    assert composed[:3] == words[:3]
-    assert composed[3] == "symbols=${SYMBOLS:-[NVDA,BTCUSD]}"
+    composed = yaml.safe_load(DEPLOY.joinpath("compose.yaml").read_text())["services"]["loop"]
+    assert composed["command"][:4] == [*words[:3], "symbols=${SYMBOLS:-[NVDA,BTCUSD]}"]
     assert words[3] == "symbols=[NVDA,BTCUSD]"
-
-
-def health_command() -> list[str]:
-    (argument,) = [argument for word, argument in dockerfile() if word == "HEALTHCHECK"]
-    found: list[str] = json.loads(argument.partition("CMD ")[2])
-    return found
-
-
-def at_work(folder: Path, late_by: int) -> Path:
-    """The folder of a loop whose next cycle was to be over so many seconds ago."""
-    longest = 1_000
-    database = Database(folder / "data" / "live" / "account-1" / JOURNAL)
-    due = system_clock() - np.timedelta64(round(SLACK) + longest + late_by, "s")
-    NextCycleBook(database, longest, clock=lambda: due).expect("trade", due, due)
-    database.close()
-    return folder
 
 
 @pytest.mark.parametrize(("late_by", "code"), [(-500, 0), (500, 1), (None, 2)])
 def test_the_image_is_healthy_only_while_no_cycle_is_late(
     tmp_path: Path, late_by: int | None, code: int
 ) -> None:
-    python, *words = health_command()
+    (argument,) = [argument for word, argument in dockerfile() if word == "HEALTHCHECK"]
+    python, *words = json.loads(argument.partition("CMD ")[2])
     assert (python, words) == ("python", ["-P", "-m", "execution.live", "status"])
     if late_by is not None:
-        at_work(tmp_path, late_by)
+        longest = 1_000
+        due = system_clock() - np.timedelta64(round(SLACK) + longest + late_by, "s")
+        with closing(Database(tmp_path / "data" / "live" / "account-1" / JOURNAL)) as database:
+            NextCycleBook(database, longest, clock=lambda: due).expect("trade", due, due)
     assert answer_of(*words[2:], cwd=tmp_path)[0] == code
 
 
 def test_the_container_writes_its_volume_alone_and_gains_no_privilege() -> None:
-    loop = service()
-    assert loop["read_only"] is True
-    assert loop["cap_drop"] == ["ALL"]
-    assert loop["security_opt"] == ["no-new-privileges:true"]
-    assert loop["restart"] == "unless-stopped"
-    assert loop["env_file"] == ["keys.env"]
+    composed = yaml.safe_load(DEPLOY.joinpath("compose.yaml").read_text())
+    loop = composed["services"]["loop"]
+    assert loop.items() >= CONTAINER.items()
     assert [place.partition(":")[0] for place in loop["tmpfs"]] == ["/tmp"]
-    assert loop["volumes"] == [f"state:{STATE}"]
-    assert loop["mem_limit"] == loop["memswap_limit"] == "2g"
     assert loop["build"]["dockerfile"] == "deploy/Dockerfile"
     assert (DEPLOY / loop["build"]["context"]).resolve() == ROOT
     for name in ("privileged", "cap_add", "ports", "network_mode", "pid", "devices", "environment"):
         assert name not in loop
-    composed = yaml.safe_load(DEPLOY.joinpath("compose.yaml").read_text())
     assert set(composed) == {"name", "services", "volumes"}
     assert composed["volumes"] == {"state": {}}, "a named one, that an upgrade keeps"
     (setting,) = [text for word, text in dockerfile() if word == "ENV" and "XDG" in text]

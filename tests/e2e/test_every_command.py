@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import signal
@@ -17,7 +18,7 @@ import yaml
 from foundation import executed
 from foundation.command import about
 from foundation.registry import Command, registered
-from tests.commands import Started, run_command
+from tests.commands import Started
 from tests.e2e.refused import answer_of, refusal_of
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -67,20 +68,78 @@ def test_a_command_starts_before_it_imports_anything_else(command: Command) -> N
     )
 
 
-def loaded_by(*words: str) -> tuple[set[str], subprocess.CompletedProcess[str]]:
-    """What an interpreter of these words has imported at its end, and how it ended."""
-    command = [sys.executable, "-X", "importtime", *words]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}, done
+FIRST_WORDS = """
+import json, os, runpy, sys
+for number, words in enumerate(json.loads(sys.argv[1])):
+    if os.fork() == 0:
+        sys.stdout = sys.stderr = open(f"said-{number}", "w")
+        sys.argv = words
+        try:
+            runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+        except SystemExit as end:
+            sys.stdout.close()
+            json.dump([end.code or 0, *sys.modules], open(f"loaded-{number}", "w"))
+        os._exit(0)
+    os.wait()
+    import foundation.compose  # which help, the first of them, does without
+"""
+MOVED = {
+    "sizing.contracts": "option_spreads.contracts",
+    "marketsimulator.monte_carlo": "option_spreads.monte_carlo",
+}
+WRONG = {
+    "marketsimulator.backtest": "limits.symbol_cap=9",
+    "event_contracts.trade": "limits.share=2",
+    "option_spreads.backtest": "rules.entries=[x]",
+}
+HELP = "trade_stock_e2e"
 
 
-def test_help_needs_no_library() -> None:
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str, set[str]]]:
+    """How commands end in an interpreter that has loaded nothing yet, by their names: the exit
+    code, what is said, and what is loaded then.
+    """
+    folder = tmp_path_factory.mktemp("ended")
+    each = [
+        [HELP, "--help"],
+        *map(list, WRONG.items()),
+        *([name, "--cfg", "job"] for name in MOVED),
+    ]
+    command = [sys.executable, "-c", FIRST_WORDS, json.dumps(each)]
+    subprocess.run(command, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+    found = {}
+    for number, (name, *_) in enumerate(each):
+        code, *loaded = json.loads((folder / f"loaded-{number}").read_text())
+        found[name] = (code, (folder / f"said-{number}").read_text(), set(loaded))
+    return found
+
+
+def test_help_needs_no_library(ended: dict[str, tuple[int, str, set[str]]]) -> None:
     """Of one command: all of them answer it before they import anything of their own."""
-    loaded, done = loaded_by("trade_stock_e2e.py", "--help")
-    assert done.returncode == 0, done.stderr
+    code, said, loaded = ended[HELP]
+    assert code == 0, said
     assert "foundation.command" in loaded
     assert loaded & HEAVY == set()
     assert len(loaded) < MOST_MODULES
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_value_is_refused_before_anything_heavy_is_loaded(
+    ended: dict[str, tuple[int, str, set[str]]], name: str
+) -> None:
+    code, said, loaded = ended[name]
+    assert code == 2
+    [line] = said.splitlines()
+    assert line.startswith(f"error: {WRONG[name].partition('=')[0]}")
+    assert loaded & (HEAVY - {"hydra", "omegaconf"}) == set()
+
+
+@pytest.mark.parametrize("name", MOVED)
+def test_names_that_documents_give_start_the_commands_that_have_moved(
+    ended: dict[str, tuple[int, str, set[str]]], name: str
+) -> None:
+    assert ended[name][:2] == answer_of(MOVED[name], "--cfg", "job")[:2]
 
 
 @every_command
@@ -99,37 +158,6 @@ def test_help_has_an_example_and_every_flag_and_cfg_job_the_settings(
     assert (code, said) == (0, "")
     assert (yaml.safe_load(shown) == {}) == (command.config is None)
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("first", "now"),
-    [
-        ("sizing.contracts", "option_spreads.contracts"),
-        ("marketsimulator.monte_carlo", "option_spreads.monte_carlo"),
-    ],
-)
-def test_names_that_documents_give_start_the_commands_that_have_moved(
-    first: str, now: str, tmp_path: Path
-) -> None:
-    moved = run_command(["-m", first, "--cfg", "job"], cwd=tmp_path)
-    assert (moved.returncode, moved.stdout, moved.stderr) == answer_of(now, "--cfg", "job")
-
-
-@pytest.mark.first_example
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["marketsimulator.backtest", "limits.symbol_cap=9"],
-        ["event_contracts.trade", "limits.share=2"],
-        ["option_spreads.backtest", "rules.entries=[x]"],
-    ],
-)
-def test_a_wrong_value_is_refused_before_anything_heavy_is_loaded(words: list[str]) -> None:
-    loaded, done = loaded_by("-m", *words)
-    assert done.returncode == 2
-    [said] = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
-    assert said.startswith(f"error: {words[1].partition('=')[0]}")
-    assert loaded & (HEAVY - {"hydra", "omegaconf"}) == set()
 
 
 def test_preview_is_shown_as_the_settings_that_it_stands_for(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ And what counts that is seen to count: a check that cannot fail is none.
 from __future__ import annotations
 
 import copy
+import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,16 +17,16 @@ from typing import Any
 import pytest
 
 from execution.journal.order_store import Progress
-from tests.e2e import fault_checks
+from foundation.database import rows_of
+from tests.e2e import fault_checks, fault_runs
 from tests.e2e.fault_checks import Sent, World, differently_filled, lost_either_way
-from tests.e2e.fault_kills import differing, kills
 from tests.e2e.fault_kinds import KINDS
-from tests.e2e.faults import NEVER
-from tests.e2e.kalshi_schedule import schedule as contract_schedule
-from tests.e2e.selling_schedule import schedule as selling_schedule
-from tests.e2e.trading_schedule import schedule, trading
-
-LONG = pytest.mark.long
+from tests.e2e.fault_proxy import FaultProxy
+from tests.e2e.fault_runs import FaultRun, Place
+from tests.e2e.faults import NEVER, differing, kills, schedule
+from tests.e2e.practice import KEYS, environment
+from tests.e2e.refused import answer_of
+from tests.e2e.trading_schedule import going
 
 
 def never(counts: Counter[str]) -> dict[str, int]:
@@ -34,47 +35,30 @@ def never(counts: Counter[str]) -> dict[str, int]:
 
 
 @pytest.mark.parametrize(
-    ("seed", "steps", "kinds"),
+    ("job", "seed", "steps", "more"),
     [
-        pytest.param(3, 3, ("kill",), marks=pytest.mark.slow),
         *(
-            pytest.param(seed, 3, (kind,), marks=LONG)
+            pytest.param(
+                *("trade", seed, 3, {"kinds": (kind,)}),
+                marks=pytest.mark.slow if kind == "kill" else pytest.mark.long,
+            )
             for seed, kind in enumerate(KINDS)
-            if kind != "kill"
         ),
+        pytest.param("spreads", 34, 3, {}, marks=pytest.mark.slow),
+        pytest.param("spreads", 17, 11, {}, marks=pytest.mark.long),
+        pytest.param("kalshi", 0, 3, {}, marks=pytest.mark.slow),
     ],
 )
-def test_whatever_goes_wrong_every_order_of_the_loop_is_once_in_the_books(
-    tmp_path: Path, seed: int, steps: int, kinds: tuple[str, ...]
+def test_whatever_goes_wrong_every_order_is_once_in_the_books(
+    tmp_path: Path, job: str, seed: int, steps: int, more: dict[str, Any]
 ) -> None:
-    counts = schedule(seed, steps, tmp_path, kinds)
+    counts = schedule(job, seed, steps, tmp_path, **more)
     assert never(counts) == {}, counts
     assert counts["runs"] > 1
+    assert counts["orders"] > 0 or job == "trade"
 
 
-@pytest.mark.parametrize(
-    ("seed", "steps"),
-    [pytest.param(34, 3, marks=pytest.mark.slow), pytest.param(17, 11, marks=LONG)],
-)
-def test_whatever_goes_wrong_every_order_of_the_seller_is_once_in_the_books(
-    tmp_path: Path, seed: int, steps: int
-) -> None:
-    counts = selling_schedule(seed, steps, tmp_path)
-    assert never(counts) == {}, counts
-    assert counts["orders"] > 0
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1])
-def test_whatever_goes_wrong_every_order_of_event_contracts_is_once_in_the_books(
-    tmp_path: Path, seed: int
-) -> None:
-    counts = contract_schedule(seed, 3, tmp_path)
-    assert never(counts) == {}, counts
-    assert counts["orders"] > 0
-
-
-@LONG
+@pytest.mark.long
 @pytest.mark.parametrize("job", ["trade", "spreads"])
 def test_a_killed_week_ends_as_an_undisturbed_one(tmp_path: Path, job: str) -> None:
     counts = kills(job, 12, 5, tmp_path)
@@ -87,12 +71,16 @@ def test_a_killed_week_ends_as_an_undisturbed_one(tmp_path: Path, job: str) -> N
 def traded(tmp_path_factory: pytest.TempPathFactory) -> World:
     """Three instants to which nothing happened."""
     folder = tmp_path_factory.mktemp("traded")
-    with trading(folder, 0, Counter(), "2024-02-20T15:00Z", "2024-02-23", plain=True) as one:
-        for _ in range(3):
-            one.here.advance()
-            assert one.work()
-        one.gone()
-        assert one.alone("cycles=1") == 0
+    with going(folder, 0, Counter(), plain=True) as one, pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        for name, value in environment(folder).items():
+            patch.setenv(name, value)
+        # The last cycle, a second one of its instant, lists what the one before has filled.
+        for k in range(4):
+            if k < 3:
+                one.here.advance()
+            code, _, said = answer_of("trade_stock_e2e", *one.words[1:], "cycles=1", cwd=folder)
+            assert code == 0, said
         return one.world()
 
 
@@ -102,18 +90,10 @@ def world(traded: World) -> World:
     return copy.deepcopy(traded)
 
 
-def a_sent(world: World, part: str) -> tuple[int, Sent]:
+def an_opening(world: World) -> tuple[int, Sent]:
     """An order as it left, and where it is among them."""
-    for place, sent in enumerate(world.sent):
-        if world.books.written[sent.name].part == part:
-            return place, sent
-    raise AssertionError(f"no {part} was sent")
-
-
-def sent_with(world: World, part: str = "opening", **changes: Any) -> None:
-    """Change how an order left."""
-    place, sent = a_sent(world, part)
-    world.sent[place] = replace(sent, **changes)
+    parts = [world.books.written[sent.name].part for sent in world.sent]
+    return parts.index("opening"), world.sent[parts.index("opening")]
 
 
 def filled_name(world: World) -> str:
@@ -128,18 +108,16 @@ def known_as(world: World, name: str, like: str, **changes: Any) -> None:
     world.books.written[name] = replace(written, order=order, **changes)
 
 
-def an_id_more(world: World) -> None:
-    order = world.orders[filled_name(world)]
-    name = order.name.removesuffix("-0") + "-1"
-    world.orders[name] = replace(order, name=name)
-    known_as(world, name, order.name)
+def an_order_like_it(end: str) -> Callable[[World], None]:
+    """Another order like one that has filled, on both sides, whose id has another end."""
 
+    def damage(world: World) -> None:
+        order = world.orders[filled_name(world)]
+        name = order.name.rsplit("-", end.count("-"))[0] + end
+        world.orders[name] = replace(order, name=name)
+        known_as(world, name, order.name)
 
-def another_leg_beyond_the_decision(world: World) -> None:
-    order = world.orders[filled_name(world)]
-    name = order.name.removesuffix("-0-0") + "-7-0"
-    world.orders[name] = replace(order, name=name)
-    known_as(world, name, order.name)
+    return damage
 
 
 def not_in_the_book(world: World) -> None:
@@ -168,46 +146,44 @@ def fill_a_cent_off(world: World) -> None:
     world.books.fills[number] = [(q, p + cent) for q, p in world.books.fills[number]]
 
 
-def beyond_the_cap(world: World) -> None:
-    _, sent = a_sent(world, "opening")
-    sent_with(world, signed=Decimal(round(0.66 * sent.equity / sent.prices[sent.symbol])))
+def sent_as(changes: Callable[[World, Sent], dict[str, Any]]) -> Callable[[World], None]:
+    """An opening that left in another way."""
+
+    def damage(world: World) -> None:
+        place, sent = an_opening(world)
+        world.sent[place] = replace(sent, **changes(world, sent))
+
+    return damage
 
 
-def beyond_the_gross_ceiling(world: World) -> None:
-    _, sent = a_sent(world, "opening")
+def beyond_the_cap(_: World, sent: Sent) -> dict[str, Any]:
+    return {"signed": Decimal(round(0.66 * sent.equity / sent.prices[sent.symbol]))}
+
+
+def at_its_expiry(world: World, sent: Sent) -> dict[str, Any]:
+    return {"at": world.books.written[sent.name].order.expires_at}
+
+
+def beyond_the_gross_ceiling(_: World, sent: Sent) -> dict[str, Any]:
     other = next(symbol for symbol in sent.prices if symbol != sent.symbol)
-    held = Decimal(round(4.06 * sent.equity / sent.prices[other]))
-    sent_with(world, positions={other: held})
+    return {"positions": {other: Decimal(round(4.06 * sent.equity / sent.prices[other]))}}
 
 
-def a_coin_beyond_cash(world: World) -> None:
-    place, sent = a_sent(world, "opening")
-    coins = {**sent.prices, "SYXUSD": 100.0}
+def a_coin_beyond_cash(_: World, sent: Sent) -> dict[str, Any]:
     signed = Decimal(round(0.3 * sent.equity / 100))
-    world.sent[place] = replace(
-        sent, symbol="SYXUSD", signed=signed, prices=coins, positions={}, cash=0.0
-    )
-
-
-def sent_under_the_kill_file(world: World) -> None:
-    sent_with(world, killed=True)
-
-
-def sent_at_its_expiry(world: World) -> None:
-    _, sent = a_sent(world, "opening")
-    sent_with(world, at=world.books.written[sent.name].order.expires_at)
+    prices = {**sent.prices, "SYXUSD": 100.0}
+    return {"symbol": "SYXUSD", "signed": signed, "prices": prices, "positions": {}, "cash": 0.0}
 
 
 def sent_before_its_reductions_filled(world: World) -> None:
-    _, sent = a_sent(world, "opening")
+    _, sent = an_opening(world)
     name = f"{world.strategy}-20240220T000000Z-SYA-0-0"
     waits = Progress("working")
     known_as(world, name, sent.name, part="reduction", state="planned", progress=waits)
 
 
 def a_symbol_that_is_not_ours(world: World) -> None:
-    _, sent = a_sent(world, "opening")
-    world.symbols -= {sent.symbol}
+    world.symbols -= {an_opening(world)[1].symbol}
 
 
 def a_persons_order_cancelled(world: World) -> None:
@@ -215,43 +191,44 @@ def a_persons_order_cancelled(world: World) -> None:
     world.orders["by-hand-0"] = order
 
 
-def sent_under_a_halt(world: World) -> None:
-    world.books.events.insert(0, ("halted", "positions"))
+def halted(kind: str, *more: tuple[str, str]) -> Callable[[World], None]:
+    """A halt before everything else."""
+
+    def damage(world: World) -> None:
+        world.books.events[:0] = [("halted", kind), *more]
+
+    return damage
 
 
-def opened_under_a_loss(world: World) -> None:
-    world.books.events.insert(0, ("halted", "daily_loss"))
+DAMAGES = {
+    "another attempt": (an_order_like_it("-1"), "duplicates"),
+    "another leg, beyond the decision": (an_order_like_it("-7-0"), "duplicates"),
+    "not in the book": (not_in_the_book, "lost"),
+    "given up": (given_up, "lost"),
+    "never at the venue": (never_at_the_venue, "lost"),
+    "a fill not listed": (fill_not_listed, "lost"),
+    "a fill a cent off": (fill_a_cent_off, "differing_fills"),
+    "beyond the cap": (sent_as(beyond_the_cap), "breaches"),
+    "beyond the gross ceiling": (sent_as(beyond_the_gross_ceiling), "breaches"),
+    "a coin beyond cash": (sent_as(a_coin_beyond_cash), "breaches"),
+    "under the kill file": (sent_as(lambda *_: {"killed": True}), "breaches"),
+    "at its expiry": (sent_as(at_its_expiry), "breaches"),
+    "before its reductions filled": (sent_before_its_reductions_filled, "breaches"),
+    "a symbol that is not ours": (a_symbol_that_is_not_ours, "breaches"),
+    "a person's order cancelled": (a_persons_order_cancelled, "breaches"),
+    "under a halt": (halted("positions"), "breaches"),
+    "opened under a loss": (halted("daily_loss"), "breaches"),
+    "after a halt": (halted("positions", ("halt ended", "positions")), ""),
+}
 
 
-@pytest.mark.parametrize(
-    ("damage", "counted"),
-    [
-        (an_id_more, {"duplicates"}),
-        (another_leg_beyond_the_decision, {"duplicates"}),
-        (not_in_the_book, {"lost"}),
-        (given_up, {"lost"}),
-        (never_at_the_venue, {"lost"}),
-        (fill_not_listed, {"lost"}),
-        (fill_a_cent_off, {"differing_fills"}),
-        (beyond_the_cap, {"breaches"}),
-        (beyond_the_gross_ceiling, {"breaches"}),
-        (a_coin_beyond_cash, {"breaches"}),
-        (sent_under_the_kill_file, {"breaches"}),
-        (sent_at_its_expiry, {"breaches"}),
-        (sent_before_its_reductions_filled, {"breaches"}),
-        (a_symbol_that_is_not_ours, {"breaches"}),
-        (a_persons_order_cancelled, {"breaches"}),
-        (sent_under_a_halt, {"breaches"}),
-        (opened_under_a_loss, {"breaches"}),
-    ],
-)
-def test_whatever_must_never_be_of_the_loop_is_counted(
-    world: World, damage: Callable[[World], None], counted: set[str]
-) -> None:
+@pytest.mark.parametrize("name", DAMAGES)
+def test_whatever_must_never_be_of_the_loop_is_counted(world: World, name: str) -> None:
+    damage, counted = DAMAGES[name]
     assert len(world.ours()) > 1
     assert not +world.counts(), fault_checks.breaches(world)
     damage(world)
-    assert set(+world.counts()) == counted
+    assert " ".join(+world.counts()) == counted
 
 
 def test_what_one_side_alone_knows_of_an_order_is_counted_of_any_job(world: World) -> None:
@@ -261,11 +238,6 @@ def test_what_one_side_alone_knows_of_an_order_is_counted_of_any_job(world: Worl
     assert lost_either_way(there, book) == differently_filled(filled, book) == 0
     assert lost_either_way([*there[1:], "another"], book) == 2
     assert differently_filled({**filled, there[0]: Decimal(10**6)}, book) == 1
-
-
-def test_a_halt_that_has_ended_forbids_nothing(world: World) -> None:
-    world.books.events[:0] = [("halted", "positions"), ("halt ended", "positions")]
-    assert not +world.counts()
 
 
 def test_an_order_of_a_damaged_journal_is_not_lost(world: World) -> None:
@@ -284,3 +256,74 @@ def test_two_outcomes_differ_by_a_cent_a_share_or_an_order() -> None:
     assert len(differing(one, {**one, "SYA": Decimal(4)})) == 1
     assert len(differing(one, {**one, "o-1": [(Decimal(3), Decimal("1.51"))]})) == 1
     assert len(differing(one, {"cash": 10.0, "SYA": Decimal(3)})) == 1
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    wire = FaultProxy("http://127.0.0.1:9", random.Random(0))
+    return Place(tmp_path, wire, Counter(), random.Random(0))
+
+
+def program(place: Place, text: str) -> FaultRun:
+    """A process of a program."""
+    path = place.folder / "program.py"
+    path.write_text(text)
+    return FaultRun(place, [str(path)])
+
+
+@pytest.mark.first_example
+@pytest.mark.parametrize(
+    ("text", "counted", "patience", "most"),
+    [
+        ("raise KeyError('spread')", {"crashes"}, 60.0, 60.0),
+        ("import os; os._exit(7)", {"crashes"}, 60.0, 60.0),
+        (f"import sys; sys.stderr.write('{KEYS.key}')", {"leaks"}, 60.0, 60.0),
+        ("import threading; threading.Event().wait(60)", {"hangs"}, 0.5, 60.0),
+        ("while True: print('busy')", {"hangs"}, 60.0, 0.5),
+    ],
+)
+def test_whatever_must_never_be_of_a_run_is_counted(
+    place: Place,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    counted: set[str],
+    patience: float,
+    most: float,
+) -> None:
+    # The libraries' imports are silent, too.
+    monkeypatch.setattr(fault_runs, "PATIENCE", patience + 3.0)
+    one = program(place, text)
+    one.until(most=most + 3.0)
+    monkeypatch.setattr(fault_runs, "PATIENCE", 60.0)
+    one.end()
+    assert {"crashes", "leaks", "hangs"} & set(+place.counts) == counted
+
+
+def test_a_secret_in_any_file_is_found(place: Place) -> None:
+    (place.folder / "logs").mkdir()
+    (place.folder / "logs" / "a.log").write_text(f"key {KEYS.secret}")
+    (place.folder / "state.sqlite").write_bytes(b"\0\1" + KEYS.key.encode())
+    (place.folder / "clean").write_text("nothing")
+    assert [path.name for path in place.leaking_files()] == ["a.log", "state.sqlite"]
+
+
+COMMITS = """
+from pathlib import Path
+from foundation.database import Database
+database = Database(Path("journal.sqlite"))
+database.create("CREATE TABLE rows (number INTEGER)")
+for number in range(300):
+    database.execute("INSERT INTO rows VALUES (?)", (number,))
+"""
+
+
+@pytest.mark.first_example
+@pytest.mark.parametrize(("after", "rows"), [(False, 2), (True, 3)])
+def test_a_kill_lands_before_or_after_the_chosen_commit(
+    place: Place, *, after: bool, rows: int
+) -> None:
+    one = program(place, COMMITS)
+    # The first commit is the table's, so the fourth is the third row's.
+    one.control.arm(4, after=after)
+    assert one.ended() == -9
+    assert rows_of(place.folder / "journal.sqlite", "SELECT count(*) FROM rows") == [(rows,)]

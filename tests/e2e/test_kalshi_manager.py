@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from decimal import Decimal
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,9 +15,7 @@ from event_contracts.trading.manager import BEGINNING, AccountBooks, KalshiMulti
 from event_contracts.trading.orders import MarketView, Outcome
 from execution.journal.orders import is_same
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
-from tests.e2e.faults import NEVER
 from tests.e2e.kalshi_desk import POST, KalshiStand, kalshi_stand, order
-from tests.e2e.kalshi_schedule import schedule
 from tests.event_contracts.practice import CREATE, body_of
 
 D = Decimal
@@ -293,14 +289,3 @@ def test_contracts_that_no_fill_explains_are_believed_once_they_last_and_told(
     assert sum(stand.waited) > 0
     assert manager.view("SIM-1").yes == 10
     assert manager.view("SIM-1").cash == stand.practice.exchange.cash
-
-
-@pytest.mark.slow
-def test_nothing_that_must_never_be_comes_of_faults_and_kills(tmp_path: Path) -> None:
-    counts: Counter[str] = Counter()
-    for seed in range(2):
-        folder = tmp_path / str(seed)
-        folder.mkdir()
-        counts += schedule(seed, 3, folder)
-    assert not {name: counts[name] for name in NEVER if counts[name]}
-    assert counts["orders"]

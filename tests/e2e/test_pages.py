@@ -4,9 +4,7 @@ a desk, in the dark; and charts whose values are few, equal, missing, or far apa
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -155,28 +153,18 @@ FIRST = (
 )
 
 
-def page_of_runs(folder: Path, settings_of: Callable[[int], dict[str, Any]]) -> Path:
-    """The page of twelve runs, each with its own settings."""
-    rng = np.random.default_rng(2)
-    folders = []
-    for k in range(12):
-        settings = settings_of(k)
-        name = f"a-run-with-a-rather-long-name-{k}"
-        returns = rng.normal(0.001, 0.01, 80)
-        folders.append(write_run(folder / name, returns=returns, settings=settings))
-    comparison = compared([read_run(path) for path in folders])
-    write_whole(comparison.files(), folder / "out")
-    return folder / "out" / "comparison.html"
-
-
 def test_in_a_browser_a_comparison_reads_at_any_width_and_sorts_by_a_click(
     browser: Page, tmp_path: Path
 ) -> None:
-    comparison = page_of_runs(
-        tmp_path,
-        lambda k: {"sizing": {"fraction": 0.1 * (k % 4)}, "limits": {"symbol_cap": k // 4}},
-    )
-    look_at_all_widths(browser, comparison, ("Runs", "Growth"))
+    rng = np.random.default_rng(2)
+    folders = []
+    for k in range(12):
+        settings = {"sizing": {"fraction": 0.1 * (k % 4)}, "limits": {"symbol_cap": k // 4}}
+        name = f"a-run-with-a-rather-long-name-{k}"
+        returns = rng.normal(0.001, 0.01, 80)
+        folders.append(write_run(tmp_path / name, returns=returns, settings=settings))
+    write_whole(compared([read_run(path) for path in folders]).files(), tmp_path / "out")
+    look_at_all_widths(browser, tmp_path / "out" / "comparison.html", ("Runs", "Growth"))
     heads = browser.value("Array.from(document.querySelectorAll('thead button'), e => e.innerText)")
     look_at_charts(browser, 1)
     column = heads.index("return")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import sysconfig
 import venv
+from functools import partial
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -26,12 +27,6 @@ SMALL = (
 )
 PACKED = (".py", ".yaml", ".json", ".safetensors", ".j2", ".css", ".js", ".LICENSE")
 LEFT_OUT = (".*", "*.egg-info", "__pycache__", "build", "outputs", "logs")
-
-
-def started(
-    *words: str, folder: Path = ROOT, env: dict[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True, check=False)
 
 
 def test_every_command_is_listed_with_a_line_and_an_unknown_one_is_named(
@@ -79,11 +74,13 @@ def test_a_wheel_installed_into_an_empty_environment_runs_from_another_folder(
     (site / "libraries.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
     elsewhere.mkdir()
     program = str(tmp_path / "empty" / "bin" / "kelly-chronos")
+    alone_there = partial(
+        subprocess.run, cwd=elsewhere, env=alone, capture_output=True, text=True, check=False
+    )
     # A backtest would compile all of its account first.
-    run = started(program, "evaluate", *SMALL, folder=elsewhere, env=alone)
+    run = alone_there([program, "evaluate", *SMALL])
     assert run.returncode == 0, run.stderr
     assert "chronos2" in (elsewhere / "found" / "evaluation.json").read_text()
     assert (elsewhere / "found" / "evaluation.html").is_file()
-    asked = "import sizing.kelly; print(sizing.kelly.__file__)"
-    where = started(python, "-c", asked, folder=elsewhere, env=alone)
+    where = alone_there([python, "-c", "import sizing.kelly; print(sizing.kelly.__file__)"])
     assert Path(where.stdout.strip()).is_relative_to(site)

@@ -13,9 +13,9 @@ import signal
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,71 +25,46 @@ from execution.journal.halts import Halts
 from foundation.database import Database, rows_of
 from tests.e2e.fault_checks import Books, Sent, World, ordered
 from tests.e2e.fault_kinds import KINDS
-from tests.e2e.fault_proxy import faulty_wire
-from tests.e2e.fault_runs import PATIENT, FaultRun, Limits, Place, leaking_files
+from tests.e2e.fault_runs import PATIENT, FaultRun, Limits, Place, arm_kill, watched
 from tests.e2e.practice import ROOT, Practice, practising
 from trainingdata.instruments import instrument
 
-STEPS = 4
 IMPATIENT = ("broker.read_timeout=0.5", "broker.deadline=1.5", "broker.attempts=2")
 SYMBOLS = ("SYA", "SYB", "SYXUSD")
 
 
-@dataclass(frozen=True, slots=True)
-class Course:
+class Course(NamedTuple):
     """What schedules and kills of a timeframe go through.
 
     starts: of schedules, one of them each; end: of their bars.
     begin: of kills; until: of their bars.
-    instants: at which kills are made.
     data: words of the server's market.
     history: days that the command asks for.
     """
 
-    timeframe: str
     starts: tuple[str, ...]
     end: str
     begin: str
     until: str
-    instants: int
     data: tuple[str, ...] = ()
     history: int = 90
 
-    @property
-    def words(self) -> list[str]:
-        """Settings of the timeframe."""
-        return f"timeframe={self.timeframe}".split()
+
+def _of_days(time: str) -> Course:
+    """A course of days, decided at a time of the day in UTC."""
+    starts = tuple(f"2024-{day}Z" for day in (f"02-21T{time}", "02-22T00:00", f"02-23T{time}"))
+    data = ("data.start=2023-01-03", "data.end=2024-04-12")
+    begin, last = f"2024-02-26T{time}Z", f"2024-03-08T{time}Z"
+    return Course((*starts, last), "2024-03-22", begin, "2024-04-05", data, 150)
 
 
-_HOURS = ("2024-02-20T15:00Z", "2024-02-20T15:30Z", "2024-02-20T17:00Z", "2024-02-20T20:00Z")
+_HOURS = tuple(f"2024-02-20T{time}Z" for time in ("15:00", "15:30", "17:00", "20:00"))
 COURSES = {
-    course.timeframe: course
-    for course in (
-        Course("1h", _HOURS, "2024-02-23", _HOURS[0], "2024-02-28", 203),
-        Course("15m", _HOURS, "2024-02-21", "2024-02-20T18:30Z", "2024-02-22", 120),
-        Course(
-            "1d",
-            ("2024-02-21T21:00Z", "2024-02-22T00:00Z", "2024-02-23T21:00Z", "2024-03-08T21:00Z"),
-            "2024-03-22",
-            "2024-02-26T21:00Z",
-            "2024-04-05",
-            75,
-            ("data.start=2023-01-03", "data.end=2024-04-12"),
-            150,
-        ),
-        Course(
-            "1d fill=close",
-            ("2024-02-21T20:45Z", "2024-02-22T00:00Z", "2024-02-23T20:45Z", "2024-03-08T20:45Z"),
-            "2024-03-22",
-            "2024-02-26T20:45Z",
-            "2024-04-05",
-            60,
-            ("data.start=2023-01-03", "data.end=2024-04-12"),
-            150,
-        ),
-    )
+    "1h": Course(_HOURS, "2024-02-23", _HOURS[0], "2024-02-28"),
+    "15m": Course(_HOURS, "2024-02-21", "2024-02-20T18:30Z", "2024-02-22"),
+    "1d": _of_days("21:00"),
+    "1d fill=close": _of_days("20:45"),
 }
-HOURLY = COURSES["1h"]
 FOREIGN = "SYC"
 STRATEGY = "kelly_50"
 ADDRESS = "http://somebody:hushhush@"  # with a password, which nothing may show
@@ -120,16 +95,18 @@ class Trading:
 
     here: the server, whose clock moves where it is told to.
     place: where the process runs.
+    kinds: of what goes wrong.
     run: the process; none between two.
     sent: orders as they left it.
     """
 
     def __init__(
-        self, here: Practice, place: Place, course: Course = HOURLY, *, password: bool = False
+        self, here: Practice, place: Place, timeframe: str, kinds: Sequence[str], *, password: bool
     ) -> None:
         self.here = here
         self.place = place
-        self.course = course
+        self.timeframe = timeframe
+        self.kinds = kinds
         self.rng = place.rng
         self.wire = place.wire
         self.counts = place.counts
@@ -142,13 +119,9 @@ class Trading:
         self.words = (
             *(str(ROOT / "trade_stock_e2e.py"), "mode=paper", "bar_patience=0"),
             *(f"symbols=[{','.join(SYMBOLS)}]", f"broker.url_override={self.wire.url}"),
-            *(
-                "+forecaster._target_=noise.Noise",
-                "forecaster.calibrated=false",
-                "sizing.holding=next",
-            ),
-            *(*course.words, f"history_days={course.history}"),
-            f"sizing.strategy={STRATEGY}",
+            *("+forecaster._target_=noise.Noise", "forecaster.calibrated=false"),
+            *("sizing.holding=next", f"sizing.strategy={STRATEGY}"),
+            *(*_words(timeframe), f"history_days={COURSES[timeframe].history}"),
             *((alerts,) if password else ()),
         )
         self.wire.on_order = self._note
@@ -196,7 +169,7 @@ class Trading:
         """A new process, in the place of one that has ended."""
         assert self.run is None
         words = (*self.words, *(PATIENT if calm else IMPATIENT), *more)
-        self.run = FaultRun(self.place, words, limits or Limits())
+        self.run = FaultRun(self.place, words, limits or {})
         return self.run
 
     def alive(self) -> FaultRun:
@@ -229,38 +202,18 @@ class Trading:
     def alone(self, *more: str) -> int:
         """A patient process that ends by itself, beside which nothing goes wrong; its exit code."""
         self.gone()
-        run = self.start(*more, calm=True)
-        run.until(lambda: False)
-        code = run.end()
-        self.run = None
-        return code
+        return self.command(*self.words, *PATIENT, *more)
 
-    def has_halted(self) -> bool:
-        """Whether what a person has done by hand halts the account."""
-        query = "SELECT 1 FROM halts WHERE kind = 'positions' AND cleared_at IS NULL"
-        return self.journal.exists() and bool(rows_of(self.journal, query))
-
-    def set_aside(self) -> frozenset[str]:
-        """Symbols that are left alone until a person has looked at them."""
-        if not self.journal.exists():
-            return frozenset()
-        with closing(Database(self.journal)) as database:
-            return Halts(database, EventLog(database)).set_aside()
-
-    def clear(self) -> None:
-        """A person has looked at what is odd."""
-        if self.journal.exists():
-            with closing(Database(self.journal)) as database:
-                halts = Halts(database, EventLog(database))
-                for halt in halts.active():
-                    if halt.kind in ("positions", "symbols"):
-                        halts.clear(halt.kind, "a person", self.shown())
+    @contextmanager
+    def halts(self) -> Iterator[Halts]:
+        """Those of the account; of none, where it has no journal yet."""
+        path = self.journal if self.journal.exists() else None
+        with closing(Database(path)) as database:
+            yield Halts(database, EventLog(database))
 
     def command(self, *words: str) -> int:
         """Another command on the same files, and its exit code."""
-        run = FaultRun(self.place, words)
-        run.until(lambda: False)
-        return run.end()
+        return FaultRun(self.place, words).ended()
 
     def forget(self) -> None:
         """The journal is about to be damaged: what it says now is all that will be known of it."""
@@ -283,12 +236,38 @@ class Trading:
             frozenset(self._forgotten),
         )
 
+    def step(self) -> None:
+        """Go on to the next instant, at which something goes wrong."""
+        kind = self.rng.choice(self.kinds)
+        self.counts[f"kind {kind}"] += 1
+        happening = KINDS[kind](self)
+        next(happening)
+        self.here.advance()
+        self.work()
+        for _ in happening:
+            self.work()
+        if self.rng.random() < 0.4:
+            self.wire.land()
+
+    def killed_step(self, number: int) -> None:
+        """Go on to the next instant; so many kills, each where it was drawn, or while it waits."""
+        self.here.advance()
+        for _ in range(number):
+            arm_kill(self.alive(), self.rng)
+            self.work()
+            self.gone()
+            self.counts["landed kills"] += 1
+            if self.rng.random() < 0.5:
+                self.wire.land()
+        self.counts["stuck"] += not self.work()
+        self.wire.land()
+
     def end(self) -> None:
         """Go on on a wire that works until everything is known, and count what must never be."""
         counts = self.counts
         if self.run is not None and self.rng.random() < 0.3:
             self.run.send(signal.SIGTERM)
-            self.run.until(lambda: False)
+            self.run.until()
         self.gone()
         self.wire.calm()
         self.here.clear_faults()
@@ -297,100 +276,83 @@ class Trading:
         counts["stuck"] += not self.work()
         self.here.advance()
         counts["stuck"] += not self.work()
-        self.gone()
-        self.look()
+        self.finish()
 
-    def look(self) -> None:
-        """Count what must never be."""
+    def outcome(self) -> dict[str, Any]:
+        """Cash, positions, and the fills of every order that the venue took."""
+        venue = self.here.venue
+        account = venue.broker.account()
+        return {
+            "cash": round(account.cash, 2),
+            **{symbol: quantity for symbol, quantity in account.positions.items() if quantity},
+            **{name: ordered(ticket).fills for name, ticket in venue.tickets.items()},
+        }
+
+    def finish(self) -> None:
+        """Let nothing run any more, and count what must never be."""
+        self.gone()
         counts = self.counts
         # After a day's decision a process waits for the evening, in which its orders are sent.
-        if self.course.timeframe == "1d" and str(self.here.venue.now)[11:13] in ("20", "21"):
+        if self.timeframe == "1d" and str(self.here.venue.now)[11:13] in ("20", "21"):
             self.here.advance()
             counts["stuck"] += not self.work()
             self.gone()
         # The second cycle of an instant decides nothing, and lists what the first one filled.
         counts["stuck"] += self.alone("cycles=1") != 0
         world = self.world()
-        found = world.counts()
-        counts.update(found)
-        counts["leaks"] += len(leaking_files(self.place.folder))
+        counts.update(world.counts())
         counts["orders"] += len(world.ours())
         counts.update(f"halt {kind}" for (kind,) in rows_of(self.journal, "SELECT kind FROM halts"))
-        by_hand = {
-            ticket.order.symbol
-            for name, ticket in self.here.venue.tickets.items()
-            if name.startswith("by-hand")
-        }
+        tickets = self.here.venue.tickets.items()
+        by_hand = {t.order.symbol for name, t in tickets if name.startswith("by-hand")}
         for why, cause in rows_of(
             self.journal,
             "SELECT why, cause FROM halts JOIN halt_causes ON halt = number"
             " WHERE kind IN ('positions', 'symbols')",
         ):
-            false = not by_hand >= set(json.loads(cause))
-            counts["false_halts"] += false
-            if false:
+            if not by_hand >= set(json.loads(cause)):
+                counts["false_halts"] += 1
                 counts[f"halt: {why[:80]}"] += 1
         open_ = [each for each in world.books.written.values() if each.state in ("sending", "open")]
         counts["undetermined_at_the_end"] += len(open_)
         counts.update(f"taken: {each.part}" for each in world.books.written.values() if each.taken)
 
 
+def _words(timeframe: str) -> list[str]:
+    """Settings of a timeframe."""
+    return f"timeframe={timeframe}".split()
+
+
 @contextmanager
-def trading(
+def going(
     folder: Path,
     seed: int,
     counts: Counter[str],
-    begin: str,
-    end: str,
-    course: Course = HOURLY,
+    timeframe: str = "1h",
     *,
     plain: bool = False,
+    kinds: Sequence[str] = tuple(KINDS),
 ) -> Iterator[Trading]:
     """A practice server at an instant, a wire before it, and nothing running yet.
 
-    plain: whether nothing about the account is drawn.
+    plain: whether nothing about the account is drawn, and its bars are those of kills.
+    kinds: of what goes wrong, one of them at each instant.
     """
     rng = random.Random(seed)
+    course = COURSES[timeframe]
+    begin, end = course.begin, course.until
+    if not plain:
+        begin, end = rng.choice(course.starts), course.end
+        rng = random.Random(seed)
     with practising() as start:
         symbols = f"symbols=[{','.join((*SYMBOLS, FOREIGN))}]"
-        words = (*course.words, *course.data)
+        words = (*_words(timeframe), *course.data)
         here = start(symbols, f"start={begin[:10]}", f"end={end}", *words)
         here.advance(begin)
-        with faulty_wire(here.url, seed) as wire:
-            place = Place(folder, wire, counts, rng)
+        with watched(folder, here.url, counts, rng, seed) as place:
             password = not plain and rng.random() < 0.3
-            one = Trading(here, place, course, password=password)
+            one = Trading(here, place, timeframe, kinds, password=password)
             try:
                 yield one
             finally:
                 one.gone()
-                counts.update({f"fault {kind}": n for kind, n in wire.happened.items()})
-
-
-def schedule(
-    seed: int,
-    steps: int,
-    folder: Path,
-    kinds: Sequence[str] = tuple(KINDS),
-    course: Course = HOURLY,
-) -> Counter[str]:
-    """What came of one schedule: counts of what happened and of what must never be.
-
-    kinds: of what goes wrong, one of them at each instant.
-    """
-    counts: Counter[str] = Counter(schedules=1)
-    rng = random.Random(seed)
-    with trading(folder, seed, counts, rng.choice(course.starts), course.end, course) as one:
-        for _ in range(steps):
-            kind = one.rng.choice(kinds)
-            counts[f"kind {kind}"] += 1
-            happening = KINDS[kind](one)
-            next(happening)
-            one.here.advance()
-            one.work()
-            for _ in happening:
-                one.work()
-            if one.rng.random() < 0.4:
-                one.wire.land()
-        one.end()
-    return counts

@@ -4,6 +4,7 @@ import ast
 import copy
 import random
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType
 from typing import Any, NamedTuple, TypeGuard
@@ -66,16 +67,34 @@ def without_mutants(root: Path, file: str) -> list[str]:
     return none if changed else [file, *none]
 
 
+def keys(root: Path, file: str) -> set[tuple[str, str, str, str]]:
+    """The first four of every mutant that a file could have."""
+    tree = ast.parse((root / file).read_text())
+    changes = _changes(tree, "", "", ast.Pass(lineno=0))
+    return {(file, change.function, *_words(change)) for change in changes}
+
+
 def _mutant(tree: ast.Module, root: Path, file: str, change: Change) -> Mutant:
+    with _made(change):
+        code = compile(ast.fix_missing_locations(tree), str(root / file), "exec")
+    return Mutant(file, change.function, *_words(change), change.line, code)
+
+
+def _words(change: Change) -> tuple[str, str]:
     before = ast.unparse(change.statement).splitlines()
+    with _made(change):
+        after = ast.unparse(change.changed).splitlines()
+    pairs = [(a.strip(), b.strip()) for a, b in zip(before, after, strict=False)]
+    return next((pair for pair in pairs if pair[0] != pair[1]), pairs[0])
+
+
+@contextmanager
+def _made(change: Change) -> Iterator[None]:
+    """The tree, changed within."""
     old = getattr(change.parent, change.field)
     setattr(change.parent, change.field, change.value)
-    after = ast.unparse(change.changed).splitlines()
-    code = compile(ast.fix_missing_locations(tree), str(root / file), "exec")
+    yield
     setattr(change.parent, change.field, old)
-    pairs = [(a.strip(), b.strip()) for a, b in zip(before, after, strict=False)]
-    first = next((pair for pair in pairs if pair[0] != pair[1]), pairs[0])
-    return Mutant(file, change.function, *first, change.line, code)
 
 
 def _changes(node: ast.AST, function: str, answers: str, statement: ast.stmt) -> Iterator[Change]:
