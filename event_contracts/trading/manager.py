@@ -218,7 +218,8 @@ class AccountReader:
         sent_at: of one that was sent before the first books fills may be too old to be listed.
         """
         if order.filled and self._began_at is not None and sent_at >= self._began_at:
-            self._answered[order.order_id] = order.filled
+            said = self._answered.get(order.order_id, NOTHING)
+            self._answered[order.order_id] = max(said, order.filled)
 
     def read(self) -> Reading:
         """The account, read until it stands still and knows our answers, and is explained or not
@@ -265,7 +266,8 @@ class AccountReader:
         that are not listed, worked when they were last heard of and may still trade: all that has
         not traded, where the venue says nothing.
 
-        What has become of the others the book says then, and their fills have to be listed.
+        What has become of the others the book says then. What the venue says of ours has traded
+        has to be listed.
         """
         book = self._outbox.book
         listed = [self._outbox.noted(order) for order in self._venue.resting()]
@@ -276,6 +278,7 @@ class AccountReader:
                 if intent is None or not order.is_of(intent):
                     resting.append(order.resting(reduces=False))
                 else:
+                    self.expect(order, intent.sent_at)
                     resting.append(order.resting(order_of(intent).action == "SELL"))
         names = {order.order_id for order in listed}
         for intent in book.in_states(("working",)):
