@@ -23,19 +23,14 @@ from alpaca.trading.requests import (
     TrailingStopOrderRequest,
 )
 
-from tests.e2e.practice import KEYS, OPENING, Practice, Start, broker, buy, order, trading
+from tests.e2e.practice import KEYS, OPENING, Start, broker, buy, order, trading
 
 OPEN = GetOrdersRequest(status=QueryOrderStatus.OPEN)
 
 
-def limit(price: float, side: str = "buy", **more: Any) -> LimitOrderRequest:
-    """An order for five shares of SYA, for the day."""
-    terms = {"symbol": "SYA", "qty": 5, "side": side, "time_in_force": "day", **more}
-    return LimitOrderRequest(limit_price=round(price, 2), **terms)
-
-
 def test_the_real_clients_read_account_clock_assets_and_bars(practice: Start) -> None:
     here = practice()
+    assert requests.get(f"{here.url}/v2/account", timeout=10).status_code == 401, "without keys"
     client = trading(here)
     assert client.get_account().cash == "100000.0"
     here.advance(OPENING)
@@ -67,14 +62,6 @@ def test_the_real_clients_read_account_clock_assets_and_bars(practice: Start) ->
     assert len(coins.get_crypto_bars(hours)["SYX/USD"]) == 15
 
 
-def test_without_keys_there_is_no_account(practice: Start) -> None:
-    assert requests.get(f"{practice().url}/v2/account", timeout=10).status_code == 401
-
-
-def price_at_opening(here: Practice) -> float:
-    return here.venue.broker.open_price("SYA") or 0.0
-
-
 def test_every_type_of_order_is_taken_and_shown_as_it_was_asked(practice: Start) -> None:
     here = practice()
     client = trading(here)
@@ -83,8 +70,8 @@ def test_every_type_of_order_is_taken_and_shown_as_it_was_asked(practice: Start)
     here.advance(OPENING)
     with pytest.raises(APIError, match="auction takes no orders now, and again at 2024"):
         client.submit_order(MarketOrderRequest(**opening))
-    price = price_at_opening(here)
-    near = round(price * 1.5, 2)
+    price = here.venue.broker.open_price("SYA") or 0.0
+    near, low = round(price * 1.5, 2), round(price * 0.5, 2)
     terms: dict[str, Any] = {"symbol": "SYA", "qty": 1, "side": "buy", "time_in_force": "gtc"}
     asked = [
         (StopOrderRequest(stop_price=near, **terms), "stop"),
@@ -92,7 +79,7 @@ def test_every_type_of_order_is_taken_and_shown_as_it_was_asked(practice: Start)
         (TrailingStopOrderRequest(trail_percent=50, **terms), "trailing_stop"),
         (TrailingStopOrderRequest(trail_price=price / 2, **terms), "trailing_stop"),
         (MarketOrderRequest(**{**terms, "time_in_force": "cls"}), "market"),
-        (limit(price * 0.5, time_in_force="gtc", extended_hours=True), "limit"),
+        (LimitOrderRequest(limit_price=low, extended_hours=True, **terms), "limit"),
     ]
     for request, kind in asked:
         done = client.submit_order(request)
