@@ -15,7 +15,7 @@ def test_the_night_leaves_a_stock_what_is_beside_the_panel_leaves_of_the_ceiling
     market: Bars,
 ) -> None:
     """Two of equity in one stock, 0.01 in a coin and 0.04 short, half of which is being bought
-    back: what is left under half of 2 / 1.25 is 0.8 · (1 - 0.01) - 0.02.
+    back: what is left under half of 2 / 1.03 is (1 - 0.01) / 1.03 - 0.02.
     """
     bars = known(market, "2024-02-21T20:30")
     stock = bars.symbols[0]
@@ -37,4 +37,4 @@ def test_the_night_leaves_a_stock_what_is_beside_the_panel_leaves_of_the_ceiling
     assert decision is not None
     (choice,) = decision.choices
     assert (choice.symbol, choice.bound_by) == (stock, "overnight")
-    assert abs(choice.target - (0.8 * 0.99 - 0.02)) < 1e-9
+    assert abs(choice.target - (0.99 / 1.03 - 0.02)) < 1e-9
