@@ -117,19 +117,11 @@ def test_assets_say_what_may_be_done_however_many_are_asked_for(stand: Stand) ->
 
 WRONG = (
     (order("flip-1", side="sell", qty="11"), "no order goes through 0"),
-    (order("dust-1", qty="0.001"), "a fraction of a share is worth \\$1 at least"),
     (
         order("whale-1", "SYXUSD", qty="100000", tif="gtc"),
         "an order of coins is worth \\$200,000 at most",
     ),
     (order("wash-1", "SYB", side="sell"), "a wash trade"),
-    (order("cross-1", "SYB", side="sell", type="limit", limit_price=0.5), "a wash trade"),
-    (
-        order("early-1", type="market", extended_hours=True),
-        "outside regular hours only limit orders",
-    ),
-    (order("auction-1", type="stop", stop_price=5.0, tif="opg"), "take market and limit orders"),
-    (order("coin-1", "SYXUSD", qty="1", tif="gtc", type="stop", stop_price=9e9), "coins take"),
 )
 
 
