@@ -37,9 +37,7 @@ from tests.e2e.practice import KEYS, OPENING, Practice, Start, order
 from tests.passing import AT_ONCE
 from trainingdata.feed.endpoint import BrokerSettings
 
-# Bars of coins begin on the hour, those of stocks half an hour later: what trades at once trades
-# where a bar begins.
-COINS_TRADE = "2024-02-20T16:00:00Z"
+# Bars of stocks begin half an hour after the full one: what trades at once trades there.
 STOCKS_TRADE = "2024-02-20T16:30:00Z"
 EVENING = "2024-02-20T22:00:00Z"
 FIRST_HOUR = "2024-02-21T15:30:00Z"
@@ -176,26 +174,6 @@ def test_what_is_written_down_is_what_is_held_at_every_instant(
     assert len(partly) > 2
     assert len({row[1] for row in rows}) == 6
     assert desk.book.listed.transferred(np.datetime64("1990", "ns")) == 0, "nobody paid anything in"
-
-
-def test_a_journal_that_begins_in_the_middle_counts_nothing_twice(practice: Start) -> None:
-    here = practice()
-    first = Desk.at(here)
-    here.advance(COINS_TRADE)
-    first.broker.submit([order("a", COIN, qty="1", tif="gtc")])
-    here.advance(STOCKS_TRADE)
-    first.broker.submit([order("b")])
-    desk = Desk.at(here)
-    desk.begin()
-    for number in range(3):
-        desk.read()
-        assert not desk.found()
-        assert desk.expected() == desk.held()
-        # The clock stands still: the first of these trades at the instant of the opening balance.
-        desk.broker.submit([order(f"c-{number}", qty="5")])
-        desk.broker.submit([order(f"d-{number}", COIN, qty="0.5", tif="gtc")])
-        here.advance()
-    assert desk.held() == {"SYA": Decimal(20), COIN: Decimal("1.49625")}
 
 
 def noted(here: Practice, kind: str, **fields: Any) -> None:
