@@ -76,6 +76,10 @@ def intent(
     return OrderIntent(order, NOW, job=job, part=part)
 
 
+def side_of(quantity: int) -> Any:
+    return "buy" if quantity > 0 else "sell"
+
+
 def spread(*legs: str, name: str = "s", qty: object = 1, part: Part = "opening") -> OrderIntent:
     """An order of legs that are written as `P95 sell`; `SPY:` before one is its root."""
     entries = list[OptionLeg]()
@@ -233,27 +237,31 @@ def test_nothing_that_passes_brings_a_position_or_gross_beyond_its_limit(
         assert sum(sizes) <= 10_000
 
 
-@given(
-    *(st.integers(-80, 80), st.integers(-80, 80), st.integers(-80, 80).filter(bool)),
-    st.sampled_from([None, 90, 105]),
-)
+shares = st.integers(-80, 80)
+
+
+@given(shares, shares, shares, shares.filter(bool), st.sampled_from([None, 90, 105]))
 def test_an_opening_passes_exactly_where_it_keeps_every_limit(
-    held: int, other: int, quantity: int, limit: int | None
+    held: int, open_already: int, other: int, quantity: int, limit: int | None
 ) -> None:
     """An order is worth its limit or its last trade, whichever is more; what prices have carried
-    beyond a limit may still become less.
+    beyond a limit may still become less, and an open order may fill or not.
     """
-    snapshot = seen(positions={"NVDA": str(held), "MSFT": str(other)})
-    side = "buy" if quantity > 0 else "sell"
+    waits = replace(intent("w", qty=abs(open_already) or 1).single, side=side_of(open_already))
+    positions = {"NVDA": str(held), "MSFT": str(other)}
+    snapshot = seen(positions=positions, open_orders=(waits,) if open_already else ())
     priced = partial(intent, limit_price=limit) if limit else intent
     why = judged(
-        priced(qty=abs(quantity), side=side),
+        priced(qty=abs(quantity), side=side_of(quantity)),
         snapshot,
         max_position=0.6,
         max_gross=0.9,
         max_order=7_000,
     )
-    before, after = 100 * abs(held), 100 * abs(held + quantity)
+    before, after = (
+        100 * max(held + sum(max(q, 0) for q in orders), -held - sum(min(q, 0) for q in orders))
+        for orders in ([open_already], [open_already, quantity])
+    )
     fits = (after <= before or (after <= 6_000 and after + 50 * abs(other) <= 9_000)) and abs(
         quantity
     ) * max(100, limit or 0) <= 7_000
@@ -427,6 +435,8 @@ LEAST = "guards.max_position is 0.75"
         (spread(*PUT, qty=3), None, "", {"max_order": 1_500}),
         (spread(*PUT, qty=4), None, "2,000 USD are at stake", {"max_order": 1_500}),
         (spread("C105 sell", "P95 sell"), None, "inf USD are at stake", {}),
+        (spread("P95 sell", "P90 sell"), None, "18,500 USD are at stake", {"max_order": 9_000}),
+        (spread(*CONDOR, qty=3), None, "3,000 USD are at stake", {"max_order": 2_999}),
         (spread(*PUT, qty=5), RISKY, "", {}),
         (spread(*PUT, qty=6), RISKY, "SPXW can lose would come to 0.8", {}),
         (intent(qty=20), BESIDE, "", {"max_gross": 1.1}),
@@ -493,18 +503,6 @@ def test_orders_of_all_jobs_within_an_hour_are_counted_across_a_restart(tmp_path
         assert again.judge(intent("4"), NOW - minute + hour) == "", "two have left the hour"
 
 
-def test_open_orders_count_and_a_reduction_frees_nothing_before_it_has_filled() -> None:
-    waiting = Order("w", "NVDA", "sell", Decimal(50), "test")
-    snapshot = seen(positions={"NVDA": "50"}, open_orders=(waiting,))
-    assert judged(intent(qty=25), snapshot) == ""
-    assert "NVDA would come to 0.76" in judged(intent(qty=26), snapshot)
-    desk = Desk(snapshot=seen(positions={"NVDA": "50"}))
-    assert desk.send(intent("out", side="sell", qty=50, part="reduction")) == ""
-    assert "NVDA would come to 1.1" in desk.judge(intent("in", qty=60), NOW)
-    desk.book.note("out", Progress("filled", "v", Decimal(50), Decimal(100)))
-    assert desk.judge(intent("in", qty=60), NOW) == ""
-
-
 def test_an_order_that_is_sent_again_takes_its_room_once_and_what_was_not_sent_none() -> None:
     desk = Desk(snapshot=seen())
     said = [desk.judge(intent(name, qty=50), NOW) for name in "wxyz"]
@@ -534,25 +532,6 @@ def test_once_told_to_stop_nothing_is_sent_but_what_closes_where_everything_is_c
     desk.stop.flattening = True
     said = {part: desk.judge(intent(part=part), NOW) for part in ("opening", "reduction", "night")}
     assert said == {"opening": "everything is being closed", "reduction": "", "night": ""}
-
-
-@pytest.mark.parametrize(
-    ("legs", "width", "closes"),
-    [
-        (PUT, 500, False),
-        (CONDOR, 1_000, False),
-        (undone(*CONDOR), 1_000, True),
-        (("C105 sell", "P95 sell"), np.inf, False),
-        (("C105 buy", "P95 buy"), np.inf, True),
-        (("P95 sell", "P90 sell"), 18_500, False),
-    ],
-)
-def test_a_spread_is_worth_what_it_can_lose(
-    legs: tuple[str, ...], width: float, closes: bool
-) -> None:
-    order = spread(*legs, qty=3).order
-    assert isinstance(order, SpreadOrder)
-    assert (order.root, order.width, order.closes) == ("SPXW", width, closes)
 
 
 @pytest.mark.parametrize("kind", get_args(HaltKind))
