@@ -9,11 +9,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.practice import Start, broker, order, trading
-
-LEGS = [
-    {"symbol": "SYC240220P00295000", "side": "sell", "ratio_qty": "1"},
-    {"symbol": "SYC240220P00290000", "side": "buy", "ratio_qty": "1"},
-]
+from tests.e2e.test_activities import LEGS, SPREAD
 
 
 def test_equity_is_cash_and_all_positions_at_the_practice_server_too(
@@ -26,8 +22,7 @@ def test_equity_is_cash_and_all_positions_at_the_practice_server_too(
     here.advance("2024-02-20T16:30:00Z")
     mine.submit([order("a-2"), order("a-3", "SYB", side="sell")])
     client: Any = trading(here)
-    spread = {"order_class": "mleg", "qty": "2", "type": "market", "time_in_force": "day"}
-    client.post("/orders", {**spread, "legs": LEGS})
+    client.post("/orders", {**SPREAD, "legs": LEGS})
     facts = client.get("/account")
     cash, equity, long, short = (
         float(facts[name]) for name in ("cash", "equity", "long_market_value", "short_market_value")

@@ -37,9 +37,7 @@ from tests.e2e.practice import KEYS, OPENING, Practice, Start, order
 from tests.passing import AT_ONCE
 from trainingdata.feed.endpoint import BrokerSettings
 
-# Bars of coins begin on the hour, those of stocks half an hour later: what trades at once trades
-# where a bar begins.
-COINS_TRADE = "2024-02-20T16:00:00Z"
+# Bars of stocks begin half an hour after the full one: what trades at once trades there.
 STOCKS_TRADE = "2024-02-20T16:30:00Z"
 EVENING = "2024-02-20T22:00:00Z"
 FIRST_HOUR = "2024-02-21T15:30:00Z"
@@ -178,32 +176,14 @@ def test_what_is_written_down_is_what_is_held_at_every_instant(
     assert desk.book.listed.transferred(np.datetime64("1990", "ns")) == 0, "nobody paid anything in"
 
 
-def test_a_journal_that_begins_in_the_middle_counts_nothing_twice(practice: Start) -> None:
-    here = practice()
-    first = Desk.at(here)
-    here.advance(COINS_TRADE)
-    first.broker.submit([order("a", COIN, qty="1", tif="gtc")])
-    here.advance(STOCKS_TRADE)
-    first.broker.submit([order("b")])
-    desk = Desk.at(here)
-    desk.begin()
-    for number in range(6):
-        desk.read()
-        assert not desk.found()
-        assert desk.expected() == desk.held()
-        # The clock stands still: the first of these trades at the instant of the opening balance.
-        desk.broker.submit([order(f"c-{number}", qty="5")])
-        desk.broker.submit([order(f"d-{number}", COIN, qty="0.5", tif="gtc")])
-        here.advance()
-    assert desk.held() == {"SYA": Decimal(25), COIN: Decimal("2.49375")}
-
-
 def noted(here: Practice, kind: str, **fields: Any) -> None:
     day = str(here.venue.now.astype("datetime64[D]"))
     here.venue.record.note_activity({"activity_type": kind, "date": day, **fields})
 
 
-def test_pages_are_read_to_the_last_and_once_each(practice: Start) -> None:
+def test_pages_are_read_to_the_last_and_once_each_and_one_that_comes_again_is_refused(
+    practice: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
     count = 250
     here = practice()
     desk = Desk.at(here)
@@ -213,15 +193,6 @@ def test_pages_are_read_to_the_last_and_once_each(practice: Start) -> None:
     listed = desk.listed()
     assert [each.amount for each in listed] == [Decimal(number) for number in range(count)]
     assert desk.book.add(listed, desk.connection.now()) == count
-
-
-def test_a_page_that_comes_again_is_refused_by_the_name_of_what_it_repeats(
-    practice: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    here = practice()
-    desk = Desk.at(here)
-    for _ in range(150):
-        noted(here, "CSD", net_amount="1")
     whole = responses.activities_answer
 
     def without_token(venue: Any, query: Any) -> Any:
@@ -233,22 +204,23 @@ def test_a_page_that_comes_again_is_refused_by_the_name_of_what_it_repeats(
         activities_since(desk.connection, np.datetime64("2024-01-01", "ns"))
 
 
-@pytest.mark.first_example
-@pytest.mark.parametrize("ratio", ["3", "0.2"])
-@pytest.mark.parametrize("side", ["buy", "sell"])
-def test_a_split_of_longs_and_shorts_is_explained(
-    practice: Start, tmp_path: Path, ratio: str, side: str
+def test_splits_of_longs_and_shorts_dividends_and_cash_for_a_fraction_are_explained(
+    practice: Start, tmp_path: Path
 ) -> None:
     path = tmp_path / "actions.csv"
-    path.write_text(f"symbol,date,kind,value\nSYA,2024-02-21,split,{ratio}\n")
+    rows = ["SYA,2024-02-21,split,0.3", "SYB,2024-02-21,dividend,0.5", "SYC,2024-02-21,split,3"]
+    path.write_text("\n".join(["symbol,date,kind,value", *rows]) + "\n")
     here = practice(f"data.actions={path}", "data.adjustment=raw")
     desk = Desk.at(here)
     desk.begin()
     here.advance(STOCKS_TRADE)
-    desk.broker.submit([order("a", side=side, qty="101")])
-    here.advance("2024-02-21T16:00:00Z")
-    desk.read()
-    assert desk.held()["SYA"]
+    wanted = [("SYA", "buy", "11"), ("SYB", "buy", "7"), ("SYC", "sell", "5")]
+    desk.broker.submit([order(f"a-{symbol}", symbol, *terms) for symbol, *terms in wanted])
+    here.advance(NEXT_DAY)
+    booked = {(each.kind, each.symbol): each.amount for each in desk.read() if each.amount}
+    assert booked["dividend", "SYB"] == Decimal("3.5")
+    assert booked["split", "SYA"] > 0
+    assert desk.held() == {"SYA": 3, "SYB": 7, "SYC": -15}
     assert not desk.found()
 
 
@@ -266,7 +238,7 @@ def test_a_split_that_is_listed_late_is_odd_until_it_is_listed(
     here.advance(OPENING)
     desk = live.Desk.at(here, tmp_path, *PLAIN)
     desk.job.step()
-    for at, standing in [(STOCKS_TRADE, 0), (FIRST_HOUR, 1), (NEXT_DAY, 0)]:
+    for at, standing in [(FIRST_HOUR, 1), (NEXT_DAY, 0)]:
         here.advance(at)
         desk.job.step()
         assert len(desk.live.halts.active()) == standing, at
@@ -276,27 +248,8 @@ def test_a_split_that_is_listed_late_is_odd_until_it_is_listed(
     assert desk.cycles[-1].decision is not None
 
 
-def test_dividends_and_cash_for_a_fraction_are_listed_with_their_symbol(
-    practice: Start, tmp_path: Path
-) -> None:
-    path = tmp_path / "actions.csv"
-    rows = ["SYA,2024-02-21,split,0.3", "SYB,2024-02-21,dividend,0.5"]
-    path.write_text("\n".join(["symbol,date,kind,value", *rows]) + "\n")
-    here = practice(f"data.actions={path}", "data.adjustment=raw", "symbols=[SYA,SYB]")
-    here.advance(OPENING)
-    desk = Desk.at(here)
-    desk.begin()
-    desk.broker.account()
-    desk.broker.submit([order("a", "SYA", "buy", "11"), order("b", "SYB", "buy", "7")])
-    here.advance(NEXT_DAY)
-    booked = {(each.kind, each.symbol): each for each in desk.listed() if each.amount}
-    assert booked["dividend", "SYB"].amount == Decimal("3.5")
-    assert booked["split", "SYA"].amount > 0
-    assert desk.held()["SYA"] == 3
-
-
 @pytest.mark.parametrize(
-    ("listed", "stands"), [({"SYA": "20"}, False), ({"SYA": "19"}, True), ({"SYB": "20"}, True)]
+    ("listed", "stands"), [({"SYA": "20"}, False), ({"SYA": "19", "SYB": "20"}, True)]
 )
 def test_a_halt_ends_by_itself_only_where_the_venue_has_settled_the_whole_difference(
     practice: Start, tmp_path: Path, listed: dict[str, str], stands: bool

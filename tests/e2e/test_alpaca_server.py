@@ -23,19 +23,14 @@ from alpaca.trading.requests import (
     TrailingStopOrderRequest,
 )
 
-from tests.e2e.practice import KEYS, OPENING, Practice, Start, broker, buy, order, trading
+from tests.e2e.practice import KEYS, OPENING, Start, broker, buy, order, trading
 
 OPEN = GetOrdersRequest(status=QueryOrderStatus.OPEN)
 
 
-def limit(price: float, side: str = "buy", **more: Any) -> LimitOrderRequest:
-    """An order for five shares of SYA, for the day."""
-    terms = {"symbol": "SYA", "qty": 5, "side": side, "time_in_force": "day", **more}
-    return LimitOrderRequest(limit_price=round(price, 2), **terms)
-
-
 def test_the_real_clients_read_account_clock_assets_and_bars(practice: Start) -> None:
     here = practice()
+    assert requests.get(f"{here.url}/v2/account", timeout=10).status_code == 401, "without keys"
     client = trading(here)
     assert client.get_account().cash == "100000.0"
     here.advance(OPENING)
@@ -67,14 +62,6 @@ def test_the_real_clients_read_account_clock_assets_and_bars(practice: Start) ->
     assert len(coins.get_crypto_bars(hours)["SYX/USD"]) == 15
 
 
-def test_without_keys_there_is_no_account(practice: Start) -> None:
-    assert requests.get(f"{practice().url}/v2/account", timeout=10).status_code == 401
-
-
-def price_at_opening(here: Practice) -> float:
-    return here.venue.broker.open_price("SYA") or 0.0
-
-
 def test_every_type_of_order_is_taken_and_shown_as_it_was_asked(practice: Start) -> None:
     here = practice()
     client = trading(here)
@@ -83,8 +70,8 @@ def test_every_type_of_order_is_taken_and_shown_as_it_was_asked(practice: Start)
     here.advance(OPENING)
     with pytest.raises(APIError, match="auction takes no orders now, and again at 2024"):
         client.submit_order(MarketOrderRequest(**opening))
-    price = price_at_opening(here)
-    near = round(price * 1.5, 2)
+    price = here.venue.broker.open_price("SYA") or 0.0
+    near, low = round(price * 1.5, 2), round(price * 0.5, 2)
     terms: dict[str, Any] = {"symbol": "SYA", "qty": 1, "side": "buy", "time_in_force": "gtc"}
     asked = [
         (StopOrderRequest(stop_price=near, **terms), "stop"),
@@ -92,7 +79,7 @@ def test_every_type_of_order_is_taken_and_shown_as_it_was_asked(practice: Start)
         (TrailingStopOrderRequest(trail_percent=50, **terms), "trailing_stop"),
         (TrailingStopOrderRequest(trail_price=price / 2, **terms), "trailing_stop"),
         (MarketOrderRequest(**{**terms, "time_in_force": "cls"}), "market"),
-        (limit(price * 0.5, time_in_force="gtc", extended_hours=True), "limit"),
+        (LimitOrderRequest(limit_price=low, extended_hours=True, **terms), "limit"),
     ]
     for request, kind in asked:
         done = client.submit_order(request)
@@ -114,7 +101,7 @@ def test_every_type_of_order_is_taken_and_shown_as_it_was_asked(practice: Start)
     assert client.get_orders() == []
 
 
-def test_a_halt_lets_orders_wait_and_shows_no_bars_until_it_ends(practice: Start) -> None:
+def test_a_halt_lets_orders_wait_and_what_assets_do_not_allow_is_refused(practice: Start) -> None:
     here = practice()
     here.advance(OPENING)
     client = trading(here)
@@ -124,19 +111,24 @@ def test_a_halt_lets_orders_wait_and_shows_no_bars_until_it_ends(practice: Start
         bars = stocks.get_stock_latest_bar(StockLatestBarRequest(symbol_or_symbols="SYA"))
         return f"{bars['SYA'].timestamp:%H:%M}"
 
-    def halt(halted: bool) -> None:
-        assert requests.post(
-            f"{here.url}/control/assets", json={"symbol": "SYA", "halted": halted}, timeout=10
-        ).ok
+    def told(symbol: str, **flags: bool) -> int:
+        terms = {"symbol": symbol, **flags}
+        return requests.post(f"{here.url}/control/assets", json=terms, timeout=10).status_code
 
-    halt(True)
+    assert told("SYA", halted=True) == 200
     waits = client.submit_order(buy(client_order_id="waits"))
     here.advance("2024-02-20T18:30:00Z")
     assert (client.get_order_by_id(waits.id).status, latest()) == ("new", "14:30")
     assert client.submit_order(buy("SYB")).status == "filled"
-    halt(False)
+    assert told("SYA", halted=False) == 200
     here.advance("2024-02-20T20:30:00Z")
     assert (client.get_order_by_id(waits.id).status, latest()) == ("filled", "19:30")
+    assert told("ZZZ", tradable=False) == 422
+    assert told("SYC", easy_to_borrow=False) == told("SYB", tradable=False) == 200
+    count = len(here.venue.tickets)
+    refused = [order("short-1", "SYC", "sell"), order("shut-1", "SYB")]
+    assert broker(here).submit(refused) == []
+    assert len(here.venue.tickets) == count
 
 
 def test_bars_are_raw_or_adjusted_for_splits_as_asked(practice: Start, tmp_path: Path) -> None:
@@ -158,18 +150,3 @@ def test_bars_are_raw_or_adjusted_for_splits_as_asked(practice: Start, tmp_path:
     assert opens("split") == opens("raw")
     here.advance("2024-02-21T15:30:00Z")
     assert opens("split") == [*(price / 4 for price in opens("raw")[:-1]), opens("raw")[-1]]
-
-
-def test_the_venue_refuses_what_its_assets_do_not_allow(practice: Start) -> None:
-    here = practice()
-    here.advance(OPENING)
-    for symbol, flag, status in (
-        ("SYA", "easy_to_borrow", 200),
-        ("SYB", "tradable", 200),
-        ("ZZZ", "tradable", 422),
-    ):
-        told = {"symbol": symbol, flag: False}
-        answer = requests.post(f"{here.url}/control/assets", json=told, timeout=10)
-        assert answer.status_code == status
-    assert broker(here).submit([order("short-1", side="sell"), order("halt-1", "SYB")]) == []
-    assert here.venue.tickets == {}

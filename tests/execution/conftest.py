@@ -15,30 +15,22 @@ from trainingdata.instruments import Kind
 
 @dataclass
 class Venue:
-    """Responses of a venue on loopback. faults: path → statuses (or raw bodies) that come before
-    the real answer.
-    """
+    """Responses of a venue on loopback. faults: path → statuses that come before the answer."""
 
+    bars: Bars
+    account: dict[str, Any]
     now: str = "2024-03-05T17:30:20Z"
-    account: dict[str, Any] = field(default_factory=dict)
     positions: list[dict[str, Any]] = field(default_factory=list)
-    orders: list[dict[str, Any]] = field(default_factory=list)
     assets: dict[str, dict[str, Any]] = field(default_factory=dict)
-    bars: Bars | None = None
-    faults: dict[str, list[int | str]] = field(default_factory=dict)
+    faults: dict[str, list[int]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     url: str = ""
 
     def answer(self, path: str, query: dict[str, str]) -> Any:
         self.asked.append(path)
         if self.faults.get(path):
-            fault = self.faults[path].pop(0)
-            return Raw(fault) if isinstance(fault, int) else Raw(200, fault)
-        plain = {
-            "/v2/account": self.account,
-            "/v2/positions": self.positions,
-            "/v2/orders": self.orders,
-        }
+            return Raw(self.faults[path].pop(0))
+        plain = {"/v2/account": self.account, "/v2/positions": self.positions, "/v2/orders": []}
         if path in plain:
             return plain[path]
         if path.startswith("/v2/assets/"):
@@ -52,7 +44,6 @@ class Venue:
     def _bars(self, query: dict[str, str]) -> dict[str, list[dict[str, Any]]]:
         """Stock hours come as two half-hours, coins as hours."""
         found: dict[str, list[dict[str, Any]]] = {}
-        assert self.bars is not None
         start, end = (
             np.datetime64(pd.Timestamp(query[k]).tz_convert("UTC").tz_localize(None))
             for k in ("start", "end")

@@ -19,7 +19,7 @@ from execution.account_lock import (
 from execution.journal.order_store import OrderIntent, OrderStore
 from execution.live.open_account import open_account
 from execution.orders import Order
-from foundation.database import Database, unfinished_commit
+from foundation.database import unfinished_commit
 from foundation.errors import InputError
 
 NOW = np.datetime64("2024-03-05T17:30", "ns")
@@ -102,27 +102,13 @@ def test_a_damaged_journal_is_kept_beside_a_new_one_where_that_was_asked_for(
     assert unfinished_commit(book.set_aside).exists() is (content == b"")
 
 
-def changed_row(database: Database) -> None:
-    database.execute("UPDATE intents SET sent_at = 'soon', row_digest = ''")
-
-
-def test_a_journal_that_is_set_aside_halts_and_is_named(tmp_path: Path) -> None:
-    with journal_of_account("halted", tmp_path) as book:
-        OrderStore(book.database).begin(OrderIntent(ORDER, NOW))
-        changed_row(book.database)
-    with open_account("halted", tmp_path, str, lambda: NOW, replace_damaged=True) as account:
-        [halt] = account.halts.active()
-        [(alert,)] = account.database.rows("SELECT text FROM notices")
-    assert halt.kind == "journal"
-    assert "is kept as journal-damaged-" in alert
-
-
 def test_a_journal_that_was_begun_in_place_of_a_damaged_one_halts_however_far_it_came(
     tmp_path: Path,
 ) -> None:
     with journal_of_account("killed", tmp_path) as book:
         path = book.folder / JOURNAL
-    path.write_bytes(b"no journal")
+        OrderStore(book.database).begin(OrderIntent(ORDER, NOW))
+        book.database.execute("UPDATE intents SET sent_at = 'soon', row_digest = ''")
     earlier = path.with_name("journal-damaged-20200101T000000Z.sqlite")
     earlier.touch()
     for _ in range(2):  # the second one is as a kill before the first table leaves it
@@ -131,7 +117,9 @@ def test_a_journal_that_was_begun_in_place_of_a_damaged_one_halts_however_far_it
         assert book.set_aside not in (None, earlier)
     with open_account("killed", tmp_path, str, lambda: NOW, replace_damaged=True) as account:
         [halt] = account.halts.active()
+        [(alert,)] = account.database.rows("SELECT text FROM notices")
     assert halt.kind == "journal"
+    assert "is kept as journal-damaged-" in alert
     with journal_of_account("killed", tmp_path, replace_damaged=True) as book:
         assert book.set_aside is None
 

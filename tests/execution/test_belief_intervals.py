@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import execution.outlook as module
-from execution.beliefs import BeliefRow, BeliefTable, Periods, joined_beliefs, returns_of
+from execution.beliefs import BeliefTable, Periods, joined_beliefs
 from execution.outlook import NoForecast, belief_of_symbol, belief_table
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import ForecastTable, silent
@@ -73,21 +73,21 @@ def seen(
     )
 
 
+def alone_in(bars: Bars) -> Bars:
+    """The bars of one stock."""
+    s = bars.symbols.index(STOCK)
+    rows = bars.mask[s]
+    values, mask = (each[s : s + 1, rows] for each in (bars.values, bars.mask))
+    return Bars((bars.instruments[s],), bars.times[rows], values, mask, "one")
+
+
 def test_a_symbol_alone_in_its_class_has_the_configured_priors_share_of_its_premium(
     market: Bars,
 ) -> None:
     """The mean correlation of one symbol is the prior's: √ρ̄ of a Sharpe ratio, in the table
     and at a single instant.
     """
-    s = market.symbols.index(STOCK)
-    rows = market.mask[s]
-    alone = Bars(
-        (market.instruments[s],),
-        market.times[rows],
-        market.values[s : s + 1, rows],
-        market.mask[s : s + 1, rows],
-        "one",
-    )
+    alone = alone_in(market)
     found = []
     for within in (0.2, 0.6):
         known = CorrelationEstimator(within_stocks=within)
@@ -97,34 +97,6 @@ def test_a_symbol_alone_in_its_class_has_the_configured_priors_share_of_its_prem
         assert table.premium[-1, 0] == single.premium[0, 0]
         found.append(single.premium[0, 0])
     assert found[1] / found[0] == pytest.approx(np.sqrt(3), rel=1e-12)
-
-
-def test_what_has_no_forecast_pulls_on_nobody() -> None:
-    """Its covariance is 0, and it is known as such; a panel in one part is itself."""
-    sigma = np.array([[0.01, np.nan, 0.02]])
-    nothing = np.zeros((1, 3))
-    correlation = np.full((1, 3, 3), 0.5)
-    deciding = np.array([True, False, True])
-    none = np.zeros(3)
-    belief = BeliefRow(
-        nothing,
-        sigma,
-        none,
-        none,
-        nothing,
-        correlation,
-        deciding,
-        np.zeros(3, np.int8),
-        np.zeros(3, bool),
-        np.zeros(1),
-        False,
-        False,
-    )
-    mu, _, covariance, universe, _ = returns_of(belief, none, True, 4)
-    assert universe.tolist() == [True, False, True, False]
-    assert mu.tolist() == [[0.0] * 4]
-    pull = np.array([[0.5e-4, 0, 1e-4, 0], [0, 0, 0, 0], [1e-4, 0, 2e-4, 0], [0, 0, 0, 0]])
-    np.testing.assert_allclose(covariance[0], pull, rtol=1e-12)
 
 
 def elapsed(kind: Kind, instant: np.datetime64) -> float:
@@ -272,16 +244,8 @@ def test_the_first_forecast_of_all_decides(market: Bars) -> None:
     here = int(np.searchsorted(found.at, first.issued_at[0]))
     assert found.at[here] == first.issued_at[0]
     assert found.deciding[here, first.symbol[0]]
-    alone = market.until(at("2024-03-05T17:30"))
-    s = alone.symbols.index(STOCK)
-    lone = Bars(
-        alone.instruments[s : s + 1],
-        alone.times,
-        alone.values[s : s + 1],
-        alone.mask[s : s + 1],
-        "test",
-    )
-    lone = lone.between(int(np.flatnonzero(lone.mask[0])[-100]), len(lone.times))
+    lone = alone_in(market.until(at("2024-03-05T17:30")))
+    lone = lone.between(len(lone.times) - 100, len(lone.times))
     assert seen(lone, STOCK, "2024-03-05T17:30").deciding.all()
 
 

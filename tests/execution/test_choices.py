@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.beliefs import BeliefTable
-from execution.choices import Answers, Choices, choices_of, joined_choices
+from execution.choices import Choices, joined_choices
 from execution.decision import Rationale, plan_text, reason_text
 from sizing.binding import FIRST_CEILING, FIRST_ROW, LIMITS
 from sizing.limits import CEILINGS
@@ -81,39 +80,6 @@ def test_a_reason_says_what_a_change_costs_where_something_is_ordered_and_its_co
         assert ("cost $" in reason_text(changed, 1.0)) is says
         worth = abs(qty) * 50.0 * cost if qty else 0.0
         assert changed.change_cost == pytest.approx(worth, nan_ok=True)
-
-
-def test_what_is_left_is_a_choice_where_it_is_held_and_none_else() -> None:
-    none = np.zeros((1, 3), dtype=bool)
-    periods = np.ones((1, 1, 3))
-    at = np.array(["2024-03-04T15:00"], dtype="datetime64[ns]")
-    believed = BeliefTable(
-        symbols=("AAA", "BBB", "CUSD"),
-        at=at,
-        ends=at[:, None] + np.timedelta64(1, "h"),
-        overnight=none[:, 0],
-        cuts=none[:, 0],
-        years=periods[:, :, :2],
-        nights=np.zeros((1, 1), dtype=np.int64),
-        shared=periods[:, :, 0],
-        crypto=np.array([False, False, True]),
-        deciding=none,
-        outside=np.ones((1, 3), dtype=np.int8),
-        leaving=~none,
-        mu=periods,
-        sigma=periods,
-        shrinkage=periods[0],
-        signal=periods[0],
-        premium=periods[0],
-        matrix=np.zeros(1, dtype=np.int64),
-        correlations=np.eye(3, dtype=np.float32)[None],
-    )
-    answers = Answers.room(1, 3, FIXED)
-    answers.held[:] = [[0.0, 1.0, -0.4]]
-    found = choices_of(believed, answers, np.zeros(3), uses_forecast=True)
-    assert found.symbol.tolist() == [1, 2]
-    assert found.held.tolist() == [1.0, -0.4]
-    assert found.target.tolist() == [0.0, 0.0]
 
 
 def test_a_reason_says_what_is_premium_and_what_is_forecast_over_the_span_that_decided() -> None:

@@ -120,6 +120,12 @@ def test_what_is_on_its_way_makes_nobody_richer_and_turns_no_position(
         reduces = held * change < 0
         left = held + (max if held > 0 else min)(change, -held) if reduces else held
         assert after.positions[symbol] == left
+    auction, day = (
+        tuple(replace(each, tif=tif) for each in orders_of(changes)) for tif in ("cls", "day")
+    )
+    assert after_the_auction(replace(account, open_orders=auction)).positions == after.positions
+    left_alone = after_the_auction(replace(account, open_orders=day))
+    assert left_alone.positions == account.positions, "what works otherwise is cancelled before"
 
 
 @given(accounts(), st.dictionaries(st.sampled_from(STOCKS), shares))
@@ -138,22 +144,6 @@ def test_what_may_never_fill_counts_as_held_and_is_not_cut_a_second_time(
         assert load(account, cut) <= 1 + 1e-9 or whole
         if whole:
             assert cut == {s: q for s, q in everything.items() if q}, "all that is certain goes"
-
-
-@given(accounts(), st.dictionaries(st.sampled_from(STOCKS), shares))
-def test_what_waits_for_the_auction_and_a_cut_before_it_turn_no_position(
-    account: Account, waiting: dict[str, Decimal]
-) -> None:
-    orders = [replace(each, tif="cls") for each in orders_of(waiting)]
-    after = after_the_auction(replace(account, open_orders=tuple(orders)))
-    taken = with_reductions(account, orders)
-    assert after.positions == taken.positions
-    for cut in cuts(after):
-        left = after.positions[cut.symbol]
-        assert left * (left + cut.signed_qty) >= 0
-    assert after_the_auction(replace(account, open_orders=tuple(orders_of(waiting)))).positions == (
-        account.positions
-    ), "what works otherwise is cancelled before"
 
 
 def test_a_book_at_what_the_broker_lends_overnight_is_not_over_it() -> None:

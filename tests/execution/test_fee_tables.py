@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,63 +12,29 @@ from hypothesis import strategies as st
 
 from execution.fees import DatedRate, FeeSchedule, TradingCosts, rates_on
 
-TABLES = yaml.safe_load(
-    (Path(__file__).parents[2] / "configs" / "fees" / "alpaca.yaml").read_text()
-)
-
-
-def table(name: str) -> tuple[DatedRate, ...]:
-    """A dated table of the default fees."""
-    return tuple(DatedRate(**row) for row in TABLES[name])
-
-
-def in_force(name: str, day: str) -> tuple[float, float]:
-    """Rate and cap of a default table on a New York date."""
-    rates, caps = rates_on(table(name), np.array([day], dtype="datetime64[D]"))
-    return float(rates[0]), float(caps[0])
-
-
 SEC = {  # USD a million from a day on
-    "2016-04-01": "21.80", "2017-07-04": "23.10", "2018-05-22": "13.00", "2019-04-16": "20.70",
-    "2020-02-18": "22.10", "2021-02-25": "5.10", "2022-05-14": "22.90", "2023-02-27": "8.00",
-    "2024-05-22": "27.80", "2025-05-14": "0", "2026-04-04": "20.60",
+    "1900-01-01": 21.80, "2017-07-04": 23.10, "2018-05-22": 13.00, "2019-04-16": 20.70,
+    "2020-02-18": 22.10, "2021-02-25": 5.10, "2022-05-14": 22.90, "2023-02-27": 8.00,
+    "2024-05-22": 27.80, "2025-05-14": 0.0, "2026-04-04": 20.60,
 }  # fmt: skip
 TAF = {  # USD a thousand shares from a day on, and at most
-    "2016-04-01": (0.119, 5.95), "2022-01-01": (0.130, 6.49), "2023-01-01": (0.145, 7.27),
-    "2024-01-01": (0.166, 8.30), "2026-01-01": (0.195, 9.79),
+    "1900-01-01": (0.119, 5.95), "2022-01-01": (0.130, 6.49), "2023-01-01": (0.145, 7.27),
+    "2024-01-01": (0.166, 8.30), "2026-01-01": (0.195, 9.79), "2026-10-01": (0.0, 0.0),
+    "2027-01-01": (0.232, 11.61), "2028-01-01": (0.240, 12.05),
 }  # fmt: skip
 
 
-def spans(table: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The first and the last day of each span, with what was in force."""
-    days = sorted(table)
-    for first, following in zip(days, [*days[1:], None], strict=True):
-        yield first, table[first]
-        if following is not None:
-            yield str(np.datetime64(following) - 1), table[first]
-
-
-@pytest.mark.parametrize(("day", "fee"), list(spans(SEC)))
-def test_a_sale_of_a_million_pays_the_sec_what_was_in_force_that_day(day: str, fee: str) -> None:
-    rate, _ = in_force("sec_per_dollar", day)
-    assert rate * 1_000_000 == pytest.approx(float(fee), abs=1e-9)
-
-
-@pytest.mark.parametrize(("day", "terms"), list(spans(TAF)))
-def test_a_sale_of_a_thousand_shares_pays_finra_what_was_in_force_that_day(
-    day: str, terms: tuple[float, float]
-) -> None:
-    rate, cap = in_force("taf_per_share", day)
-    assert (rate * 1_000, cap) == (pytest.approx(terms[0], abs=1e-12), terms[1])
-
-
-def test_the_default_tables_make_a_schedule() -> None:
-    """Dates increase, and no day is before the first."""
+def test_a_sale_pays_the_sec_and_finra_what_was_in_force_that_day() -> None:
+    tables = yaml.safe_load((Path(__file__).parents[2] / "configs/fees/alpaca.yaml").read_text())
     names = ("sec_per_dollar", "taf_per_share", "cat_per_share")
-    dated: dict[str, Any] = {name: table(name) for name in names}
-    schedule = FeeSchedule(**dated)
-    for name in names:
-        assert np.datetime64(getattr(schedule, name)[0].since) < np.datetime64("1990-01-01")
+    dated = {name: tuple(DatedRate(**row) for row in tables[name]) for name in names}
+    fees = FeeSchedule(**dated)
+    sec = {each.since: each.rate * 1_000_000 for each in fees.sec_per_dollar}
+    assert sec == pytest.approx(SEC, abs=1e-9)
+    taf = {each.since: each.rate * 1_000 for each in fees.taf_per_share}
+    assert taf == pytest.approx({day: rate for day, (rate, _) in TAF.items()}, abs=1e-12)
+    assert [each.cap for each in fees.taf_per_share] == [cap for _, cap in TAF.values()]
+    assert fees.cat_per_share[0].since == "1900-01-01"
 
 
 @given(

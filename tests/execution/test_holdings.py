@@ -23,7 +23,7 @@ from execution.journal.activities import Activity, Kind
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderIntent, OrderStore, Progress, State
 from execution.live.holdings import OVERLAP, Difference, HoldingsBook, Room, at_stake, explaining
-from execution.option_orders import OptionLeg, SpreadOrder, contract_of
+from execution.option_orders import SHARES, OptionLeg, SpreadOrder, contract_of, is_option
 from execution.orders import Order, Side
 from foundation.database import Database
 from foundation.decimals import EXACT, plain
@@ -96,6 +96,7 @@ class Books:
         return self.holdings.compare({s: Decimal(q) for s, q in held.items()}, at)
 
 
+usd = st.integers(-(10**11), 10**11).map(lambda cents: Decimal(cents) / 100)
 # As many digits as an answer may have, before the point and behind it.
 quantities = st.decimals(-(10**14), 10**14, places=24) | st.decimals(-1000, 1000, places=9)
 
@@ -138,14 +139,14 @@ def exact(number: Fraction) -> Decimal:
     return Decimal(int(number * 10**24)).scaleb(-24, context=EXACT)
 
 
-@given(histories(), st.dictionaries(st.sampled_from(SYMBOLS), quantities))
+@given(histories(), st.dictionaries(st.sampled_from(SYMBOLS), quantities), usd)
 def test_any_order_and_repetition_of_pages_gives_the_same_expectation(
-    history: tuple[list[Activity], list[list[Activity]]], ground: dict[str, Decimal]
+    history: tuple[list[Activity], list[list[Activity]]], ground: dict[str, Decimal], cash: Decimal
 ) -> None:
     """Trades by hand are listed among them, and are expected of nobody."""
     activities, pages = history
     books = Books.of(Database())
-    books.holdings.begin(ground, Decimal(0), BEGUN, ())
+    books.holdings.begin(ground, cash, BEGUN, ())
     written = sum(books.holdings.add(page, BEGUN + HOUR) for page in pages)
     assert written == len(activities)
     held = sums_of(ground, activities)
@@ -154,6 +155,10 @@ def test_any_order_and_repetition_of_pages_gives_the_same_expectation(
     assert {s: each.quantity for s, each in owned.items() if each.quantity} == {
         s: q for s, q in held.items() if q
     }
+    for each in activities:
+        units = SHARES if is_option(each.symbol) else 1
+        cash += -each.quantity * each.price * units if each.is_trade else each.amount
+    assert abs(books.holdings.cash_reading(cash).beyond) < Decimal("1e-6")
     flows = sum(Fraction(each.amount) for each in activities if each.kind == "transfer")
     assert Fraction(books.holdings.listed.transferred(BEGUN)) == flows
 
@@ -283,18 +288,6 @@ def test_an_option_that_has_expired_is_no_difference_and_its_listing_comes_later
     assert list(books.found(thursday - 1)) == [good_friday]
     assert list(books.found(thursday, **{good_friday: "-1"})) == [good_friday], "a part has not"
     assert not books.found(thursday)
-
-
-def test_shares_of_an_assignment_are_odd_until_it_is_listed() -> None:
-    books = Books.begun({"SPY": "300", PUT: "-1"})
-    assert list(books.found(EVENING, SPY="400")) == ["SPY"]
-    entries = [
-        booking("t", "option", quantity="100", symbol="SPY", day=FRIDAY),
-        booking("a", "option", quantity="1", symbol=PUT, day=FRIDAY),
-    ]
-    books.holdings.add(entries, EVENING + 12 * HOUR)
-    assert not books.found(EVENING + 12 * HOUR, SPY="400")
-    assert list(books.found(EVENING + 12 * HOUR, SPY="500")) == ["SPY"], "once"
 
 
 @pytest.mark.parametrize("surplus", [Decimal(4), Decimal(-4)])
