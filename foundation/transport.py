@@ -47,6 +47,7 @@ Signer = Callable[[str, str], Mapping[str, str]]  # headers of a method and a pa
 
 LONGEST_PAUSE = 60.0  # seconds that a venue may ask to wait; more is not believed
 NOTABLE = 5.0  # seconds of waiting from which on the log says why
+_CHANCE = random.Random()  # of its own: that of a program may be seeded
 REPEATED = (429, 500, 502, 503, 504)  # statuses after which a read is repeated
 
 
@@ -254,7 +255,7 @@ class Transport(HTTPAdapter):
 
 def _back_off(attempt: int) -> float:
     """Seconds before the attempt after one that was refused without a word about time."""
-    return 0.0 if attempt == 1 else min(0.3 * 2 ** (attempt - 1) + random.uniform(0, 0.3), 10.0)
+    return 0.0 if attempt == 1 else min(0.3 * 2 ** (attempt - 1) + _CHANCE.uniform(0, 0.3), 10.0)
 
 
 def seconds_to_wait(headers: Mapping[str, str]) -> float | None:

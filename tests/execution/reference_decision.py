@@ -193,6 +193,21 @@ def program_of(
     )
 
 
+def worth(p: Program, plan: Array) -> float:
+    """The objective of a plan [K, S]."""
+    total = 0.0
+    before = p.held
+    for k, w in enumerate(plan):
+        sizes = np.abs(w).sum() if k == 0 else w[~p.fixed].sum() + np.abs(w[p.fixed]).sum()
+        total += p.mu[k] @ w - w @ p.covariance[k] @ w / (2 * p.fraction)
+        total -= (
+            p.financing[k] * max(sizes - 1.0, 0.0)
+            + p.cost[k][~p.fixed] @ np.abs(w - before)[~p.fixed]
+        )
+        before = w
+    return float(total)
+
+
 def solved(p: Program) -> Array:
     """The best plan [K, S]: of weights, their sizes, changes, and what is borrowed."""
     periods = len(p.mu)
