@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sizing.limits import CEILINGS, Limits, affordable_weights, ceilings_of
+from sizing.increments import whole_steps
+from sizing.limits import CEILINGS, CENT, Limits, affordable_weights, ceilings_of
 from tests.sizing.books import rich_book, under
 
 COINS = st.lists(st.booleans(), min_size=1, max_size=6)
@@ -79,12 +80,24 @@ def test_an_account_that_is_lent_less_keeps_everything_else() -> None:
     assert Limits().overnight_ceiling == pytest.approx(1.96)
 
 
-@given(CHANGES, st.floats(-1, 1), st.floats(1, 2))
+@given(
+    CHANGES,
+    st.floats(-1, 1),
+    st.floats(1, 2),
+    st.sampled_from([0.0, 0.001, 0.07, 0.3]),
+    st.sampled_from([0.0, 1e-4, 0.01]),
+)
 def test_coins_are_bought_with_cash_and_what_sold_coins_bring_at_the_venues_check(
-    changes: list[tuple[bool, float, float, float]], cash: float, margin: float
+    changes: list[tuple[bool, float, float, float]],
+    cash: float,
+    margin: float,
+    increment: float,
+    cent: float,
 ) -> None:
+    """A sale brings what is in whole increments, unless it closes, less a fee in whole cents."""
     coin, held, weights, cost = (np.array(column) for column in zip(*changes, strict=True))
-    account = {"equity": np.inf, "unborrowed": cash / margin, "order_margin": margin}
+    account = {"equity": CENT / cent if cent else np.inf, "unborrowed": cash / margin}
+    account |= {"order_margin": margin, "increment": np.full(len(held), increment)}
     s = rich_book(len(held), held=held, crypto=coin, cost=cost, **account)
     after = affordable_weights(s.problem, weights)
     bought = coin & (weights > held)
@@ -92,7 +105,11 @@ def test_coins_are_bought_with_cash_and_what_sold_coins_bring_at_the_venues_chec
     np.testing.assert_array_equal(after[~bought], weights[~bought])
     assert (after[bought] >= held[bought]).all()
     assert (after[bought] <= weights[bought]).all()
-    brought = cash + ((held - weights) * (1 - cost))[sold].sum()
+    sales = held - weights
+    for k in np.flatnonzero(weights > 0) if increment else ():
+        left = whole_steps(weights[k], increment) * increment
+        sales[k] = whole_steps(held[k] - left, increment) * increment
+    brought = cash + np.maximum(sales * (1 - cost) - cent, 0.0)[sold].sum()
     checked = margin * ((after - held) * (1 + cost))[bought].sum()
     assert checked <= max(brought, 0.0) + 1e-8
     if (after != weights).any():
