@@ -256,18 +256,21 @@ def test_of_jobs_that_are_due_at_once_none_keeps_another_waiting(clock: Clock, s
 def test_nothing_is_stepped_while_the_venue_does_not_answer_and_what_is_due_comes_then(
     clock: Clock, stop: Stop, caplog: pytest.LogCaptureFixture
 ) -> None:
-    job = Every("a", 60, 2, clock)
-    away = START + 60 * MINUTE, START + 75 * MINUTE
+    """Each time is told, and none that is over before two signs of life."""
+    job = Every("a", 60, 4, clock)
+    away = [(START + hours * 60 * MINUTE, 15 * MINUTE) for hours in (1, 2)]
+    away.append((START + 180 * MINUTE, LONGEST // 5))
     alive: list[np.datetime64] = []
 
     def answers() -> bool:
-        return not away[0] - MINUTE <= clock.now < away[1]
+        return not any(due - MINUTE <= clock.now < due + lasts for due, lasts in away)
 
     run(job, stop=stop, see=lambda *_: alive.append(clock.now), answers=answers)
-    first, second = job.stepped
-    assert caplog.text.count("ALERT waiting a: a is due, and the venue does not answer") == 1
+    first, *others = job.stepped
+    assert caplog.text.count("ALERT waiting a: a is due, and the venue does not answer") == 2
     assert first == START
-    assert away[1] <= second <= away[1] + LONGEST
+    for (due, lasts), stepped in zip(away, others, strict=True):
+        assert due + lasts <= stepped <= due + lasts + LONGEST
     assert max(np.diff(np.array(alive))) <= LONGEST
 
 
