@@ -475,6 +475,7 @@ def test_what_an_account_may_do_is_what_the_venue_says(
             )
             for trail in ({}, {"trail_price": "3", "trail_percent": "2"})
         ),
+        ({"symbol": "BTC/USD", "qty": "0.5"}, {"symbol": "BTCUSD", "qty": Decimal("0.5")}),
     ],
 )
 def test_what_is_left_of_an_open_order_is_read(

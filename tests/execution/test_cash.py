@@ -56,3 +56,4 @@ def test_trades_change_what_cash_should_be_and_bookings_count_apart_as_well() ->
     book.believe_cash(CashReading(Decimal("0.254"), Decimal(-2)))
     again = HoldingsBook(database, EventLog(database))
     assert again.last_cash() == CashReading(Decimal("0.25"), Decimal(-2))
+    assert database.rows("SELECT number FROM ground") == [(1,)], "as earlier journals have it"
