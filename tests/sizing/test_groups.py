@@ -116,11 +116,15 @@ def test_every_strategy_keeps_to_the_rows_that_can_be_kept_to(seed: int) -> None
         assert not passes(s, named(name).allocate(s).target, reached), name
 
 
-@given(st.integers(0, 100_000))
-def test_whole_increments_pass_no_cap(seed: int) -> None:
-    s = grouped(seed)
+def in_whole_shares(
+    s: SizingInputs, price: Array, weights: Array | None = None
+) -> tuple[Rows, Array, Array]:
+    """The rows of a book of whole shares, its weights, and what of these is held in shares; some
+    cap may be passed where nothing can be taken off any more.
+
+    weights: none for those that answer its problem.
+    """
     n = len(s.mu)
-    price = np.random.default_rng(seed).uniform(5.0, 500.0, n)
     account = AccountRow(
         quantity=s.held * s.equity / price,
         price=price,
@@ -135,18 +139,37 @@ def test_whole_increments_pass_no_cap(seed: int) -> None:
     )
     holdings = s.problem.account._replace(increment=price / s.equity, unborrowed=4.0)
     p = s.problem._replace(account=holdings)
-    _, plan, _, _ = best_weights(p, 0.5)
-    after = settled(p, plan[0], True, account, False)
+    solved = best_weights(p, 0.5)[1][0] if weights is None else weights
+    after = settled(p, solved, True, account, False)
     rounded = np.where(np.isnan(after.steps), s.held, after.steps * price / s.equity)
     rows = p.limits.rows
     caps = rows.net_most >= 0
-    most = np.maximum(rows.net_most, rows.net @ plan[0])
+    most = np.maximum(rows.net_most, rows.net @ solved)
     over = (rows.net @ rounded - most)[caps]
     free = [
         bool((s.deciding & (row * rounded > 0)).any()) for row in rows.net[caps]
     ]  # what could still be taken off
     assert not ((over > 1e-8) & free).any()
-    assert (rows.gross @ np.abs(rounded) <= rows.gross @ np.abs(plan[0]) + 1e-9).all()
+    return rows, solved, rounded
+
+
+@given(st.integers(0, 100_000))
+def test_whole_increments_pass_no_cap(seed: int) -> None:
+    s = grouped(seed)
+    price = np.random.default_rng(seed).uniform(5.0, 500.0, len(s.mu))
+    rows, solved, rounded = in_whole_shares(s, price)
+    assert (rows.gross @ np.abs(rounded) <= rows.gross @ np.abs(solved) + 1e-9).all()
+
+
+@pytest.mark.parametrize("seed", [306, 855, 1211])
+def test_what_is_taken_off_for_one_cap_is_taken_off_for_another_that_it_passes(seed: int) -> None:
+    """Each of these needs three rounds."""
+    s = grouped(seed)
+    rng = np.random.default_rng(seed)
+    price = rng.uniform(50.0, 500.0, len(s.mu))
+    weights = np.where(s.deciding, rng.uniform(-0.6, 0.6, len(s.mu)), s.held)
+    weights = np.where(s.deciding & s.problem.limits.long_only, np.abs(weights), weights)
+    in_whole_shares(s, price, weights)
 
 
 def test_a_row_that_holds_a_weight_is_named_with_its_price() -> None:
