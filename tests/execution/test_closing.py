@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from decimal import Decimal
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.live.night import (
+    NightWatch,
     after_the_auction,
     close_of_day,
     flattening_orders,
@@ -144,6 +147,30 @@ def test_what_may_never_fill_counts_as_held_and_is_not_cut_a_second_time(
         assert load(account, cut) <= 1 + 1e-9 or whole
         if whole:
             assert cut == {s: q for s, q in everything.items() if q}, "all that is certain goes"
+
+
+@pytest.mark.parametrize(
+    ("name", "tif", "change", "held", "in_the_way"),
+    [
+        ("by-hand", "gtc", 5, 10, True),
+        ("by-hand", "gtc", -5, -10, True),
+        ("by-hand", "gtc", -5, 10, False),  # it reduces as a cut does
+        ("by-hand", "gtc", 5, 0, False),
+        ("k-20240305T203000Z-NVDA-0-0", "day", 5, 10, False),  # ours is cancelled before
+        ("k-20240305T203000Z-NVDA-0-0", "cls", 5, 10, True),
+    ],
+)
+def test_an_order_for_more_of_what_is_held_keeps_it_from_being_cut_unless_it_can_be_cancelled(
+    name: str, tif: Any, change: int, held: int, in_the_way: bool
+) -> None:
+    (order,) = orders_of({"NVDA": Decimal(change)})
+    waits = replace(order, client_order_id=name, tif=tif)
+    positions = {"NVDA": Decimal(held)} if held else {}
+    account = Account(1e5, positions, {"NVDA": 100.0}, NOW, (waits,))
+    settings: Any = SimpleNamespace(order_name="k")
+    nothing: Any = None
+    watch = NightWatch(nothing, nothing, nothing, settings)
+    assert watch._in_somebodys_way(account) == ({"NVDA"} if in_the_way else set())
 
 
 def test_a_book_at_what_the_broker_lends_overnight_is_not_over_it() -> None:
