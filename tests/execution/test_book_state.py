@@ -1,13 +1,18 @@
-"""What stands beside the panel counts for the night, and an open reduction not twice."""
+"""What is beside the panel counts, an open reduction not twice, and what leaves is sold."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from decimal import Decimal
 
+import numpy as np
+import pytest
+
 from execution.orders import Order
-from execution.problem import book_state
+from execution.problem import book_state, settled
+from sizing.problem import AccountRow
 from tests.execution.traders import Tilted, account_in, known, trader_of
+from tests.sizing.books import rich_book
 from trainingdata.bars import Bars
 
 
@@ -38,3 +43,26 @@ def test_the_night_leaves_a_stock_what_is_beside_the_panel_leaves_of_the_ceiling
     (choice,) = decision.choices
     assert (choice.symbol, choice.bound_by) == (stock, "overnight")
     assert abs(choice.target - (0.99 / 1.03 - 0.02)) < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("equity", "sized", "target", "steps"),
+    [
+        (1e5, True, [0.0, 0.4, 0.3], [0.0, 400.0, np.nan]),
+        (1e5, False, [0.0, 0.3, 0.3], [0.0, np.nan, np.nan]),
+        (-1e5, False, [0.0, 0.0, 0.3], [0.0, 0.0, np.nan]),
+    ],
+)
+def test_what_leaves_is_sold_whether_anything_is_sized_and_whether_there_is_equity_or_not(
+    equity: float, sized: bool, target: list[float], steps: list[float]
+) -> None:
+    """Of three stocks of 0.3 the first leaves, the second decides, and the third stays."""
+    held = np.full(3, 0.3)
+    book = {"leaving": np.array([True, False, False]), "deciding": np.array([False, True, False])}
+    problem = rich_book(3, held=held, increment=np.full(3, 1e-3), **book).problem
+    every = np.ones(3, dtype=np.bool_)
+    lent = {"equity": equity, "unborrowed": 1.0, "leverage": 4.0, "shorting": True, "free": 1.0}
+    shares = AccountRow(1e3 * held, np.full(3, 100.0), np.ones(3), every, 3, **lent)  # type: ignore[arg-type]
+    after = settled(problem, np.array([0.3, 0.4, 0.3]), sized, shares, False)
+    np.testing.assert_allclose(after.target, target)
+    np.testing.assert_allclose(after.steps, steps)
