@@ -145,11 +145,13 @@ def test_between_the_decisions_of_a_week_the_night_alone_acts() -> None:
 @pytest.mark.parametrize(("name", "schedule"), SCHEDULES[1::2])
 def test_a_trader_who_is_asked_at_every_bar_decides_as_scheduled(name: str, schedule: str) -> None:
     """Stepped without beliefs in advance, as a live loop is: only the night acts between."""
-    words = ("start=2024-02-29", "end=2024-03-02", "data.start=2023-11-01", "symbols=[SYA,SYXUSD]")
+    begin, end = ("2021-11-01", "2024-03-08") if name == "1d" else ("2023-11-01", "2024-03-02")
+    words = ("start=2024-02-29", f"end={end}", f"data.start={begin}", "symbols=[SYA,SYXUSD]")
     settings, market = scheduled(name, schedule, *words)
     trader = trader_of(settings, market)
     stepped = step_trading(settings, market, "a", trader, settings.broker(market))
     walked = simulate_trading(settings, market, "a", trader.over(market))
+    assert len(walked.fills) > 1
     assert stepped.fills == walked.fills
     assert stepped.rows == walked.rows
     found = compare(settings, ["kelly_50", "kelly_30"]).table["total_return"]
