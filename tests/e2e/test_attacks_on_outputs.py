@@ -12,6 +12,7 @@ import pytest
 
 from foundation.errors import InputError
 from foundation.files import check_output, refuse_mixture, release_outputs, write_whole
+from marketsimulator.settings import BacktestSettings
 from tests.e2e.refused import answer_of, refusal_of
 
 BACKTEST = "marketsimulator.backtest"
@@ -50,6 +51,7 @@ def test_the_second_run_on_one_output_is_refused_before_it_works(
     assert (code, len(written)) == (0, 1), said
     release_outputs()
     (tmp_path / "other").mkdir()
+    monkeypatch.setattr(BacktestSettings, "market", None)
     for folder in ("out", "other"):
         other = locked(tmp_path / folder)
         line = refusal_of(BACKTEST, *RUN, f"output={folder}", cwd=tmp_path)
