@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sizing.increments import whole_steps
@@ -80,6 +80,9 @@ def test_an_account_that_is_lent_less_keeps_everything_else() -> None:
     assert Limits().overnight_ceiling == pytest.approx(1.96)
 
 
+# All of one coin for another: 0.99 and a cent less; and a sale that brings less than a cent costs.
+@example([(True, 1.0, 0.0, 0.01), (True, 0.0, 1.0, 0.01)], 0.0, 1.1, 0.3, 0.01)
+@example([(True, 0.5, 0.499, 0.01), (True, 0.0, 1.0, 0.01)], 0.1, 1.0, 0.001, 0.01)
 @given(
     CHANGES,
     st.floats(-1, 1),
