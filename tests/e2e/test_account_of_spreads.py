@@ -92,7 +92,7 @@ def funded(here: Practising, max_position: float, beyond: int) -> SpreadSeller:
     ("strategies", "days", "capital", "max_position", "bound", "beyond", "rules"),
     [
         (("PUT", "IRON_CONDOR"), 2, 3_500.0, MAX_POSITION, "max_position", 100_000, {}),
-        (("IRON_CONDOR", "PUT"), 3, 5_300.0, 10.0, "cut", 100_000, {}),
+        (("IRON_CONDOR", "PUT"), 6, 5_300.0, 10.0, "cut", 100_000, {}),
         pytest.param(
             ("IRON_CONDOR", "PUT"), 3, 5_300.0, 10.0, "cut", 0, {**HELD, "leave_at": 380},
             marks=pytest.mark.slow,
@@ -143,6 +143,8 @@ def test_in_one_account_strategies_sell_live_what_they_sell_in_the_backtest(
     refused = {refusal.reason for refusal in account.refusals}
     assert bound in (refused | {"cut"} if account.cut else refused)
     assert days < 3 or len({row["Account_Balance"] for row in ours}) > 1, "what it was sized from"
+    reasons = {row["Exit_Reason"] for row in ours}
+    assert days < 6 or reasons >= {"stop", "trailing"}, reasons
     for row in ours:
         balance = f"balance ${Decimal(row['Account_Balance']):,.2f}".removesuffix(".00")
         for part in ("deviations", "at risk", balance):

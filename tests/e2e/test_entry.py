@@ -37,6 +37,7 @@ HERE = "broker.url_override=http://127.0.0.1:9"  # where nobody answers
         (["symbols=[SYA]", "+positions.SYA=1", "+positions.sya=2"], "SYA is there twice"),
         (["mode=live"], "say so once more with confirm_live=true"),
         (["mode=live", "confirm_live=true"], "mode=live trades no paper account"),
+        (["mode=paper"], "symbols: "),
         (["mode=paper", "broker.paper=false", "symbols=[SYA]"], "real money is mode=live"),
         (["mode=replay", "symbols=[SYA]"], "a replay needs a practice server"),
         (["mode=paper", "symbols=[SYA]", HERE, "broker.attempts=1"], "no answer"),

@@ -46,7 +46,8 @@ def never(counts: Counter[str]) -> dict[str, int]:
         ),
         pytest.param("spreads", 34, 3, {}, marks=pytest.mark.slow),
         pytest.param("spreads", 17, 11, {}, marks=pytest.mark.long),
-        pytest.param("kalshi", 0, 3, {}, marks=pytest.mark.slow),
+        pytest.param("kalshi", 1, 3, {}, marks=pytest.mark.slow),
+        pytest.param("kalshi", 0, 3, {}, marks=pytest.mark.long),
     ],
 )
 def test_whatever_goes_wrong_every_order_is_once_in_the_books(

@@ -359,12 +359,16 @@ def test_what_an_order_traded_before_the_ledger_began_is_not_waited_for(venue: V
     assert manager_of(book).view("RAIN").yes == 10
 
 
-def test_an_order_of_ours_that_is_not_listed_counts_as_waiting(venue: Venue) -> None:
+@pytest.mark.parametrize("known", [True, False])
+def test_an_order_of_ours_that_is_not_listed_counts_as_waiting(venue: Venue, known: bool) -> None:
+    """Absence is no answer: not even where the venue says nothing of it."""
     manager = manager_of()
     manager.submit(WISH)
     venue.unlisted.add("v-1")
+    if not known:
+        venue.orders.clear()
     (resting,) = manager.view("RAIN").resting
-    assert (resting.order_id, resting.remaining) == ("v-1", 10)
+    assert (resting.order_id, resting.remaining) == ("v-1" if known else "o-1", 10)
 
 
 def test_an_order_that_lands_between_two_looks_counts_once(venue: Venue) -> None:

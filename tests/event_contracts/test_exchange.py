@@ -181,6 +181,16 @@ def test_a_fill_leaves_the_buffer_to_the_cent_with_its_pairs(
     assert exchange.cash == (50 if filled else D(cash))
 
 
+def test_where_the_second_of_four_orders_fills_the_others_rest_in_their_order() -> None:
+    exchange = shown(HERE, *[("0.34", "0.36")] * 3)
+    for price, count in (("0.30", 5), ("0.38", 6), ("0.31", 7), ("0.32", 8)):
+        sent(exchange, "BUY", "YES", price, count)
+    for _ in range(2):
+        exchange.advance()
+        assert [each.remaining for each in exchange.resting] == [5, 7, 8]
+    assert exchange.position("RAIN") == 6
+
+
 @pytest.mark.parametrize("side", ["YES", "NO"])
 def test_selling_from_flat_is_no_free_money(side: str) -> None:
     """Fifty sold from flat once turned $100 into $149; what is held of one side sells no other."""

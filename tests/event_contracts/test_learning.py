@@ -287,6 +287,7 @@ def test_a_run_leaves_a_checkpoint_that_plays_and_a_resumed_one_goes_on(
     assert started(COMMAND, *on) == 0
     about = load_network(Path("two", CHECKPOINT)).about
     assert (about.steps, [run["output"] for run in about.runs]) == (640, ["two", "one"])
+    assert json.loads(Path("two", UPDATES).read_text())["steps"] == 640
 
 
 @pytest.mark.parametrize(

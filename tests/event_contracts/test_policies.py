@@ -168,6 +168,18 @@ def test_the_price_and_the_fee_are_those_of_the_style(
     assert decode_action(chosen(policy, estimate=estimate))[0] in intents
 
 
+@given(st.floats(0.4372, 0.445), st.floats(0.05, 1.0))
+def test_of_full_kelly_a_fraction_is_bought(chance: float, fraction: float) -> None:
+    cost = 0.42 + RATE * 0.42 * 0.58
+    share = fraction * (chance - cost) / (1 - cost) * CASH / cost
+    intent, index = decode_action(chosen(BinaryKelly(LOOSE, fraction=fraction), estimate=chance))
+    sizes = (0, *FINE, np.inf)
+    place = index + 1 if intent else 0
+    assert intent in (0, 1)
+    assert sizes[place] <= share + 0.01
+    assert sizes[place + 1] > share - 1.01
+
+
 def test_an_empty_side_is_left_alone() -> None:
     for bid, ask, estimate in (
         *((0.0, 1.0, chance) for chance in (0.0, 0.5)),

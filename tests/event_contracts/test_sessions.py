@@ -91,6 +91,12 @@ def test_what_no_session_has_is_refused_by_row_and_column(
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("tick", [0.0, -0.01, 0.03, 1.0, np.nan, 1e-6])
+def test_what_is_no_share_of_a_dollar_is_no_tick(tick: float) -> None:
+    with pytest.raises(InputError, match="tick: "):
+        checked_session(plain_session(), tick=tick)
+
+
 def test_yes_came_true_where_the_last_middle_is_at_or_above_a_half() -> None:
     session = plain_session()
     for bid in range(100):

@@ -564,6 +564,9 @@ def test_what_is_learned_does_not_depend_on_where_a_run_starts(
     plain = table(market.times[-100], "third")  # no symbol was silent on its Friday
     for now in (market.times[-99], market.times[-50], market.now):
         np.testing.assert_array_equal(latest(plain, now).values, latest(fresh, now).values)
+    now = friday + 30 * hour  # asked for alone, as live asks
+    alone = CalibratedForecaster(sourced(), SHORT).forecast(halted.until(now), now)
+    np.testing.assert_array_equal(latest(alone, now).values, latest(fresh, now).values)
 
 
 def test_a_fit_of_long_contexts_is_that_of_all_the_bars_that_they_see(

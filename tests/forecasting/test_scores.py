@@ -242,6 +242,10 @@ def test_a_class_without_an_outcome_at_a_step_has_no_row_there() -> None:
     [
         (["forecasting.batch", "symbols=[NVDA]"], "synthetic market has no NVDA"),
         (
+            ["forecasting.batch", "data.dir=.", "output=NVDA.parquet", "overwrite=true"],
+            "output: . is data.dir, where bars are read; name another",
+        ),
+        (
             ["forecasting.batch", "forecaster=ewma"],
             "output: name a file; forecasts of ewma are not",
         ),

@@ -1,4 +1,4 @@
-"""One place says how long a bar lasts: product code has no other hours, 24s and 252s of it."""
+"""One place says how long a bar lasts: product code has no other hours, 24s, 7s and 252s of it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,21 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ROOMS = ("trainingdata", "forecasting", "sizing", "execution", "marketsimulator")
-SAID = re.compile(r"HOURLY|\[h\]|1h|\b(6\.5|24|252|365\.25)\b")
-VALUES = {6.5, 24, 252, 365.25, "1h", "datetime64[h]", "timedelta64[h]"}
+SAID = re.compile(r"HOUR|\[h\]|1h|['\"]h['\"]|\b(6\.5|7|24|252|365\.25|3_?600)\b")
+VALUES = {6.5, 7, 24, 252, 365.25, 3600, "h", "1h", "datetime64[h]", "timedelta64[h]"}
+NAMES = {"HOUR", "HOURLY"}
 
-ALLOWED = {  # where hours are the default, steps of own bars, the venue's words or the calendar's
-    "trainingdata": "bar_files bar_rows bars download feed/market_data resampling slow_variance"
-    " source synthetic timeframe",
+# Where hours are the default, the clock's or the words', steps are of own bars, days a week's or a
+# year's, h is the high, and names are the venue's.
+ALLOWED = {
+    "trainingdata": "bar_files bar_rows bars confirmation download feed/market_data heads instants"
+    " resampling schedule sessions slow_variance source splits stamp_checks synthetic timeframe"
+    " universe",
     "forecasting": "candidates chronos2/profile evaluate forecast settings",
-    "sizing": "quantity",
-    "execution": "decision journal/order_store rebalancing",
-    "marketsimulator": "results/metrics",
+    "sizing": "quantity solver/cholesky",
+    "execution": "alpaca/order_venue auctions choices decision journal/order_store live/belief"
+    " live/guards live/holdings live/page live/settings outlook quantity rebalancing records",
+    "marketsimulator": "results/attribution results/metrics venue/faults venue/market_data",
 }
 
 
@@ -30,7 +35,7 @@ def places() -> Iterator[str]:
         text = path.read_text(encoding="utf-8")
         for node in ast.walk(ast.parse(text)) if SAID.search(text) else ():
             constant = isinstance(node, ast.Constant) and node.value in VALUES
-            if constant or (isinstance(node, ast.Name) and node.id == "HOURLY"):
+            if constant or (isinstance(node, ast.Name) and node.id in NAMES):
                 yield path.relative_to(ROOT).as_posix()
 
 

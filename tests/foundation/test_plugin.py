@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,7 @@ def trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with a module that leaves a mark when it is imported."""
     (tmp_path / "trap.py").write_text("open('sprung', 'w').close()\n\ndef rule(s): ...\n")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "trap", raising=False)  # another test's, which has sprung
     monkeypatch.setattr(plugin, "_named", set())
     return tmp_path
 

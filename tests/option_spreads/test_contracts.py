@@ -371,12 +371,11 @@ def test_an_argument_of_another_type_or_size_is_refused_in_a_line(
     root: Path, name: str, wrong: Any
 ) -> None:
     sizing: dict[str, Any] = {"account_balance": 20_000, "max_risk_per_contract": 250}
-    makes: Callable[..., object] = (
-        partial(replace, TRADE)
-        if hasattr(TRADE, name)
-        else partial(calculate_position_size, **sizing)
-    )
-    with pytest.raises(InputError) as refusal:
+    makes: Callable[..., object] = partial(calculate_position_size, **sizing)
+    said: str | None = f"^{name}: "
+    if hasattr(TRADE, name):
+        makes, said = partial(replace, TRADE), None
+    with pytest.raises(InputError, match=said) as refusal:
         makes(**{name: wrong})
     assert len(str(refusal.value)) < 200
     assert "\n" not in str(refusal.value)

@@ -165,6 +165,7 @@ def test_what_is_held_to_the_close_pays_for_one_order() -> None:
         orders = 1 if trade.exit in ("expired", "settled") else 2
         told = cost_figures([replace(trade, contracts=2)], costs)
         assert told["commission"] == told["fee"] == pytest.approx(2 * 0.65 * 2 * orders)
+        assert 0 < told["slippage"] <= 2 * 12 * orders
     assert {trade.exit for trade in trades} >= {"expired"}
     assert set(cost_figures([], costs).values()) == {0.0}
 

@@ -219,17 +219,25 @@ def session_returns(bars: Bars, boundary: np.datetime64, window: int) -> np.ndar
     return np.diff(np.log(session_closes(bars, boundary, window + 1)[1]), axis=0)
 
 
+class FarSighted(CorrelationEstimator):
+    """One that looks at all there is."""
+
+    def _calendar_reach(self, timeframe: Timeframe) -> np.timedelta64:
+        return 1_000 * DAY
+
+
 @pytest.mark.parametrize(("hourly", "session"), [(500, 120), (2_000, 20), (50, 250)])
 def test_what_is_looked_at_reaches_back_far_enough_for_both_windows(
     hourly: int, session: int
 ) -> None:
     """Weekends and holidays included; what lies further back changes nothing."""
-    bars = SyntheticMarket(start="2022-01-03", end="2024-03-08", symbols=("SYA", "SYXUSD")).bars()
-    estimator = CorrelationEstimator(hourly_window=hourly, session_window=session)
-    boundary = last_four_pm(bars.now)
-    first = np.searchsorted(bars.times, boundary - estimator._calendar_reach(bars.timeframe))
-    recent = bars.between(int(first), len(bars.times)).until(boundary)
-    np.testing.assert_array_equal(estimator.estimate(recent)[0], estimator.estimate(bars)[0])
+    symbols = ("SYA", "SYB", "SYXUSD")  # stocks among each other by the hour
+    bars = SyntheticMarket(start="2022-01-03", end="2024-03-08", symbols=symbols).bars()
+    found, of_all = (
+        kind(hourly_window=hourly, session_window=session).estimate(bars)[0]
+        for kind in (CorrelationEstimator, FarSighted)
+    )
+    np.testing.assert_array_equal(found, of_all)
 
 
 def test_a_return_from_afternoon_to_afternoon_needs_a_bar_of_each_day() -> None:
