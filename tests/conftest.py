@@ -51,6 +51,12 @@ def sees_the_gpu(expression: str) -> bool:
     return re.search(r"(?<!not )\b(gpu|bench)\b", expression) is not None
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors: some tests wait for servers and commands."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """All other tests compute on the CPU, also where there is a GPU: their numbers are the same
     everywhere.

@@ -172,13 +172,17 @@ class Loader(SourceFileLoader):
 
 
 def _with_attributes(compiled: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(compiled)
-    def called(*args: Any) -> Any:
-        answer = compiled(*args)
-        records = isinstance(answer, np.ndarray) and answer.dtype.fields
-        return answer.view(np.dtype((np.record, answer.dtype))) if records else answer
+    return wraps(compiled)(lambda *args: _as_records(compiled(*args)))
 
-    return called
+
+def _as_records(answer: Any) -> Any:
+    """What a compiled function answers, with attributes of records, in tuples too."""
+    if isinstance(answer, np.ndarray) and answer.dtype.fields:
+        return answer.view(np.dtype((np.record, answer.dtype)))
+    if isinstance(answer, tuple):
+        parts = map(_as_records, answer)
+        return answer._make(parts) if hasattr(answer, "_make") else tuple(parts)
+    return answer
 
 
 def _module(path: Path) -> str:
