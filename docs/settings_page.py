@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from decimal import Decimal
-from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -104,7 +103,6 @@ def own_keys(kind: type[Any]) -> list[str]:
     return [key for key in schemas_of(kind) if key in _own(kind)]
 
 
-@cache
 def schemas_of(kind: type[Any]) -> dict[str, Any]:
     """The JSON schema of every key of a settings class."""
     schema = TypeAdapter(kind).json_schema()
