@@ -93,6 +93,23 @@ def test_a_cut_that_lands_late_is_not_cut_a_second_time(here: Practice, tmp_path
         assert 1.9 < gross(here) <= 2.0
 
 
+def test_a_cut_of_unknown_fate_is_asked_for_again_under_its_own_id(
+    here: Practice, tmp_path: Path
+) -> None:
+    with desk_at(here, tmp_path) as desk:
+        buy_too_much(here)
+        here.fail(kind="late", method="POST", path="/v2/orders", seconds=3600, count=2)
+        show(desk, 10)
+        with pytest.raises(BrokerError, match="may be working"):
+            desk.job.step()
+        cut = next(each for each in cuts_of(desk) if each.single.symbol == "SYA")
+        posts = len(here.posts)
+        show(desk, 2)
+        desk.job.step()
+        assert cut.state == "open"
+        assert any(cut.client_order_id in body for body in here.posts[posts:])
+
+
 def test_an_opening_of_unknown_fate_keeps_no_cut_back(here: Practice, tmp_path: Path) -> None:
     """Together they would be a wash trade, which a venue that has both refuses itself."""
     with desk_at(here, tmp_path) as desk:

@@ -51,6 +51,7 @@ def test_the_night_leaves_a_stock_what_is_beside_the_panel_leaves_of_the_ceiling
         (1e5, True, [0.0, 0.4, 0.3], [0.0, 400.0, np.nan]),
         (1e5, False, [0.0, 0.3, 0.3], [0.0, np.nan, np.nan]),
         (-1e5, False, [0.0, 0.0, 0.3], [0.0, 0.0, np.nan]),
+        (0.0, True, [0.0, 0.0, 0.3], [0.0, 0.0, np.nan]),
     ],
 )
 def test_what_leaves_is_sold_whether_anything_is_sized_and_whether_there_is_equity_or_not(
