@@ -103,10 +103,10 @@ def test_a_cut_of_unknown_fate_is_asked_for_again_under_its_own_id(
         with pytest.raises(BrokerError, match="may be working"):
             desk.job.step()
         cut = next(each for each in cuts_of(desk) if each.single.symbol == "SYA")
+        assert cut.state == "open"
         posts = len(here.posts)
         show(desk, 2)
         desk.job.step()
-        assert cut.state == "open"
         assert any(cut.client_order_id in body for body in here.posts[posts:])
 
 
