@@ -42,6 +42,7 @@ class Periods:
 class BeliefRow(NamedTuple):
     """What a decision takes of an instant; the fields are a row of `BeliefTable`.
 
+    sharpe: [S] the Sharpe ratio a year of each symbol's class that the strategy sizes by.
     years: [K, S] each symbol's own open time in the periods, in years.
     correlation: [K, S, S] of returns over each period.
     financing: [K] price of one USD borrowed in each period, USD.
@@ -50,6 +51,7 @@ class BeliefRow(NamedTuple):
     mu: Array
     sigma: Array
     premium: Array
+    sharpe: Array
     signal: Array
     years: Array
     correlation: Array
@@ -86,6 +88,7 @@ class BeliefTable:
     shrinkage: [T, S] what the forecaster's median was multiplied by; NaN where it was not.
     signal: [T, S] root mean square of what such a median is worth over its whole life, a return.
     premium: [T, S] return a year, for a Sharpe ratio of one of the symbol's class.
+    crypto_correlation: [T] of the diversified crypto class with the stock market.
     matrix: [T] number of the correlation matrix in force.
     correlations: [D, S, S] float32, the matrices.
     """
@@ -107,6 +110,7 @@ class BeliefTable:
     shrinkage: Array
     signal: Array
     premium: Array
+    crypto_correlation: Array
     matrix: Index
     correlations: Array32
 
@@ -145,8 +149,12 @@ class BeliefTable:
         names = [field.name for field in fields(self) if field.name not in _OF_NO_INSTANT]
         return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
-    def row(self, nightly_rate: float) -> BeliefRow:
-        """What a decision takes of the first instant; nightly_rate: of one USD borrowed a night."""
+    def row(self, nightly_rate: float, class_sharpe: Array) -> BeliefRow:
+        """Return what a decision takes of the first instant.
+
+        nightly_rate: of one USD borrowed a night.
+        class_sharpe: [2] Sharpe ratios a year of stocks and of crypto.
+        """
         every = np.arange(len(self.symbols))
         matrix = self.correlations[self.matrix[0]]
         years, correlation = years_and_correlations(
@@ -156,6 +164,7 @@ class BeliefTable:
             self.mu[0],
             self.sigma[0],
             self.premium[0],
+            class_sharpe[self.crypto.astype(np.intp)],
             self.signal[0],
             years,
             correlation,
@@ -229,13 +238,12 @@ def years_and_correlations(
 
 
 @inlined
-def returns_of(belief: BeliefRow, sharpe: Array, forecast: bool, size: int) -> Returns:
+def returns_of(belief: BeliefRow, forecast: bool, size: int) -> Returns:
     """What a strategy expects over the periods.
 
     The return is 0 for what does not decide, the covariance 0 without a forecast.
 
     belief: of S symbols.
-    sharpe: [S] the stated Sharpe ratio that the strategy goes by.
     forecast: whether it goes by the forecast.
     size: S, and what is held beside the panel.
     """
@@ -249,7 +257,7 @@ def returns_of(belief: BeliefRow, sharpe: Array, forecast: bool, size: int) -> R
             # What does not decide stays as it is and earns the same whatever is chosen. Its risk
             # counts all the same: it is held beside what is chosen.
             if belief.deciding[s]:
-                premium[k, s] = belief.premium[s] * sharpe[s] * belief.years[k, s]
+                premium[k, s] = belief.premium[s] * belief.sharpe[s] * belief.years[k, s]
                 mu[k, s] = (belief.mu[k, s] if forecast else 0.0) + premium[k, s]
             for r in range(symbols):
                 product = sigma[k, s] * sigma[k, r]

@@ -192,15 +192,15 @@ class Choices(NamedTuple):
 def choices_of(
     believed: BeliefTable,
     answers: Answers,
-    sharpe: Array,
+    class_sharpe: Array,
     *,
     uses_forecast: bool,
     rows: tuple[str, ...] = (),
 ) -> Choices:
     """What was decided for each symbol that decides, that the night cuts or that is left.
 
-    sharpe [S]: the stated Sharpe ratio that the strategy goes by; uses_forecast: whether it goes by
-    the forecast; rows: names of the limits on groups.
+    class_sharpe [T, 2]: Sharpe ratios of stocks and crypto that the strategy sizes by;
+    uses_forecast: whether it sizes by the forecast; rows: names of the limits on groups.
     """
     leaves = believed.leaving & (answers.held != 0.0)
     place = np.nonzero(believed.deciding | answers.cut | leaves)
@@ -233,7 +233,7 @@ def choices_of(
         prices=np.column_stack(
             [answers.prices[:, :count], financing, answers.prices[:, count:last]]
         ),
-        rationale=_rationale_of(believed, answers, place, answered, sharpe, uses_forecast),
+        rationale=_rationale_of(believed, answers, place, answered, class_sharpe, uses_forecast),
         rows=rows,
     )
 
@@ -243,7 +243,7 @@ def _rationale_of(
     answers: Answers,
     place: tuple[Index, ...],
     answered: Mask,
-    sharpe: Array,
+    class_sharpe: Array,
     uses_forecast: bool,
 ) -> tuple[Array, ...]:
     """The fields of `Rationale`, [N] each: of the periods that explain a target; NaN without one.
@@ -257,11 +257,11 @@ def _rationale_of(
         """The sum of values [N, K] over the periods that explain."""
         return np.asarray(periods.cumsum(axis=1)[np.arange(len(row)), last])
 
-    stated = sharpe[symbol]
-    premium = believed.premium[place] * stated
+    sharpe = class_sharpe[row, believed.crypto[symbol].astype(np.intp)]
+    premium = believed.premium[place] * sharpe
     columns = (
         (believed.ends[row, last] - believed.at[row]) / DAY,
-        stated,
+        sharpe,
         premium,
         premium * over(believed.own_years[row, :, symbol]),
         over(believed.mu[row, :, symbol]) if uses_forecast else np.zeros_like(premium),

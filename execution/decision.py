@@ -37,7 +37,7 @@ class Rationale(NamedTuple):
     on whose Kelly weight explains the target (`sizing.spans`).
 
     days: calendar days of the span.
-    sharpe: the stated Sharpe ratio of the symbol's class.
+    sharpe: the Sharpe ratio of the symbol's class, stated or implied.
     premium: the return that follows from it, a year.
     earned: the same over the span.
     forecast: expected return over the span.

@@ -17,9 +17,9 @@ from forecasting.moments import Volatility, expected_between, variance_beyond, v
 from foundation.arrays import Array, Array32, Index, Instants, Mask
 from foundation.errors import DataError
 from foundation.threads import side_by_side
-from sizing.premium import unit_premiums
+from sizing.premium import PriorSettings, unit_premiums
 from trainingdata.bars import Bars
-from trainingdata.correlation import CorrelationSource, correlations_over
+from trainingdata.correlation import CorrelationSource, MeanCorrelations, correlations_over
 from trainingdata.instants import DAY, utc_text
 from trainingdata.instruments import Kind
 from trainingdata.schedule import EVERY_BAR, Schedule
@@ -42,12 +42,12 @@ class NoForecast(DataError):
 class Growth(NamedTuple):
     """What ranks symbols by expected growth per risk, for S of them.
 
-    sharpe: [S] the stated Sharpe ratio of each one's class.
+    prior: the Sharpe ratio of each asset class.
     cost: [S] of trading one USD, one way.
     long_only: [S] which may not be short.
     """
 
-    sharpe: Array
+    prior: PriorSettings
     cost: Array
     long_only: Mask
 
@@ -58,7 +58,9 @@ class Growth(NamedTuple):
         a forecast.
         """
         years = table.own_years.sum(axis=1)
-        expected = table.mu.sum(axis=1) + table.premium * self.sharpe * years
+        ratios = self.prior.class_sharpe(table.crypto_correlation)
+        sharpe = ratios[:, table.crypto.astype(np.intp)]
+        expected = table.mu.sum(axis=1) + table.premium * sharpe * years
         gain = np.where(self.long_only, expected, np.abs(expected)) - self.cost
         deviation = np.sqrt((table.sigma**2).sum(axis=1))
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -135,7 +137,7 @@ def belief_table(
         moments=moments,
         numbers=numbers,
         matrices=matrices,
-        within=correlations.within,
+        prior=correlations.prior_means,
     )
     if growth is None or not universe.settings.by_growth:
         return table
@@ -221,7 +223,7 @@ def belief_of_symbol(
         moments=moments,
         numbers=numbers,
         matrices=correlations.matrix_at_end(bars).values.astype(np.float32)[None],
-        within=correlations.within,
+        prior=correlations.prior_means,
     )
 
 
@@ -276,7 +278,7 @@ def _assembled_beliefs(
     moments: _Moments,
     numbers: Index,
     matrices: Array32,
-    within: tuple[float, float],
+    prior: MeanCorrelations,
 ) -> BeliefTable:
     """Beliefs of these instants, with what calendar and correlations say about their periods."""
     begins = np.concatenate([times[:, None], ends[:, :-1]], axis=1)
@@ -286,6 +288,9 @@ def _assembled_beliefs(
     for kind in _KINDS:
         clock = bars.clock(kind)
         years.append((clock.position(end) - clock.position(begin)) / clock.bars_a_year)
+    premium, crypto_correlation = unit_premiums(
+        np.where(outside == 0, moments.variance, np.nan), numbers, matrices, bars.crypto, prior
+    )
     return BeliefTable(
         symbols=bars.symbols,
         at=times,
@@ -303,9 +308,8 @@ def _assembled_beliefs(
         sigma=moments.sigma,
         shrinkage=moments.shrinkage,
         signal=moments.signal,
-        premium=unit_premiums(
-            np.where(outside == 0, moments.variance, np.nan), numbers, matrices, bars.crypto, within
-        ),
+        premium=premium,
+        crypto_correlation=crypto_correlation,
         matrix=numbers,
         correlations=matrices,
     )

@@ -39,7 +39,6 @@ class Terms(NamedTuple):
     crypto: [N] which are coins.
     long_only: [N] which may not be short, whatever the venue lends.
     cost: [N] of trading one USD, one way.
-    sharpe: [S] the stated Sharpe ratio that the strategy goes by.
     forecast: whether it goes by the forecast.
     caps: as of `Limits`.
     rows: limits on groups of the N rows, without betas.
@@ -50,7 +49,6 @@ class Terms(NamedTuple):
     crypto: Mask
     long_only: Mask
     cost: Array
-    sharpe: Array
     forecast: bool
     caps: tuple[float, float, float, float]
     leverage: tuple[float, float]
@@ -65,7 +63,6 @@ def terms_of(terms: Terms, chosen: Index) -> Terms:
         picked(terms.crypto, chosen),
         picked(terms.long_only, chosen),
         picked(terms.cost, chosen),
-        picked(terms.sharpe, chosen),
         terms.forecast,
         terms.caps,
         terms.leverage,
@@ -143,7 +140,7 @@ def problem_of(belief: BeliefRow, account: AccountRow, terms: Terms) -> Problem:
     deciding = padded(belief.deciding, size)
     leaving = padded(belief.leaving, size)
     signal = padded(belief.signal, size) if terms.forecast else np.zeros(size)
-    returns = returns_of(belief, terms.sharpe, terms.forecast, size)
+    returns = returns_of(belief, terms.forecast, size)
     day, night = terms.leverage
     allowed = night if belief.overnight else day
     margin_equity = terms.caps[2]

@@ -232,11 +232,7 @@ class Trader:
     def belief_table(self, market: Market, progress: Progress = silent) -> BeliefTable:
         """What it believes at every instant of a run, at each from what was known."""
         bars = market.bars
-        growth = Growth(
-            self.prior.sharpe(bars.crypto),
-            self.costs.expected(bars.crypto, self.fees),
-            bars.long_only,
-        )
+        growth = Growth(self.prior, self.costs.expected(bars.crypto, self.fees), bars.long_only)
         parts = [
             belief_table(
                 self.forecaster,
@@ -382,7 +378,7 @@ class Trader:
         choices = choices_of(
             belief,
             answer,
-            self._sharpe(bars, strategy),
+            self._class_sharpe(belief, strategy),
             uses_forecast=strategy.uses_forecast,
             rows=sizing.inputs.rows,
         )
@@ -425,7 +421,6 @@ class Trader:
                 bars.long_only, np.ones(len(state.crypto) - len(bars.symbols), bool)
             ),
             cost=np.append(self.costs.expected(traded, self.fees), np.zeros(beside)),
-            sharpe=self._sharpe(bars, strategy),
             forecast=strategy.uses_forecast,
             caps=self.limits.caps,
             leverage=(self.limits.intraday_leverage, self.limits.overnight_ceiling),
@@ -433,11 +428,11 @@ class Trader:
             rows=groups.rows_over(state.symbols[:positions], state.reductions),
         )
         (nightly,) = self.margin.nightly_rate(belief.at).tolist()
-        problem = problem_of(belief.row(nightly), state.row, terms)
+        (class_sharpe,) = self._class_sharpe(belief, strategy)
+        problem = problem_of(belief.row(nightly, class_sharpe), state.row, terms)
         return SizingInputs(problem, state.symbols, belief.at[0], groups.names)
 
-    def _sharpe(self, bars: Bars, strategy: Strategy) -> Array:
-        """[S] the stated Sharpe ratio that a strategy goes by: of the symbol's class, or 0."""
-        return (
-            self.prior.sharpe(bars.crypto) if strategy.uses_premium else np.zeros(len(bars.crypto))
-        )
+    def _class_sharpe(self, belief: BeliefTable, strategy: Strategy) -> Array:
+        """[T, 2] Sharpe ratios of stocks and crypto that a strategy sizes by, or zeros."""
+        ratios = self.prior.class_sharpe(belief.crypto_correlation)
+        return ratios if strategy.uses_premium else np.zeros_like(ratios)

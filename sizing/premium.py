@@ -12,6 +12,15 @@ correlation counts as `PAIRS` pairs beside those in the matrix.
 The world's market portfolio had a ratio of 0.36 from 1960 to 2017 (Doeswijk, Lam and Swinkels
 2020), which shrunk for 58 years of data is 0.32. Two years of bars have an error of 0.7 and say
 nothing about it.
+
+Crypto has no such record. Where its ratio is not stated, it is the one that the capital asset
+pricing model (Sharpe 1964; Lintner 1965) implies. E[r] - rf = β (E[m] - rf) with β = ρ σ / σm reads
+as ratios
+
+    SR_crypto = ρ · SR_stocks,   ρ = ρ̄_across / √(ρ̄_stocks · ρ̄_crypto)
+
+with ρ the correlation of the two diversified classes in the matrix in force: what crypto earns for
+the risk that it shares with stocks, and nothing for the rest.
 """
 
 from __future__ import annotations
@@ -21,6 +30,7 @@ import numpy as np
 from foundation.arrays import Array, Array32, Index, Mask
 from foundation.compiled import compiled
 from foundation.settings import setting, settings_class
+from trainingdata.correlation import MeanCorrelations
 
 PAIRS = 3.0  # of symbols that the prior of a class's mean correlation counts for
 
@@ -32,49 +42,85 @@ class PriorSettings:
     stock_sharpe: float = setting(
         0.3, "Sharpe ratio a year of the diversified stock market", ge=0, le=2
     )
-    crypto_sharpe: float = setting(0.0, "the same of coins", ge=0, le=2)
+    crypto_sharpe: float | None = setting(
+        None,
+        "the same of crypto; null: stock_sharpe × the correlation of crypto with stocks (CAPM)",
+        ge=0,
+        le=2,
+    )
     horizon_days: int = setting(28, "how far a plan looks, in calendar days", ge=1, le=365)
 
-    def sharpe(self, crypto: Mask) -> Array:
-        return np.where(crypto, self.crypto_sharpe, self.stock_sharpe)
+    def class_sharpe(self, crypto_correlation: Array) -> Array:
+        """[T, 2] Sharpe ratios a year of the stock market and of crypto at each instant.
+
+        Parameters
+        ----------
+        crypto_correlation : [T]
+            correlation of crypto with the stock market.
+        """
+        stocks = np.full(len(crypto_correlation), self.stock_sharpe)
+        implied = self.stock_sharpe * crypto_correlation
+        stated = self.crypto_sharpe
+        crypto = implied if stated is None else np.full(len(crypto_correlation), stated)
+        return np.column_stack([stocks, crypto])
 
 
 @compiled
 def unit_premiums(
-    variance: Array, matrix: Index, correlations: Array32, crypto: Mask, within: tuple[float, float]
-) -> Array:
-    """[T, S] premium a year of each symbol, where each class has a Sharpe ratio of one.
+    variance: Array, matrix: Index, correlations: Array32, crypto: Mask, prior: MeanCorrelations
+) -> tuple[Array, Array]:
+    """Premiums where each class has a Sharpe ratio of one, and how crypto moves with stocks.
 
     Parameters
     ----------
     variance : [T, S]
-        of simple returns, a year; where one is not known, the symbol is no member of its class and
-        its premium is 0.
+        of simple returns, a year; NaN leaves a symbol out of its class, with a premium of 0.
     matrix : [T]
         number of the correlation matrix in force.
     correlations : [D, S, S]
         the matrices.
     crypto : [S]
-        whether it is a coin.
-    within
-        priors of the mean correlation of stocks, of coins.
+        whether the symbol is crypto.
+    prior
+        mean correlations that few symbols are shrunk towards.
+
+    Returns
+    -------
+    premiums : [T, S]
+        return a year.
+    crypto_correlation : [T]
+        of the diversified crypto class with the diversified stock market, -1 to 1.
     """
     premiums = np.zeros(variance.shape)
+    crypto_correlation = np.zeros(len(variance))
     for t in range(len(variance)):
         correlation = correlations[matrix[t]]
-        for coins in (False, True):
-            members = np.flatnonzero((variance[t] > 0.0) & (crypto == coins))
-            if len(members) > 0:
-                prior = within[1] if coins else within[0]
-                _write_class_premiums(premiums[t], variance[t], correlation, members, prior)
-    return premiums
+        known = variance[t] > 0.0
+        stocks = np.flatnonzero(known & ~crypto)
+        coins = np.flatnonzero(known & crypto)
+        within = np.sqrt(
+            _write_class_premiums(premiums[t], variance[t], correlation, stocks, prior.stocks)
+            * _write_class_premiums(premiums[t], variance[t], correlation, coins, prior.crypto)
+        )
+        pairs = 0.0
+        for i in stocks:
+            for j in coins:
+                pairs += correlation[i, j]
+        across = (PAIRS * prior.across + pairs) / (PAIRS + len(stocks) * len(coins))
+        # Classes without a common factor of their own share none with each other.
+        if within > 0.0:
+            crypto_correlation[t] = min(max(across / within, -1.0), 1.0)
+    return premiums, crypto_correlation
 
 
 @compiled
 def _write_class_premiums(
     premium: Array, variance: Array, correlation: Array32, members: Index, prior: float
-) -> None:
-    """Write the premiums [S] of one class's members; prior: of the class's mean correlation."""
+) -> float:
+    """Write the premiums [S] of a class's members; return the class's mean correlation.
+
+    prior: the mean correlation that few members are shrunk towards.
+    """
     n = len(members)
     with_book = np.zeros(len(premium))
     with_all = np.zeros(len(premium))
@@ -94,6 +140,8 @@ def _write_class_premiums(
     # A sample of few symbols may have a mean correlation below zero. No class has one: its symbols
     # would diversify each other away, and the premium with them.
     mean = max((PAIRS * prior + pairs / 2) / (PAIRS + n * (n - 1) / 2), 0.0)
-    share = np.sqrt(mean / (mean + (1.0 - mean) / n))
-    for i in members:
-        premium[i] *= share / np.sqrt(book)
+    if n > 0:
+        share = np.sqrt(mean / (mean + (1.0 - mean) / n))
+        for i in members:
+            premium[i] *= share / np.sqrt(book)
+    return mean

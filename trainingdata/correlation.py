@@ -25,6 +25,7 @@ from trainingdata.timeframe import Timeframe
 # Priors, where nothing else is known.
 WITHIN_STOCKS = 0.4
 WITHIN_CRYPTO = 0.6
+ACROSS = 0.2
 SMALLEST_EIGENVALUE = 1e-3
 # A log return, or a deviation of returns, that is the rounding of prices and no move: adjusted
 # prices leave 1e-15, one tick of the dearest coin in 500 bars 5e-9.
@@ -32,6 +33,14 @@ STILL = 1e-9
 # The least share of a symbol's own variance in rows in which it moves: rounding leaves 1e-13 of it.
 SMALLEST_SHARE_OF_VARIANCE = 1e-10
 FEWEST_ROWS = 3  # two returns have correlation one
+
+
+class MeanCorrelations(NamedTuple):
+    """Mean correlations of daily returns within the stocks, within crypto, and between the two."""
+
+    stocks: float = WITHIN_STOCKS
+    crypto: float = WITHIN_CRYPTO
+    across: float = ACROSS
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -73,8 +82,8 @@ class CorrelationSource(Protocol):
         ...
 
     @property
-    def within(self) -> tuple[float, float]:
-        """Prior correlations within stocks and within coins."""
+    def prior_means(self) -> MeanCorrelations:
+        """Mean correlations that few symbols are shrunk towards."""
         ...
 
 
@@ -86,11 +95,11 @@ class CorrelationEstimator:
     session_window: int = setting(120, "16:00-16:00 returns between the classes", ge=2)
     within_stocks: float = setting(WITHIN_STOCKS, "prior correlation between stocks", ge=0, lt=1)
     within_crypto: float = setting(WITHIN_CRYPTO, "prior correlation between coins", ge=0, lt=1)
-    across: float = setting(0.2, "prior correlation between a stock and a coin", ge=0, lt=1)
+    across: float = setting(ACROSS, "prior correlation between a stock and a coin", ge=0, lt=1)
 
     @property
-    def within(self) -> tuple[float, float]:
-        return self.within_stocks, self.within_crypto
+    def prior_means(self) -> MeanCorrelations:
+        return MeanCorrelations(self.within_stocks, self.within_crypto, self.across)
 
     def _calendar_reach(self, timeframe: Timeframe) -> np.timedelta64:
         """Calendar time that holds both windows, weekends and holidays included."""
@@ -154,7 +163,7 @@ class CorrelationEstimator:
         for members, times, returns in closes.hourly:
             first, last = np.searchsorted(times, reach)
             window = returns.rows(max(first, last - self.hourly_window - 1), last - 1)
-            prior = self.within[int(bars.crypto[members[0]])]
+            prior = self.prior_means[int(bars.crypto[members[0]])]
             blocks.append((members, *_mixed_with_prior(window, prior, self.hourly_window)))
         if closes.daily is None:
             return blocks[0][1:]
@@ -255,8 +264,8 @@ class KeptCorrelations:
     )
 
     @property
-    def within(self) -> tuple[float, float]:
-        return self.source.within
+    def prior_means(self) -> MeanCorrelations:
+        return self.source.prior_means
 
     def matrix_at_end(self, bars: Bars) -> CorrelationMatrix:
         return self.source.matrix_at_end(bars)

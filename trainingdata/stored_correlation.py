@@ -22,11 +22,10 @@ from foundation.settings import setting, settings_class
 from trainingdata.bars import Bars
 from trainingdata.correlation import (
     SMALLEST_EIGENVALUE,
-    WITHIN_CRYPTO,
-    WITHIN_STOCKS,
     CorrelationEstimator,
     CorrelationMatrix,
     CorrelationSource,
+    MeanCorrelations,
 )
 from trainingdata.instants import instant, utc_text
 
@@ -84,12 +83,9 @@ class StoredCorrelation:
     matrix: CorrelationMatrix
 
     @property
-    def within(self) -> tuple[float, float]:
-        """Prior correlations within stocks and within coins.
-
-        A matrix that was built elsewhere does not say which it used: these are the defaults.
-        """
-        return WITHIN_STOCKS, WITHIN_CRYPTO
+    def prior_means(self) -> MeanCorrelations:
+        """The default prior means: a matrix that was built elsewhere does not name its own."""
+        return MeanCorrelations()
 
     def matrix_at_end(self, bars: Bars) -> CorrelationMatrix:
         """The part of the matrix that the panel's symbols are in."""
@@ -180,8 +176,8 @@ class FactorCorrelation:
     factors: int
 
     @property
-    def within(self) -> tuple[float, float]:
-        return self.source.within
+    def prior_means(self) -> MeanCorrelations:
+        return self.source.prior_means
 
     def matrix_at_end(self, bars: Bars) -> CorrelationMatrix:
         found = self.source.matrix_at_end(bars)

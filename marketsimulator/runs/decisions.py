@@ -109,7 +109,7 @@ class WalkedDecisions(DecisionLog):
         choices = choices_of(
             self._table.rows(begin + walked),
             Answers(*columns),
-            terms.sharpe,
+            self._inputs.class_sharpe[begin + walked],
             uses_forecast=terms.forecast,
             rows=self.rows,
         )

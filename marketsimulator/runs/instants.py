@@ -49,6 +49,7 @@ class WalkInputs(NamedTuple):
 
     The arrays are those of `BeliefTable`, of T' instants at which anything decides; K periods.
 
+    class_sharpe: [T', 2] Sharpe ratios of stocks and of crypto that the strategy sizes by.
     financing: [T', K] of what is borrowed.
     terms: of a decision.
     lent: by the broker, and the equity in USD from which it lends more than 1×.
@@ -66,6 +67,7 @@ class WalkInputs(NamedTuple):
     mu: Array
     sigma: Array
     premium: Array
+    class_sharpe: Array
     signal: Array
     years: Array
     matrix: Index
@@ -293,6 +295,7 @@ def belief_row(inputs: WalkInputs, row: int, chosen: Index) -> BeliefRow:
         picked_columns(inputs.mu[row], chosen),
         picked_columns(inputs.sigma[row], chosen),
         picked(inputs.premium[row], chosen),
+        _sharpe_of(inputs.class_sharpe[row], inputs.terms.crypto, chosen),
         picked(inputs.signal[row], chosen),
         years,
         correlation,
@@ -303,6 +306,15 @@ def belief_row(inputs: WalkInputs, row: int, chosen: Index) -> BeliefRow:
         overnight=inputs.overnight[row],
         cuts=inputs.cuts[row],
     )
+
+
+@inlined
+def _sharpe_of(class_sharpe: Array, crypto: Mask, chosen: Index) -> Array:
+    """The Sharpe ratio [m] of each chosen symbol's class."""
+    sharpe = np.empty(len(chosen))
+    for a in range(len(chosen)):
+        sharpe[a] = class_sharpe[1] if crypto[chosen[a]] else class_sharpe[0]
+    return sharpe
 
 
 @inlined

@@ -104,7 +104,7 @@ def walk_inputs(settings: BacktestSettings, bars: Bars, table: BeliefTable) -> W
     """What a walk by these settings decides by, on the panel's beliefs."""
     limits = settings.limits
     rule = settings.sizing.chosen_strategy()
-    sharpe = settings.prior.sharpe(bars.crypto)
+    class_sharpe = settings.prior.class_sharpe(table.crypto_correlation)
     return WalkInputs(
         deciding=table.deciding,
         outside=table.outside,
@@ -114,6 +114,7 @@ def walk_inputs(settings: BacktestSettings, bars: Bars, table: BeliefTable) -> W
         mu=table.mu,
         sigma=table.sigma,
         premium=table.premium,
+        class_sharpe=class_sharpe if rule.uses_premium else np.zeros_like(class_sharpe),
         signal=table.signal,
         years=table.years,
         matrix=table.matrix,
@@ -124,7 +125,6 @@ def walk_inputs(settings: BacktestSettings, bars: Bars, table: BeliefTable) -> W
             crypto=bars.crypto,
             long_only=bars.long_only,
             cost=settings.costs.expected(bars.crypto, settings.fees),
-            sharpe=sharpe if rule.uses_premium else np.zeros(len(sharpe)),
             forecast=rule.uses_forecast,
             caps=limits.caps,
             leverage=(limits.intraday_leverage, limits.overnight_ceiling),

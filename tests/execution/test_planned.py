@@ -45,9 +45,10 @@ def test_the_premium_alone_buys_and_without_it_and_an_edge_nothing_is_sent(marke
     assert {o.symbol: o.side for o in bought.orders} == dict.fromkeys(STOCKS, "buy")
     for at in (MIDDAY, LAST, NIGHT):
         assert decided(market, at, trader(prior=PriorSettings(stock_sharpe=0.0))).orders == ()
-    assert decided(market, NIGHT, trader()).orders == (), (
-        "coins have no premium unless one is stated"
-    )
+    unpaid = PriorSettings(crypto_sharpe=0.0)
+    assert decided(market, NIGHT, trader(prior=unpaid)).orders == ()
+    implied = decided(market, NIGHT, trader())
+    assert {o.side for o in implied.orders} == {"buy"}, "crypto shares the risk of stocks"
     coins = decided(market, NIGHT, trader(prior=PriorSettings(crypto_sharpe=0.6)))
     assert {o.side for o in coins.orders} == {"buy"}
 

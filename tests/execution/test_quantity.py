@@ -99,8 +99,8 @@ def test_the_quantity_is_what_sizing_says_of_the_same_account_and_moments(
     belief = settings.trader(rising(20.0)).belief_of(bars, "SYA", account.as_of)
     assert belief.mu.shape == (1, 3, 2)
     (nightly,) = settings.margin.nightly_rate(belief.at)
-    row = belief.row(nightly)
-    expected = row.mu + row.premium * settings.prior.sharpe(bars.crypto) * row.years
+    row = belief.row(nightly, *settings.prior.class_sharpe(belief.crypto_correlation))
+    expected = row.mu + row.premium * row.sharpe * row.years
     quantity = get_qty(
         *("SYA", price),
         account=account,

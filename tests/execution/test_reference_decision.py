@@ -84,7 +84,7 @@ def drawn(seed: int) -> Case:
             account.leverage,
             account.shorting,
         ),
-        rules_of(settings, bars),
+        rules_of(settings, bars, float(table.crypto_correlation[0])),
     )
 
 
@@ -104,7 +104,7 @@ def drawn_settings(rng: np.random.Generator) -> BacktestSettings:
             crypto_leverage=float(rng.choice([0.3, 1.0])),
             margin_equity=float(rng.choice([0.0, 2_000.0])),
         ),
-        prior=PriorSettings(stock_sharpe=0.5, crypto_sharpe=float(rng.choice([0.0, 1.0, 2.0]))),
+        prior=PriorSettings(stock_sharpe=0.5, crypto_sharpe=rng.choice([None, 1.0, 2.0])),
         margin=MarginTerms(
             leverage=float(rng.choice([1.0, 2.0, 4.0])),
             margin_equity=float(rng.choice([2_000.0, 5_000.0])),
@@ -144,6 +144,7 @@ def drawn_beliefs(rng: np.random.Generator, bars: Bars) -> BeliefTable:
         shrinkage=np.full((1, size), np.nan),
         signal=np.abs(rng.normal(size=(1, size))) * rng.choice([0.0, 1e-4, 3e-3]),
         premium=rng.uniform(0.0, 0.2, (1, size)),
+        crypto_correlation=rng.uniform(-1.0, 1.0, 1),
         matrix=np.zeros(1, dtype=np.int64),
         correlations=(risk / np.outer(spread, spread))[None].astype(np.float32),
     )
@@ -180,9 +181,10 @@ def drawn_account(rng: np.random.Generator, bars: Bars, terms: MarginTerms) -> A
     return replace(account, leverage=leverage, shorting=margined)
 
 
-def rules_of(settings: BacktestSettings, bars: Bars) -> reference.Rules:
+def rules_of(settings: BacktestSettings, bars: Bars, crypto_correlation: float) -> reference.Rules:
     """The same settings as plain numbers."""
     costs, limits = settings.costs, settings.limits
+    stocks, crypto = settings.prior.stock_sharpe, settings.prior.crypto_sharpe
     name, percent = settings.sizing.strategy.split("_")
     return reference.Rules(
         crypto=bars.crypto,
@@ -190,7 +192,7 @@ def rules_of(settings: BacktestSettings, bars: Bars) -> reference.Rules:
         increment=np.array([float(item.increment) for item in bars.instruments]),
         fraction=float(percent) / 100,
         forecast=name == "kelly",
-        sharpe=(settings.prior.stock_sharpe, settings.prior.crypto_sharpe),
+        sharpe=(stocks, stocks * crypto_correlation if crypto is None else crypto),
         cost=(
             (costs.stock_half_spread_bps + costs.stock_slippage_bps) / 1e4,
             (costs.crypto_half_spread_bps + costs.crypto_slippage_bps) / 1e4

@@ -10,23 +10,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sizing.kelly import unconstrained_kelly
-from sizing.premium import unit_premiums
-from trainingdata.correlation import WITHIN_CRYPTO, WITHIN_STOCKS
-
-PRIOR = (WITHIN_STOCKS, WITHIN_CRYPTO)
+from sizing.premium import PriorSettings, unit_premiums
+from trainingdata.correlation import MeanCorrelations
 
 
 def premiums(
     variance: np.ndarray, correlation: np.ndarray, crypto: np.ndarray | None = None
 ) -> np.ndarray:
     mask = np.zeros(len(variance), dtype=bool) if crypto is None else crypto
-    return unit_premiums(
+    return class_premiums(variance, correlation, mask)[0]
+
+
+def class_premiums(
+    variance: np.ndarray, correlation: np.ndarray, crypto: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """Premiums [S] of one instant, and the correlation of crypto with stocks."""
+    found, crypto_correlation = unit_premiums(
         variance[None],
         np.zeros(1, dtype=np.int64),
         correlation[None].astype(np.float32),
-        mask,
-        PRIOR,
-    )[0]
+        crypto,
+        MeanCorrelations(),
+    )
+    return found[0], float(crypto_correlation[0])
 
 
 def equicorrelated(n: int, rho: float) -> np.ndarray:
@@ -89,3 +95,59 @@ def test_a_class_whose_symbols_have_nothing_in_common_has_no_premium() -> None:
     assert premiums(np.full(4, 0.04), equicorrelated(4, -0.3)).tolist() == [0.0] * 4
     many = 200
     assert premiums(np.full(many, 0.04), np.eye(many)).sum() / 0.2 < 0.02 * many
+
+
+def two_classes(stocks: int, coins: int, within: tuple[float, float], across: float) -> np.ndarray:
+    """Correlations of equicorrelated stocks and crypto."""
+    size = stocks + coins
+    matrix = np.full((size, size), across)
+    matrix[:stocks, :stocks] = equicorrelated(stocks, within[0])
+    matrix[stocks:, stocks:] = equicorrelated(coins, within[1])
+    return matrix
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_crypto_correlation_is_that_of_diversified_portfolios(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    stocks, coins = 300, 200
+    within = rng.uniform(0.2, 0.8, 2)
+    across = float(rng.uniform(-0.9, 0.9) * np.sqrt(within.prod()))
+    matrix = two_classes(stocks, coins, (float(within[0]), float(within[1])), across)
+    crypto = np.arange(stocks + coins) >= stocks
+    weights = np.stack([~crypto / stocks, crypto / coins])
+    portfolios = weights @ matrix @ weights.T
+    expected = portfolios[0, 1] / np.sqrt(portfolios[0, 0] * portfolios[1, 1])
+    _, found = class_premiums(rng.uniform(0.01, 1.0, stocks + coins), matrix, crypto)
+    assert found == pytest.approx(expected, abs=0.03), "which few symbols approach"
+
+
+def test_few_symbols_shrink_crypto_correlation_to_the_prior() -> None:
+    """By hand: two stocks and one coin have two pairs between the classes, the prior three."""
+    crypto = np.array([False, False, True])
+    _, found = class_premiums(np.full(3, 0.09), two_classes(2, 1, (0.5, 1.0), 0.1), crypto)
+    across = (3 * 0.2 + 2 * 0.1) / (3 + 2)
+    stocks = (3 * 0.4 + 1 * 0.5) / (3 + 1)
+    assert found == pytest.approx(across / np.sqrt(stocks * 0.6), rel=1e-6)
+    _, alone = class_premiums(np.full(1, 0.5), np.eye(1), np.ones(1, dtype=bool))
+    assert alone == pytest.approx(0.2 / np.sqrt(0.4 * 0.6), rel=1e-12)
+
+
+def test_unstated_crypto_ratio_is_implied_by_stocks() -> None:
+    correlation = np.array([0.5, -0.25])
+    implied = PriorSettings(stock_sharpe=0.4).class_sharpe(correlation)
+    np.testing.assert_allclose(implied, [[0.4, 0.2], [0.4, -0.1]])
+    stated = PriorSettings(stock_sharpe=0.4, crypto_sharpe=0.1).class_sharpe(correlation)
+    np.testing.assert_allclose(stated, [[0.4, 0.1], [0.4, 0.1]])
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_implied_crypto_adds_nothing_to_diversified_stocks(seed: int) -> None:
+    """Under the capital asset pricing model the market portfolio is the whole optimum."""
+    rng = np.random.default_rng(seed)
+    deviation = rng.uniform(0.1, 0.9, 2)
+    rho = float(rng.uniform(-0.9, 0.9))
+    covariance = np.array([[1.0, rho], [rho, 1.0]]) * np.outer(deviation, deviation)
+    (sharpe,) = PriorSettings().class_sharpe(np.array([rho]))
+    weights = unconstrained_kelly(sharpe * deviation, covariance, 0.5)
+    assert weights[0] == pytest.approx(0.5 * 0.3 / deviation[0])
+    assert weights[1] == pytest.approx(0.0, abs=1e-12)
