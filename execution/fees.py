@@ -23,9 +23,13 @@ class DatedRate:
     # The SEC publishes USD a million, brokers interest in percent: neither is meant.
     rate: Annotated[float, about("in the unit of its table", ge=0, lt=10)]
     cap: float = setting(float("inf"), "USD that a trade pays at most", ge=0, allow_inf_nan=True)
+    source: str = setting("", "where the rate was published")
+    read: str | None = setting(None, "day it was looked up there, YYYY-MM-DD")
+    verified: bool = setting(True, "false: the source does not confirm it; reports say so")
 
     def __post_init__(self) -> None:
         date_of(self.since)
+        _check_read(self.read)
 
 
 @settings_class("fees.crypto_tiers")
@@ -35,6 +39,17 @@ class CryptoTier:
     volume: Annotated[float, about("USD in 30 days", ge=0)]
     maker: Annotated[float, about("fraction of what an order trades that waited", ge=0, lt=1)]
     taker: Annotated[float, about("fraction of what an order trades that did not", ge=0, lt=1)]
+    source: str = setting("", "where the tier was published")
+    read: str | None = setting(None, "day it was looked up there, YYYY-MM-DD")
+    verified: bool = setting(True, "false: the source does not confirm it; reports say so")
+
+    def __post_init__(self) -> None:
+        _check_read(self.read)
+
+
+def _check_read(read: str | None) -> None:
+    if read is not None:
+        date_of(read)
 
 
 @settings_class("fees")
@@ -68,6 +83,16 @@ class FeeSchedule:
     @property
     def crypto_taker(self) -> float:
         return self.crypto_tiers[0].taker
+
+    def unverified_stock_tables(self, first: np.datetime64, last: np.datetime64) -> list[str]:
+        """Return the stock fee tables with an unverified row in force on New York dates."""
+        tables = ("sec_per_dollar", "taf_per_share", "cat_per_share")
+        return [name for name in tables if _unverified_on(getattr(self, name), first, last)]
+
+    @property
+    def crypto_is_unverified(self) -> bool:
+        """Whether the source of a crypto tier does not confirm it."""
+        return not all(tier.verified for tier in self.crypto_tiers)
 
 
 @settings_class("costs")
@@ -119,6 +144,16 @@ class TradingCosts:
         commission = fees.commission_bps * BASIS_POINT
         fee = np.where(crypto, fees.crypto_taker + commission, commission)
         return self.half_spread(crypto) + self.slippage(crypto) + fee
+
+
+def _unverified_on(rates: tuple[DatedRate, ...], first: np.datetime64, last: np.datetime64) -> bool:
+    """Whether an unverified rate is in force on a date from `first` to `last`."""
+    begins = [np.datetime64(rate.since, "D") for rate in rates]
+    ends = [*begins[1:], last + 1]
+    return any(
+        not rate.verified and begin <= last and first < end
+        for rate, begin, end in zip(rates, begins, ends, strict=False)
+    )
 
 
 def rates_on(

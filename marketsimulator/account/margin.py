@@ -1,9 +1,9 @@
 """Alpaca's margin rules: what positions need, and what may still be bought.
 
-Requirements and rules as published in autumn 2026 (initial 50 %; maintenance by price and side; 4×
-by day and 2× into the night from 2,000 USD of equity; coins are no collateral and are bought with
-cash that is not borrowed). Before 2026-06-04 the pattern-day-trader rule (FINRA 4210) stood in the
-place of the intraday margin deficit.
+Initial 50 %; maintenance by price and side; 4× by day and 2× overnight from 2,000 USD of equity;
+crypto is no collateral and is bought with cash that is not borrowed. Each figure names its source
+and the day it was read. Before 2026-06-04 the pattern-day-trader rule (FINRA 4210) applied instead
+of the intraday margin deficit.
 """
 
 from __future__ import annotations
@@ -13,17 +13,22 @@ import numpy as np
 from foundation.compiled import compiled, inlined
 from marketsimulator.account.book import Book, Record, on_grid
 
+# Alpaca, "Margin and Short Selling", read 2026-11-28:
 INITIAL_REQUIREMENT = 0.5
 MAINTENANCE = 0.3  # of an ordinary stock's value
+# FINRA Rule 4210 before the SEC order of 2026-04-14, read 2026-11-20:
 PATTERN_EQUITY = 25_000.0  # USD at the last close, for day trading on margin
 PATTERN_TRADES = 3  # day trades in five sessions that a smaller account may make
+# Alpaca, "Margin and Short Selling", read 2026-11-20:
 CLOSING_ONLY = 6.0  # gross over equity, above which the broker takes closing orders only
 CONCENTRATED = 0.7  # of the stocks' value in one stock, which then needs 50 %
 CONCENTRATED_DEBIT = 100_000.0  # USD, from which concentration counts
+# FINRA Regulatory Notice 26-10 (intraday margin deficits), read 2026-11-20:
 DE_MINIMIS = 1_000.0  # USD: a deficit not above the lesser of this and the next is forgiven
 DE_MINIMIS_SHARE = 0.05  # of equity
 DEFICIT_CLOSES = 2  # by which a deficit is to be met
 FREEZE_DAYS = 90
+# An assumption: the broker publishes no figure.
 CALL_BUFFER = 0.95  # a liquidation brings the requirement to this share of equity
 
 
@@ -31,8 +36,9 @@ CALL_BUFFER = 0.95  # a liquidation brings the requirement to this share of equi
 def maintenance(quantity: float, mark: float, special: float) -> float:
     """USD that one stock position needs overnight; special: a rate that stands above the table's.
 
-    Alpaca's table. Long: all of the value below 2.50 USD a share, half of it below 6, else 30 %.
-    Short: below 5 USD the value, at least 2.50 a share; else 30 % of it, at least 5 a share.
+    Alpaca, "Margin and Short Selling", read 2026-11-28. Long: all of the value below 2.50 USD a
+    share, half of it below 6, else 30 %. Short: below 5 USD the value, at least 2.50 a share; else
+    30 % of it, at least 5 a share.
     """
     size = abs(quantity)
     value = size * mark

@@ -8,6 +8,7 @@ from decimal import Decimal
 import numpy as np
 
 from execution.decision import Choice
+from execution.fees import FeeSchedule
 from execution.records import ENDED, Run
 from foundation.arrays import Mask
 from foundation.cents import to_cents
@@ -19,7 +20,8 @@ from sizing.kelly import Drawdown
 from sizing.limits import Limits
 from trainingdata.bars import Bars
 from trainingdata.endings import Absence
-from trainingdata.instants import DAY
+from trainingdata.instants import DAY, new_york_date
+from trainingdata.instruments import is_coin
 from trainingdata.market import Market
 from trainingdata.source import Adjustment
 from trainingdata.universe import UniverseSettings
@@ -144,6 +146,19 @@ def cost_remarks(profit: float, costs: float) -> list[str]:
     if paid <= 0 or paid <= gross:
         return []
     return [f"Costs of {usd(paid)} exceed what was earned before them, {usd(gross)}."]
+
+
+def fee_remarks(run: Run, fees: FeeSchedule) -> list[str]:
+    """Name the unverified fee tables that a run was charged by."""
+    stocks = [fill.at for fill in run.fills if not is_coin(fill.symbol)]
+    days = new_york_date(np.array(stocks, dtype="datetime64[ns]"))
+    tables = fees.unverified_stock_tables(days.min(), days.max()) if len(days) else []
+    if fees.crypto_is_unverified and len(stocks) < len(run.fills):
+        tables.append("crypto_tiers")
+    if not tables:
+        return []
+    names = ", ".join(f"fees.{name}" for name in tables)
+    return [f"Unverified rates are charged ({names}): compare them with the broker's own table."]
 
 
 def luck_remarks(deflated: float | None, trials: int | None) -> list[str]:

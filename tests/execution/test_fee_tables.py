@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.fees import DatedRate, FeeSchedule, TradingCosts, rates_on
+from execution.fees import CryptoTier, DatedRate, FeeSchedule, TradingCosts, rates_on
 
 SEC = {  # USD a million from a day on
     "1900-01-01": 21.80, "2017-07-04": 23.10, "2018-05-22": 13.00, "2019-04-16": 20.70,
@@ -77,3 +78,44 @@ def test_a_class_pays_its_own_costs_and_a_decision_reckons_with_their_sum() -> N
     np.testing.assert_allclose(
         costs.expected(crypto, FeeSchedule(commission_bps=10.0)), [13.5e-4, 42e-4], rtol=1e-12
     )
+
+
+@pytest.mark.parametrize("name", ["alpaca", "kalshi"])
+def test_every_fee_row_names_source_and_day(name: str) -> None:
+    path = Path(__file__).parents[2] / "configs" / "fees" / f"{name}.yaml"
+    tables = [rows for rows in yaml.safe_load(path.read_text()).values() if isinstance(rows, list)]
+    rows = [row for table in tables for row in table]
+    assert rows
+    for row in rows:
+        assert row["source"].strip()
+        assert date.fromisoformat(row["read"]) <= date(2026, 12, 31)
+
+
+UNVERIFIED = FeeSchedule(
+    taf_per_share=(
+        DatedRate("1900-01-01", 0.001),
+        DatedRate("2024-02-01", 0.002, verified=False),
+        DatedRate("2024-03-01", 0.003),
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "named"),
+    [
+        ("2024-01-02", "2024-01-31", []),
+        ("2024-01-02", "2024-02-01", ["taf_per_share"]),
+        ("2024-02-29", "2024-06-01", ["taf_per_share"]),
+        ("2024-03-01", "2024-06-01", []),
+    ],
+)
+def test_unverified_rates_are_named_while_in_force(first: str, last: str, named: list[str]) -> None:
+    days = np.datetime64(first), np.datetime64(last)
+    assert UNVERIFIED.unverified_stock_tables(*days) == named
+    assert FeeSchedule().unverified_stock_tables(*days) == []
+
+
+def test_unverified_crypto_tier_is_named() -> None:
+    tiers = CryptoTier(0.0, 0.001, 0.002), CryptoTier(1e6, 0.0, 0.001, verified=False)
+    assert FeeSchedule(crypto_tiers=tiers).crypto_is_unverified
+    assert not FeeSchedule(crypto_tiers=tiers[:1]).crypto_is_unverified
