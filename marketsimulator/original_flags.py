@@ -34,7 +34,17 @@ def overrides_of(words: Sequence[str]) -> list[str]:
                 others.append(word)
     parser.refuse_others(values["overrides"])
     refuse_both(command_of("marketsimulator.backtest_kelly_chronos2").flags, words)
+    named = values["data_dir"] or any(word.startswith("data.dir=") for word in overrides)
+    if values["symbols"] and not named:
+        values["data_dir"] = _folders_of(values["symbols"])
     single = ("start", "end", "days", "capital", "output")
     flags = {key: getattr(arguments, key) for key in single}
     flags |= {"symbols": values["symbols"], "data.dir": values["data_dir"]}
     return overrides_of_flags(flags) + overrides
+
+
+def _folders_of(symbols: Sequence[str]) -> list[str]:
+    """Return the folders below trainingdata/ here with bars of the symbols, as the original did."""
+    from trainingdata.bar_files import folders_with
+
+    return [str(folder) for folder in folders_with(Path("trainingdata"), symbols)]

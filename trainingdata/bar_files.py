@@ -70,6 +70,13 @@ def find_files(
     return {symbol: files[symbol] for symbol in names or files}
 
 
+def folders_with(root: Path, symbols: Sequence[str]) -> list[Path]:
+    """Return the folders from `root` down that hold a bar file named after one of the symbols."""
+    names = set(symbols_of(symbols))
+    files = (path for path in root.rglob("*") if path.is_file() and _is_bar_file(path))
+    return sorted({path.parent for path in files if _symbol_of(path) in names})
+
+
 def _bar_files(place: Path) -> Iterator[Path]:
     """A file, or every file in a folder that ends as a bar file does."""
     if place.is_dir():

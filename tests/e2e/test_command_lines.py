@@ -100,3 +100,27 @@ def test_a_quantity_that_cannot_be_held_is_named(word: str) -> None:
     config = composed_config("live", [f"+positions.{word}"])
     with pytest.raises(InputError, match=f"positions.{word.partition('=')[0]}: "):
         _positions(config)
+
+
+def test_original_flags_find_bars_below_trainingdata(tmp_path: Path) -> None:
+    folder = tmp_path / "trainingdata" / "hourly" / "crypto"
+    folder.parent.mkdir(parents=True)
+    bars_file(folder, "AAA-USD.parquet")
+    words = ["--symbols", "AAAUSD", "--days", "3", "--output", "out"]
+    code, _, said = answer_of(ORIGINAL, *words, cwd=tmp_path)
+    assert code == 0, said
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["symbols"] == ["AAAUSD"]
+    assert "trainingdata/hourly/crypto" in summary["data"]
+
+
+def test_named_folder_overrides_bars_below_trainingdata(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bars_file(tmp_path / "other", "AAAUSD.parquet")
+    (tmp_path / "trainingdata").mkdir()
+    bars_file(tmp_path / "trainingdata" / "crypto", "AAAUSD.parquet")
+    monkeypatch.chdir(tmp_path)
+    for words in (["--data-dir", "other"], ["data.dir=[other]"]):
+        config = composed_config("backtest", overrides_of(["--symbols", "AAAUSD", *words]))
+        assert list(config.data.dir) == ["other"]
