@@ -3,6 +3,7 @@
     python -m option_spreads.contracts [LIVE|PAPER] …    balance, statistics, Kelly, size, risk
     python -m option_spreads.contracts init …            begin an account
     python -m option_spreads.contracts recover …         rebuild its balance from its trades
+    python -m option_spreads.contracts review …          the last month beside a Monte Carlo
 
 Settings are those of configs/autoscaling.yaml, under its usual names, there or in the environment.
 """
@@ -17,25 +18,27 @@ if __name__ == "__main__":
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from foundation.clock import system_clock
 from foundation.command import Result, is_override
 from foundation.compose import composed_config
 from foundation.counts import counted
 from foundation.errors import InputError
 from foundation.notices import Notices
 from foundation.tables import Table
-from option_spreads.autoscaler.account import BALANCE, TRADES, AccountFiles, AccountState
+from option_spreads.autoscaler.account import TRADES, AccountFiles, AccountState
 from option_spreads.autoscaler.now import Sizing, contracts_now
 from option_spreads.autoscaler.rules import WIDTHS, AutoscalingSettings, max_risk, recommended_cap
+from option_spreads.simulation.review import review_of, review_parts
 
 # Usual credits, in points, for the table of risks.
 CREDITS = {"CALL": 2.5, "PUT": 2.5, "IRON_CONDOR": 2.7, "OTM_SINGLE_SIDED": 1.0}
 CAPITAL = "STARTING_CAPITAL"
-RISK_ASSUMED = 800.0  # USD a contract; the lines above the table do not depend on it
+TASKS = ("init", "recover", "review")
 
 
 def calculate_position_size(
     account_balance: float | None = None,
-    max_risk_per_contract: float = 800,
+    max_risk_per_contract: float | None = None,
     mode: str = "PAPER",
     verbose: bool = True,
 ) -> int:
@@ -49,7 +52,8 @@ def calculate_position_size(
         USD; none reads it from the account's files. The trades are read in any case. Where neither
         file is there and a balance is given, there are no trades yet.
     max_risk_per_contract
-        USD that one contract can lose (`get_max_risk_for_strategy`).
+        USD that one contract can lose (`get_max_risk_for_strategy`); none: STOP_LOSS_PER_CONTRACT,
+        800 unless set.
     mode
         `PAPER` or `LIVE`: which account.
     verbose
@@ -68,10 +72,11 @@ def calculate_position_size(
     """
     settings = autoscaling_settings()
     files = AccountFiles.of(settings, mode)
+    risk = max_risk_per_contract
+    if risk is None:
+        risk = settings.STOP_LOSS_PER_CONTRACT
     with Notices(None, settings.ALERT_URL) as notices:
-        count = contracts_now(
-            files, settings, max_risk_per_contract, notices, account_balance, verbose=verbose
-        )
+        count = contracts_now(files, settings, risk, notices, account_balance, verbose=verbose)
     return count.number
 
 
@@ -109,7 +114,7 @@ def account_result(
     """The account and what may be sold of each strategy; written: said first."""
     state = files.read()
     # The fifth line is the size for one risk. The table has it for each strategy's own.
-    lines = Sizing.of(state, RISK_ASSUMED, settings).lines[:4]
+    lines = Sizing.of(state, settings.STOP_LOSS_PER_CONTRACT, settings).lines[:4]
     rows = []
     for strategy, width in WIDTHS.items():
         credit = CREDITS[strategy]
@@ -128,10 +133,17 @@ def account_result(
     return Result([*written, *lines, table], [advice])
 
 
+def review_result(files: AccountFiles, settings: AutoscalingSettings) -> Result:
+    """Where the last month's trades lie in a Monte Carlo of the trades before them."""
+    files.read()
+    found = review_of(files.folder / TRADES, settings, system_clock())
+    return Result(list(review_parts(found)))
+
+
 def _written_text(files: AccountFiles, state: AccountState) -> str:
     """Which files were written, and what the account holds by them."""
     return (
-        f"Written: {files.folder / BALANCE} and {files.folder / TRADES}; {files.mode} account,"
+        f"Written: {files.balance_file} and {files.folder / TRADES}; {files.mode} account,"
         f" ${float(state.balance):,.2f}: STARTING_CAPITAL and"
         f" {counted(len(state.results), 'trade')}."
     )
@@ -139,7 +151,7 @@ def _written_text(files: AccountFiles, state: AccountState) -> str:
 
 @dataclass(frozen=True, slots=True)
 class AccountRequest:
-    """An account, `PAPER` or `LIVE`, and its task: `init`, `recover`, or none."""
+    """An account, `PAPER` or `LIVE`, and its task, one of TASKS, or none."""
 
     mode: str
     task: str
@@ -150,10 +162,10 @@ def read(words: Sequence[str]) -> tuple[AccountRequest, None]:
     """One account and one task among the words, and settings."""
     named = [word for word in words if not is_override(word)]
     modes = [word for word in named if word.upper() in ("PAPER", "LIVE")]
-    tasks = [word for word in named if word in ("init", "recover")]
+    tasks = [word for word in named if word in TASKS]
     for word in named:
         if word not in (*modes, *tasks):
-            raise InputError(f"{word}: neither init, recover, PAPER, LIVE nor key=value")
+            raise InputError(f"{word}: neither {', '.join(TASKS)}, PAPER, LIVE nor key=value")
     if len(modes) > 1 or len(tasks) > 1:
         raise InputError(f"{' '.join(named)}: one account and one task at a time")
     overrides = [word for word in words if is_override(word)]
@@ -171,6 +183,8 @@ def read(words: Sequence[str]) -> tuple[AccountRequest, None]:
 def run(settings: AccountRequest) -> Result:
     """Do the task, and show the account."""
     files = AccountFiles.of(settings.settings, settings.mode)
+    if settings.task == "review":
+        return review_result(files, settings.settings)
     written = []
     if settings.task == "init":
         files.initialise()

@@ -46,7 +46,7 @@ def paths_content(
     sample: TradeSample, settings: MonteCarloSettings, sets: Mapping[str, AccountPaths]
 ) -> dict[str, Any]:
     """The content of monte_carlo.json."""
-    figures = {name: summary(runs) for name, runs in sets.items()}
+    figures = {name: summary(runs, settings.final_above) for name, runs in sets.items()}
     a_day = settings.trades_per_day or sample.trades_per_day
     return {
         "trades": {
@@ -104,6 +104,10 @@ def _figure_texts(figures: Mapping[str, Any]) -> dict[str, str]:
         "standard deviation": usd(final["standard_deviation"], 0),
         "P(loss)": percent(figures["p_loss"], 1),
         "P(at least 2x), P(at least 3x)": multiples,
+        **{
+            f"P(final > {usd(float(amount), 0)})": percent(share, 1)
+            for amount, share in figures["p_final_above"].items()
+        },
         "P(halt)": percent(figures["p_halt"], 1),
         "drawdown, median and 95 %": ", ".join(percent(drawdown[p], 1) for p in ("p50", "p95")),
         "drawdown in USD, median and most": f"{usd(fall['p50'], 0)}, {usd(fall['most'], 0)}",

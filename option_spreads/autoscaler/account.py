@@ -61,6 +61,10 @@ class BookedOtherwise(InputError):
     """A trade is booked already with another result, which only a person can sort out."""
 
 
+class OtherAccount(ValueError):
+    """A balance file is that of the other account, paper or live."""
+
+
 @dataclass(frozen=True, slots=True)
 class AccountState:
     """What the files of an account say.
@@ -92,6 +96,7 @@ class AccountFiles:
 
     starting: USD it began with.
     live: whether its money is real.
+    balance_file: of the balance, where it is not in the folder.
     """
 
     @classmethod
@@ -100,10 +105,21 @@ class AccountFiles:
         if not isinstance(mode, str) or mode.upper() not in ("PAPER", "LIVE"):
             raise InputError(f"mode: {mode!r} is neither PAPER nor LIVE")
         folder = Path(settings.AUTOSCALING_DATA_DIR).expanduser() / mode.lower()
-        return cls(folder, settings.STARTING_CAPITAL, live=mode.upper() == "LIVE")
+        named = settings.ACCOUNT_BALANCE_FILE
+        return cls(
+            folder,
+            settings.STARTING_CAPITAL,
+            live=mode.upper() == "LIVE",
+            balance_file=None if named is None else Path(named).expanduser(),
+        )
 
-    def __init__(self, folder: Path, starting: float, *, live: bool = False) -> None:
+    def __init__(
+        self, folder: Path, starting: float, *, live: bool = False, balance_file: Path | None = None
+    ) -> None:
         self.folder = folder
+        self.balance_file = balance_file or folder / BALANCE
+        # A file outside the folder says whose it is: paper and live share no balance.
+        self._owner = ("LIVE" if live else "PAPER") if balance_file else None
         self._live = live
         self.mode = "LIVE" if live else "PAPER"
         self._starting = Decimal(str(starting))
@@ -115,7 +131,8 @@ class AccountFiles:
 
     @property
     def empty(self) -> bool:
-        return not any((self.folder / name).exists() for name in (BALANCE, TRADES, JOURNAL))
+        files = (self.balance_file, self.folder / TRADES, self.folder / JOURNAL)
+        return not any(path.exists() for path in files)
 
     @property
     def absence(self) -> str:
@@ -126,6 +143,7 @@ class AccountFiles:
         """Write the files of an account that has not traded."""
         try:
             keep_private(self.folder)
+            self.balance_file.parent.mkdir(parents=True, exist_ok=True)
             with self._lock:
                 if not self.empty:
                     self._finish_update()
@@ -139,7 +157,8 @@ class AccountFiles:
             raise InputError(f"{self.folder}: another process holds the account") from None
         except OSError as error:
             raise InputError(
-                f"AUTOSCALING_DATA_DIR: {self.folder} cannot be written: {error.strerror}"
+                f"AUTOSCALING_DATA_DIR, ACCOUNT_BALANCE_FILE: {error.filename or self.folder}"
+                f" cannot be written: {error.strerror}"
             ) from error
 
     def read(self) -> AccountState:
@@ -216,7 +235,7 @@ class AccountFiles:
             contents = _UPDATE.validate_json(journal.read_text(encoding="utf-8-sig"))
             # What is put in the place of the truth is looked at first.
             rows_of(contents[TRADES].encode())
-            balance_of(contents[BALANCE].encode())
+            balance_of(contents[BALANCE].encode(), self._owner)
         except (OSError, ValueError, LookupError) as error:
             raise UnknownState(f"{journal}: an update that cannot be read: {error}") from None
         self._put_files(contents)
@@ -224,14 +243,16 @@ class AccountFiles:
     def _read_state(self) -> AccountState:
         """What the files say; they have to agree."""
         columns, rows = self._read_rows()
-        path = self.folder / BALANCE
+        path = self.balance_file
         if not path.exists():
             raise UnknownState(
                 f"{path} is missing; `{self.command('recover')}` rebuilds it from the trades"
             )
         closed = [row for row in rows if is_trade(row)]
         try:
-            balance, total = balance_of(path.read_bytes())
+            balance, total = balance_of(path.read_bytes(), self._owner)
+        except OtherAccount as error:
+            raise UnknownState(f"{path}: {error}") from None
         except ValueError as error:
             if self._live and not closed:
                 raise UnknownState(f"{path}: {error}; {UNCONFIRMED}") from None
@@ -264,7 +285,7 @@ class AccountFiles:
     def _book_trade(self, trade: ClosedTrade) -> None:
         """Add a trade to both files, unless it is booked already."""
         columns, rows = self._read_rows()
-        balance, _ = balance_of((self.folder / BALANCE).read_bytes())
+        balance, _ = balance_of(self.balance_file.read_bytes(), self._owner)
         name = trade.trade_id.strip()
         entry = next((row for row in rows if row["Trade_ID"].strip() == name), None)
         # A monitor that was killed after booking books its trade again when it comes back.
@@ -287,21 +308,22 @@ class AccountFiles:
         balance: USD; none: what the rows add up to.
         """
         amount = self._balance_after(rows) if balance is None else balance
-        contents = {TRADES: csv_of(columns, rows), BALANCE: balance_text(amount, rows)}
+        contents = {TRADES: csv_of(columns, rows), BALANCE: balance_text(amount, rows, self._owner)}
         put_whole(self.folder / JOURNAL, json.dumps(contents).encode())
         self._put_files(contents)
 
     def _put_files(self, contents: Mapping[str, str]) -> None:
         """Replace both files, whose contents lie in the journal, and end the journal."""
-        for name in (TRADES, BALANCE):
-            put_whole(self.folder / name, contents[name].encode())
+        put_whole(self.folder / TRADES, contents[TRADES].encode())
+        put_whole(self.balance_file, contents[BALANCE].encode())
+        flush_to_disk(self.balance_file.parent)
         # The journal goes last: as long as it is there, both files are written anew from it.
         (self.folder / JOURNAL).unlink()
         flush_to_disk(self.folder)
 
     def _set_balance_aside(self) -> Path:
         """Move the balance file out of the way."""
-        path = self.folder / BALANCE
+        path = self.balance_file
         aside = name_aside(path)
         if path.exists():
             path.replace(aside)
@@ -320,11 +342,12 @@ def name_aside(path: Path) -> Path:
     return next(name for name in names if not name.exists())
 
 
-def balance_text(balance: Decimal, rows: Sequence[Row]) -> str:
+def balance_text(balance: Decimal, rows: Sequence[Row], owner: str | None = None) -> str:
     """The text of a balance file.
 
     balance: USD.
     rows: of trades.csv.
+    owner: `PAPER` or `LIVE` for a file outside the account's folder.
     """
     closed = [row for row in rows if is_trade(row)]
     latest = closed[-RECENT:]
@@ -334,12 +357,18 @@ def balance_text(balance: Decimal, rows: Sequence[Row]) -> str:
         "last_updated": datetime.now(UTC).isoformat(timespec="seconds"),
         "trades": recent,
         "total_trades": len(closed),
+        **({} if owner is None else {"account": owner}),
     }
     return json.dumps(content, indent=1)
 
 
-def balance_of(content: bytes) -> tuple[Decimal, int]:
-    """Balance, USD, and number of trades in the content of a balance file; else a ValueError."""
+def balance_of(content: bytes, owner: str | None = None) -> tuple[Decimal, int]:
+    """Balance, USD, and number of trades in the content of a balance file; else a ValueError.
+
+    owner: `PAPER` or `LIVE`, the account that the file has to be of where it names one.
+
+    Raises OtherAccount for the file of the other account.
+    """
     try:
         # A float would round the balance, and every trade that is booked would add to the error.
         summary = json.loads(content.decode("utf-8-sig"), parse_float=Decimal)
@@ -349,6 +378,12 @@ def balance_of(content: bytes) -> tuple[Decimal, int]:
         is_number = isinstance(balance, (int, Decimal)) and not isinstance(balance, bool)
         if not is_number:
             raise ValueError(f"balance is {str(balance)[:50]!r}, not a number")
+        found = summary.get("account", owner)
+        if owner is not None and found != owner:
+            raise OtherAccount(
+                f"this is the balance of the {str(found)[:20]} account, not of {owner};"
+                " name another ACCOUNT_BALANCE_FILE"
+            )
         amount = dollars(str(balance), "balance")
         if isinstance(total, bool) or not isinstance(total, int) or total < 0:
             raise ValueError(f"total_trades is {total!r}, not a number of trades")

@@ -76,6 +76,12 @@ class AutoscalingSettings:
         "formula", "of a condor of width 5; `table` is the earlier system's"
     )
     AUTOSCALING_DATA_DIR: str = setting("data/autoscaling", "folder with paper/ and live/ below it")
+    ACCOUNT_BALANCE_FILE: str | None = setting(
+        None, "balance of the account; null: account_balance.json beside its trades", min_length=1
+    )
+    STOP_LOSS_PER_CONTRACT: float = setting(
+        800.0, "USD that a contract risks where a caller names no risk", gt=0, le=1e9
+    )
     FEE_PER_CONTRACT: float = setting(
         0.0, "USD taken off every result that does not hold it yet", ge=0, le=1e6
     )

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from foundation.arrays import Array
+from foundation.counts import counted
 from option_spreads.simulation.resampling import AccountPaths
 
 if TYPE_CHECKING:
@@ -33,11 +35,15 @@ def runs_figure(heading: str, sets: Mapping[str, AccountPaths], floor: float) ->
     finals = np.concatenate([runs.balances[:, -1] for runs in sets.values()])
     start = next(iter(sets.values())).start
     most = max(float(np.quantile(finals, CUT)), start)
-    edges = np.linspace(min(float(finals.min()), floor, start), most, BINS + 1)
+    least = min(float(finals.min()), floor, start)
+    edges = np.linspace(least, most, BINS + 1)
     for (name, runs), panel in zip(sets.items(), panels, strict=True):
         final = runs.balances[:, -1]
-        # The last bar holds what is beyond it.
-        panel.hist(np.minimum(final, most), bins=edges.tolist(), color=BLUE, alpha=0.55)
+        panel.hist(final[final <= most], bins=edges.tolist(), color=BLUE, alpha=0.55)
+        if text := tail_text(final, most):
+            panel.annotate(
+                text, (0.99, 0.03), xycoords="axes fraction", ha="right", va="bottom", fontsize=8
+            )
         middle = float(np.median(final))
         for value, color, label in ((start, BLACK, "start"), (middle, ORANGE, "median")):
             panel.axvline(value, color=color, linewidth=1.4, label=f"{label} ${value:,.0f}")
@@ -50,3 +56,13 @@ def runs_figure(heading: str, sets: Mapping[str, AccountPaths], floor: float) ->
         panel.margins(x=0)
         panel.legend(loc="best", framealpha=0.85, edgecolor="none", fontsize=8)
     return figure
+
+
+def tail_text(final: Array, most: float) -> str:
+    """Say how many runs end beyond the axis, and how far; empty where none do."""
+    beyond = final[final > most]
+    if not len(beyond):
+        return ""
+    return (
+        f"not drawn: {counted(len(beyond), 'run')} above ${most:,.0f}, up to ${beyond.max():,.0f} →"
+    )

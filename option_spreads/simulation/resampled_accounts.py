@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from foundation.arrays import Array
 from foundation.counts import counted
 from foundation.errors import InputError
 from foundation.sample_size import FEWEST_FILLS
-from foundation.settings import setting, settings_class
+from foundation.settings import about, setting, settings_class
 from option_spreads.autoscaler.rules import AutoscalingSettings
 from option_spreads.selling.rules import TRADING_DAYS
 from option_spreads.simulation.resampling import (
@@ -50,6 +50,9 @@ class MonteCarloSettings(AutoscalingSettings):
         "one leave possible at 95 %",
         ge=0,
         le=1,
+    )
+    final_above: tuple[Annotated[float, about("USD", ge=0, le=1e15)], ...] = setting(
+        (), "balances in USD: the chance that a run ends above each is reported"
     )
     output: str = setting("outputs/monte-carlo", "folder for the results")
 
@@ -118,8 +121,11 @@ def limits_text(sample: TradeSample, settings: MonteCarloSettings) -> str:
     )
 
 
-def summary(runs: AccountPaths) -> dict[str, Any]:
-    """Figures of a set of runs; shares of one, USD, days."""
+def summary(runs: AccountPaths, final_above: Sequence[float] = ()) -> dict[str, Any]:
+    """Figures of a set of runs; shares of one, USD, days.
+
+    final_above: USD; `p_final_above` has the share of runs that end above each.
+    """
     final = runs.balances[:, -1]
     start = runs.start
     course = runs.course
@@ -137,6 +143,7 @@ def summary(runs: AccountPaths) -> dict[str, Any]:
         "p_loss": float((final < start).mean()),
         "p_at_least_2x": float((final >= 2 * start).mean()),
         "p_at_least_3x": float((final >= 3 * start).mean()),
+        "p_final_above": {f"{usd:.15g}": float((final > usd).mean()) for usd in final_above},
         "p_halt": float(runs.halted.mean()),
         "max_drawdown": _figures_of(runs.drawdown),
         "max_drawdown_usd": _figures_of(runs.largest_fall),

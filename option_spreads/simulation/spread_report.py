@@ -33,6 +33,10 @@ UNSOLD = {
     "not_covered": "as the balance covered no contract",
     "max_position": "beyond max_position",
 }
+STOPS = {  # refusals that no later offer can end
+    "halt": "the safety halt (SAFETY_HALT_PCT)",
+    "negative_kelly": "a negative Kelly fraction (NEGATIVE_KELLY_CONTRACTS=0)",
+}
 
 
 def account_figures(account: SpreadAccount, days: IndexDays) -> dict[str, Any]:
@@ -46,6 +50,25 @@ def account_figures(account: SpreadAccount, days: IndexDays) -> dict[str, Any]:
         "cut_to_balance": account.cut,
         "most_collateral": account.most_collateral,
         "first_halt": str(days.dates[halts[0]]) if halts else None,
+        "stopped": _stop_of(account, days),
+    }
+
+
+def _stop_of(account: SpreadAccount, days: IndexDays) -> dict[str, Any] | None:
+    """When an account stopped trading for good, and why; None where it sold to the end.
+
+    It stopped where a halt or a negative Kelly fraction refuses every offer after the last sale.
+    """
+    last = max((trade.day for trade in account.trades), default=-1)
+    later = [refusal for refusal in account.refusals if refusal.day > last]
+    if not later or any(refusal.reason not in STOPS for refusal in later):
+        return None
+    since = (each for each in account.refusals if each.day >= last and each.reason in STOPS)
+    first = next(since)
+    return {
+        "date": str(days.dates[first.day]),
+        "reason": first.reason,
+        "sessions_left": len(days.dates) - first.day,
     }
 
 
@@ -151,6 +174,8 @@ def report_parts(summary: Mapping[str, Any]) -> Iterator[RenderableType]:
     summary: the content of spreads.json.
     """
     account = summary["account"]
+    if text := _stopped_text(summary):
+        yield Text(text)
     title = (
         f"{counted(summary['days'], 'session')} of {summary['index']},"
         f" {summary['first']} to {summary['last']}"
@@ -209,6 +234,19 @@ def _clock_text(minutes: float) -> str:
     """Time of day in New York, so many minutes after the open."""
     hours, rest = divmod(int(OPENING_MINUTE + minutes), 60)
     return f"{hours:02d}:{rest:02d}"
+
+
+def _stopped_text(summary: Mapping[str, Any]) -> str:
+    """Say when the account stopped trading before the end; empty where it did not."""
+    stopped = summary["account"]["stopped"]
+    if stopped is None:
+        return ""
+    balance = usd(summary["account"]["final_balance"], 0)
+    return (
+        f"Stopped on {stopped['date']}: {STOPS[stopped['reason']]} at a balance of {balance}. The"
+        f" last {counted(stopped['sessions_left'], 'session')} of {summary['days']:,} have no"
+        " trades, and every figure below counts them."
+    )
 
 
 def _unsold_text(account: Mapping[str, Any]) -> str:

@@ -53,7 +53,7 @@ class TradeSample:
         return int((self.results <= -self.risks).sum())
 
 
-class _Trade(NamedTuple):
+class TradeRow(NamedTuple):
     """A closed trade, per contract.
 
     result, risk, gain: USD, as of `TradeSample`.
@@ -68,9 +68,15 @@ class _Trade(NamedTuple):
 
 
 def read_sample(path: Path, now: np.datetime64) -> TradeSample:
-    """The closed trades of a file: totals over position sizes; deposits are none.
+    """The closed trades of a file as a sample; as of `read_trades`."""
+    return sample_of(read_trades(path, now))
 
-    Risks follow from strategy, strikes and credit.
+
+def read_trades(path: Path, now: np.datetime64) -> list[TradeRow]:
+    """The closed trades of a file, in the order of their closing where all rows say it.
+
+    Results are totals over position sizes; deposits are no trades. Risks follow from strategy,
+    strikes and credit.
 
     now: after which nothing can have been entered or left.
     """
@@ -93,6 +99,11 @@ def read_sample(path: Path, now: np.datetime64) -> TradeSample:
     # Blocks and overlaps are of trades in the order of their closing, however a file is sorted.
     if None not in exits:
         trades = [trades[k] for k in np.argsort(np.array(exits), kind="stable")]
+    return trades
+
+
+def sample_of(trades: Sequence[TradeRow]) -> TradeSample:
+    """The sample of closed trades, at least one, in the order of their closing."""
     return TradeSample(
         results=_units([trade.result for trade in trades]),
         risks=_units([trade.risk for trade in trades]),
@@ -102,7 +113,7 @@ def read_sample(path: Path, now: np.datetime64) -> TradeSample:
     )
 
 
-def _still_open(trades: Sequence[_Trade], number: int) -> int:
+def _still_open(trades: Sequence[TradeRow], number: int) -> int:
     """Trades right before one, in the order of their closing, that closed after it was entered.
 
     None where the row does not say when.
@@ -117,7 +128,7 @@ def _still_open(trades: Sequence[_Trade], number: int) -> int:
     return count
 
 
-def _trades_per_session(trades: Sequence[_Trade]) -> float:
+def _trades_per_session(trades: Sequence[TradeRow]) -> float:
     """Trades a session of the exchange, from the first entry to the last.
 
     Days without a trade count: of a file with a trade a week every day would else have one. A trade
@@ -128,13 +139,13 @@ def _trades_per_session(trades: Sequence[_Trade]) -> float:
     return len(trades) / (sessions + len(trades) - len(days))
 
 
-def _trade(row: Row, now: np.datetime64) -> _Trade:
+def _trade(row: Row, now: np.datetime64) -> TradeRow:
     amount, size = Fraction(total_of(row)), size_of(row)
     if abs(amount) > MOST_RESULT * size:
         raise ValueError(f"P/L_$ {row['P/L_$']} is no result of {size} contracts")
     risk = _contract_risk(row)
     gain = Fraction(plain_number(row["Entry_Credit"].strip())) * SHARES
-    return _Trade(amount / size, risk, gain, *_times_of(row, now))
+    return TradeRow(amount / size, risk, gain, *_times_of(row, now))
 
 
 def _units(values: Sequence[Fraction]) -> Units:

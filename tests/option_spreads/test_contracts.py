@@ -15,6 +15,7 @@ from math import nan
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -419,3 +420,94 @@ def test_the_share_of_kelly_is_a_setting(
             assert calculate_position_size(20_000, 250) == size
         assert f"[AUTOSCALING] Kelly%: 5.00% | {line}" in caplog.messages
         assert caplog.messages[-1].endswith(f": {why}")
+
+
+def test_stop_loss_per_contract_is_the_risk_unless_named(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAX_CONTRACTS", "100")
+    folder_of(root, EVEN)
+    assert calculate_position_size() == 1, "800 USD by default"
+    monkeypatch.setenv("STOP_LOSS_PER_CONTRACT", "100")
+    assert calculate_position_size() == 5, "half of Kelly 0.05 of 20,000 USD is 500"
+    assert calculate_position_size(max_risk_per_contract=250) == 2
+
+
+@pytest.mark.parametrize("risk", ["0", "-1", "nan", "much"])
+def test_impossible_stop_loss_is_refused(
+    root: Path, monkeypatch: pytest.MonkeyPatch, risk: str
+) -> None:
+    monkeypatch.setenv("STOP_LOSS_PER_CONTRACT", risk)
+    with pytest.raises(InputError, match="STOP_LOSS_PER_CONTRACT"):
+        calculate_position_size()
+
+
+def test_account_balance_file_holds_the_balance(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = root / "elsewhere" / "balance.json"
+    monkeypatch.setenv("ACCOUNT_BALANCE_FILE", str(path))
+    assert f"Written: {path} and" in shown("init")
+    assert json.loads(path.read_text())["balance"] == 20_000
+    assert not (root / "paper" / "account_balance.json").exists()
+    files = AccountFiles.of(autoscaling_settings(), "PAPER")
+    assert files.record(trade("a", "55.25")).balance == Decimal("20055.25")
+    assert json.loads(path.read_text())["balance"] == 20_055.25
+    path.unlink()
+    with pytest.raises(UnknownState, match=f"{path} is missing"):
+        shown()
+    shown("recover")
+    assert json.loads(path.read_text())["balance"] == 20_055.25
+
+
+def test_paper_balance_file_is_never_read_for_live(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = root / "balance.json"
+    monkeypatch.setenv("ACCOUNT_BALANCE_FILE", str(path))
+    shown("init")
+    (root / "live").mkdir()
+    file_of(root / "live")
+    assert calculate_position_size(mode="LIVE") == 0
+    with pytest.raises(UnknownState, match="balance of the PAPER account, not of LIVE"):
+        shown("LIVE")
+    assert json.loads(path.read_text())["account"] == "PAPER"
+
+
+def month_of_trades(total: str) -> list[str]:
+    """Sixty trades of October and November 2024 and six of December, which earn a total each."""
+    days = [f"2024-{month}-{day:02d}" for month in ("10", "11") for day in range(1, 31)]
+    before = [
+        f"{day} 10:00,b{k},PUT,5700/5695,2.50,1,16:00,{'-67' if k % 4 == 0 else '30'},TP"
+        for k, day in enumerate(days)
+    ]
+    december = [
+        f"2024-12-{day:02d} 10:00,m{day},PUT,5700/5695,2.50,3,16:00,{total},TP"
+        for day in (23, 24, 26, 27, 30, 31)
+    ]
+    return before + december
+
+
+@pytest.mark.parametrize(
+    ("total", "said"), [("-600", "outside its 90 % range"), ("30", "within its 90 % range")]
+)
+def test_review_places_last_month_in_the_monte_carlo(
+    root: Path, monkeypatch: pytest.MonkeyPatch, total: str, said: str
+) -> None:
+    monkeypatch.setattr(
+        "option_spreads.contracts.system_clock", lambda: np.datetime64("2025-01-02T22:00", "ns")
+    )
+    folder_of(root, month_of_trades(total))
+    text = " ".join(shown("review").split())
+    assert "Last 21 sessions, 2024-12-03 to 2025-01-02: 6 trades" in text
+    assert said in text
+    assert "60 trades before 2024-12-03, resampled" in text
+
+
+def test_review_refuses_too_few_trades(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "option_spreads.contracts.system_clock", lambda: np.datetime64("2024-10-01T22:00", "ns")
+    )
+    folder_of(root, EVEN)
+    with pytest.raises(InputError, match=r"0 closed trades before .*a review needs 30"):
+        shown("review")

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from foundation.errors import DataError, InputError
 from option_spreads.autoscaler.rules import AutoscalingSettings, Statistics, contracts_for
+from option_spreads.simulation.pictures import runs_figure
 from option_spreads.simulation.resampled_accounts import (
     MonteCarloSettings,
     doubts,
@@ -352,3 +353,30 @@ def test_the_command_runs_and_refuses_in_a_line(tmp_path: Path) -> None:
     ruined = answer_of(*command, "runs=9", "days=2", "STARTING_CAPITAL=100", cwd=tmp_path)
     assert "-$150 to -$150" in ruined[1], "balances below zero have their sign in front"
     assert refusal_of(*command, "trades=nothing.csv", cwd=tmp_path)
+
+
+def test_share_of_runs_above_named_amounts_is_reported() -> None:
+    few = MonteCarloSettings(trades="t", runs=400, days=20, final_above=(19_500.0, 20_000.5, 1e9))
+    paths = simulate_accounts(FIFTY, few)["iid"]
+    found = summary(paths, few.final_above)["p_final_above"]
+    final = paths.balances[:, -1]
+    assert found == {
+        "19500": (final > 19_500).mean(),
+        "20000.5": (final > 20_000.5).mean(),
+        "1000000000": 0.0,
+    }
+    assert 0 < found["20000.5"] < found["19500"]
+
+
+def test_tail_beyond_the_picture_is_counted_not_stacked() -> None:
+    pytest.importorskip("matplotlib")
+    final = np.append(np.linspace(10_000, 30_000, 999), 900_000.0)
+    paths = simulate_accounts(FIFTY, MonteCarloSettings(trades="t", runs=1000, days=2))["iid"]
+    balances = paths.balances.copy()
+    balances[:, -1] = final
+    figure = runs_figure("heading", {"iid": paths._replace(balances=balances)}, 9_000.0)
+    (panel,) = figure.axes
+    drawn = sum(bar.get_height() for bar in panel.patches)
+    (note,) = [text.get_text() for text in panel.texts]
+    assert drawn == 995, "the axis ends at the 99.5 % quantile"
+    assert note == "not drawn: 5 runs above $29,920, up to $900,000 →"

@@ -252,3 +252,24 @@ def test_by_strategy_the_account_adds_up_to_the_cent(costs: SpreadCosts, halted:
     assert sum(kinds) == total
     assert account["offers"] == account["trades"] + sum(account["unsold"].values())
     assert (account["first_halt"] is not None) == halted
+
+
+def test_stopped_account_says_when_in_its_first_line() -> None:
+    run = SpreadSettings(
+        strategies=("PUT",), NEGATIVE_KELLY_CONTRACTS=0, index=IndexModel(step=30, premium=-0.5)
+    )
+    days = run.days()
+    summary = run_summary(run, days, run_account(run, days))
+    stopped = summary["account"]["stopped"]
+    assert stopped["reason"] == "negative_kelly"
+    first = " ".join(printed(report_parts(summary)).split())
+    assert first.startswith(f"Stopped on {stopped['date']}: a negative Kelly fraction")
+    assert f"The last {stopped['sessions_left']} sessions of {len(days.dates)}" in first
+
+
+def test_account_that_sells_to_the_end_did_not_stop() -> None:
+    run = SpreadSettings(strategies=("PUT",), index=IndexModel(step=30, premium=0.3))
+    days = run.days()
+    summary = run_summary(run, days, run_account(run, days))
+    assert summary["account"]["stopped"] is None
+    assert "Stopped on" not in printed(report_parts(summary))
