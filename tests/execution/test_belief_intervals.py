@@ -31,6 +31,8 @@ STOCK = "SYA"
 COIN = "SYXUSD"
 TILTED = Tilted(SYA=1.0, SYB=2.0, SYC=3.0, SYXUSD=4.0, SYYUSD=5.0)
 
+CLASS_SHARPE = np.full(2, 0.3)
+
 
 def at(text: str) -> np.datetime64:
     return np.datetime64(text, "ns")
@@ -234,7 +236,7 @@ def test_spans_that_follow_each_other_are_believed_as_the_whole(market: Bars) ->
             assert one is not None
             assert other is not None
             assert one.until == other.until
-            for values in zip(one.row(1.0), other.row(1.0), strict=True):
+            for values in zip(one.row(1.0, CLASS_SHARPE), other.row(1.0, CLASS_SHARPE), strict=True):
                 np.testing.assert_array_equal(*values)
 
 
@@ -264,7 +266,7 @@ def test_between_the_classes_correlation_counts_as_far_as_their_intervals_share_
     for one, when in ((belief, now), (early, at("2024-03-05T14:00"))):
         plain = CorrelationEstimator().matrix_at_end(market.until(when)).values
         across = market.crypto[:, None] != market.crypto[None, :]
-        correlation = one.row(1.0).correlation[0]
+        correlation = one.row(1.0, CLASS_SHARPE).correlation[0]
         np.testing.assert_allclose(correlation[~across], plain[~across], atol=1e-6)
         highest.append(correlation[across].max())
         share = correlation[across] / plain[across]
@@ -304,7 +306,7 @@ def test_at_a_decision_an_outlook_is_the_belief_of_one_symbol(
     assert one.deciding.tolist() == [[name == symbol for name in panel.symbols]]
     assert (one.at, one.until, one.overnight) == (all_.at, all_.until, all_.overnight)
     assert not one.cuts.any()
-    here, there = one.row(1.0), all_.row(1.0)
+    here, there = one.row(1.0, CLASS_SHARPE), all_.row(1.0, CLASS_SHARPE)
     for name in ("mu", "sigma", "years"):
         assert getattr(here, name)[0, s] == pytest.approx(getattr(there, name)[0, s])
     np.testing.assert_allclose(here.correlation, there.correlation, atol=1e-6)
