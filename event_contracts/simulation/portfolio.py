@@ -35,6 +35,7 @@ from foundation.errors import InputError
 from marketsimulator.venue.asked import Query, Response, refuse_other_keys
 
 CENTS = 100
+COUNT_FILTERS = ("position", "total_traded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,16 +118,17 @@ def balance(exchange: Exchange, query: Query) -> Response:
 def positions(exchange: Exchange, query: Query) -> Response:
     """`GET /portfolio/positions`: markets that were traded and have not paid, and their events."""
     refuse_other_keys(query, *PAGED, "ticker", "event_ticker", "count_filter", "subaccount")
+    counted_by = _filter_names(query.get("count_filter", ""))
     paid = {settlement.market for settlement in exchange.payments}
     costs = position_costs(exchange.fills)
     rows = {}
     for number, ticker in numbered(exchange.listings):
         event = event_of(exchange.listings[ticker])
-        if ticker not in costs or ticker in paid:
+        is_named = is_asked_for(query, ticker=ticker, event_ticker=event, subaccount="0")
+        if not is_named or ticker not in costs or ticker in paid:
             continue
-        if not is_asked_for(query, ticker=ticker, event_ticker=event, subaccount="0"):
-            continue
-        if _counts(query.get("count_filter"), costs[ticker], exchange.position(ticker)):
+        amounts = {"position": exchange.position(ticker), "total_traded": costs[ticker].traded}
+        if not counted_by or any(amounts[name] for name in counted_by):
             rows[number] = _position(exchange, ticker, costs[ticker])
     shown = page("market_positions", rows, query)
     events = dict.fromkeys(
@@ -135,13 +137,12 @@ def positions(exchange: Exchange, query: Query) -> Response:
     return {**shown, "event_positions": [_event_position(exchange, e, costs) for e in events]}
 
 
-def _counts(named: str | None, cost: PositionCost, held: Decimal) -> bool:
-    """Whether a position is one that `count_filter` asks for; without a filter each is."""
-    amounts = {"position": held, "total_traded": cost.traded}
-    names = [name for name in (named or "").split(",") if name]
-    if other := set(names) - set(amounts):
-        raise InputError(f"count_filter: {min(other)} is none of {', '.join(amounts)}")
-    return not names or any(amounts[name] for name in names)
+def _filter_names(text: str) -> tuple[str, ...]:
+    """The amounts that `count_filter` names: one of them is not 0 in each row that is listed."""
+    names = tuple(name for name in text.split(",") if name)
+    if other := set(names) - set(COUNT_FILTERS):
+        raise InputError(f"count_filter: {min(other)} is none of {', '.join(COUNT_FILTERS)}")
+    return names
 
 
 def _position(exchange: Exchange, ticker: str, cost: PositionCost) -> Response:
