@@ -22,11 +22,13 @@ import hashlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -35,10 +37,18 @@ from omegaconf import DictConfig
 
 from event_contracts.trading.action_log import ActionEntry, ActionLog
 from event_contracts.trading.actions import LimitOrderActionSpace, OrderSettings
-from event_contracts.trading.actor import ActorService
+from event_contracts.trading.actor import ActorService, failure_alert
 from event_contracts.trading.endpoint import KalshiKeys, KalshiSettings
 from event_contracts.trading.fees import FeeRules, KalshiFees
-from event_contracts.trading.listings import MarketFees, UnknownMarket, read_markets, sale_prices
+from event_contracts.trading.listings import (
+    MarketFees,
+    QuarantinedMarket,
+    UnknownMarket,
+    read_markets,
+    refuse_unknown,
+    sale_prices,
+    unread,
+)
 from event_contracts.trading.manager import ORDER_LIFE, KalshiMultiMarketOrderManager, Reading
 from event_contracts.trading.orders import Fill
 from event_contracts.trading.policies import (
@@ -67,7 +77,7 @@ from execution.risk_snapshot import RiskSnapshot
 from foundation.clock import OURS, Time
 from foundation.command import printing
 from foundation.configuration import settings_of
-from foundation.errors import AccessRefused, BrokerError, InputError
+from foundation.errors import AccessRefused, AnswerRefused, BrokerError, InputError
 from foundation.notices import WatchedSettings
 from foundation.page import render_page
 from foundation.settings import setting, settings_class
@@ -84,6 +94,7 @@ _LATEST = (
     f"{_TAKEN} AND symbol IN (SELECT symbol FROM intents WHERE {_TAKEN}"
     f" GROUP BY symbol ORDER BY max(rowid) DESC LIMIT {MARKETS_SHOWN})"
 )
+NO_MARKETS: Mapping[str, str] = MappingProxyType({})
 JOB = "kalshi"
 DIFFERENCES = "kalshi books"  # a kind of alert
 _NAME = 16  # characters that tell accounts apart
@@ -212,6 +223,7 @@ class KalshiJob:
 
     account: in which every tick is a cycle, and which is marked.
     steps: ticks to make; none goes on until every market has settled.
+    left_out: why markets are not followed until the process starts again, by ticker.
     made: ticks so far.
     orders: decided on so far, sent or not.
     said: why no order, of each market that has shown something.
@@ -223,6 +235,7 @@ class KalshiJob:
     account: KalshiAccount
     stop: Stop
     steps: int | None
+    left_out: Mapping[str, str] = field(default_factory=dict)
     made: int = field(default=0, init=False)
     orders: int = field(default=0, init=False)
     said: dict[str, str] = field(default_factory=dict, init=False)
@@ -250,7 +263,7 @@ class KalshiJob:
                     skipped = ", ".join(self.service.skipped) or "it failed"
                     self.said[update.market] = entry.reason if entry else f"undecided ({skipped})"
                     self.orders += bool(entry and entry.size)
-            reading = self.account.mark(self.manager)
+            reading = self.account.mark(self.manager, {**self.sampler.unread, **self.left_out})
         except BrokerError as error:
             self.account.journal.cycles.end(number, self.account.account.now(), failed=str(error))
             raise
@@ -303,7 +316,16 @@ def trade(
 
         def begin() -> KalshiJob:
             listings = sampler.read()
-            fees.learn(connection, settings.markets)
+            refuse_unknown(listings.values())
+            left_out = unread(listings.values())
+            for market in [name for name in listings if name not in left_out]:
+                try:
+                    fees.learn(connection, (market,))
+                except AnswerRefused as error:
+                    left_out[market] = str(error)
+            followed = [market for market in listings if market not in left_out]
+            if not followed:
+                raise BrokerError("; ".join(left_out.values()))
             space = settings.space_at(fees.dearest(time.now()))
             manager = KalshiMultiMarketOrderManager(
                 venue,
@@ -317,7 +339,9 @@ def trade(
                 time=time,
             )
             ours.go_on(manager)
-            began = ours.actions.began(manager.view(settings.markets[0]).worth)
+            began = ours.actions.first_worth()
+            if began is None:
+                began = ours.actions.began(_worth(manager, followed))
             service = ActorService(
                 account.name,
                 manager,
@@ -332,12 +356,12 @@ def trade(
             )
             # The steps of an earlier process go on.
             earlier = ours.actions.spans()
-            for market, listing in listings.items():
-                span = earlier.get(market) or sampler.span(market, listing, account.now())
+            for market in followed:
+                span = earlier.get(market) or sampler.span(market, listings[market], account.now())
                 sampler.spans[market] = span
                 service.follow(market, span)
-            ours.mark(manager)
-            return KalshiJob(service, sampler, manager, ours, stop, settings.steps)
+            ours.mark(manager, left_out)
+            return KalshiJob(service, sampler, manager, ours, stop, settings.steps, left_out)
 
         job = awaited(
             begin, stop, supervisor, patient=patient, hopeless=(AccessRefused, UnknownMarket)
@@ -358,6 +382,15 @@ def trade(
             if not job.orders:
                 said = dict.fromkeys(settings.markets, "it shows nothing") | job.said
                 print_line(f"No order. {'; '.join(f'{name}: {said[name]}' for name in said)}")
+
+
+def _worth(manager: KalshiMultiMarketOrderManager, markets: Sequence[str]) -> Decimal:
+    """USD that the account is worth, in front of the first market that is not quarantined."""
+    *others, last = markets
+    for market in others:
+        with suppress(QuarantinedMarket):
+            return manager.view(market).worth
+    return manager.view(last).worth
 
 
 def policy_of(settings: KalshiTradingSettings) -> Callable[[LimitOrderActionSpace, float], Policy]:
@@ -418,6 +451,7 @@ class KalshiAccount:
     journal, actions: of the job.
     guard: has the last word before an order is sent.
     limits: shares whose loss halts.
+    alerted: markets that are alerted as quarantined.
     """
 
     account: OpenAccount
@@ -425,6 +459,7 @@ class KalshiAccount:
     actions: ActionLog
     guard: Guard
     limits: LossLimits
+    alerted: set[str] = field(default_factory=set)
 
     def opens_nothing(self) -> bool:
         """Whether a halt stands under which nothing is opened."""
@@ -435,8 +470,12 @@ class KalshiAccount:
         if kept := self.actions.kept():
             manager.begin(kept[0])
 
-    def mark(self, manager: KalshiMultiMarketOrderManager) -> Reading:
+    def mark(
+        self, manager: KalshiMultiMarketOrderManager, unsampled: Mapping[str, str] = NO_MARKETS
+    ) -> Reading:
         """Read the account, write down what it is worth, and halt or resume by what it has lost.
+
+        unsampled: why markets that are followed could not be read, by ticker.
 
         Returns what was read, beside what it was when it was marked before.
         """
@@ -445,6 +484,7 @@ class KalshiAccount:
         listings = read_markets(manager.venue, positions)
         kept = self.actions.kept()
         sales = sale_prices(listings, kept[1] if kept else {})
+        quarantined = {**unsampled, **unread(listings.values()), **reading.quarantined}
         values = {
             market: listings[market].value_of(count, sales[market])
             for market, count in positions.items()
@@ -462,13 +502,26 @@ class KalshiAccount:
         with self.account.database.transaction():
             _, changes = write_mark(self.account.marks, self.account.halts, mark, self.limits)
             self.actions.keep(reading.books, sales)
+            self.actions.record_paid(reading.paid)
         manager.begin(reading.books)
+        self._alert_quarantined(quarantined)
         self.account.tell_of_changes(changes)
         if reading.differences:
             self.account.notices.alert(DIFFERENCES, "; ".join(reading.differences))
         else:
             self.account.notices.end_alert(DIFFERENCES)
         return reading
+
+    def _alert_quarantined(self, quarantined: Mapping[str, str]) -> None:
+        """Alert of each market whose rows cannot be read, once while that lasts."""
+        notices = self.account.notices
+        for market, why in quarantined.items():
+            text = f"{market} is quarantined, the other markets are traded: {why}"
+            notices.alert(failure_alert(market), text)
+        for market in self.alerted - set(quarantined):
+            notices.end_alert(failure_alert(market))
+        self.alerted.clear()
+        self.alerted.update(quarantined)
 
     def _instant(self, at: np.datetime64) -> np.datetime64:
         """When a mark is made: after the one before, though the clock may have gone back."""
