@@ -14,7 +14,7 @@ longer be taken, some time after the instant at which it expires.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Literal, Self, get_type_hints
@@ -360,10 +360,18 @@ class OrderVenue(KalshiConnection):
             return self.order(intent.progress.venue_id)
         what = f"order {client_order_id}"
         query = {"ticker": order_of(intent).market, "min_ts": epoch_seconds(intent.sent_at - SKEW)}
-        orders = self.pages(what, READS, "orders", VenueOrder.of, **query)
+
+        def candidate(entry: Response) -> VenueOrder | str:
+            # Orders of other ids are not read: one that cannot be read hides no other.
+            others = entry.get("client_order_id") not in (None, "", client_order_id)
+            return Needed("order_id", words).of(entry) if others else VenueOrder.of(entry)
+
+        listed = self.pages(what, READS, "orders", candidate, **query)
+        orders = [each for each in listed if isinstance(each, VenueOrder)]
         found = [order for order in orders if order.is_of(intent)]
         if not found:
-            found = self._behind_fills(what, query, orders, intent)
+            known = {each if isinstance(each, str) else each.order_id for each in listed}
+            found = self._behind_fills(what, query, known, intent)
         if len(found) > 1:
             names = ", ".join(order.order_id for order in found)
             log.error(
@@ -373,10 +381,11 @@ class OrderVenue(KalshiConnection):
         return found[-1] if found else None
 
     def _behind_fills(
-        self, what: str, query: Response, orders: Iterable[VenueOrder], intent: OrderIntent
+        self, what: str, query: Response, known: Collection[str], intent: OrderIntent
     ) -> list[VenueOrder]:
-        """The order of an intent, where its fills are listed and it is not."""
-        known = {order.order_id for order in orders}
+        """The order of an intent, where its fills are listed and it is not; known: orders that are
+        listed.
+        """
         order_id = Needed("order_id", words)
         fills = self.pages(f"fills of {what}", FILLS, "fills", order_id.of, **query)
         names = dict.fromkeys(fills)

@@ -18,7 +18,7 @@ from event_contracts.trading.sampler import Sampler
 from foundation.errors import InputError
 from tests.e2e.kalshi_desk import KalshiStand, flat, kalshi_stand, order
 from tests.event_contracts.changed_rows import REMOVED, changed_rows, with_fields
-from tests.event_contracts.practice import KEYS
+from tests.event_contracts.practice import CREATE, KEYS, body_of, buying
 
 D = Decimal
 RAIN, SNOW, WIND = "RAIN", "SNOW", "WIND"
@@ -212,6 +212,20 @@ def test_an_order_that_cannot_be_read_counts_whole() -> None:
             with pytest.raises(QuarantinedMarket, match="remaining_count_fp"):
                 manager.view(RAIN)
         assert [(each.order.market, each.remaining) for each in view.resting] == [(RAIN, 10)]
+
+
+def test_an_unreadable_order_of_others_hides_no_lost_order() -> None:
+    def spoilt(row: dict[str, Any]) -> dict[str, Any]:
+        return {**row, "status": None} if row.get("client_order_id") == "theirs" else row
+
+    with kalshi_stand(sessions={RAIN: flat()}) as stand:
+        stand.practice.ask("POST", CREATE, body_of(buying("theirs", price="0.10")))
+        manager = stand.manager()
+        stand.lose(manager, order("lost", "0.30", market=RAIN))
+        stand.practice.land()
+        with changed_rows("/portfolio/orders", spoilt):
+            assert not manager.undetermined(RAIN)
+        assert stand.state("lost") == "working"
 
 
 def test_a_market_that_is_no_longer_listed_leaves_the_others(traded: KalshiStand) -> None:
