@@ -22,11 +22,10 @@ import hashlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -50,7 +49,6 @@ from event_contracts.trading.listings import (
     unread,
 )
 from event_contracts.trading.manager import ORDER_LIFE, KalshiMultiMarketOrderManager, Reading
-from event_contracts.trading.orders import Fill
 from event_contracts.trading.policies import (
     BinaryKelly,
     Nothing,
@@ -58,19 +56,19 @@ from event_contracts.trading.policies import (
     RandomPolicy,
     load_network,
 )
-from event_contracts.trading.position_sizes import Episode, SentOrder, size_view
 from event_contracts.trading.sampler import EstimateFile, Sampler
+from event_contracts.trading.status_sections import sections
 from event_contracts.trading.venue_orders import OrderVenue, order_of
 from execution.journal.decisions import Journal
 from execution.journal.halts import Halts
 from execution.journal.marks import EquitySnapshot
-from execution.journal.order_store import TAKEN, OrderIntent, OrderStore
+from execution.journal.order_store import OrderIntent, OrderStore
 from execution.live.accounts import CONTRACTS
 from execution.live.guards import REDUCING, why_halted, why_stopped, why_too_many
 from execution.live.loop import Stop, print_line, stopped_by_signals
 from execution.live.losses import LossLimits, write_mark
 from execution.live.open_account import OpenAccount, open_account
-from execution.live.page import Bounds, Section
+from execution.live.page import Bounds
 from execution.live.runner import awaited, kept_loop
 from execution.posting import Guard
 from execution.risk_snapshot import RiskSnapshot
@@ -79,7 +77,6 @@ from foundation.command import printing
 from foundation.configuration import settings_of
 from foundation.errors import AccessRefused, AnswerRefused, BrokerError, InputError
 from foundation.notices import WatchedSettings
-from foundation.page import render_page
 from foundation.settings import setting, settings_class
 from foundation.supervisor import Supervisor
 from trainingdata.instants import utc_text
@@ -88,12 +85,6 @@ log = logging.getLogger(__name__)
 
 Show = Callable[[ActionEntry], None]
 
-MARKETS_SHOWN = 50
-_TAKEN = f"state IN ({', '.join(repr(state) for state in TAKEN)})"
-_LATEST = (
-    f"{_TAKEN} AND symbol IN (SELECT symbol FROM intents WHERE {_TAKEN}"
-    f" GROUP BY symbol ORDER BY max(rowid) DESC LIMIT {MARKETS_SHOWN})"
-)
 NO_MARKETS: Mapping[str, str] = MappingProxyType({})
 JOB = "kalshi"
 DIFFERENCES = "kalshi books"  # a kind of alert
@@ -374,7 +365,7 @@ def trade(
                 supervisor,
                 clock=time.now,
                 bounds=Bounds(float(settings.limits.share), settings.guards),
-                sections=[sizes_section(account.book)],
+                sections=sections(account.book, ours.actions),
                 halt_after=settings.halt_after,
             ) as loop:
                 loop.run()
@@ -407,41 +398,6 @@ def policy_of(settings: KalshiTradingSettings) -> Callable[[LimitOrderActionSpac
     if why := network.about.other_orders(settings):
         raise InputError(f"{settings.policy}: {why}")
     return lambda *_: network
-
-
-def sizes_section(book: OrderStore) -> Section:
-    return Section("Sizes of event contracts", partial(_sizes_body, book))
-
-
-def _sizes_body(book: OrderStore) -> str:
-    by_market: dict[str, list[OrderIntent]] = {}
-    for intent in book.select(_LATEST):
-        by_market.setdefault(order_of(intent).market, []).append(intent)
-    sizes = size_view(map(_episode, by_market.values()))
-    if sizes is None:
-        return ""
-    return render_page("event_contracts/open_sizes.html.j2", sizes=sizes, markets=len(by_market))
-
-
-def _episode(intents: Iterable[OrderIntent]) -> Episode:
-    """Orders of a market, each filled as it was sent; without fills where they contradict that.
-
-    The journal says how much of an order has filled, not in which order fills came.
-    """
-    orders = []
-    fills = []
-    for intent in intents:
-        name, order, filled = intent.client_order_id, order_of(intent), intent.progress.filled
-        orders.append(SentOrder(name, int(order.count)))
-        if filled > 0:
-            price = intent.progress.filled_price or order.price
-            fee = FeeRules().fee(price, filled, maker=False)
-            terms = order.market, order.action, order.side, price, filled
-            fills.append(Fill(name, *terms, maker=False, fee=fee))
-    try:
-        return Episode(tuple(orders), tuple(fills))
-    except ValueError:
-        return Episode(tuple(orders), ())
 
 
 @dataclass(frozen=True, slots=True)
