@@ -433,7 +433,7 @@ class KalshiAccount:
 
         unsampled: why markets that are followed could not be read, by ticker.
 
-        Returns what was read, beside what it was when it was marked before.
+        Returns the reading, compared with the books of the last mark.
         """
         reading = manager.reading()
         cash, positions = reading.books.cash, reading.books.positions

@@ -82,7 +82,7 @@ def markets(exchange: Exchange, query: Query) -> Response:
 
 
 def market(exchange: Exchange, ticker: str) -> Response:
-    """One market; where nobody bids or offers, and once it has closed, it quotes $0 and $1."""
+    """Return one market. An empty side of the book, and a closed market, quote $0 and $1."""
     listing = listing_of(exchange, ticker)
     outcome = exchange.outcome(ticker)
     opens, closes = listing.first, listing.first + len(listing.tape) - 1

@@ -40,7 +40,7 @@ COUNT_FILTERS = ("position", "total_traded")
 
 @dataclass(frozen=True, slots=True)
 class PositionCost:
-    """What the fills of one market cost and earned, at average cost.
+    """The cost basis of one market from its fills, at average cost.
 
     held: contracts, YES above 0 and NO below.
     price: mean USD of YES at which what is held was bought; of NO it cost 1 − price.

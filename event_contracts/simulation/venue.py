@@ -145,7 +145,7 @@ def listing_of(exchange: Exchange, ticker: str) -> Listing:
 
 
 def event_of(listing: Listing) -> str:
-    """The ticker of a market's event; a market without one is an event of its own."""
+    """Return the ticker of a market's event; without one, the market's own ticker."""
     return listing.event or listing.ticker
 
 
@@ -200,7 +200,7 @@ def order(exchange: Exchange, placed: PlacedOrder) -> Response:
 
 
 def _costs(kind: str, fills: Sequence[Fill]) -> Response:
-    """What an order paid as a taker or as a maker, USD."""
+    """Return cost and fees of an order's taker or maker fills, USD."""
     cost = sum((fill.price * fill.count for fill in fills), NOTHING)
     fees = sum((fill.fee for fill in fills), NOTHING)
     return {f"{kind}_fill_cost_dollars": dollars(cost), f"{kind}_fees_dollars": dollars(fees)}
@@ -261,12 +261,12 @@ def numbered(rows: Collection[Row], hidden: int = 0) -> Iterator[tuple[int, Row]
 
 
 def is_asked_for(query: Query, **said: str) -> bool:
-    """Whether a row that says this of itself is one that a query asks for."""
+    """Return True if a row with these values passes the filters of a query."""
     return all(query.get(name) in (None, value) for name, value in said.items())
 
 
 def is_within(query: Query, at: np.datetime64) -> bool:
-    """Whether an instant is between `min_ts` and `max_ts`, seconds, both included."""
+    """Return True if an instant is from `min_ts` to `max_ts`, in seconds."""
     seconds = milliseconds(at) // 1000
     first = whole_number(query, "min_ts", 0)
     last = whole_number(query, "max_ts", 2**62)

@@ -199,7 +199,7 @@ class ActionLog(ActionRecords):
             table.create(database)
 
     def first_worth(self) -> Decimal | None:
-        """USD that the account was worth when it was first seen; None where nobody wrote it."""
+        """Return the account's worth when the journal began, USD; None before that."""
         row = _BEGAN.last(self.database)
         return None if row is None else row.worth
 

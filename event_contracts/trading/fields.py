@@ -23,8 +23,8 @@ IDS = ("fill_id", "trade_id", "order_id", "ticker")  # under which a row names i
 class FirstOf(Generic[T]):
     """A field under several names; the first name that is there counts.
 
-    names: each with what its value says, as in `Needed`.
-    absent: what counts where none is there; without it that is an error.
+    names: each with the parser of its value, as in `Needed`.
+    absent: the default without any of them; without a default that is an error.
     """
 
     _NEEDED: Any = object()
@@ -34,9 +34,10 @@ class FirstOf(Generic[T]):
         self._absent = absent
 
     def of(self, entry: Entry) -> T:
-        """What the first field that is there says.
+        """Return the value of the first field that is there.
 
-        Raises SenselessAnswer for one that is not understood, and where one is needed.
+        Raises SenselessAnswer for a value that is not understood, and for no field without a
+        default.
         """
         for each in self._fields:
             value = each.of(entry)

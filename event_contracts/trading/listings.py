@@ -121,7 +121,7 @@ class Listing(Entry):
 
     @property
     def has_ended(self) -> bool:
-        """Whether it is known how it ended, at YES, at NO or between them."""
+        """Return True if its result is known: YES, NO or a payout between them."""
         return bool(self.result) or self.status == PAID
 
     @property
@@ -176,9 +176,9 @@ class UnknownMarket(QuarantinedMarket):
 
 @dataclass(frozen=True, slots=True)
 class UnreadListing(Listing):
-    """A market whose row cannot be read, or that the venue does not list: nobody quotes it.
+    """A market that is not listed, or whose row cannot be read; it has no quote.
 
-    Its status says why.
+    Its status is the reason.
     """
 
     @classmethod

@@ -116,7 +116,7 @@ class AccountBooks:
 
 @dataclass(frozen=True, slots=True)
 class PaidPosition:
-    """What a settlement paid for a position.
+    """A position that a settlement has paid out.
 
     held: contracts, YES above 0 and NO below.
     payout: USD.
@@ -146,7 +146,7 @@ class Explained:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What the venue charged or paid otherwise than it states, in words."""
+        """Fees beyond our rules, and settlements that contradict themselves, in words."""
         settled = (each.settlement for each in self.paid)
         said = [f"settlement of {each.market}: {each.remark}" for each in settled if each.remark]
         return (*self.fees, *said)
@@ -306,9 +306,10 @@ class AccountReader:
         )
 
     def _resting(self) -> tuple[tuple[RestingOrder, ...], tuple[UnreadRow, ...]]:
-        """What waits by the venue's list, orders of ours as they were meant, and orders of ours
-        that are not listed, worked when they were last heard of and may still trade: all that has
-        not traded, where the venue says nothing. Beside them rows that cannot be read.
+        """Return the orders that rest, and the rows that cannot be read.
+
+        Orders of ours count as they were meant. One that the list lacks and that rested when it was
+        last read counts by its own answer, and whole without an answer.
 
         What has become of the others the book says then. What the venue says of ours has traded
         has to be listed.
@@ -349,8 +350,9 @@ class AccountReader:
         return tuple(resting), unread
 
     def _missing(self, news: News, quarantined: Mapping[str, str]) -> tuple[str, ...]:
-        """Fills that the venue has said and does not list yet, in words; those of a quarantined
-        market may be rows that cannot be read, and are not waited for.
+        """Return fills that an answer stated and that are not listed yet, in words.
+
+        A quarantined market is left out: its fills may be rows that cannot be read.
         """
         for fill in news.fills:
             self._listed[fill.order_id][fill.fill_id] = fill.count
@@ -560,8 +562,9 @@ class KalshiMultiMarketOrderManager:
         return view, listings[market]
 
     def _may_rest(self, intent: OrderIntent) -> bool:
-        """Whether what is left of an order would be admitted beside the others that rest; nothing
-        rests in a quarantined market.
+        """Return True if the rest of an order would be admitted together with the other orders.
+
+        Orders of a quarantined market may not rest.
         """
         order = order_of(intent)
         try:

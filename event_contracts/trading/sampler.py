@@ -144,11 +144,11 @@ class Sampler:
         return read_markets(self.connection, self.markets)
 
     def sample(self, at: np.datetime64) -> list[MarketUpdate]:
-        """What markets that are followed show at an instant; one that has settled, once.
+        """Return the ticks of followed markets at an instant; of a settled market its last one.
 
-        A market that is not active shows nothing until it is, or settles. One that ends at neither
-        side is followed no more, and shows nothing: no row of a session settles between them. One
-        that cannot be read shows nothing, and is in `unread`.
+        A market that is not active has no tick until it is, or settles. One that ends between YES
+        and NO is dropped without a tick: a session settles at one of them. One that cannot be read
+        has no tick, and is in `unread`.
         """
         updates = []
         own = self.estimates(at)

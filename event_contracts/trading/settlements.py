@@ -1,4 +1,4 @@
-"""What a market paid, as the venue lists it.
+"""Settlements: the payout of a market, as the venue lists it.
 
     stated   `value`, the payout of a YES in cents; null for scalar results and ties; else by result
     paid     `revenue`, whole cents for the position at the end, which a pair is no part of: a pair

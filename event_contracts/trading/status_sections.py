@@ -1,4 +1,4 @@
-"""What an account's page says of event contracts: settled markets, and sizes of orders."""
+"""Sections of an account's page: settled markets, and sizes of orders."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ HEADS = ("market", "settled, UTC", "result", "held", "paid", "profit")
 
 
 def sections(book: OrderStore, records: ActionRecords) -> list[Section]:
-    """The sections of an account's page, which read its journal anew each time."""
+    """Return the sections, which read the journal each time the page is written."""
     return [
         Section("Settled markets", partial(_settled_body, records)),
         Section("Sizes of event contracts", partial(_sizes_body, book, records)),
@@ -55,7 +55,7 @@ def _settled_body(records: ActionRecords) -> str:
 
 
 def _row(paid: PaidMarket) -> tuple[Cell, ...]:
-    """What a market paid, one cell for each of `HEADS`."""
+    """Return the cells of a settled market, one for each of `HEADS`."""
     tone = "" if not paid.profit else "good" if paid.profit > 0 else "bad"
     profit = None if paid.profit is None else float(paid.profit)
     return (
@@ -69,7 +69,7 @@ def _row(paid: PaidMarket) -> tuple[Cell, ...]:
 
 
 def _result(paid: PaidMarket) -> str:
-    """How a market ended, and what a YES was paid where that is neither $1 nor nothing."""
+    """Return the result in words, with the payout of a YES if it is neither $1 nor $0."""
     if paid.result in ("yes", "no"):
         return paid.result.upper()
     pays = f"{usd(float(paid.yes), 4)} a YES"

@@ -331,9 +331,7 @@ class OrderVenue(KalshiConnection):
             return FirstOf(("balance_dollars", fixed_point), ("balance", cents)).of(answer)
 
     def resting(self) -> tuple[tuple[VenueOrder, ...], tuple[UnreadRow, ...]]:
-        """The orders of the account that wait in a book, whoever sent them, oldest first, and those
-        of them that cannot be read.
-        """
+        """Return the account's resting orders, oldest first, and rows that cannot be read."""
         listed, unread = self.rows("orders", READS, "orders", VenueOrder.of, status="resting")
         return tuple(reversed([order for order in listed if order.remaining])), unread
 

@@ -86,7 +86,7 @@ def account(stand: KalshiStand, market: str = SNOW) -> tuple[Reading, Any]:
 
 @pytest.mark.parametrize("value", GONE)
 @pytest.mark.parametrize(("path", "names"), NOTHING_LOST, ids=lambda each: str(each))
-def test_an_absent_field_leaves_the_account_as_it_is(
+def test_an_absent_field_changes_no_account(
     traded: KalshiStand, path: str, names: list[str], value: Any
 ) -> None:
     whole = account(traded)
@@ -113,7 +113,7 @@ def test_a_fee_that_is_not_said_is_ours(traded: KalshiStand, value: Any) -> None
 
 
 @pytest.mark.parametrize("value", GONE)
-def test_an_answer_to_an_order_may_lack_our_id(value: Any) -> None:
+def test_an_order_answer_may_lack_our_id(value: Any) -> None:
     with kalshi_stand(sessions={RAIN: flat()}) as stand:
         manager = stand.manager()
         change = with_fields(client_order_id=value, average_fill_price=value)
@@ -128,9 +128,7 @@ def test_an_answer_to_an_order_may_lack_our_id(value: Any) -> None:
 
 @pytest.mark.parametrize("value", GONE)
 @pytest.mark.parametrize("name", ["yes_bid_dollars", "yes_ask_dollars", "yes_bid_size_fp"])
-def test_a_quote_that_is_not_said_is_an_empty_side(
-    traded: KalshiStand, name: str, value: Any
-) -> None:
+def test_an_absent_quote_is_an_empty_side(traded: KalshiStand, name: str, value: Any) -> None:
     with changed_rows("/markets", with_fields(**{name: value})):
         _, view = account(traded)
     assert view.quote.yes_bid == (0 if name == "yes_bid_dollars" else D("0.48"))
@@ -161,7 +159,7 @@ NONSENSE = [(path, names) for path, names in UNREADABLE if names[0] not in TEXTS
     ],
     ids=lambda each: "removed" if each is REMOVED else str(each),
 )
-def test_a_row_that_cannot_be_read_quarantines_its_market(
+def test_an_unreadable_row_quarantines_its_market(
     traded: KalshiStand, path: str, names: list[str], value: Any
 ) -> None:
     whole, elsewhere = account(traded)
@@ -184,7 +182,7 @@ def test_a_row_that_cannot_be_read_quarantines_its_market(
     assert manager.view(RAIN).no == 10
 
 
-def test_a_settlement_that_cannot_be_read_quarantines_its_market(traded: KalshiStand) -> None:
+def test_an_unreadable_settlement_quarantines_its_market(traded: KalshiStand) -> None:
     lacking = with_fields(value=None, market_result="scalar", revenue=None)
     with changed_rows("/portfolio/settlements", lacking):
         reading, view = account(traded)
@@ -194,7 +192,7 @@ def test_a_settlement_that_cannot_be_read_quarantines_its_market(traded: KalshiS
     assert reading.flow == 0
 
 
-def test_a_row_that_names_no_market_fails_by_its_field(traded: KalshiStand) -> None:
+def test_a_row_without_market_fails_by_name(traded: KalshiStand) -> None:
     nameless = with_fields(ticker=None, market_ticker=None)
     with (
         changed_rows("/portfolio/fills", nameless),
@@ -214,7 +212,7 @@ def test_an_order_that_cannot_be_read_counts_whole() -> None:
         assert [(each.order.market, each.remaining) for each in view.resting] == [(RAIN, 10)]
 
 
-def test_an_unreadable_order_of_others_hides_no_lost_order() -> None:
+def test_an_unreadable_order_hides_no_lost_order() -> None:
     def spoilt(row: dict[str, Any]) -> dict[str, Any]:
         return {**row, "status": None} if row.get("client_order_id") == "theirs" else row
 
@@ -228,7 +226,7 @@ def test_an_unreadable_order_of_others_hides_no_lost_order() -> None:
         assert stand.state("lost") == "working"
 
 
-def test_a_market_that_is_no_longer_listed_leaves_the_others(traded: KalshiStand) -> None:
+def test_an_unlisted_market_leaves_the_others_trading(traded: KalshiStand) -> None:
     manager = traded.manager()
     with changed_rows("/markets", with_fields(ticker="OTHER"), market=RAIN):
         assert manager.view(SNOW).yes == 10
@@ -236,7 +234,7 @@ def test_a_market_that_is_no_longer_listed_leaves_the_others(traded: KalshiStand
             manager.view(RAIN)
 
 
-def test_a_market_that_cannot_be_read_is_worth_its_last_bid(traded: KalshiStand) -> None:
+def test_an_unreadable_market_counts_at_its_last_bid(traded: KalshiStand) -> None:
     with changed_rows("/markets", with_fields(close_time=None), market=RAIN):
         listings = read_markets(traded.manager().venue, [RAIN, SNOW])
     last = D("0.48"), D("0.50")

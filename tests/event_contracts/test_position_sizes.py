@@ -160,7 +160,7 @@ def test_figures_to_check_by_hand() -> None:
     assert dict(zip(means.x, means.values, strict=True)) == pytest.approx({10: 4.99, 50: 24.99})
 
 
-def test_the_page_shows_sizes_where_event_contracts_were_sent() -> None:
+def test_the_page_shows_sizes_of_orders() -> None:
     database = Database()
     book = OrderStore(database)
     settled, sizes = sections(book, ActionLog(database, EventLog(database), book))

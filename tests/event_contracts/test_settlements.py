@@ -106,7 +106,7 @@ def test_examples_pay_what_the_venue_paid(
     assert bool(remarks) == bool(said)
 
 
-def test_a_fill_listed_late_is_paid_at_the_same_rate() -> None:
+def test_a_late_fill_is_paid_at_that_rate() -> None:
     """6 were held as the market paid for 10: 4 of them are listed later."""
     paid = row(10, revenue=330)
     books = AccountBooks(AT, D(0), {"RAIN": D(6)})

@@ -92,7 +92,7 @@ def test_sizes_are_drawn_over_time_with_settled_profits() -> None:
     assert against["series"][0]["y"] == pytest.approx([12 - 0.336])
 
 
-def test_a_market_between_yes_and_no_pays_its_share() -> None:
+def test_a_scalar_market_pays_its_share() -> None:
     journal = Journal()
     journal.bought("RAIN", "0.40", 20)
     journal.paid("RAIN", "0.25", 20, None, "scalar", at=5)
