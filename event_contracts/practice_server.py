@@ -155,9 +155,11 @@ class KalshiServer(PracticeServer):
             "markets/{name}/orderbook": lambda asked: catalog.orderbook(
                 exchange, asked.names["name"], asked.query
             ),
+            "events": lambda asked: catalog.events(exchange, asked.query),
             "events/{name}": lambda asked: catalog.event(
                 exchange, asked.names["name"], asked.query
             ),
+            "series": lambda asked: catalog.series_list(exchange, asked.query),
             "series/{name}": lambda asked: catalog.series(exchange, asked.names["name"]),
         }
         return [

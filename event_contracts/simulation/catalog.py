@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -30,6 +30,7 @@ from marketsimulator.venue.asked import Query, Refused, Response, refuse_other_k
 
 DEEPEST = 100  # levels of a book that may be asked for
 DAY = np.timedelta64(1, "D")
+CATEGORY = "Practice"  # of every series
 # Kalshi's filter of markets by status, and the states that pass it.
 FILTERS: Mapping[str, tuple[MarketState, ...]] = {
     "unopened": ("initialized",),
@@ -145,51 +146,89 @@ def orderbook(exchange: Exchange, ticker: str, query: Query) -> Response:
     return {"orderbook_fp": {"yes_dollars": yes, "no_dollars": no}}
 
 
+def series_list(exchange: Exchange, query: Query) -> Response:
+    """`GET /series`."""
+    refuse_other_keys(query, "category")
+    listed = dict.fromkeys(map(series_of, exchange.listings.values()))
+    named = is_asked_for(query, category=CATEGORY)
+    return {"series": [_series(exchange, each) for each in listed if named]}
+
+
 def series(exchange: Exchange, ticker: str) -> Response:
     """`GET /series/{series_ticker}`: what its fees are."""
     if ticker not in {series_of(each) for each in exchange.listings.values()}:
         raise Refused(404, None, f"series {ticker} not found")
+    return {"series": _series(exchange, ticker)}
+
+
+def _series(exchange: Exchange, ticker: str) -> Response:
     fees = exchange.space.fees
     kind = "quadratic_with_maker_fees" if fees.maker > 0 else "quadratic"
     return {
-        "series": {
-            "ticker": ticker,
-            "title": ticker,
-            "frequency": "custom",
-            "category": "Practice",
-            "categories": ["Practice"],
-            "tags": None,
-            "settlement_sources": None,
-            "contract_url": "",
-            "contract_terms_url": "",
-            "fee_type": kind,
-            "fee_multiplier": float(fees.taker / FeeRules().taker),
-            "additional_prohibitions": None,
-            "exchange_index": SHARD,
-        }
+        "ticker": ticker,
+        "title": ticker,
+        "frequency": "custom",
+        "category": CATEGORY,
+        "categories": [CATEGORY],
+        "tags": None,
+        "settlement_sources": None,
+        "contract_url": "",
+        "contract_terms_url": "",
+        "fee_type": kind,
+        "fee_multiplier": float(fees.taker / FeeRules().taker),
+        "additional_prohibitions": None,
+        "exchange_index": SHARD,
     }
+
+
+def events(exchange: Exchange, query: Query) -> Response:
+    """`GET /events`."""
+    refuse_other_keys(query, *PAGED, "series_ticker", "with_nested_markets")
+    members = _by_event(exchange)
+    nested = query.get("with_nested_markets") == "true"
+    rows = {
+        number: _event(exchange, members[name], nested=nested)
+        for number, name in numbered(members)
+        if is_asked_for(query, series_ticker=series_of(members[name][0]))
+    }
+    return page("events", rows, query)
 
 
 def event(exchange: Exchange, ticker: str, query: Query) -> Response:
     """`GET /events/{event_ticker}`: its series and its markets, which are independent."""
     refuse_other_keys(query, "with_nested_markets")
-    members = [each for each in exchange.listings.values() if event_of(each) == ticker]
-    if not members:
+    members = _by_event(exchange).get(ticker)
+    if members is None:
         raise Refused(404, None, f"event {ticker} not found")
-    event = {
-        "event_ticker": ticker,
+    if query.get("with_nested_markets") == "true":
+        return {"event": _event(exchange, members, nested=True), "markets": []}
+    listed = [market(exchange, each.ticker) for each in members]
+    return {"event": _event(exchange, members, nested=False), "markets": listed}
+
+
+def _by_event(exchange: Exchange) -> dict[str, list[Listing]]:
+    """The markets of each event."""
+    members: dict[str, list[Listing]] = {}
+    for listing in exchange.listings.values():
+        members.setdefault(event_of(listing), []).append(listing)
+    return members
+
+
+def _event(exchange: Exchange, members: Sequence[Listing], *, nested: bool) -> Response:
+    """An event; nested: whether its markets are within."""
+    name = event_of(members[0])
+    markets = {"markets": [market(exchange, each.ticker) for each in members]} if nested else {}
+    return {
+        "event_ticker": name,
         "series_ticker": series_of(members[0]),
-        "title": ticker,
+        "title": name,
         "sub_title": "",
         "collateral_return_type": "",
         "mutually_exclusive": False,
         "settlement_sources": None,
         "exchange_index": SHARD,
+        **markets,
     }
-    listed = [market(exchange, each.ticker) for each in members]
-    if query.get("with_nested_markets") == "true":
-        return {"event": {**event, "markets": listed}, "markets": []}
-    return {"event": event, "markets": listed}
 
 
 def series_of(listing: Listing) -> str:

@@ -92,6 +92,29 @@ def test_an_unreadable_order_leaves_the_other_market_trading(practice: KalshiPra
     assert "status is not resting" in text
 
 
+def test_a_contradicted_settlement_is_alerted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RAIN pays YES and states a value of 30 cents: the account has what was paid."""
+    monkeypatch.chdir(tmp_path)
+    sessions = {"RAIN": flat(5, depth=500.0), "SNOW": flat(60, depth=500.0)}
+    with kalshi_practice(sessions=sessions, interval=1) as practice:
+        traded(practice, steps=1)
+        assert "RAIN" in {fill.market for fill in practice.exchange.fills}
+        assert not practice.exchange.payments
+        practice.advance(5)
+        with changed_rows("/portfolio/settlements", with_fields(value=30)):
+            traded(practice, steps=4)
+        worth = float(practice.exchange.cash + practice.exchange.position_value)
+    [(kind, text)] = alerts()
+    assert kind == "kalshi books"
+    assert "settlement of RAIN: $0.30 a YES makes" in text
+    [path] = Path("journals").glob(f"*/{JOURNAL}")
+    marks = rows_of(path, "SELECT equity, flows FROM marks ORDER BY at")
+    assert marks[-1][0] == pytest.approx(worth)
+    assert not any(flows for _, flows in marks)
+
+
 def test_a_tie_is_paid_and_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """RAIN ends with half a dollar for each side, and no value is stated."""
     monkeypatch.chdir(tmp_path)
@@ -99,7 +122,8 @@ def test_a_tie_is_paid_and_stops_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     tie = with_fields(market_result="scalar", value=None)
     ended = with_fields(result="scalar", settlement_value_dollars=None)
     with kalshi_practice(sessions=sessions, interval=1) as practice:
-        traded(practice, steps=2)
+        traded(practice, steps=1)
+        assert not practice.exchange.payments
         assert "RAIN" in {fill.market for fill in practice.exchange.fills}
         practice.advance(5)
         with (

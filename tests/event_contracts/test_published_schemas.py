@@ -53,7 +53,9 @@ READS = {
     "/markets": "GetMarketsResponse",
     "/markets/{name}": "GetMarketResponse",
     "/markets/{name}/orderbook": "GetMarketOrderbookResponse",
+    "/events": "GetEventsResponse",
     "/events/{name}": "GetEventResponse",
+    "/series": "GetSeriesListResponse",
     "/series/{name}": "GetSeriesResponse",
 }
 MODELS = {
@@ -144,7 +146,7 @@ def _read_all(practice: Any, found: Traffic) -> None:
     for path in READS:
         asked = path.replace("{name}", names.get(path.split("/")[1], ""))
         for query in ({}, {"limit": 1}) if "{name}" not in path else ({},):
-            if path in ("/portfolio/balance", "/exchange/status"):
+            if path in ("/portfolio/balance", "/exchange/status", "/series"):
                 query = {}
             answer = practice.ask("GET", asked, **query)
             assert answer.status_code == 200, answer.text
@@ -270,6 +272,10 @@ def test_filters_select_rows() -> None:
         ):
             found = stand.practice.ask("GET", "/markets", **query).json()["markets"]
             assert [each["ticker"] for each in found] == names
+        nested = {"series_ticker": "EV", "with_nested_markets": "true", "limit": 1}
+        (event,) = stand.practice.ask("GET", "/events", **nested).json()["events"]
+        assert [each["ticker"] for each in event["markets"]] == ["EV-2-B"]
+        assert not stand.practice.ask("GET", "/events", series_ticker="X").json()["events"]
 
 
 @cache
