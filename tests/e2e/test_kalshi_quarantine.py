@@ -80,6 +80,15 @@ def test_one_unreadable_row_leaves_the_other_market_trading(
     assert {entry.market for entry in traded(practice, steps=1)} == {"RAIN", "SNOW"}
 
 
+def test_unreadable_fees_leave_their_market_out(practice: KalshiPractice) -> None:
+    with changed_rows("/series", with_fields(fee_multiplier="much"), market="RAIN"):
+        shown = traded(practice, steps=2)
+    assert [entry.market for entry in shown] == ["SNOW"] * 2
+    [(kind, text)] = alerts()
+    assert kind == "kalshi RAIN"
+    assert "fee_multiplier is not a number" in text
+
+
 def test_an_unreadable_order_leaves_the_other_market_trading(practice: KalshiPractice) -> None:
     with changed_rows("/portfolio/orders", with_fields(status="paused"), market="RAIN"):
         shown = traded(practice, steps=6)
