@@ -22,7 +22,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
@@ -156,11 +156,11 @@ class Explained:
         flow = books.cash - self.cash
         return NOTHING if self.contracts(books) or abs(flow) < SMALLEST_FLOW else flow
 
-    def contracts(self, books: AccountBooks) -> tuple[str, ...]:
-        """Positions of a later reading that are not explained, in words."""
+    def contracts(self, books: AccountBooks, but: Collection[str] = ()) -> tuple[str, ...]:
+        """Positions of a later reading that are not explained, in words; but: markets left out."""
         return tuple(
             f"{market}: {_words(expected)} by its fills, {_words(shown)} at the venue"
-            for market in sorted({*self.positions, *books.positions})
+            for market in sorted({*self.positions, *books.positions} - {*but})
             if (expected := self.positions.get(market, NOTHING))
             != (shown := books.positions.get(market, NOTHING))
         )
@@ -210,7 +210,8 @@ class Reading:
     fills: listed beyond the books before.
     cash: USD that may be spent: no deposit before it is booked, no cash of a fill twice.
     flow: USD paid in less taken out since the books before.
-    differences: what its fills, settlements and our fees do not explain, in words; no flow.
+    differences: what its fills, settlements and our fees do not explain, in words; no flow. Of a
+        quarantined market that is no news.
     paid: positions that were paid out since the books before.
     quarantined: why markets are not traded, by ticker: rows of theirs cannot be read. What is known
         to be held in them counts.
@@ -300,7 +301,7 @@ class AccountReader:
             fills=come_to.fills,
             cash=min(books.cash, come_to.cash),
             flow=come_to.flow(books),
-            differences=(*come_to.contracts(books), *come_to.remarks),
+            differences=(*come_to.contracts(books, quarantined), *come_to.remarks),
             paid=come_to.paid,
             quarantined=quarantined,
         )
