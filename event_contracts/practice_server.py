@@ -40,7 +40,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from omegaconf import DictConfig
 
-from event_contracts.simulation import venue
+from event_contracts.simulation import catalog, portfolio, venue
 from event_contracts.simulation.exchange import Exchange, Listing
 from event_contracts.simulation.recorded import recorded_markets
 from event_contracts.simulation.sessions import tape_of
@@ -141,16 +141,26 @@ class KalshiServer(PracticeServer):
         reads = {
             "portfolio/orders": self._orders,
             "portfolio/orders/{name}": self._order,
-            "portfolio/fills": lambda asked: venue.fills(
+            "portfolio/fills": lambda asked: portfolio.fills(
                 exchange, asked.query, self._hidden(asked)
             ),
-            "portfolio/positions": lambda asked: venue.positions(exchange, asked.query),
-            "portfolio/settlements": lambda asked: venue.settlements(exchange, asked.query),
-            "portfolio/balance": lambda _: venue.balance(exchange),
-            "markets": lambda asked: venue.markets(exchange, asked.query),
-            "markets/{name}": lambda asked: {"market": venue.market(exchange, asked.names["name"])},
-            "events/{name}": lambda asked: venue.event(exchange, asked.names["name"]),
-            "series/{name}": lambda asked: venue.series(exchange, asked.names["name"]),
+            "portfolio/positions": lambda asked: portfolio.positions(exchange, asked.query),
+            "portfolio/settlements": lambda asked: portfolio.settlements(exchange, asked.query),
+            "portfolio/balance": lambda asked: portfolio.balance(exchange, asked.query),
+            "exchange/status": lambda _: catalog.exchange_status(),
+            "markets": lambda asked: catalog.markets(exchange, asked.query),
+            "markets/{name}": lambda asked: {
+                "market": catalog.market(exchange, asked.names["name"])
+            },
+            "markets/{name}/orderbook": lambda asked: catalog.orderbook(
+                exchange, asked.names["name"], asked.query
+            ),
+            "events": lambda asked: catalog.events(exchange, asked.query),
+            "events/{name}": lambda asked: catalog.event(
+                exchange, asked.names["name"], asked.query
+            ),
+            "series": lambda asked: catalog.series_list(exchange, asked.query),
+            "series/{name}": lambda asked: catalog.series(exchange, asked.names["name"]),
         }
         return [
             Route("POST", f"{ROOT}{WRITES}", self._submit, status=201),

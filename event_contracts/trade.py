@@ -22,11 +22,12 @@ import hashlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
+from decimal import Decimal
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -35,12 +36,19 @@ from omegaconf import DictConfig
 
 from event_contracts.trading.action_log import ActionEntry, ActionLog
 from event_contracts.trading.actions import LimitOrderActionSpace, OrderSettings
-from event_contracts.trading.actor import ActorService
+from event_contracts.trading.actor import ActorService, failure_alert
 from event_contracts.trading.endpoint import KalshiKeys, KalshiSettings
 from event_contracts.trading.fees import FeeRules, KalshiFees
-from event_contracts.trading.listings import MarketFees, UnknownMarket, read_markets, sale_prices
+from event_contracts.trading.listings import (
+    MarketFees,
+    QuarantinedMarket,
+    UnknownMarket,
+    read_markets,
+    refuse_unknown,
+    sale_prices,
+    unread,
+)
 from event_contracts.trading.manager import ORDER_LIFE, KalshiMultiMarketOrderManager, Reading
-from event_contracts.trading.orders import Fill
 from event_contracts.trading.policies import (
     BinaryKelly,
     Nothing,
@@ -48,28 +56,27 @@ from event_contracts.trading.policies import (
     RandomPolicy,
     load_network,
 )
-from event_contracts.trading.position_sizes import Episode, SentOrder, size_view
 from event_contracts.trading.sampler import EstimateFile, Sampler
+from event_contracts.trading.status_sections import sections
 from event_contracts.trading.venue_orders import OrderVenue, order_of
 from execution.journal.decisions import Journal
 from execution.journal.halts import Halts
 from execution.journal.marks import EquitySnapshot
-from execution.journal.order_store import TAKEN, OrderIntent, OrderStore
+from execution.journal.order_store import OrderIntent, OrderStore
 from execution.live.accounts import CONTRACTS
 from execution.live.guards import REDUCING, why_halted, why_stopped, why_too_many
 from execution.live.loop import Stop, print_line, stopped_by_signals
 from execution.live.losses import LossLimits, write_mark
 from execution.live.open_account import OpenAccount, open_account
-from execution.live.page import Bounds, Section
+from execution.live.page import Bounds
 from execution.live.runner import awaited, kept_loop
 from execution.posting import Guard
 from execution.risk_snapshot import RiskSnapshot
 from foundation.clock import OURS, Time
 from foundation.command import printing
 from foundation.configuration import settings_of
-from foundation.errors import AccessRefused, BrokerError, InputError
+from foundation.errors import AccessRefused, AnswerRefused, BrokerError, InputError
 from foundation.notices import WatchedSettings
-from foundation.page import render_page
 from foundation.settings import setting, settings_class
 from foundation.supervisor import Supervisor
 from trainingdata.instants import utc_text
@@ -78,12 +85,7 @@ log = logging.getLogger(__name__)
 
 Show = Callable[[ActionEntry], None]
 
-MARKETS_SHOWN = 50
-_TAKEN = f"state IN ({', '.join(repr(state) for state in TAKEN)})"
-_LATEST = (
-    f"{_TAKEN} AND symbol IN (SELECT symbol FROM intents WHERE {_TAKEN}"
-    f" GROUP BY symbol ORDER BY max(rowid) DESC LIMIT {MARKETS_SHOWN})"
-)
+NO_MARKETS: Mapping[str, str] = MappingProxyType({})
 JOB = "kalshi"
 DIFFERENCES = "kalshi books"  # a kind of alert
 _NAME = 16  # characters that tell accounts apart
@@ -212,6 +214,7 @@ class KalshiJob:
 
     account: in which every tick is a cycle, and which is marked.
     steps: ticks to make; none goes on until every market has settled.
+    left_out: why markets are not followed until the process starts again, by ticker.
     made: ticks so far.
     orders: decided on so far, sent or not.
     said: why no order, of each market that has shown something.
@@ -223,6 +226,7 @@ class KalshiJob:
     account: KalshiAccount
     stop: Stop
     steps: int | None
+    left_out: Mapping[str, str] = field(default_factory=dict)
     made: int = field(default=0, init=False)
     orders: int = field(default=0, init=False)
     said: dict[str, str] = field(default_factory=dict, init=False)
@@ -250,7 +254,7 @@ class KalshiJob:
                     skipped = ", ".join(self.service.skipped) or "it failed"
                     self.said[update.market] = entry.reason if entry else f"undecided ({skipped})"
                     self.orders += bool(entry and entry.size)
-            reading = self.account.mark(self.manager)
+            reading = self.account.mark(self.manager, {**self.sampler.unread, **self.left_out})
         except BrokerError as error:
             self.account.journal.cycles.end(number, self.account.account.now(), failed=str(error))
             raise
@@ -303,7 +307,16 @@ def trade(
 
         def begin() -> KalshiJob:
             listings = sampler.read()
-            fees.learn(connection, settings.markets)
+            refuse_unknown(listings.values())
+            left_out = unread(listings.values())
+            for market in [name for name in listings if name not in left_out]:
+                try:
+                    fees.learn(connection, (market,))
+                except AnswerRefused as error:
+                    left_out[market] = str(error)
+            followed = [market for market in listings if market not in left_out]
+            if not followed:
+                raise BrokerError("; ".join(left_out.values()))
             space = settings.space_at(fees.dearest(time.now()))
             manager = KalshiMultiMarketOrderManager(
                 venue,
@@ -317,7 +330,9 @@ def trade(
                 time=time,
             )
             ours.go_on(manager)
-            began = ours.actions.began(manager.view(settings.markets[0]).worth)
+            began = ours.actions.first_worth()
+            if began is None:
+                began = ours.actions.began(_worth(manager, followed))
             service = ActorService(
                 account.name,
                 manager,
@@ -332,12 +347,12 @@ def trade(
             )
             # The steps of an earlier process go on.
             earlier = ours.actions.spans()
-            for market, listing in listings.items():
-                span = earlier.get(market) or sampler.span(market, listing, account.now())
+            for market in followed:
+                span = earlier.get(market) or sampler.span(market, listings[market], account.now())
                 sampler.spans[market] = span
                 service.follow(market, span)
-            ours.mark(manager)
-            return KalshiJob(service, sampler, manager, ours, stop, settings.steps)
+            ours.mark(manager, left_out)
+            return KalshiJob(service, sampler, manager, ours, stop, settings.steps, left_out)
 
         job = awaited(
             begin, stop, supervisor, patient=patient, hopeless=(AccessRefused, UnknownMarket)
@@ -350,7 +365,7 @@ def trade(
                 supervisor,
                 clock=time.now,
                 bounds=Bounds(float(settings.limits.share), settings.guards),
-                sections=[sizes_section(account.book)],
+                sections=sections(account.book, ours.actions),
                 halt_after=settings.halt_after,
             ) as loop:
                 loop.run()
@@ -358,6 +373,15 @@ def trade(
             if not job.orders:
                 said = dict.fromkeys(settings.markets, "it shows nothing") | job.said
                 print_line(f"No order. {'; '.join(f'{name}: {said[name]}' for name in said)}")
+
+
+def _worth(manager: KalshiMultiMarketOrderManager, markets: Sequence[str]) -> Decimal:
+    """USD that the account is worth, in front of the first market that is not quarantined."""
+    *others, last = markets
+    for market in others:
+        with suppress(QuarantinedMarket):
+            return manager.view(market).worth
+    return manager.view(last).worth
 
 
 def policy_of(settings: KalshiTradingSettings) -> Callable[[LimitOrderActionSpace, float], Policy]:
@@ -376,41 +400,6 @@ def policy_of(settings: KalshiTradingSettings) -> Callable[[LimitOrderActionSpac
     return lambda *_: network
 
 
-def sizes_section(book: OrderStore) -> Section:
-    return Section("Sizes of event contracts", partial(_sizes_body, book))
-
-
-def _sizes_body(book: OrderStore) -> str:
-    by_market: dict[str, list[OrderIntent]] = {}
-    for intent in book.select(_LATEST):
-        by_market.setdefault(order_of(intent).market, []).append(intent)
-    sizes = size_view(map(_episode, by_market.values()))
-    if sizes is None:
-        return ""
-    return render_page("event_contracts/open_sizes.html.j2", sizes=sizes, markets=len(by_market))
-
-
-def _episode(intents: Iterable[OrderIntent]) -> Episode:
-    """Orders of a market, each filled as it was sent; without fills where they contradict that.
-
-    The journal says how much of an order has filled, not in which order fills came.
-    """
-    orders = []
-    fills = []
-    for intent in intents:
-        name, order, filled = intent.client_order_id, order_of(intent), intent.progress.filled
-        orders.append(SentOrder(name, int(order.count)))
-        if filled > 0:
-            price = intent.progress.filled_price or order.price
-            fee = FeeRules().fee(price, filled, maker=False)
-            terms = order.market, order.action, order.side, price, filled
-            fills.append(Fill(name, *terms, maker=False, fee=fee))
-    try:
-        return Episode(tuple(orders), tuple(fills))
-    except ValueError:
-        return Episode(tuple(orders), ())
-
-
 @dataclass(frozen=True, slots=True)
 class KalshiAccount:
     """An account at Kalshi while a process has it, and the marks by which its openings are halted.
@@ -418,6 +407,7 @@ class KalshiAccount:
     journal, actions: of the job.
     guard: has the last word before an order is sent.
     limits: shares whose loss halts.
+    alerted: markets that are alerted as quarantined.
     """
 
     account: OpenAccount
@@ -425,6 +415,7 @@ class KalshiAccount:
     actions: ActionLog
     guard: Guard
     limits: LossLimits
+    alerted: set[str] = field(default_factory=set)
 
     def opens_nothing(self) -> bool:
         """Whether a halt stands under which nothing is opened."""
@@ -435,16 +426,21 @@ class KalshiAccount:
         if kept := self.actions.kept():
             manager.begin(kept[0])
 
-    def mark(self, manager: KalshiMultiMarketOrderManager) -> Reading:
+    def mark(
+        self, manager: KalshiMultiMarketOrderManager, unsampled: Mapping[str, str] = NO_MARKETS
+    ) -> Reading:
         """Read the account, write down what it is worth, and halt or resume by what it has lost.
 
-        Returns what was read, beside what it was when it was marked before.
+        unsampled: why markets that are followed could not be read, by ticker.
+
+        Returns the reading, compared with the books of the last mark.
         """
         reading = manager.reading()
         cash, positions = reading.books.cash, reading.books.positions
         listings = read_markets(manager.venue, positions)
         kept = self.actions.kept()
         sales = sale_prices(listings, kept[1] if kept else {})
+        quarantined = {**unsampled, **unread(listings.values()), **reading.quarantined}
         values = {
             market: listings[market].value_of(count, sales[market])
             for market, count in positions.items()
@@ -462,13 +458,26 @@ class KalshiAccount:
         with self.account.database.transaction():
             _, changes = write_mark(self.account.marks, self.account.halts, mark, self.limits)
             self.actions.keep(reading.books, sales)
+            self.actions.record_paid(reading.paid)
         manager.begin(reading.books)
+        self._alert_quarantined(quarantined)
         self.account.tell_of_changes(changes)
         if reading.differences:
             self.account.notices.alert(DIFFERENCES, "; ".join(reading.differences))
         else:
             self.account.notices.end_alert(DIFFERENCES)
         return reading
+
+    def _alert_quarantined(self, quarantined: Mapping[str, str]) -> None:
+        """Alert of each market whose rows cannot be read, once while that lasts."""
+        notices = self.account.notices
+        for market, why in quarantined.items():
+            text = f"{market} is quarantined, the other markets are traded: {why}"
+            notices.alert(failure_alert(market), text)
+        for market in self.alerted - set(quarantined):
+            notices.end_alert(failure_alert(market))
+        self.alerted.clear()
+        self.alerted.update(quarantined)
 
     def _instant(self, at: np.datetime64) -> np.datetime64:
         """When a mark is made: after the one before, though the clock may have gone back."""

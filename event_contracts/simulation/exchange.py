@@ -273,6 +273,16 @@ class Exchange:
         return Decimal(self._cash) / DOLLAR
 
     @property
+    def position_value(self) -> Decimal:
+        """USD: positions at the middle of their quotes, and settled markets' unpaid payouts."""
+        return Decimal(sum(map(self._worth, self.listings))) / DOLLAR
+
+    @property
+    def settlement_timer(self) -> np.timedelta64:
+        """The time from the end of trading until a market pays."""
+        return self._delay * self.interval
+
+    @property
     def payments(self) -> list[Settlement]:
         return [each for each in self.settlements if each.pays <= self.tick]
 

@@ -5,8 +5,9 @@ YES. With `reduce_only` an order sells what is held; without it, it buys, and pa
 held of the other side are paid out. An order waits until the clock's next tick and meets that: the
 answer to a new order says that nothing has filled.
 
-What it says is as documented in autumn 2026, of the fields those that tell orders, fills,
-positions, settlements, money and markets. Assumed, because nothing that was read says so:
+Orders are answered here, the account's money in `portfolio`, markets in `catalog`: every required
+field of Kalshi's own client 3.34, and no field that Kalshi has deprecated. A filter that is not
+served is refused. Assumed, because nothing that was read says so:
 
 - `balance` has what resting orders may take still in it.
 - Lists are newest first; a `cursor` is good for the same query alone.
@@ -18,7 +19,7 @@ positions, settlements, money and markets. Assumed, because nothing that was rea
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import islice
@@ -27,8 +28,8 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 import numpy as np
 from pydantic import ConfigDict, Field, PlainValidator, Strict, TypeAdapter, ValidationError
 
-from event_contracts.simulation.exchange import Exchange, Listing, PlacedOrder, Settlement
-from event_contracts.trading.fees import NOTHING, FeeRules
+from event_contracts.simulation.exchange import Exchange, Listing, PlacedOrder
+from event_contracts.trading.fees import NOTHING
 from event_contracts.trading.orders import PAYOUT, Fill, LimitOrder
 from event_contracts.trading.venue_orders import (
     BookSide,
@@ -39,7 +40,7 @@ from event_contracts.trading.venue_orders import (
     yes_price,
 )
 from foundation.errors import OrderRejected
-from marketsimulator.venue.asked import Refused, Response, whole_number
+from marketsimulator.venue.asked import Query, Refused, Response, refuse_other_keys, whole_number
 
 LONGEST_ID = 64  # characters of a client_order_id
 LARGEST = 10**9  # contracts of an order
@@ -143,6 +144,11 @@ def listing_of(exchange: Exchange, ticker: str) -> Listing:
     return exchange.listings[ticker]
 
 
+def event_of(listing: Listing) -> str:
+    """Return the ticker of a market's event; without one, the market's own ticker."""
+    return listing.event or listing.ticker
+
+
 def placed_of(exchange: Exchange, order_id: str) -> PlacedOrder:
     """An order, which `Refused` says is not there."""
     if order_id not in exchange.orders:
@@ -163,29 +169,41 @@ def _covered_count(exchange: Exchange, request: OrderRequest) -> Decimal:
 
 
 Row = TypeVar("Row")
-Query = Mapping[str, str]
-
 LONGEST_PAGE = 1000
 PAGE = 100
-CENTS = 100
-
-
-def balance(exchange: Exchange) -> Response:
-    cash = exchange.cash
-    return {"balance": int(cash * CENTS // 1), "balance_dollars": dollars(cash)}
+PAGED = ("limit", "cursor")  # what every list may be asked by
+DATED = ("min_ts", "max_ts")  # what a list with instants may be asked by
+USER = "practice"  # the venue's id of the account's owner
+SHARD = 0  # the exchange has one shard, Kalshi's default
 
 
 def order(exchange: Exchange, placed: PlacedOrder) -> Response:
+    """An order as reads show it; `side` and `action` are deprecated, and left out."""
+    last = max([placed.placed, *(fill.tick for fill in placed.fills)])
     return {
         **_ids(placed),
-        **_terms(placed.order),
+        **terms(placed.order),
+        "user_id": USER,
+        "type": "limit",
         "status": placed.state,
         "fill_count_fp": counted(placed.filled),
         "remaining_count_fp": counted(placed.waiting),
         "initial_count_fp": counted(placed.count),
+        **_costs("taker", [fill for fill in placed.fills if not fill.maker]),
+        **_costs("maker", [fill for fill in placed.fills if fill.maker]),
         "expiration_time": None if placed.expires is None else written(placed.expires),
         "created_time": written(exchange.at(placed.placed)),
+        "last_update_time": written(exchange.at(last)),
+        "subaccount_number": 0,
+        "exchange_index": SHARD,
     }
+
+
+def _costs(kind: str, fills: Sequence[Fill]) -> Response:
+    """Return cost and fees of an order's taker or maker fills, USD."""
+    cost = sum((fill.price * fill.count for fill in fills), NOTHING)
+    fees = sum((fill.fee for fill in fills), NOTHING)
+    return {f"{kind}_fill_cost_dollars": dollars(cost), f"{kind}_fees_dollars": dollars(fees)}
 
 
 def receipt(placed: PlacedOrder, now: np.datetime64) -> Response:
@@ -200,155 +218,36 @@ def cancellation(placed: PlacedOrder, reduced: Decimal, now: np.datetime64) -> R
 
 
 def orders(exchange: Exchange, query: Query, hidden: int = 0) -> Response:
+    refuse_other_keys(query, *PAGED, *DATED, "ticker", "event_ticker", "status", "subaccount")
     status = query.get("status")
     if status not in (None, "resting", "canceled", "executed"):
         raise Refused(400, None, "status must be resting, canceled or executed")
     rows = {
         number: order(exchange, placed)
-        for number, placed in _numbered(exchange.orders.values(), hidden)
-        if _is_asked_for(query, status=placed.state, ticker=placed.order.market)
-        and _within(query, exchange.at(placed.placed))
+        for number, placed in numbered(exchange.orders.values(), hidden)
+        if is_asked_for(
+            query,
+            status=placed.state,
+            ticker=placed.order.market,
+            event_ticker=event_of(exchange.listings[placed.order.market]),
+            subaccount="0",
+        )
+        and is_within(query, exchange.at(placed.placed))
     }
-    return _page("orders", rows, query)
+    return page("orders", rows, query)
 
 
-def fills(exchange: Exchange, query: Query, hidden: int = 0) -> Response:
-    """`GET /portfolio/fills`; hidden: so many of the newest are left out."""
-    rows = {
-        number: _fill_answer(exchange, number, fill)
-        for number, fill in _numbered(exchange.fills, hidden)
-        if _is_asked_for(query, ticker=fill.market, order_id=fill.order_id)
-        and _within(query, exchange.at(fill.tick))
-    }
-    return _page("fills", rows, query)
-
-
-def positions(exchange: Exchange, query: Query) -> Response:
-    """`GET /portfolio/positions`: markets that were traded and have not paid."""
-    paid = {settlement.market for settlement in exchange.payments}
-    traded = {fill.market for fill in exchange.fills} - paid
-    rows = {}
-    for number, ticker in _numbered(exchange.listings):
-        if ticker in traded and _is_asked_for(query, ticker=ticker):
-            held = exchange.position(ticker)
-            rows[number] = {"ticker": ticker, "position_fp": counted(held)}
-    return _page("market_positions", rows, query)
-
-
-def settlements(exchange: Exchange, query: Query) -> Response:
-    """`GET /portfolio/settlements`: markets that paid while something of them was held."""
-    rows = {
-        number: _settlement_answer(exchange, settlement)
-        for number, settlement in _numbered(exchange.payments)
-        if _is_asked_for(query, ticker=settlement.market)
-        and settlement.held
-        and _within(query, exchange.at(settlement.pays))
-    }
-    return _page("settlements", rows, query)
-
-
-def markets(exchange: Exchange, query: Query) -> Response:
-    wanted = [name for name in query.get("tickers", "").split(",") if name]
-    rows = {
-        number: market(exchange, ticker)
-        for number, ticker in _numbered(exchange.listings)
-        if not wanted or ticker in wanted
-    }
-    return _page("markets", rows, query)
-
-
-def market(exchange: Exchange, ticker: str) -> Response:
-    """One market; where nobody bids or offers, and once it has closed, it quotes $0 and $1."""
-    listing = listing_of(exchange, ticker)
-    status = exchange.market_state(ticker)
-    outcome = exchange.outcome(ticker)
-    (bid, bid_size), (ask, ask_size) = (NOTHING, NOTHING), (PAYOUT, NOTHING)
-    if status == "active":
-        quote, tick = exchange.quote(ticker), exchange.shown(ticker)
-        if quote.yes_bid > 0 and tick["bid_size"]:
-            bid, bid_size = quote.yes_bid, Decimal(int(tick["bid_size"]))
-        if quote.yes_ask < PAYOUT and tick["ask_size"]:
-            ask, ask_size = quote.yes_ask, Decimal(int(tick["ask_size"]))
-    step = Decimal(str(exchange.settings.market.tick))
-    return {
-        "ticker": ticker,
-        "event_ticker": event_of(listing),
-        "status": status,
-        "open_time": written(exchange.at(listing.first)),
-        "close_time": written(exchange.at(listing.first + len(listing.tape) - 1)),
-        "yes_bid_dollars": dollars(bid),
-        "yes_ask_dollars": dollars(ask),
-        "yes_bid_size_fp": counted(bid_size),
-        "yes_ask_size_fp": counted(ask_size),
-        "price_ranges": [{"start": "0.0000", "end": "1.0000", "step": dollars(step)}],
-        "result": "" if outcome is None else outcome.lower(),
-        "settlement_value_dollars": (
-            None if outcome is None else dollars(PAYOUT if outcome == "YES" else NOTHING)
-        ),
-    }
-
-
-def series(exchange: Exchange, ticker: str) -> Response:
-    """`GET /series/{series_ticker}`: what its fees are."""
-    if ticker not in {series_of(each) for each in exchange.listings.values()}:
-        raise Refused(404, None, f"series {ticker} not found")
-    fees = exchange.space.fees
-    kind = "quadratic_with_maker_fees" if fees.maker > 0 else "quadratic"
-    multiplier = float(fees.taker / FeeRules().taker)
-    series = {"ticker": ticker, "title": ticker, "fee_type": kind, "fee_multiplier": multiplier}
-    return {"series": series}
-
-
-def event(exchange: Exchange, ticker: str) -> Response:
-    """`GET /events/{event_ticker}`: which series it is one of."""
-    for listing in exchange.listings.values():
-        if event_of(listing) == ticker:
-            event = {"event_ticker": ticker, "series_ticker": series_of(listing), "title": ticker}
-            return {"event": event}
-    raise Refused(404, None, f"event {ticker} not found")
-
-
-def event_of(listing: Listing) -> str:
-    return listing.event or listing.ticker
-
-
-def series_of(listing: Listing) -> str:
-    return event_of(listing).split("-")[0]
-
-
-def _fill_answer(exchange: Exchange, number: int, fill: Fill) -> Response:
-    at = exchange.at(fill.tick)
-    return {
-        "fill_id": f"trade-{number:06d}",
-        "order_id": fill.order_id,
-        **_terms(fill),
-        "count_fp": counted(fill.count),
-        "is_taker": not fill.maker,
-        "fee_cost": dollars(fill.fee),
-        "created_time": written(at),
-        "ts": milliseconds(at) // 1000,
-    }
-
-
-def _settlement_answer(exchange: Exchange, settlement: Settlement) -> Response:
-    return {
-        "ticker": settlement.market,
-        "event_ticker": event_of(exchange.listings[settlement.market]),
-        "market_result": settlement.outcome.lower(),
-        "yes_count_fp": counted(max(settlement.held, NOTHING)),
-        "no_count_fp": counted(max(-settlement.held, NOTHING)),
-        "revenue": int(settlement.payout * CENTS),
-        "settled_time": written(exchange.at(settlement.pays)),
-        "value": CENTS if settlement.outcome == "YES" else 0,
-    }
-
-
-def _terms(order: LimitOrder | Fill) -> Response:
-    """What an order or a fill does in the book of YES."""
+def terms(order: LimitOrder | Fill) -> Response:
+    """The market, direction and prices of an order or a fill, in the book of YES."""
+    side = book_side(order.action, order.side)
+    price = yes_price(order.side, order.price)
     return {
         "ticker": order.market,
-        "book_side": book_side(order.action, order.side),
-        "yes_price_dollars": dollars(yes_price(order.side, order.price)),
+        "book_side": side,
+        # Kalshi, "Order direction": a bid is positioned for YES whether it buys YES or sells NO.
+        "outcome_side": "yes" if side == "bid" else "no",
+        "yes_price_dollars": dollars(price),
+        "no_price_dollars": dollars(PAYOUT - price),
     }
 
 
@@ -356,25 +255,25 @@ def _ids(placed: PlacedOrder) -> Response:
     return {"order_id": placed.order_id, "client_order_id": placed.client_order_id}
 
 
-def _numbered(rows: Collection[Row], hidden: int = 0) -> Iterator[tuple[int, Row]]:
+def numbered(rows: Collection[Row], hidden: int = 0) -> Iterator[tuple[int, Row]]:
     """Rows by their numbers, counted from 1; hidden: so many of the newest are left out."""
     return enumerate(islice(rows, len(rows) - hidden), start=1)
 
 
-def _is_asked_for(query: Query, **said: str) -> bool:
-    """Whether a row that says this of itself is one that a query asks for."""
+def is_asked_for(query: Query, **said: str) -> bool:
+    """Return True if a row with these values passes the filters of a query."""
     return all(query.get(name) in (None, value) for name, value in said.items())
 
 
-def _within(query: Query, at: np.datetime64) -> bool:
-    """Whether an instant is between `min_ts` and `max_ts`, seconds, both included."""
+def is_within(query: Query, at: np.datetime64) -> bool:
+    """Return True if an instant is from `min_ts` to `max_ts`, in seconds."""
     seconds = milliseconds(at) // 1000
     first = whole_number(query, "min_ts", 0)
     last = whole_number(query, "max_ts", 2**62)
     return first <= seconds <= last
 
 
-def _page(name: str, rows: Mapping[int, Response], query: Query) -> Response:
+def page(name: str, rows: Mapping[int, Response], query: Query) -> Response:
     """The newest rows before the cursor, and the cursor of those before them; rows: by number."""
     limit = whole_number(query, "limit", PAGE, 1, LONGEST_PAGE)
     before = whole_number(query, "cursor", 2**62)

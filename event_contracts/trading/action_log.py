@@ -7,7 +7,7 @@ UTC, as text that sorts; money is text in USD.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass
 from decimal import Decimal
 from typing import Final
@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import Json
 
 from event_contracts.trading.listings import Sides
-from event_contracts.trading.manager import AccountBooks
+from event_contracts.trading.manager import AccountBooks, PaidPosition
 from event_contracts.trading.records import TICK, MarketUpdate, SamplingSchedule
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderIntent, OrderStore
@@ -80,10 +80,33 @@ def _update(row: _Tick) -> MarketUpdate:
     return MarketUpdate(row.market, row.at, np.array([astuple(row)[2:]], TICK)[0])
 
 
+@dataclass(frozen=True, slots=True)
+class PaidMarket:
+    """A market that has paid.
+
+    at: UTC, when it paid.
+    result: `yes`, `no`, or the venue's word for another end.
+    yes: USD that it paid for a contract of YES.
+    held: contracts that it paid for, YES above 0 and NO below.
+    payout: USD that it paid.
+    profit: USD that the market earned after fees, as the venue states it; None where it does not.
+    """
+
+    market: Text
+    at: Instant
+    result: Text
+    yes: Amount
+    held: Amount
+    payout: Amount
+    profit: Amount | None
+
+
 _BEGAN = Table("kalshi_began", _Began)
+_PAID = Table("kalshi_settlements", PaidMarket, key="market, at")
 _BOOKS = Table("kalshi_books", _Books)
 _SPANS = Table("kalshi_markets", _Span)
 _TICKS = Table("kalshi_ticks", _Tick, key="market, at")
+PAYOUT_STEP = Decimal("0.000001")  # USD of a contract's payout, which may be a quotient
 _UNLESS_THERE = "ON CONFLICT DO NOTHING"
 
 
@@ -147,6 +170,11 @@ class ActionRecords:
     def ticks(self, market: str) -> list[MarketUpdate]:
         return _TICKS.made(self.database, _update, "WHERE market = ? ORDER BY at", (market,))
 
+    def paid(self, last: int | None = None) -> list[PaidMarket]:
+        """Markets that have paid, the newest first; last: so many of them at most."""
+        limit = "" if last is None else f" LIMIT {last}"
+        return _PAID.rows(self.database, f"ORDER BY at DESC, rowid DESC{limit}")
+
     def entries(self, market: str | None = None) -> list[ActionEntry]:
         """The decisions on a market, or on all, oldest first."""
         condition, values = ("", ()) if market is None else ("WHERE market = ? ", (market,))
@@ -167,15 +195,20 @@ class ActionLog(ActionRecords):
         self.book = book
         self.job = job
         self._events = events
-        for table in (_BEGAN, _BOOKS, _SPANS, _TICKS, _ACTIONS):
+        for table in (_BEGAN, _BOOKS, _SPANS, _TICKS, _ACTIONS, _PAID):
             table.create(database)
+
+    def first_worth(self) -> Decimal | None:
+        """Return the account's worth when the journal began, USD; None before that."""
+        row = _BEGAN.last(self.database)
+        return None if row is None else row.worth
 
     def began(self, worth: Decimal) -> Decimal:
         """USD that the account was worth when it was first seen; worth: now, if that is now."""
         with self.database.transaction():
             _BEGAN.insert(self.database, _Began(_ACCOUNT, worth), then=_UNLESS_THERE)
-            row = _BEGAN.last(self.database)
-        return worth if row is None else row.worth
+            first = self.first_worth()
+        return worth if first is None else first
 
     def span(self, market: str, span: SamplingSchedule) -> SamplingSchedule:
         """The steps in which a market is shown: those that are written down, else these."""
@@ -220,6 +253,21 @@ class ActionLog(ActionRecords):
         kept = row.content
         books = AccountBooks(row.at, kept.cash, kept.positions, kept.fills, kept.settlements)
         return books, kept.sales
+
+    def record_paid(self, paid: Iterable[PaidPosition]) -> None:
+        """Write down what markets have paid; of a market and an instant the first word counts."""
+        for each in paid:
+            settled = each.settlement
+            row = PaidMarket(
+                settled.market,
+                settled.at,
+                settled.result,
+                settled.yes.quantize(PAYOUT_STEP),
+                each.held,
+                each.payout,
+                settled.profit,
+            )
+            _PAID.insert(self.database, row, then=_UNLESS_THERE)
 
     def withhold_planned(self) -> int:
         """Withhold what a process that has ended planned and did not send; how many they were."""

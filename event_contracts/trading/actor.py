@@ -158,7 +158,7 @@ class ActorService:
         if order is None:
             entry = replace(entry, reason=held or self.space.refusal(action, view) or INTENTS[0])
             self.actions.write(update, entry)
-            self.notices.end_alert(_kind(market))
+            self.notices.end_alert(failure_alert(market))
         else:
             entry = self._send(order, update, view, entry)
         memory.note(memory.row, entry.sent)
@@ -194,7 +194,7 @@ class ActorService:
         try:
             receipt = self.manager.submit(order)
             said = f"taken {receipt.order_id}: {receipt.filled} filled, {receipt.remaining} rest"
-            self.notices.end_alert(_kind(update.market))
+            self.notices.end_alert(failure_alert(update.market))
         except (OrderRejected, OutcomeUnknown) as error:
             said = f"{'unknown' if isinstance(error, OutcomeUnknown) else 'rejected'}: {error}"
             kept = self.actions.book.get(order.client_order_id)
@@ -206,13 +206,17 @@ class ActorService:
 
     def _fail(self, market: str, why: str) -> None:
         log.warning("%s: %s", market, why)
-        self.notices.alert(_kind(market), f"{market} failed, and is tried at its next tick: {why}")
+        self.notices.alert(
+            failure_alert(market), f"{market} failed, and is tried at its next tick: {why}"
+        )
 
     def _began_with(self, market: str) -> int:
         """Millionths of a USD that the account was worth when the journal began."""
         if self._began is None:
-            now = self.manager.view(market).worth
-            self._began = int(self.actions.began(now) * DOLLAR)
+            began = self.actions.first_worth()
+            if began is None:
+                began = self.actions.began(self.manager.view(market).worth)
+            self._began = int(began * DOLLAR)
         return self._began
 
     def _entry(
@@ -245,7 +249,8 @@ def _reduces(order: LimitOrder, view: MarketView) -> bool:
     return order.count + view.resting_towards(order.side) <= view.held(other(order.side))
 
 
-def _kind(market: str) -> str:
+def failure_alert(market: str) -> str:
+    """The kind of the alert of a market that cannot be traded."""
     return f"kalshi {market}"
 
 

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from event_contracts.trading.fields import UnreadRow, unread_row
 from foundation.clock import OURS, Time
 from foundation.errors import AccessRefused, BrokerError, InputError, in_one_line
 from foundation.patience import RequestSettings
@@ -299,3 +300,25 @@ class KalshiConnection:
             if not query["cursor"]:
                 return found
         raise BrokerError(f"{what}: it has more than {PAGES} pages")
+
+    def rows(
+        self, what: str, path: str, name: str, parse: Callable[[Response], Value], **query: Any
+    ) -> tuple[list[Value], tuple[UnreadRow, ...]]:
+        """The same entries, and apart from them those that cannot be read.
+
+        An entry that cannot be read and names no market fails the whole list.
+        """
+        unread: list[UnreadRow] = []
+
+        def kept(entry: Response) -> list[Value]:
+            try:
+                return [parse(entry)]
+            except ValueError as error:
+                row = unread_row(what, entry, error)
+                if row is None:
+                    raise
+                unread.append(row)
+                return []
+
+        pages = self.pages(what, path, name, kept, **query)
+        return [value for found in pages for value in found], tuple(unread)

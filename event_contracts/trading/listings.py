@@ -3,6 +3,8 @@ what trading in each costs.
 
     market ──event_ticker──▶ /events/{…} ──series_ticker──▶ /series/{…}: fee_type, fee_multiplier
 
+An event's overrides of both take precedence over its series.
+
 `quadratic` charges what trades at once alone, `quadratic_with_maker_fees` what waited as well; both
 dated rates are multiplied by `fee_multiplier`. While fees are waived a fill says so itself.
 """
@@ -21,11 +23,14 @@ from event_contracts.trading.fees import NOTHING, FeeRules
 from event_contracts.trading.orders import PAYOUT, LimitOrder, Outcome, Quote
 from event_contracts.trading.venue_orders import Entry, a_count, a_price, yes_price
 from foundation.errors import BrokerError, InputError
-from trainingdata.feed.fields import Needed, Optional, an_instant, exact, objects, words
+from trainingdata.feed.fields import Needed, Optional, an_instant, exact, objects, optional, words
 from trainingdata.instants import new_york_date
 
 ASKED = 50  # tickers in one request: addresses have a longest length
 TRADED = "active"  # the status of a market that takes orders
+PAID = "finalized"  # the status of a market that has paid
+NOT_LISTED = "the venue has no such market"
+LAST_CLOSE = "2199-12-31T00:00:00Z"  # of a market that does not say when its trading ends
 Sides = tuple[Decimal, Decimal]  # USD of YES and of NO
 _UNSOLD: Sides = (NOTHING, NOTHING)
 MOST_MULTIPLIED = 10  # of fee rates
@@ -86,8 +91,9 @@ class Listing(Entry):
     bid_size: contracts at the YES bid. ask_size: at the YES ask.
     ticks: the prices that it takes.
     closes: UTC, the end of trading.
-    result: `yes` or `no` once it is known what came true; before that, and of another end, another
-        word or none.
+    result: `yes` or `no` once it is known what came true; `scalar`, or another word, of another
+        end; empty before that.
+    pays: USD that a YES pays, once the venue says it; None before that.
     """
 
     market: Annotated[str, Needed("ticker", words)]
@@ -99,6 +105,7 @@ class Listing(Entry):
     ticks: Annotated[Ticks, Optional("price_ranges", Ticks.read, CENTS, "prices are whole cents")]
     closes: Annotated[np.datetime64, Needed("close_time", an_instant)]
     result: Annotated[str, Optional("result", words, "")]
+    pays: Annotated[Decimal | None, optional("settlement_value_dollars", a_price)]
 
     def __post_init__(self) -> None:
         _ = self.quote
@@ -113,8 +120,13 @@ class Listing(Entry):
         return self.result in ("yes", "no")
 
     @property
+    def has_ended(self) -> bool:
+        """Return True if its result is known: YES, NO or a payout between them."""
+        return bool(self.result) or self.status == PAID
+
+    @property
     def trades(self) -> bool:
-        return self.status == TRADED and not self.settled
+        return self.status == TRADED and not self.has_ended
 
     def refusal(self, order: LimitOrder) -> str | None:
         """Why the market takes no such order, in words; nothing where it does."""
@@ -132,9 +144,9 @@ class Listing(Entry):
             nobody bids                  what the side could last be sold for, at most the ask
             no trading, result unknown   what the side could last be sold for
             result known                 $1 or nothing, though it is paid later
+            another end                  its settlement value; before it is said, like no trading
 
-        A side that was never seen to be bid for is worth nothing where it would count. A market
-        that settles at neither side counts like one without a result until it pays.
+        A side that was never seen to be bid for is worth nothing where it would count.
 
         sale: what YES and NO could last be sold for.
         """
@@ -145,6 +157,8 @@ class Listing(Entry):
         bid, ask = self.quote.bid(side), self.quote.ask(side)
         if self.settled:
             return PAYOUT if self.result == side.lower() else NOTHING
+        if self.has_ended and self.pays is not None:
+            return self.pays if side == "YES" else PAYOUT - self.pays
         if not self.trades:
             return last
         if not bid:
@@ -152,22 +166,59 @@ class Listing(Entry):
         return bid if ask == PAYOUT else (bid + ask) / 2
 
 
-class UnknownMarket(BrokerError):
+class QuarantinedMarket(BrokerError):
+    """A market that is not traded: what the venue says of it cannot be read."""
+
+
+class UnknownMarket(QuarantinedMarket):
     """A market that the venue does not list."""
 
 
+@dataclass(frozen=True, slots=True)
+class UnreadListing(Listing):
+    """A market that is not listed, or whose row cannot be read; it has no quote.
+
+    Its status is the reason.
+    """
+
+    @classmethod
+    def because(cls, market: str, why: str) -> UnreadListing:
+        quoted = {"price_ranges": [{"start": "0", "end": "1", "step": "0.01"}]}
+        return cls.of({"ticker": market, "status": why, "close_time": LAST_CLOSE, **quoted})
+
+
 def read_markets(connection: KalshiConnection, markets: Iterable[str]) -> dict[str, Listing]:
-    """Markets as the venue lists them now, by ticker."""
+    """Markets as the venue lists them now, by ticker: an `UnreadListing` for each that it does not
+    list, or whose row cannot be read.
+    """
     wanted = list(dict.fromkeys(markets))
     listed: dict[str, Listing] = {}
     for first in range(0, len(wanted), ASKED):
         tickers = ",".join(wanted[first : first + ASKED])
-        found = connection.pages("markets", "/markets", "markets", Listing.of, tickers=tickers)
+        found, unread = connection.rows(
+            "markets", "/markets", "markets", Listing.of, tickers=tickers
+        )
         listed |= {listing.market: listing for listing in found}
+        listed |= {row.market: UnreadListing.because(row.market, str(row)) for row in unread}
     for market in wanted:
         if market not in listed:
-            raise UnknownMarket(f"{market}: the venue has no such market")
+            listed[market] = UnreadListing.because(market, NOT_LISTED)
     return listed
+
+
+def refuse_unknown(listings: Iterable[Listing]) -> None:
+    """Refuse markets that the venue does not list.
+
+    Raises UnknownMarket for the first.
+    """
+    for listing in listings:
+        if isinstance(listing, UnreadListing) and listing.status == NOT_LISTED:
+            raise UnknownMarket(f"{listing.market}: {NOT_LISTED}")
+
+
+def unread(listings: Iterable[Listing]) -> dict[str, str]:
+    """Why markets cannot be read, by ticker; nothing of those that can."""
+    return {each.market: each.status for each in listings if isinstance(each, UnreadListing)}
 
 
 def bid_value(positions: Mapping[str, Decimal], listings: Mapping[str, Listing]) -> Decimal:
@@ -241,20 +292,27 @@ class MarketFees:
 def _terms(connection: KalshiConnection, market: str) -> FeeTerms:
     what = f"the fees of {market}"
 
-    def said(path: str, name: str, *fields: Needed[Any]) -> list[Any]:
+    def said(path: str, name: str, *fields: Needed[Any] | Optional[Any]) -> list[Any]:
         entry = connection.get(what, path, name) or {}
         with connection.translated_errors(what):
             return [each.of(entry) for each in fields]
 
     [event] = said(f"/markets/{market}", "market", Needed("event_ticker", words))
-    [series] = said(f"/events/{event}", "event", Needed("series_ticker", words))
+    overrides = (
+        optional("fee_type_override", words),
+        optional("fee_multiplier_override", _multiplier),
+    )
+    series, own_kind, own_multiplier = said(
+        f"/events/{event}", "event", Needed("series_ticker", words), *overrides
+    )
     multiplied = Needed("fee_multiplier", _multiplier)
     kind, multiplier = said(f"/series/{series}", "series", Needed("fee_type", words), multiplied)
+    kind = own_kind or kind
+    multiplier = multiplier if own_multiplier is None else own_multiplier
     if kind not in CHARGED_MAKERS:
         known = ", ".join(CHARGED_MAKERS)
-        raise InputError(
-            f"{market}: fee_type {kind!r} of {series} is none of {known}; leave it out"
-        )
+        where = event if own_kind else series
+        raise InputError(f"{market}: fee_type {kind!r} of {where} is none of {known}; leave it out")
     return FeeTerms(multiplier, CHARGED_MAKERS[kind])
 
 

@@ -22,18 +22,26 @@ from __future__ import annotations
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any
 
 import numpy as np
 
 from event_contracts.trading.actions import Admission
 from event_contracts.trading.endpoint import KalshiConnection, KalshiKeys, KalshiSettings, Response
 from event_contracts.trading.fees import NOTHING, FeeRules
-from event_contracts.trading.listings import Listing, bid_value, read_markets
-from event_contracts.trading.orders import PAYOUT, LimitOrder, MarketView, Receipt, RestingOrder
+from event_contracts.trading.fields import UnreadRow
+from event_contracts.trading.listings import (
+    Listing,
+    QuarantinedMarket,
+    bid_value,
+    read_markets,
+    refuse_unknown,
+    unread,
+)
+from event_contracts.trading.orders import LimitOrder, MarketView, Receipt, RestingOrder
+from event_contracts.trading.settlements import Settlement, position_payout
 from event_contracts.trading.venue_orders import (
     FILLS,
     OrderVenue,
@@ -48,8 +56,8 @@ from execution.journal.order_store import OrderIntent, OrderStore
 from execution.posting import ONE_POLL, POLL_DELAYS, Guard, Outbox, unguarded
 from foundation.cents import CENT
 from foundation.clock import OURS, Time
-from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
-from trainingdata.feed.fields import Needed, an_instant, exact, words
+from foundation.errors import AnswerRefused, BrokerError, OrderRejected, OutcomeUnknown
+from trainingdata.feed.fields import Needed, words
 
 log = logging.getLogger(__name__)
 
@@ -65,27 +73,16 @@ Positions = Mapping[str, Decimal]  # contracts by market, YES above 0 and NO bel
 
 
 @dataclass(frozen=True, slots=True)
-class Settlement:
-    """A market that has paid.
-
-    yes: USD that it paid for a contract of YES; NO got the rest of a dollar.
-    at: UTC, when it paid.
-    """
-
-    market: str
-    yes: Decimal
-    at: np.datetime64
-
-
-@dataclass(frozen=True, slots=True)
 class News:
     """What the venue lists from an instant on.
 
     fills: oldest first.
+    unread: rows that cannot be read.
     """
 
     fills: tuple[VenueFill, ...] = ()
     settlements: tuple[Settlement, ...] = ()
+    unread: tuple[UnreadRow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +104,27 @@ class AccountBooks:
 
     @classmethod
     def of(cls, at: np.datetime64, cash: Decimal, positions: Positions, news: News) -> AccountBooks:
-        """The books of a reading, in which all that is listed is."""
-        fills = frozenset(fill.fill_id for fill in news.fills)
+        """The books of a reading, in which all that is listed is.
+
+        A fill that cannot be read is in them as well: its contracts are in the positions.
+        """
+        unread = (row.name for row in news.unread if row.what == "fills")
+        fills = frozenset((*(fill.fill_id for fill in news.fills), *unread))
         settlements = frozenset((each.market, each.at) for each in news.settlements)
         return cls(at, cash, positions, fills, settlements)
+
+
+@dataclass(frozen=True, slots=True)
+class PaidPosition:
+    """A position that a settlement has paid out.
+
+    held: contracts, YES above 0 and NO below.
+    payout: USD.
+    """
+
+    settlement: Settlement
+    held: Decimal
+    payout: Decimal
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,23 +135,32 @@ class Explained:
     positions: contracts by market.
     fills: those that are not in the books.
     fees: what the venue charged beyond our rules, in words.
+    paid: positions that were paid out, and are not in the books.
     """
 
     cash: Decimal
     positions: Positions
     fills: int = 0
     fees: tuple[str, ...] = ()
+    paid: tuple[PaidPosition, ...] = ()
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Fees beyond our rules, and settlements that contradict themselves, in words."""
+        settled = (each.settlement for each in self.paid)
+        said = [f"settlement of {each.market}: {each.remark}" for each in settled if each.remark]
+        return (*self.fees, *said)
 
     def flow(self, books: AccountBooks) -> Decimal:
         """USD that was paid in less what was taken out, by the books of a later reading."""
         flow = books.cash - self.cash
         return NOTHING if self.contracts(books) or abs(flow) < SMALLEST_FLOW else flow
 
-    def contracts(self, books: AccountBooks) -> tuple[str, ...]:
-        """Positions of a later reading that are not explained, in words."""
+    def contracts(self, books: AccountBooks, but: Collection[str] = ()) -> tuple[str, ...]:
+        """Positions of a later reading that are not explained, in words; but: markets left out."""
         return tuple(
             f"{market}: {_words(expected)} by its fills, {_words(shown)} at the venue"
-            for market in sorted({*self.positions, *books.positions})
+            for market in sorted({*self.positions, *books.positions} - {*but})
             if (expected := self.positions.get(market, NOTHING))
             != (shown := books.positions.get(market, NOTHING))
         )
@@ -161,14 +184,21 @@ def explained(books: AccountBooks, news: News, rules_of: RulesOf) -> Explained:
     positions = {market: books.positions.get(market, NOTHING) for market in traded}
     positions = {**books.positions, **positions}
     held = {market: count + traded[market] for market, count in positions.items()}
+    paid = []
     for each in news.settlements:
         paid_before = (each.market, each.at) in books.settlements
         # Of a market that had paid before, what was listed late is paid out as well.
-        paid = (traded if paid_before else held).get(each.market, NOTHING)
-        cash += paid * each.yes
-        held[each.market] = held.get(each.market, NOTHING) - paid
+        count = (traded if paid_before else held).get(each.market, NOTHING)
+        if paid_before:
+            payout = position_payout(count, each.yes)
+        else:
+            payout = each.payout(count)
+            paid.append(PaidPosition(each, count, payout))
+        # With a NO goes what is set aside for it.
+        cash += payout - max(-count, NOTHING)
+        held[each.market] = held.get(each.market, NOTHING) - count
     held = {market: count for market, count in held.items() if count}
-    return Explained(cash - _set_aside(held), held, len(new), tuple(fees))
+    return Explained(cash - _set_aside(held), held, len(new), tuple(fees), tuple(paid))
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +210,11 @@ class Reading:
     fills: listed beyond the books before.
     cash: USD that may be spent: no deposit before it is booked, no cash of a fill twice.
     flow: USD paid in less taken out since the books before.
-    differences: what its fills, settlements and our fees do not explain, in words; no flow.
+    differences: what its fills, settlements and our fees do not explain, in words; no flow. Of a
+        quarantined market that is no news.
+    paid: positions that were paid out since the books before.
+    quarantined: why markets are not traded, by ticker: rows of theirs cannot be read. What is known
+        to be held in them counts.
     """
 
     books: AccountBooks
@@ -189,6 +223,8 @@ class Reading:
     cash: Decimal
     flow: Decimal
     differences: tuple[str, ...]
+    paid: tuple[PaidPosition, ...] = ()
+    quarantined: Mapping[str, str] = field(default_factory=dict)
 
 
 class AccountReader:
@@ -205,6 +241,7 @@ class AccountReader:
         self._rules_of = rules_of
         self._began_at: np.datetime64 | None = None
         self._answered: dict[str, Decimal] = {}
+        self._market_of: dict[str, str] = {}  # by order that was answered
         self._listed: dict[str, dict[str, Decimal]] = defaultdict(dict)
         self._lasting: tuple[Decimal, tuple[str, ...]] | None = None
 
@@ -220,6 +257,7 @@ class AccountReader:
         if order.filled and self._began_at is not None and sent_at >= self._began_at:
             said = self._answered.get(order.order_id, NOTHING)
             self._answered[order.order_id] = max(said, order.filled)
+            self._market_of[order.order_id] = order.market
 
     def read(self) -> Reading:
         """The account, read until it stands still and knows our answers, and is explained or not
@@ -230,18 +268,23 @@ class AccountReader:
             since = (at if self.books is None else min(self.books.at, at)) - OVERLAP
             news = _read_news(self._venue, since)
             cash = self._venue.cash()
-            positions = _read_positions(self._venue)
-            resting = self._resting()
+            positions, unread_positions = _read_positions(self._venue)
+            resting, unread_orders = self._resting()
             # What trades meanwhile is in the cash or not: nobody knows which.
             still = _read_news(self._venue, since) == news
             self._began_at = at if self._began_at is None else self._began_at
-            missing = self._missing(news)
+            unread = (*news.unread, *unread_positions, *unread_orders)
+            quarantined = {row.market: self._venue.keys.redact(str(row)) for row in unread}
+            missing = self._missing(news, quarantined)
             if not still or missing:
                 continue
             books = AccountBooks.of(at, cash, positions, news)
             if self.books is None:
                 self.books = books
             come_to = explained(self.books, news, self._rules_of)
+            expected = {row.market: come_to.positions.get(row.market) for row in unread_positions}
+            known = {market: count for market, count in expected.items() if count}
+            books = replace(books, positions={**positions, **known})
             unexplained = (come_to.flow(books), come_to.contracts(books))
             if not any(unexplained) or unexplained == self._lasting:
                 break
@@ -258,19 +301,23 @@ class AccountReader:
             fills=come_to.fills,
             cash=min(books.cash, come_to.cash),
             flow=come_to.flow(books),
-            differences=(*come_to.contracts(books), *come_to.fees),
+            differences=(*come_to.contracts(books, quarantined), *come_to.remarks),
+            paid=come_to.paid,
+            quarantined=quarantined,
         )
 
-    def _resting(self) -> tuple[RestingOrder, ...]:
-        """What waits by the venue's list, orders of ours as they were meant, and orders of ours
-        that are not listed, worked when they were last heard of and may still trade: all that has
-        not traded, where the venue says nothing.
+    def _resting(self) -> tuple[tuple[RestingOrder, ...], tuple[UnreadRow, ...]]:
+        """Return the orders that rest, and the rows that cannot be read.
+
+        Orders of ours count as they were meant. One that the list lacks and that rested when it was
+        last read counts by its own answer, and whole without an answer.
 
         What has become of the others the book says then. What the venue says of ours has traded
         has to be listed.
         """
         book = self._outbox.book
-        listed = [self._outbox.noted(order) for order in self._venue.resting()]
+        waiting, unread = self._venue.resting()
+        listed = [self._outbox.noted(order) for order in waiting]
         resting = []
         with self._venue.translated_errors("orders that wait"):
             for order in listed:
@@ -285,69 +332,78 @@ class AccountReader:
             venue_id = intent.progress.venue_id
             if intent.venue != self._venue.name or venue_id in names:
                 continue
+            found = None
             try:
                 found = self._venue.order(venue_id)
+            except AnswerRefused as error:
+                unread = (
+                    *unread,
+                    UnreadRow(order_of(intent).market, "orders", venue_id, str(error)),
+                )
             except BrokerError as error:
                 log.warning("%s", error)
-                found = None
             if found is None:
                 resting.append(awaited(intent))
             elif self._outbox.noted(found).is_done or not found.remaining:
                 self.expect(found, intent.sent_at)
             else:
                 resting.append(found.resting(order_of(intent).action == "SELL"))
-        return tuple(resting)
+        return tuple(resting), unread
 
-    def _missing(self, news: News) -> tuple[str, ...]:
-        """Fills that the venue has said and does not list yet, in words."""
+    def _missing(self, news: News, quarantined: Mapping[str, str]) -> tuple[str, ...]:
+        """Return fills that an answer stated and that are not listed yet, in words.
+
+        A quarantined market is left out: its fills may be rows that cannot be read.
+        """
         for fill in news.fills:
             self._listed[fill.order_id][fill.fill_id] = fill.count
         listed = {name: sum(self._listed[name].values(), NOTHING) for name in self._answered}
-        left = {name: said for name, said in self._answered.items() if listed[name] < said}
+        left = {
+            name: said
+            for name, said in self._answered.items()
+            if listed[name] < said and self._market_of[name] not in quarantined
+        }
         self._answered = left
         return tuple(
             f"order {name}: {said} traded, {listed[name]} listed" for name, said in left.items()
         )
 
 
-def paid_for_yes(settlement: Response) -> Decimal:
-    """USD that a settlement paid for a contract of YES."""
-    result = Needed("market_result", words).of(settlement)
-    if result in ("yes", "no"):
-        return PAYOUT if result == "yes" else NOTHING
-    return Needed("value", _payout).of(settlement)
-
-
-def _payout(cents: Any) -> Decimal:
-    usd = exact(cents) * CENT
-    if not 0 <= usd <= PAYOUT:
-        raise ValueError("no payout between 0 and 100 cents")
-    return usd
-
-
-def _read_positions(connection: KalshiConnection) -> dict[str, Decimal]:
+def _read_positions(
+    connection: KalshiConnection,
+) -> tuple[dict[str, Decimal], tuple[UnreadRow, ...]]:
+    """Contracts by market, none of them 0, and rows that cannot be read."""
     ticker, count = Needed("ticker", words), Needed("position_fp", a_signed_count)
 
     def position(entry: Response) -> tuple[str, Decimal]:
         return ticker.of(entry), count.of(entry)
 
-    stated = connection.pages("positions", "/portfolio/positions", "market_positions", position)
-    return {market: count for market, count in stated if count}
+    stated, unread = connection.rows(
+        "positions", "/portfolio/positions", "market_positions", position
+    )
+    return {market: count for market, count in stated if count}, unread
 
 
 def _read_news(connection: KalshiConnection, since: np.datetime64) -> News:
     query = {"min_ts": epoch_seconds(since)}
-    fills = connection.pages("fills", FILLS, "fills", VenueFill.of, **query)
-    # They are listed with the newest first; of one instant their order counts.
-    fills = sorted(reversed(fills), key=lambda fill: fill.at)
+    fills, unread = connection.rows("fills", FILLS, "fills", VenueFill.of, **query)
     what = "settlements"
-    ticker, settled = Needed("ticker", words), Needed("settled_time", an_instant)
+    paid, unpaid = connection.rows(what, f"/portfolio/{what}", what, Settlement.of, **query)
+    return News(_in_order(fills, since), tuple(paid), (*unread, *unpaid))
 
-    def settlement(entry: Response) -> Settlement:
-        return Settlement(ticker.of(entry), paid_for_yes(entry), settled.of(entry))
 
-    paid = connection.pages(what, "/portfolio/settlements", what, settlement, **query)
-    return News(tuple(fills), tuple(paid))
+def _in_order(listed: Sequence[VenueFill], since: np.datetime64) -> tuple[VenueFill, ...]:
+    """Fills, oldest first; listed: newest first.
+
+    One that does not say when it was is as old as the one listed before it: nothing but the fee of
+    its day rests on that.
+    """
+    at = since
+    fills = []
+    for fill in reversed(listed):
+        at = at if np.isnat(fill.at) else fill.at
+        fills.append(replace(fill, at=at))
+    return tuple(sorted(fills, key=lambda fill: fill.at))
 
 
 def _set_aside(positions: Positions) -> Decimal:
@@ -501,12 +557,22 @@ class KalshiMultiMarketOrderManager:
             listings[market].quote,
             bid_value(elsewhere, listings),
         )
+        refuse_unknown((listings[market],))
+        if why := {**unread(listings.values()), **reading.quarantined}.get(market):
+            raise QuarantinedMarket(f"{market} is quarantined: {why}")
         return view, listings[market]
 
     def _may_rest(self, intent: OrderIntent) -> bool:
-        """Whether what is left of an order would be admitted beside the others that rest."""
+        """Return True if the rest of an order would be admitted together with the other orders.
+
+        Orders of a quarantined market may not rest.
+        """
         order = order_of(intent)
-        view, _ = self._look(order.market)
+        try:
+            view, _ = self._look(order.market)
+        except QuarantinedMarket as error:
+            log.warning("%s", error)
+            return False
         name = intent.progress.venue_id
         others = replace(view, resting=tuple(r for r in view.resting if r.order_id != name))
         left = [each.remaining for each in view.resting if each.order_id == name]

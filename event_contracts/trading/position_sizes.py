@@ -8,11 +8,11 @@ to the order that opened it:
 
     profit = what closing it brought − what opening it cost
 
-Closing brings the price of a sale, $1 less the price of the purchase that made the pair, or $1 or
-nothing at settlement. Fees, rounding and rebates of a fill fall on its contracts in equal parts:
-what an order paid to close contracts is charged to those that opened them. So an order that only
-closes has no profit of its own, and the profits of all orders of a settled market add up to what
-the account earned in it, to the last digit.
+Closing brings the price of a sale, $1 less the price of the purchase that made the pair, or what
+the market pays at settlement. Fees, rounding and rebates of a fill fall on its contracts in equal
+parts: what an order paid to close contracts is charged to those that opened them. So an order that
+only closes has no profit of its own, and the profits of all orders of a settled market add up to
+what the account earned in it, to the last digit.
 
     20 YES bought at 0.40 (A), fee 0.34; 8 NO bought at 0.50 (B), fee 0.14; YES comes true
     A: 8 · (1 − 0.50 − 0.40) − 0.14 + 12 · (1 − 0.40) − 0.34 = 0.80 + 7.20 − 0.48 = 7.52; B: none
@@ -74,6 +74,7 @@ class Episode:
     orders: in the order in which they were sent.
     fills: of them as they were booked.
     outcome: the side that came true; none before settlement.
+    pays: USD that a YES was paid, where that is said in the place of an outcome.
     profits: USD after fees of each order, in the same order; none of one that opened nothing, or
         has contracts open.
     largest: the most contracts of one side that were held at once; none before the first fill.
@@ -84,6 +85,7 @@ class Episode:
     orders: tuple[SentOrder, ...]
     fills: tuple[Fill, ...]
     outcome: Outcome | None = None
+    pays: Decimal | None = None
     profits: tuple[Fraction | None, ...] = field(init=False, repr=False)
     largest: Decimal | None = field(init=False, repr=False)
 
@@ -95,7 +97,9 @@ class Episode:
                 raise ValueError(f"{fill.order_id}: a fill of an order that was not sent")
             ledger.book(fill)
         if self.outcome is not None:
-            ledger.settle(self.outcome)
+            ledger.settle(Fraction(self.outcome == "YES"))
+        elif self.pays is not None:
+            ledger.settle(Fraction(self.pays))
         profits = ledger.final_profits()
         found = tuple(profits.get(order.order_id) for order in self.orders)
         object.__setattr__(self, "profits", found)
@@ -195,10 +199,11 @@ class _Ledger:
             held = sum((count for _, count, _ in lots), Decimal(0))
             self.largest = max(self.largest, held)
 
-    def settle(self, outcome: Outcome) -> None:
+    def settle(self, pays: Fraction) -> None:
+        """Close what is left; pays: USD of a contract of YES."""
         for side, lots in self._lots.items():
             count = sum((count for _, count, _ in lots), Decimal(0))
-            self._close(side, count, Fraction(side == outcome))
+            self._close(side, count, pays if side == "YES" else 1 - pays)
 
     def final_profits(self) -> dict[str, Fraction]:
         """USD by order, of those that opened contracts and have none open."""

@@ -15,6 +15,7 @@ its own instants; at the middle of its quote nobody has an edge.
 from __future__ import annotations
 
 import csv
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,12 +23,14 @@ from pathlib import Path
 import numpy as np
 
 from event_contracts.trading.endpoint import KalshiConnection
-from event_contracts.trading.listings import Listing, read_markets
+from event_contracts.trading.listings import Listing, read_markets, unread
 from event_contracts.trading.orders import PAYOUT
 from event_contracts.trading.records import TICK, WHOLE, MarketUpdate, Record, SamplingSchedule
 from foundation.errors import InputError, in_one_line
 from foundation.notices import Notices
 from trainingdata.feed.fields import an_instant
+
+log = logging.getLogger(__name__)
 
 COLUMNS = ("market", "probability", "until")
 ALERT = "estimates"  # a kind
@@ -113,6 +116,7 @@ class Sampler:
     interval: between ticks, above 0.
     estimates: probabilities of YES that one has of markets at an instant, by ticker.
     spans: the steps in which each market is shown, once `follow` has said them.
+    unread: why markets could not be read when they were last sampled, by ticker.
     """
 
     connection: KalshiConnection
@@ -120,6 +124,7 @@ class Sampler:
     interval: np.timedelta64
     estimates: Callable[[np.datetime64], Mapping[str, float]] = lambda _: {}
     spans: dict[str, SamplingSchedule] = field(default_factory=dict, init=False)
+    unread: dict[str, str] = field(default_factory=dict, init=False)
 
     def tick_after(self, now: np.datetime64) -> np.datetime64:
         """The first instant after another at which markets are shown: whole steps since 1970."""
@@ -139,13 +144,17 @@ class Sampler:
         return read_markets(self.connection, self.markets)
 
     def sample(self, at: np.datetime64) -> list[MarketUpdate]:
-        """What markets that are followed show at an instant; one that has settled, once.
+        """Return the ticks of followed markets at an instant; of a settled market its last one.
 
-        A market that is not active shows nothing until it is, or settles.
+        A market that is not active has no tick until it is, or settles. One that ends between YES
+        and NO is dropped without a tick: a session settles at one of them. One that cannot be read
+        has no tick, and is in `unread`.
         """
         updates = []
         own = self.estimates(at)
-        for market, listing in self.read().items():
+        listings = self.read()
+        self.unread = unread(listings.values())
+        for market, listing in listings.items():
             span = self.spans.get(market)
             if span is None:
                 continue
@@ -153,6 +162,9 @@ class Sampler:
             tick = tick_of(listing)
             if listing.settled:
                 updates.append(MarketUpdate(market, last, tick))
+                del self.spans[market]
+            elif listing.has_ended:
+                log.warning("%s: ended as %r, neither yes nor no", market, listing.result)
                 del self.spans[market]
             elif listing.trades and at < last:
                 tick["estimate"] = own.get(market, tick["estimate"])

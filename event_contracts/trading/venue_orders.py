@@ -14,7 +14,7 @@ longer be taken, some time after the instant at which it expires.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Literal, Self, get_type_hints
@@ -22,6 +22,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_type_hints
 import numpy as np
 
 from event_contracts.trading.endpoint import UNKNOWN_THING, KalshiConnection, Response, StatusAnswer
+from event_contracts.trading.fields import FirstOf, UnreadRow
 from event_contracts.trading.orders import (
     COUNT_STEP,
     PAYOUT,
@@ -33,6 +34,7 @@ from event_contracts.trading.orders import (
 )
 from execution.journal.order_store import OrderIntent, Progress, State
 from execution.posting import NoAnswer, OrderWithheld
+from foundation.cents import CENT
 from foundation.errors import BrokerError, InputError, OrderRejected, SenselessAnswer
 from trainingdata.feed.fields import (
     Needed,
@@ -62,6 +64,7 @@ FILLS = "/portfolio/fills"
 BUSY = 429
 # Statuses below 500 that do not say what became of an order: 409 may be about this very one.
 NOT_UNDERSTOOD = (408, 409, 425)
+LAST_SECOND = 2**33  # since 1970, in the year 2242
 SKEW = np.timedelta64(1, "h")  # by which this machine's clock may run ahead of the venue's
 
 
@@ -109,10 +112,45 @@ def a_traded_count(value: Any) -> Decimal:
     return positive(a_count(value))
 
 
+def an_outcome_side(value: Any) -> BookSide:
+    """The side of the book of YES of an `outcome_side`: a bid is positioned for `yes`."""
+    return "bid" if one_of("yes", "no")(value) == "yes" else "ask"
+
+
+def a_no_price(value: Any) -> Decimal:
+    """USD of YES, of an order's price of NO."""
+    return PAYOUT - an_order_price(value)
+
+
+def cents(value: Any) -> Decimal:
+    """USD of whole cents."""
+    number = exact(value)
+    if number % 1:
+        raise ValueError("no whole number of cents")
+    return number * CENT
+
+
+def an_epoch_second(value: Any) -> np.datetime64:
+    """The instant of seconds since 1970."""
+    seconds = exact(value)
+    if not 0 <= seconds < LAST_SECOND:
+        raise ValueError("no time of our days")
+    return np.datetime64(int(seconds * 10**9), "ns")
+
+
+# Both directions are stated since May 2026 (`book_side` and `outcome_side`), and both prices.
+BOOK_SIDE: FirstOf[BookSide] = FirstOf(
+    ("book_side", a_book_side), ("outcome_side", an_outcome_side)
+)
+YES_PRICE = FirstOf(("yes_price_dollars", an_order_price), ("no_price_dollars", a_no_price))
+NO_INSTANT = np.datetime64("NaT", "ns")
+
+
 class Entry:
     """A dataclass of what an entry of an answer says.
 
-    Each field is annotated with where it stands and how it is read, `Needed` or `Optional`.
+    Each field is annotated with where it stands and how it is read, `Needed`, `Optional` or
+    `FirstOf`.
     """
 
     __slots__ = ()
@@ -139,8 +177,8 @@ class VenueOrder(Entry):
     # Orders of others' programs, and by hand, may have none.
     client_order_id: Annotated[str, Optional("client_order_id", words, "")]
     market: Annotated[str, Needed("ticker", words)]
-    side: Annotated[BookSide, Needed("book_side", a_book_side)]
-    price: Annotated[Decimal, Needed("yes_price_dollars", an_order_price)]
+    side: Annotated[BookSide, BOOK_SIDE]
+    price: Annotated[Decimal, YES_PRICE]
     filled: Annotated[Decimal, Needed("fill_count_fp", a_count)]
     remaining: Annotated[Decimal, Needed("remaining_count_fp", a_count)]
     status: Annotated[Status, Needed("status", a_status)]
@@ -148,7 +186,9 @@ class VenueOrder(Entry):
     @classmethod
     def answered(cls, intent: OrderIntent, answer: Mapping[str, Any]) -> VenueOrder:
         """The order of an intent, as the answer to its POST describes it."""
-        if Needed("client_order_id", words).of(answer) != intent.client_order_id:
+        # The field is optional: without it the answer is about the order that was posted.
+        named = Optional("client_order_id", words, intent.client_order_id).of(answer)
+        if named != intent.client_order_id:
             raise SenselessAnswer("it is about another order")
         filled = Needed("fill_count", a_count).of(answer)
         remaining = Needed("remaining_count", a_count).of(answer)
@@ -202,19 +242,22 @@ class VenueFill(Entry):
     order_id: the venue's, of the order.
     side: of the book of YES.
     price: USD of YES.
-    taker: whether the order took what waited.
-    at: UTC, when it was.
+    taker: whether the order took what waited; it is taken for one where the venue does not say it.
+    at: UTC, when it was; `NO_INSTANT` where the venue does not say it.
     fee: USD; none where the venue does not say it.
     """
 
-    fill_id: Annotated[str, Needed("fill_id", words)]
+    fill_id: Annotated[str, FirstOf(("fill_id", words), ("trade_id", words))]
     order_id: Annotated[str, Needed("order_id", words)]
-    market: Annotated[str, Needed("ticker", words)]
-    side: Annotated[BookSide, Needed("book_side", a_book_side)]
-    price: Annotated[Decimal, Needed("yes_price_dollars", an_order_price)]
+    market: Annotated[str, FirstOf(("ticker", words), ("market_ticker", words))]
+    side: Annotated[BookSide, BOOK_SIDE]
+    price: Annotated[Decimal, YES_PRICE]
     count: Annotated[Decimal, Needed("count_fp", a_traded_count)]
-    taker: Annotated[bool, Needed("is_taker", boolean)]
-    at: Annotated[np.datetime64, Needed("created_time", an_instant)]
+    taker: Annotated[bool, Optional("is_taker", boolean, True, "its fee is a taker's")]
+    at: Annotated[
+        np.datetime64,
+        FirstOf(("created_time", an_instant), ("ts", an_epoch_second), absent=NO_INSTANT),
+    ]
     fee: Annotated[Decimal | None, optional("fee_cost", fixed_point)]
 
 
@@ -285,13 +328,12 @@ class OrderVenue(KalshiConnection):
         """USD; what resting orders may take is still in it."""
         with self.translated_errors("the balance"):
             answer = self.request("GET", "/portfolio/balance")
-            return Needed("balance_dollars", fixed_point).of(answer)
+            return FirstOf(("balance_dollars", fixed_point), ("balance", cents)).of(answer)
 
-    def resting(self) -> tuple[VenueOrder, ...]:
-        """The orders of the account that wait in a book, whoever sent them, oldest first."""
-        what = "orders that wait"
-        listed = self.pages(what, READS, "orders", VenueOrder.of, status="resting")
-        return tuple(reversed([order for order in listed if order.remaining]))
+    def resting(self) -> tuple[tuple[VenueOrder, ...], tuple[UnreadRow, ...]]:
+        """Return the account's resting orders, oldest first, and rows that cannot be read."""
+        listed, unread = self.rows("orders", READS, "orders", VenueOrder.of, status="resting")
+        return tuple(reversed([order for order in listed if order.remaining])), unread
 
     def order(self, order_id: str) -> VenueOrder | None:
         """The order with this id of the venue's; None for none."""
@@ -316,10 +358,18 @@ class OrderVenue(KalshiConnection):
             return self.order(intent.progress.venue_id)
         what = f"order {client_order_id}"
         query = {"ticker": order_of(intent).market, "min_ts": epoch_seconds(intent.sent_at - SKEW)}
-        orders = self.pages(what, READS, "orders", VenueOrder.of, **query)
+
+        def candidate(entry: Response) -> VenueOrder | str:
+            # Orders of other ids are not read: one that cannot be read hides no other.
+            others = entry.get("client_order_id") not in (None, "", client_order_id)
+            return Needed("order_id", words).of(entry) if others else VenueOrder.of(entry)
+
+        listed = self.pages(what, READS, "orders", candidate, **query)
+        orders = [each for each in listed if isinstance(each, VenueOrder)]
         found = [order for order in orders if order.is_of(intent)]
         if not found:
-            found = self._behind_fills(what, query, orders, intent)
+            known = {each if isinstance(each, str) else each.order_id for each in listed}
+            found = self._behind_fills(what, query, known, intent)
         if len(found) > 1:
             names = ", ".join(order.order_id for order in found)
             log.error(
@@ -329,10 +379,11 @@ class OrderVenue(KalshiConnection):
         return found[-1] if found else None
 
     def _behind_fills(
-        self, what: str, query: Response, orders: Iterable[VenueOrder], intent: OrderIntent
+        self, what: str, query: Response, known: Collection[str], intent: OrderIntent
     ) -> list[VenueOrder]:
-        """The order of an intent, where its fills are listed and it is not."""
-        known = {order.order_id for order in orders}
+        """The order of an intent, where its fills are listed and it is not; known: orders that are
+        listed.
+        """
         order_id = Needed("order_id", words)
         fills = self.pages(f"fills of {what}", FILLS, "fills", order_id.of, **query)
         names = dict.fromkeys(fills)

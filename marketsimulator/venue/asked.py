@@ -10,6 +10,7 @@ from typing import Any
 from foundation.errors import InputError
 
 Response = dict[str, Any]
+Query = Mapping[str, str]
 
 
 class Refused(Exception):

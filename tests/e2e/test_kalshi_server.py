@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from event_contracts.practice_server import KalshiVenueSettings
-from event_contracts.simulation import venue
+from event_contracts.simulation import catalog
 from tests.commands import Started
 from tests.e2e.refused import refusal_of
 from tests.event_contracts.practice import API, signed_headers
@@ -63,7 +63,7 @@ def test_recorded_markets_are_played_as_far_apart_as_they_were(tmp_path: Path) -
     exchange = settings.exchange(settings.listings(), np.datetime64("2026-01-01", "ns"))
     told = []
     for _ in range(4):
-        listed = venue.markets(exchange, {})["markets"]
+        listed = catalog.markets(exchange, {})["markets"]
         told.append({m["ticker"]: (m["status"], m["yes_bid_dollars"]) for m in listed})
         exchange.advance()
     assert told[0] == {"E-1-A": ("active", "0.4000"), "E-1-B": ("initialized", "0.0000")}

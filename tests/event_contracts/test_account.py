@@ -21,11 +21,10 @@ from event_contracts.trading.manager import (
     Explained,
     KalshiMultiMarketOrderManager,
     News,
-    Settlement,
     explained,
-    paid_for_yes,
 )
 from event_contracts.trading.orders import Fill, LimitOrder
+from event_contracts.trading.settlements import Settlement
 from event_contracts.trading.venue_orders import VenueFill, own_terms, yes_price
 from execution.journal.order_store import OrderStore
 from foundation.errors import BrokerError, OutcomeUnknown
@@ -70,6 +69,7 @@ FILLS = st.lists(
 )
 BOUGHT = filled(0, "bid", 5000, 600, taker=True, order=1)  # 6 YES for 3.00, and 0.11 of fee
 Rows = list[tuple[str, int, int, bool, int]]
+SETTLED = {"ticker": "RAIN", "settled_time": "2026-11-22T16:00:00Z"}
 
 
 def booked(
@@ -152,7 +152,7 @@ def test_the_flow_is_what_was_paid_in_whatever_traded(rows: Rows, paid: Decimal,
 )
 def test_a_settlement_pays_once_and_is_no_deposit(said: dict[str, Any], pays: Decimal) -> None:
     """A market pays for NO what it does not pay for YES."""
-    end = Settlement("RAIN", paid_for_yes(said), BOUGHT.at)
+    end = Settlement.of({**SETTLED, **said})
     # 3.00 and 0.07 · 6 · 0.25 = 0.105 of fee, where the venue does not say it.
     cash = D("996.895") + pays
     before = come_to(START, BOUGHT, ends=(end,))
@@ -171,12 +171,6 @@ def test_a_fill_that_is_listed_after_its_market_has_paid_is_paid_out_as_well() -
     paid = shown(Account(come_to(START, BOUGHT, ends=(end,)).cash), BOUGHT, ends=(end,))
     assert come_to(paid, BOUGHT, late, ends=(end,)).cash == at_once.cash
     assert at_once.positions == {}
-
-
-def test_what_a_market_paid_is_said_or_refused_by_its_field() -> None:
-    for value in (None, 101, -1, "much"):
-        with pytest.raises(ValueError, match="value"):
-            paid_for_yes({"market_result": "void", "value": value})
 
 
 @pytest.mark.parametrize(("paid", "flow"), [("0.99", 0), ("-0.99", 0), ("1", 1), ("-1", -1)])

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from event_contracts.simulation import venue
+from event_contracts.simulation import catalog
 from event_contracts.trading.endpoint import KalshiConnection
 from event_contracts.trading.fees import FeeRules, KalshiFees
 from event_contracts.trading.listings import Listing, MarketFees, Ticks, sale_prices
@@ -198,9 +198,9 @@ def test_fees_that_are_not_understood_are_one_line_and_nothing_is_traded(
 
 def _answering(monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
     """Let the venue say something else of a series."""
-    plain = venue.series
+    plain = catalog.series
 
-    def answer(venue: Any, ticker: str) -> Any:
-        return {"series": change(plain(venue, ticker)["series"])}
+    def answer(exchange: Any, ticker: str) -> Any:
+        return {"series": change(plain(exchange, ticker)["series"])}
 
-    monkeypatch.setattr(venue, "series", answer)
+    monkeypatch.setattr(catalog, "series", answer)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from event_contracts.trade import sizes_section
+from event_contracts.trading.action_log import ActionLog
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.orders import Fill, LimitOrder, Outcome, Verb
 from event_contracts.trading.position_sizes import (
@@ -20,6 +20,8 @@ from event_contracts.trading.position_sizes import (
     SentOrder,
     size_view,
 )
+from event_contracts.trading.status_sections import sections
+from execution.journal.events import EventLog
 from execution.journal.order_store import OrderIntent, OrderStore, Progress, State
 from foundation.database import Database
 from tests.e2e.kalshi_desk import RAIN
@@ -158,9 +160,11 @@ def test_figures_to_check_by_hand() -> None:
     assert dict(zip(means.x, means.values, strict=True)) == pytest.approx({10: 4.99, 50: 24.99})
 
 
-def test_the_page_shows_sizes_where_event_contracts_were_sent() -> None:
-    book = OrderStore(Database())
-    assert sizes_section(book).html() == ""
+def test_the_page_shows_sizes_of_orders() -> None:
+    database = Database()
+    book = OrderStore(database)
+    settled, sizes = sections(book, ActionLog(database, EventLog(database), book))
+    assert (settled.html(), sizes.html()) == ("", "")
     rows: list[tuple[Verb, Outcome, str, int, int, State]] = [
         ("BUY", "YES", "0.40", 20, 20, "filled"),
         ("SELL", "YES", "0.50", 10, 10, "filled"),
@@ -174,7 +178,7 @@ def test_the_page_shows_sizes_where_event_contracts_were_sent() -> None:
         progress = Progress("filled", f"v-{number}", D(filled), paid)
         sent = NOW + number * np.timedelta64(1, "m")
         book.begin(OrderIntent(order, sent, state=state, job="kalshi", progress=progress))
-    text = text_of(sizes_section(book).html())
+    text = text_of(sizes.html())
     assert "Orders that were taken in the latest markets, 1 of them" in text
     assert "orders by size 10: 2, 20: 1" in text
     assert "largest position, contracts 20" in text

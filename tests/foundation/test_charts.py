@@ -64,7 +64,9 @@ def test_names_and_labels_are_text() -> None:
     hostile = "\"'><script>alert(1)</script>&amp;"
     x = np.arange(2.0)
     chart = Chart(hostile, (Series(hostile, "first", x, x),), labels=(hostile, "b"))
-    page = render_page("event_contracts/open_sizes.html.j2", markets=1, sizes=_sizes(chart))
+    page = render_page(
+        "event_contracts/open_sizes.html.j2", markets=1, sizes=_sizes(chart), over_time=None
+    )
     assert "<script" not in page
     (carried,) = charts_of(page)
     assert carried["series"] == json.loads(chart.json)["series"]

@@ -1,0 +1,288 @@
+"""Markets, events, series and the exchange as the practice venue lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import NamedTuple
+
+import numpy as np
+
+from event_contracts.simulation.exchange import Exchange, Listing, MarketState
+from event_contracts.simulation.venue import (
+    PAGED,
+    SHARD,
+    counted,
+    dollars,
+    event_of,
+    is_asked_for,
+    listing_of,
+    numbered,
+    page,
+    written,
+)
+from event_contracts.trading.fees import NOTHING, FeeRules
+from event_contracts.trading.orders import PAYOUT
+from event_contracts.trading.records import WHOLE, usd_of
+from foundation.arrays import Records
+from foundation.errors import InputError
+from marketsimulator.venue.asked import Query, Refused, Response, refuse_other_keys, whole_number
+
+DEEPEST = 100  # levels of a book that may be asked for
+DAY = np.timedelta64(1, "D")
+CATEGORY = "Practice"  # of every series
+# Kalshi's filter of markets by status, and the states that pass it.
+FILTERS: Mapping[str, tuple[MarketState, ...]] = {
+    "unopened": ("initialized",),
+    "open": ("active",),
+    "paused": (),
+    "closed": ("closed", "determined"),
+    "settled": ("finalized",),
+}
+# Kalshi's names of the steps between prices; the server's own name stands for any other step.
+STRUCTURES = {Decimal("0.01"): "linear_cent", Decimal("0.001"): "deci_cent"}
+
+
+class Top(NamedTuple):
+    """The best prices of a market, USD of YES, and the contracts there.
+
+    A side that is empty quotes 0 or 1, for no contracts.
+    """
+
+    bid: Decimal = NOTHING
+    bid_size: Decimal = NOTHING
+    ask: Decimal = PAYOUT
+    ask_size: Decimal = NOTHING
+
+    def words(self, prefix: str = "") -> Response:
+        """Both sides' quotes by the API's names."""
+        return {
+            f"{prefix}yes_bid_dollars": dollars(self.bid),
+            f"{prefix}yes_ask_dollars": dollars(self.ask),
+        }
+
+
+def markets(exchange: Exchange, query: Query) -> Response:
+    """`GET /markets`."""
+    refuse_other_keys(query, *PAGED, "tickers", "event_ticker", "series_ticker", "status")
+    wanted = [name for name in query.get("tickers", "").split(",") if name]
+    status = query.get("status")
+    if status and status not in FILTERS:
+        raise InputError(f"status: {status} is none of {', '.join(FILTERS)}")
+    states = FILTERS.get(status or "")
+    rows = {}
+    for number, ticker in numbered(exchange.listings):
+        listing = exchange.listings[ticker]
+        is_listed = is_asked_for(
+            query, event_ticker=event_of(listing), series_ticker=series_of(listing)
+        )
+        is_named = not wanted or ticker in wanted
+        if is_listed and is_named and (states is None or exchange.market_state(ticker) in states):
+            rows[number] = market(exchange, ticker)
+    return page("markets", rows, query)
+
+
+def market(exchange: Exchange, ticker: str) -> Response:
+    """Return one market. An empty side of the book, and a closed market, quote $0 and $1."""
+    listing = listing_of(exchange, ticker)
+    outcome = exchange.outcome(ticker)
+    opens, closes = listing.first, listing.first + len(listing.tape) - 1
+    top = _top(exchange, ticker)
+    step = Decimal(str(exchange.settings.market.tick))
+    rows = listing.tape[: max(exchange.tick - opens + 1, 0)]
+    day = int(DAY / exchange.interval)
+    pays = exchange.at(closes) + exchange.settlement_timer
+    return {
+        "ticker": ticker,
+        "event_ticker": event_of(listing),
+        "market_type": "binary",
+        "title": ticker,
+        "yes_sub_title": "Yes",
+        "no_sub_title": "No",
+        "created_time": written(exchange.begins),
+        "updated_time": written(exchange.begins),
+        "open_time": written(exchange.at(opens)),
+        "close_time": written(exchange.at(closes)),
+        "expected_expiration_time": written(exchange.at(closes)),
+        "latest_expiration_time": written(exchange.at(closes)),
+        "settlement_timer_seconds": int(exchange.settlement_timer / np.timedelta64(1, "s")),
+        "status": exchange.market_state(ticker),
+        **top.words(),
+        "yes_bid_size_fp": counted(top.bid_size),
+        "yes_ask_size_fp": counted(top.ask_size),
+        "no_bid_dollars": dollars(PAYOUT - top.ask),
+        "no_ask_dollars": dollars(PAYOUT - top.bid),
+        "last_price_dollars": dollars(_last_price(rows)),
+        "volume_fp": counted(_volume(rows)),
+        "volume_24h_fp": counted(_volume(rows[-day:])),
+        "open_interest_fp": counted(abs(exchange.position(ticker))),
+        "notional_value_dollars": dollars(PAYOUT),
+        **_top_of(rows[:-day]).words("previous_"),
+        "previous_price_dollars": dollars(_last_price(rows[:-day])),
+        "price_level_structure": STRUCTURES.get(step, f"linear_{step}"),
+        "price_ranges": [{"start": "0.0000", "end": "1.0000", "step": dollars(step)}],
+        "can_close_early": False,
+        "rules_primary": "A simulated market.",
+        "rules_secondary": "",
+        "result": "" if outcome is None else outcome.lower(),
+        "expiration_value": "",
+        "settlement_bounds_type": "default",
+        "settlement_value_dollars": (
+            None if outcome is None else dollars(PAYOUT if outcome == "YES" else NOTHING)
+        ),
+        "settlement_ts": written(pays) if pays <= exchange.now else None,
+        "exchange_index": SHARD,
+    }
+
+
+def orderbook(exchange: Exchange, ticker: str, query: Query) -> Response:
+    """`GET /markets/{ticker}/orderbook`: the bids of both sides, one level each."""
+    refuse_other_keys(query, "depth")
+    whole_number(query, "depth", 0, 0, DEEPEST)
+    listing_of(exchange, ticker)
+    top = _top(exchange, ticker)
+    yes = [[dollars(top.bid), counted(top.bid_size)]] if top.bid_size else []
+    no = [[dollars(PAYOUT - top.ask), counted(top.ask_size)]] if top.ask_size else []
+    return {"orderbook_fp": {"yes_dollars": yes, "no_dollars": no}}
+
+
+def series_list(exchange: Exchange, query: Query) -> Response:
+    """`GET /series`."""
+    refuse_other_keys(query, "category")
+    listed = dict.fromkeys(map(series_of, exchange.listings.values()))
+    named = is_asked_for(query, category=CATEGORY)
+    return {"series": [_series(exchange, each) for each in listed if named]}
+
+
+def series(exchange: Exchange, ticker: str) -> Response:
+    """`GET /series/{series_ticker}`: what its fees are."""
+    if ticker not in {series_of(each) for each in exchange.listings.values()}:
+        raise Refused(404, None, f"series {ticker} not found")
+    return {"series": _series(exchange, ticker)}
+
+
+def _series(exchange: Exchange, ticker: str) -> Response:
+    fees = exchange.space.fees
+    kind = "quadratic_with_maker_fees" if fees.maker > 0 else "quadratic"
+    return {
+        "ticker": ticker,
+        "title": ticker,
+        "frequency": "custom",
+        "category": CATEGORY,
+        "categories": [CATEGORY],
+        "tags": None,
+        "settlement_sources": None,
+        "contract_url": "",
+        "contract_terms_url": "",
+        "fee_type": kind,
+        "fee_multiplier": float(fees.taker / FeeRules().taker),
+        "additional_prohibitions": None,
+        "exchange_index": SHARD,
+    }
+
+
+def events(exchange: Exchange, query: Query) -> Response:
+    """`GET /events`."""
+    refuse_other_keys(query, *PAGED, "series_ticker", "with_nested_markets")
+    members = _by_event(exchange)
+    nested = query.get("with_nested_markets") == "true"
+    rows = {
+        number: _event(exchange, members[name], nested=nested)
+        for number, name in numbered(members)
+        if is_asked_for(query, series_ticker=series_of(members[name][0]))
+    }
+    return page("events", rows, query)
+
+
+def event(exchange: Exchange, ticker: str, query: Query) -> Response:
+    """`GET /events/{event_ticker}`: its series and its markets, which are independent."""
+    refuse_other_keys(query, "with_nested_markets")
+    members = _by_event(exchange).get(ticker)
+    if members is None:
+        raise Refused(404, None, f"event {ticker} not found")
+    if query.get("with_nested_markets") == "true":
+        return {"event": _event(exchange, members, nested=True), "markets": []}
+    listed = [market(exchange, each.ticker) for each in members]
+    return {"event": _event(exchange, members, nested=False), "markets": listed}
+
+
+def _by_event(exchange: Exchange) -> dict[str, list[Listing]]:
+    """The markets of each event."""
+    members: dict[str, list[Listing]] = {}
+    for listing in exchange.listings.values():
+        members.setdefault(event_of(listing), []).append(listing)
+    return members
+
+
+def _event(exchange: Exchange, members: Sequence[Listing], *, nested: bool) -> Response:
+    """An event; nested: whether its markets are within."""
+    name = event_of(members[0])
+    markets = {"markets": [market(exchange, each.ticker) for each in members]} if nested else {}
+    return {
+        "event_ticker": name,
+        "series_ticker": series_of(members[0]),
+        "title": name,
+        "sub_title": "",
+        "collateral_return_type": "",
+        "mutually_exclusive": False,
+        "settlement_sources": None,
+        "exchange_index": SHARD,
+        **markets,
+    }
+
+
+def series_of(listing: Listing) -> str:
+    return event_of(listing).split("-")[0]
+
+
+def exchange_status(*, is_trading: bool = True) -> Response:
+    """`GET /exchange/status`; is_trading: whether the venue takes orders now."""
+    return {
+        "exchange_active": True,
+        "trading_active": is_trading,
+        "intra_exchange_transfers_active": False,
+        "exchange_index_statuses": [
+            {
+                "exchange_index": SHARD,
+                "description": "practice",
+                "exchange_active": True,
+                "trading_active": is_trading,
+                "intra_exchange_transfers_active": False,
+            }
+        ],
+    }
+
+
+def _top(exchange: Exchange, ticker: str) -> Top:
+    """The best prices that a market shows now; none before it opens and after it has closed."""
+    if exchange.market_state(ticker) != "active":
+        return Top()
+    listing = exchange.listings[ticker]
+    return _top_of(listing.tape[: exchange.tick - listing.first + 1])
+
+
+def _top_of(rows: Records) -> Top:
+    """The best prices of the last of some rows of a tape."""
+    if not len(rows):
+        return Top()
+    row = rows[-1]
+    bid, bid_size, ask, ask_size = NOTHING, NOTHING, PAYOUT, NOTHING
+    if row["bid"] > 0 and row["bid_size"]:
+        bid, bid_size = usd_of(row["bid"]), Decimal(int(row["bid_size"]))
+    if row["ask"] < WHOLE and row["ask_size"]:
+        ask, ask_size = usd_of(row["ask"]), Decimal(int(row["ask_size"]))
+    return Top(bid, bid_size, ask, ask_size)
+
+
+def _volume(rows: Records) -> Decimal:
+    """Contracts that others traded in some rows of a tape."""
+    return Decimal(int(rows["sold"].sum() + rows["bought"].sum()))
+
+
+def _last_price(rows: Records) -> Decimal:
+    """USD of YES at which was traded last, at the quote of that row; 0 before the first trade."""
+    traded = np.flatnonzero(rows["sold"] + rows["bought"])
+    if not len(traded):
+        return NOTHING
+    row = rows[traded[-1]]
+    return usd_of(row["ask"] if row["bought"] else row["bid"])

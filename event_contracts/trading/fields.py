@@ -1,0 +1,84 @@
+"""Fields that Kalshi writes under several names, and rows of its lists that cannot be read.
+
+Every field of an answer is declared where it is read, with what its absence means: `Needed` makes
+its row unreadable, `Optional` has a value for it, `FirstOf` goes on to the next name. A row that
+cannot be read quarantines its market; the other rows of its list count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from foundation.errors import SenselessAnswer, in_one_line
+from trainingdata.feed.fields import optional
+
+T = TypeVar("T")
+Entry = Mapping[str, Any]
+TICKERS = ("ticker", "market_ticker")  # under which a row names its market
+IDS = ("fill_id", "trade_id", "order_id", "ticker")  # under which a row names itself
+
+
+class FirstOf(Generic[T]):
+    """A field under several names; the first name that is there counts.
+
+    names: each with the parser of its value, as in `Needed`.
+    absent: the default without any of them; without a default that is an error.
+    """
+
+    _NEEDED: Any = object()
+
+    def __init__(self, *names: tuple[str, Callable[[Any], T]], absent: T = _NEEDED) -> None:
+        self._fields = [optional(name, parse) for name, parse in names]
+        self._absent = absent
+
+    def of(self, entry: Entry) -> T:
+        """Return the value of the first field that is there.
+
+        Raises SenselessAnswer for a value that is not understood, and for no field without a
+        default.
+        """
+        for each in self._fields:
+            value = each.of(entry)
+            if value is not None:
+                return value
+        if self._absent is self._NEEDED:
+            raise SenselessAnswer(f"{self._fields[0].name} is missing")
+        return self._absent
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadRow:
+    """A row of a list that cannot be read.
+
+    market: that it names.
+    what: its list.
+    name: of the row in its list.
+    why: the field, and what is wrong with it.
+    """
+
+    market: str
+    what: str
+    name: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.name}: {self.why}"
+
+
+def unread_row(what: str, entry: Entry, error: Exception) -> UnreadRow | None:
+    """The row that raised an error; None for a row that names no market.
+
+    what: its list.
+    """
+    market = _first_text(entry, TICKERS)
+    if not market:
+        return None
+    why = error.why if isinstance(error, SenselessAnswer) else str(error)
+    return UnreadRow(market, what, _first_text(entry, IDS), in_one_line(why))
+
+
+def _first_text(entry: Entry, names: tuple[str, ...]) -> str:
+    texts = (entry.get(name) for name in names)
+    return next((text for text in texts if isinstance(text, str) and text), "")

@@ -1,0 +1,152 @@
+"""Sections of an account's page: settled markets, and sizes of orders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from functools import partial
+
+import numpy as np
+
+from event_contracts.trading.action_log import ActionRecords, PaidMarket
+from event_contracts.trading.fees import FeeRules
+from event_contracts.trading.orders import Fill
+from event_contracts.trading.position_sizes import Episode, SentOrder, size_view
+from event_contracts.trading.venue_orders import order_of
+from execution.journal.order_store import TAKEN, OrderIntent, OrderStore
+from execution.live.page import Section
+from foundation.charts import Chart, Series
+from foundation.counts import counted
+from foundation.figures import quantity, usd
+from foundation.page import render_page
+from foundation.tables import Cell, Table
+from trainingdata.instants import utc_text
+
+MARKETS_SHOWN = 50
+_TAKEN = f"state IN ({', '.join(repr(state) for state in TAKEN)})"
+_LATEST = (
+    f"{_TAKEN} AND symbol IN (SELECT symbol FROM intents WHERE {_TAKEN}"
+    f" GROUP BY symbol ORDER BY max(rowid) DESC LIMIT {MARKETS_SHOWN})"
+)
+HEADS = ("market", "settled, UTC", "result", "held", "paid", "profit")
+
+
+def sections(book: OrderStore, records: ActionRecords) -> list[Section]:
+    """Return the sections, which read the journal each time the page is written."""
+    return [
+        Section("Settled markets", partial(_settled_body, records)),
+        Section("Sizes of event contracts", partial(_sizes_body, book, records)),
+    ]
+
+
+def _settled_body(records: ActionRecords) -> str:
+    paid = records.paid(MARKETS_SHOWN)
+    if not paid:
+        return ""
+    stated = [each.profit for each in paid if each.profit is not None]
+    total = usd(float(sum(stated)), sign=True)
+    markets = counted(len(stated), "settled market")
+    return render_page(
+        "event_contracts/settled.html.j2",
+        summary=f"{markets} earned {total} after fees, as the venue states it",
+        table=Table("Settled markets", HEADS, [_row(each) for each in paid], words=(1, 2)),
+        chart=_profit_chart(paid) if stated else None,
+    )
+
+
+def _row(paid: PaidMarket) -> tuple[Cell, ...]:
+    """Return the cells of a settled market, one for each of `HEADS`."""
+    tone = "" if not paid.profit else "good" if paid.profit > 0 else "bad"
+    profit = None if paid.profit is None else float(paid.profit)
+    return (
+        Cell(paid.market),
+        Cell(utc_text(paid.at)),
+        Cell(_result(paid)),
+        Cell(_position(paid.held)),
+        Cell(usd(float(paid.payout))),
+        Cell(usd(profit, sign=True), tone=tone),
+    )
+
+
+def _result(paid: PaidMarket) -> str:
+    """Return the result in words, with the payout of a YES if it is neither $1 nor $0."""
+    if paid.result in ("yes", "no"):
+        return paid.result.upper()
+    pays = f"{usd(float(paid.yes), 4)} a YES"
+    return f"{paid.result}: {pays}" if paid.result else pays
+
+
+def _position(held: Decimal) -> str:
+    if not held:
+        return "nothing"
+    return f"{quantity(abs(held))} {'YES' if held > 0 else 'NO'}"
+
+
+def _profit_chart(paid: Sequence[PaidMarket]) -> Chart:
+    """The sum of settled profits over time; paid: newest first."""
+    rows = [each for each in reversed(paid) if each.profit is not None]
+    at = np.array([each.at for each in rows], "datetime64[ns]")
+    total = np.cumsum([float(each.profit or 0) for each in rows])
+    text = f"Settled profit of {counted(len(rows), 'market')} comes to {usd(total[-1], sign=True)}."
+    return Chart(
+        text, (Series("settled profit", "first", at, total, "steps").thinned(),), "usd", "UTC"
+    )
+
+
+def _sizes_body(book: OrderStore, records: ActionRecords) -> str:
+    by_market: dict[str, list[OrderIntent]] = {}
+    intents = book.select(_LATEST)
+    for intent in intents:
+        by_market.setdefault(order_of(intent).market, []).append(intent)
+    paid = {each.market: each for each in records.paid()}
+    sizes = size_view(_episode(each, paid.get(name)) for name, each in by_market.items())
+    if sizes is None:
+        return ""
+    return render_page(
+        "event_contracts/open_sizes.html.j2",
+        sizes=sizes,
+        markets=len(by_market),
+        over_time=_size_chart(intents),
+    )
+
+
+def _size_chart(intents: Sequence[OrderIntent]) -> Chart:
+    """Contracts of each order by the instant at which it was sent: purchases, and sales."""
+    series = []
+    for name, action, colour in (("sales", "SELL", "second"), ("purchases", "BUY", "first")):
+        rows = [intent for intent in intents if order_of(intent).action == action]
+        if rows:
+            at = np.array([intent.sent_at for intent in rows], "datetime64[ns]")
+            counts = np.array([float(order_of(intent).count) for intent in rows])
+            order = np.argsort(at, kind="stable")
+            series.append(Series(name, colour, at[order], counts[order], "dots").thinned())
+    sizes = [order_of(intent).count for intent in intents]
+    orders = counted(len(intents), "order")
+    text = (
+        f"Contracts of {orders} over time, from {quantity(min(sizes))} to {quantity(max(sizes))}."
+    )
+    return Chart(text, tuple(series), "plain", "UTC")
+
+
+def _episode(intents: Sequence[OrderIntent], paid: PaidMarket | None) -> Episode:
+    """Orders of a market, each filled as it was sent; without fills where they contradict that.
+
+    The journal says how much of an order has filled, not in which order fills came.
+
+    paid: its settlement; None where it has not paid.
+    """
+    orders = []
+    fills = []
+    for intent in intents:
+        name, order, filled = intent.client_order_id, order_of(intent), intent.progress.filled
+        orders.append(SentOrder(name, int(order.count)))
+        if filled > 0:
+            price = intent.progress.filled_price or order.price
+            fee = FeeRules().fee(price, filled, maker=False)
+            terms = order.market, order.action, order.side, price, filled
+            fills.append(Fill(name, *terms, maker=False, fee=fee))
+    pays = None if paid is None else paid.yes
+    try:
+        return Episode(tuple(orders), tuple(fills), pays=pays)
+    except ValueError:
+        return Episode(tuple(orders), ())

@@ -1,0 +1,144 @@
+"""An answer that lacks a field stops no account: one market is quarantined, the others trade."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from event_contracts.trade import trade
+from event_contracts.trading.action_log import ActionEntry
+from execution.account_lock import JOURNAL
+from execution.live.loop import Stop
+from foundation.database import rows_of
+from tests.e2e.kalshi_desk import flat, trading_settings
+from tests.event_contracts.changed_rows import REMOVED, Change, changed_rows, with_fields
+from tests.event_contracts.practice import KEYS, KalshiPractice, kalshi_practice
+
+BOTH: dict[str, Any] = {"markets": ("RAIN", "SNOW"), "policy": "random", "seed": 3}
+
+
+@pytest.fixture
+def practice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KalshiPractice]:
+    monkeypatch.chdir(tmp_path)
+    sessions = {"RAIN": flat(60, depth=500.0), "SNOW": flat(60, depth=500.0)}
+    with kalshi_practice(sessions=sessions, interval=1) as venue:
+        yield venue
+
+
+def traded(practice: KalshiPractice, **more: Any) -> list[ActionEntry]:
+    """Trade, with the venue's clock moved after every decision."""
+    shown: list[ActionEntry] = []
+
+    def show(entry: ActionEntry) -> None:
+        shown.append(entry)
+        practice.advance()
+
+    trade(trading_settings(practice, **{**BOTH, **more}), KEYS, Stop(), show)
+    return shown
+
+
+def alerts() -> list[tuple[str, str]]:
+    [path] = Path("journals").glob(f"*/{JOURNAL}")
+    return [(kind, text) for kind, text in rows_of(path, "SELECT kind, text FROM notices")]
+
+
+def test_a_fill_without_an_instant_stops_nothing(practice: KalshiPractice) -> None:
+    change = with_fields(created_time=REMOVED, ts=REMOVED)
+    with changed_rows("/portfolio/fills", change):
+        shown = traded(practice, steps=6)
+    assert len(shown) == 12
+    assert practice.exchange.fills
+    assert not alerts()
+
+
+@pytest.mark.parametrize(
+    ("path", "change", "says"),
+    [
+        ("/portfolio/fills", with_fields(count_fp=None), "count_fp is missing"),
+        ("/portfolio/positions", with_fields(position_fp="many"), "position_fp is not a number"),
+        ("/markets", with_fields(close_time=None), "close_time is missing"),
+    ],
+)
+def test_one_unreadable_row_leaves_the_other_market_trading(
+    practice: KalshiPractice, path: str, change: Change, says: str
+) -> None:
+    traded(practice, steps=3)
+    assert {fill.market for fill in practice.exchange.fills} == {"RAIN", "SNOW"}
+    before = len(practice.posts())
+    with changed_rows(path, change, market="RAIN"):
+        shown = traded(practice, steps=6)
+    assert [entry.market for entry in shown] == ["SNOW"] * 6
+    assert {body["ticker"] for body in practice.posts()[before:]} == {"SNOW"}
+    [(kind, text)] = alerts()
+    assert kind == "kalshi RAIN"
+    assert "RAIN is quarantined" in text
+    assert says in text
+    # What can be read again is traded again.
+    assert {entry.market for entry in traded(practice, steps=1)} == {"RAIN", "SNOW"}
+
+
+def test_unreadable_fees_leave_their_market_out(practice: KalshiPractice) -> None:
+    with changed_rows("/series", with_fields(fee_multiplier="much"), market="RAIN"):
+        shown = traded(practice, steps=2)
+    assert [entry.market for entry in shown] == ["SNOW"] * 2
+    [(kind, text)] = alerts()
+    assert kind == "kalshi RAIN"
+    assert "fee_multiplier is not a number" in text
+
+
+def test_an_unreadable_order_leaves_the_other_market_trading(practice: KalshiPractice) -> None:
+    with changed_rows("/portfolio/orders", with_fields(status="paused"), market="RAIN"):
+        shown = traded(practice, steps=6)
+    sent = [body["ticker"] for body in practice.posts()]
+    assert sent.count("RAIN") == 1, "nothing beside an order that cannot be read"
+    assert sent.count("SNOW") > 1
+    assert [entry.market for entry in shown].count("SNOW") == 6
+    [(kind, text)] = alerts()
+    assert kind == "kalshi RAIN"
+    assert "status is not resting" in text
+
+
+def test_a_contradicted_settlement_is_alerted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RAIN pays YES and states a value of 30 cents: the account has what was paid."""
+    monkeypatch.chdir(tmp_path)
+    sessions = {"RAIN": flat(5, depth=500.0), "SNOW": flat(60, depth=500.0)}
+    with kalshi_practice(sessions=sessions, interval=1) as practice:
+        traded(practice, steps=1)
+        assert "RAIN" in {fill.market for fill in practice.exchange.fills}
+        assert not practice.exchange.payments
+        practice.advance(5)
+        with changed_rows("/portfolio/settlements", with_fields(value=30)):
+            traded(practice, steps=4)
+        worth = float(practice.exchange.cash + practice.exchange.position_value)
+    [(kind, text)] = alerts()
+    assert kind == "kalshi books"
+    assert "settlement of RAIN: $0.30 a YES makes" in text
+    [path] = Path("journals").glob(f"*/{JOURNAL}")
+    marks = rows_of(path, "SELECT equity, flows FROM marks ORDER BY at")
+    assert marks[-1][0] == pytest.approx(worth)
+    assert not any(flows for _, flows in marks)
+
+
+def test_a_tie_is_paid_and_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RAIN ends with half a dollar for each side, and no value is stated."""
+    monkeypatch.chdir(tmp_path)
+    sessions = {"RAIN": flat(5, depth=500.0), "SNOW": flat(60, depth=500.0)}
+    tie = with_fields(market_result="scalar", value=None)
+    ended = with_fields(result="scalar", settlement_value_dollars=None)
+    with kalshi_practice(sessions=sessions, interval=1) as practice:
+        traded(practice, steps=1)
+        assert not practice.exchange.payments
+        assert "RAIN" in {fill.market for fill in practice.exchange.fills}
+        practice.advance(5)
+        with (
+            changed_rows("/portfolio/settlements", tie),
+            changed_rows("/markets", ended, market="RAIN"),
+        ):
+            shown = traded(practice, steps=4)
+    assert {entry.market for entry in shown} == {"SNOW"}
+    assert not alerts()

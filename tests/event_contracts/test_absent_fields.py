@@ -1,0 +1,310 @@
+"""An answer without a field is the same account, or quarantines one market by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pytest
+
+from event_contracts.trading.endpoint import KalshiConnection
+from event_contracts.trading.fees import KalshiFees
+from event_contracts.trading.listings import MarketFees, QuarantinedMarket, read_markets
+from event_contracts.trading.manager import Reading
+from event_contracts.trading.sampler import Sampler
+from foundation.errors import InputError
+from tests.e2e.kalshi_desk import KalshiStand, flat, kalshi_stand, order
+from tests.event_contracts.changed_rows import REMOVED, changed_rows, with_fields
+from tests.event_contracts.practice import CREATE, KEYS, body_of, buying
+
+D = Decimal
+RAIN, SNOW, WIND = "RAIN", "SNOW", "WIND"
+LATER = np.datetime64("2100-01-01", "ns")
+NOTHING_LOST = [  # list, and fields whose absence changes nothing
+    ("/portfolio/balance", ["balance_dollars"]),
+    ("/portfolio/balance", ["balance_breakdown"]),
+    ("/portfolio/positions", ["cursor"]),
+    *(
+        ("/portfolio/fills", names)
+        for names in (
+            *(["fill_id"], ["trade_id"], ["ticker"], ["market_ticker"], ["book_side"]),
+            *(["outcome_side"], ["yes_price_dollars"], ["no_price_dollars"], ["is_taker"]),
+            *(["created_time"], ["ts"], ["created_time", "ts"], ["subaccount_number"]),
+        )
+    ),
+    *(
+        ("/portfolio/orders", names)
+        for names in (
+            *(["book_side"], ["outcome_side"], ["yes_price_dollars"], ["no_price_dollars"]),
+            *(["expiration_time"], ["created_time", "last_update_time"], ["exchange_index"]),
+        )
+    ),
+    *(
+        ("/portfolio/settlements", names)
+        for names in (
+            *(["value"], ["revenue"], ["market_result"], ["value", "market_result"], ["cursor"]),
+            *(["yes_count_fp"], ["no_count_fp", "value"], ["yes_total_cost_dollars"]),
+            *(["fee_cost"], ["revenue", "value"], ["revenue", "market_result"]),
+        )
+    ),
+    *(
+        ("/markets", names)
+        for names in (["settlement_value_dollars"], ["price_ranges"], ["title"], ["exchange_index"])
+    ),
+]
+GONE = [pytest.param(REMOVED, id="removed"), pytest.param(None, id="null")]
+
+
+@pytest.fixture(scope="module")
+def traded() -> Iterator[KalshiStand]:
+    """An account that holds NO of RAIN and YES of SNOW, waits in SNOW, and was paid by WIND."""
+    sessions = {RAIN: flat(40), SNOW: flat(40), WIND: flat(4)}
+    with kalshi_stand(sessions=sessions) as stand:
+        manager = stand.manager()
+        manager.submit(order("no", "0.52", side="NO", market=RAIN))
+        manager.submit(order("yes", "0.50", market=SNOW))
+        manager.submit(order("won", "0.50", market=WIND))
+        stand.practice.advance()
+        manager.submit(order("more", "0.50", 6, market=WIND))
+        manager.submit(order("waits", "0.40", market=SNOW))
+        stand.practice.advance(5)
+        yield stand
+
+
+def account(stand: KalshiStand, market: str = SNOW) -> tuple[Reading, Any]:
+    """What a process that has just begun reads, and its view of a market."""
+    manager = stand.manager()
+    reading = manager.reading()
+    view = manager.view(market)
+    # Each process reads at another instant.
+    books = replace(reading.books, at=LATER)
+    return replace(reading, books=books), view
+
+
+@pytest.mark.parametrize("value", GONE)
+@pytest.mark.parametrize(("path", "names"), NOTHING_LOST, ids=lambda each: str(each))
+def test_an_absent_field_changes_no_account(
+    traded: KalshiStand, path: str, names: list[str], value: Any
+) -> None:
+    whole = account(traded)
+    assert whole[0].differences == ()
+    assert whole[0].books.positions == {RAIN: D(-10), SNOW: D(10)}
+    with changed_rows(path, with_fields(**dict.fromkeys(names, value))):
+        lacking = account(traded)
+    assert _comparable(lacking[0]) == _comparable(whole[0])
+    assert lacking[1] == whole[1]
+
+
+def _comparable(reading: Reading) -> Any:
+    """A reading without the profit that a market states, and the rate of a quotient."""
+    paid = [(each.settlement.market, each.held, each.payout) for each in reading.paid]
+    return replace(reading, paid=()), paid
+
+
+@pytest.mark.parametrize("value", GONE)
+def test_a_fee_that_is_not_said_is_ours(traded: KalshiStand, value: Any) -> None:
+    with changed_rows("/portfolio/fills", with_fields(fee_cost=value)):
+        lacking, _ = account(traded)
+    assert not lacking.quarantined
+    assert lacking.books.cash == account(traded)[0].books.cash
+
+
+@pytest.mark.parametrize("value", GONE)
+def test_an_order_answer_may_lack_our_id(value: Any) -> None:
+    with kalshi_stand(sessions={RAIN: flat()}) as stand:
+        manager = stand.manager()
+        change = with_fields(client_order_id=value, average_fill_price=value)
+        with changed_rows("/portfolio/events/orders", change, method="POST"):
+            receipt = manager.submit(order("o-1", "0.30", market=RAIN))
+        assert receipt.remaining == 10
+        assert stand.state("o-1") == "working"
+        with changed_rows("/portfolio/orders", with_fields(client_order_id=value)):
+            (resting,) = manager.view(RAIN).resting
+        assert resting.remaining == 10
+
+
+@pytest.mark.parametrize("value", GONE)
+@pytest.mark.parametrize("name", ["yes_bid_dollars", "yes_ask_dollars", "yes_bid_size_fp"])
+def test_an_absent_quote_is_an_empty_side(traded: KalshiStand, name: str, value: Any) -> None:
+    with changed_rows("/markets", with_fields(**{name: value})):
+        _, view = account(traded)
+    assert view.quote.yes_bid == (0 if name == "yes_bid_dollars" else D("0.48"))
+    assert view.quote.yes_ask == (1 if name == "yes_ask_dollars" else D("0.50"))
+
+
+UNREADABLE = [  # list, and fields without which a row says nothing
+    ("/portfolio/fills", ["count_fp"]),
+    ("/portfolio/fills", ["order_id"]),
+    ("/portfolio/fills", ["fill_id", "trade_id"]),
+    ("/portfolio/fills", ["book_side", "outcome_side"]),
+    ("/portfolio/fills", ["yes_price_dollars", "no_price_dollars"]),
+    ("/portfolio/positions", ["position_fp"]),
+    ("/markets", ["status"]),
+    ("/markets", ["close_time"]),
+]
+TEXTS = ("order_id", "fill_id", "status")  # fields that any text may be in
+
+
+NONSENSE = [(path, names) for path, names in UNREADABLE if names[0] not in TEXTS]
+
+
+@pytest.mark.parametrize(
+    ("path", "names", "value"),
+    [
+        *((*row, value) for row in UNREADABLE for value in (REMOVED, None)),
+        *((*row, "nonsense") for row in NONSENSE),
+    ],
+    ids=lambda each: "removed" if each is REMOVED else str(each),
+)
+def test_an_unreadable_row_quarantines_its_market(
+    traded: KalshiStand, path: str, names: list[str], value: Any
+) -> None:
+    whole, elsewhere = account(traded)
+    manager = traded.manager()
+    manager.begin(whole.books)
+    with changed_rows(path, with_fields(**dict.fromkeys(names, value)), market=RAIN):
+        reading = manager.reading()
+        with pytest.raises(QuarantinedMarket, match=f"^RAIN is quarantined: .*{names[0]}"):
+            manager.view(RAIN)
+        assert manager.view(SNOW) == replace(elsewhere, elsewhere=manager.view(SNOW).elsewhere)
+        assert not manager.undetermined(SNOW)
+        name = f"o-{len(traded.practice.exchange.orders)}"
+        assert manager.submit(order(name, "0.02", 1, market=SNOW)).remaining == 1
+        manager.withdraw(SNOW, LATER)
+    # What is held is known all the same, and counts.
+    assert reading.books.positions == whole.books.positions
+    assert reading.books.cash == whole.books.cash
+    if path != "/markets":
+        assert set(reading.quarantined) == {RAIN}
+    assert manager.view(RAIN).no == 10
+
+
+def test_an_unreadable_settlement_quarantines_its_market(traded: KalshiStand) -> None:
+    lacking = with_fields(value=None, market_result="scalar", revenue=None)
+    with changed_rows("/portfolio/settlements", lacking):
+        reading, view = account(traded)
+    assert reading.quarantined == {WIND: "settlements WIND: value is missing, and revenue is, too"}
+    assert view.market == SNOW
+    # Nothing was paid in: the payout of what cannot be read is no deposit.
+    assert (reading.flow, reading.differences) == (0, ())
+
+
+def test_a_row_without_market_fails_by_name(traded: KalshiStand) -> None:
+    nameless = with_fields(ticker=None, market_ticker=None)
+    with (
+        changed_rows("/portfolio/fills", nameless),
+        pytest.raises(InputError, match="fills: the answer makes no sense: ticker is missing"),
+    ):
+        account(traded)
+
+
+def test_an_order_that_cannot_be_read_counts_whole() -> None:
+    with kalshi_stand(sessions={RAIN: flat(), SNOW: flat()}) as stand:
+        manager = stand.manager()
+        manager.submit(order("o-1", "0.30", market=RAIN))
+        with changed_rows("/portfolio/orders", with_fields(remaining_count_fp=None)):
+            view = manager.view(SNOW)
+            with pytest.raises(QuarantinedMarket, match="remaining_count_fp"):
+                manager.view(RAIN)
+        assert [(each.order.market, each.remaining) for each in view.resting] == [(RAIN, 10)]
+
+
+def test_an_unreadable_order_hides_no_lost_order() -> None:
+    def spoilt(row: dict[str, Any]) -> dict[str, Any]:
+        return {**row, "status": None} if row.get("client_order_id") == "theirs" else row
+
+    with kalshi_stand(sessions={RAIN: flat()}) as stand:
+        stand.practice.ask("POST", CREATE, body_of(buying("theirs", price="0.10")))
+        manager = stand.manager()
+        stand.lose(manager, order("lost", "0.30", market=RAIN))
+        stand.practice.land()
+        with changed_rows("/portfolio/orders", spoilt):
+            assert not manager.undetermined(RAIN)
+        assert stand.state("lost") == "working"
+
+
+def test_an_unlisted_market_leaves_the_others_trading(traded: KalshiStand) -> None:
+    manager = traded.manager()
+    with changed_rows("/markets", with_fields(ticker="OTHER"), market=RAIN):
+        assert manager.view(SNOW).yes == 10
+        with pytest.raises(QuarantinedMarket, match="RAIN: the venue has no such market"):
+            manager.view(RAIN)
+
+
+def test_an_unreadable_market_counts_at_its_last_bid(traded: KalshiStand) -> None:
+    with changed_rows("/markets", with_fields(close_time=None), market=RAIN):
+        listings = read_markets(traded.manager().venue, [RAIN, SNOW])
+    last = D("0.48"), D("0.50")
+    assert listings[RAIN].value_of(D(-10), last) == 5
+    assert not listings[RAIN].trades
+    assert listings[SNOW].trades
+
+
+@pytest.mark.parametrize(
+    ("said", "worth"),
+    [
+        ({"result": "scalar", "settlement_value_dollars": "0.2500"}, (D("2.5"), D("7.5"))),
+        ({"result": "void", "settlement_value_dollars": None}, (D("4.8"), D("5.0"))),
+        ({"result": "", "settlement_value_dollars": "0.5000"}, (D("5"), D("5"))),
+    ],
+)
+def test_a_market_between_yes_and_no_ends(
+    traded: KalshiStand, said: dict[str, Any], worth: tuple[Decimal, Decimal]
+) -> None:
+    """It is followed no more, and is no row of a session that settles at a side."""
+    connection = KalshiConnection(traded.settings(), KEYS)
+    sampler = Sampler(connection, (RAIN, SNOW), np.timedelta64(60, "s"))
+    now = connection.now()
+    for market, listing in sampler.read().items():
+        sampler.spans[market] = sampler.span(market, listing, now)
+    with changed_rows("/markets", with_fields(status="finalized", **said), market=RAIN):
+        updates = sampler.sample(sampler.tick_after(now))
+        listing = sampler.read()[RAIN]
+    assert [update.market for update in updates] == [SNOW]
+    assert set(sampler.spans) == {SNOW}
+    sales = D("0.48"), D("0.50")
+    assert (listing.value_of(D(10), sales), listing.value_of(D(-10), sales)) == worth
+
+
+def test_a_market_that_cannot_be_sampled_is_named(traded: KalshiStand) -> None:
+    connection = KalshiConnection(traded.settings(), KEYS)
+    sampler = Sampler(connection, (RAIN, SNOW), np.timedelta64(60, "s"))
+    now = connection.now()
+    for market, listing in sampler.read().items():
+        sampler.spans[market] = sampler.span(market, listing, now)
+    with changed_rows("/markets", with_fields(yes_bid_dollars="0.99"), market=RAIN):
+        updates = sampler.sample(sampler.tick_after(now))
+    assert [update.market for update in updates] == [SNOW]
+    assert "RAIN" in sampler.unread
+    assert set(sampler.spans) == {RAIN, SNOW}
+
+
+@pytest.mark.parametrize(
+    ("said", "rates"),
+    [
+        ({}, ("0.07", "0.0175")),
+        ({"fee_type_override": None, "fee_multiplier_override": None}, ("0.07", "0.0175")),
+        ({"fee_type_override": "quadratic", "fee_multiplier_override": 2}, ("0.14", "0")),
+        ({"fee_type_override": "quadratic"}, ("0.07", "0")),
+    ],
+)
+def test_an_events_fees_override_its_series(
+    traded: KalshiStand, said: dict[str, Any], rates: tuple[str, str]
+) -> None:
+    fees = MarketFees(KalshiFees().on)
+    with changed_rows("/events", with_fields(**said)):
+        fees.learn(KalshiConnection(traded.settings(), KEYS), (RAIN,))
+    rules = fees(RAIN, LATER)
+    assert (rules.taker, rules.maker) == tuple(map(D, rates))
+
+
+def test_an_events_unknown_fees_are_refused(traded: KalshiStand) -> None:
+    fees = MarketFees(KalshiFees().on)
+    with (
+        changed_rows("/events", with_fields(fee_type_override="flat")),
+        pytest.raises(InputError, match="RAIN: fee_type 'flat' of RAIN is none of quadratic"),
+    ):
+        fees.learn(KalshiConnection(traded.settings(), KEYS), (RAIN,))

@@ -1,0 +1,138 @@
+"""A settlement pays what the venue paid; what its figures contradict is said."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from event_contracts.trading.fees import FeeRules
+from event_contracts.trading.manager import AccountBooks, News, explained
+from event_contracts.trading.settlements import Settlement, position_payout
+from foundation.cents import CENT
+from foundation.errors import SenselessAnswer
+
+D = Decimal
+AT = np.datetime64("2026-11-22T16:00:00", "ns")
+COUNTS = st.integers(0, 50_000).map(lambda n: D(n) / 100)
+VALUES = st.integers(0, 100)
+
+
+def row(yes: Decimal | int = 0, no: Decimal | int = 0, **fields: Any) -> dict[str, Any]:
+    """A settlement of what was bought of both sides."""
+    return {
+        "ticker": "RAIN",
+        "settled_time": "2026-11-22T16:00:00Z",
+        "market_result": "scalar",
+        "yes_count_fp": f"{D(yes):.2f}",
+        "no_count_fp": f"{D(no):.2f}",
+        "value": None,
+        **fields,
+    }
+
+
+def come_to(held: Decimal, entry: dict[str, Any]) -> tuple[Decimal, tuple[str, ...]]:
+    """USD that an account with a position gets of a settlement, and what is said of it."""
+    books = AccountBooks(AT, D(0), {"RAIN": held} if held else {})
+    end = explained(books, News((), (Settlement.of(entry),)), lambda *_: FeeRules())
+    assert end.positions == {}
+    return end.cash, end.remarks
+
+
+@given(COUNTS, COUNTS, VALUES)
+def test_a_stated_payout_is_paid_exactly(yes: Decimal, no: Decimal, value: int) -> None:
+    """Revenue is in whole cents; the payout of a contract is exact."""
+    net = yes - no
+    due = position_payout(net, value * CENT)
+    paid = int(due / CENT)
+    entry = row(yes, no, value=value, revenue=paid)
+    assert come_to(net, entry) == (due, ())
+
+
+@given(COUNTS, COUNTS, st.integers(0, 50_000))
+def test_revenue_is_paid_where_no_value_is_stated(yes: Decimal, no: Decimal, paid: int) -> None:
+    net = yes - no
+    for result in ("scalar", "void", ""):
+        entry = row(yes, no, market_result=result, revenue=paid)
+        assert come_to(net, entry) == (paid * CENT, ())
+
+
+@given(COUNTS, COUNTS, VALUES, st.integers(0, 100_000))
+def test_a_contradiction_books_the_revenue(
+    yes: Decimal, no: Decimal, value: int, paid: int
+) -> None:
+    net = yes - no
+    cash, remarks = come_to(net, row(yes, no, value=value, revenue=paid))
+    due = position_payout(net, value * CENT)
+    if abs(due - paid * CENT) > CENT:
+        assert cash == paid * CENT
+        assert remarks[0].startswith("settlement of RAIN: $")
+    else:
+        assert (cash, remarks) == (due, ())
+
+
+@pytest.mark.parametrize(
+    ("held", "entry", "pays", "said"),
+    [
+        # A tie pays half of a dollar, and its value is null.
+        (10, row(10, revenue=500), "5.00", ""),
+        (-10, row(0, 10, revenue=500), "5.00", ""),
+        # Closed early: the pairs were paid when they were made.
+        (0, row(2, 2, market_result="no", value=0, revenue=0), "0", ""),
+        (0, row(2, 2, revenue=0), "0", ""),
+        (3, row(5, 2, market_result="yes", value=100, revenue=300), "3", ""),
+        # A market that paid YES and states a value of 0.
+        (10, row(10, market_result="yes", value=0, revenue=1000), "10", "$0.00 a YES makes $0"),
+        # A value of the position's own side.
+        (-10, row(0, 10, value=30, revenue=300), "3", "$0.30 a YES makes $7.00"),
+        # What is void returns what it cost.
+        (10, row(10, market_result="void", revenue=437), "4.37", ""),
+        # Fields that are not there.
+        (10, {**row(10, market_result="yes"), "revenue": None}, "10", ""),
+        (10, {**row(10, value=25), "revenue": None}, "2.50", ""),
+        (-10, {**row(value=25, revenue=750), "no_count_fp": None}, "7.50", ""),
+    ],
+)
+def test_examples_pay_what_the_venue_paid(
+    held: int, entry: dict[str, Any], pays: str, said: str
+) -> None:
+    cash, remarks = come_to(D(held), entry)
+    assert cash == D(pays)
+    assert "; ".join(remarks).removeprefix("settlement of RAIN: ").startswith(said)
+    assert bool(remarks) == bool(said)
+
+
+def test_a_late_fill_is_paid_at_that_rate() -> None:
+    """6 were held as the market paid for 10: 4 of them are listed later."""
+    paid = row(10, revenue=330)
+    books = AccountBooks(AT, D(0), {"RAIN": D(6)})
+    end = explained(books, News((), (Settlement.of(paid),)), lambda *_: FeeRules())
+    assert end.cash == D("1.98")
+
+
+@pytest.mark.parametrize("value", [101, -1, "much", 0.5])
+def test_an_impossible_payout_is_named(value: object) -> None:
+    with pytest.raises(SenselessAnswer, match="value is no"):
+        Settlement.of(row(10, value=value, revenue=500))
+
+
+def test_what_says_nothing_is_named() -> None:
+    for lacking, missing in (
+        ({"revenue": None}, "value is missing, and revenue is, too"),
+        ({"revenue": 5, "yes_count_fp": None}, "value is missing, and yes_count_fp"),
+        ({"revenue": 5, "settled_time": None}, "settled_time is missing"),
+    ):
+        with pytest.raises(SenselessAnswer, match=missing):
+            Settlement.of({**row(10), **lacking})
+
+
+def test_profit_counts_pairs_costs_and_fees() -> None:
+    """2 NO for $1.60, closed by 2 YES for $0.012, fees of $0.023: the market earned $0.365."""
+    costs = {"yes_total_cost_dollars": "0.0120", "no_total_cost_dollars": "1.6000"}
+    entry = row(2, 2, market_result="no", value=0, revenue=0, fee_cost="0.0230", **costs)
+    assert Settlement.of(entry).profit == D("0.365")
+    assert Settlement.of({**entry, "fee_cost": None}).profit is None

@@ -1,0 +1,118 @@
+"""An account's page shows what markets paid, and sizes of orders over time."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from event_contracts.trade import trade
+from event_contracts.trading.action_log import ActionLog
+from event_contracts.trading.manager import PaidPosition
+from event_contracts.trading.orders import LimitOrder
+from event_contracts.trading.settlements import Settlement
+from event_contracts.trading.status_sections import sections
+from execution.account_lock import PAGE
+from execution.journal.events import EventLog
+from execution.journal.order_store import OrderIntent, OrderStore, Progress
+from execution.live.loop import Stop
+from foundation.database import Database
+from tests.e2e.kalshi_desk import flat, trading_settings
+from tests.e2e.test_status_page import text_of
+from tests.event_contracts.practice import KEYS, kalshi_practice
+from tests.pages import charts_of
+
+D = Decimal
+NOW = np.datetime64("2026-11-22T15:00", "ns")
+MINUTE = np.timedelta64(1, "m")
+
+
+class Journal:
+    """A journal that is written by hand."""
+
+    def __init__(self) -> None:
+        self.database = Database()
+        self.book = OrderStore(self.database)
+        self.log = ActionLog(self.database, EventLog(self.database), self.book)
+
+    def paid(
+        self, market: str, yes: str, held: int, profit: str | None, result: str = "", at: int = 0
+    ) -> None:
+        settled = Settlement(
+            market, D(yes), NOW + at * MINUTE, result, profit=None if profit is None else D(profit)
+        )
+        payout = settled.payout(D(held))
+        self.log.record_paid([PaidPosition(settled, D(held), payout)])
+
+    def bought(self, market: str, price: str, count: int, at: int = 0) -> None:
+        name = f"{market}-{at}"
+        order = LimitOrder(name, market, "BUY", "YES", D(price), D(count))
+        progress = Progress("filled", f"v-{name}", D(count), D(price))
+        sent = NOW + at * MINUTE
+        self.book.begin(OrderIntent(order, sent, "filled", job="kalshi", progress=progress))
+
+    def html(self) -> list[str]:
+        return [section.html() for section in sections(self.book, self.log)]
+
+
+def test_settled_markets_are_listed_newest_first() -> None:
+    journal = Journal()
+    journal.paid("RAIN", "1", 10, "4.82", "yes")
+    journal.paid("SNOW", "0.25", -10, "-1.20", "scalar", at=1)
+    journal.paid("WIND", "0", 0, None, "no", at=2)
+    # A settlement that is listed again is one.
+    journal.paid("RAIN", "1", 10, "4.82", "yes")
+    settled, sizes = map(text_of, journal.html())
+    assert sizes == ""
+    assert "2 settled markets earned +$3.62 after fees" in settled
+    rows = [
+        "WIND 2026-11-22T15:02Z NO nothing $0.00 —",
+        "SNOW 2026-11-22T15:01Z scalar: $0.2500 a YES 10 NO $7.50 -$1.20",
+        "RAIN 2026-11-22T15:00Z YES 10 YES $10.00 +$4.82",
+    ]
+    places = [settled.index(row) for row in rows]
+    assert places == sorted(places)
+    (chart,) = charts_of(journal.html()[0])
+    assert chart["series"][0]["y"] == pytest.approx([4.82, 3.62])
+
+
+def test_sizes_are_drawn_over_time_with_settled_profits() -> None:
+    journal = Journal()
+    journal.bought("RAIN", "0.40", 20)
+    journal.bought("SNOW", "0.50", 50, at=3)
+    journal.paid("RAIN", "1", 20, None, "yes", at=5)
+    page = journal.html()[1]
+    against, over_time = charts_of(page)
+    assert over_time["zone"] == "UTC"
+    assert [series["y"] for series in over_time["series"]] == [[20, 50]]
+    assert "Contracts of 2 orders over time, from 20 to 50" in page
+    # 20 · 0.60 less a fee of 0.07 · 20 · 0.4 · 0.6; SNOW has not paid.
+    assert against["series"][0]["y"] == pytest.approx([12 - 0.336])
+
+
+def test_a_scalar_market_pays_its_share() -> None:
+    journal = Journal()
+    journal.bought("RAIN", "0.40", 20)
+    journal.paid("RAIN", "0.25", 20, None, "scalar", at=5)
+    (against, _) = charts_of(journal.html()[1])
+    assert against["series"][0]["y"] == pytest.approx([-3 - 0.336])
+
+
+def test_the_live_page_shows_what_settled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RAIN pays YES while the process runs; what it earned is as the venue's cash says."""
+    monkeypatch.chdir(tmp_path)
+    with kalshi_practice(sessions={"RAIN": flat(8, depth=500.0)}, interval=1) as practice:
+        settings = trading_settings(practice, policy="random", seed=3, steps=12)
+        trade(settings, KEYS, Stop(), lambda entry: practice.advance() and None)
+        practice.advance(8)
+        trade(settings, KEYS, Stop(), lambda entry: None)
+        assert practice.exchange.is_over
+        earned = practice.exchange.cash - 1000
+    [page] = Path("journals").glob(f"*/{PAGE}")
+    text = text_of(page.read_text())
+    assert practice.exchange.fills
+    sign = "+" if earned > 0 else "-"
+    assert f"1 settled market earned {sign}${abs(earned):.2f} after fees" in text
+    assert "Sizes over time" in text
