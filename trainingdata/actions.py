@@ -19,7 +19,7 @@ What a session has twice is refused: two splits, or one dividend in two rows. A 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -124,16 +124,13 @@ def split_adjusted(bars: Bars, actions: Sequence[Action]) -> Bars:
         before = bars.times <= action.opens
         values[s, before, :VOLUME] /= action.ratio
         values[s, before, VOLUME] *= action.ratio
-    return Bars(bars.instruments, bars.times, values, bars.mask, bars.source, bars.timeframe)
+    return replace(bars, values=values)
 
 
 def _event(row: _Row) -> Listed:
     """What a row says."""
     symbol, kind = row.symbol, row.kind
-    if not is_symbol(symbol.upper()) or (is_coin(symbol) and kind not in ENDS):
-        raise DataError(f"{symbol!r} is no stock")
-    if kind not in KINDS:
-        raise DataError(f"kind is {kind!r}, not one of {', '.join(KINDS)}")
+    _check_kind(symbol, kind)
     for column, kinds in _OF_KIND.items():
         if getattr(row, column) and kind not in kinds:
             raise DataError(f"{kind} has no {column!r}; leave it empty")
@@ -157,6 +154,19 @@ def _event(row: _Row) -> Listed:
     if kind == "split":
         return Action(name, opens, ratio=value)
     return Action(name, opens, dividend=value)
+
+
+def _check_kind(symbol: str, kind: str) -> None:
+    """Refuse an event of something that is no symbol, or that its asset class does not have."""
+    if not is_symbol(symbol.upper()):
+        raise DataError(f"{symbol!r} is no symbol of a stock or crypto pair")
+    if kind not in KINDS:
+        raise DataError(f"kind is {kind!r}, not one of {', '.join(KINDS)}")
+    if is_coin(symbol) and kind not in ENDS:
+        raise DataError(
+            f"{symbol} is a crypto pair, which has no {kind}; delete the row, and put all prices of"
+            " its file into the same units"
+        )
 
 
 def _end(row: _Row, name: str, opens: np.datetime64, value: float, cash: float) -> Ending | Rename:

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from execution.live.belief import OLD, BarBelief, MarkBelief
 from execution.orders import Account
 from trainingdata.bars import CLOSE, Bars, panel
-from trainingdata.confirmation import without
 from trainingdata.feed.market_data import LastTrade
 from trainingdata.instruments import instrument
 
@@ -49,7 +48,7 @@ def last_prices(bars: Bars) -> dict[str, float]:
 def missing(bars: Bars, s: int, row: int) -> Bars:
     mask = np.zeros(bars.mask.shape, dtype=bool)
     mask[s, row] = True
-    return without(bars, mask)
+    return bars.without(mask)
 
 
 @given(

@@ -58,11 +58,11 @@ def test_an_action_takes_hold_when_its_session_opens(tmp_path: Path) -> None:
     [
         ("NVDA,2024-06-10,split,0", "row 1: split of 0"),
         ("NVDA,2024-06-10,bonus,1", "kind is 'bonus'"),
-        ("BTCUSD,2024-06-10,split,2", "'BTCUSD' is no stock"),
+        ("BTCUSD,2024-06-10,split,2", "BTCUSD is a crypto pair, which has no split"),
         ("NVDA,someday,split,2", "cannot be read"),
         ("NVDA,2099-06-10,split,2", "beyond the exchange calendar"),
         ("NVDA,2024,split,2", r"row 1: date '2024' \(YYYY-MM-DD\)"),
-        (",2024-06-10,split,2", "'' is no stock"),
+        (",2024-06-10,split,2", "'' is no symbol"),
         # One session has no two splits and no dividend twice, on whatever days they are listed.
         *(
             (f"NVDA,{day},{one}\nAAPL,2024-06-10,split,2\nnvda,2024-06-10,{other}", TWICE)
