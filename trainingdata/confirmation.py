@@ -51,13 +51,13 @@ def unconfirmed(bars: Bars) -> Mask:
     """[S, T] the bars that are left out."""
     mask = np.zeros(bars.mask.shape, dtype=bool)
     for s in range(len(bars.symbols)):
-        mask[s, bars.mask[s]] = _left_out(bars.real_bars(s)[1], LARGEST_MOVE)
+        mask[s, bars.mask[s]] = left_out_rows(bars.real_bars(s)[1])
     return mask
 
 
 def unconfirmed_volatility(closes: Array) -> Mask:
     """[N] which closes of a volatility index are left out; closes: [N] points, day by day."""
-    return _left_out(np.repeat(closes[:, None], 5, axis=1), LARGEST_OF_VOLATILITY)
+    return left_out_rows(np.repeat(closes[:, None], 5, axis=1), LARGEST_OF_VOLATILITY)
 
 
 def confirmed(bars: Bars) -> Bars:
@@ -92,7 +92,7 @@ def _apart(values: Array, before: Array | float, largest: float) -> Mask:
     return np.asarray((np.maximum(moves, 1.0 / moves) > largest).any(axis=-1))
 
 
-def _left_out(values: Array, largest: float) -> Mask:
+def left_out_rows(values: Array, largest: float = LARGEST_MOVE) -> Mask:
     """[N] which of a symbol's bars [N, 5] are left out.
 
     largest: times that a price may be away from the last accepted close.

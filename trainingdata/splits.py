@@ -193,7 +193,7 @@ def _overnight_moves(
         if k < len(firsts) and starts[firsts[k] - 1] < action.opens:
             after[k] = after[k] * (action.ratio if raw else 1.0) + action.dividend
     moves = np.log(after / before)
-    multiples = np.abs(moves - np.median(moves)) / _usual_moves(moves)
+    multiples = np.abs(moves - np.median(moves)) / usual_moves(moves)
     return [
         _Overnight(int(firsts[k]), float(before[k]), float(after[k]), float(multiples[k]))
         for k in np.flatnonzero(multiples > ODD_MULTIPLE)
@@ -201,7 +201,7 @@ def _overnight_moves(
     ]
 
 
-def _usual_moves(moves: Array) -> Array:
+def usual_moves(moves: Array) -> Array:
     """[N] the usual size of overnight moves, as a standard deviation, robust to the moves asked.
 
     It is the larger of the deviation of all moves and of those around: after a calm year the moves
