@@ -49,9 +49,9 @@ def run_backtest(
 ) -> Results:
     """Run the settings' trader, the same one on a random walk, and buy-and-hold on the same bars.
 
-    Without the other two nobody would see that a result does not depend on its forecast, or that
-    holding had earned it as well. The run is entered in the trial ledger that the settings name:
-    those of a composed configuration name the one of the commands, those made in Python none.
+    The other two show whether a result depends on its forecast, and whether holding earns as much.
+    The run is entered in the trial ledger that the settings name: those of a composed configuration
+    name the one of the commands, those made in Python none.
 
     show: called with the market once its bars are read.
 

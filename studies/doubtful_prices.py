@@ -1,4 +1,4 @@
-"""How often real moves and wrong prices are told apart: tables of docs/STUDIES.md.
+"""Measure how often real moves and wrong prices are told apart, for docs/STUDIES.md.
 
     python studies/doubtful_prices.py DAILY HOURLY_STOCKS HOURLY_CRYPTO
 
@@ -59,7 +59,7 @@ def stuck(values: Array, row: int) -> slice:
 
 
 def _reach(values: Array, row: int) -> None:
-    """Have high and low reach as far as the bar's other prices."""
+    """Widen high and low to the bar's other prices."""
     values[row, HIGH] = values[row, :VOLUME].max()
     values[row, LOW] = values[row, :VOLUME].min()
 
@@ -199,7 +199,7 @@ def doubtful(moves: Array) -> tuple[Array, Array]:
 
 
 def splits(panels: list[Bars]) -> None:
-    """How often the rules of overnight moves doubt a true one, and find a planted split."""
+    """Count true overnight moves that the rules doubt, and planted splits that they find."""
     print("\nOvernight moves: true ones doubted (ratio, large), planted splits found\n")
     names = NAMES[:2]
     row("split", *names)

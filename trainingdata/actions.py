@@ -114,6 +114,7 @@ def split_adjusted(bars: Bars, actions: Sequence[Action]) -> Bars:
     if not splits:
         return bars
     values = bars.values.copy()
+    unread = [(times, left_out.copy()) for times, left_out in bars.unread]
     for action in splits:
         # A decision sees the splits that are known then and no later one: a panel adjusted for
         # those, too, would give it the same returns, but for the rounding of a quotient, and so now
@@ -124,7 +125,11 @@ def split_adjusted(bars: Bars, actions: Sequence[Action]) -> Bars:
         before = bars.times <= action.opens
         values[s, before, :VOLUME] /= action.ratio
         values[s, before, VOLUME] *= action.ratio
-    return replace(bars, values=values)
+        if unread:
+            times, left_out = unread[s]
+            left_out[times <= action.opens, :VOLUME] /= action.ratio
+            left_out[times <= action.opens, VOLUME] *= action.ratio
+    return replace(bars, values=values, unread=tuple(unread))
 
 
 def _event(row: _Row) -> Listed:

@@ -65,6 +65,23 @@ def confirmed(bars: Bars) -> Bars:
     return bars.without(unconfirmed(bars))
 
 
+def with_confirmed(bars: Bars) -> Bars:
+    """The panel with the bars put back that the next one confirmed: what is known in hindsight.
+
+    For questions about the past alone. A decision at the time did not have them.
+    """
+    whole = bars.with_unread()
+    errors = whole.mask & ~bars.mask
+    for s in range(len(bars.symbols)):
+        rows = np.flatnonzero(whole.mask[s])
+        left_out = errors[s, rows]
+        accepted = np.maximum.accumulate(np.where(left_out, 0, np.arange(len(rows))))
+        for k in np.flatnonzero(left_out[:-1] & ~left_out[1:]).tolist():
+            three = whole.values[s, rows[[accepted[k], k, k + 1]]]
+            errors[s, rows[k]] = not _confirms(three, LARGEST_MOVE)
+    return whole.without(errors)
+
+
 def contradicted(bars: Bars, prices: Mapping[str, float], gap: float) -> Mask:
     """[S, T] the last bars of symbols whose last close a venue's price is further from than `gap`.
 

@@ -40,7 +40,7 @@ def histories_gone(bars: Bars, symbols: Iterable[str], least: int) -> dict[str, 
 
 
 class BarBelief:
-    """What is read of the bars of a venue, cycle by cycle.
+    """Validate the bars of a venue, cycle by cycle.
 
     A bar that a price has contradicted stays out until the venue corrects it, or the next bar opens
     nearer to its close than to the price.

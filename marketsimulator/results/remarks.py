@@ -38,7 +38,7 @@ INTERVENTIONS = {
 
 
 def doubt_remarks(doubts: Iterable[Doubt]) -> list[str]:
-    """What of a run's bars may be wrong, a line for each symbol and kind."""
+    """List the doubts about a run's bars, a line for each symbol and kind."""
     return [f"In doubt: {doubt}" for doubt in doubts]
 
 
@@ -83,7 +83,7 @@ def _named(symbols: Sequence[str]) -> str:
 def prices_text(
     adjustment: Adjustment, bars: Bars, doubts: Iterable[Doubt], listed: Sequence[Action]
 ) -> str:
-    """What prices are adjusted for, as far as that was checked.
+    """Say what prices are adjusted for, as far as that was checked.
 
     doubts: of the run. listed: dividends and splits of the actions file.
     """

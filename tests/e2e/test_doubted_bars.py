@@ -208,7 +208,7 @@ SQUEEZE = [(ROW + k, "c" if k % 2 else "o", 1.7) for k in (1, 2, 3, 4, 5, 6)]
 @pytest.mark.parametrize(
     "odd", [pytest.param(SPIKES, id="spikes"), pytest.param(SQUEEZE, id="squeeze")]
 )
-def test_a_replay_over_the_practice_server_leaves_out_what_the_backtest_of_its_file_does(
+def test_replay_leaves_out_the_same_bars(
     practice: Start, tmp_path: Path, odd: list[tuple[int, str, float]]
 ) -> None:
     """The file's reader and the loop do not judge twice."""

@@ -134,3 +134,7 @@ def test_prices_before_a_split_are_put_into_units_after_it(market: Bars, tmp_pat
     np.testing.assert_array_equal(adjusted.values[s, before, 4], market.values[s, before, 4] * 4)
     np.testing.assert_array_equal(adjusted.values[s, ~before], market.values[s, ~before])
     np.testing.assert_array_equal(adjusted.values[s + 1], market.values[s + 1])
+    left_out = np.zeros(market.mask.shape, dtype=bool)
+    left_out[s, 5::7] = market.mask[s, 5::7]
+    again = split_adjusted(market.without(left_out), actions).with_unread()
+    np.testing.assert_array_equal(again.values, adjusted.values)

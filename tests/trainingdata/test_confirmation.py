@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from foundation.arrays import Array
 from tests.trainingdata.vendor_files import DAYS, coins, table, write
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME
-from trainingdata.confirmation import LARGEST_MOVE, RECENT, confirmed, contradicted, unconfirmed
+from trainingdata.confirmation import (
+    LARGEST_MOVE,
+    RECENT,
+    confirmed,
+    contradicted,
+    unconfirmed,
+    with_confirmed,
+)
 from trainingdata.source import DataSettings
 
 FACTORS = (100.0, 0.1, 0.01, 0.5, 1000.0, 2.0)
@@ -155,6 +162,20 @@ def test_where_no_bar_agrees_with_the_price_the_last_alone_is_contradicted() -> 
     assert np.flatnonzero(contradicted(bars, {"AAAUSD": 1.0}, 0.2)[0]).tolist() == [59]
     assert not contradicted(bars, {"AAAUSD": bars.values[0, -1, CLOSE]}, 0.2).any()
     assert not contradicted(bars, {"XYZUSD": 1.0}, 0.2).any()
+
+
+@given(seed=st.integers(0, 99), factor=st.sampled_from(FACTORS), stays=st.booleans())
+def test_hindsight_has_confirmed_bars_and_no_errors(seed: int, factor: float, stays: bool) -> None:
+    closes = walk(seed)
+    closes[40 : 60 if stays else 41] = [
+        close * factor for close in closes[40 : 60 if stays else 41]
+    ]
+    panel = coins(closes)
+    read = confirmed(panel)
+    assert np.flatnonzero(~read.mask[0]).tolist() == [40]
+    later = with_confirmed(read)
+    assert np.flatnonzero(~later.mask[0]).tolist() == ([] if stays else [40])
+    assert later.present.all()
 
 
 def test_a_split_that_is_known_is_no_jump(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def test_a_change_of_more_than_a_fifth_from_close_to_close_is_a_jump() -> None:
     assert coverage(coins([100]))[0][-4:] == ("1", "0", "0", "0")
 
 
-def test_a_bar_that_is_left_out_is_none_that_its_file_lacks() -> None:
+def test_left_out_bar_is_not_missing() -> None:
     bars = coins([100, 101, 102, np.nan, 104])
     left_out = np.zeros(bars.mask.shape, dtype=bool)
     left_out[0, 1] = True

@@ -271,7 +271,7 @@ def test_prices_that_hold_dividends_may_end_and_be_renamed(folder: Path) -> None
     after=st.integers(1, 3),
     last=st.integers(28, 55),
 )
-def test_symbol_with_a_bar_in_every_session_never_ends(
+def test_symbol_present_in_every_session_never_ends(
     left_out: list[int], after: int, last: int
 ) -> None:
     """Bars that are read and left out are there; where bars stop, the symbol ends as before."""

@@ -234,14 +234,14 @@ def test_nervous_stock_opening_far_is_no_doubt(tmp_path: Path, factor: float) ->
 
 
 @pytest.mark.parametrize("row", [40, 90])
-def test_price_that_is_back_next_session_is_no_odd_split(tmp_path: Path, row: int) -> None:
+def test_price_spike_is_no_odd_split(tmp_path: Path, row: int) -> None:
     frame = sessions(2, {})
     prices = ["Open", "High", "Low", "Close"]
     frame.loc[row, prices] = frame.loc[row, prices] / 1.6
     assert [one.kind for one in read(tmp_path, frame).doubts] == ["left_out"]
 
 
-def test_listed_split_of_an_odd_ratio_is_no_doubt(tmp_path: Path) -> None:
+def test_listed_odd_split_is_no_doubt(tmp_path: Path) -> None:
     frame = sessions(3, {60: 2 / 3})
     actions = tmp_path / "actions.csv"
     actions.write_text(f"symbol,date,kind,value\nAAA,{frame['Date'][60]},split,1.5\n")
@@ -260,7 +260,7 @@ def test_listed_special_dividend_explains_an_open(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("factor", [0.1, 0.5, 0.8, 3.0])
-def test_jump_of_a_crypto_pair_is_never_a_split(tmp_path: Path, factor: float) -> None:
+def test_crypto_jump_is_never_a_split(tmp_path: Path, factor: float) -> None:
     hours = pd.date_range("2024-03-04", periods=1200, freq="h", tz="UTC")
     walk = np.exp(np.random.default_rng(0).normal(0, 0.002, 1200).cumsum())
     price = walk * np.where(np.arange(1200) < 600, 100.0, 100.0 * factor)
