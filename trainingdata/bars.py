@@ -24,6 +24,7 @@ OPEN, HIGH, LOW, CLOSE, VOLUME = range(5)
 NO_INSTANTS: Instants = np.empty(0, dtype="datetime64[ns]")
 
 DoubtKind = Literal["split", "ratio", "move", "action", "left_out"]
+MERGED_KINDS = ("move", "left_out")  # of which a symbol may have many
 Unread = tuple[Instants, Array]  # known-at instants [n] and values [n, 5] of a symbol's bars
 
 # Fields that are the same for every part of a panel.
@@ -56,6 +57,7 @@ class Doubt:
     cure: the possible causes, and what to do.
     kind: a `split` by a usual ratio, a `ratio` that splits rarely have, another large `move`, an
         `action` that prices do not show, or a bar `left_out`.
+    size: how far prices move, to compare doubts of one kind.
     """
 
     symbol: str
@@ -64,6 +66,7 @@ class Doubt:
     effect: str
     cure: str
     kind: DoubtKind
+    size: float = 0.0
 
     def __str__(self) -> str:
         return f"{self.symbol}, {utc_text(self.at)}: {self.what}; {self.effect}; {self.cure}."
@@ -80,16 +83,23 @@ class Doubt:
 
 
 def merged_doubts(doubts: Iterable[Doubt]) -> tuple[Doubt, ...]:
-    """One doubt for each symbol and kind: its first, with the number of others and the last."""
-    groups: dict[tuple[str, DoubtKind], list[Doubt]] = {}
+    """One line for a symbol's moves and one for its bars left out; every other doubt has its own.
+
+    The largest stands for the others, whose number and span it names.
+    """
+    groups: dict[tuple[object, ...], list[Doubt]] = {}
     for doubt in sorted(doubts, key=attrgetter("symbol", "at")):
-        groups.setdefault((doubt.symbol, doubt.kind), []).append(doubt)
+        place = (doubt.symbol, doubt.kind)
+        alone = () if doubt.kind in MERGED_KINDS else (doubt.at,)
+        groups.setdefault((*place, *alone), []).append(doubt)
     merged = []
-    for first, *others in groups.values():
-        what = first.what
-        if others:
-            what += f" (and {len(others)} more up to {utc_text(others[-1].at)})"
-        merged.append(replace(first, what=what))
+    for group in groups.values():
+        largest = max(group, key=attrgetter("size"))
+        if len(group) > 1:
+            span = f"{utc_text(group[0].at)} to {utc_text(group[-1].at)}"
+            what = f"{largest.what} (the largest of {len(group)} such, {span})"
+            largest = replace(largest, what=what)
+        merged.append(largest)
     return tuple(merged)
 
 
@@ -175,13 +185,13 @@ class Bars:
 
     @property
     def doubts(self) -> tuple[Doubt, ...]:
-        """One doubt for each symbol and kind, over all of the bars."""
+        """The doubts about all of the bars, as `merged_doubts` has them."""
         return self.doubts_between(None, None)
 
     def doubts_between(
         self, first: np.datetime64 | None, last: np.datetime64 | None
     ) -> tuple[Doubt, ...]:
-        """One doubt for each symbol and kind, of bars that are known between two instants.
+        """The doubts about bars that are known between two instants, as `merged_doubts` has them.
 
         first, last: both included; none: from the first bar on, up to the last.
         """

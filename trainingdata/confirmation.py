@@ -201,5 +201,6 @@ def left_out_doubts(
             f" it books {close / before - 1:+.0%}"
         )
         at = np.datetime64(starts[row])
-        doubts.append(Doubt(item.symbol, at, what, effect, CAUSES[item.kind], "left_out"))
+        size = abs(float(np.log(close / before)))
+        doubts.append(Doubt(item.symbol, at, what, effect, CAUSES[item.kind], "left_out", size))
     return tuple(doubts)

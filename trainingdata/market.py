@@ -50,7 +50,7 @@ class Market:
 
     @property
     def doubts(self) -> tuple[Doubt, ...]:
-        """What of the run's own bars may be wrong, one doubt for each symbol and kind."""
+        """The doubts about the bars that become known in the run."""
         return self.bars.doubts_between(np.datetime64(self.bars.times[self.first]), self.bars.now)
 
     @property

@@ -87,6 +87,7 @@ def _opens_far(symbol: str, at: np.datetime64, move: _Overnight, ratio: Fraction
         "its causes are an unadjusted split, a spin-off, wrong rows or a true move: compare the"
         " company's actions, and list what they are in data.actions",
         "move" if ratio is None else "ratio",
+        move.multiple,
     )
 
 

@@ -38,7 +38,7 @@ INTERVENTIONS = {
 
 
 def doubt_remarks(doubts: Iterable[Doubt]) -> list[str]:
-    """List the doubts about a run's bars, a line for each symbol and kind."""
+    """List the doubts about a run's bars, a line each."""
     return [f"In doubt: {doubt}" for doubt in doubts]
 
 

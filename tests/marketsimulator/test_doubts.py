@@ -94,13 +94,20 @@ def test_doubt_outside_the_span_is_not_told(folder: Path) -> None:
     assert told("days=5") == []
 
 
-def test_doubts_of_one_kind_are_one_line() -> None:
-    at = np.datetime64("2024-03-01", "ns") + np.arange(3) * np.timedelta64(1, "D")
-    doubts = [Doubt("AAA", np.datetime64(day), "far", "it books", "cure", "move") for day in at]
-    other = Doubt("AAA", np.datetime64(at[1]), "like", "it books", "cure", "ratio")
-    (first, ratio) = doubt_remarks(merged_doubts([*doubts, other]))
-    assert first.startswith("In doubt: AAA, 2024-03-01T00:00Z: far (and 2 more up to 2024-03-03")
-    assert ratio.startswith("In doubt: AAA, 2024-03-02T00:00Z: like;")
+def test_moves_of_a_symbol_are_one_line() -> None:
+    """The largest is named; a split of its own ratio is never behind another one."""
+    at = [np.datetime64(f"2024-03-0{day}", "ns") for day in (1, 2, 3)]
+    sizes = (9.0, 40.0, 20.0)
+    moves = [
+        Doubt("AAA", day, f"opens {size:g} times", "it books", "cure", "move", size)
+        for day, size in zip(at, sizes, strict=True)
+    ]
+    ratios = [Doubt("AAA", day, "like 3:2", "it books", "cure", "ratio") for day in at[:2]]
+    lines = doubt_remarks(merged_doubts([*moves, *ratios]))
+    assert len(lines) == 3
+    span = "2024-03-01T00:00Z to 2024-03-03T00:00Z"
+    what = f"opens 40 times (the largest of 3 such, {span})"
+    assert f"In doubt: AAA, 2024-03-02T00:00Z: {what}; it books; cure." in lines
 
 
 def test_adjusted_is_claimed_only_where_it_was_checked(folder: Path, market: Bars) -> None:
