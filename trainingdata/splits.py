@@ -206,13 +206,15 @@ def usual_moves(moves: Array) -> Array:
     """[N] the usual size of overnight moves, as a standard deviation, robust to the moves asked.
 
     It is the larger of the deviation of all moves and of those around: after a calm year the moves
-    of a crash are usual among themselves.
+    of a crash are usual among themselves. The second is asked only of moves that the first doubts.
     """
     apart = np.abs(moves - np.median(moves))
+    usual = np.full(len(moves), max(_NORMAL * np.median(apart), LEAST_SCALE))
     around = np.pad(apart, AROUND, mode="reflect" if len(apart) > AROUND else "symmetric")
     windows = np.lib.stride_tricks.sliding_window_view(around, 2 * AROUND + 1)
-    usual = np.maximum(np.median(apart), np.median(windows, axis=1))
-    return np.asarray(np.maximum(_NORMAL * usual, LEAST_SCALE))
+    far = apart > ODD_MULTIPLE * usual
+    usual[far] = np.maximum(usual[far], _NORMAL * np.median(windows[far], axis=1))
+    return usual
 
 
 def _closes_before(values: Array, left_out: Mask) -> Array:
