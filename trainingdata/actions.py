@@ -133,7 +133,7 @@ def split_adjusted(bars: Bars, actions: Sequence[Action]) -> Bars:
 
 
 def _event(row: _Row) -> Listed:
-    """What a row says."""
+    """Parse a row."""
     symbol, kind = row.symbol, row.kind
     _check_kind(symbol, kind)
     for column, kinds in _OF_KIND.items():

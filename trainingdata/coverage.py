@@ -76,7 +76,7 @@ def clipped(bars: Bars, start: str | None, end: str | None) -> tuple[str, ...]:
 def coverage_parts(
     bars: Bars, start: str | None = None, end: str | None = None, doubts: Iterable[Doubt] = ()
 ) -> Iterator[RenderableType]:
-    """How long bars of files last, what is in doubt of them, what was read and what a range lacks.
+    """List what was read of files: the bars' length, doubts, a table, and what a range lacks.
 
     start, end: of the range, as a run's settings have them.
     doubts: of the bars in the range.

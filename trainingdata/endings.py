@@ -112,7 +112,7 @@ class Endings:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Absence:
-    """For how long symbols have had no bar, over the D spans between sessions' opens of a panel.
+    """The time that symbols have had no bar, over the D spans between sessions' opens of a panel.
 
     missing: [S, D] spans since a symbol's last bar that was read, in which others of its class had
         one; 0 before its first bar.

@@ -240,7 +240,7 @@ def _stays(values: Array, row: int, before: float) -> bool:
 
 
 def checked_splits(bars: Bars, actions: Sequence[Action]) -> int:
-    """How many of a file's splits adjusted prices would show, were they not adjusted for them."""
+    """Count the splits of a file that prices would show if they were not adjusted for them."""
     count = 0
     for action in actions:
         if action.symbol in bars.symbols and abs(np.log(action.ratio)) > GAP:
