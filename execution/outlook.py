@@ -190,10 +190,12 @@ def belief_of_symbol(
     here = np.array([now])
     # The last bar that should be known closed less than one own bar ago.
     if not len(bar_times) or clock.position(here)[0] - clock.position(bar_times[-1:])[0] >= 1:
-        last = utc_text(bar_times[-1]) if len(bar_times) else "never"
-        raise NoForecast(
-            f"{symbol}: no forecast: its last bar was known at {last}, and it is {utc_text(now)}"
-        )
+        present = bars.times[bars.present[s]]
+        last = utc_text(present[-1]) if len(present) else "never"
+        why = f"its last bar was known at {last}, and it is {utc_text(now)}"
+        if len(present) and clock.position(here)[0] - clock.position(present[-1:])[0] < 1:
+            why = f"no other bar confirms the prices of its last bar, known at {last}, yet"
+        raise NoForecast(f"{symbol}: no forecast: {why}")
     table = forecaster.forecast(bars, bars.now)
     latest = table.latest[s, -1]
     if latest < 0 or table.windows.issued_at[latest] != bar_times[-1]:

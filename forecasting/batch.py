@@ -132,7 +132,8 @@ def run(settings: BatchSettings, progress: Progress) -> Result:
     without = [each for s, each in enumerate(batch.bars.symbols) if s not in forecast]
     none = f"; none of {', '.join(without)}: too few bars of its own" if without else ""
     symbols = counted(len(forecast), "symbol")
+    doubts = batch.bars.doubts_between(batch.first, batch.last)
     return Result(
-        list(coverage_parts(batch.bars, settings.start, settings.end)),
+        list(coverage_parts(batch.bars, settings.start, settings.end, doubts)),
         [f"{forecasts} of {symbols} by {batch.name} in {seconds:.1f} s, {place}{none}"],
     )

@@ -23,6 +23,7 @@ from forecasting.settings import spoken_on
 from foundation.command import Result
 from foundation.errors import InputError
 from foundation.terminal import show_parts, terminal
+from marketsimulator.results.remarks import doubt_remarks
 from marketsimulator.results.report import result_files, result_parts
 from marketsimulator.results.summary import Results, plain_runs
 from marketsimulator.results.trials import UNCOUNTED, check_ledger, enter
@@ -32,26 +33,27 @@ from trainingdata.bars import Bars
 from trainingdata.correlation import KeptCorrelations
 from trainingdata.coverage import coverage_parts
 from trainingdata.instants import utc_text
+from trainingdata.market import Market
 
 log = logging.getLogger("marketsimulator")
 
 
-def _nothing(_: Bars) -> None:
+def _nothing(_: Market) -> None:
     """Show no bars."""
 
 
 def run_backtest(
     settings: BacktestSettings,
     progress: Progress = silent,
-    show: Callable[[Bars], object] = _nothing,
+    show: Callable[[Market], object] = _nothing,
 ) -> Results:
     """Run the settings' trader, the same one on a random walk, and buy-and-hold on the same bars.
 
-    Without the other two nobody would see that a result does not depend on its forecast, or that
-    holding had earned it as well. The run is entered in the trial ledger that the settings name:
-    those of a composed configuration name the one of the commands, those made in Python none.
+    The other two show whether a result depends on its forecast, and whether holding earns as much.
+    The run is entered in the trial ledger that the settings name: those of a composed configuration
+    name the one of the commands, those made in Python none.
 
-    show: called with the bars once they are read.
+    show: called with the market once its bars are read.
 
     Raises
     ------
@@ -61,7 +63,7 @@ def run_backtest(
     check_ledger(settings.trials)
     began = time.monotonic()
     market = settings.market()
-    show(market.bars)
+    show(market)
     _check_context(settings, market.bars)
     # Operators grep the log for one trader: only the main run's decisions go there.
     forecaster = settings.forecaster.build(market.bars.symbols)
@@ -95,12 +97,16 @@ def run(settings: BacktestSettings, progress: Progress) -> Result:
     """A backtest, its report and its files."""
     console = terminal()
 
-    def show(bars: Bars) -> None:
-        show_parts(console, coverage_parts(bars, settings.start, settings.end))
+    def show(market: Market) -> None:
+        bars, doubts = market.bars, market.doubts
+        show_parts(console, coverage_parts(bars, settings.start, settings.end, doubts))
 
     results = run_backtest(settings, progress, show)
     summary = results.summary()
     table, sentences = result_parts(summary, results.seconds)
+    # The first lines have said these; the page and `summary.json` have them beside the figures.
+    shown = doubt_remarks(results.market.doubts)
+    sentences = [sentence for sentence in sentences if sentence not in shown]
     return Result([table], sentences, result_files(results, summary))
 
 

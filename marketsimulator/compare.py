@@ -113,7 +113,7 @@ def compare(
     made = _records(variants, names, market, cases, ray, progress)
     found = pd.DataFrame([record.summary for record in made[: len(variants)]])
     trials = _recorded(settings, variants, found, market)
-    notes = [*doubt_remarks(market.bars), *([NO_LEDGER] if settings.trials is None else [])]
+    notes = [*doubt_remarks(market.doubts), *([NO_LEDGER] if settings.trials is None else [])]
     tried = [record for record in kept if record.tried]
     uncounted = sum(record.summary["trials"] is None for record in tried)
     beside_ledger = len(tried) if settings.trials is None else uncounted

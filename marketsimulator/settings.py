@@ -123,7 +123,7 @@ class BacktestSettings(TradingSettings):
         """First and last instant of the run."""
         first, last = span_of(bars, self.start, self.end)
         if self.days is not None:
-            lasts = [bars.real_bars(s)[0][-1] for s in range(len(bars.symbols))]
+            lasts = [bars.times[present][-1] for present in bars.present]
             # What is gone shares no bar any more.
             endings = self.data.market(bars).endings
             kept = [at for at, gone in zip(lasts, endings.gone(bars), strict=True) if not gone]

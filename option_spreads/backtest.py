@@ -95,7 +95,7 @@ class BarsSettings:
         except DataError as error:
             said = str(error).replace("data.dir:", "bars.dir:", 1)
             raise DataError(said.replace("data.zone", "bars.zone")) from error
-        for doubt in bars.origins[0].doubts:
+        for doubt in bars.doubts:
             log.warning("%s", doubt)
         return bars
 

@@ -19,7 +19,7 @@ What a session has twice is refused: two splits, or one dividend in two rows. A 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -114,6 +114,7 @@ def split_adjusted(bars: Bars, actions: Sequence[Action]) -> Bars:
     if not splits:
         return bars
     values = bars.values.copy()
+    unread = [(times, left_out.copy()) for times, left_out in bars.unread]
     for action in splits:
         # A decision sees the splits that are known then and no later one: a panel adjusted for
         # those, too, would give it the same returns, but for the rounding of a quotient, and so now
@@ -124,16 +125,17 @@ def split_adjusted(bars: Bars, actions: Sequence[Action]) -> Bars:
         before = bars.times <= action.opens
         values[s, before, :VOLUME] /= action.ratio
         values[s, before, VOLUME] *= action.ratio
-    return Bars(bars.instruments, bars.times, values, bars.mask, bars.source, bars.timeframe)
+        if unread:
+            times, left_out = unread[s]
+            left_out[times <= action.opens, :VOLUME] /= action.ratio
+            left_out[times <= action.opens, VOLUME] *= action.ratio
+    return replace(bars, values=values, unread=tuple(unread))
 
 
 def _event(row: _Row) -> Listed:
-    """What a row says."""
+    """Parse a row."""
     symbol, kind = row.symbol, row.kind
-    if not is_symbol(symbol.upper()) or (is_coin(symbol) and kind not in ENDS):
-        raise DataError(f"{symbol!r} is no stock")
-    if kind not in KINDS:
-        raise DataError(f"kind is {kind!r}, not one of {', '.join(KINDS)}")
+    _check_kind(symbol, kind)
     for column, kinds in _OF_KIND.items():
         if getattr(row, column) and kind not in kinds:
             raise DataError(f"{kind} has no {column!r}; leave it empty")
@@ -157,6 +159,19 @@ def _event(row: _Row) -> Listed:
     if kind == "split":
         return Action(name, opens, ratio=value)
     return Action(name, opens, dividend=value)
+
+
+def _check_kind(symbol: str, kind: str) -> None:
+    """Refuse an event of something that is no symbol, or that its asset class does not have."""
+    if not is_symbol(symbol.upper()):
+        raise DataError(f"{symbol!r} is no symbol of a stock or crypto pair")
+    if kind not in KINDS:
+        raise DataError(f"kind is {kind!r}, not one of {', '.join(KINDS)}")
+    if is_coin(symbol) and kind not in ENDS:
+        raise DataError(
+            f"{symbol} is a crypto pair, which has no {kind}; delete the row, and put all prices of"
+            " its file into the same units"
+        )
 
 
 def _end(row: _Row, name: str, opens: np.datetime64, value: float, cash: float) -> Ending | Rename:

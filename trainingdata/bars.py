@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
+from typing import Literal
 
 import numpy as np
 
@@ -21,12 +23,17 @@ FIELDS = ("open", "high", "low", "close", "volume")
 OPEN, HIGH, LOW, CLOSE, VOLUME = range(5)
 NO_INSTANTS: Instants = np.empty(0, dtype="datetime64[ns]")
 
+DoubtKind = Literal["split", "ratio", "move", "action", "left_out"]
+MERGED_KINDS = ("move", "left_out")  # of which a symbol may have many
+Unread = tuple[Instants, Array]  # known-at instants [n] and values [n, 5] of a symbol's bars
+
 # Fields that are the same for every part of a panel.
 _SHARED_FIELDS = (
     "instruments",
     "source",
     "timeframe",
     "origins",
+    "unread",
     "symbols",
     "crypto",
     "long_only",
@@ -41,14 +48,16 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """Something of a symbol's bars that may be wrong: said wherever figures over them are read.
+    """Something about a symbol's bars that may be wrong, reported wherever figures are read.
 
-    symbol: whose bars.
-    at: start of the first bar in doubt.
-    what: is doubtful.
+    symbol: the symbol.
+    at: start of the bar in doubt, or of the first one.
+    what: what is doubtful.
     effect: on a run's figures.
-    cure: what to do about it.
-    jump: whether it is one by the ratio of a split.
+    cure: the possible causes, and what to do.
+    kind: a `split` by a usual ratio, a `ratio` that splits rarely have, another large `move`, an
+        `action` that prices do not show, or a bar `left_out`.
+    size: how far prices move, to compare doubts of one kind.
     """
 
     symbol: str
@@ -56,7 +65,8 @@ class Doubt:
     what: str
     effect: str
     cure: str
-    jump: bool = False
+    kind: DoubtKind
+    size: float = 0.0
 
     def __str__(self) -> str:
         return f"{self.symbol}, {utc_text(self.at)}: {self.what}; {self.effect}; {self.cure}."
@@ -72,6 +82,27 @@ class Doubt:
         }
 
 
+def merged_doubts(doubts: Iterable[Doubt]) -> tuple[Doubt, ...]:
+    """One line for a symbol's moves and one for its bars left out; every other doubt has its own.
+
+    The largest stands for the others, whose number and span it names.
+    """
+    groups: dict[tuple[object, ...], list[Doubt]] = {}
+    for doubt in sorted(doubts, key=attrgetter("symbol", "at")):
+        place = (doubt.symbol, doubt.kind)
+        alone = () if doubt.kind in MERGED_KINDS else (doubt.at,)
+        groups.setdefault((*place, *alone), []).append(doubt)
+    merged = []
+    for group in groups.values():
+        largest = max(group, key=attrgetter("size"))
+        if len(group) > 1:
+            span = f"{utc_text(group[0].at)} to {utc_text(group[-1].at)}"
+            what = f"{largest.what} (the largest of {len(group)} such, {span})"
+            largest = replace(largest, what=what)
+        merged.append(largest)
+    return tuple(merged)
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """How a symbol's bars stand in their file.
@@ -81,8 +112,7 @@ class Origin:
     minutes: that a row lasts: as a bar, or less where rows were put together to bars.
     notes: what of it is ignored, left out or taken for something else.
     ends: whether a stamp is the end of its bar, not its begin.
-    doubts: what of its bars may be wrong.
-    unread: known-at instants [n] and values [n, 5] of its bars that are left out.
+    doubts: what of its bars may be wrong, one for each bar.
     """
 
     file: str
@@ -91,7 +121,6 @@ class Origin:
     notes: tuple[str, ...] = ()
     ends: bool = False
     doubts: tuple[Doubt, ...] = ()
-    unread: tuple[Instants, Array] | None = field(default=None, compare=False, repr=False)
 
     @property
     def stamps(self) -> str:
@@ -110,6 +139,8 @@ class Bars:
     source: where the bars come from, in a few words, for every report made of them.
     timeframe: how long a bar lasts.
     origins: of each symbol's file; none where the bars are from no files.
+    unread: of each symbol, known-at instants [n] and values [n, 5] of bars that were read and are
+        left out because no other bar confirms them; none where no bar is left out.
     symbols: names of the instruments.
     crypto: [S] which are coins.
     long_only: [S] which cannot be sold short.
@@ -123,6 +154,7 @@ class Bars:
     source: str
     timeframe: Timeframe = HOURLY
     origins: tuple[Origin, ...] = ()
+    unread: tuple[Unread, ...] = ()
     symbols: tuple[str, ...] = field(init=False)
     crypto: Mask = field(init=False)
     long_only: Mask = field(init=False)
@@ -138,6 +170,8 @@ class Bars:
             raise ValueError(f"mask must have shape [S, T] = {expected[:2]}, got {self.mask.shape}")
         if self.origins and len(self.origins) != len(self.instruments):
             raise ValueError(f"origins must be [S] = {expected[0]}, got {len(self.origins)}")
+        if self.unread and len(self.unread) != len(self.instruments):
+            raise ValueError(f"unread must be [S] = {expected[0]}, got {len(self.unread)}")
         if len(self.times) == 0:
             raise ValueError("a panel needs at least one instant")
         if not (np.diff(self.times) > np.timedelta64(0)).all():
@@ -151,7 +185,40 @@ class Bars:
 
     @property
     def doubts(self) -> tuple[Doubt, ...]:
-        return tuple(doubt for origin in self.origins for doubt in origin.doubts)
+        """The doubts about all of the bars, as `merged_doubts` has them."""
+        return self.doubts_between(None, None)
+
+    def doubts_between(
+        self, first: np.datetime64 | None, last: np.datetime64 | None
+    ) -> tuple[Doubt, ...]:
+        """The doubts about bars that are known between two instants, as `merged_doubts` has them.
+
+        first, last: both included; none: from the first bar on, up to the last.
+        """
+        found = []
+        for item, origin in zip(self.instruments, self.origins, strict=bool(self.origins)):
+            known = self.clock(item.kind).known_at(_starts_of(origin.doubts))
+            inside = np.ones(len(known), dtype=bool)
+            if first is not None:
+                inside &= known >= first
+            if last is not None:
+                inside &= known <= last
+            found += [origin.doubts[k] for k in np.flatnonzero(inside)]
+        return merged_doubts(found)
+
+    @property
+    def present(self) -> Mask:
+        """[S, T] whether a bar was read then, one that is left out included.
+
+        Only this says that a symbol has no bar: a bar that is not accepted is no evidence of
+        absence.
+        """
+        if not self.unread:
+            return self.mask
+        present = self.mask.copy()
+        for s, (times, _) in enumerate(self.unread):
+            present[s] |= np.isin(self.times, times)
+        return present
 
     @property
     def now(self) -> np.datetime64:
@@ -183,7 +250,12 @@ class Bars:
             return self
         items = tuple([self.instruments[s] for s in rows])
         return replace(
-            self, instruments=items, values=self.values[rows], mask=self.mask[rows], origins=()
+            self,
+            instruments=items,
+            values=self.values[rows],
+            mask=self.mask[rows],
+            origins=(),
+            unread=tuple([self.unread[s] for s in rows]) if self.unread else (),
         )
 
     def until(self, now: np.datetime64) -> Bars:
@@ -195,17 +267,33 @@ class Bars:
         rows = self.mask[s]
         return self.times[rows], self.values[s, rows]
 
+    def without(self, left_out: Mask) -> Bars:
+        """The panel without some of its bars, [S, T], which `unread` keeps; its instants stay."""
+        if not left_out.any():
+            return self
+        unread = []
+        for s in range(len(self.instruments)):
+            times, values = self.times[left_out[s]], self.values[s, left_out[s]]
+            if self.unread:
+                times = np.concatenate([self.unread[s][0], times])
+                values = np.concatenate([self.unread[s][1], values])
+            unread.append((times, values))
+        values = np.where(left_out[:, :, None], np.nan, self.values)
+        return replace(self, values=values, mask=self.mask & ~left_out, unread=tuple(unread))
+
     def with_unread(self) -> Bars:
         """The panel as it stands in its files, with the bars that are left out."""
+        if not self.unread:
+            return self
         values = self.values.copy()
         mask = self.mask.copy()
-        for s, origin in enumerate(self.origins):
-            if origin.unread is not None:
-                rows = np.searchsorted(self.times, origin.unread[0])
-                within = rows < len(self.times)
-                values[s, rows[within]] = origin.unread[1][within]
-                mask[s, rows[within]] = True
-        return replace(self, values=values, mask=mask)
+        for s, (times, unread) in enumerate(self.unread):
+            _, rows, places = np.intersect1d(
+                self.times, times, assume_unique=True, return_indices=True
+            )
+            values[s, rows] = unread[places]
+            mask[s, rows] = True
+        return replace(self, values=values, mask=mask, unread=())
 
     def last_closes(self) -> Array:
         """The last known close of each symbol, [S]; NaN for one that has no bar yet."""
@@ -219,6 +307,10 @@ class Bars:
         back = recent[:, ::-1].argmax(axis=1) + 1
         closes = self.values[np.arange(len(self.instruments)), -back, CLOSE]
         return np.where(recent.any(axis=1), closes, np.nan)
+
+
+def _starts_of(doubts: Sequence[Doubt]) -> Instants:
+    return np.array([doubt.at for doubt in doubts], dtype="datetime64[ns]")
 
 
 def closes_of(bars: Bars) -> dict[str, float]:

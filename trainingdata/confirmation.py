@@ -1,10 +1,11 @@
-"""Bars that are read only once another confirms them: what is not believed is not read.
+"""Leave out bars that no other bar confirms yet.
 
-A bar is left out where one of its prices is far from the last close that is believed. Where the
-close after it agrees with its own, the price has moved and goes on from there; where prices are
-back, it was a spike that nobody reads. A bar is judged by those before it alone, so that a decision
-and a history leave out the same. A true crash that is over within the hour is left out as well,
-with the orders and the margin calls that it would have met: its doubt says so.
+A bar waits where one of its prices is far from the last accepted close. The next bar decides. It
+confirms the move where it opens nearer to the waiting close than to the last accepted one, or where
+its own open or close lies beyond the same side. Otherwise the waiting bar counts as an error, until
+prices visit its level again soon. In the bars after a confirmed move the limit is wider, so that a
+squeeze costs few bars. Each bar is judged by
+those before it alone: a decision and a history leave out the same bars, live and in a backtest.
 """
 
 from __future__ import annotations
@@ -15,49 +16,70 @@ from dataclasses import replace
 import numpy as np
 
 from foundation.arrays import Array, Instants, Mask
-from foundation.counts import counted
-from trainingdata.bars import CLOSE, VOLUME, Bars, Doubt
-from trainingdata.instants import utc_text
+from trainingdata.bars import CLOSE, OPEN, VOLUME, Bars, Doubt
+from trainingdata.instruments import Instrument, Kind
 
-# Times the last believed close, up or down, beyond which an open, high, low or close of an hour
-# waits for another bar. All of 210,000 true hours of ten stocks and eight coins, 2023 to 2025, are
-# within: the furthest open and close are 1.26 away (NVDA 2023-05-25), the furthest high 1.37 and
-# low 1.40 (XRP 2023-07-13, 2023-08-17). Of 93,000 days of 48 stocks, 2016 to 2023, four are beyond,
-# OXY's 2.17 of 2020-03-09 the furthest.
+# Times the last accepted close, up or down, beyond which an open, high, low or close waits for the
+# next bar. All of 210,000 true hours of ten stocks and eight coins, 2023 to 2025, are within: the
+# furthest open and close are 1.26 away (NVDA 2023-05-25), the furthest high 1.37 and low 1.40 (XRP
+# 2023-07-13, 2023-08-17). Of 93,000 days of 48 stocks, 2016 to 2023, four are beyond, OXY's 2.17 of
+# 2020-03-09 the furthest. Volume decides nothing: docs/STUDIES.md has the table.
 LARGEST_MOVE = 1.5
+# The same in the bars after a confirmed move. The days of GME's squeeze, 2021-01-26 to 02-02, are
+# within (the low of 01-28 is a third of the close before); a price ten times off is not.
+LARGEST_WILD_MOVE = 5.0
 # The same of a close of a volatility index: 2.16 on 2018-02-05 is the largest of the VIX.
 LARGEST_OF_VOLATILITY = 3.0
-# Own bars within which the bars that a venue contradicts begin, and a move is back where it began.
+# Own bars that the wider limit lasts, within which the bars that a venue contradicts begin, and
+# within which a move is back where it began.
 RECENT = 7
 
-WAITS = "nothing is decided, filled or marked in the bar, which waits for the next"
-CURE = "look at the file's bars there: wrong rows, or a split that is not adjusted"
+CAUSES = {
+    Kind.STOCK: (
+        "its causes are wrong rows, an unadjusted split or a true move: compare the file with a"
+        " second source"
+    ),
+    Kind.CRYPTO: (
+        "its causes are wrong rows, new coins for old or a true move: compare the file with a"
+        " second source"
+    ),
+}
+WAITS = "the bar is not decided on, filled or marked, because it waits for the next"
 
 
 def unconfirmed(bars: Bars) -> Mask:
     """[S, T] the bars that are left out."""
     mask = np.zeros(bars.mask.shape, dtype=bool)
     for s in range(len(bars.symbols)):
-        mask[s, bars.mask[s]] = _left_out(bars.real_bars(s)[1], LARGEST_MOVE)
+        mask[s, bars.mask[s]] = left_out_rows(bars.real_bars(s)[1])
     return mask
 
 
 def unconfirmed_volatility(closes: Array) -> Mask:
     """[N] which closes of a volatility index are left out; closes: [N] points, day by day."""
-    return _left_out(np.repeat(closes[:, None], 5, axis=1), LARGEST_OF_VOLATILITY)
+    return left_out_rows(np.repeat(closes[:, None], 5, axis=1), LARGEST_OF_VOLATILITY)
 
 
 def confirmed(bars: Bars) -> Bars:
     """The panel without bars that nothing confirms; itself where there are none."""
-    return without(bars, unconfirmed(bars))
+    return bars.without(unconfirmed(bars))
 
 
-def without(bars: Bars, mask: Mask) -> Bars:
-    """The panel without some of its bars, mask [S, T]; its instants stay."""
-    if not mask.any():
-        return bars
-    values = np.where(mask[:, :, None], np.nan, bars.values)
-    return replace(bars, values=values, mask=bars.mask & ~mask)
+def with_confirmed(bars: Bars) -> Bars:
+    """The panel with the bars put back that the next one confirmed: what is known in hindsight.
+
+    For questions about the past alone. A decision at the time did not have them.
+    """
+    whole = bars.with_unread()
+    errors = whole.mask & ~bars.mask
+    for s in range(len(bars.symbols)):
+        rows = np.flatnonzero(whole.mask[s])
+        left_out = errors[s, rows]
+        accepted = np.maximum.accumulate(np.where(left_out, 0, np.arange(len(rows))))
+        for k in np.flatnonzero(left_out[:-1] & ~left_out[1:]).tolist():
+            three = whole.values[s, rows[[accepted[k], k, k + 1]]]
+            errors[s, rows[k]] = not _confirms(three, LARGEST_MOVE)
+    return whole.without(errors)
 
 
 def contradicted(bars: Bars, prices: Mapping[str, float], gap: float) -> Mask:
@@ -87,10 +109,10 @@ def _apart(values: Array, before: Array | float, largest: float) -> Mask:
     return np.asarray((np.maximum(moves, 1.0 / moves) > largest).any(axis=-1))
 
 
-def _left_out(values: Array, largest: float) -> Mask:
+def left_out_rows(values: Array, largest: float = LARGEST_MOVE) -> Mask:
     """[N] which of a symbol's bars [N, 5] are left out.
 
-    largest: times that a price may be away.
+    largest: times that a price may be away from the last accepted close.
     """
     left_out = np.zeros(len(values), dtype=bool)
     # The first bar has its own close alone.
@@ -99,45 +121,86 @@ def _left_out(values: Array, largest: float) -> Mask:
     if not apart.any():
         return left_out
     left_out[0] = apart[0]
-    believed = 0
+    accepted = 0  # the row of the last accepted close
+    wild_until = 0  # the row at which the wider limit ends
     for k in range(1, len(values)):
-        # Most bars follow one that is believed, and are judged by it already.
-        beyond = apart[k]
-        if believed != k - 1:
-            beyond = _apart(values[k], values[believed, CLOSE], largest)
-        confirms = left_out[k - 1] and not apart[k]
-        left_out[k] = beyond and not confirms
+        if accepted == k - 1 and not apart[k]:
+            accepted = k
+            continue
+        moved = bool(_apart(values[k], values[accepted, CLOSE], largest))
+        confirms = accepted < k - 1 and _confirms(values[[accepted, k - 1, k]], largest)
+        confirms = confirms or (moved and _repeats(values[: k + 1], accepted, left_out, largest))
+        limit = LARGEST_WILD_MOVE if k < wild_until else largest
+        left_out[k] = not confirms and bool(_apart(values[k], values[accepted, CLOSE], limit))
         # Nothing came before a first bar: where the two after it agree, it is the one that is off.
-        if beyond and confirms and k - 2 == believed == 0:
+        if confirms and moved and k == 2:
             left_out[:2] = True, False
+        elif confirms or (moved and not left_out[k]):
+            wild_until = k + 1 + RECENT
         if not left_out[k]:
-            believed = k
+            accepted = k
     return left_out
 
 
-def doubts_of(
-    symbol: str, starts: Instants, left_out: Mask, jumps: Sequence[Doubt] = ()
-) -> tuple[Doubt, ...]:
-    """What is doubtful of a symbol's bars: their jumps, and in one doubt those that are left out.
+def _repeats(values: Array, accepted: int, left_out: Mask, largest: float) -> bool:
+    """Return whether the last bar is near a recent one that was left out.
 
-    starts: [N] of its bars; left_out: [N].
-    jumps: what is doubtful of some of the bars already.
+    A second visit says that the first was true, unless prices are as far as those in other units.
+
+    values: [n, 5] up to the bar in question; accepted: row of the last accepted close.
+    """
+    bar = values[-1]
+    if _apart(bar, values[accepted, CLOSE], LARGEST_WILD_MOVE):
+        return False
+    begin = max(len(values) - 1 - RECENT, 0)
+    recent = np.flatnonzero(left_out[begin : len(values) - 1]) + begin
+    return any(not _apart(bar, values[row, CLOSE], largest) for row in recent.tolist())
+
+
+def _confirms(values: Array, largest: float) -> bool:
+    """Return whether a bar confirms the move of the waiting one before it.
+
+    values: [3, 5] the last accepted bar, the waiting bar and the bar after it.
+    """
+    base, waiting, bar = values
+    if _apart(bar, waiting[CLOSE], LARGEST_WILD_MOVE):
+        return False
+    ends = np.log(bar[[OPEN, CLOSE]] / base[CLOSE])
+    reached = np.log(waiting[:VOLUME] / base[CLOSE])
+    limit = np.log(largest)
+    same_side = (ends.max() > limit and reached.max() > limit) or (
+        ends.min() < -limit and reached.min() < -limit
+    )
+    to_waiting = abs(np.log(bar[OPEN] / waiting[CLOSE]))
+    opens_there = abs(reached[CLOSE]) > limit and to_waiting < abs(ends[0])
+    return bool(same_side or opens_there)
+
+
+def left_out_doubts(
+    item: Instrument, starts: Instants, values: Array, left_out: Mask, others: Sequence[Doubt] = ()
+) -> tuple[Doubt, ...]:
+    """The doubts about a symbol's bars: those found before, and one for each bar left out.
+
+    starts: [N] of its bars; values: [N, 5]; left_out: [N].
+    others: doubts found before; a bar that is left out as well adds its effect to the bar's own.
     """
     waits = starts[left_out]
     doubts = [
         replace(each, effect=f"{WAITS}, and {each.effect}") if each.at in waits else each
-        for each in jumps
+        for each in others
     ]
-    said = np.array([each.at for each in jumps], dtype="datetime64[ns]")
-    others = waits[~np.isin(waits, said)]
-    if len(others):
+    told = np.array([each.at for each in others], dtype="datetime64[ns]")
+    for row in np.flatnonzero(left_out & ~np.isin(starts, told)).tolist():
+        before, close = values[max(row - 1, 0), CLOSE], values[row, CLOSE]
         what = (
-            f"{counted(len(others), 'bar')} left out up to {utc_text(others[-1])}, a price more"
-            f" than {LARGEST_MOVE:g} times up or down from the last close believed"
+            f"the bar is left out: a price is more than {LARGEST_MOVE:g} times above or below the"
+            f" last accepted close ({close:,.4g} after {before:,.4g})"
         )
         effect = (
-            "nothing is decided, filled or marked there; where the next bar agrees, prices go on"
-            " from it, and of a crash that is over by then no order fills and no margin is called"
+            f"{WAITS}; if that confirms the move, prices go on from there, and a position held over"
+            f" it books {close / before - 1:+.0%}"
         )
-        doubts.append(Doubt(symbol, np.datetime64(others[0]), what, effect, CURE))
+        at = np.datetime64(starts[row])
+        size = abs(float(np.log(close / before)))
+        doubts.append(Doubt(item.symbol, at, what, effect, CAUSES[item.kind], "left_out", size))
     return tuple(doubts)

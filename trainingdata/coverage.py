@@ -8,7 +8,7 @@ import numpy as np
 from rich.console import RenderableType
 
 from foundation.tables import Table
-from trainingdata.bars import CLOSE, Bars
+from trainingdata.bars import CLOSE, Bars, Doubt
 from trainingdata.instants import instant, utc_text
 
 # Share of its price by which a bar's close differs from the one before it in a jump: a split that
@@ -27,20 +27,20 @@ _MEANING = (
 def coverage(bars: Bars) -> list[tuple[str, ...]]:
     """A row for each symbol of a panel that has bars."""
     rows = []
-    # What is left out no file lacks.
-    in_files = bars.with_unread()
+    present = bars.present
     for s, item in enumerate(bars.instruments):
-        times, values = bars.real_bars(s)
-        if not len(times):
+        values = bars.real_bars(s)[1]
+        if not len(values):
             continue
         clock = bars.clock(item.kind)
-        missing = np.diff(clock.bars_ended(in_files.real_bars(s)[0])) - 1
+        times = bars.times[present[s]]
+        missing = np.diff(clock.bars_ended(times)) - 1
         changes = np.abs(values[1:, CLOSE] / values[:-1, CLOSE] - 1)
         first, last = (
             utc_text(at)[:-1].replace("T", " ") for at in clock.started_at(times[[0, -1]])
         )
         stamps = bars.origins[s].stamps if bars.origins else ""
-        counts = len(times), missing.sum(), (missing > 0).sum(), (changes > JUMP).sum()
+        counts = len(values), missing.sum(), (missing > 0).sum(), (changes > JUMP).sum()
         rows.append((item.symbol, first, last, stamps, *(f"{count:,}" for count in counts)))
     return rows
 
@@ -52,7 +52,7 @@ def clipped(bars: Bars, start: str | None, end: str | None) -> tuple[str, ...]:
     """
     said: list[tuple[str, str]] = []
     for s, item in enumerate(bars.instruments):
-        times, _ = bars.real_bars(s)
+        times = bars.times[bars.present[s]]
         if not len(times):
             continue
         clock = bars.clock(item.kind)
@@ -74,15 +74,16 @@ def clipped(bars: Bars, start: str | None, end: str | None) -> tuple[str, ...]:
 
 
 def coverage_parts(
-    bars: Bars, start: str | None = None, end: str | None = None
+    bars: Bars, start: str | None = None, end: str | None = None, doubts: Iterable[Doubt] = ()
 ) -> Iterator[RenderableType]:
-    """How long bars of files last, what is in doubt of them, what was read and what a range lacks.
+    """List what was read of files: the bars' length, doubts, a table, and what a range lacks.
 
     start, end: of the range, as a run's settings have them.
+    doubts: of the bars in the range.
     """
     if bars.origins:
         yield f"Bars are {bars.timeframe.bars}: timeframe={bars.timeframe.name}."
-        yield from (f"In doubt: {doubt}" for doubt in bars.doubts)
+        yield from (f"In doubt: {doubt}" for doubt in doubts)
         yield Table("Bars read", (*_HEADS, f"jumps > {JUMP:.0%}"), coverage(bars), words=(1, 2, 3))
         origins = zip(bars.symbols, bars.origins, strict=True)
         yield from _grouped((note, symbol) for symbol, origin in origins for note in origin.notes)

@@ -1,8 +1,9 @@
 """Symbols that end: delisted, merged into another one, or renamed.
 
-A symbol is missing from the first session of its class in which it has no bar, and has ended after
-several in a row. That a bar was its last is known only then: nothing before uses it, and the end of
-a panel is no end. A row of the actions file says an end, and when it was known.
+A symbol is missing from the first session of its class in which no bar of it was read. It has
+ended after several such sessions in a row. A bar that was read and left out as unconfirmed counts
+as there. That a bar was the last one is known only then: nothing before uses it, and the end of a
+panel is no end. A row of the actions file states an end, and when it was known.
 """
 
 from __future__ import annotations
@@ -111,10 +112,10 @@ class Endings:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Absence:
-    """For how long symbols have had no bar, over the D spans between sessions' opens of a panel.
+    """The time that symbols have had no bar, over the D spans between sessions' opens of a panel.
 
-    missing: [S, D] spans since a symbol's last bar in which others of its class had one; 0 before
-        its first bar.
+    missing: [S, D] spans since a symbol's last bar that was read, in which others of its class had
+        one; 0 before its first bar.
     following: [D] when the session after each span opens.
     """
 
@@ -128,7 +129,7 @@ class Absence:
         opens = calendar().opens
         number = np.searchsorted(opens, bars.times, side="left")
         spans, first = np.unique(number, return_index=True)
-        has = np.logical_or.reduceat(bars.mask, first, axis=1)
+        has = np.logical_or.reduceat(bars.present, first, axis=1)
         missing = np.zeros(has.shape, dtype=np.int64)
         for members in (bars.crypto, ~bars.crypto):
             due = np.cumsum(has[members].any(axis=0))
@@ -233,8 +234,9 @@ def opens_after(at: np.datetime64) -> np.datetime64:
 
 
 def _starts(bars: Bars, symbol: str) -> Instants:
+    """When a symbol's bars start, those that are left out included."""
     s = bars.symbols.index(symbol)
-    return bars.clock(bars.instruments[s].kind).started_at(bars.real_bars(s)[0])
+    return bars.clock(bars.instruments[s].kind).started_at(bars.times[bars.present[s]])
 
 
 def _date(opens: np.datetime64) -> np.datetime64:

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from trainingdata.actions import Action, split_adjusted
-from trainingdata.bars import Bars
+from trainingdata.bars import Bars, Doubt
 from trainingdata.endings import Ending, Endings
 from trainingdata.splits import refuse_jumps, unconfirmed_actions
 
@@ -47,6 +47,11 @@ class Market:
     def period(self) -> Bars:
         """What becomes known from then on."""
         return self.bars.between(self.first, len(self.bars.times))
+
+    @property
+    def doubts(self) -> tuple[Doubt, ...]:
+        """The doubts about the bars that become known in the run."""
+        return self.bars.doubts_between(np.datetime64(self.bars.times[self.first]), self.bars.now)
 
     @property
     def met(self) -> Bars:

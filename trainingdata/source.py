@@ -14,7 +14,7 @@ from foundation.settings import setting, settings_class
 from trainingdata.actions import Action, read_actions, split_adjusted
 from trainingdata.bar_files import read_bars, read_finer_bars
 from trainingdata.bars import Bars, panel
-from trainingdata.confirmation import doubts_of, unconfirmed, without
+from trainingdata.confirmation import left_out_doubts, unconfirmed
 from trainingdata.endings import (
     USUAL_LOSS,
     USUAL_SESSIONS,
@@ -26,9 +26,9 @@ from trainingdata.endings import (
 )
 from trainingdata.finer import finer_panel
 from trainingdata.instants import check_zone, instant
-from trainingdata.instruments import Kind, symbols_of
+from trainingdata.instruments import symbols_of
 from trainingdata.market import Market
-from trainingdata.splits import refuse_jumps, unlike_trading
+from trainingdata.splits import doubtful_opens, refuse_jumps, unlike_trading
 from trainingdata.synthetic import SyntheticMarket
 from trainingdata.timeframe import HOURLY, CoinDay, Timeframe, TimeframeName
 
@@ -153,26 +153,25 @@ class DataSettings:
         )
 
     def _doubted(self, bars: Bars) -> Bars:
-        """The bars that others confirm, with every doubt of them in their origins."""
-        listed = self._listed_actions()
+        """The bars that others confirm, with every doubt about them in their origins."""
+        listed = self.listed_actions()
         raw = self.adjustment == "raw"
-        found = unlike_trading(bars, listed, raw=raw)
-        # A coin has no splits.
-        stocks = {item.symbol for item in bars.instruments if item.kind is Kind.STOCK}
-        jumps = [one for one in found if one.symbol in stocks]
+        jumps = unlike_trading(bars, listed, raw=raw)
         refuse_jumps(jumps, accepted=self.accept_jumps)
-        adjusted = split_adjusted(bars, listed) if raw else bars
-        unread = unconfirmed(adjusted)
-        if not found and not unread.any():
+        left_out = unconfirmed(split_adjusted(bars, listed) if raw else bars)
+        named = {(one.symbol, one.at) for one in jumps}
+        opens = doubtful_opens(bars, left_out, listed, raw=raw)
+        found = [*jumps, *(one for one in opens if (one.symbol, one.at) not in named)]
+        if not found and not left_out.any():
             return bars
         origins = []
         for s, (item, origin) in enumerate(zip(bars.instruments, bars.origins, strict=True)):
             own = [one for one in found if one.symbol == item.symbol]
-            starts = bars.clock(item.kind).started_at(bars.real_bars(s)[0])
-            doubts = doubts_of(item.symbol, starts, unread[s, bars.mask[s]], own)
-            rows = bars.times[unread[s]], bars.values[s, unread[s]]
-            origins.append(replace(origin, doubts=doubts, unread=rows))
-        return without(replace(bars, origins=tuple(origins)), unread)
+            times, values = bars.real_bars(s)
+            starts = bars.clock(item.kind).started_at(times)
+            doubts = left_out_doubts(item, starts, values, left_out[s, bars.mask[s]], own)
+            origins.append(replace(origin, doubts=doubts))
+        return replace(bars, origins=tuple(origins)).without(left_out)
 
     def market(self, bars: Bars, first: int = 0) -> Market:
         """Bars with the actions to apply to them, of a run from instant number `first` on."""
@@ -219,12 +218,12 @@ class DataSettings:
 
         Raises InputError for a file that cannot be used, or prices that hold dividends already.
         """
-        listed = self._listed_actions()
+        listed = self.listed_actions()
         if self.adjustment == "raw":
             return listed
         return tuple(action for action in listed if action.dividend)
 
-    def _listed_actions(self) -> tuple[Action, ...]:
+    def listed_actions(self) -> tuple[Action, ...]:
         """The dividends and splits of the file, in time order."""
         found = self._events().actions
         if found and self.adjustment == "all":

@@ -1,13 +1,21 @@
-"""Jumps between bars that look like a split the prices are not adjusted for.
+"""Find moves that look like splits or spin-offs the prices are not adjusted for.
 
-And the other way round: dividends and splits of a file that the prices do not show.
+Also find dividends and splits of an actions file that the prices do not show. Three rules tell what
+a stock's move may be. Crypto pairs have no splits and are never asked about.
+
+- `split`: closes and open differ by about a usual ratio (2:1 and more). Refused unless accepted.
+- `ratio`: a session opens within `ODD_NEAR` of a ratio below 2:1, or of 5:2, beyond `ODD_MULTIPLE`
+  of the symbol's usual overnight moves. A doubt.
+- `move`: a session opens beyond `MOVE_MULTIPLE` of them, as after a spin-off. A doubt.
+
+docs/STUDIES.md says how often the last two err, by `studies/doubtful_prices.py`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
 from itertools import groupby
@@ -15,12 +23,13 @@ from operator import attrgetter
 
 import numpy as np
 
-from foundation.arrays import Array, Instants
+from foundation.arrays import Array, Instants, Mask
 from foundation.errors import DataError
 from trainingdata.actions import Action
 from trainingdata.bars import CLOSE, OPEN, Bars, Doubt
 from trainingdata.confirmation import RECENT
-from trainingdata.instants import utc_text
+from trainingdata.instants import new_york_date, utc_text
+from trainingdata.instruments import Kind
 
 BEYOND = 0.4  # share of its price by which a bar's close differs from the one before it
 NEAR = 0.1  # of the logarithm: how near a ratio of closes is to one that splits have
@@ -29,6 +38,19 @@ GAP = 0.1  # the same, of the open over the close before: a split is made while 
 _WHOLE = (2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 16, 20, 25, 30, 40, 50, 100)
 RATIOS = (*map(Fraction, _WHOLE), *(Fraction(1, k) for k in _WHOLE))
 _LOGS = np.log([float(ratio) for ratio in RATIOS])
+
+# Splits of other ratios: stock dividends of 10 to 50 %, and what five or three for two leave.
+_ODD = ((3, 2), (4, 3), (5, 4), (6, 5), (5, 2), (5, 3), (11, 10))
+ODD_RATIOS = tuple(Fraction(*sides) for pair in _ODD for sides in (pair, pair[::-1]))
+_ODD_LOGS = np.log([float(ratio) for ratio in ODD_RATIOS])
+ODD_NEAR = 0.005  # share of the ratio within which an open is like it
+# Multiples of the usual overnight move beyond which an open is doubtful: near a ratio, anywhere.
+ODD_MULTIPLE = 8.0
+MOVE_MULTIPLE = 15.0
+LEAST_SESSIONS = 20  # overnight moves of a symbol without which none is judged
+AROUND = 20  # sessions before and after a move whose moves say what is usual beside all of them
+LEAST_SCALE = 0.001  # usual overnight move of a symbol that hardly moves
+_NORMAL = 1.4826  # median absolute deviations in a normal distribution's standard deviation
 
 
 def _split_like(
@@ -40,10 +62,32 @@ def _split_like(
         at,
         f"looks like a split of {ratio.numerator}:{ratio.denominator} that the prices are not"
         f" adjusted for ({after:,.2f} after {before:,.2f})",
-        f"what is held over it books {after / before - 1:+.0%} that nobody earned",
+        f"a position held over it books {after / before - 1:+.0%} that nobody earned, unless it is"
+        " a true move",
         "adjust the file's bars for it, or in a backtest give data.adjustment=raw and the split"
         " in data.actions",
-        jump=True,
+        "split",
+    )
+
+
+def _opens_far(symbol: str, at: np.datetime64, move: _Overnight, ratio: Fraction | None) -> Doubt:
+    """A session that opens far from the close before it; ratio: of the split that it is like."""
+    prices = f"({move.after:,.2f} after {move.before:,.2f})"
+    what = f"opens {move.change:+.1%} from the last close {prices}, {move.multiple:.0f} times its"
+    what += " usual overnight move"
+    if ratio is not None:
+        what = f"opens like a split of {ratio.numerator}:{ratio.denominator} {prices}"
+        what += f", {move.multiple:.0f} times its usual overnight move"
+    return Doubt(
+        symbol,
+        at,
+        what,
+        f"if the prices lack a split or spin-off, a position held over it books {move.change:+.0%}"
+        " that nobody earned",
+        "its causes are an unadjusted split, a spin-off, wrong rows or a true move: compare the"
+        " company's actions, and list what they are in data.actions",
+        "move" if ratio is None else "ratio",
+        move.multiple,
     )
 
 
@@ -57,24 +101,24 @@ def _not_shown(action: Action, at: np.datetime64, before: float, after: float) -
         at,
         f"the prices do not show the {' and '.join(parts)} of data.actions ({after:,.2f} after"
         f" {before:,.2f})",
-        f"what is held over it books {booked:+.0%} that nobody earned",
-        "mend its row there or take it out",
+        f"a position held over it books {booked:+.0%} that nobody earned",
+        "mend its row there or take it out, unless a true move hides it",
+        "action",
     )
 
 
 def unlike_trading(
     bars: Bars, actions: Sequence[Action] = (), *, raw: bool = False
 ) -> tuple[Doubt, ...]:
-    """Whatever of a symbol's prices, or of a file's actions, the other contradicts.
-
-    Every jump that looks like a split and stays, by symbol and time, and then what a file
-    lists and the prices do not show.
+    """Stocks' jumps that look like a split and stay, and actions that the prices contradict.
 
     actions: of a file, in time order.
     raw: whether the prices are not adjusted for splits: one of the file is no doubt of theirs then.
     """
     found: list[Doubt] = []
     for s, item in enumerate(bars.instruments):
+        if item.kind is not Kind.STOCK:
+            continue
         times, values = bars.real_bars(s)
         starts = bars.clock(item.kind).started_at(times)
         splits = [action for action in actions if raw and action.ratio != 1]
@@ -83,6 +127,126 @@ def unlike_trading(
     seen = {(one.symbol, one.at) for one in found}
     against = unconfirmed_actions(bars, actions, raw=raw)
     return *found, *(one for one in against if (one.symbol, one.at) not in seen)
+
+
+@dataclass(frozen=True, slots=True)
+class _Overnight:
+    """A session's open after the close before it.
+
+    row: of the session's first bar among the symbol's bars.
+    before, after: USD, the close and the open, where a file's actions of the session count back.
+    multiple: of the symbol's usual overnight move.
+    """
+
+    row: int
+    before: float
+    after: float
+    multiple: float
+
+    @property
+    def change(self) -> float:
+        return self.after / self.before - 1
+
+
+def doubtful_opens(
+    bars: Bars, left_out: Mask, actions: Sequence[Action] = (), *, raw: bool = False
+) -> tuple[Doubt, ...]:
+    """Stocks' sessions that open like a split of a rare ratio, or far beyond what is usual.
+
+    left_out: [S, T] bars that no other bar confirms; one whose price is back next is no split.
+    actions: of a file; the dividends of a session, and where prices are raw its splits, count.
+    """
+    found = []
+    for s, item in enumerate(bars.instruments):
+        if item.kind is not Kind.STOCK:
+            continue
+        times, values = bars.real_bars(s)
+        starts = bars.clock(item.kind).started_at(times)
+        own = [action for action in actions if action.symbol == item.symbol]
+        for move in _overnight_moves(starts, values, left_out[s, bars.mask[s]], own, raw=raw):
+            ratio = _odd_ratio(move)
+            if move.multiple > (MOVE_MULTIPLE if ratio is None else ODD_MULTIPLE):
+                found.append(_opens_far(item.symbol, np.datetime64(starts[move.row]), move, ratio))
+    return tuple(found)
+
+
+def _odd_ratio(move: _Overnight) -> Fraction | None:
+    """The rare ratio that an open is within `ODD_NEAR` of; new shares for one old share."""
+    apart = np.abs(np.log(move.before / move.after) - _ODD_LOGS)
+    nearest = int(apart.argmin())
+    return ODD_RATIOS[nearest] if apart[nearest] <= np.log1p(ODD_NEAR) else None
+
+
+def _overnight_moves(
+    starts: Instants, values: Array, left_out: Mask, actions: Sequence[Action], *, raw: bool
+) -> list[_Overnight]:
+    """A symbol's overnight moves beyond `ODD_MULTIPLE` of what is usual.
+
+    starts: [N] of its bars; values: [N, 5]; left_out: [N]; actions: its own.
+    """
+    firsts = np.flatnonzero(np.diff(new_york_date(starts)).astype(np.int64) != 0) + 1
+    if len(firsts) < LEAST_SESSIONS:
+        return []
+    before = _closes_before(values, left_out)[firsts]
+    after = values[firsts, OPEN].copy()
+    for action in actions:
+        k = int(np.searchsorted(starts[firsts], action.opens))
+        if k < len(firsts) and starts[firsts[k] - 1] < action.opens:
+            after[k] = after[k] * (action.ratio if raw else 1.0) + action.dividend
+    moves = np.log(after / before)
+    multiples = np.abs(moves - np.median(moves)) / usual_moves(moves)
+    return [
+        _Overnight(int(firsts[k]), float(before[k]), float(after[k]), float(multiples[k]))
+        for k in np.flatnonzero(multiples > ODD_MULTIPLE)
+        if not left_out[firsts[k]] or _stays(values, int(firsts[k]), float(before[k]))
+    ]
+
+
+def usual_moves(moves: Array) -> Array:
+    """[N] the usual size of overnight moves, as a standard deviation, robust to the moves asked.
+
+    It is the larger of the deviation of all moves and of those around: after a calm year the moves
+    of a crash are usual among themselves. The second is asked only of moves that the first doubts.
+    """
+    apart = np.abs(moves - np.median(moves))
+    usual = np.full(len(moves), max(_NORMAL * np.median(apart), LEAST_SCALE))
+    around = np.pad(apart, AROUND, mode="reflect" if len(apart) > AROUND else "symmetric")
+    windows = np.lib.stride_tricks.sliding_window_view(around, 2 * AROUND + 1)
+    far = apart > ODD_MULTIPLE * usual
+    usual[far] = np.maximum(usual[far], _NORMAL * np.median(windows[far], axis=1))
+    return usual
+
+
+def _closes_before(values: Array, left_out: Mask) -> Array:
+    """[N] the close before each bar, or the last accepted one where the bar opens nearer to it."""
+    closes = values[:, CLOSE]
+    before = np.concatenate([closes[:1], closes[:-1]])
+    accepted = np.maximum.accumulate(np.where(left_out, 0, np.arange(len(closes))))
+    for k in (np.flatnonzero(left_out[:-1]) + 1).tolist():
+        earlier = closes[accepted[k - 1]]
+        opened = values[k, OPEN]
+        if abs(np.log(opened / earlier)) < abs(np.log(opened / before[k])):
+            before[k] = earlier
+    return before
+
+
+def _stays(values: Array, row: int, before: float) -> bool:
+    """Return whether the closes after a bar's open stay nearer to it than to the close before."""
+    closes = values[row + 1 : row + 1 + RECENT, CLOSE]
+    if not len(closes):
+        return False
+    later = np.median(closes)
+    return bool(abs(np.log(later / values[row, OPEN])) < abs(np.log(later / before)))
+
+
+def checked_splits(bars: Bars, actions: Sequence[Action]) -> int:
+    """Count the splits of a file that prices would show if they were not adjusted for them."""
+    count = 0
+    for action in actions:
+        if action.symbol in bars.symbols and abs(np.log(action.ratio)) > GAP:
+            times = bars.times[bars.present[bars.symbols.index(action.symbol)]]
+            count += bool(len(times) and times[0] <= action.opens < times[-1])
+    return count
 
 
 def refuse_jumps(jumps: Sequence[Doubt], *, accepted: bool) -> None:

@@ -14,8 +14,8 @@ from execution.live.exposure import LastTrades, trades_of
 from execution.orders import Account
 from foundation.arrays import Mask
 from foundation.counts import counted
-from trainingdata.bars import CLOSE, Bars, closes_of
-from trainingdata.confirmation import confirmed, contradicted, without
+from trainingdata.bars import CLOSE, OPEN, Bars, closes_of
+from trainingdata.confirmation import confirmed, contradicted
 from trainingdata.instants import DAY
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ UNKNOWN = float("nan")
 
 def histories_gone(bars: Bars, symbols: Iterable[str], least: int) -> dict[str, str]:
     """Why nothing can be forecast of some symbols any more, by symbol; least: bars of each."""
-    listed = dict(zip(bars.symbols, bars.mask.sum(axis=1).tolist(), strict=True))
+    listed = dict(zip(bars.symbols, bars.present.sum(axis=1).tolist(), strict=True))
     counts = {symbol: listed.get(symbol, 0) for symbol in sorted(symbols)}
     return {
         symbol: f"it was decided before, and the venue lists {counted(count, 'bar')} of it"
@@ -40,10 +40,10 @@ def histories_gone(bars: Bars, symbols: Iterable[str], least: int) -> dict[str, 
 
 
 class BarBelief:
-    """What is read of the bars of a venue, cycle by cycle.
+    """Validate the bars of a venue, cycle by cycle.
 
-    A bar that a price has contradicted stays out until the venue corrects it, or the close after it
-    is nearer to its own than to the price.
+    A bar that a price has contradicted stays out until the venue corrects it, or the next bar opens
+    nearer to its close than to the price.
     """
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class BarBelief:
         """
         now = contradicted(bars, prices, LARGEST_GAP)
         still = self._still_denied(bars, now)
-        agreeing = without(bars, now | still)
+        agreeing = bars.without(now | still)
         self._remember(bars, now, still, prices)
         believed = confirmed(agreeing)
         closes = closes_of(bars)
@@ -90,7 +90,7 @@ class BarBelief:
             if symbol not in bars.symbols or row >= len(bars.times) or bars.times[row] != at:
                 continue
             s = bars.symbols.index(symbol)
-            after = bars.values[s, row + 1 :, CLOSE][bars.mask[s, row + 1 :] & ~now[s, row + 1 :]]
+            after = bars.values[s, row + 1 :, OPEN][bars.mask[s, row + 1 :] & ~now[s, row + 1 :]]
             sides = abs(np.log(after[:1] / close)) < abs(np.log(after[:1] / price))
             still[s, row] = bars.values[s, row, CLOSE] == close and not sides.any()
         return still

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -14,7 +14,7 @@ from execution.fees import FeeSchedule
 from execution.lending import MarginTerms
 from foundation.configuration import with_changes
 from marketsimulator.settings import BacktestSettings
-from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars
+from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars, Unread
 from trainingdata.endings import Ending, opens_after
 from trainingdata.market import Market
 
@@ -79,7 +79,7 @@ def scrambled_bars(bars: Bars, cut: np.datetime64, seed: int) -> Bars:
         values[s, running, CLOSE] = close
         values[s, running, HIGH] = np.maximum(values[s, running, OPEN], close)
         values[s, running, LOW] = np.minimum(values[s, running, OPEN], close)
-    return Bars(bars.instruments, bars.times, values, bars.mask, bars.source, bars.timeframe)
+    return replace(bars, values=values)
 
 
 def truncated_bars(bars: Bars, cut: np.datetime64) -> Bars:
@@ -94,14 +94,20 @@ def truncated_bars(bars: Bars, cut: np.datetime64) -> Bars:
         mask[s] &= ~(bars.clock(item.kind).started_at(bars.times) >= cut)
     values = np.where(mask[:, :, None], bars.values, np.nan)
     stop = int(np.flatnonzero(mask.any(axis=0))[-1]) + 1
-    return Bars(
-        bars.instruments,
-        bars.times[:stop],
-        values[:, :stop],
-        mask[:, :stop],
-        bars.source,
-        bars.timeframe,
+    shorter = replace(
+        bars, values=values, mask=mask, unread=_unread_before(bars, cut, bars.symbols)
     )
+    return shorter.between(0, stop)
+
+
+def _unread_before(bars: Bars, cut: np.datetime64, symbols: Collection[str]) -> tuple[Unread, ...]:
+    """The bars that are left out, without those of some symbols that start at `cut` or later."""
+    kept = []
+    for item, (times, values) in zip(bars.instruments, bars.unread, strict=bool(bars.unread)):
+        early = bars.clock(item.kind).started_at(times) < cut
+        early |= item.symbol not in symbols
+        kept.append((times[early], values[early]))
+    return tuple(kept)
 
 
 def ended_market(market: Market, cut: np.datetime64, seed: int) -> Market:
@@ -117,7 +123,8 @@ def ended_market(market: Market, cut: np.datetime64, seed: int) -> Market:
     mask[chosen, : len(shorter.times)] = shorter.mask[chosen]
     mask[chosen, len(shorter.times) :] = False
     values = np.where(mask[:, :, None], bars.values, np.nan)
-    cut_short = Bars(bars.instruments, bars.times, values, mask, bars.source, bars.timeframe)
+    unread = _unread_before(bars, cut, {bars.symbols[s] for s in chosen.tolist()})
+    cut_short = replace(bars, values=values, mask=mask, unread=unread)
     opens = opens_after(cut)
     listed = tuple(Ending(bars.symbols[s], opens, opens) for s in sorted(chosen[::2].tolist()))
     endings = replace(market.endings, listed=(*market.endings.listed, *listed))

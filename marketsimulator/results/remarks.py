@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 
 import numpy as np
@@ -18,12 +18,14 @@ from foundation.plugin import is_own
 from foundation.sample_size import FEWEST_DAYS, FEWEST_FILLS, allows_annual_figures
 from sizing.kelly import Drawdown
 from sizing.limits import Limits
-from trainingdata.bars import Bars
+from trainingdata.actions import Action
+from trainingdata.bars import Bars, Doubt
 from trainingdata.endings import Absence
 from trainingdata.instants import DAY, new_york_date
 from trainingdata.instruments import is_coin
 from trainingdata.market import Market
 from trainingdata.source import Adjustment
+from trainingdata.splits import checked_splits
 from trainingdata.universe import UniverseSettings
 
 NO_ANNUAL_FIGURES = f"no yearly figures below {FEWEST_FILLS} fills or {FEWEST_DAYS} days"
@@ -37,9 +39,9 @@ INTERVENTIONS = {
 }
 
 
-def doubt_remarks(bars: Bars) -> list[str]:
-    """What of the bars may be wrong."""
-    return [f"In doubt: {doubt}" for doubt in bars.doubts]
+def doubt_remarks(doubts: Iterable[Doubt]) -> list[str]:
+    """List the doubts about a run's bars, a line each."""
+    return [f"In doubt: {doubt}" for doubt in doubts]
 
 
 def ended_remarks(
@@ -80,16 +82,27 @@ def _named(symbols: Sequence[str]) -> str:
     return ", ".join(symbols[:LISTED]) + more
 
 
-def prices_text(adjustment: Adjustment, bars: Bars) -> str:
-    """What prices are adjusted for, as far as it was checked: a jump by a split's ratio is seen."""
+def prices_text(
+    adjustment: Adjustment, bars: Bars, doubts: Iterable[Doubt], listed: Sequence[Action]
+) -> str:
+    """Say what prices are adjusted for, as far as that was checked.
+
+    doubts: of the run. listed: dividends and splits of the actions file.
+    """
     if adjustment == "raw":
         return "raw"
     if not bars.origins:
         return "synthetic, without splits"
-    jumps = any(doubt.jump for doubt in bars.doubts)
-    splits = "not adjusted for every split" if jumps else "adjusted for splits: no jump is like one"
-    said = "; said to be adjusted for dividends" if adjustment == "all" else ""
-    return splits + said
+    if bars.crypto.all():
+        return "as filed: crypto pairs have no splits"
+    checked = checked_splits(bars, listed)
+    splits = "said to be adjusted for splits (not checked: data.actions lists none)"
+    if any(doubt.kind == "split" for doubt in doubts):
+        splits = "not adjusted for every split"
+    elif checked:
+        splits = f"adjusted for {counted(checked, 'split')} that data.actions lists"
+    dividends = "; said to be adjusted for dividends (not checked)" if adjustment == "all" else ""
+    return splits + dividends
 
 
 def daily_remarks(bars: Bars, limits: Limits) -> list[str]:

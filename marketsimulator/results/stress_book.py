@@ -31,7 +31,7 @@ from marketsimulator.account.timeline import IMPACT_BARS
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bar_files import find_files
 from trainingdata.bars import FIELDS, NO_INSTANTS, VOLUME, Bars, closes_of, panel
-from trainingdata.confirmation import confirmed
+from trainingdata.confirmation import confirmed, with_confirmed
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.feed.fields import objects
 from trainingdata.instants import utc_text
@@ -159,7 +159,7 @@ def run_book(run: RunFolder, at: str, settings: BacktestSettings) -> HeldBook:
         account,
         f"{run.path} at {when}",
         held.proceeds,
-        market.view(),
+        with_confirmed(market.view()),
         market.view(len(known.times)),
         notes=tuple(notes),
     )
@@ -205,7 +205,7 @@ def _bars(settings: BacktestSettings, held: Sequence[Instrument], now: np.dateti
         files = find_files([Path(folder).expanduser() for folder in settings.data.dir], None)
         if symbols := [item.symbol for item in held if item.symbol in files]:
             known = settings.data.bars_up_to(symbols, now, settings.named_timeframe)
-            bars = confirmed(settings.data.market(known).view())
+            bars = with_confirmed(confirmed(settings.data.market(known).view()))
             real = {symbol: bars.real_bars(s) for s, symbol in enumerate(bars.symbols)}
     nothing = (NO_INSTANTS, np.empty((0, len(FIELDS))))
     tables = [(item, *real.get(item.symbol, nothing)) for item in held]

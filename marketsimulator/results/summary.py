@@ -131,9 +131,10 @@ class Results:
         capital = self.settings.capital
         earned = {name: part * capital for name, part in figures["contributions"].items()}
         listed = self.market.endings.listed
+        doubts = self.market.doubts
         warnings = [
             *account_remarks(self.main, self.beside),
-            *doubt_remarks(bars),
+            *doubt_remarks(doubts),
             *ended_remarks(
                 self.main, self.market, earned, chosen=not self.settings.universe.everything
             ),
@@ -167,9 +168,11 @@ class Results:
                 symbol: {"quantity": str(held.quantity), "price": held.price}
                 for symbol, held in self.main.begins.items()
             },
-            "doubts": [doubt.as_dict() for doubt in bars.doubts],
+            "doubts": [doubt.as_dict() for doubt in doubts],
             "data": bars.source,
-            "prices": prices_text(self.settings.data.adjustment, bars),
+            "prices": prices_text(
+                self.settings.data.adjustment, bars, doubts, self.settings.data.listed_actions()
+            ),
             "margin_regime": self.settings.margin.regime,
             "forecaster": self.label,
             "seed": self.settings.seed,

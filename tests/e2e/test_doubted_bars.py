@@ -200,16 +200,19 @@ def test_a_backtest_of_a_bad_bar_is_the_one_without_it(tmp_path: Path) -> None:
         assert run.rows == missing.rows
 
 
-def test_a_replay_over_the_practice_server_leaves_out_what_the_backtest_of_its_file_does(
-    practice: Start, tmp_path: Path
+ROW = 33 * 7  # of 2024-02-20
+SPIKES = [*[(ROW + k, price, 0.5) for k in (1, 2) for price in NAMES], (ROW + 5, "o", 5.0)]
+SQUEEZE = [(ROW + k, "c" if k % 2 else "o", 1.7) for k in (1, 2, 3, 4, 5, 6)]
+
+
+@pytest.mark.parametrize(
+    "odd", [pytest.param(SPIKES, id="spikes"), pytest.param(SQUEEZE, id="squeeze")]
+)
+def test_replay_leaves_out_the_same_bars(
+    practice: Start, tmp_path: Path, odd: list[tuple[int, str, float]]
 ) -> None:
-    """A spike, and two wrong bars in a row: the file's reader and the loop do not judge twice."""
-    row = 33 * 7
-    folder = filed(
-        tmp_path / "bars",
-        *[(row + k, price, 0.5) for k in (1, 2) for price in NAMES],
-        (row + 5, "o", 5.0),
-    )
+    """The file's reader and the loop do not judge twice."""
+    folder = filed(tmp_path / "bars", *odd)
     span = ("start=2024-02-20T15:30Z", "end=2024-02-21T15:30Z")
     here = practice(*FILED, f"data.dir=[{folder}]", *span, "sizing.holding=plan")
     settings = here.venue.settings

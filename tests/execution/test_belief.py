@@ -13,10 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.live.belief import OLD, BarBelief, MarkBelief
+from execution.live.belief import OLD, BarBelief, MarkBelief, histories_gone
 from execution.orders import Account
 from trainingdata.bars import CLOSE, Bars, panel
-from trainingdata.confirmation import without
 from trainingdata.feed.market_data import LastTrade
 from trainingdata.instruments import instrument
 
@@ -49,7 +48,7 @@ def last_prices(bars: Bars) -> dict[str, float]:
 def missing(bars: Bars, s: int, row: int) -> Bars:
     mask = np.zeros(bars.mask.shape, dtype=bool)
     mask[s, row] = True
-    return without(bars, mask)
+    return bars.without(mask)
 
 
 @given(
@@ -138,6 +137,14 @@ def test_a_bar_that_the_next_one_confirms_is_read_whatever_a_price_said() -> Non
     read, doubted = belief.believed(bars, last_prices(bars))
     assert not doubted
     assert read.mask.all()
+
+
+def test_left_out_bars_are_no_shorter_history() -> None:
+    left_out = np.zeros((len(SYMBOLS), COUNT), dtype=bool)
+    left_out[0, 3:9] = True
+    bars = market(4).without(left_out)
+    assert histories_gone(bars, SYMBOLS, COUNT) == {}
+    assert list(histories_gone(bars.between(5, COUNT), SYMBOLS, COUNT - 4)) == list(SYMBOLS)
 
 
 NOW = np.datetime64("2024-02-20T15:30", "ns")

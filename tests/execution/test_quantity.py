@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -176,6 +177,18 @@ def test_without_a_fresh_forecast_there_is_no_new_risk_unless_the_legacy_rule_is
     assert {"SYA: Enhanced sizing failed: no forecast", "SYA: Legacy sizing"} <= {*caplog.messages}
     venue.faults["/v2/stocks/bars"] = [403]
     assert "refused (403)" in sized(*RAW).why
+
+
+def test_last_bar_without_confirmation_is_named(venue: Any, sized: Sized) -> None:
+    """The symbol has a bar of this hour: the answer says that it waits, not that it is missing."""
+    bars = venue.bars.until(np.datetime64("2024-03-05T17:30", "ns"))
+    values = bars.values.copy()
+    values[0, -1, :4] *= 3.0
+    venue.now, venue.bars = "2024-03-05T17:30:00Z", replace(bars, values=values)
+    answer = sized(*RAW)
+    why = "SYA: no forecast: no other bar confirms the prices of its last bar"
+    assert answer.qty == 0
+    assert answer.why.startswith(f"Enhanced sizing failed: {why}")
 
 
 def test_a_solver_that_fails_takes_no_new_risk(

@@ -10,9 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from marketsimulator.results.remarks import prices_text
+from foundation.compose import composed_config
+from marketsimulator.results.remarks import doubt_remarks, prices_text
+from marketsimulator.settings import BacktestSettings
 from tests.e2e.refused import answer_of
-from trainingdata.bars import Bars
+from trainingdata.actions import Action
+from trainingdata.bars import Bars, Doubt, merged_doubts
+from trainingdata.market import Market
 from trainingdata.source import DataSettings
 from trainingdata.synthetic import SyntheticMarket
 from trainingdata.timeframe import HOURLY
@@ -52,29 +56,71 @@ def test_report_summary_and_first_lines_carry_the_same_doubts(folder: Path, tmp_
     doubts = summary["doubts"]
     assert [each["symbol"] for each in doubts] == ["SYA", "SYB"]
     assert doubts[0]["what"].startswith("looks like a split of 2:1")
-    assert "in the bar, which waits for the next" in doubts[0]["effect"]
+    assert doubts[0]["effect"].startswith("the bar is not decided on, filled or marked")
     assert "books -45%" in doubts[0]["effect"]
-    assert doubts[1]["what"].startswith("1 bar left out")
-    said = [line for line in printed.splitlines() if line.startswith("In doubt: ")]
+    assert doubts[1]["what"].startswith("the bar is left out")
     told, *lines = printed.splitlines()
     assert told == "Bars are hours: timeframe=1h."
     first = lines[: len(doubts)]
-    assert first == said[: len(doubts)]
+    assert [line for line in lines if line.startswith("In doubt: ")] == first, "each once"
     page = html.unescape((tmp_path / "report.html").read_text())
     figures = page.index("<h2>Figures</h2>")
     for doubt, line in zip(doubts, first, strict=True):
         for text in doubt.values():
             assert text in line
+        assert "a true move" in line
         assert page.index(line) < figures
     assert summary["prices"] == "not adjusted for every split"
     assert "Prices adjusted" not in printed
 
 
-def test_adjusted_is_said_only_where_it_was_checked(folder: Path, market: Bars) -> None:
+def run_over(folder: Path, *words: str) -> Market:
+    config = composed_config(
+        "backtest", [f"data.dir=[{folder}]", "data.accept_jumps=true", "trials=null", *words]
+    )
+    return BacktestSettings.of(config).market()
+
+
+def test_doubt_outside_the_span_is_not_told(folder: Path) -> None:
+    """Rows 280 and 320 become known on 2024-02-29 and on 2024-03-07."""
+
+    def told(*words: str) -> list[tuple[str, str]]:
+        return [(one.symbol, one.kind) for one in run_over(folder, *words).doubts]
+
+    assert told("start=2024-02-20") == [("SYA", "split"), ("SYB", "left_out")]
+    assert told("start=2024-03-04") == [("SYB", "left_out")]
+    assert told("start=2024-02-20", "end=2024-03-05") == [("SYA", "split")]
+    assert told("start=2024-03-11") == []
+    assert told("days=5") == []
+
+
+def test_moves_of_a_symbol_are_one_line() -> None:
+    """The largest is named; a split of its own ratio is never behind another one."""
+    at = [np.datetime64(f"2024-03-0{day}", "ns") for day in (1, 2, 3)]
+    sizes = (9.0, 40.0, 20.0)
+    moves = [
+        Doubt("AAA", day, f"opens {size:g} times", "it books", "cure", "move", size)
+        for day, size in zip(at, sizes, strict=True)
+    ]
+    ratios = [Doubt("AAA", day, "like 3:2", "it books", "cure", "ratio") for day in at[:2]]
+    lines = doubt_remarks(merged_doubts([*moves, *ratios]))
+    assert len(lines) == 3
+    span = "2024-03-01T00:00Z to 2024-03-03T00:00Z"
+    what = f"opens 40 times (the largest of 3 such, {span})"
+    assert f"In doubt: AAA, 2024-03-02T00:00Z: {what}; it books; cure." in lines
+
+
+def test_adjusted_is_claimed_only_where_it_was_checked(folder: Path, market: Bars) -> None:
     sound = DataSettings(dir=(str(folder / "SYB.csv"),)).bars([], None, None)
-    assert prices_text("split", sound) == "adjusted for splits: no jump is like one"
-    assert prices_text("raw", sound) == "raw"
-    assert prices_text("split", market) == "synthetic, without splits"
+    unchecked = "said to be adjusted for splits (not checked: data.actions lists none)"
+    assert prices_text("split", sound, (), ()) == unchecked
+    listed = [Action("SYB", np.datetime64(sound.times[100]), ratio=ratio) for ratio in (1.5, 3)]
+    text = prices_text("split", sound, (), listed)
+    assert text == "adjusted for 2 splits that data.actions lists"
+    small = [Action("SYB", np.datetime64(sound.times[100]), ratio=1.05)]
+    assert prices_text("split", sound, (), small) == unchecked
+    assert prices_text("raw", sound, (), listed) == "raw"
+    assert prices_text("split", market, (), ()) == "synthetic, without splits"
     jumped = DataSettings(dir=(str(folder),), accept_jumps=True).bars([], None, None)
-    assert "not adjusted" in prices_text("all", jumped)
-    assert np.array_equal(jumped.crypto, [False, False])
+    assert "not adjusted" in prices_text("all", jumped, jumped.doubts, ())
+    assert "dividends (not checked)" in prices_text("all", jumped, jumped.doubts, ())

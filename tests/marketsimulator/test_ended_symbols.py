@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from execution.alpaca.activities import activity_of
@@ -15,8 +16,10 @@ from foundation.files import write_whole
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.backtest import run_backtest
 from marketsimulator.results.counterfactuals import ended_market
+from marketsimulator.results.remarks import ended_remarks
 from marketsimulator.results.report import result_files
 from marketsimulator.runs.outcome import Outcome
+from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.runs.variants import outcomes
 from marketsimulator.settings import BacktestSettings
 from marketsimulator.venue.stocks import Venue
@@ -27,7 +30,7 @@ from tests.marketsimulator.runs import eager, settings_of, trader_of, walked_as_
 from trainingdata.bars import Bars
 from trainingdata.endings import Ending, Endings
 from trainingdata.market import Market
-from trainingdata.sessions import session_open
+from trainingdata.sessions import calendar, session_open
 
 WORDS = (
     *("start=2024-02-16", "data.start=2024-01-02", "data.end=2024-03-02", "trials=null"),
@@ -185,6 +188,56 @@ def test_the_practice_venue_lists_an_end_as_a_merger_that_a_journal_reads(
     assert (read.kind, read.symbol, float(read.quantity)) == ("merger", "AAA", -100.0)
     assert float(read.amount) == pytest.approx(700.0)
     assert venue.broker.account().positions == {}
+
+
+def squeezed(folder: Path, *, ends: bool = False) -> list[str]:
+    """Words of a run over two stocks of days; WILD squeezes, and its bars may stop after it."""
+    days = calendar().dates
+    first = int(np.searchsorted(days, np.datetime64("2022-01-03")))
+    dates = days[first : first + 144].astype(str)
+    calm = np.full(144, 40.0)
+    wild = calm.copy()
+    wild[124:138:2] = 68.0
+    for symbol, closes in (("CALM", calm), ("WILD", wild)):
+        opens = np.concatenate([closes[:1], closes[:-1]])
+        top, low = np.maximum(opens, closes) * 1.001, np.minimum(opens, closes) * 0.999
+        table = {"Date": dates, "Open": opens, "High": top, "Low": low, "Close": closes}
+        frame = pd.DataFrame({**table, "Volume": 10_000_000})
+        rows = 124 if symbol == "WILD" and ends else 144
+        frame.iloc[:rows].to_csv(folder / f"{symbol}.csv", index=False)
+    words = [f"data.dir=[{folder}]", "start=2022-06-13", "end=2022-07-29", "trials=null"]
+    return [*words, "forecaster=ewma", "forecaster.calibrated=false"]
+
+
+def test_squeezed_symbol_does_not_end(tmp_path: Path) -> None:
+    found = settings_of(*squeezed(tmp_path)).market()
+    assert found.ended == ()
+    assert (~found.bars.mask[1]).sum() == 1, "one bar of the squeeze waits"
+    broker = account_on(found.bars, 100_000.0, endings=found.endings)
+    broker.submit([replace(market("w", "WILD", -100.0), tif="opg")])
+    broker.open()
+    broker.advance(len(found.bars.times) - 1)
+    assert [float(fill.qty) for fill in broker.fills] == [-100.0]
+    assert all(booking.kind != ENDED for booking in broker.bookings)
+
+
+def test_symbol_whose_bars_stop_still_ends(tmp_path: Path) -> None:
+    found = settings_of(*squeezed(tmp_path, ends=True)).market()
+    assert [each.symbol for each in found.ended] == ["WILD"]
+
+
+def test_last_bar_that_waits_is_not_missing(tmp_path: Path) -> None:
+    words = [word for word in squeezed(tmp_path) if not word.startswith("end=")]
+    settings = settings_of(*words, "end=2022-07-01")
+    found = settings.market()
+    assert not found.bars.mask[1, -1]
+    run = simulate_trading(settings, found, "x", trader_of(settings, found))
+    assert not [note for note in ended_remarks(run, found, {}) if "Missing" in note]
+    words = [word for word in squeezed(tmp_path, ends=True) if not word.startswith("end=")]
+    settings = settings_of(*words, "end=2022-07-06")
+    found = settings.market()
+    run = simulate_trading(settings, found, "x", trader_of(settings, found))
+    assert [note for note in ended_remarks(run, found, {}) if "Missing" in note]
 
 
 def test_a_live_pass_names_what_has_no_bar(caplog: pytest.LogCaptureFixture) -> None:

@@ -58,11 +58,11 @@ def test_an_action_takes_hold_when_its_session_opens(tmp_path: Path) -> None:
     [
         ("NVDA,2024-06-10,split,0", "row 1: split of 0"),
         ("NVDA,2024-06-10,bonus,1", "kind is 'bonus'"),
-        ("BTCUSD,2024-06-10,split,2", "'BTCUSD' is no stock"),
+        ("BTCUSD,2024-06-10,split,2", "BTCUSD is a crypto pair, which has no split"),
         ("NVDA,someday,split,2", "cannot be read"),
         ("NVDA,2099-06-10,split,2", "beyond the exchange calendar"),
         ("NVDA,2024,split,2", r"row 1: date '2024' \(YYYY-MM-DD\)"),
-        (",2024-06-10,split,2", "'' is no stock"),
+        (",2024-06-10,split,2", "'' is no symbol"),
         # One session has no two splits and no dividend twice, on whatever days they are listed.
         *(
             (f"NVDA,{day},{one}\nAAPL,2024-06-10,split,2\nnvda,2024-06-10,{other}", TWICE)
@@ -134,3 +134,7 @@ def test_prices_before_a_split_are_put_into_units_after_it(market: Bars, tmp_pat
     np.testing.assert_array_equal(adjusted.values[s, before, 4], market.values[s, before, 4] * 4)
     np.testing.assert_array_equal(adjusted.values[s, ~before], market.values[s, ~before])
     np.testing.assert_array_equal(adjusted.values[s + 1], market.values[s + 1])
+    left_out = np.zeros(market.mask.shape, dtype=bool)
+    left_out[s, 5::7] = market.mask[s, 5::7]
+    again = split_adjusted(market.without(left_out), actions).with_unread()
+    np.testing.assert_array_equal(again.values, adjusted.values)

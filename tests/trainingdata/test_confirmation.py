@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from foundation.arrays import Array
 from tests.trainingdata.vendor_files import DAYS, coins, table, write
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME
-from trainingdata.confirmation import LARGEST_MOVE, RECENT, confirmed, contradicted, unconfirmed
+from trainingdata.confirmation import (
+    LARGEST_MOVE,
+    RECENT,
+    confirmed,
+    contradicted,
+    unconfirmed,
+    with_confirmed,
+)
 from trainingdata.source import DataSettings
 
 FACTORS = (100.0, 0.1, 0.01, 0.5, 1000.0, 2.0)
@@ -74,6 +81,51 @@ def test_one_wrong_price_or_all_take_a_bar_out_beyond_the_largest_move_and_no_ot
         assert found in ([], [0]) if not beyond else found[:1] == [0]
 
 
+@given(
+    seed=st.integers(0, 99),
+    factors=st.lists(st.floats(1.55, 2.1), min_size=4, max_size=4),
+    down=st.booleans(),
+    gaps=st.booleans(),
+    steady=st.booleans(),
+)
+def test_a_squeeze_costs_one_bar(
+    seed: int, factors: list[float], down: bool, gaps: bool, steady: bool
+) -> None:
+    """Days of moves beyond the limit, up and down or one way, through the session or overnight."""
+    bars = coins(walk(seed))
+    price = float(bars.values[0, 29, CLOSE])
+    moves = [(1 / x if down else x, (1.0 if steady else (x if down else 1 / x))) for x in factors]
+    for row, move in enumerate(np.ravel(moves).tolist(), 30):
+        after = price * move
+        bars.values[0, row, OPEN] = after if gaps else price
+        bars.values[0, row, CLOSE] = after
+        bars.values[0, row, HIGH], bars.values[0, row, LOW] = max(price, after), min(price, after)
+        if gaps:
+            bars.values[0, row, [HIGH, LOW]] = after
+        price = after
+    ratio = price / bars.values[0, 38, OPEN]
+    bars.values[0, 38:, ALL] *= ratio
+    assert np.flatnonzero(unconfirmed(bars)[0]).tolist() == [30]
+
+
+@given(seed=st.integers(0, 99), factor=st.sampled_from((100.0, 0.1, 0.01, 10.0)))
+def test_wrong_price_in_a_squeeze_is_left_out(seed: int, factor: float) -> None:
+    closes = walk(seed)
+    closes[30:] = [close * 1.7 for close in closes[30:]]
+    closes[34] *= factor
+    assert left_out(closes) == [30, 34]
+
+
+def test_next_open_confirms_a_waiting_close() -> None:
+    """A day that opens where the one before closed, and falls back, says that it was true."""
+    bars = coins([40.0] * 10 + [68.0, 42.0, 66.0, 41.0, 40.0, 40.0])
+    for row, opened in ((10, 40.0), (11, 58.0), (12, 42.0), (13, 60.0)):
+        bars.values[0, row, OPEN] = opened
+        bars.values[0, row, HIGH] = max(opened, bars.values[0, row, CLOSE])
+        bars.values[0, row, LOW] = min(opened, bars.values[0, row, CLOSE])
+    assert np.flatnonzero(unconfirmed(bars)[0]).tolist() == [10]
+
+
 def test_what_is_left_out_is_missing_and_others_keep_every_bar() -> None:
     plain, spoilt = walk(1), walk(2)
     spoilt[40] *= 100
@@ -82,6 +134,11 @@ def test_what_is_left_out_is_missing_and_others_keep_every_bar() -> None:
     assert np.flatnonzero(~read.mask[1]).tolist() == [40]
     assert np.isnan(read.values[1, 40]).all()
     assert read.mask[0].all()
+    assert read.present.all()
+    assert np.array_equal(read.with_unread().values, panel.values)
+    part = read.between(41, 60)
+    assert part.present.all()
+    assert np.array_equal(part.with_unread().values, panel.values[:, 41:60])
     assert np.array_equal(read.times, panel.times)
 
 
@@ -105,6 +162,20 @@ def test_where_no_bar_agrees_with_the_price_the_last_alone_is_contradicted() -> 
     assert np.flatnonzero(contradicted(bars, {"AAAUSD": 1.0}, 0.2)[0]).tolist() == [59]
     assert not contradicted(bars, {"AAAUSD": bars.values[0, -1, CLOSE]}, 0.2).any()
     assert not contradicted(bars, {"XYZUSD": 1.0}, 0.2).any()
+
+
+@given(seed=st.integers(0, 99), factor=st.sampled_from(FACTORS), stays=st.booleans())
+def test_hindsight_has_confirmed_bars_and_no_errors(seed: int, factor: float, stays: bool) -> None:
+    closes = walk(seed)
+    closes[40 : 60 if stays else 41] = [
+        close * factor for close in closes[40 : 60 if stays else 41]
+    ]
+    panel = coins(closes)
+    read = confirmed(panel)
+    assert np.flatnonzero(~read.mask[0]).tolist() == [40]
+    later = with_confirmed(read)
+    assert np.flatnonzero(~later.mask[0]).tolist() == ([] if stays else [40])
+    assert later.present.all()
 
 
 def test_a_split_that_is_known_is_no_jump(tmp_path: Path) -> None:

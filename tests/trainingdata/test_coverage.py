@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from tests.trainingdata.vendor_files import DAYS, coins, table, write
 from trainingdata import load_bars
-from trainingdata.bars import Origin
 from trainingdata.coverage import JUMP, clipped, coverage
 
 
@@ -28,14 +26,11 @@ def test_a_change_of_more_than_a_fifth_from_close_to_close_is_a_jump() -> None:
     assert coverage(coins([100]))[0][-4:] == ("1", "0", "0", "0")
 
 
-def test_a_bar_that_is_left_out_is_none_that_its_file_lacks() -> None:
+def test_left_out_bar_is_not_missing() -> None:
     bars = coins([100, 101, 102, np.nan, 104])
-    mask = bars.mask.copy()
-    mask[0, 1] = False
-    unread = bars.times[[1]], bars.values[0, [1]]
-    origins = (Origin("a.csv", "UTC", 60, unread=unread),)
-    values = np.where(mask[:, :, None], bars.values, np.nan)
-    (row,) = coverage(replace(bars, values=values, mask=mask, origins=origins))
+    left_out = np.zeros(bars.mask.shape, dtype=bool)
+    left_out[0, 1] = True
+    (row,) = coverage(bars.without(left_out))
     assert row[4:7] == ("3", "1", "1")
 
 

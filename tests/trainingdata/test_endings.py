@@ -264,3 +264,28 @@ def test_prices_that_hold_dividends_may_end_and_be_renamed(folder: Path) -> None
     assert [end.symbol for end in whole.market(whole.bars([], None, None)).endings.listed] == [
         "KEPT"
     ]
+
+
+@given(
+    left_out=st.lists(st.integers(0, 55), min_size=1, max_size=40, unique=True),
+    after=st.integers(1, 3),
+    last=st.integers(28, 55),
+)
+def test_symbol_present_in_every_session_never_ends(
+    left_out: list[int], after: int, last: int
+) -> None:
+    """Bars that are read and left out are there; where bars stop, the symbol ends as before."""
+    ends = stock_ends("2026-05-04", 56)
+    bars = panel_of({"AAA": (ends, np.ones((56, 4))), "BBB": (ends, np.ones((56, 4)))})
+    mask = np.zeros(bars.mask.shape, dtype=bool)
+    mask[0, left_out] = True
+    doubted = bars.without(mask)
+    assert not Absence.of(doubted).missing.any()
+    assert Endings(after=after).over(doubted) == ()
+    assert not Endings(after=after).gone(doubted).any()
+    cut = panel_of({"AAA": (ends[:last], np.ones((last, 4))), "BBB": (ends, np.ones((56, 4)))})
+    shorter = cut.without(mask & cut.mask)
+    for part in (shorter, shorter.between(0, 50), shorter.only(("AAA", "BBB"))):
+        whole = cut.between(0, len(part.times))
+        assert np.array_equal(Absence.of(part).missing, Absence.of(whole).missing)
+        assert Endings(after=after).over(part) == Endings(after=after).over(whole)

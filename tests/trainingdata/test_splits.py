@@ -16,11 +16,13 @@ from foundation.errors import DataError
 from tests.trainingdata.vendor_files import DAYS, table, write
 from trainingdata.actions import Action
 from trainingdata.bars import Bars, Doubt, panel
-from trainingdata.confirmation import RECENT, doubts_of, unconfirmed
+from trainingdata.confirmation import LARGEST_WILD_MOVE, RECENT, left_out_doubts, unconfirmed
 from trainingdata.instruments import instrument
-from trainingdata.sessions import session_open
+from trainingdata.sessions import calendar, session_open
 from trainingdata.source import DataSettings
-from trainingdata.splits import RATIOS, unlike_trading
+from trainingdata.splits import ODD_RATIOS, RATIOS, unlike_trading
+
+SESSIONS = 120
 
 
 def split_at(frame: pd.DataFrame, row: int, ratio: float) -> pd.DataFrame:
@@ -41,7 +43,7 @@ def stock(closes: list[float], opens: list[float]) -> Bars:
 
 def ratio_of(doubt: Doubt) -> Fraction:
     """The ratio of the split that a jump looks like."""
-    assert doubt.jump
+    assert doubt.kind == "split"
     new, old = doubt.what.split(" that ")[0].rsplit(" ", 1)[1].split(":")
     return Fraction(int(new), int(old))
 
@@ -77,7 +79,7 @@ def test_a_listed_split_is_believed_where_raw_prices_show_it_and_nowhere_else(
     for after in (moved, moved * float(ratio), fell * 1.3, fell / 1.3):
         denied = stock([100, 100, after], [100, 100, after])
         (found,) = unlike_trading(denied, [listed], raw=True)
-        assert not found.jump
+        assert found.kind == "action"
         assert f"split of {float(ratio):g}:1 of data.actions" in found.what
         earned = after * float(ratio) / 100 - 1
         assert f"books {earned:+.0%} that nobody earned" in found.effect
@@ -93,7 +95,7 @@ def test_a_listed_split_that_adjusted_prices_still_show_is_one_they_are_not_adju
     listed = Action("ACME", bars.times[1], ratio=float(ratio))
     assert unlike_trading(bars, [listed]) == ()
     (found,) = unlike_trading(stock([100, 100, fell], [100, 100, fell]), [listed])
-    assert (found.symbol, found.at, found.jump) == ("ACME", bars.times[1], True)
+    assert (found.symbol, found.at, found.kind) == ("ACME", bars.times[1], "split")
     assert f"({fell:,.2f} after 100.00)" in found.what
 
 
@@ -104,7 +106,8 @@ def test_a_large_dividend_is_believed_where_the_price_falls_by_it(
     bars = stock([100, 100, 100 * np.exp(news)], [100, 100, 100])
     listed = Action("ACME", bars.times[1], dividend=100 * share)
     found = unlike_trading(bars, [listed], raw=raw)
-    assert [one.jump for one in found] == [False] * (share > 0.14) or 0.09 < share <= 0.14
+    expected = ["action"] * (share > 0.14)
+    assert [one.kind for one in found] == expected or 0.09 < share <= 0.14
     if share < 0.35:
         after = 100 * (1 - share) * np.exp(news)
         shown = stock([100, 100, after], [100, 100, after])
@@ -137,10 +140,11 @@ def test_a_jump_and_its_way_back_are_wrong_rows_and_no_splits(
     assert unlike_trading(bars) == ()
     starts = bars.times - np.timedelta64(1, "h")
     mask = unconfirmed(bars)[0]
-    (doubt,) = doubts_of("ACME", starts, mask)
-    assert doubt.at == starts[2]
-    assert doubt.what.startswith("1 bar left out" if rows == 1 else "2 bars left out")
-    assert np.flatnonzero(mask).tolist() == ([2] if rows == 1 else [2, 2 + rows])
+    doubts = left_out_doubts(instrument("ACME"), starts, bars.values[0], mask)
+    assert [(doubt.at, doubt.kind) for doubt in doubts] == [(at, "left_out") for at in starts[mask]]
+    away = after / wrong
+    far = max(away, 1 / away) > LARGEST_WILD_MOVE
+    assert np.flatnonzero(mask).tolist() == ([2, 2 + rows] if far and rows > 1 else [2])
 
 
 def test_a_wrong_row_beside_a_split_hides_it_not() -> None:
@@ -151,7 +155,7 @@ def test_a_wrong_row_beside_a_split_hides_it_not() -> None:
 
 def test_prices_that_stay_away_longer_are_two_splits() -> None:
     closes = [100.0, 100, *[50.0] * (RECENT + 1), 100, 100]
-    assert [one.jump for one in unlike_trading(stock(closes, closes))] == [True, True]
+    assert [one.kind for one in unlike_trading(stock(closes, closes))] == ["split"] * 2
 
 
 @pytest.mark.parametrize("ratio", [10.0, 2.0])
@@ -167,18 +171,105 @@ def test_a_jump_like_a_split_is_refused_or_by_setting_a_doubt(tmp_path: Path, ra
     read = replace(settings, accept_jumps=True).bars([], None, None)
     (jump,) = read.doubts
     assert np.flatnonzero(~read.mask[0]).tolist() == [7]
-    assert "in the bar, which waits for the next" in jump.effect
-    assert jump.jump
+    assert jump.effect.startswith("the bar is not decided on, filled or marked")
+    assert jump.kind == "split"
     assert "that nobody earned" in jump.effect
     # Batch and evaluate have no such settings: the bars come first.
     assert "adjust the file's bars for it, or in a backtest give data.adjustment=raw" in jump.cure
 
 
-def test_a_coin_has_no_splits_its_jump_is_a_doubt_and_never_refused(tmp_path: Path) -> None:
-    hours = pd.date_range("2024-03-04", periods=60, freq="h", tz="UTC")
-    price = np.where(np.arange(60) < 30, 100.0, 50.0)
+def sessions(seed: int, moves: dict[int, float], deviation: float = 0.004) -> pd.DataFrame:
+    """Daily bars of 120 sessions whose opens move by some factors, and prices stay there."""
+    rng = np.random.default_rng(seed)
+    days = calendar().dates
+    first = int(np.searchsorted(days, np.datetime64("2023-01-03")))
+    overnight = np.exp(rng.normal(0, deviation, SESSIONS))
+    for row, factor in moves.items():
+        overnight[row] = factor
+    within = np.exp(rng.normal(0, deviation, SESSIONS))
+    closes = 100 * np.cumprod(overnight * within)
+    opens = closes / within
+    return pd.DataFrame(
+        {
+            "Date": days[first : first + SESSIONS].astype(str),
+            "Open": opens,
+            "High": np.maximum(opens, closes),
+            "Low": np.minimum(opens, closes),
+            "Close": closes,
+            "Volume": 1000,
+        }
+    )
+
+
+def read(folder: Path, frame: pd.DataFrame, **settings: str) -> Bars:
+    frame.to_csv(folder / "AAA.csv", index=False)
+    data = DataSettings(dir=(str(folder / "AAA.csv"),), zone="America/New_York", **settings)
+    return data.bars([], None, None)
+
+
+@given(seed=st.integers(0, 50), ratio=st.sampled_from(ODD_RATIOS), row=st.integers(25, 95))
+def test_open_by_an_odd_ratio_is_a_doubt(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, ratio: Fraction, row: int
+) -> None:
+    frame = sessions(seed, {row: 1 / float(ratio)})
+    (doubt,) = read(tmp_path_factory.mktemp("bars"), frame).doubts
+    assert doubt.kind == "ratio"
+    assert doubt.at.astype("datetime64[D]") == np.datetime64(frame["Date"][row])
+    assert f"split of {ratio.numerator}:{ratio.denominator} " in doubt.what
+    assert f"books {1 / float(ratio) - 1:+.0%} that nobody earned" in doubt.effect
+    assert "a true move" in doubt.cure
+
+
+@pytest.mark.parametrize("factor", [0.62, 0.78, 7 / 8, 5 / 7, 1.16])
+def test_open_far_beyond_usual_nights_is_a_doubt(tmp_path: Path, factor: float) -> None:
+    (doubt,) = read(tmp_path, sessions(1, {60: factor})).doubts
+    assert doubt.kind == "move"
+    assert "spin-off" in doubt.cure
+
+
+@pytest.mark.parametrize("factor", [2 / 3, 0.9, 1.1, 10 / 11])
+def test_nervous_stock_opening_far_is_no_doubt(tmp_path: Path, factor: float) -> None:
+    frame = sessions(1, {60: factor}, deviation=0.06)
+    assert not [one for one in read(tmp_path, frame).doubts if one.kind in ("ratio", "move")]
+
+
+@pytest.mark.parametrize("row", [40, 90])
+def test_price_spike_is_no_odd_split(tmp_path: Path, row: int) -> None:
+    frame = sessions(2, {})
+    prices = ["Open", "High", "Low", "Close"]
+    frame.loc[row, prices] = frame.loc[row, prices] / 1.6
+    assert [one.kind for one in read(tmp_path, frame).doubts] == ["left_out"]
+
+
+def test_listed_odd_split_is_no_doubt(tmp_path: Path) -> None:
+    frame = sessions(3, {60: 2 / 3})
+    actions = tmp_path / "actions.csv"
+    actions.write_text(f"symbol,date,kind,value\nAAA,{frame['Date'][60]},split,1.5\n")
+    listed = {"adjustment": "raw", "actions": str(actions)}
+    assert read(tmp_path, frame, **listed).doubts == ()
+    assert [one.kind for one in read(tmp_path, frame, adjustment="raw").doubts] == ["ratio"]
+
+
+def test_listed_special_dividend_explains_an_open(tmp_path: Path) -> None:
+    frame = sessions(3, {60: 0.8})
+    paid = 0.2 * frame["Close"][59]
+    actions = tmp_path / "actions.csv"
+    actions.write_text(f"symbol,date,kind,value\nAAA,{frame['Date'][60]},dividend,{paid}\n")
+    assert read(tmp_path, frame, actions=str(actions)).doubts == ()
+    assert [one.kind for one in read(tmp_path, frame).doubts] == ["ratio"]
+
+
+@pytest.mark.parametrize("factor", [0.1, 0.5, 0.8, 3.0])
+def test_crypto_jump_is_never_a_split(tmp_path: Path, factor: float) -> None:
+    hours = pd.date_range("2024-03-04", periods=1200, freq="h", tz="UTC")
+    walk = np.exp(np.random.default_rng(0).normal(0, 0.002, 1200).cumsum())
+    price = walk * np.where(np.arange(1200) < 600, 100.0, 100.0 * factor)
     frame = pd.DataFrame({"timestamp": hours, **dict.fromkeys(("open", "high", "low"), price)})
     frame.assign(close=price, volume=1.0).to_csv(tmp_path / "ABCUSD.csv", index=False)
-    (jump,) = DataSettings(dir=(str(tmp_path),)).bars([], None, None).doubts
-    assert jump.symbol == "ABCUSD"
-    assert jump.jump
+    doubts = DataSettings(dir=(str(tmp_path),)).bars([], None, None).doubts
+    assert [one.kind for one in doubts] == ["left_out"] * (factor != 0.8)
+    assert "split" not in " ".join(map(str, doubts))
+    actions = tmp_path / "actions.csv"
+    actions.write_text("symbol,date,kind,value\nABCUSD,2024-03-29,split,2\n")
+    with pytest.raises(DataError, match="ABCUSD is a crypto pair, which has no split"):
+        DataSettings(dir=(str(tmp_path / "ABCUSD.csv"),), actions=str(actions)).bars([], None, None)
