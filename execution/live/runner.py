@@ -152,6 +152,8 @@ def kept_loop(
         state = f"{job} has ended a step" if due is None else f"{job} at {utc_text(due)}"
         supervisor.notify(WATCHDOG=1, STATUS=state)
         account.notices.beat()
+        if due is None:
+            account.refusals.end_step()
         if account.killed:
             stop.tell(KILLED)
         page.refresh()
