@@ -83,6 +83,11 @@ class EventLog:
         """The number of the last event; 0 before the first."""
         return int(self._database.rows("SELECT coalesce(max(number), 0) FROM events")[0][0])
 
+    def subjects_since(self, number: int, condition: str) -> int:
+        """How many subjects have an event after a number for which an SQL condition holds."""
+        query = f"SELECT count(DISTINCT subject) FROM events WHERE number > ? AND ({condition})"
+        return int(self._database.rows(query, (number,))[0][0])
+
     def last_held(self, job: str) -> list[str]:
         """What a job held when it said so last, a line each."""
         latest = "WHERE kind = 'held' AND subject = ? ORDER BY number DESC LIMIT 1"

@@ -23,9 +23,9 @@ if __name__ == "__main__":
 
 from argparse import SUPPRESS, Namespace
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 
@@ -146,22 +146,14 @@ def _alert_lines(database: Database) -> Iterator[str]:
         yield f"{utc_text(notice.at)} {heading(notice.kind)}: {notice.text}"
 
 
-def clear(path: Path, kind: HaltKind | Literal["refused"], by: str) -> Result:
-    """End the halt of a kind, or what is said of refused orders, which somebody has looked at.
+def clear(path: Path, kind: HaltKind, by: str) -> Result:
+    """End the halt of a kind, which somebody has looked at.
 
     It ends at the venue's last known time. This machine's clock may be another one, and what came
     before the clearing would seem to come after it.
     """
-    refuse_emptied(path)
-    refuse_unusable(path)
-    with closing(Database(path)) as database:
-        events = EventLog(database)
-        if kind == REFUSED:
-            ended = RefusalBook(database, events).clear(by)
-            if not ended:
-                raise InputError(f"{REFUSED}: the venue refuses no orders by this journal")
-            return Result(sentences=[f"cleared: {counted(ended, 'cause')} of refused orders"])
-        halts = Halts(database, events)
+    with _written_journal(path) as database:
+        halts = Halts(database, EventLog(database))
         # The loop may mark the account meanwhile.
         with database.transaction():
             standing = halts.active()
@@ -169,9 +161,26 @@ def clear(path: Path, kind: HaltKind | Literal["refused"], by: str) -> Result:
                 others = ", ".join(halt.kind for halt in standing)
                 what = f"what stands: {others}" if others else "none stands"
                 raise InputError(f"{kind}: no such halt stands; {what}")
-            last = _last_known(standing, MarkBook(database).last_mark())
-            halt = halts.clear(kind, by, last)
-    return Result(sentences=[f"cleared: {halt}"])
+            ended = halts.clear(kind, by, _last_known(standing, MarkBook(database).last_mark()))
+    return Result(sentences=[f"cleared: {ended}"])
+
+
+def clear_refused(path: Path, by: str) -> Result:
+    """End what is said of refused orders, which a person has looked at."""
+    with _written_journal(path) as database:
+        ended = RefusalBook(database, EventLog(database)).clear(by)
+    if not ended:
+        raise InputError(f"{REFUSED}: the journal has no orders that the venue refuses")
+    return Result(sentences=[f"cleared: {counted(ended, 'cause')} of refused orders"])
+
+
+@contextmanager
+def _written_journal(path: Path) -> Iterator[Database]:
+    """A journal to write to, once it is known to be usable."""
+    refuse_emptied(path)
+    refuse_unusable(path)
+    with closing(Database(path)) as database:
+        yield database
 
 
 def _last_known(halts: Sequence[Halt], mark: EquitySnapshot | None) -> np.datetime64:
@@ -248,5 +257,8 @@ def run(settings: Namespace) -> Result:
     if settings.command == "kill":
         return kill(folder, flatten=settings.flatten)
     if settings.command == "clear":
-        return clear(journal_in(traded_folder(folder.absolute())), settings.kind, settings.by)
+        journal = journal_in(traded_folder(folder.absolute()))
+        if settings.kind == REFUSED:
+            return clear_refused(journal, settings.by)
+        return clear(journal, settings.kind, settings.by)
     return status(journal_in(folder), system_clock())

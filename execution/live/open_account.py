@@ -16,6 +16,7 @@ from execution.journal.events import EventLog, NoticeBook
 from execution.journal.halts import HALT_RULES, HaltChanges, HaltKind, Halts
 from execution.journal.marks import MarkBook
 from execution.journal.order_store import OrderStore
+from execution.journal.positions import PositionBook
 from execution.journal.refusals import RefusalBook
 from foundation.command import printing
 from foundation.database import Database
@@ -51,6 +52,7 @@ class OpenAccount:
         self.book = OrderStore(database, self.events, self.refusals)
         self.halts = Halts(database, self.events)
         self.marks = MarkBook(database)
+        self.positions = PositionBook(database)
         self.next_cycle = NextCycleBook(database, cycle_seconds)
         self.notices = notices
         self.kill_file = folder / KILL_FILE

@@ -11,6 +11,7 @@ import pytest
 
 from execution.account_lock import PAGE
 from foundation.database import rows_of
+from marketsimulator.venue import alpaca, responses
 from marketsimulator.venue.asked import Refused
 from tests.e2e.practice import Practice, buy, trading
 from tests.e2e.refused import answer_of
@@ -102,7 +103,7 @@ def test_liquidation_only_alerts_once_though_sales_pass(
     )
     for _ in range(SIX - 1):
         cycle(here, tmp_path)
-    assert any(ticket.side == "sell" for ticket in here.venue.tickets.values())
+    assert any(ticket.order.side == "sell" for ticket in here.venue.tickets.values())
     assert kinds(tmp_path) == ["refused"]
     assert status(tmp_path)[0] == 1
 
@@ -161,8 +162,12 @@ def test_later_rejections_and_a_busy_venue_are_refusals(
     assert status(tmp_path)[0] == 1
 
 
-def test_a_blocked_account_is_told(here: Practice, tmp_path: Path) -> None:
-    here.venue.account_flags = {"trading_blocked": True}
+def test_a_blocked_account_is_told(
+    here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = responses.account_response
+    blocked = {"trading_blocked": True}
+    monkeypatch.setattr(alpaca, "account_response", lambda venue: answer(venue) | blocked)
     for _ in range(3):
         cycle(here, tmp_path)
     assert kinds(tmp_path) == ["refused"]

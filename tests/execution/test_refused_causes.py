@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from execution.contract_orders import LimitOrder
 from execution.journal.events import EventLog
+from execution.journal.orders import AnyOrder
 from execution.journal.refusals import REDUCTION_REFUSED, REFUSED, RefusalBook, cause_of
 from execution.orders import Order
 from foundation.database import Database
@@ -39,7 +40,7 @@ class Told:
     def kinds(self) -> list[str]:
         return [kind for kind, _ in self.notices]
 
-    def step(self, *refused: tuple[Order, str], accepted: tuple[Order, ...] = ()) -> None:
+    def step(self, *refused: tuple[AnyOrder, str], accepted: tuple[AnyOrder, ...] = ()) -> None:
         for each in accepted:
             self.book.accept(each)
         for each, answer in refused:
