@@ -36,7 +36,7 @@ from omegaconf import DictConfig
 from execution.account_lock import JOURNAL, KILL_FILE, is_there
 from execution.auctions import taken_from
 from execution.brokers import Reading, account_at
-from execution.decision import Choice
+from execution.decision import Choice, no_order_text
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from execution.journal.migrations import as_it_is_today
@@ -213,6 +213,7 @@ def _show_preview(settings: LiveSettings, keys: Keys, feed: BarFeed, trader: Tra
     _log(cycle)
     with printing():
         show(cycle)
+        show_unordered(cycle)
         show_undecided(cycle, settings)
     for line in stops:
         print_line(line)
@@ -304,6 +305,15 @@ def show_briefly(cycle: Cycle) -> None:
         highlight=False,
         soft_wrap=True,
     )
+
+
+def show_unordered(cycle: Cycle) -> None:
+    """Print why symbols that were decided are not ordered, a line each."""
+    decision = cycle.decision
+    for choice in () if decision is None else decision.choices:
+        if why := no_order_text(choice, cycle.account.equity):
+            text = f"{choice.symbol} is {why}."
+            LoopTerminal().print(text, highlight=False, soft_wrap=True)
 
 
 def show_undecided(cycle: Cycle, settings: LiveSettings) -> None:
@@ -418,6 +428,7 @@ def run(settings: LiveRequest) -> Result | None:
         live = LiveSettings.of(config)
         cycle = dry_cycle(live, _positions(config))
         show(cycle)
+        show_unordered(cycle)
         show_undecided(cycle, live)
     return None
 

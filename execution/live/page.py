@@ -23,7 +23,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from execution.account_lock import PAGE
-from execution.decision import plan_text
+from execution.decision import no_order_text, plan_text
 from execution.journal.cycles import NextCycle, latest_cycles
 from execution.journal.decisions import ChoiceRow
 from execution.journal.events import NoticeBook, NoticeRow
@@ -208,6 +208,7 @@ class StatusPage:
         book = self._account.book
         mark = self._account.marks.last_mark()
         decision = self._journal.last_decision()
+        choices = self._journal.last_choices()
         self._curve = self._curve.extended(self._account.marks.marks(self._curve.last_at))
         halts = self._account.halts.active()
         unknown = len(book.undetermined())
@@ -242,7 +243,8 @@ class StatusPage:
             recent=book.latest(OVER, SHOWN),
             what=what,
             decision=decision,
-            choices=decision and choice_table(self._journal.last_choices(), decision.name),
+            choices=decision and choice_table(choices, decision.name),
+            unordered=unordered_lines(choices, decision.equity) if decision else [],
             sections=self._sections,
             notices=notice_table(self._notices.latest(SHOWN)),
         )
@@ -422,6 +424,12 @@ def choice_table(choices: Sequence[ChoiceRow], last: str) -> Table:
         )
         rows.append([Cell(text, "" if row.decision == last else "muted") for text in texts])
     return Table("Choices of the last decision", CHOICES, rows, words=(9, 10))
+
+
+def unordered_lines(choices: Sequence[ChoiceRow], equity: float) -> list[str]:
+    """Why symbols are not held or not ordered by the last decision of each, a line a symbol."""
+    whys = {row.choice.symbol: no_order_text(row.choice, equity) for row in choices}
+    return [f"{symbol}: {why}." for symbol, why in whys.items() if why]
 
 
 def notice_table(notices: Sequence[NoticeRow]) -> Table:
