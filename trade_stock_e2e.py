@@ -30,7 +30,6 @@ from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
-import numpy as np
 from omegaconf import DictConfig
 
 from execution.account_lock import JOURNAL, KILL_FILE, is_there
@@ -41,12 +40,13 @@ from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from execution.journal.migrations import as_it_is_today
 from execution.live.accounts import TRADE
-from execution.live.cycle import Cycle, decided_cycle, decision_end, next_instant, nothing_due
+from execution.live.cycle import Cycle, decided_cycle, next_instant, nothing_due
 from execution.live.exposure import last_prices
 from execution.live.loop import print_line, print_warning
 from execution.live.replay import run_replay
 from execution.live.runner import trading_loop
 from execution.live.settings import LiveSettings
+from execution.live.undecided import too_short, undecided
 from execution.live.words import PREVIEW, is_quantity, words_of
 from execution.orders import Account
 from execution.quantity import sized_quantity
@@ -67,8 +67,7 @@ from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import KEY, Keys
 from trainingdata.feed.market_data import MarketData
 from trainingdata.instants import utc_text
-from trainingdata.instruments import Kind, instrument
-from trainingdata.universe import RULES
+from trainingdata.instruments import instrument
 
 log = logging.getLogger("live")
 
@@ -242,7 +241,7 @@ def _stopped(settings: LiveSettings, account: str) -> tuple[list[str], frozenset
 def _short_histories(bars: Bars, settings: LiveSettings) -> list[str]:
     """A line for every symbol of which nothing can be forecast."""
     asked = sorted(settings.tradable_symbols | {*bars.symbols})
-    whys = {symbol: _too_short(bars, symbol, settings) for symbol in asked}
+    whys = {symbol: too_short(bars, symbol, settings) for symbol in asked}
     return [f"{symbol} is not decided: {why}." for symbol, why in whys.items() if why]
 
 
@@ -318,54 +317,8 @@ def show_unordered(cycle: Cycle) -> None:
 
 def show_undecided(cycle: Cycle, settings: LiveSettings) -> None:
     """Print why symbols were not decided, those that were asked for or have bars."""
-    if cycle.account.blocked:
-        return
-    choices = () if cycle.decision is None else cycle.decision.choices
-    bars = cycle.bars
-    asked = settings.tradable_symbols | set(bars.symbols)
-    rules = settings.universe.rule().left_out(bars, bars.times[-1:])[0].tolist()
-    left_out = {symbol: rule for symbol, rule in zip(bars.symbols, rules, strict=True) if rule}
-    for symbol in sorted(asked - {choice.symbol for choice in choices}):
-        if symbol in left_out:
-            why = f"it is not in the universe (universe.{RULES[left_out[symbol]]})"
-        else:
-            why = _why_undecided(cycle, symbol, settings)
-            why += " or it is none of universe.keep" if settings.universe.by_growth else ""
+    for symbol, why in undecided(cycle, settings).items():
         LoopTerminal().print(f"{symbol} is not decided: {why}.", highlight=False, soft_wrap=True)
-
-
-def _why_undecided(cycle: Cycle, symbol: str, settings: LiveSettings) -> str:
-    """Why a symbol is no choice of a cycle."""
-    bars, account = cycle.bars, cycle.account
-    if symbol in cycle.doubted:
-        return cycle.doubted[symbol]
-    if symbol in account.undetermined:
-        return "what is held and open of it is not certain"
-    if short := _too_short(bars, symbol, settings):
-        return short
-    s = bars.symbols.index(symbol)
-    kind = instrument(symbol).kind
-    if (kind is Kind.CRYPTO and not account.coins) or not bars.instruments[s].tradable:
-        return "the venue takes no orders for it"
-    now, last = account.as_of, bars.real_bars(s)[0][-1]
-    expected = bars.timeframe.last_known(kind, now)
-    if last < expected:
-        return f"its last bar is of {utc_text(last)}, and that of {utc_text(expected)} is late"
-    clock, schedule = bars.timeframe.clock(kind), settings.decisions
-    if now >= decision_end(bars, bars.now) or not schedule.decides(clock, np.array([bars.now]))[0]:
-        return f"its market decides again at {utc_text(schedule.holding_end(clock, now))}"
-    return "there is no forecast of its last bar, or one that says no deviation"
-
-
-def _too_short(bars: Bars, symbol: str, settings: LiveSettings) -> str:
-    """Why a symbol's bars are too few to forecast from; empty where they are not."""
-    least = settings.forecaster.own_bars
-    count = len(bars.real_bars(bars.symbols.index(symbol))[0]) if symbol in bars.symbols else 0
-    if not count:
-        return "there is no bar of it"
-    if count >= least:
-        return ""
-    return f"a forecast sees {least} bars (forecaster.context_length), and it has {count}"
 
 
 def _bound_by(choice: Choice) -> str:

@@ -19,6 +19,7 @@ from foundation.errors import BrokerError
 log = logging.getLogger(__name__)
 
 HELD = "held"  # what a job holds by now, a line each; the index below names it
+UNDECIDED = "undecided"  # why symbols were not decided by the last cycle, by symbol
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,12 @@ class EventLog:
         """How many subjects have an event after a number for which an SQL condition holds."""
         query = f"SELECT count(DISTINCT subject) FROM events WHERE number > ? AND ({condition})"
         return int(self._database.rows(query, (number,))[0][0])
+
+    def last_undecided(self, job: str) -> dict[str, str]:
+        """Why a job's last cycle did not decide symbols, by symbol."""
+        latest = "WHERE kind = ? AND subject = ? ORDER BY number DESC"
+        event = _EVENTS.last(self._database, latest, (UNDECIDED, job))
+        return {} if event is None else dict(event.content)
 
     def last_held(self, job: str) -> list[str]:
         """What a job held when it said so last, a line each."""

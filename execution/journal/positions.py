@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 from typing import NamedTuple
@@ -222,6 +222,7 @@ def position_profit(symbol: str, held: HeldPosition | None, ledger: Ledger) -> P
     quantity = Decimal(0) if held is None else held.quantity
     difference = as_written(quantity) - ledger.quantity
     if _is_coin_fee(symbol, difference, ledger.quantity):
+        ledger = replace(ledger)
         ledger.apply(Trade(ALL_TIME, symbol, difference, ZERO, "coin fee"))
         difference = ZERO
     if held is None:

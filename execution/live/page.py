@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC
@@ -244,7 +244,11 @@ class StatusPage:
             what=what,
             decision=decision,
             choices=decision and choice_table(choices, decision.name),
-            unordered=unordered_lines(choices, decision.equity) if decision else [],
+            unordered=unordered_lines(
+                choices,
+                decision.equity if decision else math.nan,
+                self._account.events.last_undecided(TRADE),
+            ),
             sections=self._sections,
             notices=notice_table(self._notices.latest(SHOWN)),
         )
@@ -426,10 +430,17 @@ def choice_table(choices: Sequence[ChoiceRow], last: str) -> Table:
     return Table("Choices of the last decision", CHOICES, rows, words=(9, 10))
 
 
-def unordered_lines(choices: Sequence[ChoiceRow], equity: float) -> list[str]:
-    """Why symbols are not held or not ordered by the last decision of each, a line a symbol."""
-    whys = {row.choice.symbol: no_order_text(row.choice, equity) for row in choices}
-    return [f"{symbol}: {why}." for symbol, why in whys.items() if why]
+def unordered_lines(
+    choices: Sequence[ChoiceRow], equity: float, undecided: Mapping[str, str]
+) -> list[str]:
+    """Why symbols are not held or not ordered by the last decision of each, a line a symbol.
+
+    equity: USD, of the last decision.
+    undecided: why the last cycle did not decide symbols, by symbol.
+    """
+    whys = {symbol: f"not decided: {why}" for symbol, why in undecided.items()}
+    whys |= {row.choice.symbol: no_order_text(row.choice, equity) for row in choices}
+    return [f"{symbol}: {why}." for symbol, why in sorted(whys.items()) if why]
 
 
 def notice_table(notices: Sequence[NoticeRow]) -> Table:
