@@ -266,7 +266,8 @@ def _verdict(
         word = "Finished" if change.end == CYCLES_MADE else "Stopped"
         level = "bad" if "everything" in forbidden or urgent else ""
         level = level or ("warn" if forbidden or refusals or trouble else "open")
-        return f"{word}: {change.end}", level
+        also = "; the venue refuses orders" if refusals else ""
+        return f"{word}: {change.end}{also}", level
     if change.killed or "everything" in forbidden:
         return "Running, and nothing is sent", "bad"
     if refusals:
