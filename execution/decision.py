@@ -234,7 +234,7 @@ def _why_unchanged(choice: Choice) -> str:
 
 
 def _below_one_unit(choice: Choice, worth: float) -> str:
-    """That an amount in USD buys no whole unit."""
+    """Say that an amount in USD buys no whole unit."""
     price = figures.price(choice.price)
     if is_stock(choice.symbol) and worth <= choice.price:
         return f"less than one share at {price}"

@@ -404,6 +404,7 @@ class Outbox(Generic[Placed]):
                 self.book.settle(name, state, str(error))
             else:
                 self.book.refuse(name, state, str(error))
+                error.alerted = True
             raise
         except OutcomeUnknown as error:
             self.book.settle(name, "open", str(error))

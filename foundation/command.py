@@ -363,10 +363,9 @@ class _RunLog(logging.FileHandler):
 
 
 def _link_to(file: Path, link: Path) -> None:
-    """Have a relative link lead to a log file; what is no link there is kept under another name.
+    """Point a relative link at a log file; a file in its place is kept under another name.
 
-    A link that cannot be made keeps no line from being written. Whoever reads the link meanwhile
-    finds the file before or this one.
+    The link is replaced at once. Where it cannot be made, the log is written without it.
     """
     staged = link.with_name(f".{link.name}.{os.getpid()}")
     try:

@@ -47,7 +47,7 @@ def _alert(kind: str, text: str) -> dict[str, str]:
 
 
 def heading(kind: str) -> str:
-    """How a line about a notice of a kind begins."""
+    """The beginning of a line about a notice of a kind."""
     return ALL_CLEAR.upper() if kind == ALL_CLEAR else f"ALERT {kind}"
 
 

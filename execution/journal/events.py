@@ -85,12 +85,12 @@ class EventLog:
         return int(self._database.rows("SELECT coalesce(max(number), 0) FROM events")[0][0])
 
     def subjects_since(self, number: int, condition: str) -> int:
-        """How many subjects have an event after a number for which an SQL condition holds."""
+        """The number of subjects with an event after `number` that meets an SQL condition."""
         query = f"SELECT count(DISTINCT subject) FROM events WHERE number > ? AND ({condition})"
         return int(self._database.rows(query, (number,))[0][0])
 
     def last_undecided(self, job: str) -> dict[str, str]:
-        """Why a job's last cycle did not decide symbols, by symbol."""
+        """The reasons for which a job's last cycle did not decide symbols, by symbol."""
         latest = "WHERE kind = ? AND subject = ? ORDER BY number DESC"
         event = _EVENTS.last(self._database, latest, (UNDECIDED, job))
         return {} if event is None else dict(event.content)

@@ -1,6 +1,6 @@
 """Positions with entry prices and profits: what the venue holds, and what our trades paid for it.
 
-Quantities and last prices are those of the venue's last reading that was believed. Entry prices and
+Quantities and last prices are those of the venue's last accepted reading. Entry prices and
 profits follow from the journal: fills of our orders, trades of others, and bookings that change a
 position. The entry is the average cost. What an account held when its journal began is entered at
 the venue's price then. A realised profit contains fees in coin; it contains no dividend, no
@@ -33,7 +33,7 @@ MAX_COIN_FEE = Fraction(1, 100)  # of a position: the fee in coin that is not li
 
 @dataclass(frozen=True, slots=True)
 class OpeningPosition:
-    """What the account held when its journal began; price: USD at the venue, None for unknown."""
+    """A position at the journal's beginning; price: USD at the venue, None where it has none."""
 
     symbol: Text
     quantity: Exact
@@ -42,7 +42,7 @@ class OpeningPosition:
 
 @dataclass(frozen=True, slots=True)
 class HeldPosition:
-    """What the account holds by the venue's last reading; price: USD there."""
+    """A position by the venue's last reading; price: USD there."""
 
     symbol: Text
     quantity: Exact
@@ -210,7 +210,7 @@ class PositionBook:
 
 
 def ledgers_of(trades: Iterable[Trade]) -> dict[str, Ledger]:
-    """What trades make of each position, in the order of their instants."""
+    """The ledger of each symbol, its trades applied in the order of their instants."""
     ledgers: defaultdict[str, Ledger] = defaultdict(Ledger)
     for trade in sorted(trades, key=lambda each: each.at):
         ledgers[trade.symbol].apply(trade)
@@ -218,7 +218,7 @@ def ledgers_of(trades: Iterable[Trade]) -> dict[str, Ledger]:
 
 
 def position_profit(symbol: str, held: HeldPosition | None, ledger: Ledger) -> PositionProfit:
-    """A position beside its ledger; where the quantities differ the journal knows no entry."""
+    """The profit of a position by its ledger; it has no entry where the quantities differ."""
     quantity = Decimal(0) if held is None else held.quantity
     difference = as_written(quantity) - ledger.quantity
     if _is_coin_fee(symbol, difference, ledger.quantity):
@@ -236,7 +236,7 @@ def position_profit(symbol: str, held: HeldPosition | None, ledger: Ledger) -> P
 
 
 def _is_coin_fee(symbol: str, difference: Fraction, quantity: Fraction) -> bool:
-    """Whether what is missing of a position can be a fee in coin that is listed hours later."""
+    """Return whether a missing quantity can be a fee in coin that is listed hours later."""
     missing = -difference if quantity > 0 else ZERO
     return 0 < missing <= quantity * MAX_COIN_FEE and is_symbol(symbol) and is_coin(symbol)
 

@@ -3,8 +3,9 @@
 A cause is the venue's reason without the numbers and ids of a single order. It ends for a symbol
 once the venue accepts an order there. It also ends where a whole step passed without it, in which
 the venue accepted another order of the same kind: what it says of the account has changed. A reason
-that names its symbol ends by orders in that symbol alone. What the venue accepts of reductions says
-nothing about openings. Causes are rows of the account's journal: a restart repeats no alert.
+that names its symbol ends by orders in that symbol alone. An accepted reduction says nothing about
+openings, and an accepted opening nothing about reductions. Causes are rows of the account's
+journal: a restart repeats no alert.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ Tell = Callable[[str, str], None]
 
 
 class Place(NamedTuple):
-    """Where an order is refused or accepted.
+    """The market of an order and its direction.
 
     symbol: of the instrument, the root of a spread's options, or the market of a contract.
     reduces: whether the order reduces a position.
@@ -74,7 +75,7 @@ class Refusal:
 
     @property
     def is_urgent(self) -> bool:
-        """Whether orders are refused that would reduce a position."""
+        """True where the venue refuses orders that would reduce a position."""
         return any(place.reduces for place in self.places)
 
     @property
@@ -203,7 +204,7 @@ def standing_refusals(database: Database) -> list[Refusal]:
 
 
 def place_of(order: AnyOrder) -> Place:
-    """Where an order trades, and which way."""
+    """The place of an order."""
     if isinstance(order, Order):
         kind: Kind = "stock" if is_stock(order.symbol) else "crypto"
         return Place(order.symbol, kind, order.reduces)
@@ -226,7 +227,7 @@ def cause_of(answer: str, symbol: str) -> str:
 
 
 def _unescaped(text: str) -> str:
-    """The text of a JSON string; one that was cut within an escape stays as it is."""
+    """Decode the text of a JSON string; return it unchanged where it is cut within an escape."""
     try:
         return str(json.loads(f'"{text}"'))
     except ValueError:
@@ -234,20 +235,20 @@ def _unescaped(text: str) -> str:
 
 
 def _ends(place: Place, cause: str, accepted: Collection[Place], *, repeated: bool) -> bool:
-    """Whether a step's accepted orders disprove a cause in a place.
+    """Return whether a step's accepted orders disprove a cause in a place.
 
     repeated: whether an order was refused for the cause in the same step.
     """
-    as_risky = [each for each in accepted if place.reduces or not each.reduces]
-    if any(each.symbol == place.symbol for each in as_risky):
+    alike = [each for each in accepted if each.reduces == place.reduces]
+    if any(each.symbol == place.symbol for each in alike):
         return True
     if repeated or re.search(rf"(?<!\w){re.escape(place.symbol)}(?!\w)", cause):
         return False
-    return any(each.kind == place.kind for each in as_risky)
+    return any(each.kind == place.kind for each in alike)
 
 
 def _asked(order: AnyOrder) -> str:
-    """What an order asks for: sell 10 SYA."""
+    """The terms of an order in a few words: sell 10 SYA."""
     words = words_of(order)
     return " ".join(filter(None, (words.get("side", ""), words["qty"], place_of(order).symbol)))
 

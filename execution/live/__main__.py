@@ -68,7 +68,7 @@ TROUBLE = 1  # exit code of `status` where the next cycle is late, or orders are
 
 
 def status(path: Path, now: np.datetime64) -> Result:
-    """What the journal says of its account.
+    """Report the state of an account by its journal.
 
     The exit code is `TROUBLE` where the loop has not done what it said that it would do by now, and
     while the venue refuses orders.

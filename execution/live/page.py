@@ -108,7 +108,7 @@ class Section:
 
 
 class Change(NamedTuple):
-    """By what a page differs from the one before.
+    """The state whose change makes a page be written again.
 
     event: the number of the last one.
     end: why the loop has ended; empty while it runs.
@@ -170,7 +170,7 @@ class StatusPage:
 
     @property
     def path(self) -> Path | None:
-        """Where the page is; none for an account in memory."""
+        """The page's file; None for an account in memory."""
         return self._path
 
     def _try_to_write(self, end: str = "", *, failed: bool = False) -> None:
@@ -375,7 +375,7 @@ class Curve:
 def position_table(
     mark: EquitySnapshot, bounds: Bounds, profits: Sequence[PositionProfit]
 ) -> Table:
-    """What is held, the largest first, and what was held and closed; USD and multiples of equity.
+    """Positions, the largest first, then closed ones; in USD and multiples of equity.
 
     Gross of stocks and coins stands before, the sum of profits after. An account of event contracts
     has neither entries nor profits here.
@@ -479,7 +479,7 @@ def _unit_price(price: Fraction | None) -> str:
 
 
 def _weight(mark: EquitySnapshot, value: float, ceiling: float | None) -> Row:
-    """What is held of something, USD, beside its ceiling, a multiple of equity."""
+    """Value in USD, weight and ceiling of a position; the last two are multiples of equity."""
     weight = value / mark.equity if mark.equity > 0 else np.nan
     above = ceiling is not None and abs(weight) > ceiling
     held = figures.multiple(weight, 3, sign=True)

@@ -24,7 +24,7 @@ def page_of(folder: Path) -> str:
     return file.read_text()
 
 
-def test_a_loop_names_its_page_and_sums_itself_up(here: Practice, tmp_path: Path) -> None:
+def test_a_loop_prints_its_page_and_summary(here: Practice, tmp_path: Path) -> None:
     run = paper(here, tmp_path)
     lines = run.stdout.splitlines()
     [file] = tmp_path.glob(f"data/live/*/{PAGE}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -25,6 +26,7 @@ from execution.alpaca.broker import AlpacaAccount, AlpacaBroker
 from execution.alpaca.options import AlpacaSpreads
 from execution.journal.events import HELD, EventLog
 from execution.journal.order_store import OrderStore
+from execution.journal.refusals import RefusalBook
 from execution.live.__main__ import read
 from execution.live.__main__ import run as operate
 from execution.live.account import LiveAccount
@@ -266,6 +268,32 @@ def test_the_last_trade_is_of_now_and_one_of_another_hour_is_no_index(
     )
     with pytest.raises(BrokerError, match=r"the last trade of SYC: .*it is of .*, and now it is"):
         mine.index()
+
+
+def test_refused_spreads_alert_once_a_cause(practice: Start, vix: Path) -> None:
+    """A refused purchase of what was sold is urgent; what is sold again ends no such cause."""
+    here = options(practice, vix)
+    here.advance(AT)
+    told: list[str] = []
+    database = Database()
+    events = EventLog(database)
+    refusals = RefusalBook(database, events, lambda kind, text: told.append(kind))
+    settings = BrokerSettings(url_override=here.url, read_timeout=5.0)
+    book = OrderStore(database, events, refusals)
+    mine = AlpacaSpreads(settings, KEYS, underlying=UNDER, time=HURRIED, book=book)
+    assert mine.submit(put("sold", 2)).contracts == 2
+    refusals.end_step()
+    for number, kind in enumerate(("status", "reject_later") * 3):
+        here.fail(kind=kind, status=403, method="POST", path="/v2/orders")
+        with pytest.raises(OrderRejected) as refused:
+            mine.submit(replace(put(f"back-{number}", back=True), reduces=True))
+        assert refused.value.alerted
+        assert mine.submit(put(f"sold-{number}")).contracts == 1
+        refusals.end_step()
+    assert told == ["refused reduction"] * 2
+    assert mine.submit(replace(put("back", back=True), reduces=True)).contracts == 1
+    refusals.end_step()
+    assert told == [*["refused reduction"] * 2, *["all clear"] * 2]
 
 
 def test_the_adapter_says_what_became_of_orders(practice: Start, vix: Path) -> None:

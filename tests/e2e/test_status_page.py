@@ -332,9 +332,7 @@ def test_an_ordinary_end_is_not_red(written: Written, told: str, claim: str) -> 
 
 
 @pytest.mark.parametrize(("kind", "level"), [("cash", "bad"), ("drawdown", "warn")])
-def test_an_ordinary_end_shows_what_still_needs_a_person(
-    written: Written, kind: Any, level: str
-) -> None:
+def test_an_ordinary_end_keeps_the_color_of_halts(written: Written, kind: Any, level: str) -> None:
     written.halts.raise_halt(kind, "why", NOW)
     with written.status.kept(Stop()):
         pass

@@ -64,7 +64,7 @@ def test_a_position_has_its_average_cost(
     assert found.realised == realised
 
 
-def test_shares_without_a_price_have_no_entry_until_all_are_sold() -> None:
+def test_shares_moved_without_a_price_have_no_entry() -> None:
     moved = Trade(AT, "SYA", Fraction(5), None, "share transfer")
     found = ledger(trade(10, 50), moved)
     held = HeldPosition("SYA", D(15), D(60))
@@ -125,7 +125,7 @@ class Journal:
         return found
 
 
-def test_an_order_counts_once_before_and_after_its_fills_are_listed() -> None:
+def test_an_order_and_its_fills_count_once() -> None:
     journal = Journal()
     journal.filled("one", "10", "50.5")
     journal.positions.read(account(SYA="10"))
@@ -139,7 +139,7 @@ def test_an_order_counts_once_before_and_after_its_fills_are_listed() -> None:
     assert journal.only().entry == Fraction("50.5000004")
 
 
-def test_the_opening_balance_is_entered_at_its_price_then() -> None:
+def test_an_opening_balance_has_its_price_then() -> None:
     journal = Journal()
     journal.positions.begin([OpeningPosition("SYA", D(10), D(40))])
     journal.filled("one", "-4", "50")
@@ -152,7 +152,7 @@ def test_the_opening_balance_is_entered_at_its_price_then() -> None:
     assert journal.only() == PositionProfit("SYA", D(0), None, None, None, Fraction(40))
 
 
-def test_a_quantity_that_the_journal_does_not_explain_has_no_entry() -> None:
+def test_an_unexplained_quantity_has_no_entry() -> None:
     journal = Journal()
     journal.filled("one", "10", "50")
     journal.positions.read(account(SYA="12"))
@@ -161,7 +161,7 @@ def test_a_quantity_that_the_journal_does_not_explain_has_no_entry() -> None:
     assert journal.only().entry == Fraction("50.5")
 
 
-def test_a_fee_in_coin_that_is_not_listed_yet_is_a_loss() -> None:
+def test_an_unlisted_fee_in_coin_is_a_loss() -> None:
     coins = Ledger(Fraction(2), Fraction(200))
     held = HeldPosition("BTCUSD", D("1.995"), D(110))
     found = position_profit("BTCUSD", held, coins)

@@ -88,7 +88,18 @@ def test_accepted_sales_do_not_end_refused_purchases() -> None:
     assert told.book.standing() == []
 
 
-def test_another_symbols_orders_do_not_end_a_symbols_cause() -> None:
+def test_accepted_purchases_do_not_end_refused_sales() -> None:
+    told = Told()
+    sale = order("SYA", reduces=True, side="sell")
+    for _ in range(3):
+        told.step((sale, "rejected (403): insufficient qty available"))
+        told.step(accepted=(order("SYA"), order("SYB")))
+    assert told.kinds == [REDUCTION_REFUSED]
+    told.step(accepted=(order("SYB", reduces=True, side="sell"),))
+    assert told.kinds == [REDUCTION_REFUSED, ALL_CLEAR]
+
+
+def test_orders_elsewhere_do_not_end_a_symbols_cause() -> None:
     told = Told()
     answer = "rejected (403): SYA cannot be traded"
     for _ in range(3):

@@ -123,7 +123,7 @@ def test_log_links_lead_to_the_newest_log(log_folder: Path) -> None:
     ]
 
 
-def test_a_file_in_the_place_of_a_log_link_is_kept(log_folder: Path) -> None:
+def test_a_file_under_a_links_name_is_kept(log_folder: Path) -> None:
     log_folder.mkdir()
     (log_folder / "newest.log").write_text("years of another program")
     log_to_file("run", ("newest",))
@@ -143,7 +143,7 @@ for number in range(50):
 """
 
 
-def test_processes_that_share_a_log_link_never_break_it(log_folder: Path) -> None:
+def test_two_processes_share_a_log_link(log_folder: Path) -> None:
     log_folder.mkdir()
     (log_folder / "newest.log").write_text("earlier")
     root = Path(__file__).resolve().parent.parent.parent
