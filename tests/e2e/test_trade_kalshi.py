@@ -74,19 +74,21 @@ def test_a_dry_run_decides_and_sends_nothing_and_says_why_there_is_no_order(
 
 
 def test_refused_contracts_alert_once(practice: KalshiPractice) -> None:
-    orders = {"method": "POST", "path": POST}
-    practice.fault("status", status=403, count=10**5, **orders)
-    traded(practice, steps=6)
+    practice.fault("status", status=403, count=10**5, method="POST", path=POST)
+    shown: list[ActionEntry] = []
+
+    def show(entry: ActionEntry) -> None:
+        shown.append(entry)
+        if len(shown) == 12:
+            practice.clear_faults()
+
+    trade(trading_settings(practice, **{**BOTH, "steps": 12}), KEYS, Stop(), show)
     [path] = journals()
     refused = rows_of(path, "SELECT client_order_id FROM intents WHERE state = 'rejected'")
     assert len(refused) >= 3
-    [(kind, text)] = rows_of(path, "SELECT kind, text FROM notices")
-    assert kind == "refused"
-    assert "rejected (403)" in text
-    practice.clear_faults()
-    traded(practice, steps=6)
-    kinds = [kind for (kind,) in rows_of(path, "SELECT kind FROM notices")]
-    assert kinds == ["refused", "all clear"]
+    notices = rows_of(path, "SELECT kind, text FROM notices")
+    assert [kind for kind, _ in notices] == ["refused", "all clear"]
+    assert "rejected (403)" in str(notices[0][1])
 
 
 def test_only_who_has_an_estimate_of_his_own_finds_an_edge(practice: KalshiPractice) -> None:
