@@ -39,6 +39,7 @@ from execution.decision import Choice, no_order_text
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from execution.journal.migrations import as_it_is_today
+from execution.journal.refusals import standing_refusals
 from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle, decided_cycle, next_instant, nothing_due
 from execution.live.exposure import last_prices
@@ -235,6 +236,7 @@ def _stopped(settings: LiveSettings, account: str) -> tuple[list[str], frozenset
             f"A loop is halted, {halt.rule.forbids}: {halt}. {halt.rule.remedy}"
             for halt in halts.active()
         ]
+        lines += [f"The venue refuses orders: {each}" for each in standing_refusals(database)]
         return lines, halts.set_aside()
 
 

@@ -7,13 +7,16 @@ from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 
+import pytest
 from alpaca.trading.models import Position
 
 from execution.account_lock import PAGE
 from foundation.cents import to_cents
 from foundation.figures import quantity, usd
-from tests.e2e.practice import OPENING, Practice, Start, buy, trading
-from tests.e2e.test_live_failures import paper
+from tests.commands import overridden
+from tests.e2e.practice import OPENING, Practice, Start, buy, environment, trading
+from tests.e2e.refused import answer_of
+from tests.e2e.test_live_failures import paper, paper_words
 from tests.e2e.test_status_page import text_of
 
 MOVING = "sizing.band=0.0001"
@@ -106,3 +109,13 @@ def test_symbols_that_are_not_held_say_why(practice: Start, tmp_path: Path) -> N
     paper(here, tmp_path, *words)
     why = "SYXUSD: not held: no return is expected: premium +0.0 bp (prior.crypto_sharpe 0)"
     assert why in text_of(page_of(tmp_path))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment(tmp_path).items():
+            patch.setenv(name, value)
+        told = overridden(paper_words(here), words)
+        told = [word for word in told if not word.startswith(("mode=", "symbols="))]
+        for command in (["preview", "symbols=[SYA,SYB,SYXUSD]"], ["quantity", "SYXUSD", "100"]):
+            code, printed, said = answer_of("trade_stock_e2e", *command, *told, cwd=tmp_path)
+            assert code == 0, said
+            assert "SYXUSD" in printed
+            assert "not held: no return is expected: premium +0.0 bp (prior.crypto" in printed
