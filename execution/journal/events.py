@@ -19,7 +19,7 @@ from foundation.errors import BrokerError
 log = logging.getLogger(__name__)
 
 HELD = "held"  # what a job holds by now, a line each; the index below names it
-UNDECIDED = "undecided"  # why symbols were not decided by the last cycle, by symbol
+UNDECIDED = "undecided"  # why a cycle did not decide symbols; the index below names it
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,7 @@ _EVENTS = Table(
     BEGIN SELECT RAISE(ABORT, 'events are never deleted'); END
     """,
     "CREATE INDEX IF NOT EXISTS events_held ON events (subject) WHERE kind = 'held'",
+    "CREATE INDEX IF NOT EXISTS events_undecided ON events (subject) WHERE kind = 'undecided'",
     counted=True,
 )
 
@@ -91,8 +92,8 @@ class EventLog:
 
     def last_undecided(self, job: str) -> dict[str, str]:
         """The reasons for which a job's last cycle did not decide symbols, by symbol."""
-        latest = "WHERE kind = ? AND subject = ? ORDER BY number DESC"
-        event = _EVENTS.last(self._database, latest, (UNDECIDED, job))
+        latest = "WHERE kind = 'undecided' AND subject = ? ORDER BY number DESC"
+        event = _EVENTS.last(self._database, latest, (job,))
         return {} if event is None else dict(event.content)
 
     def last_held(self, job: str) -> list[str]:

@@ -23,7 +23,7 @@ from execution.journal.activities import Kind as BookingKind
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderStore
 from execution.journal.rows import Exact, Table, Text
-from execution.orders import Account, Order
+from execution.orders import Account
 from foundation.database import Database
 from foundation.decimals import ZERO, as_written
 from trainingdata.instruments import is_coin, is_symbol
@@ -49,6 +49,7 @@ class HeldPosition:
     price: Exact
 
 
+_FILLED_SINGLES = "filled != '0' AND json_extract(terms, '$.kind') = 'single'"
 _OPENING = Table("opening_positions", OpeningPosition)
 _HELD = Table("held_positions", HeldPosition)
 
@@ -179,11 +180,7 @@ class PositionBook:
             worth = None if opening.price is None else -opening.quantity * opening.price
             yield _trade(ALL_TIME, opening.symbol, opening.quantity, worth)
         fills = fills_of(self._database, ALL_TIME)
-        orders = [
-            intent
-            for intent in self._orders.select("filled != '0'")
-            if isinstance(intent.order, Order)
-        ]
+        orders = self._orders.select(_FILLED_SINGLES)
         ours = {intent.progress.venue_id for intent in orders}
         listed: defaultdict[str, list[Trade]] = defaultdict(list)
         for fill in fills:

@@ -237,8 +237,7 @@ class StatusPage:
             mark=mark,
             curve=self._curve,
             bounds=self._bounds,
-            positions=mark
-            and position_table(mark, self._bounds, self._account.positions.profits()),
+            positions=mark and position_table(mark, self._bounds, self._profits()),
             waiting=book.latest(WAITING, SHOWN),
             recent=book.latest(OVER, SHOWN),
             what=what,
@@ -252,6 +251,10 @@ class StatusPage:
             sections=self._sections,
             notices=notice_table(self._notices.latest(SHOWN)),
         )
+
+    def _profits(self) -> list[PositionProfit]:
+        """Profits of stocks and coins; none for an account of event contracts."""
+        return [] if self._bounds.coins is None else self._account.positions.profits()
 
 
 def _verdict(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -24,6 +24,7 @@ from execution.live.trading import TradingJob
 from execution.trader import Trader
 from foundation.clock import system_clock
 from foundation.counts import counted
+from foundation.database import DatabaseFailed
 from foundation.errors import AccessRefused, AnswerRefused, BrokerError
 from foundation.figures import usd
 from foundation.registry import registered_module
@@ -189,7 +190,9 @@ def summarized(account: OpenAccount, stop: Stop) -> Iterator[None]:
         yield
         end = stop.why or CYCLES_MADE
     finally:
-        print_line(f"Ended ({end}): {_done_since(account, event, cycle)}.")
+        # A journal that cannot be read has ended the loop with an error of its own.
+        with suppress(DatabaseFailed):
+            print_line(f"Ended ({end}): {_done_since(account, event, cycle)}.")
 
 
 def _done_since(account: OpenAccount, event: int, cycle: int) -> str:
