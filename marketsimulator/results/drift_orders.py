@@ -58,7 +58,7 @@ def meant_orders(
 
 @dataclass(frozen=True, slots=True)
 class NotCompared:
-    """What a job has done since the last reading of the account up to which profits are compared.
+    """Counts of a job's decisions and orders after the last reading that profits are compared to.
 
     decisions: that were journaled after it.
     orders: that were sent after it.

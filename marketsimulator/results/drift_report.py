@@ -69,12 +69,12 @@ class Drift:
 
     @property
     def is_conclusive(self) -> bool:
-        """Whether orders were compared; without any, decisions that led to none suffice."""
+        """True where orders were compared, or decisions that led to no order."""
         return bool(self.orders) or (self.decisions.compared > 0 and not self.not_compared.orders)
 
     @property
     def agrees(self) -> bool:
-        """Whether nothing that was compared differs: decisions, fills, and profits to the cent."""
+        """True where all that was compared is equal: decisions, fills, and profits to the cent."""
         return (
             not self.decisions.differences
             and not self.other_orders
@@ -141,7 +141,7 @@ def drift_parts(drift: Drift) -> Iterator[RenderableType]:
 
 
 def _not_compared(drift: Drift) -> Iterator[str]:
-    """What came after the last reading of the account, and when it can be compared."""
+    """Report the counts after the last reading of the account, and when they can be compared."""
     later = drift.not_compared
     if later.orders or later.decisions:
         yield (
