@@ -30,23 +30,24 @@ from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
-import numpy as np
 from omegaconf import DictConfig
 
 from execution.account_lock import JOURNAL, KILL_FILE, is_there
 from execution.auctions import taken_from
 from execution.brokers import Reading, account_at
-from execution.decision import Choice
+from execution.decision import Choice, no_order_text
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from execution.journal.migrations import as_it_is_today
+from execution.journal.refusals import standing_refusals
 from execution.live.accounts import TRADE
-from execution.live.cycle import Cycle, decided_cycle, decision_end, next_instant, nothing_due
+from execution.live.cycle import Cycle, decided_cycle, next_instant, nothing_due
 from execution.live.exposure import last_prices
 from execution.live.loop import print_line, print_warning
 from execution.live.replay import run_replay
 from execution.live.runner import trading_loop
 from execution.live.settings import LiveSettings
+from execution.live.undecided import too_short, undecided
 from execution.live.words import PREVIEW, is_quantity, words_of
 from execution.orders import Account
 from execution.quantity import sized_quantity
@@ -67,8 +68,7 @@ from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import KEY, Keys
 from trainingdata.feed.market_data import MarketData
 from trainingdata.instants import utc_text
-from trainingdata.instruments import Kind, instrument
-from trainingdata.universe import RULES
+from trainingdata.instruments import instrument
 
 log = logging.getLogger("live")
 
@@ -213,6 +213,7 @@ def _show_preview(settings: LiveSettings, keys: Keys, feed: BarFeed, trader: Tra
     _log(cycle)
     with printing():
         show(cycle)
+        show_unordered(cycle)
         show_undecided(cycle, settings)
     for line in stops:
         print_line(line)
@@ -235,13 +236,14 @@ def _stopped(settings: LiveSettings, account: str) -> tuple[list[str], frozenset
             f"A loop is halted, {halt.rule.forbids}: {halt}. {halt.rule.remedy}"
             for halt in halts.active()
         ]
+        lines += [f"The venue refuses orders: {each}" for each in standing_refusals(database)]
         return lines, halts.set_aside()
 
 
 def _short_histories(bars: Bars, settings: LiveSettings) -> list[str]:
     """A line for every symbol of which nothing can be forecast."""
     asked = sorted(settings.tradable_symbols | {*bars.symbols})
-    whys = {symbol: _too_short(bars, symbol, settings) for symbol in asked}
+    whys = {symbol: too_short(bars, symbol, settings) for symbol in asked}
     return [f"{symbol} is not decided: {why}." for symbol, why in whys.items() if why]
 
 
@@ -306,56 +308,19 @@ def show_briefly(cycle: Cycle) -> None:
     )
 
 
+def show_unordered(cycle: Cycle) -> None:
+    """Print why symbols that were decided are not ordered, a line each."""
+    decision = cycle.decision
+    for choice in () if decision is None else decision.choices:
+        if why := no_order_text(choice, cycle.account.equity):
+            text = f"{choice.symbol} is {why}."
+            LoopTerminal().print(text, highlight=False, soft_wrap=True)
+
+
 def show_undecided(cycle: Cycle, settings: LiveSettings) -> None:
     """Print why symbols were not decided, those that were asked for or have bars."""
-    if cycle.account.blocked:
-        return
-    choices = () if cycle.decision is None else cycle.decision.choices
-    bars = cycle.bars
-    asked = settings.tradable_symbols | set(bars.symbols)
-    rules = settings.universe.rule().left_out(bars, bars.times[-1:])[0].tolist()
-    left_out = {symbol: rule for symbol, rule in zip(bars.symbols, rules, strict=True) if rule}
-    for symbol in sorted(asked - {choice.symbol for choice in choices}):
-        if symbol in left_out:
-            why = f"it is not in the universe (universe.{RULES[left_out[symbol]]})"
-        else:
-            why = _why_undecided(cycle, symbol, settings)
-            why += " or it is none of universe.keep" if settings.universe.by_growth else ""
+    for symbol, why in undecided(cycle, settings).items():
         LoopTerminal().print(f"{symbol} is not decided: {why}.", highlight=False, soft_wrap=True)
-
-
-def _why_undecided(cycle: Cycle, symbol: str, settings: LiveSettings) -> str:
-    """Why a symbol is no choice of a cycle."""
-    bars, account = cycle.bars, cycle.account
-    if symbol in cycle.doubted:
-        return cycle.doubted[symbol]
-    if symbol in account.undetermined:
-        return "what is held and open of it is not certain"
-    if short := _too_short(bars, symbol, settings):
-        return short
-    s = bars.symbols.index(symbol)
-    kind = instrument(symbol).kind
-    if (kind is Kind.CRYPTO and not account.coins) or not bars.instruments[s].tradable:
-        return "the venue takes no orders for it"
-    now, last = account.as_of, bars.real_bars(s)[0][-1]
-    expected = bars.timeframe.last_known(kind, now)
-    if last < expected:
-        return f"its last bar is of {utc_text(last)}, and that of {utc_text(expected)} is late"
-    clock, schedule = bars.timeframe.clock(kind), settings.decisions
-    if now >= decision_end(bars, bars.now) or not schedule.decides(clock, np.array([bars.now]))[0]:
-        return f"its market decides again at {utc_text(schedule.holding_end(clock, now))}"
-    return "there is no forecast of its last bar, or one that says no deviation"
-
-
-def _too_short(bars: Bars, symbol: str, settings: LiveSettings) -> str:
-    """Why a symbol's bars are too few to forecast from; empty where they are not."""
-    least = settings.forecaster.own_bars
-    count = len(bars.real_bars(bars.symbols.index(symbol))[0]) if symbol in bars.symbols else 0
-    if not count:
-        return "there is no bar of it"
-    if count >= least:
-        return ""
-    return f"a forecast sees {least} bars (forecaster.context_length), and it has {count}"
 
 
 def _bound_by(choice: Choice) -> str:
@@ -418,6 +383,7 @@ def run(settings: LiveRequest) -> Result | None:
         live = LiveSettings.of(config)
         cycle = dry_cycle(live, _positions(config))
         show(cycle)
+        show_unordered(cycle)
         show_undecided(cycle, live)
     return None
 

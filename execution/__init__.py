@@ -27,6 +27,7 @@ COMMANDS = {
         config="live",
         interrupted="nothing was sent",
         log="live",
+        log_links=("trade_stock_e2e", "sizing_utils"),
         words="execution.live.words:words_of",
         private=True,
     ),

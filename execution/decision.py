@@ -11,9 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from execution.orders import Order
+from foundation import figures
 from foundation.arrays import Instants
 from trainingdata.instants import DAY
-from trainingdata.instruments import Kind
+from trainingdata.instruments import Kind, is_stock
 
 _NEXT = "forecast %+.1f bp, deviation %.1f bp over %.4g h"
 _PLAN = (
@@ -26,6 +27,7 @@ _WORTH = "%s (worth %.2f bp)"
 KEPT_OFF = "kept from the unconstrained weight by costs or by what else is held"
 YEAR = 365.25 * DAY
 SHOWN = 0.0005  # from which on two weights differ in a line
+CENT = 0.01  # USD
 UNIVERSE = "universe."  # how the name of a rule that a symbol has left begins
 _PARTS = " (premium %+.3f, forecast %+.3f)"
 
@@ -204,6 +206,67 @@ def reason_text(choice: Choice, hours: float) -> str:
     if choice.qty and not math.isnan(choice.cost):
         cost = f", cost ${choice.change_cost:,.2f} ({choice.cost * 1e4:.3g} bp)"
     return f"{text}{_binding_text(choice)}{cost}"
+
+
+def no_order_text(choice: Choice, equity: float) -> str:
+    """Why a symbol is not held, or its position is not changed, in a line; empty for an order.
+
+    equity: USD, of the account.
+    """
+    if choice.qty:
+        return ""
+    if math.isnan(choice.sigma):
+        return "not ordered: it has no forecast"
+    if rule := next((name for name in choice.binding if name.startswith(UNIVERSE)), ""):
+        return f"not ordered: it has left the universe ({rule})"
+    if math.isnan(choice.kelly):
+        return "not ordered: sizing did not answer, so nothing is opened"
+    if abs(choice.held) >= SHOWN:
+        return f"not ordered: {_why_unchanged(choice)}"
+    return f"not held: {_why_not_held(choice, equity)}"
+
+
+def _why_unchanged(choice: Choice) -> str:
+    change = _CHANGE % (choice.held, choice.target)
+    if "cost" in choice.binding:
+        return f"{change}, a change is worth less than it costs ({choice.cost * 1e4:.3g} bp)"
+    return f"{change}, {_below_one_unit(choice, choice.price)}"
+
+
+def _below_one_unit(choice: Choice, worth: float) -> str:
+    """Say that an amount in USD buys no whole unit."""
+    price = figures.price(choice.price)
+    if is_stock(choice.symbol) and worth <= choice.price:
+        return f"less than one share at {price}"
+    return f"less than the smallest quantity, at {price} a unit"
+
+
+def _why_not_held(choice: Choice, equity: float) -> str:
+    worth = abs(choice.target) * equity
+    if worth >= CENT:
+        return f"the target of {figures.usd(worth)} is {_below_one_unit(choice, worth)}"
+    if abs(choice.kelly) < SHOWN:
+        return f"no return is expected: {_expected_text(choice)}"
+    if choice.kelly < 0 and "long_only" in choice.binding:
+        return f"a loss is expected, and it is not sold short: {_expected_text(choice)}"
+    if "cost" in choice.binding:
+        cost = f"trading costs {choice.cost * 1e4:.3g} bp one way"
+        return f"{_expected_text(choice)}, less than it takes: {cost}"
+    if choice.binding:
+        return f"bound by {' and '.join(choice.binding)}: {_expected_text(choice)}"
+    return f"{KEPT_OFF}: {_expected_text(choice)}"
+
+
+def _expected_text(choice: Choice) -> str:
+    """The expected return of a choice, by what it rests on."""
+    rests_on = choice.rationale
+    if math.isnan(rests_on.forecast):
+        return f"forecast {choice.mu * 1e4:+.1f} bp"
+    kind = "stock" if is_stock(choice.symbol) else "crypto"
+    return (
+        f"premium {rests_on.earned * 1e4:+.1f} bp (prior.{kind}_sharpe {rests_on.sharpe:g}),"
+        f" forecast {rests_on.forecast * 1e4:+.1f} bp over {_span_text(rests_on.days)}"
+    )
 
 
 def parts_text(rationale: Rationale) -> str:

@@ -67,6 +67,10 @@ class OrderWithheld(OrderRejected):
     """An order that the venue was not asked for, or that it certainly did nothing with."""
 
 
+class TooLate(OrderWithheld):
+    """An order whose time was over before it could be sent."""
+
+
 class NoAnswer(Exception):
     """A POST whose answer does not say whether the order was taken."""
 
@@ -76,7 +80,12 @@ class NeverTaken(OrderRejected):
 
 
 _UNANSWERED: tuple[State, ...] = ("planned", "withheld")
-_REFUSED: Mapping[type, State] = {NeverTaken: "never_taken", OrderWithheld: "withheld"}
+_REFUSED: Mapping[type, State] = {
+    NeverTaken: "never_taken",
+    OrderWithheld: "withheld",
+    TooLate: "withheld",
+}
+REJECTED_LATER = "rejected by the venue after it was taken"
 
 
 def unguarded(intent: OrderIntent, now: np.datetime64, seen: RiskSnapshot | None) -> str:
@@ -227,7 +236,7 @@ class Outbox(Generic[Placed]):
         self.book.begin(intent)
         with self._outcome_noted(name):
             if not intent.wanted(now):
-                raise OrderWithheld(f"{name}: not sent: {too_late(intent)}")
+                raise TooLate(f"{name}: not sent: {too_late(intent)}")
             try:
                 answer: Placed | Unseen = self._venue.post(intent, BUSY_PATIENCE)
             except NoAnswer as error:
@@ -360,7 +369,8 @@ class Outbox(Generic[Placed]):
     def noted(self, placed: Placed) -> Placed:
         """The order, of which the book then says the same.
 
-        Of two orders of one id it follows the first.
+        Of two orders of one id it follows the first. An order that the venue rejects after it was
+        taken is a refusal too.
         """
         intent = self.book.get(placed.client_order_id)
         if (
@@ -369,7 +379,19 @@ class Outbox(Generic[Placed]):
             and intent.progress.venue_id in ("", placed.progress.venue_id)
         ):
             self.book.note(placed.client_order_id, placed.progress)
+            self._report(intent)
         return placed
+
+    def _report(self, before: OrderIntent) -> None:
+        """Record that the venue has accepted an intent, or rejected it after that, once."""
+        name = before.client_order_id
+        after = self.book.get(name)
+        if after is None:
+            return
+        if after.state == "rejected" != before.state:
+            self.book.refuse(name, "rejected", f"{name}: {REJECTED_LATER}")
+        elif after.taken and not before.taken and after.state != "rejected":
+            self.book.refusals.accept(after.order)
 
     @contextmanager
     def _outcome_noted(self, name: str) -> Iterator[None]:
@@ -377,7 +399,12 @@ class Outbox(Generic[Placed]):
         try:
             yield
         except OrderRejected as error:
-            self.book.settle(name, _REFUSED.get(type(error), "rejected"), str(error))
+            state = _REFUSED.get(type(error), "rejected")
+            if isinstance(error, NeverTaken | TooLate):
+                self.book.settle(name, state, str(error))
+            else:
+                self.book.refuse(name, state, str(error))
+                error.alerted = True
             raise
         except OutcomeUnknown as error:
             self.book.settle(name, "open", str(error))

@@ -13,7 +13,7 @@ import numpy as np
 
 from execution.broker import Asset
 from execution.brokers import account_at
-from execution.decision import reason_text
+from execution.decision import no_order_text, reason_text
 from execution.live.exposure import prices_of_orders
 from execution.live.settings import LiveSettings
 from execution.orders import Account
@@ -120,7 +120,9 @@ def decide(
         return _without_forecast(symbol, price, settings, _fully_priced(account), str(error))
     decision = trader.decide_on(belief, bars, account)
     choice = next(c for c in decision.choices if c.symbol == symbol)
-    lines = [rule.phrase for rule in decision.rule]
+    unordered = no_order_text(choice, account.equity)
+    lines = [unordered] if unordered else []
+    lines += [rule.phrase for rule in decision.rule]
     lines.append(reason_text(choice, float((belief.until - now) / HOUR)))
     if decision.failure:
         log.warning("%s: Enhanced sizing failed: %s", symbol, decision.failure)

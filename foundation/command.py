@@ -199,7 +199,7 @@ def _work(
         if output is not None:
             folders.append(output)
         if command.log:
-            log_to_file(command.log)
+            log_to_file(command.log, command.log_links)
         end_if_told()
         with _shown(home.run) as progress:
             result = home.run(settings, *progress) or Result()
@@ -291,15 +291,18 @@ def _end_while_loading(number: int, _: object) -> NoReturn:
     os._exit(128 + number)
 
 
-def log_to_file(name: str) -> None:
+def log_to_file(name: str, links: Sequence[str] = ()) -> None:
     """Send every log line, and libraries' warnings, to a file of this run in `logs/`.
 
     None of them goes to the screen. Only the owner may read them.
+
+    links: names in `logs/`, without the ending, of links that lead to this file from its first line
+        on. A later run takes them over.
     """
     if LOGS.exists() and not LOGS.is_dir():
         raise InputError(f"{LOGS}: it is a file, and the folder of log files is needed there")
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    handler = _RunLog(LOGS / f"{name}-{stamp}-{os.getpid()}.log", delay=True)
+    handler = _RunLog(LOGS / f"{name}-{stamp}-{os.getpid()}.log", delay=True, links=links)
     handler.setFormatter(ShownFormatter("%(asctime)s %(levelname)s %(message)s"))
     root = logging.getLogger()
     for earlier in root.handlers:
@@ -332,7 +335,14 @@ class ShownFormatter(logging.Formatter):
 
 
 class _RunLog(logging.FileHandler):
-    """A log file that exists, folder and all, from its first line on."""
+    """A log file that exists, folder and all, from its first line on.
+
+    links: names of links to it, without the ending.
+    """
+
+    def __init__(self, path: Path, *, delay: bool, links: Sequence[str] = ()) -> None:
+        super().__init__(path, delay=delay)
+        self._links = links
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line; a disk that takes none stops nothing that the line is about."""
@@ -346,7 +356,29 @@ class _RunLog(logging.FileHandler):
     def _open(self) -> TextIOWrapper:
         path = Path(self.baseFilename)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        for name in self._links:
+            _link_to(path, path.with_name(f"{name}.log"))
         return open(path, "a", encoding=self.encoding, opener=_owners)
+
+
+def _link_to(file: Path, link: Path) -> None:
+    """Point a relative link at a log file; a file in its place is kept under another name.
+
+    The link is replaced at once. Where it cannot be made, the log is written without it.
+    """
+    staged = link.with_name(f".{link.name}.{os.getpid()}")
+    try:
+        if link.exists() and not link.is_symlink():
+            with suppress(FileNotFoundError):  # another process has kept it
+                link.rename(file.with_name(f"{link.stem}-before-{file.name}"))
+        staged.unlink(missing_ok=True)
+        staged.symlink_to(file.name)
+        staged.replace(link)
+    except OSError as error:
+        with suppress(OSError):
+            staged.unlink(missing_ok=True)
+            sys.stderr.write(f"{link}: no link to {file.name}: {error.strerror or error}\n")
 
 
 def _owners(path: str, flags: int) -> int:

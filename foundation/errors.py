@@ -47,7 +47,14 @@ class AccessRefused(BrokerError):
 
 
 class OrderRejected(BrokerError):
-    """The venue takes no such order."""
+    """The venue takes no such order.
+
+    alerted: whether an alert of the venue's refusal has been sent.
+    """
+
+    def __init__(self, why: str, *, alerted: bool = False) -> None:
+        super().__init__(why)
+        self.alerted = alerted
 
 
 class OutcomeUnknown(BrokerError):

@@ -38,11 +38,17 @@ TEXT = 4000  # characters of an alert
 CONTENT = 2000  # characters that Discord takes
 SAID = 100  # different texts of one alert that are logged
 KEPT = 1000  # alerts that wait at most; beyond that the oldest are dropped
+ALL_CLEAR = "all clear"  # kind of the notice that the cause of an alert has ended
 
 
 def _alert(kind: str, text: str) -> dict[str, str]:
     """What is posted."""
     return {"text": text[:TEXT], "content": text[:CONTENT], "kind": kind}
+
+
+def heading(kind: str) -> str:
+    """The beginning of a line about a notice of a kind."""
+    return ALL_CLEAR.upper() if kind == ALL_CLEAR else f"ALERT {kind}"
 
 
 class Notices:
@@ -116,12 +122,17 @@ class Notices:
                 log.warning("still %s: %s", kind, text)
             return
         self._raised[kind] = {text}
+        self.announce(kind, text)
+
+    def announce(self, kind: str, text: str) -> None:
+        """Send and log an alert or an all-clear, each time that it is called."""
         if self._alerts is not None:
             with self._changed:
                 self._waiting.append(_alert(kind, text))
                 self._keep_alerts()
             self._wake()
-        log.error("ALERT %s: %s", kind, text)
+        level = logging.WARNING if kind == ALL_CLEAR else logging.ERROR
+        log.log(level, "%s: %s", heading(kind), text)
         if self._record is not None:
             self._record(kind, text)
 

@@ -40,6 +40,7 @@ class Command:
         of an earlier run; empty where the module checks it, or nothing is written.
     interrupted: what is true once it was interrupted.
     log: name of its file in `logs/`; empty: none.
+    log_links: names in `logs/` of links to the newest of these files, without the ending.
     words: `module:function` that makes settings of other words; empty: there are no others.
     flags: by setting, flags that stand for it.
     hydra: whether Hydra reads the command line: several runs with -m, files of one's own.
@@ -53,6 +54,7 @@ class Command:
     output: str = ""
     interrupted: str = "nothing was written"
     log: str = ""
+    log_links: tuple[str, ...] = ()
     words: str = ""
     flags: Mapping[str, str] = field(default_factory=dict)
     hydra: bool = False

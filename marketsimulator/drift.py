@@ -12,7 +12,10 @@ by order and flow by flow, into terms that add up to the cent.
 output=FOLDER is the whole report of the live account: the files of a backtest, whose main run it
 is, beside the simulation of its hours, a random walk and holding, and where its money came from.
 
-The exit code is 0 where everything agrees, 1 where it drifts, and 2 for input that cannot be used.
+Orders that were sent after the account was read last are counted and not compared: after its first
+cycle nothing can be said about fills yet, and `agrees` in drift.json is null.
+
+The exit code is 1 where anything drifts, 0 otherwise, and 2 for input that cannot be used.
 """
 
 from __future__ import annotations
@@ -50,7 +53,7 @@ from foundation.errors import InputError
 from foundation.settings import setting, settings_class
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.results.drift_decisions import compare_decisions, journaled_account
-from marketsimulator.results.drift_orders import compare_orders, meant_orders, slippage
+from marketsimulator.results.drift_orders import NotCompared, compare_orders, meant_orders, slippage
 from marketsimulator.results.drift_report import Drift, drift_json, drift_parts
 from marketsimulator.results.drift_terms import Side, profit_terms, reading_of, side_of
 from marketsimulator.results.live_run import marked_at_closes
@@ -221,6 +224,7 @@ def drift_of(hours: LiveHours, progress: Progress = silent) -> Drift:
         decisions=compare_decisions(record, anew, closes, hours.run.decisions, until),
         orders=orders,
         slippage=slippage(orders),
+        not_compared=NotCompared.of(record, TRADE, end.at),
     )
 
 

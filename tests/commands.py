@@ -75,8 +75,8 @@ class Started:
         """What it has printed of errors so far."""
         return self._err.read_text(errors="replace") if self._err.exists() else ""
 
-    def wait_for_output(self, seconds: float = 60.0) -> None:
-        """Until it has printed something, or has ended.
+    def wait_for_output(self, seconds: float = 60.0, text: str = "") -> None:
+        """Until it has printed something, or a text, or has ended.
 
         Raises
         ------
@@ -84,10 +84,18 @@ class Started:
             where neither has happened after so many seconds.
         """
         deadline = time.monotonic() + seconds
-        while self.running and not (self._out.exists() and self._out.stat().st_size):
+        while self.running and not self._has_printed(text):
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{' '.join(self.words)}: nothing printed in {seconds:g} s")
+                missing = repr(text) if text else "anything"
+                raise TimeoutError(
+                    f"{' '.join(self.words)}: {missing} not printed in {seconds:g} s"
+                )
             time.sleep(0.001)
+
+    def _has_printed(self, text: str) -> bool:
+        if not self._out.exists() or not self._out.stat().st_size:
+            return False
+        return not text or text in self._out.read_text(errors="replace")
 
     def kill(self) -> None:
         """SIGKILL, and it is gone."""

@@ -198,8 +198,10 @@ class ActorService:
         except (OrderRejected, OutcomeUnknown) as error:
             said = f"{'unknown' if isinstance(error, OutcomeUnknown) else 'rejected'}: {error}"
             kept = self.actions.book.get(order.client_order_id)
-            # What a guard kept back is no failure of its market.
-            if kept is None or kept.state != "withheld":
+            # What a guard kept back is no failure of its market, and the book of refusals has sent
+            # an alert of what the venue refuses.
+            alerted = isinstance(error, OrderRejected) and error.alerted
+            if not alerted and (kept is None or kept.state != "withheld"):
                 self._fail(update.market, str(error))
         self.actions.answer(update.market, update.at, said)
         return replace(entry, answer=said)

@@ -23,7 +23,7 @@ from execution.option_orders import (
     contract_of,
     is_option,
 )
-from execution.posting import Guard, Outbox, unguarded
+from execution.posting import REJECTED_LATER, Guard, Outbox, unguarded
 from foundation.clock import OURS, Time
 from foundation.errors import OrderRejected, OutcomeUnknown
 from trainingdata.feed.endpoint import BrokerSettings, Keys
@@ -128,7 +128,7 @@ class AlpacaSpreads:
         with self._venue.translated_errors(f"order {name}"):
             fill = SpreadFill(*spread_traded(chain))
         if fill.contracts == 0 and placed.status == "rejected":
-            raise OrderRejected(f"{name}: rejected by the venue after it was taken")
+            raise OrderRejected(f"{name}: {REJECTED_LATER}", alerted=True)
         return fill
 
     def held(self) -> dict[Contract, int]:

@@ -76,6 +76,12 @@ class CycleBook:
         return _CYCLES.last(self._database, f"WHERE {condition} ORDER BY number DESC", (self._job,))
 
 
+def cycle_count(database: Database) -> int:
+    """The number of cycles that the jobs of an account have made."""
+    latest = latest_cycles(database, 1)
+    return latest[0].number if latest else 0
+
+
 def latest_cycles(database: Database, most: int) -> list[CycleRow]:
     """The latest so many cycles, the last one first; none where no job has begun its journal."""
     if not database.rows("SELECT 1 FROM sqlite_master WHERE name = 'cycles'"):

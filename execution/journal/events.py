@@ -19,6 +19,7 @@ from foundation.errors import BrokerError
 log = logging.getLogger(__name__)
 
 HELD = "held"  # what a job holds by now, a line each; the index below names it
+UNDECIDED = "undecided"  # why a cycle did not decide symbols; the index below names it
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ _EVENTS = Table(
     BEGIN SELECT RAISE(ABORT, 'events are never deleted'); END
     """,
     "CREATE INDEX IF NOT EXISTS events_held ON events (subject) WHERE kind = 'held'",
+    "CREATE INDEX IF NOT EXISTS events_undecided ON events (subject) WHERE kind = 'undecided'",
     counted=True,
 )
 
@@ -82,6 +84,17 @@ class EventLog:
     def last_number(self) -> int:
         """The number of the last event; 0 before the first."""
         return int(self._database.rows("SELECT coalesce(max(number), 0) FROM events")[0][0])
+
+    def subjects_since(self, number: int, condition: str) -> int:
+        """The number of subjects with an event after `number` that meets an SQL condition."""
+        query = f"SELECT count(DISTINCT subject) FROM events WHERE number > ? AND ({condition})"
+        return int(self._database.rows(query, (number,))[0][0])
+
+    def last_undecided(self, job: str) -> dict[str, str]:
+        """The reasons for which a job's last cycle did not decide symbols, by symbol."""
+        latest = "WHERE kind = 'undecided' AND subject = ? ORDER BY number DESC"
+        event = _EVENTS.last(self._database, latest, (job,))
+        return {} if event is None else dict(event.content)
 
     def last_held(self, job: str) -> list[str]:
         """What a job held when it said so last, a line each."""

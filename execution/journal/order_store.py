@@ -25,6 +25,7 @@ from pydantic import Json
 
 from execution.journal.events import EventLog
 from execution.journal.orders import AnyOrder, order_of, words_of
+from execution.journal.refusals import RefusalBook
 from execution.journal.rows import Exact, Instant, Table, Text
 from execution.orders import Order
 from foundation.database import Database, rows_of_table
@@ -225,11 +226,18 @@ class OrderStore:
 
     database: in which they are; none keeps them in memory.
     events: in which what becomes of them is written; none begins its own in the same place.
+    refusals: of the same account; none begins its own in the same place, without alerts.
     """
 
-    def __init__(self, database: Database | None = None, events: EventLog | None = None) -> None:
+    def __init__(
+        self,
+        database: Database | None = None,
+        events: EventLog | None = None,
+        refusals: RefusalBook | None = None,
+    ) -> None:
         self._database = Database() if database is None else database
         self._events = EventLog(self._database) if events is None else events
+        self.refusals = refusals or RefusalBook(self._database, self._events)
         INTENTS.create(self._database)
 
     def plan(self, intent: OrderIntent) -> None:
@@ -267,6 +275,17 @@ class OrderStore:
                 raise InputError(f"{client_order_id}: it is {before.state}, and cannot be {state}")
             INTENTS.put(self._database, _row(replace(before, why=why), state))
             self._events.append(state, client_order_id, why)
+
+    def refuse(self, client_order_id: str, state: State, why: str) -> None:
+        """Write down that the venue has refused an intent, and alert of a new cause.
+
+        state: what the intent is then, `rejected` or `withheld`.
+        """
+        with self._database.transaction():
+            self.settle(client_order_id, state, why)
+            if intent := self.get(client_order_id):
+                answer = why.removeprefix(f"{client_order_id}: ")
+                self.refusals.refuse(intent.order, answer, intent.sent_at)
 
     def note(self, client_order_id: str, progress: Progress) -> None:
         """Write down what the venue says of an intent that it has taken."""

@@ -2,13 +2,15 @@
 
     python -m execution.live status
     python -m execution.live clear positions --by NAME
+    python -m execution.live clear refused --by NAME
     python -m execution.live kill [--flatten]
 
-`status` ends with exit code 1 where a cycle is late: not over by when its loop said it would be.
+`status` ends with exit code 1 where a cycle is late (not over by when its loop said it would be),
+and while the venue refuses orders.
 The account is the one that there is in `data/live`, of several the one that is traded now, or
 `--account ID` of `--folder FOLDER`. Both words may stand before the command or after it.
 
---by NAME            who has looked at the halt that is cleared
+--by NAME            who has looked at the halt, or the refused orders, that are cleared
 --flatten            close everything too, besides cancelling what works
 """
 
@@ -21,7 +23,7 @@ if __name__ == "__main__":
 
 from argparse import SUPPRESS, Namespace
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import get_args
 
@@ -42,6 +44,7 @@ from execution.journal.marks import EquitySnapshot, MarkBook, contracts_line, ex
 from execution.journal.migrations import as_it_is_today
 from execution.journal.order_store import WAITING, OrderStore
 from execution.journal.orders import words_of
+from execution.journal.refusals import REFUSED, RefusalBook, standing_refusals
 from execution.live.accounts import (
     SPREADS,
     account_folder,
@@ -56,17 +59,19 @@ from foundation.database import Database
 from foundation.errors import InputError
 from foundation.files import put_whole
 from foundation.flags import Parser
+from foundation.notices import heading
 from trainingdata.instants import utc_text
 
 CYCLES_SHOWN = 5
 ALERTS_SHOWN = 3
-LATE = 1  # exit code of `status` where the next cycle is late
+TROUBLE = 1  # exit code of `status` where the next cycle is late, or orders are refused
 
 
 def status(path: Path, now: np.datetime64) -> Result:
-    """What the journal says of its account.
+    """Report the state of an account by its journal.
 
-    The exit code is `LATE` where the loop has not done what it said that it would do by now.
+    The exit code is `TROUBLE` where the loop has not done what it said that it would do by now, and
+    while the venue refuses orders.
 
     The file is not read through: that holds up the commits of a loop.
 
@@ -74,8 +79,10 @@ def status(path: Path, now: np.datetime64) -> Result:
     """
     refuse_emptied(path)
     with as_it_is_today(path) as database:
+        refusals = standing_refusals(database)
         lines = [
             *_account_lines(path, database),
+            *(f"refused by the venue: {each}" for each in refusals),
             *_order_lines(database),
             *_cycle_lines(database),
             *_alert_lines(database),
@@ -88,7 +95,7 @@ def status(path: Path, now: np.datetime64) -> Result:
         until = f"over by {utc_text(expected.over_by)} here"
         was = f"late: {expected} was to be {until}, and it is {utc_text(now)}"
         lines.append(was if late else f"next: {expected}, {until}")
-    return Result(sentences=lines, code=LATE if late else 0)
+    return Result(sentences=lines, code=TROUBLE if late or refusals else 0)
 
 
 def _account_lines(path: Path, database: Database) -> Iterator[str]:
@@ -136,7 +143,7 @@ def _cycle_lines(database: Database) -> Iterator[str]:
 
 def _alert_lines(database: Database) -> Iterator[str]:
     for notice in reversed(NoticeBook(database, str, system_clock).latest(ALERTS_SHOWN)):
-        yield f"{utc_text(notice.at)} ALERT {notice.kind}: {notice.text}"
+        yield f"{utc_text(notice.at)} {heading(notice.kind)}: {notice.text}"
 
 
 def clear(path: Path, kind: HaltKind, by: str) -> Result:
@@ -145,11 +152,8 @@ def clear(path: Path, kind: HaltKind, by: str) -> Result:
     It ends at the venue's last known time. This machine's clock may be another one, and what came
     before the clearing would seem to come after it.
     """
-    refuse_emptied(path)
-    refuse_unusable(path)
-    with closing(Database(path)) as database:
-        events = EventLog(database)
-        halts = Halts(database, events)
+    with _written_journal(path) as database:
+        halts = Halts(database, EventLog(database))
         # The loop may mark the account meanwhile.
         with database.transaction():
             standing = halts.active()
@@ -159,6 +163,24 @@ def clear(path: Path, kind: HaltKind, by: str) -> Result:
                 raise InputError(f"{kind}: no such halt stands; {what}")
             ended = halts.clear(kind, by, _last_known(standing, MarkBook(database).last_mark()))
     return Result(sentences=[f"cleared: {ended}"])
+
+
+def clear_refused(path: Path, by: str) -> Result:
+    """End what is said of refused orders, which a person has looked at."""
+    with _written_journal(path) as database:
+        ended = RefusalBook(database, EventLog(database)).clear(by)
+    if not ended:
+        raise InputError(f"{REFUSED}: the journal has no orders that the venue refuses")
+    return Result(sentences=[f"cleared: {counted(ended, 'cause')} of refused orders"])
+
+
+@contextmanager
+def _written_journal(path: Path) -> Iterator[Database]:
+    """A journal to write to, once it is known to be usable."""
+    refuse_emptied(path)
+    refuse_unusable(path)
+    with closing(Database(path)) as database:
+        yield database
 
 
 def _last_known(halts: Sequence[Halt], mark: EquitySnapshot | None) -> np.datetime64:
@@ -219,7 +241,7 @@ def _parsed(arguments: list[str]) -> Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("status", parents=[named])
     clearing = commands.add_parser("clear", parents=[named])
-    clearing.add_argument("kind", type=str.lower, choices=get_args(HaltKind))
+    clearing.add_argument("kind", type=str.lower, choices=[*get_args(HaltKind), REFUSED])
     clearing.add_argument("--by", required=True)
     killing = commands.add_parser("kill", parents=[named])
     killing.add_argument("--flatten", action="store_true")
@@ -235,5 +257,8 @@ def run(settings: Namespace) -> Result:
     if settings.command == "kill":
         return kill(folder, flatten=settings.flatten)
     if settings.command == "clear":
-        return clear(journal_in(traded_folder(folder.absolute())), settings.kind, settings.by)
+        journal = journal_in(traded_folder(folder.absolute()))
+        if settings.kind == REFUSED:
+            return clear_refused(journal, settings.by)
+        return clear(journal, settings.kind, settings.by)
     return status(journal_in(folder), system_clock())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
@@ -26,6 +26,7 @@ from execution.journal.activities import ALL_TIME, Activity
 from execution.journal.expected import NONE
 from execution.journal.halts import HaltKind
 from execution.journal.marks import exposure_line, mark_of, profit_line
+from execution.journal.positions import OpeningPosition
 from execution.live.belief import MarkBelief
 from execution.live.cash import CashReading, room_of, why_unexplained
 from execution.live.exposure import LastTrades, last_prices, prices_of_orders
@@ -35,6 +36,7 @@ from execution.live.loop import Stop
 from execution.live.losses import write_mark
 from execution.live.open_account import OpenAccount
 from execution.live.settings import LiveSettings
+from execution.option_orders import is_option
 from execution.orders import Account, Order, coin_bids
 from execution.risk_snapshot import RiskSnapshot
 from foundation.decimals import INFINITE, plain, total
@@ -511,7 +513,9 @@ class LiveAccount:
             unchanged = self.connection.activities_since(at - OVERLAP) == listed
             if unchanged and self.connection.cash() == cash:
                 quantities = {symbol: each.quantity for symbol, each in held.items()}
-                self._holdings.begin(quantities, cash, at, listed)
+                with self.account.database.transaction():
+                    self._holdings.begin(quantities, cash, at, listed)
+                    self.account.positions.begin(_opening(held))
                 log.info("the journal begins with %d positions and %s USD", len(held), cash)
                 return
         raise BrokerError("the account: something trades in it whenever it is read")
@@ -541,6 +545,7 @@ class LiveAccount:
         mark = mark_of(account, self._settings.limits, flows)
         with self.account.database.transaction():
             point, changes = write_mark(self.account.marks, self.halts, mark, self._settings.guards)
+            self.account.positions.read(account)
         self.account.tell_of_changes(changes)
         # In the words that operators search for.
         for line in (exposure_line(mark), profit_line(point)):
@@ -555,6 +560,13 @@ class LiveAccount:
         names no amount.
         """
         return float(self._holdings.listed.transferred(ALL_TIME))
+
+
+def _opening(held: Mapping[str, Holding]) -> Iterator[OpeningPosition]:
+    """Stocks and coins at the venue's price of now; options have a section of their own."""
+    for symbol, (quantity, worth) in held.items():
+        if quantity and not is_option(symbol):
+            yield OpeningPosition(symbol, quantity, worth / abs(quantity) if worth else None)
 
 
 def _common(held: Decimal, expected: Decimal) -> Decimal:

@@ -16,10 +16,12 @@ from execution.journal.events import EventLog, NoticeBook
 from execution.journal.halts import HALT_RULES, HaltChanges, HaltKind, Halts
 from execution.journal.marks import MarkBook
 from execution.journal.order_store import OrderStore
+from execution.journal.positions import PositionBook
+from execution.journal.refusals import RefusalBook
 from foundation.command import printing
 from foundation.database import Database
 from foundation.errors import InputError
-from foundation.notices import Notices
+from foundation.notices import Notices, heading
 
 
 class OpenAccount:
@@ -46,9 +48,11 @@ class OpenAccount:
         self.name = name
         self.database = database
         self.events = EventLog(database, redact, now)
-        self.book = OrderStore(database, self.events)
+        self.refusals = RefusalBook(database, self.events, notices.announce)
+        self.book = OrderStore(database, self.events, self.refusals)
         self.halts = Halts(database, self.events)
         self.marks = MarkBook(database)
+        self.positions = PositionBook(database)
         self.next_cycle = NextCycleBook(database, cycle_seconds)
         self.notices = notices
         self.kill_file = folder / KILL_FILE
@@ -60,7 +64,7 @@ class OpenAccount:
             # What ends the process is its last line.
             if kind != "stopped":
                 with printing():
-                    sys.stderr.write(f"ALERT {kind}: {redact(text)}\n")
+                    sys.stderr.write(f"{heading(kind)}: {redact(text)}\n")
 
         notices.keep_in(keep)
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC
 from decimal import Decimal
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +23,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from execution.account_lock import PAGE
-from execution.decision import plan_text
+from execution.decision import no_order_text, plan_text
 from execution.journal.cycles import NextCycle, latest_cycles
 from execution.journal.decisions import ChoiceRow
 from execution.journal.events import NoticeBook, NoticeRow
@@ -30,14 +31,18 @@ from execution.journal.halts import Halt
 from execution.journal.marks import EquitySnapshot
 from execution.journal.order_store import STATES, WAITING, OrderIntent
 from execution.journal.orders import words_of
+from execution.journal.positions import PositionProfit
+from execution.journal.refusals import Refusal
 from execution.live.accounts import TRADE
 from execution.live.loop import Stop
 from execution.live.losses import LossLimits
 from execution.live.open_account import OpenAccount
 from foundation import figures
 from foundation.arrays import Array
+from foundation.cents import to_cents
 from foundation.charts import Chart, Series, level
 from foundation.clock import OURS, Time
+from foundation.decimals import ZERO
 from foundation.errors import InputError
 from foundation.files import remove_unfinished, staged_file
 from foundation.page import render_page
@@ -50,12 +55,16 @@ log = logging.getLogger(__name__)
 OWNER_ALONE = 0o600
 REST = 20.0  # times as long as a page took to write, before the next one is
 SHOWN = 20  # orders and alerts
+CYCLES_MADE = "all its cycles are made"  # why a loop has ended that nothing told to stop
 OVER = tuple(state for state in STATES if state not in WAITING)
 
 CHOICES = (
     *("symbol", "decided, UTC", "forecast μ", "σ", "Kelly", "held", "target", "order", "price"),
     *("bound by", "rests on"),
 )
+
+WEIGHT_HEADS = ("value", "of equity", "at most")
+PROFIT_HEADS = ("quantity", "entry", "last", "unrealised", "realised")
 
 # What a page keeps of a mark: its instant, USD that the account was worth and that were paid in
 # less taken out since the mark before, the index of linked returns, 0 once everything was lost, and
@@ -99,15 +108,18 @@ class Section:
 
 
 class Change(NamedTuple):
-    """By what a page differs from the one before.
+    """The state whose change makes a page be written again.
 
-    event: the number of the last one. end: why the loop has ended; empty while it runs.
+    event: the number of the last one.
+    end: why the loop has ended; empty while it runs.
+    failed: whether an error has ended it; it was told to stop, or its cycles are made, otherwise.
     """
 
     event: int
     expected: NextCycle | None
     killed: bool
-    end: str
+    end: str = ""
+    failed: bool = False
 
 
 class StatusPage:
@@ -152,16 +164,21 @@ class StatusPage:
         try:
             yield
         except BaseException as error:
-            self._try_to_write(str(error) or type(error).__name__)
+            self._try_to_write(str(error) or type(error).__name__, failed=True)
             raise
-        self._try_to_write(stop.why or "all its cycles are made")
+        self._try_to_write(stop.why or CYCLES_MADE)
 
-    def _try_to_write(self, end: str = "") -> None:
+    @property
+    def path(self) -> Path | None:
+        """The page's file; None for an account in memory."""
+        return self._path
+
+    def _try_to_write(self, end: str = "", *, failed: bool = False) -> None:
         if self._path is None:
             return
         begun = self._time.elapsed()
         try:
-            self._write(self._path, end)
+            self._write(self._path, end, failed=failed)
             self._fails = False
         except Exception as error:
             # Whatever it is, the loop goes on, and the page shows by its age that it is old.
@@ -173,10 +190,10 @@ class StatusPage:
         now = self._time.elapsed()
         self._rests_until = now + REST * (now - begun)
 
-    def _write(self, path: Path, end: str) -> None:
+    def _write(self, path: Path, end: str, *, failed: bool) -> None:
         account = self._account
         expected = account.next_cycle.expected()
-        change = Change(account.events.last_number(), expected, account.killed, end)
+        change = Change(account.events.last_number(), expected, account.killed, end, failed)
         if change == self._written:
             return
         if self._written is None:
@@ -191,13 +208,15 @@ class StatusPage:
         book = self._account.book
         mark = self._account.marks.last_mark()
         decision = self._journal.last_decision()
+        choices = self._journal.last_choices()
         self._curve = self._curve.extended(self._account.marks.marks(self._curve.last_at))
         halts = self._account.halts.active()
         unknown = len(book.undetermined())
         cycles = latest_cycles(self._account.database, 2)
         ended = next((each for each in cycles if each.ended_at is not None), None)
         failed = "" if ended is None else ended.failed
-        claim, level = _verdict(change, halts, trouble=bool(unknown or failed))
+        refusals = self._account.refusals.standing()
+        claim, level = _verdict(change, halts, refusals, trouble=bool(unknown or failed))
         return render_page(
             "execution/status.html.j2",
             clock=clock,
@@ -212,29 +231,50 @@ class StatusPage:
             level=level,
             last_cycle=cycles[0] if cycles else None,
             halts=halts,
+            refusals=refusals,
             unknown=unknown,
             failed=failed,
             mark=mark,
             curve=self._curve,
             bounds=self._bounds,
-            positions=mark and position_table(mark, self._bounds.position, self._bounds.coins),
+            positions=mark and position_table(mark, self._bounds, self._profits()),
             waiting=book.latest(WAITING, SHOWN),
             recent=book.latest(OVER, SHOWN),
             what=what,
             decision=decision,
-            choices=decision and choice_table(self._journal.last_choices(), decision.name),
+            choices=decision and choice_table(choices, decision.name),
+            unordered=unordered_lines(
+                choices,
+                decision.equity if decision else math.nan,
+                self._account.events.last_undecided(TRADE),
+            ),
             sections=self._sections,
             notices=notice_table(self._notices.latest(SHOWN)),
         )
 
+    def _profits(self) -> list[PositionProfit]:
+        """Profits of stocks and coins; none for an account of event contracts."""
+        return [] if self._bounds.coins is None else self._account.positions.profits()
 
-def _verdict(change: Change, halts: Sequence[Halt], *, trouble: bool) -> tuple[str, str]:
-    """The page's first words, and whether they are good news."""
+
+def _verdict(
+    change: Change, halts: Sequence[Halt], refusals: Sequence[Refusal], *, trouble: bool
+) -> tuple[str, str]:
+    """The page's first words, and the level by which it is coloured."""
     forbidden = {halt.rule.forbids for halt in halts}
+    urgent = any(refusal.is_urgent for refusal in refusals)
+    if change.failed:
+        return f"Stopped by an error: {change.end}", "bad"
     if change.end:
-        return f"Stopped: {change.end}", "bad"
+        word = "Finished" if change.end == CYCLES_MADE else "Stopped"
+        level = "bad" if "everything" in forbidden or urgent else ""
+        level = level or ("warn" if forbidden or refusals or trouble else "open")
+        also = "; the venue refuses orders" if refusals else ""
+        return f"{word}: {change.end}{also}", level
     if change.killed or "everything" in forbidden:
         return "Running, and nothing is sent", "bad"
+    if refusals:
+        return "Running, and the venue refuses orders", "bad" if urgent else "warn"
     if forbidden:
         return "Running, and nothing is opened", "warn"
     return ("Running, with trouble", "warn") if trouble else ("Running", "good")
@@ -335,21 +375,40 @@ class Curve:
         )
 
 
-def position_table(mark: EquitySnapshot, position: float, coins: float | None) -> Table:
-    """What is held, the largest first, after the gross of stocks and coins; multiples of equity.
+def position_table(
+    mark: EquitySnapshot, bounds: Bounds, profits: Sequence[PositionProfit]
+) -> Table:
+    """Positions, the largest first, then closed ones; in USD and multiples of equity.
 
-    position: share of equity that a position may come to.
-    coins: gross of coins, a multiple of equity; none for an account of event contracts.
+    Gross of stocks and coins stands before, the sum of profits after. An account of event contracts
+    has neither entries nor profits here.
     """
     largest = sorted(mark.positions.items(), key=lambda item: -abs(item[1]))
+    contracts = bounds.coins is None
+    ceilings = {
+        name: bounds.position if contracts or is_symbol(name) else None for name in mark.positions
+    }
+    if contracts:
+        rows = [(name, *_weight(mark, value, ceilings[name])) for name, value in largest]
+        return Table("Positions", ("held", *WEIGHT_HEADS), rows)
+    by_symbol = {each.symbol: each for each in profits}
     rows = [
-        _position(mark, name, value, position if coins is None or is_symbol(name) else None)
+        (name, *_profit(by_symbol.get(name)), *_weight(mark, value, ceilings[name]))
         for name, value in largest
     ]
-    if coins is not None and rows:
-        stocks = _position(mark, "stocks, gross", mark.gross_stock, mark.stock_ceiling)
-        rows = [stocks, _position(mark, "coins, gross", mark.gross_crypto, coins), *rows]
-    return Table("Positions", ("held", "of equity", "at most", "USD"), rows)
+    closed = [each for each in profits if each.symbol not in mark.positions]
+    rows += [(each.symbol, *_profit(each), "", "", "") for each in closed]
+    if rows:
+        known = [each.unrealised for each in profits if each.unrealised is not None]
+        total = _money(sum(known, ZERO)), _money(sum((each.realised for each in profits), ZERO))
+        blank = ("",) * len(PROFIT_HEADS)
+        rows = [
+            ("stocks, gross", *blank, *_weight(mark, mark.gross_stock, mark.stock_ceiling)),
+            ("coins, gross", *blank, *_weight(mark, mark.gross_crypto, bounds.coins)),
+            *rows,
+            ("all", *blank[2:], *total, "", "", ""),
+        ]
+    return Table("Positions", ("held", *PROFIT_HEADS, *WEIGHT_HEADS), rows, summed=bool(rows))
 
 
 def choice_table(choices: Sequence[ChoiceRow], last: str) -> Table:
@@ -375,18 +434,60 @@ def choice_table(choices: Sequence[ChoiceRow], last: str) -> Table:
     return Table("Choices of the last decision", CHOICES, rows, words=(9, 10))
 
 
+def unordered_lines(
+    choices: Sequence[ChoiceRow], equity: float, undecided: Mapping[str, str]
+) -> list[str]:
+    """Why symbols are not held or not ordered by the last decision of each, a line a symbol.
+
+    equity: USD, of the last decision.
+    undecided: why the last cycle did not decide symbols, by symbol.
+    """
+    whys = {symbol: f"not decided: {why}" for symbol, why in undecided.items()}
+    whys |= {row.choice.symbol: no_order_text(row.choice, equity) for row in choices}
+    return [f"{symbol}: {why}." for symbol, why in sorted(whys.items()) if why]
+
+
 def notice_table(notices: Sequence[NoticeRow]) -> Table:
     rows = [(hour(each.at), each.kind, each.text) for each in notices]
     return Table("Alerts", ("at, UTC", "of", "what was said"), rows, words=(1, 2))
 
 
-def _position(mark: EquitySnapshot, name: str, value: float, ceiling: float | None) -> Row:
-    """What is held of something, USD, beside its ceiling, a multiple of equity."""
+def _profit(position: PositionProfit | None) -> Row:
+    """Quantity, entry price, last price, unrealised and realised profit of a position."""
+    if position is None:
+        return ("unknown",) * len(PROFIT_HEADS)
+    quantity = figures.quantity(position.quantity, sign=True) if position.quantity else "0"
+    if not position.quantity:
+        return quantity, "", "", "", _money(position.realised)
+    return (
+        quantity,
+        _unit_price(position.entry),
+        _unit_price(position.last),
+        "unknown" if position.unrealised is None else _money(position.unrealised),
+        _money(position.realised),
+    )
+
+
+def _money(amount: Fraction) -> Cell:
+    """A profit or a loss to the cent."""
+    cents = to_cents(amount)
+    return Cell(figures.usd(cents, sign=True), "good" if cents > 0 else "bad" if cents < 0 else "")
+
+
+def _unit_price(price: Fraction | None) -> str:
+    """A price in USD to the cent; below one dollar to four significant digits."""
+    if price is None:
+        return "unknown"
+    return figures.usd(to_cents(price)) if price >= 1 else figures.price(f"{float(price):.4g}")
+
+
+def _weight(mark: EquitySnapshot, value: float, ceiling: float | None) -> Row:
+    """Value in USD, weight and ceiling of a position; the last two are multiples of equity."""
     weight = value / mark.equity if mark.equity > 0 else np.nan
     above = ceiling is not None and abs(weight) > ceiling
     held = figures.multiple(weight, 3, sign=True)
     of_equity = Cell(f"{held} above", "bad") if above else held
-    return name, of_equity, figures.multiple(ceiling), figures.usd(value, 0)
+    return figures.usd(value, 0), of_equity, figures.multiple(ceiling)
 
 
 def clock(at: np.datetime64) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -12,17 +12,21 @@ import numpy as np
 
 from execution.account_lock import FLATTEN
 from execution.brokers import SETBACK, account_at
+from execution.journal.cycles import cycle_count
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle
 from execution.live.loop import VENUE_RETRY, Job, Loop, Stop, print_line, stopped_by_signals
 from execution.live.open_account import OpenAccount, open_account
-from execution.live.page import Bounds, Section, StatusPage
+from execution.live.page import CYCLES_MADE, Bounds, Section, StatusPage
 from execution.live.settings import LiveSettings
 from execution.live.trading import TradingJob
 from execution.trader import Trader
 from foundation.clock import system_clock
+from foundation.counts import counted
+from foundation.database import DatabaseFailed
 from foundation.errors import AccessRefused, AnswerRefused, BrokerError
+from foundation.figures import usd
 from foundation.registry import registered_module
 from foundation.supervisor import Supervisor
 from trainingdata.feed.bar_feed import BarFeed
@@ -35,6 +39,8 @@ Answer = TypeVar("Answer")
 
 EXTENSION = 60_000_000  # microseconds by which a supervisor is to wait longer for the start
 KILLED = "the kill file is there"
+# Events that note fills of an order, whole or in part.
+FILLED = "kind LIKE 'noted %' AND coalesce(json_extract(content, '$.filled'), '0') != '0'"
 REFUSALS = 3  # readings in a row that make no sense, after which the next step meets them
 
 
@@ -146,12 +152,16 @@ def kept_loop(
     bounds, sections: as for the account's page, which is kept meanwhile.
     """
     page = StatusPage(account, bounds, sections)
+    if page.path is not None:
+        print_line(f"Status page: {page.path.absolute()}")
     announced: set[np.datetime64] = set()
 
     def alive(job: str, due: np.datetime64 | None) -> None:
         state = f"{job} has ended a step" if due is None else f"{job} at {utc_text(due)}"
         supervisor.notify(WATCHDOG=1, STATUS=state)
         account.notices.beat()
+        if due is None:
+            account.refusals.end_step()
         if account.killed:
             stop.tell(KILLED)
         page.refresh()
@@ -159,16 +169,50 @@ def kept_loop(
             announced.add(due)
             print_line(f"The next cycle is at {utc_text(due)}.")
 
-    with page.kept(stop):
+    with summarized(account, stop), page.kept(stop):
         supervisor.notify(READY=1)
         expect = account.next_cycle.expect
         yield Loop(jobs, clock, stop, account.notices, alive, halt_after, answers, expect)
         if not stop:
             account.next_cycle.expect_none()
-            account.events.append("stopped", jobs[-1].name, {"why": "all its cycles are made"})
+            account.events.append("stopped", jobs[-1].name, {"why": CYCLES_MADE})
         else:
             supervisor.notify(STOPPING=1)
             finish(jobs, account, stop)
+
+
+@contextmanager
+def summarized(account: OpenAccount, stop: Stop) -> Iterator[None]:
+    """Print one line of what a loop has done once it ends, by its journal."""
+    event, cycle = account.events.last_number(), cycle_count(account.database)
+    end = "by an error"
+    try:
+        yield
+        end = stop.why or CYCLES_MADE
+    finally:
+        # A journal that cannot be read has ended the loop with an error of its own.
+        with suppress(DatabaseFailed):
+            print_line(f"Ended ({end}): {_done_since(account, event, cycle)}.")
+
+
+def _done_since(account: OpenAccount, event: int, cycle: int) -> str:
+    """Cycles, orders and fills since an event and a cycle, and how the account stands."""
+    cycles = cycle_count(account.database) - cycle
+    orders = account.events.subjects_since(event, "kind = 'sending'")
+    fills = account.events.subjects_since(event, FILLED)
+    mark = account.marks.last_mark()
+    equity = "equity not read" if mark is None else f"equity {usd(mark.equity)}"
+    halts = ", ".join(halt.kind for halt in account.halts.active())
+    refusals = account.refusals.standing()
+    parts = [
+        counted(cycles, "cycle"),
+        f"{counted(orders, 'order')} sent",
+        f"{counted(fills, 'order')} filled",
+        equity,
+        f"halted: {halts}" if halts else "no halt",
+        *([f"the venue refuses orders: {counted(len(refusals), 'cause')}"] if refusals else []),
+    ]
+    return ", ".join(parts)
 
 
 def awaited(

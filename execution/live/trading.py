@@ -17,6 +17,7 @@ from execution.auctions import next_sending, sending_end, sent_until, taken_from
 from execution.broker import Broker, place
 from execution.brokers import Unbelieved
 from execution.journal.decisions import Journal
+from execution.journal.events import UNDECIDED
 from execution.journal.order_store import WAITING
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
@@ -26,9 +27,10 @@ from execution.live.guards import why_stopped
 from execution.live.night import NightWatch, flattening_orders
 from execution.live.resumption import resume
 from execution.live.settings import LiveSettings
+from execution.live.undecided import undecided
 from execution.orders import Account, Order
 from execution.trader import Trader
-from execution.venue_rules import VenueRules
+from execution.venue_rules import BLOCKED, VenueRules
 from foundation.errors import AccountChanged, BrokerError, DataError
 from trainingdata.bars import Bars, closes_of
 from trainingdata.feed.bar_feed import BarFeed
@@ -137,6 +139,10 @@ class TradingJob:
             # Whoever moves a practice server's clock does so once the cycle has ended.
             self._next_cycle = self._instant_after(done=done)
             self._next_sending = self._sending_after()
+        blocked = BLOCKED if cycle.account.blocked else ""
+        holds = any(cycle.account.positions.values())
+        self._live.book.refusals.report_account(blocked, cycle.account.as_of, holds=holds)
+        self._note_undecided(undecided(cycle, self._settings))
         self._journal.cycles.end(
             number,
             self._connection.estimated_now(),
@@ -249,6 +255,12 @@ class TradingJob:
         """The account, whose holdings are compared once more first."""
         self._live.reconcile()
         return self.broker.account()
+
+    def _note_undecided(self, whys: Mapping[str, str]) -> None:
+        """Write down why symbols are not decided, where it is not what was written last."""
+        events = self._live.account.events
+        if whys != events.last_undecided(TRADE):
+            events.append(UNDECIDED, TRADE, dict(whys))
 
     def _tell_of_bars(self, doubted: Mapping[str, str]) -> None:
         """Have a person told of symbols whose last bars are not believed."""

@@ -56,6 +56,33 @@ def meant_orders(
     return orders
 
 
+@dataclass(frozen=True, slots=True)
+class NotCompared:
+    """Counts of a job's decisions and orders after the last reading that profits are compared to.
+
+    decisions: that were journaled after it.
+    orders: that were sent after it.
+    filled: how many of these have filled, whole or in part.
+    """
+
+    decisions: int
+    orders: int
+    filled: int
+
+    @classmethod
+    def of(cls, record: JournalRecord, job: str, until: np.datetime64) -> NotCompared:
+        later = [
+            intent
+            for intent in record.intents.values()
+            if intent.job == job and intent.sent_at >= until and intent.state not in UNSENT
+        ]
+        return cls(
+            decisions=len([each for each in record.decisions if each.at > until]),
+            orders=len(later),
+            filled=len([intent for intent in later if intent.progress.filled]),
+        )
+
+
 def compare_orders(
     live: Mapping[str, Trade],
     simulated: Mapping[str, Trade],

@@ -11,11 +11,12 @@ import numpy as np
 from rich.console import RenderableType
 
 from foundation.cents import to_cents
+from foundation.counts import counted
 from foundation.decimals import ZERO
 from foundation.figures import number
 from foundation.tables import Table, json_text
 from marketsimulator.results.drift_decisions import CAUSES, DecisionComparison
-from marketsimulator.results.drift_orders import OrderComparison
+from marketsimulator.results.drift_orders import NotCompared, OrderComparison
 from marketsimulator.results.drift_terms import MEANINGS, Side, Term, Trade, cents
 from trainingdata.instants import utc_text
 
@@ -33,6 +34,7 @@ class Drift:
     decisions: beside those made anew for every account as journaled.
     orders: of either side.
     slippage: basis points of value that live fills cost more than simulated ones, by symbol.
+    not_compared: what came after `ends`.
     """
 
     source: str
@@ -44,6 +46,7 @@ class Drift:
     decisions: DecisionComparison
     orders: tuple[OrderComparison, ...]
     slippage: Mapping[str, float]
+    not_compared: NotCompared
 
     def __post_init__(self) -> None:
         if self.rest != 0:
@@ -65,8 +68,13 @@ class Drift:
         return [order for order in self.orders if order.outcome != "same"]
 
     @property
+    def is_conclusive(self) -> bool:
+        """True where orders were compared, or decisions that led to no order."""
+        return bool(self.orders) or (self.decisions.compared > 0 and not self.not_compared.orders)
+
+    @property
     def agrees(self) -> bool:
-        """Whether every decision and every fill is the same, and the profits are to the cent."""
+        """True where all that was compared is equal: decisions, fills, and profits to the cent."""
         return (
             not self.decisions.differences
             and not self.other_orders
@@ -78,7 +86,7 @@ def drift_json(drift: Drift) -> str:
     """Everything, for machines."""
     terms = cents(drift.terms)
     content = {
-        "agrees": drift.agrees,
+        "agrees": drift.agrees if drift.is_conclusive or not drift.agrees else None,
         "source": drift.source,
         "begins": drift.begins,
         "ends": drift.ends,
@@ -101,6 +109,7 @@ def drift_json(drift: Drift) -> str:
             "same": len(drift.orders) - len(drift.other_orders),
             "differences": drift.other_orders,
         },
+        "not_compared": drift.not_compared,
         "slippage": drift.slippage,
     }
     return json_text(content)
@@ -120,12 +129,35 @@ def drift_parts(drift: Drift) -> Iterator[RenderableType]:
         yield f"{len(decisions.differences)} differences: {counts}"
     same = len(drift.orders) - len(drift.other_orders)
     title = f"orders: {same} of {len(drift.orders)} are filled the same"
+    if not drift.orders:
+        title = "orders: none is compared"
     yield _orders(title, drift.other_orders) if drift.other_orders else title
+    yield from _not_compared(drift)
     if drift.slippage:
         worse = ", ".join(f"{s} {number(bp, sign=True)}" for s, bp in drift.slippage.items())
         yield f"Basis points of value that fills cost more than simulated: {worse}."
-    yield "No drift." if drift.agrees else "The live account drifts from the simulation."
+    yield _verdict(drift)
     yield drift.source
+
+
+def _not_compared(drift: Drift) -> Iterator[str]:
+    """Report the counts after the last reading of the account, and when they can be compared."""
+    later = drift.not_compared
+    if later.orders or later.decisions:
+        yield (
+            f"Not compared: {counted(later.orders, 'order')}, {later.filled} of them filled, and"
+            f" {counted(later.decisions, 'decision')} after {utc_text(drift.ends)}. The account as"
+            " the next cycle reads it makes them comparable, with bars up to then."
+        )
+
+
+def _verdict(drift: Drift) -> str:
+    compared = counted(drift.decisions.compared, "decision")
+    if not drift.agrees:
+        return "The live account drifts from the simulation."
+    if not drift.is_conclusive:
+        return f"Nothing can be said about fills yet: {compared} compared, and no order."
+    return f"No drift in {compared} and {counted(len(drift.orders), 'order')}."
 
 
 def _profit(drift: Drift) -> Table:

@@ -247,7 +247,7 @@ class SpreadSeller:
             return None
         except OrderRejected as error:
             log.warning("%s", error)
-            if not opening:
+            if not opening and not error.alerted:
                 self._notices.alert(kind, f"cannot be bought back ({spread.why}): {error}")
         except OutcomeUnknown as error:
             # The spread stays as it is, and the next step asks the venue what became of the order.

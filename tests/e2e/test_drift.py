@@ -316,6 +316,22 @@ def test_what_happens_to_a_live_account_is_in_its_report(practice: Start, tmp_pa
     assert summary["interest"] == pytest.approx(3.0, abs=0.2)  # and a night of its own
 
 
+def test_fills_that_are_not_comparable_are_counted(practice: Start, tmp_path: Path) -> None:
+    """After its first cycle an account has filled, and no later reading shows the fills."""
+    journal = cycles(begun(practice), tmp_path, *WORDS, count=1)
+    words = [*overridden(SPAN, WORDS), f"journal={journal}", "output=live"]
+    code, printed, said = answer_of("marketsimulator.drift", *words, cwd=tmp_path)
+    assert code == 0, said
+    text = " ".join(printed.split())
+    assert "no drift" not in text.lower()
+    assert "orders: none is compared" in text
+    assert "Not compared: 2 orders, 2 of them filled, and 0 decisions after 2024-02-20" in text
+    assert "Nothing can be said about fills yet: 1 decision compared, and no order." in text
+    told = json.loads((tmp_path / "live" / "drift.json").read_text())
+    assert told["agrees"] is None
+    assert told["not_compared"] == {"decisions": 0, "orders": 2, "filled": 2}
+
+
 @pytest.mark.slow
 def test_the_command_ends_with_1_where_it_drifts_with_0_where_not_and_refuses_the_rest(
     practice: Start, tmp_path: Path
@@ -328,7 +344,7 @@ def test_the_command_ends_with_1_where_it_drifts_with_0_where_not_and_refuses_th
 
     code, printed, said = command()
     assert code == 0, said
-    assert "No drift." in printed
+    assert "No drift in 2 decisions and 2 orders." in printed
     code, _, said = command("fees.commission_per_share=0.01", "output=live")
     assert code == 1, said
     told: dict[str, Any] = json.loads((tmp_path / "live" / "drift.json").read_text())

@@ -256,7 +256,7 @@ def test_the_loop_marks_every_round_writes_its_page_and_says_why_it_ended(
     assert [text.count("<title>Running ·") for text in pages] == [1, 1]
     assert "Next cycle: kalshi at" in text_of(pages[0])
     last = text_of(journal().with_name(PAGE).read_text())
-    assert last.startswith("Stopped: all its cycles are made ·")
+    assert last.startswith("Finished: all its cycles are made ·")
 
 
 def test_a_kill_stops_the_loop_and_says_that_it_closes_nothing(here: KalshiPractice) -> None:

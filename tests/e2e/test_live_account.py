@@ -211,7 +211,7 @@ def test_told_to_stop_it_cancels_what_works_and_says_so(
         page.mkdir(parents=True)  # a page that cannot be written keeps nothing from being done
     command = [str(ROOT / "trade_stock_e2e.py"), *paper_words(here), "cycles=null"]
     process = Started(command, cwd=tmp_path, env=environment(tmp_path))
-    process.wait_for_output()
+    process.wait_for_output(text="The next cycle")
     if how == "SIGTERM":
         os.kill(process.pid, signal.SIGTERM)
     else:

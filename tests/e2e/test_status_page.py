@@ -305,7 +305,38 @@ def test_the_page_says_what_has_ended_the_loop(written: Written) -> None:
     ):
         with pytest.raises(type(error)), written.status.kept(Stop()):
             raise error
-        assert f"<title>Stopped: {why} ·" in written.file.read_text()
+        page = written.file.read_text()
+        assert f"<title>Stopped by an error: {why} ·" in page
+        assert 'class="verdict bad"' in page
+
+
+@pytest.mark.parametrize(
+    ("told", "claim"),
+    [
+        ("SIGTERM", "Stopped: SIGTERM"),
+        ("the kill file is there", "Stopped: the kill file is there"),
+        ("", "Finished: all its cycles are made"),
+    ],
+)
+def test_an_ordinary_end_is_not_red(written: Written, told: str, claim: str) -> None:
+    stop = Stop()
+    written.made()
+    with written.status.kept(stop):
+        if told:
+            (written.folder / KILL_FILE).touch()
+            stop.tell(told)
+    page = written.file.read_text()
+    assert f"<title>{claim} ·" in page
+    assert 'class="verdict open"' in page
+    assert 'class="alert bad"' not in page
+
+
+@pytest.mark.parametrize(("kind", "level"), [("cash", "bad"), ("drawdown", "warn")])
+def test_an_ordinary_end_keeps_the_color_of_halts(written: Written, kind: Any, level: str) -> None:
+    written.halts.raise_halt(kind, "why", NOW)
+    with written.status.kept(Stop()):
+        pass
+    assert f'class="verdict {level}"' in written.file.read_text()
 
 
 def test_on_a_phone_and_on_a_desk_nothing_is_cut_off(browser: Page, practised: Path) -> None:

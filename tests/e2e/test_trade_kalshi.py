@@ -20,7 +20,7 @@ from execution.account_lock import JOURNAL
 from execution.live.loop import Stop
 from foundation.database import Database, rows_of
 from foundation.errors import BrokerError
-from tests.e2e.kalshi_desk import trading_settings
+from tests.e2e.kalshi_desk import POST, trading_settings
 from tests.e2e.refused import refusal_of
 from tests.event_contracts.practice import KEYS, KalshiPractice, kalshi_practice
 
@@ -65,9 +65,30 @@ def test_a_dry_run_decides_and_sends_nothing_and_says_why_there_is_no_order(
     assert any(entry.answer.endswith("mode=dry sends nothing") for entry in shown)
     capsys.readouterr()
     traded(practice, mode="dry", policy="nothing", steps=1)
-    assert capsys.readouterr().out == "No order. RAIN: HOLD; SNOW: HOLD\n"
+    ended = "Ended (all its cycles are made): 1 cycle, 0 orders sent, 0 orders filled"
+    summary, why = capsys.readouterr().out.splitlines()
+    assert summary.startswith(ended)
+    assert why == "No order. RAIN: HOLD; SNOW: HOLD"
     assert not practice.posts()
     assert not journals()
+
+
+def test_refused_contracts_alert_once(practice: KalshiPractice) -> None:
+    practice.fault("status", status=403, count=10**5, method="POST", path=POST)
+    shown: list[ActionEntry] = []
+
+    def show(entry: ActionEntry) -> None:
+        shown.append(entry)
+        if len(shown) == 12:
+            practice.clear_faults()
+
+    trade(trading_settings(practice, **{**BOTH, "steps": 12}), KEYS, Stop(), show)
+    [path] = journals()
+    refused = rows_of(path, "SELECT client_order_id FROM intents WHERE state = 'rejected'")
+    assert len(refused) >= 3
+    notices = rows_of(path, "SELECT kind, text FROM notices")
+    assert [kind for kind, _ in notices] == ["refused", "all clear"]
+    assert "rejected (403)" in str(notices[0][1])
 
 
 def test_only_who_has_an_estimate_of_his_own_finds_an_edge(practice: KalshiPractice) -> None:

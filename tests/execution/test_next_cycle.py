@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from execution.account_lock import JOURNAL
 from execution.journal.cycles import SLACK, NextCycleBook
-from execution.live.__main__ import LATE, status
+from execution.live.__main__ import TROUBLE, status
 from foundation.database import Database
 
 HERE = np.datetime64("2026-03-05T12:00", "ns")  # this machine's clock
@@ -66,7 +66,7 @@ def test_a_cycle_may_take_what_its_settings_grant_and_five_minutes_and_the_statu
     assert asked.code == 0
     assert "next: trade at 2024-02-20T15:30Z, over by 2026-03-05T12:40Z here" in asked.sentences
     asked = status(path, over_by + SECOND)
-    assert asked.code == LATE == 1
+    assert asked.code == TROUBLE == 1
     said = " ".join(asked.sentences)
     assert "late: trade at 2024-02-20T15:30Z was to be over by 2026-03-05T12:40Z here" in said
     loop.book.expect("trade", THERE + 3_600 * SECOND, THERE)

@@ -18,7 +18,7 @@ from execution.alpaca.placed_order import PlacedOrder, spread_traded
 from execution.journal.order_store import STATES, OrderIntent, OrderStore, State
 from execution.option_orders import OptionLeg, SpreadOrder, contract_of
 from execution.orders import Order
-from execution.posting import OrderWithheld, Outbox
+from execution.posting import OrderWithheld, Outbox, TooLate
 from foundation.database import Database
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown, SenselessAnswer
 from tests.execution.scripted_venue import (
@@ -159,7 +159,7 @@ def test_what_has_expired_is_not_asked_for_again() -> None:
     assert type(answer) is OutcomeUnknown
     assert (venue.times("post"), waited) == (1, LOOKS)
     answer, venue, _ = posted(taken(), until=NOW)
-    assert type(answer) is OrderWithheld
+    assert type(answer) is TooLate
     assert str(answer) == "o-1: not sent: it was to be sent before 20240305T173020Z"
     assert venue.times("post") == 0
     answer, venue, waited = posted(status(429, Retry_After="9"), until=NOW + np.timedelta64(5, "s"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,6 +94,91 @@ def test_a_signal_that_ends_the_process_is_met_as_an_interruption(number: signal
         assert end.value.code == 128 + number
     finally:
         signal.signal(number, before)
+
+
+@pytest.fixture
+def log_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder to write logs to; the handlers of this process are put back."""
+    monkeypatch.chdir(tmp_path)
+    root = logging.getLogger()
+    before, level = list(root.handlers), root.level
+    yield tmp_path / "logs"
+    for handler in {*root.handlers} - {*before}:
+        handler.close()
+    root.handlers[:], root.level = before, level
+    logging.captureWarnings(False)
+
+
+def test_log_links_lead_to_the_newest_log(log_folder: Path) -> None:
+    for name in ("first", "second"):
+        log_to_file(name, ("newest", "same"))
+        logging.getLogger().warning("Enhanced Kelly sizing by %s", name)
+        for link in ("newest.log", "same.log"):
+            path = log_folder / link
+            assert not path.readlink().is_absolute()
+            assert f"Enhanced Kelly sizing by {name}" in path.read_text()
+            assert path.stat().st_mode & 0o777 == 0o600
+    assert sorted(path.name[:6] for path in log_folder.iterdir()) == [
+        *("first-", "newest", "same.l", "second")
+    ]
+
+
+def test_a_file_under_a_links_name_is_kept(log_folder: Path) -> None:
+    log_folder.mkdir()
+    (log_folder / "newest.log").write_text("years of another program")
+    log_to_file("run", ("newest",))
+    logging.getLogger().warning("something")
+    assert "something" in (log_folder / "newest.log").read_text()
+    [kept] = log_folder.glob("newest-before-run-*.log")
+    assert kept.read_text() == "years of another program"
+    assert kept.stat().st_mode & 0o077 == 0
+
+
+MANY = """
+import logging
+from foundation.command import log_to_file
+for number in range(50):
+    log_to_file(f"run{number}", ("newest",))
+    logging.getLogger().warning("something")
+"""
+
+
+def test_two_processes_share_a_log_link(log_folder: Path) -> None:
+    log_folder.mkdir()
+    (log_folder / "newest.log").write_text("earlier")
+    root = Path(__file__).resolve().parent.parent.parent
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    command = [sys.executable, "-c", MANY]
+    running = [subprocess.Popen(command, stderr=subprocess.PIPE, env=environment) for _ in range(2)]
+    for each in running:
+        assert each.communicate()[1] == b""
+    assert "something" in (log_folder / "newest.log").read_text()
+    assert not list(log_folder.glob(".newest*"))
+    [kept] = log_folder.glob("newest-before-*")
+    assert kept.read_text() == "earlier"
+
+
+@pytest.mark.parametrize("target", ["gone.log", "newest.log"])
+def test_a_broken_log_link_is_replaced(log_folder: Path, target: str) -> None:
+    log_folder.mkdir()
+    (log_folder / "newest.log").symlink_to(target)
+    log_to_file("run", ("newest",))
+    logging.getLogger().warning("something")
+    assert "something" in (log_folder / "newest.log").read_text()
+
+
+def test_a_log_without_its_link_is_written(
+    log_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "symlink_to", refused)
+    log_to_file("run", ("newest",))
+    logging.getLogger().warning("something")
+    [file] = log_folder.iterdir()
+    assert "something" in file.read_text()
+    assert "newest.log: no link to run-" in capsys.readouterr().err
 
 
 def test_a_second_run_in_one_process_closes_the_log_of_the_first(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from foundation import notices as module
-from foundation.notices import FILE, Notices
+from foundation.notices import ALL_CLEAR, FILE, Notices
 
 PATIENCE = 60.0  # seconds until a test that waits for a thread gives up
 NOBODY = "http://127.0.0.1:9/"  # the discard port: nothing listens
@@ -68,6 +68,16 @@ def unended() -> Iterator[Callable[..., Notices]]:
         if each._thread is not None:
             each._thread.join(PATIENCE)
             assert not each._thread.is_alive()
+
+
+def test_an_all_clear_is_posted_each_time(ear: str, tmp_path: Path) -> None:
+    told: list[tuple[str, str]] = []
+    with Notices(None, ear, tmp_path) as notices:
+        notices.keep_in(lambda kind, text: told.append((kind, text)))
+        for kind in ("refused", ALL_CLEAR, "refused"):
+            notices.announce(kind, f"{kind}!")
+    assert [body["kind"] for body in Ear.heard] == ["refused", "all clear", "refused"]
+    assert told == [(body["kind"], body["text"]) for body in Ear.heard]
 
 
 def test_an_alert_is_sent_until_it_is_taken(ear: str, tmp_path: Path) -> None:

@@ -1,0 +1,249 @@
+"""Positions with entry prices and profits: what the venue holds, and what our trades paid for it.
+
+Quantities and last prices are those of the venue's last accepted reading. Entry prices and
+profits follow from the journal: fills of our orders, trades of others, and bookings that change a
+position. The entry is the average cost. What an account held when its journal began is entered at
+the venue's price then. A realised profit contains fees in coin; it contains no dividend, no
+interest and no fee in USD.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from fractions import Fraction
+from typing import NamedTuple
+
+import numpy as np
+
+from execution.journal.activities import ALL_TIME, ActivityBook, bookings_of, fills_of
+from execution.journal.activities import Kind as BookingKind
+from execution.journal.events import EventLog
+from execution.journal.order_store import OrderStore
+from execution.journal.rows import Exact, Table, Text
+from execution.orders import Account
+from foundation.database import Database
+from foundation.decimals import ZERO, as_written
+from trainingdata.instruments import is_coin, is_symbol
+
+MAX_COIN_FEE = Fraction(1, 100)  # of a position: the fee in coin that is not listed yet
+
+
+@dataclass(frozen=True, slots=True)
+class OpeningPosition:
+    """A position at the journal's beginning; price: USD at the venue, None where it has none."""
+
+    symbol: Text
+    quantity: Exact
+    price: Exact | None
+
+
+@dataclass(frozen=True, slots=True)
+class HeldPosition:
+    """A position by the venue's last reading; price: USD there."""
+
+    symbol: Text
+    quantity: Exact
+    price: Exact
+
+
+_FILLED_SINGLES = "filled != '0' AND json_extract(terms, '$.kind') = 'single'"
+_OPENING = Table("opening_positions", OpeningPosition)
+_HELD = Table("held_positions", HeldPosition)
+
+
+class Trade(NamedTuple):
+    """Something that changes a position.
+
+    at: by which changes are put in order.
+    quantity: by which the position changes, signed.
+    amount: USD by which it changes cash, signed; None where shares moved without a price.
+    kind: a trade, or the kind of a booking.
+    """
+
+    at: np.datetime64
+    symbol: str
+    quantity: Fraction
+    amount: Fraction | None
+    kind: BookingKind = "trade"
+
+
+@dataclass(slots=True)
+class Ledger:
+    """A position by its trades, at average cost.
+
+    quantity: signed.
+    cost: USD paid for it, below 0 what a short was sold for.
+    realised: USD, of what was closed.
+    priced: whether every unit has a known cost.
+    """
+
+    quantity: Fraction = ZERO
+    cost: Fraction = ZERO
+    realised: Fraction = ZERO
+    priced: bool = True
+
+    def apply(self, trade: Trade) -> None:
+        if trade.kind == "split":
+            self.quantity += trade.quantity
+        elif trade.amount is None:
+            self._move(trade.quantity)
+        else:
+            self._exchange(trade.quantity, trade.amount)
+        if not self.quantity:
+            self.cost, self.priced = ZERO, True
+
+    def _exchange(self, change: Fraction, amount: Fraction) -> None:
+        """Close what the change takes off the position, and open the rest of it."""
+        closed = min(abs(change), abs(self.quantity)) if change * self.quantity < 0 else ZERO
+        released = self._release(closed)
+        paid = amount * closed / abs(change) if change else ZERO
+        if self.priced:
+            self.realised += paid - released
+        if not self.quantity:
+            self.cost, self.priced = ZERO, True
+        rest = abs(change) - closed
+        self.quantity += rest if change > 0 else -rest
+        self.cost -= amount - paid
+
+    def _move(self, change: Fraction) -> None:
+        """Take units off without a profit, or add units without a known cost."""
+        if change * self.quantity < 0 and abs(change) <= abs(self.quantity):
+            self._release(abs(change))
+        elif change:
+            self.quantity += change
+            self.priced = False
+
+    def _release(self, closed: Fraction) -> Fraction:
+        """Take so many units off, and return their cost."""
+        if not closed:
+            return ZERO
+        released = self.cost * closed / abs(self.quantity)
+        self.cost -= released
+        self.quantity += closed if self.quantity < 0 else -closed
+        return released
+
+
+class PositionProfit(NamedTuple):
+    """A position and what it has earned; USD. None where the journal does not know.
+
+    entry: average cost of a unit.
+    last: the venue's price; None for what is held no more.
+    """
+
+    symbol: str
+    quantity: Decimal
+    entry: Fraction | None
+    last: Fraction | None
+    unrealised: Fraction | None
+    realised: Fraction
+
+
+class PositionBook:
+    """The positions of one account; database: its journal."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._orders = OrderStore(database)
+        ActivityBook(database, EventLog(database))
+        for table in (_OPENING, _HELD):
+            table.create(database)
+
+    def begin(self, opening: Iterable[OpeningPosition]) -> None:
+        """Write down what the account holds as its journal begins."""
+        for position in opening:
+            _OPENING.put(self._database, position)
+
+    def read(self, account: Account) -> None:
+        """Write down what the account holds now, in the place of what it held before."""
+        with self._database.transaction():
+            self._database.execute(f"DELETE FROM {_HELD.name}")
+            for symbol, quantity in account.positions.items():
+                if quantity:
+                    price = Decimal(repr(account.prices[symbol]))
+                    _HELD.put(self._database, HeldPosition(symbol, quantity, price))
+
+    def profits(self) -> list[PositionProfit]:
+        """Positions that are held, and those that have earned or lost something; by symbol."""
+        ledgers = ledgers_of(self._trades())
+        held = {each.symbol: each for each in _HELD.rows(self._database)}
+        symbols = {*held, *(symbol for symbol, ledger in ledgers.items() if ledger.realised)}
+        return [
+            position_profit(symbol, held.get(symbol), ledgers.get(symbol, Ledger()))
+            for symbol in sorted(symbols)
+        ]
+
+    def _trades(self) -> Iterator[Trade]:
+        for opening in _OPENING.rows(self._database):
+            worth = None if opening.price is None else -opening.quantity * opening.price
+            yield _trade(ALL_TIME, opening.symbol, opening.quantity, worth)
+        fills = fills_of(self._database, ALL_TIME)
+        orders = self._orders.select(_FILLED_SINGLES)
+        ours = {intent.progress.venue_id for intent in orders}
+        listed: defaultdict[str, list[Trade]] = defaultdict(list)
+        for fill in fills:
+            trade = _trade(fill.at, fill.symbol, fill.quantity, fill.amount)
+            if fill.order_id in ours:
+                listed[fill.order_id].append(trade)
+            else:
+                yield trade
+        for intent in orders:
+            progress = intent.progress
+            trades = listed[progress.venue_id]
+            if sum(abs(each.quantity) for each in trades) == as_written(progress.filled):
+                yield from trades
+            elif progress.filled_price is not None:
+                # The venue lists fills later than it answers with their mean price.
+                order = intent.single
+                change = progress.filled.copy_sign(order.signed_qty)
+                worth = -change * progress.filled_price
+                yield _trade(intent.sent_at, order.symbol, change, worth)
+        for row in bookings_of(self._database):
+            if row.quantity:
+                amount = None if row.kind == "share transfer" else row.amount
+                yield _trade(row.listed_at, row.symbol, row.quantity, amount, row.kind)
+
+
+def ledgers_of(trades: Iterable[Trade]) -> dict[str, Ledger]:
+    """The ledger of each symbol, its trades applied in the order of their instants."""
+    ledgers: defaultdict[str, Ledger] = defaultdict(Ledger)
+    for trade in sorted(trades, key=lambda each: each.at):
+        ledgers[trade.symbol].apply(trade)
+    return dict(ledgers)
+
+
+def position_profit(symbol: str, held: HeldPosition | None, ledger: Ledger) -> PositionProfit:
+    """The profit of a position by its ledger; it has no entry where the quantities differ."""
+    quantity = Decimal(0) if held is None else held.quantity
+    difference = as_written(quantity) - ledger.quantity
+    if _is_coin_fee(symbol, difference, ledger.quantity):
+        ledger = replace(ledger)
+        ledger.apply(Trade(ALL_TIME, symbol, difference, ZERO, "coin fee"))
+        difference = ZERO
+    if held is None:
+        return PositionProfit(symbol, quantity, None, None, None, ledger.realised)
+    last = as_written(held.price)
+    if difference or not ledger.priced:
+        return PositionProfit(symbol, quantity, None, last, None, ledger.realised)
+    entry = ledger.cost / ledger.quantity
+    unrealised = as_written(quantity) * last - ledger.cost
+    return PositionProfit(symbol, quantity, entry, last, unrealised, ledger.realised)
+
+
+def _is_coin_fee(symbol: str, difference: Fraction, quantity: Fraction) -> bool:
+    """Return whether a missing quantity can be a fee in coin that is listed hours later."""
+    missing = -difference if quantity > 0 else ZERO
+    return 0 < missing <= quantity * MAX_COIN_FEE and is_symbol(symbol) and is_coin(symbol)
+
+
+def _trade(
+    at: np.datetime64,
+    symbol: str,
+    quantity: Decimal,
+    amount: Decimal | None,
+    kind: BookingKind = "trade",
+) -> Trade:
+    worth = None if amount is None else as_written(amount)
+    return Trade(at, symbol, as_written(quantity), worth, kind)

@@ -1,0 +1,264 @@
+"""Orders that a venue refuses: one alert a cause, from the first refusal until it accepts again.
+
+A cause is the venue's reason without the numbers and ids of a single order. It ends for a symbol
+once the venue accepts an order there. It also ends where a whole step passed without it, in which
+the venue accepted another order of the same kind: what it says of the account has changed. A reason
+that names its symbol ends by orders in that symbol alone. An accepted reduction says nothing about
+openings, and an accepted opening nothing about reductions. Causes are rows of the account's
+journal: a restart repeats no alert.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+import numpy as np
+from pydantic import Json
+
+from execution.journal.events import EventLog
+from execution.journal.orders import AnyOrder, words_of
+from execution.journal.rows import Instant, Table, Text, Whole
+from execution.option_orders import SpreadOrder
+from execution.orders import Order
+from foundation.counts import counted
+from foundation.database import Database
+from foundation.errors import InputError, in_one_line
+from foundation.notices import ALL_CLEAR
+from trainingdata.instants import utc_text
+from trainingdata.instruments import is_stock
+
+REFUSED = "refused"
+REDUCTION_REFUSED = "refused reduction"
+MAX_SYMBOLS_NAMED = 6
+# A number, a price or an id of one order: the same reason says another one the next time.
+_NUMBER = re.compile(r"[\w$./:-]*\d[\w./:,-]*")
+_MESSAGE = re.compile(r'"message"\s*:\s*"((?:[^"\\]|\\.)*)"?')
+_ANSWER = re.compile(r"^(?P<status>rejected \(\d+\)): (?P<words>.*)$", re.DOTALL)
+
+Kind = Literal["stock", "crypto", "spread", "contract", "account"]
+Tell = Callable[[str, str], None]
+
+
+class Place(NamedTuple):
+    """The market of an order and its direction.
+
+    symbol: of the instrument, the root of a spread's options, or the market of a contract.
+    reduces: whether the order reduces a position.
+    """
+
+    symbol: Text
+    kind: Kind
+    reduces: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A cause for which the venue refuses orders, as long as it does.
+
+    cause: the venue's reason without the numbers of a single order.
+    first_at, last_at: when the first and the last of these orders were sent, by the venue's clock.
+    orders: how many it has refused.
+    last: the last of them and the venue's whole answer.
+    places: where it has refused them and has accepted none since.
+    """
+
+    cause: Text
+    first_at: Instant
+    last_at: Instant
+    orders: Whole
+    last: Text
+    places: Json[list[Place]]
+
+    @property
+    def is_urgent(self) -> bool:
+        """True where the venue refuses orders that would reduce a position."""
+        return any(place.reduces for place in self.places)
+
+    @property
+    def symbols(self) -> list[str]:
+        return sorted({place.symbol for place in self.places})
+
+    def __str__(self) -> str:
+        names = self.symbols
+        shown = " ".join(names[:MAX_SYMBOLS_NAMED])
+        more = len(names) - MAX_SYMBOLS_NAMED
+        where = f"{shown} and {more} more" if more > 0 else shown
+        urgent = "URGENT, reductions among them: " if self.is_urgent else ""
+        return (
+            f"{urgent}{counted(self.orders, 'order')} since {utc_text(self.first_at)}"
+            f" ({where}), last at {utc_text(self.last_at)}: {self.last}"
+        )
+
+
+_REFUSALS = Table("refusals", Refusal)
+
+
+def _tell_nobody(kind: str, text: str) -> None:
+    del kind, text
+
+
+class RefusalBook:
+    """The refusals of one account.
+
+    database: the account's journal.
+    events: in which it is written when the venue begins to refuse and accepts again.
+    tell: sends an alert of a kind, each time that it is called.
+    """
+
+    def __init__(self, database: Database, events: EventLog, tell: Tell = _tell_nobody) -> None:
+        self._database = database
+        self._events = events
+        self._tell = tell
+        self._refused: set[Place] = set()  # in this step
+        self._causes: set[str] = set()
+        self._accepted: set[Place] = set()
+        _REFUSALS.create(database)
+
+    def standing(self) -> list[Refusal]:
+        """Causes for which the venue refuses orders, oldest first."""
+        return _REFUSALS.rows(self._database, "ORDER BY first_at, cause")
+
+    def refuse(self, order: AnyOrder, answer: str, at: np.datetime64) -> None:
+        """Record an order that the venue has refused, and alert of a new cause.
+
+        answer: the venue's, without the order's id.
+        """
+        place = place_of(order)
+        self._record(place, cause_of(answer, place.symbol), f"{_asked(order)}: {answer}", at)
+
+    def accept(self, order: AnyOrder) -> None:
+        """Record an order that the venue has accepted; `end_step` decides what that ends."""
+        self._accepted.add(place_of(order))
+
+    def report_account(self, why: str, at: np.datetime64, *, holds: bool) -> None:
+        """Record that the venue takes no order of the account at all; an empty `why` ends that.
+
+        holds: whether there are positions, which cannot be reduced then.
+        """
+        place = Place("account", "account", holds)
+        if why:
+            self._record(place, why, why, at)
+        else:
+            self._accepted |= {place, place._replace(reduces=not holds)}
+
+    def end_step(self) -> None:
+        """End causes that the step's accepted orders disprove, and report each that has ended."""
+        accepted = self._accepted - self._refused
+        refused, causes = self._refused, self._causes
+        self._refused, self._causes, self._accepted = set(), set(), set()
+        if not accepted:
+            return
+        for row in self.standing():
+            repeated = row.cause in causes
+            left = [
+                place
+                for place in row.places
+                if place in refused or not _ends(place, row.cause, accepted, repeated=repeated)
+            ]
+            if not left:
+                self._end(row, "the venue accepts orders again")
+            elif left != row.places:
+                _REFUSALS.put(self._database, replace(row, places=left))
+
+    def clear(self, by: str) -> int:
+        """End all causes that a person has looked at, and return how many; by: who."""
+        if not by.strip():
+            raise InputError("refusals are cleared by a person: --by NAME")
+        rows = self.standing()
+        for row in rows:
+            self._end(row, f"cleared by {in_one_line(by)}")
+        return len(rows)
+
+    def _record(self, place: Place, cause: str, last: str, at: np.datetime64) -> None:
+        self._refused.add(place)
+        self._causes.add(cause)
+        with self._database.transaction():
+            before = _REFUSALS.last(self._database, "WHERE cause = ?", (cause,))
+            places = [] if before is None else list(before.places)
+            if place not in places:
+                places.append(place)
+            first = at if before is None else before.first_at
+            count = 1 if before is None else before.orders + 1
+            now = Refusal(cause, first, at, count, in_one_line(last, 600), places)
+            _REFUSALS.put(self._database, now)
+            escalates = now.is_urgent and not (before and before.is_urgent)
+            if before is None or escalates:
+                self._events.append(REFUSED, cause, {"last": now.last})
+                self._tell(*_alert(now.last, urgent=now.is_urgent))
+
+    def _end(self, row: Refusal, how: str) -> None:
+        with self._database.transaction():
+            self._database.execute("DELETE FROM refusals WHERE cause = ?", (row.cause,))
+            self._events.append("refusal ended", row.cause, {"how": how})
+            count = counted(row.orders, "order")
+            self._tell(ALL_CLEAR, f"{how}; refused before, {count}: {row.cause}")
+
+
+def standing_refusals(database: Database) -> list[Refusal]:
+    """Causes for which the venue of a journal refuses orders, oldest first."""
+    return RefusalBook(database, EventLog(database)).standing()
+
+
+def place_of(order: AnyOrder) -> Place:
+    """The place of an order."""
+    if isinstance(order, Order):
+        kind: Kind = "stock" if is_stock(order.symbol) else "crypto"
+        return Place(order.symbol, kind, order.reduces)
+    if isinstance(order, SpreadOrder):
+        return Place(order.root, "spread", order.reduces)
+    return Place(order.market, "contract", order.reduces)
+
+
+def cause_of(answer: str, symbol: str) -> str:
+    """The reason of a venue's answer without the numbers and ids of a single order.
+
+    The HTTP status stays, as does the symbol where the reason names it.
+    """
+    found = _ANSWER.match(answer)
+    status, words = (found["status"], found["words"]) if found else ("", answer)
+    if message := _MESSAGE.search(words):
+        words = _unescaped(message[1])
+    general = symbol.join(_NUMBER.sub("#", part) for part in words.split(symbol))
+    return in_one_line(f"{status}: {general}" if status else general)
+
+
+def _unescaped(text: str) -> str:
+    """Decode the text of a JSON string; return it unchanged where it is cut within an escape."""
+    try:
+        return str(json.loads(f'"{text}"'))
+    except ValueError:
+        return text
+
+
+def _ends(place: Place, cause: str, accepted: Collection[Place], *, repeated: bool) -> bool:
+    """Return whether a step's accepted orders disprove a cause in a place.
+
+    repeated: whether an order was refused for the cause in the same step.
+    """
+    alike = [each for each in accepted if each.reduces == place.reduces]
+    if any(each.symbol == place.symbol for each in alike):
+        return True
+    if repeated or re.search(rf"(?<!\w){re.escape(place.symbol)}(?!\w)", cause):
+        return False
+    return any(each.kind == place.kind for each in alike)
+
+
+def _asked(order: AnyOrder) -> str:
+    """The terms of an order in a few words: sell 10 SYA."""
+    words = words_of(order)
+    return " ".join(filter(None, (words.get("side", ""), words["qty"], place_of(order).symbol)))
+
+
+def _alert(last: str, *, urgent: bool) -> tuple[str, str]:
+    """The kind and the text of an alert."""
+    until = "This is said once; an all-clear follows when the venue accepts orders again."
+    if urgent:
+        return REDUCTION_REFUSED, (
+            f"URGENT: the venue refuses an order that reduces risk, the position stays: {last}."
+            f" Close it at the venue if it has to go. {until}"
+        )
+    return REFUSED, f"the venue refuses orders: {last}. {until}"

@@ -1,0 +1,174 @@
+"""Orders that the venue refuses: one alert a cause while it does, an all-clear once it accepts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from execution.account_lock import PAGE
+from foundation.database import rows_of
+from marketsimulator.venue import alpaca, responses
+from marketsimulator.venue.asked import Refused
+from tests.e2e.practice import Practice, buy, trading
+from tests.e2e.refused import answer_of
+from tests.e2e.test_live_failures import paper
+from tests.e2e.test_status_page import text_of
+
+ORDERS = {"method": "POST", "path": "/v2/orders"}
+ALWAYS = 1000
+NEXT_DAY = "2024-02-21T15:30:00Z"
+STEADY = "sizing.band=0.0001"
+SIX = 6
+
+
+def notices(folder: Path) -> list[tuple[str, str]]:
+    """Kind and text of everything that a person was told of, by the journal."""
+    [journal] = folder.glob("data/live/*/journal.sqlite")
+    return [(kind, text) for kind, text in rows_of(journal, "SELECT kind, text FROM notices")]
+
+
+def kinds(folder: Path) -> list[str]:
+    return [kind for kind, _ in notices(folder)]
+
+
+def status(folder: Path) -> tuple[int, str]:
+    code, printed, said = answer_of("execution.live", "status", cwd=folder)
+    return code, printed + said
+
+
+def page(folder: Path) -> str:
+    [file] = folder.glob(f"data/live/*/{PAGE}")
+    return text_of(file.read_text())
+
+
+def cycle(here: Practice, folder: Path, *words: str) -> str:
+    """A cycle by a process of its own, an hour before the next one; what it says on stderr."""
+    run = paper(here, folder, STEADY, *words)
+    assert run.returncode == 0, run.stderr
+    here.advance()
+    return run.stderr
+
+
+def refuse(
+    here: Practice, patch: pytest.MonkeyPatch, why: Callable[[dict[str, Any]], str | None]
+) -> None:
+    """Have the venue refuse orders with 403; why: its message by the request, none to accept."""
+    submit = here.venue.submit
+
+    def submitted(request: dict[str, Any], **faults: bool) -> Any:
+        message = why(request)
+        if message is not None:
+            raise Refused(403, None, message)
+        return submit(request, **faults)
+
+    patch.setattr(here.venue, "submit", submitted)
+
+
+def test_six_refused_cycles_alert_once(here: Practice, tmp_path: Path) -> None:
+    here.fail(kind="status", status=403, count=ALWAYS, **ORDERS)
+    said = [cycle(here, tmp_path) for _ in range(SIX)]
+    assert [each.count("ALERT") for each in said] == [1, 0, 0, 0, 0, 0]
+    [(kind, text)] = notices(tmp_path)
+    assert kind == "refused"
+    assert "rejected (403)" in text
+    code, text = status(tmp_path)
+    assert code == 1
+    assert text.count("refused by the venue: 12 orders since 2024-02-20T15:30Z (SYA SYB)") == 1
+    assert "The venue refuses orders" in page(tmp_path)
+    here.clear_faults()
+    here.advance(NEXT_DAY)
+    assert "ALL CLEAR: the venue accepts orders again" in cycle(here, tmp_path)
+    assert kinds(tmp_path) == ["refused", "all clear"]
+    code, text = status(tmp_path)
+    assert code == 0, text
+    assert "refused by the venue" not in text
+    assert "The venue refuses orders" not in page(tmp_path)
+
+
+def test_liquidation_only_alerts_once_though_sales_pass(
+    here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trading(here).submit_order(buy("SYA", 1500))
+    here.advance()
+    numbers = count(1)
+    message = "account restricted to liquidation only: buying power {}.25 USD"
+    refuse(
+        here,
+        monkeypatch,
+        lambda request: message.format(next(numbers)) if request["side"] == "buy" else None,
+    )
+    for _ in range(SIX - 1):
+        cycle(here, tmp_path)
+    assert any(ticket.order.side == "sell" for ticket in here.venue.tickets.values())
+    assert kinds(tmp_path) == ["refused"]
+    assert status(tmp_path)[0] == 1
+
+
+def test_refused_sales_are_urgent(
+    here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trading(here).submit_order(buy("SYA", 1500))
+    here.advance()
+    numbers = count(1)
+    refuse(
+        here,
+        monkeypatch,
+        lambda request: (
+            f"insufficient qty available (requested: {next(numbers)})"
+            if request["side"] == "sell"
+            else None
+        ),
+    )
+    for _ in range(SIX - 1):
+        cycle(here, tmp_path)
+    [(kind, text)] = notices(tmp_path)
+    assert kind == "refused reduction"
+    assert text.startswith("URGENT: ")
+    code, text = status(tmp_path)
+    assert code == 1
+    assert "refused by the venue: URGENT" in text
+    assert "The venue refuses orders that reduce" in page(tmp_path)
+
+
+def test_each_cause_has_its_own_alert(
+    here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    causes = {"SYA": "asset SYA is not active", "SYB": "insufficient buying power"}
+    refuse(here, monkeypatch, lambda request: causes[request["symbol"]])
+    for _ in range(SIX):
+        cycle(here, tmp_path)
+    assert kinds(tmp_path) == ["refused", "refused"]
+    assert status(tmp_path)[1].count("refused by the venue") == 2
+    code, printed, _ = answer_of("execution.live", "clear", "refused", "--by", "Ada", cwd=tmp_path)
+    assert (code, printed) == (0, "cleared: 2 causes of refused orders\n")
+    assert status(tmp_path)[0] == 0
+    code, _, said = answer_of("execution.live", "clear", "refused", "--by", "Ada", cwd=tmp_path)
+    assert (code, said.count("\n")) == (2, 1)
+
+
+@pytest.mark.parametrize("fault", [{"kind": "reject_later"}, {"kind": "status", "status": 429}])
+def test_later_rejections_and_a_busy_venue_are_refusals(
+    here: Practice, tmp_path: Path, fault: dict[str, Any]
+) -> None:
+    # A venue that answers 429 is asked again before an order is given up.
+    here.fail(count=ALWAYS, **{**ORDERS, **fault}, seconds=0.0)
+    for _ in range(3):
+        cycle(here, tmp_path)
+    assert kinds(tmp_path) == ["refused"]
+    assert status(tmp_path)[0] == 1
+
+
+def test_a_blocked_account_is_told(
+    here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = responses.account_response
+    blocked = {"trading_blocked": True}
+    monkeypatch.setattr(alpaca, "account_response", lambda venue: answer(venue) | blocked)
+    for _ in range(3):
+        cycle(here, tmp_path)
+    assert kinds(tmp_path) == ["refused"]
+    assert status(tmp_path)[0] == 1

@@ -1,0 +1,169 @@
+"""Entry prices and profits of positions: average cost, and no cent is lost or made."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from execution.journal.activities import Activity, ActivityBook
+from execution.journal.activities import Kind as BookingKind
+from execution.journal.events import EventLog
+from execution.journal.order_store import OrderIntent, OrderStore, Progress
+from execution.journal.positions import (
+    HeldPosition,
+    Ledger,
+    OpeningPosition,
+    PositionBook,
+    PositionProfit,
+    Trade,
+    position_profit,
+)
+from execution.orders import Account, Order, Side
+from foundation.database import Database
+
+AT = np.datetime64("2024-02-20T15:30", "ns")
+HOUR = np.timedelta64(1, "h")
+D = Decimal
+
+
+def trade(quantity: int | str, price: int | str, kind: BookingKind = "trade") -> Trade:
+    change = Fraction(quantity)
+    return Trade(AT, "SYA", change, -change * Fraction(price), kind)
+
+
+def ledger(*trades: Trade) -> Ledger:
+    found = Ledger()
+    for each in trades:
+        found.apply(each)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("trades", "quantity", "entry", "realised"),
+    [
+        ([trade(10, 50), trade(10, 60)], 20, 55, 0),
+        ([trade(10, 50), trade(10, 60), trade(-5, 70)], 15, 55, 75),
+        ([trade(-10, 50), trade(4, 45)], -6, 50, 20),
+        ([trade(10, 50), trade(-15, 52)], -5, 52, 20),
+        ([trade(10, 50), Trade(AT, "SYA", Fraction(10), Fraction(0), "split")], 20, 25, 0),
+        ([trade(10, 50), trade("-0.1", 0, "coin fee")], Fraction("9.9"), 50, -5),
+        ([trade(10, 50), trade(-10, 51), trade(2, 60)], 2, 60, 10),
+    ],
+)
+def test_a_position_has_its_average_cost(
+    trades: list[Trade], quantity: int, entry: int, realised: int
+) -> None:
+    found = ledger(*trades)
+    assert found.quantity == quantity
+    assert found.cost / found.quantity == entry
+    assert found.realised == realised
+
+
+def test_shares_moved_without_a_price_have_no_entry() -> None:
+    moved = Trade(AT, "SYA", Fraction(5), None, "share transfer")
+    found = ledger(trade(10, 50), moved)
+    held = HeldPosition("SYA", D(15), D(60))
+    assert position_profit("SYA", held, found) == PositionProfit(
+        "SYA", D(15), None, Fraction(60), None, Fraction(0)
+    )
+    found = ledger(trade(10, 50), moved, trade(-15, 60), trade(1, 70))
+    assert found.priced
+    assert found.cost == 70
+
+
+PRICES = st.integers(1, 10_000).map(lambda cents: Fraction(cents, 100))
+TRADES = st.lists(st.tuples(st.integers(-20, 20).filter(bool), PRICES), max_size=20)
+
+
+@given(TRADES, PRICES)
+def test_profits_add_up_to_cash_and_value(
+    trades: list[tuple[int, Fraction]], last: Fraction
+) -> None:
+    made = [Trade(AT, "SYA", Fraction(q), -q * price) for q, price in trades]
+    found = ledger(*made)
+    cash = sum((each.amount for each in made if each.amount is not None), Fraction(0))
+    unrealised = found.quantity * last - found.cost
+    assert found.realised + unrealised == cash + found.quantity * last
+    assert found.quantity == sum(q for q, _ in trades)
+
+
+def account(**held: str) -> Account:
+    positions = {symbol: D(quantity) for symbol, quantity in held.items()}
+    return Account(1000.0, positions, dict.fromkeys(positions, 60.0), AT)
+
+
+class Journal:
+    """A journal whose positions are looked at."""
+
+    def __init__(self) -> None:
+        self.database = Database()
+        events = EventLog(self.database)
+        self.orders = OrderStore(self.database, events)
+        self.activities = ActivityBook(self.database, events)
+        self.positions = PositionBook(self.database)
+
+    def filled(self, name: str, quantity: str, price: str, at: np.datetime64 = AT) -> None:
+        side: Side = "sell" if quantity.startswith("-") else "buy"
+        size = abs(D(quantity))
+        order = Order(name, "SYA", side, size, "test")
+        self.orders.begin(OrderIntent(order, at, job="trade"))
+        self.orders.note(name, Progress("filled", f"v-{name}", size, D(price)))
+
+    def listed(self, name: str, quantity: str, price: str, order_id: str = "") -> None:
+        fill = Activity(
+            name, "trade", AT, "SYA", D(quantity), D(price), -D(quantity) * D(price), order_id
+        )
+        self.activities.write([fill], AT + HOUR, ground=1)
+
+    def only(self) -> PositionProfit:
+        [found] = self.positions.profits()
+        return found
+
+
+def test_an_order_and_its_fills_count_once() -> None:
+    journal = Journal()
+    journal.filled("one", "10", "50.5")
+    journal.positions.read(account(SYA="10"))
+    before = journal.only()
+    assert before == PositionProfit(
+        "SYA", D(10), Fraction("50.5"), Fraction(60), Fraction(95), Fraction(0)
+    )
+    journal.listed("f-1", "4", "50", "v-one")
+    assert journal.only() == before
+    journal.listed("f-2", "6", "50.833334", "v-one")
+    assert journal.only().entry == Fraction("50.5000004")
+
+
+def test_an_opening_balance_has_its_price_then() -> None:
+    journal = Journal()
+    journal.positions.begin([OpeningPosition("SYA", D(10), D(40))])
+    journal.filled("one", "-4", "50")
+    journal.positions.read(account(SYA="6"))
+    found = journal.only()
+    assert found == PositionProfit(
+        "SYA", D(6), Fraction(40), Fraction(60), Fraction(120), Fraction(40)
+    )
+    journal.positions.read(account())
+    assert journal.only() == PositionProfit("SYA", D(0), None, None, None, Fraction(40))
+
+
+def test_an_unexplained_quantity_has_no_entry() -> None:
+    journal = Journal()
+    journal.filled("one", "10", "50")
+    journal.positions.read(account(SYA="12"))
+    assert journal.only() == PositionProfit("SYA", D(12), None, Fraction(60), None, Fraction(0))
+    journal.listed("by-hand", "2", "53")
+    assert journal.only().entry == Fraction("50.5")
+
+
+def test_an_unlisted_fee_in_coin_is_a_loss() -> None:
+    coins = Ledger(Fraction(2), Fraction(200))
+    held = HeldPosition("BTCUSD", D("1.995"), D(110))
+    found = position_profit("BTCUSD", held, coins)
+    assert (found.entry, found.realised) == (Fraction(100), Fraction("-0.5"))
+    assert found.unrealised == Fraction("19.95")

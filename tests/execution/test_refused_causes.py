@@ -1,0 +1,208 @@
+"""Causes of refused orders: what is the same cause, what ends it, and how often it is alerted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from decimal import Decimal
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from execution.contract_orders import LimitOrder
+from execution.journal.events import EventLog
+from execution.journal.orders import AnyOrder
+from execution.journal.refusals import REDUCTION_REFUSED, REFUSED, RefusalBook, cause_of
+from execution.orders import Order
+from foundation.database import Database
+from foundation.notices import ALL_CLEAR
+
+NOW = np.datetime64("2024-02-20T15:30", "ns")
+LIQUIDATION = 'rejected (403): {"code":40310000,"message":"account restricted to liquidation only"}'
+FUNDS = "rejected (403): insufficient buying power: {} USD of {}"
+
+
+def order(symbol: str = "SYA", *, reduces: bool = False, side: str = "buy") -> Order:
+    return Order(f"t-{symbol}-{side}", symbol, side, Decimal(10), "test", reduces)  # type: ignore[arg-type]
+
+
+class Told:
+    """A book of refusals and what it has told."""
+
+    def __init__(self, database: Database | None = None) -> None:
+        self.database = database or Database()
+        self.notices: list[tuple[str, str]] = []
+        tell = lambda kind, text: self.notices.append((kind, text))  # noqa: E731
+        self.book = RefusalBook(self.database, EventLog(self.database), tell)
+
+    @property
+    def kinds(self) -> list[str]:
+        return [kind for kind, _ in self.notices]
+
+    def step(self, *refused: tuple[AnyOrder, str], accepted: tuple[AnyOrder, ...] = ()) -> None:
+        for each in accepted:
+            self.book.accept(each)
+        for each, answer in refused:
+            self.book.refuse(each, answer, NOW)
+        self.book.end_step()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (FUNDS.format("1,000.50", 12), FUNDS.format(7, "3.5"), True),
+        (LIQUIDATION, LIQUIDATION.replace("40310000", "40310001"), True),
+        (LIQUIDATION, LIQUIDATION.replace("403)", "422)"), False),
+        (LIQUIDATION, "rejected (403): account not authorized", False),
+        ("rejected (403): SYA is not tradable", "rejected (403): SYB is not tradable", False),
+        (
+            "rejected (403): related orders: 1f0c7a62-55aa-4d0e-9c1d-3e4f5a6b7c8d",
+            "rejected (403): related orders: 2e1d8b73-66bb-4e1f-8d2e-4f5a6b7c8d9e",
+            True,
+        ),
+    ],
+)
+def test_a_cause_is_a_reason_without_its_numbers(one: str, other: str, same: bool) -> None:
+    assert (cause_of(one, "SYA") == cause_of(other, "SYA")) is same
+
+
+def test_a_cut_or_escaped_answer_has_a_cause() -> None:
+    whole = 'rejected (403): {"message":"a \\"b\\" \\u00e9", "code":1}'
+    assert cause_of(whole, "SYA") == 'rejected (403): a "b" é'
+    assert cause_of('rejected (403): {"message":"a b', "SYA") == "rejected (403): a b"
+    assert cause_of('rejected (403): {"message":"a\\', "SYA").startswith("rejected (403): ")
+    ticker = "KXHIGHNY-24FEB20-T40"
+    assert cause_of(f"rejected (400): market {ticker} is closed", ticker).count(ticker) == 1
+
+
+def test_accepted_sales_do_not_end_refused_purchases() -> None:
+    told = Told()
+    sale = order("SYB", reduces=True, side="sell")
+    for _ in range(3):
+        told.step((order(), LIQUIDATION), accepted=(sale,))
+        told.step(accepted=(sale, order("SYA", reduces=True, side="sell")))
+    assert told.kinds == [REFUSED]
+    told.step(accepted=(order("SYB"),))
+    assert told.kinds == [REFUSED, ALL_CLEAR]
+    assert told.book.standing() == []
+
+
+def test_accepted_purchases_do_not_end_refused_sales() -> None:
+    told = Told()
+    sale = order("SYA", reduces=True, side="sell")
+    for _ in range(3):
+        told.step((sale, "rejected (403): insufficient qty available"))
+        told.step(accepted=(order("SYA"), order("SYB")))
+    assert told.kinds == [REDUCTION_REFUSED]
+    told.step(accepted=(order("SYB", reduces=True, side="sell"),))
+    assert told.kinds == [REDUCTION_REFUSED, ALL_CLEAR]
+
+
+def test_orders_elsewhere_do_not_end_a_symbols_cause() -> None:
+    told = Told()
+    answer = "rejected (403): SYA cannot be traded"
+    for _ in range(3):
+        told.step((order(), answer), accepted=(order("SYB"),))
+        told.step(accepted=(order("SYB"),))
+    assert told.kinds == [REFUSED]
+    told.step(accepted=(order(),))
+    assert told.kinds == [REFUSED, ALL_CLEAR]
+
+
+def test_a_refused_order_beside_accepted_ones_alerts_once() -> None:
+    told = Told()
+    for number in range(6):
+        answer = FUNDS.format(number, 1000 * number)
+        told.step((order(), answer), accepted=(order("SYB"), order("SYC")))
+    assert told.kinds == [REFUSED]
+
+
+def test_a_stocks_cause_outlasts_accepted_coins() -> None:
+    told = Told()
+    told.step((order(), LIQUIDATION))
+    told.step(accepted=(order("BTCUSD"),))
+    assert told.kinds == [REFUSED]
+
+
+def test_a_refused_reduction_is_urgent_after_refused_openings() -> None:
+    told = Told()
+    told.step((order(), LIQUIDATION))
+    told.step((order("SYB", reduces=True, side="sell"), LIQUIDATION))
+    told.step((order("SYB", reduces=True, side="sell"), LIQUIDATION))
+    assert told.kinds == [REFUSED, REDUCTION_REFUSED]
+    assert told.notices[1][1].startswith("URGENT: ")
+    [row] = told.book.standing()
+    assert row.is_urgent
+    told.step(accepted=(order("SYB", reduces=True, side="sell"),))
+    assert not told.book.standing()[0].is_urgent
+
+
+def test_a_restart_repeats_no_alert() -> None:
+    first = Told()
+    first.step((order(), LIQUIDATION))
+    second = Told(first.database)
+    second.step((order(), LIQUIDATION))
+    assert second.kinds == []
+    assert second.book.standing()[0].orders == 2
+    third = Told(first.database)
+    third.step(accepted=(order(),))
+    assert third.kinds == [ALL_CLEAR]
+
+
+def test_a_blocked_account_alerts_until_it_is_released() -> None:
+    told = Told()
+    for why in ("blocked", "blocked", "", "", "blocked"):
+        told.book.report_account(why, NOW, holds=True)
+        told.book.end_step()
+    assert told.kinds == [REDUCTION_REFUSED, ALL_CLEAR, REDUCTION_REFUSED]
+
+
+def test_a_person_can_clear_refused_orders() -> None:
+    told = Told()
+    told.step((order(), LIQUIDATION), (order(), "rejected (422): no such asset"))
+    assert told.book.clear("Ada") == 2
+    assert told.book.standing() == []
+    assert told.kinds[2:] == [ALL_CLEAR, ALL_CLEAR]
+
+
+def test_contracts_and_stocks_are_different_places() -> None:
+    told = Told()
+    bought = LimitOrder("c", "MKT", "BUY", "YES", Decimal("0.5"), Decimal(1))
+    told.step((bought, "rejected (400): insufficient balance"))
+    told.step(accepted=(order(),))
+    assert told.kinds == [REFUSED]
+    told.step(accepted=(bought,))
+    assert told.kinds == [REFUSED, ALL_CLEAR]
+
+
+ORDERS = st.sampled_from(
+    [order(s, reduces=r) for s in ("SYA", "SYB", "BTCUSD") for r in (False, True)]
+)
+ANSWERS = st.sampled_from(
+    [LIQUIDATION, "rejected (403): SYA is not tradable", "rejected (422): no"]
+)
+STEPS = st.lists(
+    st.tuples(st.lists(st.tuples(ORDERS, ANSWERS), max_size=3), st.lists(ORDERS, max_size=3)),
+    max_size=12,
+)
+
+
+@given(STEPS, st.integers(0, 12))
+def test_each_cause_alternates_between_alert_and_all_clear(
+    steps: list[tuple[list[tuple[Order, str]], list[Order]]], restart: int
+) -> None:
+    told = Told()
+    notices: list[tuple[str, str]] = []
+    for number, (refused, accepted) in enumerate(steps):
+        if number == restart:
+            notices += told.notices
+            told = Told(told.database)
+        told.step(*refused, accepted=tuple(accepted))
+        standing = {row.cause for row in told.book.standing()}
+        assert {cause_of(answer, each.symbol) for each, answer in refused} <= standing
+    notices += told.notices
+    begun = Counter(kind != ALL_CLEAR for kind, _ in notices)
+    urgent = sum(kind == REDUCTION_REFUSED for kind, _ in notices)
+    open_now = len(told.book.standing())
+    assert begun[False] + open_now <= begun[True] <= begun[False] + open_now + urgent
