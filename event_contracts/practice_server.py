@@ -47,7 +47,7 @@ from event_contracts.simulation.sessions import tape_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import SyntheticMarket, synthetic_session
 from event_contracts.simulation.venue import OrderRequest, milliseconds, placed_of, take, written
-from event_contracts.trading.actions import LIFE, PositionLimits
+from event_contracts.trading.actions import LIFE, NO_POSITION_LIMITS
 from event_contracts.trading.endpoint import KEY, ROOT, SIGNATURE, TIMESTAMP, KalshiKeys
 from event_contracts.trading.fees import KalshiFees
 from event_contracts.trading.orders import LimitOrder
@@ -277,7 +277,7 @@ class KalshiVenueSettings:
             starting_cash=self.starting_cash,
             life=self.life,
             fees=self.fees,
-            limits=PositionLimits(Decimal(10**9), Decimal(10**9), Decimal(1)),
+            limits=NO_POSITION_LIMITS,
             cash_buffer=0.0,
         )
 

@@ -28,6 +28,7 @@ import numpy as np
 from pydantic import ConfigDict, Field, PlainValidator, Strict, TypeAdapter, ValidationError
 
 from event_contracts.simulation.exchange import Exchange, Listing, PlacedOrder, Settlement
+from event_contracts.trading.event_risk import strike_fields
 from event_contracts.trading.fees import NOTHING, FeeRules
 from event_contracts.trading.orders import PAYOUT, Fill, LimitOrder
 from event_contracts.trading.venue_orders import (
@@ -273,6 +274,7 @@ def market(exchange: Exchange, ticker: str) -> Response:
     return {
         "ticker": ticker,
         "event_ticker": event_of(listing),
+        **strike_fields(listing.strike),
         "status": status,
         "open_time": written(exchange.at(listing.first)),
         "close_time": written(exchange.at(listing.first + len(listing.tape) - 1)),
@@ -303,8 +305,14 @@ def event(exchange: Exchange, ticker: str) -> Response:
     """`GET /events/{event_ticker}`: which series it is one of."""
     for listing in exchange.listings.values():
         if event_of(listing) == ticker:
-            event = {"event_ticker": ticker, "series_ticker": series_of(listing), "title": ticker}
-            return {"event": event}
+            return {
+                "event": {
+                    "event_ticker": ticker,
+                    "series_ticker": series_of(listing),
+                    "title": ticker,
+                    "mutually_exclusive": listing.exclusive,
+                }
+            }
     raise Refused(404, None, f"event {ticker} not found")
 
 

@@ -9,6 +9,8 @@ dated rates are multiplied by `fee_multiplier`. While fees are waived a fill say
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -17,12 +19,15 @@ from typing import Annotated, Any
 import numpy as np
 
 from event_contracts.trading.endpoint import KalshiConnection
+from event_contracts.trading.event_risk import MarketEvent, Strike, StrikeFields
 from event_contracts.trading.fees import NOTHING, FeeRules
 from event_contracts.trading.orders import PAYOUT, LimitOrder, Outcome, Quote
 from event_contracts.trading.venue_orders import Entry, a_count, a_price, yes_price
 from foundation.errors import BrokerError, InputError
 from trainingdata.feed.fields import Needed, Optional, an_instant, exact, objects, words
 from trainingdata.instants import new_york_date
+
+log = logging.getLogger(__name__)
 
 ASKED = 50  # tickers in one request: addresses have a longest length
 TRADED = "active"  # the status of a market that takes orders
@@ -88,6 +93,8 @@ class Listing(Entry):
     closes: UTC, the end of trading.
     result: `yes` or `no` once it is known what came true; before that, and of another end, another
         word or none.
+    event: ticker of its event; empty where the venue does not say it.
+    strike: figures at which it pays YES; none for a market that is no threshold.
     """
 
     market: Annotated[str, Needed("ticker", words)]
@@ -99,6 +106,8 @@ class Listing(Entry):
     ticks: Annotated[Ticks, Optional("price_ranges", Ticks.read, CENTS, "prices are whole cents")]
     closes: Annotated[np.datetime64, Needed("close_time", an_instant)]
     result: Annotated[str, Optional("result", words, "")]
+    event: Annotated[str, Optional("event_ticker", words, "")]
+    strike: Annotated[Strike | None, StrikeFields()]
 
     def __post_init__(self) -> None:
         _ = self.quote
@@ -168,6 +177,39 @@ def read_markets(connection: KalshiConnection, markets: Iterable[str]) -> dict[s
         if market not in listed:
             raise UnknownMarket(f"{market}: the venue has no such market")
     return listed
+
+
+class MarketEvents:
+    """The events of markets, each read once to learn whether its markets exclude each other.
+
+    Where the venue does not say so, or cannot be asked, they do not: losses add up.
+    """
+
+    def __init__(self, connection: KalshiConnection) -> None:
+        self._connection = connection
+        self._exclusive: dict[str, bool] = {}
+
+    def of(self, listings: Iterable[Listing]) -> dict[str, MarketEvent]:
+        """The event of each market; what a single market of an event excludes is not asked."""
+        listings = tuple(listings)
+        counts = Counter(listing.event for listing in listings)
+        return {
+            each.market: MarketEvent(
+                each.event, counts[each.event] > 1 and self._is_exclusive(each.event), each.strike
+            )
+            for each in listings
+        }
+
+    def _is_exclusive(self, event: str) -> bool:
+        if event and event not in self._exclusive:
+            what = f"event {event}"
+            try:
+                answer = self._connection.get(what, f"/events/{event}", "event") or {}
+            except BrokerError as error:
+                log.warning("%s: the losses of its markets add up until it can be read", error)
+                return False
+            self._exclusive[event] = answer.get("mutually_exclusive") is True
+        return self._exclusive.get(event, False)
 
 
 def bid_value(positions: Mapping[str, Decimal], listings: Mapping[str, Listing]) -> Decimal:

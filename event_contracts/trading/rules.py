@@ -32,8 +32,8 @@ from foundation.compiled import inlined, shared
 Number = int | Fraction
 _FEE_UNIT = 100_000_000  # 10⁻¹⁴ USD, of rate · count · price · (1 − price), in a millionth
 
-# The limit that a position breaks.
-NO_LIMIT, CONTRACTS, VALUE, SHARE = range(4)
+# The limit that an order breaks.
+(NO_LIMIT, CONTRACTS, VALUE, SHARE, EVENT_LOSS, EVENT_SHARE, ACCOUNT_LOSS, ACCOUNT_SHARE) = range(8)
 
 
 class Fees(NamedTuple):
@@ -51,6 +51,10 @@ class Limits(NamedTuple):
     contracts: Number
     value: Number
     share: Number
+    event_loss: Number
+    event_share: Number
+    account_loss: Number
+    account_share: Number
 
 
 class Terms(NamedTuple):
@@ -59,6 +63,7 @@ class Terms(NamedTuple):
     life: steps after which a resting order is cancelled.
     tick: ten-thousandths between prices.
     allowed: 1 for each of the five sizes that may be sent. styles: by intent.
+    size_limits: for each size the most contracts that a purchase of it may lead to.
     """
 
     fees: Fees
@@ -69,6 +74,7 @@ class Terms(NamedTuple):
     sizes: tuple[int, ...]
     allowed: tuple[int, ...]
     styles: tuple[int, ...]
+    size_limits: tuple[int, ...]
 
 
 def in_units(amount: Decimal, unit: int = 1) -> Number:
@@ -113,15 +119,36 @@ def reach_of(
 
 
 @shared
-def broken_limit(limits: Limits, position: Number, value: Number, portfolio: Number) -> int:
-    """The limit that a position breaks; one that is none, or of the other side, breaks none."""
+def broken_limit(
+    limits: Limits,
+    position: Number,
+    value: Number,
+    portfolio: Number,
+    event: Number,
+    account: Number,
+) -> int:
+    """The limit that an order breaks; one that leaves no position of its side breaks none.
+
+    event, account: the greatest loss of the event, and of all markets, over the outcomes in which
+    this order loses. No order raises the loss of an outcome in which it wins.
+    """
     if position <= 0:
         return NO_LIMIT
     if position > limits.contracts:
         return CONTRACTS
     if value > limits.value:
         return VALUE
-    return SHARE if value * DOLLAR > limits.share * portfolio else NO_LIMIT
+    if value * DOLLAR > limits.share * portfolio:
+        return SHARE
+    if event > limits.event_loss:
+        return EVENT_LOSS
+    if limits.event_share < DOLLAR and event * DOLLAR > limits.event_share * portfolio:
+        return EVENT_SHARE
+    if account > limits.account_loss:
+        return ACCOUNT_LOSS
+    if limits.account_share < DOLLAR and account * DOLLAR > limits.account_share * portfolio:
+        return ACCOUNT_SHARE
+    return NO_LIMIT
 
 
 @shared
@@ -215,7 +242,20 @@ def is_beyond_limits(
     held = held_of(market, yes) - held_of(market, not yes)
     money = market.cash + market.elsewhere
     position, value, portfolio = reach_of(price, count, held, resting, money)
-    return broken_limit(terms.limits, position, value, portfolio) != NO_LIMIT
+    event = value + (market.event_if_no if yes else market.event_if_yes)
+    account = event + market.other_events
+    broken = broken_limit(terms.limits, position, value, portfolio, event, account)
+    return broken != NO_LIMIT
+
+
+@inlined
+def is_beyond_size_limit(market: Record, terms: Terms, yes: bool, count: int, resting: int) -> bool:
+    """Whether a purchase of one of the five sizes leads to more contracts than its size may."""
+    position = held_of(market, yes) - held_of(market, not yes) + resting + count
+    for size in range(5):
+        if terms.sizes[size] == count:
+            return position > terms.size_limits[size]
+    return False
 
 
 @inlined
@@ -228,6 +268,8 @@ def fits(
     if not is_purchase(intent):
         return count <= free
     if free < most_cost(terms.fees, price, count):
+        return False
+    if is_beyond_size_limit(market, terms, is_yes(intent), count, towards):
         return False
     return not is_beyond_limits(market, terms, is_yes(intent), price, count, towards)
 
