@@ -6,14 +6,15 @@
 --key-file FILE      where the private key is written, PEM; it may not be there
 --folder DIR         of recorded files; none: synthetic markets
 --markets TICKER …   none: every market of the folder
---speed wait|N       wait for a client, or so many times as fast as a real clock
+--speed wait|N       wait for a client, or N ticks in the time of one
 --host, --port       where it listens: 127.0.0.1 and 8001 unless others are named; 0: a free port
 --capital N          USD, 1,000 unless another is named
 
 Requests are signed as Kalshi wants it, with a throw-away key: its id is printed, the private key is
 written to the file that --key-file names, for the user alone. With `--speed wait` the clock stands
-until a client moves it (POST /control/advance, {"steps": 1}); with a number it runs that many times
-as fast as a real one. Faults on demand: POST /control/faults, {"kind": …}; DELETE clears them.
+until a client moves it (POST /control/advance, {"steps": 1}). With a number N the venue's clock is
+the client's, and its ticks follow each other N times as fast: `--speed 60` shows a tick a second
+where `interval` is 60. Orders expire by that clock at every speed. Faults on demand: POST /control/faults, {"kind": …}; DELETE clears them.
 POST /control/land does what a fault `late` holds up.
 """
 
@@ -72,6 +73,7 @@ STATES: dict[Status, str] = {
 }
 CODES = {401: "authentication_error", 403: "forbidden", 404: "not_found", 409: "clock"}
 BITS = 2048
+SHORTEST_INTERVAL = np.timedelta64(1, "ns")
 PATIENCE = 5_000  # milliseconds that a timestamp may be off; how many the real venue allows is U
 
 
@@ -115,6 +117,7 @@ class KalshiServer(PracticeServer):
     """The exchange behind HTTP.
 
     keys: what requests are signed with.
+    speed: by which the exchange's interval is divided; None waits for a client.
     reused_ids_refused: whether an order is refused whose client_order_id has been used.
     """
 
@@ -131,7 +134,11 @@ class KalshiServer(PracticeServer):
         *,
         reused_ids_refused: bool = True,
     ) -> None:
-        super().__init__(speed)
+        # Clients sign and expire orders by a real clock. So instants of the venue are real ones, and
+        # a faster clock is one whose ticks follow each other sooner.
+        super().__init__(None if speed is None else 1.0)
+        if speed is not None:
+            exchange.interval = max(exchange.interval / speed, SHORTEST_INTERVAL)
         self.exchange = exchange
         self.keys = keys
         self._reused_ids_refused = reused_ids_refused

@@ -368,16 +368,14 @@ def test_an_order_beside_other_strikes_is_refused_by_name() -> None:
         for k in range(2)
     ]
     exchange = Exchange(listings, EpisodeSettings(limits=PositionLimits(event_loss=D(40))))
-    sides: list[tuple[Outcome, Decimal]] = [
-        (side, exchange.quote("T0").ask(side)) for side in ("YES", "NO")
-    ]
-    side, price = max(sides, key=lambda each: each[1])
+    sides: tuple[Outcome, ...] = ("YES", "NO")
+    side = max(sides, key=exchange.quote("T0").ask)
+    price = exchange.quote("T0").ask(side)
     exchange.submit(LimitOrder("a", "T0", "BUY", side, price, 35 // price))
-    other_side, ask = max(
-        ((s, exchange.quote("T1").ask(s)) for s in ("YES", "NO")), key=lambda e: e[1]
-    )
+    side = max(sides, key=exchange.quote("T1").ask)
+    price = exchange.quote("T1").ask(side)
     with pytest.raises(OrderRejected, match=r"its event may lose .* \(limits.event_loss\)"):
-        exchange.submit(LimitOrder("b", "T1", "BUY", other_side, ask, D(20)))
+        exchange.submit(LimitOrder("b", "T1", "BUY", side, price, D(20)))
 
 
 # At the venue
