@@ -14,8 +14,9 @@ Requests are signed as Kalshi wants it, with a throw-away key: its id is printed
 written to the file that --key-file names, for the user alone. With `--speed wait` the clock stands
 until a client moves it (POST /control/advance, {"steps": 1}). With a number N the venue's clock is
 the client's, and its ticks follow each other N times as fast: `--speed 60` shows a tick a second
-where `interval` is 60. Orders expire by that clock at every speed. Faults on demand: POST /control/faults, {"kind": …}; DELETE clears them.
-POST /control/land does what a fault `late` holds up.
+where `interval` is 60. Orders expire by that clock at every speed. Faults on demand: POST
+/control/faults, {"kind": …}; DELETE clears them. POST /control/land does what a fault `late` holds
+up.
 """
 
 from __future__ import annotations
@@ -134,8 +135,8 @@ class KalshiServer(PracticeServer):
         *,
         reused_ids_refused: bool = True,
     ) -> None:
-        # Clients sign and expire orders by a real clock. So instants of the venue are real ones, and
-        # a faster clock is one whose ticks follow each other sooner.
+        # Clients sign requests and expire orders by a real clock. So the venue's instants are real,
+        # and a faster clock is one whose ticks follow each other sooner.
         super().__init__(None if speed is None else 1.0)
         if speed is not None:
             exchange.interval = max(exchange.interval / speed, SHORTEST_INTERVAL)
