@@ -53,6 +53,7 @@ from event_contracts.trading.actions import LIFE, NO_POSITION_LIMITS
 from event_contracts.trading.endpoint import KEY, ROOT, SIGNATURE, TIMESTAMP, KalshiKeys
 from event_contracts.trading.fees import KalshiFees
 from event_contracts.trading.orders import LimitOrder
+from event_contracts.trading.sampler import COLUMNS
 from event_contracts.trading.venue_orders import WRITES, order_request
 from foundation.compose import composed_config
 from foundation.configuration import settings_of
@@ -120,6 +121,7 @@ class KalshiServer(PracticeServer):
     keys: what requests are signed with.
     speed: by which the exchange's interval is divided; None waits for a client.
     reused_ids_refused: whether an order is refused whose client_order_id has been used.
+    estimates: file that is written at every tick with the tape's probabilities; None writes none.
     """
 
     order_id = "order_id"
@@ -134,6 +136,7 @@ class KalshiServer(PracticeServer):
         speed: float | None = None,
         *,
         reused_ids_refused: bool = True,
+        estimates: Path | None = None,
     ) -> None:
         # Clients sign requests and expire orders by a real clock. So the venue's instants are real,
         # and a faster clock is one whose ticks follow each other sooner.
@@ -143,6 +146,8 @@ class KalshiServer(PracticeServer):
         self.exchange = exchange
         self.keys = keys
         self._reused_ids_refused = reused_ids_refused
+        self._estimates = estimates
+        self._write_estimates()
 
     def routes(self) -> list[Route]:
         exchange = self.exchange
@@ -200,6 +205,20 @@ class KalshiServer(PracticeServer):
 
     def step(self) -> None:
         self.exchange.advance()
+        self._write_estimates()
+
+    def _write_estimates(self) -> None:
+        """Write the probabilities that the tapes have, as `event_contracts.trade` reads them."""
+        if self._estimates is None:
+            return
+        exchange = self.exchange
+        lines = [",".join(COLUMNS)]
+        for ticker, listing in exchange.listings.items():
+            if exchange.market_state(ticker) == "active":
+                until = written(exchange.at(listing.first + len(listing.tape) - 1))
+                lines.append(f"{ticker},{exchange.shown(ticker)['estimate']:.4f},{until}")
+        with staged_file(self._estimates) as part:
+            part.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
     def _submit(self, asked: Asked) -> Response:
         order = OrderRequest.of(asked.json_object())
@@ -268,6 +287,11 @@ class KalshiVenueSettings:
         key=False,
     )
     fees: KalshiFees = setting(KalshiFees(), "rates and rounding by date; those of `as_of` hold")
+    estimates: str | None = setting(
+        None,
+        "file that is written at every tick with the markets' fair prices, for `estimates` of "
+        "`event_contracts.trade`; none: no file",
+    )
 
     def __post_init__(self) -> None:
         if self.markets and self.folder is None:
@@ -345,6 +369,10 @@ class Practice:
                     f"--key-file: {key_file} is there already; name a new file, or remove it"
                 )
             check_file(key_file, "--key-file")
+        name = self.settings.estimates
+        estimates = None if name is None else Path(name).expanduser()
+        if estimates is not None:
+            check_file(estimates, "estimates")
         listings = self.settings.listings()
         warm_up()
         keys = new_keys()
@@ -352,7 +380,11 @@ class Practice:
         with _key_errors(self.key_file), staged_file(key_file) as part:
             part.write_text(keys.private_key, encoding="utf-8")
         server = KalshiServer(
-            exchange, keys, self.serving.speed, reused_ids_refused=self.settings.reused_ids_refused
+            exchange,
+            keys,
+            self.serving.speed,
+            reused_ids_refused=self.settings.reused_ids_refused,
+            estimates=estimates,
         )
         tickers = ", ".join(exchange.listings)
         key = f"key {keys.key_id}, its private half in {key_file}"

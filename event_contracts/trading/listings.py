@@ -190,15 +190,18 @@ class MarketEvents:
         self._exclusive: dict[str, bool] = {}
 
     def of(self, listings: Iterable[Listing]) -> dict[str, MarketEvent]:
-        """The event of each market; what a single market of an event excludes is not asked."""
+        """The event of each market; the venue is asked where several of them share one.
+
+        Thresholds of unknown events may be about different figures: they add up.
+        """
         listings = tuple(listings)
         counts = Counter(listing.event for listing in listings)
-        return {
-            each.market: MarketEvent(
-                each.event, counts[each.event] > 1 and self._is_exclusive(each.event), each.strike
-            )
-            for each in listings
-        }
+        events = {}
+        for each in listings:
+            exclusive = counts[each.event] > 1 and self._is_exclusive(each.event)
+            strike = each.strike if each.event else None
+            events[each.market] = MarketEvent(each.event, exclusive, strike)
+        return events
 
     def _is_exclusive(self, event: str) -> bool:
         if event and event not in self._exclusive:
