@@ -427,7 +427,7 @@ class Exchange:
         return int(unpaid.payout * DOLLAR) if unpaid else self._market(ticker).worth
 
     def _beside(self, market: str, resting: tuple[RestingOrder, ...]) -> Exposure:
-        """What other markets lose at most; resting: orders that may still fill."""
+        """The greatest losses of other markets; resting: orders that may still fill."""
         held = {
             ticker: each.position
             for ticker, each in self._markets.items()

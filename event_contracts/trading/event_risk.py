@@ -62,8 +62,8 @@ class Strike:
 class StrikeFields:
     """The strike of a market, by `strike_type`, `floor_strike` and `cap_strike` of its answer.
 
-    None for a market that is no threshold, is about a target of its own (`custom_strike`), or lacks
-    a number: such a market counts on its own.
+    None for a market that is no threshold, names another target (`custom_strike`), or lacks a
+    number: its losses add up.
     """
 
     def of(self, entry: Mapping[str, Any]) -> Strike | None:
@@ -183,7 +183,7 @@ def exposure_beside(
     quotes: Mapping[str, Quote],
     events: Mapping[str, MarketEvent],
 ) -> Exposure:
-    """What markets other than one may lose.
+    """The greatest losses of markets other than one.
 
     A position is worth what its side is offered at: that is what an order for it costs now.
 

@@ -134,7 +134,7 @@ class MarketView:
     position: contracts held of this market, YES above 0 and NO below: a pair pays at once.
     resting: the account's orders in every market.
     elsewhere: USD that positions in other markets are worth.
-    beside: what other markets lose at most.
+    beside: the greatest losses of other markets.
     """
 
     market: str

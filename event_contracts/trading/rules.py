@@ -250,7 +250,7 @@ def is_beyond_limits(
 
 @inlined
 def is_beyond_size_limit(market: Record, terms: Terms, yes: bool, count: int, resting: int) -> bool:
-    """Whether a purchase of one of the five sizes leads to more contracts than its size may."""
+    """Return whether a purchase leads to more contracts than its size may."""
     position = held_of(market, yes) - held_of(market, not yes) + resting + count
     for size in range(5):
         if terms.sizes[size] == count:

@@ -71,7 +71,7 @@ def test_markets_that_exclude_each_other_share_a_loss(stand: KalshiStand) -> Non
 
 
 @pytest.mark.parametrize("dropped", ["mutually_exclusive", "event"])
-def test_an_event_that_does_not_say_so_adds_up(
+def test_an_event_without_the_field_adds_up(
     stand: KalshiStand, monkeypatch: pytest.MonkeyPatch, dropped: str
 ) -> None:
     exchange = stand.practice.exchange
@@ -104,7 +104,7 @@ def test_nested_strikes_offset_each_other(stand: KalshiStand) -> None:
 
 
 @pytest.mark.parametrize("field", ["event_ticker", "strike_type", "floor_strike"])
-def test_a_market_without_a_field_is_traded_and_adds_up(
+def test_a_market_without_a_field_adds_up(
     stand: KalshiStand, monkeypatch: pytest.MonkeyPatch, field: str
 ) -> None:
     exchange = stand.practice.exchange

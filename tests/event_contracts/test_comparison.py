@@ -297,7 +297,7 @@ def test_the_command_answers_and_writes(
         ({"variable": ("a",), "fixed": ("b",)}, ("variable", "fixed 10")),
     ],
 )
-def test_the_verdict_is_about_the_policy_that_was_passed(
+def test_the_verdict_is_about_the_passed_policy(
     passed: dict[str, tuple[str, ...]], first: tuple[str, str]
 ) -> None:
     """A checkpoint of one kind once left the verdict to Kelly."""

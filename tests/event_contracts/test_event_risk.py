@@ -34,6 +34,7 @@ from event_contracts.trading.records import DOLLAR, MARKET, ORDER, SLOTS, TICK, 
 from event_contracts.trading.rules import masks
 from foundation.cents import CENT
 from foundation.errors import InputError, OrderRejected
+from tests.e2e.kalshi_desk import quotes
 from tests.event_contracts.trading import QUOTE, view, waiting
 
 D = Decimal
@@ -95,9 +96,7 @@ def test_greatest_loss_is_that_of_all_outcomes(
 
 
 @given(st.integers(-50, 50), st.integers(1, 99), st.lists(st.integers(0, 3), max_size=3))
-def test_orders_that_may_fill_count_in_the_worst_way(
-    held: int, cents: int, kinds: list[int]
-) -> None:
+def test_unfilled_orders_count_in_the_worst_way(held: int, cents: int, kinds: list[int]) -> None:
     """Brute force over what fills: none, some or all of the orders."""
     price = D(cents) / 100
     value = int(abs(held) * (price if held > 0 else 1 - price) * DOLLAR)
@@ -362,7 +361,7 @@ def test_no_sequence_of_orders_exceeds_a_loss_limit(kind: str, seed: int) -> Non
         exchange.advance()
 
 
-def test_an_order_beside_other_strikes_is_refused_by_name() -> None:
+def test_a_second_strike_is_refused_by_name() -> None:
     listings = [
         Listing(f"T{k}", tape_of(synthetic_session(3, EAGER, market=k)), event="E")
         for k in range(2)
@@ -376,6 +375,28 @@ def test_an_order_beside_other_strikes_is_refused_by_name() -> None:
     price = exchange.quote("T1").ask(side)
     with pytest.raises(OrderRejected, match=r"its event may lose .* \(limits.event_loss\)"):
         exchange.submit(LimitOrder("b", "T1", "BUY", side, price, D(20)))
+
+
+@pytest.mark.parametrize(("limit", "filled"), [(60, 0), (100, 50)])
+def test_a_fill_beyond_the_event_limit_is_cancelled(limit: int, filled: int) -> None:
+    """100 YES are worth $30 when 50 at 0.40 are sent, and $70 when these are about to fill."""
+    rows = {
+        "B": [(0.28, 0.30, 1)] * 2 + [(0.68, 0.70, 1)] * 2,
+        "A": [(0.40, 0.42, 1)] * 2 + [(0.36, 0.38, 1)] * 2,
+    }
+    listings = [
+        Listing(name, tape_of(quotes([*each, (0.99, 1.0, 1)], 1000)), event="E")
+        for name, each in rows.items()
+    ]
+    limits = PositionLimits(event_loss=D(limit))
+    exchange = Exchange(listings, EpisodeSettings(life=20, limits=limits))
+    exchange.submit(LimitOrder("b", "B", "BUY", "YES", D("0.30"), D(100)))
+    exchange.advance()
+    assert exchange.position("B") == 100
+    placed = exchange.submit(LimitOrder("a", "A", "BUY", "YES", D("0.40"), D(50)))
+    exchange.advance()
+    assert placed.filled == filled
+    assert placed.state == ("executed" if filled else "canceled")
 
 
 # At the venue

@@ -207,7 +207,7 @@ def test_nothing_trades_at_ticks_that_were_not_recorded(tmp_path: Path) -> None:
     assert any(policy.rows[25:])
 
 
-def test_other_policies_send_no_more_than_the_recorded_ticks(tmp_path: Path) -> None:
+def test_other_policies_trade_at_recorded_ticks_only(tmp_path: Path) -> None:
     """Chance once traded through a night in which the account was not looked after."""
     path = tmp_path / "journal.sqlite"
     traded(path, 4, EpisodeSettings(), range(3, 29))
