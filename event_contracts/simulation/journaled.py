@@ -103,8 +103,8 @@ def _decisions(records: ActionRecords, space: LimitOrderActionSpace) -> Journale
         raise InputError(f"journal: {records.database.path} has no settled market that was traded")
     shape = len(sessions), max(map(len, sessions))
     may_trade = np.zeros(shape, dtype=bool)
-    for row, each in zip(may_trade, recorded, strict=True):
-        row[: len(each)] = each
+    for place, is_recorded in enumerate(recorded):
+        may_trade[place, : len(is_recorded)] = is_recorded
     codes = np.zeros(shape, np.int64)
     places = {market: place for place, market in enumerate(begins)}
     for entry in entries:
