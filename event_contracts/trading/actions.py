@@ -49,6 +49,7 @@ from event_contracts.trading.rules import (
     broken_limit,
     in_units,
     limit_price,
+    limits_of,
     reach_of,
     usd,
 )
@@ -259,7 +260,7 @@ class PositionLimits:
 
     @property
     def units(self) -> Limits:
-        return Limits(
+        return limits_of(
             contracts=in_units(self.contracts),
             value=in_units(self.value, DOLLAR),
             share=in_units(self.share, DOLLAR),
@@ -429,7 +430,7 @@ class LimitOrderActionSpace(OrderSettings):
             )
         return Terms(
             Fees(*(_whole(f"fees.{name}", getattr(fees, name), DOLLAR) for name in Fees._fields)),
-            Limits(
+            limits_of(
                 contracts=_whole("limits.contracts", limits.contracts, 1),
                 value=_whole("limits.value", limits.value, DOLLAR),
                 share=_whole("limits.share", limits.share, DOLLAR),
@@ -442,10 +443,15 @@ class LimitOrderActionSpace(OrderSettings):
             self.life,
             _whole("tick", tick, WHOLE),
             sizes,
-            tuple(int(self.fixed_size in (None, size)) for size in sizes),
+            tuple(self._size_limit(size) for size in sizes),
             (0, *(STYLES[self.styles[name]] for name in INTENTS[1:])),
-            tuple(min((self.size_limits or {}).get(size, MOST), MOST) for size in sizes),
         )
+
+    def _size_limit(self, size: int) -> int:
+        """Contracts that a purchase of a size may lead to; -1 where no order may have the size."""
+        if self.fixed_size not in (None, size):
+            return -1
+        return min((self.size_limits or {}).get(size, MOST), MOST)
 
     def get_gym_space(self) -> Discrete:
         """The space as Gymnasium has it, `Discrete(25)`."""

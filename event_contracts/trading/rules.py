@@ -46,7 +46,11 @@ class Fees(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """Contracts, millionths of a USD, and millionths of the portfolio."""
+    """Contracts, millionths of a USD, and millionths of the portfolio.
+
+    value_decides: 1 where the limits of losses cannot bind while nothing else may lose: the usual
+        case, which machine code leaves early.
+    """
 
     contracts: Number
     value: Number
@@ -55,6 +59,22 @@ class Limits(NamedTuple):
     event_share: Number
     account_loss: Number
     account_share: Number
+    value_decides: int
+
+
+def limits_of(
+    contracts: Number,
+    value: Number,
+    share: Number,
+    event_loss: Number,
+    event_share: Number,
+    account_loss: Number,
+    account_share: Number,
+) -> Limits:
+    """The limits, in the units of `Limits`."""
+    decides = value <= min(event_loss, account_loss) and share <= min(event_share, account_share)
+    losses = event_loss, event_share, account_loss, account_share
+    return Limits(contracts, value, share, *losses, int(decides))
 
 
 class Terms(NamedTuple):
@@ -62,8 +82,8 @@ class Terms(NamedTuple):
 
     life: steps after which a resting order is cancelled.
     tick: ten-thousandths between prices.
-    allowed: 1 for each of the five sizes that may be sent. styles: by intent.
-    size_limits: for each size the most contracts that a purchase of it may lead to.
+    size_limits: for each of the five sizes the most contracts that its purchase may lead to, -1
+        where no order may have it. styles: by intent.
     """
 
     fees: Fees
@@ -72,9 +92,8 @@ class Terms(NamedTuple):
     life: int
     tick: int
     sizes: tuple[int, ...]
-    allowed: tuple[int, ...]
-    styles: tuple[int, ...]
     size_limits: tuple[int, ...]
+    styles: tuple[int, ...]
 
 
 def in_units(amount: Decimal, unit: int = 1) -> Number:
@@ -140,6 +159,8 @@ def broken_limit(
         return VALUE
     if value * DOLLAR > limits.share * portfolio:
         return SHARE
+    if limits.value_decides == 1 and event <= value and account <= value:
+        return NO_LIMIT
     if event > limits.event_loss:
         return EVENT_LOSS
     if limits.event_share < DOLLAR and event * DOLLAR > limits.event_share * portfolio:
@@ -249,29 +270,30 @@ def is_beyond_limits(
 
 
 @inlined
-def is_beyond_size_limit(market: Record, terms: Terms, yes: bool, count: int, resting: int) -> bool:
-    """Return whether a purchase leads to more contracts than its size may."""
-    position = held_of(market, yes) - held_of(market, not yes) + resting + count
-    for size in range(5):
-        if terms.sizes[size] == count:
-            return position > terms.size_limits[size]
-    return False
-
-
-@inlined
 def fits(
-    market: Record, terms: Terms, intent: int, count: int, price: int, free: int, towards: int
+    market: Record,
+    terms: Terms,
+    intent: int,
+    count: int,
+    price: int,
+    free: int,
+    towards: int,
+    size_limit: int,
 ) -> bool:
-    """Whether an order of so many contracts may be sent; price, free, towards: of `room_for`."""
+    """Return whether an order of so many contracts may be sent.
+
+    price, free, towards: of `room_for`. size_limit: contracts that its size may lead to.
+    """
     if price == 0:
         return False
     if not is_purchase(intent):
         return count <= free
+    yes = is_yes(intent)
+    if held_of(market, yes) - held_of(market, not yes) + towards + count > size_limit:
+        return False
     if free < most_cost(terms.fees, price, count):
         return False
-    if is_beyond_size_limit(market, terms, is_yes(intent), count, towards):
-        return False
-    return not is_beyond_limits(market, terms, is_yes(intent), price, count, towards)
+    return not is_beyond_limits(market, terms, yes, price, count, towards)
 
 
 @inlined
@@ -285,6 +307,7 @@ def masks(market: Record, orders: Records, tick: Record, terms: Terms, allowed: 
         for size in range(5):
             count = terms.sizes[size]
             code = (intent - 1) * 5 + size + 1
-            allowed[code] = terms.allowed[size] == 1 and fits(
-                market, terms, intent, count, price, free, towards
+            most = terms.size_limits[size]
+            allowed[code] = most >= 0 and fits(
+                market, terms, intent, count, price, free, towards, most
             )
