@@ -7,6 +7,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -298,7 +299,7 @@ def test_the_command_answers_and_writes(
     ],
 )
 def test_the_verdict_is_about_the_passed_policy(
-    passed: dict[str, tuple[str, ...]], first: tuple[str, str]
+    passed: dict[str, Any], first: tuple[str, str]
 ) -> None:
     """A checkpoint of one kind once left the verdict to Kelly."""
     questions = questions_of(ComparisonSettings(**passed))
