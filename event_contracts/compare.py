@@ -6,13 +6,14 @@ r"""Sizes that vary beside one size, Kelly, chance and nothing, over the same he
 Every policy plays every session under the same money, fees and limits; a checkpoint that was
 trained under another seed is another run of its policy. The page answers whether the variable sizes
 earn more than 10 % more than the fixed one, at a better Sharpe ratio: yes, no, or no power. The
-same is asked of Kelly, which needs no training.
+same is asked of Kelly, which needs no training. Checkpoints of one kind alone are judged beside
+Kelly of the same sizes.
 
     python -m event_contracts.compare journal=ACCOUNT/journal.sqlite [fixed_size=10]
 
 With a journal the sessions are the markets of that account which have settled, and what it decided
-plays them too, as it was and at the one size. `episode` has to say the limits, the fees and the
-orders that were traded with.
+plays them too, as it was and at the one size. Every policy trades at its recorded ticks alone.
+`episode` has to say the limits, the fees and the orders that were traded with.
 """
 
 from __future__ import annotations
@@ -139,6 +140,25 @@ def entrants_of(
     return [*entrants, Entrant("random", chance, every), Entrant("nothing", (Nothing(),), every)]
 
 
+def questions_of(
+    settings: ComparisonSettings, account: JournaledDecisions | None = None
+) -> list[tuple[str, str]]:
+    """Return pairs of entrants, of which the first may be better; the verdict is of the first pair.
+
+    The first pair holds what was passed: the account, else the checkpoints, against Kelly where
+    only one kind of checkpoints is named. Without either it is Kelly.
+    """
+    kelly, kelly_fixed = KELLY, settings.fixed_of(KELLY)
+    pairs = [] if account is None else [(ACCOUNT, settings.fixed_of(ACCOUNT))]
+    if settings.variable and settings.fixed:
+        pairs.append((VARIABLE, settings.fixed_name))
+    elif settings.variable:
+        pairs.append((VARIABLE, kelly))
+    elif settings.fixed:
+        pairs.append((settings.fixed_name, kelly_fixed))
+    return [*pairs, (kelly, kelly_fixed)]
+
+
 def _trained(
     name: str, paths: tuple[str, ...], episode: EpisodeSettings, held_out: HeldOut
 ) -> Entrant:
@@ -191,11 +211,7 @@ def compare(settings: ComparisonSettings, *, progress: Progress = silent) -> Com
         settings = replace(settings, episode=episode)
     held_out = held_out_sessions(settings) if account is None else account.held_out
     entrants = entrants_of(settings, held_out, account)
-    pairs = [(KELLY, settings.fixed_of(KELLY))]
-    if settings.variable and settings.fixed:
-        pairs.insert(0, (VARIABLE, settings.fixed_name))
-    if account is not None:
-        pairs.insert(0, (ACCOUNT, settings.fixed_of(ACCOUNT)))
+    pairs = questions_of(settings, account)
     return compare_policies(entrants, held_out, pairs, seed=settings.seed, progress=progress)
 
 

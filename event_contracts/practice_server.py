@@ -6,15 +6,17 @@
 --key-file FILE      where the private key is written, PEM; it may not be there
 --folder DIR         of recorded files; none: synthetic markets
 --markets TICKER …   none: every market of the folder
---speed wait|N       wait for a client, or so many times as fast as a real clock
+--speed wait|N       wait for a client, or N ticks in the time of one
 --host, --port       where it listens: 127.0.0.1 and 8001 unless others are named; 0: a free port
 --capital N          USD, 1,000 unless another is named
 
 Requests are signed as Kalshi wants it, with a throw-away key: its id is printed, the private key is
 written to the file that --key-file names, for the user alone. With `--speed wait` the clock stands
-until a client moves it (POST /control/advance, {"steps": 1}); with a number it runs that many times
-as fast as a real one. Faults on demand: POST /control/faults, {"kind": …}; DELETE clears them.
-POST /control/land does what a fault `late` holds up.
+until a client moves it (POST /control/advance, {"steps": 1}). With a number N the venue's clock is
+the client's, and its ticks follow each other N times as fast: `--speed 60` shows a tick a second
+where `interval` is 60. Orders expire by that clock at every speed. Faults on demand: POST
+/control/faults, {"kind": …}; DELETE clears them. POST /control/land does what a fault `late` holds
+up.
 """
 
 from __future__ import annotations
@@ -47,10 +49,11 @@ from event_contracts.simulation.sessions import tape_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import SyntheticMarket, synthetic_session
 from event_contracts.simulation.venue import OrderRequest, milliseconds, placed_of, take, written
-from event_contracts.trading.actions import LIFE, PositionLimits
+from event_contracts.trading.actions import LIFE, NO_POSITION_LIMITS
 from event_contracts.trading.endpoint import KEY, ROOT, SIGNATURE, TIMESTAMP, KalshiKeys
 from event_contracts.trading.fees import KalshiFees
 from event_contracts.trading.orders import LimitOrder
+from event_contracts.trading.sampler import COLUMNS
 from event_contracts.trading.venue_orders import WRITES, order_request
 from foundation.compose import composed_config
 from foundation.configuration import settings_of
@@ -72,6 +75,7 @@ STATES: dict[Status, str] = {
 }
 CODES = {401: "authentication_error", 403: "forbidden", 404: "not_found", 409: "clock"}
 BITS = 2048
+SHORTEST_INTERVAL = np.timedelta64(1, "ns")
 PATIENCE = 5_000  # milliseconds that a timestamp may be off; how many the real venue allows is U
 
 
@@ -115,7 +119,9 @@ class KalshiServer(PracticeServer):
     """The exchange behind HTTP.
 
     keys: what requests are signed with.
+    speed: by which the exchange's interval is divided; None waits for a client.
     reused_ids_refused: whether an order is refused whose client_order_id has been used.
+    estimates: file that is written at every tick with the tape's probabilities; None writes none.
     """
 
     order_id = "order_id"
@@ -130,11 +136,18 @@ class KalshiServer(PracticeServer):
         speed: float | None = None,
         *,
         reused_ids_refused: bool = True,
+        estimates: Path | None = None,
     ) -> None:
-        super().__init__(speed)
+        # Clients sign requests and expire orders by a real clock. So the venue's instants are real,
+        # and a faster clock is one whose ticks follow each other sooner.
+        super().__init__(None if speed is None else 1.0)
+        if speed is not None:
+            exchange.interval = max(exchange.interval / speed, SHORTEST_INTERVAL)
         self.exchange = exchange
         self.keys = keys
         self._reused_ids_refused = reused_ids_refused
+        self._estimates = estimates
+        self._write_estimates()
 
     def routes(self) -> list[Route]:
         exchange = self.exchange
@@ -202,6 +215,20 @@ class KalshiServer(PracticeServer):
 
     def step(self) -> None:
         self.exchange.advance()
+        self._write_estimates()
+
+    def _write_estimates(self) -> None:
+        """Write the probabilities that the tapes have, as `event_contracts.trade` reads them."""
+        if self._estimates is None:
+            return
+        exchange = self.exchange
+        lines = [",".join(COLUMNS)]
+        for ticker, listing in exchange.listings.items():
+            if exchange.market_state(ticker) == "active":
+                until = written(exchange.at(listing.first + len(listing.tape) - 1))
+                lines.append(f"{ticker},{exchange.shown(ticker)['estimate']:.4f},{until}")
+        with staged_file(self._estimates) as part:
+            part.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
     def _submit(self, asked: Asked) -> Response:
         order = OrderRequest.of(asked.json_object())
@@ -270,6 +297,11 @@ class KalshiVenueSettings:
         key=False,
     )
     fees: KalshiFees = setting(KalshiFees(), "rates and rounding by date; those of `as_of` hold")
+    estimates: str | None = setting(
+        None,
+        "file that is written at every tick with the markets' fair prices, for `estimates` of "
+        "`event_contracts.trade`; none: no file",
+    )
 
     def __post_init__(self) -> None:
         if self.markets and self.folder is None:
@@ -287,7 +319,7 @@ class KalshiVenueSettings:
             starting_cash=self.starting_cash,
             life=self.life,
             fees=self.fees,
-            limits=PositionLimits(Decimal(10**9), Decimal(10**9), Decimal(1)),
+            limits=NO_POSITION_LIMITS,
             cash_buffer=0.0,
         )
 
@@ -347,6 +379,10 @@ class Practice:
                     f"--key-file: {key_file} is there already; name a new file, or remove it"
                 )
             check_file(key_file, "--key-file")
+        name = self.settings.estimates
+        estimates = None if name is None else Path(name).expanduser()
+        if estimates is not None:
+            check_file(estimates, "estimates")
         listings = self.settings.listings()
         warm_up()
         keys = new_keys()
@@ -354,7 +390,11 @@ class Practice:
         with _key_errors(self.key_file), staged_file(key_file) as part:
             part.write_text(keys.private_key, encoding="utf-8")
         server = KalshiServer(
-            exchange, keys, self.serving.speed, reused_ids_refused=self.settings.reused_ids_refused
+            exchange,
+            keys,
+            self.serving.speed,
+            reused_ids_refused=self.settings.reused_ids_refused,
+            estimates=estimates,
         )
         tickers = ", ".join(exchange.listings)
         key = f"key {keys.key_id}, its private half in {key_file}"

@@ -21,6 +21,7 @@ from event_contracts.simulation.venue import (
     page,
     written,
 )
+from event_contracts.trading.event_risk import strike_fields
 from event_contracts.trading.fees import NOTHING, FeeRules
 from event_contracts.trading.orders import PAYOUT
 from event_contracts.trading.records import WHOLE, usd_of
@@ -95,6 +96,7 @@ def market(exchange: Exchange, ticker: str) -> Response:
     return {
         "ticker": ticker,
         "event_ticker": event_of(listing),
+        **strike_fields(listing.strike),
         "market_type": "binary",
         "title": ticker,
         "yes_sub_title": "Yes",
@@ -223,8 +225,8 @@ def _event(exchange: Exchange, members: Sequence[Listing], *, nested: bool) -> R
         "series_ticker": series_of(members[0]),
         "title": name,
         "sub_title": "",
-        "collateral_return_type": "",
-        "mutually_exclusive": False,
+        "collateral_return_type": "MECNET" if members[0].exclusive else "",
+        "mutually_exclusive": members[0].exclusive,
         "settlement_sources": None,
         "exchange_index": SHARD,
         **markets,

@@ -29,7 +29,7 @@ from event_contracts.trading.policies import Policy
 from event_contracts.trading.position_sizes import Episode, SentOrder
 from event_contracts.trading.records import DOLLAR
 from forecasting.forecast import Progress, silent
-from foundation.arrays import Array, Index, Records
+from foundation.arrays import Array, Index, Mask, Records
 from marketsimulator.results.significance import RUNS, SHORTEST, ends
 
 Answered = Literal["yes", "no", "no power"]
@@ -49,11 +49,18 @@ class Rollout:
     episodes: tuple[Episode, ...]
 
 
-def rollout(policy: Policy, sessions: Sequence[Array], settings: EpisodeSettings) -> Rollout:
+def rollout(
+    policy: Policy,
+    sessions: Sequence[Array],
+    settings: EpisodeSettings,
+    recorded: Mask | None = None,
+) -> Rollout:
     """Let a policy play every session [T, F] from its first row to its settlement.
 
     All markets are decided together, step by step; the row of a session is its number, and stays it
     when others have settled.
+
+    recorded: rows of each session at which orders may be sent [N, T]; none: all rows.
     """
     env = _EachOnce(len(sessions), sessions, **settings.keywords())
     seen, _ = env.reset(seed=0)
@@ -61,9 +68,13 @@ def rollout(policy: Policy, sessions: Sequence[Array], settings: EpisodeSettings
     fills: list[list[Fill]] = [[] for _ in sessions]
     profits = np.zeros(len(sessions))
     playing = np.ones(len(sessions), dtype=bool)
+    step = 0
     while playing.any():
         allowed = env.action_masks()
         allowed[~playing, 1:] = False
+        if recorded is not None:
+            allowed[~recorded[:, step], 1:] = False
+        step += 1
         codes = policy.actions(seen, allowed)
         seen, _, over, _, info = env.step(np.where(playing, codes, 0))
         # A market that has settled has begun anew: its records are those that it ended with.
@@ -99,12 +110,14 @@ class HeldOut:
     sessions: [T, F] each, N of them.
     groups: number of the group that each belongs to [N], 0 … G - 1.
     earlier: recorded events before them, which training may have seen; none of synthetic ones.
+    recorded: rows of each session at which orders may be sent [N, T]; none: all rows.
     """
 
     sessions: Sequence[Array] = field(repr=False)
     groups: Index = field(repr=False)
     source: str
     earlier: int | None = None
+    recorded: Mask | None = field(default=None, repr=False)
 
     @property
     def independent(self) -> int:
@@ -311,7 +324,8 @@ def compare_policies(
     for entrant in entrants:
         runs = played[entrant.name] = []
         for policy in entrant.policies:
-            runs.append(rollout(policy, held_out.sessions, entrant.episode))
+            sessions, recorded = held_out.sessions, held_out.recorded
+            runs.append(rollout(policy, sessions, entrant.episode, recorded))
             progress("runs", sum(map(len, played.values())), total)
     cash = entrants[0].episode.starting_cash
     returns = {

@@ -13,7 +13,7 @@ Markets step in the order in which they are listed. A market is active from its 
 tick until it shows the last row of its tape, which settles it: resting orders are cancelled, and
 what is held is paid, at once or `settlement` ticks later. What an order has to leave (cash,
 inventory, limits) is `space.admission`; a venue that knows no limits of its own is one whose
-settings have none (`cash_buffer=0, limits=PositionLimits(D(10**9), D(10**9), D(1))`). Nothing here
+settings have none (`cash_buffer=0, limits=NO_POSITION_LIMITS`). Nothing here
 reads a clock, and nothing is safe to call from two threads at once.
 """
 
@@ -29,8 +29,10 @@ import numpy as np
 from event_contracts.simulation.kernel import is_yes_outcome, place, step
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.trading.actions import SIDES, intent_of
+from event_contracts.trading.event_risk import MarketEvent, Strike, exposure_beside
 from event_contracts.trading.fees import NOTHING
 from event_contracts.trading.orders import (
+    Exposure,
     Fill,
     LimitOrder,
     MarketView,
@@ -73,12 +75,16 @@ class Listing:
     tape: TICK records [T], T ≥ 2, the settlement row last (`sessions.tape_of`).
     first: the exchange's tick at which the market opens and shows row 0.
     event: of which it is one market; none is an event of its own.
+    exclusive: whether at most one market of its event pays YES.
+    strike: figures at which it pays YES; none for a market that is no threshold.
     """
 
     ticker: str
     tape: Records = field(repr=False)
     first: int = 0
     event: str = ""
+    exclusive: bool = False
+    strike: Strike | None = None
 
     def __post_init__(self) -> None:
         if len(self.tape) < 2 or self.first < 0:
@@ -86,6 +92,10 @@ class Listing:
                 f"{self.ticker}: two rows or more from tick 0 on are needed, got"
                 f" {len(self.tape)} from {self.first}"
             )
+
+    @property
+    def market_event(self) -> MarketEvent:
+        return MarketEvent(self.event or self.ticker, self.exclusive, self.strike)
 
 
 @dataclass(eq=False, slots=True)
@@ -335,7 +345,8 @@ class Exchange:
         others = (other for other in self.listings if other != market)
         elsewhere = Decimal(sum(map(self._worth, others))) / DOLLAR
         quote = self.quote(market)
-        return MarketView(market, self.cash, position, self.resting, quote, elsewhere)
+        beside = self._beside(market, self.resting)
+        return MarketView(market, self.cash, position, self.resting, quote, elsewhere, beside)
 
     def submit(self, order: LimitOrder) -> PlacedOrder:
         """Take an order; it meets the next tick. A client_order_id may come again."""
@@ -382,6 +393,11 @@ class Exchange:
         for ticker, market in self._markets.items():
             if self.tick > market.listing.first and not market.is_settled:
                 elsewhere = worth - self._worth(ticker)
+                if market.record["resting"]:
+                    # A fill is checked beside what is held, not beside what may still fill.
+                    beside = self._beside(ticker, ())
+                    record = market.record
+                    record["event_if_yes"], record["event_if_no"], record["other_events"] = beside
                 self._step(ticker, market, elsewhere)
                 worth = elsewhere + self._worth(ticker)
 
@@ -419,6 +435,17 @@ class Exchange:
         """Millionths of a USD that a position is worth at the middle, or that are to be paid."""
         unpaid = self._unpaid(ticker)
         return int(unpaid.payout * DOLLAR) if unpaid else self._market(ticker).worth
+
+    def _beside(self, market: str, resting: tuple[RestingOrder, ...]) -> Exposure:
+        """The greatest losses of other markets; resting: orders that may still fill."""
+        held = {
+            ticker: each.position
+            for ticker, each in self._markets.items()
+            if each.position and not each.is_settled
+        }
+        quotes = {ticker: self.quote(ticker) for ticker in held}
+        events = {ticker: each.market_event for ticker, each in self.listings.items()}
+        return exposure_beside(market, held, resting, quotes, events)
 
     def _unpaid(self, ticker: str) -> Settlement | None:
         """What a market that has settled is still to pay."""

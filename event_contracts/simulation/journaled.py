@@ -2,8 +2,9 @@
 
 Every market of its journal that has settled is a session, from the first tick that was seen of it
 on. It is played by itself with what the account had at its first decision, and every order that
-was not rejected goes out again on its tick. The limits, fees, sizes, price style and `life` of
-orders are those of the settings: they have to be the ones that were traded with.
+was not rejected goes out again on its tick. Orders are sent and filled at recorded ticks alone,
+whoever plays: what the market quoted between them is unknown. The limits, fees, sizes, price style
+and `life` of orders are those of the settings: they have to be the ones that were traded with.
 """
 
 from __future__ import annotations
@@ -80,6 +81,7 @@ def _decisions(records: ActionRecords, space: LimitOrderActionSpace) -> Journale
     spans = records.spans()
     begins: dict[str, int] = {}
     sessions: list[Array] = []
+    recorded: list[Mask] = []
     for market, span in spans.items():
         ticks = records.ticks(market)
         rows = [span.row(each.at) for each in ticks]
@@ -89,14 +91,21 @@ def _decisions(records: ActionRecords, space: LimitOrderActionSpace) -> Journale
         memory = MarketMemory(span, space, began=1)
         for each in ticks:
             memory.show(each.at, each.tick)
-        # After its last tick the market was closed, or nobody looked at it: nothing trades.
+        is_recorded = np.zeros(span.rows, dtype=bool)
+        is_recorded[rows[:-1]] = True
+        # The quote of a row without a tick is unknown: nothing trades there.
         for side in ("bid_size", "ask_size"):
-            memory.tape[side][rows[-2] + 1 :] = 0
+            memory.tape[side][~is_recorded] = 0
         begins[market] = rows[0]
         sessions.append(session_of(memory.tape[rows[0] :]))
+        recorded.append(is_recorded[rows[0] :])
     if not entries or not sessions:
         raise InputError(f"journal: {records.database.path} has no settled market that was traded")
-    codes = np.zeros((len(sessions), max(map(len, sessions))), np.int64)
+    shape = len(sessions), max(map(len, sessions))
+    may_trade = np.zeros(shape, dtype=bool)
+    for place, is_recorded in enumerate(recorded):
+        may_trade[place, : len(is_recorded)] = is_recorded
+    codes = np.zeros(shape, np.int64)
     places = {market: place for place, market in enumerate(begins)}
     for entry in entries:
         if entry.market in places and entry.sent:
@@ -108,6 +117,7 @@ def _decisions(records: ActionRecords, space: LimitOrderActionSpace) -> Journale
             sessions=sessions,
             groups=np.unique(events, return_inverse=True)[1],
             source=f"{counted(len(sessions), 'settled market')} of {records.database.path}",
+            recorded=may_trade,
         ),
         codes,
         entries[0].cash // CENT * CENT,

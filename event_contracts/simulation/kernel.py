@@ -232,10 +232,11 @@ def step(
     if 1 <= action <= 20:
         intent = (action - 1) // 5 + 1
         size = (action - 1) % 5
-        if terms.allowed[size] == 1:
+        most = terms.size_limits[size]
+        if most >= 0:
             count = terms.sizes[size]
             price, free, towards = room_for(market, orders, before, terms, intent)
-            if fits(market, terms, intent, count, price, free, towards):
+            if fits(market, terms, intent, count, price, free, towards, most):
                 place(market, orders, before, intent, price, count)
     market.row += 1
     after = tape[market.row]

@@ -35,15 +35,21 @@ from event_contracts.trading.orders import (
 )
 from event_contracts.trading.records import DOLLAR, MOST, MOST_CONTRACTS, POINT, STYLES, WHOLE
 from event_contracts.trading.rules import (
+    ACCOUNT_LOSS,
     CONTRACTS,
+    EVENT_LOSS,
+    EVENT_SHARE,
     NO_LIMIT,
+    SHARE,
     VALUE,
     Fees,
     Limits,
+    Number,
     Terms,
     broken_limit,
     in_units,
     limit_price,
+    limits_of,
     reach_of,
     usd,
 )
@@ -146,12 +152,32 @@ def styles_of(price_style: PriceStyle | Mapping[str, PriceStyle]) -> Mapping[str
 
 @settings_class("limits")
 class PositionLimits:
-    """Ceilings on the position of one market."""
+    """Ceilings on the position of one market, and on the losses of its event and of the account.
+
+    A loss is what positions are worth now less what they pay in the worst outcome of their events
+    (`event_contracts.trading.event_risk`). The defaults of events and of the account bind no
+    account that trades a single market.
+    """
 
     contracts: Decimal = setting(Decimal(500), "of one side", gt=0)
     value: Decimal = setting(Decimal(500), "USD of the position at the order's price", gt=0)
     share: Decimal = setting(
         Decimal("0.25"), "of the portfolio that the position may be", gt=0, le=1
+    )
+    event_loss: Decimal | None = setting(
+        None, "USD, greatest loss of one event over its outcomes; none: as `value`", gt=0
+    )
+    event_share: Decimal | None = setting(
+        None, "of the portfolio, greatest loss of one event; none: as `share`", gt=0, le=1
+    )
+    account_loss: Decimal | None = setting(
+        None, "USD, greatest loss of all markets together; none: no such limit", gt=0
+    )
+    account_share: Decimal | None = setting(
+        None,
+        "of the portfolio, greatest loss of all markets together; none: twice `share`",
+        gt=0,
+        le=1,
     )
 
     def validate_order(
@@ -163,6 +189,8 @@ class PositionLimits:
         cash: Decimal,
         resting: Decimal = NOTHING,
         elsewhere: Decimal = NOTHING,
+        event: Decimal = NOTHING,
+        other_events: Decimal = NOTHING,
     ) -> str | None:
         """Why an order may not be sent, in words; nothing where it may.
 
@@ -177,6 +205,8 @@ class PositionLimits:
         cash: USD; what resting orders may take is still in it.
         resting: contracts of resting orders that go the same way.
         elsewhere: USD that positions in other markets are worth.
+        event: USD that other markets of the event lose at most where this order loses.
+        other_events: USD that markets of other events lose at most.
         """
         position, value, portfolio = reach_of(
             in_units(price, WHOLE),
@@ -185,7 +215,9 @@ class PositionLimits:
             in_units(resting),
             in_units(cash + elsewhere, DOLLAR),
         )
-        broken = broken_limit(self.units, position, value, portfolio)
+        event_loss = value + in_units(event, DOLLAR)
+        account_loss = event_loss + in_units(other_events, DOLLAR)
+        broken = broken_limit(self.units, position, value, portfolio, event_loss, account_loss)
         if broken == NO_LIMIT:
             return None
         if broken == CONTRACTS:
@@ -193,14 +225,58 @@ class PositionLimits:
                 f"{held + resting + count} contracts after this order and the resting ones; at most"
                 f" {self.contracts} a market"
             )
-        most = f"{self.share:.0%} of a portfolio of ${usd(portfolio)}"
-        most = f"${self.value}" if broken == VALUE else most
-        return f"a position of ${usd(value)} after this order; at most {most}"
+        most = {
+            VALUE: f"${self.value}",
+            SHARE: _share_of(self.share, portfolio),
+            EVENT_LOSS: f"${self.most_event_loss} (limits.event_loss)",
+            EVENT_SHARE: f"{_share_of(self.most_event_share, portfolio)} (limits.event_share)",
+            ACCOUNT_LOSS: f"${self.account_loss} (limits.account_loss)",
+        }.get(broken, f"{_share_of(self.most_account_share, portfolio)} (limits.account_share)")
+        if broken in (VALUE, SHARE):
+            return f"a position of ${usd(value)} after this order; at most {most}"
+        if broken in (EVENT_LOSS, EVENT_SHARE):
+            return f"its event may lose ${usd(event_loss)} after this order; at most {most}"
+        return f"all markets may lose ${usd(account_loss)} after this order; at most {most}"
+
+    @property
+    def most_event_loss(self) -> Decimal:
+        """USD, the limit in force."""
+        return self.value if self.event_loss is None else self.event_loss
+
+    @property
+    def most_event_share(self) -> Decimal:
+        """The limit in force."""
+        return self.share if self.event_share is None else self.event_share
+
+    @property
+    def most_account_loss(self) -> Decimal:
+        """USD, the limit in force; more than any account has where none is set."""
+        return Decimal(MOST) / DOLLAR if self.account_loss is None else self.account_loss
+
+    @property
+    def most_account_share(self) -> Decimal:
+        """The limit in force."""
+        return min(2 * self.share, Decimal(1)) if self.account_share is None else self.account_share
 
     @property
     def units(self) -> Limits:
-        value, share = in_units(self.value, DOLLAR), in_units(self.share, DOLLAR)
-        return Limits(in_units(self.contracts), value, share)
+        return limits_of(
+            contracts=in_units(self.contracts),
+            value=in_units(self.value, DOLLAR),
+            share=in_units(self.share, DOLLAR),
+            event_loss=in_units(self.most_event_loss, DOLLAR),
+            event_share=in_units(self.most_event_share, DOLLAR),
+            account_loss=in_units(self.most_account_loss, DOLLAR),
+            account_share=in_units(self.most_account_share, DOLLAR),
+        )
+
+
+def _share_of(share: Decimal, portfolio: Number) -> str:
+    return f"{(100 * share).normalize():f}% of a portfolio of ${usd(portfolio)}"
+
+
+# A venue has no limits of its own.
+NO_POSITION_LIMITS = PositionLimits(Decimal(10**9), Decimal(10**9), Decimal(1))
 
 
 def reserved(resting: Iterable[RestingOrder], fees: FeeRules) -> Decimal:
@@ -250,6 +326,8 @@ class Admission:
             cash=view.cash,
             resting=view.resting_towards(side),
             elsewhere=view.elsewhere,
+            event=usd(view.beside.if_no if side == "YES" else view.beside.if_yes),
+            other_events=usd(view.beside.other_events),
         )
 
     def free_cash(self, view: MarketView) -> Decimal:
@@ -290,7 +368,14 @@ class OrderSettings:
         POSITION_SIZES, "contracts of each of the five sizes, increasing"
     )
     fixed_size: int | None = setting(None, "the one size of them that is allowed; none allows all")
-    limits: PositionLimits = setting(PositionLimits(), "on the position of a market")
+    limits: PositionLimits = setting(
+        PositionLimits(), "on the position of a market, on events and on the account"
+    )
+    size_limits: Mapping[int, int] | None = setting(
+        None,
+        "by size, the most contracts of one side that its purchase may lead to, held and resting "
+        "ones included: {100: 200}; none: no size has a limit",
+    )
     cash_buffer: float = setting(float(CASH_BUFFER), "USD that no purchase may touch", ge=0)
     life: int = setting(
         LIFE, "ticks that an order rests, as a policy was trained", ge=1, le=LONGEST_LIFE
@@ -317,6 +402,11 @@ class LimitOrderActionSpace(OrderSettings):
             )
         if self.fixed_size is not None and self.fixed_size not in sizes:
             raise InputError(f"fixed_size: {self.fixed_size} is none of {sizes}")
+        for size, most in (self.size_limits or {}).items():
+            if size not in sizes:
+                raise InputError(f"size_limits: {size} is none of {sizes}; name one of them")
+            if most < 0:
+                raise InputError(f"size_limits: {size}: {most} contracts are below 0")
         if set(self.styles) != set(INTENTS[1:]):
             raise InputError(
                 f"price_style: {self.price_style!r} is not one for each of {', '.join(INTENTS[1:])}"
@@ -340,18 +430,28 @@ class LimitOrderActionSpace(OrderSettings):
             )
         return Terms(
             Fees(*(_whole(f"fees.{name}", getattr(fees, name), DOLLAR) for name in Fees._fields)),
-            Limits(
-                _whole("limits.contracts", limits.contracts, 1),
-                _whole("limits.value", limits.value, DOLLAR),
-                _whole("limits.share", limits.share, DOLLAR),
+            limits_of(
+                contracts=_whole("limits.contracts", limits.contracts, 1),
+                value=_whole("limits.value", limits.value, DOLLAR),
+                share=_whole("limits.share", limits.share, DOLLAR),
+                event_loss=_whole("limits.event_loss", limits.most_event_loss, DOLLAR),
+                event_share=_whole("limits.event_share", limits.most_event_share, DOLLAR),
+                account_loss=_whole("limits.account_loss", limits.most_account_loss, DOLLAR),
+                account_share=_whole("limits.account_share", limits.most_account_share, DOLLAR),
             ),
             _whole("cash_buffer", self.admission.cash_buffer, DOLLAR),
             self.life,
             _whole("tick", tick, WHOLE),
             sizes,
-            tuple(int(self.fixed_size in (None, size)) for size in sizes),
+            tuple(self._size_limit(size) for size in sizes),
             (0, *(STYLES[self.styles[name]] for name in INTENTS[1:])),
         )
+
+    def _size_limit(self, size: int) -> int:
+        """Contracts that a purchase of a size may lead to; -1 where no order may have the size."""
+        if self.fixed_size not in (None, size):
+            return -1
+        return min((self.size_limits or {}).get(size, MOST), MOST)
 
     def get_gym_space(self) -> Discrete:
         """The space as Gymnasium has it, `Discrete(25)`."""
@@ -403,7 +503,20 @@ class LimitOrderActionSpace(OrderSettings):
             return f"{INTENTS[intent]} has no price at YES {quote.yes_bid} bid, {quote.yes_ask} ask"
         verb, side = SIDES[intent - 1]
         why = self.admission.refusal(verb, side, price, Decimal(count), view)
+        if verb == "BUY":
+            why = self._size_refusal(side, count, view) or why
         return why or LimitOrder(name, view.market, verb, side, price, Decimal(count))
+
+    def _size_refusal(self, side: Outcome, count: int, view: MarketView) -> str | None:
+        """Why the limit of a size forbids its purchase; None where it does not."""
+        most = (self.size_limits or {}).get(count)
+        after = view.held(side) - view.held(other(side)) + view.resting_towards(side) + count
+        if most is None or after <= most:
+            return None
+        return (
+            f"{after} contracts after this order and the resting ones; size_limits allows {most} by"
+            f" orders of {count}"
+        )
 
     def execute_action_sync(
         self, action: int, manager: OrderManager, market: str, client_order_id: str

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
@@ -330,6 +331,9 @@ class MarketMemory:
         record["sent"] = self._sent[1] if self._sent[0] == self.row - 1 else 0
         record["resting"] = len(resting)
         record["elsewhere"] = _millionths(view.elsewhere, ROUND_FLOOR)
+        record["event_if_yes"] = math.ceil(view.beside.if_yes)
+        record["event_if_no"] = math.ceil(view.beside.if_no)
+        record["other_events"] = math.ceil(view.beside.other_events)
         record["reserved"] = _millionths(reserved(elsewhere, self._fees), ROUND_CEILING)
         terms = self._terms._replace(tick=int(view.quote.tick * WHOLE))
         features = np.zeros(len(FEATURES), np.float32)

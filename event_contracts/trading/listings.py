@@ -11,6 +11,8 @@ dated rates are multiplied by `fee_multiplier`. While fees are waived a fill say
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -19,12 +21,15 @@ from typing import Annotated, Any
 import numpy as np
 
 from event_contracts.trading.endpoint import KalshiConnection
+from event_contracts.trading.event_risk import MarketEvent, Strike, StrikeFields
 from event_contracts.trading.fees import NOTHING, FeeRules
 from event_contracts.trading.orders import PAYOUT, LimitOrder, Outcome, Quote
 from event_contracts.trading.venue_orders import Entry, a_count, a_price, yes_price
 from foundation.errors import BrokerError, InputError
 from trainingdata.feed.fields import Needed, Optional, an_instant, exact, objects, optional, words
 from trainingdata.instants import new_york_date
+
+log = logging.getLogger(__name__)
 
 ASKED = 50  # tickers in one request: addresses have a longest length
 TRADED = "active"  # the status of a market that takes orders
@@ -94,6 +99,8 @@ class Listing(Entry):
     result: `yes` or `no` once it is known what came true; `scalar`, or another word, of another
         end; empty before that.
     pays: USD that a YES pays, once the venue says it; None before that.
+    event: ticker of its event; empty where the venue does not say it.
+    strike: figures at which it pays YES; none for a market that is no threshold.
     """
 
     market: Annotated[str, Needed("ticker", words)]
@@ -106,6 +113,8 @@ class Listing(Entry):
     closes: Annotated[np.datetime64, Needed("close_time", an_instant)]
     result: Annotated[str, Optional("result", words, "")]
     pays: Annotated[Decimal | None, optional("settlement_value_dollars", a_price)]
+    event: Annotated[str, Optional("event_ticker", words, "")]
+    strike: Annotated[Strike | None, StrikeFields()]
 
     def __post_init__(self) -> None:
         _ = self.quote
@@ -219,6 +228,42 @@ def refuse_unknown(listings: Iterable[Listing]) -> None:
 def unread(listings: Iterable[Listing]) -> dict[str, str]:
     """Why markets cannot be read, by ticker; nothing of those that can."""
     return {each.market: each.status for each in listings if isinstance(each, UnreadListing)}
+
+
+class MarketEvents:
+    """The events of markets, each read once to learn whether its markets exclude each other.
+
+    Where the venue does not say so, or cannot be asked, they do not: losses add up.
+    """
+
+    def __init__(self, connection: KalshiConnection) -> None:
+        self._connection = connection
+        self._exclusive: dict[str, bool] = {}
+
+    def of(self, listings: Iterable[Listing]) -> dict[str, MarketEvent]:
+        """The event of each market; the venue is asked where several of them share one.
+
+        Thresholds of unknown events may be about different figures: they add up.
+        """
+        listings = tuple(listings)
+        counts = Counter(listing.event for listing in listings)
+        events = {}
+        for each in listings:
+            exclusive = counts[each.event] > 1 and self._is_exclusive(each.event)
+            strike = each.strike if each.event else None
+            events[each.market] = MarketEvent(each.event, exclusive, strike)
+        return events
+
+    def _is_exclusive(self, event: str) -> bool:
+        if event and event not in self._exclusive:
+            what = f"event {event}"
+            try:
+                answer = self._connection.get(what, f"/events/{event}", "event") or {}
+            except BrokerError as error:
+                log.warning("%s: the losses of its markets add up until it can be read", error)
+                return False
+            self._exclusive[event] = answer.get("mutually_exclusive") is True
+        return self._exclusive.get(event, False)
 
 
 def bid_value(positions: Mapping[str, Decimal], listings: Mapping[str, Listing]) -> Decimal:

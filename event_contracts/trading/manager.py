@@ -30,10 +30,12 @@ import numpy as np
 
 from event_contracts.trading.actions import Admission
 from event_contracts.trading.endpoint import KalshiConnection, KalshiKeys, KalshiSettings, Response
+from event_contracts.trading.event_risk import exposure_beside
 from event_contracts.trading.fees import NOTHING, FeeRules
 from event_contracts.trading.fields import UnreadRow
 from event_contracts.trading.listings import (
     Listing,
+    MarketEvents,
     QuarantinedMarket,
     bid_value,
     read_markets,
@@ -453,6 +455,7 @@ class KalshiMultiMarketOrderManager:
         self._outbox = Outbox(self.venue, book, guard, job)
         self._account = AccountReader(self.venue, self._outbox, rules_of)
         self._admission = admission
+        self._events = MarketEvents(self.venue)
         self._job = job
         # An order is admitted on an account in which the one before it stands.
         self._turn = threading.RLock()
@@ -545,17 +548,23 @@ class KalshiMultiMarketOrderManager:
         waiting = self._outbox.undetermined(lambda intent: intent.venue == OrderVenue.name)
         reading = self._account.read()
         positions = reading.books.positions
-        listings = read_markets(self.venue, (market, *positions))
         elsewhere = {name: count for name, count in positions.items() if name != market}
         listed = {each.order.client_order_id for each in reading.resting}
         unknown = [awaited(each) for each in waiting if each.client_order_id not in listed]
+        resting = (*reading.resting, *unknown)
+        markets = (market, *positions, *(each.order.market for each in resting))
+        listings = read_markets(self.venue, markets)
+        events = self._events.of(listings.values())
+        unsettled = {name: count for name, count in positions.items() if not listings[name].settled}
+        quotes = {name: each.quote for name, each in listings.items()}
         view = MarketView(
             market,
             reading.cash,
             positions.get(market, NOTHING),
-            (*reading.resting, *unknown),
+            resting,
             listings[market].quote,
             bid_value(elsewhere, listings),
+            exposure_beside(market, unsettled, resting, quotes, events),
         )
         refuse_unknown((listings[market],))
         if why := {**unread(listings.values()), **reading.quarantined}.get(market):

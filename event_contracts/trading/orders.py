@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Protocol
+from fractions import Fraction
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -110,6 +111,21 @@ class Receipt:
     remaining: Decimal
 
 
+class Exposure(NamedTuple):
+    """Micro-dollars that all markets but one lose at most (`event_contracts.trading.event_risk`).
+
+    if_yes, if_no: other markets of its event, if it pays YES, and if it pays NO.
+    other_events: markets of other events.
+    """
+
+    if_yes: int | Fraction = 0
+    if_no: int | Fraction = 0
+    other_events: int | Fraction = 0
+
+
+NO_EXPOSURE = Exposure()
+
+
 @dataclass(frozen=True, slots=True)
 class MarketView:
     """An account in front of one market, all read at one instant.
@@ -118,6 +134,7 @@ class MarketView:
     position: contracts held of this market, YES above 0 and NO below: a pair pays at once.
     resting: the account's orders in every market.
     elsewhere: USD that positions in other markets are worth.
+    beside: the greatest losses of other markets.
     """
 
     market: str
@@ -126,6 +143,7 @@ class MarketView:
     resting: tuple[RestingOrder, ...]
     quote: Quote
     elsewhere: Decimal = Decimal(0)
+    beside: Exposure = NO_EXPOSURE
 
     @property
     def yes(self) -> Decimal:

@@ -32,8 +32,8 @@ from foundation.compiled import inlined, shared
 Number = int | Fraction
 _FEE_UNIT = 100_000_000  # 10⁻¹⁴ USD, of rate · count · price · (1 − price), in a millionth
 
-# The limit that a position breaks.
-NO_LIMIT, CONTRACTS, VALUE, SHARE = range(4)
+# The limit that an order breaks.
+(NO_LIMIT, CONTRACTS, VALUE, SHARE, EVENT_LOSS, EVENT_SHARE, ACCOUNT_LOSS, ACCOUNT_SHARE) = range(8)
 
 
 class Fees(NamedTuple):
@@ -46,11 +46,35 @@ class Fees(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """Contracts, millionths of a USD, and millionths of the portfolio."""
+    """Contracts, millionths of a USD, and millionths of the portfolio.
+
+    value_decides: 1 where the limits of losses cannot bind while nothing else may lose: the usual
+        case, which machine code leaves early.
+    """
 
     contracts: Number
     value: Number
     share: Number
+    event_loss: Number
+    event_share: Number
+    account_loss: Number
+    account_share: Number
+    value_decides: int
+
+
+def limits_of(
+    contracts: Number,
+    value: Number,
+    share: Number,
+    event_loss: Number,
+    event_share: Number,
+    account_loss: Number,
+    account_share: Number,
+) -> Limits:
+    """The limits, in the units of `Limits`."""
+    decides = value <= min(event_loss, account_loss) and share <= min(event_share, account_share)
+    losses = event_loss, event_share, account_loss, account_share
+    return Limits(contracts, value, share, *losses, int(decides))
 
 
 class Terms(NamedTuple):
@@ -58,7 +82,8 @@ class Terms(NamedTuple):
 
     life: steps after which a resting order is cancelled.
     tick: ten-thousandths between prices.
-    allowed: 1 for each of the five sizes that may be sent. styles: by intent.
+    size_limits: for each of the five sizes the most contracts that its purchase may lead to, -1
+        where no order may have it. styles: by intent.
     """
 
     fees: Fees
@@ -67,7 +92,7 @@ class Terms(NamedTuple):
     life: int
     tick: int
     sizes: tuple[int, ...]
-    allowed: tuple[int, ...]
+    size_limits: tuple[int, ...]
     styles: tuple[int, ...]
 
 
@@ -113,15 +138,38 @@ def reach_of(
 
 
 @shared
-def broken_limit(limits: Limits, position: Number, value: Number, portfolio: Number) -> int:
-    """The limit that a position breaks; one that is none, or of the other side, breaks none."""
+def broken_limit(
+    limits: Limits,
+    position: Number,
+    value: Number,
+    portfolio: Number,
+    event: Number,
+    account: Number,
+) -> int:
+    """The limit that an order breaks; one that leaves no position of its side breaks none.
+
+    event, account: the greatest loss of the event, and of all markets, over the outcomes in which
+    this order loses. No order raises the loss of an outcome in which it wins.
+    """
     if position <= 0:
         return NO_LIMIT
     if position > limits.contracts:
         return CONTRACTS
     if value > limits.value:
         return VALUE
-    return SHARE if value * DOLLAR > limits.share * portfolio else NO_LIMIT
+    if value * DOLLAR > limits.share * portfolio:
+        return SHARE
+    if limits.value_decides == 1 and event <= value and account <= value:
+        return NO_LIMIT
+    if event > limits.event_loss:
+        return EVENT_LOSS
+    if limits.event_share < DOLLAR and event * DOLLAR > limits.event_share * portfolio:
+        return EVENT_SHARE
+    if account > limits.account_loss:
+        return ACCOUNT_LOSS
+    if limits.account_share < DOLLAR and account * DOLLAR > limits.account_share * portfolio:
+        return ACCOUNT_SHARE
+    return NO_LIMIT
 
 
 @shared
@@ -215,21 +263,37 @@ def is_beyond_limits(
     held = held_of(market, yes) - held_of(market, not yes)
     money = market.cash + market.elsewhere
     position, value, portfolio = reach_of(price, count, held, resting, money)
-    return broken_limit(terms.limits, position, value, portfolio) != NO_LIMIT
+    event = value + (market.event_if_no if yes else market.event_if_yes)
+    account = event + market.other_events
+    broken = broken_limit(terms.limits, position, value, portfolio, event, account)
+    return broken != NO_LIMIT
 
 
 @inlined
 def fits(
-    market: Record, terms: Terms, intent: int, count: int, price: int, free: int, towards: int
+    market: Record,
+    terms: Terms,
+    intent: int,
+    count: int,
+    price: int,
+    free: int,
+    towards: int,
+    size_limit: int,
 ) -> bool:
-    """Whether an order of so many contracts may be sent; price, free, towards: of `room_for`."""
+    """Return whether an order of so many contracts may be sent.
+
+    price, free, towards: of `room_for`. size_limit: contracts that its size may lead to.
+    """
     if price == 0:
         return False
     if not is_purchase(intent):
         return count <= free
+    yes = is_yes(intent)
+    if held_of(market, yes) - held_of(market, not yes) + towards + count > size_limit:
+        return False
     if free < most_cost(terms.fees, price, count):
         return False
-    return not is_beyond_limits(market, terms, is_yes(intent), price, count, towards)
+    return not is_beyond_limits(market, terms, yes, price, count, towards)
 
 
 @inlined
@@ -243,6 +307,7 @@ def masks(market: Record, orders: Records, tick: Record, terms: Terms, allowed: 
         for size in range(5):
             count = terms.sizes[size]
             code = (intent - 1) * 5 + size + 1
-            allowed[code] = terms.allowed[size] == 1 and fits(
-                market, terms, intent, count, price, free, towards
+            most = terms.size_limits[size]
+            allowed[code] = most >= 0 and fits(
+                market, terms, intent, count, price, free, towards, most
             )

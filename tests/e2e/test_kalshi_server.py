@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from event_contracts.practice_server import KalshiVenueSettings
 from event_contracts.simulation import catalog
 from tests.commands import Started
 from tests.e2e.refused import refusal_of
-from tests.event_contracts.practice import API, signed_headers
+from tests.event_contracts.practice import API, ORDERS, body_of, buying, signed_headers
 from tests.event_contracts.recordings import Quote, write_files
 
 MODULE = ["-m", "event_contracts.practice_server"]
@@ -68,6 +70,38 @@ def test_recorded_markets_are_played_as_far_apart_as_they_were(tmp_path: Path) -
         exchange.advance()
     assert told[0] == {"E-1-A": ("active", "0.4000"), "E-1-B": ("initialized", "0.0000")}
     assert told[3] == {"E-1-A": ("active", "0.4300"), "E-1-B": ("active", "0.4300")}
+
+
+@pytest.mark.parametrize("speed", [60, 3600])
+def test_orders_expire_by_the_clients_clock(tmp_path: Path, speed: int) -> None:
+    """The venue once ran ahead of the client, whose orders had expired before they came."""
+    words = ("--speed", str(speed), "market.steps=20000")
+    with served(tmp_path, *words) as (url, key_id, pem):
+
+        def market() -> dict[str, Any]:
+            listed: list[dict[str, Any]] = requests.get(f"{url}{API}/markets", timeout=30).json()[
+                "markets"
+            ]
+            return listed[0]
+
+        first = market()
+        length = np.datetime64(first["close_time"][:-1]) - np.datetime64(first["open_time"][:-1])
+        assert abs(length / np.timedelta64(1, "s") - 20_000 * 60 / speed) < 1
+        # Ticks go by.
+        sizes = {first["yes_bid_size_fp"]}
+        while len(sizes) < 3:
+            sizes.add(market()["yes_bid_size_fp"])
+        expires = int(time.time()) + 30
+        body = body_of(buying("a", "SIM-1", price="0.01"), expiration_time=expires)
+        headers = signed_headers(key_id, pem, "POST", ORDERS)
+        answer = requests.post(f"{url}{ORDERS}", headers=headers, json=body, timeout=30)
+        assert answer.status_code == 201, answer.text
+        signed = signed_headers(key_id, pem, "GET", f"{API}/portfolio/orders")
+        listed = requests.get(f"{url}{API}/portfolio/orders", headers=signed, timeout=30).json()
+        [order] = listed["orders"]
+        placed = np.datetime64(order["created_time"][:-1]).astype("datetime64[s]").astype(int)
+        assert abs(int(placed) - time.time()) < 10
+        assert order["expiration_time"].startswith(str(np.datetime64(expires, "s")))
 
 
 @pytest.mark.parametrize(

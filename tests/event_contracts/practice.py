@@ -23,7 +23,6 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cache
 from typing import Any, Literal
-from unittest.mock import patch
 
 import numpy as np
 import requests
@@ -32,13 +31,11 @@ from aiohttp import web
 from event_contracts.practice_server import KalshiServer, KalshiVenueSettings, new_keys, warm_up
 from event_contracts.simulation.exchange import Exchange, Listing
 from event_contracts.simulation.sessions import checked_session, tape_of
-from event_contracts.trading import endpoint
 from event_contracts.trading.endpoint import KalshiKeys
 from event_contracts.trading.orders import LimitOrder
 from foundation.arrays import Array
 
 WAIT = 30.0  # seconds
-UNPACED = 10**6  # requests a second: nobody waits for his turn
 API = "/trade-api/v2"
 CREATE = "/portfolio/events/orders"
 ORDERS = f"{API}{CREATE}"
@@ -210,8 +207,7 @@ def kalshi_practice(
     try:
         port = asyncio.run_coroutine_threadsafe(up(), loop).result(WAIT)
         practice.url = f"http://127.0.0.1:{port}"
-        with patch.object(endpoint, "RATE", UNPACED):
-            yield practice
+        yield practice
     finally:
         asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(WAIT)
         loop.call_soon_threadsafe(loop.stop)

@@ -7,13 +7,14 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from event_contracts.compare import ComparisonSettings, compare, held_out_sessions
+from event_contracts.compare import ComparisonSettings, compare, held_out_sessions, questions_of
 from event_contracts.simulation.comparison import Comparison, Rollout, Standing, Trials, rollout
 from event_contracts.simulation.comparison_page import result_of
 from event_contracts.simulation.settings import EpisodeSettings
@@ -286,3 +287,22 @@ def test_the_command_answers_and_writes(
     assert started("event_contracts.compare", *QUICK) == 0
     assert "Does kelly earn more than 10% more than kelly fixed 10" in capsys.readouterr().out
     assert {path.name for path in Path("out").iterdir()} == {"comparison.html", "comparison.json"}
+
+
+@pytest.mark.parametrize(
+    ("passed", "first"),
+    [
+        ({}, ("kelly", "kelly fixed 10")),
+        ({"variable": ("a",)}, ("variable", "kelly")),
+        ({"fixed": ("b",)}, ("fixed 10", "kelly fixed 10")),
+        ({"variable": ("a",), "fixed": ("b",)}, ("variable", "fixed 10")),
+    ],
+)
+def test_the_verdict_is_about_the_passed_policy(
+    passed: dict[str, Any], first: tuple[str, str]
+) -> None:
+    """A checkpoint of one kind once left the verdict to Kelly."""
+    questions = questions_of(ComparisonSettings(**passed))
+    assert questions[0] == first
+    assert questions[-1] == ("kelly", "kelly fixed 10")
+    assert len(set(questions)) == len(questions)

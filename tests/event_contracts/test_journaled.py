@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import closing
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 
@@ -22,7 +23,8 @@ from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.trading.action_log import ActionLog
 from event_contracts.trading.actions import PriceStyle
 from event_contracts.trading.manager import AccountBooks
-from event_contracts.trading.policies import RandomPolicy
+from event_contracts.trading.policies import Codes, Observations, RandomPolicy
+from foundation.arrays import Mask
 from foundation.database import Database, DatabaseFailed
 from foundation.errors import InputError
 from tests.e2e.refused import refusal_of
@@ -173,3 +175,42 @@ def test_how_an_account_stood_is_read_as_it_was_kept() -> None:
     )
     with pytest.raises(DatabaseFailed, match="no number"):
         log.kept()
+
+
+@dataclass
+class Noted:
+    """A random policy, and the rows at which something but HOLD was allowed."""
+
+    name: str = "noted"
+    rows: list[bool] = field(default_factory=list)
+
+    def actions(self, seen: Observations, allowed: Mask) -> Codes:
+        self.rows.append(bool(allowed[0, 1:].any()))
+        return RandomPolicy(len(self.rows)).actions(seen, allowed)
+
+
+def test_nothing_trades_at_ticks_that_were_not_recorded(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    gap = range(5, 25)
+    traded(path, 1, EpisodeSettings(), gap)
+    held_out = journaled_decisions(path, EpisodeSettings().space()).held_out
+    [session] = held_out.sessions
+    assert (session[5:25, 2:6] == 0).all()
+    assert (session[:5, 2] > 0).all()
+    assert held_out.recorded is not None
+    assert held_out.recorded[0].tolist() == [k not in gap and k < STEPS for k in range(STEPS + 1)]
+    policy = Noted()
+    rollout(policy, held_out.sessions, EpisodeSettings(), held_out.recorded)
+    assert len(policy.rows) == STEPS
+    assert not any(policy.rows[5:25])
+    assert any(policy.rows[:5])
+    assert any(policy.rows[25:])
+
+
+def test_other_policies_trade_at_recorded_ticks_only(tmp_path: Path) -> None:
+    """Chance once traded through a night in which the account was not looked after."""
+    path = tmp_path / "journal.sqlite"
+    traded(path, 4, EpisodeSettings(), range(3, 29))
+    comparison = compare(ComparisonSettings(journal=str(path), runs=5))
+    for each in comparison.standings:
+        assert max(len(episode.orders) for episode in each.episodes) <= 4

@@ -5,17 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import requests
 
-from event_contracts.practice_server import PATIENCE, KalshiVenueSettings, new_keys
+from event_contracts import SyntheticMarket
+from event_contracts.practice_server import PATIENCE, KalshiServer, KalshiVenueSettings, new_keys
+from event_contracts.simulation import venue
 from event_contracts.simulation.exchange import Exchange, Listing
 from event_contracts.simulation.sessions import checked_session, tape_of
+from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.simulation.venue import OrderRequest, Refused, take
+from event_contracts.trading.event_risk import Strike, StrikeFields
 from event_contracts.trading.orders import LimitOrder
+from event_contracts.trading.sampler import read_estimates
 from foundation.arrays import Array
 from tests.e2e.kalshi_desk import flat
 from tests.event_contracts.practice import (
@@ -157,7 +163,7 @@ def test_a_request_is_taken_with_its_own_signature_and_no_other(practice: Kalshi
     for name, value in (
         *(("KEY", "another"), ("KEY", ""), ("SIGNATURE", ""), ("SIGNATURE", "no base64!")),
         *(("TIMESTAMP", ""), ("TIMESTAMP", "yesterday"), ("TIMESTAMP", "9" * 5000)),
-        ("TIMESTAMP", str(now - 1)),
+        ("TIMESTAMP", str(now - 1_000)),
     ):
         wrong.append(signed() | {f"KALSHI-ACCESS-{name}": value})
     wrong += [signed(at=now + off) for off in (-PATIENCE - 60_000, PATIENCE + 60_000)]
@@ -179,3 +185,47 @@ def test_orders_are_rejected_at_once_or_later_or_filled_in_part(practice: Kalshi
     shown = {row["order_id"]: row for row in orders}
     for name, filled in ((later, "0.00"), (part["order_id"], "5.00")):
         assert (shown[name]["status"], shown[name]["fill_count_fp"]) == ("canceled", filled)
+
+
+def test_the_venue_writes_estimates_that_a_client_reads(tmp_path: Path) -> None:
+    """Without them a policy that learned on estimates finds no edge at a practice venue."""
+    path = tmp_path / "own.csv"
+    settings = KalshiVenueSettings(market=SyntheticMarket(steps=5, edge=0.2))
+    exchange = settings.exchange(settings.listings(), np.datetime64("2026-11-28", "ns"))
+    server = KalshiServer(exchange, KEYS, estimates=path)
+    for _ in range(4):
+        for market, (chance, until) in read_estimates(path).items():
+            assert chance == pytest.approx(float(exchange.shown(market)["estimate"]), abs=1e-4)
+            assert until == exchange.at(5)
+        assert len(read_estimates(path)) == 2
+        server.step()
+    server.step()
+    assert read_estimates(path) == {}
+
+
+@pytest.mark.parametrize("speed", [1, 60, 3600, 0.5])
+def test_a_faster_clock_has_shorter_ticks(speed: float) -> None:
+    settings = KalshiVenueSettings()
+    exchange = settings.exchange(settings.listings(), np.datetime64("2026-11-28", "ns"))
+    server = KalshiServer(exchange, KEYS, speed)
+    assert server.speed == 1
+    assert exchange.interval / np.timedelta64(1, "s") == pytest.approx(60 / speed)
+
+
+def test_a_listing_states_its_event_and_strike() -> None:
+    tape = tape_of(synthetic_session(1, SyntheticMarket(steps=5)))
+    strike = Strike(low=D(60))
+    listings = [
+        Listing("A", tape, event="E", exclusive=True, strike=strike),
+        Listing("B", tape, event="F"),
+    ]
+    exchange = Exchange(listings)
+    stated = venue.market(exchange, "A")
+    assert (stated["event_ticker"], stated["strike_type"], stated["floor_strike"]) == (
+        "E",
+        "greater",
+        60.0,
+    )
+    assert venue.event(exchange, "E")["event"]["mutually_exclusive"] is True
+    assert venue.event(exchange, "F")["event"]["mutually_exclusive"] is False
+    assert StrikeFields().of(venue.market(exchange, "B")) is None

@@ -236,7 +236,9 @@ def test_spans_that_follow_each_other_are_believed_as_the_whole(market: Bars) ->
             assert one is not None
             assert other is not None
             assert one.until == other.until
-            for values in zip(one.row(1.0, CLASS_SHARPE), other.row(1.0, CLASS_SHARPE), strict=True):
+            for values in zip(
+                one.row(1.0, CLASS_SHARPE), other.row(1.0, CLASS_SHARPE), strict=True
+            ):
                 np.testing.assert_array_equal(*values)
 
 

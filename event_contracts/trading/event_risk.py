@@ -1,0 +1,213 @@
+"""The greatest loss of event contracts over the outcomes of their events, in micro-dollars.
+
+A market loses its value where the side that is held does not come true, and gains the rest of the
+dollar where it does. An order that rests, or whose outcome is unknown, may fill or not: its cost is
+lost where its side does not come true, and it gains nothing where it does. So every market has two
+figures, its loss if YES comes true and its loss if NO does, and an event has the largest sum of
+them over the outcomes that can be:
+
+- `exclusive`, which the venue calls `mutually_exclusive`: no market pays YES, or one does
+- thresholds (`greater`, `less`, `between`, …) of one event are about one figure: the outcomes are
+  the intervals between the strikes
+- anything else, and whatever the venue does not say: every market on its own, the sum of the worst
+
+Events are independent of each other: their greatest losses add up.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from event_contracts.trading.orders import Exposure, Outcome, Quote, RestingOrder, other
+from event_contracts.trading.records import DOLLAR
+from event_contracts.trading.rules import Number, in_units
+from trainingdata.feed.fields import exact
+
+
+@dataclass(frozen=True, slots=True)
+class Strike:
+    """The figures at which a threshold market pays YES.
+
+    low, high: ends of the range; none where it has no such end.
+    includes_low, includes_high: whether an end belongs to the range.
+    """
+
+    low: Decimal | None = None
+    high: Decimal | None = None
+    includes_low: bool = False
+    includes_high: bool = False
+
+    def __post_init__(self) -> None:
+        if self.low is None and self.high is None:
+            raise ValueError("a strike needs a floor or a cap")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"a strike's floor {self.low} is above its cap {self.high}")
+
+    @property
+    def ends(self) -> tuple[Decimal, ...]:
+        return tuple(end for end in (self.low, self.high) if end is not None)
+
+    def contains(self, figure: Decimal) -> bool:
+        low, high = self.low, self.high
+        is_above = low is None or figure > low or (self.includes_low and figure == low)
+        is_below = high is None or figure < high or (self.includes_high and figure == high)
+        return is_above and is_below
+
+
+class StrikeFields:
+    """The strike of a market, by `strike_type`, `floor_strike` and `cap_strike` of its answer.
+
+    None for a market that is no threshold, names another target (`custom_strike`), or lacks a
+    number: its losses add up.
+    """
+
+    def of(self, entry: Mapping[str, Any]) -> Strike | None:
+        if entry.get("custom_strike") or entry.get("functional_strike"):
+            return None
+        kind = entry.get("strike_type")
+        try:
+            if kind in ("greater", "greater_or_equal"):
+                low = exact(entry.get("floor_strike"))
+                return Strike(low=low, includes_low=kind == "greater_or_equal")
+            if kind in ("less", "less_or_equal"):
+                high = exact(entry.get("cap_strike"))
+                return Strike(high=high, includes_high=kind == "less_or_equal")
+            if kind == "between":
+                low, high = exact(entry.get("floor_strike")), exact(entry.get("cap_strike"))
+                return Strike(low, high, includes_low=True, includes_high=True)
+        except ValueError:
+            return None
+        return None
+
+
+def strike_fields(strike: Strike | None) -> dict[str, Any]:
+    """The fields by which the venue states a strike; `StrikeFields` reads them."""
+    if strike is None:
+        return {}
+    if strike.low is not None and strike.high is not None:
+        return {
+            "strike_type": "between",
+            "floor_strike": float(strike.low),
+            "cap_strike": float(strike.high),
+        }
+    if strike.low is not None:
+        kind = "greater_or_equal" if strike.includes_low else "greater"
+        return {"strike_type": kind, "floor_strike": float(strike.low)}
+    assert strike.high is not None
+    kind = "less_or_equal" if strike.includes_high else "less"
+    return {"strike_type": kind, "cap_strike": float(strike.high)}
+
+
+@dataclass(frozen=True, slots=True)
+class MarketEvent:
+    """The event of a market, and what rules out some of its outcomes.
+
+    event: its ticker. Markets whose event is unknown ("") count as one event.
+    exclusive: whether at most one market of the event pays YES.
+    strike: none for a market that is no threshold.
+    """
+
+    event: str = ""
+    exclusive: bool = False
+    strike: Strike | None = None
+
+
+class MarketLoss(NamedTuple):
+    """Micro-dollars that a market loses if YES, and if NO, comes true; below 0 it gains."""
+
+    yes: Number
+    no: Number
+
+
+Leg = tuple[MarketEvent, MarketLoss]
+
+
+def market_loss(
+    position: Number, value: Number, yes_orders: Number = 0, no_orders: Number = 0
+) -> MarketLoss:
+    """The loss of one market by what comes true.
+
+    position: contracts, YES above 0 and NO below.
+    value: micro-dollars that the position is worth.
+    yes_orders, no_orders: micro-dollars that orders towards a side cost if they fill.
+    """
+    return MarketLoss(
+        yes=value - max(position, 0) * DOLLAR + no_orders,
+        no=value - max(-position, 0) * DOLLAR + yes_orders,
+    )
+
+
+def greatest_loss(legs: Sequence[Leg]) -> Number:
+    """The greatest loss of markets of one event over its outcomes."""
+    exclusive = bool(legs) and all(event.exclusive for event, _ in legs)
+    return losses_beside(MarketEvent(exclusive=exclusive), legs).no
+
+
+def losses_beside(own: MarketEvent, legs: Sequence[Leg]) -> MarketLoss:
+    """The greatest loss of an event's other markets, by what comes true in one of them."""
+    if own.exclusive:
+        none = sum(loss.no for _, loss in legs)
+        one = max((none - loss.no + loss.yes for _, loss in legs), default=none)
+        return MarketLoss(yes=none, no=max(none, one))
+    thresholds = [(event.strike, loss) for event, loss in legs if event.strike is not None]
+    alone = sum(max(loss) for event, loss in legs if event.strike is None)
+    strikes = [strike for strike, _ in thresholds]
+    found: dict[bool, list[Number]] = {True: [], False: []}
+    for figure in _figures(strikes if own.strike is None else [own.strike, *strikes]):
+        total = sum(
+            (loss.yes if strike.contains(figure) else loss.no for strike, loss in thresholds), alone
+        )
+        for pays in (True, False) if own.strike is None else (own.strike.contains(figure),):
+            found[pays].append(total)
+    return MarketLoss(yes=max(found[True]), no=max(found[False]))
+
+
+def _figures(strikes: Sequence[Strike]) -> list[Decimal]:
+    """A figure for each outcome of thresholds: every end, and one in each interval between them."""
+    ends = sorted({end for strike in strikes for end in strike.ends})
+    if not ends:
+        return [Decimal(0)]
+    between = [(low + high) / 2 for low, high in pairwise(ends)]
+    return [ends[0] - 1, *ends, *between, ends[-1] + 1]
+
+
+def exposure_beside(
+    market: str,
+    positions: Mapping[str, Decimal],
+    resting: Iterable[RestingOrder],
+    quotes: Mapping[str, Quote],
+    events: Mapping[str, MarketEvent],
+) -> Exposure:
+    """The greatest losses of markets other than one.
+
+    A position is worth what its side is offered at: that is what an order for it costs now.
+
+    positions: contracts by market, YES above 0 and NO below; of markets without a known result.
+    resting: orders of every market, those of unknown outcome among them.
+    quotes: of the markets with a position. events: of every market.
+    """
+    costs: dict[tuple[str, Outcome], Number] = defaultdict(int)
+    for each in resting:
+        order = each.order
+        bought = order.action == "BUY"
+        towards = order.side if bought else other(order.side)
+        price = order.price if bought else 1 - order.price
+        costs[order.market, towards] += in_units(price * each.remaining, DOLLAR)
+    legs: dict[str, list[Leg]] = defaultdict(list)
+    for name in dict.fromkeys([*positions, *(name for name, _ in costs)]):
+        if name == market:
+            continue
+        position = positions.get(name, Decimal(0))
+        value: Number = 0
+        if position:
+            ask = quotes[name].ask("YES" if position > 0 else "NO")
+            value = in_units(abs(position) * ask, DOLLAR)
+        loss = market_loss(in_units(position), value, costs[name, "YES"], costs[name, "NO"])
+        legs[events[name].event].append((events[name], loss))
+    beside = losses_beside(events[market], legs.pop(events[market].event, []))
+    return Exposure(beside.yes, beside.no, sum(map(greatest_loss, legs.values())))

@@ -1,0 +1,122 @@
+"""Limits of an event hold at a venue, whose markets and events state what excludes what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from event_contracts.simulation import venue
+from event_contracts.simulation.exchange import Exchange
+from event_contracts.trading.actions import Admission, PositionLimits
+from event_contracts.trading.event_risk import Strike
+from event_contracts.trading.orders import LimitOrder
+from foundation.errors import OrderRejected
+from tests.e2e.kalshi_desk import KalshiStand, kalshi_stand
+
+D = Decimal
+LIMITED = Admission(PositionLimits(D(10**6), D(10**6), D(1), event_loss=D(40)), D(0))
+
+
+@pytest.fixture
+def stand() -> Iterator[KalshiStand]:
+    with kalshi_stand(synthetic=2) as here:
+        yield here
+
+
+def state(exchange: Exchange, **terms: Any) -> None:
+    """Have every market state these terms, SIM-2 with a strike that is one higher."""
+    for k, (ticker, listing) in enumerate(list(exchange.listings.items())):
+        given = dict(terms)
+        if "strike" in given:
+            given["strike"] = replace(given["strike"], low=given["strike"].low + k)
+        exchange.listings[ticker] = replace(listing, **given)
+
+
+def no_of(exchange: Exchange, market: str, usd: int) -> LimitOrder:
+    """An order for NO at what it is offered for, of about so many USD."""
+    price = exchange.quote(market).ask("NO")
+    return LimitOrder(f"no-{market}", market, "BUY", "NO", price, usd // price)
+
+
+def test_strikes_of_one_event_share_its_limit(stand: KalshiStand) -> None:
+    exchange = stand.practice.exchange
+    manager = stand.manager(LIMITED)
+    manager.submit(no_of(exchange, "SIM-1", 30))
+    with pytest.raises(OrderRejected, match=r"its event may lose .* at most \$40"):
+        manager.submit(no_of(exchange, "SIM-2", 30))
+    assert len(stand.practice.posts()) == 1
+    manager.submit(no_of(exchange, "SIM-2", 7))
+
+
+def test_orders_of_unknown_outcome_count_against_the_event(stand: KalshiStand) -> None:
+    exchange = stand.practice.exchange
+    manager = stand.manager(LIMITED)
+    stand.lose(manager, no_of(exchange, "SIM-1", 30))
+    with pytest.raises(OrderRejected, match="its event may lose"):
+        manager.submit(no_of(exchange, "SIM-2", 30))
+
+
+def test_markets_that_exclude_each_other_share_a_loss(stand: KalshiStand) -> None:
+    """Of two purchases of NO one wins, once they have filled; while they rest both may lose."""
+    exchange = stand.practice.exchange
+    state(exchange, exclusive=True)
+    manager = stand.manager(LIMITED)
+    manager.submit(no_of(exchange, "SIM-1", 30))
+    manager.submit(no_of(exchange, "SIM-2", 30))
+    assert len(stand.practice.posts()) == 2
+
+
+@pytest.mark.parametrize("dropped", ["mutually_exclusive", "event"])
+def test_an_event_without_the_field_adds_up(
+    stand: KalshiStand, monkeypatch: pytest.MonkeyPatch, dropped: str
+) -> None:
+    exchange = stand.practice.exchange
+    state(exchange, exclusive=True)
+    asked = venue.event
+
+    def silent(exchange: Exchange, ticker: str) -> Any:
+        answer = dict(asked(exchange, ticker)["event"])
+        answer.pop("mutually_exclusive")
+        return {"event": answer} if dropped == "mutually_exclusive" else {}
+
+    monkeypatch.setattr(venue, "event", silent)
+    manager = stand.manager(LIMITED)
+    manager.submit(no_of(exchange, "SIM-1", 30))
+    with pytest.raises(OrderRejected, match="its event may lose"):
+        manager.submit(no_of(exchange, "SIM-2", 30))
+
+
+def test_nested_strikes_offset_each_other(stand: KalshiStand) -> None:
+    """Above 51 is above 50: YES of the lower and NO of the higher cannot both lose."""
+    exchange = stand.practice.exchange
+    state(exchange, strike=Strike(low=D(50)))
+    manager = stand.manager(LIMITED)
+    price = exchange.quote("SIM-1").ask("YES")
+    manager.submit(LimitOrder("yes", "SIM-1", "BUY", "YES", price, 35 // price))
+    manager.submit(no_of(exchange, "SIM-2", 35))
+    ask = exchange.quote("SIM-2").ask("YES")
+    with pytest.raises(OrderRejected, match="its event may lose"):
+        manager.submit(LimitOrder("both", "SIM-2", "BUY", "YES", ask, 35 // ask))
+
+
+@pytest.mark.parametrize("field", ["event_ticker", "strike_type", "floor_strike"])
+def test_a_market_without_a_field_adds_up(
+    stand: KalshiStand, monkeypatch: pytest.MonkeyPatch, field: str
+) -> None:
+    exchange = stand.practice.exchange
+    state(exchange, strike=Strike(low=D(50)))
+    stated = venue.market
+
+    def silent(exchange: Exchange, ticker: str) -> Any:
+        return {name: value for name, value in stated(exchange, ticker).items() if name != field}
+
+    monkeypatch.setattr(venue, "market", silent)
+    manager = stand.manager(LIMITED)
+    price = exchange.quote("SIM-1").ask("YES")
+    manager.submit(LimitOrder("yes", "SIM-1", "BUY", "YES", price, 35 // price))
+    with pytest.raises(OrderRejected, match="its event may lose"):
+        manager.submit(no_of(exchange, "SIM-2", 35))
