@@ -17,6 +17,7 @@ from foundation.errors import DataError, InputError
 from trainingdata.bar_rows import Rows, bars_in_words, rows_of
 from trainingdata.bar_tables import read_table, symbols_inside
 from trainingdata.bars import Bars, panel
+from trainingdata.conventions import Conventions
 from trainingdata.endings import Rename, join_renamed, old_names
 from trainingdata.instants import utc_text
 from trainingdata.instruments import (
@@ -33,6 +34,7 @@ from trainingdata.timeframe import DAILY, HOURLY, MINUTE, TIMEFRAMES, Timeframe
 
 SUFFIXES = (".parquet", ".csv")
 _ENDINGS = " or ".join(SUFFIXES)
+STRICT = Conventions()
 _TETHERS = "quoted in USDT, which is taken for USD"
 
 
@@ -111,20 +113,18 @@ def read_bars(
     start: np.datetime64 | None = None,
     end: np.datetime64 | None = None,
     timeframe: Timeframe | None = None,
-    adjusted: bool = False,
-    zone: str | None = None,
+    conventions: Conventions = STRICT,
     renames: Sequence[Rename] = (),
 ) -> Bars:
     """Read the panel of `symbols` up to `end`, history before `start` included.
 
     places: folders of bar files, and single ones.
     timeframe: of the bars; none: days where a file has them, else hours.
-    adjusted: whether prices are those of a column of adjusted closes, where a file has one.
-    zone: whose clock stamps without one show; none: they are refused.
+    conventions: how to read what the files leave open.
     renames: by which bars of an old name go before those of the new one, in time order.
     """
     files = find_files(places, symbols, renames)
-    read = _read_rows(files, zone, adjusted=adjusted)
+    read = _read_rows(files, conventions)
     return _laid_out(files, read, timeframe or _timeframe_of(read), start, end, renames)
 
 
@@ -134,8 +134,7 @@ def read_finer_bars(
     timeframe: Timeframe,
     end: np.datetime64,
     *,
-    adjusted: bool = False,
-    zone: str | None = None,
+    conventions: Conventions = STRICT,
     renames: Sequence[Rename] = (),
 ) -> Bars:
     """The panel of the shortest bars that all files of some symbols make, up to `end`.
@@ -143,7 +142,7 @@ def read_finer_bars(
     timeframe: that they have to be finer than. The others as of `read_bars`.
     """
     files = find_files(places, symbols, renames)
-    read = _read_rows(files, zone, adjusted=adjusted)
+    read = _read_rows(files, conventions)
     for finer in (MINUTE, *reversed(TIMEFRAMES)):
         lengths = finer.minutes, *parts_of(finer)
         if finer.minutes < timeframe.minutes and all(r.minutes in lengths for r in read.values()):
@@ -155,7 +154,7 @@ def read_finer_bars(
     )
 
 
-def _read_rows(files: Mapping[str, Path], zone: str | None, *, adjusted: bool) -> dict[str, Rows]:
+def _read_rows(files: Mapping[str, Path], conventions: Conventions) -> dict[str, Rows]:
     """The checked rows of each symbol."""
     # A file of several symbols is read once.
     table_of = cache(read_table)
@@ -163,7 +162,7 @@ def _read_rows(files: Mapping[str, Path], zone: str | None, *, adjusted: bool) -
     for symbol, path in files.items():
         table = table_of(path)
         frame, place = table.rows_of(symbol)
-        rows = rows_of(frame, table.head, instrument(symbol), place, zone, adjusted=adjusted)
+        rows = rows_of(frame, table.head, instrument(symbol), place, conventions)
         if in_tethers(table.spellings().get(symbol, _stem(path))):
             rows = replace(rows, notes=(_TETHERS, *rows.notes))
         read[symbol] = rows

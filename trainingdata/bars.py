@@ -83,6 +83,7 @@ class Origin:
     ends: whether a stamp is the end of its bar, not its begin.
     doubts: what of its bars may be wrong.
     unread: known-at instants [n] and values [n, 5] of its bars that are left out.
+    volume_known: whether the unit of its volume is known.
     """
 
     file: str
@@ -92,6 +93,7 @@ class Origin:
     ends: bool = False
     doubts: tuple[Doubt, ...] = ()
     unread: tuple[Instants, Array] | None = field(default=None, compare=False, repr=False)
+    volume_known: bool = True
 
     @property
     def stamps(self) -> str:

@@ -37,6 +37,7 @@ from foundation.flags import Parser
 from trainingdata.bar_files import read_bars
 from trainingdata.bars import Bars
 from trainingdata.confirmation import confirmed
+from trainingdata.conventions import Conventions
 from trainingdata.correlation import CorrelationEstimator, CorrelationMatrix, repaired
 from trainingdata.instants import check_zone, instant, utc_text
 from trainingdata.stored_correlation import read_correlation, table_and_notes, write_correlation
@@ -99,7 +100,8 @@ def read(words: Sequence[str]) -> tuple[argparse.Namespace, None]:
 def run(settings: argparse.Namespace) -> Result:
     """Build the matrix and write it."""
     places = [place.expanduser() for place in settings.input]
-    read = read_bars(places, settings.symbols, end=settings.as_of, zone=settings.zone)
+    conventions = Conventions(zone=settings.zone)
+    read = read_bars(places, settings.symbols, end=settings.as_of, conventions=conventions)
     lookback = settings.lookback
     estimator = CorrelationEstimator(
         hourly_window=max(2, lookback * 25 // 6), session_window=lookback

@@ -159,8 +159,9 @@ def test_the_good_file_that_a_refusal_shows_is_one(tmp_path: Path) -> None:
     said = refusal(put(tmp_path, "when,o,h,l,c\n2024-03-04,1,1,1,1\n", "BTCUSD.csv"))
     assert said.startswith(": its head is none that is known: when,o,h,l,c")
     assert said.endswith(f"a good file begins with the two lines {HEADINGS} and {FIRST}")
-    for head in HEADS:
-        assert head.headless or ",".join((*head.stamp, *head.fields)) in said
+    assert (
+        "no column has the time (date, time, datetime, timestamp, begin, start, end or t)" in said
+    )
     assert load_bars(put(tmp_path, f"{HEADINGS}\n{FIRST}\n")).values[0, 0, CLOSE] == 100.25
 
 
