@@ -8,9 +8,9 @@ yfinance is no product of Yahoo's and not endorsed by it. Yahoo's terms allow pe
 research and learning, no passing on, no business. It comes with the extra: pip install '.[yahoo]'.
 
 Symbols are Yahoo's, coins as BTC-USD. `--start 2016-01-01` is the first date. Prices are adjusted
-for splits; `adj_close`, for dividends too, is read with data.adjustment=all. Yahoo counts the volume
-of crypto in USD; the files have coins, that volume over the close. The day that is not over is left
-out. A list of what is traded today has none that ended: it flatters any result.
+for splits; `adj_close`, for dividends too, is read with data.adjustment=all. Yahoo's volume of
+crypto is in USD; it is divided by the close, so that the files have coins. The day that is not over
+is left out. A list of what is traded today has none that ended: it flatters any result.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from trainingdata.heads import Epoch, Head
 from trainingdata.instants import DAY, cell_text, instants_of_column, new_york_date, utc_text
 from trainingdata.instruments import Instrument, Kind
 from trainingdata.resampling import PARTS, days_between_closes, joined_bars, parts_of, usual_minutes
-from trainingdata.sessions import calendar, in_session, opens_on
+from trainingdata.sessions import calendar, calendar_lacks, in_session, opens_on
 from trainingdata.stamp_checks import begun_at, ends_by_calendar, refuse_misread
 from trainingdata.timeframe import DAILY, HOURLY, TIMEFRAMES, Timeframe
 from trainingdata.volume_units import crypto_volume
@@ -261,6 +261,9 @@ def _session_opens(rows: Rows) -> Instants:
     opens = opens_on(dates)
     if np.isnat(opens).any():
         row = first_row(np.isnat(opens))
+        known = calendar().dates
+        if not known[0] <= dates[row] <= known[-1]:
+            raise row_fault(rows.path, row, f"{dates[row]} {calendar_lacks(dates[row])}")
         raise row_fault(
             rows.path,
             row,
@@ -328,9 +331,10 @@ def _stamp_column(frame: pd.DataFrame, head: Head, path: str) -> pd.Series:
         return column if column.name else column.rename("the first column")
     other = frame[head.stamp[1]]
     date, time = (each.astype(str).str.strip() for each in (_with_hyphens(column), other))
-    joined: pd.Series = (date + " " + time).rename(f"{column.name} {other.name}")
+    name = f"{column.name} {other.name}"
+    joined: pd.Series = column + " " + other if head.form else date + " " + time
     if head.form:
-        return (column + " " + other).rename(joined.name)
+        return joined.rename(name)
     apart = date.str.fullmatch(_DATE) & time.str.fullmatch(_TIME)
     if not apart.all():
         row = first_row(~apart.to_numpy(dtype=bool))
@@ -341,7 +345,7 @@ def _stamp_column(frame: pd.DataFrame, head: Head, path: str) -> pd.Series:
             f" {cell_text(other.iloc[row])} are no date and no time of day (2024-03-04, 09:30);"
             " keep the one column that says when a bar is",
         )
-    return joined
+    return joined.rename(name)
 
 
 def _with_hyphens(column: pd.Series) -> pd.Series:

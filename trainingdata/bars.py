@@ -14,7 +14,7 @@ from foundation.arrays import Array, Instants, Mask, first_row
 from foundation.errors import DataError
 from trainingdata.instants import utc_text
 from trainingdata.instruments import Instrument, Kind
-from trainingdata.sessions import calendar, in_session
+from trainingdata.sessions import calendar, calendar_lacks, in_session
 from trainingdata.timeframe import HOURLY, Clock, Timeframe
 
 FIELDS = ("open", "high", "low", "close", "volume")
@@ -276,8 +276,9 @@ def regular_bars(
 
 def no_regular_hour(starts: Instants, path: str) -> DataError:
     """What is wrong with bars none of which lies within regular New York hours."""
-    last = calendar().closes[-1]
-    beyond = f", and the calendar of sessions ends at {utc_text(last)}" if starts[0] >= last else ""
+    days = calendar()
+    outside = starts[0] >= days.closes[-1] or starts[-1] < days.opens[0]
+    beyond = f", which {calendar_lacks(starts[0])}" if outside else ""
     return DataError(
         f"{path}: no row lies within regular New York hours; first {utc_text(starts[0])}{beyond}"
     )

@@ -143,4 +143,4 @@ def ends_by_calendar(stamps: Instants) -> bool | None:
     closes = np.count_nonzero(stamps == days.closes[day]) / sessions
     if min(opens, closes) > _SELDOM or max(opens, closes) < _MOSTLY:
         return None
-    return closes > opens
+    return bool(closes > opens)

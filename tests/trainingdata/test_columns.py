@@ -197,6 +197,18 @@ def test_a_side_that_nothing_says_is_asked_for(tmp_path: Path) -> None:
     assert load_bars(put(tmp_path, both, "AAAUSD.csv")).times.tolist() == begins.times.tolist()
 
 
+@pytest.mark.parametrize("date", ["1962-01-02", "1969-07-03", "1985-10-01", "1999-12-31"])
+def test_sessions_of_the_last_century_are_read(tmp_path: Path, date: str) -> None:
+    rows = DAYS.iloc[:1].assign(date=date)
+    assert load_bars(put(tmp_path, rows)).times[0].astype("datetime64[D]") == np.datetime64(date)
+
+
+def test_a_row_before_the_calendar_is_refused_for_that(tmp_path: Path) -> None:
+    said = refusal(put(tmp_path, DAYS.iloc[:1].assign(date="1961-12-29")))
+    assert said.startswith(": row 1: 1961-12-29 lies outside the exchange calendar (1962-01-02 to ")
+    assert said.endswith("; leave out what is earlier")
+
+
 @pytest.mark.parametrize(
     ("frequency", "name"),
     [
