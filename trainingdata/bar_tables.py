@@ -11,12 +11,13 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
-from foundation.arrays import first_row
+from foundation.arrays import Index, first_row
 from foundation.errors import DataError, InputError
 from trainingdata.bars import row_fault
 from trainingdata.columns import UNNAMED, head_of, names_companies
@@ -55,30 +56,71 @@ class BarTable:
         if column.isna().any():
             row = first_row(column.isna().to_numpy(bool))
             raise row_fault(self.path, row, f"{self.head.symbol} is empty")
-        cells = sorted(column.astype(str).unique())
-        spelled = {_symbol_in(cell, self.head): cell for cell in cells}
-        for cell in cells:
-            if (other := spelled[_symbol_in(cell, self.head)]) != cell:
+        spelled: dict[str, str] = {}
+        for cell in sorted(column.astype(str).unique()):
+            symbol = _symbol_in(cell, self.head.spelled)
+            if symbol in spelled:
                 raise DataError(
-                    f"{self.path}: {cell!r} and {other!r} are one symbol; spell it alike"
+                    f"{self.path}: {spelled[symbol]!r} and {cell!r} are one symbol; spell it alike"
                 )
+            spelled[symbol] = cell
         return spelled
 
-    def rows_of(self, symbol: str) -> tuple[pd.DataFrame, str]:
-        """The rows of a symbol in the file's order, and where they are, for messages.
-
-        They are all, where no column says whose they are.
-        """
+    def rows_by_symbol(self) -> SymbolRows:
+        """The rows of each symbol that a column names, or all rows."""
         spellings = self.spellings()
-        if len(spellings) < 2:
-            return self.frame, self.path
-        rows = self.frame[self.frame[self.head.symbol] == spellings[symbol]]
-        return rows, f"{self.path}, rows of {spellings[symbol]}"
+        if not spellings:
+            return SymbolRows(self, {}, {})
+        rows = self.frame.groupby(self.head.symbol).indices
+        return SymbolRows(self, spellings, {str(cell): found for cell, found in rows.items()})
 
 
-def _symbol_in(cell: str, head: Head) -> str:
-    """The symbol that a cell names; its text where it names none."""
-    match = re.fullmatch(head.spelled, cell)
+class SymbolRows(NamedTuple):
+    """The rows of a table by symbol.
+
+    table: of a file.
+    spellings: of its symbols; none where no column names them.
+    rows: numbers of the rows by spelling.
+    """
+
+    table: BarTable
+    spellings: dict[str, str]
+    rows: dict[str, Index]
+
+    def of(self, symbol: str) -> pd.DataFrame:
+        """The rows of a symbol in the file's order."""
+        if len(self.spellings) < 2:
+            return self.table.frame
+        return self.table.frame.iloc[self.rows[self.spellings[symbol]]]
+
+
+def rows_of_files(tables: Sequence[SymbolRows], symbol: str) -> tuple[pd.DataFrame, Head, str]:
+    """The rows of a symbol in files that follow one another, their head, and their place.
+
+    tables: of each file; several where each file holds a day or a month of many symbols.
+    """
+    first = tables[0]
+    head = first.table.head
+    spelling = first.spellings.get(symbol, symbol)
+    if len(tables) == 1:
+        several = len(first.spellings) > 1
+        return first.of(symbol), head, first.table.path + f", rows of {spelling}" * several
+    for other in tables[1:]:
+        if other.table.head != head:
+            raise DataError(
+                f"{symbol}: files {first.table.path} and {other.table.path} have different heads;"
+                " keep files of one vendor in a folder"
+            )
+    parts = [part for part in (table.of(symbol) for table in tables) if len(part)]
+    parts.sort(key=lambda part: tuple(str(part[name].iloc[0]) for name in head.stamp))
+    place = f"{first.table.path} and {len(tables) - 1} more, rows of {spelling}"
+    return pd.concat(parts, ignore_index=True), head, place
+
+
+@cache
+def _symbol_in(cell: str, form: str) -> str:
+    """The symbol that a cell of a form names; its text where it names none."""
+    match = re.fullmatch(form, cell)
     try:
         return data_symbol(match[1]) if match else cell
     except InputError:
@@ -86,9 +128,9 @@ def _symbol_in(cell: str, head: Head) -> str:
 
 
 def symbols_inside(path: Path) -> tuple[str, ...]:
-    """The symbols that a column of a file names; none where it has no such column.
+    """The symbols that a column of a file names; none if it has no such column.
 
-    Nor has a file that cannot be read: `read_table` says what is wrong with it.
+    Raises DataError if the column cannot be read. What else is wrong is for `read_table` to say.
     """
     try:
         names = _columns(path)
@@ -96,9 +138,9 @@ def symbols_inside(path: Path) -> tuple[str, ...]:
             symbol = head_of(names, str(path)).symbol
             if not symbol or symbol not in names:
                 return ()
-        return tuple(read_table(path).spellings())
     except (DataError, OSError, ValueError):
         return ()
+    return tuple(read_table(path).spellings())
 
 
 def _columns(path: Path) -> list[str]:

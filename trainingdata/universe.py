@@ -34,7 +34,7 @@ from foundation.plugin import TARGET, is_own, load_own, user_code
 from foundation.settings import setting, settings_class
 from trainingdata.bars import CLOSE, VOLUME, Bars
 from trainingdata.instants import date_of, midnight, new_york_date
-from trainingdata.instruments import Kind, instrument, is_symbol
+from trainingdata.instruments import Kind, instrument, names_symbol
 from trainingdata.sessions import calendar
 from trainingdata.text_rows import text_rows
 from trainingdata.timeframe import DAYS_A_YEAR
@@ -464,7 +464,7 @@ def read_members(path: Path) -> Members:
 def _membership(
     place: str, symbol: str, begin: str, end: str
 ) -> tuple[str, np.datetime64, np.datetime64]:
-    if not is_symbol(symbol.upper()):
+    if not names_symbol(symbol):
         raise DataError(f"{place}: {symbol!r} is no symbol")
     try:
         first = date_of(begin)

@@ -65,7 +65,9 @@ def test_an_unknown_unit_is_asked_for_once_something_rests_on_it(tmp_path: Path)
     with pytest.raises(InputError, match=r"data\.volume_unit: .*AAA-USD\.csv does not say.*AAAUSD"):
         require_volume_units(bars, "universe.top")
     now = bars.times[-1:]
-    with pytest.raises(InputError, match=r"and universe\.top needs it; state data\.volume_unit=coins"):
+    with pytest.raises(
+        InputError, match=r"and universe\.top needs it; state data\.volume_unit=coins"
+    ):
         Universe(UniverseSettings(top=1)).left_out(bars, now)
     assert (
         not Universe(UniverseSettings(min_price=1.0, rebalance="daily")).left_out(bars, now).any()
