@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from foundation.arrays import Index, first_row
@@ -72,7 +73,9 @@ class BarTable:
         if not spellings:
             return SymbolRows(self, {}, {})
         rows = self.frame.groupby(self.head.symbol).indices
-        return SymbolRows(self, spellings, {str(cell): found for cell, found in rows.items()})
+        return SymbolRows(
+            self, spellings, {str(cell): np.asarray(found) for cell, found in rows.items()}
+        )
 
 
 class SymbolRows(NamedTuple):

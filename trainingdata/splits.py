@@ -17,6 +17,7 @@ import numpy as np
 
 from foundation.arrays import Array, Instants
 from foundation.errors import DataError
+from foundation.figures import rounded_price
 from trainingdata.actions import Action
 from trainingdata.bars import CLOSE, OPEN, Bars, Doubt
 from trainingdata.confirmation import RECENT
@@ -39,7 +40,7 @@ def _split_like(
         symbol,
         at,
         f"looks like a split of {ratio.numerator}:{ratio.denominator} that the prices are not"
-        f" adjusted for ({after:,.2f} after {before:,.2f})",
+        f" adjusted for ({rounded_price(after, 2)} after {rounded_price(before, 2)})",
         f"what is held over it books {after / before - 1:+.0%} that nobody earned",
         "adjust the file's bars for it, or in a backtest give data.adjustment=raw and the split"
         " in data.actions",
@@ -49,14 +50,14 @@ def _split_like(
 
 def _not_shown(action: Action, at: np.datetime64, before: float, after: float) -> Doubt:
     """A dividend, a split or both of a file that the closes around them, USD, do not show."""
-    parts = [f"dividend of {action.dividend:,.2f}"] if action.dividend else []
+    parts = [f"dividend of {rounded_price(action.dividend, 2)}"] if action.dividend else []
     parts += [f"split of {action.ratio:g}:1"] if action.ratio != 1.0 else []
+    closes = f"{rounded_price(after, 2)} after {rounded_price(before, 2)}"
     booked = (after * action.ratio + action.dividend) / before - 1
     return Doubt(
         action.symbol,
         at,
-        f"the prices do not show the {' and '.join(parts)} of data.actions ({after:,.2f} after"
-        f" {before:,.2f})",
+        f"the prices do not show the {' and '.join(parts)} of data.actions ({closes})",
         f"what is held over it books {booked:+.0%} that nobody earned",
         "mend its row there or take it out",
     )
