@@ -350,20 +350,24 @@ def _stamp_column(frame: pd.DataFrame, head: Head, path: str) -> pd.Series:
 
 def _with_hyphens(column: pd.Series) -> pd.Series:
     """The column with dates as 2024-03-04 where all are written 20240304; else unchanged."""
-    if not re.fullmatch(_COMPACT, str(column.iloc[0])):
+    if not _all_match(column, _COMPACT):
         return column
     text = column.astype(str)
-    if not text.str.fullmatch(_COMPACT).all():
-        return column
     return text.str[:4] + "-" + text.str[4:6] + "-" + text.str[6:]
+
+
+def _all_match(column: pd.Series, form: str) -> bool:
+    """Whether the text of every cell has a form; the first cell decides for most columns."""
+    if not re.fullmatch(form, str(column.iloc[0]).strip()):
+        return False
+    return bool(column.astype(str).str.strip().str.fullmatch(form).all())
 
 
 def _are_counts(column: pd.Series) -> bool:
     """Whether cells are numbers, as of seconds since 1970."""
     if pd.api.types.is_numeric_dtype(column):
         return not pd.api.types.is_bool_dtype(column)
-    text = column.astype(str).str.strip()
-    return bool(re.fullmatch(_COUNT, text.iloc[0])) and bool(text.str.fullmatch(_COUNT).all())
+    return _all_match(column, _COUNT)
 
 
 def _unsaid_unit(column: pd.Series, path: str) -> DataError:
@@ -389,10 +393,7 @@ def _are_dates(column: pd.Series) -> bool:
     """
     if pd.api.types.is_datetime64_dtype(column):
         return bool((column == column.dt.normalize()).all())
-    text = column.astype(str).str.strip()
-    if not re.fullmatch(_DAY, text.iloc[-1]):
-        return False
-    return bool(text.str.fullmatch(_DAY).all())
+    return _all_match(column, _DAY)
 
 
 def _counted(
