@@ -27,7 +27,7 @@ def choice(symbol: str, target: float, price: float) -> Choice:
     return Choice(symbol, 0.0025, 0.02, 1.2, 0.0, target, Decimal(0), price, {}, 0.0002)
 
 
-def test_an_account_too_small_for_one_share_says_so() -> None:
+def test_a_too_small_account_says_so() -> None:
     said = remark(50.0, choice("AAA", 0.4, 60.0), choice("BBB", -0.5, 200.0))
     assert said == (
         "No trades: the account is too small. Of $50.00, $20.00 were meant for AAA, and one share"

@@ -150,7 +150,7 @@ def test_ambiguous_or_missing_columns_are_refused(
     assert says in refusal(put(tmp_path, content))
 
 
-def test_an_epoch_is_read_only_in_a_stated_unit(tmp_path: Path) -> None:
+def test_an_epoch_needs_a_stated_unit(tmp_path: Path) -> None:
     def seconds(date: str) -> int:
         return int(pd.Timestamp(date, tz=NEW_YORK).timestamp())
 
@@ -203,7 +203,7 @@ def test_sessions_of_the_last_century_are_read(tmp_path: Path, date: str) -> Non
     assert load_bars(put(tmp_path, rows)).times[0].astype("datetime64[D]") == np.datetime64(date)
 
 
-def test_a_row_before_the_calendar_is_refused_for_that(tmp_path: Path) -> None:
+def test_rows_before_the_calendar_are_refused(tmp_path: Path) -> None:
     said = refusal(put(tmp_path, DAYS.iloc[:1].assign(date="1961-12-29")))
     assert said.startswith(": row 1: 1961-12-29 lies outside the exchange calendar (1962-01-02 to ")
     assert said.endswith("; leave out what is earlier")

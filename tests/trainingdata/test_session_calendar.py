@@ -358,7 +358,7 @@ def test_what_stocks_and_coins_share_is_symmetric_in_scale_and_never_above_one(
     assert share == pytest.approx(expected, rel=1e-9)
 
 
-def test_beyond_the_calendar_there_is_a_line_and_no_guess() -> None:
+def test_instants_outside_the_calendar_are_refused() -> None:
     stocks, dates, one = HOURLY.stocks, calendar().dates, np.timedelta64(1, "D")
     early = np.datetime64("1961-06-01", "ns")
     late = calendar().closes[-1]

@@ -37,7 +37,7 @@ def write_days(folder: Path, frame: pd.DataFrame, dates: list[str] = DATES) -> N
         frame[frame["window_start"] == start].to_csv(folder / f"{date}.csv", index=False)
 
 
-def test_a_file_a_day_is_read_as_one_file(tmp_path: Path) -> None:
+def test_daily_files_are_read_as_one(tmp_path: Path) -> None:
     whole, apart = tmp_path / "whole", tmp_path / "apart"
     whole.mkdir()
     apart.mkdir()
@@ -88,7 +88,7 @@ def test_small_letters_are_another_security(tmp_path: Path) -> None:
         load_bars(tmp_path, symbols=["TPC"])
 
 
-def test_a_file_called_after_a_preferred_share_is_refused(tmp_path: Path) -> None:
+def test_file_names_of_preferred_shares_are_refused(tmp_path: Path) -> None:
     frame = polygon(DATES, {"TPC": 9.0}).drop(columns="ticker")
     for name in ("TpC", "TpC_1d"):
         path = tmp_path / f"{name}.csv"
@@ -102,7 +102,7 @@ def test_a_file_called_after_a_preferred_share_is_refused(tmp_path: Path) -> Non
         assert load_bars(tmp_path / f"{name}.csv").symbols == ("TPC",)
 
 
-def test_a_preferred_share_is_no_stock_of_an_action(tmp_path: Path) -> None:
+def test_actions_refuse_preferred_shares(tmp_path: Path) -> None:
     path = tmp_path / "actions.csv"
     path.write_text("symbol,date,kind,value\nTpC,2024-03-04,split,2\n")
     with pytest.raises(DataError, match="row 1: 'TpC' is no stock"):
@@ -110,7 +110,7 @@ def test_a_preferred_share_is_no_stock_of_an_action(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["BRK.B", "BRK-B", "BRK/B", "brk-b", " Brk.b "])
-def test_a_share_class_is_one_symbol_in_every_spelling(name: str) -> None:
+def test_every_spelling_of_a_share_class_agrees(name: str) -> None:
     assert instrument(name).symbol == data_symbol(name) == "BRK.B"
 
 

@@ -60,7 +60,7 @@ def test_the_table_of_several_tickers_is_yahoos(tmp_path: Path) -> None:
     np.testing.assert_allclose(load_bars(tmp_path).values[0, :, VOLUME], COINS)
 
 
-def test_an_unknown_unit_is_asked_for_once_something_rests_on_it(tmp_path: Path) -> None:
+def test_an_unknown_unit_is_asked_for(tmp_path: Path) -> None:
     bars = read(tmp_path, YAHOO)
     with pytest.raises(InputError, match=r"data\.volume_unit: .*AAA-USD\.csv does not say.*AAAUSD"):
         require_volume_units(bars, "universe.top")
@@ -75,7 +75,7 @@ def test_an_unknown_unit_is_asked_for_once_something_rests_on_it(tmp_path: Path)
     require_volume_units(read(tmp_path, YAHOO.iloc[3:8], "AAA.csv"), "universe.top")
 
 
-def test_a_stated_unit_is_used_and_beats_the_vendors_usual_one(tmp_path: Path) -> None:
+def test_a_stated_unit_overrides_the_vendors(tmp_path: Path) -> None:
     usd = YAHOO.assign(Volume=COINS * CLOSES)
     for frame, unit in ((usd, "usd"), (YAHOO, "coins"), (YAHOO.assign(Dividends=0), "coins")):
         bars = read(tmp_path, frame, volume_unit=unit)
@@ -107,7 +107,7 @@ def test_quote_volume_tells_contracts_from_coins(size: float, price: float, seed
     assert "counts contracts" in contracts.note
 
 
-def test_a_quote_volume_that_fits_nothing_shows_no_unit() -> None:
+def test_an_odd_quote_volume_shows_no_unit() -> None:
     values = np.full((5, 5), 50.0)
     for column in (0.0, 1.0):
         frame = pd.DataFrame({"quote_volume": np.full(5, column)})
