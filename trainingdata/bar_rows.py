@@ -150,7 +150,7 @@ def rows_of(
             notes.append(f"prices are multiplied by {head.adjusted} over {head.fields[CLOSE]}")
         else:
             notes.append(f"{head.adjusted} is ignored")
-    minutes = _minutes(stamps, path, daily=head.daily or dates)
+    minutes = _minutes(stamps, path, daily=dates or (head.daily and _are_days(stamps)))
     ends = head.ends
     if ends is None:
         ends = _are_ends(stamps, item, minutes, zone, path, conventions, dates=dates)
@@ -161,6 +161,11 @@ def rows_of(
         volume_known = volume.known
         notes += [volume.note] if volume.note else []
     return Rows(item, stamps, values, minutes, zone, ends, clock, tuple(notes), path, volume_known)
+
+
+def _are_days(stamps: Instants) -> bool:
+    """Whether most stamps under a head of daily bars are a day apart; too few of them are days."""
+    return len(stamps) <= 2 or usual_minutes(stamps) * np.timedelta64(1, "m") >= _NEARLY_A_DAY
 
 
 def _are_ends(

@@ -22,6 +22,7 @@ _ENDS = ("end",)
 _STAMPS = ("date", "time", "datetime", *_BEGINS, *_ENDS)
 _ADJUSTED = {"adjclose", "adjustedclose"}
 _SYMBOLS = {"symbol", "ticker"}
+_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs"}
 _NAME = "name"  # of a symbol in some data sets, of a company in others
 
 
@@ -130,8 +131,9 @@ def _side(stamp: tuple[str, ...]) -> bool | None:
 
 def _unknown_head(names: Sequence[str], path: str, why: str) -> DataError:
     line = ",".join(names)
-    if len(names) == 1 and ";" in line:
-        why = "its cells are separated by semicolons; save it with commas"
+    for separator, name in _OTHER_SEPARATORS.items():
+        if len(names) == 1 and separator in line:
+            why = f"its cells are separated by {name}; save it with commas"
     return DataError(
         f"{path}: its head is none that is known: {in_one_line(line)}; {why}; columns are found by"
         f" name in any case and order; a good file begins with the two lines {GOOD[0]} and"

@@ -55,16 +55,18 @@ def crypto_volume(
         usual = None
     used = unit or usual
     if used == "usd":
-        note = f"volume is in USD ({_source(head, unit)}): it is divided by the close"
+        source = "data.volume_unit" if unit else f"as {_vendor(head)} writes it"
+        note = f"volume is in USD ({source}): it is divided by the close"
         return CryptoVolume(volume / values[:, CLOSE], known=True, note=note)
     if used == "coins" and usual == "usd":
-        note = f"volume is in coins (data.volume_unit), not in USD as {head.vendor} writes it"
+        note = f"volume is in coins (data.volume_unit), not in USD as {_vendor(head)} writes it"
         return CryptoVolume(volume, known=True, note=note)
     return CryptoVolume(volume, known=used is not None)
 
 
-def _source(head: Head, unit: VolumeUnit | None) -> str:
-    return "data.volume_unit" if unit else f"as {head.vendor} writes it"
+def _vendor(head: Head) -> str:
+    """The vendor whose marks a head has; others may share its other columns."""
+    return head.vendor.partition(",")[0]
 
 
 def _shown_by_quote_volume(values: Array, column: pd.Series) -> CryptoVolume | None:

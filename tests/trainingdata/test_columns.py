@@ -141,6 +141,7 @@ def test_a_name_of_a_company_is_no_symbol(tmp_path: Path) -> None:
         (days(adj_close=1.0, adjusted_close=1.0), "could both be the adjusted close"),
         (days(time="close"), "columns date '2024-03-04' and time 'close' are no date and no time"),
         (days().to_csv(index=False, sep=";"), "separated by semicolons; save it with commas"),
+        (days().to_csv(index=False, sep="\t"), "separated by tabs; save it with commas"),
         (days("date", lambda date: f"{date[5:7]}/{date[8:]}/{date[:4]}"), "is no date"),
     ],
 )
@@ -183,6 +184,13 @@ def test_the_calendar_tells_begins_from_ends(tmp_path: Path) -> None:
     ends = load_bars(put(tmp_path, hours(HOURS, side="end"), "BBB.csv"))
     assert begins.times.tolist() == ends.times.tolist()
     assert [origin_of(bars).ends for bars in (begins, ends)] == [False, True]
+
+
+def test_hours_under_a_vendors_daily_head_are_hours(tmp_path: Path) -> None:
+    expected = load_bars(put(tmp_path, hours(HOURS)))
+    read = load_bars(put(tmp_path, hours(HOURS, "Date").rename(columns=str.title)))
+    assert read.timeframe.name == "1h"
+    assert read.times.tolist() == expected.times.tolist()
 
 
 def test_a_side_that_nothing_says_is_asked_for(tmp_path: Path) -> None:
