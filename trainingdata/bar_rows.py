@@ -376,7 +376,7 @@ def _are_counts(column: pd.Series) -> bool:
 
 
 def _unsaid_unit(column: pd.Series, path: str) -> DataError:
-    """What is said of stamps that are counts of an unknown unit: each unit that makes a date."""
+    """Return the refusal of counts of an unknown unit; it names each unit that makes a date."""
     first = column.iloc[0]
     number = float(first)
     units = []

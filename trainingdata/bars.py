@@ -275,7 +275,7 @@ def regular_bars(
 
 
 def no_regular_hour(starts: Instants, path: str) -> DataError:
-    """What is wrong with bars none of which lies within regular New York hours."""
+    """Return the refusal of bars none of which lies within regular New York hours."""
     days = calendar()
     outside = starts[0] >= days.closes[-1] or starts[-1] < days.opens[0]
     beyond = f", which {calendar_lacks(starts[0])}" if outside else ""

@@ -205,12 +205,12 @@ def four_pms() -> Instants:
 
 
 def beyond_calendar(now: np.datetime64) -> InputError:
-    """What is said of an instant for which the calendar lacks sessions before or after it."""
+    """Return the refusal of an instant outside the calendar."""
     return InputError(f"{utc_text(now)} {calendar_lacks(now)}")
 
 
 def calendar_lacks(now: np.datetime64) -> str:
-    """Why an instant or a date lies outside the calendar, and what to do about it."""
+    """Return the end of a sentence: the calendar's range and what to do about it."""
     dates = calendar().dates
     place = f"lies outside the exchange calendar ({dates[0]} to {dates[-1]})"
     cure = "leave out what is earlier" if now < dates[1] else "update exchange_calendars"
